@@ -1,0 +1,1 @@
+"""Backends that ship with partwise: the in-memory fake, a local directory, Alibaba Cloud OSS."""

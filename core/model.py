@@ -1,0 +1,434 @@
+"""
+The values that cross the protocols.
+
+All of them are frozen: a value that was handed over never changes under its holder. Sizes are in bytes, times in
+seconds unless a name says otherwise, part numbers count from 1.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from attrs import Attribute, define, evolve, field, fields
+
+from partwise.errors import InvalidInput
+
+KIB = 1024
+MIB = 1024 * KIB
+GIB = 1024 * MIB
+TIB = 1024 * GIB
+
+
+def _at_least(bound: int) -> Callable[[Any, Attribute[Any], int | None], None]:
+    def check(instance: Any, attribute: Attribute[Any], value: int | None) -> None:
+        if value is not None and value < bound:
+            raise InvalidInput(f"{type(instance).__name__}.{attribute.name} must be at least {bound}, not {value}")
+
+    return check
+
+
+def _copy_of_mapping(value: Mapping[str, str]) -> dict[str, str]:
+    return dict(value)
+
+
+# --- what a backend is -----------------------------------------------------------------------------------------------
+
+
+@define(frozen=True)
+class PartLimits:
+    """
+    What a storage accepts, in bytes and counts.
+
+    Args:
+        min_part_size: the smallest part, the last one excepted.
+        max_part_size: the largest part.
+        max_parts: the number of parts, and the highest part number.
+        max_object_size: the largest object that parts can make.
+        max_put_size: the largest object that one `put_object` can make.
+    """
+
+    min_part_size: int = field(default=1, validator=_at_least(1))
+    max_part_size: int = field(default=5 * GIB, validator=_at_least(1))
+    max_parts: int = field(default=10_000, validator=_at_least(1))
+    max_object_size: int = field(default=10_000 * 5 * GIB, validator=_at_least(0))
+    max_put_size: int = field(default=5 * GIB, validator=_at_least(0))
+
+    def __attrs_post_init__(self) -> None:
+        if self.min_part_size > self.max_part_size:
+            raise InvalidInput(f"min_part_size {self.min_part_size} is above max_part_size {self.max_part_size}")
+
+
+@define(frozen=True)
+class Capabilities:
+    """
+    What a backend can do, as far as the engine has to know; read once, before anything is sent.
+
+    Args:
+        options: the names of the `ObjectOptions` fields that it honours. An upload that asks for any other is refused.
+        lists_parts: `list_parts` works. Where it does not, the checkpoint's own record is what a resume goes by.
+        part_checksums: `UploadedPart.crc64` comes from the storage, for each part.
+        object_checksums: `StoredObject.crc64` comes from the storage, from `complete_upload` and from `head_object`.
+        equal_part_sizes: all parts but the last must be of one size.
+    """
+
+    options: frozenset[str] = field(default=frozenset(), converter=frozenset)
+    lists_parts: bool = True
+    part_checksums: bool = False
+    object_checksums: bool = False
+    equal_part_sizes: bool = False
+
+
+# --- what is asked of an object --------------------------------------------------------------------------------------
+
+
+@define(frozen=True)
+class Callback:
+    """
+    Ask the storage to tell an application server, by one HTTP POST, that the object is stored.
+
+    Args:
+        url: where to; up to five, separated by ``;``.
+        body: what is posted, with the storage's variables such as ``bucket=${bucket}&object=${object}``.
+        host: the Host header of that request; None takes it from `url`.
+        body_type: ``application/x-www-form-urlencoded`` (the default) or ``application/json``.
+        variables: values of your own, by a lower-case name that starts with ``x:``.
+        sni: whether the storage sends the host's name when it makes a TLS connection to `url`.
+    """
+
+    url: str
+    body: str
+    host: str | None = None
+    body_type: str | None = None
+    variables: Mapping[str, str] = field(factory=dict, converter=_copy_of_mapping)
+    sni: bool | None = None
+
+
+#: These act when the object comes to be, or on requests; all others are fixed when the upload is initiated.
+_LATE_OPTIONS = ("acl", "callback", "forbid_overwrite", "traffic_limit", "request_payer")
+
+
+@define(frozen=True)
+class ObjectOptions:
+    """
+    What the object shall be like. Each option that the backend does not honour is refused before anything is sent.
+
+    Args:
+        content_type: the MIME type; None lets the key's ending decide where the backend keeps types.
+        acl: the object's access rule, such as ``"private"`` or ``"public-read"``.
+        metadata: values of your own, kept with the object; names are case-insensitive ASCII.
+        storage_class: such as ``"Standard"``, ``"IA"``, ``"Archive"``.
+        tagging: tags, by name.
+        forbid_overwrite: fail with `ObjectExists` rather than replace an object.
+        encryption: server-side encryption: ``"AES256"``, ``"KMS"`` or ``"SM4"``.
+        data_encryption: the cipher under KMS: ``"SM4"``.
+        kms_key_id: the key under KMS.
+        cache_control: the header of that name, given back with the object.
+        content_disposition: likewise.
+        content_encoding: likewise.
+        content_language: likewise.
+        expires: likewise, as an HTTP date.
+        traffic_limit: bits a second that the storage grants to each request.
+        request_payer: ``"requester"`` where the requester pays.
+        callback: tell an application server once the object is stored.
+    """
+
+    content_type: str | None = None
+    acl: str | None = None
+    metadata: Mapping[str, str] = field(factory=dict, converter=_copy_of_mapping)
+    storage_class: str | None = None
+    tagging: Mapping[str, str] = field(factory=dict, converter=_copy_of_mapping)
+    forbid_overwrite: bool = False
+    encryption: str | None = None
+    data_encryption: str | None = None
+    kms_key_id: str | None = None
+    cache_control: str | None = None
+    content_disposition: str | None = None
+    content_encoding: str | None = None
+    content_language: str | None = None
+    expires: str | None = None
+    traffic_limit: int | None = None
+    request_payer: str | None = None
+    callback: Callback | None = None
+
+    def given(self) -> frozenset[str]:
+        """The names of the options that were asked for, which are those that differ from the default."""
+        return frozenset(a.name for a in fields(type(self)) if getattr(self, a.name) != getattr(_NO_OPTIONS, a.name))
+
+    def fixed(self) -> ObjectOptions:
+        """Only what is fixed when the upload is initiated; a change of these makes a resume impossible."""
+        return evolve(self, **{name: getattr(_NO_OPTIONS, name) for name in _LATE_OPTIONS})
+
+
+_NO_OPTIONS = ObjectOptions()
+
+
+# --- what a backend answers ------------------------------------------------------------------------------------------
+
+
+@define(frozen=True)
+class UploadedPart:
+    """
+    The receipt for one part.
+
+    Args:
+        part_number: 1 to the backend's `max_parts`.
+        size: its length in bytes.
+        etag: what the storage calls this version of the part; opaque, handed back as it came.
+        crc64: the CRC-64/XZ of its bytes, None where it is not known.
+    """
+
+    part_number: int = field(validator=_at_least(1))
+    size: int = field(validator=_at_least(0))
+    etag: str
+    crc64: int | None = None
+
+
+@define(frozen=True)
+class PendingUpload:
+    """
+    A multipart upload that was initiated and neither completed nor aborted.
+
+    Args:
+        key: the object it is for.
+        upload_id: its id.
+        initiated: when, by the storage's clock, with a time zone.
+    """
+
+    key: str
+    upload_id: str
+    initiated: datetime
+
+
+@define(frozen=True)
+class StoredObject:
+    """
+    An object as the storage describes it.
+
+    Args:
+        key: its name.
+        size: its length in bytes.
+        etag: what the storage calls this version of it; opaque.
+        crc64: the CRC-64/XZ of its bytes as the storage computed it, None where it does not.
+        version_id: its version in a versioned bucket.
+        request_id: the request that told us.
+        callback_response: what the application server answered, where a callback was asked for.
+        metadata: the values kept with it, where the backend keeps them and `head_object` was asked.
+    """
+
+    key: str
+    size: int
+    etag: str
+    crc64: int | None = None
+    version_id: str | None = None
+    request_id: str | None = None
+    callback_response: bytes | None = None
+    metadata: Mapping[str, str] = field(factory=dict, converter=_copy_of_mapping)
+
+
+# --- what an upload remembers ----------------------------------------------------------------------------------------
+
+
+@define(frozen=True)
+class Fingerprint:
+    """
+    What tells one version of a source from another without reading it.
+
+    Args:
+        size: in bytes; None where only reading to the end tells.
+        mtime_ns: when it was last modified, in nanoseconds since 1970.
+        identity: what a replacement changes even if size and time are the same, such as a file's inode.
+        content: the CRC-64/XZ of all bytes, where it costs nothing to know.
+    """
+
+    size: int | None = field(default=None, validator=_at_least(0))
+    mtime_ns: int | None = None
+    identity: str | None = None
+    content: int | None = None
+
+
+@define(frozen=True)
+class Checkpoint:
+    """
+    All that is needed to carry an upload on.
+
+    It holds no credential. Make plain data of it with `to_data` to keep it in a place of your own (a database row, a
+    job's payload), and a checkpoint again with `from_data`.
+
+    Args:
+        location: the backend's `location`.
+        key: the object's key.
+        source: the source's name, a path for a file.
+        fingerprint: the version of the source that the parts are of.
+        part_size: the size of a part in bytes (of the first one, where sizes grow).
+        doubling_every: for a source of unknown size: after so many parts the part size doubles; None: it never does.
+        options: the options that were fixed when the upload was initiated.
+        upload_id: None until the upload was initiated.
+        parts: the receipts so far, each part number once, in no particular order.
+        token: a value of ours in the object's metadata, where the backend offers no checksum to know an object by.
+        abandoned: ids of earlier uploads of this name that still have to be aborted.
+        created: when the upload began, in seconds since 1970.
+    """
+
+    location: str
+    key: str
+    source: str
+    fingerprint: Fingerprint
+    part_size: int = field(validator=_at_least(1))
+    doubling_every: int | None = field(default=None, validator=_at_least(1))
+    options: ObjectOptions = field(factory=ObjectOptions)
+    upload_id: str | None = None
+    parts: tuple[UploadedPart, ...] = field(default=(), converter=tuple)
+    token: str | None = None
+    abandoned: tuple[str, ...] = field(default=(), converter=tuple)
+    created: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """The checkpoint's name in a store; the same for the same backend, key and source."""
+        return checkpoint_name(self.location, self.key, self.source)
+
+    @property
+    def bytes_done(self) -> int:
+        """The bytes of the parts that were acknowledged."""
+        return sum(part.size for part in self.parts)
+
+    def to_data(self) -> dict[str, Any]:
+        """This checkpoint as dicts, lists, strings, numbers and None, fit for JSON."""
+        from partwise.structuring import checkpoint_to_data
+
+        return checkpoint_to_data(self)
+
+    @classmethod
+    def from_data(cls, data: object) -> Checkpoint:
+        """
+        The checkpoint that `to_data` made.
+
+        Raises:
+            CheckpointDamaged: the data is not one, has a field that this version does not know, or contradicts itself.
+        """
+        from partwise.structuring import checkpoint_from_data
+
+        return checkpoint_from_data(data)
+
+
+def checkpoint_name(location: str, key: str, source: str) -> str:
+    """
+    The name under which a store keeps the checkpoint of this upload: 32 hexadecimal digits.
+
+    It depends on all three, so that one file on its way to two keys, or two files on their way to one, stay apart.
+    """
+    identity = json.dumps([location, key, source], separators=(",", ":"))
+    return hashlib.sha256(identity.encode()).hexdigest()[:32]
+
+
+# --- what a caller gets ----------------------------------------------------------------------------------------------
+
+
+@define(frozen=True)
+class UploadResult:
+    """
+    A finished upload.
+
+    Args:
+        key: the object's key.
+        size: its size in bytes.
+        etag: what the storage calls this version of it.
+        crc64: the CRC-64/XZ of the bytes that were sent.
+        version_id: its version in a versioned bucket.
+        request_id: the storage's name for the request that made the object.
+        callback_response: what the application server answered, where a callback was asked for.
+        bytes_sent: bytes of the parts that this run sent; with `bytes_resumed` it makes up `size`.
+        bytes_resumed: bytes of the parts that an earlier run had sent.
+        parts_sent: parts that this run sent.
+        parts_resumed: parts that an earlier run had sent.
+        verified: the storage reported a checksum of the whole object, and it is that of the bytes that were sent. A
+            difference is an `IntegrityError`; False means that the storage reported none.
+        warnings: what did not go as it should, though the object is right: a checkpoint that could not be written, an
+            old upload that could not be aborted.
+    """
+
+    key: str
+    size: int
+    etag: str
+    crc64: int | None = None
+    version_id: str | None = None
+    request_id: str | None = None
+    callback_response: bytes | None = None
+    bytes_sent: int = 0
+    bytes_resumed: int = 0
+    parts_sent: int = 0
+    parts_resumed: int = 0
+    verified: bool = False
+    warnings: tuple[str, ...] = ()
+
+
+def _no_checkpoint() -> Checkpoint | None:
+    return None
+
+
+@define(frozen=True)
+class Progress:
+    """
+    How far an upload is, at one instant.
+
+    `bytes_done` never goes backwards, never exceeds `bytes_total`, and equals it only once the object is there.
+
+    Args:
+        bytes_done: bytes that were moved, those of earlier runs and of parts under way included.
+        bytes_total: the size of the source; None until the end of a stream was seen.
+        bytes_resumed: of `bytes_done`, what an earlier run had sent.
+        bytes_acknowledged: of `bytes_done`, what the storage has confirmed: what a run that dies now leaves behind.
+        parts_done: parts that the storage has confirmed.
+        parts_total: None until it is known.
+        elapsed: seconds since this run began.
+        completed: the object is stored. True in the last report, and in no other.
+    """
+
+    bytes_done: int
+    bytes_total: int | None
+    bytes_resumed: int = 0
+    bytes_acknowledged: int = 0
+    parts_done: int = 0
+    parts_total: int | None = None
+    elapsed: float = 0.0
+    completed: bool = False
+    _checkpoint: Callable[[], Checkpoint | None] = field(default=_no_checkpoint, repr=False, eq=False)
+
+    @property
+    def fraction(self) -> float | None:
+        """From 0.0 to 1.0, which is reached only when the object is there; None while the size is not known."""
+        if self.completed:
+            return 1.0
+        if self.bytes_total is None:
+            return None
+        return self.bytes_done / self.bytes_total if self.bytes_total else 0.0
+
+    @property
+    def rate(self) -> float:
+        """Bytes a second, over this run, not counting what was resumed."""
+        return (self.bytes_done - self.bytes_resumed) / self.elapsed if self.elapsed > 0 else 0.0
+
+    @property
+    def eta(self) -> float | None:
+        """Seconds left at this rate; None while that can't be said."""
+        if self.bytes_total is None or self.rate <= 0:
+            return None
+        return (self.bytes_total - self.bytes_done) / self.rate
+
+    @property
+    def checkpoint(self) -> Checkpoint | None:
+        """
+        What the upload would be resumed from, as it was at this instant; None where nothing can be resumed.
+
+        Keep its `to_data` in a place of your own, and hand it back by a `MemoryCheckpointStore` that it was saved to.
+        """
+        return self._checkpoint()
+
+
+def utc(seconds: float) -> datetime:
+    """Seconds since 1970 as a time in UTC."""
+    return datetime.fromtimestamp(seconds, UTC)

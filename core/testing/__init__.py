@@ -1,0 +1,1 @@
+"""The public test kit: faults, conformance suites, and an OSS-protocol server."""
