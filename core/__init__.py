@@ -1,1 +1,139 @@
-"""Resumable multipart uploads."""
+"""
+partwise: resumable multipart uploads. Any backend, any checkpoint store, one engine that is proven against failures.
+
+    import partwise
+
+    partwise.upload("backup.tar", "file:///mnt/backups/backup.tar")
+
+If that process dies, or the machine restarts, or the network goes, the same line run again carries on where it stopped.
+"""
+
+from partwise.config import TransferConfig
+from partwise.errors import (
+    AccessDenied,
+    BackendClosed,
+    BackendError,
+    BucketNotFound,
+    CallbackError,
+    CannotResume,
+    CheckpointBusy,
+    CheckpointDamaged,
+    CheckpointError,
+    CheckpointMismatch,
+    CheckpointUnwritable,
+    ClockSkewed,
+    ConnectionFailed,
+    CredentialsExpired,
+    IntegrityError,
+    InvalidInput,
+    InvalidKey,
+    ObjectExists,
+    OutcomeUnknown,
+    PartRejected,
+    PartwiseError,
+    ServerFailed,
+    SourceChanged,
+    SourceError,
+    SourceUnreadable,
+    StoreClosed,
+    Throttled,
+    UnknownScheme,
+    UnsupportedOption,
+    UploadCancelled,
+    UploadFailed,
+    UploadNotFound,
+    UploadPaused,
+    UploadStopped,
+)
+from partwise.model import (
+    Callback,
+    Capabilities,
+    Checkpoint,
+    Fingerprint,
+    ObjectOptions,
+    PartLimits,
+    PendingUpload,
+    Progress,
+    StoredObject,
+    UploadedPart,
+    UploadResult,
+)
+from partwise.plugins import (
+    open_backend,
+    open_checkpoint_store,
+    register_backend,
+    register_checkpoint_store,
+)
+from partwise.protocols import Body, CheckpointStore, MultipartBackend, Source
+from partwise.sources import BytesSource, FileSource, StreamSource
+from partwise.uploader import Explanation, PlannedPart, Uploader, UploadTask, upload
+
+__all__ = [
+    # what to call
+    "upload",
+    "Uploader",
+    "UploadTask",
+    "TransferConfig",
+    "ObjectOptions",
+    "Callback",
+    # what comes back
+    "UploadResult",
+    "Progress",
+    "Checkpoint",
+    "Explanation",
+    "PlannedPart",
+    # where the bytes come from
+    "FileSource",
+    "BytesSource",
+    "StreamSource",
+    # to write a plug-in
+    "MultipartBackend",
+    "CheckpointStore",
+    "Source",
+    "Body",
+    "PartLimits",
+    "Capabilities",
+    "UploadedPart",
+    "PendingUpload",
+    "StoredObject",
+    "Fingerprint",
+    "open_backend",
+    "open_checkpoint_store",
+    "register_backend",
+    "register_checkpoint_store",
+    # what can go wrong
+    "PartwiseError",
+    "InvalidInput",
+    "InvalidKey",
+    "UnknownScheme",
+    "UnsupportedOption",
+    "BackendError",
+    "ConnectionFailed",
+    "ServerFailed",
+    "Throttled",
+    "CredentialsExpired",
+    "ClockSkewed",
+    "IntegrityError",
+    "UploadNotFound",
+    "PartRejected",
+    "AccessDenied",
+    "BucketNotFound",
+    "ObjectExists",
+    "CallbackError",
+    "BackendClosed",
+    "CheckpointError",
+    "CheckpointDamaged",
+    "CheckpointBusy",
+    "CheckpointUnwritable",
+    "CheckpointMismatch",
+    "StoreClosed",
+    "SourceError",
+    "SourceUnreadable",
+    "SourceChanged",
+    "CannotResume",
+    "UploadStopped",
+    "UploadPaused",
+    "UploadCancelled",
+    "UploadFailed",
+    "OutcomeUnknown",
+]

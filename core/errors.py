@@ -17,7 +17,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
-    from partwise.model import StoredObject
+    from partwise.model import StoredObject, UploadResult
 
 
 class PartwiseError(Exception):
@@ -187,7 +187,7 @@ class CallbackError(BackendError):
         self,
         message: str = "",
         *,
-        result: StoredObject | None = None,
+        result: StoredObject | UploadResult | None = None,
         code: str | None = None,
         status: int | None = None,
         request_id: str | None = None,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -29,6 +29,18 @@ def _at_least(bound: int) -> Callable[[Any, Attribute[Any], int | None], None]:
             raise InvalidInput(f"{type(instance).__name__}.{attribute.name} must be at least {bound}, not {value}")
 
     return check
+
+
+def _names(value: Iterable[str]) -> frozenset[str]:
+    return frozenset(value)
+
+
+def _texts(value: Iterable[str]) -> tuple[str, ...]:
+    return tuple(value)
+
+
+def _receipts(value: Iterable[UploadedPart]) -> tuple[UploadedPart, ...]:
+    return tuple(value)
 
 
 def _copy_of_mapping(value: Mapping[str, str]) -> dict[str, str]:
@@ -75,7 +87,7 @@ class Capabilities:
         equal_part_sizes: all parts but the last must be of one size.
     """
 
-    options: frozenset[str] = field(default=frozenset(), converter=frozenset)
+    options: frozenset[str] = field(default=frozenset(), converter=_names)
     lists_parts: bool = True
     part_checksums: bool = False
     object_checksums: bool = False
@@ -281,9 +293,9 @@ class Checkpoint:
     doubling_every: int | None = field(default=None, validator=_at_least(1))
     options: ObjectOptions = field(factory=ObjectOptions)
     upload_id: str | None = None
-    parts: tuple[UploadedPart, ...] = field(default=(), converter=tuple)
+    parts: tuple[UploadedPart, ...] = field(default=(), converter=_receipts)
     token: str | None = None
-    abandoned: tuple[str, ...] = field(default=(), converter=tuple)
+    abandoned: tuple[str, ...] = field(default=(), converter=_texts)
     created: float = 0.0
 
     @property

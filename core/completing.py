@@ -1,0 +1,168 @@
+"""
+Completing, whatever answers are lost on the way: one object in the end, and no part is sent again for a lost answer.
+
+A request to complete can fail in three ways that look alike from here: it never arrived, it arrived and was refused,
+or it took effect and the answer was lost. The two facts that tell are asked for: is the upload gone, and is the
+object that stands there the one that our parts make? Either alone proves nothing: an upload can be gone because it
+expired, and an object of the same bytes can have stood there before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NoReturn
+
+from partwise.endings import stop
+from partwise.errors import (
+    BackendError,
+    CallbackError,
+    ObjectExists,
+    OutcomeUnknown,
+    PartRejected,
+    PartwiseError,
+    SourceChanged,
+    UploadNotFound,
+)
+from partwise.ledger import TOKEN_NAME
+from partwise.model import StoredObject
+from partwise.run import Run
+
+# Each round of repair sends the parts that differ; a storage that goes on losing parts is not worth a third.
+_REPAIRS_MAX = 2
+
+
+class UploadLost(PartwiseError):
+    """The storage no longer knows the upload, in the middle of a run. Never seen by a caller."""
+
+
+def complete(run: Run, send_missing: Callable[[], None]) -> StoredObject:
+    """
+    Make the object of the parts that the ledger holds.
+
+    Args:
+        run: the run.
+        send_missing: sends what the ledger lacks, for parts that turn out not to be on the storage.
+
+    Raises:
+        UploadLost: the upload is gone, and no object is there.
+        CallbackError: the object is stored, but the callback failed.
+        OutcomeUnknown: the upload is gone, and nothing tells whether the object is ours.
+        SourceChanged: the source is not what it was.
+        BackendError: refused, or failed once too often.
+    """
+    repairs = failures = 0
+    while True:
+        run.control.check()
+        _check_whole(run)
+        run.check_source()
+        try:
+            return run.backend.complete_upload(run.key, run.upload_id, run.ledger.receipts(), run.order.options)
+        except PartRejected as error:
+            repairs += 1
+            if repairs > _REPAIRS_MAX or not _strike_what_differs(run):
+                raise
+            run.warn(f"parts were not on the storage as recorded, and were sent again: {error}")
+            send_missing()
+        except UploadNotFound as error:
+            stored = _object_of_a_lost_answer(run, gone=True)
+            if stored is None:
+                raise UploadLost(str(error)) from error
+            return stored
+        except CallbackError:
+            raise
+        except BackendError as error:
+            failures += 1
+            stored = _object_after(run, error, uncertain=failures > 1)
+            if stored is not None:
+                run.warn(f"the answer to complete was lost ({error}), and the object was found to be there")
+                return stored
+            delay = run.policy.delay(failures, error)
+            if delay is None:
+                raise
+            run.wait(delay)
+
+
+def _object_after(run: Run, error: BackendError, *, uncertain: bool) -> StoredObject | None:
+    """The object, if this failure to complete hides a success."""
+    # An object that must not be overwritten may be the one that an earlier, unanswered request of ours made.
+    may_have_happened = error.retryable or (uncertain and isinstance(error, ObjectExists))
+    return _object_of_a_lost_answer(run, gone=False) if may_have_happened else None
+
+
+def _check_whole(run: Run) -> None:
+    if not run.ledger.is_whole():
+        raise SourceChanged(
+            f"{run.ledger.parts_done} parts of {run.ledger.bytes_done} bytes do not make up {run.target}, which has"
+            f" {run.ledger.plan.size}",
+            source=run.source.name,
+        )
+    if run.fingerprint.content is not None and run.ledger.crc64() not in (None, run.fingerprint.content):
+        raise SourceChanged(f"{run.target} changed on the way: its checksum is another", source=run.source.name)
+
+
+def _object_of_a_lost_answer(run: Run, *, gone: bool) -> StoredObject | None:
+    head = run.persist(lambda: run.backend.head_object(run.key))
+    if head is None or head.size != run.ledger.plan.size:
+        return None
+    ours = _is_ours(run, head)
+    if ours is False:
+        return None
+    if ours is None and not (gone or run.backend.capabilities.lists_parts):
+        unknown(run, head)
+    if not (gone or _is_gone(run)):
+        return None
+    if ours is None:
+        unknown(run, head)
+    return head
+
+
+def _is_ours(run: Run, head: StoredObject) -> bool | None:
+    """Whether the object is the one that our parts make; None where nothing tells."""
+    if run.checkpoint is not None and run.checkpoint.token is not None:
+        return head.metadata.get(TOKEN_NAME) == run.checkpoint.token
+    combined = run.ledger.crc64()
+    return None if head.crc64 is None or combined is None else head.crc64 == combined
+
+
+def _is_gone(run: Run) -> bool:
+    if not run.backend.capabilities.lists_parts:
+        # Without a list only this makes sure that the upload does not linger, and it touches no object.
+        run.persist(lambda: run.backend.abort_upload(run.key, run.upload_id))
+        return True
+    try:
+        run.persist(lambda: list(run.backend.list_parts(run.key, run.upload_id)))
+    except UploadNotFound:
+        return True
+    return False
+
+
+def _strike_what_differs(run: Run) -> bool:
+    """Strike the parts from the ledger that the storage does not hold as recorded, and say whether there were any."""
+    if run.fingerprint.size is None or not run.backend.capabilities.lists_parts:
+        return False  # a stream has gone by, and can't be read again
+    try:
+        listed = run.persist(lambda: list(run.backend.list_parts(run.key, run.upload_id)))
+    except UploadNotFound as error:
+        raise UploadLost(str(error)) from error
+    held = {part.part_number: (part.etag, part.size) for part in listed}
+    differing = [part for part in run.ledger.receipts() if held.get(part.part_number) != (part.etag, part.size)]
+    for part in differing:
+        run.ledger.strike(part.part_number)
+    return bool(differing)
+
+
+def unknown(run: Run, head: StoredObject) -> NoReturn:
+    """
+    Say that the outcome is unknown; nothing is guessed.
+
+    Raises:
+        OutcomeUnknown: always.
+    """
+    raise stop(
+        run,
+        OutcomeUnknown,
+        f"the upload of {run.target} is gone, and an object of its size stands there, but nothing tells whether it is"
+        f" ours (its ETag is {head.etag}). Look at the object; to send it again, abort this upload, or call with"
+        " resume='never'",
+        resumable=False,
+    )

@@ -1,0 +1,71 @@
+"""How to transfer: the one set of choices that an `Uploader` is made with."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+from attrs import Attribute, define, field
+
+from partwise.errors import InvalidInput
+from partwise.model import MIB
+
+
+def _whole(least: int, *, also: object = None) -> Any:
+    def check(instance: Any, attribute: Attribute[Any], value: object) -> None:
+        if value != also and (not isinstance(value, int) or isinstance(value, bool) or value < least):
+            raise InvalidInput(f"{_name(instance, attribute)} must be a whole number from {least} on, not {value!r}")
+
+    return check
+
+
+def _seconds(instance: Any, attribute: Attribute[Any], value: object) -> None:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < math.inf:
+        raise InvalidInput(f"{_name(instance, attribute)} must be seconds, not {value!r}")
+
+
+def _name(instance: Any, attribute: Attribute[Any]) -> str:
+    return f"{type(instance).__name__}.{attribute.name}"
+
+
+def _one_of(*choices: str) -> Any:
+    def check(instance: Any, attribute: Attribute[Any], value: object) -> None:
+        if value not in choices:
+            raise InvalidInput(f"{_name(instance, attribute)} must be one of {choices}, not {value!r}")
+
+    return check
+
+
+@define(frozen=True)
+class TransferConfig:
+    """
+    How to transfer. The defaults suit most programs.
+
+    Args:
+        part_size: bytes in a part, or "auto", which takes 8 MiB and more only where the size of the object demands
+            it. An upload that is resumed keeps the part size that it began with.
+        multipart_threshold: a source of fewer bytes than this is sent as one object, without parts or checkpoint.
+        concurrency: parts under way at once, and with it the memory used: some 256 KiB for each.
+        max_attempts: how often one part, or one request beside the parts, is tried in a row before the upload fails.
+        retry_base: seconds; the wait before attempt n+1 is drawn from 0 to ``retry_base * 2**n``.
+        retry_max: seconds; the longest such wait. A longer one that the storage asks for is granted.
+        bandwidth_limit: bytes a second for all parts together; None: as fast as it goes.
+        verify_source: how a resume makes sure that parts sent earlier are of the source as it is now. "metadata": size,
+            modification time and inode. "content": the bytes are read again and compared by checksum, too.
+        on_source_change: what a resume does if the source has changed. "restart": send all parts. "keep-matching": read
+            the source, and keep those parts whose checksum still holds.
+        progress_interval: seconds between two reports of progress while no part is finished.
+    """
+
+    part_size: int | Literal["auto"] = field(default="auto", validator=_whole(1, also="auto"))
+    multipart_threshold: int = field(default=10 * MIB, validator=_whole(0))
+    concurrency: int = field(default=4, validator=_whole(1))
+    max_attempts: int = field(default=5, validator=_whole(1))
+    retry_base: float = field(default=0.5, validator=_seconds)
+    retry_max: float = field(default=30.0, validator=_seconds)
+    bandwidth_limit: int | None = field(default=None, validator=_whole(1, also=None))
+    verify_source: Literal["metadata", "content"] = field(default="metadata", validator=_one_of("metadata", "content"))
+    on_source_change: Literal["restart", "keep-matching"] = field(
+        default="restart", validator=_one_of("restart", "keep-matching")
+    )
+    progress_interval: float = field(default=0.2, validator=_seconds)

@@ -1,0 +1,439 @@
+"""
+One upload's life, over the protocols and the transport.
+
+    claim -> load -> reconcile -> (initiate, save) -> send what is missing, append each -> complete -> delete -> release
+
+Where the promises of the design are kept:
+
+- ONE-OWNER, UNWRITABLE, INTENT: here, by the order of claim, save, initiate, save.
+- NO-MIX: `_accept` looks at the source after a part was read and before its receipt counts; `completing` does once
+  more;
+  `_Guarded` does before the last bytes of an object that goes in one piece.
+- WHOLE, LOST-REPLY: `completing`.
+- EXACT: parts in `transport`, the whole in `endings`.
+- BOUNDED: `_accept` records a receipt before anything else is sent; `ledger` keeps whatever still holds.
+- RETRY, FAST-FAIL: `retrying` and `sending`.
+- CLEAN, CALLBACK: `endings`.
+"""
+
+from __future__ import annotations
+
+import mimetypes
+from collections.abc import Callable, Iterator, Mapping
+
+from attrs import evolve
+
+from partwise.completing import UploadLost, complete, unknown
+from partwise.deciding import checksum_of, decide, find_checkpoint
+from partwise.endings import (
+    abort_all,
+    drop,
+    drop_if_unrecorded,
+    failed,
+    finished,
+    finished_but_for_the_callback,
+    found_finished,
+    interrupted,
+    source_changed,
+)
+from partwise.errors import (
+    BackendError,
+    CallbackError,
+    CheckpointBusy,
+    CheckpointError,
+    CheckpointUnwritable,
+    IntegrityError,
+    InvalidInput,
+    ObjectExists,
+    SourceChanged,
+    SourceError,
+    UnsupportedOption,
+    UploadNotFound,
+)
+from partwise.ledger import (
+    TOKEN_NAME,
+    AlreadyStored,
+    Answer,
+    CompareWhileReading,
+    Decision,
+    Ledger,
+    Resume,
+    Start,
+    Undecidable,
+)
+from partwise.model import Checkpoint, ObjectOptions, Progress, StoredObject, UploadedPart, UploadResult
+from partwise.pacing import TransferStopped
+from partwise.planning import PartPlan
+from partwise.protocols import Body, CheckpointStore
+from partwise.run import Order, ProgressRaised, Run, Tools, logger
+from partwise.sending import Control, Interrupted, PartLoop
+from partwise.transport import PartJob
+
+
+class Upload:
+    """
+    One upload, from the claim to the release. Made for one call of `run` or of `explain`.
+
+    Args:
+        order: what is to be uploaded, and how.
+        tools: what the engine has from outside.
+        control: how others ask for an end.
+
+    Raises:
+        InvalidInput: the order can't be carried out, whatever happens. Nothing was sent.
+        SourceUnreadable: there is nothing to read.
+    """
+
+    def __init__(self, order: Order, tools: Tools, control: Control) -> None:
+        _refuse_what_cannot_be(order)
+        self._run = Run(order, tools, control)
+        self._run.look_at_source()
+        self._stream_begin: Body | None = None
+        self._candidates: Mapping[int, UploadedPart] = {}
+        self._recorded: Checkpoint | None = None
+
+    @property
+    def progress(self) -> Progress:
+        """How far it is, as it was last reported."""
+        return self._run.progress
+
+    def run(self) -> UploadResult:
+        """
+        Upload.
+
+        Raises:
+            PartwiseError: as `Uploader.upload` says.
+            BaseException: what the caller's progress callback raised; KeyboardInterrupt, which is a pause.
+        """
+        run = self._run
+        try:
+            if run.store is None:
+                return self._live()
+            with _Claim(run.store, run):
+                return self._live()
+        finally:
+            run.source.close()
+
+    def explain(self) -> tuple[Decision, PartPlan]:
+        """
+        What `run` would do now, without doing it: nothing is changed, and no claim is taken.
+
+        Returns:
+            the decision, and the plan that a start would follow.
+        """
+        try:
+            return decide(self._run, find_checkpoint(self._run)), self._run.plan
+        finally:
+            self._run.source.close()
+
+    # --- the life ----------------------------------------------------------------------------------------------------
+
+    def _live(self) -> UploadResult:
+        """Live, and turn every end that a life can have into what the caller is to see."""
+        run = self._run
+        try:
+            return self._live_once_or_twice()
+        except Interrupted as wish:
+            interrupted(run, wish)
+        except TransferStopped:
+            interrupted(run, Interrupted("cancel" if run.control.cancelled else "pause"))
+        except SourceChanged as error:
+            source_changed(run, error)
+        except CallbackError as error:
+            finished_but_for_the_callback(run, error)
+        except ProgressRaised as error:
+            drop_if_unrecorded(run)
+            raise error.__cause__ or error  # noqa: B904  # the caller's own error, as it was
+        except KeyboardInterrupt:
+            drop_if_unrecorded(run)
+            raise
+        except Exception as error:  # noqa: BLE001  # a defect of a plug-in, too, is told with what is kept
+            failed(run, error)
+
+    def _live_once_or_twice(self) -> UploadResult:
+        run = self._run
+        found = find_checkpoint(run)
+        self._recorded = found if isinstance(found, Checkpoint) else None
+        try:
+            return self._perform(decide(run, found))
+        except UploadLost as error:
+            # Aborted by somebody, or expired, in mid-run. One clean new start; a second loss is somebody's doing.
+            logger.warning("the storage lost the upload of %s: %s", run.target, error, extra=run.log_fields())
+        decision = decide(run, run.snapshot(), listed=Answer.GONE)
+        try:
+            return self._perform(decision)
+        except UploadLost as error:
+            raise UploadNotFound(f"the storage lost the upload twice in a row: {error}") from error
+
+    def _perform(self, decision: Decision) -> UploadResult:
+        run = self._run
+        match decision:
+            case Resume(checkpoint, plan, verdicts):
+                run.take_over(checkpoint, plan)
+                if any(verdict.action == "adopt" for verdict in verdicts) or checkpoint != self._recorded:
+                    self._record_anew(checkpoint)
+                return self._transfer()
+            case CompareWhileReading(checkpoint, plan, candidates):
+                run.take_over(evolve(checkpoint, parts=()), plan)
+                self._candidates = candidates
+                return self._transfer()
+            case AlreadyStored(stored, checkpoint):
+                return found_finished(run, stored, checkpoint)
+            case Undecidable(stored, _):
+                unknown(run, stored)
+            case Start():
+                return self._start(decision)
+        raise AssertionError(f"no such decision: {decision!r}")
+
+    # --- beginning ---------------------------------------------------------------------------------------------------
+
+    def _start(self, start: Start) -> UploadResult:
+        run = self._run
+        if start.reason:
+            run.warn(f"started again: {start.reason}")
+        abandoned = abort_all(run, start.abandon)
+        run.checkpoint = None
+        if self._goes_in_one_piece():
+            if run.store is not None and not abandoned:
+                run.store.delete(run.name)
+            return self._put()
+        run.ledger = Ledger(run.plan)
+        self._candidates = {}
+        self._begin(abandoned)
+        return self._transfer()
+
+    def _goes_in_one_piece(self) -> bool:
+        run = self._run
+        size = run.fingerprint.size
+        if size is None:
+            # Reading shows a stream's size. What was read is the first part, if the stream does not end in it.
+            if self._stream_begin is None:
+                self._stream_begin = run.source.body(0, run.plan.part_size)
+            size = len(self._stream_begin)
+            if size == run.plan.part_size:
+                return False
+        return size == 0 or (size < run.order.config.multipart_threshold and size <= run.backend.limits.max_put_size)
+
+    def _begin(self, abandoned: tuple[str, ...]) -> None:
+        run = self._run
+        options, token = self._options_at_birth(), None
+        capabilities = run.backend.capabilities
+        if not capabilities.object_checksums and "metadata" in capabilities.options:
+            token = run.tools.new_token()
+            options = evolve(options, metadata={**options.metadata, TOKEN_NAME: token})
+        intent = evolve(run.wanted, token=token, abandoned=abandoned)
+        if run.store is not None:
+            run.store.save(intent)
+        run.checkpoint = intent
+        upload_id = run.persist(lambda: run.backend.initiate_upload(run.key, options))
+        run.checkpoint = evolve(intent, upload_id=upload_id)
+        if run.store is not None:
+            try:
+                run.store.save(run.checkpoint)
+            except CheckpointError:
+                # An upload whose id no record holds must not be left behind.
+                drop(run)
+                run.checkpoint = None
+                raise
+        logger.info("upload %s of %s begins", upload_id, run.target, extra=run.log_fields())
+
+    def _options_at_birth(self) -> ObjectOptions:
+        run, options = self._run, self._run.order.options
+        if options.content_type is None and "content_type" in run.backend.capabilities.options:
+            return evolve(options, content_type=_content_type(run.key) or _content_type(run.source.name))
+        return options
+
+    def _record_anew(self, checkpoint: Checkpoint) -> None:
+        if self._run.store is None:
+            return
+        try:
+            self._run.store.save(checkpoint)
+        except CheckpointUnwritable as error:
+            self._run.warn(f"progress could not be recorded: {error}", once="progress could not be recorded")
+
+    # --- parts -------------------------------------------------------------------------------------------------------
+
+    def _transfer(self) -> UploadResult:
+        run = self._run
+        done = run.ledger.parts_done
+        logger.info("upload %s of %s: %d parts are there", run.upload_id, run.target, done, extra=run.log_fields())
+        run.report()
+        self._send_missing()
+        return finished(run, complete(run, self._send_missing))
+
+    def _send_missing(self) -> None:
+        run = self._run
+        loop = PartLoop(
+            transport=run.tools.transport(),
+            flow=run.fresh_flow(),
+            policy=run.policy,
+            clock=run.clock,
+            control=run.control,
+            concurrency=run.order.config.concurrency,
+            interval=None if run.order.on_progress is None else run.order.config.progress_interval,
+            make_job=lambda number, body: PartJob(run.backend, run.key, run.upload_id, number, body),
+            accept=self._accept,
+            on_tick=run.report,
+        )
+        try:
+            loop.run(self._stream_parts() if run.fingerprint.size is None else self._missing_parts())
+        except UploadNotFound as error:
+            raise UploadLost(str(error)) from error
+
+    def _accept(self, receipt: UploadedPart) -> None:
+        run = self._run
+        run.check_source()
+        run.ledger.record(receipt)
+        run.remember(receipt)
+        run.report()
+
+    def _missing_parts(self) -> Iterator[tuple[int, Body]]:
+        run = self._run
+        for number in run.ledger.missing():
+            part = run.ledger.plan.part(number)
+            yield number, run.source.body(part.offset, part.size)
+
+    def _stream_parts(self) -> Iterator[tuple[int, Body]]:
+        run = self._run
+        number = 0
+        while run.ledger.plan.size is None:
+            number += 1
+            part = run.ledger.plan.part(number)
+            body, self._stream_begin = self._stream_begin or run.source.body(part.offset, part.size), None
+            if len(body) < part.size:
+                run.ledger.plan = evolve(run.ledger.plan, size=part.offset + len(body))
+            if not len(body):
+                return
+            if number > run.backend.limits.max_parts:
+                raise SourceError(
+                    f"{run.target} is longer than the {part.offset} bytes that {number - 1} parts hold: begin with a"
+                    " larger part size",
+                    source=run.source.name,
+                )
+            if not self._is_there(number, body):
+                yield number, body
+
+    def _is_there(self, number: int, body: Body) -> bool:
+        """Whether the storage holds these very bytes as this part, sent by an earlier run."""
+        candidate = self._candidates.get(number)
+        if candidate is None or candidate.size != len(body) or candidate.crc64 != checksum_of(body):
+            return False
+        self._run.ledger.record(candidate, resumed=True)
+        if self._recorded is None or candidate not in self._recorded.parts:
+            self._run.remember(candidate)
+        self._run.report()
+        return True
+
+    # --- in one piece ------------------------------------------------------------------------------------------------
+
+    def _put(self) -> UploadResult:
+        run = self._run
+        body = self._stream_begin or run.source.body(0, run.fingerprint.size or 0)
+        run.ledger = Ledger(PartPlan(max(1, len(body)), len(body)))
+        flow = run.fresh_flow()
+        run.control.on_request(flow.stop.set)
+        paced = flow.paced(1, _Guarded(body, run.check_source))
+        try:
+            stored = run.persist(_Put(run, paced, self._options_at_birth()))
+        except CallbackError as error:
+            self._enter_whole(body, error.result.etag if isinstance(error.result, StoredObject) else "")
+            raise
+        self._enter_whole(body, stored.etag)
+        return finished(run, stored)
+
+    def _enter_whole(self, body: Body, etag: str) -> None:
+        if len(body):
+            self._run.ledger.record(UploadedPart(1, len(body), etag, body.crc64))
+
+
+class _Put:
+    """Attempts to store an object in one piece, which know of each other."""
+
+    def __init__(self, run: Run, body: Body, options: ObjectOptions) -> None:
+        self._run = run
+        self._body = body
+        self._options = options
+        self._uncertain = False
+
+    def __call__(self) -> StoredObject:
+        run, body = self._run, self._body
+        run.control.check()
+        try:
+            stored = run.backend.put_object(run.key, body, self._options)
+        except ObjectExists:
+            # Forbidden to overwrite, after an answer was lost: what stands there may be what we have just stored.
+            head = run.backend.head_object(run.key) if self._uncertain else None
+            if head is None or head.crc64 is None or (head.size, head.crc64) != (len(body), body.crc64):
+                raise
+            return head
+        except BackendError as error:
+            self._uncertain = self._uncertain or error.retryable
+            raise
+        if stored.crc64 not in (None, body.crc64):
+            raise IntegrityError(f"{run.key} did not arrive as it was sent: the checksums differ")
+        return stored
+
+
+class _Guarded:
+    """A body that has its source looked at before it gives its last bytes, so that no mixture is ever stored."""
+
+    def __init__(self, body: Body, check: Callable[[], None]) -> None:
+        self._body = body
+        self._check = check
+
+    @property
+    def crc64(self) -> int | None:
+        return self._body.crc64
+
+    def __len__(self) -> int:
+        return len(self._body)
+
+    def chunks(self) -> Iterator[memoryview]:
+        left = len(self._body)
+        for chunk in self._body.chunks():
+            left -= len(chunk)
+            if left <= 0:
+                self._check()
+            yield chunk
+
+
+class _Claim:
+    """The store's claim; one that is refused says which upload it is about."""
+
+    def __init__(self, store: CheckpointStore, run: Run) -> None:
+        self._claim = store.claim(run.name)
+        self._run = run
+
+    def __enter__(self) -> None:
+        try:
+            self._claim.__enter__()
+        except CheckpointBusy as error:
+            raise CheckpointBusy(
+                f"{self._run.target} is being uploaded by somebody else right now. Nothing was sent; wait for them to"
+                " finish, or stop them first",
+                name=self._run.name,
+                where=error.where,
+            ) from error
+
+    def __exit__(self, *exception: object) -> None:
+        self._claim.__exit__(*exception)  # type: ignore[arg-type]  # handed on as it came
+
+
+def _refuse_what_cannot_be(order: Order) -> None:
+    if order.resume not in ("auto", "require", "never"):
+        raise InvalidInput(f"resume must be 'auto', 'require' or 'never', not {order.resume!r}")
+    if not order.key:
+        raise InvalidInput("the key of an object can't be empty")
+    refused = order.options.given() - order.backend.capabilities.options
+    if refused:
+        raise UnsupportedOption(
+            f"{order.backend.location} does not honour {', '.join(sorted(refused))}. Nothing was sent"
+        )
+
+
+# The table that comes with Python, without what a machine adds to it, so that two machines guess alike.
+_TYPES = mimetypes.MimeTypes()
+
+
+def _content_type(name: str) -> str | None:
+    return _TYPES.guess_type(name, strict=False)[0]

@@ -1,0 +1,436 @@
+"""
+What is done, what is left, and what a checkpoint, the source and the storage add up to. Nothing here reads or writes.
+
+`reconcile` is asked again and again: from the facts that are known it names the next step, and a step is either a fact
+to be found out (`AskParts`, `AskObject`, `ReadParts`) or a decision. So the order of questions is decided here, the
+asking is done elsewhere, and a test needs nothing but values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from enum import Enum
+from typing import Literal
+
+from attrs import define, evolve, field, fields
+
+from partwise.checksums import crc64_fold
+from partwise.model import Checkpoint, Fingerprint, ObjectOptions, StoredObject, UploadedPart
+from partwise.planning import PartPlan
+
+# --- the account of one upload ---------------------------------------------------------------------------------------
+
+
+class Ledger:
+    """
+    The account of one upload: which parts the storage has acknowledged.
+
+    Args:
+        plan: the parts there are to be.
+    """
+
+    def __init__(self, plan: PartPlan) -> None:
+        self.plan = plan
+        self.bytes_done = 0
+        self.bytes_resumed = 0
+        self.parts_resumed = 0
+        self._receipts: dict[int, UploadedPart] = {}
+        self._journal: list[UploadedPart] = []
+
+    @property
+    def parts_done(self) -> int:
+        """The number of parts that were acknowledged."""
+        return len(self._receipts)
+
+    def has(self, part_number: int) -> bool:
+        """Whether this part was acknowledged."""
+        return part_number in self._receipts
+
+    def record(self, part: UploadedPart, *, resumed: bool = False) -> None:
+        """Enter a receipt; a second one for the same part takes the place of the first."""
+        before = self._receipts.get(part.part_number)
+        if before is not None:
+            self.bytes_done -= before.size
+        self._receipts[part.part_number] = part
+        self._journal.append(part)
+        self.bytes_done += part.size
+        if resumed and before is None:
+            self.bytes_resumed += part.size
+            self.parts_resumed += 1
+
+    def strike(self, part_number: int) -> None:
+        """The storage does not hold this part after all: it is to be sent again."""
+        part = self._receipts.pop(part_number, None)
+        if part is not None:
+            self.bytes_done -= part.size
+            self._journal = [entry for entry in self._journal if entry.part_number != part_number]
+
+    @property
+    def entries(self) -> int:
+        """How many entries there are; with `as_of`, an instant that can be looked back at."""
+        return len(self._journal)
+
+    def as_of(self, entries: int) -> tuple[UploadedPart, ...]:
+        """The receipts as they were when there were so many entries, the last one for each part."""
+        return tuple({part.part_number: part for part in self._journal[:entries]}.values())
+
+    def missing(self) -> Iterator[int]:
+        """The numbers of the parts that are not acknowledged, ascending. The plan's size must be known."""
+        total = self.plan.parts_total
+        assert total is not None
+        return (number for number in range(1, total + 1) if number not in self._receipts)
+
+    def is_whole(self) -> bool:
+        """Whether the receipts are those of parts 1 to n, each of its planned size, which add up to the source's."""
+        total = self.plan.parts_total
+        return (
+            total is not None
+            and len(self._receipts) == total
+            and self.bytes_done == self.plan.size
+            and all(number in self._receipts for number in range(1, total + 1))
+        )
+
+    def receipts(self) -> tuple[UploadedPart, ...]:
+        """What `complete_upload` wants: every receipt, ascending."""
+        return tuple(self._receipts[number] for number in sorted(self._receipts))
+
+    def crc64(self) -> int | None:
+        """The checksum of the whole, combined from those of its parts; None if one of them is not known."""
+        return _combined(self.receipts())
+
+
+def _combined(parts: tuple[UploadedPart, ...]) -> int | None:
+    runs = []
+    for part in parts:
+        if part.crc64 is None:
+            return None
+        runs.append((part.crc64, part.size))
+    return crc64_fold(runs)
+
+
+#: Where the backend reports no checksum of objects, a value of ours stands under this name in the object's metadata.
+TOKEN_NAME = "partwise-upload"  # noqa: S105  # a name, not a secret
+
+
+# --- what is known ---------------------------------------------------------------------------------------------------
+
+
+class Answer(Enum):
+    """Answers that are no value."""
+
+    GONE = "the storage does not know the upload"
+    ABSENT = "there is no such object"
+    CANNOT_LIST = "the storage can't list parts"
+
+
+@define(frozen=True)
+class Damage:
+    """A checkpoint was there and could not be trusted; `upload_id` is what could still be verified of it."""
+
+    reason: str
+    upload_id: str | None = None
+
+
+@define(frozen=True)
+class Facts:
+    """
+    What is known so far. None stands for "not asked yet".
+
+    Args:
+        wanted: the checkpoint that a fresh upload would begin with.
+        found: what the store had.
+        listed: the storage's list of parts.
+        head: the object that stands under the key.
+        local: the checksums of parts of the source as it is now, by part number.
+        verify_content: compare kept parts with the source by checksum even if the source seems unchanged.
+        keep_matching: if the source has changed, keep the parts whose checksum still holds.
+        max_parts: what the storage takes.
+    """
+
+    wanted: Checkpoint
+    found: Checkpoint | Damage | None = None
+    listed: tuple[UploadedPart, ...] | Literal[Answer.GONE, Answer.CANNOT_LIST] | None = None
+    head: StoredObject | Literal[Answer.ABSENT] | None = None
+    local: Mapping[int, int] = field(factory=dict)
+    verify_content: bool = False
+    keep_matching: bool = False
+    max_parts: int = 10_000
+
+
+# --- what is next ----------------------------------------------------------------------------------------------------
+
+
+@define(frozen=True)
+class AskParts:
+    """Find out which parts the storage holds for the checkpoint's upload."""
+
+
+@define(frozen=True)
+class AskObject:
+    """Find out which object stands under the key."""
+
+
+@define(frozen=True)
+class ReadParts:
+    """Find out the checksums of these parts of the source as it is now."""
+
+    plan: PartPlan
+    part_numbers: tuple[int, ...]
+
+
+@define(frozen=True)
+class Start:
+    """
+    Begin a new upload.
+
+    Args:
+        reason: why one that had begun can't be carried on; "" where there was none.
+        abandon: ids of uploads that are of no use any more, and are to be aborted.
+    """
+
+    reason: str = ""
+    abandon: tuple[str, ...] = ()
+
+
+@define(frozen=True)
+class Verdict:
+    """What is done about one part, and why."""
+
+    part_number: int
+    action: Literal["keep", "adopt", "send"]
+    why: str
+
+
+@define(frozen=True)
+class Resume:
+    """
+    Carry the upload on.
+
+    Args:
+        checkpoint: what was recorded, with the receipts that still hold, and no other.
+        plan: the parts of the source as it is now, by the recorded part size.
+        verdicts: for each part what is done and why, by ascending number.
+    """
+
+    checkpoint: Checkpoint
+    plan: PartPlan
+    verdicts: tuple[Verdict, ...]
+
+
+@define(frozen=True)
+class CompareWhileReading:
+    """
+    Carry the upload on, reading the stream from its beginning: a part that equals its candidate need not be sent.
+
+    Args:
+        checkpoint: what was recorded.
+        plan: by the recorded part size; of unknown size.
+        candidates: what the storage holds, with a checksum to compare by, by part number.
+    """
+
+    checkpoint: Checkpoint
+    plan: PartPlan
+    candidates: Mapping[int, UploadedPart]
+
+
+@define(frozen=True)
+class AlreadyStored:
+    """The upload was completed, though nobody was told: `stored` is its object."""
+
+    stored: StoredObject
+    checkpoint: Checkpoint
+
+
+@define(frozen=True)
+class Undecidable:
+    """The upload is gone, an object of the right size is there, and nothing tells whether it is ours."""
+
+    stored: StoredObject
+    checkpoint: Checkpoint
+
+
+Question = AskParts | AskObject | ReadParts
+Decision = Start | Resume | CompareWhileReading | AlreadyStored | Undecidable
+
+
+def reconcile(facts: Facts) -> Question | Decision:  # noqa: PLR0911  # a table of cases, in the order of the table
+    """
+    The next step, from what is known.
+
+    | what is found                                         | what is done                                             |
+    |-------------------------------------------------------|----------------------------------------------------------|
+    | no checkpoint, or one without an upload id            | start                                                    |
+    | a damaged checkpoint                                  | start again; abort what could be verified of it          |
+    | other options of those that are fixed at initiate     | start again, abort the old upload                        |
+    | the source changed                                    | start again, abort the old upload; or, by choice, keep   |
+    |                                                       | the parts whose checksum still holds                     |
+    | another part size was asked for                       | the recorded one stands                                  |
+    | the storage does not know the upload                  | the object is there with our size and checksum (or our   |
+    |                                                       | token): done. If nothing can tell: undecidable.          |
+    |                                                       | Otherwise start again                                    |
+    | part in the checkpoint and on the storage, same etag  | keep; by choice only after a look at the source          |
+    | and size                                              |                                                          |
+    | part on the storage only                              | adopt if its checksum is that of the source's bytes,     |
+    |                                                       | else send                                                |
+    | part in the checkpoint only, or with another etag or  | send                                                     |
+    | size on the storage                                   |                                                          |
+    | the source is a stream                                | compare each part by checksum as it is read              |
+    """
+    found = facts.found
+    if found is None:
+        return Start()
+    if isinstance(found, Damage):
+        return Start(found.reason, () if found.upload_id is None else (found.upload_id,))
+    if found.upload_id is None:
+        return Start(abandon=found.abandoned)
+    abandon = (*found.abandoned, found.upload_id)
+    if (difference := _options_that_differ(found.options, facts.wanted.options)) is not None:
+        return Start(f"other options were asked for ({difference})", abandon)
+    if facts.wanted.fingerprint.size is None:
+        return _reconcile_stream(facts, found, abandon)
+    plan = PartPlan(found.part_size, facts.wanted.fingerprint.size, found.doubling_every)
+    changed = _change(found.fingerprint, facts.wanted.fingerprint)
+    if changed is not None and not facts.keep_matching:
+        return Start(f"the source changed: {changed}", abandon)
+    if (plan.parts_total or 0) > facts.max_parts:
+        return Start(f"the source now has more than {facts.max_parts} parts of {plan.part_size} bytes", abandon)
+    if facts.listed is None:
+        return AskParts()
+    if facts.listed is Answer.GONE:
+        return _reconcile_gone(facts, found, plan, trusted=changed is None)
+    return _reconcile_parts(facts, found, plan, trusted=changed is None)
+
+
+def _options_that_differ(old: ObjectOptions, new: ObjectOptions) -> str | None:
+    old, new = old.fixed(), new.fixed()
+    names = [a.name for a in fields(ObjectOptions) if getattr(old, a.name) != getattr(new, a.name)]
+    return ", ".join(names) or None
+
+
+def _change(old: Fingerprint, new: Fingerprint) -> str | None:
+    """What differs, in words; None where nothing does."""
+    if old.size != new.size:
+        return f"it had {old.size} bytes, and has {new.size}"
+    if old.mtime_ns != new.mtime_ns:
+        return "it was modified"
+    if old.identity != new.identity:
+        return "it was replaced by another file"
+    if old.content != new.content:
+        return "its bytes are others"
+    return None
+
+
+def _reconcile_gone(facts: Facts, found: Checkpoint, plan: PartPlan, *, trusted: bool) -> Question | Decision:
+    gone = Start("the storage no longer knows the upload: it was aborted, or it expired", found.abandoned)
+    if facts.head is None:
+        return AskObject()
+    if facts.head is Answer.ABSENT or facts.head.size != plan.size:
+        return gone
+    if found.token is not None:
+        ours = facts.head.metadata.get(TOKEN_NAME) == found.token and trusted
+        return AlreadyStored(facts.head, found) if ours else gone
+    if facts.head.crc64 is None:
+        return Undecidable(facts.head, found)
+    recorded = {part.part_number: part for part in found.parts if trusted and part.crc64 is not None}
+    unknown = tuple(n for n in range(1, (plan.parts_total or 0) + 1) if n not in recorded and n not in facts.local)
+    if unknown:
+        return ReadParts(plan, unknown)
+    runs = []
+    for number in range(1, (plan.parts_total or 0) + 1):
+        part = recorded.get(number)
+        checksum = facts.local[number] if part is None or part.crc64 is None else part.crc64
+        runs.append((checksum, plan.part(number).size))
+    return AlreadyStored(facts.head, found) if crc64_fold(runs) == facts.head.crc64 else gone
+
+
+def _reconcile_parts(facts: Facts, found: Checkpoint, plan: PartPlan, *, trusted: bool) -> Question | Decision:
+    recorded = {part.part_number: part for part in found.parts}
+    listed = _held(facts, found)
+    receipts: list[UploadedPart] = []
+    verdicts: list[Verdict] = []
+    unread: list[int] = []
+    for number in range(1, (plan.parts_total or 0) + 1):
+        verdict, receipt = _judge(
+            number, plan.part(number).size, recorded.get(number), listed.get(number), facts, trusted=trusted
+        )
+        if verdict is None:
+            unread.append(number)
+            continue
+        if verdict.why == _CONTENT_DIFFERS and not facts.keep_matching and verdict.action == "send":
+            return Start(
+                f"the source changed: the bytes of part {number} are others", (*found.abandoned, str(found.upload_id))
+            )
+        verdicts.append(verdict)
+        if receipt is not None:
+            receipts.append(receipt)
+    if unread:
+        return ReadParts(plan, tuple(unread))
+    resumed = evolve(found, fingerprint=facts.wanted.fingerprint, parts=tuple(receipts))
+    return Resume(resumed, plan, tuple(verdicts))
+
+
+_CONTENT_DIFFERS = "the source's bytes are others than those that were sent"
+
+
+def _judge(  # noqa: PLR0911  # a table of cases
+    number: int,
+    size: int,
+    record: UploadedPart | None,
+    held: UploadedPart | None,
+    facts: Facts,
+    *,
+    trusted: bool,
+) -> tuple[Verdict | None, UploadedPart | None]:
+    """The verdict on one part and the receipt that it rests on; no verdict where the source must be read first."""
+    if held is None:
+        why = "it was not sent yet" if record is None else "the storage does not hold it any more"
+        return Verdict(number, "send", why), None
+    if held.size != size:
+        return Verdict(number, "send", f"the storage holds {held.size} bytes of it, not {size}"), None
+    if record is not None and (record.etag != held.etag or record.size != held.size):
+        return Verdict(number, "send", "the storage holds another version of it than the one recorded"), None
+    if record is not None and trusted and not facts.verify_content:
+        checksum = held.crc64 if record.crc64 is None else record.crc64
+        if held.crc64 not in (None, checksum):
+            return Verdict(number, "send", "the storage reports another checksum than the one recorded"), None
+        return Verdict(number, "keep", "recorded, and on the storage"), UploadedPart(number, size, held.etag, checksum)
+    checksum = held.crc64 if record is None or record.crc64 is None else record.crc64
+    if checksum is None:
+        return Verdict(number, "send", "the storage holds it, but reports no checksum to know it by"), None
+    if number not in facts.local:
+        return None, None
+    if facts.local[number] != checksum:
+        # Without a record it was never known to be of this source, so it says nothing about a change.
+        why = _CONTENT_DIFFERS if record is not None else "what the storage holds of it are other bytes"
+        return Verdict(number, "send", why), None
+    receipt = UploadedPart(number, size, held.etag, checksum)
+    if record is None:
+        return Verdict(number, "adopt", "on the storage, not recorded, and its checksum is the source's"), receipt
+    return Verdict(number, "keep", "recorded, on the storage, and its checksum is the source's"), receipt
+
+
+def _held(facts: Facts, found: Checkpoint) -> dict[int, UploadedPart]:
+    """What the storage holds, by its own word or, where it has none, by the checkpoint's."""
+    parts = found.parts if facts.listed is Answer.CANNOT_LIST else facts.listed
+    assert isinstance(parts, tuple)
+    return {part.part_number: part for part in parts}
+
+
+def _reconcile_stream(facts: Facts, found: Checkpoint, abandon: tuple[str, ...]) -> Question | Decision:
+    if found.fingerprint.size is not None:
+        return Start("the source changed: it had a known size, and is a stream now", abandon)
+    if facts.listed is None:
+        return AskParts()
+    if facts.listed is Answer.GONE:
+        # Whether an object that stands there is ours can't be told before the stream was read; then it is sent anyway.
+        return Start("the storage no longer knows the upload: it was aborted, or it expired", found.abandoned)
+    recorded = {part.part_number: part for part in found.parts}
+    candidates = {}
+    for number, held in _held(facts, found).items():
+        record = recorded.get(number)
+        if record is not None and record.etag == held.etag and record.size == held.size and held.crc64 is None:
+            held = record  # noqa: PLW2901  # the record knows the checksum that the storage does not report
+        if held.crc64 is not None:
+            candidates[number] = held
+    plan = PartPlan(found.part_size, None, found.doubling_every)
+    return CompareWhileReading(found, plan, candidates)

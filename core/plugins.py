@@ -1,0 +1,121 @@
+"""
+From a URL to a backend or a store, by entry points, so that a plug-in of your own is found like those that ship.
+
+A distribution offers a scheme by an entry point in the group `partwise.backends` or `partwise.checkpoint_stores`, named
+like the scheme; a program offers one by `register_backend` or `register_checkpoint_store`, which goes first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from typing import Any, Protocol
+
+from partwise.errors import InvalidInput, UnknownScheme
+from partwise.protocols import CheckpointStore, MultipartBackend
+
+BACKENDS = "partwise.backends"
+CHECKPOINT_STORES = "partwise.checkpoint_stores"
+
+
+class BackendFactory(Protocol):
+    """Makes a backend of a URL."""
+
+    def __call__(self, url: str, /, **settings: Any) -> tuple[MultipartBackend, str]:
+        """
+        The backend that the URL names, and the key in it ("" where the URL names no object).
+
+        Args:
+            url: as the user gave it.
+            settings: what else the user said (an endpoint, a region). One that means nothing here is refused.
+
+        Raises:
+            InvalidInput: the URL or a setting makes no sense.
+        """
+
+
+class StoreFactory(Protocol):
+    """Makes a checkpoint store of a URL."""
+
+    def __call__(self, url: str, /) -> CheckpointStore:
+        """
+        The store that the URL names.
+
+        Raises:
+            InvalidInput: the URL makes no sense.
+        """
+
+
+_registered: dict[tuple[str, str], Any] = {}
+
+
+def register_backend(scheme: str, factory: BackendFactory) -> None:
+    """Serve URLs of this scheme by `factory`, before any installed plug-in."""
+    _registered[BACKENDS, scheme.lower()] = factory
+
+
+def register_checkpoint_store(scheme: str, factory: StoreFactory) -> None:
+    """Serve store URLs of this scheme by `factory`, before any installed plug-in."""
+    _registered[CHECKPOINT_STORES, scheme.lower()] = factory
+
+
+def open_backend(url: str, **settings: Any) -> tuple[MultipartBackend, str]:
+    """
+    The backend that a URL such as ``oss://bucket/key`` names, and the key.
+
+    Args:
+        url: the URL.
+        settings: handed to the plug-in. Those that are None count as not given.
+
+    Raises:
+        UnknownScheme: no plug-in serves this scheme.
+        InvalidInput: the plug-in can't make sense of the URL or of a setting.
+    """
+    factory: BackendFactory = _find(BACKENDS, url)
+    return factory(url, **{name: value for name, value in settings.items() if value is not None})
+
+
+def open_checkpoint_store(url: str) -> CheckpointStore:
+    """
+    The store that a URL such as ``sqlite:///uploads.db`` names.
+
+    Raises:
+        UnknownScheme: no plug-in serves this scheme.
+        InvalidInput: the plug-in can't make sense of the URL.
+    """
+    factory: StoreFactory = _find(CHECKPOINT_STORES, url)
+    return factory(url)
+
+
+def default_checkpoint_store() -> CheckpointStore:
+    """The store that is used when none is given: files in the user's state directory."""
+    return open_checkpoint_store("file:")
+
+
+def _find(group: str, url: str) -> Any:
+    scheme, colon, _ = url.partition(":")
+    scheme = scheme.lower()
+    if not colon or not scheme:
+        raise InvalidInput(f"{url!r} is not a URL: it does not begin with a scheme, as {_example(group)} does")
+    if (group, scheme) in _registered:
+        return _registered[group, scheme]
+    for found in entry_points(group=group, name=scheme):
+        return _load(found.load, url)
+    raise UnknownScheme(f"{url!r}: nothing installed serves {scheme}: URLs; there is {_known(group)}")
+
+
+def _load(load: Callable[[], Any], url: str) -> Any:
+    try:
+        return load()
+    except ImportError as error:
+        raise UnknownScheme(f"{url!r}: the plug-in for it can't be loaded: {error}") from error
+
+
+def _example(group: str) -> str:
+    return "oss://bucket/key or file:///dir/key" if group == BACKENDS else "sqlite:///uploads.db"
+
+
+def _known(group: str) -> str:
+    installed = {found.name for found in entry_points(group=group)}
+    registered = {scheme for known, scheme in _registered if known == group}
+    return ", ".join(f"{scheme}:" for scheme in sorted(installed | registered)) or "none at all"

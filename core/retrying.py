@@ -1,0 +1,82 @@
+"""Which errors are tried again, how often, and how long between; and the clock that the waiting is done by."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from typing import Protocol
+
+from attrs import define, field
+
+from partwise.config import TransferConfig
+from partwise.errors import BackendError
+
+
+class Clock(Protocol):
+    """Time, as the engine sees it. A test gives a clock of its own, and nothing waits."""
+
+    def monotonic(self) -> float:
+        """Seconds from an arbitrary instant, never going backwards."""
+
+    def now(self) -> float:
+        """Seconds since 1970."""
+
+    def wait(self, event: threading.Event, seconds: float) -> bool:
+        """Wait until `event` is set, for `seconds` at most, and say whether it is."""
+
+
+class SystemClock:
+    """The machine's clock."""
+
+    monotonic = staticmethod(time.monotonic)
+    now = staticmethod(time.time)
+
+    def wait(self, event: threading.Event, seconds: float) -> bool:
+        return event.wait(seconds)
+
+
+class Chance(Protocol):
+    """Randomness, as the engine sees it; `random.Random` is one."""
+
+    def uniform(self, a: float, b: float, /) -> float: ...
+
+
+@define(frozen=True)
+class RetryPolicy:
+    """
+    Exponential backoff with full jitter: the wait is drawn evenly from zero up to a bound that doubles each time, so
+    that clients which failed together do not come back together.
+
+    Args:
+        max_attempts: attempts in a row, the first one included.
+        base: seconds; the bound before the second attempt.
+        longest: seconds; where the bound stops doubling.
+        chance: where the draw comes from.
+    """
+
+    max_attempts: int
+    base: float
+    longest: float
+    chance: Chance = field(factory=random.Random, repr=False)
+
+    @classmethod
+    def of(cls, config: TransferConfig, chance: Chance) -> RetryPolicy:
+        """The policy that a configuration asks for."""
+        return cls(config.max_attempts, config.retry_base, config.retry_max, chance)
+
+    def delay(self, failures: int, error: BaseException) -> float | None:
+        """
+        Seconds to wait after the `failures`-th failure in a row, or None to give up.
+
+        A wait that the storage asks for (`retry_after`) is never undercut.
+        """
+        if not is_retryable(error) or failures >= self.max_attempts:
+            return None
+        bound = min(self.longest, self.base * 2.0 ** min(failures - 1, 60))
+        return max(self.chance.uniform(0.0, bound), getattr(error, "retry_after", None) or 0.0)
+
+
+def is_retryable(error: BaseException) -> bool:
+    """Whether the same operation may succeed if it is tried again: the backend's word for it."""
+    return isinstance(error, BackendError) and error.retryable

@@ -1,0 +1,294 @@
+"""
+One run of one upload: what its stages share.
+
+The stages (deciding, sending, completing, ending) are rooms of their own; each of them is handed the run, changes it,
+and says what comes next. All of it happens in one thread. Workers never see a run: they get a job, and give an
+outcome.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Callable
+from typing import Literal, TypeVar
+
+from attrs import define, evolve, field
+
+from partwise.config import TransferConfig
+from partwise.errors import BackendError, CheckpointError, PartwiseError, SourceChanged
+from partwise.ledger import Ledger
+from partwise.model import Checkpoint, Fingerprint, ObjectOptions, Progress, UploadedPart, checkpoint_name
+from partwise.pacing import BandwidthLimit, Flow
+from partwise.planning import PartPlan, plan_parts
+from partwise.protocols import BindsRequestOptions, BindsSource, CheckpointStore, MultipartBackend, Source
+from partwise.retrying import Chance, Clock, RetryPolicy
+from partwise.sending import Control
+from partwise.transport import Transport
+
+logger = logging.getLogger("partwise")
+
+ResumeMode = Literal["auto", "require", "never"]
+
+_T = TypeVar("_T")
+
+
+@define(frozen=True)
+class Order:
+    """
+    What is to be uploaded, and how.
+
+    Args:
+        backend: where to.
+        store: what remembers progress; None: nothing does.
+        source: where the bytes come from.
+        key: the object's key.
+        options: what the object shall be like.
+        config: how to transfer.
+        resume: "auto", "require" or "never".
+        on_progress: is told how far the upload is.
+    """
+
+    backend: MultipartBackend
+    store: CheckpointStore | None
+    source: Source
+    key: str
+    options: ObjectOptions
+    config: TransferConfig
+    resume: ResumeMode = "auto"
+    on_progress: Callable[[Progress], object] | None = None
+
+
+@define(frozen=True)
+class Tools:
+    """
+    What the engine has from outside, so that a simulation can own it.
+
+    Args:
+        transport: makes what parts are sent by, one for each time that parts are sent.
+        clock: time.
+        chance: randomness, for the waits between attempts.
+        new_token: makes a name for an upload that nobody else has.
+    """
+
+    transport: Callable[[], Transport]
+    clock: Clock
+    chance: Chance
+    new_token: Callable[[], str] = field(default=lambda: secrets.token_hex(16))
+
+
+class ProgressRaised(PartwiseError):
+    """The caller's progress callback raised. Never seen by a caller, who gets the `__cause__`."""
+
+
+class Run:
+    """
+    One run of one upload.
+
+    Args:
+        order: what is to be uploaded, and how.
+        tools: what the engine has from outside.
+        control: how others ask for an end.
+    """
+
+    def __init__(self, order: Order, tools: Tools, control: Control) -> None:
+        self.order = order
+        self.tools = tools
+        self.clock = tools.clock
+        self.control = control
+        self.policy = RetryPolicy.of(order.config, tools.chance)
+        self.source = order.source
+        self.key = order.key
+        self.backend = _bound_to_options(order.backend, order.options)
+        remembers = order.store is not None and order.resume != "never" and bool(order.source.name)
+        self.store = _bound_to_source(order.store, order.source) if remembers and order.store is not None else None
+        self.fingerprint = Fingerprint()
+        self.plan = PartPlan(1, 0)
+        #: The upload under way, without its parts, which are in the ledger; None while there is none.
+        self.checkpoint: Checkpoint | None = None
+        self.ledger = Ledger(PartPlan(1, 0))
+        self.flow = Flow()
+        self.warnings: list[str] = []
+        self.progress = Progress(0, None)
+        self._name = checkpoint_name(self.backend.location, self.key, self.source.name)
+        self._shown = 0
+        self._began = self.clock.monotonic()
+
+    def look_at_source(self) -> None:
+        """
+        Find out which version of the source there is to upload, and plan its parts.
+
+        Raises:
+            SourceUnreadable: there is nothing to read.
+            InvalidInput: it is too large for the backend, or the part size is impossible.
+        """
+        self.fingerprint = self.source.fingerprint()
+        self.progress = Progress(0, self.fingerprint.size)
+        self.plan = plan_parts(
+            self.fingerprint.size,
+            self.backend.limits,
+            self.order.config.part_size,
+            equal_part_sizes=self.backend.capabilities.equal_part_sizes,
+        )
+
+    @property
+    def wanted(self) -> Checkpoint:
+        """The checkpoint that a fresh upload begins with."""
+        return Checkpoint(
+            location=self.backend.location,
+            key=self.key,
+            source=self.source.name,
+            fingerprint=self.fingerprint,
+            part_size=self.plan.part_size,
+            doubling_every=self.plan.doubling_every,
+            options=self.order.options.fixed(),
+            created=self.clock.now(),
+        )
+
+    @property
+    def name(self) -> str:
+        """The name of this upload's checkpoint."""
+        return self._name
+
+    @property
+    def upload_id(self) -> str:
+        """The id of the upload under way; there is one while parts are sent and completed."""
+        assert self.checkpoint is not None
+        assert self.checkpoint.upload_id is not None
+        return self.checkpoint.upload_id
+
+    @property
+    def keeps_progress(self) -> bool:
+        """Whether a later run could carry on from here."""
+        return self.store is not None and self.checkpoint is not None and self.checkpoint.upload_id is not None
+
+    @property
+    def target(self) -> str:
+        """Source and destination, in words."""
+        return f"{self.source.name or 'the stream'} to {self.key} in {self.backend.location}"
+
+    def take_over(self, checkpoint: Checkpoint, plan: PartPlan) -> None:
+        """The upload under way is the one that this checkpoint tells of, with its parts as resumed ones."""
+        self.ledger = Ledger(plan)
+        for part in checkpoint.parts:
+            self.ledger.record(part, resumed=True)
+        self.checkpoint = evolve(checkpoint, parts=())
+
+    def snapshot(self) -> Checkpoint | None:
+        """The upload under way, as it is now."""
+        return None if self.checkpoint is None else evolve(self.checkpoint, parts=self.ledger.receipts())
+
+    def fresh_flow(self) -> Flow:
+        """What this run and the workers of one sending share."""
+        limit = self.order.config.bandwidth_limit
+        paced = None if limit is None else BandwidthLimit(limit, self.clock)
+        self.flow = Flow(paced, self.order.config.concurrency)
+        return self.flow
+
+    # --- small things that every stage does --------------------------------------------------------------------------
+
+    def persist(self, attempt: Callable[[], _T]) -> _T:
+        """
+        Make one request, again and again as the policy says.
+
+        Raises:
+            BackendError: the last attempt's.
+            Interrupted: somebody asked for an end while it waited.
+        """
+        failures = 0
+        while True:
+            try:
+                return attempt()
+            except BackendError as error:
+                failures += 1
+                delay = self.policy.delay(failures, error)
+                if delay is None:
+                    raise
+                self.wait(delay)
+
+    def wait(self, seconds: float) -> None:
+        """Wait, unless somebody asks for an end."""
+        self.clock.wait(self.control.requested, seconds)
+        self.control.check()
+
+    def check_source(self) -> None:
+        """
+        Make sure that the source is still the one that the upload began with.
+
+        Raises:
+            SourceChanged: it is not.
+            SourceUnreadable: it is not there any more.
+        """
+        if self.source.fingerprint() != self.fingerprint:
+            raise SourceChanged(f"{self.target} changed on the way", source=self.source.name)
+
+    def remember(self, receipt: UploadedPart) -> None:
+        """Record a receipt. A record that can't be written fails nothing: the storage's own list has the part, too."""
+        if self.store is None:
+            return
+        try:
+            self.store.append_part(self.name, receipt)
+        except CheckpointError as error:
+            self.warn(f"progress could not be recorded: {error}", once="progress could not be recorded")
+
+    def warn(self, message: str, *, once: str | None = None) -> None:
+        """Note what did not go as it should; with `once`, only if nothing that begins like that was noted before."""
+        if once is not None and any(warning.startswith(once) for warning in self.warnings):
+            return
+        logger.warning("%s: %s", self.key, message, extra=self.log_fields())
+        self.warnings.append(message)
+
+    def log_fields(self) -> dict[str, object]:
+        """What every log record carries beside its text."""
+        return {"key": self.key, "upload_id": self.checkpoint.upload_id if self.checkpoint else None}
+
+    def report(self, *, completed: bool = False) -> None:
+        """
+        Say how far the upload is.
+
+        While all bytes are on the storage but the object is not made, nothing is said: the whole is told once it is
+        there.
+
+        Raises:
+            ProgressRaised: the caller's callback did.
+        """
+        ledger, total = self.ledger, self.ledger.plan.size
+        self._shown = max(self._shown, ledger.bytes_done + self.flow.moving())
+        if total is not None:
+            self._shown = min(self._shown, total)
+            if self._shown == total and not completed:
+                return
+        entries, checkpoint = ledger.entries, self.checkpoint
+        resumable = self.keeps_progress and checkpoint is not None and not completed
+        self.progress = Progress(
+            bytes_done=self._shown,
+            bytes_total=total,
+            bytes_resumed=ledger.bytes_resumed,
+            bytes_acknowledged=ledger.bytes_done,
+            parts_done=ledger.parts_done,
+            parts_total=ledger.plan.parts_total,
+            elapsed=self.clock.monotonic() - self._began,
+            completed=completed,
+            checkpoint=(
+                (lambda: checkpoint and evolve(checkpoint, parts=ledger.as_of(entries))) if resumable else _nothing
+            ),
+        )
+        if self.order.on_progress is not None:
+            try:
+                self.order.on_progress(self.progress)
+            except Exception as error:
+                raise ProgressRaised("the progress callback raised") from error
+
+
+def _nothing() -> None:
+    return None
+
+
+def _bound_to_options(backend: MultipartBackend, options: ObjectOptions) -> MultipartBackend:
+    if (options.traffic_limit or options.request_payer) and isinstance(backend, BindsRequestOptions):
+        return backend.with_request_options(options)
+    return backend
+
+
+def _bound_to_source(store: CheckpointStore, source: Source) -> CheckpointStore:
+    return store.for_source(source.name) if isinstance(store, BindsSource) else store

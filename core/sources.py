@@ -1,0 +1,380 @@
+"""
+Where the bytes come from: files, bytes in memory, streams.
+
+Files are read by positioned reads into a small buffer that is used again and again, with the checksum taken while the
+bytes are still in the processor's cache. They are never mapped into memory: touching a mapped file that somebody cut
+short kills the process, where a read just comes up short and can be reported.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+from collections.abc import Callable, Iterator
+from io import BufferedRandom, FileIO
+from pathlib import Path
+from typing import Protocol
+
+from partwise.checksums import crc64
+from partwise.errors import InvalidInput, SourceChanged, SourceError, SourceUnreadable
+from partwise.model import MIB, Fingerprint
+from partwise.protocols import Body, Source
+
+#: Read and handed on at a time. Small enough to stay in the processor's cache between the read, the checksum and the
+#: socket; large enough for the calls not to count.
+CHUNK_SIZE = 256 * 1024
+
+
+class _BufferPool:
+    """
+    Buffers that were used and can be used again, so that a thousand parts do not allocate a thousand buffers.
+
+    A list's `append` and `pop` are atomic, so no lock is needed. There are never more buffers than bodies that were
+    being read at one time.
+    """
+
+    def __init__(self) -> None:
+        self._free: list[memoryview] = []
+
+    def take(self) -> memoryview:
+        try:
+            return self._free.pop()
+        except IndexError:
+            return memoryview(bytearray(CHUNK_SIZE))
+
+    def give_back(self, buffer: memoryview) -> None:
+        self._free.append(buffer)
+
+
+_buffers = _BufferPool()
+
+
+class FileBody:
+    """
+    A range of a file. Opens the file each time it is read, so it is a plain value that can be pickled.
+
+    Args:
+        path: the file.
+        offset: where the range begins, in bytes from 0.
+        size: its length in bytes.
+    """
+
+    def __init__(self, path: str, offset: int, size: int) -> None:
+        self.path = path
+        self.offset = offset
+        self.size = size
+        self.crc64: int | None = None
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __repr__(self) -> str:
+        return f"FileBody({self.path!r}, offset={self.offset}, size={self.size})"
+
+    def chunks(self) -> Iterator[memoryview]:
+        self.crc64 = None
+        checksum = 0
+        left = self.size
+        buffer = _buffers.take()
+        try:
+            with _open_for_reading(self.path) as file:
+                file.seek(self.offset)
+                while left:
+                    count = _read_into(file, buffer[: min(left, CHUNK_SIZE)], self.path)
+                    if not count:
+                        raise SourceChanged(
+                            f"{self.path} was cut short while it was being uploaded:"
+                            f" it ends {left} bytes before byte {self.offset + self.size}",
+                            source=self.path,
+                        )
+                    left -= count
+                    chunk = buffer[:count]
+                    checksum = crc64(chunk, checksum)
+                    if not left:
+                        self.crc64 = checksum
+                    yield chunk
+            self.crc64 = checksum
+        finally:
+            _buffers.give_back(buffer)
+
+
+def _open_for_reading(path: str) -> FileIO:
+    try:
+        return FileIO(path)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _read_into(file: FileIO, buffer: memoryview, path: str) -> int:
+    try:
+        return file.readinto(buffer) or 0
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: str, error: OSError) -> SourceUnreadable:
+    reason = error.strerror or str(error)
+    return SourceUnreadable(f"{path} can't be read: {reason}", source=path)
+
+
+class FileSource:
+    """
+    A regular file.
+
+    One version of it is told from another by size, modification time in nanoseconds, and inode. What writes to a file
+    in place and sets its time back goes unnoticed unless ``TransferConfig(verify_source="content")`` is asked for.
+
+    Args:
+        path: the file. It is named in the checkpoint by its absolute path.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._path = os.path.abspath(os.fspath(path))  # noqa: PTH100  # Path.absolute() keeps ".."
+
+    @property
+    def name(self) -> str:
+        """The absolute path."""
+        return self._path
+
+    def __repr__(self) -> str:
+        return f"FileSource({self._path!r})"
+
+    def fingerprint(self) -> Fingerprint:
+        """
+        Size, modification time and inode as they are now.
+
+        Raises:
+            SourceUnreadable: there is no such file, it is no regular file, or it may not be read.
+        """
+        try:
+            status = os.stat(self._path)  # noqa: PTH116  # asked for after every part; a Path costs more than the call
+        except OSError as error:
+            raise _unreadable(self._path, error) from error
+        except ValueError as error:
+            raise SourceUnreadable(f"{self._path!r} can't be a path: {error}", source=self._path) from error
+        if not stat.S_ISREG(status.st_mode):
+            kind = "a directory" if stat.S_ISDIR(status.st_mode) else "not a regular file"
+            raise SourceUnreadable(f"{self._path} is {kind}; only files and streams can be uploaded", source=self._path)
+        return Fingerprint(status.st_size, status.st_mtime_ns, str(status.st_ino) if status.st_ino else None)
+
+    def body(self, offset: int, size: int) -> FileBody:
+        """A range of the file; nothing is opened yet."""
+        return FileBody(self._path, offset, size)
+
+    def close(self) -> None:
+        """Nothing is kept open between reads."""
+
+
+class BytesBody:
+    """
+    Bytes in memory.
+
+    Args:
+        data: the bytes, which must not change while they are being read.
+    """
+
+    def __init__(self, data: bytes | bytearray | memoryview) -> None:
+        self._data = memoryview(data).cast("B")
+        self.crc64: int | None = None
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def __repr__(self) -> str:
+        return f"<BytesBody of {len(self)} bytes>"
+
+    def __reduce__(self) -> tuple[type[BytesBody], tuple[bytes]]:
+        return BytesBody, (bytes(self._data),)
+
+    def chunks(self) -> Iterator[memoryview]:
+        self.crc64 = None
+        checksum = crc64(self._data)
+        for begin in range(0, len(self._data), MIB):
+            if begin + MIB >= len(self._data):
+                self.crc64 = checksum
+            yield self._data[begin : begin + MIB]
+        self.crc64 = checksum
+
+
+class BytesSource:
+    """
+    Bytes in memory.
+
+    They are known again by their checksum, so a later run that is given the same bytes under the same name resumes.
+
+    Args:
+        data: the bytes, which must not change during the upload.
+        name: tells them from other bytes on their way to the same key.
+    """
+
+    def __init__(self, data: bytes | bytearray | memoryview, *, name: str = "bytes") -> None:
+        self._data = memoryview(data).cast("B")
+        self._name = name
+        self._fingerprint: Fingerprint | None = None
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    def __repr__(self) -> str:
+        return f"<BytesSource {self._name!r} of {len(self._data)} bytes>"
+
+    def fingerprint(self) -> Fingerprint:
+        """Size and checksum, taken once: the parts that were sent must add up to it, or the buffer was written to."""
+        if self._fingerprint is None:
+            self._fingerprint = Fingerprint(size=len(self._data), content=crc64(self._data))
+        return self._fingerprint
+
+    def body(self, offset: int, size: int) -> BytesBody:
+        return BytesBody(self._data[offset : offset + size])
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class _Readable(Protocol):
+    def read(self, size: int, /) -> bytes | None: ...
+
+
+class _SpooledBody:
+    """A part of a stream, kept in a temporary file because it is large."""
+
+    def __init__(self, file: BufferedRandom, size: int, checksum: int) -> None:
+        self._file = file
+        self._size = size
+        self._checksum = checksum
+        self.crc64: int | None = checksum
+
+    def __len__(self) -> int:
+        return self._size
+
+    def chunks(self) -> Iterator[memoryview]:
+        self._file.seek(0)
+        buffer = memoryview(bytearray(CHUNK_SIZE))
+        while count := self._file.readinto(buffer):
+            yield buffer[:count]
+
+    def __del__(self) -> None:
+        self._file.close()
+
+
+class StreamSource:
+    """
+    A stream that can be read once, from its present position to its end: a pipe, a socket, a decompressor.
+
+    Its size is not known until its end was seen. One part for each worker is held, in memory up to `spool_above` bytes
+    and in a temporary file beyond that, since a part may have to be sent twice.
+
+    A stream without a name can't be resumed: no checkpoint is kept, and a failure aborts the upload. With a name, a
+    later run that is given a stream of the same bytes, from their beginning, reads along and sends only the parts
+    that the storage does not hold yet; each part that it skips was compared by checksum.
+
+    Args:
+        stream: anything with a binary ``read(size)``; or a callable that opens it, called when reading begins.
+        name: how a later run knows the stream again; "" for a stream that can't be produced a second time.
+        spool_above: parts of more bytes than this are kept in a temporary file.
+    """
+
+    def __init__(
+        self, stream: _Readable | Callable[[], _Readable], *, name: str = "", spool_above: int = 16 * MIB
+    ) -> None:
+        self._open = stream if callable(stream) and not hasattr(stream, "read") else None
+        self._stream = None if self._open else stream
+        self._name = name
+        self._spool_above = spool_above
+        self._position = 0
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    def __repr__(self) -> str:
+        return f"<StreamSource {self._name!r}>"
+
+    def fingerprint(self) -> Fingerprint:
+        """Nothing tells one version of a stream from another but reading it."""
+        return Fingerprint()
+
+    def body(self, offset: int, size: int) -> Body:
+        """
+        The next `size` bytes, or what is left of the stream. Blocks until they are there.
+
+        Raises:
+            SourceError: the stream fails, gives no bytes for the moment, or was read from before.
+        """
+        if offset != self._position:
+            raise SourceError(f"the stream is at byte {self._position}, and can't go to {offset}", source=self._name)
+        if self._stream is None:
+            assert self._open is not None
+            self._stream = self._open()
+        return self._spooled(size) if size > self._spool_above else self._in_memory(size)
+
+    def close(self) -> None:
+        """Close what the callable opened; a further upload opens it anew. A stream that was given is the caller's."""
+        if self._open and self._stream is not None:
+            closing = getattr(self._stream, "close", None)
+            if closing is not None:
+                closing()
+            self._stream = None
+            self._position = 0
+
+    def _pieces(self, size: int) -> Iterator[bytes]:
+        while size:
+            try:
+                piece = self._stream.read(min(size, MIB))  # type: ignore[union-attr]  # opened by body()
+            except (OSError, ValueError) as error:
+                raise SourceError(f"the stream failed at byte {self._position}: {error}", source=self._name) from error
+            if piece is None:
+                raise SourceError("the stream would block; give one that waits for its bytes", source=self._name)
+            if not isinstance(piece, bytes | bytearray | memoryview):
+                raise InvalidInput(f"the stream gives {type(piece).__name__}, not bytes: open it in binary mode")
+            if not piece:
+                return
+            self._position += len(piece)
+            size -= len(piece)
+            yield bytes(piece)
+
+    def _in_memory(self, size: int) -> BytesBody:
+        return BytesBody(b"".join(self._pieces(size)))
+
+    def _spooled(self, size: int) -> _SpooledBody:
+        file: BufferedRandom = tempfile.TemporaryFile()  # noqa: SIM115  # lives as long as the body
+        checksum = 0
+        length = 0
+        try:
+            for piece in self._pieces(size):
+                checksum = crc64(piece, checksum)
+                length += len(piece)
+                file.write(piece)
+        except BaseException:
+            file.close()
+            raise
+        return _SpooledBody(file, length, checksum)
+
+
+def as_source(source: object) -> Source:
+    """
+    What a caller gave, as a `Source`: a path, bytes, a binary stream, or a source of their own.
+
+    A stream that is given without more is one that can't be resumed; `StreamSource` with a name is.
+
+    Raises:
+        InvalidInput: it is none of these.
+    """
+    if isinstance(source, str | os.PathLike):
+        return FileSource(source)
+    if isinstance(source, bytes | bytearray | memoryview):
+        return BytesSource(source)
+    if isinstance(source, Source):
+        return source
+    if hasattr(source, "read"):
+        return StreamSource(source)
+    raise InvalidInput(
+        f"a source is a path, bytes, a binary stream or a Source, not {type(source).__name__} ({source!r:.60})"
+    )
+
+
+def file_name(source: Source) -> str | None:
+    """The last part of a file's path, None for what is no file: what to guess a content type by."""
+    return Path(source.name).name if isinstance(source, FileSource) else None

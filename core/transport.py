@@ -1,0 +1,174 @@
+"""
+"Send this part; give me the next finished one": the seam between the loop that decides and the workers that send.
+
+The loop submits parts and takes outcomes, one at a time; it never sees a thread. What stands behind the seam is any
+`concurrent.futures.Executor`, or nothing at all (parts are then sent one by one, by the loop itself), or a simulation
+that draws which part finishes next.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import CancelledError, Executor, Future
+from queue import Empty, SimpleQueue
+from typing import Protocol
+
+from attrs import define
+
+from partwise.errors import BackendError, ConnectionFailed, IntegrityError, PartwiseError
+from partwise.model import UploadedPart
+from partwise.pacing import TransferStopped
+from partwise.protocols import Body, MultipartBackend
+from partwise.retrying import Clock
+
+
+@define(frozen=True)
+class PartJob:
+    """One attempt at one part, to be made by a worker, perhaps in another process."""
+
+    backend: MultipartBackend
+    key: str
+    upload_id: str
+    part_number: int
+    body: Body
+
+    def run(self) -> UploadedPart:
+        """
+        Send the part, and give its receipt with a checksum that both sides agree on.
+
+        Raises:
+            IntegrityError: the storage's size or checksum is not that of the bytes that were read here.
+            PartwiseError: what the backend or the source raised. An exception of another class is a defect in one of
+                them, and becomes a permanent `BackendError`, so that whatever else an executor raises is known to be
+                the executor's.
+        """
+        try:
+            receipt = self.backend.upload_part(self.key, self.upload_id, self.part_number, self.body)
+        except PartwiseError:
+            raise
+        except Exception as error:
+            raise BackendError(
+                f"part {self.part_number} of {self.key} met a defect in the backend or the source:"
+                f" {type(error).__name__}: {error}"
+            ) from error
+        sent = self.body.crc64
+        if sent is None or receipt.size != len(self.body) or receipt.crc64 not in (None, sent):
+            raise IntegrityError(
+                f"part {self.part_number} of {self.key} did not arrive as it was sent: {len(self.body)} bytes with"
+                f" CRC-64 {sent} were read here, the storage has {receipt.size} with {receipt.crc64}"
+            )
+        if receipt.part_number != self.part_number:
+            raise IntegrityError(f"part {self.part_number} of {self.key} was stored as part {receipt.part_number}")
+        return UploadedPart(receipt.part_number, receipt.size, receipt.etag, sent)
+
+
+@define(frozen=True)
+class Outcome:
+    """What became of one attempt: a receipt, or an error."""
+
+    part_number: int
+    receipt: UploadedPart | None = None
+    error: BaseException | None = None
+
+
+class Transport(Protocol):
+    """What the loop sends parts by. All methods but `wake` are called by one thread, that of the loop."""
+
+    def submit(self, job: PartJob) -> None:
+        """
+        Take on one attempt.
+
+        Raises:
+            Exception: the job can't be taken on (any more). It was not begun.
+        """
+
+    def next_outcome(self, timeout: float | None) -> Outcome | None:
+        """
+        The next outcome; None when `timeout` seconds have passed, or when `wake` was called, without one.
+
+        With nothing under way it just waits.
+        """
+
+    def recall(self) -> None:
+        """Take back the attempts that no worker has begun. Their outcomes still come, as errors."""
+
+    def wake(self) -> None:
+        """Make a waiting `next_outcome` return. May be called from any thread."""
+
+
+class InlineTransport:
+    """No worker at all: the loop sends each part itself when it asks for the next outcome."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._jobs: deque[PartJob] = deque()
+        self._recalled = False
+        self._woken = threading.Event()
+
+    def submit(self, job: PartJob) -> None:
+        self._jobs.append(job)
+
+    def next_outcome(self, timeout: float | None) -> Outcome | None:
+        if not self._jobs:
+            self._clock.wait(self._woken, timeout or 0.0)
+            self._woken.clear()
+            return None
+        job = self._jobs.popleft()
+        if self._recalled:
+            return Outcome(job.part_number, error=TransferStopped("taken back before it was begun"))
+        try:
+            return Outcome(job.part_number, receipt=job.run())
+        except PartwiseError as error:
+            return Outcome(job.part_number, error=error)
+
+    def recall(self) -> None:
+        self._recalled = True
+
+    def wake(self) -> None:
+        self._woken.set()
+
+
+class ExecutorTransport:
+    """Parts are sent by a `concurrent.futures.Executor`: threads, processes, or the machines of a cluster."""
+
+    def __init__(self, executor: Executor) -> None:
+        self._executor = executor
+        self._futures: dict[int, Future[UploadedPart]] = {}
+        self._finished: SimpleQueue[tuple[int, Future[UploadedPart]] | None] = SimpleQueue()
+
+    def submit(self, job: PartJob) -> None:
+        future = self._executor.submit(job.run)
+        self._futures[job.part_number] = future
+        future.add_done_callback(self._when_done(job.part_number))
+
+    def _when_done(self, part_number: int) -> Callable[[Future[UploadedPart]], None]:
+        return lambda future: self._finished.put((part_number, future))
+
+    def next_outcome(self, timeout: float | None) -> Outcome | None:
+        try:
+            finished = self._finished.get(timeout=timeout)
+        except Empty:
+            return None
+        if finished is None:
+            return None
+        part_number, future = finished
+        self._futures.pop(part_number, None)
+        try:
+            return Outcome(part_number, receipt=future.result())
+        except PartwiseError as error:
+            return Outcome(part_number, error=error)
+        except (Exception, CancelledError) as error:  # noqa: BLE001  # executors differ in their words
+            lost = ConnectionFailed(f"the worker that was sending part {part_number} was lost: {error!r}")
+            lost.__cause__ = error
+            return Outcome(part_number, error=lost)
+        except BaseException as error:  # noqa: BLE001  # the loop lets it out, once no worker is running
+            return Outcome(part_number, error=error)
+
+    def recall(self) -> None:
+        for future in list(self._futures.values()):
+            future.cancel()
+
+    def wake(self) -> None:
+        self._finished.put(None)

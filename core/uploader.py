@@ -1,0 +1,415 @@
+"""`Uploader`, `UploadTask` and `upload`: what programs call."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import threading
+from collections.abc import Callable, Generator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Self
+
+from attrs import define, evolve
+
+from partwise.config import TransferConfig
+from partwise.deciding import find_checkpoint
+from partwise.endings import drop, stop
+from partwise.engine import Upload
+from partwise.errors import InvalidInput, UploadFailed
+from partwise.ledger import AlreadyStored, CompareWhileReading, Damage, Resume, Start, Undecidable
+from partwise.model import ObjectOptions, Progress, UploadResult
+from partwise.planning import PartPlan
+from partwise.plugins import default_checkpoint_store, open_backend
+from partwise.protocols import CheckpointStore, MultipartBackend
+from partwise.retrying import Chance, Clock, SystemClock
+from partwise.run import Order, ResumeMode, Run, Tools
+from partwise.sending import Control
+from partwise.sources import as_source
+from partwise.transport import ExecutorTransport, Transport
+
+ProgressCallback = Callable[[Progress], object]
+
+
+class Uploader:
+    """
+    Uploads through one backend, with one way of remembering and one way of transferring.
+
+    It keeps nothing between calls but what it was made with, so it can be shared by threads, and one can serve a whole
+    program.
+
+    Args:
+        backend: where to. Closing it is the caller's affair.
+        store: what remembers progress; None: files in the user's state directory.
+        config: how to transfer; None: the defaults.
+        executor: what sends the parts; None: threads of our own, `config.concurrency` of them for each upload. One of
+            your own (a process pool, a cluster's) is not shut down, and takes `config.concurrency` parts at a time.
+        clock: time; for simulations.
+        chance: randomness for the waits between attempts; for simulations.
+        transport: makes what parts are sent by, instead of an executor; for simulations.
+    """
+
+    def __init__(
+        self,
+        backend: MultipartBackend,
+        store: CheckpointStore | None = None,
+        config: TransferConfig | None = None,
+        executor: Executor | None = None,
+        *,
+        clock: Clock | None = None,
+        chance: Chance | None = None,
+        transport: Callable[[], Transport] | None = None,
+    ) -> None:
+        self.backend = backend
+        self.config = config or TransferConfig()
+        self._store = store
+        self._executor = executor
+        self._clock: Clock = clock or SystemClock()
+        self._chance: Chance = chance or random.Random()  # noqa: S311  # spreads retries; nothing secret
+        self._transport = transport
+
+    def __repr__(self) -> str:
+        return f"Uploader({self.backend!r}, store={self._store!r}, config={self.config!r})"
+
+    @property
+    def store(self) -> CheckpointStore:
+        """What remembers progress."""
+        if self._store is None:
+            self._store = default_checkpoint_store()
+        return self._store
+
+    def upload(
+        self,
+        source: object,
+        key: str,
+        options: ObjectOptions | None = None,
+        progress: ProgressCallback | None = None,
+        resume: ResumeMode = "auto",
+    ) -> UploadResult:
+        """
+        Upload `source` as the object `key`, and return when the object is there.
+
+        If an earlier call for the same source, key and backend did not get to its end, this one carries on from where
+        that one stopped. A Ctrl-C is a pause: workers end, the checkpoint stays, KeyboardInterrupt goes on.
+
+        Args:
+            source: a path, bytes, a binary stream, or a `Source`.
+            key: the object's key.
+            options: what the object shall be like.
+            progress: is told of each part, and now and then in between, one call at a time, from the thread that
+                uploads. What it raises stops the upload as a pause does, and comes out of this call.
+            resume: "auto": carry on, or start (again) where that can't be. "require": carry on, or raise CannotResume.
+                "never": read and write no checkpoint; a failure aborts the upload.
+
+        Raises:
+            UploadFailed: the storage failed or refused; `resumable` says whether the same call carries on, and the
+                cause is the last error. OutcomeUnknown is one of these.
+            SourceChanged: the source changed on the way. Nothing was completed; the next call sends every part.
+            SourceUnreadable: the source is missing, is a directory, or may not be read. Nothing was sent.
+            CallbackError: the object is stored, but its callback failed; `result` has the result.
+            CannotResume: see `resume`.
+            CheckpointBusy: somebody else is uploading this right now. Nothing was sent.
+            CheckpointUnwritable: progress can't be recorded. Nothing was sent.
+            CheckpointMismatch: the one place for the checkpoint has another upload's. Nothing was sent.
+            InvalidInput: the call is wrong: part size, options, key. Nothing was sent.
+            UploadPaused, UploadCancelled: an `UploadTask` was asked to.
+        """
+        with self._ready(self._order(source, key, options, progress, resume), Control()) as ready:
+            return ready.run()
+
+    def start(
+        self,
+        source: object,
+        key: str,
+        options: ObjectOptions | None = None,
+        progress: ProgressCallback | None = None,
+        resume: ResumeMode = "auto",
+    ) -> UploadTask:
+        """
+        Begin to upload in the background, and return a handle at once. Arguments are those of `upload`.
+
+        Whatever `upload` raises comes out of the handle's `result`.
+        """
+
+        def ready(control: Control, watch: ProgressCallback) -> AbstractContextManager[Upload]:
+            def report(at: Progress) -> None:
+                watch(at)
+                if progress is not None:
+                    progress(at)
+
+            return self._ready(self._order(source, key, options, report, resume), control)
+
+        return UploadTask(ready, key)
+
+    def plan(
+        self, source: object, key: str, options: ObjectOptions | None = None, resume: ResumeMode = "auto"
+    ) -> Explanation:
+        """
+        What `upload` would do now, part by part, and why. Nothing is sent or changed.
+
+        It may read the source, to compare it with what the storage holds.
+        """
+        with self._ready(self._order(source, key, options, None, resume), Control()) as ready:
+            return _explained(*ready.explain(), config=self.config)
+
+    def abort(self, source: object, key: str) -> bool:
+        """
+        Drop the unfinished upload of `source` as `key`: the storage's part of it first, then its checkpoint.
+
+        Returns:
+            whether there was one.
+
+        Raises:
+            CheckpointBusy: somebody is uploading it right now.
+            UploadFailed: the storage could not be told; the checkpoint is kept.
+        """
+        order = Order(self.backend, self.store, as_source(source), key, ObjectOptions(), self.config)
+        run = Run(order, Tools(self._no_transport, self._clock, self._chance), Control())
+        if run.store is None:
+            raise InvalidInput(f"{run.target} was never recorded, since its source has no name")
+        with run.store.claim(run.name):
+            found = find_checkpoint(run)
+            if found is None:
+                return False
+            if isinstance(found, Damage):
+                run.checkpoint = evolve(run.wanted, upload_id=found.upload_id)
+            if not drop(run):
+                raise stop(
+                    run, UploadFailed, f"the upload of {run.target} could not be aborted, and is kept", resumable=True
+                )
+            return True
+
+    def _order(
+        self,
+        source: object,
+        key: str,
+        options: ObjectOptions | None,
+        progress: ProgressCallback | None,
+        resume: ResumeMode,
+    ) -> Order:
+        store = None if resume == "never" else self.store
+        return Order(
+            self.backend, store, as_source(source), key, options or ObjectOptions(), self.config, resume, progress
+        )
+
+    @contextmanager
+    def _ready(self, order: Order, control: Control) -> Generator[Upload]:
+        """An upload that is ready to run, with its workers; they are gone afterwards."""
+        workers = _Workers(self._executor, self.config.concurrency)
+        try:
+            yield Upload(order, Tools(self._transport or workers.transport, self._clock, self._chance), control)
+        finally:
+            workers.close()
+
+    def _no_transport(self) -> Transport:
+        raise AssertionError("dropping an upload sends no part")
+
+
+class _Workers:
+    """The executor of one upload: the caller's, or threads that are started when the first part is to be sent."""
+
+    def __init__(self, executor: Executor | None, concurrency: int) -> None:
+        self._given = executor
+        self._own: ThreadPoolExecutor | None = None
+        self._concurrency = concurrency
+
+    def transport(self) -> Transport:
+        if self._given is not None:
+            return ExecutorTransport(self._given)
+        if self._own is None:
+            self._own = ThreadPoolExecutor(self._concurrency, thread_name_prefix="partwise")
+        return ExecutorTransport(self._own)
+
+    def close(self) -> None:
+        if self._own is not None:
+            self._own.shutdown()
+
+
+class UploadTask:
+    """
+    An upload in the background.
+
+    Made by `Uploader.start`. `result` waits for it; so does ``await``, from any event loop. Giving up waiting does not
+    stop it; `pause` and `cancel` do, and another `UploadTask` is never touched by either.
+
+    As a context manager it pauses, if it is left before the upload has ended, and waits for that.
+    """
+
+    def __init__(self, ready: Callable[[Control, ProgressCallback], AbstractContextManager[Upload]], key: str) -> None:
+        self._control = Control()
+        self._future: Future[UploadResult] = Future()
+        self._progress = Progress(0, None)
+        self._ready = ready
+        # A daemon, so that a program can end: for the upload that is no worse than any other death, and it is resumed.
+        self._thread = threading.Thread(target=self._work, name=f"partwise upload of {key}", daemon=True)
+        self._thread.start()
+
+    def _work(self) -> None:
+        self._future.set_running_or_notify_cancel()
+        try:
+            with self._ready(self._control, self._watch) as ready:
+                result = ready.run()
+        except BaseException as error:  # noqa: BLE001  # comes out of result()
+            self._future.set_exception(error)
+        else:
+            self._future.set_result(result)
+
+    def _watch(self, progress: Progress) -> None:
+        self._progress = progress
+
+    def result(self, timeout: float | None = None) -> UploadResult:
+        """
+        Wait for the upload and return what `Uploader.upload` returns, or raise what it raises.
+
+        A Ctrl-C while waiting pauses the upload, waits for that, and goes on as KeyboardInterrupt.
+
+        Args:
+            timeout: seconds to wait at most; None: as long as it takes.
+
+        Raises:
+            TimeoutError: the upload is still running.
+        """
+        try:
+            return self._future.result(timeout)
+        except KeyboardInterrupt:
+            self.pause()
+            self._thread.join()
+            raise
+        except FutureTimeoutError:
+            raise TimeoutError(f"the upload is still running after {timeout} seconds") from None
+
+    def pause(self) -> None:
+        """
+        Stop, and keep the checkpoint and the upload: the same call carries on. Returns at once; `result` raises
+        UploadPaused when no worker is running any more. Without effect on an upload that has ended.
+        """
+        self._control.pause()
+
+    def cancel(self) -> None:
+        """
+        Stop, and drop the upload and its checkpoint. Returns at once; `result` raises UploadCancelled when that is
+        done. Without effect on an upload that has ended.
+        """
+        self._control.cancel()
+
+    @property
+    def progress(self) -> Progress:
+        """How far it is."""
+        return self._progress
+
+    def done(self) -> bool:
+        """Whether it has ended, well or otherwise."""
+        return self._future.done()
+
+    def __await__(self) -> Generator[Any, None, UploadResult]:
+        return asyncio.shield(asyncio.wrap_future(self._future)).__await__()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.pause()
+        self._thread.join()
+
+
+@define(frozen=True)
+class PlannedPart:
+    """
+    What an upload would do about one part.
+
+    Args:
+        part_number: from 1.
+        offset: where it begins in the source, in bytes.
+        size: its length in bytes.
+        action: "keep", "adopt" or "send".
+        why: the reason, in words.
+    """
+
+    part_number: int
+    offset: int
+    size: int
+    action: str
+    why: str
+
+
+@define(frozen=True)
+class Explanation:
+    """
+    What an upload would do, and why.
+
+    Args:
+        action: "put" (in one piece), "start", "resume", "done" (it is there already) or "unknown" (nothing tells).
+        reason: why, in words; "" where there is nothing to say.
+        parts: part by part; empty for a stream, whose parts only show in reading it.
+    """
+
+    action: str
+    reason: str
+    parts: tuple[PlannedPart, ...]
+
+
+def _explained(decision: object, plan: PartPlan, *, config: TransferConfig) -> Explanation:
+    match decision:
+        case AlreadyStored():
+            return Explanation("done", "an earlier run completed it, and its answer was lost", ())
+        case Undecidable():
+            return Explanation("unknown", "an object of this size is there, and nothing tells whether it is ours", ())
+        case CompareWhileReading(candidates=candidates):
+            return Explanation(
+                "resume", f"up to {len(candidates)} parts need not be sent, if the stream is the same", ()
+            )
+        case Resume(plan=recorded, verdicts=verdicts):
+            parts = []
+            for verdict in verdicts:
+                part = recorded.part(verdict.part_number)
+                parts.append(PlannedPart(part.part_number, part.offset, part.size, verdict.action, verdict.why))
+            return Explanation("resume", "", tuple(parts))
+        case Start(reason=reason):
+            if plan.size is not None and (plan.size == 0 or plan.size < config.multipart_threshold):
+                return Explanation("put", reason, ())
+            numbers = range(1, (plan.parts_total or 0) + 1)
+            planned = (plan.part(number) for number in numbers)
+            return Explanation(
+                "start",
+                reason,
+                tuple(PlannedPart(p.part_number, p.offset, p.size, "send", "it was not sent yet") for p in planned),
+            )
+    raise AssertionError(f"no such decision: {decision!r}")
+
+
+def upload(
+    source: object,
+    target_url: str,
+    *,
+    store: CheckpointStore | None = None,
+    config: TransferConfig | None = None,
+    options: ObjectOptions | None = None,
+    progress: ProgressCallback | None = None,
+    resume: ResumeMode = "auto",
+) -> UploadResult:
+    """
+    Upload `source` to the object that a URL names. If an earlier call did not get to its end, this one carries on.
+
+        upload("backup.tar", "file:///mnt/backups/backup.tar")
+
+    Args:
+        source: a path, bytes, a binary stream, or a `Source`.
+        target_url: such as ``oss://bucket/key`` or ``file:///dir/key``.
+        store: what remembers progress; None: files in the user's state directory.
+        config: how to transfer.
+        options: what the object shall be like.
+        progress: is told how far the upload is.
+        resume: "auto", "require" or "never".
+
+    Raises:
+        InvalidInput: the URL names no object, or no installed plug-in serves it (UnknownScheme).
+        PartwiseError: as `Uploader.upload` says.
+    """
+    backend, key = open_backend(target_url)
+    try:
+        if not key:
+            raise InvalidInput(f"{target_url!r} names no object: a key is missing after the bucket or directory")
+        return Uploader(backend, store, config).upload(source, key, options, progress, resume)
+    finally:
+        backend.close()
