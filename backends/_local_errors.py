@@ -1,0 +1,100 @@
+"""What the operating system's errors mean to an upload."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+
+from partwise.errors import AccessDenied, BackendError, BucketNotFound, InvalidKey, ServerFailed
+
+
+def _numbers(*names: str) -> frozenset[int]:
+    # Not every system knows each of them.
+    return frozenset(getattr(errno, name) for name in names if hasattr(errno, name))
+
+
+_FULL = _numbers("ENOSPC", "EDQUOT")
+_DENIED = _numbers("EACCES", "EPERM", "EROFS")
+_NO_DIRECTORY = _numbers("ENOTDIR", "EEXIST")
+_TOO_LONG = _numbers("ENAMETOOLONG")
+# What passes by itself: a network file system that stumbles, too many open files, a file or folder that another
+# program removed in between.
+_PASSING = _numbers("EIO", "EAGAIN", "EBUSY", "EMFILE", "ENFILE", "ETIMEDOUT", "ESTALE", "ENOENT")
+# Windows: another program has the file open, or has locked a part of it.
+_IN_USE_WINDOWS = frozenset({32, 33})
+
+
+class Translating:
+    """
+    A context in which an error of the operating system becomes one of the tree; it can be entered many times.
+
+    Args:
+        doing: what is being done, to which object, for the message.
+        root: the bucket's directory.
+        missing: asked when a file is not there: what that means, or None if it has no meaning but that another program
+            removed it, which is an error that passes.
+    """
+
+    def __init__(self, doing: str, root: Path, *, missing: Callable[[], BackendError | None] = lambda: None) -> None:
+        self._doing = doing
+        self._root = root
+        self._missing = missing
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, OSError):
+            meaning = self._missing() if isinstance(error, FileNotFoundError) else None
+            raise (meaning or translated(error, self._doing, self._root)) from error
+
+
+def translated(error: OSError, doing: str, root: Path) -> BackendError | InvalidKey:
+    """
+    The error of the tree for one of the operating system.
+
+    Args:
+        error: what the operating system said.
+        doing: what was being done, for the message.
+        root: the bucket's directory, by which the disk is named when it is full.
+    """
+    code = errno.errorcode.get(error.errno or 0)
+    if error.errno in _NO_DIRECTORY and root.exists() and not root.is_dir():
+        return BucketNotFound(f"{doing} failed: {root} is not a directory", code=code)
+    if error.errno in _FULL:
+        return ServerFailed(
+            f"{doing} failed: the disk at {_mount_point(root)}, which holds {root}, is full or its quota is used up; "
+            "the parts stored so far are kept: make room and run the same call again",
+            code=code,
+            retryable=False,
+        )
+    kind, advice = _meaning(error)
+    place = f" ({error.filename})" if error.filename is not None else ""
+    return kind(f"{doing} in {root} failed: {error.strerror or error}{place}{advice}", code=code)
+
+
+def _meaning(error: OSError) -> tuple[Callable[..., BackendError | InvalidKey], str]:
+    if getattr(error, "winerror", None) in _IN_USE_WINDOWS:
+        return ServerFailed, "; another program has the file open"
+    if error.errno in _PASSING:
+        return ServerFailed, ""
+    if error.errno in _DENIED:
+        return AccessDenied, "; nothing was changed there"
+    if error.errno in _TOO_LONG:
+        return _key_too_long, "; choose a shorter key"
+    return BackendError, ""
+
+
+def _key_too_long(message: str, *, code: str | None) -> InvalidKey:  # noqa: ARG001  # an InvalidKey has no code
+    return InvalidKey(message)
+
+
+def _mount_point(path: Path) -> Path:
+    while not os.path.ismount(path) and path != path.parent:
+        path = path.parent
+    return path

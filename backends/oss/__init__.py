@@ -1,0 +1,23 @@
+"""Alibaba Cloud OSS over urllib3, built from the protocol."""
+
+from partwise.backends.oss.backend import OSSBackend
+from partwise.backends.oss.credentials import (
+    CallableCredentials,
+    ClientCredentials,
+    Credentials,
+    CredentialsProvider,
+    EnvironmentCredentials,
+    StaticCredentials,
+)
+from partwise.backends.oss.urls import open_url
+
+__all__ = [
+    "CallableCredentials",
+    "ClientCredentials",
+    "Credentials",
+    "CredentialsProvider",
+    "EnvironmentCredentials",
+    "OSSBackend",
+    "StaticCredentials",
+    "open_url",
+]

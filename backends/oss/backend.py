@@ -1,0 +1,634 @@
+"""The OSS backend: nine operations, each of them one request (lists: one a page), over the parts beside this module."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import importlib.metadata
+import logging
+import pickle
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from attrs import define, evolve
+
+from partwise.backends._checks import check_options, check_part, check_put, exact_chunks
+from partwise.backends.oss.addressing import check_key, resolve
+from partwise.backends.oss.clock import ServerClock
+from partwise.backends.oss.credentials import (
+    Credentials,
+    Issued,
+    Keyring,
+    as_provider,
+)
+from partwise.backends.oss.documents import (
+    BadDocument,
+    PartsPage,
+    UploadsPage,
+    bare_etag,
+    complete_document,
+    crc64_of,
+    parse_completed,
+    parse_initiated,
+    parse_parts,
+    parse_uploads,
+)
+from partwise.backends.oss.failures import failure, read, server_time
+from partwise.backends.oss.http1 import Answer
+from partwise.backends.oss.options import (
+    CAPABILITIES,
+    Request,
+    check,
+    check_header_value,
+    content_type_of,
+    headers_for,
+    metadata_of,
+)
+from partwise.backends.oss.signing import Query, sign_v1, sign_v4
+from partwise.backends.oss.transport import Proxy, Transport, tls_context
+from partwise.errors import (
+    BackendClosed,
+    BackendError,
+    CallbackError,
+    ClockSkewed,
+    CredentialsExpired,
+    IntegrityError,
+    InvalidInput,
+    ServerFailed,
+    UploadNotFound,
+)
+from partwise.model import (
+    GIB,
+    KIB,
+    Capabilities,
+    ObjectOptions,
+    PartLimits,
+    PendingUpload,
+    StoredObject,
+    UploadedPart,
+)
+from partwise.protocols import Body
+
+LIMITS = PartLimits(
+    min_part_size=100 * KIB,
+    max_part_size=5 * GIB,
+    max_parts=10_000,
+    max_object_size=10_000 * 5 * GIB,
+    max_put_size=5 * GIB,
+)
+
+SIGNATURE_VERSIONS = ("v4", "v1")
+
+_PAGE_SIZE_MAX = 1000
+
+_NO_OPTIONS = ObjectOptions()
+
+_log = logging.getLogger("partwise.backends.oss")
+
+_Page = TypeVar("_Page", PartsPage, UploadsPage)
+_Parsed = TypeVar("_Parsed")
+
+
+@define(frozen=True)
+class _Request:
+    """One request, as the operations think of it."""
+
+    what: str  # for people: what is done to which object
+    method: str
+    key: str | None
+    query: Query
+    headers: Mapping[str, str]
+    body: Iterable[bytes | memoryview] = ()
+    length: int | None = 0
+
+
+class OSSBackend:
+    """
+    A bucket of Alibaba Cloud OSS.
+
+    Uploads that were begun by one way to the bucket (from inside or outside its region, accelerated, by http or https)
+    can be carried on by another: `location` names the bucket, not the way. A custom domain is a place of its own.
+
+    Args:
+        bucket: the bucket's name.
+        endpoint: the region's host, a custom domain (with ``addressing_style="cname"``) or a test server, with or
+            without ``https://`` or ``http://``; https where it does not say. None takes ``oss-REGION.aliyuncs.com``.
+        region: the region's id, such as ``cn-hangzhou``; None takes it from the endpoint.
+        credentials: `Credentials`; a function that returns them, called again before they expire; an object with
+            `get_credential()` as in the package alibabacloud-credentials, or with `get_credentials()`; or a provider.
+            None takes the environment's.
+        signature_version: ``"v4"``, or ``"v1"`` for old services.
+        addressing_style: ``"virtual"``, ``"path"`` or ``"cname"``; a virtual one becomes path by itself for an IP
+            address and for localhost.
+        connect_timeout: seconds that making a connection may take.
+        read_timeout: seconds for which a connection may be silent, or take no bytes.
+        ca_bundle: a file or directory of certificate authorities to trust instead of the system's.
+        proxy: a proxy to go through, ``http://[user:password@]host:port``.
+        max_connections: how many idle connections are kept; as many as there are workers is enough.
+        page_size: how many entries a list asks for at a time, 1 to 1000.
+        user_agent: what the service logs us as; None says partwise and its version.
+        clock: our clock, in seconds since 1970.
+
+    Raises:
+        InvalidInput: one of these is impossible, or the region can't be known.
+    """
+
+    def __init__(
+        self,
+        bucket: str,
+        *,
+        endpoint: str | None = None,
+        region: str | None = None,
+        credentials: object = None,
+        signature_version: str = "v4",
+        addressing_style: str = "virtual",
+        connect_timeout: float = 10.0,
+        read_timeout: float = 60.0,
+        ca_bundle: str | None = None,
+        proxy: str | None = None,
+        max_connections: int = 32,
+        page_size: int = _PAGE_SIZE_MAX,
+        user_agent: str | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        if signature_version not in SIGNATURE_VERSIONS:
+            raise InvalidInput(f"signature_version is {' or '.join(SIGNATURE_VERSIONS)}, not {signature_version!r}")
+        for name, seconds in (("connect_timeout", connect_timeout), ("read_timeout", read_timeout)):
+            if not seconds > 0:
+                raise InvalidInput(f"{name} is a number of seconds above 0, not {seconds!r}")
+        if max_connections < 1:
+            raise InvalidInput(f"max_connections must be at least 1, not {max_connections}")
+        if not 1 <= page_size <= _PAGE_SIZE_MAX:
+            raise InvalidInput(f"page_size is from 1 to {_PAGE_SIZE_MAX}, not {page_size}")
+        self._address = resolve(
+            bucket,
+            endpoint=endpoint,
+            region=region,
+            addressing_style=addressing_style,
+            region_needed=signature_version == "v4",
+        )
+        provider = as_provider(credentials)
+        self._settings: dict[str, Any] = {
+            "bucket": bucket,
+            "endpoint": endpoint,
+            "region": region,
+            "credentials": provider,
+            "signature_version": signature_version,
+            "addressing_style": addressing_style,
+            "connect_timeout": connect_timeout,
+            "read_timeout": read_timeout,
+            "ca_bundle": ca_bundle,
+            "proxy": proxy,
+            "max_connections": max_connections,
+            "page_size": page_size,
+            "user_agent": user_agent,
+            "clock": clock,
+        }
+        self._v4 = signature_version == "v4"
+        self._page_size = page_size
+        self._clock = ServerClock(clock)
+        self._keyring = Keyring(provider, self._clock)
+        self._transport = Transport(
+            scheme=self._address.scheme,
+            host=self._address.host,
+            port=self._address.port,
+            authority=self._address.authority,
+            user_agent=_default_user_agent() if user_agent is None else check_header_value("user_agent", user_agent),
+            connect_timeout=connect_timeout,
+            read_timeout=read_timeout,
+            max_connections=max_connections,
+            context=tls_context(ca_bundle) if self._address.scheme == "https" else None,
+            proxy=None if proxy is None else Proxy.parse(proxy),
+        )
+        self._options = _NO_OPTIONS
+        self._part_headers: Mapping[str, str] = {}
+        self._other_headers: Mapping[str, str] = {}
+        self._owner = True
+        self._closed = False
+
+    # --- what it is --------------------------------------------------------------------------------------------------
+
+    @property
+    def location(self) -> str:
+        """
+        ``oss://BUCKET@HOST``: free of credentials, and the same by every way to the bucket.
+
+        For the service's own endpoints HOST is ``oss-REGION.aliyuncs.com``, whether the endpoint is public, internal,
+        dual-stack or accelerated. A custom domain or a test server stands for itself, with its port.
+        """
+        return self._address.location
+
+    @property
+    def limits(self) -> PartLimits:
+        """Parts of 100 KiB to 5 GiB, 10,000 of them; 5 GiB at once."""
+        return LIMITS
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Every option, lists of parts, checksums of parts and of objects."""
+        return CAPABILITIES
+
+    @property
+    def bucket(self) -> str:
+        """The bucket's name."""
+        return self._address.bucket
+
+    @property
+    def region(self) -> str | None:
+        """The region's id, None where it is not known, which only V1 can do without."""
+        return self._address.region
+
+    @property
+    def endpoint(self) -> str:
+        """Scheme and host that requests go to."""
+        return f"{self._address.scheme}://{self._address.authority}"
+
+    def __repr__(self) -> str:
+        closed = ", closed" if self._closed else ""
+        return f"OSSBackend({self.bucket!r}, endpoint={self.endpoint!r}, region={self.region!r}{closed})"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __reduce__(self) -> tuple[Callable[..., OSSBackend], tuple[dict[str, Any], ObjectOptions]]:
+        for name in ("credentials", "clock"):
+            try:
+                pickle.dumps(self._settings[name])
+            except Exception as error:
+                raise TypeError(
+                    f"this OSSBackend can't be pickled, since its {name} can't be ({type(error).__name__}): give a "
+                    "function of a module, Credentials, or None for the environment"
+                ) from error
+        return _rebuilt, (self._settings, self._options)
+
+    def close(self) -> None:
+        """Close the connections; those in use are closed when their request ends. Closing twice is fine."""
+        self._closed = True
+        if self._owner:
+            self._transport.close()
+
+    def with_request_options(self, options: ObjectOptions, *, owner: bool = False) -> OSSBackend:
+        """
+        A handle that shares these connections, whose requests carry `traffic_limit` and `request_payer`.
+
+        It lives as long as this one; closing it closes nothing else.
+
+        Args:
+            options: what requests shall carry; all but these two are left aside.
+            owner: closing it closes the connections too, for one that outlives this.
+
+        Raises:
+            InvalidInput: one of the two has a value that can't be sent.
+        """
+        self._check_open()
+        bound = object.__new__(type(self))
+        bound.__dict__.update(self.__dict__)
+        bound._owner = owner
+        bound._options = ObjectOptions(traffic_limit=options.traffic_limit, request_payer=options.request_payer)
+        bound._part_headers = headers_for(Request.PART, bound._options)
+        bound._other_headers = headers_for(Request.OTHER, bound._options)
+        return bound
+
+    # --- a multipart upload ------------------------------------------------------------------------------------------
+
+    def initiate_upload(self, key: str, options: ObjectOptions) -> str:
+        """
+        Begin a multipart upload; see `MultipartBackend.initiate_upload`.
+
+        All options are checked here, also those that act when the upload is completed.
+
+        Raises:
+            InvalidInput: an option has a value that can't be sent.
+        """
+        headers = self._object_headers(Request.INITIATE, key, options)
+        query = (("uploads", None), ("encoding-type", "url"))
+        answer = self._send(_Request(f"initiating {self._of(key)}", "POST", key, query, headers))
+        return _parsed(answer, parse_initiated, f"initiating {self._of(key)}")
+
+    def upload_part(self, key: str, upload_id: str, part_number: int, body: Body) -> UploadedPart:
+        """
+        Store one part; see `MultipartBackend.upload_part`.
+
+        The service's checksum is compared with the body's here already.
+
+        Raises:
+            InvalidInput: the part number or the size is beyond `limits`.
+        """
+        self._begin(key)
+        size = len(body)
+        check_part(part_number, size, LIMITS)
+        what = f"part {part_number} of {self._of(key)}"
+        query = (("partNumber", str(part_number)), ("uploadId", upload_id))
+        chunks = exact_chunks(body, what)
+        answer = self._send(_Request(what, "PUT", key, query, self._part_headers, chunks, size))
+        checksum = self._verified(answer, body, what, final=False)
+        return UploadedPart(part_number, size, _etag(answer, what), checksum)
+
+    def list_parts(self, key: str, upload_id: str) -> Iterable[UploadedPart]:
+        """List the parts held, a page at a time; see `MultipartBackend.list_parts`."""
+        self._begin(key)
+        what = f"listing the parts of upload {upload_id} of {self._of(key)}"
+
+        def fetch(marker: int) -> PartsPage:
+            query = [("uploadId", upload_id), ("max-parts", str(self._page_size)), ("encoding-type", "url")]
+            if marker:
+                query.append(("part-number-marker", str(marker)))
+            return self._page(_Request(what, "GET", key, query, self._other_headers, length=None), parse_parts)
+
+        def following(page: PartsPage, marker: int) -> Iterator[UploadedPart]:
+            while True:
+                yield from page.parts
+                if page.next_marker is None:
+                    return
+                if page.next_marker <= marker:
+                    raise BackendError(f"{what}: the list does not advance beyond part {marker}")
+                marker = page.next_marker
+                page = fetch(marker)
+
+        return following(fetch(0), 0)
+
+    def complete_upload(
+        self, key: str, upload_id: str, parts: Sequence[UploadedPart], options: ObjectOptions
+    ) -> StoredObject:
+        """Make the object of the parts named; see `MultipartBackend.complete_upload`."""
+        document = complete_document(parts)
+        headers = {
+            **self._object_headers(Request.COMPLETE, key, options),
+            "Content-Type": "application/xml",
+            # The list of parts has no checksum of its own.
+            "Content-MD5": base64.b64encode(hashlib.md5(document, usedforsecurity=False).digest()).decode(),
+        }
+        what = f"completing upload {upload_id} of {self._of(key)}"
+        query = (("uploadId", upload_id), ("encoding-type", "url"))
+        answer = self._send(
+            _Request(what, "POST", key, query, headers, (document,), len(document)), expected=(200, 203)
+        )
+        etag = bare_etag(answer.headers.get("etag", ""))
+        if etag is None:
+            # A callback's answer is the application's, and says nothing of the object.
+            etag = "" if options.callback else _parsed(answer, parse_completed, what) or _etag(answer, what)
+        size = sum(part.size for part in parts)
+        stored = StoredObject(key, size, etag, _checksum(answer, what), **_identity(answer))
+        return self._called_back(answer, stored, options, what)
+
+    def abort_upload(self, key: str, upload_id: str) -> None:
+        """Drop an upload and its parts; see `MultipartBackend.abort_upload`."""
+        self._begin(key)
+        what = f"aborting upload {upload_id} of {self._of(key)}"
+        try:
+            self._send(
+                _Request(what, "DELETE", key, (("uploadId", upload_id),), self._other_headers), expected=(200, 204)
+            )
+        except UploadNotFound:
+            _log.debug("%s: it is gone already", what)
+
+    def list_uploads(self, prefix: str = "") -> Iterable[PendingUpload]:
+        """List the pending uploads, a page at a time; see `MultipartBackend.list_uploads`."""
+        self._check_open()
+        what = f"listing the uploads in {self.location}"
+
+        def fetch(marker: tuple[str, str]) -> UploadsPage:
+            query = [("uploads", None), ("max-uploads", str(self._page_size)), ("encoding-type", "url")]
+            for name, value in (("prefix", prefix), ("key-marker", marker[0]), ("upload-id-marker", marker[1])):
+                if value:
+                    query.append((name, value))
+            return self._page(_Request(what, "GET", None, query, self._other_headers, length=None), parse_uploads)
+
+        def following(page: UploadsPage, marker: tuple[str, str]) -> Iterator[PendingUpload]:
+            while True:
+                yield from page.uploads
+                if page.next_marker is None:
+                    return
+                if page.next_marker <= marker:
+                    raise BackendError(f"{what}: the list does not advance beyond {marker[0]!r}")
+                marker = page.next_marker
+                page = fetch(marker)
+
+        return following(fetch(("", "")), ("", ""))
+
+    # --- objects -----------------------------------------------------------------------------------------------------
+
+    def put_object(self, key: str, body: Body, options: ObjectOptions) -> StoredObject:
+        """
+        Store a whole object; see `MultipartBackend.put_object`.
+
+        The service's checksum is compared with the body's. Where they differ, what was stored stands under the key; the
+        error is retryable unless overwriting was forbidden, since then it can't be put right by storing it again.
+
+        Raises:
+            InvalidInput: the body is larger than `limits.max_put_size`, or an option has a value that can't be sent.
+        """
+        headers = self._object_headers(Request.PUT, key, options)
+        size = len(body)
+        check_put(key, size, LIMITS)
+        what = f"storing {self._of(key)}"
+        chunks = exact_chunks(body, what)
+        answer = self._send(_Request(what, "PUT", key, (), headers, chunks, size), expected=(200, 203))
+        checksum = self._verified(answer, body, what, final=options.forbid_overwrite)
+        stored = StoredObject(key, size, _etag(answer, what), checksum, **_identity(answer))
+        return self._called_back(answer, stored, options, what)
+
+    def head_object(self, key: str) -> StoredObject | None:
+        """Describe an object; see `MultipartBackend.head_object`."""
+        self._begin(key)
+        what = f"looking at {self._of(key)}"
+        answer = self._send(
+            _Request(what, "HEAD", key, (), self._other_headers, length=None), expected=(200, 404)
+        )
+        if answer.status == 404:
+            said = read(answer)
+            # Where the service does not say why, the object is what is most likely to be missing.
+            if said.code in (None, "NoSuchKey"):
+                return None
+            raise failure(answer, what, said)
+        length = answer.headers.get("content-length", "")
+        if not (length.isascii() and length.isdigit()):
+            raise ServerFailed(f"{what}: the answer does not tell the object's size", status=200)
+        return StoredObject(
+            key,
+            int(length),
+            _etag(answer, what),
+            _checksum(answer, what),
+            metadata=metadata_of(answer.headers),
+            **_identity(answer),
+        )
+
+    # --- one request -------------------------------------------------------------------------------------------------
+
+    def _send(self, request: _Request, expected: tuple[int, ...] = (200,)) -> Answer:
+        issued = self._keyring.current()
+        offset = self._clock.offset
+        headers = self._signed(request, issued.credentials)
+        answer = self._transport.send(
+            request.method,
+            self._address.target(request.key, request.query),
+            headers,
+            request.body,
+            request.length,
+        )
+        if _log.isEnabledFor(logging.DEBUG):
+            _log.debug("%s: %d (request %s)", request.what, answer.status, answer.headers.get("x-oss-request-id"))
+        if answer.status in expected:
+            return answer
+        raise self._failure(answer, request, issued, offset)
+
+    def _signed(self, request: _Request, credentials: Credentials) -> dict[str, str]:
+        address, now = self._address, self._clock()
+        if self._v4:
+            assert address.region is not None  # `resolve` saw to it
+            added = sign_v4(
+                credentials,
+                request.method,
+                address.bucket,
+                request.key,
+                request.query,
+                request.headers,
+                now,
+                region=address.region,
+            )
+        else:
+            added = sign_v1(
+                credentials, request.method, address.bucket, request.key, request.query, request.headers, now
+            )
+        return {**request.headers, **added}
+
+    def _failure(self, answer: Answer, request: _Request, issued: Issued, offset: float) -> BackendError:
+        said = read(answer, issued.credentials.secrets)
+        error = failure(answer, request.what, said)
+        if isinstance(error, ClockSkewed):
+            theirs = server_time(answer, said)
+            error.retryable = theirs is not None and self._clock.correct(theirs, offset)
+        elif isinstance(error, CredentialsExpired):
+            error.retryable = self._keyring.renew(issued)
+        elif said.code == "InvalidAccessKeyId" and self._keyring.renew(issued):
+            # A key that was rotated away looks like one that never was; there is another now.
+            error = CredentialsExpired(
+                error.message,
+                code=error.code,
+                status=error.status,
+                request_id=error.request_id,
+                host_id=error.host_id,
+                ec=error.ec,
+                details=error.details,
+            )
+        return error
+
+    def _page(self, request: _Request, parse: Callable[[bytes], _Page]) -> _Page:
+        self._check_open()
+        return _parsed(self._send(request), parse, request.what)
+
+    # --- what requests and answers have in common --------------------------------------------------------------------
+
+    def _begin(self, key: str) -> None:
+        self._check_open()
+        check_key(key)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise BackendClosed(f"the backend for {self.location} was closed; open it again to go on")
+
+    def _of(self, key: str) -> str:
+        return f"{key!r} in {self.location}"
+
+    def _object_headers(self, request: Request, key: str, options: ObjectOptions) -> dict[str, str]:
+        self._begin(key)
+        check_options(options, CAPABILITIES, self.location)
+        if self._options is not _NO_OPTIONS:
+            options = evolve(
+                options,
+                traffic_limit=options.traffic_limit or self._options.traffic_limit,
+                request_payer=options.request_payer or self._options.request_payer,
+            )
+        check(options)
+        headers = headers_for(request, options)
+        if request is not Request.COMPLETE:
+            headers.setdefault("Content-Type", content_type_of(key))
+        return headers
+
+    def _verified(self, answer: Answer, body: Body, what: str, *, final: bool) -> int | None:
+        """The service's checksum of what it stored, compared with the body's."""
+        theirs = _checksum(answer, what)
+        if theirs is not None and body.crc64 is not None and theirs != body.crc64:
+            raise IntegrityError(
+                f"{what}: the bytes that were stored have the CRC-64 {theirs}, those that were sent {body.crc64}",
+                status=answer.status,
+                request_id=answer.headers.get("x-oss-request-id"),
+                retryable=not final,
+            )
+        return theirs
+
+    def _called_back(self, answer: Answer, stored: StoredObject, options: ObjectOptions, what: str) -> StoredObject:
+        if answer.status == 203:
+            said = read(answer, self._keyring.current().credentials.secrets)
+            raise CallbackError(
+                f"{what}: the object is stored, but the callback failed: {said.message or 'no reason is given'}; don't "
+                "upload it again",
+                result=stored,
+                code=said.code,
+                status=answer.status,
+                request_id=said.request_id,
+                host_id=said.host_id,
+                ec=said.ec,
+                details=said.details,
+            )
+        return stored if options.callback is None else evolve(stored, callback_response=answer.body)
+
+
+def _rebuilt(settings: dict[str, Any], options: ObjectOptions) -> OSSBackend:
+    backend = OSSBackend(**settings)
+    if options == _NO_OPTIONS:
+        return backend
+    return backend.with_request_options(options, owner=True)
+
+
+def _identity(answer: Answer) -> dict[str, Any]:
+    return {
+        "version_id": answer.headers.get("x-oss-version-id"),
+        "request_id": answer.headers.get("x-oss-request-id"),
+    }
+
+
+def _etag(answer: Answer, what: str) -> str:
+    etag = bare_etag(answer.headers.get("etag", ""))
+    if etag is None:
+        raise _unusable(answer, what, "it has no ETag")
+    return etag
+
+
+def _checksum(answer: Answer, what: str) -> int | None:
+    try:
+        return crc64_of(answer.headers.get("x-oss-hash-crc64ecma"))
+    except BadDocument as error:
+        raise _unusable(answer, what, str(error)) from error
+
+
+def _parsed(answer: Answer, parse: Callable[[bytes], _Parsed], what: str) -> _Parsed:
+    try:
+        return parse(answer.body)
+    except BadDocument as error:
+        raise _unusable(answer, what, str(error)) from error
+
+
+def _unusable(answer: Answer, what: str, why: str) -> ServerFailed:
+    # Retryable: it was said by something on the way, or cut short, and may be whole the next time.
+    return ServerFailed(
+        f"{what}: the answer can't be used: {why}",
+        status=answer.status,
+        request_id=answer.headers.get("x-oss-request-id"),
+    )
+
+
+@lru_cache(maxsize=1)
+def _default_user_agent() -> str:
+    try:
+        return f"partwise/{importlib.metadata.version('partwise')}"
+    except importlib.metadata.PackageNotFoundError:
+        return "partwise"

@@ -1,0 +1,197 @@
+"""
+The XML documents of the protocol: written, and read with suspicion.
+
+Elements are found by their local name, since the service writes its namespace on some documents and not on others. A
+document type declaration is refused: no document of the protocol has one, and all attacks by entities need it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
+from urllib.parse import unquote
+from xml.etree import ElementTree as ET
+from xml.sax.saxutils import escape
+
+from attrs import define
+
+from partwise.model import PendingUpload, UploadedPart
+
+_CRC64_MAX = 2**64 - 1
+
+
+class BadDocument(Exception):
+    """A document is not what it should be; the message says why."""
+
+
+@define(frozen=True)
+class PartsPage:
+    """
+    One page of an upload's parts.
+
+    Args:
+        parts: the parts.
+        next_marker: the part number to go on after, None on the last page.
+    """
+
+    parts: tuple[UploadedPart, ...]
+    next_marker: int | None
+
+
+@define(frozen=True)
+class UploadsPage:
+    """
+    One page of a bucket's pending uploads.
+
+    Args:
+        uploads: the uploads.
+        next_marker: the key and the upload id to go on after, None on the last page.
+    """
+
+    uploads: tuple[PendingUpload, ...]
+    next_marker: tuple[str, str] | None
+
+
+# --- written ---------------------------------------------------------------------------------------------------------
+
+
+def complete_document(parts: Iterable[UploadedPart]) -> bytes:
+    """The list of parts that an object shall be made of."""
+    listed = "".join(
+        [
+            f'<Part><PartNumber>{part.part_number}</PartNumber><ETag>"{escape(part.etag)}"</ETag></Part>'
+            for part in parts
+        ]
+    )
+    return f"<CompleteMultipartUpload>{listed}</CompleteMultipartUpload>".encode()
+
+
+# --- read ------------------------------------------------------------------------------------------------------------
+
+
+def parse_initiated(data: bytes) -> str:
+    """The id of the upload that was begun."""
+    upload_id = _text(_children(_root(data, "InitiateMultipartUploadResult")), "UploadId")
+    if not upload_id:
+        raise BadDocument("it names no upload id")
+    return upload_id
+
+
+def parse_completed(data: bytes) -> str | None:
+    """The ETag of the object that was made, if the document says it."""
+    return bare_etag(_text(_children(_root(data, "CompleteMultipartUploadResult")), "ETag"))
+
+
+def parse_parts(data: bytes) -> PartsPage:
+    """One page of parts."""
+    root = _root(data, "ListPartsResult")
+    page = _children(root)
+    parts = tuple([_part(_children(element)) for element in _all(root, "Part")])
+    if not _truncated(page):
+        return PartsPage(parts, None)
+    return PartsPage(parts, _number(page, "NextPartNumberMarker"))
+
+
+def parse_uploads(data: bytes) -> UploadsPage:
+    """One page of pending uploads."""
+    root = _root(data, "ListMultipartUploadsResult")
+    page = _children(root)
+    encoded = _text(page, "EncodingType") == "url"
+
+    def decoded(text: str) -> str:
+        return unquote(text, errors="strict") if encoded else text
+
+    try:
+        uploads = tuple([_upload(_children(element), decoded) for element in _all(root, "Upload")])
+        if not _truncated(page):
+            return UploadsPage(uploads, None)
+        # A missing marker is read as an empty one, which does not advance: the reader of pages notices that.
+        return UploadsPage(uploads, (decoded(page.get("NextKeyMarker", "")), _text(page, "NextUploadIdMarker")))
+    except UnicodeDecodeError as error:
+        raise BadDocument("a key in it is not UTF-8") from error
+
+
+def parse_error(data: bytes) -> dict[str, str]:
+    """All that an error document says, by element name."""
+    return {name: text.strip() for name, text in _children(_root(data, "Error")).items()}
+
+
+def bare_etag(etag: str) -> str | None:
+    """An ETag without the quotes that some answers have around it; None for an empty one."""
+    return etag.strip().strip('"') or None
+
+
+def crc64_of(text: str | None) -> int | None:
+    """A CRC-64 as the protocol writes it, in decimal; None where there is none."""
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) <= 20 and int(text) <= _CRC64_MAX):
+        raise BadDocument(f"{text!r:.40} is no CRC-64")
+    return int(text)
+
+
+def _root(data: bytes, name: str) -> ET.Element:
+    try:
+        # Decoding here, rather than by what the document says of itself, leaves no encoding to hide a declaration in.
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise BadDocument("it is not UTF-8") from error
+    if "<!DOCTYPE" in text or "<!ENTITY" in text:
+        raise BadDocument("it has a document type declaration")
+    try:
+        root = ET.fromstring(text)  # noqa: S314  # what makes it unsafe was refused above
+    except (ET.ParseError, ValueError) as error:
+        raise BadDocument(f"it is no XML ({error})") from error
+    if _local(root.tag) != name:
+        raise BadDocument(f"its root is {_local(root.tag)[:60]!r}, not {name!r}")
+    return root
+
+
+def _local(tag: str) -> str:
+    return tag.rpartition("}")[2]
+
+
+def _all(root: ET.Element, name: str) -> Iterator[ET.Element]:
+    return (element for element in root if _local(element.tag) == name)
+
+
+def _children(element: ET.Element) -> dict[str, str]:
+    return {_local(child.tag): child.text or "" for child in element}
+
+
+def _text(children: dict[str, str], name: str) -> str:
+    return children.get(name, "").strip()
+
+
+def _truncated(page: dict[str, str]) -> bool:
+    said = _text(page, "IsTruncated").lower()
+    if said not in ("true", "false"):
+        # To take a list for whole that is not would be to send parts that are there, or to miss uploads.
+        raise BadDocument("it does not say whether it is the last page")
+    return said == "true"
+
+
+def _number(children: dict[str, str], name: str) -> int:
+    text = _text(children, name)
+    if not (text.isascii() and text.isdigit() and len(text) <= 20):
+        raise BadDocument(f"its {name} is {text!r:.40}, which is no number")
+    return int(text)
+
+
+def _part(children: dict[str, str]) -> UploadedPart:
+    number, etag = _number(children, "PartNumber"), bare_etag(_text(children, "ETag"))
+    if number < 1 or etag is None:
+        raise BadDocument("a part in it has no number or no ETag")
+    return UploadedPart(number, _number(children, "Size"), etag, crc64_of(_text(children, "HashCrc64ecma")))
+
+
+def _upload(children: dict[str, str], decoded: Callable[[str], str]) -> PendingUpload:
+    # White space belongs to a key, so it is not stripped.
+    key, upload_id = decoded(children.get("Key", "")), _text(children, "UploadId")
+    try:
+        initiated = datetime.fromisoformat(_text(children, "Initiated"))
+    except ValueError as error:
+        raise BadDocument("an upload in it has no time") from error
+    if not key or not upload_id or initiated.tzinfo is None:
+        raise BadDocument("an upload in it has no key, no id or no time zone")
+    return PendingUpload(key, upload_id, initiated)

@@ -1,0 +1,286 @@
+"""
+What an answer means that is no success. Pure.
+
+One table says for every code of the service which error of the tree it is; the rest goes by the HTTP status. What the
+service said is kept in the error, less anything secret.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+from urllib.parse import quote
+
+from attrs import define, field
+
+from partwise.backends.oss.documents import BadDocument, parse_error
+from partwise.backends.oss.http1 import Answer
+from partwise.errors import (
+    AccessDenied,
+    BackendError,
+    BucketNotFound,
+    CallbackError,
+    ClockSkewed,
+    ConnectionFailed,
+    CredentialsExpired,
+    IntegrityError,
+    ObjectExists,
+    PartRejected,
+    ServerFailed,
+    Throttled,
+    UploadNotFound,
+)
+
+#: Codes whose error is not what their HTTP status alone says.
+ERRORS: dict[str, type[BackendError]] = {
+    # The upload and its parts
+    "NoSuchUpload": UploadNotFound,
+    "InvalidPart": PartRejected,
+    "InvalidPartOrder": PartRejected,
+    "EntityTooSmall": PartRejected,
+    # The bytes
+    "InvalidDigest": IntegrityError,
+    "InvalidCRC64": IntegrityError,
+    # The service saw the connection break, or wait in vain, where we may have seen nothing.
+    "IncompleteBody": ConnectionFailed,
+    "RequestTimeout": ConnectionFailed,
+    # The object
+    "FileAlreadyExists": ObjectExists,
+    "CallbackFailed": CallbackError,
+    "NoSuchBucket": BucketNotFound,
+    # Who asks, and when
+    "AccessDenied": AccessDenied,
+    "SignatureDoesNotMatch": AccessDenied,
+    "InvalidAccessKeyId": AccessDenied,
+    "UserDisable": AccessDenied,
+    "BucketDisable": AccessDenied,
+    "TransferAccelerationDisabled": AccessDenied,
+    "SecondLevelDomainForbidden": AccessDenied,
+    "NonStandardHostForbidden": AccessDenied,
+    "PermanentRedirect": AccessDenied,
+    "KmsServiceNotEnabled": AccessDenied,
+    "KmsInDebt": AccessDenied,
+    "SecurityTokenExpired": CredentialsExpired,
+    "InvalidSecurityToken": CredentialsExpired,
+    "AccessKeyIdAndSecurityTokenNotMatch": CredentialsExpired,
+    "RequestTimeTooSkewed": ClockSkewed,
+    # The service's own trouble
+    "BadRequest": ServerFailed,
+    "InternalError": ServerFailed,
+    "ServiceUnavailable": ServerFailed,
+    "TotalQpsLimitExceeded": Throttled,
+    "QpsLimitExceeded": Throttled,
+    "MetaOperationQpsLimitExceeded": Throttled,
+    "ActiveRequestLimitExceeded": Throttled,
+    "UploadTrafficRateLimitExceeded": Throttled,
+    "DownloadTrafficRateLimitExceeded": Throttled,
+}
+
+#: What to do about it, where that is not plain from what the service says.
+_ADVICE = {
+    "SignatureDoesNotMatch": "check the secret, and that region= is the bucket's own",
+    "InvalidAccessKeyId": "check the access key id",
+    "SecondLevelDomainForbidden": "use addressing_style='virtual'",
+    "NonStandardHostForbidden": "use the region's endpoint, or addressing_style='cname' for a custom domain",
+    "TransferAccelerationDisabled": "turn on transfer acceleration for the bucket, or use the region's endpoint",
+    "NoSuchBucket": "check the bucket's name and its region",
+}
+_V1_WITHDRAWN = "0002-00000080"
+
+#: A wait that is longer than this is taken for a mistake, and cut to it.
+_RETRY_AFTER_SECONDS_MAX = 3600.0
+
+#: Elements of an error document that have a field of their own.
+_FIELDS = frozenset({"Code", "Message", "RequestId", "HostId", "EC"})
+
+#: Elements that repeat the request byte by byte, in a form that can't be searched for secrets.
+_UNREADABLE = frozenset({"StringToSignBytes", "CanonicalRequestBytes"})
+
+#: Bytes of an answer that is no error document in which to look for what it says.
+_LOOKED_AT = 4096
+_CODE = re.compile(rb"<Code>\s*([A-Za-z0-9.]{1,64})\s*</Code>")
+
+_TOKEN_LINE = re.compile(r"(security-token[:=])[^\s&]*", re.IGNORECASE)
+
+
+@define(frozen=True)
+class Said:
+    """
+    What the service said about a failure.
+
+    Args:
+        code: its word for it; None where the answer is not the service's.
+        message: its message, or the first bytes of an answer that is no error document.
+        request_id: its name for the request.
+        host_id: the host that answered.
+        ec: its finer code.
+        details: everything else, by element name.
+    """
+
+    code: str | None
+    message: str
+    request_id: str | None = None
+    host_id: str | None = None
+    ec: str | None = None
+    details: dict[str, str] = field(factory=dict)
+
+
+def read(answer: Answer, secrets: Iterable[str] = ()) -> Said:
+    """What a failed answer says, without `secrets`."""
+    hidden = [form for secret in secrets for form in (secret, quote(secret, safe=""), quote(secret, safe="/"))]
+
+    def shown(text: str) -> str:
+        for secret in hidden:
+            text = text.replace(secret, "***")
+        return _TOKEN_LINE.sub(r"\1***", text)
+
+    request_id = answer.headers.get("x-oss-request-id")
+    try:
+        document = parse_error(_document(answer))
+    except BadDocument:
+        # A gateway's page, or a document that was cut short: its code may still be there.
+        text = shown(_printable(answer.body[:_LOOKED_AT]))
+        code = _CODE.search(answer.body[:_LOOKED_AT])
+        return Said(
+            code[1].decode() if code else None, text[:200].strip(), request_id, ec=answer.headers.get("x-oss-ec")
+        )
+    return Said(
+        document.get("Code") or None,
+        shown(document.get("Message", "")),
+        document.get("RequestId") or request_id,
+        document.get("HostId") or None,
+        document.get("EC") or answer.headers.get("x-oss-ec"),
+        {
+            name: shown(text)
+            for name, text in document.items()
+            if name not in _FIELDS and name not in _UNREADABLE
+        },
+    )
+
+
+def failure(answer: Answer, what: str, said: Said) -> BackendError:
+    """
+    The error that a failed answer is.
+
+    Args:
+        answer: the answer.
+        what: what was tried, such as ``"part 3 of 'a/b' in oss://bucket@host"``, to begin the message with.
+        said: what `read` made of the answer.
+    """
+    kind = _kind(answer, said)
+    common: dict[str, Any] = {
+        "code": said.code,
+        "status": answer.status,
+        "request_id": said.request_id,
+        "host_id": said.host_id,
+        "ec": said.ec,
+        "details": said.details,
+    }
+    message = _message(answer, what, said)
+    if kind is CallbackError:
+        return CallbackError(message, **common)
+    # A 401 is no code of the service's own: a gateway on the way asks to be asked again.
+    retryable = True if kind is AccessDenied and answer.status == 401 and said.code is None else None
+    return kind(
+        message,
+        retryable=retryable,
+        retry_after=retry_after(answer) if kind.default_retryable else None,
+        **common,
+    )
+
+
+def retry_after(answer: Answer) -> float | None:
+    """Seconds that the service asks to be left alone, where it does."""
+    seconds: float | None = None
+    asked = answer.headers.get("retry-after", "").strip()
+    if asked.isascii() and asked.isdigit():
+        seconds = float(asked[:12])
+    elif (when := _http_time(asked)) is not None:
+        now = date_of(answer)
+        seconds = None if now is None else when - now
+    delay = answer.headers.get("x-oss-qos-delay-time", "").strip()
+    if delay.isascii() and delay.isdigit():
+        seconds = max(seconds or 0.0, float(delay[:12]) / 1000)
+    return None if seconds is None else min(max(seconds, 0.0), _RETRY_AFTER_SECONDS_MAX)
+
+
+def date_of(answer: Answer) -> float | None:
+    """The time at which an answer was given, by its Date header, in seconds since 1970."""
+    return _http_time(answer.headers.get("date", ""))
+
+
+def server_time(answer: Answer, said: Said) -> float | None:
+    """
+    The service's clock, in seconds since 1970.
+
+    What it compared the request with, where it says that; otherwise the Date of its answer, which anything on the way
+    may have set.
+    """
+    try:
+        stated = datetime.fromisoformat(said.details.get("ServerTime", ""))
+    except ValueError:
+        return date_of(answer)
+    return stated.replace(tzinfo=stated.tzinfo or UTC).timestamp()
+
+
+def _document(answer: Answer) -> bytes:
+    # The answer to a HEAD has no body, so the document is in a header. Elsewhere the header may be there too.
+    if answer.body:
+        return answer.body
+    try:
+        return base64.b64decode(answer.headers.get("x-oss-err", ""))
+    except binascii.Error as error:
+        raise BadDocument("x-oss-err is not base64") from error
+
+
+def _kind(answer: Answer, said: Said) -> type[BackendError]:
+    status = answer.status
+    waits = "retry-after" in answer.headers or "x-oss-qos-delay-time" in answer.headers
+    if status == 429 or (status == 503 and waits):
+        return Throttled
+    if said.code in ERRORS:
+        return ERRORS[said.code]
+    if status >= 500:
+        return ServerFailed
+    if status == 408:
+        return ConnectionFailed
+    if status in (401, 403):
+        return AccessDenied
+    return BackendError
+
+
+def _message(answer: Answer, what: str, said: Said) -> str:
+    status = f"HTTP {answer.status}" if said.request_id is None else f"HTTP {answer.status}, request {said.request_id}"
+    if 300 <= answer.status < 400:
+        where = answer.headers.get("location", "")
+        return (
+            f"{what}: the answer sends us elsewhere{f' ({where:.200})' if where else ''}, and a signed request is not sent "
+            f"on: give the bucket's own endpoint ({status})"
+        )
+    words = ": ".join(filter(None, (said.code, said.message))) or "the answer says nothing more"
+    if not words.endswith((".", "!", "?")):
+        words += "."
+    advice = _ADVICE.get(said.code or "")
+    if said.ec == _V1_WITHDRAWN:
+        advice = "the V1 signature is not accepted any more: use signature_version='v4'"
+    elif "Endpoint" in said.details:
+        advice = f"the bucket is reached by the endpoint {said.details['Endpoint']}"
+    return f"{what}: {words} ({status}){f'; {advice}' if advice else ''}"
+
+
+def _printable(body: bytes) -> str:
+    text = body.decode("utf-8", "replace")
+    return "".join(character if character.isprintable() else " " for character in text).strip()
+
+
+def _http_time(text: str) -> float | None:
+    try:
+        when = parsedate_to_datetime(text)
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return when.replace(tzinfo=when.tzinfo or UTC).timestamp()

@@ -1,0 +1,354 @@
+"""
+Requests over pooled connections: the one place that does I/O.
+
+urllib3 makes the connections: names, timeouts, TLS with verified certificates, tunnels through a proxy. One attempt is
+made per call; nothing is retried or redirected. A connection goes back to the pool if the exchange left it in order, and
+is closed otherwise, so that whatever went wrong ends with it.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+import time
+from base64 import b64encode
+from collections.abc import Generator, Iterable, Mapping
+from http.client import HTTPException
+from pathlib import Path
+from socket import socket
+from urllib.parse import unquote, urlsplit
+
+from attrs import define, field
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, NameResolutionError
+from urllib3.util import parse_url
+from urllib3.util.ssl_match_hostname import CertificateError
+
+from partwise.backends.oss.http1 import Answer, BadAnswer, TooLong, read_answer, request_head
+from partwise.errors import BackendClosed, BackendError, ConnectionFailed, InvalidInput
+from partwise.model import MIB
+
+#: Given to the socket at a time. A socket's timeout is for each call, so that a call must not take long by itself: at
+#: the slowest rate that OSS can be asked for, 1 MiB takes some ten seconds.
+_SEND_MAX = MIB
+
+#: Connections that were idle for longer are not used again. The service closes them after a minute or so, and what lies
+#: between may forget them without a word, which would be noticed only when the answer does not come.
+_IDLE_SECONDS_MAX = 50.0
+
+#: The service may have closed the connection, or is about to: bad requests, time-outs, its own failures.
+_WORN_STATUSES = frozenset({400, 408})
+
+
+@define(frozen=True)
+class Proxy:
+    """An HTTP proxy."""
+
+    host: str
+    port: int
+    authorization: str | None = field(default=None, repr=False)
+
+    @classmethod
+    def parse(cls, url: str) -> Proxy:
+        """
+        The proxy of a URL like ``http://user:password@host:3128``.
+
+        Raises:
+            InvalidInput: it is not one. The message does not show the URL, which may hold a password.
+        """
+        try:
+            parts = urlsplit(url)
+            host, port = parts.hostname, parts.port
+        except ValueError:
+            host = None
+        if not host or parts.scheme != "http" or parts.path not in ("", "/") or parts.query:
+            raise InvalidInput("a proxy is given as http://host:port or http://user:password@host:port") from None
+        authorization = None
+        if parts.username is not None:
+            user = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+            authorization = f"Basic {b64encode(user.encode()).decode()}"
+        return cls(host, port or 80, authorization)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What the proxy itself is told."""
+        return {} if self.authorization is None else {"Proxy-Authorization": self.authorization}
+
+
+def tls_context(ca_bundle: str | None) -> ssl.SSLContext:
+    """
+    What a server has to prove: a valid certificate for its name.
+
+    Args:
+        ca_bundle: a file or directory of the authorities to trust; None trusts those of the system.
+
+    Raises:
+        InvalidInput: there is no such file, or no certificate in it.
+    """
+    try:
+        if ca_bundle is None:
+            return ssl.create_default_context()
+        if Path(ca_bundle).is_dir():
+            return ssl.create_default_context(capath=ca_bundle)
+        return ssl.create_default_context(cafile=ca_bundle)
+    except (OSError, ValueError) as error:
+        raise InvalidInput(f"the certificates in {ca_bundle} can't be used: {error}") from error
+
+
+class Transport:
+    """
+    Connections to one host.
+
+    It is safe to use from many threads: each request has a connection of its own while it lasts. There are as many as
+    requests at one time; up to `max_connections` are kept for the next.
+
+    Args:
+        scheme: ``http`` or ``https``.
+        host: the host.
+        port: its port.
+        authority: what the Host header says.
+        user_agent: what the User-Agent header says.
+        connect_timeout: seconds that making a connection may take.
+        read_timeout: seconds for which a connection may be silent, or refuse to take more.
+        max_connections: how many idle connections are kept.
+        context: what a server on https has to prove.
+        proxy: a proxy to go through.
+    """
+
+    def __init__(
+        self,
+        *,
+        scheme: str,
+        host: str,
+        port: int,
+        authority: str,
+        user_agent: str,
+        connect_timeout: float,
+        read_timeout: float,
+        max_connections: int,
+        context: ssl.SSLContext | None = None,
+        proxy: Proxy | None = None,
+    ) -> None:
+        self._scheme = scheme
+        self._host = host
+        self._port = port
+        self._where = f"{scheme}://{authority}"
+        self._fixed = f"Host: {authority}\r\nUser-Agent: {user_agent}\r\nAccept-Encoding: identity\r\n"
+        self._connect_timeout = connect_timeout
+        self._read_timeout = read_timeout
+        self._max_connections = max_connections
+        self._context = context
+        self._proxy = proxy
+        # A proxy is sent the whole URL of what goes through it in the clear, and only then.
+        self._forwarded = proxy is not None and scheme == "http"
+        if self._forwarded:
+            assert proxy is not None
+            self._fixed += "".join([f"{name}: {value}\r\n" for name, value in proxy.headers.items()])
+        self._closed = False
+        # The last one used is the first to be used again. A list's append and pop are atomic.
+        self._idle: list[tuple[HTTPConnection, float]] = []
+        self._pid = os.getpid()
+
+    def send(
+        self,
+        method: str,
+        target: str,
+        headers: Mapping[str, str],
+        body: Iterable[bytes | memoryview] = (),
+        length: int | None = None,
+    ) -> Answer:
+        """
+        Send a request and return the answer, whatever its status.
+
+        Args:
+            method: the HTTP method.
+            target: path and query, fully encoded.
+            headers: all but Host, User-Agent, Accept-Encoding and Content-Length.
+            body: pieces that make up the body. What it raises passes through, and the server gets no whole request.
+            length: of the body in bytes, None for a request that has none. `body` vouches for it.
+
+        Raises:
+            ConnectionFailed: there is no answer, or not all of it; the message says how far it got.
+            BackendClosed: the transport was closed.
+        """
+        if self._forwarded:
+            target = self._where + target
+        head = request_head(method, target, self._fixed, headers, length)
+        connection = self._take()
+        try:
+            answer, reusable = self._exchange(connection, method, head, body)
+        except BaseException:
+            connection.close()
+            raise
+        finally:
+            # Suspended, it would keep its file open for as long as the error lives that holds this frame.
+            if isinstance(body, Generator):
+                body.close()
+        if reusable:
+            self._give_back(connection)
+        else:
+            connection.close()
+        return answer
+
+    def close(self) -> None:
+        """Close the idle connections; those in use are closed when their request ends."""
+        self._closed = True
+        self._close_idle()
+
+    # --- one exchange ------------------------------------------------------------------------------------------------
+
+    def _exchange(
+        self, connection: HTTPConnection, method: str, head: bytes, body: Iterable[bytes | memoryview]
+    ) -> tuple[Answer, bool]:
+        sock: socket = connection.sock
+        broken = _send(sock, head, body)
+        if isinstance(broken, TimeoutError):
+            raise ConnectionFailed(
+                f"{self._where} took no more of the request for {self._read_timeout:g} seconds"
+            ) from broken
+        try:
+            # A server that refuses a request may answer before it has read all of it, and close the connection.
+            answer, reusable = read_answer(sock.recv, method)
+        except TooLong as error:
+            raise BackendError(f"the answer of {self._where} can't be meant for us: {error}") from error
+        except (BadAnswer, OSError) as error:
+            if broken is not None:
+                raise ConnectionFailed(
+                    f"the connection to {self._where} broke while the request was sent: {broken}"
+                ) from broken
+            if isinstance(error, TimeoutError):
+                raise ConnectionFailed(
+                    f"{self._where} did not answer for {self._read_timeout:g} seconds; the request may have taken effect"
+                ) from error
+            raise ConnectionFailed(
+                f"the answer of {self._where} was lost: {error}; the request may have taken effect"
+            ) from error
+        if broken is not None and answer.status < 300:
+            raise ConnectionFailed(
+                f"{self._where} answered {answer.status} to a request that it did not get all of: {broken}"
+            ) from broken
+        worn = broken is not None or answer.status >= 500 or answer.status in _WORN_STATUSES
+        return answer, reusable and not worn
+
+    # --- connections -------------------------------------------------------------------------------------------------
+
+    def _take(self) -> HTTPConnection:
+        if self._closed:
+            raise BackendClosed(f"the backend for {self._where} was closed; open it again to go on")
+        if self._pid != os.getpid():
+            # After a fork the connections are the parent's, which goes on talking over them.
+            self._pid = os.getpid()
+            self._close_idle()
+        oldest = time.monotonic() - _IDLE_SECONDS_MAX
+        while True:
+            try:
+                connection, since = self._idle.pop()
+            except IndexError:
+                return self._connect()
+            if since >= oldest and connection.is_connected:
+                return connection
+            connection.close()
+
+    def _give_back(self, connection: HTTPConnection) -> None:
+        if len(self._idle) >= self._max_connections:
+            connection.close()
+            return
+        self._idle.append((connection, time.monotonic()))
+        if self._closed:
+            self._close_idle()
+
+    def _close_idle(self) -> None:
+        while True:
+            try:
+                connection, _ = self._idle.pop()
+            except IndexError:
+                return
+            connection.close()
+
+    def _connect(self) -> HTTPConnection:
+        connection = self._new_connection()
+        try:
+            connection.connect()
+            connection.sock.settimeout(self._read_timeout)
+        except (ssl.SSLCertVerificationError, CertificateError) as error:
+            connection.close()
+            raise ConnectionFailed(
+                f"{self._where} can't be trusted: its certificate does not verify ({error}); if it is your own, name "
+                "its authority by ca_bundle=",
+                retryable=False,
+            ) from error
+        except (OSError, HTTPError, HTTPException, ValueError) as error:
+            connection.close()
+            raise ConnectionFailed(f"no connection to {self._way}: {_reason(error)}") from error
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _new_connection(self) -> HTTPConnection:
+        proxy = self._proxy
+        host, port = (self._host, self._port) if proxy is None else (proxy.host, proxy.port)
+        proxy_url = None if proxy is None else parse_url(f"http://{proxy.host}:{proxy.port}")
+        if self._scheme == "http":
+            return HTTPConnection(host, port, timeout=self._connect_timeout, proxy=proxy_url)
+        connection = HTTPSConnection(
+            host, port, timeout=self._connect_timeout, proxy=proxy_url, ssl_context=self._context
+        )
+        if proxy is not None:
+            connection.set_tunnel(self._host, self._port, headers=proxy.headers, scheme=proxy_url.scheme)
+        return connection
+
+    @property
+    def _way(self) -> str:
+        if self._proxy is None:
+            return self._where
+        return f"{self._where} by way of the proxy {self._proxy.host}:{self._proxy.port}"
+
+
+def _send(sock: socket, head: bytes, body: Iterable[bytes | memoryview]) -> OSError | None:
+    """
+    Send it all. The failure of the connection is returned, since an answer may be there all the same; what `body` raises
+    is raised.
+    """
+    pending: bytes | None = head
+    for chunk in body:
+        data = memoryview(chunk)
+        for begin in range(0, len(data), _SEND_MAX):
+            piece = data[begin : begin + _SEND_MAX]
+            try:
+                if pending is None:
+                    sock.sendall(piece)
+                else:
+                    _send_both(sock, pending, piece)
+                    pending = None
+            except OSError as error:
+                return error
+    if pending is not None:
+        try:
+            sock.sendall(pending)
+        except OSError as error:
+            return error
+    return None
+
+
+def _send_both(sock: socket, head: bytes, piece: memoryview) -> None:
+    # In one call where there is one: a packet less, and a turn in the interpreter less among threads.
+    sendmsg = getattr(sock, "sendmsg", None)
+    if sendmsg is None or isinstance(sock, ssl.SSLSocket):
+        sock.sendall(head)
+        sock.sendall(piece)
+        return
+    sent = sendmsg((head, piece))
+    if sent < len(head):
+        sock.sendall(head[sent:])
+        sent = len(head)
+    sock.sendall(piece[sent - len(head) :])
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ConnectTimeoutError):
+        return "it took too long"
+    if isinstance(error, NameResolutionError):
+        return "its name can't be resolved"
+    cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
+    return str(getattr(cause, "strerror", None) or cause)

@@ -1,0 +1,92 @@
+"""``oss://bucket/key``: from a URL and what lies around it in the environment to a backend and a key."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from partwise.backends.oss.addressing import HOW_TO_GIVE_ENDPOINT
+from partwise.backends.oss.backend import OSSBackend
+from partwise.backends.oss.credentials import HOW_TO_GIVE_CREDENTIALS, EnvironmentCredentials
+from partwise.backends.oss.ossutil import DEFAULT_PATH, Configuration, read_configuration
+from partwise.errors import InvalidInput
+
+#: Handed to the backend as they are.
+_PASSED_ON = (
+    "signature_version",
+    "connect_timeout",
+    "read_timeout",
+    "ca_bundle",
+    "proxy",
+    "max_connections",
+    "page_size",
+    "user_agent",
+)
+
+SETTINGS = ("credentials", "region", "endpoint", "addressing_style", "timeout", "profile", "config_file", *_PASSED_ON)
+
+
+def open_url(url: str, **settings: Any) -> tuple[OSSBackend, str]:
+    """
+    Open ``oss://bucket/key``.
+
+    The key is all that follows the bucket's slash, letter for letter, as ossutil takes it: nothing is decoded, and ``?``,
+    ``#`` and ``%`` are characters like any other. It may be empty.
+
+    What `settings` leave out is looked for in the environment (`OSS_ENDPOINT`, `OSS_REGION`, `OSS_ACCESS_KEY_ID` and so
+    on), then in ossutil's configuration file. A profile that is asked for by name goes before the environment.
+
+    Args:
+        url: the URL.
+        settings: the arguments of `OSSBackend`, by name, and these; one that is None counts as left out.
+            `timeout`: seconds, for `connect_timeout` and `read_timeout` both.
+            `profile`: a profile of ossutil's configuration file.
+            `config_file`: another file than ``~/.ossutilconfig``.
+
+    Returns:
+        The backend, and the key.
+
+    Raises:
+        InvalidInput: the URL has no bucket, a setting is unknown, or region or credentials are found nowhere.
+    """
+    unknown = sorted(settings.keys() - set(SETTINGS))
+    if unknown:
+        known = ", ".join(sorted(SETTINGS))
+        raise InvalidInput(f"an oss:// URL has no setting {', '.join(unknown)}; there are {known}")
+    given = {name: value for name, value in settings.items() if value is not None}
+    scheme, _, rest = url.partition("://")
+    bucket, _, key = rest.partition("/")
+    if scheme.lower() != "oss" or not bucket:
+        raise InvalidInput(f"{url!r:.200} names no object in OSS: write oss://bucket/key")
+    profile = given.pop("profile", None)
+    file = read_configuration(bucket, path=given.pop("config_file", None), profile=profile)
+    around = Configuration(
+        region=os.environ.get("OSS_REGION") or None, endpoint=os.environ.get("OSS_ENDPOINT") or None
+    )
+    first, second = (file, around) if profile else (around, file)
+    region = given.pop("region", None) or first.region or second.region
+    endpoint = given.pop("endpoint", None) or first.endpoint or second.endpoint
+    style = given.pop("addressing_style", None) or file.addressing_style or "virtual"
+    if region is None and endpoint is None:
+        raise InvalidInput(
+            f"neither a region nor an endpoint is known for {url!r:.200}: {HOW_TO_GIVE_ENDPOINT}, or write one to "
+            f"{DEFAULT_PATH}"
+        )
+    timeout = given.pop("timeout", None)
+    if timeout is not None:
+        given.setdefault("connect_timeout", timeout)
+        given.setdefault("read_timeout", timeout)
+    credentials = given.pop("credentials", None) or _credentials(file, by_name=profile is not None)
+    backend = OSSBackend(
+        bucket, endpoint=endpoint, region=region, credentials=credentials, addressing_style=style, **given
+    )
+    return backend, key
+
+
+def _credentials(file: Configuration, *, by_name: bool) -> object:
+    environment = EnvironmentCredentials()
+    if environment.present and not (by_name and file.credentials):
+        return environment
+    if file.credentials is None:
+        raise InvalidInput(f"there are no credentials: {HOW_TO_GIVE_CREDENTIALS}")
+    return file.credentials

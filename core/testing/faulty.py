@@ -1,0 +1,385 @@
+"""
+Wrappers that let a `FaultPlan` strike a backend, a checkpoint store, or a source.
+
+Each has the protocol of what it wraps, forwards every method, and may be used from many threads. All wrappers of one
+process share one plan: when it dies, it is dead for each of them.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import TypeVar
+
+from attrs import evolve
+
+from partwise.errors import (
+    AccessDenied,
+    CheckpointDamaged,
+    CheckpointError,
+    CheckpointUnwritable,
+    ConnectionFailed,
+    InvalidInput,
+    SourceChanged,
+    SourceUnreadable,
+    Throttled,
+)
+from partwise.model import (
+    Capabilities,
+    Checkpoint,
+    Fingerprint,
+    ObjectOptions,
+    PartLimits,
+    PendingUpload,
+    StoredObject,
+    UploadedPart,
+)
+from partwise.protocols import (
+    BindsRequestOptions,
+    BindsSource,
+    Body,
+    CheckpointStore,
+    MultipartBackend,
+    Source,
+)
+from partwise.testing.faults import INJECTED, Fault, FaultKind, FaultPlan
+
+_Answer = TypeVar("_Answer")
+_Described = TypeVar("_Described", UploadedPart, StoredObject)
+
+
+# --- a backend -------------------------------------------------------------------------------------------------------
+
+
+class FaultyBackend:
+    """
+    A backend that fails as planned.
+
+    Pages of a listing are read within the call, so that a fault strikes the listing as a whole.
+
+    Args:
+        backend: what does the work.
+        plan: what strikes it.
+    """
+
+    def __init__(self, backend: MultipartBackend, plan: FaultPlan) -> None:
+        self.inner = backend
+        self.plan = plan
+
+    def __repr__(self) -> str:
+        return f"FaultyBackend({self.inner!r})"
+
+    @property
+    def location(self) -> str:
+        """The wrapped backend's."""
+        return self.inner.location
+
+    @property
+    def limits(self) -> PartLimits:
+        """The wrapped backend's."""
+        return self.inner.limits
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """The wrapped backend's."""
+        return self.inner.capabilities
+
+    def initiate_upload(self, key: str, options: ObjectOptions) -> str:
+        with self.plan.call("initiate_upload", key) as faults:
+            return self._struck(faults, lambda: self.inner.initiate_upload(key, options))
+
+    def upload_part(self, key: str, upload_id: str, part_number: int, body: Body) -> UploadedPart:
+        with self.plan.call("upload_part", key, upload_id=upload_id, part_number=part_number) as faults:
+            self._forget_upload(faults, key, upload_id)
+            struck = _StruckBody(body, self.plan, faults)
+            receipt = self._struck(faults, lambda: self.inner.upload_part(key, upload_id, part_number, struck))
+            return _with_checksum_struck(faults, receipt)
+
+    def list_parts(self, key: str, upload_id: str) -> Iterable[UploadedPart]:
+        with self.plan.call("list_parts", key, upload_id=upload_id) as faults:
+            self._forget_upload(faults, key, upload_id)
+            parts = self._struck(faults, lambda: list(self.inner.list_parts(key, upload_id)))
+            return parts[1::2] if _of_kind(faults, FaultKind.SHORT_LIST) else parts
+
+    def complete_upload(
+        self, key: str, upload_id: str, parts: Sequence[UploadedPart], options: ObjectOptions
+    ) -> StoredObject:
+        with self.plan.call("complete_upload", key, upload_id=upload_id) as faults:
+            self._forget_upload(faults, key, upload_id)
+            stored = self._struck(faults, lambda: self.inner.complete_upload(key, upload_id, parts, options))
+            return _with_checksum_struck(faults, stored)
+
+    def abort_upload(self, key: str, upload_id: str) -> None:
+        with self.plan.call("abort_upload", key, upload_id=upload_id) as faults:
+            self._struck(faults, lambda: self.inner.abort_upload(key, upload_id))
+
+    def list_uploads(self, prefix: str = "") -> Iterable[PendingUpload]:
+        with self.plan.call("list_uploads", prefix) as faults:
+            return self._struck(faults, lambda: list(self.inner.list_uploads(prefix)))
+
+    def put_object(self, key: str, body: Body, options: ObjectOptions) -> StoredObject:
+        with self.plan.call("put_object", key) as faults:
+            struck = _StruckBody(body, self.plan, faults)
+            stored = self._struck(faults, lambda: self.inner.put_object(key, struck, options))
+            return _with_checksum_struck(faults, stored)
+
+    def head_object(self, key: str) -> StoredObject | None:
+        with self.plan.call("head_object", key) as faults:
+            stored = self._struck(faults, lambda: self.inner.head_object(key))
+            return None if stored is None else _with_checksum_struck(faults, stored)
+
+    def close(self) -> None:
+        """Close the wrapped backend, even after a death: an operating system closes sockets too."""
+        self.inner.close()
+
+    def with_request_options(self, options: ObjectOptions) -> MultipartBackend:
+        """A handle struck by the same plan; this one, where the wrapped backend does not bind request options."""
+        if isinstance(self.inner, BindsRequestOptions):
+            return FaultyBackend(self.inner.with_request_options(options), self.plan)
+        return self
+
+    def _struck(self, faults: Sequence[Fault], action: Callable[[], _Answer]) -> _Answer:
+        for fault in faults:
+            match fault.kind:
+                case FaultKind.BEFORE:
+                    raise ConnectionFailed(f"no connection: {fault}", code=INJECTED)
+                case FaultKind.THROTTLED:
+                    raise Throttled(f"too many requests: {fault}", code=INJECTED, retry_after=fault.seconds)
+                case FaultKind.PERMANENT:
+                    raise AccessDenied(f"not allowed: {fault}", code=INJECTED)
+        answer = action()
+        if lost := _of_kind(faults, FaultKind.AFTER):
+            raise ConnectionFailed(f"the answer was lost: {lost}", code=INJECTED)
+        return answer
+
+    def _forget_upload(self, faults: Sequence[Fault], key: str, upload_id: str) -> None:
+        if _of_kind(faults, FaultKind.FORGOTTEN_UPLOAD):
+            self.inner.abort_upload(key, upload_id)
+
+
+class _StruckBody:
+    """The body of a part or an object on its way through a process that can fail half-way, or die."""
+
+    def __init__(self, body: Body, plan: FaultPlan, faults: Sequence[Fault]) -> None:
+        self._body = body
+        self._plan = plan
+        self._halfway = _of_kind(faults, FaultKind.HALFWAY)
+
+    @property
+    def crc64(self) -> int | None:
+        return self._body.crc64
+
+    def __len__(self) -> int:
+        return len(self._body)
+
+    def chunks(self) -> Iterator[memoryview]:
+        chunks: Iterable[memoryview] = self._body.chunks()
+        if self._halfway:
+            lost = ConnectionFailed(f"the connection broke: {self._halfway}", code=INJECTED)
+            chunks = _half(chunks, len(self), lost)
+        for chunk in chunks:
+            self._plan.check_alive()
+            yield chunk
+        self._plan.check_alive()
+
+
+def _half(chunks: Iterable[memoryview], size: int, error: Exception) -> Iterator[memoryview]:
+    """The first half of `size` bytes, then the error."""
+    left = size // 2
+    for chunk in chunks:
+        if left:
+            yield chunk[:left]
+        left -= min(left, len(chunk))
+        if not left:
+            break
+    raise error
+
+
+def _with_checksum_struck(faults: Sequence[Fault], value: _Described) -> _Described:
+    if _of_kind(faults, FaultKind.WRONG_CHECKSUM):
+        return evolve(value, crc64=(value.crc64 or 0) ^ 1)
+    return value
+
+
+# --- a checkpoint store ----------------------------------------------------------------------------------------------
+
+
+class FaultyCheckpointStore:
+    """
+    A checkpoint store that fails as planned.
+
+    Args:
+        store: what does the work.
+        plan: what strikes it.
+        tear: cuts the end off the last record under a name, as a death in the middle of writing it does. Only a store
+            that writes one record after the other has such a thing; without it, TORN_WRITE can't be planned.
+
+    Raises:
+        InvalidInput: the plan has a TORN_WRITE, and there is no `tear`.
+    """
+
+    def __init__(self, store: CheckpointStore, plan: FaultPlan, *, tear: Callable[[str], None] | None = None) -> None:
+        if tear is None and _of_kind(plan.faults, FaultKind.TORN_WRITE):
+            raise InvalidInput("a TORN_WRITE is planned: give `tear`, which cuts the last record of this store")
+        self.inner = store
+        self.plan = plan
+        self._tear = tear
+
+    def __repr__(self) -> str:
+        return f"FaultyCheckpointStore({self.inner!r})"
+
+    def claim(self, name: str) -> AbstractContextManager[None]:
+        """The claim of the wrapped store; the death of the process gives it up, as it gives up any lock."""
+        return self._claim(name)
+
+    @contextmanager
+    def _claim(self, name: str) -> Iterator[None]:
+        # The claim outlives the call, but not a death: an operating system takes back the locks of a process that dies.
+        with ExitStack() as held:
+            with self.plan.call("claim", name) as faults:
+                self._refuse(faults, "claim", name)
+                held.enter_context(self.inner.claim(name))
+            yield
+
+    def load(self, name: str) -> Checkpoint | None:
+        with self.plan.call("load", name) as faults:
+            self._refuse(faults, "load", name)
+            checkpoint = self.inner.load(name)
+            if damaged := _of_kind(faults, FaultKind.DAMAGED):
+                upload_id = None if checkpoint is None else checkpoint.upload_id
+                raise CheckpointDamaged(f"{INJECTED}: {damaged}", name=name, upload_id=upload_id)
+            if _of_kind(faults, FaultKind.OLD_RECORD) and checkpoint is not None:
+                return one_step_older(checkpoint)
+            return checkpoint
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        self._write("save", checkpoint.name, lambda: self.inner.save(checkpoint))
+
+    def append_part(self, name: str, part: UploadedPart) -> None:
+        self._write("append_part", name, lambda: self.inner.append_part(name, part), part.part_number)
+
+    def delete(self, name: str) -> None:
+        self._write("delete", name, lambda: self.inner.delete(name))
+
+    def scan(self) -> Iterable[Checkpoint]:
+        with self.plan.call("scan", "") as faults:
+            self._refuse(faults, "scan", "")
+            return list(self.inner.scan())
+
+    def for_source(self, source: str) -> CheckpointStore:
+        """The store for this source, struck by the same plan; this one, where all sources have one place."""
+        if isinstance(self.inner, BindsSource):
+            return FaultyCheckpointStore(self.inner.for_source(source), self.plan, tear=self._tear)
+        return self
+
+    def _write(self, operation: str, name: str, action: Callable[[], None], part_number: int | None = None) -> None:
+        with self.plan.call(operation, name, part_number=part_number) as faults:
+            self._refuse(faults, operation, name)
+            if _of_kind(faults, FaultKind.LOST_WRITE):
+                return
+            action()
+            if torn := _of_kind(faults, FaultKind.TORN_WRITE):
+                assert self._tear is not None
+                self._tear(name)
+                self.plan.die(str(torn))
+            if lost := _of_kind(faults, FaultKind.AFTER):
+                raise CheckpointUnwritable(f"{INJECTED}: {lost}", name=name)
+
+    def _refuse(self, faults: Sequence[Fault], operation: str, name: str) -> None:
+        for kind, number in _LASTING.items():
+            if kind.strikes(operation) and self.plan.has_struck(kind):
+                cause = OSError(number, os.strerror(number))
+                raise CheckpointUnwritable(f"{INJECTED}: {cause.strerror}", name=name) from cause
+        if fault := _of_kind(faults, FaultKind.BEFORE):
+            refused = CheckpointError if operation in {"load", "scan"} else CheckpointUnwritable
+            raise refused(f"{INJECTED}: {fault}", name=name)
+
+
+_LASTING: Mapping[FaultKind, int] = {FaultKind.DISK_FULL: errno.ENOSPC, FaultKind.READ_ONLY: errno.EROFS}
+
+
+def one_step_older(checkpoint: Checkpoint) -> Checkpoint | None:
+    """What stood there before the last write: one part fewer, then no upload id, then no checkpoint."""
+    if checkpoint.parts:
+        return evolve(checkpoint, parts=checkpoint.parts[:-1])
+    if checkpoint.upload_id is not None:
+        return evolve(checkpoint, upload_id=None)
+    return None
+
+
+# --- a source --------------------------------------------------------------------------------------------------------
+
+
+class FaultySource:
+    """
+    A source that fails as planned.
+
+    The operation ``"read"`` is one reading of one body; ``"body"`` is the asking for it.
+
+    Args:
+        source: what has the bytes.
+        plan: what strikes it.
+    """
+
+    def __init__(self, source: Source, plan: FaultPlan) -> None:
+        self.inner = source
+        self.plan = plan
+
+    def __repr__(self) -> str:
+        return f"FaultySource({self.inner!r})"
+
+    @property
+    def name(self) -> str:
+        """The wrapped source's."""
+        return self.inner.name
+
+    def fingerprint(self) -> Fingerprint:
+        with self.plan.call("fingerprint", self.name) as faults:
+            _refuse_source(faults, self.name)
+            fingerprint = self.inner.fingerprint()
+            if self.plan.has_struck(FaultKind.CHANGED):
+                return evolve(fingerprint, mtime_ns=(fingerprint.mtime_ns or 0) + 1)
+            return fingerprint
+
+    def body(self, offset: int, size: int) -> Body:
+        with self.plan.call("body", self.name) as faults:
+            _refuse_source(faults, self.name)
+            return _FaultyBody(self.inner.body(offset, size), self.plan, self.name)
+
+    def close(self) -> None:
+        """Close the wrapped source, even after a death: an operating system closes files too."""
+        self.inner.close()
+
+
+class _FaultyBody:
+    def __init__(self, body: Body, plan: FaultPlan, name: str) -> None:
+        self._body = body
+        self._plan = plan
+        self._name = name
+
+    @property
+    def crc64(self) -> int | None:
+        return self._body.crc64
+
+    def __len__(self) -> int:
+        return len(self._body)
+
+    def chunks(self) -> Iterator[memoryview]:
+        with self._plan.call("read", self._name) as faults:
+            _refuse_source(faults, self._name)
+            chunks: Iterable[memoryview] = self._body.chunks()
+            if halfway := _of_kind(faults, FaultKind.HALFWAY):
+                cut = SourceChanged(f"{INJECTED}: {halfway}", source=self._name)
+                chunks = _half(chunks, len(self), cut)
+            yield from chunks
+
+
+def _refuse_source(faults: Sequence[Fault], name: str) -> None:
+    if fault := _of_kind(faults, FaultKind.BEFORE):
+        raise SourceUnreadable(f"{INJECTED}: {fault}", source=name)
+
+
+def _of_kind(faults: Sequence[Fault], kind: FaultKind) -> Fault | None:
+    return next((fault for fault in faults if fault.kind is kind), None)

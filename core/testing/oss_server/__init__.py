@@ -1,0 +1,65 @@
+"""
+An HTTP server that clients of Alibaba Cloud OSS take for OSS.
+
+    from partwise.testing.oss_server import Fault, LoseAnswer, OSSServer
+
+    with OSSServer(faults=[Fault("CompleteMultipartUpload", LoseAnswer())]) as server:
+        ...
+
+It is for tests: of this library's own client, of programs that use it, and of clients in any language. It speaks the
+whole of multipart uploads and as much of the rest as such tests need, refuses what it does not know, and is strict where
+the service is strict: signatures, clocks, part sizes, ETags, order. What shall go wrong is planned as values (`Fault`);
+what came in is on record (`OSSServer.requests`).
+
+Behind it is any `MultipartBackend`; what that does not keep, such as a content type, the server remembers while it runs.
+"""
+
+from partwise.testing.oss_server.access import ObjectAccess
+from partwise.testing.oss_server.exchange import Exchange, ReceivedRequest
+from partwise.testing.oss_server.faults import (
+    CorruptBody,
+    CutAnswer,
+    Delay,
+    Effect,
+    Fail,
+    Fault,
+    ForgetUpload,
+    LoseAnswer,
+    NoChecksum,
+    ReplaceAnswer,
+    ResetInRequest,
+    SkewClock,
+    TruncateBody,
+    WrongChecksum,
+)
+from partwise.testing.oss_server.messages import Answer
+from partwise.testing.oss_server.server import OSSServer, serve_directory
+from partwise.testing.oss_server.settings import DEFAULT_ACCESS_KEY, AccessKey, ServerSettings
+
+__all__ = [
+    # the server
+    "OSSServer",
+    "serve_directory",
+    "AccessKey",
+    "DEFAULT_ACCESS_KEY",
+    "ServerSettings",
+    "ReceivedRequest",
+    "ObjectAccess",
+    # what shall go wrong
+    "Fault",
+    "Effect",
+    "Exchange",
+    "Answer",
+    "CorruptBody",
+    "CutAnswer",
+    "Delay",
+    "Fail",
+    "ForgetUpload",
+    "LoseAnswer",
+    "NoChecksum",
+    "ReplaceAnswer",
+    "ResetInRequest",
+    "SkewClock",
+    "TruncateBody",
+    "WrongChecksum",
+]

@@ -1,0 +1,165 @@
+"""
+The way of a request through all rooms: where it goes, what it asks, what strikes it, who signed it, what is done.
+
+There is no socket here: a request and its body come in, an answer goes out.
+"""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable
+from functools import partial
+
+from attrs import evolve
+
+from partwise.errors import PartwiseError
+from partwise.testing.oss_server.addressing import place_of
+from partwise.testing.oss_server.body import RequestBody
+from partwise.testing.oss_server.buckets import Buckets
+from partwise.testing.oss_server.documents import error_document
+from partwise.testing.oss_server.errors import OSSError, refusal_of
+from partwise.testing.oss_server.exchange import Exchange, ReceivedRequest, received
+from partwise.testing.oss_server.faults import Fault, FaultPlan
+from partwise.testing.oss_server.messages import Answer, AnswerInstead, DropConnection, Request
+from partwise.testing.oss_server.objects import http_date
+from partwise.testing.oss_server.operations import HANDLERS
+from partwise.testing.oss_server.routing import operation_of
+from partwise.testing.oss_server.settings import ServerSettings
+from partwise.testing.oss_server.signatures import authenticate
+
+_log = logging.getLogger("partwise.testing.oss_server")
+
+
+class Service:
+    """
+    What answers.
+
+    Args:
+        settings: what it is like; may be replaced at any time.
+        buckets: the buckets.
+        faults: what shall go wrong.
+        wait: waits so many seconds, or until the server stops.
+    """
+
+    def __init__(
+        self, settings: ServerSettings, buckets: Buckets, faults: Iterable[Fault], wait: Callable[[float], None]
+    ) -> None:
+        self.settings = settings
+        self.buckets = buckets
+        self.plan = FaultPlan(faults)
+        self._wait = wait
+        self._lock = threading.Lock()
+        self._received: list[ReceivedRequest] = []
+        self._numbers = itertools.count(1)
+
+    @property
+    def received(self) -> tuple[ReceivedRequest, ...]:
+        """The requests so far, in the order they were answered."""
+        with self._lock:
+            return tuple(self._received)
+
+    def respond(self, request: Request, body: RequestBody) -> Answer:
+        """
+        Answer a request.
+
+        Raises:
+            DropConnection: there shall be no answer.
+        """
+        begun = time.monotonic()
+        exchange = Exchange(request, body, self.settings, self.buckets, self._wait, self._new_request_id())
+        answer = None
+        try:
+            done = self._answer(exchange)
+            body.drain()
+            answer = self._dressed(exchange, done, begun)
+            return answer
+        except DropConnection as drop:
+            if not drop.reset:
+                # Bytes that nobody read would turn the orderly end into a reset.
+                body.drain()
+            raise
+        finally:
+            # Before the answer is sent: whoever has it finds the request on record.
+            self._record(exchange, answer)
+
+    def refuse(self, error: OSSError) -> Answer:
+        """The answer to what is no request."""
+        request_id = self._new_request_id()
+        body = error_document(error, request_id, "")
+        headers = (
+            ("Server", "AliyunOSS"),
+            ("Date", http_date(self.settings.now())),
+            ("x-oss-request-id", request_id),
+            ("Content-Type", "application/xml"),
+        )
+        return Answer(error.status, headers, body, code=error.code)
+
+    # --- on the way --------------------------------------------------------------------------------------------------
+
+    def _answer(self, exchange: Exchange) -> Answer:
+        answer = _guarded(exchange, self._perform)
+        for fault in exchange.faults:
+            answer = _guarded(exchange, partial(fault.effect.after, answer=answer))
+        return answer
+
+    def _perform(self, exchange: Exchange) -> Answer:
+        exchange.place = place_of(exchange.request, exchange.settings)
+        exchange.operation = operation_of(exchange.request, exchange.place)
+        exchange.faults = self.plan.due(exchange)
+        for fault in exchange.faults:
+            fault.effect.before(exchange)
+        authenticate(exchange.request, exchange.place, exchange.settings, exchange.now)
+        return HANDLERS[exchange.operation](exchange)
+
+    def _dressed(self, exchange: Exchange, answer: Answer, begun: float) -> Answer:
+        """The answer with the headers that every answer of the service has."""
+        if answer.foreign:
+            return answer
+        headers = (
+            ("Server", "AliyunOSS"),
+            ("Date", http_date(exchange.now)),
+            ("x-oss-request-id", exchange.request_id),
+            ("x-oss-server-time", str(round((time.monotonic() - begun) * 1000))),
+        )
+        return evolve(answer, headers=(*headers, *answer.headers))
+
+    def _new_request_id(self) -> str:
+        return f"{int(self.settings.now()):08X}{next(self._numbers):016X}"
+
+    def _record(self, exchange: Exchange, answer: Answer | None) -> None:
+        with self._lock:
+            self._received.append(received(exchange, answer, len(self._received) + 1))
+
+
+def _guarded(exchange: Exchange, act: Callable[[Exchange], Answer]) -> Answer:
+    """What `act` answers, or the answer that what it raises is."""
+    try:
+        return act(exchange)
+    except DropConnection:
+        raise
+    except AnswerInstead as instead:
+        return instead.answer
+    except OSSError as error:
+        return _refused(exchange, error)
+    except PartwiseError as error:
+        return _refused(exchange, refusal_of(error))
+    except Exception as error:  # a defect here or in the backend: the client gets an answer, and the log the reason
+        _log.exception("%s %s failed", exchange.request.method, exchange.request.path)
+        return _refused(exchange, OSSError("InternalError", f"{type(error).__name__}: {error}"))
+
+
+def _refused(exchange: Exchange, error: OSSError) -> Answer:
+    document = error_document(error, exchange.request_id, exchange.place.host)
+    ec = (("x-oss-ec", error.ec),) if error.ec else ()
+    headers = (*error.headers, *ec)
+    if error.status == 304:
+        return Answer(304, headers, code=error.code)
+    if exchange.request.method == "HEAD":
+        # There is no body to put it in.
+        encoded = base64.b64encode(document).decode()
+        return Answer(error.status, (*headers, ("x-oss-err", encoded)), length=0, code=error.code)
+    return Answer(error.status, (("Content-Type", "application/xml"), *headers), document, code=error.code)

@@ -1,0 +1,97 @@
+"""What an `OSSServer` is like: whom it knows, and where it may differ from the real service."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+
+from attrs import Attribute, define, field
+
+from partwise.errors import InvalidInput
+from partwise.model import KIB
+
+#: The most entries that OSS puts into one page of a list.
+PAGE_LIMIT_MAX = 1000
+
+
+@define(frozen=True)
+class AccessKey:
+    """
+    One pair of id and secret that the server knows, temporary if it has a token.
+
+    Args:
+        access_key_id: the public half.
+        access_key_secret: the secret half.
+        security_token: must come with every request signed by a temporary key.
+        expiration: when a temporary key ends, in seconds since 1970 by the server's clock; None: never.
+    """
+
+    access_key_id: str
+    access_key_secret: str = field(repr=False)
+    security_token: str | None = field(default=None, repr=False)
+    expiration: float | None = None
+
+
+#: What the server knows unless it is told others. Nothing outside a test server knows it.
+DEFAULT_ACCESS_KEY = AccessKey("partwise-test-id", "partwise-test-secret")
+
+
+def _page_limit(_: object, __: Attribute[int], value: int) -> None:
+    if not 1 <= value <= PAGE_LIMIT_MAX:
+        raise InvalidInput(f"page_limit is from 1 to {PAGE_LIMIT_MAX}, not {value}")
+
+
+def _at_least_one_key(_: object, __: Attribute[tuple[AccessKey, ...]], value: tuple[AccessKey, ...]) -> None:
+    if not value:
+        raise InvalidInput("a server without an access key can't be signed for: give at least one")
+
+
+@define(frozen=True)
+class ServerSettings:
+    """
+    All that can be set about an `OSSServer`; a test may replace it (by ``attrs.evolve``) while the server runs.
+
+    Args:
+        region: the region id that V4 signatures must name, without ``oss-``.
+        access_keys: who may sign; the first is the one that the server's own attributes show.
+        allow_anonymous: answer requests without a signature too.
+        accept_v1: answer requests signed by V1, which the service is withdrawing.
+        page_limit: the most entries in one page of any list, from 1 to 1000; 1 shows who does not page on.
+        min_part_size: bytes that every part but the last listed must have at complete. A backend that asks for more
+            gets more.
+        checksums: report CRC-64 values at all.
+        list_checksums: report them in lists of parts too, as the service does though its reference does not say so.
+        multipart_etag: what becomes of a backend's ETag when an object is made of parts, so that no client comes to
+            depend on how it is worked out; None: nothing.
+        cnames: host name -> bucket, for requests whose URL has the bucket nowhere.
+        path_style_hosts: host names, besides addresses and ``localhost``, that are asked as ``/bucket/key``.
+        silence: seconds without a byte after which a request under way ends in RequestTimeout and an idle connection
+            is closed.
+        clock: the server's clock, in seconds since 1970.
+        clock_offset: seconds that are added to `clock`, to play a client whose own is off.
+    """
+
+    region: str = "cn-hangzhou"
+    access_keys: tuple[AccessKey, ...] = field(
+        default=(DEFAULT_ACCESS_KEY,), converter=tuple, validator=_at_least_one_key
+    )
+    allow_anonymous: bool = False
+    accept_v1: bool = True
+    page_limit: int = field(default=PAGE_LIMIT_MAX, validator=_page_limit)
+    min_part_size: int = 100 * KIB
+    checksums: bool = True
+    list_checksums: bool = True
+    multipart_etag: Callable[[str], str] | None = None
+    cnames: Mapping[str, str] = field(factory=dict)
+    path_style_hosts: frozenset[str] = field(default=frozenset(), converter=frozenset)
+    silence: float = 60.0
+    clock: Callable[[], float] = time.time
+    clock_offset: float = 0.0
+
+    def access_key(self, access_key_id: str) -> AccessKey | None:
+        """The access key of this id, if there is one."""
+        return next((key for key in self.access_keys if key.access_key_id == access_key_id), None)
+
+    def now(self) -> float:
+        """The time as the server has it, in seconds since 1970."""
+        return self.clock() + self.clock_offset

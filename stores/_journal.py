@@ -1,0 +1,214 @@
+r"""
+How a checkpoint is written down: lines of text that verify themselves. Pure: bytes in, values out.
+
+    partwise-checkpoint/1 CHECKSUM {"version":1,"location":...}      the checkpoint without its parts
+    CHECKSUM [1,8388608,"etag","1234567890"]                         one line a part
+    CHECKSUM [2,...
+
+CHECKSUM is BLAKE2b of 8 bytes, in hexadecimal, over the checksum of the line before and the text of this one; the
+first line takes the mark that it begins with in place of a line before. So an edit anywhere is seen, and so is a line
+that was dropped, moved, or taken from another checkpoint. It guards against accidents, not against a forger.
+
+What the death of a process or the loss of power leaves at the end is told from damage: a last line without its newline,
+or bytes of zero. Either was never acknowledged, and is left out. The first line is written together with the file, so
+it can't be torn.
+
+The text is plain ASCII: whatever a path or a key is made of, lone surrogates too, comes back as it was.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from hashlib import blake2b
+from typing import Any
+
+from attrs import define, evolve
+
+from partwise.errors import CheckpointDamaged
+from partwise.model import Checkpoint, UploadedPart
+from partwise.structuring import part_from_data, part_to_data
+
+FORMAT = 1
+
+_NAME = b"partwise-checkpoint/"
+_MARK = _NAME + b"%d " % FORMAT
+_DIGEST_BYTES = 8
+_SUM_CHARS = 2 * _DIGEST_BYTES
+
+_to_text = json.JSONEncoder(separators=(",", ":")).encode
+
+
+@define(frozen=True)
+class Journal:
+    """
+    What a file says.
+
+    Args:
+        checkpoint: the checkpoint with all its parts.
+        length: the bytes up to the end of the last good line. What follows is torn.
+        digest: the checksum of that line, which the next one is chained to.
+    """
+
+    checkpoint: Checkpoint
+    length: int
+    digest: bytes
+
+
+class Damage(Exception):
+    """
+    What was read can't be trusted. It never leaves the stores, which make a CheckpointDamaged of it.
+
+    Args:
+        reason: why, to follow on "it is damaged: ".
+        header: the checkpoint without parts, if that much of it could be verified.
+        upload_id: likewise; it may be known where the rest of the header can't be read.
+    """
+
+    def __init__(self, reason: str, *, header: Checkpoint | None = None, upload_id: str | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.header = header
+        self.upload_id = upload_id if header is None else header.upload_id
+
+
+# --- writing ---------------------------------------------------------------------------------------------------------
+
+
+def header_text(checkpoint: Checkpoint) -> str:
+    """The checkpoint without its parts, as one line of JSON."""
+    return _to_text(evolve(checkpoint, parts=()).to_data())
+
+
+def part_text(part: UploadedPart) -> str:
+    """A receipt as one line of JSON."""
+    return _to_text(part_to_data(part))
+
+
+def encode(checkpoint: Checkpoint) -> bytes:
+    """The whole file for a checkpoint."""
+    body = header_text(checkpoint).encode()
+    digest = checksum(_MARK, body)
+    lines = [_MARK + digest.hex().encode() + b" " + body + b"\n"]
+    for part in checkpoint.parts:
+        line, digest = encode_part(digest, part)
+        lines.append(line)
+    return b"".join(lines)
+
+
+def encode_part(digest: bytes, part: UploadedPart) -> tuple[bytes, bytes]:
+    """The line that adds a part after the line whose checksum is `digest`, and the checksum of that line."""
+    body = part_text(part).encode()
+    digest = checksum(digest, body)
+    return b"%b %b\n" % (digest.hex().encode(), body), digest
+
+
+def checksum(before: bytes, body: bytes) -> bytes:
+    """The checksum of `body` where `before` came before it."""
+    return blake2b(before + body, digest_size=_DIGEST_BYTES).digest()
+
+
+# --- reading ---------------------------------------------------------------------------------------------------------
+
+
+def decode(data: bytes) -> Journal:
+    """
+    What a file says, its torn end left out.
+
+    Raises:
+        Damage: it does not verify.
+    """
+    first, *lines = data.rstrip(b"\0").split(b"\n")
+    if not lines:
+        raise Damage("it is cut off within its first line" if first else "it is empty")
+    header, digest = _decode_header(first)
+    length = len(first) + 1
+    records: list[bytes] = []
+    for line in lines[:-1]:
+        expected, body = line[:_SUM_CHARS], line[_SUM_CHARS + 1 :]
+        digest = checksum(digest, body)
+        if digest.hex().encode() != expected or line[_SUM_CHARS : _SUM_CHARS + 1] != b" ":
+            raise Damage(f"line {len(records) + 2} does not match its checksum", header=header)
+        records.append(body)
+        length += len(line) + 1
+    return Journal(with_parts(header, records), length, digest)
+
+
+def decode_header(data: bytes) -> Checkpoint:
+    """
+    The checkpoint without its parts, from a file's bytes, whatever follows the first line.
+
+    Raises:
+        Damage: the first line does not verify.
+    """
+    first, newline, _ = data.partition(b"\n")
+    if not newline:
+        raise Damage("it is cut off within its first line" if first else "it is empty")
+    return _decode_header(first)[0]
+
+
+def with_parts(header: Checkpoint, records: list[bytes]) -> Checkpoint:
+    """
+    The checkpoint with the parts that these texts are the receipts of. A later receipt of a number replaces an earlier.
+
+    Raises:
+        Damage: one of them is no receipt.
+    """
+    parts = {}
+    for record in records:
+        try:
+            part = part_from_data(_from_text(record))
+        except ValueError as error:
+            raise Damage(f"a part can't be read: {error}", header=header) from error
+        parts[part.part_number] = part
+    return evolve(header, parts=tuple(parts.values()))
+
+
+def header_from_text(body: bytes) -> Checkpoint:
+    """
+    The checkpoint that `header_text` made a text of.
+
+    Raises:
+        Damage: it can't be read, as when a newer version wrote it.
+    """
+    data: Any = None
+    try:
+        data = _from_text(body)
+        return Checkpoint.from_data(data)
+    except (CheckpointDamaged, ValueError) as error:
+        upload_id = data.get("upload_id") if isinstance(data, dict) else None
+        raise Damage(str(error), upload_id=upload_id if isinstance(upload_id, str) else None) from error
+
+
+def resembles(data: bytes) -> bool:
+    """
+    Whether a file may have been a checkpoint once: it begins nearly as one does, or holds nothing.
+
+    What does not is somebody's file, named by mistake, and is left alone.
+    """
+    start = data.strip(b"\0")[: len(_NAME)]
+    same = sum(left == right for left, right in zip(start, _NAME, strict=False))
+    return 4 * same >= 3 * len(start)
+
+
+def _decode_header(line: bytes) -> tuple[Checkpoint, bytes]:
+    if not line.startswith(_MARK):
+        other = re.match(re.escape(_NAME) + rb"([0-9]{1,9}) ", line)
+        raise Damage(
+            f"it is of format {int(other[1])}, and this version of partwise reads format {FORMAT}"
+            if other
+            else "it does not begin as a checkpoint of partwise does"
+        )
+    end = len(_MARK) + _SUM_CHARS
+    expected, body = line[len(_MARK) : end], line[end + 1 :]
+    digest = checksum(_MARK, body)
+    if digest.hex().encode() != expected or line[end : end + 1] != b" ":
+        raise Damage("its first line does not match its checksum")
+    return header_from_text(body), digest
+
+
+def _from_text(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error

@@ -1,0 +1,152 @@
+"""Which file a checkpoint is in: one of a directory, or the only one."""
+
+# Paths are text in here, since most of them are made for one call of the system each.
+# ruff: noqa: PTH110, PTH118, PTH120
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import Protocol
+
+from attrs import define
+
+from partwise.errors import CheckpointUnwritable, InvalidInput
+from partwise.stores import _files as files
+from partwise.stores import _journal as journal
+from partwise.stores._checks import plain_name
+
+SUFFIX = ".ucp"
+
+
+class Place(Protocol):
+    """Where the checkpoints of a store are."""
+
+    @property
+    def shared(self) -> bool:
+        """Whether all names go to one file, so that it may hold the checkpoint of another name."""
+
+    def path(self, name: str) -> str:
+        """The file for this name."""
+
+    def paths(self) -> Iterable[str]:
+        """Every file there is that may hold a checkpoint; raises OSError."""
+
+    def prepare(self) -> None:
+        """Make sure that files can be made; raises OSError."""
+
+    def is_foreign(self, path: str) -> bool:
+        """Whether somebody's file is there, which was named by mistake and must not be touched; raises OSError."""
+
+
+@define(frozen=True)
+class Directory:
+    """
+    A file for each name.
+
+    Args:
+        given: the directory; None is the user's state directory for partwise.
+    """
+
+    given: str | None
+
+    @property
+    def shared(self) -> bool:
+        """Never."""
+        return False
+
+    def __str__(self) -> str:
+        return self.root()
+
+    def root(self) -> str:
+        """
+        The directory.
+
+        Raises:
+            CheckpointUnwritable: none was given, and the user has no home.
+        """
+        if self.given is not None:
+            return self.given
+        # Here and not above: a program that names its own place need not have a home.
+        from platformdirs import user_state_path
+
+        root = user_state_path("partwise", appauthor=False) / "checkpoints"
+        if not root.is_absolute():
+            raise CheckpointUnwritable(
+                "this user has no home directory to keep checkpoints in; name a directory for them", where=str(root)
+            )
+        return str(root)
+
+    def path(self, name: str) -> str:
+        """The file for this name."""
+        return os.path.join(self.root(), plain_name(name) + SUFFIX)
+
+    def paths(self) -> Iterable[str]:
+        """Every checkpoint file in the directory."""
+        try:
+            with os.scandir(self.root()) as entries:
+                return [entry.path for entry in entries if entry.name.endswith(SUFFIX)]
+        except FileNotFoundError:
+            return []
+
+    def prepare(self) -> None:
+        """Make the directory if it is missing."""
+        root = self.root()
+        files.make_private_directory(root)
+        files.check_directory(root)
+
+    def is_foreign(self, path: str) -> bool:  # noqa: ARG002  # whatever it is, nobody but us makes files there
+        """Never: whatever has the name of a checkpoint there was made for one."""
+        return False
+
+
+@define(frozen=True)
+class OneFile:
+    """
+    One file, whatever the name.
+
+    Args:
+        file: the file.
+    """
+
+    file: str
+
+    @property
+    def shared(self) -> bool:
+        """Always."""
+        return True
+
+    def __str__(self) -> str:
+        return self.file
+
+    def path(self, name: str) -> str:  # noqa: ARG002  # there is one file, whatever the name
+        """The file."""
+        return self.file
+
+    def paths(self) -> Iterable[str]:
+        """The file, if it is there."""
+        return [self.file] if os.path.exists(self.file) else []
+
+    def prepare(self) -> None:
+        """Look at the directory, which is not made: a name that is wrong in its middle is a slip of the keyboard."""
+        files.check_directory(os.path.dirname(self.file))
+
+    def is_foreign(self, path: str) -> bool:
+        """Whether something is there that never was a checkpoint."""
+        try:
+            return not journal.resembles(files.read(path, 64))
+        except FileNotFoundError:
+            return False
+
+
+def checked_path(path: object) -> str:
+    """
+    The path from the root.
+
+    Raises:
+        InvalidInput: it is empty, or can't be a path.
+    """
+    text = os.fspath(path) if isinstance(path, str | os.PathLike) else path
+    if not isinstance(text, str) or not text or "\0" in text:
+        raise InvalidInput(f"{path!r:.100} is no path for checkpoints")
+    return files.absolute(text)

@@ -1,0 +1,79 @@
+"""What the tests of the backends share: bodies, and a backend of each kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from partwise.backends.local import LocalBackend
+from partwise.backends.memory import MemoryBackend
+from partwise.model import PartLimits
+from partwise.protocols import MultipartBackend
+
+Made = Callable[..., "BytesBody"]
+
+
+class BytesBody:
+    """
+    Bytes as a body, in chunks that share one buffer, so that a chunk that was kept shows.
+
+    Args:
+        data: the bytes.
+        promised: the length that the body claims; its own by default.
+        chunk: bytes at a time.
+        before: called before each chunk with the number of bytes given so far.
+    """
+
+    def __init__(
+        self,
+        data: bytes,
+        *,
+        promised: int | None = None,
+        chunk: int = 1000,
+        before: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        self._data = data
+        self._promised = len(data) if promised is None else promised
+        self._chunk = chunk
+        self._before = before
+        self.crc64 = None
+
+    def __len__(self) -> int:
+        return self._promised
+
+    def chunks(self) -> Iterator[memoryview]:
+        buffer = bytearray(self._chunk)
+        for start in range(0, len(self._data), self._chunk):
+            self._before(start)
+            piece = self._data[start : start + self._chunk]
+            buffer[: len(piece)] = piece
+            yield memoryview(buffer)[: len(piece)]
+
+
+@pytest.fixture
+def body() -> Made:
+    return BytesBody
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """A bucket's directory, not there yet."""
+    return tmp_path / "bucket"
+
+
+@pytest.fixture(params=["memory", "local"])
+def backend(request: pytest.FixtureRequest, directory: Path) -> MultipartBackend:
+    """A backend of each kind that takes parts of any size."""
+    if request.param == "memory":
+        return MemoryBackend(limits=PartLimits())
+    return LocalBackend(directory)
+
+
+@pytest.fixture
+def read(backend: MultipartBackend, directory: Path) -> Callable[[str], bytes]:
+    """Reads an object by a back door."""
+    if isinstance(backend, MemoryBackend):
+        return backend.read
+    return lambda key: (directory / key).read_bytes()

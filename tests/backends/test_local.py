@@ -1,0 +1,876 @@
+"""The directory as a bucket: what it does beyond the common contract."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import pickle
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+from partwise.backends import local
+from partwise.backends.local import ABANDONED_AFTER, LocalBackend, open_url
+from partwise.checksums import crc64
+from partwise.errors import (
+    AccessDenied,
+    BackendError,
+    BucketNotFound,
+    IntegrityError,
+    InvalidInput,
+    InvalidKey,
+    ObjectExists,
+    PartRejected,
+    ServerFailed,
+    UnsupportedOption,
+    UploadNotFound,
+)
+from partwise.model import TIB, ObjectOptions, PendingUpload, utc
+
+NO_OPTIONS = ObjectOptions()
+ONCE = ObjectOptions(forbid_overwrite=True)
+RICH = ObjectOptions(content_type="text/plain", metadata={"a": "1"})
+
+needs_symlinks = pytest.mark.skipif(os.name == "nt", reason="making symbolic links takes a privilege on Windows")
+
+
+@pytest.fixture
+def backend(directory):
+    return LocalBackend(directory)
+
+
+@pytest.fixture
+def books(directory):
+    return directory / ".partwise"
+
+
+def begun(backend, body, *datas, key="key", options=NO_OPTIONS):
+    upload_id = backend.initiate_upload(key, options)
+    return upload_id, [backend.upload_part(key, upload_id, n, body(data)) for n, data in enumerate(datas, 1)]
+
+
+def names_in(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def raising(number):
+    def fail(*args, **kwargs):
+        raise OSError(number, os.strerror(number))
+
+    return fail
+
+
+# --- what it is ------------------------------------------------------------------------------------------------------
+
+
+def test_an_object_is_a_plain_file(backend, body, directory):
+    backend.put_object("a/b/c.txt", body(b"plain"), NO_OPTIONS)
+
+    assert (directory / "a" / "b" / "c.txt").read_bytes() == b"plain"
+    assert backend.path_of("a/b/c.txt") == directory / "a" / "b" / "c.txt"
+
+
+def test_the_location_is_the_url_of_the_resolved_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    assert LocalBackend("a b/../ü").location == tmp_path.as_uri() + "/%C3%BC"
+    assert LocalBackend("x").directory == tmp_path / "x"
+
+
+@needs_symlinks
+def test_the_location_is_the_same_through_a_symbolic_link(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+
+    assert LocalBackend(tmp_path / "link").location == LocalBackend(tmp_path / "real").location
+
+
+def test_the_limits_leave_the_rest_to_the_file_system(backend):
+    limits = backend.limits
+
+    assert (limits.min_part_size, limits.max_part_size, limits.max_parts) == (1, 5 * TIB, 10_000)
+    assert limits.max_put_size == limits.max_object_size == 10_000 * 5 * TIB
+
+
+def test_it_promises_lists_and_checksums(backend):
+    capabilities = backend.capabilities
+
+    assert (capabilities.lists_parts, capabilities.part_checksums, capabilities.object_checksums) == (True, True, True)
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"acl": "private"},
+        {"encryption": "AES256"},
+        {"storage_class": "IA"},
+        {"traffic_limit": 819_200},
+        {"request_payer": "requester"},
+    ],
+)
+def test_what_a_directory_can_not_do_is_refused_by_name(backend, body, option):
+    with pytest.raises(UnsupportedOption, match=next(iter(option))):
+        backend.put_object("key", body(b"x"), ObjectOptions(**option))
+
+
+def test_a_pickled_backend_is_one_on_the_same_directory(backend, body):
+    upload_id, parts = begun(backend, body, b"one")
+
+    other = pickle.loads(pickle.dumps(backend))
+    other.complete_upload("key", upload_id, parts, NO_OPTIONS)
+
+    assert other.location == backend.location
+    assert backend.head_object("key").size == 3
+
+
+def test_reading_makes_no_directory(backend, directory):
+    assert backend.head_object("key") is None
+    assert backend.describe("key") is None
+    assert list(backend.list_uploads()) == []
+    backend.abort_upload("key", "0" * 32)
+    assert not directory.exists()
+
+
+def test_the_first_write_makes_the_directory_with_its_parents(tmp_path, body):
+    LocalBackend(tmp_path / "a" / "b").put_object("key", body(b"x"), NO_OPTIONS)
+
+    assert (tmp_path / "a" / "b" / "key").read_bytes() == b"x"
+
+
+def test_a_file_in_place_of_the_directory_is_no_bucket(backend, body, directory):
+    directory.write_bytes(b"a file")
+
+    with pytest.raises(BucketNotFound):
+        backend.initiate_upload("key", NO_OPTIONS)
+    with pytest.raises(BucketNotFound):
+        backend.put_object("key", body(b"x"), NO_OPTIONS)
+    with pytest.raises(BucketNotFound):
+        list(backend.list_uploads())
+
+    assert backend.head_object("key") is None
+
+
+def test_ids_can_not_be_guessed(backend):
+    ids = {backend.initiate_upload("key", NO_OPTIONS) for _ in range(20)}
+
+    assert len(ids) == 20
+    assert all(len(upload_id) == 32 and int(upload_id, 16) >= 0 for upload_id in ids)
+
+
+def test_ids_and_times_can_be_given(directory):
+    backend = LocalBackend(directory, clock=lambda: 5000.25, upload_ids=lambda: "Id-1")
+
+    assert backend.initiate_upload("key", NO_OPTIONS) == "Id-1"
+    assert list(LocalBackend(directory).list_uploads()) == [PendingUpload("key", "Id-1", utc(5000.25))]
+
+
+def test_an_id_that_comes_twice_begins_no_second_upload(directory, body, books):
+    backend = LocalBackend(directory, upload_ids=lambda: "same")
+    _, parts = begun(backend, body, b"one")
+
+    with pytest.raises(BackendError):
+        backend.initiate_upload("other", NO_OPTIONS)
+
+    assert list(backend.list_parts("key", "same")) == parts
+    assert names_in(books / "temp") == []
+
+
+def test_an_id_that_is_no_name_is_refused(directory):
+    with pytest.raises(InvalidInput):
+        LocalBackend(directory, upload_ids=lambda: "../x").initiate_upload("key", NO_OPTIONS)
+
+
+# --- places ----------------------------------------------------------------------------------------------------------
+
+
+def test_under_an_object_there_is_no_place_for_another(backend, body, directory):
+    backend.put_object("a", body(b"x"), NO_OPTIONS)
+
+    with pytest.raises(BackendError, match="'a' is an object") as caught:
+        backend.initiate_upload("a/b/c", NO_OPTIONS)
+    with pytest.raises(BackendError, match="'a' is an object"):
+        backend.put_object("a/b", body(b"x"), NO_OPTIONS)
+
+    assert not caught.value.retryable
+    assert backend.head_object("a/b") is None
+    assert list(backend.list_uploads()) == []
+
+
+def test_an_object_that_took_the_place_meanwhile_fails_complete_and_keeps_the_upload(backend, body):
+    upload_id, parts = begun(backend, body, b"one", key="a/b")
+    backend.put_object("a", body(b"x"), NO_OPTIONS)
+
+    with pytest.raises(BackendError, match="'a' is an object"):
+        backend.complete_upload("a/b", upload_id, parts, NO_OPTIONS)
+
+    assert list(backend.list_parts("a/b", upload_id)) == parts
+
+
+def test_where_a_directory_stands_there_is_no_place_for_an_object(backend, body):
+    upload_id, parts = begun(backend, body, b"one", key="a")
+    backend.put_object("a/b", body(b"x"), NO_OPTIONS)
+
+    with pytest.raises(BackendError, match="a directory of that name"):
+        backend.initiate_upload("a", NO_OPTIONS)
+    with pytest.raises(BackendError, match="a directory of that name"):
+        backend.complete_upload("a", upload_id, parts, NO_OPTIONS)
+
+    assert backend.head_object("a") is None
+    assert list(backend.list_parts("a", upload_id)) == parts
+
+
+def test_what_is_no_regular_file_is_no_object(backend, directory):
+    directory.mkdir()
+    if not hasattr(os, "mkfifo"):
+        pytest.skip("no named pipes here")
+    os.mkfifo(directory / "pipe")
+
+    assert backend.head_object("pipe") is None
+
+
+@needs_symlinks
+@pytest.mark.parametrize("key", ["out/key", "out/deep/key", "books/uploads/key", "file"])
+def test_a_symbolic_link_that_leads_out_is_refused(backend, body, directory, tmp_path, key):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "secret").write_bytes(b"secret")
+    (directory / ".partwise").mkdir(parents=True)
+    (directory / "out").symlink_to(tmp_path / "elsewhere")
+    (directory / "books").symlink_to(".partwise")
+    (directory / "file").symlink_to(tmp_path / "secret")
+
+    with pytest.raises(InvalidKey, match="symbolic link"):
+        backend.initiate_upload(key, NO_OPTIONS)
+    with pytest.raises(InvalidKey):
+        backend.put_object(key, body(b"x"), NO_OPTIONS)
+    with pytest.raises(InvalidKey):
+        backend.head_object(key)
+    with pytest.raises(InvalidKey):
+        backend.path_of(key)
+
+    assert names_in(tmp_path / "elsewhere") == []
+    assert (tmp_path / "secret").read_bytes() == b"secret"
+
+
+@needs_symlinks
+def test_a_link_that_turns_outward_in_mid_upload_is_refused_at_complete(backend, body, directory, tmp_path):
+    upload_id, parts = begun(backend, body, b"one", key="sub/key")
+    (tmp_path / "elsewhere").mkdir()
+    (directory / "sub").symlink_to(tmp_path / "elsewhere")
+
+    with pytest.raises(InvalidKey):
+        backend.complete_upload("sub/key", upload_id, parts, NO_OPTIONS)
+
+    assert names_in(tmp_path / "elsewhere") == []
+
+
+@needs_symlinks
+def test_a_symbolic_link_within_the_directory_is_a_way(backend, body, directory):
+    (directory / "real").mkdir(parents=True)
+    (directory / "link").symlink_to("real")
+
+    backend.put_object("link/key", body(b"x"), NO_OPTIONS)
+
+    assert (directory / "real" / "key").read_bytes() == b"x"
+    assert backend.head_object("real/key").size == 1
+
+
+@needs_symlinks
+def test_a_loop_of_links_is_an_error_of_ours(backend, body, directory):
+    directory.mkdir()
+    (directory / "a").symlink_to("b")
+    (directory / "b").symlink_to("a")
+
+    with pytest.raises((BackendError, InvalidKey)):
+        backend.put_object("a/key", body(b"x"), NO_OPTIONS)
+
+
+def test_a_path_too_long_for_the_system_is_an_invalid_key_before_anything_happens(backend):
+    with pytest.raises(InvalidKey):
+        backend.initiate_upload("/".join(["x" * 200] * 40), NO_OPTIONS)
+
+    assert list(backend.list_uploads()) == []
+
+
+# --- heads -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_file_put_there_by_hand_has_a_right_head(backend, directory):
+    (directory / "sub").mkdir(parents=True)
+    (directory / "sub" / "mine").write_bytes(b"by hand" * 1000)
+
+    head = backend.head_object("sub/mine")
+
+    assert (head.size, head.crc64, head.metadata) == (7000, crc64(b"by hand" * 1000), {})
+    assert backend.describe("sub/mine") == NO_OPTIONS
+
+
+def test_the_same_bytes_have_the_same_etag_however_they_came(backend, body, directory):
+    upload_id, parts = begun(backend, body, b"one", b"two")
+    stored = backend.complete_upload("key", upload_id, parts, NO_OPTIONS)
+    (directory / "mine").write_bytes(b"onetwo")
+
+    assert stored.etag == backend.put_object("put", body(b"onetwo"), NO_OPTIONS).etag
+    assert stored.etag == backend.head_object("mine").etag
+
+
+@pytest.mark.parametrize("edit", ["in place", "replaced", "appended"])
+def test_an_object_edited_by_hand_loses_its_description(backend, body, directory, edit):
+    backend.put_object("key", body(b"stored"), RICH)
+    path = directory / "key"
+    if edit == "replaced":
+        path.unlink()
+    with path.open("r+b" if edit == "in place" else "ab") as file:
+        file.write(b"edited")
+    os.utime(path, (1, 1))
+
+    head = backend.head_object("key")
+
+    assert (head.crc64, head.metadata) == (crc64(path.read_bytes()), {})
+
+
+def test_the_description_is_not_read_from_the_bytes_again(backend, body, monkeypatch):
+    backend.put_object("key", body(b"stored"), NO_OPTIONS)
+    monkeypatch.setattr(local, "checksum_of", lambda file: pytest.fail("the object was read"))
+
+    assert backend.head_object("key").crc64 == crc64(b"stored")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"\xff",
+        b'{"version": 1}',
+        b'{"version": 2, "key": "key", "crc64": "0", "options": {}}',
+        b'{"version": 1, "key": "other", "crc64": "0", "options": {}}',
+        b'{"version": 1, "key": "key", "crc64": "z", "options": {}}',
+        b'{"version": 1, "key": "key", "crc64": "0", "options": {"later": 1}}',
+    ],
+)
+def test_a_description_that_can_not_be_trusted_is_none(backend, body, books, damage):
+    backend.put_object("key", body(b"stored"), RICH)
+    [record] = books.glob("objects/*/*")
+    record.write_bytes(damage)
+
+    head = backend.head_object("key")
+
+    assert (head.crc64, head.metadata) == (crc64(b"stored"), {})
+
+
+def test_a_replaced_object_leaves_no_description_behind(backend, body, books):
+    backend.put_object("key", body(b"old"), RICH)
+    backend.put_object("key", body(b"new!"), NO_OPTIONS)
+
+    [record] = books.glob("objects/*/*")
+
+    assert json.loads(record.read_bytes())["crc64"] == f"{crc64(b'new!'):016X}"
+
+
+def test_descriptions_that_crashes_left_go_once_they_are_old(directory, body, books):
+    LocalBackend(directory).put_object("key", body(b"old"), RICH)
+    [record] = books.glob("objects/*/*")
+    left = record.with_name("1-2-3.json")
+    left.write_bytes(b"{}")
+    young = LocalBackend(directory)
+    young.put_object("key", body(b"new"), RICH)
+    kept = left.exists()
+
+    later = LocalBackend(directory, clock=lambda: time.time() + ABANDONED_AFTER + 60)
+    later.put_object("key", body(b"newer"), RICH)
+
+    assert kept
+    assert len(list(books.glob("objects/*/*"))) == 1
+    assert later.head_object("key").metadata == RICH.metadata
+
+
+def test_an_object_that_is_replaced_while_looked_at_is_looked_at_again(backend, body, directory, monkeypatch):
+    (directory).mkdir()
+    (directory / "key").write_bytes(b"by hand")
+    genuine = local.Sidecars.read
+    replacing = [True]
+
+    def replaced_meanwhile(self, key, version):
+        found = genuine(self, key, version)
+        if replacing.pop():
+            replacing.append(False)
+            backend.put_object("key", body(b"stored"), RICH)
+        else:
+            replacing.append(False)
+        return found
+
+    monkeypatch.setattr(local.Sidecars, "read", replaced_meanwhile)
+
+    assert backend.head_object("key").metadata == RICH.metadata
+
+
+def test_an_object_that_never_stands_still_is_an_error_that_passes(backend, directory, monkeypatch):
+    directory.mkdir()
+    (directory / "key").write_bytes(b"by hand")
+    monkeypatch.setattr(local, "_same_version", lambda left, right: False)
+
+    with pytest.raises(ServerFailed):
+        backend.head_object("key")
+
+
+def test_an_object_that_vanishes_while_looked_at_is_none(backend, directory, monkeypatch):
+    directory.mkdir()
+    (directory / "key").write_bytes(b"by hand")
+    monkeypatch.setattr(local.Sidecars, "read", lambda self, key, version: (directory / "key").unlink())
+
+    assert backend.head_object("key") is None
+
+
+# --- parts -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_fresh_backend_carries_on_from_the_id_alone(directory, body):
+    upload_id, [one] = begun(LocalBackend(directory), body, b"one", options=RICH)
+    fresh = LocalBackend(directory)
+    two = fresh.upload_part("key", upload_id, 2, body(b"two"))
+
+    fresh.complete_upload("key", upload_id, [one, two], NO_OPTIONS)
+
+    assert (directory / "key").read_bytes() == b"onetwo"
+    assert fresh.describe("key") == RICH
+
+
+def test_nothing_is_left_of_a_completed_or_aborted_upload(backend, body, books):
+    upload_id, parts = begun(backend, body, b"one", b"two")
+    backend.complete_upload("key", upload_id, parts, ONCE)
+    upload_id, _ = begun(backend, body, b"one")
+    backend.abort_upload("key", upload_id)
+
+    assert [names_in(books / area) for area in ("uploads", "temp", "trash")] == [[], [], []]
+
+
+def test_a_failed_body_leaves_no_file(backend, body, books):
+    upload_id, _ = begun(backend, body)
+    with pytest.raises(IntegrityError):
+        backend.upload_part("key", upload_id, 1, body(b"x" * 5000, promised=6000))
+    with pytest.raises(IntegrityError):
+        backend.put_object("key", body(b"x" * 5000, promised=6000), NO_OPTIONS)
+
+    assert names_in(books / "uploads" / upload_id / "parts") == []
+    assert names_in(books / "temp") == []
+
+
+def test_a_rejected_complete_leaves_no_file(backend, body, books):
+    upload_id, parts = begun(backend, body, b"one")
+    backend.put_object("key", body(b"x"), NO_OPTIONS)
+    with pytest.raises(ObjectExists):
+        backend.complete_upload("key", upload_id, parts, ONCE)
+
+    assert names_in(books / "uploads" / upload_id) == ["parts", "upload.json"]
+
+
+@pytest.mark.parametrize("place", [0, 1500, 2999])
+def test_a_bit_that_flips_in_a_part_is_found_at_complete_and_mended_by_sending_it_again(
+    backend, body, directory, books, place
+):
+    upload_id, parts = begun(backend, body, b"one", b"x" * 3000, b"three")
+    path = books / "uploads" / upload_id / "parts" / "00002"
+    data = bytearray(path.read_bytes())
+    data[place] ^= 4
+    path.write_bytes(data)
+
+    with pytest.raises(PartRejected, match="part 2 is not what was stored"):
+        backend.complete_upload("key", upload_id, parts, NO_OPTIONS)
+
+    assert backend.head_object("key") is None
+    assert list(backend.list_parts("key", upload_id)) == parts[::2]
+    backend.upload_part("key", upload_id, 2, body(b"x" * 3000))
+    backend.complete_upload("key", upload_id, parts, NO_OPTIONS)
+    assert (directory / "key").read_bytes() == b"one" + b"x" * 3000 + b"three"
+
+
+def test_a_bit_that_flips_in_a_seal_makes_another_receipt(backend, body, books):
+    upload_id, parts = begun(backend, body, b"one")
+    path = books / "uploads" / upload_id / "parts" / "00001"
+    path.write_bytes(path.read_bytes()[:-1] + bytes([path.read_bytes()[-1] ^ 1]))
+
+    with pytest.raises(PartRejected):
+        backend.complete_upload("key", upload_id, parts, NO_OPTIONS)
+    with pytest.raises(PartRejected):
+        backend.complete_upload("key", upload_id, list(backend.list_parts("key", upload_id)), NO_OPTIONS)
+
+    assert list(backend.list_parts("key", upload_id)) == []
+
+
+@pytest.mark.parametrize("size", [0, 10, 24, 3000, 3023])
+def test_a_part_that_was_cut_short_is_no_part(backend, body, books, size):
+    upload_id, parts = begun(backend, body, b"x" * 3000)
+    os.truncate(books / "uploads" / upload_id / "parts" / "00001", size)
+
+    assert list(backend.list_parts("key", upload_id)) == []
+    with pytest.raises(PartRejected):
+        backend.complete_upload("key", upload_id, parts, NO_OPTIONS)
+
+
+def test_a_part_that_is_cut_short_after_it_was_listed_is_rejected(backend, body, books, monkeypatch):
+    upload_id, parts = begun(backend, body, b"x" * 3000)
+    monkeypatch.setattr(local.UploadFolder, "receipts", lambda self: {1: parts[0]})
+    os.truncate(books / "uploads" / upload_id / "parts" / "00001", 100)
+
+    with pytest.raises(PartRejected):
+        backend.complete_upload("key", upload_id, parts, NO_OPTIONS)
+
+
+def test_a_part_that_vanished_after_it_was_listed_is_an_error_that_passes(backend, body, books, monkeypatch):
+    upload_id, parts = begun(backend, body, b"one")
+    monkeypatch.setattr(local.UploadFolder, "receipts", lambda self: {1: parts[0]})
+    (books / "uploads" / upload_id / "parts" / "00001").unlink()
+
+    with pytest.raises(ServerFailed):
+        backend.complete_upload("key", upload_id, parts, NO_OPTIONS)
+
+
+@pytest.mark.parametrize(
+    "damage", [b"", b"{}", b'{"version": 1, "key": "key"}', b'{"version": 9, "key": "key", "initiated": 1}']
+)
+def test_an_upload_whose_record_can_not_be_read_is_none(backend, body, books, damage):
+    upload_id, _ = begun(backend, body, b"one")
+    (books / "uploads" / upload_id / "upload.json").write_bytes(damage)
+
+    with pytest.raises(UploadNotFound):
+        list(backend.list_parts("key", upload_id))
+    assert list(backend.list_uploads()) == []
+
+
+def test_an_upload_that_is_aborted_while_it_is_completed_makes_no_object(backend, body, directory, monkeypatch):
+    upload_id, parts = begun(backend, body, b"one")
+    genuine = local._assemble
+
+    def aborted_meanwhile(*args):
+        checksum = genuine(*args)
+        LocalBackend(directory).abort_upload("key", upload_id)
+        return checksum
+
+    monkeypatch.setattr(local, "_assemble", aborted_meanwhile)
+
+    with pytest.raises(UploadNotFound):
+        backend.complete_upload("key", upload_id, parts, NO_OPTIONS)
+    assert backend.head_object("key") is None
+
+
+def test_an_upload_that_is_aborted_at_the_last_instant_makes_no_object(backend, body, directory, monkeypatch):
+    upload_id, parts = begun(backend, body, b"one")
+    genuine = local.UploadFolder.announce
+
+    def aborted_meanwhile(self, staged):
+        genuine(self, staged)
+        LocalBackend(directory).abort_upload("key", upload_id)
+
+    monkeypatch.setattr(local.UploadFolder, "announce", aborted_meanwhile)
+
+    with pytest.raises(UploadNotFound):
+        backend.complete_upload("key", upload_id, parts, NO_OPTIONS)
+    assert backend.head_object("key") is None
+
+
+def test_stray_files_among_the_uploads_are_no_uploads(backend, body, books):
+    upload_id, parts = begun(backend, body, b"one")
+    (books / "uploads" / "stray").write_bytes(b"x")
+    (books / "uploads" / upload_id / "parts" / "note.txt").write_bytes(b"x")
+
+    assert [upload.upload_id for upload in backend.list_uploads()] == [upload_id]
+    assert list(backend.list_parts("key", upload_id)) == parts
+
+
+# --- what goes wrong -------------------------------------------------------------------------------------------------
+
+
+def test_a_full_disk_says_which_and_keeps_the_parts(backend, body, books, monkeypatch):
+    upload_id, parts = begun(backend, body, b"one")
+    with monkeypatch.context() as full:
+        full.setattr(local, "write_all", raising(errno.ENOSPC))
+        with pytest.raises(ServerFailed, match="storing part 2 of 'key' failed: the disk at .* is full") as caught:
+            backend.upload_part("key", upload_id, 2, body(b"two"))
+
+    assert not caught.value.retryable
+    assert isinstance(caught.value.__cause__, OSError)
+    assert names_in(books / "uploads" / upload_id / "parts") == ["00001"]
+    assert list(backend.list_parts("key", upload_id)) == parts
+
+
+def test_a_disk_that_is_full_at_complete_keeps_the_upload(backend, body, directory, monkeypatch):
+    upload_id, parts = begun(backend, body, b"one")
+    with monkeypatch.context() as full:
+        full.setattr(local, "append_copy", raising(errno.ENOSPC))
+        with pytest.raises(ServerFailed):
+            backend.complete_upload("key", upload_id, parts, NO_OPTIONS)
+
+    backend.complete_upload("key", upload_id, parts, NO_OPTIONS)
+    assert (directory / "key").read_bytes() == b"one"
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="nothing is forbidden to root")
+def test_a_directory_that_may_not_be_written_is_denied(directory, body):
+    directory.mkdir(mode=0o500)
+
+    with pytest.raises(AccessDenied):
+        LocalBackend(directory).put_object("key", body(b"x"), NO_OPTIONS)
+
+
+def test_what_is_forbidden_is_denied(backend, body, monkeypatch):
+    with monkeypatch.context() as denied:
+        denied.setattr(os, "mkdir", raising(errno.EROFS))
+        with pytest.raises(AccessDenied) as caught:
+            backend.initiate_upload("key", NO_OPTIONS)
+
+    assert caught.value.code == "EROFS"
+
+
+def test_a_clean_up_that_fails_does_not_fail_a_complete(backend, body, directory, monkeypatch):
+    upload_id, parts = begun(backend, body, b"one")
+    with monkeypatch.context() as failing:
+        failing.setattr(local.LocalBackend, "_discard", raising(errno.EIO))
+        backend.complete_upload("key", upload_id, parts, NO_OPTIONS)
+
+    assert (directory / "key").read_bytes() == b"one"
+    assert list(backend.list_uploads()) == []
+    with pytest.raises(UploadNotFound):
+        backend.complete_upload("key", upload_id, parts, NO_OPTIONS)
+
+
+def test_an_abort_that_fails_says_so(backend, body, monkeypatch):
+    upload_id, _ = begun(backend, body, b"one")
+    with monkeypatch.context() as failing:
+        failing.setattr(os, "rename", raising(errno.EIO))
+        with pytest.raises(ServerFailed):
+            backend.abort_upload("key", upload_id)
+
+    backend.abort_upload("key", upload_id)
+    assert list(backend.list_uploads()) == []
+
+
+def test_an_upload_with_an_open_file_is_dropped_where_folders_with_open_files_can_not_be_moved(
+    backend, body, books, monkeypatch
+):
+    upload_id, _ = begun(backend, body, b"one")
+    with monkeypatch.context() as windows:
+        windows.setattr(os, "rename", raising(errno.EACCES))
+        backend.abort_upload("key", upload_id)
+
+    assert list(backend.list_uploads()) == []
+    assert names_in(books / "uploads") == []
+
+
+# --- what other processes left ---------------------------------------------------------------------------------------
+
+
+def left_behind(books, upload_id):
+    """What the death of processes can leave: (files that must go at once, files that must go once they are old)."""
+    trash = books / "trash" / "t"
+    (trash / "parts").mkdir(parents=True)
+    (trash / "parts" / "00001").touch()
+    folder = books / "uploads" / upload_id
+    headless = books / "uploads" / "headless"
+    (headless / "parts").mkdir(parents=True)
+    committed = books / "uploads" / "committed"
+    shutil.copytree(folder, committed)
+    (committed / "commit-1").touch()
+    old = [
+        books / "temp" / "put",
+        books / "temp" / "initiate" / "upload.json",
+        folder / "parts" / "00002.1.new",
+        folder / "staged-1",
+        folder / "staged-2",
+        folder / "commit-2",
+    ]
+    for path in old:
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    return [trash, committed], [*old, headless]
+
+
+def test_what_died_is_swept_by_the_first_write_of_a_later_backend(directory, body, books):
+    upload_id, parts = begun(LocalBackend(directory), body, b"one")
+    at_once, when_old = left_behind(books, upload_id)
+
+    now = LocalBackend(directory)
+    now.initiate_upload("other", NO_OPTIONS)
+    left_now = [path.exists() for path in at_once], [path.exists() for path in when_old]
+    later = LocalBackend(directory, clock=lambda: time.time() + ABANDONED_AFTER + 60)
+    later.put_object("other", body(b"x"), NO_OPTIONS)
+
+    assert left_now == ([False, False], [True] * 7)
+    assert not any(path.exists() for path in when_old)
+    assert list(later.list_parts("key", upload_id)) == parts
+    assert len(list(later.list_uploads())) == 2
+
+
+def test_a_sweep_that_fails_stops_nothing(directory, body, books, monkeypatch):
+    upload_id, _ = begun(LocalBackend(directory), body, b"one")
+    left_behind(books, upload_id)
+    later = LocalBackend(directory, clock=lambda: time.time() + ABANDONED_AFTER + 60)
+    with monkeypatch.context() as failing:
+        failing.setattr(os, "unlink", raising(errno.EIO))
+        failing.setattr(os, "rmdir", raising(errno.EIO))
+
+        assert later.initiate_upload("other", NO_OPTIONS)
+
+
+# --- systems that can do less ----------------------------------------------------------------------------------------
+
+
+def complete_three(backend, body, directory, options=NO_OPTIONS):
+    datas = [bytes([n]) * 2_500_000 for n in (1, 2)] + [b"tail"]
+    upload_id, parts = begun(backend, body, *datas)
+    stored = backend.complete_upload("key", upload_id, parts, options)
+    assert (directory / "key").read_bytes() == b"".join(datas)
+    assert stored.crc64 == crc64(b"".join(datas))
+
+
+def test_without_copying_in_the_kernel_parts_are_read_and_written(backend, body, directory, monkeypatch):
+    monkeypatch.delattr(os, "copy_file_range", raising=False)
+
+    complete_three(backend, body, directory)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP])
+def test_where_the_kernel_refuses_to_copy_parts_are_read_and_written(backend, body, directory, monkeypatch, number):
+    monkeypatch.setattr(os, "copy_file_range", raising(number), raising=False)
+
+    complete_three(backend, body, directory)
+
+
+def test_a_kernel_that_fails_to_copy_for_good_fails_complete(backend, body, directory, monkeypatch):
+    monkeypatch.setattr(os, "copy_file_range", raising(errno.EIO), raising=False)
+    upload_id, parts = begun(backend, body, b"one")
+
+    with pytest.raises(ServerFailed):
+        backend.complete_upload("key", upload_id, parts, NO_OPTIONS)
+
+    assert list(backend.list_parts("key", upload_id)) == parts
+
+
+@pytest.mark.skipif(not hasattr(os, "copy_file_range"), reason="this system does not copy in the kernel")
+def test_a_kernel_that_copies_less_than_asked_is_asked_again(backend, body, directory, monkeypatch):
+    genuine = os.copy_file_range
+    monkeypatch.setattr(os, "copy_file_range", lambda s, t, n, so, to: genuine(s, t, min(n, 99_999), so, to))
+
+    complete_three(backend, body, directory)
+
+
+def test_a_kernel_that_says_that_there_is_nothing_to_copy_is_not_believed(backend, body, directory, monkeypatch):
+    monkeypatch.setattr(os, "copy_file_range", lambda *args: 0, raising=False)
+
+    complete_three(backend, body, directory)
+
+
+@pytest.mark.skipif(not hasattr(os, "copy_file_range"), reason="this system does not copy in the kernel")
+def test_bytes_that_are_copied_wrong_are_found(backend, body, monkeypatch):
+    genuine = os.copy_file_range
+
+    def wrong(source, target, count, source_offset, target_offset):
+        copied = genuine(source, target, count, source_offset, target_offset)
+        os.pwrite(target, b"?", target_offset)
+        return copied
+
+    monkeypatch.setattr(os, "copy_file_range", wrong)
+    upload_id, parts = begun(backend, body, b"one")
+
+    with pytest.raises(PartRejected):
+        backend.complete_upload("key", upload_id, parts, NO_OPTIONS)
+
+
+def test_without_directories_that_can_be_opened_none_is_synced(backend, body, directory, monkeypatch):
+    monkeypatch.delattr(os, "O_DIRECTORY", raising=False)
+
+    complete_three(backend, body, directory)
+
+
+def test_where_directories_can_not_be_synced_that_is_fine(backend, body, directory, monkeypatch):
+    genuine = os.fsync
+
+    def no_directories(descriptor):
+        if Path(f"/proc/self/fd/{descriptor}").is_dir():
+            raise OSError(errno.EINVAL, "Invalid argument")
+        genuine(descriptor)
+
+    monkeypatch.setattr(os, "fsync", no_directories)
+
+    complete_three(backend, body, directory)
+
+
+def test_a_sync_that_fails_fails_the_call(backend, body, monkeypatch):
+    monkeypatch.setattr(os, "fsync", raising(errno.EIO))
+
+    with pytest.raises(ServerFailed):
+        backend.put_object("key", body(b"x"), NO_OPTIONS)
+
+
+@pytest.fixture(params=["missing", errno.EPERM, errno.EOPNOTSUPP])
+def no_links(request, monkeypatch):
+    """A system without hard links, or a file system that refuses them."""
+    if request.param == "missing":
+        monkeypatch.delattr(os, "link")
+    else:
+        monkeypatch.setattr(os, "link", raising(request.param))
+
+
+def test_without_links_a_new_object_is_stored(backend, body, directory, no_links):
+    complete_three(backend, body, directory, ONCE)
+
+
+def test_without_links_an_object_is_not_overwritten(backend, body, directory, no_links, monkeypatch):
+    backend.put_object("key", body(b"old"), NO_OPTIONS)
+    # Past the first look, as by a writer that came in between.
+    monkeypatch.setattr(LocalBackend, "_check_overwrite", lambda *args: None)
+
+    with pytest.raises(ObjectExists):
+        backend.put_object("key", body(b"new"), ONCE)
+
+    assert (directory / "key").read_bytes() == b"old"
+
+
+def test_an_object_that_comes_in_between_is_not_overwritten(backend, body, directory, monkeypatch):
+    upload_id, parts = begun(backend, body, b"new")
+    genuine = local.UploadFolder.announce
+
+    def stored_meanwhile(self, staged):
+        genuine(self, staged)
+        LocalBackend(directory).put_object("key", body(b"old"), NO_OPTIONS)
+
+    monkeypatch.setattr(local.UploadFolder, "announce", stored_meanwhile)
+
+    with pytest.raises(ObjectExists):
+        backend.complete_upload("key", upload_id, parts, ONCE)
+
+    assert (directory / "key").read_bytes() == b"old"
+    assert list(backend.list_parts("key", upload_id)) == parts
+
+
+def test_a_link_that_fails_for_good_fails_the_call(backend, body, monkeypatch):
+    monkeypatch.setattr(os, "link", raising(errno.ENOSPC))
+
+    with pytest.raises(ServerFailed):
+        backend.put_object("key", body(b"x"), ONCE)
+
+
+# --- by URL ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_url_opens_the_directory(tmp_path, body):
+    backend, key = open_url((tmp_path / "a b").as_uri() + "/key%201", timeout=3)
+    backend.put_object(key, body(b"x"), NO_OPTIONS)
+
+    assert (tmp_path / "a b" / "key 1").read_bytes() == b"x"
+
+
+def test_the_location_with_a_slash_opens_the_same_directory(tmp_path):
+    backend = LocalBackend(tmp_path / "ü")
+
+    again, key = open_url(backend.location + "/")
+
+    assert (again.location, key) == (backend.location, "")
+
+
+def test_an_unknown_setting_is_refused_by_name():
+    with pytest.raises(InvalidInput, match="region"):
+        open_url("file:///dir/key", region="x", timeout=3)

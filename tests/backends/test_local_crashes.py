@@ -1,0 +1,327 @@
+"""
+The death of a process at any point: nothing is ever torn, and nothing that was acknowledged is lost.
+
+Each scenario is run once to count its calls of the file system, then once for each call to die just before it and once
+to die just after it. In death nothing works any more, so that no clean-up runs; a fresh backend on the same directory is
+the next process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from partwise.backends.local import ABANDONED_AFTER, LocalBackend
+from partwise.checksums import crc64
+from partwise.errors import UploadNotFound
+from partwise.model import ObjectOptions
+
+NO_OPTIONS = ObjectOptions()
+OLD = ObjectOptions(metadata={"version": "old"})
+NEW = ObjectOptions(metadata={"version": "new"})
+NEW_ONCE = ObjectOptions(metadata={"version": "new"}, forbid_overwrite=True)
+
+CALLS = ["open", "mkdir", "rename", "replace", "link", "unlink", "rmdir", "fsync", "copy_file_range"]
+
+
+class Died(BaseException):
+    """The process was killed here."""
+
+
+class Mortal:
+    """
+    Lets the process die at one of its calls of the file system.
+
+    Args:
+        at: which call, from 0; None never.
+        after: die when the call has had its effect, not before.
+    """
+
+    def __init__(self, at=None, *, after=False):
+        self.count = 0
+        self._at = at
+        self._after = after
+        self._dead = False
+
+    def step(self, effect=lambda: None, undo=lambda result: None):
+        if self._dead:
+            raise Died
+        number = self.count
+        self.count += 1
+        self._dead = number == self._at
+        if self._dead and not self._after:
+            raise Died
+        result = effect()
+        if self._dead:
+            undo(result)
+            raise Died
+        return result
+
+    def chunk(self, given):
+        """To be called before each chunk of a body: a death between two writes."""
+        self.step()
+
+    @contextlib.contextmanager
+    def living(self):
+        with pytest.MonkeyPatch.context() as patch:
+            for name in CALLS:
+                if hasattr(os, name):
+                    patch.setattr(os, name, self._mortal(getattr(os, name), os.close if name == "open" else None))
+            patch.setattr(io, "open", self._mortal(io.open, lambda file: file.close()))
+            yield
+
+    def _mortal(self, genuine, undo):
+        # To bring bytes to the disk is of no consequence here, and takes long.
+        effect = (lambda *args: None) if genuine is os.fsync else genuine
+
+        def call(*args, **kwargs):
+            return self.step(lambda: effect(*args, **kwargs), undo or (lambda result: None))
+
+        return call
+
+
+def deaths(scenario, root):
+    """Runs `scenario(mortal, directory)` to each of its deaths, each in a directory of its own, and yields that."""
+    counting = Mortal()
+    (root / "count").mkdir()
+    scenario(counting, root / "count")
+    assert counting.count > 5
+    for at in range(counting.count):
+        for after in (False, True):
+            directory = root / f"{at}-{after}"
+            directory.mkdir()
+            with pytest.raises(Died):
+                scenario(Mortal(at, after=after), directory)
+            yield directory
+
+
+def later(directory):
+    return LocalBackend(directory, clock=lambda: time.time() + ABANDONED_AFTER + 60)
+
+
+def assert_whole(directory, body, versions):
+    """The object is one of the versions, and its head is that version's; returns its name."""
+    backend = LocalBackend(directory)
+    head = backend.head_object("a/key")
+    if head is None:
+        assert None in versions
+        return None
+    data = (directory / "a" / "key").read_bytes()
+    [name] = [name for name, expected in versions.items() if expected == data]
+    assert (head.size, head.crc64, head.metadata["version"]) == (len(data), crc64(data), name)
+    return name
+
+
+def assert_clean(directory, body):
+    """A later process finds nothing that it would not remove."""
+    later(directory).put_object("sweep", body(b""), NO_OPTIONS)
+    books = directory / ".partwise"
+    assert [*books.glob("temp/*"), *books.glob("trash/*"), *books.glob("uploads/*")] == []
+
+
+def died(*errors):
+    return contextlib.suppress(Died, *errors)
+
+
+@pytest.mark.parametrize("options", [NEW, NEW_ONCE], ids=["over an object", "where nothing is"])
+def test_a_put_stores_the_whole_object_or_leaves_the_old_one(tmp_path, body, options):
+    before = None if options.forbid_overwrite else b"old" * 900
+
+    def put(mortal, directory):
+        if before is not None:
+            LocalBackend(directory).put_object("a/key", body(before), OLD)
+        backend = LocalBackend(directory)
+        with mortal.living():
+            backend.put_object("a/key", body(b"new!" * 900, before=mortal.chunk), options)
+
+    seen = set()
+    for directory in deaths(put, tmp_path):
+        seen.add(assert_whole(directory, body, {"old": b"old" * 900, "new": b"new!" * 900, None: None}))
+        LocalBackend(directory).put_object("a/key", body(b"new!" * 900), NEW)
+        assert assert_whole(directory, body, {"new": b"new!" * 900}) == "new"
+        assert_clean(directory, body)
+    assert seen == {None if before is None else "old", "new"}
+
+
+@pytest.mark.parametrize("links", [True, False])
+@pytest.mark.parametrize("options", [NEW, NEW_ONCE], ids=["over an object", "where nothing is"])
+def test_a_complete_makes_the_object_or_leaves_the_upload_as_it_was(tmp_path, body, options, links, monkeypatch):
+    """And never both: an upload whose object was made is dead, so that it can't make a second one."""
+    if not links:
+        monkeypatch.delattr(os, "link")
+    whole = b"one" * 900 + b"two" * 500
+    before = None if options.forbid_overwrite else "old"
+    made = {}
+
+    def complete(mortal, directory):
+        backend = LocalBackend(directory)
+        if before is not None:
+            backend.put_object("a/key", body(b"old" * 900), OLD)
+        upload_id = backend.initiate_upload("a/key", NEW)
+        parts = [
+            backend.upload_part("a/key", upload_id, n, body(data))
+            for n, data in enumerate([b"one" * 900, b"two" * 500], 1)
+        ]
+        made[directory] = (upload_id, parts)
+        with mortal.living():
+            backend.complete_upload("a/key", upload_id, parts, options)
+
+    seen = set()
+    for directory in deaths(complete, tmp_path):
+        upload_id, parts = made[directory]
+        name = assert_whole(directory, body, {"old": b"old" * 900, "new": whole, None: None})
+        seen.add(name)
+        backend = LocalBackend(directory)
+        if name == "new":
+            backend.put_object("a/key", body(b"old" * 900), OLD)
+            assert list(backend.list_uploads()) == []
+            with pytest.raises(UploadNotFound):
+                list(backend.list_parts("a/key", upload_id))
+            with pytest.raises(UploadNotFound):
+                backend.complete_upload("a/key", upload_id, parts, NO_OPTIONS)
+            backend.abort_upload("a/key", upload_id)
+            assert assert_whole(directory, body, {"old": b"old" * 900}) == "old"
+        else:
+            assert [upload.upload_id for upload in backend.list_uploads()] == [upload_id]
+            assert list(backend.list_parts("a/key", upload_id)) == parts
+            backend.complete_upload("a/key", upload_id, parts, options)
+            assert assert_whole(directory, body, {"new": whole}) == "new"
+        assert_clean(directory, body)
+    assert seen == {before, "new"}
+
+
+def test_a_part_sent_again_is_the_old_one_or_the_new_one(tmp_path, body):
+    ids = {}
+    receipts = {(2700, crc64(b"old" * 900)): b"old" * 900, (3600, crc64(b"new!" * 900)): b"new!" * 900}
+
+    def send(mortal, directory):
+        backend = LocalBackend(directory)
+        ids[directory] = upload_id = backend.initiate_upload("a/key", NEW)
+        backend.upload_part("a/key", upload_id, 1, body(b"old" * 900))
+        with mortal.living():
+            backend.upload_part("a/key", upload_id, 1, body(b"new!" * 900, before=mortal.chunk))
+
+    seen = set()
+    for directory in deaths(send, tmp_path):
+        backend = later(directory)
+        backend.initiate_upload("other", NO_OPTIONS)
+        [part] = backend.list_parts("a/key", ids[directory])
+        data = receipts[part.size, part.crc64]
+        seen.add(data)
+        assert [path.name for path in directory.glob(f".partwise/uploads/{ids[directory]}/parts/*")] == ["00001"]
+        backend.complete_upload("a/key", ids[directory], [part], NO_OPTIONS)
+        assert assert_whole(directory, body, {"new": data}) == "new"
+    assert seen == set(receipts.values())
+
+
+def test_an_abort_drops_the_upload_or_leaves_it_whole(tmp_path, body):
+    made = {}
+
+    def abort(mortal, directory):
+        backend = LocalBackend(directory)
+        backend.put_object("a/key", body(b"old" * 900), OLD)
+        upload_id = backend.initiate_upload("a/key", NEW)
+        made[directory] = (upload_id, [backend.upload_part("a/key", upload_id, n, body(b"x")) for n in (1, 2, 3)])
+        with mortal.living():
+            backend.abort_upload("a/key", upload_id)
+
+    seen = set()
+    for directory in deaths(abort, tmp_path):
+        upload_id, parts = made[directory]
+        backend = LocalBackend(directory)
+        try:
+            assert list(backend.list_parts("a/key", upload_id)) == parts
+            seen.add("whole")
+        except UploadNotFound:
+            assert list(backend.list_uploads()) == []
+            seen.add("dropped")
+        backend.abort_upload("a/key", upload_id)
+        assert list(backend.list_uploads()) == []
+        assert assert_whole(directory, body, {"old": b"old" * 900}) == "old"
+        assert_clean(directory, body)
+    assert seen == {"whole", "dropped"}
+
+
+def test_an_upload_has_begun_or_has_not(tmp_path, body):
+    def initiate(mortal, directory):
+        with mortal.living():
+            LocalBackend(directory).initiate_upload("a/key", NEW)
+
+    seen = set()
+    for directory in deaths(initiate, tmp_path):
+        backend = LocalBackend(directory)
+        pending = list(backend.list_uploads())
+        seen.add(len(pending))
+        for upload in pending:
+            part = backend.upload_part("a/key", upload.upload_id, 1, body(b"x"))
+            backend.complete_upload("a/key", upload.upload_id, [part], NO_OPTIONS)
+            assert backend.describe("a/key") == NEW
+        assert_clean(directory, body)
+    assert seen == {0, 1}
+
+
+# --- the real thing --------------------------------------------------------------------------------------------------
+
+WRITER = """
+import sys
+from itertools import count
+from partwise.backends.local import LocalBackend
+from partwise.model import ObjectOptions
+
+class Body:
+    crc64 = None
+    def __init__(self, data): self.data = data
+    def __len__(self): return len(self.data)
+    def chunks(self):
+        for start in range(0, len(self.data), 10_000):
+            yield memoryview(self.data)[start:start + 10_000]
+
+backend = LocalBackend(sys.argv[1])
+for version in count():
+    data = b"%08d" % version * 12_500
+    options = ObjectOptions(metadata={"version": str(version)})
+    if version % 2:
+        backend.put_object("key", Body(data), options)
+    else:
+        upload_id = backend.initiate_upload("key", options)
+        parts = [backend.upload_part("key", upload_id, n, Body(data[start:start + 40_000]))
+                 for n, start in enumerate(range(0, 100_000, 40_000), 1)]
+        backend.complete_upload("key", upload_id, parts, ObjectOptions())
+    if version == 0:
+        print("stored", flush=True)
+"""
+
+
+def test_a_writer_that_is_killed_leaves_whole_objects_to_readers_at_any_time(directory, body):
+    backend = LocalBackend(directory)
+
+    def observe():
+        data = (directory / "key").read_bytes()
+        assert data == data[:8] * 12_500
+        head = backend.head_object("key")
+        assert head.crc64 == crc64(b"%08d" % int(head.metadata["version"]) * 12_500)
+        return head.metadata["version"]
+
+    versions = set()
+    for _ in range(4):
+        with subprocess.Popen([sys.executable, "-c", WRITER, str(directory)], stdout=subprocess.PIPE) as writer:
+            try:
+                assert writer.stdout.readline() == b"stored" + os.linesep.encode()
+                for _ in range(150):
+                    versions.add(observe())
+            finally:
+                writer.kill()
+        versions.add(observe())
+
+    assert len(versions) > 4
+    for upload in backend.list_uploads():
+        backend.abort_upload(upload.key, upload.upload_id)
+    assert_clean(directory, body)
+    assert Path(directory / "key").stat().st_size == 100_000

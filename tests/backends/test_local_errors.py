@@ -1,0 +1,92 @@
+"""What the operating system's errors become."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from partwise.backends._local_errors import Translating, translated
+from partwise.errors import AccessDenied, BackendError, BucketNotFound, InvalidKey, ServerFailed, UploadNotFound
+
+
+@pytest.mark.parametrize(
+    ("number", "kind", "retryable"),
+    [
+        (errno.EIO, ServerFailed, True),
+        (errno.EMFILE, ServerFailed, True),
+        (errno.ENOENT, ServerFailed, True),
+        (errno.ENOSPC, ServerFailed, False),
+        (errno.EDQUOT, ServerFailed, False),
+        (errno.EACCES, AccessDenied, False),
+        (errno.EPERM, AccessDenied, False),
+        (errno.EROFS, AccessDenied, False),
+        (errno.EFBIG, BackendError, False),
+        (errno.EISDIR, BackendError, False),
+    ],
+)
+def test_each_error_has_a_class_by_what_helps(tmp_path, number, kind, retryable):
+    error = translated(OSError(number, os.strerror(number), "/a/file"), "storing 'key'", tmp_path)
+
+    assert (type(error), error.retryable, error.code) == (kind, retryable, errno.errorcode[number])
+    assert "storing 'key'" in error.message
+
+
+def test_a_full_disk_is_named_with_what_is_kept(tmp_path):
+    error = translated(OSError(errno.ENOSPC, "No space"), "storing part 3 of 'key'", tmp_path / "not" / "there")
+    mount = tmp_path
+    while not os.path.ismount(mount):
+        mount = mount.parent
+
+    assert f"the disk at {mount}, which holds {tmp_path}/not/there, is full" in error.message
+    assert "the parts stored so far are kept" in error.message
+
+
+def test_too_long_a_path_is_a_key_that_can_not_be():
+    assert isinstance(translated(OSError(errno.ENAMETOOLONG, "File name too long"), "looking", Path("/")), InvalidKey)
+
+
+def test_a_file_where_the_bucket_should_be_is_no_bucket(tmp_path):
+    file = tmp_path / "file"
+    file.touch()
+
+    assert isinstance(translated(NotADirectoryError(errno.ENOTDIR, "Not a directory"), "x", file), BucketNotFound)
+
+
+def test_a_file_that_is_open_elsewhere_passes_on_windows():
+    error = PermissionError(errno.EACCES, "in use")
+    error.winerror = 32
+
+    assert translated(error, "storing", Path("/")).retryable
+
+
+def test_an_error_without_a_number_is_permanent():
+    error = translated(OSError("odd"), "storing", Path("/"))
+
+    assert (type(error), error.code, error.retryable) == (BackendError, None, False)
+    assert "odd" in error.message
+
+
+def test_the_native_error_is_the_cause(tmp_path):
+    native = OSError(errno.EIO, "I/O error")
+
+    with pytest.raises(ServerFailed) as caught, Translating("storing", tmp_path):
+        raise native
+
+    assert caught.value.__cause__ is native
+
+
+def test_a_missing_file_can_have_a_meaning(tmp_path):
+    meaning = UploadNotFound("gone")
+
+    with pytest.raises(UploadNotFound) as caught, Translating("storing", tmp_path, missing=lambda: meaning):
+        raise FileNotFoundError(errno.ENOENT, "No such file")
+
+    assert caught.value is meaning
+
+
+def test_other_exceptions_pass(tmp_path):
+    with pytest.raises(ValueError, match="mine"), Translating("storing", tmp_path):
+        raise ValueError("mine")

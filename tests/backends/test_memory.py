@@ -1,0 +1,418 @@
+"""The bucket in memory: what it does beyond, and more strictly than, the common contract."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from hashlib import md5
+
+import pytest
+
+from partwise.backends.memory import DEFAULT_CAPABILITIES, MemoryBackend, open_url
+from partwise.errors import (
+    BackendClosed,
+    CallbackError,
+    InvalidInput,
+    InvalidKey,
+    PartRejected,
+    UnsupportedOption,
+    UploadNotFound,
+)
+from partwise.model import (
+    GIB,
+    KIB,
+    Callback,
+    Capabilities,
+    ObjectOptions,
+    PartLimits,
+    PendingUpload,
+    UploadedPart,
+    utc,
+)
+
+NO_OPTIONS = ObjectOptions()
+ANY_SIZE = PartLimits()
+CALLBACK = ObjectOptions(callback=Callback("http://127.0.0.1/done", "object=${object}"))
+
+
+def begun(backend, body, *datas, key="key"):
+    upload_id = backend.initiate_upload(key, NO_OPTIONS)
+    return upload_id, [backend.upload_part(key, upload_id, n, body(data)) for n, data in enumerate(datas, 1)]
+
+
+# --- what it is ------------------------------------------------------------------------------------------------------
+
+
+def test_by_default_the_limits_are_those_of_oss():
+    assert MemoryBackend().limits == PartLimits(100 * KIB, 5 * GIB, 10_000, 10_000 * 5 * GIB, 5 * GIB)
+
+
+def test_by_default_all_is_honoured_but_callbacks():
+    honoured = MemoryBackend().capabilities
+
+    assert honoured.options == {name for name in dir(NO_OPTIONS) if not name.startswith("_")} - {
+        "callback",
+        "fixed",
+        "given",
+    }
+    assert (honoured.lists_parts, honoured.part_checksums, honoured.object_checksums) == (True, True, True)
+
+
+def test_the_location_is_made_of_the_name():
+    assert MemoryBackend("a bucket/ü").location == "memory://a%20bucket%2F%C3%BC"
+
+
+def test_without_a_name_each_has_one_of_its_own():
+    assert MemoryBackend().location != MemoryBackend().location
+
+
+@pytest.mark.parametrize("wrong", [{"name": ""}, {"page_size": 0}, {"capabilities": Capabilities({"callback"})}])
+def test_an_impossible_backend_is_refused(wrong):
+    with pytest.raises(InvalidInput):
+        MemoryBackend(**wrong)
+
+
+@pytest.mark.parametrize("duplicate", [pickle.dumps, copy.copy, copy.deepcopy])
+def test_it_can_not_be_pickled_and_says_why(duplicate):
+    with pytest.raises(TypeError, match="this process alone"):
+        duplicate(MemoryBackend())
+
+
+# --- strictness ------------------------------------------------------------------------------------------------------
+
+
+def test_a_small_part_that_is_not_the_last_is_rejected_at_complete(body):
+    backend = MemoryBackend(limits=PartLimits(min_part_size=1000))
+    upload_id, parts = begun(backend, body, b"x" * 1000, b"x" * 999, b"x")
+
+    with pytest.raises(PartRejected, match="part 2 has 999 bytes") as caught:
+        backend.complete_upload("key", upload_id, parts, NO_OPTIONS)
+
+    assert caught.value.code == "EntityTooSmall"
+    backend.complete_upload("key", upload_id, parts[:2], NO_OPTIONS)
+    assert len(backend.read("key")) == 1999
+
+
+def test_an_object_beyond_the_largest_is_rejected_at_complete(body):
+    backend = MemoryBackend(limits=PartLimits(max_object_size=5))
+    upload_id, parts = begun(backend, body, b"one", b"two")
+
+    with pytest.raises(PartRejected, match="6 bytes, and 5 is the most"):
+        backend.complete_upload("key", upload_id, parts, NO_OPTIONS)
+
+    assert backend.keys() == []
+
+
+def test_where_parts_must_be_equal_others_are_rejected_at_complete(body):
+    backend = MemoryBackend(limits=ANY_SIZE, capabilities=Capabilities(equal_part_sizes=True))
+    upload_id, parts = begun(backend, body, b"four", b"five!", b"6")
+
+    with pytest.raises(PartRejected, match="only the last may differ"):
+        backend.complete_upload("key", upload_id, parts, NO_OPTIONS)
+    backend.complete_upload("key", upload_id, [parts[0], parts[2]], NO_OPTIONS)
+
+    assert backend.read("key") == b"four6"
+
+
+def test_where_parts_are_not_listed_asking_is_refused():
+    backend = MemoryBackend(capabilities=Capabilities(lists_parts=False))
+    upload_id = backend.initiate_upload("key", NO_OPTIONS)
+
+    with pytest.raises(UnsupportedOption):
+        backend.list_parts("key", upload_id)
+
+
+def test_where_parts_have_no_checksums_receipts_have_none(body):
+    backend = MemoryBackend(limits=ANY_SIZE, capabilities=Capabilities(object_checksums=True))
+    upload_id, parts = begun(backend, body, b"one")
+
+    assert [part.crc64 for part in parts] == [None]
+    assert [part.crc64 for part in backend.list_parts("key", upload_id)] == [None]
+    assert backend.complete_upload("key", upload_id, parts, NO_OPTIONS).crc64 is not None
+
+
+def test_where_objects_have_no_checksums_nothing_reports_one(body):
+    backend = MemoryBackend(limits=ANY_SIZE, capabilities=Capabilities(part_checksums=True))
+    upload_id, parts = begun(backend, body, b"one")
+
+    assert backend.complete_upload("key", upload_id, parts, NO_OPTIONS).crc64 is None
+    assert backend.put_object("put", body(b"one"), NO_OPTIONS).crc64 is None
+    assert backend.head_object("key").crc64 is None
+
+
+def test_etags_are_those_of_object_storages(body):
+    backend = MemoryBackend(limits=ANY_SIZE)
+    upload_id, parts = begun(backend, body, b"one", b"two")
+    digests = [md5(b"one"), md5(b"two")]
+    of_both = md5(digests[0].digest() + digests[1].digest()).hexdigest().upper()
+
+    assert [part.etag for part in parts] == [digest.hexdigest().upper() for digest in digests]
+    assert backend.complete_upload("key", upload_id, parts, NO_OPTIONS).etag == f"{of_both}-2"
+    assert backend.put_object("key", body(b"one"), NO_OPTIONS).etag == parts[0].etag
+
+
+@pytest.mark.parametrize("key", ["x" * 1023, "/", "..", "a//b", "é" * 511])
+def test_a_key_may_be_any_text_that_fits(body, key):
+    backend = MemoryBackend()
+    backend.put_object(key, body(b"x"), NO_OPTIONS)
+
+    assert backend.keys() == [key]
+
+
+def test_a_key_is_measured_in_bytes():
+    with pytest.raises(InvalidKey, match="1024"):
+        MemoryBackend().head_object("é" * 512)
+
+
+# --- pages -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page_size", [1, 2, 3, 4])
+def test_pages_of_any_size_give_all_entries_once(body, page_size):
+    backend = MemoryBackend(limits=ANY_SIZE, page_size=page_size)
+    upload_id, parts = begun(backend, body, b"1", b"2", b"3")
+    backend.initiate_upload("key", NO_OPTIONS)
+    backend.initiate_upload("other", NO_OPTIONS)
+
+    assert list(backend.list_parts("key", upload_id)) == parts
+    assert [upload.key for upload in backend.list_uploads()] == ["key", "key", "other"]
+
+
+def test_parts_that_come_between_pages_are_seen_once_or_not_at_all(body):
+    backend = MemoryBackend(limits=ANY_SIZE, page_size=2)
+    upload_id = backend.initiate_upload("key", NO_OPTIONS)
+    for number in (2, 4, 6):
+        backend.upload_part("key", upload_id, number, body(b"x"))
+    listing = iter(backend.list_parts("key", upload_id))
+    seen = [next(listing).part_number]
+
+    backend.upload_part("key", upload_id, 1, body(b"x"))
+    backend.upload_part("key", upload_id, 5, body(b"x"))
+    seen += [part.part_number for part in listing]
+
+    assert seen == [2, 4, 5, 6]
+
+
+def test_uploads_that_vanish_between_pages_hide_no_other():
+    backend = MemoryBackend(page_size=2)
+    ids = {key: backend.initiate_upload(key, NO_OPTIONS) for key in "abcde"}
+    listing = iter(backend.list_uploads())
+    seen = [next(listing).key, next(listing).key]
+
+    backend.abort_upload("b", ids["b"])
+    backend.abort_upload("d", ids["d"])
+    seen += [upload.key for upload in listing]
+
+    assert seen == ["a", "b", "c", "e"]
+
+
+def test_an_upload_that_dies_between_pages_is_not_found(body):
+    backend = MemoryBackend(limits=ANY_SIZE, page_size=1)
+    upload_id, _ = begun(backend, body, b"1", b"2")
+    listing = iter(backend.list_parts("key", upload_id))
+    next(listing)
+    backend.abort_upload("key", upload_id)
+
+    with pytest.raises(UploadNotFound):
+        next(listing)
+
+
+def test_a_page_is_not_turned_after_close(body):
+    backend = MemoryBackend(limits=ANY_SIZE, page_size=1)
+    upload_id, _ = begun(backend, body, b"1", b"2")
+    listing = iter(backend.list_parts("key", upload_id))
+    next(listing)
+    backend.close()
+
+    with pytest.raises(BackendClosed):
+        next(listing)
+
+
+# --- options ---------------------------------------------------------------------------------------------------------
+
+
+def test_what_acts_late_is_taken_from_complete_and_the_rest_from_the_start(body):
+    backend = MemoryBackend(limits=ANY_SIZE)
+    upload_id = backend.initiate_upload("key", ObjectOptions(content_type="text/plain", acl="private"))
+    part = backend.upload_part("key", upload_id, 1, body(b"x"))
+
+    backend.complete_upload("key", upload_id, [part], ObjectOptions(content_type="other", acl="public-read"))
+
+    assert backend.describe("key") == ObjectOptions(content_type="text/plain", acl="public-read")
+
+
+def test_every_option_of_requests_and_objects_is_accepted_by_default(body):
+    backend = MemoryBackend()
+    options = ObjectOptions(
+        storage_class="IA",
+        encryption="KMS",
+        data_encryption="SM4",
+        kms_key_id="id",
+        traffic_limit=819_200,
+        request_payer="requester",
+    )
+    backend.put_object("key", body(b"x"), options)
+
+    assert backend.describe("key") == options
+
+
+def test_a_callback_answers(body):
+    backend = MemoryBackend(limits=ANY_SIZE, callback=lambda stored: f"got {stored.key}".encode())
+    upload_id, parts = begun(backend, body, b"one")
+
+    assert backend.complete_upload("key", upload_id, parts, CALLBACK).callback_response == b"got key"
+    assert backend.put_object("put", body(b"x"), CALLBACK).callback_response == b"got put"
+    assert backend.put_object("put", body(b"x"), NO_OPTIONS).callback_response is None
+
+
+def test_a_callback_that_fails_leaves_the_object(body):
+    failure = RuntimeError("application server down")
+
+    def fail(stored):
+        raise failure
+
+    backend = MemoryBackend(limits=ANY_SIZE, callback=fail)
+    upload_id, parts = begun(backend, body, b"one")
+
+    with pytest.raises(CallbackError) as caught:
+        backend.complete_upload("key", upload_id, parts, CALLBACK)
+
+    assert caught.value.__cause__ is failure
+    assert caught.value.result == backend.head_object("key")
+    assert backend.read("key") == b"one"
+    assert backend.uploads == {}
+
+
+# --- back doors ------------------------------------------------------------------------------------------------------
+
+
+def test_a_missing_object_can_not_be_read():
+    with pytest.raises(KeyError):
+        MemoryBackend().read("key")
+
+
+def test_the_keys_are_sorted(body):
+    backend = MemoryBackend()
+    for key in ("b", "a/c", "a"):
+        backend.put_object(key, body(b""), NO_OPTIONS)
+
+    assert backend.keys() == ["a", "a/c", "b"]
+
+
+def test_the_uploads_can_be_looked_at(body):
+    backend = MemoryBackend(limits=ANY_SIZE, clock=lambda: 1000.0)
+    options = ObjectOptions(content_type="text/plain")
+    upload_id = backend.initiate_upload("key", options)
+    part = backend.upload_part("key", upload_id, 3, body(b"x"))
+
+    upload = backend.uploads[upload_id]
+
+    assert (upload.key, upload.upload_id, upload.options, upload.parts) == ("key", upload_id, options, {3: part})
+    assert list(backend.list_uploads()) == [PendingUpload("key", upload_id, utc(1000.0))]
+
+
+def test_calls_are_counted_by_name_on_all_handles(body):
+    backend = MemoryBackend(limits=ANY_SIZE)
+    upload_id, _ = begun(backend, body, b"one", b"two")
+    with pytest.raises(PartRejected):
+        backend.handle().complete_upload("key", upload_id, [], NO_OPTIONS)
+    counted = dict(backend.calls)
+
+    backend.calls.clear()
+    backend.head_object("key")
+
+    assert counted == {"initiate_upload": 1, "upload_part": 2, "complete_upload": 1}
+    assert dict(backend.calls) == {"head_object": 1}
+
+
+def test_ids_follow_from_the_name():
+    def ids(name):
+        backend = MemoryBackend(name)
+        return [backend.initiate_upload("key", NO_OPTIONS) for _ in range(3)]
+
+    assert ids("a") == ids("a")
+    assert len({*ids("a"), *ids("b")}) == 6
+
+
+# --- handles and snapshots -------------------------------------------------------------------------------------------
+
+
+def test_a_handle_is_on_the_same_storage_and_closes_by_itself(body):
+    backend = MemoryBackend("name", limits=ANY_SIZE, page_size=7)
+    other = backend.handle()
+    upload_id, parts = begun(other, body, b"one")
+    other.close()
+
+    backend.complete_upload("key", upload_id, parts, NO_OPTIONS)
+
+    assert (other.location, other.limits, other.capabilities) == ("memory://name", ANY_SIZE, DEFAULT_CAPABILITIES)
+    assert other.read("key") == b"one"
+    with pytest.raises(BackendClosed):
+        other.head_object("key")
+
+
+def test_a_snapshot_and_the_original_go_their_own_ways(body):
+    backend = MemoryBackend("name", limits=ANY_SIZE)
+    backend.put_object("old", body(b"old"), NO_OPTIONS)
+    upload_id, [one] = begun(backend, body, b"one")
+
+    copied = backend.snapshot()
+    two = backend.upload_part("key", upload_id, 2, body(b"two"))
+    backend.complete_upload("key", upload_id, [one, two], NO_OPTIONS)
+    copied.put_object("old", body(b"new"), NO_OPTIONS)
+
+    assert copied.location == backend.location
+    assert (backend.read("old"), backend.keys()) == (b"old", ["key", "old"])
+    assert (copied.read("old"), copied.keys()) == (b"new", ["old"])
+    assert list(copied.list_parts("key", upload_id)) == [one]
+    assert copied.initiate_upload("key", NO_OPTIONS) != upload_id
+
+
+def test_a_snapshot_of_a_closed_backend_is_open(body):
+    backend = MemoryBackend()
+    backend.put_object("key", body(b"x"), NO_OPTIONS)
+    backend.close()
+
+    assert backend.snapshot().head_object("key").size == 1
+
+
+# --- by URL ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_url_names_one_storage_in_a_process(body):
+    first, key = open_url("memory://one-of-a-process/a/b c%20#?")
+    first.put_object(key, body(b"x"), NO_OPTIONS)
+    first.close()
+
+    second, _ = open_url("memory://one-of-a-process/")
+
+    assert key == "a/b c%20#?"
+    assert second.read(key) == b"x"
+    assert open_url("memory://another-of-a-process/")[0].keys() == []
+
+
+def test_the_location_opens_the_same_storage():
+    backend, key = open_url("memory://with%20space")
+
+    assert (backend.location, key) == ("memory://with%20space", "")
+
+
+@pytest.mark.parametrize("url", ["memory://", "memory:///key", "file:///a", "memory:name/key"])
+def test_a_url_without_a_name_is_refused(url):
+    with pytest.raises(InvalidInput):
+        open_url(url)
+
+
+def test_an_unknown_setting_is_refused_by_name():
+    with pytest.raises(InvalidInput, match="endpoint, region"):
+        open_url("memory://name/key", region="r", endpoint="e", timeout=3)
+
+
+def test_a_foreign_receipt_of_the_same_size_is_stale(body):
+    backend = MemoryBackend(limits=ANY_SIZE)
+    upload_id, [part] = begun(backend, body, b"one")
+
+    with pytest.raises(PartRejected):
+        backend.complete_upload("key", upload_id, [UploadedPart(1, 3, part.etag[::-1])], NO_OPTIONS)
+
+    assert list(backend.list_parts("key", upload_id)) == [part]
