@@ -179,9 +179,7 @@ def receipt_of(path: Path) -> UploadedPart | None:
     """The receipt of the part in this file; None where there is none, or no whole one."""
     try:
         with path.open("rb", buffering=0) as file:
-            size = file.seek(0, os.SEEK_END) - _SEAL.size
-            if size < 0:
-                return None
+            size = max(0, file.seek(0, os.SEEK_END) - _SEAL.size)
             file.seek(size)
             tail = file.read()
     except FileNotFoundError:

@@ -355,7 +355,8 @@ class LocalBackend:
         """
         target = self._root.joinpath(*segments_of(key, windows=os.name == "nt"))
         # What a symbolic link leads to is not the key's affair: only where the file is in the end.
-        reached = [target.parent, target] if target.is_symlink() else [target.parent]
+        with self._translating(f"looking at {key!r}"):
+            reached = [target.parent, target] if target.is_symlink() else [target.parent]
         root = os.path.realpath(self._root)
         books = Path(root, BOOKKEEPING)
         for path in reached:
@@ -569,7 +570,7 @@ def _receive(body: Body, what: str, path: Path, translating: Translating, finish
     """
     Write a body to a new file, let `finish` (file, checksum) do the rest, and return the checksum.
 
-    Whatever fails, the file is removed unless it was moved. What the body raises is not translated, whatever it is.
+    Whatever fails, the file is removed. What the body raises is not translated, whatever it is.
     """
     checksum = 0
     with translating:
@@ -582,8 +583,9 @@ def _receive(body: Body, what: str, path: Path, translating: Translating, finish
                 checksum = crc64(chunk, checksum)
             with translating:
                 finish(file, checksum)
-    finally:
+    except BaseException:
         remove(path)
+        raise
     return checksum
 
 

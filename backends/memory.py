@@ -535,7 +535,7 @@ def open_url(url: str, **settings: object) -> tuple[MemoryBackend, str]:
     scheme, _, rest = url.partition("://")
     quoted, _, key = rest.partition("/")
     name = unquote(quoted)
-    if scheme != "memory" or not name:
+    if scheme.lower() != "memory" or not name:
         raise InvalidInput(f"{url!r} names no bucket in memory: write memory://name/key")
     with _opened_lock:
         first = _opened.setdefault(name, MemoryBackend(name))

@@ -11,9 +11,9 @@ from partwise.errors import InvalidInput
 from partwise.model import MIB
 
 
-def _whole(least: int, *, also: object = None) -> Any:
+def _whole(least: int, *also: object) -> Any:
     def check(instance: Any, attribute: Attribute[Any], value: object) -> None:
-        if value != also and (not isinstance(value, int) or isinstance(value, bool) or value < least):
+        if value not in also and (not isinstance(value, int) or isinstance(value, bool) or value < least):
             raise InvalidInput(f"{_name(instance, attribute)} must be a whole number from {least} on, not {value!r}")
 
     return check
@@ -47,7 +47,7 @@ class TransferConfig:
         multipart_threshold: a source of fewer bytes than this is sent as one object, without parts or checkpoint.
         concurrency: parts under way at once, and with it the memory used: some 256 KiB for each.
         max_attempts: how often one part, or one request beside the parts, is tried in a row before the upload fails.
-        retry_base: seconds; the wait before attempt n+1 is drawn from 0 to ``retry_base * 2**n``.
+        retry_base: seconds; the wait after the n-th failure in a row is drawn from 0 to ``retry_base * 2**(n - 1)``.
         retry_max: seconds; the longest such wait. A longer one that the storage asks for is granted.
         bandwidth_limit: bytes a second for all parts together; None: as fast as it goes.
         verify_source: how a resume makes sure that parts sent earlier are of the source as it is now. "metadata": size,
@@ -57,13 +57,13 @@ class TransferConfig:
         progress_interval: seconds between two reports of progress while no part is finished.
     """
 
-    part_size: int | Literal["auto"] = field(default="auto", validator=_whole(1, also="auto"))
+    part_size: int | Literal["auto"] = field(default="auto", validator=_whole(1, "auto"))
     multipart_threshold: int = field(default=10 * MIB, validator=_whole(0))
     concurrency: int = field(default=4, validator=_whole(1))
     max_attempts: int = field(default=5, validator=_whole(1))
     retry_base: float = field(default=0.5, validator=_seconds)
     retry_max: float = field(default=30.0, validator=_seconds)
-    bandwidth_limit: int | None = field(default=None, validator=_whole(1, also=None))
+    bandwidth_limit: int | None = field(default=None, validator=_whole(1, None))
     verify_source: Literal["metadata", "content"] = field(default="metadata", validator=_one_of("metadata", "content"))
     on_source_change: Literal["restart", "keep-matching"] = field(
         default="restart", validator=_one_of("restart", "keep-matching")

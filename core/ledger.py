@@ -35,7 +35,8 @@ class Ledger:
         self.bytes_resumed = 0
         self.parts_resumed = 0
         self._receipts: dict[int, UploadedPart] = {}
-        self._journal: list[UploadedPart] = []
+        self._resumed: set[int] = set()
+        self._journal: list[tuple[int, UploadedPart | None]] = []
 
     @property
     def parts_done(self) -> int:
@@ -48,22 +49,30 @@ class Ledger:
 
     def record(self, part: UploadedPart, *, resumed: bool = False) -> None:
         """Enter a receipt; a second one for the same part takes the place of the first."""
-        before = self._receipts.get(part.part_number)
-        if before is not None:
-            self.bytes_done -= before.size
+        self._take_out(part.part_number)
         self._receipts[part.part_number] = part
-        self._journal.append(part)
+        self._journal.append((part.part_number, part))
         self.bytes_done += part.size
-        if resumed and before is None:
+        if resumed:
+            self._resumed.add(part.part_number)
             self.bytes_resumed += part.size
             self.parts_resumed += 1
 
     def strike(self, part_number: int) -> None:
         """The storage does not hold this part after all: it is to be sent again."""
+        if self._take_out(part_number):
+            self._journal.append((part_number, None))
+
+    def _take_out(self, part_number: int) -> bool:
         part = self._receipts.pop(part_number, None)
-        if part is not None:
-            self.bytes_done -= part.size
-            self._journal = [entry for entry in self._journal if entry.part_number != part_number]
+        if part is None:
+            return False
+        self.bytes_done -= part.size
+        if part_number in self._resumed:
+            self._resumed.remove(part_number)
+            self.bytes_resumed -= part.size
+            self.parts_resumed -= 1
+        return True
 
     @property
     def entries(self) -> int:
@@ -72,7 +81,7 @@ class Ledger:
 
     def as_of(self, entries: int) -> tuple[UploadedPart, ...]:
         """The receipts as they were when there were so many entries, the last one for each part."""
-        return tuple({part.part_number: part for part in self._journal[:entries]}.values())
+        return tuple(part for part in dict(self._journal[:entries]).values() if part is not None)
 
     def missing(self) -> Iterator[int]:
         """The numbers of the parts that are not acknowledged, ascending. The plan's size must be known."""
@@ -87,7 +96,7 @@ class Ledger:
             total is not None
             and len(self._receipts) == total
             and self.bytes_done == self.plan.size
-            and all(number in self._receipts for number in range(1, total + 1))
+            and all(1 <= n <= total and part.size == self.plan.part(n).size for n, part in self._receipts.items())
         )
 
     def receipts(self) -> tuple[UploadedPart, ...]:
@@ -263,7 +272,8 @@ def reconcile(facts: Facts) -> Question | Decision:  # noqa: PLR0911  # a table 
     | a damaged checkpoint                                  | start again; abort what could be verified of it          |
     | other options of those that are fixed at initiate     | start again, abort the old upload                        |
     | the source changed                                    | start again, abort the old upload; or, by choice, keep   |
-    |                                                       | the parts whose checksum still holds                     |
+    |                                                       | the parts whose checksum still holds, if there are bytes |
+    |                                                       | at all and no more parts than the storage takes          |
     | another part size was asked for                       | the recorded one stands                                  |
     | the storage does not know the upload                  | the object is there with our size and checksum (or our   |
     |                                                       | token): done. If nothing can tell: undecidable.          |
@@ -292,12 +302,12 @@ def reconcile(facts: Facts) -> Question | Decision:  # noqa: PLR0911  # a table 
     changed = _change(found.fingerprint, facts.wanted.fingerprint)
     if changed is not None and not facts.keep_matching:
         return Start(f"the source changed: {changed}", abandon)
-    if (plan.parts_total or 0) > facts.max_parts:
-        return Start(f"the source now has more than {facts.max_parts} parts of {plan.part_size} bytes", abandon)
+    if (misfit := _misfit(plan, facts.max_parts)) is not None:
+        return Start(misfit, abandon)
     if facts.listed is None:
         return AskParts()
     if facts.listed is Answer.GONE:
-        return _reconcile_gone(facts, found, plan, trusted=changed is None)
+        return _reconcile_gone(facts, found, plan, trusted=changed is None and not facts.verify_content)
     return _reconcile_parts(facts, found, plan, trusted=changed is None)
 
 
@@ -318,6 +328,14 @@ def _change(old: Fingerprint, new: Fingerprint) -> str | None:
     if old.content != new.content:
         return "its bytes are others"
     return None
+
+
+def _misfit(plan: PartPlan, max_parts: int) -> str | None:
+    """Why the source as it is now can't be sent in parts of the recorded size; None where it can."""
+    total = plan.parts_total or 0
+    if not total:
+        return "the source is empty now"  # and no object can be made of no part
+    return f"the source now has more than {max_parts} parts of {plan.part_size} bytes" if total > max_parts else None
 
 
 def _reconcile_gone(facts: Facts, found: Checkpoint, plan: PartPlan, *, trusted: bool) -> Question | Decision:

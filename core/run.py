@@ -253,11 +253,13 @@ class Run:
             ProgressRaised: the caller's callback did.
         """
         ledger, total = self.ledger, self.ledger.plan.size
-        self._shown = max(self._shown, ledger.bytes_done + self.flow.moving())
-        if total is not None:
-            self._shown = min(self._shown, total)
-            if self._shown == total and not completed:
+        moved = ledger.bytes_done + self.flow.moving()
+        if total is not None and not completed:
+            if ledger.bytes_done >= total:
                 return
+            if moved >= total:
+                moved = ledger.bytes_done  # the last bytes have left, but have not arrived
+        self._shown = max(self._shown, moved)
         entries, checkpoint = ledger.entries, self.checkpoint
         resumable = self.keeps_progress and checkpoint is not None and not completed
         self.progress = Progress(

@@ -41,6 +41,11 @@ def plain_name(name: str) -> str:
     return hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
 
 
+def nearly(found: bytes, expected: bytes) -> bool:
+    """Whether three of four bytes are as expected: then it is the same thing with an edit or two."""
+    return 4 * sum(left == right for left, right in zip(found, expected, strict=False)) >= 3 * len(found)
+
+
 def upload_of(checkpoint: Checkpoint) -> str:
     """The upload that a checkpoint is of, as messages name it."""
     return f"the upload of {checkpoint.source!r} to {checkpoint.key!r} at {checkpoint.location}"

@@ -6,6 +6,9 @@ survive a fork. It is looked at before each use whether the file is still the on
 have moved it away.
 """
 
+# Paths are text in here, since most of them are made for one call of the system each.
+# ruff: noqa: PTH105, PTH110, PTH116, PTH120
+
 from __future__ import annotations
 
 import errno
@@ -13,10 +16,11 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from partwise.stores import _files as files
+from partwise.stores._checks import nearly
 
 VERSION = 1
 
@@ -28,21 +32,49 @@ _BUSY_SECONDS = 5.0
 
 _SCHEMA = (
     "CREATE TABLE checkpoints (name TEXT PRIMARY KEY, header TEXT NOT NULL, checksum TEXT NOT NULL) WITHOUT ROWID",
-    # Not WITHOUT ROWID: the position keeps the order in which parts came, which `load` gives back.
-    "CREATE TABLE parts (position INTEGER PRIMARY KEY, name TEXT NOT NULL, part_number INTEGER NOT NULL,"
-    " record TEXT NOT NULL, checksum TEXT NOT NULL, UNIQUE (name, part_number))",
+    # With a position, for the order in which parts came is the order in which `load` gives them.
+    """
+    CREATE TABLE parts (
+        position INTEGER PRIMARY KEY,
+        name TEXT NOT NULL,
+        part_number INTEGER NOT NULL,
+        record TEXT NOT NULL,
+        checksum TEXT NOT NULL,
+        UNIQUE (name, part_number)
+    )
+    """,
     "CREATE TABLE damaged (name TEXT NOT NULL, record, checksum)",
     f"PRAGMA application_id = {_APPLICATION_ID}",
     f"PRAGMA user_version = {VERSION}",
 )
+
+#: What SQLite reports that has its cause outside of the file's content.
+_ENVIRONMENT = {
+    sqlite3.SQLITE_AUTH,
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_INTERRUPT,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_NOLFS,
+    sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_PROTOCOL,
+    sqlite3.SQLITE_READONLY,
+}
 
 #: Connections that a forked child got from its parent. Closing one there would disturb the parent's locks, so they are
 #: kept out of the reach of the garbage collector.
 _inherited: list[sqlite3.Connection] = []
 
 
-class Foreign(Exception):  # noqa: N818  # see below
-    """The file is a database that this version can't use, and must not touch: another program's, or a newer one."""
+class Foreign(Exception):
+    """The file is a database that is not ours."""
+
+
+class OtherVersion(Exception):
+    """The file is a database of ours that another version of partwise made, and that only that one can use."""
 
 
 class Database:
@@ -67,6 +99,7 @@ class Database:
     @contextmanager
     def kept_open(self) -> Iterator[None]:
         """From entering to leaving, the connection stays open between uses."""
+        self._check_process()
         process = self._process
         with self._lock:
             self._keepers += 1
@@ -92,13 +125,10 @@ class Database:
         Raises:
             OSError: as the system says.
             sqlite3.Error: as SQLite says.
-            Foreign: the file is not ours to use.
+            Foreign: the file is not ours.
+            OtherVersion: the file is not for this version.
         """
-        if self._process != os.getpid():
-            if self._connection is not None:
-                _inherited.append(self._connection)
-            self._start()
-        with self._lock:
+        with self.kept_open(), self._lock:
             if self._connection is not None and self._identity != _identity(self.path):
                 self.close()
             if self._connection is None:
@@ -107,9 +137,8 @@ class Database:
                 yield self._connection
             finally:
                 if self._connection is not None and self._connection.in_transaction:
-                    self._connection.rollback()
-                if not self._keepers:
-                    self.close()
+                    with suppress(sqlite3.Error):
+                        self._connection.rollback()
 
     def close(self) -> None:
         """Close the connection, if one is open. The next use opens another."""
@@ -118,15 +147,17 @@ class Database:
                 self._connection.close()
                 self._connection = None
 
-    def set_aside(self) -> str:
+    def set_aside(self) -> str | None:
         """
-        Move the file away, with all that is in it, and return where to.
+        Move the file away that was opened last, and return where to; None where another one is in its place by now.
 
         Raises:
             OSError: as the system says.
         """
         with self._lock:
             self.close()
+            if self._identity != _identity(self.path):
+                return None
             aside = self.path + ".damaged"
             # The log first: SQLite would play it into a new database of the same name.
             for suffix in ("-wal", "-shm", ""):
@@ -136,12 +167,18 @@ class Database:
                     continue
             return aside
 
+    def _check_process(self) -> None:
+        if self._process != os.getpid():
+            if self._connection is not None:
+                _inherited.append(self._connection)
+            self._start()
+
     def _open(self, *, create: bool) -> None:
         if not os.path.exists(self.path):
             if not create:
                 return
             self._make()
-        identity = _identity(self.path)
+        self._identity = _identity(self.path)
         # By way of a URI, since only so SQLite can be kept from making the file itself, for everybody to read.
         connection = sqlite3.connect(
             f"{Path(self.path).as_uri()}?mode=rw",
@@ -161,7 +198,7 @@ class Database:
             connection.close()
             raise
         if ready:
-            self._connection, self._identity = connection, identity
+            self._connection = connection
         else:
             connection.close()
 
@@ -189,7 +226,7 @@ def _is_ready(connection: sqlite3.Connection) -> bool:
     )
     if application_id == _APPLICATION_ID:
         if version != VERSION:
-            raise Foreign(f"it is of version {version}, and this version of partwise reads version {VERSION}")
+            raise OtherVersion(f"it is of version {version}, and this version of partwise reads version {VERSION}")
         return True
     if application_id or version or connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
         raise Foreign("it is the database of another program")
@@ -217,28 +254,56 @@ def _configure(connection: sqlite3.Connection) -> None:
         return
 
 
-def is_corrupt(error: sqlite3.Error) -> bool:
-    """Whether SQLite says that the file is damaged."""
-    return _code(error) == sqlite3.SQLITE_CORRUPT
+@contextmanager
+def durable_transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """What is done in it is done as a whole, and is on the medium when it is left; or it is not done."""
+    connection.execute("PRAGMA synchronous = FULL")
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            connection.execute("COMMIT")
+        finally:
+            # Nothing is under way after a commit. The setting can't be changed while something is.
+            connection.rollback()
+    finally:
+        connection.execute("PRAGMA synchronous = NORMAL")
 
 
-def is_no_database(error: sqlite3.Error) -> bool:
-    """Whether SQLite says that the file is none of its own."""
-    return _code(error) == sqlite3.SQLITE_NOTADB
+def is_damage(error: Exception) -> bool:
+    """Whether an error from the use of a database tells of what is in the file, and not of the way there."""
+    # Our statements are right and their tables are there, so whatever SQLite has against them is the file's fault.
+    code = _code(error)
+    return code is not None and code not in _ENVIRONMENT
 
 
-def as_os_error(error: sqlite3.Error) -> OSError:
-    """What SQLite says in the terms of the operating system."""
+def resembles(path: str) -> bool:
+    """
+    Whether a file that is no good database may have been one of ours once, or holds nothing.
+
+    What does not is somebody's file, named by mistake, and is left alone.
+
+    Raises:
+        OSError: the file can't be read.
+    """
+    start = files.read(path, 72)
+    if not start.strip(b"\0"):
+        return True
+    return nearly(start[:16], b"SQLite format 3\0") and nearly(start[68:], _APPLICATION_ID.to_bytes(4, "big"))
+
+
+def as_os_error(error: Exception) -> OSError:
+    """What an error from the use of a database is in the terms of the operating system."""
+    if isinstance(error, OSError):
+        return error
     match _code(error):
         case sqlite3.SQLITE_FULL:
             return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
             return OSError(errno.EBUSY, f"another program has kept it locked for {_BUSY_SECONDS:g} seconds")
-        case sqlite3.SQLITE_READONLY:
-            return OSError(errno.EROFS, "it is not writable")
     return OSError(errno.EIO, str(error))
 
 
-def _code(error: sqlite3.Error) -> int | None:
+def _code(error: Exception) -> int | None:
     extended: int | None = getattr(error, "sqlite_errorcode", None)
     return None if extended is None else extended & 0xFF

@@ -27,6 +27,7 @@ from attrs import define, evolve
 
 from partwise.errors import CheckpointDamaged
 from partwise.model import Checkpoint, UploadedPart
+from partwise.stores._checks import nearly
 from partwise.structuring import part_from_data, part_to_data
 
 FORMAT = 1
@@ -186,9 +187,7 @@ def resembles(data: bytes) -> bool:
 
     What does not is somebody's file, named by mistake, and is left alone.
     """
-    start = data.strip(b"\0")[: len(_NAME)]
-    same = sum(left == right for left, right in zip(start, _NAME, strict=False))
-    return 4 * same >= 3 * len(start)
+    return nearly(data.strip(b"\0")[: len(_NAME)], _NAME)
 
 
 def _decode_header(line: bytes) -> tuple[Checkpoint, bytes]:

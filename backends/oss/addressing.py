@@ -1,8 +1,8 @@
 """
 Where a bucket is: from an endpoint, a region and a style to scheme, host and path. Pure.
 
-An endpoint is the host that serves a region, a custom domain that stands for one bucket, or a test server. The region is
-needed beside it since V4 signs it; it is taken from the endpoint's name where that says it.
+An endpoint is the host that serves a region, a custom domain that stands for one bucket, or a test server. The
+region is needed beside it since V4 signs it; it is taken from the endpoint's name where that says it.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def resolve(
     Raises:
         InvalidInput: one of them is impossible, or the region can't be known.
     """
-    if not isinstance(bucket, str) or not _BUCKET.fullmatch(bucket):
+    if not _BUCKET.fullmatch(bucket):
         raise InvalidInput(
             f"{bucket!r} can't be a bucket: its name has 3 to 63 lower-case letters, digits and hyphens, and begins "
             "and ends with a letter or digit"
@@ -142,15 +142,41 @@ def check_key(key: str) -> str:
     Raises:
         InvalidKey: it is not 1 to 1023 bytes of UTF-8, or begins with a slash or a backslash.
     """
-    try:
-        size = len(key.encode())
-    except UnicodeEncodeError as error:
-        raise InvalidKey(f"{key!r:.60} can't be a key: it can't be written as UTF-8") from error
+    size = len(_utf8(key))
     if not 1 <= size <= KEY_BYTES_MAX:
         raise InvalidKey(f"a key has from 1 to {KEY_BYTES_MAX} bytes of UTF-8; {key!r:.60} has {size}")
     if key[0] in "/\\":
         raise InvalidKey(f"a key can't begin with a slash or a backslash, as {key!r:.60} does")
     return key
+
+
+def check_prefix(prefix: str) -> str:
+    """
+    The prefix, if a key can begin with it.
+
+    Raises:
+        InvalidKey: it can't be written as UTF-8.
+    """
+    _utf8(prefix)
+    return prefix
+
+
+def region_of(endpoint: str) -> str | None:
+    """
+    The region that an endpoint's name tells, None where it tells none.
+
+    Raises:
+        InvalidInput: it can't be an endpoint.
+    """
+    _, host, _ = _parsed(endpoint)
+    return _region_of(host)
+
+
+def _utf8(key: str) -> bytes:
+    try:
+        return key.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidKey(f"{key!r:.60} can't be a key: it can't be written as UTF-8") from error
 
 
 def _checked_region(region: str) -> str:
@@ -163,7 +189,9 @@ def _checked_region(region: str) -> str:
 
 def _parsed(endpoint: str) -> tuple[str, str, int]:
     text = endpoint.strip()
-    wrong = InvalidInput(f"{_without_user(text)!r} can't be an endpoint; one is like https://oss-cn-hangzhou.aliyuncs.com")
+    wrong = InvalidInput(
+        f"{_without_user(text)!r} can't be an endpoint; one is like https://oss-cn-hangzhou.aliyuncs.com"
+    )
     try:
         url = urlsplit(text if "://" in text else f"https://{text}")
         host, port = url.hostname or "", url.port

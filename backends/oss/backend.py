@@ -6,6 +6,7 @@ import base64
 import hashlib
 import importlib.metadata
 import logging
+import math
 import pickle
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -16,7 +17,7 @@ from typing import Any, Self, TypeVar
 from attrs import define, evolve
 
 from partwise.backends._checks import check_options, check_part, check_put, exact_chunks
-from partwise.backends.oss.addressing import check_key, resolve
+from partwise.backends.oss.addressing import check_key, check_prefix, resolve
 from partwise.backends.oss.clock import ServerClock
 from partwise.backends.oss.credentials import (
     Credentials,
@@ -26,8 +27,9 @@ from partwise.backends.oss.credentials import (
 )
 from partwise.backends.oss.documents import (
     BadDocument,
-    PartsPage,
-    UploadsPage,
+    Entry,
+    Marker,
+    Page,
     bare_etag,
     complete_document,
     crc64_of,
@@ -36,7 +38,7 @@ from partwise.backends.oss.documents import (
     parse_parts,
     parse_uploads,
 )
-from partwise.backends.oss.failures import failure, read, server_time
+from partwise.backends.oss.failures import callback_failure, failure, read, server_time
 from partwise.backends.oss.http1 import Answer
 from partwise.backends.oss.options import (
     CAPABILITIES,
@@ -47,16 +49,16 @@ from partwise.backends.oss.options import (
     headers_for,
     metadata_of,
 )
-from partwise.backends.oss.signing import Query, sign_v1, sign_v4
+from partwise.backends.oss.signing import Query, Signable, sign_v1, sign_v4
 from partwise.backends.oss.transport import Proxy, Transport, tls_context
 from partwise.errors import (
     BackendClosed,
     BackendError,
-    CallbackError,
     ClockSkewed,
     CredentialsExpired,
     IntegrityError,
     InvalidInput,
+    PartRejected,
     ServerFailed,
     UploadNotFound,
 )
@@ -88,7 +90,6 @@ _NO_OPTIONS = ObjectOptions()
 
 _log = logging.getLogger("partwise.backends.oss")
 
-_Page = TypeVar("_Page", PartsPage, UploadsPage)
 _Parsed = TypeVar("_Parsed")
 
 
@@ -157,7 +158,7 @@ class OSSBackend:
         if signature_version not in SIGNATURE_VERSIONS:
             raise InvalidInput(f"signature_version is {' or '.join(SIGNATURE_VERSIONS)}, not {signature_version!r}")
         for name, seconds in (("connect_timeout", connect_timeout), ("read_timeout", read_timeout)):
-            if not seconds > 0:
+            if type(seconds) not in (int, float) or not 0 < seconds < math.inf:
                 raise InvalidInput(f"{name} is a number of seconds above 0, not {seconds!r}")
         if max_connections < 1:
             raise InvalidInput(f"max_connections must be at least 1, not {max_connections}")
@@ -204,8 +205,8 @@ class OSSBackend:
             proxy=None if proxy is None else Proxy.parse(proxy),
         )
         self._options = _NO_OPTIONS
-        self._part_headers: Mapping[str, str] = {}
-        self._other_headers: Mapping[str, str] = {}
+        self._part_headers: dict[str, str] = {}
+        self._other_headers: dict[str, str] = {}
         self._owner = True
         self._closed = False
 
@@ -258,7 +259,7 @@ class OSSBackend:
     ) -> None:
         self.close()
 
-    def __reduce__(self) -> tuple[Callable[..., OSSBackend], tuple[dict[str, Any], ObjectOptions]]:
+    def __reduce__(self) -> tuple[Callable[..., Self], tuple[dict[str, Any], ObjectOptions]]:
         for name in ("credentials", "clock"):
             try:
                 pickle.dumps(self._settings[name])
@@ -267,7 +268,13 @@ class OSSBackend:
                     f"this OSSBackend can't be pickled, since its {name} can't be ({type(error).__name__}): give a "
                     "function of a module, Credentials, or None for the environment"
                 ) from error
-        return _rebuilt, (self._settings, self._options)
+        return self._rebuilt, (self._settings, self._options)
+
+    @classmethod
+    def _rebuilt(cls, settings: dict[str, Any], options: ObjectOptions) -> Self:
+        backend = cls(**settings)
+        backend._bind(options)
+        return backend
 
     def close(self) -> None:
         """Close the connections; those in use are closed when their request ends. Closing twice is fine."""
@@ -275,15 +282,11 @@ class OSSBackend:
         if self._owner:
             self._transport.close()
 
-    def with_request_options(self, options: ObjectOptions, *, owner: bool = False) -> OSSBackend:
+    def with_request_options(self, options: ObjectOptions) -> Self:
         """
         A handle that shares these connections, whose requests carry `traffic_limit` and `request_payer`.
 
         It lives as long as this one; closing it closes nothing else.
-
-        Args:
-            options: what requests shall carry; all but these two are left aside.
-            owner: closing it closes the connections too, for one that outlives this.
 
         Raises:
             InvalidInput: one of the two has a value that can't be sent.
@@ -291,11 +294,14 @@ class OSSBackend:
         self._check_open()
         bound = object.__new__(type(self))
         bound.__dict__.update(self.__dict__)
-        bound._owner = owner
-        bound._options = ObjectOptions(traffic_limit=options.traffic_limit, request_payer=options.request_payer)
-        bound._part_headers = headers_for(Request.PART, bound._options)
-        bound._other_headers = headers_for(Request.OTHER, bound._options)
+        bound._owner = False
+        bound._bind(options)
         return bound
+
+    def _bind(self, options: ObjectOptions) -> None:
+        self._options = ObjectOptions(traffic_limit=options.traffic_limit, request_payer=options.request_payer)
+        self._part_headers = headers_for(Request.PART, self._options)
+        self._other_headers = headers_for(Request.OTHER, self._options)
 
     # --- a multipart upload ------------------------------------------------------------------------------------------
 
@@ -309,9 +315,9 @@ class OSSBackend:
             InvalidInput: an option has a value that can't be sent.
         """
         headers = self._object_headers(Request.INITIATE, key, options)
+        what = f"beginning an upload of {self._of(key)}"
         query = (("uploads", None), ("encoding-type", "url"))
-        answer = self._send(_Request(f"initiating {self._of(key)}", "POST", key, query, headers))
-        return _parsed(answer, parse_initiated, f"initiating {self._of(key)}")
+        return _parsed(self._send(_Request(what, "POST", key, query, headers)), parse_initiated, what)
 
     def upload_part(self, key: str, upload_id: str, part_number: int, body: Body) -> UploadedPart:
         """
@@ -337,28 +343,20 @@ class OSSBackend:
         self._begin(key)
         what = f"listing the parts of upload {upload_id} of {self._of(key)}"
 
-        def fetch(marker: int) -> PartsPage:
+        def fetch(marker: int) -> Page[UploadedPart, int]:
             query = [("uploadId", upload_id), ("max-parts", str(self._page_size)), ("encoding-type", "url")]
             if marker:
                 query.append(("part-number-marker", str(marker)))
             return self._page(_Request(what, "GET", key, query, self._other_headers, length=None), parse_parts)
 
-        def following(page: PartsPage, marker: int) -> Iterator[UploadedPart]:
-            while True:
-                yield from page.parts
-                if page.next_marker is None:
-                    return
-                if page.next_marker <= marker:
-                    raise BackendError(f"{what}: the list does not advance beyond part {marker}")
-                marker = page.next_marker
-                page = fetch(marker)
-
-        return following(fetch(0), 0)
+        return _paged(fetch, 0, what)
 
     def complete_upload(
         self, key: str, upload_id: str, parts: Sequence[UploadedPart], options: ObjectOptions
     ) -> StoredObject:
         """Make the object of the parts named; see `MultipartBackend.complete_upload`."""
+        if not parts:
+            raise PartRejected(f"{self._of(key)} can't be completed: no part was named; the upload is kept")
         document = complete_document(parts)
         headers = {
             **self._object_headers(Request.COMPLETE, key, options),
@@ -393,26 +391,17 @@ class OSSBackend:
     def list_uploads(self, prefix: str = "") -> Iterable[PendingUpload]:
         """List the pending uploads, a page at a time; see `MultipartBackend.list_uploads`."""
         self._check_open()
+        check_prefix(prefix)
         what = f"listing the uploads in {self.location}"
 
-        def fetch(marker: tuple[str, str]) -> UploadsPage:
+        def fetch(marker: tuple[str, str]) -> Page[PendingUpload, tuple[str, str]]:
             query = [("uploads", None), ("max-uploads", str(self._page_size)), ("encoding-type", "url")]
             for name, value in (("prefix", prefix), ("key-marker", marker[0]), ("upload-id-marker", marker[1])):
                 if value:
                     query.append((name, value))
             return self._page(_Request(what, "GET", None, query, self._other_headers, length=None), parse_uploads)
 
-        def following(page: UploadsPage, marker: tuple[str, str]) -> Iterator[PendingUpload]:
-            while True:
-                yield from page.uploads
-                if page.next_marker is None:
-                    return
-                if page.next_marker <= marker:
-                    raise BackendError(f"{what}: the list does not advance beyond {marker[0]!r}")
-                marker = page.next_marker
-                page = fetch(marker)
-
-        return following(fetch(("", "")), ("", ""))
+        return _paged(fetch, ("", ""), what)
 
     # --- objects -----------------------------------------------------------------------------------------------------
 
@@ -440,9 +429,7 @@ class OSSBackend:
         """Describe an object; see `MultipartBackend.head_object`."""
         self._begin(key)
         what = f"looking at {self._of(key)}"
-        answer = self._send(
-            _Request(what, "HEAD", key, (), self._other_headers, length=None), expected=(200, 404)
-        )
+        answer = self._send(_Request(what, "HEAD", key, (), self._other_headers, length=None), expected=(200, 404))
         if answer.status == 404:
             said = read(answer)
             # Where the service does not say why, the object is what is most likely to be missing.
@@ -482,22 +469,12 @@ class OSSBackend:
 
     def _signed(self, request: _Request, credentials: Credentials) -> dict[str, str]:
         address, now = self._address, self._clock()
+        signable = Signable(request.method, address.bucket, request.key, request.query, request.headers)
         if self._v4:
             assert address.region is not None  # `resolve` saw to it
-            added = sign_v4(
-                credentials,
-                request.method,
-                address.bucket,
-                request.key,
-                request.query,
-                request.headers,
-                now,
-                region=address.region,
-            )
+            added = sign_v4(credentials, signable, now, region=address.region)
         else:
-            added = sign_v1(
-                credentials, request.method, address.bucket, request.key, request.query, request.headers, now
-            )
+            added = sign_v1(credentials, signable, now)
         return {**request.headers, **added}
 
     def _failure(self, answer: Answer, request: _Request, issued: Issued, offset: float) -> BackendError:
@@ -521,7 +498,7 @@ class OSSBackend:
             )
         return error
 
-    def _page(self, request: _Request, parse: Callable[[bytes], _Page]) -> _Page:
+    def _page(self, request: _Request, parse: Callable[[bytes], Page[Entry, Marker]]) -> Page[Entry, Marker]:
         self._check_open()
         return _parsed(self._send(request), parse, request.what)
 
@@ -541,7 +518,7 @@ class OSSBackend:
     def _object_headers(self, request: Request, key: str, options: ObjectOptions) -> dict[str, str]:
         self._begin(key)
         check_options(options, CAPABILITIES, self.location)
-        if self._options is not _NO_OPTIONS:
+        if self._options != _NO_OPTIONS:
             options = evolve(
                 options,
                 traffic_limit=options.traffic_limit or self._options.traffic_limit,
@@ -567,26 +544,25 @@ class OSSBackend:
 
     def _called_back(self, answer: Answer, stored: StoredObject, options: ObjectOptions, what: str) -> StoredObject:
         if answer.status == 203:
-            said = read(answer, self._keyring.current().credentials.secrets)
-            raise CallbackError(
-                f"{what}: the object is stored, but the callback failed: {said.message or 'no reason is given'}; don't "
-                "upload it again",
-                result=stored,
-                code=said.code,
-                status=answer.status,
-                request_id=said.request_id,
-                host_id=said.host_id,
-                ec=said.ec,
-                details=said.details,
-            )
+            raise callback_failure(answer, what, read(answer), stored)
         return stored if options.callback is None else evolve(stored, callback_response=answer.body)
 
 
-def _rebuilt(settings: dict[str, Any], options: ObjectOptions) -> OSSBackend:
-    backend = OSSBackend(**settings)
-    if options == _NO_OPTIONS:
-        return backend
-    return backend.with_request_options(options, owner=True)
+def _paged(fetch: Callable[[Marker], Page[Entry, Marker]], start: Marker, what: str) -> Iterator[Entry]:
+    """The entries of all pages: the first page is taken now, each further one when it is reached."""
+    first = fetch(start)
+
+    def entries(page: Page[Entry, Marker], marker: Marker) -> Iterator[Entry]:
+        while True:
+            yield from page.entries
+            if page.next_marker is None:
+                return
+            if page.next_marker <= marker:
+                raise BackendError(f"{what}: the list does not advance beyond {marker!r}")
+            marker = page.next_marker
+            page = fetch(marker)
+
+    return entries(first, start)
 
 
 def _identity(answer: Answer) -> dict[str, Any]:

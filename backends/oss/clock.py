@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 
 #: Seconds. A correction by less than this explains no refusal: the storage allows for fifteen minutes.
 _WORTH_CORRECTING = 60.0
 
-#: Seconds between two corrections. A storage that finds fault with a clock that was just set by its own is not helped by
-#: setting it once more.
+#: Seconds between two corrections. A storage that finds fault with a clock that was just set by its own is not
+#: helped by setting it once more.
 _BETWEEN_CORRECTIONS = 60.0
 
 
@@ -17,24 +16,25 @@ class ServerClock:
     """
     Our clock, corrected.
 
+    Its state is one value that is replaced as a whole, so threads need no lock: two that correct at the same time
+    do the same.
+
     Args:
         clock: ours, in seconds since 1970.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._offset = 0.0
-        self._corrected: float | None = None
-        self._lock = threading.Lock()
+        self._corrected: tuple[float, float | None] = (0.0, None)  # by how much, and when by our clock
 
     def __call__(self) -> float:
         """The storage's time, in seconds since 1970."""
-        return self._clock() + self._offset
+        return self._clock() + self._corrected[0]
 
     @property
     def offset(self) -> float:
         """What is added to our clock, in seconds."""
-        return self._offset
+        return self._corrected[0]
 
     def correct(self, server_time: float, offset_used: float) -> bool:
         """
@@ -47,14 +47,13 @@ class ServerClock:
         Returns:
             Whether the next request will be signed with another time, so that it is worth sending.
         """
-        with self._lock:
-            if abs(offset_used - self._offset) >= _WORTH_CORRECTING:
-                return True  # another thread has been here since
-            now = self._clock()
-            if self._corrected is not None and abs(now - self._corrected) < _BETWEEN_CORRECTIONS:
-                return False
-            if abs(server_time - now - self._offset) < _WORTH_CORRECTING:
-                return False
-            self._offset = server_time - now
-            self._corrected = now
-            return True
+        offset, when = self._corrected
+        if abs(offset_used - offset) >= _WORTH_CORRECTING:
+            return True  # another thread has been here since
+        now = self._clock()
+        if when is not None and abs(now - when) < _BETWEEN_CORRECTIONS:
+            return False
+        if abs(server_time - now - offset) < _WORTH_CORRECTING:
+            return False
+        self._corrected = (server_time - now, now)
+        return True

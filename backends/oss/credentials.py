@@ -45,6 +45,10 @@ def _to_time(value: datetime | float | None) -> datetime | None:
     return datetime.fromtimestamp(value, UTC)
 
 
+def _none_if_empty(value: str | None) -> str | None:
+    return value or None
+
+
 @define(frozen=True, repr=False)
 class Credentials:
     """
@@ -63,7 +67,7 @@ class Credentials:
 
     access_key_id: str
     access_key_secret: str
-    security_token: str | None = field(default=None, converter=lambda token: token or None)
+    security_token: str | None = field(default=None, converter=_none_if_empty)
     expiration: datetime | None = field(default=None, converter=_to_time)
 
     def __attrs_post_init__(self) -> None:
@@ -128,8 +132,8 @@ class EnvironmentCredentials:
     Credentials from environment variables, read again when those in use are refused.
 
     `OSS_ACCESS_KEY_ID`, `OSS_ACCESS_KEY_SECRET` and `OSS_SESSION_TOKEN`; where the first is not set,
-    `ALIBABA_CLOUD_ACCESS_KEY_ID`, `ALIBABA_CLOUD_ACCESS_KEY_SECRET` and `ALIBABA_CLOUD_SECURITY_TOKEN`. The two families
-    are never mixed.
+    `ALIBABA_CLOUD_ACCESS_KEY_ID`, `ALIBABA_CLOUD_ACCESS_KEY_SECRET` and `ALIBABA_CLOUD_SECURITY_TOKEN`. The two
+    families are never mixed.
 
     Args:
         environment: the variables; None takes those of the process.
@@ -296,8 +300,9 @@ class Keyring:
     """
     The credentials that the threads of one process share.
 
-    One thread asks the provider for new ones; the others go on with the old while those still hold, and wait where there
-    are none. Credentials that the storage refused are asked for again once, however many threads saw the refusal.
+    One thread asks the provider for new ones; the others go on with the old while those still hold, and wait where
+    there are none. Credentials that the storage refused are asked for again once, however many threads saw the
+    refusal.
 
     Args:
         provider: where credentials come from.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
+from typing import Generic, TypeVar
 from urllib.parse import unquote
 from xml.etree import ElementTree as ET
 from xml.sax.saxutils import escape
@@ -20,36 +21,26 @@ from partwise.model import PendingUpload, UploadedPart
 _CRC64_MAX = 2**64 - 1
 
 
+Entry = TypeVar("Entry")
+Marker = TypeVar("Marker", int, tuple[str, str])
+
+
 class BadDocument(Exception):
     """A document is not what it should be; the message says why."""
 
 
 @define(frozen=True)
-class PartsPage:
+class Page(Generic[Entry, Marker]):
     """
-    One page of an upload's parts.
+    One page of a list.
 
     Args:
-        parts: the parts.
-        next_marker: the part number to go on after, None on the last page.
+        entries: what is on it.
+        next_marker: what to go on after, None on the last page. It only ever grows.
     """
 
-    parts: tuple[UploadedPart, ...]
-    next_marker: int | None
-
-
-@define(frozen=True)
-class UploadsPage:
-    """
-    One page of a bucket's pending uploads.
-
-    Args:
-        uploads: the uploads.
-        next_marker: the key and the upload id to go on after, None on the last page.
-    """
-
-    uploads: tuple[PendingUpload, ...]
-    next_marker: tuple[str, str] | None
+    entries: tuple[Entry, ...]
+    next_marker: Marker | None
 
 
 # --- written ---------------------------------------------------------------------------------------------------------
@@ -82,18 +73,18 @@ def parse_completed(data: bytes) -> str | None:
     return bare_etag(_text(_children(_root(data, "CompleteMultipartUploadResult")), "ETag"))
 
 
-def parse_parts(data: bytes) -> PartsPage:
-    """One page of parts."""
+def parse_parts(data: bytes) -> Page[UploadedPart, int]:
+    """One page of parts; its marker is a part number."""
     root = _root(data, "ListPartsResult")
     page = _children(root)
     parts = tuple([_part(_children(element)) for element in _all(root, "Part")])
     if not _truncated(page):
-        return PartsPage(parts, None)
-    return PartsPage(parts, _number(page, "NextPartNumberMarker"))
+        return Page(parts, None)
+    return Page(parts, _number(page, "NextPartNumberMarker"))
 
 
-def parse_uploads(data: bytes) -> UploadsPage:
-    """One page of pending uploads."""
+def parse_uploads(data: bytes) -> Page[PendingUpload, tuple[str, str]]:
+    """One page of pending uploads; its marker is a key and an upload id."""
     root = _root(data, "ListMultipartUploadsResult")
     page = _children(root)
     encoded = _text(page, "EncodingType") == "url"
@@ -104,9 +95,9 @@ def parse_uploads(data: bytes) -> UploadsPage:
     try:
         uploads = tuple([_upload(_children(element), decoded) for element in _all(root, "Upload")])
         if not _truncated(page):
-            return UploadsPage(uploads, None)
+            return Page(uploads, None)
         # A missing marker is read as an empty one, which does not advance: the reader of pages notices that.
-        return UploadsPage(uploads, (decoded(page.get("NextKeyMarker", "")), _text(page, "NextUploadIdMarker")))
+        return Page(uploads, (decoded(page.get("NextKeyMarker", "")), _text(page, "NextUploadIdMarker")))
     except UnicodeDecodeError as error:
         raise BadDocument("a key in it is not UTF-8") from error
 

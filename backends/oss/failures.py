@@ -35,6 +35,7 @@ from partwise.errors import (
     Throttled,
     UploadNotFound,
 )
+from partwise.model import StoredObject
 
 #: Codes whose error is not what their HTTP status alone says.
 ERRORS: dict[str, type[BackendError]] = {
@@ -89,6 +90,12 @@ _ADVICE = {
     "NonStandardHostForbidden": "use the region's endpoint, or addressing_style='cname' for a custom domain",
     "TransferAccelerationDisabled": "turn on transfer acceleration for the bucket, or use the region's endpoint",
     "NoSuchBucket": "check the bucket's name and its region",
+    "NoSuchUpload": "it was completed or aborted, or never was",
+    "InvalidPart": "the upload and its parts are kept",
+    "InvalidPartOrder": "the upload and its parts are kept",
+    "EntityTooSmall": "the upload and its parts are kept",
+    "FileAlreadyExists": "overwriting was forbidden",
+    "CallbackFailed": "the object is stored: don't upload it again",
 }
 _V1_WITHDRAWN = "0002-00000080"
 
@@ -155,11 +162,7 @@ def read(answer: Answer, secrets: Iterable[str] = ()) -> Said:
         document.get("RequestId") or request_id,
         document.get("HostId") or None,
         document.get("EC") or answer.headers.get("x-oss-ec"),
-        {
-            name: shown(text)
-            for name, text in document.items()
-            if name not in _FIELDS and name not in _UNREADABLE
-        },
+        {name: shown(text) for name, text in document.items() if name not in _FIELDS and name not in _UNREADABLE},
     )
 
 
@@ -183,7 +186,7 @@ def failure(answer: Answer, what: str, said: Said) -> BackendError:
     }
     message = _message(answer, what, said)
     if kind is CallbackError:
-        return CallbackError(message, **common)
+        return CallbackError(message, **common)  # it is never retryable, so it can't be told to be
     # A 401 is no code of the service's own: a gateway on the way asks to be asked again.
     retryable = True if kind is AccessDenied and answer.status == 401 and said.code is None else None
     return kind(
@@ -191,6 +194,20 @@ def failure(answer: Answer, what: str, said: Said) -> BackendError:
         retryable=retryable,
         retry_after=retry_after(answer) if kind.default_retryable else None,
         **common,
+    )
+
+
+def callback_failure(answer: Answer, what: str, said: Said, result: StoredObject) -> CallbackError:
+    """The error that a callback's failure is: the object is stored, and `result` describes it."""
+    return CallbackError(
+        _message(answer, what, said),
+        result=result,
+        code=said.code,
+        status=answer.status,
+        request_id=said.request_id,
+        host_id=said.host_id,
+        ec=said.ec,
+        details=said.details,
     )
 
 
@@ -257,10 +274,10 @@ def _kind(answer: Answer, said: Said) -> type[BackendError]:
 def _message(answer: Answer, what: str, said: Said) -> str:
     status = f"HTTP {answer.status}" if said.request_id is None else f"HTTP {answer.status}, request {said.request_id}"
     if 300 <= answer.status < 400:
-        where = answer.headers.get("location", "")
+        where = said.details.get("Endpoint") or answer.headers.get("location") or "it does not say where"
         return (
-            f"{what}: the answer sends us elsewhere{f' ({where:.200})' if where else ''}, and a signed request is not sent "
-            f"on: give the bucket's own endpoint ({status})"
+            f"{what}: the answer sends us elsewhere ({where:.200}), and a signed request is not sent on: give the "
+            f"bucket's own endpoint ({status})"
         )
     words = ": ".join(filter(None, (said.code, said.message))) or "the answer says nothing more"
     if not words.endswith((".", "!", "?")):

@@ -1,5 +1,6 @@
 """
-One exchange of HTTP/1.1 over a connected socket: a request's head as bytes, and an answer read with limits on all of it.
+One exchange of HTTP/1.1 over a connected socket: a request's head as bytes, and an answer read with limits on all
+of it.
 
 urllib3 makes the connections; see `transport`. The exchange is done here because of what it costs: for a part of
 100 KiB, urllib3's request path takes some 170 to 260 microseconds of processor time, http.client's some 80 to 110, this

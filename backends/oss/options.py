@@ -53,7 +53,8 @@ _CALLBACK_TYPES = ("application/x-www-form-urlencoded", "application/json")
 _METADATA_NAME = re.compile(r"[A-Za-z0-9-]+")
 _CALLBACK_VARIABLE = re.compile(r"x:[^A-Z\s]+")
 
-#: What a compressed file is, whatever is in it: its Content-Type, since nobody said that it shall be unpacked on the way.
+#: What a compressed file is, whatever is in it: its Content-Type, since nobody said that it shall be unpacked on
+#: the way.
 _COMPRESSED = {
     ".gz": "application/gzip",
     ".tgz": "application/gzip",

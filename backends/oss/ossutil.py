@@ -1,9 +1,10 @@
 """
 The configuration file of ossutil, `~/.ossutilconfig`, of its first and its second generation.
 
-The first has one section ``[Credentials]`` and tables of endpoints by bucket; the second has profiles, ``[default]`` and
-``[profile NAME]``, and a section ``[buckets NAME]`` for a bucket. Names of sections and of keys are read in any case and
-with any of the hyphens and underscores that ossutil allows. Only what is needed to reach a bucket is read.
+The first has one section ``[Credentials]`` and tables of endpoints by bucket; the second has profiles,
+``[default]`` and ``[profile NAME]``, and a section ``[buckets NAME]`` for a bucket. Names of sections and of keys
+are read in any case and with any of the hyphens and underscores that ossutil allows. Only what is needed to reach a
+bucket is read.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from partwise.errors import InvalidInput
 DEFAULT_PATH = "~/.ossutilconfig"
 
 #: The modes in which a profile's keys are what they seem.
-_KEY_MODES = ("", "ak", "ststoken")
+_KEY_MODES = ("ak", "ststoken")
 
 
 @define(frozen=True)
@@ -32,13 +33,15 @@ class Configuration:
         credentials: the keys, None where it has none.
         region: the region's id.
         endpoint: the endpoint.
-        addressing_style: the addressing style.
+        addressing_style: the addressing style that goes with the endpoint.
+        only_ossutil: how the profile gets credentials, where that is a way that only ossutil knows.
     """
 
     credentials: Credentials | None = None
     region: str | None = None
     endpoint: str | None = None
     addressing_style: str | None = None
+    only_ossutil: str | None = None
 
 
 @define
@@ -59,7 +62,7 @@ def read_configuration(bucket: str, *, path: str | Path | None = None, profile: 
         profile: the profile; None takes the default one.
 
     Raises:
-        InvalidInput: the file can't be read, has no such profile, or asks for credentials that only ossutil can get.
+        InvalidInput: the file can't be read, or has no such profile.
     """
     file = Path(path or DEFAULT_PATH).expanduser()
     sections = _sections(file)
@@ -68,17 +71,17 @@ def read_configuration(bucket: str, *, path: str | Path | None = None, profile: 
     by_bucket = _Profile({_plain(name): value for name, value in own.items()})
     cname = sections.get("bucket-cname", {}).get(bucket)
     endpoint = (
-        by_bucket.get("endpoint")
-        or cname
-        or sections.get("bucket-endpoint", {}).get(bucket)
-        or chosen.get("endpoint")
+        by_bucket.get("endpoint") or cname or sections.get("bucket-endpoint", {}).get(bucket) or chosen.get("endpoint")
     )
     style = by_bucket.get("addressingstyle") or ("cname" if cname else None) or chosen.get("addressingstyle")
+    mode = chosen.get("mode")
+    usable = mode is None or mode.lower() in _KEY_MODES
     return Configuration(
-        credentials=_credentials(chosen, file),
+        credentials=_credentials(chosen) if usable else None,
         region=by_bucket.get("region") or chosen.get("region"),
         endpoint=endpoint,
         addressing_style=None if style is None else style.lower(),
+        only_ossutil=None if usable else mode,
     )
 
 
@@ -122,13 +125,8 @@ def _plain(name: str) -> str:
     return name.replace("-", "").replace("_", "").lower()
 
 
-def _credentials(profile: _Profile, file: Path) -> Credentials | None:
-    mode = (profile.get("mode") or "").lower()
-    if mode not in _KEY_MODES:
-        raise InvalidInput(
-            f"{file} asks for credentials of mode {mode!r}, which ossutil alone can get: give credentials="
-        )
+def _credentials(profile: _Profile) -> Credentials | None:
     key_id, secret = profile.get("accesskeyid"), profile.get("accesskeysecret")
     if key_id is None or secret is None:
         return None
-    return Credentials(key_id, secret, profile.get("ststoken", "securitytoken"))
+    return Credentials(key_id, secret, profile.get("ststoken"))

@@ -1,9 +1,9 @@
 """
 Requests over pooled connections: the one place that does I/O.
 
-urllib3 makes the connections: names, timeouts, TLS with verified certificates, tunnels through a proxy. One attempt is
-made per call; nothing is retried or redirected. A connection goes back to the pool if the exchange left it in order, and
-is closed otherwise, so that whatever went wrong ends with it.
+urllib3 makes the connections: names, timeouts, TLS with verified certificates, tunnels through a proxy. One attempt
+is made per call; nothing is retried or redirected. A connection goes back to the pool if the exchange left it in
+order, and is closed otherwise, so that whatever went wrong ends with it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from urllib.parse import unquote, urlsplit
 from attrs import define, field
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NameResolutionError
-from urllib3.util import parse_url
+from urllib3.util import Url
 from urllib3.util.ssl_match_hostname import CertificateError
 
 from partwise.backends.oss.http1 import Answer, BadAnswer, TooLong, read_answer, request_head
@@ -35,6 +35,10 @@ _SEND_MAX = MIB
 #: Connections that were idle for longer are not used again. The service closes them after a minute or so, and what lies
 #: between may forget them without a word, which would be noticed only when the answer does not come.
 _IDLE_SECONDS_MAX = 50.0
+
+#: ... and those that were idle for less are used without looking whether they are still there, which takes a system
+#: call, and a turn in the interpreter, for each request.
+_RECENT_SECONDS = 1.0
 
 #: The service may have closed the connection, or is about to: bad requests, time-outs, its own failures.
 _WORN_STATUSES = frozenset({400, 408})
@@ -218,7 +222,8 @@ class Transport:
                 ) from broken
             if isinstance(error, TimeoutError):
                 raise ConnectionFailed(
-                    f"{self._where} did not answer for {self._read_timeout:g} seconds; the request may have taken effect"
+                    f"{self._where} did not answer within {self._read_timeout:g} seconds; the request may have taken "
+                    "effect"
                 ) from error
             raise ConnectionFailed(
                 f"the answer of {self._where} was lost: {error}; the request may have taken effect"
@@ -239,13 +244,14 @@ class Transport:
             # After a fork the connections are the parent's, which goes on talking over them.
             self._pid = os.getpid()
             self._close_idle()
-        oldest = time.monotonic() - _IDLE_SECONDS_MAX
+        now = time.monotonic()
+        recent, oldest = now - _RECENT_SECONDS, now - _IDLE_SECONDS_MAX
         while True:
             try:
                 connection, since = self._idle.pop()
             except IndexError:
                 return self._connect()
-            if since >= oldest and connection.is_connected:
+            if since >= recent or (since >= oldest and connection.is_connected):
                 return connection
             connection.close()
 
@@ -288,14 +294,14 @@ class Transport:
     def _new_connection(self) -> HTTPConnection:
         proxy = self._proxy
         host, port = (self._host, self._port) if proxy is None else (proxy.host, proxy.port)
-        proxy_url = None if proxy is None else parse_url(f"http://{proxy.host}:{proxy.port}")
+        proxy_url = None if proxy is None else Url("http", host=proxy.host, port=proxy.port)
         if self._scheme == "http":
             return HTTPConnection(host, port, timeout=self._connect_timeout, proxy=proxy_url)
         connection = HTTPSConnection(
             host, port, timeout=self._connect_timeout, proxy=proxy_url, ssl_context=self._context
         )
         if proxy is not None:
-            connection.set_tunnel(self._host, self._port, headers=proxy.headers, scheme=proxy_url.scheme)
+            connection.set_tunnel(self._host, self._port, headers=proxy.headers, scheme="http")
         return connection
 
     @property
@@ -307,8 +313,8 @@ class Transport:
 
 def _send(sock: socket, head: bytes, body: Iterable[bytes | memoryview]) -> OSError | None:
     """
-    Send it all. The failure of the connection is returned, since an answer may be there all the same; what `body` raises
-    is raised.
+    Send it all. The failure of the connection is returned, since an answer may be there all the same; what `body`
+    raises is raised.
     """
     pending: bytes | None = head
     for chunk in body:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from functools import cache
 from typing import Any
 
-from partwise.backends.oss.addressing import HOW_TO_GIVE_ENDPOINT
+from partwise.backends.oss.addressing import HOW_TO_GIVE_ENDPOINT, region_of
 from partwise.backends.oss.backend import OSSBackend
 from partwise.backends.oss.credentials import HOW_TO_GIVE_CREDENTIALS, EnvironmentCredentials
 from partwise.backends.oss.ossutil import DEFAULT_PATH, Configuration, read_configuration
@@ -30,8 +32,8 @@ def open_url(url: str, **settings: Any) -> tuple[OSSBackend, str]:
     """
     Open ``oss://bucket/key``.
 
-    The key is all that follows the bucket's slash, letter for letter, as ossutil takes it: nothing is decoded, and ``?``,
-    ``#`` and ``%`` are characters like any other. It may be empty.
+    The key is all that follows the bucket's slash, letter for letter, as ossutil takes it: nothing is decoded, and
+    ``?``, ``#`` and ``%`` are characters like any other. It may be empty.
 
     What `settings` leave out is looked for in the environment (`OSS_ENDPOINT`, `OSS_REGION`, `OSS_ACCESS_KEY_ID` and so
     on), then in ossutil's configuration file. A profile that is asked for by name goes before the environment.
@@ -58,16 +60,15 @@ def open_url(url: str, **settings: Any) -> tuple[OSSBackend, str]:
     bucket, _, key = rest.partition("/")
     if scheme.lower() != "oss" or not bucket:
         raise InvalidInput(f"{url!r:.200} names no object in OSS: write oss://bucket/key")
-    profile = given.pop("profile", None)
-    file = read_configuration(bucket, path=given.pop("config_file", None), profile=profile)
-    around = Configuration(
-        region=os.environ.get("OSS_REGION") or None, endpoint=os.environ.get("OSS_ENDPOINT") or None
-    )
-    first, second = (file, around) if profile else (around, file)
-    region = given.pop("region", None) or first.region or second.region
-    endpoint = given.pop("endpoint", None) or first.endpoint or second.endpoint
-    style = given.pop("addressing_style", None) or file.addressing_style or "virtual"
-    if region is None and endpoint is None:
+    profile, path = given.pop("profile", None), given.pop("config_file", None)
+
+    @cache
+    def file() -> Configuration:
+        # Read only when it is needed: what is wrong in it concerns nobody who has said everything.
+        return read_configuration(bucket, path=path, profile=profile)
+
+    place = _place(given, file, by_name=profile is not None)
+    if place.region is None and place.endpoint is None:
         raise InvalidInput(
             f"neither a region nor an endpoint is known for {url!r:.200}: {HOW_TO_GIVE_ENDPOINT}, or write one to "
             f"{DEFAULT_PATH}"
@@ -78,15 +79,56 @@ def open_url(url: str, **settings: Any) -> tuple[OSSBackend, str]:
         given.setdefault("read_timeout", timeout)
     credentials = given.pop("credentials", None) or _credentials(file, by_name=profile is not None)
     backend = OSSBackend(
-        bucket, endpoint=endpoint, region=region, credentials=credentials, addressing_style=style, **given
+        bucket,
+        endpoint=place.endpoint,
+        region=place.region,
+        credentials=credentials,
+        addressing_style=place.addressing_style or "virtual",
+        **given,
     )
     return backend, key
 
 
-def _credentials(file: Configuration, *, by_name: bool) -> object:
+def _place(given: dict[str, Any], file: Callable[[], Configuration], *, by_name: bool) -> Configuration:
+    """
+    Where the bucket is, from what was said most closely.
+
+    Region and endpoint may come from two places, and then contradict each other; whatever was said more closely holds.
+    """
+    asked = Configuration(
+        region=given.pop("region", None),
+        endpoint=given.pop("endpoint", None),
+        addressing_style=given.pop("addressing_style", None),
+    )
+    if asked.endpoint is not None and (asked.region is not None or region_of(asked.endpoint) is not None):
+        return asked
+    around = Configuration(region=os.environ.get("OSS_REGION") or None, endpoint=os.environ.get("OSS_ENDPOINT") or None)
+    levels = [asked, file(), around] if by_name else [asked, around, file()]
+    region, region_level = _first(levels, "region")
+    endpoint, endpoint_level = _first(levels, "endpoint")
+    if region is not None and endpoint is not None and region_of(endpoint) not in (None, region):
+        if endpoint_level < region_level:
+            region = None
+        elif region_level < endpoint_level:
+            endpoint = None
+    style = asked.addressing_style
+    if style is None and endpoint is not None:
+        style = levels[endpoint_level].addressing_style
+    return Configuration(region=region, endpoint=endpoint, addressing_style=style)
+
+
+def _first(levels: list[Configuration], name: str) -> tuple[str | None, int]:
+    return next(
+        ((value, level) for level, said in enumerate(levels) if (value := getattr(said, name)) is not None), (None, -1)
+    )
+
+
+def _credentials(file: Callable[[], Configuration], *, by_name: bool) -> object:
     environment = EnvironmentCredentials()
-    if environment.present and not (by_name and file.credentials):
+    if environment.present and not (by_name and file().credentials):
         return environment
-    if file.credentials is None:
-        raise InvalidInput(f"there are no credentials: {HOW_TO_GIVE_CREDENTIALS}")
-    return file.credentials
+    if file().credentials is None:
+        only = file().only_ossutil
+        why = "" if only is None else f" (those of mode {only!r} in the configuration file are for ossutil alone)"
+        raise InvalidInput(f"there are no credentials{why}: {HOW_TO_GIVE_CREDENTIALS}")
+    return file().credentials

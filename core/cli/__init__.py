@@ -1,1 +1,44 @@
-"""The command line."""
+"""
+The command line: ``partwise upload``, ``status``, ``abort``, ``uploads``, ``gc``, ``serve`` and ``demo``.
+
+    app         the commands and their flags, for typer; each hands what was asked to a module of its own
+    upload, status, abort, pending, serve, demo
+                what the commands do
+    meters      how far an upload is, as a bar or as lines
+    asking      what people write (sizes, spans of time, NAME=VALUE) -> values
+    wording     values -> what people read
+    outcomes    an error -> one line, one JSON object, one exit code
+    output      which words go to which stream
+    opening     URLs and flags -> backends and stores
+    stopping    Ctrl-C and SIGTERM
+    piping      standard input as a source
+
+Nothing heavy is imported before the command that needs it is known, so that ``--help`` and completion answer at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+__all__ = ["main"]
+
+_EXTRA = {"typer", "rich", "click"}  # click came with typer before typer had its own
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """
+    Run one command, and return its exit code.
+
+    Args:
+        arguments: what follows the program's name; None takes this process's.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        from partwise.cli.app import run
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in _EXTRA:
+            raise
+        sys.stderr.write('partwise: the command line needs typer and rich: pip install "partwise[cli]"\n')
+        return 2
+    return run(given)

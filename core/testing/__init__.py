@@ -1,1 +1,124 @@
-"""The public test kit: faults, conformance suites, and an OSS-protocol server."""
+"""
+The public test kit.
+
+- For authors: `BackendConformance` and `CheckpointStoreConformance` show whether a backend or a store of your own keeps
+  the promises of its protocol. A harness of some ten lines is all they ask for.
+- For programs that upload: `FaultPlan` with `FaultyBackend`, `FaultyCheckpointStore` and `FaultySource` lets any call
+  fail, lose its answer, or be the last one before the process dies. `OSSServer` is an OSS-protocol server on loopback.
+- For the engine, and whoever changes it: `ResumeMachine`, which looks for a sequence of failures that breaks a promise,
+  and `strategies` to draw from.
+
+Nothing here is imported before it is used, so that the parts that need no pytest, hypothesis or werkzeug work without.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from partwise.testing import strategies
+    from partwise.testing.bodies import PiecesBody, TrickyBody, filler
+    from partwise.testing.checks import Check, NotApplicable, Suite
+    from partwise.testing.conformance_backend import (
+        BACKEND_CHECKS,
+        BackendConformance,
+        BackendHarness,
+        shown_options,
+    )
+    from partwise.testing.conformance_store import STORE_CHECKS, CheckpointStoreConformance, StoreHarness
+    from partwise.testing.deaths import dies_at, dying_at
+    from partwise.testing.faults import Call, Fault, FaultKind, FaultPlan, SimulatedDeath
+    from partwise.testing.faulty import FaultyBackend, FaultyCheckpointStore, FaultySource
+    from partwise.testing.oss_server import OSSServer
+    from partwise.testing.sources import ChangingSource
+    from partwise.testing.stateful import agreement_machine, backend_machine, run_machine, store_machine
+    from partwise.testing.witnesses import in_order, slow_crc64
+
+_HOMES = {
+    "BACKEND_CHECKS": "conformance_backend",
+    "BackendConformance": "conformance_backend",
+    "BackendHarness": "conformance_backend",
+    "shown_options": "conformance_backend",
+    "STORE_CHECKS": "conformance_store",
+    "CheckpointStoreConformance": "conformance_store",
+    "StoreHarness": "conformance_store",
+    "Check": "checks",
+    "NotApplicable": "checks",
+    "Suite": "checks",
+    "agreement_machine": "stateful",
+    "backend_machine": "stateful",
+    "run_machine": "stateful",
+    "store_machine": "stateful",
+    "Call": "faults",
+    "Fault": "faults",
+    "FaultKind": "faults",
+    "FaultPlan": "faults",
+    "SimulatedDeath": "faults",
+    "FaultyBackend": "faulty",
+    "FaultyCheckpointStore": "faulty",
+    "FaultySource": "faulty",
+    "dies_at": "deaths",
+    "dying_at": "deaths",
+    "ChangingSource": "sources",
+    "PiecesBody": "bodies",
+    "TrickyBody": "bodies",
+    "filler": "bodies",
+    "in_order": "witnesses",
+    "slow_crc64": "witnesses",
+    "OSSServer": "oss_server",
+    "ResumeMachine": "machine",
+}
+
+__all__ = [
+    # conformance
+    "BACKEND_CHECKS",
+    "BackendConformance",
+    "BackendHarness",
+    "Check",
+    "CheckpointStoreConformance",
+    "NotApplicable",
+    "STORE_CHECKS",
+    "StoreHarness",
+    "Suite",
+    "agreement_machine",
+    "backend_machine",
+    "run_machine",
+    "shown_options",
+    "store_machine",
+    # faults
+    "Call",
+    "ChangingSource",
+    "Fault",
+    "FaultKind",
+    "FaultPlan",
+    "FaultyBackend",
+    "FaultyCheckpointStore",
+    "FaultySource",
+    "SimulatedDeath",
+    "dies_at",
+    "dying_at",
+    # data and witnesses
+    "PiecesBody",
+    "TrickyBody",
+    "filler",
+    "in_order",
+    "slow_crc64",
+    "strategies",
+    # larger ones
+    "OSSServer",
+    "ResumeMachine",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name == "strategies":
+        return import_module("partwise.testing.strategies")
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{home}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

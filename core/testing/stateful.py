@@ -106,7 +106,9 @@ def backend_machine(make_harness: Callable[[], BackendHarness]) -> type[RuleBase
         def teardown(self) -> None:
             self.harness.__exit__(None, None, None)
 
-        def call(self, handle: int, operation: str, lost: FaultKind | None, action: Callable[[MultipartBackend], object]) -> object:
+        def call(
+            self, handle: int, operation: str, lost: FaultKind | None, action: Callable[[MultipartBackend], object]
+        ) -> object:
             """Do it by a handle, with the first answer lost where drawn, and then once more; the last answer."""
             backend = self.handles[handle]
             if lost is not None:
@@ -242,3 +244,127 @@ def backend_machine(make_harness: Callable[[], BackendHarness]) -> type[RuleBase
                     assert parts == receipts, "list_parts lists the parts that were sent last, ascending"
 
     return BackendMachine
+
+
+# --- stores ----------------------------------------------------------------------------------------------------------
+
+
+def store_machine(make_harness: Callable[[], StoreHarness]) -> type[RuleBasedStateMachine]:
+    """
+    A state machine for the store of this harness, beside a model of it.
+
+    Args:
+        make_harness: makes a harness with an empty store, for each sequence of calls.
+    """
+    return agreement_machine([make_harness])
+
+
+def agreement_machine(make_harnesses: Sequence[Callable[[], StoreHarness]]) -> type[RuleBasedStateMachine]:
+    """
+    A state machine that does the same to several stores, which must agree with one model, and so with each other.
+
+    After each step every checkpoint is loaded, and all are scanned, by handles that took no part.
+
+    Args:
+        make_harnesses: each makes a harness with an empty store, for each sequence of calls.
+    """
+
+    class StoreMachine(RuleBasedStateMachine):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stack = ExitStack()
+            self.harnesses = [self.stack.enter_context(make()) for make in make_harnesses]
+            self.stores = [harness.opened() for harness in self.harnesses]
+            self.witnesses = [harness.opened() for harness in self.harnesses]
+            uploads = 1 if any(harness.holds_one for harness in self.harnesses) else 3
+            self.names = [_checkpoint_of(number).name for number in range(uploads)]
+            self.model: dict[str, Checkpoint] = {}
+
+        def teardown(self) -> None:
+            self.stack.close()
+
+        def draw_upload(self, data: st.DataObject) -> int:
+            return data.draw(st.integers(0, len(self.names) - 1), label="upload")
+
+        @rule(
+            data=st.data(),
+            upload_id=st.none() | st.text(max_size=5),
+            fingerprint=fingerprints(),
+            options=object_options(),
+            parts=st.lists(uploaded_parts(), max_size=3, unique_by=lambda part: part.part_number),
+        )
+        def save(
+            self,
+            data: st.DataObject,
+            upload_id: str | None,
+            fingerprint: Fingerprint,
+            options: ObjectOptions,
+            parts: list[UploadedPart],
+        ) -> None:
+            checkpoint = evolve(
+                _checkpoint_of(self.draw_upload(data)),
+                upload_id=upload_id,
+                fingerprint=fingerprint,
+                options=options,
+                parts=parts,
+            )
+            for store in self.stores:
+                with store.claim(checkpoint.name):
+                    store.save(checkpoint)
+            self.model[checkpoint.name] = checkpoint
+
+        @rule(data=st.data(), parts=st.lists(uploaded_parts(), min_size=1, max_size=3))
+        def append(self, data: st.DataObject, parts: list[UploadedPart]) -> None:
+            name = self.names[self.draw_upload(data)]
+            checkpoint = self.model.get(name)
+            for store in self.stores:
+                with store.claim(name):
+                    for part in parts:
+                        if checkpoint is None:
+                            must_raise(CheckpointError, lambda: store.append_part(name, part), "there is no checkpoint")
+                        else:
+                            store.append_part(name, part)
+            if checkpoint is not None:
+                held = {part.part_number: part for part in (*checkpoint.parts, *parts)}
+                self.model[name] = evolve(checkpoint, parts=held.values())
+
+        @rule(data=st.data())
+        def delete(self, data: st.DataObject) -> None:
+            name = self.names[self.draw_upload(data)]
+            for store in self.stores:
+                with store.claim(name):
+                    store.delete(name)
+            self.model.pop(name, None)
+
+        @rule(data=st.data())
+        def claim_twice(self, data: st.DataObject) -> None:
+            name = self.names[self.draw_upload(data)]
+            for store, witness in zip(self.stores, self.witnesses, strict=True):
+                with store.claim(name):
+                    must_raise(CheckpointBusy, lambda: witness.claim(name).__enter__(), "the claim is held")
+
+        @rule()
+        def reopen(self) -> None:
+            for index, (harness, store) in enumerate(zip(self.harnesses, self.stores, strict=True)):
+                if harness.durable:
+                    if callable(close := getattr(store, "close", None)):
+                        close()
+                    self.stores[index] = harness.opened()
+
+        @invariant()
+        def checkpoints_are_as_in_the_model(self) -> None:
+            expected = {name: in_order(checkpoint) for name, checkpoint in self.model.items()}
+            for witness in self.witnesses:
+                for name in self.names if len(self.names) > 1 else self.model:
+                    found = witness.load(name)
+                    loaded = None if found is None else in_order(found)
+                    assert loaded == expected.get(name), f"{witness!r} loads another checkpoint than was saved"
+                scanned = [in_order(found) for found in witness.scan()]
+                assert len(scanned) == len(expected), f"{witness!r} scans each checkpoint once"
+                assert {found.name: found for found in scanned} == expected, f"{witness!r} scans what was saved"
+
+    return StoreMachine
+
+
+def _checkpoint_of(upload: int) -> Checkpoint:
+    return Checkpoint("memory://bucket", f"key-{upload}", "/a/source", Fingerprint(), part_size=1)

@@ -389,18 +389,14 @@ def test_descriptions_that_crashes_left_go_once_they_are_old(directory, body, bo
 
 
 def test_an_object_that_is_replaced_while_looked_at_is_looked_at_again(backend, body, directory, monkeypatch):
-    (directory).mkdir()
+    directory.mkdir()
     (directory / "key").write_bytes(b"by hand")
     genuine = local.Sidecars.read
-    replacing = [True]
 
     def replaced_meanwhile(self, key, version):
         found = genuine(self, key, version)
-        if replacing.pop():
-            replacing.append(False)
-            backend.put_object("key", body(b"stored"), RICH)
-        else:
-            replacing.append(False)
+        monkeypatch.undo()
+        backend.put_object("key", body(b"stored"), RICH)
         return found
 
     monkeypatch.setattr(local.Sidecars, "read", replaced_meanwhile)
@@ -572,6 +568,59 @@ def test_an_upload_that_is_aborted_at_the_last_instant_makes_no_object(backend, 
     assert backend.head_object("key") is None
 
 
+def test_an_upload_that_another_process_completed_meanwhile_makes_no_second_object(
+    backend, body, directory, monkeypatch
+):
+    """Even if that process died before it dropped the upload."""
+    upload_id, parts = begun(backend, body, b"one")
+    genuine = local._assemble
+
+    def completed_meanwhile(*args):
+        checksum = genuine(*args)
+        monkeypatch.undo()
+        other = LocalBackend(directory)
+        other._discard = lambda folder: None
+        other.complete_upload("key", upload_id, parts, NO_OPTIONS)
+        other.put_object("key", body(b"later"), NO_OPTIONS)
+        return checksum
+
+    monkeypatch.setattr(local, "_assemble", completed_meanwhile)
+
+    with pytest.raises(UploadNotFound):
+        backend.complete_upload("key", upload_id, parts, NO_OPTIONS)
+    assert (directory / "key").read_bytes() == b"later"
+
+
+def test_a_part_that_vanishes_while_it_is_listed_is_not_listed(backend, body, books, monkeypatch):
+    upload_id, parts = begun(backend, body, b"one", b"two")
+    genuine = local.UploadFolder.part
+
+    def vanishing(self, part_number):
+        (books / "uploads" / upload_id / "parts" / "00001").unlink(missing_ok=True)
+        return genuine(self, part_number)
+
+    monkeypatch.setattr(local.UploadFolder, "part", vanishing)
+
+    assert list(backend.list_parts("key", upload_id)) == parts[1:]
+
+
+def test_an_abort_that_another_process_overtook_is_fine(backend, body, directory, monkeypatch):
+    upload_id, _ = begun(backend, body, b"one")
+    genuine = local.UploadFolder.record
+
+    def aborted_meanwhile(self):
+        found = genuine(self)
+        monkeypatch.undo()
+        LocalBackend(directory).abort_upload("key", upload_id)
+        return found
+
+    monkeypatch.setattr(local.UploadFolder, "record", aborted_meanwhile)
+
+    backend.abort_upload("key", upload_id)
+
+    assert list(backend.list_uploads()) == []
+
+
 def test_stray_files_among_the_uploads_are_no_uploads(backend, body, books):
     upload_id, parts = begun(backend, body, b"one")
     (books / "uploads" / "stray").write_bytes(b"x")
@@ -588,7 +637,7 @@ def test_a_full_disk_says_which_and_keeps_the_parts(backend, body, books, monkey
     upload_id, parts = begun(backend, body, b"one")
     with monkeypatch.context() as full:
         full.setattr(local, "write_all", raising(errno.ENOSPC))
-        with pytest.raises(ServerFailed, match="storing part 2 of 'key' failed: the disk at .* is full") as caught:
+        with pytest.raises(ServerFailed, match=r"storing part 2 of 'key' failed: the disk at .* is full") as caught:
             backend.upload_part("key", upload_id, 2, body(b"two"))
 
     assert not caught.value.retryable

@@ -1,9 +1,9 @@
 """
 The death of a process at any point: nothing is ever torn, and nothing that was acknowledged is lost.
 
-Each scenario is run once to count its calls of the file system, then once for each call to die just before it and once
-to die just after it. In death nothing works any more, so that no clean-up runs; a fresh backend on the same directory is
-the next process.
+Each scenario is run once to count its calls of the file system, then twice for each of them: to die just before it, and
+to die just after it. In death nothing works any more, so that no clean-up runs; a fresh backend on the same directory
+is the next process.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ from pathlib import Path
 
 import pytest
 
+from partwise.backends._local_uploads import UploadFolder
 from partwise.backends.local import ABANDONED_AFTER, LocalBackend
 from partwise.checksums import crc64
-from partwise.errors import UploadNotFound
+from partwise.errors import ObjectExists, UploadNotFound
 from partwise.model import ObjectOptions
 
 NO_OPTIONS = ObjectOptions()
@@ -58,7 +59,12 @@ class Mortal:
         self._dead = number == self._at
         if self._dead and not self._after:
             raise Died
-        result = effect()
+        try:
+            result = effect()
+        except OSError:
+            if self._dead:
+                raise Died from None
+            raise
         if self._dead:
             undo(result)
             raise Died
@@ -126,10 +132,6 @@ def assert_clean(directory, body):
     assert [*books.glob("temp/*"), *books.glob("trash/*"), *books.glob("uploads/*")] == []
 
 
-def died(*errors):
-    return contextlib.suppress(Died, *errors)
-
-
 @pytest.mark.parametrize("options", [NEW, NEW_ONCE], ids=["over an object", "where nothing is"])
 def test_a_put_stores_the_whole_object_or_leaves_the_old_one(tmp_path, body, options):
     before = None if options.forbid_overwrite else b"old" * 900
@@ -195,6 +197,34 @@ def test_a_complete_makes_the_object_or_leaves_the_upload_as_it_was(tmp_path, bo
             assert assert_whole(directory, body, {"new": whole}) == "new"
         assert_clean(directory, body)
     assert seen == {before, "new"}
+
+
+def test_a_complete_that_is_refused_at_the_last_instant_leaves_the_upload_as_it_was(tmp_path, body, monkeypatch):
+    made = {}
+    genuine = UploadFolder.announce
+
+    def complete(mortal, directory):
+        backend = LocalBackend(directory)
+        upload_id = backend.initiate_upload("a/key", NEW)
+        made[directory] = (upload_id, [backend.upload_part("a/key", upload_id, 1, body(b"new!"))])
+        (directory / "a").mkdir()
+
+        def stored_meanwhile(self, staged):
+            genuine(self, staged)
+            (directory / "a" / "key").touch()
+
+        monkeypatch.setattr(UploadFolder, "announce", stored_meanwhile)
+        with mortal.living(), contextlib.suppress(ObjectExists):
+            backend.complete_upload("a/key", *made[directory], NEW_ONCE)
+
+    for directory in deaths(complete, tmp_path):
+        monkeypatch.setattr(UploadFolder, "announce", genuine)
+        upload_id, parts = made[directory]
+        backend = LocalBackend(directory)
+        assert list(backend.list_parts("a/key", upload_id)) == parts
+        backend.complete_upload("a/key", upload_id, parts, NO_OPTIONS)
+        assert assert_whole(directory, body, {"new": b"new!"}) == "new"
+        assert_clean(directory, body)
 
 
 def test_a_part_sent_again_is_the_old_one_or_the_new_one(tmp_path, body):

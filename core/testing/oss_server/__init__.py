@@ -6,12 +6,13 @@ An HTTP server that clients of Alibaba Cloud OSS take for OSS.
     with OSSServer(faults=[Fault("CompleteMultipartUpload", LoseAnswer())]) as server:
         ...
 
-It is for tests: of this library's own client, of programs that use it, and of clients in any language. It speaks the
-whole of multipart uploads and as much of the rest as such tests need, refuses what it does not know, and is strict where
-the service is strict: signatures, clocks, part sizes, ETags, order. What shall go wrong is planned as values (`Fault`);
+It is for tests: of this library's own client, of programs that use it, and of clients in any language. It speaks all
+of multipart uploads and as much of the rest as such tests need, refuses what it does not know, and is strict where the
+service is strict: signatures, clocks, part sizes, ETags, order. What shall go wrong is planned as values (`Fault`);
 what came in is on record (`OSSServer.requests`).
 
-Behind it is any `MultipartBackend`; what that does not keep, such as a content type, the server remembers while it runs.
+Behind it is any `MultipartBackend`. What that does not keep, such as a content type, the server remembers while it
+runs.
 """
 
 from partwise.testing.oss_server.access import ObjectAccess

@@ -73,7 +73,8 @@ class _MemoryAccess:
             storage.objects.pop(key, None)
 
     def list_objects(self, prefix: str = "") -> Iterable[str]:
-        return [key for key in self._backend.keys() if key.startswith(prefix)]
+        keys = self._backend.keys()
+        return [key for key in keys if key.startswith(prefix)]
 
     def modified_at(self, key: str) -> float | None:  # noqa: ARG002 -- the fake keeps no time of objects
         return None

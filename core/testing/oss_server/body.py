@@ -148,8 +148,7 @@ class RequestBody:
             yield piece
 
     def _spool(self) -> int:
-        # Closed by __exit__; SpooledTemporaryFile can't be told to be a BinaryIO for the type checker, so the plain one.
-        self._spooled = tempfile.TemporaryFile()  # noqa: SIM115 -- lives as long as the request
+        self._spooled = tempfile.TemporaryFile()  # noqa: SIM115 -- __exit__ closes it
         for piece in self._arriving():
             self._spooled.write(piece)
         return self.received

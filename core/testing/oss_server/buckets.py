@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
-from attrs import define
+from attrs import define, field
 
 from partwise.backends.local import LocalBackend
 from partwise.backends.memory import MemoryBackend
@@ -58,7 +58,7 @@ class UploadRecord:
         sequential: its parts must come in order.
     """
 
-    options: ObjectOptions = ObjectOptions()  # noqa: RUF009 -- frozen, so one serves all
+    options: ObjectOptions = field(factory=ObjectOptions)
     sequential: bool = False
 
 

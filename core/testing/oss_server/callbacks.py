@@ -72,7 +72,7 @@ class CallbackRequest:
             try:
                 return self._post(url, body)
             except (CallbackFailed, OSError, HTTPException, ValueError) as error:
-                failures.append(f"{url}: {error or type(error).__name__}")
+                failures.append(f"{url}: {str(error) or type(error).__name__}")
         raise CallbackFailed("; ".join(failures))
 
     def filled(self, values: Mapping[str, str | int]) -> str:

@@ -89,12 +89,11 @@ class ClientConnection:
 
     # --- receiving ---------------------------------------------------------------------------------------------------
 
-    def _next_event(self) -> h11.Event | type[h11.PAUSED]:
-        while True:
-            event = self._http.next_event()
-            if event is not h11.NEED_DATA:
-                return event
+    def _next_event(self) -> h11.Event | type[h11.NEED_DATA | h11.PAUSED]:
+        """The next event, which is never NEED_DATA."""
+        while (event := self._http.next_event()) is h11.NEED_DATA:
             self._http.receive_data(self._socket.recv(_RECEIVE_BYTES))
+        return event
 
     def _body_of(self, request: Request) -> RequestBody:
         chunked = request.header("transfer-encoding") is not None

@@ -13,12 +13,14 @@ from partwise.testing.oss_server.errors import OSSError, bad_argument
 #: An element: its name, and its text or its children.
 Node = tuple[str, "str | Sequence[Node]"]
 
+_LAST_SECOND = 253_402_300_799  # of the year 9999
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def document(root: str, content: str | Sequence[Node]) -> bytes:
     """An XML document. Characters that XML can't hold become U+FFFD, which is what ``encoding-type=url`` is for."""
-    return b'<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(_element(root, content), encoding="utf-8")
+    text = ET.tostring(_element(root, content), encoding="unicode")
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{text}'.encode()
 
 
 def _element(name: str, content: str | Sequence[Node]) -> ET.Element:
@@ -45,9 +47,10 @@ def error_document(error: OSSError, request_id: str, host: str) -> bytes:
 
 
 def xml_time(seconds: float) -> str:
-    """Seconds since 1970 as XML documents have them."""
-    moment = datetime.fromtimestamp(seconds, UTC)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03}Z"
+    """Seconds since 1970 as XML documents have them: whole seconds, written as thousandths, as clients expect."""
+    # What a client sends may lie outside of what a date can be on every platform; then the nearest one is shown.
+    moment = datetime.fromtimestamp(min(max(seconds, 0), _LAST_SECOND), UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.000Z"
 
 
 def boolean(*, value: bool) -> str:

@@ -158,7 +158,8 @@ def refusal_of(error: PartwiseError) -> OSSError:
         return OSSError(_code_of(error, "InternalError"), error.message)
     code = _code_of(error, "InternalError" if error.retryable else "InvalidRequest")
     headers = () if error.retry_after is None else (("Retry-After", str(max(0, round(error.retry_after)))),)
-    return OSSError(error.code if error.code in REFUSALS else code, error.message, headers=headers)
+    own = error.code if error.code is not None and error.code in REFUSALS else code
+    return OSSError(own, error.message, headers=headers)
 
 
 def _code_of(error: PartwiseError, otherwise: str) -> str:

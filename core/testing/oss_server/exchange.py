@@ -46,7 +46,7 @@ class Exchange:
     buckets: Buckets
     wait: Callable[[float], None]
     request_id: str
-    place: Place = Place("", None, None)
+    place: Place = field(factory=lambda: Place("", None, None))
     operation: str = ""
     faults: tuple[Fault, ...] = ()
     clock_offset: float = 0.0

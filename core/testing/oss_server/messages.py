@@ -1,8 +1,8 @@
 """
 A request as it was sent and an answer as it will be, without sockets.
 
-Header values and keys are text in which every byte survives: UTF-8, and what is not UTF-8 as lone surrogates. Signatures
-are over bytes, so that the way back must give what was sent.
+Header values and keys are text in which every byte survives: UTF-8, and what is not UTF-8 as lone surrogates.
+Signatures are over bytes, so that the way back must give what was sent.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ class Answer:
             self.body.file.close()
 
 
-class DropConnection(Exception):  # noqa: N818 -- it says what to do, and no user ever meets it
+class DropConnection(Exception):
     """No answer: the connection ends here, by a reset if `reset`."""
 
     def __init__(self, *, reset: bool = False) -> None:
@@ -155,7 +155,7 @@ class DropConnection(Exception):  # noqa: N818 -- it says what to do, and no use
         self.reset = reset
 
 
-class AnswerInstead(Exception):  # noqa: N818 -- it says what to do, and no user ever meets it
+class AnswerInstead(Exception):
     """This answer is sent, and the operation does not take place."""
 
     def __init__(self, answer: Answer) -> None:

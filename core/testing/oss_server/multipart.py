@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from urllib.parse import quote
 
 from attrs import evolve
@@ -259,7 +260,7 @@ def _check_sequence(number: int, held: Sequence[UploadedPart]) -> None:
 
 def _chosen(named: Sequence[tuple[int, str]], held: Sequence[UploadedPart], upload_id: str) -> list[UploadedPart]:
     """The parts that the document names, as they are held."""
-    if any(before >= after for (before, _), (after, _) in zip(named, named[1:], strict=False)):
+    if any(before >= after for (before, _), (after, _) in pairwise(named)):
         raise OSSError("InvalidPartOrder", elements={"UploadId": upload_id})
     by_number = {part.part_number: part for part in held}
     chosen = []

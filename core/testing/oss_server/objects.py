@@ -115,7 +115,7 @@ def http_date(seconds: float) -> str:
     return formatdate(seconds, usegmt=True)
 
 
-def check_overwrite(exchange: Exchange, forbidden: bool) -> None:  # noqa: FBT001 -- named by its argument
+def check_overwrite(exchange: Exchange, forbidden: bool) -> None:
     """
     Refuse to write where an object stands, if that was asked for.
 
@@ -170,7 +170,7 @@ def stored_answer(
     if callback is None:
         content_type = (("Content-Type", "application/xml"),) if body else ()
         return Answer(200, (*content_type, *headers), body)
-    values = {
+    values: dict[str, str | int] = {
         "bucket": exchange.bucket.name,
         "object": exchange.key,
         "etag": record.etag,
@@ -236,7 +236,7 @@ def _chosen_range(exchange: Exchange, size: int) -> range | None:
     """
     The bytes that the request wants; None for all of them.
 
-    A range that does not lie within the object is taken for none, unless the request says that it means what HTTP means.
+    A range that does not lie within the object is taken for none, unless the request asks for what HTTP says of it.
     """
     header = exchange.request.header("range")
     if header is None:

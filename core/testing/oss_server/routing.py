@@ -10,17 +10,11 @@ from __future__ import annotations
 from partwise.testing.oss_server.addressing import Place
 from partwise.testing.oss_server.errors import OSSError
 from partwise.testing.oss_server.messages import Request
+from partwise.testing.oss_server.signatures import SUBRESOURCES
 
-#: Query keys that select an operation, of those that OSS gives a meaning to.
-_SELECTORS = frozenset(
-    """
-    acl append asyncFetch bucketInfo comp cors delete encryption endTime img inventory inventoryId lifecycle link live
-    location logging metaQuery objectInfo objectMeta policy position qos qosInfo referer regionList replication
-    replicationLocation replicationProgress requestPayment resourceGroup restore startTime stat status style styleName
-    symlink tagging transferAcceleration uploadId partNumber uploads versionId versioning versions vod website worm
-    wormExtend wormId x-oss-process
-    """.split()
-)
+# Of the query keys that mean something to the service, those that go with operations rather than select one.
+_ACCOMPANYING = frozenset({"callback", "callback-var", "cname", "continuation-token", "security-token", "sequential"})
+_SELECTORS = {name for name in SUBRESOURCES - _ACCOMPANYING if not name.startswith("response-")} | {"x-oss-process"}
 
 _SERVICE = {("GET", ""): "ListBuckets"}
 

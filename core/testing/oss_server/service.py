@@ -76,7 +76,6 @@ class Service:
             done = self._answer(exchange)
             body.drain()
             answer = self._dressed(exchange, done, begun)
-            return answer
         except DropConnection as drop:
             if not drop.reset:
                 # Bytes that nobody read would turn the orderly end into a reset.
@@ -85,6 +84,7 @@ class Service:
         finally:
             # Before the answer is sent: whoever has it finds the request on record.
             self._record(exchange, answer)
+        return answer
 
     def refuse(self, error: OSSError) -> Answer:
         """The answer to what is no request."""
@@ -147,7 +147,7 @@ def _guarded(exchange: Exchange, act: Callable[[Exchange], Answer]) -> Answer:
         return _refused(exchange, error)
     except PartwiseError as error:
         return _refused(exchange, refusal_of(error))
-    except Exception as error:  # a defect here or in the backend: the client gets an answer, and the log the reason
+    except Exception as error:  # noqa: BLE001 -- a defect, in the backend or here: the client is told, and the log why
         _log.exception("%s %s failed", exchange.request.method, exchange.request.path)
         return _refused(exchange, OSSError("InternalError", f"{type(error).__name__}: {error}"))
 

@@ -20,6 +20,7 @@ from urllib.parse import quote
 from attrs import define
 
 from partwise.testing.oss_server.addressing import Place
+from partwise.testing.oss_server.documents import xml_time
 from partwise.testing.oss_server.errors import OSSError, bad_argument
 from partwise.testing.oss_server.messages import Request, to_bytes
 from partwise.testing.oss_server.settings import AccessKey, ServerSettings
@@ -34,9 +35,7 @@ _V4 = "OSS4-HMAC-SHA256"
 _TERMINATOR = "aliyun_v4_request"
 _UNSIGNED = "UNSIGNED-PAYLOAD"
 
-# Query keys that V1 signs, besides every x-oss-* one.
-_V1_SUBRESOURCES = frozenset(
-    """
+_SUBRESOURCE_NAMES = """
     acl append asyncFetch bucketInfo callback callback-var cname comp continuation-token cors delete encryption endTime
     group img inventory inventoryId lifecycle link live location logging metaQuery objectInfo objectMeta partNumber
     policy position qos qosInfo referer regionList replication replicationLocation replicationProgress requestPayment
@@ -44,8 +43,10 @@ _V1_SUBRESOURCES = frozenset(
     transferAcceleration uploadId uploads versionId versioning versions vod website worm wormExtend wormId
     response-content-type response-content-language response-expires response-cache-control
     response-content-disposition response-content-encoding
-    """.split()
-)
+"""
+
+#: The query keys that V1 signs, besides every x-oss-* one.
+SUBRESOURCES = frozenset(_SUBRESOURCE_NAMES.split())
 
 
 @define(frozen=True)
@@ -217,8 +218,8 @@ def _check_time(claim: _Claim, now: float) -> None:
         raise OSSError(
             "RequestTimeTooSkewed",
             elements={
-                "RequestTime": _xml_time(moment),
-                "ServerTime": _xml_time(now),
+                "RequestTime": xml_time(moment),
+                "ServerTime": xml_time(now),
                 "MaxAllowedSkewMilliseconds": str(SKEW_MAX * 1000),
             },
         )
@@ -236,9 +237,9 @@ def _check_validity(claim: _Claim, now: float) -> None:
         moment = _moment(claim)
         begin, end = moment - SKEW_MAX, moment + seconds
     if now < begin:
-        raise OSSError("AccessDenied", "Request is not valid yet.", elements={"ServerTime": _xml_time(now)})
+        raise OSSError("AccessDenied", "Request is not valid yet.", elements={"ServerTime": xml_time(now)})
     if now > end:
-        elements = {"Expires": _xml_time(end), "ServerTime": _xml_time(now)}
+        elements = {"Expires": xml_time(end), "ServerTime": xml_time(now)}
         raise OSSError("AccessDenied", "Request has expired.", elements=elements)
 
 
@@ -255,11 +256,6 @@ def _moment(claim: _Claim) -> float:
         return parsedate_to_datetime(claim.date).timestamp()
     except ValueError:
         raise OSSError("AccessDenied", "OSS authentication requires a valid Date.") from None
-
-
-def _xml_time(seconds: float) -> str:
-    # What a client sends may lie outside of what a date can be on every platform; then the nearest one is shown.
-    return datetime.fromtimestamp(min(max(seconds, 0), 253_402_300_799), UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
 
 
 def _check_token(claim: _Claim, access_key: AccessKey, settings: ServerSettings, now: float) -> None:
@@ -311,7 +307,7 @@ def _v1_resource(request: Request, place: Place) -> str:
     signed = sorted(
         (to_bytes(name), name, value)
         for name, value in request.query
-        if name in _V1_SUBRESOURCES or name.startswith("x-oss-")
+        if name in SUBRESOURCES or name.startswith("x-oss-")
     )
     query = "&".join(f"{name}={value}" if value else name for _, name, value in signed)
     return f"{path}?{query}" if query else path
@@ -331,14 +327,16 @@ def _v4_canonical_request(claim: _Claim, request: Request, place: Place) -> byte
     )
     sent = {name for name, _ in request.headers}
     always = {name for name in sent if name.startswith("x-oss-") or name in ("content-type", "content-md5")}
+    # Only what was sent and is not signed anyway can be signed in addition.
+    additional = [name for name in claim.additional if name in sent - always]
     return to_bytes(
         "\n".join(
             (
                 request.method,
                 quote(to_bytes(path), safe="/-_.~"),
                 "&".join(f"{name}={value}" if value else name for name, value in query),
-                _header_lines(request, always | (sent & set(claim.additional))),
-                ";".join(claim.additional),
+                _header_lines(request, always.union(additional)),
+                ";".join(additional),
                 request.header("x-oss-content-sha256") or _UNSIGNED,
             )
         )
@@ -355,7 +353,7 @@ def _header_lines(request: Request, names: Iterable[str]) -> str:
 
 def _v4_string_to_sign(claim: _Claim, canonical_request: bytes) -> bytes:
     digest = hashlib.sha256(canonical_request).hexdigest()
-    return to_bytes("\n".join((_V4, claim.date, claim.scope, digest)))
+    return to_bytes(f"{_V4}\n{claim.date}\n{claim.scope}\n{digest}")
 
 
 def _v4_signature(secret: str, scope: str, string_to_sign: bytes) -> str:

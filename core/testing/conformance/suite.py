@@ -1,5 +1,5 @@
 """
-What the two conformance suites have in common: harnesses, checks, declared deviations, and how checks become tests.
+What the two suites have in common: harnesses, checks, declared deviations, and how checks become tests.
 
 A check is a function of one harness. It returns, or it raises AssertionError with a message that says what the contract
 asks for, or `NotApplicable` where this harness can't show what the check is about. No check needs pytest.
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from functools import cached_property
 from types import MappingProxyType, TracebackType
-from typing import ClassVar, Generic, Self, TypeVar
+from typing import Any, ClassVar, Generic, ParamSpec, Self, TypeVar
 from unittest import SkipTest
 
 from attrs import define
@@ -21,6 +21,7 @@ from partwise.errors import InvalidInput, PartwiseError
 
 _Error = TypeVar("_Error", bound=BaseException)
 _Subject = TypeVar("_Subject")
+_P = ParamSpec("_P")
 
 
 class NotApplicable(SkipTest):
@@ -49,7 +50,7 @@ class Harness(ABC, Generic[_Subject]):
     def open(self) -> _Subject:
         """A handle; each one reaches the same storage, which is empty at first."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027  # most harnesses have nothing to remove
         """Remove the storage. The default leaves it."""
 
     @cached_property
@@ -75,7 +76,7 @@ class Harness(ABC, Generic[_Subject]):
             self.close()
 
 
-_Harness = TypeVar("_Harness", bound=Harness)  # type: ignore[type-arg]  # a harness of any kind of subject
+_Harness = TypeVar("_Harness", bound=Harness[Any])
 
 
 @define(frozen=True)
@@ -85,7 +86,7 @@ class Check(Generic[_Harness]):
 
     Args:
         function: the `check_*` function.
-        items: the numbers of the behaviours that it covers, in the list at the head of its suite.
+        items: the numbers of the behaviours that it covers, in the list of its suite.
     """
 
     function: Callable[[_Harness], None]
@@ -115,20 +116,21 @@ class Check(Generic[_Harness]):
                 raise
             except Exception as error:
                 raise NotApplicable(f"a declared deviation: {reason}") from error
-            raise AssertionError(f"{self.name} is declared to deviate ({reason}), and it does not: drop the declaration")
+            raise AssertionError(f"{self.name} is declared to deviate ({reason}), and does not: drop the declaration")
 
 
 class Suite(Generic[_Harness]):
     """
-    The checks of a suite, by name, in the order of their definition.
+    Checks by name, in the order of their definition.
 
     Args:
+        suites: whose checks it begins with.
         left_out: behaviours that no check covers, by number, and why not.
     """
 
-    def __init__(self, *, left_out: Mapping[int, str]) -> None:
-        self.left_out = dict(left_out)
-        self._checks: dict[str, Check[_Harness]] = {}
+    def __init__(self, *suites: Suite[_Harness], left_out: Mapping[int, str] | None = None) -> None:
+        self.left_out = dict(left_out or {})
+        self._checks = {check.name: check for suite in suites for check in suite}
 
     def __iter__(self) -> Iterator[Check[_Harness]]:
         return iter(self._checks.values())
@@ -146,6 +148,7 @@ class Suite(Generic[_Harness]):
 
         def enter(function: Callable[[_Harness], None]) -> Callable[[_Harness], None]:
             check = Check(function, items)
+            assert check.name not in self._checks, f"there are two checks {check.name}"
             self._checks[check.name] = check
             return function
 
@@ -156,7 +159,7 @@ class Suite(Generic[_Harness]):
         for check in self:
             setattr(test_class, f"test_{check.name}", _as_test(check))
 
-    def check_declarations(self, harness: type[Harness[object]] | Harness[object]) -> None:
+    def check_declarations(self, harness: _Harness) -> None:
         """
         Look for declared deviations that are of no check.
 
@@ -167,34 +170,34 @@ class Suite(Generic[_Harness]):
             raise InvalidInput(f"there is no check {', '.join(unknown)} to deviate from")
 
 
-def _as_test(check: Check[_Harness]) -> Callable[[object], None]:
-    def test(self: object) -> None:
+def _as_test(check: Check[_Harness]) -> Callable[[Any], None]:
+    def test(self: Any) -> None:
         # Through the class, since a function in an attribute would become a method of the instance.
-        check(type(self).harness())  # type: ignore[attr-defined]  # the test class has it; see BackendConformance
+        check(type(self).harness())
 
     test.__name__ = test.__qualname__ = f"test_{check.name}"
     test.__doc__ = check.function.__doc__
     return test
 
 
-def must_raise(expected: type[_Error], action: Callable[[], object], duty: str) -> _Error:
+def must_raise(
+    expected: type[_Error], duty: str, call: Callable[_P, object], *args: _P.args, **kwargs: _P.kwargs
+) -> _Error:
     """
-    The error that an action raises, if it is the one that the contract asks for.
+    The error that a call raises, if it is the one that the contract asks for.
 
     Args:
         expected: the class that it must be of.
-        action: what to do.
-        duty: the contract in a sentence, for the message.
+        duty: what the contract asks for, for the message.
+        call: what to call, with the arguments that follow.
 
     Raises:
         AssertionError: nothing was raised, or an error of another class of the tree.
     """
     try:
-        answer = action()
+        answer = call(*args, **kwargs)
     except expected as error:
         return error
     except PartwiseError as error:
-        raise AssertionError(
-            f"{duty}: expected {expected.__name__}, and {type(error).__name__} came: {error}"
-        ) from error
+        raise AssertionError(f"{duty}: expected {expected.__name__}, and {type(error).__name__} came: {error}") from error
     raise AssertionError(f"{duty}: expected {expected.__name__}, and the call returned {answer!r}")

@@ -1,0 +1,8 @@
+"""``python -m partwise``: the command line, where no script of that name is at hand."""
+
+import sys
+
+from partwise.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

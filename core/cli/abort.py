@@ -1,0 +1,57 @@
+"""``partwise abort``: drop one unfinished upload, on the storage and here."""
+
+from __future__ import annotations
+
+import threading
+
+from partwise.cli.opening import BackendChoice, StoreChoice
+from partwise.cli.outcomes import DONE
+from partwise.cli.output import Output
+from partwise.cli.piping import STANDARD_INPUT, standard_input
+from partwise.cli.wording import count, share
+from partwise.errors import CheckpointError
+from partwise.model import Checkpoint, checkpoint_name
+from partwise.protocols import CheckpointStore
+from partwise.sources import as_source
+from partwise.uploader import Uploader
+
+
+def abort(file: str, target: BackendChoice, choice: StoreChoice, output: Output) -> int:
+    """
+    Drop the unfinished upload of a file, which need not exist any more; that there is none is fine.
+
+    Raises:
+        PartwiseError: as `Uploader.abort` says.
+    """
+    source = standard_input(threading.Event()) if file == STANDARD_INPUT else as_source(file)
+    with target.open_object() as (backend, key), choice.open() as store:
+        recorded = _recorded(store, checkpoint_name(backend.location, key, source.name))
+        dropped = Uploader(backend, store).abort(source, key)
+    if not dropped:
+        output.say(f"no unfinished upload of {file} to {target.url} is recorded in {choice}; nothing was done")
+    else:
+        output.say(f"dropped the upload of {file} to {target.url}{_what(recorded)}, and its checkpoint")
+    output.record(
+        {
+            "ok": True,
+            "dropped": dropped,
+            "upload_id": recorded.upload_id if dropped and recorded else None,
+            "bytes_dropped": recorded.bytes_done if dropped and recorded else 0,
+        }
+    )
+    return DONE
+
+
+def _recorded(store: CheckpointStore, name: str) -> Checkpoint | None:
+    """What is recorded, as far as it can be read: it only serves to say what is dropped."""
+    try:
+        return store.load(name)
+    except CheckpointError:
+        return None
+
+
+def _what(checkpoint: Checkpoint | None) -> str:
+    if checkpoint is None:
+        return ""
+    done = share(checkpoint.bytes_done, checkpoint.fingerprint.size)
+    return f": {done} in {count(len(checkpoint.parts), 'part')} on the storage"

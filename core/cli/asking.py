@@ -1,0 +1,100 @@
+"""What people write on a command line, as values. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from decimal import Decimal
+from typing import Literal
+
+from partwise.errors import InvalidInput
+from partwise.model import GIB, KIB, MIB, TIB
+
+_UNITS = {
+    "": 1,
+    "b": 1,
+    **dict.fromkeys(("k", "ki", "kib"), KIB),
+    **dict.fromkeys(("m", "mi", "mib"), MIB),
+    **dict.fromkeys(("g", "gi", "gib"), GIB),
+    **dict.fromkeys(("t", "ti", "tib"), TIB),
+    "kb": 10**3,
+    "mb": 10**6,
+    "gb": 10**9,
+    "tb": 10**12,
+}
+_SECONDS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
+
+_NUMBER = r"[0-9]+(?:\.[0-9]+)?"
+_SIZE = re.compile(rf"({_NUMBER})\s*([a-z]*)", re.ASCII)
+_SPAN = re.compile(rf"(?:{_NUMBER}[dhms])+")
+
+
+def size(flag: str, text: str) -> int:
+    """
+    A number of bytes: ``8MiB`` and ``8M`` are 8 x 1024 x 1024, ``8MB`` is 8,000,000, ``512`` is 512.
+
+    Case does not matter; fractions such as ``1.5G`` are rounded down to whole bytes.
+
+    Raises:
+        InvalidInput: it is no size; the message names the flag.
+    """
+    match = _SIZE.fullmatch(text.strip().lower())
+    unit = None if match is None else _UNITS.get(match[2])
+    if match is None or unit is None:
+        raise InvalidInput(f"{flag}: {text!r:.60} is no size; write bytes, or a unit as in 8MiB, 1.5G, 100kB")
+    return int(Decimal(match[1]) * unit)
+
+
+def size_or_auto(flag: str, text: str) -> int | Literal["auto"]:
+    """A size, or the word ``auto``; see `size`."""
+    return "auto" if text.strip().lower() == "auto" else size(flag, text)
+
+
+def rate(flag: str, text: str) -> int:
+    """Bytes a second: a size, with or without ``/s`` after it; see `size`."""
+    return size(flag, text.strip().removesuffix("/s"))
+
+
+def seconds(flag: str, text: str) -> float:
+    """
+    A span of time: ``7d``, ``12h``, ``30m``, ``45s``, several in a row as in ``1h30m``, or seconds without a unit.
+
+    Raises:
+        InvalidInput: it is none; the message names the flag.
+    """
+    lowered = text.strip().lower()
+    if re.fullmatch(_NUMBER, lowered):
+        return float(lowered)
+    if not _SPAN.fullmatch(lowered):
+        raise InvalidInput(f"{flag}: {text!r:.60} is no span of time; write it as in 7d, 12h, 30m, 45s")
+    return sum(float(number) * _SECONDS[unit] for number, unit in re.findall(rf"({_NUMBER})([dhms])", lowered))
+
+
+def pairs(flag: str, texts: Iterable[str]) -> dict[str, str]:
+    """
+    Names and values from ``NAME=VALUE``; the value may hold further ``=``, and may be empty.
+
+    Raises:
+        InvalidInput: there is no ``=``, no name, or a name comes twice; the message names the flag.
+    """
+    found: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise InvalidInput(f"{flag}: {text!r:.60} is not of the form NAME=VALUE")
+        if name in found:
+            raise InvalidInput(f"{flag}: {name!r:.60} is given twice")
+        found[name] = value
+    return found
+
+
+def at_most_one(**given: object) -> None:
+    """
+    Flags of which only one can be meant, by name with ``_`` for ``-``.
+
+    Raises:
+        InvalidInput: more than one is there (neither None nor False).
+    """
+    there = [f"--{name.replace('_', '-')}" for name, value in given.items() if value not in (None, False)]
+    if len(there) > 1:
+        raise InvalidInput(f"{' and '.join(there)} exclude each other: give one of them")

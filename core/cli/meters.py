@@ -1,0 +1,262 @@
+"""
+How far an upload is, on standard error: a bar on a terminal, lines now and then elsewhere.
+
+A meter is a context manager; while it is entered it is called with each report of progress, from the thread that
+uploads.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import deque
+from contextlib import AbstractContextManager, suppress
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol, Self
+
+from partwise.cli.output import Output
+from partwise.cli.wording import amount, count, percent, share, shortened, span, timer
+from partwise.model import Progress
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderResult
+    from rich.text import Text
+
+
+_SHOW_CURSOR = b"\x1b[?25h\n"
+
+
+class Meter(AbstractContextManager["Meter"], Protocol):
+    """Shows progress."""
+
+    def __call__(self, progress: Progress, /) -> None:
+        """Show how far it is now."""
+
+    def restore_screen(self) -> None:
+        """Leave the screen as it should be, since the process is about to end. Safe at any moment."""
+
+
+def meter_for(output: Output, name: str) -> Meter:
+    """
+    The meter that suits standard error.
+
+    Args:
+        output: how much to say.
+        name: what is uploaded.
+    """
+    if output.quiet:
+        return Silence()
+    if sys.stderr.isatty() and os.environ.get("TERM", "") not in ("dumb", "unknown"):
+        return Bar(name, output)
+    return Lines(output)
+
+
+def resumed_words(progress: Progress) -> str:
+    """What an earlier run has done already."""
+    parts = count(progress.parts_done, "part")
+    if progress.parts_total is not None:
+        parts = f"{progress.parts_done:,} of {count(progress.parts_total, 'part')}"
+    return f"resuming: {share(progress.bytes_resumed, progress.bytes_total)} ({parts}) need not be sent again"
+
+
+class Pace:
+    """
+    How fast bytes went of late.
+
+    Args:
+        window: how many seconds count.
+    """
+
+    def __init__(self, window: float = 8.0) -> None:
+        self._window = window
+        self._seen: deque[tuple[float, int]] = deque()
+
+    def note(self, progress: Progress) -> None:
+        """Take one report into account. What an earlier run had sent does not count as moved."""
+        moved = progress.bytes_done - progress.bytes_resumed
+        if self._seen and progress.elapsed <= self._seen[-1][0]:
+            return
+        self._seen.append((progress.elapsed, moved))
+        while len(self._seen) > 2 and self._seen[1][0] <= progress.elapsed - self._window:
+            self._seen.popleft()
+
+    @property
+    def rate(self) -> float:
+        """Bytes a second; 0 while that can't be said."""
+        if len(self._seen) < 2:
+            return 0.0
+        (began, before), (ended, after) = self._seen[0], self._seen[-1]
+        return max(0.0, (after - before) / (ended - began))
+
+    def left(self, progress: Progress) -> float | None:
+        """Seconds that are left at this rate; None while that can't be said."""
+        if progress.bytes_total is None or self.rate <= 0:
+            return None
+        return (progress.bytes_total - progress.bytes_done) / self.rate
+
+
+class Silence:
+    """No word at all."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
+
+    def __call__(self, progress: Progress, /) -> None:
+        """Nothing is shown."""
+
+    def restore_screen(self) -> None:
+        """The screen was never touched."""
+
+
+class Lines(Silence):
+    """
+    A line at each tenth of the way, but not more than one every other second, and at least one a minute: few in a short
+    log, enough in a long one for a watcher to see that it lives.
+
+    Args:
+        output: where to.
+    """
+
+    _SECONDS_MIN = 2.0
+    _SECONDS_MAX = 60.0
+
+    def __init__(self, output: Output) -> None:
+        self._output = output
+        self._pace = Pace()
+        self._said_at = 0.0
+        self._tenth = 0
+        self._begun = False
+
+    def __call__(self, progress: Progress, /) -> None:
+        """Say it, if it is time to."""
+        self._pace.note(progress)
+        if not self._begun:
+            self._begun = True
+            self._tenth = _tenth(progress)
+            if progress.bytes_resumed:
+                self._output.note(resumed_words(progress))
+        if progress.completed:
+            return
+        since = progress.elapsed - self._said_at
+        if since >= self._SECONDS_MAX or (since >= self._SECONDS_MIN and _tenth(progress) > self._tenth):
+            self._said_at = progress.elapsed
+            self._tenth = _tenth(progress)
+            self._output.note(self._line(progress))
+
+    def _line(self, progress: Progress) -> str:
+        words = [] if progress.bytes_total is None else [f"{percent(progress.bytes_done, progress.bytes_total):>5}"]
+        words.append(share(progress.bytes_done, progress.bytes_total))
+        words.append(f"{amount(self._pace.rate)}/s")
+        left = self._pace.left(progress)
+        if left is not None:
+            words.append(f"{span(left)} left")
+        return "  ".join(words)
+
+
+def _tenth(progress: Progress) -> int:
+    return 10 * progress.bytes_done // progress.bytes_total if progress.bytes_total else 0
+
+
+class Bar:
+    """
+    One line at the bottom of a terminal that is drawn anew several times a second, and gone in the end.
+
+    Args:
+        name: what is uploaded.
+        output: where other words go, which appear above the bar.
+    """
+
+    def __init__(self, name: str, output: Output) -> None:
+        from rich.console import Console
+        from rich.live import Live
+
+        self._name = name
+        self._output = output
+        self._pace = Pace()
+        self._progress: Progress | None = None
+        self._console = Console(stderr=True)
+        self._live = Live(self, console=self._console, refresh_per_second=10, transient=True, redirect_stdout=False)
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.stop()
+
+    def __call__(self, progress: Progress, /) -> None:
+        """Remember it; the screen is drawn by a thread of its own."""
+        if self._progress is None and progress.bytes_resumed:
+            self._output.note(resumed_words(progress))
+        self._pace.note(progress)
+        self._progress = progress
+
+    def restore_screen(self) -> None:
+        """Show the cursor again; by a call of the system, since locks may be held."""
+        with suppress(OSError):
+            os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, _SHOW_CURSOR)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """One line of exactly the width that there is."""
+        yield self._line(options.max_width, blocks=not options.ascii_only, colours=console.color_system is not None)
+
+    def _line(self, width: int, *, blocks: bool, colours: bool) -> Text:
+        from rich.text import Text
+
+        progress = self._progress
+        if progress is None:
+            return Text(shortened(self._name, width), no_wrap=True)
+        figures = self._figures(progress)
+        name = shortened(self._name, max(10, min(30, width // 5)))
+        if progress.bytes_total is None:
+            return Text(shortened(f"{name}  {'  '.join(figures)}", width), no_wrap=True)
+        # What matters least goes first where there is no room.
+        while len(figures) > 1 and width - len(name) - len("  ".join(figures)) - 3 < 10:
+            figures.pop()
+        room = max(4, width - len(name) - len("  ".join(figures)) - 3)
+        line = Text(f"{name} ", no_wrap=True, overflow="crop")
+        line.append_text(bar(room, progress, blocks=blocks, colours=colours))
+        return line.append(f"  {'  '.join(figures)}")
+
+    def _figures(self, progress: Progress) -> list[str]:
+        """In the order in which they matter, each of a width that changes little."""
+        rate = f"{amount(self._pace.rate)}/s"
+        done = share(progress.bytes_done, progress.bytes_total, between="/")
+        parts = f"{progress.parts_done}{'' if progress.parts_total is None else f'/{progress.parts_total}'} parts"
+        if progress.bytes_total is None:
+            return [done, f"{rate:>12}", timer(progress.elapsed), parts]
+        reached = f"{100 * progress.bytes_done // max(1, progress.bytes_total):3}%"
+        return [reached, done, f"{rate:>10}", timer(self._pace.left(progress)), parts]
+
+
+def bar(width: int, progress: Progress, *, blocks: bool, colours: bool) -> Text:
+    """
+    What an earlier run had sent, what this one has, and what is left, told apart by colour, or else by sign.
+
+    Args:
+        width: in columns.
+        progress: with a known size.
+        blocks: signs beyond ASCII can be shown.
+        colours: colours can be shown.
+    """
+    from rich.text import Text
+
+    total = max(1, progress.bytes_total or 0)
+    done = width * progress.bytes_done // total
+    resumed = min(done, width * progress.bytes_resumed // total)
+    if colours:
+        signs = "━━━" if blocks else "==-"
+    else:
+        signs = "═━╌" if blocks else "#=-"
+    return Text.assemble(
+        (signs[0] * resumed, "cyan"),
+        (signs[1] * (done - resumed), "green"),
+        (signs[2] * (width - done), "bright_black"),
+    )

@@ -1,0 +1,97 @@
+"""
+Which words go where: what was asked for to standard output; progress, warnings and errors to standard error.
+
+With ``--json`` standard output is for programs alone, and all words for people go to standard error.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from attrs import define
+
+
+@define(frozen=True)
+class Output:
+    """
+    How much to say, and to whom.
+
+    Args:
+        json: standard output is for programs.
+        quiet: nothing but errors.
+        verbose: what the library logs, and tracebacks.
+    """
+
+    json: bool = False
+    quiet: bool = False
+    verbose: bool = False
+
+    def say(self, text: str) -> None:
+        """What was asked for, in words."""
+        if not self.quiet:
+            _write(sys.stderr if self.json else sys.stdout, text)
+
+    def note(self, text: str) -> None:
+        """Words beside what was asked for: how far it is, what to do next."""
+        if not self.quiet:
+            _write(sys.stderr, text)
+
+    def problem(self, text: str, error: BaseException | None = None) -> None:
+        """An error, in one line; with its traceback where that was asked for."""
+        if error is not None and self.verbose:
+            _write(sys.stderr, "".join(traceback.format_exception(error)).rstrip())
+        _write(sys.stderr, f"partwise: {text}")
+
+    def record(self, data: Mapping[str, Any]) -> None:
+        """One object for programs, on a line of its own; nothing where it was not asked for."""
+        if self.json:
+            _write(sys.stdout, json.dumps(data))
+
+    @contextmanager
+    def logging(self) -> Iterator[None]:
+        """Show what the library logs: its warnings, with ``--verbose`` all of it, with ``--quiet`` nothing."""
+        logger = logging.getLogger("partwise")
+        handler = _Handler(verbose=self.verbose)
+        level, propagate = logger.level, logger.propagate
+        logger.addHandler(handler)
+        logger.setLevel(logging.CRITICAL + 1 if self.quiet else logging.DEBUG if self.verbose else logging.WARNING)
+        logger.propagate = False  # whoever configured the root logger of this process would say it a second time
+        try:
+            yield
+        finally:
+            logger.removeHandler(handler)
+            logger.setLevel(level)
+            logger.propagate = propagate
+
+
+class _Handler(logging.Handler):
+    """Writes to what standard error is at the time, since a bar on the screen takes its place for a while."""
+
+    def __init__(self, *, verbose: bool) -> None:
+        super().__init__()
+        self._verbose = verbose
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        if self._verbose:
+            at = time.strftime("%H:%M:%S", time.localtime(record.created))
+            text = f"{at} {record.levelname.lower()}: {text}"
+        else:
+            text = f"partwise: {record.levelname.lower()}: {text}"
+        _write(sys.stderr, text)
+
+
+def _write(stream: Any, text: str) -> None:
+    # One write, so that lines of two threads don't mix; flushed, so that the two streams come in order.
+    try:
+        stream.write(text + "\n")
+    except UnicodeEncodeError:
+        stream.write(text.encode("ascii", "backslashreplace").decode() + "\n")
+    stream.flush()

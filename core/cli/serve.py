@@ -1,0 +1,50 @@
+"""``partwise serve``: an OSS-protocol server on loopback, for tests in any language."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from partwise.cli.output import Output
+from partwise.cli.stopping import Signals, stop_here
+from partwise.cli.wording import one_line
+from partwise.errors import PartwiseError
+
+if TYPE_CHECKING:
+    from partwise.testing.oss_server import OSSServer
+
+
+def serve(directory: str, port: int, output: Output) -> int:
+    """
+    Serve a directory, a bucket per folder, until a signal comes.
+
+    Raises:
+        PartwiseError: the directory or the port can't be had.
+    """
+    from partwise.testing.oss_server import serve_directory
+
+    def announce(server: OSSServer) -> None:
+        output.record(server.announcement())
+        if not output.json:
+            for line in _in_words(server, directory):
+                output.say(line)
+
+    with Signals(stop_here):
+        try:
+            serve_directory(directory, port=port, started=announce)
+        except KeyboardInterrupt:
+            output.note("stopped")
+        except OSError as error:
+            raise PartwiseError(f"{directory} can't be served on port {port}: {one_line(str(error))}") from error
+    return 0
+
+
+def _in_words(server: OSSServer, directory: str) -> list[str]:
+    buckets = ", ".join(server.bucket_names) or "none yet; make a folder for each"
+    return [
+        f"serving {directory} as OSS at {server.endpoint}; buckets: {buckets}",
+        f"  export OSS_ENDPOINT={server.endpoint}",
+        f"  export OSS_REGION={server.region}",
+        f"  export OSS_ACCESS_KEY_ID={server.access_key_id}",
+        f"  export OSS_ACCESS_KEY_SECRET={server.access_key_secret}",
+        "Ctrl-C ends it",
+    ]

@@ -1,0 +1,94 @@
+"""Values in the words of people. Pure."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Sequence
+
+from partwise.model import GIB, KIB, MIB, TIB
+
+_BINARY = ((TIB, "TiB"), (GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB"))
+
+
+def amount(count: float) -> str:
+    """A number of bytes: ``17 B``, ``1.5 KiB``, ``256.0 MiB``."""
+    unit, name = _unit(count)
+    return f"{count / unit:.1f} {name}" if unit > 1 else f"{int(count)} B"
+
+
+def share(done: int, total: int | None, *, between: str = " of ") -> str:
+    """Some of all bytes, in one unit: ``128.0 of 256.0 MiB``; only the first where the whole is not known."""
+    if total is None:
+        return amount(done)
+    unit, name = _unit(total)
+    return f"{done / unit:.1f}{between}{total / unit:.1f} {name}" if unit > 1 else f"{done}{between}{total} {name}"
+
+
+def percent(done: int, total: int | None) -> str:
+    """``61 %``, rounded down, so that it is 100 only when all is there; a question mark where nothing tells."""
+    if total is None:
+        return "?"
+    return f"{100 * done // total} %" if total else "100 %"
+
+
+def count(number: int, noun: str) -> str:
+    """``1 part``, ``32 parts``, ``10,000 parts``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def span(seconds: float) -> str:
+    """A span of time in its two largest units: ``0.8 s``, ``42 s``, ``3 min 20 s``, ``2 h 5 min``, ``3 d 4 h``."""
+    if seconds < 10:
+        return f"{max(0.0, seconds):.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 24:
+        return f"{hours} h {minutes} min"
+    days, hours = divmod(hours, 24)
+    return f"{days} d {hours} h"
+
+
+def timer(seconds: float | None) -> str:
+    """A span of time at a fixed place on the screen: ``0:42``, ``2:05:00``; dashes where it can't be said."""
+    if seconds is None or seconds >= 100 * 3600:
+        return "-:--"
+    minutes, rest = divmod(max(0, round(seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def numbers(first: int, last: int) -> str:
+    """A run of part numbers: ``part 7``, ``parts 1-120``."""
+    return f"part {first}" if first == last else f"parts {first}-{last}"
+
+
+def one_line(text: str) -> str:
+    """The text without line breaks and the like."""
+    return " ".join(text.split())
+
+
+def shortened(text: str, width: int) -> str:
+    """The text in at most so many columns: beginning and end of it, with ``..`` between."""
+    if len(text) <= width:
+        return text
+    tail = max(1, (width - 2) * 2 // 3)
+    return f"{text[: max(0, width - 2 - tail)]}..{text[-tail:]}"
+
+
+def command_line(arguments: Sequence[str]) -> str:
+    """What to type to run this command again."""
+    if os.name == "nt":
+        return subprocess.list2cmdline(["partwise", *arguments])
+    import shlex
+
+    return shlex.join(["partwise", *arguments])
+
+
+def _unit(count: float) -> tuple[int, str]:
+    return next(((unit, name) for unit, name in _BINARY if count >= unit), (1, "B"))

@@ -1,0 +1,1 @@
+"""Conformance suites for backends and checkpoint stores; their faces are in `partwise.testing`."""

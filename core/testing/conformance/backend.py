@@ -1,0 +1,83 @@
+"""
+Does a backend keep the promises of `MultipartBackend`?
+
+An author writes a harness of some ten lines and a test class of two:
+
+    class MineHarness(BackendHarness):
+        def __init__(self):
+            self.directory = tempfile.mkdtemp()
+
+        def open(self):
+            return MyBackend(self.directory)
+
+        def read(self, key):
+            path = Path(self.directory, key)
+            return path.read_bytes() if path.exists() else None
+
+    class TestMyBackend(BackendConformance):
+        harness = MineHarness
+
+Every check is also a plain function, ``check_...(harness)``, and `BACKEND_CHECKS` has them all. To see that keys behave
+alike below a prefix (33), run the class again with a harness whose `prefix` is not empty.
+
+The behaviours, by number:
+
+    contract    1 protocol, repr    2 two handles    3 capabilities    5 close    6 pickle
+    an upload   7 complete    8 no part, no byte    9 sizes at the edges    10 order of sending    11 at the same time
+                12 a part again    13 a part missing    14 bad receipts    15 invisible until complete    16 replacing
+                17 abort    18 abort what is gone    19 complete twice    20 two uploads of one key    21 dead ids
+    resuming    22 listings    23 pages    24 listed at once    25 a fresh handle    26 listed receipts
+    data        27 buffers    28 bodies    29 wrong length    30 bodies that fail    31 checksums
+    objects     32 strange keys    33 prefix    34 options, metadata    35 limits
+    failing     36 errors    37 retryable or not    38 cancelled    39 lost replies    40 delays
+    41 any sequence of calls: `backend_machine`
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar
+
+from partwise.testing.conformance import backend_contract, backend_data, backend_uploads
+from partwise.testing.conformance.backend_harness import BackendHarness
+from partwise.testing.conformance.suite import Suite
+
+#: Every check of a backend.
+BACKEND_CHECKS: Suite[BackendHarness] = Suite(
+    backend_contract.CHECKS,
+    backend_uploads.CHECKS,
+    backend_data.CHECKS,
+    left_out={
+        4: "errors are classes with fields: there are no predicates that could be asked about a success",
+        33: "it is the suite run again with a harness that has a prefix",
+        41: "it is a state machine, which needs hypothesis, and is a test of BackendConformance beside the checks",
+    },
+)
+
+
+class BackendConformance:
+    """
+    The suite for pytest: subclass it under a name that begins with ``Test``, and set `harness`.
+
+    There is a test method for each check, and one for the state machine, which needs hypothesis.
+    """
+
+    harness: ClassVar[Callable[[], BackendHarness]]
+    """What makes a harness with an empty storage: the harness class itself, or any function."""
+
+    def test_any_sequence_of_calls(self) -> None:
+        """Hypothesis looks for a sequence of calls after which the backend and a model of it differ (41)."""
+        from partwise.testing.conformance.backend_machine import backend_machine, run_machine
+
+        make = type(self).harness
+        with make() as harness:
+            examples = harness.examples
+        run_machine(backend_machine(make), examples)
+
+    def test_declared_deviations_are_of_checks(self) -> None:
+        """Each declared deviation is of a check that there is."""
+        with type(self).harness() as harness:
+            BACKEND_CHECKS.check_declarations(harness)
+
+
+BACKEND_CHECKS.add_tests(BackendConformance)

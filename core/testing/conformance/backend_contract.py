@@ -1,0 +1,253 @@
+"""The contract as such, and failing (1 to 6, 36 to 40)."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from typing import cast
+
+from attrs import fields
+
+from partwise.errors import (
+    AccessDenied,
+    BackendClosed,
+    BackendError,
+    BucketNotFound,
+    ClockSkewed,
+    ConnectionFailed,
+    CredentialsExpired,
+    ObjectExists,
+    PartRejected,
+    ServerFailed,
+    Throttled,
+    UnsupportedOption,
+    UploadNotFound,
+)
+from partwise.model import Capabilities, ObjectOptions, PartLimits, UploadedPart
+from partwise.protocols import MultipartBackend
+from partwise.testing.bodies import TrickyBody, filler
+from partwise.testing.conformance.backend_harness import (
+    NO_OPTIONS,
+    BackendHarness,
+    listed_parts,
+    pending_ids,
+    store_at_once,
+    stored_size,
+)
+from partwise.testing.conformance.suite import NotApplicable, Suite, must_raise
+from partwise.testing.faults import BACKEND_OPERATIONS, Fault, FaultKind, FaultPlan
+from partwise.testing.faulty import FaultyBackend
+
+CHECKS: Suite[BackendHarness] = Suite()
+
+_FAILURES = (
+    AccessDenied,
+    BucketNotFound,
+    ClockSkewed,
+    ConnectionFailed,
+    CredentialsExpired,
+    ServerFailed,
+    Throttled,
+)
+
+
+@CHECKS.covers(1)
+def check_protocol(harness: BackendHarness) -> None:
+    """The backend has the protocol's methods and properties, and a repr that names its class (1)."""
+    backend = harness.opened()
+    assert isinstance(backend, MultipartBackend), "a backend has all methods and properties of MultipartBackend"
+    assert "://" in backend.location, f"location is a URL, not {backend.location!r}"
+    assert isinstance(backend.limits, PartLimits), "limits is a PartLimits"
+    assert isinstance(backend.capabilities, Capabilities), "capabilities is a Capabilities"
+    unknown = backend.capabilities.options - {a.name for a in fields(ObjectOptions)}
+    assert not unknown, f"capabilities.options names fields of ObjectOptions; there is no {sorted(unknown)}"
+    assert type(backend).__name__ in repr(backend), f"repr names the class {type(backend).__name__}: {backend!r}"
+
+
+@CHECKS.covers(1)
+def check_no_secret_is_shown(harness: BackendHarness) -> None:
+    """No credential shows in a repr, a location, or an error (1)."""
+    if not harness.secrets:
+        raise NotApplicable("the harness names no secrets: see BackendHarness.secrets")
+    backend = harness.opened()
+    key = harness.key("secret")
+    unknown = must_raise(
+        UploadNotFound, "the id never was", backend.upload_part, key, "no-such-upload", 1, TrickyBody(b"x")
+    )
+    backend.close()
+    closed = must_raise(BackendClosed, "the backend was closed", backend.head_object, key)
+    shown = {"its repr": repr(backend), "its location": backend.location}
+    for error in (unknown, closed):
+        shown[type(error).__name__] = f"{error!r} {error} {vars(error)}"
+    leaks = [where for where, text in shown.items() if any(secret in text for secret in harness.secrets)]
+    assert not leaks, f"a secret shows in {', '.join(leaks)}"
+
+
+@CHECKS.covers(2, 24)
+def check_handles_see_each_other(harness: BackendHarness) -> None:
+    """What is done by one handle is there for another at once, and closing one leaves the other open (2, 24)."""
+    one, other = harness.opened(), harness.opened()
+    assert one.location == other.location, "location is the same for every handle on one storage"
+    assert (one.limits, one.capabilities) == (other.limits, other.capabilities), "limits and capabilities are constant"
+    data = filler(harness.part_size(one), "shared")
+    upload = harness.begin(one, "shared")
+    assert upload.upload_id in pending_ids(other, upload.key), "an upload is there as soon as initiate_upload returns"
+    part = upload.send(1, data)
+    if other.capabilities.lists_parts:
+        seen = listed_parts(other, upload.key, upload.upload_id)
+        assert seen == [part], "a part is there as soon as upload_part returns"
+    upload.complete([part])
+    one.close()
+    assert stored_size(other, upload.key) == len(data), "an object is there as soon as complete_upload returns"
+
+
+@CHECKS.covers(3)
+def check_listing_is_as_declared(harness: BackendHarness) -> None:
+    """`list_parts` works, or raises UnsupportedOption where the capabilities say that it does not (3)."""
+    backend = harness.opened()
+    upload = harness.begin(backend, "listing")
+    if backend.capabilities.lists_parts:
+        upload.must_hold([], "capabilities.lists_parts is True")
+    else:
+        duty = "capabilities.lists_parts is False"
+        must_raise(UnsupportedOption, duty, listed_parts, backend, upload.key, upload.upload_id)
+
+
+@CHECKS.covers(5)
+def check_close(harness: BackendHarness) -> None:
+    """Closing twice is fine; every method after that raises BackendClosed (5)."""
+    backend = harness.opened()
+    upload = harness.begin(backend, "closed")
+    backend.close()
+    backend.close()
+    for operation, call in _calls(backend, upload.key, upload.upload_id).items():
+        must_raise(BackendClosed, f"{operation} after close", call)
+    assert harness.read(upload.key) is None, "nothing is stored after close"
+
+
+@CHECKS.covers(6)
+def check_pickle(harness: BackendHarness) -> None:
+    """A handle that was pickled is a handle on the same storage; one that can't be says so by a TypeError (6)."""
+    backend = harness.opened()
+    if not harness.picklable:
+        must_raise(TypeError, "the backend is declared not to be picklable", pickle.dumps, backend)
+        return
+    data = filler(harness.part_size(backend))
+    upload = harness.begin(backend, "pickled")
+    copy = cast("MultipartBackend", pickle.loads(pickle.dumps(backend)))  # noqa: S301  # our own bytes, of a moment ago
+    try:
+        assert (copy.location, copy.limits) == (backend.location, backend.limits), "the copy reaches the same storage"
+        part = copy.upload_part(upload.key, upload.upload_id, 1, TrickyBody(data))
+    finally:
+        copy.close()
+    upload.complete([part])
+    assert harness.read(upload.key) == data, "a part that was sent through a copy is as good as any"
+
+
+# --- failing ---------------------------------------------------------------------------------------------------------
+
+
+@CHECKS.covers(36, 37)
+def check_failures_of_the_storage(harness: BackendHarness) -> None:
+    """Each way in which the storage fails is the error of the tree that stands for it, from every method (36, 37)."""
+    failing = {kind: backend for kind in _FAILURES if (backend := harness.open_failing(kind)) is not None}
+    if not failing:
+        raise NotApplicable("the harness can't make its storage fail: see BackendHarness.open_failing")
+    for kind, backend in failing.items():
+        try:
+            for operation, call in _calls(backend, harness.key("failing"), "no-such-upload").items():
+                duty = f"{operation} on a storage that fails by {kind.__name__}"
+                error = must_raise(kind, duty, call)
+                assert error.retryable == kind.default_retryable, f"{duty}: retryable is {kind.default_retryable}"
+                if kind is ConnectionFailed:
+                    assert error.__cause__ is not None, f"{duty}: the error has its cause"
+        finally:
+            backend.close()
+
+
+@CHECKS.covers(37)
+def check_refusals_are_permanent(harness: BackendHarness) -> None:
+    """What trying again can't mend is not retryable (37)."""
+    backend = harness.opened()
+    upload = harness.begin(backend, "permanent")
+    never_sent = UploadedPart(1, harness.part_size(backend), "no-such-etag")
+    errors: list[BackendError] = [must_raise(PartRejected, "the part was never sent", upload.complete, [never_sent])]
+    upload.abort()
+    errors.append(must_raise(UploadNotFound, "the upload was aborted", upload.send, 1, b"x"))
+    if "forbid_overwrite" in backend.capabilities.options:
+        store_at_once(harness, backend, "permanent", b"x")
+        forbid = ObjectOptions(forbid_overwrite=True)
+        duty = "overwriting is forbidden"
+        errors.append(must_raise(ObjectExists, duty, store_at_once, harness, backend, "permanent", b"y", forbid))
+    for error in errors:
+        assert not error.retryable, f"{type(error).__name__} is permanent: trying again can't mend it"
+
+
+@CHECKS.covers(39)
+def check_lost_replies(harness: BackendHarness) -> None:
+    """An operation took effect and its answer was lost: doing it again comes to the same end (39)."""
+    backend = harness.opened()
+    data = filler(harness.part_size(backend), "lost")
+    key = harness.key("lost")
+    changing = ("initiate_upload", "upload_part", "complete_upload", "abort_upload", "put_object")
+    plan = FaultPlan([Fault(operation, FaultKind.AFTER) for operation in changing])
+    faulty = FaultyBackend(backend, plan)
+    lost = "the answer is lost"
+    with plan:
+        must_raise(ConnectionFailed, lost, harness.begin, faulty, "lost")
+        orphans = pending_ids(backend, key)
+        assert len(orphans) == 1, "list_uploads finds an upload whose id nobody learned"
+        upload = harness.begin(faulty, "lost")
+        must_raise(ConnectionFailed, lost, faulty.abort_upload, key, orphans[0])
+        faulty.abort_upload(key, orphans[0])
+        assert pending_ids(backend, key) == [upload.upload_id], "aborting once more is fine, and touches no other"
+        must_raise(ConnectionFailed, lost, upload.send, 1, data)
+        part = upload.send(1, data)
+        upload.must_hold([part], "sending a part once more leaves one part")
+        must_raise(ConnectionFailed, lost, upload.complete, [part])
+        assert stored_size(backend, key) == len(data), "head_object tells that the object was made"
+        upload.complete_again([part])
+        assert harness.read(key) == data, "completing once more leaves the object"
+        must_raise(ConnectionFailed, lost, store_at_once, harness, faulty, "lost", b"put")
+        store_at_once(harness, faulty, "lost", b"put")
+        assert harness.read(key) == b"put", "putting once more leaves the object"
+
+
+@CHECKS.covers(40)
+def check_delays_change_nothing(harness: BackendHarness) -> None:
+    """Through a wrapper that delays each call, everything is as without it (40)."""
+    backend = harness.opened()
+    operations = [name for name in BACKEND_OPERATIONS if name != "list_parts" or backend.capabilities.lists_parts]
+    waited: list[float] = []
+    plan = FaultPlan([Fault(name, FaultKind.DELAY, seconds=1.0) for name in operations], sleep=waited.append)
+    data = filler(harness.part_size(backend), "delayed")
+    delayed = FaultyBackend(backend, plan)
+    with plan:
+        upload = harness.begin(delayed, "delayed")
+        assert upload.is_pending(), "the upload is listed"
+        part = upload.send(1, data)
+        upload.must_hold([part], "the part is listed")
+        upload.complete([part])
+        assert harness.read(upload.key) == data, "the object is there"
+        store_at_once(harness, delayed, "delayed", b"put")
+        assert stored_size(delayed, upload.key) == 3, "the object was replaced"
+        upload.abort()
+    assert waited == [1.0] * len(operations), "each operation was delayed once"
+
+
+def _calls(backend: MultipartBackend, key: str, upload_id: str) -> dict[str, Callable[[], object]]:
+    """One call of each method, by name."""
+    part = UploadedPart(1, 1, "etag")
+    calls: dict[str, Callable[[], object]] = {
+        "initiate_upload": lambda: backend.initiate_upload(key, NO_OPTIONS),
+        "upload_part": lambda: backend.upload_part(key, upload_id, 1, TrickyBody(b"x")),
+        "list_parts": lambda: listed_parts(backend, key, upload_id),
+        "complete_upload": lambda: backend.complete_upload(key, upload_id, [part], NO_OPTIONS),
+        "abort_upload": lambda: backend.abort_upload(key, upload_id),
+        "list_uploads": lambda: list(backend.list_uploads()),
+        "put_object": lambda: backend.put_object(key, TrickyBody(b"x"), NO_OPTIONS),
+        "head_object": lambda: backend.head_object(key),
+    }
+    if not backend.capabilities.lists_parts:
+        del calls["list_parts"]
+    return calls

@@ -1,0 +1,301 @@
+"""Bytes, checksums, keys, options and limits (27 to 35)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from partwise.errors import InvalidKey, PartwiseError, SourceChanged, UnsupportedOption
+from partwise.model import MIB, Callback, ObjectOptions
+from partwise.testing.bodies import PiecesBody, TrickyBody, filler
+from partwise.testing.conformance.backend_harness import (
+    NO_OPTIONS,
+    WAYS,
+    BackendHarness,
+    Upload,
+    listed_parts,
+    need_option,
+    store_at_once,
+)
+from partwise.testing.conformance.suite import NotApplicable, Suite, must_raise
+from partwise.testing.witnesses import slow_crc64
+
+CHECKS: Suite[BackendHarness] = Suite()
+
+
+# --- bodies ----------------------------------------------------------------------------------------------------------
+
+
+@CHECKS.covers(27)
+def check_buffers_of_every_kind(harness: BackendHarness) -> None:
+    """Pieces may be views of bytes, of a bytearray, of a part of either, and of any length (27)."""
+    backend = harness.opened()
+    data = filler(harness.part_size(backend), "buffers")
+    padded = bytearray(b"(" + data + b")")
+    bodies = {
+        "bytes": PiecesBody(memoryview(data)),
+        "a bytearray": PiecesBody(memoryview(bytearray(data))),
+        "a slice": PiecesBody(memoryview(padded)[1:-1]),
+        "a read-only view": PiecesBody(memoryview(padded)[1:-1].toreadonly()),
+        "of uneven lengths": PiecesBody(memoryview(data)[:1], memoryview(data)[1:3], memoryview(data)[3:]),
+    }
+    for kind, body in bodies.items():
+        upload = harness.begin(backend, "buffer")
+        upload.complete([backend.upload_part(upload.key, upload.upload_id, 1, body)])
+        assert harness.read(upload.key) == data, f"upload_part takes pieces that are {kind}"
+        backend.put_object(upload.key, body, NO_OPTIONS)
+        assert harness.read(upload.key) == data, f"put_object takes pieces that are {kind}"
+
+
+@CHECKS.covers(27, 28)
+def check_pieces_are_not_kept(harness: BackendHarness) -> None:
+    """A piece is valid until the next one is asked for; a body is read again from its start (27, 28)."""
+    backend = harness.opened()
+    data = filler(harness.part_size(backend), "pieces")
+    body = TrickyBody(data, chunk_size=max(1, len(data) // 7))
+    upload = harness.begin(backend, "pieces")
+    backend.upload_part(upload.key, upload.upload_id, 1, body)
+    upload.complete([backend.upload_part(upload.key, upload.upload_id, 1, body)])
+    duty = "sends or copies a piece before it asks for the next, and reads a body from its start"
+    assert harness.read(upload.key) == data, f"upload_part {duty}"
+    for _ in range(2):
+        backend.put_object(upload.key, body, NO_OPTIONS)
+        assert harness.read(upload.key) == data, f"put_object {duty}"
+
+
+@CHECKS.covers(29)
+def check_body_too_short(harness: BackendHarness) -> None:
+    """A body that ends before its length is an error, and nothing is stored (29)."""
+    backend = harness.opened()
+    size = harness.part_size(backend)
+    _check_wrong_length(harness.begin(backend, "short"), TrickyBody(filler(size - 1), declared=size), size)
+
+
+@CHECKS.covers(29)
+def check_body_too_long(harness: BackendHarness) -> None:
+    """A body that goes on beyond its length is an error, and nothing is stored (29)."""
+    backend = harness.opened()
+    size = harness.part_size(backend)
+    _check_wrong_length(harness.begin(backend, "long"), TrickyBody(filler(size), declared=size - 1), size)
+
+
+def _check_wrong_length(upload: Upload, body: TrickyBody, size: int) -> None:
+    before = filler(size, "before")
+    parts = [upload.send(1, before)]
+    duty = f"{body!r} gives another number of bytes"
+    must_raise(PartwiseError, duty, upload.backend.upload_part, upload.key, upload.upload_id, 1, body)
+    upload.must_hold(parts, f"{duty}: the part before is to stand")
+    must_raise(PartwiseError, duty, upload.backend.put_object, upload.key, body, NO_OPTIONS)
+    assert upload.harness.read(upload.key) is None, f"{duty}: no object was to be made"
+    upload.must_complete(parts, before, "a body of a wrong length")
+
+
+class _NotOfTheTree(Exception):
+    """What a defect in a source raises."""
+
+
+class _Cancelled(BaseException):
+    """What an event loop or a signal raises in the middle of anything."""
+
+
+@CHECKS.covers(30, 38)
+def check_bodies_that_fail(harness: BackendHarness) -> None:
+    """What a body raises passes through unchanged, be it at once or half-way, and nothing is stored (30, 38)."""
+    backend = harness.opened()
+    size = harness.part_size(backend)
+    before = filler(size, "before")
+    upload = harness.begin(backend, "failing-body")
+    parts = [upload.send(1, before)]
+    for error in (SourceChanged("it was cut short"), _NotOfTheTree("a defect"), _Cancelled("stop")):
+        for given in (b"", filler(size // 2, "half")):
+            body = TrickyBody(given, declared=size, error=error)
+            duty = f"the body raised {type(error).__name__} after {len(given)} of {size} bytes"
+            raised = must_raise(type(error), duty, backend.upload_part, upload.key, upload.upload_id, 1, body)
+            assert raised is error, f"{duty}: upload_part lets it through unchanged"
+            upload.must_hold(parts, f"{duty}: the part before is to stand")
+            raised = must_raise(type(error), duty, backend.put_object, upload.key, body, NO_OPTIONS)
+            assert raised is error, f"{duty}: put_object lets it through unchanged"
+            assert harness.read(upload.key) is None, f"{duty}: no object was to be made"
+    upload.must_complete(parts, before, "a body that failed")
+
+
+@CHECKS.covers(31)
+def check_checksums(harness: BackendHarness) -> None:
+    """Where checksums are declared, they are the CRC-64/XZ of what is stored; elsewhere they are None (31)."""
+    backend = harness.opened()
+    pieces = [filler(harness.part_size(backend), "checksums"), b"the last part"]
+    of_parts = [slow_crc64(piece) if backend.capabilities.part_checksums else None for piece in pieces]
+    of_object = slow_crc64(b"".join(pieces)) if backend.capabilities.object_checksums else None
+    upload = harness.begin(backend, "checksums")
+    parts = upload.send_all(pieces)
+    assert [part.crc64 for part in parts] == of_parts, "receipts have the checksums of the parts, if declared"
+    if backend.capabilities.lists_parts:
+        listed = [part.crc64 for part in listed_parts(backend, upload.key, upload.upload_id)]
+        assert listed == of_parts, "list_parts gives the checksums of the parts, if declared"
+    assert upload.complete(parts).crc64 == of_object, "complete_upload gives the checksum of the object, if declared"
+    found = backend.head_object(upload.key)
+    assert found is not None and found.crc64 == of_object, "head_object gives the checksum of the object, if declared"  # noqa: PT018  # one fact
+    stored = store_at_once(harness, backend, "checksums", b"at once")
+    of_put = {None, slow_crc64(b"at once")} if backend.capabilities.object_checksums else {None}
+    assert stored.crc64 in of_put, "put_object gives the checksum of the object, or None"
+
+
+# --- keys and limits -------------------------------------------------------------------------------------------------
+
+_STRANGE_NAMES = (
+    "plain.txt",
+    "UPPER.txt",
+    "upper.txt",
+    "deep/er/and/deep/er",
+    "slashes//doubled",
+    "slashes/ends-with/",
+    "/begins-with",
+    "dots/./one",
+    "dots/../two",
+    "dots/..hidden",
+    "back\\slash",
+    "space s/ led and trailed ",
+    "quotes'\"`",
+    "percent%20%2F",
+    "plus+and&=?#;:,@!$*()[]{}<>|^~",
+    "umlaut/\u00e4\u00f6\u00fc",
+    "umlaut/a\u0308o\u0308u\u0308",  # the same to the eye, other characters
+    "\u6587\u4ef6/\U0001f4e6",
+    "control/\x01\x7f",
+    "line\nbreak\ttab",
+    "long/" + "n" * 200,
+)
+
+
+@CHECKS.covers(32, 36)
+def check_strange_keys(harness: BackendHarness) -> None:
+    """Strange keys name objects of their own, or are refused with InvalidKey as declared (32, 36)."""
+    backend = harness.opened()
+    size = harness.part_size(backend)
+    kept = {}
+    for name in _STRANGE_NAMES:
+        key = harness.key(name)
+        if harness.refuses(key):
+            duty = f"{key!r} is declared to be refused"
+            must_raise(InvalidKey, duty, harness.begin, backend, name)
+            must_raise(InvalidKey, duty, store_at_once, harness, backend, name, b"x")
+            continue
+        kept[key] = filler(size, name)
+        upload = harness.begin(backend, name)
+        assert upload.is_pending(), f"list_uploads gives {key!r} as it is"
+        stored = upload.complete([upload.send(1, kept[key])])
+        assert stored.key == key, f"complete_upload gives {key!r} as it is, not {stored.key!r}"
+    for key, data in kept.items():
+        assert harness.read(key) == data, f"{key!r} names an object of its own"
+        found = backend.head_object(key)
+        assert found is not None and found.key == key, f"head_object gives {key!r} as it is"  # noqa: PT018  # one fact
+        backend.put_object(key, TrickyBody(key.encode()), NO_OPTIONS)
+    for key in kept:
+        assert harness.read(key) == key.encode(), f"{key!r} names an object of its own for put_object too"
+
+
+@CHECKS.covers(35)
+def check_part_too_small(harness: BackendHarness) -> None:
+    """A part below `min_part_size` that is not the last is refused, and the upload stays usable (35)."""
+    backend = harness.opened()
+    least = backend.limits.min_part_size
+    if least == 1:
+        raise NotApplicable("no part is too small here")
+    pieces = [filler(least, 1), filler(least, 2)]
+    upload = harness.begin(backend, "small")
+    parts = upload.send_all([pieces[0][:-1], pieces[1]])
+    upload.must_refuse(parts, f"part 1 has {least - 1} bytes, and min_part_size is {least}")
+    upload.must_complete([upload.send(1, pieces[0]), parts[1]], b"".join(pieces), "a part was too small")
+
+
+@CHECKS.covers(35)
+def check_limits_are_within_reach(harness: BackendHarness) -> None:
+    """The smallest and the largest part, and the highest part number, are accepted (35)."""
+    backend = harness.opened()
+    limits = backend.limits
+    upload = harness.begin(backend, "limits")
+    # A larger "largest part" is only taken at its word: the checks are to be quick.
+    sizes = [size for size in (limits.min_part_size, limits.max_part_size) if size <= MIB]
+    for size in sizes or [limits.min_part_size]:
+        part = upload.send(limits.max_parts, filler(size))
+        assert (part.part_number, part.size) == (limits.max_parts, size), "a part at the limits is a part"
+        upload.must_hold([part], "a part at the limits is listed")
+
+
+# --- options ---------------------------------------------------------------------------------------------------------
+
+_SAMPLES: Mapping[str, ObjectOptions] = {
+    "content_type": ObjectOptions(content_type="text/x-sample"),
+    "acl": ObjectOptions(acl="private"),
+    "metadata": ObjectOptions(metadata={"sample": "value"}),
+    "storage_class": ObjectOptions(storage_class="IA"),
+    "tagging": ObjectOptions(tagging={"sample": "value"}),
+    "forbid_overwrite": ObjectOptions(forbid_overwrite=True),
+    "encryption": ObjectOptions(encryption="AES256"),
+    "data_encryption": ObjectOptions(encryption="KMS", data_encryption="SM4"),
+    "kms_key_id": ObjectOptions(encryption="KMS", kms_key_id="sample-key"),
+    "cache_control": ObjectOptions(cache_control="no-cache"),
+    "content_disposition": ObjectOptions(content_disposition='attachment; filename="sample"'),
+    "content_encoding": ObjectOptions(content_encoding="gzip"),
+    "content_language": ObjectOptions(content_language="en-GB"),
+    "expires": ObjectOptions(expires="Thu, 01 Jan 2032 00:00:00 GMT"),
+    "traffic_limit": ObjectOptions(traffic_limit=838_860_800),
+    "request_payer": ObjectOptions(request_payer="requester"),
+    "callback": ObjectOptions(callback=Callback(url="http://127.0.0.1:9/", body="key=${object}")),
+}
+_GO_WITH_REQUESTS = frozenset({"callback", "forbid_overwrite", "traffic_limit", "request_payer"})
+
+
+@CHECKS.covers(3, 36)
+def check_other_options_are_refused(harness: BackendHarness) -> None:
+    """An option that is not among the capabilities is refused by every method, and never dropped (3, 36)."""
+    backend = harness.opened()
+    refused = {name: options for name, options in _SAMPLES.items() if name not in backend.capabilities.options}
+    if not refused:
+        raise NotApplicable("the backend honours every option there is")
+    data = filler(harness.part_size(backend))
+    for name, options in refused.items():
+        duty = f"{name} is not among capabilities.options"
+        must_raise(UnsupportedOption, duty, harness.begin, backend, name, options)
+        must_raise(UnsupportedOption, duty, store_at_once, harness, backend, name, b"x", options)
+        upload = harness.begin(backend, name)
+        part = upload.send(1, data)
+        must_raise(UnsupportedOption, duty, upload.complete, [part], options)
+        assert harness.read(upload.key) is None, f"{duty}: nothing was to be stored"
+        upload.must_complete([part], data, "an option was refused")
+
+
+@CHECKS.covers(3, 34)
+def check_options_are_kept(harness: BackendHarness) -> None:
+    """Each option that is declared is accepted, and the back door finds it with the object (3, 34)."""
+    backend = harness.opened()
+    honoured = backend.capabilities.options
+    samples = {
+        name: options
+        for name, options in _SAMPLES.items()
+        if name not in _GO_WITH_REQUESTS and options.given() <= honoured
+    }
+    if not samples:
+        raise NotApplicable("the backend honours no option that stays with an object")
+    data = filler(harness.part_size(backend))
+    for name, options in samples.items():
+        for way, store in WAYS.items():
+            store(harness, backend, f"{name}-{way}", data, options)
+            kept = harness.options(harness.key(f"{name}-{way}"))
+            if name in kept:
+                asked = getattr(options, name)
+                assert kept[name] == asked, f"{name} is kept, by {way}: {asked!r} was asked, {kept[name]!r} is there"
+
+
+@CHECKS.covers(34)
+def check_metadata_comes_back(harness: BackendHarness) -> None:
+    """`head_object` gives back the metadata, by parts and by put (34)."""
+    backend = harness.opened()
+    need_option(backend, "metadata")
+    options = ObjectOptions(metadata={"author": "somebody else", "purpose": "to be kept"})
+    data = filler(harness.part_size(backend))
+    for way, store in WAYS.items():
+        store(harness, backend, way, data, options)
+        found = backend.head_object(harness.key(way))
+        assert found is not None, f"there is an object, stored by {way}"
+        kept = {name.lower(): value for name, value in found.metadata.items()}
+        assert kept == options.metadata, f"head_object gives the metadata of an object that was stored by {way}"

@@ -1,0 +1,79 @@
+"""
+The death of a process between two calls of the operating system.
+
+What a store promises about files must hold wherever the process dies. This lets it die at each step in turn, in this
+process: the calls that change files are counted, one of them is cut short, and none has an effect from then on, so that
+no cleaning up after the "death" can hide what a real one would leave.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest import mock
+
+from partwise.testing.faults import SimulatedDeath
+
+#: The calls that change what is on a disk. Closing is not among them: the operating system closes for the dead.
+_CHANGING = (
+    "open",
+    "write",
+    "pwrite",
+    "fsync",
+    "ftruncate",
+    "truncate",
+    "replace",
+    "rename",
+    "link",
+    "unlink",
+    "remove",
+    "mkdir",
+    "rmdir",
+)
+
+
+@contextmanager
+def dying_at(step: int) -> Iterator[None]:
+    """
+    In the block, the calling thread dies at its `step`-th call of the `os` module that changes files, counting from 1.
+
+    A write that it dies at gets half of its bytes to the file. Calls that do not go through the `os` module, such as
+    those of a database's library, are not seen. Other threads are left alone.
+
+    Raises:
+        SimulatedDeath: the step was reached.
+    """
+    me = threading.get_ident()
+    steps = 0
+
+    def guarded(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            nonlocal steps
+            if threading.get_ident() != me:
+                return real(*args, **kwargs)
+            steps += 1
+            if steps == step and name in {"write", "pwrite"}:
+                file, data, *rest = args
+                real(file, memoryview(data)[: len(data) // 2], *rest)
+            if steps >= step:
+                raise SimulatedDeath(f"died at step {step}, os.{name}")
+            return real(*args, **kwargs)
+
+        return call
+
+    real_calls = {name: getattr(os, name) for name in _CHANGING if hasattr(os, name)}
+    with mock.patch.multiple(os, **{name: guarded(name, real) for name, real in real_calls.items()}):
+        yield
+
+
+def dies_at(step: int, action: Callable[[], object]) -> bool:
+    """Do something, and die at this step of it: True if it did, False if it came to its end in fewer steps."""
+    try:
+        with dying_at(step):
+            action()
+    except SimulatedDeath:
+        return True
+    return False

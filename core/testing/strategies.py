@@ -1,0 +1,321 @@
+"""
+Hypothesis strategies for the values of partwise, and for what befalls them.
+
+Each gives what the protocols allow, and nothing else; where it matters, it leans to the edges.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from attrs import fields
+from hypothesis import strategies as st
+
+from partwise.model import (
+    KIB,
+    MIB,
+    Callback,
+    Checkpoint,
+    Fingerprint,
+    ObjectOptions,
+    PartLimits,
+    StoredObject,
+    UploadedPart,
+)
+from partwise.testing.bodies import PiecesBody, TrickyBody, filler
+from partwise.testing.faults import BACKEND_OPERATIONS, OPERATIONS, Fault, FaultKind, FaultPlan
+from partwise.testing.sources import ChangingSource
+
+__all__ = [
+    "bodies",
+    "callbacks",
+    "changing_sources",
+    "checkpoints",
+    "contents",
+    "crc64s",
+    "etags",
+    "fault_plans",
+    "faults",
+    "fingerprints",
+    "keys",
+    "metadata",
+    "object_options",
+    "part_limits",
+    "part_sizes",
+    "sizes",
+    "stored_objects",
+    "uploaded_parts",
+]
+
+_CRC64_MAX = 2**64 - 1
+_WORD = st.text(alphabet="abcdefghijklmnopqrstuvwxyz0123456789-", min_size=1, max_size=12)
+_PRINTABLE = st.text(alphabet=st.characters(min_codepoint=0x20, max_codepoint=0x7E), max_size=30)
+
+
+# --- names and numbers -----------------------------------------------------------------------------------------------
+
+
+def keys() -> st.SearchStrategy[str]:
+    """Keys of up to 1,023 bytes of UTF-8: plain ones, and ones of any character, with slashes and dots in odd places."""
+    odd = st.text(alphabet=st.characters(exclude_categories=["Cs"]) | st.sampled_from("/.\\ %+?#&'\""), min_size=1)
+    names = st.lists(_WORD, min_size=1, max_size=4).map("/".join)
+    return (names | odd).filter(lambda key: len(key.encode()) <= 1023)
+
+
+def etags() -> st.SearchStrategy[str]:
+    """What storages call a version: hexadecimal digits, sometimes in quotes or with a count behind."""
+    digits = st.text(alphabet="0123456789ABCDEF", min_size=32, max_size=32)
+    return digits | digits.map('"{}"'.format) | st.builds("{}-{}".format, digits, st.integers(1, 10_000))
+
+
+def crc64s() -> st.SearchStrategy[int]:
+    """Any CRC-64."""
+    return st.integers(0, _CRC64_MAX)
+
+
+def part_limits() -> st.SearchStrategy[PartLimits]:
+    """Limits of storages: from tiny ones, which small data brings to the edge, to those of real ones."""
+    real = st.sampled_from((PartLimits(), PartLimits(min_part_size=100 * KIB), PartLimits(min_part_size=5 * MIB)))
+
+    @st.composite
+    def tiny(draw: st.DrawFn) -> PartLimits:
+        least = draw(st.integers(1, 20))
+        most = draw(st.integers(least, 100))
+        count = draw(st.integers(1, 20))
+        return PartLimits(
+            min_part_size=least,
+            max_part_size=most,
+            max_parts=count,
+            max_object_size=draw(st.integers(most, most * count)),
+            max_put_size=draw(st.integers(0, most * count)),
+        )
+
+    return tiny() | real
+
+
+def part_sizes(limits: PartLimits) -> st.SearchStrategy[int]:
+    """Part sizes within the limits, with a leaning to the smallest, the largest, and powers of two and their neighbours."""
+    least, most = limits.min_part_size, limits.max_part_size
+    powers = [2**n + d for n in range(most.bit_length() + 1) for d in (-1, 0, 1) if least <= 2**n + d <= most]
+    edges = sorted({least, min(least + 1, most), max(most - 1, least), most, *powers})
+    return st.sampled_from(edges) | st.integers(least, most)
+
+
+def sizes(part_size: int, *, parts_max: int = 5) -> st.SearchStrategy[int]:
+    """Sizes of sources of up to so many parts, with a leaning to whole parts and a byte less or more."""
+    edges = sorted({max(0, part_size * count + d) for count in range(parts_max + 1) for d in (-1, 0, 1)})
+    return st.sampled_from([size for size in edges if size <= part_size * parts_max]) | st.integers(
+        0, part_size * parts_max
+    )
+
+
+# --- data ------------------------------------------------------------------------------------------------------------
+
+
+def contents(sizes: st.SearchStrategy[int] | None = None) -> st.SearchStrategy[bytes]:
+    """Bytes that look like noise and cost one draw, however many they are; by default up to 1,000."""
+    return st.builds(filler, sizes if sizes is not None else st.integers(0, 1000), st.integers(0, 3))
+
+
+@st.composite
+def bodies(draw: st.DrawFn, data: st.SearchStrategy[bytes] | None = None) -> tuple[TrickyBody | PiecesBody, bytes]:
+    """A body that keeps its promises, cut into pieces in some way, and the bytes that it has."""
+    content = draw(contents() if data is None else data)
+    if draw(st.booleans()):
+        return TrickyBody(content, chunk_size=draw(st.integers(1, max(1, len(content))))), content
+    cuts = sorted(draw(st.sets(st.integers(1, max(1, len(content) - 1)), max_size=4)))
+    view = memoryview(content)
+    bounds = zip([0, *cuts], [*cuts, len(content)], strict=True)
+    return PiecesBody(*(view[begin:end] for begin, end in bounds if begin < end)), content
+
+
+@st.composite
+def changing_sources(
+    draw: st.DrawFn, data: st.SearchStrategy[bytes] | None = None, *, readings_max: int = 5
+) -> ChangingSource:
+    """A source which, while one of its first bodies is read, may grow, shrink, be touched, rewritten or replaced."""
+    content = draw(contents() if data is None else data)
+    other = filler(len(content), "other")
+    changes = (
+        lambda source: source.append(b"more"),
+        lambda source: source.truncate(len(content) // 2),
+        lambda source: source.touch(),
+        lambda source: source.write(other),
+        lambda source: source.replace(other),
+    )
+    when = draw(st.none() | st.integers(1, readings_max))
+    planned = {} if when is None else {when: draw(st.sampled_from(changes))}
+    return ChangingSource(content, chunk_size=draw(st.sampled_from((1, 7, 64 * KIB))), changes=planned)
+
+
+# --- values ----------------------------------------------------------------------------------------------------------
+
+
+def metadata() -> st.SearchStrategy[dict[str, str]]:
+    """Metadata: lower-case names, and values that fit into a header."""
+    return st.dictionaries(_WORD, _PRINTABLE.map(str.strip), max_size=4)
+
+
+def callbacks() -> st.SearchStrategy[Callback]:
+    """Callbacks, with what is optional and without."""
+    return st.builds(
+        Callback,
+        url=_WORD.map("http://127.0.0.1/{}".format),
+        body=_PRINTABLE,
+        host=st.none() | _WORD,
+        body_type=st.none() | st.sampled_from(("application/x-www-form-urlencoded", "application/json")),
+        variables=st.dictionaries(_WORD.map("x:{}".format), _PRINTABLE, max_size=2),
+        sni=st.none() | st.booleans(),
+    )
+
+
+def object_options(only: Collection[str] | None = None) -> st.SearchStrategy[ObjectOptions]:
+    """
+    Options, most of them left at their defaults.
+
+    Args:
+        only: the names of the options that may be given, such as a backend's ``capabilities.options``; None: all.
+    """
+    values: dict[str, st.SearchStrategy[object]] = {
+        "content_type": st.sampled_from(("text/plain", "application/octet-stream")),
+        "acl": st.sampled_from(("private", "public-read", "default")),
+        "metadata": metadata(),
+        "storage_class": st.sampled_from(("Standard", "IA", "Archive")),
+        "tagging": st.dictionaries(_WORD, _WORD, max_size=3),
+        "forbid_overwrite": st.booleans(),
+        "encryption": st.sampled_from(("AES256", "KMS", "SM4")),
+        "data_encryption": st.just("SM4"),
+        "kms_key_id": _WORD,
+        "cache_control": st.sampled_from(("no-cache", "max-age=60")),
+        "content_disposition": st.just("attachment"),
+        "content_encoding": st.sampled_from(("gzip", "br")),
+        "content_language": st.sampled_from(("en", "zh-CN")),
+        "expires": st.just("Thu, 01 Jan 2032 00:00:00 GMT"),
+        "traffic_limit": st.integers(819_200, 838_860_800),
+        "request_payer": st.just("requester"),
+        "callback": callbacks(),
+    }
+    assert values.keys() == {a.name for a in fields(ObjectOptions)}, "there is a strategy for each option"
+    allowed = sorted(values.keys() if only is None else values.keys() & set(only))
+    if not allowed:
+        return st.just(ObjectOptions())
+    names = st.sets(st.sampled_from(allowed), max_size=4)
+    given = names.flatmap(lambda chosen: st.fixed_dictionaries({name: values[name] for name in sorted(chosen)}))
+    return given.map(lambda chosen: ObjectOptions(**chosen))
+
+
+def uploaded_parts(numbers: st.SearchStrategy[int] | None = None) -> st.SearchStrategy[UploadedPart]:
+    """Receipts; by default of parts 1 to 10,000, with a leaning to the first few, so that numbers meet."""
+    return st.builds(
+        UploadedPart,
+        part_number=numbers if numbers is not None else st.integers(1, 5) | st.integers(1, 10_000),
+        size=st.integers(0, 5 * 1024 * MIB),
+        etag=etags(),
+        crc64=st.none() | crc64s(),
+    )
+
+
+def stored_objects() -> st.SearchStrategy[StoredObject]:
+    """Objects as a storage describes them."""
+    return st.builds(
+        StoredObject,
+        key=keys(),
+        size=st.integers(0, 2**48),
+        etag=etags(),
+        crc64=st.none() | crc64s(),
+        version_id=st.none() | _WORD,
+        request_id=st.none() | _WORD,
+        callback_response=st.none() | st.binary(max_size=20),
+        metadata=metadata(),
+    )
+
+
+def fingerprints() -> st.SearchStrategy[Fingerprint]:
+    """Versions of sources: files, bytes, streams."""
+    return st.builds(
+        Fingerprint,
+        size=st.none() | st.integers(0, 2**60),
+        mtime_ns=st.none() | st.integers(-(2**62), 2**62),
+        identity=st.none() | _WORD,
+        content=st.none() | crc64s(),
+    )
+
+
+def checkpoints() -> st.SearchStrategy[Checkpoint]:
+    """Checkpoints that a store has to take; the names of their sources may hold lone surrogates, as paths do."""
+    return st.builds(
+        Checkpoint,
+        location=_WORD.map("memory://{}".format),
+        key=keys(),
+        source=st.text(min_size=1, max_size=20) | st.just("/a/\udcff/path"),
+        fingerprint=fingerprints(),
+        part_size=st.integers(1, 5 * 1024 * MIB),
+        doubling_every=st.none() | st.integers(1, 10_000),
+        options=object_options(),
+        upload_id=st.none() | _WORD,
+        parts=st.lists(uploaded_parts(), max_size=6, unique_by=lambda part: part.part_number),
+        token=st.none() | _WORD,
+        abandoned=st.lists(_WORD, max_size=2),
+        created=st.floats(0, 4e9),
+    )
+
+
+# --- faults ----------------------------------------------------------------------------------------------------------
+
+
+def faults(
+    operations: Sequence[str] = BACKEND_OPERATIONS,
+    kinds: Collection[FaultKind] | None = None,
+    *,
+    occurrence_max: int = 5,
+) -> st.SearchStrategy[Fault]:
+    """
+    Faults that can happen.
+
+    Args:
+        operations: which may be struck.
+        kinds: what may happen; None: anything but a TORN_WRITE, which not every store offers.
+        occurrence_max: how late it may strike.
+    """
+    allowed = set(FaultKind) - {FaultKind.TORN_WRITE} if kinds is None else set(kinds)
+    pairs = [
+        (operation, kind)
+        for operation in operations
+        for kind in FaultKind
+        if kind in allowed and kind.strikes(operation)
+    ]
+    assert pairs, f"none of {sorted(kind.name for kind in allowed)} can happen to {operations}"
+
+    def build(pair: tuple[str, FaultKind], occurrence: int, seconds: float) -> Fault:
+        timed = pair[1] in {FaultKind.DELAY, FaultKind.THROTTLED}
+        return Fault(pair[0], pair[1], occurrence, seconds=seconds if timed else 0.0)
+
+    return st.builds(build, st.sampled_from(pairs), st.integers(1, occurrence_max), st.floats(0, 60))
+
+
+def fault_plans(
+    operations: Sequence[str] = OPERATIONS,
+    kinds: Collection[FaultKind] | None = None,
+    *,
+    faults_max: int = 4,
+    occurrence_max: int = 5,
+) -> st.SearchStrategy[FaultPlan]:
+    """
+    Plans of a few faults, no two of which strike the same call; delays pass at once.
+
+    Args:
+        operations: which may be struck.
+        kinds: what may happen; None: anything but a TORN_WRITE, which not every store offers.
+        faults_max: how many faults a plan may have.
+        occurrence_max: how late they may strike.
+    """
+    planned = st.lists(
+        faults(operations, kinds, occurrence_max=occurrence_max),
+        max_size=faults_max,
+        unique_by=lambda fault: (fault.operation, fault.occurrence),
+    )
+    return planned.map(lambda chosen: FaultPlan(chosen, sleep=_no_sleep))
+
+
+def _no_sleep(seconds: float) -> None:
+    """A delay that is only told."""

@@ -1,0 +1,230 @@
+"""The values that cross the protocols."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from partwise.errors import InvalidInput
+from partwise.model import (
+    Callback,
+    Capabilities,
+    Checkpoint,
+    Fingerprint,
+    ObjectOptions,
+    PartLimits,
+    Progress,
+    StoredObject,
+    UploadedPart,
+    UploadResult,
+    checkpoint_name,
+    utc,
+)
+
+CHECKPOINT = Checkpoint("memory://bucket", "key", "/a/file", Fingerprint(25), part_size=10)
+
+#: For each option a value other than the default.
+OPTIONS = {
+    "content_type": "text/plain",
+    "acl": "private",
+    "metadata": {"a": "b"},
+    "storage_class": "IA",
+    "tagging": {"c": "d"},
+    "forbid_overwrite": True,
+    "encryption": "KMS",
+    "data_encryption": "SM4",
+    "kms_key_id": "id",
+    "cache_control": "no-cache",
+    "content_disposition": "inline",
+    "content_encoding": "gzip",
+    "content_language": "en",
+    "expires": "Thu, 01 Jan 2026 00:00:00 GMT",
+    "traffic_limit": 819_200,
+    "request_payer": "requester",
+    "callback": Callback("http://example.com", "a=b"),
+}
+
+#: What acts when the object comes to be, or on each request.
+LATE = {"acl", "callback", "forbid_overwrite", "traffic_limit", "request_payer"}
+
+
+# --- what is refused -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: UploadedPart(0, 1, "E"), "UploadedPart.part_number must be at least 1, not 0"),
+        (lambda: UploadedPart(1, -1, "E"), "UploadedPart.size must be at least 0, not -1"),
+        (lambda: Fingerprint(-1), "Fingerprint.size must be at least 0, not -1"),
+        (lambda: attrs.evolve(CHECKPOINT, part_size=0), "Checkpoint.part_size must be at least 1, not 0"),
+        (lambda: attrs.evolve(CHECKPOINT, doubling_every=0), "Checkpoint.doubling_every must be at least 1, not 0"),
+        (lambda: PartLimits(min_part_size=0), "PartLimits.min_part_size must be at least 1, not 0"),
+        (lambda: PartLimits(max_parts=0), "PartLimits.max_parts must be at least 1, not 0"),
+        (lambda: PartLimits(min_part_size=9, max_part_size=8), "min_part_size 9 is above max_part_size 8"),
+    ],
+)
+def test_a_value_that_makes_no_sense_is_refused(make, message):
+    with pytest.raises(InvalidInput, match=message):
+        make()
+
+
+def test_limits_may_leave_no_choice():
+    assert PartLimits(min_part_size=8, max_part_size=8).max_part_size == 8
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        CHECKPOINT,
+        Callback("u", "b"),
+        Capabilities(),
+        Fingerprint(),
+        ObjectOptions(),
+        PartLimits(),
+        Progress(0, None),
+        StoredObject("k", 0, "E"),
+        UploadedPart(1, 1, "E"),
+        UploadResult("k", 0, "E"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_no_value_changes_under_its_holder(value):
+    name = attrs.fields(type(value))[0].name
+
+    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        setattr(value, name, None)
+
+
+def test_what_is_handed_over_is_copied():
+    """Whoever made a value can't change it by what it was made of."""
+    metadata, parts, options = {"a": "b"}, [UploadedPart(1, 1, "E")], {"acl"}
+    values = (
+        ObjectOptions(metadata=metadata, tagging=metadata),
+        Callback("u", "b", variables=metadata),
+        StoredObject("k", 0, "E", metadata=metadata),
+        attrs.evolve(CHECKPOINT, parts=parts),
+        Capabilities(options),
+    )
+    metadata.clear()
+    parts.clear()
+    options.clear()
+
+    assert values[0].metadata == values[0].tagging == {"a": "b"}
+    assert values[1].variables == {"a": "b"}
+    assert values[2].metadata == {"a": "b"}
+    assert values[3].parts == (UploadedPart(1, 1, "E"),)
+    assert values[4].options == {"acl"}
+
+
+# --- options ---------------------------------------------------------------------------------------------------------
+
+
+def test_every_option_is_tried_here():
+    assert {a.name for a in attrs.fields(ObjectOptions)} == set(OPTIONS)
+
+
+def test_no_option_is_given_by_default():
+    assert ObjectOptions().given() == frozenset()
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_an_option_that_differs_from_the_default_is_given(name):
+    assert ObjectOptions(**{name: OPTIONS[name]}).given() == {name}
+
+
+@given(st.sets(st.sampled_from(sorted(OPTIONS))))
+def test_fixed_leaves_out_exactly_what_acts_late(names):
+    options = ObjectOptions(**{name: OPTIONS[name] for name in names})
+
+    assert options.fixed().given() == names - LATE
+    assert options.given() == names
+
+
+# --- the checkpoint's name -------------------------------------------------------------------------------------------
+
+
+def test_a_name_is_32_hexadecimal_digits():
+    assert len(CHECKPOINT.name) == 32
+    assert set(CHECKPOINT.name) <= set("0123456789abcdef")
+
+
+def test_a_name_is_the_same_from_version_to_version():
+    """Or else nobody's checkpoint is found again."""
+    assert checkpoint_name("memory://bucket", "key", "/a/file") == "cf8cc4409936c71c8e04f30f5f9c0f72"
+
+
+@given(st.lists(st.text(max_size=3), min_size=6, max_size=6))
+def test_names_differ_wherever_location_key_or_source_differ(texts):
+    one, other = texts[:3], texts[3:]
+
+    assert (checkpoint_name(*one) == checkpoint_name(*other)) == (one == other)
+
+
+def test_what_was_done_does_not_change_the_name():
+    assert attrs.evolve(CHECKPOINT, upload_id="ID", part_size=7, parts=(UploadedPart(1, 7, "E"),)).name == (
+        CHECKPOINT.name
+    )
+
+
+def test_a_key_that_no_encoding_holds_still_has_a_name():
+    assert len(checkpoint_name("memory://bucket", "key", "/a/\udcff")) == 32
+
+
+def test_a_checkpoint_knows_its_bytes():
+    parts = (UploadedPart(2, 10, "E"), UploadedPart(3, 5, "E"))
+
+    assert attrs.evolve(CHECKPOINT, parts=parts).bytes_done == 15
+
+
+# --- progress --------------------------------------------------------------------------------------------------------
+
+
+def test_the_fraction_is_of_the_total():
+    assert Progress(25, 100).fraction == 0.25
+
+
+def test_the_fraction_is_not_known_before_the_total_is():
+    assert Progress(25, None).fraction is None
+
+
+def test_the_fraction_reaches_one_only_when_the_object_is_there():
+    assert Progress(100, 100, completed=True).fraction == 1.0
+    assert Progress(0, 0).fraction == 0.0
+    assert Progress(0, 0, completed=True).fraction == 1.0
+
+
+def test_the_rate_leaves_out_what_was_resumed():
+    assert Progress(80, 100, bytes_resumed=40, elapsed=4.0).rate == 10.0
+
+
+def test_there_is_no_rate_before_time_has_passed():
+    assert Progress(80, 100).rate == 0.0
+
+
+def test_the_time_left_follows_from_the_rate():
+    assert Progress(80, 100, bytes_resumed=40, elapsed=4.0).eta == 2.0
+
+
+def test_the_time_left_is_not_known_without_a_total_or_a_rate():
+    assert Progress(80, None, elapsed=4.0).eta is None
+    assert Progress(40, 100, bytes_resumed=40, elapsed=4.0).eta is None
+    assert Progress(0, 100).eta is None
+
+
+def test_there_is_no_checkpoint_unless_one_was_given():
+    assert Progress(0, 100).checkpoint is None
+    assert Progress(0, 100, checkpoint=lambda: CHECKPOINT).checkpoint is CHECKPOINT
+
+
+def test_progress_compares_and_prints_without_its_checkpoint():
+    assert Progress(0, 100, checkpoint=lambda: CHECKPOINT) == Progress(0, 100)
+    assert "checkpoint" not in repr(Progress(0, 100, checkpoint=lambda: CHECKPOINT))
+
+
+def test_utc_has_its_time_zone():
+    assert utc(0) == datetime(1970, 1, 1, tzinfo=UTC)

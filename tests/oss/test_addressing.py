@@ -1,0 +1,275 @@
+"""Where a bucket is, and how a key stands in a target."""
+
+from __future__ import annotations
+
+from urllib.parse import unquote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from partwise.backends.oss.addressing import check_key, check_prefix, region_of, resolve
+from partwise.errors import InvalidInput, InvalidKey
+
+BUCKET = "examplebucket"
+PUBLIC = "oss-cn-hangzhou.aliyuncs.com"
+
+
+def address(endpoint=None, region=None, style="virtual", **more):
+    return resolve(BUCKET, endpoint=endpoint, region=region, addressing_style=style, **more)
+
+
+# --- host and path ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "scheme", "authority"),
+    [
+        (PUBLIC, "https", f"{BUCKET}.{PUBLIC}"),
+        (f"https://{PUBLIC}", "https", f"{BUCKET}.{PUBLIC}"),
+        (f"http://{PUBLIC}", "http", f"{BUCKET}.{PUBLIC}"),
+        (f"HTTPS://{PUBLIC.upper()}/", "https", f"{BUCKET}.{PUBLIC}"),
+        (f"https://{PUBLIC}:443", "https", f"{BUCKET}.{PUBLIC}"),
+        (f"http://{PUBLIC}:80", "http", f"{BUCKET}.{PUBLIC}"),
+        (f"https://{PUBLIC}:8443", "https", f"{BUCKET}.{PUBLIC}:8443"),
+        (f"  {PUBLIC} ", "https", f"{BUCKET}.{PUBLIC}"),
+    ],
+)
+def test_the_bucket_is_put_before_a_name(endpoint, scheme, authority):
+    found = address(endpoint)
+    assert (scheme, authority, "/") == (found.scheme, found.authority, found.path)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "authority"),
+    [
+        ("http://127.0.0.1:8080", "127.0.0.1:8080"),
+        ("http://127.0.0.1", "127.0.0.1"),
+        ("localhost:9000", "localhost:9000"),
+        ("http://[::1]:9000", "[::1]:9000"),
+        ("https://[2001:db8::1]", "[2001:db8::1]"),
+    ],
+)
+def test_an_ip_address_and_localhost_take_the_bucket_in_the_path(endpoint, authority):
+    found = address(endpoint, "cn-hangzhou")
+    assert (authority, f"/{BUCKET}/") == (found.authority, found.path)
+
+
+def test_path_style_leaves_the_host_alone():
+    found = address(PUBLIC, style="path")
+    assert (PUBLIC, f"/{BUCKET}/") == (found.authority, found.path)
+
+
+def test_a_custom_domain_stands_for_the_bucket():
+    found = address("https://static.example.com", "cn-hangzhou", style="cname")
+    assert ("static.example.com", "/") == (found.authority, found.path)
+
+
+def test_an_ip_address_can_stand_for_the_bucket():
+    assert address("http://127.0.0.1:80", "cn-hangzhou", style="cname").path == "/"
+
+
+def test_no_endpoint_is_the_public_one_of_the_region():
+    found = address(region="cn-hangzhou")
+    assert ("https", f"{BUCKET}.{PUBLIC}", 443) == (found.scheme, found.host, found.port)
+
+
+# --- the region ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "region"),
+    [
+        (PUBLIC, "cn-hangzhou"),
+        ("oss-cn-hangzhou-internal.aliyuncs.com", "cn-hangzhou"),
+        ("https://cn-hangzhou.oss.aliyuncs.com", "cn-hangzhou"),
+        ("oss-us-west-1.aliyuncs.com", "us-west-1"),
+        ("oss-ap-southeast-1-internal.aliyuncs.com", "ap-southeast-1"),
+        ("oss-accelerate.aliyuncs.com", None),
+        ("oss-accelerate-overseas.aliyuncs.com", None),
+        ("static.example.com", None),
+        ("oss-cn-hangzhou.example.com", None),
+        ("http://127.0.0.1:8080", None),
+    ],
+)
+def test_the_region_is_taken_from_the_endpoint_where_that_is_sound(endpoint, region):
+    assert region == region_of(endpoint)
+
+
+@pytest.mark.parametrize("endpoint", ["oss-accelerate.aliyuncs.com", "static.example.com", "http://127.0.0.1:8080"])
+def test_a_region_that_can_not_be_known_is_asked_for(endpoint):
+    with pytest.raises(InvalidInput, match=r"give region= or set OSS_REGION"):
+        address(endpoint)
+
+
+def test_v1_needs_no_region():
+    assert address("http://127.0.0.1:8080", region_needed=False).region is None
+
+
+def test_the_region_that_is_given_holds():
+    assert address("oss-cn-hzjbp-a-internal.aliyuncs.com", "cn-hzfinance").region == "cn-hzfinance"
+
+
+def test_the_older_form_of_a_region_is_understood():
+    assert address(region="oss-cn-hangzhou") == address(region="cn-hangzhou")
+
+
+def test_neither_region_nor_endpoint_is_an_error_that_says_how_to_give_them():
+    with pytest.raises(InvalidInput, match=r"region= or endpoint=, or set OSS_REGION or OSS_ENDPOINT"):
+        address()
+
+
+# --- the location ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        PUBLIC,
+        f"http://{PUBLIC}",
+        "oss-cn-hangzhou-internal.aliyuncs.com",
+        "cn-hangzhou.oss.aliyuncs.com",
+        "oss-accelerate.aliyuncs.com",
+        "oss-accelerate-overseas.aliyuncs.com",
+        None,
+    ],
+)
+@pytest.mark.parametrize("style", ["virtual", "path"])
+def test_every_way_to_a_bucket_has_one_location(endpoint, style):
+    assert address(endpoint, "cn-hangzhou", style).location == f"oss://{BUCKET}@{PUBLIC}"
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "name"),
+    [
+        ("http://127.0.0.1:8080", "127.0.0.1:8080"),
+        ("https://127.0.0.1", "127.0.0.1"),
+        ("http://127.0.0.1", "127.0.0.1"),
+        ("http://[::1]:8080", "[::1]:8080"),
+        ("https://static.example.com", "static.example.com"),
+    ],
+)
+def test_a_test_server_or_custom_domain_stands_for_itself(endpoint, name):
+    assert address(endpoint, "cn-hangzhou").location == f"oss://{BUCKET}@{name}"
+
+
+def test_regions_and_buckets_have_locations_of_their_own():
+    other = resolve("otherbucket", endpoint=None, region="cn-hangzhou")
+    assert len({address(region="cn-hangzhou").location, address(region="cn-beijing").location, other.location}) == 3
+
+
+# --- what can't be ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bucket", ["ab", "a" * 64, "-abc", "abc-", "Abc", "a_b", "a.b", "", "abc\n", "a/b", "ébc"])
+def test_a_bucket_has_rules(bucket):
+    with pytest.raises(InvalidInput, match="can't be a bucket"):
+        resolve(bucket, endpoint=None, region="cn-hangzhou")
+
+
+@pytest.mark.parametrize("bucket", ["abc", "a" * 63, "0-9", "a1b"])
+def test_a_bucket_within_the_rules(bucket):
+    assert resolve(bucket, endpoint=None, region="cn-hangzhou").bucket == bucket
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        "",
+        "ftp://host",
+        "https://",
+        "https://host/path",
+        "https://host?query",
+        "https://host#fragment",
+        "https://host:port",
+        "https://host:0",
+        "https://host:99999",
+        "https://ho st",
+        "https://ho\nst",
+        "https://[::1",
+        "https://-host",
+        "https://höst",
+    ],
+)
+def test_an_endpoint_is_a_host(endpoint):
+    with pytest.raises(InvalidInput, match="can't be an endpoint"):
+        address(endpoint, "cn-hangzhou")
+
+
+def test_a_password_in_an_endpoint_is_not_shown():
+    with pytest.raises(InvalidInput, match="can't be an endpoint") as raised:
+        address("https://user:hunter2@host", "cn-hangzhou")
+    assert "hunter2" not in str(raised.value)
+
+
+def test_an_endpoint_that_names_the_bucket_already_says_what_to_give():
+    with pytest.raises(InvalidInput, match=f"give {PUBLIC}"):
+        address(f"https://{BUCKET}.{PUBLIC}")
+
+
+@pytest.mark.parametrize("region", ["", "CN", "cn hangzhou", "cn/hangzhou", "-cn"])
+def test_a_region_is_an_id(region):
+    with pytest.raises(InvalidInput, match="can't be a region"):
+        address(region=region)
+
+
+def test_a_style_is_one_of_three():
+    with pytest.raises(InvalidInput, match="virtual, path, cname"):
+        address(PUBLIC, style="virtual-hosted")
+
+
+def test_a_custom_domain_can_not_be_guessed():
+    with pytest.raises(InvalidInput, match="give endpoint="):
+        address(region="cn-hangzhou", style="cname")
+
+
+# --- keys ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key", ["", "a" * 1024, "é" * 512, "/a", "\\a", "\ud800"])
+def test_a_key_has_rules(key):
+    with pytest.raises(InvalidKey):
+        check_key(key)
+
+
+@pytest.mark.parametrize("key", ["a", "a" * 1023, "é" * 511, "a/", "a\\b", ".", "..", "../a", "?", " ", "\x00"])
+def test_a_key_within_the_rules(key):
+    assert key == check_key(key)
+
+
+def test_a_prefix_is_what_a_key_can_be_written_with():
+    assert check_prefix("") == ""
+    with pytest.raises(InvalidKey):
+        check_prefix("\ud800")
+
+
+@pytest.mark.parametrize(
+    ("key", "path"),
+    [
+        ("a b+c", "/a%20b%2Bc"),
+        ("a/../b", "/a/../b"),
+        ("./x", "/./x"),
+        ("a//b", "/a//b"),
+        ("a%2Fb", "/a%252Fb"),
+        ("what?is=this&that#frag", "/what%3Fis%3Dthis%26that%23frag"),
+        ("tilde~dash-dot._!*'();:@,$[]", "/tilde~dash-dot._%21%2A%27%28%29%3B%3A%40%2C%24%5B%5D"),
+        ("中文", "/%E4%B8%AD%E6%96%87"),
+        ("a\x01\n", "/a%01%0A"),
+    ],
+)
+def test_a_key_is_encoded_and_never_tidied_up(key, path):
+    assert path == address(PUBLIC).target(key, ())
+
+
+@given(st.text(st.characters(exclude_categories=("Cs",)), min_size=1))
+def test_every_key_can_be_read_back_from_its_target(key):
+    target = address("http://127.0.0.1:80", "r").target(key, (("partNumber", "1"),))
+    path, _, query = target.partition("?")
+    assert (f"/{BUCKET}/{key}", "partNumber=1") == (unquote(path), query)
+    assert target.isascii()
+    assert target.isprintable()
+
+
+def test_a_query_is_sorted_encoded_and_bare_where_there_is_no_value():
+    query = (("uploads", None), ("prefix", "a b/中+"), ("empty", ""))
+    assert address(PUBLIC).target(None, query) == "/?empty&prefix=a%20b%2F%E4%B8%AD%2B&uploads"

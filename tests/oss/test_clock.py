@@ -1,0 +1,56 @@
+"""The storage's clock, as far as we know it."""
+
+from __future__ import annotations
+
+from partwise.backends.oss.clock import ServerClock
+
+
+class Ours:
+    def __init__(self, now: float = 1000.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_it_is_ours_until_it_is_corrected():
+    assert ServerClock(Ours(5.0))() == 5.0
+
+
+def test_a_correction_holds_from_then_on():
+    ours = Ours()
+    clock = ServerClock(ours)
+    assert clock.correct(1000.0 + 3600, clock.offset)
+    ours.now += 10
+    assert clock() == 1010.0 + 3600
+
+
+def test_a_clock_that_is_right_already_is_not_corrected():
+    clock = ServerClock(Ours())
+    assert not clock.correct(1000.0 + 59, clock.offset)
+    assert clock.offset == 0.0
+
+
+def test_a_storage_that_finds_fault_with_its_own_time_is_not_humoured():
+    ours = Ours()
+    clock = ServerClock(ours)
+    assert clock.correct(5000.0, clock.offset)
+    assert not clock.correct(9000.0, clock.offset)
+    assert clock() == 5000.0
+
+
+def test_a_clock_may_drift_again_later():
+    ours = Ours()
+    clock = ServerClock(ours)
+    assert clock.correct(5000.0, clock.offset)
+    ours.now += 61
+    assert clock.correct(9000.0, clock.offset)
+    assert clock() == 9000.0
+
+
+def test_all_that_were_signed_before_the_correction_are_worth_sending_again():
+    clock = ServerClock(Ours())
+    before = clock.offset
+    assert clock.correct(5000.0, before)
+    assert clock.correct(5000.0, before)
+    assert clock() == 5000.0

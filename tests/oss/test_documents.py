@@ -1,0 +1,184 @@
+"""The XML of the protocol: what is written, what is read, what is refused."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from xml.etree import ElementTree as ET
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from partwise.backends.oss import documents
+from partwise.backends.oss.documents import BadDocument
+from partwise.model import PendingUpload, UploadedPart
+
+PART = "<Part><PartNumber>{}</PartNumber><ETag>{}</ETag><HashCrc64ecma>{}</HashCrc64ecma><Size>{}</Size></Part>"
+UPLOAD = "<Upload><Key>{}</Key><UploadId>{}</UploadId><Initiated>2012-02-23T04:18:23.000Z</Initiated></Upload>"
+WHEN = datetime(2012, 2, 23, 4, 18, 23, tzinfo=UTC)
+
+
+def parts_page(*parts: str, truncated: str = "false", more: str = "") -> bytes:
+    return f"<ListPartsResult><IsTruncated>{truncated}</IsTruncated>{more}{''.join(parts)}</ListPartsResult>".encode()
+
+
+def uploads_page(*uploads: str, truncated: str = "false", more: str = "") -> bytes:
+    inside = f"<IsTruncated>{truncated}</IsTruncated>{more}{''.join(uploads)}"
+    return f"<ListMultipartUploadsResult>{inside}</ListMultipartUploadsResult>".encode()
+
+
+# --- written ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_list_of_parts_is_as_the_official_clients_write_it(kit):
+    recorded = kit.recording("alibabacloud-oss-v2-fresh-3parts-v4")["requests"]
+    answers = [dict(request["response"]["headers"]) for request in recorded[1:4]]
+    parts = [UploadedPart(n, 1, answer["ETag"].strip('"')) for n, answer in enumerate(answers, 1)]
+    assert recorded[4]["body"]["text"] == documents.complete_document(parts).decode()
+
+
+@given(st.text(st.characters(min_codepoint=0x21, exclude_categories=("Cs", "Cn", "Co")), min_size=1))
+def test_any_etag_comes_out_of_the_list_of_parts_as_it_went_in(etag):
+    root = ET.fromstring(documents.complete_document([UploadedPart(7, 1, etag)]))
+    assert ("7", f'"{etag}"') == (root.findtext("Part/PartNumber"), root.findtext("Part/ETag"))
+
+
+# --- read ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("namespace", ["", ' xmlns="http://doc.oss-cn-hangzhou.aliyuncs.com"', ' xmlns="urn:other"'])
+@pytest.mark.parametrize("start", ["", '<?xml version="1.0" encoding="UTF-8"?>\n', "\ufeff"])
+def test_elements_are_found_in_any_namespace(namespace, start):
+    text = f"{start}<InitiateMultipartUploadResult{namespace}><UploadId> ID\n</UploadId></InitiateMultipartUploadResult>"
+    assert documents.parse_initiated(text.encode()) == "ID"
+
+
+def test_a_page_of_parts():
+    page = documents.parse_parts(
+        parts_page(
+            PART.format(1, '"ABC"', 18446744073709551615, 102400),
+            PART.format(3, "&quot;DEF&quot;", "", 0),
+            truncated="true",
+            more="<NextPartNumberMarker>3</NextPartNumberMarker>",
+        )
+    )
+    assert page.entries == (UploadedPart(1, 102400, "ABC", 2**64 - 1), UploadedPart(3, 0, "DEF", None))
+    assert page.next_marker == 3
+
+
+def test_the_last_page_has_no_marker_even_if_the_document_does():
+    page = documents.parse_parts(parts_page(more="<NextPartNumberMarker>3</NextPartNumberMarker>"))
+    assert (page.entries, page.next_marker) == ((), None)
+
+
+def test_a_page_of_uploads_is_decoded_as_it_says():
+    markers = "<NextKeyMarker>b%2F%E4%B8%AD</NextKeyMarker><NextUploadIdMarker>I%20</NextUploadIdMarker>"
+    page = documents.parse_uploads(
+        uploads_page(
+            UPLOAD.format("a%2Bb%01", "I%201"), truncated="true", more=f"<EncodingType>url</EncodingType>{markers}"
+        )
+    )
+    assert page.entries == (PendingUpload("a+b\x01", "I%201", WHEN),)
+    assert page.next_marker == ("b/中", "I%20")
+
+
+def test_a_page_of_uploads_that_is_not_encoded_is_taken_literally():
+    page = documents.parse_uploads(uploads_page(UPLOAD.format(" a%2Bb &amp; ", "I")))
+    assert page.entries == (PendingUpload(" a%2Bb & ", "I", WHEN),)
+
+
+def test_all_that_an_error_says_is_kept():
+    said = documents.parse_error(b"<Error><Code> NoSuchKey\n</Code><Message>x</Message><Odd/><EC>1</EC></Error>")
+    assert said == {"Code": "NoSuchKey", "Message": "x", "Odd": "", "EC": "1"}
+
+
+@pytest.mark.parametrize(("text", "value"), [(None, None), ("", None), ("0", 0), ("18446744073709551615", 2**64 - 1)])
+def test_a_checksum_is_a_decimal(text, value):
+    assert value == documents.crc64_of(text)
+
+
+@pytest.mark.parametrize("text", ["-1", "1.0", "0x1", "18446744073709551616", "1" * 21, "abc", " 1", "١"])
+def test_what_is_no_checksum_is_refused(text):
+    with pytest.raises(BadDocument):
+        documents.crc64_of(text)
+
+
+# --- refused ---------------------------------------------------------------------------------------------------------
+
+BOMB = (
+    '<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;">]>'
+    "<InitiateMultipartUploadResult><UploadId>&b;</UploadId></InitiateMultipartUploadResult>"
+)
+EXTERNAL = (
+    '<!DOCTYPE x [<!ENTITY e SYSTEM "file:///etc/hostname">]>'
+    "<InitiateMultipartUploadResult><UploadId>&e;</UploadId></InitiateMultipartUploadResult>"
+)
+
+
+@pytest.mark.parametrize("text", [BOMB, EXTERNAL, '<?xml version="1.0"?>\n<!DOCTYPE html><html/>'])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-16-le", "utf-32"])
+def test_a_document_type_is_refused_in_any_encoding(text, encoding):
+    with pytest.raises(BadDocument):
+        documents.parse_initiated(text.encode(encoding))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"<html>",
+        b"<html></html>",
+        b"<InitiateMultipartUploadResult><UploadId>x</UploadId>",
+        b"<InitiateMultipartUploadResult/>",
+        b"<InitiateMultipartUploadResult><UploadId> </UploadId></InitiateMultipartUploadResult>",
+        b"<InitiateMultipartUploadResult><UploadId>&undefined;</UploadId></InitiateMultipartUploadResult>",
+        b"\xff\xfe",
+        b"\x00",
+    ],
+)
+def test_what_is_no_answer_to_an_initiate_is_refused(data):
+    with pytest.raises(BadDocument):
+        documents.parse_initiated(data)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"<ListPartsResult/>",
+        parts_page(truncated="maybe"),
+        parts_page(truncated="true"),
+        parts_page(truncated="true", more="<NextPartNumberMarker>x</NextPartNumberMarker>"),
+        parts_page(PART.format(0, "E", 1, 1)),
+        parts_page(PART.format("", "E", 1, 1)),
+        parts_page(PART.format(1, "", 1, 1)),
+        parts_page(PART.format(1, "E", "x", 1)),
+        parts_page(PART.format(1, "E", 1, "-1")),
+        parts_page("<Part/>"),
+    ],
+)
+def test_what_is_no_page_of_parts_is_refused(data):
+    with pytest.raises(BadDocument):
+        documents.parse_parts(data)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"<ListMultipartUploadsResult/>",
+        uploads_page(UPLOAD.format("", "I")),
+        uploads_page(UPLOAD.format("k", "")),
+        uploads_page("<Upload><Key>k</Key><UploadId>i</UploadId><Initiated>soon</Initiated></Upload>"),
+        uploads_page("<Upload><Key>k</Key><UploadId>i</UploadId><Initiated>2012-02-23T04:18:23</Initiated></Upload>"),
+        uploads_page(UPLOAD.format("%FF", "I"), more="<EncodingType>url</EncodingType>"),
+    ],
+)
+def test_what_is_no_page_of_uploads_is_refused(data):
+    with pytest.raises(BadDocument):
+        documents.parse_uploads(data)
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_read_or_refused(data):
+    for parse in (documents.parse_initiated, documents.parse_parts, documents.parse_uploads, documents.parse_error):
+        with pytest.raises(BadDocument):
+            parse(data)

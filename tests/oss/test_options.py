@@ -1,0 +1,226 @@
+"""Which option becomes which header on which request."""
+
+from __future__ import annotations
+
+import base64
+import json
+
+import pytest
+from attrs import fields
+
+from partwise.backends.oss.options import CAPABILITIES, Request, check, content_type_of, headers_for, metadata_of
+from partwise.errors import InvalidInput
+from partwise.model import Callback, ObjectOptions
+
+CALLBACK = Callback("http://cb.example.com/cb", "bucket=${bucket}&object=${object}")
+
+#: The table of the protocol: option, header, and the requests that carry it.
+TABLE = [
+    ("content_type", "text/plain", {"Content-Type": "text/plain"}, "put initiate"),
+    ("cache_control", "no-cache", {"Cache-Control": "no-cache"}, "put initiate"),
+    ("content_disposition", "attachment", {"Content-Disposition": "attachment"}, "put initiate"),
+    ("content_encoding", "gzip", {"Content-Encoding": "gzip"}, "put initiate"),
+    ("content_language", "de", {"Content-Language": "de"}, "put initiate"),
+    ("expires", "Wed, 01 Jan 2031 00:00:00 GMT", {"Expires": "Wed, 01 Jan 2031 00:00:00 GMT"}, "put initiate"),
+    ("metadata", {"Author": "x y"}, {"x-oss-meta-author": "x y"}, "put initiate"),
+    ("storage_class", "IA", {"x-oss-storage-class": "IA"}, "put initiate"),
+    ("tagging", {"a b": "1/2", "c": ""}, {"x-oss-tagging": "a%20b=1%2F2&c="}, "put initiate"),
+    ("encryption", "KMS", {"x-oss-server-side-encryption": "KMS"}, "put initiate"),
+    ("data_encryption", "SM4", {"x-oss-server-side-data-encryption": "SM4"}, "put initiate"),
+    ("kms_key_id", "9468da86", {"x-oss-server-side-encryption-key-id": "9468da86"}, "put initiate"),
+    ("acl", "private", {"x-oss-object-acl": "private"}, "put complete"),
+    (
+        "callback",
+        CALLBACK,
+        {
+            "x-oss-callback": "eyJjYWxsYmFja1VybCI6Imh0dHA6Ly9jYi5leGFtcGxlLmNvbS9jYiIsImNhbGxiYWNrQm9keSI6ImJ1Y2tldD0ke"
+            "2J1Y2tldH0mb2JqZWN0PSR7b2JqZWN0fSJ9"
+        },
+        "put complete",
+    ),
+    ("forbid_overwrite", True, {"x-oss-forbid-overwrite": "true"}, "put initiate complete"),
+    ("traffic_limit", 819200, {"x-oss-traffic-limit": "819200"}, "put part"),
+    ("request_payer", "requester", {"x-oss-request-payer": "requester"}, "put initiate part complete other"),
+]
+REQUESTS = {request.name.lower(): request for request in Request if request.name}
+
+
+def test_the_table_has_every_option():
+    assert {row[0] for row in TABLE} == {field.name for field in fields(ObjectOptions)} == CAPABILITIES.options
+
+
+@pytest.mark.parametrize("request_name", REQUESTS)
+@pytest.mark.parametrize(("option", "value", "headers", "on"), TABLE, ids=[row[0] for row in TABLE])
+def test_an_option_goes_with_the_requests_it_belongs_to(option, value, headers, on, request_name):
+    options = ObjectOptions(**{option: value})
+    expected = headers if request_name in on.split() else {}
+    assert expected == headers_for(REQUESTS[request_name], options)
+
+
+def test_no_option_is_no_header():
+    assert all(headers_for(request, ObjectOptions()) == {} for request in Request)
+
+
+def test_all_options_together():
+    options = ObjectOptions(**{row[0]: row[1] for row in TABLE})
+    check(options)
+    expected = {name: value for row in TABLE if "put" in row[3] for name, value in row[2].items()}
+    assert expected == headers_for(Request.PUT, options)
+
+
+# --- what can't be sent ----------------------------------------------------------------------------------------------
+
+TEXTS = [row[0] for row in TABLE if isinstance(row[1], str) and row[0] not in ("encryption", "data_encryption")]
+
+
+@pytest.mark.parametrize("option", [*TEXTS, "encryption", "data_encryption"])
+@pytest.mark.parametrize("value", ["a\r\nx-oss-object-acl: public-read", "a\nb", "a\rb", "a\x00b", "ü", "中", "", " a", "a\t"])
+def test_a_header_can_not_be_smuggled_or_mangled(option, value):
+    with pytest.raises(InvalidInput):
+        check(ObjectOptions(**{option: value}))
+
+
+@pytest.mark.parametrize("value", ["a\r\nb", "ü", " a", "a ", "\x7f"])
+def test_a_value_of_metadata_is_refused_unless_it_comes_back_the_same(value):
+    with pytest.raises(InvalidInput):
+        check(ObjectOptions(metadata={"name": value}))
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a_b", "a.b", "ü", "a:b", "a\r\n"])
+def test_a_name_of_metadata_is_of_letters_digits_and_hyphens(name):
+    with pytest.raises(InvalidInput):
+        check(ObjectOptions(metadata={name: "x"}))
+
+
+def test_names_of_metadata_that_differ_by_case_alone_are_refused():
+    with pytest.raises(InvalidInput, match="more than case"):
+        check(ObjectOptions(metadata={"A": "1", "a": "2"}))
+
+
+@pytest.mark.parametrize(("size", "fits"), [(8192 - 1, True), (8192, False)])
+def test_metadata_has_8_kib(size, fits):
+    options = ObjectOptions(metadata={"n": "x" * size})
+    if fits:
+        check(options)
+        return
+    with pytest.raises(InvalidInput, match="8192 is the most"):
+        check(options)
+
+
+def test_metadata_may_be_empty():
+    assert headers_for(Request.PUT, ObjectOptions(metadata={"a": ""})) == {"x-oss-meta-a": ""}
+
+
+@pytest.mark.parametrize(
+    "tagging",
+    [{str(n): "" for n in range(11)}, {"": "x"}, {"k" * 129: "x"}, {"k": "x" * 257}],
+)
+def test_tags_have_limits(tagging):
+    with pytest.raises(InvalidInput):
+        check(ObjectOptions(tagging=tagging))
+
+
+def test_tags_at_their_limits():
+    check(ObjectOptions(tagging={f"{n:0128}": "x" * 256 for n in range(10)}))
+
+
+@pytest.mark.parametrize("limit", [819_199, 838_860_801, 0, -1, True, 1e6])
+def test_a_traffic_limit_has_bounds(limit):
+    with pytest.raises(InvalidInput, match="819200 to 838860800"):
+        check(ObjectOptions(traffic_limit=limit))
+
+
+@pytest.mark.parametrize("limit", [819_200, 838_860_800])
+def test_a_traffic_limit_at_its_bounds(limit):
+    check(ObjectOptions(traffic_limit=limit))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"encryption": "AES128"},
+        {"encryption": "KMS", "data_encryption": "AES256"},
+        {"data_encryption": "SM4"},
+        {"kms_key_id": "k"},
+        {"encryption": "AES256", "kms_key_id": "k"},
+        {"request_payer": "me"},
+    ],
+)
+def test_what_makes_no_sense_is_refused(options):
+    with pytest.raises(InvalidInput):
+        check(ObjectOptions(**options))
+
+
+# --- callbacks -------------------------------------------------------------------------------------------------------
+
+
+def decoded(text: str) -> object:
+    return json.loads(base64.b64decode(text))
+
+
+def test_a_callback_with_everything():
+    callback = Callback(
+        "http://a/;https://b/",
+        '{"object":${object}}',
+        host="a.example.com",
+        body_type="application/json",
+        variables={"x:var1": "value-1", "x:二": "中"},
+        sni=False,
+    )
+    headers = headers_for(Request.COMPLETE, ObjectOptions(callback=callback))
+    assert decoded(headers["x-oss-callback"]) == {
+        "callbackUrl": "http://a/;https://b/",
+        "callbackHost": "a.example.com",
+        "callbackBody": '{"object":${object}}',
+        "callbackBodyType": "application/json",
+        "callbackSNI": False,
+    }
+    assert decoded(headers["x-oss-callback-var"]) == {"x:var1": "value-1", "x:二": "中"}
+
+
+@pytest.mark.parametrize(
+    "callback",
+    [
+        Callback("", "b"),
+        Callback("http://a/;", "b"),
+        Callback(";".join(["http://a/"] * 6), "b"),
+        Callback("http://a/", ""),
+        Callback("http://a/", "b", body_type="text/plain"),
+        Callback("http://a/", "b", variables={"var": "1"}),
+        Callback("http://a/", "b", variables={"x:Var": "1"}),
+        Callback("http://a/", "b", variables={"x:": "1"}),
+        Callback("http://a/", "b" * 5000),
+        Callback("http://a/", "b", variables={"x:a": "b" * 5000}),
+    ],
+)
+def test_a_callback_that_the_service_would_refuse_is_refused_first(callback):
+    with pytest.raises(InvalidInput):
+        check(ObjectOptions(callback=callback))
+
+
+# --- types and metadata ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("key", "kind"),
+    [
+        ("a.txt", "text/plain"),
+        ("dir.d/photo.JPG", "image/jpeg"),
+        ("a.tar", "application/x-tar"),
+        ("a.tar.gz", "application/gzip"),
+        ("a.tgz", "application/gzip"),
+        ("a.csv.bz2", "application/x-bzip2"),
+        ("no-ending", "application/octet-stream"),
+        ("dir.txt/file", "application/octet-stream"),
+        (".txt", "application/octet-stream"),
+        ("a.unheard-of", "application/octet-stream"),
+        ("a.", "application/octet-stream"),
+        ("data:a.txt", "text/plain"),
+    ],
+)
+def test_the_ending_of_a_key_tells_its_type(key, kind):
+    assert kind == content_type_of(key)
+
+
+def test_metadata_is_found_among_the_headers_of_an_answer():
+    assert metadata_of({"etag": "x", "x-oss-meta-author": "me", "x-oss-meta-": ""}) == {"author": "me", "": ""}

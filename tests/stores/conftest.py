@@ -1,0 +1,99 @@
+"""What the tests of the stores share: a checkpoint, its parts, and a store of each form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from partwise.model import MIB, Checkpoint, Fingerprint, UploadedPart
+from partwise.stores.file import FileCheckpointStore
+from partwise.stores.memory import MemoryCheckpointStore
+from partwise.stores.sqlite import SQLiteCheckpointStore
+
+SOURCE = "backup.tar"
+
+
+def part_of(number: int, version: int = 1) -> UploadedPart:
+    return UploadedPart(number, 8 * MIB, f"ETAG-{number}-{version}", 2**64 - number if number % 2 else None)
+
+
+def checkpoint_of(key: str = "exampledir/backup.tar", source: str = "/data/backup.tar", **more: object) -> Checkpoint:
+    values: dict[str, object] = {"upload_id": "UPLOAD", "created": 1700000000.25, **more}
+    return Checkpoint("oss://examplebucket", key, source, Fingerprint(100 * MIB, 1), 8 * MIB, **values)  # type: ignore[arg-type]  # a helper for tests
+
+
+class Form:
+    """
+    One way to keep checkpoints.
+
+    Args:
+        name: for the test's name.
+        open: another handle on the same place.
+        holds_one: whether there is room for one checkpoint only.
+        durable: whether checkpoints outlive the handles.
+    """
+
+    def __init__(
+        self, name: str, open: Callable[[], object], *, holds_one: bool = False, durable: bool = True
+    ) -> None:  # noqa: A002  # as a store's user calls it
+        self.name = name
+        self.open = open
+        self.holds_one = holds_one
+        self.durable = durable
+
+
+FORMS = ("memory", "default directory", "directory", "explicit file", "beside source", "sqlite")
+
+
+def make_form(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Form:
+    match name:
+        case "memory":
+            return Form(name, MemoryCheckpointStore().handle, durable=False)
+        case "default directory":
+            monkeypatch.setattr("platformdirs.user_state_path", lambda *_, **__: tmp_path / "state" / "partwise")
+            return Form(name, FileCheckpointStore)
+        case "directory":
+            return Form(name, lambda: FileCheckpointStore(tmp_path / "made" / "when needed"))
+        case "explicit file":
+            return Form(name, lambda: FileCheckpointStore.for_file(tmp_path / "state.ucp"), holds_one=True)
+        case "beside source":
+            source = str(tmp_path / SOURCE)
+            return Form(name, lambda: FileCheckpointStore.beside_source().for_source(source), holds_one=True)
+        case "sqlite":
+            return Form(name, lambda: SQLiteCheckpointStore(tmp_path / "uploads.db"))
+    raise AssertionError(name)
+
+
+@pytest.fixture(params=FORMS)
+def form(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Form:
+    return make_form(request.param, tmp_path, monkeypatch)
+
+
+@pytest.fixture(params=[name for name in FORMS if name not in ("explicit file", "beside source")])
+def roomy(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Form:
+    """A form that has room for many checkpoints."""
+    return make_form(request.param, tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def part() -> Callable[..., UploadedPart]:
+    return part_of
+
+
+@pytest.fixture
+def checkpoint() -> Callable[..., Checkpoint]:
+    return checkpoint_of
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Iterator[FileCheckpointStore]:
+    with FileCheckpointStore(tmp_path) as store:
+        yield store
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[SQLiteCheckpointStore]:
+    with SQLiteCheckpointStore(tmp_path / "uploads.db") as store:
+        yield store

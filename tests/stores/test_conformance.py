@@ -1,0 +1,150 @@
+"""Every form of every store passes the public suite, and all of them agree."""
+
+from __future__ import annotations
+
+import functools
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import ClassVar
+from unittest import mock
+
+import pytest
+
+from partwise.protocols import CheckpointStore
+from partwise.stores.file import FileCheckpointStore
+from partwise.stores.memory import MemoryCheckpointStore
+from partwise.stores.sqlite import SQLiteCheckpointStore
+from partwise.testing import STORE_CHECKS, CheckpointStoreConformance, StoreHarness, agreement_machine, run_machine
+
+_FOREIGN = "what never was a checkpoint is left alone, since the file may have been named by mistake"
+
+
+class MemoryHarness(StoreHarness):
+    durable = False
+
+    def __init__(self) -> None:
+        self.first = MemoryCheckpointStore()
+
+    def open(self) -> CheckpointStore:
+        return self.first.handle()
+
+
+class PlaceHarness(StoreHarness):
+    """In a directory of its own."""
+
+    def __init__(self) -> None:
+        self.temporary = tempfile.TemporaryDirectory()
+        self.root = Path(self.temporary.name)
+
+    def close(self) -> None:
+        self.temporary.cleanup()
+
+    def elsewhere(self) -> Callable[[], CheckpointStore]:
+        return functools.partial(_same, self.opened())
+
+
+def _same(store: CheckpointStore) -> CheckpointStore:
+    return store
+
+
+class DirectoryHarness(PlaceHarness):
+    def open(self) -> FileCheckpointStore:
+        return FileCheckpointStore(self.root / "made" / "when needed")
+
+    def open_unwritable(self) -> CheckpointStore:
+        (self.root / "a file").touch()
+        return FileCheckpointStore(self.root / "a file")
+
+    def read_record(self, name: str) -> bytes:
+        return self.open().path_for(name).read_bytes()
+
+    def write_record(self, name: str, data: bytes) -> None:
+        self.open().path_for(name).write_bytes(data)
+
+
+class DefaultDirectoryHarness(PlaceHarness):
+    examples = 5  # the code is that of any directory
+
+    def __init__(self) -> None:
+        super().__init__()
+        state = self.root / "state" / "partwise"
+        self.patch = mock.patch("platformdirs.user_state_path", lambda *_, **__: state)
+        self.patch.start()
+
+    def open(self) -> FileCheckpointStore:
+        return FileCheckpointStore()
+
+    def elsewhere(self) -> Callable[[], CheckpointStore]:
+        return functools.partial(FileCheckpointStore, self.root / "state" / "partwise" / "checkpoints")
+
+    def close(self) -> None:
+        self.patch.stop()
+        super().close()
+
+
+class ExplicitFileHarness(DirectoryHarness):
+    holds_one = True
+    deviations: ClassVar = {"damage": _FOREIGN}
+
+    def open(self) -> FileCheckpointStore:
+        return FileCheckpointStore.for_file(self.root / "state.ucp")
+
+    def open_unwritable(self) -> CheckpointStore:
+        return FileCheckpointStore.for_file(self.root / "missing" / "state.ucp")
+
+
+class BesideSourceHarness(ExplicitFileHarness):
+    examples = 5  # the code is that of any file
+
+    def open(self) -> FileCheckpointStore:
+        return FileCheckpointStore.beside_source().for_source(str(self.root / "backup.tar"))
+
+
+class SQLiteHarness(PlaceHarness):
+    def open(self) -> SQLiteCheckpointStore:
+        return SQLiteCheckpointStore(self.root / "uploads.db")
+
+    def open_unwritable(self) -> CheckpointStore:
+        return SQLiteCheckpointStore(self.root / "missing" / "uploads.db")
+
+
+class TestMemory(CheckpointStoreConformance):
+    harness = MemoryHarness
+
+
+class TestDirectory(CheckpointStoreConformance):
+    harness = DirectoryHarness
+
+
+class TestDefaultDirectory(CheckpointStoreConformance):
+    harness = DefaultDirectoryHarness
+
+
+class TestExplicitFile(CheckpointStoreConformance):
+    harness = ExplicitFileHarness
+
+
+class TestBesideSource(CheckpointStoreConformance):
+    harness = BesideSourceHarness
+
+
+class TestSQLite(CheckpointStoreConformance):
+    harness = SQLiteHarness
+
+
+@pytest.mark.parametrize(
+    "harnesses",
+    [
+        [MemoryHarness, DirectoryHarness, SQLiteHarness],
+        [MemoryHarness, DirectoryHarness, SQLiteHarness, ExplicitFileHarness],
+    ],
+    ids=["many checkpoints", "one checkpoint"],
+)
+def test_all_stores_agree(harnesses: list[Callable[[], StoreHarness]]) -> None:
+    run_machine(agreement_machine(harnesses), 25)
+
+
+def test_damage_is_the_only_check_that_a_single_file_deviates_from() -> None:
+    assert {"damage"} == ExplicitFileHarness.deviations.keys() == BesideSourceHarness.deviations.keys()
+    assert "damage" in {check.name for check in STORE_CHECKS}

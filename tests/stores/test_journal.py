@@ -1,0 +1,246 @@
+"""A checkpoint in a file: what is told from damage, and what never comes out of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from hashlib import blake2b
+
+import pytest
+from attrs import evolve
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from partwise.errors import CheckpointDamaged
+from partwise.model import Checkpoint, UploadedPart
+from partwise.stores import _journal as journal
+from partwise.stores.file import FileCheckpointStore
+from partwise.testing import strategies
+
+MakeCheckpoint = Callable[..., Checkpoint]
+MakePart = Callable[..., UploadedPart]
+
+
+@pytest.fixture
+def whole(checkpoint: MakeCheckpoint, part: MakePart) -> Checkpoint:
+    return checkpoint(parts=(part(1), part(2), part(3)))
+
+
+@pytest.fixture
+def text(whole: Checkpoint) -> bytes:
+    return journal.encode(whole)
+
+
+@pytest.fixture
+def prefixes(whole: Checkpoint) -> list[Checkpoint]:
+    return [evolve(whole, parts=whole.parts[:count]) for count in range(4)]
+
+
+@pytest.fixture(params=["directory", "explicit file"])
+def reopened(request: pytest.FixtureRequest, tmp_path, whole: Checkpoint) -> Iterator[Callable[[bytes], object]]:
+    """What `load` makes of a file of these bytes: the checkpoint, or the damage."""
+    store = FileCheckpointStore(tmp_path)
+    if request.param == "explicit file":
+        store = FileCheckpointStore.for_file(store.path_for(whole.name))
+    path = store.path_for(whole.name)
+
+    def load(data: bytes) -> object:
+        path.write_bytes(data)
+        try:
+            return store.load(whole.name)
+        except CheckpointDamaged as damage:
+            return damage
+
+    yield load
+    store.close()
+
+
+# --- what it looks like ----------------------------------------------------------------------------------------------
+
+
+def test_a_file_is_lines_of_ascii_that_a_person_can_read(text: bytes, whole: Checkpoint) -> None:
+    first, *lines = text.decode("ascii").splitlines()
+    mark, _, header = first.split(" ", 2)
+    assert mark == "partwise-checkpoint/1"
+    assert json.loads(header) == evolve(whole, parts=()).to_data()
+    assert [json.loads(line.split(" ", 1)[1])[:2] for line in lines] == [[1, 8388608], [2, 8388608], [3, 8388608]]
+
+
+def test_each_checksum_is_over_the_one_before_and_the_text(text: bytes) -> None:
+    before = b"partwise-checkpoint/1 "
+    for line in text.removeprefix(before).splitlines():
+        checksum, body = line.split(b" ", 1)
+        before = blake2b(before + body, digest_size=8).digest()
+        assert checksum == before.hex().encode()
+
+
+def test_lone_surrogates_and_odd_characters_come_back_as_they_were(checkpoint: MakeCheckpoint) -> None:
+    odd = checkpoint(key="\u2028\U0001f4e6\n\0\x7f\"'\\", source="/a/\udcff\ud800")
+    assert journal.decode(journal.encode(odd)).checkpoint == odd
+
+
+@given(checkpoint=strategies.checkpoints())
+@settings(max_examples=50, deadline=None)
+def test_what_is_written_is_read(checkpoint: Checkpoint) -> None:
+    data = journal.encode(checkpoint)
+    found = journal.decode(data)
+    assert (found.checkpoint, found.length) == (checkpoint, len(data))
+
+
+# --- damage ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("flip", [0x01, 0x80, 0xFF])
+def test_a_byte_that_was_edited_anywhere_never_gives_anything_false(
+    text: bytes, prefixes: list[Checkpoint], reopened: Callable[[bytes], object], flip: int
+) -> None:
+    for position in range(len(text)):
+        edited = bytearray(text)
+        edited[position] ^= flip
+        found = reopened(bytes(edited))
+        if position == len(text) - 1:
+            assert found == prefixes[2], "a last line without its newline is torn"
+        else:
+            assert isinstance(found, CheckpointDamaged), f"byte {position}"
+
+
+def test_a_byte_that_became_a_newline_or_zero_never_gives_anything_false(text: bytes, prefixes, reopened) -> None:
+    for position in range(len(text)):
+        for byte in b"\n\0":
+            if text[position] != byte:
+                found = reopened(text[:position] + bytes([byte]) + text[position + 1 :])
+                assert isinstance(found, CheckpointDamaged) or found in prefixes, f"byte {position}"
+
+
+def test_a_file_that_was_cut_at_any_length_loses_parts_from_its_end_at_most(text: bytes, prefixes, reopened) -> None:
+    ends = [position + 1 for position, byte in enumerate(text) if byte == ord("\n")]
+    for length in range(len(text)):
+        found = reopened(text[:length])
+        whole_lines = sum(end <= length for end in ends)
+        if whole_lines:
+            assert found == prefixes[whole_lines - 1], f"cut at {length}"
+        else:
+            assert isinstance(found, CheckpointDamaged), f"cut at {length}"
+
+
+def test_zeros_at_the_end_are_torn(text: bytes, prefixes, reopened) -> None:
+    ends = [position + 1 for position, byte in enumerate(text) if byte == ord("\n")]
+    for length in range(ends[0], len(text) + 1):
+        found = reopened(text[:length] + bytes(4096))
+        assert found == prefixes[sum(end <= length for end in ends) - 1], f"zeros from {length}"
+
+
+def test_zeros_before_a_good_line_are_damage(text: bytes, reopened) -> None:
+    *lines, last = text.splitlines(keepends=True)
+    assert isinstance(reopened(b"".join(lines) + bytes(100) + last), CheckpointDamaged)
+
+
+@pytest.mark.parametrize("torn", [b"", b"\0", b"\0" * 4096, b"partwise", b"\n", b"\n\n"], ids=repr)
+def test_what_has_no_whole_first_line_is_damage(reopened, torn: bytes) -> None:
+    assert isinstance(reopened(torn), CheckpointDamaged)
+
+
+def test_lines_in_another_order_dropped_or_doubled_are_damage(text: bytes, reopened) -> None:
+    header, *lines = text.splitlines(keepends=True)
+    for edited in (
+        [header, lines[1], lines[0], lines[2]],
+        [header, lines[0], lines[2]],
+        [header, lines[1], lines[2]],
+        [header, lines[0], lines[0], lines[1], lines[2]],
+        [header, *lines, lines[2]],
+        [header, *lines, b"\n"],
+        [header, header, *lines],
+        [*lines, header],
+    ):
+        assert isinstance(reopened(b"".join(edited)), CheckpointDamaged)
+
+
+def test_lines_of_another_checkpoint_are_damage(text: bytes, whole: Checkpoint, reopened) -> None:
+    header, *lines = text.splitlines(keepends=True)
+    other_header, *other_lines = journal.encode(evolve(whole, upload_id="another")).splitlines(keepends=True)
+    for edited in (
+        [header, *other_lines],
+        [header, *lines, other_lines[-1]],
+        [header, lines[0], *other_lines[1:]],
+        [other_header, *lines],
+    ):
+        assert isinstance(reopened(b"".join(edited)), CheckpointDamaged)
+
+
+def test_the_upload_id_is_told_where_the_first_line_verifies(text: bytes, whole: Checkpoint, reopened) -> None:
+    damage = reopened(text[:-30] + b"?" + text[-29:])
+    assert isinstance(damage, CheckpointDamaged)
+    assert (damage.upload_id, damage.name) == ("UPLOAD", whole.name)
+    damage = reopened(text.replace(b"UPLOAD", b"UPLOAB", 1))
+    assert isinstance(damage, CheckpointDamaged)
+    assert damage.upload_id is None
+
+
+def sealed(*bodies: bytes) -> bytes:
+    """A file whose checksums are right, whatever it says."""
+    before, lines = b"partwise-checkpoint/1 ", []
+    for body in bodies:
+        before = journal.checksum(before, body)
+        lines.append(before.hex().encode() + b" " + body + b"\n")
+    return b"partwise-checkpoint/1 " + b"".join(lines)
+
+
+def test_another_format_is_refused_by_its_number(text: bytes, reopened) -> None:
+    damage = reopened(text.replace(b"partwise-checkpoint/1", b"partwise-checkpoint/72", 1))
+    assert isinstance(damage, CheckpointDamaged)
+    assert "format 72" in damage.message
+    assert "format 1" in damage.message
+
+
+def test_another_version_of_the_plain_form_is_refused_by_its_number_and_its_upload_is_told(whole, reopened) -> None:
+    data = {**whole.to_data(), "version": 7, "something": "new"}
+    damage = reopened(sealed(json.dumps(data).encode()))
+    assert isinstance(damage, CheckpointDamaged)
+    assert "version 7" in damage.message
+    assert damage.upload_id == "UPLOAD"
+
+
+@pytest.mark.parametrize(
+    "header",
+    [b"", b"[]", b"null", b"5", b'"x"', b"{}", b"{", b"\xff", b'{"version":1}', b'{"version":1,"upload_id":5}']
+    + [b"[" * 100_000, b"9" * 5000, b'{"version":1,"parts":' + b"[" * 100_000],
+    ids=lambda body: repr(body[:30]),
+)
+def test_a_first_line_that_is_sealed_and_makes_no_sense_is_damage(reopened, header: bytes) -> None:
+    damage = reopened(sealed(header))
+    assert isinstance(damage, CheckpointDamaged)
+    assert damage.upload_id is None
+
+
+@pytest.mark.parametrize(
+    "record",
+    [b"", b"{}", b"[]", b"[0,1,null,null]", b'[1,1,"e"]', b'[0,1,"e",null]', b'[1,-1,"e",null]', b'[true,1,"e",null]']
+    + [b'[1,1,"e",5]', b'[1,1,"e","x"]', b'[1,1,"e","18446744073709551616"]', b"\xff", b"[" * 100_000],
+    ids=lambda body: repr(body[:30]),
+)
+def test_a_line_that_is_sealed_and_is_no_receipt_is_damage(whole: Checkpoint, reopened, record: bytes) -> None:
+    damage = reopened(sealed(journal.header_text(whole).encode(), record))
+    assert isinstance(damage, CheckpointDamaged)
+    assert damage.upload_id == "UPLOAD"
+
+
+@given(data=st.binary(max_size=300) | st.binary(max_size=300).map(lambda rest: b"partwise-checkpoint/1 " + rest))
+def test_bytes_of_any_kind_are_damage_and_nothing_else(data: bytes) -> None:
+    for read in (journal.decode, journal.decode_header):
+        with pytest.raises(journal.Damage):
+            read(data)
+
+
+# --- is it ours? -----------------------------------------------------------------------------------------------------
+
+
+def test_what_was_a_checkpoint_once_is_known_after_an_edit(text: bytes) -> None:
+    for position in range(len(text)):
+        assert journal.resembles(text[:position])
+        assert journal.resembles(text[:position] + b"?" + text[position + 1 :])
+    assert journal.resembles(bytes(100))
+
+
+@pytest.mark.parametrize("data", [b"\x1f\x8b\x08", b"[magic]", b"Hello, world", b"\xef\xbb\xbfpartwise-checkpoint/1", b"\n"])
+def test_what_never_was_a_checkpoint_is_not_taken_for_one(data: bytes) -> None:
+    assert not journal.resembles(data)
