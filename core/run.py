@@ -253,7 +253,7 @@ class Run:
             ProgressRaised: the caller's callback did.
         """
         ledger, total = self.ledger, self.ledger.plan.size
-        moved = ledger.bytes_done + self.flow.moving()
+        moved = ledger.bytes_done + (0 if completed else self.flow.moving())
         if total is not None and not completed:
             if ledger.bytes_done >= total:
                 return

@@ -13,7 +13,6 @@ import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from io import BufferedRandom, FileIO
-from pathlib import Path
 from typing import Protocol
 
 from partwise.checksums import crc64
@@ -175,7 +174,7 @@ class BytesBody:
     """
 
     def __init__(self, data: bytes | bytearray | memoryview) -> None:
-        self._data = memoryview(data).cast("B")
+        self._data = _plain(data)
         self.crc64: int | None = None
 
     def __len__(self) -> int:
@@ -197,6 +196,13 @@ class BytesBody:
         self.crc64 = checksum
 
 
+def _plain(data: bytes | bytearray | memoryview) -> memoryview:
+    try:
+        return memoryview(data).cast("B")
+    except TypeError as error:
+        raise InvalidInput(f"the view can't be read as plain bytes, so copy it with bytes(): {error}") from error
+
+
 class BytesSource:
     """
     Bytes in memory.
@@ -204,12 +210,15 @@ class BytesSource:
     They are known again by their checksum, so a later run that is given the same bytes under the same name resumes.
 
     Args:
-        data: the bytes, which must not change during the upload.
+        data: the bytes, which must not change during the upload. A view must be contiguous.
         name: tells them from other bytes on their way to the same key.
+
+    Raises:
+        InvalidInput: `data` is a view with gaps.
     """
 
     def __init__(self, data: bytes | bytearray | memoryview, *, name: str = "bytes") -> None:
-        self._data = memoryview(data).cast("B")
+        self._data = _plain(data)
         self._name = name
         self._fingerprint: Fingerprint | None = None
 
@@ -321,19 +330,23 @@ class StreamSource:
 
     def _pieces(self, size: int) -> Iterator[bytes]:
         while size:
+            asked = min(size, MIB)
             try:
-                piece = self._stream.read(min(size, MIB))  # type: ignore[union-attr]  # opened by body()
+                piece = self._stream.read(asked)  # type: ignore[union-attr]  # opened by body()
             except (OSError, ValueError) as error:
                 raise SourceError(f"the stream failed at byte {self._position}: {error}", source=self._name) from error
             if piece is None:
                 raise SourceError("the stream would block; give one that waits for its bytes", source=self._name)
             if not isinstance(piece, bytes | bytearray | memoryview):
                 raise InvalidInput(f"the stream gives {type(piece).__name__}, not bytes: open it in binary mode")
+            piece = bytes(piece)
             if not piece:
                 return
+            if len(piece) > asked:
+                raise InvalidInput(f"the stream gave {len(piece)} bytes where {asked} were asked for")
             self._position += len(piece)
             size -= len(piece)
-            yield bytes(piece)
+            yield piece
 
     def _in_memory(self, size: int) -> BytesBody:
         return BytesBody(b"".join(self._pieces(size)))
@@ -373,8 +386,3 @@ def as_source(source: object) -> Source:
     raise InvalidInput(
         f"a source is a path, bytes, a binary stream or a Source, not {type(source).__name__} ({source!r:.60})"
     )
-
-
-def file_name(source: Source) -> str | None:
-    """The last part of a file's path, None for what is no file: what to guess a content type by."""
-    return Path(source.name).name if isinstance(source, FileSource) else None

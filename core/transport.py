@@ -12,6 +12,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Executor, Future
+from pickle import PicklingError
 from queue import Empty, SimpleQueue
 from typing import Protocol
 
@@ -120,7 +121,7 @@ class InlineTransport:
             return Outcome(job.part_number, error=TransferStopped("taken back before it was begun"))
         try:
             return Outcome(job.part_number, receipt=job.run())
-        except PartwiseError as error:
+        except BaseException as error:  # noqa: BLE001  # the loop lets it out, once no part is under way
             return Outcome(job.part_number, error=error)
 
     def recall(self) -> None:
@@ -155,16 +156,7 @@ class ExecutorTransport:
             return None
         part_number, future = finished
         self._futures.pop(part_number, None)
-        try:
-            return Outcome(part_number, receipt=future.result())
-        except PartwiseError as error:
-            return Outcome(part_number, error=error)
-        except (Exception, CancelledError) as error:  # noqa: BLE001  # executors differ in their words
-            lost = ConnectionFailed(f"the worker that was sending part {part_number} was lost: {error!r}")
-            lost.__cause__ = error
-            return Outcome(part_number, error=lost)
-        except BaseException as error:  # noqa: BLE001  # the loop lets it out, once no worker is running
-            return Outcome(part_number, error=error)
+        return _outcome_of(part_number, future)
 
     def recall(self) -> None:
         for future in list(self._futures.values()):
@@ -172,3 +164,24 @@ class ExecutorTransport:
 
     def wake(self) -> None:
         self._finished.put(None)
+
+
+# What pickling raises for what it can't do, from version to version of Python. An attempt itself never lets these out.
+_UNPICKLED = (PicklingError, TypeError, AttributeError)
+
+
+def _outcome_of(part_number: int, future: Future[UploadedPart]) -> Outcome:
+    try:
+        return Outcome(part_number, receipt=future.result())
+    except PartwiseError as error:
+        return Outcome(part_number, error=error)
+    except _UNPICKLED as error:
+        stuck = BackendError(f"part {part_number} can't be handed to a worker of this executor: {error}")
+        stuck.__cause__ = error
+        return Outcome(part_number, error=stuck)
+    except (Exception, CancelledError) as error:  # noqa: BLE001  # executors differ in their words
+        lost = ConnectionFailed(f"the worker that was sending part {part_number} was lost: {error!r}")
+        lost.__cause__ = error
+        return Outcome(part_number, error=lost)
+    except BaseException as error:  # noqa: BLE001  # the loop lets it out, once no worker is running
+        return Outcome(part_number, error=error)

@@ -77,6 +77,10 @@ class OtherVersion(Exception):
     """The file is a database of ours that another version of partwise made, and that only that one can use."""
 
 
+#: What the use of a database may raise. Python can't decode SQLite's message where that quotes damaged text.
+FAILURES = (sqlite3.Error, UnicodeDecodeError, Foreign, OtherVersion, OSError)
+
+
 class Database:
     """
     The file at `path`.
@@ -123,10 +127,7 @@ class Database:
             create: make the database if there is none.
 
         Raises:
-            OSError: as the system says.
-            sqlite3.Error: as SQLite says.
-            Foreign: the file is not ours.
-            OtherVersion: the file is not for this version.
+            FAILURES: as they say.
         """
         with self.kept_open(), self._lock:
             if self._connection is not None and self._identity != _identity(self.path):
@@ -147,17 +148,15 @@ class Database:
                 self._connection.close()
                 self._connection = None
 
-    def set_aside(self) -> str | None:
+    def set_aside(self) -> str:
         """
-        Move the file away that was opened last, and return where to; None where another one is in its place by now.
+        Move the file away, with all that is in it, and return where to.
 
         Raises:
             OSError: as the system says.
         """
         with self._lock:
             self.close()
-            if self._identity != _identity(self.path):
-                return None
             aside = self.path + ".damaged"
             # The log first: SQLite would play it into a new database of the same name.
             for suffix in ("-wal", "-shm", ""):
@@ -274,7 +273,7 @@ def is_damage(error: Exception) -> bool:
     """Whether an error from the use of a database tells of what is in the file, and not of the way there."""
     # Our statements are right and their tables are there, so whatever SQLite has against them is the file's fault.
     code = _code(error)
-    return code is not None and code not in _ENVIRONMENT
+    return isinstance(error, UnicodeDecodeError) or (code is not None and code not in _ENVIRONMENT)
 
 
 def resembles(path: str) -> bool:

@@ -44,6 +44,7 @@ from partwise.stores._checks import (
 )
 from partwise.stores._claims import claim
 from partwise.stores._database import (
+    FAILURES,
     Database,
     Foreign,
     OtherVersion,
@@ -57,9 +58,6 @@ from partwise.stores._places import checked_path
 _log = logging.getLogger(__name__)
 
 _PAGE = 500  # checkpoints that `scan` takes at a time
-
-#: What the use of the database may raise.
-_FAILURES = (sqlite3.Error, Foreign, OtherVersion, OSError)
 
 _T = TypeVar("_T")
 
@@ -165,7 +163,7 @@ class SQLiteCheckpointStore:
                         where=self._path,
                         upload_id=damage.upload_id,
                     ) from damage
-        except _FAILURES as error:
+        except FAILURES as error:
             raise self._unreadable(error, name) from error
 
     def save(self, checkpoint: Checkpoint) -> None:
@@ -260,7 +258,7 @@ class SQLiteCheckpointStore:
             with self._database.use(create=True) as connection:
                 assert connection is not None
                 connection.execute("BEGIN IMMEDIATE")
-        except _FAILURES as error:
+        except FAILURES as error:
             # What is damaged, `load` will tell of and set aside.
             if self._state(error) != "damaged":
                 raise self._unwritable(error, name) from error
@@ -270,7 +268,7 @@ class SQLiteCheckpointStore:
         try:
             with self._database.use(create=create) as connection:
                 yield connection
-        except _FAILURES as error:
+        except FAILURES as error:
             raise self._unwritable(error, name) from error
 
     def _state(self, error: Exception) -> Literal["sound", "damaged", "not ours"]:
@@ -303,19 +301,30 @@ class SQLiteCheckpointStore:
         return CheckpointDamaged(f"{self._path} can't be trusted: {error}; {kept}", name=name, where=self._path)
 
     def _move_away(self, name: str) -> str | None:
-        # One process at a time: a second one would move away the new file that the first one has begun.
+        # One process at a time, and each looks once more: it would else move away the new file that another has begun.
         lock = os.path.join(f"{self._path}.claims", "damaged.lock")
         try:
             with claim(lock, name=name, where=self._path, upload=lambda: "the damaged file"):
-                return self._database.set_aside()
+                return self._database.set_aside() if self._is_damaged(name) else None
         except (CheckpointError, OSError):
             return None
+
+    def _is_damaged(self, name: str) -> bool:
+        try:
+            with self._database.use(create=False) as connection:
+                if connection is not None:
+                    _read(connection, plain_name(name))
+        except FAILURES as error:
+            return self._state(error) == "damaged"
+        except journal.Damage:
+            return False
+        return False
 
     def _upload(self, name: str) -> str:
         try:
             with self._database.use(create=False) as connection:
                 header = None if connection is None else _read_header(connection, plain_name(name))
-        except (*_FAILURES, journal.Damage):
+        except (*FAILURES, journal.Damage):
             header = None
         return f"the upload {name}" if header is None else upload_of(header)
 
@@ -329,7 +338,7 @@ class SQLiteCheckpointStore:
         try:
             with self._database.use(create=False) as connection:
                 return [] if connection is None else read(connection)
-        except _FAILURES as error:
+        except FAILURES as error:
             raise self._unreadable(error, "") from error
 
     def _readable(self, names: list[str], connection: sqlite3.Connection) -> list[Checkpoint]:

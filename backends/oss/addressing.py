@@ -111,16 +111,16 @@ def resolve(
             raise InvalidInput("addressing_style 'cname' needs the custom domain: give endpoint=")
         endpoint = f"https://oss-{region}.aliyuncs.com"
     scheme, host, port = _parsed(endpoint)
+    if addressing_style == "virtual" and host.startswith(f"{bucket}."):
+        raise InvalidInput(
+            f"the endpoint {endpoint} names the bucket, which is put there by itself: give "
+            f"{host.removeprefix(f'{bucket}.')}, or addressing_style='cname' if it is a custom domain"
+        )
     region = region or _region_of(host)
     if region is None and region_needed:
         raise InvalidInput(
             f"the endpoint {endpoint} does not tell its region, which requests are signed with: give region= or set "
             "OSS_REGION, such as cn-hangzhou"
-        )
-    if addressing_style == "virtual" and host.startswith(f"{bucket}."):
-        raise InvalidInput(
-            f"the endpoint {endpoint} names the bucket, which is put there by itself: give "
-            f"{host.removeprefix(f'{bucket}.')}, or addressing_style='cname' if it is a custom domain"
         )
     in_path = addressing_style == "path" or (addressing_style == "virtual" and _is_address(host))
     in_host = addressing_style == "virtual" and not in_path
@@ -197,7 +197,12 @@ def _parsed(endpoint: str) -> tuple[str, str, int]:
         host, port = url.hostname or "", url.port
     except ValueError:
         raise wrong from None
-    if url.scheme not in _DEFAULT_PORTS or url.username is not None or url.path not in ("", "/"):
+    if (
+        not text.isprintable()
+        or url.scheme not in _DEFAULT_PORTS
+        or url.username is not None
+        or url.path not in ("", "/")
+    ):
         raise wrong
     if url.query or url.fragment or port == 0 or not (_is_ip(host) or _HOST.fullmatch(host)):
         raise wrong

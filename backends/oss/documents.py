@@ -123,11 +123,12 @@ def crc64_of(text: str | None) -> int | None:
 
 def _root(data: bytes, name: str) -> ET.Element:
     try:
-        # Decoding here, rather than by what the document says of itself, leaves no encoding to hide a declaration in.
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise BadDocument("it is not UTF-8") from error
-    if "<!DOCTYPE" in text or "<!ENTITY" in text:
+    if "\0" in text or "<!DOCTYPE" in text or "<!ENTITY" in text:
+        # A zero is how UTF-16 gives itself away, which the parser recognises whatever it is told, and in which a
+        # declaration looks different.
         raise BadDocument("it has a document type declaration")
     try:
         root = ET.fromstring(text)  # noqa: S314  # what makes it unsafe was refused above

@@ -95,58 +95,68 @@ def read_answer(receive: Callable[[int], bytes], method: str) -> tuple[Answer, b
     body, framed = _body(reader, method, status, headers)
     options = {option.strip().lower() for option in headers.get("connection", "").split(",")}
     stays = "close" not in options and (version == "HTTP/1.1" or "keep-alive" in options)
-    return Answer(status, headers, body), framed and stays and not reader.buffer
+    return Answer(status, headers, body), framed and stays and reader.spent
 
 
 class _Reader:
     """Bytes of a connection, as many as are asked for."""
 
-    __slots__ = ("_receive", "buffer")
+    __slots__ = ("_at", "_buffer", "_receive")
 
     def __init__(self, receive: Callable[[int], bytes]) -> None:
         self._receive = receive
-        self.buffer = b""
+        self._buffer = b""
+        self._at = 0  # what comes before was taken
 
-    def _more(self) -> None:
-        received = self._receive(_RECEIVE)
-        if not received:
-            raise BadAnswer("the connection was closed in the middle of the answer" if self.buffer else _NO_ANSWER)
-        self.buffer += received
+    @property
+    def spent(self) -> bool:
+        """Whether all that was received was taken."""
+        return self._at == len(self._buffer)
 
     def until(self, end: bytes, longest: int) -> bytes:
         """What comes before `end`, which is taken off too."""
-        searched = 0
-        while (at := self.buffer.find(end, searched)) < 0:
-            searched = max(0, len(self.buffer) - len(end) + 1)
-            if len(self.buffer) > longest:
+        searched = self._at
+        while (found := self._buffer.find(end, searched)) < 0:
+            held = len(self._buffer) - self._at
+            if held > longest:
                 raise TooLong(f"a line or a head in it has more than {longest} bytes")
-            self._more()
-        found, self.buffer = self.buffer[:at], self.buffer[at + len(end) :]
-        return found
+            received = self._receive(_RECEIVE)
+            if not received:
+                raise BadAnswer("the connection was closed in the middle of the answer" if self._buffer else _NO_ANSWER)
+            self._buffer = self._buffer[self._at :] + received
+            self._at = 0
+            searched = max(0, held - len(end) + 1)
+        taken = self._buffer[self._at : found]
+        self._at = found + len(end)
+        return taken
 
     def exactly(self, size: int) -> bytes:
         """The next `size` bytes."""
-        if len(self.buffer) < size:
-            pieces, held = [self.buffer], len(self.buffer)
-            while held < size:
-                received = self._receive(min(size - held, _RECEIVE))
-                if not received:
-                    raise BadAnswer(f"the connection was closed {size - held} bytes before the end of the answer")
-                pieces.append(received)
-                held += len(received)
-            self.buffer = b"".join(pieces)
-        taken, self.buffer = self.buffer[:size], self.buffer[size:]
-        return taken
+        if self._at + size <= len(self._buffer):
+            taken = self._buffer[self._at : self._at + size]
+            self._at += size
+            return taken
+        pieces = [self._buffer[self._at :]]
+        missing = size - len(pieces[0])
+        self._buffer, self._at = b"", 0
+        while missing:
+            received = self._receive(min(missing, _RECEIVE))
+            if not received:
+                raise BadAnswer(f"the connection was closed {missing} bytes before the end of the answer")
+            pieces.append(received)
+            missing -= len(received)
+        return b"".join(pieces)
 
     def rest(self, longest: int) -> bytes:
         """Everything up to the end of the connection."""
-        pieces, held = [self.buffer], len(self.buffer)
+        pieces = [self._buffer[self._at :]]
+        held = len(pieces[0])
+        self._buffer, self._at = b"", 0
         while received := self._receive(_RECEIVE):
             pieces.append(received)
             held += len(received)
             if held > longest:
                 raise _too_long()
-        self.buffer = b""
         return b"".join(pieces)
 
 

@@ -88,11 +88,11 @@ def headers_for(request: Request, options: ObjectOptions) -> dict[str, str]:
     Raises:
         InvalidInput: an option has a value that can't be sent.
     """
+    given = options.given()
     headers: dict[str, str] = {}
     for rule in _RULES:
-        value = getattr(options, rule.option)
-        if request & rule.requests and value not in (None, False, {}):
-            headers.update(rule.write(rule.header, value))
+        if request & rule.requests and rule.option in given:
+            headers.update(rule.write(rule.header, getattr(options, rule.option)))
     return headers
 
 

@@ -88,6 +88,11 @@ def pairs(flag: str, texts: Iterable[str]) -> dict[str, str]:
     return found
 
 
+def as_flags(owner: str, message: str) -> str:
+    """A message about the fields of a value in terms of the flags that they come from."""
+    return re.sub(rf"\b{owner}\.(\w+)", lambda match: f"--{match[1].replace('_', '-')}", message)
+
+
 def at_most_one(**given: object) -> None:
     """
     Flags of which only one can be meant, by name with ``_`` for ``-``.

@@ -36,27 +36,32 @@ class Meter(AbstractContextManager["Meter"], Protocol):
         """Leave the screen as it should be, since the process is about to end. Safe at any moment."""
 
 
-def meter_for(output: Output, name: str) -> Meter:
+def meter_for(output: Output, name: str, subject: str) -> Meter:
     """
     The meter that suits standard error.
 
     Args:
         output: how much to say.
-        name: what is uploaded.
+        name: what is uploaded, in a word or two.
+        subject: what is uploaded where.
     """
     if output.quiet:
         return Silence()
     if sys.stderr.isatty() and os.environ.get("TERM", "") not in ("dumb", "unknown"):
-        return Bar(name, output)
-    return Lines(output)
+        return Bar(name, subject, output)
+    return Lines(subject, output)
 
 
-def resumed_words(progress: Progress) -> str:
-    """What an earlier run has done already."""
-    parts = count(progress.parts_done, "part")
-    if progress.parts_total is not None:
-        parts = f"{progress.parts_done:,} of {count(progress.parts_total, 'part')}"
-    return f"resuming: {share(progress.bytes_resumed, progress.bytes_total)} ({parts}) need not be sent again"
+def beginning(subject: str, progress: Progress) -> str:
+    """The first report in words: what there is to do, and what an earlier run has done of it."""
+    if not progress.bytes_resumed:
+        size = "" if progress.bytes_total is None else f": {amount(progress.bytes_total)}"
+        parts = "" if progress.parts_total is None else f" in {count(progress.parts_total, 'part')}"
+        return f"uploading {subject}{size}{parts}"
+    parts = count(progress.parts_done if progress.parts_total is None else progress.parts_total, "part")
+    of = "" if progress.parts_total is None else f"{progress.parts_done:,} of "
+    done = share(progress.bytes_resumed, progress.bytes_total)
+    return f"resuming {subject}: {done} ({of}{parts}) need not be sent again"
 
 
 class Pace:
@@ -119,13 +124,15 @@ class Lines(Silence):
     log, enough in a long one for a watcher to see that it lives.
 
     Args:
+        subject: what is uploaded where.
         output: where to.
     """
 
     _SECONDS_MIN = 2.0
     _SECONDS_MAX = 60.0
 
-    def __init__(self, output: Output) -> None:
+    def __init__(self, subject: str, output: Output) -> None:
+        self._subject = subject
         self._output = output
         self._pace = Pace()
         self._said_at = 0.0
@@ -135,13 +142,12 @@ class Lines(Silence):
     def __call__(self, progress: Progress, /) -> None:
         """Say it, if it is time to."""
         self._pace.note(progress)
+        if progress.completed:
+            return
         if not self._begun:
             self._begun = True
             self._tenth = _tenth(progress)
-            if progress.bytes_resumed:
-                self._output.note(resumed_words(progress))
-        if progress.completed:
-            return
+            self._output.note(beginning(self._subject, progress))
         since = progress.elapsed - self._said_at
         if since >= self._SECONDS_MAX or (since >= self._SECONDS_MIN and _tenth(progress) > self._tenth):
             self._said_at = progress.elapsed
@@ -167,15 +173,17 @@ class Bar:
     One line at the bottom of a terminal that is drawn anew several times a second, and gone in the end.
 
     Args:
-        name: what is uploaded.
+        name: what is uploaded, in a word or two.
+        subject: what is uploaded where.
         output: where other words go, which appear above the bar.
     """
 
-    def __init__(self, name: str, output: Output) -> None:
+    def __init__(self, name: str, subject: str, output: Output) -> None:
         from rich.console import Console
         from rich.live import Live
 
         self._name = name
+        self._subject = subject
         self._output = output
         self._pace = Pace()
         self._progress: Progress | None = None
@@ -193,8 +201,8 @@ class Bar:
 
     def __call__(self, progress: Progress, /) -> None:
         """Remember it; the screen is drawn by a thread of its own."""
-        if self._progress is None and progress.bytes_resumed:
-            self._output.note(resumed_words(progress))
+        if self._progress is None and not progress.completed:
+            self._output.note(beginning(self._subject, progress))
         self._pace.note(progress)
         self._progress = progress
 
@@ -204,8 +212,8 @@ class Bar:
             os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, _SHOW_CURSOR)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """One line of exactly the width that there is."""
-        yield self._line(options.max_width, blocks=not options.ascii_only, colours=console.color_system is not None)
+        """One line, short of the edge by the two columns that a terminal echoes a Ctrl-C in."""
+        yield self._line(options.max_width - 3, blocks=not options.ascii_only, colours=console.color_system is not None)
 
     def _line(self, width: int, *, blocks: bool, colours: bool) -> Text:
         from rich.text import Text
@@ -236,6 +244,10 @@ class Bar:
         return [reached, done, f"{rate:>10}", timer(self._pace.left(progress)), parts]
 
 
+#: By whether signs beyond ASCII and whether colours can be shown: resumed, sent, half of a sign sent, left.
+_SIGNS = {(True, True): "━━╸━", (True, False): "═━╸╌", (False, True): "==--", (False, False): "#=--"}
+
+
 def bar(width: int, progress: Progress, *, blocks: bool, colours: bool) -> Text:
     """
     What an earlier run had sent, what this one has, and what is left, told apart by colour, or else by sign.
@@ -248,15 +260,12 @@ def bar(width: int, progress: Progress, *, blocks: bool, colours: bool) -> Text:
     """
     from rich.text import Text
 
+    resumed_sign, sent_sign, half_sign, left_sign = _SIGNS[blocks, colours]
     total = max(1, progress.bytes_total or 0)
-    done = width * progress.bytes_done // total
+    done, half = divmod(2 * width * progress.bytes_done // total, 2)
     resumed = min(done, width * progress.bytes_resumed // total)
-    if colours:
-        signs = "━━━" if blocks else "==-"
-    else:
-        signs = "═━╌" if blocks else "#=-"
     return Text.assemble(
-        (signs[0] * resumed, "cyan"),
-        (signs[1] * (done - resumed), "green"),
-        (signs[2] * (width - done), "bright_black"),
+        (resumed_sign * resumed, "cyan"),
+        (sent_sign * (done - resumed) + half_sign * half, "green"),
+        (left_sign * (width - done - half), "bright_black"),
     )

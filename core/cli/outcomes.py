@@ -39,7 +39,7 @@ BUSY = 3
 TRY_AGAIN = 75  # EX_TEMPFAIL of sysexits.h
 
 
-def exit_code(error: BaseException) -> int:
+def exit_code(error: BaseException) -> int:  # noqa: PLR0911  # a table
     """What the process exits with after this error; see the table of this module."""
     match error:
         case Stopped():
@@ -68,7 +68,7 @@ def sentence(error: BaseException, subject: str = "") -> str:
     return one_line(_sentence(error, subject))
 
 
-def _sentence(error: BaseException, subject: str) -> str:
+def _sentence(error: BaseException, subject: str) -> str:  # noqa: PLR0911  # a table
     match error:
         case OutcomeUnknown():
             return f"{error} (here: 'partwise abort', or --no-resume)"

@@ -45,7 +45,7 @@ class Output:
 
     def problem(self, text: str, error: BaseException | None = None) -> None:
         """An error, in one line; with its traceback where that was asked for."""
-        if error is not None and self.verbose:
+        if self.verbose and isinstance(error, Exception):
             _write(sys.stderr, "".join(traceback.format_exception(error)).rstrip())
         _write(sys.stderr, f"partwise: {text}")
 

@@ -1,4 +1,4 @@
-"""``partwise uploads`` and ``partwise gc``: the multipart uploads that the storage holds, and those that nobody owns."""
+"""``partwise uploads`` and ``partwise gc``: the pending uploads that the storage holds, and those that nobody owns."""
 
 from __future__ import annotations
 
@@ -82,9 +82,7 @@ def collect(target: BackendChoice, choice: StoreChoice, older_than: float, outpu
     return code
 
 
-def judge(
-    backend: MultipartBackend, prefix: str, store: CheckpointStore, older_than: float
-) -> Iterator[Judged]:
+def judge(backend: MultipartBackend, prefix: str, store: CheckpointStore, older_than: float) -> Iterator[Judged]:
     """Which of the pending uploads are orphans, and why; the owners are looked up after the list was had."""
     # In this order: what is on the list by now has had the time to be recorded.
     listed = list(backend.list_uploads(prefix))

@@ -85,8 +85,7 @@ def upload(order: UploadOrder, output: Output) -> int:
 def _perform(uploader: Uploader, key: str, order: UploadOrder, output: Output) -> UploadResult:
     stop = threading.Event()
     source = standard_input(stop) if order.file == STANDARD_INPUT else order.file
-    output.note(f"uploading {order}")
-    meter = meter_for(output, Path(order.source).name)
+    meter = meter_for(output, Path(order.source).name, str(order))
     task: UploadTask | None = None
 
     def ask_to_stop(number: int) -> None:
@@ -94,7 +93,7 @@ def _perform(uploader: Uploader, key: str, order: UploadOrder, output: Output) -
             raise Stopped(number, "stopped before anything was sent")
         stop.set()
         task.pause()
-        output.note("stopping: what is under way is being recorded; once more stops at once")
+        output.note("stopping; once more stops at once")
 
     with Signals(ask_to_stop, meter.restore_screen) as signals, meter:
         task = uploader.start(source, key, order.options, meter, order.resume)
@@ -118,14 +117,13 @@ def _how_to_go_on(order: UploadOrder, paused: UploadPaused) -> str:
 
 
 def in_words(order: UploadOrder, result: UploadResult, seconds: float) -> str:
-    """A finished upload in one line."""
+    """A finished upload, in two lines: what there is now, and what it took."""
+    checksum = "checksum verified" if result.verified else "the storage reports no checksum"
     rate = f" ({amount(result.bytes_sent / seconds)}/s)" if seconds > 0 and result.bytes_sent else ""
-    told = [f"stored {order.source} as {order.target.url}: {amount(result.size)}"]
+    took = f"sent {amount(result.bytes_sent)} in {count(result.parts_sent, 'part')}, {span(seconds)}{rate}"
     if result.bytes_resumed:
-        told.append(f"resumed {amount(result.bytes_resumed)} ({count(result.parts_resumed, 'part')})")
-    told.append(f"sent {amount(result.bytes_sent)} ({count(result.parts_sent, 'part')}) in {span(seconds)}{rate}")
-    told.append("checksum verified" if result.verified else "the storage reports no checksum")
-    return ", ".join(told)
+        took += f"; resumed {amount(result.bytes_resumed)} in {count(result.parts_resumed, 'part')}"
+    return f"stored {order.source} as {order.target.url}: {amount(result.size)}, {checksum}\n  {took}"
 
 
 # --- asking first ----------------------------------------------------------------------------------------------------

@@ -19,37 +19,36 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from partwise.testing import strategies
     from partwise.testing.bodies import PiecesBody, TrickyBody, filler
-    from partwise.testing.checks import Check, NotApplicable, Suite
-    from partwise.testing.conformance_backend import (
-        BACKEND_CHECKS,
-        BackendConformance,
-        BackendHarness,
-        shown_options,
-    )
-    from partwise.testing.conformance_store import STORE_CHECKS, CheckpointStoreConformance, StoreHarness
+    from partwise.testing.conformance.backend_harness import BackendHarness, shown_options
+    from partwise.testing.conformance.backend_machine import backend_machine
+    from partwise.testing.conformance.machines import run_machine
+    from partwise.testing.conformance.store_harness import StoreHarness
+    from partwise.testing.conformance.store_machine import agreement_machine, store_machine
+    from partwise.testing.conformance.suite import Check, NotApplicable, Suite
+    from partwise.testing.conformance_backend import BACKEND_CHECKS, BackendConformance
+    from partwise.testing.conformance_store import STORE_CHECKS, CheckpointStoreConformance
     from partwise.testing.deaths import dies_at, dying_at
     from partwise.testing.faults import Call, Fault, FaultKind, FaultPlan, SimulatedDeath
     from partwise.testing.faulty import FaultyBackend, FaultyCheckpointStore, FaultySource
     from partwise.testing.oss_server import OSSServer
     from partwise.testing.sources import ChangingSource
-    from partwise.testing.stateful import agreement_machine, backend_machine, run_machine, store_machine
     from partwise.testing.witnesses import in_order, slow_crc64
 
 _HOMES = {
     "BACKEND_CHECKS": "conformance_backend",
     "BackendConformance": "conformance_backend",
-    "BackendHarness": "conformance_backend",
-    "shown_options": "conformance_backend",
+    "BackendHarness": "conformance.backend_harness",
+    "shown_options": "conformance.backend_harness",
     "STORE_CHECKS": "conformance_store",
     "CheckpointStoreConformance": "conformance_store",
-    "StoreHarness": "conformance_store",
-    "Check": "checks",
-    "NotApplicable": "checks",
-    "Suite": "checks",
-    "agreement_machine": "stateful",
-    "backend_machine": "stateful",
-    "run_machine": "stateful",
-    "store_machine": "stateful",
+    "StoreHarness": "conformance.store_harness",
+    "Check": "conformance.suite",
+    "NotApplicable": "conformance.suite",
+    "Suite": "conformance.suite",
+    "agreement_machine": "conformance.store_machine",
+    "backend_machine": "conformance.backend_machine",
+    "run_machine": "conformance.machines",
+    "store_machine": "conformance.store_machine",
     "Call": "faults",
     "Fault": "faults",
     "FaultKind": "faults",

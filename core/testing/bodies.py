@@ -14,8 +14,8 @@ class TrickyBody:
     """
     A body that keeps to the letter of the protocol and to no more than that.
 
-    Every piece lies in one buffer, which is overwritten before the next piece, so that whoever keeps a piece has rubbish.
-    With other arguments it breaks the protocol, as a source that shrinks, grows or fails does.
+    Every piece lies in one buffer, which is overwritten before the next piece, so that whoever keeps a piece has
+    rubbish. With other arguments it breaks the protocol, as a source that shrinks, grows or fails does.
 
     Args:
         data: the bytes that it gives.

@@ -11,11 +11,13 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import ExitStack, contextmanager
+from typing import Any, ParamSpec
 from unittest import mock
 
 from partwise.testing.faults import SimulatedDeath
+
+_P = ParamSpec("_P")
 
 #: The calls that change what is on a disk. Closing is not among them: the operating system closes for the dead.
 _CHANGING = (
@@ -64,16 +66,18 @@ def dying_at(step: int) -> Iterator[None]:
 
         return call
 
-    real_calls = {name: getattr(os, name) for name in _CHANGING if hasattr(os, name)}
-    with mock.patch.multiple(os, **{name: guarded(name, real) for name, real in real_calls.items()}):
+    with ExitStack() as patched:
+        for name in _CHANGING:
+            if hasattr(os, name):
+                patched.enter_context(mock.patch.object(os, name, guarded(name, getattr(os, name))))
         yield
 
 
-def dies_at(step: int, action: Callable[[], object]) -> bool:
+def dies_at(step: int, action: Callable[_P, object], *args: _P.args, **kwargs: _P.kwargs) -> bool:
     """Do something, and die at this step of it: True if it did, False if it came to its end in fewer steps."""
     try:
         with dying_at(step):
-            action()
+            action(*args, **kwargs)
     except SimulatedDeath:
         return True
     return False

@@ -238,12 +238,47 @@ class History:
         """Every call that took effect on the storage, in order."""
         self.claimed = False
         """Whether somebody holds the claim."""
+        self.recorded: set[str] = set()
+        """The ids of all uploads that a durable record ever spoke of."""
+        self.problems: list[str] = []
+        """Promises that were seen broken at the moment of the deed, by the present process."""
+        self._recording = False
+        self._appended: int | None = None
+
+    def begin(self, *, recording: bool) -> None:
+        """
+        A new process begins.
+
+        Args:
+            recording: whether it is to keep a checkpoint.
+        """
+        self.process += 1
+        self.problems = []
+        self._recording = recording
 
     def pending(self) -> dict[str, dict[int, HeldPart]]:
         """The pending uploads and what they hold."""
-        return {
-            upload.upload_id: dict(upload.parts) for upload in self.uploads.values() if upload.state == "pending"
-        }
+        return {upload.upload_id: dict(upload.parts) for upload in self.uploads.values() if upload.state == "pending"}
+
+    def enter(self, record: Checkpoint) -> None:
+        """The store has made this durable."""
+        self.record = record
+        self.recorded |= {*record.abandoned, *([] if record.upload_id is None else [record.upload_id])}
+
+    def tear(self) -> None:
+        """The receipt that the store wrote last is lost."""
+        assert self.record is not None
+        assert self._appended is not None
+        self.record = evolve(
+            self.record, parts=[part for part in self.record.parts if part.part_number != self._appended]
+        )
+
+    def append(self, part: UploadedPart) -> None:
+        """The store has made this receipt durable, too."""
+        assert self.record is not None
+        parts = {known.part_number: known for known in self.record.parts}
+        self.record = evolve(self.record, parts={**parts, part.part_number: part}.values())
+        self._appended = part.part_number
 
     def took_effect(self, deed: Deed) -> None:
         """Enter a call as the storage itself answered it."""
@@ -253,13 +288,23 @@ class History:
         match deed:
             case Deed("initiate_upload", answer=str(upload_id)):
                 self.uploads[upload_id] = TrueUpload(upload_id, self.process)
+                self._expect_record(None, "an upload was begun")
             case Deed("upload_part", upload_id, part_number, data, answer=UploadedPart(etag=etag)) if upload_id:
                 self.uploads[upload_id].parts[part_number or 0] = HeldPart(data, etag, self.process)
+                self._expect_record(upload_id, f"part {part_number} was sent")
             case Deed("complete_upload", upload_id) if upload_id:
                 self.uploads[upload_id].state = "completed"
             case Deed("abort_upload", upload_id) if upload_id in self.uploads:
                 upload = self.uploads[upload_id]
                 upload.state = "aborted" if upload.state == "pending" else upload.state
+
+    def _expect_record(self, upload_id: str | None, deed: str) -> None:
+        if not self._recording:
+            return
+        if self.record is None:
+            self.problems.append(f"INTENT: {deed}, and no checkpoint was durable")
+        elif self.record.upload_id != upload_id:
+            self.problems.append(f"INTENT: {deed}, and the checkpoint was of the upload {self.record.upload_id}")
 
     def excuse(self, upload_ids: Iterable[str], reason: str) -> None:
         """No process need know of these uploads, and here is why."""
@@ -301,14 +346,11 @@ class NotingStore:
 
     def save(self, checkpoint: Checkpoint) -> None:
         self.inner.save(checkpoint)
-        self._history.record = checkpoint
+        self._history.enter(checkpoint)
 
     def append_part(self, name: str, part: UploadedPart) -> None:
         self.inner.append_part(name, part)
-        record = self._history.record
-        assert record is not None
-        parts = {**{known.part_number: known for known in record.parts}, part.part_number: part}
-        self._history.record = evolve(record, parts=parts.values())
+        self._history.append(part)
 
     def delete(self, name: str) -> None:
         self.inner.delete(name)

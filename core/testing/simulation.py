@@ -204,6 +204,7 @@ class _Attempt:
 
     def recall(self) -> None:
         if not self.begun:
+            self.begun = True
             self._steps = _taken_back()
 
     def step(self) -> Outcome | None:
@@ -306,9 +307,7 @@ class Simulation:
         self, backend: MultipartBackend, store: CheckpointStore | None = None, config: TransferConfig | None = None
     ) -> Uploader:
         """An uploader in this world."""
-        return Uploader(
-            backend, store, config, clock=self.clock, chance=self.chance, transport=self.transport
-        )
+        return Uploader(backend, store, config, clock=self.clock, chance=self.chance, transport=self.transport)
 
     def _new_token(self) -> str:
         self._tokens += 1

@@ -7,6 +7,7 @@ Each gives what the protocols allow, and nothing else; where it matters, it lean
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import Any
 
 from attrs import fields
 from hypothesis import strategies as st
@@ -56,7 +57,7 @@ _PRINTABLE = st.text(alphabet=st.characters(min_codepoint=0x20, max_codepoint=0x
 
 
 def keys() -> st.SearchStrategy[str]:
-    """Keys of up to 1,023 bytes of UTF-8: plain ones, and ones of any character, with slashes and dots in odd places."""
+    """Keys of up to 1,023 bytes of UTF-8: plain ones, and ones of any character, slashes and dots in odd places."""
     odd = st.text(alphabet=st.characters(exclude_categories=["Cs"]) | st.sampled_from("/.\\ %+?#&'\""), min_size=1)
     names = st.lists(_WORD, min_size=1, max_size=4).map("/".join)
     return (names | odd).filter(lambda key: len(key.encode()) <= 1023)
@@ -94,7 +95,7 @@ def part_limits() -> st.SearchStrategy[PartLimits]:
 
 
 def part_sizes(limits: PartLimits) -> st.SearchStrategy[int]:
-    """Part sizes within the limits, with a leaning to the smallest, the largest, and powers of two and their neighbours."""
+    """Part sizes within the limits, leaning to the smallest, the largest, powers of two, and their neighbours."""
     least, most = limits.min_part_size, limits.max_part_size
     powers = [2**n + d for n in range(most.bit_length() + 1) for d in (-1, 0, 1) if least <= 2**n + d <= most]
     edges = sorted({least, min(least + 1, most), max(most - 1, least), most, *powers})
@@ -176,7 +177,7 @@ def object_options(only: Collection[str] | None = None) -> st.SearchStrategy[Obj
     Args:
         only: the names of the options that may be given, such as a backend's ``capabilities.options``; None: all.
     """
-    values: dict[str, st.SearchStrategy[object]] = {
+    values: dict[str, st.SearchStrategy[Any]] = {
         "content_type": st.sampled_from(("text/plain", "application/octet-stream")),
         "acl": st.sampled_from(("private", "public-read", "default")),
         "metadata": metadata(),

@@ -74,7 +74,9 @@ def answer(status: int = 200, body: bytes | str = b"", **headers: str) -> bytes:
     return f"HTTP/1.1 {status} Whatever\r\n{head}\r\n".encode() + data
 
 
-def error(status: int, code: str, message: str = "Something.", headers: dict[str, str] | None = None, **more: str) -> bytes:
+def error(
+    status: int, code: str, message: str = "Something.", headers: dict[str, str] | None = None, **more: str
+) -> bytes:
     """An error document as the service writes it."""
     elements = {"Code": code, "Message": message, "RequestId": "REQ1", "HostId": "examplebucket.example.com", **more}
     document = "".join(f"<{name}>{value}</{name}>" for name, value in elements.items())

@@ -49,7 +49,9 @@ def test_any_etag_comes_out_of_the_list_of_parts_as_it_went_in(etag):
 @pytest.mark.parametrize("namespace", ["", ' xmlns="http://doc.oss-cn-hangzhou.aliyuncs.com"', ' xmlns="urn:other"'])
 @pytest.mark.parametrize("start", ["", '<?xml version="1.0" encoding="UTF-8"?>\n', "\ufeff"])
 def test_elements_are_found_in_any_namespace(namespace, start):
-    text = f"{start}<InitiateMultipartUploadResult{namespace}><UploadId> ID\n</UploadId></InitiateMultipartUploadResult>"
+    text = (
+        f"{start}<InitiateMultipartUploadResult{namespace}><UploadId> ID\n</UploadId></InitiateMultipartUploadResult>"
+    )
     assert documents.parse_initiated(text.encode()) == "ID"
 
 

@@ -74,7 +74,9 @@ TEXTS = [row[0] for row in TABLE if isinstance(row[1], str) and row[0] not in ("
 
 
 @pytest.mark.parametrize("option", [*TEXTS, "encryption", "data_encryption"])
-@pytest.mark.parametrize("value", ["a\r\nx-oss-object-acl: public-read", "a\nb", "a\rb", "a\x00b", "ü", "中", "", " a", "a\t"])
+@pytest.mark.parametrize(
+    "value", ["a\r\nx-oss-object-acl: public-read", "a\nb", "a\rb", "a\x00b", "ü", "中", "", " a", "a\t"]
+)
 def test_a_header_can_not_be_smuggled_or_mangled(option, value):
     with pytest.raises(InvalidInput):
         check(ObjectOptions(**{option: value}))

@@ -107,7 +107,9 @@ def test_v1_in_a_header(vector: dict[str, Any]):
     assert vector["expected"]["authorization"] == f"OSS {vector['credentials']['access_key_id']}:{signature}"
 
 
-@pytest.mark.parametrize("vector", [v for v in vectors("header", "v1") if "x-oss-date" not in sent_headers(v.values[0])])
+@pytest.mark.parametrize(
+    "vector", [v for v in vectors("header", "v1") if "x-oss-date" not in sent_headers(v.values[0])]
+)
 def test_v1_adds_the_headers_that_sign(vector: dict[str, Any]):
     own = {name: value for name, value in sent_headers(vector).items() if name not in SIGNING_HEADERS}
     added = signing.sign_v1(credentials(vector), signable(vector, own), vector["unix_time"])
@@ -119,9 +121,7 @@ def test_v1_adds_the_headers_that_sign(vector: dict[str, Any]):
 @pytest.mark.parametrize("vector", vectors("presign", "v1"))
 def test_v1_in_a_url(vector: dict[str, Any]):
     request = signable(vector, sent_headers(vector))
-    query = signing.presign_v1(
-        credentials(vector), request, vector["unix_time"], expires_in=vector["expires_seconds"]
-    )
+    query = signing.presign_v1(credentials(vector), request, vector["unix_time"], expires_in=vector["expires_seconds"])
     expires = dict(query)["Expires"]
     signed = [(name, value) for name, value in query if name not in ("OSSAccessKeyId", "Expires", "Signature")]
     to_sign = signing.string_to_sign_v1(request.with_query(signed), expires or "")

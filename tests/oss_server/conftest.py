@@ -176,3 +176,15 @@ def signing_vectors() -> dict[str, Any]:
     content = json.loads((DATA / "signing.json").read_text("utf-8"))
     assert isinstance(content, dict)
     return content
+
+
+@pytest.fixture(params=["memory", "directory"])
+def served(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[OSSServer]:
+    """A server over each kind of bucket; ``examplebucket`` is there."""
+    directory = None
+    if request.param == "directory":
+        directory = tmp_path / "served"
+        (directory / "examplebucket").mkdir(parents=True)
+    with OSSServer(directory=directory) as running:
+        yield running
+        assert running.unreached_faults == ()

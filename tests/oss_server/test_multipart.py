@@ -101,9 +101,7 @@ def test_the_key_is_encoded_where_that_is_asked_for(client: Any) -> None:
     assert client("POST", "a/b", {"uploads": "", "encoding-type": "base64"}).code == "InvalidArgument"
 
 
-def test_the_etag_of_an_object_made_of_parts_can_be_anything(
-    server: OSSServer, client: Any
-) -> None:
+def test_the_etag_of_an_object_made_of_parts_can_be_anything(server: OSSServer, client: Any) -> None:
     server.settings = evolve(server.settings, multipart_etag=lambda etag: "F" * 32 + "-1")
     reply = client.upload("key", [LAST])
     assert reply.headers["ETag"] == '"FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF-1"' == client("HEAD", "key").headers["ETag"]

@@ -218,9 +218,7 @@ _ENCRYPTION = ("x-oss-server-side-encryption", "x-oss-server-side-data-encryptio
 
 
 @pytest.fixture(params=["memory", "directory", "none honoured"])
-def any_client(
-    request: pytest.FixtureRequest, tmp_path: Path, client_of: Callable[[OSSServer], Any]
-) -> Iterable[Any]:
+def any_client(request: pytest.FixtureRequest, tmp_path: Path, client_of: Callable[[OSSServer], Any]) -> Iterable[Any]:
     """A client of a server whose backend honours all options, or some, or none."""
     backend = {
         "memory": lambda: MemoryBackend(),
@@ -333,9 +331,7 @@ def test_an_object_written_past_the_server_is_shown_as_the_backend_has_it(server
     assert (head["Content-Type"], head["x-oss-meta-a"], head["Content-Length"]) == ("text/new", "new", "9")
 
 
-def test_a_file_put_into_a_bucket_by_hand_is_an_object(
-    tmp_path: Path, client_of: Callable[[OSSServer], Any]
-) -> None:
+def test_a_file_put_into_a_bucket_by_hand_is_an_object(tmp_path: Path, client_of: Callable[[OSSServer], Any]) -> None:
     (tmp_path / "examplebucket" / "dir").mkdir(parents=True)
     (tmp_path / "examplebucket" / "dir" / "file").write_bytes(b"by hand")
     with OSSServer(directory=tmp_path) as server:

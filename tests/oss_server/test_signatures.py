@@ -27,12 +27,16 @@ _QUIRKS: list[dict[str, Any]] = _CONTENT["quirks"]
 
 def _request(vector: dict[str, Any]) -> Request:
     headers = {name.lower(): value for name, value in {**vector["headers"], **_added(vector)}.items()}
-    headers.setdefault("host", f"{vector['bucket']}.example.com" if vector["bucket"] else "oss-cn-hangzhou.aliyuncs.com")
+    headers.setdefault(
+        "host", f"{vector['bucket']}.example.com" if vector["bucket"] else "oss-cn-hangzhou.aliyuncs.com"
+    )
     if vector["mode"] == "presign":
         target = vector["expected"]["url"].removeprefix("http://").partition("/")[2]
         return Request.parsed(vector["method"], f"/{target}", list(headers.items()))
     headers["authorization"] = vector["expected"]["authorization"]
-    fields = [quote(name, safe="") + ("" if value is None else f"={quote(value, safe='')}") for name, value in vector["query"]]
+    fields = [
+        quote(name, safe="") + ("" if value is None else f"={quote(value, safe='')}") for name, value in vector["query"]
+    ]
     target = "/" + quote(vector["key"] or "", safe="") + ("?" + "&".join(fields) if fields else "")
     return Request.parsed(vector["method"], target, list(headers.items()))
 

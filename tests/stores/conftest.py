@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from attrs import define
 
 from partwise.model import MIB, Checkpoint, Fingerprint, UploadedPart
 from partwise.stores.file import FileCheckpointStore
@@ -24,24 +26,18 @@ def checkpoint_of(key: str = "exampledir/backup.tar", source: str = "/data/backu
     return Checkpoint("oss://examplebucket", key, source, Fingerprint(100 * MIB, 1), 8 * MIB, **values)  # type: ignore[arg-type]  # a helper for tests
 
 
+@define
 class Form:
     """
     One way to keep checkpoints.
 
     Args:
         name: for the test's name.
-        open: another handle on the same place.
-        holds_one: whether there is room for one checkpoint only.
-        durable: whether checkpoints outlive the handles.
+        open: gives another handle on the same place.
     """
 
-    def __init__(
-        self, name: str, open: Callable[[], object], *, holds_one: bool = False, durable: bool = True
-    ) -> None:  # noqa: A002  # as a store's user calls it
-        self.name = name
-        self.open = open
-        self.holds_one = holds_one
-        self.durable = durable
+    name: str
+    open: Callable[[], Any]
 
 
 FORMS = ("memory", "default directory", "directory", "explicit file", "beside source", "sqlite")
@@ -50,17 +46,17 @@ FORMS = ("memory", "default directory", "directory", "explicit file", "beside so
 def make_form(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Form:
     match name:
         case "memory":
-            return Form(name, MemoryCheckpointStore().handle, durable=False)
+            return Form(name, MemoryCheckpointStore().handle)
         case "default directory":
             monkeypatch.setattr("platformdirs.user_state_path", lambda *_, **__: tmp_path / "state" / "partwise")
             return Form(name, FileCheckpointStore)
         case "directory":
             return Form(name, lambda: FileCheckpointStore(tmp_path / "made" / "when needed"))
         case "explicit file":
-            return Form(name, lambda: FileCheckpointStore.for_file(tmp_path / "state.ucp"), holds_one=True)
+            return Form(name, lambda: FileCheckpointStore.for_file(tmp_path / "state.ucp"))
         case "beside source":
             source = str(tmp_path / SOURCE)
-            return Form(name, lambda: FileCheckpointStore.beside_source().for_source(source), holds_one=True)
+            return Form(name, lambda: FileCheckpointStore.beside_source().for_source(source))
         case "sqlite":
             return Form(name, lambda: SQLiteCheckpointStore(tmp_path / "uploads.db"))
     raise AssertionError(name)

@@ -202,8 +202,10 @@ def test_another_version_of_the_plain_form_is_refused_by_its_number_and_its_uplo
 
 @pytest.mark.parametrize(
     "header",
-    [b"", b"[]", b"null", b"5", b'"x"', b"{}", b"{", b"\xff", b'{"version":1}', b'{"version":1,"upload_id":5}']
-    + [b"[" * 100_000, b"9" * 5000, b'{"version":1,"parts":' + b"[" * 100_000],
+    [
+        *(b"", b"[]", b"null", b"5", b'"x"', b"{}", b"{", b"\xff", b'{"version":1}', b'{"version":1,"upload_id":5}'),
+        *(b"[" * 100_000, b"9" * 5000, b'{"version":1,"parts":' + b"[" * 100_000),
+    ],
     ids=lambda body: repr(body[:30]),
 )
 def test_a_first_line_that_is_sealed_and_makes_no_sense_is_damage(reopened, header: bytes) -> None:
@@ -214,8 +216,11 @@ def test_a_first_line_that_is_sealed_and_makes_no_sense_is_damage(reopened, head
 
 @pytest.mark.parametrize(
     "record",
-    [b"", b"{}", b"[]", b"[0,1,null,null]", b'[1,1,"e"]', b'[0,1,"e",null]', b'[1,-1,"e",null]', b'[true,1,"e",null]']
-    + [b'[1,1,"e",5]', b'[1,1,"e","x"]', b'[1,1,"e","18446744073709551616"]', b"\xff", b"[" * 100_000],
+    [
+        *(b"", b"{}", b"[]", b"\xff", b"[" * 100_000, b"[0,1,null,null]", b'[1,1,"e"]', b'[0,1,"e",null]'),
+        *(b'[1,-1,"e",null]', b'[true,1,"e",null]', b'[1,1,"e",5]', b'[1,1,"e","x"]'),
+        b'[1,1,"e","18446744073709551616"]',
+    ],
     ids=lambda body: repr(body[:30]),
 )
 def test_a_line_that_is_sealed_and_is_no_receipt_is_damage(whole: Checkpoint, reopened, record: bytes) -> None:
@@ -241,6 +246,8 @@ def test_what_was_a_checkpoint_once_is_known_after_an_edit(text: bytes) -> None:
     assert journal.resembles(bytes(100))
 
 
-@pytest.mark.parametrize("data", [b"\x1f\x8b\x08", b"[magic]", b"Hello, world", b"\xef\xbb\xbfpartwise-checkpoint/1", b"\n"])
+@pytest.mark.parametrize(
+    "data", [b"\x1f\x8b\x08", b"[magic]", b"Hello, world", b"\xef\xbb\xbfpartwise-checkpoint/1", b"\n"]
+)
 def test_what_never_was_a_checkpoint_is_not_taken_for_one(data: bytes) -> None:
     assert not journal.resembles(data)

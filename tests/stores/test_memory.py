@@ -61,7 +61,9 @@ def test_a_url_of_one_name_stands_for_one_memory(checkpoint: MakeCheckpoint) -> 
         assert nameless.load(checkpoint().name) is None
 
 
-@pytest.mark.parametrize("url", ["memory:name", "memory://name/more", "memory://name?x", "memory://name#x", "file:", ""])
+@pytest.mark.parametrize(
+    "url", ["memory:name", "memory://name/more", "memory://name?x", "memory://name#x", "file:", ""]
+)
 def test_a_url_that_says_more_than_a_name_is_refused(url: str) -> None:
     with pytest.raises(InvalidInput, match="memory://NAME"):
         open_url(url)

@@ -1,1 +1,1 @@
-"""Conformance suites for backends and checkpoint stores; their faces are in `partwise.testing`."""
+"""The checks, harnesses and machines behind `partwise.testing.conformance_backend` and `conformance_store`."""

@@ -188,9 +188,9 @@ def check_strange_keys(harness: BackendHarness) -> None:
         assert harness.read(key) == data, f"{key!r} names an object of its own"
         found = backend.head_object(key)
         assert found is not None and found.key == key, f"head_object gives {key!r} as it is"  # noqa: PT018  # one fact
-        backend.put_object(key, TrickyBody(key.encode()), NO_OPTIONS)
-    for key in kept:
-        assert harness.read(key) == key.encode(), f"{key!r} names an object of its own for put_object too"
+        backend.put_object(key, TrickyBody(data[::-1]), NO_OPTIONS)
+    for key, data in kept.items():
+        assert harness.read(key) == data[::-1], f"{key!r} names an object of its own for put_object too"
 
 
 @CHECKS.covers(35)

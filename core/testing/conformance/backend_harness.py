@@ -68,8 +68,9 @@ class BackendHarness(Harness[MultipartBackend]):
         return self.prefix + name
 
     def part_size(self, backend: MultipartBackend) -> int:
-        """The size of an ordinary part in the checks: small, and within the limits."""
-        return max(backend.limits.min_part_size, min(64, backend.limits.max_part_size))
+        """The size of an ordinary part in the checks: small, and such that four of them are within the limits."""
+        limits = backend.limits
+        return max(limits.min_part_size, min(64, limits.max_part_size, limits.max_object_size // 4))
 
     def begin(self, backend: MultipartBackend, name: str, options: ObjectOptions = NO_OPTIONS) -> Upload:
         """Initiate an upload of the key of this name."""

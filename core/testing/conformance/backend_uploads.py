@@ -419,7 +419,9 @@ def check_pages_of_uploads(harness: BackendHarness) -> None:
         what = f"with pages of {page_size}, and uploads that come and go"
         assert {a.upload_id, c.upload_id, d.upload_id} <= set(ids), f"{what}, none that stays is missed"
         assert len(ids) == len(set(ids)), f"{what}, each is listed once"
-        assert found == sorted(found, key=lambda pending: (pending.key, pending.upload_id)), f"{what}, they are in order"
+        assert found == sorted(found, key=lambda pending: (pending.key, pending.upload_id)), (
+            f"{what}, they are in order"
+        )
 
 
 @CHECKS.covers(23)
@@ -436,7 +438,9 @@ def check_pages_of_parts(harness: BackendHarness) -> None:
         numbers = [next(listing).part_number]
         upload.send(3, filler(size, 3))
         numbers += [part.part_number for part in listing]
-        assert numbers in ([1, 2, 4, 5], [1, 2, 3, 4, 5]), f"with pages of {page_size}, a part that comes hides no other"
+        assert numbers in ([1, 2, 4, 5], [1, 2, 3, 4, 5]), (
+            f"with pages of {page_size}, a part that comes hides no other"
+        )
 
 
 @CHECKS.covers(25, 26)
@@ -452,7 +456,9 @@ def check_resume_from_the_id(harness: BackendHarness) -> None:
     if upload.backend.capabilities.lists_parts:
         parts = listed_parts(upload.backend, upload.key, upload.upload_id)
     upload.complete(parts)
-    assert harness.read(upload.key) == b"".join(pieces), "an upload goes on by its id; listed receipts are good receipts"
+    assert harness.read(upload.key) == b"".join(pieces), (
+        "an upload goes on by its id; listed receipts are good receipts"
+    )
 
 
 def _opened_with_page_size(harness: BackendHarness, page_size: int) -> MultipartBackend:

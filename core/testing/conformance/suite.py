@@ -50,7 +50,7 @@ class Harness(ABC, Generic[_Subject]):
     def open(self) -> _Subject:
         """A handle; each one reaches the same storage, which is empty at first."""
 
-    def close(self) -> None:  # noqa: B027  # most harnesses have nothing to remove
+    def close(self) -> None:
         """Remove the storage. The default leaves it."""
 
     @cached_property
@@ -199,5 +199,7 @@ def must_raise(
     except expected as error:
         return error
     except PartwiseError as error:
-        raise AssertionError(f"{duty}: expected {expected.__name__}, and {type(error).__name__} came: {error}") from error
+        raise AssertionError(
+            f"{duty}: expected {expected.__name__}, and {type(error).__name__} came: {error}"
+        ) from error
     raise AssertionError(f"{duty}: expected {expected.__name__}, and the call returned {answer!r}")

@@ -31,7 +31,7 @@ class Exchange:
         body: what came with it.
         settings: as they were when the request came.
         buckets: those of the server.
-        wait: waits so many seconds, or until the server stops.
+        wait: waits so many seconds; raises DropConnection if the server stops meanwhile.
         request_id: the server's name for it.
         place: the bucket and key it is for, once that is known.
         operation: its name in the API reference, once that is known.

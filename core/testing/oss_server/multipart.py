@@ -177,7 +177,8 @@ def list_multipart_uploads(exchange: Exchange) -> Answer:
         marker=key_marker,
         limit=limit,
     )
-    last = page.last if page.truncated else None
+    # They stand on the last page too: a client has to go by IsTruncated.
+    last = page.last
     next_key, next_id = (last.key, last.upload_id) if isinstance(last, PendingUpload) else (last or "", "")
     encode = key_encoder(exchange.encoding_type)
     body = document(

@@ -20,6 +20,7 @@ from partwise.testing.oss_server.buckets import Buckets, DirectoryBuckets, Given
 from partwise.testing.oss_server.connection import ClientConnection
 from partwise.testing.oss_server.exchange import ReceivedRequest
 from partwise.testing.oss_server.faults import Fault
+from partwise.testing.oss_server.messages import DropConnection
 from partwise.testing.oss_server.service import Service
 from partwise.testing.oss_server.settings import ServerSettings
 
@@ -217,7 +218,8 @@ class OSSServer:
     # --- inside ------------------------------------------------------------------------------------------------------
 
     def _pause(self, seconds: float) -> None:
-        self._stopping.wait(seconds)
+        if self._stopping.wait(seconds):
+            raise DropConnection
 
     def _serve_client(self, connection: socket.socket) -> None:
         ClientConnection(connection, self._service.respond, self._service.refuse, self.settings.silence).serve()

@@ -42,7 +42,7 @@ class Service:
         settings: what it is like; may be replaced at any time.
         buckets: the buckets.
         faults: what shall go wrong.
-        wait: waits so many seconds, or until the server stops.
+        wait: waits so many seconds; raises DropConnection if the server stops meanwhile.
     """
 
     def __init__(

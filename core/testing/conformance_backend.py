@@ -42,6 +42,8 @@ from partwise.testing.conformance import backend_contract, backend_data, backend
 from partwise.testing.conformance.backend_harness import BackendHarness
 from partwise.testing.conformance.suite import Suite
 
+__all__ = ["BACKEND_CHECKS", "BackendConformance", "BackendHarness"]
+
 #: Every check of a backend.
 BACKEND_CHECKS: Suite[BackendHarness] = Suite(
     backend_contract.CHECKS,
@@ -50,7 +52,7 @@ BACKEND_CHECKS: Suite[BackendHarness] = Suite(
     left_out={
         4: "errors are classes with fields: there are no predicates that could be asked about a success",
         33: "it is the suite run again with a harness that has a prefix",
-        41: "it is a state machine, which needs hypothesis, and is a test of BackendConformance beside the checks",
+        41: "it is a state machine, which needs hypothesis, and is a test of its own beside the checks",
     },
 )
 
@@ -67,7 +69,8 @@ class BackendConformance:
 
     def test_any_sequence_of_calls(self) -> None:
         """Hypothesis looks for a sequence of calls after which the backend and a model of it differ (41)."""
-        from partwise.testing.conformance.backend_machine import backend_machine, run_machine
+        from partwise.testing.conformance.backend_machine import backend_machine
+        from partwise.testing.conformance.machines import run_machine
 
         make = type(self).harness
         with make() as harness:

@@ -1,0 +1,561 @@
+"""
+The commands and their flags, for typer.
+
+What a command does is in a module of its own, which is imported when the command is called. Flags stay text here, and
+are read by `asking`, so that a slip of the keyboard is told in our words whatever the version of typer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import rich  # noqa: F401  # belongs to the same extra: without it the failure would come later, and in other words
+import typer
+
+from partwise.cli import asking, flags, wording
+from partwise.cli.helping import WIDTH_MAX, Command, Group
+from partwise.cli.running import carry_out, invoke
+from partwise.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from partwise.cli.opening import BackendChoice, StoreChoice
+    from partwise.cli.output import Output
+    from partwise.config import TransferConfig
+    from partwise.model import Callback, ObjectOptions
+    from partwise.run import ResumeMode
+
+
+def _examples(*lines: str) -> str:
+    return "\n".join(["Examples:", *(f"  {line}" for line in lines)])
+
+
+app = typer.Typer(
+    name="partwise",
+    cls=Group,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": WIDTH_MAX},
+    epilog=_examples(
+        "partwise demo",
+        "partwise upload backup.tar oss://examplebucket/backup.tar",
+        "partwise upload backup.tar file:///mnt/backups/backup.tar",
+        "partwise status",
+    ),
+)
+
+_EXIT_CODES = """
+
+Exit codes:
+  0         done
+  1         failed for good: something has to change first
+  2         wrong usage
+  3         another process has this upload
+  75        failed for now: run the same line again to carry on
+  130, 143  stopped by Ctrl-C or SIGTERM: the same line carries on"""
+
+# --- upload ----------------------------------------------------------------------------------------------------------
+
+_HOW = "How it is sent"
+_RESUMING = "Carrying on"
+_OBJECT = "What the object is like"
+_CALLBACK = "Whom OSS tells once it is stored"
+
+
+@app.command(
+    cls=Command,
+    short_help="Upload a file, or carry on with its upload.",
+    epilog=_examples(
+        "partwise upload backup.tar oss://examplebucket/backup.tar",
+        "partwise upload --dry-run backup.tar oss://examplebucket/backup.tar",
+        "partwise upload --concurrency 8 --bandwidth-limit 20MiB backup.tar oss://examplebucket/backup.tar",
+        "pg_dump shop | partwise upload - oss://examplebucket/shop.sql --meta host=db1",
+    )
+    + _EXIT_CODES,
+)
+def upload(
+    *,
+    context: typer.Context,
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE",
+            help="A file, or - for standard input: to carry on, pipe in the same bytes again from their start.",
+        ),
+    ],
+    url: flags.ObjectURL,
+    part_size: Annotated[
+        str,
+        typer.Option(
+            metavar="SIZE|auto", help="Default: auto, which is 8MiB, and more for large files.", rich_help_panel=_HOW
+        ),
+    ] = "auto",
+    multipart_threshold: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="Smaller files go in one piece; default: 10MiB.", rich_help_panel=_HOW),
+    ] = None,
+    concurrency: Annotated[
+        int | None, typer.Option(metavar="N", help="Parts at a time; default: 4.", rich_help_panel=_HOW)
+    ] = None,
+    max_attempts: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Attempts at a part, in a row; default: 5.", rich_help_panel=_HOW),
+    ] = None,
+    bandwidth_limit: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE", help="Bytes a second, all parts together; default: no limit.", rich_help_panel=_HOW
+        ),
+    ] = None,
+    no_resume: Annotated[
+        bool,
+        typer.Option("--no-resume", help="Ignore and write no checkpoint.", rich_help_panel=_RESUMING),
+    ] = False,
+    require_resume: Annotated[
+        bool,
+        typer.Option("--require-resume", help="Fail rather than start from nothing.", rich_help_panel=_RESUMING),
+    ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Say what would be kept and sent, and why; do nothing.", rich_help_panel=_RESUMING
+        ),
+    ] = False,
+    checkpoint: flags.Checkpoint = None,
+    checkpoint_dir: flags.CheckpointDir = None,
+    store: flags.Store = None,
+    content_type: Annotated[
+        str | None, typer.Option(metavar="TYPE", help="Default: by the ending of the name.", rich_help_panel=_OBJECT)
+    ] = None,
+    meta: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="Metadata; may be given again.", rich_help_panel=_OBJECT),
+    ] = None,
+    acl: Annotated[
+        str | None, typer.Option(metavar="RULE", help="Such as private, public-read.", rich_help_panel=_OBJECT)
+    ] = None,
+    storage_class: Annotated[
+        str | None, typer.Option(metavar="CLASS", help="Such as Standard, IA, Archive.", rich_help_panel=_OBJECT)
+    ] = None,
+    tag: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="A tag; may be given again.", rich_help_panel=_OBJECT)
+    ] = None,
+    cache_control: Annotated[
+        str | None, typer.Option(metavar="VALUE", help="The header of that name.", rich_help_panel=_OBJECT)
+    ] = None,
+    content_disposition: Annotated[
+        str | None, typer.Option(metavar="VALUE", help="The header of that name.", rich_help_panel=_OBJECT)
+    ] = None,
+    content_encoding: Annotated[
+        str | None, typer.Option(metavar="VALUE", help="The header of that name.", rich_help_panel=_OBJECT)
+    ] = None,
+    forbid_overwrite: Annotated[
+        bool, typer.Option("--forbid-overwrite", help="Fail if the object exists.", rich_help_panel=_OBJECT)
+    ] = False,
+    encryption: Annotated[
+        str | None, typer.Option(metavar="METHOD", help="AES256, KMS or SM4.", rich_help_panel=_OBJECT)
+    ] = None,
+    kms_key_id: Annotated[
+        str | None, typer.Option(metavar="ID", help="The key under KMS.", rich_help_panel=_OBJECT)
+    ] = None,
+    traffic_limit: Annotated[
+        int | None,
+        typer.Option(metavar="BITS", help="Bits a second that OSS grants each request.", rich_help_panel=_OBJECT),
+    ] = None,
+    callback_url: Annotated[
+        str | None, typer.Option(metavar="URL", help="Post to this application server.", rich_help_panel=_CALLBACK)
+    ] = None,
+    callback_host: Annotated[
+        str | None, typer.Option(metavar="HOST", help="Default: that of the URL.", rich_help_panel=_CALLBACK)
+    ] = None,
+    callback_body: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT", help="What is posted, such as 'object=${object}&size=${size}'.", rich_help_panel=_CALLBACK
+        ),
+    ] = None,
+    callback_body_type: Annotated[
+        str | None,
+        typer.Option(metavar="TYPE", help="Default: application/x-www-form-urlencoded.", rich_help_panel=_CALLBACK),
+    ] = None,
+    callback_var: Annotated[
+        list[str] | None,
+        typer.Option(metavar="x:NAME=VALUE", help="A variable for it; may be given again.", rich_help_panel=_CALLBACK),
+    ] = None,
+    endpoint: flags.Endpoint = None,
+    region: flags.Region = None,
+    signature_version: flags.SignatureVersion = None,
+    addressing_style: flags.AddressingStyle = None,
+    ca_bundle: flags.CaBundle = None,
+    timeout: flags.Timeout = None,
+    json: flags.Json = False,
+    quiet: flags.Quiet = False,
+    verbose: flags.Verbose = False,
+) -> int:
+    """
+    Upload a file, or carry on with its upload if an earlier run did not get to its end.
+
+    If this is stopped or killed, or the network goes, run the same line again: what is on the storage already is not
+    sent a second time.
+
+    Sizes: 8MiB and 8M are 8 x 1024 x 1024 bytes, 8MB is 8,000,000. Of OSS, the access key is taken from
+    OSS_ACCESS_KEY_ID, OSS_ACCESS_KEY_SECRET and OSS_SESSION_TOKEN, or from ~/.ossutilconfig.
+    """
+
+    def work(output: Output) -> int:
+        from partwise.cli import upload as command
+
+        order = command.UploadOrder(
+            file=file,
+            target=_backend(url, endpoint, region, signature_version, addressing_style, ca_bundle, timeout),
+            store=_store(checkpoint, checkpoint_dir, store, no_resume=no_resume),
+            config=_config(part_size, multipart_threshold, concurrency, max_attempts, bandwidth_limit),
+            options=_options(
+                {
+                    "content_type": content_type,
+                    "acl": acl,
+                    "metadata": asking.pairs("--meta", meta or ()),
+                    "storage_class": storage_class,
+                    "tagging": asking.pairs("--tag", tag or ()),
+                    "forbid_overwrite": forbid_overwrite,
+                    "encryption": encryption,
+                    "kms_key_id": kms_key_id,
+                    "cache_control": cache_control,
+                    "content_disposition": content_disposition,
+                    "content_encoding": content_encoding,
+                    "traffic_limit": traffic_limit,
+                },
+                _callback(callback_url, callback_host, callback_body, callback_body_type, callback_var or ()),
+            ),
+            resume=_resume(no_resume=no_resume, require_resume=require_resume),
+            command=wording.command_line(context.obj),
+        )
+        return command.explain(order, output) if dry_run else command.upload(order, output)
+
+    return carry_out(work, json=json, quiet=quiet, verbose=verbose, subject=f"{file} to {url}")
+
+
+# --- what was begun --------------------------------------------------------------------------------------------------
+
+
+@app.command(
+    cls=Command,
+    short_help="List the unfinished uploads that are recorded here.",
+    epilog=_examples(
+        "partwise status",
+        "partwise status --checkpoint-dir /var/lib/backups",
+        "partwise status --json | jq -r 'select(.running | not) | .source'",
+    ),
+)
+def status(
+    *,
+    checkpoint: flags.Checkpoint = None,
+    checkpoint_dir: flags.CheckpointDir = None,
+    store: flags.Store = None,
+    json: flags.Json = False,
+    quiet: flags.Quiet = False,
+    verbose: flags.Verbose = False,
+) -> int:
+    """
+    List the unfinished uploads that are recorded here, with how far each is and whether it is running now.
+
+    With --json, one object a line.
+    """
+
+    def work(output: Output) -> int:
+        from partwise.cli import status as command
+
+        return command.status(_store(checkpoint, checkpoint_dir, store), output)
+
+    return carry_out(work, json=json, quiet=quiet, verbose=verbose)
+
+
+@app.command(
+    cls=Command,
+    short_help="Drop an unfinished upload and its checkpoint.",
+    epilog=_examples(
+        "partwise abort backup.tar oss://examplebucket/backup.tar",
+        "partwise abort - oss://examplebucket/shop.sql",
+        "partwise abort --checkpoint-dir /var/lib/backups backup.tar oss://examplebucket/backup.tar",
+    ),
+)
+def abort(
+    *,
+    file: Annotated[str, typer.Argument(metavar="FILE", help="As it was uploaded; it need not exist any more.")],
+    url: flags.ObjectURL,
+    checkpoint: flags.Checkpoint = None,
+    checkpoint_dir: flags.CheckpointDir = None,
+    store: flags.Store = None,
+    endpoint: flags.Endpoint = None,
+    region: flags.Region = None,
+    signature_version: flags.SignatureVersion = None,
+    addressing_style: flags.AddressingStyle = None,
+    ca_bundle: flags.CaBundle = None,
+    timeout: flags.Timeout = None,
+    json: flags.Json = False,
+    quiet: flags.Quiet = False,
+    verbose: flags.Verbose = False,
+) -> int:
+    """
+    Drop an unfinished upload: its parts on the storage, then its checkpoint.
+
+    An object that stands under the key is not touched. That there is no such upload is fine.
+    """
+
+    def work(output: Output) -> int:
+        from partwise.cli import abort as command
+
+        target = _backend(url, endpoint, region, signature_version, addressing_style, ca_bundle, timeout)
+        return command.abort(file, target, _store(checkpoint, checkpoint_dir, store), output)
+
+    return carry_out(work, json=json, quiet=quiet, verbose=verbose, subject=f"{file} to {url}")
+
+
+@app.command(
+    cls=Command,
+    short_help="List the pending uploads that the storage holds.",
+    epilog=_examples(
+        "partwise uploads oss://examplebucket",
+        "partwise uploads oss://examplebucket/backups/",
+        "partwise uploads --json oss://examplebucket | jq -r .upload_id",
+    ),
+)
+def uploads(
+    *,
+    url: flags.BucketURL,
+    endpoint: flags.Endpoint = None,
+    region: flags.Region = None,
+    signature_version: flags.SignatureVersion = None,
+    addressing_style: flags.AddressingStyle = None,
+    ca_bundle: flags.CaBundle = None,
+    timeout: flags.Timeout = None,
+    json: flags.Json = False,
+    quiet: flags.Quiet = False,
+    verbose: flags.Verbose = False,
+) -> int:
+    """
+    List the pending multipart uploads that the storage holds, whoever began them.
+
+    With --json, one object a line.
+    """
+
+    def work(output: Output) -> int:
+        from partwise.cli import pending as command
+
+        target = _backend(url, endpoint, region, signature_version, addressing_style, ca_bundle, timeout)
+        return command.uploads(target, output)
+
+    return carry_out(work, json=json, quiet=quiet, verbose=verbose)
+
+
+@app.command(
+    cls=Command,
+    short_help="Drop pending uploads that nobody owns.",
+    epilog=_examples(
+        "partwise gc --dry-run oss://examplebucket",
+        "partwise gc --older-than 30d oss://examplebucket",
+        "partwise gc --checkpoint-dir /var/lib/backups oss://examplebucket/backups/",
+    ),
+)
+def gc(
+    *,
+    url: flags.BucketURL,
+    older_than: Annotated[
+        str, typer.Option("--older-than", metavar="SPAN", help="Spare younger ones (7d, 12h, 30m, 45s); default: 7d.")
+    ] = "7d",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be dropped.")] = False,
+    checkpoint: flags.Checkpoint = None,
+    checkpoint_dir: flags.CheckpointDir = None,
+    store: flags.Store = None,
+    endpoint: flags.Endpoint = None,
+    region: flags.Region = None,
+    signature_version: flags.SignatureVersion = None,
+    addressing_style: flags.AddressingStyle = None,
+    ca_bundle: flags.CaBundle = None,
+    timeout: flags.Timeout = None,
+    json: flags.Json = False,
+    quiet: flags.Quiet = False,
+    verbose: flags.Verbose = False,
+) -> int:
+    """
+    Drop orphans: pending uploads that are old and that no checkpoint here owns.
+
+    Checkpoints on other machines, or in other places than the one named, are not known here: their uploads are only
+    spared by their age.
+    """
+
+    def work(output: Output) -> int:
+        from partwise.cli import pending as command
+
+        target = _backend(url, endpoint, region, signature_version, addressing_style, ca_bundle, timeout)
+        choice = _store(checkpoint, checkpoint_dir, store)
+        return command.collect(target, choice, asking.seconds("--older-than", older_than), output, dry_run=dry_run)
+
+    return carry_out(work, json=json, quiet=quiet, verbose=verbose)
+
+
+# --- to try it out ---------------------------------------------------------------------------------------------------
+
+
+@app.command(
+    cls=Command,
+    short_help="Run an OSS-protocol server on loopback, for tests.",
+    epilog=_examples(
+        "partwise serve /tmp/buckets",
+        "partwise serve --port 9000 /tmp/buckets",
+        "partwise serve --json /tmp/buckets | head -1 | jq -r .endpoint",
+    ),
+)
+def serve(
+    directory: Annotated[str, typer.Argument(metavar="DIR", help="Each folder in it is a bucket.")],
+    port: Annotated[int, typer.Option(metavar="N", help="Default: a free one.", min=0, max=65535)] = 0,
+    json: flags.Json = False,
+    quiet: flags.Quiet = False,
+    verbose: flags.Verbose = False,
+) -> int:
+    """
+    Run a server on loopback that clients of Alibaba Cloud OSS take for OSS, for tests in any language.
+
+    With --json it prints one object: endpoint, access_key_id, access_key_secret, region. Ctrl-C and SIGTERM end it.
+    """
+
+    def work(output: Output) -> int:
+        from partwise.cli import serve as command
+
+        return command.serve(directory, port, output)
+
+    return carry_out(work, json=json, quiet=quiet, verbose=verbose)
+
+
+@app.command(
+    cls=Command,
+    short_help="See an upload killed half way and carried on.",
+    epilog=_examples("partwise demo", "partwise demo --size 1GiB", "partwise demo backup.tar"),
+)
+def demo(
+    file: Annotated[
+        str | None, typer.Argument(metavar="[FILE]", help="What to upload; random bytes if nothing is said.")
+    ] = None,
+    size: Annotated[str, typer.Option(metavar="SIZE", help="How many random bytes; default: 256MiB.")] = "256MiB",
+    verbose: flags.Verbose = False,
+) -> int:
+    """
+    See it happen: an upload over HTTP is killed half way, carried on by the same line, and compared byte for byte.
+
+    The server runs on loopback, and all is in a temporary folder that is removed.
+    """
+
+    def work(output: Output) -> int:
+        from partwise.cli import demo as command
+
+        return command.demo(file, asking.size("--size", size), output)
+
+    return carry_out(work, json=False, quiet=False, verbose=verbose)
+
+
+# --- from flags to values --------------------------------------------------------------------------------------------
+
+
+def _backend(  # noqa: PLR0917  # in the order of the flags
+    url: str,
+    endpoint: str | None,
+    region: str | None,
+    signature_version: str | None,
+    addressing_style: str | None,
+    ca_bundle: str | None,
+    timeout: str | None,
+) -> BackendChoice:
+    from partwise.cli.opening import BackendChoice
+
+    settings = {
+        "endpoint": endpoint,
+        "region": region,
+        "signature_version": signature_version,
+        "addressing_style": addressing_style,
+        "ca_bundle": ca_bundle,
+        "timeout": None if timeout is None else asking.seconds("--timeout", timeout),
+    }
+    return BackendChoice(url, settings)
+
+
+def _store(
+    checkpoint: str | None, checkpoint_dir: str | None, store: str | None, *, no_resume: bool = False
+) -> StoreChoice:
+    from partwise.cli.opening import StoreChoice
+
+    choice = StoreChoice(checkpoint, checkpoint_dir, store)
+    if no_resume and choice.is_given:
+        raise InvalidInput("--no-resume records nothing, so a place to record it makes no sense: leave out one of them")
+    return choice
+
+
+def _config(
+    part_size: str,
+    multipart_threshold: str | None,
+    concurrency: int | None,
+    max_attempts: int | None,
+    bandwidth_limit: str | None,
+) -> TransferConfig:
+    from partwise.config import TransferConfig
+
+    given = {
+        "part_size": asking.size_or_auto("--part-size", part_size),
+        "multipart_threshold": None
+        if multipart_threshold is None
+        else asking.size("--multipart-threshold", multipart_threshold),
+        "concurrency": concurrency,
+        "max_attempts": max_attempts,
+        "bandwidth_limit": None if bandwidth_limit is None else asking.rate("--bandwidth-limit", bandwidth_limit),
+    }
+    try:
+        return TransferConfig(**{name: value for name, value in given.items() if value is not None})
+    except InvalidInput as error:
+        raise InvalidInput(asking.as_flags("TransferConfig", str(error))) from error
+
+
+def _options(given: dict[str, Any], callback: Callback | None) -> ObjectOptions:
+    from partwise.model import ObjectOptions
+
+    return ObjectOptions(**{name: value for name, value in given.items() if value is not None}, callback=callback)
+
+
+def _callback(
+    url: str | None, host: str | None, body: str | None, body_type: str | None, variables: Sequence[str]
+) -> Callback | None:
+    from partwise.model import Callback
+
+    if url is None and body is None and host is None and body_type is None and not variables:
+        return None
+    if url is None or body is None:
+        raise InvalidInput("a callback needs both --callback-url and --callback-body")
+    return Callback(url, body, host, body_type, asking.pairs("--callback-var", variables))
+
+
+def _resume(*, no_resume: bool, require_resume: bool) -> ResumeMode:
+    asking.at_most_one(no_resume=no_resume, require_resume=require_resume)
+    return "never" if no_resume else "require" if require_resume else "auto"
+
+
+# --- the whole -------------------------------------------------------------------------------------------------------
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"partwise {version('partwise')}")
+        raise typer.Exit
+
+
+@app.callback()
+def partwise(
+    version: Annotated[
+        bool, typer.Option("--version", help="Say which version this is.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Resumable multipart uploads: if one is stopped, killed or cut off, the same line run again carries on."""
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command, and return its exit code."""
+    return invoke(typer.main.get_command(app), arguments or ["--help"])

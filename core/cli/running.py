@@ -1,0 +1,69 @@
+"""From a command's work to its exit code: every end that it can have is told here, and nowhere else."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import typer
+
+from partwise.cli.outcomes import FAILED, WRONG_USAGE, exit_code, failure, sentence
+from partwise.cli.output import Output
+from partwise.cli.wording import one_line
+
+# The root of what typer raises for a line that it can't make sense of. It comes from click, or from a copy of click in
+# typer, by version; only this way to it is public in both.
+_WrongLine: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+
+
+def invoke(command: Any, arguments: list[str]) -> int:
+    """
+    Have typer read the line and call the function of its command, and return what that returns.
+
+    Args:
+        command: what typer made of the app.
+        arguments: the line, without the program's name. Commands find it as their context's `obj`.
+    """
+    try:
+        code = command.main(args=arguments, prog_name="partwise", standalone_mode=False, obj=arguments)
+    except _WrongLine as error:
+        return _wrong_line(error, arguments)
+    return code if isinstance(code, int) else 0
+
+
+def _wrong_line(error: Any, arguments: list[str]) -> int:
+    message = one_line(error.format_message())
+    path = getattr(getattr(error, "ctx", None), "command_path", "partwise")
+    # The line could not be read, so whether it asks for JSON is a guess, and one that harms nobody.
+    output = Output(json="--json" in arguments)
+    output.problem(f"{message.rstrip('.')}{'' if message.endswith('?') else ';'} see '{path} --help'")
+    told = {"type": "UsageError", "message": message, "retryable": False, "resumable": False}
+    output.record({"ok": False, "error": told, "exit_code": WRONG_USAGE})
+    return WRONG_USAGE
+
+
+def carry_out(work: Callable[[Output], int], *, json: bool, quiet: bool, verbose: bool, subject: str = "") -> int:
+    """
+    Do the work of a command; tell an error in one line, and as one object where that was asked for.
+
+    Args:
+        work: is given the output, and returns the exit code.
+        json: objects on standard output.
+        quiet: nothing but errors.
+        verbose: what the library logs, and tracebacks.
+        subject: what the command is about, for messages.
+    """
+    output = Output(json=json, quiet=quiet and not verbose, verbose=verbose)
+    with output.logging():
+        try:
+            return work(output)
+        except BrokenPipeError:
+            # Who read our words has gone, as `head` does. What is still in the buffer must not fail once more at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return FAILED
+        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  # a defect, too, ends in one line
+            output.problem(sentence(error, subject), error)
+            output.record(failure(error, subject))
+            return exit_code(error)

@@ -1,0 +1,604 @@
+"""Files, bytes and streams as sources."""
+
+from __future__ import annotations
+
+import array
+import gc
+import io
+import os
+import pickle
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from partwise import sources
+from partwise.checksums import crc64
+from partwise.errors import InvalidInput, SourceChanged, SourceError, SourceUnreadable
+from partwise.model import MIB, Fingerprint
+from partwise.protocols import Body, Source
+from partwise.sources import (
+    CHUNK_SIZE,
+    BytesBody,
+    BytesSource,
+    FileBody,
+    FileSource,
+    StreamSource,
+    as_source,
+)
+from partwise.testing.bodies import filler
+
+DATA = filler(1000)
+
+
+def read(body):
+    return b"".join(bytes(chunk) for chunk in body.chunks())
+
+
+@pytest.fixture
+def path(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(DATA)
+    return path
+
+
+# --- bodies, whatever they are of ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["file", "bytes", "stream", "spooled"])
+def body_of(request, tmp_path):
+    """Makes a body of bytes, by each kind of source."""
+
+    def make(data):
+        match request.param:
+            case "file":
+                (tmp_path / "data").write_bytes(data)
+                return FileSource(tmp_path / "data").body(0, len(data))
+            case "bytes":
+                return BytesSource(data).body(0, len(data))
+            case "stream":
+                return StreamSource(io.BytesIO(data)).body(0, len(data))
+            case _:
+                return StreamSource(io.BytesIO(data), spool_above=-1).body(0, len(data))
+
+    return make
+
+
+@pytest.mark.parametrize("size", [0, 1, CHUNK_SIZE - 1, CHUNK_SIZE, CHUNK_SIZE + 1, MIB, MIB + 1])
+def test_a_body_gives_its_bytes_and_their_checksum(body_of, size):
+    data = filler(size)
+    body = body_of(data)
+
+    assert isinstance(body, Body)
+    assert len(body) == size
+    assert read(body) == data
+    assert body.crc64 == crc64(data)
+
+
+def test_a_body_can_be_read_again_from_its_start(body_of):
+    body = body_of(DATA)
+    next(body.chunks())
+
+    assert read(body) == read(body) == DATA
+
+
+def test_a_body_has_its_checksum_before_its_last_piece_is_asked_for_more(body_of):
+    """A backend that counts bytes may stop asking once it has them all."""
+    data = filler(2 * MIB)
+    body = body_of(data)
+    chunks = body.chunks()
+    left = len(data)
+    while left:
+        left -= len(next(chunks))
+
+    assert body.crc64 == crc64(data)
+
+
+# --- files -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_file_is_known_by_its_absolute_path(path, monkeypatch):
+    monkeypatch.chdir(path.parent)
+
+    assert FileSource("file").name == FileSource("./sub/../file").name == str(path)
+
+
+def test_a_file_keeps_its_path_when_the_directory_changes(path, monkeypatch, tmp_path):
+    monkeypatch.chdir(path.parent)
+    source = FileSource("file")
+    monkeypatch.chdir("/")
+
+    assert source.fingerprint().size == 1000
+
+
+def test_a_files_fingerprint_is_size_time_and_inode(path):
+    status = path.stat()
+
+    assert FileSource(path).fingerprint() == Fingerprint(1000, status.st_mtime_ns, str(status.st_ino))
+
+
+def test_a_platform_without_inodes_gives_no_identity(path, monkeypatch):
+    status = list(path.stat())
+    status[1] = 0
+    monkeypatch.setattr(sources.os, "stat", lambda _: os.stat_result(status))
+
+    assert FileSource(path).fingerprint().identity is None
+
+
+@pytest.mark.parametrize("change", ["size", "time", "replaced"])
+def test_a_files_fingerprint_changes_with_the_file(path, change):
+    source = FileSource(path)
+    before = source.fingerprint()
+    match change:
+        case "size":
+            path.write_bytes(DATA[:-1])
+            os.utime(path, ns=(before.mtime_ns, before.mtime_ns))
+        case "time":
+            os.utime(path, ns=(before.mtime_ns, before.mtime_ns + 1_000_000))
+        case "replaced":
+            other = path.with_name("other")
+            other.write_bytes(DATA)
+            os.utime(other, ns=(before.mtime_ns, before.mtime_ns))
+            other.replace(path)
+
+    assert source.fingerprint() != before
+
+
+@given(st.data())
+def test_any_range_of_a_file_can_be_read(tmp_path_factory, data):
+    path = tmp_path_factory.getbasetemp() / "ranged"
+    if not path.exists():
+        path.write_bytes(DATA)
+    offset = data.draw(st.integers(0, 1000))
+    size = data.draw(st.integers(0, 1000 - offset))
+
+    assert read(FileSource(path).body(offset, size)) == DATA[offset : offset + size]
+
+
+def test_a_file_that_is_cut_short_has_changed(path):
+    body = FileSource(path).body(500, 500)
+    path.write_bytes(DATA[:900])
+
+    with pytest.raises(SourceChanged, match=r"was cut short .* it ends 100 bytes before byte 1000") as caught:
+        read(body)
+    assert caught.value.source == str(path)
+    assert body.crc64 is None
+
+
+def test_a_file_that_is_cut_short_while_it_is_read_has_changed(path):
+    path.write_bytes(filler(2 * CHUNK_SIZE))
+    chunks = FileSource(path).body(0, 2 * CHUNK_SIZE).chunks()
+    next(chunks)
+    os.truncate(path, 10)
+
+    with pytest.raises(SourceChanged):
+        next(chunks)
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda path: path / "missing", "No such file"),
+        (lambda path: path, "is a directory; only files and streams can be uploaded"),
+        (lambda path: path / "nul\0byte", "can't be a path"),
+        (lambda path: path / "file" / "below", "Not a directory"),
+    ],
+)
+def test_what_is_no_file_can_not_be_read(tmp_path, make, reason):
+    (tmp_path / "file").touch()
+    path = make(tmp_path)
+
+    with pytest.raises(SourceUnreadable, match=reason) as caught:
+        FileSource(path).fingerprint()
+    assert caught.value.source == str(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this platform has no FIFOs")
+def test_a_fifo_is_refused_rather_than_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+
+    with pytest.raises(SourceUnreadable, match="is not a regular file"):
+        FileSource(tmp_path / "fifo").fingerprint()
+
+
+def test_a_file_that_vanished_can_not_be_read(path):
+    body = FileSource(path).body(0, 1000)
+    path.unlink()
+
+    with pytest.raises(SourceUnreadable, match="can't be read: No such file") as caught:
+        read(body)
+    assert isinstance(caught.value.__cause__, FileNotFoundError)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no such permission")
+def test_a_file_that_may_not_be_read_says_so(path):
+    """In a child that gives up its privileges, since root may read everything."""
+    script = (
+        "import os\n"
+        "from partwise.errors import SourceUnreadable\n"
+        "from partwise.sources import FileBody\n"
+        "if os.geteuid() == 0: os.setuid(65534)\n"
+        "try: list(FileBody('file', 0, 10).chunks())\n"
+        "except SourceUnreadable as error: print(error, type(error.__cause__).__name__)\n"
+    )
+    path.parent.chmod(0o755)
+    path.chmod(0)
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=path.parent, capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert done.stdout.strip() == "file can't be read: Permission denied PermissionError", done.stderr
+
+
+def test_a_read_that_fails_says_why(path, monkeypatch):
+    class Broken(io.FileIO):
+        def readinto(self, buffer):
+            raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(sources, "FileIO", Broken)
+
+    with pytest.raises(SourceUnreadable, match="can't be read: Input/output error"):
+        read(FileBody(str(path), 0, 10))
+
+
+def test_a_file_body_is_a_plain_value(path):
+    """So that a part can be sent from another process."""
+    body = pickle.loads(pickle.dumps(FileSource(path).body(100, 200)))
+
+    assert repr(body) == f"FileBody({str(path)!r}, offset=100, size=200)"
+    assert read(body) == DATA[100:300]
+
+
+def test_nothing_is_open_between_reads(path):
+    """A body that was given up half-way lets go of the file, too."""
+    source = FileSource(path)
+    chunks = source.body(0, 1000).chunks()
+    next(chunks)
+    chunks.close()
+    source.close()
+    opened = [obj for obj in gc.get_objects() if isinstance(obj, io.FileIO) and obj.name == str(path)]
+
+    assert opened == []
+    assert repr(source) == f"FileSource({str(path)!r})"
+
+
+def test_bodies_that_are_read_one_after_the_other_share_one_buffer(path, monkeypatch):
+    pool = sources._BufferPool()
+    monkeypatch.setattr(sources, "_buffers", pool)
+    for offset in range(0, 1000, 10):
+        assert read(FileBody(str(path), offset, 10)) == DATA[offset : offset + 10]
+
+    assert len(pool._free) == 1
+
+
+def test_there_are_no_more_buffers_than_bodies_read_at_one_time(path, monkeypatch):
+    pool = sources._BufferPool()
+    monkeypatch.setattr(sources, "_buffers", pool)
+    with ThreadPoolExecutor(3) as workers:
+        pieces = list(workers.map(lambda n: read(FileBody(str(path), 10 * n, 10)), range(100)))
+
+    assert b"".join(pieces) == DATA
+    assert 1 <= len(pool._free) <= 3
+
+
+def test_a_body_that_fails_gives_its_buffer_back(path, monkeypatch):
+    pool = sources._BufferPool()
+    monkeypatch.setattr(sources, "_buffers", pool)
+    with pytest.raises(SourceChanged):
+        read(FileBody(str(path), 990, 20))
+    with pytest.raises(SourceUnreadable):
+        read(FileBody(str(path / "missing"), 0, 20))
+
+    assert len(pool._free) == 1
+
+
+# --- bytes -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+def test_any_bytes_are_a_source(kind):
+    source = BytesSource(kind(DATA))
+
+    assert source.fingerprint() == Fingerprint(size=1000, content=crc64(DATA))
+    assert read(source.body(100, 50)) == DATA[100:150]
+
+
+@pytest.mark.parametrize("code", ["i", "d", "H"])
+def test_a_view_of_larger_items_is_its_bytes(code):
+    items = array.array(code, range(10))
+    source = as_source(memoryview(items))
+
+    assert source.fingerprint().size == 10 * items.itemsize
+    assert read(source.body(0, 10 * items.itemsize)) == items.tobytes()
+
+
+def test_a_view_with_gaps_is_refused():
+    with pytest.raises(InvalidInput, match="copy it with bytes"):
+        as_source(memoryview(DATA)[::2])
+
+
+def test_the_checksum_of_bytes_is_taken_once():
+    """So that a buffer that is written to afterwards is found out: its parts no longer add up."""
+    data = bytearray(DATA)
+    source = BytesSource(data)
+    before = source.fingerprint()
+    data[0] ^= 1
+
+    assert source.fingerprint() == before
+
+
+def test_bytes_are_known_by_their_name():
+    source = BytesSource(DATA, name="report")
+    source.close()
+
+    assert (source.name, BytesSource(b"").name) == ("report", "bytes")
+    assert repr(source) == "<BytesSource 'report' of 1000 bytes>"
+    assert repr(source.body(0, 7)) == "<BytesBody of 7 bytes>"
+
+
+def test_a_body_of_bytes_can_be_pickled():
+    assert read(pickle.loads(pickle.dumps(BytesSource(DATA).body(10, 20)))) == DATA[10:30]
+
+
+def test_a_body_of_bytes_is_not_copied():
+    data = bytearray(DATA)
+    chunk = next(BytesBody(data).chunks())
+
+    assert chunk.obj is data
+
+
+# --- streams ---------------------------------------------------------------------------------------------------------
+
+
+class Dripping(io.RawIOBase):
+    """A stream that gives one byte at a time."""
+
+    def __init__(self, data):
+        self._data = iter(data)
+
+    def readable(self):
+        return True
+
+    def read(self, size=-1, /):
+        return bytes([byte]) if (byte := next(self._data, None)) is not None else b""
+
+
+class Fixed:
+    """A stream that gives this, whatever is asked for."""
+
+    def __init__(self, answer):
+        self.answer = answer
+
+    def read(self, size, /):
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+@pytest.fixture(params=[16 * MIB, 0], ids=["in memory", "spooled"])
+def streamed(request):
+    return lambda stream, **settings: StreamSource(stream, spool_above=request.param, **settings)
+
+
+def test_a_stream_is_of_unknown_size(streamed):
+    assert streamed(io.BytesIO(DATA)).fingerprint() == Fingerprint()
+
+
+def test_a_stream_is_read_in_order_up_to_its_end(streamed):
+    source = streamed(io.BytesIO(DATA))
+    bodies = [source.body(offset, 300) for offset in (0, 300, 600, 900)]
+
+    assert [len(body) for body in bodies] == [300, 300, 300, 100]
+    assert b"".join(map(read, bodies)) == DATA
+    assert len(source.body(1000, 300)) == 0
+
+
+def test_a_stream_that_gives_one_byte_at_a_time_fills_its_parts(streamed):
+    source = streamed(Dripping(DATA))
+
+    assert [len(source.body(offset, 600)) for offset in (0, 600)] == [600, 400]
+
+
+def test_a_stream_is_read_from_where_it_stands(streamed):
+    stream = io.BytesIO(DATA)
+    stream.seek(990)
+
+    assert read(streamed(stream).body(0, 100)) == DATA[990:]
+
+
+def test_a_body_of_a_stream_can_be_read_while_the_stream_goes_on(streamed):
+    source = streamed(io.BytesIO(DATA))
+    first = source.body(0, 10)
+    source.body(10, 10)
+
+    assert read(first) == read(first) == DATA[:10]
+
+
+@pytest.mark.parametrize("offset", [0, 9, 11])
+def test_a_stream_can_not_go_anywhere_but_on(streamed, offset):
+    source = streamed(io.BytesIO(DATA), name="dump")
+    source.body(0, 10)
+
+    with pytest.raises(SourceError, match=f"the stream is at byte 10, and can't go to {offset}") as caught:
+        source.body(offset, 10)
+    assert caught.value.source == "dump"
+
+
+def test_a_stream_that_fails_says_where(streamed):
+    stream = io.BytesIO(DATA)
+    source = streamed(stream)
+    source.body(0, 10)
+    stream.close()
+
+    with pytest.raises(SourceError, match="the stream failed at byte 10: I/O operation on closed file") as caught:
+        source.body(10, 10)
+    assert isinstance(caught.value.__cause__, ValueError)
+
+
+def test_a_stream_whose_read_fails_says_why(streamed):
+    with pytest.raises(SourceError, match=r"the stream failed at byte 0: .*broken pipe"):
+        streamed(Fixed(OSError(32, "broken pipe"))).body(0, 10)
+
+
+def test_a_stream_that_would_block_is_refused(streamed):
+    """No bytes for the moment are not the end."""
+    with pytest.raises(SourceError, match="would block"):
+        streamed(Fixed(None)).body(0, 10)
+
+
+def test_a_text_stream_is_refused(streamed):
+    with pytest.raises(InvalidInput, match="the stream gives str, not bytes: open it in binary mode"):
+        streamed(io.StringIO("text")).body(0, 10)
+
+
+def test_a_stream_that_gives_more_than_it_was_asked_for_is_refused(streamed):
+    """Its parts would be longer than planned."""
+    with pytest.raises(InvalidInput, match="gave 11 bytes where 10 were asked for"):
+        streamed(Fixed(b"eleven byte")).body(0, 10)
+
+
+@pytest.mark.parametrize("kind", [bytearray, memoryview])
+def test_a_stream_may_give_any_bytes(streamed, kind):
+    assert read(streamed(Fixed(kind(b"ab"))).body(0, 4)) == b"abab"
+
+
+def test_a_view_of_larger_items_counts_by_its_bytes(streamed):
+    view = memoryview(array.array("H", [1, 2]))
+
+    assert read(streamed(Fixed(view)).body(0, 8)) == 2 * view.tobytes()
+
+
+def test_a_callable_is_opened_when_reading_begins(streamed):
+    opened = []
+
+    def open_it():
+        opened.append(io.BytesIO(DATA))
+        return opened[-1]
+
+    source = streamed(open_it)
+    assert source.fingerprint() == Fingerprint()
+    assert opened == []
+
+    assert read(source.body(0, 10)) == DATA[:10]
+    assert read(source.body(10, 10)) == DATA[10:20]
+    source.close()
+    source.close()
+    assert [stream.closed for stream in opened] == [True]
+
+
+def test_a_callable_is_opened_anew_for_a_further_upload(streamed):
+    source = streamed(lambda: io.BytesIO(DATA))
+    source.body(0, 10)
+    source.close()
+
+    assert read(source.body(0, 10)) == DATA[:10]
+
+
+def test_what_a_callable_opened_need_not_know_how_to_close(streamed):
+    source = streamed(lambda: Fixed(b""))
+    source.body(0, 10)
+    source.close()
+
+    assert len(source.body(0, 10)) == 0
+
+
+def test_a_stream_that_was_given_is_not_closed(streamed):
+    stream = io.BytesIO(DATA)
+    source = streamed(stream)
+    source.body(0, 10)
+    source.close()
+
+    assert not stream.closed
+
+
+def test_a_stream_is_nameless_unless_it_is_named(streamed):
+    assert (streamed(io.BytesIO()).name, streamed(io.BytesIO(), name="dump").name) == ("", "dump")
+    assert repr(streamed(io.BytesIO(), name="dump")) == "<StreamSource 'dump'>"
+
+
+def test_only_large_parts_are_kept_in_a_file():
+    source = StreamSource(io.BytesIO(DATA), spool_above=10)
+
+    assert type(source.body(0, 10)) is BytesBody
+    assert type(source.body(10, 11)) is sources._SpooledBody
+
+
+def test_a_spooled_part_takes_its_file_with_it(monkeypatch):
+    files = _noted_files(monkeypatch)
+    body = StreamSource(io.BytesIO(DATA), spool_above=0).body(0, 10)
+    assert [file.closed for file in files] == [False]
+
+    del body
+    gc.collect()
+    assert [file.closed for file in files] == [True]
+
+
+def test_a_part_that_could_not_be_spooled_takes_its_file_with_it(monkeypatch):
+    files = _noted_files(monkeypatch)
+    with pytest.raises(SourceError):
+        StreamSource(Fixed(None), spool_above=0).body(0, 10)
+
+    assert [file.closed for file in files] == [True]
+
+
+def _noted_files(monkeypatch):
+    files = []
+    make = sources.tempfile.TemporaryFile
+
+    def noted():
+        files.append(make())
+        return files[-1]
+
+    monkeypatch.setattr(sources.tempfile, "TemporaryFile", noted)
+    return files
+
+
+# --- whatever a caller gives -----------------------------------------------------------------------------------------
+
+
+class OwnSource:
+    name = "own"
+
+    def fingerprint(self):
+        return Fingerprint(0)
+
+    def body(self, offset, size):
+        return BytesBody(b"")
+
+    def close(self):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("given", "kind"),
+    [
+        ("/a/file", FileSource),
+        (Path("/a/file"), FileSource),
+        (b"abc", BytesSource),
+        (bytearray(b"abc"), BytesSource),
+        (memoryview(b"abc"), BytesSource),
+        (io.BytesIO(b"abc"), StreamSource),
+        (OwnSource(), OwnSource),
+        (FileSource("/a/file"), FileSource),
+    ],
+)
+def test_what_a_caller_gives_becomes_a_source(given, kind):
+    source = as_source(given)
+
+    assert type(source) is kind
+    assert isinstance(source, Source)
+
+
+def test_an_open_file_is_a_stream(path):
+    with path.open("rb") as file:
+        assert read(as_source(file).body(0, 10)) == DATA[:10]
+
+
+@pytest.mark.parametrize("given", [None, 7, ["a", "b"], object()])
+def test_what_is_no_source_is_refused(given):
+    with pytest.raises(InvalidInput, match="a source is a path, bytes, a binary stream or a Source, not"):
+        as_source(given)

@@ -1,0 +1,332 @@
+"""The seam between the loop that decides and the workers that send."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import signal
+import threading
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+
+import pytest
+
+from partwise.backends.local import LocalBackend
+from partwise.backends.memory import MemoryBackend
+from partwise.checksums import crc64
+from partwise.errors import (
+    BackendError,
+    ConnectionFailed,
+    IntegrityError,
+    PartwiseError,
+    SourceChanged,
+    UploadNotFound,
+)
+from partwise.model import ObjectOptions, UploadedPart
+from partwise.pacing import BandwidthLimit, Flow, TransferStopped
+from partwise.retrying import SystemClock
+from partwise.sources import BytesBody, FileBody
+from partwise.transport import ExecutorTransport, InlineTransport, Outcome, PartJob
+
+DATA = b"0123456789"
+
+
+class Answering:
+    """A backend of which only `upload_part` is there; it reads the body, unless told otherwise, and answers this."""
+
+    def __init__(self, answer=None, *, reads=True):
+        self.answer = answer
+        self.reads = reads
+
+    def upload_part(self, key, upload_id, part_number, body):
+        if self.reads:
+            list(body.chunks())
+        if isinstance(self.answer, BaseException):
+            raise self.answer
+        return self.answer or UploadedPart(part_number, len(body), f"E{part_number}")
+
+
+def job(number=1, backend=None, body=None):
+    return PartJob(backend or Answering(), "key", "ID", number, body or BytesBody(DATA))
+
+
+# --- one attempt -----------------------------------------------------------------------------------------------------
+
+
+def test_the_receipt_has_the_checksum_of_what_was_read_here():
+    assert job(3).run() == UploadedPart(3, 10, "E3", crc64(DATA))
+
+
+def test_a_checksum_that_the_storage_reports_must_be_ours():
+    assert job(backend=Answering(UploadedPart(1, 10, "E", crc64(DATA)))).run().crc64 == crc64(DATA)
+
+    with pytest.raises(
+        IntegrityError, match=r"part 1 of key did not arrive as it was sent: .*storage has 10 with 7"
+    ) as e:
+        job(backend=Answering(UploadedPart(1, 10, "E", 7))).run()
+    assert e.value.retryable
+
+
+def test_a_size_that_the_storage_reports_must_be_ours():
+    with pytest.raises(IntegrityError, match=r"10 bytes .* the storage has 9"):
+        job(backend=Answering(UploadedPart(1, 9, "E"))).run()
+
+
+def test_a_receipt_for_bytes_that_were_never_read_is_not_believed():
+    with pytest.raises(IntegrityError, match="with CRC-64 None were read here"):
+        job(backend=Answering(reads=False)).run()
+
+
+def test_a_receipt_for_another_part_is_not_believed():
+    with pytest.raises(IntegrityError, match="part 1 of key was stored as part 2"):
+        job(backend=Answering(UploadedPart(2, 10, "E"))).run()
+
+
+@pytest.mark.parametrize("error", [ConnectionFailed("x"), SourceChanged("x"), TransferStopped("x")])
+def test_errors_of_the_tree_pass_as_they_are(error):
+    with pytest.raises(PartwiseError) as caught:
+        job(backend=Answering(error)).run()
+
+    assert caught.value is error
+
+
+def test_any_other_exception_is_a_defect_and_permanent():
+    with pytest.raises(BackendError, match=r"part 1 of key met a defect .*: ZeroDivisionError: oh") as caught:
+        job(backend=Answering(ZeroDivisionError("oh"))).run()
+
+    assert not caught.value.retryable
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
+
+
+# --- inline ----------------------------------------------------------------------------------------------------------
+
+
+def test_inline_sends_each_part_when_its_outcome_is_asked_for(clock):
+    transport = InlineTransport(clock)
+    transport.submit(job(2))
+    transport.submit(job(1))
+
+    assert transport.next_outcome(None) == Outcome(2, receipt=UploadedPart(2, 10, "E2", crc64(DATA)))
+    assert transport.next_outcome(None).part_number == 1
+    assert clock.waits == []
+
+
+def test_inline_waits_by_the_clock_with_nothing_to_send(clock):
+    transport = InlineTransport(clock)
+
+    assert transport.next_outcome(5.0) is None
+    assert transport.next_outcome(None) is None
+    assert clock.waits == [5.0, 0.0]
+
+
+def test_inline_is_woken_once(clock):
+    transport = InlineTransport(clock)
+    transport.wake()
+    transport.next_outcome(5.0)
+    transport.next_outcome(5.0)
+
+    assert clock.time == 1005.0, "the first wait was cut short"
+
+
+@pytest.mark.parametrize("error", [ConnectionFailed("x"), KeyboardInterrupt(), SystemExit()])
+def test_inline_hands_over_whatever_the_attempt_raised(clock, error):
+    """It must: the loop waits for an outcome of each part that it submitted."""
+    transport = InlineTransport(clock)
+    transport.submit(job(1, Answering(error)))
+
+    assert transport.next_outcome(None) == Outcome(1, error=error)
+
+
+def test_inline_takes_back_what_was_not_begun(clock):
+    transport = InlineTransport(clock)
+    backend = Answering(AssertionError("it was sent"))
+    transport.submit(job(1, backend))
+    transport.submit(job(2, backend))
+    transport.recall()
+    outcomes = [transport.next_outcome(None), transport.next_outcome(None)]
+
+    assert [outcome.part_number for outcome in outcomes] == [1, 2]
+    assert {type(outcome.error) for outcome in outcomes} == {TransferStopped}
+
+
+# --- over an executor ------------------------------------------------------------------------------------------------
+
+
+class ByHand(Executor):
+    """Hands out futures that the test settles."""
+
+    def __init__(self):
+        self.futures = []
+
+    def submit(self, fn, /, *args, **kwargs):
+        self.futures.append(Future())
+        return self.futures[-1]
+
+
+@pytest.fixture
+def by_hand():
+    return ByHand()
+
+
+def test_outcomes_come_as_they_finish(by_hand):
+    transport = ExecutorTransport(by_hand)
+    transport.submit(job(1))
+    transport.submit(job(2))
+    receipts = [UploadedPart(1, 10, "E1"), UploadedPart(2, 10, "E2")]
+    by_hand.futures[1].set_result(receipts[1])
+    by_hand.futures[0].set_result(receipts[0])
+
+    assert transport.next_outcome(None) == Outcome(2, receipt=receipts[1])
+    assert transport.next_outcome(None) == Outcome(1, receipt=receipts[0])
+
+
+def test_nothing_comes_before_its_time(by_hand):
+    transport = ExecutorTransport(by_hand)
+    transport.submit(job(1))
+
+    assert transport.next_outcome(0.0) is None
+    assert transport.next_outcome(0.001) is None
+
+
+def test_waking_makes_a_waiting_loop_look_up(by_hand):
+    transport = ExecutorTransport(by_hand)
+    transport.submit(job(1))
+    waker = threading.Timer(0.01, transport.wake)
+    waker.start()
+
+    assert transport.next_outcome(None) is None
+    waker.join()
+
+
+def test_errors_of_the_tree_are_the_outcome(by_hand):
+    transport = ExecutorTransport(by_hand)
+    transport.submit(job(1))
+    error = SourceChanged("x")
+    by_hand.futures[0].set_exception(error)
+
+    assert transport.next_outcome(None) == Outcome(1, error=error)
+
+
+@pytest.mark.parametrize("error", [BrokenExecutor("gone"), CancelledError(), RuntimeError("killed"), OSError("x")])
+def test_whatever_else_an_executor_says_is_a_lost_worker(by_hand, error):
+    """Executors differ in their words. The part is tried again."""
+    transport = ExecutorTransport(by_hand)
+    transport.submit(job(7))
+    by_hand.futures[0].set_exception(error)
+    outcome = transport.next_outcome(None)
+
+    assert isinstance(outcome.error, ConnectionFailed)
+    assert "the worker that was sending part 7 was lost" in str(outcome.error)
+    assert outcome.error.__cause__ is error
+
+
+@pytest.mark.parametrize(
+    "error", [pickle.PicklingError("no"), TypeError("cannot pickle"), AttributeError("Can't pickle local object")]
+)
+def test_a_part_that_can_not_be_handed_to_a_worker_is_not_tried_again(by_hand, error):
+    transport = ExecutorTransport(by_hand)
+    transport.submit(job(7))
+    by_hand.futures[0].set_exception(error)
+    outcome = transport.next_outcome(None)
+
+    assert isinstance(outcome.error, BackendError)
+    assert not outcome.error.retryable
+    assert "part 7 can't be handed to a worker" in str(outcome.error)
+    assert outcome.error.__cause__ is error
+
+
+def test_an_end_of_the_program_is_the_outcome(by_hand):
+    transport = ExecutorTransport(by_hand)
+    transport.submit(job(1))
+    error = KeyboardInterrupt()
+    by_hand.futures[0].set_exception(error)
+
+    assert transport.next_outcome(None) == Outcome(1, error=error)
+
+
+def test_recalling_takes_back_what_no_worker_has_begun(by_hand):
+    transport = ExecutorTransport(by_hand)
+    transport.submit(job(1))
+    transport.submit(job(2))
+    by_hand.futures[0].set_running_or_notify_cancel()
+    transport.recall()
+
+    outcome = transport.next_outcome(None)
+    assert outcome.part_number == 2
+    assert isinstance(outcome.error.__cause__, CancelledError)
+    assert transport.next_outcome(0.0) is None, "the first is under way, and stays so"
+
+
+def test_an_executor_that_was_shut_down_refuses():
+    executor = ThreadPoolExecutor(1)
+    executor.shutdown()
+
+    with pytest.raises(RuntimeError):
+        ExecutorTransport(executor).submit(job(1))
+
+
+def test_threads_send_parts():
+    with ThreadPoolExecutor(2) as executor:
+        transport = ExecutorTransport(executor)
+        for number in (1, 2, 3):
+            transport.submit(job(number))
+        outcomes = [transport.next_outcome(30) for _ in range(3)]
+
+    assert {outcome.part_number for outcome in outcomes} == {1, 2, 3}
+    assert all(outcome.receipt.crc64 == crc64(DATA) for outcome in outcomes)
+
+
+# --- in other processes ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def processes():
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as executor:
+        yield executor
+
+
+def test_a_process_sends_a_part_and_its_receipt_comes_home(processes, tmp_path):
+    backend = LocalBackend(tmp_path / "bucket")
+    upload_id = backend.initiate_upload("key", ObjectOptions())
+    (tmp_path / "file").write_bytes(DATA)
+    body = Flow(BandwidthLimit(10**9, SystemClock()), shares=2).paced(1, FileBody(str(tmp_path / "file"), 2, 5))
+    transport = ExecutorTransport(processes)
+    transport.submit(PartJob(backend, "key", upload_id, 1, body))
+    outcome = transport.next_outcome(60)
+
+    assert outcome.receipt.crc64 == crc64(DATA[2:7])
+    assert [part.size for part in backend.list_parts("key", upload_id)] == [5]
+
+
+def test_an_error_comes_home_from_a_process(processes, tmp_path):
+    transport = ExecutorTransport(processes)
+    transport.submit(PartJob(LocalBackend(tmp_path / "bucket"), "key", "UNKNOWN", 1, BytesBody(DATA)))
+
+    assert isinstance(transport.next_outcome(60).error, UploadNotFound)
+
+
+def test_a_backend_that_can_not_go_to_a_process_says_so(processes):
+    transport = ExecutorTransport(processes)
+    transport.submit(PartJob(MemoryBackend(), "key", "ID", 1, BytesBody(DATA)))
+    outcome = transport.next_outcome(60)
+
+    assert not outcome.error.retryable
+    assert "a MemoryBackend can't be pickled" in str(outcome.error)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this platform has no FIFOs to wait at, nor SIGKILL")
+def test_a_worker_that_was_killed_is_a_lost_worker(tmp_path):
+    os.mkfifo(tmp_path / "fifo")  # nobody writes to it: whoever opens it waits
+    backend = LocalBackend(tmp_path / "bucket")
+    upload_id = backend.initiate_upload("key", ObjectOptions())
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as executor:
+        transport = ExecutorTransport(executor)
+        transport.submit(PartJob(backend, "key", upload_id, 1, FileBody(str(tmp_path / "fifo"), 0, 10)))
+        for pid in list(executor._processes):
+            os.kill(pid, signal.SIGKILL)
+        outcome = transport.next_outcome(60)
+
+        assert isinstance(outcome.error, ConnectionFailed)
+        assert "the worker that was sending part 1 was lost" in str(outcome.error)
+        with pytest.raises(BrokenExecutor):
+            transport.submit(job(2))

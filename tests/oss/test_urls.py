@@ -1,0 +1,222 @@
+"""``oss://bucket/key``, and what lies around it."""
+
+from __future__ import annotations
+
+import pytest
+
+from partwise.backends.oss import Credentials, OSSBackend, open_url
+from partwise.errors import InvalidInput
+
+PLACE = {"region": "cn-hangzhou", "credentials": Credentials("id", "secret")}
+
+
+@pytest.fixture(autouse=True)
+def bare(monkeypatch, tmp_path):
+    """An environment in which nothing is said."""
+    for name in (
+        "OSS_REGION",
+        "OSS_ENDPOINT",
+        "OSS_ACCESS_KEY_ID",
+        "OSS_ACCESS_KEY_SECRET",
+        "OSS_SESSION_TOKEN",
+        "ALIBABA_CLOUD_ACCESS_KEY_ID",
+        "ALIBABA_CLOUD_ACCESS_KEY_SECRET",
+        "ALIBABA_CLOUD_SECURITY_TOKEN",
+    ):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+
+
+@pytest.fixture
+def config(tmp_path):
+    def write(text):
+        (tmp_path / ".ossutilconfig").write_text(text)
+
+    return write
+
+
+def opened(url="oss://examplebucket/key", **settings) -> OSSBackend:
+    backend, _ = open_url(url, **settings)
+    backend.close()
+    return backend
+
+
+@pytest.mark.parametrize(
+    ("url", "key"),
+    [
+        ("oss://examplebucket/key", "key"),
+        ("OSS://examplebucket/key", "key"),
+        ("oss://examplebucket/dir/key", "dir/key"),
+        ("oss://examplebucket/a%20b?c=d#e f+g", "a%20b?c=d#e f+g"),
+        ("oss://examplebucket//x", "/x"),
+        ("oss://examplebucket/a/../b", "a/../b"),
+        ("oss://examplebucket/中文", "中文"),
+        ("oss://examplebucket/", ""),
+        ("oss://examplebucket", ""),
+    ],
+)
+def test_the_key_is_what_follows_the_bucket_letter_for_letter(url, key):
+    backend, found = open_url(url, **PLACE)
+    backend.close()
+    assert (key, "examplebucket") == (found, backend.bucket)
+
+
+@pytest.mark.parametrize("url", ["oss://", "oss:///key", "s3://examplebucket/key", "examplebucket/key", ""])
+def test_a_url_that_names_no_bucket_is_refused(url):
+    with pytest.raises(InvalidInput, match="write oss://bucket/key"):
+        open_url(url, **PLACE)
+
+
+def test_an_unknown_setting_is_refused_and_the_known_are_named():
+    with pytest.raises(InvalidInput, match=r"no setting colour, size; there are .*ca_bundle.*region"):
+        open_url("oss://examplebucket/key", **PLACE, colour="red", size=1)
+
+
+def test_a_setting_that_is_none_is_left_out():
+    assert opened(**PLACE, endpoint=None, timeout=None, profile=None, proxy=None).region == "cn-hangzhou"
+
+
+def test_settings_reach_the_backend():
+    backend = opened(
+        credentials=PLACE["credentials"],
+        endpoint="http://127.0.0.1:1",
+        region="cn-hangzhou",
+        addressing_style="cname",
+        timeout=7,
+        max_connections=3,
+    )
+    assert backend.endpoint == "http://127.0.0.1:1"
+    assert (backend._settings["connect_timeout"], backend._settings["read_timeout"]) == (7, 7)
+    assert (backend._settings["addressing_style"], backend._settings["max_connections"]) == ("cname", 3)
+
+
+def test_a_timeout_of_its_own_goes_before_the_one_for_both():
+    backend = opened(**PLACE, timeout=7, connect_timeout=1)
+    assert (backend._settings["connect_timeout"], backend._settings["read_timeout"]) == (1, 7)
+
+
+# --- where the bucket is ---------------------------------------------------------------------------------------------
+
+
+def test_nothing_known_says_how_to_give_it():
+    with pytest.raises(InvalidInput, match=r"region= or endpoint=, or set OSS_REGION or OSS_ENDPOINT, or write one to"):
+        open_url("oss://examplebucket/key", credentials=PLACE["credentials"])
+
+
+CONFIG = "[default]\naccess-key-id=fileid\naccess-key-secret=filesecret\nregion=cn-beijing\n"
+
+
+@pytest.mark.parametrize(
+    ("settings", "environment", "file", "host", "region"),
+    [
+        ({}, {"OSS_REGION": "cn-beijing"}, "", "oss-cn-beijing.aliyuncs.com", "cn-beijing"),
+        ({}, {"OSS_ENDPOINT": "oss-cn-beijing.aliyuncs.com"}, "", "oss-cn-beijing.aliyuncs.com", "cn-beijing"),
+        ({}, {}, CONFIG, "oss-cn-beijing.aliyuncs.com", "cn-beijing"),
+        ({"region": "cn-hangzhou"}, {"OSS_REGION": "cn-beijing"}, "", "oss-cn-hangzhou.aliyuncs.com", "cn-hangzhou"),
+        ({}, {"OSS_REGION": "cn-hangzhou"}, CONFIG, "oss-cn-hangzhou.aliyuncs.com", "cn-hangzhou"),
+        # Two places that agree, or say different things
+        ({"region": "r-1"}, {"OSS_ENDPOINT": "gate.example.com"}, "", "gate.example.com", "r-1"),
+        ({"endpoint": "gate.example.com"}, {"OSS_REGION": "r-1"}, "", "gate.example.com", "r-1"),
+        # ... and contradict each other: what was said more closely holds
+        (
+            {"endpoint": "oss-cn-hangzhou.aliyuncs.com"},
+            {"OSS_REGION": "cn-beijing"},
+            "",
+            "oss-cn-hangzhou.aliyuncs.com",
+            "cn-hangzhou",
+        ),
+        (
+            {"region": "cn-hangzhou"},
+            {"OSS_ENDPOINT": "oss-cn-beijing.aliyuncs.com"},
+            "",
+            "oss-cn-hangzhou.aliyuncs.com",
+            "cn-hangzhou",
+        ),
+        (
+            {},
+            {"OSS_ENDPOINT": "oss-cn-hangzhou-internal.aliyuncs.com"},
+            CONFIG,
+            "oss-cn-hangzhou-internal.aliyuncs.com",
+            "cn-hangzhou",
+        ),
+        (
+            {"endpoint": "oss-cn-hzjbp-a.aliyuncs.com", "region": "cn-hzfinance"},
+            {},
+            "",
+            "oss-cn-hzjbp-a.aliyuncs.com",
+            "cn-hzfinance",
+        ),
+    ],
+)
+def test_region_and_endpoint_come_from_the_closest_place(
+    monkeypatch, config, settings, environment, file, host, region
+):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    config(file)
+    backend = opened(credentials=PLACE["credentials"], **settings)
+    assert (f"https://examplebucket.{host}", region) == (backend.endpoint, backend.region)
+
+
+def test_the_files_custom_domain_comes_with_its_style(config):
+    config("[Credentials]\naccessKeyID=a\naccessKeySecret=b\n[Bucket-Cname]\nexamplebucket=static.example.com\n")
+    assert opened(region="cn-hangzhou").endpoint == "https://static.example.com"
+
+
+def test_the_files_style_does_not_go_with_an_endpoint_from_elsewhere(config):
+    config("[default]\nendpoint=static.example.com\naddressing-style=cname\n")
+    backend = opened(credentials=PLACE["credentials"], endpoint="oss-cn-hangzhou.aliyuncs.com")
+    assert backend.endpoint == "https://examplebucket.oss-cn-hangzhou.aliyuncs.com"
+
+
+# --- who asks --------------------------------------------------------------------------------------------------------
+
+
+def keys_of(backend: OSSBackend) -> str:
+    return backend._keyring.current().credentials.access_key_secret
+
+
+def test_no_credentials_anywhere_says_how_to_give_them():
+    with pytest.raises(InvalidInput, match=r"OSS_ACCESS_KEY_ID.*~/.ossutilconfig"):
+        open_url("oss://examplebucket/key", region="cn-hangzhou")
+
+
+def test_credentials_that_only_ossutil_can_get_are_named(config):
+    config("[default]\nmode=EcsRamRole\nregion=cn-hangzhou\n")
+    with pytest.raises(InvalidInput, match="mode 'EcsRamRole'"):
+        open_url("oss://examplebucket/key")
+
+
+def test_the_environment_goes_before_the_file(monkeypatch, config):
+    config(CONFIG)
+    assert keys_of(opened()) == "filesecret"
+    monkeypatch.setenv("OSS_ACCESS_KEY_ID", "id")
+    monkeypatch.setenv("OSS_ACCESS_KEY_SECRET", "environment")
+    assert keys_of(opened()) == "environment"
+    assert keys_of(opened(credentials=PLACE["credentials"])) == "secret"
+
+
+def test_a_profile_that_is_asked_for_goes_before_the_environment(monkeypatch, config):
+    monkeypatch.setenv("OSS_ACCESS_KEY_ID", "id")
+    monkeypatch.setenv("OSS_ACCESS_KEY_SECRET", "environment")
+    monkeypatch.setenv("OSS_REGION", "cn-hangzhou")
+    config(CONFIG + "[profile dev]\naccess-key-id=a\naccess-key-secret=dev\nregion=cn-shanghai\n[profile bare]\n")
+    backend = opened(profile="dev")
+    assert ("dev", "cn-shanghai") == (keys_of(backend), backend.region)
+    backend = opened(profile="bare")
+    assert ("environment", "cn-hangzhou") == (keys_of(backend), backend.region)
+
+
+def test_another_file_can_be_named(tmp_path):
+    path = tmp_path / "other"
+    path.write_text(CONFIG)
+    assert keys_of(opened(config_file=path)) == "filesecret"
+
+
+def test_a_broken_file_concerns_nobody_who_has_said_everything(config):
+    config("no configuration at all")
+    backend = opened(**PLACE, endpoint="oss-cn-hangzhou.aliyuncs.com")
+    assert backend.region == "cn-hangzhou"
+    with pytest.raises(InvalidInput, match="no configuration file of ossutil"):
+        open_url("oss://examplebucket/key", region="cn-hangzhou")

@@ -1,0 +1,3 @@
+from partwise.testing import ResumeMachine
+
+TestInMemory = ResumeMachine.TestCase

@@ -1,0 +1,779 @@
+"""The file store: places, modes, crashes, full disks, and what is missing on other systems."""
+
+from __future__ import annotations
+
+import errno
+import gc
+import logging
+import os
+import stat
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from attrs import evolve
+
+from partwise.errors import (
+    CheckpointBusy,
+    CheckpointDamaged,
+    CheckpointError,
+    CheckpointMismatch,
+    CheckpointUnwritable,
+    InvalidInput,
+    StoreClosed,
+)
+from partwise.model import Checkpoint, UploadedPart
+from partwise.protocols import BindsSource, CheckpointStore
+from partwise.stores import _files as files
+from partwise.stores.file import BesideSourceStore, FileCheckpointStore, open_url
+from partwise.testing import dies_at
+
+MakeCheckpoint = Callable[..., Checkpoint]
+MakePart = Callable[..., UploadedPart]
+
+posix_only = pytest.mark.skipif(os.name == "nt", reason="Windows has no such modes")
+
+
+def refuse(error: int) -> Callable[..., object]:
+    def call(*args: object, **kwargs: object) -> object:
+        raise OSError(error, os.strerror(error))
+
+    return call
+
+
+# --- places ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_default_directory_is_in_the_user_s_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checkpoint):
+    monkeypatch.setattr("platformdirs.user_state_path", lambda name, **_: tmp_path / name)
+    store = FileCheckpointStore()
+    assert not (tmp_path / "partwise").exists(), "nothing is made before it is needed"
+    store.save(checkpoint())
+    assert store.path_for(checkpoint().name) == tmp_path / "partwise" / "checkpoints" / f"{checkpoint().name}.ucp"
+    assert store.path_for(checkpoint().name).is_file()
+
+
+def test_without_a_home_the_default_directory_is_refused_with_the_way_out(monkeypatch, checkpoint) -> None:
+    monkeypatch.setattr("platformdirs.user_state_path", lambda *_, **__: Path("~/.local/state/partwise"))
+    store = FileCheckpointStore()
+    with pytest.raises(CheckpointUnwritable, match="name a directory"):
+        store.claim(checkpoint().name).__enter__()
+    assert "without a place" in repr(store)
+
+
+def test_a_relative_directory_stays_where_it_was_named(tmp_path: Path, monkeypatch, checkpoint) -> None:
+    monkeypatch.chdir(tmp_path)
+    store = FileCheckpointStore("there")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir("elsewhere")
+    store.save(checkpoint())
+    assert [path.name for path in (tmp_path / "there").iterdir()] == [f"{checkpoint().name}.ucp"]
+
+
+@pytest.mark.parametrize("place", ["", "nul\0byte", b"bytes", 5], ids=repr)
+def test_what_can_t_be_a_path_is_refused(place: object) -> None:
+    with pytest.raises(InvalidInput, match="no path"):
+        FileCheckpointStore(place)  # type: ignore[arg-type]  # on purpose
+    with pytest.raises(InvalidInput, match="no path"):
+        FileCheckpointStore.for_file(place)  # type: ignore[arg-type]  # on purpose
+
+
+def test_names_that_are_not_plain_go_to_files_of_plain_names(tmp_path: Path) -> None:
+    store = FileCheckpointStore(tmp_path)
+    names = ["a", "A", "a/b", "../a", "nul\0", "\ud800", "F" * 32, "f" * 31, "f" * 32 + "\n", "n" * 5000, "CON"]
+    paths = {store.path_for(name) for name in names} | {store.path_for("f" * 32)}
+    assert len({str(path).lower() for path in paths}) == len(names) + 1
+    for path in paths:
+        assert path.parent == tmp_path
+        assert len(path.name) <= 68
+
+
+@posix_only
+def test_files_and_directories_that_are_made_are_for_their_owner_alone(tmp_path: Path, checkpoint, part) -> None:
+    saved = checkpoint()
+    old = os.umask(0)
+    try:
+        with FileCheckpointStore(tmp_path / "one" / "two") as store, store.claim(saved.name):
+            store.save(saved)
+            store.append_part(saved.name, part(1))
+            modes = {path.relative_to(tmp_path): stat.S_IMODE(path.stat().st_mode) for path in tmp_path.rglob("*")}
+    finally:
+        os.umask(old)
+    two = Path("one") / "two"
+    assert modes == {
+        Path("one"): 0o700,
+        two: 0o700,
+        two / f"{saved.name}.ucp": 0o600,
+        two / f"{saved.name}.ucp.lock": 0o600,
+    }
+
+
+@posix_only
+def test_a_directory_that_is_there_keeps_its_mode(tmp_path: Path, checkpoint) -> None:
+    tmp_path.chmod(0o755)
+    FileCheckpointStore(tmp_path).save(checkpoint())
+    assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o755
+
+
+def test_nothing_is_left_but_the_checkpoint_and_after_delete_nothing(directory, tmp_path: Path, checkpoint, part):
+    saved = checkpoint()
+    with directory.claim(saved.name):
+        directory.save(saved)
+        directory.append_part(saved.name, part(1))
+    assert [path.name for path in tmp_path.iterdir()] == [f"{saved.name}.ucp"]
+    with directory.claim(saved.name):
+        directory.delete(saved.name)
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- one file --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def one_file(tmp_path: Path) -> FileCheckpointStore:
+    return FileCheckpointStore.for_file(tmp_path / "state.ucp")
+
+
+def test_another_upload_is_refused_by_name_and_neither_is_touched(one_file, tmp_path: Path, checkpoint, part) -> None:
+    here, other = checkpoint(parts=(part(1),)), checkpoint("other.tar", "/data/other.tar")
+    one_file.save(here)
+    before = (tmp_path / "state.ucp").read_bytes()
+    for call in (
+        lambda: one_file.load(other.name),
+        lambda: one_file.save(other),
+        lambda: one_file.append_part(other.name, part(2)),
+    ):
+        with one_file.claim(other.name), pytest.raises(CheckpointMismatch) as caught:
+            call()
+        for word in (here.source, here.key, here.location, "state.ucp", "Finish or abort"):
+            assert word in caught.value.message
+        assert caught.value.name == other.name
+    with one_file.claim(other.name):
+        one_file.delete(other.name)
+    assert (tmp_path / "state.ucp").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["state.ucp"]
+
+
+def test_another_upload_is_refused_while_the_first_one_appends(one_file, checkpoint, part) -> None:
+    here, other = checkpoint(), checkpoint("other.tar")
+    one_file.save(here)
+    with one_file.claim(here.name):
+        one_file.append_part(here.name, part(1))
+        with pytest.raises(CheckpointMismatch):
+            one_file.append_part(other.name, part(2))
+        one_file.append_part(here.name, part(3))
+    assert one_file.load(here.name).parts == (part(1), part(3))
+
+
+def test_a_damaged_file_of_another_upload_is_still_its(one_file, tmp_path: Path, checkpoint, part) -> None:
+    one_file.save(checkpoint(parts=(part(1), part(2))))
+    path = tmp_path / "state.ucp"
+    path.write_bytes(path.read_bytes().replace(b"ETAG-1", b"ETAG-X"))
+    other = checkpoint("other.tar")
+    with one_file.claim(other.name), pytest.raises(CheckpointMismatch):
+        one_file.load(other.name)
+    assert [path.name for path in tmp_path.iterdir()] == ["state.ucp"]
+
+
+def test_all_names_of_one_file_share_one_claim(one_file, checkpoint) -> None:
+    one_file.save(checkpoint())
+    with one_file.claim(checkpoint().name), pytest.raises(CheckpointBusy, match=r"backup\.tar"):
+        one_file.claim(checkpoint("other.tar").name).__enter__()
+
+
+@posix_only
+def test_two_names_of_one_file_are_one_place(one_file, tmp_path: Path, checkpoint) -> None:
+    one_file.save(checkpoint())
+    (tmp_path / "link.ucp").symlink_to(tmp_path / "state.ucp")
+    link = FileCheckpointStore.for_file(tmp_path / "link.ucp")
+    with one_file.claim(checkpoint().name), pytest.raises(CheckpointBusy):
+        link.claim(checkpoint().name).__enter__()
+    link.save(checkpoint(upload_id="another"))
+    assert one_file.load(checkpoint().name).upload_id == "another"
+
+
+def test_a_file_that_never_was_a_checkpoint_is_not_touched(tmp_path: Path, checkpoint, part, caplog) -> None:
+    precious = tmp_path / "backup.tar"
+    precious.write_bytes(b"precious bytes\n" * 10)
+    saved = checkpoint()
+    store = FileCheckpointStore.for_file(precious)
+    with pytest.raises(CheckpointUnwritable, match="name another file"):
+        store.claim(saved.name).__enter__()
+    with pytest.raises(CheckpointUnwritable, match="name another file"):
+        store.save(saved)
+    with pytest.raises(CheckpointDamaged, match="left as it is"):
+        store.load(saved.name)
+    with pytest.raises(CheckpointError):
+        store.append_part(saved.name, part(1))
+    store.delete(saved.name)
+    assert list(store.scan()) == []
+    assert "does not begin as a checkpoint does" in caplog.text
+    assert precious.read_bytes() == b"precious bytes\n" * 10
+    assert list(tmp_path.iterdir()) == [precious]
+
+
+def test_an_empty_file_is_a_place_for_a_checkpoint(tmp_path: Path, checkpoint) -> None:
+    (tmp_path / "empty").touch()
+    store = FileCheckpointStore.for_file(tmp_path / "empty")
+    with store.claim(checkpoint().name):
+        with pytest.raises(CheckpointDamaged, match="it is empty"):
+            store.load(checkpoint().name)
+        store.save(checkpoint())
+        assert store.load(checkpoint().name) == checkpoint()
+
+
+def test_the_directory_of_one_file_is_not_made(tmp_path: Path, checkpoint) -> None:
+    store = FileCheckpointStore.for_file(tmp_path / "missing" / "state.ucp")
+    with pytest.raises(CheckpointUnwritable, match="there is no directory"):
+        store.claim(checkpoint().name).__enter__()
+    assert store.load(checkpoint().name) is None
+    assert list(store.scan()) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names")
+def test_a_pipe_is_no_place_and_is_not_waited_for(tmp_path: Path, checkpoint) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    store = FileCheckpointStore.for_file(tmp_path / "pipe")
+    with pytest.raises(CheckpointUnwritable, match="not a regular file"):
+        store.claim(checkpoint().name).__enter__()
+    with pytest.raises(CheckpointError, match="not a regular file"):
+        store.load(checkpoint().name)
+
+
+# --- beside the source -----------------------------------------------------------------------------------------------
+
+
+def test_the_checkpoint_of_a_source_is_beside_it(tmp_path: Path, checkpoint) -> None:
+    source = tmp_path / "backup.tar"
+    saved = checkpoint(source=str(source))
+    beside = FileCheckpointStore.beside_source()
+    beside.for_source(str(source)).save(saved)
+    assert (tmp_path / "backup.tar.ucp").is_file()
+    assert beside.for_source(str(source)).load(saved.name) == saved
+
+
+def test_only_the_store_beside_sources_binds_sources(tmp_path: Path) -> None:
+    assert isinstance(FileCheckpointStore.beside_source(), BindsSource)
+    assert isinstance(FileCheckpointStore.beside_source(), CheckpointStore)
+    assert not isinstance(FileCheckpointStore(tmp_path), BindsSource)
+
+
+def test_before_it_is_asked_for_a_source_it_keeps_nothing(checkpoint, part) -> None:
+    saved = checkpoint()
+    with BesideSourceStore() as store:
+        for call in (
+            lambda: store.claim(saved.name),
+            lambda: store.load(saved.name),
+            lambda: store.save(saved),
+            lambda: store.append_part(saved.name, part(1)),
+            lambda: store.delete(saved.name),
+        ):
+            with pytest.raises(InvalidInput, match="for_source"):
+                call()
+        assert list(store.scan()) == []
+        assert repr(store) == "<BesideSourceStore SOURCE.ucp>"
+    for call in (store.scan, lambda: store.for_source("/a"), lambda: store.load(saved.name)):
+        with pytest.raises(StoreClosed):
+            call()
+
+
+@pytest.mark.parametrize("source", ["", "standard input", "memory:bytes"])
+def test_a_source_that_is_no_file_has_no_place_beside_it(source: str) -> None:
+    with pytest.raises(InvalidInput, match="name a directory"):
+        FileCheckpointStore.beside_source().for_source(source)
+
+
+# --- by URL ----------------------------------------------------------------------------------------------------------
+
+
+def test_file_alone_is_the_default_directory() -> None:
+    assert repr(open_url("file:")) == repr(FileCheckpointStore())
+
+
+@posix_only
+@pytest.mark.parametrize(
+    "url", ["file:///some/where%20else", "file://localhost/some/where%20else", "file:/some/where else"]
+)
+def test_a_file_url_names_a_directory(url: str) -> None:
+    assert repr(open_url(url)) == "<FileCheckpointStore /some/where else>"
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "file", "file://", "file:relative", "file://host/dir", "file:///a?b", "file:///a#b", "sqlite:///a", "/dir"],
+)
+def test_any_other_url_is_refused(url: str) -> None:
+    with pytest.raises(InvalidInput):
+        open_url(url)
+
+
+# --- damage ----------------------------------------------------------------------------------------------------------
+
+
+def damage(store: FileCheckpointStore, saved: Checkpoint) -> bytes:
+    path = store.path_for(saved.name)
+    path.write_bytes(path.read_bytes().replace(b"ETAG-1", b"ETAG-X"))
+    return path.read_bytes()
+
+
+def test_under_the_claim_a_damaged_file_is_set_aside(directory, tmp_path: Path, checkpoint, part) -> None:
+    saved = checkpoint(parts=(part(1), part(2)))
+    directory.save(saved)
+    bad = damage(directory, saved)
+    aside = tmp_path / f"{saved.name}.ucp.damaged"
+    with directory.claim(saved.name):
+        with pytest.raises(CheckpointDamaged, match="set aside") as caught:
+            directory.load(saved.name)
+        assert (caught.value.where, caught.value.upload_id) == (str(aside), "UPLOAD")
+        assert aside.read_bytes() == bad
+        assert directory.load(saved.name) is None
+        directory.save(saved)
+        assert directory.load(saved.name) == saved
+        directory.delete(saved.name)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_reader_without_the_claim_leaves_a_damaged_file_to_its_owner(directory, tmp_path: Path, checkpoint, part):
+    saved = checkpoint(parts=(part(1), part(2)))
+    directory.save(saved)
+    bad = damage(directory, saved)
+    with FileCheckpointStore(tmp_path) as reader, directory.claim(saved.name):
+        with pytest.raises(CheckpointDamaged, match="left where it is") as caught:
+            reader.load(saved.name)
+        assert caught.value.where == str(directory.path_for(saved.name))
+    assert directory.path_for(saved.name).read_bytes() == bad
+
+
+def test_a_damaged_file_that_can_t_be_set_aside_is_told_of_and_replaced(directory, checkpoint, part, monkeypatch):
+    saved = checkpoint(parts=(part(1), part(2)))
+    directory.save(saved)
+    damage(directory, saved)
+    with directory.claim(saved.name):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "replace", refuse(errno.EACCES))
+            with pytest.raises(CheckpointDamaged, match="can't be set aside"):
+                directory.load(saved.name)
+        directory.save(saved)
+        assert directory.load(saved.name) == saved
+
+
+def test_a_damaged_file_is_not_added_to(directory, checkpoint, part) -> None:
+    saved = checkpoint(parts=(part(1), part(2)))
+    directory.save(saved)
+    bad = damage(directory, saved)
+    with pytest.raises(CheckpointDamaged, match="nothing can be added"):
+        directory.append_part(saved.name, part(3))
+    assert directory.path_for(saved.name).read_bytes() == bad
+
+
+def test_a_copy_under_another_name_is_not_trusted_and_its_upload_not_given_away(directory, checkpoint) -> None:
+    saved, other = checkpoint(), checkpoint("other.tar")
+    directory.save(saved)
+    directory.path_for(other.name).write_bytes(directory.path_for(saved.name).read_bytes())
+    with pytest.raises(CheckpointDamaged, match=r"it is of the upload of '/data/backup\.tar'") as caught:
+        directory.load(other.name)
+    assert caught.value.upload_id is None
+    assert directory.load(saved.name) == saved
+
+
+def test_a_torn_last_record_is_cut_off_before_the_next_one(directory, checkpoint, part) -> None:
+    saved = checkpoint(parts=(part(1), part(2)))
+    directory.save(saved)
+    path = directory.path_for(saved.name)
+    path.write_bytes(path.read_bytes()[:-5] + bytes(100))
+    directory.append_part(saved.name, part(3))
+    assert directory.load(saved.name).parts == (part(1), part(3))
+    assert path.read_bytes().count(b"\n") == 3
+    assert b"\0" not in path.read_bytes()
+
+
+def test_an_unreadable_file_is_neither_damaged_nor_absent(directory, checkpoint, monkeypatch) -> None:
+    directory.save(checkpoint())
+    monkeypatch.setattr(files, "read", refuse(errno.EACCES))
+    with pytest.raises(CheckpointError, match="can't be read") as caught:
+        directory.load(checkpoint().name)
+    assert type(caught.value) is CheckpointError
+    assert isinstance(caught.value.__cause__, OSError)
+
+
+# --- scanning --------------------------------------------------------------------------------------------------------
+
+
+def test_what_can_t_be_read_is_logged_and_left_out_of_a_scan(directory, tmp_path, checkpoint, part, caplog) -> None:
+    good, bad = checkpoint("good"), checkpoint("bad", parts=(part(1), part(2)))
+    for saved in (good, bad):
+        directory.save(saved)
+    damage(directory, bad)
+    (tmp_path / "copy.ucp").write_bytes(directory.path_for(good.name).read_bytes())
+    (tmp_path / "directory.ucp").mkdir()
+    (tmp_path / "note.txt").touch()
+    with caplog.at_level(logging.WARNING, "partwise.stores.file"):
+        assert list(directory.scan()) == [good]
+    assert [(record.name, record.levelname) for record in caplog.records] == [("partwise.stores.file", "WARNING")] * 3
+    for path in (f"{bad.name}.ucp", "copy.ucp", "directory.ucp"):
+        assert path in caplog.text
+    assert directory.path_for(bad.name).exists()
+
+
+def test_what_vanishes_during_a_scan_is_passed_over(directory, checkpoint, caplog) -> None:
+    saved = [checkpoint(str(number)) for number in range(3)]
+    for one in saved:
+        directory.save(one)
+    scan = iter(directory.scan())
+    first = next(scan)
+    for one in saved:
+        directory.delete(one.name)
+    assert list(scan) == []
+    assert first in saved
+    assert caplog.records == []
+
+
+def test_a_directory_that_can_t_be_listed_is_an_error_and_not_an_empty_scan(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(CheckpointError, match="can't be read"):
+        FileCheckpointStore(tmp_path / "file").scan()
+    assert list(FileCheckpointStore(tmp_path / "missing").scan()) == []
+
+
+def test_nothing_but_scan_lists_the_directory(directory, checkpoint, part, monkeypatch) -> None:
+    monkeypatch.setattr(os, "scandir", refuse(errno.EIO))
+    monkeypatch.setattr(os, "listdir", refuse(errno.EIO))
+    saved = checkpoint()
+    with directory.claim(saved.name):
+        directory.save(saved)
+        directory.append_part(saved.name, part(1))
+        assert directory.load(saved.name).parts == (part(1),)
+        directory.delete(saved.name)
+    with pytest.raises(CheckpointError):
+        directory.scan()
+
+
+# --- crashes and full disks ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["first save", "later save"])
+def test_a_save_that_dies_at_any_step_leaves_the_old_or_the_new_one_whole(tmp_path: Path, checkpoint, part, first):
+    old, new = checkpoint(parts=(part(1),)), checkpoint(upload_id="another", parts=(part(2), part(3)))
+    found = []
+    step = 0
+    died = True
+    while died:
+        step += 1
+        store = FileCheckpointStore(tmp_path / str(step))
+        if not first:
+            store.save(old)
+        with store.claim(old.name):
+            died = dies_at(step, lambda store=store: store.save(new))
+        with FileCheckpointStore(tmp_path / str(step)) as after, after.claim(old.name):
+            found.append(after.load(old.name))
+            after.append_part(old.name, part(9)) if found[-1] else after.save(new)
+            after.save(new)
+            assert after.load(old.name) == new
+        assert [path.name for path in (tmp_path / str(step)).iterdir()] == [f"{old.name}.ucp"]
+    before = None if first else old
+    turn = found.index(new)
+    assert found == [before] * turn + [new] * (len(found) - turn)
+    assert turn >= 4, "opening, writing, syncing and renaming were all tried"
+    assert len(found) - turn >= 3, "so was what comes after renaming: opening and syncing the directory"
+
+
+@pytest.mark.parametrize("call", ["open", "write", "fsync", "replace"])
+def test_a_save_that_fails_leaves_the_old_one_and_nothing_else(directory, tmp_path, checkpoint, monkeypatch, call):
+    saved = checkpoint()
+    directory.save(saved)
+    for claimed in (True, False):
+        claim = directory.claim(saved.name)
+        if claimed:
+            claim.__enter__()
+        with monkeypatch.context() as patch:
+            patch.setattr(os, call, refuse(errno.ENOSPC))
+            with pytest.raises(CheckpointUnwritable, match="free some space") as caught:
+                directory.save(checkpoint(upload_id="another"))
+        assert isinstance(caught.value.__cause__, OSError)
+        assert caught.value.where == str(directory.path_for(saved.name))
+        if claimed:
+            claim.__exit__(None, None, None)
+        assert directory.load(saved.name) == saved
+        assert [path.name for path in tmp_path.iterdir()] == [f"{saved.name}.ucp"]
+
+
+def test_a_save_is_synced_before_it_is_renamed_and_its_directory_after(directory, checkpoint, monkeypatch) -> None:
+    calls = []
+    for name in ("write", "fsync", "replace"):
+        real = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *args, name=name, real=real: calls.append(name) or real(*args))
+    directory.save(checkpoint())
+    assert calls == ["write", "fsync", "replace", "fsync"]
+
+
+def test_a_large_save_that_is_written_in_pieces_is_whole(directory, checkpoint, part, monkeypatch) -> None:
+    saved = checkpoint(parts=tuple(part(number) for number in range(1, 50)))
+    real = os.write
+    monkeypatch.setattr(os, "write", lambda file, data: real(file, data[:100]))
+    directory.save(saved)
+    assert directory.load(saved.name) == saved
+
+
+def test_an_append_that_dies_at_any_step_leaves_the_part_or_not_and_others_can_follow(tmp_path, checkpoint, part):
+    old = checkpoint(parts=(part(1),))
+    new = evolve(old, parts=(part(1), part(2)))
+    found = []
+    died = True
+    while died:
+        store = FileCheckpointStore(tmp_path / str(len(found)))
+        store.save(old)
+        died = dies_at(len(found) + 1, lambda store=store: store.append_part(old.name, part(2)))
+        found.append(store.load(old.name))
+        store.append_part(old.name, part(3))
+        assert store.load(old.name) == evolve(old, parts=(*found[-1].parts, part(3)))
+    assert found == [old] * (len(found) - 1) + [new]
+
+
+@pytest.mark.parametrize("cutting_back_fails", [False, True])
+def test_an_append_to_a_full_disk_fails_and_later_ones_can_follow(
+    directory, checkpoint, part, monkeypatch, cutting_back_fails: bool
+) -> None:
+    saved = checkpoint()
+    real = os.write
+    with directory.claim(saved.name):
+        directory.save(saved)
+        directory.append_part(saved.name, part(1))
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "write", lambda file, data: real(file, data[: len(data) // 2]))
+            if cutting_back_fails:
+                patch.setattr(os, "ftruncate", refuse(errno.EIO))
+            with pytest.raises(CheckpointUnwritable, match="free some space") as caught:
+                directory.append_part(saved.name, part(2))
+            assert isinstance(caught.value.__cause__, OSError)
+            patch.setattr(os, "write", refuse(errno.ENOSPC))
+            with pytest.raises(CheckpointUnwritable):
+                directory.append_part(saved.name, part(2))
+        assert directory.load(saved.name).parts == (part(1),)
+        directory.append_part(saved.name, part(3))
+        assert directory.load(saved.name).parts == (part(1), part(3))
+
+
+def test_a_delete_that_fails_is_told_of(directory, checkpoint, monkeypatch) -> None:
+    directory.save(checkpoint())
+    monkeypatch.setattr(os, "unlink", refuse(errno.EACCES))
+    with pytest.raises(CheckpointUnwritable, match="make the place writable"):
+        directory.delete(checkpoint().name)
+
+
+def test_a_temporary_file_of_a_dead_process_is_no_obstacle_and_goes(directory, tmp_path: Path, checkpoint) -> None:
+    saved = checkpoint()
+    (tmp_path / f"{saved.name}.ucp.tmp").write_bytes(b"half")
+    with directory.claim(saved.name):
+        directory.save(saved)
+    assert [path.name for path in tmp_path.iterdir()] == [f"{saved.name}.ucp"]
+    (tmp_path / f"{saved.name}.ucp.tmp").write_bytes(b"half")
+    with directory.claim(saved.name):
+        directory.delete(saved.name)
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- the cost of a part ----------------------------------------------------------------------------------------------
+
+
+def test_a_part_costs_one_write_of_one_line_however_many_there_were(directory, checkpoint, part, monkeypatch) -> None:
+    calls: list[tuple[str, int]] = []
+    saved = checkpoint()
+    with directory.claim(saved.name):
+        directory.save(saved)
+        directory.append_part(saved.name, part(1))
+        for name in ("write", "open", "fsync", "ftruncate", "read", "replace", "stat", "close"):
+            real = getattr(os, name)
+
+            def counted(*args: object, name: str = name, real: Callable[..., object] = real) -> object:
+                calls.append((name, len(args[1]) if name == "write" else 0))
+                return real(*args)
+
+            monkeypatch.setattr(os, name, counted)
+        for number in range(2, 10_001):
+            directory.append_part(saved.name, part(number % 10 + 1))
+        monkeypatch.undo()
+    assert len(calls) == 9_999
+    assert {name for name, _ in calls} == {"write"}
+    assert max(size for _, size in calls) < 100
+
+
+def test_no_file_is_open_once_the_claim_is_left(directory, checkpoint, part, monkeypatch) -> None:
+    opened, closed = [], []
+    real_open, real_close = files.open_private, os.close
+    monkeypatch.setattr(files, "open_private", lambda *args: opened.append(real_open(*args)) or opened[-1])
+    monkeypatch.setattr(os, "close", lambda file: closed.append(file) or real_close(file))
+    saved = checkpoint()
+    with directory.claim(saved.name):
+        directory.save(saved)
+        directory.append_part(saved.name, part(1))
+        assert len(opened) == 2
+        assert len([file for file in closed if file in opened]) >= 1
+        appending = opened[-1]
+        closed.clear()
+        directory.append_part(saved.name, part(2))
+        assert appending not in closed
+    assert appending in closed
+    closed.clear()
+    directory.append_part(saved.name, part(3))
+    assert opened[-1] in closed
+
+
+# --- places that can't be used ---------------------------------------------------------------------------------------
+
+
+def test_a_file_where_the_directory_should_be_is_told_of_at_the_claim(tmp_path: Path, checkpoint) -> None:
+    (tmp_path / "file").touch()
+    for directory in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(CheckpointUnwritable, match=r"(?i)not a directory") as caught:
+            FileCheckpointStore(directory).claim(checkpoint().name).__enter__()
+        assert isinstance(caught.value.__cause__, OSError)
+        assert "name another one" in caught.value.message
+
+
+def test_a_directory_where_the_file_should_be_is_told_of(tmp_path: Path, checkpoint) -> None:
+    (tmp_path / "state.ucp").mkdir()
+    store = FileCheckpointStore.for_file(tmp_path / "state.ucp")
+    with pytest.raises(CheckpointUnwritable, match="not a regular file"):
+        store.claim(checkpoint().name).__enter__()
+
+
+def as_nobody(action: Callable[[], None]) -> int:
+    """Do it in a child that has no privileges, since the rights of a directory do not bind root; its exit status."""
+    pid = os.fork()
+    if not pid:
+        try:
+            if not os.geteuid():
+                os.setgroups([])
+                os.setgid(65534)
+                os.setuid(65534)
+            action()
+        except BaseException as error:  # noqa: BLE001  # the child must not return into pytest
+            os.write(2, f"{type(error).__name__}: {error}\n".encode())
+            os._exit(1)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # of a fork beside other threads
+@pytest.mark.parametrize("leftover_lock", [False, True])
+def test_a_read_only_directory_is_told_of_at_the_claim(tmp_path: Path, checkpoint, part, leftover_lock: bool) -> None:
+    saved = checkpoint()
+    place = tmp_path / "place"
+    store = FileCheckpointStore(place)
+    store.save(saved)
+    if leftover_lock:
+        (place / f"{saved.name}.ucp.lock").touch()
+        (place / f"{saved.name}.ucp.lock").chmod(0o666)
+    store.path_for(saved.name).chmod(0o444)
+    place.chmod(0o555)
+    for above in (tmp_path, *tmp_path.parents):
+        if above.owner() == place.owner() and above != Path("/"):
+            above.chmod(above.stat().st_mode | 0o011)
+
+    def check() -> None:
+        with pytest.raises(CheckpointUnwritable, match="name another one"):
+            store.claim(saved.name).__enter__()
+        with pytest.raises(CheckpointUnwritable):
+            store.save(saved)
+        with pytest.raises(CheckpointUnwritable):
+            store.append_part(saved.name, part(1))
+        assert store.load(saved.name) == saved
+
+    try:
+        assert as_nobody(check) == 0
+    finally:
+        place.chmod(0o755)
+
+
+# --- what other systems lack -----------------------------------------------------------------------------------------
+
+
+def test_a_directory_that_can_t_be_synced_is_done_without(directory, checkpoint, monkeypatch) -> None:
+    monkeypatch.delattr(os, "O_DIRECTORY", raising=False)
+    real = os.open
+
+    def without_directories(path: str, flags: int, mode: int = 0o777) -> int:
+        if Path(path).is_dir():
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return real(path, flags, mode)
+
+    monkeypatch.setattr(os, "open", without_directories)
+    directory.save(checkpoint())
+    assert directory.load(checkpoint().name) == checkpoint()
+
+
+def test_a_directory_whose_sync_fails_is_told_of(directory, checkpoint, monkeypatch) -> None:
+    monkeypatch.setattr(files, "sync_directory", refuse(errno.EIO))
+    with pytest.raises(CheckpointUnwritable):
+        directory.save(checkpoint())
+
+
+def test_the_fullest_sync_there_is_is_used(directory, checkpoint, monkeypatch) -> None:
+    synced = []
+
+    class Fcntl:
+        F_FULLFSYNC = 51
+
+        @staticmethod
+        def fcntl(file: int, command: int) -> int:
+            synced.append(command)
+            return 0
+
+    monkeypatch.setattr(files, "fcntl", Fcntl)
+    monkeypatch.setattr(os, "fsync", lambda file: synced.append("plain"))
+    directory.save(checkpoint())
+    assert synced == [51, "plain"], "the file by the fullest, its directory by the plain one"
+    synced.clear()
+    monkeypatch.setattr(Fcntl, "fcntl", staticmethod(refuse(errno.ENOTSUP)))
+    directory.save(checkpoint())
+    assert synced == ["plain", "plain"]
+
+
+def test_without_fcntl_files_are_synced_by_the_plain_call(directory, checkpoint, monkeypatch) -> None:
+    monkeypatch.setattr(files, "fcntl", None)
+    directory.save(checkpoint())
+    assert directory.load(checkpoint().name) == checkpoint()
+
+
+def test_files_are_opened_as_binary_where_that_makes_a_difference(directory, checkpoint, monkeypatch) -> None:
+    monkeypatch.setattr(os, "O_BINARY", 1 << 30, raising=False)
+    real = os.open
+    seen = []
+
+    def spy(path: str, flags: int, mode: int = 0o777) -> int:
+        seen.append(bool(flags & os.O_BINARY))
+        return real(path, flags & ~os.O_BINARY, mode)
+
+    monkeypatch.setattr(os, "open", spy)
+    directory.save(checkpoint())
+    assert seen[0]
+
+
+def test_a_directory_that_appears_meanwhile_is_fine(tmp_path: Path, monkeypatch) -> None:
+    real = os.mkdir
+    monkeypatch.setattr(os, "mkdir", lambda path, mode: (real(path, mode), real(path, mode)))
+    files.make_private_directory(str(tmp_path / "one" / "two"))
+    assert (tmp_path / "one" / "two").is_dir()
+
+
+def test_a_file_that_appears_where_a_directory_is_made_is_told_of(tmp_path: Path, monkeypatch) -> None:
+    def taken(path: str, mode: int) -> None:
+        Path(path).touch()
+        raise FileExistsError(errno.EEXIST, "File exists")
+
+    monkeypatch.setattr(os, "mkdir", taken)
+    with pytest.raises(NotADirectoryError):
+        files.make_private_directory(str(tmp_path / "one"))
+
+
+def test_opening_the_store_brings_no_more_than_it_needs() -> None:
+    # In a process of its own, since this one has everything already.
+    import subprocess
+
+    code = "import sys, partwise.stores.file; print({'platformdirs', 'urllib.request', 'sqlite3'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+    gc.collect()

@@ -1,0 +1,636 @@
+"""The SQLite store: the file, its damage, its neighbours, and the processes that share it."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import signal
+import sqlite3
+import stat
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from attrs import evolve
+
+from partwise.errors import CheckpointDamaged, CheckpointError, CheckpointUnwritable, InvalidInput
+from partwise.model import Checkpoint, Fingerprint, UploadedPart
+from partwise.stores import _database, _files
+from partwise.stores.sqlite import SQLiteCheckpointStore, open_url
+
+MakeCheckpoint = Callable[..., Checkpoint]
+MakePart = Callable[..., UploadedPart]
+
+_ANY_VERSION = Fingerprint()
+
+forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+may_fork = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # of a fork beside other threads
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "uploads.db"
+
+
+def change(path: Path, statement: str, *values: object) -> None:
+    """By a back door."""
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(statement, values)
+
+
+def ask(path: Path, statement: str) -> list[tuple[object, ...]]:
+    with closing(sqlite3.connect(path)) as connection:
+        return connection.execute(statement).fetchall()
+
+
+# --- the file --------------------------------------------------------------------------------------------------------
+
+
+def test_the_file_is_made_when_it_is_needed(database, path: Path, checkpoint: MakeCheckpoint) -> None:
+    name = checkpoint().name
+    assert database.load(name) is None
+    assert list(database.scan()) == []
+    database.delete(name)
+    with pytest.raises(CheckpointError, match="save it first"):
+        database.append_part(name, UploadedPart(1, 1, "e"))
+    assert not path.exists()
+    with database.claim(name):
+        assert path.exists()
+
+
+def test_between_claims_there_is_one_file_and_an_empty_directory(database, tmp_path, checkpoint, part) -> None:
+    saved = checkpoint()
+    with database.claim(saved.name):
+        database.save(saved)
+        database.append_part(saved.name, part(1))
+        assert {entry.name for entry in tmp_path.iterdir()} > {"uploads.db-wal"}
+    assert {entry.name for entry in tmp_path.iterdir()} == {"uploads.db", "uploads.db.claims"}
+    assert list((tmp_path / "uploads.db.claims").iterdir()) == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such modes")
+def test_all_files_are_for_their_owner_alone(database, tmp_path: Path, checkpoint, part) -> None:
+    saved = checkpoint()
+    old = os.umask(0)
+    try:
+        with database.claim(saved.name):
+            database.save(saved)
+            database.append_part(saved.name, part(1))
+            modes = {entry.name: stat.S_IMODE(entry.stat().st_mode) for entry in tmp_path.rglob("*")}
+    finally:
+        os.umask(old)
+    assert modes == {
+        "uploads.db": 0o600,
+        "uploads.db-wal": 0o600,
+        "uploads.db-shm": 0o600,
+        "uploads.db.claims": 0o700,
+        f"{saved.name}.lock": 0o600,
+    }
+
+
+def test_a_save_is_on_the_medium_and_an_append_only_in_the_log(database, checkpoint, part, monkeypatch) -> None:
+    levels = []
+    real = SQLiteCheckpointStore._writing
+
+    with database.claim(checkpoint().name):
+        with database._database.use(create=True) as connection:
+            connection.set_trace_callback(levels.append)
+        database.save(checkpoint())
+        saving = [text.split(" ")[0:4] for text in levels]
+        levels.clear()
+        database.append_part(checkpoint().name, part(1))
+        assert [text.split(" ")[0] for text in levels] == ["INSERT"]
+        with database._database.use(create=True) as connection:
+            connection.set_trace_callback(None)
+            assert connection.execute("PRAGMA synchronous").fetchone() == (1,)
+            assert connection.execute("PRAGMA journal_mode").fetchone() == (b"wal",)
+    assert saving[0] == ["PRAGMA", "synchronous", "=", "FULL"]
+    assert saving[-2:] == [["COMMIT"], ["PRAGMA", "synchronous", "=", "NORMAL"]]
+    assert real is SQLiteCheckpointStore._writing
+
+
+def test_rows_are_text_that_a_person_can_read(database, path: Path, checkpoint, part) -> None:
+    saved = checkpoint()
+    database.save(saved)
+    database.append_part(saved.name, part(7))
+    [(name, header)] = ask(path, "SELECT name, header FROM checkpoints")
+    assert name == saved.name
+    assert '"upload_id":"UPLOAD"' in str(header)
+    assert ask(path, "SELECT name, part_number, record FROM parts") == [
+        (saved.name, 7, '[7,8388608,"ETAG-7-1","18446744073709551609"]')
+    ]
+
+
+def test_a_file_that_was_moved_away_under_a_claim_is_begun_anew(database, path: Path, checkpoint, part) -> None:
+    saved = checkpoint()
+    with database.claim(saved.name):
+        database.save(saved)
+        path.unlink()
+        with pytest.raises(CheckpointError, match="save it first"):
+            database.append_part(saved.name, part(1))
+        assert database.load(saved.name) is None
+        database.save(saved)
+        database.append_part(saved.name, part(2))
+    assert database.load(saved.name) == evolve(saved, parts=(part(2),))
+
+
+def test_without_write_ahead_mode_it_is_only_slower(database, path: Path, checkpoint, part) -> None:
+    saved = checkpoint()
+    database.save(saved)
+    change(path, "PRAGMA journal_mode = DELETE")
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN")
+        other.execute("SELECT * FROM checkpoints").fetchall()
+        with _impatient():
+            assert database.load(saved.name) == saved
+        other.execute("COMMIT")
+    database.append_part(saved.name, part(1))
+    assert database.load(saved.name).parts == (part(1),)
+
+
+def _impatient():
+    patch = pytest.MonkeyPatch()
+    patch.setattr(_database, "_BUSY_SECONDS", 0.01)
+    return closing(type("Undo", (), {"close": staticmethod(patch.undo)}))
+
+
+# --- damaged rows ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def saved(database, checkpoint: MakeCheckpoint, part: MakePart) -> Checkpoint:
+    """A checkpoint in the database, beside another one."""
+    saved = checkpoint(parts=(part(1), part(2)))
+    database.save(saved)
+    database.append_part(saved.name, part(3))
+    database.save(checkpoint("neighbour"))
+    return evolve(saved, parts=(part(1), part(2), part(3)))
+
+
+@pytest.mark.parametrize("table", ["checkpoints", "parts"])
+def test_a_byte_that_was_edited_anywhere_in_a_row_is_damage(database, path, saved, checkpoint, table: str) -> None:
+    texts = ("header", "checksum") if table == "checkpoints" else ("record", "checksum")
+    number = ["part_number"] if table == "parts" else []
+    where = "name = ? AND part_number = 2" if table == "parts" else "name = ?"
+    with closing(sqlite3.connect(path, isolation_level=None)) as back_door:
+        for column in texts:
+            [(text,)] = back_door.execute(f"SELECT {column} FROM {table} WHERE {where}", (saved.name,)).fetchall()
+            good = text.encode()
+            for position in range(len(good)):
+                bad = bytearray(good)
+                bad[position] ^= 0x81
+                back_door.execute(
+                    f"UPDATE {table} SET {column} = CAST(? AS TEXT) WHERE {where}", (bytes(bad), saved.name)
+                )
+                with pytest.raises(CheckpointDamaged) as caught:
+                    database.load(saved.name)
+                assert caught.value.upload_id == ("UPLOAD" if table == "parts" else None)
+            for other in (None, 5, 2.5, b"blob", ""):
+                if other is None:
+                    continue
+                back_door.execute(f"UPDATE {table} SET {column} = ? WHERE {where}", (other, saved.name))
+                with pytest.raises(CheckpointDamaged):
+                    database.load(saved.name)
+            back_door.execute(f"UPDATE {table} SET {column} = ? WHERE {where}", (text, saved.name))
+        for column in number:
+            back_door.execute(f"UPDATE {table} SET {column} = 99 WHERE {where}", (saved.name,))
+            with pytest.raises(CheckpointDamaged):
+                database.load(saved.name)
+    assert database.load(checkpoint("neighbour").name) == checkpoint("neighbour")
+
+
+def test_rows_of_another_checkpoint_are_damage(database, path: Path, saved, checkpoint) -> None:
+    neighbour = checkpoint("neighbour").name
+    change(path, "UPDATE parts SET name = ?", neighbour)
+    with pytest.raises(CheckpointDamaged):
+        database.load(neighbour)
+    change(path, "DELETE FROM checkpoints WHERE name = ?", neighbour)
+    change(path, "UPDATE checkpoints SET name = ?", neighbour)
+    with pytest.raises(CheckpointDamaged):
+        database.load(neighbour)
+
+
+def test_a_sealed_header_of_another_checkpoint_is_damage(database, path: Path, saved, checkpoint) -> None:
+    from partwise.stores import _journal as journal
+    from partwise.stores import sqlite as module
+
+    neighbour = checkpoint("neighbour").name
+    header = journal.header_text(saved)
+    change(
+        path,
+        "UPDATE checkpoints SET header = ?, checksum = ? WHERE name = ?",
+        header,
+        module._sum(header.encode(), neighbour),
+        neighbour,
+    )
+    with pytest.raises(CheckpointDamaged, match="it is of the upload"):
+        database.load(neighbour)
+
+
+def test_under_the_claim_damaged_rows_are_set_aside(database, path: Path, saved, checkpoint) -> None:
+    change(path, "UPDATE parts SET record = '[]' WHERE part_number = 2")
+    with pytest.raises(CheckpointDamaged, match="left as it is"):
+        database.load(saved.name)
+    assert ask(path, "SELECT count(*) FROM damaged") == [(0,)]
+    with database.claim(saved.name):
+        with pytest.raises(CheckpointDamaged, match="set aside") as caught:
+            database.load(saved.name)
+        assert (caught.value.name, caught.value.where) == (saved.name, str(path))
+        assert ask(path, "SELECT count(*) FROM damaged") == [(4,)]
+        assert database.load(saved.name) is None
+        database.save(saved)
+        assert database.load(saved.name) == saved
+        database.delete(saved.name)
+    assert ask(path, "SELECT count(*) FROM damaged") == [(0,)]
+    assert list(database.scan()) == [checkpoint("neighbour")]
+
+
+def test_damaged_rows_are_logged_and_left_out_of_a_scan(database, path: Path, saved, checkpoint, caplog) -> None:
+    change(path, "UPDATE parts SET record = '[]' WHERE part_number = 2")
+    change(path, "INSERT INTO checkpoints VALUES (CAST(? AS TEXT), '{}', '')", b"\xff\xfe")
+    with caplog.at_level(logging.WARNING, "partwise.stores.sqlite"):
+        assert list(database.scan()) == [checkpoint("neighbour")]
+    [record] = caplog.records
+    assert (record.name, record.levelname) == ("partwise.stores.sqlite", "WARNING")
+    assert saved.name in record.getMessage()
+
+
+def test_what_vanishes_during_a_scan_is_passed_over(database, checkpoint, monkeypatch) -> None:
+    monkeypatch.setattr("partwise.stores.sqlite._PAGE", 1)
+    for number in range(3):
+        database.save(checkpoint(str(number)))
+    scan = iter(database.scan())
+    first = next(scan)
+    for number in range(3):
+        database.delete(checkpoint(str(number)).name)
+    assert first.key in {"0", "1", "2"}
+    assert list(scan) == []
+
+
+# --- a damaged file --------------------------------------------------------------------------------------------------
+
+
+def test_a_byte_that_was_edited_anywhere_in_the_file_never_gives_anything_false(
+    tmp_path: Path, checkpoint, part
+) -> None:
+    path = tmp_path / "small.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA page_size = 512")
+        connection.execute("VACUUM")
+    with SQLiteCheckpointStore(path) as store:
+        whole = checkpoint(parts=(part(1), part(2)))
+        store.save(whole)
+        good = path.read_bytes()
+        assert len(good) <= 10 * 512
+        answers = set()
+        for position in range(0, len(good)):
+            path.write_bytes(good[:position] + bytes([good[position] ^ 0xFF]) + good[position + 1 :])
+            try:
+                found = store.load(whole.name)
+            except CheckpointDamaged:
+                answers.add("damaged")
+            except CheckpointError as error:
+                answers.add(str(error))
+            else:
+                assert found is None or found in (whole, evolve(whole, parts=found.parts)), f"byte {position}"
+                assert found is None or set(found.parts) <= set(whole.parts), f"byte {position}"
+        assert "damaged" in answers
+    print(answers)
+
+
+@pytest.fixture
+def cut(database, path: Path, saved: Checkpoint) -> Iterator[bytes]:
+    """The file of the database is cut short."""
+    data = path.read_bytes()[: path.stat().st_size // 2]
+    path.write_bytes(data)
+    yield data
+
+
+def test_under_the_claim_a_damaged_file_is_set_aside_whole(database, path: Path, cut: bytes, saved, tmp_path) -> None:
+    with pytest.raises(CheckpointDamaged, match="left as it is"):
+        database.load(saved.name)
+    with pytest.raises(CheckpointDamaged):
+        list(database.scan())
+    with pytest.raises(CheckpointUnwritable):
+        database.save(saved)
+    assert path.read_bytes() == cut
+    with database.claim(saved.name):
+        with pytest.raises(CheckpointDamaged, match="set aside") as caught:
+            database.load(saved.name)
+        assert caught.value.upload_id is None
+        assert (tmp_path / "uploads.db.damaged").read_bytes() == cut
+        assert database.load(saved.name) is None
+        database.save(saved)
+        assert database.load(saved.name) == saved
+    assert list((tmp_path / "uploads.db.claims").iterdir()) == []
+
+
+def test_a_file_that_was_replaced_since_is_not_set_aside(database, path: Path, cut, saved, monkeypatch, tmp_path):
+    real = SQLiteCheckpointStore._is_damaged
+
+    def after_another_process(self: SQLiteCheckpointStore, name: str) -> bool:
+        path.unlink()
+        SQLiteCheckpointStore(path).save(saved)
+        return real(self, name)
+
+    monkeypatch.setattr(SQLiteCheckpointStore, "_is_damaged", after_another_process)
+    with database.claim(saved.name):
+        with pytest.raises(CheckpointDamaged, match="left as it is"):
+            database.load(saved.name)
+        assert database.load(saved.name) == saved
+    assert not (tmp_path / "uploads.db.damaged").exists()
+
+
+def test_a_damaged_file_that_can_t_be_set_aside_is_told_of(database, path: Path, cut, saved, monkeypatch) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(os, "replace", refused)
+    with database.claim(saved.name), pytest.raises(CheckpointDamaged, match="left as it is"):
+        database.load(saved.name)
+    assert path.read_bytes() == cut
+
+
+def test_the_log_of_a_damaged_file_goes_with_it(database, path: Path, saved, tmp_path: Path) -> None:
+    with database.claim(saved.name):
+        (tmp_path / "uploads.db-wal").write_bytes(b"")
+        database._database.close()
+        path.write_bytes(path.read_bytes()[:5000])
+        (tmp_path / "uploads.db-wal").write_bytes(b"log")
+        with pytest.raises(CheckpointDamaged, match="set aside"):
+            database.load(saved.name)
+        database.save(saved)
+        assert database.load(saved.name) == saved
+    assert not (tmp_path / "uploads.db-wal").exists()
+
+
+# --- files of others -------------------------------------------------------------------------------------------------
+
+
+def assert_left_alone(path: Path, saved: Checkpoint, part: UploadedPart, why: str) -> None:
+    before = path.read_bytes()
+    with SQLiteCheckpointStore(path) as store:
+        with pytest.raises(CheckpointUnwritable, match=why):
+            store.claim(saved.name).__enter__()
+        with pytest.raises(CheckpointUnwritable, match="name another file"):
+            store.save(saved)
+        with pytest.raises(CheckpointUnwritable, match="name another file"):
+            store.append_part(saved.name, part)
+        with pytest.raises(CheckpointUnwritable, match="name another file"):
+            store.delete(saved.name)
+        with pytest.raises(CheckpointDamaged, match="left as it is"):
+            store.load(saved.name)
+        with pytest.raises(CheckpointDamaged, match="left as it is"):
+            list(store.scan())
+    assert path.read_bytes() == before
+    assert {entry.name for entry in path.parent.iterdir()} <= {path.name, f"{path.name}.claims"}
+
+
+def test_the_database_of_another_program_is_left_alone(path: Path, checkpoint, part) -> None:
+    change(path, "CREATE TABLE users (name TEXT)")
+    assert_left_alone(path, checkpoint(), part(1), "another program")
+    change(path, "PRAGMA application_id = 5")
+    assert_left_alone(path, checkpoint(), part(1), "another program")
+
+
+def test_a_database_of_another_version_is_left_alone(database, path: Path, saved, part) -> None:
+    change(path, "PRAGMA user_version = 7")
+    assert_left_alone(path, saved, part(1), "version 7")
+
+
+def test_a_file_that_is_no_database_is_left_alone(path: Path, checkpoint, part) -> None:
+    path.write_bytes(b"precious bytes\n" * 1000)
+    assert_left_alone(path, checkpoint(), part(1), "not a database")
+
+
+def test_a_directory_in_its_place_is_told_of(path: Path, checkpoint) -> None:
+    path.mkdir()
+    with SQLiteCheckpointStore(path) as store:
+        with pytest.raises(CheckpointUnwritable):
+            store.claim(checkpoint().name).__enter__()
+        with pytest.raises(CheckpointError):
+            store.load(checkpoint().name)
+
+
+def test_an_empty_file_is_a_place_for_a_database(database, path: Path, checkpoint) -> None:
+    path.touch()
+    assert database.load(checkpoint().name) is None
+    database.save(checkpoint())
+    assert database.load(checkpoint().name) == checkpoint()
+
+
+# --- places that can't be used ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("place", ["", "nul\0byte", b"bytes", 5, ":memory:"], ids=repr)
+def test_what_can_t_be_a_path_is_refused(place: object) -> None:
+    with pytest.raises(InvalidInput):
+        SQLiteCheckpointStore(place)  # type: ignore[arg-type]  # on purpose
+
+
+def test_a_missing_directory_is_not_made(tmp_path: Path, checkpoint) -> None:
+    with (
+        SQLiteCheckpointStore(tmp_path / "missing" / "uploads.db") as store,
+        pytest.raises(CheckpointUnwritable, match="there is no directory") as caught,
+    ):
+        store.claim(checkpoint().name).__enter__()
+    assert isinstance(caught.value.__cause__, OSError)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_told_of_and_nothing_is_lost(database, saved, checkpoint, part, monkeypatch) -> None:
+    real = _database._configure
+
+    def on_a_full_disk(connection: sqlite3.Connection) -> None:
+        real(connection)
+        pages = connection.execute("PRAGMA page_count").fetchone()[0]
+        connection.execute(f"PRAGMA max_page_count = {pages}")
+
+    large = checkpoint(parts=tuple(part(number) for number in range(1, 2000)))
+    with database.claim(saved.name):
+        with monkeypatch.context() as patch:
+            patch.setattr(_database, "_configure", on_a_full_disk)
+            database._database.close()
+            with pytest.raises(CheckpointUnwritable, match="free some space") as caught:
+                database.save(large)
+            assert isinstance(caught.value.__cause__, sqlite3.Error)
+            with pytest.raises(CheckpointUnwritable, match="free some space"):
+                for number in range(4, 2000):
+                    database.append_part(saved.name, part(number))
+            found = database.load(saved.name)
+            assert found.parts == tuple(part(number) for number in range(1, len(found.parts) + 1))
+            assert len(found.parts) >= 3
+        database._database.close()
+        database.save(large)
+        assert database.load(saved.name) == large
+
+
+def test_a_database_that_is_locked_for_long_is_told_of(database, path: Path, saved, part) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as other, _impatient():
+        other.execute("BEGIN IMMEDIATE")
+        for call in (
+            lambda: database.save(saved),
+            lambda: database.append_part(saved.name, part(9)),
+            lambda: database.delete(saved.name),
+            lambda: database.claim(saved.name).__enter__(),
+        ):
+            with pytest.raises(CheckpointUnwritable, match="kept it locked"):
+                call()
+        assert database.load(saved.name) == saved
+        other.execute("COMMIT")
+    with database.claim(saved.name):
+        database.append_part(saved.name, part(9))
+
+
+def test_a_database_that_can_t_be_read_is_neither_damaged_nor_absent(database, path: Path, saved) -> None:
+    change(path, "PRAGMA journal_mode = DELETE")
+    with closing(sqlite3.connect(path, isolation_level=None)) as other, _impatient():
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(CheckpointError, match="can't be read") as caught:
+            database.load(saved.name)
+        assert type(caught.value) is CheckpointError
+        other.execute("COMMIT")
+    assert database.load(saved.name) == saved
+
+
+@forks
+@may_fork
+def test_a_read_only_place_is_told_of_at_the_claim(database, path: Path, tmp_path: Path, saved, part) -> None:
+    tmp_path.chmod(0o555)
+    path.chmod(0o444)
+    for above in tmp_path.parents:
+        if above != Path("/") and above.owner() == tmp_path.owner():
+            above.chmod(above.stat().st_mode | 0o011)
+    child = os.fork()
+    if not child:
+        status = 1
+        try:
+            if not os.geteuid():
+                os.setgroups([])
+                os.setgid(65534)
+                os.setuid(65534)
+            for call in (
+                lambda: database.claim(saved.name).__enter__(),
+                lambda: database.save(saved),
+                lambda: database.append_part(saved.name, part(9)),
+            ):
+                with pytest.raises(CheckpointUnwritable):
+                    call()
+            status = 0
+        finally:
+            os._exit(status)
+    try:
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    finally:
+        tmp_path.chmod(0o755)
+
+
+def test_a_directory_that_can_t_be_synced_is_done_without(database, checkpoint, monkeypatch) -> None:
+    monkeypatch.setattr(_files, "_UNSYNCABLE", {errno.ENOENT})
+    monkeypatch.setattr(os, "fsync", lambda file: (_ for _ in ()).throw(OSError(errno.ENOENT, "no")))
+    database.save(checkpoint())
+    assert database.load(checkpoint().name) == checkpoint()
+
+
+# --- processes -------------------------------------------------------------------------------------------------------
+
+
+@forks
+@may_fork
+def test_a_forked_child_opens_the_file_for_itself(database, saved, checkpoint, part) -> None:
+    with database.claim(saved.name):
+        database.append_part(saved.name, part(4))
+        connection = database._database._connection
+        child = os.fork()
+        if not child:
+            status = 1
+            try:
+                neighbour = checkpoint("neighbour").name
+                with database.claim(neighbour):
+                    database.append_part(neighbour, part(1))
+                    assert database._database._connection is not connection
+                    assert _database._inherited == [connection]
+                assert database.load(saved.name).parts[-1] == part(4)
+                database.close()
+                status = 0
+            finally:
+                os._exit(status)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        database.append_part(saved.name, part(5))
+        assert database._database._connection is connection
+    assert database.load(saved.name).parts == (*saved.parts, part(4), part(5))
+    assert database.load(checkpoint("neighbour").name).parts == (part(1),)
+
+
+WRITER = """
+import sys
+from partwise.model import Checkpoint, Fingerprint, UploadedPart
+from partwise.stores.sqlite import SQLiteCheckpointStore
+store = SQLiteCheckpointStore(sys.argv[1])
+saved = Checkpoint("oss://b", sys.argv[2], "/data/a", Fingerprint(), 1, upload_id="u")
+with store.claim(saved.name):
+    store.save(saved)
+    print("saved", flush=True)
+    for number in range(1, int(sys.argv[3]) + 1):
+        store.append_part(saved.name, UploadedPart(number, 1, "e"))
+        print(number, flush=True)
+"""
+
+
+def writer(path: Path, key: str, parts: int) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(path), key, str(parts)], stdout=subprocess.PIPE, text=True
+    )
+
+
+def test_processes_that_write_at_the_same_time_lose_nothing(path: Path) -> None:
+    processes = [writer(path, f"key {number}", 100) for number in range(4)]
+    for process in processes:
+        process.communicate()
+        assert process.returncode == 0
+    with SQLiteCheckpointStore(path) as store:
+        found = {one.key: [part.part_number for part in one.parts] for one in store.scan()}
+    assert found == {f"key {number}": list(range(1, 101)) for number in range(4)}
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no such signal")
+@pytest.mark.parametrize("told", [0, 1, 50])
+def test_what_a_killed_process_was_told_is_kept_is_kept(path: Path, told: int) -> None:
+    with writer(path, "key", 10_000) as process:
+        assert process.stdout is not None
+        lines = [process.stdout.readline() for _ in range(told + 1)]
+        process.kill()
+    assert lines[0] == "saved\n"
+    name = Checkpoint("oss://b", "key", "/data/a", _ANY_VERSION, 1).name
+    with SQLiteCheckpointStore(path) as store, store.claim(name):
+        numbers = [part.part_number for part in store.load(name).parts]
+        assert numbers == list(range(1, len(numbers) + 1))
+        assert len(numbers) >= told
+
+
+# --- by URL ----------------------------------------------------------------------------------------------------------
+
+
+def test_what_follows_the_third_slash_is_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    here = Path(os.path.realpath(tmp_path))
+    assert repr(open_url("sqlite:///uploads.db")) == f"<SQLiteCheckpointStore {here / 'uploads.db'}>"
+    assert repr(open_url("sqlite:///a/b%20?c#d.db")) == f"<SQLiteCheckpointStore {here / 'a/b%20?c#d.db'}>"
+    assert repr(open_url(f"sqlite:///{here}/uploads.db")) == f"<SQLiteCheckpointStore {here / 'uploads.db'}>"
+
+
+@pytest.mark.parametrize("url", ["", "sqlite:", "sqlite://", "sqlite:///", "sqlite://host/x", "sqlite:x", "file:///x"])
+def test_a_url_that_names_no_file_is_refused(url: str) -> None:
+    with pytest.raises(InvalidInput, match="four slashes"):
+        open_url(url)
+
+
+def test_a_path_with_odd_characters_is_that_file(tmp_path: Path, checkpoint) -> None:
+    path = tmp_path / "b%20?c#d e.db"
+    with SQLiteCheckpointStore(path) as store:
+        store.save(checkpoint())
+    assert path.is_file()

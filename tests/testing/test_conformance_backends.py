@@ -1,0 +1,130 @@
+"""The backends that ship keep the promises of `MultipartBackend`."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from partwise.backends.local import LocalBackend
+from partwise.backends.memory import MemoryBackend
+from partwise.model import Capabilities, PartLimits
+from partwise.testing import BackendConformance, BackendHarness, shown_options
+
+TINY = PartLimits(min_part_size=5, max_part_size=64, max_parts=20, max_object_size=200, max_put_size=200)
+
+
+class MemoryHarness(BackendHarness):
+    """A bucket in memory, with small limits."""
+
+    picklable = False
+    limits: PartLimits | None = PartLimits(min_part_size=5)
+    capabilities: Capabilities | None = None
+
+    def __init__(self) -> None:
+        self.bucket = self.with_pages(1000)
+
+    def with_pages(self, page_size: int) -> MemoryBackend:
+        return MemoryBackend("bucket", limits=self.limits, capabilities=self.capabilities, page_size=page_size)
+
+    def open(self) -> MemoryBackend:
+        return self.bucket.handle()
+
+    def read(self, key: str) -> bytes | None:
+        try:
+            return self.bucket.read(key)
+        except KeyError:
+            return None
+
+    def options(self, key: str) -> Mapping[str, object]:
+        return shown_options(self.bucket.describe(key))
+
+    def open_with_page_size(self, page_size: int) -> MemoryBackend:
+        return self.with_pages(page_size)
+
+
+class DefaultLimits(MemoryHarness):
+    """The limits of a real storage: parts of 100 KiB at least."""
+
+    limits = None
+    examples = 10
+
+
+class TinyLimits(MemoryHarness):
+    """All limits within reach."""
+
+    limits = TINY
+
+
+class BelowPrefix(MemoryHarness):
+    """Every key lies below a prefix."""
+
+    prefix = "deep/er/"
+
+
+class PoorCapabilities(MemoryHarness):
+    """A storage that honours no option, lists no parts, and reports no checksums."""
+
+    capabilities = Capabilities(lists_parts=False, equal_part_sizes=True)
+
+
+class LocalHarness(BackendHarness):
+    """A directory."""
+
+    def __init__(self) -> None:
+        self.directory = tempfile.mkdtemp()
+
+    def open(self) -> LocalBackend:
+        return LocalBackend(self.directory)
+
+    def read(self, key: str) -> bytes | None:
+        try:
+            return Path(self.directory, key).read_bytes()
+        except (OSError, ValueError):
+            return None
+
+    def refuses(self, key: str) -> bool:
+        names = key.split("/")
+        return "\\" in key or any(name in {"", ".", ".."} for name in names)
+
+    def options(self, key: str) -> Mapping[str, object]:
+        with LocalBackend(self.directory) as backend:
+            return shown_options(backend.describe(key))
+
+    def close(self) -> None:
+        shutil.rmtree(self.directory)
+
+
+class LocalBelowPrefix(LocalHarness):
+    """Every key lies below a prefix."""
+
+    prefix = "deep/er/"
+
+
+class TestMemoryBackend(BackendConformance):
+    harness = MemoryHarness
+
+
+class TestMemoryBackendWithDefaultLimits(BackendConformance):
+    harness = DefaultLimits
+
+
+class TestMemoryBackendWithTinyLimits(BackendConformance):
+    harness = TinyLimits
+
+
+class TestMemoryBackendBelowPrefix(BackendConformance):
+    harness = BelowPrefix
+
+
+class TestPoorMemoryBackend(BackendConformance):
+    harness = PoorCapabilities
+
+
+class TestLocalBackend(BackendConformance):
+    harness = LocalHarness
+
+
+class TestLocalBackendBelowPrefix(BackendConformance):
+    harness = LocalBelowPrefix

@@ -1,0 +1,985 @@
+"""Each check of a backend passes on an honest one, and fails on one that is broken where the check looks."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar, NoReturn
+
+import pytest
+from attrs import define, evolve, field
+
+from partwise.errors import (
+    AccessDenied,
+    BackendClosed,
+    BackendError,
+    ConnectionFailed,
+    IntegrityError,
+    InvalidInput,
+    InvalidKey,
+    ObjectExists,
+    PartRejected,
+    PartwiseError,
+    SourceError,
+    Throttled,
+    UnsupportedOption,
+    UploadNotFound,
+)
+from partwise.model import Capabilities, ObjectOptions, PartLimits, PendingUpload, StoredObject, UploadedPart, utc
+from partwise.protocols import Body
+from partwise.testing import (
+    BACKEND_CHECKS,
+    BackendHarness,
+    NotApplicable,
+    TrickyBody,
+    backend_machine,
+    run_machine,
+    shown_options,
+    slow_crc64,
+)
+
+SECRET = "not-to-be-told"
+
+# --- an honest backend, small enough to be broken anywhere -----------------------------------------------------------
+
+
+@define
+class Pending:
+    key: str
+    options: ObjectOptions
+    parts: dict[int, tuple[bytes, UploadedPart]] = field(factory=dict)
+
+
+@define
+class Bucket:
+    """What all handles share."""
+
+    objects: dict[str, tuple[bytes, ObjectOptions]] = field(factory=dict)
+    uploads: dict[str, Pending] = field(factory=dict)
+    lock: threading.RLock = field(factory=threading.RLock)
+    begun: int = 0
+
+
+BUCKETS: dict[int, Bucket] = {}
+
+
+class Honest:
+    """A backend of dicts."""
+
+    location = "tiny://bucket"
+    limits = PartLimits(min_part_size=5, max_part_size=64, max_parts=20)
+    capabilities = Capabilities({"metadata", "content_type", "forbid_overwrite"}, True, True, True)
+
+    def __init__(self, bucket: Bucket, page_size: int = 1000, failure: type[BackendError] | None = None) -> None:
+        self.bucket = bucket
+        self.page_size = page_size
+        self.failure = failure
+        self.secret = SECRET
+        self.closed = False
+
+    def __reduce__(self) -> Any:
+        BUCKETS[id(self.bucket)] = self.bucket
+        return _reopened, (type(self), id(self.bucket))
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.location}>"
+
+    def close(self) -> None:
+        self.closed = True
+
+    def initiate_upload(self, key: str, options: ObjectOptions) -> str:
+        self.begin(key, options)
+        self.check_overwrite(key, options)
+        with self.bucket.lock:
+            upload_id = self.new_id()
+            self.bucket.uploads[upload_id] = Pending(key, options)
+        return upload_id
+
+    def upload_part(self, key: str, upload_id: str, part_number: int, body: Body) -> UploadedPart:
+        self.begin(key)
+        self.find(key, upload_id)
+        data = self.read(body)
+        receipt = self.receipt(part_number, data)
+        self.find(key, upload_id).parts[part_number] = (data, receipt)
+        return receipt
+
+    def list_parts(self, key: str, upload_id: str) -> Iterable[UploadedPart]:
+        self.begin(key)
+        if not self.capabilities.lists_parts:
+            raise UnsupportedOption("no lists")
+        return self.pages(
+            lambda: [receipt for _, (_, receipt) in sorted(self.find(key, upload_id).parts.items())],
+            lambda receipt: receipt.part_number,
+        )
+
+    def complete_upload(
+        self, key: str, upload_id: str, parts: Sequence[UploadedPart], options: ObjectOptions
+    ) -> StoredObject:
+        self.begin(key, options)
+        with self.bucket.lock:
+            upload = self.find(key, upload_id)
+            self.check_overwrite(key, options)
+            self.check_parts(upload, parts)
+            data = b"".join(upload.parts[part.part_number][0] for part in parts)
+            del self.bucket.uploads[upload_id]
+            self.store(key, data, upload.options)
+        return self.describe(key, data)
+
+    def abort_upload(self, key: str, upload_id: str) -> None:
+        self.begin(key)
+        self.bucket.uploads.pop(upload_id, None)
+
+    def list_uploads(self, prefix: str = "") -> Iterable[PendingUpload]:
+        self.begin()
+        return self.pages(
+            lambda: [
+                PendingUpload(upload.key, upload_id, utc(0))
+                for upload_id, upload in sorted(self.bucket.uploads.items(), key=lambda item: (item[1].key, item[0]))
+                if upload.key.startswith(prefix)
+            ],
+            lambda pending: (pending.key, pending.upload_id),
+        )
+
+    def put_object(self, key: str, body: Body, options: ObjectOptions) -> StoredObject:
+        self.begin(key, options)
+        self.check_overwrite(key, options)
+        data = self.read(body)
+        self.store(key, data, options)
+        return self.describe(key, data)
+
+    def head_object(self, key: str) -> StoredObject | None:
+        self.begin(key)
+        found = self.bucket.objects.get(key)
+        return None if found is None else evolve(self.describe(key, found[0]), metadata=found[1].metadata)
+
+    # --- where it can be broken --------------------------------------------------------------------------------------
+
+    def begin(self, key: str = "-", options: ObjectOptions | None = None) -> None:
+        if self.closed:
+            raise BackendClosed("closed")
+        if self.failure is ConnectionFailed:
+            raise ConnectionFailed("lost") from OSError("reset")
+        if self.failure is not None:
+            raise self.failure("failing")
+        if options is not None and not options.given() <= self.capabilities.options:
+            raise UnsupportedOption("not honoured")
+        if "\n" in key:
+            raise InvalidKey("no newlines")
+
+    def new_id(self) -> str:
+        self.bucket.begun += 1
+        return f"id-{self.bucket.begun}"
+
+    def find(self, key: str, upload_id: str) -> Pending:
+        upload = self.bucket.uploads.get(upload_id)
+        if upload is None or upload.key != key:
+            raise UploadNotFound("gone")
+        return upload
+
+    def read(self, body: Body) -> bytes:
+        data = b"".join(bytes(chunk) for chunk in body.chunks())
+        if len(data) != len(body):
+            raise IntegrityError("another length")
+        return data
+
+    def receipt(self, number: int, data: bytes) -> UploadedPart:
+        return UploadedPart(number, len(data), self.etag(data), slow_crc64(data))
+
+    def etag(self, data: bytes) -> str:
+        return hashlib.sha256(data).hexdigest()
+
+    def check_parts(self, upload: Pending, parts: Sequence[UploadedPart]) -> None:
+        numbers = [part.part_number for part in parts]
+        if not numbers or numbers != sorted(set(numbers)):
+            raise PartRejected("order")
+        for part in parts:
+            if upload.parts.get(part.part_number, (b"", None))[1] != part:
+                raise PartRejected("missing or stale")
+        if any(part.size < self.limits.min_part_size for part in parts[:-1]):
+            raise PartRejected("too small")
+
+    def check_overwrite(self, key: str, options: ObjectOptions) -> None:
+        if options.forbid_overwrite and key in self.bucket.objects:
+            raise ObjectExists("there is one")
+
+    def store(self, key: str, data: bytes, options: ObjectOptions) -> None:
+        self.bucket.objects[key] = (data, options)
+
+    def describe(self, key: str, data: bytes) -> StoredObject:
+        return StoredObject(key, len(data), self.etag(data), slow_crc64(data))
+
+    def pages(self, entries: Callable[[], list[Any]], place: Callable[[Any], Any]) -> Iterator[Any]:
+        page = entries()[: self.page_size]
+        return self.following(page, entries, place)
+
+    def following(
+        self, page: list[Any], entries: Callable[[], list[Any]], place: Callable[[Any], Any]
+    ) -> Iterator[Any]:
+        while page:
+            yield from page
+            last = place(page[-1])
+            page = [entry for entry in entries() if place(entry) > last][: self.page_size]
+
+
+def _reopened(kind: type[Honest], bucket: int) -> Honest:
+    return kind(BUCKETS[bucket])
+
+
+class Harness(BackendHarness):
+    secrets = (SECRET,)
+    subject: ClassVar[type[Honest]] = Honest
+
+    def __init__(self) -> None:
+        self.bucket = Bucket()
+
+    def open(self) -> Honest:
+        return self.subject(self.bucket)
+
+    def read(self, key: str) -> bytes | None:
+        found = self.bucket.objects.get(key)
+        return None if found is None else found[0]
+
+    def refuses(self, key: str) -> bool:
+        return "\n" in key
+
+    def options(self, key: str) -> Mapping[str, object]:
+        return shown_options(self.bucket.objects[key][1])
+
+    def open_with_page_size(self, page_size: int) -> Honest:
+        return self.subject(self.bucket, page_size)
+
+    def open_failing(self, error: type[BackendError]) -> Honest | None:
+        return self.subject(self.bucket, failure=error)
+
+
+def harness_of(mutant: type[Honest]) -> type[Harness]:
+    return type("MutantHarness", (Harness,), {"subject": mutant})
+
+
+# --- broken ones: the contract as such -------------------------------------------------------------------------------
+
+
+class NoRepr(Honest):
+    def __repr__(self) -> str:
+        return "a backend"
+
+
+class LocationIsNoURL(Honest):
+    location = "bucket"
+
+
+class UnknownOption(Honest):
+    capabilities = Capabilities({"colour"}, True, True, True)
+
+
+class SecretInRepr(Honest):
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.secret}>"
+
+
+class SecretInErrors(Honest):
+    def find(self, key: str, upload_id: str) -> Pending:
+        if upload_id not in self.bucket.uploads:
+            raise UploadNotFound("gone", details={"signed with": self.secret})
+        return super().find(key, upload_id)
+
+
+class HandleOfItsOwn(Honest):
+    def __init__(self, bucket: Bucket, page_size: int = 1000, failure: type[BackendError] | None = None) -> None:
+        super().__init__(bucket, page_size, failure)
+        self.bucket = Bucket()
+
+
+class ClosesOthers(Honest):
+    def close(self) -> None:
+        self.bucket.uploads.clear()
+        self.bucket.objects.clear()
+
+
+class ListsThoughDeclaredNot(Honest):
+    capabilities = evolve(Honest.capabilities, lists_parts=False)
+
+    def list_parts(self, key: str, upload_id: str) -> Iterable[UploadedPart]:
+        return []
+
+
+class SecondCloseFails(Honest):
+    def close(self) -> None:
+        if self.closed:
+            raise BackendClosed("twice")
+        super().close()
+
+
+class UsableAfterClose(Honest):
+    def head_object(self, key: str) -> StoredObject | None:
+        return None
+
+
+class CopyIsElsewhere(Honest):
+    def __reduce__(self) -> Any:
+        return type(self), (Bucket(),)
+
+
+class OneFailureIsAnother(Honest):
+    def begin(self, key: str = "-", options: ObjectOptions | None = None) -> None:
+        try:
+            super().begin(key, options)
+        except AccessDenied as error:
+            raise ConnectionFailed("denied") from error
+
+
+class ThrottledForGood(Honest):
+    def begin(self, key: str = "-", options: ObjectOptions | None = None) -> None:
+        try:
+            super().begin(key, options)
+        except Throttled as error:
+            raise Throttled("slow down", retryable=False) from error
+
+
+class NoCause(Honest):
+    def begin(self, key: str = "-", options: ObjectOptions | None = None) -> None:
+        if self.failure is ConnectionFailed:
+            raise ConnectionFailed("lost")
+        super().begin(key, options)
+
+
+class RefusesForNow(Honest):
+    def check_parts(self, upload: Pending, parts: Sequence[UploadedPart]) -> None:
+        try:
+            super().check_parts(upload, parts)
+        except PartRejected as error:
+            raise PartRejected("missing", retryable=True) from error
+
+
+class CompletesEmptyTheSecondTime(Honest):
+    def complete_upload(
+        self, key: str, upload_id: str, parts: Sequence[UploadedPart], options: ObjectOptions
+    ) -> StoredObject:
+        try:
+            return super().complete_upload(key, upload_id, parts, options)
+        except UploadNotFound:
+            self.store(key, b"", options)
+            return self.describe(key, b"")
+
+
+class AbortsWhateverThereIs(Honest):
+    def abort_upload(self, key: str, upload_id: str) -> None:
+        self.begin(key)
+        if upload_id not in self.bucket.uploads:
+            self.bucket.uploads.clear()
+        self.bucket.uploads.pop(upload_id, None)
+
+
+class KnowsItsBodies(Honest):
+    def read(self, body: Body) -> bytes:
+        return super().read(body) if isinstance(body, TrickyBody) else b""
+
+
+# --- broken ones: uploads --------------------------------------------------------------------------------------------
+
+
+class JoinsBackwards(Honest):
+    def complete_upload(
+        self, key: str, upload_id: str, parts: Sequence[UploadedPart], options: ObjectOptions
+    ) -> StoredObject:
+        upload = self.find(key, upload_id)
+        stored = super().complete_upload(key, upload_id, parts, options)
+        self.store(key, b"".join(upload.parts[part.part_number][0] for part in parts[::-1]), upload.options)
+        return stored
+
+
+class JoinsInOrderOfSending(Honest):
+    def complete_upload(
+        self, key: str, upload_id: str, parts: Sequence[UploadedPart], options: ObjectOptions
+    ) -> StoredObject:
+        upload = self.find(key, upload_id)
+        stored = super().complete_upload(key, upload_id, parts, options)
+        named = {part.part_number for part in parts}
+        self.store(key, b"".join(data for n, (data, _) in upload.parts.items() if n in named), upload.options)
+        return stored
+
+
+class JoinsAllThereIs(Honest):
+    def complete_upload(
+        self, key: str, upload_id: str, parts: Sequence[UploadedPart], options: ObjectOptions
+    ) -> StoredObject:
+        upload = self.find(key, upload_id)
+        stored = super().complete_upload(key, upload_id, parts, options)
+        self.store(key, b"".join(data for _, (data, _) in sorted(upload.parts.items())), upload.options)
+        return stored
+
+
+class StaysPending(Honest):
+    def complete_upload(
+        self, key: str, upload_id: str, parts: Sequence[UploadedPart], options: ObjectOptions
+    ) -> StoredObject:
+        upload = self.find(key, upload_id)
+        stored = super().complete_upload(key, upload_id, parts, options)
+        self.bucket.uploads[upload_id] = upload
+        return stored
+
+
+class KeepsTheLonger(Honest):
+    def store(self, key: str, data: bytes, options: ObjectOptions) -> None:
+        before, _ = self.bucket.objects.get(key, (b"", None))
+        super().store(key, data + before[len(data) :], options)
+
+
+class HeadOfNothing(Honest):
+    def head_object(self, key: str) -> StoredObject | None:
+        return super().head_object(key) or StoredObject(key, 0, "none")
+
+
+class HeadOfAnotherVersion(Honest):
+    def head_object(self, key: str) -> StoredObject | None:
+        found = super().head_object(key)
+        return None if found is None else evolve(found, etag=found.etag.upper() + "-")
+
+
+class CompletesWithNothing(Honest):
+    def check_parts(self, upload: Pending, parts: Sequence[UploadedPart]) -> None:
+        if parts:
+            super().check_parts(upload, parts)
+
+
+class LosesTheLastByte(Honest):
+    def read(self, body: Body) -> bytes:
+        data = super().read(body)
+        return data[:-1] if len(data) == self.limits.max_part_size + 1 else data
+
+
+class OneIdForMany(Honest):
+    def initiate_upload(self, key: str, options: ObjectOptions) -> str:
+        self.begin(key, options)
+        upload_id = f"id-{self.bucket.begun + 1}"
+        time.sleep(0.01)
+        self.bucket.begun += 1
+        self.bucket.uploads[upload_id] = Pending(key, options)
+        return upload_id
+
+
+class EveryReceiptDiffers(Honest):
+    def etag(self, data: bytes) -> str:
+        return self.new_id()
+
+
+class FirstOneStands(Honest):
+    def upload_part(self, key: str, upload_id: str, part_number: int, body: Body) -> UploadedPart:
+        before = self.find(key, upload_id).parts.get(part_number)
+        receipt = super().upload_part(key, upload_id, part_number, body)
+        if before is not None:
+            self.find(key, upload_id).parts[part_number] = (before[0], receipt)
+        return receipt
+
+
+class RefusalEndsTheUpload(Honest):
+    def complete_upload(
+        self, key: str, upload_id: str, parts: Sequence[UploadedPart], options: ObjectOptions
+    ) -> StoredObject:
+        try:
+            return super().complete_upload(key, upload_id, parts, options)
+        except PartRejected:
+            self.bucket.uploads.pop(upload_id)
+            raise
+
+
+class SkipsMissingParts(Honest):
+    def complete_upload(
+        self, key: str, upload_id: str, parts: Sequence[UploadedPart], options: ObjectOptions
+    ) -> StoredObject:
+        here = self.find(key, upload_id).parts
+        parts = [part for part in parts if part.part_number in here]
+        return super().complete_upload(key, upload_id, parts, options)
+
+
+class AnyReceiptWillDo(Honest):
+    def complete_upload(
+        self, key: str, upload_id: str, parts: Sequence[UploadedPart], options: ObjectOptions
+    ) -> StoredObject:
+        here = self.find(key, upload_id).parts
+        parts = [here[part.part_number][1] if part.part_number in here else part for part in parts]
+        return super().complete_upload(key, upload_id, parts, options)
+
+
+class AnyOrderWillDo(Honest):
+    def check_parts(self, upload: Pending, parts: Sequence[UploadedPart]) -> None:
+        super().check_parts(upload, sorted(parts, key=lambda part: part.part_number))
+
+
+class NamedTwiceWillDo(Honest):
+    def check_parts(self, upload: Pending, parts: Sequence[UploadedPart]) -> None:
+        super().check_parts(upload, list(dict.fromkeys(parts)))
+
+
+class InitiateTruncates(Honest):
+    def initiate_upload(self, key: str, options: ObjectOptions) -> str:
+        upload_id = super().initiate_upload(key, options)
+        self.bucket.objects.pop(key, None)
+        return upload_id
+
+
+class PartsAreSeen(Honest):
+    def upload_part(self, key: str, upload_id: str, part_number: int, body: Body) -> UploadedPart:
+        receipt = super().upload_part(key, upload_id, part_number, body)
+        self.store(key, self.find(key, upload_id).parts[part_number][0], ObjectOptions())
+        return receipt
+
+
+class RemovesThenStores(Honest):
+    def store(self, key: str, data: bytes, options: ObjectOptions) -> None:
+        self.bucket.objects.pop(key, None)
+        time.sleep(0.01)
+        super().store(key, data, options)
+
+
+class StoresInTwoSteps(Honest):
+    def store(self, key: str, data: bytes, options: ObjectOptions) -> None:
+        super().store(key, data[: len(data) // 2], options)
+        time.sleep(0.01)
+        super().store(key, data, options)
+
+
+class OverwritesByPut(Honest):
+    def put_object(self, key: str, body: Body, options: ObjectOptions) -> StoredObject:
+        return super().put_object(key, body, evolve(options, forbid_overwrite=False))
+
+
+class OverwritesByComplete(Honest):
+    def complete_upload(
+        self, key: str, upload_id: str, parts: Sequence[UploadedPart], options: ObjectOptions
+    ) -> StoredObject:
+        return super().complete_upload(key, upload_id, parts, evolve(options, forbid_overwrite=False))
+
+
+class OneUploadAKey(Honest):
+    def initiate_upload(self, key: str, options: ObjectOptions) -> str:
+        upload_id = super().initiate_upload(key, options)
+        for other in [i for i, upload in self.bucket.uploads.items() if upload.key == key and i != upload_id]:
+            del self.bucket.uploads[other]
+        return upload_id
+
+
+class FirstCompletedStands(Honest):
+    def complete_upload(
+        self, key: str, upload_id: str, parts: Sequence[UploadedPart], options: ObjectOptions
+    ) -> StoredObject:
+        before = self.bucket.objects.get(key)
+        stored = super().complete_upload(key, upload_id, parts, options)
+        if before is not None:
+            self.bucket.objects[key] = before
+        return stored
+
+
+class AbortKeepsParts(Honest):
+    def abort_upload(self, key: str, upload_id: str) -> None:
+        self.begin(key)
+
+
+class AbortRemovesTheObject(Honest):
+    def abort_upload(self, key: str, upload_id: str) -> None:
+        super().abort_upload(key, upload_id)
+        self.bucket.objects.pop(key, None)
+
+
+class AbortWantsAnUpload(Honest):
+    def abort_upload(self, key: str, upload_id: str) -> None:
+        self.find(key, upload_id)
+        super().abort_upload(key, upload_id)
+
+
+class UnknownIdsListNothing(Honest):
+    def list_parts(self, key: str, upload_id: str) -> Iterable[UploadedPart]:
+        return super().list_parts(key, upload_id) if upload_id in self.bucket.uploads else []
+
+
+class DeadIdsMayComeBack(Honest):
+    def find(self, key: str, upload_id: str) -> Pending:
+        if upload_id not in self.bucket.uploads:
+            raise UploadNotFound("gone", retryable=True)
+        return super().find(key, upload_id)
+
+
+class PathsAreIds(Honest):
+    def find(self, key: str, upload_id: str) -> Pending:
+        if ".." in upload_id:
+            return next(iter(self.bucket.uploads.values()))
+        return super().find(key, upload_id)
+
+
+class ListsAsText(Honest):
+    def list_parts(self, key: str, upload_id: str) -> Iterable[UploadedPart]:
+        return sorted(super().list_parts(key, upload_id), key=lambda part: str(part.part_number))
+
+
+class ListsLate(Honest):
+    def list_parts(self, key: str, upload_id: str) -> Iterable[UploadedPart]:
+        return list(super().list_parts(key, upload_id))[:-1]
+
+
+class ListsOtherReceipts(Honest):
+    def list_parts(self, key: str, upload_id: str) -> Iterable[UploadedPart]:
+        return [evolve(part, etag=f'"{part.etag}"') for part in super().list_parts(key, upload_id)]
+
+
+class UploadsInOrderOfTime(Honest):
+    def list_uploads(self, prefix: str = "") -> Iterable[PendingUpload]:
+        return sorted(super().list_uploads(prefix), key=lambda pending: int(pending.upload_id.removeprefix("id-")))
+
+
+class PrefixIsAFolder(Honest):
+    def list_uploads(self, prefix: str = "") -> Iterable[PendingUpload]:
+        return [found for found in super().list_uploads() if found.key.startswith(prefix.rstrip("/"))]
+
+
+class TimeWithoutZone(Honest):
+    def list_uploads(self, prefix: str = "") -> Iterable[PendingUpload]:
+        return [evolve(found, initiated=found.initiated.replace(tzinfo=None)) for found in super().list_uploads(prefix)]
+
+
+class OnePage(Honest):
+    def following(
+        self, page: list[Any], entries: Callable[[], list[Any]], place: Callable[[Any], Any]
+    ) -> Iterator[Any]:
+        yield from page
+
+
+class PagesByCount(Honest):
+    def following(
+        self, page: list[Any], entries: Callable[[], list[Any]], place: Callable[[Any], Any]
+    ) -> Iterator[Any]:
+        count = 0
+        while page:
+            yield from page
+            count += len(page)
+            page = entries()[count : count + self.page_size]
+
+
+class PagesByPlaceIncluded(Honest):
+    def following(
+        self, page: list[Any], entries: Callable[[], list[Any]], place: Callable[[Any], Any]
+    ) -> Iterator[Any]:
+        while page:
+            yield from page
+            last = place(page[-1])
+            page = [entry for entry in entries() if place(entry) >= last][: self.page_size]
+            if page and place(page[-1]) == last:
+                return
+
+
+class PartsDieWithTheHandle(Honest):
+    def close(self) -> None:
+        super().close()
+        for upload in self.bucket.uploads.values():
+            upload.parts.clear()
+
+
+# --- broken ones: data -----------------------------------------------------------------------------------------------
+
+
+class BytesOnly(Honest):
+    def read(self, body: Body) -> bytes:
+        data = b"".join(chunk.obj for chunk in body.chunks() if isinstance(chunk.obj, bytes))
+        return data if len(data) == len(body) else super().read(body)[::-1]
+
+
+class WholeBuffers(Honest):
+    def read(self, body: Body) -> bytes:
+        chunks = [bytes(chunk.obj) if isinstance(chunk.obj, bytearray) else bytes(chunk) for chunk in body.chunks()]
+        return b"".join(chunks)[: len(body)]
+
+
+class KeepsPieces(Honest):
+    def read(self, body: Body) -> bytes:
+        return b"".join(list(body.chunks()))
+
+
+class ReadsOnce(Honest):
+    def read(self, body: Body) -> bytes:
+        return super().read(body) if body.crc64 is None else b"\0" * len(body)
+
+
+class TakesShortBodies(Honest):
+    def read(self, body: Body) -> bytes:
+        return b"".join(bytes(chunk) for chunk in body.chunks())[: len(body)]
+
+
+class PadsShortBodies(Honest):
+    def read(self, body: Body) -> bytes:
+        data = b"".join(bytes(chunk) for chunk in body.chunks())
+        if len(data) > len(body):
+            raise IntegrityError("too long")
+        return data.ljust(len(body), b"\0")
+
+
+class CutsLongBodies(Honest):
+    def read(self, body: Body) -> bytes:
+        data = b"".join(bytes(chunk) for chunk in body.chunks())
+        if len(data) < len(body):
+            raise IntegrityError("too short")
+        return data[: len(body)]
+
+
+class WrapsWhatBodiesRaise(Honest):
+    def read(self, body: Body) -> bytes:
+        try:
+            return super().read(body)
+        except SourceError as error:
+            raise ConnectionFailed("the body failed") from error
+
+
+class StoresHalfOfWhatFails(Honest):
+    def put_object(self, key: str, body: Body, options: ObjectOptions) -> StoredObject:
+        try:
+            return super().put_object(key, body, options)
+        except SourceError:
+            self.store(key, b"half", options)
+            raise
+
+
+class DropsThePartBefore(Honest):
+    def upload_part(self, key: str, upload_id: str, part_number: int, body: Body) -> UploadedPart:
+        self.find(key, upload_id).parts.pop(part_number, None)
+        return super().upload_part(key, upload_id, part_number, body)
+
+
+class SwallowsCancelling(Honest):
+    def read(self, body: Body) -> bytes:
+        try:
+            return super().read(body)
+        except Exception:
+            raise
+        except BaseException as error:
+            raise ConnectionFailed("stopped") from error
+
+
+class OtherChecksum(Honest):
+    def receipt(self, number: int, data: bytes) -> UploadedPart:
+        return evolve(super().receipt(number, data), crc64=slow_crc64(data) ^ 1)
+
+
+class ChecksumThoughDeclaredNot(Honest):
+    capabilities = evolve(Honest.capabilities, object_checksums=False)
+
+
+class ChecksumOfTheLastPart(Honest):
+    def describe(self, key: str, data: bytes) -> StoredObject:
+        return evolve(super().describe(key, data), crc64=slow_crc64(data[-13:]))
+
+
+class KeysOfOneCase(Honest):
+    def store(self, key: str, data: bytes, options: ObjectOptions) -> None:
+        super().store(key.lower(), data, options)
+        super().store(key, data, options)
+
+
+class NormalisesKeys(Honest):
+    def list_uploads(self, prefix: str = "") -> Iterable[PendingUpload]:
+        return [evolve(found, key=found.key.replace("//", "/")) for found in super().list_uploads(prefix)]
+
+
+class TakesWhatItIsSaidToRefuse(Honest):
+    def begin(self, key: str = "-", options: ObjectOptions | None = None) -> None:
+        super().begin("-", options)
+
+
+class SmallPartsWillDo(Honest):
+    def check_parts(self, upload: Pending, parts: Sequence[UploadedPart]) -> None:
+        super().check_parts(upload, [evolve(part, size=max(part.size, 5)) for part in parts if part.size >= 5])
+
+
+class HighestNumberIsTooHigh(Honest):
+    def upload_part(self, key: str, upload_id: str, part_number: int, body: Body) -> UploadedPart:
+        if part_number >= self.limits.max_parts:
+            raise InvalidInput("too high")
+        return super().upload_part(key, upload_id, part_number, body)
+
+
+class LargestPartIsTooLarge(Honest):
+    def upload_part(self, key: str, upload_id: str, part_number: int, body: Body) -> UploadedPart:
+        if len(body) >= self.limits.max_part_size:
+            raise InvalidInput("too large")
+        return super().upload_part(key, upload_id, part_number, body)
+
+
+class DropsOptions(Honest):
+    def begin(self, key: str = "-", options: ObjectOptions | None = None) -> None:
+        super().begin(key)
+
+
+class PutDropsOptions(Honest):
+    def put_object(self, key: str, body: Body, options: ObjectOptions) -> StoredObject:
+        return super().put_object(key, body, evolve(options, content_type=None))
+
+
+class MultipartDropsMetadata(Honest):
+    def initiate_upload(self, key: str, options: ObjectOptions) -> str:
+        return super().initiate_upload(key, evolve(options, metadata={}))
+
+
+class HeadHasNoMetadata(Honest):
+    def head_object(self, key: str) -> StoredObject | None:
+        found = super().head_object(key)
+        return None if found is None else evolve(found, metadata={})
+
+
+MUTANTS: dict[str, tuple[type[Honest], ...]] = {
+    "protocol": (NoRepr, LocationIsNoURL, UnknownOption),
+    "no_secret_is_shown": (SecretInRepr, SecretInErrors),
+    "handles_see_each_other": (HandleOfItsOwn, ClosesOthers),
+    "listing_is_as_declared": (ListsThoughDeclaredNot,),
+    "close": (SecondCloseFails, UsableAfterClose),
+    "pickle": (CopyIsElsewhere,),
+    "failures_of_the_storage": (OneFailureIsAnother, ThrottledForGood, NoCause),
+    "refusals_are_permanent": (RefusesForNow, DeadIdsMayComeBack),
+    "lost_replies": (CompletesEmptyTheSecondTime, AbortsWhateverThereIs, AbortWantsAnUpload),
+    "delays_change_nothing": (KnowsItsBodies,),
+    "complete": (JoinsBackwards, StaysPending),
+    "put_object": (KeepsTheLonger,),
+    "head_object": (HeadOfNothing, HeadOfAnotherVersion),
+    "complete_without_parts": (CompletesWithNothing, RefusalEndsTheUpload),
+    "sizes_at_the_edges": (LosesTheLastByte,),
+    "parts_in_any_order": (JoinsInOrderOfSending,),
+    "many_threads": (OneIdForMany,),
+    "part_sent_again": (EveryReceiptDiffers,),
+    "part_replaced": (FirstOneStands,),
+    "missing_part": (SkipsMissingParts, RefusalEndsTheUpload),
+    "unnamed_parts_are_dropped": (JoinsAllThereIs,),
+    "stale_receipt": (AnyReceiptWillDo, RefusalEndsTheUpload),
+    "foreign_receipt": (AnyReceiptWillDo, RefusalEndsTheUpload),
+    "wrong_order": (AnyOrderWillDo, NamedTwiceWillDo, RefusalEndsTheUpload),
+    "invisible_until_complete": (InitiateTruncates, PartsAreSeen),
+    "replaced_at_once": (RemovesThenStores, StoresInTwoSteps),
+    "forbid_overwrite": (OverwritesByPut, OverwritesByComplete),
+    "complete_twice": (CompletesEmptyTheSecondTime, StaysPending),
+    "two_uploads_of_one_key": (OneUploadAKey, FirstCompletedStands),
+    "abort": (AbortKeepsParts, AbortRemovesTheObject),
+    "abort_what_is_gone": (AbortWantsAnUpload, AbortRemovesTheObject, AbortsWhateverThereIs),
+    "dead_ids": (UnknownIdsListNothing, DeadIdsMayComeBack, PathsAreIds, StaysPending),
+    "list_parts": (ListsAsText, ListsLate),
+    "list_uploads": (UploadsInOrderOfTime, PrefixIsAFolder, TimeWithoutZone, AbortKeepsParts),
+    "pages_of_uploads": (OnePage, PagesByCount, PagesByPlaceIncluded),
+    "pages_of_parts": (OnePage, PagesByPlaceIncluded),
+    "resume_from_the_id": (PartsDieWithTheHandle, ListsOtherReceipts),
+    "buffers_of_every_kind": (BytesOnly, WholeBuffers),
+    "pieces_are_not_kept": (KeepsPieces, ReadsOnce),
+    "body_too_short": (TakesShortBodies, PadsShortBodies),
+    "body_too_long": (TakesShortBodies, CutsLongBodies),
+    "bodies_that_fail": (WrapsWhatBodiesRaise, StoresHalfOfWhatFails, DropsThePartBefore, SwallowsCancelling),
+    "checksums": (OtherChecksum, ChecksumThoughDeclaredNot, ChecksumOfTheLastPart),
+    "strange_keys": (KeysOfOneCase, NormalisesKeys, TakesWhatItIsSaidToRefuse),
+    "part_too_small": (SmallPartsWillDo, RefusalEndsTheUpload),
+    "limits_are_within_reach": (HighestNumberIsTooHigh, LargestPartIsTooLarge),
+    "other_options_are_refused": (DropsOptions,),
+    "options_are_kept": (PutDropsOptions, MultipartDropsMetadata),
+    "metadata_comes_back": (HeadHasNoMetadata, MultipartDropsMetadata),
+}
+
+
+# --- the tests -------------------------------------------------------------------------------------------------------
+
+
+def test_every_check_has_a_mutant() -> None:
+    assert {check.name for check in BACKEND_CHECKS} == MUTANTS.keys()
+
+
+def test_every_behaviour_is_covered_or_left_out_for_a_reason() -> None:
+    assert BACKEND_CHECKS.covered | BACKEND_CHECKS.left_out.keys() == set(range(1, 42))
+    assert not BACKEND_CHECKS.covered & BACKEND_CHECKS.left_out.keys()
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_the_honest_backend_passes(name: str) -> None:
+    """No check fails on it, and none finds that it can't be shown."""
+    BACKEND_CHECKS[name](Harness())
+
+
+@pytest.mark.parametrize(
+    ("name", "mutant"),
+    [
+        pytest.param(name, mutant, id=f"{name}-{mutant.__name__}")
+        for name, mutants in MUTANTS.items()
+        for mutant in mutants
+    ],
+)
+def test_the_check_catches(name: str, mutant: type[Honest]) -> None:
+    """It says what the contract asks for, or the backend's own error says that something is wrong."""
+    with pytest.raises((AssertionError, PartwiseError)):
+        BACKEND_CHECKS[name](harness_of(mutant)())
+
+
+def test_the_machine_passes_on_the_honest_backend() -> None:
+    run_machine(backend_machine(Harness), examples=10)
+
+
+@pytest.mark.parametrize(
+    "mutant", [AnyReceiptWillDo, AbortRemovesTheObject, FirstOneStands, StaysPending, OneUploadAKey]
+)
+def test_the_machine_catches(mutant: type[Honest]) -> None:
+    with pytest.raises((AssertionError, PartwiseError, ExceptionGroup)):
+        run_machine(backend_machine(harness_of(mutant)), examples=100)
+
+
+# --- declarations ----------------------------------------------------------------------------------------------------
+
+
+class NotPicklable(Honest):
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("not to be pickled")
+
+
+def test_a_backend_that_is_declared_not_picklable_must_say_so() -> None:
+    honest = type("NotPicklableHarness", (Harness,), {"picklable": False, "subject": NotPicklable})
+    BACKEND_CHECKS["pickle"](honest())
+    with pytest.raises(TypeError):
+        pickle.dumps(NotPicklable(Bucket()))
+    pickles_after_all = type("PicklableHarness", (Harness,), {"picklable": False})
+    with pytest.raises(AssertionError, match="expected TypeError"):
+        BACKEND_CHECKS["pickle"](pickles_after_all())
+
+
+def test_a_backend_may_be_declared_to_complete_without_parts() -> None:
+    lenient = type("LenientHarness", (Harness,), {"completes_without_parts": True, "subject": CompletesWithNothing})
+    BACKEND_CHECKS["complete_without_parts"](lenient())
+
+
+def test_a_declared_deviation_is_reported_as_not_applicable() -> None:
+    class Declared(Harness):
+        subject = AnyReceiptWillDo
+        deviations: ClassVar = {"stale_receipt": "this storage has no versions of parts"}
+
+    with pytest.raises(NotApplicable, match="has no versions of parts"):
+        BACKEND_CHECKS["stale_receipt"](Declared())
+
+
+def test_a_declared_deviation_that_there_is_not_fails() -> None:
+    class Declared(Harness):
+        deviations: ClassVar = {"stale_receipt": "this storage has no versions of parts"}
+
+    with pytest.raises(AssertionError, match="drop the declaration"):
+        BACKEND_CHECKS["stale_receipt"](Declared())
+
+
+def test_a_deviation_from_no_check_is_refused() -> None:
+    class Declared(Harness):
+        deviations: ClassVar = {"stale_receits": "a slip of the pen"}
+
+    with pytest.raises(InvalidInput, match="stale_receits"):
+        BACKEND_CHECKS.check_declarations(Declared())
+
+
+def test_what_a_harness_can_not_show_is_not_applicable() -> None:
+    class Blind(Harness):
+        secrets = ()
+
+        def open_with_page_size(self, page_size: int) -> None:
+            return None
+
+        def open_failing(self, error: type[BackendError]) -> None:
+            return None
+
+    for name in ("no_secret_is_shown", "pages_of_parts", "pages_of_uploads", "failures_of_the_storage"):
+        with pytest.raises(NotApplicable):
+            BACKEND_CHECKS[name](Blind())
