@@ -53,6 +53,7 @@ def _abort(run: Run, upload_id: str) -> bool:
 
 def drop(run: Run) -> bool:
     """Drop the upload under way and then its checkpoint; False if the upload could not be dropped, and both stay."""
+    _finish_undisturbed(run)
     checkpoint = run.checkpoint
     if checkpoint is None:
         return True
@@ -65,6 +66,11 @@ def drop(run: Run) -> bool:
         except CheckpointError as error:
             run.warn(f"the checkpoint could not be deleted: {error}")
     return True
+
+
+def _finish_undisturbed(run: Run) -> None:
+    """What is being cleaned up is not left half done because somebody asks (again) for a pause or a cancel."""
+    run.control = Control()
 
 
 def drop_if_unrecorded(run: Run) -> None:
@@ -97,6 +103,7 @@ def finished(run: Run, stored: StoredObject) -> UploadResult:
         UploadFailed: what is stored is not what was sent.
         ProgressRaised: the caller's callback did, on being told of the end.
     """
+    _finish_undisturbed(run)
     ledger = run.ledger
     combined = ledger.crc64()
     if stored.crc64 is None and combined is not None and run.backend.capabilities.object_checksums:
@@ -133,7 +140,7 @@ def finished(run: Run, stored: StoredObject) -> UploadResult:
 def _with_checksum(run: Run, stored: StoredObject) -> StoredObject:
     try:
         head = run.persist(lambda: run.backend.head_object(run.key))
-    except (PartwiseError, Interrupted) as error:
+    except PartwiseError as error:
         run.warn(f"the object's checksum could not be asked for: {error}")
         return stored
     return stored if head is None or head.etag != stored.etag else evolve(stored, crc64=head.crc64)
@@ -198,7 +205,6 @@ def interrupted(run: Run, wish: Interrupted) -> NoReturn:
     Raises:
         UploadPaused, UploadCancelled: always.
     """
-    run.control = Control()  # what was asked for is being done, and must not interrupt its own doing
     if wish.wish == "cancel":
         dropped = drop(run)
         raise stop(

@@ -129,6 +129,14 @@ class Upload:
     # --- the life ----------------------------------------------------------------------------------------------------
 
     def _live(self) -> UploadResult:
+        """Live, and let the error of the caller's own callback out as it was, whenever it was raised."""
+        try:
+            return self._live_to_an_end()
+        except ProgressRaised as error:
+            drop_if_unrecorded(self._run)
+            raise error.__cause__ or error  # noqa: B904  # the caller's own error, as it was
+
+    def _live_to_an_end(self) -> UploadResult:
         """Live, and turn every end that a life can have into what the caller is to see."""
         run = self._run
         try:
@@ -141,9 +149,8 @@ class Upload:
             source_changed(run, error)
         except CallbackError as error:
             finished_but_for_the_callback(run, error)
-        except ProgressRaised as error:
-            drop_if_unrecorded(run)
-            raise error.__cause__ or error  # noqa: B904  # the caller's own error, as it was
+        except ProgressRaised:
+            raise
         except KeyboardInterrupt:
             drop_if_unrecorded(run)
             raise

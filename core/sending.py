@@ -211,11 +211,9 @@ class PartLoop:
         """Seconds to wait for the next outcome; None: as long as it takes."""
         now = self._clock.monotonic()
         waits = [] if self._interval is None else [self._interval]
-        if len(self._in_flight) < self._concurrency:
-            if self._retries:
-                waits.append(max(self._retries[0].ready, self._hold_until) - now)
-            elif self._hold_until > now:
-                waits.append(self._hold_until - now)
+        if self._retries and len(self._in_flight) < self._concurrency:
+            # Whoever made the storage ask to be left alone is among them, so there is no hold without a retry.
+            waits.append(max(self._retries[0].ready, self._hold_until) - now)
         return max(0.0, min(waits)) if waits else None
 
     def _settle(self, outcome: Outcome) -> None:

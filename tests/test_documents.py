@@ -8,6 +8,8 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
+from unittest import SkipTest
 
 import pytest
 from markdown_it import MarkdownIt
@@ -50,14 +52,18 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=[str(path.relative_to(ROOT)) for path in DOCUMENTS])
-def test_every_block_of_a_document_runs(document: Path, place: Path) -> None:
-    """The Python blocks of one document share their names, as a reader who types them in would."""
-    names: dict[str, object] = {"__name__": "document"}
+def test_every_block_of_a_document_runs(document: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Python blocks of one document are one module, as they are for a reader who types them in."""
+    module = ModuleType("document")
+    monkeypatch.setitem(sys.modules, "document", module)  # so that what it defines can be pickled
     for language, text, line in blocks(document):
         text = text.replace(MADE_UP, str(place / "mnt"))  # noqa: PLW2901  # the block as it can be run here
         if language == "python":
             code = compile("\n" * line + text, str(document), "exec", dont_inherit=True)
-            exec(code, names)
+            try:
+                exec(code, vars(module))
+            except SkipTest as skipped:
+                pytest.fail(f"{document.name}:{line}: would have been skipped: {skipped}")
         elif language == "console":
             for command in re.findall(r"^\$ (.*(?:\\\n.*)*)", text, re.MULTILINE):
                 subprocess.run(command, shell=True, check=True, cwd=place, timeout=60)

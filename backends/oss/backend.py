@@ -355,11 +355,12 @@ class OSSBackend:
         self, key: str, upload_id: str, parts: Sequence[UploadedPart], options: ObjectOptions
     ) -> StoredObject:
         """Make the object of the parts named; see `MultipartBackend.complete_upload`."""
+        own = self._object_headers(Request.COMPLETE, key, options)
         if not parts:
             raise PartRejected(f"{self._of(key)} can't be completed: no part was named; the upload is kept")
         document = complete_document(parts)
         headers = {
-            **self._object_headers(Request.COMPLETE, key, options),
+            **own,
             "Content-Type": "application/xml",
             # The list of parts has no checksum of its own.
             "Content-MD5": base64.b64encode(hashlib.md5(document, usedforsecurity=False).digest()).decode(),
@@ -419,7 +420,7 @@ class OSSBackend:
         size = len(body)
         check_put(key, size, LIMITS)
         what = f"storing {self._of(key)}"
-        chunks = exact_chunks(body, what)
+        chunks = exact_chunks(body, self._of(key))
         answer = self._send(_Request(what, "PUT", key, (), headers, chunks, size), expected=(200, 203))
         checksum = self._verified(answer, body, what, final=options.forbid_overwrite)
         stored = StoredObject(key, size, _etag(answer, what), checksum, **_identity(answer))

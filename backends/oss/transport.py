@@ -20,7 +20,7 @@ from urllib.parse import unquote, urlsplit
 
 from attrs import define, field
 from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.exceptions import ConnectTimeoutError, HTTPError, NameResolutionError
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, NameResolutionError, NewConnectionError
 from urllib3.util import Url
 from urllib3.util.ssl_match_hostname import CertificateError
 
@@ -352,9 +352,12 @@ def _send_both(sock: socket, head: bytes, piece: memoryview) -> None:
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, ConnectTimeoutError):
-        return "it took too long"
     if isinstance(error, NameResolutionError):
         return "its name can't be resolved"
+    # In urllib3 every connection that could not be made is one that took too long.
+    if isinstance(error, TimeoutError) or (
+        isinstance(error, ConnectTimeoutError) and not isinstance(error, NewConnectionError)
+    ):
+        return "it took too long"
     cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
     return str(getattr(cause, "strerror", None) or cause)

@@ -1,11 +1,14 @@
 """
 The command line: ``partwise upload``, ``status``, ``abort``, ``uploads``, ``gc``, ``serve`` and ``demo``.
 
-    app         the commands and their flags, for typer; each hands what was asked to a module of its own
+    app, flags  the commands and their flags, for typer; each hands what was asked to a module of its own
+    helping     the help pages
+    running     from a command's work to its exit code
     upload, status, abort, pending, serve, demo
                 what the commands do
     meters      how far an upload is, as a bar or as lines
-    asking      what people write (sizes, spans of time, NAME=VALUE) -> values
+    asking, values
+                what people write (sizes, spans of time, NAME=VALUE, flags) -> values
     wording     values -> what people read
     outcomes    an error -> one line, one JSON object, one exit code
     output      which words go to which stream

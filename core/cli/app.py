@@ -7,8 +7,7 @@ are read by `asking`, so that a slip of the keyboard is told in our words whatev
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import rich  # noqa: F401  # belongs to the same extra: without it the failure would come later, and in other words
 import typer
@@ -16,14 +15,9 @@ import typer
 from partwise.cli import asking, flags, wording
 from partwise.cli.helping import WIDTH_MAX, Command, Group
 from partwise.cli.running import carry_out, invoke
-from partwise.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from partwise.cli.opening import BackendChoice, StoreChoice
     from partwise.cli.output import Output
-    from partwise.config import TransferConfig
-    from partwise.model import Callback, ObjectOptions
-    from partwise.run import ResumeMode
 
 
 def _examples(*lines: str) -> str:
@@ -204,30 +198,49 @@ def upload(
 
     def work(output: Output) -> int:
         from partwise.cli import upload as command
+        from partwise.cli import values
 
         order = command.UploadOrder(
             file=file,
-            target=_backend(url, endpoint, region, signature_version, addressing_style, ca_bundle, timeout),
-            store=_store(checkpoint, checkpoint_dir, store, no_resume=no_resume),
-            config=_config(part_size, multipart_threshold, concurrency, max_attempts, bandwidth_limit),
-            options=_options(
-                {
-                    "content_type": content_type,
-                    "acl": acl,
-                    "metadata": asking.pairs("--meta", meta or ()),
-                    "storage_class": storage_class,
-                    "tagging": asking.pairs("--tag", tag or ()),
-                    "forbid_overwrite": forbid_overwrite,
-                    "encryption": encryption,
-                    "kms_key_id": kms_key_id,
-                    "cache_control": cache_control,
-                    "content_disposition": content_disposition,
-                    "content_encoding": content_encoding,
-                    "traffic_limit": traffic_limit,
-                },
-                _callback(callback_url, callback_host, callback_body, callback_body_type, callback_var or ()),
+            target=values.backend(
+                url,
+                endpoint=endpoint,
+                region=region,
+                signature_version=signature_version,
+                addressing_style=addressing_style,
+                ca_bundle=ca_bundle,
+                timeout=timeout,
             ),
-            resume=_resume(no_resume=no_resume, require_resume=require_resume),
+            store=values.store(checkpoint, checkpoint_dir, store, no_resume=no_resume),
+            config=values.config(
+                part_size=part_size,
+                multipart_threshold=multipart_threshold,
+                concurrency=concurrency,
+                max_attempts=max_attempts,
+                bandwidth_limit=bandwidth_limit,
+            ),
+            options=values.options(
+                callback=values.callback(
+                    url=callback_url,
+                    host=callback_host,
+                    body=callback_body,
+                    body_type=callback_body_type,
+                    variables=callback_var or (),
+                ),
+                meta=meta or (),
+                tag=tag or (),
+                content_type=content_type,
+                acl=acl,
+                storage_class=storage_class,
+                forbid_overwrite=forbid_overwrite,
+                encryption=encryption,
+                kms_key_id=kms_key_id,
+                cache_control=cache_control,
+                content_disposition=content_disposition,
+                content_encoding=content_encoding,
+                traffic_limit=traffic_limit,
+            ),
+            resume=values.resume(no_resume=no_resume, require_resume=require_resume),
             command=wording.command_line(context.obj),
         )
         return command.explain(order, output) if dry_run else command.upload(order, output)
@@ -264,8 +277,9 @@ def status(
 
     def work(output: Output) -> int:
         from partwise.cli import status as command
+        from partwise.cli import values
 
-        return command.status(_store(checkpoint, checkpoint_dir, store), output)
+        return command.status(values.store(checkpoint, checkpoint_dir, store), output)
 
     return carry_out(work, json=json, quiet=quiet, verbose=verbose)
 
@@ -304,9 +318,18 @@ def abort(
 
     def work(output: Output) -> int:
         from partwise.cli import abort as command
+        from partwise.cli import values
 
-        target = _backend(url, endpoint, region, signature_version, addressing_style, ca_bundle, timeout)
-        return command.abort(file, target, _store(checkpoint, checkpoint_dir, store), output)
+        target = values.backend(
+            url,
+            endpoint=endpoint,
+            region=region,
+            signature_version=signature_version,
+            addressing_style=addressing_style,
+            ca_bundle=ca_bundle,
+            timeout=timeout,
+        )
+        return command.abort(file, target, values.store(checkpoint, checkpoint_dir, store), output)
 
     return carry_out(work, json=json, quiet=quiet, verbose=verbose, subject=f"{file} to {url}")
 
@@ -341,8 +364,17 @@ def uploads(
 
     def work(output: Output) -> int:
         from partwise.cli import pending as command
+        from partwise.cli import values
 
-        target = _backend(url, endpoint, region, signature_version, addressing_style, ca_bundle, timeout)
+        target = values.backend(
+            url,
+            endpoint=endpoint,
+            region=region,
+            signature_version=signature_version,
+            addressing_style=addressing_style,
+            ca_bundle=ca_bundle,
+            timeout=timeout,
+        )
         return command.uploads(target, output)
 
     return carry_out(work, json=json, quiet=quiet, verbose=verbose)
@@ -386,9 +418,18 @@ def gc(
 
     def work(output: Output) -> int:
         from partwise.cli import pending as command
+        from partwise.cli import values
 
-        target = _backend(url, endpoint, region, signature_version, addressing_style, ca_bundle, timeout)
-        choice = _store(checkpoint, checkpoint_dir, store)
+        target = values.backend(
+            url,
+            endpoint=endpoint,
+            region=region,
+            signature_version=signature_version,
+            addressing_style=addressing_style,
+            ca_bundle=ca_bundle,
+            timeout=timeout,
+        )
+        choice = values.store(checkpoint, checkpoint_dir, store)
         return command.collect(target, choice, asking.seconds("--older-than", older_than), output, dry_run=dry_run)
 
     return carry_out(work, json=json, quiet=quiet, verbose=verbose)
@@ -451,89 +492,6 @@ def demo(
         return command.demo(file, asking.size("--size", size), output)
 
     return carry_out(work, json=False, quiet=False, verbose=verbose)
-
-
-# --- from flags to values --------------------------------------------------------------------------------------------
-
-
-def _backend(  # noqa: PLR0917  # in the order of the flags
-    url: str,
-    endpoint: str | None,
-    region: str | None,
-    signature_version: str | None,
-    addressing_style: str | None,
-    ca_bundle: str | None,
-    timeout: str | None,
-) -> BackendChoice:
-    from partwise.cli.opening import BackendChoice
-
-    settings = {
-        "endpoint": endpoint,
-        "region": region,
-        "signature_version": signature_version,
-        "addressing_style": addressing_style,
-        "ca_bundle": ca_bundle,
-        "timeout": None if timeout is None else asking.seconds("--timeout", timeout),
-    }
-    return BackendChoice(url, settings)
-
-
-def _store(
-    checkpoint: str | None, checkpoint_dir: str | None, store: str | None, *, no_resume: bool = False
-) -> StoreChoice:
-    from partwise.cli.opening import StoreChoice
-
-    choice = StoreChoice(checkpoint, checkpoint_dir, store)
-    if no_resume and choice.is_given:
-        raise InvalidInput("--no-resume records nothing, so a place to record it makes no sense: leave out one of them")
-    return choice
-
-
-def _config(
-    part_size: str,
-    multipart_threshold: str | None,
-    concurrency: int | None,
-    max_attempts: int | None,
-    bandwidth_limit: str | None,
-) -> TransferConfig:
-    from partwise.config import TransferConfig
-
-    given = {
-        "part_size": asking.size_or_auto("--part-size", part_size),
-        "multipart_threshold": None
-        if multipart_threshold is None
-        else asking.size("--multipart-threshold", multipart_threshold),
-        "concurrency": concurrency,
-        "max_attempts": max_attempts,
-        "bandwidth_limit": None if bandwidth_limit is None else asking.rate("--bandwidth-limit", bandwidth_limit),
-    }
-    try:
-        return TransferConfig(**{name: value for name, value in given.items() if value is not None})
-    except InvalidInput as error:
-        raise InvalidInput(asking.as_flags("TransferConfig", str(error))) from error
-
-
-def _options(given: dict[str, Any], callback: Callback | None) -> ObjectOptions:
-    from partwise.model import ObjectOptions
-
-    return ObjectOptions(**{name: value for name, value in given.items() if value is not None}, callback=callback)
-
-
-def _callback(
-    url: str | None, host: str | None, body: str | None, body_type: str | None, variables: Sequence[str]
-) -> Callback | None:
-    from partwise.model import Callback
-
-    if url is None and body is None and host is None and body_type is None and not variables:
-        return None
-    if url is None or body is None:
-        raise InvalidInput("a callback needs both --callback-url and --callback-body")
-    return Callback(url, body, host, body_type, asking.pairs("--callback-var", variables))
-
-
-def _resume(*, no_resume: bool, require_resume: bool) -> ResumeMode:
-    asking.at_most_one(no_resume=no_resume, require_resume=require_resume)
-    return "never" if no_resume else "require" if require_resume else "auto"
 
 
 # --- the whole -------------------------------------------------------------------------------------------------------

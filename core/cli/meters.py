@@ -245,7 +245,12 @@ class Bar:
 
 
 #: By whether signs beyond ASCII and whether colours can be shown: resumed, sent, half of a sign sent, left.
-_SIGNS = {(True, True): "━━╸━", (True, False): "═━╸╌", (False, True): "==--", (False, False): "#=--"}
+_SIGNS = {
+    (True, True): ("━", "━", "╸", "━"),
+    (True, False): ("═", "━", "╸", "╌"),
+    (False, True): ("=", "=", "-", "-"),
+    (False, False): ("#", "=", "-", "-"),
+}
 
 
 def bar(width: int, progress: Progress, *, blocks: bool, colours: bool) -> Text:

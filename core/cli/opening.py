@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from attrs import define
@@ -79,7 +79,7 @@ class BackendChoice:
     """
 
     url: str
-    settings: dict[str, object]
+    settings: Mapping[str, object]
 
     @contextmanager
     def open(self) -> Iterator[tuple[MultipartBackend, str]]:

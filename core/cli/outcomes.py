@@ -133,8 +133,8 @@ def failure(error: BaseException, subject: str = "") -> dict[str, Any]:
         "resumable": bool(getattr(stop, "resumable", False)),
         **_fields(stop),
     }
-    if stop.__cause__ is not None and not isinstance(stop, Stopped):
-        cause = stop.__cause__
+    cause = stop.__cause__
+    if cause is not None and type(cause) is not type(stop):
         told["cause"] = {"type": type(cause).__name__, "message": one_line(str(cause)), **_fields(cause)}
     return {"ok": False, "error": told, "exit_code": exit_code(error)}
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import pytest
 from attrs import define
@@ -29,10 +29,10 @@ class Reply:
 
     def text(self, path: str) -> str | None:
         """The text of the first element at this path below the root."""
-        return ElementTree.fromstring(self.body).findtext(path)
+        return ET.fromstring(self.body).findtext(path)
 
     def texts(self, path: str) -> list[str]:
-        return [element.text or "" for element in ElementTree.fromstring(self.body).findall(path)]
+        return [element.text or "" for element in ET.fromstring(self.body).findall(path)]
 
     @property
     def code(self) -> str | None:

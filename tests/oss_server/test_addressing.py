@@ -81,7 +81,7 @@ def test_an_endpoint_of_the_service_refuses_path_style_as_the_service_does(host:
     with pytest.raises(OSSError) as caught:
         _place(host, "/examplebucket/a", ServerSettings())
     assert (caught.value.code, caught.value.status) == ("SecondLevelDomainForbidden", 403)
-    assert _place(host, "/", ServerSettings()) == (None, None)
+    assert _place(host, "/", ServerSettings()) == _place(f".{host}", "/", ServerSettings()) == (None, None)
 
 
 @pytest.mark.parametrize(

@@ -391,7 +391,7 @@ def test_checksums_can_be_held_back(server: OSSServer, client: Any, name: str) -
     ],
     ids=repr,
 )
-def test_a_failure_of_the_backend_is_answered_as_the_service_would(
+def test_a_failure_of_the_backend_is_answered_as_the_service_would(  # noqa: PLR0917 -- fixtures and a table's columns
     server: OSSServer, client: Any, monkeypatch: pytest.MonkeyPatch, error: BackendError, status: int, code: str
 ) -> None:
     def fail(*_: object) -> str:

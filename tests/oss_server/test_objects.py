@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from email.utils import formatdate
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -90,7 +90,7 @@ def test_an_object_that_is_missing_is_told_in_a_document(client: Any) -> None:
 def test_a_refused_head_has_its_document_in_a_header(client: Any, bucket: str, code: str) -> None:
     reply = client("HEAD", "missing", bucket=bucket)
     assert (reply.status, reply.body, reply.headers["Content-Length"]) == (404, b"", "0")
-    document = ElementTree.fromstring(base64.b64decode(reply.headers["x-oss-err"]))
+    document = ET.fromstring(base64.b64decode(reply.headers["x-oss-err"]))
     assert document.findtext("Code") == code
     assert document.findtext("EC") == reply.headers["x-oss-ec"]
 
@@ -221,7 +221,7 @@ _ENCRYPTION = ("x-oss-server-side-encryption", "x-oss-server-side-data-encryptio
 def any_client(request: pytest.FixtureRequest, tmp_path: Path, client_of: Callable[[OSSServer], Any]) -> Iterable[Any]:
     """A client of a server whose backend honours all options, or some, or none."""
     backend = {
-        "memory": lambda: MemoryBackend(),
+        "memory": MemoryBackend,
         "directory": lambda: LocalBackend(tmp_path),
         "none honoured": lambda: MemoryBackend(capabilities=Capabilities(object_checksums=True)),
     }[request.param]()
@@ -387,7 +387,8 @@ class _Reader(_WriteOnly):
         raise NotImplementedError
 
     def list_objects(self, prefix: str = "") -> Sequence[str]:
-        return [key for key in self._backend.keys() if key.startswith(prefix)]
+        keys = self._backend.keys()
+        return [key for key in keys if key.startswith(prefix)]
 
     def modified_at(self, key: str) -> float | None:
         return 0.0

@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import pytest
 from attrs import evolve
@@ -100,7 +100,7 @@ def _faults(requests: Iterable[dict[str, Any]]) -> list[Fault]:
         operation, status = request["operation"], request["response"]["status"]
         counts[operation] += 1
         if status >= 400 and request["method"] != "HEAD":
-            code = ElementTree.fromstring(request["response"]["body_text"]).findtext("Code") or ""
+            code = ET.fromstring(request["response"]["body_text"]).findtext("Code") or ""
             made_up = {"NoSuchUpload": ForgetUpload(), "RequestTimeTooSkewed": SkewClock(3600)}
             faults.append(Fault(operation, made_up.get(code, Fail(code)), occurrence=counts[operation]))
     return faults
@@ -125,7 +125,7 @@ def _facts(document: str) -> list[tuple[str, str]]:
     chosen = {"Location", "StorageClass", "Message", "RequestId", "RecommendDoc", "HostId", "EC"}
     return sorted(
         (element.tag, (element.text or "").strip())
-        for element in ElementTree.fromstring(document).iter()
+        for element in ET.fromstring(document).iter()
         if element.tag not in chosen and not len(element)
     )
 

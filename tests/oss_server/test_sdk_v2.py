@@ -7,7 +7,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import pytest
 from attrs import evolve
@@ -248,7 +248,7 @@ def test_errors_are_those_of_the_service(served: OSSServer, client_with: Callabl
 
 def test_a_document_that_stops_in_the_middle(served: OSSServer, sdk: Any) -> None:
     served.plan(Fault("InitiateMultipartUpload", TruncateBody(60)))
-    with pytest.raises(ElementTree.ParseError):
+    with pytest.raises(ET.ParseError):
         sdk.initiate_multipart_upload(oss.InitiateMultipartUploadRequest(bucket="examplebucket", key="key"))
 
 

@@ -185,15 +185,15 @@ def test_no_signature_is_refused_unless_anybody_may_come() -> None:
 
 
 def test_v1_can_be_switched_off() -> None:
+    request, settings = _request(_V1), _settings(_V1, accept_v1=False)
     with pytest.raises(OSSError) as caught:
-        request, settings = _request(_V1), _settings(_V1, accept_v1=False)
         authenticate(request, place_of(request, settings), settings, _V1["unix_time"])
     assert (caught.value.status, caught.value.ec) == (403, "0002-00000080")
 
 
 def test_a_signature_for_another_region_is_refused() -> None:
+    request, settings = _request(_V4), _settings(_V4, region="cn-beijing")
     with pytest.raises(OSSError) as caught:
-        request, settings = _request(_V4), _settings(_V4, region="cn-beijing")
         authenticate(request, place_of(request, settings), settings, _V4["unix_time"])
     assert (caught.value.code, caught.value.ec) == ("InvalidArgument", "0002-00000226")
 

@@ -10,7 +10,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -92,25 +92,21 @@ def test_all_files_are_for_their_owner_alone(database, tmp_path: Path, checkpoin
     }
 
 
-def test_a_save_is_on_the_medium_and_an_append_only_in_the_log(database, checkpoint, part, monkeypatch) -> None:
-    levels = []
-    real = SQLiteCheckpointStore._writing
-
-    with database.claim(checkpoint().name):
-        with database._database.use(create=True) as connection:
-            connection.set_trace_callback(levels.append)
+def test_a_save_is_on_the_medium_and_an_append_only_in_the_log(database, checkpoint, part) -> None:
+    statements: list[str] = []
+    name = checkpoint().name
+    with database.claim(name):
+        connection = database._database._connection
+        connection.set_trace_callback(statements.append)
         database.save(checkpoint())
-        saving = [text.split(" ")[0:4] for text in levels]
-        levels.clear()
-        database.append_part(checkpoint().name, part(1))
-        assert [text.split(" ")[0] for text in levels] == ["INSERT"]
-        with database._database.use(create=True) as connection:
-            connection.set_trace_callback(None)
-            assert connection.execute("PRAGMA synchronous").fetchone() == (1,)
-            assert connection.execute("PRAGMA journal_mode").fetchone() == (b"wal",)
-    assert saving[0] == ["PRAGMA", "synchronous", "=", "FULL"]
-    assert saving[-2:] == [["COMMIT"], ["PRAGMA", "synchronous", "=", "NORMAL"]]
-    assert real is SQLiteCheckpointStore._writing
+        assert (statements[0], statements[1]) == ("PRAGMA synchronous = FULL", "BEGIN IMMEDIATE")
+        assert statements[-2:] == ["COMMIT", "PRAGMA synchronous = NORMAL"]
+        statements.clear()
+        database.append_part(name, part(1))
+        assert [statement.split()[0] for statement in statements] == ["INSERT"]
+        connection.set_trace_callback(None)
+        assert connection.execute("PRAGMA synchronous").fetchone() == (1,)
+        assert connection.execute("PRAGMA journal_mode").fetchone() == (b"wal",)
 
 
 def test_rows_are_text_that_a_person_can_read(database, path: Path, checkpoint, part) -> None:
@@ -189,9 +185,7 @@ def test_a_byte_that_was_edited_anywhere_in_a_row_is_damage(database, path, save
                 with pytest.raises(CheckpointDamaged) as caught:
                     database.load(saved.name)
                 assert caught.value.upload_id == ("UPLOAD" if table == "parts" else None)
-            for other in (None, 5, 2.5, b"blob", ""):
-                if other is None:
-                    continue
+            for other in (5, 2.5, b"blob", ""):
                 back_door.execute(f"UPDATE {table} SET {column} = ? WHERE {where}", (other, saved.name))
                 with pytest.raises(CheckpointDamaged):
                     database.load(saved.name)
@@ -286,28 +280,24 @@ def test_a_byte_that_was_edited_anywhere_in_the_file_never_gives_anything_false(
         store.save(whole)
         good = path.read_bytes()
         assert len(good) <= 10 * 512
-        answers = set()
-        for position in range(0, len(good)):
+        for position in range(len(good)):
             path.write_bytes(good[:position] + bytes([good[position] ^ 0xFF]) + good[position + 1 :])
             try:
                 found = store.load(whole.name)
             except CheckpointDamaged:
-                answers.add("damaged")
-            except CheckpointError as error:
-                answers.add(str(error))
-            else:
-                assert found is None or found in (whole, evolve(whole, parts=found.parts)), f"byte {position}"
-                assert found is None or set(found.parts) <= set(whole.parts), f"byte {position}"
-        assert "damaged" in answers
-    print(answers)
+                continue
+            # Where a name was edited, there is no checkpoint, or one of its parts is missing.
+            if found is not None:
+                assert evolve(found, parts=()) == evolve(whole, parts=()), f"byte {position}"
+                assert set(found.parts) <= set(whole.parts), f"byte {position}"
 
 
 @pytest.fixture
-def cut(database, path: Path, saved: Checkpoint) -> Iterator[bytes]:
+def cut(database, path: Path, saved: Checkpoint) -> bytes:
     """The file of the database is cut short."""
     data = path.read_bytes()[: path.stat().st_size // 2]
     path.write_bytes(data)
-    yield data
+    return data
 
 
 def test_under_the_claim_a_damaged_file_is_set_aside_whole(database, path: Path, cut: bytes, saved, tmp_path) -> None:
@@ -329,7 +319,7 @@ def test_under_the_claim_a_damaged_file_is_set_aside_whole(database, path: Path,
     assert list((tmp_path / "uploads.db.claims").iterdir()) == []
 
 
-def test_a_file_that_was_replaced_since_is_not_set_aside(database, path: Path, cut, saved, monkeypatch, tmp_path):
+def test_a_file_that_was_replaced_since_is_not_set_aside(database, path: Path, cut, saved, monkeypatch) -> None:
     real = SQLiteCheckpointStore._is_damaged
 
     def after_another_process(self: SQLiteCheckpointStore, name: str) -> bool:
@@ -342,7 +332,7 @@ def test_a_file_that_was_replaced_since_is_not_set_aside(database, path: Path, c
         with pytest.raises(CheckpointDamaged, match="left as it is"):
             database.load(saved.name)
         assert database.load(saved.name) == saved
-    assert not (tmp_path / "uploads.db.damaged").exists()
+    assert not path.with_name("uploads.db.damaged").exists()
 
 
 def test_a_damaged_file_that_can_t_be_set_aside_is_told_of(database, path: Path, cut, saved, monkeypatch) -> None:
@@ -450,6 +440,10 @@ def test_a_full_disk_is_told_of_and_nothing_is_lost(database, saved, checkpoint,
         pages = connection.execute("PRAGMA page_count").fetchone()[0]
         connection.execute(f"PRAGMA max_page_count = {pages}")
 
+    def append_all(numbers: range) -> None:
+        for number in numbers:
+            database.append_part(saved.name, part(number))
+
     large = checkpoint(parts=tuple(part(number) for number in range(1, 2000)))
     with database.claim(saved.name):
         with monkeypatch.context() as patch:
@@ -459,8 +453,7 @@ def test_a_full_disk_is_told_of_and_nothing_is_lost(database, saved, checkpoint,
                 database.save(large)
             assert isinstance(caught.value.__cause__, sqlite3.Error)
             with pytest.raises(CheckpointUnwritable, match="free some space"):
-                for number in range(4, 2000):
-                    database.append_part(saved.name, part(number))
+                append_all(range(4, 2000))
             found = database.load(saved.name)
             assert found.parts == tuple(part(number) for number in range(1, len(found.parts) + 1))
             assert len(found.parts) >= 3

@@ -40,7 +40,8 @@ def place_of(request: Request, settings: ServerSettings) -> Place:
     """
     if not request.path.startswith("/"):
         raise OSSError("InvalidURI")
-    host = _without_port(request.header("host") or "").lower()
+    # ali-oss puts an empty bucket before the endpoint when it asks the service itself by an address.
+    host = _without_port(request.header("host") or "").lower().removeprefix(".")
     rest = request.path[1:]
     if host in settings.cnames:
         return _checked(Place(host, settings.cnames[host], rest or None))

@@ -1,0 +1,99 @@
+"""What the flags amount to: choices, configuration, options. Flags that were not given are None, or empty."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from partwise.cli import asking
+from partwise.cli.opening import BackendChoice, StoreChoice
+from partwise.config import TransferConfig
+from partwise.errors import InvalidInput
+from partwise.model import Callback, ObjectOptions
+from partwise.run import ResumeMode
+
+
+def backend(url: str, *, timeout: str | None, **settings: str | None) -> BackendChoice:
+    """Where to, and by what way."""
+    return BackendChoice(url, {**settings, "timeout": _if_given(asking.seconds, "--timeout", timeout)})
+
+
+def store(
+    checkpoint: str | None, checkpoint_dir: str | None, url: str | None, *, no_resume: bool = False
+) -> StoreChoice:
+    """
+    Where progress is recorded.
+
+    Raises:
+        InvalidInput: two places are named, or one though nothing is to be recorded.
+    """
+    choice = StoreChoice(checkpoint, checkpoint_dir, url)
+    if no_resume and choice.is_given:
+        raise InvalidInput("--no-resume records nothing, so a place to record it makes no sense: leave out one of them")
+    return choice
+
+
+def config(
+    *, part_size: str, multipart_threshold: str | None, bandwidth_limit: str | None, **counts: int | None
+) -> TransferConfig:
+    """
+    How to transfer; what was not given is as in programs.
+
+    Raises:
+        InvalidInput: a value is impossible; the message names the flag.
+    """
+    given: dict[str, Any] = {
+        "part_size": asking.size_or_auto("--part-size", part_size),
+        "multipart_threshold": _if_given(asking.size, "--multipart-threshold", multipart_threshold),
+        "bandwidth_limit": _if_given(asking.rate, "--bandwidth-limit", bandwidth_limit),
+        **counts,
+    }
+    try:
+        return TransferConfig(**{name: value for name, value in given.items() if value is not None})
+    except InvalidInput as error:
+        raise InvalidInput(asking.as_flags("TransferConfig", str(error))) from error
+
+
+def options(*, callback: Callback | None, meta: Iterable[str], tag: Iterable[str], **others: Any) -> ObjectOptions:
+    """
+    What the object shall be like.
+
+    Raises:
+        InvalidInput: metadata or tags are not of the form NAME=VALUE.
+    """
+    given = {name: value for name, value in others.items() if value is not None}
+    return ObjectOptions(
+        metadata=asking.pairs("--meta", meta), tagging=asking.pairs("--tag", tag), callback=callback, **given
+    )
+
+
+def callback(
+    *, url: str | None, host: str | None, body: str | None, body_type: str | None, variables: Iterable[str]
+) -> Callback | None:
+    """
+    Whom OSS is to tell; None if nobody.
+
+    Raises:
+        InvalidInput: one of the flags was given without those that it needs.
+    """
+    named = asking.pairs("--callback-var", variables)
+    if url is None and host is None and body is None and body_type is None and not named:
+        return None
+    if url is None or body is None:
+        raise InvalidInput("a callback needs both --callback-url and --callback-body")
+    return Callback(url, body, host, body_type, named)
+
+
+def resume(*, no_resume: bool, require_resume: bool) -> ResumeMode:
+    """
+    What to do about an earlier run.
+
+    Raises:
+        InvalidInput: two things at once.
+    """
+    asking.at_most_one(no_resume=no_resume, require_resume=require_resume)
+    return "never" if no_resume else "require" if require_resume else "auto"
+
+
+def _if_given(read: Any, flag: str, text: str | None) -> Any:
+    return None if text is None else read(flag, text)

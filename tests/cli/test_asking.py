@@ -1,0 +1,87 @@
+"""What people write, as values."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from partwise.cli import asking
+from partwise.errors import InvalidInput
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("0", 0),
+        ("512", 512),
+        ("512B", 512),
+        ("8MiB", 8 * 1024 * 1024),
+        ("8M", 8 * 1024 * 1024),
+        ("8Mi", 8 * 1024 * 1024),
+        ("8MB", 8_000_000),
+        ("100kB", 100_000),
+        ("100K", 102_400),
+        ("1.5G", 1536 * 1024 * 1024),
+        ("2 GiB", 2 * 1024**3),
+        ("1TB", 10**12),
+        ("1TiB", 1024**4),
+        ("0.3", 0),
+        (" 8mib ", 8 * 1024 * 1024),
+    ],
+)
+def test_sizes_are_read_in_the_units_that_people_write(text: str, expected: int) -> None:
+    assert asking.size("--x", text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "MiB", "8MiBs", "-1", "1e6", "8 M i B", "٨", "1.", "0x10", "8,5M", "nan"])  # noqa: RUF001
+def test_what_is_no_size_is_refused_by_the_name_of_its_flag(text: str) -> None:
+    with pytest.raises(InvalidInput, match="--part-size"):
+        asking.size("--part-size", text)
+
+
+@given(st.integers(0, 2**60))
+def test_any_number_of_bytes_can_be_written_plainly(number: int) -> None:
+    assert asking.size("--x", str(number)) == number
+
+
+def test_a_part_size_may_be_automatic() -> None:
+    assert asking.size_or_auto("--part-size", "auto") == "auto"
+    assert asking.size_or_auto("--part-size", "8M") == 8 * 1024 * 1024
+
+
+def test_a_rate_may_say_that_it_is_one() -> None:
+    assert asking.rate("--bandwidth-limit", "20MiB/s") == asking.rate("--bandwidth-limit", "20MiB")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("45s", 45), ("30m", 1800), ("12h", 43_200), ("7d", 604_800), ("1h30m", 5400), ("90", 90), ("0.5", 0.5), ("0s", 0)],
+)
+def test_spans_of_time_are_read(text: str, expected: float) -> None:
+    assert asking.seconds("--x", text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "d", "7 days", "-7d", "7w", "1h 30m", "infinity"])
+def test_what_is_no_span_of_time_is_refused(text: str) -> None:
+    with pytest.raises(InvalidInput, match="--older-than"):
+        asking.seconds("--older-than", text)
+
+
+def test_pairs_keep_all_that_follows_the_first_equals_sign() -> None:
+    assert asking.pairs("--meta", ["a=1", "b=", "c=x=y"]) == {"a": "1", "b": "", "c": "x=y"}
+
+
+@pytest.mark.parametrize("texts", [["a"], ["=1"], [""], ["a=1", "a=2"]])
+def test_what_is_no_pair_or_comes_twice_is_refused(texts: list[str]) -> None:
+    with pytest.raises(InvalidInput, match="--meta"):
+        asking.pairs("--meta", texts)
+
+
+def test_flags_that_exclude_each_other_are_named() -> None:
+    with pytest.raises(InvalidInput, match="--no-resume and --require-resume exclude"):
+        asking.at_most_one(no_resume=True, dry_run=False, require_resume=True)
+
+
+def test_a_message_about_a_field_becomes_one_about_its_flag() -> None:
+    assert asking.as_flags("TransferConfig", "TransferConfig.part_size is 0") == "--part-size is 0"

@@ -1,0 +1,146 @@
+"""From a URL to a backend or a store."""
+
+from __future__ import annotations
+
+from importlib.metadata import EntryPoint
+
+import pytest
+
+from partwise import plugins
+from partwise.backends.memory import MemoryBackend
+from partwise.errors import InvalidInput, UnknownScheme
+from partwise.plugins import (
+    BACKENDS,
+    CHECKPOINT_STORES,
+    default_checkpoint_store,
+    open_backend,
+    open_checkpoint_store,
+    register_backend,
+    register_checkpoint_store,
+)
+from partwise.protocols import CheckpointStore, MultipartBackend
+from partwise.stores.memory import MemoryCheckpointStore
+
+
+@pytest.fixture(autouse=True)
+def nothing_registered(monkeypatch):
+    monkeypatch.setattr(plugins, "_registered", {})
+
+
+@pytest.fixture
+def installed(monkeypatch):
+    """Plays the entry points that are installed."""
+
+    def play(*found):
+        monkeypatch.setattr(
+            plugins,
+            "entry_points",
+            lambda *, group, name=None: [e for e in found if e.group == group and name in (None, e.name)],
+        )
+
+    return play
+
+
+def test_a_url_names_a_backend_and_a_key():
+    backend, key = open_backend("memory://plugins/a/b.bin")
+
+    assert isinstance(backend, MultipartBackend)
+    assert (backend.location, key) == ("memory://plugins", "a/b.bin")
+
+
+def test_a_url_may_name_no_key():
+    assert open_backend("memory://plugins")[1] == ""
+
+
+def test_a_url_names_a_store():
+    assert isinstance(open_checkpoint_store("memory:"), CheckpointStore)
+
+
+def test_a_scheme_may_be_written_in_capitals():
+    """The rest of the URL is the plug-in's affair."""
+    register_backend("THINGS", lambda url, **settings: (url, settings))
+
+    assert open_backend("Things://Box/Key") == ("Things://Box/Key", {})
+
+
+def test_what_a_program_registers_goes_first():
+    backend, store = MemoryBackend(), MemoryCheckpointStore()
+    register_backend("memory", lambda url, **settings: (backend, "key"))
+    register_checkpoint_store("memory", lambda url: store)
+
+    assert open_backend("memory://plugins") == (backend, "key")
+    assert open_checkpoint_store("memory:") is store
+
+
+def test_a_backends_scheme_serves_no_stores():
+    register_backend("things", lambda url, **settings: (None, ""))
+
+    with pytest.raises(UnknownScheme):
+        open_checkpoint_store("things:")
+
+
+def test_settings_are_handed_on_but_for_those_that_were_not_given():
+    register_backend("things", lambda url, **settings: (settings, ""))
+
+    assert open_backend("things:", region="cn-hangzhou", endpoint=None, timeout=0)[0] == {
+        "region": "cn-hangzhou",
+        "timeout": 0,
+    }
+
+
+def test_a_setting_that_means_nothing_is_refused():
+    with pytest.raises(InvalidInput, match="colour"):
+        open_backend("memory://plugins/key", colour="red")
+
+
+@pytest.mark.parametrize("url", ["", "key", "/dir/key", ":key", "bucket/key"])
+def test_what_is_no_url_is_refused(url):
+    with pytest.raises(InvalidInput, match="does not begin with a scheme, as oss://bucket/key or file:///dir/key does"):
+        open_backend(url)
+    with pytest.raises(InvalidInput, match=r"does not begin with a scheme, as sqlite:///uploads.db does"):
+        open_checkpoint_store(url)
+
+
+def test_an_unknown_scheme_is_told_with_those_there_are(installed):
+    installed(EntryPoint("file", "m:f", BACKENDS), EntryPoint("sqlite", "m:f", CHECKPOINT_STORES))
+    register_backend("oss", lambda url, **settings: (None, ""))
+
+    with pytest.raises(UnknownScheme, match=r"'ftp://x/y': nothing installed serves ftp: URLs; there is file:, oss:$"):
+        open_backend("ftp://x/y")
+
+
+def test_where_nothing_is_installed_the_message_says_so(installed):
+    installed()
+
+    with pytest.raises(UnknownScheme, match="there is none at all"):
+        open_checkpoint_store("sqlite:")
+
+
+def test_a_plug_in_that_can_not_be_loaded_says_why(installed):
+    installed(EntryPoint("things", "partwise_things_that_are_not_there:open_url", BACKENDS))
+
+    with pytest.raises(UnknownScheme, match="the plug-in for it can't be loaded: No module named") as caught:
+        open_backend("things://box/key")
+    assert isinstance(caught.value.__cause__, ImportError)
+
+
+def test_a_plug_in_without_its_factory_says_so(installed):
+    installed(EntryPoint("things", "partwise.plugins:not_there", BACKENDS))
+
+    with pytest.raises(UnknownScheme, match=r"the plug-in for it can't be loaded: .*not_there"):
+        open_backend("things://box/key")
+
+
+def test_the_default_store_is_one_of_files(installed):
+    opened = []
+    register_checkpoint_store("file", lambda url: opened.append(url))
+    default_checkpoint_store()
+
+    assert opened == ["file:"]
+
+
+def test_the_face_offers_registering():
+    import partwise
+
+    assert partwise.register_backend is register_backend
+    assert partwise.open_backend is open_backend

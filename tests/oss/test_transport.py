@@ -1,0 +1,605 @@
+"""Connections: what breaks, what is used again, what is never trusted."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import socket
+import ssl
+import subprocess
+import threading
+import time
+
+import pytest
+
+from partwise.backends.oss import transport
+from partwise.backends.oss.transport import Proxy
+from partwise.errors import BackendClosed, BackendError, ConnectionFailed, IntegrityError, InvalidInput, SourceChanged
+from partwise.model import ObjectOptions
+
+PART = ("key", "ID", 1)
+
+
+# --- bodies ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [0, 1, 4096, 4097, 102_400, 3_000_000])
+@pytest.mark.parametrize("piece", [4096, 10_000_000])
+def test_a_body_arrives_as_it_is_with_its_length_said(server, oss, body, size, piece):
+    data = os.urandom(size)
+    receipt = oss.upload_part(*PART, body(data, piece))
+    request = server.requests[0]
+    assert (request.body, request.header("content-length")) == (data, str(size))
+    assert request.header("transfer-encoding") is None
+    assert receipt.size == size
+
+
+def test_a_body_without_sendmsg_arrives_too(server, oss, body, monkeypatch):
+    """As on Windows, where sockets do not have it."""
+
+    class Bare:
+        def __init__(self, sock):
+            self._sock = sock
+
+        def __getattr__(self, name):
+            if name == "sendmsg":
+                raise AttributeError(name)
+            return getattr(self._sock, name)
+
+    send = transport._send
+    monkeypatch.setattr(transport, "_send", lambda sock, head, pieces: send(Bare(sock), head, pieces))
+    data = os.urandom(100_000)
+    oss.upload_part(*PART, body(data))
+    assert server.requests[0].body == data
+
+
+@pytest.mark.parametrize("taken", [1, 50, 5000])
+def test_a_socket_that_takes_only_some_of_the_first_piece_is_given_the_rest(taken):
+    """A full send buffer, played by a socket that stops at a byte of its choice."""
+
+    class Slow:
+        def __init__(self):
+            self.got = b""
+
+        def sendmsg(self, pieces):
+            self.got += b"".join(bytes(piece) for piece in pieces)[:taken]
+            return len(self.got)
+
+        def sendall(self, data):
+            self.got += bytes(data)
+
+    sock = Slow()
+    assert transport._send(sock, b"h" * 100, [memoryview(b"b" * 10_000), memoryview(b"c")]) is None
+    assert sock.got == b"h" * 100 + b"b" * 10_000 + b"c"
+
+
+def test_a_body_that_comes_short_is_an_error_and_no_whole_request(server, oss, body):
+    short = body(b"x" * 5000, claimed=5001)
+    with pytest.raises(IntegrityError, match="5000 .*5001"):
+        oss.upload_part(*PART, short)
+    assert short.closed
+    server.close()
+    assert [(request.whole, len(request.body)) for request in server.requests] in ([(False, 5000)], [])
+
+
+def test_a_body_that_is_longer_than_it_said_is_an_error_and_no_whole_request(server, oss, body):
+    with pytest.raises(IntegrityError, match="5000"):
+        oss.upload_part(*PART, body(b"x" * 9000, claimed=5000))
+    server.close()
+    assert not any(request.whole for request in server.requests)
+
+
+@pytest.mark.parametrize(
+    "failure", [SourceChanged("it shrank"), OSError("disk"), KeyboardInterrupt(), ZeroDivisionError()]
+)
+@pytest.mark.parametrize("after", [0, 8192])
+def test_what_a_body_raises_passes_through_unchanged(server, oss, body, failure, after):
+    broken = body(b"x" * 20_000, fails_after=after, failure=failure)
+    with pytest.raises(type(failure)) as raised:
+        oss.upload_part(*PART, broken)
+    assert raised.value is failure
+    assert broken.closed
+    oss.upload_part(*PART, body(b"y"))
+    assert [request.body for request in server.requests if request.whole] == [b"y"]
+
+
+def test_a_body_is_let_go_of_when_the_connection_breaks(server, oss, body, kit):
+    server.reply(kit.hang_up)
+    sent = body(b"x" * 100)
+    with pytest.raises(ConnectionFailed) as raised:
+        oss.upload_part(*PART, sent)
+    assert raised.value.__traceback__ is not None
+    assert sent.closed
+
+
+# --- what breaks -----------------------------------------------------------------------------------------------------
+
+
+def test_a_server_that_is_not_there(connect):
+    with socket.create_server(("127.0.0.1", 0)) as gone:
+        port = gone.getsockname()[1]
+    with pytest.raises(ConnectionFailed, match=f"no connection to http://127.0.0.1:{port}: .*refused") as raised:
+        connect(endpoint=f"http://127.0.0.1:{port}").head_object("key")
+    assert raised.value.retryable
+
+
+def test_a_name_that_does_not_exist(connect):
+    with pytest.raises(ConnectionFailed, match="can't be resolved") as raised:
+        connect(endpoint="http://nowhere.invalid").head_object("key")
+    assert raised.value.retryable
+
+
+def test_a_server_that_takes_no_connection_in_time(connect):
+    # A listener whose queue is full answers no further knock.
+    with socket.socket() as full, contextlib.ExitStack() as held:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for _ in range(4):
+            knock = held.enter_context(socket.socket())
+            knock.setblocking(False)
+            knock.connect_ex(full.getsockname())
+        backend = connect(endpoint=f"http://127.0.0.1:{full.getsockname()[1]}", connect_timeout=0.2, read_timeout=0.2)
+        with pytest.raises(ConnectionFailed, match="took too long|did not answer"):
+            backend.head_object("key")
+
+
+def test_a_lost_answer_says_that_the_request_may_have_taken_effect(server, oss, kit):
+    server.reply(kit.hang_up)
+    with pytest.raises(ConnectionFailed, match="closed without an answer; the request may have taken effect") as raised:
+        oss.initiate_upload("key", ObjectOptions())
+    assert (raised.value.retryable, len(server.requests)) == (True, 1)
+
+
+@pytest.mark.parametrize("cut", [1, 20, 100, -1])
+def test_an_answer_that_is_cut_short_is_lost(server, oss, kit, cut):
+    whole = kit.initiated()
+
+    def cut_short(_, sock):
+        sock.sendall(whole[:cut])
+
+    server.reply(cut_short)
+    with pytest.raises(ConnectionFailed, match="was lost"):
+        oss.initiate_upload("key", ObjectOptions())
+
+
+def test_a_silent_server_is_given_up_on(server, connect):
+    release = threading.Event()
+
+    def silent(_, __):
+        release.wait(10)
+
+    server.reply(silent)
+    with pytest.raises(ConnectionFailed, match=r"did not answer within 0.1 seconds"):
+        connect(read_timeout=0.1).head_object("key")
+    release.set()
+
+
+def test_a_server_that_stops_taking_bytes_is_given_up_on(connect, body):
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        backend = connect(endpoint=f"http://127.0.0.1:{deaf.getsockname()[1]}", read_timeout=0.2)
+        with pytest.raises(ConnectionFailed, match=r"took no more of the request for 0.2 seconds"):
+            backend.upload_part(*PART, body(b"x" * 50_000_000, 1_000_000))
+
+
+def answering_early(reply: bytes):
+    """A server that answers after the head, and closes the connection with the body unread."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve():
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(1000)
+            connection.sendall(reply)
+            connection.shutdown(socket.SHUT_WR)
+            # Read on for a while, as a server does that wants its answer to arrive.
+            connection.settimeout(0.5)
+            with contextlib.suppress(OSError):
+                for _ in range(3):
+                    connection.recv(1000)
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    return listener, thread
+
+
+def test_an_answer_that_comes_before_the_body_was_sent_is_heard(connect, kit, body):
+    listener, thread = answering_early(kit.error(403, "AccessDenied", headers={"Connection": "close"}))
+    with listener:
+        backend = connect(endpoint=f"http://127.0.0.1:{listener.getsockname()[1]}")
+        with pytest.raises(BackendError) as raised:
+            backend.upload_part(*PART, body(b"x" * 30_000_000, 1_000_000))
+    thread.join(10)
+    # Whether the answer survives the reset is the network's choice; that it ends at once is ours.
+    assert raised.value.code == "AccessDenied" or isinstance(raised.value, ConnectionFailed)
+
+
+def test_success_that_comes_before_the_body_was_sent_is_not_believed(monkeypatch, server, oss, body):
+    monkeypatch.setattr(transport, "_send", lambda sock, head, _: sock.sendall(head) or BrokenPipeError("gone"))
+    server.reply(b"HTTP/1.1 200 OK\r\nETag: x\r\nContent-Length: 0\r\n\r\n")
+    with pytest.raises(ConnectionFailed, match="did not get all of"):
+        oss.put_object("key", body(b""), ObjectOptions())
+
+
+def test_a_refusal_that_comes_before_the_body_was_sent_is_believed(monkeypatch, server, oss, body, kit):
+    monkeypatch.setattr(transport, "_send", lambda sock, head, _: sock.sendall(head) or BrokenPipeError("gone"))
+    server.reply(kit.error(404, "NoSuchUpload"))
+    with pytest.raises(BackendError) as raised:
+        oss.upload_part(*PART, body(b""))
+    assert raised.value.code == "NoSuchUpload"
+
+
+def test_a_connection_that_breaks_while_sending_names_that_as_the_reason(monkeypatch, server, oss, body, kit):
+    monkeypatch.setattr(transport, "_send", lambda sock, head, _: sock.sendall(head) or ConnectionResetError("reset"))
+    server.reply(kit.hang_up)
+    with pytest.raises(ConnectionFailed, match="broke while the request was sent: reset") as raised:
+        oss.put_object("key", body(b""), ObjectOptions())
+    assert isinstance(raised.value.__cause__, ConnectionResetError)
+
+
+@pytest.mark.parametrize("data", [b"SSH-2.0-OpenSSH_9.6\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n"])
+def test_what_is_no_http_is_a_lost_answer(server, oss, data):
+    server.reply(data)
+    with pytest.raises(ConnectionFailed, match="was lost"):
+        oss.abort_upload("key", "ID")
+
+
+def test_an_answer_beyond_all_bounds_is_refused_for_good(server, oss):
+    server.reply(b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n")
+    with pytest.raises(BackendError, match="can't be meant for us") as raised:
+        oss.initiate_upload("key", ObjectOptions())
+    assert not raised.value.retryable
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_is_never_followed(server, oss, kit, status):
+    server.reply(kit.answer(status, Location=f"{server.endpoint}/elsewhere"))
+    with pytest.raises(BackendError, match="not sent on") as raised:
+        oss.initiate_upload("key", ObjectOptions())
+    assert (len(server.requests), raised.value.retryable) == (1, False)
+
+
+# --- connections that are used again ---------------------------------------------------------------------------------
+
+
+def test_a_connection_is_used_again(server, oss, body):
+    for _ in range(5):
+        oss.upload_part(*PART, body(b"x"))
+    assert {request.connection for request in server.requests} == {1}
+
+
+def test_a_connection_is_used_again_after_a_plain_refusal(server, oss, kit, body):
+    server.reply(kit.error(404, "NoSuchUpload"))
+    with pytest.raises(BackendError):
+        oss.upload_part(*PART, body(b"x"))
+    oss.upload_part(*PART, body(b"x"))
+    assert {request.connection for request in server.requests} == {1}
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [(400, "RequestTimeout"), (400, "IncompleteBody"), (500, "InternalError"), (503, "X"), (408, "X")],
+)
+def test_trouble_is_left_behind_with_its_connection(server, oss, kit, body, status, code):
+    server.reply(kit.error(status, code))
+    with pytest.raises(BackendError):
+        oss.upload_part(*PART, body(b"x"))
+    oss.upload_part(*PART, body(b"x"))
+    assert [request.connection for request in server.requests] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        b"HTTP/1.1 200 OK\r\nETag: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.0 200 OK\r\nETag: x\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nETag: x\r\nContent-Length: 0\r\n\r\nmore than was asked for",
+    ],
+)
+def test_a_connection_is_not_used_again_when_the_answer_speaks_against_it(server, oss, body, reply):
+    server.reply(reply)
+    oss.upload_part(*PART, body(b"x"))
+    oss.upload_part(*PART, body(b"x"))
+    assert [request.connection for request in server.requests] == [1, 2]
+
+
+def test_a_connection_that_the_service_closed_is_noticed(server, oss, body, monkeypatch):
+    monkeypatch.setattr(transport, "_RECENT_SECONDS", -1.0)
+    oss.upload_part(*PART, body(b"x"))
+    server.drop_connections()
+    oss.upload_part(*PART, body(b"x"))
+    assert [request.connection for request in server.requests] == [1, 2]
+
+
+def test_a_connection_that_was_closed_just_now_is_an_ordinary_failure(server, oss, body):
+    oss.upload_part(*PART, body(b"x"))
+    server.drop_connections()
+    with pytest.raises(ConnectionFailed) as raised:
+        oss.upload_part(*PART, body(b"x"))
+    assert raised.value.retryable
+    oss.upload_part(*PART, body(b"x"))
+
+
+def test_a_connection_that_was_idle_for_long_is_not_used_again(server, oss, body, monkeypatch):
+    oss.upload_part(*PART, body(b"x"))
+    later = time.monotonic() + 51
+    monkeypatch.setattr(transport.time, "monotonic", lambda: later)
+    oss.upload_part(*PART, body(b"x"))
+    assert [request.connection for request in server.requests] == [1, 2]
+
+
+def test_requests_at_one_time_have_connections_of_their_own_and_only_so_many_are_kept(server, connect, kit, body):
+    meeting = threading.Barrier(4)
+
+    def together(received, _):
+        meeting.wait(10)
+        return kit.stored(received)
+
+    server.reply(*[together] * 4)
+    backend = connect(max_connections=2)
+    threads = [threading.Thread(target=backend.upload_part, args=(*PART, body(b"x"))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert {request.connection for request in server.requests} == {1, 2, 3, 4}
+    assert len(backend._transport._idle) == 2
+
+
+# --- closing ---------------------------------------------------------------------------------------------------------
+
+
+def test_closing_ends_the_connections_and_everything_after_is_refused(oss, body):
+    oss.upload_part(*PART, body(b"x"))
+    with oss:
+        pass
+    oss.close()
+    assert oss._transport._idle == []
+    for call in (
+        lambda: oss.initiate_upload("key", ObjectOptions()),
+        lambda: oss.upload_part(*PART, body(b"x")),
+        lambda: oss.list_parts("key", "ID"),
+        lambda: oss.complete_upload("key", "ID", [], ObjectOptions()),
+        lambda: oss.abort_upload("key", "ID"),
+        lambda: oss.list_uploads(),
+        lambda: oss.put_object("key", body(b"x"), ObjectOptions()),
+        lambda: oss.head_object("key"),
+        lambda: oss.with_request_options(ObjectOptions()),
+    ):
+        with pytest.raises(BackendClosed):
+            call()
+
+
+def test_a_request_under_way_ends_in_peace_when_the_backend_is_closed(server, oss, kit, body):
+    def close_meanwhile(received, _):
+        oss.close()
+        return kit.stored(received)
+
+    server.reply(close_meanwhile)
+    assert oss.upload_part(*PART, body(b"x")).size == 1
+    assert oss._transport._idle == []
+
+
+def test_a_handle_with_request_options_shares_connections_and_ends_with_its_backend(server, oss, body):
+    handle = oss.with_request_options(ObjectOptions(request_payer="requester"))
+    oss.upload_part(*PART, body(b"x"))
+    handle.upload_part(*PART, body(b"x"))
+    assert {request.connection for request in server.requests} == {1}
+    handle.close()
+    with pytest.raises(BackendClosed):
+        handle.head_object("key")
+    oss.upload_part(*PART, body(b"x"))
+    other = oss.with_request_options(ObjectOptions())
+    oss.close()
+    with pytest.raises(BackendClosed):
+        other.upload_part(*PART, body(b"x"))
+
+
+# --- other processes -------------------------------------------------------------------------------------------------
+
+
+def test_a_pickled_backend_sends_by_connections_of_its_own(server, connect, body):
+    from partwise.backends.oss import Credentials
+
+    backend = connect(clock=time.time, credentials=Credentials("id", "secret", "token"))
+    backend.upload_part(*PART, body(b"x"))
+    limited = backend.with_request_options(ObjectOptions(traffic_limit=819200))
+    with pickle.loads(pickle.dumps(backend)) as plain, pickle.loads(pickle.dumps(limited)) as bound:
+        plain.upload_part(*PART, body(b"y"))
+        bound.upload_part(*PART, body(b"z"))
+    assert [request.connection for request in server.requests] == [1, 2, 3]
+    assert [request.header("x-oss-traffic-limit") for request in server.requests] == [None, None, "819200"]
+    assert {request.header("x-oss-security-token") for request in server.requests} == {"token"}
+    assert repr(backend) == repr(plain).replace(", closed", "")
+
+
+@pytest.mark.parametrize("settings", [{"credentials": lambda: None, "clock": time.time}, {"clock": lambda: 0.0}])
+def test_a_backend_that_can_not_be_pickled_says_why(connect, settings):
+    with pytest.raises(TypeError, match="can't be pickled, since its (credentials|clock) can't be"):
+        pickle.dumps(connect(**settings))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_child_makes_connections_of_its_own(server, oss, body):
+    oss.upload_part(*PART, body(b"parent"))
+    child = os.fork()
+    if child == 0:  # pragma: no cover  # not seen by the parent's coverage
+        status = 1
+        with contextlib.suppress(BaseException):
+            oss.upload_part(*PART, body(b"child"))
+            status = 0
+        os._exit(status)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    oss.upload_part(*PART, body(b"parent"))
+    assert [(request.body, request.connection) for request in server.requests] == [
+        (b"parent", 1),
+        (b"child", 2),
+        (b"parent", 1),
+    ]
+
+
+# --- TLS -------------------------------------------------------------------------------------------------------------
+
+
+def make_certificate(directory, name: str):
+    certificate, key = directory / "certificate.pem", directory / "key.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    command += ["-keyout", str(key), "-out", str(certificate), "-days", "2", "-subj", "/CN=partwise test"]
+    command += ["-addext", f"subjectAltName={name}", "-addext", "keyUsage=critical,digitalSignature,keyCertSign"]
+    subprocess.run(command, check=True, capture_output=True)
+    return certificate, key
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory):
+    """A certificate of our own for 127.0.0.1."""
+    return make_certificate(tmp_path_factory.mktemp("tls"), "IP:127.0.0.1")
+
+
+@pytest.fixture
+def tls_server(kit, certificate):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificate)
+    scripted = kit.ScriptedServer(context)
+    yield scripted
+    scripted.close()
+
+
+def test_a_certificate_of_nobody_we_know_is_refused_for_good(tls_server, connect, body):
+    with pytest.raises(ConnectionFailed, match=r"does not verify.*ca_bundle=") as raised:
+        connect(endpoint=tls_server.endpoint).upload_part(*PART, body(b"x"))
+    assert not raised.value.retryable
+    assert tls_server.requests == []
+
+
+def test_a_certificate_whose_authority_is_named_is_accepted(tls_server, connect, certificate, body):
+    backend = connect(endpoint=tls_server.endpoint, ca_bundle=str(certificate[0]))
+    data = os.urandom(3_000_000)
+    assert [backend.upload_part(*PART, body(data, 2_000_000)).size for _ in range(2)] == [len(data)] * 2
+    assert [(request.body == data, request.connection) for request in tls_server.requests] == [(True, 1), (True, 1)]
+
+
+def test_authorities_may_be_a_directory(tls_server, connect, certificate, tmp_path, body):
+    run = subprocess.run(["openssl", "x509", "-hash", "-noout", "-in", certificate[0]], check=True, capture_output=True)
+    (tmp_path / f"{run.stdout.decode().strip()}.0").write_bytes(certificate[0].read_bytes())
+    connect(endpoint=tls_server.endpoint, ca_bundle=str(tmp_path)).upload_part(*PART, body(b"x"))
+    assert len(tls_server.requests) == 1
+
+
+def test_a_certificate_for_another_name_is_refused(kit, connect, tmp_path, body):
+    certificate, key = make_certificate(tmp_path, "DNS:other.example.com")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    scripted = kit.ScriptedServer(context)
+    with contextlib.closing(scripted), pytest.raises(ConnectionFailed, match="does not verify") as raised:
+        connect(endpoint=scripted.endpoint, ca_bundle=str(certificate)).upload_part(*PART, body(b"x"))
+    assert not raised.value.retryable
+
+
+def test_a_server_that_speaks_no_tls(server, connect, body):
+    endpoint = server.endpoint.replace("http:", "https:")
+    with pytest.raises(ConnectionFailed, match="no connection to https"):
+        connect(endpoint=endpoint, connect_timeout=2.0).upload_part(*PART, body(b"x"))
+
+
+@pytest.mark.parametrize("content", [None, b"no certificate"])
+def test_a_bundle_that_is_none_is_an_error_at_once(connect, tmp_path, content):
+    bundle = tmp_path / "bundle.pem"
+    if content is not None:
+        bundle.write_bytes(content)
+    with pytest.raises(InvalidInput, match=r"the certificates in .*bundle.pem can't be used"):
+        connect(endpoint="https://127.0.0.1:1", ca_bundle=str(bundle))
+
+
+# --- proxies ---------------------------------------------------------------------------------------------------------
+
+
+class Tunnel:
+    """A proxy that connects whoever asks."""
+
+    def __init__(self, status: str = "200 OK") -> None:
+        self.status = status
+        self.asked: list[str] = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        client, _ = self._listener.accept()
+        with client:
+            head = b""
+            while b"\r\n\r\n" not in head:
+                head += client.recv(1000)
+            self.asked.append(head.decode())
+            client.sendall(f"HTTP/1.1 {self.status}\r\n\r\n".encode())
+            if not self.status.startswith("200"):
+                return
+            host, _, port = head.split(b" ")[1].decode().rpartition(":")
+            with socket.create_connection((host, int(port))) as server:
+                back = threading.Thread(target=self._pump, args=(server, client), daemon=True)
+                back.start()
+                self._pump(client, server)
+                back.join(5)
+
+    def _pump(self, source, target) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                target.sendall(data)
+        with contextlib.suppress(OSError):
+            target.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        self._thread.join(5)
+        self._listener.close()
+
+
+def test_https_goes_through_a_tunnel(tls_server, connect, certificate, body):
+    with contextlib.closing(Tunnel()) as tunnel:
+        backend = connect(
+            endpoint=tls_server.endpoint,
+            ca_bundle=str(certificate[0]),
+            proxy=f"http://user:p%40ss@127.0.0.1:{tunnel.port}",
+        )
+        backend.upload_part(*PART, body(b"x" * 5000))
+        backend.close()
+    assert tunnel.asked[0].startswith(f"CONNECT 127.0.0.1:{tls_server.port} HTTP/1.")
+    assert "Proxy-Authorization: Basic dXNlcjpwQHNz" in tunnel.asked[0]
+    assert tls_server.requests[0].body == b"x" * 5000
+    assert tls_server.requests[0].target.startswith("/examplebucket/key?")
+    assert tls_server.requests[0].header("proxy-authorization") is None
+
+
+def test_a_proxy_that_refuses_is_named(tls_server, connect, certificate, body):
+    with contextlib.closing(Tunnel("407 Proxy Authentication Required")) as tunnel:
+        backend = connect(
+            endpoint=tls_server.endpoint, ca_bundle=str(certificate[0]), proxy=f"http://127.0.0.1:{tunnel.port}"
+        )
+        with pytest.raises(ConnectionFailed, match=f"by way of the proxy 127.0.0.1:{tunnel.port}: .*407"):
+            backend.upload_part(*PART, body(b"x"))
+
+
+def test_http_is_handed_to_the_proxy_whole(server, connect, body):
+    """The scripted server plays the proxy; the host that is asked for need not exist."""
+    backend = connect(endpoint="http://oss.example.com", proxy=f"http://user:pass@127.0.0.1:{server.port}")
+    backend.upload_part("a/../b", "ID", 1, body(b"x"))
+    request = server.requests[0]
+    assert request.target == "http://examplebucket.oss.example.com/a/../b?partNumber=1&uploadId=ID"
+    assert request.header("host") == "examplebucket.oss.example.com"
+    assert request.header("proxy-authorization") == "Basic dXNlcjpwYXNz"
+
+
+@pytest.mark.parametrize(
+    "url", ["hunter2", "socks5://hunter2@h:1", "http://", "http://u:hunter2@h:x", "http://h/hunter2"]
+)
+def test_what_can_be_no_proxy_is_refused_without_being_shown(url):
+    with pytest.raises(InvalidInput, match="a proxy is given as") as raised:
+        Proxy.parse(url)
+    assert "hunter2" not in str(raised.value)
+
+
+def test_no_password_of_a_proxy_is_in_a_repr(connect):
+    backend = connect(proxy="http://user:hunter2@127.0.0.1:1")
+    assert "hunter2" not in repr(backend) + repr(Proxy.parse("http://user:hunter2@127.0.0.1:1"))
