@@ -5,21 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
-from partwise.errors import IntegrityError, InvalidInput, PartRejected, UnsupportedOption
-from partwise.model import Capabilities, ObjectOptions, PartLimits, UploadedPart
+from partwise.errors import IntegrityError, InvalidInput, PartRejected
+from partwise.model import PartLimits, UploadedPart
 from partwise.protocols import Body
-
-
-def check_options(options: ObjectOptions, capabilities: Capabilities, who: str) -> None:
-    """
-    Refuse what the backend does not honour.
-
-    Raises:
-        UnsupportedOption: naming the options, and `who` it is that does not honour them.
-    """
-    refused = sorted(options.given() - capabilities.options)
-    if refused:
-        raise UnsupportedOption(f"{who} does not honour {', '.join(refused)}; nothing was stored")
 
 
 def check_part(part_number: int, size: int, limits: PartLimits) -> None:

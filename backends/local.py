@@ -27,7 +27,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from partwise.backends._checks import check_options, check_part, check_parts, check_put, exact_chunks
+from partwise.backends._checks import check_part, check_parts, check_put, exact_chunks
 from partwise.backends._local_errors import Translating
 from partwise.backends._local_files import (
     BLOCK,
@@ -193,7 +193,7 @@ class LocalBackend:
             BackendError: a directory stands under `key`, or an object stands where a directory is needed. Permanent.
         """
         self._check_open()
-        check_options(options, CAPABILITIES, self.location)
+        options.refuse_beyond(CAPABILITIES, self.location)
         target = self.path_of(key)
         with self._translating(f"beginning an upload of {key!r}"):
             self._check_place(key, target)
@@ -251,7 +251,7 @@ class LocalBackend:
                 the upload is usable.
         """
         self._check_open()
-        check_options(options, CAPABILITIES, self.location)
+        options.refuse_beyond(CAPABILITIES, self.location)
         target = self.path_of(key)
         folder, record = self._upload(key, upload_id)
         with self._translating(f"completing {key!r}", folder, key):
@@ -309,7 +309,7 @@ class LocalBackend:
             BackendError: a directory stands under `key`, or an object stands where a directory is needed. Permanent.
         """
         self._check_open()
-        check_options(options, CAPABILITIES, self.location)
+        options.refuse_beyond(CAPABILITIES, self.location)
         check_put(key, len(body), LIMITS)
         target = self.path_of(key)
         translating = self._translating(f"storing {key!r}")

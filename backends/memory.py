@@ -24,7 +24,7 @@ from urllib.parse import quote, unquote
 
 from attrs import define, evolve, field, fields
 
-from partwise.backends._checks import check_options, check_part, check_parts, check_put, exact_chunks
+from partwise.backends._checks import check_part, check_parts, check_put, exact_chunks
 from partwise.checksums import crc64
 from partwise.errors import (
     BackendClosed,
@@ -232,7 +232,7 @@ class MemoryBackend:
     def initiate_upload(self, key: str, options: ObjectOptions) -> str:
         """Begin a multipart upload; see `MultipartBackend.initiate_upload`."""
         self._begin("initiate_upload", key)
-        check_options(options, self._capabilities, self.location)
+        options.refuse_beyond(self._capabilities, self.location)
         with self._storage.lock:
             self._check_overwrite(key, options)
             upload = _Upload(key, self._storage.new_upload_id(), utc(self._clock()), options)
@@ -280,7 +280,7 @@ class MemoryBackend:
     ) -> StoredObject:
         """Make the object of the parts named; see `MultipartBackend.complete_upload`."""
         self._begin("complete_upload", key)
-        check_options(options, self._capabilities, self.location)
+        options.refuse_beyond(self._capabilities, self.location)
         with self._storage.lock:
             upload = self._storage.upload(key, upload_id)
             self._check_overwrite(key, options)
@@ -335,7 +335,7 @@ class MemoryBackend:
             InvalidInput: the body is larger than `limits.max_put_size`.
         """
         self._begin("put_object", key)
-        check_options(options, self._capabilities, self.location)
+        options.refuse_beyond(self._capabilities, self.location)
         check_put(key, len(body), self._limits)
         data = _copied(exact_chunks(body, repr(key)))
         with self._storage.lock:

@@ -72,11 +72,14 @@ def complete(run: Run, send_missing: Callable[[], None]) -> StoredObject:
             raise
         except BackendError as error:
             failures += 1
+            delay = run.policy.delay(failures, error)
+            if delay is not None and error.retry_after is not None:
+                run.wait(delay)  # whoever asks to be left alone is not asked what became of it, either
+                delay = 0.0
             stored = _object_after(run, error, uncertain=failures > 1)
             if stored is not None:
                 run.warn(f"the answer to complete was lost ({error}), and the object was found to be there")
                 return stored
-            delay = run.policy.delay(failures, error)
             if delay is None:
                 raise
             run.wait(delay)

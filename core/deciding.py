@@ -88,7 +88,7 @@ def decide(run: Run, found: Checkpoint | Damage | None, *, listed: Literal[Answe
             case ReadParts(plan, numbers):
                 facts = evolve(facts, local={**facts.local, **_local_checksums(run, plan, numbers)})
             case decision:
-                _allow(run, decision)
+                allow(run, decision)
                 return decision
 
 
@@ -122,7 +122,13 @@ def checksum_of(body: Body) -> int:
     return checksum
 
 
-def _allow(run: Run, decision: Decision) -> None:
+def allow(run: Run, decision: Decision) -> None:
+    """
+    Make sure that the caller wants this.
+
+    Raises:
+        CannotResume: ``resume="require"``, and it is a start.
+    """
     if run.order.resume != "require" or not isinstance(decision, Start):
         return
     reason = decision.reason or "there is no checkpoint of it"

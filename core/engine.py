@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator, Mapping
 from attrs import evolve
 
 from partwise.completing import UploadLost, complete, unknown
-from partwise.deciding import checksum_of, decide, find_checkpoint
+from partwise.deciding import allow, checksum_of, decide, find_checkpoint
 from partwise.endings import (
     abort_all,
     drop,
@@ -47,7 +47,6 @@ from partwise.errors import (
     ObjectExists,
     SourceChanged,
     SourceError,
-    UnsupportedOption,
     UploadNotFound,
 )
 from partwise.ledger import (
@@ -266,7 +265,17 @@ class Upload:
         logger.info("upload %s of %s: %d parts are there", run.upload_id, run.target, done, extra=run.log_fields())
         run.report()
         self._send_missing()
+        if run.ledger.plan.size == 0:
+            return self._start_empty()
         return finished(run, complete(run, self._send_missing))
+
+    def _start_empty(self) -> UploadResult:
+        """A stream that was resumed has no byte this time, and no object can be made of no part."""
+        run = self._run
+        assert run.checkpoint is not None
+        start = Start("the stream is empty now", (*run.checkpoint.abandoned, run.upload_id))
+        allow(run, start)
+        return self._start(start)
 
     def _send_missing(self) -> None:
         run = self._run
@@ -431,11 +440,7 @@ def _refuse_what_cannot_be(order: Order) -> None:
         raise InvalidInput(f"resume must be 'auto', 'require' or 'never', not {order.resume!r}")
     if not order.key:
         raise InvalidInput("the key of an object can't be empty")
-    refused = order.options.given() - order.backend.capabilities.options
-    if refused:
-        raise UnsupportedOption(
-            f"{order.backend.location} does not honour {', '.join(sorted(refused))}. Nothing was sent"
-        )
+    order.options.refuse_beyond(order.backend.capabilities, order.backend.location)
 
 
 # The table that comes with Python, without what a machine adds to it, so that two machines guess alike.

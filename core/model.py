@@ -15,7 +15,7 @@ from typing import Any
 
 from attrs import Attribute, define, evolve, field, fields
 
-from partwise.errors import InvalidInput
+from partwise.errors import InvalidInput, UnsupportedOption
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -169,6 +169,21 @@ class ObjectOptions:
     def given(self) -> frozenset[str]:
         """The names of the options that were asked for, which are those that differ from the default."""
         return frozenset(a.name for a in fields(type(self)) if getattr(self, a.name) != getattr(_NO_OPTIONS, a.name))
+
+    def refuse_beyond(self, capabilities: Capabilities, location: str) -> None:
+        """
+        Refuse what a backend does not honour, before anything is sent.
+
+        Args:
+            capabilities: those of the backend.
+            location: which backend it is, for the message.
+
+        Raises:
+            UnsupportedOption: an option was asked for that is not among `capabilities.options`.
+        """
+        refused = self.given() - capabilities.options
+        if refused:
+            raise UnsupportedOption(f"{location} does not honour {', '.join(sorted(refused))}. Nothing was sent")
 
     def fixed(self) -> ObjectOptions:
         """Only what is fixed when the upload is initiated; a change of these makes a resume impossible."""

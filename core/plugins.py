@@ -107,7 +107,7 @@ def _find(group: str, url: str) -> Any:
 def _load(load: Callable[[], Any], url: str) -> Any:
     try:
         return load()
-    except ImportError as error:
+    except (ImportError, AttributeError) as error:
         raise UnknownScheme(f"{url!r}: the plug-in for it can't be loaded: {error}") from error
 
 

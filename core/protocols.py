@@ -121,9 +121,10 @@ class MultipartBackend(Protocol):
     be sent from other processes; one that can't be says so by a TypeError.
 
     What each method may assume: keys are non-empty `str`; part numbers are from 1 to `limits.max_parts`; sizes are
-    within `limits`; `options` holds nothing beyond `capabilities.options`. What every method may raise, beside what
-    it names:
+    within `limits`. What every method may raise, beside what it names:
 
+    - `UnsupportedOption`: `options` asks for something beyond `capabilities.options`. Nothing happened. One line does
+      it: ``options.refuse_beyond(self.capabilities, self.location)``.
     - `ConnectionFailed`, `ServerFailed`, `Throttled` and other retryable errors: try again. The effect may have taken
       place unless the method says otherwise.
     - `AccessDenied`, `BucketNotFound` and other permanent errors: nothing happened, and trying again is no use.

@@ -38,7 +38,7 @@ ROOMS = [
 ]
 
 #: What stands on top and may use all.
-ON_TOP = {"cli", "testing"}
+ON_TOP = {"cli", "testing", "__main__"}
 
 #: A value that crosses the protocols makes plain data of itself, by a room that knows the value.
 LAZY = {("model", "structuring"), ("errors", "model")}
@@ -48,8 +48,8 @@ def modules(folder):
     return sorted((ROOT / folder).rglob("*.py"))
 
 
-def rooms(folder="core"):
-    return [path for path in modules(folder) if path.relative_to(ROOT / folder).parts[0] not in ON_TOP]
+def rooms():
+    return [path for path in modules("core") if Path(path.relative_to(ROOT / "core").parts[0]).stem not in ON_TOP]
 
 
 def identifier(path):

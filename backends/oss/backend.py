@@ -16,7 +16,7 @@ from typing import Any, Self, TypeVar
 
 from attrs import define, evolve
 
-from partwise.backends._checks import check_options, check_part, check_put, exact_chunks
+from partwise.backends._checks import check_part, check_put, exact_chunks
 from partwise.backends.oss.addressing import check_key, check_prefix, resolve
 from partwise.backends.oss.clock import ServerClock
 from partwise.backends.oss.credentials import (
@@ -518,7 +518,7 @@ class OSSBackend:
 
     def _object_headers(self, request: Request, key: str, options: ObjectOptions) -> dict[str, str]:
         self._begin(key)
-        check_options(options, CAPABILITIES, self.location)
+        options.refuse_beyond(CAPABILITIES, self.location)
         if self._options != _NO_OPTIONS:
             options = evolve(
                 options,

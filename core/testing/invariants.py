@@ -156,6 +156,8 @@ def _exact_figures(world: World, lived: Lived) -> None:
     if result.bytes_sent + result.bytes_resumed != len(stored):
         _broken("EXACT", f"{result.bytes_sent} bytes sent and {result.bytes_resumed} resumed make no whole", lived)
     made = next((d for d in reversed(_effects(world, lived)) if d.operation in {"complete_upload", "put_object"}), None)
+    if made is None and any(deed.operation in {"complete_upload", "put_object"} for deed in lived.asked):
+        return  # what this run sent is gone, and an object of the same bytes was there: nobody can tell them apart
     sent = 0
     if made is not None and made.upload_id is None:
         sent = len(stored)
@@ -321,11 +323,22 @@ def retry(world: World, lived: Lived) -> None:
     if _has_to_succeed(world, lived) and lived.result is None:
         _broken("RETRY", "nothing failed more often than is granted, and the upload failed", lived)
     for index, deed in enumerate(lived.asked):
-        if not isinstance(deed.error, Throttled) or deed.error.retry_after is None:
-            continue
-        again = next((d for d in lived.asked[index + 1 :] if _same_request(d, deed)), None)
-        if again is not None and again.began < deed.ended + deed.error.retry_after:
-            _broken("RETRY", f"{deed.operation} was tried again before {deed.error.retry_after} seconds", lived)
+        if isinstance(deed.error, Throttled) and deed.error.retry_after:
+            _left_alone(lived, deed, lived.asked[index + 1 :], until=deed.ended + deed.error.retry_after)
+    for transport in lived.transports:
+        until = 0.0
+        for moment in transport.moments:
+            if moment.what == "submitted" and moment.time < until:
+                _broken("RETRY", f"part {moment.part_number} was sent while the storage was to be left alone", lived)
+            until = max(until, moment.time + (getattr(moment.error, "retry_after", None) or 0.0))
+
+
+def _left_alone(lived: Lived, refused: Deed, later: list[Deed], *, until: float) -> None:
+    """Nothing but what was under way already is asked before the time that the storage wants to be left alone."""
+    if refused.operation == "abort_upload" or not any(_same_request(deed, refused) for deed in later):
+        return  # it was given up; what comes then is cleaning up, or an upload of its own
+    if early := [deed.operation for deed in later if deed.began < until and deed.operation != "upload_part"]:
+        _broken("RETRY", f"{refused.operation} was to wait until {until}, and {early} came before", lived)
 
 
 def _same_request(one: Deed, other: Deed) -> bool:

@@ -7,6 +7,7 @@ import pickle
 from hashlib import md5
 
 import pytest
+from attrs import fields
 
 from partwise.backends.memory import DEFAULT_CAPABILITIES, MemoryBackend, open_url
 from partwise.errors import (
@@ -50,11 +51,7 @@ def test_by_default_the_limits_are_those_of_oss():
 def test_by_default_all_is_honoured_but_callbacks():
     honoured = MemoryBackend().capabilities
 
-    assert honoured.options == {name for name in dir(NO_OPTIONS) if not name.startswith("_")} - {
-        "callback",
-        "fixed",
-        "given",
-    }
+    assert honoured.options == {field.name for field in fields(ObjectOptions)} - {"callback"}
     assert (honoured.lists_parts, honoured.part_checksums, honoured.object_checksums) == (True, True, True)
 
 

@@ -131,9 +131,9 @@ def test_a_plug_in_without_its_factory_says_so(installed):
         open_backend("things://box/key")
 
 
-def test_the_default_store_is_one_of_files(installed):
+def test_the_default_store_is_one_of_files():
     opened = []
-    register_checkpoint_store("file", lambda url: opened.append(url))
+    register_checkpoint_store("file", opened.append)
     default_checkpoint_store()
 
     assert opened == ["file:"]

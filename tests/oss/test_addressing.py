@@ -62,7 +62,7 @@ def test_path_style_leaves_the_host_alone():
 
 def test_a_custom_domain_stands_for_the_bucket():
     found = address("https://static.example.com", "cn-hangzhou", style="cname")
-    assert ("static.example.com", "/") == (found.authority, found.path)
+    assert (found.authority, found.path) == ("static.example.com", "/")
 
 
 def test_an_ip_address_can_stand_for_the_bucket():

@@ -149,9 +149,8 @@ CONFIG = "[default]\naccess-key-id=fileid\naccess-key-secret=filesecret\nregion=
         ),
     ],
 )
-def test_region_and_endpoint_come_from_the_closest_place(
-    monkeypatch, config, settings, environment, file, host, region
-):
+def test_region_and_endpoint_come_from_the_closest_place(monkeypatch, config, said, found):
+    settings, environment, file = said
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     config(file)
@@ -203,9 +202,9 @@ def test_a_profile_that_is_asked_for_goes_before_the_environment(monkeypatch, co
     monkeypatch.setenv("OSS_REGION", "cn-hangzhou")
     config(CONFIG + "[profile dev]\naccess-key-id=a\naccess-key-secret=dev\nregion=cn-shanghai\n[profile bare]\n")
     backend = opened(profile="dev")
-    assert ("dev", "cn-shanghai") == (keys_of(backend), backend.region)
+    assert (keys_of(backend), backend.region) == ("dev", "cn-shanghai")
     backend = opened(profile="bare")
-    assert ("environment", "cn-hangzhou") == (keys_of(backend), backend.region)
+    assert (keys_of(backend), backend.region) == ("environment", "cn-hangzhou")
 
 
 def test_another_file_can_be_named(tmp_path):

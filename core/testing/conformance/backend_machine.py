@@ -98,7 +98,8 @@ class BackendMachine(RuleBasedStateMachine):
         return action(backend)
 
     def _drawn(self, data: st.DataObject, handle: int) -> _Pending:
-        pending = self.uploads[data.draw(st.sampled_from(sorted(self.uploads)), label="upload_id")]
+        # By the order in which they began, since their ids may be random.
+        pending = list(self.uploads.values())[data.draw(st.integers(0, len(self.uploads) - 1), label="upload")]
         pending.upload.backend = self.handles[handle]
         return pending
 
@@ -164,7 +165,8 @@ class BackendMachine(RuleBasedStateMachine):
     @rule(data=st.data(), handle=_handles)
     def complete_wrongly(self, data: st.DataObject, handle: int) -> None:
         pending = self._drawn(data, handle)
-        wrong = data.draw(st.sampled_from(pending.wrong(self.part_size)), label="wrong")
+        wrongs = pending.wrong(self.part_size)
+        wrong = wrongs[data.draw(st.integers(0, len(wrongs) - 1), label="wrong")]
         pending.upload.must_refuse(wrong, "the receipts are not those of the parts, in order")
 
     @precondition(lambda self: bool(self.uploads))
@@ -177,7 +179,7 @@ class BackendMachine(RuleBasedStateMachine):
     @precondition(lambda self: bool(self.dead))
     @rule(data=st.data(), handle=_handles)
     def use_a_dead_id(self, data: st.DataObject, handle: int) -> None:
-        upload = self.dead[data.draw(st.sampled_from(sorted(self.dead)), label="upload_id")]
+        upload = list(self.dead.values())[data.draw(st.integers(0, len(self.dead) - 1), label="upload")]
         upload.backend = self.handles[handle]
         upload.must_be_dead("is dead")
         upload.abort()

@@ -1,0 +1,210 @@
+"""How far an upload is, as a bar and as lines."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from partwise.cli.meters import Bar, Lines, Pace, Silence, bar, beginning, meter_for
+from partwise.cli.output import Output
+from partwise.model import MIB, Progress
+
+
+def at(
+    done: float, total: float | None = 100, *, elapsed: float = 1.0, resumed: float = 0, completed: bool = False
+) -> Progress:
+    """A report, in MiB and parts of one MiB."""
+    return Progress(
+        bytes_done=int(done * MIB),
+        bytes_total=None if total is None else int(total * MIB),
+        bytes_resumed=int(resumed * MIB),
+        parts_done=int(done),
+        parts_total=None if total is None else int(total),
+        elapsed=elapsed,
+        completed=completed,
+    )
+
+
+# --- which ---
+
+
+def test_the_quiet_have_no_meter() -> None:
+    assert type(meter_for(Output(quiet=True), "f", "f to u")) is Silence
+
+
+def test_what_is_no_terminal_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr", io.StringIO())
+    assert isinstance(meter_for(Output(), "f", "f to u"), Lines)
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr", Terminal())
+    monkeypatch.setenv("TERM", "xterm")
+    assert isinstance(meter_for(Output(), "f", "f to u"), Bar)
+
+
+def test_a_terminal_that_can_not_move_its_cursor_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr", Terminal())
+    monkeypatch.setenv("TERM", "dumb")
+    assert isinstance(meter_for(Output(), "f", "f to u"), Lines)
+
+
+# --- words ---
+
+
+def test_the_beginning_tells_what_there_is_to_do() -> None:
+    assert beginning("f to u", at(0)) == "uploading f to u: 100.0 MiB in 100 parts"
+    assert beginning("f to u", at(0, None)) == "uploading f to u"
+
+
+def test_the_beginning_tells_what_need_not_be_done_again() -> None:
+    assert beginning("f to u", at(40, resumed=40)) == (
+        "resuming f to u: 40.0 of 100.0 MiB (40 of 100 parts) need not be sent again"
+    )
+
+
+# --- lines ---
+
+
+def said(capsys: pytest.CaptureFixture[str], *reports: Progress) -> list[str]:
+    """The lines that are written of these reports, after the one that tells the beginning."""
+    with Lines("f to u", Output()) as meter:
+        for report in reports:
+            meter(report)
+    return capsys.readouterr().err.splitlines()[1:]
+
+
+def test_a_line_is_written_at_each_tenth_of_the_way(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = said(capsys, *(at(done, elapsed=done) for done in range(100)))
+    assert [line.split()[0] for line in lines] == ["10", "20", "30", "40", "50", "60", "70", "80", "90"]
+    assert lines[4] == " 50 %  50.0 of 100.0 MiB  1.0 MiB/s  50 s left"
+
+
+def test_a_quick_upload_is_told_at_its_beginning_only(capsys: pytest.CaptureFixture[str]) -> None:
+    assert said(capsys, *(at(done, elapsed=done / 100) for done in range(100))) == []
+
+
+def test_a_slow_upload_is_told_once_a_minute(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = said(capsys, *(at(seconds / 1000, elapsed=seconds) for seconds in range(181)))
+    assert len(lines) == 3
+
+
+def test_a_stream_is_told_once_a_minute_and_has_no_end_in_sight(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = said(capsys, *(at(seconds, None, elapsed=seconds) for seconds in range(61)))
+    assert lines == ["60.0 MiB  1.0 MiB/s"]
+
+
+def test_the_tenths_of_an_earlier_run_are_not_told_again(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = said(capsys, *(at(50 + seconds, elapsed=seconds, resumed=50) for seconds in range(12)))
+    assert [line.split()[0] for line in lines] == ["60"]
+
+
+def test_an_upload_that_is_done_at_once_has_no_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    with Lines("f to u", Output()) as meter:
+        meter(at(100, completed=True))
+        meter.restore_screen()
+    assert capsys.readouterr().err == ""
+
+
+# --- pace ---
+
+
+def test_the_pace_is_that_of_late() -> None:
+    pace = Pace(window=5)
+    for second in range(11):
+        pace.note(at(second * 10, 1000, elapsed=second))
+    for second in range(11, 21):
+        pace.note(at(100 + (second - 10), 1000, elapsed=second))
+    assert pace.rate == MIB
+    assert pace.left(at(110, 1000)) == 890
+
+
+def test_what_an_earlier_run_sent_is_no_pace() -> None:
+    pace = Pace()
+    pace.note(at(50, resumed=50, elapsed=1))
+    pace.note(at(51, resumed=50, elapsed=2))
+    assert pace.rate == MIB
+
+
+def test_parts_that_turn_out_to_be_there_make_no_pace_below_zero() -> None:
+    pace = Pace()
+    pace.note(at(10, elapsed=1))
+    pace.note(at(20, resumed=20, elapsed=2))
+    assert pace.rate == 0
+
+
+def test_nothing_can_be_said_of_a_pace_at_first() -> None:
+    pace = Pace()
+    pace.note(at(1, elapsed=1))
+    pace.note(at(2, elapsed=1))
+    assert (pace.rate, pace.left(at(2)), pace.left(at(2, None))) == (0, None, None)
+
+
+# --- the bar ---
+
+
+def signs(width: int, progress: Progress, *, blocks: bool = True, colours: bool = False) -> str:
+    return bar(width, progress, blocks=blocks, colours=colours).plain
+
+
+def test_the_bar_tells_resumed_from_sent_from_left_without_colour() -> None:
+    assert signs(10, at(75, resumed=50)) == "═════━━╸╌╌"
+
+
+def test_the_bar_can_be_drawn_in_ascii() -> None:
+    assert signs(10, at(70, resumed=50), blocks=False) == "#####==---"
+
+
+def test_the_bar_tells_them_apart_by_colour() -> None:
+    styled = bar(10, at(70, resumed=50), blocks=True, colours=True)
+    assert [(span.style, span.end - span.start) for span in styled.spans] == [("cyan", 5), ("green", 2), ("bright_black", 3)]
+
+
+@pytest.mark.parametrize("done", [0, 0.01, 33.3, 99.9, 100])
+@pytest.mark.parametrize("width", [4, 11, 80])
+def test_the_bar_has_the_width_that_it_is_given(done: float, width: int) -> None:
+    assert len(signs(width, at(done, resumed=done / 2))) == width
+
+
+def test_an_empty_file_has_an_empty_bar() -> None:
+    assert signs(4, at(0, 0)) == "╌╌╌╌"
+
+
+def drawn(width: int, *reports: Progress, name: str = "backup.tar") -> str:
+    """What stands on a terminal of this width."""
+    screen = io.StringIO()
+    console = Console(file=screen, width=width, force_terminal=True, color_system=None, legacy_windows=False)
+    meter = Bar(name, "f to u", Output(quiet=True))
+    for report in reports:
+        meter(report)
+    console.print(meter)
+    return screen.getvalue().rstrip("\n")
+
+
+@pytest.mark.parametrize("width", [30, 40, 60, 80, 120, 250])
+def test_the_bar_is_one_line_on_any_terminal(width: int) -> None:
+    line = drawn(width, at(10), at(25.5, elapsed=2.0), name="a-name-of-a-file-that-is-longer-than-most.tar.zst")
+    assert "\n" not in line
+    assert len(line) <= width - 2
+    assert "25%" in line
+
+
+def test_a_terminal_of_eighty_columns_shows_all_that_matters() -> None:
+    line = drawn(80, at(10, resumed=10), at(25.5, elapsed=2.0, resumed=10))
+    assert line == "backup.tar ═══━╸╌╌╌╌╌╌╌╌╌   25%  25.5/100.0 MiB  15.5 MiB/s  0:05  25/100 parts"
+
+
+def test_a_stream_has_no_bar_but_figures() -> None:
+    line = drawn(80, at(10, None), at(20, None, elapsed=2.0), name="standard input")
+    assert line == "standard input  20.0 MiB    10.0 MiB/s  0:02  20 parts"
+
+
+def test_before_the_first_report_there_is_a_name() -> None:
+    assert drawn(80) == "backup.tar"

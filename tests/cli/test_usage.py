@@ -1,0 +1,157 @@
+"""Lines that make no sense, and the pages that say how to write better ones."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import typer
+
+from partwise.cli import main
+from partwise.cli.app import app
+
+Run = Callable[..., "Ended"]  # noqa: F821  # of conftest, which can't be imported
+
+
+@pytest.mark.parametrize(
+    ("line", "names"),
+    [
+        (["uplaod"], "uplaod"),
+        (["upload"], "FILE"),
+        (["upload", "small.bin"], "URL"),
+        (["upload", "small.bin", "URL", "--nonsense"], "--nonsense"),
+        (["upload", "small.bin", "URL", "extra"], "extra"),
+        (["upload", "small.bin", "URL", "--concurrency", "many"], "--concurrency"),
+        (["upload", "small.bin", "URL", "--concurrency", "0"], "--concurrency"),
+        (["upload", "small.bin", "URL", "--max-attempts", "0"], "--max-attempts"),
+        (["upload", "small.bin", "URL", "--part-size", "big"], "--part-size"),
+        (["upload", "small.bin", "URL", "--part-size", "0"], "--part-size"),
+        (["upload", "small.bin", "URL", "--part-size", "6TiB"], "out of bounds"),
+        (["upload", "small.bin", "URL", "--part-size", "10", "--multipart-threshold", "0"], "30000 parts"),
+        (["upload", "small.bin", "URL", "--multipart-threshold", "x"], "--multipart-threshold"),
+        (["upload", "small.bin", "URL", "--bandwidth-limit", "0"], "--bandwidth-limit"),
+        (["upload", "small.bin", "URL", "--timeout", "soon"], "--timeout"),
+        (["upload", "small.bin", "URL", "--meta", "nothing"], "--meta"),
+        (["upload", "small.bin", "URL", "--tag", "a=1", "--tag", "a=2"], "--tag"),
+        (["upload", "small.bin", "URL", "--callback-url", "http://127.0.0.1/"], "--callback-body"),
+        (["upload", "small.bin", "URL", "--callback-var", "x:a=1"], "--callback-url"),
+        (["upload", "small.bin", "URL", "--no-resume", "--require-resume"], "--require-resume"),
+        (["upload", "small.bin", "URL", "--no-resume", "--checkpoint", "c"], "--no-resume"),
+        (["upload", "small.bin", "URL", "--checkpoint", "c", "--checkpoint-dir", "d"], "--checkpoint-dir"),
+        (["upload", "small.bin", "URL", "--store", "memory:", "--checkpoint-dir", "d"], "--store"),
+        (["upload", "small.bin", "URL", "--store", "nowhere:"], "nowhere:"),
+        (["upload", "small.bin", "URL", "--acl", "private"], "acl"),
+        (["upload", "small.bin", "URL", "--endpoint", "example.com"], "endpoint"),
+        (["upload", "small.bin", "nowhere://bucket/key"], "nowhere:"),
+        (["upload", "small.bin", "/mnt/backups/copy"], "URL"),
+        (["upload", "small.bin", "file:///tmp/x/"], "key is missing"),
+        (["upload", "small.bin", "file:///tmp/x/%2e%2e"], "'..'"),
+        (["upload", "small.bin", "file://elsewhere/x/y"], "elsewhere"),
+        (["upload", "small.bin", "memory:"], "memory:"),
+        (["abort", "small.bin", "file:///tmp/x/"], "key is missing"),
+        (["gc", "URL", "--older-than", "long"], "--older-than"),
+        (["serve"], "DIR"),
+        (["serve", ".", "--port", "70000"], "--port"),
+        (["demo", "--size", "17"], "--size"),
+        (["demo", "--size", "x"], "--size"),
+    ],
+    ids=" ".join,
+)
+def test_a_line_that_makes_no_sense_is_told_in_one_line(
+    partwise: Run, small: Path, url: str, line: list[str], names: str
+) -> None:
+    ended = partwise(*(url if word == "URL" else word for word in line))
+    assert ended.code == 2
+    assert ended.out == ""
+    assert ended.err.startswith("partwise: ")
+    assert ended.err.count("\n") == 1
+    assert names in ended.err
+
+
+def test_a_line_that_can_not_be_read_is_an_object_too(partwise: Run) -> None:
+    ended = partwise("upload", "--json")
+    assert ended.code == 2
+    assert ended.last["ok"] is False
+    assert ended.last["exit_code"] == 2
+    assert ended.last["error"]["type"] == "UsageError"
+
+
+def test_nothing_was_made_by_a_line_that_makes_no_sense(partwise: Run, small: Path, url: str, bucket: Path) -> None:
+    partwise("upload", "small.bin", url, "--part-size", "6TiB")
+    assert not bucket.exists()
+
+
+FLAGS = """
+    --part-size --multipart-threshold --concurrency --max-attempts --bandwidth-limit --timeout --checkpoint
+    --checkpoint-dir --store --no-resume --require-resume --dry-run --content-type --meta --acl --storage-class --tag
+    --cache-control --content-disposition --content-encoding --forbid-overwrite --encryption --kms-key-id
+    --traffic-limit --callback-url --callback-host --callback-body --callback-body-type --callback-var --endpoint
+    --region --signature-version --addressing-style --ca-bundle --json --quiet --verbose
+""".split()
+
+
+def test_the_page_of_upload_tells_every_flag(partwise: Run) -> None:
+    page = partwise("upload", "--help").out
+    assert [flag for flag in FLAGS if f"  {flag}" not in page] == []
+
+
+@pytest.mark.parametrize("command", ["upload", "status", "abort", "uploads", "gc", "serve", "demo"])
+def test_every_page_teaches_by_example(partwise: Run, command: str) -> None:
+    ended = partwise(command, "--help")
+    assert ended.code == 0
+    assert len(re.findall(rf"(?:^  |[|] )partwise {command}\b", ended.out, re.MULTILINE)) >= 3
+
+
+def test_every_flag_is_explained() -> None:
+    program = typer.main.get_command(app)
+    flags = [(name, flag) for name, one in program.commands.items() for flag in one.params]
+    assert [(name, flag.name) for name, flag in flags if not flag.help or not (flag.metavar or flag.is_flag)] == []
+
+
+@pytest.mark.parametrize("line", [[], ["--help"], ["-h"]], ids=["nothing", "--help", "-h"])
+def test_the_first_page_tells_every_command(partwise: Run, line: list[str]) -> None:
+    ended = partwise(*line)
+    assert ended.code == 0
+    for command in ("upload", "status", "abort", "uploads", "gc", "serve", "demo"):
+        assert f"\n  {command} " in ended.out
+
+
+def test_pages_are_as_wide_as_the_terminal_but_not_wider_than_can_be_read(
+    partwise: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    widths = {}
+    for columns in (80, 200):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        lines = partwise("upload", "--help").out.partition("Examples:")[0].splitlines()
+        widths[columns] = max(map(len, lines))
+    assert widths[80] <= 80
+    assert 80 < widths[200] <= 100
+
+
+def test_the_version_is_told(partwise: Run) -> None:
+    ended = partwise("--version")
+    assert (ended.code, ended.out.split()[0]) == (0, "partwise")
+
+
+@pytest.mark.parametrize("missing", ["typer", "rich"])
+def test_without_its_extra_it_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], missing: str
+) -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] == missing or name == "partwise.cli.app"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, missing, None)
+    monkeypatch.delattr("partwise.cli.app", raising=False)
+    assert main(["--help"]) == 2
+    assert capsys.readouterr().err == (
+        'partwise: the command line needs typer and rich: pip install "partwise[cli]"\n'
+    )
+
+
+def test_another_module_that_is_missing_is_no_matter_of_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "partwise.cli.app", raising=False)
+    monkeypatch.setitem(sys.modules, "partwise.cli.running", None)
+    with pytest.raises(ModuleNotFoundError):
+        main(["--help"])

@@ -1,0 +1,809 @@
+"""The nine operations, and what becomes of their failures."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import logging
+import pickle
+import threading
+import traceback
+from datetime import UTC, datetime
+from xml.etree import ElementTree as ET
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from partwise.backends.oss import Credentials, OSSBackend
+from partwise.checksums import crc64
+from partwise.errors import (
+    AccessDenied,
+    BackendError,
+    BucketNotFound,
+    CallbackError,
+    ClockSkewed,
+    CredentialsExpired,
+    IntegrityError,
+    InvalidInput,
+    InvalidKey,
+    ObjectExists,
+    PartRejected,
+    PartwiseError,
+    ServerFailed,
+    Throttled,
+    UploadNotFound,
+)
+from partwise.model import Callback, ObjectOptions, PendingUpload, StoredObject, UploadedPart
+from partwise.protocols import BindsRequestOptions, MultipartBackend
+
+PLAIN = ObjectOptions()
+RECEIPTS = [UploadedPart(1, 102400, "AAA", 1), UploadedPart(3, 5, "BBB", 2)]
+CALLBACK = ObjectOptions(callback=Callback("http://cb/", "object=${object}"))
+
+
+# --- what it is ------------------------------------------------------------------------------------------------------
+
+
+def test_it_fits_the_protocols(oss):
+    assert isinstance(oss, MultipartBackend)
+    assert isinstance(oss, BindsRequestOptions)
+
+
+def test_it_says_what_it_accepts(oss):
+    limits = oss.limits
+    assert (limits.min_part_size, limits.max_part_size, limits.max_parts) == (102_400, 5_368_709_120, 10_000)
+    assert (limits.max_object_size, limits.max_put_size) == (53_687_091_200_000, 5_368_709_120)
+    assert (oss.capabilities.part_checksums, oss.capabilities.object_checksums) == (True, True)
+
+
+def test_a_repr_shows_the_place_and_no_secret(server, oss):
+    shown = repr(oss)
+    assert "OSSBackend('examplebucket'" in shown
+    assert (server.endpoint in shown, "cn-hangzhou" in shown, "secret" in shown, "testid" in shown) == (
+        True,
+        True,
+        False,
+        False,
+    )
+    oss.close()
+    assert "closed" in repr(oss)
+
+
+def test_the_location_has_no_credentials_and_names_the_bucket(server, oss):
+    assert oss.location == f"oss://examplebucket@127.0.0.1:{server.port}"
+    assert oss.with_request_options(PLAIN).location == oss.location
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"signature_version": "v2"},
+        {"connect_timeout": 0},
+        {"read_timeout": -1.0},
+        {"read_timeout": float("inf")},
+        {"connect_timeout": "10"},
+        {"connect_timeout": True},
+        {"max_connections": 0},
+        {"page_size": 0},
+        {"page_size": 1001},
+        {"user_agent": "a\r\nb"},
+        {"credentials": 5},
+        {"proxy": "nonsense"},
+        {"bucket": "Bad_Bucket"},
+    ],
+)
+def test_an_impossible_setting_is_refused_at_once(connect, bad):
+    with pytest.raises(InvalidInput):
+        connect(**bad)
+
+
+def test_https_is_what_an_endpoint_without_scheme_means():
+    with OSSBackend("examplebucket", region="cn-hangzhou", credentials=Credentials("i", "s")) as backend:
+        assert backend.endpoint == "https://examplebucket.oss-cn-hangzhou.aliyuncs.com"
+
+
+def test_it_says_who_asks(server, connect):
+    for agent in (None, "mine/1.0"):
+        connect(user_agent=agent).head_object("key")
+    assert server.requests[0].header("user-agent").startswith("partwise/")
+    assert server.requests[1].header("user-agent") == "mine/1.0"
+
+
+# --- initiate --------------------------------------------------------------------------------------------------------
+
+
+def test_initiating_gives_the_id_and_guesses_the_type(server, oss, kit):
+    server.reply(kit.initiated("0004B9895DBBB6EC98E36A8D77C1"))
+    assert oss.initiate_upload("dir/photo.jpg", PLAIN) == "0004B9895DBBB6EC98E36A8D77C1"
+    request = server.requests[0]
+    assert (request.method, request.query) == ("POST", {"uploads": "", "encoding-type": "url"})
+    assert (request.header("content-type"), request.header("content-length")) == ("image/jpeg", "0")
+
+
+@pytest.mark.parametrize("body", ["", "<html/>", "<!DOCTYPE x><InitiateMultipartUploadResult/>", "<Error></Error>"])
+def test_an_answer_that_gives_no_id_is_worth_another_attempt(server, oss, kit, body):
+    server.reply(kit.answer(body=body))
+    with pytest.raises(ServerFailed, match="can't be used") as raised:
+        oss.initiate_upload("key", PLAIN)
+    assert (raised.value.retryable, raised.value.request_id) == (True, "67CD4A3A0000000000000001")
+
+
+def test_an_option_that_acts_late_is_checked_at_the_start(server, oss):
+    with pytest.raises(InvalidInput, match="callback"):
+        oss.initiate_upload("key", ObjectOptions(callback=Callback("", "x")))
+    assert server.requests == []
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda oss, body, options: oss.initiate_upload("key", options),
+        lambda oss, body, options: oss.put_object("key", body(b"x"), options),
+        lambda oss, body, options: oss.complete_upload("key", "ID", RECEIPTS, options),
+    ],
+)
+def test_a_bad_option_is_refused_before_anything_is_sent(server, oss, body, call):
+    with pytest.raises(InvalidInput):
+        call(oss, body, ObjectOptions(metadata={"a": "b\r\nx-oss-object-acl: public-read"}))
+    assert server.requests == []
+
+
+@pytest.mark.parametrize("key", ["", "/a", "\\a", "a" * 1024])
+def test_a_bad_key_is_refused_before_anything_is_sent(server, oss, body, key):
+    for call in (
+        lambda: oss.initiate_upload(key, PLAIN),
+        lambda: oss.upload_part(key, "ID", 1, body(b"x")),
+        lambda: oss.list_parts(key, "ID"),
+        lambda: oss.complete_upload(key, "ID", RECEIPTS, PLAIN),
+        lambda: oss.abort_upload(key, "ID"),
+        lambda: oss.put_object(key, body(b"x"), PLAIN),
+        lambda: oss.head_object(key),
+    ):
+        with pytest.raises(InvalidKey):
+            call()
+    assert server.requests == []
+
+
+# --- parts -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_parts_receipt_is_the_services(server, oss, body):
+    data = b"some bytes"
+    receipt = oss.upload_part("dir/key", "ID", 10_000, body(data))
+    md5 = hashlib.md5(data).hexdigest().upper()
+    assert receipt == UploadedPart(10_000, len(data), md5, crc64(data))
+    assert server.requests[0].query == {"partNumber": "10000", "uploadId": "ID"}
+
+
+def test_a_part_without_a_checksum_has_none_in_its_receipt(server, oss, body, kit):
+    server.reply(kit.answer(ETag='"E"'))
+    assert oss.upload_part("key", "ID", 1, body(b"x")).crc64 is None
+
+
+def test_a_part_that_was_stored_otherwise_is_an_error(server, oss, body, kit):
+    server.reply(kit.answer(ETag='"E"', x_oss_hash_crc64ecma="5"))
+    with pytest.raises(IntegrityError, match="CRC-64 5, those that were sent") as raised:
+        oss.upload_part("key", "ID", 1, body(b"x"))
+    assert raised.value.retryable
+
+
+@pytest.mark.parametrize("headers", [{}, {"ETag": '""'}, {"ETag": "x", "x_oss_hash_crc64ecma": "many"}])
+def test_a_receipt_that_can_not_be_used_is_worth_another_attempt(server, oss, body, kit, headers):
+    server.reply(kit.answer(**headers))
+    with pytest.raises(ServerFailed) as raised:
+        oss.upload_part("key", "ID", 1, body(b"x"))
+    assert raised.value.retryable
+
+
+@pytest.mark.parametrize("number", [0, -1, 10_001])
+def test_a_part_number_out_of_bounds_is_refused(server, oss, body, number):
+    with pytest.raises(InvalidInput):
+        oss.upload_part("key", "ID", number, body(b"x"))
+    assert server.requests == []
+
+
+def test_a_part_or_an_object_that_is_too_large_is_refused(server, oss, body):
+    huge = body(b"", claimed=5 * 2**30 + 1)
+    with pytest.raises(InvalidInput):
+        oss.upload_part("key", "ID", 1, huge)
+    with pytest.raises(InvalidInput):
+        oss.put_object("key", huge, PLAIN)
+    assert server.requests == []
+
+
+def test_an_id_is_sent_as_it_is(server, oss, body):
+    oss.upload_part("key", "a b/&=+%\r\n", 1, body(b"x"))
+    assert server.requests[0].query["uploadId"] == "a b/&=+%\r\n"
+
+
+def test_parts_may_be_sent_at_one_time(server, oss, body):
+    receipts: dict[int, UploadedPart] = {}
+
+    def send(number: int) -> None:
+        receipts[number] = oss.upload_part("key", "ID", number, body(bytes([number]) * 5000))
+
+    threads = [threading.Thread(target=send, args=(number,)) for number in range(1, 17)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert {n: r.crc64 for n, r in receipts.items()} == {n: crc64(bytes([n]) * 5000) for n in range(1, 17)}
+    assert {int(r.query["partNumber"]): r.body for r in server.requests} == {n: bytes([n]) * 5000 for n in range(1, 17)}
+
+
+# --- lists -----------------------------------------------------------------------------------------------------------
+
+
+def parts_page(kit, numbers, following=None):
+    listed = "".join(
+        f'<Part><PartNumber>{n}</PartNumber><ETag>"E{n}"</ETag><HashCrc64ecma>{n}</HashCrc64ecma><Size>{n}</Size></Part>'
+        for n in numbers
+    )
+    marker = "" if following is None else f"<NextPartNumberMarker>{following}</NextPartNumberMarker>"
+    more = "false" if following is None else "true"
+    return kit.answer(body=f"<ListPartsResult>{marker}<IsTruncated>{more}</IsTruncated>{listed}</ListPartsResult>")
+
+
+def uploads_page(kit, entries, following=None):
+    listed = "".join(
+        f"<Upload><Key>{key}</Key><UploadId>{upload_id}</UploadId><Initiated>2025-03-09T08:07:06.000Z</Initiated></Upload>"
+        for key, upload_id in entries
+    )
+    markers = ""
+    if following is not None:
+        markers = (
+            f"<NextKeyMarker>{following[0]}</NextKeyMarker><NextUploadIdMarker>{following[1]}</NextUploadIdMarker>"
+        )
+    more = "false" if following is None else "true"
+    return kit.answer(
+        body=f"<ListMultipartUploadsResult><EncodingType>url</EncodingType>{markers}<IsTruncated>{more}</IsTruncated>"
+        f"{listed}</ListMultipartUploadsResult>"
+    )
+
+
+def test_parts_are_listed_page_by_page_as_they_are_read(server, oss, kit):
+    server.reply(parts_page(kit, [1, 2], 2), parts_page(kit, [5], 5), parts_page(kit, []))
+    listing = iter(oss.list_parts("a b", "ID"))
+    assert [next(listing), next(listing)] == [UploadedPart(1, 1, "E1", 1), UploadedPart(2, 2, "E2", 2)]
+    assert len(server.requests) == 1
+    assert list(listing) == [UploadedPart(5, 5, "E5", 5)]
+    assert [request.query.get("part-number-marker") for request in server.requests] == [None, "2", "5"]
+    assert {request.query["max-parts"] for request in server.requests} == {"1000"}
+
+
+def test_uploads_are_listed_page_by_page(server, oss, kit):
+    server.reply(
+        uploads_page(kit, [("a%20b", "1"), ("a%2Bc", "2")], ("a%2Bc", "2")), uploads_page(kit, [("%E4%B8%AD", "3")])
+    )
+    when = datetime(2025, 3, 9, 8, 7, 6, tzinfo=UTC)
+    assert list(oss.list_uploads("a/ü ")) == [
+        PendingUpload("a b", "1", when),
+        PendingUpload("a+c", "2", when),
+        PendingUpload("中", "3", when),
+    ]
+    first, second = (request.query for request in server.requests)
+    assert first == {"uploads": "", "max-uploads": "1000", "encoding-type": "url", "prefix": "a/ü "}
+    assert second == first | {"key-marker": "a+c", "upload-id-marker": "2"}
+
+
+def test_all_keys_is_no_prefix(server, oss, kit):
+    server.reply(uploads_page(kit, []))
+    assert list(oss.list_uploads()) == []
+    assert "prefix" not in server.requests[0].query
+
+
+def test_a_list_of_parts_that_does_not_advance_ends_in_an_error(server, oss, kit):
+    server.reply(parts_page(kit, [1], 1), parts_page(kit, [1], 1))
+    with pytest.raises(BackendError, match="does not advance") as raised:
+        list(oss.list_parts("key", "ID"))
+    assert (len(server.requests), raised.value.retryable) == (2, False)
+
+
+@pytest.mark.parametrize("following", [("a", "1"), ("a", "0"), ("", "")])
+def test_a_list_of_uploads_that_does_not_advance_ends_in_an_error(server, oss, kit, following):
+    server.reply(uploads_page(kit, [("a", "1")], ("a", "1")), uploads_page(kit, [("a", "1")], following))
+    with pytest.raises(BackendError, match="does not advance"):
+        list(oss.list_uploads())
+    assert len(server.requests) == 2
+
+
+def test_an_upload_that_is_gone_is_noticed_by_the_call_itself(server, oss, kit):
+    server.reply(kit.error(404, "NoSuchUpload"))
+    with pytest.raises(UploadNotFound):
+        oss.list_parts("key", "ID")
+
+
+def test_a_failure_on_a_later_page_comes_when_it_is_reached(server, oss, kit):
+    server.reply(parts_page(kit, [1], 1), kit.error(404, "NoSuchUpload"))
+    listing = iter(oss.list_parts("key", "ID"))
+    next(listing)
+    with pytest.raises(UploadNotFound):
+        next(listing)
+
+
+def test_a_page_that_is_cut_short_is_worth_another_attempt(server, oss, kit):
+    server.reply(kit.answer(body="<ListPartsResult><IsTruncated>false</IsTruncated><Part>"))
+    with pytest.raises(ServerFailed):
+        oss.list_parts("key", "ID")
+
+
+def test_a_prefix_that_no_key_can_have_is_refused(oss):
+    with pytest.raises(InvalidKey):
+        oss.list_uploads("\ud800")
+
+
+# --- complete --------------------------------------------------------------------------------------------------------
+
+COMPLETED = (
+    "<CompleteMultipartUploadResult><Key>dir%2Fkey</Key><ETag>&quot;XML-2&quot;</ETag></CompleteMultipartUploadResult>"
+)
+
+
+def test_completing_gives_the_object_by_its_headers(server, oss, kit):
+    server.reply(kit.answer(body=COMPLETED, ETag='"HEAD-2"', x_oss_hash_crc64ecma="77", x_oss_version_id="V1"))
+    stored = oss.complete_upload("dir/key", "ID", RECEIPTS, PLAIN)
+    assert stored == StoredObject("dir/key", 102405, "HEAD-2", 77, "V1", "67CD4A3A0000000000000001")
+    request = server.requests[0]
+    assert request.query == {"uploadId": "ID", "encoding-type": "url"}
+    assert request.header("content-md5") == base64.b64encode(hashlib.md5(request.body).digest()).decode()
+    named = [(part.findtext("PartNumber"), part.findtext("ETag")) for part in ET.fromstring(request.body)]
+    assert named == [("1", '"AAA"'), ("3", '"BBB"')]
+
+
+def test_the_document_is_asked_where_the_headers_are_silent(server, oss, kit):
+    server.reply(kit.answer(body=COMPLETED))
+    stored = oss.complete_upload("key", "ID", RECEIPTS, PLAIN)
+    assert (stored.etag, stored.crc64) == ("XML-2", None)
+
+
+@pytest.mark.parametrize("body", ["", "<html/>", COMPLETED.replace("&quot;XML-2&quot;", "")])
+def test_an_answer_that_says_nothing_of_the_object_leaves_the_outcome_open(server, oss, kit, body):
+    server.reply(kit.answer(body=body))
+    with pytest.raises(ServerFailed) as raised:
+        oss.complete_upload("key", "ID", RECEIPTS, PLAIN)
+    assert raised.value.retryable
+
+
+def test_a_callbacks_answer_is_handed_on_and_says_nothing_of_the_object(server, oss, kit):
+    server.reply(kit.answer(body=COMPLETED, ETag='"HEAD"'), kit.answer(body=COMPLETED))
+    stored = oss.complete_upload("key", "ID", RECEIPTS, CALLBACK)
+    assert (stored.etag, stored.callback_response) == ("HEAD", COMPLETED.encode())
+    stored = oss.complete_upload("key", "ID", RECEIPTS, CALLBACK)
+    assert (stored.etag, stored.callback_response) == ("", COMPLETED.encode())
+
+
+@pytest.mark.parametrize("options", [CALLBACK, PLAIN])
+@pytest.mark.parametrize("document", [True, False])
+def test_a_failed_callback_carries_the_object_that_stands(server, oss, kit, body, options, document):
+    headers = {"ETag": '"E"', "x-oss-hash-crc64ecma": str(crc64(b"x")), "x-oss-version-id": "V"}
+    plain = {name.replace("-", "_"): value for name, value in headers.items()}
+    reply = kit.error(203, "CallbackFailed", "502", headers=plain) if document else kit.answer(203, "oops", **plain)
+    server.reply(reply, reply)
+    for call in (
+        lambda: oss.complete_upload("key", "ID", [UploadedPart(1, 1, "A")], options),
+        lambda: oss.put_object("key", body(b"x"), options),
+    ):
+        with pytest.raises(CallbackError) as raised:
+            call()
+        result = raised.value.result
+        assert result is not None
+        assert (result.key, result.size, result.etag, result.crc64, result.version_id) == (
+            "key",
+            1,
+            "E",
+            crc64(b"x"),
+            "V",
+        )
+        assert not raised.value.retryable
+        again = pickle.loads(pickle.dumps(raised.value))
+        assert again.result == result
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "kind"),
+    [
+        ("InvalidPart", 400, PartRejected),
+        ("InvalidPartOrder", 400, PartRejected),
+        ("EntityTooSmall", 400, PartRejected),
+        ("FileAlreadyExists", 409, ObjectExists),
+        ("NoSuchUpload", 404, UploadNotFound),
+        ("AccessDenied", 403, AccessDenied),
+        ("NoSuchBucket", 404, BucketNotFound),
+        ("InternalError", 500, ServerFailed),
+    ],
+)
+def test_a_refused_completion(server, oss, kit, code, status, kind):
+    server.reply(kit.error(status, code, ETag="E", PartNumber="1"))
+    with pytest.raises(kind) as raised:
+        oss.complete_upload("key", "ID", RECEIPTS, PLAIN)
+    assert type(raised.value) is kind
+    assert (raised.value.code, raised.value.details["PartNumber"]) == (code, "1")
+
+
+def test_an_object_of_no_parts_is_refused_before_anything_is_sent(server, oss):
+    with pytest.raises(PartRejected, match="no part was named"):
+        oss.complete_upload("key", "ID", [], PLAIN)
+    assert server.requests == []
+
+
+# --- abort -----------------------------------------------------------------------------------------------------------
+
+
+def test_aborting_what_is_gone_is_fine(server, oss, kit):
+    server.reply(b"HTTP/1.1 204 No Content\r\n\r\n", kit.error(404, "NoSuchUpload"))
+    oss.abort_upload("key", "ID")
+    oss.abort_upload("key", "ID")
+    assert [(r.method, r.query, r.header("content-length")) for r in server.requests] == [
+        ("DELETE", {"uploadId": "ID"}, "0")
+    ] * 2
+
+
+@pytest.mark.parametrize(("code", "kind"), [("NoSuchBucket", BucketNotFound), ("Other", BackendError)])
+def test_aborting_where_something_else_is_missing_is_an_error(server, oss, kit, code, kind):
+    server.reply(kit.error(404, code))
+    with pytest.raises(kind):
+        oss.abort_upload("key", "ID")
+
+
+# --- objects ---------------------------------------------------------------------------------------------------------
+
+
+def test_putting_an_object(server, oss, body):
+    data = b"whole"
+    stored = oss.put_object("dir/a.txt", body(data), ObjectOptions(metadata={"Author": "me"}))
+    assert (stored.key, stored.size, stored.crc64) == ("dir/a.txt", 5, crc64(data))
+    assert stored.etag == hashlib.md5(data).hexdigest().upper()
+    assert stored.callback_response is None
+    request = server.requests[0]
+    assert (request.method, request.query, request.body) == ("PUT", {}, data)
+    assert (request.header("content-type"), request.header("x-oss-meta-author")) == ("text/plain", "me")
+
+
+def test_putting_nothing(server, oss, body):
+    assert oss.put_object("empty", body(b""), PLAIN).crc64 == 0
+    assert server.requests[0].header("content-length") == "0"
+
+
+def test_putting_with_a_callback(server, oss, body, kit):
+    server.reply(kit.answer(body='{"ok":1}', ETag='"E"'))
+    assert oss.put_object("key", body(b"x"), CALLBACK).callback_response == b'{"ok":1}'
+
+
+@pytest.mark.parametrize(("forbidden", "retryable"), [(False, True), (True, False)])
+def test_an_object_that_was_stored_otherwise_is_an_error(server, oss, body, kit, forbidden, retryable):
+    server.reply(kit.answer(ETag='"E"', x_oss_hash_crc64ecma="5"))
+    with pytest.raises(IntegrityError) as raised:
+        oss.put_object("key", body(b"x"), ObjectOptions(forbid_overwrite=forbidden))
+    assert raised.value.retryable is retryable
+
+
+def test_putting_where_overwriting_is_forbidden(server, oss, body, kit):
+    server.reply(kit.error(409, "FileAlreadyExists"))
+    with pytest.raises(ObjectExists):
+        oss.put_object("key", body(b"x"), ObjectOptions(forbid_overwrite=True))
+    assert server.requests[0].header("x-oss-forbid-overwrite") == "true"
+
+
+def test_looking_at_an_object(server, oss):
+    server.reply(
+        b'HTTP/1.1 200 OK\r\nContent-Length: 123456\r\nETag: "E-3"\r\nx-oss-hash-crc64ecma: 18446744073709551615\r\n'
+        b"x-oss-version-id: V\r\nx-oss-meta-author: me\r\nx-oss-meta-empty:\r\nx-oss-request-id: R\r\n\r\n"
+    )
+    found = oss.head_object("key")
+    assert found == StoredObject("key", 123456, "E-3", 2**64 - 1, "V", "R", metadata={"author": "me", "empty": ""})
+    assert oss.head_object("key") is not None  # the connection is in order
+
+
+def head_error(kit, status: int, code: str) -> bytes:
+    document = f"<Error><Code>{code}</Code><Message>m</Message></Error>"
+    return kit.answer(status, x_oss_err=base64.b64encode(document.encode()).decode())
+
+
+def test_an_object_that_is_not_there_is_none(server, oss, kit):
+    server.reply(head_error(kit, 404, "NoSuchKey"), kit.answer(404))
+    assert oss.head_object("key") is None
+    assert oss.head_object("key") is None
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind"),
+    [(404, "NoSuchBucket", BucketNotFound), (403, "AccessDenied", AccessDenied), (500, "InternalError", ServerFailed)],
+)
+def test_a_head_that_fails_otherwise_is_an_error(server, oss, kit, status, code, kind):
+    server.reply(head_error(kit, status, code))
+    with pytest.raises(kind) as raised:
+        oss.head_object("key")
+    assert raised.value.code == code
+
+
+def test_an_object_without_size_or_etag_is_no_answer(server, oss, kit):
+    server.reply(b"HTTP/1.1 200 OK\r\nETag: x\r\n\r\n", kit.answer())
+    for _ in range(2):
+        with pytest.raises(ServerFailed):
+            oss.head_object("key")
+
+
+# --- keys ------------------------------------------------------------------------------------------------------------
+
+ODD_KEYS = [
+    "a/../b",
+    "../../x",
+    "./x",
+    ".",
+    "..",
+    "a/./b/..",
+    "a//b///c",
+    "a/",
+    "a b+c%20d",
+    "%2e%2e/%2F",
+    "?x=y&z#f",
+    "中文/é/😀",
+    "\x01\x7f\n\r\t",
+    " lead and trail ",
+    "a\\b",
+    "!*'();:@&=+$,/?#[]",
+    "~-._",
+    "é" * 511,
+]
+
+
+@pytest.mark.parametrize("key", ODD_KEYS)
+def test_an_odd_key_arrives_exactly(server, oss, body, kit, key):
+    server.reply(kit.initiated())
+    oss.initiate_upload(key, PLAIN)
+    oss.upload_part(key, "ID", 1, body(b"x"))
+    assert {request.path for request in server.requests} == {f"/examplebucket/{key}"}
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40, deadline=None)
+@given(
+    st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=60).filter(lambda key: key[0] not in "/\\")
+)
+def test_any_key_arrives_exactly(server, oss, key):
+    oss.head_object(key)
+    assert server.requests[-1].path == f"/examplebucket/{key}"
+
+
+# --- options of every request ----------------------------------------------------------------------------------------
+
+
+def test_request_options_go_with_every_request_they_belong_to(server, oss, body, kit):
+    handle = oss.with_request_options(
+        ObjectOptions(traffic_limit=819200, request_payer="requester", acl="private", metadata={"a": "b"})
+    )
+    server.reply(kit.initiated())
+    handle.initiate_upload("key", PLAIN)
+    handle.upload_part("key", "ID", 1, body(b"x"))
+    server.reply(parts_page(kit, []), uploads_page(kit, []), kit.answer(body=COMPLETED))
+    list(handle.list_parts("key", "ID"))
+    list(handle.list_uploads())
+    handle.complete_upload("key", "ID", RECEIPTS, PLAIN)
+    server.reply(kit.answer(204))
+    handle.abort_upload("key", "ID")
+    handle.put_object("key", body(b"x"), PLAIN)
+    handle.head_object("key")
+    payer, limit = {"x-oss-request-payer": "requester"}, {"x-oss-traffic-limit": "819200"}
+    both = payer | limit
+    assert [r.oss_headers() for r in server.requests] == [payer, both, payer, payer, payer, payer, both, payer]
+
+
+def test_what_one_call_asks_for_goes_before_what_the_handle_carries(server, oss, body):
+    handle = oss.with_request_options(ObjectOptions(traffic_limit=819200))
+    handle.put_object("key", body(b"x"), ObjectOptions(traffic_limit=838860800))
+    assert server.requests[0].header("x-oss-traffic-limit") == "838860800"
+
+
+def test_request_options_are_checked(oss):
+    with pytest.raises(InvalidInput):
+        oss.with_request_options(ObjectOptions(traffic_limit=1))
+
+
+# --- signatures ------------------------------------------------------------------------------------------------------
+
+
+def test_v4_is_the_default_and_v1_is_to_be_had(server, connect):
+    connect().head_object("key")
+    connect(signature_version="v1", region=None).head_object("key")
+    v4, v1 = server.requests
+    assert v4.header("authorization").startswith(
+        "OSS4-HMAC-SHA256 Credential=testid0000EXAMPLE/20250309/cn-hangzhou/oss/"
+    )
+    assert (v4.header("x-oss-date"), v4.header("date")) == ("20250309T080706Z", None)
+    assert v1.header("authorization").startswith("OSS testid0000EXAMPLE:")
+    assert v1.header("date") == "Sun, 09 Mar 2025 08:07:06 GMT"
+
+
+def test_each_request_is_signed_at_its_own_time(server, connect):
+    now = [1741507626.0]
+    backend = connect(clock=lambda: now[0])
+    backend.head_object("key")
+    now[0] += 3600
+    backend.head_object("key")
+    assert [request.header("x-oss-date") for request in server.requests] == ["20250309T080706Z", "20250309T090706Z"]
+
+
+# --- the clock -------------------------------------------------------------------------------------------------------
+
+
+def skewed(kit, **more: str) -> bytes:
+    return kit.error(403, "RequestTimeTooSkewed", **more)
+
+
+@pytest.mark.parametrize(
+    "told",
+    [{"ServerTime": "2025-03-09T09:07:06.000Z"}, {"headers": {"Date": "Sun, 09 Mar 2025 09:07:06 GMT"}}],
+)
+def test_a_skewed_clock_is_corrected_from_the_answer(server, oss, kit, told):
+    server.reply(skewed(kit, **told))
+    with pytest.raises(ClockSkewed) as raised:
+        oss.abort_upload("key", "ID")
+    assert raised.value.retryable
+    oss.head_object("key")
+    assert server.requests[1].header("x-oss-date") == "20250309T090706Z"
+
+
+def test_a_clock_that_is_right_by_the_services_own_word_is_not_corrected_forever(server, oss, kit):
+    server.reply(
+        skewed(kit), skewed(kit, ServerTime="2025-03-09T09:07:06.000Z"), skewed(kit, ServerTime="2025-03-09T12:00:00Z")
+    )
+    retryable = []
+    for _ in range(3):
+        with pytest.raises(ClockSkewed) as raised:
+            oss.abort_upload("key", "ID")
+        retryable.append(raised.value.retryable)
+    assert retryable == [False, True, False]
+
+
+def test_a_service_that_does_not_tell_its_time_can_not_be_followed(server, oss, kit):
+    server.reply(skewed(kit, headers={"Date": "today"}))
+    with pytest.raises(ClockSkewed) as raised:
+        oss.abort_upload("key", "ID")
+    assert not raised.value.retryable
+
+
+def test_a_handle_shares_the_corrected_clock(server, oss, kit):
+    handle = oss.with_request_options(ObjectOptions(request_payer="requester"))
+    server.reply(skewed(kit, ServerTime="2025-03-09T09:07:06.000Z"))
+    with pytest.raises(ClockSkewed):
+        handle.abort_upload("key", "ID")
+    oss.head_object("key")
+    assert server.requests[1].header("x-oss-date") == "20250309T090706Z"
+
+
+# --- credentials -----------------------------------------------------------------------------------------------------
+
+
+class Rotating:
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def __call__(self) -> Credentials:
+        self.asked += 1
+        return Credentials("id", "secret", f"token{self.asked}")
+
+
+EXPIRED = ["SecurityTokenExpired", "InvalidSecurityToken", "AccessKeyIdAndSecurityTokenNotMatch"]
+
+
+@pytest.mark.parametrize("code", [*EXPIRED, "InvalidAccessKeyId"])
+def test_expired_credentials_are_fetched_anew_before_the_next_attempt(server, connect, kit, code):
+    rotating = Rotating()
+    backend = connect(credentials=rotating)
+    server.reply(kit.error(403, code))
+    with pytest.raises(CredentialsExpired) as raised:
+        backend.abort_upload("key", "ID")
+    assert (raised.value.retryable, raised.value.code, raised.value.status) == (True, code, 403)
+    backend.head_object("key")
+    assert [r.header("x-oss-security-token") for r in server.requests] == ["token1", "token2"]
+    assert rotating.asked == 2
+
+
+@pytest.mark.parametrize("code", EXPIRED)
+def test_expired_credentials_that_can_not_be_replaced_are_final(server, connect, kit, code):
+    for credentials in (Credentials("id", "secret", "token"), lambda: Credentials("id", "secret", "token")):
+        server.reply(kit.error(403, code))
+        with pytest.raises(CredentialsExpired) as raised:
+            connect(credentials=credentials).abort_upload("key", "ID")
+        assert not raised.value.retryable
+
+
+def test_an_unknown_key_that_can_not_be_replaced_is_a_refusal(server, connect, kit):
+    for credentials in (Credentials("id", "secret"), lambda: Credentials("id", "secret")):
+        server.reply(kit.error(403, "InvalidAccessKeyId"))
+        with pytest.raises(AccessDenied, match="check the access key id"):
+            connect(credentials=credentials).abort_upload("key", "ID")
+
+
+def test_all_workers_that_saw_the_refusal_share_one_refresh(server, connect, kit, body):
+    rotating = Rotating()
+    backend = connect(credentials=rotating)
+    meeting = threading.Barrier(6)
+
+    def refuse(_, __):
+        meeting.wait(10)
+        return kit.error(403, "SecurityTokenExpired")
+
+    server.reply(*[refuse] * 6)
+    errors: list[CredentialsExpired] = []
+
+    def work(number: int) -> None:
+        with pytest.raises(CredentialsExpired) as raised:
+            backend.upload_part("key", "ID", number, body(b"x"))
+        errors.append(raised.value)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(1, 7)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert ([error.retryable for error in errors], rotating.asked) == ([True] * 6, 2)
+
+
+def test_no_credentials_anywhere_is_said_before_anything_is_sent(server, connect, monkeypatch):
+    for name in ("OSS_ACCESS_KEY_ID", "ALIBABA_CLOUD_ACCESS_KEY_ID"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(InvalidInput, match="set OSS_ACCESS_KEY_ID"):
+        connect(credentials=None).head_object("key")
+    assert server.requests == []
+
+
+# --- throttling ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("reply", "wait"),
+    [
+        ((429, "X", {"Retry_After": "3"}), 3.0),
+        ((503, "QpsLimitExceeded", {}), None),
+        ((503, "UploadTrafficRateLimitExceeded", {"x_oss_qos_delay_time": "250"}), 0.25),
+        ((503, "ServiceUnavailable", {"Retry_After": "1"}), 1.0),
+    ],
+)
+def test_a_service_that_asks_for_less_is_understood(server, oss, body, kit, reply, wait):
+    status, code, headers = reply
+    server.reply(kit.error(status, code, headers=headers))
+    with pytest.raises(Throttled) as raised:
+        oss.upload_part("key", "ID", 1, body(b"x"))
+    assert (raised.value.retryable, raised.value.retry_after) == (True, wait)
+
+
+# --- secrets ---------------------------------------------------------------------------------------------------------
+
+
+def test_no_secret_is_in_an_error_its_traceback_or_the_log(server, connect, kit, body, caplog):
+    token = "STS.testtoken/with+chars=and==padding"
+    backend = connect(credentials=Credentials("testid", "hunter2secret", token))
+    echoed = f"PUT\n\n\nx-oss-security-token:{token}\n/examplebucket/key"
+    server.reply(
+        kit.error(403, "SignatureDoesNotMatch", f"bad {token}", StringToSign=echoed, CanonicalRequest=echoed),
+        kit.error(403, "SecurityTokenExpired", token),
+        kit.answer(502, f"<html>{token} hunter2secret</html>"),
+        kit.hang_up,
+        skewed(kit, StringToSign=echoed),
+    )
+    told = repr(backend)
+    with caplog.at_level(logging.DEBUG):
+        for _ in range(5):
+            with pytest.raises(PartwiseError) as raised:
+                backend.upload_part("key", "ID", 1, body(b"x"))
+            error = raised.value
+            told += repr((error, vars(error))) + "".join(traceback.format_exception(error)) + repr(pickle.dumps(error))
+        backend.head_object("key")
+    told += caplog.text + repr([vars(record) for record in caplog.records])
+    for secret in ("hunter2", token, "STS.testtoken", "Signature="):
+        assert secret not in told
+
+
+def test_what_was_asked_and_answered_is_logged(server, oss, kit, caplog):
+    with caplog.at_level(logging.DEBUG, "partwise.backends.oss"):
+        server.reply(kit.answer(404))
+        oss.head_object("dir/key")
+    assert "looking at 'dir/key' in oss://examplebucket@127.0.0.1" in caplog.text
+    assert "404 (request 67CD4A3A0000000000000001)" in caplog.text
+
+
+def test_nothing_is_logged_unless_it_is_asked_for(oss, caplog):
+    with caplog.at_level(logging.INFO):
+        oss.head_object("key")
+    assert caplog.records == []
