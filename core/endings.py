@@ -65,6 +65,7 @@ def drop(run: Run) -> bool:
             run.store.delete(run.name)
         except CheckpointError as error:
             run.warn(f"the checkpoint could not be deleted: {error}")
+    run.let_go()
     return True
 
 
@@ -90,6 +91,7 @@ def _clean_up(run: Run) -> None:
             run.store.delete(run.name)
         except CheckpointError as error:
             run.warn(f"the object is stored, but its checkpoint could not be deleted: {error}")
+    run.checkpoint = None
 
 
 # --- ending well -----------------------------------------------------------------------------------------------------
@@ -214,12 +216,12 @@ def interrupted(run: Run, wish: Interrupted) -> NoReturn:
             + ("" if dropped else "; it could not be aborted, so its checkpoint is kept: cancel again"),
             resumable=False,
         )
-    keeps = run.keeps_progress
+    keeps, done = run.keeps_progress, _done(run)
     drop_if_unrecorded(run)
     raise stop(
         run,
         UploadPaused,
-        f"the upload of {run.target} was paused with {_done(run)}"
+        f"the upload of {run.target} was paused with {done}"
         + (", and the same call carries on" if keeps else ", which can't be resumed and were dropped"),
         resumable=keeps,
     )

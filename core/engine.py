@@ -169,6 +169,7 @@ class Upload:
         try:
             return self._perform(decision)
         except UploadLost as error:
+            drop(run)
             raise UploadNotFound(f"the storage lost the upload twice in a row: {error}") from error
 
     def _perform(self, decision: Decision) -> UploadResult:

@@ -174,6 +174,11 @@ class Run:
             self.ledger.record(part, resumed=True)
         self.checkpoint = evolve(checkpoint, parts=())
 
+    def let_go(self) -> None:
+        """There is no upload under way any more, and the storage holds nothing of it."""
+        self.checkpoint = None
+        self.ledger = Ledger(self.ledger.plan)
+
     def snapshot(self) -> Checkpoint | None:
         """The upload under way, as it is now."""
         return None if self.checkpoint is None else evolve(self.checkpoint, parts=self.ledger.receipts())
@@ -255,10 +260,10 @@ class Run:
         ledger, total = self.ledger, self.ledger.plan.size
         moved = ledger.bytes_done + (0 if completed else self.flow.moving())
         if total is not None and not completed:
-            if ledger.bytes_done >= total:
-                return
             if moved >= total:
                 moved = ledger.bytes_done  # the last bytes have left, but have not arrived
+            if max(self._shown, moved) >= total:
+                return  # what was told of a stream may turn out to have been all of it
         self._shown = max(self._shown, moved)
         entries, checkpoint = ledger.entries, self.checkpoint
         resumable = self.keeps_progress and checkpoint is not None and not completed

@@ -187,7 +187,9 @@ class PartLoop:
             if self._retries and self._retries[0].ready <= now:
                 retry = heapq.heappop(self._retries)
                 self._submit(retry.part_number, retry.attempts)
-            elif not exhausted:
+            elif not exhausted and len(self._in_flight) + len(self._retries) < self._concurrency:
+                # A part that waits for another attempt keeps its place: while a storage fails, a stream is not read on
+                # and on into memory.
                 part = next(work, None)
                 if part is None:
                     return True

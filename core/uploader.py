@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import inspect
 import random
 import threading
 from collections.abc import Callable, Generator
@@ -22,14 +22,13 @@ from partwise.ledger import AlreadyStored, CompareWhileReading, Damage, Resume, 
 from partwise.model import ObjectOptions, Progress, UploadResult
 from partwise.planning import PartPlan
 from partwise.plugins import default_checkpoint_store, open_backend
+from partwise.progress import ProgressCallback, for_event_loop
 from partwise.protocols import CheckpointStore, MultipartBackend
 from partwise.retrying import Chance, Clock, SystemClock
 from partwise.run import Order, ResumeMode, Run, Tools
 from partwise.sending import Control
 from partwise.sources import as_source
 from partwise.transport import ExecutorTransport, Transport
-
-ProgressCallback = Callable[[Progress], object]
 
 
 class Uploader:
@@ -115,6 +114,10 @@ class Uploader:
             InvalidInput: the call is wrong: part size, options, key. Nothing was sent.
             UploadPaused, UploadCancelled: an `UploadTask` was asked to.
         """
+        if inspect.iscoroutinefunction(progress):
+            raise InvalidInput(
+                "a coroutine function can report progress only to an event loop: use start, and await it"
+            )
         with self._ready(self._order(source, key, options, progress, resume), Control()) as ready:
             return ready.run()
 
@@ -129,8 +132,14 @@ class Uploader:
         """
         Begin to upload in the background, and return a handle at once. Arguments are those of `upload`.
 
+        Within an event loop, `progress` may be a coroutine function, which that loop then runs, one call at a time.
+
         Whatever `upload` raises comes out of the handle's `result`.
+
+        Raises:
+            InvalidInput: `progress` is a coroutine function, and no event loop is running here.
         """
+        progress = _called_from_a_thread(progress)
 
         def ready(control: Control, watch: ProgressCallback) -> AbstractContextManager[Upload]:
             def report(at: Progress) -> None:
@@ -204,6 +213,18 @@ class Uploader:
 
     def _no_transport(self) -> Transport:
         raise AssertionError("dropping an upload sends no part")
+
+
+def _called_from_a_thread(progress: ProgressCallback | None) -> ProgressCallback | None:
+    if not inspect.iscoroutinefunction(progress):
+        return progress
+    import asyncio
+
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        raise InvalidInput("a coroutine function can report progress only to an event loop: start within one") from None
+    return for_event_loop(progress, loop)
 
 
 class _Workers:
@@ -303,6 +324,8 @@ class UploadTask:
         return self._future.done()
 
     def __await__(self) -> Generator[Any, None, UploadResult]:
+        import asyncio
+
         return asyncio.shield(asyncio.wrap_future(self._future)).__await__()
 
     def __enter__(self) -> Self:

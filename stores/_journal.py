@@ -1,9 +1,9 @@
 r"""
 How a checkpoint is written down: lines of text that verify themselves. Pure: bytes in, values out.
 
-    partwise-checkpoint/1 CHECKSUM {"version":1,"location":...}      the checkpoint without its parts
-    CHECKSUM [1,8388608,"etag","1234567890"]                         one line a part
-    CHECKSUM [2,...
+    partwise-checkpoint/1 {"version":1,"location":...} CHECKSUM      the checkpoint without its parts
+    [1,8388608,"etag","1234567890"] CHECKSUM                         one line a part
+    [2,...
 
 CHECKSUM is BLAKE2b of 8 bytes, in hexadecimal, over the checksum of the line before and the text of this one; the
 first line takes the mark that it begins with in place of a line before. So an edit anywhere is seen, and so is a line
@@ -35,7 +35,7 @@ FORMAT = 1
 _NAME = b"partwise-checkpoint/"
 _MARK = _NAME + b"%d " % FORMAT
 _DIGEST_BYTES = 8
-_SUM_CHARS = 2 * _DIGEST_BYTES
+_END_CHARS = 1 + 2 * _DIGEST_BYTES  # a space and the checksum
 
 _to_text = json.JSONEncoder(separators=(",", ":")).encode
 
@@ -90,7 +90,7 @@ def encode(checkpoint: Checkpoint) -> bytes:
     """The whole file for a checkpoint."""
     body = header_text(checkpoint).encode()
     digest = checksum(_MARK, body)
-    lines = [_MARK + digest.hex().encode() + b" " + body + b"\n"]
+    lines = [_MARK + _line(body, digest)]
     for part in checkpoint.parts:
         line, digest = encode_part(digest, part)
         lines.append(line)
@@ -101,7 +101,11 @@ def encode_part(digest: bytes, part: UploadedPart) -> tuple[bytes, bytes]:
     """The line that adds a part after the line whose checksum is `digest`, and the checksum of that line."""
     body = part_text(part).encode()
     digest = checksum(digest, body)
-    return b"%b %b\n" % (digest.hex().encode(), body), digest
+    return _line(body, digest), digest
+
+
+def _line(body: bytes, digest: bytes) -> bytes:
+    return b"%b %b\n" % (body, digest.hex().encode())
 
 
 def checksum(before: bytes, body: bytes) -> bytes:
@@ -126,9 +130,9 @@ def decode(data: bytes) -> Journal:
     length = len(first) + 1
     records: list[bytes] = []
     for line in lines[:-1]:
-        expected, body = line[:_SUM_CHARS], line[_SUM_CHARS + 1 :]
+        body = line[:-_END_CHARS]
         digest = checksum(digest, body)
-        if digest.hex().encode() != expected or line[_SUM_CHARS : _SUM_CHARS + 1] != b" ":
+        if line + b"\n" != _line(body, digest):
             raise Damage(f"line {len(records) + 2} does not match its checksum", header=header)
         records.append(body)
         length += len(line) + 1
@@ -198,10 +202,9 @@ def _decode_header(line: bytes) -> tuple[Checkpoint, bytes]:
             if other
             else "it does not begin as a checkpoint of partwise does"
         )
-    end = len(_MARK) + _SUM_CHARS
-    expected, body = line[len(_MARK) : end], line[end + 1 :]
+    body = line[len(_MARK) : -_END_CHARS]
     digest = checksum(_MARK, body)
-    if digest.hex().encode() != expected or line[end : end + 1] != b" ":
+    if line + b"\n" != _MARK + _line(body, digest):
         raise Damage("its first line does not match its checksum")
     return header_from_text(body), digest
 

@@ -446,7 +446,7 @@ def open_url(url: str) -> FileCheckpointStore:
     Raises:
         InvalidInput: the URL names no directory of this machine.
     """
-    return FileCheckpointStore(None if url == "file:" else _directory_of(url))
+    return FileCheckpointStore(None if url.lower() == "file:" else _directory_of(url))
 
 
 def _directory_of(url: str) -> str:

@@ -181,7 +181,7 @@ def open_url(url: str) -> MemoryCheckpointStore:
     """
     scheme, _, rest = url.partition(":")
     name = unquote(rest.removeprefix("//"))
-    if scheme != "memory" or (rest and not rest.startswith("//")) or set("/?#") & set(rest.removeprefix("//")):
+    if scheme.lower() != "memory" or (rest and not rest.startswith("//")) or set("/?#") & set(rest.removeprefix("//")):
         raise InvalidInput(f"{url!r} names no checkpoint store in memory: write memory: or memory://NAME")
     with _opened_lock:
         first = _opened.setdefault(name, MemoryCheckpointStore())

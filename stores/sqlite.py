@@ -24,7 +24,7 @@ import logging
 import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
@@ -311,13 +311,12 @@ class SQLiteCheckpointStore:
 
     def _is_damaged(self, name: str) -> bool:
         try:
-            with self._database.use(create=False) as connection:
+            # A damaged row is not a damaged file.
+            with self._database.use(create=False) as connection, suppress(journal.Damage):
                 if connection is not None:
                     _read(connection, plain_name(name))
         except FAILURES as error:
             return self._state(error) == "damaged"
-        except journal.Damage:
-            return False
         return False
 
     def _upload(self, name: str) -> str:
@@ -451,8 +450,9 @@ def open_url(url: str) -> SQLiteCheckpointStore:
     Raises:
         InvalidInput: the URL names no file.
     """
-    path = url.removeprefix("sqlite:///")
-    if path == url or not path:
+    scheme, _, rest = url.partition(":")
+    path = rest.removeprefix("///")
+    if scheme.lower() != "sqlite" or not path or path == rest:
         raise InvalidInput(
             f"{url!r} names no file for checkpoints: write sqlite:///PATH, which makes four slashes before a path from "
             "the root"

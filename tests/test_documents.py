@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent.parent
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 
 # Blocks of these languages are looked at, not run: output, data, and what sets up a new environment, which the gate runs.
-SHOWN = {"text", "json", "xml", "toml"}
+SHOWN = {"text", "json", "xml", "toml", "java", "javascript", "py", "csharp", "go", "objectivec", "cpp", "c", "ruby"}
 SET_UP = "python3 -m venv"
 
 # A directory that readers have and the machine that runs this has not.

@@ -9,12 +9,13 @@ import logging
 import math
 import pickle
 import time
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from attrs import define, evolve
+from attrs import define, evolve, field
 
 from partwise.backends._checks import check_part, check_put, exact_chunks
 from partwise.backends.oss.addressing import check_key, check_prefix, resolve
@@ -106,12 +107,42 @@ class _Request:
     length: int | None = 0
 
 
+@define(frozen=True)
+class _Recipe:
+    """
+    How a backend was made, so that another process can make it again.
+
+    Those that were made by one call of the constructor are equal, however often they were pickled.
+    """
+
+    kind: type[OSSBackend]
+    identity: str
+    settings: dict[str, Any] = field(eq=False, repr=False)
+
+
+# A process pool unpickles a backend for each part. All of them send by the connections of one, and with its
+# credentials: otherwise each part would cost a TLS handshake, and perhaps a visit to whoever gives credentials.
+# What drops out of here closes its connections when the last handle on it is gone.
+@lru_cache(maxsize=8)
+def _made_again(recipe: _Recipe) -> OSSBackend:
+    backend = recipe.kind(**recipe.settings)
+    backend._recipe = recipe  # noqa: SLF001  # so that a copy of a copy is one more of the same
+    return backend
+
+
+def _restored(recipe: _Recipe, options: ObjectOptions) -> OSSBackend:
+    return _made_again(recipe).with_request_options(options)
+
+
 class OSSBackend:
     """
     A bucket of Alibaba Cloud OSS.
 
     Uploads that were begun by one way to the bucket (from inside or outside its region, accelerated, by http or https)
     can be carried on by another: `location` names the bucket, not the way. A custom domain is a place of its own.
+
+    It can be pickled if its credentials can, which are then in the pickle. In another process all copies of one backend
+    share their connections.
 
     Args:
         bucket: the bucket's name.
@@ -172,7 +203,7 @@ class OSSBackend:
             region_needed=signature_version == "v4",
         )
         provider = as_provider(credentials)
-        self._settings: dict[str, Any] = {
+        settings: dict[str, Any] = {
             "bucket": bucket,
             "endpoint": endpoint,
             "region": region,
@@ -188,6 +219,7 @@ class OSSBackend:
             "user_agent": user_agent,
             "clock": clock,
         }
+        self._recipe = _Recipe(type(self), uuid.uuid4().hex, settings)
         self._v4 = signature_version == "v4"
         self._page_size = page_size
         self._clock = ServerClock(clock)
@@ -259,22 +291,16 @@ class OSSBackend:
     ) -> None:
         self.close()
 
-    def __reduce__(self) -> tuple[Callable[..., Self], tuple[dict[str, Any], ObjectOptions]]:
+    def __reduce__(self) -> tuple[Callable[[_Recipe, ObjectOptions], OSSBackend], tuple[_Recipe, ObjectOptions]]:
         for name in ("credentials", "clock"):
             try:
-                pickle.dumps(self._settings[name])
+                pickle.dumps(self._recipe.settings[name])
             except Exception as error:
                 raise TypeError(
                     f"this OSSBackend can't be pickled, since its {name} can't be ({type(error).__name__}): give a "
                     "function of a module, Credentials, or None for the environment"
                 ) from error
-        return self._rebuilt, (self._settings, self._options)
-
-    @classmethod
-    def _rebuilt(cls, settings: dict[str, Any], options: ObjectOptions) -> Self:
-        backend = cls(**settings)
-        backend._bind(options)
-        return backend
+        return _restored, (self._recipe, self._options)
 
     def close(self) -> None:
         """Close the connections; those in use are closed when their request ends. Closing twice is fine."""
@@ -295,13 +321,10 @@ class OSSBackend:
         bound = object.__new__(type(self))
         bound.__dict__.update(self.__dict__)
         bound._owner = False
-        bound._bind(options)
+        bound._options = ObjectOptions(traffic_limit=options.traffic_limit, request_payer=options.request_payer)
+        bound._part_headers = headers_for(Request.PART, bound._options)
+        bound._other_headers = headers_for(Request.OTHER, bound._options)
         return bound
-
-    def _bind(self, options: ObjectOptions) -> None:
-        self._options = ObjectOptions(traffic_limit=options.traffic_limit, request_payer=options.request_payer)
-        self._part_headers = headers_for(Request.PART, self._options)
-        self._other_headers = headers_for(Request.OTHER, self._options)
 
     # --- a multipart upload ------------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import ssl
 import time
+import weakref
 from base64 import b64encode
 from collections.abc import Generator, Iterable, Mapping
 from http.client import HTTPException
@@ -152,6 +153,8 @@ class Transport:
         # The last one used is the first to be used again. A list's append and pop are atomic.
         self._idle: list[tuple[HTTPConnection, float]] = []
         self._pid = os.getpid()
+        # Nobody closes what was unpickled to send one part in another process.
+        weakref.finalize(self, _close_all, self._idle).atexit = False
 
     def send(
         self,
@@ -197,7 +200,7 @@ class Transport:
     def close(self) -> None:
         """Close the idle connections; those in use are closed when their request ends."""
         self._closed = True
-        self._close_idle()
+        _close_all(self._idle)
 
     # --- one exchange ------------------------------------------------------------------------------------------------
 
@@ -241,9 +244,10 @@ class Transport:
         if self._closed:
             raise BackendClosed(f"the backend for {self._where} was closed; open it again to go on")
         if self._pid != os.getpid():
-            # After a fork the connections are the parent's, which goes on talking over them.
+            # After a fork the connections are the parent's, which goes on talking over them. They are closed before the
+            # child is noted, so that no thread of it gets one meanwhile.
+            _close_all(self._idle)
             self._pid = os.getpid()
-            self._close_idle()
         now = time.monotonic()
         recent, oldest = now - _RECENT_SECONDS, now - _IDLE_SECONDS_MAX
         while True:
@@ -261,15 +265,7 @@ class Transport:
             return
         self._idle.append((connection, time.monotonic()))
         if self._closed:
-            self._close_idle()
-
-    def _close_idle(self) -> None:
-        while True:
-            try:
-                connection, _ = self._idle.pop()
-            except IndexError:
-                return
-            connection.close()
+            _close_all(self._idle)
 
     def _connect(self) -> HTTPConnection:
         connection = self._new_connection()
@@ -309,6 +305,15 @@ class Transport:
         if self._proxy is None:
             return self._where
         return f"{self._where} by way of the proxy {self._proxy.host}:{self._proxy.port}"
+
+
+def _close_all(idle: list[tuple[HTTPConnection, float]]) -> None:
+    while True:
+        try:
+            connection, _ = idle.pop()
+        except IndexError:
+            return
+        connection.close()
 
 
 def _send(sock: socket, head: bytes, body: Iterable[bytes | memoryview]) -> OSError | None:

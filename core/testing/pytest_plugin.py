@@ -28,7 +28,7 @@ def memory_backend() -> Iterator[MemoryBackend]:
 
 
 @pytest.fixture
-def memory_checkpoint_store() -> Iterator[MemoryCheckpointStore]:
+def memory_store() -> Iterator[MemoryCheckpointStore]:
     """A checkpoint store in memory, empty."""
     from partwise.stores.memory import MemoryCheckpointStore
 

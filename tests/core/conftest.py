@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from attrs import evolve
 
-from partwise.backends.memory import MemoryBackend
+from partwise.backends.memory import DEFAULT_CAPABILITIES, MemoryBackend
 from partwise.config import TransferConfig
+from partwise.errors import UploadFailed
 from partwise.model import PartLimits
 from partwise.stores.memory import MemoryCheckpointStore
+from partwise.testing.bodies import filler
+from partwise.testing.faults import Fault, FaultKind, FaultPlan
+from partwise.testing.faulty import FaultyBackend, FaultyCheckpointStore
+from partwise.testing.sources import ChangingSource
 from partwise.transport import InlineTransport
 from partwise.uploader import Uploader
 
@@ -55,14 +61,35 @@ def longest():
 
 
 @pytest.fixture
-def backend():
-    """A bucket that takes parts of any size."""
-    return MemoryBackend("bucket", limits=PartLimits())
+def make_backend():
+    """Makes a bucket that takes parts of any size, with other capabilities or limits than the usual where given."""
+
+    def make(*, limits=None, callback=None, **capabilities):
+        given = evolve(DEFAULT_CAPABILITIES, **capabilities) if capabilities else None
+        return MemoryBackend("bucket", limits=limits or PartLimits(), capabilities=given, callback=callback)
+
+    return make
+
+
+@pytest.fixture
+def backend(make_backend):
+    return make_backend()
 
 
 @pytest.fixture
 def store():
     return MemoryCheckpointStore()
+
+
+@pytest.fixture
+def data():
+    """What is uploaded: four parts of 10 bytes and one of 5."""
+    return filler(45)
+
+
+@pytest.fixture
+def source(data):
+    return ChangingSource(data)
 
 
 @pytest.fixture
@@ -73,7 +100,7 @@ def uploader(backend, store, clock):
         return Uploader(
             backend,
             store,
-            TransferConfig(**{"part_size": 10, "multipart_threshold": 0, **config}),
+            TransferConfig(**{"part_size": 10, "multipart_threshold": 0, "concurrency": 1, **config}),
             executor,
             clock=clock,
             chance=Longest(),
@@ -81,3 +108,32 @@ def uploader(backend, store, clock):
         )
 
     return make
+
+
+@pytest.fixture
+def struck(uploader, backend, store):
+    """Makes an uploader whose backend and store are struck by these faults, each of which must be reached."""
+    plans = []
+
+    def make(*faults, backend=backend, store=store, **settings):
+        plans.append(plan := FaultPlan(faults))
+        return uploader(
+            backend=FaultyBackend(backend, plan), store=store and FaultyCheckpointStore(store, plan), **settings
+        )
+
+    yield make
+    for plan in plans:
+        plan.assert_all_reached()
+
+
+@pytest.fixture
+def begun(struck):
+    """Begins an upload of this source as "key" that stops after two parts, and gives the error that it ended with."""
+
+    def begin(source, options=None, **settings):
+        fault = Fault("upload_part", FaultKind.PERMANENT, part_number=3)
+        with pytest.raises(UploadFailed) as caught:
+            struck(fault, **settings).upload(source, "key", options)
+        return caught.value
+
+    return begin

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import importlib.metadata
 import logging
 import pickle
 import threading
@@ -16,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from partwise.backends.oss import Credentials, OSSBackend
+from partwise.backends.oss import backend as backend_module
 from partwise.checksums import crc64
 from partwise.errors import (
     AccessDenied,
@@ -373,9 +375,9 @@ def test_a_callbacks_answer_is_handed_on_and_says_nothing_of_the_object(server, 
     assert (stored.etag, stored.callback_response) == ("", COMPLETED.encode())
 
 
-@pytest.mark.parametrize("options", [CALLBACK, PLAIN])
-@pytest.mark.parametrize("document", [True, False])
-def test_a_failed_callback_carries_the_object_that_stands(server, oss, kit, body, options, document):
+@pytest.mark.parametrize("case", [(CALLBACK, True), (CALLBACK, False), (PLAIN, True), (PLAIN, False)])
+def test_a_failed_callback_carries_the_object_that_stands(server, oss, kit, body, case):
+    options, document = case
     headers = {"ETag": '"E"', "x-oss-hash-crc64ecma": str(crc64(b"x")), "x-oss-version-id": "V"}
     plain = {name.replace("-", "_"): value for name, value in headers.items()}
     reply = kit.error(203, "CallbackFailed", "502", headers=plain) if document else kit.answer(203, "oops", **plain)
@@ -401,7 +403,7 @@ def test_a_failed_callback_carries_the_object_that_stands(server, oss, kit, body
 
 
 @pytest.mark.parametrize(
-    ("code", "status", "kind"),
+    "refusal",
     [
         ("InvalidPart", 400, PartRejected),
         ("InvalidPartOrder", 400, PartRejected),
@@ -413,7 +415,8 @@ def test_a_failed_callback_carries_the_object_that_stands(server, oss, kit, body
         ("InternalError", 500, ServerFailed),
     ],
 )
-def test_a_refused_completion(server, oss, kit, code, status, kind):
+def test_a_refused_completion(server, oss, kit, refusal):
+    code, status, kind = refusal
     server.reply(kit.error(status, code, ETag="E", PartNumber="1"))
     with pytest.raises(kind) as raised:
         oss.complete_upload("key", "ID", RECEIPTS, PLAIN)
@@ -470,12 +473,12 @@ def test_putting_with_a_callback(server, oss, body, kit):
     assert oss.put_object("key", body(b"x"), CALLBACK).callback_response == b'{"ok":1}'
 
 
-@pytest.mark.parametrize(("forbidden", "retryable"), [(False, True), (True, False)])
-def test_an_object_that_was_stored_otherwise_is_an_error(server, oss, body, kit, forbidden, retryable):
+@pytest.mark.parametrize("forbidden", [False, True])
+def test_an_object_that_was_stored_otherwise_is_an_error(server, oss, body, kit, forbidden):
     server.reply(kit.answer(ETag='"E"', x_oss_hash_crc64ecma="5"))
     with pytest.raises(IntegrityError) as raised:
         oss.put_object("key", body(b"x"), ObjectOptions(forbid_overwrite=forbidden))
-    assert raised.value.retryable is retryable
+    assert raised.value.retryable is not forbidden
 
 
 def test_putting_where_overwriting_is_forbidden(server, oss, body, kit):
@@ -507,10 +510,11 @@ def test_an_object_that_is_not_there_is_none(server, oss, kit):
 
 
 @pytest.mark.parametrize(
-    ("status", "code", "kind"),
+    "refusal",
     [(404, "NoSuchBucket", BucketNotFound), (403, "AccessDenied", AccessDenied), (500, "InternalError", ServerFailed)],
 )
-def test_a_head_that_fails_otherwise_is_an_error(server, oss, kit, status, code, kind):
+def test_a_head_that_fails_otherwise_is_an_error(server, oss, kit, refusal):
+    status, code, kind = refusal
     server.reply(head_error(kit, status, code))
     with pytest.raises(kind) as raised:
         oss.head_object("key")
@@ -752,16 +756,16 @@ def test_no_credentials_anywhere_is_said_before_anything_is_sent(server, connect
 
 
 @pytest.mark.parametrize(
-    ("reply", "wait"),
+    "reply",
     [
-        ((429, "X", {"Retry_After": "3"}), 3.0),
-        ((503, "QpsLimitExceeded", {}), None),
-        ((503, "UploadTrafficRateLimitExceeded", {"x_oss_qos_delay_time": "250"}), 0.25),
-        ((503, "ServiceUnavailable", {"Retry_After": "1"}), 1.0),
+        (429, "X", {"Retry_After": "3"}, 3.0),
+        (503, "QpsLimitExceeded", {}, None),
+        (503, "UploadTrafficRateLimitExceeded", {"x_oss_qos_delay_time": "250"}, 0.25),
+        (503, "ServiceUnavailable", {"Retry_After": "1"}, 1.0),
     ],
 )
-def test_a_service_that_asks_for_less_is_understood(server, oss, body, kit, reply, wait):
-    status, code, headers = reply
+def test_a_service_that_asks_for_less_is_understood(server, oss, body, kit, reply):
+    status, code, headers, wait = reply
     server.reply(kit.error(status, code, headers=headers))
     with pytest.raises(Throttled) as raised:
         oss.upload_part("key", "ID", 1, body(b"x"))
@@ -793,6 +797,17 @@ def test_no_secret_is_in_an_error_its_traceback_or_the_log(server, connect, kit,
     told += caplog.text + repr([vars(record) for record in caplog.records])
     for secret in ("hunter2", token, "STS.testtoken", "Signature="):
         assert secret not in told
+
+
+def test_it_says_who_asks_even_where_its_version_is_not_known(server, connect, monkeypatch):
+    def unknown(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", unknown)
+    backend_module._default_user_agent.cache_clear()
+    connect().head_object("key")
+    backend_module._default_user_agent.cache_clear()
+    assert server.requests[0].header("user-agent") == "partwise"
 
 
 def test_what_was_asked_and_answered_is_logged(server, oss, kit, caplog):

@@ -33,7 +33,7 @@ def until(seconds: float) -> datetime:
 
 def test_no_repr_shows_a_secret():
     credentials = Credentials("testid0000EXAMPLE", "hunter2", "STS.token", until(60))
-    for shown in (credentials, StaticCredentials(credentials), as_provider(credentials), [credentials]):
+    for shown in (credentials, StaticCredentials(credentials), as_provider(Client(credentials)), [credentials]):
         for text in (repr(shown), str(shown), f"{shown}"):
             assert "hunter2" not in text
             assert "STS.token" not in text
@@ -314,6 +314,16 @@ def test_others_use_the_old_ones_while_one_thread_asks():
     provider.gate.set()
     asking.join(10)
     assert keys.current().credentials.access_key_secret == "secret2"
+
+
+def test_a_thread_that_comes_just_after_a_renewal_takes_what_is_there():
+    provider = Rotating()
+    keys = ring(provider)
+    old = keys.current()
+    provider.now += 3400
+    new = keys.current()
+    assert keys._renewed_early(old) is new
+    assert provider.asked == 2
 
 
 def test_a_failure_to_renew_early_is_borne_and_tried_again_a_little_later():

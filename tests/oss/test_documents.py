@@ -99,7 +99,7 @@ def test_a_checksum_is_a_decimal(text, value):
     assert value == documents.crc64_of(text)
 
 
-@pytest.mark.parametrize("text", ["-1", "1.0", "0x1", "18446744073709551616", "1" * 21, "abc", " 1", "١"])
+@pytest.mark.parametrize("text", ["-1", "1.0", "0x1", "18446744073709551616", "1" * 21, "abc", " 1", "\u0661"])
 def test_what_is_no_checksum_is_refused(text):
     with pytest.raises(BadDocument):
         documents.crc64_of(text)

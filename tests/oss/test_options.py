@@ -33,8 +33,8 @@ TABLE = [
         "callback",
         CALLBACK,
         {
-            "x-oss-callback": "eyJjYWxsYmFja1VybCI6Imh0dHA6Ly9jYi5leGFtcGxlLmNvbS9jYiIsImNhbGxiYWNrQm9keSI6ImJ1Y2tldD0ke"
-            "2J1Y2tldH0mb2JqZWN0PSR7b2JqZWN0fSJ9"
+            "x-oss-callback": "eyJjYWxsYmFja1VybCI6Imh0dHA6Ly9jYi5leGFtcGxlLmNvbS9jYiIsImNhbGxiYWNrQm9keSI6ImJ1Y2tldD0"
+            "ke2J1Y2tldH0mb2JqZWN0PSR7b2JqZWN0fSJ9"
         },
         "put complete",
     ),

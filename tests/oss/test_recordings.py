@@ -3,11 +3,12 @@ Requests compared with those of the official clients, recorded from the wire.
 
 Each scenario is played against a server that gives the recorded answers. What is compared is what the service acts on:
 method, bucket and key, query, the service's own headers, the type, the length and the bytes. Where the clients differ
-among themselves (a type on a request whose type means nothing, optional query keys), what is allowed to differ is named.
+among themselves (a type on a request whose type means nothing, optional query keys), what may differ is named.
 """
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 from urllib.parse import unquote
 
@@ -52,9 +53,10 @@ def same_request(ours, theirs: dict[str, Any], bucket: str = "examplebucket") ->
     assert own == ours.oss_headers()
     for name in ("x-oss-security-token", "x-oss-content-sha256"):
         assert headers.get(name) == ours.header(name)
-    if theirs["method"] in ("PUT", "POST"):
+    if theirs["operation"] != "CompleteMultipartUpload" and theirs["method"] in ("PUT", "POST"):
+        # The clients write the list of parts each in its own way; the answer shows that they mean the same.
         assert headers["content-length"] == ours.header("content-length")
-        assert theirs["body"]["length"] == len(ours.body)
+        assert theirs["body"]["sha256"] == hashlib.sha256(ours.body).hexdigest()
     for name in ("cache-control", "content-disposition", "content-encoding", "expires"):
         assert headers.get(name) == ours.header(name)
     if theirs["operation"] in ("PutObject", "InitiateMultipartUpload"):
@@ -122,11 +124,6 @@ def test_a_fresh_upload_of_three_parts(kit, server, connect, body, name):
     stored = upload(kit, body, backend_for(connect, recording), ObjectOptions(**options))
     assert len(recording["requests"]) == len(server.requests)
     for theirs, ours in zip(recording["requests"], server.requests, strict=True):
-        if theirs["operation"] == "CompleteMultipartUpload":
-            # The clients write the list of parts each in its own way; the answer shows that they mean the same.
-            theirs = {**theirs, "body": {**theirs["body"], "length": len(ours.body)}}
-            theirs["headers"] = [[n, v] for n, v in theirs["headers"] if n.lower() != "content-length"]
-            theirs["headers"].append(["content-length", str(len(ours.body))])
         same_request(ours, theirs)
     assert (stored.key, stored.size) == (KEY, WHOLE)
     assert (stored.etag, stored.crc64) == ("2E8744D9E33720E02BA508DED0C42D16-3", 17556320702373757072)
@@ -288,7 +285,7 @@ def test_the_pages_of_a_list_of_uploads(kit, server, connect):
     assert [upload.key for upload in uploads] == ["a b", "a+c", "b/中", "b/中"]
     assert [upload.upload_id[-1] for upload in uploads] == ["1", "2", "3", "4"]
     for theirs, ours in zip(recorded[:2], server.requests, strict=True):
-        assert {name: value for name, value in theirs["query"]} == ours.query
+        assert dict(theirs["query"]) == ours.query
         assert ours.path == "/examplebucket/"
 
 

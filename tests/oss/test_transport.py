@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import pickle
 import socket
@@ -13,7 +14,7 @@ import time
 
 import pytest
 
-from partwise.backends.oss import transport
+from partwise.backends.oss import Credentials, OSSBackend, transport
 from partwise.backends.oss.transport import Proxy
 from partwise.errors import BackendClosed, BackendError, ConnectionFailed, IntegrityError, InvalidInput, SourceChanged
 from partwise.model import ObjectOptions
@@ -72,6 +73,37 @@ def test_a_socket_that_takes_only_some_of_the_first_piece_is_given_the_rest(take
     sock = Slow()
     assert transport._send(sock, b"h" * 100, [memoryview(b"b" * 10_000), memoryview(b"c")]) is None
     assert sock.got == b"h" * 100 + b"b" * 10_000 + b"c"
+
+
+@pytest.mark.parametrize("pieces", [[], [b"a"], [b"a", b"b"]])
+@pytest.mark.parametrize("breaks_at", [0, 1])
+def test_a_break_while_sending_is_given_back_and_no_more_is_read_from_the_body(pieces, breaks_at):
+    broken, sent, read = BrokenPipeError("gone"), [], []
+
+    class Breaking:
+        def sendall(self, data):
+            if len(sent) == breaks_at:
+                raise broken
+            sent.append(bytes(data))
+
+    def body():
+        for piece in pieces:
+            read.append(piece)
+            yield memoryview(piece)
+
+    found = transport._send(Breaking(), b"head", body())
+    calls = max(1, len(pieces) + 1)
+    assert found is (broken if breaks_at < calls else None)
+    assert len(read) <= max(1, breaks_at)
+
+
+def test_an_interrupt_while_connecting_comes_out(server, oss, monkeypatch):
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(transport.HTTPConnection, "connect", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        oss.head_object("key")
 
 
 def test_a_body_that_comes_short_is_an_error_and_no_whole_request(server, oss, body):
@@ -399,18 +431,42 @@ def test_a_handle_with_request_options_shares_connections_and_ends_with_its_back
 
 
 def test_a_pickled_backend_sends_by_connections_of_its_own(server, connect, body):
-    from partwise.backends.oss import Credentials
-
     backend = connect(clock=time.time, credentials=Credentials("id", "secret", "token"))
     backend.upload_part(*PART, body(b"x"))
     limited = backend.with_request_options(ObjectOptions(traffic_limit=819200))
     with pickle.loads(pickle.dumps(backend)) as plain, pickle.loads(pickle.dumps(limited)) as bound:
         plain.upload_part(*PART, body(b"y"))
         bound.upload_part(*PART, body(b"z"))
-    assert [request.connection for request in server.requests] == [1, 2, 3]
+    assert [request.connection for request in server.requests] == [1, 2, 2]
     assert [request.header("x-oss-traffic-limit") for request in server.requests] == [None, None, "819200"]
     assert {request.header("x-oss-security-token") for request in server.requests} == {"token"}
     assert repr(backend) == repr(plain).replace(", closed", "")
+
+
+def test_copies_of_a_backend_share_connections_though_each_is_closed(server, connect, body):
+    backend = connect(clock=time.time)
+    for _ in range(3):
+        with pickle.loads(pickle.dumps(backend)) as copy:
+            copy.upload_part(*PART, body(b"x"))
+        with pytest.raises(BackendClosed):
+            copy.head_object("key")
+    again = pickle.loads(pickle.dumps(pickle.loads(pickle.dumps(backend))))
+    again.upload_part(*PART, body(b"x"))
+    other = pickle.loads(pickle.dumps(connect(clock=time.time)))
+    other.upload_part(*PART, body(b"x"))
+    assert [request.connection for request in server.requests] == [1, 1, 1, 1, 2]
+
+
+def test_a_backend_that_nobody_closed_leaves_no_connection_open(server, connect, body):
+    backend = OSSBackend(
+        "examplebucket", endpoint=server.endpoint, region="cn-hangzhou", credentials=Credentials("id", "secret")
+    )
+    backend.upload_part(*PART, body(b"x"))
+    idle = backend._transport._idle
+    connection = idle[0][0]
+    del backend
+    gc.collect()
+    assert (idle, connection.sock) == ([], None)
 
 
 @pytest.mark.parametrize("settings", [{"credentials": lambda: None, "clock": time.time}, {"clock": lambda: 0.0}])

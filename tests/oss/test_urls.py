@@ -87,13 +87,13 @@ def test_settings_reach_the_backend():
         max_connections=3,
     )
     assert backend.endpoint == "http://127.0.0.1:1"
-    assert (backend._settings["connect_timeout"], backend._settings["read_timeout"]) == (7, 7)
-    assert (backend._settings["addressing_style"], backend._settings["max_connections"]) == ("cname", 3)
+    assert (backend._recipe.settings["connect_timeout"], backend._recipe.settings["read_timeout"]) == (7, 7)
+    assert (backend._recipe.settings["addressing_style"], backend._recipe.settings["max_connections"]) == ("cname", 3)
 
 
 def test_a_timeout_of_its_own_goes_before_the_one_for_both():
     backend = opened(**PLACE, timeout=7, connect_timeout=1)
-    assert (backend._settings["connect_timeout"], backend._settings["read_timeout"]) == (1, 7)
+    assert (backend._recipe.settings["connect_timeout"], backend._recipe.settings["read_timeout"]) == (1, 7)
 
 
 # --- where the bucket is ---------------------------------------------------------------------------------------------
@@ -107,46 +107,28 @@ def test_nothing_known_says_how_to_give_it():
 CONFIG = "[default]\naccess-key-id=fileid\naccess-key-secret=filesecret\nregion=cn-beijing\n"
 
 
+HANGZHOU, BEIJING = "oss-cn-hangzhou.aliyuncs.com", "oss-cn-beijing.aliyuncs.com"
+FINANCE, GATE = "oss-cn-hzjbp-a.aliyuncs.com", "gate.example.com"
+
+
 @pytest.mark.parametrize(
-    ("settings", "environment", "file", "host", "region"),
+    ("said", "found"),
     [
-        ({}, {"OSS_REGION": "cn-beijing"}, "", "oss-cn-beijing.aliyuncs.com", "cn-beijing"),
-        ({}, {"OSS_ENDPOINT": "oss-cn-beijing.aliyuncs.com"}, "", "oss-cn-beijing.aliyuncs.com", "cn-beijing"),
-        ({}, {}, CONFIG, "oss-cn-beijing.aliyuncs.com", "cn-beijing"),
-        ({"region": "cn-hangzhou"}, {"OSS_REGION": "cn-beijing"}, "", "oss-cn-hangzhou.aliyuncs.com", "cn-hangzhou"),
-        ({}, {"OSS_REGION": "cn-hangzhou"}, CONFIG, "oss-cn-hangzhou.aliyuncs.com", "cn-hangzhou"),
-        # Two places that agree, or say different things
-        ({"region": "r-1"}, {"OSS_ENDPOINT": "gate.example.com"}, "", "gate.example.com", "r-1"),
-        ({"endpoint": "gate.example.com"}, {"OSS_REGION": "r-1"}, "", "gate.example.com", "r-1"),
-        # ... and contradict each other: what was said more closely holds
-        (
-            {"endpoint": "oss-cn-hangzhou.aliyuncs.com"},
-            {"OSS_REGION": "cn-beijing"},
-            "",
-            "oss-cn-hangzhou.aliyuncs.com",
-            "cn-hangzhou",
-        ),
-        (
-            {"region": "cn-hangzhou"},
-            {"OSS_ENDPOINT": "oss-cn-beijing.aliyuncs.com"},
-            "",
-            "oss-cn-hangzhou.aliyuncs.com",
-            "cn-hangzhou",
-        ),
-        (
-            {},
-            {"OSS_ENDPOINT": "oss-cn-hangzhou-internal.aliyuncs.com"},
-            CONFIG,
-            "oss-cn-hangzhou-internal.aliyuncs.com",
-            "cn-hangzhou",
-        ),
-        (
-            {"endpoint": "oss-cn-hzjbp-a.aliyuncs.com", "region": "cn-hzfinance"},
-            {},
-            "",
-            "oss-cn-hzjbp-a.aliyuncs.com",
-            "cn-hzfinance",
-        ),
+        (({}, {"OSS_REGION": "cn-beijing"}, ""), (BEIJING, "cn-beijing")),
+        (({}, {"OSS_ENDPOINT": BEIJING}, ""), (BEIJING, "cn-beijing")),
+        (({}, {}, CONFIG), (BEIJING, "cn-beijing")),
+        (({"region": "cn-hangzhou"}, {"OSS_REGION": "cn-beijing"}, ""), (HANGZHOU, "cn-hangzhou")),
+        (({}, {"OSS_REGION": "cn-hangzhou"}, CONFIG), (HANGZHOU, "cn-hangzhou")),
+        # Region and endpoint from two places.
+        (({"region": "r-1"}, {"OSS_ENDPOINT": GATE}, ""), (GATE, "r-1")),
+        (({"endpoint": GATE}, {"OSS_REGION": "r-1"}, ""), (GATE, "r-1")),
+        # Two places that contradict each other: what was said more closely holds.
+        (({"endpoint": HANGZHOU}, {"OSS_REGION": "cn-beijing"}, ""), (HANGZHOU, "cn-hangzhou")),
+        (({"region": "cn-hangzhou"}, {"OSS_ENDPOINT": BEIJING}, ""), (HANGZHOU, "cn-hangzhou")),
+        (({}, {"OSS_ENDPOINT": HANGZHOU}, CONFIG), (HANGZHOU, "cn-hangzhou")),
+        # One place that seems to contradict itself knows better.
+        (({"endpoint": FINANCE, "region": "cn-hzfinance"}, {}, ""), (FINANCE, "cn-hzfinance")),
+        (({}, {"OSS_ENDPOINT": FINANCE, "OSS_REGION": "cn-hzfinance"}, ""), (FINANCE, "cn-hzfinance")),
     ],
 )
 def test_region_and_endpoint_come_from_the_closest_place(monkeypatch, config, said, found):
@@ -155,12 +137,19 @@ def test_region_and_endpoint_come_from_the_closest_place(monkeypatch, config, sa
         monkeypatch.setenv(name, value)
     config(file)
     backend = opened(credentials=PLACE["credentials"], **settings)
+    host, region = found
     assert (f"https://examplebucket.{host}", region) == (backend.endpoint, backend.region)
 
 
 def test_the_files_custom_domain_comes_with_its_style(config):
     config("[Credentials]\naccessKeyID=a\naccessKeySecret=b\n[Bucket-Cname]\nexamplebucket=static.example.com\n")
     assert opened(region="cn-hangzhou").endpoint == "https://static.example.com"
+
+
+def test_a_style_that_is_asked_for_goes_with_an_endpoint_from_elsewhere(config):
+    config("[default]\nendpoint=static.example.com\n")
+    backend = opened(credentials=PLACE["credentials"], region="cn-hangzhou", addressing_style="cname")
+    assert backend.endpoint == "https://static.example.com"
 
 
 def test_the_files_style_does_not_go_with_an_endpoint_from_elsewhere(config):

@@ -185,13 +185,19 @@ def _raw_answer(server: OSSServer) -> bytes:
     return received
 
 
-@pytest.mark.parametrize("after_bytes", [1, 20, 400, 150_000])
+@pytest.mark.parametrize("after_bytes", [1, 20, 400, 300_000, 800_000])
 def test_an_answer_is_cut(server: OSSServer, client: Any, after_bytes: int) -> None:
-    client("PUT", "key", body=_DATA)
+    client("PUT", "key", body=_DATA * 4)
     server.settings = evolve(server.settings, allow_anonymous=True)
     server.plan(Fault("GetObject", CutAnswer(after_bytes, reset=False)))
     assert len(_raw_answer(server)) == after_bytes
-    assert _raw_answer(server).endswith(_DATA)
+    assert _raw_answer(server).endswith(_DATA * 4)
+
+
+def test_an_answer_is_not_cut_beyond_its_end(server: OSSServer, client: Any) -> None:
+    client("PUT", "key", body=_DATA)
+    server.plan(Fault("GetObject", CutAnswer(10**9, reset=False)))
+    assert client("GET", "key").body == _DATA
 
 
 def test_an_answer_is_cut_by_a_reset(server: OSSServer, client: Any) -> None:

@@ -198,7 +198,7 @@ def test_a_bucket_that_is_missing_is_told(client: Any, query: dict[str, str]) ->
 
 
 def test_buckets_can_be_made_and_are_listed(server: OSSServer, client: Any) -> None:
-    assert client("PUT", None, bucket="another").status == 200
+    assert [client("PUT", None, bucket="another").status for _ in range(2)] == [200, 200]
     assert client("PUT", "key", bucket="another", body=b"x").status == 200
     assert client("GET", bucket=None).texts("Buckets/Bucket/Name") == ["another", "examplebucket"]
     assert server.bucket_names == ["another", "examplebucket"]

@@ -20,7 +20,7 @@ from partwise.errors import (
     ServerFailed,
     Throttled,
 )
-from partwise.model import PartLimits
+from partwise.model import Capabilities, PartLimits
 from partwise.testing.oss_server import OSSServer, ServerSettings
 
 PART = 100 * 1024
@@ -293,6 +293,28 @@ def test_overwriting_can_be_forbidden_when_it_begins_and_when_it_completes(clien
     assert client("GET", "key").body == b"there"
     # What was forbidden at the start alone does not bind the end.
     assert client.complete("key", upload_id, [(1, etag(LAST))]).status == 200
+
+
+def test_an_object_too_large_is_refused(client_of: Callable[[OSSServer], Any]) -> None:
+    with OSSServer({"examplebucket": MemoryBackend(limits=PartLimits(max_object_size=150))}) as server:
+        client = client_of(server)
+        upload_id = client.begin("key")
+        client.part("key", upload_id, 1, LAST)
+        client.part("key", upload_id, 2, LAST)
+        server.settings = evolve(server.settings, min_part_size=1)
+        assert client.complete("key", upload_id, [(1, etag(LAST)), (2, etag(LAST))]).code == "EntityTooLarge"
+
+
+@pytest.mark.parametrize("part_checksums", [True, False])
+def test_the_checksum_of_the_whole_follows_from_those_of_the_parts(
+    client_of: Callable[[OSSServer], Any], part_checksums: bool
+) -> None:
+    """Where the backend itself tells none of the object; without those of the parts there is none."""
+    backend = MemoryBackend(capabilities=Capabilities(part_checksums=part_checksums, object_checksums=False))
+    with OSSServer({"examplebucket": backend}) as server:
+        reply = client_of(server).upload("key", [FIRST, LAST])
+    expected = str(crc64(FIRST + LAST)) if part_checksums else None
+    assert reply.headers["x-oss-hash-crc64ecma"] == expected
 
 
 # --- aborting --------------------------------------------------------------------------------------------------------

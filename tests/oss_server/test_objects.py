@@ -12,6 +12,7 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
+from attrs import evolve
 
 from partwise.backends.local import LocalBackend
 from partwise.backends.memory import MemoryBackend
@@ -342,6 +343,22 @@ def test_a_file_put_into_a_bucket_by_hand_is_an_object(tmp_path: Path, client_of
     assert not (tmp_path / "examplebucket" / "dir" / "file").exists()
 
 
+def test_a_file_that_vanishes_before_it_is_read_is_missing(
+    tmp_path: Path, client_of: Callable[[OSSServer], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "examplebucket").mkdir()
+    with OSSServer(directory=tmp_path) as server:
+        client = client_of(server)
+        client("PUT", "key", body=b"data")
+        stored = server.backend().head_object("key")
+        monkeypatch.setattr(LocalBackend, "head_object", lambda *_: stored)
+        (tmp_path / "examplebucket" / "key").unlink()
+        assert client("GET", "key").code == "NoSuchKey"
+        monkeypatch.setattr(LocalBackend, "head_object", lambda *_: evolve(stored, etag="another"))
+        assert client("HEAD", "key").status == 200
+        assert client("GET", "key").code == "NoSuchKey"
+
+
 @pytest.mark.parametrize("key", ["a/../b", "..", ".partwise/x", "dir/"])
 def test_a_key_that_the_backend_can_not_hold_is_refused(
     tmp_path: Path, client_of: Callable[[OSSServer], Any], key: str
@@ -371,9 +388,11 @@ def test_a_backend_that_gives_nothing_back_is_told_so(
     backend: Any = _WriteOnly()
     with OSSServer({"examplebucket": backend}) as server:
         client = client_of(server)
+        backend.put_object("past", _Bytes(b"x"), ObjectOptions(metadata={"a": "b"}))
         client("PUT", "key", body=b"x")
         reply = client(method, key)
         assert client("HEAD", "key").status == 200
+        assert client("HEAD", "past").headers["x-oss-meta-a"] == "b"
     assert (reply.status, reply.code) == (501, "NotImplemented")
 
 

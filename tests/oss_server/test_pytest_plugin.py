@@ -28,9 +28,9 @@ _LOADED = ("-p", "no:partwise", "-p", "partwise.testing.pytest_plugin", "-p", "n
             connection.close()
         """,
         """
-        def test_it(memory_backend, memory_checkpoint_store):
+        def test_it(memory_backend, memory_store):
             assert memory_backend.keys() == []
-            assert list(memory_checkpoint_store.scan()) == []
+            assert list(memory_store.scan()) == []
         """,
     ],
     ids=["server", "memory"],

@@ -101,6 +101,12 @@ def test_buckets_and_a_directory_exclude_each_other(tmp_path: Path) -> None:
         OSSServer({}, directory=tmp_path)
 
 
+@pytest.mark.parametrize("port", [-1, 65_536])
+def test_a_port_that_is_none_is_refused(port: int) -> None:
+    with pytest.raises(InvalidInput):
+        OSSServer(port=port)
+
+
 @pytest.mark.parametrize("changes", [{"page_limit": 0}, {"page_limit": 1001}, {"access_keys": []}], ids=str)
 def test_settings_that_no_server_can_have_are_refused(changes: Any) -> None:
     with pytest.raises(InvalidInput):
@@ -206,6 +212,28 @@ def test_a_directory_is_served_until_somebody_stops_it(tmp_path: Path, client_of
     serve_directory(tmp_path / "data", started=started)
     assert statuses == [200, 200]
     assert (tmp_path / "data" / "bucket" / "key").read_bytes() == b"x"
+
+
+def test_an_interrupt_is_seen_while_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits = []
+
+    def interrupted(_: threading.Event, timeout: float | None = None) -> bool:
+        waits.append(timeout)
+        if len(waits) == 2:
+            raise KeyboardInterrupt
+        return False
+
+    server = OSSServer(directory=tmp_path)
+    monkeypatch.setattr(type(server._stopping), "wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        server.wait()
+    assert None not in waits
+
+
+def test_nobody_needs_to_be_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(OSSServer, "wait", OSSServer.stop)
+    serve_directory(tmp_path / "data")
+    assert (tmp_path / "data").is_dir()
 
 
 def test_an_interrupt_stops_the_server(tmp_path: Path) -> None:

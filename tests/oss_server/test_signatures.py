@@ -206,6 +206,7 @@ def test_a_signature_for_another_region_is_refused() -> None:
         ("20250309", "20250308"),
         ("/cn-hangzhou", ""),
         ("Credential=", "Credentials="),
+        ("Credential=testid0000EXAMPLE/20250309/cn-hangzhou/oss/aliyun_v4_request,", ""),
         ("Signature=", "AdditionalHeaders=,Signature="),
         ("Signature=", "Signature"),
         (",Signature=", ",Signature=1,Signature="),
@@ -217,6 +218,12 @@ def test_a_malformed_v4_authorization_is_refused(old: str, new: str) -> None:
     assert old in header
     request = _with_headers(_request(_V4), authorization=header.replace(old, new))
     assert _code(request, _settings(_V4), _V4["unix_time"]) == "InvalidArgument"
+
+
+def test_an_unknown_version_of_a_presigned_url_is_refused() -> None:
+    request = _request(_V4_URL)
+    query = tuple((name, value.replace("SHA256", "SHA1")) for name, value in request.query)
+    assert _code(evolve(request, query=query), _settings(_V4_URL), _V4_URL["unix_time"]) == "InvalidArgument"
 
 
 @pytest.mark.parametrize("header", ["OSS", "OSS nothing", "OSS :signature", "Basic a:b"])

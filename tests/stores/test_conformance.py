@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import tempfile
 from collections.abc import Callable
@@ -38,11 +39,7 @@ class PlaceHarness(StoreHarness):
         self.temporary.cleanup()
 
     def elsewhere(self) -> Callable[[], CheckpointStore]:
-        return functools.partial(_same, self.opened())
-
-
-def _same(store: CheckpointStore) -> CheckpointStore:
-    return store
+        return functools.partial(copy.copy, self.opened())
 
 
 class DirectoryHarness(PlaceHarness):

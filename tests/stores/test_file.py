@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import errno
-import gc
 import logging
 import os
 import stat
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -289,7 +289,7 @@ def test_a_source_that_is_no_file_has_no_place_beside_it(source: str) -> None:
 
 
 def test_file_alone_is_the_default_directory() -> None:
-    assert repr(open_url("file:")) == repr(FileCheckpointStore())
+    assert repr(open_url("File:")) == repr(FileCheckpointStore())
 
 
 @posix_only
@@ -574,6 +574,25 @@ def test_a_temporary_file_of_a_dead_process_is_no_obstacle_and_goes(directory, t
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_forked_child_shares_no_open_file_with_its_parent(directory, checkpoint, part, monkeypatch) -> None:
+    # Played by another process id: what a child does can't be seen from here otherwise.
+    closed = []
+    real = os.close
+    saved = checkpoint()
+    with directory.claim(saved.name):
+        directory.save(saved)
+        directory.append_part(saved.name, part(1))
+        [tail] = directory._appender._tails.values()
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "close", lambda file: closed.append(file) or real(file))
+            patch.setattr(os, "getpid", lambda: 1)
+            directory.append_part(saved.name, part(2))
+            assert closed[0] == tail.file
+            assert directory._claimed == set()
+            assert directory._appender._tails == {}
+    assert directory.load(saved.name).parts == (part(1), part(2))
+
+
 # --- the cost of a part ----------------------------------------------------------------------------------------------
 
 
@@ -583,7 +602,7 @@ def test_a_part_costs_one_write_of_one_line_however_many_there_were(directory, c
     with directory.claim(saved.name):
         directory.save(saved)
         directory.append_part(saved.name, part(1))
-        for name in ("write", "open", "fsync", "ftruncate", "read", "replace", "stat", "close"):
+        for name in ("write", "fstat", "open", "fsync", "ftruncate", "read", "replace", "stat", "close"):
             real = getattr(os, name)
 
             def counted(*args: object, name: str = name, real: Callable[..., object] = real) -> object:
@@ -594,8 +613,7 @@ def test_a_part_costs_one_write_of_one_line_however_many_there_were(directory, c
         for number in range(2, 10_001):
             directory.append_part(saved.name, part(number % 10 + 1))
         monkeypatch.undo()
-    assert len(calls) == 9_999
-    assert {name for name, _ in calls} == {"write"}
+    assert [name for name, _ in calls] == ["fstat", "write"] * 9_999
     assert max(size for _, size in calls) < 100
 
 
@@ -706,8 +724,15 @@ def test_a_directory_that_can_t_be_synced_is_done_without(directory, checkpoint,
 
 
 def test_a_directory_whose_sync_fails_is_told_of(directory, checkpoint, monkeypatch) -> None:
-    monkeypatch.setattr(files, "sync_directory", refuse(errno.EIO))
-    with pytest.raises(CheckpointUnwritable):
+    real = os.fsync
+
+    def failing(file: int) -> None:
+        if stat.S_ISDIR(os.fstat(file).st_mode):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        real(file)
+
+    monkeypatch.setattr(os, "fsync", failing)
+    with pytest.raises(CheckpointUnwritable, match=os.strerror(errno.EIO)):
         directory.save(checkpoint())
 
 
@@ -759,6 +784,20 @@ def test_a_directory_that_appears_meanwhile_is_fine(tmp_path: Path, monkeypatch)
     assert (tmp_path / "one" / "two").is_dir()
 
 
+def test_a_directory_that_vanishes_at_once_is_told_of(tmp_path: Path, checkpoint, monkeypatch) -> None:
+    store = FileCheckpointStore(tmp_path / "one")
+    monkeypatch.setattr(os, "mkdir", lambda path, mode: None)
+    with pytest.raises(CheckpointUnwritable, match="there is no directory"):
+        store.claim(checkpoint().name).__enter__()
+
+
+def test_a_file_in_the_place_of_the_directory_of_one_file_is_told_of(tmp_path: Path, checkpoint) -> None:
+    (tmp_path / "file").touch()
+    store = FileCheckpointStore.for_file(tmp_path / "file" / "state.ucp")
+    with pytest.raises(CheckpointUnwritable, match="is not a directory"):
+        store.claim(checkpoint().name).__enter__()
+
+
 def test_a_file_that_appears_where_a_directory_is_made_is_told_of(tmp_path: Path, monkeypatch) -> None:
     def taken(path: str, mode: int) -> None:
         Path(path).touch()
@@ -771,9 +810,6 @@ def test_a_file_that_appears_where_a_directory_is_made_is_told_of(tmp_path: Path
 
 def test_opening_the_store_brings_no_more_than_it_needs() -> None:
     # In a process of its own, since this one has everything already.
-    import subprocess
-
     code = "import sys, partwise.stores.file; print({'platformdirs', 'urllib.request', 'sqlite3'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
-    gc.collect()

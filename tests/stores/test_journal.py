@@ -60,16 +60,16 @@ def reopened(request: pytest.FixtureRequest, tmp_path, whole: Checkpoint) -> Ite
 
 def test_a_file_is_lines_of_ascii_that_a_person_can_read(text: bytes, whole: Checkpoint) -> None:
     first, *lines = text.decode("ascii").splitlines()
-    mark, _, header = first.split(" ", 2)
+    mark, rest = first.split(" ", 1)
     assert mark == "partwise-checkpoint/1"
-    assert json.loads(header) == evolve(whole, parts=()).to_data()
-    assert [json.loads(line.split(" ", 1)[1])[:2] for line in lines] == [[1, 8388608], [2, 8388608], [3, 8388608]]
+    assert json.loads(rest.rsplit(" ", 1)[0]) == evolve(whole, parts=()).to_data()
+    assert [json.loads(line.split(" ")[0])[:2] for line in lines] == [[1, 8388608], [2, 8388608], [3, 8388608]]
 
 
 def test_each_checksum_is_over_the_one_before_and_the_text(text: bytes) -> None:
     before = b"partwise-checkpoint/1 "
     for line in text.removeprefix(before).splitlines():
-        checksum, body = line.split(b" ", 1)
+        body, checksum = line.rsplit(b" ", 1)
         before = blake2b(before + body, digest_size=8).digest()
         assert checksum == before.hex().encode()
 
@@ -168,7 +168,7 @@ def test_lines_of_another_checkpoint_are_damage(text: bytes, whole: Checkpoint, 
 
 
 def test_the_upload_id_is_told_where_the_first_line_verifies(text: bytes, whole: Checkpoint, reopened) -> None:
-    damage = reopened(text[:-30] + b"?" + text[-29:])
+    damage = reopened(text[:-40] + b"?" + text[-39:])
     assert isinstance(damage, CheckpointDamaged)
     assert (damage.upload_id, damage.name) == ("UPLOAD", whole.name)
     damage = reopened(text.replace(b"UPLOAD", b"UPLOAB", 1))
@@ -181,7 +181,7 @@ def sealed(*bodies: bytes) -> bytes:
     before, lines = b"partwise-checkpoint/1 ", []
     for body in bodies:
         before = journal.checksum(before, body)
-        lines.append(before.hex().encode() + b" " + body + b"\n")
+        lines.append(body + b" " + before.hex().encode() + b"\n")
     return b"partwise-checkpoint/1 " + b"".join(lines)
 
 

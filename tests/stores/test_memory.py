@@ -57,7 +57,7 @@ def test_a_url_of_one_name_stands_for_one_memory(checkpoint: MakeCheckpoint) -> 
     with open_url("memory://of this test") as one, open_url("memory://of%20this%20test") as other:
         one.save(checkpoint())
         assert other.load(checkpoint().name) == checkpoint()
-    with open_url("memory:") as nameless:
+    with open_url("MEMORY:") as nameless:
         assert nameless.load(checkpoint().name) is None
 
 

@@ -14,12 +14,13 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+import filelock
 import pytest
 from attrs import evolve
 
-from partwise.errors import CheckpointDamaged, CheckpointError, CheckpointUnwritable, InvalidInput
+from partwise.errors import CheckpointBusy, CheckpointDamaged, CheckpointError, CheckpointUnwritable, InvalidInput
 from partwise.model import Checkpoint, Fingerprint, UploadedPart
-from partwise.stores import _database, _files
+from partwise.stores import _database
 from partwise.stores.sqlite import SQLiteCheckpointStore, open_url
 
 MakeCheckpoint = Callable[..., Checkpoint]
@@ -358,6 +359,31 @@ def test_the_log_of_a_damaged_file_goes_with_it(database, path: Path, saved, tmp
     assert not (tmp_path / "uploads.db-wal").exists()
 
 
+def test_a_file_of_zeros_is_what_the_loss_of_power_leaves(database, path: Path, checkpoint) -> None:
+    path.write_bytes(bytes(8192))
+    name = checkpoint().name
+    with database.claim(name):
+        with pytest.raises(CheckpointDamaged, match="set aside"):
+            database.load(name)
+        database.save(checkpoint())
+        assert database.load(name) == checkpoint()
+
+
+def test_another_process_that_sets_the_file_aside_is_not_disturbed(database, path, cut, saved, tmp_path) -> None:
+    with (
+        database.claim(saved.name),
+        filelock.FileLock(tmp_path / "uploads.db.claims" / "damaged.lock"),
+        pytest.raises(CheckpointDamaged, match="left as it is"),
+    ):
+        database.load(saved.name)
+    assert path.read_bytes() == cut
+
+
+def test_a_claim_of_a_damaged_database_is_refused_by_its_name(database, path: Path, cut, saved) -> None:
+    with database.claim(saved.name), pytest.raises(CheckpointBusy, match=saved.name):
+        database.claim(saved.name).__enter__()
+
+
 # --- files of others -------------------------------------------------------------------------------------------------
 
 
@@ -404,6 +430,34 @@ def test_a_directory_in_its_place_is_told_of(path: Path, checkpoint) -> None:
             store.claim(checkpoint().name).__enter__()
         with pytest.raises(CheckpointError):
             store.load(checkpoint().name)
+
+
+def test_two_that_make_the_database_at_once_make_one(database, path: Path, checkpoint, monkeypatch) -> None:
+    real = _database._is_ready
+    asked = []
+
+    def quicker(connection: sqlite3.Connection) -> bool:
+        asked.append(real(connection))
+        if len(asked) == 1:
+            with SQLiteCheckpointStore(path) as other:
+                other.save(checkpoint("other"))
+        return asked[-1]
+
+    path.touch()
+    monkeypatch.setattr(_database, "_is_ready", quicker)
+    database.save(checkpoint())
+    assert len(list(database.scan())) == 2
+    assert asked[0] is False
+
+
+def test_a_file_that_appears_while_the_database_is_made_is_used(database, path: Path, checkpoint, monkeypatch) -> None:
+    with SQLiteCheckpointStore(path) as other:
+        other.save(checkpoint("other"))
+    monkeypatch.setattr(os.path, "exists", lambda _: False)
+    database.save(checkpoint())
+    assert len(list(SQLiteCheckpointStore(path).scan())) in {0, 2}
+    monkeypatch.undo()
+    assert len(list(database.scan())) == 2
 
 
 def test_an_empty_file_is_a_place_for_a_database(database, path: Path, checkpoint) -> None:
@@ -523,8 +577,10 @@ def test_a_read_only_place_is_told_of_at_the_claim(database, path: Path, tmp_pat
 
 
 def test_a_directory_that_can_t_be_synced_is_done_without(database, checkpoint, monkeypatch) -> None:
-    monkeypatch.setattr(_files, "_UNSYNCABLE", {errno.ENOENT})
-    monkeypatch.setattr(os, "fsync", lambda file: (_ for _ in ()).throw(OSError(errno.ENOENT, "no")))
+    def refused(file: int) -> None:
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(os, "fsync", refused)
     database.save(checkpoint())
     assert database.load(checkpoint().name) == checkpoint()
 
@@ -612,6 +668,7 @@ def test_what_follows_the_third_slash_is_the_path(tmp_path: Path, monkeypatch: p
     monkeypatch.chdir(tmp_path)
     here = Path(os.path.realpath(tmp_path))
     assert repr(open_url("sqlite:///uploads.db")) == f"<SQLiteCheckpointStore {here / 'uploads.db'}>"
+    assert repr(open_url("SQLite:///uploads.db")) == repr(open_url("sqlite:///uploads.db"))
     assert repr(open_url("sqlite:///a/b%20?c#d.db")) == f"<SQLiteCheckpointStore {here / 'a/b%20?c#d.db'}>"
     assert repr(open_url(f"sqlite:///{here}/uploads.db")) == f"<SQLiteCheckpointStore {here / 'uploads.db'}>"
 

@@ -465,9 +465,19 @@ class OneIdForMany(Honest):
         return upload_id
 
 
-class EveryReceiptDiffers(Honest):
-    def etag(self, data: bytes) -> str:
-        return self.new_id()
+class AppendsToThePart(Honest):
+    def upload_part(self, key: str, upload_id: str, part_number: int, body: Body) -> UploadedPart:
+        before, _ = self.find(key, upload_id).parts.get(part_number, (b"", None))
+        receipt = super().upload_part(key, upload_id, part_number, body)
+        self.find(key, upload_id).parts[part_number] = (before + self.read(body), receipt)
+        return receipt
+
+
+class SendsOnce(Honest):
+    def upload_part(self, key: str, upload_id: str, part_number: int, body: Body) -> UploadedPart:
+        if part_number in self.find(key, upload_id).parts:
+            raise PartRejected("it is there")
+        return super().upload_part(key, upload_id, part_number, body)
 
 
 class FirstOneStands(Honest):
@@ -847,7 +857,7 @@ MUTANTS: dict[str, tuple[type[Honest], ...]] = {
     "sizes_at_the_edges": (LosesTheLastByte,),
     "parts_in_any_order": (JoinsInOrderOfSending,),
     "many_threads": (OneIdForMany,),
-    "part_sent_again": (EveryReceiptDiffers,),
+    "part_sent_again": (AppendsToThePart, SendsOnce),
     "part_replaced": (FirstOneStands,),
     "missing_part": (SkipsMissingParts, RefusalEndsTheUpload),
     "unnamed_parts_are_dropped": (JoinsAllThereIs,),

@@ -110,24 +110,29 @@ class BackendMachine(RuleBasedStateMachine):
     # --- what can be done --------------------------------------------------------------------------------------------
 
     @precondition(lambda self: len(self.uploads) < _UPLOADS_MAX)
-    @rule(name=_names, handle=_handles, lost=st.booleans())
-    def initiate(self, name: str, handle: int, lost: bool) -> None:
+    @rule(name=_names, handle=_handles, lost=st.booleans(), versions=st.lists(_versions, max_size=2))
+    def initiate(self, name: str, handle: int, lost: bool, versions: list[int]) -> None:
+        backend = self.handles[handle]
         if lost:
-            faulty = FaultyBackend(self.handles[handle], FaultPlan([Fault("initiate_upload", FaultKind.AFTER)]))
+            faulty = FaultyBackend(backend, FaultPlan([Fault("initiate_upload", FaultKind.AFTER)]))
             must_raise(ConnectionFailed, "a fault was planned", self.harness.begin, faulty, name)
             key = self.harness.key(name)
             orphans = set(pending_ids(self.witness, key)) - self.uploads.keys()
             assert len(orphans) == 1, "an upload whose id was lost is found by list_uploads"
             self.witness.abort_upload(key, orphans.pop())
-        upload = self.harness.begin(self.handles[handle], name)
+        pending = _Pending(self.harness.begin(backend, name))
         known = self.uploads.keys() | self.dead.keys()
-        assert upload.upload_id not in known, "every upload has an id of its own"
-        self.uploads[upload.upload_id] = _Pending(upload)
+        assert pending.upload.upload_id not in known, "every upload has an id of its own"
+        self.uploads[pending.upload.upload_id] = pending
+        for number, version in enumerate(versions, start=1):
+            self._send(pending, handle, number, version, None)
 
     @precondition(lambda self: bool(self.uploads))
     @rule(data=st.data(), handle=_handles, number=_numbers, version=_versions, loss=_losses)
     def send(self, data: st.DataObject, handle: int, number: int, version: int, loss: FaultKind | None) -> None:
-        pending = self._drawn(data, handle)
+        self._send(self._drawn(data, handle), handle, number, version, loss)
+
+    def _send(self, pending: _Pending, handle: int, number: int, version: int, loss: FaultKind | None) -> None:
         content = filler(self.part_size, (number, version))
 
         def send(backend: MultipartBackend) -> UploadedPart:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from partwise.errors import CheckpointBusy, CheckpointError
-from partwise.model import Checkpoint, Fingerprint, ObjectOptions, UploadedPart
+from partwise.model import Checkpoint, UploadedPart
 from partwise.testing.conformance.store_harness import (
     StoreHarness,
     append,
@@ -26,7 +26,7 @@ from partwise.testing.conformance.store_harness import (
     save,
 )
 from partwise.testing.conformance.suite import must_raise
-from partwise.testing.strategies import fingerprints, object_options, uploaded_parts
+from partwise.testing.strategies import checkpoints, uploaded_parts
 from partwise.testing.witnesses import in_order
 
 _numbers = st.integers(1, 3)
@@ -58,24 +58,10 @@ class StoreMachine(RuleBasedStateMachine):
 
     # --- what can be done --------------------------------------------------------------------------------------------
 
-    @rule(
-        number=_numbers,
-        upload_id=st.none() | st.text(max_size=5),
-        fingerprint=fingerprints(),
-        options=object_options(),
-        parts=st.lists(uploaded_parts(), max_size=3, unique_by=lambda part: part.part_number),
-    )
-    def save(
-        self,
-        number: int,
-        upload_id: str | None,
-        fingerprint: Fingerprint,
-        options: ObjectOptions,
-        parts: list[UploadedPart],
-    ) -> None:
-        checkpoint = evolve(
-            self._upload(number), upload_id=upload_id, fingerprint=fingerprint, options=options, parts=parts
-        )
+    @rule(number=_numbers, drawn=checkpoints())
+    def save(self, number: int, drawn: Checkpoint) -> None:
+        upload = self._upload(number)
+        checkpoint = evolve(drawn, location=upload.location, key=upload.key, source=upload.source)
         for store in self.stores:
             save(store, checkpoint)
         self.model[checkpoint.name] = checkpoint

@@ -16,7 +16,6 @@ from typing import BinaryIO, Protocol, runtime_checkable
 
 from attrs import define
 
-from partwise.backends._local_keys import BOOKKEEPING
 from partwise.backends.local import LocalBackend
 from partwise.backends.memory import MemoryBackend
 from partwise.errors import InvalidKey
@@ -101,7 +100,10 @@ class _LocalAccess:
         return [key for key in self._keys() if key.startswith(prefix)]
 
     def modified_at(self, key: str) -> float | None:
-        return self._backend.path_of(key).stat().st_mtime
+        try:
+            return self._backend.path_of(key).stat().st_mtime
+        except FileNotFoundError:
+            return None
 
     def describe(self, key: str) -> ObjectOptions | None:
         return self._backend.describe(key)
@@ -109,11 +111,15 @@ class _LocalAccess:
     def _keys(self) -> Iterator[str]:
         root = self._backend.directory
         for folder, folders, files in os.walk(root):
-            if Path(folder) == root:
-                folders[:] = [name for name in folders if name != BOOKKEEPING]
-            for name in files:
-                key = Path(folder, name).relative_to(root).as_posix()
-                # A link that leads out of the directory is no object, and neither is a name that no key can be.
-                with contextlib.suppress(InvalidKey):
-                    self._backend.path_of(key)
-                    yield key
+            place = Path(folder).relative_to(root)
+            # The folder of the books is no way to a key, nor is a link that leads out of the directory.
+            folders[:] = [name for name in folders if self._is_key((place / name).as_posix())]
+            keys = ((place / name).as_posix() for name in files)
+            yield from (key for key in keys if self._is_key(key))
+
+    def _is_key(self, key: str) -> bool:
+        try:
+            self._backend.path_of(key)
+        except InvalidKey:
+            return False
+        return True

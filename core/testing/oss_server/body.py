@@ -74,11 +74,6 @@ class RequestBody:
         return self._length
 
     @property
-    def has_length(self) -> bool:
-        """Whether the length was announced."""
-        return self._length is not None
-
-    @property
     def crc64(self) -> int | None:
         """The CRC-64/XZ of what was handed on; None before the end."""
         return self._crc64 if self._ended else None

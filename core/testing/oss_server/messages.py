@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 from urllib.parse import unquote_to_bytes
 
-from attrs import define, evolve
+from attrs import define
 
 from partwise.model import KIB
 
@@ -136,10 +136,6 @@ class Answer:
             yield from self.body.chunks()
         elif self.body:
             yield self.body
-
-    def with_headers(self, *headers: tuple[str, str]) -> Answer:
-        """The same answer with more headers."""
-        return evolve(self, headers=(*self.headers, *headers))
 
     def close(self) -> None:
         """Let go of the file behind the body, if there is one."""

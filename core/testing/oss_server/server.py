@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import socketserver
@@ -25,7 +26,7 @@ from partwise.testing.oss_server.service import Service
 from partwise.testing.oss_server.settings import ServerSettings
 
 # How often the accepting thread looks whether it shall stop, in seconds: the most that a test waits at its end.
-_POLL = 0.02
+_POLL = 0.005
 
 
 class OSSServer:
@@ -48,7 +49,7 @@ class OSSServer:
         port: 0 takes a free one.
 
     Raises:
-        InvalidInput: both `buckets` and `directory` are given.
+        InvalidInput: both `buckets` and `directory` are given, or the port can't be one.
     """
 
     def __init__(
@@ -63,6 +64,8 @@ class OSSServer:
     ) -> None:
         if buckets is not None and directory is not None:
             raise InvalidInput("give buckets or a directory of buckets, not both")
+        if not 0 <= port <= 65_535:
+            raise InvalidInput(f"a port is from 0 to 65535, not {port}")
         settings = settings or ServerSettings()
         self._own: list[MultipartBackend] = []
         if directory is None and buckets is None:
@@ -316,8 +319,6 @@ class _Listener(socketserver.TCPServer):
 
 def _end(connection: socket.socket) -> None:
     """Wake the thread that waits for this connection; it closes it."""
-    try:
+    # It may have ended by itself meanwhile.
+    with contextlib.suppress(OSError):
         connection.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        # It has ended by itself meanwhile.
-        return

@@ -1,0 +1,331 @@
+"""Lines in processes of their own: what comes back when they end, are stopped, or are killed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Start = Callable[..., Any]
+Recorded = Callable[..., int]
+
+posix = pytest.mark.skipif(os.name == "nt", reason="there are no such signals, and no terminals of this kind")
+
+KEPT = ("--checkpoint-dir", "checkpoints")
+SMALL_PARTS = ("--part-size", "128K", "--multipart-threshold", "0")
+
+#: The large file takes some ten seconds like this: long enough to be stopped anywhere on the way.
+SLOWLY = (*KEPT, *SMALL_PARTS, "--bandwidth-limit", "400K")
+
+
+# --- exit codes ---
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        (["upload", "small.bin", "URL"], 0),
+        (["upload", "missing.bin", "URL"], 1),
+        (["upload", ".", "URL"], 1),
+        (["upload", "small.bin", "nowhere://bucket/key"], 2),
+        (["upload", "small.bin", "URL", "--nonsense"], 2),
+        (["upload", "small.bin", "file:///tmp/x/%2e%2e"], 2),
+    ],
+    ids=lambda value: value if isinstance(value, int) else " ".join(value),
+)
+def test_the_exit_code_is_that_of_the_process(
+    child: Start, small: Path, url: str, line: list[str], code: int
+) -> None:
+    ended = child(*(url if word == "URL" else word for word in line)).end()
+    assert ended.code == code
+    assert "Traceback" not in ended.err
+    if code:
+        assert ended.err.startswith("partwise: ")
+        assert ended.err.count("\n") == 1
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="this user may read everything")
+def test_a_file_that_may_not_be_read_is_told(child: Start, small: Path, url: str) -> None:
+    small.chmod(0)
+    assert child("upload", "small.bin", url, *SMALL_PARTS).end().code == 1
+
+
+def test_the_module_can_be_run_by_its_name(child: Start) -> None:
+    assert child("--version").end().out.startswith("partwise ")
+
+
+@posix
+def test_a_reader_that_goes_away_ends_it_quietly(child: Start) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    ended = child("status", "--json", stdout=writing, stderr=subprocess.PIPE)
+    os.close(writing)
+    assert "Traceback" not in ended.process.communicate()[1].decode()
+
+
+# --- stopped ---
+
+
+@posix
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_what_is_stopped_is_kept_and_carried_on_by_the_same_line(
+    child: Start, recorded: Recorded, large: Path, bucket: Path, url: str, number: int, code: int
+) -> None:
+    slow = child("upload", "large.bin", url, *SLOWLY, "--json")
+    recorded()
+    ended = slow.send(number)
+    kept = recorded()
+    assert ended.code == code
+    assert ended.last["exit_code"] == code
+    assert (ended.last["error"]["resumable"], ended.last["error"]["bytes_done"]) == (True, kept)
+    assert f"Go on with: partwise upload large.bin {url} --checkpoint-dir checkpoints" in ended.err
+    assert "Traceback" not in ended.err
+
+    ended = child("upload", "large.bin", url, *KEPT, "--json").end()
+    assert ended.code == 0
+    assert (ended.last["bytes_resumed"], ended.last["bytes_sent"]) == (kept, large.stat().st_size - kept)
+    assert (bucket / "copy").read_bytes() == large.read_bytes()
+
+
+@posix
+def test_a_second_signal_ends_it_at_once(child: Start, recorded: Recorded, large: Path, url: str, place: Path) -> None:
+    """The storage hangs, so that the first signal has to wait for it."""
+    (place / "hanging.py").write_text(
+        "import sys, time, partwise\n"
+        "from partwise.backends.memory import MemoryBackend\n"
+        "from partwise.cli import main\n"
+        "class Hanging(MemoryBackend):\n"
+        "    def upload_part(self, *arguments):\n"
+        "        print('hangs', file=sys.stderr, flush=True)\n"
+        "        time.sleep(600)\n"
+        "partwise.register_backend('hanging', lambda url, **settings: (Hanging(), 'k'))\n"
+        "sys.exit(main())\n"
+    )
+    line = [sys.executable, "hanging.py", "upload", "large.bin", "hanging:k", *KEPT, *SMALL_PARTS]
+    with subprocess.Popen(line, cwd=place, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        while "hangs" not in process.stderr.readline():
+            pass
+        process.send_signal(signal.SIGINT)
+        while "once more" not in process.stderr.readline():
+            pass
+        process.send_signal(signal.SIGINT)
+        assert process.wait() == 130
+
+
+@posix
+def test_a_signal_that_is_ignored_stays_ignored(
+    child: Start, recorded: Recorded, small: Path, bucket: Path, url: str
+) -> None:
+    """As for a script's background jobs, which a Ctrl-C at the terminal must not reach."""
+    ignoring = child(
+        "upload",
+        "small.bin",
+        url,
+        *KEPT,
+        *("--part-size", "50K", "--multipart-threshold", "0", "--bandwidth-limit", "150K"),
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+    )
+    recorded()
+    assert ignoring.send(signal.SIGINT).code == 0
+    assert (bucket / "copy").read_bytes() == small.read_bytes()
+
+
+@posix
+def test_without_resuming_a_stop_keeps_nothing_and_says_so(
+    child: Start, large: Path, bucket: Path, url: str
+) -> None:
+    slow = child("upload", "large.bin", url, "--no-resume", *SMALL_PARTS, "--bandwidth-limit", "400K")
+    parts = bucket / ".partwise" / "uploads"
+    wait_for(lambda: any(parts.rglob("*")) if parts.exists() else False)
+    ended = slow.send(signal.SIGINT)
+    assert ended.code == 130
+    assert "Nothing is kept; start again with: partwise upload large.bin" in ended.err
+    assert child("uploads", f"{bucket.as_uri()}/", "--json").end().out == ""
+
+
+# --- killed ---
+
+
+def test_what_is_killed_is_carried_on_with_fewer_bytes(
+    child: Start, recorded: Recorded, large: Path, bucket: Path, url: str
+) -> None:
+    slow = child("upload", "large.bin", url, *SLOWLY)
+    recorded()
+    slow.process.kill()
+    slow.end()
+    kept = recorded()
+
+    ended = child("upload", "large.bin", url, *KEPT, "--json").end()
+    assert ended.code == 0
+    # A part whose record was lost with the process is adopted from the storage.
+    assert ended.last["bytes_resumed"] >= kept
+    assert ended.last["bytes_sent"] + ended.last["bytes_resumed"] == large.stat().st_size
+    assert (bucket / "copy").read_bytes() == large.read_bytes()
+    assert list((bucket.parent / "checkpoints").iterdir()) == []
+
+
+def test_a_second_process_is_refused_at_once_until_the_first_is_dead(
+    child: Start, recorded: Recorded, large: Path, bucket: Path, url: str
+) -> None:
+    first = child("upload", "large.bin", url, *SLOWLY)
+    recorded()
+    second = child("upload", "large.bin", url, *KEPT, "--json").end()
+    assert second.code == 3
+    assert second.last["error"]["type"] == "CheckpointBusy"
+    assert first.process.poll() is None
+    assert child("status", *KEPT, "--json").end().last["running"] is True
+
+    first.process.kill()
+    first.end()
+    assert child("upload", "large.bin", url, *KEPT).end().code == 0
+    assert (bucket / "copy").read_bytes() == large.read_bytes()
+
+
+def test_a_source_that_changes_on_the_way_is_not_mixed(
+    child: Start, recorded: Recorded, large: Path, bucket: Path, url: str
+) -> None:
+    slow = child("upload", "large.bin", url, *SLOWLY, "--json")
+    recorded()
+    large.write_bytes(b"x" * large.stat().st_size)
+    ended = slow.end()
+    assert (ended.code, ended.last["error"]["type"]) == (1, "SourceChanged")
+    assert "the next run sends every part" in ended.err
+    assert not (bucket / "copy").exists()
+
+
+# --- piped ---
+
+
+def test_standard_input_is_stored(child: Start, large: Path, bucket: Path, url: str) -> None:
+    ended = child("upload", "-", url, *SMALL_PARTS, "--json").end(large.read_bytes())
+    assert (ended.code, ended.last["size"]) == (0, large.stat().st_size)
+    assert (bucket / "copy").read_bytes() == large.read_bytes()
+
+
+def test_standard_input_may_be_a_file(child: Start, large: Path, bucket: Path, url: str) -> None:
+    with large.open("rb") as file:
+        assert child("upload", "-", url, *SMALL_PARTS, stdin=file).end().code == 0
+    assert (bucket / "copy").read_bytes() == large.read_bytes()
+
+
+def test_the_same_bytes_piped_in_again_carry_on(
+    child: Start, recorded: Recorded, large: Path, bucket: Path, url: str
+) -> None:
+    first = child("upload", "-", url, *KEPT, *SMALL_PARTS)
+    half = large.read_bytes()[: 2 * 1024 * 1024]
+    first.process.stdin.write(half)
+    first.process.stdin.flush()
+    kept = recorded(1024 * 1024)
+    first.process.kill()
+    first.process.wait()
+    with contextlib.suppress(BrokenPipeError):
+        first.process.stdin.close()
+
+    ended = child("upload", "-", url, *KEPT, *SMALL_PARTS, "--json").end(large.read_bytes())
+    assert ended.code == 0
+    assert ended.last["bytes_resumed"] >= kept
+    assert ended.last["bytes_resumed"] + ended.last["bytes_sent"] == large.stat().st_size
+    assert (bucket / "copy").read_bytes() == large.read_bytes()
+
+
+@posix
+def test_a_silent_producer_does_not_keep_a_stop_waiting(
+    child: Start, recorded: Recorded, large: Path, bucket: Path, url: str
+) -> None:
+    line = child("upload", "-", url, *KEPT, *SMALL_PARTS)
+    line.process.stdin.write(large.read_bytes()[: 1024 * 1024])
+    line.process.stdin.flush()
+    recorded(512 * 1024)
+    line.process.send_signal(signal.SIGINT)
+    assert line.process.wait() == 130
+    words = line.process.stderr.read().decode()
+    assert "Go on, piping in the same bytes from their start, with: partwise upload -" in words
+    assert not (bucket / "copy").exists()
+
+
+# --- on a terminal ---
+
+
+def wait_for(condition: Callable[[], object], patience: float = 60.0) -> None:
+    limit = time.monotonic() + patience
+    while not condition():
+        assert time.monotonic() < limit
+        time.sleep(0.01)
+
+
+class Screen:
+    """A terminal of so many columns, and what was written to it."""
+
+    def __init__(self, columns: int) -> None:
+        import fcntl
+        import pty
+        import struct
+        import termios
+
+        self.ours, self.theirs = pty.openpty()
+        fcntl.ioctl(self.theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+        self.written = b""
+
+    def read_until(self, pattern: str) -> str:
+        """All that was written so far, once it matches."""
+        while not re.search(pattern, self.written.decode(errors="replace")):
+            self.written += os.read(self.ours, 65536)
+        return self.written.decode(errors="replace")
+
+    def close(self) -> None:
+        os.close(self.ours)
+        os.close(self.theirs)
+
+
+@posix
+@pytest.mark.parametrize("columns", [80, 120])
+def test_a_terminal_shows_a_bar_with_what_was_resumed(
+    child: Start, recorded: Recorded, large: Path, place: Path, url: str, columns: int
+) -> None:
+    first = child("upload", "large.bin", url, *SLOWLY)
+    recorded()
+    first.process.kill()
+    first.end()
+    screen = Screen(columns)
+    environment = {**os.environ, "TERM": "xterm-256color", "LANG": "C.UTF-8"}
+    line = child("upload", "large.bin", url, *SLOWLY, stderr=screen.theirs, env=environment)
+    shown = screen.read_until(r"[1-9]\d?%.*/33 parts")
+    line.process.send_signal(signal.SIGINT)
+    shown = screen.read_until("Go on with")
+    line.process.wait()
+    screen.close()
+    assert re.search(r"resuming large.bin to .* need not be\s+sent\s+again", shown)
+    assert re.search("\x1b\\[36m━+\x1b\\[0m\x1b\\[32m━*╸?", shown), "resumed and sent have colours of their own"
+    assert "KiB/s" in shown
+    assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l"), "the cursor is shown again"
+    drawn = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
+    bars = [one for one in re.split(r"[\r\n]", drawn) if one.startswith("large.bin ")]
+    assert bars
+    assert max(map(len, bars)) < columns
+
+
+@posix
+def test_no_colour_is_shown_to_those_who_asked_for_none(child: Start, large: Path, url: str) -> None:
+    screen = Screen(80)
+    environment = {**os.environ, "TERM": "xterm-256color", "LANG": "C.UTF-8", "NO_COLOR": "1"}
+    line = child("upload", "large.bin", url, *SLOWLY, stderr=screen.theirs, env=environment)
+    shown = screen.read_until(r"[1-9]\d?%.*/33 parts")
+    line.process.kill()
+    line.process.wait()
+    screen.close()
+    assert not re.search("\x1b\\[[0-9;]*3[0-9]m", shown)
+
+
+@posix
+def test_no_colour_is_in_a_page_that_goes_to_a_file(child: Start) -> None:
+    assert "\x1b" not in child("upload", "--help").end().out

@@ -1,0 +1,404 @@
+"""``partwise upload`` in this process: what it does, says and returns."""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from partwise.backends.local import LocalBackend
+from partwise.backends.memory import MemoryBackend
+from partwise.checksums import crc64
+from partwise.errors import AccessDenied, ConnectionFailed, InvalidInput, ServerFailed
+from partwise.model import Capabilities, ObjectOptions, StoredObject
+from partwise.plugins import register_backend
+from partwise.protocols import Body
+
+Run = Callable[..., Any]
+
+PARTS = ("--part-size", "100K", "--multipart-threshold", "0")
+
+
+class Spy(MemoryBackend):
+    """A storage that outlives the command; it knows how often it was closed."""
+
+    closings = 0
+
+    def close(self) -> None:
+        self.closings += 1
+
+
+@pytest.fixture
+def opened() -> Iterator[dict[str, Any]]:
+    """A scheme ``spy:`` whose backend is that under "backend", and what its factory was last called with."""
+    seen: dict[str, Any] = {"backend": Spy("spy")}
+
+    def open_url(url: str, **settings: object) -> tuple[Any, str]:
+        seen["settings"] = settings
+        return seen["backend"], url.removeprefix("spy:")
+
+    register_backend("spy", open_url)
+    yield seen
+
+
+# --- what is done ---
+
+
+def test_a_file_is_stored(partwise: Run, small: Path, url: str, bucket: Path) -> None:
+    ended = partwise("upload", "small.bin", url)
+    assert ended.code == 0
+    assert (bucket / "copy").read_bytes() == small.read_bytes()
+
+
+def test_the_result_is_told_in_two_lines(partwise: Run, small: Path, url: str) -> None:
+    first, second = partwise("upload", "small.bin", url, *PARTS).out.splitlines()
+    assert first == f"stored small.bin as {url}: 293.0 KiB, checksum verified"
+    assert second.startswith("  sent 293.0 KiB in 3 parts, ")
+
+
+def test_the_result_is_one_object(partwise: Run, small: Path, url: str) -> None:
+    ended = partwise("upload", "small.bin", url, *PARTS, "--json")
+    assert ended.code == 0
+    assert ended.out.count("\n") == 1
+    told = ended.last
+    etag = told.pop("etag")
+    assert isinstance(etag, str)
+    assert told == {
+        "ok": True,
+        "key": "copy",
+        "size": 300_000,
+        "crc64": str(crc64(small.read_bytes())),
+        "version_id": None,
+        "request_id": None,
+        "callback_response": None,
+        "bytes_sent": 300_000,
+        "bytes_resumed": 0,
+        "parts_sent": 3,
+        "parts_resumed": 0,
+        "verified": True,
+        "warnings": [],
+    }
+    assert "stored small.bin" in ended.err
+
+
+def test_elsewhere_than_on_a_terminal_the_beginning_is_told(partwise: Run, small: Path, url: str) -> None:
+    assert partwise("upload", "small.bin", url, *PARTS).err == f"uploading small.bin to {url}: 293.0 KiB in 3 parts\n"
+
+
+def test_the_quiet_hear_nothing(partwise: Run, small: Path, url: str) -> None:
+    ended = partwise("upload", "small.bin", url, *PARTS, "--quiet")
+    assert (ended.code, ended.out, ended.err) == (0, "", "")
+
+
+def test_the_quiet_hear_of_errors(partwise: Run, place: Path, url: str) -> None:
+    ended = partwise("upload", "missing.bin", url, "--quiet")
+    assert ended.err == f"partwise: {place / 'missing.bin'} can't be read: No such file or directory\n"
+
+
+def test_the_verbose_hear_what_the_library_logs(partwise: Run, small: Path, url: str) -> None:
+    assert " info: upload " in partwise("upload", "small.bin", url, *PARTS, "--verbose").err
+
+
+def test_the_logger_is_left_as_it_was(partwise: Run, small: Path, url: str) -> None:
+    logger = logging.getLogger("partwise")
+    before = (logger.level, logger.propagate, list(logger.handlers))
+    partwise("upload", "small.bin", url, "--verbose")
+    assert (logger.level, logger.propagate, logger.handlers) == before
+
+
+def test_an_empty_file_is_stored(partwise: Run, place: Path, url: str, bucket: Path) -> None:
+    (place / "empty").touch()
+    assert partwise("upload", "empty", url).code == 0
+    assert (bucket / "copy").read_bytes() == b""
+
+
+def test_the_flags_become_options(partwise: Run, small: Path, url: str, bucket: Path) -> None:
+    ended = partwise(
+        *("upload", "small.bin", url),
+        *("--content-type", "text/x-test", "--meta", "a=1", "--meta", "b=x=y", "--tag", "t=u"),
+        *("--cache-control", "no-store", "--content-disposition", "inline", "--content-encoding", "zstd"),
+    )
+    assert ended.code == 0
+    assert LocalBackend(bucket).describe("copy") == ObjectOptions(
+        content_type="text/x-test",
+        metadata={"a": "1", "b": "x=y"},
+        tagging={"t": "u"},
+        cache_control="no-store",
+        content_disposition="inline",
+        content_encoding="zstd",
+    )
+
+
+def test_an_object_can_be_spared(partwise: Run, small: Path, url: str, bucket: Path) -> None:
+    bucket.mkdir()
+    (bucket / "copy").write_bytes(b"mine")
+    ended = partwise("upload", "small.bin", url, "--forbid-overwrite", "--json")
+    assert (ended.code, ended.last["error"]["cause"]["type"]) == (1, "ObjectExists")
+    assert (bucket / "copy").read_bytes() == b"mine"
+
+
+def test_settings_go_to_the_backend_only_where_they_were_given(partwise: Run, small: Path, opened: dict[str, Any]) -> None:
+    partwise("upload", "small.bin", "spy:k")
+    assert opened["settings"] == {}
+    given = ("--endpoint", "e", "--region", "r", "--signature-version", "v1", "--addressing-style", "path")
+    partwise("upload", "small.bin", "spy:k", *given, "--ca-bundle", "c", "--timeout", "1m")
+    assert opened["settings"] == {
+        "endpoint": "e",
+        "region": "r",
+        "signature_version": "v1",
+        "addressing_style": "path",
+        "ca_bundle": "c",
+        "timeout": 60.0,
+    }
+
+
+# --- carrying on ---
+
+
+class Failing(Spy):
+    """Takes so many parts, and then fails with an error."""
+
+    def __init__(self, error: Exception, *, after: int = 1) -> None:
+        super().__init__("spy")
+        self.error: Exception | None = error
+        self.left = after
+
+    def upload_part(self, key: str, upload_id: str, part_number: int, body: Body) -> Any:
+        if self.error is not None and self.left <= 0:
+            raise self.error
+        self.left -= 1
+        return super().upload_part(key, upload_id, part_number, body)
+
+
+ONE_BY_ONE = (*PARTS, "--concurrency", "1", "--max-attempts", "1", "--checkpoint-dir", "checkpoints")
+
+
+def test_an_upload_that_failed_for_now_is_carried_on_by_the_same_line(
+    partwise: Run, small: Path, opened: dict[str, Any]
+) -> None:
+    opened["backend"] = backend = Failing(ServerFailed("the storage is down"))
+    ended = partwise("upload", "small.bin", "spy:k", *ONE_BY_ONE)
+    assert ended.code == 75
+    assert ended.err.splitlines()[-1] == (
+        "partwise: small.bin to spy:k could not be uploaded: the storage is down."
+        " Kept: 100.0 of 293.0 KiB (1 of 3 parts); run the same line again to carry on"
+    )
+    backend.error = None
+    ended = partwise("upload", "small.bin", "spy:k", *ONE_BY_ONE)
+    assert ended.code == 0
+    assert "resuming small.bin to spy:k: 100.0 of 293.0 KiB (1 of 3 parts) need not be sent again" in ended.err
+    assert "; resumed 100.0 KiB in 1 part" in ended.out
+    assert backend.read("k") == small.read_bytes()
+
+
+def test_an_upload_that_was_denied_has_failed_for_good_and_is_kept(
+    partwise: Run, small: Path, opened: dict[str, Any]
+) -> None:
+    opened["backend"] = Failing(AccessDenied("not yours"))
+    ended = partwise("upload", "small.bin", "spy:k", *ONE_BY_ONE, "--json")
+    assert ended.code == 1
+    told = ended.last["error"]
+    assert (told["type"], told["resumable"], told["retryable"], told["parts_done"]) == ("UploadFailed", True, False, 1)
+    assert ended.last["exit_code"] == 1
+
+
+def test_a_defect_of_a_backend_ends_in_one_line(partwise: Run, small: Path, opened: dict[str, Any]) -> None:
+    opened["backend"] = Failing(ZeroDivisionError("oops"))
+    ended = partwise("upload", "small.bin", "spy:k", *ONE_BY_ONE)
+    assert ended.code == 1
+    assert "ZeroDivisionError: oops" in ended.err
+    assert "Traceback" not in ended.err
+
+
+def test_the_verbose_are_shown_tracebacks(partwise: Run, small: Path, opened: dict[str, Any]) -> None:
+    opened["backend"] = Failing(ZeroDivisionError("oops"))
+    assert "Traceback" in partwise("upload", "small.bin", "spy:k", *ONE_BY_ONE, "--verbose").err
+
+
+def test_a_defect_of_the_command_itself_is_called_one(
+    partwise: Run, small: Path, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr("partwise.cli.upload.meter_for")
+    ended = partwise("upload", "small.bin", url)
+    assert ended.code == 1
+    assert ended.err.startswith("partwise: NameError: ")
+    assert ended.err.endswith("This is a defect; run with --verbose for the traceback\n")
+
+
+def test_without_resuming_nothing_is_kept(partwise: Run, small: Path, place: Path, opened: dict[str, Any]) -> None:
+    opened["backend"] = backend = Failing(ConnectionFailed("gone"))
+    ended = partwise("upload", "small.bin", "spy:k", *PARTS, "--max-attempts", "1", "--no-resume")
+    assert ended.code == 75
+    assert ended.err.splitlines()[-1].endswith("Nothing is kept; run the same line again")
+    assert list(backend.list_uploads()) == []
+
+
+def test_what_can_not_be_resumed_is_refused_where_that_is_required(partwise: Run, small: Path, url: str) -> None:
+    ended = partwise("upload", "small.bin", url, "--require-resume")
+    assert ended.code == 1
+    assert ended.err == (
+        f"partwise: small.bin to {url} can't be resumed: there is no checkpoint of it. Nothing was changed; leave out"
+        " --require-resume to send all parts\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "where",
+    [("--checkpoint", "here.ucp"), ("--checkpoint-dir", "there"), ("--store", "sqlite:///uploads.db"), ()],
+    ids=["file", "directory", "store", "default"],
+)
+def test_progress_is_recorded_where_that_was_said(
+    partwise: Run, small: Path, opened: dict[str, Any], where: tuple[str, ...]
+) -> None:
+    opened["backend"] = backend = Failing(ServerFailed("down"))
+    line = ("upload", "small.bin", "spy:k", *PARTS, "--concurrency", "1", "--max-attempts", "1", *where)
+    assert partwise(*line).code == 75
+    assert [one["source"] for one in partwise("status", "--json", *where).objects] == [str(small)]
+    backend.error = None
+    ended = partwise(*line, "--json")
+    assert (ended.last["parts_sent"], ended.last["parts_resumed"]) == (2, 1)
+    assert partwise("status", "--json", *where).out == ""
+
+
+def test_a_file_for_one_upload_is_not_given_to_another(
+    partwise: Run, small: Path, large: Path, opened: dict[str, Any]
+) -> None:
+    opened["backend"] = Failing(ServerFailed("down"))
+    line = (*PARTS, "--concurrency", "1", "--max-attempts", "1", "--checkpoint", "here.ucp")
+    assert partwise("upload", "small.bin", "spy:k", *line).code == 75
+    ended = partwise("upload", "large.bin", "spy:k", *line, "--json")
+    assert (ended.code, ended.last["error"]["type"]) == (1, "CheckpointMismatch")
+    assert str(small) in ended.err
+
+
+def test_a_place_that_is_a_file_is_told_with_the_flags_that_name_another(
+    partwise: Run, small: Path, place: Path, url: str
+) -> None:
+    ended = partwise("upload", "small.bin", url, *PARTS, "--checkpoint-dir", "small.bin/in", "--json")
+    assert (ended.code, ended.last["error"]["type"]) == (1, "CheckpointUnwritable")
+    assert "(--checkpoint, --checkpoint-dir or --store; --no-resume does without)" in ended.err
+
+
+def test_a_damaged_checkpoint_draws_a_warning(
+    partwise: Run, small: Path, place: Path, opened: dict[str, Any]
+) -> None:
+    opened["backend"] = backend = Failing(ServerFailed("down"))
+    partwise("upload", "small.bin", "spy:k", *ONE_BY_ONE)
+    (recorded,) = (place / "checkpoints").glob("*.ucp")
+    recorded.write_bytes(recorded.read_bytes().replace(b"small", b"smell"))
+    backend.error = None
+    ended = partwise("upload", "small.bin", "spy:k", *ONE_BY_ONE, "--json")
+    assert (ended.code, ended.last["parts_sent"]) == (0, 3)
+    assert "partwise: warning: " in ended.err
+    assert len(ended.last["warnings"]) == 1
+
+
+def test_a_failed_callback_says_that_the_object_is_stored(partwise: Run, small: Path, opened: dict[str, Any]) -> None:
+    def fail(stored: StoredObject) -> bytes:
+        raise OSError("the application server is down")
+
+    opened["backend"] = backend = Spy("spy", callback=fail)
+    line = ("--callback-url", "http://127.0.0.1/", "--callback-body", "object=${object}", "--callback-var", "x:a=b")
+    ended = partwise("upload", "small.bin", "spy:k", *line, "--json")
+    assert ended.code == 1
+    assert ended.last["error"]["type"] == "CallbackError"
+    assert ended.last["error"]["result"]["size"] == 300_000
+    assert "stored small.bin as spy:k: 293.0 KiB" in ended.err
+    assert backend.read("k") == small.read_bytes()
+
+
+# --- asking first ---
+
+
+def test_a_dry_run_says_what_would_be_done_and_does_nothing(partwise: Run, small: Path, url: str, bucket: Path) -> None:
+    ended = partwise("upload", "small.bin", url, *PARTS, "--dry-run")
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out.splitlines() == [
+        f"small.bin to {url} would be sent from the start",
+        "  parts 1-3  send    293.0 KiB  it was not sent yet",
+    ]
+    assert not bucket.exists()
+
+
+def test_a_dry_run_of_a_resume_tells_runs_of_parts(partwise: Run, small: Path, opened: dict[str, Any]) -> None:
+    opened["backend"] = Failing(ServerFailed("down"))
+    partwise("upload", "small.bin", "spy:k", *ONE_BY_ONE)
+    ended = partwise("upload", "small.bin", "spy:k", *ONE_BY_ONE, "--dry-run")
+    assert ended.out.splitlines() == [
+        "small.bin to spy:k would be resumed",
+        "  part 1     keep    100.0 KiB  recorded, and on the storage",
+        "  parts 2-3  send    193.0 KiB  it was not sent yet",
+    ]
+
+
+def test_a_dry_run_is_one_object(partwise: Run, small: Path, url: str) -> None:
+    told = partwise("upload", "small.bin", url, *PARTS, "--dry-run", "--json").last
+    assert (told["ok"], told["dry_run"], told["action"]) == (True, True, "start")
+    assert (told["bytes_to_keep"], told["bytes_to_send"]) == (0, 300_000)
+    assert [part["part_number"] for part in told["parts"]] == [1, 2, 3]
+    assert told["parts"][2] == {
+        "part_number": 3,
+        "offset": 204_800,
+        "size": 95_200,
+        "action": "send",
+        "why": "it was not sent yet",
+    }
+
+
+def test_a_dry_run_of_a_small_file_says_that_it_goes_in_one_piece(partwise: Run, small: Path, url: str) -> None:
+    assert partwise("upload", "small.bin", url, "--dry-run").out == f"small.bin to {url} would be sent in one piece\n"
+
+
+def test_a_dry_run_reads_nothing_of_standard_input(partwise: Run, url: str) -> None:
+    ended = partwise("upload", "-", url, "--dry-run")
+    assert ended.out == f"standard input to {url} would be sent from the start\n"
+
+
+def test_a_dry_run_fails_as_the_upload_would(partwise: Run, small: Path, url: str) -> None:
+    assert partwise("upload", "small.bin", url, "--dry-run", "--require-resume").code == 1
+    assert partwise("upload", "missing.bin", url, "--dry-run").code == 1
+
+
+# --- standard input ---
+
+
+def test_standard_input_without_a_descriptor_is_read(
+    partwise: Run, url: str, bucket: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"piped")))
+    assert partwise("upload", "-", url).code == 0
+    assert (bucket / "copy").read_bytes() == b"piped"
+
+
+def test_standard_input_that_is_closed_is_told(partwise: Run, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", None)
+    ended = partwise("upload", "-", url)
+    assert (ended.code, ended.err) == (1, "partwise: standard input is closed, so there is nothing to read\n")
+
+
+# --- plug-ins ---
+
+
+def test_a_backend_is_closed_whatever_happens(partwise: Run, small: Path, opened: dict[str, Any]) -> None:
+    for arguments in (["small.bin", "spy:k"], ["small.bin", "spy:"], ["missing.bin", "spy:k"]):
+        opened["backend"] = backend = Spy("spy")
+        partwise("upload", *arguments)
+        assert backend.closings == 1
+
+
+def test_a_setting_that_a_backend_refuses_is_wrong_usage(partwise: Run, small: Path) -> None:
+    def open_url(url: str, **settings: object) -> tuple[Any, str]:
+        raise InvalidInput("no such place")
+
+    register_backend("refusing", open_url)
+    assert partwise("upload", "small.bin", "refusing:k").code == 2
+
+
+def test_the_options_that_a_backend_lacks_are_wrong_usage(partwise: Run, small: Path, opened: dict[str, Any]) -> None:
+    opened["backend"] = Spy("spy", capabilities=Capabilities())
+    ended = partwise("upload", "small.bin", "spy:k", "--acl", "private")
+    assert (ended.code, "acl" in ended.err) == (2, True)

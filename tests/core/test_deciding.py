@@ -1,0 +1,791 @@
+"""What a run makes of what it finds: an upload is carried on, or started again, and never mixed."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from attrs import evolve
+
+from partwise.errors import (
+    CannotResume,
+    CheckpointMismatch,
+    SourceUnreadable,
+    UploadFailed,
+    UploadNotFound,
+)
+from partwise.model import Callback, Fingerprint, ObjectOptions, PartLimits
+from partwise.sources import BytesSource, StreamSource
+from partwise.testing.bodies import filler
+from partwise.testing.faults import Fault, FaultKind
+from partwise.testing.faulty import FaultySource
+from partwise.testing.sources import ChangingSource
+
+OLD_AND_NEW = "started again: the source changed"
+
+
+def is_clean(backend, store):
+    """Nothing is left behind: no pending upload and no checkpoint."""
+    return (backend.uploads, list(store.scan())) == ({}, [])
+
+
+@pytest.fixture
+def forget_parts(backend):
+    """Makes the storage lose these parts of its only upload."""
+
+    def forget(*numbers):
+        [upload] = backend._storage.uploads.values()
+        for number in numbers:
+            del upload.parts[number]
+
+    return forget
+
+
+@pytest.fixture
+def overwrite_part(backend):
+    """Makes somebody send other bytes as a part of the only upload."""
+
+    def overwrite(number, data):
+        [upload] = backend.uploads.values()
+        backend.upload_part("key", upload.upload_id, number, BytesSource(data).body(0, len(data)))
+
+    return overwrite
+
+
+# --- carrying on -----------------------------------------------------------------------------------------------------
+
+
+def test_a_second_run_sends_only_what_is_missing(uploader, backend, store, source, data, begun):
+    begun(source)
+    result = uploader().upload(source, "key")
+
+    assert backend.read("key") == data
+    assert (result.parts_resumed, result.bytes_resumed, result.parts_sent, result.bytes_sent) == (2, 20, 3, 25)
+    assert (result.verified, result.warnings) == (True, ())
+    assert backend.calls["initiate_upload"] == 1
+    assert is_clean(backend, store)
+
+
+def test_a_third_run_carries_on_from_the_second(struck, uploader, backend, source, begun):
+    begun(source)
+    with pytest.raises(UploadFailed):
+        struck(Fault("upload_part", FaultKind.PERMANENT, part_number=4)).upload(source, "key")
+    result = uploader().upload(source, "key")
+
+    assert (result.parts_resumed, result.parts_sent) == (3, 2)
+
+
+def test_a_run_with_nothing_left_to_send_only_completes(struck, uploader, backend, source):
+    with pytest.raises(UploadFailed):
+        struck(Fault("complete_upload", FaultKind.PERMANENT)).upload(source, "key")
+    result = uploader().upload(source, "key")
+
+    assert (result.parts_resumed, result.parts_sent) == (5, 0)
+    assert backend.calls["upload_part"] == 5
+
+
+def test_gaps_are_filled(uploader, backend, source, data, begun, forget_parts):
+    begun(source)
+    forget_parts(1)
+    result = uploader().upload(source, "key")
+
+    assert backend.read("key") == data
+    assert (result.parts_resumed, result.parts_sent) == (1, 4)
+
+
+def test_a_part_that_somebody_overwrote_is_sent_again(uploader, backend, source, data, begun, overwrite_part):
+    begun(source)
+    overwrite_part(2, b"other bytes"[:10])
+    result = uploader().upload(source, "key")
+
+    assert backend.read("key") == data
+    assert (result.parts_resumed, result.parts_sent) == (1, 4)
+
+
+def test_a_part_whose_record_was_lost_is_adopted(struck, uploader, source):
+    with pytest.raises(UploadFailed):
+        struck(
+            Fault("append_part", FaultKind.LOST_WRITE, part_number=2),
+            Fault("upload_part", FaultKind.PERMANENT, part_number=3),
+        ).upload(source, "key")
+    result = uploader().upload(source, "key")
+
+    assert (result.parts_resumed, result.parts_sent) == (2, 3)
+
+
+def test_what_was_adopted_is_recorded(struck, uploader, store, source, begun):
+    """Or else it would be read again by every run."""
+    with pytest.raises(UploadFailed):
+        struck(
+            Fault("append_part", FaultKind.LOST_WRITE, part_number=2),
+            Fault("upload_part", FaultKind.PERMANENT, part_number=3),
+        ).upload(source, "key")
+    begun(source)
+    [checkpoint] = store.scan()
+
+    assert {part.part_number for part in checkpoint.parts} == {1, 2}
+
+
+def test_what_was_adopted_and_can_not_be_recorded_is_a_warning(struck, source, data, backend):
+    with pytest.raises(UploadFailed):
+        struck(
+            Fault("append_part", FaultKind.LOST_WRITE, part_number=2),
+            Fault("upload_part", FaultKind.PERMANENT, part_number=3),
+        ).upload(source, "key")
+    result = struck(Fault("save", FaultKind.DISK_FULL)).upload(source, "key")
+
+    assert backend.read("key") == data
+    assert len(result.warnings) == 1
+    assert result.warnings[0].startswith("progress could not be recorded")
+
+
+def test_a_part_on_the_storage_of_other_bytes_is_not_adopted(struck, uploader, backend, source, data, overwrite_part):
+    with pytest.raises(UploadFailed):
+        struck(Fault("upload_part", FaultKind.PERMANENT, part_number=2)).upload(source, "key")
+    overwrite_part(2, bytes(10))
+    result = uploader().upload(source, "key")
+
+    assert backend.read("key") == data
+    assert (result.parts_resumed, result.parts_sent) == (1, 4)
+
+
+@pytest.mark.parametrize("name", ["part_checksums", "object_checksums", "lists_parts"])
+def test_poorer_storages_resume_as_well(uploader, make_backend, struck, source, data, name):
+    backend = make_backend(**{name: False})
+    with pytest.raises(UploadFailed):
+        struck(Fault("upload_part", FaultKind.PERMANENT, part_number=3), backend=backend).upload(source, "key")
+    result = uploader(backend=backend).upload(source, "key")
+
+    assert backend.read("key") == data
+    assert (result.parts_resumed, result.parts_sent) == (2, 3)
+    assert backend.uploads == {}
+
+
+def test_where_parts_can_not_be_listed_the_record_is_gone_by(uploader, make_backend, struck, source, data):
+    backend = make_backend(lists_parts=False)
+    with pytest.raises(UploadFailed):
+        struck(Fault("upload_part", FaultKind.PERMANENT, part_number=3), backend=backend).upload(source, "key")
+    uploader(backend=backend).upload(source, "key")
+
+    assert backend.calls["list_parts"] == 0
+
+
+def test_the_recorded_part_size_stands(uploader, backend, source, data, begun):
+    begun(source)
+    result = uploader(part_size=7, concurrency=3).upload(source, "key")
+
+    assert backend.read("key") == data
+    assert (result.parts_resumed, result.parts_sent) == (2, 3)
+
+
+# --- the storage's list ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [FaultKind.BEFORE, FaultKind.AFTER, FaultKind.THROTTLED])
+def test_a_list_that_fails_for_a_moment_is_asked_for_again(struck, backend, source, begun, kind):
+    begun(source)
+    result = struck(Fault("list_parts", kind)).upload(source, "key")
+
+    assert result.parts_resumed == 2
+    assert backend.calls["initiate_upload"] == 1
+
+
+@pytest.mark.parametrize("kinds", [[FaultKind.BEFORE] * 2, [FaultKind.PERMANENT]])
+def test_a_list_that_can_not_be_had_never_leads_to_a_fresh_upload(struck, backend, store, source, begun, kinds):
+    upload_id = begun(source).upload_id
+    faults = [Fault("list_parts", kind, occurrence=n) for n, kind in enumerate(kinds, 1)]
+    with pytest.raises(UploadFailed) as caught:
+        struck(*faults, max_attempts=2).upload(source, "key")
+
+    assert (caught.value.resumable, caught.value.upload_id, caught.value.bytes_done) == (True, upload_id, 20)
+    assert backend.calls["initiate_upload"] == 1
+    assert [checkpoint.upload_id for checkpoint in store.scan()] == [upload_id]
+
+
+def test_a_list_that_leaves_parts_out_costs_only_those(struck, backend, source, data, begun):
+    begun(source)
+    result = struck(Fault("list_parts", FaultKind.SHORT_LIST)).upload(source, "key")
+
+    assert backend.read("key") == data
+    assert result.parts_resumed == 1
+
+
+# --- an upload that is gone ------------------------------------------------------------------------------------------
+
+
+def test_an_upload_that_expired_between_runs_starts_again(struck, backend, store, source, data, begun):
+    old = begun(source).upload_id
+    result = struck(Fault("list_parts", FaultKind.FORGOTTEN_UPLOAD)).upload(source, "key")
+
+    assert backend.read("key") == data
+    assert (result.parts_resumed, result.parts_sent) == (0, 5)
+    assert result.warnings == ("started again: the storage no longer knows the upload: it was aborted, or it expired",)
+    assert old not in backend.uploads
+    assert is_clean(backend, store)
+
+
+@pytest.mark.parametrize("operation", ["upload_part", "complete_upload"])
+@pytest.mark.parametrize("lists_parts", [True, False])
+def test_an_upload_that_is_lost_in_mid_run_starts_again_once(
+    struck, make_backend, store, source, data, operation, lists_parts
+):
+    backend = make_backend(lists_parts=lists_parts)
+    part_number = 3 if operation == "upload_part" else None
+    result = struck(Fault(operation, FaultKind.FORGOTTEN_UPLOAD, part_number=part_number), backend=backend).upload(
+        source, "key"
+    )
+
+    assert backend.read("key") == data
+    assert (result.parts_resumed, result.bytes_sent, result.parts_sent) == (0, 45, 5)
+    assert backend.calls["initiate_upload"] == 2
+    assert is_clean(backend, store)
+
+
+@pytest.mark.parametrize("operation", ["upload_part", "complete_upload"])
+def test_an_upload_that_is_lost_twice_fails(struck, backend, store, source, operation):
+    """The second loss is somebody's doing."""
+    part_number = 3 if operation == "upload_part" else None
+    faults = [Fault(operation, FaultKind.FORGOTTEN_UPLOAD, occurrence=n, part_number=part_number) for n in (1, 2)]
+    with pytest.raises(UploadFailed, match=r"the storage lost the upload twice in a row.*Nothing is kept") as caught:
+        struck(*faults).upload(source, "key")
+
+    assert isinstance(caught.value.__cause__, UploadNotFound)
+    assert (caught.value.resumable, caught.value.upload_id, caught.value.bytes_done) == (False, None, 0)
+    assert is_clean(backend, store)
+
+
+def test_progress_does_not_go_back_when_it_starts_again(struck, source):
+    seen = []
+    struck(Fault("upload_part", FaultKind.FORGOTTEN_UPLOAD, part_number=4)).upload(
+        source, "key", progress=lambda at: seen.append(at.bytes_done)
+    )
+
+    assert seen == sorted(seen)
+
+
+def test_a_stream_that_lost_its_upload_in_mid_run_can_not_start_again(struck, backend, store):
+    """What was read of it has gone by."""
+    with pytest.raises(UploadFailed, match="the stream is at byte 30, and can't go to 0") as caught:
+        struck(Fault("upload_part", FaultKind.FORGOTTEN_UPLOAD, part_number=3)).upload(
+            StreamSource(io.BytesIO(filler(45)), name="dump"), "key"
+        )
+
+    assert not caught.value.resumable
+    assert backend.uploads == {}
+
+
+def test_an_object_that_an_earlier_run_completed_is_found(struck, backend, store, source, data):
+    """That run died before it heard the answer."""
+    with pytest.raises(UploadFailed):
+        struck(Fault("complete_upload", FaultKind.AFTER), Fault("head_object", FaultKind.PERMANENT)).upload(
+            source, "key"
+        )
+    seen = []
+    result = struck().upload(source, "key", progress=seen.append)
+
+    assert backend.read("key") == data
+    assert (result.parts_resumed, result.bytes_resumed, result.parts_sent, result.verified) == (5, 45, 0, True)
+    assert result.warnings == ("an earlier run had completed the upload, and its answer was lost",)
+    assert backend.calls["upload_part"] == 5
+    assert [(at.bytes_done, at.completed) for at in seen] == [(45, True)]
+    assert is_clean(backend, store)
+
+
+def test_an_object_that_an_earlier_run_completed_is_known_by_its_token(struck, make_backend, store, source, data):
+    backend = make_backend(object_checksums=False)
+    with pytest.raises(UploadFailed):
+        struck(
+            Fault("complete_upload", FaultKind.AFTER), Fault("head_object", FaultKind.PERMANENT), backend=backend
+        ).upload(source, "key")
+    result = struck(backend=backend).upload(source, "key")
+
+    assert (result.parts_resumed, result.parts_sent, result.verified) == (5, 0, False)
+    assert is_clean(backend, store)
+
+
+def test_a_record_that_was_lost_is_made_up_for_by_reading(struck, backend, source, begun):
+    """Also to know our own object by its checksum."""
+    with pytest.raises(UploadFailed):
+        struck(
+            Fault("append_part", FaultKind.LOST_WRITE, part_number=2),
+            Fault("complete_upload", FaultKind.AFTER),
+            Fault("head_object", FaultKind.PERMANENT),
+        ).upload(source, "key")
+    readings = source.readings
+    result = struck().upload(source, "key")
+
+    assert result.parts_resumed == 5
+    assert source.readings == readings + 1
+
+
+def test_somebody_elses_object_of_our_size_is_not_taken_for_ours(struck, backend, source, data, begun):
+    begun(source)
+    struck().upload(BytesSource(filler(45, "other")), "key")
+    result = struck(Fault("list_parts", FaultKind.FORGOTTEN_UPLOAD)).upload(source, "key")
+
+    assert backend.read("key") == data
+    assert result.parts_sent == 5
+
+
+# --- other options ---------------------------------------------------------------------------------------------------
+
+
+def test_other_options_start_again_and_abort_the_old_upload(uploader, backend, store, source, begun):
+    begun(source)
+    options = ObjectOptions(content_type="text/plain")
+    result = uploader().upload(source, "key", options)
+
+    assert result.parts_resumed == 0
+    assert result.warnings == ("started again: other options were asked for (content_type)",)
+    assert backend.describe("key").content_type == "text/plain"
+    assert is_clean(backend, store)
+
+
+def test_options_that_act_late_change_nothing_and_act(struck, make_backend, source):
+    backend = make_backend(callback=lambda stored: b"told")
+    with pytest.raises(UploadFailed):
+        struck(Fault("upload_part", FaultKind.PERMANENT, part_number=3), backend=backend).upload(source, "key")
+    late = ObjectOptions(acl="private", callback=Callback("http://example.com", "a=b"), forbid_overwrite=True)
+    result = struck(backend=backend).upload(source, "key", late)
+
+    assert (result.parts_resumed, result.callback_response) == (2, b"told")
+    assert backend.describe("key").acl == "private"
+
+
+# --- another source --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda source: source.append(b"more"), "it had 45 bytes, and has 49"),
+        (lambda source: source.truncate(30), "it had 45 bytes, and has 30"),
+        (lambda source: source.touch(), "it was modified"),
+        (lambda source: source.replace(filler(45, "other")), "it was replaced by another file"),
+    ],
+)
+def test_a_source_that_changed_between_runs_is_sent_anew(uploader, backend, store, source, begun, change, why):
+    begun(source)
+    change(source)
+    result = uploader().upload(source, "key")
+
+    assert backend.read("key") == source.data
+    assert result.parts_resumed == 0
+    assert result.warnings == (f"{OLD_AND_NEW}: {why}",)
+    assert is_clean(backend, store)
+
+
+def test_other_bytes_under_the_same_name_are_sent_anew(uploader, backend, begun, data):
+    begun(BytesSource(data))
+    other = filler(45, "other")
+    result = uploader().upload(BytesSource(other), "key")
+
+    assert backend.read("key") == other
+    assert result.warnings == (f"{OLD_AND_NEW}: its bytes are others",)
+
+
+def test_the_same_bytes_under_the_same_name_are_carried_on(uploader, begun, data):
+    begun(BytesSource(data))
+
+    assert uploader().upload(BytesSource(data), "key").parts_resumed == 2
+
+
+def test_a_forged_source_is_found_out_by_its_content(uploader, backend, store, source, begun):
+    begun(source)
+    source.forge(filler(45, "other"))
+    result = uploader(verify_source="content").upload(source, "key")
+
+    assert backend.read("key") == source.data
+    assert result.warnings == (f"{OLD_AND_NEW}: the bytes of part 1 are others",)
+    assert is_clean(backend, store)
+
+
+def test_a_forged_source_is_found_out_even_after_a_lost_answer(struck, backend, source):
+    """The object is there, and is that of the bytes as they were."""
+    with pytest.raises(UploadFailed):
+        struck(Fault("complete_upload", FaultKind.AFTER), Fault("head_object", FaultKind.PERMANENT)).upload(
+            source, "key"
+        )
+    source.forge(filler(45, "other"))
+    struck(verify_source="content").upload(source, "key")
+
+    assert backend.read("key") == source.data
+
+
+def test_content_that_holds_is_carried_on(uploader, source, begun):
+    begun(source)
+
+    assert uploader(verify_source="content").upload(source, "key").parts_resumed == 2
+
+
+def test_by_choice_the_parts_that_still_match_are_kept(uploader, backend, store, source, data, begun):
+    begun(source)
+    source.write(data[:10] + filler(35, "other"))
+    result = uploader(on_source_change="keep-matching").upload(source, "key")
+
+    assert backend.read("key") == source.data
+    assert (result.parts_resumed, result.parts_sent) == (1, 4)
+    assert is_clean(backend, store)
+
+
+def test_by_choice_a_source_that_was_only_touched_keeps_all(uploader, backend, source, begun):
+    begun(source)
+    source.touch()
+
+    assert uploader(on_source_change="keep-matching").upload(source, "key").parts_resumed == 2
+
+
+def test_what_was_kept_of_a_changed_source_is_of_the_new_version_from_then_on(struck, uploader, source, begun):
+    begun(source)
+    source.touch()
+    with pytest.raises(UploadFailed):
+        struck(Fault("upload_part", FaultKind.PERMANENT, part_number=4), on_source_change="keep-matching").upload(
+            source, "key"
+        )
+
+    assert uploader().upload(source, "key").parts_resumed == 3
+
+
+def test_by_choice_a_source_that_grew_keeps_its_whole_parts(uploader, backend, source, begun):
+    begun(source)
+    source.append(filler(30, "more"))
+    result = uploader(on_source_change="keep-matching").upload(source, "key")
+
+    assert backend.read("key") == source.data
+    assert result.parts_resumed == 2
+
+
+def test_a_source_that_became_empty_is_an_empty_object(uploader, backend, store, source, begun):
+    begun(source)
+    source.truncate(0)
+    result = uploader(on_source_change="keep-matching").upload(source, "key")
+
+    assert backend.read("key") == b""
+    assert result.warnings == ("started again: the source is empty now",)
+    assert is_clean(backend, store)
+
+
+def test_a_source_that_outgrew_its_parts_starts_again(uploader, make_backend, struck, source):
+    backend = make_backend(limits=PartLimits(max_parts=5))
+    with pytest.raises(UploadFailed):
+        struck(Fault("upload_part", FaultKind.PERMANENT, part_number=3), backend=backend).upload(source, "key")
+    source.append(filler(10, "more"))
+    result = uploader(backend=backend, part_size="auto", on_source_change="keep-matching").upload(source, "key")
+
+    assert backend.read("key") == source.data
+    assert "more than 5 parts of 10 bytes" in result.warnings[0]
+
+
+def test_a_source_that_changes_while_it_is_compared_is_never_mixed(struck, backend, store, data):
+    source = ChangingSource(data)
+    with pytest.raises(UploadFailed):
+        struck(Fault("upload_part", FaultKind.PERMANENT, part_number=3)).upload(source, "key")
+    made = struck(Fault("fingerprint", FaultKind.CHANGED, occurrence=2), verify_source="content")
+    from partwise.errors import SourceChanged
+
+    with pytest.raises(SourceChanged):
+        made.upload(FaultySource(source, made.store.plan), "key")
+    assert is_clean(backend, store)
+
+
+def test_a_source_that_can_not_be_read_for_comparing_keeps_what_is_there(struck, backend, source, begun):
+    begun(source)
+    made = struck(Fault("read", FaultKind.BEFORE), verify_source="content")
+    with pytest.raises(UploadFailed) as caught:
+        made.upload(FaultySource(source, made.store.plan), "key")
+
+    assert isinstance(caught.value.__cause__, SourceUnreadable)
+    assert caught.value.resumable
+
+
+# --- the checkpoint itself -------------------------------------------------------------------------------------------
+
+
+def test_a_damaged_checkpoint_is_told_and_all_parts_are_sent(struck, backend, store, source, data, begun):
+    begun(source)
+    result = struck(Fault("load", FaultKind.DAMAGED)).upload(source, "key")
+
+    assert backend.read("key") == data
+    assert result.parts_resumed == 0
+    assert len(result.warnings) == 1
+    assert result.warnings[0].startswith("started again: the checkpoint is damaged: ")
+    assert is_clean(backend, store)
+
+
+def test_a_record_that_is_one_step_old_costs_nothing(struck, source, begun):
+    begun(source)
+
+    assert struck(Fault("load", FaultKind.OLD_RECORD)).upload(source, "key").parts_resumed == 2
+
+
+def test_a_record_that_can_not_be_read_is_left_alone(struck, backend, store, source, begun):
+    begun(source)
+    from partwise.errors import CheckpointError
+
+    with pytest.raises(CheckpointError):
+        struck(Fault("load", FaultKind.BEFORE)).upload(source, "key")
+    assert len(backend.uploads) == len(list(store.scan())) == 1
+
+
+def test_a_store_that_gives_another_uploads_checkpoint_is_refused(uploader, backend, store, source, begun):
+    """As the one file does that was named for both."""
+    begun(source)
+    [other] = store.scan()
+    store.load = lambda name: other
+    with pytest.raises(
+        CheckpointMismatch, match="the checkpoint is that of /a/file to key in memory://bucket, not of bytes to else"
+    ) as caught:
+        uploader().upload(b"0123456789" * 3, "else")
+
+    assert caught.value.name == other.name
+    assert len(backend.uploads) == 1
+    assert list(store.scan()) == [other]
+
+
+def test_an_upload_that_was_never_initiated_starts(struck, uploader, backend, store, source):
+    """The process died between the intent and the upload's id."""
+    from partwise.testing.faults import SimulatedDeath
+
+    with pytest.raises(SimulatedDeath):
+        struck(Fault("initiate_upload", FaultKind.DEATH_BEFORE)).upload(source, "key")
+    [intent] = store.scan()
+    result = uploader().upload(source, "key")
+
+    assert intent.upload_id is None
+    assert (result.parts_sent, result.warnings) == (5, ())
+    assert is_clean(backend, store)
+
+
+# --- what could not be aborted ---------------------------------------------------------------------------------------
+
+
+def test_an_old_upload_that_could_not_be_aborted_is_aborted_at_the_end(struck, backend, store, source, begun):
+    begun(source)
+    source.touch()
+    result = struck(Fault("abort_upload", FaultKind.PERMANENT)).upload(source, "key")
+
+    assert any("could not be aborted" in warning for warning in result.warnings)
+    assert is_clean(backend, store)
+
+
+def test_an_old_upload_that_could_not_be_aborted_is_carried_from_run_to_run(
+    struck, uploader, backend, store, source, begun
+):
+    old = begun(source).upload_id
+    source.touch()
+    with pytest.raises(UploadFailed):
+        struck(
+            Fault("abort_upload", FaultKind.PERMANENT), Fault("upload_part", FaultKind.PERMANENT, part_number=2)
+        ).upload(source, "key")
+    [checkpoint] = store.scan()
+    assert checkpoint.abandoned == (old,)
+
+    uploader().upload(source, "key")
+    assert is_clean(backend, store)
+
+
+def test_an_old_upload_that_can_not_be_aborted_at_all_is_named(struck, backend, store, source, begun):
+    old = begun(source).upload_id
+    source.touch()
+    faults = [Fault("abort_upload", FaultKind.PERMANENT, occurrence=n) for n in (1, 2)]
+    result = struck(*faults).upload(source, "key")
+
+    assert result.warnings[-1] == f"left behind on the storage, for 'partwise gc' to drop: {old}"
+    assert list(backend.uploads) == [old]
+
+
+def test_an_old_upload_that_is_gone_already_is_fine(uploader, backend, source, begun, monkeypatch):
+    begun(source)
+    source.touch()
+
+    def gone(key, upload_id):
+        raise UploadNotFound("never heard of it")
+
+    monkeypatch.setattr(backend, "abort_upload", gone)
+    result = uploader().upload(source, "key")
+
+    assert not any("could not be aborted" in warning for warning in result.warnings)
+
+
+def test_a_lost_answer_to_abort_is_survived(struck, backend, store, source, begun):
+    begun(source)
+    source.touch()
+    result = struck(Fault("abort_upload", FaultKind.AFTER)).upload(source, "key")
+
+    assert result.warnings == (f"{OLD_AND_NEW}: it was modified",)
+    assert is_clean(backend, store)
+
+
+# --- by the caller's wish --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (lambda source, backend: source.touch(), "the source changed: it was modified"),
+        (
+            lambda source, backend: backend.abort_upload("key", next(iter(backend.uploads))),
+            "the storage no longer knows the upload: it was aborted, or it expired",
+        ),
+    ],
+)
+def test_require_refuses_to_start_again(uploader, backend, store, source, begun, spoil, reason):
+    begun(source)
+    spoil(source, backend)
+    before = (backend.uploads, list(store.scan()))
+    with pytest.raises(CannotResume, match=r"can't be resumed: .* Nothing was changed; .* ask for resume='auto'") as e:
+        uploader().upload(source, "key", resume="require")
+
+    assert e.value.reason == reason
+    assert (backend.uploads, list(store.scan())) == before
+
+
+def test_require_refuses_to_start(uploader, backend, source):
+    with pytest.raises(CannotResume) as caught:
+        uploader().upload(source, "key", resume="require")
+
+    assert caught.value.reason == "there is no checkpoint of it"
+    assert backend.calls == {}
+
+
+def test_require_carries_on(uploader, source, begun):
+    begun(source)
+
+    assert uploader().upload(source, "key", resume="require").parts_resumed == 2
+
+
+def test_require_refuses_to_start_again_in_mid_run(struck, source, begun):
+    begun(source)
+    with pytest.raises(CannotResume):
+        struck(Fault("upload_part", FaultKind.FORGOTTEN_UPLOAD, part_number=4)).upload(source, "key", resume="require")
+
+
+def test_never_leaves_an_earlier_upload_alone(uploader, backend, store, source, data, begun):
+    begun(source)
+    before = list(store.scan())
+    result = uploader().upload(source, "key", resume="never")
+
+    assert backend.read("key") == data
+    assert result.parts_resumed == 0
+    assert list(store.scan()) == before
+    assert len(backend.uploads) == 1
+
+
+def test_never_aborts_on_failure(struck, backend, store, source):
+    with pytest.raises(UploadFailed, match="Nothing is kept") as caught:
+        struck(Fault("upload_part", FaultKind.PERMANENT, part_number=3)).upload(source, "key", resume="never")
+
+    assert not caught.value.resumable
+    assert is_clean(backend, store)
+
+
+def test_never_starts_again_too_if_the_upload_is_lost(struck, backend, source, data):
+    struck(Fault("upload_part", FaultKind.FORGOTTEN_UPLOAD, part_number=3)).upload(source, "key", resume="never")
+
+    assert backend.read("key") == data
+
+
+# --- streams ---------------------------------------------------------------------------------------------------------
+
+
+def dump(data):
+    return StreamSource(io.BytesIO(data), name="dump")
+
+
+def test_a_named_stream_is_compared_while_it_is_read(uploader, backend, store, data, begun):
+    begun(dump(data))
+    result = uploader().upload(dump(data), "key")
+
+    assert backend.read("key") == data
+    assert (result.parts_resumed, result.parts_sent, result.verified) == (2, 3, True)
+    assert backend.calls["upload_part"] == 2 + 3
+    assert is_clean(backend, store)
+
+
+def test_a_named_stream_of_other_bytes_is_sent_anew_part_by_part(uploader, backend, data, begun):
+    begun(dump(data))
+    other = data[:10] + filler(35, "other")
+    result = uploader().upload(dump(other), "key")
+
+    assert backend.read("key") == other
+    assert (result.parts_resumed, result.parts_sent) == (1, 4)
+
+
+def test_a_named_stream_that_is_shorter_this_time_is_no_longer(uploader, backend, data, begun):
+    begun(dump(data))
+    result = uploader().upload(dump(data[:15]), "key")
+
+    assert backend.read("key") == data[:15]
+    assert (result.parts_resumed, result.parts_sent) == (1, 1)
+
+
+def test_a_named_stream_that_is_empty_this_time_is_an_empty_object(uploader, backend, store, data, begun):
+    """No object can be made of no part."""
+    begun(dump(data))
+    result = uploader().upload(dump(b""), "key")
+
+    assert backend.read("key") == b""
+    assert result.warnings == ("started again: the stream is empty now",)
+    assert is_clean(backend, store)
+
+
+def test_a_named_stream_that_is_empty_this_time_is_not_what_was_required(uploader, data, begun):
+    begun(dump(data))
+
+    with pytest.raises(CannotResume, match="the stream is empty now"):
+        uploader().upload(dump(b""), "key", resume="require")
+
+
+def test_a_part_of_a_named_stream_that_was_not_recorded_is_adopted_and_recorded(struck, store, data, begun):
+    with pytest.raises(UploadFailed):
+        struck(
+            Fault("append_part", FaultKind.LOST_WRITE, part_number=2),
+            Fault("upload_part", FaultKind.PERMANENT, part_number=3),
+        ).upload(dump(data), "key")
+    begun(dump(data))
+    [checkpoint] = store.scan()
+
+    assert {part.part_number for part in checkpoint.parts} == {1, 2}
+
+
+def test_a_named_stream_keeps_its_recorded_parts_to_itself_until_they_are_compared(uploader, data, begun):
+    begun(dump(data))
+    seen = []
+    uploader().upload(dump(data), "key", progress=lambda at: seen.append((at.bytes_done, at.bytes_resumed)))
+
+    assert seen[:3] == [(0, 0), (10, 10), (20, 20)]
+    assert seen[-1] == (45, 20)
+
+
+def test_a_named_stream_whose_parts_have_no_checksum_goes_by_the_record(struck, make_backend, data):
+    backend = make_backend(part_checksums=False)
+    with pytest.raises(UploadFailed):
+        struck(Fault("upload_part", FaultKind.PERMANENT, part_number=3), backend=backend).upload(dump(data), "key")
+
+    assert struck(backend=backend).upload(dump(data), "key").parts_resumed == 2
+
+
+def test_a_file_that_is_a_stream_this_time_starts_again(uploader, backend, store, data, begun):
+    begun(ChangingSource(data, name="dump"))
+    result = uploader().upload(dump(data), "key")
+
+    assert backend.read("key") == data
+    assert "is a stream now" in result.warnings[0]
+    assert is_clean(backend, store)
+
+
+def test_a_stream_that_is_a_file_this_time_starts_again(uploader, backend, store, data, begun):
+    begun(dump(data))
+    result = uploader().upload(ChangingSource(data, name="dump"), "key")
+
+    assert backend.read("key") == data
+    assert result.parts_resumed == 0
+    assert is_clean(backend, store)
+
+
+def test_the_fingerprint_of_a_checkpoint_is_the_sources(store, source, begun):
+    begun(source)
+    [checkpoint] = store.scan()
+
+    assert checkpoint.fingerprint == source.fingerprint() == Fingerprint(45, source.mtime_ns, "1")
+    assert evolve(checkpoint, parts=()).bytes_done == 0

@@ -1,0 +1,138 @@
+"""Progress arrives in the shapes that programs have already."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+
+import pytest
+from rich.progress import Progress as RichDisplay
+
+from partwise import Checkpoint, InvalidInput, Progress, TransferConfig, Uploader
+from partwise.backends.memory import MemoryBackend
+from partwise.progress import for_ali_oss, for_android, for_boto3, for_ios, for_oss2, for_rich, for_tqdm
+from partwise.stores.memory import MemoryCheckpointStore
+
+PART = 100 * 1024
+SOURCE = bytes(range(256)) * 1600  # four parts
+CONFIG = TransferConfig(part_size=PART, multipart_threshold=0, concurrency=1)
+
+
+def upload(progress):
+    Uploader(MemoryBackend(), MemoryCheckpointStore(), CONFIG).upload(SOURCE, "key", progress=progress)
+
+
+def test_for_boto3_the_amounts_add_up_to_the_size():
+    amounts = []
+    upload(for_boto3(amounts.append))
+    assert sum(amounts) == len(SOURCE)
+    assert min(amounts) > 0
+
+
+def test_for_boto3_what_was_resumed_comes_first():
+    amounts = []
+    report = for_boto3(amounts.append)
+    report(Progress(300, 400, bytes_resumed=300))
+    report(Progress(400, 400, bytes_resumed=300))
+    assert amounts == [300, 100]
+
+
+def test_for_oss2_consumed_and_total_end_alike():
+    calls = []
+    upload(for_oss2(lambda consumed, total: calls.append((consumed, total))))
+    assert calls[-1] == (len(SOURCE), len(SOURCE))
+
+
+def test_for_oss2_the_total_of_a_stream_is_none_until_its_end():
+    totals = []
+    Uploader(MemoryBackend(), MemoryCheckpointStore(), CONFIG).upload(
+        io.BytesIO(SOURCE), "key", progress=for_oss2(lambda consumed, total: totals.append(total))
+    )
+    assert totals[0] is None
+    assert totals[-1] == len(SOURCE)
+
+
+def test_for_ali_oss_one_means_completed_and_the_checkpoint_is_data():
+    calls = []
+    upload(for_ali_oss(lambda fraction, checkpoint: calls.append((fraction, checkpoint))))
+    fractions = [fraction for fraction, _ in calls]
+    assert fractions[-1] == 1.0
+    assert all(fraction < 1.0 for fraction in fractions[:-1])
+    assert Checkpoint.from_data(calls[-2][1]).key == "key"
+    assert calls[-1][1] is None
+
+
+def test_for_android_and_ios_say_minus_one_for_a_size_that_is_not_known():
+    android, ios = [], []
+    for_android(lambda *call: android.append(call))(Progress(5, None))
+    for_ios(lambda *call: ios.append(call))(Progress(5, None))
+    assert android == [(5, -1)]
+    assert ios == [(5, 5, -1)]
+
+
+def test_for_ios_amount_sum_and_size():
+    calls = []
+    upload(for_ios(lambda *call: calls.append(call)))
+    assert sum(amount for amount, _, _ in calls) == len(SOURCE)
+    assert calls[-1][1:] == (len(SOURCE), len(SOURCE))
+
+
+def test_for_tqdm_the_bar_gets_its_total_and_its_place():
+    class Bar:
+        total, n, refreshed = None, 0, 0
+
+        def refresh(self):
+            self.refreshed += 1
+
+    bar = Bar()
+    upload(for_tqdm(bar))
+    assert (bar.total, bar.n) == (len(SOURCE), len(SOURCE))
+    assert bar.refreshed
+
+
+def test_for_rich_the_task_is_finished_at_the_end():
+    display = RichDisplay()
+    task = display.add_task("upload", total=None)
+    upload(for_rich(display, task))
+    assert display.finished
+
+
+def test_a_coroutine_function_is_run_by_the_event_loop_one_call_at_a_time():
+    calls, running = [], 0
+
+    async def report(progress):
+        nonlocal running
+        running += 1
+        assert running == 1, "two calls at once"
+        await asyncio.sleep(0)
+        calls.append(progress.bytes_done)
+        running -= 1
+
+    async def main():
+        task = Uploader(MemoryBackend(), MemoryCheckpointStore(), CONFIG).start(SOURCE, "key", progress=report)
+        return await task
+
+    result = asyncio.run(main())
+    assert calls == sorted(calls)
+    assert calls[-1] == result.size == len(SOURCE)
+
+
+def test_what_a_coroutine_function_raises_stops_the_upload_and_comes_out():
+    async def report(progress):
+        raise LookupError("enough")
+
+    async def main():
+        await Uploader(MemoryBackend(), MemoryCheckpointStore(), CONFIG).start(SOURCE, "key", progress=report)
+
+    with pytest.raises(LookupError, match="enough"):
+        asyncio.run(main())
+
+
+def test_a_coroutine_function_without_an_event_loop_is_refused():
+    async def report(progress): ...
+
+    uploader = Uploader(MemoryBackend(), MemoryCheckpointStore(), CONFIG)
+    with pytest.raises(InvalidInput, match="event loop"):
+        uploader.start(SOURCE, "key", progress=report)
+    with pytest.raises(InvalidInput, match="event loop"):
+        uploader.upload(SOURCE, "key", progress=report)

@@ -1,0 +1,757 @@
+"""Each check of a checkpoint store passes on an honest one, and fails on one that is broken where the check looks."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+from attrs import evolve
+from filelock import FileLock, Timeout
+from hypothesis import Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from partwise.errors import (
+    CheckpointBusy,
+    CheckpointDamaged,
+    CheckpointError,
+    CheckpointMismatch,
+    CheckpointUnwritable,
+    InvalidInput,
+    PartwiseError,
+    StoreClosed,
+)
+from partwise.model import Checkpoint, Fingerprint, UploadedPart
+from partwise.protocols import CheckpointStore
+from partwise.stores.file import FileCheckpointStore
+from partwise.testing import (
+    STORE_CHECKS,
+    NotApplicable,
+    StoreHarness,
+    agreement_machine,
+    run_machine,
+    store_machine,
+)
+
+# --- an honest store, small enough to be broken anywhere -------------------------------------------------------------
+
+
+class Honest:
+    """
+    A store of files.
+
+    Each line is the text of a record after its checksum, which is chained to the line before. A last line without its
+    newline is torn.
+    """
+
+    holds_one = False
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.closed = False
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}>"
+
+    def close(self) -> None:
+        self.closed = True
+
+    @contextmanager
+    def claim(self, name: str) -> Iterator[None]:
+        self.begin()
+        with self.writing():
+            os.makedirs(self.directory, exist_ok=True)
+        lock = FileLock(self.path(name, ".lock"), thread_local=False)
+        try:
+            lock.acquire(blocking=False)
+        except Timeout as error:
+            raise CheckpointBusy("busy") from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def load(self, name: str) -> Checkpoint | None:
+        self.begin()
+        found = self.decode(name, self.content(self.path(name)))
+        if found is not None and found.name != name:
+            raise CheckpointMismatch("of another upload")
+        return found
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        self.begin()
+        self.check_owner(checkpoint.name)
+        texts = [json.dumps(evolve(checkpoint, parts=()).to_data()), *map(part_text, checkpoint.parts)]
+        with self.writing():
+            self.replace(self.path(checkpoint.name), encoded(texts))
+
+    def append_part(self, name: str, part: UploadedPart) -> None:
+        self.begin()
+        path = self.path(name)
+        data = self.content(path)
+        if data is None:
+            raise CheckpointError("there is none")
+        self.check_owner(name)
+        good = data[: data.rindex(b"\n") + 1]
+        with self.writing():
+            if len(good) < len(data):
+                os.truncate(path, len(good))
+            self.write(path, encoded([part_text(part)], int(good.splitlines()[-1][:8], 16)), os.O_APPEND)
+
+    def delete(self, name: str) -> None:
+        self.begin()
+        with suppress(CheckpointMismatch):
+            self.check_owner(name)
+            with suppress(FileNotFoundError):
+                os.unlink(self.path(name))
+
+    def scan(self) -> Iterable[Checkpoint]:
+        self.begin()
+        return self.scanned(sorted(self.directory.glob("*.ucp")))
+
+    # --- where it can be broken --------------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        if self.closed:
+            raise StoreClosed("closed")
+
+    def path(self, name: str, ending: str = ".ucp") -> Path:
+        if self.holds_one:
+            return self.directory / f"one{ending}"
+        return self.directory / (hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest() + ending)
+
+    def content(self, path: Path) -> bytes | None:
+        try:
+            return path.read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def decode(self, name: str, data: bytes | None) -> Checkpoint | None:
+        if data is None:
+            return None
+        try:
+            header, *parts = decoded(data)
+            checkpoint = Checkpoint.from_data(json.loads(header))
+            held = {part.part_number: part for part in map(part_of, parts)}
+        except (ValueError, CheckpointDamaged) as error:
+            raise CheckpointDamaged("damaged", name=name) from error
+        return evolve(checkpoint, parts=held.values())
+
+    def check_owner(self, name: str) -> None:
+        if self.holds_one:
+            with suppress(CheckpointDamaged):
+                self.load(name)
+
+    def replace(self, path: Path, data: bytes) -> None:
+        temporary = path.with_suffix(".tmp")
+        self.write(temporary, data, os.O_CREAT | os.O_TRUNC)
+        os.replace(temporary, path)
+
+    def write(self, path: Path, data: bytes, flags: int) -> None:
+        file = os.open(path, os.O_WRONLY | flags, 0o600)
+        try:
+            os.write(file, data)
+            os.fsync(file)
+        finally:
+            os.close(file)
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise CheckpointUnwritable("unwritable") from error
+
+    def scanned(self, paths: Iterable[Path]) -> Iterator[Checkpoint]:
+        for path in paths:
+            try:
+                found = self.decode("", self.content(path))
+            except CheckpointDamaged:
+                continue
+            if found is not None:
+                yield found
+
+
+def part_text(part: UploadedPart) -> str:
+    return json.dumps([part.part_number, part.size, part.etag, part.crc64])
+
+
+def part_of(text: str) -> UploadedPart:
+    return UploadedPart(*json.loads(text))
+
+
+def encoded(texts: Iterable[str], checksum: int = 0) -> bytes:
+    lines = []
+    for text in texts:
+        checksum = zlib.crc32(text.encode(), checksum)
+        lines.append(f"{checksum:08x} {text}\n")
+    return "".join(lines).encode()
+
+
+def decoded(data: bytes) -> list[str]:
+    texts, checksum = [], 0
+    for line in data.split(b"\n")[:-1]:
+        checksum = zlib.crc32(line[9:], checksum)
+        if line[:9] != b"%08x " % checksum:
+            raise ValueError("another checksum")
+        texts.append(line[9:].decode())
+    return texts
+
+
+class Harness(StoreHarness):
+    tears = True
+    subject: ClassVar[type[Honest]] = Honest
+
+    def __init__(self) -> None:
+        self.directory = Path(tempfile.mkdtemp())
+
+    def close(self) -> None:
+        shutil.rmtree(self.directory)
+
+    def open(self) -> Honest:
+        return self.subject(self.directory)
+
+    def read_record(self, name: str) -> bytes:
+        return self.subject(self.directory).path(name).read_bytes()
+
+    def write_record(self, name: str, data: bytes) -> None:
+        self.subject(self.directory).path(name).write_bytes(data)
+
+    def open_unwritable(self) -> Honest:
+        (self.directory / "file").touch()
+        return self.subject(self.directory / "file")
+
+    def elsewhere(self) -> Callable[[], CheckpointStore]:
+        # Another process can't import this module by name, so it runs the file.
+        name, directory = self.subject.__name__, str(self.directory)
+        return partial(eval, f"{_OPENER}({__file__!r})[{name!r}](__import__('pathlib').Path({directory!r}))")
+
+
+_OPENER = "__import__('runpy').run_path"
+
+
+def harness_of(mutant: type[Honest]) -> type[Harness]:
+    return type("MutantHarness", (Harness,), {"subject": mutant, "holds_one": mutant.holds_one})
+
+
+# --- broken ones: records --------------------------------------------------------------------------------------------
+
+
+class MakesUpWhatIsNotThere(Honest):
+    def load(self, name: str) -> Checkpoint | None:
+        found = super().load(name)
+        return Checkpoint("memory://", "key", "source", fingerprint=Fingerprint(), part_size=1) if found is None else found
+
+
+class ForgetsTheToken(Honest):
+    def save(self, checkpoint: Checkpoint) -> None:
+        super().save(evolve(checkpoint, token=None))
+
+
+class TakesTextForLatin(Honest):
+    def save(self, checkpoint: Checkpoint) -> None:
+        metadata = {name: value.encode("ascii", "replace").decode() for name, value in checkpoint.options.metadata.items()}
+        super().save(evolve(checkpoint, options=evolve(checkpoint.options, metadata=metadata)))
+
+
+class KeepsPartsOfBefore(Honest):
+    def save(self, checkpoint: Checkpoint) -> None:
+        before = self.decode(checkpoint.name, self.content(self.path(checkpoint.name)))
+        parts = {part.part_number: part for part in (*(before.parts if before else ()), *checkpoint.parts)}
+        super().save(evolve(checkpoint, parts=parts.values()))
+
+
+class FirstAppendedCounts(Honest):
+    def append_part(self, name: str, part: UploadedPart) -> None:
+        found = self.load(name)
+        if found is None or part.part_number not in {held.part_number for held in found.parts}:
+            super().append_part(name, part)
+
+
+class AppendsToNothing(Honest):
+    def append_part(self, name: str, part: UploadedPart) -> None:
+        if self.content(self.path(name)) is not None:
+            super().append_part(name, part)
+
+
+class DeletesOnce(Honest):
+    def delete(self, name: str) -> None:
+        if self.content(self.path(name)) is None:
+            raise CheckpointError("there is none")
+        super().delete(name)
+
+
+class DeletesByMark(Honest):
+    """Leaves an empty file, which a later append takes for a checkpoint."""
+
+    def delete(self, name: str) -> None:
+        self.begin()
+        if self.content(self.path(name)) is not None:
+            self.path(name).write_bytes(encoded([json.dumps({})]))
+
+    def decode(self, name: str, data: bytes | None) -> Checkpoint | None:
+        return None if data == encoded([json.dumps({})]) else super().decode(name, data)
+
+
+class SharesWhatWasLoaded(Honest):
+    cache: ClassVar[dict[str, Checkpoint]] = {}
+
+    def load(self, name: str) -> Checkpoint | None:
+        found = super().load(name)
+        if found is not None:
+            found = self.cache.setdefault(name, found)
+        return found
+
+
+class SharesWhatWasSaved(Honest):
+    cache: ClassVar[dict[str, Checkpoint]] = {}
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        super().save(checkpoint)
+        self.cache[checkpoint.name] = checkpoint
+
+    def load(self, name: str) -> Checkpoint | None:
+        return self.cache.get(name) if super().load(name) is not None else None
+
+
+class ScansHeadersOnly(Honest):
+    def scanned(self, paths: Iterable[Path]) -> Iterator[Checkpoint]:
+        return (evolve(found, parts=()) for found in super().scanned(paths))
+
+
+class ScansTwice(Honest):
+    def scanned(self, paths: Iterable[Path]) -> Iterator[Checkpoint]:
+        paths = list(paths)
+        return super().scanned([*paths, *paths])
+
+
+class OneFileForAll(Honest):
+    def path(self, name: str, ending: str = ".ucp") -> Path:
+        return self.directory / f"one{ending}" if ending == ".ucp" else super().path(name, ending)
+
+    def load(self, name: str) -> Checkpoint | None:
+        self.begin()
+        return self.decode(name, self.content(self.path(name)))
+
+
+class NamesAreFiles(Honest):
+    def path(self, name: str, ending: str = ".ucp") -> Path:
+        return self.directory / (name + ending)
+
+
+class NamesOfOneCase(Honest):
+    def path(self, name: str, ending: str = ".ucp") -> Path:
+        return super().path(name.lower(), ending)
+
+
+class ScanWantsThemAll(Honest):
+    def content(self, path: Path) -> bytes | None:
+        return path.read_bytes() if path.suffix == ".ucp" and path.parent.exists() and self.scanning else super().content(path)
+
+    scanning = False
+
+    def scanned(self, paths: Iterable[Path]) -> Iterator[Checkpoint]:
+        self.scanning = True
+        yield from super().scanned(paths)
+
+
+class RoomForOne(Honest):
+    holds_one = True
+
+
+class OverwritesTheOther(RoomForOne):
+    def check_owner(self, name: str) -> None:
+        """Whatever."""
+
+
+class DeletesTheOther(RoomForOne):
+    def delete(self, name: str) -> None:
+        self.begin()
+        with suppress(FileNotFoundError):
+            os.unlink(self.path(name))
+
+
+class OneHandleADirectory(Honest):
+    def __init__(self, directory: Path) -> None:
+        super().__init__(Path(tempfile.mkdtemp(dir=directory)))
+
+
+class LoadsFromItsCache(Honest):
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self.cache: dict[str, Checkpoint | None] = {}
+
+    def load(self, name: str) -> Checkpoint | None:
+        if self.cache.get(name) is None:
+            self.cache[name] = super().load(name)
+        return self.cache[name]
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        self.cache.clear()
+        super().save(checkpoint)
+
+
+class ForgetsWhenClosed(Honest):
+    def close(self) -> None:
+        if not self.closed:
+            for path in self.directory.glob("*.ucp"):
+                path.unlink()
+        super().close()
+
+
+class LetsErrorsOfTheSystemOut(Honest):
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        yield
+
+
+class HidesTheCause(Honest):
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError:
+            raise CheckpointUnwritable("unwritable") from None
+
+
+class ClaimsAnywhere(Honest):
+    @contextmanager
+    def claim(self, name: str) -> Iterator[None]:
+        self.begin()
+        self.directory.with_suffix(".elsewhere").mkdir(exist_ok=True)
+        yield
+
+
+class SecondCloseFails(Honest):
+    def close(self) -> None:
+        self.begin()
+        super().close()
+
+
+class ScansAfterClose(Honest):
+    def scan(self) -> Iterable[Checkpoint]:
+        return self.scanned([])
+
+
+class NoRepr(Honest):
+    def __repr__(self) -> str:
+        return "a store"
+
+
+# --- broken ones: claims, deaths, damage -----------------------------------------------------------------------------
+
+
+class NobodyIsRefused(Honest):
+    @contextmanager
+    def claim(self, name: str) -> Iterator[None]:
+        self.begin()
+        self.directory.mkdir(exist_ok=True)
+        yield
+
+
+class ClaimsByHandle(Honest):
+    """Knows its own claims, and no other handle's."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self.claimed: set[str] = set()
+
+    @contextmanager
+    def claim(self, name: str) -> Iterator[None]:
+        self.begin()
+        if name in self.claimed:
+            raise CheckpointBusy("busy")
+        self.claimed.add(name)
+        try:
+            yield
+        finally:
+            self.claimed.discard(name)
+
+
+class ClaimStaysAfterAnError(Honest):
+    @contextmanager
+    def claim(self, name: str) -> Iterator[None]:
+        self.begin()
+        lock = FileLock(self.path(name, ".lock"), thread_local=False)
+        try:
+            lock.acquire(blocking=False)
+        except Timeout as error:
+            raise CheckpointBusy("busy") from error
+        HELD.append(lock)
+        yield
+        lock.release()
+
+
+HELD: list[Any] = []
+
+
+class LooksThenClaims(Honest):
+    claimed: ClassVar[set[str]] = set()
+
+    @contextmanager
+    def claim(self, name: str) -> Iterator[None]:
+        self.begin()
+        if name in self.claimed:
+            raise CheckpointBusy("busy")
+        time.sleep(0.001)
+        self.claimed.add(name)
+        try:
+            yield
+        finally:
+            self.claimed.discard(name)
+
+
+class ClaimsWithinTheProcess(Honest):
+    claimed: ClassVar[set[str]] = set()
+
+    @contextmanager
+    def claim(self, name: str) -> Iterator[None]:
+        self.begin()
+        if name in self.claimed:
+            raise CheckpointBusy("busy")
+        self.claimed.add(name)
+        try:
+            yield
+        finally:
+            self.claimed.discard(name)
+
+
+class AFileSaysSo(Honest):
+    @contextmanager
+    def claim(self, name: str) -> Iterator[None]:
+        self.begin()
+        try:
+            self.path(name, ".claimed").touch(exist_ok=False)
+        except FileExistsError as error:
+            raise CheckpointBusy("busy") from error
+        try:
+            yield
+        finally:
+            self.path(name, ".claimed").unlink()
+
+
+class OneTemporaryForAll(Honest):
+    def replace(self, path: Path, data: bytes) -> None:
+        temporary = path.parent / "temporary"
+        self.write(temporary, data, os.O_CREAT | os.O_TRUNC)
+        time.sleep(0.002)
+        os.replace(temporary, path)
+
+
+class WritesInPlace(Honest):
+    def replace(self, path: Path, data: bytes) -> None:
+        self.write(path, data, os.O_CREAT | os.O_TRUNC)
+
+
+class RemovesThenRenames(Honest):
+    def replace(self, path: Path, data: bytes) -> None:
+        temporary = path.with_suffix(".tmp")
+        self.write(temporary, data, os.O_CREAT | os.O_TRUNC)
+        with suppress(FileNotFoundError):
+            os.unlink(path)
+        time.sleep(0.002)
+        os.replace(temporary, path)
+
+
+class ScansHalfSaves(Honest):
+    """Saves first without parts, and appends them."""
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        super().save(evolve(checkpoint, parts=()))
+        for part in checkpoint.parts:
+            self.append_part(checkpoint.name, part)
+
+
+class AppendsByRewriting(Honest):
+    def append_part(self, name: str, part: UploadedPart) -> None:
+        found = self.load(name)
+        if found is None:
+            raise CheckpointError("there is none")
+        with self.writing():
+            texts = [json.dumps(evolve(found, parts=()).to_data()), *map(part_text, (*found.parts, part))]
+            self.write(self.path(name), encoded(texts), os.O_TRUNC)
+
+
+class AppendsAfterTheTornLine(Honest):
+    def append_part(self, name: str, part: UploadedPart) -> None:
+        data = self.content(self.path(name))
+        if data is None:
+            raise CheckpointError("there is none")
+        checksum = int(data[: data.rindex(b"\n") + 1].splitlines()[-1][:8], 16)
+        self.write(self.path(name), encoded([part_text(part)], checksum), os.O_APPEND)
+
+
+class DeletesByTruncating(Honest):
+    def delete(self, name: str) -> None:
+        self.begin()
+        with suppress(FileNotFoundError):
+            os.truncate(self.path(name), 0)
+            os.unlink(self.path(name))
+
+
+class TornIsDamaged(Honest):
+    def decode(self, name: str, data: bytes | None) -> Checkpoint | None:
+        if data is not None and not data.endswith(b"\n"):
+            raise CheckpointDamaged("torn", name=name)
+        return super().decode(name, data)
+
+
+class TornHeaderIsNothing(Honest):
+    def decode(self, name: str, data: bytes | None) -> Checkpoint | None:
+        return None if data is not None and b"\n" not in data else super().decode(name, data)
+
+
+class LooksAtNoChecksum(Honest):
+    def decode(self, name: str, data: bytes | None) -> Checkpoint | None:
+        if data is not None:
+            data = encoded([line[9:].decode("utf-8", "replace") for line in data.split(b"\n")[:-1]])
+        return super().decode(name, data)
+
+
+class DamagedIsNothing(Honest):
+    def load(self, name: str) -> Checkpoint | None:
+        try:
+            return super().load(name)
+        except CheckpointDamaged:
+            return None
+
+
+class DamagedHasNoName(Honest):
+    def decode(self, name: str, data: bytes | None) -> Checkpoint | None:
+        return super().decode("", data)
+
+
+class DamagedStays(Honest):
+    def save(self, checkpoint: Checkpoint) -> None:
+        self.load(checkpoint.name)
+        super().save(checkpoint)
+
+
+class DamageEndsTheScan(Honest):
+    def scanned(self, paths: Iterable[Path]) -> Iterator[Checkpoint]:
+        for path in paths:
+            found = self.decode("", self.content(path))
+            if found is not None:
+                yield found
+
+
+MUTANTS: dict[str, tuple[type[Honest], ...]] = {
+    "nothing_there": (MakesUpWhatIsNotThere,),
+    "round_trip": (ForgetsTheToken, TakesTextForLatin),
+    "saving_again": (KeepsPartsOfBefore, ScansTwice),
+    "append": (FirstAppendedCounts,),
+    "append_to_nothing": (AppendsToNothing,),
+    "delete": (DeletesOnce, DeletesByMark),
+    "nothing_is_shared": (SharesWhatWasLoaded, SharesWhatWasSaved),
+    "scan": (ScansHeadersOnly, ScansTwice, OneFileForAll),
+    "uploads_are_kept_apart": (OneFileForAll,),
+    "strange_names": (NamesAreFiles, NamesOfOneCase),
+    "vanishing_under_a_scan": (ScanWantsThemAll,),
+    "room_for_one": (OverwritesTheOther, DeletesTheOther),
+    "handles_see_each_other": (OneHandleADirectory, LoadsFromItsCache),
+    "reopening": (ForgetsWhenClosed,),
+    "unwritable_place": (HidesTheCause, ClaimsAnywhere),
+    "close_and_repr": (SecondCloseFails, ScansAfterClose, NoRepr),
+    "claim_is_exclusive": (NobodyIsRefused, ClaimsByHandle, ClaimStaysAfterAnError),
+    "claim_race": (LooksThenClaims, NobodyIsRefused),
+    "claim_ends_with_its_process": (ClaimsWithinTheProcess, AFileSaysSo),
+    "many_threads": (OneTemporaryForAll,),
+    "readers_see_whole_records": (WritesInPlace, RemovesThenRenames),
+    "death_while_saving": (WritesInPlace, RemovesThenRenames, ScansHalfSaves),
+    "death_while_saving_first": (WritesInPlace, ScansHalfSaves),
+    "death_while_appending": (AppendsByRewriting, AppendsAfterTheTornLine),
+    "death_while_deleting": (DeletesByTruncating,),
+    "torn_end": (TornIsDamaged, TornHeaderIsNothing),
+    "damage": (LooksAtNoChecksum, DamagedIsNothing, DamagedHasNoName),
+    "saving_after_damage": (DamagedStays, DamagedIsNothing),
+    "damage_is_not_scanned": (DamageEndsTheScan,),
+}
+
+
+# --- the tests -------------------------------------------------------------------------------------------------------
+
+
+def test_every_check_has_a_mutant() -> None:
+    assert {check.name for check in STORE_CHECKS} == MUTANTS.keys()
+
+
+def test_every_behaviour_is_covered_or_left_out_for_a_reason() -> None:
+    assert STORE_CHECKS.covered | STORE_CHECKS.left_out.keys() == set(range(1, 21))
+    assert not STORE_CHECKS.covered & STORE_CHECKS.left_out.keys()
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_the_honest_store_passes(name: str) -> None:
+    """No check fails on it, and none finds that it can't be shown."""
+    STORE_CHECKS[name](harness_of(RoomForOne if name == "room_for_one" else Honest)())
+
+
+@pytest.mark.parametrize(
+    ("name", "mutant"),
+    [
+        pytest.param(name, mutant, id=f"{name}-{mutant.__name__}")
+        for name, mutants in MUTANTS.items()
+        for mutant in mutants
+    ],
+)
+def test_the_check_catches(name: str, mutant: type[Honest]) -> None:
+    """It says what the contract asks for, or the store's own error says that something is wrong."""
+    with pytest.raises((AssertionError, PartwiseError, OSError, ValueError)):
+        STORE_CHECKS[name](harness_of(mutant)())
+
+
+def test_the_machine_passes_on_the_honest_store() -> None:
+    run_machine(store_machine(Harness), examples=5)
+
+
+@pytest.mark.parametrize("mutant", [ForgetsTheToken, KeepsPartsOfBefore, FirstAppendedCounts, ScansHeadersOnly])
+def test_the_machine_catches(mutant: type[Honest]) -> None:
+    """Within a hundred sequences of calls, the same ones each time; they are not cut down, to save time."""
+    quick = settings(max_examples=100, derandomize=True, database=None, deadline=None, phases=[Phase.generate])
+    with pytest.raises((AssertionError, PartwiseError, ExceptionGroup)):
+        run_state_machine_as_test(agreement_machine([Harness, harness_of(mutant)]), settings=quick)
+
+
+def test_what_a_harness_can_not_show_is_not_applicable() -> None:
+    class Blind(StoreHarness):
+        durable = False
+
+        def open(self) -> CheckpointStore:
+            return FileCheckpointStore(self.directory)
+
+        def __init__(self) -> None:
+            self.directory = Path(tempfile.mkdtemp())
+
+        def close(self) -> None:
+            shutil.rmtree(self.directory)
+
+    blind = ("claim_ends_with_its_process", "damage", "reopening", "room_for_one", "torn_end", "unwritable_place")
+    for name in blind:
+        with pytest.raises(NotApplicable):
+            STORE_CHECKS[name](Blind())
+
+
+def test_a_harness_that_reads_records_must_write_them() -> None:
+    class ReadsOnly(Harness):
+        write_record = StoreHarness.write_record
+
+    with pytest.raises(NotImplementedError, match="write_record"):
+        STORE_CHECKS["damage"](ReadsOnly())
+
+
+def test_a_deviation_from_no_check_is_refused() -> None:
+    class Declared(Harness):
+        deviations: ClassVar = {"colour": "there is none"}
+
+    with pytest.raises(InvalidInput, match="colour"):
+        STORE_CHECKS.check_declarations(Declared())
