@@ -8,7 +8,7 @@ The public test kit.
 - For the engine, and whoever changes it: `ResumeMachine`, which looks for a sequence of failures that breaks a promise,
   and `strategies` to draw from.
 
-Nothing here is imported before it is used, so that the parts that need no pytest, hypothesis or werkzeug work without.
+Nothing here is imported before it is used, so that the parts that need no pytest, hypothesis or h11 work without.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@ Faults as values, and the plan by which they strike.
 
 A `Fault` says which call fails and how. A `FaultPlan` is the script of one process's life: the faults that shall strike
 it, the trace of its calls, and whether it is dead. One plan is shared by the wrappers of everything that the process
-talks to (see `partwise.testing.faulty`):
+talks to (see `partwise.testing.faulty`)::
 
     plan = FaultPlan([Fault("upload_part", FaultKind.AFTER, occurrence=2)])
     with plan:

@@ -82,6 +82,16 @@ def store():
 
 
 @pytest.fixture
+def left_behind(backend, store):
+    """What an upload left behind: the ids of pending uploads, and checkpoints."""
+
+    def look(backend=backend):
+        return [*backend.uploads, *store.scan()]
+
+    return look
+
+
+@pytest.fixture
 def data():
     """What is uploaded: four parts of 10 bytes and one of 5."""
     return filler(45)

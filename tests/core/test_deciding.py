@@ -24,11 +24,6 @@ from partwise.testing.sources import ChangingSource
 OLD_AND_NEW = "started again: the source changed"
 
 
-def is_clean(backend, store):
-    """Nothing is left behind: no pending upload and no checkpoint."""
-    return (backend.uploads, list(store.scan())) == ({}, [])
-
-
 @pytest.fixture
 def forget_parts(backend):
     """Makes the storage lose these parts of its only upload."""
@@ -55,15 +50,15 @@ def overwrite_part(backend):
 # --- carrying on -----------------------------------------------------------------------------------------------------
 
 
-def test_a_second_run_sends_only_what_is_missing(uploader, backend, store, source, data, begun):
+def test_a_second_run_sends_only_what_is_missing(uploader, backend, source, begun, left_behind):
     begun(source)
     result = uploader().upload(source, "key")
 
-    assert backend.read("key") == data
+    assert backend.read("key") == source.data
     assert (result.parts_resumed, result.bytes_resumed, result.parts_sent, result.bytes_sent) == (2, 20, 3, 25)
     assert (result.verified, result.warnings) == (True, ())
     assert backend.calls["initiate_upload"] == 1
-    assert is_clean(backend, store)
+    assert left_behind() == []
 
 
 def test_a_third_run_carries_on_from_the_second(struck, uploader, backend, source, begun):
@@ -84,21 +79,21 @@ def test_a_run_with_nothing_left_to_send_only_completes(struck, uploader, backen
     assert backend.calls["upload_part"] == 5
 
 
-def test_gaps_are_filled(uploader, backend, source, data, begun, forget_parts):
+def test_gaps_are_filled(uploader, backend, source, begun, forget_parts):
     begun(source)
     forget_parts(1)
     result = uploader().upload(source, "key")
 
-    assert backend.read("key") == data
+    assert backend.read("key") == source.data
     assert (result.parts_resumed, result.parts_sent) == (1, 4)
 
 
-def test_a_part_that_somebody_overwrote_is_sent_again(uploader, backend, source, data, begun, overwrite_part):
+def test_a_part_that_somebody_overwrote_is_sent_again(uploader, backend, source, begun, overwrite_part):
     begun(source)
     overwrite_part(2, b"other bytes"[:10])
     result = uploader().upload(source, "key")
 
-    assert backend.read("key") == data
+    assert backend.read("key") == source.data
     assert (result.parts_resumed, result.parts_sent) == (1, 4)
 
 
@@ -139,24 +134,24 @@ def test_what_was_adopted_and_can_not_be_recorded_is_a_warning(struck, source, d
     assert result.warnings[0].startswith("progress could not be recorded")
 
 
-def test_a_part_on_the_storage_of_other_bytes_is_not_adopted(struck, uploader, backend, source, data, overwrite_part):
+def test_a_part_on_the_storage_of_other_bytes_is_not_adopted(struck, uploader, backend, source, overwrite_part):
     with pytest.raises(UploadFailed):
         struck(Fault("upload_part", FaultKind.PERMANENT, part_number=2)).upload(source, "key")
     overwrite_part(2, bytes(10))
     result = uploader().upload(source, "key")
 
-    assert backend.read("key") == data
+    assert backend.read("key") == source.data
     assert (result.parts_resumed, result.parts_sent) == (1, 4)
 
 
 @pytest.mark.parametrize("name", ["part_checksums", "object_checksums", "lists_parts"])
-def test_poorer_storages_resume_as_well(uploader, make_backend, struck, source, data, name):
+def test_poorer_storages_resume_as_well(uploader, make_backend, struck, source, name):
     backend = make_backend(**{name: False})
     with pytest.raises(UploadFailed):
         struck(Fault("upload_part", FaultKind.PERMANENT, part_number=3), backend=backend).upload(source, "key")
     result = uploader(backend=backend).upload(source, "key")
 
-    assert backend.read("key") == data
+    assert backend.read("key") == source.data
     assert (result.parts_resumed, result.parts_sent) == (2, 3)
     assert backend.uploads == {}
 
@@ -213,21 +208,21 @@ def test_a_list_that_leaves_parts_out_costs_only_those(struck, backend, source, 
 # --- an upload that is gone ------------------------------------------------------------------------------------------
 
 
-def test_an_upload_that_expired_between_runs_starts_again(struck, backend, store, source, data, begun):
+def test_an_upload_that_expired_between_runs_starts_again(struck, backend, source, begun, left_behind):
     old = begun(source).upload_id
     result = struck(Fault("list_parts", FaultKind.FORGOTTEN_UPLOAD)).upload(source, "key")
 
-    assert backend.read("key") == data
+    assert backend.read("key") == source.data
     assert (result.parts_resumed, result.parts_sent) == (0, 5)
     assert result.warnings == ("started again: the storage no longer knows the upload: it was aborted, or it expired",)
     assert old not in backend.uploads
-    assert is_clean(backend, store)
+    assert left_behind() == []
 
 
 @pytest.mark.parametrize("operation", ["upload_part", "complete_upload"])
 @pytest.mark.parametrize("lists_parts", [True, False])
 def test_an_upload_that_is_lost_in_mid_run_starts_again_once(
-    struck, make_backend, store, source, data, operation, lists_parts
+    struck, make_backend, source, operation, lists_parts, left_behind
 ):
     backend = make_backend(lists_parts=lists_parts)
     part_number = 3 if operation == "upload_part" else None
@@ -235,14 +230,14 @@ def test_an_upload_that_is_lost_in_mid_run_starts_again_once(
         source, "key"
     )
 
-    assert backend.read("key") == data
+    assert backend.read("key") == source.data
     assert (result.parts_resumed, result.bytes_sent, result.parts_sent) == (0, 45, 5)
     assert backend.calls["initiate_upload"] == 2
-    assert is_clean(backend, store)
+    assert left_behind(backend) == []
 
 
 @pytest.mark.parametrize("operation", ["upload_part", "complete_upload"])
-def test_an_upload_that_is_lost_twice_fails(struck, backend, store, source, operation):
+def test_an_upload_that_is_lost_twice_fails(struck, source, operation, left_behind):
     """The second loss is somebody's doing."""
     part_number = 3 if operation == "upload_part" else None
     faults = [Fault(operation, FaultKind.FORGOTTEN_UPLOAD, occurrence=n, part_number=part_number) for n in (1, 2)]
@@ -251,7 +246,7 @@ def test_an_upload_that_is_lost_twice_fails(struck, backend, store, source, oper
 
     assert isinstance(caught.value.__cause__, UploadNotFound)
     assert (caught.value.resumable, caught.value.upload_id, caught.value.bytes_done) == (False, None, 0)
-    assert is_clean(backend, store)
+    assert left_behind() == []
 
 
 def test_progress_does_not_go_back_when_it_starts_again(struck, source):
@@ -274,7 +269,7 @@ def test_a_stream_that_lost_its_upload_in_mid_run_can_not_start_again(struck, ba
     assert backend.uploads == {}
 
 
-def test_an_object_that_an_earlier_run_completed_is_found(struck, backend, store, source, data):
+def test_an_object_that_an_earlier_run_completed_is_found(struck, backend, source, data, left_behind):
     """That run died before it heard the answer."""
     with pytest.raises(UploadFailed):
         struck(Fault("complete_upload", FaultKind.AFTER), Fault("head_object", FaultKind.PERMANENT)).upload(
@@ -288,10 +283,10 @@ def test_an_object_that_an_earlier_run_completed_is_found(struck, backend, store
     assert result.warnings == ("an earlier run had completed the upload, and its answer was lost",)
     assert backend.calls["upload_part"] == 5
     assert [(at.bytes_done, at.completed) for at in seen] == [(45, True)]
-    assert is_clean(backend, store)
+    assert left_behind() == []
 
 
-def test_an_object_that_an_earlier_run_completed_is_known_by_its_token(struck, make_backend, store, source, data):
+def test_an_object_that_an_earlier_run_completed_is_known_by_its_token(struck, make_backend, source, data, left_behind):
     backend = make_backend(object_checksums=False)
     with pytest.raises(UploadFailed):
         struck(
@@ -300,7 +295,7 @@ def test_an_object_that_an_earlier_run_completed_is_known_by_its_token(struck, m
     result = struck(backend=backend).upload(source, "key")
 
     assert (result.parts_resumed, result.parts_sent, result.verified) == (5, 0, False)
-    assert is_clean(backend, store)
+    assert left_behind(backend) == []
 
 
 def test_a_record_that_was_lost_is_made_up_for_by_reading(struck, backend, source, begun):
@@ -330,7 +325,7 @@ def test_somebody_elses_object_of_our_size_is_not_taken_for_ours(struck, backend
 # --- other options ---------------------------------------------------------------------------------------------------
 
 
-def test_other_options_start_again_and_abort_the_old_upload(uploader, backend, store, source, begun):
+def test_other_options_start_again_and_abort_the_old_upload(uploader, backend, source, begun, left_behind):
     begun(source)
     options = ObjectOptions(content_type="text/plain")
     result = uploader().upload(source, "key", options)
@@ -338,7 +333,7 @@ def test_other_options_start_again_and_abort_the_old_upload(uploader, backend, s
     assert result.parts_resumed == 0
     assert result.warnings == ("started again: other options were asked for (content_type)",)
     assert backend.describe("key").content_type == "text/plain"
-    assert is_clean(backend, store)
+    assert left_behind() == []
 
 
 def test_options_that_act_late_change_nothing_and_act(struck, make_backend, source):
@@ -364,7 +359,7 @@ def test_options_that_act_late_change_nothing_and_act(struck, make_backend, sour
         (lambda source: source.replace(filler(45, "other")), "it was replaced by another file"),
     ],
 )
-def test_a_source_that_changed_between_runs_is_sent_anew(uploader, backend, store, source, begun, change, why):
+def test_a_source_that_changed_between_runs_is_sent_anew(uploader, backend, source, begun, change, why, left_behind):
     begun(source)
     change(source)
     result = uploader().upload(source, "key")
@@ -372,7 +367,7 @@ def test_a_source_that_changed_between_runs_is_sent_anew(uploader, backend, stor
     assert backend.read("key") == source.data
     assert result.parts_resumed == 0
     assert result.warnings == (f"{OLD_AND_NEW}: {why}",)
-    assert is_clean(backend, store)
+    assert left_behind() == []
 
 
 def test_other_bytes_under_the_same_name_are_sent_anew(uploader, backend, begun, data):
@@ -390,14 +385,14 @@ def test_the_same_bytes_under_the_same_name_are_carried_on(uploader, begun, data
     assert uploader().upload(BytesSource(data), "key").parts_resumed == 2
 
 
-def test_a_forged_source_is_found_out_by_its_content(uploader, backend, store, source, begun):
+def test_a_forged_source_is_found_out_by_its_content(uploader, backend, source, begun, left_behind):
     begun(source)
     source.forge(filler(45, "other"))
     result = uploader(verify_source="content").upload(source, "key")
 
     assert backend.read("key") == source.data
     assert result.warnings == (f"{OLD_AND_NEW}: the bytes of part 1 are others",)
-    assert is_clean(backend, store)
+    assert left_behind() == []
 
 
 def test_a_forged_source_is_found_out_even_after_a_lost_answer(struck, backend, source):
@@ -418,14 +413,14 @@ def test_content_that_holds_is_carried_on(uploader, source, begun):
     assert uploader(verify_source="content").upload(source, "key").parts_resumed == 2
 
 
-def test_by_choice_the_parts_that_still_match_are_kept(uploader, backend, store, source, data, begun):
+def test_by_choice_the_parts_that_still_match_are_kept(uploader, backend, source, begun, left_behind):
     begun(source)
-    source.write(data[:10] + filler(35, "other"))
+    source.write(source.data[:10] + filler(35, "other"))
     result = uploader(on_source_change="keep-matching").upload(source, "key")
 
     assert backend.read("key") == source.data
     assert (result.parts_resumed, result.parts_sent) == (1, 4)
-    assert is_clean(backend, store)
+    assert left_behind() == []
 
 
 def test_by_choice_a_source_that_was_only_touched_keeps_all(uploader, backend, source, begun):
@@ -455,14 +450,14 @@ def test_by_choice_a_source_that_grew_keeps_its_whole_parts(uploader, backend, s
     assert result.parts_resumed == 2
 
 
-def test_a_source_that_became_empty_is_an_empty_object(uploader, backend, store, source, begun):
+def test_a_source_that_became_empty_is_an_empty_object(uploader, backend, source, begun, left_behind):
     begun(source)
     source.truncate(0)
     result = uploader(on_source_change="keep-matching").upload(source, "key")
 
     assert backend.read("key") == b""
     assert result.warnings == ("started again: the source is empty now",)
-    assert is_clean(backend, store)
+    assert left_behind() == []
 
 
 def test_a_source_that_outgrew_its_parts_starts_again(uploader, make_backend, struck, source):
@@ -476,7 +471,7 @@ def test_a_source_that_outgrew_its_parts_starts_again(uploader, make_backend, st
     assert "more than 5 parts of 10 bytes" in result.warnings[0]
 
 
-def test_a_source_that_changes_while_it_is_compared_is_never_mixed(struck, backend, store, data):
+def test_a_source_that_changes_while_it_is_compared_is_never_mixed(struck, store, data, left_behind):
     source = ChangingSource(data)
     with pytest.raises(UploadFailed):
         struck(Fault("upload_part", FaultKind.PERMANENT, part_number=3)).upload(source, "key")
@@ -485,7 +480,7 @@ def test_a_source_that_changes_while_it_is_compared_is_never_mixed(struck, backe
 
     with pytest.raises(SourceChanged):
         made.upload(FaultySource(source, made.store.plan), "key")
-    assert is_clean(backend, store)
+    assert left_behind() == []
 
 
 def test_a_source_that_can_not_be_read_for_comparing_keeps_what_is_there(struck, backend, source, begun):
@@ -501,15 +496,15 @@ def test_a_source_that_can_not_be_read_for_comparing_keeps_what_is_there(struck,
 # --- the checkpoint itself -------------------------------------------------------------------------------------------
 
 
-def test_a_damaged_checkpoint_is_told_and_all_parts_are_sent(struck, backend, store, source, data, begun):
+def test_a_damaged_checkpoint_is_told_and_all_parts_are_sent(struck, backend, source, begun, left_behind):
     begun(source)
     result = struck(Fault("load", FaultKind.DAMAGED)).upload(source, "key")
 
-    assert backend.read("key") == data
+    assert backend.read("key") == source.data
     assert result.parts_resumed == 0
     assert len(result.warnings) == 1
     assert result.warnings[0].startswith("started again: the checkpoint is damaged: ")
-    assert is_clean(backend, store)
+    assert left_behind() == []
 
 
 def test_a_record_that_is_one_step_old_costs_nothing(struck, source, begun):
@@ -542,7 +537,7 @@ def test_a_store_that_gives_another_uploads_checkpoint_is_refused(uploader, back
     assert list(store.scan()) == [other]
 
 
-def test_an_upload_that_was_never_initiated_starts(struck, uploader, backend, store, source):
+def test_an_upload_that_was_never_initiated_starts(struck, uploader, store, source, left_behind):
     """The process died between the intent and the upload's id."""
     from partwise.testing.faults import SimulatedDeath
 
@@ -553,23 +548,23 @@ def test_an_upload_that_was_never_initiated_starts(struck, uploader, backend, st
 
     assert intent.upload_id is None
     assert (result.parts_sent, result.warnings) == (5, ())
-    assert is_clean(backend, store)
+    assert left_behind() == []
 
 
 # --- what could not be aborted ---------------------------------------------------------------------------------------
 
 
-def test_an_old_upload_that_could_not_be_aborted_is_aborted_at_the_end(struck, backend, store, source, begun):
+def test_an_old_upload_that_could_not_be_aborted_is_aborted_at_the_end(struck, source, begun, left_behind):
     begun(source)
     source.touch()
     result = struck(Fault("abort_upload", FaultKind.PERMANENT)).upload(source, "key")
 
     assert any("could not be aborted" in warning for warning in result.warnings)
-    assert is_clean(backend, store)
+    assert left_behind() == []
 
 
 def test_an_old_upload_that_could_not_be_aborted_is_carried_from_run_to_run(
-    struck, uploader, backend, store, source, begun
+    struck, uploader, store, source, begun, left_behind
 ):
     old = begun(source).upload_id
     source.touch()
@@ -581,7 +576,7 @@ def test_an_old_upload_that_could_not_be_aborted_is_carried_from_run_to_run(
     assert checkpoint.abandoned == (old,)
 
     uploader().upload(source, "key")
-    assert is_clean(backend, store)
+    assert left_behind() == []
 
 
 def test_an_old_upload_that_can_not_be_aborted_at_all_is_named(struck, backend, store, source, begun):
@@ -607,13 +602,13 @@ def test_an_old_upload_that_is_gone_already_is_fine(uploader, backend, source, b
     assert not any("could not be aborted" in warning for warning in result.warnings)
 
 
-def test_a_lost_answer_to_abort_is_survived(struck, backend, store, source, begun):
+def test_a_lost_answer_to_abort_is_survived(struck, source, begun, left_behind):
     begun(source)
     source.touch()
     result = struck(Fault("abort_upload", FaultKind.AFTER)).upload(source, "key")
 
     assert result.warnings == (f"{OLD_AND_NEW}: it was modified",)
-    assert is_clean(backend, store)
+    assert left_behind() == []
 
 
 # --- by the caller's wish --------------------------------------------------------------------------------------------
@@ -660,23 +655,23 @@ def test_require_refuses_to_start_again_in_mid_run(struck, source, begun):
         struck(Fault("upload_part", FaultKind.FORGOTTEN_UPLOAD, part_number=4)).upload(source, "key", resume="require")
 
 
-def test_never_leaves_an_earlier_upload_alone(uploader, backend, store, source, data, begun):
+def test_never_leaves_an_earlier_upload_alone(uploader, backend, store, source, begun):
     begun(source)
     before = list(store.scan())
     result = uploader().upload(source, "key", resume="never")
 
-    assert backend.read("key") == data
+    assert backend.read("key") == source.data
     assert result.parts_resumed == 0
     assert list(store.scan()) == before
     assert len(backend.uploads) == 1
 
 
-def test_never_aborts_on_failure(struck, backend, store, source):
+def test_never_aborts_on_failure(struck, source, left_behind):
     with pytest.raises(UploadFailed, match="Nothing is kept") as caught:
         struck(Fault("upload_part", FaultKind.PERMANENT, part_number=3)).upload(source, "key", resume="never")
 
     assert not caught.value.resumable
-    assert is_clean(backend, store)
+    assert left_behind() == []
 
 
 def test_never_starts_again_too_if_the_upload_is_lost(struck, backend, source, data):
@@ -692,14 +687,14 @@ def dump(data):
     return StreamSource(io.BytesIO(data), name="dump")
 
 
-def test_a_named_stream_is_compared_while_it_is_read(uploader, backend, store, data, begun):
+def test_a_named_stream_is_compared_while_it_is_read(uploader, backend, data, begun, left_behind):
     begun(dump(data))
     result = uploader().upload(dump(data), "key")
 
     assert backend.read("key") == data
     assert (result.parts_resumed, result.parts_sent, result.verified) == (2, 3, True)
     assert backend.calls["upload_part"] == 2 + 3
-    assert is_clean(backend, store)
+    assert left_behind() == []
 
 
 def test_a_named_stream_of_other_bytes_is_sent_anew_part_by_part(uploader, backend, data, begun):
@@ -719,14 +714,14 @@ def test_a_named_stream_that_is_shorter_this_time_is_no_longer(uploader, backend
     assert (result.parts_resumed, result.parts_sent) == (1, 1)
 
 
-def test_a_named_stream_that_is_empty_this_time_is_an_empty_object(uploader, backend, store, data, begun):
+def test_a_named_stream_that_is_empty_this_time_is_an_empty_object(uploader, backend, data, begun, left_behind):
     """No object can be made of no part."""
     begun(dump(data))
     result = uploader().upload(dump(b""), "key")
 
     assert backend.read("key") == b""
     assert result.warnings == ("started again: the stream is empty now",)
-    assert is_clean(backend, store)
+    assert left_behind() == []
 
 
 def test_a_named_stream_that_is_empty_this_time_is_not_what_was_required(uploader, data, begun):
@@ -765,22 +760,22 @@ def test_a_named_stream_whose_parts_have_no_checksum_goes_by_the_record(struck, 
     assert struck(backend=backend).upload(dump(data), "key").parts_resumed == 2
 
 
-def test_a_file_that_is_a_stream_this_time_starts_again(uploader, backend, store, data, begun):
+def test_a_file_that_is_a_stream_this_time_starts_again(uploader, backend, data, begun, left_behind):
     begun(ChangingSource(data, name="dump"))
     result = uploader().upload(dump(data), "key")
 
     assert backend.read("key") == data
     assert "is a stream now" in result.warnings[0]
-    assert is_clean(backend, store)
+    assert left_behind() == []
 
 
-def test_a_stream_that_is_a_file_this_time_starts_again(uploader, backend, store, data, begun):
+def test_a_stream_that_is_a_file_this_time_starts_again(uploader, backend, data, begun, left_behind):
     begun(dump(data))
     result = uploader().upload(ChangingSource(data, name="dump"), "key")
 
     assert backend.read("key") == data
     assert result.parts_resumed == 0
-    assert is_clean(backend, store)
+    assert left_behind() == []
 
 
 def test_the_fingerprint_of_a_checkpoint_is_the_sources(store, source, begun):

@@ -39,22 +39,17 @@ def stream(data, **settings):
     return StreamSource(io.BytesIO(data), **settings)
 
 
-def is_clean(backend, store):
-    """Nothing is left behind: no pending upload and no checkpoint."""
-    return (backend.uploads, list(store.scan())) == ({}, [])
-
-
 # --- the common case -------------------------------------------------------------------------------------------------
 
 
-def test_an_object_is_made_of_parts(uploader, backend, store, source, data):
+def test_an_object_is_made_of_parts(uploader, backend, source, data, left_behind):
     result = uploader().upload(source, "key")
 
     assert backend.read("key") == data
     assert result == UploadResult(
         "key", 45, backend.head_object("key").etag, crc64(data), bytes_sent=45, parts_sent=5, verified=True
     )
-    assert is_clean(backend, store)
+    assert left_behind() == []
 
 
 @pytest.mark.parametrize("size", [1, 9, 10, 11, 19, 20, 21, 100])
@@ -111,27 +106,27 @@ def test_nothing_is_asked_that_need_not_be(uploader, backend, source):
     ],
 )
 def test_a_wrong_call_is_refused_before_anything_happens(
-    uploader, backend, store, source, arguments, config, kind, message
+    uploader, backend, source, arguments, config, kind, message, left_behind
 ):
     with pytest.raises(kind, match=message):
         uploader(**config).upload(**{"source": source, "key": "key", **arguments})
 
     assert backend.calls == {}
-    assert is_clean(backend, store)
+    assert left_behind() == []
 
 
-def test_a_key_that_the_backend_can_not_hold_is_told_as_it_is(uploader, backend, store, source):
+def test_a_key_that_the_backend_can_not_hold_is_told_as_it_is(uploader, source, left_behind):
     with pytest.raises(InvalidKey):
         uploader().upload(source, "k" * 2000)
 
-    assert is_clean(backend, store)
+    assert left_behind() == []
 
 
 # --- in one piece ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("size", "operation"), [(0, "put_object"), (19, "put_object"), (20, "upload_part")])
-def test_below_the_threshold_an_object_goes_in_one_piece(uploader, backend, store, size, operation):
+def test_below_the_threshold_an_object_goes_in_one_piece(uploader, backend, size, operation, left_behind):
     data = filler(size)
     result = uploader(multipart_threshold=20).upload(ChangingSource(data), "key")
 
@@ -139,7 +134,7 @@ def test_below_the_threshold_an_object_goes_in_one_piece(uploader, backend, stor
     assert operation in backend.calls
     assert (result.size, result.crc64, result.verified) == (size, crc64(data), True)
     assert (result.bytes_sent, result.parts_sent) == (size, 0 if size == 0 else -(-size // (10 if size == 20 else 20)))
-    assert is_clean(backend, store)
+    assert left_behind() == []
 
 
 def test_an_empty_source_goes_in_one_piece_whatever_the_threshold(uploader, backend):
@@ -202,13 +197,13 @@ def test_one_piece_that_always_arrives_damaged_fails(struck, source):
     assert isinstance(caught.value.__cause__, IntegrityError)
 
 
-def test_one_piece_that_is_refused_is_not_tried_again(struck, backend, store, source):
+def test_one_piece_that_is_refused_is_not_tried_again(struck, source, left_behind):
     with pytest.raises(UploadFailed) as caught:
         struck(Fault("put_object", FaultKind.PERMANENT), multipart_threshold=50).upload(source, "key")
 
     assert isinstance(caught.value.__cause__, AccessDenied)
     assert (caught.value.resumable, caught.value.retryable, caught.value.upload_id) == (False, False, None)
-    assert is_clean(backend, store)
+    assert left_behind() == []
 
 
 def test_a_source_that_changes_while_it_goes_in_one_piece_is_never_stored(uploader, backend):
@@ -228,7 +223,7 @@ def test_a_source_that_shrinks_while_it_goes_in_one_piece_is_never_stored(upload
     assert backend.keys() == []
 
 
-def test_a_source_that_shrank_below_the_threshold_leaves_no_old_upload(uploader, backend, store, begun):
+def test_a_source_that_shrank_below_the_threshold_leaves_no_old_upload(uploader, backend, begun, left_behind):
     source = ChangingSource(filler(45))
     begun(source)
     source.truncate(15)
@@ -236,10 +231,10 @@ def test_a_source_that_shrank_below_the_threshold_leaves_no_old_upload(uploader,
 
     assert backend.read("key") == source.data
     assert result.warnings == ("started again: the source changed: it had 45 bytes, and has 15",)
-    assert is_clean(backend, store)
+    assert left_behind() == []
 
 
-def test_an_old_upload_that_could_not_be_aborted_is_remembered_by_its_old_checkpoint(struck, backend, store, begun):
+def test_an_old_upload_that_could_not_be_aborted_is_remembered_by_its_old_checkpoint(struck, store, begun, left_behind):
     source = ChangingSource(filler(45))
     old = begun(source)
     source.truncate(15)
@@ -248,14 +243,14 @@ def test_an_old_upload_that_could_not_be_aborted_is_remembered_by_its_old_checkp
     assert any("could not be aborted" in warning for warning in result.warnings)
     assert [checkpoint.upload_id for checkpoint in store.scan()] == [old.upload_id]
     struck(multipart_threshold=20).upload(source, "key")
-    assert is_clean(backend, store)
+    assert left_behind() == []
 
 
 # --- forbidden to overwrite ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("threshold", [0, 50])
-def test_an_object_that_must_not_be_overwritten_stays(uploader, backend, store, source, threshold):
+def test_an_object_that_must_not_be_overwritten_stays(uploader, backend, source, threshold, left_behind):
     uploader().upload(b"before", "key")
     with pytest.raises(UploadFailed) as caught:
         uploader(multipart_threshold=threshold).upload(source, "key", ONCE)
@@ -263,7 +258,7 @@ def test_an_object_that_must_not_be_overwritten_stays(uploader, backend, store, 
     assert isinstance(caught.value.__cause__, ObjectExists)
     assert not caught.value.retryable
     assert backend.read("key") == b"before"
-    assert is_clean(backend, store)
+    assert left_behind() == []
 
 
 def test_our_own_object_after_a_lost_answer_is_no_obstacle(struck, backend, source, data):
@@ -298,13 +293,13 @@ def test_without_checksums_an_object_in_the_way_is_never_guessed_to_be_ours(stru
 
 
 @pytest.mark.parametrize("size", [1, 9, 10, 11, 20, 45])
-def test_a_stream_of_any_length_arrives_as_it_is(uploader, backend, store, size):
+def test_a_stream_of_any_length_arrives_as_it_is(uploader, backend, size, left_behind):
     data = filler(size)
     result = uploader().upload(stream(data), "key")
 
     assert backend.read("key") == data
     assert (result.size, result.parts_sent, result.verified) == (size, -(-size // 10), True)
-    assert is_clean(backend, store)
+    assert left_behind() == []
 
 
 def test_an_open_file_can_be_uploaded(uploader, backend, tmp_path, data):
@@ -359,13 +354,13 @@ def test_a_stream_that_ends_with_the_last_part_there_can_be_fits(uploader, make_
     assert len(backend.read("key")) == 30
 
 
-def test_a_stream_that_is_too_long_is_given_up(uploader, make_backend, store):
+def test_a_stream_that_is_too_long_is_given_up(uploader, make_backend, left_behind):
     backend = make_backend(limits=PartLimits(max_parts=3, max_part_size=10))
     with pytest.raises(UploadFailed, match="longer than the 30 bytes that 3 parts hold: begin with a larger") as caught:
         uploader(backend=backend).upload(stream(filler(31)), "key")
 
     assert isinstance(caught.value.__cause__, SourceError)
-    assert is_clean(backend, store)
+    assert left_behind(backend) == []
 
 
 def test_an_unnamed_stream_keeps_no_checkpoint(struck):
@@ -375,14 +370,14 @@ def test_an_unnamed_stream_keeps_no_checkpoint(struck):
     assert not any(call.operation in {"claim", "save", "append_part"} for call in made.store.plan.calls)
 
 
-def test_an_unnamed_stream_that_fails_leaves_nothing_behind(struck, backend, store):
+def test_an_unnamed_stream_that_fails_leaves_nothing_behind(struck, left_behind):
     with pytest.raises(
         UploadFailed, match=r"the stream to key in memory://bucket could not .*Nothing is kept"
     ) as caught:
         struck(Fault("upload_part", FaultKind.PERMANENT, part_number=3)).upload(stream(filler(45)), "key")
 
     assert (caught.value.resumable, caught.value.upload_id, caught.value.bytes_done) == (False, None, 0)
-    assert is_clean(backend, store)
+    assert left_behind() == []
 
 
 def test_a_stream_that_breaks_is_told_and_its_upload_aborted(uploader, backend):
@@ -423,12 +418,12 @@ def test_a_stream_is_read_no_further_than_there_are_workers(uploader, concurrenc
 
 
 @pytest.mark.parametrize("kind", [FaultKind.BEFORE, FaultKind.HALFWAY, FaultKind.AFTER, FaultKind.WRONG_CHECKSUM])
-def test_a_part_that_failed_is_sent_again(struck, backend, store, source, data, kind):
+def test_a_part_that_failed_is_sent_again(struck, backend, source, kind, left_behind):
     result = struck(Fault("upload_part", kind, part_number=2)).upload(source, "key")
 
-    assert backend.read("key") == data
+    assert backend.read("key") == source.data
     assert (result.verified, result.bytes_sent, result.parts_sent) == (True, 45, 5)
-    assert is_clean(backend, store)
+    assert left_behind() == []
 
 
 def test_a_part_that_fails_for_good_stops_the_upload_and_keeps_it(struck, backend, store, source):
@@ -518,12 +513,12 @@ def test_a_lost_answer_to_initiate_leaves_one_upload_that_nobody_knows(struck, b
     assert list(store.scan()) == []
 
 
-def test_an_upload_that_can_not_be_initiated_keeps_nothing(struck, backend, store, source):
+def test_an_upload_that_can_not_be_initiated_keeps_nothing(struck, source, left_behind):
     with pytest.raises(UploadFailed, match="Nothing is kept") as caught:
         struck(Fault("initiate_upload", FaultKind.PERMANENT)).upload(source, "key")
 
     assert not caught.value.resumable
-    assert is_clean(backend, store)
+    assert left_behind() == []
 
 
 def test_a_checkpoint_that_can_not_be_written_fails_before_anything_is_sent(struck, backend, source):
@@ -540,11 +535,11 @@ def test_a_place_that_can_not_be_claimed_fails_before_anything_is_sent(struck, b
     assert backend.calls == {}
 
 
-def test_an_upload_whose_id_can_not_be_recorded_is_aborted(struck, backend, store, source):
+def test_an_upload_whose_id_can_not_be_recorded_is_aborted(struck, source, left_behind):
     with pytest.raises(CheckpointUnwritable):
         struck(Fault("save", FaultKind.BEFORE, occurrence=2)).upload(source, "key")
 
-    assert is_clean(backend, store)
+    assert left_behind() == []
 
 
 def test_progress_that_can_not_be_recorded_is_told_once(struck, backend, source, data):
@@ -680,7 +675,7 @@ def test_options_of_requests_are_bound_once(uploader, backend, source):
 
 
 @pytest.mark.parametrize("change", ["append", "truncate", "touch", "replace", "write"])
-def test_a_source_that_changes_on_the_way_is_never_mixed(uploader, backend, store, data, change):
+def test_a_source_that_changes_on_the_way_is_never_mixed(uploader, backend, data, change, left_behind):
     """Neither its parts nor its checkpoint are of any use: the next run sends every part."""
     other = filler(45, "other")
     changes = {
@@ -696,7 +691,7 @@ def test_a_source_that_changes_on_the_way_is_never_mixed(uploader, backend, stor
 
     assert caught.value.source == "/a/file"
     assert backend.keys() == []
-    assert is_clean(backend, store)
+    assert left_behind() == []
     assert uploader().upload(source, "key").parts_sent == -(-len(source.data) // 10)
 
 
@@ -717,7 +712,9 @@ def test_a_source_that_changes_after_its_last_part_is_never_completed(uploader, 
     assert backend.calls["complete_upload"] == 0
 
 
-def test_a_changed_source_whose_upload_can_not_be_aborted_keeps_the_checkpoint(struck, backend, store, data):
+def test_a_changed_source_whose_upload_can_not_be_aborted_keeps_the_checkpoint(
+    struck, backend, store, data, left_behind
+):
     """So that no upload is forgotten."""
     source = ChangingSource(data, changes={3: ChangingSource.touch}, chunk_size=3)
     with pytest.raises(SourceChanged, match="could not be aborted now; the next run will do it"):
@@ -725,7 +722,7 @@ def test_a_changed_source_whose_upload_can_not_be_aborted_keeps_the_checkpoint(s
 
     assert [checkpoint.upload_id for checkpoint in store.scan()] == list(backend.uploads)
     struck().upload(source, "key")
-    assert is_clean(backend, store)
+    assert left_behind() == []
 
 
 def test_bytes_that_were_written_to_on_the_way_are_never_completed(uploader, backend, data):
@@ -776,13 +773,13 @@ def test_the_source_is_closed_however_it_ends(uploader, begun, data):
 # --- the object, once it is there ------------------------------------------------------------------------------------
 
 
-def test_an_object_of_another_checksum_fails_and_can_not_be_resumed(struck, backend, store, source):
+def test_an_object_of_another_checksum_fails_and_can_not_be_resumed(struck, source, left_behind):
     with pytest.raises(UploadFailed, match=r"key was stored with 45 bytes and CRC-64 .* Delete or replace") as caught:
         struck(Fault("complete_upload", FaultKind.WRONG_CHECKSUM)).upload(source, "key")
 
     assert (caught.value.resumable, caught.value.retryable, caught.value.upload_id) == (False, False, None)
     assert isinstance(caught.value.__cause__, IntegrityError)
-    assert is_clean(backend, store)
+    assert left_behind() == []
 
 
 def test_an_object_of_another_size_fails(uploader, backend, source, monkeypatch):

@@ -413,6 +413,15 @@ def test_a_provider_that_fails_when_others_are_needed_is_worth_retrying():
     assert raised.value.retryable
 
 
+def test_a_process_of_another_number_does_not_wait_for_its_parents_lock(monkeypatch):
+    """A fork, played: a child finds the lock as it was at that instant."""
+    provider = Rotating()
+    keys = ring(provider)
+    with keys._lock():
+        monkeypatch.setattr(os, "getpid", lambda: -1)
+        assert keys.current().credentials.access_key_secret == "secret1"
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_child_does_not_wait_for_a_thread_that_it_does_not_have():

@@ -156,7 +156,11 @@ def test_a_server_that_is_not_there(connect):
     assert raised.value.retryable
 
 
-def test_a_name_that_does_not_exist(connect):
+def test_a_name_that_does_not_exist(connect, monkeypatch):
+    def unknown(*_, **__):
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
     with pytest.raises(ConnectionFailed, match="can't be resolved") as raised:
         connect(endpoint="http://nowhere.invalid").head_object("key")
     assert raised.value.retryable
@@ -473,6 +477,17 @@ def test_a_backend_that_nobody_closed_leaves_no_connection_open(server, connect,
 def test_a_backend_that_can_not_be_pickled_says_why(connect, settings):
     with pytest.raises(TypeError, match=r"can't be pickled, since its (credentials|clock) can't be"):
         pickle.dumps(connect(**settings))
+
+
+def test_a_process_of_another_number_leaves_the_connections_of_its_parent_alone(server, oss, body, monkeypatch):
+    """A fork, played: what a child finds is the same objects under another process id."""
+    oss.upload_part(*PART, body(b"parent"))
+    connection = oss._transport._idle[0][0]
+    monkeypatch.setattr(transport.os, "getpid", lambda: -1)
+    for _ in range(2):
+        oss.upload_part(*PART, body(b"child"))
+    assert connection.sock is None
+    assert [request.connection for request in server.requests] == [1, 2, 2]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")

@@ -389,7 +389,8 @@ def test_pages_have_bounds(client: Any, query: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("name", ["list_checksums", "checksums"])
 def test_checksums_can_be_held_back(server: OSSServer, client: Any, name: str) -> None:
-    server.settings = evolve(server.settings, **{name: False})
+    changes: dict[str, Any] = {name: False}
+    server.settings = evolve(server.settings, **changes)
     upload_id = client.begin("key")
     reply = client.part("key", upload_id, 1, LAST)
     assert ("x-oss-hash-crc64ecma" in reply.headers) is (name == "list_checksums")

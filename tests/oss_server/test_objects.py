@@ -221,11 +221,12 @@ _ENCRYPTION = ("x-oss-server-side-encryption", "x-oss-server-side-data-encryptio
 @pytest.fixture(params=["memory", "directory", "none honoured"])
 def any_client(request: pytest.FixtureRequest, tmp_path: Path, client_of: Callable[[OSSServer], Any]) -> Iterable[Any]:
     """A client of a server whose backend honours all options, or some, or none."""
-    backend = {
-        "memory": MemoryBackend,
-        "directory": lambda: LocalBackend(tmp_path),
-        "none honoured": lambda: MemoryBackend(capabilities=Capabilities(object_checksums=True)),
-    }[request.param]()
+    if request.param == "directory":
+        backend: LocalBackend | MemoryBackend = LocalBackend(tmp_path)
+    elif request.param == "memory":
+        backend = MemoryBackend()
+    else:
+        backend = MemoryBackend(capabilities=Capabilities(object_checksums=True))
     with backend, OSSServer({"examplebucket": backend}) as server:
         yield client_of(server)
 
@@ -351,6 +352,7 @@ def test_a_file_that_vanishes_before_it_is_read_is_missing(
         client = client_of(server)
         client("PUT", "key", body=b"data")
         stored = server.backend().head_object("key")
+        assert stored is not None
         monkeypatch.setattr(LocalBackend, "head_object", lambda *_: stored)
         (tmp_path / "examplebucket" / "key").unlink()
         assert client("GET", "key").code == "NoSuchKey"

@@ -455,7 +455,6 @@ def test_a_file_that_appears_while_the_database_is_made_is_used(database, path: 
         other.save(checkpoint("other"))
     monkeypatch.setattr(os.path, "exists", lambda _: False)
     database.save(checkpoint())
-    assert len(list(SQLiteCheckpointStore(path).scan())) in {0, 2}
     monkeypatch.undo()
     assert len(list(database.scan())) == 2
 

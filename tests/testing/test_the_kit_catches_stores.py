@@ -250,7 +250,9 @@ def harness_of(mutant: type[Honest]) -> type[Harness]:
 class MakesUpWhatIsNotThere(Honest):
     def load(self, name: str) -> Checkpoint | None:
         found = super().load(name)
-        return Checkpoint("memory://", "key", "source", fingerprint=Fingerprint(), part_size=1) if found is None else found
+        return (
+            Checkpoint("memory://", "key", "source", fingerprint=Fingerprint(), part_size=1) if found is None else found
+        )
 
 
 class ForgetsTheToken(Honest):
@@ -260,7 +262,9 @@ class ForgetsTheToken(Honest):
 
 class TakesTextForLatin(Honest):
     def save(self, checkpoint: Checkpoint) -> None:
-        metadata = {name: value.encode("ascii", "replace").decode() for name, value in checkpoint.options.metadata.items()}
+        metadata = {
+            name: value.encode("ascii", "replace").decode() for name, value in checkpoint.options.metadata.items()
+        }
         super().save(evolve(checkpoint, options=evolve(checkpoint.options, metadata=metadata)))
 
 
@@ -356,7 +360,11 @@ class NamesOfOneCase(Honest):
 
 class ScanWantsThemAll(Honest):
     def content(self, path: Path) -> bytes | None:
-        return path.read_bytes() if path.suffix == ".ucp" and path.parent.exists() and self.scanning else super().content(path)
+        return (
+            path.read_bytes()
+            if path.suffix == ".ucp" and path.parent.exists() and self.scanning
+            else super().content(path)
+        )
 
     scanning = False
 
@@ -459,23 +467,31 @@ class NobodyIsRefused(Honest):
         yield
 
 
-class ClaimsByHandle(Honest):
-    """Knows its own claims, and no other handle's."""
-
-    def __init__(self, directory: Path) -> None:
-        super().__init__(directory)
-        self.claimed: set[str] = set()
+class ClaimsWithinTheProcess(Honest):
+    claimed: set[str] = set()
+    pause = 0.0
 
     @contextmanager
     def claim(self, name: str) -> Iterator[None]:
         self.begin()
         if name in self.claimed:
             raise CheckpointBusy("busy")
+        time.sleep(self.pause)
         self.claimed.add(name)
         try:
             yield
         finally:
             self.claimed.discard(name)
+
+
+class ClaimsByHandle(ClaimsWithinTheProcess):
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self.claimed = set()
+
+
+class LooksThenClaims(ClaimsWithinTheProcess):
+    pause = 0.001
 
 
 class ClaimStaysAfterAnError(Honest):
@@ -493,37 +509,6 @@ class ClaimStaysAfterAnError(Honest):
 
 
 HELD: list[Any] = []
-
-
-class LooksThenClaims(Honest):
-    claimed: ClassVar[set[str]] = set()
-
-    @contextmanager
-    def claim(self, name: str) -> Iterator[None]:
-        self.begin()
-        if name in self.claimed:
-            raise CheckpointBusy("busy")
-        time.sleep(0.001)
-        self.claimed.add(name)
-        try:
-            yield
-        finally:
-            self.claimed.discard(name)
-
-
-class ClaimsWithinTheProcess(Honest):
-    claimed: ClassVar[set[str]] = set()
-
-    @contextmanager
-    def claim(self, name: str) -> Iterator[None]:
-        self.begin()
-        if name in self.claimed:
-            raise CheckpointBusy("busy")
-        self.claimed.add(name)
-        try:
-            yield
-        finally:
-            self.claimed.discard(name)
 
 
 class AFileSaysSo(Honest):

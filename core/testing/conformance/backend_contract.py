@@ -34,7 +34,7 @@ from partwise.testing.conformance.backend_harness import (
     store_at_once,
     stored_size,
 )
-from partwise.testing.conformance.suite import NotApplicable, Suite, must_raise
+from partwise.testing.conformance.suite import NotApplicable, Suite, must_raise, must_return
 from partwise.testing.faults import BACKEND_OPERATIONS, Fault, FaultKind, FaultPlan
 from partwise.testing.faulty import FaultyBackend
 
@@ -119,7 +119,7 @@ def check_close(harness: BackendHarness) -> None:
     backend = harness.opened()
     upload = harness.begin(backend, "closed")
     backend.close()
-    backend.close()
+    must_return("closing twice is fine", backend.close)
     for operation, call in _calls(backend, upload.key, upload.upload_id).items():
         must_raise(BackendClosed, f"{operation} after close", call)
     assert harness.read(upload.key) is None, "nothing is stored after close"
@@ -137,7 +137,8 @@ def check_pickle(harness: BackendHarness) -> None:
     copy = cast("MultipartBackend", pickle.loads(pickle.dumps(backend)))  # noqa: S301  # our own bytes, of a moment ago
     try:
         assert (copy.location, copy.limits) == (backend.location, backend.limits), "the copy reaches the same storage"
-        part = copy.upload_part(upload.key, upload.upload_id, 1, TrickyBody(data))
+        duty = "an upload goes on by a handle that was pickled"
+        part = must_return(duty, copy.upload_part, upload.key, upload.upload_id, 1, TrickyBody(data))
     finally:
         copy.close()
     upload.complete([part])
@@ -199,8 +200,8 @@ def check_lost_replies(harness: BackendHarness) -> None:
         assert len(orphans) == 1, "list_uploads finds an upload whose id nobody learned"
         upload = harness.begin(faulty, "lost")
         must_raise(ConnectionFailed, lost, faulty.abort_upload, key, orphans[0])
-        faulty.abort_upload(key, orphans[0])
-        assert pending_ids(backend, key) == [upload.upload_id], "aborting once more is fine, and touches no other"
+        must_return("aborting once more is fine", faulty.abort_upload, key, orphans[0])
+        assert pending_ids(backend, key) == [upload.upload_id], "aborting once more touches no other upload"
         must_raise(ConnectionFailed, lost, upload.send, 1, data)
         part = upload.send(1, data)
         upload.must_hold([part], "sending a part once more leaves one part")

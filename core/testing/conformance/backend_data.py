@@ -16,7 +16,7 @@ from partwise.testing.conformance.backend_harness import (
     need_option,
     store_at_once,
 )
-from partwise.testing.conformance.suite import NotApplicable, Suite, must_raise
+from partwise.testing.conformance.suite import NotApplicable, Suite, must_raise, must_return
 from partwise.testing.witnesses import slow_crc64
 
 CHECKS: Suite[BackendHarness] = Suite()
@@ -204,7 +204,8 @@ def check_part_too_small(harness: BackendHarness) -> None:
     upload = harness.begin(backend, "small")
     parts = upload.send_all([pieces[0][:-1], pieces[1]])
     upload.must_refuse(parts, f"part 1 has {least - 1} bytes, and min_part_size is {least}")
-    upload.must_complete([upload.send(1, pieces[0]), parts[1]], b"".join(pieces), "a part was too small")
+    part = must_return("after a part was too small an upload stays usable", upload.send, 1, pieces[0])
+    upload.must_complete([part, parts[1]], b"".join(pieces), "a part was too small")
 
 
 @CHECKS.covers(35)
@@ -216,9 +217,10 @@ def check_limits_are_within_reach(harness: BackendHarness) -> None:
     # A larger "largest part" is only taken at its word: the checks are to be quick.
     sizes = [size for size in (limits.min_part_size, limits.max_part_size) if size <= MIB]
     for size in sizes or [limits.min_part_size]:
-        part = upload.send(limits.max_parts, filler(size))
-        assert (part.part_number, part.size) == (limits.max_parts, size), "a part at the limits is a part"
-        upload.must_hold([part], "a part at the limits is listed")
+        duty = f"a part no. {limits.max_parts} of {size} bytes is within the limits"
+        part = must_return(duty, upload.send, limits.max_parts, filler(size))
+        assert (part.part_number, part.size) == (limits.max_parts, size), f"{duty}, and has such a receipt"
+        upload.must_hold([part], f"{duty}, and is listed")
 
 
 # --- options ---------------------------------------------------------------------------------------------------------

@@ -8,11 +8,11 @@ from typing import ClassVar
 
 from attrs import asdict
 
-from partwise.errors import BackendError, PartRejected, PartwiseError, UploadNotFound
+from partwise.errors import BackendError, PartRejected, UploadNotFound
 from partwise.model import ObjectOptions, StoredObject, UploadedPart
 from partwise.protocols import MultipartBackend
 from partwise.testing.bodies import TrickyBody, filler
-from partwise.testing.conformance.suite import Harness, NotApplicable, must_raise
+from partwise.testing.conformance.suite import Harness, NotApplicable, must_raise, must_return
 
 NO_OPTIONS = ObjectOptions()
 
@@ -127,11 +127,9 @@ class Upload:
 
     def must_complete(self, parts: Sequence[UploadedPart], data: bytes, after: str) -> None:
         """It is still usable after something was refused: these receipts make the object of this data."""
-        try:
-            self.complete(parts)
-        except PartwiseError as error:
-            raise AssertionError(f"after {after} an upload stays usable, and completing it gave {error!r}") from error
-        assert self.harness.read(self.key) == data, f"after {after} an upload stays usable, and its object is another"
+        duty = f"after {after} an upload stays usable"
+        must_return(duty, self.complete, parts)
+        assert self.harness.read(self.key) == data, f"{duty}, and its object is another"
 
     def must_be_dead(self, why: str, parts: Sequence[UploadedPart] | None = None) -> None:
         """Every method takes its id for dead; completing is tried where there are receipts to try it with."""

@@ -24,7 +24,7 @@ from partwise.testing.conformance.backend_harness import (
     store_at_once,
     stored_size,
 )
-from partwise.testing.conformance.suite import NotApplicable, Suite, must_raise
+from partwise.testing.conformance.suite import NotApplicable, Suite, must_raise, must_return
 
 CHECKS: Suite[BackendHarness] = Suite()
 
@@ -148,7 +148,7 @@ def check_part_sent_again(harness: BackendHarness) -> None:
     data = filler(harness.part_size(backend))
     upload = harness.begin(backend, "again")
     upload.send(1, data)
-    part = upload.send(1, data)
+    part = must_return("a part can be sent again", upload.send, 1, data)
     upload.must_hold([part], "a part that was sent twice is one part")
     upload.complete([part])
     assert harness.read(upload.key) == data, "the object is the part, once"
@@ -178,7 +178,8 @@ def check_missing_part(harness: BackendHarness) -> None:
     upload = harness.begin(backend, "missing")
     part = upload.send(1, pieces[0])
     upload.must_refuse([part, evolve(part, part_number=2)], "part 2 was never sent")
-    upload.must_complete([part, upload.send(2, pieces[1])], b"".join(pieces), "a part was missing")
+    second = must_return("after a part was missing an upload stays usable", upload.send, 2, pieces[1])
+    upload.must_complete([part, second], b"".join(pieces), "a part was missing")
 
 
 @CHECKS.covers(13)
@@ -311,12 +312,13 @@ def check_two_uploads_of_one_key(harness: BackendHarness) -> None:
     one, other = (filler(harness.part_size(backend), which) for which in ("one", "other"))
     first, second = harness.begin(backend, "two"), harness.begin(backend, "two")
     assert first.upload_id != second.upload_id, "each upload has an id of its own"
-    first_part, second_part = first.send(1, one), second.send(1, other)
+    first_part = must_return("a second upload of a key leaves the first", first.send, 1, one)
+    second_part = second.send(1, other)
     assert first.is_pending() and second.is_pending(), "both are pending"  # noqa: PT018  # one fact
     first.must_hold([first_part], "each upload has parts of its own")
     second.complete([second_part])
     assert harness.read(first.key) == other, "an upload that is completed makes its own object"
-    first.complete([first_part])
+    must_return("an upload outlives the other one of its key", first.complete, [first_part])
     assert harness.read(first.key) == one, "the one that is completed last stands"
 
 
@@ -343,14 +345,14 @@ def check_abort_what_is_gone(harness: BackendHarness) -> None:
     data = filler(harness.part_size(backend))
     aborted = harness.begin(backend, "gone")
     aborted.abort()
-    aborted.abort()
+    must_return("aborting twice is fine", aborted.abort)
     completed = harness.begin(backend, "gone")
     completed.complete([completed.send(1, data)])
-    completed.abort()
+    must_return("aborting a completed upload is fine", completed.abort)
     assert harness.read(completed.key) == data, "aborting a completed upload leaves its object"
     other = harness.begin(backend, "gone")
     for unknown in UNKNOWN_IDS:
-        backend.abort_upload(other.key, unknown)
+        must_return("aborting an id that never was is fine", backend.abort_upload, other.key, unknown)
     assert other.is_pending(), "aborting an id that never was leaves the other uploads"
 
 

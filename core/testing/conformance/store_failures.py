@@ -29,7 +29,7 @@ from partwise.testing.conformance.store_harness import (
     save,
     with_parts,
 )
-from partwise.testing.conformance.suite import NotApplicable, Suite, must_raise
+from partwise.testing.conformance.suite import NotApplicable, Suite, must_raise, must_return
 from partwise.testing.deaths import dies_at
 from partwise.testing.witnesses import in_order
 
@@ -61,10 +61,10 @@ def check_claim_is_exclusive(harness: StoreHarness) -> None:
 
     must_raise(_Interrupted, "what is raised under a claim comes out", interrupted)
     entered_by_nobody = one.claim(name)
+    must_return("a claim that was left by an error is free", enter_claim, other, name)
     with other.claim(name):
-        duty = "a claim is held from entering to leaving"
-        must_raise(CheckpointBusy, duty, entered_by_nobody.__enter__)
-    enter_claim(one, name)
+        must_raise(CheckpointBusy, "a claim is held from entering to leaving", entered_by_nobody.__enter__)
+    must_return("a claim that was left is free", enter_claim, one, name)
 
 
 @CHECKS.covers(16)
@@ -104,7 +104,7 @@ def check_claim_ends_with_its_process(harness: StoreHarness) -> None:
     name = sample().name
     with _claimed_elsewhere(opener, name):
         must_raise(CheckpointBusy, "another process holds the claim", enter_claim, store, name)
-    enter_claim(store, name)
+    must_return("the claim of a process that was killed is free", enter_claim, store, name)
 
 
 _CLAIM = """
@@ -164,7 +164,7 @@ def check_readers_see_whole_records(harness: StoreHarness) -> None:
 
     def watch() -> None:
         while not done.is_set():
-            seen.append(reader.load(versions[0].name))
+            seen.append(must_return("a checkpoint that is saved again is seen whole", reader.load, versions[0].name))
 
     with ThreadPoolExecutor(max_workers=1) as pool:
         watching = pool.submit(watch)
@@ -225,15 +225,17 @@ def _check_deaths(
         dying = harness.opened()
         with dying.claim(name):
             died = dies_at(step, action, dying)
-        found = survivor.load(name)
+        duty = f"a death at step {step} leaves the old state or the new one"
+        found = must_return(duty, survivor.load, name)
         state = None if found is None else in_order(found)
-        assert state in (old, new), f"a death at step {step} left neither the old state nor the new one, but {state}"
+        assert state in (old, new), f"{duty}, and not {state}"
         if not died:
             assert state == new, "what was not interrupted is done"
             return
         if state is not None:
             append(survivor, name, receipt(9))
-            must_load(survivor, with_parts(state, *state.parts, receipt(9)), f"a death at step {step} leaves no ruin")
+            duty = f"after a death at step {step} parts can be appended"
+            must_load(survivor, with_parts(state, *state.parts, receipt(9)), duty)
     raise AssertionError(f"still not done after {_STEPS_MAX} calls that change files")
 
 

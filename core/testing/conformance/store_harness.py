@@ -9,7 +9,7 @@ from attrs import evolve
 
 from partwise.model import Checkpoint, Fingerprint, ObjectOptions, UploadedPart
 from partwise.protocols import CheckpointStore
-from partwise.testing.conformance.suite import Harness, NotApplicable
+from partwise.testing.conformance.suite import Harness, NotApplicable, must_return
 from partwise.testing.witnesses import in_order
 
 
@@ -108,7 +108,7 @@ def close(store: CheckpointStore) -> None:
 
 def must_load(store: CheckpointStore, expected: Checkpoint, duty: str) -> None:
     """Under the name of this checkpoint the store has it, equal in every field; the order of parts means nothing."""
-    found = store.load(expected.name)
+    found = must_return(duty, store.load, expected.name)
     assert found is not None, f"{duty}: there is none"
     assert in_order(found) == in_order(expected), f"{duty}: expected\n{expected}\nand there is\n{found}"
 

@@ -25,7 +25,7 @@ from partwise.testing.conformance.store_harness import (
     save,
     with_parts,
 )
-from partwise.testing.conformance.suite import NotApplicable, Suite, must_raise
+from partwise.testing.conformance.suite import NotApplicable, Suite, must_raise, must_return
 from partwise.testing.witnesses import in_order
 
 CHECKS: Suite[StoreHarness] = Suite()
@@ -105,11 +105,11 @@ def check_delete(harness: StoreHarness) -> None:
     """A deleted checkpoint is gone with its parts and does not come back; deleting what is not there is fine (4)."""
     store = harness.opened()
     checkpoint = sample()
-    delete(store, checkpoint.name)
+    must_return("deleting what is not there is fine", delete, store, checkpoint.name)
     save(store, checkpoint)
     append(store, checkpoint.name, receipt(1))
     delete(store, checkpoint.name)
-    delete(store, checkpoint.name)
+    must_return("deleting twice is fine", delete, store, checkpoint.name)
     assert store.load(checkpoint.name) is None, "a deleted checkpoint is gone"
     assert list(store.scan()) == [], "a deleted checkpoint is not scanned"
     must_raise(CheckpointError, "the checkpoint was deleted", append, store, checkpoint.name, receipt(2))
@@ -202,7 +202,7 @@ def check_strange_names(harness: StoreHarness) -> None:
     if not harness.holds_one:
         for name, other in pairwise(_STRANGE_NAMES):
             with store.claim(name):
-                enter_claim(store, other)
+                must_return(f"{name!r:.30} and {other!r:.30} are two names", enter_claim, store, other)
 
 
 @CHECKS.covers(13)
@@ -299,7 +299,7 @@ def check_close_and_repr(harness: StoreHarness) -> None:
     if not hasattr(store, "close"):
         return
     close(store)
-    close(store)
+    must_return("closing twice is fine", close, store)
     name = sample().name
     calls: dict[str, Callable[[], object]] = {
         "claim": lambda: enter_claim(store, name),

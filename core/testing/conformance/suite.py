@@ -21,6 +21,7 @@ from partwise.errors import InvalidInput, PartwiseError
 
 _Error = TypeVar("_Error", bound=BaseException)
 _Subject = TypeVar("_Subject")
+_Answer = TypeVar("_Answer")
 _P = ParamSpec("_P")
 
 
@@ -203,3 +204,20 @@ def must_raise(
             f"{duty}: expected {expected.__name__}, and {type(error).__name__} came: {error}"
         ) from error
     raise AssertionError(f"{duty}: expected {expected.__name__}, and the call returned {answer!r}")
+
+
+def must_return(duty: str, call: Callable[_P, _Answer], *args: _P.args, **kwargs: _P.kwargs) -> _Answer:
+    """
+    The answer of a call that the contract does not let fail.
+
+    Args:
+        duty: what the contract asks for, for the message.
+        call: what to call, with the arguments that follow.
+
+    Raises:
+        AssertionError: an error of the tree was raised.
+    """
+    try:
+        return call(*args, **kwargs)
+    except PartwiseError as error:
+        raise AssertionError(f"{duty}, and {type(error).__name__} came: {error}") from error

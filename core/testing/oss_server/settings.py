@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from attrs import Attribute, define, field
 
@@ -34,6 +34,15 @@ class AccessKey:
 
 #: What the server knows unless it is told others. Nothing outside a test server knows it.
 DEFAULT_ACCESS_KEY = AccessKey("partwise-test-id", "partwise-test-secret")
+
+
+# Written out, since a type checker can't tell what `tuple` and `frozenset` make of their argument.
+def _access_keys(keys: Iterable[AccessKey]) -> tuple[AccessKey, ...]:
+    return tuple(keys)
+
+
+def _host_names(names: Iterable[str]) -> frozenset[str]:
+    return frozenset(names)
 
 
 def _page_limit(_: object, __: Attribute[int], value: int) -> None:
@@ -73,7 +82,7 @@ class ServerSettings:
 
     region: str = "cn-hangzhou"
     access_keys: tuple[AccessKey, ...] = field(
-        default=(DEFAULT_ACCESS_KEY,), converter=tuple, validator=_at_least_one_key
+        default=(DEFAULT_ACCESS_KEY,), converter=_access_keys, validator=_at_least_one_key
     )
     allow_anonymous: bool = False
     accept_v1: bool = True
@@ -83,7 +92,7 @@ class ServerSettings:
     list_checksums: bool = True
     multipart_etag: Callable[[str], str] | None = None
     cnames: Mapping[str, str] = field(factory=dict)
-    path_style_hosts: frozenset[str] = field(default=frozenset(), converter=frozenset)
+    path_style_hosts: frozenset[str] = field(default=frozenset(), converter=_host_names)
     silence: float = 60.0
     clock: Callable[[], float] = time.time
     clock_offset: float = 0.0
