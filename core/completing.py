@@ -72,21 +72,32 @@ def complete(run: Run, send_missing: Callable[[], None]) -> StoredObject:
             raise
         except BackendError as error:
             failures += 1
-            delay = run.policy.delay(failures, error)
-            if delay is not None and error.retry_after is not None:
-                run.wait(delay)  # whoever asks to be left alone is not asked what became of it, either
-                delay = 0.0
-            stored = _object_after(run, error, uncertain=failures > 1)
+            stored = _settle(run, error, failures)
             if stored is not None:
                 run.warn(f"the answer to complete was lost ({error}), and the object was found to be there")
                 return stored
-            if delay is None:
-                raise
-            run.wait(delay)
+
+
+def _settle(run: Run, error: BackendError, failures: int) -> StoredObject | None:
+    """
+    The object, if this failure to complete hides a success; None, once it is time for another attempt.
+
+    Raises:
+        BackendError: `error`, if it is time for none.
+    """
+    delay = run.policy.delay(failures, error)
+    if delay is not None and error.retry_after is not None:
+        run.wait(delay)  # whoever asks to be left alone is not asked what became of it, either
+        delay = 0.0
+    stored = _object_after(run, error, uncertain=failures > 1)
+    if stored is None:
+        if delay is None:
+            raise error
+        run.wait(delay)
+    return stored
 
 
 def _object_after(run: Run, error: BackendError, *, uncertain: bool) -> StoredObject | None:
-    """The object, if this failure to complete hides a success."""
     # An object that must not be overwritten may be the one that an earlier, unanswered request of ours made.
     may_have_happened = error.retryable or (uncertain and isinstance(error, ObjectExists))
     return _object_of_a_lost_answer(run, gone=False) if may_have_happened else None

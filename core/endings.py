@@ -60,13 +60,19 @@ def drop(run: Run) -> bool:
     own = () if checkpoint.upload_id is None else (checkpoint.upload_id,)
     if abort_all(run, (*checkpoint.abandoned, *own)):
         return False
-    if run.store is not None:
-        try:
-            run.store.delete(run.name)
-        except CheckpointError as error:
-            run.warn(f"the checkpoint could not be deleted: {error}")
+    forget(run)
     run.let_go()
     return True
+
+
+def forget(run: Run) -> None:
+    """Delete the checkpoint. That it could not be deleted is told, and fails nothing."""
+    if run.store is None:
+        return
+    try:
+        run.store.delete(run.name)
+    except CheckpointError as error:
+        run.warn(f"the checkpoint could not be deleted: {error}")
 
 
 def _finish_undisturbed(run: Run) -> None:
@@ -86,11 +92,7 @@ def _clean_up(run: Run) -> None:
     left = abort_all(run, run.checkpoint.abandoned)
     if left:
         run.warn(f"left behind on the storage, for 'partwise gc' to drop: {', '.join(left)}")
-    if run.store is not None:
-        try:
-            run.store.delete(run.name)
-        except CheckpointError as error:
-            run.warn(f"the object is stored, but its checkpoint could not be deleted: {error}")
+    forget(run)
     run.checkpoint = None
 
 
@@ -235,7 +237,10 @@ def source_changed(run: Run, error: SourceChanged) -> NoReturn:
         SourceChanged: always.
     """
     dropped = drop(run)
-    aftermath = "" if dropped else " The upload could not be aborted now; the next run will do it."
+    aftermath = ""
+    if not dropped:
+        who = "the next run" if run.keeps_progress else "'partwise gc'"
+        aftermath = f" The upload could not be aborted now; {who} will do it."
     raise SourceChanged(
         f"{error}. Nothing was completed, and the next run sends every part.{aftermath}", source=error.source
     ) from error

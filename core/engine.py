@@ -32,6 +32,7 @@ from partwise.endings import (
     failed,
     finished,
     finished_but_for_the_callback,
+    forget,
     found_finished,
     interrupted,
     source_changed,
@@ -45,9 +46,11 @@ from partwise.errors import (
     IntegrityError,
     InvalidInput,
     ObjectExists,
+    PartwiseError,
     SourceChanged,
     SourceError,
     UploadNotFound,
+    UploadStopped,
 )
 from partwise.ledger import (
     TOKEN_NAME,
@@ -128,12 +131,20 @@ class Upload:
     # --- the life ----------------------------------------------------------------------------------------------------
 
     def _live(self) -> UploadResult:
-        """Live, and let the error of the caller's own callback out as it was, whenever it was raised."""
+        """Live, and let out what ends it: the caller's own error as it was, and no error without what else went wrong."""
         try:
             return self._live_to_an_end()
         except ProgressRaised as error:
             drop_if_unrecorded(self._run)
-            raise error.__cause__ or error  # noqa: B904  # the caller's own error, as it was
+            raise self._noted(error.__cause__ or error)  # noqa: B904  # the caller's own error, as it was
+        except (PartwiseError, KeyboardInterrupt) as error:
+            raise self._noted(error)  # noqa: B904  # the same error
+
+    def _noted(self, error: BaseException) -> BaseException:
+        if not isinstance(error, UploadStopped):
+            for warning in self._run.warnings:
+                error.add_note(warning)
+        return error
 
     def _live_to_an_end(self) -> UploadResult:
         """Live, and turn every end that a life can have into what the caller is to see."""
@@ -165,6 +176,11 @@ class Upload:
         except UploadLost as error:
             # Aborted by somebody, or expired, in mid-run. One clean new start; a second loss is somebody's doing.
             logger.warning("the storage lost the upload of %s: %s", run.target, error, extra=run.log_fields())
+        if run.fingerprint.size is None:
+            # A stream that can be opened again begins anew. For any other this run is over, and the next one must not
+            # find a record of what is lost: a stream's parts are only missed when it has gone by.
+            run.source.close()
+            forget(run)
         decision = decide(run, run.snapshot(), listed=Answer.GONE)
         try:
             return self._perform(decision)
@@ -387,6 +403,7 @@ class _Put:
             self._uncertain = self._uncertain or error.retryable
             raise
         if stored.crc64 not in (None, body.crc64):
+            self._uncertain = True
             raise IntegrityError(f"{run.key} did not arrive as it was sent: the checksums differ")
         return stored
 

@@ -110,6 +110,7 @@ class Run:
         self.flow = Flow()
         self.warnings: list[str] = []
         self.progress = Progress(0, None)
+        self._on_progress = order.on_progress
         self._name = checkpoint_name(self.backend.location, self.key, self.source.name)
         self._shown = 0
         self._began = self.clock.monotonic()
@@ -280,10 +281,11 @@ class Run:
                 (lambda: checkpoint and evolve(checkpoint, parts=ledger.as_of(entries))) if resumable else _nothing
             ),
         )
-        if self.order.on_progress is not None:
+        if self._on_progress is not None:
             try:
-                self.order.on_progress(self.progress)
+                self._on_progress(self.progress)
             except Exception as error:
+                self._on_progress = None  # whoever has had enough is not told of what still arrives
                 raise ProgressRaised("the progress callback raised") from error
 
 

@@ -213,8 +213,9 @@ class PartLoop:
         """Seconds to wait for the next outcome; None: as long as it takes."""
         now = self._clock.monotonic()
         waits = [] if self._interval is None else [self._interval]
-        if self._retries and len(self._in_flight) < self._concurrency:
-            # Whoever made the storage ask to be left alone is among them, so there is no hold without a retry.
+        if self._retries:
+            # Whoever made the storage ask to be left alone is among them, so there is no hold without a retry; and
+            # each of them has kept its place, so there is room for it.
             waits.append(max(self._retries[0].ready, self._hold_until) - now)
         return max(0.0, min(waits)) if waits else None
 

@@ -86,6 +86,7 @@ ERRORS: dict[str, type[BackendError]] = {
 _ADVICE = {
     "SignatureDoesNotMatch": "check the secret, and that region= is the bucket's own",
     "InvalidAccessKeyId": "check the access key id",
+    "SecurityTokenExpired": "others are asked for where credentials= is a function or a client",
     "SecondLevelDomainForbidden": "use addressing_style='virtual'",
     "NonStandardHostForbidden": "use the region's endpoint, or addressing_style='cname' for a custom domain",
     "TransferAccelerationDisabled": "turn on transfer acceleration for the bucket, or use the region's endpoint",
@@ -111,6 +112,13 @@ _UNREADABLE = frozenset({"StringToSignBytes", "CanonicalRequestBytes"})
 #: Bytes of an answer that is no error document in which to look for what it says.
 _LOOKED_AT = 4096
 _CODE = re.compile(rb"<Code>\s*([A-Za-z0-9.]{1,64})\s*</Code>")
+
+#: Characters of what the service says that are kept: of a code, and of each text.
+_WORD_MAX = 100
+_TEXT_MAX = 4000
+
+#: A text that is shorter is no secret of the service, and would be found in any message.
+_SECRET_LENGTH_MIN = 4
 
 _TOKEN_LINE = re.compile(r"(security-token[:=])[^\s&]*", re.IGNORECASE)
 
@@ -139,7 +147,8 @@ class Said:
 
 def read(answer: Answer, secrets: Iterable[str] = ()) -> Said:
     """What a failed answer says, without `secrets`."""
-    hidden = [form for secret in secrets for form in (secret, quote(secret, safe=""), quote(secret, safe="/"))]
+    long_enough = [secret for secret in secrets if len(secret) >= _SECRET_LENGTH_MIN]
+    hidden = [form for secret in long_enough for form in (secret, quote(secret, safe=""), quote(secret, safe="/"))]
 
     def shown(text: str) -> str:
         for secret in hidden:
@@ -157,12 +166,16 @@ def read(answer: Answer, secrets: Iterable[str] = ()) -> Said:
             code[1].decode() if code else None, text[:200].strip(), request_id, ec=answer.headers.get("x-oss-ec")
         )
     return Said(
-        document.get("Code") or None,
-        shown(document.get("Message", "")),
+        document.get("Code", "")[:_WORD_MAX] or None,
+        shown(document.get("Message", ""))[:_TEXT_MAX],
         document.get("RequestId") or request_id,
         document.get("HostId") or None,
         document.get("EC") or answer.headers.get("x-oss-ec"),
-        {name: shown(text) for name, text in document.items() if name not in _FIELDS and name not in _UNREADABLE},
+        {
+            name: shown(text)[:_TEXT_MAX]
+            for name, text in document.items()
+            if name not in _FIELDS and name not in _UNREADABLE
+        },
     )
 
 
@@ -283,10 +296,12 @@ def _message(answer: Answer, what: str, said: Said) -> str:
     if not words.endswith((".", "!", "?")):
         words += "."
     advice = _ADVICE.get(said.code or "")
-    if said.ec == _V1_WITHDRAWN:
+    if answer.status == 203:
+        advice = _ADVICE["CallbackFailed"]
+    elif said.ec == _V1_WITHDRAWN:
         advice = "the V1 signature is not accepted any more: use signature_version='v4'"
     elif "Endpoint" in said.details:
-        advice = f"the bucket is reached by the endpoint {said.details['Endpoint']}"
+        advice = f"the bucket is reached by the endpoint {said.details['Endpoint']:.200}"
     return f"{what}: {words} ({status}){f'; {advice}' if advice else ''}"
 
 

@@ -38,7 +38,8 @@ _SEND_MAX = MIB
 _IDLE_SECONDS_MAX = 50.0
 
 #: ... and those that were idle for less are used without looking whether they are still there, which takes a system
-#: call, and a turn in the interpreter, for each request.
+#: call, and a turn in the interpreter, for each request. Not so for requests that begin or complete an upload:
+#: where one of those is lost, nobody knows whether it took effect.
 _RECENT_SECONDS = 1.0
 
 #: The service may have closed the connection, or is about to: bad requests, time-outs, its own failures.
@@ -154,7 +155,7 @@ class Transport:
         self._idle: list[tuple[HTTPConnection, float]] = []
         self._pid = os.getpid()
         # Nobody closes what was unpickled to send one part in another process.
-        weakref.finalize(self, _close_all, self._idle).atexit = False
+        weakref.finalize(self, _close_all, self._idle)
 
     def send(
         self,
@@ -181,7 +182,7 @@ class Transport:
         if self._forwarded:
             target = self._where + target
         head = request_head(method, target, self._fixed, headers, length)
-        connection = self._take()
+        connection = self._take(repeatable=method != "POST")
         try:
             answer, reusable = self._exchange(connection, method, head, body)
         except BaseException:
@@ -240,7 +241,7 @@ class Transport:
 
     # --- connections -------------------------------------------------------------------------------------------------
 
-    def _take(self) -> HTTPConnection:
+    def _take(self, *, repeatable: bool) -> HTTPConnection:
         if self._closed:
             raise BackendClosed(f"the backend for {self._where} was closed; open it again to go on")
         if self._pid != os.getpid():
@@ -249,13 +250,13 @@ class Transport:
             _close_all(self._idle)
             self._pid = os.getpid()
         now = time.monotonic()
-        recent, oldest = now - _RECENT_SECONDS, now - _IDLE_SECONDS_MAX
+        recent, oldest = now - _RECENT_SECONDS if repeatable else now, now - _IDLE_SECONDS_MAX
         while True:
             try:
                 connection, since = self._idle.pop()
             except IndexError:
                 return self._connect()
-            if since >= recent or (since >= oldest and connection.is_connected):
+            if since > recent or (since >= oldest and connection.is_connected):
                 return connection
             connection.close()
 

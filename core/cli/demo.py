@@ -40,8 +40,10 @@ SIZE_MIN = MIB
 _PARTS = 64
 _PART_SIZE_MIN = 100 * KIB
 
-# Seconds that the whole file would take: enough to see it go, and for the kill to hit the middle.
+# Seconds that a large file would take in one go: enough to see it, and for the kill to hit the middle. Small ones are
+# sent at this rate, in bytes a second, and take less.
 _SECONDS = 5
+_RATE_MIN = 4 * MIB
 
 _LOOK = 0.01
 _BUCKET = "demo"
@@ -123,7 +125,7 @@ class _Demo:
         self.line = [
             *("upload", name, f"oss://{_BUCKET}/{self.file.name}"),
             *("--checkpoint-dir", _CHECKPOINTS, "--part-size", f"{part_size // unit}{suffix}"),
-            *("--bandwidth-limit", f"{max(1, self.size // _SECONDS // unit)}{suffix}"),
+            *("--bandwidth-limit", f"{max(_RATE_MIN, self.size // _SECONDS) // MIB}MiB"),
         ]
         if self.size < TransferConfig().multipart_threshold:
             self.line += ["--multipart-threshold", "0"]

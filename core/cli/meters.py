@@ -7,12 +7,13 @@ uploads.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections import deque
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, redirect_stderr, suppress
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self, TextIO
 
 from partwise.cli.output import Output
 from partwise.cli.wording import amount, count, percent, share, shortened, span, timer
@@ -187,16 +188,27 @@ class Bar:
         self._output = output
         self._pace = Pace()
         self._progress: Progress | None = None
-        self._console = Console(stderr=True)
-        self._live = Live(self, console=self._console, refresh_per_second=10, transient=True, redirect_stdout=False)
+        screen = sys.stderr
+        self._console = Console(file=screen)
+        self._live = Live(
+            self,
+            console=self._console,
+            refresh_per_second=10,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        self._words = redirect_stderr(_AboveTheBar(self._console, screen))
 
     def __enter__(self) -> Self:
         self._live.start()
+        self._words.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._words.__exit__(kind, error, trace)
         self._live.stop()
 
     def __call__(self, progress: Progress, /) -> None:
@@ -242,6 +254,36 @@ class Bar:
             return [done, f"{rate:>12}", timer(progress.elapsed), parts]
         reached = f"{100 * progress.bytes_done // max(1, progress.bytes_total):3}%"
         return [reached, done, f"{rate:>10}", timer(self._pace.left(progress)), parts]
+
+
+class _AboveTheBar(io.TextIOBase):
+    """
+    Standard error while there is a bar: whole lines, above it, in one piece each, so that a path can be copied.
+
+    Args:
+        console: what draws the bar.
+        screen: what standard error is otherwise.
+    """
+
+    def __init__(self, console: Console, screen: TextIO) -> None:
+        self._console = console
+        self._screen = screen
+        self._rest = ""
+
+    def write(self, text: str, /) -> int:
+        """Show the lines that are whole by now."""
+        *lines, self._rest = (self._rest + text).split("\n")
+        for line in lines:
+            self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+        return len(text)
+
+    def fileno(self) -> int:
+        """That of the screen."""
+        return self._screen.fileno()
+
+    def isatty(self) -> bool:
+        """Whether the screen is a terminal."""
+        return self._screen.isatty()
 
 
 #: By whether signs beyond ASCII and whether colours can be shown: resumed, sent, half of a sign sent, left.

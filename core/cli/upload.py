@@ -112,7 +112,7 @@ def _result_of(task: UploadTask) -> UploadResult:
 def _how_to_go_on(order: UploadOrder, paused: UploadPaused) -> str:
     if not paused.resumable:
         return f"stopped. Nothing is kept; start again with: {order.command}"
-    piped = ", piping in the same bytes from their start" if order.file == STANDARD_INPUT else ""
+    piped = ", piping in the same bytes from their start," if order.file == STANDARD_INPUT else ""
     return f"stopped. Kept: {progress_of(paused)}. Go on{piped} with: {order.command}"
 
 

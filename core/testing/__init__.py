@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from partwise.testing.deaths import dies_at, dying_at
     from partwise.testing.faults import Call, Fault, FaultKind, FaultPlan, SimulatedDeath
     from partwise.testing.faulty import FaultyBackend, FaultyCheckpointStore, FaultySource
+    from partwise.testing.machine import ResumeMachine
     from partwise.testing.oss_server import OSSServer
     from partwise.testing.sources import ChangingSource
     from partwise.testing.witnesses import in_order, slow_crc64

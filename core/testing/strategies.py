@@ -7,11 +7,13 @@ Each gives what the protocols allow, and nothing else; where it matters, it lean
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from itertools import pairwise
 from typing import Any
 
 from attrs import fields
 from hypothesis import strategies as st
 
+from partwise.errors import InvalidInput
 from partwise.model import (
     KIB,
     MIB,
@@ -124,10 +126,10 @@ def bodies(draw: st.DrawFn, data: st.SearchStrategy[bytes] | None = None) -> tup
     content = draw(contents() if data is None else data)
     if draw(st.booleans()):
         return TrickyBody(content, chunk_size=draw(st.integers(1, max(1, len(content))))), content
-    cuts = sorted(draw(st.sets(st.integers(1, max(1, len(content) - 1)), max_size=4)))
+    cuts = sorted(draw(st.sets(st.integers(1, len(content) - 1), max_size=4))) if len(content) > 1 else []
     view = memoryview(content)
-    bounds = zip([0, *cuts], [*cuts, len(content)], strict=True)
-    return PiecesBody(*(view[begin:end] for begin, end in bounds if begin < end)), content
+    pieces = (view[begin:end] for begin, end in pairwise([0, *cuts, len(content)]))
+    return PiecesBody(*filter(None, pieces)), content
 
 
 @st.composite
@@ -277,6 +279,9 @@ def faults(
         operations: which may be struck.
         kinds: what may happen; None: anything but a TORN_WRITE, which not every store offers.
         occurrence_max: how late it may strike.
+
+    Raises:
+        InvalidInput: nothing of that can happen to any of these operations.
     """
     allowed = set(FaultKind) - {FaultKind.TORN_WRITE} if kinds is None else set(kinds)
     pairs = [
@@ -285,7 +290,8 @@ def faults(
         for kind in FaultKind
         if kind in allowed and kind.strikes(operation)
     ]
-    assert pairs, f"none of {sorted(kind.name for kind in allowed)} can happen to {operations}"
+    if not pairs:
+        raise InvalidInput(f"none of {sorted(kind.name for kind in allowed)} can happen to {operations}")
 
     def build(pair: tuple[str, FaultKind], occurrence: int, seconds: float) -> Fault:
         timed = pair[1] in {FaultKind.DELAY, FaultKind.THROTTLED}

@@ -56,7 +56,16 @@ def test_a_rate_may_say_that_it_is_one() -> None:
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("45s", 45), ("30m", 1800), ("12h", 43_200), ("7d", 604_800), ("1h30m", 5400), ("90", 90), ("0.5", 0.5), ("0s", 0)],
+    [
+        ("45s", 45),
+        ("30m", 1800),
+        ("12h", 43_200),
+        ("7d", 604_800),
+        ("1h30m", 5400),
+        ("90", 90),
+        ("0.5", 0.5),
+        ("0s", 0),
+    ],
 )
 def test_spans_of_time_are_read(text: str, expected: float) -> None:
     assert asking.seconds("--x", text) == expected

@@ -164,7 +164,11 @@ def test_the_bar_can_be_drawn_in_ascii() -> None:
 
 def test_the_bar_tells_them_apart_by_colour() -> None:
     styled = bar(10, at(70, resumed=50), blocks=True, colours=True)
-    assert [(span.style, span.end - span.start) for span in styled.spans] == [("cyan", 5), ("green", 2), ("bright_black", 3)]
+    assert [(span.style, span.end - span.start) for span in styled.spans] == [
+        ("cyan", 5),
+        ("green", 2),
+        ("bright_black", 3),
+    ]
 
 
 @pytest.mark.parametrize("done", [0, 0.01, 33.3, 99.9, 100])

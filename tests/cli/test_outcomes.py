@@ -86,7 +86,11 @@ def test_an_unknown_outcome_is_not_tried_again_even_if_its_cause_would_pass() ->
     assert exit_code(error) == 1
 
 
-ALL = [kind for name in partwise.__all__ if isinstance(kind := getattr(partwise, name), type) and issubclass(kind, PartwiseError)]
+ALL = [
+    kind
+    for name in partwise.__all__
+    if isinstance(kind := getattr(partwise, name), type) and issubclass(kind, PartwiseError)
+]
 
 
 @pytest.mark.parametrize("kind", ALL)

@@ -141,7 +141,9 @@ def test_an_object_can_be_spared(partwise: Run, small: Path, url: str, bucket: P
     assert (bucket / "copy").read_bytes() == b"mine"
 
 
-def test_settings_go_to_the_backend_only_where_they_were_given(partwise: Run, small: Path, opened: dict[str, Any]) -> None:
+def test_settings_go_to_the_backend_only_where_they_were_given(
+    partwise: Run, small: Path, opened: dict[str, Any]
+) -> None:
     partwise("upload", "small.bin", "spy:k")
     assert opened["settings"] == {}
     given = ("--endpoint", "e", "--region", "r", "--signature-version", "v1", "--addressing-style", "path")
@@ -283,9 +285,7 @@ def test_a_place_that_is_a_file_is_told_with_the_flags_that_name_another(
     assert "(--checkpoint, --checkpoint-dir or --store; --no-resume does without)" in ended.err
 
 
-def test_a_damaged_checkpoint_draws_a_warning(
-    partwise: Run, small: Path, place: Path, opened: dict[str, Any]
-) -> None:
+def test_a_damaged_checkpoint_draws_a_warning(partwise: Run, small: Path, place: Path, opened: dict[str, Any]) -> None:
     opened["backend"] = backend = Failing(ServerFailed("down"))
     partwise("upload", "small.bin", "spy:k", *ONE_BY_ONE)
     (recorded,) = (place / "checkpoints").glob("*.ucp")

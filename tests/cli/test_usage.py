@@ -145,9 +145,7 @@ def test_without_its_extra_it_says_what_to_install(
     monkeypatch.setitem(sys.modules, missing, None)
     monkeypatch.delattr("partwise.cli.app", raising=False)
     assert main(["--help"]) == 2
-    assert capsys.readouterr().err == (
-        'partwise: the command line needs typer and rich: pip install "partwise[cli]"\n'
-    )
+    assert capsys.readouterr().err == ('partwise: the command line needs typer and rich: pip install "partwise[cli]"\n')
 
 
 def test_another_module_that_is_missing_is_no_matter_of_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,14 @@ from partwise.cli import wording
 
 @pytest.mark.parametrize(
     ("count", "expected"),
-    [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (1536, "1.5 KiB"), (256 * 1024**2, "256.0 MiB"), (3e12, "2.7 TiB")],
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1.0 KiB"),
+        (1536, "1.5 KiB"),
+        (256 * 1024**2, "256.0 MiB"),
+        (3e12, "2.7 TiB"),
+    ],
 )
 def test_amounts_have_the_largest_unit_that_fits(count: float, expected: str) -> None:
     assert wording.amount(count) == expected
@@ -29,7 +36,9 @@ def test_a_share_of_what_is_not_known_is_an_amount() -> None:
     assert wording.share(2048, None) == "2.0 KiB"
 
 
-@pytest.mark.parametrize(("done", "total", "expected"), [(0, 10, "0 %"), (999, 1000, "99 %"), (5, 5, "100 %"), (0, 0, "100 %")])
+@pytest.mark.parametrize(
+    ("done", "total", "expected"), [(0, 10, "0 %"), (999, 1000, "99 %"), (5, 5, "100 %"), (0, 0, "100 %")]
+)
 def test_a_hundred_per_cent_is_said_only_when_all_is_there(done: int, total: int, expected: str) -> None:
     assert wording.percent(done, total) == expected
 

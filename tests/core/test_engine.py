@@ -840,7 +840,7 @@ def test_a_checkpoint_that_can_not_be_deleted_is_a_warning(struck, backend, sour
     result = struck(Fault("delete", FaultKind.BEFORE)).upload(source, "key")
 
     assert backend.read("key") == data
-    assert result.warnings[0].startswith("the object is stored, but its checkpoint could not be deleted")
+    assert result.warnings[0].startswith("the checkpoint could not be deleted: ")
 
 
 # --- the log ---------------------------------------------------------------------------------------------------------

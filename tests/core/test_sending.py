@@ -237,6 +237,16 @@ def test_a_part_waits_for_its_next_attempt_and_others_do_not(scene):
     assert played.times == {1: [0.0, 1.0, 3.0], 2: [0.0], 3: [0.0], 4: [0.0]}
 
 
+def test_a_part_that_waits_keeps_its_place(scene):
+    """While a storage fails, a stream is not read on and on into memory."""
+    played = scene({number: [LOST] for number in range(1, 9)}, parts=8, concurrency=3)
+    held = []
+    played.transport.meanwhile = lambda: held.append(played.asked - len(played.accepted))
+    played.run()
+
+    assert max(held) == 3
+
+
 def test_a_part_that_is_due_goes_before_new_ones(scene):
     played = scene({1: [Throttled(retry_after=0.0)]}, parts=4, concurrency=1)
     played.loop._policy = RetryPolicy(3, 0.0, 0.0, _Longest())
@@ -331,14 +341,6 @@ def test_it_waits_for_whatever_comes_first(scene):
     played.run()
 
     assert set(played.transport.timeouts) == {0.25}
-
-
-def test_with_all_workers_busy_there_is_nothing_else_to_wait_for(scene):
-    """A part that is due could not go anyway."""
-    played = scene({1: [LOST]}, parts=3, concurrency=1)
-    played.run()
-
-    assert played.transport.timeouts == [None, None, None, 1.0, None]
 
 
 def test_it_never_waits_a_negative_time(scene):

@@ -171,6 +171,12 @@ def test_a_document_that_was_cut_short_still_tells_its_code():
     assert (UploadNotFound, "NoSuchUpload") == (type(error), error.code)
 
 
+def test_an_answer_that_says_far_too_much_is_cut():
+    error = made(an_answer(400, document("C" * 1000, "m" * 100_000, Endpoint="e" * 100_000)))
+    assert (len(error.code), len(error.details["Endpoint"])) == (100, 4000)
+    assert len(error.message) < 5000
+
+
 def test_an_answer_that_says_nothing_is_told_by_its_status():
     assert made(an_answer(400)).message == f"{WHAT}: the answer says nothing more. (HTTP 400)"
 
@@ -298,6 +304,10 @@ def test_no_secret_is_in_an_error(shown):
 def test_no_secret_is_in_the_part_of_a_page_that_is_shown():
     page = f"<html>{'x' * 180}{TOKEN}".encode()
     assert "STS" not in made(an_answer(502, page), SECRETS).message
+
+
+def test_a_message_is_not_garbled_by_the_secret_of_a_test():
+    assert "Words" in made(an_answer(403, document("AccessDenied")), ("o",)).message
 
 
 def test_a_token_of_somebody_else_is_not_shown_either():

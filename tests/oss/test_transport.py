@@ -347,6 +347,14 @@ def test_a_connection_that_the_service_closed_is_noticed(server, oss, body, monk
     assert [request.connection for request in server.requests] == [1, 2]
 
 
+def test_a_request_that_can_not_be_repeated_is_not_risked_on_a_closed_connection(server, oss, body, kit):
+    oss.upload_part(*PART, body(b"x"))
+    server.drop_connections()
+    server.reply(kit.initiated())
+    assert oss.initiate_upload("key", ObjectOptions()) == "UPLOADID"
+    assert [request.connection for request in server.requests] == [1, 2]
+
+
 def test_a_connection_that_was_closed_just_now_is_an_ordinary_failure(server, oss, body):
     oss.upload_part(*PART, body(b"x"))
     server.drop_connections()

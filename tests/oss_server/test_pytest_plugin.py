@@ -37,7 +37,7 @@ _LOADED = ("-p", "no:partwise", "-p", "partwise.testing.pytest_plugin", "-p", "n
 )
 def test_fixtures_work_in_somebody_elses_tests(pytester: pytest.Pytester, test: str) -> None:
     pytester.makepyfile(test)
-    pytester.runpytest_inprocess(*_LOADED, "-W", "error").assert_outcomes(passed=1)
+    pytester.runpytest_inprocess(*_LOADED).assert_outcomes(passed=1)
 
 
 def test_a_planned_fault_that_was_not_reached_fails_the_test(pytester: pytest.Pytester) -> None:

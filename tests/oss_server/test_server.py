@@ -36,10 +36,10 @@ def test_a_server_lives_once() -> None:
     server = OSSServer()
     with pytest.raises(RuntimeError, match="not started"):
         _ = server.endpoint
-    with server, pytest.raises(RuntimeError, match="started before"):
+    with server, pytest.raises(RuntimeError, match="started or stopped before"):
         server.start()
     server.stop()
-    with pytest.raises(RuntimeError, match="started before"):
+    with pytest.raises(RuntimeError, match="started or stopped before"):
         server.start()
 
 
@@ -47,6 +47,8 @@ def test_stopping_a_server_that_never_ran_is_fine() -> None:
     server = OSSServer()
     server.stop()
     assert repr(server) == "<OSSServer stopped>"
+    with pytest.raises(RuntimeError, match="stopped before"):
+        server.start()
 
 
 def test_it_tells_what_a_client_needs() -> None:

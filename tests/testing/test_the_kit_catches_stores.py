@@ -70,7 +70,7 @@ class Honest:
     def claim(self, name: str) -> Iterator[None]:
         self.begin()
         with self.writing():
-            os.makedirs(self.directory, exist_ok=True)
+            self.directory.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.path(name, ".lock"), thread_local=False)
         try:
             lock.acquire(blocking=False)
@@ -113,7 +113,7 @@ class Honest:
         with suppress(CheckpointMismatch):
             self.check_owner(name)
             with suppress(FileNotFoundError):
-                os.unlink(self.path(name))
+                self.path(name).unlink()
 
     def scan(self) -> Iterable[Checkpoint]:
         self.begin()
@@ -155,7 +155,7 @@ class Honest:
     def replace(self, path: Path, data: bytes) -> None:
         temporary = path.with_suffix(".tmp")
         self.write(temporary, data, os.O_CREAT | os.O_TRUNC)
-        os.replace(temporary, path)
+        temporary.replace(path)
 
     def write(self, path: Path, data: bytes, flags: int) -> None:
         file = os.open(path, os.O_WRONLY | flags, 0o600)
@@ -386,7 +386,7 @@ class DeletesTheOther(RoomForOne):
     def delete(self, name: str) -> None:
         self.begin()
         with suppress(FileNotFoundError):
-            os.unlink(self.path(name))
+            self.path(name).unlink()
 
 
 class OneHandleADirectory(Honest):
@@ -468,7 +468,7 @@ class NobodyIsRefused(Honest):
 
 
 class ClaimsWithinTheProcess(Honest):
-    claimed: set[str] = set()
+    claimed: ClassVar[set[str]] = set()
     pause = 0.0
 
     @contextmanager
@@ -487,7 +487,7 @@ class ClaimsWithinTheProcess(Honest):
 class ClaimsByHandle(ClaimsWithinTheProcess):
     def __init__(self, directory: Path) -> None:
         super().__init__(directory)
-        self.claimed = set()
+        vars(self)["claimed"] = set()
 
 
 class LooksThenClaims(ClaimsWithinTheProcess):
@@ -530,7 +530,7 @@ class OneTemporaryForAll(Honest):
         temporary = path.parent / "temporary"
         self.write(temporary, data, os.O_CREAT | os.O_TRUNC)
         time.sleep(0.002)
-        os.replace(temporary, path)
+        temporary.replace(path)
 
 
 class WritesInPlace(Honest):
@@ -543,9 +543,9 @@ class RemovesThenRenames(Honest):
         temporary = path.with_suffix(".tmp")
         self.write(temporary, data, os.O_CREAT | os.O_TRUNC)
         with suppress(FileNotFoundError):
-            os.unlink(path)
+            path.unlink()
         time.sleep(0.002)
-        os.replace(temporary, path)
+        temporary.replace(path)
 
 
 class ScansHalfSaves(Honest):
@@ -581,7 +581,7 @@ class DeletesByTruncating(Honest):
         self.begin()
         with suppress(FileNotFoundError):
             os.truncate(self.path(name), 0)
-            os.unlink(self.path(name))
+            self.path(name).unlink()
 
 
 class TornIsDamaged(Honest):

@@ -51,15 +51,16 @@ class ClientConnection:
         self._respond = respond
         self._refuse = refuse
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=_HEAD_BYTES_MAX)
+        self._silence = silence
         self._is_head = False
-        connection.settimeout(silence)
-        # A head and a body that are sent one after the other must not wait for each other.
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def serve(self) -> None:
         """Answer requests until the client goes, or the connection can't be used any more; then close it."""
         # A client that goes away in the middle is nobody's failure, nor is an object that vanishes while it is sent.
         with self._socket, contextlib.suppress(OSError, EOFError):
+            self._socket.settimeout(self._silence)
+            # A head and a body that are sent one after the other must not wait for each other.
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             while self._serve_one():
                 pass
 
@@ -106,21 +107,18 @@ class ClientConnection:
         )
 
     def _pieces(self) -> Iterator[bytes | bytearray]:
-        if self._http.they_are_waiting_for_100_continue:
-            self._socket.sendall(self._http.send(h11.InformationalResponse(status_code=100, headers=[])) or b"")
-        while True:
-            try:
-                event = self._next_event()
-            except TimeoutError:
-                raise OSSError("RequestTimeout") from None
-            except h11.RemoteProtocolError as error:
-                raise OSSError("IncompleteBody", str(error)) from error
-            except OSError:
-                # The client is gone: there is nobody to answer.
-                raise DropConnection from None
-            if not isinstance(event, h11.Data):
-                return
-            yield event.data
+        try:
+            if self._http.they_are_waiting_for_100_continue:
+                self._socket.sendall(self._http.send(h11.InformationalResponse(status_code=100, headers=[])) or b"")
+            while isinstance(event := self._next_event(), h11.Data):
+                yield event.data
+        except TimeoutError:
+            raise OSSError("RequestTimeout") from None
+        except h11.RemoteProtocolError as error:
+            raise OSSError("IncompleteBody", str(error)) from error
+        except OSError:
+            # The client is gone: there is nobody to answer.
+            raise DropConnection from None
 
     # --- sending -----------------------------------------------------------------------------------------------------
 

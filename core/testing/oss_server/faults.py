@@ -91,7 +91,6 @@ class Fail(_Harmless):
     def after(self, exchange: Exchange, answer: Answer) -> Answer:  # noqa: ARG002 -- it takes any answer's place
         """Refuse after the effect."""
         if self.after_effect:
-            answer.close()
             raise self._refusal()
         return answer
 
@@ -186,7 +185,6 @@ class LoseAnswer(_Harmless):
 
     def after(self, exchange: Exchange, answer: Answer) -> Answer:  # noqa: ARG002 -- whatever it was
         """Drop the connection."""
-        answer.close()
         raise DropConnection(reset=self.reset)
 
 
@@ -235,7 +233,6 @@ class ReplaceAnswer(_Harmless):
 
     def after(self, exchange: Exchange, answer: Answer) -> Answer:  # noqa: ARG002 -- it takes any answer's place
         """Answer after the effect."""
-        answer.close()
         return self._answer()
 
     def _answer(self) -> Answer:

@@ -88,11 +88,11 @@ class OSSServer:
         Listen, and answer from now on.
 
         Raises:
-            RuntimeError: it was started before: a server lives once.
+            RuntimeError: it was started or stopped before: a server lives once.
             OSError: the address can't be had.
         """
-        if self._listener is not None:
-            raise RuntimeError("this server was started before; make another one")
+        if self._listener is not None or self._stopping.is_set():
+            raise RuntimeError("this server was started or stopped before; make another one")
         host, _ = self._address
         if not _is_loopback(host):
             warnings.warn(f"this test server listens on {host}: who reaches it can store and read there", stacklevel=2)

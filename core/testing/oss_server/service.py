@@ -73,11 +73,13 @@ class Service:
         exchange = Exchange(request, body, self.settings, self.buckets, self._wait, self._new_request_id())
         answer = None
         try:
-            done = self._answer(exchange)
+            answer = self._dressed(exchange, self._answer(exchange), begun)
             body.drain()
-            answer = self._dressed(exchange, done, begun)
         except DropConnection as drop:
-            if not drop.reset:
+            if answer is not None:
+                answer.close()
+                answer = None
+            elif not drop.reset:
                 # Bytes that nobody read would turn the orderly end into a reset.
                 body.drain()
             raise
@@ -103,7 +105,7 @@ class Service:
     def _answer(self, exchange: Exchange) -> Answer:
         answer = _guarded(exchange, self._perform)
         for fault in exchange.faults:
-            answer = _guarded(exchange, partial(fault.effect.after, answer=answer))
+            answer = _altered(exchange, fault, answer)
         return answer
 
     def _perform(self, exchange: Exchange) -> Answer:
@@ -150,6 +152,17 @@ def _guarded(exchange: Exchange, act: Callable[[Exchange], Answer]) -> Answer:
     except Exception as error:  # noqa: BLE001 -- a defect, in the backend or here: the client is told, and the log why
         _log.exception("%s %s failed", exchange.request.method, exchange.request.path)
         return _refused(exchange, OSSError("InternalError", f"{type(error).__name__}: {error}"))
+
+
+def _altered(exchange: Exchange, fault: Fault, answer: Answer) -> Answer:
+    """What the fault makes of an answer; the file behind one that is not sent is closed."""
+    altered = None
+    try:
+        altered = _guarded(exchange, partial(fault.effect.after, answer=answer))
+    finally:
+        if altered is None or altered.body is not answer.body:
+            answer.close()
+    return altered
 
 
 def _refused(exchange: Exchange, error: OSSError) -> Answer:

@@ -1,0 +1,725 @@
+"""Plans of faults, and the wrappers that they strike."""
+
+from __future__ import annotations
+
+import errno
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+
+import pytest
+from attrs import evolve
+from hypothesis import given
+
+from partwise.backends.memory import MemoryBackend
+from partwise.errors import (
+    AccessDenied,
+    CheckpointBusy,
+    CheckpointDamaged,
+    CheckpointError,
+    CheckpointUnwritable,
+    ConnectionFailed,
+    InvalidInput,
+    PartwiseError,
+    SourceChanged,
+    SourceUnreadable,
+    Throttled,
+    UploadNotFound,
+)
+from partwise.model import Checkpoint, Fingerprint, ObjectOptions, PartLimits, UploadedPart
+from partwise.protocols import (
+    BindsRequestOptions,
+    BindsSource,
+    Body,
+    CheckpointStore,
+    MultipartBackend,
+    Source,
+)
+from partwise.sources import BytesSource
+from partwise.stores.file import FileCheckpointStore
+from partwise.stores.memory import MemoryCheckpointStore
+from partwise.testing import (
+    Call,
+    Fault,
+    FaultKind,
+    FaultPlan,
+    FaultyBackend,
+    FaultyCheckpointStore,
+    FaultySource,
+    SimulatedDeath,
+    TrickyBody,
+    strategies,
+)
+from partwise.testing.faults import BACKEND_OPERATIONS, OPERATIONS, SOURCE_OPERATIONS, STORE_OPERATIONS
+from partwise.testing.faulty import one_step_older
+
+NO_OPTIONS = ObjectOptions()
+DATA = bytes(range(100))
+PART = UploadedPart(1, 5, "etag", 7)
+CHECKPOINT = Checkpoint("memory://b", "key", "/a/file", Fingerprint(), part_size=5, upload_id="id", parts=(PART,))
+NAME = CHECKPOINT.name
+
+
+class Scene:
+    """One upload of one part in memory, and a plan that strikes what is called on `faulty`."""
+
+    def __init__(self, *faults: Fault, slept: list[float] | None = None) -> None:
+        self.plan = FaultPlan(faults, sleep=(slept if slept is not None else []).append)
+        self.backend = MemoryBackend("bucket", limits=PartLimits(min_part_size=5))
+        self.upload_id = self.backend.initiate_upload("key", NO_OPTIONS)
+        self.part = self.backend.upload_part("key", self.upload_id, 1, TrickyBody(DATA))
+        self.faulty = FaultyBackend(self.backend, self.plan)
+
+    def do(self, operation: str) -> object:
+        calls: dict[str, Callable[[], object]] = {
+            "initiate_upload": lambda: self.faulty.initiate_upload("key", NO_OPTIONS),
+            "upload_part": lambda: self.faulty.upload_part("key", self.upload_id, 2, TrickyBody(DATA, chunk_size=7)),
+            "list_parts": lambda: self.faulty.list_parts("key", self.upload_id),
+            "complete_upload": lambda: self.faulty.complete_upload("key", self.upload_id, [self.part], NO_OPTIONS),
+            "abort_upload": lambda: self.faulty.abort_upload("key", self.upload_id),
+            "list_uploads": lambda: self.faulty.list_uploads("k"),
+            "put_object": lambda: self.faulty.put_object("put", TrickyBody(DATA, chunk_size=7), NO_OPTIONS),
+            "head_object": lambda: self.faulty.head_object("key"),
+        }
+        return calls[operation]()
+
+    def state(self) -> object:
+        return self.backend.uploads, self.backend.keys()
+
+
+def fault(operation: str, kind: FaultKind, occurrence: int = 1) -> Fault:
+    return Fault(operation, kind, occurrence)
+
+
+# --- faults and plans ------------------------------------------------------------------------------------------------
+
+
+def test_a_fault_on_an_unknown_operation_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="no operation 'upload'"):
+        Fault("upload", FaultKind.BEFORE)
+
+
+def test_a_fault_that_can_not_happen_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="SHORT_LIST can't happen to upload_part"):
+        Fault("upload_part", FaultKind.SHORT_LIST)
+
+
+@pytest.mark.parametrize("numbers", [{"occurrence": 0}, {"part_number": 0}])
+def test_occurrences_and_parts_count_from_one(numbers: dict[str, int]) -> None:
+    with pytest.raises(InvalidInput, match="counts from 1"):
+        Fault("upload_part", FaultKind.BEFORE, **numbers)
+
+
+@pytest.mark.parametrize("kind", FaultKind)
+def test_every_kind_of_fault_can_happen_to_something(kind: FaultKind) -> None:
+    assert any(kind.strikes(operation) for operation in OPERATIONS)
+
+
+def test_a_fault_reads_as_a_sentence() -> None:
+    assert str(Fault("save", FaultKind.AFTER)) == "save no. 1 takes effect, and the answer is lost"
+    assert "no. 2 of part 3" in str(Fault("upload_part", FaultKind.BEFORE, 2, part_number=3))
+
+
+def test_a_fault_strikes_the_call_of_its_occurrence_and_no_other() -> None:
+    scene = Scene(fault("head_object", FaultKind.BEFORE, 2))
+    scene.do("head_object")
+    scene.do("list_parts")
+    with pytest.raises(ConnectionFailed):
+        scene.do("head_object")
+    assert scene.do("head_object") is None
+
+
+def test_a_fault_on_a_part_counts_the_calls_for_that_part() -> None:
+    scene = Scene(Fault("upload_part", FaultKind.BEFORE, 2, part_number=2))
+
+    def send(number: int) -> UploadedPart:
+        return scene.faulty.upload_part("key", scene.upload_id, number, TrickyBody(DATA))
+
+    for number in (1, 2, 3, 1):
+        send(number)
+    with pytest.raises(ConnectionFailed):
+        send(2)
+    assert scene.plan.unreached == ()
+
+
+def test_a_plan_that_was_carried_out_passes() -> None:
+    scene = Scene(fault("head_object", FaultKind.BEFORE))
+    with scene.plan, pytest.raises(ConnectionFailed):
+        scene.do("head_object")
+    assert scene.plan.reached == scene.plan.faults
+
+
+def test_a_planned_fault_that_was_never_reached_fails_with_the_trace() -> None:
+    scene = Scene(fault("put_object", FaultKind.BEFORE))
+    trace = r"(?s)never reached:\n- put_object no\. 1.*1\. head_object 'key': returned"
+    with pytest.raises(AssertionError, match=trace), scene.plan:
+        scene.do("head_object")
+
+
+def test_an_error_in_the_block_is_not_hidden_by_unreached_faults() -> None:
+    with pytest.raises(ZeroDivisionError), FaultPlan([fault("save", FaultKind.BEFORE)]):
+        _ = 1 // 0
+
+
+def test_the_repr_of_a_plan_makes_it_again() -> None:
+    plan = FaultPlan([Fault("upload_part", FaultKind.THROTTLED, 2, seconds=1.5)])
+    readable = repr(plan).replace("<FaultKind.THROTTLED: 'is refused for now, with a time to wait'>", "THROTTLED")
+    again = eval(readable, {"FaultPlan": FaultPlan, "Fault": Fault, "THROTTLED": FaultKind.THROTTLED})
+    assert again.faults == plan.faults
+
+
+def test_the_trace_tells_every_call_and_what_became_of_it() -> None:
+    scene = Scene(fault("upload_part", FaultKind.AFTER))
+    with pytest.raises(ConnectionFailed):
+        scene.do("upload_part")
+    scene.do("head_object")
+    assert scene.plan.calls == (
+        Call("upload_part", "key", scene.upload_id, 2, scene.plan.faults, "ConnectionFailed"),
+        Call("head_object", "key", outcome="returned"),
+    )
+    assert str(scene.plan) == "1. upload_part 'key' part 2 [AFTER]: ConnectionFailed\n2. head_object 'key': returned"
+
+
+def test_a_call_under_way_is_in_the_trace() -> None:
+    plan = FaultPlan()
+    with plan.call("head_object", "key"):
+        assert plan.calls[0].outcome == "under way"
+
+
+def test_occurrences_are_counted_across_threads() -> None:
+    scene = Scene(fault("head_object", FaultKind.BEFORE, 20))
+
+    def attempt(_: int) -> bool:
+        try:
+            scene.do("head_object")
+        except ConnectionFailed:
+            return True
+        return False
+
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        assert sum(pool.map(attempt, range(40))) == 1
+
+
+# --- a backend -------------------------------------------------------------------------------------------------------
+
+
+def test_wrappers_have_the_protocols_of_what_they_wrap() -> None:
+    plan = FaultPlan()
+    backend, store = MemoryBackend(), MemoryCheckpointStore()
+    assert isinstance(FaultyBackend(backend, plan), MultipartBackend)
+    assert isinstance(FaultyCheckpointStore(store, plan), CheckpointStore)
+    assert isinstance(FaultySource(BytesSource(DATA), plan), Source)
+    assert isinstance(FaultySource(BytesSource(DATA), plan).body(0, 5), Body)
+
+
+def test_a_wrapped_backend_tells_of_itself_what_the_backend_tells() -> None:
+    backend = MemoryBackend("bucket")
+    faulty = FaultyBackend(backend, FaultPlan())
+    assert (faulty.location, faulty.limits, faulty.capabilities) == (
+        backend.location,
+        backend.limits,
+        backend.capabilities,
+    )
+    assert repr(backend) in repr(faulty)
+
+
+@pytest.mark.parametrize("operation", BACKEND_OPERATIONS)
+def test_without_a_fault_a_call_does_what_the_backend_does(operation: str) -> None:
+    scene, honest = Scene(), Scene()
+    honest.faulty = honest.backend  # type: ignore[assignment]  # for the comparison
+    answers = [scene.do(operation), honest.do(operation)]
+    if operation in {"list_parts", "list_uploads"}:
+        answers = [[(getattr(entry, "etag", None)) for entry in answer] for answer in answers]  # type: ignore[attr-defined]  # listings
+    assert answers[0] == answers[1]
+
+
+@pytest.mark.parametrize("operation", BACKEND_OPERATIONS)
+def test_a_failure_before_the_effect_has_none(operation: str) -> None:
+    scene = Scene(fault(operation, FaultKind.BEFORE))
+    before = scene.state()
+    with scene.plan, pytest.raises(ConnectionFailed) as caught:
+        scene.do(operation)
+    assert scene.state() == before
+    assert (caught.value.code, caught.value.retryable) == ("InjectedFault", True)
+
+
+@pytest.mark.parametrize(
+    "operation", ["initiate_upload", "upload_part", "complete_upload", "abort_upload", "put_object"]
+)
+def test_a_lost_answer_leaves_the_effect(operation: str) -> None:
+    scene, honest = Scene(fault(operation, FaultKind.AFTER)), Scene()
+    with scene.plan, pytest.raises(ConnectionFailed, match="the answer was lost"):
+        scene.do(operation)
+    honest.do(operation)
+    assert len(scene.backend.uploads) == len(honest.backend.uploads)
+    assert scene.backend.keys() == honest.backend.keys()
+    assert [len(upload.parts) for upload in scene.backend.uploads.values()] == [
+        len(upload.parts) for upload in honest.backend.uploads.values()
+    ]
+
+
+@pytest.mark.parametrize("operation", ["upload_part", "put_object"])
+def test_a_failure_half_way_has_read_half_and_stores_nothing(operation: str) -> None:
+    scene = Scene(fault(operation, FaultKind.HALFWAY))
+    before = scene.state()
+    body = TrickyBody(DATA, chunk_size=7)
+    send = {
+        "upload_part": partial(scene.faulty.upload_part, "key", scene.upload_id, 2, body),
+        "put_object": partial(scene.faulty.put_object, "put", body, NO_OPTIONS),
+    }
+    with scene.plan, pytest.raises(ConnectionFailed, match="the connection broke"):
+        send[operation]()
+    assert scene.state() == before
+    assert len(DATA) // 2 <= body.bytes_read < len(DATA) // 2 + 7
+
+
+def test_a_failure_half_way_strikes_an_empty_body_too() -> None:
+    scene = Scene(fault("put_object", FaultKind.HALFWAY))
+    with scene.plan, pytest.raises(ConnectionFailed):
+        scene.faulty.put_object("put", TrickyBody(b""), NO_OPTIONS)
+
+
+def test_a_delay_sleeps_as_it_was_told_and_changes_nothing() -> None:
+    slept: list[float] = []
+    scene = Scene(Fault("head_object", FaultKind.DELAY, seconds=2.5), slept=slept)
+    with scene.plan:
+        assert scene.do("head_object") is None
+    assert slept == [2.5]
+
+
+def test_throttling_says_how_long_to_wait() -> None:
+    scene = Scene(Fault("head_object", FaultKind.THROTTLED, seconds=2.5))
+    with scene.plan, pytest.raises(Throttled) as caught:
+        scene.do("head_object")
+    assert (caught.value.retryable, caught.value.retry_after) == (True, 2.5)
+
+
+def test_a_permanent_failure_is_not_retryable() -> None:
+    scene = Scene(fault("head_object", FaultKind.PERMANENT))
+    with scene.plan, pytest.raises(AccessDenied) as caught:
+        scene.do("head_object")
+    assert not caught.value.retryable
+
+
+@pytest.mark.parametrize("operation", ["upload_part", "put_object", "complete_upload"])
+def test_a_wrong_checksum_differs_from_the_right_one(operation: str) -> None:
+    scene, honest = Scene(fault(operation, FaultKind.WRONG_CHECKSUM)), Scene()
+    with scene.plan:
+        wrong, right = scene.do(operation), honest.do(operation)
+    assert evolve(wrong, crc64=None) == evolve(right, crc64=None)  # type: ignore[type-var]  # both are values
+    assert wrong != right
+
+
+def test_a_wrong_checksum_of_an_object_that_is_not_there_is_none() -> None:
+    scene = Scene(fault("head_object", FaultKind.WRONG_CHECKSUM))
+    with scene.plan:
+        assert scene.do("head_object") is None
+
+
+def test_a_short_list_leaves_out_every_other_part() -> None:
+    scene = Scene(fault("list_parts", FaultKind.SHORT_LIST))
+    for number in (2, 3):
+        scene.backend.upload_part("key", scene.upload_id, number, TrickyBody(DATA))
+    with scene.plan:
+        assert [part.part_number for part in scene.faulty.list_parts("key", scene.upload_id)] == [2]
+
+
+@pytest.mark.parametrize("operation", ["upload_part", "list_parts", "complete_upload"])
+def test_a_forgotten_upload_is_gone_from_the_storage(operation: str) -> None:
+    scene = Scene(fault(operation, FaultKind.FORGOTTEN_UPLOAD))
+    with scene.plan, pytest.raises(UploadNotFound):
+        scene.do(operation)
+    assert scene.backend.uploads == {}
+
+
+def test_closing_the_wrapper_closes_the_backend() -> None:
+    scene = Scene()
+    scene.faulty.close()
+    with pytest.raises(PartwiseError, match="closed"):
+        scene.backend.head_object("key")
+
+
+def test_a_backend_that_binds_request_options_is_bound_and_still_struck() -> None:
+    class Binding(MemoryBackend):
+        bound: ObjectOptions | None = None
+
+        def with_request_options(self, options: ObjectOptions) -> MultipartBackend:
+            self.bound = options
+            return self
+
+    backend = Binding()
+    plan = FaultPlan([fault("head_object", FaultKind.BEFORE)])
+    faulty = FaultyBackend(backend, plan)
+    assert isinstance(faulty, BindsRequestOptions)
+    bound = faulty.with_request_options(ObjectOptions(traffic_limit=1_000_000))
+    assert backend.bound == ObjectOptions(traffic_limit=1_000_000)
+    with plan, pytest.raises(ConnectionFailed):
+        bound.head_object("key")
+
+
+def test_a_backend_that_does_not_bind_request_options_is_its_own_handle() -> None:
+    scene = Scene()
+    assert scene.faulty.with_request_options(NO_OPTIONS) is scene.faulty
+
+
+# --- death -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("operation", BACKEND_OPERATIONS)
+def test_after_a_death_nothing_has_an_effect(operation: str) -> None:
+    scene = Scene(fault("head_object", FaultKind.DEATH_BEFORE))
+    with pytest.raises(SimulatedDeath):
+        scene.do("head_object")
+    before = scene.state()
+    with pytest.raises(SimulatedDeath):
+        scene.do(operation)
+    assert scene.state() == before
+    assert scene.plan.dead
+    assert len(scene.plan.calls) == 1
+
+
+def test_a_death_before_the_effect_has_none_and_one_after_it_has() -> None:
+    for kind, effect in ((FaultKind.DEATH_BEFORE, []), (FaultKind.DEATH_AFTER, ["put"])):
+        scene = Scene(fault("put_object", kind))
+        with pytest.raises(SimulatedDeath):
+            scene.do("put_object")
+        assert scene.backend.keys() == effect
+
+
+def test_death_is_no_exception_that_can_be_handled() -> None:
+    assert not issubclass(SimulatedDeath, Exception)
+
+
+def test_one_process_dies_for_all_that_it_talks_to() -> None:
+    plan = FaultPlan([fault("save", FaultKind.DEATH_BEFORE)])
+    store = FaultyCheckpointStore(MemoryCheckpointStore(), plan)
+    backend = FaultyBackend(MemoryBackend(), plan)
+    source = FaultySource(BytesSource(DATA), plan)
+    body = source.body(0, 5)
+    with pytest.raises(SimulatedDeath):
+        store.save(CHECKPOINT)
+    calls: Iterable[Callable[[], object]] = (
+        lambda: backend.head_object("key"),
+        lambda: store.load(NAME),
+        source.fingerprint,
+        lambda: list(body.chunks()),
+    )
+    for call in calls:
+        with pytest.raises(SimulatedDeath):
+            call()
+
+
+def test_a_death_waits_for_what_is_under_way_and_that_call_has_no_answer() -> None:
+    """The other thread is in the middle of a part; it stops at its next piece, before the death is told."""
+    scene = Scene(fault("head_object", FaultKind.DEATH_BEFORE))
+    reading, go_on = threading.Event(), threading.Event()
+
+    class Slow(TrickyBody):
+        def chunks(self) -> Iterator[memoryview]:
+            for chunk in super().chunks():
+                yield chunk
+                reading.set()
+                go_on.wait(10)
+
+    body = Slow(DATA, chunk_size=30)
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        sending = pool.submit(scene.faulty.put_object, "put", body, NO_OPTIONS)
+        assert reading.wait(10)
+        dying = pool.submit(scene.do, "head_object")
+        while not scene.plan.dead:
+            pass
+        assert not dying.done()
+        go_on.set()
+        for future in (sending, dying):
+            with pytest.raises(SimulatedDeath):
+                future.result()
+    assert scene.backend.keys() == []
+
+
+def test_a_call_that_ends_after_the_death_has_no_answer() -> None:
+    """Nobody is left to hear it, though the storage has done it."""
+    called, go_on = threading.Event(), threading.Event()
+
+    class Slow(MemoryBackend):
+        def abort_upload(self, key: str, upload_id: str) -> None:
+            called.set()
+            go_on.wait(10)
+            super().abort_upload(key, upload_id)
+
+    backend = Slow()
+    upload_id = backend.initiate_upload("key", NO_OPTIONS)
+    plan = FaultPlan()
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        aborting = pool.submit(FaultyBackend(backend, plan).abort_upload, "key", upload_id)
+        assert called.wait(10)
+        dying = pool.submit(plan.die, "elsewhere")
+        while not plan.dead:
+            pass
+        go_on.set()
+        for future in (aborting, dying):
+            with pytest.raises(SimulatedDeath):
+                future.result()
+    assert backend.uploads == {}
+
+
+# --- a checkpoint store ----------------------------------------------------------------------------------------------
+
+
+def store_with(*faults: Fault, tear: Callable[[str], None] | None = None) -> tuple[FaultyCheckpointStore, FaultPlan]:
+    """A store that holds CHECKPOINT, struck by these faults."""
+    inner = MemoryCheckpointStore()
+    inner.save(CHECKPOINT)
+    plan = FaultPlan(faults)
+    return FaultyCheckpointStore(inner, plan, tear=tear), plan
+
+
+def write(store: CheckpointStore, operation: str) -> None:
+    calls: dict[str, Callable[[], None]] = {
+        "save": lambda: store.save(evolve(CHECKPOINT, upload_id="another")),
+        "append_part": lambda: store.append_part(NAME, evolve(PART, part_number=2)),
+        "delete": lambda: store.delete(NAME),
+    }
+    calls[operation]()
+
+
+WRITES = ("save", "append_part", "delete")
+
+
+def test_without_a_fault_a_store_does_what_it_does() -> None:
+    store, plan = store_with()
+    with plan, store.claim(NAME):
+        assert store.load(NAME) == CHECKPOINT
+        write(store, "append_part")
+        assert [len(found.parts) for found in store.scan()] == [2]
+        write(store, "delete")
+        assert store.load(NAME) is None
+    assert [call.operation for call in plan.calls] == ["claim", "load", "append_part", "scan", "delete", "load"]
+    assert "MemoryCheckpointStore" in repr(store)
+
+
+@pytest.mark.parametrize("operation", WRITES)
+def test_a_write_that_fails_before_leaves_the_record(operation: str) -> None:
+    store, plan = store_with(fault(operation, FaultKind.BEFORE))
+    with plan, pytest.raises(CheckpointUnwritable, match="InjectedFault"):
+        write(store, operation)
+    assert store.inner.load(NAME) == CHECKPOINT
+
+
+@pytest.mark.parametrize("operation", WRITES)
+def test_a_write_whose_answer_is_lost_has_happened(operation: str) -> None:
+    store, plan = store_with(fault(operation, FaultKind.AFTER))
+    with plan, pytest.raises(CheckpointUnwritable, match="InjectedFault"):
+        write(store, operation)
+    assert store.inner.load(NAME) != CHECKPOINT
+
+
+@pytest.mark.parametrize("operation", WRITES)
+def test_a_lost_write_pretends(operation: str) -> None:
+    store, plan = store_with(fault(operation, FaultKind.LOST_WRITE))
+    with plan:
+        write(store, operation)
+    assert store.inner.load(NAME) == CHECKPOINT
+
+
+@pytest.mark.parametrize("operation", ["load", "scan"])
+def test_reading_that_fails_is_a_checkpoint_error(operation: str) -> None:
+    store, plan = store_with(fault(operation, FaultKind.BEFORE))
+    with plan, pytest.raises(CheckpointError, match="InjectedFault"):
+        store.load(NAME) if operation == "load" else list(store.scan())
+
+
+def test_a_claim_that_fails_is_not_held() -> None:
+    store, plan = store_with(fault("claim", FaultKind.BEFORE))
+    with plan, pytest.raises(CheckpointUnwritable):
+        store.claim(NAME).__enter__()
+    with store.inner.claim(NAME):
+        pass
+
+
+@pytest.mark.parametrize("kind", [FaultKind.DISK_FULL, FaultKind.READ_ONLY])
+def test_a_full_disk_and_a_read_only_place_stay_so(kind: FaultKind) -> None:
+    store, plan = store_with(fault("append_part", kind))
+    with plan:
+        for operation in ("append_part", "save"):
+            with pytest.raises(CheckpointUnwritable) as caught:
+                write(store, operation)
+            assert isinstance(caught.value.__cause__, OSError)
+            expected = errno.ENOSPC if kind is FaultKind.DISK_FULL else errno.EROFS
+            assert caught.value.__cause__.errno == expected
+    assert store.load(NAME) == CHECKPOINT
+
+
+def test_on_a_full_disk_a_checkpoint_can_be_deleted_and_on_a_read_only_one_not_even_claimed() -> None:
+    store, _ = store_with(fault("append_part", FaultKind.DISK_FULL))
+    with pytest.raises(CheckpointUnwritable):
+        write(store, "append_part")
+    write(store, "delete")
+    store, _ = store_with(fault("claim", FaultKind.READ_ONLY))
+    for _ in range(2):
+        with pytest.raises(CheckpointUnwritable):
+            store.claim(NAME).__enter__()
+    with pytest.raises(CheckpointUnwritable):
+        write(store, "delete")
+
+
+def test_a_torn_write_is_a_death_after_which_the_end_is_missing(tmp_path: Path) -> None:
+    inner = FileCheckpointStore(tmp_path)
+    inner.save(CHECKPOINT)
+
+    def tear(name: str) -> None:
+        path = inner.path_for(name)
+        path.write_bytes(path.read_bytes()[:-3])
+
+    plan = FaultPlan([fault("append_part", FaultKind.TORN_WRITE)])
+    store = FaultyCheckpointStore(inner, plan, tear=tear)
+    with pytest.raises(SimulatedDeath), store.claim(NAME):
+        write(store, "append_part")
+    assert plan.dead
+    with FileCheckpointStore(tmp_path) as survivor:
+        assert survivor.load(NAME) == CHECKPOINT
+    inner.close()
+
+
+def test_a_torn_write_needs_something_to_tear() -> None:
+    with pytest.raises(InvalidInput, match="give `tear`"):
+        store_with(fault("append_part", FaultKind.TORN_WRITE))
+
+
+def test_an_old_record_is_one_step_older() -> None:
+    store, plan = store_with(fault("load", FaultKind.OLD_RECORD))
+    with plan:
+        assert store.load(NAME) == evolve(CHECKPOINT, parts=())
+
+
+def test_one_step_before_the_first_part_there_was_no_upload_and_before_that_no_checkpoint() -> None:
+    without_parts = evolve(CHECKPOINT, parts=())
+    without_upload = evolve(without_parts, upload_id=None)
+    assert one_step_older(without_parts) == without_upload
+    assert one_step_older(without_upload) is None
+
+
+def test_an_old_record_of_nothing_is_nothing() -> None:
+    plan = FaultPlan([fault("load", FaultKind.OLD_RECORD)])
+    with plan:
+        assert FaultyCheckpointStore(MemoryCheckpointStore(), plan).load(NAME) is None
+
+
+@pytest.mark.parametrize("saved", [True, False])
+def test_a_damaged_record_knows_its_upload_if_there_is_one(saved: bool) -> None:
+    store, plan = store_with(fault("load", FaultKind.DAMAGED))
+    if not saved:
+        store.inner.delete(NAME)
+    with plan, pytest.raises(CheckpointDamaged) as caught:
+        store.load(NAME)
+    assert (caught.value.name, caught.value.upload_id) == (NAME, "id" if saved else None)
+
+
+@pytest.mark.parametrize("kind", [FaultKind.DEATH_BEFORE, FaultKind.DEATH_AFTER])
+def test_a_death_at_a_claim_leaves_it_free(kind: FaultKind) -> None:
+    store, _ = store_with(fault("claim", kind))
+    with pytest.raises(SimulatedDeath):
+        store.claim(NAME).__enter__()
+    with store.inner.claim(NAME):
+        pass
+
+
+def test_a_death_under_a_claim_gives_it_up() -> None:
+    store, _ = store_with(fault("save", FaultKind.DEATH_BEFORE))
+    with ExitStack() as life:
+        life.enter_context(pytest.raises(SimulatedDeath))
+        life.enter_context(store.claim(NAME))
+        with pytest.raises(CheckpointBusy):
+            store.inner.claim(NAME).__enter__()
+        write(store, "save")
+    with store.inner.claim(NAME):
+        pass
+
+
+def test_a_store_that_binds_its_source_is_bound_and_still_struck(tmp_path: Path) -> None:
+    plan = FaultPlan([fault("load", FaultKind.BEFORE)])
+    store = FaultyCheckpointStore(FileCheckpointStore.beside_source(), plan)
+    assert isinstance(store, BindsSource)
+    bound = store.for_source(str(tmp_path / "source"))
+    with plan, pytest.raises(CheckpointError, match="InjectedFault"):
+        bound.load(NAME)
+
+
+def test_a_store_that_does_not_bind_its_source_is_its_own() -> None:
+    store, _ = store_with()
+    assert store.for_source("/a/file") is store
+
+
+# --- a source --------------------------------------------------------------------------------------------------------
+
+
+def source_with(*faults: Fault) -> tuple[FaultySource, FaultPlan]:
+    plan = FaultPlan(faults)
+    return FaultySource(BytesSource(DATA, name="some bytes"), plan), plan
+
+
+def test_without_a_fault_a_source_gives_its_bytes() -> None:
+    source, plan = source_with()
+    with plan:
+        body = source.body(10, 20)
+        assert b"".join(bytes(chunk) for chunk in body.chunks()) == DATA[10:30]
+    assert (source.name, source.fingerprint().size, len(body)) == ("some bytes", 100, 20)
+    assert body.crc64 is not None
+    assert "some bytes" in repr(source)
+    source.close()
+
+
+@pytest.mark.parametrize("operation", SOURCE_OPERATIONS)
+def test_a_source_that_fails_before_gives_nothing(operation: str) -> None:
+    source, plan = source_with(fault(operation, FaultKind.BEFORE))
+    with plan, pytest.raises(SourceUnreadable, match="InjectedFault"):
+        source.fingerprint() if operation == "fingerprint" else list(source.body(0, 100).chunks())
+
+
+def test_a_source_that_fails_half_way_has_given_half() -> None:
+    source, plan = source_with(fault("read", FaultKind.HALFWAY))
+    chunks = source.body(0, 100).chunks()
+    assert bytes(next(chunks)) == DATA[:50]
+    with plan, pytest.raises(SourceChanged, match="InjectedFault"):
+        next(chunks)
+
+
+def test_a_changed_source_stays_changed() -> None:
+    source, plan = source_with(fault("fingerprint", FaultKind.CHANGED, 2))
+    with plan:
+        first, second, third = (source.fingerprint() for _ in range(3))
+    assert first != second == third
+
+
+def test_a_death_while_reading_is_one() -> None:
+    source, plan = source_with(fault("read", FaultKind.DEATH_AFTER))
+    backend = FaultyBackend(MemoryBackend(), plan)
+    with pytest.raises(SimulatedDeath):
+        backend.put_object("key", source.body(0, 100), NO_OPTIONS)
+    assert plan.dead
+
+
+# --- any plan --------------------------------------------------------------------------------------------------------
+
+
+@given(plan=strategies.fault_plans(BACKEND_OPERATIONS))
+def test_whatever_is_planned_only_errors_of_the_tree_and_deaths_come(plan: FaultPlan) -> None:
+    backend = FaultyBackend(MemoryBackend("bucket"), plan)
+    for _ in range(3):
+        try:
+            upload_id = backend.initiate_upload("key", NO_OPTIONS)
+            part = backend.upload_part("key", upload_id, 1, TrickyBody(DATA))
+            list(backend.list_parts("key", upload_id))
+            backend.complete_upload("key", upload_id, [part], NO_OPTIONS)
+        except PartwiseError:
+            assert plan.reached
+        except SimulatedDeath:
+            assert plan.dead
+    assert set(plan.reached) | set(plan.unreached) == set(plan.faults)
+
+
+def test_operations_of_the_three_protocols_have_names_of_their_own() -> None:
+    names = (*BACKEND_OPERATIONS, *STORE_OPERATIONS, *SOURCE_OPERATIONS)
+    assert len(set(names)) == len(names)

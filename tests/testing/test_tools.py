@@ -1,0 +1,249 @@
+"""The smaller tools of the kit: bodies, sources, witnesses, deaths, and the face of the package."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import partwise.testing
+from partwise.checksums import crc64
+from partwise.errors import SourceChanged
+from partwise.model import Checkpoint, Fingerprint, UploadedPart
+from partwise.protocols import Body, Source
+from partwise.testing import (
+    ChangingSource,
+    PiecesBody,
+    SimulatedDeath,
+    TrickyBody,
+    dies_at,
+    dying_at,
+    filler,
+    in_order,
+    slow_crc64,
+)
+
+# --- bodies ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_tricky_body_overwrites_the_piece_before() -> None:
+    chunks = TrickyBody(b"abcdef", chunk_size=4).chunks()
+    first = next(chunks)
+    assert bytes(first) == b"abcd"
+    next(chunks)
+    assert bytes(first) != b"abcd"
+
+
+def test_a_tricky_body_can_be_read_again_and_counts() -> None:
+    body = TrickyBody(b"abcdef", chunk_size=4)
+    for _ in range(2):
+        assert b"".join(map(bytes, body.chunks())) == b"abcdef"
+    assert (body.readings, body.bytes_read, body.crc64) == (2, 12, crc64(b"abcdef"))
+    assert repr(body) == "<TrickyBody of 6 bytes>"
+
+
+def test_a_tricky_body_lies_about_its_length_and_fails_as_told() -> None:
+    error = ZeroDivisionError()
+    body = TrickyBody(b"abc", declared=10, error=error)
+    assert len(body) == 10
+    with pytest.raises(ZeroDivisionError) as caught:
+        list(body.chunks())
+    assert caught.value is error
+
+
+def test_bodies_have_the_protocol_of_bodies() -> None:
+    assert isinstance(TrickyBody(b""), Body)
+    assert isinstance(PiecesBody(), Body)
+    assert isinstance(ChangingSource(b"").body(0, 0), Body)
+
+
+def test_a_body_of_pieces_gives_them_as_they_are() -> None:
+    pieces = (memoryview(b"ab"), memoryview(b"c"))
+    body = PiecesBody(*pieces)
+    assert tuple(body.chunks()) == pieces
+    assert (len(body), body.crc64) == (3, crc64(b"abc"))
+
+
+def test_filler_is_the_same_for_the_same_seed_and_another_for_another() -> None:
+    assert filler(20, "a") == filler(20, "a")
+    assert filler(20, "a") != filler(20, "b")
+    assert len(filler(20)) == 20
+
+
+# --- a source that changes -------------------------------------------------------------------------------------------
+
+
+def read(source: ChangingSource, offset: int, size: int) -> bytes:
+    return b"".join(map(bytes, source.body(offset, size).chunks()))
+
+
+def test_a_changing_source_is_a_source_and_gives_its_bytes() -> None:
+    source = ChangingSource(b"0123456789", chunk_size=3)
+    assert isinstance(source, Source)
+    assert read(source, 2, 7) == b"2345678"
+    assert source.fingerprint() == source.fingerprint()
+    assert repr(source) == "<ChangingSource '/a/file' of 10 bytes>"
+    source.close()
+
+
+def test_its_bodies_have_the_checksum_of_what_was_read() -> None:
+    body = ChangingSource(b"0123456789", chunk_size=3).body(2, 7)
+    assert body.crc64 is None
+    list(body.chunks())
+    assert body.crc64 == crc64(b"2345678")
+    assert len(body) == 7
+
+
+def test_its_bodies_raise_source_changed_where_it_was_cut_short() -> None:
+    source = ChangingSource(b"0123456789")
+    body = source.body(5, 5)
+    source.truncate(7)
+    with pytest.raises(SourceChanged, match="3 bytes before byte 10") as caught:
+        list(body.chunks())
+    assert caught.value.source == "/a/file"
+
+
+def test_each_change_is_told_by_what_it_changes() -> None:
+    def changed_by(change: str, *args: object) -> set[str]:
+        source = ChangingSource(b"0123456789")
+        before = source.fingerprint()
+        getattr(source, change)(*args)
+        after = source.fingerprint()
+        return {name for name in ("size", "mtime_ns", "identity") if getattr(before, name) != getattr(after, name)}
+
+    assert changed_by("append", b"x") == {"size", "mtime_ns"}
+    assert changed_by("truncate", 5) == {"size", "mtime_ns"}
+    assert changed_by("write", b"9876543210") == {"mtime_ns"}
+    assert changed_by("touch") == {"mtime_ns"}
+    assert changed_by("replace", b"9876543210") == {"identity"}
+    assert changed_by("forge", b"9876543210") == set()
+
+
+def test_a_planned_change_comes_in_the_middle_of_its_reading() -> None:
+    source = ChangingSource(b"0123456789", chunk_size=1, changes={2: lambda source: source.write(b"abcdefghij")})
+    assert read(source, 0, 10) == b"0123456789"
+    assert read(source, 0, 10) == b"01234fghij"
+    assert source.readings == 2
+
+
+# --- witnesses -------------------------------------------------------------------------------------------------------
+
+
+def test_the_slow_checksum_has_the_published_check_value() -> None:
+    assert slow_crc64(b"123456789") == 0x995DC9BBDF1939FA
+
+
+@given(data=st.binary(max_size=300))
+def test_the_slow_checksum_and_the_fast_one_agree(data: bytes) -> None:
+    assert slow_crc64(data) == crc64(data)
+
+
+def test_the_order_of_parts_is_not_compared() -> None:
+    parts = [UploadedPart(number, 1, "etag") for number in (1, 2, 3)]
+    one, other = (
+        Checkpoint("memory://b", "key", "source", Fingerprint(), part_size=1, parts=order)
+        for order in (tuple(parts), tuple(reversed(parts)))
+    )
+    assert one != other
+    assert in_order(one) == in_order(other)
+
+
+# --- deaths ----------------------------------------------------------------------------------------------------------
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    temporary = path.with_suffix(".tmp")
+    file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    try:
+        os.write(file, data)
+        os.fsync(file)
+    finally:
+        os.close(file)
+    temporary.replace(path)
+
+
+def test_a_process_dies_at_each_step_in_turn_and_then_comes_to_its_end(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    found = []
+    for step in range(1, 6):
+        died = dies_at(step, replace_file, path, b"new!")
+        temporary = path.with_suffix(".tmp")
+        found.append((died, path.read_bytes(), temporary.read_bytes() if temporary.exists() else None))
+    assert found == [
+        (True, b"old", None),  # at open
+        (True, b"old", b"ne"),  # at write, half of which is done
+        (True, b"old", b"new!"),  # at fsync
+        (True, b"old", b"new!"),  # at replace
+        (False, b"new!", None),
+    ]
+
+
+def test_a_death_lets_nothing_be_cleaned_up(tmp_path: Path) -> None:
+    (tmp_path / "left").touch()
+
+    def tidy() -> None:
+        try:
+            (tmp_path / "made").mkdir()
+        finally:
+            (tmp_path / "left").unlink()
+
+    assert dies_at(1, tidy)
+    assert [path.name for path in tmp_path.iterdir()] == ["left"]
+
+
+def test_other_threads_do_not_die(tmp_path: Path) -> None:
+    thread = threading.Thread(target=(tmp_path / "made").mkdir)
+    with dying_at(1):
+        thread.start()
+        thread.join()
+    assert (tmp_path / "made").is_dir()
+
+
+def test_after_a_death_the_calls_are_what_they_were(tmp_path: Path) -> None:
+    before = os.mkdir
+    with pytest.raises(SimulatedDeath), dying_at(1):
+        (tmp_path / "made").mkdir()
+    assert os.mkdir is before
+
+
+def test_a_call_that_a_system_does_not_have_is_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "truncate")
+    with dying_at(1):
+        assert not hasattr(os, "truncate")
+
+
+# --- the face --------------------------------------------------------------------------------------------------------
+
+
+def test_every_name_of_the_face_is_there() -> None:
+    missing = [name for name in partwise.testing.__all__ if getattr(partwise.testing, name, None) is None]
+    assert missing == []
+
+
+def test_the_face_lists_its_names() -> None:
+    assert set(partwise.testing.__all__) <= set(dir(partwise.testing))
+
+
+def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = partwise.testing.nothing
+
+
+def test_the_kit_needs_neither_pytest_nor_hypothesis_nor_werkzeug_before_they_are_used() -> None:
+    script = """
+import sys
+import partwise.testing as kit
+from partwise.backends.memory import MemoryBackend
+kit.FaultyBackend(MemoryBackend(), kit.FaultPlan()).head_object("key")
+kit.BackendConformance, kit.CheckpointStoreConformance, kit.dies_at, kit.ChangingSource
+print(sorted({"pytest", "hypothesis", "werkzeug"} & sys.modules.keys()))
+"""
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "[]"
