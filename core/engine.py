@@ -65,7 +65,7 @@ from partwise.ledger import (
 )
 from partwise.model import Checkpoint, ObjectOptions, Progress, StoredObject, UploadedPart, UploadResult
 from partwise.pacing import TransferStopped
-from partwise.planning import PartPlan
+from partwise.planning import PartPlan, goes_in_one_piece
 from partwise.protocols import Body, CheckpointStore
 from partwise.run import Order, ProgressRaised, Run, Tools, logger
 from partwise.sending import Control, Interrupted, PartLoop
@@ -235,7 +235,7 @@ class Upload:
             size = len(self._stream_begin)
             if size == run.plan.part_size:
                 return False
-        return size == 0 or (size < run.order.config.multipart_threshold and size <= run.backend.limits.max_put_size)
+        return goes_in_one_piece(size, run.backend.limits, run.order.config.multipart_threshold)
 
     def _begin(self, abandoned: tuple[str, ...]) -> None:
         run = self._run
@@ -272,6 +272,8 @@ class Upload:
         try:
             self._run.store.save(checkpoint)
         except CheckpointUnwritable as error:
+            if self._recorded is None or self._recorded.fingerprint != checkpoint.fingerprint:
+                raise  # receipts of this version of the source must never follow a header that speaks of another
             self._run.warn(f"progress could not be recorded: {error}", once="progress could not be recorded")
 
     # --- parts -------------------------------------------------------------------------------------------------------

@@ -99,6 +99,11 @@ class PartPlan:
         return generation * self.doubling_every + (offset - begin) // size + 1
 
 
+def goes_in_one_piece(size: int, limits: PartLimits, threshold: int) -> bool:
+    """Whether an object of `size` bytes is stored by one request: because it is below `threshold`, or has no byte."""
+    return size == 0 or (size < threshold and size <= limits.max_put_size)
+
+
 def plan_parts(
     size: int | None,
     limits: PartLimits,

@@ -19,8 +19,8 @@ from partwise.endings import drop, stop
 from partwise.engine import Upload
 from partwise.errors import InvalidInput, UploadFailed
 from partwise.ledger import AlreadyStored, CompareWhileReading, Damage, Resume, Start, Undecidable
-from partwise.model import ObjectOptions, Progress, UploadResult
-from partwise.planning import PartPlan
+from partwise.model import ObjectOptions, PartLimits, Progress, UploadResult
+from partwise.planning import PartPlan, goes_in_one_piece
 from partwise.plugins import default_checkpoint_store, open_backend
 from partwise.progress import ProgressCallback, for_event_loop
 from partwise.protocols import CheckpointStore, MultipartBackend
@@ -160,7 +160,7 @@ class Uploader:
         It may read the source, to compare it with what the storage holds.
         """
         with self._ready(self._order(source, key, options, None, resume), Control()) as ready:
-            return _explained(*ready.explain(), config=self.config)
+            return _explained(*ready.explain(), limits=self.backend.limits, threshold=self.config.multipart_threshold)
 
     def abort(self, source: object, key: str) -> bool:
         """
@@ -298,6 +298,8 @@ class UploadTask:
             self._thread.join()
             raise
         except FutureTimeoutError:
+            if self._future.done():
+                raise  # the caller's own, from a progress callback
             raise TimeoutError(f"the upload is still running after {timeout} seconds") from None
 
     def pause(self) -> None:
@@ -372,7 +374,7 @@ class Explanation:
     parts: tuple[PlannedPart, ...]
 
 
-def _explained(decision: object, plan: PartPlan, *, config: TransferConfig) -> Explanation:
+def _explained(decision: object, plan: PartPlan, *, limits: PartLimits, threshold: int) -> Explanation:
     match decision:
         case AlreadyStored():
             return Explanation("done", "an earlier run completed it, and its answer was lost", ())
@@ -389,7 +391,7 @@ def _explained(decision: object, plan: PartPlan, *, config: TransferConfig) -> E
                 parts.append(PlannedPart(part.part_number, part.offset, part.size, verdict.action, verdict.why))
             return Explanation("resume", "", tuple(parts))
         case Start(reason=reason):
-            if plan.size is not None and (plan.size == 0 or plan.size < config.multipart_threshold):
+            if plan.size is not None and goes_in_one_piece(plan.size, limits, threshold):
                 return Explanation("put", reason, ())
             numbers = range(1, (plan.parts_total or 0) + 1)
             planned = (plan.part(number) for number in numbers)

@@ -34,6 +34,7 @@ ROOMS = [
     "completing",
     "engine",
     "plugins",
+    "progress",
     "uploader",
 ]
 

@@ -43,7 +43,7 @@ _PART_SIZE_MIN = 100 * KIB
 # Seconds that a large file would take in one go: enough to see it, and for the kill to hit the middle. Small ones are
 # sent at this rate, in bytes a second, and take less.
 _SECONDS = 5
-_RATE_MIN = 4 * MIB
+_RATE_MIN = 8 * MIB
 
 _LOOK = 0.01
 _BUCKET = "demo"

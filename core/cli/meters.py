@@ -310,7 +310,8 @@ def bar(width: int, progress: Progress, *, blocks: bool, colours: bool) -> Text:
     resumed_sign, sent_sign, half_sign, left_sign = _SIGNS[blocks, colours]
     total = max(1, progress.bytes_total or 0)
     done, half = divmod(2 * width * progress.bytes_done // total, 2)
-    resumed = min(done, width * progress.bytes_resumed // total)
+    # However little it is, it is shown.
+    resumed = min(done, -(-width * progress.bytes_resumed // total))
     return Text.assemble(
         (resumed_sign * resumed, "cyan"),
         (sent_sign * (done - resumed) + half_sign * half, "green"),

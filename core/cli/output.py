@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 import time
 import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any
+from contextlib import contextmanager, suppress
+from typing import Any, TextIO
 
 from attrs import define
 
@@ -88,10 +89,16 @@ class _Handler(logging.Handler):
         _write(sys.stderr, text)
 
 
-def _write(stream: Any, text: str) -> None:
+def _write(stream: TextIO, text: str) -> None:
     # One write, so that lines of two threads don't mix; flushed, so that the two streams come in order.
     try:
-        stream.write(text + "\n")
-    except UnicodeEncodeError:
-        stream.write(text.encode("ascii", "backslashreplace").decode() + "\n")
-    stream.flush()
+        try:
+            stream.write(text + "\n")
+        except UnicodeEncodeError:
+            stream.write(text.encode("ascii", "backslashreplace").decode() + "\n")
+        stream.flush()
+    except OSError:
+        # Whoever listened has gone, as `head` does, or the terminal has. The work goes on, and what is still in the
+        # buffer must not fail once more at exit.
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Callable
 from typing import Any
 
 import typer
 
-from partwise.cli.outcomes import FAILED, WRONG_USAGE, exit_code, failure, sentence
+from partwise.cli.outcomes import WRONG_USAGE, exit_code, failure, sentence
 from partwise.cli.output import Output
 from partwise.cli.wording import one_line
 
@@ -59,10 +57,6 @@ def carry_out(work: Callable[[Output], int], *, json: bool, quiet: bool, verbose
     with output.logging():
         try:
             return work(output)
-        except BrokenPipeError:
-            # Who read our words has gone, as `head` does. What is still in the buffer must not fail once more at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return FAILED
         except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  # a defect, too, ends in one line
             output.problem(sentence(error, subject), error)
             output.record(failure(error, subject))

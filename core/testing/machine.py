@@ -22,18 +22,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import ClassVar, Literal
 
+from attrs import define, evolve
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from partwise.config import TransferConfig
-from partwise.errors import OutcomeUnknown
+from partwise.errors import OutcomeUnknown, UploadNotFound
 from partwise.ledger import AlreadyStored, Resume
 from partwise.model import Callback, ObjectOptions
 from partwise.run import ResumeMode
 from partwise.testing.bodies import filler
 from partwise.testing.conformance_backend import BackendHarness
 from partwise.testing.conformance_store import StoreHarness
-from partwise.testing.faults import BACKEND_OPERATIONS, OPERATIONS, Fault, FaultKind
+from partwise.testing.faults import OPERATIONS, Fault, FaultKind
 from partwise.testing.strategies import faults
 from partwise.testing.worlds import (
     Happening,
@@ -51,8 +52,8 @@ from partwise.testing.worlds import (
 
 # What an upload calls.
 _CALLED = tuple(operation for operation in OPERATIONS if operation not in {"list_uploads", "scan"})
-_KINDS = frozenset(FaultKind) - {FaultKind.TORN_WRITE}
 _DEATHS = frozenset({FaultKind.DEATH_BEFORE, FaultKind.DEATH_AFTER})
+_FAILURES = frozenset(FaultKind) - _DEATHS
 _MEANWHILE = (
     Happening.PAUSE,
     Happening.CANCEL,
@@ -73,34 +74,68 @@ _BETWEEN = (
     Happening.REPLACE,
     Happening.TOUCH,
     Happening.RESTORE,
+    Happening.FORGE,
 )
 _CALLBACK = Callback("http://127.0.0.1/told", "object=${object}")
+_OPTIONS = {
+    "plain": ObjectOptions(),
+    "metadata": ObjectOptions(metadata={"made": "otherwise"}),
+    "acl": ObjectOptions(acl="private"),
+    "forbid_overwrite": ObjectOptions(forbid_overwrite=True),
+    "callback": ObjectOptions(callback=_CALLBACK),
+}
 
 
-def fault_tuples() -> st.SearchStrategy[tuple[Fault, ...]]:
-    """What strikes one process: nothing, a lost answer, a few faults, its death, or both."""
-    any_fault = faults(_CALLED, _KINDS - _DEATHS, occurrence_max=8)
-    death = faults(_CALLED, _DEATHS, occurrence_max=10)
-    return st.one_of(
-        st.just(()),
-        st.tuples(faults(BACKEND_OPERATIONS, {FaultKind.AFTER}, occurrence_max=6)),
-        st.tuples(death),
-        st.lists(any_fault, min_size=1, max_size=4).map(tuple),
-        st.tuples(any_fault, death),
+@define(frozen=True)
+class Manner:
+    """
+    How a process goes about its upload, whatever befalls it.
+
+    Args:
+        schedule: the decisions of its scheduler; see `partwise.testing.simulation.Choices`.
+        resume: its attitude to what it finds.
+        concurrency: parts under way at once.
+        max_attempts: see `TransferConfig`.
+        more: bytes by which the part size that it asks for is larger than that of others.
+        in_one_piece: whether sources of less than two parts go in one piece.
+        keep_matching: whether matching parts of a source that changed are kept.
+        options: what is asked of the object, by name.
+        callback_works: whether the application server that is called back answers.
+    """
+
+    schedule: tuple[int, ...] = ()
+    resume: ResumeMode = "auto"
+    concurrency: int = 2
+    max_attempts: int = 5
+    more: int = 0
+    in_one_piece: bool = False
+    keep_matching: bool = False
+    options: str = "plain"
+    callback_works: bool = True
+
+
+def manners() -> st.SearchStrategy[Manner]:
+    """Ways to go about an upload, most of them much alike."""
+    return st.builds(
+        Manner,
+        schedule=st.lists(st.integers(0, 5), max_size=30).map(tuple),
+        resume=st.sampled_from(("auto",) * 8 + ("require", "never")),
+        concurrency=st.sampled_from((2, 2, 1, 3)),
+        max_attempts=st.sampled_from((5, 5, 2, 1)),
+        more=st.sampled_from((0, 0, 0, 1, 3)),
+        in_one_piece=st.sampled_from((False, False, False, True)),
+        keep_matching=st.sampled_from((False, False, True)),
+        options=st.sampled_from(("plain",) * 6 + tuple(_OPTIONS)),
+        callback_works=st.booleans(),
     )
 
 
-def incident_tuples() -> st.SearchStrategy[tuple[Incident, ...]]:
-    """What happens around one process: mostly nothing, since what is interrupted meets few faults."""
+def incidents() -> st.SearchStrategy[tuple[Incident, ...]]:
+    """What happens around one process."""
     moments = st.sampled_from((*_CALLED, "chunk", "progress"))
-    meanwhile = st.builds(Incident, moments, st.sampled_from(_MEANWHILE), st.integers(1, 8))
-    raising = st.builds(Incident, st.just("progress"), st.just(Happening.RAISE), st.integers(1, 6))
-    return st.one_of(st.just(()), st.just(()), st.lists(meanwhile | raising, min_size=1, max_size=2).map(tuple))
-
-
-def schedules() -> st.SearchStrategy[tuple[int, ...]]:
-    """The decisions of one process's scheduler; see `partwise.testing.simulation.Choices`."""
-    return st.lists(st.integers(0, 5), max_size=30).map(tuple)
+    meanwhile = st.builds(Incident, moments, st.sampled_from(_MEANWHILE), st.integers(1, 6))
+    raising = st.builds(Incident, st.just("progress"), st.just(Happening.RAISE), st.integers(1, 5))
+    return st.lists(st.one_of(meanwhile, meanwhile, meanwhile, raising), min_size=1, max_size=2).map(tuple)
 
 
 class ResumeMachine(RuleBasedStateMachine):
@@ -148,81 +183,60 @@ class ResumeMachine(RuleBasedStateMachine):
         self._world = World(backend, store, place, torn_writes=self.torn_writes)
         self.verify = verify
 
+    @rule(death=faults(_CALLED, _DEATHS, occurrence_max=10), manner=manners())
+    def killed(self, death: Fault, manner: Manner) -> None:
+        """A process is killed before it is done."""
+        self._live(self._life(manner, faults=(death,)))
+
     @rule(
-        faults=fault_tuples(),
-        incidents=incident_tuples(),
-        schedule=schedules(),
-        resume=st.sampled_from(("auto", "auto", "auto", "require", "never")),
-        more=st.sampled_from((0, 0, 0, 1, 3)),
-        in_one_piece=st.sampled_from((False, False, False, True)),
-        concurrency=st.sampled_from((2, 1, 3)),
-        max_attempts=st.sampled_from((5, 2, 1)),
-        keep_matching=st.sampled_from((False, False, True)),
-        options=st.sampled_from(("plain", "plain", "plain", "metadata", "acl", "forbid_overwrite", "callback")),
-        callback_works=st.booleans(),
+        struck=st.lists(faults(_CALLED, _FAILURES, occurrence_max=5), min_size=1, max_size=4).map(tuple),
+        death=st.none() | faults(_CALLED, _DEATHS, occurrence_max=6),
+        manner=manners(),
     )
-    def live(
-        self,
-        *,
-        faults: tuple[Fault, ...],
-        incidents: tuple[Incident, ...],
-        schedule: tuple[int, ...],
-        resume: ResumeMode,
-        more: int,
-        in_one_piece: bool,
-        concurrency: int,
-        max_attempts: int,
-        keep_matching: bool,
-        options: str,
-        callback_works: bool,
-    ) -> None:
-        """A process uploads, and something befalls it."""
-        self.world.backend.__dict__["callback_works"] = callback_works
-        config = TransferConfig(
-            part_size=self.part_size + more,
-            multipart_threshold=2 * self.part_size if in_one_piece else 0,
-            concurrency=concurrency,
-            max_attempts=max_attempts,
-            verify_source=self.verify,
-            on_source_change="keep-matching" if keep_matching else "restart",
-        )
-        self._live(Life(faults, incidents, schedule, config, self._options(options), resume))
+    def struck(self, struck: tuple[Fault, ...], death: Fault | None, manner: Manner) -> None:
+        """What a process calls fails, and perhaps it dies in the middle of that."""
+        kinds = struck if self.torn_writes else tuple(f for f in struck if f.kind is not FaultKind.TORN_WRITE)
+        self._live(self._life(manner, faults=kinds if death is None else (*kinds, death)))
+
+    @rule(
+        happening=incidents(),
+        fault=st.none() | faults(_CALLED, _FAILURES, occurrence_max=5),
+        manner=manners(),
+    )
+    def interrupted(self, happening: tuple[Incident, ...], fault: Fault | None, manner: Manner) -> None:
+        """Something happens around a process: a pause, a change of the source, a second uploader."""
+        faults = () if fault is None or fault.kind is FaultKind.TORN_WRITE else (fault,)
+        self._live(self._life(manner, faults=faults, incidents=happening))
 
     @rule(what=st.sampled_from(_BETWEEN), parts=st.integers(0, 4), rest=st.sampled_from((1, 0, -1)))
     def change(self, what: Happening, parts: int, rest: int) -> None:
         """The source changes while nobody looks."""
+        # A change that leaves no trace but other bytes is only noticed by those who look at the bytes.
+        if what is Happening.FORGE and self.verify != "content":
+            what = Happening.REWRITE
         self.world.change(what, max(0, parts * self.part_size + rest))
 
-    @precondition(lambda self: self.verify == "content")
-    @rule()
-    def forge(self) -> None:
-        """The source changes so that only its bytes tell, and they are looked at."""
-        self.world.change(Happening.FORGE)
-
-    @rule()
-    def expire(self) -> None:
-        """The storage drops every pending upload."""
-        self.world.expire()
-
-    @rule(same=st.booleans())
-    def overwrite(self, same: bool) -> None:
-        """Somebody else stores an object of the same size, or even of the same bytes."""
+    @rule(what=st.sampled_from(("expiry", "foreign", "same")))
+    def elsewhere(self, what: str) -> None:
+        """The storage drops the pending uploads, or somebody else stores an object: any, or one of the same bytes."""
         data = self.world.source.version.data
-        self.world.overwrite(data if same else filler(len(data), "foreign"))
+        if what == "expiry":
+            self.world.expire()
+        else:
+            self.world.overwrite(data if what == "same" else filler(len(data), "foreign"))
 
-    @rule(more=st.sampled_from((0, 1)))
-    def explain(self, more: int) -> None:
-        """A dry run changes nothing, and what it says is what the next process does."""
-        life = self._peaceful(more)
+    @rule(manner=manners())
+    def explain(self, manner: Manner) -> None:
+        """A dry run changes nothing, and what it says is what a process that nothing befalls then does."""
+        life = self._life(evolve(manner, max_attempts=5, resume="auto", callback_works=True))
         decision, _ = self.world.explain(life)
-        if isinstance(decision, Resume):
-            lived = self._live(life)
+        lived = self._live(life)
+        sent = {deed.part_number for deed in lived.asked if deed.operation == "upload_part"}
+        if isinstance(decision, Resume) and not self._lost_on_the_way(lived):
             planned = {verdict.part_number for verdict in decision.verdicts if verdict.action == "send"}
-            sent = {deed.part_number for deed in lived.asked if deed.operation == "upload_part"}
             assert sent == planned, f"PLAN: parts {planned} were to be sent, and {sent} were\n{lived}"
         elif isinstance(decision, AlreadyStored):
-            lived = self._live(life)
-            assert not [d for d in lived.asked if d.data], f"PLAN: nothing was to be sent\n{lived}"
+            assert not sent, f"PLAN: nothing was to be sent\n{lived}"
 
     def teardown(self) -> None:
         """Whatever happened: a process that nothing befalls gets the upload done, and leaves nothing behind."""
@@ -235,31 +249,43 @@ class ResumeMachine(RuleBasedStateMachine):
             self._world.close()
 
     def _ends_well(self) -> None:
-        lived = self._live(self._peaceful())
+        peace = self._life(Manner())
+        lived = self._live(peace)
         if isinstance(lived.error, OutcomeUnknown):
             assert not self.world.capabilities.object_checksums, f"EXACT: something tells, and nobody asked\n{lived}"
-            lived = self._live(Life(config=self._peaceful().config, resume="never"))
+            lived = self._live(evolve(peace, resume="never"))
         assert lived.result is not None, f"RETRY: nothing befell it, and it failed\n{lived}"
 
-    def _peaceful(self, more: int = 0) -> Life:
-        self.world.backend.__dict__["callback_works"] = True
+    def _lost_on_the_way(self, lived: Lived) -> bool:
+        """Whether the storage, which can't list parts, only then let it be known that it has none of them."""
+        return not self.world.capabilities.lists_parts and any(
+            isinstance(deed.error, UploadNotFound) for deed in lived.asked
+        )
+
+    def _life(
+        self, manner: Manner, *, faults: tuple[Fault, ...] = (), incidents: tuple[Incident, ...] = ()
+    ) -> Life:
+        if hasattr(self.world.backend, "callback_works"):
+            self.world.backend.callback_works = manner.callback_works
+        options = _OPTIONS[manner.options]
         return Life(
-            config=TransferConfig(
-                part_size=self.part_size + more, multipart_threshold=0, concurrency=2, verify_source=self.verify
-            )
+            faults,
+            incidents,
+            manner.schedule,
+            TransferConfig(
+                part_size=self.part_size + manner.more,
+                multipart_threshold=2 * self.part_size if manner.in_one_piece else 0,
+                concurrency=manner.concurrency,
+                max_attempts=manner.max_attempts,
+                verify_source=self.verify,
+                on_source_change="keep-matching" if manner.keep_matching else "restart",
+            ),
+            options if options.given() <= self.world.capabilities.options else ObjectOptions(),
+            manner.resume,
         )
 
     def _live(self, life: Life) -> Lived:
-        self._broken = True
+        self._broken = True  # until it has ended, and broken no promise
         lived = self.world.live(life)
         self._broken = False
         return lived
-
-    def _options(self, kind: str) -> ObjectOptions:
-        options = {
-            "metadata": ObjectOptions(metadata={"made": "otherwise"}),
-            "acl": ObjectOptions(acl="private"),
-            "forbid_overwrite": ObjectOptions(forbid_overwrite=True),
-            "callback": ObjectOptions(callback=_CALLBACK),
-        }.get(kind, ObjectOptions())
-        return options if options.given() <= self.world.capabilities.options else ObjectOptions()

@@ -202,7 +202,7 @@ def test_the_bar_is_one_line_on_any_terminal(width: int) -> None:
 
 def test_a_terminal_of_eighty_columns_shows_all_that_matters() -> None:
     line = drawn(80, at(10, resumed=10), at(25.5, elapsed=2.0, resumed=10))
-    assert line == "backup.tar ═━━╌╌╌╌╌╌╌╌╌   25%  25.5/100.0 MiB  15.5 MiB/s  0:05  25/100 parts"
+    assert line == "backup.tar ══━╌╌╌╌╌╌╌╌╌   25%  25.5/100.0 MiB  15.5 MiB/s  0:05  25/100 parts"
 
 
 def test_a_stream_has_no_bar_but_figures() -> None:

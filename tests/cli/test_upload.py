@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ class Spy(MemoryBackend):
 
 
 @pytest.fixture
-def opened() -> Iterator[dict[str, Any]]:
+def opened() -> dict[str, Any]:
     """A scheme ``spy:`` whose backend is that under "backend", and what its factory was last called with."""
     seen: dict[str, Any] = {"backend": Spy("spy")}
 
@@ -42,7 +42,7 @@ def opened() -> Iterator[dict[str, Any]]:
         return seen["backend"], url.removeprefix("spy:")
 
     register_backend("spy", open_url)
-    yield seen
+    return seen
 
 
 # --- what is done ---

@@ -84,13 +84,45 @@ def test_nothing_was_made_by_a_line_that_makes_no_sense(partwise: Run, small: Pa
     assert not bucket.exists()
 
 
-FLAGS = """
-    --part-size --multipart-threshold --concurrency --max-attempts --bandwidth-limit --timeout --checkpoint
-    --checkpoint-dir --store --no-resume --require-resume --dry-run --content-type --meta --acl --storage-class --tag
-    --cache-control --content-disposition --content-encoding --forbid-overwrite --encryption --kms-key-id
-    --traffic-limit --callback-url --callback-host --callback-body --callback-body-type --callback-var --endpoint
-    --region --signature-version --addressing-style --ca-bundle --json --quiet --verbose
-""".split()
+FLAGS = [
+    "--part-size",
+    "--multipart-threshold",
+    "--concurrency",
+    "--max-attempts",
+    "--bandwidth-limit",
+    "--timeout",
+    "--checkpoint",
+    "--checkpoint-dir",
+    "--store",
+    "--no-resume",
+    "--require-resume",
+    "--dry-run",
+    "--content-type",
+    "--meta",
+    "--acl",
+    "--storage-class",
+    "--tag",
+    "--cache-control",
+    "--content-disposition",
+    "--content-encoding",
+    "--forbid-overwrite",
+    "--encryption",
+    "--kms-key-id",
+    "--traffic-limit",
+    "--callback-url",
+    "--callback-host",
+    "--callback-body",
+    "--callback-body-type",
+    "--callback-var",
+    "--endpoint",
+    "--region",
+    "--signature-version",
+    "--addressing-style",
+    "--ca-bundle",
+    "--json",
+    "--quiet",
+    "--verbose",
+]
 
 
 def test_the_page_of_upload_tells_every_flag(partwise: Run) -> None:

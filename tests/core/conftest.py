@@ -50,6 +50,11 @@ class Longest:
         return b
 
 
+@pytest.fixture(scope="session")
+def make_clock():
+    return FakeClock
+
+
 @pytest.fixture
 def clock():
     return FakeClock()

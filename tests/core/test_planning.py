@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from partwise.errors import InvalidInput
 from partwise.model import GIB, KIB, MIB, TIB, PartLimits
-from partwise.planning import PREFERRED_PART_SIZE, PartPlan, PartRange, plan_parts
+from partwise.planning import PREFERRED_PART_SIZE, PartPlan, PartRange, goes_in_one_piece, plan_parts
 
 #: Those of Alibaba Cloud OSS.
 OSS = PartLimits(min_part_size=100 * KIB)
@@ -153,6 +153,14 @@ def test_sizes_at_the_edge_of_a_part(part_size, parts, more):
 def test_an_empty_source_has_no_parts():
     assert plan_parts(0, OSS).parts_total == 0
     assert PartPlan(10, 0, doubling_every=3).parts_total == 0
+
+
+@pytest.mark.parametrize(
+    ("size", "threshold", "one"),
+    [(0, 0, True), (0, 10, True), (1, 0, False), (9, 10, True), (10, 10, False), (12, 99, True), (13, 99, False)],
+)
+def test_what_is_small_goes_in_one_piece(size, threshold, one):
+    assert goes_in_one_piece(size, PartLimits(max_put_size=12), threshold) == one
 
 
 # --- streams ---------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from partwise.backends.memory import MemoryBackend
 from partwise.model import Capabilities, PartLimits
 from partwise.testing import BackendConformance, BackendHarness, shown_options
 
-TINY = PartLimits(min_part_size=5, max_part_size=64, max_parts=20, max_object_size=200, max_put_size=200)
+TINY = PartLimits(min_part_size=5, max_part_size=64, max_parts=8, max_object_size=200, max_put_size=200)
 
 
 class MemoryHarness(BackendHarness):

@@ -15,6 +15,7 @@ from attrs import evolve
 from hypothesis import given
 
 from partwise.backends.memory import MemoryBackend
+from partwise.checksums import crc64
 from partwise.errors import (
     AccessDenied,
     CheckpointBusy,
@@ -29,7 +30,7 @@ from partwise.errors import (
     Throttled,
     UploadNotFound,
 )
-from partwise.model import Checkpoint, Fingerprint, ObjectOptions, PartLimits, UploadedPart
+from partwise.model import Checkpoint, Fingerprint, ObjectOptions, PartLimits, StoredObject, UploadedPart
 from partwise.protocols import (
     BindsRequestOptions,
     BindsSource,
@@ -276,10 +277,23 @@ def test_a_failure_half_way_has_read_half_and_stores_nothing(operation: str) -> 
     assert len(DATA) // 2 <= body.bytes_read < len(DATA) // 2 + 7
 
 
-def test_a_failure_half_way_strikes_an_empty_body_too() -> None:
+@pytest.mark.parametrize("body", [TrickyBody(b""), TrickyBody(b"short", declared=100)])
+def test_a_failure_half_way_strikes_a_body_that_has_no_half(body: TrickyBody) -> None:
     scene = Scene(fault("put_object", FaultKind.HALFWAY))
     with scene.plan, pytest.raises(ConnectionFailed):
-        scene.faulty.put_object("put", TrickyBody(b""), NO_OPTIONS)
+        scene.faulty.put_object("put", body, NO_OPTIONS)
+
+
+def test_a_backend_finds_the_checksum_of_a_body_that_it_has_read() -> None:
+    class Reads(MemoryBackend):
+        def put_object(self, key: str, body: Body, options: ObjectOptions) -> StoredObject:
+            assert body.crc64 is None
+            stored = super().put_object(key, body, options)
+            assert body.crc64 == stored.crc64
+            return stored
+
+    stored = FaultyBackend(Reads(), FaultPlan()).put_object("put", TrickyBody(DATA), NO_OPTIONS)
+    assert stored.crc64 == crc64(DATA)
 
 
 def test_a_delay_sleeps_as_it_was_told_and_changes_nothing() -> None:
@@ -463,6 +477,13 @@ def test_a_call_that_ends_after_the_death_has_no_answer() -> None:
             with pytest.raises(SimulatedDeath):
                 future.result()
     assert backend.uploads == {}
+
+
+def test_who_is_dead_can_not_die_again() -> None:
+    plan = FaultPlan()
+    for _ in range(2):
+        with pytest.raises(SimulatedDeath, match="of old age"):
+            plan.die("of old age")
 
 
 # --- a checkpoint store ----------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, NoReturn
 
 import pytest
-from attrs import define, evolve, field
+from attrs import define, evolve, field, fields
 from hypothesis import Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
@@ -986,9 +986,31 @@ def test_a_deviation_from_no_check_is_refused() -> None:
         BACKEND_CHECKS.check_declarations(Declared())
 
 
+def test_a_declared_deviation_does_not_make_a_check_applicable() -> None:
+    class Declared(Harness):
+        secrets = ()
+        deviations: ClassVar = {"no_secret_is_shown": "it shows them all"}
+
+    with pytest.raises(NotApplicable, match="names no secrets"):
+        BACKEND_CHECKS["no_secret_is_shown"](Declared())
+
+
+class Generous(Honest):
+    capabilities = evolve(Honest.capabilities, options={a.name for a in fields(ObjectOptions)})
+
+
+def test_a_backend_that_honours_every_option_has_none_to_refuse() -> None:
+    with pytest.raises(NotApplicable):
+        BACKEND_CHECKS["other_options_are_refused"](harness_of(Generous)())
+    BACKEND_CHECKS["options_are_kept"](harness_of(Generous)())
+
+
 def test_what_a_harness_can_not_show_is_not_applicable() -> None:
     class Blind(Harness):
         secrets = ()
+
+        def options(self, key: str) -> Mapping[str, object]:
+            return BackendHarness.options(self, key)
 
         def open_with_page_size(self, page_size: int) -> None:
             return None
@@ -999,3 +1021,4 @@ def test_what_a_harness_can_not_show_is_not_applicable() -> None:
     for name in ("no_secret_is_shown", "pages_of_parts", "pages_of_uploads", "failures_of_the_storage"):
         with pytest.raises(NotApplicable):
             BACKEND_CHECKS[name](Blind())
+    BACKEND_CHECKS["options_are_kept"](Blind())

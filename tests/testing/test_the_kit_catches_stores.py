@@ -740,3 +740,31 @@ def test_a_deviation_from_no_check_is_refused() -> None:
 
     with pytest.raises(InvalidInput, match="colour"):
         STORE_CHECKS.check_declarations(Declared())
+
+
+def test_a_store_need_not_have_anything_to_close() -> None:
+    class Endless(Honest):
+        close = None  # type: ignore[assignment]  # as if there were none
+
+        def __getattribute__(self, name: str) -> Any:
+            if name == "close":
+                raise AttributeError(name)
+            return super().__getattribute__(name)
+
+    for name in ("close_and_repr", "reopening"):
+        STORE_CHECKS[name](harness_of(Endless)())
+
+
+def test_a_write_that_never_ends_is_told() -> None:
+    class Busy(Honest):
+        def write(self, path: Path, data: bytes, flags: int) -> None:
+            super().write(path, data, flags)
+            file = os.open(path, os.O_WRONLY)
+            try:
+                for _ in range(300):
+                    os.fsync(file)
+            finally:
+                os.close(file)
+
+    with pytest.raises(AssertionError, match="still not done after"):
+        STORE_CHECKS["death_while_saving"](harness_of(Busy)())
