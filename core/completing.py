@@ -10,7 +10,6 @@ expired, and an object of the same bytes can have stood there before.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NoReturn
 
 from partwise.endings import stop
 from partwise.errors import (
@@ -22,6 +21,7 @@ from partwise.errors import (
     PartwiseError,
     SourceChanged,
     UploadNotFound,
+    UploadStopped,
 )
 from partwise.ledger import TOKEN_NAME
 from partwise.model import StoredObject
@@ -122,11 +122,11 @@ def _object_of_a_lost_answer(run: Run, *, gone: bool) -> StoredObject | None:
     if ours is False:
         return None
     if ours is None and not (gone or run.backend.capabilities.lists_parts):
-        unknown(run, head)
+        raise unknown(run, head)
     if not (gone or _is_gone(run)):
         return None
     if ours is None:
-        unknown(run, head)
+        raise unknown(run, head)
     return head
 
 
@@ -165,14 +165,9 @@ def _strike_what_differs(run: Run) -> bool:
     return bool(differing)
 
 
-def unknown(run: Run, head: StoredObject) -> NoReturn:
-    """
-    Say that the outcome is unknown; nothing is guessed.
-
-    Raises:
-        OutcomeUnknown: always.
-    """
-    raise stop(
+def unknown(run: Run, head: StoredObject) -> UploadStopped:
+    """The OutcomeUnknown to be raised; nothing is guessed."""
+    return stop(
         run,
         OutcomeUnknown,
         f"the upload of {run.target} is gone, and an object of its size stands there, but nothing tells whether it is"

@@ -154,9 +154,8 @@ def found_finished(run: Run, stored: StoredObject, checkpoint: Checkpoint) -> Up
     """An earlier run completed the upload and could not say so: all of it is resumed, nothing is sent."""
     run.checkpoint = evolve(checkpoint, parts=())
     parts = PartPlan(checkpoint.part_size, stored.size, checkpoint.doubling_every).parts_total or 0
-    run.ledger = Ledger(PartPlan(max(1, stored.size), stored.size))
-    if stored.size:
-        run.ledger.record(UploadedPart(1, stored.size, stored.etag, stored.crc64), resumed=True)
+    run.ledger = Ledger(PartPlan(stored.size, stored.size))
+    run.ledger.record(UploadedPart(1, stored.size, stored.etag, stored.crc64), resumed=True)
     run.warn("an earlier run had completed the upload, and its answer was lost")
     return evolve(finished(run, stored), parts_resumed=parts)
 

@@ -63,7 +63,7 @@ from partwise.ledger import (
     Start,
     Undecidable,
 )
-from partwise.model import Checkpoint, ObjectOptions, Progress, StoredObject, UploadedPart, UploadResult
+from partwise.model import Checkpoint, ObjectOptions, StoredObject, UploadedPart, UploadResult
 from partwise.pacing import TransferStopped
 from partwise.planning import PartPlan, goes_in_one_piece
 from partwise.protocols import Body, CheckpointStore
@@ -93,11 +93,6 @@ class Upload:
         self._stream_begin: Body | None = None
         self._candidates: Mapping[int, UploadedPart] = {}
         self._recorded: Checkpoint | None = None
-
-    @property
-    def progress(self) -> Progress:
-        """How far it is, as it was last reported."""
-        return self._run.progress
 
     def run(self) -> UploadResult:
         """
@@ -131,7 +126,7 @@ class Upload:
     # --- the life ----------------------------------------------------------------------------------------------------
 
     def _live(self) -> UploadResult:
-        """Live, and let out what ends it: the caller's own error as it was, and no error without what else went wrong."""
+        """Live, and let out what ends it: the caller's own error as it was, any other with what else went wrong."""
         try:
             return self._live_to_an_end()
         except ProgressRaised as error:
@@ -203,10 +198,9 @@ class Upload:
             case AlreadyStored(stored, checkpoint):
                 return found_finished(run, stored, checkpoint)
             case Undecidable(stored, _):
-                unknown(run, stored)
-            case Start():
-                return self._start(decision)
-        raise AssertionError(f"no such decision: {decision!r}")
+                raise unknown(run, stored)
+            case start:
+                return self._start(start)
 
     # --- beginning ---------------------------------------------------------------------------------------------------
 
@@ -230,8 +224,7 @@ class Upload:
         size = run.fingerprint.size
         if size is None:
             # Reading shows a stream's size. What was read is the first part, if the stream does not end in it.
-            if self._stream_begin is None:
-                self._stream_begin = run.source.body(0, run.plan.part_size)
+            self._stream_begin = run.source.body(0, run.plan.part_size)
             size = len(self._stream_begin)
             if size == run.plan.part_size:
                 return False
@@ -267,8 +260,7 @@ class Upload:
         return options
 
     def _record_anew(self, checkpoint: Checkpoint) -> None:
-        if self._run.store is None:
-            return
+        assert self._run.store is not None, "what is resumed was found there"
         try:
             self._run.store.save(checkpoint)
         except CheckpointUnwritable as error:

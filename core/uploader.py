@@ -6,9 +6,10 @@ import inspect
 import random
 import threading
 from collections.abc import Callable, Generator
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import Any, Self
 
 from attrs import define, evolve
@@ -18,7 +19,7 @@ from partwise.deciding import find_checkpoint
 from partwise.endings import drop, stop
 from partwise.engine import Upload
 from partwise.errors import InvalidInput, UploadFailed
-from partwise.ledger import AlreadyStored, CompareWhileReading, Damage, Resume, Start, Undecidable
+from partwise.ledger import AlreadyStored, CompareWhileReading, Damage, Decision, Resume, Undecidable
 from partwise.model import ObjectOptions, PartLimits, Progress, UploadResult
 from partwise.planning import PartPlan, goes_in_one_piece
 from partwise.plugins import default_checkpoint_store, open_backend
@@ -28,7 +29,7 @@ from partwise.retrying import Chance, Clock, SystemClock
 from partwise.run import Order, ResumeMode, Run, Tools
 from partwise.sending import Control
 from partwise.sources import as_source
-from partwise.transport import ExecutorTransport, Transport
+from partwise.transport import ExecutorTransport, InlineTransport, ThreadTransport, Transport
 
 
 class Uploader:
@@ -174,7 +175,7 @@ class Uploader:
             UploadFailed: the storage could not be told; the checkpoint is kept.
         """
         order = Order(self.backend, self.store, as_source(source), key, ObjectOptions(), self.config)
-        run = Run(order, Tools(self._no_transport, self._clock, self._chance), Control())
+        run = Run(order, Tools(partial(InlineTransport, self._clock), self._clock, self._chance), Control())
         if run.store is None:
             raise InvalidInput(f"{run.target} was never recorded, since its source has no name")
         with run.store.claim(run.name):
@@ -211,9 +212,6 @@ class Uploader:
         finally:
             workers.close()
 
-    def _no_transport(self) -> Transport:
-        raise AssertionError("dropping an upload sends no part")
-
 
 def _called_from_a_thread(progress: ProgressCallback | None) -> ProgressCallback | None:
     if not inspect.iscoroutinefunction(progress):
@@ -228,23 +226,23 @@ def _called_from_a_thread(progress: ProgressCallback | None) -> ProgressCallback
 
 
 class _Workers:
-    """The executor of one upload: the caller's, or threads that are started when the first part is to be sent."""
+    """What sends the parts of one upload: the caller's executor, or threads that start with the first part."""
 
     def __init__(self, executor: Executor | None, concurrency: int) -> None:
         self._given = executor
-        self._own: ThreadPoolExecutor | None = None
+        self._own: ThreadTransport | None = None
         self._concurrency = concurrency
 
     def transport(self) -> Transport:
         if self._given is not None:
             return ExecutorTransport(self._given)
         if self._own is None:
-            self._own = ThreadPoolExecutor(self._concurrency, thread_name_prefix="partwise")
-        return ExecutorTransport(self._own)
+            self._own = ThreadTransport(self._concurrency)
+        return self._own
 
     def close(self) -> None:
         if self._own is not None:
-            self._own.shutdown()
+            self._own.close()
 
 
 class UploadTask:
@@ -374,7 +372,7 @@ class Explanation:
     parts: tuple[PlannedPart, ...]
 
 
-def _explained(decision: object, plan: PartPlan, *, limits: PartLimits, threshold: int) -> Explanation:
+def _explained(decision: Decision, plan: PartPlan, *, limits: PartLimits, threshold: int) -> Explanation:
     match decision:
         case AlreadyStored():
             return Explanation("done", "an earlier run completed it, and its answer was lost", ())
@@ -390,17 +388,16 @@ def _explained(decision: object, plan: PartPlan, *, limits: PartLimits, threshol
                 part = recorded.part(verdict.part_number)
                 parts.append(PlannedPart(part.part_number, part.offset, part.size, verdict.action, verdict.why))
             return Explanation("resume", "", tuple(parts))
-        case Start(reason=reason):
+        case start:
             if plan.size is not None and goes_in_one_piece(plan.size, limits, threshold):
-                return Explanation("put", reason, ())
+                return Explanation("put", start.reason, ())
             numbers = range(1, (plan.parts_total or 0) + 1)
             planned = (plan.part(number) for number in numbers)
             return Explanation(
                 "start",
-                reason,
+                start.reason,
                 tuple(PlannedPart(p.part_number, p.offset, p.size, "send", "it was not sent yet") for p in planned),
             )
-    raise AssertionError(f"no such decision: {decision!r}")
 
 
 def upload(

@@ -41,7 +41,8 @@ ROOMS = [
 #: What stands on top and may use all.
 ON_TOP = {"cli", "testing", "__main__"}
 
-#: A value that crosses the protocols makes plain data of itself, by a room that knows the value.
+#: What a room knows of one above it, without importing it when it is imported itself: a value of the model makes plain
+#: data of itself, by a room that knows the value; and an error has fields whose types are values of the model.
 LAZY = {("model", "structuring"), ("errors", "model")}
 
 

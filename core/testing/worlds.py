@@ -223,6 +223,9 @@ class SourcePlace(ABC):
         self._become(what, data)
         self.versions.append(Version(number, data))
 
+    def close(self) -> None:
+        """Remove it. The default leaves it."""
+
     def _become(self, what: Happening, data: bytes) -> None:
         """Make the change where the source lies. By default processes open the present version, and that is all."""
 
@@ -575,7 +578,8 @@ class World:
         )
 
     def close(self) -> None:
-        """Remove the storage and the store."""
+        """Remove the storage, the store, and the source."""
+        self.source.close()
         self.backend.__exit__(None, None, None)
         self.store.__exit__(None, None, None)
 

@@ -154,9 +154,6 @@ def test_a_second_attempt_that_finds_our_object_in_its_way_is_settled(struck, ba
 def test_an_object_that_stood_in_the_way_from_the_start_is_not_ours(struck, backend, source):
     """Even if it has the very same bytes."""
 
-    class Late(ObjectOptions):
-        pass
-
     storage = Storage(backend, lambda inner, upload_id: inner.put_object("key", source.body(0, 45), ObjectOptions()))
     with pytest.raises(UploadFailed) as caught:
         struck(backend=storage).upload(source, "key", ONCE)

@@ -9,7 +9,10 @@ from attrs import evolve
 
 from partwise.errors import (
     CannotResume,
+    CheckpointError,
     CheckpointMismatch,
+    CheckpointUnwritable,
+    SourceChanged,
     SourceUnreadable,
     UploadFailed,
     UploadNotFound,
@@ -17,7 +20,7 @@ from partwise.errors import (
 from partwise.model import Callback, Fingerprint, ObjectOptions, PartLimits
 from partwise.sources import BytesSource, StreamSource
 from partwise.testing.bodies import filler
-from partwise.testing.faults import Fault, FaultKind
+from partwise.testing.faults import Fault, FaultKind, SimulatedDeath
 from partwise.testing.faulty import FaultySource
 from partwise.testing.sources import ChangingSource
 
@@ -90,7 +93,7 @@ def test_gaps_are_filled(uploader, backend, source, begun, forget_parts):
 
 def test_a_part_that_somebody_overwrote_is_sent_again(uploader, backend, source, begun, overwrite_part):
     begun(source)
-    overwrite_part(2, b"other bytes"[:10])
+    overwrite_part(2, bytes(10))
     result = uploader().upload(source, "key")
 
     assert backend.read("key") == source.data
@@ -186,15 +189,15 @@ def test_a_list_that_fails_for_a_moment_is_asked_for_again(struck, backend, sour
 
 
 @pytest.mark.parametrize("kinds", [[FaultKind.BEFORE] * 2, [FaultKind.PERMANENT]])
-def test_a_list_that_can_not_be_had_never_leads_to_a_fresh_upload(struck, backend, store, source, begun, kinds):
+def test_a_list_that_can_not_be_had_never_leads_to_a_fresh_upload(struck, source, begun, kinds, left_behind):
     upload_id = begun(source).upload_id
+    before = left_behind()
     faults = [Fault("list_parts", kind, occurrence=n) for n, kind in enumerate(kinds, 1)]
     with pytest.raises(UploadFailed) as caught:
         struck(*faults, max_attempts=2).upload(source, "key")
 
     assert (caught.value.resumable, caught.value.upload_id, caught.value.bytes_done) == (True, upload_id, 20)
-    assert backend.calls["initiate_upload"] == 1
-    assert [checkpoint.upload_id for checkpoint in store.scan()] == [upload_id]
+    assert left_behind() == before
 
 
 def test_a_list_that_leaves_parts_out_costs_only_those(struck, backend, source, data, begun):
@@ -221,9 +224,7 @@ def test_an_upload_that_expired_between_runs_starts_again(struck, backend, sourc
 
 @pytest.mark.parametrize("operation", ["upload_part", "complete_upload"])
 @pytest.mark.parametrize("lists_parts", [True, False])
-def test_an_upload_that_is_lost_in_mid_run_starts_again_once(
-    struck, make_backend, source, operation, lists_parts, left_behind
-):
+def test_an_upload_that_is_lost_in_mid_run_starts_again_once(struck, make_backend, source, operation, lists_parts):
     backend = make_backend(lists_parts=lists_parts)
     part_number = 3 if operation == "upload_part" else None
     result = struck(Fault(operation, FaultKind.FORGOTTEN_UPLOAD, part_number=part_number), backend=backend).upload(
@@ -233,7 +234,7 @@ def test_an_upload_that_is_lost_in_mid_run_starts_again_once(
     assert backend.read("key") == source.data
     assert (result.parts_resumed, result.bytes_sent, result.parts_sent) == (0, 45, 5)
     assert backend.calls["initiate_upload"] == 2
-    assert left_behind(backend) == []
+    assert backend.uploads == {}
 
 
 @pytest.mark.parametrize("operation", ["upload_part", "complete_upload"])
@@ -358,24 +359,24 @@ def test_options_that_act_late_change_nothing_and_act(struck, make_backend, sour
 # --- another source --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("change", "why"),
-    [
-        (lambda source: source.append(b"more"), "it had 45 bytes, and has 49"),
-        (lambda source: source.truncate(30), "it had 45 bytes, and has 30"),
-        (lambda source: source.touch(), "it was modified"),
-        (lambda source: source.replace(filler(45, "other")), "it was replaced by another file"),
-    ],
-)
-def test_a_source_that_changed_between_runs_is_sent_anew(uploader, backend, source, begun, change, why, left_behind):
+CHANGES = {
+    "it had 45 bytes, and has 49": lambda source: source.append(b"more"),
+    "it had 45 bytes, and has 30": lambda source: source.truncate(30),
+    "it was modified": lambda source: source.touch(),
+    "it was replaced by another file": lambda source: source.replace(filler(45, "other")),
+}
+
+
+@pytest.mark.parametrize("why", CHANGES)
+def test_a_source_that_changed_between_runs_is_sent_anew(uploader, backend, source, begun, why):
     begun(source)
-    change(source)
+    CHANGES[why](source)
     result = uploader().upload(source, "key")
 
     assert backend.read("key") == source.data
     assert result.parts_resumed == 0
     assert result.warnings == (f"{OLD_AND_NEW}: {why}",)
-    assert left_behind() == []
+    assert backend.uploads == {}
 
 
 def test_other_bytes_under_the_same_name_are_sent_anew(uploader, backend, begun, data):
@@ -449,6 +450,18 @@ def test_what_was_kept_of_a_changed_source_is_of_the_new_version_from_then_on(st
     assert uploader().upload(source, "key").parts_resumed == 3
 
 
+def test_what_was_kept_of_a_changed_source_must_be_recorded_as_such(struck, backend, store, source, begun):
+    """Receipts of this version must never follow a record that speaks of another."""
+    begun(source)
+    before = list(store.scan())
+    source.touch()
+    with pytest.raises(CheckpointUnwritable):
+        struck(Fault("save", FaultKind.BEFORE), on_source_change="keep-matching").upload(source, "key")
+
+    assert list(store.scan()) == before
+    assert backend.calls["upload_part"] == 2
+
+
 def test_by_choice_a_source_that_grew_keeps_its_whole_parts(uploader, backend, source, begun):
     begun(source)
     source.append(filler(30, "more"))
@@ -484,8 +497,6 @@ def test_a_source_that_changes_while_it_is_compared_is_never_mixed(struck, store
     with pytest.raises(UploadFailed):
         struck(Fault("upload_part", FaultKind.PERMANENT, part_number=3)).upload(source, "key")
     made = struck(Fault("fingerprint", FaultKind.CHANGED, occurrence=2), verify_source="content")
-    from partwise.errors import SourceChanged
-
     with pytest.raises(SourceChanged):
         made.upload(FaultySource(source, made.store.plan), "key")
     assert left_behind() == []
@@ -523,8 +534,6 @@ def test_a_record_that_is_one_step_old_costs_nothing(struck, source, begun):
 
 def test_a_record_that_can_not_be_read_is_left_alone(struck, backend, store, source, begun):
     begun(source)
-    from partwise.errors import CheckpointError
-
     with pytest.raises(CheckpointError):
         struck(Fault("load", FaultKind.BEFORE)).upload(source, "key")
     assert len(backend.uploads) == len(list(store.scan())) == 1
@@ -547,8 +556,6 @@ def test_a_store_that_gives_another_uploads_checkpoint_is_refused(uploader, back
 
 def test_an_upload_that_was_never_initiated_starts(struck, uploader, store, source, left_behind):
     """The process died between the intent and the upload's id."""
-    from partwise.testing.faults import SimulatedDeath
-
     with pytest.raises(SimulatedDeath):
         struck(Fault("initiate_upload", FaultKind.DEATH_BEFORE)).upload(source, "key")
     [intent] = store.scan()
@@ -571,9 +578,7 @@ def test_an_old_upload_that_could_not_be_aborted_is_aborted_at_the_end(struck, s
     assert left_behind() == []
 
 
-def test_an_old_upload_that_could_not_be_aborted_is_carried_from_run_to_run(
-    struck, uploader, store, source, begun, left_behind
-):
+def test_an_old_upload_that_could_not_be_aborted_is_carried_from_run_to_run(struck, store, source, begun, left_behind):
     old = begun(source).upload_id
     source.touch()
     with pytest.raises(UploadFailed):
@@ -583,7 +588,7 @@ def test_an_old_upload_that_could_not_be_aborted_is_carried_from_run_to_run(
     [checkpoint] = store.scan()
     assert checkpoint.abandoned == (old,)
 
-    uploader().upload(source, "key")
+    struck().upload(source, "key")
     assert left_behind() == []
 
 
@@ -622,25 +627,28 @@ def test_a_lost_answer_to_abort_is_survived(struck, source, begun, left_behind):
 # --- by the caller's wish --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("spoil", "reason"),
-    [
-        (lambda source, backend: source.touch(), "the source changed: it was modified"),
-        (
-            lambda source, backend: backend.abort_upload("key", next(iter(backend.uploads))),
-            "the storage no longer knows the upload: it was aborted, or it expired",
-        ),
-    ],
-)
-def test_require_refuses_to_start_again(uploader, backend, store, source, begun, spoil, reason):
+def test_require_refuses_to_start_again(uploader, source, begun, left_behind):
     begun(source)
-    spoil(source, backend)
-    before = (backend.uploads, list(store.scan()))
-    with pytest.raises(CannotResume, match=r"can't be resumed: .* Nothing was changed; .* ask for resume='auto'") as e:
+    source.touch()
+    before = left_behind()
+    with pytest.raises(
+        CannotResume,
+        match=r"^/a/file to key in memory://bucket can't be resumed: the source changed: it was modified\. "
+        r"Nothing was changed; to start again from the first byte, ask for resume='auto'$",
+    ) as caught:
         uploader().upload(source, "key", resume="require")
 
-    assert e.value.reason == reason
-    assert (backend.uploads, list(store.scan())) == before
+    assert caught.value.reason == "the source changed: it was modified"
+    assert left_behind() == before
+
+
+def test_require_refuses_to_start_again_where_the_upload_is_gone(uploader, backend, source, begun, left_behind):
+    backend.abort_upload("key", begun(source).upload_id)
+    before = left_behind()
+    with pytest.raises(CannotResume, match="no longer knows the upload"):
+        uploader().upload(source, "key", resume="require")
+
+    assert left_behind() == before
 
 
 def test_require_refuses_to_start(uploader, backend, source):

@@ -13,7 +13,7 @@ from partwise.errors import (
     UploadFailed,
     UploadPaused,
 )
-from partwise.model import Callback, ObjectOptions, StoredObject, UploadResult
+from partwise.model import Callback, ObjectOptions, Progress, StoredObject, UploadResult
 from partwise.testing.faults import Fault, FaultKind
 from partwise.testing.sources import ChangingSource
 from partwise.transport import InlineTransport
@@ -195,8 +195,6 @@ def test_a_cancel_is_carried_out_though_it_is_asked_for_again_and_again(struck, 
 
 
 def progress_of(parts):
-    from partwise.model import Progress
-
     return Progress(0, None, parts_done=parts)
 
 

@@ -6,6 +6,7 @@ from importlib.metadata import EntryPoint
 
 import pytest
 
+import partwise
 from partwise import plugins
 from partwise.backends.memory import MemoryBackend
 from partwise.errors import InvalidInput, UnknownScheme
@@ -140,7 +141,5 @@ def test_the_default_store_is_one_of_files():
 
 
 def test_the_face_offers_registering():
-    import partwise
-
     assert partwise.register_backend is register_backend
     assert partwise.open_backend is open_backend

@@ -393,8 +393,23 @@ def test_no_thread_is_left_behind(threaded, backend, source):
     assert threading.active_count() == before
 
 
+def test_threads_serve_until_the_upload_has_ended(threaded, backend, source):
+    """Parts that turn out not to be on the storage are sent by those that sent the others."""
+    complete = backend.complete_upload
+
+    def lose_once(key, upload_id, parts, options):
+        backend.complete_upload = complete
+        del backend._storage.uploads[upload_id].parts[2]
+        return complete(key, upload_id, parts, options)
+
+    backend.complete_upload = lose_once
+    threaded(backend).upload(source, "key")
+
+    assert backend.read("key") == source.data
+
+
 def test_no_thread_is_begun_for_what_goes_in_one_piece(threaded, backend, source, monkeypatch):
-    monkeypatch.setattr("partwise.uploader.ThreadPoolExecutor", None)
+    monkeypatch.setattr("partwise.uploader.ThreadTransport", None)
 
     assert threaded(backend, multipart_threshold=50).upload(source, "key").verified
 

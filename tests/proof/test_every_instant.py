@@ -87,7 +87,7 @@ SCENES = [
 PAIRS = [
     Scene(SimulatedFile, 0),
     Scene(SimulatedFile, 2),
-    Scene(SimulatedFile, 3, 2, "in turns"),
+    Scene(SimulatedFile, 2, 2, "in turns"),
     Scene(SimulatedStream, 2),
 ]
 
@@ -100,10 +100,12 @@ def faults_at(
     planned = []
     for call in calls:
         seen[call.operation] += 1
-        if call.operation in operations:
-            planned += [
-                Fault(call.operation, kind, seen[call.operation]) for kind in kinds if kind.strikes(call.operation)
-            ]
+        if call.operation not in operations:
+            continue
+        for kind in kinds:
+            # A call that was refused had no effect that a death could come after.
+            if kind.strikes(call.operation) and (kind is not FaultKind.DEATH_AFTER or call.outcome == "returned"):
+                planned.append(Fault(call.operation, kind, seen[call.operation]))
     return planned
 
 
@@ -123,7 +125,11 @@ def assert_done(scene: Scene, world: World, *lives: Lived, again: int) -> None:
     assert world.history.record is None, f"CLEAN: a checkpoint was left behind\n{last}"
     left = [upload_id for upload_id in world.history.pending() if not world.history.uploads[upload_id].excused]
     assert not left, f"CLEAN: uploads were left behind\n{last}"
-    sent = sum(deed.operation == "upload_part" for lived in lives for deed in lived.asked)
+    sent = 0
+    for lived in lives:
+        sent += sum(deed.operation == "upload_part" for deed in lived.asked)
+        if lived is not last and lived.after.stored is not None and lived.after.record is None:
+            sent = 0  # that upload was all over; what follows is another one of the same bytes
     # A stream that was completed by a process that died at once is sent again: it can't be told before it was read.
     if scene.source is SimulatedFile:
         assert sent <= scene.parts + again, f"BOUNDED: {sent} parts were sent\n" + "\n".join(map(str, lives))
@@ -200,6 +206,8 @@ def test_a_failure_of_the_storage_and_then_a_death_cost_no_more(scene, figure):
         shaken = world.live(scene.life(failure))
         world.close()
         for death in faults_at(shaken.calls, DEATHS):
+            if (death.operation, death.occurrence) == (failure.operation, failure.occurrence):
+                continue
             world = scene.world()
             dead = world.live(scene.life(failure, death))
             assert dead.died

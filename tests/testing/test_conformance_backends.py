@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+
+import pytest
 
 from partwise.backends.local import LocalBackend
 from partwise.backends.memory import MemoryBackend
@@ -13,6 +16,12 @@ from partwise.model import Capabilities, PartLimits
 from partwise.testing import BackendConformance, BackendHarness, shown_options
 
 TINY = PartLimits(min_part_size=5, max_part_size=64, max_parts=8, max_object_size=200, max_put_size=200)
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing here can tell whether bytes outlive the loss of power, so that need not be waited for."""
+    monkeypatch.setattr(os, "fsync", lambda file: None)
 
 
 class MemoryHarness(BackendHarness):
@@ -71,6 +80,8 @@ class PoorCapabilities(MemoryHarness):
 
 class LocalHarness(BackendHarness):
     """A directory."""
+
+    examples = 15
 
     def __init__(self) -> None:
         self.directory = tempfile.mkdtemp()

@@ -277,7 +277,7 @@ def test_a_failure_half_way_has_read_half_and_stores_nothing(operation: str) -> 
     assert len(DATA) // 2 <= body.bytes_read < len(DATA) // 2 + 7
 
 
-@pytest.mark.parametrize("body", [TrickyBody(b""), TrickyBody(b"short", declared=100)])
+@pytest.mark.parametrize("body", [TrickyBody(b""), TrickyBody(b"x"), TrickyBody(b"short", declared=100)])
 def test_a_failure_half_way_strikes_a_body_that_has_no_half(body: TrickyBody) -> None:
     scene = Scene(fault("put_object", FaultKind.HALFWAY))
     with scene.plan, pytest.raises(ConnectionFailed):
