@@ -22,7 +22,7 @@ from partwise.protocols import Body, Source
 
 #: Read and handed on at a time. Small enough to stay in the processor's cache between the read, the checksum and the
 #: socket; large enough for the calls not to count.
-CHUNK_SIZE = 256 * 1024
+CHUNK_SIZE = 512 * 1024
 
 
 class _BufferPool:
@@ -49,21 +49,71 @@ class _BufferPool:
 _buffers = _BufferPool()
 
 
+class _OpenFiles:
+    """
+    A file, opened once for each body that is read at one time, and kept open for the next.
+
+    To open, position and close it for each part takes four calls of the system more, and each of them a turn in the
+    interpreter among threads. As above, a list's `append` and `pop` need no lock.
+
+    Args:
+        path: the file.
+        inode: its inode: another file that is found under this name is not read. 0: it is not known.
+    """
+
+    def __init__(self, path: str, inode: int = 0) -> None:
+        self._path = path
+        self.inode = inode
+        self._idle: list[FileIO] = []
+
+    def take(self) -> FileIO:
+        """An open file, for one reader at a time."""
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return self._open()
+
+    def give_back(self, file: FileIO) -> None:
+        self._idle.append(file)
+
+    def close(self) -> None:
+        """Close what nobody reads. What is being read is closed by the next call, or with the last that holds this."""
+        while True:
+            try:
+                file = self._idle.pop()
+            except IndexError:
+                return
+            file.close()
+
+    __del__ = close
+
+    def _open(self) -> FileIO:
+        file = _open_for_reading(self._path)
+        if self.inode and os.fstat(file.fileno()).st_ino != self.inode:
+            file.close()
+            raise SourceChanged(
+                f"{self._path} was replaced by another file while it was being uploaded", source=self._path
+            )
+        return file
+
+
 class FileBody:
     """
-    A range of a file. Opens the file each time it is read, so it is a plain value that can be pickled.
+    A range of a file. It can be pickled: the copy opens the file each time it is read.
 
     Args:
         path: the file.
         offset: where the range begins, in bytes from 0.
         size: its length in bytes.
+        files: where open files are kept; None: they are not.
     """
 
-    def __init__(self, path: str, offset: int, size: int) -> None:
+    def __init__(self, path: str, offset: int, size: int, files: _OpenFiles | None = None) -> None:
         self.path = path
         self.offset = offset
         self.size = size
         self.crc64: int | None = None
+        self._files = files
 
     def __len__(self) -> int:
         return self.size
@@ -71,31 +121,40 @@ class FileBody:
     def __repr__(self) -> str:
         return f"FileBody({self.path!r}, offset={self.offset}, size={self.size})"
 
+    def __reduce__(self) -> tuple[type[FileBody], tuple[str, int, int]]:
+        return FileBody, (self.path, self.offset, self.size)
+
     def chunks(self) -> Iterator[memoryview]:
         self.crc64 = None
-        checksum = 0
-        left = self.size
+        files = self._files
+        file = _open_for_reading(self.path) if files is None else files.take()
         buffer = _buffers.take()
         try:
-            with _open_for_reading(self.path) as file:
-                file.seek(self.offset)
-                while left:
-                    count = _read_into(file, buffer[: min(left, CHUNK_SIZE)], self.path)
-                    if not count:
-                        raise SourceChanged(
-                            f"{self.path} was cut short while it was being uploaded:"
-                            f" it ends {left} bytes before byte {self.offset + self.size}",
-                            source=self.path,
-                        )
-                    left -= count
-                    chunk = buffer[:count]
-                    checksum = crc64(chunk, checksum)
-                    if not left:
-                        self.crc64 = checksum
-                    yield chunk
-            self.crc64 = checksum
+            yield from self._read(file, buffer)
         finally:
             _buffers.give_back(buffer)
+            if files is None:
+                file.close()
+            else:
+                files.give_back(file)
+
+    def _read(self, file: FileIO, buffer: memoryview) -> Iterator[memoryview]:
+        checksum, at, end = 0, self.offset, self.offset + self.size
+        while at < end:
+            count = _read_into(file, buffer[: min(end - at, CHUNK_SIZE)], at, self.path)
+            if not count:
+                raise SourceChanged(
+                    f"{self.path} was cut short while it was being uploaded:"
+                    f" it ends {end - at} bytes before byte {end}",
+                    source=self.path,
+                )
+            at += count
+            chunk = buffer[:count]
+            checksum = crc64(chunk, checksum)
+            if at == end:
+                self.crc64 = checksum
+            yield chunk
+        self.crc64 = checksum
 
 
 def _open_for_reading(path: str) -> FileIO:
@@ -105,8 +164,12 @@ def _open_for_reading(path: str) -> FileIO:
         raise _unreadable(path, error) from error
 
 
-def _read_into(file: FileIO, buffer: memoryview, path: str) -> int:
+def _read_into(file: FileIO, buffer: memoryview, offset: int, path: str) -> int:
+    preadv = getattr(os, "preadv", None)  # Windows has none
     try:
+        if preadv is not None:
+            return int(preadv(file.fileno(), (buffer,), offset))
+        file.seek(offset)
         return file.readinto(buffer) or 0
     except OSError as error:
         raise _unreadable(path, error) from error
@@ -130,6 +193,11 @@ class FileSource:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._path = os.path.abspath(os.fspath(path))  # noqa: PTH100  # Path.absolute() keeps ".."
+        self._files = _OpenFiles(self._path)
+        self._seen: tuple[tuple[int, int, int], Fingerprint] | None = None
+
+    def __reduce__(self) -> tuple[type[FileSource], tuple[str]]:
+        return FileSource, (self._path,)
 
     @property
     def name(self) -> str:
@@ -155,14 +223,23 @@ class FileSource:
         if not stat.S_ISREG(status.st_mode):
             kind = "a directory" if stat.S_ISDIR(status.st_mode) else "not a regular file"
             raise SourceUnreadable(f"{self._path} is {kind}; only files and streams can be uploaded", source=self._path)
-        return Fingerprint(status.st_size, status.st_mtime_ns, str(status.st_ino) if status.st_ino else None)
+        version = (status.st_size, status.st_mtime_ns, status.st_ino)
+        seen = self._seen
+        if seen is not None and seen[0] == version:
+            return seen[1]
+        fingerprint = Fingerprint(status.st_size, status.st_mtime_ns, str(status.st_ino) if status.st_ino else None)
+        self._seen = version, fingerprint
+        if self._files.inode != status.st_ino:
+            self._files = _OpenFiles(self._path, status.st_ino)
+        return fingerprint
 
     def body(self, offset: int, size: int) -> FileBody:
         """A range of the file; nothing is opened yet."""
-        return FileBody(self._path, offset, size)
+        return FileBody(self._path, offset, size, self._files)
 
     def close(self) -> None:
-        """Nothing is kept open between reads."""
+        """Close the file, which is kept open from one part to the next."""
+        self._files.close()
 
 
 class BytesBody:

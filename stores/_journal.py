@@ -9,9 +9,9 @@ CHECKSUM is BLAKE2b of 8 bytes, in hexadecimal, over the checksum of the line be
 first line takes the mark that it begins with in place of a line before. So an edit anywhere is seen, and so is a line
 that was dropped, moved, or taken from another checkpoint. It guards against accidents, not against a forger.
 
-What the death of a process or the loss of power leaves at the end is told from damage: a last line without its newline,
-or bytes of zero. Either was never acknowledged, and is left out. The first line is written together with the file, so
-it can't be torn.
+What the death of a process or the loss of power leaves at the end is told from damage: part of a line, or bytes of
+zero, without a newline after them. That was never acknowledged, and is left out. The first line is written together
+with the file, so it can't be torn.
 
 The text is plain ASCII: whatever a path or a key is made of, lone surrogates too, comes back as it was.
 """
@@ -123,7 +123,7 @@ def decode(data: bytes) -> Journal:
     Raises:
         Damage: it does not verify.
     """
-    first, *lines = data.rstrip(b"\0").split(b"\n")
+    first, *lines = data.split(b"\n")
     if not lines:
         raise Damage("it is cut off within its first line" if first else "it is empty")
     header, digest = _decode_header(first)

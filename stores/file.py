@@ -157,17 +157,13 @@ class FileCheckpointStore:
                 raise CheckpointDamaged(
                     f"{path} does not begin as a checkpoint does, and was left as it is", name=name, where=path
                 )
-            checkpoint = journal.decode(files.read(path)).checkpoint
+            return self._decoded(path, name)
         except FileNotFoundError:
             return None
         except OSError as error:
             raise unreadable(error, path, name=name) from error
         except journal.Damage as damage:
-            if damage.header is not None:
-                self._check_owner(path, name, damage.header)
-            raise self._set_aside(path, name, damage.reason, damage.upload_id) from damage
-        self._check_owner(path, name, checkpoint)
-        return checkpoint
+            raise self._set_aside(path, name, damage) from damage
 
     def save(self, checkpoint: Checkpoint) -> None:
         """
@@ -293,7 +289,19 @@ class FileCheckpointStore:
                 where=path,
             )
 
+    def _decoded(self, path: str, name: str) -> Checkpoint:
+        """The checkpoint in a file; raises OSError, Damage, and CheckpointMismatch."""
+        try:
+            checkpoint = journal.decode(files.read(path)).checkpoint
+        except journal.Damage as damage:
+            if damage.header is not None:
+                self._check_owner(path, name, damage.header)
+            raise
+        self._check_owner(path, name, checkpoint)
+        return checkpoint
+
     def _check_owner(self, path: str, name: str, found: Checkpoint) -> None:
+        """Refuse what is found under a name that is not its own; raises CheckpointMismatch or Damage."""
         if found.name == name:
             return
         if self._place.shared:
@@ -304,12 +312,13 @@ class FileCheckpointStore:
                 where=path,
             )
         # A copy under a wrong name. Its upload is alive as far as anyone knows, so its id is not given to be aborted.
-        raise self._set_aside(path, name, f"it is of {upload_of(found)}", None)
+        raise journal.Damage(f"it is of {upload_of(found)}")
 
-    def _set_aside(self, path: str, name: str, why: str, upload_id: str | None) -> CheckpointDamaged:
+    def _set_aside(self, path: str, name: str, damage: journal.Damage) -> CheckpointDamaged:
         where = path
         kept = "it was left where it is"
         if path in self._claimed:
+            self._appender.let_go(path)  # an open file can't be renamed everywhere
             try:
                 os.replace(path, path + ".damaged")
             except OSError as error:
@@ -318,10 +327,10 @@ class FileCheckpointStore:
                 where = path + ".damaged"
                 kept = f"it was set aside as {where}"
         return CheckpointDamaged(
-            f"the checkpoint {path} can't be trusted: {why}; {kept}. Its upload can only start again",
+            f"the checkpoint {path} can't be trusted: {damage.reason}; {kept}. Its upload can only start again",
             name=name,
             where=where,
-            upload_id=upload_id,
+            upload_id=damage.upload_id,
         )
 
     def _upload(self, path: str, name: str) -> str:

@@ -22,6 +22,7 @@ from partwise.errors import (
     SourceChanged,
     Throttled,
     UploadCancelled,
+    UploadNotFound,
     UploadPaused,
     UploadStopped,
 )
@@ -358,6 +359,8 @@ def _has_to_succeed(world: World, lived: Lived) -> bool:
     if life.resume == "require" or (life.options.forbid_overwrite and lived.before.stored is not None):
         return False
     if len(_struck(lived, None, FaultKind.FORGOTTEN_UPLOAD)) + _happened(lived, Happening.EXPIRY) > 1:
+        return False
+    if not world.source.reopens and any(isinstance(deed.error, UploadNotFound) for deed in lived.asked):
         return False
     if life.options.callback is not None and not getattr(world.backend, "callback_works", True):
         return False

@@ -182,6 +182,9 @@ class SourcePlace(ABC):
     seen_changing: ClassVar[bool] = True
     """Whether a process that has opened it sees its changes."""
 
+    reopens: ClassVar[bool] = True
+    """Whether a process can read it again from its beginning."""
+
     def __init__(self, data: bytes) -> None:
         self.versions = [Version(0, data)]
 

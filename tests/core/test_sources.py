@@ -234,12 +234,31 @@ def test_a_file_that_may_not_be_read_says_so(path):
     assert done.stdout.strip() == "file can't be read: Permission denied PermissionError", done.stderr
 
 
-def test_a_read_that_fails_says_why(path, monkeypatch):
-    class Broken(io.FileIO):
-        def readinto(self, buffer):
-            raise OSError(5, "Input/output error")
+@pytest.fixture(params=["positioned", "seeking"])
+def reading(request, monkeypatch):
+    """By positioned reads, and without them, as on Windows."""
+    if request.param == "seeking":
+        monkeypatch.delattr(os, "preadv", raising=False)
+    elif not hasattr(os, "preadv"):
+        pytest.skip("this platform has no positioned reads")
+    return request.param
 
-    monkeypatch.setattr(sources, "FileIO", Broken)
+
+def test_a_file_is_read_by_whatever_the_platform_has(path, reading):
+    source = FileSource(path)
+
+    assert b"".join(read(source.body(offset, 100)) for offset in range(0, 1000, 100)) == DATA
+    source.close()
+
+
+def test_a_read_that_fails_says_why(path, reading, monkeypatch):
+    def fail(*arguments):
+        raise OSError(5, "Input/output error")
+
+    if reading == "positioned":
+        monkeypatch.setattr(os, "preadv", fail)
+    else:
+        monkeypatch.setattr(sources, "FileIO", type("Broken", (io.FileIO,), {"readinto": fail}))
 
     with pytest.raises(SourceUnreadable, match="can't be read: Input/output error"):
         read(FileBody(str(path), 0, 10))
@@ -260,10 +279,88 @@ def test_nothing_is_open_between_reads(path):
     next(chunks)
     chunks.close()
     source.close()
-    opened = [obj for obj in gc.get_objects() if isinstance(obj, io.FileIO) and obj.name == str(path)]
 
-    assert opened == []
+    assert open_files(path) == []
     assert repr(source) == f"FileSource({str(path)!r})"
+
+
+def open_files(path):
+    return [obj for obj in gc.get_objects() if isinstance(obj, io.FileIO) and not obj.closed and obj.name == str(path)]
+
+
+def test_bodies_that_are_read_one_after_the_other_open_the_file_once(path):
+    source = FileSource(path)
+    for offset in range(0, 1000, 10):
+        read(source.body(offset, 10))
+    assert len(open_files(path)) == 1
+
+    source.close()
+    assert open_files(path) == []
+
+
+def test_a_source_that_was_closed_can_be_read_again(path):
+    source = FileSource(path)
+    for _ in range(2):
+        assert read(source.body(0, 1000)) == DATA
+        source.close()
+        source.close()
+
+
+def test_what_is_being_read_when_the_source_is_closed_is_read_to_its_end(path):
+    source = FileSource(path)
+    path.write_bytes(filler(2 * CHUNK_SIZE))
+    chunks = source.body(0, 2 * CHUNK_SIZE).chunks()
+    begin = bytes(next(chunks))
+    source.close()
+
+    assert begin + b"".join(bytes(chunk) for chunk in chunks) == filler(2 * CHUNK_SIZE)
+    source.close()
+    assert open_files(path) == []
+
+
+def test_a_file_that_nobody_closed_is_closed_with_its_source(path):
+    source = FileSource(path)
+    read(source.body(0, 10))
+    del source
+
+    assert open_files(path) == []
+
+
+def test_a_file_that_took_the_place_of_the_one_that_was_looked_at_is_not_read(path):
+    """Its bytes would be those of another version, even if the first one is back before anybody looks again."""
+    source = FileSource(path)
+    source.fingerprint()
+    path.rename(path.with_name("first"))
+    path.write_bytes(filler(1000, seed=1))
+
+    with pytest.raises(SourceChanged, match="was replaced by another file while it was being uploaded") as caught:
+        read(source.body(0, 10))
+    assert caught.value.source == str(path)
+    assert open_files(path) == []
+
+
+def test_a_source_that_is_looked_at_anew_reads_the_file_that_is_there(path):
+    source = FileSource(path)
+    source.fingerprint()
+    assert read(source.body(0, 10)) == DATA[:10]
+    path.rename(path.with_name("first"))
+    path.write_bytes(DATA[::-1])
+    source.fingerprint()
+
+    assert read(source.body(0, 10)) == DATA[::-1][:10]
+    source.close()
+    assert open_files(path) == []
+
+
+def test_a_file_source_can_be_pickled(path):
+    source = FileSource(path)
+    read(source.body(0, 10))
+    copy = pickle.loads(pickle.dumps(source))
+    source.close()
+
+    assert copy.name == source.name
+    assert read(copy.body(0, 1000)) == DATA
+    copy.close()
 
 
 def test_bodies_that_are_read_one_after_the_other_share_one_buffer(path, monkeypatch):

@@ -15,6 +15,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 from attrs import define
+from urllib3.connection import HTTPConnection
 
 from partwise.testing.oss_server import OSSServer
 
@@ -176,6 +177,26 @@ def signing_vectors() -> dict[str, Any]:
     content = json.loads((DATA / "signing.json").read_text("utf-8"))
     assert isinstance(content, dict)
     return content
+
+
+@pytest.fixture
+def sdk_connections(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """
+    Closes the connections of an SDK when the test ends.
+
+    The SDKs leave some to the garbage collector, which may come to the socket before it comes to what would close it.
+    """
+    opened: list[HTTPConnection] = []
+    connect = HTTPConnection.connect
+
+    def connecting(self: HTTPConnection) -> None:
+        connect(self)
+        opened.append(self)
+
+    monkeypatch.setattr(HTTPConnection, "connect", connecting)
+    yield
+    for connection in opened:
+        connection.close()
 
 
 @pytest.fixture(params=["memory", "directory"])

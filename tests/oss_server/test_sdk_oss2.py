@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +32,8 @@ _DATA = random.Random(1).randbytes(3 * _PART + 12_345)
 
 
 @pytest.fixture(params=["v1", "v4"])
-def bucket_of(request: pytest.FixtureRequest) -> Iterator[Callable[..., Any]]:
+def bucket_of(request: pytest.FixtureRequest, sdk_connections: None) -> Callable[..., Any]:
     """Makes a client's bucket for a server, with either signature."""
-    sessions = []
 
     def make(server: OSSServer, name: str = "examplebucket") -> Any:
         key = (server.access_key_id, server.access_key_secret)
@@ -44,13 +43,10 @@ def bucket_of(request: pytest.FixtureRequest) -> Iterator[Callable[..., Any]]:
         else:
             auth = (oss2.Auth if request.param == "v1" else oss2.AuthV4)(*key)
         session = oss2.Session()
-        sessions.append(session)
         region = None if request.param == "v1" else server.region
         return oss2.Bucket(auth, server.endpoint, name, session=session, region=region, connect_timeout=20)
 
-    yield make
-    for session in sessions:
-        session.session.close()
+    return make
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -33,9 +33,8 @@ _KEY = "dir/three parts+中.bin"
 
 
 @pytest.fixture(params=["v1", "v4"])
-def client_with(request: pytest.FixtureRequest) -> Iterator[Callable[..., Any]]:
+def client_with(request: pytest.FixtureRequest, sdk_connections: None) -> Callable[..., Any]:
     """Makes a client for a server, with either signature."""
-    clients = []
 
     def make(server: OSSServer, **settings: Any) -> Any:
         config = oss.config.load_default()
@@ -47,15 +46,9 @@ def client_with(request: pytest.FixtureRequest) -> Iterator[Callable[..., Any]]:
         config.signature_version = request.param
         for name, value in settings.items():
             setattr(config, name, value)
-        client = oss.Client(config)
-        clients.append(client)
-        return client
+        return oss.Client(config)
 
-    yield make
-    for client in clients:
-        session = client._client._options.http_client.session
-        if session is not None:
-            session.close()
+    return make
 
 
 @pytest.fixture

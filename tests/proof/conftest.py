@@ -17,9 +17,14 @@ PART = 8
 """The size of a part in bytes."""
 
 
-def transferring(**changes: object) -> TransferConfig:
-    """Parts of `PART` bytes, one at a time; no source is too small for them."""
-    return TransferConfig(**{"part_size": PART, "multipart_threshold": 0, "concurrency": 1, **changes})  # type: ignore[arg-type]
+@pytest.fixture
+def config() -> Callable[..., TransferConfig]:
+    """Ways to transfer: parts of `PART` bytes, one at a time, and no source too small for them, unless said otherwise."""
+
+    def make(**changes: object) -> TransferConfig:
+        return TransferConfig(**{"part_size": PART, "multipart_threshold": 0, "concurrency": 1, **changes})  # type: ignore[arg-type]  # as given
+
+    return make
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from partwise.testing import CheckpointStoreConformance, StoreHarness, agreement
 
 class MemoryHarness(StoreHarness):
     durable = False
+    examples = 15
 
     def __init__(self) -> None:
         self.first = MemoryCheckpointStore()
@@ -44,6 +45,7 @@ class PlaceHarness(StoreHarness):
 
 class DirectoryHarness(PlaceHarness):
     tears = True
+    examples = 15
 
     def open(self) -> FileCheckpointStore:
         return FileCheckpointStore(self.root / "made" / "when needed")
@@ -97,7 +99,7 @@ class BesideSourceHarness(ExplicitFileHarness):
 
 
 class SQLiteHarness(PlaceHarness):
-    examples = 15  # each opens the file some hundred times
+    examples = 15
 
     def open(self) -> SQLiteCheckpointStore:
         return SQLiteCheckpointStore(self.root / "uploads.db")
@@ -139,4 +141,4 @@ class TestSQLite(CheckpointStoreConformance):
     ids=["many checkpoints", "one checkpoint"],
 )
 def test_all_stores_agree(harnesses: list[Callable[[], StoreHarness]]) -> None:
-    run_machine(agreement_machine(harnesses), 15)
+    run_machine(agreement_machine(harnesses), 12)

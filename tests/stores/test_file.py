@@ -368,7 +368,7 @@ def test_a_damaged_file_is_not_added_to(directory, checkpoint, part) -> None:
     assert directory.path_for(saved.name).read_bytes() == bad
 
 
-def test_a_copy_under_another_name_is_not_trusted_and_its_upload_not_given_away(directory, checkpoint) -> None:
+def test_a_copy_under_another_name_is_not_trusted_and_its_upload_not_given_away(directory, checkpoint, part) -> None:
     saved, other = checkpoint(), checkpoint("other.tar")
     directory.save(saved)
     directory.path_for(other.name).write_bytes(directory.path_for(saved.name).read_bytes())
@@ -376,6 +376,11 @@ def test_a_copy_under_another_name_is_not_trusted_and_its_upload_not_given_away(
         directory.load(other.name)
     assert caught.value.upload_id is None
     assert directory.load(saved.name) == saved
+    with directory.claim(other.name):
+        with pytest.raises(CheckpointDamaged, match="nothing can be added"):
+            directory.append_part(other.name, part(1))
+        with pytest.raises(CheckpointDamaged, match="set aside"):
+            directory.load(other.name)
 
 
 def test_a_torn_last_record_is_cut_off_before_the_next_one(directory, checkpoint, part) -> None:
@@ -540,6 +545,7 @@ def test_an_append_to_a_full_disk_fails_and_later_ones_can_follow(
     with directory.claim(saved.name):
         directory.save(saved)
         directory.append_part(saved.name, part(1))
+        before = directory.path_for(saved.name).read_bytes()
         with monkeypatch.context() as patch:
             patch.setattr(os, "write", lambda file, data: real(file, data[: len(data) // 2]))
             if cutting_back_fails:
@@ -547,12 +553,21 @@ def test_an_append_to_a_full_disk_fails_and_later_ones_can_follow(
             with pytest.raises(CheckpointUnwritable, match="free some space") as caught:
                 directory.append_part(saved.name, part(2))
             assert isinstance(caught.value.__cause__, OSError)
+            assert cutting_back_fails or directory.path_for(saved.name).read_bytes() == before
             patch.setattr(os, "write", refuse(errno.ENOSPC))
             with pytest.raises(CheckpointUnwritable):
                 directory.append_part(saved.name, part(2))
         assert directory.load(saved.name).parts == (part(1),)
         directory.append_part(saved.name, part(3))
         assert directory.load(saved.name).parts == (part(1), part(3))
+
+
+def test_what_is_in_the_place_of_the_temporary_file_is_neither_written_to_nor_removed(tmp_path: Path) -> None:
+    (tmp_path / "temporary").write_bytes(b"of somebody")
+    with pytest.raises(FileExistsError):
+        files.replace(str(tmp_path / "new"), b"data", str(tmp_path / "temporary"))
+    assert (tmp_path / "temporary").read_bytes() == b"of somebody"
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_delete_that_fails_is_told_of(directory, checkpoint, monkeypatch) -> None:

@@ -1,0 +1,252 @@
+"""
+Sequences that once broke a promise, each told as a short story.
+
+They were found by the state machine, by drawing at random over the same worlds, or by reading with these in mind, and
+cut down to what matters. `World.live` checks every promise after every life; what a test asserts beyond that is what
+makes its story.
+"""
+
+from __future__ import annotations
+
+import io
+import random
+
+from attrs import evolve
+
+from partwise import Callback, CallbackError, ObjectOptions, SourceChanged, StreamSource, UploadCancelled, UploadFailed
+from partwise.backends.memory import DEFAULT_CAPABILITIES
+from partwise.testing.bodies import filler
+from partwise.testing.faults import Fault, FaultKind
+from partwise.testing.worlds import (
+    CallbackBroke,
+    Happening,
+    Incident,
+    Life,
+    SimulatedFile,
+    SimulatedStream,
+)
+
+PART = 8
+CALLBACK = ObjectOptions(callback=Callback("http://127.0.0.1/told", "object=${object}"))
+
+
+def sent(lived):
+    return [deed.part_number for deed in lived.asked if deed.operation == "upload_part"]
+
+
+# --- NO-MIX ----------------------------------------------------------------------------------------------------------
+
+
+def test_receipts_never_follow_a_header_that_speaks_of_another_version(make_world, config):
+    """
+    A source changed, its matching parts were to be kept, and the record could not be renewed; then it was as before.
+
+    The receipts of the new version stood under the old header, and were taken for the old version's: an object of both,
+    whose checksum agreed.
+    """
+    world = make_world()
+    world.live(Life((Fault("append_part", FaultKind.DEATH_AFTER),), config=config()))
+    world.change(Happening.REWRITE)
+    failing = Fault("save", FaultKind.BEFORE)
+    dying = Fault("append_part", FaultKind.DEATH_AFTER)
+    world.live(Life((failing, dying), config=config(on_source_change="keep-matching")))
+    world.change(Happening.RESTORE)
+
+    assert world.live(Life(config=config())).result is not None
+
+
+def test_an_upload_that_is_gone_is_compared_by_content_if_that_was_asked_for(make_world, config):
+    """The object of a lost answer is of the bytes that were sent, not of those that a forger put in their place."""
+    world = make_world()
+    world.live(Life((Fault("complete_upload", FaultKind.DEATH_AFTER),), config=config()))
+    world.change(Happening.FORGE)
+
+    assert sent(world.live(Life(config=config(verify_source="content")))) == [1, 2, 3, 4]
+
+
+# --- streams ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_stream_that_is_empty_on_resuming_is_stored_empty(make_world, config):
+    """It was completed with no part, which every storage refuses, and so on for ever."""
+    world = make_world(SimulatedStream(filler(3 * PART)))
+    world.live(Life((Fault("append_part", FaultKind.DEATH_AFTER),), config=config()))
+    world.change(Happening.EMPTY)
+
+    assert world.live(Life(config=config())).result is not None
+
+
+def test_a_stream_can_begin_anew_when_its_upload_is_lost(make_world, config):
+    """A storage that can't list parts lets it be known only when the stream has gone by: it is opened again."""
+    world = make_world(SimulatedStream(filler(3 * PART)), capabilities=evolve(DEFAULT_CAPABILITIES, lists_parts=False))
+    world.live(Life((Fault("append_part", FaultKind.DEATH_AFTER),), config=config()))
+    world.expire()
+
+    assert world.live(Life(config=config())).result is not None
+
+
+class GoneByStream(SimulatedStream):
+    """A stream that nobody can open again, such as standard input."""
+
+    reopens = False
+
+    def open(self):
+        return StreamSource(io.BytesIO(self.version.data), name=self.name)
+
+
+def test_a_stream_that_can_not_begin_anew_does_so_in_the_next_run(make_world, config):
+    """The record of the lost upload stayed, and every later run failed by it."""
+    world = make_world(GoneByStream(filler(3 * PART)), capabilities=evolve(DEFAULT_CAPABILITIES, lists_parts=False))
+    world.live(Life((Fault("append_part", FaultKind.DEATH_AFTER),), config=config()))
+    world.expire()
+
+    assert isinstance(world.live(Life(config=config())).error, UploadFailed)
+    assert world.live(Life(config=config())).result is not None
+
+
+def test_a_stream_is_not_read_on_and_on_while_the_storage_fails(make_world, config):
+    """Parts that waited for another attempt were no longer counted, and the whole stream ended up in memory."""
+    chance = random.Random(0)
+    order = tuple(chance.randrange(6) for _ in range(600))
+    outage = tuple(Fault("upload_part", FaultKind.BEFORE, occurrence) for occurrence in range(1, 40))
+    world = make_world(SimulatedStream(filler(50 * PART)))
+
+    lived = world.live(Life(outage, choices=order, config=config(concurrency=2, progress_interval=0.001)))
+
+    assert lived.most_bodies <= 2 + 2
+
+
+# --- PROGRESS --------------------------------------------------------------------------------------------------------
+
+
+def test_the_last_bytes_of_a_stream_are_not_told_as_all_while_they_are_in_flight(make_world, config):
+    """It was told of while its end was not known, failed, and turned out to have been all of it."""
+    world = make_world(SimulatedStream(filler(PART)))
+    failing = Fault("upload_part", FaultKind.BEFORE)
+
+    assert world.live(Life((failing,), choices=(0, 0, 0, 1, 0, 1), config=config())).reports[-1].progress.completed
+
+
+def test_an_object_in_one_piece_is_told_once(make_world, config):
+    """Its bytes were counted as acknowledged and as still moving."""
+    world = make_world()
+
+    told = world.live(Life(config=config(multipart_threshold=100))).reports[-1].progress
+
+    assert (told.bytes_done, told.bytes_total) == (3 * PART + 5, 3 * PART + 5)
+
+
+def test_a_callback_that_raises_at_the_very_end_comes_out_as_it_is(make_world, config):
+    """Even when the upload callback has failed, too."""
+    world = make_world()
+    world.backend.callback_works = False
+    raising = Incident("progress", Happening.RAISE, occurrence=5)
+
+    lived = world.live(Life(incidents=(raising,), config=config(), options=CALLBACK))
+
+    assert isinstance(lived.error, CallbackBroke)
+    assert isinstance(lived.error.__context__, Exception)
+
+
+# --- endings that are disturbed --------------------------------------------------------------------------------------
+
+
+def test_a_cancel_that_comes_when_the_object_is_stored_comes_too_late(make_world, config):
+    """An old upload could not be aborted at once, and the wait for the next attempt was taken for a place to stop."""
+    world = make_world()
+    world.live(Life((Fault("append_part", FaultKind.DEATH_AFTER),), config=config()))
+    world.change(Happening.TOUCH)
+    world.live(
+        Life(
+            (Fault("abort_upload", FaultKind.PERMANENT), Fault("append_part", FaultKind.DEATH_AFTER)), config=config()
+        )
+    )
+    late = Incident("abort_upload", Happening.CANCEL)
+
+    lived = world.live(Life((Fault("abort_upload", FaultKind.BEFORE),), (late,), config=config()))
+
+    assert lived.result is not None
+
+
+def test_a_pause_does_not_disturb_the_dropping_of_what_is_useless(make_world, config):
+    """What is for nobody to see came out: the wish itself."""
+    world = make_world()
+    pause = Incident("abort_upload", Happening.PAUSE)
+    changed = Incident("append_part", Happening.TOUCH)
+
+    lived = world.live(Life((Fault("abort_upload", FaultKind.BEFORE),), (changed, pause), config=config()))
+
+    assert isinstance(lived.error, SourceChanged)
+
+
+def test_a_cancel_that_fails_to_abort_keeps_the_record_for_the_next_one(make_world, config):
+    world = make_world()
+    cancel = Incident("append_part", Happening.CANCEL)
+    refused = Fault("abort_upload", FaultKind.PERMANENT)
+
+    first = world.live(Life((refused,), (cancel,), config=config()))
+    again = world.live(Life(incidents=(Incident("list_parts", Happening.CANCEL),), config=config()))
+
+    assert isinstance(first.error, UploadCancelled)
+    assert isinstance(again.error, UploadCancelled)
+    assert not world.history.pending()
+
+
+# --- CLEAN: what can't be cleaned up is told -------------------------------------------------------------------------
+
+
+def test_an_upload_left_behind_is_told_with_the_callers_own_error(make_world, config):
+    world = make_world()
+    raising = Incident("progress", Happening.RAISE, occurrence=2)
+    refused = Fault("abort_upload", FaultKind.PERMANENT)
+
+    lived = world.live(Life((refused,), (raising,), config=config(), resume="never"))
+
+    [left] = world.history.pending()
+    assert isinstance(lived.error, CallbackBroke)
+    assert left in "".join(lived.error.__notes__)
+
+
+def test_an_upload_left_behind_by_a_stream_without_a_name_is_told(make_world, config):
+    """The message promised that the next run would abort it, which could not know of it."""
+    world = make_world(SimulatedStream(filler(3 * PART), name=""))
+    refused = Fault("abort_upload", FaultKind.PERMANENT)
+
+    lived = world.live(Life((Fault("read", FaultKind.HALFWAY), refused), config=config()))
+
+    [left] = world.history.pending()
+    assert "the next run will do it" not in str(lived.error)
+    assert left in "".join(lived.error.__notes__)
+
+
+# --- requests --------------------------------------------------------------------------------------------------------
+
+
+def test_a_storage_that_throttles_complete_is_left_alone(make_world, config):
+    """It was asked at once what had become of the object."""
+    world = make_world()
+
+    lived = world.live(Life((Fault("complete_upload", FaultKind.THROTTLED, seconds=7.0),), config=config()))
+
+    first, look = [deed for deed in lived.asked if deed.operation in {"complete_upload", "head_object"}][:2]
+    assert look.began >= first.ended + 7.0
+
+
+def test_an_object_that_must_not_be_overwritten_is_known_again_after_a_wrong_answer(make_world, config):
+    world = make_world(SimulatedFile(filler(PART)))
+    once = ObjectOptions(forbid_overwrite=True)
+
+    lived = world.live(
+        Life((Fault("put_object", FaultKind.WRONG_CHECKSUM),), config=config(multipart_threshold=100), options=once)
+    )
+
+    assert lived.result is not None
+
+
+def test_a_failed_callback_is_told_after_a_lost_first_answer_too(make_world, config):
+    world = make_world()
+    world.backend.callback_works = False
+
+    lived = world.live(Life((Fault("complete_upload", FaultKind.BEFORE),), config=config(), options=CALLBACK))
+
+    assert isinstance(lived.error, CallbackError)
