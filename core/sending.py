@@ -230,6 +230,7 @@ class PartLoop:
         attempts.count_failure(moved)
         delay = None if isinstance(error, UploadNotFound) else self._policy.delay(attempts.failures, error)
         if delay is None:
+            error.add_note(f"Met while part {outcome.part_number} was being sent.")
             raise error
         ready = self._clock.monotonic() + delay
         if getattr(error, "retry_after", None):

@@ -1,18 +1,17 @@
 """
 The sole right to a checkpoint, by a lock of the operating system on a small file.
 
-The system lets go of such a lock when its process dies, by whatever death. Three things are added to what `filelock`
-does:
+The system lets go of such a lock when its process dies, by whatever death. Four things are decided beyond what
+`filelock` does:
 
 - The lock file goes when the claim goes, while the lock is still held. Whoever opened the file before it went then
-  locks a file without a name; filelock looks, and gives such a lock up. Versions before 3.30 are not known to look, so
-  there the file stays.
+  locks a file without a name; filelock looks, and gives such a lock up.
 - A table of the claims of this process is asked first. On some network file systems a process can't lock itself out,
   and closing a second descriptor would even lose the first one's lock.
 - A child that was forked while the claim was held has neither the claim nor a say in its end: leaving the context there
-  touches nothing. filelock, from 3.30, closes the child's copy of the descriptor, which would keep the lock alive.
-
-A lock that is only a file that says so is never taken, since a dead process would hold it for ever.
+  touches nothing. filelock closes the child's copy of the descriptor, which would keep the lock alive. Versions before
+  3.30 do not, and so do not serve.
+- A lock that is only a file that says so is never taken, since a dead process would hold it for ever.
 """
 
 # Paths are text in here, since most of them are made for one call of the system each.
@@ -25,9 +24,6 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import lru_cache
-from inspect import signature
-from typing import Any
 
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
@@ -65,18 +61,18 @@ def claim(path: str, *, name: str, where: str, upload: Callable[[], str]) -> Ite
     process = os.getpid()
     place = os.path.realpath(path)
     with _held_lock:
-        if place in _held:
-            raise busy(upload(), by="another uploader in this process", name=name, where=where)
+        taken = place in _held
         _held.add(place)
+    if taken:
+        raise busy(upload(), by="another uploader in this process", name=name, where=where)
     try:
         try:
             lock = _acquired(path)
         except Timeout:
             # filelock's error would only repeat that the lock file is locked.
             raise busy(upload(), by="another process", name=name, where=where) from None
-        except (OSError, NotImplementedError) as error:
-            failure = error if isinstance(error, OSError) else OSError(errno.ENOSYS, "the file system has no locks")
-            raise unwritable(failure, where, name=name) from error
+        except OSError as error:
+            raise unwritable(error, where, name=name) from error
         try:
             yield
         finally:
@@ -92,8 +88,7 @@ def _acquired(path: str) -> BaseFileLock:
     with suppress(FileNotFoundError):
         if os.stat(path).st_size:
             raise FileExistsError(errno.EEXIST, f"{path} is in the way: its content shows that it is no lock of ours")
-    options: dict[str, Any] = {"fallback_to_soft": False} if _knows_soft_fallback() else {}
-    lock: BaseFileLock = FileLock(path, mode=0o600, thread_local=False, **options)
+    lock: BaseFileLock = FileLock(path, mode=0o600, thread_local=False, fallback_to_soft=False)
     lock.acquire(blocking=False)
     if isinstance(lock, SoftFileLock):
         lock.release()
@@ -102,14 +97,7 @@ def _acquired(path: str) -> BaseFileLock:
 
 
 def _let_go(lock: BaseFileLock, path: str) -> None:
-    if _knows_soft_fallback():
-        # Not on Windows, where an open file can't be removed: filelock does it there after closing.
-        with suppress(OSError):
-            os.unlink(path)
+    # Not on Windows, where an open file can't be removed: filelock does it there after closing.
+    with suppress(OSError):
+        os.unlink(path)
     lock.release()
-
-
-@lru_cache(maxsize=1)
-def _knows_soft_fallback() -> bool:
-    # It came with 3.30, as did the care for forked children; the look at a file without a name is there, too.
-    return "fallback_to_soft" in signature(FileLock.__init__).parameters

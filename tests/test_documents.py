@@ -68,9 +68,11 @@ def test_every_block_of_a_document_runs(document: Path, place: Path, monkeypatch
             for command in re.findall(r"^\$ (.*(?:\\\n.*)*)", text, re.MULTILINE):
                 subprocess.run(command, shell=True, check=True, cwd=place, timeout=60)
         else:
-            assert language in SHOWN or language.startswith("{") or (language == "sh" and (SET_UP in text or document.name == "CONTRIBUTING.md")), (
-                f"{document.name}:{line}: a block of language {language!r} would not be run"
-            )
+            assert (
+                language in SHOWN
+                or language.startswith("{")
+                or (language == "sh" and (SET_UP in text or document.name == "CONTRIBUTING.md"))
+            ), f"{document.name}:{line}: a block of language {language!r} would not be run"
 
 
 def test_links_between_documents_lead_somewhere() -> None:

@@ -26,6 +26,7 @@ from urllib3.util import Url
 from urllib3.util.ssl_match_hostname import CertificateError
 
 from partwise.backends.oss.http1 import Answer, BadAnswer, TooLong, read_answer, request_head
+from partwise.backends.oss.silence import SILENCE, limit_silence
 from partwise.errors import BackendClosed, BackendError, ConnectionFailed, InvalidInput
 from partwise.model import MIB
 
@@ -210,7 +211,7 @@ class Transport:
     ) -> tuple[Answer, bool]:
         sock: socket = connection.sock
         broken = _send(sock, head, body)
-        if isinstance(broken, TimeoutError):
+        if isinstance(broken, SILENCE):
             raise ConnectionFailed(
                 f"{self._where} took no more of the request for {self._read_timeout:g} seconds"
             ) from broken
@@ -224,7 +225,7 @@ class Transport:
                 raise ConnectionFailed(
                     f"the connection to {self._where} broke while the request was sent: {broken}"
                 ) from broken
-            if isinstance(error, TimeoutError):
+            if isinstance(error, SILENCE):
                 raise ConnectionFailed(
                     f"{self._where} did not answer within {self._read_timeout:g} seconds; the request may have taken "
                     "effect"
@@ -272,7 +273,7 @@ class Transport:
         connection = self._new_connection()
         try:
             connection.connect()
-            connection.sock.settimeout(self._read_timeout)
+            limit_silence(connection.sock, self._read_timeout)
         except (ssl.SSLCertVerificationError, CertificateError) as error:
             connection.close()
             raise ConnectionFailed(
@@ -354,7 +355,8 @@ def _send_both(sock: socket, head: bytes, piece: memoryview) -> None:
     if sent < len(head):
         sock.sendall(head[sent:])
         sent = len(head)
-    sock.sendall(piece[sent - len(head) :])
+    if sent < len(head) + len(piece):
+        sock.sendall(piece[sent - len(head) :])
 
 
 def _reason(error: Exception) -> str:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from partwise.testing.faulty import FaultyBackend, FaultyCheckpointStore, FaultySource
     from partwise.testing.machine import ResumeMachine
     from partwise.testing.oss_server import OSSServer
+    from partwise.testing.proxy import FaultyProxy, LinkConditions, LinkFault
     from partwise.testing.sources import ChangingSource
     from partwise.testing.witnesses import in_order, slow_crc64
 
@@ -67,6 +68,9 @@ _HOMES = {
     "in_order": "witnesses",
     "slow_crc64": "witnesses",
     "OSSServer": "oss_server",
+    "FaultyProxy": "proxy",
+    "LinkConditions": "proxy",
+    "LinkFault": "proxy",
     "ResumeMachine": "machine",
 }
 
@@ -106,6 +110,9 @@ __all__ = [
     "slow_crc64",
     "strategies",
     # larger ones
+    "FaultyProxy",
+    "LinkConditions",
+    "LinkFault",
     "OSSServer",
     "ResumeMachine",
 ]

@@ -27,6 +27,7 @@ from partwise.model import (
     UploadedPart,
 )
 from partwise.protocols import BindsSource, Body, CheckpointStore, MultipartBackend, Source
+from partwise.testing.simulation import told
 
 _T = TypeVar("_T")
 
@@ -133,17 +134,25 @@ class NotingBackend:
 
     def _noted(self, deed: Deed, action: Callable[[], _T], body: _NotingBody | None = None) -> _T:
         began = self._clock()
-        answer, failure = None, None
         try:
             answer = action()
         except BaseException as error:
-            failure = error
+            self._enter(deed, body, began, error=told(error))
             raise
-        else:
-            return answer
-        finally:
-            data = b"" if body is None else body.data
-            self._note(evolve(deed, data=data, began=began, ended=self._clock(), answer=answer, error=failure))
+        self._enter(deed, body, began, answer=answer)
+        return answer
+
+    def _enter(
+        self,
+        deed: Deed,
+        body: _NotingBody | None,
+        began: float,
+        *,
+        answer: object = None,
+        error: BaseException | None = None,
+    ) -> None:
+        data = b"" if body is None else body.data
+        self._note(evolve(deed, data=data, began=began, ended=self._clock(), answer=answer, error=error))
 
 
 class _NotingBody:

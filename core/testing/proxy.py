@@ -1,7 +1,7 @@
 """
 A poor way to a server: connections that are reset, end too soon, fall silent, or are slow.
 
-    with OSSServer() as server, FaultyProxy(server.endpoint, Weather(seed=7)) as proxy:
+    with OSSServer() as server, FaultyProxy(server.endpoint, LinkConditions(seed=7)) as proxy:
         backend = OSSBackend("examplebucket", endpoint=proxy.endpoint, ...)
         ...
         print(proxy.struck)
@@ -63,7 +63,7 @@ def _positive(instance: object, attribute: Attribute[float | None], value: float
 
 
 @define(frozen=True)
-class Weather:
+class LinkConditions:
     """
     What befalls connections, and where.
 
@@ -113,29 +113,29 @@ class Weather:
 
 class FaultyProxy:
     """
-    A proxy on loopback that hands bytes on, both ways, in such weather.
+    A proxy on loopback that hands bytes on, both ways, in such conditions.
 
     One thread moves all bytes, so that what befalls one connection is over before the next thing happens to it.
 
     Args:
         upstream: the URL of the server. Of it, host and port matter.
-        weather: what befalls connections.
+        conditions: what befalls connections.
 
     Raises:
         InvalidInput: `upstream` has no host, or no port.
     """
 
-    def __init__(self, upstream: str, weather: Weather) -> None:
+    def __init__(self, upstream: str, conditions: LinkConditions) -> None:
         parts = urlsplit(upstream)
         if not parts.hostname or not parts.port:
             raise InvalidInput(f"{upstream!r} is no URL with a host and a port, like http://127.0.0.1:8080")
         self._upstream = (parts.hostname, parts.port)
         self._scheme = parts.scheme
-        self._weather = weather
+        self._conditions = conditions
         self._struck = dict.fromkeys(LinkFault, 0)
         self._connections = 0
         self._listener: socket.socket | None = None
-        self._bell, self._hears_bell = socket.socketpair()
+        self._bell: tuple[socket.socket, ...] = ()
         self._thread = threading.Thread(target=self._run, name="faulty proxy", daemon=True)
 
     # --- life --------------------------------------------------------------------------------------------------------
@@ -145,20 +145,23 @@ class FaultyProxy:
         Listen, and hand on what comes from now on.
 
         Raises:
-            RuntimeError: it was started or stopped before: a proxy lives once.
+            RuntimeError: it was started before: a proxy lives once.
         """
-        if self._listener is not None or self._bell.fileno() < 0:
-            raise RuntimeError("this proxy was started or stopped before; make another one")
+        if self._listener is not None:
+            raise RuntimeError("this proxy was started before; make another one")
+        self._bell = socket.socketpair()
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
         self._listener.setblocking(False)
         self._thread.start()
 
     def stop(self) -> None:
         """End all connections and wait for the thread. Twice is fine."""
-        self._bell.close()
-        if self._thread.is_alive():
-            self._thread.join()
-        self._hears_bell.close()
+        if not self._bell:
+            return
+        ours, theirs = self._bell
+        ours.close()
+        self._thread.join()
+        theirs.close()
 
     def __enter__(self) -> Self:
         self.start()
@@ -198,14 +201,15 @@ class FaultyProxy:
     def _run(self) -> None:
         assert self._listener is not None
         links: list[_Link] = []
+        _, bell = self._bell
         with selectors.DefaultSelector() as selector, self._listener:
-            selector.register(self._hears_bell, selectors.EVENT_READ)
+            selector.register(bell, selectors.EVENT_READ)
             selector.register(self._listener, selectors.EVENT_READ)
             while True:
                 now = time.monotonic()
                 wakes = [wake for link in links if (wake := link.watch(selector, now)) is not None]
                 ready = {key.fd for key, _ in selector.select(min(wakes) - now if wakes else None)}
-                if self._hears_bell.fileno() in ready:
+                if bell.fileno() in ready:
                     break
                 now = time.monotonic()
                 for link in links:
@@ -231,7 +235,7 @@ class FaultyProxy:
         except OSError:
             _close(client, reset=True)
             return []
-        return [_Link(client, server, self._connections, self._weather, self._struck)]
+        return [_Link(client, server, self._connections, self._conditions, self._struck)]
 
 
 class _Link:
@@ -246,16 +250,16 @@ class _Link:
         client: socket.socket,
         server: socket.socket,
         number: int,
-        weather: Weather,
+        conditions: LinkConditions,
         struck: dict[LinkFault, int],
     ) -> None:
-        self._weather = weather
+        self._conditions = conditions
         self._struck = struck
         self._stalled_until: float | None = None
         self._sockets = (client, server)
         self._streams = (
-            _Stream(client, server, weather.strikes(number, "sent")),
-            _Stream(server, client, weather.strikes(number, "received")),
+            _Stream(client, server, conditions.strikes(number, "sent")),
+            _Stream(server, client, conditions.strikes(number, "received")),
         )
         self._watched: dict[socket.socket, int] = {}
         self.ended: Literal["reset", "in order"] | None = None
@@ -331,11 +335,11 @@ class _Link:
             case LinkFault.TRUNCATE:
                 self.ended = "in order"
             case LinkFault.STALL:
-                self._stalled_until = now + self._weather.stall
+                self._stalled_until = now + self._conditions.stall
             case LinkFault.DELAY:
-                stream.held_until = now + self._weather.delay
+                stream.held_until = now + self._conditions.delay
             case LinkFault.THROTTLE:
-                stream.throttle(self._weather.throttle_rate, self._weather.throttle_bytes)
+                stream.throttle(self._conditions.throttle_rate, self._conditions.throttle_bytes)
 
 
 class _Stream:

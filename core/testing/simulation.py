@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Generator, Iterable, Iterator
+from copy import copy
 from typing import Literal
 
 from attrs import define, evolve
@@ -108,6 +109,11 @@ class Moment:
     error: BaseException | None = None
 
 
+def told(error: BaseException | None) -> BaseException | None:
+    """What an error says, without the frames that it came through, which would keep every body in them alive."""
+    return None if error is None else copy(error)
+
+
 class SimulatedTransport:
     """
     Workers that are none: each time the loop asks for an outcome, the choices say which part makes its next step.
@@ -191,7 +197,7 @@ class SimulatedTransport:
     def _note(
         self, what: Literal["submitted", "begun", "delivered"], part_number: int, error: BaseException | None = None
     ) -> None:
-        self.moments.append(Moment(what, part_number, self._clock.monotonic(), error))
+        self.moments.append(Moment(what, part_number, self._clock.monotonic(), told(error)))
 
 
 class _Attempt:

@@ -25,7 +25,10 @@ from partwise.testing.oss_server import (
 
 oss2: Any = pytest.importorskip("oss2")
 
-pytestmark = pytest.mark.filterwarnings("ignore:The 'warn' method is deprecated:DeprecationWarning:oss2.resumable")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:The 'warn' method is deprecated:DeprecationWarning:oss2.resumable",
+    "ignore:datetime.datetime.utcnow:DeprecationWarning:oss2.auth",
+)
 
 _PART = 100 * 1024
 _DATA = random.Random(1).randbytes(3 * _PART + 12_345)

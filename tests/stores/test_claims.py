@@ -254,10 +254,8 @@ def test_two_ways_to_a_directory_are_one_place(tmp_path: Path, monkeypatch: pyte
         FileCheckpointStore(tmp_path / "link").claim(NAME).__enter__()
 
 
-@pytest.mark.parametrize("old_filelock", [False, True])
-def test_a_lock_that_would_outlive_its_process_is_refused(store, tmp_path: Path, monkeypatch, old_filelock) -> None:
+def test_a_lock_that_would_outlive_its_process_is_refused(store, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(_claims, "FileLock", filelock.SoftFileLock)
-    monkeypatch.setattr(_claims, "_knows_soft_fallback", lambda: not old_filelock)
     with pytest.raises(CheckpointUnwritable, match="end with their process"):
         store.claim(NAME).__enter__()
     assert locks(tmp_path) == []
@@ -269,23 +267,6 @@ def test_a_file_system_without_locks_is_refused(store, monkeypatch: pytest.Monke
     with pytest.raises(CheckpointUnwritable) as caught:
         store.claim(NAME).__enter__()
     assert isinstance(caught.value.__cause__, OSError)
-
-
-def test_a_file_system_without_locks_is_refused_with_an_old_filelock_too(store, monkeypatch) -> None:
-    def acquire(*args: object, **kwargs: object) -> None:
-        raise NotImplementedError("FileSystem does not appear to support flock")
-
-    monkeypatch.setattr(filelock.FileLock, "acquire", acquire)
-    with pytest.raises(CheckpointUnwritable, match="no locks"):
-        store.claim(NAME).__enter__()
-
-
-def test_with_an_old_filelock_the_lock_file_stays_and_claims_hold(store, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(_claims, "_knows_soft_fallback", lambda: False)
-    for _ in range(2):
-        with store.claim(NAME), pytest.raises(CheckpointBusy):
-            store.claim(NAME).__enter__()
-        assert len(locks(tmp_path)) == (0 if os.name == "nt" else 1)
 
 
 def test_a_lock_file_that_can_t_be_removed_stays_and_is_no_obstacle(store, tmp_path: Path, monkeypatch) -> None:
