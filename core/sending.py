@@ -237,6 +237,7 @@ class PartLoop:
             # The storage asked to be left alone, not just by this part.
             self._hold_until = max(self._hold_until, ready)
         heapq.heappush(self._retries, _Retry(ready, outcome.part_number, attempts))
+        _let_go_of_frames(error)
 
     def _drain(self) -> None:
         if not self._in_flight:
@@ -254,3 +255,15 @@ class PartLoop:
                     self._accept(outcome.receipt)
                 except Exception:  # noqa: BLE001, S112  # the loop is ending already, and for an earlier reason
                     continue
+
+
+def _let_go_of_frames(error: BaseException | None) -> None:
+    """
+    Forget where an error came from that is dealt with.
+
+    Its frames refer to the part that was being sent, and it to them in a circle: the bytes of a part that failed once,
+    and was sent since, would stay in memory until the garbage collector comes by.
+    """
+    while error is not None and error.__traceback__ is not None:
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__

@@ -117,7 +117,7 @@ class InlineTransport:
             self._woken.clear()
             return None
         job = self._jobs.popleft()
-        return _taken_back(job) if self._recalled else _outcome_here(job)
+        return outcome_of_recalling(job) if self._recalled else outcome_of_running(job)
 
     def recall(self) -> None:
         self._recalled = True
@@ -126,74 +126,16 @@ class InlineTransport:
         self._woken.set()
 
 
-class ThreadTransport:
-    """
-    Parts are sent by threads of our own: one more is started whenever a part finds none free, up to so many.
-
-    Two queues, and nothing else: a `ThreadPoolExecutor` makes a future with locks of its own for each part and looks
-    after callbacks, which for small parts on a fast line costs as much as sending them.
-
-    Args:
-        workers: how many threads there are at the most.
-    """
-
-    def __init__(self, workers: int) -> None:
-        self._workers = workers
-        self._threads: list[threading.Thread] = []
-        self._under_way = 0
-        self._jobs: SimpleQueue[PartJob | None] = SimpleQueue()
-        self._finished: SimpleQueue[Outcome | None] = SimpleQueue()
-
-    def submit(self, job: PartJob) -> None:
-        if len(self._threads) < min(self._workers, self._under_way + 1):
-            # Daemons, so that a program can end: what they leave undone is resumed, as after any other death.
-            thread = threading.Thread(target=self._work, name=f"partwise-{len(self._threads)}", daemon=True)
-            thread.start()
-            self._threads.append(thread)
-        self._under_way += 1
-        self._jobs.put(job)
-
-    def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            self._finished.put(_outcome_here(job))
-
-    def next_outcome(self, timeout: float | None) -> Outcome | None:
-        try:
-            outcome = self._finished.get(timeout=timeout)
-        except Empty:
-            return None
-        if outcome is not None:
-            self._under_way -= 1
-        return outcome
-
-    def recall(self) -> None:
-        while True:
-            try:
-                job = self._jobs.get_nowait()
-            except Empty:
-                return
-            assert job is not None, "nothing is recalled from threads that were told to end"
-            self._finished.put(_taken_back(job))
-
-    def wake(self) -> None:
-        self._finished.put(None)
-
-    def close(self) -> None:
-        """End the threads, and wait for that. Nothing may be submitted any more."""
-        for _ in self._threads:
-            self._jobs.put(None)
-        for thread in self._threads:
-            thread.join()
-
-
-def _outcome_here(job: PartJob) -> Outcome:
+def outcome_of_running(job: PartJob) -> Outcome:
+    """Make the attempt, here and now, and whatever comes of it an outcome."""
     try:
         return Outcome(job.part_number, job.run())
     except BaseException as error:  # noqa: BLE001  # the loop lets it out, once no part is under way
         return Outcome(job.part_number, error=error)
 
 
-def _taken_back(job: PartJob) -> Outcome:
+def outcome_of_recalling(job: PartJob) -> Outcome:
+    """What became of an attempt that was not made."""
     return Outcome(job.part_number, error=TransferStopped("taken back before it was begun"))
 
 

@@ -29,7 +29,8 @@ from partwise.retrying import Chance, Clock, SystemClock
 from partwise.run import Order, ResumeMode, Run, Tools
 from partwise.sending import Control
 from partwise.sources import as_source
-from partwise.transport import ExecutorTransport, InlineTransport, ThreadTransport, Transport
+from partwise.threads import ThreadTransport
+from partwise.transport import ExecutorTransport, InlineTransport, Transport
 
 
 class Uploader:
@@ -206,7 +207,7 @@ class Uploader:
     @contextmanager
     def _ready(self, order: Order, control: Control) -> Generator[Upload]:
         """An upload that is ready to run, with its workers; they are gone afterwards."""
-        workers = _Workers(self._executor, self.config.concurrency)
+        workers = _Workers(self._executor, self.config.concurrency, self._clock)
         try:
             yield Upload(order, Tools(self._transport or workers.transport, self._clock, self._chance), control)
         finally:
@@ -228,16 +229,17 @@ def _called_from_a_thread(progress: ProgressCallback | None) -> ProgressCallback
 class _Workers:
     """What sends the parts of one upload: the caller's executor, or threads that start with the first part."""
 
-    def __init__(self, executor: Executor | None, concurrency: int) -> None:
+    def __init__(self, executor: Executor | None, concurrency: int, clock: Clock) -> None:
         self._given = executor
         self._own: ThreadTransport | None = None
         self._concurrency = concurrency
+        self._clock = clock
 
     def transport(self) -> Transport:
         if self._given is not None:
             return ExecutorTransport(self._given)
         if self._own is None:
-            self._own = ThreadTransport(self._concurrency)
+            self._own = ThreadTransport(self._concurrency, self._clock)
         return self._own
 
     def close(self) -> None:

@@ -27,6 +27,7 @@ ROOMS = [
     "retrying",
     "pacing",
     "transport",
+    "threads",
     "sending",
     "run",
     "endings",

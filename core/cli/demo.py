@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 from attrs import define, field
 
 from partwise.cli.output import Output
+from partwise.cli.serve import server_module
 from partwise.cli.stopping import Signals, stop_here
 from partwise.cli.wording import amount, command_line, count
 from partwise.config import TransferConfig
@@ -61,15 +62,15 @@ def demo(file: str | None, size: int, output: Output) -> int:
 
     Raises:
         Stopped: a signal came. All is cleaned up.
+        InvalidInput: the size is too small, or what the server needs is not installed.
         PartwiseError: it can't be shown here, or did not go as it should.
     """
-    from partwise.testing.oss_server import OSSServer
-
+    module = server_module()
     with Signals(stop_here), _folder() as folder:
         path = _made_up(folder, size) if file is None else _given(file, folder)
         buckets = folder / "buckets"
         (buckets / _BUCKET).mkdir(parents=True)
-        with OSSServer(directory=buckets) as server:
+        with module.OSSServer(directory=buckets) as server:
             _Demo(folder, path, server, output).run()
     return 0
 

@@ -7,10 +7,28 @@ from typing import TYPE_CHECKING
 from partwise.cli.output import Output
 from partwise.cli.stopping import Signals, stop_here
 from partwise.cli.wording import one_line
-from partwise.errors import PartwiseError
+from partwise.errors import InvalidInput, PartwiseError
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from partwise.testing.oss_server import OSSServer
+
+
+def server_module() -> ModuleType:
+    """
+    The server, which belongs to another extra.
+
+    Raises:
+        InvalidInput: what it needs is not installed.
+    """
+    try:
+        from partwise.testing import oss_server
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("partwise"):
+            raise
+        raise InvalidInput(f'the server needs {error.name}: pip install "partwise[testing]"') from error
+    return oss_server
 
 
 def serve(directory: str, port: int, output: Output) -> int:
@@ -18,9 +36,10 @@ def serve(directory: str, port: int, output: Output) -> int:
     Serve a directory, a bucket per folder, until a signal comes.
 
     Raises:
+        InvalidInput: what the server needs is not installed.
         PartwiseError: the directory or the port can't be had.
     """
-    from partwise.testing.oss_server import serve_directory
+    module = server_module()
 
     def announce(server: OSSServer) -> None:
         output.record(server.announcement())
@@ -30,7 +49,7 @@ def serve(directory: str, port: int, output: Output) -> int:
 
     with Signals(stop_here):
         try:
-            serve_directory(directory, port=port, started=announce)
+            module.serve_directory(directory, port=port, started=announce)
         except KeyboardInterrupt:
             output.note("stopped")
         except OSError as error:

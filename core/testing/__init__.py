@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from partwise.testing.faulty import FaultyBackend, FaultyCheckpointStore, FaultySource
     from partwise.testing.machine import ResumeMachine
     from partwise.testing.oss_server import OSSServer
+    from partwise.testing.power import PowerLoss, RecordedDisk, Survival
     from partwise.testing.proxy import FaultyProxy, LinkConditions, LinkFault
     from partwise.testing.sources import ChangingSource
     from partwise.testing.witnesses import in_order, slow_crc64
@@ -68,6 +69,9 @@ _HOMES = {
     "in_order": "witnesses",
     "slow_crc64": "witnesses",
     "OSSServer": "oss_server",
+    "PowerLoss": "power",
+    "RecordedDisk": "power",
+    "Survival": "power",
     "FaultyProxy": "proxy",
     "LinkConditions": "proxy",
     "LinkFault": "proxy",
@@ -99,7 +103,10 @@ __all__ = [
     "FaultyBackend",
     "FaultyCheckpointStore",
     "FaultySource",
+    "PowerLoss",
+    "RecordedDisk",
     "SimulatedDeath",
+    "Survival",
     "dies_at",
     "dying_at",
     # data and witnesses

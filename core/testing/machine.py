@@ -262,9 +262,7 @@ class ResumeMachine(RuleBasedStateMachine):
             isinstance(deed.error, UploadNotFound) for deed in lived.asked
         )
 
-    def _life(
-        self, manner: Manner, *, faults: tuple[Fault, ...] = (), incidents: tuple[Incident, ...] = ()
-    ) -> Life:
+    def _life(self, manner: Manner, *, faults: tuple[Fault, ...] = (), incidents: tuple[Incident, ...] = ()) -> Life:
         if hasattr(self.world.backend, "callback_works"):
             self.world.backend.callback_works = manner.callback_works
         options = _OPTIONS[manner.options]

@@ -206,7 +206,7 @@ class _Attempt:
     def __init__(self, job: PartJob) -> None:
         self.part_number = job.part_number
         self.begun = False
-        self._steps = _steps_of(job)
+        self._steps: Iterator[None] = _steps_of(job)
 
     def recall(self) -> None:
         if not self.begun:
@@ -236,9 +236,12 @@ def _steps_of(job: PartJob) -> Generator[None, None, UploadedPart]:
     return receipt
 
 
-def _taken_back() -> Generator[None, None, UploadedPart]:
+def _taken_back() -> Iterator[None]:
+    return map(_raise_stopped, [None])
+
+
+def _raise_stopped(_: None) -> None:
     raise TransferStopped("taken back before it was begun")
-    yield  # unreachable, and what makes this a generator
 
 
 class _SteppedBody:
@@ -276,7 +279,8 @@ class _SteppedBody:
             self._length += len(chunk)
 
     def chunks(self) -> Iterator[memoryview]:
-        yield from map(memoryview, self._taken)
+        for chunk in self._taken:
+            yield memoryview(chunk)
         if self._error is not None:
             raise self._error
 

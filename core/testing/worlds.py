@@ -18,7 +18,7 @@ import logging
 import os
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
@@ -28,9 +28,9 @@ from attrs import Attribute, define, evolve, field
 
 from partwise.backends.memory import DEFAULT_CAPABILITIES, MemoryBackend
 from partwise.config import TransferConfig
-from partwise.deciding import Decision
 from partwise.engine import Upload
-from partwise.errors import CallbackError, CheckpointBusy, InvalidInput
+from partwise.errors import CheckpointBusy, InvalidInput
+from partwise.ledger import Decision
 from partwise.model import (
     Capabilities,
     ObjectOptions,
@@ -41,7 +41,7 @@ from partwise.model import (
     checkpoint_name,
 )
 from partwise.planning import PartPlan
-from partwise.protocols import MultipartBackend, Source
+from partwise.protocols import CheckpointStore, MultipartBackend, Source
 from partwise.run import Order, ResumeMode
 from partwise.sending import Control
 from partwise.sources import BytesSource, FileSource, StreamSource
@@ -147,8 +147,8 @@ class Life:
     resume: ResumeMode = "auto"
 
 
-class CallbackBroke(Exception):  # noqa: N818  # what a user's own callback would raise
-    """What the progress callback raises."""
+class CallbackBroke(Exception):
+    """What the progress callback raises, as a user's own would."""
 
 
 # --- where the source lies -------------------------------------------------------------------------------------------
@@ -226,10 +226,10 @@ class SourcePlace(ABC):
         self._become(what, data)
         self.versions.append(Version(number, data))
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027  # most have nothing to remove
         """Remove it. The default leaves it."""
 
-    def _become(self, what: Happening, data: bytes) -> None:
+    def _become(self, what: Happening, data: bytes) -> None:  # noqa: B027  # as its docstring says
         """Make the change where the source lies. By default processes open the present version, and that is all."""
 
 
@@ -541,8 +541,6 @@ class World:
         torn_writes: bool = False,
         check: Callable[[World, Lived], None] | None = None,
     ) -> None:
-        if check is None:
-            from partwise.testing.invariants import check
         self.backend = backend
         self.store = store
         self.source = source
@@ -551,7 +549,7 @@ class World:
         self.history = History()
         self.lives: list[Lived] = []
         self._tear = self._torn if torn_writes else None
-        self._check = check
+        self._check = check or _every_promise
         self._storage = backend.opened()
         self._present: Lived | None = None
 
@@ -669,14 +667,12 @@ class World:
         lived.transports = simulation.transports
         lived.most_bodies = watched.most_bodies
 
-    def _order(
-        self, life: Life, backend: MultipartBackend, store: NotingStore | FaultyCheckpointStore, source: Source
-    ) -> Order:
+    def _order(self, life: Life, backend: MultipartBackend, store: CheckpointStore, source: Source) -> Order:
         remembering = None if life.resume == "never" else store
         return Order(backend, remembering, source, self.key, life.options, life.config, life.resume)
 
     @contextmanager
-    def _handles(self) -> Iterator[tuple[MultipartBackend, object]]:
+    def _handles(self) -> Iterator[tuple[MultipartBackend, CheckpointStore]]:
         """A handle on the storage and one on the store, of a process of its own."""
         backend, store = self.backend.open(), self.store.open()
         try:
@@ -732,6 +728,12 @@ class World:
             self.history.problems.append(
                 f"ONE-OWNER: a second uploader was not refused at once, but ended with {outcome!r} and asked {asked}"
             )
+
+
+def _every_promise(world: World, lived: Lived) -> None:
+    from partwise.testing.invariants import check  # which is about worlds, and imports this module
+
+    check(world, lived)
 
 
 @contextmanager

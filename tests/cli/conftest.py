@@ -80,6 +80,13 @@ class Child:
             self.ended = Ended(self.process.returncode, out.decode(), err.decode())
         return self.ended
 
+    def read_until(self, words: str, *, on: str = "stdout") -> None:
+        """Read line by line, until one has these words in it."""
+        for line in getattr(self.process, on):
+            if words in line.decode():
+                return
+        raise AssertionError(f"it ended without having said {words!r}")
+
     def send(self, signal: int) -> Ended:
         """Send a signal, and wait for its end."""
         self.process.send_signal(signal)
@@ -91,9 +98,9 @@ def child(place: Path) -> Iterator[Callable[..., Child]]:
     """Start a line in a process of its own; what still runs at the end of the test is killed."""
     children: list[Child] = []
 
-    def start(*arguments: str, **options: Any) -> Child:
+    def start(*arguments: str, program: tuple[str, ...] = ("-m", "partwise"), **options: Any) -> Child:
         piped = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        process = subprocess.Popen([sys.executable, "-m", "partwise", *arguments], cwd=place, **{**piped, **options})
+        process = subprocess.Popen([sys.executable, *program, *arguments], cwd=place, **{**piped, **options})
         children.append(Child(process))
         return children[-1]
 

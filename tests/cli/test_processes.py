@@ -6,8 +6,6 @@ import contextlib
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -60,6 +58,12 @@ def test_the_module_can_be_run_by_its_name(child: Start) -> None:
     assert child("--version").end().out.startswith("partwise ")
 
 
+def test_a_name_that_standard_output_can_not_show_is_escaped(child: Start, place: Path, url: str) -> None:
+    (place / "naïve.bin").write_bytes(b"x")
+    ended = child("upload", "naïve.bin", url, env={**os.environ, "PYTHONIOENCODING": "ascii"}).end()
+    assert (ended.code, ended.out.split(" as ")[0]) == (0, "stored na\\xefve.bin")
+
+
 @posix
 def test_a_reader_that_goes_away_fails_nothing(child: Start, small: Path, bucket: Path, url: str) -> None:
     reading, writing = os.pipe()
@@ -108,16 +112,12 @@ def test_a_second_signal_ends_it_at_once(child: Start, recorded: Recorded, large
         "partwise.register_backend('hanging', lambda url, **settings: (Hanging(), 'k'))\n"
         "sys.exit(main())\n"
     )
-    line = [sys.executable, "hanging.py", "upload", "large.bin", "hanging:k", *KEPT, *SMALL_PARTS]
-    with subprocess.Popen(line, cwd=place, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        while "hangs" not in process.stderr.readline():
-            pass
-        process.send_signal(signal.SIGINT)
-        while "once more" not in process.stderr.readline():
-            pass
-        process.send_signal(signal.SIGINT)
-        assert process.wait() == 130
+    line = child("upload", "large.bin", "hanging:k", *KEPT, *SMALL_PARTS, program=("hanging.py",))
+    line.read_until("hangs", on="stderr")
+    line.process.send_signal(signal.SIGINT)
+    line.read_until("once more", on="stderr")
+    line.process.send_signal(signal.SIGINT)
+    assert line.process.wait() == 130
 
 
 @posix

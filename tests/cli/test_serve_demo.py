@@ -6,11 +6,19 @@ import json
 import os
 import signal
 import socket
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+
+from partwise.cli.demo import _Demo
+from partwise.cli.output import Output
+from partwise.errors import PartwiseError
+from partwise.model import ObjectOptions
+from partwise.testing import OSSServer
 
 Start = Callable[..., Any]
 
@@ -52,6 +60,18 @@ def test_people_are_told_what_to_set(child: Start, place: Path) -> None:
         "  export OSS_ACCESS_KEY_ID",
         "  export OSS_ACCESS_KEY_SECRET",
     ]
+
+
+@pytest.mark.parametrize("line", [["serve", "buckets"], ["demo", "--size", "1MiB"]], ids=["serve", "demo"])
+def test_what_the_server_needs_is_told(
+    partwise: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, line: list[str]
+) -> None:
+    for name in [name for name in sys.modules if name.startswith(("partwise.testing.oss_server", "h11"))]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delattr("partwise.testing.oss_server", raising=False)
+    monkeypatch.setitem(sys.modules, "h11", None)
+    ended = partwise(*line)
+    assert (ended.code, ended.err) == (2, 'partwise: the server needs h11: pip install "partwise[testing]"\n')
 
 
 def test_a_port_that_is_taken_is_told(child: Start, place: Path) -> None:
@@ -99,6 +119,36 @@ def test_the_show_takes_a_file_of_yours(child: Start, temporary: Path, large: Pa
     assert list(temporary.iterdir()) == []
 
 
+@pytest.fixture
+def shown(place: Path) -> Iterator[Any]:
+    """The show after its second run: the file, and the object, which is the same."""
+    (place / "buckets" / "demo").mkdir(parents=True)
+    (place / "backup.tar").write_bytes(b"the same")
+    (place / "buckets" / "demo" / "backup.tar").write_bytes(b"the same")
+    with OSSServer(directory=place / "buckets") as server:
+        yield _Demo(place, place / "backup.tar", server, Output(quiet=True))
+
+
+def test_the_show_ends_well_only_if_the_object_is_the_file(shown: Any, place: Path) -> None:
+    shown._compared(kept=4, first=4, second=4)
+    (place / "buckets" / "demo" / "backup.tar").write_bytes(b"the sane")
+    with pytest.raises(PartwiseError, match="differs"):
+        shown._compared(kept=4, first=4, second=4)
+
+
+def test_the_show_ends_well_only_if_nothing_is_left(shown: Any) -> None:
+    shown.server.backend("demo").initiate_upload("backup.tar", ObjectOptions())
+    with pytest.raises(PartwiseError, match="left behind: 1 upload and 0 checkpoints"):
+        shown._compared(kept=4, first=4, second=4)
+
+
+def test_the_show_needs_room(partwise: Callable[..., Any], temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=1024))
+    ended = partwise("demo", "--size", "1MiB")
+    assert (ended.code, "the demo needs 3.0 MiB in" in ended.err) == (1, True)
+    assert list(temporary.iterdir()) == []
+
+
 def test_a_file_that_is_too_small_for_the_show_is_told(child: Start, temporary: Path, small: Path) -> None:
     ended = child("demo", "small.bin").end()
     assert (ended.code, "too small" in ended.err) == (1, True)
@@ -107,7 +157,6 @@ def test_a_file_that_is_too_small_for_the_show_is_told(child: Start, temporary: 
 @posix
 def test_the_show_can_be_stopped_and_leaves_nothing(child: Start, temporary: Path) -> None:
     show = child("demo", "--size", "64MiB")
-    while b"$ partwise upload" not in show.process.stdout.readline():
-        pass
+    show.read_until("$ partwise upload")
     assert show.send(signal.SIGTERM).code == 143
     assert list(temporary.iterdir()) == []

@@ -158,6 +158,17 @@ def test_settings_go_to_the_backend_only_where_they_were_given(
     }
 
 
+def test_an_interrupt_before_anything_was_begun_is_told(
+    partwise: Run, small: Path, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*arguments: object, **settings: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("partwise.cli.opening.open_backend", interrupt)
+    ended = partwise("upload", "small.bin", url)
+    assert (ended.code, ended.err) == (130, "partwise: interrupted\n")
+
+
 # --- carrying on ---
 
 

@@ -107,6 +107,15 @@ def test_a_resumed_part_that_was_struck_and_sent_again_counts_as_sent():
     assert (ledger.bytes_done, ledger.bytes_resumed, ledger.parts_resumed) == (20, 10, 1)
 
 
+def test_a_resumed_part_that_is_struck_twice_is_taken_off_once():
+    ledger = ledger_of(receipt(1), receipt(2), resumed=True)
+    ledger.strike(1)
+    ledger.record(receipt(1, etag="new"))
+    ledger.strike(1)
+
+    assert (ledger.bytes_resumed, ledger.parts_resumed) == (10, 1)
+
+
 def test_a_resumed_part_that_was_sent_again_counts_as_sent():
     ledger = ledger_of(receipt(1), resumed=True)
     ledger.record(receipt(1, etag="new"))

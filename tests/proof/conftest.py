@@ -19,7 +19,7 @@ PART = 8
 
 @pytest.fixture
 def config() -> Callable[..., TransferConfig]:
-    """Ways to transfer: parts of `PART` bytes, one at a time, and no source too small for them, unless said otherwise."""
+    """Ways to transfer: parts of `PART` bytes, one at a time, no source too small for them, unless said otherwise."""
 
     def make(**changes: object) -> TransferConfig:
         return TransferConfig(**{"part_size": PART, "multipart_threshold": 0, "concurrency": 1, **changes})  # type: ignore[arg-type]  # as given

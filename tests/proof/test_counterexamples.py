@@ -8,15 +8,30 @@ makes its story.
 
 from __future__ import annotations
 
+import gc
 import io
 import random
+from concurrent.futures import ThreadPoolExecutor
 
 from attrs import evolve
 
-from partwise import Callback, CallbackError, ObjectOptions, SourceChanged, StreamSource, UploadCancelled, UploadFailed
-from partwise.backends.memory import DEFAULT_CAPABILITIES
+from partwise import (
+    Callback,
+    CallbackError,
+    ObjectOptions,
+    SourceChanged,
+    StreamSource,
+    UploadCancelled,
+    Uploader,
+    UploadFailed,
+)
+from partwise.backends.memory import DEFAULT_CAPABILITIES, MemoryBackend
+from partwise.model import PartLimits
+from partwise.sources import BytesBody
+from partwise.stores.memory import MemoryCheckpointStore
 from partwise.testing.bodies import filler
-from partwise.testing.faults import Fault, FaultKind
+from partwise.testing.faults import Fault, FaultKind, FaultPlan
+from partwise.testing.faulty import FaultyBackend
 from partwise.testing.worlds import (
     CallbackBroke,
     Happening,
@@ -116,6 +131,28 @@ def test_a_stream_is_not_read_on_and_on_while_the_storage_fails(make_world, conf
     assert lived.most_bodies <= 2 + 2
 
 
+def test_a_part_that_failed_once_does_not_stay_in_memory(config):
+    """The error of the first attempt referred to the part, and to itself, until the garbage collector came by."""
+    once = FaultPlan([Fault("upload_part", FaultKind.BEFORE, part_number=number) for number in range(1, 31)])
+    backend = FaultyBackend(MemoryBackend(limits=PartLimits(min_part_size=1)), once)
+    most = 0
+
+    def count(progress):
+        nonlocal most
+        most = max(most, sum(isinstance(thing, BytesBody) for thing in gc.get_objects()))
+
+    gc.collect()
+    gc.disable()
+    try:
+        with ThreadPoolExecutor(2) as executor:
+            uploader = Uploader(backend, MemoryCheckpointStore(), config(concurrency=2, retry_base=0.0), executor)
+            uploader.upload(StreamSource(io.BytesIO(filler(30 * PART))), "key", progress=count)
+    finally:
+        gc.enable()
+
+    assert most <= 2 + 2
+
+
 # --- PROGRESS --------------------------------------------------------------------------------------------------------
 
 
@@ -157,9 +194,7 @@ def test_a_cancel_that_comes_when_the_object_is_stored_comes_too_late(make_world
     world.live(Life((Fault("append_part", FaultKind.DEATH_AFTER),), config=config()))
     world.change(Happening.TOUCH)
     world.live(
-        Life(
-            (Fault("abort_upload", FaultKind.PERMANENT), Fault("append_part", FaultKind.DEATH_AFTER)), config=config()
-        )
+        Life((Fault("abort_upload", FaultKind.PERMANENT), Fault("append_part", FaultKind.DEATH_AFTER)), config=config())
     )
     late = Incident("abort_upload", Happening.CANCEL)
 

@@ -23,6 +23,7 @@ import stat
 import threading
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 
 import pytest
 from attrs import evolve
@@ -40,7 +41,6 @@ from partwise import (
     CheckpointBusy,
     CheckpointDamaged,
     CheckpointMismatch,
-    ConnectionFailed,
     FileSource,
     InvalidInput,
     ObjectOptions,
@@ -320,9 +320,7 @@ def refusals(make_world, config) -> Iterator[BaseException]:
     """One error of each kind that refuses to go on."""
     world = make_world()
     yield world.live(Life(config=config(), resume="require")).error
-    unsure = evolve(
-        DEFAULT_CAPABILITIES, object_checksums=False, options=DEFAULT_CAPABILITIES.options - {"metadata"}
-    )
+    unsure = evolve(DEFAULT_CAPABILITIES, object_checksums=False, options=DEFAULT_CAPABILITIES.options - {"metadata"})
     world = make_world(capabilities=unsure)
     yield world.live(Life((Fault("complete_upload", FaultKind.AFTER),), config=config())).error
     world = make_world()
@@ -402,7 +400,7 @@ def test_d16_an_error_keeps_what_there_is_and_a_cancel_drops_it(make_world, conf
 
     failed = world.live(Life(outage, config=config()))
     assert failed.error.resumable
-    assert [*failed.after.pending.values()][0].keys() == {1, 2}
+    assert next(iter(failed.after.pending.values())).keys() == {1, 2}
 
     cancelled = world.live(Life(incidents=(Incident("upload_part", Happening.CANCEL),), config=config()))
     assert (cancelled.after.record, cancelled.after.pending) == (None, {})
@@ -606,9 +604,7 @@ def test_d30_a_record_outlives_an_abort_that_failed(backend, store):
 
 
 @pytest.mark.parametrize("concurrency", [1, 3])
-@pytest.mark.parametrize(
-    ("kind", "at_most"), [(FaultKind.PERMANENT, 1), (FaultKind.FORGOTTEN_UPLOAD, 2 * PARTS + 3)]
-)
+@pytest.mark.parametrize(("kind", "at_most"), [(FaultKind.PERMANENT, 1), (FaultKind.FORGOTTEN_UPLOAD, 2 * PARTS + 3)])
 def test_d09_an_error_that_stays_is_not_asked_for_again_and_again(make_world, config, kind, at_most, concurrency):
     """After a 403 on one part, all other parts were tried, three times over."""
     lived = make_world().live(Life((Fault("upload_part", kind),), config=config(concurrency=concurrency)))
@@ -783,7 +779,7 @@ def test_d48_a_record_costs_the_same_however_many_there_are(tmp_path):
             "key",
             progress=lambda _: sizes.append(sum(path.stat().st_size for path in tmp_path.glob("*.ucp"))),
         )
-    growth = [after - before for before, after in zip(sizes, sizes[1:-1], strict=False)]
+    growth = [after - before for before, after in pairwise(sizes[:-1])]
 
     assert plan.parts_total == 2_000
     assert max(growth[-50:]) <= max(growth[:50]) + 4
@@ -810,7 +806,7 @@ def test_d35_an_error_keeps_what_the_storage_said(backend, store):
 
     class NoBucket(FaultyBackend):
         def upload_part(self, key, upload_id, part_number, body):
-            raise BucketNotFound("no such bucket", code="NoSuchBucket", status=404, request_id="5C3D", ec="0015-00000101")
+            raise BucketNotFound("no bucket", code="NoSuchBucket", status=404, request_id="5C3D", ec="0015-00000101")
 
     with pytest.raises(UploadFailed) as failed:
         simulated(NoBucket(backend, FaultPlan()), store).upload(BytesSource(filler(30)), "key")

@@ -97,15 +97,13 @@ def faults_at(
 ) -> list[Fault]:
     """A fault of each kind at each of these calls, of those operations."""
     seen: Counter[str] = Counter()
-    planned = []
+    planned: list[Fault] = []
     for call in calls:
         seen[call.operation] += 1
-        if call.operation not in operations:
-            continue
-        for kind in kinds:
+        if call.operation in operations:
             # A call that was refused had no effect that a death could come after.
-            if kind.strikes(call.operation) and (kind is not FaultKind.DEATH_AFTER or call.outcome == "returned"):
-                planned.append(Fault(call.operation, kind, seen[call.operation]))
+            possible = (k for k in kinds if k is not FaultKind.DEATH_AFTER or call.outcome == "returned")
+            planned += [Fault(call.operation, k, seen[call.operation]) for k in possible if k.strikes(call.operation)]
     return planned
 
 

@@ -22,7 +22,7 @@ from partwise.backends.memory import DEFAULT_CAPABILITIES
 from partwise.stores.file import FileCheckpointStore
 from partwise.stores.sqlite import SQLiteCheckpointStore
 from partwise.testing import BackendHarness, ResumeMachine, StoreHarness
-from partwise.testing.worlds import Happening, Life, Lived, MemoryHarness, RealFile, SimulatedStream, World
+from partwise.testing.worlds import Happening, Life, Lived, MemoryHarness, RealFile, SimulatedStream
 
 FULL = DEFAULT_CAPABILITIES
 #: Storages that offer less, and what they lack.

@@ -562,6 +562,15 @@ def test_an_append_to_a_full_disk_fails_and_later_ones_can_follow(
         assert directory.load(saved.name).parts == (part(1), part(3))
 
 
+def test_a_temporary_file_that_can_t_be_removed_is_told_of(directory, tmp_path: Path, checkpoint, monkeypatch) -> None:
+    saved = checkpoint()
+    (tmp_path / f"{saved.name}.ucp.tmp").write_bytes(b"half")
+    with directory.claim(saved.name), monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", refuse(errno.EACCES))
+        with pytest.raises(CheckpointUnwritable, match=os.strerror(errno.EEXIST)):
+            directory.save(saved)
+
+
 def test_what_is_in_the_place_of_the_temporary_file_is_neither_written_to_nor_removed(tmp_path: Path) -> None:
     (tmp_path / "temporary").write_bytes(b"of somebody")
     with pytest.raises(FileExistsError):
@@ -719,6 +728,19 @@ def test_a_read_only_directory_is_told_of_at_the_claim(tmp_path: Path, checkpoin
         assert as_nobody(check) == 0
     finally:
         place.chmod(0o755)
+
+
+def test_a_place_that_is_no_directory_is_not_taken_for_one(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError, match="is not a directory"):
+        files.check_directory(str(tmp_path / "file"))
+
+
+def test_a_root_that_is_missing_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    # As a drive may be on Windows.
+    monkeypatch.setattr(os.path, "isdir", lambda _: False)
+    with pytest.raises(OSError, match="is not a directory"):
+        files.make_private_directory(str(Path(os.sep).resolve()))
 
 
 # --- what other systems lack -----------------------------------------------------------------------------------------

@@ -337,6 +337,25 @@ def test_a_file_that_was_replaced_since_is_not_set_aside(database, path: Path, c
     assert not path.with_name("uploads.db.damaged").exists()
 
 
+def test_a_file_that_vanished_since_is_not_set_aside(database, path: Path, cut, saved, monkeypatch) -> None:
+    real = SQLiteCheckpointStore._is_damaged
+    monkeypatch.setattr(SQLiteCheckpointStore, "_is_damaged", lambda self, name: path.unlink() or real(self, name))
+    with database.claim(saved.name):
+        with pytest.raises(CheckpointDamaged, match="left as it is"):
+            database.load(saved.name)
+        assert database.load(saved.name) is None
+
+
+def test_a_file_that_can_t_be_looked_into_is_left_alone(database, path: Path, cut, saved, monkeypatch) -> None:
+    def refused(path: str) -> bool:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("partwise.stores.sqlite.resembles", refused)
+    with pytest.raises(CheckpointUnwritable, match="can't hold checkpoints"):
+        database.claim(saved.name).__enter__()
+    assert path.read_bytes() == cut
+
+
 def test_a_damaged_file_that_can_t_be_set_aside_is_told_of(database, path: Path, cut, saved, monkeypatch) -> None:
     def refused(*_: object) -> None:
         raise OSError(errno.EACCES, "Permission denied")
@@ -347,17 +366,22 @@ def test_a_damaged_file_that_can_t_be_set_aside_is_told_of(database, path: Path,
     assert path.read_bytes() == cut
 
 
-def test_the_log_of_a_damaged_file_goes_with_it(database, path: Path, saved, tmp_path: Path) -> None:
-    with database.claim(saved.name):
-        (tmp_path / "uploads.db-wal").write_bytes(b"")
-        database._database.close()
-        path.write_bytes(path.read_bytes()[:5000])
-        (tmp_path / "uploads.db-wal").write_bytes(b"log")
-        with pytest.raises(CheckpointDamaged, match="set aside"):
-            database.load(saved.name)
-        database.save(saved)
-        assert database.load(saved.name) == saved
-    assert not (tmp_path / "uploads.db-wal").exists()
+@pytest.mark.parametrize("beside", [("-wal", "-shm"), ("-wal",), ()])
+def test_the_log_of_a_damaged_file_goes_with_it_and_before_it(path: Path, beside, monkeypatch) -> None:
+    for suffix in (*beside, ""):
+        path.with_name(path.name + suffix).write_text(suffix)
+    moved = []
+    real = os.replace
+    monkeypatch.setattr(os, "replace", lambda old, new: (real(old, new), moved.append((old, new))))
+    _database.Database(str(path)).set_aside()
+    assert moved == [(f"{path}{suffix}", f"{path}.damaged{suffix}") for suffix in (*beside, "")]
+
+
+def test_sqlite_makes_no_file_of_its_own(database, path: Path, checkpoint, monkeypatch) -> None:
+    monkeypatch.setattr(_database.Database, "_make", lambda self: None)
+    with pytest.raises(CheckpointUnwritable):
+        database.save(checkpoint())
+    assert not path.exists()
 
 
 def test_a_file_of_zeros_is_what_the_loss_of_power_leaves(database, path: Path, checkpoint) -> None:

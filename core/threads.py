@@ -1,0 +1,151 @@
+"""
+Parts sent by threads of our own; and by the loop itself, where parts are so quick that threads are a burden.
+
+Python runs one thread at a time. A small part on a fast line is hardly anything but Python, so several threads send no
+more of them than one, while each part is handed to a thread and back, and each call of the system is an occasion to
+lose one's turn. On two processors, 10,000 parts of 100 KiB over the loopback take four threads four times the processor
+time, and more than twice the time, that they take the loop alone. Where the storage is further away than that, a part
+is hardly anything but waiting, and threads are worth their while. Which of the two it is, is tried out.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from queue import Empty, SimpleQueue
+
+from partwise.retrying import Clock
+from partwise.transport import Outcome, PartJob, outcome_of_recalling, outcome_of_running
+
+#: Parts that are timed together. Uploads of fewer parts have nothing to gain here.
+_WINDOW = 32
+
+#: Seconds from one part to the next, below which the loop tries to send them itself. It keeps short what a try can
+#: cost, and the time for which the loop, while it sends, looks after nothing else.
+_QUICK = 0.001
+
+#: Parts at the beginning of a try that are not timed: threads are still busy with the last of theirs.
+_SETTLING = 8
+
+#: How much slower the loop may be than threads, for the processor time that it saves.
+_TOLERANCE = 1.25
+
+
+
+class Tempo:
+    """
+    Whether the loop shall send parts itself, from nothing but the times at which parts are done.
+
+    A try is given up as soon as it is known to be slower, and made again after twice as many parts as the last time, so
+    that tries cost next to nothing where they are of no use.
+
+    Args:
+        now: the present, in seconds.
+    """
+
+    def __init__(self, now: float) -> None:
+        self.alone = False
+        self._threads_took = 0.0  # seconds for as many parts, when threads sent them
+        self._parts = 0
+        self._since = now
+        self._tries = 0
+        self._pause = 0
+
+    def part_done(self, now: float) -> None:
+        """One more part is done; `alone` may change by it."""
+        self._parts += 1
+        if self._parts <= 0:
+            self._since = now
+            return
+        took = now - self._since
+        if self.alone and took > self._threads_took * _TOLERANCE:
+            self.alone = False
+            self._tries += 1
+            self._pause = 2**self._tries
+        elif self._parts < _WINDOW:
+            return
+        elif not self.alone and self._pause:
+            self._pause -= 1
+        elif not self.alone and took < _QUICK * _WINDOW:
+            self.alone = True
+            self._threads_took = took
+            self._parts, self._since = -_SETTLING, now
+            return
+        self._parts, self._since = 0, now
+
+
+class ThreadTransport:
+    """
+    Parts are sent by threads of our own: one more is started whenever a part may find none free, up to so many.
+
+    Between them and the loop there are two queues and nothing else. A `ThreadPoolExecutor` makes a future with a lock
+    of its own for each part, which costs as much again as the queues do.
+
+    Args:
+        workers: how many threads there are at the most.
+        clock: what time is.
+    """
+
+    def __init__(self, workers: int, clock: Clock) -> None:
+        self._workers = workers
+        self._clock = clock
+        self._tempo = Tempo(clock.monotonic())
+        self._threads: list[threading.Thread] = []
+        self._under_way = 0
+        self._kept: deque[PartJob] = deque()  # for the loop itself
+        self._jobs: SimpleQueue[PartJob | None] = SimpleQueue()
+        self._finished: SimpleQueue[Outcome | None] = SimpleQueue()
+
+    def submit(self, job: PartJob) -> None:
+        if self._tempo.alone:
+            self._kept.append(job)
+        else:
+            self._hand_over(job)
+        self._under_way += 1
+
+    def _hand_over(self, job: PartJob) -> None:
+        if len(self._threads) < min(self._workers, self._under_way + 1):
+            # Daemons, so that a program can end: what they leave undone is resumed, as after any other death.
+            thread = threading.Thread(target=self._work, name=f"partwise-{len(self._threads)}", daemon=True)
+            thread.start()
+            self._threads.append(thread)
+        self._jobs.put(job)
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            self._finished.put(outcome_of_running(job))
+
+    def next_outcome(self, timeout: float | None) -> Outcome | None:
+        try:
+            outcome = self._finished.get(block=not self._kept, timeout=timeout)
+        except Empty:
+            if not self._kept:
+                return None
+            outcome = outcome_of_running(self._kept.popleft())
+        if outcome is not None:
+            self._under_way -= 1
+            self._tempo.part_done(self._clock.monotonic())
+            while self._kept and not self._tempo.alone:
+                self._hand_over(self._kept.popleft())
+        return outcome
+
+    def recall(self) -> None:
+        while self._kept:
+            self._finished.put(outcome_of_recalling(self._kept.popleft()))
+        while True:
+            try:
+                job = self._jobs.get_nowait()
+            except Empty:
+                return
+            assert job is not None, "nothing is recalled from threads that were told to end"
+            self._finished.put(outcome_of_recalling(job))
+
+    def wake(self) -> None:
+        self._finished.put(None)
+
+    def close(self) -> None:
+        """End the threads, and wait for that. Nothing may be submitted any more."""
+        for _ in self._threads:
+            self._jobs.put(None)
+        for thread in self._threads:
+            thread.join()

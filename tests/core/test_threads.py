@@ -1,0 +1,192 @@
+"""Parts sent by threads of our own, and by the loop itself where they are quick."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from partwise.checksums import crc64
+from partwise.errors import ConnectionFailed
+from partwise.model import UploadedPart
+from partwise.pacing import TransferStopped
+from partwise.retrying import SystemClock
+from partwise.sources import BytesBody
+from partwise.threads import ThreadTransport
+from partwise.transport import Outcome, PartJob
+
+DATA = b"0123456789"
+
+
+class Answering:
+    """A backend of which only `upload_part` is there; it raises this error, if there is one."""
+
+    def __init__(self, error=None):
+        self.error = error
+        self.threads = []
+
+    def upload_part(self, key, upload_id, part_number, body):
+        self.threads.append(threading.current_thread())
+        list(body.chunks())
+        if self.error is not None:
+            raise self.error
+        return UploadedPart(part_number, len(body), f"E{part_number}")
+
+
+def job(number=1, backend=None):
+    return PartJob(backend or Answering(), "key", "ID", number, BytesBody(DATA))
+
+
+class Held(Answering):
+    """A backend that keeps each part until the test lets it go."""
+
+    def __init__(self):
+        super().__init__()
+        self.begun = threading.Semaphore(0)
+        self.let_go = threading.Event()
+
+    def upload_part(self, key, upload_id, part_number, body):
+        self.begun.release()
+        assert self.let_go.wait(30)
+        return super().upload_part(key, upload_id, part_number, body)
+
+
+@pytest.fixture
+def threads():
+    """Makes transports of so many threads, and looks after their end."""
+    made = []
+
+    def make(workers, clock=None):
+        made.append(ThreadTransport(workers, clock or SystemClock()))
+        return made[-1]
+
+    yield make
+    for transport in made:
+        transport.close()
+        assert not any(thread.is_alive() for thread in transport._threads)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 9])
+def test_threads_of_our_own_send_parts(threads, workers):
+    transport = threads(workers)
+    for number in range(1, 6):
+        transport.submit(job(number))
+    outcomes = [transport.next_outcome(30) for _ in range(5)]
+
+    assert {outcome.part_number for outcome in outcomes} == {1, 2, 3, 4, 5}
+    assert all(outcome.receipt.crc64 == crc64(DATA) for outcome in outcomes)
+    assert len(transport._threads) == min(workers, 5)
+
+
+def test_no_more_threads_are_started_than_there_are_parts_under_way(threads):
+    transport = threads(9)
+    for number in range(1, 6):
+        transport.submit(job(number))
+        transport.next_outcome(30)
+
+    assert len(transport._threads) == 1
+
+
+def test_threads_of_our_own_do_not_keep_a_program_from_ending(threads):
+    transport = threads(1)
+    transport.submit(job(1))
+    transport.next_outcome(30)
+
+    assert all(thread.daemon for thread in transport._threads)
+
+
+@pytest.mark.parametrize("error", [ConnectionFailed("x"), KeyboardInterrupt(), SystemExit()])
+def test_a_thread_of_our_own_hands_over_whatever_the_attempt_raised(threads, error):
+    transport = threads(1)
+    transport.submit(job(1, Answering(error)))
+
+    assert transport.next_outcome(30) == Outcome(1, error=error)
+
+
+def test_nothing_comes_from_threads_before_its_time(threads):
+    transport, backend = threads(1), Held()
+    transport.submit(job(1, backend))
+
+    assert transport.next_outcome(0.0) is None
+    backend.let_go.set()
+    assert transport.next_outcome(30).part_number == 1
+
+
+def test_waking_makes_a_loop_that_waits_for_threads_look_up(threads):
+    transport, backend = threads(1), Held()
+    transport.submit(job(1, backend))
+    transport.wake()
+
+    assert transport.next_outcome(None) is None
+    backend.let_go.set()
+    assert transport.next_outcome(30).part_number == 1
+
+
+def test_recalling_takes_back_what_no_thread_has_begun(threads):
+    transport, backend = threads(1), Held()
+    for number in (1, 2, 3):
+        transport.submit(job(number, backend))
+    assert backend.begun.acquire(timeout=30)
+    transport.recall()
+    backend.let_go.set()
+    outcomes = {outcome.part_number: outcome for outcome in (transport.next_outcome(30) for _ in range(3))}
+
+    assert outcomes[1].receipt is not None
+    assert {type(outcomes[number].error) for number in (2, 3)} == {TransferStopped}
+
+
+# --- by the loop itself ----------------------------------------------------------------------------------------------
+
+
+class Hand:
+    """A clock of which the test owns the hand."""
+
+    def __init__(self):
+        self.time = 1000.0
+
+    def monotonic(self):
+        return self.time
+
+
+def test_what_the_loop_keeps_is_sent_by_the_loop(threads):
+    transport, backend = threads(2, Hand()), Answering()
+    transport._tempo.alone = True
+    for number in (1, 2):
+        transport.submit(job(number, backend))
+
+    assert [transport.next_outcome(30).part_number for _ in range(2)] == [1, 2]
+    assert set(backend.threads) == {threading.current_thread()}
+
+
+def test_what_the_loop_kept_goes_to_threads_when_they_are_faster(threads):
+    transport, backend = threads(2, Hand()), Answering()
+    transport._tempo.alone = True
+    for number in (1, 2, 3):
+        transport.submit(job(number, backend))
+    transport._tempo.part_done = lambda now: setattr(transport._tempo, "alone", False)
+
+    assert {transport.next_outcome(30).part_number for _ in range(3)} == {1, 2, 3}
+    assert backend.threads[0] is threading.current_thread()
+    assert threading.current_thread() not in backend.threads[1:]
+
+
+def test_what_the_loop_kept_can_be_taken_back(threads):
+    transport = threads(2, Hand())
+    transport._tempo.alone = True
+    transport.submit(job(1))
+    transport.submit(job(2))
+    transport.recall()
+    outcomes = [transport.next_outcome(30), transport.next_outcome(30)]
+
+    assert {outcome.part_number for outcome in outcomes} == {1, 2}
+    assert {type(outcome.error) for outcome in outcomes} == {TransferStopped}
+
+
+def test_the_loop_looks_up_when_it_is_woken_though_it_has_parts_to_send(threads):
+    transport = threads(2, Hand())
+    transport._tempo.alone = True
+    transport.submit(job(1))
+    transport.wake()
+
+    assert transport.next_outcome(30) is None
+    assert transport.next_outcome(30).part_number == 1

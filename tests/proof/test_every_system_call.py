@@ -1,0 +1,118 @@
+"""
+Every call of the operating system at which a process can die, with files on a real disk.
+
+Storage, store and source are directories here. The process dies at its first call that changes a file, then at its
+second, and so on until it gets to its end; a write that it dies at leaves half of its bytes. Then another process runs.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from partwise import TransferConfig
+from partwise.backends.local import LocalBackend
+from partwise.stores.file import FileCheckpointStore
+from partwise.testing.bodies import filler
+from partwise.testing.deaths import dying_at
+from partwise.testing.faults import SimulatedDeath
+from partwise.testing.simulation import Simulation
+
+PART = 1000
+KEY = "exampledir/object"
+
+
+class Disk:
+    """A source, a bucket and checkpoints, each in a directory of its own."""
+
+    def __init__(self, path: Path, data: bytes) -> None:
+        self.source, self.bucket, self.checkpoints = path / "source", path / "bucket", path / "checkpoints"
+        self.source.parent.mkdir(parents=True)
+        self.source.write_bytes(data)
+
+    def upload(self, **changes):
+        config = TransferConfig(**{"part_size": PART, "multipart_threshold": 0, "concurrency": 1, **changes})
+        with LocalBackend(self.bucket) as backend, FileCheckpointStore(self.checkpoints) as store:
+            return Simulation().uploader(backend, store, config).upload(self.source, KEY)
+
+    def dies(self, step, **changes):
+        """Whether the process died at this step of its life."""
+        try:
+            with dying_at(step):
+                self.upload(**changes)
+        except SimulatedDeath:
+            return True
+        return False
+
+    def stored(self):
+        path = self.bucket / KEY
+        return path.read_bytes() if path.exists() else None
+
+    def records(self):
+        return sorted(path.name for path in self.checkpoints.glob("*.ucp"))
+
+    def pending(self):
+        with LocalBackend(self.bucket) as backend:
+            return list(backend.list_uploads())
+
+
+@contextmanager
+def disks(tmp_path):
+    """Makes disks of their own, one for each instant."""
+    count = 0
+
+    def make(data):
+        nonlocal count
+        count += 1
+        return Disk(tmp_path / str(count), data)
+
+    yield make
+
+
+@pytest.mark.parametrize(
+    ("parts", "changes"),
+    [(1, {"multipart_threshold": PART}), (1, {}), (3, {}), (3, {"concurrency": 2})],
+    ids=["in one piece", "1 part", "3 parts", "3 parts, 2 at once"],
+)
+def test_a_death_at_any_system_call_is_recovered_from(tmp_path, figure, parts, changes):
+    data = filler(parts * PART - 100)
+    step, orphans = 0, 0
+    with disks(tmp_path) as make:
+        while True:
+            step += 1
+            disk = make(data)
+            died = disk.dies(step, **changes)
+            assert disk.stored() in {None, data}, f"EXACT: died at step {step}"
+            result = disk.upload(**changes)
+            assert disk.stored() == data, f"EXACT: died at step {step}"
+            assert result.verified, f"EXACT: died at step {step}"
+            assert disk.records() == [], f"CLEAN: died at step {step}"
+            orphans += len(disk.pending())
+            if not died:
+                break
+    # An upload whose id was never recorded is left, for `list_uploads` to find; that is the matter of a few instants.
+    assert orphans <= step // 4
+    figure("system calls at which a process died, each followed by a run that ends well", step - 1)
+
+
+def test_a_death_at_any_system_call_of_a_recovery_is_recovered_from(tmp_path, figure):
+    data = filler(2 * PART)
+    count = 0
+    with disks(tmp_path) as make:
+        first = 0
+        while make(data).dies(first := first + 9):
+            second = 0
+            while True:
+                disk = make(data)
+                assert disk.dies(first)
+                second += 5
+                if not disk.dies(second):
+                    break
+                count += 1
+                assert disk.stored() in {None, data}, f"EXACT: died at steps {first} and {second}"
+                disk.upload()
+                assert disk.stored() == data, f"EXACT: died at steps {first} and {second}"
+                assert disk.records() == [], f"CLEAN: died at steps {first} and {second}"
+    figure("pairs of system calls at which two processes died, followed by a run that ends well", count)

@@ -1,0 +1,368 @@
+"""
+The loss of power at any instant: what was not synced is gone, whole or in part, and the same upload is run again.
+
+An upload is recorded once. Then, for every change of a file and every way in which a file system may treat what was not
+synced (`partwise.testing.power`), the directory is made what the next start of the machine finds, and the upload is run
+again. It must end EXACT and CLEAN; and INTENT must hold before it begins: no part was ever sent under an id that no
+record has.
+
+SQLite syncs by means of its own, which are not seen here; it is only looked whether it is told to.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Hashable, Sequence
+from pathlib import Path
+
+import pytest
+
+from partwise import TransferConfig, Uploader
+from partwise.backends import local
+from partwise.backends.local import LocalBackend
+from partwise.backends.memory import MemoryBackend
+from partwise.errors import CheckpointDamaged
+from partwise.model import (
+    Checkpoint,
+    Fingerprint,
+    ObjectOptions,
+    PartLimits,
+    StoredObject,
+    UploadedPart,
+    checkpoint_name,
+)
+from partwise.protocols import Body
+from partwise.sources import BytesBody
+from partwise.stores import _files
+from partwise.stores.file import FileCheckpointStore
+from partwise.stores.sqlite import SQLiteCheckpointStore
+from partwise.testing import PowerLoss, RecordedDisk, Survival, filler
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no way to sync the names in a directory")
+
+PART = 600
+SOURCE = filler(2 * PART + 123)
+PARTS = 3
+OLD = ObjectOptions(metadata={"version": "old"})
+NEW = ObjectOptions(metadata={"version": "new"}, content_type="text/plain")
+NEW_ONCE = ObjectOptions(metadata={"version": "new"}, content_type="text/plain", forbid_overwrite=True)
+CONFIG = TransferConfig(part_size=PART, multipart_threshold=0, concurrency=1, retry_base=0)
+
+Tell = Callable[[object], None]
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting_for_disks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What runs after a loss need not bring anything to a real disk."""
+    monkeypatch.setattr(os, "fsync", lambda file: None)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """The directory whose power is lost."""
+    place = tmp_path / "place"
+    place.mkdir()
+    return place
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A file that was there long before."""
+    path = tmp_path / "source"
+    path.write_bytes(SOURCE)
+    return path
+
+
+FORMS: dict[str, Callable[[Path], FileCheckpointStore]] = {
+    "directory": lambda place: FileCheckpointStore(place / "state" / "checkpoints"),
+    "explicit file": lambda place: FileCheckpointStore.for_file(place / "state.ucp"),
+}
+
+
+def recorded_ids(store: FileCheckpointStore, name: str) -> set[str | None]:
+    """The upload ids that a record has, though it may be damaged otherwise."""
+    try:
+        found = store.load(name)
+    except CheckpointDamaged as damaged:
+        return {damaged.upload_id}
+    return set() if found is None else {found.upload_id, *found.abandoned}
+
+
+def sent_ids(loss: PowerLoss) -> set[Hashable]:
+    """The upload ids that a part was sent under."""
+    return {note[1] for note in loss.notes if isinstance(note, tuple) and note[0] == "sends"}
+
+
+# --- a storage elsewhere ---------------------------------------------------------------------------------------------
+
+
+class Elsewhere:
+    """
+    A storage that keeps its power. What it held at each instant is known.
+
+    Args:
+        disk: gets the notes ("sends", upload id) before a part leaves, and ("holds", a number) when something arrived.
+    """
+
+    def __init__(self, disk: RecordedDisk) -> None:
+        self._disk = disk
+        self._backend = MemoryBackend("bucket", limits=PartLimits(min_part_size=1))
+        self._snapshots = [self._backend.snapshot()]
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._backend, name)
+
+    def initiate_upload(self, key: str, options: ObjectOptions) -> str:
+        upload_id = self._backend.initiate_upload(key, options)
+        self._arrived()
+        return upload_id
+
+    def upload_part(self, key: str, upload_id: str, part_number: int, body: Body) -> UploadedPart:
+        self._disk.note(("sends", upload_id))
+        part = self._backend.upload_part(key, upload_id, part_number, body)
+        self._arrived()
+        return part
+
+    def complete_upload(
+        self, key: str, upload_id: str, parts: Sequence[UploadedPart], options: ObjectOptions
+    ) -> StoredObject:
+        stored = self._backend.complete_upload(key, upload_id, parts, options)
+        self._arrived()
+        return stored
+
+    def at(self, loss: PowerLoss) -> MemoryBackend:
+        """The storage as it was in this instant."""
+        held = [note[1] for note in loss.notes if isinstance(note, tuple) and note[0] == "holds"]
+        return self._snapshots[max(held, default=0)].snapshot()
+
+    def _arrived(self) -> None:
+        self._snapshots.append(self._backend.snapshot())
+        self._disk.note(("holds", len(self._snapshots) - 1))
+
+
+def upload_elsewhere(form: str, place: Path, source: Path) -> tuple[RecordedDisk, Elsewhere]:
+    """Upload once, and write down what becomes of the checkpoint meanwhile."""
+    disk = RecordedDisk(place)
+    storage = Elsewhere(disk)
+    with disk.recording(), FORMS[form](place) as store:
+        Uploader(storage, store, CONFIG).upload(source, "key", NEW)
+    return disk, storage
+
+
+def hold_elsewhere(loss: PowerLoss, storage: MemoryBackend, store: FileCheckpointStore, source: Path) -> bool:
+    """Upload again after a loss, and hold what was promised; whether the record was found damaged."""
+    name = checkpoint_name(storage.location, "key", str(source))
+    done, used = "key" in storage.keys(), sent_ids(loss)
+    known = recorded_ids(store, name)
+    assert done or used <= known, f"INTENT {loss}: parts were sent under {used}, and recorded is {known}"
+    held = {number for upload in storage.uploads.values() for number in upload.parts}
+    result = Uploader(storage, store, CONFIG).upload(source, "key", NEW)
+    assert storage.read("key") == SOURCE, f"EXACT {loss}"
+    assert result.verified, f"EXACT {loss}"
+    damaged = any("damaged" in warning for warning in result.warnings)
+    assert damaged or done or result.parts_sent == PARTS - len(held), f"BOUNDED {loss}: {result} beside {held}"
+    assert not used & {upload.upload_id for upload in storage.list_uploads()}, f"CLEAN {loss}"
+    return damaged
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_an_upload_to_a_storage_elsewhere_goes_on_after_any_loss(
+    form: str, place: Path, source: Path, tell: Tell
+) -> None:
+    """The storage's list has what the record has lost. Only a record with a hole is given up, and its upload with it."""
+    disk, storage = upload_elsewhere(form, place, source)
+    losses = damaged = 0
+    for loss in disk.losses():
+        losses += 1
+        loss.strike()
+        with FORMS[form](place) as store:
+            was_damaged = hold_elsewhere(loss, storage.at(loss), store, source)
+        assert not was_damaged or loss.survival is Survival.HOLE, f"{loss}: the record was damaged"
+        damaged += was_damaged
+        assert_no_file_is_left(place, loss)
+    tell(f"{disk.instants} instants, {losses} states of the disk that differ, {damaged} with a hole in the record")
+    assert losses > disk.instants
+
+
+def assert_no_file_is_left(place: Path, loss: PowerLoss) -> None:
+    left = [path for path in place.rglob("*") if path.is_file()]
+    assert left == [], f"CLEAN {loss}: {left}"
+
+
+@pytest.mark.parametrize("function", ["sync", "sync_directory"])
+def test_a_store_that_does_not_sync_is_found_out(
+    function: str, place: Path, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as broken:
+        broken.setattr(_files, function, lambda anything: None)
+        disk, storage = upload_elsewhere("directory", place, source)
+    with pytest.raises(AssertionError, match=r"^(INTENT|BOUNDED)"):
+        for loss in disk.losses():
+            loss.strike()
+            with FORMS["directory"](place) as store:
+                hold_elsewhere(loss, storage.at(loss), store, source)
+
+
+# --- all on one disk -------------------------------------------------------------------------------------------------
+
+
+class Noting(LocalBackend):
+    """A directory that notes when a part is about to be stored, and when an object is there."""
+
+    disk: RecordedDisk
+
+    def upload_part(self, key: str, upload_id: str, part_number: int, body: Body) -> UploadedPart:
+        self.disk.note(("sends", upload_id))
+        return super().upload_part(key, upload_id, part_number, body)
+
+    def complete_upload(
+        self, key: str, upload_id: str, parts: Sequence[UploadedPart], options: ObjectOptions
+    ) -> StoredObject:
+        stored = super().complete_upload(key, upload_id, parts, options)
+        self.disk.note("stored")
+        return stored
+
+    def put_object(self, key: str, body: Body, options: ObjectOptions) -> StoredObject:
+        stored = super().put_object(key, body, options)
+        self.disk.note("stored")
+        return stored
+
+
+@pytest.fixture
+def noting(place: Path) -> Noting:
+    """A bucket in a directory whose power will be lost."""
+    backend = Noting(place / "bucket")
+    backend.disk = RecordedDisk(place)
+    return backend
+
+
+def strike(loss: PowerLoss, place: Path) -> None:
+    """
+    Let the power be lost.
+
+    What a bucket knows of its objects beside their bytes goes by inode numbers. Since those are others now, it is told
+    so; a real disk would have kept them.
+    """
+    inodes = loss.strike()
+    moved = []
+    for record in place.rglob(".partwise/objects/*/*.json"):
+        inode, _, rest = record.name.partition("-")
+        if int(inode, 16) in inodes:
+            moved.append((record.rename(record.with_suffix(".moved")), f"{inodes[int(inode, 16)]:x}-{rest}"))
+    for record, name in moved:
+        record.rename(record.with_name(name))
+
+
+def test_an_upload_within_one_disk_goes_on_after_any_loss(
+    noting: Noting, place: Path, source: Path, tell: Tell
+) -> None:
+    name = checkpoint_name(noting.location, "a/key", str(source))
+    with noting.disk.recording(), FORMS["directory"](place) as store:
+        Uploader(noting, store, CONFIG).upload(source, "a/key", NEW)
+
+    losses = 0
+    path = place / "bucket" / "a" / "key"
+    for loss in noting.disk.losses():
+        losses += 1
+        strike(loss, place)
+        used = sent_ids(loss)
+        with LocalBackend(place / "bucket") as backend, FORMS["directory"](place) as store:
+            known = recorded_ids(store, name)
+            assert path.exists() or used <= known, f"INTENT {loss}: parts were sent under {used}, recorded is {known}"
+            result = Uploader(backend, store, CONFIG).upload(source, "a/key", NEW)
+            assert path.read_bytes() == SOURCE, f"EXACT {loss}"
+            assert (result.verified, backend.describe("a/key")) == (True, NEW), f"EXACT {loss}"
+            assert not used & {upload.upload_id for upload in backend.list_uploads()}, f"CLEAN {loss}"
+        assert_no_file_is_left(place / "state", loss)
+    tell(f"{noting.disk.instants} instants, {losses} states of the disk that differ")
+    assert losses > noting.disk.instants
+
+
+# --- objects ---------------------------------------------------------------------------------------------------------
+
+
+def put(backend: LocalBackend, options: ObjectOptions) -> None:
+    backend.put_object("a/key", BytesBody(SOURCE), options)
+
+
+def complete(backend: LocalBackend, options: ObjectOptions) -> None:
+    upload_id = backend.initiate_upload("a/key", options)
+    parts = [
+        backend.upload_part("a/key", upload_id, number, BytesBody(SOURCE[begin : begin + PART]))
+        for number, begin in enumerate(range(0, len(SOURCE), PART), start=1)
+    ]
+    backend.complete_upload("a/key", upload_id, parts, options)
+
+
+def hold_object(loss: PowerLoss, place: Path, options: ObjectOptions, old: bytes | None) -> None:
+    """Whatever was lost, an object is whole; once it was said to be stored, it is the new one."""
+    path = place / "bucket" / "a" / "key"
+    with LocalBackend(place / "bucket") as backend:
+        found = path.read_bytes() if path.exists() else None
+        assert found == SOURCE or ("stored" not in loss.notes and found == old), f"{loss}: found is {found!r:.50}"
+        described = {SOURCE: options, old: OLD, None: None}[found]
+        assert backend.describe("a/key") == described, f"{loss}: its description is gone"
+        head = backend.head_object("a/key")
+        assert (None if head is None else head.size) == (None if found is None else len(found)), loss
+
+
+@pytest.mark.parametrize("options", [NEW, NEW_ONCE], ids=["over an object", "where nothing is"])
+@pytest.mark.parametrize("store_it", [put, complete])
+def test_an_object_that_was_stored_is_there_after_any_loss(
+    store_it: Callable[[LocalBackend, ObjectOptions], None], options: ObjectOptions, place: Path, tell: Tell
+) -> None:
+    old = None if options.forbid_overwrite else b"old" * 300
+    if old is not None:
+        LocalBackend(place / "bucket").put_object("a/key", BytesBody(old), OLD)
+    backend = Noting(place / "bucket")
+    backend.disk = RecordedDisk(place)
+    with backend.disk.recording():
+        store_it(backend, options)
+    losses = 0
+    for loss in backend.disk.losses():
+        losses += 1
+        strike(loss, place)
+        hold_object(loss, place, options, old)
+    tell(f"{backend.disk.instants} instants, {losses} states of the disk that differ")
+    assert losses > backend.disk.instants
+
+
+@pytest.mark.parametrize("function", ["sync", "sync_directory"])
+def test_a_bucket_that_does_not_sync_is_found_out(
+    function: str, noting: Noting, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as broken:
+        broken.setattr(local, function, lambda anything: None)
+        with noting.disk.recording():
+            put(noting, NEW)
+    with pytest.raises(AssertionError, match="found is"):
+        for loss in noting.disk.losses():
+            strike(loss, place)
+            hold_object(loss, place, NEW, None)
+
+
+# --- SQLite ----------------------------------------------------------------------------------------------------------
+
+
+def test_sqlite_is_told_to_sync_a_checkpoint_and_not_to_wait_for_a_part(place: Path) -> None:
+    checkpoint = Checkpoint("memory://bucket", "key", "source", Fingerprint(), part_size=1, upload_id="id")
+    said: list[str] = []
+    with SQLiteCheckpointStore(place / "uploads.db") as store, store.claim(checkpoint.name):
+        with store._database.use(create=True) as connection:
+            assert connection is not None
+            pragmas = {name: connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "fullfsync")}
+            connection.set_trace_callback(said.append)
+        store.save(checkpoint)
+        store.append_part(checkpoint.name, UploadedPart(1, 1, "etag"))
+    assert pragmas == {"journal_mode": b"wal", "fullfsync": 1}
+    synchronous, transactions = "NORMAL", []
+    for statement in said:
+        if statement.startswith("PRAGMA synchronous ="):
+            synchronous = statement.split()[-1]
+        elif statement.split()[0] in {"INSERT", "COMMIT"}:
+            transactions.append((statement.split(" (")[0].split(" VALUES")[0], synchronous))
+    assert transactions == [
+        ("INSERT OR REPLACE INTO checkpoints", "FULL"),
+        ("COMMIT", "FULL"),
+        ("INSERT INTO parts", "NORMAL"),
+    ]
