@@ -20,9 +20,14 @@ from partwise.errors import InvalidInput, SourceChanged, SourceError, SourceUnre
 from partwise.model import MIB, Fingerprint
 from partwise.protocols import Body, Source
 
-#: Read and handed on at a time. Small enough to stay in the processor's cache between the read, the checksum and the
-#: socket; large enough for the calls not to count.
-CHUNK_SIZE = 512 * 1024
+#: Read and handed on at a time: a quarter of a part, so that the next piece is read while the last one is still on its
+#: way, but not so little that the calls count, and not so much that the memory does.
+CHUNK_SIZE_MIN = 512 * 1024
+CHUNK_SIZE_MAX = 2 * MIB
+
+
+def _chunk_size(part_size: int) -> int:
+    return min(CHUNK_SIZE_MAX, max(CHUNK_SIZE_MIN, part_size // 4))
 
 
 class _BufferPool:
@@ -40,7 +45,7 @@ class _BufferPool:
         try:
             return self._free.pop()
         except IndexError:
-            return memoryview(bytearray(CHUNK_SIZE))
+            return memoryview(bytearray(CHUNK_SIZE_MAX))
 
     def give_back(self, buffer: memoryview) -> None:
         self._free.append(buffer)
@@ -140,8 +145,9 @@ class FileBody:
 
     def _read(self, file: FileIO, buffer: memoryview) -> Iterator[memoryview]:
         checksum, at, end = 0, self.offset, self.offset + self.size
+        chunk_size = _chunk_size(self.size)
         while at < end:
-            count = _read_into(file, buffer[: min(end - at, CHUNK_SIZE)], at, self.path)
+            count = _read_into(file, buffer[: min(end - at, chunk_size)], at, self.path)
             if not count:
                 raise SourceChanged(
                     f"{self.path} was cut short while it was being uploaded:"
@@ -337,7 +343,7 @@ class _SpooledBody:
 
     def chunks(self) -> Iterator[memoryview]:
         self._file.seek(0)
-        buffer = memoryview(bytearray(CHUNK_SIZE))
+        buffer = memoryview(bytearray(CHUNK_SIZE_MIN))
         while count := self._file.readinto(buffer):
             yield buffer[:count]
 

@@ -104,9 +104,10 @@ def _perform(uploader: Uploader, key: str, order: UploadOrder, output: Output) -
 
 
 def _result_of(task: UploadTask) -> UploadResult:
-    while True:
+    while not task.done():
         with suppress(TimeoutError):
             return task.result(_LOOK)
+    return task.result()
 
 
 def _how_to_go_on(order: UploadOrder, paused: UploadPaused) -> str:

@@ -25,7 +25,7 @@ from collections.abc import Iterator, Mapping
 from enum import Enum
 from random import Random
 from types import TracebackType
-from typing import Literal, Self
+from typing import Any, Literal, Self
 from urllib.parse import urlsplit
 
 from attrs import Attribute, define, field
@@ -57,7 +57,7 @@ class LinkFault(Enum):
         return self in {LinkFault.RESET, LinkFault.TRUNCATE, LinkFault.STALL}
 
 
-def _positive(instance: object, attribute: Attribute[float | None], value: float | None) -> None:
+def _positive(instance: object, attribute: Attribute[Any], value: float | None) -> None:
     if value is not None and value <= 0:
         raise InvalidInput(f"{type(instance).__name__}.{attribute.name} must be above 0, not {value}")
 

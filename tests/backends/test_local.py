@@ -847,6 +847,35 @@ def test_where_directories_can_not_be_synced_that_is_fine(backend, body, directo
     complete_three(backend, body, directory)
 
 
+def test_the_fullest_sync_there_is_is_used(backend, body, monkeypatch):
+    synced = []
+
+    class Fcntl:
+        F_FULLFSYNC = 51
+
+        @staticmethod
+        def fcntl(file, command):
+            synced.append(command)
+            return 0
+
+    monkeypatch.setattr(_local_files, "fcntl", Fcntl)
+    monkeypatch.setattr(_local_files, "sync_directory", lambda path: None)
+    monkeypatch.setattr(os, "fsync", lambda file: synced.append("plain"))
+    backend.put_object("key", body(b"x"), NO_OPTIONS)
+    assert 51 in synced
+    synced.clear()
+    monkeypatch.setattr(Fcntl, "fcntl", staticmethod(raising(errno.ENOTSUP)))
+    backend.put_object("key", body(b"x"), NO_OPTIONS)
+    assert synced
+    assert set(synced) == {"plain"}
+
+
+def test_without_fcntl_files_are_synced_by_the_plain_call(backend, body, monkeypatch):
+    monkeypatch.setattr(_local_files, "fcntl", None)
+    backend.put_object("key", body(b"x"), NO_OPTIONS)
+    assert backend.head_object("key").size == 1
+
+
 def test_a_sync_that_fails_fails_the_call(backend, body, monkeypatch):
     monkeypatch.setattr(os, "fsync", raising(errno.EIO))
 

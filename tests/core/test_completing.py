@@ -14,6 +14,7 @@ from partwise.errors import (
     PartRejected,
     ServerFailed,
     SourceChanged,
+    Throttled,
     UploadFailed,
 )
 from partwise.ledger import TOKEN_NAME
@@ -73,6 +74,26 @@ def test_a_request_that_never_arrived_is_made_again(struck, backend, source, lef
     assert (result.verified, result.warnings) == (True, ())
     assert (backend.calls["complete_upload"], backend.calls["upload_part"]) == (1, 5)
     assert left_behind() == []
+
+
+def test_a_request_that_never_arrived_is_made_again_after_a_wait(struck, source, clock):
+    struck(*[Fault("complete_upload", FaultKind.BEFORE, occurrence=n) for n in (1, 2)]).upload(source, "key")
+
+    assert clock.waits == [0.5, 1.0]
+
+
+def test_a_lost_answer_is_settled_at_once(struck, source, clock):
+    struck(COMPLETE_LOST).upload(source, "key")
+
+    assert clock.waits == []
+
+
+def test_a_storage_that_asks_to_be_left_alone_once_too_often_is_not_waited_for(struck, source, clock):
+    with pytest.raises(UploadFailed) as caught:
+        struck(Fault("complete_upload", FaultKind.THROTTLED, seconds=60.0), max_attempts=1).upload(source, "key")
+
+    assert isinstance(caught.value.__cause__, Throttled)
+    assert clock.waits == []
 
 
 def test_a_lost_answer_is_settled_by_looking_at_the_object(struck, backend, source, left_behind):

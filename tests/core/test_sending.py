@@ -326,6 +326,24 @@ def test_a_part_that_is_due_waits_until_the_storage_may_be_asked_again(scene):
     assert played.times == {1: [0.0, 60.0], 2: [0.0, 60.0]}
 
 
+def test_an_error_that_was_dealt_with_holds_on_to_nothing(scene):
+    """Its frames would keep the bytes of the part in memory, and those of whatever caused it as well."""
+
+    def send():
+        try:
+            open("/no/such/socket").close()  # noqa: PTH123  # any error of the system's will do
+        except OSError as cause:
+            raise ConnectionFailed("lost") from cause
+
+    with pytest.raises(ConnectionFailed) as caught:
+        send()
+    lost = caught.value
+    assert lost.__traceback__ is not None
+    scene({1: [lost]}, parts=1).run()
+
+    assert (lost.__traceback__, lost.__cause__.__traceback__) == (None, None)
+
+
 # --- looking up now and then -----------------------------------------------------------------------------------------
 
 
