@@ -20,35 +20,37 @@ from partwise.errors import InvalidInput, SourceChanged, SourceError, SourceUnre
 from partwise.model import MIB, Fingerprint
 from partwise.protocols import Body, Source
 
-#: Read and handed on at a time: a quarter of a part, so that the next piece is read while the last one is still on its
-#: way, but not so little that the calls count, and not so much that the memory does.
-CHUNK_SIZE_MIN = 512 * 1024
-CHUNK_SIZE_MAX = 2 * MIB
+#: Read and handed on at a time, as (for parts of at least so many bytes, so many): a quarter of a part, so that the
+#: next piece is read while the last one is on its way, but not so little that the calls count, nor so much that the
+#: memory does. Each read, checksum and send is a turn in the interpreter among threads.
+_CHUNK_SIZES = ((8 * MIB, 2 * MIB), (4 * MIB, MIB))
+CHUNK_SIZE_MIN = MIB // 2
 
 
-def _chunk_size(part_size: int) -> int:
-    return min(CHUNK_SIZE_MAX, max(CHUNK_SIZE_MIN, part_size // 4))
+def chunk_size(part_size: int) -> int:
+    """How many bytes of a part of this size are read and handed on at a time."""
+    return next((size for least, size in _CHUNK_SIZES if part_size >= least), CHUNK_SIZE_MIN)
 
 
 class _BufferPool:
     """
     Buffers that were used and can be used again, so that a thousand parts do not allocate a thousand buffers.
 
-    A list's `append` and `pop` are atomic, so no lock is needed. There are never more buffers than bodies that were
-    being read at one time.
+    A list's `append` and `pop` are atomic, so no lock is needed. There are never more buffers of a size than bodies of
+    it that were being read at one time.
     """
 
     def __init__(self) -> None:
-        self._free: list[memoryview] = []
+        self._free: dict[int, list[memoryview]] = {}
 
-    def take(self) -> memoryview:
+    def take(self, size: int) -> memoryview:
         try:
-            return self._free.pop()
-        except IndexError:
-            return memoryview(bytearray(CHUNK_SIZE_MAX))
+            return self._free[size].pop()
+        except (KeyError, IndexError):
+            return memoryview(bytearray(size))
 
     def give_back(self, buffer: memoryview) -> None:
-        self._free.append(buffer)
+        self._free.setdefault(len(buffer), []).append(buffer)
 
 
 _buffers = _BufferPool()
@@ -133,7 +135,7 @@ class FileBody:
         self.crc64 = None
         files = self._files
         file = _open_for_reading(self.path) if files is None else files.take()
-        buffer = _buffers.take()
+        buffer = _buffers.take(chunk_size(self.size))
         try:
             yield from self._read(file, buffer)
         finally:
@@ -145,9 +147,8 @@ class FileBody:
 
     def _read(self, file: FileIO, buffer: memoryview) -> Iterator[memoryview]:
         checksum, at, end = 0, self.offset, self.offset + self.size
-        chunk_size = _chunk_size(self.size)
         while at < end:
-            count = _read_into(file, buffer[: min(end - at, chunk_size)], at, self.path)
+            count = _read_into(file, buffer[: end - at], at, self.path)
             if not count:
                 raise SourceChanged(
                     f"{self.path} was cut short while it was being uploaded:"
@@ -343,7 +344,7 @@ class _SpooledBody:
 
     def chunks(self) -> Iterator[memoryview]:
         self._file.seek(0)
-        buffer = memoryview(bytearray(CHUNK_SIZE_MIN))
+        buffer = memoryview(bytearray(chunk_size(self._size)))
         while count := self._file.readinto(buffer):
             yield buffer[:count]
 

@@ -31,7 +31,6 @@ _SETTLING = 8
 _TOLERANCE = 1.25
 
 
-
 class Tempo:
     """
     Whether the loop shall send parts itself, from nothing but the times at which parts are done.
@@ -45,11 +44,14 @@ class Tempo:
 
     def __init__(self, now: float) -> None:
         self.alone = False
-        self._threads_took = 0.0  # seconds for as many parts, when threads sent them
-        self._parts = 0
+        self._threads_took = 0.0  # seconds for a window, when threads sent it
+        self._failed_tries = 0
+        self._pause = 0  # windows until the next try may be made
+        self._begin_window(now)
+
+    def _begin_window(self, now: float, *, settling: int = 0) -> None:
+        self._parts = -settling
         self._since = now
-        self._tries = 0
-        self._pause = 0
 
     def part_done(self, now: float) -> None:
         """One more part is done; `alone` may change by it."""
@@ -59,19 +61,24 @@ class Tempo:
             return
         took = now - self._since
         if self.alone and took > self._threads_took * _TOLERANCE:
-            self.alone = False
-            self._tries += 1
-            self._pause = 2**self._tries
-        elif self._parts < _WINDOW:
-            return
-        elif not self.alone and self._pause:
-            self._pause -= 1
-        elif not self.alone and took < _QUICK * _WINDOW:
-            self.alone = True
-            self._threads_took = took
-            self._parts, self._since = -_SETTLING, now
-            return
-        self._parts, self._since = 0, now
+            self._give_up(now)
+        elif self._parts == _WINDOW:
+            self._begin_window(now)
+            if self._pause:
+                self._pause -= 1
+            elif not self.alone and took < _QUICK * _WINDOW:
+                self._try(now, took)
+
+    def _try(self, now: float, threads_took: float) -> None:
+        self.alone = True
+        self._threads_took = threads_took
+        self._begin_window(now, settling=_SETTLING)
+
+    def _give_up(self, now: float) -> None:
+        self.alone = False
+        self._failed_tries += 1
+        self._pause = 2**self._failed_tries
+        self._begin_window(now)
 
 
 class ThreadTransport:

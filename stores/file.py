@@ -131,12 +131,12 @@ class FileCheckpointStore:
         self._prepare(path, name)
         with claim(path + ".lock", name=name, where=path, upload=lambda: self._upload(path, name)):
             process = os.getpid()
-            self._claimed.add(path)
+            self._claimed[name] = path
             try:
                 yield
             finally:
                 if os.getpid() == process:
-                    self._claimed.discard(path)
+                    self._claimed.pop(name, None)
                     self._appender.let_go(path)
 
     def load(self, name: str) -> Checkpoint | None:
@@ -178,7 +178,7 @@ class FileCheckpointStore:
         self._prepare(path, name)
         if self._place.shared and (header := _header(path)) is not None:
             self._check_owner(path, name, header)
-        if path in self._claimed:
+        if name in self._claimed:
             temporary = path + ".tmp"
             files.remove(temporary, quietly=True)  # of a process that died while it saved
         else:
@@ -206,7 +206,7 @@ class FileCheckpointStore:
                 name,
                 part,
                 admit=lambda found: self._check_owner(path, name, found),
-                keep=path in self._claimed,
+                keep=name in self._claimed,
             )
         except FileNotFoundError as error:
             raise absent(name, path) from error
@@ -236,7 +236,7 @@ class FileCheckpointStore:
             self._appender.let_go(path)
             files.remove(path)
             files.remove(path + ".damaged")
-            if path in self._claimed:
+            if name in self._claimed:
                 files.remove(path + ".tmp")
         except OSError as error:
             raise unwritable(error, path, name=name) from error
@@ -260,7 +260,7 @@ class FileCheckpointStore:
 
     def _start(self) -> None:
         self._process = os.getpid()
-        self._claimed: set[str] = set()  # by their paths, those of this store object
+        self._claimed: dict[str, str] = {}  # by this store object: the names, and their files
         self._appender = Appender()
 
     def _check_open(self) -> None:
@@ -273,7 +273,7 @@ class FileCheckpointStore:
 
     def _begin(self, name: str) -> str:
         self._check_open()
-        return self._place.path(check_name(name))
+        return self._claimed.get(check_name(name)) or self._place.path(name)
 
     def _prepare(self, path: str, name: str) -> None:
         try:
@@ -317,7 +317,7 @@ class FileCheckpointStore:
     def _set_aside(self, path: str, name: str, damage: journal.Damage) -> CheckpointDamaged:
         where = path
         kept = "it was left where it is"
-        if path in self._claimed:
+        if name in self._claimed:
             self._appender.let_go(path)  # an open file can't be renamed everywhere
             try:
                 os.replace(path, path + ".damaged")

@@ -14,8 +14,14 @@ import ssl
 import struct
 import sys
 
-#: What a call raises that waited in vain: the kernel's timeout is a call that would block.
+from partwise.model import MIB
+
+#: What a call raises that waited in vain: by the kernel's timeout, one that would block.
 SILENCE = (TimeoutError, BlockingIOError)
+
+#: Python's timeout is for all that one call has to send, so that it must not be much: at the slowest rate that OSS can
+#: be asked for, 1 MiB takes some ten seconds.
+_SENT_IN_TIME = MIB
 
 
 def limit_silence(sock: socket.socket, seconds: float) -> None:
@@ -24,9 +30,15 @@ def limit_silence(sock: socket.socket, seconds: float) -> None:
         sock.settimeout(seconds)
 
 
+def longest_send(sock: socket.socket) -> int:
+    """How many bytes to give to one call to send, so that it is not taken for a silence that it takes long."""
+    return sys.maxsize if sock.gettimeout() is None else _SENT_IN_TIME
+
+
 def _limited_by_kernel(sock: socket.socket, seconds: float) -> bool:
-    # TLS would take the kernel's timeout for a wish to be called again. On Windows the options have another form.
-    if isinstance(sock, ssl.SSLSocket) or sys.platform == "win32":
+    # On Windows the options have another form. TLS would take the kernel's timeout for a wish to be called again, and
+    # gains nothing by it: it is busy with the cipher.
+    if sys.platform == "win32" or isinstance(sock, ssl.SSLSocket):
         return False
     microseconds = max(1, round(seconds * 1_000_000))
     timeval = struct.pack("ll", *divmod(microseconds, 1_000_000))

@@ -26,13 +26,8 @@ from urllib3.util import Url
 from urllib3.util.ssl_match_hostname import CertificateError
 
 from partwise.backends.oss.http1 import Answer, BadAnswer, TooLong, read_answer, request_head
-from partwise.backends.oss.silence import SILENCE, limit_silence
+from partwise.backends.oss.silence import SILENCE, limit_silence, longest_send
 from partwise.errors import BackendClosed, BackendError, ConnectionFailed, InvalidInput
-from partwise.model import MIB
-
-#: Given to the socket at a time. A socket's timeout is for each call, so that a call must not take long by itself: at
-#: the slowest rate that OSS can be asked for, 1 MiB takes some ten seconds.
-_SEND_MAX = MIB
 
 #: Connections that were idle for longer are not used again. The service closes them after a minute or so, and what lies
 #: between may forget them without a word, which would be noticed only when the answer does not come.
@@ -324,10 +319,11 @@ def _send(sock: socket, head: bytes, body: Iterable[bytes | memoryview]) -> OSEr
     raises is raised.
     """
     pending: bytes | None = head
+    longest = longest_send(sock)
     for chunk in body:
         data = memoryview(chunk)
-        for begin in range(0, len(data), _SEND_MAX):
-            piece = data[begin : begin + _SEND_MAX]
+        for begin in range(0, len(data), longest):
+            piece = data[begin : begin + longest]
             try:
                 if pending is None:
                     sock.sendall(piece)

@@ -108,7 +108,7 @@ def excuse_uploads(world: World, lived: Lived) -> None:
     history.excuse((upload for upload in history.uploads if upload in told), "the caller was told of it")
 
 
-# --- whether it has to carry on what there was ------------------------------------------------------------------------
+# --- whether it has to carry on what there was -----------------------------------------------------------------------
 
 
 def has_to_resume(world: World, lived: Lived, record: Checkpoint) -> bool:
@@ -126,7 +126,7 @@ def has_to_resume(world: World, lived: Lived, record: Checkpoint) -> bool:
 
 
 def _holds_nothing_else(world: World, lived: Lived, record: Checkpoint) -> bool:
-    """Whether all parts are of the source as it is: where the bytes are looked at, others are a reason to start anew."""
+    """Whether all parts are of the source as it is: whoever looks at the bytes may start anew because of others."""
     held, data = lived.before.pending[record.upload_id or ""], world.source.version.data
     places = _places(record, len(data))
     return all(number in places and part.data == data[places[number]] for number, part in held.items())

@@ -109,6 +109,12 @@ def no_mix(world: World, lived: Lived) -> None:
             held = world.history.uploads[deed.upload_id or ""].parts
             if b"".join(held[part.part_number].data for part in deed.parts) not in known:
                 _broken("NO-MIX", "parts that were completed are not of one version", lived)
+    for call_number, call in enumerate(lived.calls, start=1):
+        # Call no. 1 is the first look at the source: what changes before it changes unseen. Nothing has no last byte.
+        unseen = call.operation == "put_object" and lived.after.stored == b""
+        if call.operation in {"complete_upload", "put_object"} and call.outcome == "returned" and not unseen:
+            if any(1 < change < call_number for change in lived.changed_at):
+                _broken("NO-MIX", "the source had changed, and the object was made all the same", lived)
     if isinstance(lived.error, SourceChanged) and world.records(lived.life) and not cleaning_was_hindered(lived):
         if lived.after.record is not None:
             _broken("NO-MIX", "the source changed, and the checkpoint was kept", lived)

@@ -15,8 +15,8 @@ changed, and afterwards makes it what it may be found to be, had the power been 
 
 What it can't show:
 
-- What goes past Python's `os` module and its unbuffered files, such as the work of a database's library, is not seen. It
-  is noticed, though: when a recording ends, the directory is compared with what was written down.
+- What goes past Python's `os` module and its unbuffered files, such as the work of a database's library, is not seen.
+  It is noticed, though: when a recording ends, the directory is compared with what was written down.
 - Of the names in one directory that were not synced either all survive or none do, and so it is with the bytes of all
   files: not every mixture is tried. A rename is one step, as on every file system that keeps a journal.
 - The disk is taken at its word: what it was told to keep is there. Files come back with other inode numbers, and with
@@ -26,7 +26,6 @@ What it can't show:
 from __future__ import annotations
 
 import os
-import shutil
 import stat
 import threading
 from collections.abc import Hashable, Iterator, Mapping
@@ -168,7 +167,7 @@ class _Disk:
             return now
         if survival in {Survival.NOTHING, Survival.CUT}:
             return evolve(safe, mtime_ns=now.mtime_ns)
-        kept = len(os.path.commonprefix([safe.data, now.data]))
+        kept = _common_length(safe.data, now.data)
         new = now.data[kept:]
         half = len(new) // 2
         left = {
@@ -177,6 +176,12 @@ class _Disk:
             Survival.ZEROS: bytes(len(new)),
         }[survival]
         return evolve(now, data=now.data[:kept] + left)
+
+
+def _common_length(left: bytes, right: bytes) -> int:
+    """How many bytes at the start are the same."""
+    different = (number for number, (one, other) in enumerate(zip(left, right, strict=False)) if one != other)
+    return next(different, min(len(left), len(right)))
 
 
 # --- losing power ----------------------------------------------------------------------------------------------------
@@ -212,16 +217,17 @@ class PowerLoss:
         Returns:
             the inode numbers that files have now, by those that they had.
         """
-        for entry in list(self._directory.iterdir()):
-            if entry.is_dir() and not entry.is_symlink():
-                shutil.rmtree(entry)
-            else:
-                entry.unlink()
+        there = dict(self._tree.walk())
+        for path in sorted(self._directory.rglob("*"), reverse=True):
+            if not path.is_dir() or path.is_symlink():
+                path.unlink()
+            elif there.get(path.relative_to(self._directory).as_posix()) not in self._tree.names:
+                path.rmdir()
         made: dict[int, Path] = {}
-        for name, node in self._tree.walk():
+        for name, node in there.items():
             path = self._directory / name
             if node in self._tree.names:
-                path.mkdir()
+                path.mkdir(exist_ok=True)
             elif node in made:
                 os.link(made[node], path)
             else:
@@ -233,9 +239,8 @@ class PowerLoss:
 
     def _found(self) -> Hashable:
         """What two losses have in common that leave the same behind."""
-        return self.notes, tuple(
-            (path, node, self._tree.files.get(node)) for path, node in self._tree.walk()
-        )
+        left = [(path, node, self._tree.files.get(node, _Bytes()).data) for path, node in self._tree.walk()]
+        return self.notes, tuple(left)
 
 
 @define(frozen=True)
@@ -374,5 +379,5 @@ class RecordedDisk:
             path.relative_to(self.directory).as_posix(): path.read_bytes() if path.is_file() else None
             for path in self.directory.rglob("*")
         }
-        different = sorted(path for path in written.keys() | there.keys() if written.get(path, ...) != there.get(path, ...))
-        assert not different, f"{self.directory} was changed in a way that was not seen: {', '.join(different)}"
+        missed = [path for path in written.keys() | there.keys() if written.get(path, ...) != there.get(path, ...)]
+        assert not missed, f"{self.directory} was changed in a way that was not seen: {', '.join(sorted(missed))}"

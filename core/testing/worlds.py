@@ -472,6 +472,7 @@ class Lived:
         before: how things stood.
         after: how things stand.
         versions: the numbers of the versions of the source that were there in its time.
+        changed_at: for each change of the source that it could see, how many calls it had begun by then.
         calls: every call it made, in order, with the faults that struck it.
         occurred: the incidents that happened.
         asked: what it asked of the storage, and what it was told.
@@ -493,6 +494,7 @@ class Lived:
     effects_end: int = 0
     after: Situation = field(init=False)
     versions: set[int] = field(factory=set)
+    changed_at: list[int] = field(factory=list)
     calls: tuple[Call, ...] = ()
     occurred: tuple[Incident, ...] = ()
     asked: list[Deed] = field(factory=list)
@@ -642,7 +644,13 @@ class World:
     def _run(self, life: Life, lived: Lived) -> None:
         control = Control()
         simulation = Simulation(life.choices, self.clock, name=str(lived.process))
-        script = _Script(life, self.clock, lambda what: self._occur(what, control))
+
+        def occur(what: Happening) -> None:
+            if what.changes_source and self.source.seen_changing:
+                lived.changed_at.append(len(script.calls))
+            self._occur(what, control)
+
+        script = _Script(life, self.clock, occur)
         watched = WatchedSource(self.source.open(), lambda: script.moment("chunk"))
 
         def on_progress(progress: Progress) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from partwise.backends import local
+from partwise.backends import _local_files, local
 from partwise.backends.local import ABANDONED_AFTER, LocalBackend, open_url
 from partwise.checksums import crc64
 from partwise.errors import (

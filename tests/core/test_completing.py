@@ -172,12 +172,14 @@ def test_a_second_attempt_that_finds_our_object_in_its_way_is_settled(struck, ba
     assert result.verified
 
 
-def test_an_object_that_stood_in_the_way_from_the_start_is_not_ours(struck, backend, source):
+@pytest.mark.parametrize("lists_parts", [True, False])
+def test_an_object_that_stood_in_the_way_from_the_start_is_not_ours(uploader, make_backend, source, lists_parts):
     """Even if it has the very same bytes."""
+    backend = make_backend(lists_parts=lists_parts)
 
     storage = Storage(backend, lambda inner, upload_id: inner.put_object("key", source.body(0, 45), ObjectOptions()))
     with pytest.raises(UploadFailed) as caught:
-        struck(backend=storage).upload(source, "key", ONCE)
+        uploader(backend=storage).upload(source, "key", ONCE)
 
     assert isinstance(caught.value.__cause__, ObjectExists)
     assert caught.value.resumable
@@ -400,6 +402,7 @@ def test_a_stream_has_gone_by_and_can_not_be_repaired(uploader, backend, data):
     with pytest.raises(UploadFailed) as caught:
         uploader(backend=Storage(backend, loses(1))).upload(StreamSource(io.BytesIO(data), name="dump"), "key")
     assert caught.value.resumable
+    assert backend.calls["complete_upload"] == 1
 
     result = uploader().upload(StreamSource(io.BytesIO(data), name="dump"), "key")
     assert (result.parts_sent, result.parts_resumed) == (1, 4)

@@ -218,6 +218,18 @@ def test_a_wish_that_comes_when_the_object_is_there_changes_nothing(uploader, ba
     assert left_behind() == []
 
 
+def test_a_wish_does_not_keep_the_rest_from_being_cleaned_up(struck, source, begun, clock, left_behind):
+    """The object is there; an older upload takes a second attempt to abort."""
+    begun(source)
+    source.touch()
+    made = struck(Fault("abort_upload", FaultKind.PERMANENT), Fault("abort_upload", FaultKind.BEFORE, occurrence=2))
+    progress = asked(made, "cancel")
+    clock.meanwhile = lambda: progress(progress_of(9))
+    made.upload(source, "key")
+
+    assert left_behind() == []
+
+
 @pytest.mark.parametrize("wish", ["pause", "cancel"])
 def test_a_wish_ends_what_goes_in_one_piece(uploader, backend, data, left_behind, wish):
     made = uploader(multipart_threshold=50)
@@ -227,6 +239,7 @@ def test_a_wish_ends_what_goes_in_one_piece(uploader, backend, data, left_behind
         made.upload(source, "key")
 
     assert not caught.value.resumable
+    assert "could not be aborted" not in str(caught.value)
     assert backend.keys() == []
     assert left_behind() == []
 

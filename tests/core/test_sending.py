@@ -398,6 +398,14 @@ def test_a_permanent_error_ends_the_loop_at_once(scene, error):
     assert played.times == {1: [0.0], 2: [0.0]}
 
 
+def test_an_error_says_which_part_it_met(scene):
+    error = AccessDenied("no")
+    with pytest.raises(AccessDenied):
+        scene({2: [error]}).run()
+
+    assert error.__notes__ == ["Met while part 2 was being sent."]
+
+
 def test_an_upload_that_is_gone_is_never_tried_again(scene):
     played = scene({1: [UploadNotFound(retryable=True)]})
 
@@ -510,6 +518,15 @@ def test_a_wish_ends_the_loop(scene, wish):
     assert played.accepted == [1, 2], "what was under way is waited for"
     assert played.flow.stop.is_set()
     assert played.transport.woken == 2
+
+
+def test_a_wish_ends_the_loop_though_all_parts_are_under_way(scene):
+    played = scene(parts=2)
+    played.transport.meanwhile = played.control.pause
+    with pytest.raises(Interrupted):
+        played.run()
+
+    assert played.accepted == [1, 2]
 
 
 def test_a_wish_that_was_there_before_lets_nothing_begin(scene):

@@ -22,7 +22,7 @@ from partwise.errors import InvalidInput, SourceChanged, SourceError, SourceUnre
 from partwise.model import MIB, Fingerprint
 from partwise.protocols import Body, Source
 from partwise.sources import (
-    CHUNK_SIZE,
+    CHUNK_SIZE_MIN,
     BytesBody,
     BytesSource,
     FileBody,
@@ -33,6 +33,7 @@ from partwise.sources import (
 from partwise.testing.bodies import filler
 
 DATA = filler(1000)
+CHUNK = CHUNK_SIZE_MIN
 
 
 def read(body):
@@ -68,7 +69,7 @@ def body_of(request, tmp_path):
     return make
 
 
-@pytest.mark.parametrize("size", [0, 1, CHUNK_SIZE - 1, CHUNK_SIZE, CHUNK_SIZE + 1, MIB, MIB + 1])
+@pytest.mark.parametrize("size", [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, MIB, MIB + 1, 4 * MIB, 8 * MIB + 1])
 def test_a_body_gives_its_bytes_and_their_checksum(body_of, size):
     data = filler(size)
     body = body_of(data)
@@ -170,8 +171,8 @@ def test_a_file_that_is_cut_short_has_changed(path):
 
 
 def test_a_file_that_is_cut_short_while_it_is_read_has_changed(path):
-    path.write_bytes(filler(2 * CHUNK_SIZE))
-    chunks = FileSource(path).body(0, 2 * CHUNK_SIZE).chunks()
+    path.write_bytes(filler(2 * CHUNK))
+    chunks = FileSource(path).body(0, 2 * CHUNK).chunks()
     next(chunks)
     os.truncate(path, 10)
 
@@ -284,6 +285,10 @@ def test_nothing_is_open_between_reads(path):
     assert repr(source) == f"FileSource({str(path)!r})"
 
 
+def count(pool):
+    return sum(map(len, pool._free.values()))
+
+
 def open_files(path):
     return [obj for obj in gc.get_objects() if isinstance(obj, io.FileIO) and not obj.closed and obj.name == str(path)]
 
@@ -308,12 +313,12 @@ def test_a_source_that_was_closed_can_be_read_again(path):
 
 def test_what_is_being_read_when_the_source_is_closed_is_read_to_its_end(path):
     source = FileSource(path)
-    path.write_bytes(filler(2 * CHUNK_SIZE))
-    chunks = source.body(0, 2 * CHUNK_SIZE).chunks()
+    path.write_bytes(filler(2 * CHUNK))
+    chunks = source.body(0, 2 * CHUNK).chunks()
     begin = bytes(next(chunks))
     source.close()
 
-    assert begin + b"".join(bytes(chunk) for chunk in chunks) == filler(2 * CHUNK_SIZE)
+    assert begin + b"".join(bytes(chunk) for chunk in chunks) == filler(2 * CHUNK)
     source.close()
     assert open_files(path) == []
 
@@ -369,7 +374,17 @@ def test_bodies_that_are_read_one_after_the_other_share_one_buffer(path, monkeyp
     for offset in range(0, 1000, 10):
         assert read(FileBody(str(path), offset, 10)) == DATA[offset : offset + 10]
 
-    assert len(pool._free) == 1
+    assert count(pool) == 1
+
+
+def test_large_parts_are_read_in_larger_pieces(tmp_path):
+    (tmp_path / "large").write_bytes(bytes(8 * MIB))
+    source = FileSource(tmp_path / "large")
+
+    largest = [max(map(len, source.body(0, size).chunks())) for size in (MIB, 4 * MIB, 8 * MIB)]
+    source.close()
+
+    assert largest == [MIB // 2, MIB, 2 * MIB]
 
 
 def test_there_are_no_more_buffers_than_bodies_read_at_one_time(path, monkeypatch):
@@ -379,7 +394,7 @@ def test_there_are_no_more_buffers_than_bodies_read_at_one_time(path, monkeypatc
         pieces = list(workers.map(lambda n: read(FileBody(str(path), 10 * n, 10)), range(100)))
 
     assert b"".join(pieces) == DATA
-    assert 1 <= len(pool._free) <= 3
+    assert 1 <= count(pool) <= 3
 
 
 def test_a_body_that_fails_gives_its_buffer_back(path, monkeypatch):
@@ -390,7 +405,7 @@ def test_a_body_that_fails_gives_its_buffer_back(path, monkeypatch):
     with pytest.raises(SourceUnreadable):
         read(FileBody(str(path / "missing"), 0, 20))
 
-    assert len(pool._free) == 1
+    assert count(pool) == 1
 
 
 # --- bytes -----------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from partwise.model import UploadedPart
 from partwise.pacing import TransferStopped
 from partwise.retrying import SystemClock
 from partwise.sources import BytesBody
-from partwise.threads import ThreadTransport
+from partwise.threads import Tempo, ThreadTransport
 from partwise.transport import Outcome, PartJob
 
 DATA = b"0123456789"
@@ -190,3 +190,85 @@ def test_the_loop_looks_up_when_it_is_woken_though_it_has_parts_to_send(threads)
 
     assert transport.next_outcome(30) is None
     assert transport.next_outcome(30).part_number == 1
+
+
+# --- when it does ----------------------------------------------------------------------------------------------------
+
+
+class Timed:
+    """A tempo that is told of parts, each of which takes so many seconds."""
+
+    def __init__(self):
+        self.time = 1000.0
+        self.tempo = Tempo(self.time)
+
+    def parts(self, count, seconds):
+        """What `alone` was after each of so many parts."""
+        seen = []
+        for _ in range(count):
+            self.time += seconds
+            self.tempo.part_done(self.time)
+            seen.append(self.tempo.alone)
+        return seen
+
+
+@pytest.fixture
+def timed():
+    return Timed()
+
+
+def test_threads_send_the_first_parts(timed):
+    assert timed.parts(32, 0.0001) == [False] * 31 + [True]
+
+
+def test_parts_that_take_their_time_are_left_to_threads(timed):
+    assert not any(timed.parts(1000, 0.0011))
+
+
+def test_the_loop_goes_on_alone_while_it_is_not_much_slower_than_threads_were(timed):
+    timed.parts(32, 0.0004)
+
+    assert all(timed.parts(1000, 0.0004 * 1.24))
+
+
+def test_the_loop_is_not_timed_while_threads_finish_the_last_of_theirs(timed):
+    timed.parts(32, 0.0004)
+
+    assert all(timed.parts(8, 5.0))
+    assert all(timed.parts(100, 0.0004))
+
+
+def test_a_try_that_is_slower_is_given_up_at_once(timed):
+    """Not only when as many parts are done as took threads that long: each of them may take seconds."""
+    timed.parts(32, 0.0004)
+    timed.parts(8, 0.0004)
+
+    assert timed.parts(1, 0.017) == [False]
+
+
+def test_a_line_that_becomes_slower_is_handed_back_to_threads(timed):
+    timed.parts(32, 0.0004)
+    timed.parts(1000, 0.0004)
+
+    assert False in timed.parts(40, 0.001)
+
+
+def test_a_try_that_failed_is_made_again_after_twice_as_many_parts(timed):
+    pauses = []
+    for _ in range(5):
+        before = timed.time
+        while not timed.tempo.alone:
+            timed.parts(1, 0.0004)
+        pauses.append(round((timed.time - before) / 0.0004 / 32))
+        timed.parts(8, 0.0004)
+        timed.parts(1, 1.0)
+
+    assert pauses == [1, 3, 5, 9, 17]
+
+
+def test_ten_thousand_parts_cost_hardly_more_for_tries_that_fail(timed):
+    """Four threads, and a storage that takes 3 ms for a part: 0.75 ms from one part to the next, if threads send it."""
+    for _ in range(10_000):
+        timed.parts(1, 0.003 if timed.tempo.alone else 0.00075)
+
+    assert timed.time - 1000.0 < 10_000 * 0.00075 * 1.06

@@ -1,4 +1,4 @@
-"""A connection that says nothing, or takes nothing, is given up after a while; by whatever the platform has for that."""
+"""A connection that says nothing, or takes nothing, is given up on, by whatever the platform has for that."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from partwise.backends.oss.silence import SILENCE, limit_silence
+from partwise.backends.oss.silence import SILENCE, limit_silence, longest_send
 
 
 def _without_the_options(monkeypatch):
@@ -69,3 +69,14 @@ def test_where_the_kernel_limits_silence_python_does_not_look_before_each_call(p
 
     assert ours.gettimeout() is None
     assert os.get_blocking(ours.fileno())
+
+
+def test_one_call_sends_no_more_than_can_go_in_time_where_the_time_is_that_of_the_call(pair, monkeypatch):
+    """The kernel's timeout is for a wait, Python's for all of a call."""
+    ours, _ = pair
+    limit_silence(ours, 30.0)
+    assert (longest_send(ours) > 2**40) == (ours.gettimeout() is None)
+
+    _on_windows(monkeypatch)
+    limit_silence(ours, 30.0)
+    assert longest_send(ours) == 2**20

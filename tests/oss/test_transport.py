@@ -63,6 +63,9 @@ def test_a_socket_that_takes_only_some_of_the_first_piece_is_given_the_rest(take
         def __init__(self):
             self.got = b""
 
+        def gettimeout(self):
+            return None
+
         def sendmsg(self, pieces):
             self.got += b"".join(bytes(piece) for piece in pieces)[:taken]
             return len(self.got)
@@ -81,6 +84,9 @@ def test_a_break_while_sending_is_given_back_and_no_more_is_read_from_the_body(p
     broken, sent, read = BrokenPipeError("gone"), [], []
 
     class Breaking:
+        def gettimeout(self):
+            return None
+
         def sendall(self, data):
             if len(sent) == breaks_at:
                 raise broken

@@ -57,9 +57,8 @@ from partwise import (
 from partwise.backends.memory import DEFAULT_CAPABILITIES, MemoryBackend
 from partwise.backends.oss import Credentials, OSSBackend
 from partwise.errors import BackendError
-from partwise.model import GIB, KIB, PartLimits
+from partwise.model import GIB, KIB, MIB, PartLimits
 from partwise.planning import plan_parts
-from partwise.sources import CHUNK_SIZE
 from partwise.stores.file import FileCheckpointStore
 from partwise.stores.memory import MemoryCheckpointStore
 from partwise.testing import oss_server, strategies
@@ -190,6 +189,16 @@ def test_d05_a_cancel_at_any_point_never_completes_with_a_gap(make_world, config
     assert cancelled > 10
 
 
+def test_d05_a_cancel_is_heard_when_there_is_nothing_left_to_send(make_world, config):
+    world = make_world()
+    world.live(Life((Fault("complete_upload", FaultKind.DEATH_BEFORE),), config=config()))
+
+    lived = world.live(Life(incidents=(Incident("list_parts", Happening.CANCEL),), config=config()))
+
+    assert isinstance(lived.error, UploadCancelled)
+    assert (lived.after.stored, lived.after.pending) == (None, {})
+
+
 def test_d06_a_part_that_is_refused_is_never_left_out(backend, store):
     """Any 409 on a part was swallowed, and the object was completed without it."""
 
@@ -295,6 +304,25 @@ def test_d12_a_lost_answer_to_complete_is_a_success(make_world, config):
 
     assert lived.result is not None
     assert len(sent(lived)) == PARTS
+
+
+def test_d12_a_lost_answer_to_the_only_attempt_is_a_success(make_world, config):
+    lived = make_world().live(Life((Fault("complete_upload", FaultKind.AFTER),), config=config(max_attempts=1)))
+
+    assert lived.result is not None
+
+
+def test_d12_a_proxy_that_asks_twice_makes_no_failure_of_a_success(backend, store):
+    """What came back was the second answer: there is no such upload."""
+
+    class Insistent(FaultyBackend):
+        def complete_upload(self, key, upload_id, parts, options):
+            super().complete_upload(key, upload_id, parts, options)
+            return super().complete_upload(key, upload_id, parts, options)
+
+    result = simulated(Insistent(backend, FaultPlan()), store).upload(BytesSource(filler(30)), "key")
+
+    assert (result.parts_sent, backend.calls["upload_part"]) == (4, 4)
 
 
 def test_d12_a_death_before_the_answer_to_complete_costs_the_next_run_nothing(make_world, config):
@@ -789,13 +817,12 @@ def test_d49_a_part_is_never_in_memory_as_a_whole(tmp_path):
     """Each worker held a whole part, and thousands of closures waited."""
     path = tmp_path / "source"
     with path.open("wb") as file:
-        file.truncate(20 * CHUNK_SIZE)
-    body = FileSource(path).body(0, 20 * CHUNK_SIZE)
+        file.truncate(20 * MIB)
 
-    pieces = [(len(chunk), chunk.obj) for chunk in body.chunks()]
+    pieces = [(len(chunk), id(chunk.obj)) for chunk in FileSource(path).body(0, 20 * MIB).chunks()]
 
-    assert max(size for size, _ in pieces) <= CHUNK_SIZE
-    assert len({id(buffer) for _, buffer in pieces}) == 1
+    assert max(size for size, _ in pieces) <= MIB
+    assert len({buffer for _, buffer in pieces}) == 1
 
 
 # --- telling what is not so ------------------------------------------------------------------------------------------

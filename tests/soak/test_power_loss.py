@@ -1,7 +1,7 @@
 """
 The loss of power at any instant: what was not synced is gone, whole or in part, and the same upload is run again.
 
-An upload is recorded once. Then, for every change of a file and every way in which a file system may treat what was not
+An upload is recorded once: a process that dies on the way, and one that carries on. Then, for every change of a file and every way in which a file system may treat what was not
 synced (`partwise.testing.power`), the directory is made what the next start of the machine finds, and the upload is run
 again. It must end EXACT and CLEAN; and INTENT must hold before it begins: no part was ever sent under an id that no
 record has.
@@ -21,6 +21,7 @@ from partwise import TransferConfig, Uploader
 from partwise.backends import local
 from partwise.backends.local import LocalBackend
 from partwise.backends.memory import MemoryBackend
+from partwise.checksums import crc64
 from partwise.errors import CheckpointDamaged
 from partwise.model import (
     Checkpoint,
@@ -31,12 +32,23 @@ from partwise.model import (
     UploadedPart,
     checkpoint_name,
 )
-from partwise.protocols import Body
+from partwise.protocols import Body, MultipartBackend
 from partwise.sources import BytesBody
 from partwise.stores import _files
 from partwise.stores.file import FileCheckpointStore
 from partwise.stores.sqlite import SQLiteCheckpointStore
-from partwise.testing import PowerLoss, RecordedDisk, Survival, filler
+from partwise.testing import (
+    Fault,
+    FaultKind,
+    FaultPlan,
+    FaultyBackend,
+    FaultyCheckpointStore,
+    PowerLoss,
+    RecordedDisk,
+    SimulatedDeath,
+    Survival,
+    filler,
+)
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no way to sync the names in a directory")
 
@@ -93,6 +105,15 @@ def sent_ids(loss: PowerLoss) -> set[Hashable]:
     return {note[1] for note in loss.notes if isinstance(note, tuple) and note[0] == "sends"}
 
 
+def upload_in_two_lives(backend: MultipartBackend, store: FileCheckpointStore, source: Path, key: str) -> None:
+    """Upload in a process that dies before it has recorded its second part, and in one that carries on."""
+    plan = FaultPlan([Fault("upload_part", FaultKind.DEATH_AFTER, occurrence=2)])
+    dying = Uploader(FaultyBackend(backend, plan), FaultyCheckpointStore(store, plan), CONFIG)
+    with plan, pytest.raises(SimulatedDeath):
+        dying.upload(source, key, NEW)
+    Uploader(backend, store, CONFIG).upload(source, key, NEW)
+
+
 # --- a storage elsewhere ---------------------------------------------------------------------------------------------
 
 
@@ -141,18 +162,18 @@ class Elsewhere:
 
 
 def upload_elsewhere(form: str, place: Path, source: Path) -> tuple[RecordedDisk, Elsewhere]:
-    """Upload once, and write down what becomes of the checkpoint meanwhile."""
+    """Upload, and write down what becomes of the checkpoint meanwhile."""
     disk = RecordedDisk(place)
     storage = Elsewhere(disk)
     with disk.recording(), FORMS[form](place) as store:
-        Uploader(storage, store, CONFIG).upload(source, "key", NEW)
+        upload_in_two_lives(storage, store, source, "key")
     return disk, storage
 
 
 def hold_elsewhere(loss: PowerLoss, storage: MemoryBackend, store: FileCheckpointStore, source: Path) -> bool:
     """Upload again after a loss, and hold what was promised; whether the record was found damaged."""
     name = checkpoint_name(storage.location, "key", str(source))
-    done, used = "key" in storage.keys(), sent_ids(loss)
+    done, used = storage.head_object("key") is not None, sent_ids(loss)
     known = recorded_ids(store, name)
     assert done or used <= known, f"INTENT {loss}: parts were sent under {used}, and recorded is {known}"
     held = {number for upload in storage.uploads.values() for number in upload.parts}
@@ -169,7 +190,7 @@ def hold_elsewhere(loss: PowerLoss, storage: MemoryBackend, store: FileCheckpoin
 def test_an_upload_to_a_storage_elsewhere_goes_on_after_any_loss(
     form: str, place: Path, source: Path, tell: Tell
 ) -> None:
-    """The storage's list has what the record has lost. Only a record with a hole is given up, and its upload with it."""
+    """The storage's list has what a record lost. Only a record with a hole is given up, and its upload with it."""
     disk, storage = upload_elsewhere(form, place, source)
     losses = damaged = 0
     for loss in disk.losses():
@@ -196,11 +217,15 @@ def test_a_store_that_does_not_sync_is_found_out(
     with monkeypatch.context() as broken:
         broken.setattr(_files, function, lambda anything: None)
         disk, storage = upload_elsewhere("directory", place, source)
-    with pytest.raises(AssertionError, match=r"^(INTENT|BOUNDED)"):
+
+    def hold_all() -> None:
         for loss in disk.losses():
             loss.strike()
             with FORMS["directory"](place) as store:
                 hold_elsewhere(loss, storage.at(loss), store, source)
+
+    with pytest.raises(AssertionError, match=r"^(INTENT|BOUNDED)"):
+        hold_all()
 
 
 # --- all on one disk -------------------------------------------------------------------------------------------------
@@ -258,7 +283,7 @@ def test_an_upload_within_one_disk_goes_on_after_any_loss(
 ) -> None:
     name = checkpoint_name(noting.location, "a/key", str(source))
     with noting.disk.recording(), FORMS["directory"](place) as store:
-        Uploader(noting, store, CONFIG).upload(source, "a/key", NEW)
+        upload_in_two_lives(noting, store, source, "a/key")
 
     losses = 0
     path = place / "bucket" / "a" / "key"
@@ -294,8 +319,8 @@ def complete(backend: LocalBackend, options: ObjectOptions) -> None:
     backend.complete_upload("a/key", upload_id, parts, options)
 
 
-def hold_object(loss: PowerLoss, place: Path, options: ObjectOptions, old: bytes | None) -> None:
-    """Whatever was lost, an object is whole; once it was said to be stored, it is the new one."""
+def hold_object(loss: PowerLoss, place: Path, options: ObjectOptions, old: bytes | None) -> bytes | None:
+    """Whatever was lost, an object is whole; once it was said to be stored, it is the new one. What was found."""
     path = place / "bucket" / "a" / "key"
     with LocalBackend(place / "bucket") as backend:
         found = path.read_bytes() if path.exists() else None
@@ -303,7 +328,8 @@ def hold_object(loss: PowerLoss, place: Path, options: ObjectOptions, old: bytes
         described = {SOURCE: options, old: OLD, None: None}[found]
         assert backend.describe("a/key") == described, f"{loss}: its description is gone"
         head = backend.head_object("a/key")
-        assert (None if head is None else head.size) == (None if found is None else len(found)), loss
+        assert (None if head is None else head.crc64) == (None if found is None else crc64(found)), loss
+    return found
 
 
 @pytest.mark.parametrize("options", [NEW, NEW_ONCE], ids=["over an object", "where nothing is"])
@@ -318,13 +344,12 @@ def test_an_object_that_was_stored_is_there_after_any_loss(
     backend.disk = RecordedDisk(place)
     with backend.disk.recording():
         store_it(backend, options)
-    losses = 0
+    found = []
     for loss in backend.disk.losses():
-        losses += 1
         strike(loss, place)
-        hold_object(loss, place, options, old)
-    tell(f"{backend.disk.instants} instants, {losses} states of the disk that differ")
-    assert losses > backend.disk.instants
+        found.append(hold_object(loss, place, options, old))
+    tell(f"{backend.disk.instants} instants, {len(found)} states of the disk that differ")
+    assert set(found) == {old, SOURCE}
 
 
 @pytest.mark.parametrize("function", ["sync", "sync_directory"])
@@ -335,10 +360,14 @@ def test_a_bucket_that_does_not_sync_is_found_out(
         broken.setattr(local, function, lambda anything: None)
         with noting.disk.recording():
             put(noting, NEW)
-    with pytest.raises(AssertionError, match="found is"):
+
+    def hold_all() -> None:
         for loss in noting.disk.losses():
             strike(loss, place)
             hold_object(loss, place, NEW, None)
+
+    with pytest.raises(AssertionError, match="found is"):
+        hold_all()
 
 
 # --- SQLite ----------------------------------------------------------------------------------------------------------
@@ -350,11 +379,11 @@ def test_sqlite_is_told_to_sync_a_checkpoint_and_not_to_wait_for_a_part(place: P
     with SQLiteCheckpointStore(place / "uploads.db") as store, store.claim(checkpoint.name):
         with store._database.use(create=True) as connection:
             assert connection is not None
-            pragmas = {name: connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "fullfsync")}
+            told = [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "fullfsync")]
             connection.set_trace_callback(said.append)
         store.save(checkpoint)
         store.append_part(checkpoint.name, UploadedPart(1, 1, "etag"))
-    assert pragmas == {"journal_mode": b"wal", "fullfsync": 1}
+    assert told == [b"wal", 1]
     synchronous, transactions = "NORMAL", []
     for statement in said:
         if statement.startswith("PRAGMA synchronous ="):

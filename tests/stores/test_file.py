@@ -612,7 +612,7 @@ def test_a_forked_child_shares_no_open_file_with_its_parent(directory, checkpoin
             patch.setattr(os, "getpid", lambda: 1)
             directory.append_part(saved.name, part(2))
             assert closed[0] == tail.file
-            assert directory._claimed == set()
+            assert directory._claimed == {}
             assert directory._appender._tails == {}
     assert directory.load(saved.name).parts == (part(1), part(2))
 

@@ -1,0 +1,215 @@
+"""The proxy that breaks connections: what gets through, what does not, and what is counted."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import socketserver
+import threading
+from collections.abc import Iterator
+from itertools import islice
+from urllib.parse import urlsplit
+
+import pytest
+
+from partwise.errors import InvalidInput
+from partwise.model import MIB
+from partwise.testing import FaultyProxy, LinkConditions, LinkFault
+
+QUIET = LinkConditions(sent_between=None, received_between=None)
+
+
+class Echo(socketserver.StreamRequestHandler):
+    """Sends back what it gets, and says at the end how that was."""
+
+    def handle(self) -> None:
+        received = 0
+        end = "in order"
+        try:
+            while data := self.request.recv(65536):
+                received += len(data)
+                self.request.sendall(data)
+        except OSError:
+            end = "reset"
+        self.server.seen.append((received, end))  # type: ignore[attr-defined]  # of the fixture
+
+
+class EchoServer(socketserver.ThreadingTCPServer):
+    daemon_threads = False
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Echo)
+        self.seen: list[tuple[int, str]] = []
+        self.thread = threading.Thread(target=self.serve_forever, args=(0.005,))
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+    def end(self) -> None:
+        """Have every connection served to its end."""
+        self.shutdown()
+        self.thread.join()
+        self.server_close()
+
+
+@pytest.fixture
+def echo() -> Iterator[EchoServer]:
+    server = EchoServer()
+    server.thread.start()
+    yield server
+    if server.thread.is_alive():
+        server.end()
+
+
+def connected(proxy: FaultyProxy) -> socket.socket:
+    parts = urlsplit(proxy.endpoint)
+    assert parts.hostname is not None
+    assert parts.port is not None
+    return socket.create_connection((parts.hostname, parts.port), timeout=30)
+
+
+def sent_and_received(proxy: FaultyProxy, data: bytes) -> tuple[bytes, str]:
+    """What came back, and how it ended."""
+    received = bytearray()
+
+    def send(connection: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            connection.sendall(data)
+            connection.shutdown(socket.SHUT_WR)
+
+    with connected(proxy) as connection:
+        sender = threading.Thread(target=send, args=(connection,))
+        sender.start()
+        try:
+            while piece := connection.recv(65536):
+                received += piece
+            end = "in order"
+        except OSError:
+            end = "reset"
+        sender.join()
+    return bytes(received), end
+
+
+DATA = bytes(range(256)) * 4096 * 3
+
+
+def test_in_fair_conditions_all_bytes_get_through_both_ways(echo: EchoServer) -> None:
+    with FaultyProxy(echo.url, QUIET) as proxy:
+        assert sent_and_received(proxy, DATA) == (DATA, "in order")
+        assert sent_and_received(proxy, b"") == (b"", "in order")
+        assert proxy.connections == 2
+        assert sum(proxy.struck.values()) == 0
+
+
+@pytest.mark.parametrize("kind", [LinkFault.DELAY, LinkFault.THROTTLE])
+def test_what_only_takes_long_loses_nothing(echo: EchoServer, kind: LinkFault) -> None:
+    slow = LinkConditions(
+        kinds=(kind,), sent_between=MIB, received_between=MIB, delay=0.01, throttle_rate=MIB, throttle_bytes=1000
+    )
+    with FaultyProxy(echo.url, slow) as proxy:
+        assert sent_and_received(proxy, DATA) == (DATA, "in order")
+        assert proxy.struck[kind] == sum(proxy.struck.values()) > 0
+    assert not kind.breaks
+
+
+@pytest.mark.parametrize("kind", [kind for kind in LinkFault if kind.breaks])
+def test_a_connection_that_breaks_on_the_way_back_ends_at_the_byte_that_was_drawn(
+    echo: EchoServer, kind: LinkFault
+) -> None:
+    broken = LinkConditions(seed=3, kinds=(kind,), sent_between=None, received_between=100_000, stall=0.05)
+    at, _ = next(broken.strikes(1, "received"))
+    with FaultyProxy(echo.url, broken) as proxy:
+        received, end = sent_and_received(proxy, DATA[:at])
+        assert proxy.struck == {**dict.fromkeys(LinkFault, 0), kind: 1}
+    assert end == ("in order" if kind is LinkFault.TRUNCATE else "reset")
+    # A reset may overtake what was sent before it.
+    assert received == DATA[:at] or (end == "reset" and DATA.startswith(received))
+
+
+@pytest.mark.parametrize("kind", [kind for kind in LinkFault if kind.breaks])
+def test_a_connection_that_breaks_on_the_way_there_ends_at_the_byte_that_was_drawn(
+    echo: EchoServer, kind: LinkFault
+) -> None:
+    broken = LinkConditions(seed=4, kinds=(kind,), sent_between=100_000, received_between=None, stall=0.05)
+    at, _ = next(broken.strikes(1, "sent"))
+    with FaultyProxy(echo.url, broken) as proxy:
+        received, _ = sent_and_received(proxy, DATA)
+        assert proxy.struck[kind] == 1
+    echo.end()
+    [(arrived, end)] = echo.seen
+    assert len(received) <= arrived <= at
+    assert (arrived, end) == (at, "in order") or kind is not LinkFault.TRUNCATE or end == "reset"
+
+
+def test_what_is_drawn_depends_on_seed_connection_and_direction_alone() -> None:
+    def drawn(seed: int, connection: int, direction: str) -> list[tuple[int, LinkFault]]:
+        return list(islice(LinkConditions(seed=seed).strikes(connection, direction), 5))  # type: ignore[arg-type]
+
+    scripts = [drawn(s, c, d) for s in (0, 1) for c in (1, 2) for d in ("sent", "received")]
+    assert scripts == [drawn(s, c, d) for s in (0, 1) for c in (1, 2) for d in ("sent", "received")]
+    assert len({tuple(script) for script in scripts}) == len(scripts)
+
+
+def test_faults_come_as_often_as_was_asked_for() -> None:
+    strikes = list(islice(LinkConditions(sent_between=1000).strikes(1, "sent"), 2000))
+    assert 900 < strikes[-1][0] / len(strikes) < 1100
+    assert {kind for _, kind in strikes} == set(LinkFault)
+    positions = [position for position, _ in strikes]
+    assert positions == sorted(set(positions))
+
+
+@pytest.mark.parametrize("nothing", [LinkConditions(sent_between=None), LinkConditions(kinds=())])
+def test_where_no_fault_is_asked_for_there_is_none(nothing: LinkConditions) -> None:
+    assert list(nothing.strikes(1, "sent")) == []
+
+
+@pytest.mark.parametrize(
+    "name", ["sent_between", "received_between", "delay", "stall", "throttle_rate", "throttle_bytes"]
+)
+def test_an_impossible_number_is_refused(name: str) -> None:
+    with pytest.raises(InvalidInput, match=name):
+        LinkConditions(**{name: 0})
+
+
+def test_a_server_that_is_not_there_is_a_reset(echo: EchoServer) -> None:
+    echo.end()
+    with FaultyProxy(echo.url, QUIET) as proxy:
+        assert sent_and_received(proxy, b"x") == (b"", "reset")
+
+
+def test_stopping_ends_what_is_under_way(echo: EchoServer) -> None:
+    proxy = FaultyProxy(echo.url, QUIET)
+    proxy.start()
+    with connected(proxy) as connection:
+        connection.sendall(b"x")
+        assert connection.recv(1) == b"x"
+        proxy.stop()
+        proxy.stop()
+        assert connection.recv(1) == b""
+    with pytest.raises(RuntimeError, match="no address"):
+        _ = proxy.endpoint
+
+
+def test_a_client_that_vanishes_is_told_to_the_server(echo: EchoServer) -> None:
+    with FaultyProxy(echo.url, QUIET) as proxy:
+        with connected(proxy) as connection:
+            connection.sendall(b"x")
+            assert connection.recv(1) == b"x"
+        echo.end()
+    assert echo.seen == [(1, "in order")]
+
+
+def test_a_proxy_lives_once(echo: EchoServer) -> None:
+    proxy = FaultyProxy(echo.url, QUIET)
+    with pytest.raises(RuntimeError, match="not running"):
+        _ = proxy.endpoint
+    proxy.stop()
+    with proxy, pytest.raises(RuntimeError, match="another one"):
+        proxy.start()
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:80", "http://host", "http://:80"])
+def test_what_is_no_server_is_refused(url: str) -> None:
+    with pytest.raises(InvalidInput, match="host and a port"):
+        FaultyProxy(url, QUIET)
