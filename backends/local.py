@@ -243,8 +243,8 @@ class LocalBackend:
         """
         Make the object of the parts named; see `MultipartBackend.complete_upload`. It is durable when this returns.
 
-        The bytes of each part are read again and compared with its receipt: one that was damaged on the disk is
-        refused, and dropped, so that `list_parts` shows it missing.
+        The bytes of each part are read again and compared with its receipt: those that were damaged on the disk are
+        refused, and dropped, so that `list_parts` shows them missing.
 
         Raises:
             BackendError: a directory stands under `key`, or an object stands where a directory is needed. Permanent;
@@ -594,9 +594,11 @@ def _assemble(key: str, folder: UploadFolder, parts: Sequence[UploadedPart], sta
     Put the parts together in a new file, durable when this returns, and return the checksum of what is in it.
 
     Raises:
-        PartRejected: a part is not what its receipt says.
+        PartRejected: parts are not what their receipts say. All of them are found at once: the loss of power, which
+            may damage parts, may damage many.
     """
     checksum = 0
+    damaged = []
     buffer = memoryview(bytearray(BLOCK))
     with staged.open("x+b", buffering=0) as target:
         for part in parts:
@@ -606,12 +608,16 @@ def _assemble(key: str, folder: UploadFolder, parts: Sequence[UploadedPart], sta
             if (size, etag_of(part_checksum)) != (part.size, part.etag):
                 # Unless it is gone from the list it would be taken for good again.
                 remove(path)
-                raise PartRejected(
-                    f"{key!r} can't be completed: part {part.part_number} is not what was stored, its bytes were "
-                    "damaged on the disk; it was dropped and has to be sent again, the other parts are kept",
-                    code="InvalidPart",
-                )
+                damaged.append(part.part_number)
             checksum = crc64_combine(checksum, part_checksum, part.size)
+        if damaged:
+            several = f"{len(damaged)} parts, the first of which is part {damaged[0]}, are"
+            which = f"part {damaged[0]} is" if len(damaged) == 1 else several
+            raise PartRejected(
+                f"{key!r} can't be completed: {which} not what was stored, having been damaged on the disk. What was"
+                " damaged was dropped and has to be sent again; the other parts are kept",
+                code="InvalidPart",
+            )
         sync(target)
     return checksum
 

@@ -47,6 +47,7 @@ def _abort(run: Run, upload_id: str) -> bool:
         return True
     except BackendError as error:
         run.warn(f"the upload {upload_id} could not be aborted: {error}")
+        run.abort_error = error
         return False
     return True
 

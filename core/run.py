@@ -109,7 +109,8 @@ class Run:
         self.ledger = Ledger(PartPlan(1, 0))
         self.flow = Flow()
         self.warnings: list[str] = []
-        self.progress = Progress(0, None)
+        #: Why an upload could not be aborted, if there is one that could not.
+        self.abort_error: BackendError | None = None
         self._on_progress = order.on_progress
         self._name = checkpoint_name(self.backend.location, self.key, self.source.name)
         self._shown = 0
@@ -124,7 +125,6 @@ class Run:
             InvalidInput: it is too large for the backend, or the part size is impossible.
         """
         self.fingerprint = self.source.fingerprint()
-        self.progress = Progress(0, self.fingerprint.size)
         self.plan = plan_parts(
             self.fingerprint.size,
             self.backend.limits,
@@ -250,7 +250,7 @@ class Run:
 
     def report(self, *, completed: bool = False) -> None:
         """
-        Say how far the upload is.
+        Say how far the upload is, if anybody listens.
 
         While all bytes are on the storage but the object is not made, nothing is said: the whole is told once it is
         there.
@@ -258,6 +258,8 @@ class Run:
         Raises:
             ProgressRaised: the caller's callback did.
         """
+        if self._on_progress is None:
+            return
         ledger, total = self.ledger, self.ledger.plan.size
         moved = ledger.bytes_done + (0 if completed else self.flow.moving())
         if total is not None and not completed:
@@ -268,7 +270,7 @@ class Run:
         self._shown = max(self._shown, moved)
         entries, checkpoint = ledger.entries, self.checkpoint
         resumable = self.keeps_progress and checkpoint is not None and not completed
-        self.progress = Progress(
+        progress = Progress(
             bytes_done=self._shown,
             bytes_total=total,
             bytes_resumed=ledger.bytes_resumed,
@@ -281,12 +283,11 @@ class Run:
                 (lambda: checkpoint and evolve(checkpoint, parts=ledger.as_of(entries))) if resumable else _nothing
             ),
         )
-        if self._on_progress is not None:
-            try:
-                self._on_progress(self.progress)
-            except Exception as error:
-                self._on_progress = None  # whoever has had enough is not told of what still arrives
-                raise ProgressRaised("the progress callback raised") from error
+        try:
+            self._on_progress(progress)
+        except Exception as error:
+            self._on_progress = None  # whoever has had enough is not told of what still arrives
+            raise ProgressRaised("the progress callback raised") from error
 
 
 def _nothing() -> None:

@@ -188,7 +188,7 @@ class Uploader:
             if not drop(run):
                 raise stop(
                     run, UploadFailed, f"the upload of {run.target} could not be aborted, and is kept", resumable=True
-                )
+                ) from run.abort_error
             return True
 
     def _order(

@@ -484,6 +484,20 @@ def test_a_bit_that_flips_in_a_part_is_found_at_complete_and_mended_by_sending_i
     assert (directory / "key").read_bytes() == b"one" + b"x" * 3000 + b"three"
 
 
+def test_all_parts_that_were_damaged_are_found_at_once(backend, body, directory, books):
+    """The loss of power may damage many, and each that is found needs another attempt to complete."""
+    upload_id, parts = begun(backend, body, b"one", b"two", b"three", b"four")
+    for number in (1, 3, 4):
+        path = books / "uploads" / upload_id / "parts" / f"{number:05}"
+        path.write_bytes(b"\0" + path.read_bytes()[1:])
+
+    with pytest.raises(PartRejected, match="3 parts, the first of which is part 1, are not what was stored"):
+        backend.complete_upload("key", upload_id, parts, NO_OPTIONS)
+
+    assert list(backend.list_parts("key", upload_id)) == [parts[1]]
+    assert names_in(books / "uploads" / upload_id) == ["parts", "upload.json"]
+
+
 def test_a_bit_that_flips_in_a_seal_makes_another_receipt(backend, body, books):
     upload_id, parts = begun(backend, body, b"one")
     path = books / "uploads" / upload_id / "parts" / "00001"

@@ -86,6 +86,18 @@ def test_nothing_is_asked_that_need_not_be(uploader, backend, source):
     assert backend.calls == {"initiate_upload": 1, "upload_part": 5, "complete_upload": 1}
 
 
+def test_what_completes_an_upload_is_its_receipts_in_order(uploader, backend, source):
+    handed = []
+    complete = backend.complete_upload
+    backend.complete_upload = lambda key, upload_id, parts, options: (
+        handed.extend(parts) or complete(key, upload_id, parts, options)
+    )
+    uploader(concurrency=3).upload(source, "key")
+
+    assert [part.part_number for part in handed] == [1, 2, 3, 4, 5]
+    assert all(isinstance(part, UploadedPart) for part in handed)
+
+
 # --- what is refused before anything happens -------------------------------------------------------------------------
 
 
@@ -849,16 +861,3 @@ def test_what_goes_wrong_is_logged(struck, source, caplog):
     struck(Fault("append_part", FaultKind.BEFORE)).upload(source, "key")
 
     assert "key: progress could not be recorded" in caplog.text
-
-
-def test_a_part_of_a_receipt_is_as_good_as_any(uploader, backend, source):
-    """What is handed to complete is what the storage answered, by ascending number."""
-    handed = []
-    complete = backend.complete_upload
-    backend.complete_upload = lambda key, upload_id, parts, options: (
-        handed.extend(parts) or complete(key, upload_id, parts, options)
-    )
-    uploader(concurrency=3).upload(source, "key")
-
-    assert [part.part_number for part in handed] == [1, 2, 3, 4, 5]
-    assert all(isinstance(part, UploadedPart) for part in handed)

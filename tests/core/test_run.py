@@ -68,7 +68,6 @@ def test_looking_at_the_source_plans_its_parts(run, source):
 
     assert made.fingerprint == source.fingerprint()
     assert made.plan == PartPlan(10, 45)
-    assert made.progress.bytes_total == 45
 
 
 def test_the_checkpoint_of_a_fresh_upload_has_only_what_is_fixed(run, clock, source):
@@ -338,11 +337,3 @@ def test_what_the_callback_raises_is_told_apart_from_all_else(begun_run):
         begun_run(on_progress=refuse).report()
 
     assert isinstance(caught.value.__cause__, LookupError)
-
-
-def test_without_a_callback_progress_is_known_all_the_same(begun_run):
-    made = begun_run()
-    made.report()
-
-    assert made.progress.bytes_done == 10
-    assert made.progress.checkpoint == made.snapshot()

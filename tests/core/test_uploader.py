@@ -856,3 +856,23 @@ def test_the_backend_is_closed_however_it_ends(backend, store, monkeypatch, url)
 
     with pytest.raises(BackendClosed):
         backend.head_object("key")
+
+
+def test_an_abort_that_the_storage_fails_tells_why_and_that_it_may_pass():
+    class Unreachable(MemoryBackend):
+        def abort_upload(self, key, upload_id):
+            raise partwise.ConnectionFailed("no way there")
+
+    backend, store = Unreachable(), MemoryCheckpointStore()
+    config = TransferConfig(part_size=100 * 1024, multipart_threshold=0, max_attempts=1)
+    uploader = Uploader(backend, store, config)
+
+    def enough(progress):
+        raise LookupError("enough")
+
+    with pytest.raises(LookupError):
+        uploader.upload(bytes(300 * 1024), "key", progress=enough)
+    with pytest.raises(partwise.UploadFailed) as caught:
+        uploader.abort(bytes(300 * 1024), "key")
+    assert caught.value.retryable
+    assert len(list(store.scan())) == 1

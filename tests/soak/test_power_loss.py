@@ -1,10 +1,10 @@
 """
 The loss of power at any instant: what was not synced is gone, whole or in part, and the same upload is run again.
 
-An upload is recorded once: a process that dies on the way, and one that carries on. Then, for every change of a file and every way in which a file system may treat what was not
-synced (`partwise.testing.power`), the directory is made what the next start of the machine finds, and the upload is run
-again. It must end EXACT and CLEAN; and INTENT must hold before it begins: no part was ever sent under an id that no
-record has.
+An upload is recorded once: a process that dies on the way, and one that carries on. Then, for every change of a file
+and every way in which a file system may treat what was not synced (`partwise.testing.power`), the directory is made
+what the next start of the machine finds, and the upload is run again. It must end EXACT and CLEAN; and INTENT must hold
+before it begins: no part was ever sent under an id that no record has.
 
 SQLite syncs by means of its own, which are not seen here; it is only looked whether it is told to.
 """

@@ -251,6 +251,7 @@ class Ordeal:
     sent_anew: int = 0
     stops: int = 0
     done: bool = False
+    foreign: set[str] = field(factory=set)
     used: set[str] = field(factory=set)
 
     @property
@@ -267,6 +268,7 @@ class Ordeal:
     def endure(self, stages: list[str]) -> None:
         """Be killed at each of these stages, or when all was done before that; then run to the end, and look."""
         self.figures.uploads += 1
+        self.foreign = set(self.record.left(self.place))
         ends = False
         for stage in [*stages, *([None] * 20)]:
             ends = self._run(stage)
@@ -322,8 +324,12 @@ class Ordeal:
         return False
 
     def _forgotten(self) -> bool:
-        """Whether there is no checkpoint; one who dies may leave the lock that he held."""
-        return all(name.endswith(".lock") for name in self.record.left(self.place))
+        """Whether there is no checkpoint; a process that dies on its way out may leave the lock that it held."""
+        return all(name.endswith(".lock") for name in self._left())
+
+    def _left(self) -> set[str]:
+        """What is there of this upload."""
+        return set(self.record.left(self.place)) - self.foreign
 
     def _await(self, process: subprocess.Popen[bytes], stage: str | None, before: int) -> str:
         """Wait for the instant of the death, or for the end of the process; say what it had come to."""
@@ -401,10 +407,7 @@ class Ordeal:
 
     def _hold(self) -> None:
         assert filecmp.cmp(self.source, self.target.folder.object, shallow=False), self.told()
-        if self.done:
-            assert self.record.left(self.place) == [], self.told()
-        else:
-            assert self._forgotten(), self.told()
+        assert self._left() == set() or (not self.done and self._forgotten()), f"{self._left()}\n{self.told()}"
         if self.target.server is not None:
             self._hold_requests(self.target.server)
         assert len(self.used) <= 1, f"parts went to the uploads {self.used}\n{self.told()}"
