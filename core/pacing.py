@@ -122,18 +122,14 @@ class PacedBody:
         flow, number, moved = self._flow, self._part_number, 0
         flow.note(number, 0)
         for chunk in self._body.chunks():
-            for piece in self._pieces(chunk):
+            for piece in (chunk,) if flow.limit is None else self._pieces(flow.limit, chunk):
                 if flow.stop.is_set():
                     raise TransferStopped("the upload is ending")
                 yield piece
                 moved += len(piece)
                 flow.note(number, moved)
 
-    def _pieces(self, chunk: memoryview) -> Iterator[memoryview]:
-        limit = self._flow.limit
-        if limit is None:
-            yield chunk
-            return
+    def _pieces(self, limit: BandwidthLimit, chunk: memoryview) -> Iterator[memoryview]:
         step = limit.piece_size
         for begin in range(0, len(chunk), step):
             piece = chunk[begin : begin + step]

@@ -36,7 +36,8 @@ class Tempo:
     Whether the loop shall send parts itself, from nothing but the times at which parts are done.
 
     A try is given up as soon as it is known to be slower, and made again after twice as many parts as the last time, so
-    that tries cost next to nothing where they are of no use.
+    that tries cost next to nothing where they are of no use. Each window that goes well makes up for one try that
+    failed, since anything may hold up a part now and then.
 
     Args:
         now: the present, in seconds.
@@ -64,9 +65,11 @@ class Tempo:
             self._give_up(now)
         elif self._parts == _WINDOW:
             self._begin_window(now)
-            if self._pause:
+            if self.alone:
+                self._failed_tries = max(0, self._failed_tries - 1)
+            elif self._pause:
                 self._pause -= 1
-            elif not self.alone and took < _QUICK * _WINDOW:
+            elif took < _QUICK * _WINDOW:
                 self._try(now, took)
 
     def _try(self, now: float, threads_took: float) -> None:

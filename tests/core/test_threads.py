@@ -266,6 +266,16 @@ def test_a_try_that_failed_is_made_again_after_twice_as_many_parts(timed):
     assert pauses == [1, 3, 5, 9, 17]
 
 
+def test_a_part_that_is_held_up_now_and_then_does_not_put_off_the_next_try(timed):
+    for _ in range(20):
+        while not timed.tempo.alone:
+            timed.parts(1, 0.0004)
+        timed.parts(8 + 64, 0.0004)
+        assert timed.parts(1, 1.0) == [False]
+
+    assert True in timed.parts(3 * 32, 0.0004)
+
+
 def test_ten_thousand_parts_cost_hardly_more_for_tries_that_fail(timed):
     """Four threads, and a storage that takes 3 ms for a part: 0.75 ms from one part to the next, if threads send it."""
     for _ in range(10_000):

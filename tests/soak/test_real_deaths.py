@@ -289,7 +289,6 @@ class Ordeal:
         self.figures.runs += 1
         number = len(self.log)
         out, err = self.place / f"{number}.out", self.place / f"{number}.err"
-        before = self.target.seen()
         with out.open("wb") as stdout, err.open("wb") as stderr:
             process = subprocess.Popen(
                 [sys.executable, "-m", "partwise", *self.line],
@@ -299,7 +298,7 @@ class Ordeal:
                 stderr=stderr,
             )
             try:
-                reached = self._await(process, stage, before)
+                reached = self._await(process, stage)
             finally:
                 process.kill()
                 process.wait()
@@ -331,17 +330,15 @@ class Ordeal:
         """What is there of this upload."""
         return set(self.record.left(self.place)) - self.foreign
 
-    def _await(self, process: subprocess.Popen[bytes], stage: str | None, before: int) -> str:
+    def _await(self, process: subprocess.Popen[bytes], stage: str | None) -> str:
         """Wait for the instant of the death, or for the end of the process; say what it had come to."""
-        least = before + 1
-        parts = self.target.folder.parts()
-        if stage == "parts":
-            parts += self.chance.randint(1, max(1, self.parts - parts))
+        seen, parts = self.target.seen(), self.target.folder.parts()
+        enough = parts + self.chance.randint(1, max(1, self.parts - parts))
         delay = self.chance.uniform(0.0, {"start-up": 0.8, "parts": 0.02, "completing": 0.06}.get(stage or "", 0.01))
         reached: dict[str | None, Callable[[], bool]] = {
             "start-up": lambda: True,
-            "beginning": lambda: self.target.seen() >= least,
-            "parts": lambda: self.target.folder.parts() >= parts,
+            "beginning": lambda: self.target.seen() > seen,
+            "parts": lambda: self.target.folder.parts() >= enough,
             "completing": lambda: self.target.folder.parts() >= self.parts,
             "cleaning up": self.target.folder.object.exists,
             None: lambda: False,
@@ -353,19 +350,17 @@ class Ordeal:
         limit = time.monotonic() + delay
         while process.poll() is None and time.monotonic() < limit:
             time.sleep(0.001)
-        return self._stage(before)
+        return self._stage(seen, parts)
 
-    def _stage(self, before: int) -> str:
+    def _stage(self, seen: int, parts: int) -> str:
+        """What a run has come to that began when so much was seen, and so many parts were there."""
         if self.target.folder.object.exists():
             return "cleaning up"
         if self.target.folder.parts() >= self.parts:
             return "completing"
-        if self.target.seen() == before:
-            return "start-up" if self.target.server is not None or not self.held else "parts"
-        if self.target.server is None:
-            return "parts" if self.target.folder.parts() else "beginning"
-        sent = any(request.operation == "UploadPart" for request in self.target.server.requests[before:])
-        return "parts" if sent else "beginning"
+        if self.target.folder.parts() > parts:
+            return "parts"
+        return "beginning" if self.target.seen() > seen else "start-up"
 
     def _look(self) -> None:
         """See what the storage holds after a death, and which of that was sent anew since the last one."""
