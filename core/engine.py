@@ -18,8 +18,9 @@ Where the promises of the design are kept:
 
 from __future__ import annotations
 
-import mimetypes
 from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from attrs import evolve
 
@@ -70,6 +71,9 @@ from partwise.protocols import Body, CheckpointStore
 from partwise.run import Order, ProgressRaised, Run, Tools, logger
 from partwise.sending import Control, Interrupted, PartLoop
 from partwise.transport import PartJob
+
+if TYPE_CHECKING:
+    from mimetypes import MimeTypes
 
 
 class Upload:
@@ -455,9 +459,13 @@ def _refuse_what_cannot_be(order: Order) -> None:
     order.options.refuse_beyond(order.backend.capabilities, order.backend.location)
 
 
-# The table that comes with Python, without what a machine adds to it, so that two machines guess alike.
-_TYPES = mimetypes.MimeTypes()
-
-
 def _content_type(name: str) -> str | None:
-    return _TYPES.guess_type(name, strict=False)[0]
+    return _types().guess_type(name, strict=False)[0]
+
+
+@lru_cache(maxsize=1)
+def _types() -> MimeTypes:
+    """The table that comes with Python, without what a machine adds to it, so that two machines guess alike."""
+    from mimetypes import MimeTypes
+
+    return MimeTypes()

@@ -7,8 +7,6 @@ seconds unless a name says otherwise, part numbers count from 1.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -348,6 +346,9 @@ def checkpoint_name(location: str, key: str, source: str) -> str:
 
     It depends on all three, so that one file on its way to two keys, or two files on their way to one, stay apart.
     """
+    import hashlib
+    import json
+
     identity = json.dumps([location, key, source], separators=(",", ":"))
     return hashlib.sha256(identity.encode()).hexdigest()[:32]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import threading
 import time
 from typing import Protocol
@@ -42,6 +41,13 @@ class Chance(Protocol):
     def uniform(self, a: float, b: float, /) -> float: ...
 
 
+def system_chance() -> Chance:
+    """Randomness that is good enough to spread retries; nothing secret."""
+    import random
+
+    return random.Random()  # noqa: S311  # see above
+
+
 @define(frozen=True)
 class RetryPolicy:
     """
@@ -58,7 +64,7 @@ class RetryPolicy:
     max_attempts: int
     base: float
     longest: float
-    chance: Chance = field(factory=random.Random, repr=False)
+    chance: Chance = field(factory=system_chance, repr=False)
 
     @classmethod
     def of(cls, config: TransferConfig, chance: Chance) -> RetryPolicy:

@@ -9,7 +9,6 @@ outcome.
 from __future__ import annotations
 
 import logging
-import secrets
 from collections.abc import Callable
 from typing import Literal, TypeVar
 
@@ -59,6 +58,12 @@ class Order:
     on_progress: Callable[[Progress], object] | None = None
 
 
+def _token() -> str:
+    import secrets
+
+    return secrets.token_hex(16)
+
+
 @define(frozen=True)
 class Tools:
     """
@@ -74,7 +79,7 @@ class Tools:
     transport: Callable[[], Transport]
     clock: Clock
     chance: Chance
-    new_token: Callable[[], str] = field(default=lambda: secrets.token_hex(16))
+    new_token: Callable[[], str] = field(default=_token)
 
 
 class ProgressRaised(PartwiseError):

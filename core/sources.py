@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import stat
-import tempfile
 from collections.abc import Callable, Iterator
 from io import BufferedRandom, FileIO
 from typing import Protocol
@@ -436,6 +435,8 @@ class StreamSource:
         return BytesBody(b"".join(self._pieces(size)))
 
     def _spooled(self, size: int) -> _SpooledBody:
+        import tempfile
+
         file: BufferedRandom = tempfile.TemporaryFile()  # noqa: SIM115  # lives as long as the body
         checksum = 0
         length = 0

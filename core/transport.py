@@ -11,10 +11,8 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import CancelledError, Executor, Future
-from pickle import PicklingError
 from queue import Empty, SimpleQueue
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from attrs import define
 
@@ -23,6 +21,9 @@ from partwise.model import UploadedPart
 from partwise.pacing import TransferStopped
 from partwise.protocols import Body, MultipartBackend
 from partwise.retrying import Clock
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor, Future
 
 
 @define(frozen=True)
@@ -174,20 +175,19 @@ class ExecutorTransport:
         self._finished.put(None)
 
 
-# What pickling raises for what it can't do, from version to version of Python. An attempt itself never lets these out.
-_UNPICKLED = (PicklingError, TypeError, AttributeError)
-
-
 def _outcome_of(part_number: int, future: Future[UploadedPart]) -> Outcome:
+    from pickle import PicklingError
+
     try:
         return Outcome(part_number, receipt=future.result())
     except PartwiseError as error:
         return Outcome(part_number, error=error)
-    except _UNPICKLED as error:
+    # What pickling raises for what it can't do, from version to version of Python. An attempt never lets these out.
+    except (PicklingError, TypeError, AttributeError) as error:
         stuck = BackendError(f"part {part_number} can't be handed to a worker of this executor: {error}")
         stuck.__cause__ = error
         return Outcome(part_number, error=stuck)
-    except (Exception, CancelledError) as error:  # noqa: BLE001  # executors differ in their words
+    except Exception as error:  # noqa: BLE001  # executors differ in their words
         lost = ConnectionFailed(f"the worker that was sending part {part_number} was lost: {error!r}")
         lost.__cause__ = error
         return Outcome(part_number, error=lost)

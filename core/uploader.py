@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import inspect
-import random
 import threading
 from collections.abc import Callable, Generator
-from concurrent.futures import Executor, Future
-from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from attrs import define, evolve
 
@@ -25,12 +22,15 @@ from partwise.planning import PartPlan, goes_in_one_piece
 from partwise.plugins import default_checkpoint_store, open_backend
 from partwise.progress import ProgressCallback, for_event_loop
 from partwise.protocols import CheckpointStore, MultipartBackend
-from partwise.retrying import Chance, Clock, SystemClock
+from partwise.retrying import Chance, Clock, SystemClock, system_chance
 from partwise.run import Order, ResumeMode, Run, Tools
 from partwise.sending import Control
 from partwise.sources import as_source
 from partwise.threads import ThreadTransport
 from partwise.transport import ExecutorTransport, InlineTransport, Transport
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor, Future
 
 
 class Uploader:
@@ -67,7 +67,7 @@ class Uploader:
         self._store = store
         self._executor = executor
         self._clock: Clock = clock or SystemClock()
-        self._chance: Chance = chance or random.Random()  # noqa: S311  # spreads retries; nothing secret
+        self._chance: Chance = chance or system_chance()
         self._transport = transport
 
     def __repr__(self) -> str:
@@ -258,6 +258,8 @@ class UploadTask:
     """
 
     def __init__(self, ready: Callable[[Control, ProgressCallback], AbstractContextManager[Upload]], key: str) -> None:
+        from concurrent.futures import Future
+
         self._control = Control()
         self._future: Future[UploadResult] = Future()
         self._progress = Progress(0, None)
@@ -297,7 +299,7 @@ class UploadTask:
             self.pause()
             self._thread.join()
             raise
-        except FutureTimeoutError:
+        except TimeoutError:
             if self._future.done():
                 raise  # the caller's own, from a progress callback
             raise TimeoutError(f"the upload is still running after {timeout} seconds") from None

@@ -20,7 +20,8 @@ from partwise.testing import OSSServer
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 
-# Blocks of these languages are looked at, not run: output, data, and what sets up a new environment, which the gate runs.
+# Blocks of these languages are looked at, not run: output, data, other languages. The gate runs what sets up an
+# environment.
 SHOWN = {"text", "json", "xml", "toml", "java", "javascript", "py", "csharp", "go", "objectivec", "cpp", "c", "ruby"}
 SET_UP = "python3 -m venv"
 

@@ -112,9 +112,9 @@ def no_mix(world: World, lived: Lived) -> None:
     for call_number, call in enumerate(lived.calls, start=1):
         # Call no. 1 is the first look at the source: what changes before it changes unseen. Nothing has no last byte.
         unseen = call.operation == "put_object" and lived.after.stored == b""
-        if call.operation in {"complete_upload", "put_object"} and call.outcome == "returned" and not unseen:
-            if any(1 < change < call_number for change in lived.changed_at):
-                _broken("NO-MIX", "the source had changed, and the object was made all the same", lived)
+        made = call.operation in {"complete_upload", "put_object"} and call.outcome == "returned" and not unseen
+        if made and any(1 < change < call_number for change in lived.changed_at):
+            _broken("NO-MIX", "the source had changed, and the object was made all the same", lived)
     if isinstance(lived.error, SourceChanged) and world.records(lived.life) and not cleaning_was_hindered(lived):
         if lived.after.record is not None:
             _broken("NO-MIX", "the source changed, and the checkpoint was kept", lived)

@@ -34,8 +34,7 @@ def installed(monkeypatch):
 
     def play(*found):
         monkeypatch.setattr(
-            plugins,
-            "entry_points",
+            "importlib.metadata.entry_points",
             lambda *, group, name=None: [e for e in found if e.group == group and name in (None, e.name)],
         )
 

@@ -9,6 +9,7 @@ import os
 import pickle
 import subprocess
 import sys
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -659,13 +660,13 @@ def test_a_part_that_could_not_be_spooled_takes_its_file_with_it(monkeypatch):
 
 def _noted_files(monkeypatch):
     files = []
-    make = sources.tempfile.TemporaryFile
+    make = tempfile.TemporaryFile
 
     def noted():
         files.append(make())
         return files[-1]
 
-    monkeypatch.setattr(sources.tempfile, "TemporaryFile", noted)
+    monkeypatch.setattr(tempfile, "TemporaryFile", noted)
     return files
 
 

@@ -563,7 +563,7 @@ def noticed_by(mutation: Mutation | None, tests_to_run: tuple[str, ...]) -> str 
             command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--tb=line", tests]
             environment = {**os.environ, "PYTHONPATH": str(tree / "path"), "PYTHONDONTWRITEBYTECODE": "1"}
             try:
-                run = subprocess.run(  # noqa: S603  # ourselves
+                run = subprocess.run(  # ourselves
                     command,
                     cwd=tree,
                     env=environment,

@@ -148,7 +148,7 @@ def test_d02_the_one_file_of_another_upload_is_refused_and_left_alone(backend, t
         assert (tmp_path / "one.ucp").read_bytes() == before
 
 
-def test_d03_a_reader_that_gives_one_byte_at_a_time_is_read_to_its_end(make_world, config, backend):
+def test_d03_a_reader_that_gives_one_byte_at_a_time_is_read_to_its_end(make_world, config, backend, store):
     """What a short read left open was filled with zeros, and their checksum agreed."""
     world = make_world(SimulatedFile(filler(30), chunk_size=1))
 
@@ -156,7 +156,7 @@ def test_d03_a_reader_that_gives_one_byte_at_a_time_is_read_to_its_end(make_worl
         def read(self, size=-1):
             return super().read(min(size, 1))
 
-    simulated(backend).upload(StreamSource(Trickle(filler(30))), "stream")
+    simulated(backend, store).upload(StreamSource(Trickle(filler(30))), "stream")
 
     assert world.live(Life(config=config())).after.stored == filler(30)
     assert backend.read("stream") == filler(30)
@@ -230,6 +230,31 @@ def test_d07_a_source_that_changes_at_any_point_of_the_upload_makes_no_mixture(m
             assert lived.after.stored in {None, *(version.data for version in world.source.versions)}
             world.close()
     assert noticed > 20
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_d07_a_source_that_changes_while_it_is_sent_in_one_piece_makes_no_mixture(make_world, config, change):
+    noticed = 0
+    for chunk in range(1, 13):
+        world = make_world()
+        incident = Incident("chunk", change, chunk)
+
+        lived = world.live(Life(incidents=(incident,), config=config(multipart_threshold=100)))
+
+        noticed += isinstance(lived.error, SourceChanged)
+        assert lived.after.stored in {None, *(version.data for version in world.source.versions)}
+    assert noticed > 6
+
+
+def test_d07_a_part_of_another_version_is_never_recorded(make_world, config):
+    """The source changes, the process dies before it completes, and then the source is as before."""
+    world = make_world()
+    changed = Incident("read", Happening.REWRITE, occurrence=2)
+    dying = Fault("upload_part", FaultKind.DEATH_BEFORE, 3)
+    world.live(Life((dying,), (changed,), config=config()))
+    world.change(Happening.RESTORE)
+
+    assert world.live(Life(config=config())).after.stored == world.source.version.data
 
 
 def test_d08_a_nanosecond_is_a_change(make_world, config):
