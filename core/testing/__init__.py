@@ -6,8 +6,8 @@ The public test kit.
 - For programs that upload: `FaultPlan` with `FaultyBackend`, `FaultyCheckpointStore` and `FaultySource` lets any call
   fail, lose its answer, or be the last one before the process dies. `OSSServer` is an OSS-protocol server on loopback,
   and `FaultyProxy` a poor way to it, or to any other.
-- For whoever writes files that are to last: `dying_at` lets a process die between two calls of the operating system, and
-  `RecordedDisk` plays the loss of power.
+- For whoever writes files that are to last: `dying_at` lets a process die between two calls of the operating system,
+  and `RecordedDisk` plays the loss of power.
 - For the engine, and whoever changes it: `ResumeMachine`, which looks for a sequence of failures that breaks a promise,
   and `strategies` to draw from.
 
