@@ -398,6 +398,9 @@ class LocalBackend:
                 record = folder.record()
             if record is not None and record.key == key:
                 return folder, record
+        # A process that died when it had made the object may have left all parts, and the next write may be far off.
+        with contextlib.suppress(OSError):
+            self._sweep_once()
         raise self._no_upload(key, upload_id)
 
     # --- inside ------------------------------------------------------------------------------------------------------
@@ -448,9 +451,7 @@ class LocalBackend:
         """Make what the first write needs, and remove what earlier processes left."""
         for name in ("uploads", "temp", "trash"):
             make_directories(self._area(name))
-        if not self._swept:
-            self._swept = True
-            self._sweep(self._clock() - ABANDONED_AFTER)
+        self._sweep_once()
 
     def _publish(
         self,
@@ -524,6 +525,11 @@ class LocalBackend:
             (folder.path / "upload.json").unlink(missing_ok=True)
             trash = folder.path
         remove(trash)
+
+    def _sweep_once(self) -> None:
+        if not self._swept:
+            self._swept = True
+            self._sweep(self._clock() - ABANDONED_AFTER)
 
     def _sweep(self, horizon: float) -> None:
         """Remove what no living process can be using; `horizon` is the time before which it was last touched."""

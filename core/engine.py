@@ -42,7 +42,6 @@ from partwise.errors import (
     BackendError,
     CallbackError,
     CheckpointBusy,
-    CheckpointError,
     CheckpointUnwritable,
     IntegrityError,
     InvalidInput,
@@ -250,8 +249,8 @@ class Upload:
         if run.store is not None:
             try:
                 run.store.save(run.checkpoint)
-            except CheckpointError:
-                # An upload whose id no record holds must not be left behind.
+            except BaseException:
+                # Whatever it is, a Ctrl-C too: an upload whose id no record holds must not be left behind.
                 drop(run)
                 run.checkpoint = None
                 raise

@@ -407,12 +407,12 @@ def _judge(  # noqa: PLR0911  # a table of cases
         return Verdict(number, "send", f"the storage holds {held.size} bytes of it, not {size}"), None
     if record is not None and (record.etag != held.etag or record.size != held.size):
         return Verdict(number, "send", "the storage holds another version of it than the one recorded"), None
-    if record is not None and trusted and not facts.verify_content:
-        checksum = held.crc64 if record.crc64 is None else record.crc64
-        if held.crc64 not in (None, checksum):
-            return Verdict(number, "send", "the storage reports another checksum than the one recorded"), None
-        return Verdict(number, "keep", "recorded, and on the storage"), UploadedPart(number, size, held.etag, checksum)
     checksum = held.crc64 if record is None or record.crc64 is None else record.crc64
+    if held.crc64 not in (None, checksum):
+        return Verdict(number, "send", "the storage reports another checksum than the one recorded"), None
+    receipt = UploadedPart(number, size, held.etag, checksum)
+    if record is not None and trusted and not facts.verify_content:
+        return Verdict(number, "keep", "recorded, and on the storage"), receipt
     if checksum is None:
         return Verdict(number, "send", "the storage holds it, but reports no checksum to know it by"), None
     if number not in facts.local:
@@ -421,7 +421,6 @@ def _judge(  # noqa: PLR0911  # a table of cases
         # Without a record it was never known to be of this source, so it says nothing about a change.
         why = _CONTENT_DIFFERS if record is not None else "what the storage holds of it are other bytes"
         return Verdict(number, "send", why), None
-    receipt = UploadedPart(number, size, held.etag, checksum)
     if record is None:
         return Verdict(number, "adopt", "on the storage, not recorded, and its checksum is the source's"), receipt
     return Verdict(number, "keep", "recorded, on the storage, and its checksum is the source's"), receipt

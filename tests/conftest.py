@@ -1,8 +1,11 @@
-"""Profiles of Hypothesis: ``--hypothesis-profile=quick`` (the default), ``ci`` or ``soak``."""
+"""
+Profiles of Hypothesis, for ``--hypothesis-profile``: `quick` (the default), `ci`, `soak`, and `mutation`, for which it
+is enough that something fails.
+"""
 
 from __future__ import annotations
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 # A shared machine is slow now and then: no example has a deadline, and none is too slow to be generated.
 _PATIENT = (HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much)
@@ -10,4 +13,5 @@ _PATIENT = (HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter
 settings.register_profile("quick", deadline=None, max_examples=100, suppress_health_check=_PATIENT)
 settings.register_profile("ci", settings.get_profile("quick"), max_examples=1_000, print_blob=True)
 settings.register_profile("soak", settings.get_profile("ci"), max_examples=20_000)
+settings.register_profile("mutation", settings.get_profile("quick"), phases=[Phase.generate], database=None)
 settings.load_profile("quick")

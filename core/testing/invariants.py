@@ -13,6 +13,8 @@ from itertools import pairwise
 from types import MappingProxyType
 from typing import NoReturn
 
+from fastcrc.crc64 import xz as fast_crc64
+
 from partwise.errors import (
     AccessDenied,
     CallbackError,
@@ -41,6 +43,9 @@ from partwise.testing.history import Deed
 from partwise.testing.witnesses import slow_crc64
 from partwise.testing.worlds import Happening, Lived, Told, World
 
+# Bytes of which the checksum is worked out bit by bit.
+_SLOWLY = 4096
+
 
 def check(world: World, lived: Lived) -> None:
     """
@@ -56,6 +61,11 @@ def check(world: World, lived: Lived) -> None:
 
 def _broken(name: str, how: str, lived: Lived) -> NoReturn:
     raise AssertionError(f"{name}: {how}\n{lived}")
+
+
+def _crc64(data: bytes) -> int:
+    # The definition where that is quick, and elsewhere the library that has no part in combining checksums.
+    return slow_crc64(data) if len(data) <= _SLOWLY else fast_crc64(data)
 
 
 def _versions_of_its_time(world: World, lived: Lived) -> set[bytes]:
@@ -77,7 +87,7 @@ def exact(world: World, lived: Lived) -> None:
         _broken("EXACT", "it was a success, and the object is of no version that was there in its time", lived)
     # An object that an earlier run was found to have made may be known by a token, and not by its checksum.
     by_token = result.crc64 is None and result.parts_sent == 0 and not world.capabilities.object_checksums
-    if result.size != len(stored) or (result.crc64 != slow_crc64(stored) and not by_token):
+    if result.size != len(stored) or (result.crc64 != _crc64(stored) and not by_token):
         _broken("EXACT", f"the result tells of {result.size} bytes with CRC-64 {result.crc64}", lived)
     if world.capabilities.object_checksums and not (result.verified or result.warnings):
         _broken("EXACT", "the storage knows checksums of objects, and the result says neither yes nor why not", lived)
@@ -255,7 +265,7 @@ def _what_arrived_is_recorded(world: World, lived: Lived) -> None:
     if lived.died or record is None or record.upload_id is None or not world.records(lived.life):
         return
     hindered = struck(lived, ("append_part", "save", "fingerprint")) or store_lied(lived)
-    if hindered or len(lived.versions) > 1 or happened(lived, Happening.RAISE):
+    if hindered or len(lived.versions) > 1 or happened(lived, Happening.RAISE, Happening.INTERRUPT):
         return
     recorded = {part.part_number: part.etag for part in record.parts}
     arrived = {
@@ -278,7 +288,7 @@ def unwritable(world: World, lived: Lived) -> None:
     claimed = saved = True
     for call in lived.calls:
         if call.operation == "claim":
-            claimed = call.outcome == "returned"
+            claimed = call.outcome in {"returned", "KeyboardInterrupt"}
         if call.operation == "save":
             saved = call.outcome == "returned"
         if call.operation == "initiate_upload" and world.records(lived.life) and not saved:

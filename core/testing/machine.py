@@ -13,6 +13,7 @@ the harness that its conformance suite uses:
         store = MyStoreHarness
 
     TestResume = MyMachine.TestCase
+    TestResume.settings = settings(max_examples=100, stateful_step_count=8)
 
 Needs hypothesis.
 """
@@ -57,6 +58,7 @@ _FAILURES = frozenset(FaultKind) - _DEATHS
 _MEANWHILE = (
     Happening.PAUSE,
     Happening.CANCEL,
+    Happening.INTERRUPT,
     Happening.SECOND_UPLOADER,
     Happening.EXPIRY,
     Happening.GROW,
@@ -195,8 +197,7 @@ class ResumeMachine(RuleBasedStateMachine):
     )
     def struck(self, struck: tuple[Fault, ...], death: Fault | None, manner: Manner) -> None:
         """What a process calls fails, and perhaps it dies in the middle of that."""
-        kinds = struck if self.torn_writes else tuple(f for f in struck if f.kind is not FaultKind.TORN_WRITE)
-        self._live(self._life(manner, faults=kinds if death is None else (*kinds, death)))
+        self._live(self._life(manner, faults=self._possible(*struck, death)))
 
     @rule(
         happening=incidents(),
@@ -205,8 +206,7 @@ class ResumeMachine(RuleBasedStateMachine):
     )
     def interrupted(self, happening: tuple[Incident, ...], fault: Fault | None, manner: Manner) -> None:
         """Something happens around a process: a pause, a change of the source, a second uploader."""
-        faults = () if fault is None or fault.kind is FaultKind.TORN_WRITE else (fault,)
-        self._live(self._life(manner, faults=faults, incidents=happening))
+        self._live(self._life(manner, faults=self._possible(fault), incidents=happening))
 
     @rule(what=st.sampled_from(_BETWEEN), parts=st.integers(0, 4), rest=st.sampled_from((1, 0, -1)))
     def change(self, what: Happening, parts: int, rest: int) -> None:
@@ -262,10 +262,17 @@ class ResumeMachine(RuleBasedStateMachine):
             isinstance(deed.error, UploadNotFound) for deed in lived.asked
         )
 
+    def _possible(self, *drawn: Fault | None) -> tuple[Fault, ...]:
+        """Those faults that were drawn and can happen to this store."""
+        faults = (fault for fault in drawn if fault is not None)
+        return tuple(fault for fault in faults if self.torn_writes or fault.kind is not FaultKind.TORN_WRITE)
+
     def _life(self, manner: Manner, *, faults: tuple[Fault, ...] = (), incidents: tuple[Incident, ...] = ()) -> Life:
+        options = _OPTIONS[manner.options]
         if hasattr(self.world.backend, "callback_works"):
             self.world.backend.callback_works = manner.callback_works
-        options = _OPTIONS[manner.options]
+        elif options.callback is not None:
+            options = ObjectOptions()  # nobody plays the server that would be called
         return Life(
             faults,
             incidents,

@@ -63,6 +63,7 @@ class Happening(Enum):
 
     PAUSE = "somebody asks for a pause"
     CANCEL = "somebody asks for a cancel"
+    INTERRUPT = "somebody presses Ctrl-C"
     RAISE = "the progress callback raises"
     SECOND_UPLOADER = "another process begins the same upload"
     EXPIRY = "the storage drops every pending upload"
@@ -239,12 +240,12 @@ class SimulatedFile(SourcePlace):
 
     Args:
         data: the bytes at first.
-        chunk_size: how many bytes a reader gets at a time.
+        chunk_size: how many bytes a reader gets at a time; None: a tenth of them.
     """
 
-    def __init__(self, data: bytes, chunk_size: int = 3) -> None:
+    def __init__(self, data: bytes, chunk_size: int | None = None) -> None:
         super().__init__(data)
-        self._source = ChangingSource(data, chunk_size=chunk_size)
+        self._source = ChangingSource(data, chunk_size=chunk_size or max(3, len(data) // 10))
         self._origin = (self._source.mtime_ns, self._source.inode)
 
     @property
@@ -709,6 +710,8 @@ class World:
                 control.pause()
             case Happening.CANCEL:
                 control.cancel()
+            case Happening.INTERRUPT:
+                raise KeyboardInterrupt
             case Happening.RAISE:
                 raise CallbackBroke("the user's own")
             case Happening.EXPIRY:

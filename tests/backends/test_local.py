@@ -767,6 +767,29 @@ def test_what_died_is_swept_by_the_first_write_of_a_later_backend(directory, bod
     assert len(list(later.list_uploads())) == 2
 
 
+def test_what_died_is_swept_by_a_later_backend_that_asks_for_an_upload_in_vain(directory, body, books):
+    """As one does whose upload was completed by a process that died: it has nothing left to write."""
+    upload_id, parts = begun(LocalBackend(directory), body, b"one")
+    at_once, when_old = left_behind(books, upload_id)
+    later = LocalBackend(directory)
+
+    with pytest.raises(UploadNotFound):
+        later.list_parts("key", "committed")
+
+    assert ([path.exists() for path in at_once], [path.exists() for path in when_old]) == ([False, False], [True] * 7)
+    assert list(later.list_parts("key", upload_id)) == parts
+
+
+def test_a_directory_that_can_not_be_swept_is_still_asked(directory, body, books, monkeypatch):
+    upload_id, _ = begun(LocalBackend(directory), body, b"one")
+    later = LocalBackend(directory)
+    monkeypatch.setattr(LocalBackend, "_sweep", raising(errno.EACCES))
+
+    with pytest.raises(UploadNotFound):
+        later.list_parts("key", "0" * 32)
+    assert later.list_parts("key", upload_id)
+
+
 def test_a_sweep_that_fails_stops_nothing(directory, body, books, monkeypatch):
     upload_id, _ = begun(LocalBackend(directory), body, b"one")
     left_behind(books, upload_id)

@@ -209,6 +209,17 @@ def test_a_wish_between_two_attempts_cuts_the_wait_short(struck, backend, source
     assert backend.keys() == []
 
 
+def test_a_wish_ends_comparing_with_what_is_there(uploader, begun, data):
+    begun(ChangingSource(data))
+    made = uploader(verify_source="content")
+    progress = asked(made, "pause")
+    source = ChangingSource(data, chunk_size=3, changes={1: lambda source: progress(progress_of(9))})
+    with pytest.raises(UploadPaused):
+        made.upload(source, "key")
+
+    assert source.readings == 1
+
+
 def test_a_wish_that_comes_when_the_object_is_there_changes_nothing(uploader, backend, source, left_behind):
     made = uploader()
     result = made.upload(source, "key", progress=asked(made, "cancel", after=5))
@@ -346,6 +357,27 @@ def test_an_interrupt_leaves_nothing_that_can_not_be_resumed(uploader, backend, 
         uploader().upload(io.BytesIO(data), "key")
 
     assert backend.uploads == {}
+
+
+# --- with a note of what else went wrong -----------------------------------------------------------------------------
+
+
+def test_an_error_that_has_no_room_for_warnings_is_given_them_as_notes(struck, data):
+    source = ChangingSource(data, changes={3: ChangingSource.touch}, chunk_size=3)
+    with pytest.raises(SourceChanged) as caught:
+        struck(Fault("append_part", FaultKind.BEFORE)).upload(source, "key")
+
+    assert [note.split(":")[0] for note in caught.value.__notes__] == ["progress could not be recorded"]
+
+
+def test_an_error_that_has_room_for_warnings_is_given_no_notes(struck, source):
+    with pytest.raises(UploadFailed) as caught:
+        struck(Fault("append_part", FaultKind.BEFORE), Fault("complete_upload", FaultKind.PERMANENT)).upload(
+            source, "key"
+        )
+
+    assert len(caught.value.warnings) == 1
+    assert not hasattr(caught.value, "__notes__")
 
 
 # --- otherwise -------------------------------------------------------------------------------------------------------

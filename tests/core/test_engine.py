@@ -216,6 +216,14 @@ def test_a_source_that_changes_while_it_goes_in_one_piece_is_never_stored(upload
     assert backend.keys() == []
 
 
+def test_a_source_that_changed_before_its_last_bytes_left_is_never_stored(struck, backend, source):
+    made = struck(Fault("fingerprint", FaultKind.CHANGED, occurrence=2), multipart_threshold=50)
+    with pytest.raises(SourceChanged):
+        made.upload(FaultySource(source, made.store.plan), "key")
+
+    assert backend.keys() == []
+
+
 def test_a_source_that_shrinks_while_it_goes_in_one_piece_is_never_stored(uploader, backend):
     source = ChangingSource(filler(45), chunk_size=5, changes={1: lambda source: source.truncate(30)})
     with pytest.raises(SourceChanged):
@@ -260,6 +268,14 @@ def test_an_object_that_must_not_be_overwritten_stays(uploader, backend, source,
     assert not caught.value.retryable
     assert backend.read("key") == b"before"
     assert left_behind() == []
+
+
+def test_an_object_of_the_same_bytes_is_in_the_way_like_any_other(uploader, source):
+    uploader().upload(source.data, "key")
+    with pytest.raises(UploadFailed) as caught:
+        uploader(multipart_threshold=50).upload(source, "key", ONCE)
+
+    assert isinstance(caught.value.__cause__, ObjectExists)
 
 
 def test_our_own_object_after_a_lost_answer_is_no_obstacle(struck, backend, source, data):
@@ -543,6 +559,22 @@ def test_an_upload_whose_id_can_not_be_recorded_is_aborted(struck, source, left_
     assert left_behind() == []
 
 
+def test_an_interrupt_before_the_id_is_recorded_leaves_no_upload(uploader, backend, store, source, monkeypatch):
+    """No record would ever tell of it."""
+    save = store.save
+
+    def interrupt(checkpoint):
+        if checkpoint.upload_id is not None:
+            raise KeyboardInterrupt
+        save(checkpoint)
+
+    monkeypatch.setattr(store, "save", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        uploader().upload(source, "key")
+
+    assert backend.uploads == {}
+
+
 def test_progress_that_can_not_be_recorded_is_told_once(struck, backend, source, data):
     """The storage's own list has the parts, too, so the upload can still finish."""
     result = struck(Fault("append_part", FaultKind.DISK_FULL)).upload(source, "key")
@@ -579,6 +611,25 @@ def test_the_claim_is_let_go_of_however_it_ends(uploader, store, source, begun):
 
     with store.claim(NAME):
         pass
+
+
+def test_a_claim_is_left_as_it_was_entered(uploader, store, source):
+    """By its own exit, with what ended the upload; not whenever it is collected."""
+    left = []
+
+    class Claim:
+        def __enter__(self):
+            pass
+
+        def __exit__(self, kind, error, trace):
+            left.append(kind)
+
+    store.claim = lambda name: Claim()
+    uploader().upload(source, "key")
+    with pytest.raises(UploadFailed):
+        uploader().upload(source, "key", ONCE)
+
+    assert left == [None, UploadFailed]
 
 
 def test_two_keys_for_one_source_stay_apart(uploader, backend, source, begun):
@@ -677,7 +728,7 @@ def test_options_of_requests_are_bound_once(uploader, backend, source):
 
 
 @pytest.mark.parametrize("change", ["append", "truncate", "touch", "replace", "write"])
-def test_a_source_that_changes_on_the_way_is_never_mixed(uploader, backend, data, change, left_behind):
+def test_a_source_that_changes_on_the_way_is_never_mixed(uploader, backend, data, change):
     """Neither its parts nor its checkpoint are of any use: the next run sends every part."""
     other = filler(45, "other")
     changes = {
@@ -692,8 +743,8 @@ def test_a_source_that_changes_on_the_way_is_never_mixed(uploader, backend, data
         uploader().upload(source, "key")
 
     assert caught.value.source == "/a/file"
-    assert backend.keys() == []
-    assert left_behind() == []
+    assert (backend.keys(), backend.uploads) == ([], {})
+    assert backend.calls["upload_part"] == 3, "no part is sent after the change"
     assert uploader().upload(source, "key").parts_sent == -(-len(source.data) // 10)
 
 

@@ -444,8 +444,11 @@ class TestParts:
     def test_a_checksum_that_only_the_storage_has_is_kept(self):
         assert reconcile(facts(evolve(FOUND, parts=without_checksum(*PARTS)), listed=PARTS)).checkpoint.parts == PARTS
 
-    def test_a_part_of_another_checksum_is_sent(self):
-        decision = reconcile(facts(listed=(evolve(PARTS[0], crc64=1), *PARTS[1:])))
+    @pytest.mark.parametrize("verify_content", [False, True])
+    def test_a_part_of_another_checksum_is_sent(self, verify_content):
+        """Whatever the source says: the storage holds other bytes than were sent."""
+        listed = (evolve(PARTS[0], crc64=1), *PARTS[1:])
+        decision = reconcile(facts(verify_content=verify_content, listed=listed, local=CHECKSUM))
 
         assert decision.verdicts[0] == Verdict(1, "send", "the storage reports another checksum than the one recorded")
 

@@ -706,6 +706,18 @@ def test_a_plan_of_a_stream_that_was_begun_says_how_many_parts_there_are(uploade
     assert "up to 2 parts need not be sent" in plan.reason
 
 
+def test_a_plan_closes_its_source(uploader, data):
+    closed = []
+
+    class Closing(ChangingSource):
+        def close(self):
+            closed.append(self)
+
+    uploader().plan(Closing(data), "key")
+
+    assert len(closed) == 1
+
+
 def test_a_plan_takes_no_claim(uploader, store, source):
     with store.claim(_name(uploader(), source)):
         assert uploader().plan(source, "key").action == "start"

@@ -121,6 +121,16 @@ def test_d01_a_source_that_changed_between_runs_is_sent_anew(make_world, config,
     assert lived.result.parts_resumed == 0
 
 
+def test_d01_only_parts_that_still_match_are_kept_by_choice(make_world, config):
+    keeping = config(on_source_change="keep-matching")
+    for change, anew in ((Happening.GROW, [4, 5, 6]), (Happening.TOUCH, [4]), (Happening.REWRITE, [1, 2, 3, 4])):
+        world = make_world()
+        world.live(dies_after_part(3, config=config()))
+        world.change(change)
+
+        assert sent(world.live(Life(config=keeping))) == anew
+
+
 def test_d02_another_key_or_another_source_has_a_checkpoint_of_its_own(backend, store):
     """What was resumed was what the checkpoint said, whatever the caller asked for."""
     first, second = filler(30, 1), filler(30, 2)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from attrs import define
+from attrs import define, evolve
 
 from partwise import PartwiseError, SourceChanged, TransferConfig
 from partwise.testing.bodies import filler
@@ -26,6 +26,8 @@ from partwise.testing.faults import (
     FaultKind,
 )
 from partwise.testing.worlds import (
+    Happening,
+    Incident,
     Life,
     Lived,
     MemoryHarness,
@@ -230,3 +232,22 @@ def test_a_failure_of_store_or_source_at_any_call_loses_nothing(scene, figure):
         assert_done(scene, world, lived, world.live(scene.life()), again=again)
         world.close()
     figure("failures of store and source, each followed by a run that ends well", len(failures))
+
+
+@pytest.mark.parametrize("scene", SCENES, ids=str)
+@pytest.mark.parametrize("what", [Happening.INTERRUPT, Happening.PAUSE, Happening.CANCEL], ids=lambda what: what.name)
+def test_a_wish_to_stop_at_any_call_costs_no_more_than_what_was_in_flight(scene, what, figure):
+    """Whether somebody presses Ctrl-C, or asks for a pause or a cancel: the next run is clean."""
+    calls = uneventful(scene).calls
+    seen: Counter[str] = Counter()
+    for call in calls:
+        seen[call.operation] += 1
+        world = scene.world()
+        stopping = evolve(scene.life(), incidents=(Incident(call.operation, what, seen[call.operation]),))
+        stopped = world.live(stopping)
+        dropped = what is Happening.CANCEL or stopped.result is not None
+        assert_done(
+            scene, world, stopped, world.live(scene.life()), again=scene.parts if dropped else scene.concurrency
+        )
+        world.close()
+    figure("instants of a Ctrl-C, a pause or a cancel, each followed by a run that ends well", len(calls))

@@ -1,7 +1,8 @@
 """
 Any sequence of failures, deaths and changes, drawn: no promise is broken.
 
-The number of sequences is that of the profile (``--hypothesis-profile``); those that touch a disk get a fifth of it.
+The number of sequences is that of the profile (``--hypothesis-profile``); those that touch a disk get a fifth of it,
+those over the wire a twentieth.
 What was found in this way is kept in `test_counterexamples`, told as a short story.
 """
 
@@ -19,9 +20,10 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from partwise.backends.local import LocalBackend
 from partwise.backends.memory import DEFAULT_CAPABILITIES
+from partwise.backends.oss import Credentials, OSSBackend
 from partwise.stores.file import FileCheckpointStore
 from partwise.stores.sqlite import SQLiteCheckpointStore
-from partwise.testing import BackendHarness, ResumeMachine, StoreHarness
+from partwise.testing import BackendHarness, ResumeMachine, StoreHarness, oss_server
 from partwise.testing.worlds import Happening, Life, Lived, MemoryHarness, RealFile, SimulatedStream
 
 FULL = DEFAULT_CAPABILITIES
@@ -93,6 +95,33 @@ class Database(StoreHarness):
         shutil.rmtree(self.path)
 
 
+class OverTheWire(BackendHarness):
+    """A bucket behind a server that speaks the protocol of OSS."""
+
+    secrets = (oss_server.DEFAULT_ACCESS_KEY.access_key_secret,)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.server = oss_server.OSSServer()
+        self.server.start()
+
+    def open(self) -> OSSBackend:
+        return OSSBackend(
+            "examplebucket",
+            endpoint=self.server.endpoint,
+            region=self.server.region,
+            addressing_style="path",
+            credentials=Credentials(self.server.access_key_id, self.server.access_key_secret),
+        )
+
+    def read(self, key: str) -> bytes | None:
+        storage = self.server.backend()
+        return storage.read(key) if storage.head_object(key) else None
+
+    def close(self) -> None:
+        self.server.stop()
+
+
 class FileOnDisk(RealFile):
     """A file of its own directory."""
 
@@ -117,6 +146,10 @@ class OnDisk(ResumeMachine):
 
 class InDatabase(ResumeMachine):
     store = Database
+
+
+class OnTheWire(ResumeMachine):
+    backend = OverTheWire
 
 
 def explore(machine: type[ResumeMachine], figure: object, *, share: int = 1) -> None:
@@ -157,3 +190,7 @@ def test_no_sequence_breaks_a_promise_with_files_on_a_disk(figure):
 
 def test_no_sequence_breaks_a_promise_with_checkpoints_in_a_database(figure):
     explore(InDatabase, figure, share=5)
+
+
+def test_no_sequence_breaks_a_promise_over_the_wire(figure):
+    explore(OnTheWire, figure, share=20)

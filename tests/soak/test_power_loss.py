@@ -320,11 +320,17 @@ def complete(backend: LocalBackend, options: ObjectOptions) -> None:
 
 
 def hold_object(loss: PowerLoss, place: Path, options: ObjectOptions, old: bytes | None) -> bytes | None:
-    """Whatever was lost, an object is whole; once it was said to be stored, it is the new one. What was found."""
+    """
+    Whatever was lost, an object is whole, and its upload is dead; once it was said to be stored, it is there.
+
+    Returns:
+        the bytes that were found.
+    """
     path = place / "bucket" / "a" / "key"
     with LocalBackend(place / "bucket") as backend:
         found = path.read_bytes() if path.exists() else None
         assert found == SOURCE or ("stored" not in loss.notes and found == old), f"{loss}: found is {found!r:.50}"
+        assert found != SOURCE or list(backend.list_uploads()) == [], f"{loss}: a second object could be made"
         described = {SOURCE: options, old: OLD, None: None}[found]
         assert backend.describe("a/key") == described, f"{loss}: its description is gone"
         head = backend.head_object("a/key")
@@ -350,6 +356,20 @@ def test_an_object_that_was_stored_is_there_after_any_loss(
         found.append(hold_object(loss, place, options, old))
     tell(f"{backend.disk.instants} instants, {len(found)} states of the disk that differ")
     assert set(found) == {old, SOURCE}
+
+
+def test_an_upload_that_was_begun_is_known_after_any_loss(noting: Noting, place: Path) -> None:
+    with noting.disk.recording():
+        upload_id = noting.initiate_upload("a/key", NEW)
+        noting.disk.note("begun")
+    found = set()
+    for loss in noting.disk.losses():
+        loss.strike()
+        with LocalBackend(place / "bucket") as backend:
+            pending = [(upload.key, upload.upload_id) for upload in backend.list_uploads()]
+        assert pending == [("a/key", upload_id)] or ("begun" not in loss.notes and pending == []), loss
+        found.add(len(pending))
+    assert found == {0, 1}
 
 
 @pytest.mark.parametrize("function", ["sync", "sync_directory"])

@@ -62,6 +62,10 @@ class Folder:
         """How many parts there are, of all uploads."""
         return sum(len(parts) for parts in self.uploads().values())
 
+    def trash(self) -> list[str]:
+        """What is being removed."""
+        return _names(self.folder / ".partwise" / "trash")
+
     def _parts(self, upload: str) -> dict[int, tuple[int, int]]:
         parts = {}
         for name in _names(self._uploads / upload / "parts"):
@@ -408,13 +412,24 @@ class Ordeal:
         assert len(self.used) <= 1, f"parts went to the uploads {self.used}\n{self.told()}"
         # An id that nobody learned, because the process died or the connection broke before the answer to its
         # beginning, may be left; no byte was ever sent under it, and the garbage collector takes it.
-        left = self.target.folder.uploads()
-        assert not left.keys() & self.used, self.told()
+        left = self._after_the_server_is_done()
+        assert not left & self.used, self.told()
+        assert self.target.folder.trash() == [], self.told()
         assert len(left) <= self.stops + self.target.broken(), self.told()
         self.figures.orphans += len(left)
         if left:
             self._collect_garbage()
             assert self.target.folder.uploads() == {}, self.told()
+
+    def _after_the_server_is_done(self) -> set[str]:
+        """The uploads that are left, once a server that was asked by a process now dead has done what it was asked."""
+        limit = time.monotonic() + PATIENCE
+        while time.monotonic() < limit:
+            left = set(self.target.folder.uploads())
+            if not left & self.used and not self.target.folder.trash():
+                break
+            time.sleep(0.01)
+        return left
 
     def _hold_requests(self, server: OSSServer) -> None:
         sendings = server.requests_of("UploadPart")

@@ -1,0 +1,269 @@
+"""
+One upload by one peer, timed from inside a process of its own: imports and a small upload to warm up come before the
+clock. Prints one line of JSON.
+
+    python peers.py PEER --file FILE --endpoint URL --part BYTES --at-once N [--state DIRECTORY] [--ca FILE] [--resume]
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import mmap
+import os
+import resource
+import socket
+import ssl
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from attrs import define, evolve
+
+WARM_UP = "warm-up"
+
+
+@define(frozen=True)
+class Task:
+    """What is to be uploaded, and how."""
+
+    file: Path
+    endpoint: str
+    part_size: int
+    at_once: int
+    state: Path
+    ca: Path | None
+    key: str
+
+
+# --- the reference ---------------------------------------------------------------------------------------------------
+
+
+class _Line:
+    """A connection that says the least that HTTP/1.1 allows."""
+
+    def __init__(self, task: Task) -> None:
+        url = urlsplit(task.endpoint)
+        self._sock: socket.socket = socket.create_connection((url.hostname or "", url.port or 0))
+        self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if task.ca is not None:
+            self._sock = ssl.create_default_context(cafile=task.ca).wrap_socket(
+                self._sock, server_hostname=url.hostname
+            )
+        self._host = url.netloc
+
+    def ask(self, method: str, target: str, pieces: Iterator[memoryview | bytes], length: int) -> bytes:
+        """Send a request, and give its answer, head and body."""
+        self._sock.sendall(
+            f"{method} {target} HTTP/1.1\r\nHost: {self._host}\r\nContent-Length: {length}\r\n"
+            "Date: Thu, 01 Oct 2026 00:00:00 GMT\r\nAuthorization: OSS id:0123456789012345678901234567\r\n\r\n".encode()
+        )
+        for piece in pieces:
+            self._sock.sendall(piece)
+        answer = b""
+        while b"\r\n\r\n" not in answer:
+            answer += self._sock.recv(65536)
+        head, _, body = answer.partition(b"\r\n\r\n")
+        missing = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0]) - len(body)
+        while missing > 0:
+            more = self._sock.recv(65536)
+            answer += more
+            missing -= len(more)
+        if not answer.startswith(b"HTTP/1.1 200"):
+            raise RuntimeError(answer[:200].decode("latin-1"))
+        return answer
+
+
+def raw(task: Task) -> None:
+    """
+    The physical reference: sockets and threads and nothing else. A mapped file, its CRC-64 taken of each mebibyte just
+    before that is sent; no signature, no checkpoint, no retry.
+    """
+    from fastcrc.crc64 import xz
+
+    size = task.file.stat().st_size
+    with task.file.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as mapped:
+        view = memoryview(mapped)
+
+        def pieces(begin: int, end: int) -> Iterator[memoryview]:
+            checksum = 0
+            for at in range(begin, end, 1 << 20):
+                piece = view[at : min(at + (1 << 20), end)]
+                checksum = xz(piece, checksum)
+                yield piece
+                piece.release()
+
+        base = f"/bucket/{task.key}"
+        answer = _Line(task).ask("POST", f"{base}?uploads", iter(()), 0)
+        upload_id = answer.split(b"<UploadId>")[1].split(b"<")[0].decode()
+        numbers, lock, etags = iter(range(1, -(-size // task.part_size) + 1)), threading.Lock(), {}
+
+        def work() -> None:
+            line = _Line(task)
+            while True:
+                with lock:
+                    number = next(numbers, None)
+                if number is None:
+                    return
+                begin = (number - 1) * task.part_size
+                end = min(begin + task.part_size, size)
+                target = f"{base}?partNumber={number}&uploadId={upload_id}"
+                answer = line.ask("PUT", target, pieces(begin, end), end - begin)
+                etags[number] = answer.split(b'ETag: "')[1].split(b'"')[0].decode()
+
+        threads = [threading.Thread(target=work) for _ in range(task.at_once)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        view.release()
+        document = "".join(
+            f"<Part><PartNumber>{n}</PartNumber><ETag>{etag}</ETag></Part>" for n, etag in sorted(etags.items())
+        )
+        body = f"<CompleteMultipartUpload>{document}</CompleteMultipartUpload>".encode()
+        _Line(task).ask("POST", f"{base}?uploadId={upload_id}", iter([body]), len(body))
+        if len(etags) != -(-size // task.part_size):
+            raise RuntimeError("a part was not sent")
+
+
+# --- ours ------------------------------------------------------------------------------------------------------------
+
+
+def partwise(task: Task) -> None:
+    """V4 signatures, CRC-64 of each part and of the whole, a checkpoint in a file, retries: the defaults."""
+    _partwise(task, None)
+
+
+def partwise_processes(task: Task) -> None:
+    """The same, its parts sent by as many processes as are under way at once."""
+    if not _executors:
+        _executors.append(ProcessPoolExecutor(task.at_once, get_context("spawn")))
+    _partwise(task, _executors[0])
+
+
+#: Lasts from the warm-up to the end: what it costs to begin a process is not what an upload costs.
+_executors: list[ProcessPoolExecutor] = []
+
+
+def _partwise(task: Task, executor: Executor | None) -> None:
+    from partwise import TransferConfig, Uploader
+    from partwise.backends.oss import Credentials, OSSBackend
+    from partwise.stores.file import FileCheckpointStore
+
+    with OSSBackend(
+        "bucket",
+        endpoint=task.endpoint,
+        region="cn-hangzhou",
+        credentials=Credentials("id", "secret"),
+        ca_bundle=None if task.ca is None else str(task.ca),
+    ) as backend:
+        config = TransferConfig(part_size=task.part_size, multipart_threshold=0, concurrency=task.at_once)
+        result = Uploader(backend, FileCheckpointStore(task.state), config, executor).upload(task.file, task.key)
+    if task.key != WARM_UP and not result.verified:
+        raise RuntimeError("the checksum of the whole was not compared")
+
+
+# --- others ----------------------------------------------------------------------------------------------------------
+
+
+def oss2(task: Task) -> None:
+    """oss2.resumable_upload, as it comes: CRC-64, and a record of the upload."""
+    import oss2 as sdk
+
+    bucket = sdk.Bucket(sdk.Auth("id", "secret"), task.endpoint, "bucket", connect_timeout=60)
+    sdk.resumable_upload(
+        bucket,
+        task.key,
+        str(task.file),
+        store=sdk.ResumableStore(root=str(task.state)),
+        multipart_threshold=1,
+        part_size=task.part_size,
+        num_threads=task.at_once,
+    )
+
+
+def obstore(task: Task) -> None:
+    """obstore.put (in Rust), with unsigned payloads: no checksum at all, nothing is remembered."""
+    import obstore as sdk
+
+    store = sdk.store.S3Store(
+        "bucket",
+        endpoint=task.endpoint,
+        access_key_id="id",
+        secret_access_key="secret",
+        region="us-east-1",
+        unsigned_payload=True,
+        client_options={"allow_http": True},
+        virtual_hosted_style_request=False,
+    )
+    sdk.put(store, task.key, task.file, use_multipart=True, chunk_size=task.part_size, max_concurrency=task.at_once)
+
+
+PEERS: dict[str, Callable[[Task], None]] = {
+    "raw": raw,
+    "partwise": partwise,
+    "partwise-processes": partwise_processes,
+    "oss2": oss2,
+    "obstore": obstore,
+}
+
+
+# --- the clock -------------------------------------------------------------------------------------------------------
+
+
+def _used() -> float:
+    """Seconds of processor time, of this process and of its workers."""
+    own = resource.getrusage(resource.RUSAGE_SELF)
+    return own.ru_utime + own.ru_stime + sum(_used_by(pid) for pool in _executors for pid in pool._processes)
+
+
+def _used_by(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _peak() -> float:
+    """The most memory that this process held, in MiB; not what `ru_maxrss` says, which counts the parent in."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("peer", choices=sorted(PEERS))
+    parser.add_argument("--file", type=Path, required=True)
+    parser.add_argument("--endpoint", required=True)
+    parser.add_argument("--part", type=int, required=True)
+    parser.add_argument("--at-once", type=int, required=True)
+    parser.add_argument("--state", type=Path, required=True)
+    parser.add_argument("--ca", type=Path)
+    parser.add_argument("--resume", action="store_true", help="no warm-up, and what was remembered stays")
+    given = parser.parse_args()
+    # What this directory is named and has in it must not be taken for a package.
+    sys.path[:] = [place for place in sys.path if Path(place or ".").resolve() != Path(__file__).resolve().parent]
+    given.state.mkdir(parents=True, exist_ok=True)
+    task = Task(given.file, given.endpoint, given.part, given.at_once, given.state, given.ca, "key")
+    upload = PEERS[given.peer]
+    if not given.resume:
+        small = given.state / "warm-up.bin"
+        # As many parts as are under way at once: each connection is made, each process is begun.
+        small.write_bytes(os.urandom(100 * 1024 * given.at_once))
+        upload(evolve(task, file=small, part_size=100 * 1024, key=WARM_UP))
+    gc.collect()
+    before, began = _used(), time.perf_counter()
+    upload(task)
+    wall = time.perf_counter() - began
+    cpu = _used() - before
+    for pool in _executors:
+        pool.shutdown()
+    print(json.dumps({"wall": wall, "cpu": cpu, "rss": _peak()}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""Processor time against part size, for each peer. Needs matplotlib."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+_UNITS = {"KiB": 1 / 1024, "MiB": 1, "GiB": 1024}
+_NAMES = {
+    "raw": "raw sockets, CRC-64 (the reference)",
+    "partwise": "partwise: CRC-64, signatures, checkpoint",
+    "obstore": "obstore (Rust): no checksum",
+    "oss2": "oss2: CRC-64",
+}
+_COLOURS = {"raw": "#888888", "partwise": "#d1495b", "obstore": "#3d7ea6", "oss2": "#5b8e55"}
+
+
+def draw(results: dict[str, dict[str, dict[str, float]]], path: Path) -> None:
+    """
+    Draw the results of the case `parts`.
+
+    Args:
+        results: by part size, such as "8 MiB", and peer.
+        path: where to; its ending says in which format.
+    """
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    mpl.rcParams["svg.hashsalt"] = "partwise"  # the same figures make the same file
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7.2, 4.2))
+    for peer, name in _NAMES.items():
+        points = sorted(
+            (_mebibytes(size), figures[peer]["cpu_per_gib"]) for size, figures in results.items() if peer in figures
+        )
+        if points:
+            axes.plot(*zip(*points, strict=True), marker="o", markersize=4, label=name, color=_COLOURS[peer])
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log")
+    ticks = sorted((_mebibytes(size), size) for size in results)
+    axes.set_xticks([at for at, _ in ticks], [size for _, size in ticks])
+    seconds = [0.2, 0.5, 1, 2, 5, 10, 20, 50]
+    axes.set_yticks(seconds, [f"{value:g}" for value in seconds])
+    axes.minorticks_off()
+    axes.set_xlabel("part size, 4 parts at once")
+    axes.set_ylabel("processor time, seconds per GiB")
+    axes.grid(visible=True, color="#dddddd", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.legend(frameon=False, fontsize=9)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+    plt.close(figure)
+
+
+def _mebibytes(size: str) -> float:
+    number, unit = size.split()
+    return int(number) * _UNITS[unit]
