@@ -409,6 +409,9 @@ class Ordeal:
         assert self._left() == set() or (not self.done and self._forgotten()), f"{self._left()}\n{self.told()}"
         if self.target.server is not None:
             self._hold_requests(self.target.server)
+        else:
+            # Here no answer is ever lost, so what was there at a death is there for good.
+            assert self.sent_anew == 0, self.told()
         assert len(self.used) <= 1, f"parts went to the uploads {self.used}\n{self.told()}"
         # An id that nobody learned, because the process died or the connection broke before the answer to its
         # beginning, may be left; no byte was ever sent under it, and the garbage collector takes it.
