@@ -320,7 +320,21 @@ def test_what_is_being_read_when_the_source_is_closed_is_read_to_its_end(path):
     source.close()
 
     assert begin + b"".join(bytes(chunk) for chunk in chunks) == filler(2 * CHUNK)
-    source.close()
+    assert open_files(path) == []
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_read_that_nobody_ended_is_closed_in_whatever_order_it_is_collected(path):
+    """As when the frames of an error hold the read, and the source is let go of before them."""
+    source = FileSource(path)
+    read_on = source.body(0, 1000).chunks()
+    next(read_on)
+    files = source._files
+    del source
+    files.close()
+    del files
+    read_on.close()
+
     assert open_files(path) == []
 
 
