@@ -44,6 +44,8 @@ _FLAGS = {
     "x-oss-server-side-encryption": "--encryption",
     "x-oss-storage-class": "--storage-class",
     "encryption='KMS'": "--encryption KMS",
+    "region=": "--region",
+    "endpoint=": "--endpoint",
     "urllib.parse.quote": "percent-encoding",
 }
 _SETTING = re.compile(

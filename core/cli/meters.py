@@ -298,7 +298,7 @@ class Bar:
             return Text(_fitting(self._name, width), no_wrap=True)
         figures = self._figures(progress)
         name = _fitting(self._name, max(10, min(30, width // 5)))
-        least = 0 if progress.bytes_total is None else 10
+        least = 0 if progress.bytes_total is None else 15 if width > 70 else 10
         # What matters least goes first where there is no room.
         while len(figures) > 1 and width - cell_len(name) - len("  ".join(figures)) - 3 < least:
             figures.pop()

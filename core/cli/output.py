@@ -71,7 +71,7 @@ class Output:
         handler = _Handler(self)
         level, propagate = logger.level, logger.propagate
         logger.addHandler(handler)
-        logger.setLevel(logging.CRITICAL + 1 if self.quiet else logging.DEBUG if self.verbose else logging.WARNING)
+        logger.setLevel(logging.DEBUG if self.verbose else logging.WARNING)
         logger.propagate = False  # whoever configured the root logger of this process would say it a second time
         try:
             yield
@@ -94,7 +94,7 @@ class _Handler(logging.Handler):
             self._output.event("warning", message=text)
         if self._output.verbose:
             _write(sys.stderr, f"{time.strftime('%H:%M:%S', time.localtime(record.created))} {level}: {text}")
-        else:
+        elif not self._output.quiet:
             _write(sys.stderr, f"{painted(f'partwise: {level}:', 'yellow', sys.stderr)} {text}")
 
 

@@ -14,7 +14,7 @@ from partwise.cli.colours import Colour, painted
 from partwise.cli.opening import StoreChoice, url_of
 from partwise.cli.outcomes import DONE
 from partwise.cli.output import Output
-from partwise.cli.wording import amount, columns, count, percent, shown, span
+from partwise.cli.wording import amount, columns, percent, shown, span
 from partwise.errors import CheckpointBusy, CheckpointError
 from partwise.model import Checkpoint, utc
 from partwise.planning import PartPlan
@@ -96,10 +96,7 @@ def status(choice: StoreChoice, output: Output) -> int:
     elif not output.json:
         for line in table(known, get_terminal_size().columns if sys.stdout.isatty() else None):
             output.say(line)
-        output.note(
-            f"{count(len(known), 'unfinished upload')}. To carry one on, run its line again;"
-            " 'partwise abort FILE URL' drops it."
-        )
+        output.note(f"{len(known):,} unfinished: to carry one on, run its line again; to drop it, 'partwise abort'")
     return DONE
 
 

@@ -120,9 +120,9 @@ def _result_of(task: UploadTask) -> UploadResult:
 
 def _how_to_go_on(order: UploadOrder, paused: UploadPaused) -> str:
     if not paused.resumable:
-        return "stopped. Nothing is kept; start again with the same line:"
-    piped = ", piping in the same bytes from their start" if order.file == STANDARD_INPUT else ""
-    return f"stopped. Kept: {progress_of(paused)}. Carry on with the same line{piped}:"
+        return "stopped. Nothing is kept. To start again:"
+    piped = ", pipe in the same bytes from their start" if order.file == STANDARD_INPUT else ""
+    return f"stopped. Kept: {progress_of(paused)}. To carry on{piped}:"
 
 
 def in_words(order: UploadOrder, result: UploadResult, seconds: float) -> str:

@@ -89,7 +89,7 @@ def test_what_is_stopped_is_kept_and_carried_on_by_the_same_line(
     assert ended.code == code
     assert ended.last["exit_code"] == code
     assert (ended.last["error"]["resumable"], ended.last["error"]["bytes_done"]) == (True, kept)
-    assert f"Go on with: partwise upload large.bin {url} --checkpoint-dir checkpoints" in ended.err
+    assert f"To carry on:\n  partwise upload large.bin {url} --checkpoint-dir checkpoints" in ended.err
     assert "Traceback" not in ended.err
 
     ended = child("upload", "large.bin", url, *KEPT, "--json").end()
@@ -145,7 +145,7 @@ def test_without_resuming_a_stop_keeps_nothing_and_says_so(child: Start, large: 
     wait_for(lambda: any(parts.rglob("*")) if parts.exists() else False)
     ended = slow.send(signal.SIGINT)
     assert ended.code == 130
-    assert "Nothing is kept; start again with: partwise upload large.bin" in ended.err
+    assert "Nothing is kept. To start again:\n  partwise upload large.bin" in ended.err
     assert child("uploads", f"{bucket.as_uri()}/", "--json").end().out == ""
 
 
@@ -245,7 +245,7 @@ def test_a_silent_producer_does_not_keep_a_stop_waiting(
     line.process.send_signal(signal.SIGINT)
     assert line.process.wait() == 130
     words = line.process.stderr.read().decode()
-    assert "Go on, piping in the same bytes from their start, with: partwise upload -" in words
+    assert "To carry on, pipe in the same bytes from their start:\n  partwise upload -" in words
     assert not (bucket / "copy").exists()
 
 
@@ -295,9 +295,9 @@ def test_a_terminal_shows_a_bar_with_what_was_resumed(
     screen = Screen(columns)
     environment = {**os.environ, "TERM": "xterm-256color", "LANG": "C.UTF-8"}
     line = child("upload", "large.bin", url, *SLOWLY, stderr=screen.theirs, env=environment)
-    shown = screen.read_until(r"[4-9]\d%.*/33 parts")
+    shown = screen.read_until(r"[4-9]\d%.* left")
     line.process.send_signal(signal.SIGINT)
-    shown = screen.read_until("Go on with")
+    shown = screen.read_until("To carry on")
     line.process.wait()
     screen.close()
     assert f"resuming large.bin to {url}: " in shown, "a path is in one piece"
@@ -315,7 +315,7 @@ def test_no_colour_is_shown_to_those_who_asked_for_none(child: Start, large: Pat
     screen = Screen(80)
     environment = {**os.environ, "TERM": "xterm-256color", "LANG": "C.UTF-8", "NO_COLOR": "1"}
     line = child("upload", "large.bin", url, *SLOWLY, stderr=screen.theirs, env=environment)
-    shown = screen.read_until(r"[1-9]\d?%.*/33 parts")
+    shown = screen.read_until(r"[1-9]\d?%.* left")
     line.process.kill()
     line.process.wait()
     screen.close()
