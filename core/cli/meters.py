@@ -69,7 +69,7 @@ def beginning(subject: str, progress: Progress) -> str:
     parts = count(progress.parts_done if progress.parts_total is None else progress.parts_total, "part")
     of = "" if progress.parts_total is None else f"{progress.parts_done:,} of "
     done = share(progress.bytes_resumed, progress.bytes_total)
-    return f"resuming {subject}: {done} ({of}{parts}) need not be sent again"
+    return f"resuming {subject} at {done} ({of}{parts})"
 
 
 class Pace:
@@ -298,7 +298,7 @@ class Bar:
             return Text(_fitting(self._name, width), no_wrap=True)
         figures = self._figures(progress)
         name = _fitting(self._name, max(10, min(30, width // 5)))
-        least = 0 if progress.bytes_total is None else 15 if width > 70 else 10
+        least = 0 if progress.bytes_total is None else 20 if width > 70 else 10
         # What matters least goes first where there is no room.
         while len(figures) > 1 and width - cell_len(name) - len("  ".join(figures)) - 3 < least:
             figures.pop()

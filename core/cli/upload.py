@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 import time
 from contextlib import suppress
 from pathlib import Path
+from shutil import get_terminal_size
 from typing import Any
 
 from attrs import asdict, define, evolve
 
+from partwise.cli.colours import Colour, painted
 from partwise.cli.meters import Kind, meter_for
 from partwise.cli.opening import BackendChoice, StoreChoice
 from partwise.cli.outcomes import DONE, progress_of, success
@@ -151,7 +154,8 @@ def explain(order: UploadOrder, output: Output) -> int:
         order = evolve(order, url=url)
         source = standard_input(threading.Event()) if order.file == STANDARD_INPUT else order.file
         explanation = Uploader(backend, store, order.config).plan(source, key, order.options, order.resume)
-    for line in explained(order, explanation, all_of_it=output.verbose):
+    width = get_terminal_size().columns if sys.stdout.isatty() else None
+    for line in explained(order, explanation, all_of_it=output.verbose, width=width):
         output.say(line)
     output.record({**as_data(explanation), "url": url})
     return DONE
@@ -172,7 +176,9 @@ _RUNS_MAX = 20
 _RANGES_MAX = 12
 
 
-def explained(order: UploadOrder, explanation: Explanation, *, all_of_it: bool = False) -> list[str]:
+def explained(
+    order: UploadOrder, explanation: Explanation, *, all_of_it: bool = False, width: int | None = None
+) -> list[str]:
     """
     An explanation in lines: what happens to each part, from the first to the last, with neighbours that fare alike in
     one line; or, where that would be many lines, from each fate to its parts.
@@ -181,9 +187,10 @@ def explained(order: UploadOrder, explanation: Explanation, *, all_of_it: bool =
         order: what was asked for.
         explanation: what would be done.
         all_of_it: leave out no number, however many there are.
+        width: columns of the terminal; None elsewhere, where no line is folded.
     """
     reason = f" ({explanation.reason})" if explanation.reason else ""
-    lines = [f"{order} {_HEADLINES[explanation.action]}{reason}{_sums(explanation.parts)}"]
+    lines = [f"{order} {_HEADLINES[explanation.action]}{reason}"]
     runs = alike(explanation.parts)
     if len(runs) <= _RUNS_MAX:
         rows = [_row([run], numbers(run[0].part_number, run[-1].part_number)) for run in runs]
@@ -193,8 +200,17 @@ def explained(order: UploadOrder, explanation: Explanation, *, all_of_it: bool =
             fates.setdefault((run[0].action, run[0].why), []).append(run)
         rows = [_row(same, _ranges(same, None if all_of_it else _RANGES_MAX)) for same in fates.values()]
     if rows:
-        lines += [f"  {line}" for line in columns(rows, right={2})]
+        # A row that is folded has lines without an action.
+        for line in columns(rows, right={2}, width=None if width is None else width - 2):
+            action = line.partition(" ")[0]
+            lines.append(f"  {painted(action, _COLOURS.get(action, 'cyan'), sys.stdout)}{line.removeprefix(action)}")
+        kept, sent = _bytes(explanation.parts, sent=False), _bytes(explanation.parts, sent=True)
+        lines.append(f"  {count(len(explanation.parts), 'part')}: {amount(kept)} kept, {amount(sent)} to send")
     return lines
+
+
+# As in the bar: what is there, and what is sent.
+_COLOURS: dict[str, Colour] = {"keep": "cyan", "adopt": "cyan", "send": "green"}
 
 
 def _row(runs: list[list[PlannedPart]], which: str) -> list[str]:
@@ -209,13 +225,6 @@ def _ranges(runs: list[list[PlannedPart]], most: int | None) -> str:
     told = [numbers(run[0].part_number, run[-1].part_number) for run in runs[:most]]
     left = len(runs) - len(told)
     return ", ".join(told) + (f" and {left:,} more such runs (--verbose has all)" if left else "")
-
-
-def _sums(parts: tuple[PlannedPart, ...]) -> str:
-    if not parts:
-        return ""
-    kept, sent = _bytes(parts, sent=False), _bytes(parts, sent=True)
-    return f": {count(len(parts), 'part')}, {amount(kept)} kept, {amount(sent)} to send"
 
 
 def _bytes(parts: tuple[PlannedPart, ...], *, sent: bool) -> int:

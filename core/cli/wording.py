@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import textwrap
 from collections.abc import Collection, Sequence
 
 from partwise.model import GIB, KIB, MIB, TIB
@@ -93,27 +94,27 @@ def _shown(sign: str) -> str:
     return sign.encode("unicode_escape").decode()
 
 
-def columns(rows: Sequence[Sequence[str]], *, right: Collection[int] = ()) -> list[str]:
+def columns(rows: Sequence[Sequence[str]], *, right: Collection[int] = (), width: int | None = None) -> list[str]:
     """
     Rows as lines, with the cells of a column one under the other, and two spaces between columns.
 
     Args:
         rows: of equal length. The last column is not padded.
         right: the columns that are set to the right, by number.
+        width: fold the last column, between words, so that lines have no more columns than this; None: never.
     """
     widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)][:-1]
-    return [
-        "  ".join(
-            [
-                *(
-                    cell.rjust(width) if number in right else cell.ljust(width)
-                    for number, (cell, width) in enumerate(zip(row, widths, strict=False))
-                ),
-                row[-1],
-            ]
-        ).rstrip()
-        for row in rows
-    ]
+    room = None if width is None else max(20, width - sum(widths) - 2 * len(widths))
+    lines = []
+    for *cells, last in rows:
+        padded = [
+            cell.rjust(wide) if number in right else cell.ljust(wide)
+            for number, (cell, wide) in enumerate(zip(cells, widths, strict=True))
+        ]
+        first, *more = [last] if room is None else textwrap.wrap(last, room, break_long_words=False) or [""]
+        lines.append("  ".join([*padded, first]).rstrip())
+        lines += [" " * (sum(widths) + 2 * len(widths)) + line for line in more]
+    return lines
 
 
 def shortened(text: str, width: int) -> str:

@@ -81,9 +81,7 @@ def test_the_beginning_tells_what_there_is_to_do() -> None:
 
 
 def test_the_beginning_tells_what_need_not_be_done_again() -> None:
-    assert beginning("f to u", at(40, resumed=40)) == (
-        "resuming f to u: 40.0 of 100.0 MiB (40 of 100 parts) need not be sent again"
-    )
+    assert beginning("f to u", at(40, resumed=40)) == ("resuming f to u at 40.0 of 100.0 MiB (40 of 100 parts)")
 
 
 # --- lines ---

@@ -300,7 +300,7 @@ def test_a_terminal_shows_a_bar_with_what_was_resumed(
     shown = screen.read_until("To carry on")
     line.process.wait()
     screen.close()
-    assert f"resuming large.bin to {url}: " in shown, "a path is in one piece"
+    assert f"resuming large.bin to {url} at " in shown, "a path is in one piece"
     assert re.search("\x1b\\[36m━+\x1b\\[0m\x1b\\[32m━+", shown), "resumed and sent have colours of their own"
     assert "KiB/s" in shown
     assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l"), "the cursor is shown again"
