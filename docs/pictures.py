@@ -32,7 +32,7 @@ from partwise.stores.file import FileCheckpointStore
 from partwise.uploader import Explanation, PlannedPart
 
 HERE = Path(__file__).parent / "pictures"
-COLUMNS = 88
+COLUMNS = 92
 
 THEME = TerminalTheme(
     background=(24, 26, 31),
@@ -215,17 +215,11 @@ def wrong(screen: Screen) -> None:
     screen.runs("statsu")
 
 
-def page(screen: Screen) -> None:
-    """A page of help."""
-    screen.runs("gc", "--help")
-
-
 PICTURES: dict[str, Callable[[Screen], None]] = {
     "resumed": resumed,
     "status": status,
     "dry-run": dry_run,
     "wrong": wrong,
-    "help": page,
 }
 
 

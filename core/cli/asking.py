@@ -22,13 +22,13 @@ _UNITS = {
     "gb": 10**9,
     "tb": 10**12,
 }
-_SECONDS = {
+_SECONDS: dict[str, Decimal] = {
     "ms": Decimal("0.001"),
-    **dict.fromkeys(("s", "sec", "secs", "second", "seconds"), 1),
-    **dict.fromkeys(("m", "min", "mins", "minute", "minutes"), 60),
-    **dict.fromkeys(("h", "hr", "hrs", "hour", "hours"), 3_600),
-    **dict.fromkeys(("d", "day", "days"), 86_400),
-    **dict.fromkeys(("w", "week", "weeks"), 604_800),
+    **dict.fromkeys(("s", "sec", "secs", "second", "seconds"), Decimal(1)),
+    **dict.fromkeys(("m", "min", "mins", "minute", "minutes"), Decimal(60)),
+    **dict.fromkeys(("h", "hr", "hrs", "hour", "hours"), Decimal(3_600)),
+    **dict.fromkeys(("d", "day", "days"), Decimal(86_400)),
+    **dict.fromkeys(("w", "week", "weeks"), Decimal(604_800)),
 }
 
 _NUMBER = r"[0-9]+(?:\.[0-9]+)?"

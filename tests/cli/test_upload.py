@@ -20,6 +20,7 @@ from partwise.errors import AccessDenied, ConnectionFailed, InvalidInput, Server
 from partwise.model import MIB, Capabilities, ObjectOptions, StoredObject
 from partwise.plugins import register_backend
 from partwise.protocols import Body
+from partwise.testing import OSSServer
 from partwise.uploader import Explanation, PlannedPart
 
 Run = Callable[..., Any]
@@ -207,6 +208,24 @@ def test_what_has_no_name_needs_the_whole_key(partwise: Run, opened: dict[str, A
     ended = partwise("upload", *line)
     assert ended.code == 2
     assert "name" in ended.err
+
+
+@pytest.mark.parametrize("key", ["a b%2B+?#ü", "a//b", "%2F", "x?acl", "./a", "key:1"])
+def test_in_an_oss_url_every_sign_of_the_key_stands_for_itself(
+    partwise: Run, small: Path, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    backend = MemoryBackend()
+    with OSSServer(buckets={"examplebucket": backend}) as server:
+        for name, value in {
+            "ENDPOINT": server.endpoint,
+            "REGION": server.region,
+            "ACCESS_KEY_ID": server.access_key_id,
+            "ACCESS_KEY_SECRET": server.access_key_secret,
+        }.items():
+            monkeypatch.setenv(f"OSS_{name}", value)
+        ended = partwise("upload", "small.bin", f"oss://examplebucket/{key}", "--json")
+    assert (ended.code, ended.last["key"]) == (0, key)
+    assert backend.read(key) == small.read_bytes()
 
 
 # --- progress for programs ---
