@@ -198,7 +198,7 @@ def dry_run(screen: Screen) -> None:
         (78, 128, "send", "it was not sent yet"),
     ]
     parts = tuple(
-        PlannedPart(number, (number - 1) * 8 * MIB, 8 * MIB, action, why)  # type: ignore[arg-type]  # they are literals
+        PlannedPart(number, (number - 1) * 8 * MIB, 8 * MIB, action, why)
         for first, last, action, why in fates
         for number in range(first, last + 1)
     )

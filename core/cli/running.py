@@ -44,7 +44,7 @@ def _wrong_line(error: Any, arguments: list[str]) -> int:
     from partwise.cli.output import Output
     from partwise.cli.wording import one_line, shown
 
-    message = shown(one_line(error.format_message()))
+    message = shown(one_line(_no_such_flag(error) or error.format_message()))
     path = getattr(getattr(error, "ctx", None), "command_path", "partwise")
     # The line could not be read, so whether it asks for JSON is a guess, and one that harms nobody.
     output = Output(json="--json" in arguments)
@@ -53,6 +53,14 @@ def _wrong_line(error: Any, arguments: list[str]) -> int:
     told = {"type": "UsageError", "message": message, "retryable": False, "resumable": False}
     output.record({"ok": False, "error": told, "exit_code": WRONG_USAGE})
     return WRONG_USAGE
+
+
+def _no_such_flag(error: Any) -> str:
+    """In our words, since typer's differ from version to version; "" for any other error."""
+    if not hasattr(error, "option_name") or not hasattr(error, "possibilities"):
+        return ""
+    similar = " or ".join(sorted(error.possibilities or ()))
+    return f"No such option: {error.option_name}.{f' Did you mean {similar}?' if similar else ''}"
 
 
 def _if_it_was_a_file(error: Any) -> str:

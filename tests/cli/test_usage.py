@@ -22,7 +22,10 @@ Run = Callable[..., "Ended"]  # noqa: F821  # of conftest, which can't be import
         (["uplaod"], "uplaod"),
         (["upload"], "FILE"),
         (["upload", "small.bin"], "URL"),
-        (["upload", "small.bin", "URL", "--nonsense"], "--nonsense"),
+        (["upload", "small.bin", "URL", "--nonsense"], "No such option: --nonsense; see"),
+        (["upload", "small.bin", "URL", "--part-sise", "8M"], "Did you mean --part-size?"),
+        (["upload", "small.bin", "URL", "--acl"], "requires an argument"),
+        (["upload", "small.bin", "URL", "-x"], "No such option: -x; see"),
         (["upload", "small.bin", "URL", "extra"], "extra"),
         (["upload", "small.bin", "URL", "--concurrency", "many"], "--concurrency"),
         (["upload", "small.bin", "URL", "--concurrency", "0"], "--concurrency"),
@@ -90,6 +93,12 @@ def test_a_line_that_makes_no_sense_is_told_in_one_line(
     assert ended.err.startswith("partwise: ")
     assert ended.err.count("\n") == 1
     assert names in ended.err
+
+
+def test_a_file_that_looks_like_a_flag_is_told_how_to_write_it(partwise: Run, place: Path, url: str) -> None:
+    (place / "-x").write_bytes(b"x")
+    assert partwise("upload", "-x", url).err.endswith("; a file of that name is written ./-x\n")
+    assert partwise("upload", "./-x", url).code == 0
 
 
 def test_a_line_that_can_not_be_read_is_an_object_too(partwise: Run) -> None:
