@@ -22,7 +22,7 @@ Run = Callable[..., "Ended"]  # noqa: F821  # of conftest, which can't be import
         (["uplaod"], "uplaod"),
         (["upload"], "FILE"),
         (["upload", "small.bin"], "URL"),
-        (["upload", "small.bin", "URL", "--nonsense"], "No such option: --nonsense; see"),
+        (["upload", "small.bin", "URL", "--nonsense"], "No such option: --nonsense"),
         (["upload", "small.bin", "URL", "--part-sise", "8M"], "Did you mean --part-size?"),
         (["upload", "small.bin", "URL", "--acl"], "requires an argument"),
         (["upload", "small.bin", "URL", "-x"], "No such option: -x; see"),
