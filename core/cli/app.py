@@ -291,7 +291,12 @@ def upload(
         return command.explain(order, output) if dry_run else command.upload(order, output)
 
     return carry_out(
-        work, json=json, quiet=quiet, verbose=verbose, subject=f"{file} to {url}", events=progress == "json"
+        work,
+        json=json,
+        quiet=quiet,
+        verbose=verbose,
+        subject=f"{file} to {url}",
+        events=progress.strip().lower() == "json",
     )
 
 
@@ -565,6 +570,8 @@ def partwise(
 
 
 def run(arguments: list[str]) -> int:
-    """Run one command, and return its exit code."""
+    """Run one command, and return its exit code. No command at all, and ``help``, ask for help."""
     rejoin()
-    return invoke(typer.main.get_command(app), arguments or ["--help"])
+    if arguments[:1] in ([], ["help"]):
+        arguments = [*arguments[1:], "--help"]
+    return invoke(typer.main.get_command(app), arguments)

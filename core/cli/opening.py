@@ -117,6 +117,7 @@ class BackendChoice:
         _check_scheme(self.url)
         with self.open() as (backend, key):
             if key and not key.endswith("/"):
+                _check_that_it_can_be_a_file(backend, key, self.url)
                 yield backend, key, self.url
             else:
                 name = _name(file, self.url)
@@ -137,6 +138,18 @@ def _check_scheme(url: str) -> None:
         if url:
             example += f", or {Path(url).absolute().as_uri()}{'/' * url.endswith('/')} for a directory of this machine"
         raise InvalidInput(f"{url!r:.200} is not a URL: write {example}")
+
+
+def _check_that_it_can_be_a_file(backend: MultipartBackend, key: str, url: str) -> None:
+    """
+    Help those who name a directory and forget its slash.
+
+    Raises:
+        InvalidInput: there is a directory of that name.
+    """
+    directory = getattr(backend, "directory", None)
+    if isinstance(directory, Path) and ".." not in Path(key).parts and (directory / key).is_dir():
+        raise InvalidInput(f"{url!r:.200} is a directory: to put the file into it, end it with a slash")
 
 
 def _name(file: str, url: str) -> str:

@@ -232,7 +232,7 @@ def test_in_an_oss_url_every_sign_of_the_key_stands_for_itself(
 
 
 def test_progress_is_told_as_objects_and_the_result_is_the_last(partwise: Run, small: Path, url: str) -> None:
-    ended = partwise("upload", "small.bin", url, *PARTS, "--progress", "json", "--progress-interval", "0")
+    ended = partwise("upload", "small.bin", url, *PARTS, "--progress", "JSON", "--progress-interval", "0")
     *events, result = ended.objects
     assert {one["event"] for one in events} == {"progress"}
     assert (events[0]["bytes_done"], events[-1]["bytes_done"], events[-1]["fraction"]) == (0, 300_000, 1.0)

@@ -51,6 +51,7 @@ Run = Callable[..., "Ended"]  # noqa: F821  # of conftest, which can't be import
         (["upload", "small.bin", "nowhere://bucket/key"], "nowhere:"),
         (["upload", "small.bin", "/mnt/backups/copy"], "or file:///mnt/backups/copy for a directory"),
         (["upload", "small.bin", "/mnt/backups/"], "or file:///mnt/backups/ for a directory"),
+        (["upload", "small.bin", "file:///tmp"], "end it with a slash"),
         (["upload", "-", "file:///tmp/x/"], "has no name to give it"),
         (["upload", "-", "oss://examplebucket"], "has no name to give it"),
         (["upload", "", "URL"], "name of the file is empty"),
@@ -175,7 +176,11 @@ def test_every_flag_is_explained() -> None:
     assert [(name, flag.name) for name, flag in flags if not flag.help or not (flag.metavar or flag.is_flag)] == []
 
 
-@pytest.mark.parametrize("line", [[], ["--help"], ["-h"]], ids=["nothing", "--help", "-h"])
+def test_help_can_be_asked_for_by_that_word(partwise: Run) -> None:
+    assert partwise("help", "gc").out == partwise("gc", "--help").out
+
+
+@pytest.mark.parametrize("line", [[], ["--help"], ["-h"], ["help"]], ids=["nothing", "--help", "-h", "help"])
 def test_the_first_page_tells_every_command(partwise: Run, line: list[str]) -> None:
     ended = partwise(*line)
     assert ended.code == 0
