@@ -93,15 +93,15 @@ def carry_out(
     """
     from partwise.cli.outcomes import exit_code, failure, sentence
     from partwise.cli.output import Output
+    from partwise.cli.stopping import Stopped
 
     output = Output(json=json or events, quiet=quiet and not verbose, verbose=verbose, events=events)
     with output.logging():
         try:
             return work(output)
         except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  # a defect, too, ends in one line
-            output.problem(sentence(error, subject), error)
-            command = getattr(error, "command", "")
-            if command:
-                output.note(f"  {command}")
+            # A line to be typed is shown as it is, since spaces in it count.
+            again = f" {error.advice}\n  {error.command}" if isinstance(error, Stopped) and error.command else ""
+            output.problem(sentence(error, subject) + again, error)
             output.record(failure(error, subject))
             return exit_code(error)

@@ -26,13 +26,15 @@ class Stopped(KeyboardInterrupt):
 
     Args:
         signal: the signal's number; the exit code is 128 more.
-        message: what is kept and how to go on, for people.
+        message: what is kept, for people.
+        advice: how to go on.
         command: the line to go on with, to be shown as it is.
     """
 
-    def __init__(self, signal: int = signal.SIGINT, message: str = "", command: str = "") -> None:
+    def __init__(self, signal: int = signal.SIGINT, message: str = "", *, advice: str = "", command: str = "") -> None:
         super().__init__(message)
         self.signal = int(signal)
+        self.advice = advice
         self.command = command
 
 

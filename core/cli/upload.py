@@ -111,7 +111,7 @@ def _perform(uploader: Uploader, key: str, order: UploadOrder, output: Output) -
         try:
             return _result_of(task)
         except UploadPaused as paused:
-            raise Stopped(signals.received or signal.SIGINT, _how_to_go_on(order, paused), order.command) from paused
+            raise _stopped(signals.received or signal.SIGINT, order, paused) from paused
 
 
 def _result_of(task: UploadTask) -> UploadResult:
@@ -121,11 +121,12 @@ def _result_of(task: UploadTask) -> UploadResult:
     return task.result()
 
 
-def _how_to_go_on(order: UploadOrder, paused: UploadPaused) -> str:
+def _stopped(number: int, order: UploadOrder, paused: UploadPaused) -> Stopped:
     if not paused.resumable:
-        return "stopped. Nothing is kept. To start again:"
+        return Stopped(number, "stopped. Nothing is kept.", advice="To start again:", command=order.command)
     piped = ", pipe in the same bytes from their start" if order.file == STANDARD_INPUT else ""
-    return f"stopped. Kept: {progress_of(paused)}. To carry on{piped}:"
+    kept = f"stopped. Kept: {progress_of(paused)}."
+    return Stopped(number, kept, advice=f"To carry on{piped}:", command=order.command)
 
 
 def in_words(order: UploadOrder, result: UploadResult, seconds: float) -> str:

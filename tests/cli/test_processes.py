@@ -140,6 +140,7 @@ def test_what_is_stopped_is_kept_and_carried_on_by_the_same_line(
     assert ended.code == code
     assert ended.last["exit_code"] == code
     assert (ended.last["error"]["resumable"], ended.last["error"]["bytes_done"]) == (True, kept)
+    assert re.fullmatch(r"stopped\. Kept: \S+ of 4\.0 MiB \(\d+ of 33 parts\)\.", ended.last["error"]["message"])
     assert f"To carry on:\n  partwise upload large.bin {url} --checkpoint-dir checkpoints" in ended.err
     assert "Traceback" not in ended.err
 
