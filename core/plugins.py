@@ -52,12 +52,24 @@ _registered: dict[tuple[str, str], Any] = {}
 
 
 def register_backend(scheme: str, factory: BackendFactory) -> None:
-    """Serve URLs of this scheme by `factory`, before any installed plug-in."""
+    """
+    Serve URLs of this scheme by `factory` in this process, before any installed plug-in.
+
+    Args:
+        scheme: what stands before the URL's colon; case does not matter.
+        factory: gets the URL and what settings there are, and gives the backend and the key.
+    """
     _registered[BACKENDS, scheme.lower()] = factory
 
 
 def register_checkpoint_store(scheme: str, factory: StoreFactory) -> None:
-    """Serve store URLs of this scheme by `factory`, before any installed plug-in."""
+    """
+    Serve store URLs of this scheme by `factory` in this process, before any installed plug-in.
+
+    Args:
+        scheme: what stands before the URL's colon; case does not matter.
+        factory: gets the URL, and gives the store.
+    """
     _registered[CHECKPOINT_STORES, scheme.lower()] = factory
 
 
@@ -80,6 +92,9 @@ def open_backend(url: str, **settings: Any) -> tuple[MultipartBackend, str]:
 def open_checkpoint_store(url: str) -> CheckpointStore:
     """
     The store that a URL such as ``sqlite:///uploads.db`` names.
+
+    Args:
+        url: the URL. ``file:`` alone is the store in the user's state directory.
 
     Raises:
         UnknownScheme: no plug-in serves this scheme.
