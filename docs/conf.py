@@ -34,7 +34,7 @@ napoleon_numpy_docstring = False
 def _skip(*event: Any) -> bool | None:
     """The fields of a value are told once, as what it is made with."""
     _, _, _, member, _, _ = event
-    return True if type(member).__name__ == "member_descriptor" else None
+    return True if repr(member) == "SLOTS_ATTR" else None  # it has no public name in every version of Sphinx
 
 
 def _shorten(*event: Any) -> tuple[str | None, str | None]:

@@ -22,7 +22,23 @@ DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 
 # Blocks of these languages are looked at, not run: output, data, other languages. The gate runs what sets up an
 # environment.
-SHOWN = {"text", "json", "xml", "toml", "ini", "yaml", "java", "javascript", "py", "csharp", "go", "objectivec", "cpp", "c", "ruby"}
+SHOWN = {
+    "text",
+    "json",
+    "xml",
+    "toml",
+    "ini",
+    "yaml",
+    "java",
+    "javascript",
+    "py",
+    "csharp",
+    "go",
+    "objectivec",
+    "cpp",
+    "c",
+    "ruby",
+}
 SET_UP = "python3 -m venv"
 
 # A directory that readers have and the machine that runs this has not.

@@ -39,7 +39,8 @@ def tables() -> Callable[[str], list[Table]]:
         found = []
         for block in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
             head, _, *rows = [
-                [cell.strip() for cell in re.split(r"(?<!\\)\|", line.strip().strip("|"))] for line in block.splitlines()
+                [cell.strip() for cell in re.split(r"(?<!\\)\|", line.strip().strip("|"))]
+                for line in block.splitlines()
             ]
             assert all(len(row) == len(head) for row in rows), f"a row of another length under {head}"
             found.append([dict(zip(head, row, strict=True)) for row in rows])

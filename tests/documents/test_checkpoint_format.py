@@ -25,7 +25,9 @@ JSON_TYPES = {"integer": int, "text": str, "object": dict, "array": list, "array
 @pytest.fixture
 def document(page) -> dict[str, Any]:
     """What the page defines: its reader."""
-    block = next(text for text in re.findall(r"```python\n(.*?)```", page("checkpoint-format"), re.DOTALL) if "def " in text)
+    block = next(
+        text for text in re.findall(r"```python\n(.*?)```", page("checkpoint-format"), re.DOTALL) if "def " in text
+    )
     namespace: dict[str, Any] = {}
     exec(block, namespace)
     return namespace
@@ -80,9 +82,14 @@ def test_wherever_it_is_cut_off_the_reader_and_the_store_agree_on_what_is_torn_a
     document, read, interrupted: Path
 ) -> None:
     whole = interrupted.read_bytes()
+    ends = [place + 1 for place, byte in enumerate(whole) if byte == ord("\n")]
+    lengths = {0, *range(1, len(whole), 7), *(end + off for end in ends for off in (-2, -1, 0, 1))} - {
+        len(whole),
+        len(whole) + 1,
+    }
     outcomes = set()
     for tail in (b"", b"\0\0\0"):
-        for length in range(len(whole)):
+        for length in sorted(lengths):
             interrupted.write_bytes(whole[:length] + tail)
             try:
                 expected: object = {part.part_number for part in (stored(interrupted) or pytest.fail("no file")).parts}
