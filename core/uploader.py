@@ -415,7 +415,7 @@ def upload(
     resume: ResumeMode = "auto",
 ) -> UploadResult:
     """
-    Upload `source` to the object that a URL names. If an earlier call did not get to its end, this one carries on.
+    Upload `source` to the object that a URL names. If an earlier call did not get to its end, this one carries on::
 
         upload("backup.tar", "file:///mnt/backups/backup.tar")
 
