@@ -46,8 +46,23 @@ WORDS = {
 }
 
 #: The rows of the tables at a glance, by a word of ours in them.
-OPTIONS = """concurrency part_size multipart_threshold resume store metadata acl callback CallbackError progress
-    Progress.checkpoint task.pause CannotResume task.result UploadFailed""".split()
+OPTIONS = [
+    "concurrency",
+    "part_size",
+    "multipart_threshold",
+    "resume",
+    "store",
+    "metadata",
+    "acl",
+    "callback",
+    "CallbackError",
+    "progress",
+    "Progress.checkpoint",
+    "task.pause",
+    "CannotResume",
+    "task.result",
+    "UploadFailed",
+]
 
 
 @pytest.fixture(params=SDKS)
@@ -66,7 +81,7 @@ def test_its_call_stands_beside_ours(text: str, sdk: str) -> None:
     theirs, ours = re.findall(r"```(\w+)\n(.*?)```", beside[1], re.DOTALL)
     assert (theirs[0], ours[0]) == (SDKS[sdk], "python")
     assert "upload" in ours[1] or "start" in ours[1]
-    assert max(len(line) for line in (theirs[1] + ours[1]).splitlines()) <= 64  # so that both fit
+    assert max(len(line) for line in (theirs[1] + ours[1]).splitlines()) <= 57  # so that both fit, side by side
 
 
 def test_each_of_its_options_is_mapped(text: str, sdk: str, tables) -> None:
