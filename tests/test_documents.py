@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -52,7 +53,18 @@ def blocks(document: Path) -> list[tuple[str, str, int]]:
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def scratch(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Where temporary files go: in memory if there is such a place, since the suites for plug-ins sync them a lot."""
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(
+        dir=memory if os.access(memory, os.W_OK) else None, ignore_cleanup_errors=True
+    ) as directory:
+        monkeypatch.setattr(tempfile, "tempdir", directory)
+        yield
+
+
+@pytest.fixture
+def place(tmp_path: Path, scratch: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A place like a reader's: a file to upload, a state directory, and an OSS to upload to."""
     (tmp_path / "backup.tar").write_bytes(bytes(range(256)) * 4096 * 16 + b"end")
     (tmp_path / "mnt").mkdir()
