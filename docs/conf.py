@@ -38,12 +38,22 @@ def _skip(*event: Any) -> bool | None:
 
 
 def _shorten(*event: Any) -> tuple[str | None, str | None]:
-    """A default that is made anew for each value has no name of its own."""
+    """A default that is made anew for each value has no name of its own; a protocol is not made."""
     *_, signature, returns = event
+    if signature == "(*args, **kwargs)":
+        return "", None
     return signature and signature.replace(repr(attrs.NOTHING), "..."), returns
+
+
+def _keep_colons(*event: Any) -> None:
+    """What stands before a colon in the first line of a property's docstring is not its type."""
+    _, what, _, _, _, lines = event
+    if what in ("attribute", "data", "property"):
+        lines[:0] = ["..", ""]  # napoleon looks at the first line alone, and this one shows nothing
 
 
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
     app.connect("autodoc-skip-member", _skip)
     app.connect("autodoc-process-signature", _shorten)
+    app.connect("autodoc-process-docstring", _keep_colons, priority=400)  # before napoleon
