@@ -34,7 +34,7 @@ _log = logging.getLogger("partwise.progress")
 _LOOK_AFTER = 0.5
 
 #: What event loops await for uploads. A loop itself holds what it runs but weakly.
-_under_way: set[asyncio.Future[None]] = set()
+_under_way: set[asyncio.Future[object]] = set()
 
 
 def for_boto3(callback: Callable[[int], object]) -> ProgressCallback:
@@ -245,11 +245,11 @@ def _begun(answer: Awaitable[object], loop: asyncio.AbstractEventLoop, then: Cal
 
     def begin() -> None:
         if outcome.set_running_or_notify_cancel():
-            task = asyncio.ensure_future(_finished(answer), loop=loop)
+            task = asyncio.ensure_future(answer, loop=loop)
             _under_way.add(task)
             task.add_done_callback(end)
 
-    def end(task: asyncio.Future[None]) -> None:
+    def end(task: asyncio.Future[object]) -> None:
         _under_way.discard(task)
         if task.cancelled():
             outcome.set_result(False)
@@ -261,10 +261,6 @@ def _begun(answer: Awaitable[object], loop: asyncio.AbstractEventLoop, then: Cal
 
     loop.call_soon_threadsafe(begin)
     return outcome
-
-
-async def _finished(answer: Awaitable[object]) -> None:
-    await answer
 
 
 def called_from_a_thread(callback: ProgressCallback, loop: asyncio.AbstractEventLoop | None) -> Called:

@@ -379,14 +379,19 @@ def test_a_loop_that_was_closed_between_two_calls_pauses_the_upload(uploader, so
 
 
 def test_a_loop_that_was_closed_before_it_ran_a_call_pauses_the_upload(uploader, source, kept):
+    loop, stopped = asyncio.new_event_loop(), threading.Event()
+
     async def report(progress): ...
 
-    loop = asyncio.new_event_loop()  # it runs nothing, ever
+    def when_the_loop_has_stopped(progress):
+        assert stopped.wait(SOON)
+        return report(progress)
 
     async def start():
-        return uploader.start(source, "key", progress=report)
+        return uploader.start(source, "key", progress=when_the_loop_has_stopped)
 
     task = loop.run_until_complete(start())
+    stopped.set()
     with pytest.raises(TimeoutError):
         task.result(0.05)
     loop.close()
