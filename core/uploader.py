@@ -24,7 +24,7 @@ from partwise.protocols import CheckpointStore, MultipartBackend
 from partwise.retrying import Chance, Clock, SystemClock, system_chance
 from partwise.run import Order, ResumeMode, Run, Tools
 from partwise.sending import Control
-from partwise.sources import as_source
+from partwise.sources import SourceLike, as_source
 from partwise.threads import ThreadTransport
 from partwise.transport import ExecutorTransport, InlineTransport, Transport
 
@@ -82,7 +82,7 @@ class Uploader:
 
     def upload(
         self,
-        source: object,
+        source: SourceLike,
         key: str,
         options: ObjectOptions | None = None,
         progress: ProgressCallback | None = None,
@@ -122,7 +122,7 @@ class Uploader:
 
     def start(
         self,
-        source: object,
+        source: SourceLike,
         key: str,
         options: ObjectOptions | None = None,
         progress: ProgressCallback | None = None,
@@ -155,7 +155,7 @@ class Uploader:
         return UploadTask(ready, key, called)
 
     def plan(
-        self, source: object, key: str, options: ObjectOptions | None = None, resume: ResumeMode = "auto"
+        self, source: SourceLike, key: str, options: ObjectOptions | None = None, resume: ResumeMode = "auto"
     ) -> Explanation:
         """
         What `upload` would do now, part by part, and why. Nothing is sent or changed.
@@ -165,7 +165,7 @@ class Uploader:
         with self._ready(self._order(source, key, options, None, resume), Control()) as ready:
             return _explained(*ready.explain(), limits=self.backend.limits, threshold=self.config.multipart_threshold)
 
-    def abort(self, source: object, key: str) -> bool:
+    def abort(self, source: SourceLike, key: str) -> bool:
         """
         Drop the unfinished upload of `source` as `key`: the storage's part of it first, then its checkpoint.
 
@@ -194,7 +194,7 @@ class Uploader:
 
     def _order(
         self,
-        source: object,
+        source: SourceLike,
         key: str,
         options: ObjectOptions | None,
         progress: ProgressCallback | None,
@@ -429,7 +429,7 @@ def _explained(decision: Decision, plan: PartPlan, *, limits: PartLimits, thresh
 
 
 def upload(
-    source: object,
+    source: SourceLike,
     target_url: str,
     *,
     store: CheckpointStore | None = None,
