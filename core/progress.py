@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     import asyncio
     from concurrent.futures import Future
 
+__all__ = ["for_boto3", "for_oss2", "for_ali_oss", "for_android", "for_ios", "for_tqdm", "for_rich", "for_event_loop"]
+
 ProgressCallback = Callable[[Progress], object]
 
 _log = logging.getLogger("partwise.progress")
@@ -310,7 +312,7 @@ def _tell_failure(outcome: Future[bool]) -> None:
 def _paused(progress: Progress) -> UploadPaused:
     checkpoint = progress.checkpoint
     return UploadPaused(
-        "the upload was paused, since the event loop that was to be told of its progress has ended"
+        "the upload was paused, since its progress can't be told: the event loop has ended, or the call was cancelled"
         + ("" if checkpoint is None else "; the same call carries on"),
         key="" if checkpoint is None else checkpoint.key,
         upload_id=None if checkpoint is None else checkpoint.upload_id,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import gc
 import logging
 import threading
 
@@ -36,6 +37,7 @@ def run(coroutine):
         return await coroutine
 
     result = asyncio.run(main())
+    gc.collect()
     assert complaints == []
     return result
 
@@ -359,13 +361,26 @@ def test_a_loop_that_ends_in_mid_upload_pauses_it(uploader, source, kept):
         return task
 
     task = run(main())
-    with pytest.raises(UploadPaused, match="has ended; the same call carries on") as paused:
+    with pytest.raises(UploadPaused, match=r"loop has ended.*; the same call carries on") as paused:
         task.result(SOON)
     assert held.cancelled
     assert paused.value.resumable
     assert (paused.value.key, paused.value.bytes_total) == ("key", 45)
     assert len(kept()) == 1
     assert uploader.upload(source, "key").size == 45
+
+
+def test_a_call_that_is_cancelled_pauses_the_upload(uploader, source, kept):
+    async def report(progress):
+        if progress.parts_done == 2:
+            raise asyncio.CancelledError
+
+    async def main():
+        with pytest.raises(UploadPaused):
+            await uploader.start(source, "key", progress=report)
+
+    run(main())
+    assert kept() == [2]
 
 
 def test_a_loop_that_was_closed_between_two_calls_pauses_the_upload(uploader, source, kept):

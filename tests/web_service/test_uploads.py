@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 
 import pytest
 
@@ -116,6 +117,24 @@ def test_a_file_is_on_the_disk_while_it_is_received_and_not_in_memory(serve, buc
     assert bucket.read("incoming/file.bin") == DATA
 
 
+def test_a_file_has_its_name_only_once_it_is_on_the_disk(serve, bucket, tmp_path, monkeypatch):
+    """Else the loss of power could leave a file that looks whole and is not."""
+    synced = []
+
+    def sync(descriptor):
+        synced.append((os.fstat(descriptor).st_size, spooled(tmp_path)[0].split("/")[0]))
+
+    async def main():
+        async with serve(bucket) as uploads:
+            with monkeypatch.context() as patched:
+                patched.setattr("uploads.os", SimpleNamespace(fsync=sync))
+                await uploads.receive("file.bin", len(DATA), chunks(DATA))
+            await until(lambda: state_of(uploads) == "stored")
+
+    asyncio.run(main())
+    assert synced == [(len(DATA), "receiving")]
+
+
 def test_half_a_file_is_never_sent_and_leaves_nothing(serve, bucket, tmp_path):
     async def broken():
         yield DATA[:PART]
@@ -197,7 +216,8 @@ def test_dropping_leaves_nothing_behind(serve, bucket, held, tmp_path, paused_fi
             await until(held.reached.is_set)
             if paused_first:
                 uploads.pause("file.bin")
-            held.let_go.set()
+                await asyncio.sleep(0.01)  # it has begun to pause
+            asyncio.get_running_loop().call_later(0.05, held.let_go.set)
             await uploads.drop("file.bin")
             assert uploads.report() == []
             assert (bucket.keys(), bucket.uploads) == ([], {})
