@@ -152,8 +152,8 @@ class Called:
     """
 
     def __init__(self, callback: Callable[[Progress], object], loop: asyncio.AbstractEventLoop | None) -> None:
+        self.callback = callback
         self.loop = loop
-        self._callback = callback
         self._news = threading.Event()
         self._abandoned = False
         self._blocked = False
@@ -173,7 +173,7 @@ class Called:
         self._news.set()
 
     def __call__(self, progress: Progress) -> None:
-        answer = self._callback(progress)
+        answer = self.callback(progress)
         if answer is None or not inspect.isawaitable(answer):
             return
         if self._abandoned:
@@ -267,13 +267,15 @@ def _begun(answer: Awaitable[object], loop: asyncio.AbstractEventLoop, then: Cal
 
 def called_from_a_thread(callback: ProgressCallback, loop: asyncio.AbstractEventLoop | None) -> Called:
     """
-    The callback, fit to be called from a thread, while `loop` awaits what it gives to be awaited.
+    The callback, fit to be called from one upload's thread, while `loop` awaits what it gives to be awaited.
+
+    One from `for_event_loop` keeps its own loop, and may be shared by several uploads: each gets what it can abandon.
 
     Raises:
         InvalidInput: it is a coroutine function, and there is no loop.
     """
     if isinstance(callback, Called):
-        return callback
+        return Called(callback.callback, callback.loop)
     if loop is None and any(map(inspect.iscoroutinefunction, (callback, type(callback).__call__))):
         raise no_event_loop()
     return Called(callback, loop)

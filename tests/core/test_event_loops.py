@@ -156,6 +156,25 @@ def test_an_upload_in_a_thread_of_ones_own_reports_to_a_loop(uploader, source):
     assert seen[-1] == (45, threading.main_thread())
 
 
+def test_uploads_that_share_a_callback_do_not_share_their_ends(uploader, source):
+    seen = []
+
+    async def report(progress):
+        seen.append(progress.bytes_done)
+
+    async def main():
+        callback = for_event_loop(report, asyncio.get_running_loop())
+        paused = uploader.start(source, "one", progress=callback)
+        paused.pause()
+        with pytest.raises(UploadPaused):
+            await paused
+        seen.clear()
+        await uploader.start(source, "two", progress=callback)
+
+    run(main())
+    assert seen[-1] == 45
+
+
 # --- slow, raising, interrupted --------------------------------------------------------------------------------------
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import io
+import threading
+import time
 
 import pytest
 from rich.console import Console
@@ -124,6 +126,25 @@ def test_for_rich_the_task_of_a_stream_has_a_total_at_its_end():
 
     assert seen[0] == (None, None)
     assert seen[-1] == (None, len(SOURCE))
+
+
+def test_calls_come_one_at_a_time_however_many_parts_are_under_way():
+    """From one thread, so that a callback needs no lock."""
+    inside, threads, amounts = threading.Lock(), set(), []
+
+    def report(progress):
+        assert inside.acquire(blocking=False), "two calls at once"
+        threads.add(threading.current_thread())
+        amounts.append(progress.bytes_done)
+        time.sleep(0.002)
+        inside.release()
+
+    config = TransferConfig(part_size=PART // 4, multipart_threshold=0, concurrency=4, progress_interval=0.001)
+    Uploader(MemoryBackend(), MemoryCheckpointStore(), config).upload(SOURCE, "key", progress=report)
+
+    assert threads == {threading.current_thread()}
+    assert amounts == sorted(amounts)
+    assert len(amounts) > 16, "one for each part, at least"
 
 
 def test_a_coroutine_function_is_run_by_the_event_loop_one_call_at_a_time():
