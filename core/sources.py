@@ -460,6 +460,10 @@ class StreamSource:
         return _SpooledBody(file, length, checksum)
 
 
+#: What can be uploaded: a path, bytes, a binary stream, or a source of one's own.
+SourceLike = str | os.PathLike[str] | bytes | bytearray | memoryview | _Readable | Source
+
+
 def as_source(source: object) -> Source:
     """
     What a caller gave, as a `Source`: a path, bytes, a binary stream, or a source of their own.

@@ -106,6 +106,12 @@ class _Request:
     body: Iterable[bytes | memoryview] = ()
     length: int | None = 0
 
+    def log_fields(self) -> dict[str, object]:
+        """What a log record carries beside its text."""
+        asked = dict(self.query)
+        number = asked.get("partNumber")
+        return {"key": self.key, "upload_id": asked.get("uploadId"), "part_number": int(number) if number else None}
+
 
 @define(frozen=True)
 class _Recipe:
@@ -410,7 +416,7 @@ class OSSBackend:
                 _Request(what, "DELETE", key, (("uploadId", upload_id),), self._other_headers), expected=(200, 204)
             )
         except UploadNotFound:
-            _log.debug("%s: it is gone already", what)
+            _log.debug("%s: it is gone already", what, extra={"key": key, "upload_id": upload_id, "part_number": None})
 
     def list_uploads(self, prefix: str = "") -> Iterable[PendingUpload]:
         """List the pending uploads, a page at a time; see `MultipartBackend.list_uploads`."""
@@ -486,7 +492,8 @@ class OSSBackend:
             request.length,
         )
         if _log.isEnabledFor(logging.DEBUG):
-            _log.debug("%s: %d (request %s)", request.what, answer.status, answer.headers.get("x-oss-request-id"))
+            request_id = answer.headers.get("x-oss-request-id")
+            _log.debug("%s: %d (request %s)", request.what, answer.status, request_id, extra=request.log_fields())
         if answer.status in expected:
             return answer
         raise self._failure(answer, request, issued, offset)
