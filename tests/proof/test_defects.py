@@ -256,6 +256,18 @@ def test_d07_a_source_that_changes_while_it_is_sent_in_one_piece_makes_no_mixtur
     assert noticed > 6
 
 
+def test_d07_bytes_in_memory_that_change_under_way_make_no_mixture(backend, store):
+    """They have no time of modification: it is their checksum that tells."""
+    data = bytearray(filler(30))
+
+    def change(progress):
+        data[-1] = filler(30)[-1] ^ 1
+
+    with pytest.raises(SourceChanged):
+        simulated(backend, store).upload(BytesSource(data), "key", progress=change)
+    assert backend.keys() == []
+
+
 def test_d07_a_part_of_another_version_is_never_recorded(make_world, config):
     """The source changes, the process dies before it completes, and then the source is as before."""
     world = make_world()
