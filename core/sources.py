@@ -71,6 +71,7 @@ class _OpenFiles:
         self._path = path
         self.inode = inode
         self._idle: list[FileIO] = []
+        self._closed = False
 
     def take(self) -> FileIO:
         """An open file, for one reader at a time."""
@@ -80,10 +81,14 @@ class _OpenFiles:
             return self._open()
 
     def give_back(self, file: FileIO) -> None:
+        """The reader is done with it."""
         self._idle.append(file)
+        if self._closed:
+            self.close()
 
     def close(self) -> None:
-        """Close what nobody reads. What is being read is closed by the next call, or with the last that holds this."""
+        """Close what nobody reads, now; and what is being read, when it is given back."""
+        self._closed = True
         while True:
             try:
                 file = self._idle.pop()
@@ -236,16 +241,20 @@ class FileSource:
         fingerprint = Fingerprint(status.st_size, status.st_mtime_ns, str(status.st_ino) if status.st_ino else None)
         self._seen = version, fingerprint
         if self._files.inode != status.st_ino:
-            self._files = _OpenFiles(self._path, status.st_ino)
+            self._replace_files(status.st_ino)
         return fingerprint
+
+    def _replace_files(self, inode: int) -> None:
+        old, self._files = self._files, _OpenFiles(self._path, inode)
+        old.close()
 
     def body(self, offset: int, size: int) -> FileBody:
         """A range of the file; nothing is opened yet."""
         return FileBody(self._path, offset, size, self._files)
 
     def close(self) -> None:
-        """Close the file, which is kept open from one part to the next."""
-        self._files.close()
+        """Close the file, which is kept open from one part to the next. A further upload opens it anew."""
+        self._replace_files(self._files.inode)
 
 
 class BytesBody:

@@ -10,6 +10,7 @@ import pickle
 import subprocess
 import sys
 import tempfile
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -320,8 +321,23 @@ def test_what_is_being_read_when_the_source_is_closed_is_read_to_its_end(path):
     source.close()
 
     assert begin + b"".join(bytes(chunk) for chunk in chunks) == filler(2 * CHUNK)
-    source.close()
     assert open_files(path) == []
+
+
+def test_a_read_that_nobody_ended_is_closed_in_whatever_order_it_is_collected(path):
+    """As when the frames of an error hold both, in a circle: the source may be finalized before the read is."""
+    source = FileSource(path)
+    chunks = source.body(0, 1000).chunks()
+    next(chunks)
+    circle = [source, chunks]
+    circle.append(circle)
+    del source, chunks, circle
+
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        gc.collect()
+
+    assert [str(warning.message) for warning in told if str(path) in str(warning.message)] == []
 
 
 def test_a_file_that_nobody_closed_is_closed_with_its_source(path):
