@@ -320,7 +320,7 @@ def test_a_callback_that_failed_though_nothing_is_stored_is_told(resumed):
     failed(CallbackError("no answer"))(world, lived)
     lived.after = evolve(lived.after, stored=None)
 
-    with pytest.raises(AssertionError, match="CALLBACK: .* the object is not stored"):
+    with pytest.raises(AssertionError, match=r"CALLBACK: .* the object is not stored"):
         INVARIANTS["CALLBACK"](world, lived)
 
 
