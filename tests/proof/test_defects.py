@@ -65,7 +65,7 @@ from partwise.planning import plan_parts
 from partwise.stores.file import FileCheckpointStore
 from partwise.stores.memory import MemoryCheckpointStore
 from partwise.testing import oss_server, strategies
-from partwise.testing.bodies import filler
+from partwise.testing.bodies import TrickyBody, filler
 from partwise.testing.faults import Fault, FaultKind, FaultPlan, SimulatedDeath
 from partwise.testing.faulty import FaultyBackend, FaultyCheckpointStore
 from partwise.testing.simulation import Simulation
@@ -595,6 +595,19 @@ def test_d44_the_shorter_last_part_is_known_again(make_world, config):
     world.live(dies_after_part(PARTS, config=config()))
 
     assert sent(world.live(Life(config=config()))) == []
+
+
+def test_d44_a_part_of_another_size_than_planned_is_sent_again(backend, store):
+    """Though the record and the storage agree on it, no whole could ever be made of it."""
+    dying = FaultPlan([Fault("append_part", FaultKind.DEATH_AFTER, 2)])
+    with dying, pytest.raises(SimulatedDeath):
+        simulated(backend.handle(), FaultyCheckpointStore(store, dying)).upload(BytesSource(filler(30)), "key")
+    [begun] = store.scan()
+    store.append_part(begun.name, backend.upload_part("key", begun.upload_id, 2, TrickyBody(b"short")))
+
+    result = simulated(backend, store).upload(BytesSource(filler(30)), "key")
+
+    assert (result.parts_resumed, backend.read("key")) == (1, filler(30))
 
 
 def test_d43_what_was_resumed_is_verified_like_all_else(make_world, config):
