@@ -52,6 +52,12 @@ def blocks(document: Path) -> list[tuple[str, str, int]]:
     return [(token.info.strip(), token.content, (token.map or [0])[0] + 1) for token in tokens if token.type == "fence"]
 
 
+def defines_tests(document: Path) -> bool:
+    """Whether it has a test function or a test class."""
+    text = "".join(text for language, text, _ in blocks(document) if language == "python")
+    return re.search(r"^(def test_|class Test|Test\w+ = )", text, re.MULTILINE) is not None
+
+
 @pytest.fixture
 def scratch(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Where temporary files go: in memory if there is such a place, since the suites for plug-ins sync them a lot."""
@@ -85,8 +91,11 @@ def test_every_block_of_a_document_runs(document: Path, place: Path, monkeypatch
     """The Python blocks of one document are one module, as they are for a reader who types them in."""
     module = ModuleType("document")
     monkeypatch.setitem(sys.modules, "document", module)  # so that what it defines can be pickled
+    by_pytest = defines_tests(document)
     for language, text, line in blocks(document):
         text = text.replace(MADE_UP, str(place / "mnt"))  # noqa: PLW2901  # the block as it can be run here
+        if language == "python" and by_pytest:
+            continue  # see below
         if language == "python":
             code = compile("\n" * line + text, str(document), "exec", dont_inherit=True)
             try:
@@ -102,6 +111,27 @@ def test_every_block_of_a_document_runs(document: Path, place: Path, monkeypatch
                 or language.startswith("{")
                 or (language == "sh" and (SET_UP in text or document.name == "CONTRIBUTING.md"))
             ), f"{document.name}:{line}: a block of language {language!r} would not be run"
+
+
+@pytest.mark.parametrize(
+    "document", [path for path in DOCUMENTS if defines_tests(path)], ids=lambda path: str(path.relative_to(ROOT))
+)
+def test_the_tests_of_a_document_pass(document: Path, place: Path) -> None:
+    """Where readers are shown how to test, pytest runs what they are shown: suites, state machines and fixtures."""
+    lines: list[str] = []
+    for language, text, line in blocks(document):
+        if language == "python":
+            lines += [""] * (line - len(lines)) + text.splitlines()  # so that a failure names the line of the document
+    (place / "test_document.py").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    ran = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", "test_document.py"],
+        cwd=place,
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
+    assert ran.returncode == 0, f"{document.name}:\n{ran.stdout}{ran.stderr}"
 
 
 def test_links_between_documents_lead_somewhere() -> None:

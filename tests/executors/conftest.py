@@ -19,7 +19,7 @@ from partwise.backends.oss import Credentials
 from partwise.model import KIB
 from partwise.stores.file import FileCheckpointStore
 from partwise.testing import OSSServer, filler
-from partwise.testing.oss_server.faults import Fault
+from partwise.testing.oss_server.faults import ServerFault
 from partwise.testing.oss_server.settings import AccessKey, ServerSettings
 
 PART = 100 * KIB
@@ -91,7 +91,7 @@ class Scene:
     def hold(self, occurrence, times=1):
         """Hold so many parts from now on, beginning with this one."""
         self._held.append(Hold())
-        self.server.plan(Fault("UploadPart", self._held[-1], occurrence=occurrence, times=times))
+        self.server.plan(ServerFault("UploadPart", self._held[-1], occurrence=occurrence, times=times))
         return self._held[-1]
 
     def close(self):

@@ -12,7 +12,7 @@ import pytest
 from distributed import Client, LocalCluster
 
 from partwise import UploadFailed
-from partwise.testing.oss_server.faults import Fail, Fault
+from partwise.testing.oss_server.faults import Fail, ServerFault
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="processes are killed by signals here")
 
