@@ -42,6 +42,9 @@ SHOWN = {
 }
 SET_UP = "python3 -m venv"
 
+# What is run as a program of its own: its workers are processes, which import it.
+PROGRAM = 'if __name__ == "__main__":\n'
+
 # A directory that readers have and the machine that runs this has not.
 MADE_UP = "/mnt/backups"
 
@@ -88,7 +91,10 @@ def place(tmp_path: Path, scratch: None, monkeypatch: pytest.MonkeyPatch) -> Ite
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=[str(path.relative_to(ROOT)) for path in DOCUMENTS])
 def test_every_block_of_a_document_runs(document: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The Python blocks of one document are one module, as they are for a reader who types them in."""
+    """
+    The Python blocks of one document are one module, as they are for a reader who types them in; but for those that are
+    whole programs.
+    """
     module = ModuleType("document")
     monkeypatch.setitem(sys.modules, "document", module)  # so that what it defines can be pickled
     by_pytest = defines_tests(document)
@@ -96,7 +102,10 @@ def test_every_block_of_a_document_runs(document: Path, place: Path, monkeypatch
         text = text.replace(MADE_UP, str(place / "mnt"))  # noqa: PLW2901  # the block as it can be run here
         if language == "python" and by_pytest:
             continue  # see below
-        if language == "python":
+        if language == "python" and PROGRAM in text:
+            (place / "program.py").write_text(text)
+            subprocess.run([sys.executable, "program.py"], check=True, cwd=place, timeout=60)
+        elif language == "python":
             code = compile("\n" * line + text, str(document), "exec", dont_inherit=True)
             try:
                 exec(code, vars(module))
