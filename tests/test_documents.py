@@ -69,6 +69,7 @@ def scratch(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         dir=memory if os.access(memory, os.W_OK) else None, ignore_cleanup_errors=True
     ) as directory:
         monkeypatch.setattr(tempfile, "tempdir", directory)
+        monkeypatch.setenv("TMPDIR", directory)  # of commands, likewise
         yield
 
 
