@@ -11,8 +11,11 @@ Nothing is imported before it is used, so that a program that may never upload s
 that the command line answers at once when it is asked for help.
 """
 
+import logging
 from importlib import import_module
 from typing import TYPE_CHECKING
+
+logging.getLogger(__name__).addHandler(logging.NullHandler())  # a library does not speak where nobody asked for it
 
 if TYPE_CHECKING:
     from partwise.config import TransferConfig
