@@ -188,6 +188,7 @@ class FileBody:
             )
         return file
 
+
 def _open_for_reading(path: str) -> FileIO:
     try:
         return FileIO(path)
