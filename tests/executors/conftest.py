@@ -21,7 +21,7 @@ from partwise.backends.oss import Credentials
 from partwise.model import KIB
 from partwise.stores.file import FileCheckpointStore
 from partwise.testing import OSSServer, filler
-from partwise.testing.oss_server.faults import Fault
+from partwise.testing.oss_server.faults import ServerFault
 from partwise.testing.oss_server.settings import AccessKey, ServerSettings
 
 HERE = str(Path(__file__).parent)
@@ -121,7 +121,7 @@ class Scene:
     def hold(self, occurrence, times=1):
         """Hold so many parts, beginning with this one of those to come."""
         self._held.append(Hold())
-        self.server.plan(Fault("UploadPart", self._held[-1], occurrence=occurrence, times=times))
+        self.server.plan(ServerFault("UploadPart", self._held[-1], occurrence=occurrence, times=times))
         return self._held[-1]
 
     def close(self):

@@ -14,7 +14,7 @@ from distributed import Client, LocalCluster
 
 from partwise import UploadPaused
 from partwise.sources import FileBody
-from partwise.testing.oss_server.faults import Fail, Fault
+from partwise.testing.oss_server.faults import Fail, ServerFault
 from partwise.transport import PartJob
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="processes are killed by signals here")
@@ -61,7 +61,7 @@ def task_names(cluster):
 def test_a_part_that_the_storage_failed_is_sent_again_as_another_task(cluster, client, scene):
     """Dask takes equal calls for one, and may answer the second attempt with the failure of the first."""
     before = task_names(cluster)
-    scene.server.plan(Fault("UploadPart", Fail("InternalError"), occurrence=3, times=3))
+    scene.server.plan(ServerFault("UploadPart", Fail("InternalError"), occurrence=3, times=3))
 
     assert scene.upload(client.get_executor()).parts_sent == 12
     assert scene.stored() == scene.data
@@ -136,7 +136,7 @@ def test_secrets_are_in_no_log_and_in_no_name_of_a_task(cluster, client, scene, 
     def log_as_before(path):
         logging.basicConfig(level=logging.WARNING, force=True)
 
-    scene.server.plan(Fault("UploadPart", Fail("InternalError"), occurrence=3))
+    scene.server.plan(ServerFault("UploadPart", Fail("InternalError"), occurrence=3))
     client.run(log_everything, tmp_path)
     with caplog.at_level(logging.DEBUG):
         scene.upload(client.get_executor())

@@ -12,7 +12,7 @@ from multiprocessing import get_context
 import pytest
 
 from partwise import SourceChanged, UploadCancelled, UploadFailed, UploadPaused
-from partwise.testing.oss_server.faults import Fail, Fault
+from partwise.testing.oss_server.faults import Fail, ServerFault
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="processes are killed by signals here")
 
@@ -42,7 +42,7 @@ def test_parts_are_read_and_sent_by_the_workers_and_receipts_come_home(pool, sce
 
 
 def test_a_part_that_the_storage_failed_is_sent_again(pool, scene):
-    scene.server.plan(Fault("UploadPart", Fail("InternalError"), occurrence=3))
+    scene.server.plan(ServerFault("UploadPart", Fail("InternalError"), occurrence=3))
 
     assert scene.upload(pool(2)).parts_sent == 12
     assert scene.stored() == scene.data
