@@ -17,7 +17,7 @@ from partwise.testing.oss_server.faults import Fail, Fault
 
 SOON = 30_000  # milliseconds
 SIZE = 3 * 1024 * 1024  # 12 parts
-SLOW, FAST = 750_000, 1_500_000  # bytes a second
+SLOW, FAST = 500_000, 1_500_000  # bytes a second
 
 # What keeps it from talking to anybody but the service.
 ARGUMENTS = [
