@@ -50,6 +50,7 @@ from partwise.errors import (
     PartwiseError,
     SourceChanged,
     SourceError,
+    SourceUnreadable,
     UploadNotFound,
     UploadStopped,
 )
@@ -322,6 +323,9 @@ class Upload:
             loop.run(self._stream_parts() if run.fingerprint.size is None else self._missing_parts())
         except UploadNotFound as error:
             raise UploadLost(str(error)) from error
+        except SourceUnreadable:
+            run.check_source()  # a worker may have been the first to see a change
+            raise
 
     def _accept(self, receipt: UploadedPart) -> None:
         run = self._run

@@ -110,6 +110,9 @@ def open_checkpoint_store(url: str) -> CheckpointStore:
     """
     The store that a URL such as ``sqlite:///uploads.db`` names.
 
+    Args:
+        url: the URL. ``file:`` alone is the store in the user's state directory.
+
     Raises:
         UnknownScheme: no plug-in serves this scheme.
         InvalidInput: the plug-in can't make sense of the URL.

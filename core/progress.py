@@ -1,7 +1,7 @@
 """
 Progress in the shapes that programs have already: callbacks written for another library, bars, coroutines.
 
-Each function takes what you have and gives what `progress=` takes:
+Each function takes what you have and gives what `progress=` takes::
 
     upload(source, url, progress=for_boto3(my_callback))
 

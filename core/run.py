@@ -26,7 +26,6 @@ from partwise.sending import Control
 from partwise.transport import Transport
 
 logger = logging.getLogger("partwise")
-logger.addHandler(logging.NullHandler())  # a program that has set up no logging is not spoken to by a library
 
 ResumeMode = Literal["auto", "require", "never"]
 

@@ -161,6 +161,11 @@ class Uploader:
         What `upload` would do now, part by part, and why. Nothing is sent or changed.
 
         It may read the source, to compare it with what the storage holds.
+
+        Raises:
+            CannotResume: ``resume="require"``, and it would be a start.
+            BackendError: the storage can't be asked which parts it holds.
+            InvalidInput, SourceUnreadable, CheckpointMismatch: as `upload` says.
         """
         with self._ready(self._order(source, key, options, None, resume), Control()) as ready:
             return _explained(*ready.explain(), limits=self.backend.limits, threshold=self.config.multipart_threshold)
@@ -175,6 +180,7 @@ class Uploader:
         Raises:
             CheckpointBusy: somebody is uploading it right now.
             UploadFailed: the storage could not be told; the checkpoint is kept.
+            InvalidInput: the source has no name, so that nothing of it was ever recorded.
         """
         order = Order(self.backend, self.store, as_source(source), key, ObjectOptions(), self.config)
         run = Run(order, Tools(partial(InlineTransport, self._clock), self._clock, self._chance), Control())
@@ -439,7 +445,7 @@ def upload(
     resume: ResumeMode = "auto",
 ) -> UploadResult:
     """
-    Upload `source` to the object that a URL names. If an earlier call did not get to its end, this one carries on.
+    Upload `source` to the object that a URL names. If an earlier call did not get to its end, this one carries on::
 
         upload("backup.tar", "file:///mnt/backups/backup.tar")
 

@@ -121,20 +121,6 @@ class _Recipe:
     settings: dict[str, Any] = field(eq=False, repr=False)
 
 
-def _log_answer(
-    answer: Answer, what: str, key: str | None, upload_id: str | None, part_number: int | None = None
-) -> None:
-    if _log.isEnabledFor(logging.DEBUG):
-        request_id = answer.headers.get("x-oss-request-id")
-        fields = _log_fields(key, upload_id, part_number)
-        _log.debug("%s: %d (request %s)", what, answer.status, request_id, extra=fields)
-
-
-def _log_fields(key: str | None, upload_id: str | None, part_number: int | None = None) -> dict[str, object]:
-    """What a log record carries beside its text."""
-    return {"key": key, "upload_id": upload_id, "part_number": part_number}
-
-
 # A process pool unpickles a backend for each part. All of them send by the connections of one, and with its
 # credentials: otherwise each part would cost a TLS handshake, and perhaps a visit to whoever gives credentials.
 # What drops out of here closes its connections when the last handle on it is gone.
@@ -375,7 +361,7 @@ class OSSBackend:
         issued, offset = self._keyring.current(), self._clock.offset
         head = self._part_heads(key, upload_id, issued).head(part_number, size)
         answer = self._transport.exchange("PUT", head, exact_chunks(body, what))
-        _log_answer(answer, what, key, upload_id, part_number)
+        _tell(answer, what, key, (("uploadId", upload_id),), part_number)
         self._judge(answer, what, issued, offset)
         checksum = self._verified(answer, body, what, final=False)
         return UploadedPart(part_number, size, _etag(answer, what), checksum)
@@ -429,7 +415,7 @@ class OSSBackend:
                 _Request(what, "DELETE", key, (("uploadId", upload_id),), self._other_headers), expected=(200, 204)
             )
         except UploadNotFound:
-            _log.debug("%s: it is gone already", what, extra=_log_fields(key, upload_id))
+            _log.debug("%s: it is gone already", what, extra={"key": key, "upload_id": upload_id, "part_number": None})
 
     def list_uploads(self, prefix: str = "") -> Iterable[PendingUpload]:
         """List the pending uploads, a page at a time; see `MultipartBackend.list_uploads`."""
@@ -503,7 +489,7 @@ class OSSBackend:
             request.body,
             request.length,
         )
-        _log_answer(answer, request.what, request.key, dict(request.query).get("uploadId"))
+        _tell(answer, request.what, request.key, request.query)
         return self._judge(answer, request.what, issued, offset, expected)
 
     def _signing(
@@ -608,6 +594,12 @@ class OSSBackend:
         if answer.status == 203:
             raise callback_failure(answer, what, read(answer), stored)
         return stored if options.callback is None else evolve(stored, callback_response=answer.body)
+
+
+def _tell(answer: Answer, what: str, key: str | None, query: Query, part_number: int | None = None) -> None:
+    if _log.isEnabledFor(logging.DEBUG):
+        fields = {"key": key, "upload_id": dict(query).get("uploadId"), "part_number": part_number}
+        _log.debug("%s: %d (request %s)", what, answer.status, answer.headers.get("x-oss-request-id"), extra=fields)
 
 
 def _paged(fetch: Callable[[Marker], Page[Entry, Marker]], start: Marker, what: str) -> Iterator[Entry]:

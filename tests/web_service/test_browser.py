@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from partwise.backends.memory import MemoryBackend
 from partwise.testing import OSSServer
 from partwise.testing.bodies import filler
-from partwise.testing.oss_server.faults import Fail, Fault
+from partwise.testing.oss_server.faults import Fail, ServerFault
 
 SOON = 30_000  # milliseconds
 SIZE = 3 * 1024 * 1024  # 12 parts
@@ -186,7 +186,7 @@ def test_the_buttons_pause_resume_and_cancel(page, service, storage):
 
 
 def test_a_failure_is_shown_and_can_be_tried_again(page, service, storage):
-    storage.plan(Fault("InitiateMultipartUpload", Fail("AccessDenied")))
+    storage.plan(ServerFault("InitiateMultipartUpload", Fail("AccessDenied")))
     service.start()
     page.goto(service.url)
     choose(page, "holiday.mov", filler(SIZE))
