@@ -220,7 +220,7 @@ def test_a_file_that_vanished_can_not_be_read(path):
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no such permission")
 @pytest.mark.parametrize("look", ["FileSource('file').fingerprint()", "list(FileBody('file', 0, 10).chunks())"])
 def test_a_file_that_may_not_be_read_says_so(look):
-    """At the first look already, before anything is sent. In a child that gives up its privileges, for root may read."""
+    """At the first look already, before anything is sent; in a child that gives up its privileges, for root may."""
     script = (
         "import os\n"
         "from partwise.errors import SourceUnreadable\n"
