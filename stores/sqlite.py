@@ -193,9 +193,16 @@ class SQLiteCheckpointStore:
             CheckpointUnwritable: the file can't be written. What it held it holds, and later receipts can follow.
         """
         key = self._begin(name)
-        with self._writing(name, create=False) as connection:
-            if connection is None or not connection.execute(_ADD_PART, _part_row(key, part)).rowcount:
-                raise absent(name, self._path)
+        try:
+            with self._writing(name, create=False, patient=self._patient) as connection:
+                if connection is None or not connection.execute(_ADD_PART, _part_row(key, part)).rowcount:
+                    raise absent(name, self._path)
+        except CheckpointUnwritable:
+            # An upload goes on without its receipts, and must not wait for each of them anew while somebody keeps the
+            # file locked.
+            self._patient = False
+            raise
+        self._patient = True
 
     def delete(self, name: str) -> None:
         """
@@ -231,6 +238,7 @@ class SQLiteCheckpointStore:
     def _start(self) -> None:
         self._process = os.getpid()
         self._claimed: set[str] = set()  # those of this store object
+        self._patient = True  # as long as nobody was waited for in vain
         self._database = Database(self._path)
 
     def _check_open(self) -> None:
@@ -264,9 +272,9 @@ class SQLiteCheckpointStore:
                 raise self._unwritable(error, name) from error
 
     @contextmanager
-    def _writing(self, name: str, *, create: bool) -> Iterator[sqlite3.Connection | None]:
+    def _writing(self, name: str, *, create: bool, patient: bool = True) -> Iterator[sqlite3.Connection | None]:
         try:
-            with self._database.use(create=create) as connection:
+            with self._database.use(create=create, patient=patient) as connection:
                 yield connection
         except FAILURES as error:
             raise self._unwritable(error, name) from error
