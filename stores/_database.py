@@ -139,13 +139,17 @@ class Database:
                 self.close()
             if self._connection is None:
                 self._open(create=create)
+            self._roll_back()  # what an interrupt kept the last use from rolling back
             self._wait_for_others(_BUSY_SECONDS if patient else _BUSY_BRIEF_SECONDS)
             try:
                 yield self._connection
             finally:
-                if self._connection is not None and self._connection.in_transaction:
-                    with suppress(sqlite3.Error):
-                        self._connection.rollback()
+                self._roll_back()
+
+    def _roll_back(self) -> None:
+        if self._connection is not None and self._connection.in_transaction:
+            with suppress(sqlite3.Error):
+                self._connection.rollback()
 
     def close(self) -> None:
         """Close the connection, if one is open. The next use opens another."""
@@ -270,13 +274,11 @@ def durable_transaction(connection: sqlite3.Connection) -> Iterator[None]:
     connection.execute("PRAGMA synchronous = FULL")
     try:
         connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            connection.execute("COMMIT")
-        finally:
-            # Nothing is under way after a commit. The setting can't be changed while something is.
-            connection.rollback()
+        yield
+        connection.execute("COMMIT")
     finally:
+        # Nothing is under way after a commit. The setting can't be changed while something is.
+        connection.rollback()
         connection.execute("PRAGMA synchronous = NORMAL")
 
 
