@@ -238,7 +238,7 @@ class SQLiteCheckpointStore:
     def _start(self) -> None:
         self._process = os.getpid()
         self._claimed: set[str] = set()  # those of this store object
-        self._patient = True  # as long as nobody was waited for in vain
+        self._patient: bool = True  # as long as nobody was waited for in vain
         self._database = Database(self._path)
 
     def _check_open(self) -> None:
