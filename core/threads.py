@@ -141,12 +141,13 @@ class ThreadTransport:
         self._ending = False
 
     def next_outcome(self, timeout: float | None) -> Outcome | None:
-        try:
-            outcome = self._finished.get(block=not (self._kept or (self._ending and self.idle)), timeout=timeout)
-        except Empty:
-            if not self._kept:
+        if self._kept and self._finished.empty():
+            outcome: Outcome | None = outcome_of_running(self._kept.popleft())
+        else:
+            try:
+                outcome = self._finished.get(block=not (self._ending and self.idle), timeout=timeout)
+            except Empty:
                 return None
-            outcome = outcome_of_running(self._kept.popleft())
         if outcome is not None:
             self._under_way -= 1
             self._tempo.part_done(self._clock.monotonic())

@@ -75,6 +75,8 @@ class SQLiteCheckpointStore:
         InvalidInput: `path` is no path.
     """
 
+    _patient = True  # as long as nobody was waited for in vain
+
     def __init__(self, path: str | os.PathLike[str]) -> None:
         if path == ":memory:":
             raise InvalidInput("checkpoints in memory are kept by a MemoryCheckpointStore; give the path of a file")
@@ -238,7 +240,6 @@ class SQLiteCheckpointStore:
     def _start(self) -> None:
         self._process = os.getpid()
         self._claimed: set[str] = set()  # those of this store object
-        self._patient: bool = True  # as long as nobody was waited for in vain
         self._database = Database(self._path)
 
     def _check_open(self) -> None:
