@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
 from collections.abc import Callable, Iterator
 from io import BufferedRandom, FileIO
 from typing import Protocol
@@ -19,40 +20,40 @@ from partwise.errors import InvalidInput, SourceChanged, SourceError, SourceUnre
 from partwise.model import MIB, Fingerprint
 from partwise.protocols import Body, Source
 
-#: Read and handed on at a time, as (for parts of at least so many bytes, so many): a quarter of a part, so that the
-#: next piece is read while the last one is on its way, but not so little that the calls count, nor so much that the
-#: memory does. Each read, checksum and send is a turn in the interpreter among threads.
-_CHUNK_SIZES = ((8 * MIB, 2 * MIB), (4 * MIB, MIB))
-CHUNK_SIZE_MIN = MIB // 2
+#: Read and handed on at a time: no more than stays in a processor's own cache from the read to the send, since bytes that
+#: have to be fetched again cost more than all else does here; and no less, since each read, checksum and send is a turn
+#: in the interpreter among threads.
+CHUNK_SIZE_MAX = MIB
+
+#: ... of parts below the size given first: a good part of them, so that the next piece is read while the last one is on
+#: its way.
+_SMALL_PART, _SMALL_CHUNK = 4 * MIB, MIB // 2
 
 
 def chunk_size(part_size: int) -> int:
     """How many bytes of a part of this size are read and handed on at a time."""
-    return next((size for least, size in _CHUNK_SIZES if part_size >= least), CHUNK_SIZE_MIN)
+    return CHUNK_SIZE_MAX if part_size >= _SMALL_PART else _SMALL_CHUNK
 
 
-class _BufferPool:
+class _Buffer(threading.local):
     """
-    Buffers that were used and can be used again, so that a thousand parts do not allocate a thousand buffers.
-
-    A list's `append` and `pop` are atomic, so no lock is needed. There are never more buffers of a size than bodies of
-    it that were being read at one time.
+    The buffer of each thread, so that a thousand parts do not allocate a thousand buffers, and so that a thread finds
+    in its processor's cache what it wrote to last. It goes when the thread does.
     """
 
     def __init__(self) -> None:
-        self._free: dict[int, list[memoryview]] = {}
+        self._free: memoryview | None = None
 
-    def take(self, size: int) -> memoryview:
-        try:
-            return self._free[size].pop()
-        except (KeyError, IndexError):
-            return memoryview(bytearray(size))
+    def take(self) -> memoryview:
+        """One that nobody uses; several bodies may be read by one thread in turns."""
+        buffer, self._free = self._free, None
+        return memoryview(bytearray(CHUNK_SIZE_MAX)) if buffer is None else buffer
 
     def give_back(self, buffer: memoryview) -> None:
-        self._free.setdefault(len(buffer), []).append(buffer)
+        self._free = buffer
 
 
-_buffers = _BufferPool()
+_buffers = _Buffer()
 
 
 class _OpenFiles:
@@ -139,11 +140,12 @@ class FileBody:
         self.crc64 = None
         files, path = self._files, self.path
         file = _open_for_reading(path) if files is None else files.take()
-        buffer = _buffers.take(chunk_size(self.size))
+        whole = _buffers.take()
+        buffer = whole[: chunk_size(self.size)]
         checksum, at, end = 0, self.offset, self.offset + self.size
         try:
             while at < end:
-                count = _read_into(file, buffer if end - at >= len(buffer) else buffer[: end - at], at, path)
+                count = _read_into(file, buffer[: end - at], at, path)
                 if not count:
                     raise SourceChanged(
                         f"{path} was cut short while it was being uploaded: it ends {end - at} bytes before byte {end}",
@@ -157,7 +159,7 @@ class FileBody:
                 yield chunk
             self.crc64 = checksum
         finally:
-            _buffers.give_back(buffer)
+            _buffers.give_back(whole)
             if files is None:
                 file.close()
             else:
