@@ -20,9 +20,9 @@ from partwise.errors import InvalidInput, SourceChanged, SourceError, SourceUnre
 from partwise.model import MIB, Fingerprint
 from partwise.protocols import Body, Source
 
-#: Read and handed on at a time: no more than stays in a processor's own cache from the read to the send, since bytes that
-#: have to be fetched again cost more than all else does here; and no less, since each read, checksum and send is a turn
-#: in the interpreter among threads.
+#: Read and handed on at a time: no more than stays in a processor's own cache from the read to the send, since bytes
+#: that have to be fetched again cost more than all else does here; and no less, since each read, checksum and send is a
+#: turn in the interpreter among threads.
 CHUNK_SIZE_MAX = MIB
 
 #: ... of parts below the size given first: a good part of them, so that the next piece is read while the last one is on
