@@ -197,6 +197,9 @@ class MultipartBackend(Protocol):
         """
         Make the object of `parts`, which ascend by number, and return it; the upload id is dead afterwards.
 
+        A receipt is known by its number and its ETag. Where the storage reports no checksum of parts, its `crc64` is
+        what the engine has computed itself.
+
         The object appears whole and at once, in place of what stood there. Parts that are not named are dropped.
         Completing once more gives the same object again or UploadNotFound, never a second object.
 

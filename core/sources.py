@@ -111,21 +111,31 @@ class _OpenFiles:
 
 class FileBody:
     """
-    A range of a file. It can be pickled: the copy opens the file each time it is read.
+    A range of a file. It can be pickled: the copy opens the file each time it is read, and makes sure that it is the
+    same file there, which on another machine it may not be.
 
     Args:
         path: the file.
         offset: where the range begins, in bytes from 0.
         size: its length in bytes.
         files: where open files are kept; None: they are not.
+        version: size in bytes and modification time in nanoseconds of the file that is meant; None: any.
     """
 
-    def __init__(self, path: str, offset: int, size: int, files: _OpenFiles | None = None) -> None:
+    def __init__(
+        self,
+        path: str,
+        offset: int,
+        size: int,
+        files: _OpenFiles | None = None,
+        version: tuple[int, int] | None = None,
+    ) -> None:
         self.path = path
         self.offset = offset
         self.size = size
         self.crc64: int | None = None
         self._files = files
+        self._version = version
 
     def __len__(self) -> int:
         return self.size
@@ -133,13 +143,13 @@ class FileBody:
     def __repr__(self) -> str:
         return f"FileBody({self.path!r}, offset={self.offset}, size={self.size})"
 
-    def __reduce__(self) -> tuple[type[FileBody], tuple[str, int, int]]:
-        return FileBody, (self.path, self.offset, self.size)
+    def __reduce__(self) -> tuple[type[FileBody], tuple[str, int, int, None, tuple[int, int] | None]]:
+        return FileBody, (self.path, self.offset, self.size, None, self._version)
 
     def chunks(self) -> Iterator[memoryview]:
         self.crc64 = None
         files, path = self._files, self.path
-        file = _open_for_reading(path) if files is None else files.take()
+        file = self._open() if files is None else files.take()
         whole = _buffers.take()
         buffer = whole[: chunk_size(self.size)]
         checksum, at, end = 0, self.offset, self.offset + self.size
@@ -164,6 +174,21 @@ class FileBody:
                 file.close()
             else:
                 files.give_back(file)
+
+    def _open(self) -> FileIO:
+        file = _open_for_reading(self.path)
+        status = os.fstat(file.fileno())
+        if self._version not in (None, (status.st_size, status.st_mtime_ns)):
+            import platform
+
+            file.close()
+            raise SourceUnreadable(
+                f"{self.path} on {platform.node()} is not the file that the upload was begun with: it has"
+                f" {status.st_size} bytes of {status.st_mtime_ns} ns since 1970, and (size, time) should be"
+                f" {self._version}",
+                source=self.path,
+            )
+        return file
 
 
 def _open_for_reading(path: str) -> FileIO:
@@ -259,8 +284,8 @@ class FileSource:
         old.close()
 
     def body(self, offset: int, size: int) -> FileBody:
-        """A range of the file; nothing is opened yet."""
-        return FileBody(self._path, offset, size, self._files)
+        """A range of the file as it was last seen; nothing is opened yet."""
+        return FileBody(self._path, offset, size, self._files, None if self._seen is None else self._seen[0][:2])
 
     def close(self) -> None:
         """Close the file, which is kept open from one part to the next. A further upload opens it anew."""
@@ -349,7 +374,7 @@ class _Readable(Protocol):
 
 
 class _SpooledBody:
-    """A part of a stream, kept in a temporary file because it is large."""
+    """A part of a stream, kept in a temporary file because it is large. To another process it goes by its bytes."""
 
     def __init__(self, file: BufferedRandom, size: int, checksum: int) -> None:
         self._file = file
@@ -359,6 +384,9 @@ class _SpooledBody:
 
     def __len__(self) -> int:
         return self._size
+
+    def __reduce__(self) -> tuple[type[BytesBody], tuple[bytes]]:
+        return BytesBody, (b"".join(self.chunks()),)
 
     def chunks(self) -> Iterator[memoryview]:
         self._file.seek(0)
@@ -468,6 +496,10 @@ class StreamSource:
             file.close()
             raise
         return _SpooledBody(file, length, checksum)
+
+
+#: What can be uploaded: a path, bytes, a binary stream, or a source of one's own.
+SourceLike = str | os.PathLike[str] | bytes | bytearray | memoryview | _Readable | Source
 
 
 def as_source(source: object) -> Source:

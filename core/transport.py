@@ -8,6 +8,7 @@ itself), or a simulation that draws which part finishes next.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -95,8 +96,8 @@ class Transport(Protocol):
 
     def recall(self) -> None:
         """
-        Take back the attempts that no worker has begun. Their outcomes still come, as errors. From now on until
-        something is submitted, `next_outcome` waits no longer than until the transport is idle.
+        Take back the attempts that no worker has begun, where that can be told. Their outcomes still come, as errors.
+        From now on until something is submitted, `next_outcome` waits no longer than until the transport is idle.
         """
 
     @property
@@ -151,6 +152,18 @@ def outcome_of_recalling(job: PartJob) -> Outcome:
     return Outcome(job.part_number, error=TransferStopped("taken back before it was begun"))
 
 
+def send_part(job: PartJob, attempt: str) -> UploadedPart:  # noqa: ARG001  # see below
+    """
+    What an executor is given to call: one attempt at a part.
+
+    Args:
+        job: the attempt.
+        attempt: a name that no other attempt has. Some executors take equal calls for one, as Dask does, and may answer
+            a second attempt with what became of the first.
+    """
+    return job.run()
+
+
 class ExecutorTransport:
     """Parts are sent by a `concurrent.futures.Executor`: threads, processes, or the machines of a cluster."""
 
@@ -162,7 +175,7 @@ class ExecutorTransport:
 
     def submit(self, job: PartJob) -> None:
         self._recalled = False
-        future = self._executor.submit(job.run)
+        future = self._executor.submit(send_part, job, os.urandom(8).hex())
         self._futures[job.part_number] = future
         future.add_done_callback(self._when_done(job.part_number))
 
@@ -195,8 +208,17 @@ class ExecutorTransport:
 
     def recall(self) -> None:
         self._recalled = True
-        for future in list(self._futures.values()):
-            future.cancel()
+        futures = list(self._futures.values())
+        # Dask's futures never say that they are running, and can be "cancelled" while a worker is at them: nobody would
+        # know when that ends. Where nothing tells what was begun from what was not, all of it is waited for.
+        if any(future.running() for future in futures) or self._tells_what_runs():
+            for future in futures:
+                future.cancel()
+
+    def _tells_what_runs(self) -> bool:
+        from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+
+        return isinstance(self._executor, ThreadPoolExecutor | ProcessPoolExecutor)
 
     @property
     def idle(self) -> bool:
@@ -213,8 +235,9 @@ def _outcome_of(part_number: int, future: Future[UploadedPart]) -> Outcome:
         return Outcome(part_number, receipt=future.result())
     except PartwiseError as error:
         return Outcome(part_number, error=error)
-    # What pickling raises for what it can't do, from version to version of Python. An attempt never lets these out.
-    except (PicklingError, TypeError, AttributeError) as error:
+    # What pickling raises for what it can't do, from version to version of Python, and what it can't find on the other
+    # side. An attempt never lets these out.
+    except (PicklingError, TypeError, AttributeError, ImportError) as error:
         stuck = BackendError(f"part {part_number} can't be handed to a worker of this executor: {error}")
         stuck.__cause__ = error
         return Outcome(part_number, error=stuck)

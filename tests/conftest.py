@@ -5,6 +5,8 @@ is enough that something fails.
 
 from __future__ import annotations
 
+import signal
+
 from hypothesis import HealthCheck, Phase, settings
 
 # A shared machine is slow now and then: no example has a deadline, and none is too slow to be generated.
@@ -15,3 +17,8 @@ settings.register_profile("ci", settings.get_profile("quick"), max_examples=1_00
 settings.register_profile("soak", settings.get_profile("ci"), max_examples=20_000)
 settings.register_profile("mutation", settings.get_profile("quick"), phases=[Phase.generate], database=None)
 settings.load_profile("quick")
+
+# Whoever starts the tests in the background of a script starts them with Ctrl-C ignored, and every process that they
+# start as well; then those that are about Ctrl-C would wait for ever.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -22,8 +23,27 @@ DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 
 # Blocks of these languages are looked at, not run: output, data, other languages. The gate runs what sets up an
 # environment.
-SHOWN = {"text", "json", "xml", "toml", "java", "javascript", "py", "csharp", "go", "objectivec", "cpp", "c", "ruby"}
+SHOWN = {
+    "text",
+    "json",
+    "xml",
+    "toml",
+    "ini",
+    "yaml",
+    "java",
+    "javascript",
+    "py",
+    "csharp",
+    "go",
+    "objectivec",
+    "cpp",
+    "c",
+    "ruby",
+}
 SET_UP = "python3 -m venv"
+
+# What is run as a program of its own: its workers are processes, which import it.
+PROGRAM = 'if __name__ == "__main__":\n'
 
 # A directory that readers have and the machine that runs this has not.
 MADE_UP = "/mnt/backups"
@@ -35,8 +55,26 @@ def blocks(document: Path) -> list[tuple[str, str, int]]:
     return [(token.info.strip(), token.content, (token.map or [0])[0] + 1) for token in tokens if token.type == "fence"]
 
 
+def defines_tests(document: Path) -> bool:
+    """Whether it has a test function or a test class."""
+    text = "".join(text for language, text, _ in blocks(document) if language == "python")
+    return re.search(r"^(def test_|class Test|Test\w+ = )", text, re.MULTILINE) is not None
+
+
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def scratch(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Where temporary files go: in memory if there is such a place, since the suites for plug-ins sync them a lot."""
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(
+        dir=memory if os.access(memory, os.W_OK) else None, ignore_cleanup_errors=True
+    ) as directory:
+        monkeypatch.setattr(tempfile, "tempdir", directory)
+        monkeypatch.setenv("TMPDIR", directory)  # of commands, likewise
+        yield
+
+
+@pytest.fixture
+def place(tmp_path: Path, scratch: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A place like a reader's: a file to upload, a state directory, and an OSS to upload to."""
     (tmp_path / "backup.tar").write_bytes(bytes(range(256)) * 4096 * 16 + b"end")
     (tmp_path / "mnt").mkdir()
@@ -54,12 +92,21 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=[str(path.relative_to(ROOT)) for path in DOCUMENTS])
 def test_every_block_of_a_document_runs(document: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The Python blocks of one document are one module, as they are for a reader who types them in."""
+    """
+    The Python blocks of one document are one module, as they are for a reader who types them in; but for those that are
+    whole programs.
+    """
     module = ModuleType("document")
     monkeypatch.setitem(sys.modules, "document", module)  # so that what it defines can be pickled
+    by_pytest = defines_tests(document)
     for language, text, line in blocks(document):
         text = text.replace(MADE_UP, str(place / "mnt"))  # noqa: PLW2901  # the block as it can be run here
-        if language == "python":
+        if language == "python" and by_pytest:
+            continue  # see below
+        if language == "python" and PROGRAM in text:
+            (place / "program.py").write_text(text)
+            subprocess.run([sys.executable, "program.py"], check=True, cwd=place, timeout=60)
+        elif language == "python":
             code = compile("\n" * line + text, str(document), "exec", dont_inherit=True)
             try:
                 exec(code, vars(module))
@@ -74,6 +121,27 @@ def test_every_block_of_a_document_runs(document: Path, place: Path, monkeypatch
                 or language.startswith("{")
                 or (language == "sh" and (SET_UP in text or document.name == "CONTRIBUTING.md"))
             ), f"{document.name}:{line}: a block of language {language!r} would not be run"
+
+
+@pytest.mark.parametrize(
+    "document", [path for path in DOCUMENTS if defines_tests(path)], ids=lambda path: str(path.relative_to(ROOT))
+)
+def test_the_tests_of_a_document_pass(document: Path, place: Path) -> None:
+    """Where readers are shown how to test, pytest runs what they are shown: suites, state machines and fixtures."""
+    lines: list[str] = []
+    for language, text, line in blocks(document):
+        if language == "python":
+            lines += [""] * (line - len(lines)) + text.splitlines()  # so that a failure names the line of the document
+    (place / "test_document.py").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    ran = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", "test_document.py"],
+        cwd=place,
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
+    assert ran.returncode == 0, f"{document.name}:\n{ran.stdout}{ran.stderr}"
 
 
 def test_links_between_documents_lead_somewhere() -> None:

@@ -413,16 +413,16 @@ def secret(world: World, lived: Lived) -> None:
         _broken("SECRET", "a credential came out", lived)
 
 
-#: Every promise, by name.
+#: Every promise, by name. Two who own one upload break the other promises, too: that is told first.
 INVARIANTS: Mapping[str, Callable[[World, Lived], None]] = MappingProxyType(
     {
+        "ONE-OWNER": one_owner,
         "EXACT": exact,
         "NO-MIX": no_mix,
         "WHOLE": whole,
         "BOUNDED": bounded,
         "INTENT": intent,
         "LOST-REPLY": lost_reply,
-        "ONE-OWNER": one_owner,
         "CLEAN": clean,
         "FAST-FAIL": fast_fail,
         "RETRY": retry,

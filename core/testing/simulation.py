@@ -111,7 +111,12 @@ class Moment:
 
 def told(error: BaseException | None) -> BaseException | None:
     """What an error says, without the frames that it came through, which would keep every body in them alive."""
-    return None if error is None else copy(error)
+    if error is None:
+        return None
+    said = copy(error)
+    # A copy has none of these, unless somebody has taught copies to keep them, as importing Dask does (by tblib).
+    said.__traceback__ = said.__cause__ = said.__context__ = None
+    return said
 
 
 class SimulatedTransport:

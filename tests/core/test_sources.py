@@ -291,6 +291,20 @@ def test_a_file_body_is_a_plain_value(path):
     assert read(body) == DATA[100:300]
 
 
+@pytest.mark.parametrize("change", [lambda path: os.utime(path, ns=(0, 1)), lambda path: path.write_bytes(DATA[:999])])
+def test_a_pickled_body_is_of_the_file_that_its_source_saw(path, change):
+    """On another machine, another file may have that path."""
+    source = FileSource(path)
+    source.fingerprint()
+    copy = pickle.loads(pickle.dumps(pickle.loads(pickle.dumps(source.body(100, 200)))))
+    assert read(copy) == DATA[100:300]
+    change(path)
+
+    with pytest.raises(SourceUnreadable, match="is not the file that the upload was begun with") as caught:
+        read(copy)
+    assert caught.value.source == str(path)
+
+
 def test_nothing_is_open_between_reads(path):
     """A body that was given up half-way lets go of the file, too."""
     source = FileSource(path)
@@ -706,6 +720,12 @@ def test_only_large_parts_are_kept_in_a_file():
 
     assert type(source.body(0, 10)) is BytesBody
     assert type(source.body(10, 11)) is sources._SpooledBody
+
+
+def test_a_spooled_part_goes_to_another_process_by_its_bytes():
+    body = StreamSource(io.BytesIO(DATA), spool_above=0).body(0, 1000)
+
+    assert read(pickle.loads(pickle.dumps(body))) == DATA
 
 
 def test_a_spooled_part_takes_its_file_with_it(monkeypatch):

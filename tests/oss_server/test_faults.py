@@ -18,13 +18,13 @@ from partwise.testing.oss_server import (
     CutAnswer,
     Delay,
     Fail,
-    Fault,
     ForgetUpload,
     LoseAnswer,
     NoChecksum,
     OSSServer,
     ReplaceAnswer,
     ResetInRequest,
+    ServerFault,
     SkewClock,
     TruncateBody,
     WrongChecksum,
@@ -44,17 +44,17 @@ def _keys(server: OSSServer) -> list[str]:
 
 
 def test_a_fault_strikes_the_occurrence_it_names(server: OSSServer, client: Any) -> None:
-    server.plan(Fault("PutObject", Fail(), occurrence=2, times=2))
+    server.plan(ServerFault("PutObject", Fail(), occurrence=2, times=2))
     assert [client("PUT", "key", body=b"x").status for _ in range(5)] == [200, 500, 500, 200, 200]
 
 
 def test_a_fault_can_go_on_for_ever(server: OSSServer, client: Any) -> None:
-    server.plan(Fault(None, Fail("ServiceUnavailable"), occurrence=2, times=None))
+    server.plan(ServerFault(None, Fail("ServiceUnavailable"), occurrence=2, times=None))
     assert [client("HEAD", "key").status for _ in range(4)] == [404, 503, 503, 503]
 
 
 def test_a_fault_can_be_for_one_key_or_one_part(server: OSSServer, client: Any) -> None:
-    server.plan(Fault("PutObject", Fail(), key="b"), Fault("UploadPart", Fail("BadRequest"), part_number=2))
+    server.plan(ServerFault("PutObject", Fail(), key="b"), ServerFault("UploadPart", Fail("BadRequest"), part_number=2))
     assert [client("PUT", key, body=b"x").status for key in "abb"] == [200, 500, 200]
     upload_id = client.begin("c")
     assert [client.part("c", upload_id, number, b"x").status for number in (1, 2, 2)] == [200, 400, 200]
@@ -62,18 +62,18 @@ def test_a_fault_can_be_for_one_key_or_one_part(server: OSSServer, client: Any) 
 
 def test_a_fault_counts_from_when_it_was_planned(server: OSSServer, client: Any) -> None:
     client("HEAD", "key")
-    server.plan(Fault("HeadObject", Fail("AccessDenied")))
+    server.plan(ServerFault("HeadObject", Fail("AccessDenied")))
     assert [client("HEAD", "key").status for _ in range(2)] == [403, 404]
 
 
 def test_a_fault_that_struck_nothing_is_told() -> None:
-    fault = Fault("PutObject", Fail())
+    fault = ServerFault("PutObject", Fail())
     with OSSServer(faults=[fault]) as server:
         assert server.unreached_faults == (fault,)
 
 
 def test_the_record_names_the_faults(server: OSSServer, client: Any) -> None:
-    fault = Fault("HeadObject", Fail("AccessDenied"))
+    fault = ServerFault("HeadObject", Fail("AccessDenied"))
     server.plan(fault)
     client("HEAD", "key")
     client("HEAD", "key")
@@ -84,7 +84,9 @@ def test_the_record_names_the_faults(server: OSSServer, client: Any) -> None:
 
 
 def test_faults_that_strike_one_request_act_in_turn(server: OSSServer, client: Any) -> None:
-    server.plan(Fault("PutObject", WrongChecksum()), Fault("PutObject", Fail("InternalError", after_effect=True)))
+    server.plan(
+        ServerFault("PutObject", WrongChecksum()), ServerFault("PutObject", Fail("InternalError", after_effect=True))
+    )
     assert client("PUT", "key", body=b"x").status == 500
     assert _keys(server) == ["key"]
 
@@ -92,9 +94,9 @@ def test_faults_that_strike_one_request_act_in_turn(server: OSSServer, client: A
 @pytest.mark.parametrize(
     "plan",
     [
-        lambda: Fault("PutOject", Fail()),
-        lambda: Fault("PutObject", Fail(), occurrence=0),
-        lambda: Fault("PutObject", Fail(), times=0),
+        lambda: ServerFault("PutOject", Fail()),
+        lambda: ServerFault("PutObject", Fail(), occurrence=0),
+        lambda: ServerFault("PutObject", Fail(), times=0),
     ],
 )
 def test_a_fault_that_can_strike_nothing_is_refused(plan: Any) -> None:
@@ -106,7 +108,7 @@ def test_a_fault_that_can_strike_nothing_is_refused(plan: Any) -> None:
 
 
 def test_a_failure_before_the_effect_stores_nothing(server: OSSServer, client: Any) -> None:
-    server.plan(Fault("PutObject", Fail("QpsLimitExceeded", retry_after=7)))
+    server.plan(ServerFault("PutObject", Fail("QpsLimitExceeded", retry_after=7)))
     reply = client("PUT", "key", body=_DATA)
     assert (reply.status, reply.code, reply.headers["Retry-After"]) == (503, "QpsLimitExceeded", "7")
     assert _keys(server) == []
@@ -114,25 +116,27 @@ def test_a_failure_before_the_effect_stores_nothing(server: OSSServer, client: A
 
 
 def test_a_failure_after_the_effect_stores_all(server: OSSServer, client: Any) -> None:
-    server.plan(Fault("PutObject", Fail("InternalError", after_effect=True)))
+    server.plan(ServerFault("PutObject", Fail("InternalError", after_effect=True)))
     assert client("PUT", "key", body=_DATA).status == 500
     assert client("GET", "key").body == _DATA
 
 
 def test_a_failure_may_have_any_code_and_status(server: OSSServer, client: Any) -> None:
-    server.plan(Fault("GetObject", Fail("Teapot", status=418, message="short and stout")))
+    server.plan(ServerFault("GetObject", Fail("Teapot", status=418, message="short and stout")))
     reply = client("GET", "key")
     assert (reply.status, reply.code, reply.text("Message")) == (418, "Teapot", "short and stout")
 
 
 def test_a_failure_after_reading_lets_go_of_the_object(server: OSSServer, client: Any) -> None:
     client("PUT", "key", body=b"x")
-    server.plan(Fault("GetObject", Fail(after_effect=True)), Fault("GetObject", ReplaceAnswer(), occurrence=2))
+    server.plan(
+        ServerFault("GetObject", Fail(after_effect=True)), ServerFault("GetObject", ReplaceAnswer(), occurrence=2)
+    )
     assert [client("GET", "key").status for _ in range(3)] == [500, 502, 200]
 
 
 def test_an_upload_is_forgotten(server: OSSServer, client: Any) -> None:
-    server.plan(Fault("UploadPart", ForgetUpload(), occurrence=2))
+    server.plan(ServerFault("UploadPart", ForgetUpload(), occurrence=2))
     upload_id = client.begin("key")
     assert client.part("key", upload_id, 1, b"x").status == 200
     assert client.part("key", upload_id, 2, b"x").code == "NoSuchUpload"
@@ -140,12 +144,12 @@ def test_an_upload_is_forgotten(server: OSSServer, client: Any) -> None:
 
 
 def test_forgetting_needs_an_upload(server: OSSServer, client: Any) -> None:
-    server.plan(Fault("HeadObject", ForgetUpload()))
+    server.plan(ServerFault("HeadObject", ForgetUpload()))
     assert client("HEAD", "key").status == 404
 
 
 def test_a_clock_that_is_off_refuses_and_tells_its_time(server: OSSServer, client: Any) -> None:
-    server.plan(Fault("HeadObject", SkewClock(3600)), Fault("HeadObject", SkewClock(-600), occurrence=2))
+    server.plan(ServerFault("HeadObject", SkewClock(3600)), ServerFault("HeadObject", SkewClock(-600), occurrence=2))
     refused = client("HEAD", "key")
     assert (refused.status, server.requests[0].code) == (403, "RequestTimeTooSkewed")
     told = time.mktime(time.strptime(refused.headers["Date"], "%a, %d %b %Y %H:%M:%S GMT")) - time.timezone
@@ -158,7 +162,7 @@ def test_a_clock_that_is_off_refuses_and_tells_its_time(server: OSSServer, clien
 
 @pytest.mark.parametrize("reset", [True, False])
 def test_a_lost_answer_is_lost_after_the_effect(server: OSSServer, client: Any, reset: bool) -> None:
-    server.plan(Fault("PutObject", LoseAnswer(reset=reset)))
+    server.plan(ServerFault("PutObject", LoseAnswer(reset=reset)))
     with pytest.raises(ConnectionResetError if reset else http.client.RemoteDisconnected):
         client("PUT", "key", body=_DATA)
     assert client("GET", "key").body == _DATA
@@ -167,7 +171,7 @@ def test_a_lost_answer_is_lost_after_the_effect(server: OSSServer, client: Any, 
 
 @pytest.mark.parametrize("after_bytes", [0, 1000])
 def test_a_reset_within_the_request_stores_nothing(server: OSSServer, client: Any, after_bytes: int) -> None:
-    server.plan(Fault("PutObject", ResetInRequest(after_bytes)))
+    server.plan(ServerFault("PutObject", ResetInRequest(after_bytes)))
     with pytest.raises(_GONE):
         client("PUT", "key", body=_DATA * 10)
     assert _keys(server) == []
@@ -189,34 +193,34 @@ def _raw_answer(server: OSSServer) -> bytes:
 def test_an_answer_is_cut(server: OSSServer, client: Any, after_bytes: int) -> None:
     client("PUT", "key", body=_DATA * 4)
     server.settings = evolve(server.settings, allow_anonymous=True)
-    server.plan(Fault("GetObject", CutAnswer(after_bytes, reset=False)))
+    server.plan(ServerFault("GetObject", CutAnswer(after_bytes, reset=False)))
     assert len(_raw_answer(server)) == after_bytes
     assert _raw_answer(server).endswith(_DATA * 4)
 
 
 def test_an_answer_is_not_cut_beyond_its_end(server: OSSServer, client: Any) -> None:
     client("PUT", "key", body=_DATA)
-    server.plan(Fault("GetObject", CutAnswer(10**9, reset=False)))
+    server.plan(ServerFault("GetObject", CutAnswer(10**9, reset=False)))
     assert client("GET", "key").body == _DATA
 
 
 def test_an_answer_is_cut_by_a_reset(server: OSSServer, client: Any) -> None:
     client("PUT", "key", body=_DATA)
-    server.plan(Fault("GetObject", CutAnswer(20, reset=True)))
+    server.plan(ServerFault("GetObject", CutAnswer(20, reset=True)))
     with pytest.raises(ConnectionResetError):
         client("GET", "key")
     assert server.requests[-1].status == 200
 
 
 def test_a_slow_answer_comes_all_the_same(server: OSSServer, client: Any) -> None:
-    server.plan(Fault("PutObject", Delay(0.01)), Fault("GetObject", Delay(0.01, after_effect=True)))
+    server.plan(ServerFault("PutObject", Delay(0.01)), ServerFault("GetObject", Delay(0.01, after_effect=True)))
     assert client("PUT", "key", body=b"x").status == 200
     assert client("GET", "key").body == b"x"
 
 
 @pytest.mark.parametrize("after_effect", [True, False])
 def test_the_end_of_the_server_ends_a_delay(after_effect: bool) -> None:
-    with OSSServer(faults=[Fault("HeadObject", Delay(600, after_effect=after_effect))]) as server:
+    with OSSServer(faults=[ServerFault("HeadObject", Delay(600, after_effect=after_effect))]) as server:
         connection = http.client.HTTPConnection(server.endpoint.removeprefix("http://"), timeout=20)
         connection.request("HEAD", "/examplebucket/key")
         while server.unreached_faults:
@@ -232,7 +236,7 @@ def test_the_end_of_the_server_ends_a_delay(after_effect: bool) -> None:
 
 @pytest.mark.parametrize("before_effect", [True, False])
 def test_a_proxy_answers_in_place_of_the_service(server: OSSServer, client: Any, before_effect: bool) -> None:
-    server.plan(Fault("PutObject", ReplaceAnswer(b"<html>busy", 503, before_effect=before_effect)))
+    server.plan(ServerFault("PutObject", ReplaceAnswer(b"<html>busy", 503, before_effect=before_effect)))
     reply = client("PUT", "key", body=b"x")
     assert (reply.status, reply.body, reply.headers["Content-Type"]) == (503, b"<html>busy", "text/html")
     assert reply.headers["x-oss-request-id"] is None
@@ -240,25 +244,25 @@ def test_a_proxy_answers_in_place_of_the_service(server: OSSServer, client: Any,
 
 
 def test_a_document_stops_in_the_middle(server: OSSServer, client: Any) -> None:
-    server.plan(Fault("InitiateMultipartUpload", TruncateBody(80)))
+    server.plan(ServerFault("InitiateMultipartUpload", TruncateBody(80)))
     reply = client("POST", "key", {"uploads": ""})
     assert (reply.status, len(reply.body), reply.headers["Content-Length"]) == (200, 80, "80")
 
 
 def test_truncating_leaves_an_object_alone(server: OSSServer, client: Any) -> None:
     client("PUT", "key", body=b"data")
-    server.plan(Fault("GetObject", TruncateBody(1)))
+    server.plan(ServerFault("GetObject", TruncateBody(1)))
     assert client("GET", "key").body == b"data"
 
 
 def test_a_wrong_checksum_is_reported_of_the_right_bytes(server: OSSServer, client: Any) -> None:
-    server.plan(Fault("PutObject", WrongChecksum()))
+    server.plan(ServerFault("PutObject", WrongChecksum()))
     assert client("PUT", "key", body=b"data").headers["x-oss-hash-crc64ecma"] == str(crc64(b"data") ^ 1)
     assert client("HEAD", "key").headers["x-oss-hash-crc64ecma"] == str(crc64(b"data"))
 
 
 def test_no_checksum_is_reported(server: OSSServer, client: Any) -> None:
-    server.plan(Fault("UploadPart", NoChecksum()), Fault("ListParts", NoChecksum()))
+    server.plan(ServerFault("UploadPart", NoChecksum()), ServerFault("ListParts", NoChecksum()))
     upload_id = client.begin("key")
     assert client.part("key", upload_id, 1, b"x").headers["x-oss-hash-crc64ecma"] is None
     assert client("GET", "key", {"uploadId": upload_id}).texts("Part/HashCrc64ecma") == []
@@ -266,7 +270,7 @@ def test_no_checksum_is_reported(server: OSSServer, client: Any) -> None:
 
 
 def test_a_byte_is_changed_on_its_way(server: OSSServer, client: Any) -> None:
-    server.plan(Fault("PutObject", CorruptBody(at=150_000)))
+    server.plan(ServerFault("PutObject", CorruptBody(at=150_000)))
     reply = client("PUT", "key", body=_DATA)
     stored = client("GET", "key").body
     assert [i for i in range(len(_DATA)) if stored[i] != _DATA[i]] == [150_000]

@@ -43,15 +43,15 @@ def test_fixtures_work_in_somebody_elses_tests(pytester: pytest.Pytester, test: 
 def test_a_planned_fault_that_was_not_reached_fails_the_test(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         """
-        from partwise.testing.oss_server import Fail, Fault
+        from partwise.testing.oss_server import Fail, ServerFault
 
         def test_it(oss_server):
-            oss_server.plan(Fault("UploadPart", Fail()))
+            oss_server.plan(ServerFault("UploadPart", Fail()))
         """
     )
     result = pytester.runpytest_inprocess(*_LOADED)
     result.assert_outcomes(passed=1, errors=1)
-    result.stdout.fnmatch_lines(["*planned faults that no request reached: Fault(operation='UploadPart'*"])
+    result.stdout.fnmatch_lines(["*planned faults that no request reached: ServerFault(operation='UploadPart'*"])
 
 
 @pytest.mark.parametrize("module", ["h11", "hypothesis", "partwise.testing.oss_server", "partwise.backends.memory"])

@@ -26,9 +26,9 @@ from partwise.model import PartLimits
 from partwise.testing.oss_server import (
     AccessKey,
     Fail,
-    Fault,
     ForgetUpload,
     OSSServer,
+    ServerFault,
     ServerSettings,
     SkewClock,
 )
@@ -92,7 +92,7 @@ def _body(recorded: dict[str, Any]) -> bytes:
     return _BODIES[recorded["sha256"]] if text is None else text.encode()
 
 
-def _faults(requests: Iterable[dict[str, Any]]) -> list[Fault]:
+def _faults(requests: Iterable[dict[str, Any]]) -> list[ServerFault]:
     """The failures that the recording server made up."""
     counts: Counter[str] = Counter()
     faults = []
@@ -102,7 +102,7 @@ def _faults(requests: Iterable[dict[str, Any]]) -> list[Fault]:
         if status >= 400 and request["method"] != "HEAD":
             code = ET.fromstring(request["response"]["body_text"]).findtext("Code") or ""
             made_up = {"NoSuchUpload": ForgetUpload(), "RequestTimeTooSkewed": SkewClock(3600)}
-            faults.append(Fault(operation, made_up.get(code, Fail(code)), occurrence=counts[operation]))
+            faults.append(ServerFault(operation, made_up.get(code, Fail(code)), occurrence=counts[operation]))
     return faults
 
 

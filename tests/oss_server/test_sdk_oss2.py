@@ -16,10 +16,10 @@ from partwise.testing.oss_server import (
     AccessKey,
     CorruptBody,
     Fail,
-    Fault,
     ForgetUpload,
     LoseAnswer,
     OSSServer,
+    ServerFault,
     ServerSettings,
 )
 
@@ -79,7 +79,7 @@ def test_a_resumable_upload_arrives(served: OSSServer, bucket: Any, source: Path
 
 
 def test_a_resumable_upload_is_resumed(served: OSSServer, bucket: Any, source: Path) -> None:
-    served.plan(Fault("UploadPart", Fail("InternalError"), part_number=3))
+    served.plan(ServerFault("UploadPart", Fail("InternalError"), part_number=3))
     with pytest.raises(oss2.exceptions.ServerError):
         _upload(bucket, source, num_threads=1)
     assert _upload(bucket, source, num_threads=1).status == 200
@@ -89,23 +89,23 @@ def test_a_resumable_upload_is_resumed(served: OSSServer, bucket: Any, source: P
 
 
 def test_an_upload_that_is_gone_is_begun_anew(served: OSSServer, bucket: Any, source: Path) -> None:
-    served.plan(Fault("UploadPart", Fail("InternalError"), part_number=3))
+    served.plan(ServerFault("UploadPart", Fail("InternalError"), part_number=3))
     with pytest.raises(oss2.exceptions.ServerError):
         _upload(bucket, source, num_threads=1)
-    served.plan(Fault("ListParts", ForgetUpload()))
+    served.plan(ServerFault("ListParts", ForgetUpload()))
     assert _upload(bucket, source, num_threads=1).status == 200
     assert len(served.requests_of("InitiateMultipartUpload")) == 2
     assert bucket.get_object("dir/three parts+中.bin").read() == _DATA
 
 
 def test_the_client_sees_that_a_part_was_corrupted(served: OSSServer, bucket: Any, source: Path) -> None:
-    served.plan(Fault("UploadPart", CorruptBody(at=5), part_number=2))
+    served.plan(ServerFault("UploadPart", CorruptBody(at=5), part_number=2))
     with pytest.raises(oss2.exceptions.InconsistentError):
         _upload(bucket, source, num_threads=1)
 
 
 def test_the_client_sees_a_lost_answer(served: OSSServer, bucket: Any, source: Path) -> None:
-    served.plan(Fault("CompleteMultipartUpload", LoseAnswer()))
+    served.plan(ServerFault("CompleteMultipartUpload", LoseAnswer()))
     with pytest.raises(oss2.exceptions.RequestError):
         _upload(bucket, source, num_threads=1)
     assert bucket.get_object("dir/three parts+中.bin").read() == _DATA
@@ -205,7 +205,7 @@ def test_temporary_credentials(bucket_of: Callable[..., Any], source: Path) -> N
         bucket = bucket_of(server)
         assert _upload(bucket, source).status == 200
         assert bucket.get_object_with_url(bucket.sign_url("GET", "dir/three parts+中.bin", 60)).read() == _DATA
-        server.plan(Fault("PutObject", Fail("SecurityTokenExpired")))
+        server.plan(ServerFault("PutObject", Fail("SecurityTokenExpired")))
         with pytest.raises(oss2.exceptions.ServerError, match="SecurityTokenExpired"):
             bucket.put_object("key", b"data")
 

@@ -17,10 +17,10 @@ from partwise.testing.oss_server import (
     AccessKey,
     CorruptBody,
     Fail,
-    Fault,
     ForgetUpload,
     LoseAnswer,
     OSSServer,
+    ServerFault,
     ServerSettings,
     TruncateBody,
 )
@@ -93,7 +93,7 @@ def test_an_upload_arrives(served: OSSServer, sdk: Any, source: Path) -> None:
 
 
 def test_an_upload_is_resumed(served: OSSServer, sdk: Any, source: Path) -> None:
-    served.plan(Fault("UploadPart", Fail("AccessDenied"), part_number=3))
+    served.plan(ServerFault("UploadPart", Fail("AccessDenied"), part_number=3))
     with pytest.raises(oss.exceptions.BaseError):
         _upload(sdk, source, parallel_num=1)
     assert _upload(sdk, source, parallel_num=1).status_code == 200
@@ -103,10 +103,10 @@ def test_an_upload_is_resumed(served: OSSServer, sdk: Any, source: Path) -> None
 
 
 def test_an_upload_that_is_gone_is_begun_anew(served: OSSServer, sdk: Any, source: Path) -> None:
-    served.plan(Fault("UploadPart", Fail("AccessDenied"), part_number=3))
+    served.plan(ServerFault("UploadPart", Fail("AccessDenied"), part_number=3))
     with pytest.raises(oss.exceptions.BaseError):
         _upload(sdk, source, parallel_num=1)
-    served.plan(Fault("ListParts", ForgetUpload()))
+    served.plan(ServerFault("ListParts", ForgetUpload()))
     assert _upload(sdk, source, parallel_num=1).status_code == 200
     assert len(served.requests_of("InitiateMultipartUpload")) == 2
 
@@ -117,10 +117,10 @@ def test_a_part_that_fails_for_a_moment_is_sent_again(
     at_once = oss.retry.StandardRetryer(backoff_delayer=oss.retry.FixedDelayBackoff(0.0))
     sdk = client_with(served, retryer=at_once)
     served.plan(
-        Fault("UploadPart", Fail("InternalError"), part_number=1),
-        Fault("UploadPart", CorruptBody(), part_number=2),
-        Fault("UploadPart", LoseAnswer(reset=True), part_number=3),
-        Fault("CompleteMultipartUpload", Fail("ServiceUnavailable")),
+        ServerFault("UploadPart", Fail("InternalError"), part_number=1),
+        ServerFault("UploadPart", CorruptBody(), part_number=2),
+        ServerFault("UploadPart", LoseAnswer(reset=True), part_number=3),
+        ServerFault("CompleteMultipartUpload", Fail("ServiceUnavailable")),
     )
     assert _upload(sdk, source, parallel_num=1).status_code == 200
     assert [request.part_number for request in served.requests_of("UploadPart")] == [1, 1, 2, 2, 3, 3, 4]
@@ -240,7 +240,7 @@ def test_errors_are_those_of_the_service(served: OSSServer, client_with: Callabl
 
 
 def test_a_document_that_stops_in_the_middle(served: OSSServer, sdk: Any) -> None:
-    served.plan(Fault("InitiateMultipartUpload", TruncateBody(60)))
+    served.plan(ServerFault("InitiateMultipartUpload", TruncateBody(60)))
     with pytest.raises(ET.ParseError):
         sdk.initiate_multipart_upload(oss.InitiateMultipartUploadRequest(bucket="examplebucket", key="key"))
 

@@ -8,10 +8,13 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from partwise import TransferConfig
+from partwise.sending import Control
 from partwise.testing.bodies import filler
-from partwise.testing.worlds import MemoryHarness, MemoryStoreHarness, SimulatedFile, SourcePlace, World
+from partwise.testing.faults import Call, Fault, FaultPlan
+from partwise.testing.worlds import Happening, MemoryHarness, MemoryStoreHarness, SimulatedFile, SourcePlace, World
 
 _FIGURE = "figure: "
+_REACHED = "reached: "
 
 PART = 8
 """The size of a part in bytes."""
@@ -52,13 +55,43 @@ def figure(record_property: Callable[[str, object], None]) -> Callable[[str, int
     return lambda name, count: record_property(_FIGURE + name, count)
 
 
+@pytest.fixture(autouse=True)
+def _count_what_is_reached(
+    monkeypatch: pytest.MonkeyPatch, record_property: Callable[[str, object], None]
+) -> Iterator[None]:
+    """Notes how many faults have struck, and what else happened to a process, by kind."""
+    reached: Counter[str] = Counter()
+    begin, occur = FaultPlan._begin, World._occur
+
+    def beginning(plan: FaultPlan, call: Call, thread: int | None) -> tuple[int, tuple[Fault, ...]]:
+        index, faults = begin(plan, call, thread)
+        reached.update(f"{fault.kind.name}: {fault.kind.value}" for fault in faults)
+        return index, faults
+
+    def occurring(world: World, what: Happening, control: Control) -> None:
+        reached[f"{what.name}: {what.value}"] += 1
+        occur(world, what, control)
+
+    monkeypatch.setattr(FaultPlan, "_begin", beginning)
+    monkeypatch.setattr(World, "_occur", occurring)
+    yield
+    for kind, count in reached.items():
+        record_property(_REACHED + kind, count)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    figures: Counter[str] = Counter()
-    for report in terminalreporter.getreports("passed"):
-        for name, count in report.user_properties:
-            if name.startswith(_FIGURE) and isinstance(count, int):
-                figures[name.removeprefix(_FIGURE)] += count
-    if figures:
-        terminalreporter.section("the proof")
-        for name, count in figures.items():
-            terminalreporter.write_line(f"{count:>9,} {name}")
+    """Print what was noted."""
+    # What is counted all through a test is complete when the test is torn down.
+    for title, prefix, when in (
+        ("the proof", _FIGURE, "call"),
+        ("faults reached in the proof, by kind", _REACHED, "teardown"),
+    ):
+        figures: Counter[str] = Counter()
+        for report in (*terminalreporter.getreports("passed"), *terminalreporter.getreports("")):
+            for name, count in report.user_properties:
+                if report.when == when and name.startswith(prefix) and isinstance(count, int):
+                    figures[name.removeprefix(prefix)] += count
+        if figures:
+            terminalreporter.section(title)
+            for name, count in figures.most_common():
+                terminalreporter.write_line(f"{count:>9,} {name}")

@@ -74,7 +74,7 @@ class Mutation:
 
 ENGINE, RUN, LEDGER = "core/engine.py", "core/run.py", "core/ledger.py"
 SENDING, COMPLETING, ENDINGS = "core/sending.py", "core/completing.py", "core/endings.py"
-DECIDING, RETRYING, TRANSPORT = "core/deciding.py", "core/retrying.py", "core/transport.py"
+MODEL, DECIDING, RETRYING, TRANSPORT = "core/model.py", "core/deciding.py", "core/retrying.py", "core/transport.py"
 FILES, JOURNAL = "stores/_files.py", "stores/_journal.py"
 
 MUTATIONS = [
@@ -213,7 +213,10 @@ MUTATIONS = [
         "    if (difference := _options_that_differ(facts.wanted.options, facts.wanted.options)) is not None:",
     ),
     Mutation(
-        "options that act late are a reason to start again", LEDGER, "    old, new = old.fixed(), new.fixed()\n", ""
+        "options that act late are a reason to start again",
+        MODEL,
+        "        return evolve(self, **{name: getattr(_NO_OPTIONS, name) for name in _LATE_OPTIONS})",
+        "        return self",
     ),
     Mutation("a part of a stream is skipped without a look", ENGINE, " or candidate.crc64 != checksum_of(body):", ":"),
     Mutation(

@@ -174,6 +174,17 @@ def test_the_last_bytes_of_a_stream_are_not_told_as_all_while_they_are_in_flight
     assert world.live(Life((failing,), choices=(0, 0, 0, 1, 0, 1), config=config())).reports[-1].progress.completed
 
 
+def test_the_last_bytes_of_a_stream_that_failed_are_not_told_as_all_once_its_end_is_known(make_world, config):
+    """They had been told while they were under way; one of two parts failed, and then the stream ended."""
+    world = make_world(SimulatedStream(filler(2 * PART)))
+    failing = Fault("upload_part", FaultKind.BEFORE, occurrence=2)
+    ticking = config(concurrency=2, progress_interval=0.001)
+
+    lived = world.live(Life((failing,), choices=(1, 0, 1, 1, 0, 0, 0, 0, 1), config=ticking))
+
+    assert [told.progress.completed for told in lived.reports if told.progress.fraction == 1.0] == [True]
+
+
 def test_an_object_in_one_piece_is_told_once(make_world, config):
     """Its bytes were counted as acknowledged and as still moving."""
     world = make_world()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
+from contextlib import contextmanager
 
 import pytest
 from hypothesis import given
@@ -12,9 +14,12 @@ from partwise import BytesSource, InvalidInput, TransferConfig
 from partwise.backends.memory import MemoryBackend
 from partwise.model import PartLimits
 from partwise.pacing import Flow, TransferStopped
+from partwise.stores.memory import MemoryCheckpointStore
 from partwise.testing.bodies import filler
 from partwise.testing.faults import Fault, FaultKind, FaultPlan, SimulatedDeath
 from partwise.testing.faulty import FaultyBackend
+from partwise.testing.history import NotingStore
+from partwise.testing.machine import Manner, ResumeMachine
 from partwise.testing.simulation import Choices, SimulatedChance, SimulatedClock, SimulatedTransport, Simulation
 from partwise.testing.worlds import (
     Happening,
@@ -22,6 +27,7 @@ from partwise.testing.worlds import (
     Life,
     MemoryHarness,
     MemoryStoreHarness,
+    RealFile,
     SimulatedFile,
     World,
 )
@@ -184,6 +190,98 @@ def test_a_broken_promise_is_told_by_its_name_with_the_life_that_broke_it(monkey
     with pytest.raises(AssertionError, match=r"(?s)^EXACT: .*process 2:.*complete_upload '\S+': returned"):
         world.live(Life(config=config))
     world.close()
+
+
+@pytest.fixture
+def four_parts():
+    with_world = World(MemoryHarness(), MemoryStoreHarness(), SimulatedFile(filler(4 * PART)))
+    yield with_world
+    with_world.close()
+
+
+SMALL_PARTS = TransferConfig(part_size=PART, multipart_threshold=0)
+
+
+@pytest.mark.parametrize(("save", "told"), [(1, "no checkpoint was durable"), (2, "was of the upload None")])
+def test_what_is_sent_before_it_is_recorded_is_told(four_parts, monkeypatch, save, told):
+    """The first save is of the intent, the second one of the upload id."""
+    saves = itertools.count(1)
+    honest = NotingStore.save
+
+    def forgetful(store, checkpoint):
+        if next(saves) != save:
+            honest(store, checkpoint)
+
+    monkeypatch.setattr(NotingStore, "save", forgetful)
+
+    with pytest.raises(AssertionError, match=f"INTENT: .*{told}"):
+        four_parts.live(Life(config=SMALL_PARTS))
+
+
+@pytest.mark.parametrize("outcome", ["it uploads, too", "it fails in another way"])
+def test_a_second_uploader_that_is_not_refused_is_told(four_parts, monkeypatch, outcome):
+    claims = itertools.count(1)
+
+    @contextmanager
+    def claim(store, name):
+        if next(claims) > 1 and outcome == "it fails in another way":
+            raise OSError("no lock")
+        yield
+
+    monkeypatch.setattr(MemoryCheckpointStore, "claim", claim)
+    second = Incident("upload_part", Happening.SECOND_UPLOADER, 2)
+
+    with pytest.raises(AssertionError, match="ONE-OWNER: a second uploader was not refused at once"):
+        four_parts.live(Life(incidents=(second,), config=SMALL_PARTS))
+
+
+def test_a_second_uploader_that_comes_when_nobody_is_there_is_none(four_parts):
+    early = Incident("fingerprint", Happening.SECOND_UPLOADER)
+
+    lived = four_parts.live(Life(incidents=(early,), config=SMALL_PARTS))
+
+    assert lived.occurred == (early,)
+    assert len(lived.after.stored) == 4 * PART
+
+
+def test_a_plan_is_what_the_next_process_then_does():
+    """The machine, led by hand: there is something to carry on, and then something that is done already."""
+    machine = ResumeMachine()
+    machine.begin(source=0, parts=4, rest=1, verify="metadata")
+    machine.killed(Fault("append_part", FaultKind.DEATH_AFTER, 2), Manner())
+    machine.explain(Manner())
+    machine.killed(Fault("complete_upload", FaultKind.DEATH_AFTER), Manner())
+    machine.explain(Manner())
+    carried_on, _, found = machine.world.lives[1:]
+    machine.teardown()
+
+    assert (carried_on.result.parts_resumed, carried_on.result.parts_sent) == (2, 3)
+    assert (found.result.parts_sent, found.asked[-1].operation) == (0, "head_object")
+
+
+def test_a_file_on_the_disk_changes_as_one_that_is_simulated(tmp_path):
+    place = RealFile(tmp_path / "source", b"first")
+    seen = [place.open().fingerprint()]
+    for what in (Happening.REWRITE, Happening.REPLACE, Happening.TOUCH, Happening.FORGE):
+        place.change(what)
+        seen.append(place.open().fingerprint())
+        assert (tmp_path / "source").read_bytes() == place.version.data
+    first, rewritten, replaced, touched, forged = seen
+
+    assert first.mtime_ns != rewritten.mtime_ns == replaced.mtime_ns != touched.mtime_ns
+    assert rewritten.identity != replaced.identity
+    assert touched == forged
+    with pytest.raises(InvalidInput):
+        place.change(Happening.RESTORE)
+
+
+def test_what_stands_in_the_world_says_what_it_is(four_parts):
+    clock = SimulatedClock()
+    clock.advance(1.5)
+
+    assert repr(clock) == "<SimulatedClock at 1.500>"
+    assert repr(NotingStore(MemoryCheckpointStore(), four_parts.history)).startswith("NotingStore(<MemoryCheckpoint")
+    assert repr(four_parts._witnessed(four_parts._storage)).startswith("NotingBackend(<MemoryBackend")
 
 
 @pytest.mark.parametrize(

@@ -471,18 +471,7 @@ EXPECTED = {
 }
 
 
-# --- in short --------------------------------------------------------------------------------------------------------
-
-#: A fault now and then, none of which lasts.
-SHOWERS = LinkConditions(
-    seed=1,
-    sent_between=6 * MIB,
-    received_between=12 * KIB,
-    kinds=(LinkFault.RESET, LinkFault.TRUNCATE, LinkFault.DELAY),
-)
-
-#: All of them, and more often.
-STORM = LinkConditions(sent_between=6 * MIB, received_between=12 * KIB, stall=TIMEOUT + 1.0)
+# --- many of them ----------------------------------------------------------------------------------------------------
 
 
 def random_file(path: Path, size: int, chance: Random) -> Path:
@@ -490,49 +479,86 @@ def random_file(path: Path, size: int, chance: Random) -> Path:
     return path
 
 
+def suffer(
+    kills: int,
+    target: Callable[[int], Target],
+    record: Callable[[int], Record],
+    place: Path,
+    seed: str,
+    *,
+    aims: Callable[[Random, Figures], list[str]],
+    stages: tuple[str, ...] = (),
+    bytes_max: int = 60 * MIB,
+) -> Figures:
+    """
+    Upload one file after the other, until so many processes were killed, at each of these stages one at least.
+
+    Where a kill strikes is a matter of luck: on a busy machine it may come too late, by a poor line the process may
+    give up before. What was missed is aimed at again, in another upload.
+    """
+    chance, figures = Random(seed), Figures()
+    while figures.kills.total() < kills or not figures.kills.keys() >= set(stages):
+        assert figures.uploads < kills, f"the kills miss what they are aimed at: {figures}"
+        number = figures.uploads
+        source = random_file(place / f"source-{number}", chance.randint(20 * MIB, bytes_max), chance)
+        Ordeal(source, target(number), record(number), place, chance, figures).endure(aims(chance, figures))
+        source.unlink()
+    return figures
+
+
+# --- in short --------------------------------------------------------------------------------------------------------
+
+#: A fault now and then, none of which lasts.
+SHOWERS = LinkConditions(
+    sent_between=6 * MIB,
+    received_between=12 * KIB,
+    kinds=(LinkFault.RESET, LinkFault.TRUNCATE, LinkFault.DELAY),
+)
+
+
 @pytest.mark.parametrize("record", RECORDS, ids=str)
 def test_an_upload_that_is_killed_three_times_is_carried_on(
     oss: Callable[[LinkConditions], Target], record: Record, tmp_path: Path, tell: Callable[[object], None]
 ) -> None:
-    chance = Random(f"short {record}")
-    source = random_file(tmp_path / "source", 20 * MIB + 5, chance)
-    figures = Figures()
-    Ordeal(source, oss(SHOWERS), record, tmp_path, chance, figures).endure(["beginning", "parts", "completing"])
+    figures = suffer(
+        3,
+        lambda number: oss(evolve(SHOWERS, seed=1 + number)),
+        lambda number: record,
+        tmp_path,
+        f"short {record}",
+        aims=lambda chance, figures: ["beginning", "parts", "completing"],
+        bytes_max=21 * MIB,
+    )
     tell(figures)
-    assert figures.kills.total() >= 2, figures
 
 
 def test_an_upload_to_a_directory_that_is_killed_three_times_is_carried_on(
     directory: Callable[[], Target], tmp_path: Path, tell: Callable[[object], None]
 ) -> None:
-    chance = Random("short")
-    source = random_file(tmp_path / "source", 20 * MIB + 5, chance)
-    figures = Figures()
-    Ordeal(source, directory(), RECORDS[0], tmp_path, chance, figures).endure(["start-up", "parts", "cleaning up"])
+    figures = suffer(
+        3,
+        lambda number: directory(),
+        lambda number: RECORDS[0],
+        tmp_path,
+        "short",
+        aims=lambda chance, figures: ["start-up", "parts", "cleaning up"],
+        bytes_max=21 * MIB,
+    )
     tell(figures)
-    assert figures.kills.total() >= 2, figures
 
 
 # --- at length -------------------------------------------------------------------------------------------------------
 
+#: All of them, and more often.
+STORM = LinkConditions(sent_between=6 * MIB, received_between=12 * KIB, stall=TIMEOUT + 1.0)
 
-def drawn_stages(chance: Random) -> list[str]:
-    """Some deaths on the way, and one or two at the end."""
+
+def drawn_stages(chance: Random, figures: Figures) -> list[str]:
+    """Some deaths on the way, and one or two at the end; first those that come early and were never met so far."""
+    # A directory shows only of a new upload that it begins.
+    missed = [stage for stage in STAGES[:2] if stage not in figures.kills]
     early = chance.choices(STAGES[:3], weights=(1, 1, 3), k=chance.randint(1, 6))
-    return [*early, *chance.choice((["completing"], ["cleaning up"], ["completing", "cleaning up"]))]
-
-
-def suffer(
-    kills: int, target: Callable[[int], Target], record: Callable[[int], Record], place: Path, seed: str
-) -> Figures:
-    """Upload one file after the other, until so many processes were killed."""
-    chance, figures = Random(seed), Figures()
-    while figures.kills.total() < kills:
-        source = random_file(place / f"source-{figures.uploads}", chance.randint(20 * MIB, 60 * MIB), chance)
-        here = record(figures.uploads)
-        Ordeal(source, target(figures.uploads), here, place, chance, figures).endure(drawn_stages(chance))
-        source.unlink()
-    return figures
+    return [*missed, *early, *chance.choice((["completing"], ["cleaning up"], ["completing", "cleaning up"]))]
 
 
 @pytest.mark.soak
@@ -541,12 +567,16 @@ def suffer(
 def test_uploads_that_are_killed_at_length_are_carried_on(
     oss: Callable[[LinkConditions], Target], record: Record, tmp_path: Path, tell: Callable[[object], None]
 ) -> None:
-    def target(number: int) -> Target:
-        return oss(evolve(STORM, seed=number))
-
-    figures = suffer(50, target, lambda number: record, tmp_path, f"long {record}")
+    figures = suffer(
+        50,
+        lambda number: oss(evolve(STORM, seed=number)),
+        lambda number: record,
+        tmp_path,
+        f"long {record}",
+        aims=drawn_stages,
+        stages=STAGES,
+    )
     tell(figures)
-    assert set(figures.kills) == set(STAGES), figures
 
 
 @pytest.mark.soak
@@ -555,7 +585,12 @@ def test_uploads_to_a_directory_that_are_killed_at_length_are_carried_on(
     directory: Callable[[], Target], tmp_path: Path, tell: Callable[[object], None]
 ) -> None:
     figures = suffer(
-        50, lambda number: directory(), lambda number: RECORDS[number % len(RECORDS)], tmp_path, "long, to a directory"
+        50,
+        lambda number: directory(),
+        lambda number: RECORDS[number % len(RECORDS)],
+        tmp_path,
+        "long, to a directory",
+        aims=drawn_stages,
+        stages=STAGES,
     )
     tell(figures)
-    assert set(figures.kills) == set(STAGES), figures

@@ -847,6 +847,8 @@ def test_a_file_that_appears_where_a_directory_is_made_is_told_of(tmp_path: Path
 
 def test_opening_the_store_brings_no_more_than_it_needs() -> None:
     # In a process of its own, since this one has everything already.
-    code = "import sys, partwise.stores.file; print({'platformdirs', 'urllib.request', 'sqlite3'} & set(sys.modules))"
+    code = "import sys; before = set(sys.modules); import partwise.stores.file; print(*set(sys.modules) - before)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "set()"
+    brought = set(done.stdout.split())
+    assert "partwise.stores.file" in brought
+    assert not brought & {"platformdirs", "urllib.request", "sqlite3"}

@@ -40,6 +40,8 @@ class EchoServer(socketserver.ThreadingTCPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Echo)
         self.seen: list[tuple[int, str]] = []
+        self.timeout = 0
+        self.idle = False
         self.thread = threading.Thread(target=self.serve_forever, args=(0.005,))
 
     @property
@@ -47,10 +49,15 @@ class EchoServer(socketserver.ThreadingTCPServer):
         return f"http://127.0.0.1:{self.server_address[1]}"
 
     def end(self) -> None:
-        """Have every connection served to its end."""
+        """Have every connection served to its end, those too that were made and not accepted so far."""
         self.shutdown()
         self.thread.join()
+        while not self.idle:
+            self.handle_request()
         self.server_close()
+
+    def handle_timeout(self) -> None:
+        self.idle = True
 
 
 @pytest.fixture

@@ -518,6 +518,13 @@ class AnyReceiptWillDo(Honest):
         return super().complete_upload(key, upload_id, parts, options)
 
 
+class ComparesWholeReceipts(Honest):
+    capabilities = evolve(Honest.capabilities, part_checksums=False)
+
+    def receipt(self, number: int, data: bytes) -> UploadedPart:
+        return evolve(super().receipt(number, data), crc64=None)
+
+
 class AnyOrderWillDo(Honest):
     def check_parts(self, upload: Pending, parts: Sequence[UploadedPart]) -> None:
         super().check_parts(upload, sorted(parts, key=lambda part: part.part_number))
@@ -877,6 +884,7 @@ MUTANTS: dict[str, tuple[type[Honest], ...]] = {
     "pages_of_uploads": (OnePage, PagesByCount, PagesByPlaceIncluded),
     "pages_of_parts": (OnePage, PagesByPlaceIncluded),
     "resume_from_the_id": (PartsDieWithTheHandle, ListsOtherReceipts),
+    "receipts_with_a_checksum": (ComparesWholeReceipts,),
     "buffers_of_every_kind": (BytesOnly, WholeBuffers),
     "pieces_are_not_kept": (KeepsPieces, ReadsOnce),
     "body_too_short": (TakesShortBodies, PadsShortBodies),

@@ -25,6 +25,7 @@ from partwise.testing.conformance.backend_harness import (
     stored_size,
 )
 from partwise.testing.conformance.suite import NotApplicable, Suite, must_raise, must_return
+from partwise.testing.witnesses import slow_crc64
 
 CHECKS: Suite[BackendHarness] = Suite()
 
@@ -462,6 +463,20 @@ def check_resume_from_the_id(harness: BackendHarness) -> None:
     assert harness.read(upload.key) == b"".join(pieces), (
         "an upload goes on by its id; listed receipts are good receipts"
     )
+
+
+@CHECKS.covers(26)
+def check_receipts_with_a_checksum(harness: BackendHarness) -> None:
+    """Receipts are known by number and ETag: those in which the engine has noted a checksum are as good (26)."""
+    backend = harness.opened()
+    pieces = pieces_of(harness.part_size(backend), 2, "noted")
+    upload = harness.begin(backend, "noted")
+    parts = [
+        part if part.crc64 is not None else evolve(part, crc64=slow_crc64(piece))
+        for part, piece in zip(upload.send_all(pieces), pieces, strict=True)
+    ]
+    must_return("receipts are known by number and ETag, whatever else is noted in them", upload.complete, parts)
+    assert harness.read(upload.key) == b"".join(pieces), "receipts with a checksum are good receipts"
 
 
 def _opened_with_page_size(harness: BackendHarness, page_size: int) -> MultipartBackend:

@@ -1,15 +1,15 @@
 """
 An HTTP server that clients of Alibaba Cloud OSS take for OSS.
 
-    from partwise.testing.oss_server import Fault, LoseAnswer, OSSServer
+    from partwise.testing.oss_server import LoseAnswer, OSSServer, ServerFault
 
-    with OSSServer(faults=[Fault("CompleteMultipartUpload", LoseAnswer())]) as server:
+    with OSSServer(faults=[ServerFault("CompleteMultipartUpload", LoseAnswer())]) as server:
         ...
 
 It is for tests: of this library's own client, of programs that use it, and of clients in any language. It speaks all
 of multipart uploads and as much of the rest as such tests need, refuses what it does not know, and is strict where the
-service is strict: signatures, clocks, part sizes, ETags, order. What shall go wrong is planned as values (`Fault`);
-what came in is on record (`OSSServer.requests`).
+service is strict: signatures, clocks, part sizes, ETags, order. What shall go wrong is planned as values
+(`ServerFault`); what came in is on record (`OSSServer.requests`).
 
 Behind it is any `MultipartBackend`. What that does not keep, such as a content type, the server remembers while it
 runs.
@@ -23,12 +23,12 @@ from partwise.testing.oss_server.faults import (
     Delay,
     Effect,
     Fail,
-    Fault,
     ForgetUpload,
     LoseAnswer,
     NoChecksum,
     ReplaceAnswer,
     ResetInRequest,
+    ServerFault,
     SkewClock,
     TruncateBody,
     WrongChecksum,
@@ -47,7 +47,7 @@ __all__ = [
     "ReceivedRequest",
     "ObjectAccess",
     # what shall go wrong
-    "Fault",
+    "ServerFault",
     "Effect",
     "Exchange",
     "Answer",

@@ -15,7 +15,7 @@ from partwise.testing.oss_server.messages import Answer, Request
 from partwise.testing.oss_server.settings import ServerSettings
 
 if TYPE_CHECKING:
-    from partwise.testing.oss_server.faults import Fault
+    from partwise.testing.oss_server.faults import ServerFault
 
 _SECRET_HEADERS = frozenset({"authorization", "x-oss-security-token"})
 _SECRET_PARAMETERS = frozenset({"Signature", "security-token", "x-oss-signature", "x-oss-security-token"})
@@ -48,7 +48,7 @@ class Exchange:
     request_id: str
     place: Place = field(factory=lambda: Place("", None, None))
     operation: str = ""
-    faults: tuple[Fault, ...] = ()
+    faults: tuple[ServerFault, ...] = ()
     clock_offset: float = 0.0
     checksums: bool = True
 
@@ -121,7 +121,7 @@ class ReceivedRequest:
     status: int | None
     code: str
     request_id: str
-    faults: tuple[Fault, ...] = ()
+    faults: tuple[ServerFault, ...] = ()
 
     @property
     def part_number(self) -> int | None:

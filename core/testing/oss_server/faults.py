@@ -1,9 +1,9 @@
 """
 What shall go wrong, planned as values.
 
-    Fault("UploadPart", LoseAnswer(), occurrence=2)
-    Fault("CompleteMultipartUpload", Fail("InternalError"), times=3)
-    Fault(None, Delay(0.1), occurrence=1, times=None)
+    ServerFault("UploadPart", LoseAnswer(), occurrence=2)
+    ServerFault("CompleteMultipartUpload", Fail("InternalError"), times=3)
+    ServerFault(None, Delay(0.1), occurrence=1, times=None)
 
 A fault says which requests it strikes; its effect says what happens to them. An effect has two places to act: before
 the operation, and on the finished answer, when the operation has had its effect. Several faults may strike one request;
@@ -299,7 +299,7 @@ def _known_operation(_: object, __: Attribute[str | None], value: str | None) ->
 
 
 @define(frozen=True)
-class Fault:
+class ServerFault:
     """
     A planned fault.
 
@@ -339,7 +339,7 @@ class Fault:
         return self.occurrence <= occurrence and (self.times is None or occurrence < self.occurrence + self.times)
 
 
-class FaultPlan:
+class ServerFaultPlan:
     """
     The faults that are planned, and how many requests fitted each.
 
@@ -347,21 +347,21 @@ class FaultPlan:
         faults: in the order in which they act where several strike one request.
     """
 
-    def __init__(self, faults: Iterable[Fault] = ()) -> None:
+    def __init__(self, faults: Iterable[ServerFault] = ()) -> None:
         self._lock = threading.Lock()
         self._planned = [_Planned(fault) for fault in faults]
 
-    def add(self, faults: Iterable[Fault]) -> None:
+    def add(self, faults: Iterable[ServerFault]) -> None:
         """Plan more."""
         with self._lock:
             self._planned += [_Planned(fault) for fault in faults]
 
-    def due(self, exchange: Exchange) -> tuple[Fault, ...]:
+    def due(self, exchange: Exchange) -> tuple[ServerFault, ...]:
         """Those that strike this request, which is counted."""
         with self._lock:
             return tuple(planned.fault for planned in self._planned if planned.is_due(exchange))
 
-    def unreached(self) -> tuple[Fault, ...]:
+    def unreached(self) -> tuple[ServerFault, ...]:
         """Those that struck nothing so far."""
         with self._lock:
             return tuple(planned.fault for planned in self._planned if planned.fitted < planned.fault.occurrence)
@@ -369,7 +369,7 @@ class FaultPlan:
 
 @define
 class _Planned:
-    fault: Fault
+    fault: ServerFault
     fitted: int = 0
 
     def is_due(self, exchange: Exchange) -> bool:

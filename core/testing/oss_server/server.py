@@ -20,7 +20,7 @@ from partwise.protocols import MultipartBackend
 from partwise.testing.oss_server.buckets import Buckets, DirectoryBuckets, GivenBuckets
 from partwise.testing.oss_server.connection import ClientConnection
 from partwise.testing.oss_server.exchange import ReceivedRequest
-from partwise.testing.oss_server.faults import Fault
+from partwise.testing.oss_server.faults import ServerFault
 from partwise.testing.oss_server.messages import DropConnection
 from partwise.testing.oss_server.service import Service
 from partwise.testing.oss_server.settings import ServerSettings
@@ -44,7 +44,7 @@ class OSSServer:
             unless there is a `directory`.
         directory: every folder in it is a bucket, in place of `buckets`; it is made if it is missing.
         settings: what the server is like; see `ServerSettings`.
-        faults: what shall go wrong; see `Fault`.
+        faults: what shall go wrong; see `ServerFault`.
         host: the address to listen on. Any but a loopback address draws a warning.
         port: 0 takes a free one.
 
@@ -58,7 +58,7 @@ class OSSServer:
         *,
         directory: str | os.PathLike[str] | None = None,
         settings: ServerSettings | None = None,
-        faults: Iterable[Fault] = (),
+        faults: Iterable[ServerFault] = (),
         host: str = "127.0.0.1",
         port: int = 0,
     ) -> None:
@@ -200,12 +200,12 @@ class OSSServer:
             raise KeyError(bucket)
         return found.backend
 
-    def plan(self, *faults: Fault) -> None:
+    def plan(self, *faults: ServerFault) -> None:
         """Plan more faults; each counts requests from now on."""
         self._service.plan.add(faults)
 
     @property
-    def unreached_faults(self) -> tuple[Fault, ...]:
+    def unreached_faults(self) -> tuple[ServerFault, ...]:
         """The planned faults that struck no request so far. At its end a test should find none."""
         return self._service.plan.unreached()
 

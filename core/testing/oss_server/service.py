@@ -23,7 +23,7 @@ from partwise.testing.oss_server.buckets import Buckets
 from partwise.testing.oss_server.documents import error_document
 from partwise.testing.oss_server.errors import OSSError, refusal_of
 from partwise.testing.oss_server.exchange import Exchange, ReceivedRequest, received
-from partwise.testing.oss_server.faults import Fault, FaultPlan
+from partwise.testing.oss_server.faults import ServerFault, ServerFaultPlan
 from partwise.testing.oss_server.messages import Answer, AnswerInstead, DropConnection, Request
 from partwise.testing.oss_server.objects import http_date
 from partwise.testing.oss_server.operations import HANDLERS
@@ -46,11 +46,11 @@ class Service:
     """
 
     def __init__(
-        self, settings: ServerSettings, buckets: Buckets, faults: Iterable[Fault], wait: Callable[[float], None]
+        self, settings: ServerSettings, buckets: Buckets, faults: Iterable[ServerFault], wait: Callable[[float], None]
     ) -> None:
         self.settings = settings
         self.buckets = buckets
-        self.plan = FaultPlan(faults)
+        self.plan = ServerFaultPlan(faults)
         self._wait = wait
         self._lock = threading.Lock()
         self._received: list[ReceivedRequest] = []
@@ -154,7 +154,7 @@ def _guarded(exchange: Exchange, act: Callable[[Exchange], Answer]) -> Answer:
         return _refused(exchange, OSSError("InternalError", f"{type(error).__name__}: {error}"))
 
 
-def _altered(exchange: Exchange, fault: Fault, answer: Answer) -> Answer:
+def _altered(exchange: Exchange, fault: ServerFault, answer: Answer) -> Answer:
     """What the fault makes of an answer; the file behind one that is not sent is closed."""
     altered = None
     try:

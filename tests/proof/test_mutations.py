@@ -1,0 +1,44 @@
+"""The list of mutations does not rot; to run them takes `mutations.py` itself, and longer."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+_PATH = Path(__file__).with_name("mutations.py")
+
+
+@pytest.fixture(scope="module")
+def mutations():
+    """The script, as a module."""
+    specification = importlib.util.spec_from_file_location("mutations", _PATH)
+    module = importlib.util.module_from_spec(specification)
+    sys.modules["mutations"] = module  # where attrs looks for the names of types
+    specification.loader.exec_module(module)
+    yield module
+    del sys.modules["mutations"]
+
+
+def test_the_code_that_a_mutation_replaces_stands_in_the_source_once(mutations):
+    stands = {m.name: (mutations.ROOT / m.file).read_text().count(m.before) for m in mutations.MUTATIONS}
+
+    assert {name: count for name, count in stands.items() if count != 1} == {}
+
+
+def test_a_mutation_changes_the_code_and_leaves_it_python(mutations):
+    for mutation in mutations.MUTATIONS:
+        code = (mutations.ROOT / mutation.file).read_text()
+        broken = code.replace(mutation.before, mutation.after)
+        assert broken != code, mutation.name
+        compile(broken, mutation.name, "exec")
+
+
+def test_each_mutation_has_a_name_of_its_own_and_tests_that_are_there(mutations):
+    names = [mutation.name for mutation in mutations.MUTATIONS]
+    files = {tests.split()[0] for mutation in mutations.MUTATIONS for tests in mutation.tests}
+
+    assert len(set(names)) == len(names)
+    assert {name for name in files if not (mutations.ROOT / name).exists()} == set()
