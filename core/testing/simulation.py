@@ -181,6 +181,11 @@ class SimulatedTransport:
         for attempt in self._attempts:
             attempt.recall()
 
+    @property
+    def idle(self) -> bool:
+        """Whether no part is under way."""
+        return not self._attempts
+
     def wake(self) -> None:
         """Make the present or the next `next_outcome` return."""
         self._woken = True
