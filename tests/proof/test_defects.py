@@ -124,6 +124,32 @@ def test_d01_a_source_that_changed_between_runs_is_sent_anew(make_world, config,
     assert lived.result.parts_resumed == 0
 
 
+def test_d01_a_stream_that_changed_between_runs_is_sent_anew(make_world, config):
+    """It has neither time nor size: each part that is there is compared with the bytes that go by."""
+    world = make_world(SimulatedStream(filler(3 * PART + 5)))
+    world.live(dies_after_part(2, config=config()))
+    world.change(Happening.REWRITE)
+
+    lived = world.live(Life(config=config()))
+
+    assert lived.after.stored == world.source.version.data
+    assert lived.result.parts_resumed == 0
+
+
+@pytest.mark.parametrize("part_checksums", [True, False])
+def test_d01_a_part_that_somebody_sent_again_is_not_the_one_that_was_recorded(store, part_checksums):
+    backend = MemoryBackend(limits=SMALL, capabilities=evolve(DEFAULT_CAPABILITIES, part_checksums=part_checksums))
+    dying = FaultPlan([Fault("append_part", FaultKind.DEATH_AFTER, 2)])
+    with dying, pytest.raises(SimulatedDeath):
+        simulated(backend.handle(), FaultyCheckpointStore(store, dying)).upload(BytesSource(filler(30)), "key")
+    [begun] = store.scan()
+    backend.upload_part("key", begun.upload_id, 2, TrickyBody(filler(PART, "other")))
+
+    result = simulated(backend, store).upload(BytesSource(filler(30)), "key")
+
+    assert (result.parts_resumed, backend.read("key")) == (1, filler(30))
+
+
 def test_d01_only_parts_that_still_match_are_kept_by_choice(make_world, config):
     keeping = config(on_source_change="keep-matching")
     for change, anew in ((Happening.GROW, [4, 5, 6]), (Happening.TOUCH, [4]), (Happening.REWRITE, [1, 2, 3, 4])):
