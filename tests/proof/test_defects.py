@@ -19,14 +19,11 @@ from __future__ import annotations
 import io
 import json
 import os
-import re
 import stat
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 from attrs import evolve
@@ -1064,15 +1061,3 @@ def simulated(backend, store=None, **changes):
     """An uploader in a world of its own, with small parts."""
     config = TransferConfig(**{"part_size": PART, "multipart_threshold": 0, "concurrency": 1, **changes})
     return Simulation().uploader(backend, store, config)
-
-
-def test_the_list_in_the_documents_has_every_row_and_its_tests():
-    """Each of the fifty is in the table of `docs/proof.md`, with the number of its tests here."""
-    table = (Path(__file__).parents[2] / "docs" / "proof.md").read_text(encoding="utf-8")
-    told = {
-        int(row[0]): int(row[1].replace("-", "0")) for row in re.findall(r"(?m)^\| D(\d+) \|.*\| (\d+|-) \|$", table)
-    }
-    tests = Counter(int(name[6:8]) for name in globals() if re.match(r"test_d\d\d_", name))
-    assert told == {number: tests[number] for number in range(1, 51)}
-    assert {number for number, count in told.items() if not count} == {50}
-    assert f": {sum(map(bool, told.values()))} of the fifty rows have one or more" in table
