@@ -66,6 +66,7 @@ from partwise.testing.bodies import TrickyBody, filler
 from partwise.testing.faults import Fault, FaultKind, FaultPlan, SimulatedDeath
 from partwise.testing.faulty import FaultyBackend, FaultyCheckpointStore
 from partwise.testing.simulation import Simulation
+from partwise.testing.sources import ChangingSource
 from partwise.testing.worlds import (
     Happening,
     Incident,
@@ -209,6 +210,16 @@ def test_d04_a_source_that_shrinks_in_a_part_makes_no_short_part(make_world, con
     assert lived.after.stored is None
 
 
+def test_d04_a_source_that_gives_less_than_it_said_makes_no_object(backend, store):
+    class Short(ChangingSource):
+        def body(self, offset, size):
+            return super().body(offset, size - 1)
+
+    with pytest.raises(SourceChanged):
+        simulated(backend, store).upload(Short(filler(30)), "key")
+    assert backend.keys() == []
+
+
 def test_d05_a_cancel_at_any_point_never_completes_with_a_gap(make_world, config):
     """A cancel between two parts was not seen, and what was there so far was completed."""
     calls = make_world().live(Life(config=config())).calls
@@ -230,6 +241,16 @@ def test_d05_a_cancel_is_heard_when_there_is_nothing_left_to_send(make_world, co
     world.live(Life((Fault("complete_upload", FaultKind.DEATH_BEFORE),), config=config()))
 
     lived = world.live(Life(incidents=(Incident("list_parts", Happening.CANCEL),), config=config()))
+
+    assert isinstance(lived.error, UploadCancelled)
+    assert (lived.after.stored, lived.after.pending) == (None, {})
+
+
+def test_d05_a_cancel_is_heard_while_a_stream_goes_by_that_is_there_already(make_world, config):
+    world = make_world(SimulatedStream(filler(3 * PART + 5)))
+    world.live(Life((Fault("complete_upload", FaultKind.DEATH_BEFORE),), config=config()))
+
+    lived = world.live(Life(incidents=(Incident("read", Happening.CANCEL, PARTS),), config=config()))
 
     assert isinstance(lived.error, UploadCancelled)
     assert (lived.after.stored, lived.after.pending) == (None, {})
@@ -532,6 +553,13 @@ def test_d18_any_subset_of_parts_is_kept(make_world, config):
 
     assert held != set(range(1, 6)), "the schedule leaves no gap any more"
     assert set(sent(lived)) == {1, 2, 3, 4, 5, 6} - held
+
+
+def test_d18_the_parts_of_a_stream_are_kept_as_well(make_world, config):
+    world = make_world(SimulatedStream(filler(3 * PART + 5)))
+    world.live(dies_after_part(2, config=config()))
+
+    assert sent(world.live(Life(config=config()))) == [3, 4]
 
 
 @pytest.mark.parametrize("parts", [0, 2])
