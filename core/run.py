@@ -230,7 +230,8 @@ class Run:
             SourceChanged: it is not.
             SourceUnreadable: it is not there any more.
         """
-        if self.source.fingerprint() != self.fingerprint:
+        found = self.source.fingerprint()
+        if found is not self.fingerprint and found != self.fingerprint:
             raise SourceChanged(f"{self.target} changed on the way", source=self.source.name)
 
     def remember(self, receipt: UploadedPart) -> None:

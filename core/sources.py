@@ -137,35 +137,31 @@ class FileBody:
 
     def chunks(self) -> Iterator[memoryview]:
         self.crc64 = None
-        files = self._files
-        file = _open_for_reading(self.path) if files is None else files.take()
+        files, path = self._files, self.path
+        file = _open_for_reading(path) if files is None else files.take()
         buffer = _buffers.take(chunk_size(self.size))
+        checksum, at, end = 0, self.offset, self.offset + self.size
         try:
-            yield from self._read(file, buffer)
+            while at < end:
+                count = _read_into(file, buffer if end - at >= len(buffer) else buffer[: end - at], at, path)
+                if not count:
+                    raise SourceChanged(
+                        f"{path} was cut short while it was being uploaded: it ends {end - at} bytes before byte {end}",
+                        source=path,
+                    )
+                at += count
+                chunk = buffer[:count]
+                checksum = crc64(chunk, checksum)
+                if at == end:
+                    self.crc64 = checksum
+                yield chunk
+            self.crc64 = checksum
         finally:
             _buffers.give_back(buffer)
             if files is None:
                 file.close()
             else:
                 files.give_back(file)
-
-    def _read(self, file: FileIO, buffer: memoryview) -> Iterator[memoryview]:
-        checksum, at, end = 0, self.offset, self.offset + self.size
-        while at < end:
-            count = _read_into(file, buffer[: end - at], at, self.path)
-            if not count:
-                raise SourceChanged(
-                    f"{self.path} was cut short while it was being uploaded:"
-                    f" it ends {end - at} bytes before byte {end}",
-                    source=self.path,
-                )
-            at += count
-            chunk = buffer[:count]
-            checksum = crc64(chunk, checksum)
-            if at == end:
-                self.crc64 = checksum
-            yield chunk
-        self.crc64 = checksum
 
 
 def _open_for_reading(path: str) -> FileIO:

@@ -126,12 +126,13 @@ class ThreadTransport:
             self._finished.put(outcome_of_running(job))
 
     def next_outcome(self, timeout: float | None) -> Outcome | None:
-        try:
-            outcome = self._finished.get(block=not self._kept, timeout=timeout)
-        except Empty:
-            if not self._kept:
+        if self._kept and self._finished.empty():
+            outcome: Outcome | None = outcome_of_running(self._kept.popleft())
+        else:
+            try:
+                outcome = self._finished.get(timeout=timeout)
+            except Empty:
                 return None
-            outcome = outcome_of_running(self._kept.popleft())
         if outcome is not None:
             self._under_way -= 1
             self._tempo.part_done(self._clock.monotonic())

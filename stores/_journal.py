@@ -83,7 +83,9 @@ def header_text(checkpoint: Checkpoint) -> str:
 
 def part_text(part: UploadedPart) -> str:
     """A receipt as one line of JSON."""
-    return _to_text(part_to_data(part))
+    number, size, etag, crc64 = part_to_data(part)
+    # By hand: the encoder takes longer for four values than all else does that recording a part takes.
+    return f"[{number},{size},{_to_text(etag)},{'null' if crc64 is None else _to_text(crc64)}]"
 
 
 def encode(checkpoint: Checkpoint) -> bytes:

@@ -50,7 +50,8 @@ from partwise.backends.oss.options import (
     headers_for,
     metadata_of,
 )
-from partwise.backends.oss.signing import Query, Signable, sign_v1, sign_v4
+from partwise.backends.oss.part_heads import PartHeads
+from partwise.backends.oss.signing import Query, Signable, Signing, signing_v1, signing_v4
 from partwise.backends.oss.transport import Proxy, Transport, tls_context
 from partwise.errors import (
     BackendClosed,
@@ -238,6 +239,7 @@ class OSSBackend:
         )
         self._options = _NO_OPTIONS
         self._part_headers: dict[str, str] = {}
+        self._heads_made: tuple[tuple[str, str, int, int], PartHeads] | None = None
         self._other_headers: dict[str, str] = {}
         self._owner = True
         self._closed = False
@@ -322,6 +324,7 @@ class OSSBackend:
         bound.__dict__.update(self.__dict__)
         bound._owner = False
         bound._options = ObjectOptions(traffic_limit=options.traffic_limit, request_payer=options.request_payer)
+        bound._heads_made = None
         bound._part_headers = headers_for(Request.PART, bound._options)
         bound._other_headers = headers_for(Request.OTHER, bound._options)
         return bound
@@ -355,9 +358,10 @@ class OSSBackend:
         size = len(body)
         check_part(part_number, size, LIMITS)
         what = f"part {part_number} of {self._of(key)}"
-        query = (("partNumber", str(part_number)), ("uploadId", upload_id))
-        chunks = exact_chunks(body, what)
-        answer = self._send(_Request(what, "PUT", key, query, self._part_headers, chunks, size))
+        issued, offset = self._keyring.current(), self._clock.offset
+        head = self._part_heads(key, upload_id, issued).head(part_number, size)
+        answer = self._transport.exchange("PUT", head, exact_chunks(body, what))
+        self._judge(answer, what, issued, offset)
         checksum = self._verified(answer, body, what, final=False)
         return UploadedPart(part_number, size, _etag(answer, what), checksum)
 
@@ -475,35 +479,55 @@ class OSSBackend:
     # --- one request -------------------------------------------------------------------------------------------------
 
     def _send(self, request: _Request, expected: tuple[int, ...] = (200,)) -> Answer:
-        issued = self._keyring.current()
-        offset = self._clock.offset
-        headers = self._signed(request, issued.credentials)
+        issued, offset = self._keyring.current(), self._clock.offset
+        signing = self._signing(request.method, request.key, request.query, request.headers, issued.credentials)
         answer = self._transport.send(
             request.method,
             self._address.target(request.key, request.query),
-            headers,
+            {**request.headers, **signing.signed()},
             request.body,
             request.length,
         )
-        if _log.isEnabledFor(logging.DEBUG):
-            _log.debug("%s: %d (request %s)", request.what, answer.status, answer.headers.get("x-oss-request-id"))
-        if answer.status in expected:
-            return answer
-        raise self._failure(answer, request, issued, offset)
+        return self._judge(answer, request.what, issued, offset, expected)
 
-    def _signed(self, request: _Request, credentials: Credentials) -> dict[str, str]:
+    def _signing(
+        self, method: str, key: str | None, query: Query, headers: Mapping[str, str], credentials: Credentials
+    ) -> Signing:
         address, now = self._address, self._clock()
-        signable = Signable(request.method, address.bucket, request.key, request.query, request.headers)
+        signable = Signable(method, address.bucket, key, query, headers)
         if self._v4:
             assert address.region is not None  # `resolve` saw to it
-            added = sign_v4(credentials, signable, now, region=address.region)
-        else:
-            added = sign_v1(credentials, signable, now)
-        return {**request.headers, **added}
+            return signing_v4(credentials, signable, now, region=address.region)
+        return signing_v1(credentials, signable, now)
 
-    def _failure(self, answer: Answer, request: _Request, issued: Issued, offset: float) -> BackendError:
+    def _part_heads(self, key: str, upload_id: str, issued: Issued) -> PartHeads:
+        same = (key, upload_id, issued.generation, int(self._clock()))
+        made = self._heads_made
+        if made is not None and made[0] == same:
+            return made[1]
+        headers = self._part_headers
+        heads = PartHeads(
+            query=lambda number: (("partNumber", number), ("uploadId", upload_id)),
+            sign=lambda query: self._signing("PUT", key, query, headers, issued.credentials),
+            write=lambda query, added: self._transport.head(
+                "PUT", self._address.target(key, query), {**headers, **added}, None
+            ),
+        )
+        self._heads_made = same, heads
+        return heads
+
+    def _judge(
+        self, answer: Answer, what: str, issued: Issued, offset: float, expected: tuple[int, ...] = (200,)
+    ) -> Answer:
+        if _log.isEnabledFor(logging.DEBUG):
+            _log.debug("%s: %d (request %s)", what, answer.status, answer.headers.get("x-oss-request-id"))
+        if answer.status in expected:
+            return answer
+        raise self._failure(answer, what, issued, offset)
+
+    def _failure(self, answer: Answer, what: str, issued: Issued, offset: float) -> BackendError:
         said = read(answer, issued.credentials.secrets)
-        error = failure(answer, request.what, said)
+        error = failure(answer, what, said)
         if isinstance(error, ClockSkewed):
             theirs = server_time(answer, said)
             error.retryable = theirs is not None and self._clock.correct(theirs, offset)

@@ -11,7 +11,9 @@ and pipelined answers.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 
 from attrs import define
 
@@ -93,9 +95,14 @@ def read_answer(receive: Callable[[int], bytes], method: str) -> tuple[Answer, b
     else:
         raise BadAnswer("there is no end of interim answers")
     body, framed = _body(reader, method, status, headers)
-    options = {option.strip().lower() for option in headers.get("connection", "").split(",")}
-    stays = "close" not in options and (version == "HTTP/1.1" or "keep-alive" in options)
+    options = _options(headers.get("connection", ""))
+    stays = "close" not in options and (version == "1.1" or "keep-alive" in options)
     return Answer(status, headers, body), framed and stays and reader.spent
+
+
+@lru_cache(maxsize=8)
+def _options(connection: str) -> frozenset[str]:
+    return frozenset(option.strip().lower() for option in connection.split(","))
 
 
 class _Reader:
@@ -163,21 +170,39 @@ class _Reader:
 _NO_ANSWER = "the connection was closed without an answer"
 
 
+# Names are what RFC 9110 calls tokens, near enough. A line that holds a bare line end is none: one reader's value would
+# be another's next header.
+_HEAD = re.compile(r"HTTP/(1\.[01]) ([0-9]{3})(?: [^\r\n]*)?\r\n((?:[!-9;-~]+:[^\r\n]*\r\n)*)")
+_HEADER = re.compile(r"([!-9;-~]+):[ \t]*([^\r\n]*)")
+
+
 def _parsed_head(head: bytes) -> tuple[str, int, dict[str, str]]:
-    status_line, *lines = head.decode("latin-1").split("\r\n")
-    version, _, rest = status_line.partition(" ")
-    code = rest[:3]
-    if version not in ("HTTP/1.1", "HTTP/1.0") or not _is_number(code) or len(code) != 3 or rest[3:4] not in ("", " "):
-        raise BadAnswer(f"it begins with {status_line[:60]!r}, which is no HTTP")
-    headers: dict[str, str] = {}
-    for line in lines:
-        name, colon, value = line.partition(":")
-        if not colon or not name or name != name.strip():
-            raise BadAnswer(f"{line[:60]!r} is no header")
-        lower = name.lower()
-        value = value.strip(" \t")
-        headers[lower] = f"{headers[lower]}, {value}" if lower in headers else value
+    text = head.decode("latin-1") + "\r\n"
+    parsed = _HEAD.fullmatch(text)
+    if parsed is None:
+        raise BadAnswer(_misfit(text))
+    version, code, lines = parsed.groups()
+    fields = _HEADER.findall(lines)
+    headers = {name.lower(): value.rstrip(" \t") for name, value in fields}
+    if len(headers) < len(fields):
+        headers = _joined(fields)
     return version, int(code), headers
+
+
+def _joined(fields: list[tuple[str, str]]) -> dict[str, str]:
+    values: dict[str, list[str]] = {}
+    for name, value in fields:
+        values.setdefault(name.lower(), []).append(value.rstrip(" \t"))
+    return {name: ", ".join(found) for name, found in values.items()}
+
+
+def _misfit(text: str) -> str:
+    """What is wrong with a head that is none."""
+    status_line, *lines = text.split("\r\n")[:-1]
+    if not _HEAD.fullmatch(f"{status_line}\r\n"):
+        return f"it begins with {status_line[:60]!r}, which is no HTTP"
+    line = next(line for line in lines if not _HEAD.fullmatch(f"HTTP/1.1 200\r\n{line}\r\n"))
+    return f"{line[:60]!r} is no header"
 
 
 def _body(reader: _Reader, method: str, status: int, headers: Mapping[str, str]) -> tuple[bytes, bool]:

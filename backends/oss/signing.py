@@ -14,9 +14,9 @@ import base64
 import hashlib
 import hmac
 import time as _time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from email.utils import formatdate
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TypeAlias
 from urllib.parse import quote
 
@@ -72,6 +72,28 @@ class Signable:
     def with_query(self, query: Query) -> Signable:
         """The same request with another query."""
         return Signable(self.method, self.bucket, self.key, query, self.headers)
+
+
+@define(frozen=True)
+class Signing:
+    """
+    A request that is all but signed.
+
+    Args:
+        headers: what is sent beside the request's own headers; with `authorization` to come.
+        authorization: what the Authorization header says before the signature, which is its end.
+        text: what the signature is of.
+        sign: gives the signature of such a text.
+    """
+
+    headers: dict[str, str]
+    authorization: str
+    text: str
+    sign: Callable[[str], str]
+
+    def signed(self) -> dict[str, str]:
+        """The headers that make the request a signed one, to be sent beside its own."""
+        return {**self.headers, "Authorization": self.authorization + self.sign(self.text)}
 
 
 # --- what both share -------------------------------------------------------------------------------------------------
@@ -148,15 +170,54 @@ def canonical_request_v4(request: Signable, additional_headers: Iterable[str] = 
 
 def string_to_sign_v4(canonical_request: str, time: float, region: str, product: str = "oss") -> str:
     """The text that a V4 signature is of."""
-    digest = hashlib.sha256(canonical_request.encode()).hexdigest()
-    return f"{ALGORITHM_V4}\n{basic_time(int(time))}\n{scope_v4(time, region, product)}\n{digest}"
+    return _before_digest_v4(time, region, product) + _digest_v4(canonical_request)
+
+
+def _before_digest_v4(time: float, region: str, product: str) -> str:
+    return f"{ALGORITHM_V4}\n{basic_time(int(time))}\n{scope_v4(time, region, product)}\n"
+
+
+def _digest_v4(canonical_request: str) -> str:
+    return hashlib.sha256(canonical_request.encode()).hexdigest()
 
 
 def signature_v4(secret: str, string_to_sign: str, time: float, region: str, product: str = "oss") -> str:
     """The V4 signature of a text, in hexadecimal."""
-    signing = _signing_v4(secret, basic_time(int(time))[:8], region, product).copy()
-    signing.update(string_to_sign.encode())
-    return signing.hexdigest()
+    return _hexdigest(_signing_v4(secret, basic_time(int(time))[:8], region, product), string_to_sign)
+
+
+def _hexdigest(empty: hmac.HMAC, text: str) -> str:
+    signature = empty.copy()
+    signature.update(text.encode())
+    return signature.hexdigest()
+
+
+def signing_v4(
+    credentials: Credentials,
+    request: Signable,
+    time: float,
+    *,
+    region: str,
+    product: str = "oss",
+    additional_headers: Iterable[str] = (),
+) -> Signing:
+    """A request that is all but signed; its text is the canonical request. Arguments as for `sign_v4`."""
+    added = {"x-oss-date": basic_time(int(time)), "x-oss-content-sha256": UNSIGNED_PAYLOAD}
+    if credentials.security_token is not None:
+        added["x-oss-security-token"] = credentials.security_token
+    additional = _really_additional(request.headers, additional_headers)
+    canonical = canonical_request_v4(request.with_headers(added), additional)
+    # Where there are none, their name must not be there either.
+    named = f"AdditionalHeaders={';'.join(additional)}," if additional else ""
+    scope = scope_v4(time, region, product)
+    before_digest = _before_digest_v4(time, region, product)
+    empty = _signing_v4(credentials.access_key_secret, basic_time(int(time))[:8], region, product)
+    return Signing(
+        added,
+        f"{ALGORITHM_V4} Credential={credentials.access_key_id}/{scope},{named}Signature=",
+        canonical,
+        lambda canonical_request: _hexdigest(empty, before_digest + _digest_v4(canonical_request)),
+    )
 
 
 def sign_v4(
@@ -179,21 +240,9 @@ def sign_v4(
         product: ``oss``; another on a cloud box.
         additional_headers: see `canonical_request_v4`.
     """
-    added = {"x-oss-date": basic_time(int(time)), "x-oss-content-sha256": UNSIGNED_PAYLOAD}
-    if credentials.security_token is not None:
-        added["x-oss-security-token"] = credentials.security_token
-    additional = _really_additional(request.headers, additional_headers)
-    canonical = canonical_request_v4(request.with_headers(added), additional)
-    signature = signature_v4(
-        credentials.access_key_secret, string_to_sign_v4(canonical, time, region, product), time, region, product
-    )
-    # Where there are none, their name must not be there either.
-    named = f"AdditionalHeaders={';'.join(additional)}," if additional else ""
-    added["Authorization"] = (
-        f"{ALGORITHM_V4} Credential={credentials.access_key_id}/{scope_v4(time, region, product)},{named}"
-        f"Signature={signature}"
-    )
-    return added
+    return signing_v4(
+        credentials, request, time, region=region, product=product, additional_headers=additional_headers
+    ).signed()
 
 
 def presign_v4(
@@ -285,15 +334,23 @@ def signature_v1(secret: str, string_to_sign: str) -> str:
     return base64.b64encode(hmac.digest(secret.encode(), string_to_sign.encode(), "sha1")).decode()
 
 
-def sign_v1(credentials: Credentials, request: Signable, time: float) -> dict[str, str]:
-    """The headers that make a request a signed one, to be sent beside its own; see `sign_v4`."""
+def signing_v1(credentials: Credentials, request: Signable, time: float) -> Signing:
+    """A request that is all but signed; its text is the string to sign. Arguments as for `sign_v1`."""
     date = http_date(int(time))
     added = {"Date": date}
     if credentials.security_token is not None:
         added["x-oss-security-token"] = credentials.security_token
-    signature = signature_v1(credentials.access_key_secret, string_to_sign_v1(request.with_headers(added), date))
-    added["Authorization"] = f"OSS {credentials.access_key_id}:{signature}"
-    return added
+    return Signing(
+        added,
+        f"OSS {credentials.access_key_id}:",
+        string_to_sign_v1(request.with_headers(added), date),
+        partial(signature_v1, credentials.access_key_secret),
+    )
+
+
+def sign_v1(credentials: Credentials, request: Signable, time: float) -> dict[str, str]:
+    """The headers that make a request a signed one, to be sent beside its own; see `sign_v4`."""
+    return signing_v1(credentials, request, time).signed()
 
 
 def presign_v1(

@@ -175,9 +175,21 @@ class Transport:
             ConnectionFailed: there is no answer, or not all of it; the message says how far it got.
             BackendClosed: the transport was closed.
         """
+        return self.exchange(method, self.head(method, target, headers, length), body)
+
+    def head(self, method: str, target: str, headers: Mapping[str, str], length: int | None) -> bytes:
+        """
+        A request up to its body. Arguments as for `send`.
+
+        Raises:
+            ValueError: a line end, or a character beyond latin-1, got into a value.
+        """
         if self._forwarded:
             target = self._where + target
-        head = request_head(method, target, self._fixed, headers, length)
+        return request_head(method, target, self._fixed, headers, length)
+
+    def exchange(self, method: str, head: bytes, body: Iterable[bytes | memoryview] = ()) -> Answer:
+        """Send a request whose head is written already, and return the answer. Otherwise as `send`."""
         connection = self._take(repeatable=method != "POST")
         try:
             answer, reusable = self._exchange(connection, method, head, body)

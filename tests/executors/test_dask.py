@@ -58,9 +58,7 @@ def test_a_worker_that_is_killed_in_mid_part_costs_that_part_s_attempt_and_nothi
 
     def kill_in_mid_part():
         held.wait_for()
-        [victim] = {
-            pid for pid, address in workers_busy(client) if address
-        }
+        [victim] = {pid for pid, address in workers_busy(client) if address}
         os.kill(victim, signal.SIGKILL)
 
     with meanwhile(kill_in_mid_part):
