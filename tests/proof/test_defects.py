@@ -438,6 +438,16 @@ def test_d12_an_object_of_the_same_bytes_that_stood_there_before_is_not_taken_fo
     assert asked(lived, "complete_upload") == 2
 
 
+def test_d12_somebody_elses_object_is_not_taken_for_ours_where_only_a_token_tells(make_world, config):
+    """It stands there, of the same size, when the upload is found to be gone."""
+    world = make_world(capabilities=evolve(DEFAULT_CAPABILITIES, object_checksums=False))
+    world.overwrite(filler(3 * PART + 5, "foreign"))
+
+    lived = world.live(Life((Fault("complete_upload", FaultKind.FORGOTTEN_UPLOAD),), config=config()))
+
+    assert lived.after.stored == world.source.version.data
+
+
 def refusals(make_world, config) -> Iterator[BaseException]:
     """One error of each kind that refuses to go on."""
     world = make_world()
