@@ -160,12 +160,15 @@ class LocalBackend:
 
     @property
     def limits(self) -> PartLimits:
-        """See `LIMITS`."""
+        """Parts of any size, 10,000 of them. How large a file may be is for the file system to say."""
         return LIMITS
 
     @property
     def capabilities(self) -> Capabilities:
-        """See `CAPABILITIES`."""
+        """
+        Lists of parts, checksums of parts and of objects. Of the options, those that describe an object: type, headers,
+        metadata and tags, which `describe` gives back; and `forbid_overwrite`.
+        """
         return CAPABILITIES
 
     def __repr__(self) -> str:

@@ -7,8 +7,8 @@ reflected, initial value and final xor all ones. Because the two are equal, they
     crc64_combine(crc64(a), crc64(b), len(b)) == crc64(a + b)
 
 Appending `length` zero bytes to a message multiplies its remainder by x^(8*length) modulo the polynomial. That is a
-linear map on 64 bits; it is worked out once for each length and kept as sixteen tables of sixteen entries, so that
-combining a further part of the same length is sixteen look-ups.
+linear map on 64 bits; it is worked out once for each length and kept as a table for each byte, so that combining a
+further part of the same length is eight look-ups.
 """
 
 from __future__ import annotations
@@ -41,11 +41,18 @@ def crc64_combine(first: int, second: int, second_length: int) -> int:
         second: the checksum of the second run.
         second_length: the length of the second run in bytes.
     """
-    shifted = 0
-    for table in _shift_tables(second_length):
-        shifted ^= table[first & 15]
-        first >>= 4
-    return shifted ^ second
+    a, b, c, d, e, f, g, h = _shift_tables(second_length)
+    return (
+        a[first & 255]
+        ^ b[first >> 8 & 255]
+        ^ c[first >> 16 & 255]
+        ^ d[first >> 24 & 255]
+        ^ e[first >> 32 & 255]
+        ^ f[first >> 40 & 255]
+        ^ g[first >> 48 & 255]
+        ^ h[first >> 56]
+        ^ second
+    )
 
 
 def crc64_fold(runs: Iterable[tuple[int, int]]) -> int:
@@ -84,11 +91,10 @@ def _shift_tables(length: int) -> tuple[tuple[int, ...], ...]:
         images[bit] = image
         image = _times_x(image)
     tables = []
-    for low in range(0, 64, 4):
-        table = [0] * 16
-        for nibble in range(1, 16):
-            lowest = nibble & -nibble
-            table[nibble] = table[nibble ^ lowest] ^ images[low + lowest.bit_length() - 1]
+    for low in range(0, 64, 8):
+        table = [0]
+        for image in images[low : low + 8]:
+            table += [image ^ entry for entry in table]
         tables.append(tuple(table))
     return tuple(tables)
 

@@ -93,6 +93,7 @@ def _settle(run: Run, error: BackendError, failures: int) -> StoredObject | None
     if stored is None:
         if delay is None:
             raise error
+        run.log_retry(error, delay)
         run.wait(delay)
     return stored
 

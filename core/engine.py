@@ -18,6 +18,7 @@ Where the promises of the design are kept:
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -49,6 +50,7 @@ from partwise.errors import (
     PartwiseError,
     SourceChanged,
     SourceError,
+    SourceUnreadable,
     UploadNotFound,
     UploadStopped,
 )
@@ -107,12 +109,16 @@ class Upload:
         """
         run = self._run
         try:
-            if run.store is None:
-                return self._live()
-            with _Claim(run.store, run):
-                return self._live()
+            result = self._live_claimed()
+        except BaseException as error:
+            # Not as a warning: it is raised, too, and whoever handles it knows how bad it is.
+            logger.info("%s: ended by %s: %s", run.target, type(error).__name__, error, extra=run.log_fields())
+            raise
         finally:
             run.source.close()
+        size, sent = result.size, result.bytes_sent
+        logger.info("%s: stored, %d bytes, %d of them now", run.target, size, sent, extra=run.log_fields())
+        return result
 
     def explain(self) -> tuple[Decision, PartPlan]:
         """
@@ -127,6 +133,13 @@ class Upload:
             self._run.source.close()
 
     # --- the life ----------------------------------------------------------------------------------------------------
+
+    def _live_claimed(self) -> UploadResult:
+        run = self._run
+        if run.store is None:
+            return self._live()
+        with _Claim(run.store, run):
+            return self._live()
 
     def _live(self) -> UploadResult:
         """Live, and let out what ends it: the caller's own error as it was, any other with what else went wrong."""
@@ -254,7 +267,7 @@ class Upload:
                 drop(run)
                 run.checkpoint = None
                 raise
-        logger.info("upload %s of %s begins", upload_id, run.target, extra=run.log_fields())
+        logger.info("%s: begins, as upload %s", run.target, upload_id, extra=run.log_fields())
 
     def _options_at_birth(self) -> ObjectOptions:
         run, options = self._run, self._run.order.options
@@ -276,7 +289,7 @@ class Upload:
     def _transfer(self) -> UploadResult:
         run = self._run
         done = run.ledger.parts_done
-        logger.info("upload %s of %s: %d parts are there", run.upload_id, run.target, done, extra=run.log_fields())
+        logger.info("%s: %d parts are there", run.target, done, extra=run.log_fields())
         run.report()
         self._send_missing()
         if run.ledger.plan.size == 0:
@@ -304,17 +317,24 @@ class Upload:
             make_job=lambda number, body: PartJob(run.backend, run.key, run.upload_id, number, body),
             accept=self._accept,
             on_tick=run.report,
+            on_retry=lambda number, error, delay: run.log_retry(error, delay, number),
         )
         try:
             loop.run(self._stream_parts() if run.fingerprint.size is None else self._missing_parts())
         except UploadNotFound as error:
             raise UploadLost(str(error)) from error
+        except SourceUnreadable:
+            run.check_source()  # a worker may have been the first to see a change
+            raise
 
     def _accept(self, receipt: UploadedPart) -> None:
         run = self._run
         run.check_source()
         run.ledger.record(receipt)
         run.remember(receipt)
+        if logger.isEnabledFor(logging.DEBUG):
+            number, size = receipt.part_number, receipt.size
+            logger.debug("part %d of %s: sent, %d bytes", number, run.target, size, extra=run.log_fields(number))
         run.report()
 
     def _missing_parts(self) -> Iterator[tuple[int, Body]]:
@@ -362,6 +382,7 @@ class Upload:
         run.ledger = Ledger(PartPlan(max(1, len(body)), len(body)))
         flow = run.fresh_flow()
         run.control.on_request(flow.stop.set)
+        logger.info("%s: begins, in one piece", run.target, extra=run.log_fields())
         paced = flow.paced(1, _Guarded(body, run.check_source))
         try:
             stored = run.persist(_Put(run, paced, self._options_at_birth()))

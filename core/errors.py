@@ -284,7 +284,7 @@ class SourceError(PartwiseError):
 
 
 class SourceUnreadable(SourceError):
-    """The source is missing, is a directory, or may not be read."""
+    """The source is missing, is a directory, or may not be read; or a worker elsewhere finds another file there."""
 
 
 class SourceChanged(SourceError):

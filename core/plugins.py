@@ -7,6 +7,7 @@ like the scheme; a program offers one by `register_backend` or `register_checkpo
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -52,13 +53,41 @@ _registered: dict[tuple[str, str], Any] = {}
 
 
 def register_backend(scheme: str, factory: BackendFactory) -> None:
-    """Serve URLs of this scheme by `factory`, before any installed plug-in."""
-    _registered[BACKENDS, scheme.lower()] = factory
+    """
+    Serve URLs of this scheme by `factory` in this process, before any installed plug-in.
+
+        register_backend("database", lambda url: (DatabaseBackend("objects.db"), url.removeprefix("database:")))
+
+    Args:
+        scheme: what stands before the colon, such as ``"database"``; capitals make no difference. What was registered
+            for it before is replaced.
+        factory: called with each URL as the user gave it.
+
+    Raises:
+        InvalidInput: no URL can begin with such a scheme.
+    """
+    _registered[BACKENDS, _checked(scheme)] = factory
 
 
 def register_checkpoint_store(scheme: str, factory: StoreFactory) -> None:
-    """Serve store URLs of this scheme by `factory`, before any installed plug-in."""
-    _registered[CHECKPOINT_STORES, scheme.lower()] = factory
+    """
+    Serve store URLs of this scheme by `factory` in this process, before any installed plug-in.
+
+    Args:
+        scheme: as for `register_backend`. A scheme may serve both.
+        factory: called with each URL as the user gave it.
+
+    Raises:
+        InvalidInput: no URL can begin with such a scheme.
+    """
+    _registered[CHECKPOINT_STORES, _checked(scheme)] = factory
+
+
+def _checked(scheme: str) -> str:
+    # RFC 3986, 3.1. "things://" would be registered, and never found.
+    if not re.fullmatch(r"[a-z][a-z0-9+.-]*", scheme, re.ASCII | re.IGNORECASE):
+        raise InvalidInput(f"{scheme!r} can't be the scheme of a URL: a letter, then letters, digits, '+', '.' and '-'")
+    return scheme.lower()
 
 
 def open_backend(url: str, **settings: Any) -> tuple[MultipartBackend, str]:
@@ -80,6 +109,9 @@ def open_backend(url: str, **settings: Any) -> tuple[MultipartBackend, str]:
 def open_checkpoint_store(url: str) -> CheckpointStore:
     """
     The store that a URL such as ``sqlite:///uploads.db`` names.
+
+    Args:
+        url: the URL. ``file:`` alone is the store in the user's state directory.
 
     Raises:
         UnknownScheme: no plug-in serves this scheme.

@@ -117,6 +117,7 @@ class Run:
         #: Why an upload could not be aborted, if there is one that could not.
         self.abort_error: BackendError | None = None
         self._on_progress = order.on_progress
+        self._logged_id: str | None = None
         self._name = checkpoint_name(self.backend.location, self.key, self.source.name)
         self._shown = 0
         self._began = self.clock.monotonic()
@@ -215,6 +216,7 @@ class Run:
                 delay = self.policy.delay(failures, error)
                 if delay is None:
                     raise
+                self.log_retry(error, delay)
                 self.wait(delay)
 
     def wait(self, seconds: float) -> None:
@@ -250,9 +252,16 @@ class Run:
         logger.warning("%s: %s", self.key, message, extra=self.log_fields())
         self.warnings.append(message)
 
-    def log_fields(self) -> dict[str, object]:
-        """What every log record carries beside its text."""
-        return {"key": self.key, "upload_id": self.checkpoint.upload_id if self.checkpoint else None}
+    def log_fields(self, part_number: int | None = None) -> dict[str, object]:
+        """What every log record carries beside its text. The upload id is the last one there was."""
+        if self.checkpoint is not None:
+            self._logged_id = self.checkpoint.upload_id
+        return {"key": self.key, "upload_id": self._logged_id, "part_number": part_number}
+
+    def log_retry(self, error: BaseException, delay: float, part_number: int | None = None) -> None:
+        """Log that an attempt failed, and when the next one is. It is no warning: this is what retrying is for."""
+        what = self.target if part_number is None else f"part {part_number} of {self.target}"
+        logger.info("%s: tried again in %.1f s: %s", what, delay, error, extra=self.log_fields(part_number))
 
     def report(self, *, completed: bool = False) -> None:
         """

@@ -125,6 +125,7 @@ class PartLoop:
         make_job: gives the attempt at a part.
         accept: is told of each receipt. What it raises ends the loop.
         on_tick: is called now and then. What it raises ends the loop.
+        on_retry: is told of each failure that another attempt follows, and in how many seconds it does.
     """
 
     def __init__(
@@ -140,6 +141,7 @@ class PartLoop:
         make_job: Callable[[int, Body], PartJob],
         accept: Callable[[UploadedPart], None],
         on_tick: Callable[[], None],
+        on_retry: Callable[[int, BaseException, float], None],
     ) -> None:
         self._transport = transport
         self._flow = flow
@@ -151,6 +153,7 @@ class PartLoop:
         self._make_job = make_job
         self._accept = accept
         self._on_tick = on_tick
+        self._on_retry = on_retry
         self._in_flight: dict[int, _Attempts] = {}
         self._retries: list[_Retry] = []
         self._hold_until = 0.0
@@ -232,6 +235,7 @@ class PartLoop:
         if delay is None:
             error.add_note(f"Met while part {outcome.part_number} was being sent.")
             raise error
+        self._on_retry(outcome.part_number, error, delay)
         ready = self._clock.monotonic() + delay
         if getattr(error, "retry_after", None):
             # The storage asked to be left alone, not just by this part.

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
 from collections.abc import Callable, Iterator
 from io import BufferedRandom, FileIO
 from typing import Protocol
@@ -19,40 +20,40 @@ from partwise.errors import InvalidInput, SourceChanged, SourceError, SourceUnre
 from partwise.model import MIB, Fingerprint
 from partwise.protocols import Body, Source
 
-#: Read and handed on at a time, as (for parts of at least so many bytes, so many): a quarter of a part, so that the
-#: next piece is read while the last one is on its way, but not so little that the calls count, nor so much that the
-#: memory does. Each read, checksum and send is a turn in the interpreter among threads.
-_CHUNK_SIZES = ((8 * MIB, 2 * MIB), (4 * MIB, MIB))
-CHUNK_SIZE_MIN = MIB // 2
+#: Read and handed on at a time: no more than stays in a processor's own cache from the read to the send, since bytes
+#: that have to be fetched again cost more than all else does here; and no less, since each read, checksum and send is a
+#: turn in the interpreter among threads.
+CHUNK_SIZE_MAX = MIB
+
+#: ... of parts below the size given first: a good part of them, so that the next piece is read while the last one is on
+#: its way.
+_SMALL_PART, _SMALL_CHUNK = 4 * MIB, MIB // 2
 
 
 def chunk_size(part_size: int) -> int:
     """How many bytes of a part of this size are read and handed on at a time."""
-    return next((size for least, size in _CHUNK_SIZES if part_size >= least), CHUNK_SIZE_MIN)
+    return CHUNK_SIZE_MAX if part_size >= _SMALL_PART else _SMALL_CHUNK
 
 
-class _BufferPool:
+class _Buffer(threading.local):
     """
-    Buffers that were used and can be used again, so that a thousand parts do not allocate a thousand buffers.
-
-    A list's `append` and `pop` are atomic, so no lock is needed. There are never more buffers of a size than bodies of
-    it that were being read at one time.
+    The buffer of each thread, so that a thousand parts do not allocate a thousand buffers, and so that a thread finds
+    in its processor's cache what it wrote to last. It goes when the thread does.
     """
 
     def __init__(self) -> None:
-        self._free: dict[int, list[memoryview]] = {}
+        self._free: memoryview | None = None
 
-    def take(self, size: int) -> memoryview:
-        try:
-            return self._free[size].pop()
-        except (KeyError, IndexError):
-            return memoryview(bytearray(size))
+    def take(self) -> memoryview:
+        """One that nobody uses; several bodies may be read by one thread in turns."""
+        buffer, self._free = self._free, None
+        return memoryview(bytearray(CHUNK_SIZE_MAX)) if buffer is None else buffer
 
     def give_back(self, buffer: memoryview) -> None:
-        self._free.setdefault(len(buffer), []).append(buffer)
+        self._free = buffer
 
 
-_buffers = _BufferPool()
+_buffers = _Buffer()
 
 
 class _OpenFiles:
@@ -110,21 +111,31 @@ class _OpenFiles:
 
 class FileBody:
     """
-    A range of a file. It can be pickled: the copy opens the file each time it is read.
+    A range of a file. It can be pickled: the copy opens the file each time it is read, and makes sure that it is the
+    same file there, which on another machine it may not be.
 
     Args:
         path: the file.
         offset: where the range begins, in bytes from 0.
         size: its length in bytes.
         files: where open files are kept; None: they are not.
+        version: size in bytes and modification time in nanoseconds of the file that is meant; None: any.
     """
 
-    def __init__(self, path: str, offset: int, size: int, files: _OpenFiles | None = None) -> None:
+    def __init__(
+        self,
+        path: str,
+        offset: int,
+        size: int,
+        files: _OpenFiles | None = None,
+        version: tuple[int, int] | None = None,
+    ) -> None:
         self.path = path
         self.offset = offset
         self.size = size
         self.crc64: int | None = None
         self._files = files
+        self._version = version
 
     def __len__(self) -> int:
         return self.size
@@ -132,18 +143,19 @@ class FileBody:
     def __repr__(self) -> str:
         return f"FileBody({self.path!r}, offset={self.offset}, size={self.size})"
 
-    def __reduce__(self) -> tuple[type[FileBody], tuple[str, int, int]]:
-        return FileBody, (self.path, self.offset, self.size)
+    def __reduce__(self) -> tuple[type[FileBody], tuple[str, int, int, None, tuple[int, int] | None]]:
+        return FileBody, (self.path, self.offset, self.size, None, self._version)
 
     def chunks(self) -> Iterator[memoryview]:
         self.crc64 = None
         files, path = self._files, self.path
-        file = _open_for_reading(path) if files is None else files.take()
-        buffer = _buffers.take(chunk_size(self.size))
+        file = self._open() if files is None else files.take()
+        whole = _buffers.take()
+        buffer = whole[: chunk_size(self.size)]
         checksum, at, end = 0, self.offset, self.offset + self.size
         try:
             while at < end:
-                count = _read_into(file, buffer if end - at >= len(buffer) else buffer[: end - at], at, path)
+                count = _read_into(file, buffer[: end - at], at, path)
                 if not count:
                     raise SourceChanged(
                         f"{path} was cut short while it was being uploaded: it ends {end - at} bytes before byte {end}",
@@ -157,11 +169,26 @@ class FileBody:
                 yield chunk
             self.crc64 = checksum
         finally:
-            _buffers.give_back(buffer)
+            _buffers.give_back(whole)
             if files is None:
                 file.close()
             else:
                 files.give_back(file)
+
+    def _open(self) -> FileIO:
+        file = _open_for_reading(self.path)
+        status = os.fstat(file.fileno())
+        if self._version not in (None, (status.st_size, status.st_mtime_ns)):
+            import platform
+
+            file.close()
+            raise SourceUnreadable(
+                f"{self.path} on {platform.node()} is not the file that the upload was begun with: it has"
+                f" {status.st_size} bytes of {status.st_mtime_ns} ns since 1970, and (size, time) should be"
+                f" {self._version}",
+                source=self.path,
+            )
+        return file
 
 
 def _open_for_reading(path: str) -> FileIO:
@@ -245,8 +272,8 @@ class FileSource:
         old.close()
 
     def body(self, offset: int, size: int) -> FileBody:
-        """A range of the file; nothing is opened yet."""
-        return FileBody(self._path, offset, size, self._files)
+        """A range of the file as it was last seen; nothing is opened yet."""
+        return FileBody(self._path, offset, size, self._files, None if self._seen is None else self._seen[0][:2])
 
     def close(self) -> None:
         """Close the file, which is kept open from one part to the next. A further upload opens it anew."""
@@ -335,7 +362,7 @@ class _Readable(Protocol):
 
 
 class _SpooledBody:
-    """A part of a stream, kept in a temporary file because it is large."""
+    """A part of a stream, kept in a temporary file because it is large. To another process it goes by its bytes."""
 
     def __init__(self, file: BufferedRandom, size: int, checksum: int) -> None:
         self._file = file
@@ -345,6 +372,9 @@ class _SpooledBody:
 
     def __len__(self) -> int:
         return self._size
+
+    def __reduce__(self) -> tuple[type[BytesBody], tuple[bytes]]:
+        return BytesBody, (b"".join(self.chunks()),)
 
     def chunks(self) -> Iterator[memoryview]:
         self._file.seek(0)
@@ -454,6 +484,10 @@ class StreamSource:
             file.close()
             raise
         return _SpooledBody(file, length, checksum)
+
+
+#: What can be uploaded: a path, bytes, a binary stream, or a source of one's own.
+SourceLike = str | os.PathLike[str] | bytes | bytearray | memoryview | _Readable | Source
 
 
 def as_source(source: object) -> Source:

@@ -8,6 +8,7 @@ itself), or a simulation that draws which part finishes next.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -94,7 +95,9 @@ class Transport(Protocol):
         """
 
     def recall(self) -> None:
-        """Take back the attempts that no worker has begun. Their outcomes still come, as errors."""
+        """
+        Take back the attempts that no worker has begun, where that can be told. Their outcomes still come, as errors.
+        """
 
     def wake(self) -> None:
         """Make a waiting `next_outcome` return. May be called from any thread."""
@@ -140,6 +143,18 @@ def outcome_of_recalling(job: PartJob) -> Outcome:
     return Outcome(job.part_number, error=TransferStopped("taken back before it was begun"))
 
 
+def send_part(job: PartJob, attempt: str) -> UploadedPart:  # noqa: ARG001  # see below
+    """
+    What an executor is given to call: one attempt at a part.
+
+    Args:
+        job: the attempt.
+        attempt: a name that no other attempt has. Some executors take equal calls for one, as Dask does, and may answer
+            a second attempt with what became of the first.
+    """
+    return job.run()
+
+
 class ExecutorTransport:
     """Parts are sent by a `concurrent.futures.Executor`: threads, processes, or the machines of a cluster."""
 
@@ -149,7 +164,7 @@ class ExecutorTransport:
         self._finished: SimpleQueue[tuple[int, Future[UploadedPart]] | None] = SimpleQueue()
 
     def submit(self, job: PartJob) -> None:
-        future = self._executor.submit(job.run)
+        future = self._executor.submit(send_part, job, os.urandom(8).hex())
         self._futures[job.part_number] = future
         future.add_done_callback(self._when_done(job.part_number))
 
@@ -168,8 +183,17 @@ class ExecutorTransport:
         return _outcome_of(part_number, future)
 
     def recall(self) -> None:
-        for future in list(self._futures.values()):
-            future.cancel()
+        futures = list(self._futures.values())
+        # Dask's futures never say that they are running, and can be "cancelled" while a worker is at them: nobody would
+        # know when that ends. Where nothing tells what was begun from what was not, all of it is waited for.
+        if any(future.running() for future in futures) or self._tells_what_runs():
+            for future in futures:
+                future.cancel()
+
+    def _tells_what_runs(self) -> bool:
+        from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+
+        return isinstance(self._executor, ThreadPoolExecutor | ProcessPoolExecutor)
 
     def wake(self) -> None:
         self._finished.put(None)
@@ -182,8 +206,9 @@ def _outcome_of(part_number: int, future: Future[UploadedPart]) -> Outcome:
         return Outcome(part_number, receipt=future.result())
     except PartwiseError as error:
         return Outcome(part_number, error=error)
-    # What pickling raises for what it can't do, from version to version of Python. An attempt never lets these out.
-    except (PicklingError, TypeError, AttributeError) as error:
+    # What pickling raises for what it can't do, from version to version of Python, and what it can't find on the other
+    # side. An attempt never lets these out.
+    except (PicklingError, TypeError, AttributeError, ImportError) as error:
         stuck = BackendError(f"part {part_number} can't be handed to a worker of this executor: {error}")
         stuck.__cause__ = error
         return Outcome(part_number, error=stuck)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import threading
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager
@@ -20,16 +19,17 @@ from partwise.ledger import AlreadyStored, CompareWhileReading, Damage, Decision
 from partwise.model import ObjectOptions, PartLimits, Progress, UploadResult
 from partwise.planning import PartPlan, goes_in_one_piece
 from partwise.plugins import default_checkpoint_store, open_backend
-from partwise.progress import ProgressCallback, for_event_loop
+from partwise.progress import Called, ProgressCallback, called_from_a_thread, running_loop
 from partwise.protocols import CheckpointStore, MultipartBackend
 from partwise.retrying import Chance, Clock, SystemClock, system_chance
 from partwise.run import Order, ResumeMode, Run, Tools
 from partwise.sending import Control
-from partwise.sources import as_source
+from partwise.sources import SourceLike, as_source
 from partwise.threads import ThreadTransport
 from partwise.transport import ExecutorTransport, InlineTransport, Transport
 
 if TYPE_CHECKING:
+    import asyncio
     from concurrent.futures import Executor, Future
 
 
@@ -82,7 +82,7 @@ class Uploader:
 
     def upload(
         self,
-        source: object,
+        source: SourceLike,
         key: str,
         options: ObjectOptions | None = None,
         progress: ProgressCallback | None = None,
@@ -116,16 +116,13 @@ class Uploader:
             InvalidInput: the call is wrong: part size, options, key. Nothing was sent.
             UploadPaused, UploadCancelled: an `UploadTask` was asked to.
         """
-        if inspect.iscoroutinefunction(progress):
-            raise InvalidInput(
-                "a coroutine function can report progress only to an event loop: use start, and await it"
-            )
-        with self._ready(self._order(source, key, options, progress, resume), Control()) as ready:
+        report = None if progress is None else called_from_a_thread(progress, None)
+        with self._ready(self._order(source, key, options, report, resume), Control()) as ready:
             return ready.run()
 
     def start(
         self,
-        source: object,
+        source: SourceLike,
         key: str,
         options: ObjectOptions | None = None,
         progress: ProgressCallback | None = None,
@@ -134,37 +131,46 @@ class Uploader:
         """
         Begin to upload in the background, and return a handle at once. Arguments are those of `upload`.
 
-        Within an event loop, `progress` may be a coroutine function, which that loop then runs, one call at a time.
+        Within an event loop of asyncio, `progress` may be a coroutine function, which that loop then runs, one call at
+        a time. If the loop ends before the upload does, the upload is paused. A call that is under way when the upload
+        is paused or cancelled is not waited for, and is the last one.
 
         Whatever `upload` raises comes out of the handle's `result`.
 
         Raises:
             InvalidInput: `progress` is a coroutine function, and no event loop is running here.
         """
-        progress = _called_from_a_thread(progress)
+        called = None if progress is None else called_from_a_thread(progress, running_loop())
 
         def ready(control: Control, watch: ProgressCallback) -> AbstractContextManager[Upload]:
             def report(at: Progress) -> None:
                 watch(at)
-                if progress is not None:
-                    progress(at)
+                if called is not None:
+                    called(at)
 
+            if called is not None:
+                control.on_request(called.abandon)
             return self._ready(self._order(source, key, options, report, resume), control)
 
-        return UploadTask(ready, key)
+        return UploadTask(ready, key, called)
 
     def plan(
-        self, source: object, key: str, options: ObjectOptions | None = None, resume: ResumeMode = "auto"
+        self, source: SourceLike, key: str, options: ObjectOptions | None = None, resume: ResumeMode = "auto"
     ) -> Explanation:
         """
         What `upload` would do now, part by part, and why. Nothing is sent or changed.
 
         It may read the source, to compare it with what the storage holds.
+
+        Raises:
+            CannotResume: ``resume="require"``, and it would be a start.
+            BackendError: the storage can't be asked which parts it holds.
+            InvalidInput, SourceUnreadable, CheckpointMismatch: as `upload` says.
         """
         with self._ready(self._order(source, key, options, None, resume), Control()) as ready:
             return _explained(*ready.explain(), limits=self.backend.limits, threshold=self.config.multipart_threshold)
 
-    def abort(self, source: object, key: str) -> bool:
+    def abort(self, source: SourceLike, key: str) -> bool:
         """
         Drop the unfinished upload of `source` as `key`: the storage's part of it first, then its checkpoint.
 
@@ -174,6 +180,7 @@ class Uploader:
         Raises:
             CheckpointBusy: somebody is uploading it right now.
             UploadFailed: the storage could not be told; the checkpoint is kept.
+            InvalidInput: the source has no name, so that nothing of it was ever recorded.
         """
         order = Order(self.backend, self.store, as_source(source), key, ObjectOptions(), self.config)
         run = Run(order, Tools(partial(InlineTransport, self._clock), self._clock, self._chance), Control())
@@ -193,7 +200,7 @@ class Uploader:
 
     def _order(
         self,
-        source: object,
+        source: SourceLike,
         key: str,
         options: ObjectOptions | None,
         progress: ProgressCallback | None,
@@ -212,18 +219,6 @@ class Uploader:
             yield Upload(order, Tools(self._transport or workers.transport, self._clock, self._chance), control)
         finally:
             workers.close()
-
-
-def _called_from_a_thread(progress: ProgressCallback | None) -> ProgressCallback | None:
-    if not inspect.iscoroutinefunction(progress):
-        return progress
-    import asyncio
-
-    try:
-        loop = asyncio.get_running_loop()
-    except RuntimeError:
-        raise InvalidInput("a coroutine function can report progress only to an event loop: start within one") from None
-    return for_event_loop(progress, loop)
 
 
 class _Workers:
@@ -251,28 +246,42 @@ class UploadTask:
     """
     An upload in the background.
 
-    Made by `Uploader.start`. `result` waits for it; so does ``await``, from any event loop. Giving up waiting does not
-    stop it; `pause` and `cancel` do, and another `UploadTask` is never touched by either.
+    Made by `Uploader.start`. `result` waits for it; so does ``await``, from any event loop. Giving up waiting, by a
+    timeout or because the awaiting task is cancelled, does not stop it; `pause` and `cancel` do, and another
+    `UploadTask` is never touched by either.
 
-    As a context manager it pauses, if it is left before the upload has ended, and waits for that.
+    As a context manager it pauses, if it is left before the upload has ended, and waits for that: by ``with``, or by
+    ``async with``, which does not block the event loop meanwhile. Leaving never completes an upload.
     """
 
-    def __init__(self, ready: Callable[[Control, ProgressCallback], AbstractContextManager[Upload]], key: str) -> None:
+    def __init__(
+        self,
+        ready: Callable[[Control, ProgressCallback], AbstractContextManager[Upload]],
+        key: str,
+        called: Called | None = None,
+    ) -> None:
         from concurrent.futures import Future
 
         self._control = Control()
         self._future: Future[UploadResult] = Future()
+        # It runs, from here on: whoever stops waiting for it does not cancel it.
+        self._future.set_running_or_notify_cancel()
         self._progress = Progress(0, None)
         self._ready = ready
+        self._called = called
         # A daemon, so that a program can end: for the upload that is no worse than any other death, and it is resumed.
         self._thread = threading.Thread(target=self._work, name=f"partwise upload of {key}", daemon=True)
         self._thread.start()
 
     def _work(self) -> None:
-        self._future.set_running_or_notify_cancel()
         try:
             with self._ready(self._control, self._watch) as ready:
                 result = ready.run()
+        except StopIteration as error:
+            # From a progress callback. Nobody could await it: a coroutine takes it for the end of its own.
+            stopped = RuntimeError("the progress callback raised StopIteration")
+            stopped.__cause__ = error
+            self._future.set_exception(stopped)
         except BaseException as error:  # noqa: BLE001  # comes out of result()
             self._future.set_exception(error)
         else:
@@ -292,7 +301,11 @@ class UploadTask:
 
         Raises:
             TimeoutError: the upload is still running.
+            InvalidInput: it would wait for ever: `progress` is a coroutine function, and its event loop is the one that
+                waits here, instead of awaiting the task. The upload is paused.
         """
+        if timeout is None and self._called is not None and self._called.loop is running_loop():
+            self._called.loop_is_blocked()
         try:
             return self._future.result(timeout)
         except KeyboardInterrupt:
@@ -330,7 +343,7 @@ class UploadTask:
     def __await__(self) -> Generator[Any, None, UploadResult]:
         import asyncio
 
-        return asyncio.shield(asyncio.wrap_future(self._future)).__await__()
+        return asyncio.wrap_future(self._future).__await__()
 
     def __enter__(self) -> Self:
         return self
@@ -338,6 +351,23 @@ class UploadTask:
     def __exit__(self, *exception: object) -> None:
         self.pause()
         self._thread.join()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        import asyncio
+
+        self.pause()
+        ended = asyncio.wrap_future(self._future)
+        ended.add_done_callback(_look_at)
+        await asyncio.wait([ended])
+
+
+def _look_at(ended: asyncio.Future[UploadResult]) -> None:
+    """How it ended is for `result` to tell, so asyncio need not complain that nobody has asked."""
+    if not ended.cancelled():
+        ended.exception()
 
 
 @define(frozen=True)
@@ -405,7 +435,7 @@ def _explained(decision: Decision, plan: PartPlan, *, limits: PartLimits, thresh
 
 
 def upload(
-    source: object,
+    source: SourceLike,
     target_url: str,
     *,
     store: CheckpointStore | None = None,
@@ -415,7 +445,7 @@ def upload(
     resume: ResumeMode = "auto",
 ) -> UploadResult:
     """
-    Upload `source` to the object that a URL names. If an earlier call did not get to its end, this one carries on.
+    Upload `source` to the object that a URL names. If an earlier call did not get to its end, this one carries on::
 
         upload("backup.tar", "file:///mnt/backups/backup.tar")
 

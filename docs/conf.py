@@ -1,6 +1,10 @@
 """The documents as a site: ``sphinx-build -W docs site``."""
 
 from importlib.metadata import version as version_of
+from typing import Any
+
+import attrs
+from sphinx.application import Sphinx
 
 project = "partwise"
 author = "The partwise authors"
@@ -11,9 +15,12 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphin
 exclude_patterns = ["conf.py"]
 html_theme = "furo"
 html_title = f"partwise {release}"
+html_static_path = ["_static"]
+html_css_files = ["partwise.css"]
+toc_object_entries_show_parents = "hide"
 
 myst_heading_anchors = 3
-suppress_warnings = ["myst.xref_missing", "misc.highlighting_failure"]  # the README's links are those of the repository
+suppress_warnings = ["misc.highlighting_failure"]  # theirs are shown in part
 
 # In docstrings a single backtick marks a name.
 default_role = "code"
@@ -22,3 +29,31 @@ autodoc_typehints = "signature"
 autodoc_default_options = {"members": True, "undoc-members": False}
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
+
+
+def _skip(*event: Any) -> bool | None:
+    """The fields of a value are told once, as what it is made with."""
+    _, _, _, member, _, _ = event
+    return True if repr(member) == "SLOTS_ATTR" else None  # it has no public name in every version of Sphinx
+
+
+def _shorten(*event: Any) -> tuple[str | None, str | None]:
+    """A default that is made anew for each value has no name of its own; a protocol is not made."""
+    *_, signature, returns = event
+    if signature == "(*args, **kwargs)":
+        return "", None
+    return signature and signature.replace(repr(attrs.NOTHING), "..."), returns
+
+
+def _keep_colons(*event: Any) -> None:
+    """What stands before a colon in the first line of a property's docstring is not its type."""
+    _, what, _, _, _, lines = event
+    if what in ("attribute", "data", "property"):
+        lines[:0] = ["..", ""]  # napoleon looks at the first line alone, and this one shows nothing
+
+
+def setup(app: Sphinx) -> None:
+    """Called by Sphinx."""
+    app.connect("autodoc-skip-member", _skip)
+    app.connect("autodoc-process-signature", _shorten)
+    app.connect("autodoc-process-docstring", _keep_colons, priority=400)  # before napoleon

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,8 +24,27 @@ DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 
 # Blocks of these languages are looked at, not run: output, data, other languages. The gate runs what sets up an
 # environment.
-SHOWN = {"text", "json", "xml", "toml", "java", "javascript", "py", "csharp", "go", "objectivec", "cpp", "c", "ruby"}
+SHOWN = {
+    "text",
+    "json",
+    "xml",
+    "toml",
+    "ini",
+    "yaml",
+    "java",
+    "javascript",
+    "py",
+    "csharp",
+    "go",
+    "objectivec",
+    "cpp",
+    "c",
+    "ruby",
+}
 SET_UP = "python3 -m venv"
+
+# What is run as a program of its own: its workers are processes, which import it.
+PROGRAM = 'if __name__ == "__main__":\n'
 
 # A directory that readers have and the machine that runs this has not.
 MADE_UP = "/mnt/backups"
@@ -43,7 +63,19 @@ def defines_tests(document: Path) -> bool:
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def scratch(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Where temporary files go: in memory if there is such a place, since the suites for plug-ins sync them a lot."""
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(
+        dir=memory if os.access(memory, os.W_OK) else None, ignore_cleanup_errors=True
+    ) as directory:
+        monkeypatch.setattr(tempfile, "tempdir", directory)
+        monkeypatch.setenv("TMPDIR", directory)  # of commands, likewise
+        yield
+
+
+@pytest.fixture
+def place(tmp_path: Path, scratch: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A place like a reader's: a file to upload, a state directory, and an OSS to upload to."""
     (tmp_path / "backup.tar").write_bytes(bytes(range(256)) * 4096 * 16 + b"end")
     (tmp_path / "mnt").mkdir()
@@ -61,7 +93,10 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=[str(path.relative_to(ROOT)) for path in DOCUMENTS])
 def test_every_block_of_a_document_runs(document: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The Python blocks of one document are one module, as they are for a reader who types them in."""
+    """
+    The Python blocks of one document are one module, as they are for a reader who types them in; but for those that are
+    whole programs.
+    """
     module = ModuleType("document")
     monkeypatch.setitem(sys.modules, "document", module)  # so that what it defines can be pickled
     by_pytest = defines_tests(document)
@@ -69,7 +104,10 @@ def test_every_block_of_a_document_runs(document: Path, place: Path, monkeypatch
         text = text.replace(MADE_UP, str(place / "mnt"))  # noqa: PLW2901  # the block as it can be run here
         if language == "python" and by_pytest:
             continue  # see below
-        if language == "python":
+        if language == "python" and PROGRAM in text:
+            (place / "program.py").write_text(text)
+            subprocess.run([sys.executable, "program.py"], check=True, cwd=place, timeout=60)
+        elif language == "python":
             code = compile("\n" * line + text, str(document), "exec", dont_inherit=True)
             try:
                 exec(code, vars(module))

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+import partwise
+
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 FOLDERS = {"partwise": "core", "partwise.backends": "backends", "partwise.stores": "stores"}
@@ -156,6 +158,15 @@ def test_the_types_ship():
 
     assert (ROOT / "core" / "py.typed").exists()
     assert any(fnmatch("py.typed", pattern) for pattern in patterns)
+
+
+def test_every_public_name_is_checked_as_a_user_would_write_it():
+    """The gate runs mypy over that file, against what was installed."""
+    used = ast.parse((ROOT / "tests" / "typing" / "api.py").read_text())
+    names = {node.id for node in ast.walk(used) if isinstance(node, ast.Name)}
+    names |= {node.attr for node in ast.walk(used) if isinstance(node, ast.Attribute)}
+
+    assert set(partwise.__all__) - names == set()
 
 
 def test_every_other_file_in_a_package_ships():

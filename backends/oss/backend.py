@@ -361,6 +361,7 @@ class OSSBackend:
         issued, offset = self._keyring.current(), self._clock.offset
         head = self._part_heads(key, upload_id, issued).head(part_number, size)
         answer = self._transport.exchange("PUT", head, exact_chunks(body, what))
+        _tell(answer, what, key, (("uploadId", upload_id),), part_number)
         self._judge(answer, what, issued, offset)
         checksum = self._verified(answer, body, what, final=False)
         return UploadedPart(part_number, size, _etag(answer, what), checksum)
@@ -414,7 +415,7 @@ class OSSBackend:
                 _Request(what, "DELETE", key, (("uploadId", upload_id),), self._other_headers), expected=(200, 204)
             )
         except UploadNotFound:
-            _log.debug("%s: it is gone already", what)
+            _log.debug("%s: it is gone already", what, extra={"key": key, "upload_id": upload_id, "part_number": None})
 
     def list_uploads(self, prefix: str = "") -> Iterable[PendingUpload]:
         """List the pending uploads, a page at a time; see `MultipartBackend.list_uploads`."""
@@ -488,6 +489,7 @@ class OSSBackend:
             request.body,
             request.length,
         )
+        _tell(answer, request.what, request.key, request.query)
         return self._judge(answer, request.what, issued, offset, expected)
 
     def _signing(
@@ -519,8 +521,6 @@ class OSSBackend:
     def _judge(
         self, answer: Answer, what: str, issued: Issued, offset: float, expected: tuple[int, ...] = (200,)
     ) -> Answer:
-        if _log.isEnabledFor(logging.DEBUG):
-            _log.debug("%s: %d (request %s)", what, answer.status, answer.headers.get("x-oss-request-id"))
         if answer.status in expected:
             return answer
         raise self._failure(answer, what, issued, offset)
@@ -594,6 +594,12 @@ class OSSBackend:
         if answer.status == 203:
             raise callback_failure(answer, what, read(answer), stored)
         return stored if options.callback is None else evolve(stored, callback_response=answer.body)
+
+
+def _tell(answer: Answer, what: str, key: str | None, query: Query, part_number: int | None = None) -> None:
+    if _log.isEnabledFor(logging.DEBUG):
+        fields = {"key": key, "upload_id": dict(query).get("uploadId"), "part_number": part_number}
+        _log.debug("%s: %d (request %s)", what, answer.status, answer.headers.get("x-oss-request-id"), extra=fields)
 
 
 def _paged(fetch: Callable[[Marker], Page[Entry, Marker]], start: Marker, what: str) -> Iterator[Entry]:

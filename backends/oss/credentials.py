@@ -112,7 +112,12 @@ class CredentialsProvider(Protocol):
 
 
 class StaticCredentials:
-    """Credentials that never change."""
+    """
+    Credentials that never change.
+
+    Args:
+        credentials: these.
+    """
 
     renewable = False
     hold_seconds: float | None = None

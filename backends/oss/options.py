@@ -48,9 +48,12 @@ CAPABILITIES = Capabilities(
     object_checksums=True,
 )
 
+_ACLS = ("default", "private", "public-read", "public-read-write")
+_STORAGE_CLASSES = ("Standard", "IA", "Archive", "ColdArchive", "DeepColdArchive")
 _ENCRYPTIONS = ("AES256", "KMS", "SM4")
 _CALLBACK_TYPES = ("application/x-www-form-urlencoded", "application/json")
 _METADATA_NAME = re.compile(r"[A-Za-z0-9-]+")
+_CALLBACK_URL = re.compile(r"(?:https?://|(?!\w+://)).+", re.IGNORECASE)  # without a scheme it is http
 _CALLBACK_VARIABLE = re.compile(r"x:[^A-Z\s]+")
 
 #: What a compressed file is, whatever is in it: its Content-Type, since nobody said that it shall be unpacked on
@@ -208,8 +211,10 @@ def _tagging(header: str, value: Any) -> dict[str, str]:
 def _callback(header: str, value: Any) -> dict[str, str]:
     callback: Callback = value
     urls = callback.url.split(";")
-    if not all(urls) or len(urls) > CALLBACK_URLS_MAX:
-        raise InvalidInput(f"a callback has 1 to {CALLBACK_URLS_MAX} URLs, separated by ';', not {callback.url!r:.60}")
+    if not all(map(_CALLBACK_URL.fullmatch, urls)) or len(urls) > CALLBACK_URLS_MAX:
+        raise InvalidInput(
+            f"a callback has 1 to {CALLBACK_URLS_MAX} URLs of http or https, separated by ';', not {callback.url!r:.60}"
+        )
     if not callback.body:
         raise InvalidInput("a callback without a body tells nobody anything: give body, such as 'object=${object}'")
     if callback.body_type not in (None, *_CALLBACK_TYPES):
@@ -258,12 +263,12 @@ _RULES = (
     _Rule("content_language", "Content-Language", _CREATION),
     _Rule("expires", "Expires", _CREATION),
     _Rule("metadata", METADATA_PREFIX, _CREATION, _metadata),
-    _Rule("storage_class", "x-oss-storage-class", _CREATION),
+    _Rule("storage_class", "x-oss-storage-class", _CREATION, _one_of(*_STORAGE_CLASSES)),
     _Rule("tagging", "x-oss-tagging", _CREATION, _tagging),
     _Rule("encryption", "x-oss-server-side-encryption", _CREATION, _one_of(*_ENCRYPTIONS)),
     _Rule("data_encryption", "x-oss-server-side-data-encryption", _CREATION, _one_of("SM4")),
     _Rule("kms_key_id", "x-oss-server-side-encryption-key-id", _CREATION),
-    _Rule("acl", "x-oss-object-acl", _APPEARANCE),
+    _Rule("acl", "x-oss-object-acl", _APPEARANCE, _one_of(*_ACLS)),
     _Rule("callback", "x-oss-callback", _APPEARANCE, _callback),
     _Rule("forbid_overwrite", "x-oss-forbid-overwrite", _CREATION | _APPEARANCE, _true),
     _Rule("traffic_limit", "x-oss-traffic-limit", Request.PUT | Request.PART, _traffic_limit),

@@ -3,17 +3,19 @@ The command line: ``partwise upload``, ``status``, ``abort``, ``uploads``, ``gc`
 
     app, flags  the commands and their flags, for typer; each hands what was asked to a module of its own
     helping     the help pages
+    completing  what shells complete
     running     from a command's work to its exit code
     upload, status, abort, pending, serve, demo
                 what the commands do
-    meters      how far an upload is, as a bar or as lines
+    meters      how far an upload is, as a bar, as lines, or as objects
     asking, values
                 what people write (sizes, spans of time, NAME=VALUE, flags) -> values
     wording     values -> what people read
     outcomes    an error -> one line, one JSON object, one exit code
     output      which words go to which stream
+    colours     and in which colour
     opening     URLs and flags -> backends and stores
-    stopping    Ctrl-C and SIGTERM
+    stopping    Ctrl-C, SIGTERM and SIGHUP
     piping      standard input as a source
 
 Nothing heavy is imported before the command that needs it is known, so that ``--help`` and completion answer at once.

@@ -8,7 +8,7 @@ from partwise.cli.opening import BackendChoice, StoreChoice
 from partwise.cli.outcomes import DONE
 from partwise.cli.output import Output
 from partwise.cli.piping import STANDARD_INPUT, standard_input
-from partwise.cli.wording import count, share
+from partwise.cli.wording import count, share, shown
 from partwise.errors import CheckpointError
 from partwise.model import Checkpoint, checkpoint_name
 from partwise.protocols import CheckpointStore
@@ -23,14 +23,14 @@ def abort(file: str, target: BackendChoice, choice: StoreChoice, output: Output)
     Raises:
         PartwiseError: as `Uploader.abort` says.
     """
-    source = standard_input(threading.Event()) if file == STANDARD_INPUT else as_source(file)
-    with target.open_object() as (backend, key), choice.open() as store:
+    with target.open_object(file) as (backend, key, url), choice.open() as store:
+        source = standard_input(threading.Event()) if file == STANDARD_INPUT else as_source(file)
         recorded = _recorded(store, checkpoint_name(backend.location, key, source.name))
         dropped = Uploader(backend, store).abort(source, key)
     if not dropped:
-        output.say(f"no unfinished upload of {file} to {target.url} is recorded in {choice}; nothing was done")
+        output.say(f"no unfinished upload of {shown(file)} to {shown(url)} is recorded in {choice}; nothing was done")
     else:
-        output.say(f"dropped the upload of {file} to {target.url}{_what(recorded)}, and its checkpoint")
+        output.say(f"dropped the upload of {shown(file)} to {shown(url)}{_what(recorded)}, and its checkpoint")
     output.record(
         {
             "ok": True,

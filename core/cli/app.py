@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 import rich  # noqa: F401  # belongs to the same extra: without it the failure would come later, and in other words
 import typer
 
-from partwise.cli import asking, flags, wording
+from partwise.cli import flags
+from partwise.cli.completing import ACLS, CALLBACK_TYPES, ENCRYPTIONS, METERS, STORAGE_CLASSES, rejoin, words
 from partwise.cli.helping import WIDTH_MAX, Command, Group
 from partwise.cli.running import carry_out, invoke
 
@@ -41,12 +42,12 @@ app = typer.Typer(
 _EXIT_CODES = """
 
 Exit codes:
-  0         done
-  1         failed for good: something has to change first
-  2         wrong usage
-  3         another process has this upload
-  75        failed for now: run the same line again to carry on
-  130, 143  stopped by Ctrl-C or SIGTERM: the same line carries on"""
+  0    done
+  1    failed for good: something has to change first
+  2    wrong usage
+  3    busy: another process has this upload
+  75   failed for now: run the same line again to carry on
+  130  stopped by Ctrl-C (143: by SIGTERM): the same line carries on"""
 
 # --- upload ----------------------------------------------------------------------------------------------------------
 
@@ -61,8 +62,11 @@ _CALLBACK = "Whom OSS tells once it is stored"
     short_help="Upload a file, or carry on with its upload.",
     epilog=_examples(
         "partwise upload backup.tar oss://examplebucket/backup.tar",
+        "partwise upload backup.tar oss://examplebucket/2026/",
         "partwise upload --dry-run backup.tar oss://examplebucket/backup.tar",
-        "partwise upload --concurrency 8 --bandwidth-limit 20MiB backup.tar oss://examplebucket/backup.tar",
+        "partwise upload --bandwidth-limit 20MiB backup.tar oss://examplebucket/",
+        "partwise upload --checkpoint-dir /var/lib/backups backup.tar oss://examplebucket/",
+        "partwise upload --progress json backup.tar oss://examplebucket/ | jq .fraction",
         "pg_dump shop | partwise upload - oss://examplebucket/shop.sql --meta host=db1",
     )
     + _EXIT_CODES,
@@ -74,32 +78,32 @@ def upload(
         str,
         typer.Argument(
             metavar="FILE",
-            help="A file, or - for standard input: to carry on, pipe in the same bytes again from their start.",
+            help="A file, or - for standard input. To carry on with that, pipe in the same bytes again.",
         ),
     ],
     url: flags.ObjectURL,
     part_size: Annotated[
         str,
         typer.Option(
-            metavar="SIZE|auto", help="Default: auto, which is 8MiB, and more for large files.", rich_help_panel=_HOW
+            metavar="SIZE", help="Default: auto, which is 8MiB, and more for very large files.", rich_help_panel=_HOW
         ),
     ] = "auto",
     multipart_threshold: Annotated[
         str | None,
-        typer.Option(metavar="SIZE", help="Smaller files go in one piece; default: 10MiB.", rich_help_panel=_HOW),
+        typer.Option(metavar="SIZE", help="Send smaller files in one piece; default: 10MiB.", rich_help_panel=_HOW),
     ] = None,
     concurrency: Annotated[
-        int | None, typer.Option(metavar="N", help="Parts at a time; default: 4.", rich_help_panel=_HOW)
+        str | None, typer.Option(metavar="N", help="Send so many parts at a time; default: 4.", rich_help_panel=_HOW)
     ] = None,
     max_attempts: Annotated[
-        int | None,
-        typer.Option(metavar="N", help="Attempts at a part, in a row; default: 5.", rich_help_panel=_HOW),
+        str | None,
+        typer.Option(
+            metavar="N", help="Give up when a part fails so often in a row; default: 5.", rich_help_panel=_HOW
+        ),
     ] = None,
     bandwidth_limit: Annotated[
         str | None,
-        typer.Option(
-            metavar="SIZE", help="Bytes a second, all parts together; default: no limit.", rich_help_panel=_HOW
-        ),
+        typer.Option(metavar="SIZE", help="Send so many bytes a second at most, as in 20MiB.", rich_help_panel=_HOW),
     ] = None,
     no_resume: Annotated[
         bool,
@@ -112,7 +116,7 @@ def upload(
     dry_run: Annotated[
         bool,
         typer.Option(
-            "--dry-run", help="Say what would be kept and sent, and why; do nothing.", rich_help_panel=_RESUMING
+            "--dry-run", "-n", help="Say what would be kept or sent, and why; do nothing.", rich_help_panel=_RESUMING
         ),
     ] = False,
     checkpoint: flags.Checkpoint = None,
@@ -126,34 +130,52 @@ def upload(
         typer.Option(metavar="NAME=VALUE", help="Metadata; may be given again.", rich_help_panel=_OBJECT),
     ] = None,
     acl: Annotated[
-        str | None, typer.Option(metavar="RULE", help="Such as private, public-read.", rich_help_panel=_OBJECT)
+        str | None,
+        typer.Option(
+            metavar="RULE",
+            help="private, public-read, public-read-write or default.",
+            autocompletion=words(ACLS),
+            rich_help_panel=_OBJECT,
+        ),
     ] = None,
     storage_class: Annotated[
-        str | None, typer.Option(metavar="CLASS", help="Such as Standard, IA, Archive.", rich_help_panel=_OBJECT)
+        str | None,
+        typer.Option(
+            metavar="CLASS",
+            help="Standard, IA, Archive, ColdArchive or DeepColdArchive.",
+            autocompletion=words(STORAGE_CLASSES),
+            rich_help_panel=_OBJECT,
+        ),
     ] = None,
     tag: Annotated[
         list[str] | None, typer.Option(metavar="NAME=VALUE", help="A tag; may be given again.", rich_help_panel=_OBJECT)
     ] = None,
     cache_control: Annotated[
-        str | None, typer.Option(metavar="VALUE", help="The header of that name.", rich_help_panel=_OBJECT)
+        str | None, typer.Option(metavar="VALUE", help="Cache-Control of the object.", rich_help_panel=_OBJECT)
     ] = None,
     content_disposition: Annotated[
-        str | None, typer.Option(metavar="VALUE", help="The header of that name.", rich_help_panel=_OBJECT)
+        str | None, typer.Option(metavar="VALUE", help="Content-Disposition of the object.", rich_help_panel=_OBJECT)
     ] = None,
     content_encoding: Annotated[
-        str | None, typer.Option(metavar="VALUE", help="The header of that name.", rich_help_panel=_OBJECT)
+        str | None, typer.Option(metavar="VALUE", help="Content-Encoding of the object.", rich_help_panel=_OBJECT)
     ] = None,
     forbid_overwrite: Annotated[
         bool, typer.Option("--forbid-overwrite", help="Fail if the object exists.", rich_help_panel=_OBJECT)
     ] = False,
     encryption: Annotated[
-        str | None, typer.Option(metavar="METHOD", help="AES256, KMS or SM4.", rich_help_panel=_OBJECT)
+        str | None,
+        typer.Option(
+            metavar="METHOD",
+            help="AES256, KMS or SM4.",
+            autocompletion=words(ENCRYPTIONS),
+            rich_help_panel=_OBJECT,
+        ),
     ] = None,
     kms_key_id: Annotated[
         str | None, typer.Option(metavar="ID", help="The key under KMS.", rich_help_panel=_OBJECT)
     ] = None,
     traffic_limit: Annotated[
-        int | None,
+        str | None,
         typer.Option(metavar="BITS", help="Bits a second that OSS grants each request.", rich_help_panel=_OBJECT),
     ] = None,
     callback_url: Annotated[
@@ -165,12 +187,17 @@ def upload(
     callback_body: Annotated[
         str | None,
         typer.Option(
-            metavar="TEXT", help="What is posted, such as 'object=${object}&size=${size}'.", rich_help_panel=_CALLBACK
+            metavar="TEXT", help="What to post, as in 'object=${object}&size=${size}'.", rich_help_panel=_CALLBACK
         ),
     ] = None,
     callback_body_type: Annotated[
         str | None,
-        typer.Option(metavar="TYPE", help="Default: application/x-www-form-urlencoded.", rich_help_panel=_CALLBACK),
+        typer.Option(
+            metavar="TYPE",
+            help="application/json, or application/x-www-form-urlencoded (default).",
+            autocompletion=words(CALLBACK_TYPES),
+            rich_help_panel=_CALLBACK,
+        ),
     ] = None,
     callback_var: Annotated[
         list[str] | None,
@@ -183,6 +210,21 @@ def upload(
     ca_bundle: flags.CaBundle = None,
     timeout: flags.Timeout = None,
     json: flags.Json = False,
+    progress: Annotated[
+        str,
+        typer.Option(
+            metavar="FORM",
+            help="auto (a bar on a terminal, lines elsewhere), lines, json (an object a line), or none.",
+            autocompletion=words(METERS),
+            rich_help_panel=flags.WORDS,
+        ),
+    ] = "auto",
+    progress_interval: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SPAN", help="Between two lines or objects of progress, as in 10s.", rich_help_panel=flags.WORDS
+        ),
+    ] = None,
     quiet: flags.Quiet = False,
     verbose: flags.Verbose = False,
 ) -> int:
@@ -192,13 +234,14 @@ def upload(
     If this is stopped or killed, or the network goes, run the same line again: what is on the storage already is not
     sent a second time.
 
-    Sizes: 8MiB and 8M are 8 x 1024 x 1024 bytes, 8MB is 8,000,000. Of OSS, the access key is taken from
-    OSS_ACCESS_KEY_ID, OSS_ACCESS_KEY_SECRET and OSS_SESSION_TOKEN, or from ~/.ossutilconfig.
+    Sizes are written as in 8MiB, 8M (the same), 8MB (8,000,000 bytes) or 1.5GiB; spans of time as in 90s, 5m or 1h30m.
+    The access key for OSS comes from OSS_ACCESS_KEY_ID, OSS_ACCESS_KEY_SECRET and OSS_SESSION_TOKEN, or from
+    ~/.ossutilconfig.
     """
 
     def work(output: Output) -> int:
+        from partwise.cli import asking, values, wording
         from partwise.cli import upload as command
-        from partwise.cli import values
 
         order = command.UploadOrder(
             file=file,
@@ -242,10 +285,19 @@ def upload(
             ),
             resume=values.resume(no_resume=no_resume, require_resume=require_resume),
             command=wording.command_line(context.obj),
+            meter=values.meter(progress),
+            interval=None if progress_interval is None else asking.seconds("--progress-interval", progress_interval),
         )
         return command.explain(order, output) if dry_run else command.upload(order, output)
 
-    return carry_out(work, json=json, quiet=quiet, verbose=verbose, subject=f"{file} to {url}")
+    return carry_out(
+        work,
+        json=json,
+        quiet=quiet,
+        verbose=verbose,
+        subject=f"{file} to {url}",
+        events=progress.strip().lower() == "json",
+    )
 
 
 # --- what was begun --------------------------------------------------------------------------------------------------
@@ -270,7 +322,8 @@ def status(
     verbose: flags.Verbose = False,
 ) -> int:
     """
-    List the unfinished uploads that are recorded here, with how far each is and whether it is running now.
+    List the unfinished uploads that are recorded here: how far each is, how large, how old, whether it is running now
+    or was stopped, and where it goes.
 
     With --json, one object a line.
     """
@@ -393,9 +446,9 @@ def gc(
     *,
     url: flags.BucketURL,
     older_than: Annotated[
-        str, typer.Option("--older-than", metavar="SPAN", help="Spare younger ones (7d, 12h, 30m, 45s); default: 7d.")
+        str, typer.Option("--older-than", metavar="SPAN", help="Spare younger ones, as in 12h; default: 7d.")
     ] = "7d",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be dropped.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Only say what would be dropped.")] = False,
     checkpoint: flags.Checkpoint = None,
     checkpoint_dir: flags.CheckpointDir = None,
     store: flags.Store = None,
@@ -417,8 +470,8 @@ def gc(
     """
 
     def work(output: Output) -> int:
+        from partwise.cli import asking, values
         from partwise.cli import pending as command
-        from partwise.cli import values
 
         target = values.backend(
             url,
@@ -449,7 +502,7 @@ def gc(
 )
 def serve(
     directory: Annotated[str, typer.Argument(metavar="DIR", help="Each folder in it is a bucket.")],
-    port: Annotated[int, typer.Option(metavar="N", help="Default: a free one.", min=0, max=65535)] = 0,
+    port: Annotated[str, typer.Option(metavar="N", help="Default: 0, which takes a free one.")] = "0",
     json: flags.Json = False,
     quiet: flags.Quiet = False,
     verbose: flags.Verbose = False,
@@ -461,9 +514,10 @@ def serve(
     """
 
     def work(output: Output) -> int:
+        from partwise.cli import asking
         from partwise.cli import serve as command
 
-        return command.serve(directory, port, output)
+        return command.serve(directory, asking.whole("--port", port, 0, 65535), output)
 
     return carry_out(work, json=json, quiet=quiet, verbose=verbose)
 
@@ -487,6 +541,7 @@ def demo(
     """
 
     def work(output: Output) -> int:
+        from partwise.cli import asking
         from partwise.cli import demo as command
 
         return command.demo(file, asking.size("--size", size), output)
@@ -515,5 +570,8 @@ def partwise(
 
 
 def run(arguments: list[str]) -> int:
-    """Run one command, and return its exit code."""
-    return invoke(typer.main.get_command(app), arguments or ["--help"])
+    """Run one command, and return its exit code. No command at all, and ``help``, ask for help."""
+    rejoin()
+    if arguments[:1] in ([], ["help"]):
+        arguments = [*arguments[1:], "--help"]
+    return invoke(typer.main.get_command(app), arguments)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from typing import Literal
 
@@ -22,11 +22,37 @@ _UNITS = {
     "gb": 10**9,
     "tb": 10**12,
 }
-_SECONDS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
+_SECONDS: dict[str, Decimal] = {
+    "ms": Decimal("0.001"),
+    **dict.fromkeys(("s", "sec", "secs", "second", "seconds"), Decimal(1)),
+    **dict.fromkeys(("m", "min", "mins", "minute", "minutes"), Decimal(60)),
+    **dict.fromkeys(("h", "hr", "hrs", "hour", "hours"), Decimal(3_600)),
+    **dict.fromkeys(("d", "day", "days"), Decimal(86_400)),
+    **dict.fromkeys(("w", "week", "weeks"), Decimal(604_800)),
+}
 
 _NUMBER = r"[0-9]+(?:\.[0-9]+)?"
 _SIZE = re.compile(rf"({_NUMBER})\s*([a-z]*)", re.ASCII)
-_SPAN = re.compile(rf"(?:{_NUMBER}[dhms])+")
+_SPAN = re.compile(rf"(?:{_NUMBER}\s*[a-z]+\s*)+", re.ASCII)
+_SPANS = re.compile(rf"({_NUMBER})\s*([a-z]+)", re.ASCII)
+
+#: What messages of the library speak of, as a flag, where the two differ by more than dashes.
+_FLAGS = {
+    "connect_timeout": "--timeout",
+    "read_timeout": "--timeout",
+    "x-oss-object-acl": "--acl",
+    "x-oss-server-side-encryption": "--encryption",
+    "x-oss-storage-class": "--storage-class",
+    "encryption='KMS'": "--encryption KMS",
+    "region=": "--region",
+    "endpoint=": "--endpoint",
+    "urllib.parse.quote": "percent-encoding",
+}
+_SETTING = re.compile(
+    "|".join(map(re.escape, _FLAGS))
+    + r"|(?:\bTransferConfig\.(?=\w))(\w+)"
+    + r"|\b(?:signature_version|addressing_style|ca_bundle|traffic_limit|kms_key_id|callback_\w+|forbid_overwrite)\b"
+)
 
 
 def size(flag: str, text: str) -> int:
@@ -57,7 +83,8 @@ def rate(flag: str, text: str) -> int:
 
 def seconds(flag: str, text: str) -> float:
     """
-    A span of time: ``7d``, ``12h``, ``30m``, ``45s``, several in a row as in ``1h30m``, or seconds without a unit.
+    A span of time: ``7d``, ``12h``, ``30m``, ``90s``, ``500ms``, ``2 weeks``, several in a row as in ``1h30m``, or
+    seconds without a unit.
 
     Raises:
         InvalidInput: it is none; the message names the flag.
@@ -65,9 +92,37 @@ def seconds(flag: str, text: str) -> float:
     lowered = text.strip().lower()
     if re.fullmatch(_NUMBER, lowered):
         return float(lowered)
-    if not _SPAN.fullmatch(lowered):
-        raise InvalidInput(f"{flag}: {text!r:.60} is no span of time; write it as in 7d, 12h, 30m, 45s")
-    return sum(float(number) * _SECONDS[unit] for number, unit in re.findall(rf"({_NUMBER})([dhms])", lowered))
+    found = _SPANS.findall(lowered) if _SPAN.fullmatch(lowered) else []
+    if not found or any(unit not in _SECONDS for _, unit in found):
+        raise InvalidInput(f"{flag}: {text!r:.60} is no span of time; write it as in 7d, 12h, 30m, 90s, 1h30m")
+    return float(sum(Decimal(number) * _SECONDS[unit] for number, unit in found))
+
+
+def whole(flag: str, text: str, least: int, most: int | None = None) -> int:
+    """
+    A whole number.
+
+    Raises:
+        InvalidInput: it is none, or out of bounds; the message names the flag.
+    """
+    number = int(text) if re.fullmatch(r"-?[0-9]{1,18}", text.strip(), re.ASCII) else None
+    if number is None or number < least or (most is not None and number > most):
+        bounds = f"from {least} on" if most is None else f"from {least} to {most}"
+        raise InvalidInput(f"{flag}: {text!r:.60} is no whole number {bounds}")
+    return number
+
+
+def one_of(flag: str, text: str, choices: Sequence[str]) -> str:
+    """
+    One of some words; case does not matter.
+
+    Raises:
+        InvalidInput: it is none of them; the message names the flag, and all of them.
+    """
+    for choice in choices:
+        if choice.lower() == text.strip().lower():
+            return choice
+    raise InvalidInput(f"{flag}: {text!r:.60} is none of {', '.join(choices)}")
 
 
 def pairs(flag: str, texts: Iterable[str]) -> dict[str, str]:
@@ -88,9 +143,9 @@ def pairs(flag: str, texts: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def as_flags(owner: str, message: str) -> str:
-    """A message about the fields of a value in terms of the flags that they come from."""
-    return re.sub(rf"\b{owner}\.(\w+)", lambda match: f"--{match[1].replace('_', '-')}", message)
+def as_flags(message: str) -> str:
+    """A message about settings and options of the library in terms of the flags that they come from."""
+    return _SETTING.sub(lambda match: _FLAGS.get(match[0]) or f"--{(match[1] or match[0]).replace('_', '-')}", message)
 
 
 def at_most_one(**given: object) -> None:

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from partwise.cli.completing import ADDRESSING_STYLES, SIGNATURES, words
+
 #: Headings of the help pages.
 RECORD = "Where progress is recorded"
 WAY = "The way to OSS"
@@ -16,26 +18,29 @@ Checkpoint = Annotated[
     typer.Option(
         "--checkpoint",
         metavar="FILE",
-        help="In this file, for one upload; default: your state directory.",
+        help="In this file, which is for one upload.",
         rich_help_panel=RECORD,
     ),
 ]
 CheckpointDir = Annotated[
     str | None,
-    typer.Option("--checkpoint-dir", metavar="DIR", help="In this directory.", rich_help_panel=RECORD),
+    typer.Option(
+        "--checkpoint-dir",
+        metavar="DIR",
+        help="In this directory; default: your state directory.",
+        rich_help_panel=RECORD,
+    ),
 ]
 Store = Annotated[
     str | None,
-    typer.Option(
-        "--store", metavar="URL", help="In the store of this URL, such as sqlite:///uploads.db.", rich_help_panel=RECORD
-    ),
+    typer.Option("--store", metavar="URL", help="In a store, such as sqlite:///uploads.db.", rich_help_panel=RECORD),
 ]
 Endpoint = Annotated[
     str | None,
     typer.Option(
         "--endpoint",
         metavar="HOST",
-        help="The region's host or a custom domain; default: OSS_ENDPOINT, or ~/.ossutilconfig.",
+        help="Host of the region, or a custom domain; else OSS_ENDPOINT, or ~/.ossutilconfig.",
         rich_help_panel=WAY,
     ),
 ]
@@ -44,7 +49,7 @@ Region = Annotated[
     typer.Option(
         "--region",
         metavar="ID",
-        help="Such as cn-hangzhou; default: OSS_REGION, ~/.ossutilconfig, or the endpoint's.",
+        help="Such as cn-hangzhou; else OSS_REGION, ~/.ossutilconfig, or the endpoint's.",
         rich_help_panel=WAY,
     ),
 ]
@@ -52,9 +57,9 @@ SignatureVersion = Annotated[
     str | None,
     typer.Option(
         "--signature-version",
-        metavar="v4|v1",
-        help="How requests are signed; default: v4.",
-        autocompletion=lambda: ["v4", "v1"],
+        metavar="VERSION",
+        help="How requests are signed: v4 (default) or v1.",
+        autocompletion=words(SIGNATURES),
         rich_help_panel=WAY,
     ),
 ]
@@ -62,9 +67,9 @@ AddressingStyle = Annotated[
     str | None,
     typer.Option(
         "--addressing-style",
-        metavar="virtual|path|cname",
-        help="Where the bucket's name goes; default: virtual; cname for a custom domain.",
-        autocompletion=lambda: ["virtual", "path", "cname"],
+        metavar="STYLE",
+        help="Where the bucket's name goes: virtual (default), path, or cname for a custom domain.",
+        autocompletion=words(ADDRESSING_STYLES),
         rich_help_panel=WAY,
     ),
 ]
@@ -81,20 +86,25 @@ Timeout = Annotated[
     str | None,
     typer.Option(
         "--timeout",
-        metavar="SECONDS",
-        help="End an attempt when nothing has moved for so long; default: 60.",
+        metavar="SPAN",
+        help="Give up an attempt when nothing has moved for so long; default: 60s.",
         rich_help_panel=WAY,
     ),
 ]
 Json = Annotated[
     bool, typer.Option("--json", help="JSON on standard output; words go to standard error.", rich_help_panel=WORDS)
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", help="Nothing but errors.", rich_help_panel=WORDS)]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Nothing but errors.", rich_help_panel=WORDS)]
 Verbose = Annotated[
-    bool, typer.Option("--verbose", help="Also what the library logs, and tracebacks.", rich_help_panel=WORDS)
+    bool, typer.Option("--verbose", "-v", help="Also what the library logs, and tracebacks.", rich_help_panel=WORDS)
 ]
 
-ObjectURL = Annotated[str, typer.Argument(metavar="URL", help="oss://bucket/key, or file:///directory/key.")]
+ObjectURL = Annotated[
+    str,
+    typer.Argument(
+        metavar="URL", help="oss://bucket/key, or file:///directory/key. After a slash at its end goes the file's name."
+    ),
+]
 BucketURL = Annotated[
     str, typer.Argument(metavar="URL", help="oss://bucket, or oss://bucket/prefix for some keys; file:///directory/.")
 ]

@@ -7,12 +7,12 @@ Written here rather than by typer, whose pages differ from version to version an
 from __future__ import annotations
 
 import inspect
-import os
 import sys
 from typing import Any
 
-import typer
 from typer.core import TyperCommand, TyperGroup
+
+from partwise.cli.colours import painted
 
 #: The widest that text runs, in columns, however wide the terminal.
 WIDTH_MAX = 100
@@ -23,6 +23,10 @@ _LEFT_MAX = 34
 class Command(TyperCommand):
     """A command whose `rich_help_panel` values are headings, and whose epilog is shown line by line."""
 
+    def get_params(self, ctx: Any) -> list[Any]:
+        """All parameters, ``--help`` too."""
+        return _as_they_stand(super().get_params(ctx))
+
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the whole page."""
         _write_page(self, ctx, formatter)
@@ -31,6 +35,10 @@ class Command(TyperCommand):
 class Group(TyperGroup):
     """The same for the program as a whole, with its commands in the order in which they are told of."""
 
+    def get_params(self, ctx: Any) -> list[Any]:
+        """All parameters, ``--help`` too."""
+        return _as_they_stand(super().get_params(ctx))
+
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002  # the signature of groups
         """The names of all commands, in the order of the code."""
         return list(self.commands)
@@ -38,6 +46,24 @@ class Group(TyperGroup):
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the whole page."""
         _write_page(self, ctx, formatter)
+
+
+class _AsItStands:
+    def coerce(self, value: Any, **_: Any) -> Any:
+        return list(value) if isinstance(value, tuple) else value
+
+
+def _as_they_stand(parameters: list[Any]) -> list[Any]:
+    """
+    Have typer make nothing of what was given: our parameters are switches and text, and `asking` reads the text.
+
+    Some versions of it would have another library validate that text is text, whose import takes longer than all the
+    rest of a help page. Where there is no such thing to be left out, nothing is lost.
+    """
+    for parameter in parameters:
+        if hasattr(parameter, "_runtime_param"):
+            parameter._runtime_param = _AsItStands()  # noqa: SLF001  # there is no public way
+    return parameters
 
 
 def _write_page(command: Any, ctx: Any, formatter: Any) -> None:
@@ -71,27 +97,21 @@ def _by_heading(parameters: list[Any]) -> dict[str, list[Any]]:
 
 
 def _argument_name(parameter: Any) -> str:
-    return _styled(parameter.metavar.strip("[]"), fg="cyan")
+    return painted(parameter.metavar.strip("[]"), "cyan", sys.stdout)
 
 
 def _option_name(parameter: Any) -> str:
     value = "" if parameter.is_flag or not parameter.metavar else f" {parameter.metavar}"
-    return _styled(", ".join(sorted(parameter.opts, key=len)), fg="cyan") + value
+    return painted(", ".join(sorted(parameter.opts, key=len)), "cyan", sys.stdout) + value
 
 
 def _write_section(formatter: Any, heading: str, rows: list[tuple[str, str]]) -> None:
     if rows:
-        with formatter.section(_styled(heading, bold=True)):
+        with formatter.section(painted(heading, "bold", sys.stdout)):
             formatter.write_dl(rows, col_max=_LEFT_MAX)
 
 
 def _emphasised_headings(text: str) -> str:
     return "\n".join(
-        _styled(line, bold=True) if line and not line.startswith(" ") else line for line in text.split("\n")
+        painted(line, "bold", sys.stdout) if line and not line.startswith(" ") else line for line in text.split("\n")
     )
-
-
-def _styled(text: str, **style: Any) -> str:
-    # What goes to a file or a pipe is stripped of it by typer; not so for those who asked for no colour.
-    plain = os.name == "nt" or "NO_COLOR" in os.environ or not sys.stdout.isatty()
-    return text if plain else typer.style(text, **style)

@@ -1,5 +1,6 @@
 """
-How far an upload is, on standard error: a bar on a terminal, lines now and then elsewhere.
+How far an upload is: on standard error a bar on a terminal, and lines now and then elsewhere; for programs, one object
+a line on standard output.
 
 A meter is a context manager; while it is entered it is called with each report of progress, from the thread that
 uploads.
@@ -13,16 +14,18 @@ import sys
 from collections import deque
 from contextlib import AbstractContextManager, redirect_stderr, suppress
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, Self, TextIO
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TextIO
 
+from partwise.cli.colours import can_move_the_cursor, wanted
 from partwise.cli.output import Output
-from partwise.cli.wording import amount, count, percent, share, shortened, span, timer
+from partwise.cli.wording import amount, count, percent, share, shortened, shown, span, timer
 from partwise.model import Progress
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
     from rich.text import Text
 
+Kind = Literal["auto", "lines", "json", "none"]
 
 _SHOW_CURSOR = b"\x1b[?25h\n"
 
@@ -37,20 +40,24 @@ class Meter(AbstractContextManager["Meter"], Protocol):
         """Leave the screen as it should be, since the process is about to end. Safe at any moment."""
 
 
-def meter_for(output: Output, name: str, subject: str) -> Meter:
+def meter_for(output: Output, name: str, subject: str, kind: Kind = "auto", interval: float | None = None) -> Meter:
     """
-    The meter that suits standard error.
+    What shows progress.
 
     Args:
         output: how much to say.
         name: what is uploaded, in a word or two.
         subject: what is uploaded where.
+        kind: "auto" is what suits standard error.
+        interval: seconds between two lines, or two objects; None: what suits them.
     """
-    if output.quiet:
+    if kind == "json":
+        return Events(output, 1.0 if interval is None else interval)
+    if output.quiet or kind == "none":
         return Silence()
-    if sys.stderr.isatty() and os.environ.get("TERM", "") not in ("dumb", "unknown"):
+    if kind == "auto" and can_move_the_cursor(sys.stderr):
         return Bar(name, subject, output)
-    return Lines(subject, output)
+    return Lines(subject, output, interval)
 
 
 def beginning(subject: str, progress: Progress) -> str:
@@ -62,7 +69,7 @@ def beginning(subject: str, progress: Progress) -> str:
     parts = count(progress.parts_done if progress.parts_total is None else progress.parts_total, "part")
     of = "" if progress.parts_total is None else f"{progress.parts_done:,} of "
     done = share(progress.bytes_resumed, progress.bytes_total)
-    return f"resuming {subject}: {done} ({of}{parts}) need not be sent again"
+    return f"resuming {subject} at {done} ({of}{parts})"
 
 
 class Pace:
@@ -127,12 +134,14 @@ class Lines(Silence):
     Args:
         subject: what is uploaded where.
         output: where to.
+        interval: seconds between two lines instead, whatever the way; None: as above.
     """
 
     _SECONDS_MIN = 2.0
     _SECONDS_MAX = 60.0
 
-    def __init__(self, subject: str, output: Output) -> None:
+    def __init__(self, subject: str, output: Output, interval: float | None = None) -> None:
+        self._interval = interval
         self._subject = subject
         self._output = output
         self._pace = Pace()
@@ -149,11 +158,16 @@ class Lines(Silence):
             self._begun = True
             self._tenth = _tenth(progress)
             self._output.note(beginning(self._subject, progress))
-        since = progress.elapsed - self._said_at
-        if since >= self._SECONDS_MAX or (since >= self._SECONDS_MIN and _tenth(progress) > self._tenth):
+        if self._is_time(progress):
             self._said_at = progress.elapsed
             self._tenth = _tenth(progress)
             self._output.note(self._line(progress))
+
+    def _is_time(self, progress: Progress) -> bool:
+        since = progress.elapsed - self._said_at
+        if self._interval is not None:
+            return since >= self._interval
+        return since >= self._SECONDS_MAX or (since >= self._SECONDS_MIN and _tenth(progress) > self._tenth)
 
     def _line(self, progress: Progress) -> str:
         words = [] if progress.bytes_total is None else [f"{percent(progress.bytes_done, progress.bytes_total):>5}"]
@@ -167,6 +181,53 @@ class Lines(Silence):
 
 def _tenth(progress: Progress) -> int:
     return 10 * progress.bytes_done // progress.bytes_total if progress.bytes_total else 0
+
+
+class Events(Silence):
+    """
+    Objects for programs, one a line: the first report, then one now and then, and the last.
+
+    Args:
+        output: where to.
+        interval: seconds between two of them.
+    """
+
+    def __init__(self, output: Output, interval: float) -> None:
+        self._output = output
+        self._interval = interval
+        self._pace = Pace()
+        self._said_at: float | None = None
+
+    def __call__(self, progress: Progress, /) -> None:
+        """Tell it, if it is time to."""
+        self._pace.note(progress)
+        at = progress.elapsed
+        if self._said_at is None or progress.completed or at - self._said_at >= self._interval:
+            self._said_at = at
+            self._output.event("progress", **as_data(progress, self._pace))
+
+
+def as_data(progress: Progress, pace: Pace) -> dict[str, Any]:
+    """
+    A report for programs.
+
+    Args:
+        progress: the report.
+        pace: what the rate and the time left are taken from.
+    """
+    left = 0.0 if progress.completed else pace.left(progress)
+    return {
+        "bytes_done": progress.bytes_done,
+        "bytes_total": progress.bytes_total,
+        "bytes_resumed": progress.bytes_resumed,
+        "bytes_acknowledged": progress.bytes_acknowledged,
+        "parts_done": progress.parts_done,
+        "parts_total": progress.parts_total,
+        "fraction": None if progress.fraction is None else round(progress.fraction, 6),
+        "elapsed": round(progress.elapsed, 3),
+        "rate": round(pace.rate),
+        "eta": None if left is None else round(left, 1),
+    }
 
 
 class Bar:
@@ -183,13 +244,13 @@ class Bar:
         from rich.console import Console
         from rich.live import Live
 
-        self._name = name
+        self._name = shown(name)
         self._subject = subject
         self._output = output
         self._pace = Pace()
         self._progress: Progress | None = None
-        screen = sys.stderr
-        self._console = Console(file=screen)
+        self._screen = screen = sys.stderr
+        self._console = Console(file=screen, no_color=not wanted(screen))
         self._live = Live(
             self,
             console=self._console,
@@ -225,22 +286,25 @@ class Bar:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """One line, short of the edge by the two columns that a terminal echoes a Ctrl-C in."""
-        yield self._line(options.max_width - 3, blocks=not options.ascii_only, colours=console.color_system is not None)
+        colours = console.color_system is not None and not console.no_color
+        yield self._line(options.max_width - 3, blocks=not options.ascii_only, colours=colours)
 
     def _line(self, width: int, *, blocks: bool, colours: bool) -> Text:
+        from rich.cells import cell_len
         from rich.text import Text
 
         progress = self._progress
         if progress is None:
-            return Text(shortened(self._name, width), no_wrap=True)
+            return Text(_fitting(self._name, width), no_wrap=True)
         figures = self._figures(progress)
-        name = shortened(self._name, max(10, min(30, width // 5)))
-        if progress.bytes_total is None:
-            return Text(shortened(f"{name}  {'  '.join(figures)}", width), no_wrap=True)
+        name = _fitting(self._name, max(10, min(30, width // 5)))
+        least = 0 if progress.bytes_total is None else 20 if width > 70 else 10
         # What matters least goes first where there is no room.
-        while len(figures) > 1 and width - len(name) - len("  ".join(figures)) - 3 < 10:
+        while len(figures) > 1 and width - cell_len(name) - len("  ".join(figures)) - 3 < least:
             figures.pop()
-        room = max(4, width - len(name) - len("  ".join(figures)) - 3)
+        if progress.bytes_total is None:
+            return Text(f"{name}  {'  '.join(figures)}", no_wrap=True, overflow="crop")
+        room = max(4, width - cell_len(name) - len("  ".join(figures)) - 3)
         line = Text(f"{name} ", no_wrap=True, overflow="crop")
         line.append_text(bar(room, progress, blocks=blocks, colours=colours))
         return line.append(f"  {'  '.join(figures)}")
@@ -249,11 +313,23 @@ class Bar:
         """In the order in which they matter, each of a width that changes little."""
         rate = f"{amount(self._pace.rate)}/s"
         done = share(progress.bytes_done, progress.bytes_total, between="/")
+        if progress.bytes_total is not None:
+            done = done.rjust(len(share(progress.bytes_total, progress.bytes_total, between="/")))
         parts = f"{progress.parts_done}{'' if progress.parts_total is None else f'/{progress.parts_total}'} parts"
         if progress.bytes_total is None:
-            return [done, f"{rate:>12}", timer(progress.elapsed), parts]
+            return [done, f"{rate:>10}", f"{timer(progress.elapsed)} so far", parts]
         reached = f"{100 * progress.bytes_done // max(1, progress.bytes_total):3}%"
-        return [reached, done, f"{rate:>10}", timer(self._pace.left(progress)), parts]
+        return [reached, done, f"{rate:>10}", f"{timer(self._pace.left(progress))} left", parts]
+
+
+def _fitting(text: str, cells: int) -> str:
+    """The text in at most so many columns of a terminal, of which some signs take two."""
+    from rich.cells import cell_len
+
+    width = cells
+    while cell_len(shortened(text, width)) > cells and width > 4:
+        width -= 1
+    return shortened(text, width)
 
 
 class _AboveTheBar(io.TextIOBase):

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote
 
 from attrs import define
 
 from partwise.cli.asking import at_most_one
+from partwise.cli.piping import STANDARD_INPUT
 from partwise.errors import InvalidInput
 from partwise.model import Checkpoint
 from partwise.plugins import default_checkpoint_store, open_backend, open_checkpoint_store
@@ -96,19 +100,72 @@ class BackendChoice:
             backend.close()
 
     @contextmanager
-    def open_object(self) -> Iterator[tuple[MultipartBackend, str]]:
+    def open_object(self, file: str) -> Iterator[tuple[MultipartBackend, str, str]]:
         """
-        The backend, and the key of the object that the URL names.
+        The backend, the key of the object that the URL names, and its whole URL, for people.
+
+        Where the URL ends like a folder, with a slash or with the bucket, the file's name goes there.
+
+        Args:
+            file: what is uploaded: a path, or ``-``.
 
         Raises:
-            InvalidInput: it names none.
+            InvalidInput: the URL names no object, and neither does the file.
         """
+        if not file:
+            raise InvalidInput("the name of the file is empty")
+        _check_scheme(self.url)
         with self.open() as (backend, key):
-            if not key:
-                raise InvalidInput(f"{self.url!r} names no object: a key is missing after the bucket or directory")
-            yield backend, key
+            if key and not key.endswith("/"):
+                _check_that_it_can_be_a_file(backend, key, self.url)
+                yield backend, key, self.url
+            else:
+                name = _name(file, self.url)
+                # Only in file: URLs are there signs that don't stand for themselves.
+                shown = quote(name, safe="") if self.url.lower().startswith("file:") else name
+                yield backend, key + name, f"{self.url.rstrip('/')}/{shown}"
+
+
+def _check_scheme(url: str) -> None:
+    """
+    Help those who name a directory as other programs take it.
+
+    Raises:
+        InvalidInput: this is no URL.
+    """
+    if ":" not in url.replace("\\", "/").partition("/")[0] or re.match(r"[A-Za-z]:[\\/]", url):
+        example = "oss://bucket/key"
+        if url:
+            example += f", or {Path(url).absolute().as_uri()}{'/' * url.endswith('/')} for a directory of this machine"
+        raise InvalidInput(f"{url!r:.200} is not a URL: write {example}")
+
+
+def _check_that_it_can_be_a_file(backend: MultipartBackend, key: str, url: str) -> None:
+    """
+    Help those who name a directory and forget its slash.
+
+    Raises:
+        InvalidInput: there is a directory of that name.
+    """
+    directory = getattr(backend, "directory", None)
+    if isinstance(directory, Path) and ".." not in Path(key).parts and (directory / key).is_dir():
+        raise InvalidInput(f"{url!r:.200} is a directory: to put the file into it, end it with a slash")
+
+
+def _name(file: str, url: str) -> str:
+    name = "" if file == STANDARD_INPUT else Path(file).name
+    if not name:
+        raise InvalidInput(f"{url!r:.200} names no object, and {file!r} has no name to give it: write the whole key")
+    return name
 
 
 def url_of(checkpoint: Checkpoint) -> str:
-    """Where a recorded upload goes, in one word for people."""
-    return f"{checkpoint.location.rstrip('/')}/{checkpoint.key}"
+    """
+    Where a recorded upload goes, as it is written on the command line.
+
+    A location says more than that: where there is an ``@``, the region or host that tells buckets of one name apart.
+    """
+    scheme, _, rest = checkpoint.location.partition("://")
+    if scheme == "file":
+        return f"{checkpoint.location.rstrip('/')}/{quote(checkpoint.key, safe='')}"
+    return f"{scheme}://{rest.rstrip('/').partition('@')[0]}/{checkpoint.key}"

@@ -6,7 +6,7 @@ How a command ended: an error as one line for people, as one object for programs
     2    wrong usage: the line itself has to change
     3    busy: another process has this upload
     75   failed for now: the same line run again may do, and carries on
-    130  interrupted by Ctrl-C, 143 by SIGTERM: the same line carries on
+    130  interrupted by Ctrl-C, 143 by SIGTERM, 129 by the end of its terminal: the same line carries on
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from typing import Any
 
 from attrs import asdict
 
+from partwise.cli.asking import as_flags
 from partwise.cli.stopping import Stopped
-from partwise.cli.wording import count, one_line, share
+from partwise.cli.wording import count, one_line, share, shown
 from partwise.errors import (
     BackendError,
     CannotResume,
@@ -65,7 +66,7 @@ def sentence(error: BaseException, subject: str = "") -> str:
         error: what a command raised.
         subject: what it was about, such as "backup.tar to oss://bucket/backup.tar".
     """
-    return one_line(_sentence(error, subject))
+    return shown(one_line(_sentence(error, shown(subject))))
 
 
 def _sentence(error: BaseException, subject: str) -> str:  # noqa: PLR0911  # a table
@@ -81,6 +82,8 @@ def _sentence(error: BaseException, subject: str) -> str:  # noqa: PLR0911  # a 
             )
         case CheckpointUnwritable():
             return f"{error} (--checkpoint, --checkpoint-dir or --store; --no-resume does without)"
+        case InvalidInput():
+            return as_flags(str(error))
         case PartwiseError():
             return str(error)
         case Stopped():

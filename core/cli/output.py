@@ -18,6 +18,8 @@ from typing import Any, TextIO
 
 from attrs import define
 
+from partwise.cli.colours import painted
+
 
 @define(frozen=True)
 class Output:
@@ -28,11 +30,13 @@ class Output:
         json: standard output is for programs.
         quiet: nothing but errors.
         verbose: what the library logs, and tracebacks.
+        events: what happens on the way is for programs too, one object a line.
     """
 
     json: bool = False
     quiet: bool = False
     verbose: bool = False
+    events: bool = False
 
     def say(self, text: str) -> None:
         """What was asked for, in words."""
@@ -48,21 +52,26 @@ class Output:
         """An error, in one line; with its traceback where that was asked for."""
         if self.verbose and isinstance(error, Exception):
             _write(sys.stderr, "".join(traceback.format_exception(error)).rstrip())
-        _write(sys.stderr, f"partwise: {text}")
+        _write(sys.stderr, f"{painted('partwise:', 'red', sys.stderr)} {text}")
 
     def record(self, data: Mapping[str, Any]) -> None:
         """One object for programs, on a line of its own; nothing where it was not asked for."""
         if self.json:
             _write(sys.stdout, json.dumps(data))
 
+    def event(self, kind: str, **facts: Any) -> None:
+        """Something that happened on the way, as an object of its own; nothing where that was not asked for."""
+        if self.events:
+            self.record({"event": kind, **facts})
+
     @contextmanager
     def logging(self) -> Iterator[None]:
         """Show what the library logs: its warnings, with ``--verbose`` all of it, with ``--quiet`` nothing."""
         logger = logging.getLogger("partwise")
-        handler = _Handler(verbose=self.verbose)
+        handler = _Handler(self)
         level, propagate = logger.level, logger.propagate
         logger.addHandler(handler)
-        logger.setLevel(logging.CRITICAL + 1 if self.quiet else logging.DEBUG if self.verbose else logging.WARNING)
+        logger.setLevel(logging.DEBUG if self.verbose else logging.WARNING)
         logger.propagate = False  # whoever configured the root logger of this process would say it a second time
         try:
             yield
@@ -75,18 +84,18 @@ class Output:
 class _Handler(logging.Handler):
     """Writes to what standard error is at the time, since a bar on the screen takes its place for a while."""
 
-    def __init__(self, *, verbose: bool) -> None:
+    def __init__(self, output: Output) -> None:
         super().__init__()
-        self._verbose = verbose
+        self._output = output
 
     def emit(self, record: logging.LogRecord) -> None:
-        text = record.getMessage()
-        if self._verbose:
-            at = time.strftime("%H:%M:%S", time.localtime(record.created))
-            text = f"{at} {record.levelname.lower()}: {text}"
-        else:
-            text = f"partwise: {record.levelname.lower()}: {text}"
-        _write(sys.stderr, text)
+        text, level = record.getMessage(), record.levelname.lower()
+        if record.levelno >= logging.WARNING:
+            self._output.event("warning", message=text)
+        if self._output.verbose:
+            _write(sys.stderr, f"{time.strftime('%H:%M:%S', time.localtime(record.created))} {level}: {text}")
+        elif not self._output.quiet:
+            _write(sys.stderr, f"{painted(f'partwise: {level}:', 'yellow', sys.stderr)} {text}")
 
 
 def _write(stream: TextIO, text: str) -> None:

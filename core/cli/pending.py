@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator
 from typing import Any
 
 from attrs import define
 
+from partwise.cli.colours import Colour, painted
 from partwise.cli.opening import BackendChoice, StoreChoice
 from partwise.cli.outcomes import DONE, exit_code, failure, sentence
 from partwise.cli.output import Output
-from partwise.cli.wording import count, span
+from partwise.cli.wording import count, shown, span
 from partwise.errors import BackendError
 from partwise.model import PendingUpload
 from partwise.protocols import CheckpointStore, MultipartBackend
@@ -30,10 +32,18 @@ def uploads(target: BackendChoice, output: Output) -> int:
             found += 1
             output.record(_as_data(pending))
             if not output.json:
-                output.say(f"{pending.key}  {pending.upload_id}  begun {span(_age(pending))} ago")
-    if not found:
-        output.note(f"no uploads are pending at {target.url}")
+                # A line at a time, since there may be many thousands, and what follows them is not known yet.
+                if found == 1:
+                    output.say(painted(_line("AGE", "UPLOAD ID", "KEY"), "bold", sys.stdout))
+                output.say(_line(span(_age(pending)), pending.upload_id, shown(pending.key)))
+    output.note(
+        f"{count(found, 'pending upload')} at {target.url}" if found else f"no uploads are pending at {target.url}"
+    )
     return DONE
+
+
+def _line(age: str, upload_id: str, key: str) -> str:
+    return f"{age:<12}  {upload_id:<32}  {key}"
 
 
 @define(frozen=True)
@@ -62,7 +72,9 @@ def collect(target: BackendChoice, choice: StoreChoice, older_than: float, outpu
     """
     code = dropped = 0
     with target.open() as (backend, prefix), choice.open() as store:
-        for judged in judge(backend, prefix, store, older_than):
+        for number, judged in enumerate(judge(backend, prefix, store, older_than)):
+            if number == 0 and not output.json:
+                output.say(painted(f"{'ACTION':<10}  {'AGE':<12}  {'WHY':<26}  KEY", "bold", sys.stdout))
             pending, action = judged.pending, "keep"
             if judged.orphan:
                 action = "would drop" if dry_run else "dropped"
@@ -72,14 +84,25 @@ def collect(target: BackendChoice, choice: StoreChoice, older_than: float, outpu
                     dropped += 1
                 except BackendError as error:
                     action, code = "failed", max(code, exit_code(error))
-                    output.problem(f"{pending.key} ({pending.upload_id}) was not dropped: {sentence(error)}", error)
+                    output.problem(
+                        f"{shown(pending.key)} ({pending.upload_id}) was not dropped: {sentence(error)}", error
+                    )
                     output.record({**_as_data(pending), "action": action, **failure(error)})
                     continue
             output.record({**_as_data(pending), "action": action, "why": judged.why})
             if not output.json:
-                output.say(f"{action:<10}  {pending.key}  {pending.upload_id}  {judged.why}")
+                output.say(_told(judged, action))
     output.note(f"{'would drop' if dry_run else 'dropped'} {count(dropped, 'upload')} at {target.url}")
     return code
+
+
+_COLOURS: dict[str, Colour] = {"keep": "cyan", "would drop": "yellow", "dropped": "green"}
+
+
+def _told(judged: Judged, action: str) -> str:
+    padded = f"{action:<{max(map(len, _COLOURS))}}"
+    age = f"{span(_age(judged.pending)):<12}"
+    return f"{painted(padded, _COLOURS[action], sys.stdout)}  {age}  {judged.why:<26}  {shown(judged.pending.key)}"
 
 
 def judge(backend: MultipartBackend, prefix: str, store: CheckpointStore, older_than: float) -> Iterator[Judged]:
@@ -97,9 +120,9 @@ def judge(backend: MultipartBackend, prefix: str, store: CheckpointStore, older_
         if pending.upload_id in owned:
             yield Judged(pending, orphan=False, why="a checkpoint here owns it")
         elif age < older_than:
-            yield Judged(pending, orphan=False, why=f"begun only {span(age)} ago")
+            yield Judged(pending, orphan=False, why=f"younger than {span(older_than)}")
         else:
-            yield Judged(pending, orphan=True, why=f"begun {span(age)} ago, and no checkpoint here owns it")
+            yield Judged(pending, orphan=True, why="no checkpoint here owns it")
 
 
 def _age(pending: PendingUpload) -> float:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from partwise.cli.outcomes import WRONG_USAGE, exit_code, failure, sentence
-from partwise.cli.output import Output
-from partwise.cli.wording import one_line
+from partwise.cli import colours
+
+if TYPE_CHECKING:
+    from partwise.cli.output import Output
 
 # The root of what typer raises for a line that it can't make sense of. It comes from click, or from a copy of click in
 # typer, by version; only this way to it is public in both.
@@ -25,24 +27,59 @@ def invoke(command: Any, arguments: list[str]) -> int:
         arguments: the line, without the program's name. Commands find it as their context's `obj`.
     """
     try:
-        code = command.main(args=arguments, prog_name="partwise", standalone_mode=False, obj=arguments)
+        code = command.main(
+            args=arguments,
+            prog_name="partwise",
+            standalone_mode=False,
+            obj=arguments,
+            color=True if colours.wanted(sys.stdout) else None,
+        )
     except _WrongLine as error:
         return _wrong_line(error, arguments)
     return code if isinstance(code, int) else 0
 
 
 def _wrong_line(error: Any, arguments: list[str]) -> int:
-    message = one_line(error.format_message())
+    from partwise.cli.outcomes import WRONG_USAGE
+    from partwise.cli.output import Output
+    from partwise.cli.wording import one_line, shown
+
+    message = shown(one_line(_no_such_flag(error) or error.format_message()))
     path = getattr(getattr(error, "ctx", None), "command_path", "partwise")
     # The line could not be read, so whether it asks for JSON is a guess, and one that harms nobody.
     output = Output(json="--json" in arguments)
-    output.problem(f"{message.rstrip('.')}{'' if message.endswith('?') else ';'} see '{path} --help'")
+    see = f"see '{path} --help'{_if_it_was_a_file(error)}"
+    output.problem(f"{message.rstrip('.')}{'' if message.endswith('?') else ';'} {see}")
     told = {"type": "UsageError", "message": message, "retryable": False, "resumable": False}
     output.record({"ok": False, "error": told, "exit_code": WRONG_USAGE})
     return WRONG_USAGE
 
 
-def carry_out(work: Callable[[Output], int], *, json: bool, quiet: bool, verbose: bool, subject: str = "") -> int:
+def _no_such_flag(error: Any) -> str:
+    """In our words, since typer's differ from version to version; "" for any other error."""
+    if not hasattr(error, "option_name") or not hasattr(error, "possibilities"):
+        return ""
+    similar = " or ".join(sorted(error.possibilities or ()))
+    return f"No such option: {error.option_name}.{f' Did you mean {similar}?' if similar else ''}"
+
+
+def _if_it_was_a_file(error: Any) -> str:
+    """What to type where a file's name was taken for a flag."""
+    name = str(getattr(error, "option_name", None) or "")
+    from pathlib import Path
+
+    return f"; a file of that name is written ./{name}" if name and Path(name).exists() else ""
+
+
+def carry_out(
+    work: Callable[[Output], int],
+    *,
+    json: bool,
+    quiet: bool,
+    verbose: bool,
+    subject: str = "",
+    events: bool = False,
+) -> int:
     """
     Do the work of a command; tell an error in one line, and as one object where that was asked for.
 
@@ -52,12 +89,19 @@ def carry_out(work: Callable[[Output], int], *, json: bool, quiet: bool, verbose
         quiet: nothing but errors.
         verbose: what the library logs, and tracebacks.
         subject: what the command is about, for messages.
+        events: objects on standard output, for what happens on the way too.
     """
-    output = Output(json=json, quiet=quiet and not verbose, verbose=verbose)
+    from partwise.cli.outcomes import exit_code, failure, sentence
+    from partwise.cli.output import Output
+    from partwise.cli.stopping import Stopped
+
+    output = Output(json=json or events, quiet=quiet and not verbose, verbose=verbose, events=events)
     with output.logging():
         try:
             return work(output)
         except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  # a defect, too, ends in one line
-            output.problem(sentence(error, subject), error)
+            # A line to be typed is shown as it is, since spaces in it count.
+            again = f" {error.advice}\n  {error.command}" if isinstance(error, Stopped) and error.command else ""
+            output.problem(sentence(error, subject) + again, error)
             output.record(failure(error, subject))
             return exit_code(error)

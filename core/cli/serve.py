@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from partwise.cli.output import Output
@@ -40,6 +41,8 @@ def serve(directory: str, port: int, output: Output) -> int:
         PartwiseError: the directory or the port can't be had.
     """
     module = server_module()
+    if Path(directory).exists() and not Path(directory).is_dir():
+        raise InvalidInput(f"{directory} is no directory; serve takes one, in which each folder is a bucket")
 
     def announce(server: OSSServer) -> None:
         output.record(server.announcement())

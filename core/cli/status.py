@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from shutil import get_terminal_size
 from typing import Any
 
 from attrs import define
 
+from partwise.cli.colours import Colour, painted
 from partwise.cli.opening import StoreChoice, url_of
 from partwise.cli.outcomes import DONE
 from partwise.cli.output import Output
-from partwise.cli.wording import count, percent, share, span
+from partwise.cli.wording import amount, columns, percent, shown, span
 from partwise.errors import CheckpointBusy, CheckpointError
 from partwise.model import Checkpoint, utc
 from partwise.planning import PartPlan
 from partwise.protocols import CheckpointStore
+
+_STATES = {True: "running", False: "stopped", None: "unknown"}
+_COLOURS: dict[bool | None, Colour] = {True: "green", False: "yellow", None: "grey"}
+_HEADINGS = ("DONE", "SIZE", "AGE", "STATE", "UPLOAD")
+_STATE = _HEADINGS.index("STATE")
 
 
 @define(frozen=True)
@@ -39,31 +47,29 @@ class Known:
         checkpoint = self.checkpoint
         return PartPlan(checkpoint.part_size, checkpoint.fingerprint.size, checkpoint.doubling_every).parts_total
 
-    def lines(self) -> list[str]:
-        """For people: what goes where, then how far it is. Paths are never cut, so that they can be copied."""
-        checkpoint, total = self.checkpoint, self.checkpoint.fingerprint.size
-        of = "" if self.parts_total is None else f"{len(checkpoint.parts):,} of "
-        parts = of + count(len(checkpoint.parts) if self.parts_total is None else self.parts_total, "part")
-        state = {True: "running now", False: "not running", None: "can't tell whether it runs"}[self.running]
-        figures = [
-            f"{percent(checkpoint.bytes_done, total):>5}",
-            share(checkpoint.bytes_done, total),
-            parts,
-            f"begun {span(self.age)} ago",
-            state,
-        ]
-        return [f"{checkpoint.source}  ->  {url_of(checkpoint)}", "  " + "  ".join(figures)]
+    def figures(self) -> list[str]:
+        """How far it is, in short: done, size, age, state."""
+        done, total = self.checkpoint.bytes_done, self.checkpoint.fingerprint.size
+        share = amount(done) if total is None else percent(done, total)
+        return [share, "?" if total is None else amount(total), span(self.age), _STATES[self.running]]
+
+    def places(self) -> tuple[str, str]:
+        """From where to where."""
+        source = "standard input" if self.checkpoint.source == "-" else self.checkpoint.source
+        return shown(source), f"-> {shown(url_of(self.checkpoint))}"
 
     def as_data(self) -> dict[str, Any]:
         """For programs."""
         checkpoint, total = self.checkpoint, self.checkpoint.fingerprint.size
         return {
             "source": checkpoint.source,
+            "url": url_of(checkpoint),
             "location": checkpoint.location,
             "key": checkpoint.key,
             "upload_id": checkpoint.upload_id,
             "bytes_done": checkpoint.bytes_done,
             "bytes_total": total,
+            "fraction": round(checkpoint.bytes_done / total, 6) if total else None,
             "parts_done": len(checkpoint.parts),
             "parts_total": self.parts_total,
             "part_size": checkpoint.part_size,
@@ -85,14 +91,45 @@ def status(choice: StoreChoice, output: Output) -> int:
         known = sorted(_known(store), key=lambda one: -one.age)
     for one in known:
         output.record(one.as_data())
-        if not output.json:
-            for line in one.lines():
-                output.say(line)
     if not known:
         output.note(f"no unfinished uploads are recorded in {choice}")
     elif not output.json:
-        output.note("To carry one on, run its upload again; 'partwise abort FILE URL' drops it.")
+        for line in table(known, get_terminal_size().columns if sys.stdout.isatty() else None):
+            output.say(line)
+        output.note(f"{len(known):,} unfinished: to carry one on, run its line again; to drop it, 'partwise abort'")
     return DONE
+
+
+def table(known: Sequence[Known], width: int | None) -> list[str]:
+    """
+    The uploads in lines, under headings.
+
+    Paths are never cut, so that they can be copied: where one line has no room for both, each has a line of its own.
+
+    Args:
+        known: the uploads.
+        width: columns of the terminal; None elsewhere, where an upload is one line, however long, for other programs.
+    """
+    rows = [list(_HEADINGS), *([*one.figures(), "  ".join(one.places())] for one in known)]
+    lines = columns(rows, right={0, 1})
+    if width is not None and max(map(len, lines)) > width:
+        rows[1:] = [row for one in known for row in _in_two(one)]
+        lines = columns(rows, right={0, 1})
+    coloured = [_coloured(line, row) for line, row in zip(lines[1:], rows[1:], strict=True)]
+    return [painted(lines[0], "bold", sys.stdout), *coloured]
+
+
+def _in_two(one: Known) -> list[list[str]]:
+    source, target = one.places()
+    figures = one.figures()
+    return [[*figures, source], [*("" for _ in figures), target]]
+
+
+def _coloured(line: str, row: Sequence[str]) -> str:
+    for running, state in _STATES.items():
+        if row[_STATE] == state:
+            return line.replace(f" {state} ", f" {painted(state, _COLOURS[running], sys.stdout)} ", 1)
+    return line
 
 
 def _known(store: CheckpointStore) -> Iterator[Known]:

@@ -1,5 +1,5 @@
 """
-Ctrl-C and SIGTERM, as a wish to stop.
+Ctrl-C, SIGTERM, and the terminal's going away (SIGHUP), as a wish to stop.
 
 A signal is not turned into an exception wherever the program happens to be: it calls a function, which asks for a stop
 and returns. A second signal ends the process at once, which an upload survives like any other death.
@@ -12,8 +12,12 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import Self
+
+# Windows has no terminals that hang up.
+_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
 class Stopped(KeyboardInterrupt):
@@ -22,12 +26,16 @@ class Stopped(KeyboardInterrupt):
 
     Args:
         signal: the signal's number; the exit code is 128 more.
-        message: what is kept and how to go on, for people.
+        message: what is kept, for people.
+        advice: how to go on.
+        command: the line to go on with, to be shown as it is.
     """
 
-    def __init__(self, signal: int = signal.SIGINT, message: str = "") -> None:
+    def __init__(self, signal: int = signal.SIGINT, message: str = "", *, advice: str = "", command: str = "") -> None:
         super().__init__(message)
         self.signal = int(signal)
+        self.advice = advice
+        self.command = command
 
 
 class Signals:
@@ -51,7 +59,7 @@ class Signals:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in _SIGNALS:
                 if signal.getsignal(number) is not signal.SIG_IGN:
                     self._before[number] = signal.signal(number, self._heard)
         return self
@@ -69,7 +77,8 @@ class Signals:
             return
         if self._on_second is not None:
             self._on_second()
-        sys.stderr.flush()
+        with suppress(OSError):  # the terminal has gone
+            sys.stderr.flush()
         os._exit(128 + number)
 
 

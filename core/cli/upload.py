@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 import time
 from contextlib import suppress
 from pathlib import Path
+from shutil import get_terminal_size
 from typing import Any
 
-from attrs import asdict, define
+from attrs import asdict, define, evolve
 
-from partwise.cli.meters import meter_for
+from partwise.cli.colours import Colour, painted
+from partwise.cli.meters import Kind, meter_for
 from partwise.cli.opening import BackendChoice, StoreChoice
 from partwise.cli.outcomes import DONE, progress_of, success
 from partwise.cli.output import Output
 from partwise.cli.piping import STANDARD_INPUT, standard_input
 from partwise.cli.stopping import Signals, Stopped
-from partwise.cli.wording import amount, count, numbers, span
+from partwise.cli.wording import amount, columns, count, numbers, shown, span
 from partwise.config import TransferConfig
 from partwise.errors import CallbackError, UploadPaused
 from partwise.model import ObjectOptions, UploadResult
@@ -41,6 +44,9 @@ class UploadOrder:
         options: what the object shall be like.
         resume: "auto", "require" or "never".
         command: the line itself, to be shown where it is to be run again.
+        meter: how progress is shown.
+        interval: seconds between two lines or objects of progress; None: what suits them.
+        url: the whole URL of the object, for people.
     """
 
     file: str
@@ -50,14 +56,17 @@ class UploadOrder:
     options: ObjectOptions
     resume: ResumeMode
     command: str
+    meter: Kind = "auto"
+    interval: float | None = None
+    url: str = ""
 
     def __str__(self) -> str:
-        return f"{self.source} to {self.target.url}"
+        return f"{self.source} to {shown(self.url or self.target.url)}"
 
     @property
     def source(self) -> str:
         """The source, as people call it."""
-        return "standard input" if self.file == STANDARD_INPUT else self.file
+        return "standard input" if self.file == STANDARD_INPUT else shown(self.file)
 
 
 def upload(order: UploadOrder, output: Output) -> int:
@@ -68,7 +77,8 @@ def upload(order: UploadOrder, output: Output) -> int:
         Stopped: a signal asked for a stop; the message says what is kept and how to go on.
         PartwiseError: as `Uploader.upload` says.
     """
-    with order.target.open_object() as (backend, key), order.store.open() as store:
+    with order.target.open_object(order.file) as (backend, key, url), order.store.open() as store:
+        order = evolve(order, url=url)
         uploader = Uploader(backend, store, order.config)
         began = time.monotonic()
         try:
@@ -78,14 +88,15 @@ def upload(order: UploadOrder, output: Output) -> int:
                 output.note(in_words(order, error.result, time.monotonic() - began))
             raise
         output.say(in_words(order, result, time.monotonic() - began))
-        output.record(success(result))
+        output.record({**success(result), "url": url})
         return DONE
 
 
 def _perform(uploader: Uploader, key: str, order: UploadOrder, output: Output) -> UploadResult:
     stop = threading.Event()
     source = standard_input(stop) if order.file == STANDARD_INPUT else order.file
-    meter = meter_for(output, Path(order.source).name, str(order))
+    name = order.source if order.file == STANDARD_INPUT else Path(order.file).name
+    meter = meter_for(output, name, str(order), order.meter, order.interval)
     task: UploadTask | None = None
 
     def ask_to_stop(number: int) -> None:
@@ -100,7 +111,7 @@ def _perform(uploader: Uploader, key: str, order: UploadOrder, output: Output) -
         try:
             return _result_of(task)
         except UploadPaused as paused:
-            raise Stopped(signals.received or signal.SIGINT, _how_to_go_on(order, paused)) from paused
+            raise _stopped(signals.received or signal.SIGINT, order, paused) from paused
 
 
 def _result_of(task: UploadTask) -> UploadResult:
@@ -110,11 +121,12 @@ def _result_of(task: UploadTask) -> UploadResult:
     return task.result()
 
 
-def _how_to_go_on(order: UploadOrder, paused: UploadPaused) -> str:
+def _stopped(number: int, order: UploadOrder, paused: UploadPaused) -> Stopped:
     if not paused.resumable:
-        return f"stopped. Nothing is kept; start again with: {order.command}"
-    piped = ", piping in the same bytes from their start," if order.file == STANDARD_INPUT else ""
-    return f"stopped. Kept: {progress_of(paused)}. Go on{piped} with: {order.command}"
+        return Stopped(number, "stopped. Nothing is kept.", advice="To start again:", command=order.command)
+    piped = ", pipe in the same bytes from their start" if order.file == STANDARD_INPUT else ""
+    kept = f"stopped. Kept: {progress_of(paused)}."
+    return Stopped(number, kept, advice=f"To carry on{piped}:", command=order.command)
 
 
 def in_words(order: UploadOrder, result: UploadResult, seconds: float) -> str:
@@ -124,7 +136,9 @@ def in_words(order: UploadOrder, result: UploadResult, seconds: float) -> str:
     took = f"sent {amount(result.bytes_sent)} in {count(result.parts_sent, 'part')}, {span(seconds)}{rate}"
     if result.bytes_resumed:
         took += f"; resumed {amount(result.bytes_resumed)} in {count(result.parts_resumed, 'part')}"
-    return f"stored {order.source} as {order.target.url}: {amount(result.size)}, {checksum}\n  {took}"
+    return (
+        f"stored {order.source} as {shown(order.url or order.target.url)}: {amount(result.size)}, {checksum}\n  {took}"
+    )
 
 
 # --- asking first ----------------------------------------------------------------------------------------------------
@@ -137,12 +151,14 @@ def explain(order: UploadOrder, output: Output) -> int:
     Raises:
         PartwiseError: as `Uploader.plan` says.
     """
-    with order.target.open_object() as (backend, key), order.store.open() as store:
+    with order.target.open_object(order.file) as (backend, key, url), order.store.open() as store:
+        order = evolve(order, url=url)
         source = standard_input(threading.Event()) if order.file == STANDARD_INPUT else order.file
         explanation = Uploader(backend, store, order.config).plan(source, key, order.options, order.resume)
-    for line in explained(order, explanation):
+    width = get_terminal_size().columns if sys.stdout.isatty() else None
+    for line in explained(order, explanation, all_of_it=output.verbose, width=width):
         output.say(line)
-    output.record(as_data(explanation))
+    output.record({**as_data(explanation), "url": url})
     return DONE
 
 
@@ -154,18 +170,66 @@ _HEADLINES = {
     "unknown": "can't be decided: an upload would stop here",
 }
 
+# With more lines than this, what happens to the parts can't be taken in one after the other.
+_RUNS_MAX = 20
 
-def explained(order: UploadOrder, explanation: Explanation) -> list[str]:
-    """An explanation in lines, with neighbours that fare alike told in one."""
+# Of the numbers of parts in a line, where they are not asked for in full.
+_RANGES_MAX = 12
+
+
+def explained(
+    order: UploadOrder, explanation: Explanation, *, all_of_it: bool = False, width: int | None = None
+) -> list[str]:
+    """
+    An explanation in lines: what happens to each part, from the first to the last, with neighbours that fare alike in
+    one line; or, where that would be many lines, from each fate to its parts.
+
+    Args:
+        order: what was asked for.
+        explanation: what would be done.
+        all_of_it: leave out no number, however many there are.
+        width: columns of the terminal; None elsewhere, where no line is folded.
+    """
     reason = f" ({explanation.reason})" if explanation.reason else ""
     lines = [f"{order} {_HEADLINES[explanation.action]}{reason}"]
     runs = alike(explanation.parts)
-    labels = [numbers(run[0].part_number, run[-1].part_number) for run in runs]
-    width = max(map(len, labels), default=0)
-    for label, run in zip(labels, runs, strict=True):
-        size = amount(sum(part.size for part in run))
-        lines.append(f"  {label:<{width}}  {run[0].action:<5}  {size:>10}  {run[0].why}")
+    if len(runs) <= _RUNS_MAX:
+        rows = [_row([run], numbers(run[0].part_number, run[-1].part_number)) for run in runs]
+    else:
+        fates: dict[tuple[str, str], list[list[PlannedPart]]] = {}
+        for run in runs:
+            fates.setdefault((run[0].action, run[0].why), []).append(run)
+        rows = [_row(same, _ranges(same, None if all_of_it else _RANGES_MAX)) for same in fates.values()]
+    if rows:
+        # A row that is folded has lines without an action.
+        for line in columns(rows, right={2}, width=None if width is None else width - 2):
+            action = line.partition(" ")[0]
+            lines.append(f"  {painted(action, _COLOURS.get(action, 'cyan'), sys.stdout)}{line.removeprefix(action)}")
+        kept, sent = _bytes(explanation.parts, sent=False), _bytes(explanation.parts, sent=True)
+        lines.append(f"  {count(len(explanation.parts), 'part')}: {amount(kept)} kept, {amount(sent)} to send")
     return lines
+
+
+# As in the bar: what is there, and what is sent.
+_COLOURS: dict[str, Colour] = {"keep": "cyan", "adopt": "cyan", "send": "green"}
+
+
+def _row(runs: list[list[PlannedPart]], which: str) -> list[str]:
+    parts = [part for run in runs for part in run]
+    size = amount(sum(part.size for part in parts))
+    many = len(runs) > 1
+    named = f"{count(len(parts), 'part')}" if many else f"{'part' if len(parts) == 1 else 'parts'} {which}"
+    return [parts[0].action, named, size, f"{parts[0].why}: {which}" if many else parts[0].why]
+
+
+def _ranges(runs: list[list[PlannedPart]], most: int | None) -> str:
+    told = [numbers(run[0].part_number, run[-1].part_number) for run in runs[:most]]
+    left = len(runs) - len(told)
+    return ", ".join(told) + (f" and {left:,} more such runs (--verbose has all)" if left else "")
+
+
+def _bytes(parts: tuple[PlannedPart, ...], *, sent: bool) -> int:
+    return sum(part.size for part in parts if (part.action == "send") == sent)
 
 
 def alike(parts: tuple[PlannedPart, ...]) -> list[list[PlannedPart]]:
@@ -181,6 +245,10 @@ def alike(parts: tuple[PlannedPart, ...]) -> list[list[PlannedPart]]:
 
 def as_data(explanation: Explanation) -> dict[str, Any]:
     """An explanation as one object."""
-    kept = sum(part.size for part in explanation.parts if part.action != "send")
-    sent = sum(part.size for part in explanation.parts if part.action == "send")
-    return {"ok": True, "dry_run": True, "bytes_to_keep": kept, "bytes_to_send": sent, **asdict(explanation)}
+    return {
+        "ok": True,
+        "dry_run": True,
+        "bytes_to_keep": _bytes(explanation.parts, sent=False),
+        "bytes_to_send": _bytes(explanation.parts, sent=True),
+        **asdict(explanation),
+    }

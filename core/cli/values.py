@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 from partwise.cli import asking
+from partwise.cli.completing import METERS
+from partwise.cli.meters import Kind
 from partwise.cli.opening import BackendChoice, StoreChoice
 from partwise.config import TransferConfig
 from partwise.errors import InvalidInput
@@ -34,7 +36,7 @@ def store(
 
 
 def config(
-    *, part_size: str, multipart_threshold: str | None, bandwidth_limit: str | None, **counts: int | None
+    *, part_size: str, multipart_threshold: str | None, bandwidth_limit: str | None, **counts: str | None
 ) -> TransferConfig:
     """
     How to transfer; what was not given is as in programs.
@@ -46,24 +48,35 @@ def config(
         "part_size": asking.size_or_auto("--part-size", part_size),
         "multipart_threshold": _if_given(asking.size, "--multipart-threshold", multipart_threshold),
         "bandwidth_limit": _if_given(asking.rate, "--bandwidth-limit", bandwidth_limit),
-        **counts,
+        **{name: _whole(name, text, 1) for name, text in counts.items()},
     }
-    try:
-        return TransferConfig(**{name: value for name, value in given.items() if value is not None})
-    except InvalidInput as error:
-        raise InvalidInput(asking.as_flags("TransferConfig", str(error))) from error
+    return TransferConfig(**{name: value for name, value in given.items() if value is not None})
 
 
-def options(*, callback: Callback | None, meta: Iterable[str], tag: Iterable[str], **others: Any) -> ObjectOptions:
+def options(
+    *,
+    callback: Callback | None,
+    meta: Iterable[str],
+    tag: Iterable[str],
+    traffic_limit: str | None,
+    forbid_overwrite: bool,
+    **others: str | None,
+) -> ObjectOptions:
     """
     What the object shall be like.
 
     Raises:
-        InvalidInput: metadata or tags are not of the form NAME=VALUE.
+        InvalidInput: metadata or tags are not of the form NAME=VALUE, or a number is none.
     """
-    given = {name: value for name, value in others.items() if value is not None}
+    given: dict[str, Any] = {name: value for name, value in others.items() if value is not None}
+    if traffic_limit is not None:
+        given["traffic_limit"] = _whole("traffic_limit", traffic_limit, 1)
     return ObjectOptions(
-        metadata=asking.pairs("--meta", meta), tagging=asking.pairs("--tag", tag), callback=callback, **given
+        metadata=asking.pairs("--meta", meta),
+        tagging=asking.pairs("--tag", tag),
+        callback=callback,
+        forbid_overwrite=forbid_overwrite,
+        **given,
     )
 
 
@@ -84,6 +97,16 @@ def callback(
     return Callback(url, body, host, body_type, named)
 
 
+def meter(text: str) -> Kind:
+    """
+    How progress is shown.
+
+    Raises:
+        InvalidInput: there is no such form.
+    """
+    return cast(Kind, asking.one_of("--progress", text, METERS))
+
+
 def resume(*, no_resume: bool, require_resume: bool) -> ResumeMode:
     """
     What to do about an earlier run.
@@ -93,6 +116,10 @@ def resume(*, no_resume: bool, require_resume: bool) -> ResumeMode:
     """
     asking.at_most_one(no_resume=no_resume, require_resume=require_resume)
     return "never" if no_resume else "require" if require_resume else "auto"
+
+
+def _whole(name: str, text: str | None, least: int) -> int | None:
+    return None if text is None else asking.whole(f"--{name.replace('_', '-')}", text, least)
 
 
 def _if_given(read: Any, flag: str, text: str | None) -> Any:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-import subprocess
-from collections.abc import Sequence
+import re
+import textwrap
+from collections.abc import Collection, Sequence
 
 from partwise.model import GIB, KIB, MIB, TIB
 
@@ -46,12 +47,16 @@ def span(seconds: float) -> str:
         return f"{whole} s"
     minutes, rest = divmod(whole, 60)
     if minutes < 60:
-        return f"{minutes} min {rest} s"
+        return _two(minutes, "min", rest, "s")
     hours, minutes = divmod(minutes, 60)
     if hours < 24:
-        return f"{hours} h {minutes} min"
+        return _two(hours, "h", minutes, "min")
     days, hours = divmod(hours, 24)
-    return f"{days} d {hours} h"
+    return _two(days, "d", hours, "h")
+
+
+def _two(large: int, unit: str, small: int, smaller: str) -> str:
+    return f"{large} {unit} {small} {smaller}" if small else f"{large} {unit}"
 
 
 def timer(seconds: float | None) -> str:
@@ -64,13 +69,52 @@ def timer(seconds: float | None) -> str:
 
 
 def numbers(first: int, last: int) -> str:
-    """A run of part numbers: ``part 7``, ``parts 1-120``."""
-    return f"part {first}" if first == last else f"parts {first}-{last}"
+    """A run of part numbers: ``7``, ``1-120``."""
+    return f"{first}" if first == last else f"{first}-{last}"
 
 
 def one_line(text: str) -> str:
-    """The text without line breaks and the like."""
-    return " ".join(text.split())
+    """The text without line breaks and the like; spaces in a row, which may be part of a name, stay."""
+    return re.sub(r"\s*[\t\n\v\f\r]\s*", " ", text.strip())
+
+
+def shown(text: str) -> str:
+    """
+    The text with control characters spelled out, as in ``a\\nb``: what a file or a key is called must neither begin a
+    line of its own nor give orders to a terminal.
+    """
+    return text if text.isprintable() else "".join(map(_shown, text))
+
+
+def _shown(sign: str) -> str:
+    # Marks of direction, separators and the like aren't printable either; letters and plain spaces are. Bytes that are
+    # no text, which Python keeps as half a surrogate, are for the stream to escape.
+    if sign.isprintable() or 0xD800 <= ord(sign) <= 0xDFFF:
+        return sign
+    return sign.encode("unicode_escape").decode()
+
+
+def columns(rows: Sequence[Sequence[str]], *, right: Collection[int] = (), width: int | None = None) -> list[str]:
+    """
+    Rows as lines, with the cells of a column one under the other, and two spaces between columns.
+
+    Args:
+        rows: of equal length. The last column is not padded.
+        right: the columns that are set to the right, by number.
+        width: fold the last column, between words, so that lines have no more columns than this; None: never.
+    """
+    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)][:-1]
+    room = None if width is None else max(20, width - sum(widths) - 2 * len(widths))
+    lines = []
+    for *cells, last in rows:
+        padded = [
+            cell.rjust(wide) if number in right else cell.ljust(wide)
+            for number, (cell, wide) in enumerate(zip(cells, widths, strict=True))
+        ]
+        first, *more = [last] if room is None else textwrap.wrap(last, room, break_long_words=False) or [""]
+        lines.append("  ".join([*padded, first]).rstrip())
+        lines += [" " * (sum(widths) + 2 * len(widths)) + line for line in more]
+    return lines
 
 
 def shortened(text: str, width: int) -> str:
@@ -84,6 +128,8 @@ def shortened(text: str, width: int) -> str:
 def command_line(arguments: Sequence[str]) -> str:
     """What to type to run this command again."""
     if os.name == "nt":
+        import subprocess
+
         return subprocess.list2cmdline(["partwise", *arguments])
     import shlex
 

@@ -77,7 +77,7 @@ class Child:
         """Wait for it."""
         if self.ended is None:
             out, err = self.process.communicate(standard_input, timeout=PATIENCE)
-            self.ended = Ended(self.process.returncode, out.decode(), err.decode())
+            self.ended = Ended(self.process.returncode, *((one or b"").decode() for one in (out, err)))
         return self.ended
 
     def read_until(self, words: str, *, on: str = "stdout") -> None:

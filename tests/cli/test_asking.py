@@ -20,6 +20,7 @@ from partwise.errors import InvalidInput
         ("8M", 8 * 1024 * 1024),
         ("8Mi", 8 * 1024 * 1024),
         ("8MB", 8_000_000),
+        ("1.5GiB", 1536 * 1024 * 1024),
         ("100kB", 100_000),
         ("100K", 102_400),
         ("1.5G", 1536 * 1024 * 1024),
@@ -65,13 +66,21 @@ def test_a_rate_may_say_that_it_is_one() -> None:
         ("90", 90),
         ("0.5", 0.5),
         ("0s", 0),
+        ("90s", 90),
+        ("500ms", 0.5),
+        ("1.5h", 5400),
+        ("7 days", 604_800),
+        ("2w", 1_209_600),
+        ("1h 30m", 5400),
+        ("5 min", 300),
+        ("1 Hour", 3600),
     ],
 )
 def test_spans_of_time_are_read(text: str, expected: float) -> None:
     assert asking.seconds("--x", text) == expected
 
 
-@pytest.mark.parametrize("text", ["", "d", "7 days", "-7d", "7w", "1h 30m", "infinity"])
+@pytest.mark.parametrize("text", ["", "d", "-7d", "7y", "1h x", "7 8", "7d-1h", "infinity", "1e3s"])
 def test_what_is_no_span_of_time_is_refused(text: str) -> None:
     with pytest.raises(InvalidInput, match="--older-than"):
         asking.seconds("--older-than", text)
@@ -93,4 +102,24 @@ def test_flags_that_exclude_each_other_are_named() -> None:
 
 
 def test_a_message_about_a_field_becomes_one_about_its_flag() -> None:
-    assert asking.as_flags("TransferConfig", "TransferConfig.part_size is 0") == "--part-size is 0"
+    assert asking.as_flags("TransferConfig.part_size is 0") == "--part-size is 0"
+    assert asking.as_flags("signature_version is v4 or v1") == "--signature-version is v4 or v1"
+    assert asking.as_flags("x-oss-object-acl is one of a, b") == "--acl is one of a, b"
+    assert asking.as_flags("a size of the store") == "a size of the store"
+
+
+@pytest.mark.parametrize(("text", "expected"), [("1", 1), (" 17 ", 17), ("65535", 65535)])
+def test_whole_numbers_are_read(text: str, expected: int) -> None:
+    assert asking.whole("--x", text, 1, 65535) == expected
+
+
+@pytest.mark.parametrize("text", ["", "0", "65536", "-1", "1.5", "1e3", "many", "٣", "9" * 40])
+def test_what_is_no_whole_number_within_bounds_is_refused_with_the_bounds(text: str) -> None:
+    with pytest.raises(InvalidInput, match=r"--port: .* is no whole number from 1 to 65535"):
+        asking.whole("--port", text, 1, 65535)
+
+
+def test_one_of_some_words_is_taken_whatever_its_case() -> None:
+    assert asking.one_of("--x", "JSON", ("auto", "json")) == "json"
+    with pytest.raises(InvalidInput, match="--x: 'jason' is none of auto, json"):
+        asking.one_of("--x", "jason", ("auto", "json"))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import json
 
 import pytest
+from rich.cells import cell_len
 from rich.console import Console
 
-from partwise.cli.meters import Bar, Lines, Pace, Silence, bar, beginning, meter_for
+from partwise.cli.meters import Bar, Events, Lines, Pace, Silence, bar, beginning, meter_for
 from partwise.cli.output import Output
 from partwise.model import MIB, Progress
 
@@ -56,6 +58,20 @@ def test_a_terminal_that_can_not_move_its_cursor_gets_lines(monkeypatch: pytest.
     assert isinstance(meter_for(Output(), "f", "f to u"), Lines)
 
 
+def test_those_who_want_no_progress_have_no_meter() -> None:
+    assert type(meter_for(Output(), "f", "f to u", "none")) is Silence
+
+
+def test_lines_can_be_had_on_a_terminal_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr", Terminal())
+    monkeypatch.setenv("TERM", "xterm")
+    assert isinstance(meter_for(Output(), "f", "f to u", "lines"), Lines)
+
+
+def test_objects_are_had_by_the_quiet_too() -> None:
+    assert isinstance(meter_for(Output(quiet=True, json=True, events=True), "f", "f to u", "json"), Events)
+
+
 # --- words ---
 
 
@@ -65,9 +81,7 @@ def test_the_beginning_tells_what_there_is_to_do() -> None:
 
 
 def test_the_beginning_tells_what_need_not_be_done_again() -> None:
-    assert beginning("f to u", at(40, resumed=40)) == (
-        "resuming f to u: 40.0 of 100.0 MiB (40 of 100 parts) need not be sent again"
-    )
+    assert beginning("f to u", at(40, resumed=40)) == ("resuming f to u at 40.0 of 100.0 MiB (40 of 100 parts)")
 
 
 # --- lines ---
@@ -106,11 +120,57 @@ def test_the_tenths_of_an_earlier_run_are_not_told_again(capsys: pytest.CaptureF
     assert [line.split()[0] for line in lines] == ["60"]
 
 
+def test_lines_come_as_often_as_was_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    with Lines("f to u", Output(), interval=10.0) as meter:
+        for second in range(35):
+            meter(at(second / 1000, elapsed=second))
+    assert len(capsys.readouterr().err.splitlines()) == 1 + 3
+
+
 def test_an_upload_that_is_done_at_once_has_no_lines(capsys: pytest.CaptureFixture[str]) -> None:
     with Lines("f to u", Output()) as meter:
         meter(at(100, completed=True))
         meter.restore_screen()
     assert capsys.readouterr().err == ""
+
+
+# --- objects ---
+
+
+def objects(capsys: pytest.CaptureFixture[str], *reports: Progress, interval: float = 1.0) -> list[dict[str, object]]:
+    with Events(Output(json=True, events=True), interval) as meter:
+        for report in reports:
+            meter(report)
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_a_report_is_an_object(capsys: pytest.CaptureFixture[str]) -> None:
+    _, told = objects(capsys, at(10, resumed=10, elapsed=0.5), at(25.5, elapsed=2.0, resumed=10))
+    assert told == {
+        "event": "progress",
+        "bytes_done": int(25.5 * MIB),
+        "bytes_total": 100 * MIB,
+        "bytes_resumed": 10 * MIB,
+        "bytes_acknowledged": 0,
+        "parts_done": 25,
+        "parts_total": 100,
+        "fraction": 0.255,
+        "elapsed": 2.0,
+        "rate": round(15.5 * MIB / 1.5),
+        "eta": 7.2,
+    }
+
+
+def test_what_is_not_known_is_null(capsys: pytest.CaptureFixture[str]) -> None:
+    (told,) = objects(capsys, at(10, None))
+    assert (told["bytes_total"], told["parts_total"], told["fraction"], told["eta"]) == (None, None, None, None)
+
+
+def test_objects_come_at_the_beginning_now_and_then_and_at_the_end(capsys: pytest.CaptureFixture[str]) -> None:
+    reports = [at(tenths, elapsed=tenths / 10) for tenths in range(25)]
+    told = objects(capsys, *reports, at(100, elapsed=2.41, completed=True), interval=1.0)
+    assert [one["elapsed"] for one in told] == [0.0, 1.0, 2.0, 2.41]
+    assert (told[-1]["fraction"], told[-1]["eta"]) == (1.0, 0.0)
 
 
 # --- pace ---
@@ -202,12 +262,41 @@ def test_the_bar_is_one_line_on_any_terminal(width: int) -> None:
 
 def test_a_terminal_of_eighty_columns_shows_all_that_matters() -> None:
     line = drawn(80, at(10, resumed=10), at(25.5, elapsed=2.0, resumed=10))
-    assert line == "backup.tar ══━╌╌╌╌╌╌╌╌╌   25%  25.5/100.0 MiB  15.5 MiB/s  0:05  25/100 parts"
+    assert line == "backup.tar ══━━━╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌   25%   25.5/100.0 MiB  15.5 MiB/s  0:05 left"
+
+
+def test_a_wider_terminal_shows_parts_too() -> None:
+    assert drawn(120, at(10, resumed=10), at(25.5, elapsed=2.0, resumed=10)).endswith("  0:05 left  25/100 parts")
+
+
+@pytest.mark.parametrize("width", [40, 80])
+def test_a_name_in_wide_signs_does_not_break_the_line(width: int) -> None:
+    line = drawn(width, at(10), at(25.5, elapsed=2.0), name="备份文件备份文件备份文件备份文件.tar")
+    assert cell_len(line) <= width - 2
+    assert "25%" in line
+
+
+def test_a_name_can_not_give_orders_to_the_terminal() -> None:
+    assert "\x1b" not in drawn(80, at(10), name="a\x1b[2Jb\n")
+
+
+def test_without_colours_the_bar_is_drawn_by_signs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bar of one sign in one colour would tell nothing."""
+    monkeypatch.setenv("NO_COLOR", "1")
+    screen = Terminal()
+    monkeypatch.setattr("sys.stderr", screen)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    meter = Bar("f", "f to u", Output(quiet=True))
+    meter(at(10, resumed=10))
+    meter(at(50, elapsed=2.0, resumed=10))
+    meter._console.width = 80
+    meter._console.print(meter)
+    assert {"═", "━", "╌"} <= set(screen.getvalue()) or {"#", "=", "-"} <= set(screen.getvalue())
 
 
 def test_a_stream_has_no_bar_but_figures() -> None:
     line = drawn(80, at(10, None), at(20, None, elapsed=2.0), name="standard input")
-    assert line == "standard input  20.0 MiB    10.0 MiB/s  0:02  20 parts"
+    assert line == "standard input  20.0 MiB  10.0 MiB/s  0:02 so far  20 parts"
 
 
 def test_before_the_first_report_there_is_a_name() -> None:

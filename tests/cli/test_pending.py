@@ -63,9 +63,22 @@ def pending(backend: LocalBackend) -> set[str]:
 
 def test_pending_uploads_are_told(partwise: Run, backend: LocalBackend, url: str) -> None:
     first, second = begin(backend, "a", days_ago=2), begin(backend, "b")
-    lines = partwise("uploads", url).out.splitlines()
-    assert lines[0] == f"a  {first}  begun 2 d 0 h ago"
-    assert lines[1].startswith(f"b  {second}  begun ")
+    ended = partwise("uploads", url)
+    head, *rows = ended.out.splitlines()
+    assert head.split() == ["AGE", "UPLOAD", "ID", "KEY"]
+    assert rows[0] == f"2 d           {first}  a"
+    assert rows[1].endswith(f" s         {second}  b")
+    assert ended.err == f"2 pending uploads at {url}\n"
+
+
+def test_the_key_of_a_pending_upload_can_not_give_orders_to_the_terminal(
+    partwise: Run, backend: LocalBackend, url: str
+) -> None:
+    begin(backend, "a\x1b[2Jb", days_ago=8)
+    for command in ("uploads", "gc"):
+        ended = partwise(command, url)
+        assert "a\\x1b[2Jb" in ended.out
+        assert "\x1b" not in ended.out
 
 
 def test_each_pending_upload_is_an_object(partwise: Run, backend: LocalBackend, url: str) -> None:
@@ -100,10 +113,13 @@ def test_a_storage_that_can_not_be_asked_for_now_may_be_asked_again(
 
 
 def test_an_orphan_is_dropped(partwise: Run, backend: LocalBackend, url: str) -> None:
-    upload_id = begin(backend, "a", days_ago=8)
+    begin(backend, "a", days_ago=8)
     ended = partwise("gc", url, *HERE)
     assert ended.code == 0
-    assert ended.out == f"dropped     a  {upload_id}  begun 8 d 0 h ago, and no checkpoint here owns it\n"
+    assert ended.out.splitlines() == [
+        "ACTION      AGE           WHY                         KEY",
+        "dropped     8 d           no checkpoint here owns it  a",
+    ]
     assert ended.err == f"dropped 1 upload at {url}\n"
     assert pending(backend) == set()
 
@@ -111,14 +127,14 @@ def test_an_orphan_is_dropped(partwise: Run, backend: LocalBackend, url: str) ->
 def test_a_dry_run_drops_nothing(partwise: Run, backend: LocalBackend, url: str) -> None:
     upload_id = begin(backend, "a", days_ago=8)
     ended = partwise("gc", url, *HERE, "--dry-run")
-    assert ended.out.startswith(f"would drop  a  {upload_id}  ")
+    assert ended.out.splitlines()[1] == "would drop  8 d           no checkpoint here owns it  a"
     assert pending(backend) == {upload_id}
 
 
 def test_the_young_are_spared(partwise: Run, backend: LocalBackend, url: str) -> None:
     upload_id = begin(backend, "a", days_ago=2)
     ended = partwise("gc", url, *HERE)
-    assert ended.out == f"keep        a  {upload_id}  begun only 2 d 0 h ago\n"
+    assert ended.out.splitlines()[1] == "keep        2 d           younger than 7 d            a"
     assert pending(backend) == {upload_id}
 
 

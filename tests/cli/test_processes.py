@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shlex
 import signal
 import time
 from collections.abc import Callable
@@ -12,6 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from partwise.model import Checkpoint, Fingerprint
+from partwise.stores.file import FileCheckpointStore
 
 Start = Callable[..., Any]
 Recorded = Callable[..., int]
@@ -25,6 +29,9 @@ SMALL_PARTS = ("--part-size", "128K", "--multipart-threshold", "0")
 SLOWLY = (*KEPT, *SMALL_PARTS, "--bandwidth-limit", "400K")
 
 
+#: An endpoint at which nobody listens.
+NOBODY = ("--endpoint", "http://127.0.0.1:9", "--region", "cn-hangzhou")
+
 # --- exit codes ---
 
 
@@ -36,11 +43,14 @@ SLOWLY = (*KEPT, *SMALL_PARTS, "--bandwidth-limit", "400K")
         (["upload", ".", "URL"], 1),
         (["upload", "small.bin", "URL", "--nonsense"], 2),
         (["upload", "small.bin", "file:///tmp/x/%2e%2e"], 2),
+        (["upload", "small.bin", "oss://bucket/key", *NOBODY, "--max-attempts", "1"], 75),
+        (["uploads", "oss://bucket", *NOBODY], 75),
     ],
     ids=lambda value: value if isinstance(value, int) else " ".join(value),
 )
 def test_the_exit_code_is_that_of_the_process(child: Start, small: Path, url: str, line: list[str], code: int) -> None:
-    ended = child(*(url if word == "URL" else word for word in line)).end()
+    keys = {"OSS_ACCESS_KEY_ID": "x", "OSS_ACCESS_KEY_SECRET": "y"}
+    ended = child(*(url if word == "URL" else word for word in line), env={**os.environ, **keys}).end()
     assert ended.code == code
     assert "Traceback" not in ended.err
     if code:
@@ -74,14 +84,55 @@ def test_a_reader_that_goes_away_fails_nothing(child: Start, small: Path, bucket
     assert (bucket / "copy").read_bytes() == small.read_bytes()
 
 
+@posix
+@pytest.mark.parametrize("line", [("status", *KEPT), ("status", *KEPT, "--json"), ("upload", "--help")], ids=" ".join)
+def test_a_list_may_be_left_after_its_first_line(child: Start, place: Path, line: tuple[str, ...]) -> None:
+    """As ``| head -1`` does."""
+    store = FileCheckpointStore(place / "checkpoints")
+    for number in range(3):
+        store.save(Checkpoint("oss://b@r", "k" * 1000, f"/{number}", Fingerprint(size=2), 1, upload_id="U"))
+    reading, writing = os.pipe()
+    listing = child(*line, stdout=writing)
+    os.close(writing)
+    assert os.read(reading, 1)
+    os.close(reading)
+    ended = listing.end()
+    assert ended.code == 0
+    assert "Traceback" not in ended.err
+
+
+# --- names ---
+
+
+@posix
+@pytest.mark.parametrize("name", ["a  b", "-x'\"$HOME", "ü 备份\n\x1b[2J"], ids=ascii)
+def test_a_file_may_be_called_as_it_likes(
+    child: Start, recorded: Recorded, large: Path, bucket: Path, name: str
+) -> None:
+    """And the line that is shown to go on with is one that a shell takes for the same."""
+    large.rename(large.parent / name)
+    slow = child("upload", f"./{name}", f"{bucket.as_uri()}/", *SLOWLY)
+    recorded()
+    ended = slow.send(signal.SIGINT)
+    assert ended.code == 130
+    again = shlex.split(ended.err.rpartition("To carry on:\n")[2])
+    assert again[:3] == ["partwise", "upload", f"./{name}"]
+    assert "\x1b" not in ended.err.partition("To carry on:\n")[0]
+    ended = child("upload", *KEPT, "--json", "--", name, f"{bucket.as_uri()}/").end()
+    assert (ended.code, ended.last["key"]) == (0, name)
+    assert ended.last["bytes_resumed"] > 0
+    assert (bucket / name).stat().st_size == 4 * 1024 * 1024 + 5
+
+
 # --- stopped ---
 
 
 @posix
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
 def test_what_is_stopped_is_kept_and_carried_on_by_the_same_line(
-    *, child: Start, recorded: Recorded, large: Path, bucket: Path, url: str, number: int, code: int
+    *, child: Start, recorded: Recorded, large: Path, bucket: Path, url: str, name: str, code: int
 ) -> None:
+    number = getattr(signal, name)
     slow = child("upload", "large.bin", url, *SLOWLY, "--json")
     recorded()
     ended = slow.send(number)
@@ -89,7 +140,8 @@ def test_what_is_stopped_is_kept_and_carried_on_by_the_same_line(
     assert ended.code == code
     assert ended.last["exit_code"] == code
     assert (ended.last["error"]["resumable"], ended.last["error"]["bytes_done"]) == (True, kept)
-    assert f"Go on with: partwise upload large.bin {url} --checkpoint-dir checkpoints" in ended.err
+    assert re.fullmatch(r"stopped\. Kept: \S+ of 4\.0 MiB \(\d+ of 33 parts\)\.", ended.last["error"]["message"])
+    assert f"To carry on:\n  partwise upload large.bin {url} --checkpoint-dir checkpoints" in ended.err
     assert "Traceback" not in ended.err
 
     ended = child("upload", "large.bin", url, *KEPT, "--json").end()
@@ -145,7 +197,7 @@ def test_without_resuming_a_stop_keeps_nothing_and_says_so(child: Start, large: 
     wait_for(lambda: any(parts.rglob("*")) if parts.exists() else False)
     ended = slow.send(signal.SIGINT)
     assert ended.code == 130
-    assert "Nothing is kept; start again with: partwise upload large.bin" in ended.err
+    assert "Nothing is kept. To start again:\n  partwise upload large.bin" in ended.err
     assert child("uploads", f"{bucket.as_uri()}/", "--json").end().out == ""
 
 
@@ -245,7 +297,7 @@ def test_a_silent_producer_does_not_keep_a_stop_waiting(
     line.process.send_signal(signal.SIGINT)
     assert line.process.wait() == 130
     words = line.process.stderr.read().decode()
-    assert "Go on, piping in the same bytes from their start, with: partwise upload -" in words
+    assert "To carry on, pipe in the same bytes from their start:\n  partwise upload -" in words
     assert not (bucket / "copy").exists()
 
 
@@ -295,12 +347,12 @@ def test_a_terminal_shows_a_bar_with_what_was_resumed(
     screen = Screen(columns)
     environment = {**os.environ, "TERM": "xterm-256color", "LANG": "C.UTF-8"}
     line = child("upload", "large.bin", url, *SLOWLY, stderr=screen.theirs, env=environment)
-    shown = screen.read_until(r"[4-9]\d%.*/33 parts")
+    shown = screen.read_until(r"[4-9]\d%.* left")
     line.process.send_signal(signal.SIGINT)
-    shown = screen.read_until("Go on with")
+    shown = screen.read_until("To carry on")
     line.process.wait()
     screen.close()
-    assert f"resuming large.bin to {url}: " in shown, "a path is in one piece"
+    assert f"resuming large.bin to {url} at " in shown, "a path is in one piece"
     assert re.search("\x1b\\[36m━+\x1b\\[0m\x1b\\[32m━+", shown), "resumed and sent have colours of their own"
     assert "KiB/s" in shown
     assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l"), "the cursor is shown again"
@@ -315,7 +367,7 @@ def test_no_colour_is_shown_to_those_who_asked_for_none(child: Start, large: Pat
     screen = Screen(80)
     environment = {**os.environ, "TERM": "xterm-256color", "LANG": "C.UTF-8", "NO_COLOR": "1"}
     line = child("upload", "large.bin", url, *SLOWLY, stderr=screen.theirs, env=environment)
-    shown = screen.read_until(r"[1-9]\d?%.*/33 parts")
+    shown = screen.read_until(r"[1-9]\d?%.* left")
     line.process.kill()
     line.process.wait()
     screen.close()

@@ -86,8 +86,8 @@ def test_a_port_that_is_taken_is_told(child: Start, place: Path) -> None:
 
 def test_a_directory_that_is_a_file_is_told(child: Start, small: Path) -> None:
     ended = child("serve", "small.bin").end()
-    assert ended.code == 1
-    assert ended.err.startswith("partwise: small.bin can't be served")
+    assert ended.code == 2
+    assert ended.err == "partwise: small.bin is no directory; serve takes one, in which each folder is a bucket\n"
 
 
 @pytest.fixture
@@ -104,9 +104,9 @@ def test_the_show_ends_well_and_leaves_nothing(child: Start, temporary: Path) ->
     ended = child("demo", "--size", "12MiB").end()
     assert ended.code == 0, ended.err
     assert ended.out.count("$ partwise upload backup.tar oss://demo/backup.tar") == 2
-    assert "not running" in ended.out
+    assert "stopped" in ended.out
     assert "equal, byte for byte; no checkpoint and no upload is left behind" in ended.out
-    assert "resuming backup.tar to oss://demo/backup.tar" in ended.err
+    assert "resuming backup.tar to oss://demo/backup.tar at " in ended.err
     assert list(temporary.iterdir()) == []
 
 

@@ -12,6 +12,8 @@ import pytest
 from attrs import evolve
 
 from partwise.backends.local import LocalBackend
+from partwise.cli.opening import url_of
+from partwise.cli.status import Known, table
 from partwise.errors import CheckpointUnwritable, ConnectionFailed
 from partwise.model import MIB, Checkpoint, Fingerprint, ObjectOptions, UploadedPart
 from partwise.plugins import register_checkpoint_store
@@ -54,19 +56,51 @@ def test_nothing_is_no_object(partwise: Run) -> None:
     assert partwise("status", "--json").out == ""
 
 
-def test_an_unfinished_upload_is_told_in_two_lines(partwise: Run, store: FileCheckpointStore, place: Path) -> None:
+def test_an_unfinished_upload_is_a_line_of_a_table(partwise: Run, store: FileCheckpointStore, place: Path) -> None:
     store.save(a_checkpoint("oss://b@r", place / "f"))
     ended = partwise("status", *HERE)
     assert ended.out.splitlines() == [
-        f"{place / 'f'}  ->  oss://b@r/copy",
-        "   50 %  2.0 of 4.0 MiB  2 of 4 parts  begun 1 h 5 min ago  not running",
+        "DONE     SIZE  AGE        STATE    UPLOAD",
+        f"50 %  4.0 MiB  1 h 5 min  stopped  {place / 'f'}  -> oss://b/copy",
     ]
-    assert "run its upload again" in ended.err
+    assert ended.err.startswith("1 unfinished: to carry one on, run its line again")
 
 
 def test_an_unfinished_stream_has_no_end_in_sight(partwise: Run, store: FileCheckpointStore, place: Path) -> None:
     store.save(a_checkpoint("oss://b@r", "-", fingerprint=Fingerprint(), doubling_every=1000))
-    assert partwise("status", *HERE).out.splitlines()[1].startswith("      ?  2.0 MiB  2 parts  begun")
+    row = partwise("status", *HERE).out.splitlines()[1]
+    assert row == "2.0 MiB     ?  1 h 5 min  stopped  standard input  -> oss://b/copy"
+
+
+def test_a_narrow_terminal_has_a_line_for_each_place_and_cuts_none() -> None:
+    known = [
+        Known(a_checkpoint("oss://b@r", "/srv/backups/of/the/shop/backup.tar", key="2026/backup.tar"), False, 3900.0),
+        Known(a_checkpoint("oss://b@r", "/f", key="f"), True, 1.0),
+    ]
+    assert table(known, 60) == [
+        "DONE     SIZE  AGE        STATE    UPLOAD",
+        "50 %  4.0 MiB  1 h 5 min  stopped  /srv/backups/of/the/shop/backup.tar",
+        "                                   -> oss://b/2026/backup.tar",
+        "50 %  4.0 MiB  1.0 s      running  /f",
+        "                                   -> oss://b/f",
+    ]
+    assert len(table(known, 120)) == 3
+
+
+def test_a_name_with_a_line_break_is_still_one_line(partwise: Run, store: FileCheckpointStore) -> None:
+    store.save(a_checkpoint("oss://b@r", "/a\nb\x1b[2J"))
+    assert partwise("status", *HERE).out.splitlines()[1].endswith("  /a\\nb\\x1b[2J  -> oss://b/copy")
+
+
+@pytest.mark.parametrize(
+    ("location", "key", "url"),
+    [
+        ("oss://b@cn-hangzhou", "a b%2B+?#ü", "oss://b/a b%2B+?#ü"),
+        ("file:///mnt/my%20backups", "a/b c%", "file:///mnt/my%20backups/a%2Fb%20c%25"),
+    ],
+)
+def test_where_it_goes_is_told_as_it_can_be_typed(location: str, key: str, url: str) -> None:
+    assert url_of(a_checkpoint(location, "/f", key=key)) == url
 
 
 def test_each_unfinished_upload_is_an_object(partwise: Run, store: FileCheckpointStore, place: Path) -> None:
@@ -78,11 +112,13 @@ def test_each_unfinished_upload_is_an_object(partwise: Run, store: FileCheckpoin
         assert old.pop(changing)
     assert old == {
         "source": str(place / "old"),
+        "url": "oss://b/copy",
         "location": "oss://b@r",
         "key": "copy",
         "upload_id": "U1",
         "bytes_done": 2 * MIB,
         "bytes_total": 4 * MIB,
+        "fraction": 0.5,
         "parts_done": 2,
         "parts_total": 4,
         "part_size": MIB,
@@ -95,7 +131,7 @@ def test_an_upload_that_runs_now_is_told_as_such(partwise: Run, store: FileCheck
     store.save(checkpoint)
     with store.claim(checkpoint.name):
         assert partwise("status", *HERE, "--json").last["running"] is True
-        assert partwise("status", *HERE).out.endswith("running now\n")
+        assert partwise("status", *HERE).out.splitlines()[1].split()[8] == "running"
 
 
 def test_asking_leaves_nothing_behind(partwise: Run, store: FileCheckpointStore, place: Path) -> None:
@@ -119,7 +155,7 @@ def test_where_nothing_can_be_claimed_nobody_can_tell_who_runs(partwise: Run, pl
     store.save(a_checkpoint("oss://b@r", place / "f"))
     register_checkpoint_store("readonly", lambda url: store.handle())
     assert partwise("status", "--store", "readonly:", "--json").last["running"] is None
-    assert partwise("status", "--store", "readonly:").out.endswith("can't tell whether it runs\n")
+    assert partwise("status", "--store", "readonly:").out.splitlines()[1].split()[8] == "unknown"
 
 
 def test_a_damaged_checkpoint_is_left_out_with_a_warning(

@@ -13,10 +13,15 @@ import pytest
 from partwise.backends.local import LocalBackend
 from partwise.backends.memory import MemoryBackend
 from partwise.checksums import crc64
+from partwise.cli.opening import BackendChoice, StoreChoice
+from partwise.cli.upload import UploadOrder, explained
+from partwise.config import TransferConfig
 from partwise.errors import AccessDenied, ConnectionFailed, InvalidInput, ServerFailed
-from partwise.model import Capabilities, ObjectOptions, StoredObject
+from partwise.model import MIB, Capabilities, ObjectOptions, StoredObject
 from partwise.plugins import register_backend
 from partwise.protocols import Body
+from partwise.testing import OSSServer
+from partwise.uploader import Explanation, PlannedPart
 
 Run = Callable[..., Any]
 
@@ -69,6 +74,7 @@ def test_the_result_is_one_object(partwise: Run, small: Path, url: str) -> None:
     assert isinstance(etag, str)
     assert told == {
         "ok": True,
+        "url": url,
         "key": "copy",
         "size": 300_000,
         "crc64": str(crc64(small.read_bytes())),
@@ -169,6 +175,94 @@ def test_an_interrupt_before_anything_was_begun_is_told(
     assert (ended.code, ended.err) == (130, "partwise: interrupted\n")
 
 
+# --- where it goes ---
+
+
+@pytest.mark.parametrize("given", ["spy:", "spy:folder/", "spy:a//"])
+def test_after_a_slash_goes_the_name_of_the_file(
+    partwise: Run, small: Path, opened: dict[str, Any], given: str
+) -> None:
+    ended = partwise("upload", str(small), given, "--json")
+    assert (ended.code, ended.last["key"]) == (0, f"{given.removeprefix('spy:')}small.bin")
+    assert opened["backend"].read(ended.last["key"]) == small.read_bytes()
+
+
+def test_the_whole_url_is_told_where_the_name_was_added(partwise: Run, place: Path, bucket: Path) -> None:
+    (place / "my file#1.bin").write_bytes(b"x")
+    ended = partwise("upload", "my file#1.bin", f"{bucket.as_uri()}/", "--json")
+    assert ended.last["url"] == f"{bucket.as_uri()}/my%20file%231.bin"
+    assert (bucket / "my file#1.bin").read_bytes() == b"x"
+
+
+def test_what_was_sent_to_a_folder_is_dropped_by_the_same_words(
+    partwise: Run, small: Path, opened: dict[str, Any]
+) -> None:
+    opened["backend"] = Failing(ServerFailed("down"))
+    assert partwise("upload", "small.bin", "spy:folder/", *ONE_BY_ONE).code == 75
+    ended = partwise("abort", "small.bin", "spy:folder/", "--checkpoint-dir", "checkpoints", "--json")
+    assert ended.last["dropped"] is True
+
+
+@pytest.mark.parametrize("line", [("-", "spy:folder/"), ("", "spy:k"), ("/", "spy:folder/")], ids=repr)
+def test_what_has_no_name_needs_the_whole_key(partwise: Run, opened: dict[str, Any], line: tuple[str, str]) -> None:
+    ended = partwise("upload", *line)
+    assert ended.code == 2
+    assert "name" in ended.err
+
+
+@pytest.mark.parametrize("key", ["a b%2B+?#ü", "a//b", "%2F", "x?acl", "./a", "key:1"])
+def test_in_an_oss_url_every_sign_of_the_key_stands_for_itself(
+    partwise: Run, small: Path, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    backend = MemoryBackend()
+    with OSSServer(buckets={"examplebucket": backend}) as server:
+        for name, value in {
+            "ENDPOINT": server.endpoint,
+            "REGION": server.region,
+            "ACCESS_KEY_ID": server.access_key_id,
+            "ACCESS_KEY_SECRET": server.access_key_secret,
+        }.items():
+            monkeypatch.setenv(f"OSS_{name}", value)
+        ended = partwise("upload", "small.bin", f"oss://examplebucket/{key}", "--json")
+    assert (ended.code, ended.last["key"]) == (0, key)
+    assert backend.read(key) == small.read_bytes()
+
+
+# --- progress for programs ---
+
+
+def test_progress_is_told_as_objects_and_the_result_is_the_last(partwise: Run, small: Path, url: str) -> None:
+    ended = partwise("upload", "small.bin", url, *PARTS, "--progress", "JSON", "--progress-interval", "0")
+    *events, result = ended.objects
+    assert {one["event"] for one in events} == {"progress"}
+    assert (events[0]["bytes_done"], events[-1]["bytes_done"], events[-1]["fraction"]) == (0, 300_000, 1.0)
+    assert [one["bytes_done"] for one in events] == sorted(one["bytes_done"] for one in events)
+    assert (result["ok"], "event" in result) == (True, False)
+
+
+def test_a_warning_is_an_object_among_the_others(
+    partwise: Run, small: Path, place: Path, opened: dict[str, Any]
+) -> None:
+    opened["backend"] = backend = Failing(ServerFailed("down"))
+    partwise("upload", "small.bin", "spy:k", *ONE_BY_ONE)
+    (recorded,) = (place / "checkpoints").glob("*.ucp")
+    recorded.write_bytes(recorded.read_bytes().replace(b"small", b"smell"))
+    backend.error = None
+    ended = partwise("upload", "small.bin", "spy:k", *ONE_BY_ONE, "--progress", "json", "--quiet")
+    told = [one["message"] for one in ended.objects if one.get("event") == "warning"]
+    assert [said for said in told if said.endswith(ended.last["warnings"][0])], told
+    assert ended.err == ""
+
+
+def test_an_error_is_the_last_object_after_those_of_progress(
+    partwise: Run, small: Path, opened: dict[str, Any]
+) -> None:
+    opened["backend"] = Failing(ServerFailed("down"))
+    ended = partwise("upload", "small.bin", "spy:k", *ONE_BY_ONE, "--progress", "json")
+    assert ended.objects[0]["event"] == "progress"
+    assert (ended.last["ok"], ended.last["exit_code"]) == (False, 75)
+
+
 # --- carrying on ---
 
 
@@ -203,7 +297,7 @@ def test_an_upload_that_failed_for_now_is_carried_on_by_the_same_line(
     backend.error = None
     ended = partwise("upload", "small.bin", "spy:k", *ONE_BY_ONE)
     assert ended.code == 0
-    assert "resuming small.bin to spy:k: 100.0 of 293.0 KiB (1 of 3 parts) need not be sent again" in ended.err
+    assert "resuming small.bin to spy:k at 100.0 of 293.0 KiB (1 of 3 parts)" in ended.err
     assert "; resumed 100.0 KiB in 1 part" in ended.out
     assert backend.read("k") == small.read_bytes()
 
@@ -330,7 +424,8 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(partwise: Run, small
     assert (ended.code, ended.err) == (0, "")
     assert ended.out.splitlines() == [
         f"small.bin to {url} would be sent from the start",
-        "  parts 1-3  send    293.0 KiB  it was not sent yet",
+        "  send  parts 1-3  293.0 KiB  it was not sent yet",
+        "  3 parts: 0 B kept, 293.0 KiB to send",
     ]
     assert not bucket.exists()
 
@@ -341,9 +436,55 @@ def test_a_dry_run_of_a_resume_tells_runs_of_parts(partwise: Run, small: Path, o
     ended = partwise("upload", "small.bin", "spy:k", *ONE_BY_ONE, "--dry-run")
     assert ended.out.splitlines() == [
         "small.bin to spy:k would be resumed",
-        "  part 1     keep    100.0 KiB  recorded, and on the storage",
-        "  parts 2-3  send    193.0 KiB  it was not sent yet",
+        "  keep  part 1     100.0 KiB  recorded, and on the storage",
+        "  send  parts 2-3  193.0 KiB  it was not sent yet",
+        "  3 parts: 100.0 KiB kept, 193.0 KiB to send",
     ]
+
+
+def a_patchwork(parts: int) -> tuple[UploadOrder, Explanation]:
+    """Of so many parts of which every other one is there."""
+    order = UploadOrder(
+        "f", BackendChoice("spy:k", {}), StoreChoice(), TransferConfig(), ObjectOptions(), "auto", "partwise upload"
+    )
+    fates = (("send", "it was not sent yet"), ("keep", "recorded, and on the storage"))
+    planned = (PlannedPart(n, (n - 1) * MIB, MIB, *fates[n % 2]) for n in range(1, parts + 1))
+    return order, Explanation("resume", "", tuple(planned))
+
+
+def test_a_few_runs_of_parts_are_told_in_their_order() -> None:
+    lines = explained(*a_patchwork(5))
+    assert [line.split()[:3] for line in lines[1:-1]] == [
+        ["keep", "part", "1"],
+        ["send", "part", "2"],
+        ["keep", "part", "3"],
+        ["send", "part", "4"],
+        ["keep", "part", "5"],
+    ]
+
+
+def test_many_runs_of_parts_are_folded_by_what_happens_to_them() -> None:
+    headline, kept, sent, sums = explained(*a_patchwork(10_000))
+    rest = "and 4,988 more such runs (--verbose has all)"
+    assert headline == "f to spy:k would be resumed"
+    assert sums == "  10,000 parts: 4.9 GiB kept, 4.9 GiB to send"
+    assert kept == (
+        f"  keep  5,000 parts  4.9 GiB  recorded, and on the storage: 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23 {rest}"
+    )
+    assert (
+        sent == f"  send  5,000 parts  4.9 GiB  it was not sent yet: 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24 {rest}"
+    )
+
+
+def test_on_a_terminal_what_is_told_of_many_parts_is_folded_between_words() -> None:
+    lines = explained(*a_patchwork(10_000), width=80)
+    assert max(map(len, lines)) <= 80
+    assert {line[:30].strip() for line in lines[2:4]} == {""}
+
+
+def test_all_numbers_are_told_to_the_verbose() -> None:
+    kept = explained(*a_patchwork(100), all_of_it=True)[1]
+    assert kept.endswith(": " + ", ".join(map(str, range(1, 100, 2))))
 
 
 def test_a_dry_run_is_one_object(partwise: Run, small: Path, url: str) -> None:

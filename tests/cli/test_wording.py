@@ -49,7 +49,15 @@ def test_a_percentage_of_what_is_not_known_is_a_question_mark() -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "expected"),
-    [(0.81, "0.8 s"), (42.4, "42 s"), (200, "3 min 20 s"), (7500, "2 h 5 min"), (273_600, "3 d 4 h"), (-1, "0.0 s")],
+    [
+        (0.81, "0.8 s"),
+        (42.4, "42 s"),
+        (200, "3 min 20 s"),
+        (7500, "2 h 5 min"),
+        (273_600, "3 d 4 h"),
+        (604_800, "7 d"),
+        (-1, "0.0 s"),
+    ],
 )
 def test_spans_of_time_have_two_units(seconds: float, expected: str) -> None:
     assert wording.span(seconds) == expected
@@ -67,7 +75,7 @@ def test_nouns_are_counted() -> None:
 
 
 def test_runs_of_numbers_are_told_by_their_ends() -> None:
-    assert (wording.numbers(7, 7), wording.numbers(1, 120)) == ("part 7", "parts 1-120")
+    assert (wording.numbers(7, 7), wording.numbers(1, 120)) == ("7", "1-120")
 
 
 @given(st.text(min_size=1, max_size=80), st.integers(4, 60))
@@ -79,6 +87,28 @@ def test_a_shortened_text_fits_and_keeps_both_ends(text: str, width: int) -> Non
 
 def test_one_line_has_no_breaks() -> None:
     assert wording.one_line("a\n  b\r\nc\t") == "a b c"
+
+
+def test_one_line_leaves_spaces_that_may_be_part_of_a_name() -> None:
+    assert wording.one_line("'a  b' is missing\n") == "'a  b' is missing"
+
+
+@given(st.text())
+def test_what_is_shown_neither_breaks_a_line_nor_gives_orders(text: str) -> None:
+    assert all(sign.isprintable() or "\ud800" <= sign <= "\udfff" for sign in wording.shown(text))
+
+
+@given(st.text(st.characters(categories=["L", "N", "P", "S"], include_characters=" ")))
+def test_letters_and_signs_are_shown_as_they_are(text: str) -> None:
+    assert wording.shown(text) == text
+
+
+def test_control_characters_are_spelled_out() -> None:
+    assert wording.shown("a\nb\x1b[2Jc\u202e") == "a\\nb\\x1b[2Jc\\u202e"
+
+
+def test_cells_stand_one_under_the_other() -> None:
+    assert wording.columns([["a", "1", "x"], ["bbb", "22", ""]], right={1}) == ["a     1  x", "bbb  22"]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="quoting is that of POSIX shells")

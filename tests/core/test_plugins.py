@@ -72,6 +72,30 @@ def test_what_a_program_registers_goes_first():
     assert open_checkpoint_store("memory:") is store
 
 
+def test_what_is_registered_again_replaces_what_was():
+    register_backend("things", lambda url, **settings: (None, "old"))
+    register_backend("THINGS", lambda url, **settings: (None, "new"))
+
+    assert open_backend("things:")[1] == "new"
+
+
+@pytest.mark.parametrize("scheme", ["", "things:", "things://", "my things", "1st", "-", "ünter", "things\n"])
+@pytest.mark.parametrize("register", [register_backend, register_checkpoint_store])
+def test_what_no_url_can_begin_with_is_refused(register, scheme):
+    """Else it would be registered, and never found."""
+    with pytest.raises(InvalidInput, match="can't be the scheme of a URL"):
+        register(scheme, lambda url: None)
+    assert plugins._registered == {}
+
+
+def test_an_upload_by_url_reaches_what_a_program_has_registered():
+    backend = MemoryBackend()
+    register_backend("box+things", lambda url, **settings: (backend, url.partition("//")[2]))
+    partwise.upload(b"some bytes", "box+things://key", resume="never")
+
+    assert backend.read("key") == b"some bytes"
+
+
 def test_a_backends_scheme_serves_no_stores():
     register_backend("things", lambda url, **settings: (None, ""))
 

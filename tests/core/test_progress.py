@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import io
+import threading
+import time
 
 import pytest
+from rich.console import Console
+from rich.progress import DownloadColumn, TaskProgressColumn
 from rich.progress import Progress as RichDisplay
+from tqdm import tqdm
 
 from partwise import Checkpoint, InvalidInput, Progress, TransferConfig, Uploader
 from partwise.backends.memory import MemoryBackend
@@ -78,23 +83,68 @@ def test_for_ios_amount_sum_and_size():
 
 
 def test_for_tqdm_the_bar_gets_its_total_and_its_place():
-    class Bar:
-        total, n, refreshed = None, 0, 0
+    screen = io.StringIO()
+    with tqdm(unit="B", unit_scale=True, file=screen, mininterval=0) as bar:
+        upload(for_tqdm(bar))
 
-        def refresh(self):
-            self.refreshed += 1
+        assert (bar.total, bar.n) == (len(SOURCE), len(SOURCE))
+    assert "0%|" in screen.getvalue()
+    assert "100%|" in screen.getvalue()
+    assert "410k/410k" in screen.getvalue()
 
-    bar = Bar()
-    upload(for_tqdm(bar))
-    assert (bar.total, bar.n) == (len(SOURCE), len(SOURCE))
-    assert bar.refreshed
+
+def test_for_tqdm_the_bar_of_a_stream_has_a_total_at_its_end():
+    with tqdm(unit="B", file=io.StringIO()) as bar:
+        seen = []
+        report = for_tqdm(bar)
+        Uploader(MemoryBackend(), MemoryCheckpointStore(), CONFIG).upload(
+            io.BytesIO(SOURCE), "key", progress=lambda progress: seen.append((report(progress), bar.total))
+        )
+
+    assert seen[0] == (None, None)
+    assert seen[-1] == (None, len(SOURCE))
 
 
 def test_for_rich_the_task_is_finished_at_the_end():
+    screen = io.StringIO()
+    with RichDisplay(TaskProgressColumn(), DownloadColumn(), console=Console(file=screen, width=80)) as display:
+        task = display.add_task("upload", total=None)
+        upload(for_rich(display, task))
+
+        assert display.finished
+    assert "100% 409.6/409.6 kB" in screen.getvalue()
+
+
+def test_for_rich_the_task_of_a_stream_has_a_total_at_its_end():
     display = RichDisplay()
     task = display.add_task("upload", total=None)
-    upload(for_rich(display, task))
-    assert display.finished
+    seen = []
+    report = for_rich(display, task)
+    Uploader(MemoryBackend(), MemoryCheckpointStore(), CONFIG).upload(
+        io.BytesIO(SOURCE), "key", progress=lambda progress: seen.append((report(progress), display.tasks[0].total))
+    )
+
+    assert seen[0] == (None, None)
+    assert seen[-1] == (None, len(SOURCE))
+
+
+def test_calls_come_one_at_a_time_however_many_parts_are_under_way():
+    """From one thread, so that a callback needs no lock."""
+    inside, threads, amounts = threading.Lock(), set(), []
+
+    def report(progress):
+        assert inside.acquire(blocking=False), "two calls at once"
+        threads.add(threading.current_thread())
+        amounts.append(progress.bytes_done)
+        time.sleep(0.002)
+        inside.release()
+
+    config = TransferConfig(part_size=PART // 4, multipart_threshold=0, concurrency=4, progress_interval=0.001)
+    Uploader(MemoryBackend(), MemoryCheckpointStore(), config).upload(SOURCE, "key", progress=report)
+
+    assert threads == {threading.current_thread()}
+    assert amounts == sorted(amounts)
+    assert len(amounts) > 16, "one for each part, at least"
 
 
 def test_a_coroutine_function_is_run_by_the_event_loop_one_call_at_a_time():

@@ -263,7 +263,16 @@ def test_warnings_are_logged_with_what_they_are_about(begun_run, caplog):
 
 
 def test_before_there_is_an_upload_the_log_names_none(run):
-    assert run().log_fields() == {"key": "key", "upload_id": None}
+    assert run().log_fields() == {"key": "key", "upload_id": None, "part_number": None}
+
+
+def test_the_log_names_an_upload_that_has_ended(begun_run):
+    """By the time that is logged there is no upload any more."""
+    made = begun_run()
+    made.log_fields()
+    made.let_go()
+
+    assert made.log_fields(3) == {"key": "key", "upload_id": "ID", "part_number": 3}
 
 
 def test_only_what_begins_alike_is_told_once(run):

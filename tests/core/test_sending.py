@@ -91,6 +91,7 @@ class Scene:
         self.transport = Scripted(clock, self.flow, script, **transport)
         self.accepted = []
         self.ticks = []
+        self.retries = []
         self.asked = 0
         self.parts = parts
         self.size = size
@@ -105,6 +106,7 @@ class Scene:
             make_job=lambda number, body: PartJob(None, "key", "ID", number, body),
             accept=self._accept,
             on_tick=self._on_tick,
+            on_retry=lambda *retry: self.retries.append(retry),
         )
 
     def work(self):

@@ -10,9 +10,12 @@ import pickle
 import subprocess
 import sys
 import tempfile
+import threading
 import warnings
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from hypothesis import given
@@ -24,18 +27,19 @@ from partwise.errors import InvalidInput, SourceChanged, SourceError, SourceUnre
 from partwise.model import MIB, Fingerprint
 from partwise.protocols import Body, Source
 from partwise.sources import (
-    CHUNK_SIZE_MIN,
+    CHUNK_SIZE_MAX,
     BytesBody,
     BytesSource,
     FileBody,
     FileSource,
     StreamSource,
     as_source,
+    chunk_size,
 )
 from partwise.testing.bodies import filler
 
 DATA = filler(1000)
-CHUNK = CHUNK_SIZE_MIN
+CHUNK = chunk_size(1)
 
 
 def read(body):
@@ -275,6 +279,20 @@ def test_a_file_body_is_a_plain_value(path):
     assert read(body) == DATA[100:300]
 
 
+@pytest.mark.parametrize("change", [lambda path: os.utime(path, ns=(0, 1)), lambda path: path.write_bytes(DATA[:999])])
+def test_a_pickled_body_is_of_the_file_that_its_source_saw(path, change):
+    """On another machine, another file may have that path."""
+    source = FileSource(path)
+    source.fingerprint()
+    copy = pickle.loads(pickle.dumps(pickle.loads(pickle.dumps(source.body(100, 200)))))
+    assert read(copy) == DATA[100:300]
+    change(path)
+
+    with pytest.raises(SourceUnreadable, match="is not the file that the upload was begun with") as caught:
+        read(copy)
+    assert caught.value.source == str(path)
+
+
 def test_nothing_is_open_between_reads(path):
     """A body that was given up half-way lets go of the file, too."""
     source = FileSource(path)
@@ -287,8 +305,24 @@ def test_nothing_is_open_between_reads(path):
     assert repr(source) == f"FileSource({str(path)!r})"
 
 
-def count(pool):
-    return sum(map(len, pool._free.values()))
+class Buffers(sources._Buffer):
+    """Buffers that are counted when they are made, and that know who has them."""
+
+    made: ClassVar = []
+
+    def take(self):
+        buffer = super().take()
+        if not any(buffer is known for known in self.made):
+            self.made.append(buffer)
+        return buffer
+
+
+@pytest.fixture
+def buffers(monkeypatch):
+    counted = Buffers()
+    monkeypatch.setattr(Buffers, "made", [])
+    monkeypatch.setattr(sources, "_buffers", counted)
+    return counted
 
 
 def open_files(path):
@@ -385,13 +419,19 @@ def test_a_file_source_can_be_pickled(path):
     copy.close()
 
 
-def test_bodies_that_are_read_one_after_the_other_share_one_buffer(path, monkeypatch):
-    pool = sources._BufferPool()
-    monkeypatch.setattr(sources, "_buffers", pool)
+def test_bodies_that_are_read_one_after_the_other_share_one_buffer(path, buffers):
     for offset in range(0, 1000, 10):
         assert read(FileBody(str(path), offset, 10)) == DATA[offset : offset + 10]
 
-    assert count(pool) == 1
+    assert len(buffers.made) == 1
+
+
+def test_bodies_that_are_read_in_turns_have_a_buffer_each(path, buffers):
+    first, second = FileBody(str(path), 0, 10).chunks(), FileBody(str(path), 10, 10).chunks()
+    pieces = next(first), next(second)
+
+    assert [bytes(piece) for piece in pieces] == [DATA[:10], DATA[10:20]]
+    assert len(buffers.made) == 2
 
 
 def test_large_parts_are_read_in_larger_pieces(tmp_path):
@@ -401,28 +441,42 @@ def test_large_parts_are_read_in_larger_pieces(tmp_path):
     largest = [max(map(len, source.body(0, size).chunks())) for size in (MIB, 4 * MIB, 8 * MIB)]
     source.close()
 
-    assert largest == [MIB // 2, MIB, 2 * MIB]
+    assert largest == [MIB // 2, MIB, MIB]
+    assert max(largest) <= CHUNK_SIZE_MAX
 
 
-def test_there_are_no_more_buffers_than_bodies_read_at_one_time(path, monkeypatch):
-    pool = sources._BufferPool()
-    monkeypatch.setattr(sources, "_buffers", pool)
+def test_there_is_one_buffer_for_each_thread_that_reads(path, buffers):
     with ThreadPoolExecutor(3) as workers:
         pieces = list(workers.map(lambda n: read(FileBody(str(path), 10 * n, 10)), range(100)))
 
     assert b"".join(pieces) == DATA
-    assert 1 <= count(pool) <= 3
+    assert 1 <= len(buffers.made) <= 3
 
 
-def test_a_body_that_fails_gives_its_buffer_back(path, monkeypatch):
-    pool = sources._BufferPool()
-    monkeypatch.setattr(sources, "_buffers", pool)
+def test_a_buffer_goes_when_its_thread_does(path):
+    """A program that uploads now and then does not keep what its uploads needed."""
+    gone = []
+
+    def read_and_watch():
+        read(FileBody(str(path), 0, 10))
+        gone.append(weakref.ref(sources._buffers._free))
+
+    thread = threading.Thread(target=read_and_watch)
+    thread.start()
+    thread.join()
+    gc.collect()
+
+    assert gone[0]() is None
+
+
+def test_a_body_that_fails_gives_its_buffer_back(path, buffers):
     with pytest.raises(SourceChanged):
         read(FileBody(str(path), 990, 20))
     with pytest.raises(SourceUnreadable):
         read(FileBody(str(path / "missing"), 0, 20))
+    read(FileBody(str(path), 0, 10))
 
-    assert count(pool) == 1
+    assert len(buffers.made) == 1
 
 
 # --- bytes -----------------------------------------------------------------------------------------------------------
@@ -654,6 +708,12 @@ def test_only_large_parts_are_kept_in_a_file():
 
     assert type(source.body(0, 10)) is BytesBody
     assert type(source.body(10, 11)) is sources._SpooledBody
+
+
+def test_a_spooled_part_goes_to_another_process_by_its_bytes():
+    body = StreamSource(io.BytesIO(DATA), spool_above=0).body(0, 1000)
+
+    assert read(pickle.loads(pickle.dumps(body))) == DATA
 
 
 def test_a_spooled_part_takes_its_file_with_it(monkeypatch):

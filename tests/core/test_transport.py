@@ -156,9 +156,11 @@ class ByHand(Executor):
     """Hands out futures that the test settles."""
 
     def __init__(self):
+        self.calls = []
         self.futures = []
 
     def submit(self, fn, /, *args, **kwargs):
+        self.calls.append((fn, *args))
         self.futures.append(Future())
         return self.futures[-1]
 
@@ -221,7 +223,13 @@ def test_whatever_else_an_executor_says_is_a_lost_worker(by_hand, error):
 
 
 @pytest.mark.parametrize(
-    "error", [pickle.PicklingError("no"), TypeError("cannot pickle"), AttributeError("Can't pickle local object")]
+    "error",
+    [
+        pickle.PicklingError("no"),
+        TypeError("cannot pickle"),
+        AttributeError("Can't pickle local object"),
+        ModuleNotFoundError("No module named 'mine'"),
+    ],
 )
 def test_a_part_that_can_not_be_handed_to_a_worker_is_not_tried_again(by_hand, error):
     transport = ExecutorTransport(by_hand)
@@ -255,6 +263,41 @@ def test_recalling_takes_back_what_no_worker_has_begun(by_hand):
     assert outcome.part_number == 2
     assert isinstance(outcome.error.__cause__, CancelledError)
     assert transport.next_outcome(0.0) is None, "the first is under way, and stays so"
+
+
+def test_what_may_have_been_begun_is_waited_for(by_hand):
+    """The futures of some executors never say that they are running, and let themselves be cancelled while they are."""
+    transport = ExecutorTransport(by_hand)
+    transport.submit(job(1))
+    transport.submit(job(2))
+    transport.recall()
+
+    assert transport.next_outcome(0.0) is None
+    by_hand.futures[0].set_result(UploadedPart(1, 10, "E1"))
+    assert transport.next_outcome(None).receipt == UploadedPart(1, 10, "E1")
+
+
+def test_what_waits_behind_the_work_of_others_is_taken_back():
+    done = threading.Event()
+    with ThreadPoolExecutor(1) as executor:
+        executor.submit(done.wait, 30)
+        transport = ExecutorTransport(executor)
+        transport.submit(job(1))
+        transport.recall()
+
+        assert isinstance(transport.next_outcome(10).error.__cause__, CancelledError)
+        done.set()
+
+
+def test_no_two_attempts_are_the_same_call(by_hand):
+    """Otherwise an executor may answer the second with what became of the first."""
+    again = job(1)
+    for transport in (ExecutorTransport(by_hand), ExecutorTransport(by_hand)):
+        transport.submit(again)
+        transport.submit(again)
+
+    assert len(set(map(repr, by_hand.calls))) == 4
+    assert {name for _, _, name in by_hand.calls}.isdisjoint({None, ""})
 
 
 def test_an_executor_that_was_shut_down_refuses():

@@ -6,10 +6,12 @@ import os
 import signal
 import subprocess
 import sys
-import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Event
 
 import pytest
 
@@ -22,30 +24,38 @@ from partwise.testing import OSSServer, filler
 from partwise.testing.oss_server.faults import ServerFault
 from partwise.testing.oss_server.settings import AccessKey, ServerSettings
 
+HERE = str(Path(__file__).parent)
 PART = 100 * KIB
 PARTS = 12
 SECRET = "hunter2-of-this-test"
-PATIENCE = 60.0
+PATIENCE = 30.0
+
+
+@pytest.fixture(scope="module")
+def importable():
+    """What workers import by name lies beside the tests; processes that are spawned inherit the path."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(HERE)
+        yield
 
 
 class Hold:
     """An effect that keeps requests waiting before their body is taken, until they are let go."""
 
     def __init__(self):
-        self._reached = threading.Semaphore(0)
-        self._let_go = threading.Event()
+        self._reached = SimpleQueue()
+        self._let_go = Event()
 
     def before(self, exchange):
-        self._reached.release()
+        self._reached.put(int(exchange.request.header("user-agent") or 0))
         assert self._let_go.wait(PATIENCE)
 
     def after(self, exchange, answer):
         return answer
 
     def wait_for(self, requests=1):
-        """Wait until so many more requests are being held."""
-        for _ in range(requests):
-            assert self._reached.acquire(timeout=PATIENCE), "no such request came"
+        """Wait until so many more requests are being held; the processes that sent them."""
+        return [self._reached.get(timeout=PATIENCE) for _ in range(requests)]
 
     def let_go(self):
         self._let_go.set()
@@ -55,26 +65,35 @@ class Scene:
     """A file that is uploaded over HTTP, its parts sent by some executor."""
 
     def __init__(self, place, server, storage):
-        from signing_backend import SigningBackend
+        from named_backend import NamedBackend
 
         self.server = server
+        self.secret = SECRET
         self.data = filler(PART * PARTS)
         self.file = place / "backup.tar"
         self.file.write_bytes(self.data)
         self.checkpoints = place / "checkpoints"
         self._storage = storage
         self._held = []
-        self.backend = SigningBackend(
+        self.backend = NamedBackend(
             "examplebucket",
             endpoint=server.endpoint,
             region=server.region,
             credentials=Credentials(server.access_key_id, SECRET),
         )
 
-    def upload(self, executor, **config):
-        """Upload the file; its parts are sent by `executor`."""
+    def uploader(self, executor, **config):
+        """Sends four parts of 100 KiB at once by `executor`."""
         config = TransferConfig(part_size=PART, multipart_threshold=0, concurrency=4, retry_base=0.01, **config)
-        return Uploader(self.backend, FileCheckpointStore(self.checkpoints), config, executor).upload(self.file, "key")
+        return Uploader(self.backend, FileCheckpointStore(self.checkpoints), config, executor)
+
+    def upload(self, executor, **config):
+        """Upload the file."""
+        return self.uploader(executor, **config).upload(self.file, "key")
+
+    def start(self, executor):
+        """Upload the file in the background."""
+        return self.uploader(executor).start(self.file, "key")
 
     def stored(self):
         """What the storage has under the key."""
@@ -84,12 +103,23 @@ class Scene:
         """The processes that requests of this kind came from."""
         return {int(request.headers["user-agent"]) for request in self.server.requests_of(operation)}
 
-    def answered(self):
-        """The numbers of the parts that were answered with success, in that order."""
-        return [r.part_number for r in self.server.requests_of("UploadPart") if r.status == 200]
+    def answered(self, sender=None):
+        """The numbers of the parts (that this process sent) that were answered with success, in that order."""
+        return [
+            request.part_number
+            for request in self.server.requests_of("UploadPart")
+            if request.status == 200 and sender in (None, int(request.headers["user-agent"]))
+        ]
+
+    def wait_until_recorded(self, numbers):
+        """Wait until the receipts of these parts are in the checkpoint."""
+        store, deadline = FileCheckpointStore(self.checkpoints), time.monotonic() + PATIENCE
+        while not set(numbers) <= {part.part_number for checkpoint in store.scan() for part in checkpoint.parts}:
+            assert time.monotonic() < deadline, "they never were"
+            time.sleep(0.01)
 
     def hold(self, occurrence, times=1):
-        """Hold so many parts from now on, beginning with this one."""
+        """Hold so many parts, beginning with this one of those to come."""
         self._held.append(Hold())
         self.server.plan(ServerFault("UploadPart", self._held[-1], occurrence=occurrence, times=times))
         return self._held[-1]
@@ -101,9 +131,7 @@ class Scene:
 
 
 @pytest.fixture
-def scene(tmp_path, monkeypatch):
-    # What workers import by name lies beside the tests; processes that are spawned inherit the path.
-    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+def scene(importable, tmp_path):
     storage = MemoryBackend()
     settings = ServerSettings(access_keys=(AccessKey("id", SECRET),))
     with OSSServer(buckets={"examplebucket": storage}, settings=settings) as server:
@@ -133,11 +161,11 @@ import sys
 from partwise import TransferConfig, Uploader
 from partwise.backends.oss import Credentials
 from partwise.stores.file import FileCheckpointStore
-from signing_backend import SigningBackend
+from named_backend import NamedBackend
 
 if __name__ == "__main__":
     endpoint, region, secret, file, checkpoints = sys.argv[1:]
-    backend = SigningBackend(
+    backend = NamedBackend(
         "examplebucket", endpoint=endpoint, region=region, credentials=Credentials("id", secret)
     )
     config = TransferConfig(part_size={PART}, multipart_threshold=0, concurrency=2)
@@ -149,18 +177,19 @@ if __name__ == "__main__":
 @pytest.fixture
 def coordinator(scene, tmp_path):
     """
-    Starts the same upload in a process of its own, by an executor that it is told how to make. What it started itself
-    is gone when the test ends, too.
+    Starts the same upload, two parts at once, in a process of its own, by an executor that it is told how to make. It
+    leads a group of processes; what it started itself is gone when the test ends, too.
     """
     started = []
 
     def start(setting_up):
         script = tmp_path / "coordinator.py"
         script.write_text(_COORDINATOR.replace("SETTING_UP", setting_up))
-        path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+        path = os.pathsep.join([HERE, os.environ.get("PYTHONPATH", "")])
         process = subprocess.Popen(
             [sys.executable, script, scene.server.endpoint, scene.server.region, SECRET, scene.file, scene.checkpoints],
             env={**os.environ, "PYTHONPATH": path},
+            stderr=subprocess.DEVNULL,  # it dies by what the test does to it
             start_new_session=True,
         )
         started.append(process)

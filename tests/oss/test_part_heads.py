@@ -43,16 +43,23 @@ def rules(version, key, credentials, headers):
 
 
 @given(
-    st.sampled_from(["v4", "v1"]),
-    texts,
-    texts,
-    st.none() | st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=30),
-    headers_of_parts,
-    st.lists(st.tuples(st.integers(1, 10_000), st.integers(0, 2**33)), min_size=1, max_size=3),
+    version=st.sampled_from(["v4", "v1"]),
+    key=texts,
+    upload_id=texts,
+    token=st.none() | st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=30),
+    headers=headers_of_parts,
+    parts=st.lists(st.tuples(st.integers(1, 10_000), st.integers(0, 2**33)), min_size=1, max_size=3),
 )
-@example("v4", "NUMBER0", "SIGNATURE0NUMBER1", "SIGNATURE2", {}, [(7, 5)])
-@example("v1", "NUMBER0/SIGNATURE1", "NUMBER", "NUMBER2", {}, [(7, 5)])
-def test_every_head_is_the_one_that_the_rules_give(version, key, upload_id, token, headers, parts):
+@example(
+    version="v4",
+    key="NUMBER0",
+    upload_id="SIGNATURE0NUMBER1",
+    token="SIGNATURE2",
+    headers={},
+    parts=[(7, 5)],
+)
+@example(version="v1", key="NUMBER0/SIGNATURE1", upload_id="NUMBER", token="NUMBER2", headers={}, parts=[(7, 5)])
+def test_every_head_is_the_one_that_the_rules_give(*, version, key, upload_id, token, headers, parts):
     credentials = Credentials("id", "secret", token)
     sign, write = rules(version, key, credentials, headers)
     heads = PartHeads(query=query_of(upload_id), sign=sign, write=write)

@@ -8,7 +8,7 @@ from typing import Any
 from partwise.backends.oss import OSSBackend
 
 
-class SigningBackend(OSSBackend):
+class NamedBackend(OSSBackend):
     """An OSSBackend that names its process as the user agent; made again in a worker, it names the worker."""
 
     def __init__(self, bucket: str, **settings: Any) -> None:

@@ -1,0 +1,257 @@
+"""
+Pictures of what the command line looks like, for the documents: ``python docs/pictures.py`` draws them all anew.
+
+Nothing in them is typed in by hand but the lines that a person types: what stands under these is what the program says,
+drawn by a terminal that remembers instead of showing. Times and rates are given, so that every run draws the same; a
+test draws them again, and compares.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
+
+from rich.console import Console
+from rich.terminal_theme import TerminalTheme
+from rich.text import Text
+
+from partwise import Checkpoint, ObjectOptions, Progress, TransferConfig, UploadedPart, UploadResult
+from partwise.cli import main
+from partwise.cli.meters import Bar, beginning
+from partwise.cli.opening import BackendChoice, StoreChoice
+from partwise.cli.output import Output
+from partwise.cli.upload import UploadOrder, explained, in_words
+from partwise.model import GIB, MIB, Fingerprint
+from partwise.stores.file import FileCheckpointStore
+from partwise.uploader import Explanation, PlannedPart
+
+HERE = Path(__file__).parent / "pictures"
+COLUMNS = 92
+
+THEME = TerminalTheme(
+    background=(24, 26, 31),
+    foreground=(214, 218, 226),
+    normal=[
+        (60, 64, 72),
+        (240, 113, 120),
+        (126, 198, 113),
+        (229, 192, 110),
+        (97, 175, 239),
+        (198, 120, 221),
+        (86, 194, 214),
+        (214, 218, 226),
+    ],
+    bright=[
+        (110, 116, 128),
+        (255, 140, 145),
+        (150, 220, 140),
+        (245, 215, 140),
+        (130, 195, 250),
+        (215, 150, 235),
+        (120, 215, 230),
+        (255, 255, 255),
+    ],
+)
+
+# No font is fetched from anywhere; each line says how wide it is to be, so that any of these will do.
+TEMPLATE = """\
+<svg xmlns="http://www.w3.org/2000/svg" class="{unique_id}" viewBox="0 0 {width} {height}" role="img">
+<style>
+.{unique_id}-matrix {{
+  font-family: "Cascadia Mono", "DejaVu Sans Mono", Menlo, Consolas, "Liberation Mono", monospace;
+  font-size: {char_height}px; line-height: {line_height}px; white-space: pre;
+}}
+.{unique_id}-title {{ font-family: sans-serif; font-size: 16px; }}
+{styles}
+</style>
+<defs>
+<clipPath id="{unique_id}-clip-terminal">
+<rect x="0" y="0" width="{terminal_width}" height="{terminal_height}"/>
+</clipPath>
+{lines}
+</defs>
+{chrome}
+<g transform="translate({terminal_x}, {terminal_y})" clip-path="url(#{unique_id}-clip-terminal)">
+{backgrounds}
+<g class="{unique_id}-matrix">
+{matrix}
+</g>
+</g>
+</svg>
+"""
+
+
+class Screen(io.StringIO):
+    """A terminal that remembers what is written to it."""
+
+    def isatty(self) -> bool:
+        return True
+
+    def types(self, line: str) -> None:
+        """What a person types."""
+        self.write(f"\x1b[90m$\x1b[0m \x1b[1m{line}\x1b[0m\n")
+
+    def runs(self, *arguments: str) -> None:
+        """A line of the program, as it is typed, and what it says."""
+        self.types(" ".join(["partwise", *arguments]))
+        main(arguments)
+
+    def draws(self, meter: Bar) -> None:
+        """The bar as it stands."""
+        Console(file=self, force_terminal=True, color_system="standard", width=COLUMNS).print(meter)
+
+
+def at(done: float, total: float = 1024, *, elapsed: float, resumed: float = 0) -> Progress:
+    """A report, in MiB, of an upload in parts of 8 MiB."""
+    return Progress(
+        bytes_done=int(done * MIB),
+        bytes_total=int(total * MIB),
+        bytes_resumed=int(resumed * MIB),
+        parts_done=int(done) // 8,
+        parts_total=int(total) // 8,
+        elapsed=elapsed,
+    )
+
+
+ORDER = UploadOrder(
+    file="backup.tar",
+    target=BackendChoice("oss://examplebucket/backup.tar", {}),
+    store=StoreChoice(),
+    config=TransferConfig(),
+    options=ObjectOptions(),
+    resume="auto",
+    command="partwise upload backup.tar oss://examplebucket/backup.tar",
+)
+
+
+def a_bar(*reports: Progress) -> Bar:
+    """The bar after these reports."""
+    meter = Bar("backup.tar", str(ORDER), Output(quiet=True))
+    for report in reports:
+        meter(report)
+    return meter
+
+
+def resumed(screen: Screen) -> None:
+    """An upload that is killed, and the same line again."""
+    screen.types(ORDER.command)
+    screen.write(beginning(str(ORDER), at(0, elapsed=0)) + "\n")
+    screen.draws(a_bar(at(0, elapsed=0), at(540, elapsed=12.9), at(624, elapsed=15.0)))
+    screen.write("Killed\n")
+    screen.types(ORDER.command)
+    screen.write(beginning(str(ORDER), at(616, elapsed=0, resumed=616)) + "\n")
+    screen.draws(a_bar(at(616, elapsed=0, resumed=616), at(778, elapsed=4.0, resumed=616)))
+    result = UploadResult(
+        key="backup.tar",
+        size=GIB,
+        etag="",
+        crc64=0,
+        bytes_sent=408 * MIB,
+        bytes_resumed=616 * MIB,
+        parts_sent=51,
+        parts_resumed=77,
+        verified=True,
+    )
+    screen.write(in_words(ORDER, result, 10.1) + "\n")
+
+
+def status(screen: Screen) -> None:
+    """Three unfinished uploads, of which one is running."""
+    store = FileCheckpointStore("checkpoints")
+    hour = 3600.0
+    told = [
+        ("/srv/backups/shop.tar", "examplebucket@cn-hangzhou", "2026/shop.tar", 512, 41, 26 * hour),
+        ("/srv/backups/photos.tar", "examplebucket@cn-hangzhou", "2026/photos.tar", 40_000, 3120, 3.2 * hour),
+        ("-", "logs@cn-beijing", "today.jsonl", None, 12, 1.1 * hour),
+    ]
+    names = []
+    for source, bucket, key, size, parts, age in told:
+        checkpoint = Checkpoint(
+            location=f"oss://{bucket}",
+            key=key,
+            source=source,
+            fingerprint=Fingerprint(size=None if size is None else size * MIB),
+            part_size=8 * MIB,
+            upload_id="0004B9895DBBB6EC9",
+            parts=tuple(UploadedPart(number, 8 * MIB, "etag") for number in range(1, parts + 1)),
+            created=time.time() - age - 30,  # in the middle of a minute, so that the next one does not begin meanwhile
+        )
+        store.save(checkpoint)
+        names.append(checkpoint.name)
+    with store.claim(names[1]):
+        screen.runs("status", "--checkpoint-dir", "checkpoints")
+
+
+def dry_run(screen: Screen) -> None:
+    """What the next run would do."""
+    fates = [
+        (1, 70, "keep", "recorded, and on the storage"),
+        (71, 71, "send", "the storage holds another version of it than the one recorded"),
+        (72, 76, "keep", "recorded, and on the storage"),
+        (77, 77, "adopt", "on the storage, not recorded, and its checksum is the source's"),
+        (78, 128, "send", "it was not sent yet"),
+    ]
+    parts = tuple(
+        PlannedPart(number, (number - 1) * 8 * MIB, 8 * MIB, action, why)
+        for first, last, action, why in fates
+        for number in range(first, last + 1)
+    )
+    screen.types("partwise upload --dry-run backup.tar oss://examplebucket/backup.tar")
+    screen.write("\n".join(explained(ORDER, Explanation("resume", "", parts), width=COLUMNS)) + "\n")
+
+
+def wrong(screen: Screen) -> None:
+    """Lines that make no sense."""
+    Path("backup.tar").write_bytes(b"x")
+    screen.runs("upload", "backup.tar", "/mnt/backups/")
+    screen.runs("upload", "backup.tar", "file:///mnt/backups/", "--part-size", "8Q")
+    screen.runs("upload", "backup.tar", "file:///mnt/backups/", "--part-sise", "8M")
+    screen.runs("statsu")
+
+
+PICTURES: dict[str, Callable[[Screen], None]] = {
+    "resumed": resumed,
+    "status": status,
+    "dry-run": dry_run,
+    "wrong": wrong,
+}
+
+
+@contextmanager
+def _terminal(screen: Screen) -> Iterator[None]:
+    """A folder of its own, with no state, and this terminal."""
+    before, environment = Path.cwd(), dict(os.environ)
+    with tempfile.TemporaryDirectory() as folder, redirect_stdout(screen), redirect_stderr(screen):
+        os.chdir(folder)
+        for name in [name for name in os.environ if name.startswith("OSS_")] + ["NO_COLOR", "FORCE_COLOR"]:
+            os.environ.pop(name, None)
+        os.environ |= {"COLUMNS": str(COLUMNS), "TERM": "xterm-256color", "HOME": folder, "XDG_STATE_HOME": folder}
+        try:
+            yield
+        finally:
+            os.chdir(before)
+            os.environ.clear()
+            os.environ.update(environment)
+
+
+def drawn(name: str) -> str:
+    """One of the pictures, as SVG."""
+    screen = Screen()
+    with _terminal(screen):
+        PICTURES[name](screen)
+    paper = Console(file=io.StringIO(), record=True, width=COLUMNS, force_terminal=True, legacy_windows=False)
+    paper.print(Text.from_ansi(screen.getvalue().rstrip("\n")), soft_wrap=False, overflow="fold", no_wrap=False)
+    return paper.export_svg(title="partwise", theme=THEME, code_format=TEMPLATE, unique_id=f"partwise-{name}")
+
+
+if __name__ == "__main__":
+    HERE.mkdir(exist_ok=True)
+    for name in PICTURES:
+        (HERE / f"{name}.svg").write_text(drawn(name), encoding="utf-8")
+        sys.stdout.write(f"docs/pictures/{name}.svg\n")

@@ -1,0 +1,132 @@
+"""What the documents say of the command line is what it does."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from partwise.backends.memory import MemoryBackend
+from partwise.errors import ConnectionFailed
+from partwise.plugins import register_backend
+
+Run = Callable[..., Any]
+
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = DOCS / "reference" / "command-line.md"
+
+
+def program(name: str) -> ModuleType:
+    """One of the programs that write what the documents show."""
+    spec = importlib.util.spec_from_file_location(f"docs_{name}", DOCS / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_reference_tells_the_options_that_there_are() -> None:
+    """If this fails: python docs/options.py."""
+    options = program("options")
+    _, mark, written = PAGE.read_text(encoding="utf-8").partition(options.MARK)
+    assert mark
+    assert written.strip() == options.reference().strip()
+
+
+def words(svg: str) -> list[str]:
+    """What is to be read in a picture: how it is drawn may differ from version to version of what draws it."""
+    return re.findall(r"<text[^>]*>([^<]*)</text>", svg)
+
+
+@pytest.mark.parametrize("name", ["resumed", "status", "dry-run", "wrong"])
+def test_a_picture_shows_what_the_program_says(name: str) -> None:
+    """If this fails: python docs/pictures.py."""
+    pictures = program("pictures")
+    assert words(pictures.drawn(name)) == words((DOCS / "pictures" / f"{name}.svg").read_text(encoding="utf-8"))
+
+
+def test_every_picture_is_checked_and_shown() -> None:
+    shown = set(re.findall(r"pictures/([\w-]+)\.svg", (DOCS / "command-line.md").read_text(encoding="utf-8")))
+    assert shown == {path.stem for path in (DOCS / "pictures").glob("*.svg")} == set(program("pictures").PICTURES)
+
+
+# --- objects ---
+
+
+def documented(heading: str) -> list[dict[str, Any]]:
+    """The objects under a heading of the reference."""
+    section = PAGE.read_text(encoding="utf-8").partition(f"### {heading}\n")[2].partition("\n#")[0]
+    found = [json.loads(block) for block in re.findall(r"```json\n(.*?)```", section, re.DOTALL)]
+    assert found, f"no object under {heading!r}"
+    return found
+
+
+@pytest.fixture
+def done(partwise: Run, small: Path, url: str) -> list[dict[str, Any]]:
+    """What an upload prints."""
+    line = ("--part-size", "100K", "--multipart-threshold", "0", "--progress", "json")
+    return list(partwise("upload", "small.bin", url, *line).objects)
+
+
+def test_the_result_is_as_documented(done: list[dict[str, Any]]) -> None:
+    (told,) = documented("The result of an upload")
+    assert done[-1].keys() == told.keys()
+
+
+def test_progress_is_as_documented(done: list[dict[str, Any]]) -> None:
+    progress, warning = documented("Progress")
+    assert done[0].keys() == progress.keys()
+    assert warning.keys() == {"event", "message"}
+
+
+def test_an_error_is_as_documented(partwise: Run, small: Path) -> None:
+    class Dead(MemoryBackend):
+        def upload_part(self, *arguments: object) -> Any:
+            raise ConnectionFailed("the line is dead")
+
+    register_backend("dead", lambda url, **settings: (Dead(), "k"))
+    line = ("--part-size", "100K", "--multipart-threshold", "0", "--max-attempts", "1")
+    error = partwise("upload", "small.bin", "dead:k", *line, "--json").last
+    (told,) = documented("An error")
+    assert error.keys() == told.keys()
+    # What is empty is left out.
+    assert told["error"].keys() <= error["error"].keys() | {"bytes_done", "parts_done"}
+    assert told["error"]["cause"].keys() <= error["error"]["cause"].keys()
+
+
+def test_a_dry_run_is_as_documented(partwise: Run, small: Path, url: str) -> None:
+    line = ("--part-size", "100K", "--multipart-threshold", "0")
+    plan = partwise("upload", "-n", "small.bin", url, *line, "--json").last
+    (told,) = documented("A dry run")
+    assert plan.keys() == told.keys()
+    assert plan["parts"][0].keys() == told["parts"][0].keys()
+
+
+def test_what_is_recorded_pending_and_dropped_is_as_documented(partwise: Run, place: Path, small: Path) -> None:
+    from partwise.backends.local import LocalBackend
+    from partwise.model import Checkpoint, Fingerprint, ObjectOptions
+    from partwise.stores.file import FileCheckpointStore
+
+    backend = LocalBackend(place / "bucket")
+    upload_id = backend.initiate_upload("k", ObjectOptions())
+    FileCheckpointStore(place / "checkpoints").save(
+        Checkpoint(backend.location, "k", str(small), Fingerprint(size=300_000), 102_400, upload_id=upload_id)
+    )
+    here = ("--checkpoint-dir", "checkpoints", "--json")
+    bucket = f"{(place / 'bucket').as_uri()}/"
+    (recorded,) = documented("A recorded upload")
+    assert partwise("status", *here).last.keys() == recorded.keys()
+    (pending,) = documented("A pending upload")
+    assert partwise("uploads", bucket, "--json").last.keys() == pending.keys()
+    assert partwise("gc", bucket, *here).last.keys() == pending.keys() | {"action", "why"}
+    (dropped,) = documented("What was dropped")
+    assert partwise("abort", "small.bin", f"{bucket}k", *here).last.keys() == dropped.keys()

@@ -1,0 +1,166 @@
+"""What a log tells of an upload: under which logger, at which level, with which fields, and never a secret."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+
+import pytest
+
+from partwise import CheckpointBusy, TransferConfig, UploadCancelled, Uploader, UploadFailed, UploadPaused
+from partwise.backends.oss import Credentials, OSSBackend
+from partwise.model import KIB
+from partwise.stores.memory import MemoryCheckpointStore
+from partwise.testing import OSSServer
+from partwise.testing.bodies import filler
+from partwise.testing.faults import Fault, FaultKind
+from partwise.testing.oss_server.faults import Fail
+from partwise.testing.oss_server.faults import ServerFault
+from partwise.testing.oss_server.settings import AccessKey, ServerSettings
+
+
+@pytest.fixture
+def log(caplog):
+    """The records of this package as (level, key, upload id, part number, text), the latest first forgotten."""
+
+    def read():
+        told = [
+            (r.levelname, r.key, r.upload_id, r.part_number, r.getMessage())
+            for r in caplog.records
+            if r.name == "partwise" or r.name.startswith("partwise.")
+        ]
+        caplog.clear()
+        return told
+
+    with caplog.at_level(logging.DEBUG, "partwise"):
+        yield read
+
+
+def test_an_upload_that_fails_and_is_carried_on_is_told_from_beginning_to_end(uploader, struck, backend, source, log):
+    broken = struck(
+        Fault("upload_part", FaultKind.BEFORE, part_number=2),
+        Fault("upload_part", FaultKind.PERMANENT, part_number=4),
+    )
+    with pytest.raises(UploadFailed):
+        broken.upload(source, "key")
+    [upload] = backend.uploads
+    first = log()
+
+    assert [entry[:4] for entry in first] == [
+        ("INFO", "key", upload, None),
+        ("INFO", "key", upload, None),
+        ("DEBUG", "key", upload, 1),
+        ("INFO", "key", upload, 2),
+        ("DEBUG", "key", upload, 2),
+        ("DEBUG", "key", upload, 3),
+        ("INFO", "key", upload, None),
+    ]
+    texts = [entry[4].partition("memory://bucket")[2].strip(": ") for entry in first]
+    assert texts[:2] == [f"begins, as upload {upload}", "0 parts are there"]
+    assert texts[2] == "sent, 10 bytes"
+    assert texts[3].startswith("tried again in 0.5 s: ")
+    assert texts[6].startswith("ended by UploadFailed: ")
+
+    uploader().upload(source, "key")
+
+    assert [(level, number, text.partition("bucket: ")[2]) for level, _, _, number, text in log()] == [
+        ("INFO", None, "3 parts are there"),
+        ("DEBUG", 4, "sent, 10 bytes"),
+        ("DEBUG", 5, "sent, 5 bytes"),
+        ("INFO", None, "stored, 45 bytes, 15 of them now"),
+    ]
+
+
+@pytest.mark.parametrize("operation", ["initiate_upload", "complete_upload"])
+def test_what_is_no_part_is_tried_again_under_the_uploads_name(struck, source, log, operation):
+    struck(Fault(operation, FaultKind.BEFORE)).upload(source, "key")
+    told = [entry for entry in log() if "tried again" in entry[4]]
+
+    assert [(level, key, number) for level, key, _, number, _ in told] == [("INFO", "key", None)]
+    assert (told[0][2] is None) == (operation == "initiate_upload")
+
+
+def test_an_object_in_one_piece_is_told_without_an_upload_id(uploader, source, log):
+    uploader(multipart_threshold=1000).upload(source, "key")
+
+    assert [(*entry[:4], entry[4].partition("bucket: ")[2]) for entry in log()] == [
+        ("INFO", "key", None, None, "begins, in one piece"),
+        ("INFO", "key", None, None, "stored, 45 bytes, 45 of them now"),
+    ]
+
+
+@pytest.mark.parametrize("wish", ["pause", "cancel"])
+def test_an_end_that_was_asked_for_is_told(backend, store, source, log, wish):
+    error = {"pause": UploadPaused, "cancel": UploadCancelled}[wish]
+
+    def stop(progress):
+        if progress.parts_done == 2:
+            getattr(task, wish)()
+
+    config = TransferConfig(part_size=10, multipart_threshold=0, concurrency=1)
+    task = Uploader(backend, store, config).start(source, "key", progress=stop)
+    with pytest.raises(error):
+        task.result(30)
+    level, key, upload, _, text = log()[-1]
+
+    assert (level, key) == ("INFO", "key")
+    assert upload is not None
+    assert f"ended by {error.__name__}" in text
+
+
+def test_one_that_somebody_else_holds_is_told(uploader, store, source, log):
+    made = uploader()
+    with pytest.raises(CheckpointBusy):
+        made.upload(source, "key", progress=lambda _: made.upload(source, "key"))
+
+    assert [text.partition("bucket: ")[2].partition(":")[0] for *_, text in log()][-2:] == [
+        "ended by CheckpointBusy"
+    ] * 2
+
+
+def test_what_went_wrong_beside_the_upload_is_a_warning(struck, source, log):
+    struck(Fault("append_part", FaultKind.DISK_FULL)).upload(source, "key")
+    [warning] = [entry for entry in log() if entry[0] == "WARNING"]
+
+    assert warning[1] == "key"
+    assert "progress could not be recorded" in warning[4]
+
+
+def test_no_record_of_a_whole_upload_over_http_has_a_secret(log, caplog, tmp_path):
+    """With everything that is logged, by the backend for OSS too; and every record has the fields."""
+    path = tmp_path / "file.bin"
+    path.write_bytes(filler(350 * KIB))
+    key = AccessKey("an-id", "a-secret-of-forty-characters-or-about-so", "a-token-that-is-a-secret-too")
+    config = TransferConfig(part_size=100 * KIB, multipart_threshold=0, concurrency=2, retry_base=0)
+    with (
+        OSSServer(
+            settings=ServerSettings(access_keys=[key]),
+            faults=[ServerFault("UploadPart", Fail("InternalError"), part_number=2)],
+        ) as server,
+        OSSBackend(
+            "examplebucket",
+            endpoint=server.endpoint,
+            region=server.region,
+            credentials=Credentials(key.access_key_id, key.access_key_secret, key.security_token),
+        ) as backend,
+    ):
+        Uploader(backend, MemoryCheckpointStore(), config).upload(path, "key")
+        told = [record for record in caplog.records if record.name.startswith("partwise")]
+        everything = repr([vars(record) for record in told]) + caplog.text
+
+    assert {"partwise", "partwise.backends.oss"} <= {record.name for record in told}
+    assert any("tried again" in record.getMessage() for record in told)
+    sent = [record for record in told if record.name == "partwise.backends.oss" and record.part_number]
+    assert {record.part_number for record in sent} == {1, 2, 3, 4}
+    assert {(record.key, record.upload_id) for record in sent} == {("key", told[-1].upload_id)}
+    for secret in (key.access_key_secret, key.security_token, "Signature", "OSS4-HMAC"):
+        assert secret not in everything
+
+
+def test_a_program_that_sets_up_no_logging_is_not_spoken_to():
+    """Without a handler of its own, Python would print each warning of a library."""
+    program = "import partwise, logging; logging.getLogger('partwise').warning('something is odd')"
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+
+    assert (ran.stdout, ran.stderr) == ("", "")

@@ -1,0 +1,341 @@
+"""
+The public face as a type checker sees it. It is never run: ``mypy --strict`` checks it, against what was installed.
+
+What must be accepted stands here as users write it. What must be refused has a ``type: ignore`` that names the error,
+and an ignore that is not needed is an error itself.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any, assert_type
+
+import partwise
+from partwise import (
+    Body,
+    BytesSource,
+    Callback,
+    CallbackError,
+    Capabilities,
+    Checkpoint,
+    CheckpointStore,
+    Explanation,
+    FileSource,
+    Fingerprint,
+    MultipartBackend,
+    ObjectOptions,
+    PartLimits,
+    PartwiseError,
+    PendingUpload,
+    Progress,
+    Source,
+    StoredObject,
+    StreamSource,
+    TransferConfig,
+    UploadedPart,
+    Uploader,
+    UploadFailed,
+    UploadResult,
+    UploadTask,
+)
+from partwise.backends.local import LocalBackend
+from partwise.backends.memory import MemoryBackend
+from partwise.backends.oss import Credentials, OSSBackend
+from partwise.plugins import BackendFactory, StoreFactory
+from partwise.progress import ProgressCallback, for_ali_oss, for_android, for_boto3, for_event_loop, for_ios, for_oss2
+from partwise.stores.file import FileCheckpointStore
+from partwise.stores.memory import MemoryCheckpointStore
+from partwise.stores.sqlite import SQLiteCheckpointStore
+
+# --- plug-ins that fit the protocols without inheriting --------------------------------------------------------------
+
+
+class OwnBackend:
+    location = "own://bucket"
+    limits = PartLimits(min_part_size=100 * 1024)
+    capabilities = Capabilities(options=["metadata"], lists_parts=True)
+
+    def initiate_upload(self, key: str, options: ObjectOptions) -> str:
+        options.refuse_beyond(self.capabilities, self.location)
+        return "id"
+
+    def upload_part(self, key: str, upload_id: str, part_number: int, body: Body) -> UploadedPart:
+        for chunk in body.chunks():
+            assert_type(chunk, memoryview)
+        return UploadedPart(part_number, len(body), "etag", crc64=body.crc64)
+
+    def list_parts(self, key: str, upload_id: str) -> list[UploadedPart]:
+        return []
+
+    def complete_upload(
+        self, key: str, upload_id: str, parts: Sequence[UploadedPart], options: ObjectOptions
+    ) -> StoredObject:
+        return StoredObject(key, sum(part.size for part in parts), "etag")
+
+    def abort_upload(self, key: str, upload_id: str) -> None: ...
+
+    def list_uploads(self, prefix: str = "") -> Iterator[PendingUpload]:
+        yield from ()
+
+    def put_object(self, key: str, body: Body, options: ObjectOptions) -> StoredObject:
+        return StoredObject(key, len(body), "etag")
+
+    def head_object(self, key: str) -> StoredObject | None:
+        return None
+
+    def close(self) -> None: ...
+
+
+class OwnStore:
+    def claim(self, name: str) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def load(self, name: str) -> Checkpoint | None:
+        return None
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        assert_type(checkpoint.name, str)
+
+    def append_part(self, name: str, part: UploadedPart) -> None: ...
+
+    def delete(self, name: str) -> None: ...
+
+    def scan(self) -> Iterable[Checkpoint]:
+        return ()
+
+
+class OwnSource:
+    name = "own"
+
+    def fingerprint(self) -> Fingerprint:
+        return Fingerprint(size=3)
+
+    def body(self, offset: int, size: int) -> Body:
+        return BytesSource(b"abc").body(offset, size)
+
+    def close(self) -> None: ...
+
+
+class NoBackend:
+    location = "no://bucket"
+
+    def initiate_upload(self, key: str) -> str:
+        return "id"
+
+
+backend: MultipartBackend = OwnBackend()
+store: CheckpointStore = OwnStore()
+source: Source = OwnSource()
+for shipped in (LocalBackend("bucket"), MemoryBackend(), OSSBackend("examplebucket")):
+    backend = shipped
+for kept in (FileCheckpointStore(), FileCheckpointStore("dir"), MemoryCheckpointStore(), SQLiteCheckpointStore("db")):
+    store = kept
+store = FileCheckpointStore.for_file(Path("one.checkpoint"))
+store = FileCheckpointStore.beside_source()
+
+backend = NoBackend()  # type: ignore[assignment]
+backend = OwnStore()  # type: ignore[assignment]
+store = OwnBackend()  # type: ignore[assignment]
+source = b"bytes are not a source, but can be uploaded"  # type: ignore[assignment]
+
+# --- one call --------------------------------------------------------------------------------------------------------
+
+result = partwise.upload("backup.tar", "oss://examplebucket/backup.tar")
+assert_type(result, UploadResult)
+assert_type(result.size, int)
+assert_type(result.crc64, int | None)
+assert_type(result.verified, bool)
+assert_type(result.warnings, tuple[str, ...])
+result.size = 3  # type: ignore[misc]
+
+for anything in ("path", Path("path"), b"bytes", bytearray(3), memoryview(b"bytes"), io.BytesIO(), OwnSource()):
+    partwise.upload(anything, "memory://bucket/key")
+with Path("backup.tar").open("rb") as stream:
+    partwise.upload(stream, "memory://bucket/key", resume="never")
+partwise.upload(StreamSource(io.BytesIO, name="dump"), "memory://bucket/key", resume="require")
+partwise.upload(FileSource("backup.tar"), "memory://bucket/key", config=TransferConfig(), store=OwnStore())
+
+partwise.upload(42, "memory://bucket/key")  # type: ignore[arg-type]
+partwise.upload(io.StringIO(), "memory://bucket/key")  # type: ignore[arg-type]
+partwise.upload("backup.tar", "memory://bucket/key", resume="sometimes")  # type: ignore[arg-type]
+partwise.upload("backup.tar", "memory://bucket/key", OwnStore())  # type: ignore[call-arg]
+partwise.upload("backup.tar", "memory://bucket/key", store="uploads.db")  # type: ignore[arg-type]
+partwise.upload("backup.tar")  # type: ignore[call-arg]
+
+# --- an uploader -----------------------------------------------------------------------------------------------------
+
+config = TransferConfig(part_size=8 * 1024 * 1024, concurrency=4, bandwidth_limit=None, verify_source="content")
+TransferConfig(part_size="auto", on_source_change="keep-matching", progress_interval=1)
+TransferConfig(part_size="8 MiB")  # type: ignore[arg-type]
+TransferConfig(verify_source="always")  # type: ignore[arg-type]
+TransferConfig(threads=4)  # type: ignore[call-arg]
+config.concurrency = 8  # type: ignore[misc]
+
+options = ObjectOptions(
+    content_type="application/x-tar",
+    metadata={"made-by": "us"},
+    tagging={"keep": "a year"},
+    forbid_overwrite=True,
+    callback=Callback(url="https://example.com/stored", body="object=${object}", variables={"x:job": "7"}),
+)
+ObjectOptions(metadata=["made-by"])  # type: ignore[arg-type]
+ObjectOptions(colour="red")  # type: ignore[call-arg]
+
+uploader = Uploader(backend, store, config, ThreadPoolExecutor(4))
+assert_type(uploader.backend, MultipartBackend)
+assert_type(uploader.store, CheckpointStore)
+assert_type(uploader.upload("backup.tar", "key", options), UploadResult)
+assert_type(uploader.abort("backup.tar", "key"), bool)
+assert_type(uploader.plan("backup.tar", "key"), Explanation)
+assert_type(
+    [(part.part_number, part.action) for part in uploader.plan("backup.tar", "key").parts], list[tuple[int, str]]
+)
+Uploader("oss://examplebucket")  # type: ignore[arg-type]
+Uploader(OwnBackend(), "uploads.db")  # type: ignore[arg-type]
+uploader.upload("backup.tar")  # type: ignore[call-arg]
+
+
+def in_the_background() -> None:
+    with uploader.start("backup.tar", "key") as task:
+        assert_type(task, UploadTask)
+        assert_type(task.progress, Progress)
+        assert_type(task.done(), bool)
+        assert_type(task.result(timeout=1.5), UploadResult)
+        task.pause()
+        task.cancel()
+    task.progress = Progress(0, None)  # type: ignore[misc]
+
+
+async def awaited() -> None:
+    async with uploader.start("backup.tar", "key", progress=show_later) as task:
+        assert_type(await task, UploadResult)
+
+
+# --- progress --------------------------------------------------------------------------------------------------------
+
+
+def show(progress: Progress) -> None:
+    assert_type(progress.bytes_total, int | None)
+    assert_type(progress.fraction, float | None)
+    assert_type(progress.eta, float | None)
+    assert_type(progress.checkpoint, Checkpoint | None)
+
+
+async def show_later(progress: Progress) -> None: ...
+
+
+async def amount_later(count: int) -> None: ...
+
+
+def amounts(count: int) -> None: ...
+
+
+def consumed(done: int, total: int | None) -> None: ...
+
+
+def wrong(progress: str) -> None: ...
+
+
+callbacks: list[ProgressCallback] = [
+    show,
+    show_later,
+    list[Progress]().append,
+    for_boto3(amounts),
+    for_boto3(amount_later),
+    for_oss2(consumed),
+    for_ali_oss(lambda fraction, checkpoint: None),
+    for_android(lambda done, total: None),
+    for_ios(lambda sent, done, total: None),
+]
+for callback in callbacks:
+    uploader.upload("backup.tar", "key", progress=callback)
+uploader.upload("backup.tar", "key", progress=wrong)  # type: ignore[arg-type]
+for_boto3(consumed)  # type: ignore[arg-type]
+for_event_loop(show, loop=None)  # type: ignore[arg-type]
+
+# --- plug-ins by URL -------------------------------------------------------------------------------------------------
+
+
+def open_url(url: str, /, **settings: Any) -> tuple[OwnBackend, str]:
+    return OwnBackend(), url.removeprefix("own://bucket/")
+
+
+def open_store(url: str, /) -> OwnStore:
+    return OwnStore()
+
+
+backends: BackendFactory = open_url
+stores: StoreFactory = open_store
+partwise.register_backend("own", open_url)
+partwise.register_checkpoint_store("own", open_store)
+partwise.register_backend("own", OwnBackend)  # type: ignore[arg-type]
+partwise.register_checkpoint_store("own", open_url)  # type: ignore[arg-type]
+assert_type(partwise.open_backend("own://bucket/key", region="eu"), tuple[MultipartBackend, str])
+assert_type(partwise.open_checkpoint_store("own:"), CheckpointStore)
+
+# --- checkpoints and errors ------------------------------------------------------------------------------------------
+
+for checkpoint in store.scan():
+    assert_type(checkpoint, Checkpoint)
+    assert_type(checkpoint.parts, tuple[UploadedPart, ...])
+    assert_type(checkpoint.fingerprint, Fingerprint)
+    assert_type(Checkpoint.from_data(checkpoint.to_data()), Checkpoint)
+
+try:
+    partwise.upload("backup.tar", "memory://bucket/key")
+except CallbackError as failure:
+    assert_type(failure.status, int | None)
+except UploadFailed as failure:
+    assert_type(failure.resumable, bool)
+    assert_type(failure.retryable, bool)
+    assert_type(failure.bytes_total, int | None)
+except PartwiseError as failure:
+    assert_type(str(failure), str)
+
+retryable: list[type[partwise.BackendError]] = [
+    partwise.ConnectionFailed,
+    partwise.ServerFailed,
+    partwise.Throttled,
+    partwise.CredentialsExpired,
+    partwise.ClockSkewed,
+    partwise.IntegrityError,
+]
+refused: list[type[partwise.BackendError]] = [
+    partwise.AccessDenied,
+    partwise.BucketNotFound,
+    partwise.UploadNotFound,
+    partwise.PartRejected,
+    partwise.ObjectExists,
+    partwise.BackendClosed,
+]
+remembered: list[type[partwise.CheckpointError]] = [
+    partwise.CheckpointBusy,
+    partwise.CheckpointDamaged,
+    partwise.CheckpointMismatch,
+    partwise.CheckpointUnwritable,
+    partwise.StoreClosed,
+]
+misused: list[type[partwise.InvalidInput]] = [
+    partwise.InvalidKey,
+    partwise.UnknownScheme,
+    partwise.UnsupportedOption,
+]
+read: list[type[partwise.SourceError]] = [partwise.SourceChanged, partwise.SourceUnreadable]
+stopped: list[type[partwise.UploadStopped]] = [partwise.UploadPaused, partwise.UploadCancelled, UploadFailed]
+unknown: type[UploadFailed] = partwise.OutcomeUnknown
+alone: type[PartwiseError] = partwise.CannotResume
+planned: list[partwise.PlannedPart] = list(uploader.plan("backup.tar", "key").parts)
+busy: type[partwise.BackendError] = partwise.CheckpointBusy  # type: ignore[assignment]
+
+# --- OSS -------------------------------------------------------------------------------------------------------------
+
+credentials = Credentials("id", "secret", security_token=None, expiration=None)
+with OSSBackend("examplebucket", endpoint="https://oss-cn-hangzhou.aliyuncs.com", credentials=credentials) as opened:
+    assert_type(opened, OSSBackend)
+    assert_type(opened.head_object("key"), StoredObject | None)
+OSSBackend("examplebucket", "https://oss-cn-hangzhou.aliyuncs.com")  # type: ignore[call-arg]
+OSSBackend("examplebucket", credential=credentials)  # type: ignore[call-arg]

@@ -1,0 +1,216 @@
+"""The page, in a real browser, over a service that dies."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from partwise.backends.memory import MemoryBackend
+from partwise.testing import OSSServer
+from partwise.testing.bodies import filler
+from partwise.testing.oss_server.faults import Fail, ServerFault
+
+SOON = 30_000  # milliseconds
+SIZE = 3 * 1024 * 1024  # 12 parts
+SLOW, FAST = 750_000, 1_500_000  # bytes a second
+
+# What keeps it from talking to anybody but the service.
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+def installed_browser() -> str:
+    """The browser that is installed; where there is none a test is skipped at home, and fails in CI."""
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        if (path := shutil.which(name)) is not None:
+            return path
+    if os.environ.get("CI"):
+        pytest.fail("no Chromium is installed: in CI the page must be looked at in a browser")
+    pytest.skip("no Chromium is installed: on Debian, apt-get install chromium")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    path = installed_browser()
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)  # headless, with a new profile
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Browser):
+    with browser.new_context() as context:
+        page = context.new_page()
+        page.set_default_timeout(SOON)
+        errors: list[object] = []
+        page.on("pageerror", lambda error: errors.append(error))  # noqa: PLW0108  # a built-in can't be marked
+        yield page
+        assert errors == []
+
+
+@pytest.fixture
+def storage():
+    """What the files arrive at: a bucket behind a server that a client takes for OSS."""
+    with OSSServer(buckets={"examplebucket": (bucket := MemoryBackend())}) as server:
+        server.bucket = bucket
+        yield server
+
+
+@pytest.fixture
+def service(make_service, storage):
+    return make_service(
+        "oss://examplebucket/incoming/",
+        OSS_ENDPOINT=storage.endpoint,
+        OSS_REGION=storage.region,
+        OSS_ACCESS_KEY_ID=storage.access_key_id,
+        OSS_ACCESS_KEY_SECRET=storage.access_key_secret,
+    )
+
+
+def test_no_browser_is_a_failure_in_ci_and_nowhere_else(monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    monkeypatch.setenv("CI", "true")
+    with pytest.raises(pytest.fail.Exception, match="in CI the page must be looked at"):
+        installed_browser()
+    monkeypatch.delenv("CI")
+    with pytest.raises(pytest.skip.Exception, match="apt-get install chromium"):
+        installed_browser()
+
+
+def choose(page: Page, name: str, data: bytes) -> None:
+    page.set_input_files("input", {"name": name, "mimeType": "application/octet-stream", "buffer": data})
+
+
+def row_of(page: Page, name: str):
+    return page.locator("li").filter(has=page.get_by_text(name, exact=True))
+
+
+def is_in_state(row, state: str) -> None:
+    expect(row).to_have_attribute("data-state", state, timeout=SOON)
+
+
+def has_sent(page: Page, row, share: float) -> None:
+    is_in_state(row, "sending")  # the bar has filled once before, while the file was received
+    page.wait_for_function(
+        "([bar, share]) => bar.position >= share", arg=[row.locator("progress").element_handle(), share], timeout=SOON
+    )
+
+
+def kept_by(row) -> float:
+    """Megabytes that the page says were kept."""
+    expect(row.locator(".figures")).to_contain_text("kept", timeout=SOON)
+    return float(re.search(r"([\d.]+)\sMB kept", row.locator(".figures").text_content())[1])
+
+
+def test_a_service_that_is_killed_in_mid_upload_carries_on_before_the_eyes_of_its_user(page, service, storage):
+    data = filler(SIZE)
+    service.start(bandwidth_limit=SLOW)
+    page.goto(service.url)
+    choose(page, "holiday.mov", data)
+    row = row_of(page, "holiday.mov")
+    has_sent(page, row, 0.4)
+
+    service.end(signal.SIGKILL)
+    expect(page.locator(".note")).to_contain_text("can't be reached", timeout=SOON)
+    [upload] = storage.bucket.uploads
+    acknowledged = sum(part.size for part in storage.bucket.list_parts("incoming/holiday.mov", upload))
+
+    service.start(bandwidth_limit=FAST)
+    expect(page.locator(".note")).to_be_hidden(timeout=SOON)
+    is_in_state(row, "sending")
+    assert kept_by(row) == round(acknowledged / 1e6, 1) > 0
+    is_in_state(row, "stored")
+
+    assert storage.bucket.read("incoming/holiday.mov") == data
+    assert storage.bucket.uploads == {}
+    assert [path.name for path in service.spool.rglob("*") if path.is_file()] == []
+
+
+def test_a_service_that_is_stopped_in_order_pauses_and_carries_on(page, service, storage):
+    data = filler(SIZE)
+    service.start(bandwidth_limit=SLOW)
+    page.goto(service.url)
+    choose(page, "holiday.mov", data)
+    row = row_of(page, "holiday.mov")
+    has_sent(page, row, 0.3)
+
+    assert service.end(signal.SIGTERM) in (0, -signal.SIGTERM)
+    service.start()
+    is_in_state(row, "stored")
+    assert kept_by(row) > 0
+    assert storage.bucket.read("incoming/holiday.mov") == data
+
+
+def test_the_buttons_pause_resume_and_cancel(page, service, storage):
+    data = filler(SIZE)
+    service.start(bandwidth_limit=SLOW)
+    page.goto(service.url)
+    choose(page, "one.bin", data)
+    choose(page, "two.bin", data)
+    one, two = row_of(page, "one.bin"), row_of(page, "two.bin")
+    has_sent(page, one, 0.2)
+
+    one.get_by_role("button", name="Pause").click()
+    is_in_state(one, "paused")
+    expect(one.get_by_role("button", name="Pause")).to_be_hidden()
+    two.get_by_role("button", name="Cancel").click()
+    expect(two).to_have_count(0, timeout=SOON)
+    assert {upload.key for upload in storage.bucket.list_uploads()} == {"incoming/one.bin"}
+
+    one.get_by_role("button", name="Resume").click()
+    is_in_state(one, "stored")
+    one.get_by_role("button", name="Dismiss").click()
+    expect(one).to_have_count(0, timeout=SOON)
+    assert storage.bucket.keys() == ["incoming/one.bin"]
+    assert storage.bucket.read("incoming/one.bin") == data
+
+
+def test_a_failure_is_shown_and_can_be_tried_again(page, service, storage):
+    storage.plan(ServerFault("InitiateMultipartUpload", Fail("AccessDenied")))
+    service.start()
+    page.goto(service.url)
+    choose(page, "holiday.mov", filler(SIZE))
+    row = row_of(page, "holiday.mov")
+    is_in_state(row, "failed")
+    expect(row.locator(".error")).to_contain_text("AccessDenied")
+
+    row.get_by_role("button", name="Resume").click()
+    is_in_state(row, "stored")
+    expect(row.locator(".error")).to_be_hidden()
+
+
+def test_a_name_is_shown_as_it_is_and_does_nothing(page, service, storage):
+    """Names come from whoever sends a file."""
+    name = "<img src=x onerror='document.title=1'>& 100% ü#?.bin"
+    service.start()
+    page.goto(service.url)
+    choose(page, name, b"some bytes")
+    is_in_state(row_of(page, name), "stored")
+
+    assert page.title() == "Uploads"
+    assert storage.bucket.keys() == [f"incoming/{name}"]
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+def test_the_page_fits_its_window(page, service, width):
+    service.start()
+    page.set_viewport_size({"width": width, "height": 700})
+    page.goto(service.url)
+    name = "a-very-long-name-" * 8 + ".bin"
+    choose(page, name, b"some bytes")
+    is_in_state(row_of(page, name), "stored")
+
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
