@@ -15,8 +15,7 @@ from partwise.stores.memory import MemoryCheckpointStore
 from partwise.testing import OSSServer
 from partwise.testing.bodies import filler
 from partwise.testing.faults import Fault, FaultKind
-from partwise.testing.oss_server.faults import Fail
-from partwise.testing.oss_server.faults import ServerFault
+from partwise.testing.oss_server.faults import Fail, ServerFault
 from partwise.testing.oss_server.settings import AccessKey, ServerSettings
 
 

@@ -85,14 +85,14 @@ MUTATIONS = [
     Mutation(
         "the claim is not taken",
         ENGINE,
-        "            with _Claim(run.store, run):\n                return self._live()",
-        "            return self._live()",
+        "        with _Claim(run.store, run):\n            return self._live()",
+        "        return self._live()",
     ),
     Mutation(
         "the claim is let go of early",
         ENGINE,
-        "            with _Claim(run.store, run):\n                return self._live()",
-        "            with _Claim(run.store, run):\n                pass\n            return self._live()",
+        "        with _Claim(run.store, run):\n            return self._live()",
+        "        with _Claim(run.store, run):\n            pass\n        return self._live()",
     ),
     Mutation("the first save is left out", ENGINE, "            run.store.save(intent)", "            pass"),
     Mutation(
