@@ -448,6 +448,15 @@ def test_d12_somebody_elses_object_is_not_taken_for_ours_where_only_a_token_tell
     assert lived.after.stored == world.source.version.data
 
 
+def test_d12_nor_is_it_taken_for_that_of_an_earlier_run(make_world, config):
+    world = make_world(capabilities=evolve(DEFAULT_CAPABILITIES, object_checksums=False))
+    world.live(Life((Fault("complete_upload", FaultKind.DEATH_BEFORE),), config=config()))
+    world.expire()
+    world.overwrite(filler(3 * PART + 5, "foreign"))
+
+    assert world.live(Life(config=config())).after.stored == world.source.version.data
+
+
 def refusals(make_world, config) -> Iterator[BaseException]:
     """One error of each kind that refuses to go on."""
     world = make_world()
