@@ -317,3 +317,9 @@ def test_a_storage_that_throttles_one_part_is_left_alone_by_all_others(make_worl
     [refused] = [deed for deed in lived.asked if deed.error is not None]
     begun = [deed.began for deed in lived.asked[lived.asked.index(refused) + 2 :]]
     assert min(begun) >= refused.ended + 100.0
+
+
+def test_a_part_that_did_not_arrive_as_it_was_sent_is_sent_again(make_world, config):
+    lived = make_world().live(Life((Fault("upload_part", FaultKind.WRONG_CHECKSUM, 2),), config=config()))
+
+    assert [deed.part_number for deed in lived.asked if deed.operation == "upload_part"] == [1, 2, 2, 3, 4]

@@ -148,6 +148,18 @@ def test_d01_a_part_that_somebody_sent_again_is_not_the_one_that_was_recorded(st
     assert (result.parts_resumed, backend.read("key")) == (1, filler(30))
 
 
+def test_d01_a_part_that_somebody_sends_again_before_complete_is_sent_again(backend, store):
+    class Meddled(FaultyBackend):
+        def complete_upload(self, key, upload_id, parts, options):
+            if backend.calls["complete_upload"] == 0:
+                self.inner.upload_part(key, upload_id, 2, TrickyBody(filler(PART, "other")))
+            return super().complete_upload(key, upload_id, parts, options)
+
+    result = simulated(Meddled(backend, FaultPlan()), store).upload(BytesSource(filler(30)), "key")
+
+    assert (result.parts_sent, backend.read("key")) == (4, filler(30))
+
+
 def test_d01_only_parts_that_still_match_are_kept_by_choice(make_world, config):
     keeping = config(on_source_change="keep-matching")
     for change, anew in ((Happening.GROW, [4, 5, 6]), (Happening.TOUCH, [4]), (Happening.REWRITE, [1, 2, 3, 4])):
@@ -455,6 +467,20 @@ def test_d12_nor_is_it_taken_for_that_of_an_earlier_run(make_world, config):
     world.overwrite(filler(3 * PART + 5, "foreign"))
 
     assert world.live(Life(config=config())).after.stored == world.source.version.data
+
+
+def test_d12_where_nothing_tells_nothing_is_guessed(make_world, config):
+    """An object of that size stands there, and neither checksum nor token says whose it is."""
+    mute = evolve(
+        DEFAULT_CAPABILITIES,
+        part_checksums=False,
+        object_checksums=False,
+        options=DEFAULT_CAPABILITIES.options - {"metadata"},
+    )
+    world = make_world(capabilities=mute)
+    world.live(Life((Fault("complete_upload", FaultKind.DEATH_AFTER),), config=config()))
+
+    assert isinstance(world.live(Life(config=config())).error, OutcomeUnknown)
 
 
 def refusals(make_world, config) -> Iterator[BaseException]:
