@@ -251,6 +251,8 @@ class PartLoop:
         while self._in_flight:
             outcome = self._transport.next_outcome(None)
             if outcome is None:
+                if self._transport.idle:
+                    return  # an interrupt of the program can swallow an outcome on the way from there to here
                 continue
             self._in_flight.pop(outcome.part_number, None)
             self._flow.forget(outcome.part_number)

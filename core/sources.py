@@ -244,10 +244,12 @@ class FileSource:
 
     def fingerprint(self) -> Fingerprint:
         """
-        Size, modification time and inode as they are now.
+        Size, modification time and inode as they are now. The first time the file is opened, too, so that one that may
+        not be read is known before anything is sent.
 
         Raises:
-            SourceUnreadable: there is no such file, it is no regular file, or it may not be read.
+            SourceUnreadable: there is no such file, it is no regular file, it may not be read, or it has bytes that it
+                does not count, as files under /proc have.
         """
         try:
             status = os.stat(self._path)  # noqa: PTH116  # asked for after every part; a Path costs more than the call
@@ -263,10 +265,20 @@ class FileSource:
         if seen is not None and seen[0] == version:
             return seen[1]
         fingerprint = Fingerprint(status.st_size, status.st_mtime_ns, str(status.st_ino) if status.st_ino else None)
-        self._seen = version, fingerprint
         if self._files.inode != status.st_ino:
             self._replace_files(status.st_ino)
+        if seen is None:
+            self._try_to_read(empty=not status.st_size)
+        self._seen = version, fingerprint
         return fingerprint
+
+    def _try_to_read(self, *, empty: bool) -> None:
+        with self._files.take() as file:
+            if empty and _read_into(file, memoryview(bytearray(1)), 0, self._path):
+                raise SourceUnreadable(
+                    f"{self._path} says that it is empty, and has bytes all the same: upload it as a stream",
+                    source=self._path,
+                )
 
     def _replace_files(self, inode: int) -> None:
         old, self._files = self._files, _OpenFiles(self._path, inode)

@@ -105,8 +105,12 @@ class ThreadTransport:
         self._kept: deque[PartJob] = deque()  # for the loop itself
         self._jobs: SimpleQueue[PartJob | None] = SimpleQueue()
         self._finished: SimpleQueue[Outcome | None] = SimpleQueue()
+        self._ended: list[threading.Thread] = []
+        self._ending = False
 
     def submit(self, job: PartJob) -> None:
+        if self._ending:
+            self._begin_anew()
         if self._tempo.alone:
             self._kept.append(job)
         else:
@@ -116,21 +120,32 @@ class ThreadTransport:
     def _hand_over(self, job: PartJob) -> None:
         if len(self._threads) < min(self._workers, self._under_way + 1):
             # Daemons, so that a program can end: what they leave undone is resumed, as after any other death.
-            thread = threading.Thread(target=self._work, name=f"partwise-{len(self._threads)}", daemon=True)
+            thread = threading.Thread(
+                target=self._work, args=(self._jobs,), name=f"partwise-{len(self._threads)}", daemon=True
+            )
             thread.start()
             self._threads.append(thread)
         self._jobs.put(job)
 
-    def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
+    def _work(self, jobs: SimpleQueue[PartJob | None]) -> None:
+        while (job := jobs.get()) is not None:
             self._finished.put(outcome_of_running(job))
+        jobs.put(None)  # for the next one
+        self._ended.append(threading.current_thread())
+        self._finished.put(None)  # the loop may wait for this
+
+    def _begin_anew(self) -> None:
+        self.close()
+        self._threads, self._ended, self._under_way = [], [], 0
+        self._jobs, self._finished = SimpleQueue(), SimpleQueue()
+        self._ending = False
 
     def next_outcome(self, timeout: float | None) -> Outcome | None:
         if self._kept and self._finished.empty():
             outcome: Outcome | None = outcome_of_running(self._kept.popleft())
         else:
             try:
-                outcome = self._finished.get(timeout=timeout)
+                outcome = self._finished.get(block=not (self._ending and self.idle), timeout=timeout)
             except Empty:
                 return None
         if outcome is not None:
@@ -147,16 +162,26 @@ class ThreadTransport:
             try:
                 job = self._jobs.get_nowait()
             except Empty:
-                return
+                break
             assert job is not None, "nothing is recalled from threads that were told to end"
             self._finished.put(outcome_of_recalling(job))
+        self._end()
+
+    @property
+    def idle(self) -> bool:
+        # By the threads themselves, not by counting: what was counted when the program was interrupted may be wrong.
+        return len(self._ended) >= len(self._threads) and self._finished.empty()
 
     def wake(self) -> None:
         self._finished.put(None)
 
     def close(self) -> None:
-        """End the threads, and wait for that. Nothing may be submitted any more."""
-        for _ in self._threads:
-            self._jobs.put(None)
+        """End the threads, and wait for that."""
+        self._end()
         for thread in self._threads:
             thread.join()
+
+    def _end(self) -> None:
+        if not self._ending:
+            self._jobs.put(None)
+            self._ending = True

@@ -97,7 +97,12 @@ class Transport(Protocol):
     def recall(self) -> None:
         """
         Take back the attempts that no worker has begun, where that can be told. Their outcomes still come, as errors.
+        From now on until something is submitted, `next_outcome` waits no longer than until the transport is idle.
         """
+
+    @property
+    def idle(self) -> bool:
+        """After `recall`: whether no attempt is under way any more, and no outcome is left."""
 
     def wake(self) -> None:
         """Make a waiting `next_outcome` return. May be called from any thread."""
@@ -125,6 +130,10 @@ class InlineTransport:
 
     def recall(self) -> None:
         self._recalled = True
+
+    @property
+    def idle(self) -> bool:
+        return not self._jobs
 
     def wake(self) -> None:
         self._woken.set()
@@ -162,8 +171,10 @@ class ExecutorTransport:
         self._executor = executor
         self._futures: dict[int, Future[UploadedPart]] = {}
         self._finished: SimpleQueue[tuple[int, Future[UploadedPart]] | None] = SimpleQueue()
+        self._recalled = False
 
     def submit(self, job: PartJob) -> None:
+        self._recalled = False
         future = self._executor.submit(send_part, job, os.urandom(8).hex())
         self._futures[job.part_number] = future
         future.add_done_callback(self._when_done(job.part_number))
@@ -172,6 +183,10 @@ class ExecutorTransport:
         return lambda future: self._finished.put((part_number, future))
 
     def next_outcome(self, timeout: float | None) -> Outcome | None:
+        if self._recalled and (outcome := self._left_over()) is not None:
+            return outcome
+        if self._recalled and self.idle:
+            return None
         try:
             finished = self._finished.get(timeout=timeout)
         except Empty:
@@ -179,10 +194,20 @@ class ExecutorTransport:
         if finished is None:
             return None
         part_number, future = finished
-        self._futures.pop(part_number, None)
+        if self._futures.pop(part_number, None) is None:
+            return None  # its outcome was had before
         return _outcome_of(part_number, future)
 
+    def _left_over(self) -> Outcome | None:
+        # Not by the queue: what was taken from there when the program was interrupted is not in it any more.
+        for part_number, future in list(self._futures.items()):
+            if future.done():
+                del self._futures[part_number]
+                return _outcome_of(part_number, future)
+        return None
+
     def recall(self) -> None:
+        self._recalled = True
         futures = list(self._futures.values())
         # Dask's futures never say that they are running, and can be "cancelled" while a worker is at them: nobody would
         # know when that ends. Where nothing tells what was begun from what was not, all of it is waited for.
@@ -194,6 +219,10 @@ class ExecutorTransport:
         from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
         return isinstance(self._executor, ThreadPoolExecutor | ProcessPoolExecutor)
+
+    @property
+    def idle(self) -> bool:
+        return not self._futures
 
     def wake(self) -> None:
         self._finished.put(None)

@@ -85,11 +85,12 @@ def absent(name: str, where: str | None = None) -> CheckpointError:
 
 def unwritable(error: OSError, where: str, *, name: str | None = None) -> CheckpointUnwritable:
     """What an error of the operating system on writing means to a person; raise it ``from`` that error."""
-    advice = (
-        "free some space there"
-        if error.errno in _NO_SPACE
-        else "make the place writable, or name another one for the checkpoint"
-    )
+    if error.errno in _NO_SPACE:
+        advice = "free some space there"
+    elif error.errno == errno.EBUSY:
+        advice = "wait until that one is done, or name another place for the checkpoint"
+    else:
+        advice = "make the place writable, or name another one for the checkpoint"
     return CheckpointUnwritable(
         f"the checkpoint can't be written to {where}: {reason(error)}; {advice}", name=name, where=where
     )

@@ -24,12 +24,18 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from weakref import WeakValueDictionary
 
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
 from partwise.stores._checks import busy, unwritable
 
-_held: set[str] = set()
+
+class _Hold:
+    """Lives as long as its claim does: a claim that an interrupt kept from being let go of goes with its frame."""
+
+
+_held: WeakValueDictionary[str, _Hold] = WeakValueDictionary()
 _held_lock = threading.Lock()
 
 
@@ -60,9 +66,9 @@ def claim(path: str, *, name: str, where: str, upload: Callable[[], str]) -> Ite
     """
     process = os.getpid()
     place = os.path.realpath(path)
+    hold = _Hold()
     with _held_lock:
-        taken = place in _held
-        _held.add(place)
+        taken = _held.setdefault(place, hold) is not hold
     if taken:
         raise busy(upload(), by="another uploader in this process", name=name, where=where)
     try:
@@ -81,7 +87,7 @@ def claim(path: str, *, name: str, where: str, upload: Callable[[], str]) -> Ite
     finally:
         if os.getpid() == process:
             with _held_lock:
-                _held.discard(place)
+                _held.pop(place, None)
 
 
 def _acquired(path: str) -> BaseFileLock:

@@ -27,8 +27,11 @@ VERSION = 1
 #: "part", which tells our files from those of other programs.
 _APPLICATION_ID = 0x70617274
 
-#: How long another writer is waited for. Each holds the file for milliseconds.
+#: How long another writer is waited for. Each of ours holds the file for milliseconds.
 _BUSY_SECONDS = 5.0
+
+#: How long by those who have waited in vain just before.
+_BUSY_BRIEF_SECONDS = 0.05
 
 _SCHEMA = (
     "CREATE TABLE checkpoints (name TEXT PRIMARY KEY, header TEXT NOT NULL, checksum TEXT NOT NULL) WITHOUT ROWID",
@@ -98,6 +101,7 @@ class Database:
         self._lock = threading.RLock()  # for all below, and for the use of the connection
         self._connection: sqlite3.Connection | None = None
         self._identity: tuple[int, int] | None = None
+        self._patience = 0.0  # seconds, of the connection
         self._keepers = 0
 
     @contextmanager
@@ -117,7 +121,7 @@ class Database:
                         self.close()
 
     @contextmanager
-    def use(self, *, create: bool) -> Iterator[sqlite3.Connection | None]:
+    def use(self, *, create: bool, patient: bool = True) -> Iterator[sqlite3.Connection | None]:
         """
         The connection, for one thread at a time; None where there is no database.
 
@@ -125,6 +129,7 @@ class Database:
 
         Args:
             create: make the database if there is none.
+            patient: wait for another writer as long as one may need.
 
         Raises:
             FAILURES: as they say.
@@ -134,12 +139,17 @@ class Database:
                 self.close()
             if self._connection is None:
                 self._open(create=create)
+            self._roll_back()  # what an interrupt kept the last use from rolling back
+            self._wait_for_others(_BUSY_SECONDS if patient else _BUSY_BRIEF_SECONDS)
             try:
                 yield self._connection
             finally:
-                if self._connection is not None and self._connection.in_transaction:
-                    with suppress(sqlite3.Error):
-                        self._connection.rollback()
+                self._roll_back()
+
+    def _roll_back(self) -> None:
+        if self._connection is not None and self._connection.in_transaction:
+            with suppress(sqlite3.Error):
+                self._connection.rollback()
 
     def close(self) -> None:
         """Close the connection, if one is open. The next use opens another."""
@@ -165,6 +175,11 @@ class Database:
                 except FileNotFoundError:
                     continue
             return aside
+
+    def _wait_for_others(self, seconds: float) -> None:
+        if self._connection is not None and self._patience != seconds:
+            self._connection.execute(f"PRAGMA busy_timeout = {round(1000 * seconds)}")
+            self._patience = seconds
 
     def _check_process(self) -> None:
         if self._process != os.getpid():
@@ -197,7 +212,7 @@ class Database:
             connection.close()
             raise
         if ready:
-            self._connection = connection
+            self._connection, self._patience = connection, _BUSY_SECONDS
         else:
             connection.close()
 
@@ -259,13 +274,11 @@ def durable_transaction(connection: sqlite3.Connection) -> Iterator[None]:
     connection.execute("PRAGMA synchronous = FULL")
     try:
         connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            connection.execute("COMMIT")
-        finally:
-            # Nothing is under way after a commit. The setting can't be changed while something is.
-            connection.rollback()
+        yield
+        connection.execute("COMMIT")
     finally:
+        # Nothing is under way after a commit. The setting can't be changed while something is.
+        connection.rollback()
         connection.execute("PRAGMA synchronous = NORMAL")
 
 

@@ -75,6 +75,8 @@ class SQLiteCheckpointStore:
         InvalidInput: `path` is no path.
     """
 
+    _patient = True  # as long as nobody was waited for in vain
+
     def __init__(self, path: str | os.PathLike[str]) -> None:
         if path == ":memory:":
             raise InvalidInput("checkpoints in memory are kept by a MemoryCheckpointStore; give the path of a file")
@@ -193,9 +195,16 @@ class SQLiteCheckpointStore:
             CheckpointUnwritable: the file can't be written. What it held it holds, and later receipts can follow.
         """
         key = self._begin(name)
-        with self._writing(name, create=False) as connection:
-            if connection is None or not connection.execute(_ADD_PART, _part_row(key, part)).rowcount:
-                raise absent(name, self._path)
+        try:
+            with self._writing(name, create=False, patient=self._patient) as connection:
+                if connection is None or not connection.execute(_ADD_PART, _part_row(key, part)).rowcount:
+                    raise absent(name, self._path)
+        except CheckpointUnwritable:
+            # An upload goes on without its receipts, and must not wait for each of them anew while somebody keeps the
+            # file locked.
+            self._patient = False
+            raise
+        self._patient = True
 
     def delete(self, name: str) -> None:
         """
@@ -264,9 +273,9 @@ class SQLiteCheckpointStore:
                 raise self._unwritable(error, name) from error
 
     @contextmanager
-    def _writing(self, name: str, *, create: bool) -> Iterator[sqlite3.Connection | None]:
+    def _writing(self, name: str, *, create: bool, patient: bool = True) -> Iterator[sqlite3.Connection | None]:
         try:
-            with self._database.use(create=create) as connection:
+            with self._database.use(create=create, patient=patient) as connection:
                 yield connection
         except FAILURES as error:
             raise self._unwritable(error, name) from error

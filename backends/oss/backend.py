@@ -108,6 +108,13 @@ class _Request:
     length: int | None = 0
 
 
+@define
+class _Latest:
+    """The heads that were made last, and what they are good for; replaced as a whole, so threads need no lock."""
+
+    made: tuple[tuple[str, str, int, int], PartHeads] | None = None
+
+
 @define(frozen=True)
 class _Recipe:
     """
@@ -131,8 +138,8 @@ def _made_again(recipe: _Recipe) -> OSSBackend:
     return backend
 
 
-def _restored(recipe: _Recipe, options: ObjectOptions) -> OSSBackend:
-    return _made_again(recipe).with_request_options(options)
+def _restored(recipe: _Recipe, options: ObjectOptions | None) -> OSSBackend:
+    return _made_again(recipe).with_request_options(options or _NO_OPTIONS)
 
 
 class OSSBackend:
@@ -239,7 +246,7 @@ class OSSBackend:
         )
         self._options = _NO_OPTIONS
         self._part_headers: dict[str, str] = {}
-        self._heads_made: tuple[tuple[str, str, int, int], PartHeads] | None = None
+        self._heads = _Latest()
         self._other_headers: dict[str, str] = {}
         self._owner = True
         self._closed = False
@@ -293,7 +300,9 @@ class OSSBackend:
     ) -> None:
         self.close()
 
-    def __reduce__(self) -> tuple[Callable[[_Recipe, ObjectOptions], OSSBackend], tuple[_Recipe, ObjectOptions]]:
+    def __reduce__(
+        self,
+    ) -> tuple[Callable[[_Recipe, ObjectOptions | None], OSSBackend], tuple[_Recipe, ObjectOptions | None]]:
         for name in ("credentials", "clock"):
             try:
                 pickle.dumps(self._recipe.settings[name])
@@ -302,7 +311,7 @@ class OSSBackend:
                     f"this OSSBackend can't be pickled, since its {name} can't be ({type(error).__name__}): give a "
                     "function of a module, Credentials, or None for the environment"
                 ) from error
-        return _restored, (self._recipe, self._options)
+        return _restored, (self._recipe, None if self._options == _NO_OPTIONS else self._options)
 
     def close(self) -> None:
         """Close the connections; those in use are closed when their request ends. Closing twice is fine."""
@@ -323,11 +332,16 @@ class OSSBackend:
         bound = object.__new__(type(self))
         bound.__dict__.update(self.__dict__)
         bound._owner = False
-        bound._options = ObjectOptions(traffic_limit=options.traffic_limit, request_payer=options.request_payer)
-        bound._heads_made = None
-        bound._part_headers = headers_for(Request.PART, bound._options)
-        bound._other_headers = headers_for(Request.OTHER, bound._options)
+        bound._bind(ObjectOptions(traffic_limit=options.traffic_limit, request_payer=options.request_payer))
         return bound
+
+    def _bind(self, options: ObjectOptions) -> None:
+        if options == self._options:
+            return  # the headers, and the heads made with them, are those of the handle that this one is of
+        self._options = options
+        self._part_headers = headers_for(Request.PART, options)
+        self._other_headers = headers_for(Request.OTHER, options)
+        self._heads = _Latest()
 
     # --- a multipart upload ------------------------------------------------------------------------------------------
 
@@ -504,7 +518,7 @@ class OSSBackend:
 
     def _part_heads(self, key: str, upload_id: str, issued: Issued) -> PartHeads:
         same = (key, upload_id, issued.generation, int(self._clock()))
-        made = self._heads_made
+        made = self._heads.made
         if made is not None and made[0] == same:
             return made[1]
         headers = self._part_headers
@@ -515,7 +529,7 @@ class OSSBackend:
                 "PUT", self._address.target(key, query), {**headers, **added}, None
             ),
         )
-        self._heads_made = same, heads
+        self._heads.made = same, heads
         return heads
 
     def _judge(

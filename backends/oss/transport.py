@@ -35,7 +35,8 @@ _IDLE_SECONDS_MAX = 50.0
 
 #: ... and those that were idle for less are used without looking whether they are still there, which takes a system
 #: call, and a turn in the interpreter, for each request. Not so for requests that begin or complete an upload:
-#: where one of those is lost, nobody knows whether it took effect.
+#: where one of those is lost, nobody knows whether it took effect. Nor once a connection broke: what lies on the way
+#: may close each one after its answer without saying so, and then every other request would be lost.
 _RECENT_SECONDS = 1.0
 
 #: The service may have closed the connection, or is about to: bad requests, time-outs, its own failures.
@@ -147,6 +148,7 @@ class Transport:
             assert proxy is not None
             self._fixed += "".join([f"{name}: {value}\r\n" for name, value in proxy.headers.items()])
         self._closed = False
+        self._trusting = True  # that a connection which was used just now is still there
         # The last one used is the first to be used again. A list's append and pop are atomic.
         self._idle: list[tuple[HTTPConnection, float]] = []
         self._pid = os.getpid()
@@ -193,7 +195,8 @@ class Transport:
         connection = self._take(repeatable=method != "POST")
         try:
             answer, reusable = self._exchange(connection, method, head, body)
-        except BaseException:
+        except BaseException as error:
+            self._trusting = self._trusting and not isinstance(error, ConnectionFailed)
             connection.close()
             raise
         finally:
@@ -218,12 +221,12 @@ class Transport:
     ) -> tuple[Answer, bool]:
         sock: socket = connection.sock
         broken = _send(sock, head, body)
-        if isinstance(broken, SILENCE):
+        if isinstance(broken, SILENCE) and connection.is_connected:  # which says, too, that there is nothing to be read
             raise ConnectionFailed(
                 f"{self._where} took no more of the request for {self._read_timeout:g} seconds"
             ) from broken
         try:
-            # A server that refuses a request may answer before it has read all of it, and close the connection.
+            # A server that refuses a request may answer before it has read all of it, and read no more.
             answer, reusable = read_answer(sock.recv, method)
         except TooLong as error:
             raise BackendError(f"the answer of {self._where} can't be meant for us: {error}") from error
@@ -258,7 +261,7 @@ class Transport:
             _close_all(self._idle)
             self._pid = os.getpid()
         now = time.monotonic()
-        recent, oldest = now - _RECENT_SECONDS if repeatable else now, now - _IDLE_SECONDS_MAX
+        recent, oldest = now - _RECENT_SECONDS if repeatable and self._trusting else now, now - _IDLE_SECONDS_MAX
         while True:
             try:
                 connection, since = self._idle.pop()

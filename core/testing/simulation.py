@@ -111,7 +111,12 @@ class Moment:
 
 def told(error: BaseException | None) -> BaseException | None:
     """What an error says, without the frames that it came through, which would keep every body in them alive."""
-    return None if error is None else copy(error)
+    if error is None:
+        return None
+    said = copy(error)
+    # A copy has none of these, unless somebody has taught copies to keep them, as importing Dask does (by tblib).
+    said.__traceback__ = said.__cause__ = said.__context__ = None
+    return said
 
 
 class SimulatedTransport:
@@ -175,6 +180,11 @@ class SimulatedTransport:
         """Take back the attempts that were not begun."""
         for attempt in self._attempts:
             attempt.recall()
+
+    @property
+    def idle(self) -> bool:
+        """Whether no part is under way."""
+        return not self._attempts
 
     def wake(self) -> None:
         """Make the present or the next `next_outcome` return."""

@@ -18,6 +18,7 @@ import ssl
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
 from multiprocessing import get_context
@@ -136,7 +137,7 @@ def raw(task: Task) -> None:
 
 
 def partwise(task: Task) -> None:
-    """V4 signatures, CRC-64 of each part and of the whole, a checkpoint in a file, retries: the defaults."""
+    """V4 signatures, CRC-64 of each part and of the whole, a checkpoint in a file, retries, progress: the defaults."""
     _partwise(task, None)
 
 
@@ -152,10 +153,11 @@ _executors: list[ProcessPoolExecutor] = []
 
 
 def _partwise(task: Task, executor: Executor | None) -> None:
-    from partwise import TransferConfig, Uploader
+    from partwise import Progress, TransferConfig, Uploader
     from partwise.backends.oss import Credentials, OSSBackend
     from partwise.stores.file import FileCheckpointStore
 
+    told: deque[Progress] = deque(maxlen=1)
     with OSSBackend(
         "bucket",
         endpoint=task.endpoint,
@@ -164,7 +166,8 @@ def _partwise(task: Task, executor: Executor | None) -> None:
         ca_bundle=None if task.ca is None else str(task.ca),
     ) as backend:
         config = TransferConfig(part_size=task.part_size, multipart_threshold=0, concurrency=task.at_once)
-        result = Uploader(backend, FileCheckpointStore(task.state), config, executor).upload(task.file, task.key)
+        uploader = Uploader(backend, FileCheckpointStore(task.state), config, executor)
+        result = uploader.upload(task.file, task.key, progress=told.append)
     if task.key != WARM_UP and not result.verified:
         raise RuntimeError("the checksum of the whole was not compared")
 

@@ -106,7 +106,7 @@ def test_the_quiet_hear_of_errors(partwise: Run, place: Path, url: str) -> None:
 
 
 def test_the_verbose_hear_what_the_library_logs(partwise: Run, small: Path, url: str) -> None:
-    assert " info: upload " in partwise("upload", "small.bin", url, *PARTS, "--verbose").err
+    assert ": begins, as upload " in partwise("upload", "small.bin", url, *PARTS, "--verbose").err
 
 
 def test_the_logger_is_left_as_it_was(partwise: Run, small: Path, url: str) -> None:

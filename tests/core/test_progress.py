@@ -13,7 +13,7 @@ from rich.progress import DownloadColumn, TaskProgressColumn
 from rich.progress import Progress as RichDisplay
 from tqdm import tqdm
 
-from partwise import Checkpoint, InvalidInput, Progress, TransferConfig, Uploader
+from partwise import Checkpoint, InvalidInput, PartLimits, Progress, TransferConfig, Uploader
 from partwise.backends.memory import MemoryBackend
 from partwise.progress import for_ali_oss, for_android, for_boto3, for_ios, for_oss2, for_rich, for_tqdm
 from partwise.stores.memory import MemoryCheckpointStore
@@ -140,7 +140,7 @@ def test_calls_come_one_at_a_time_however_many_parts_are_under_way():
         inside.release()
 
     config = TransferConfig(part_size=PART // 4, multipart_threshold=0, concurrency=4, progress_interval=0.001)
-    Uploader(MemoryBackend(), MemoryCheckpointStore(), config).upload(SOURCE, "key", progress=report)
+    Uploader(MemoryBackend(limits=PartLimits()), MemoryCheckpointStore(), config).upload(SOURCE, "key", progress=report)
 
     assert threads == {threading.current_thread()}
     assert amounts == sorted(amounts)

@@ -58,8 +58,8 @@ class Scripted:
         self.timeouts.append(timeout)
         self.meanwhile()
         if not self.under_way:
-            assert timeout is not None, "nothing would ever end this wait"
-            self.clock.time += timeout
+            assert timeout is not None or self.recalled, "nothing would ever end this wait"
+            self.clock.time += timeout or 0.0
             return None
         job = self.under_way.pop(self.choose(len(self.under_way)))
         steps = self.script.get(job.part_number)
@@ -72,6 +72,10 @@ class Scripted:
 
     def recall(self):
         self.recalled = True
+
+    @property
+    def idle(self):
+        return not self.under_way
 
     def wake(self):
         self.woken += 1
@@ -462,6 +466,22 @@ def test_workers_that_take_their_time_to_end_are_waited_for(scene):
 
     assert played.accepted == [2]
     assert answers == [None] * 4
+
+
+def test_an_outcome_that_an_interrupt_swallowed_is_not_waited_for(scene):
+    played = scene(parts=4, concurrency=3)
+    settle = played.transport.next_outcome
+
+    def interrupted(timeout):
+        played.transport.next_outcome = settle
+        settle(timeout)
+        raise KeyboardInterrupt
+
+    played.transport.next_outcome = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        played.run()
+
+    assert played.accepted == [2, 3]
 
 
 def test_what_accepting_raises_ends_the_loop(scene):

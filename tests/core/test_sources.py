@@ -222,23 +222,35 @@ def test_a_file_that_vanished_can_not_be_read(path):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no such permission")
-def test_a_file_that_may_not_be_read_says_so(path):
-    """In a child that gives up its privileges, since root may read everything."""
+@pytest.mark.parametrize("look", ["FileSource('file').fingerprint()", "list(FileBody('file', 0, 10).chunks())"])
+def test_a_file_that_may_not_be_read_says_so(look):
+    """At the first look already, before anything is sent; in a child that gives up its privileges, for root may."""
     script = (
         "import os\n"
         "from partwise.errors import SourceUnreadable\n"
-        "from partwise.sources import FileBody\n"
+        "from partwise.sources import FileBody, FileSource\n"
         "if os.geteuid() == 0: os.setuid(65534)\n"
-        "try: list(FileBody('file', 0, 10).chunks())\n"
-        "except SourceUnreadable as error: print(error, type(error.__cause__).__name__)\n"
+        f"try: {look}\n"
+        "except SourceUnreadable as error: print(os.path.basename(str(error)), type(error.__cause__).__name__)\n"
     )
-    path.parent.chmod(0o755)
-    path.chmod(0)
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=path.parent, capture_output=True, text=True, timeout=60, check=False
-    )
+    with tempfile.TemporaryDirectory() as folder:  # not in pytest's, which is closed to others
+        Path(folder).chmod(0o755)
+        path = Path(folder, "file")
+        path.write_bytes(DATA)
+        path.chmod(0)
+        done = subprocess.run(
+            [sys.executable, "-c", script], cwd=folder, capture_output=True, text=True, timeout=60, check=False
+        )
 
     assert done.stdout.strip() == "file can't be read: Permission denied PermissionError", done.stderr
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="this platform has no such files")
+def test_a_file_that_does_not_count_its_bytes_is_refused_rather_than_taken_for_empty():
+    assert Path("/proc/self/stat").stat().st_size == 0
+
+    with pytest.raises(SourceUnreadable, match="says that it is empty, and has bytes all the same"):
+        FileSource("/proc/self/stat").fingerprint()
 
 
 @pytest.fixture(params=["positioned", "seeking"])

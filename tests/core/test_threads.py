@@ -135,6 +135,35 @@ def test_recalling_takes_back_what_no_thread_has_begun(threads):
     assert {type(outcomes[number].error) for number in (2, 3)} == {TransferStopped}
 
 
+def test_once_recalled_threads_are_waited_for_but_not_for_what_an_interrupt_swallowed(threads):
+    transport, backend = threads(2), Held()
+    transport.submit(job(1))
+    assert transport._finished.get(timeout=30).part_number == 1
+    transport.submit(job(2, backend))
+    assert backend.begun.acquire(timeout=30)
+    transport.recall()
+    transport.wake()
+    assert not transport.idle
+    backend.let_go.set()
+
+    outcomes = []
+    while not transport.idle:
+        outcomes.append(transport.next_outcome(None))
+    assert [outcome.part_number for outcome in outcomes if outcome] == [2]
+    assert transport.next_outcome(None) is None
+
+
+def test_threads_that_were_told_to_end_are_replaced_when_there_is_more_to_send(threads):
+    transport = threads(2)
+    transport.submit(job(1))
+    transport.recall()
+    while not transport.idle:
+        transport.next_outcome(None)
+    transport.submit(job(2))
+
+    assert transport.next_outcome(30).part_number == 2
+
+
 # --- by the loop itself ----------------------------------------------------------------------------------------------
 
 

@@ -265,6 +265,23 @@ def test_recalling_takes_back_what_no_worker_has_begun(by_hand):
     assert transport.next_outcome(0.0) is None, "the first is under way, and stays so"
 
 
+def test_once_recalled_an_outcome_that_an_interrupt_swallowed_is_had_all_the_same(by_hand):
+    transport = ExecutorTransport(by_hand)
+    transport.submit(job(1))
+    transport.submit(job(2))
+    by_hand.futures[0].set_result(UploadedPart(1, 10, "E1"))
+    transport._finished.get(timeout=30)
+    by_hand.futures[1].set_running_or_notify_cancel()
+    transport.recall()
+
+    assert transport.next_outcome(None).part_number == 1
+    assert not transport.idle
+    by_hand.futures[1].set_result(UploadedPart(2, 10, "E2"))
+    assert transport.next_outcome(None).part_number == 2
+    assert transport.idle
+    assert transport.next_outcome(None) is None
+
+
 def test_what_may_have_been_begun_is_waited_for(by_hand):
     """The futures of some executors never say that they are running, and let themselves be cancelled while they are."""
     transport = ExecutorTransport(by_hand)

@@ -157,13 +157,19 @@ def meanwhile():
 
 
 _COORDINATOR = f"""
+import signal
 import sys
 from partwise import TransferConfig, Uploader
 from partwise.backends.oss import Credentials
 from partwise.stores.file import FileCheckpointStore
 from named_backend import NamedBackend
 
+def interrupt(*_):
+    print("interrupted", flush=True)
+    raise KeyboardInterrupt
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, interrupt)
     endpoint, region, secret, file, checkpoints = sys.argv[1:]
     backend = NamedBackend(
         "examplebucket", endpoint=endpoint, region=region, credentials=Credentials("id", secret)
@@ -178,7 +184,7 @@ if __name__ == "__main__":
 def coordinator(scene, tmp_path):
     """
     Starts the same upload, two parts at once, in a process of its own, by an executor that it is told how to make. It
-    leads a group of processes; what it started itself is gone when the test ends, too.
+    leads a group of processes; what it started itself is gone when the test ends, too. It says when it is interrupted.
     """
     started = []
 
@@ -189,6 +195,7 @@ def coordinator(scene, tmp_path):
         process = subprocess.Popen(
             [sys.executable, script, scene.server.endpoint, scene.server.region, SECRET, scene.file, scene.checkpoints],
             env={**os.environ, "PYTHONPATH": path},
+            stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,  # it dies by what the test does to it
             start_new_session=True,
         )
@@ -203,3 +210,4 @@ def coordinator(scene, tmp_path):
             continue
         finally:
             process.wait()
+            process.stdout.close()

@@ -7,6 +7,7 @@ import os
 import pickle
 import signal
 import sys
+import time
 from multiprocessing import active_children
 
 import pytest
@@ -70,14 +71,18 @@ def test_a_part_that_the_storage_failed_is_sent_again_as_another_task(cluster, c
 
 def test_a_worker_that_is_killed_in_mid_part_costs_that_part_s_attempt_and_nothing_else(client, scene, meanwhile):
     """
-    The cluster hands the part to another worker; the upload does not notice. A worker keeps its receipts until they
-    are fetched: this one dies when all of them were.
+    The cluster hands the part to another worker; the upload does not notice. What a worker keeps of its results until
+    the cluster has let go of them would be made again: this one has none left when it dies.
     """
     held = scene.hold(4)
 
     def kill_in_mid_part():
         [worker] = held.wait_for()
         scene.wait_until_recorded(scene.answered(worker))
+        [address] = [address for address, pid in client.run(os.getpid).items() if pid == worker]
+        deadline = time.monotonic() + 30
+        while client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.workers[address].has_what)):
+            assert time.monotonic() < deadline
         os.kill(worker, signal.SIGKILL)
 
     with meanwhile(kill_in_mid_part):

@@ -16,7 +16,15 @@ import pytest
 
 from partwise.backends.oss import Credentials, OSSBackend, transport
 from partwise.backends.oss.transport import Proxy
-from partwise.errors import BackendClosed, BackendError, ConnectionFailed, IntegrityError, InvalidInput, SourceChanged
+from partwise.errors import (
+    AccessDenied,
+    BackendClosed,
+    BackendError,
+    ConnectionFailed,
+    IntegrityError,
+    InvalidInput,
+    SourceChanged,
+)
 from partwise.model import ObjectOptions
 
 PART = ("key", "ID", 1)
@@ -256,6 +264,26 @@ def test_an_answer_that_comes_before_the_body_was_sent_is_heard(connect, kit, bo
     assert raised.value.code == "AccessDenied" or isinstance(raised.value, ConnectionFailed)
 
 
+def test_a_refusal_by_a_server_that_then_stops_taking_bytes_is_heard(connect, kit, body):
+    ended = threading.Event()
+
+    def refuse(listener):
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(1000)
+            connection.sendall(kit.error(403, "AccessDenied"))
+            ended.wait(10)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=refuse, args=(listener,), daemon=True)
+        thread.start()
+        backend = connect(endpoint=f"http://127.0.0.1:{listener.getsockname()[1]}", read_timeout=0.2)
+        with pytest.raises(AccessDenied):
+            backend.upload_part(*PART, body(b"x" * 50_000_000, 1_000_000))
+        ended.set()
+        thread.join(10)
+
+
 def test_success_that_comes_before_the_body_was_sent_is_not_believed(monkeypatch, server, oss, body):
     monkeypatch.setattr(transport, "_send", lambda sock, head, _: sock.sendall(head) or BrokenPipeError("gone"))
     server.reply(b"HTTP/1.1 200 OK\r\nETag: x\r\nContent-Length: 0\r\n\r\n")
@@ -368,6 +396,21 @@ def test_a_connection_that_was_closed_just_now_is_an_ordinary_failure(server, os
         oss.upload_part(*PART, body(b"x"))
     assert raised.value.retryable
     oss.upload_part(*PART, body(b"x"))
+
+
+def test_a_server_that_closes_each_connection_after_its_answer_costs_one_failure_and_no_more(server, oss, body, kit):
+    def last_words(received, connection):
+        connection.sendall(kit.stored(received))
+
+    server.reply(*[last_words] * 20)
+    failures = 0
+    for _ in range(20):
+        try:
+            oss.upload_part(*PART, body(b"x"))
+        except ConnectionFailed:
+            failures += 1
+        server.drop_connections()
+    assert failures == 1
 
 
 def test_a_connection_that_was_idle_for_long_is_not_used_again(server, oss, body, monkeypatch):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import gc
 import os
 import signal
 import subprocess
@@ -10,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 import filelock
 import pytest
@@ -303,3 +306,17 @@ def test_a_context_that_is_dropped_frees_the_claim(store) -> None:
     claims_and_forgets()
     with store.claim(NAME):
         pass
+
+
+def test_an_interrupt_while_a_claim_is_let_go_of_does_not_hold_it_for_ever(store, monkeypatch) -> None:
+    class Interrupted(WeakValueDictionary):
+        def pop(self, *arguments):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(_claims, "_held", Interrupted())
+    entered = 0
+    for _ in range(2):
+        with contextlib.suppress(KeyboardInterrupt), store.claim(NAME):
+            entered += 1
+        gc.collect()
+    assert entered == 2

@@ -149,9 +149,37 @@ def test_without_write_ahead_mode_it_is_only_slower(database, path: Path, checkp
     assert database.load(saved.name).parts == (part(1),)
 
 
+def test_a_file_that_others_keep_locked_is_waited_for_once_and_then_only_briefly(database, path, checkpoint, part):
+    saved = checkpoint()
+
+    def patience():
+        return ask_of(database, "PRAGMA busy_timeout")
+
+    with database.claim(saved.name), _impatient(), closing(sqlite3.connect(path, isolation_level=None)) as other:
+        database.save(saved)
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(CheckpointUnwritable, match=r"kept it locked.*; wait until that one is done"):
+            database.append_part(saved.name, part(1))
+        assert patience() == 20
+        with pytest.raises(CheckpointUnwritable, match="kept it locked"):
+            database.append_part(saved.name, part(2))
+        assert patience() == 1
+        other.execute("ROLLBACK")
+        for number in (3, 4):
+            database.append_part(saved.name, part(number))
+        assert patience() == 20
+        assert database.load(saved.name).parts == (part(3), part(4))
+
+
+def ask_of(store: SQLiteCheckpointStore, statement: str) -> object:
+    """Of the connection that the store keeps open while it holds a claim."""
+    return store._database._connection.execute(statement).fetchone()[0]
+
+
 def _impatient():
     patch = pytest.MonkeyPatch()
-    patch.setattr(_database, "_BUSY_SECONDS", 0.01)
+    patch.setattr(_database, "_BUSY_SECONDS", 0.02)
+    patch.setattr(_database, "_BUSY_BRIEF_SECONDS", 0.001)
     return closing(type("Undo", (), {"close": staticmethod(patch.undo)}))
 
 

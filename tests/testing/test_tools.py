@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copyreg
 import os
 import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import TracebackType
 
 import pytest
 from hypothesis import given
@@ -14,7 +16,7 @@ from hypothesis import strategies as st
 
 import partwise.testing
 from partwise.checksums import crc64
-from partwise.errors import SourceChanged
+from partwise.errors import ConnectionFailed, SourceChanged
 from partwise.model import Checkpoint, Fingerprint, UploadedPart
 from partwise.protocols import Body, Source
 from partwise.testing import (
@@ -28,6 +30,7 @@ from partwise.testing import (
     in_order,
     slow_crc64,
 )
+from partwise.testing.simulation import told
 
 # --- bodies ----------------------------------------------------------------------------------------------------------
 
@@ -247,3 +250,26 @@ print(sorted({"pytest", "hypothesis", "werkzeug"} & sys.modules.keys()))
 """
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "[]"
+
+
+def test_an_error_that_is_kept_lets_go_of_its_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even where somebody has taught copies to keep them, as tblib does, which comes with Dask."""
+
+    def remade(message: str, trace: TracebackType | None, cause: BaseException | None) -> ConnectionFailed:
+        error = ConnectionFailed(message).with_traceback(trace)
+        error.__cause__ = cause
+        return error
+
+    monkeypatch.setitem(
+        copyreg.dispatch_table,
+        ConnectionFailed,
+        lambda error: (remade, (error.message, error.__traceback__, error.__cause__)),
+    )
+    with pytest.raises(ConnectionFailed) as caught:
+        raise ConnectionFailed("gone") from OSError("x")
+    kept = told(caught.value)
+
+    assert (type(kept), str(kept)) == (ConnectionFailed, "gone")
+    assert kept is not None
+    assert (kept.__traceback__, kept.__cause__, kept.__context__) == (None, None, None)
+    assert told(None) is None

@@ -54,8 +54,10 @@ class Upload:
         return told | {"done": done, "kept": kept, "rate": rate}
 
     def stop(self) -> None:
-        """Have its runner end, which pauses it."""
+        """Pause it, and have its runner end."""
         if self.runner is not None and not self.runner.cancelling():
+            if self.task is not None:
+                self.task.pause()
             self.runner.cancel()
 
 
