@@ -96,7 +96,7 @@ _ADVICE = {
     "InvalidPartOrder": "the upload and its parts are kept",
     "EntityTooSmall": "the upload and its parts are kept",
     "FileAlreadyExists": "overwriting was forbidden",
-    "CallbackFailed": "the object is stored: don't upload it again",
+    "CallbackFailed": "the object is stored",
 }
 _V1_WITHDRAWN = "0002-00000080"
 

@@ -215,7 +215,7 @@ def test_a_failed_callback_says_that_the_object_is_stored():
     answer = an_answer(203, document("CallbackFailed"))
     error = callback_failure(answer, WHAT, read(answer), result)
     assert (result, False, "CallbackFailed") == (error.result, error.retryable, error.code)
-    assert error.message.endswith("the object is stored: don't upload it again")
+    assert error.message.endswith("the object is stored")
 
 
 # --- how long to wait ------------------------------------------------------------------------------------------------
