@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import stat
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from io import BufferedRandom, FileIO
 from typing import Protocol
@@ -378,6 +379,8 @@ class _SpooledBody:
 
     def __init__(self, file: BufferedRandom, size: int, checksum: int) -> None:
         self._file = file
+        # Not by a method of its own: when both are collected in a circle, the file might be finalized first.
+        weakref.finalize(self, file.close)
         self._size = size
         self._checksum = checksum
         self.crc64: int | None = checksum
@@ -393,9 +396,6 @@ class _SpooledBody:
         buffer = memoryview(bytearray(chunk_size(self._size)))
         while count := self._file.readinto(buffer):
             yield buffer[:count]
-
-    def __del__(self) -> None:
-        self._file.close()
 
 
 class StreamSource:

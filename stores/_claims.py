@@ -45,7 +45,7 @@ def _forget_all() -> None:
     _held_lock = threading.Lock()
 
 
-if hasattr(os, "register_at_fork"):
+if hasattr(os, "register_at_fork"):  # pragma: no branch  # Windows has no fork
     os.register_at_fork(after_in_child=_forget_all)
 
 

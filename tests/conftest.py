@@ -18,7 +18,8 @@ settings.register_profile("soak", settings.get_profile("ci"), max_examples=20_00
 settings.register_profile("mutation", settings.get_profile("quick"), phases=[Phase.generate], database=None)
 settings.load_profile("quick")
 
-# Whoever starts the tests in the background of a script starts them with Ctrl-C ignored, and every process that they
-# start as well; then those that are about Ctrl-C would wait for ever.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# Whoever starts the tests in the background of a script, or by nohup, starts them with these signals ignored, and every
+# process that they start as well; then those that are about signals would wait for ever.
+for _name, _default in (("SIGINT", signal.default_int_handler), ("SIGHUP", signal.SIG_DFL)):
+    if signal.getsignal(getattr(signal, _name, signal.SIGINT)) is signal.SIG_IGN:
+        signal.signal(getattr(signal, _name), _default)

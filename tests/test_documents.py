@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -148,3 +149,16 @@ def test_links_between_documents_lead_somewhere() -> None:
     for document in DOCUMENTS:
         for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text(encoding="utf-8")):
             assert (document.parent / target).exists(), f"{document.name} links to {target}, which does not exist"
+
+
+def test_the_list_of_defects_has_every_row_and_the_number_of_its_tests() -> None:
+    """Each of the fifty is in the table of `docs/proof.md`; `tests/proof/test_defects.py` has the tests."""
+    document = (ROOT / "docs" / "proof.md").read_text(encoding="utf-8")
+    rows = re.findall(r"(?m)^\| D(\d+) \|.*\| (\d+|-) \|$", document)
+    told = {int(number): int(count.replace("-", "0")) for number, count in rows}
+    code = (ROOT / "tests" / "proof" / "test_defects.py").read_text(encoding="utf-8")
+    tests = Counter(int(number) for number in re.findall(r"(?m)^def test_d(\d\d)_", code))
+
+    assert told == {number: tests[number] for number in range(1, 51)}
+    assert {number for number, count in told.items() if not count} == {50}
+    assert f": {len(tests)} of the fifty rows have one or more" in document

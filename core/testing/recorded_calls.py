@@ -70,7 +70,7 @@ class RecordedCalls:
                 patched.enter_context(mock.patch.object(os, name, getattr(self, name)))
             patched.enter_context(mock.patch.object(io, "open", self.open_file))
             patched.enter_context(mock.patch("builtins.open", self.open_file))
-            if fcntl is not None:
+            if fcntl is not None:  # pragma: no branch  # Windows has none
                 patched.enter_context(mock.patch.object(fcntl, "fcntl", self.fcntl))
             yield
 

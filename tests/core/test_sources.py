@@ -386,6 +386,20 @@ def test_a_read_that_nobody_ended_is_closed_in_whatever_order_it_is_collected(pa
     assert [str(warning.message) for warning in told if str(path) in str(warning.message)] == []
 
 
+def test_a_spooled_part_is_closed_in_whatever_order_it_is_collected():
+    """As when the frames of an error hold it in a circle: its file may be finalized before it is."""
+    body = StreamSource(io.BytesIO(filler(1000)), spool_above=100).body(0, 1000)
+    circle = [body]
+    circle.append(circle)
+    del body, circle
+
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        gc.collect()
+
+    assert [str(warning.message) for warning in told if "rb+" in str(warning.message)] == []
+
+
 def test_a_file_that_nobody_closed_is_closed_with_its_source(path):
     source = FileSource(path)
     read(source.body(0, 10))

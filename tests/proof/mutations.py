@@ -3,6 +3,7 @@ Does the proof notice when the engine is broken?
 
     python tests/proof/mutations.py                 all of them
     python tests/proof/mutations.py claim record    those whose name holds one of these words
+    python tests/proof/mutations.py --jobs 2        so many at a time
 
 Each mutation is one line of thought gone wrong: a check that is left out, an order that is turned round, a failure that
 is swallowed. It is made in a copy of the tree, never in the tree itself, and the tests of the proof are run against the
@@ -14,6 +15,7 @@ mutation, not the check.
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import shlex
@@ -22,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from attrs import define
@@ -611,21 +614,26 @@ def noticed_by(mutation: Mutation | None, tests_to_run: tuple[str, ...]) -> str 
     return None
 
 
-def main(words: list[str]) -> int:
-    chosen = [mutation for mutation in MUTATIONS if not words or any(word in mutation.name for word in words)]
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(description="Break the engine in one way after the other; see who notices.")
+    parser.add_argument("words", nargs="*", help="take those whose name holds one of these words")
+    parser.add_argument("--jobs", type=int, default=1, help="how many at a time")
+    wanted = parser.parse_args(arguments)
+    chosen = [m for m in MUTATIONS if not wanted.words or any(word in m.name for word in wanted.words)]
     if (broken := noticed_by(None, (*PROOF, *STORES, *DISK))) is not None:
         print(f"{broken} fails without any mutation: mend that first")
         return 2
-    survived = []
-    for number, mutation in enumerate(chosen, start=1):
+
+    def judge(mutation: Mutation) -> tuple[Mutation, str | None, float]:
         began = time.monotonic()
-        test = noticed_by(mutation, mutation.tests)
-        if test is None:
-            survived.append(mutation.name)
-        print(
-            f"{number:>3}/{len(chosen)} {mutation.name:<72} {test or 'SURVIVED'} ({time.monotonic() - began:.0f} s)",
-            flush=True,
-        )
+        return mutation, noticed_by(mutation, mutation.tests), time.monotonic() - began
+
+    survived = []
+    with ThreadPoolExecutor(wanted.jobs) as pool:
+        for number, (mutation, test, seconds) in enumerate(pool.map(judge, chosen), start=1):
+            if test is None:
+                survived.append(mutation.name)
+            print(f"{number:>3}/{len(chosen)} {mutation.name:<72} {test or 'SURVIVED'} ({seconds:.0f} s)", flush=True)
     print(f"{len(chosen) - len(survived)} of {len(chosen)} mutations were noticed")
     for name in survived:
         print(f"nobody noticed: {name}")

@@ -306,3 +306,20 @@ def test_a_failed_callback_is_told_after_a_lost_first_answer_too(make_world, con
     lived = world.live(Life((Fault("complete_upload", FaultKind.BEFORE),), config=config(), options=CALLBACK))
 
     assert isinstance(lived.error, CallbackError)
+
+
+def test_a_storage_that_throttles_one_part_is_left_alone_by_all_others(make_world, config):
+    world = make_world(SimulatedFile(filler(6 * PART)))
+    throttled = Fault("upload_part", FaultKind.THROTTLED, 2, seconds=100.0)
+
+    lived = world.live(Life((throttled,), choices=(0, 1) * 10, config=config(concurrency=2)))
+
+    [refused] = [deed for deed in lived.asked if deed.error is not None]
+    begun = [deed.began for deed in lived.asked[lived.asked.index(refused) + 2 :]]
+    assert min(begun) >= refused.ended + 100.0
+
+
+def test_a_part_that_did_not_arrive_as_it_was_sent_is_sent_again(make_world, config):
+    lived = make_world().live(Life((Fault("upload_part", FaultKind.WRONG_CHECKSUM, 2),), config=config()))
+
+    assert [deed.part_number for deed in lived.asked if deed.operation == "upload_part"] == [1, 2, 2, 3, 4]

@@ -41,6 +41,9 @@ from partwise.testing.worlds import (
 
 PART = 8
 
+#: A thousand worlds in one test take a while where a busy machine measures branches besides; no single one can hang.
+pytestmark = pytest.mark.timeout(600)
+
 DEATHS = (FaultKind.DEATH_BEFORE, FaultKind.DEATH_AFTER)
 FAILURES = (FaultKind.BEFORE, FaultKind.AFTER)
 #: Every other kind; but a store in memory can't tear what it writes: see `test_machine` and `test_every_system_call`.

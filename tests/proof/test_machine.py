@@ -23,7 +23,8 @@ from partwise.backends.memory import DEFAULT_CAPABILITIES
 from partwise.backends.oss import Credentials, OSSBackend
 from partwise.stores.file import FileCheckpointStore
 from partwise.stores.sqlite import SQLiteCheckpointStore
-from partwise.testing import BackendHarness, ResumeMachine, StoreHarness, oss_server
+from partwise.testing import BackendHarness, Fault, FaultKind, ResumeMachine, StoreHarness, oss_server
+from partwise.testing.machine import Manner
 from partwise.testing.worlds import Happening, Life, Lived, MemoryHarness, RealFile, SimulatedStream
 
 FULL = DEFAULT_CAPABILITIES
@@ -194,3 +195,16 @@ def test_no_sequence_breaks_a_promise_with_checkpoints_in_a_database(figure):
 
 def test_no_sequence_breaks_a_promise_over_the_wire(figure):
     explore(OnTheWire, figure, share=20)
+
+
+@pytest.mark.parametrize("number", [1, 2, 5])
+def test_a_death_in_the_middle_of_a_record_costs_no_part(number):
+    """The machine, led by hand: the record is torn, and the storage's own list has the part."""
+    machine = OnDisk()
+    machine.begin(source=0, parts=4, rest=1, verify="metadata")
+    machine.struck((Fault("append_part", FaultKind.TORN_WRITE, number),), None, Manner(concurrency=1))
+    machine.teardown()
+    torn, done = machine.world.lives
+
+    assert torn.died
+    assert (done.result.parts_resumed, done.result.parts_sent) == (number, 5 - number)
