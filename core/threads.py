@@ -6,12 +6,19 @@ more of them than one, while each part is handed to a thread and back, and each 
 lose one's turn. On two processors, 10,000 parts of 100 KiB over the loopback take four threads four times the processor
 time, and more than twice the time, that they take the loop alone. Where the storage is further away than that, a part
 is hardly anything but waiting, and threads are worth their while. Which of the two it is, is tried out.
+
+Large parts are sent by threads in any case. But where the processors are what they wait for, more threads than there
+are processors only take each other's turns, and push each other's bytes out of the caches: then no more of them work at
+a time. That shows in the processor time that they use.
 """
 
 from __future__ import annotations
 
+import os
 import threading
+import time
 from collections import deque
+from collections.abc import Callable
 from queue import Empty, SimpleQueue
 
 from partwise.retrying import Clock
@@ -84,6 +91,101 @@ class Tempo:
         self._begin_window(now)
 
 
+#: Parts after which it is looked again how busy the processors are.
+_LOOKS = 8
+
+#: The share of all processors' time from which on they count as busy, and the one below which they no longer do. The
+#: rest is others' (the storage's, if it is on the same machine), and the kernel's on behalf of nobody.
+_BUSY, _AT_LEISURE = 0.4, 0.25
+
+
+class Load:
+    """
+    Whether the processors are what threads wait for, from nothing but the time that passes and the time they use.
+
+    Args:
+        processors: how many there are.
+    """
+
+    def __init__(self, processors: int) -> None:
+        self.busy = False
+        self._processors = processors
+        self._parts = 0
+        self._since = self._used = 0.0
+
+    def part_done(self, now: float, used: Callable[[], float]) -> None:
+        """
+        One more part is done; `busy` may change by it.
+
+        Args:
+            now: the present, in seconds.
+            used: gives the seconds of processor time that the threads have used since they began.
+        """
+        self._parts += 1
+        if self._parts % _LOOKS != 1:
+            return
+        in_all = used()
+        if self._parts > 1:  # from the first one on, since before it there are connections to be made
+            share = (in_all - self._used) / (max(now - self._since, 1e-9) * self._processors)
+            self.busy = share > (_AT_LEISURE if self.busy else _BUSY)
+        self._since, self._used = now, in_all
+
+
+def _processors() -> int:
+    affinity = getattr(os, "sched_getaffinity", None)  # only Linux tells which ones are ours
+    return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
+
+
+class Places:
+    """
+    How many threads may work at a time. A thread takes a place and keeps it from part to part; the others wait. Another
+    thread for each part would find nothing of its own in the caches.
+
+    `limit` is called by one thread, everything else by any. As elsewhere, a list's `append` and `pop` need no lock.
+
+    Args:
+        count: how many places there are.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._free: SimpleQueue[None] = SimpleQueue()
+        self._surplus: list[None] = []  # are to be given up by those who have one
+        for _ in range(count):
+            self._free.put(None)
+
+    def take(self) -> None:
+        """Wait for a place."""
+        self._free.get()
+
+    def keep(self) -> None:
+        """Between two parts: go on, or wait for another place if there are fewer now."""
+        try:
+            self._surplus.pop()
+        except IndexError:
+            return
+        self.take()
+
+    def give_back(self) -> None:
+        """Leave a place to the next one."""
+        try:
+            self._surplus.pop()
+        except IndexError:
+            self._free.put(None)
+
+    def limit(self, count: int) -> None:
+        """Let there be so many. Whoever has one place too many keeps it until it is given back."""
+        while self._count > count:
+            self._count -= 1
+            try:
+                self._free.get_nowait()
+            except Empty:
+                self._surplus.append(None)
+        while self._count < count:
+            self._count += 1
+            self.give_back()
+
+
 class ThreadTransport:
     """
     Parts are sent by threads of our own: one more is started whenever a part may find none free, up to so many.
@@ -94,12 +196,17 @@ class ThreadTransport:
     Args:
         workers: how many threads there are at the most.
         clock: what time is.
+        processors: how many processors there are; None: as many as this process may use.
     """
 
-    def __init__(self, workers: int, clock: Clock) -> None:
+    def __init__(self, workers: int, clock: Clock, *, processors: int | None = None) -> None:
         self._workers = workers
         self._clock = clock
+        self._processors = processors or _processors()
         self._tempo = Tempo(clock.monotonic())
+        self._load = Load(self._processors)
+        self._places = Places(workers)
+        self._used: dict[str, float] = {}  # by each thread: seconds of processor time
         self._threads: list[threading.Thread] = []
         self._under_way = 0
         self._kept: deque[PartJob] = deque()  # for the loop itself
@@ -121,23 +228,33 @@ class ThreadTransport:
         if len(self._threads) < min(self._workers, self._under_way + 1):
             # Daemons, so that a program can end: what they leave undone is resumed, as after any other death.
             thread = threading.Thread(
-                target=self._work, args=(self._jobs,), name=f"partwise-{len(self._threads)}", daemon=True
+                target=self._work,
+                args=(self._jobs, self._places),
+                name=f"partwise-{len(self._threads)}",
+                daemon=True,
             )
             thread.start()
             self._threads.append(thread)
         self._jobs.put(job)
 
-    def _work(self, jobs: SimpleQueue[PartJob | None]) -> None:
+    def _work(self, jobs: SimpleQueue[PartJob | None], places: Places) -> None:
+        name = threading.current_thread().name
+        places.take()
         while (job := jobs.get()) is not None:
-            self._finished.put(outcome_of_running(job))
+            outcome = outcome_of_running(job)
+            self._used[name] = time.thread_time()
+            self._finished.put(outcome)
+            places.keep()
         jobs.put(None)  # for the next one
+        places.give_back()
         self._ended.append(threading.current_thread())
         self._finished.put(None)  # the loop may wait for this
 
     def _begin_anew(self) -> None:
         self.close()
         self._threads, self._ended, self._under_way = [], [], 0
-        self._jobs, self._finished = SimpleQueue(), SimpleQueue()
+        self._jobs, self._finished, self._places = SimpleQueue(), SimpleQueue(), Places(self._workers)
+        self._load, self._used = Load(self._processors), {}
         self._ending = False
 
     def next_outcome(self, timeout: float | None) -> Outcome | None:
@@ -150,10 +267,17 @@ class ThreadTransport:
                 return None
         if outcome is not None:
             self._under_way -= 1
-            self._tempo.part_done(self._clock.monotonic())
+            now = self._clock.monotonic()
+            self._tempo.part_done(now)
+            if self._processors < self._workers:
+                self._load.part_done(now, self._used_in_all)
+                self._places.limit(self._processors if self._load.busy else self._workers)
             while self._kept and not self._tempo.alone:
                 self._hand_over(self._kept.popleft())
         return outcome
+
+    def _used_in_all(self) -> float:
+        return sum(list(self._used.values()))
 
     def recall(self) -> None:
         while self._kept:

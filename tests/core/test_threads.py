@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 
@@ -12,7 +13,7 @@ from partwise.model import UploadedPart
 from partwise.pacing import TransferStopped
 from partwise.retrying import SystemClock
 from partwise.sources import BytesBody
-from partwise.threads import Tempo, ThreadTransport
+from partwise.threads import Load, Places, Tempo, ThreadTransport
 from partwise.transport import Outcome, PartJob
 
 DATA = b"0123456789"
@@ -56,8 +57,8 @@ def threads():
     """Makes transports of so many threads, and looks after their end."""
     made = []
 
-    def make(workers, clock=None):
-        made.append(ThreadTransport(workers, clock or SystemClock()))
+    def make(workers, clock=None, processors=None):
+        made.append(ThreadTransport(workers, clock or SystemClock(), processors=processors))
         return made[-1]
 
     yield make
@@ -311,3 +312,164 @@ def test_ten_thousand_parts_cost_hardly_more_for_tries_that_fail(timed):
         timed.parts(1, 0.003 if timed.tempo.alone else 0.00075)
 
     assert timed.time - 1000.0 < 10_000 * 0.00075 * 1.06
+
+
+# --- how busy the processors are -------------------------------------------------------------------------------------
+
+
+class Watched:
+    """A look at the processors after each of some parts, of which each took so long and used so much."""
+
+    def __init__(self, processors):
+        self.load = Load(processors)
+        self.now = self.used = 0.0
+
+    def parts(self, count, seconds, used):
+        for _ in range(count):
+            self.now += seconds
+            self.used += used
+            self.load.part_done(self.now, lambda: self.used)
+        return self.load.busy
+
+
+@pytest.mark.parametrize(
+    ("processors", "used", "busy"),
+    [(1, 0.9, True), (2, 0.9, True), (2, 1.2, True), (4, 0.9, False), (4, 2.4, True), (2, 0.3, False), (1, 0.0, False)],
+)
+def test_processors_are_busy_when_threads_use_a_good_share_of_their_time(processors, used, busy):
+    assert Watched(processors).parts(9, seconds=1.0, used=used) is busy
+
+
+def test_the_processors_are_not_judged_by_what_comes_before_the_first_part():
+    """Connections are made and records are synced meanwhile."""
+    watched = Watched(2)
+    watched.now = 1000.0
+
+    assert watched.parts(9, seconds=0.001, used=0.0018)
+
+
+def test_a_line_that_becomes_slower_leaves_the_processors_at_leisure():
+    watched = Watched(2)
+
+    assert watched.parts(9, seconds=1.0, used=1.8)
+    assert watched.parts(8, seconds=1.0, used=0.7), "nearly as busy as before"
+    assert not watched.parts(8, seconds=1.0, used=0.4)
+    assert not watched.parts(8, seconds=1.0, used=0.7), "not busy enough for a change"
+
+
+def test_there_are_as_many_places_as_was_said_last():
+    places = Places(4)
+    for _ in range(3):
+        places.take()
+    places.limit(2)  # one is free, and goes; one of the three that are taken is too many
+    keeping = threading.Thread(target=places.keep, daemon=True)
+    keeping.start()
+    keeping.join(0.05)
+    waits = keeping.is_alive()
+    places.limit(3)
+    keeping.join(30)
+
+    assert (waits, keeping.is_alive()) == (True, False)
+
+
+def test_a_place_that_is_not_one_too_many_is_kept():
+    places = Places(2)
+    places.take()
+    places.keep()
+    places.keep()
+    places.take()
+    places.limit(1)
+    places.give_back()  # the one too many
+    places.keep()
+
+
+class Said:
+    """What the processors are said to be."""
+
+    def __init__(self, busy):
+        self.busy = busy
+
+    def part_done(self, now, used):
+        assert used() >= 0.0
+
+
+class Never:
+    """The loop sends nothing itself."""
+
+    alone = False
+
+    def part_done(self, now):
+        pass
+
+
+class Crowded(Answering):
+    """A backend that knows how many threads are in it at most; `together` of them go on together."""
+
+    def __init__(self):
+        super().__init__()
+        self.inside = self.most = 0
+        self.lock = threading.Lock()
+        self.together = threading.Barrier(1)
+
+    def upload_part(self, key, upload_id, part_number, body):
+        with self.lock:
+            self.inside += 1
+            self.most = max(self.most, self.inside)
+        try:
+            self.together.wait(30)
+            time.sleep(0.002)  # others come in meanwhile, if they may
+            return super().upload_part(key, upload_id, part_number, body)
+        finally:
+            with self.lock:
+                self.inside -= 1
+
+
+def send(transport, backend, numbers, at_once):
+    under_way = 0
+    for number in numbers:
+        transport.submit(job(number, backend))
+        under_way += 1
+        if under_way == at_once:
+            assert transport.next_outcome(30).receipt is not None
+            under_way -= 1
+    for _ in range(under_way):
+        assert transport.next_outcome(30).receipt is not None
+
+
+@pytest.fixture
+def busy(threads):
+    """Threads of which no more work than there are processors, namely one."""
+    transport, backend = threads(6, processors=1), Crowded()
+    transport._load, transport._tempo = Said(busy=True), Never()
+    backend.together = threading.Barrier(6)  # so that all of them are there
+    send(transport, backend, range(1, 7), 6)
+    backend.together = threading.Barrier(1)
+    send(transport, backend, range(7, 30), 6)
+    return transport, backend
+
+
+def test_no_more_threads_work_at_a_time_than_there_are_processors_where_those_are_busy(busy):
+    transport, backend = busy
+    backend.most = 0
+    send(transport, backend, range(60, 80), 6)
+
+    assert len(transport._threads) == 6
+    assert backend.most == 1
+
+
+def test_all_threads_work_again_when_the_processors_are_at_leisure(busy):
+    transport, backend = busy
+    transport._load.busy = False
+    send(transport, backend, [60], 1)
+    backend.together = threading.Barrier(6)
+    backend.most = 0
+    send(transport, backend, range(61, 67), 6)
+
+    assert backend.most == 6
+
+
+def test_threads_that_wait_for_a_place_end_with_the_others(busy):
+    transport, _ = busy
+    transport.close()
+
+    assert not any(thread.is_alive() for thread in transport._threads)
