@@ -36,7 +36,7 @@ class Ledger:
         self.parts_resumed = 0
         self._receipts: dict[int, UploadedPart] = {}
         self._resumed: set[int] = set()
-        self._journal: list[tuple[int, UploadedPart | None]] = []
+        self._journal: list[UploadedPart | int] = []  # receipts that were entered, numbers that were struck
 
     @property
     def parts_done(self) -> int:
@@ -51,7 +51,7 @@ class Ledger:
         """Enter a receipt; a second one for the same part takes the place of the first."""
         self._take_out(part.part_number)
         self._receipts[part.part_number] = part
-        self._journal.append((part.part_number, part))
+        self._journal.append(part)
         self.bytes_done += part.size
         if resumed:
             self._resumed.add(part.part_number)
@@ -61,7 +61,7 @@ class Ledger:
     def strike(self, part_number: int) -> None:
         """The storage does not hold this part after all: it is to be sent again."""
         if self._take_out(part_number):
-            self._journal.append((part_number, None))
+            self._journal.append(part_number)
 
     def _take_out(self, part_number: int) -> bool:
         part = self._receipts.pop(part_number, None)
@@ -81,7 +81,13 @@ class Ledger:
 
     def as_of(self, entries: int) -> tuple[UploadedPart, ...]:
         """The receipts as they were when there were so many entries, the last one for each part."""
-        return tuple(part for part in dict(self._journal[:entries]).values() if part is not None)
+        last: dict[int, UploadedPart | None] = {}
+        for entry in self._journal[:entries]:
+            if isinstance(entry, UploadedPart):
+                last[entry.part_number] = entry
+            else:
+                last[entry] = None
+        return tuple(part for part in last.values() if part is not None)
 
     def missing(self) -> Iterator[int]:
         """The numbers of the parts that are not acknowledged, ascending. The plan's size must be known."""

@@ -275,16 +275,18 @@ class Run:
         """
         if self._on_progress is None:
             return
-        ledger, total = self.ledger, self.ledger.plan.size
-        moved = ledger.bytes_done + (0 if completed else self.flow.moving())
-        if total is not None and not completed:
-            if moved >= total:
-                moved = ledger.bytes_done  # the last bytes have left, but have not arrived
-            if max(self._shown, moved) >= total:
-                return  # what was told of a stream may turn out to have been all of it
+        ledger, checkpoint = self.ledger, self.checkpoint
+        total, moved = ledger.plan.size, ledger.bytes_done
+        if not completed:
+            moved += self.flow.moving()
+            if total is not None:
+                if moved >= total:
+                    moved = ledger.bytes_done  # the last bytes have left, but have not arrived
+                if moved >= total or self._shown >= total:
+                    return  # what was told of a stream may turn out to have been all of it
         self._shown = max(self._shown, moved)
-        entries, checkpoint = ledger.entries, self.checkpoint
-        resumable = self.keeps_progress and checkpoint is not None and not completed
+        entries = ledger.entries
+        resumable = self.keeps_progress and not completed
         progress = Progress(
             bytes_done=self._shown,
             bytes_total=total,

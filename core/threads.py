@@ -92,7 +92,7 @@ class Tempo:
 
 
 #: Parts after which it is looked again how busy the processors are.
-_LOOKS = 8
+_LOOKS = 4
 
 #: The share of all processors' time from which on they count as busy, and the one below which they no longer do. The
 #: rest is others' (the storage's, if it is on the same machine), and the kernel's on behalf of nobody.
@@ -269,7 +269,7 @@ class ThreadTransport:
             self._under_way -= 1
             now = self._clock.monotonic()
             self._tempo.part_done(now)
-            if self._processors < self._workers:
+            if self._processors < self._workers and not self._tempo.alone:
                 self._load.part_done(now, self._used_in_all)
                 self._places.limit(self._processors if self._load.busy else self._workers)
             while self._kept and not self._tempo.alone:

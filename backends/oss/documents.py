@@ -116,9 +116,9 @@ def crc64_of(text: str | None) -> int | None:
     """A CRC-64 as the protocol writes it, in decimal; None where there is none."""
     if not text:
         return None
-    if not (text.isascii() and text.isdigit() and len(text) <= 20 and int(text) <= _CRC64_MAX):
+    if not (text.isascii() and text.isdigit() and len(text) <= 20 and (value := int(text)) <= _CRC64_MAX):
         raise BadDocument(f"{text!r:.40} is no CRC-64")
-    return int(text)
+    return value
 
 
 def _root(data: bytes, name: str) -> ET.Element:

@@ -337,7 +337,7 @@ class Watched:
     [(1, 0.9, True), (2, 0.9, True), (2, 1.2, True), (4, 0.9, False), (4, 2.4, True), (2, 0.3, False), (1, 0.0, False)],
 )
 def test_processors_are_busy_when_threads_use_a_good_share_of_their_time(processors, used, busy):
-    assert Watched(processors).parts(9, seconds=1.0, used=used) is busy
+    assert Watched(processors).parts(5, seconds=1.0, used=used) is busy
 
 
 def test_the_processors_are_not_judged_by_what_comes_before_the_first_part():
@@ -345,16 +345,16 @@ def test_the_processors_are_not_judged_by_what_comes_before_the_first_part():
     watched = Watched(2)
     watched.now = 1000.0
 
-    assert watched.parts(9, seconds=0.001, used=0.0018)
+    assert watched.parts(5, seconds=0.001, used=0.0018)
 
 
 def test_a_line_that_becomes_slower_leaves_the_processors_at_leisure():
     watched = Watched(2)
 
-    assert watched.parts(9, seconds=1.0, used=1.8)
-    assert watched.parts(8, seconds=1.0, used=0.7), "nearly as busy as before"
-    assert not watched.parts(8, seconds=1.0, used=0.4)
-    assert not watched.parts(8, seconds=1.0, used=0.7), "not busy enough for a change"
+    assert watched.parts(5, seconds=1.0, used=1.8)
+    assert watched.parts(4, seconds=1.0, used=0.7), "nearly as busy as before"
+    assert not watched.parts(4, seconds=1.0, used=0.4)
+    assert not watched.parts(4, seconds=1.0, used=0.7), "not busy enough for a change"
 
 
 def test_there_are_as_many_places_as_was_said_last():
