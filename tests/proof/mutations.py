@@ -511,8 +511,8 @@ MUTATIONS = [
     Mutation(
         "all of a stream is told while it is in flight",
         RUN,
-        "            if max(self._shown, moved) >= total:",
-        "            if moved >= total:",
+        "                if moved >= total or self._shown >= total:",
+        "                if moved >= total:",
     ),
     Mutation(
         "what a callback raises is swallowed",
