@@ -248,6 +248,14 @@ class PartLoop:
             return
         self._flow.stop.set()
         self._transport.recall()
+        try:
+            self._wait_for_the_last()
+        except KeyboardInterrupt:
+            # Parts are told to stop, so this does not take long; whoever can't wait for it presses once more.
+            self._wait_for_the_last()
+            raise
+
+    def _wait_for_the_last(self) -> None:
         while self._in_flight:
             outcome = self._transport.next_outcome(None)
             if outcome is None:

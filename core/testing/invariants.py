@@ -354,6 +354,15 @@ def bounded_memory(_: World, lived: Lived) -> None:
         _broken("BOUNDED-MEMORY", f"{lived.most_bodies} parts of the source were held, of {concurrency}", lived)
 
 
+def _is_told_of_the_callback(lived: Lived) -> bool:
+    """The callback's own error came out; or a Ctrl-C that was pressed after it, which it can still be found from."""
+    error = lived.error
+    if isinstance(error, KeyboardInterrupt):
+        while error is not None and type(error).__name__ != "CallbackBroke":
+            error = error.__cause__ or error.__context__
+    return type(error).__name__ == "CallbackBroke"
+
+
 def progress(world: World, lived: Lived) -> None:
     """Bytes never go backwards, never exceed the total, and reach it only when the object is there."""
     for before, after in pairwise(told.progress for told in lived.reports):
@@ -369,7 +378,7 @@ def progress(world: World, lived: Lived) -> None:
         _what_is_told_would_be_resumed(world, lived, told)
     if lived.result is not None and not (lived.reports and lived.reports[-1].progress.completed):
         _broken("PROGRESS", "the upload was a success, and its end was not told", lived)
-    if happened(lived, Happening.RAISE) and not lived.died and type(lived.error).__name__ != "CallbackBroke":
+    if happened(lived, Happening.RAISE) and not lived.died and not _is_told_of_the_callback(lived):
         _broken("PROGRESS", f"what the progress callback raised came out as {lived.error!r}", lived)
 
 

@@ -235,6 +235,19 @@ def test_a_pause_does_not_disturb_the_dropping_of_what_is_useless(make_world, co
     assert isinstance(lived.error, SourceChanged)
 
 
+def test_a_ctrl_c_while_the_last_parts_are_waited_for_leaves_none_of_them_running(make_world, config):
+    """The callback raised, the part under way was being waited for, and the wait was given up."""
+    world = make_world(SimulatedStream(filler(3 * PART)))
+    raising = Incident("progress", Happening.RAISE, occurrence=3)
+    pressed = Incident("read", Happening.INTERRUPT)
+
+    lived = world.live(Life(incidents=(raising, pressed), choices=(5, 2, 3), config=config()))
+
+    assert isinstance(lived.error, KeyboardInterrupt)
+    assert isinstance(lived.error.__context__.__cause__, CallbackBroke)
+    assert lived.transports[-1].under_way == 0
+
+
 def test_a_cancel_that_fails_to_abort_keeps_the_record_for_the_next_one(make_world, config):
     world = make_world()
     cancel = Incident("append_part", Happening.CANCEL)
