@@ -268,12 +268,14 @@ def _what_arrived_is_recorded(world: World, lived: Lived) -> None:
     if hindered or len(lived.versions) > 1 or happened(lived, Happening.RAISE, Happening.INTERRUPT):
         return
     recorded = {part.part_number: part.etag for part in record.parts}
-    arrived = {
-        moment.part_number
+    # What came of it last: an upload that was lost and begun anew sends the same numbers again.
+    came = {
+        moment.part_number: moment.error
         for transport in lived.transports
         for moment in transport.moments
-        if moment.what == "delivered" and moment.error is None
+        if moment.what == "delivered"
     }
+    arrived = {number for number, error in came.items() if error is None}
     for number, held in world.history.uploads[record.upload_id].parts.items():
         if number in arrived and held.process == lived.process and recorded.get(number) != held.etag:
             _broken("FAST-FAIL", f"part {number} arrived, and was not recorded", lived)

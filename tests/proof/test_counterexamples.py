@@ -288,6 +288,18 @@ def test_an_upload_left_behind_by_a_stream_without_a_name_is_told(make_world, co
     assert left in "".join(lived.error.__notes__)
 
 
+def test_a_part_of_an_upload_that_was_begun_anew_has_not_arrived_because_the_lost_one_had_it(make_world, config):
+    """The witness took the answer of the first upload for one of the second, whose own was refused by its checksum."""
+    world = make_world()
+    lost = Fault("upload_part", FaultKind.FORGOTTEN_UPLOAD, occurrence=2)
+    wrong = Fault("upload_part", FaultKind.WRONG_CHECKSUM, occurrence=3)
+
+    lived = world.live(Life((lost, wrong), config=config(max_attempts=1)))
+
+    assert sent(lived) == [1, 2, 1]
+    assert isinstance(lived.error, UploadFailed)
+
+
 # --- requests --------------------------------------------------------------------------------------------------------
 
 
