@@ -238,7 +238,7 @@ class LocalBackend:
         self._check_open()
         folder, _ = self._upload(key, upload_id)
         with self._translating(f"listing the parts of {key!r}", folder, key):
-            return list(folder.receipts().values())
+            return list(self._receipts(key, folder).values())
 
     def complete_upload(
         self, key: str, upload_id: str, parts: Sequence[UploadedPart], options: ObjectOptions
@@ -260,7 +260,7 @@ class LocalBackend:
         with self._translating(f"completing {key!r}", folder, key):
             self._check_place(key, target)
             self._check_overwrite(key, target, options)
-            check_parts(key, parts, folder.receipts(), LIMITS)
+            check_parts(key, parts, self._receipts(key, folder), LIMITS)
             staged = folder.new_staged()
             try:
                 checksum = _assemble(key, folder, parts, staged)
@@ -405,6 +405,12 @@ class LocalBackend:
         with contextlib.suppress(OSError):
             self._sweep_once()
         raise self._no_upload(key, upload_id)
+
+    def _receipts(self, key: str, folder: UploadFolder) -> dict[int, UploadedPart]:
+        receipts = folder.receipts()
+        if folder.record() is None:  # it ended meanwhile, and what was seen may be what was left of it
+            raise self._no_upload(key, folder.upload_id)
+        return receipts
 
     # --- inside ------------------------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from partwise.backends import _local_files, local
+from partwise.backends import _local_files, _local_uploads, local
 from partwise.backends.local import ABANDONED_AFTER, LocalBackend, open_url
 from partwise.checksums import crc64
 from partwise.errors import (
@@ -537,6 +537,30 @@ def test_a_part_that_vanished_after_it_was_listed_is_an_error_that_passes(backen
 
     with pytest.raises(ServerFailed):
         backend.complete_upload("key", upload_id, parts, NO_OPTIONS)
+
+
+ENDS = {
+    "complete": lambda backend, upload_id, parts: backend.complete_upload("key", upload_id, parts, NO_OPTIONS),
+    "abort": lambda backend, upload_id, _: backend.abort_upload("key", upload_id),
+}
+LOOKS = {"complete": ENDS["complete"], "list": lambda backend, upload_id, _: list(backend.list_parts("key", upload_id))}
+
+
+@pytest.mark.parametrize(("end", "look"), [(end, look) for end in ENDS for look in LOOKS])
+def test_an_upload_that_ends_while_its_parts_are_looked_at_is_no_more(backend, body, monkeypatch, end, look):
+    """Parts that go with their upload are not parts that are missing."""
+    upload_id, parts = begun(backend, body, b"one", b"two")
+    genuine = _local_uploads.receipt_of
+
+    def receipt_of(path):
+        if path.name == "00002":
+            monkeypatch.setattr(_local_uploads, "receipt_of", genuine)
+            ENDS[end](backend, upload_id, parts)
+        return genuine(path)
+
+    monkeypatch.setattr(_local_uploads, "receipt_of", receipt_of)
+    with pytest.raises(UploadNotFound):
+        LOOKS[look](backend, upload_id, parts)
 
 
 @pytest.mark.parametrize(
