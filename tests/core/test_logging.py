@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -92,13 +93,15 @@ def test_an_object_in_one_piece_is_told_without_an_upload_id(uploader, source, l
 @pytest.mark.parametrize("wish", ["pause", "cancel"])
 def test_an_end_that_was_asked_for_is_told(backend, store, source, log, wish):
     error = {"pause": UploadPaused, "cancel": UploadCancelled}[wish]
+    begun = threading.Event()
 
     def stop(progress):
-        if progress.parts_done == 2:
+        if progress.parts_done == 2 and begun.wait(30):
             getattr(task, wish)()
 
     config = TransferConfig(part_size=10, multipart_threshold=0, concurrency=1)
     task = Uploader(backend, store, config).start(source, "key", progress=stop)
+    begun.set()
     with pytest.raises(error):
         task.result(30)
     level, key, upload, _, text = log()[-1]
