@@ -97,7 +97,7 @@ class Upload:
         self._run.look_at_source()
         self._stream_begin: Body | None = None
         self._candidates: Mapping[int, UploadedPart] = {}
-        self._recorded: Checkpoint | None = None
+        self._recorded: frozenset[UploadedPart] = frozenset()
 
     def run(self) -> UploadResult:
         """
@@ -180,10 +180,8 @@ class Upload:
 
     def _live_once_or_twice(self) -> UploadResult:
         run = self._run
-        found = find_checkpoint(run)
-        self._recorded = found if isinstance(found, Checkpoint) else None
         try:
-            return self._perform(decide(run, found))
+            return self._take_up_what_is_found() or self._transfer()
         except UploadLost as error:
             # Aborted by somebody, or expired, in mid-run. One clean new start; a second loss is somebody's doing.
             logger.warning("the storage lost the upload of %s: %s", run.target, error, extra=run.log_fields())
@@ -194,23 +192,40 @@ class Upload:
             forget(run)
         decision = decide(run, run.snapshot(), listed=Answer.GONE)
         try:
-            return self._perform(decision)
+            return self._take_up(decision, None) or self._transfer()
         except UploadLost as error:
             drop(run)
             raise UploadNotFound(f"the storage lost the upload twice in a row: {error}") from error
 
-    def _perform(self, decision: Decision) -> UploadResult:
+    def _take_up_what_is_found(self) -> UploadResult | None:
+        # In a call of its own, so that the receipts of thousands of parts, which it holds three times over, are let go
+        # of before the first part is sent.
+        found = find_checkpoint(self._run)
+        return self._take_up(decide(self._run, found), found if isinstance(found, Checkpoint) else None)
+
+    def _take_up(self, decision: Decision, recorded: Checkpoint | None) -> UploadResult | None:
+        """
+        Do what was decided, up to the point where parts are to be sent.
+
+        Args:
+            decision: what was decided.
+            recorded: the checkpoint as the store has it.
+
+        Returns:
+            The result, where there are no parts to be sent.
+        """
         run = self._run
         match decision:
             case Resume(checkpoint, plan, verdicts):
                 run.take_over(checkpoint, plan)
-                if any(verdict.action == "adopt" for verdict in verdicts) or checkpoint != self._recorded:
-                    self._record_anew(checkpoint)
-                return self._transfer()
+                if any(verdict.action == "adopt" for verdict in verdicts) or checkpoint != recorded:
+                    self._record_anew(checkpoint, recorded)
+                return None
             case CompareWhileReading(checkpoint, plan, candidates):
                 run.take_over(evolve(checkpoint, parts=()), plan)
                 self._candidates = candidates
-                return self._transfer()
+                self._recorded = frozenset(checkpoint.parts)
+                return None
             case AlreadyStored(stored, checkpoint):
                 return found_finished(run, stored, checkpoint)
             case Undecidable(stored, _):
@@ -220,7 +235,7 @@ class Upload:
 
     # --- beginning ---------------------------------------------------------------------------------------------------
 
-    def _start(self, start: Start) -> UploadResult:
+    def _start(self, start: Start) -> UploadResult | None:
         run = self._run
         if start.reason:
             run.warn(f"started again: {start.reason}")
@@ -233,7 +248,7 @@ class Upload:
         run.ledger = Ledger(run.plan)
         self._candidates = {}
         self._begin(abandoned)
-        return self._transfer()
+        return None
 
     def _goes_in_one_piece(self) -> bool:
         run = self._run
@@ -275,12 +290,12 @@ class Upload:
             return evolve(options, content_type=_content_type(run.key) or _content_type(run.source.name))
         return options
 
-    def _record_anew(self, checkpoint: Checkpoint) -> None:
+    def _record_anew(self, checkpoint: Checkpoint, recorded: Checkpoint | None) -> None:
         assert self._run.store is not None, "what is resumed was found there"
         try:
             self._run.store.save(checkpoint)
         except CheckpointUnwritable as error:
-            if self._recorded is None or self._recorded.fingerprint != checkpoint.fingerprint:
+            if recorded is None or recorded.fingerprint != checkpoint.fingerprint:
                 raise  # receipts of this version of the source must never follow a header that speaks of another
             self._run.warn(f"progress could not be recorded: {error}", once="progress could not be recorded")
 
@@ -302,7 +317,7 @@ class Upload:
         assert run.checkpoint is not None
         start = Start("the stream is empty now", (*run.checkpoint.abandoned, run.upload_id))
         allow(run, start)
-        return self._start(start)
+        return self._start(start) or self._transfer()
 
     def _send_missing(self) -> None:
         run = self._run
@@ -369,7 +384,7 @@ class Upload:
         if candidate is None or candidate.size != len(body) or candidate.crc64 != checksum_of(body):
             return False
         self._run.ledger.record(candidate, resumed=True)
-        if self._recorded is None or candidate not in self._recorded.parts:
+        if candidate not in self._recorded:
             self._run.remember(candidate)
         self._run.report()
         return True

@@ -8,15 +8,17 @@ asking is done elsewhere, and a test needs nothing but values.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator, Mapping
 from enum import Enum
 from typing import Literal
 
 from attrs import define, evolve, field, fields
 
-from partwise.checksums import crc64_fold
+from partwise.checksums import crc64_combine, crc64_fold
 from partwise.model import Checkpoint, Fingerprint, ObjectOptions, StoredObject, UploadedPart
 from partwise.planning import PartPlan
+from partwise.receipts import ReceiptLog, Receipts
 
 # --- the account of one upload ---------------------------------------------------------------------------------------
 
@@ -31,96 +33,98 @@ class Ledger:
 
     def __init__(self, plan: PartPlan) -> None:
         self.plan = plan
+        #: The number of parts that were acknowledged, and their bytes.
+        self.parts_done = 0
         self.bytes_done = 0
         self.bytes_resumed = 0
         self.parts_resumed = 0
-        self._receipts: dict[int, UploadedPart] = {}
-        self._resumed: set[int] = set()
-        self._journal: list[UploadedPart | int] = []  # receipts that were entered, numbers that were struck
-
-    @property
-    def parts_done(self) -> int:
-        """The number of parts that were acknowledged."""
-        return len(self._receipts)
+        self._log = ReceiptLog()
+        self._entry = array("I")  # by part number: one more than the entry in the log that counts; 0: none does
+        self._resumed = bytearray()  # by part number
 
     def has(self, part_number: int) -> bool:
         """Whether this part was acknowledged."""
-        return part_number in self._receipts
+        return part_number < len(self._entry) and self._entry[part_number] > 0
 
     def record(self, part: UploadedPart, *, resumed: bool = False) -> None:
         """Enter a receipt; a second one for the same part takes the place of the first."""
-        self._take_out(part.part_number)
-        self._receipts[part.part_number] = part
-        self._journal.append(part)
+        number = part.part_number
+        if number >= len(self._entry):
+            self._make_room(number)
+        elif self._entry[number]:
+            self._take_out(number)
+        self._entry[number] = self._log.add(part) + 1
+        self.parts_done += 1
         self.bytes_done += part.size
         if resumed:
-            self._resumed.add(part.part_number)
+            self._resumed[number] = True
             self.bytes_resumed += part.size
             self.parts_resumed += 1
+
+    def _make_room(self, part_number: int) -> None:
+        more = bytes(max(part_number + 1, 2 * len(self._entry)) - len(self._entry))
+        self._entry.extend(more)
+        self._resumed.extend(more)
 
     def strike(self, part_number: int) -> None:
         """The storage does not hold this part after all: it is to be sent again."""
         if self._take_out(part_number):
-            self._journal.append(part_number)
+            self._log.strike(part_number)
 
     def _take_out(self, part_number: int) -> bool:
-        part = self._receipts.pop(part_number, None)
-        if part is None:
+        if not self.has(part_number):
             return False
-        self.bytes_done -= part.size
-        if part_number in self._resumed:
-            self._resumed.remove(part_number)
-            self.bytes_resumed -= part.size
+        size = self._log.size(self._entry[part_number] - 1)
+        self._entry[part_number] = 0
+        self.parts_done -= 1
+        self.bytes_done -= size
+        if self._resumed[part_number]:
+            self._resumed[part_number] = False
+            self.bytes_resumed -= size
             self.parts_resumed -= 1
         return True
 
     @property
     def entries(self) -> int:
         """How many entries there are; with `as_of`, an instant that can be looked back at."""
-        return len(self._journal)
+        return len(self._log)
 
     def as_of(self, entries: int) -> tuple[UploadedPart, ...]:
         """The receipts as they were when there were so many entries, the last one for each part."""
-        last: dict[int, UploadedPart | None] = {}
-        for entry in self._journal[:entries]:
-            if isinstance(entry, UploadedPart):
-                last[entry.part_number] = entry
-            else:
-                last[entry] = None
-        return tuple(part for part in last.values() if part is not None)
+        return tuple(self._log.parts(self._log.last(entries).values()))
 
     def missing(self) -> Iterator[int]:
         """The numbers of the parts that are not acknowledged, ascending. The plan's size must be known."""
         total = self.plan.parts_total
         assert total is not None
-        return (number for number in range(1, total + 1) if number not in self._receipts)
+        return (number for number in range(1, total + 1) if not self.has(number))
 
     def is_whole(self) -> bool:
         """Whether the receipts are those of parts 1 to n, each of its planned size, which add up to the source's."""
         total = self.plan.parts_total
         return (
             total is not None
-            and len(self._receipts) == total
+            and self.parts_done == total
             and self.bytes_done == self.plan.size
-            and all(1 <= n <= total and part.size == self.plan.part(n).size for n, part in self._receipts.items())
+            and all(
+                self.has(number) and self._log.size(self._entry[number] - 1) == self.plan.part(number).size
+                for number in range(1, total + 1)
+            )
         )
 
-    def receipts(self) -> tuple[UploadedPart, ...]:
-        """What `complete_upload` wants: every receipt, ascending."""
-        return tuple(self._receipts[number] for number in sorted(self._receipts))
+    def receipts(self) -> Receipts:
+        """What `complete_upload` wants: every receipt, ascending. Later entries don't change what was given."""
+        return Receipts(self._log, array("I", [entry - 1 for entry in self._entry if entry]))
 
     def crc64(self) -> int | None:
         """The checksum of the whole, combined from those of its parts; None if one of them is not known."""
-        return _combined(self.receipts())
-
-
-def _combined(parts: tuple[UploadedPart, ...]) -> int | None:
-    runs = []
-    for part in parts:
-        if part.crc64 is None:
-            return None
-        runs.append((part.crc64, part.size))
-    return crc64_fold(runs)
+        total = 0
+        for entry in self._entry:
+            if entry:
+                if (checksum := self._log.crc64(entry - 1)) is None:
+                    return None
+                total = crc64_combine(total, checksum, self._log.size(entry - 1))
+        return total
 
 
 #: Where the backend reports no checksum of objects, a value of ours stands under this name in the object's metadata.
@@ -416,7 +420,7 @@ def _judge(  # noqa: PLR0911  # a table of cases
     checksum = held.crc64 if record is None or record.crc64 is None else record.crc64
     if held.crc64 not in (None, checksum):
         return Verdict(number, "send", "the storage reports another checksum than the one recorded"), None
-    receipt = UploadedPart(number, size, held.etag, checksum)
+    receipt = held if record is None or record.crc64 is None else record
     if record is not None and trusted and not facts.verify_content:
         return Verdict(number, "keep", "recorded, and on the storage"), receipt
     if checksum is None:

@@ -175,6 +175,7 @@ class PartLoop:
                 self._control.check()
                 exhausted = self._submit_what_fits(work, exhausted=exhausted)
                 if exhausted and not self._in_flight and not self._retries:
+                    self._transport.recall()  # no more is coming: workers of its own let go of what they hold
                     return
                 outcome = self._transport.next_outcome(self._patience())
                 if outcome is None:

@@ -211,7 +211,7 @@ class ExecutorTransport:
         futures = list(self._futures.values())
         # Dask's futures never say that they are running, and can be "cancelled" while a worker is at them: nobody would
         # know when that ends. Where nothing tells what was begun from what was not, all of it is waited for.
-        if any(future.running() for future in futures) or self._tells_what_runs():
+        if futures and (any(future.running() for future in futures) or self._tells_what_runs()):
             for future in futures:
                 future.cancel()
 

@@ -95,7 +95,7 @@ class Appender:
         try:
             with open(file, "rb", closefd=False) as reader:
                 data = reader.read()
-            found = journal.decode(data)
+            found = journal.decode_end(data)
             admit(found.checkpoint)
             if len(data) > found.length:
                 os.ftruncate(file, found.length)

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 from typing import Any
 
@@ -125,20 +126,51 @@ def decode(data: bytes) -> Journal:
     Raises:
         Damage: it does not verify.
     """
-    first, *lines = data.split(b"\n")
-    if not lines:
-        raise Damage("it is cut off within its first line" if first else "it is empty")
-    header, digest = _decode_header(first)
-    length = len(first) + 1
-    records: list[bytes] = []
-    for line in lines[:-1]:
-        body = line[:-_END_CHARS]
-        digest = checksum(digest, body)
-        if line + b"\n" != _line(body, digest):
-            raise Damage(f"line {len(records) + 2} does not match its checksum", header=header)
-        records.append(body)
-        length += len(line) + 1
-    return Journal(with_parts(header, records), length, digest)
+    lines = _Lines(data)
+    return Journal(with_parts(lines.header, lines), lines.length, lines.digest)
+
+
+def decode_end(data: bytes) -> Journal:
+    """
+    As `decode`, but all lines are verified and only the first one is read: the checkpoint is without its parts.
+
+    Raises:
+        Damage: it does not verify.
+    """
+    lines = _Lines(data)
+    for _ in lines:
+        pass
+    return Journal(lines.header, lines.length, lines.digest)
+
+
+class _Lines:
+    """
+    The lines of a file, to be iterated over once: each gives its text, after it was verified.
+
+    Args:
+        data: the file.
+
+    Raises:
+        Damage: the first line can't be read; and while it is iterated over, a line does not verify.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        first = _first_line(data)
+        self.header, self.digest = _decode_header(first)
+        self.length = len(first) + 1
+        self._data = data
+
+    def __iter__(self) -> Iterator[bytes]:
+        data, number = self._data, 1
+        while (end := data.find(b"\n", self.length)) >= 0:
+            number += 1
+            line = data[self.length : end + 1]
+            body = line[: -_END_CHARS - 1]
+            digest = checksum(self.digest, body)
+            if line != _line(body, digest):
+                raise Damage(f"line {number} does not match its checksum", header=self.header)
+            self.digest, self.length = digest, end + 1
+            yield body
 
 
 def decode_header(data: bytes) -> Checkpoint:
@@ -148,13 +180,17 @@ def decode_header(data: bytes) -> Checkpoint:
     Raises:
         Damage: the first line does not verify.
     """
-    first, newline, _ = data.partition(b"\n")
-    if not newline:
-        raise Damage("it is cut off within its first line" if first else "it is empty")
-    return _decode_header(first)[0]
+    return _decode_header(_first_line(data))[0]
 
 
-def with_parts(header: Checkpoint, records: list[bytes]) -> Checkpoint:
+def _first_line(data: bytes) -> bytes:
+    end = data.find(b"\n")
+    if end < 0:
+        raise Damage("it is cut off within its first line" if data else "it is empty")
+    return data[:end]
+
+
+def with_parts(header: Checkpoint, records: Iterable[bytes]) -> Checkpoint:
     """
     The checkpoint with the parts that these texts are the receipts of. A later receipt of a number replaces an earlier.
 

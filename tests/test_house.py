@@ -24,6 +24,7 @@ ROOMS = [
     "checksums",
     "config",
     "planning",
+    "receipts",
     "ledger",
     "sources",
     "retrying",

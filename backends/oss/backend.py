@@ -400,7 +400,7 @@ class OSSBackend:
         own = self._object_headers(Request.COMPLETE, key, options)
         if not parts:
             raise PartRejected(f"{self._of(key)} can't be completed: no part was named; the upload is kept")
-        document = complete_document(parts)
+        document, size = complete_document(parts)
         headers = {
             **own,
             "Content-Type": "application/xml",
@@ -410,13 +410,12 @@ class OSSBackend:
         what = f"completing upload {upload_id} of {self._of(key)}"
         query = (("uploadId", upload_id), ("encoding-type", "url"))
         answer = self._send(
-            _Request(what, "POST", key, query, headers, (document,), len(document)), expected=(200, 203)
+            _Request(what, "POST", key, query, headers, (memoryview(document),), len(document)), expected=(200, 203)
         )
         etag = bare_etag(answer.headers.get("etag", ""))
         if etag is None:
             # A callback's answer is the application's, and says nothing of the object.
             etag = "" if options.callback else _parsed(answer, parse_completed, what) or _etag(answer, what)
-        size = sum(part.size for part in parts)
         stored = StoredObject(key, size, etag, _checksum(answer, what), **_identity(answer))
         return self._called_back(answer, stored, options, what)
 

@@ -46,15 +46,16 @@ class Page(Generic[Entry, Marker]):
 # --- written ---------------------------------------------------------------------------------------------------------
 
 
-def complete_document(parts: Iterable[UploadedPart]) -> bytes:
-    """The list of parts that an object shall be made of."""
-    listed = "".join(
-        [
-            f'<Part><PartNumber>{part.part_number}</PartNumber><ETag>"{escape(part.etag)}"</ETag></Part>'
-            for part in parts
-        ]
-    )
-    return f"<CompleteMultipartUpload>{listed}</CompleteMultipartUpload>".encode()
+def complete_document(parts: Iterable[UploadedPart]) -> tuple[bytearray, int]:
+    """The list of parts that an object shall be made of, and the size that it will have."""
+    # In one growing piece: of 10,000 parts it takes a megabyte, and pieces that are joined would take it four times.
+    document, size = bytearray(b"<CompleteMultipartUpload>"), 0
+    for part in parts:
+        listed = f'<Part><PartNumber>{part.part_number}</PartNumber><ETag>"{escape(part.etag)}"</ETag></Part>'
+        document += listed.encode()
+        size += part.size
+    document += b"</CompleteMultipartUpload>"
+    return document, size
 
 
 # --- read ------------------------------------------------------------------------------------------------------------

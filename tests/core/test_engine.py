@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import logging
 
 import pytest
 from attrs import evolve
 
+from partwise.backends.local import LocalBackend
 from partwise.checksums import crc64
+from partwise.config import TransferConfig
 from partwise.errors import (
     AccessDenied,
     CheckpointBusy,
@@ -26,11 +29,14 @@ from partwise.errors import (
 )
 from partwise.ledger import TOKEN_NAME
 from partwise.model import ObjectOptions, PartLimits, UploadedPart, UploadResult, checkpoint_name
+from partwise.retrying import SystemClock
 from partwise.sources import BytesSource, StreamSource
+from partwise.stores.file import FileCheckpointStore
 from partwise.testing.bodies import filler
 from partwise.testing.faults import Fault, FaultKind
 from partwise.testing.faulty import FaultySource
 from partwise.testing.sources import ChangingSource
+from partwise.transport import InlineTransport
 from partwise.uploader import Uploader
 
 NAME = checkpoint_name("memory://bucket", "key", "/a/file")
@@ -678,6 +684,29 @@ def test_no_type_is_guessed_where_the_backend_keeps_none(uploader, make_backend,
     uploader(backend=backend).upload(source, "report.pdf")
 
     assert backend.describe("report.pdf").content_type is None
+
+
+def test_receipts_that_were_found_do_not_fill_the_memory(tmp_path):
+    """A resume of thousands of parts has them as values several times over, until it knows what to send."""
+    store, config = FileCheckpointStore(tmp_path / "state"), TransferConfig(10, multipart_threshold=0, max_attempts=1)
+    seen = []
+
+    class Bucket(LocalBackend):
+        def upload_part(self, key, upload_id, part_number, body):
+            if part_number == 50:
+                seen.append(sum(isinstance(thing, UploadedPart) for thing in gc.get_objects()))
+                if len(seen) == 1:
+                    raise ConnectionFailed("not this time")
+            return super().upload_part(key, upload_id, part_number, body)
+
+    before = sum(isinstance(thing, UploadedPart) for thing in gc.get_objects())
+    uploader = Uploader(Bucket(tmp_path / "bucket"), store, config, transport=lambda: InlineTransport(SystemClock()))
+    with pytest.raises(UploadFailed):
+        uploader.upload(BytesSource(filler(500)), "key")
+    result = uploader.upload(BytesSource(filler(500)), "key")
+
+    assert (result.parts_resumed, result.parts_sent) == (49, 1)
+    assert max(seen) - before < 10
 
 
 def test_a_guess_does_not_stand_in_the_way_of_resuming(uploader, begun, source):

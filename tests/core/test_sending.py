@@ -429,6 +429,14 @@ def test_it_ends_only_when_no_worker_is_running(scene):
     assert played.transport.recalled, "and those that had not begun were taken back"
 
 
+def test_workers_let_go_of_what_they_hold_when_the_last_part_is_there(scene):
+    """Their buffers need not be kept while the object is made."""
+    played = scene()
+    played.run()
+
+    assert played.transport.recalled
+
+
 def test_what_is_acknowledged_meanwhile_counts(scene):
     played = scene({1: [AccessDenied()], 3: [TransferStopped()]}, parts=4, concurrency=4)
     with pytest.raises(AccessDenied):

@@ -267,8 +267,8 @@ MUTATIONS = [
     Mutation(
         "a gap counts as whole, and a part is left out",
         LEDGER,
-        "        return (number for number in range(1, total + 1) if number not in self._receipts)",
-        "        return (number for number in range(2, total + 1) if number not in self._receipts)",
+        "        return (number for number in range(1, total + 1) if not self.has(number))",
+        "        return (number for number in range(2, total + 1) if not self.has(number))",
     ),
     Mutation(
         "a lost answer to complete is not settled",
@@ -552,8 +552,8 @@ MUTATIONS = [
     Mutation(
         "a torn line counts as damage",
         JOURNAL,
-        "    for line in lines[:-1]:",
-        "    for line in [line for line in lines if line]:",
+        '        while (end := data.find(b"\\n", self.length)) >= 0:',
+        '        while self.length < len(data) and (end := data.find(b"\\n", self.length) % (len(data) + 1)):',
         (*DISK, *STORES),
     ),
 ]
