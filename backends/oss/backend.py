@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import importlib.metadata
 import logging
 import math
@@ -28,11 +26,11 @@ from partwise.backends.oss.credentials import (
 )
 from partwise.backends.oss.documents import (
     BadDocument,
+    CompleteDocument,
     Entry,
     Marker,
     Page,
     bare_etag,
-    complete_document,
     crc64_of,
     parse_completed,
     parse_initiated,
@@ -400,22 +398,17 @@ class OSSBackend:
         own = self._object_headers(Request.COMPLETE, key, options)
         if not parts:
             raise PartRejected(f"{self._of(key)} can't be completed: no part was named; the upload is kept")
-        document, size = complete_document(parts)
-        headers = {
-            **own,
-            "Content-Type": "application/xml",
-            # The list of parts has no checksum of its own.
-            "Content-MD5": base64.b64encode(hashlib.md5(document, usedforsecurity=False).digest()).decode(),
-        }
+        document = CompleteDocument(parts)
+        # The list of parts has no checksum of its own.
+        headers = {**own, "Content-Type": "application/xml", "Content-MD5": document.md5}
         what = f"completing upload {upload_id} of {self._of(key)}"
         query = (("uploadId", upload_id), ("encoding-type", "url"))
-        answer = self._send(
-            _Request(what, "POST", key, query, headers, (memoryview(document),), len(document)), expected=(200, 203)
-        )
+        answer = self._send(_Request(what, "POST", key, query, headers, document, document.length), expected=(200, 203))
         etag = bare_etag(answer.headers.get("etag", ""))
         if etag is None:
             # A callback's answer is the application's, and says nothing of the object.
             etag = "" if options.callback else _parsed(answer, parse_completed, what) or _etag(answer, what)
+        size = sum(part.size for part in parts)
         stored = StoredObject(key, size, etag, _checksum(answer, what), **_identity(answer))
         return self._called_back(answer, stored, options, what)
 

@@ -7,7 +7,9 @@ document type declaration is refused: no document of the protocol has one, and a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import base64
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import Generic, TypeVar
 from urllib.parse import unquote
@@ -19,6 +21,8 @@ from attrs import define
 from partwise.model import PendingUpload, UploadedPart
 
 _CRC64_MAX = 2**64 - 1
+
+_PIECE_BYTES = 64 * 1024
 
 
 Entry = TypeVar("Entry")
@@ -46,16 +50,37 @@ class Page(Generic[Entry, Marker]):
 # --- written ---------------------------------------------------------------------------------------------------------
 
 
-def complete_document(parts: Iterable[UploadedPart]) -> tuple[bytearray, int]:
-    """The list of parts that an object shall be made of, and the size that it will have."""
-    # In one growing piece: of 10,000 parts it takes a megabyte, and pieces that are joined would take it four times.
-    document, size = bytearray(b"<CompleteMultipartUpload>"), 0
-    for part in parts:
-        listed = f'<Part><PartNumber>{part.part_number}</PartNumber><ETag>"{escape(part.etag)}"</ETag></Part>'
-        document += listed.encode()
-        size += part.size
-    document += b"</CompleteMultipartUpload>"
-    return document, size
+class CompleteDocument:
+    """
+    The list of parts that an object shall be made of, piece by piece as it is iterated over.
+
+    Of 10,000 parts it is a megabyte: more than all else that is remembered of them. So it is written twice, once for
+    its length and its MD5, and once to be sent.
+
+    Args:
+        parts: the parts.
+    """
+
+    def __init__(self, parts: Sequence[UploadedPart]) -> None:
+        self._parts = parts
+        md5, length = hashlib.md5(usedforsecurity=False), 0
+        for piece in self:
+            md5.update(piece)
+            length += len(piece)
+        #: In bytes.
+        self.length = length
+        #: As a header has it.
+        self.md5 = base64.b64encode(md5.digest()).decode()
+
+    def __iter__(self) -> Iterator[bytes]:
+        piece = bytearray(b"<CompleteMultipartUpload>")
+        for part in self._parts:
+            listed = f'<Part><PartNumber>{part.part_number}</PartNumber><ETag>"{escape(part.etag)}"</ETag></Part>'
+            piece += listed.encode()
+            if len(piece) > _PIECE_BYTES:
+                yield bytes(piece)
+                piece.clear()
+        yield bytes(piece + b"</CompleteMultipartUpload>")
 
 
 # --- read ------------------------------------------------------------------------------------------------------------

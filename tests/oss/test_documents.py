@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from datetime import UTC, datetime
 from xml.etree import ElementTree as ET
 
@@ -34,13 +36,25 @@ def test_the_list_of_parts_is_as_the_official_clients_write_it(kit):
     recorded = kit.recording("alibabacloud-oss-v2-fresh-3parts-v4")["requests"]
     answers = [dict(request["response"]["headers"]) for request in recorded[1:4]]
     parts = [UploadedPart(n, 1, answer["ETag"].strip('"')) for n, answer in enumerate(answers, 1)]
-    assert recorded[4]["body"]["text"] == documents.complete_document(parts)[0].decode()
+    assert recorded[4]["body"]["text"] == b"".join(documents.CompleteDocument(parts)).decode()
 
 
 @given(st.text(st.characters(min_codepoint=0x21, exclude_categories=("Cs", "Cn", "Co")), min_size=1))
 def test_any_etag_comes_out_of_the_list_of_parts_as_it_went_in(etag):
-    root = ET.fromstring(documents.complete_document([UploadedPart(7, 1, etag)])[0])
+    root = ET.fromstring(b"".join(documents.CompleteDocument([UploadedPart(7, 1, etag)])))
     assert ("7", f'"{etag}"') == (root.findtext("Part/PartNumber"), root.findtext("Part/ETag"))
+
+
+@pytest.mark.parametrize("count", [1, 700, 10_000])
+def test_a_long_list_of_parts_comes_in_pieces_with_the_length_and_the_md5_of_the_whole(count):
+    document = documents.CompleteDocument([UploadedPart(n, 1, f"{n:032X}") for n in range(1, count + 1)])
+    pieces = list(document)
+    whole = b"".join(pieces)
+
+    assert (document.length, document.md5) == (len(whole), base64.b64encode(hashlib.md5(whole).digest()).decode())
+    assert [part.findtext("PartNumber") for part in ET.fromstring(whole)] == [str(n) for n in range(1, count + 1)]
+    assert all(0 < len(piece) < 2**17 for piece in pieces)
+    assert pieces == list(document), "it can be sent more than once"
 
 
 # --- read ------------------------------------------------------------------------------------------------------------
