@@ -20,7 +20,7 @@ of your own keeps these promises.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol, runtime_checkable
 
@@ -259,6 +259,26 @@ class BindsRequestOptions(Protocol):
         """
         A handle on the same storage, sharing its connections, whose requests carry `options.traffic_limit` and
         `options.request_payer`. The engine asks for it once an upload, and does not close it.
+        """
+
+
+@runtime_checkable
+class BeginsParts(MultipartBackend, Protocol):
+    """
+    Optional, on top of `MultipartBackend`: to send a part now, and to wait for its answer later.
+
+    Where parts are small and the storage is near, the engine sends them by one thread, and has a few of them on their
+    way at a time if it can. A class with an `upload_part` of its own that inherits `begin_part` is taken not to offer
+    this: its parts are meant to go by the former.
+    """
+
+    def begin_part(self, key: str, upload_id: str, part_number: int, body: Body) -> Callable[[], UploadedPart]:
+        """
+        `upload_part` in two steps: this reads and sends the body, and what it returns waits for the answer.
+
+        That is called once at the most, by the same thread, and returns the receipt. Either step raises what
+        `upload_part` does. Other parts may be begun between the two, and be asked for in any order; one that is never
+        asked for holds nothing but its connection, until what waits for it is collected.
         """
 
 

@@ -5,7 +5,8 @@ Python runs one thread at a time. A small part on a fast line is hardly anything
 more of them than one, while each part is handed to a thread and back, and each call of the system is an occasion to
 lose one's turn. On two processors, 10,000 parts of 100 KiB over the loopback take four threads four times the processor
 time, and more than twice the time, that they take the loop alone. Where the storage is further away than that, a part
-is hardly anything but waiting, and threads are worth their while. Which of the two it is, is tried out.
+is hardly anything but waiting, and threads are worth their while. Which of the two it is, is tried out. If the backend
+can begin a part and be asked for the answer later, the loop has further ones on their way meanwhile.
 
 Large parts are sent by threads in any case. But where the processors are what they wait for, more threads than there
 are processors only take each other's turns, and push each other's bytes out of the caches: then no more of them work at
@@ -21,8 +22,9 @@ from collections import deque
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 
+from partwise.model import UploadedPart
 from partwise.retrying import Clock
-from partwise.transport import Outcome, PartJob, outcome_of_recalling, outcome_of_running
+from partwise.transport import Outcome, PartJob, outcome_of, outcome_of_recalling, outcome_of_running
 
 #: Parts that are timed together. Uploads of fewer parts have nothing to gain here.
 _WINDOW = 32
@@ -36,6 +38,12 @@ _SETTLING = 8
 
 #: How much slower the loop may be than threads, for the processor time that it saves.
 _TOLERANCE = 1.25
+
+
+#: Parts that the loop has on their way while it waits for the answer to another. Without one it would fall asleep with
+#: each part, and its processor with it: to wake up, and to find the caches cold, costs as much as half of all that
+#: Python does for a part. More than two gain nothing.
+_AHEAD = 2
 
 
 class Tempo:
@@ -210,6 +218,7 @@ class ThreadTransport:
         self._threads: list[threading.Thread] = []
         self._under_way = 0
         self._kept: deque[PartJob] = deque()  # for the loop itself
+        self._begun: deque[tuple[int, Callable[[], UploadedPart]]] = deque()  # by the loop itself, and not answered yet
         self._jobs: SimpleQueue[PartJob | None] = SimpleQueue()
         self._finished: SimpleQueue[Outcome | None] = SimpleQueue()
         self._ended: list[threading.Thread] = []
@@ -255,11 +264,12 @@ class ThreadTransport:
         self._threads, self._ended, self._under_way = [], [], 0
         self._jobs, self._finished, self._places = SimpleQueue(), SimpleQueue(), Places(self._workers)
         self._load, self._used = Load(self._processors), {}
+        self._begun.clear()
         self._ending = False
 
     def next_outcome(self, timeout: float | None) -> Outcome | None:
-        if self._kept and self._finished.empty():
-            outcome: Outcome | None = outcome_of_running(self._kept.popleft())
+        if (self._kept or self._begun) and self._finished.empty():
+            outcome: Outcome | None = self._outcome_of_our_own()
         else:
             try:
                 outcome = self._finished.get(block=not (self._ending and self.idle), timeout=timeout)
@@ -275,6 +285,15 @@ class ThreadTransport:
             while self._kept and not self._tempo.alone:
                 self._hand_over(self._kept.popleft())
         return outcome
+
+    def _outcome_of_our_own(self) -> Outcome:
+        while self._kept and len(self._begun) <= (_AHEAD if self._kept[0].in_two_steps else 0):
+            job = self._kept.popleft()
+            try:
+                self._begun.append((job.part_number, job.begin()))
+            except BaseException as error:  # noqa: BLE001  # as for any other attempt
+                return Outcome(job.part_number, error=error)
+        return outcome_of(*self._begun.popleft())
 
     def _used_in_all(self) -> float:
         return sum(list(self._used.values()))
@@ -294,7 +313,7 @@ class ThreadTransport:
     @property
     def idle(self) -> bool:
         # By the threads themselves, not by counting: what was counted when the program was interrupted may be wrong.
-        return len(self._ended) >= len(self._threads) and self._finished.empty()
+        return len(self._ended) >= len(self._threads) and self._finished.empty() and not self._begun
 
     def wake(self) -> None:
         self._finished.put(None)

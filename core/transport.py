@@ -12,19 +12,22 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable
+from functools import lru_cache, partial
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeGuard, TypeVar
 
 from attrs import define
 
 from partwise.errors import BackendError, ConnectionFailed, IntegrityError, PartwiseError
 from partwise.model import UploadedPart
 from partwise.pacing import TransferStopped
-from partwise.protocols import Body, MultipartBackend
+from partwise.protocols import BeginsParts, Body, MultipartBackend
 from partwise.retrying import Clock
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor, Future
+
+_T = TypeVar("_T")
 
 
 @define(frozen=True)
@@ -47,8 +50,30 @@ class PartJob:
                 them, and becomes a permanent `BackendError`, so that whatever else an executor raises is known to be
                 the executor's.
         """
+        return self._agreed(self._attempted(self._with_what_it_takes(self.backend.upload_part)))
+
+    @property
+    def in_two_steps(self) -> bool:
+        """Whether the part is on its way when `begin` returns."""
+        return begins_parts(self.backend)
+
+    def begin(self) -> Callable[[], UploadedPart]:
+        """
+        `run` in two steps: what this returns gives the receipt. Either raises what `run` does.
+
+        Where the backend does not offer `BeginsParts`, all is done in the second step.
+        """
+        if not begins_parts(self.backend):
+            return self.run
+        answer = self._attempted(self._with_what_it_takes(self.backend.begin_part))
+        return lambda: self._agreed(self._attempted(answer))
+
+    def _with_what_it_takes(self, step: Callable[[str, str, int, Body], _T]) -> Callable[[], _T]:
+        return partial(step, self.key, self.upload_id, self.part_number, self.body)
+
+    def _attempted(self, step: Callable[[], _T]) -> _T:
         try:
-            receipt = self.backend.upload_part(self.key, self.upload_id, self.part_number, self.body)
+            return step()
         except PartwiseError:
             raise
         except Exception as error:
@@ -56,6 +81,8 @@ class PartJob:
                 f"part {self.part_number} of {self.key} met a defect in the backend or the source:"
                 f" {type(error).__name__}: {error}"
             ) from error
+
+    def _agreed(self, receipt: UploadedPart) -> UploadedPart:
         sent = self.body.crc64
         if sent is None or receipt.size != len(self.body) or receipt.crc64 not in (None, sent):
             raise IntegrityError(
@@ -139,12 +166,32 @@ class InlineTransport:
         self._woken.set()
 
 
+def begins_parts(backend: MultipartBackend) -> TypeGuard[BeginsParts]:
+    """Whether its parts may be begun; see `BeginsParts`."""
+    return _class_begins_parts(type(backend)) and "upload_part" not in getattr(backend, "__dict__", ())
+
+
+@lru_cache(maxsize=32)
+def _class_begins_parts(kind: type) -> bool:
+    for ancestor in kind.__mro__:
+        if "begin_part" in vars(ancestor):
+            return True
+        if "upload_part" in vars(ancestor):
+            break
+    return False
+
+
 def outcome_of_running(job: PartJob) -> Outcome:
     """Make the attempt, here and now, and whatever comes of it an outcome."""
+    return outcome_of(job.part_number, job.run)
+
+
+def outcome_of(part_number: int, attempt: Callable[[], UploadedPart]) -> Outcome:
+    """Make what comes of this attempt an outcome, whatever it is."""
     try:
-        return Outcome(job.part_number, job.run())
+        return Outcome(part_number, attempt())
     except BaseException as error:  # noqa: BLE001  # the loop lets it out, once no part is under way
-        return Outcome(job.part_number, error=error)
+        return Outcome(part_number, error=error)
 
 
 def outcome_of_recalling(job: PartJob) -> Outcome:

@@ -366,17 +366,26 @@ class OSSBackend:
         Raises:
             InvalidInput: the part number or the size is beyond `limits`.
         """
+        return self.begin_part(key, upload_id, part_number, body)()
+
+    def begin_part(self, key: str, upload_id: str, part_number: int, body: Body) -> Callable[[], UploadedPart]:
+        """Send one part, and ask for its receipt later; see `BeginsParts.begin_part`, and `upload_part`."""
         self._begin(key)
         size = len(body)
         check_part(part_number, size, LIMITS)
         what = f"part {part_number} of {self._of(key)}"
         issued, offset = self._keyring.current(), self._clock.offset
         head = self._part_heads(key, upload_id, issued).head(part_number, size)
-        answer = self._transport.exchange("PUT", head, exact_chunks(body, what))
-        _tell(answer, what, key, (("uploadId", upload_id),), part_number)
-        self._judge(answer, what, issued, offset)
-        checksum = self._verified(answer, body, what, final=False)
-        return UploadedPart(part_number, size, _etag(answer, what), checksum)
+        wait = self._transport.begin("PUT", head, exact_chunks(body, what))
+
+        def receipt() -> UploadedPart:
+            answer = wait()
+            _tell(answer, what, key, (("uploadId", upload_id),), part_number)
+            self._judge(answer, what, issued, offset)
+            checksum = self._verified(answer, body, what, final=False)
+            return UploadedPart(part_number, size, _etag(answer, what), checksum)
+
+        return receipt
 
     def list_parts(self, key: str, upload_id: str) -> Iterable[UploadedPart]:
         """List the parts held, a page at a time; see `MultipartBackend.list_parts`."""

@@ -13,10 +13,12 @@ import ssl
 import time
 import weakref
 from base64 import b64encode
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from http.client import HTTPException
 from pathlib import Path
 from socket import socket
+from types import GeneratorType
 from urllib.parse import unquote, urlsplit
 
 from attrs import define, field
@@ -177,7 +179,7 @@ class Transport:
             ConnectionFailed: there is no answer, or not all of it; the message says how far it got.
             BackendClosed: the transport was closed.
         """
-        return self.exchange(method, self.head(method, target, headers, length), body)
+        return self.begin(method, self.head(method, target, headers, length), body)()
 
     def head(self, method: str, target: str, headers: Mapping[str, str], length: int | None) -> bytes:
         """
@@ -190,24 +192,23 @@ class Transport:
             target = self._where + target
         return request_head(method, target, self._fixed, headers, length)
 
-    def exchange(self, method: str, head: bytes, body: Iterable[bytes | memoryview] = ()) -> Answer:
-        """Send a request whose head is written already, and return the answer. Otherwise as `send`."""
+    def begin(self, method: str, head: bytes, body: Iterable[bytes | memoryview] = ()) -> Callable[[], Answer]:
+        """
+        Send a request whose head is written already. What is returned waits for the answer, and is to be called once.
+
+        Either step raises what `send` does.
+        """
         connection = self._take(repeatable=method != "POST")
         try:
-            answer, reusable = self._exchange(connection, method, head, body)
+            broken = self._sent(connection, head, body)
         except BaseException as error:
-            self._trusting = self._trusting and not isinstance(error, ConnectionFailed)
-            connection.close()
+            self._give_up(connection, error)
             raise
         finally:
             # Suspended, it would keep its file open for as long as the error lives that holds this frame.
-            if isinstance(body, Generator):
+            if isinstance(body, GeneratorType):
                 body.close()
-        if reusable:
-            self._give_back(connection)
-        else:
-            connection.close()
-        return answer
+        return partial(self._answer, connection, method, broken)
 
     def close(self) -> None:
         """Close the idle connections; those in use are closed when their request ends."""
@@ -216,18 +217,30 @@ class Transport:
 
     # --- one exchange ------------------------------------------------------------------------------------------------
 
-    def _exchange(
-        self, connection: HTTPConnection, method: str, head: bytes, body: Iterable[bytes | memoryview]
-    ) -> tuple[Answer, bool]:
-        sock: socket = connection.sock
-        broken = _send(sock, head, body)
+    def _sent(self, connection: HTTPConnection, head: bytes, body: Iterable[bytes | memoryview]) -> OSError | None:
+        broken = _send(connection.sock, head, body)
         if isinstance(broken, SILENCE) and connection.is_connected:  # which says, too, that there is nothing to be read
             raise ConnectionFailed(
                 f"{self._where} took no more of the request for {self._read_timeout:g} seconds"
             ) from broken
+        return broken
+
+    def _answer(self, connection: HTTPConnection, method: str, broken: OSError | None) -> Answer:
+        try:
+            answer, reusable = self._read(connection, method, broken)
+        except BaseException as error:
+            self._give_up(connection, error)
+            raise
+        if reusable:
+            self._give_back(connection)
+        else:
+            connection.close()
+        return answer
+
+    def _read(self, connection: HTTPConnection, method: str, broken: OSError | None) -> tuple[Answer, bool]:
         try:
             # A server that refuses a request may answer before it has read all of it, and read no more.
-            answer, reusable = read_answer(sock.recv, method)
+            answer, reusable = read_answer(connection.sock.recv, method)
         except TooLong as error:
             raise BackendError(f"the answer of {self._where} can't be meant for us: {error}") from error
         except (BadAnswer, OSError) as error:
@@ -270,6 +283,10 @@ class Transport:
             if since > recent or (since >= oldest and connection.is_connected):
                 return connection
             connection.close()
+
+    def _give_up(self, connection: HTTPConnection, error: BaseException) -> None:
+        self._trusting = self._trusting and not isinstance(error, ConnectionFailed)
+        connection.close()
 
     def _give_back(self, connection: HTTPConnection) -> None:
         if len(self._idle) >= self._max_connections:

@@ -200,6 +200,94 @@ def test_what_the_loop_kept_goes_to_threads_when_they_are_faster(threads):
     assert threading.current_thread() not in backend.threads[1:]
 
 
+class Beginning(Answering):
+    """A backend that can begin parts; `log` has what happened, in order. Parts of `dead` fail in that step."""
+
+    def __init__(self, dead=None):
+        super().__init__()
+        self.dead = dead or {}
+        self.log = []
+
+    def begin_part(self, key, upload_id, part_number, body):
+        self._step("begin", part_number)
+        list(body.chunks())
+
+        def answer():
+            self._step("answer", part_number)
+            return UploadedPart(part_number, len(body), f"E{part_number}")
+
+        return answer
+
+    def _step(self, step, part_number):
+        assert threading.current_thread() is threading.main_thread()
+        self.log.append(f"{step} {part_number}")
+        if self.dead.get(part_number) == step:
+            raise ConnectionFailed(f"{step} {part_number}")
+
+
+def kept(threads, backend, parts, workers=9):
+    """A transport that keeps these parts for the loop itself."""
+    transport = threads(workers, Hand())
+    transport._tempo.alone = True
+    for number in parts:
+        transport.submit(job(number, backend))
+    return transport
+
+
+def test_the_loop_has_further_parts_on_their_way_while_it_waits_for_an_answer(threads):
+    backend = Beginning()
+    transport = kept(threads, backend, range(1, 6))
+    outcomes = [transport.next_outcome(30) for _ in range(5)]
+
+    assert [(outcome.part_number, outcome.receipt.etag) for outcome in outcomes] == [(n, f"E{n}") for n in range(1, 6)]
+    assert backend.log[:4] == ["begin 1", "begin 2", "begin 3", "answer 1"]
+    assert backend.log[4:] == ["begin 4", "answer 2", "begin 5", "answer 3", "answer 4", "answer 5"]
+
+
+@pytest.mark.parametrize("step", ["begin", "answer"])
+def test_a_part_that_fails_on_its_way_takes_no_other_with_it(threads, step):
+    transport = kept(threads, Beginning({2: step}), (1, 2, 3))
+    outcomes = {outcome.part_number: outcome for outcome in (transport.next_outcome(30) for _ in range(3))}
+
+    assert str(outcomes[2].error) == f"{step} 2"
+    assert [outcomes[n].receipt.part_number for n in (1, 3)] == [1, 3]
+
+
+def test_what_is_on_its_way_is_answered_though_the_rest_is_taken_back(threads):
+    backend = Beginning()
+    transport = kept(threads, backend, range(1, 6))
+    outcomes = [transport.next_outcome(30)]
+    transport.recall()
+    assert not transport.idle
+    outcomes += [transport.next_outcome(30) for _ in range(4)]
+
+    assert transport.idle
+    assert {outcome.part_number for outcome in outcomes if outcome.receipt} == {1, 2, 3}
+    assert {outcome.part_number for outcome in outcomes if isinstance(outcome.error, TransferStopped)} == {4, 5}
+    assert transport.next_outcome(None) is None
+
+
+def test_what_is_on_its_way_is_answered_to_the_loop_though_threads_are_faster(threads):
+    backend = Beginning()
+    transport = kept(threads, backend, range(1, 6))
+    transport._tempo.part_done = lambda now: setattr(transport._tempo, "alone", False)
+    outcomes = [transport.next_outcome(30) for _ in range(5)]
+
+    assert {outcome.receipt.part_number for outcome in outcomes} == {1, 2, 3, 4, 5}
+    assert {entry for entry in backend.log if "answer" in entry} == {"answer 1", "answer 2", "answer 3"}
+    assert len(backend.threads) == 2
+    assert threading.current_thread() not in backend.threads
+
+
+def test_the_loop_looks_up_when_it_is_woken_though_answers_are_due(threads):
+    transport = kept(threads, Beginning(), (1, 2))
+    assert transport.next_outcome(30).part_number == 1
+    transport.wake()
+
+    assert transport.next_outcome(30) is None
+    assert transport.next_outcome(30).part_number == 2
+
+
 def test_what_the_loop_kept_can_be_taken_back(threads):
     transport = threads(2, Hand())
     transport._tempo.alone = True

@@ -98,6 +98,107 @@ def test_any_other_exception_is_a_defect_and_permanent():
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
 
 
+# --- in two steps ----------------------------------------------------------------------------------------------------
+
+
+class Beginning(Answering):
+    """It can begin parts, too; each step raises what it is told to."""
+
+    def __init__(self, answer=None, *, begins=None):
+        super().__init__(answer)
+        self.begins = begins
+
+    def upload_part(self, key, upload_id, part_number, body):
+        return super().upload_part(key, upload_id, part_number, body)
+
+    def begin_part(self, key, upload_id, part_number, body):
+        if self.begins is not None:
+            raise self.begins
+        list(body.chunks())
+        return lambda: Answering(self.answer, reads=False).upload_part(key, upload_id, part_number, body)
+
+
+class SendsByItself(Beginning):
+    """One that counts its parts, say, and knows nothing of two steps."""
+
+    def upload_part(self, key, upload_id, part_number, body):
+        return super().upload_part(key, upload_id, part_number, body)
+
+
+class BeginsByItself(SendsByItself):
+    def begin_part(self, key, upload_id, part_number, body):
+        return super().begin_part(key, upload_id, part_number, body)
+
+
+class Passing:
+    """It passes on what it does not do itself, as many a wrapper does."""
+
+    def __init__(self, inner):
+        self._inner = inner
+
+    def __getattr__(self, name):
+        return getattr(self._inner, name)
+
+    def upload_part(self, key, upload_id, part_number, body):
+        return self._inner.upload_part(key, upload_id, part_number, body)
+
+
+def replaced(backend):
+    """As a test replaces a method of one instance."""
+    backend.upload_part = Answering().upload_part
+    return backend
+
+
+def test_a_part_is_on_its_way_before_its_answer_is_waited_for():
+    begun = job(3, Beginning())
+    receipt = begun.begin()
+
+    assert begun.in_two_steps
+    assert begun.body.crc64 == crc64(DATA), "it was read"
+    assert receipt() == UploadedPart(3, 10, "E3", crc64(DATA))
+
+
+def test_without_two_steps_all_is_done_in_the_second():
+    whole = job(3)
+    receipt = whole.begin()
+
+    assert not whole.in_two_steps
+    assert whole.body.crc64 is None
+    assert receipt() == UploadedPart(3, 10, "E3", crc64(DATA))
+
+
+@pytest.mark.parametrize(
+    ("backend", "expected"),
+    [
+        (Beginning(), True),
+        (BeginsByItself(), True),
+        (Answering(), False),
+        (SendsByItself(), False),
+        (Passing(Beginning()), False),
+        (replaced(Beginning()), False),
+    ],
+    ids=["offers it", "offers it again", "does not", "inherits it only", "passes it on only", "replaced"],
+)
+def test_whoever_has_a_way_to_send_parts_of_its_own_is_sent_them_by_that(backend, expected):
+    assert job(backend=backend).in_two_steps is expected
+
+
+def test_a_receipt_that_is_waited_for_is_believed_as_little_as_any():
+    with pytest.raises(IntegrityError, match="the storage has 10 with 7"):
+        job(backend=Beginning(UploadedPart(1, 10, "E", 7))).begin()()
+
+
+@pytest.mark.parametrize("error", [ConnectionFailed("x"), ZeroDivisionError("x")])
+def test_errors_of_both_steps_are_those_of_one(error):
+    expected = ConnectionFailed if isinstance(error, ConnectionFailed) else BackendError
+
+    with pytest.raises(expected):
+        job(backend=Beginning(begins=error)).begin()
+    receipt = job(backend=Beginning(error)).begin()
+    with pytest.raises(expected):
+        receipt()
+
+
 # --- inline ----------------------------------------------------------------------------------------------------------
 
 

@@ -439,6 +439,68 @@ def test_requests_at_one_time_have_connections_of_their_own_and_only_so_many_are
     assert len(backend._transport._idle) == 2
 
 
+# --- parts that are begun before others are answered -----------------------------------------------------------------
+
+
+def begun(oss, body, *numbers):
+    """What waits for the answer of each of these parts."""
+    return [oss.begin_part("key", "ID", number, body(bytes([number]) * 5000)) for number in numbers]
+
+
+def test_parts_that_are_begun_are_answered_in_any_order_by_connections_of_their_own(server, oss, body):
+    first, second, third = begun(oss, body, 1, 2, 3)
+    receipts = [second(), third(), first()]
+
+    assert [receipt.part_number for receipt in receipts] == [2, 3, 1]
+    assert {int(r.query["partNumber"]): (r.connection, r.body[:1]) for r in server.requests} == {
+        n: (n, bytes([n])) for n in (1, 2, 3)
+    }
+    assert oss.upload_part(*PART, body(b"x")).size == 1
+    assert server.connections == 3, "they are used again"
+
+
+def test_a_begun_part_that_is_refused_takes_no_other_with_it(server, oss, body, kit):
+    server.reply(*3 * [lambda r, _: kit.error(403, "AccessDenied") if r.query["partNumber"] == "1" else kit.stored(r)])
+    waits = begun(oss, body, 1, 2, 3)
+
+    with pytest.raises(AccessDenied):
+        waits[0]()
+    assert [wait().part_number for wait in waits[1:]] == [2, 3]
+
+
+def test_a_begun_part_whose_answer_is_lost_is_a_failure_of_that_part(server, oss, body, kit):
+    server.reply(kit.hang_up)
+    lost = begun(oss, body, 1)[0]
+    with pytest.raises(ConnectionFailed, match="may have taken effect"):
+        lost()
+    assert begun(oss, body, 1)[0]().part_number == 1
+
+
+def test_a_begun_part_is_answered_though_the_backend_was_closed(oss, body):
+    wait = begun(oss, body, 1)[0]
+    oss.close()
+
+    assert wait().part_number == 1
+    assert oss._transport._idle == []
+
+
+def test_a_body_is_let_go_of_when_its_part_was_sent(oss, body):
+    """Its file, and its buffer, are free for the next one."""
+    ended = []
+
+    class Body(type(body(b""))):
+        def chunks(self):
+            try:
+                yield from super().chunks()
+            finally:
+                ended.append(True)
+
+    wait = oss.begin_part("key", "ID", 1, Body(b"x" * 5000))
+
+    assert ended == [True]
+    assert wait().size == 5000
+
+
 # --- closing ---------------------------------------------------------------------------------------------------------
 
 

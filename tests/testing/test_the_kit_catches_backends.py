@@ -108,6 +108,10 @@ class Honest:
         self.find(key, upload_id).parts[part_number] = (data, receipt)
         return receipt
 
+    def begin_part(self, key: str, upload_id: str, part_number: int, body: Body) -> Callable[[], UploadedPart]:
+        receipt = Honest.upload_part(self, key, upload_id, part_number, body)
+        return lambda: receipt
+
     def list_parts(self, key: str, upload_id: str) -> Iterable[UploadedPart]:
         self.begin(key)
         if not self.capabilities.lists_parts:
@@ -463,6 +467,25 @@ class OneIdForMany(Honest):
         self.bucket.begun += 1
         self.bucket.uploads[upload_id] = Pending(key, options)
         return upload_id
+
+
+class AnswersInOrderOfSending(Honest):
+    def begin_part(self, key: str, upload_id: str, part_number: int, body: Body) -> Callable[[], UploadedPart]:
+        queue: list[UploadedPart] = self.__dict__.setdefault("queue", [])
+        queue.append(self.upload_part(key, upload_id, part_number, body))
+        return lambda: queue.pop(0)
+
+
+class ReadsWhenItIsAsked(Honest):
+    def begin_part(self, key: str, upload_id: str, part_number: int, body: Body) -> Callable[[], UploadedPart]:
+        return lambda: self.upload_part(key, upload_id, part_number, body)
+
+
+class OneBeginsEndsTheOthers(Honest):
+    def begin_part(self, key: str, upload_id: str, part_number: int, body: Body) -> Callable[[], UploadedPart]:
+        answer = super().begin_part(key, upload_id, part_number, body)
+        self.bucket.uploads[upload_id].parts = {part_number: self.bucket.uploads[upload_id].parts[part_number]}
+        return answer
 
 
 class AppendsToThePart(Honest):
@@ -864,6 +887,7 @@ MUTANTS: dict[str, tuple[type[Honest], ...]] = {
     "sizes_at_the_edges": (LosesTheLastByte,),
     "parts_in_any_order": (JoinsInOrderOfSending,),
     "many_threads": (OneIdForMany,),
+    "begun_parts": (AnswersInOrderOfSending, ReadsWhenItIsAsked, OneBeginsEndsTheOthers),
     "part_sent_again": (AppendsToThePart, SendsOnce),
     "part_replaced": (FirstOneStands,),
     "missing_part": (SkipsMissingParts, RefusalEndsTheUpload),

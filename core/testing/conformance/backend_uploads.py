@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from attrs import evolve
 
-from partwise.errors import ObjectExists
+from partwise.errors import ObjectExists, SourceChanged, UploadNotFound
 from partwise.model import MIB, ObjectOptions, UploadedPart
 from partwise.protocols import MultipartBackend
 from partwise.testing.bodies import TrickyBody, filler
@@ -26,6 +26,7 @@ from partwise.testing.conformance.backend_harness import (
 )
 from partwise.testing.conformance.suite import NotApplicable, Suite, must_raise, must_return
 from partwise.testing.witnesses import slow_crc64
+from partwise.transport import begins_parts
 
 CHECKS: Suite[BackendHarness] = Suite()
 
@@ -140,6 +141,35 @@ def check_many_threads(harness: BackendHarness) -> None:
         assert [stored.key for stored in done] == [upload.key for upload in uploads], "each upload makes its own object"
     for key, expected in pieces.items():
         assert harness.read(key) == b"".join(expected), "parts that are sent at once are kept apart"
+
+
+@CHECKS.covers(11)
+def check_begun_parts(harness: BackendHarness) -> None:
+    """Where parts can be begun, each is answered as if it were sent alone, in whatever order it is asked for (11)."""
+    backend = harness.opened()
+    if not begins_parts(backend):
+        raise NotApplicable("the backend does not offer BeginsParts")
+    pieces = pieces_of(harness.part_size(backend), 4, "begun")
+    upload = harness.begin(backend, "begun")
+    bodies = [TrickyBody(piece) for piece in pieces]
+    answers = [backend.begin_part(upload.key, upload.upload_id, n, body) for n, body in enumerate(bodies, 1)]
+    assert [body.crc64 for body in bodies] == list(map(slow_crc64, pieces)), "begin_part reads the body to its end"
+    error = SourceChanged("it was cut short")
+    failing = TrickyBody(b"", declared=len(pieces[1]), error=error)
+    raised = must_raise(SourceChanged, "the body failed", backend.begin_part, upload.key, upload.upload_id, 2, failing)
+    assert raised is error, "begin_part lets through unchanged what the body raises"
+
+    def send_to_nothing() -> UploadedPart:
+        return backend.begin_part(upload.key, "no-such-upload", 1, TrickyBody(b"x"))()
+
+    must_raise(UploadNotFound, "a part was begun of an upload that never was", send_to_nothing)
+    parts = {number: answers[number - 1]() for number in (3, 1, 4, 2)}
+    described = {number: (part.part_number, part.size) for number, part in parts.items()}
+    expected = {number: (number, len(piece)) for number, piece in enumerate(pieces, 1)}
+    assert described == expected, "each answer is the receipt of the part that it waits for"
+    upload.must_hold([parts[number] for number in (1, 2, 3, 4)], "a begun part is there once it was answered")
+    upload.complete([parts[number] for number in (1, 2, 3, 4)])
+    assert harness.read(upload.key) == b"".join(pieces), "parts that are begun at once are kept apart"
 
 
 @CHECKS.covers(12)

@@ -1,0 +1,156 @@
+"""Small parts on a quick line: the loop sends them itself, and has several of them on their way at a time."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from partwise import ConnectionFailed, SourceChanged, TransferConfig, Uploader, UploadFailed, UploadPaused
+from partwise.backends.oss import Credentials, OSSBackend
+from partwise.model import KIB
+from partwise.stores.file import FileCheckpointStore
+from partwise.testing.bodies import filler
+from partwise.testing.oss_server import CorruptBody, Fail, LoseAnswer, ServerFault
+from partwise.testing.oss_server.faults import CutAnswer, ForgetUpload, ResetInRequest
+from partwise.threads import Tempo
+
+PART = 100 * KIB
+DATA = filler(11 * PART + 7)
+
+
+class Backend(OSSBackend):
+    """It notes which threads begin parts, and how many of them wait for an answer at a time."""
+
+    def __init__(self, *args, **settings):
+        super().__init__(*args, **settings)
+        self.threads = set()
+        self.waiting = self.most_waiting = 0
+
+    def begin_part(self, *args):
+        self.threads.add(threading.current_thread())
+        wait = super().begin_part(*args)
+        self.waiting += 1
+        self.most_waiting = max(self.most_waiting, self.waiting)
+
+        def answer():
+            self.waiting -= 1
+            return wait()
+
+        return answer
+
+
+@pytest.fixture
+def backend(oss_server, monkeypatch):
+    monkeypatch.setattr(Tempo, "alone", property(lambda self: True, lambda self, value: None), raising=False)
+    credentials = Credentials(oss_server.access_key_id, oss_server.access_key_secret)
+    with Backend(
+        "examplebucket", endpoint=oss_server.endpoint, region=oss_server.region, credentials=credentials
+    ) as backend:
+        yield backend
+        assert backend.threads == {threading.main_thread()}
+        assert backend.waiting == 0, "every part that was begun was answered"
+
+
+@pytest.fixture
+def uploader(backend, tmp_path):
+    def make(**config):
+        settings = {"part_size": PART, "multipart_threshold": 0, "concurrency": 4, "retry_base": 0, **config}
+        return Uploader(backend, FileCheckpointStore(tmp_path / "state"), TransferConfig(**settings))
+
+    return make
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(DATA)
+    return path
+
+
+@pytest.mark.parametrize("concurrency", [1, 2, 3, 9])
+def test_several_parts_are_on_their_way_but_no_more_than_were_asked_for(
+    uploader, backend, memory_backend, file, concurrency
+):
+    result = uploader(concurrency=concurrency).upload(file, "key")
+
+    assert memory_backend.read("key") == DATA
+    assert (result.parts_sent, result.verified) == (12, True)
+    assert backend.most_waiting == min(concurrency, 3)
+
+
+@pytest.mark.parametrize(
+    "effect",
+    [
+        Fail("ServiceUnavailable"),
+        Fail("InternalError"),
+        LoseAnswer(reset=True),
+        CutAnswer(),
+        ResetInRequest(),
+        CorruptBody(),
+    ],
+    ids=lambda effect: type(effect).__name__,
+)
+def test_a_part_that_fails_is_sent_again_and_no_other(uploader, oss_server, memory_backend, file, effect):
+    oss_server.plan(ServerFault("UploadPart", effect, part_number=5))
+    result = uploader().upload(file, "key")
+
+    assert memory_backend.read("key") == DATA
+    assert result.verified
+    sent = [int(request.query["partNumber"]) for request in oss_server.requests_of("UploadPart")]
+    assert sorted(sent) == sorted([*range(1, 13), 5])
+
+
+def test_what_was_on_its_way_is_recorded_when_a_part_fails_for_good(uploader, oss_server, memory_backend, file):
+    oss_server.plan(ServerFault("UploadPart", Fail("AccessDenied"), part_number=5))
+    with pytest.raises(UploadFailed) as caught:
+        uploader().upload(file, "key")
+    result = uploader().upload(file, "key")
+
+    assert caught.value.parts_done >= 6, "part 6 and 7 were on their way when part 5 was refused"
+    assert result.parts_resumed == caught.value.parts_done
+    assert memory_backend.read("key") == DATA
+
+
+def test_what_was_on_its_way_is_recorded_at_a_pause(uploader, backend, file):
+    def pause(progress):
+        if progress.parts_done == 4:
+            raise UploadPaused
+
+    with pytest.raises(UploadPaused):
+        uploader().upload(file, "key", progress=pause)
+    result = uploader().upload(file, "key")
+
+    assert result.parts_resumed == 6
+    assert result.verified
+
+
+def test_an_upload_that_is_lost_is_begun_anew_though_parts_are_on_their_way(uploader, oss_server, memory_backend, file):
+    oss_server.plan(ServerFault("UploadPart", ForgetUpload(), part_number=5))
+    result = uploader().upload(file, "key")
+
+    assert memory_backend.read("key") == DATA
+    assert result.parts_sent == 12
+
+
+def test_a_file_that_changes_with_parts_on_their_way_makes_no_object(uploader, memory_backend, file):
+    def change(progress):
+        if progress.parts_done == 4:
+            file.write_bytes(DATA + b"more")
+
+    with pytest.raises(SourceChanged):
+        uploader().upload(file, "key", progress=change)
+
+    assert memory_backend.head_object("key") is None
+
+
+def test_a_server_that_goes_away_ends_all_that_is_on_its_way(uploader, oss_server, backend, file):
+    def stop(progress):
+        if progress.parts_done == 4:
+            oss_server.stop()
+
+    with pytest.raises(UploadFailed) as caught:
+        uploader(max_attempts=2).upload(file, "key", progress=stop)
+
+    assert isinstance(caught.value.__cause__, ConnectionFailed)
+    assert caught.value.resumable
