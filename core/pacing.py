@@ -106,13 +106,14 @@ class PacedBody:
         self._flow = flow
         self._part_number = part_number
         self._body = body
+        self._size = len(body)
 
     @property
     def crc64(self) -> int | None:
         return self._body.crc64
 
     def __len__(self) -> int:
-        return len(self._body)
+        return self._size
 
     def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
         limit = self._flow.limit

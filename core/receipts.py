@@ -14,6 +14,7 @@ from typing import overload
 from partwise.model import UploadedPart
 
 _STRUCK, _WITHOUT_CRC64, _WITH_CRC64 = range(3)
+_FIELDS = 4
 
 
 class ReceiptLog:
@@ -24,9 +25,10 @@ class ReceiptLog:
     """
 
     def __init__(self) -> None:
-        # A column for each field. The kind comes last when an entry is added: its length is the number of entries.
-        self._numbers, self._sizes, self._checksums = array("I"), array("Q"), array("Q")
-        self._etags, self._ends = bytearray(), array("Q", [0])  # in a row, and where each of them ends
+        # Of each entry: part number, size, checksum, and where its etag ends in the row of etags.
+        self._numbers = array("Q")
+        self._etags = bytearray()
+        # It comes last when an entry is added: its length is the number of entries.
         self._kinds = bytearray()
 
     def __len__(self) -> int:
@@ -34,48 +36,43 @@ class ReceiptLog:
 
     def add(self, part: UploadedPart) -> int:
         """Enter a receipt, and give the number of its entry."""
+        crc64 = part.crc64
         self._etags += part.etag.encode("utf-8", "surrogatepass")
-        self._ends.append(len(self._etags))
-        self._numbers.append(part.part_number)
-        self._sizes.append(part.size)
-        self._checksums.append(part.crc64 or 0)
-        self._kinds.append(_WITHOUT_CRC64 if part.crc64 is None else _WITH_CRC64)
+        self._numbers.extend((part.part_number, part.size, crc64 or 0, len(self._etags)))
+        self._kinds.append(_WITHOUT_CRC64 if crc64 is None else _WITH_CRC64)
         return len(self._kinds) - 1
 
     def strike(self, part_number: int) -> None:
         """Enter that nothing counts that was entered for this part."""
-        self._ends.append(len(self._etags))
-        self._numbers.append(part_number)
-        self._sizes.append(0)
-        self._checksums.append(0)
+        self._numbers.extend((part_number, 0, 0, len(self._etags)))
         self._kinds.append(_STRUCK)
 
     def parts(self, entries: Iterable[int]) -> Iterator[UploadedPart]:
         """The receipts that these entries are."""
-        numbers, sizes, checksums, kinds = self._numbers, self._sizes, self._checksums, self._kinds
-        etags, ends = self._etags, self._ends
+        numbers, etags, kinds = self._numbers, self._etags, self._kinds
         for entry in entries:
-            etag = etags[ends[entry] : ends[entry + 1]].decode("utf-8", "surrogatepass")
-            yield UploadedPart(
-                numbers[entry], sizes[entry], etag, checksums[entry] if kinds[entry] == _WITH_CRC64 else None
-            )
+            at = entry * _FIELDS
+            etag = etags[numbers[at - 1] if entry else 0 : numbers[at + 3]].decode("utf-8", "surrogatepass")
+            crc64 = numbers[at + 2] if kinds[entry] == _WITH_CRC64 else None
+            yield UploadedPart(numbers[at], numbers[at + 1], etag, crc64)
 
     def size(self, entry: int) -> int:
         """The size that this receipt is for, in bytes."""
-        return self._sizes[entry]
+        return self._numbers[entry * _FIELDS + 1]
 
     def crc64(self, entry: int) -> int | None:
         """The checksum on this receipt."""
-        return self._checksums[entry] if self._kinds[entry] == _WITH_CRC64 else None
+        return self._numbers[entry * _FIELDS + 2] if self._kinds[entry] == _WITH_CRC64 else None
 
     def last(self, entries: int) -> dict[int, int]:
         """For each part, the last entry that counted when there were so many of them."""
         last: dict[int, int] = {}
         for entry in range(entries):
+            number = self._numbers[entry * _FIELDS]
             if self._kinds[entry] == _STRUCK:
-                del last[self._numbers[entry]]
+                del last[number]
             else:
-                last[self._numbers[entry]] = entry
+                last[number] = entry
         return last
 
 

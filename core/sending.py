@@ -215,13 +215,12 @@ class PartLoop:
 
     def _patience(self) -> float | None:
         """Seconds to wait for the next outcome; None: as long as it takes."""
-        now = self._clock.monotonic()
-        waits = [] if self._interval is None else [self._interval]
-        if self._retries:
-            # Whoever made the storage ask to be left alone is among them, so there is no hold without a retry; and
-            # each of them has kept its place, so there is room for it.
-            waits.append(max(self._retries[0].ready, self._hold_until) - now)
-        return max(0.0, min(waits)) if waits else None
+        if not self._retries:
+            return self._interval
+        # Whoever made the storage ask to be left alone is among them, so there is no hold without a retry; and each of
+        # them has kept its place, so there is room for it.
+        wait = max(0.0, max(self._retries[0].ready, self._hold_until) - self._clock.monotonic())
+        return wait if self._interval is None else min(wait, self._interval)
 
     def _settle(self, outcome: Outcome) -> None:
         attempts = self._in_flight.pop(outcome.part_number)

@@ -183,7 +183,9 @@ def _parsed_head(head: bytes) -> tuple[str, int, dict[str, str]]:
         raise BadAnswer(_misfit(text))
     version, code, lines = parsed.groups()
     fields = _HEADER.findall(lines)
-    headers = {name.lower(): value.rstrip(" \t") for name, value in fields}
+    if " \r" in lines or "\t\r" in lines:
+        fields = [(name, value.rstrip(" \t")) for name, value in fields]
+    headers = {name.lower(): value for name, value in fields}
     if len(headers) < len(fields):
         headers = _joined(fields)
     return version, int(code), headers
@@ -192,7 +194,7 @@ def _parsed_head(head: bytes) -> tuple[str, int, dict[str, str]]:
 def _joined(fields: list[tuple[str, str]]) -> dict[str, str]:
     values: dict[str, list[str]] = {}
     for name, value in fields:
-        values.setdefault(name.lower(), []).append(value.rstrip(" \t"))
+        values.setdefault(name.lower(), []).append(value)
     return {name: ", ".join(found) for name, found in values.items()}
 
 

@@ -15,6 +15,7 @@ from partwise.errors import CheckpointDamaged
 from partwise.model import Checkpoint, UploadedPart
 from partwise.stores import _journal as journal
 from partwise.stores.file import FileCheckpointStore
+from partwise.structuring import part_to_data
 from partwise.testing import strategies
 
 MakeCheckpoint = Callable[..., Checkpoint]
@@ -85,6 +86,11 @@ def test_what_is_written_is_read(checkpoint: Checkpoint) -> None:
     data = journal.encode(checkpoint)
     found = journal.decode(data)
     assert (found.checkpoint, found.length) == (checkpoint, len(data))
+
+
+@given(part=strategies.uploaded_parts())
+def test_a_receipt_is_written_as_its_plain_data(part: UploadedPart) -> None:
+    assert journal.part_text(part) == json.dumps(part_to_data(part), separators=(",", ":"))
 
 
 # --- damage ----------------------------------------------------------------------------------------------------------
