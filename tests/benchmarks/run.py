@@ -24,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterable
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
@@ -114,16 +115,30 @@ def in_turns(
     slow: tuple[str, ...] = ("oss2",),
 ) -> dict[str, Figures]:
     """The medians of each peer, which take turns; the slow ones have fewer of them."""
-    file, names = source(plan, size), list(peers)
-    runs: dict[str, list[Figures]] = {peer: [] for peer in names}
+    file = source(plan, size)
     with Sink(Table.of(file, part_size), certificate=certificate) as sink:
-        for rep in range(plan.reps):
-            turn = rep % len(names)
-            for peer in names[turn:] + names[:turn]:
-                if peer in slow and rep >= max(1, plan.reps // 3):
-                    continue
-                runs[peer].append(upload(plan, sink, peer, file, part_size=part_size, at_once=at_once, ca=certificate))
-    return {peer: _medians(taken) for peer, taken in runs.items()}
+        return taking_turns(
+            plan,
+            {
+                peer: partial(upload, plan, sink, peer, file, part_size=part_size, at_once=at_once, ca=certificate)
+                for peer in peers
+            },
+            slow=slow,
+        )
+
+
+def taking_turns(
+    plan: Plan, uploads: dict[str, Callable[[], Figures]], *, slow: tuple[str, ...] = ()
+) -> dict[str, Figures]:
+    """The medians of each of these, by its name; those that are slow run less often."""
+    names = list(uploads)
+    runs: dict[str, list[Figures]] = {name: [] for name in names}
+    for rep in range(plan.reps):
+        turn = rep % len(names)
+        for name in names[turn:] + names[:turn]:
+            if name not in slow or rep < max(1, plan.reps // 3):
+                runs[name].append(uploads[name]())
+    return {name: _medians(taken) for name, taken in runs.items()}
 
 
 def _medians(runs: list[Figures]) -> Figures:
@@ -210,13 +225,33 @@ def tls(plan: Plan) -> dict[str, Any]:
     if certificate is None:
         print("left out: there is no openssl to make a certificate with")
         return {}
-    peers = [peer for peer in ("raw", "partwise") if peer in plan.peers]
     results = {
-        f"{_bytes(size)}, {n} at once": in_turns(plan, peers, plan.size, size, n, certificate=certificate)
-        for size, n in ((MIB, 4), (8 * MIB, 1), (8 * MIB, 4))
+        f"{_bytes(size)}, {n} at once": _with_and_without_tls(plan, certificate, size, n)
+        for size, n in ((100 * KIB, 4), (MIB, 4), (8 * MIB, 1), (8 * MIB, 4))
     }
-    _show(results, "parts")
+    rows = [
+        [parts, peer, f[peer]["cpu_per_gib"], f[over]["cpu_per_gib"], f[over]["cpu_per_gib"] - f[peer]["cpu_per_gib"]]
+        for parts, f in results.items()
+        for peer, over in (("raw", "raw over TLS"), ("partwise", "partwise over TLS"))
+    ]
+    _table(["parts", "peer", "CPU s/GiB", "over TLS", "which adds"], rows)
     return results
+
+
+def _with_and_without_tls(plan: Plan, certificate: Path, part_size: int, at_once: int) -> dict[str, Figures]:
+    file = source(plan, min(plan.size, plan.small_parts * part_size))
+    table = Table.of(file, part_size)
+    with Sink(table) as clear, Sink(table, certificate=certificate) as covered:
+        run = partial(upload, plan, file=file, part_size=part_size, at_once=at_once)
+        return taking_turns(
+            plan,
+            {
+                "raw": partial(run, clear, "raw"),
+                "raw over TLS": partial(run, covered, "raw", ca=certificate),
+                "partwise": partial(run, clear, "partwise"),
+                "partwise over TLS": partial(run, covered, "partwise", ca=certificate),
+            },
+        )
 
 
 @case
