@@ -50,7 +50,8 @@ from partwise.backends.oss.options import (
 )
 from partwise.backends.oss.part_heads import PartHeads
 from partwise.backends.oss.signing import Query, Signable, Signing, signing_v1, signing_v4
-from partwise.backends.oss.transport import Proxy, Transport, tls_context
+from partwise.backends.oss.tls import tls_context
+from partwise.backends.oss.transport import Proxy, Transport
 from partwise.errors import (
     BackendClosed,
     BackendError,

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import os
 import socket
-import ssl
 import struct
 import sys
 
+from partwise.backends.oss.tls import TLSSocket
 from partwise.model import MIB
 
 #: What a call raises that waited in vain: by the kernel's timeout, one that would block.
@@ -24,22 +24,20 @@ SILENCE = (TimeoutError, BlockingIOError)
 _SENT_IN_TIME = MIB
 
 
-def limit_silence(sock: socket.socket, seconds: float) -> None:
+def limit_silence(sock: socket.socket | TLSSocket, seconds: float) -> None:
     """Have every call to send or to receive end as one of SILENCE that moves no byte for so long (above 0)."""
     if not _limited_by_kernel(sock, seconds):
         sock.settimeout(seconds)
 
 
-def longest_send(sock: socket.socket) -> int:
+def longest_send(sock: socket.socket | TLSSocket) -> int:
     """How many bytes to give to one call to send, so that it is not taken for a silence that it takes long."""
     return sys.maxsize if sock.gettimeout() is None else _SENT_IN_TIME
 
 
-def _limited_by_kernel(sock: socket.socket, seconds: float) -> bool:
-    # On Windows the options have another form. TLS would take the kernel's timeout for a wish to be called again, and
-    # gains nothing by it: it is busy with the cipher.
-    if sys.platform == "win32" or isinstance(sock, ssl.SSLSocket):
-        return False
+def _limited_by_kernel(sock: socket.socket | TLSSocket, seconds: float) -> bool:
+    if sys.platform == "win32":
+        return False  # there the options have another form
     microseconds = max(1, round(seconds * 1_000_000))
     timeval = struct.pack("ll", *divmod(microseconds, 1_000_000))
     try:

@@ -1,9 +1,9 @@
 """
 Requests over pooled connections: the one place that does I/O.
 
-urllib3 makes the connections: names, timeouts, TLS with verified certificates, tunnels through a proxy. One attempt
-is made per call; nothing is retried or redirected. A connection goes back to the pool if the exchange left it in
-order, and is closed otherwise, so that whatever went wrong ends with it.
+urllib3 makes the connections: names, timeouts, tunnels through a proxy. One attempt is made per call; nothing is
+retried or redirected. A connection goes back to the pool if the exchange left it in order, and is closed otherwise, so
+that whatever went wrong ends with it.
 """
 
 from __future__ import annotations
@@ -16,19 +16,18 @@ from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from http.client import HTTPException
-from pathlib import Path
 from socket import socket
 from types import GeneratorType
 from urllib.parse import unquote, urlsplit
 
 from attrs import define, field
-from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connection import HTTPConnection
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NameResolutionError, NewConnectionError
 from urllib3.util import Url
-from urllib3.util.ssl_match_hostname import CertificateError
 
 from partwise.backends.oss.http1 import Answer, BadAnswer, TooLong, read_answer, request_head
 from partwise.backends.oss.silence import SILENCE, limit_silence, longest_send
+from partwise.backends.oss.tls import TLSSocket
 from partwise.errors import BackendClosed, BackendError, ConnectionFailed, InvalidInput
 
 #: Connections that were idle for longer are not used again. The service closes them after a minute or so, and what lies
@@ -40,8 +39,6 @@ _IDLE_SECONDS_MAX = 50.0
 #: where one of those is lost, nobody knows whether it took effect. Nor once a connection broke: what lies on the way
 #: may close each one after its answer without saying so, and then every other request would be lost.
 _RECENT_SECONDS = 1.0
-
-_TLS_RECORD = 16 * 1024
 
 #: The service may have closed the connection, or is about to: bad requests, time-outs, its own failures.
 _WORN_STATUSES = frozenset({400, 408})
@@ -80,26 +77,6 @@ class Proxy:
     def headers(self) -> dict[str, str]:
         """What the proxy itself is told."""
         return {} if self.authorization is None else {"Proxy-Authorization": self.authorization}
-
-
-def tls_context(ca_bundle: str | None) -> ssl.SSLContext:
-    """
-    What a server has to prove: a valid certificate for its name.
-
-    Args:
-        ca_bundle: a file or directory of the authorities to trust; None trusts those of the system.
-
-    Raises:
-        InvalidInput: there is no such file, or no certificate in it.
-    """
-    try:
-        if ca_bundle is None:
-            return ssl.create_default_context()
-        if Path(ca_bundle).is_dir():
-            return ssl.create_default_context(capath=ca_bundle)
-        return ssl.create_default_context(cafile=ca_bundle)
-    except (OSError, ValueError) as error:
-        raise InvalidInput(f"the certificates in {ca_bundle} can't be used: {error}") from error
 
 
 class Transport:
@@ -302,8 +279,10 @@ class Transport:
         connection = self._new_connection()
         try:
             connection.connect()
+            if self._context is not None:
+                connection.sock = TLSSocket(connection.sock, self._context, self._host)
             limit_silence(connection.sock, self._read_timeout)
-        except (ssl.SSLCertVerificationError, CertificateError) as error:
+        except ssl.SSLCertVerificationError as error:
             connection.close()
             raise ConnectionFailed(
                 f"{self._where} can't be trusted: its certificate does not verify ({error}); if it is your own, name "
@@ -322,12 +301,8 @@ class Transport:
         proxy = self._proxy
         host, port = (self._host, self._port) if proxy is None else (proxy.host, proxy.port)
         proxy_url = None if proxy is None else Url("http", host=proxy.host, port=proxy.port)
-        if self._scheme == "http":
-            return HTTPConnection(host, port, timeout=self._connect_timeout, proxy=proxy_url)
-        connection = HTTPSConnection(
-            host, port, timeout=self._connect_timeout, proxy=proxy_url, ssl_context=self._context
-        )
-        if proxy is not None:
+        connection = HTTPConnection(host, port, timeout=self._connect_timeout, proxy=proxy_url)
+        if proxy is not None and not self._forwarded:
             connection.set_tunnel(self._host, self._port, headers=proxy.headers, scheme="http")
         return connection
 
@@ -347,7 +322,7 @@ def _close_all(idle: list[tuple[HTTPConnection, float]]) -> None:
         connection.close()
 
 
-def _send(sock: socket, head: bytes, body: Iterable[bytes | memoryview]) -> OSError | None:
+def _send(sock: socket | TLSSocket, head: bytes, body: Iterable[bytes | memoryview]) -> OSError | None:
     """
     Send it all. The failure of the connection is returned, since an answer may be there all the same; what `body`
     raises is raised.
@@ -374,15 +349,12 @@ def _send(sock: socket, head: bytes, body: Iterable[bytes | memoryview]) -> OSEr
     return None
 
 
-def _send_both(sock: socket, head: bytes, piece: memoryview) -> None:
-    # In one call, or by TLS in one record: a packet less, for which the other side need not wake up, and a turn in the
-    # interpreter less among threads.
+def _send_both(sock: socket | TLSSocket, head: bytes, piece: memoryview) -> None:
+    # In one call where there is one: a packet less, and a turn in the interpreter less among threads.
     sendmsg = getattr(sock, "sendmsg", None)
-    if sendmsg is None or isinstance(sock, ssl.SSLSocket):
-        begin = piece[: max(0, _TLS_RECORD - len(head))]
-        sock.sendall(head + begin)
-        if len(begin) < len(piece):
-            sock.sendall(piece[len(begin) :])
+    if sendmsg is None:
+        sock.sendall(head)
+        sock.sendall(piece)
         return
     sent = sendmsg((head, piece))
     if sent < len(head):

@@ -8,6 +8,7 @@ import hashlib
 import json
 import socket
 import ssl
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -313,6 +314,15 @@ def recorded_answer(response: dict[str, Any]) -> bytes:
     return f"HTTP/1.1 {response['status']} Recorded\r\n{head}\r\n".encode() + data
 
 
+def make_certificate(directory, name: str):
+    certificate, key = directory / "certificate.pem", directory / "key.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    command += ["-keyout", str(key), "-out", str(certificate), "-days", "2", "-subj", "/CN=partwise test"]
+    command += ["-addext", f"subjectAltName={name}", "-addext", "keyUsage=critical,digitalSignature,keyCertSign"]
+    subprocess.run(command, check=True, capture_output=True)
+    return certificate, key
+
+
 class Kit:
     """What test modules take from here; they can't import it."""
 
@@ -324,6 +334,7 @@ class Kit:
     stored = staticmethod(stored)
     initiated = staticmethod(initiated)
     hang_up = staticmethod(hang_up)
+    make_certificate = staticmethod(make_certificate)
     generated = staticmethod(generated)
     recording = staticmethod(recording)
     recorded_answer = staticmethod(recorded_answer)
@@ -333,3 +344,9 @@ class Kit:
 def kit() -> type[Kit]:
     """The helpers of this file."""
     return Kit
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory):
+    """A certificate of our own for 127.0.0.1, and its key."""
+    return make_certificate(tmp_path_factory.mktemp("tls"), "IP:127.0.0.1")
