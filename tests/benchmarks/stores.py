@@ -8,6 +8,7 @@ microseconds, medians, for each operation; the disk's own sync is part of save.
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import sys
 import tempfile
@@ -81,6 +82,7 @@ def main() -> None:
     figures: dict[str, list[float]] = {"claim": [], "load": [], "append": [], "save": []}
     with tempfile.TemporaryDirectory() as directory:
         store = fill(store_name, Path(directory), uploads)
+        os.sync()  # what is measured shall not wait for the disk to take what is not
         for round_number in range(_ROUNDS):
             mine = checkpoint(round_number * 7919 % uploads)
             claim = store.claim(mine.name)
