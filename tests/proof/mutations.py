@@ -43,6 +43,7 @@ STORAGE_FAILS = ("tests/proof/test_every_instant.py -k storage", *PROOF)
 WISHES = ("tests/proof/test_every_instant.py -k wish", *PROOF)
 STORES = ("tests/stores",)
 DISK = ("tests/proof/test_every_system_call.py", "tests/soak/test_power_loss.py")
+SENT_AHEAD = ("tests/core/test_transport.py", "tests/core/test_threads.py", "tests/oss/test_small_parts.py")
 SECONDS_MAX = 600
 _PROFILE = "--hypothesis-profile=mutation"
 
@@ -78,6 +79,7 @@ class Mutation:
 ENGINE, RUN, LEDGER = "core/engine.py", "core/run.py", "core/ledger.py"
 SENDING, COMPLETING, ENDINGS = "core/sending.py", "core/completing.py", "core/endings.py"
 MODEL, DECIDING, RETRYING, TRANSPORT = "core/model.py", "core/deciding.py", "core/retrying.py", "core/transport.py"
+THREADS = "core/threads.py"
 FILES, JOURNAL = "stores/_files.py", "stores/_journal.py"
 
 MUTATIONS = [
@@ -255,6 +257,35 @@ MUTATIONS = [
         ENGINE,
         "            run.source.close()\n            forget(run)",
         "            forget(run)",
+    ),
+    # --- parts that are sent ahead -----------------------------------------------------------------------------------
+    Mutation(
+        "a receipt that is waited for is believed unseen",
+        TRANSPORT,
+        "        return lambda: self._agreed(self._attempted(answer))",
+        "        return lambda: self._attempted(answer)",
+        SENT_AHEAD,
+    ),
+    Mutation(
+        "what is on its way is forgotten when the upload ends",
+        THREADS,
+        "        if (self._kept or self._begun) and self._finished.empty():",
+        "        if self._kept and self._finished.empty():",
+        SENT_AHEAD,
+    ),
+    Mutation(
+        "whoever sends parts by itself is passed by",
+        TRANSPORT,
+        '        if "upload_part" in vars(ancestor):\n            break\n',
+        "",
+        SENT_AHEAD,
+    ),
+    Mutation(
+        "more parts are sent ahead than were asked for",
+        THREADS,
+        "(_AHEAD if self._kept[0].in_two_steps else 0)",
+        "100",
+        SENT_AHEAD,
     ),
     # --- completing --------------------------------------------------------------------------------------------------
     Mutation("complete is sent with a gap", COMPLETING, "    if not run.ledger.is_whole():", "    if False:"),
@@ -620,7 +651,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--jobs", type=int, default=1, help="how many at a time")
     wanted = parser.parse_args(arguments)
     chosen = [m for m in MUTATIONS if not wanted.words or any(word in m.name for word in wanted.words)]
-    if (broken := noticed_by(None, (*PROOF, *STORES, *DISK))) is not None:
+    if (broken := noticed_by(None, (*PROOF, *STORES, *DISK, *SENT_AHEAD))) is not None:
         print(f"{broken} fails without any mutation: mend that first")
         return 2
 
