@@ -146,6 +146,7 @@ def test_d01_a_part_that_somebody_sent_again_is_not_the_one_that_was_recorded(st
     result = simulated(backend, store).upload(BytesSource(filler(30)), "key")
 
     assert (result.parts_resumed, backend.read("key")) == (1, filler(30))
+    assert result.warnings == (), "it was known before the storage refused to make an object of it"
 
 
 def test_d01_a_part_that_somebody_sends_again_before_complete_is_sent_again(backend, store):
