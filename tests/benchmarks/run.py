@@ -184,7 +184,8 @@ def parts(plan: Plan) -> dict[str, Any]:
 def concurrency(plan: Plan) -> dict[str, Any]:
     """parts of 8 MiB, several at once"""
     peers = [peer for peer in plan.peers if peer != "oss2"]
-    results = {f"{n} at once": in_turns(plan, peers, plan.size, 8 * MIB, n) for n in (1, 2, 4, 8)}
+    numbers = plan.pick(full=(1, 2, 4, 8), quick=(1, 2, 4, 8), smoke=(2,))
+    results = {f"{n} at once": in_turns(plan, peers, plan.size, 8 * MIB, n) for n in numbers}
     _show(results, "under way")
     return results
 
@@ -193,10 +194,13 @@ def concurrency(plan: Plan) -> dict[str, Any]:
 def growth(plan: Plan) -> dict[str, Any]:
     """more parts, larger files; microseconds of processor time a part, and memory"""
     results: dict[str, Any] = {}
-    for count in (plan.small_parts // 10, plan.small_parts // 4, plan.small_parts // 2, plan.small_parts):
+    for share in plan.pick(full=(10, 4, 2, 1), quick=(10, 4, 2, 1), smoke=(1,)):
+        count = plan.small_parts // share
         figures = in_turns(plan, ["partwise"], count * 100 * KIB, 100 * KIB, 4)["partwise"]
         results[f"{count} parts of 100 KiB"] = {**figures, "part_us": figures["cpu"] / count * 1e6}
-    for size in (plan.size // 4, plan.size, 4 * plan.size):
+    for size in plan.pick(
+        full=(plan.size // 4, plan.size, 4 * plan.size), quick=(plan.size // 4, plan.size), smoke=(plan.size,)
+    ):
         figures = in_turns(plan, ["partwise"], size, 8 * MIB, 4)["partwise"]
         results[f"{_bytes(size)} in parts of 8 MiB"] = {**figures, "part_us": figures["cpu"] / (size / 8 / MIB) * 1e6}
     rows = [[name, f["part_us"], f["cpu_per_gib"], f["mib_per_second"], f["rss"]] for name, f in results.items()]
@@ -225,9 +229,10 @@ def tls(plan: Plan) -> dict[str, Any]:
     if certificate is None:
         print("left out: there is no openssl to make a certificate with")
         return {}
+    cases = ((100 * KIB, 4), (MIB, 4), (8 * MIB, 1), (8 * MIB, 4))
     results = {
         f"{_bytes(size)}, {n} at once": _with_and_without_tls(plan, certificate, size, n)
-        for size, n in ((100 * KIB, 4), (MIB, 4), (8 * MIB, 1), (8 * MIB, 4))
+        for size, n in plan.pick(full=cases, quick=cases, smoke=cases[1:2])
     }
     rows = [
         [parts, peer, f[peer]["cpu_per_gib"], f[over]["cpu_per_gib"], f[over]["cpu_per_gib"] - f[peer]["cpu_per_gib"]]
@@ -262,7 +267,8 @@ def processes(plan: Plan) -> dict[str, Any]:
         print("left out: there is no openssl to make a certificate with")
         return {}
     peers = ["partwise", "partwise-processes"]
-    results = {f"{n} at once": in_turns(plan, peers, plan.size, 8 * MIB, n, certificate=certificate) for n in (1, 2, 4)}
+    numbers = plan.pick(full=(1, 2, 4), quick=(1, 2, 4), smoke=(2,))
+    results = {f"{n} at once": in_turns(plan, peers, plan.size, 8 * MIB, n, certificate=certificate) for n in numbers}
     _show(results, "under way", reference="partwise")
     return results
 
