@@ -44,9 +44,21 @@ _FLAGS = {
     "x-oss-server-side-encryption": "--encryption",
     "x-oss-storage-class": "--storage-class",
     "encryption='KMS'": "--encryption KMS",
+    "give credentials=Credentials(...), set": "set",
     "region=": "--region",
     "endpoint=": "--endpoint",
     "urllib.parse.quote": "percent-encoding",
+}
+#: The same in the advice that comes with an error of the storage. Such messages name keys and files, too, so that only
+#: what nobody would call one is replaced.
+ADVICE = {
+    "name its authority by ca_bundle=": "name its authority by --ca-bundle",
+    "and that region= is the bucket's own": "and that --region is the bucket's own",
+    "use addressing_style='virtual'": "use --addressing-style virtual",
+    "or addressing_style='cname' for": "or --addressing-style cname for",
+    "others are asked for where credentials= is a function or a client": (
+        "set OSS_ACCESS_KEY_ID, OSS_ACCESS_KEY_SECRET and OSS_SESSION_TOKEN to new ones"
+    ),
 }
 _SETTING = re.compile(
     "|".join(map(re.escape, _FLAGS))
@@ -146,6 +158,13 @@ def pairs(flag: str, texts: Iterable[str]) -> dict[str, str]:
 def as_flags(message: str) -> str:
     """A message about settings and options of the library in terms of the flags that they come from."""
     return _SETTING.sub(lambda match: _FLAGS.get(match[0]) or f"--{(match[1] or match[0]).replace('_', '-')}", message)
+
+
+def advice_as_flags(message: str) -> str:
+    """A message that came from the storage, with its advice in terms of flags; see `ADVICE`."""
+    for words, flags in ADVICE.items():
+        message = message.replace(words, flags)
+    return message
 
 
 def at_most_one(**given: object) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from attrs import asdict
 
-from partwise.cli.asking import as_flags
+from partwise.cli.asking import advice_as_flags, as_flags
 from partwise.cli.stopping import Stopped
 from partwise.cli.wording import count, one_line, share, shown
 from partwise.errors import (
@@ -85,7 +85,7 @@ def _sentence(error: BaseException, subject: str) -> str:  # noqa: PLR0911  # a 
         case InvalidInput():
             return as_flags(str(error))
         case PartwiseError():
-            return str(error)
+            return advice_as_flags(str(error))
         case Stopped():
             return str(error) or "stopped"
         case KeyboardInterrupt():
@@ -100,7 +100,8 @@ def _says_less_than_its_cause(error: UploadFailed) -> bool:
 
 
 def _reason(cause: BaseException | None) -> str:
-    return (str(cause) if isinstance(cause, PartwiseError) else f"{type(cause).__name__}: {cause}").rstrip(".")
+    said = advice_as_flags(str(cause)) if isinstance(cause, PartwiseError) else f"{type(cause).__name__}: {cause}"
+    return said.rstrip(".")
 
 
 def _kept(error: UploadStopped) -> str:

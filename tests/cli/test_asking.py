@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from partwise.backends.oss import credentials, failures, transport
 from partwise.cli import asking
 from partwise.errors import InvalidInput
 
@@ -106,6 +110,18 @@ def test_a_message_about_a_field_becomes_one_about_its_flag() -> None:
     assert asking.as_flags("signature_version is v4 or v1") == "--signature-version is v4 or v1"
     assert asking.as_flags("x-oss-object-acl is one of a, b") == "--acl is one of a, b"
     assert asking.as_flags("a size of the store") == "a size of the store"
+
+    assert "credentials=" not in asking.as_flags(credentials.HOW_TO_GIVE_CREDENTIALS)
+
+
+def test_the_advice_of_the_library_is_given_in_flags() -> None:
+    """Each of these words stands in the library as it does here, and none of them names what is no flag."""
+    sources = map(inspect.getsource, (failures, transport))
+    library = "".join(re.sub(r'"\n +f?"', "", source) for source in sources)
+    for words, flags in asking.ADVICE.items():
+        assert words in library, "the library says it in other words now"
+        assert asking.advice_as_flags(f"a/region=eu/b: {words}") == f"a/region=eu/b: {flags}"
+        assert "=" not in flags
 
 
 @pytest.mark.parametrize(("text", "expected"), [("1", 1), (" 17 ", 17), ("65535", 65535)])

@@ -36,6 +36,17 @@ from partwise.errors import (
 )
 from partwise.model import UploadResult
 
+UNTRUSTED = "it can't be trusted; if it is your own, name its authority by ca_bundle="
+
+
+@pytest.mark.parametrize("error", [ConnectionFailed(UNTRUSTED), UploadFailed("no", resumable=False)])
+def test_advice_is_given_in_flags(error: PartwiseError) -> None:
+    if isinstance(error, UploadFailed):
+        error.__cause__ = ConnectionFailed(UNTRUSTED)
+
+    assert "name its authority by --ca-bundle" in sentence(error, "a to b")
+    assert "ca_bundle" not in sentence(error, "a to b")
+
 
 def failed(cause: Exception | None, *, resumable: bool = True) -> UploadFailed:
     error = UploadFailed(
