@@ -168,6 +168,7 @@ class ScriptedServer:
         try:
             if self._context is not None:
                 connection = self._context.wrap_socket(plain, server_side=True)
+                self._open.append(connection)  # in place of the plain one, which is detached from now on
             while (received := self._read(connection, number)) is not None:
                 with self._lock:
                     self.requests.append(received)

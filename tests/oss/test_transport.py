@@ -656,6 +656,22 @@ def test_a_certificate_whose_authority_is_named_is_accepted(tls_server, connect,
     assert [(request.body == data, request.connection) for request in tls_server.requests] == [(True, 1), (True, 1)]
 
 
+def test_a_tls_connection_that_the_service_closed_is_noticed(tls_server, connect, certificate, body, kit):
+    backend = connect(endpoint=tls_server.endpoint, ca_bundle=str(certificate[0]))
+    backend.upload_part(*PART, body(b"x"))
+    tls_server.drop_connections()
+    tls_server.reply(kit.initiated())
+    assert backend.initiate_upload("key", ObjectOptions()) == "UPLOADID"
+    assert [request.connection for request in tls_server.requests] == [1, 2]
+
+
+def test_parts_are_begun_over_tls_too(tls_server, connect, certificate, body):
+    backend = connect(endpoint=tls_server.endpoint, ca_bundle=str(certificate[0]))
+    first, second = begun(backend, body, 1, 2)
+    assert [second().part_number, first().part_number] == [2, 1]
+    assert {request.body for request in tls_server.requests} == {b"\x01" * 5000, b"\x02" * 5000}
+
+
 def test_authorities_may_be_a_directory(tls_server, connect, certificate, tmp_path, body):
     run = subprocess.run(["openssl", "x509", "-hash", "-noout", "-in", certificate[0]], check=True, capture_output=True)
     (tmp_path / f"{run.stdout.decode().strip()}.0").write_bytes(certificate[0].read_bytes())
