@@ -114,17 +114,20 @@ class Ledger:
 
     def receipts(self) -> Receipts:
         """What `complete_upload` wants: every receipt, ascending. Later entries don't change what was given."""
-        return Receipts(self._log, array("I", [entry - 1 for entry in self._entry if entry]))
+        return Receipts(self._log, self._counting())
 
     def crc64(self) -> int | None:
         """The checksum of the whole, combined from those of its parts; None if one of them is not known."""
         total = 0
-        for entry in self._entry:
-            if entry:
-                if (checksum := self._log.crc64(entry - 1)) is None:
-                    return None
-                total = crc64_combine(total, checksum, self._log.size(entry - 1))
+        for entry in self._counting():
+            if (checksum := self._log.crc64(entry)) is None:
+                return None
+            total = crc64_combine(total, checksum, self._log.size(entry))
         return total
+
+    def _counting(self) -> array[int]:
+        """The entries in the log that count, by ascending part number."""
+        return array("I", [entry - 1 for entry in self._entry if entry])
 
 
 #: Where the backend reports no checksum of objects, a value of ours stands under this name in the object's metadata.

@@ -177,8 +177,11 @@ class Run:
     def take_over(self, checkpoint: Checkpoint, plan: PartPlan) -> None:
         """The upload under way is the one that this checkpoint tells of, with its parts as resumed ones."""
         self.ledger = Ledger(plan)
+        limits = self.backend.limits
         for part in checkpoint.parts:
-            self.ledger.record(part, resumed=True)
+            # What no storage takes is what became of a record that does not verify itself. It is not there, either.
+            if part.part_number <= limits.max_parts and part.size <= limits.max_part_size:
+                self.ledger.record(part, resumed=True)
         self.checkpoint = evolve(checkpoint, parts=())
 
     def let_go(self) -> None:

@@ -13,6 +13,7 @@ import contextlib
 import socket
 import ssl
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -92,7 +93,7 @@ class TLSSocket:
                     self._flush()
                 piece = memoryview(buffer)[begin : begin + _PIECE]
                 while piece:
-                    written = self._done(lambda piece=piece: self._tls.write(piece))  # type: ignore[misc]
+                    written = self._done(partial(self._tls.write, piece))
                     piece = piece[written:]
                     sent += written
         self._flush()
@@ -101,7 +102,7 @@ class TLSSocket:
     def recv(self, size: int) -> bytes:
         """As a socket's: up to so many bytes, b"" at the end, be it said by TLS or not."""
         try:
-            return self._done(lambda: self._tls.read(size))
+            return self._done(partial(self._tls.read, size))
         except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
             return b""
 

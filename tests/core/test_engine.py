@@ -686,6 +686,20 @@ def test_no_type_is_guessed_where_the_backend_keeps_none(uploader, make_backend,
     assert backend.describe("report.pdf").content_type is None
 
 
+@pytest.mark.parametrize(
+    "damage", [UploadedPart(10**12, 10, "E"), UploadedPart(2, 10**30, "E")], ids=["number", "size"]
+)
+def test_a_record_of_what_no_storage_takes_is_a_part_that_is_not_there(uploader, begun, store, source, damage):
+    """A store of one's own need not verify what it holds, and a digit is soon damaged."""
+    begun(source)
+    [recorded] = store.scan()
+    store.save(evolve(recorded, parts=(recorded.parts[0], damage)))
+    result = uploader().upload(source, "key")
+
+    assert (result.verified, result.crc64) == (True, crc64(source.data))
+    assert result.parts_sent + result.parts_resumed == 5
+
+
 def test_receipts_that_were_found_do_not_fill_the_memory(tmp_path):
     """A resume of thousands of parts has them as values several times over, until it knows what to send."""
     store, config = FileCheckpointStore(tmp_path / "state"), TransferConfig(10, multipart_threshold=0, max_attempts=1)

@@ -136,7 +136,8 @@ class BackendMachine(RuleBasedStateMachine):
     @rule(data=st.data(), handle=_handles, loss=_losses)
     def send_other_bytes(self, data: st.DataObject, handle: int, loss: FaultKind | None) -> None:
         pending = self._drawn(data, handle)
-        for number, (content, _) in list(pending.parts.items())[:1]:
+        if pending.parts:
+            number, (content, _) = next(iter(pending.parts.items()))
             version = next(version for version in (0, 1) if filler(self.part_size, (number, version)) != content)
             self._send(pending, handle, number, version, loss)
 
