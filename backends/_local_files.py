@@ -14,12 +14,8 @@ import shutil
 from io import FileIO
 from pathlib import Path
 
+from partwise._durable import sync_directory
 from partwise.checksums import crc64
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]  # what a module is replaced by when there is none
 
 #: Bytes read at a time. Measured on ext4, 256 KiB to 8 MiB make little difference.
 BLOCK = 1024 * 1024
@@ -40,32 +36,6 @@ def write_all(file: FileIO, data: bytes | memoryview) -> None:
     rest = memoryview(data).cast("B")
     while rest:
         rest = rest[file.write(rest) :]
-
-
-def sync(file: FileIO) -> None:
-    """Bring the bytes of a file to the disk, past the cache of the drive where the system offers that."""
-    full = getattr(fcntl, "F_FULLFSYNC", None)
-    if full is not None:
-        # On macOS fsync stops at the drive's own cache. Some file systems there know nothing better.
-        with contextlib.suppress(OSError):
-            fcntl.fcntl(file.fileno(), full)
-            return
-    os.fsync(file.fileno())
-
-
-def sync_directory(path: Path) -> None:
-    """Bring the names in a directory to the disk, where the system can: Windows has no such thing."""
-    if not hasattr(os, "O_DIRECTORY"):
-        return
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        # Some network and FUSE file systems refuse; their names are as durable as they make them.
-        if error.errno not in {errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF}:
-            raise
-    finally:
-        os.close(descriptor)
 
 
 def make_directories(path: Path) -> None:

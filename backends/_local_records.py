@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from partwise.backends._local_files import sync, write_all
+from partwise._durable import sync
+from partwise.backends._local_files import write_all
 from partwise.model import ObjectOptions
 
 _VERSION = 1

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from attrs import define
 
-from partwise.backends._local_files import make_directories, sync_directory
+from partwise._durable import sync_directory
+from partwise.backends._local_files import make_directories
 from partwise.backends._local_records import options_from_data, options_to_data, read_record, write_record
 from partwise.model import ObjectOptions
 

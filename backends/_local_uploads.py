@@ -30,7 +30,8 @@ from typing import Any
 
 from attrs import define
 
-from partwise.backends._local_files import etag_of, fresh_name, remove, sync_directory, write_all
+from partwise._durable import sync_directory
+from partwise.backends._local_files import etag_of, fresh_name, remove, write_all
 from partwise.backends._local_records import options_from_data, options_to_data, read_record, write_record
 from partwise.model import ObjectOptions, UploadedPart
 

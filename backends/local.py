@@ -27,6 +27,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from partwise._durable import sync, sync_directory
 from partwise.backends._checks import check_part, check_parts, check_put, exact_chunks
 from partwise.backends._local_errors import Translating
 from partwise.backends._local_files import (
@@ -38,8 +39,6 @@ from partwise.backends._local_files import (
     make_directories,
     move_new,
     remove,
-    sync,
-    sync_directory,
     write_all,
 )
 from partwise.backends._local_keys import BOOKKEEPING, segments_of, split_file_url

@@ -10,8 +10,8 @@ from contextlib import suppress
 
 from attrs import define
 
+from partwise import _durable as files
 from partwise.model import Checkpoint, UploadedPart
-from partwise.stores import _files as files
 from partwise.stores import _journal as journal
 
 

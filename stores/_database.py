@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from partwise.stores import _files as files
+from partwise import _durable as files
 from partwise.stores._checks import nearly
 
 VERSION = 1

@@ -11,8 +11,8 @@ from typing import Protocol
 
 from attrs import define
 
+from partwise import _durable as files
 from partwise.errors import CheckpointUnwritable, InvalidInput
-from partwise.stores import _files as files
 from partwise.stores import _journal as journal
 from partwise.stores._checks import plain_name
 

@@ -30,9 +30,9 @@ from types import TracebackType
 from typing import Any, NoReturn, Self
 from urllib.parse import urlsplit
 
+from partwise import _durable as files
 from partwise.errors import CheckpointDamaged, CheckpointMismatch, CheckpointUnwritable, InvalidInput
 from partwise.model import Checkpoint, UploadedPart
-from partwise.stores import _files as files
 from partwise.stores import _journal as journal
 from partwise.stores._appending import Appender
 from partwise.stores._checks import absent, check_name, closed, reason, unreadable, unwritable, upload_of

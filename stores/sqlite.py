@@ -29,9 +29,9 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 
+from partwise import _durable as files
 from partwise.errors import CheckpointDamaged, CheckpointError, CheckpointUnwritable, InvalidInput
 from partwise.model import Checkpoint, UploadedPart
-from partwise.stores import _files as files
 from partwise.stores import _journal as journal
 from partwise.stores._checks import (
     absent,

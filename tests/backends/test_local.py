@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from partwise import _durable
 from partwise.backends import _local_files, _local_uploads, local
 from partwise.backends.local import ABANDONED_AFTER, LocalBackend, open_url
 from partwise.checksums import crc64
@@ -919,7 +920,7 @@ def test_the_fullest_sync_there_is_is_used(backend, body, monkeypatch):
             synced.append(command)
             return 0
 
-    monkeypatch.setattr(_local_files, "fcntl", Fcntl)
+    monkeypatch.setattr(_durable, "fcntl", Fcntl)
     monkeypatch.setattr(_local_files, "sync_directory", lambda path: None)
     monkeypatch.setattr(os, "fsync", lambda file: synced.append("plain"))
     backend.put_object("key", body(b"x"), NO_OPTIONS)
@@ -932,7 +933,7 @@ def test_the_fullest_sync_there_is_is_used(backend, body, monkeypatch):
 
 
 def test_without_fcntl_files_are_synced_by_the_plain_call(backend, body, monkeypatch):
-    monkeypatch.setattr(_local_files, "fcntl", None)
+    monkeypatch.setattr(_durable, "fcntl", None)
     backend.put_object("key", body(b"x"), NO_OPTIONS)
     assert backend.head_object("key").size == 1
 

@@ -80,7 +80,7 @@ ENGINE, RUN, LEDGER = "core/engine.py", "core/run.py", "core/ledger.py"
 SENDING, COMPLETING, ENDINGS = "core/sending.py", "core/completing.py", "core/endings.py"
 MODEL, DECIDING, RETRYING, TRANSPORT = "core/model.py", "core/deciding.py", "core/retrying.py", "core/transport.py"
 THREADS = "core/threads.py"
-FILES, JOURNAL = "stores/_files.py", "stores/_journal.py"
+FILES, JOURNAL = "core/_durable.py", "stores/_journal.py"
 
 MUTATIONS = [
     # --- the order of things -----------------------------------------------------------------------------------------

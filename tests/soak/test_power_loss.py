@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from partwise import TransferConfig, Uploader
+from partwise import TransferConfig, Uploader, _durable
 from partwise.backends import local
 from partwise.backends.local import LocalBackend
 from partwise.backends.memory import MemoryBackend
@@ -34,7 +34,6 @@ from partwise.model import (
 )
 from partwise.protocols import Body, MultipartBackend
 from partwise.sources import BytesBody
-from partwise.stores import _files
 from partwise.stores.file import FileCheckpointStore
 from partwise.stores.sqlite import SQLiteCheckpointStore
 from partwise.testing import (
@@ -215,7 +214,7 @@ def test_a_store_that_does_not_sync_is_found_out(
     function: str, place: Path, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as broken:
-        broken.setattr(_files, function, lambda anything: None)
+        broken.setattr(_durable, function, lambda anything: None)
         disk, storage = upload_elsewhere("directory", place, source)
 
     def hold_all() -> None:

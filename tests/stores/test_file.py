@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from attrs import evolve
 
+from partwise import _durable as files
 from partwise.errors import (
     CheckpointBusy,
     CheckpointDamaged,
@@ -25,7 +26,6 @@ from partwise.errors import (
 )
 from partwise.model import Checkpoint, UploadedPart
 from partwise.protocols import BindsSource, CheckpointStore
-from partwise.stores import _files as files
 from partwise.stores.file import BesideSourceStore, FileCheckpointStore, open_url
 from partwise.testing import dies_at
 

@@ -1,0 +1,290 @@
+"""
+Durable and safe operations on files: for the checkpoint stores and for the local backend.
+
+- Durable: a file is replaced whole or not at all, and is on the medium when the call returns.
+- Safe: a file or directory is used only if it is what was expected, belongs to this user (or root), and nobody else may
+  write to it; symbolic links are not followed, and no open waits for a FIFO.
+
+Internal to partwise. It imports nothing of it. What an operating system lacks (directories that can be synced, flags of
+`os.open`, user ids) is looked up when it is needed, and done without; Windows has none of these.
+"""
+
+# Paths are text in here, since most of them are made for one call of the system each.
+# ruff: noqa: PTH100, PTH102, PTH105, PTH108, PTH110, PTH112, PTH116, PTH120
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from contextlib import suppress
+from io import FileIO
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]  # what a module is replaced by when there is none
+
+_PRIVATE_FILE = 0o600
+_PRIVATE_DIRECTORY = 0o700
+
+#: Write permission for the group and for others.
+_WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
+
+#: What a directory answers that can't be synced: it is not allowed (as where it may be written but not read), not
+#: supported (as by some network and FUSE file systems), or not needed. Its names are then as durable as they get.
+_UNSYNCABLE = {errno.EACCES, errno.EPERM, errno.EINVAL, errno.EBADF, errno.ENOSYS, errno.ENOTSUP, errno.EISDIR}
+
+
+# --- what can be trusted ---------------------------------------------------------------------------------------------
+
+
+class Untrusted(PermissionError):
+    """
+    A file or directory that another user may have planted or changed, so that it was not used.
+
+    Args:
+        reason: why, as `untrusted` says it.
+        path: what was refused.
+    """
+
+    def __init__(self, reason: str, path: str) -> None:
+        super().__init__(errno.EACCES, reason, path)
+
+
+def untrusted(status: os.stat_result, *, directory: bool = False) -> str | None:
+    """
+    Say why a file or directory can't be trusted, or None if it can.
+
+    It can if it is a regular file (a directory), belongs to this user or to root, and neither its group nor others may
+    write to it. Systems without user ids (Windows) tell of the kind only.
+
+    Args:
+        status: of the thing itself: from `os.fstat`, or `os.stat` that does not follow symbolic links.
+        directory: a directory is expected, and not a file.
+
+    Returns:
+        The reason, to follow on the path: "belongs to another user (uid 1000)".
+    """
+    if stat.S_ISLNK(status.st_mode):
+        return "is a symbolic link"
+    if not (stat.S_ISDIR if directory else stat.S_ISREG)(status.st_mode):
+        return "is not a directory" if directory else "is not a regular file"
+    if not hasattr(os, "geteuid"):
+        return None
+    if status.st_uid not in (os.geteuid(), 0):
+        return f"belongs to another user (uid {status.st_uid})"
+    if status.st_mode & _WRITABLE_BY_OTHERS:
+        return f"can be written by other users (mode {stat.S_IMODE(status.st_mode):04o})"
+    return None
+
+
+def check_trusted(path: str, *, directory: bool = False, dir_fd: int | None = None) -> os.stat_result:
+    """
+    Look at a file or directory without opening it, and return its status.
+
+    Raises:
+        Untrusted: it can't be trusted; see `untrusted`.
+        OSError: as the system says.
+    """
+    status = os.stat(path, dir_fd=dir_fd, follow_symlinks=False)
+    _refuse_untrusted(path, status, directory=directory)
+    return status
+
+
+def open_trusted(path: str, flags: int = os.O_RDONLY, *, directory: bool = False, dir_fd: int | None = None) -> int:
+    """
+    Open a file or directory that is there and that can be trusted; return its descriptor.
+
+    A symbolic link in the last place of the path is not followed, and a FIFO is not waited for. The descriptor is not
+    inherited by other programs.
+
+    Args:
+        path: what to open; relative to `dir_fd` if that is given.
+        flags: of `os.open`, beside those that make it safe. Not O_CREAT: for a new file see `open_private`.
+        directory: open a directory, and refuse a file.
+        dir_fd: the descriptor of a directory.
+
+    Raises:
+        Untrusted: it can't be trusted; see `untrusted`.
+        OSError: as the system says.
+    """
+    # First without opening: that would have effects on a device, and would not say that a file is another user's.
+    check_trusted(path, directory=directory, dir_fd=dir_fd)
+    kind = getattr(os, "O_DIRECTORY", 0) if directory else 0
+    file = os.open(path, flags | kind | _flags("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"), dir_fd=dir_fd)
+    try:
+        # It may have been replaced in between. Where there is no O_NOFOLLOW (Windows), by a link, too.
+        _refuse_untrusted(path, os.fstat(file), directory=directory)
+    except BaseException:
+        os.close(file)
+        raise
+    return file
+
+
+def _refuse_untrusted(path: str, status: os.stat_result, *, directory: bool) -> None:
+    if (reason := untrusted(status, directory=directory)) is not None:
+        raise Untrusted(reason, path)
+
+
+def _flags(*names: str) -> int:
+    flags = 0
+    for name in names:
+        flags |= getattr(os, name, 0)
+    return flags
+
+
+# --- files -----------------------------------------------------------------------------------------------------------
+
+
+def absolute(path: str | os.PathLike[str]) -> str:
+    """The path from the root, so that a later change of the working directory changes nothing."""
+    return os.path.abspath(os.fspath(path))
+
+
+def open_private(path: str, flags: int) -> int:
+    """Open a file for bytes as they are; where it is made, it is for its owner alone."""
+    return os.open(path, flags | _flags("O_BINARY"), _PRIVATE_FILE)
+
+
+def read(path: str, most: int = -1) -> bytes:
+    """
+    Read a regular file: all, or the first `most` bytes.
+
+    Raises:
+        OSError: as the system says, or it is something else, such as a FIFO, which might never end.
+    """
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise OSError(errno.EINVAL, f"{path} is not a regular file")
+    with open(path, "rb") as file:  # noqa: PTH123
+        return file.read(most)
+
+
+def write(file: int, data: bytes) -> None:
+    """
+    Write all of `data`.
+
+    Raises:
+        OSError: as the system says; some of it may have been written.
+    """
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(file, rest) :]
+
+
+def replace(path: str, data: bytes, temporary: str) -> None:
+    """
+    Make `data` the content of `path`, durably: whatever fails or dies, the file is the old one or the new one, whole.
+
+    Args:
+        path: the file.
+        data: its new content.
+        temporary: a path in the same directory where nothing is. Nothing is there afterwards either, unless the process
+            dies.
+
+    Raises:
+        OSError: as the system says. The old content stands, unless only the sync of the directory failed: then the new
+            one stands, but may not outlive the loss of power.
+    """
+    file = open_private(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+    try:
+        try:
+            write(file, data)
+            sync(file)
+        finally:
+            os.close(file)
+        os.replace(temporary, path)
+    except BaseException:
+        remove(temporary, quietly=True)
+        raise
+    sync_directory(os.path.dirname(path))
+
+
+def remove(path: str, *, quietly: bool = False) -> None:
+    """
+    Remove a file. One that is not there is fine.
+
+    Raises:
+        OSError: as the system says, unless `quietly`.
+    """
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+    except OSError:
+        if not quietly:
+            raise
+
+
+def sync(file: int | FileIO) -> None:
+    """Bring the bytes of an open file to the medium, past the cache of the drive where the system offers that."""
+    full = getattr(fcntl, "F_FULLFSYNC", None)
+    if full is not None:
+        # On macOS fsync stops at the drive's own cache. Some file systems there know nothing better.
+        with suppress(OSError):
+            fcntl.fcntl(file, full)
+            return
+    os.fsync(file)
+
+
+# --- directories -----------------------------------------------------------------------------------------------------
+
+
+def sync_directory(directory: str | os.PathLike[str] | int) -> None:
+    """
+    Bring the names in a directory to the medium, where the system can do that.
+
+    Args:
+        directory: its path, or its descriptor.
+
+    Raises:
+        OSError: it can, and failed.
+    """
+    try:
+        if isinstance(directory, int):
+            os.fsync(directory)
+            return
+        descriptor = os.open(directory, os.O_RDONLY | _flags("O_DIRECTORY"))
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        if error.errno not in _UNSYNCABLE:
+            raise
+
+
+def make_private_directory(path: str) -> None:
+    """
+    Make a directory and those above it that are missing, each for its owner alone. One that is there is left as it is.
+
+    Raises:
+        OSError: as the system says, or something else than a directory is there.
+    """
+    if os.path.isdir(path):
+        return
+    parent = os.path.dirname(path)
+    if parent != path:
+        make_private_directory(parent)
+    try:
+        os.mkdir(path, _PRIVATE_DIRECTORY)
+    except FileExistsError:
+        if not os.path.isdir(path):
+            raise NotADirectoryError(errno.ENOTDIR, f"{path} is not a directory") from None
+    else:
+        sync_directory(parent)
+
+
+def check_directory(path: str) -> None:
+    """
+    Make sure that files can be made in a directory, as far as can be told without making one.
+
+    Raises:
+        OSError: it is missing, is no directory, or may not be written to.
+    """
+    if not os.path.exists(path):
+        raise FileNotFoundError(errno.ENOENT, f"there is no directory {path}")
+    if not os.path.isdir(path):
+        raise NotADirectoryError(errno.ENOTDIR, f"{path} is not a directory")
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, f"the directory {path} is not writable")

@@ -1,0 +1,288 @@
+"""Durable and safe operations on files, which the stores and the local backend share."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import socket
+import stat
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from partwise import _durable
+from partwise._durable import Untrusted, check_trusted, open_trusted, sync_directory, untrusted
+
+OTHER = 12345
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "geteuid"), reason="no user ids: nothing tells whose a file is")
+
+
+@pytest.fixture
+def open_place() -> Iterator[Path]:
+    """A directory that other users can reach, unlike those of pytest."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root: only root can act as another user")
+    path = Path(tempfile.mkdtemp())
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path)
+
+
+@contextmanager
+def acting_as(uid: int) -> Iterator[None]:
+    """Only the effective user is changed, which is the one that the system's checks use; it can be changed back."""
+    os.seteuid(uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def open_files() -> int:
+    """How many files this process has open, where the system tells."""
+    return len(list(Path("/proc/self/fd").iterdir())) if sys.platform == "linux" else 0
+
+
+def make_file(path: Path, mode: int = 0o600, content: bytes = b"content") -> Path:
+    path.write_bytes(content)
+    path.chmod(mode)
+    return path
+
+
+def make_fifo(path: Path) -> Path:
+    os.mkfifo(path, 0o600)
+    return path
+
+
+def make_socket(path: Path) -> Path:
+    with socket.socket(socket.AF_UNIX) as listener, _working_in(path.parent):
+        listener.bind(path.name)  # the whole path may be too long for a socket
+    path.chmod(0o600)
+    return path
+
+
+@contextmanager
+def _working_in(path: Path) -> Iterator[None]:
+    before = Path.cwd()
+    os.chdir(path)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
+def make_link(path: Path) -> Path:
+    path.symlink_to(make_file(path.with_name("target")))
+    return path
+
+
+def make_dangling_link(path: Path) -> Path:
+    path.symlink_to(path.with_name("nothing"))
+    return path
+
+
+def make_directory(path: Path) -> Path:
+    path.mkdir(0o700)
+    return path
+
+
+# --- what can be trusted ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o644, 0o400, 0o755, 0o000])
+def test_a_file_of_this_user_that_only_he_may_write_is_trusted(tmp_path: Path, mode: int) -> None:
+    assert untrusted(make_file(tmp_path / "file", mode).stat()) is None
+
+
+@pytest.mark.parametrize("mode", [0o620, 0o602, 0o666, 0o664, 0o622])
+def test_a_file_that_others_may_write_is_not_trusted(tmp_path: Path, mode: int) -> None:
+    path = make_file(tmp_path / "file", mode)
+
+    assert untrusted(path.stat()) == f"can be written by other users (mode {mode:04o})"
+    with pytest.raises(Untrusted, match="can be written by other users"):
+        open_trusted(str(path))
+
+
+@pytest.mark.parametrize("mode", [0o720, 0o702, 0o777, 0o1777, 0o2770])
+def test_a_directory_that_others_may_write_is_not_trusted(tmp_path: Path, mode: int) -> None:
+    path = make_directory(tmp_path / "directory")
+    path.chmod(mode)
+
+    assert untrusted(path.stat(), directory=True) == f"can be written by other users (mode {mode:04o})"
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (make_fifo, "is not a regular file"),
+        (make_socket, "is not a regular file"),
+        (make_link, "is a symbolic link"),
+        (make_dangling_link, "is a symbolic link"),
+        (make_directory, "is not a regular file"),
+    ],
+)
+@pytest.mark.parametrize("flags", [os.O_RDONLY, os.O_WRONLY, os.O_RDWR])
+def test_what_is_not_a_regular_file_is_refused_at_once(
+    tmp_path: Path, make: Callable[[Path], Path], reason: str, flags: int
+) -> None:
+    path = make(tmp_path / "thing")
+
+    with pytest.raises(Untrusted) as caught:
+        open_trusted(str(path), flags)
+
+    assert caught.value.strerror == reason
+    assert caught.value.filename == str(path)
+    assert caught.value.errno == errno.EACCES
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [(make_file, "is not a directory"), (make_fifo, "is not a directory"), (make_link, "is a symbolic link")],
+)
+def test_what_is_not_a_directory_is_refused_as_one(tmp_path: Path, make: Callable[[Path], Path], reason: str) -> None:
+    with pytest.raises(Untrusted, match=reason):
+        open_trusted(str(make(tmp_path / "thing")), directory=True)
+
+
+def test_a_link_to_a_directory_is_refused_as_one(tmp_path: Path) -> None:
+    make_directory(tmp_path / "directory")
+    (tmp_path / "link").symlink_to("directory")
+
+    with pytest.raises(Untrusted, match="is a symbolic link"):
+        open_trusted(str(tmp_path / "link"), directory=True)
+
+
+def test_what_is_trusted_is_opened_relative_to_a_directory(tmp_path: Path) -> None:
+    make_file(make_directory(tmp_path / "directory") / "file")
+
+    directory = open_trusted(str(tmp_path / "directory"), directory=True)
+    file = open_trusted("file", dir_fd=directory)
+
+    assert os.read(file, 100) == b"content"
+    assert not os.get_inheritable(file)
+    assert not os.get_inheritable(directory)
+    os.close(file)
+    os.close(directory)
+
+
+@pytest.mark.parametrize("make", [make_fifo, make_link, make_directory])
+def test_what_is_put_in_the_place_of_a_file_after_the_first_look_is_refused(
+    tmp_path: Path, make: Callable[[Path], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = make_file(tmp_path / "file")
+
+    def look_and_swap(*args: object, **kwargs: object) -> os.stat_result:
+        status = check_trusted(*args, **kwargs)  # type: ignore[arg-type]  # handed on
+        path.unlink()
+        make(path)
+        return status
+
+    monkeypatch.setattr(_durable, "check_trusted", look_and_swap)
+    before = open_files()
+
+    with pytest.raises(OSError, match=r"symbolic link|not a regular file|is a directory") as caught:
+        open_trusted(str(path))
+
+    assert caught.value.filename == str(path)
+    assert open_files() == before
+
+
+def test_what_is_missing_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        open_trusted(str(tmp_path / "nothing"))
+
+
+def test_a_file_of_another_user_is_not_trusted_and_one_of_root_is(open_place: Path) -> None:
+    file = make_file(open_place / "file", 0o644)
+    file_of_root = make_file(open_place / "of root", 0o644)
+    os.chown(file, OTHER, OTHER)
+
+    with pytest.raises(Untrusted, match=rf"belongs to another user \(uid {OTHER}\)"):
+        open_trusted(str(file))
+    with acting_as(OTHER):
+        os.close(open_trusted(str(file)))
+        os.close(open_trusted(str(file_of_root)))
+    with acting_as(OTHER + 1), pytest.raises(Untrusted, match=rf"belongs to another user \(uid {OTHER}\)"):
+        open_trusted(str(file))
+
+
+def test_a_file_of_another_user_that_can_t_be_read_is_said_to_be_his(open_place: Path) -> None:
+    file = make_file(open_place / "file", 0o600)
+    os.chown(file, OTHER + 1, OTHER + 1)
+
+    with acting_as(OTHER), pytest.raises(Untrusted, match="belongs to another user"):
+        open_trusted(str(file))
+
+
+def test_a_directory_of_another_user_is_not_trusted(open_place: Path) -> None:
+    directory = make_directory(open_place / "directory")
+    directory.chmod(0o755)
+    os.chown(directory, OTHER, OTHER)
+
+    with pytest.raises(Untrusted, match="belongs to another user"):
+        open_trusted(str(directory), directory=True)
+    with acting_as(OTHER):
+        os.close(open_trusted(str(directory), directory=True))
+
+
+def test_without_user_ids_the_kind_alone_tells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "geteuid")
+
+    assert untrusted(make_file(tmp_path / "file", 0o666).stat()) is None
+    assert untrusted(make_fifo(tmp_path / "fifo").stat()) == "is not a regular file"
+
+
+# --- durable ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_directory_that_may_be_written_and_not_read_is_synced_as_far_as_it_goes(open_place: Path) -> None:
+    box = open_place / "box"
+    box.mkdir()
+    box.chmod(0o333)
+
+    with acting_as(OTHER):
+        sync_directory(box)
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EPERM, errno.EINVAL, errno.EBADF, errno.ENOSYS, errno.ENOTSUP])
+@pytest.mark.parametrize("call", ["open", "fsync"])
+@pytest.mark.parametrize("form", [str, Path])
+def test_a_directory_that_can_t_be_synced_is_done_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, call: str, form: Callable[[Path], str | Path]
+) -> None:
+    monkeypatch.setattr(os, call, _failing(code))
+
+    sync_directory(form(tmp_path))
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC, errno.ENOENT])
+def test_a_directory_whose_sync_fails_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    monkeypatch.setattr(os, "fsync", _failing(code))
+
+    with pytest.raises(OSError, match=os.strerror(code)):
+        sync_directory(tmp_path)
+
+
+def test_a_directory_is_synced_by_its_descriptor_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced = []
+    directory = os.open(tmp_path, os.O_RDONLY)
+    monkeypatch.setattr(os, "fsync", lambda file: synced.append(os.fstat(file)))
+
+    sync_directory(directory)
+
+    assert [stat.S_ISDIR(status.st_mode) for status in synced] == [True]
+    assert synced[0].st_ino == tmp_path.stat().st_ino
+    os.close(directory)
+
+
+def _failing(code: int) -> Callable[..., int]:
+    def fail(*args: object, **kwargs: object) -> int:
+        raise OSError(code, os.strerror(code))
+
+    return fail
