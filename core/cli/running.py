@@ -100,8 +100,10 @@ def carry_out(
         try:
             return work(output)
         except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  # a defect, too, ends in one line
-            # A line to be typed is shown as it is, since spaces in it count.
-            again = f" {error.advice}\n  {error.command}" if isinstance(error, Stopped) and error.command else ""
-            output.problem(sentence(error, subject) + again, error)
+            text, again = sentence(error, subject), []
+            if isinstance(error, Stopped) and error.command:
+                # A line to be typed is shown as it is, since spaces in it count.
+                text, again = f"{text} {error.advice}", [f"  {error.command}"]
+            output.problem(text, error, *again)
             output.record(failure(error, subject))
             return exit_code(error)

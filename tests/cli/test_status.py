@@ -47,7 +47,8 @@ def a_checkpoint(location: str, source: Path | str, **changes: Any) -> Checkpoin
 # --- status ---
 
 
-def test_that_there_is_nothing_is_said(partwise: Run) -> None:
+def test_that_there_is_nothing_is_said(partwise: Run, place: Path) -> None:
+    (place / "checkpoints").mkdir()
     ended = partwise("status", *HERE)
     assert (ended.code, ended.out, ended.err) == (0, "", "no unfinished uploads are recorded in checkpoints\n")
 
@@ -77,7 +78,7 @@ def test_a_narrow_terminal_has_a_line_for_each_place_and_cuts_none() -> None:
         Known(a_checkpoint("oss://b@r", "/srv/backups/of/the/shop/backup.tar", key="2026/backup.tar"), False, 3900.0),
         Known(a_checkpoint("oss://b@r", "/f", key="f"), True, 1.0),
     ]
-    assert table(known, 60) == [
+    assert ["".join(line) for line in table(known, 60)] == [
         "DONE     SIZE  AGE        STATE    UPLOAD",
         "50 %  4.0 MiB  1 h 5 min  stopped  /srv/backups/of/the/shop/backup.tar",
         "                                   -> oss://b/2026/backup.tar",
@@ -215,10 +216,11 @@ def test_an_upload_is_dropped_though_its_file_is_gone(
     assert list(store.scan()) == []
 
 
-def test_that_there_is_nothing_to_drop_is_fine(partwise: Run, small: Path, url: str) -> None:
+def test_that_there_is_nothing_to_drop_is_wrong_usage(partwise: Run, small: Path, url: str) -> None:
+    """The name, the URL or the store is most likely another than that of the upload."""
     ended = partwise("abort", "small.bin", url, "--json")
-    assert (ended.code, ended.last) == (0, {"ok": True, "dropped": False, "upload_id": None, "bytes_dropped": 0})
-    assert "nothing was done" in ended.err
+    assert (ended.code, ended.last["ok"], ended.last["error"]["type"]) == (2, False, "InvalidInput")
+    assert f"no unfinished upload of small.bin to {url} is recorded in your state directory; nothing was" in ended.err
 
 
 def test_an_upload_that_runs_now_is_not_dropped(
