@@ -36,6 +36,13 @@ def invoke(command: Any, arguments: list[str]) -> int:
         )
     except _WrongLine as error:
         return _wrong_line(error, arguments)
+    except (OSError, RuntimeError) as error:
+        # Only typer's own work comes here, such as installing completion without a home, or into one that is read-only.
+        from partwise.cli.outcomes import FAILED
+        from partwise.cli.output import Output
+
+        Output().problem(f"that can't be done here: {error}")
+        return FAILED
     return code if isinstance(code, int) else 0
 
 

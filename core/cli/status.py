@@ -80,7 +80,7 @@ class Known:
             "key": checkpoint.key,
             "upload_id": checkpoint.upload_id,
             "bytes_done": _or_else(None, lambda: checkpoint.bytes_done),
-            "bytes_total": checkpoint.fingerprint.size,
+            "bytes_total": _or_else(None, lambda: checkpoint.fingerprint.size),
             "fraction": _or_else(None, self._fraction),
             "parts_done": _or_else(None, lambda: len(checkpoint.parts)),
             "parts_total": _or_else(None, lambda: self.parts_total),
