@@ -21,7 +21,7 @@ from partwise.model import Checkpoint, Fingerprint, ObjectOptions, Progress, Upl
 from partwise.pacing import BandwidthLimit, Flow
 from partwise.planning import PartPlan, plan_parts
 from partwise.protocols import BindsRequestOptions, BindsSource, CheckpointStore, MultipartBackend, Source
-from partwise.retrying import Chance, Clock, RetryPolicy
+from partwise.retrying import Chance, Clock, RetryPolicy, call_with_retries
 from partwise.sending import Control
 from partwise.transport import Transport
 
@@ -204,23 +204,13 @@ class Run:
 
     def persist(self, attempt: Callable[[], _T]) -> _T:
         """
-        Make one request, again and again as the policy says.
+        Make one request, retrying it according to the retry policy.
 
         Raises:
             BackendError: the last attempt's.
-            Interrupted: somebody asked for an end while it waited.
+            Interrupted: a pause or a cancel was asked for while it waited.
         """
-        failures = 0
-        while True:
-            try:
-                return attempt()
-            except BackendError as error:
-                failures += 1
-                delay = self.policy.delay(failures, error)
-                if delay is None:
-                    raise
-                self.log_retry(error, delay)
-                self.wait(delay)
+        return call_with_retries(attempt, self.policy, self.wait, self.log_retry)
 
     def wait(self, seconds: float) -> None:
         """Wait, unless somebody asks for an end."""

@@ -158,7 +158,7 @@ def resumed(screen: Screen) -> None:
         parts_resumed=77,
         verified=True,
     )
-    screen.write(in_words(ORDER, result, 10.1) + "\n")
+    Output().say(*in_words(ORDER, result, 10.1))
 
 
 def status(screen: Screen) -> None:
@@ -203,7 +203,7 @@ def dry_run(screen: Screen) -> None:
         for number in range(first, last + 1)
     )
     screen.types("partwise upload --dry-run backup.tar oss://examplebucket/backup.tar")
-    screen.write("\n".join(explained(ORDER, Explanation("resume", "", parts), width=COLUMNS)) + "\n")
+    Output().say(*explained(ORDER, Explanation("resume", "", parts), width=COLUMNS))
 
 
 def wrong(screen: Screen) -> None:

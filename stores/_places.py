@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Protocol
 
 from attrs import define
@@ -70,12 +71,14 @@ class Directory:
         # Here and not above: a program that names its own place need not have a home.
         from platformdirs import user_state_path
 
-        root = user_state_path("partwise", appauthor=False) / "checkpoints"
-        if not root.is_absolute():
-            raise CheckpointUnwritable(
-                "this user has no home directory to keep checkpoints in; name a directory for them", where=str(root)
-            )
-        return str(root)
+        # Where there is no home, later versions of it raise this, and earlier ones leave the ~ as it is.
+        with suppress(RuntimeError):
+            root = user_state_path("partwise", appauthor=False) / "checkpoints"
+            if root.is_absolute():
+                return str(root)
+        raise CheckpointUnwritable(
+            "this user has no home directory to keep checkpoints in: name a directory for them, or set XDG_STATE_HOME"
+        )
 
     def path(self, name: str) -> str:
         """The file for this name."""

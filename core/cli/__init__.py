@@ -12,9 +12,11 @@ The command line: ``partwise upload``, ``status``, ``abort``, ``uploads``, ``gc`
                 what people write (sizes, spans of time, NAME=VALUE, flags) -> values
     wording     values -> what people read
     outcomes    an error -> one line, one JSON object, one exit code
-    output      which words go to which stream
-    colours     and in which colour
+    output      which words go to which stream; all that is printed is escaped there
+    streams     standard output and error, to which writing never fails
+    colours     what is coloured
     opening     URLs and flags -> backends and stores
+    retries     requests to the storage, made again as the engine makes them
     stopping    Ctrl-C, SIGTERM and SIGHUP
     piping      standard input as a source
 
@@ -25,6 +27,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+
+from partwise.cli.streams import steady_streams
 
 __all__ = ["main"]
 
@@ -39,11 +43,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: what follows the program's name; None takes this process's.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
-    try:
-        from partwise.cli.app import run
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in _EXTRA:
-            raise
-        sys.stderr.write('partwise: the command line needs typer and rich: pip install "partwise[cli]"\n')
-        return 2
-    return run(given)
+    with steady_streams():
+        try:
+            from partwise.cli.app import run
+        except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] not in _EXTRA:
+                raise
+            from partwise.cli.output import Output
+
+            Output().problem('the command line needs typer and rich: pip install "partwise[cli]"')
+            return 2
+        return run(given)

@@ -8,35 +8,38 @@ from partwise.cli.opening import BackendChoice, StoreChoice
 from partwise.cli.outcomes import DONE
 from partwise.cli.output import Output
 from partwise.cli.piping import STANDARD_INPUT, standard_input
-from partwise.cli.wording import count, share, shown
-from partwise.errors import CheckpointError
+from partwise.cli.wording import count, share
+from partwise.config import TransferConfig
+from partwise.errors import CheckpointError, InvalidInput
 from partwise.model import Checkpoint, checkpoint_name
 from partwise.protocols import CheckpointStore
 from partwise.sources import as_source
 from partwise.uploader import Uploader
 
 
-def abort(file: str, target: BackendChoice, choice: StoreChoice, output: Output) -> int:
+def abort(file: str, target: BackendChoice, choice: StoreChoice, config: TransferConfig, output: Output) -> int:
     """
-    Drop the unfinished upload of a file, which need not exist any more; that there is none is fine.
+    Drop the unfinished upload of a file, which need not exist any more.
 
     Raises:
+        InvalidInput: there is no such upload.
         PartwiseError: as `Uploader.abort` says.
     """
+    choice.check_that_it_is_there()
     with target.open_object(file) as (backend, key, url), choice.open() as store:
         source = standard_input(threading.Event()) if file == STANDARD_INPUT else as_source(file)
         recorded = _recorded(store, checkpoint_name(backend.location, key, source.name))
-        dropped = Uploader(backend, store).abort(source, key)
+        dropped = Uploader(backend, store, config).abort(source, key)
     if not dropped:
-        output.say(f"no unfinished upload of {shown(file)} to {shown(url)} is recorded in {choice}; nothing was done")
-    else:
-        output.say(f"dropped the upload of {shown(file)} to {shown(url)}{_what(recorded)}, and its checkpoint")
+        # Most likely the name, the URL or the store is another than that of the upload.
+        raise InvalidInput(f"no unfinished upload of {file} to {url} is recorded in {choice}; nothing was done")
+    output.say(f"dropped the upload of {file} to {url}{_what(recorded)}, and its checkpoint")
     output.record(
         {
             "ok": True,
-            "dropped": dropped,
-            "upload_id": recorded.upload_id if dropped and recorded else None,
-            "bytes_dropped": recorded.bytes_done if dropped and recorded else 0,
+            "dropped": True,
+            "upload_id": recorded.upload_id if recorded else None,
+            "bytes_dropped": recorded.bytes_done if recorded else 0,
         }
     )
     return DONE

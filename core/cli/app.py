@@ -359,6 +359,7 @@ def abort(
     addressing_style: flags.AddressingStyle = None,
     ca_bundle: flags.CaBundle = None,
     timeout: flags.Timeout = None,
+    max_attempts: flags.MaxAttempts = None,
     json: flags.Json = False,
     quiet: flags.Quiet = False,
     verbose: flags.Verbose = False,
@@ -366,7 +367,7 @@ def abort(
     """
     Drop an unfinished upload: its parts on the storage, then its checkpoint.
 
-    An object that stands under the key is not touched. That there is no such upload is fine.
+    An object that stands under the key is not touched. If there is no such upload, the exit code is 2.
     """
 
     def work(output: Output) -> int:
@@ -382,7 +383,8 @@ def abort(
             ca_bundle=ca_bundle,
             timeout=timeout,
         )
-        return command.abort(file, target, values.store(checkpoint, checkpoint_dir, store), output)
+        choice = values.store(checkpoint, checkpoint_dir, store)
+        return command.abort(file, target, choice, values.retrying(max_attempts), output)
 
     return carry_out(work, json=json, quiet=quiet, verbose=verbose, subject=f"{file} to {url}")
 
@@ -405,6 +407,7 @@ def uploads(
     addressing_style: flags.AddressingStyle = None,
     ca_bundle: flags.CaBundle = None,
     timeout: flags.Timeout = None,
+    max_attempts: flags.MaxAttempts = None,
     json: flags.Json = False,
     quiet: flags.Quiet = False,
     verbose: flags.Verbose = False,
@@ -428,7 +431,7 @@ def uploads(
             ca_bundle=ca_bundle,
             timeout=timeout,
         )
-        return command.uploads(target, output)
+        return command.uploads(target, values.retrying(max_attempts), output)
 
     return carry_out(work, json=json, quiet=quiet, verbose=verbose)
 
@@ -446,9 +449,10 @@ def gc(
     *,
     url: flags.BucketURL,
     older_than: Annotated[
-        str, typer.Option("--older-than", metavar="SPAN", help="Spare younger ones, as in 12h; default: 7d.")
+        str, typer.Option("--older-than", metavar="SPAN", help="Keep younger ones, as in 12h; default: 7d.")
     ] = "7d",
-    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Only say what would be dropped.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Only list what would be dropped.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Drop without asking, on a terminal too.")] = False,
     checkpoint: flags.Checkpoint = None,
     checkpoint_dir: flags.CheckpointDir = None,
     store: flags.Store = None,
@@ -458,6 +462,7 @@ def gc(
     addressing_style: flags.AddressingStyle = None,
     ca_bundle: flags.CaBundle = None,
     timeout: flags.Timeout = None,
+    max_attempts: flags.MaxAttempts = None,
     json: flags.Json = False,
     quiet: flags.Quiet = False,
     verbose: flags.Verbose = False,
@@ -465,8 +470,10 @@ def gc(
     """
     Drop orphans: pending uploads that are old and that no checkpoint here owns.
 
-    Checkpoints on other machines, or in other places than the one named, are not known here: their uploads are only
-    spared by their age.
+    On a terminal it lists them and asks first. Elsewhere, as in a script or from cron, it does not ask.
+
+    Checkpoints on other machines, or in other places than the one named, are not known here: their uploads are kept
+    only if they are young enough. An upload that is running here is never dropped.
     """
 
     def work(output: Output) -> int:
@@ -482,8 +489,15 @@ def gc(
             ca_bundle=ca_bundle,
             timeout=timeout,
         )
-        choice = values.store(checkpoint, checkpoint_dir, store)
-        return command.collect(target, choice, asking.seconds("--older-than", older_than), output, dry_run=dry_run)
+        wanted = command.Collection(
+            target=target,
+            store=values.store(checkpoint, checkpoint_dir, store),
+            older_than=asking.age("--older-than", older_than),
+            config=values.retrying(max_attempts),
+            dry_run=dry_run,
+            yes=yes,
+        )
+        return command.collect(wanted, output)
 
     return carry_out(work, json=json, quiet=quiet, verbose=verbose)
 
@@ -556,7 +570,9 @@ def _show_version(asked: bool) -> None:
     if asked:
         from importlib.metadata import version
 
-        typer.echo(f"partwise {version('partwise')}")
+        from partwise.cli.output import Output
+
+        Output().say(f"partwise {version('partwise')}")
         raise typer.Exit
 
 

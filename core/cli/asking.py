@@ -31,6 +31,13 @@ _SECONDS: dict[str, Decimal] = {
     **dict.fromkeys(("w", "week", "weeks"), Decimal(604_800)),
 }
 
+# Beyond these no machine has a use for a number, and clocks and sockets have no room for it.
+_SIZE_MAX = 2**63 - 1
+_SECONDS_MAX = 100 * 365 * 86_400
+
+# A number of bytes without a unit that is smaller than this is more likely a number of mebibytes.
+_PLAIN_BYTES_MIN = KIB
+
 _NUMBER = r"[0-9]+(?:\.[0-9]+)?"
 _SIZE = re.compile(rf"({_NUMBER})\s*([a-z]*)", re.ASCII)
 _SPAN = re.compile(rf"(?:{_NUMBER}\s*[a-z]+\s*)+", re.ASCII)
@@ -69,18 +76,24 @@ _SETTING = re.compile(
 
 def size(flag: str, text: str) -> int:
     """
-    A number of bytes: ``8MiB`` and ``8M`` are 8 x 1024 x 1024, ``8MB`` is 8,000,000, ``512`` is 512.
+    A number of bytes: ``8MiB`` and ``8M`` are 8 x 1024 x 1024, ``8MB`` is 8,000,000, ``8388608`` is 8,388,608.
 
     Case does not matter; fractions such as ``1.5G`` are rounded down to whole bytes.
 
     Raises:
-        InvalidInput: it is no size; the message names the flag.
+        InvalidInput: it is not a size, or a small number without a unit, which may be meant in either; the message
+            names the flag.
     """
     match = _SIZE.fullmatch(text.strip().lower())
     unit = None if match is None else _UNITS.get(match[2])
     if match is None or unit is None:
         raise InvalidInput(f"{flag}: {text!r:.60} is no size; write bytes, or a unit as in 8MiB, 1.5G, 100kB")
-    return int(Decimal(match[1]) * unit)
+    number = Decimal(match[1])
+    if number * unit > _SIZE_MAX:
+        raise InvalidInput(f"{flag}: {text!r:.60} is too large; there are no sizes above 8 EiB")
+    if not match[2] and 0 < number < _PLAIN_BYTES_MIN:
+        raise InvalidInput(f"{flag}: {text!r:.60} has no unit: {match[1]}MiB or {match[1]}B? Write it with its unit")
+    return int(number * unit)
 
 
 def size_or_auto(flag: str, text: str) -> int | Literal["auto"]:
@@ -99,15 +112,31 @@ def seconds(flag: str, text: str) -> float:
     seconds without a unit.
 
     Raises:
-        InvalidInput: it is none; the message names the flag.
+        InvalidInput: it is none, or above a hundred years; the message names the flag.
     """
     lowered = text.strip().lower()
     if re.fullmatch(_NUMBER, lowered):
-        return float(lowered)
+        lowered += "s"
     found = _SPANS.findall(lowered) if _SPAN.fullmatch(lowered) else []
     if not found or any(unit not in _SECONDS for _, unit in found):
         raise InvalidInput(f"{flag}: {text!r:.60} is no span of time; write it as in 7d, 12h, 30m, 90s, 1h30m")
-    return float(sum(Decimal(number) * _SECONDS[unit] for number, unit in found))
+    total = sum(Decimal(number) * _SECONDS[unit] for number, unit in found)
+    if total > _SECONDS_MAX:
+        raise InvalidInput(f"{flag}: {text!r:.60} is too long; give a hundred years or less")
+    return float(total)
+
+
+def age(flag: str, text: str) -> float:
+    """
+    A span of time that says how old something has to be to be dropped; see `seconds`. It has to have a unit.
+
+    Raises:
+        InvalidInput: it is none, or has no unit; the message names the flag.
+    """
+    number = text.strip()
+    if re.fullmatch(_NUMBER, number):
+        raise InvalidInput(f"{flag}: {text!r:.60} has no unit: {number:.20}d or {number:.20}s? Write it with its unit")
+    return seconds(flag, text)
 
 
 def whole(flag: str, text: str, least: int, most: int | None = None) -> int:

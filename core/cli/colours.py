@@ -8,9 +8,33 @@ count if they are there and not empty. No library is imported for it: help is to
 from __future__ import annotations
 
 import os
-from typing import Literal, TextIO
+from typing import Literal, Self, TextIO
 
 Colour = Literal["bold", "red", "green", "yellow", "cyan", "grey"]
+
+
+class Painted(str):
+    """
+    Text that has a colour where it goes to a terminal.
+
+    Args:
+        text: the text.
+        colour: the colour.
+    """
+
+    __slots__ = ("colour",)
+
+    colour: Colour
+
+    def __new__(cls, text: str, colour: Colour) -> Self:
+        made = super().__new__(cls, text)
+        made.colour = colour
+        return made
+
+
+#: A line to be printed: a text, or its pieces.
+Line = str | tuple[str, ...]
+
 
 # The numbers of ISO 6429, in the order in which they are nested.
 _CODES: dict[Colour, int] = {"bold": 1, "red": 31, "green": 32, "yellow": 33, "cyan": 36, "grey": 90}

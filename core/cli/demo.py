@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING
 
 from attrs import define, field
 
-from partwise.cli.output import Output
+from partwise.cli.colours import Painted
+from partwise.cli.output import Output, show_cursor
 from partwise.cli.serve import server_module
 from partwise.cli.stopping import Signals, stop_here
 from partwise.cli.wording import amount, command_line, count
@@ -157,7 +158,7 @@ class _Demo:
         upload.wait()
         if sys.stderr.isatty():
             # The bar died with its process, which had hidden the cursor.
-            self.output.note("\x1b[?25h")
+            show_cursor()
         name = "SIGKILL" if hasattr(signal, "SIGKILL") else "TerminateProcess"
         self._headline(f"Killed half way, by {name}: no handler runs, nothing is flushed. What is left:")
         self._finish(self._begin(["status", "--checkpoint-dir", _CHECKPOINTS]))
@@ -209,9 +210,7 @@ class _Demo:
         return sum(request.body_length for request in self.server.requests_of("UploadPart"))
 
     def _headline(self, text: str) -> None:
-        from rich.console import Console
-
-        Console(highlight=False).print(f"\n{text}", style="bold", markup=False, soft_wrap=True)
+        self.output.say("", Painted(text, "bold"))
 
 
 def _recorded(store: FileCheckpointStore) -> int:

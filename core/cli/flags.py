@@ -91,6 +91,15 @@ Timeout = Annotated[
         rich_help_panel=WAY,
     ),
 ]
+MaxAttempts = Annotated[
+    str | None,
+    typer.Option(
+        "--max-attempts",
+        metavar="N",
+        help="Consecutive failures of a request before giving up; default: 5.",
+        rich_help_panel=WAY,
+    ),
+]
 Json = Annotated[
     bool, typer.Option("--json", help="JSON on standard output; words go to standard error.", rich_help_panel=WORDS)
 ]

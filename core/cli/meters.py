@@ -8,16 +8,14 @@ uploads.
 
 from __future__ import annotations
 
-import io
-import os
 import sys
 from collections import deque
-from contextlib import AbstractContextManager, redirect_stderr, suppress
+from contextlib import AbstractContextManager, redirect_stderr
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TextIO
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
 from partwise.cli.colours import can_move_the_cursor, wanted
-from partwise.cli.output import Output
+from partwise.cli.output import AboveTheBar, Output, show_cursor
 from partwise.cli.wording import amount, count, percent, share, shortened, shown, span, timer
 from partwise.model import Progress
 
@@ -26,8 +24,6 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 Kind = Literal["auto", "lines", "json", "none"]
-
-_SHOW_CURSOR = b"\x1b[?25h\n"
 
 
 class Meter(AbstractContextManager["Meter"], Protocol):
@@ -259,7 +255,7 @@ class Bar:
             redirect_stdout=False,
             redirect_stderr=False,
         )
-        self._words = redirect_stderr(_AboveTheBar(self._console, screen))
+        self._words = redirect_stderr(AboveTheBar(self._console, screen))
 
     def __enter__(self) -> Self:
         self._live.start()
@@ -280,9 +276,8 @@ class Bar:
         self._progress = progress
 
     def restore_screen(self) -> None:
-        """Show the cursor again; by a call of the system, since locks may be held."""
-        with suppress(OSError):
-            os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, _SHOW_CURSOR)
+        """Show the cursor again."""
+        show_cursor()
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """One line, short of the edge by the two columns that a terminal echoes a Ctrl-C in."""
@@ -330,36 +325,6 @@ def _fitting(text: str, cells: int) -> str:
     while cell_len(shortened(text, width)) > cells and width > 4:
         width -= 1
     return shortened(text, width)
-
-
-class _AboveTheBar(io.TextIOBase):
-    """
-    Standard error while there is a bar: whole lines, above it, in one piece each, so that a path can be copied.
-
-    Args:
-        console: what draws the bar.
-        screen: what standard error is otherwise.
-    """
-
-    def __init__(self, console: Console, screen: TextIO) -> None:
-        self._console = console
-        self._screen = screen
-        self._rest = ""
-
-    def write(self, text: str, /) -> int:
-        """Show the lines that are whole by now."""
-        *lines, self._rest = (self._rest + text).split("\n")
-        for line in lines:
-            self._console.print(line, markup=False, highlight=False, soft_wrap=True)
-        return len(text)
-
-    def fileno(self) -> int:
-        """That of the screen."""
-        return self._screen.fileno()
-
-    def isatty(self) -> bool:
-        """Whether the screen is a terminal."""
-        return self._screen.isatty()
 
 
 #: By whether signs beyond ASCII and whether colours can be shown: resumed, sent, half of a sign sent, left.

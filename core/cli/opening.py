@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -35,6 +36,7 @@ class StoreChoice:
 
     def __attrs_post_init__(self) -> None:
         at_most_one(checkpoint=self.file, checkpoint_dir=self.directory, store=self.url)
+        _refuse_memory(self.url or "", "--store")
 
     @property
     def is_given(self) -> bool:
@@ -59,6 +61,29 @@ class StoreChoice:
             close = getattr(store, "close", None)
             if close is not None:
                 close()
+
+    def check_that_it_is_there(self, *, the_file_too: bool = False) -> None:
+        """
+        Tell a place that holds nothing from one that does not exist, whose name is most likely a slip of the keyboard.
+
+        A store with a URL of its own tells by itself.
+
+        Args:
+            the_file_too: a file for one upload has to exist, too; without this only its directory, since the file goes
+                with its upload.
+
+        Raises:
+            InvalidInput: the place that was named does not exist.
+        """
+        missing = None
+        if self.directory and not os.path.isdir(self.directory):  # noqa: PTH112  # fails on no name
+            missing = f"--checkpoint-dir: there is no directory {self.directory}"
+        elif self.file:
+            there = os.path.isdir(os.path.dirname(self.file) or ".")  # noqa: PTH112, PTH120  # likewise
+            if not there or (the_file_too and not os.path.exists(self.file)):  # noqa: PTH110  # likewise
+                missing = f"--checkpoint: there is no {'directory of the ' * (not there)}file {self.file}"
+        if missing is not None:
+            raise InvalidInput(f"{missing}, so nothing is recorded there; nothing was done")
 
     def _open(self) -> CheckpointStore:
         if self.url is not None:
@@ -93,11 +118,30 @@ class BackendChoice:
         Raises:
             InvalidInput: the URL or a setting makes no sense.
         """
+        _check_scheme(self.url)
+        _refuse_memory(self.url, "URL")
         backend, key = open_backend(self.url, **self.settings)
         try:
             yield backend, key
         finally:
             backend.close()
+
+    @contextmanager
+    def open_prefix(self) -> Iterator[tuple[MultipartBackend, str]]:
+        """
+        The backend, and how the keys begin that the URL speaks of; "" for all keys of the bucket.
+
+        Raises:
+            InvalidInput: the URL or a setting makes no sense, or names a directory that is not there, or one of which
+                the slash at its end is missing.
+        """
+        with self.open() as (backend, prefix):
+            if prefix:
+                _check_that_it_is_no_directory(backend, prefix, self.url, "for what is in it, end it with a slash")
+            directory = _directory_of(backend)
+            if directory is not None and not os.path.isdir(directory):  # noqa: PTH112  # fails on no name
+                raise InvalidInput(f"{self.url!r:.200}: there is no directory {directory}; nothing was done")
+            yield backend, prefix
 
     @contextmanager
     def open_object(self, file: str) -> Iterator[tuple[MultipartBackend, str, str]]:
@@ -114,10 +158,9 @@ class BackendChoice:
         """
         if not file:
             raise InvalidInput("the name of the file is empty")
-        _check_scheme(self.url)
         with self.open() as (backend, key):
             if key and not key.endswith("/"):
-                _check_that_it_can_be_a_file(backend, key, self.url)
+                _check_that_it_is_no_directory(backend, key, self.url, "to put the file into it, end it with a slash")
                 yield backend, key, self.url
             else:
                 name = _name(file, self.url)
@@ -135,21 +178,45 @@ def _check_scheme(url: str) -> None:
     """
     if ":" not in url.replace("\\", "/").partition("/")[0] or re.match(r"[A-Za-z]:[\\/]", url):
         example = "oss://bucket/key"
-        if url:
-            example += f", or {Path(url).absolute().as_uri()}{'/' * url.endswith('/')} for a directory of this machine"
+        with suppress(OSError, ValueError):  # the working directory was removed; or it is the name of nothing
+            if url:
+                as_uri = Path(url).absolute().as_uri()
+                example += f", or {as_uri}{'/' * url.endswith('/')} for a directory of this machine"
         raise InvalidInput(f"{url!r:.200} is not a URL: write {example}")
 
 
-def _check_that_it_can_be_a_file(backend: MultipartBackend, key: str, url: str) -> None:
+def _refuse_memory(url: str, what: str) -> None:
+    """
+    Refuse to keep in this process what is to outlive it.
+
+    Raises:
+        InvalidInput: the URL is of the storage, or the store, that exists in the memory of one process only.
+    """
+    if url.partition(":")[0].lower() == "memory":
+        instead = "oss://bucket/key or file:///directory/key" if what == "URL" else "sqlite:///uploads.db"
+        raise InvalidInput(
+            f"{what}: {url!r:.200} is the memory of this process, which ends with the command: nothing would be kept;"
+            f" write {instead}"
+        )
+
+
+def _check_that_it_is_no_directory(backend: MultipartBackend, key: str, url: str, advice: str) -> None:
     """
     Help those who name a directory and forget its slash.
 
     Raises:
         InvalidInput: there is a directory of that name.
     """
+    directory = _directory_of(backend)
+    if directory is None or ".." in Path(key).parts:
+        return
+    if os.path.isdir(directory / key):  # noqa: PTH112  # a name that is too long is for the backend to refuse
+        raise InvalidInput(f"{url!r:.200} is a directory: {advice}")
+
+
+def _directory_of(backend: MultipartBackend) -> Path | None:
     directory = getattr(backend, "directory", None)
-    if isinstance(directory, Path) and ".." not in Path(key).parts and (directory / key).is_dir():
-        raise InvalidInput(f"{url!r:.200} is a directory: to put the file into it, end it with a slash")
+    return directory if isinstance(directory, Path) else None
 
 
 def _name(file: str, url: str) -> str:

@@ -2,44 +2,52 @@
 
 from __future__ import annotations
 
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Sequence
+from functools import partial
+from math import isnan, nan
 from typing import Any
 
-from attrs import define
+from attrs import define, evolve
 
-from partwise.cli.colours import Colour, painted
+from partwise.cli.colours import Colour, Line, Painted
 from partwise.cli.opening import BackendChoice, StoreChoice
-from partwise.cli.outcomes import DONE, exit_code, failure, sentence
+from partwise.cli.outcomes import FAILED, exit_code, failure, sentence
 from partwise.cli.output import Output
-from partwise.cli.wording import count, shown, span
+from partwise.cli.retries import Retries
+from partwise.cli.status import is_running
+from partwise.cli.wording import age, count, shown, span
+from partwise.config import TransferConfig
 from partwise.errors import BackendError
 from partwise.model import PendingUpload
 from partwise.protocols import CheckpointStore, MultipartBackend
 
+# Uploads that are younger than this, in seconds, may well be running.
+_LIKELY_RUNNING = 3600.0
 
-def uploads(target: BackendChoice, output: Output) -> int:
+
+def uploads(target: BackendChoice, config: TransferConfig, output: Output) -> int:
     """
-    Tell the pending multipart uploads of a bucket, or of the keys that begin as the URL says.
+    List the pending multipart uploads of a bucket, or of the keys that begin as the URL says.
 
     Raises:
+        InvalidInput: the URL names a directory that is not there.
         BackendError: the storage can't be asked.
     """
-    with target.open() as (backend, prefix):
+    with target.open_prefix() as (backend, prefix):
         found = 0
-        for pending in backend.list_uploads(prefix):
+        for pending in Retries(config).pending_uploads(backend, prefix):
             found += 1
             output.record(_as_data(pending))
             if not output.json:
                 # A line at a time, since there may be many thousands, and what follows them is not known yet.
                 if found == 1:
-                    output.say(painted(_line("AGE", "UPLOAD ID", "KEY"), "bold", sys.stdout))
-                output.say(_line(span(_age(pending)), pending.upload_id, shown(pending.key)))
+                    output.say(Painted(_line("AGE", "UPLOAD ID", "KEY"), "bold"))
+                output.say(_line(age(_age(pending)), shown(pending.upload_id), pending.key))
     output.note(
         f"{count(found, 'pending upload')} at {target.url}" if found else f"no uploads are pending at {target.url}"
     )
-    return DONE
+    return output.listed()
 
 
 def _line(age: str, upload_id: str, key: str) -> str:
@@ -62,71 +70,161 @@ class Judged:
     why: str
 
 
-def collect(target: BackendChoice, choice: StoreChoice, older_than: float, output: Output, *, dry_run: bool) -> int:
+@define(frozen=True)
+class Collection:
     """
-    Drop the pending uploads that are older than so many seconds and that no checkpoint here owns.
+    What one call of `gc` asks for.
+
+    Args:
+        target: where the uploads are.
+        store: where the checkpoints are that own some of them.
+        older_than: seconds; younger ones are kept.
+        config: how often a request is made.
+        dry_run: drop nothing.
+        yes: ask nothing.
+    """
+
+    target: BackendChoice
+    store: StoreChoice
+    older_than: float
+    config: TransferConfig
+    dry_run: bool = False
+    yes: bool = False
+
+
+def collect(wanted: Collection, output: Output) -> int:
+    """
+    Drop the pending uploads that are old and that no checkpoint here owns.
+
+    Where a person is at a terminal, the uploads are listed, and dropped only after a question.
 
     Raises:
-        BackendError: the storage can't be asked. One that only fails to drop an upload is told, and the rest goes on.
+        InvalidInput: the URL names a directory that is not there, or the store is not.
+        BackendError: the storage can't be asked. One that only fails to drop an upload is reported, and the rest goes
+            on.
         CheckpointError: the store can't be read, so that nothing is known of owners; nothing was dropped.
     """
-    code = dropped = 0
-    with target.open() as (backend, prefix), choice.open() as store:
-        for number, judged in enumerate(judge(backend, prefix, store, older_than)):
-            if number == 0 and not output.json:
-                output.say(painted(f"{'ACTION':<10}  {'AGE':<12}  {'WHY':<26}  KEY", "bold", sys.stdout))
-            pending, action = judged.pending, "keep"
-            if judged.orphan:
-                action = "would drop" if dry_run else "dropped"
+    wanted.store.check_that_it_is_there(the_file_too=True)
+    if wanted.older_than < _LIKELY_RUNNING:
+        output.warning(
+            f"an upload that is younger than {span(_LIKELY_RUNNING)} may well be running: those of other machines,"
+            " users and stores look like orphans here"
+        )
+    with wanted.target.open_prefix() as (backend, prefix), wanted.store.open() as store:
+        retries = Retries(wanted.config)
+        judged = judge(backend, retries.pending_uploads(backend, prefix), store, wanted.older_than)
+        orphans = sum(one.orphan for one in judged)
+        asks = orphans > 0 and not wanted.dry_run and not wanted.yes and output.can_ask()
+        if judged and (asks or not output.json):
+            output.say(Painted(f"{'ACTION':<10}  {'AGE':<12}  {'WHY':<26}  KEY", "bold"))
+        drop = not wanted.dry_run
+        if asks:
+            output.say(*(_told(one, "would drop" if one.orphan else "keep") for one in judged))
+            drop = output.ask(f"drop {count(orphans, 'upload')} at {wanted.target.url} for good?")
+            if drop:
+                # The answer may have taken its time.
+                judged = [_judged_again(one, owners(backend, store, judged)) for one in judged]
+        code = dropped = 0
+        for one in judged:
+            action = "keep" if not one.orphan else "would drop"
+            if one.orphan and drop:
                 try:
-                    if not dry_run:
-                        backend.abort_upload(pending.key, pending.upload_id)
-                    dropped += 1
+                    retries.call(partial(_abort, backend, one.pending), f"dropping {one.pending.upload_id}")
                 except BackendError as error:
-                    action, code = "failed", max(code, exit_code(error))
+                    code = max(code, exit_code(error))
                     output.problem(
-                        f"{shown(pending.key)} ({pending.upload_id}) was not dropped: {sentence(error)}", error
+                        f"{shown(one.pending.key)} ({shown(one.pending.upload_id)}) was not dropped: {sentence(error)}",
+                        error,
                     )
-                    output.record({**_as_data(pending), "action": action, **failure(error)})
+                    output.record({**_as_data(one.pending), "action": "failed", **failure(error)})
                     continue
-            output.record({**_as_data(pending), "action": action, "why": judged.why})
-            if not output.json:
-                output.say(_told(judged, action))
-    output.note(f"{'would drop' if dry_run else 'dropped'} {count(dropped, 'upload')} at {target.url}")
-    return code
+                action = "dropped"
+            dropped += one.orphan
+            output.record({**_as_data(one.pending), "action": action, "why": one.why})
+            if not output.json and not asks:
+                output.say(_told(one, action))
+    if asks and not drop:
+        output.note("nothing was dropped")
+        return FAILED
+    output.note(f"{'dropped' if drop else 'would drop'} {count(dropped, 'upload')} at {wanted.target.url}")
+    return code or output.listed()
+
+
+def _abort(backend: MultipartBackend, pending: PendingUpload) -> None:
+    backend.abort_upload(pending.key, pending.upload_id)
 
 
 _COLOURS: dict[str, Colour] = {"keep": "cyan", "would drop": "yellow", "dropped": "green"}
 
 
-def _told(judged: Judged, action: str) -> str:
+def _told(judged: Judged, action: str) -> Line:
     padded = f"{action:<{max(map(len, _COLOURS))}}"
-    age = f"{span(_age(judged.pending)):<12}"
-    return f"{painted(padded, _COLOURS[action], sys.stdout)}  {age}  {judged.why:<26}  {shown(judged.pending.key)}"
+    rest = f"  {age(_age(judged.pending)):<12}  {judged.why:<26}  {judged.pending.key}"
+    return (Painted(padded, _COLOURS[action]), rest)
 
 
-def judge(backend: MultipartBackend, prefix: str, store: CheckpointStore, older_than: float) -> Iterator[Judged]:
+def judge(
+    backend: MultipartBackend, pending: Iterable[PendingUpload], store: CheckpointStore, older_than: float
+) -> list[Judged]:
     """Which of the pending uploads are orphans, and why; the owners are looked up after the list was had."""
-    # In this order: what is on the list by now has had the time to be recorded.
-    listed = list(backend.list_uploads(prefix))
-    owned = {
-        upload_id
-        for checkpoint in store.scan()
-        if checkpoint.location == backend.location
-        for upload_id in (checkpoint.upload_id, *checkpoint.abandoned)
-    }
-    for pending in listed:
-        age = _age(pending)
-        if pending.upload_id in owned:
-            yield Judged(pending, orphan=False, why="a checkpoint here owns it")
-        elif age < older_than:
-            yield Judged(pending, orphan=False, why=f"younger than {span(older_than)}")
+    judged = []
+    for one in pending:
+        seconds = _age(one)
+        if isnan(seconds) or seconds <= -1:
+            # Its age is not known. By the storage's clock, or after ours was set right, it may be young.
+            judged.append(Judged(one, orphan=False, why="dated in the future"))
+        elif seconds < older_than:
+            judged.append(Judged(one, orphan=False, why=f"younger than {span(older_than)}"))
         else:
-            yield Judged(pending, orphan=True, why="no checkpoint here owns it")
+            judged.append(Judged(one, orphan=True, why="no checkpoint here owns it"))
+    # In this order: what is on the list by now has had the time to be recorded.
+    found = owners(backend, store, judged)
+    return [_judged_again(one, found) for one in judged]
+
+
+@define(frozen=True)
+class Owners:
+    """
+    What the checkpoints of a store speak for.
+
+    Args:
+        upload_ids: uploads that they own.
+        running: keys that an uploader is at right now.
+    """
+
+    upload_ids: frozenset[str]
+    running: frozenset[str]
+
+
+def owners(backend: MultipartBackend, store: CheckpointStore, judged: Sequence[Judged]) -> Owners:
+    """
+    Who owns what now.
+
+    An upload that has just begun may be on the storage before its id is in the checkpoint, whose claim is held by then.
+    Claims are looked at first, and ids after that, so that an id that is recorded in between is seen.
+    """
+    keys = {one.pending.key for one in judged if one.orphan}
+    first = [one for one in store.scan() if one.location == backend.location]
+    running = frozenset(one.key for one in first if one.key in keys and is_running(store, one))
+    second = [one for one in store.scan() if one.location == backend.location] if keys else []
+    ids = (upload_id for one in (*first, *second) for upload_id in (one.upload_id, *one.abandoned))
+    return Owners(frozenset(upload_id for upload_id in ids if upload_id is not None), running)
+
+
+def _judged_again(judged: Judged, found: Owners) -> Judged:
+    if judged.pending.upload_id in found.upload_ids:
+        return evolve(judged, orphan=False, why="a checkpoint here owns it")
+    if judged.orphan and judged.pending.key in found.running:
+        return evolve(judged, orphan=False, why="an upload is running here")
+    return judged
 
 
 def _age(pending: PendingUpload) -> float:
-    return max(0.0, time.time() - pending.initiated.timestamp())
+    """Seconds since it began; negative if that is dated in the future, not a number if the date is none."""
+    try:
+        return time.time() - pending.initiated.timestamp()
+    except (ValueError, OverflowError, OSError):
+        return nan
 
 
 def _as_data(pending: PendingUpload) -> dict[str, Any]:

@@ -36,6 +36,13 @@ def invoke(command: Any, arguments: list[str]) -> int:
         )
     except _WrongLine as error:
         return _wrong_line(error, arguments)
+    except (OSError, RuntimeError) as error:
+        # Only typer's own work comes here, such as installing completion without a home, or into one that is read-only.
+        from partwise.cli.outcomes import FAILED
+        from partwise.cli.output import Output
+
+        Output().problem(f"that can't be done here: {error}")
+        return FAILED
     return code if isinstance(code, int) else 0
 
 
@@ -100,8 +107,10 @@ def carry_out(
         try:
             return work(output)
         except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  # a defect, too, ends in one line
-            # A line to be typed is shown as it is, since spaces in it count.
-            again = f" {error.advice}\n  {error.command}" if isinstance(error, Stopped) and error.command else ""
-            output.problem(sentence(error, subject) + again, error)
+            text, again = sentence(error, subject), []
+            if isinstance(error, Stopped) and error.command:
+                # A line to be typed is shown as it is, since spaces in it count.
+                text, again = f"{text} {error.advice}", [f"  {error.command}"]
+            output.problem(text, error, *again)
             output.record(failure(error, subject))
             return exit_code(error)

@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from math import isnan, nan
 from shutil import get_terminal_size
-from typing import Any
+from typing import Any, TypeVar
 
 from attrs import define
 
-from partwise.cli.colours import Colour, painted
+from partwise.cli.colours import Colour, Line, Painted
 from partwise.cli.opening import StoreChoice, url_of
-from partwise.cli.outcomes import DONE
 from partwise.cli.output import Output
-from partwise.cli.wording import amount, columns, percent, shown, span
-from partwise.errors import CheckpointBusy, CheckpointError
-from partwise.model import Checkpoint, utc
+from partwise.cli.wording import age, amount, columns, moment, percent, shown
+from partwise.errors import CheckpointBusy, PartwiseError
+from partwise.model import Checkpoint
 from partwise.planning import PartPlan
 from partwise.protocols import CheckpointStore
 
 _STATES = {True: "running", False: "stopped", None: "unknown"}
-_COLOURS: dict[bool | None, Colour] = {True: "green", False: "yellow", None: "grey"}
+_COLOURS: dict[str, Colour] = {"running": "green", "stopped": "yellow", "unknown": "grey", "unreadable": "red"}
 _HEADINGS = ("DONE", "SIZE", "AGE", "STATE", "UPLOAD")
 _STATE = _HEADINGS.index("STATE")
+
+_T = TypeVar("_T")
+_F = TypeVar("_F")
 
 
 @define(frozen=True)
@@ -34,7 +37,7 @@ class Known:
     Args:
         checkpoint: what is recorded of it.
         running: whether an uploader is at it now; None where that can't be found out.
-        age: seconds since it began.
+        age: seconds since it began; negative if that is dated in the future, not a number if the date is none.
     """
 
     checkpoint: Checkpoint
@@ -48,36 +51,57 @@ class Known:
         return PartPlan(checkpoint.part_size, checkpoint.fingerprint.size, checkpoint.doubling_every).parts_total
 
     def figures(self) -> list[str]:
-        """How far it is, in short: done, size, age, state."""
+        """How far it is, in short: done, size, age, state. What can't be computed is a question mark."""
+        found = [_or_else(None, get) for get in (self._done, self._size, lambda: age(self.age))]
+        state = "unreadable" if None in found else _STATES[self.running]
+        return [*("?" if one is None else one for one in found), state]
+
+    def _done(self) -> str:
         done, total = self.checkpoint.bytes_done, self.checkpoint.fingerprint.size
-        share = amount(done) if total is None else percent(done, total)
-        return [share, "?" if total is None else amount(total), span(self.age), _STATES[self.running]]
+        return amount(done) if total is None else percent(done, total)
+
+    def _size(self) -> str:
+        total = self.checkpoint.fingerprint.size
+        return "?" if total is None else amount(total)
 
     def places(self) -> tuple[str, str]:
         """From where to where."""
         source = "standard input" if self.checkpoint.source == "-" else self.checkpoint.source
-        return shown(source), f"-> {shown(url_of(self.checkpoint))}"
+        url = _or_else("?", lambda: url_of(self.checkpoint))
+        return shown(str(source)), f"-> {shown(url)}"
 
     def as_data(self) -> dict[str, Any]:
-        """For programs."""
-        checkpoint, total = self.checkpoint, self.checkpoint.fingerprint.size
+        """For programs. What can't be computed is None."""
+        checkpoint = self.checkpoint
         return {
             "source": checkpoint.source,
-            "url": url_of(checkpoint),
+            "url": _or_else(None, lambda: url_of(checkpoint)),
             "location": checkpoint.location,
             "key": checkpoint.key,
             "upload_id": checkpoint.upload_id,
-            "bytes_done": checkpoint.bytes_done,
-            "bytes_total": total,
-            "fraction": round(checkpoint.bytes_done / total, 6) if total else None,
-            "parts_done": len(checkpoint.parts),
-            "parts_total": self.parts_total,
+            "bytes_done": _or_else(None, lambda: checkpoint.bytes_done),
+            "bytes_total": _or_else(None, lambda: checkpoint.fingerprint.size),
+            "fraction": _or_else(None, self._fraction),
+            "parts_done": _or_else(None, lambda: len(checkpoint.parts)),
+            "parts_total": _or_else(None, lambda: self.parts_total),
             "part_size": checkpoint.part_size,
-            "created": utc(checkpoint.created).isoformat(),
-            "age": round(self.age, 1),
+            "created": _or_else(None, lambda: moment(checkpoint.created)),
+            "age": _or_else(None, lambda: round(self.age, 1)),
             "running": self.running,
-            "name": checkpoint.name,
+            "name": _or_else(None, lambda: checkpoint.name),
         }
+
+    def _fraction(self) -> float | None:
+        total = self.checkpoint.fingerprint.size
+        return round(self.checkpoint.bytes_done / total, 6) if total else None
+
+
+def _or_else(fallback: _F, get: Callable[[], _T]) -> _T | _F:
+    """What `get` returns. A store may hold anything, and one odd entry must not hide the others."""
+    try:
+        return get()
+    except Exception:  # noqa: BLE001  # see above
+        return fallback
 
 
 def status(choice: StoreChoice, output: Output) -> int:
@@ -87,20 +111,20 @@ def status(choice: StoreChoice, output: Output) -> int:
     Raises:
         CheckpointError: the store can't be read.
     """
+    choice.check_that_it_is_there()
     with choice.open() as store:
-        known = sorted(_known(store), key=lambda one: -one.age)
+        known = sorted(_known(store), key=lambda one: (isnan(one.age), -one.age))
     for one in known:
         output.record(one.as_data())
     if not known:
         output.note(f"no unfinished uploads are recorded in {choice}")
     elif not output.json:
-        for line in table(known, get_terminal_size().columns if sys.stdout.isatty() else None):
-            output.say(line)
+        output.say(*table(known, get_terminal_size().columns if sys.stdout.isatty() else None))
         output.note(f"{len(known):,} unfinished: to carry one on, run its line again; to drop it, 'partwise abort'")
-    return DONE
+    return output.listed()
 
 
-def table(known: Sequence[Known], width: int | None) -> list[str]:
+def table(known: Sequence[Known], width: int | None) -> list[Line]:
     """
     The uploads in lines, under headings.
 
@@ -116,7 +140,7 @@ def table(known: Sequence[Known], width: int | None) -> list[str]:
         rows[1:] = [row for one in known for row in _in_two(one)]
         lines = columns(rows, right={0, 1})
     coloured = [_coloured(line, row) for line, row in zip(lines[1:], rows[1:], strict=True)]
-    return [painted(lines[0], "bold", sys.stdout), *coloured]
+    return [Painted(lines[0], "bold"), *coloured]
 
 
 def _in_two(one: Known) -> list[list[str]]:
@@ -125,25 +149,28 @@ def _in_two(one: Known) -> list[list[str]]:
     return [[*figures, source], [*("" for _ in figures), target]]
 
 
-def _coloured(line: str, row: Sequence[str]) -> str:
-    for running, state in _STATES.items():
-        if row[_STATE] == state:
-            return line.replace(f" {state} ", f" {painted(state, _COLOURS[running], sys.stdout)} ", 1)
-    return line
+def _coloured(line: str, row: Sequence[str]) -> Line:
+    state = row[_STATE]
+    if state not in _COLOURS:
+        return line
+    before, _, after = line.partition(f" {state} ")
+    return (f"{before} ", Painted(state, _COLOURS[state]), f" {after}")
 
 
 def _known(store: CheckpointStore) -> Iterator[Known]:
     now = time.time()
     for checkpoint in list(store.scan()):
-        yield Known(checkpoint, _is_running(store, checkpoint.name), max(0.0, now - checkpoint.created))
+        began = _or_else(nan, lambda one=checkpoint: float(one.created))  # type: ignore[misc]  # its own, not the last
+        yield Known(checkpoint, is_running(store, checkpoint), now - began)
 
 
-def _is_running(store: CheckpointStore, name: str) -> bool | None:
-    # Only a claim tells: it is held while an uploader lives, and by no dead one. Ours is let go of at once.
+def is_running(store: CheckpointStore, checkpoint: Checkpoint) -> bool | None:
+    """Whether an uploader is at it now; None where that can't be found out."""
+    # Only a claim tells: it is held while an uploader lives, and by no dead one. Ours is released at once.
     try:
-        with store.claim(name):
+        with store.claim(checkpoint.name):
             return False
     except CheckpointBusy:
         return True
-    except CheckpointError:
+    except PartwiseError:
         return None

@@ -13,7 +13,7 @@ from typing import Any
 
 from attrs import asdict, define, evolve
 
-from partwise.cli.colours import Colour, painted
+from partwise.cli.colours import Colour, Line, Painted
 from partwise.cli.meters import Kind, meter_for
 from partwise.cli.opening import BackendChoice, StoreChoice
 from partwise.cli.outcomes import DONE, progress_of, success
@@ -85,9 +85,9 @@ def upload(order: UploadOrder, output: Output) -> int:
             result = _perform(uploader, key, order, output)
         except CallbackError as error:
             if isinstance(error.result, UploadResult):
-                output.note(in_words(order, error.result, time.monotonic() - began))
+                output.note(*in_words(order, error.result, time.monotonic() - began))
             raise
-        output.say(in_words(order, result, time.monotonic() - began))
+        output.say(*in_words(order, result, time.monotonic() - began))
         output.record({**success(result), "url": url})
         return DONE
 
@@ -129,16 +129,14 @@ def _stopped(number: int, order: UploadOrder, paused: UploadPaused) -> Stopped:
     return Stopped(number, kept, advice=f"To carry on{piped}:", command=order.command)
 
 
-def in_words(order: UploadOrder, result: UploadResult, seconds: float) -> str:
+def in_words(order: UploadOrder, result: UploadResult, seconds: float) -> list[str]:
     """A finished upload, in two lines: what there is now, and what it took."""
     checksum = "checksum verified" if result.verified else "the storage reports no checksum"
     rate = f" ({amount(result.bytes_sent / seconds)}/s)" if seconds > 0 and result.bytes_sent else ""
     took = f"sent {amount(result.bytes_sent)} in {count(result.parts_sent, 'part')}, {span(seconds)}{rate}"
     if result.bytes_resumed:
         took += f"; resumed {amount(result.bytes_resumed)} in {count(result.parts_resumed, 'part')}"
-    return (
-        f"stored {order.source} as {shown(order.url or order.target.url)}: {amount(result.size)}, {checksum}\n  {took}"
-    )
+    return [f"stored {order.source} as {order.url or order.target.url}: {amount(result.size)}, {checksum}", f"  {took}"]
 
 
 # --- asking first ----------------------------------------------------------------------------------------------------
@@ -156,8 +154,7 @@ def explain(order: UploadOrder, output: Output) -> int:
         source = standard_input(threading.Event()) if order.file == STANDARD_INPUT else order.file
         explanation = Uploader(backend, store, order.config).plan(source, key, order.options, order.resume)
     width = get_terminal_size().columns if sys.stdout.isatty() else None
-    for line in explained(order, explanation, all_of_it=output.verbose, width=width):
-        output.say(line)
+    output.say(*explained(order, explanation, all_of_it=output.verbose, width=width))
     output.record({**as_data(explanation), "url": url})
     return DONE
 
@@ -179,7 +176,7 @@ _RANGES_MAX = 12
 
 def explained(
     order: UploadOrder, explanation: Explanation, *, all_of_it: bool = False, width: int | None = None
-) -> list[str]:
+) -> list[Line]:
     """
     An explanation in lines: what happens to each part, from the first to the last, with neighbours that fare alike in
     one line; or, where that would be many lines, from each fate to its parts.
@@ -191,7 +188,7 @@ def explained(
         width: columns of the terminal; None elsewhere, where no line is folded.
     """
     reason = f" ({explanation.reason})" if explanation.reason else ""
-    lines = [f"{order} {_HEADLINES[explanation.action]}{reason}"]
+    lines: list[Line] = [f"{order} {_HEADLINES[explanation.action]}{reason}"]
     runs = alike(explanation.parts)
     if len(runs) <= _RUNS_MAX:
         rows = [_row([run], numbers(run[0].part_number, run[-1].part_number)) for run in runs]
@@ -204,7 +201,7 @@ def explained(
         # A row that is folded has lines without an action.
         for line in columns(rows, right={2}, width=None if width is None else width - 2):
             action = line.partition(" ")[0]
-            lines.append(f"  {painted(action, _COLOURS.get(action, 'cyan'), sys.stdout)}{line.removeprefix(action)}")
+            lines.append(("  ", Painted(action, _COLOURS.get(action, "cyan")), line.removeprefix(action)))
         kept, sent = _bytes(explanation.parts, sent=False), _bytes(explanation.parts, sent=True)
         lines.append(f"  {count(len(explanation.parts), 'part')}: {amount(kept)} kept, {amount(sent)} to send")
     return lines

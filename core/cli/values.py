@@ -53,6 +53,17 @@ def config(
     return TransferConfig(**{name: value for name, value in given.items() if value is not None})
 
 
+def retrying(max_attempts: str | None) -> TransferConfig:
+    """
+    How often a request to the storage is made, for commands that make nothing but requests.
+
+    Raises:
+        InvalidInput: it is not a number; the message names the flag.
+    """
+    attempts = _whole("max_attempts", max_attempts, 1)
+    return TransferConfig() if attempts is None else TransferConfig(max_attempts=attempts)
+
+
 def options(
     *,
     callback: Callback | None,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import textwrap
 from collections.abc import Collection, Sequence
 
-from partwise.model import GIB, KIB, MIB, TIB
+from partwise.model import GIB, KIB, MIB, TIB, utc
 
 _BINARY = ((TIB, "TiB"), (GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB"))
 
@@ -39,7 +40,12 @@ def count(number: int, noun: str) -> str:
 
 
 def span(seconds: float) -> str:
-    """A span of time in its two largest units: ``0.8 s``, ``42 s``, ``3 min 20 s``, ``2 h 5 min``, ``3 d 4 h``."""
+    """
+    A span of time in its two largest units: ``0.8 s``, ``42 s``, ``3 min 20 s``, ``2 h 5 min``, ``3 d 4 h``; a question
+    mark where it is not finite.
+    """
+    if not math.isfinite(seconds):
+        return "?"
     if seconds < 10:
         return f"{max(0.0, seconds):.1f} s"
     whole = round(seconds)
@@ -59,9 +65,22 @@ def _two(large: int, unit: str, small: int, smaller: str) -> str:
     return f"{large} {unit} {small} {smaller}" if small else f"{large} {unit}"
 
 
+def age(seconds: float) -> str:
+    """How old something is: a span, negative where it is dated in the future by a wrong clock: ``-2 h 5 min``."""
+    return f"-{span(-seconds)}" if seconds <= -1 else span(seconds)
+
+
+def moment(seconds: float) -> str | None:
+    """Seconds since 1970 as a date with its time; None where they are no date."""
+    try:
+        return utc(seconds).isoformat()
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
 def timer(seconds: float | None) -> str:
     """A span of time at a fixed place on the screen: ``0:42``, ``2:05:00``; dashes where it can't be said."""
-    if seconds is None or seconds >= 100 * 3600:
+    if seconds is None or not seconds < 100 * 3600:
         return "-:--"
     minutes, rest = divmod(max(0, round(seconds)), 60)
     hours, minutes = divmod(minutes, 60)
@@ -80,18 +99,17 @@ def one_line(text: str) -> str:
 
 def shown(text: str) -> str:
     """
-    The text with control characters spelled out, as in ``a\\nb``: what a file or a key is called must neither begin a
-    line of its own nor give orders to a terminal.
+    The text with every character escaped that is not printable, as in ``a\\nb``.
+
+    These are control characters, marks of direction, separators other than the space, and halves of surrogates, by
+    which Python keeps bytes that are not text. `output` applies it to all that is printed; it changes nothing when it
+    is applied again.
     """
     return text if text.isprintable() else "".join(map(_shown, text))
 
 
 def _shown(sign: str) -> str:
-    # Marks of direction, separators and the like aren't printable either; letters and plain spaces are. Bytes that are
-    # no text, which Python keeps as half a surrogate, are for the stream to escape.
-    if sign.isprintable() or 0xD800 <= ord(sign) <= 0xDFFF:
-        return sign
-    return sign.encode("unicode_escape").decode()
+    return sign if sign.isprintable() else sign.encode("unicode_escape").decode()
 
 
 def columns(rows: Sequence[Sequence[str]], *, right: Collection[int] = (), width: int | None = None) -> list[str]:
@@ -99,7 +117,7 @@ def columns(rows: Sequence[Sequence[str]], *, right: Collection[int] = (), width
     Rows as lines, with the cells of a column one under the other, and two spaces between columns.
 
     Args:
-        rows: of equal length. The last column is not padded.
+        rows: of equal length, `shown`. The last column is not padded.
         right: the columns that are set to the right, by number.
         width: fold the last column, between words, so that lines have no more columns than this; None: never.
     """
@@ -126,14 +144,33 @@ def shortened(text: str, width: int) -> str:
 
 
 def command_line(arguments: Sequence[str]) -> str:
-    """What to type to run this command again."""
+    """
+    What to type to run this command again. All of it is printable: what is not is written as a shell reads it (``$'…'``
+    of POSIX, which bash, zsh and ksh have).
+    """
     if os.name == "nt":
         import subprocess
 
         return subprocess.list2cmdline(["partwise", *arguments])
+    return " ".join(map(_quoted, ["partwise", *arguments]))
+
+
+def _quoted(argument: str) -> str:
     import shlex
 
-    return shlex.join(["partwise", *arguments])
+    if argument.isprintable():
+        return shlex.quote(argument)
+    # Byte by byte and in octal: it depends on no encoding, and no digit that follows is taken for a part of it.
+    escaped = "".join(
+        f"\\{sign}" if sign in "\\'" else sign if sign.isprintable() else _octal(sign) for sign in argument
+    )
+    return f"$'{escaped}'"
+
+
+def _octal(sign: str) -> str:
+    # Half a surrogate stands for a byte that is not text.
+    errors = "surrogateescape" if "\udc80" <= sign <= "\udcff" else "surrogatepass"
+    return "".join(f"\\{byte:03o}" for byte in sign.encode(errors=errors))
 
 
 def _unit(count: float) -> tuple[int, str]:

@@ -18,7 +18,7 @@ from partwise.errors import InvalidInput
     ("text", "expected"),
     [
         ("0", 0),
-        ("512", 512),
+        ("1024", 1024),
         ("512B", 512),
         ("8MiB", 8 * 1024 * 1024),
         ("8M", 8 * 1024 * 1024),
@@ -31,7 +31,7 @@ from partwise.errors import InvalidInput
         ("2 GiB", 2 * 1024**3),
         ("1TB", 10**12),
         ("1TiB", 1024**4),
-        ("0.3", 0),
+        ("0.3B", 0),
         (" 8mib ", 8 * 1024 * 1024),
     ],
 )
@@ -45,9 +45,31 @@ def test_what_is_no_size_is_refused_by_the_name_of_its_flag(text: str) -> None:
         asking.size("--part-size", text)
 
 
-@given(st.integers(0, 2**60))
-def test_any_number_of_bytes_can_be_written_plainly(number: int) -> None:
+@given(st.integers(1024, 2**60))
+def test_a_number_of_bytes_can_be_written_plainly(number: int) -> None:
     assert asking.size("--x", str(number)) == number
+
+
+@given(st.integers(0, 2**63 - 1))
+def test_any_number_of_bytes_can_be_written_with_its_unit(number: int) -> None:
+    assert asking.size("--x", f"{number}B") == number
+
+
+@pytest.mark.parametrize("text", ["8", "1023", "20", "0.5"])
+def test_a_small_size_without_a_unit_is_refused_since_it_may_be_meant_in_mebibytes(text: str) -> None:
+    with pytest.raises(InvalidInput, match=rf"--bandwidth-limit: '{text}' has no unit: {text}MiB or {text}B\?"):
+        asking.size("--bandwidth-limit", text)
+
+
+def test_a_rate_without_a_unit_is_refused_too() -> None:
+    with pytest.raises(InvalidInput, match="has no unit"):
+        asking.rate("--bandwidth-limit", "20/s")
+
+
+@pytest.mark.parametrize("text", ["9223372036854775808", "8EiB", "9" * 5000, "9" * 5000 + "TiB"], ids=len)
+def test_a_size_beyond_all_storages_is_refused(text: str) -> None:
+    with pytest.raises(InvalidInput, match="--part-size"):
+        asking.size("--part-size", text)
 
 
 def test_a_part_size_may_be_automatic() -> None:
@@ -82,6 +104,23 @@ def test_a_rate_may_say_that_it_is_one() -> None:
 )
 def test_spans_of_time_are_read(text: str, expected: float) -> None:
     assert asking.seconds("--x", text) == expected
+
+
+@pytest.mark.parametrize("text", ["7", "0", " 30 ", "0.5", "9" * 5000], ids=len)
+def test_an_age_needs_a_unit(text: str) -> None:
+    with pytest.raises(InvalidInput, match=r"--older-than: .* has no unit: [0-9.]+d or [0-9.]+s\? Write it"):
+        asking.age("--older-than", text)
+
+
+def test_an_age_with_a_unit_is_a_span_of_time() -> None:
+    assert asking.age("--older-than", "7d") == 7 * 86_400
+
+
+def test_a_span_of_time_has_a_limit_that_clocks_and_sockets_can_bear() -> None:
+    assert asking.seconds("--x", "36500d") == 100 * 365 * 86_400
+    for text in ("36500d 1s", "9" * 400 + "d", "9" * 5000):
+        with pytest.raises(InvalidInput, match=r"--timeout: .* is too long"):
+            asking.seconds("--timeout", text)
 
 
 @pytest.mark.parametrize("text", ["", "d", "-7d", "7y", "1h x", "7 8", "7d-1h", "infinity", "1e3s"])

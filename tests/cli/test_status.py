@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -47,7 +48,8 @@ def a_checkpoint(location: str, source: Path | str, **changes: Any) -> Checkpoin
 # --- status ---
 
 
-def test_that_there_is_nothing_is_said(partwise: Run) -> None:
+def test_that_there_is_nothing_is_said(partwise: Run, place: Path) -> None:
+    (place / "checkpoints").mkdir()
     ended = partwise("status", *HERE)
     assert (ended.code, ended.out, ended.err) == (0, "", "no unfinished uploads are recorded in checkpoints\n")
 
@@ -77,7 +79,7 @@ def test_a_narrow_terminal_has_a_line_for_each_place_and_cuts_none() -> None:
         Known(a_checkpoint("oss://b@r", "/srv/backups/of/the/shop/backup.tar", key="2026/backup.tar"), False, 3900.0),
         Known(a_checkpoint("oss://b@r", "/f", key="f"), True, 1.0),
     ]
-    assert table(known, 60) == [
+    assert ["".join(line) for line in table(known, 60)] == [
         "DONE     SIZE  AGE        STATE    UPLOAD",
         "50 %  4.0 MiB  1 h 5 min  stopped  /srv/backups/of/the/shop/backup.tar",
         "                                   -> oss://b/2026/backup.tar",
@@ -169,6 +171,137 @@ def test_a_damaged_checkpoint_is_left_out_with_a_warning(
     assert "partwise: warning: " in ended.err
 
 
+@pytest.fixture
+def odd(place: Path) -> Callable[..., tuple[str, str]]:
+    """Register a store that holds one plain checkpoint and one that has this about it; returns how to name it."""
+
+    def register(**changes: Any) -> tuple[str, str]:
+        plain, changed = (a_checkpoint("oss://b@r", place / name) for name in ("plain", "odd"))
+        for name, value in changes.items():
+            object.__setattr__(changed, name, value)
+
+        class Odd(MemoryCheckpointStore):
+            def scan(self) -> Any:
+                return [changed, plain]
+
+        store = Odd()
+        register_checkpoint_store("odd", lambda url: store)
+        return ("--store", "odd:")
+
+    return register
+
+
+@pytest.mark.parametrize(
+    "created",
+    [float("nan"), float("inf"), float("-inf"), 1e20, -1e300, "yesterday", None, 10**400],
+    ids=lambda value: str(value)[:10],
+)
+def test_a_date_that_is_none_hides_nothing(partwise: Run, odd: Any, place: Path, created: object) -> None:
+    where = odd(created=created)
+    ended = partwise("status", *where)
+    assert ended.code == 0
+    rows = ended.out.splitlines()[1:]
+    assert len(rows) == 2
+    assert any(f"{place / 'plain'}  -> oss://b/copy" in row and "1 h 5 min" in row for row in rows)
+    assert any(f"{place / 'odd'}  -> oss://b/copy" in row for row in rows)
+    told = {one["source"]: one for one in partwise("status", *where, "--json").objects}
+    assert told[str(place / "odd")]["created"] is None
+    assert told[str(place / "plain")]["created"] is not None
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"part_size": 0},
+        {"part_size": -1},
+        {"part_size": "large"},
+        {"parts": 5},
+        {"parts": ("x",)},
+        {"fingerprint": None},
+        {"location": None},
+        {"location": 5, "key": 7, "source": None},
+    ],
+    ids=str,
+)
+def test_an_entry_that_can_not_be_shown_is_marked_and_the_rest_is_shown(
+    partwise: Run, odd: Any, place: Path, changes: dict[str, Any]
+) -> None:
+    where = odd(**changes)
+    ended = partwise("status", *where)
+    assert (ended.code, len(ended.out.splitlines())) == (0, 3)
+    assert f"{place / 'plain'}  -> oss://b/copy" in ended.out
+    ended = partwise("status", *where, "--json")
+    assert (ended.code, len(ended.objects)) == (0, 2)
+
+
+def test_an_entry_without_figures_is_unreadable(partwise: Run, odd: Any) -> None:
+    rows = partwise("status", *odd(fingerprint=None)).out.splitlines()[1:]
+    (row,) = (row for row in rows if "unreadable" in row)
+    assert row.split()[:2] == ["?", "?"]
+
+
+def test_an_upload_that_began_in_the_future_has_a_negative_age(
+    partwise: Run, store: FileCheckpointStore, place: Path
+) -> None:
+    """The clock was set back."""
+    store.save(a_checkpoint("oss://b@r", place / "f", created=time.time() + 7530))
+    assert "-2 h 5 min" in partwise("status", *HERE).out
+    assert partwise("status", *HERE, "--json").last["age"] < -7500
+
+
+def test_a_place_for_checkpoints_that_does_not_exist_is_not_an_empty_one(partwise: Run, place: Path) -> None:
+    (place / "there").mkdir()
+    for where, code in {
+        "--checkpoint-dir=typo": 2,
+        "--checkpoint-dir=there": 0,
+        "--checkpoint=typo/one.ucp": 2,
+        "--checkpoint=there/one.ucp": 0,  # it goes with its upload
+        "--checkpoint=one.ucp": 0,
+    }.items():
+        ended = partwise("status", where)
+        assert (ended.code, "there is no directory" in ended.err) == (code, code == 2), where
+    assert not (place / "typo").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="every user has a home there")
+@pytest.mark.parametrize("line", [("status",), ("upload", "small.bin", "URL", "--multipart-threshold", "0")], ids=str)
+def test_a_user_without_a_home_is_told_what_to_name(
+    partwise: Run, small: Path, url: str, monkeypatch: pytest.MonkeyPatch, line: tuple[str, ...]
+) -> None:
+    without_a_home(monkeypatch)
+    ended = partwise(*(url if word == "URL" else word for word in line))
+    assert ended.code == 1
+    assert ended.err == (
+        "partwise: this user has no home directory to keep checkpoints in: name a directory for them, or set"
+        " XDG_STATE_HOME (--checkpoint, --checkpoint-dir or --store; --no-resume does without)\n"
+    )
+
+
+@pytest.mark.skipif(os.name == "nt", reason="every user has a home there")
+@pytest.mark.parametrize("where", ["--no-resume", "--checkpoint-dir=c", "--checkpoint=c", "--store=sqlite:///c", ""])
+def test_a_user_without_a_home_needs_none_who_names_a_place(
+    *, partwise: Run, small: Path, place: Path, url: str, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    without_a_home(monkeypatch)
+    if not where:
+        monkeypatch.setenv("XDG_STATE_HOME", str(place / "state"))
+    line = ["upload", "small.bin", url, "--part-size", "100K", "--multipart-threshold", "0", where]
+    assert partwise(*filter(None, line)).code == 0
+    if where != "--no-resume":
+        assert partwise(*filter(None, ["status", where])).code == 0
+
+
+def without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container whose user has no entry among the users."""
+
+    def no_entry(uid: int) -> None:
+        raise KeyError(f"getpwuid(): uid not found: {uid}")
+
+    monkeypatch.setattr("pwd.getpwuid", no_entry)
+    for name in ("HOME", "XDG_STATE_HOME"):
+        monkeypatch.delenv(name)
+
+
 # --- abort ---
 
 
@@ -215,10 +348,11 @@ def test_an_upload_is_dropped_though_its_file_is_gone(
     assert list(store.scan()) == []
 
 
-def test_that_there_is_nothing_to_drop_is_fine(partwise: Run, small: Path, url: str) -> None:
+def test_that_there_is_nothing_to_drop_is_wrong_usage(partwise: Run, small: Path, url: str) -> None:
+    """The name, the URL or the store is most likely another than that of the upload."""
     ended = partwise("abort", "small.bin", url, "--json")
-    assert (ended.code, ended.last) == (0, {"ok": True, "dropped": False, "upload_id": None, "bytes_dropped": 0})
-    assert "nothing was done" in ended.err
+    assert (ended.code, ended.last["ok"], ended.last["error"]["type"]) == (2, False, "InvalidInput")
+    assert f"no unfinished upload of small.bin to {url} is recorded in your state directory; nothing was" in ended.err
 
 
 def test_an_upload_that_runs_now_is_not_dropped(
