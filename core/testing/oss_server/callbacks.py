@@ -13,13 +13,13 @@ import json
 import re
 from collections.abc import Mapping
 from http.client import HTTPConnection, HTTPException
-from ipaddress import ip_address
 from urllib.parse import quote_plus, urlsplit
 
 from attrs import define, field
 
 from partwise.model import KIB, MIB
 from partwise.testing.oss_server.errors import OSSError, bad_argument
+from partwise.testing.oss_server.hosts import is_loopback
 from partwise.testing.oss_server.messages import Request
 
 #: Seconds within which the application server must answer.
@@ -94,7 +94,7 @@ class CallbackRequest:
         host = parts.hostname or ""
         if parts.scheme != "http":
             raise CallbackFailed("only http is called")
-        if not _is_loopback(host):
+        if not is_loopback(host):
             raise CallbackFailed("only the loopback interface is called")
         connection = HTTPConnection(host, parts.port or 80, timeout=PATIENCE)
         try:
@@ -167,12 +167,3 @@ def _text(content: Mapping[str, object], name: str, default: str | None = None) 
     if not isinstance(value, str) or (default is None and not value):
         raise OSSError("InvalidArgument", f"{name} of the callback configuration is missing or not a text.")
     return value
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -9,7 +9,6 @@ import socketserver
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from ipaddress import ip_address
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -21,6 +20,7 @@ from partwise.testing.oss_server.buckets import Buckets, DirectoryBuckets, Given
 from partwise.testing.oss_server.connection import ClientConnection
 from partwise.testing.oss_server.exchange import ReceivedRequest
 from partwise.testing.oss_server.faults import ServerFault
+from partwise.testing.oss_server.hosts import is_loopback
 from partwise.testing.oss_server.messages import DropConnection
 from partwise.testing.oss_server.service import Service
 from partwise.testing.oss_server.settings import ServerSettings
@@ -37,7 +37,10 @@ class OSSServer:
             client = oss2.Bucket(auth, server.endpoint, "examplebucket", region=server.region)
 
     It checks what the service checks, signatures included, and plays the failures that are planned. By an address or as
-    ``localhost`` it is asked in path style; of any other host name the first label is the bucket.
+    ``localhost`` it is asked in path style; of any other host name the first label is the bucket, as in
+    ``examplebucket.localhost``. Names that are not loopback have to be given, by `ServerSettings.hosts`.
+
+    Each server has an access key of its own, made at random, unless `settings` brings others.
 
     Args:
         buckets: the storage behind each bucket, which stays its owner's to close. None: ``examplebucket`` in memory,
@@ -77,7 +80,7 @@ class OSSServer:
         else:
             served = GivenBuckets(buckets or {}, settings.now())
         self._stopping = threading.Event()
-        self._service = Service(settings, served, faults, self._pause)
+        self._service = Service(settings, served, faults, self._pause, listens_on=host)
         self._address = (host, port)
         self._listener: _Listener | None = None
 
@@ -94,7 +97,7 @@ class OSSServer:
         if self._listener is not None or self._stopping.is_set():
             raise RuntimeError("this server was started or stopped before; make another one")
         host, _ = self._address
-        if not _is_loopback(host):
+        if not is_loopback(host):
             warnings.warn(f"this test server listens on {host}: who reaches it can store and read there", stacklevel=2)
         self._listener = _Listener(self._address, self._serve_client)
         self._listener.begin()
@@ -254,15 +257,6 @@ def serve_directory(
         if started is not None:
             started(server)
         server.wait()
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 class _Listener(socketserver.TCPServer):

@@ -24,6 +24,7 @@ from partwise.testing.oss_server.documents import error_document
 from partwise.testing.oss_server.errors import OSSError, refusal_of
 from partwise.testing.oss_server.exchange import Exchange, ReceivedRequest, received
 from partwise.testing.oss_server.faults import ServerFault, ServerFaultPlan
+from partwise.testing.oss_server.hosts import check_hosts
 from partwise.testing.oss_server.messages import Answer, AnswerInstead, DropConnection, Request
 from partwise.testing.oss_server.objects import http_date
 from partwise.testing.oss_server.operations import HANDLERS
@@ -43,15 +44,23 @@ class Service:
         buckets: the buckets.
         faults: what shall go wrong.
         wait: waits so many seconds; raises DropConnection if the server stops meanwhile.
+        listens_on: the address that requests come in by.
     """
 
     def __init__(
-        self, settings: ServerSettings, buckets: Buckets, faults: Iterable[ServerFault], wait: Callable[[float], None]
+        self,
+        settings: ServerSettings,
+        buckets: Buckets,
+        faults: Iterable[ServerFault],
+        wait: Callable[[float], None],
+        *,
+        listens_on: str,
     ) -> None:
         self.settings = settings
         self.buckets = buckets
         self.plan = ServerFaultPlan(faults)
         self._wait = wait
+        self._listens_on = listens_on
         self._lock = threading.Lock()
         self._received: list[ReceivedRequest] = []
         self._numbers = itertools.count(1)
@@ -109,6 +118,7 @@ class Service:
         return answer
 
     def _perform(self, exchange: Exchange) -> Answer:
+        check_hosts(exchange.request, exchange.settings, self._listens_on)
         exchange.place = place_of(exchange.request, exchange.settings)
         exchange.operation = operation_of(exchange.request, exchange.place)
         exchange.faults = self.plan.due(exchange)
