@@ -18,10 +18,17 @@ from attrs import define, field
 
 from partwise.backends.local import LocalBackend
 from partwise.backends.memory import MemoryBackend
-from partwise.model import ObjectOptions, StoredObject, UploadedPart
+from partwise.model import MIB, ObjectOptions, StoredObject, UploadedPart
 from partwise.protocols import MultipartBackend
 from partwise.testing.oss_server.access import ObjectAccess, access_to
 from partwise.testing.oss_server.errors import OSSError
+from partwise.testing.oss_server.recent import Recent
+
+# What is known of objects and uploads beside what the backend keeps is dropped, the oldest first, where it would grow
+# without end. The number of parts is that of ten of the largest uploads.
+_RECORDS_MAX = 20_000
+_RECORD_BYTES_MAX = 16 * MIB
+_PART_TIMES_MAX = 100_000
 
 _BUCKET_NAME = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
 
@@ -78,9 +85,9 @@ class Bucket:
         self.created = created
         self._access = access_to(backend)
         self._lock = threading.Lock()
-        self._objects: dict[str, ObjectRecord] = {}
-        self._uploads: dict[str, UploadRecord] = {}
-        self._part_times: dict[tuple[str, int], float] = {}
+        self._objects: Recent[str, ObjectRecord] = Recent(_RECORDS_MAX, _RECORD_BYTES_MAX)
+        self._uploads: Recent[str, UploadRecord] = Recent(_RECORDS_MAX, _RECORD_BYTES_MAX)
+        self._part_times: Recent[tuple[str, int], float] = Recent(_PART_TIMES_MAX, _PART_TIMES_MAX)
 
     @property
     def access(self) -> ObjectAccess:
@@ -100,7 +107,7 @@ class Bucket:
         with self._lock:
             record = self._objects.get(key)
             if stored is None:
-                self._objects.pop(key, None)
+                self._objects.drop(key)
                 return None
         if record is not None and (record.stored.etag, record.stored.size) == (stored.etag, stored.size):
             return record
@@ -118,38 +125,38 @@ class Bucket:
     def remember_object(self, record: ObjectRecord) -> None:
         """Keep what was learned when the object was stored."""
         with self._lock:
-            self._objects[record.stored.key] = record
+            self._objects.put(record.stored.key, record, len(repr(record)))
 
     def forget_object(self, key: str) -> None:
         """The object is gone."""
         with self._lock:
-            self._objects.pop(key, None)
+            self._objects.drop(key)
 
     def upload(self, upload_id: str) -> UploadRecord:
         """What an upload was begun with; of one that was begun before this server, or past it, nothing is known."""
         with self._lock:
-            return self._uploads.get(upload_id, UploadRecord())
+            return self._uploads.get(upload_id) or UploadRecord()
 
     def remember_upload(self, upload_id: str, record: UploadRecord) -> None:
         """Keep what the upload was begun with."""
         with self._lock:
-            self._uploads[upload_id] = record
+            self._uploads.put(upload_id, record, len(repr(record)))
 
     def forget_upload(self, upload_id: str) -> None:
         """The upload is completed or aborted."""
         with self._lock:
-            self._uploads.pop(upload_id, None)
-            self._part_times = {part: time for part, time in self._part_times.items() if part[0] != upload_id}
+            self._uploads.drop(upload_id)
 
     def remember_part(self, upload_id: str, part_number: int, time: float) -> None:
         """Keep when a part was stored."""
         with self._lock:
-            self._part_times[upload_id, part_number] = time
+            self._part_times.put((upload_id, part_number), time, 1)
 
     def part_time(self, upload_id: str, part: UploadedPart) -> float:
         """When the part was stored; of one that came past this server, when the bucket came to be."""
         with self._lock:
-            return self._part_times.get((upload_id, part.part_number), self.created)
+            time = self._part_times.get((upload_id, part.part_number))
+        return self.created if time is None else time
 
 
 class Buckets(Protocol):

@@ -214,7 +214,12 @@ class OSSServer:
 
     @property
     def requests(self) -> tuple[ReceivedRequest, ...]:
-        """The requests so far, in the order they were answered."""
+        """
+        The requests so far, in the order they were answered.
+
+        Only the newest ones are kept, see `ServerSettings.kept_requests`: where the first of them is not number 1,
+        older ones were dropped.
+        """
         return self._service.received
 
     def requests_of(self, operation: str) -> tuple[ReceivedRequest, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import itertools
 import logging
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -17,6 +18,7 @@ from functools import partial
 from attrs import evolve
 
 from partwise.errors import PartwiseError
+from partwise.model import MIB
 from partwise.testing.oss_server.addressing import place_of
 from partwise.testing.oss_server.body import RequestBody
 from partwise.testing.oss_server.buckets import Buckets
@@ -28,9 +30,13 @@ from partwise.testing.oss_server.hosts import check_hosts
 from partwise.testing.oss_server.messages import Answer, AnswerInstead, DropConnection, Request
 from partwise.testing.oss_server.objects import http_date
 from partwise.testing.oss_server.operations import HANDLERS
+from partwise.testing.oss_server.recent import Recent
 from partwise.testing.oss_server.routing import operation_of
 from partwise.testing.oss_server.settings import ServerSettings
 from partwise.testing.oss_server.signatures import authenticate
+
+#: The most that the requests which are kept may take in memory, as far as that can be told.
+_RECEIVED_BYTES_MAX = 32 * MIB
 
 _log = logging.getLogger("partwise.testing.oss_server")
 
@@ -62,14 +68,15 @@ class Service:
         self._wait = wait
         self._listens_on = listens_on
         self._lock = threading.Lock()
-        self._received: list[ReceivedRequest] = []
+        self._received: Recent[int, ReceivedRequest] = Recent(sys.maxsize, _RECEIVED_BYTES_MAX)
+        self._answered = itertools.count(1)
         self._numbers = itertools.count(1)
 
     @property
     def received(self) -> tuple[ReceivedRequest, ...]:
-        """The requests so far, in the order they were answered."""
+        """The newest requests, in the order they were answered."""
         with self._lock:
-            return tuple(self._received)
+            return self._received.values()
 
     def respond(self, request: Request, body: RequestBody) -> Answer:
         """
@@ -144,7 +151,11 @@ class Service:
 
     def _record(self, exchange: Exchange, answer: Answer | None) -> None:
         with self._lock:
-            self._received.append(received(exchange, answer, len(self._received) + 1))
+            number = next(self._answered)
+            if exchange.settings.kept_requests:
+                request = received(exchange, answer, number)
+                self._received.put(number, request, request.size)
+            self._received.shrink(exchange.settings.kept_requests)
 
 
 def _guarded(exchange: Exchange, act: Callable[[Exchange], Answer]) -> Answer:
@@ -160,7 +171,7 @@ def _guarded(exchange: Exchange, act: Callable[[Exchange], Answer]) -> Answer:
     except PartwiseError as error:
         return _refused(exchange, refusal_of(error))
     except Exception as error:  # noqa: BLE001 -- a defect, in the backend or here: the client is told, and the log why
-        _log.exception("%s %s failed", exchange.request.method, exchange.request.path)
+        _log.exception("%s %s failed", exchange.request.method, exchange.request.target)
         return _refused(exchange, OSSError("InternalError", f"{type(error).__name__}: {error}"))
 
 

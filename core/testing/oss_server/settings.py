@@ -56,6 +56,11 @@ def _page_limit(_: object, __: Attribute[int], value: int) -> None:
         raise InvalidInput(f"page_limit is from 1 to {PAGE_LIMIT_MAX}, not {value}")
 
 
+def _not_negative(_: object, attribute: Attribute[int], value: int) -> None:
+    if value < 0:
+        raise InvalidInput(f"{attribute.name} is 0 or more, not {value}")
+
+
 def _at_least_one_key(_: object, __: Attribute[tuple[AccessKey, ...]], value: tuple[AccessKey, ...]) -> None:
     if not value:
         raise InvalidInput("a server without an access key can't be signed for: give at least one")
@@ -86,6 +91,8 @@ class ServerSettings:
         path_style_hosts: host names, besides addresses and ``localhost``, that are asked as ``/bucket/key``.
         silence: seconds without a byte after which a request under way ends in RequestTimeout and an idle connection
             is closed.
+        kept_requests: how many of the newest requests the server keeps for `OSSServer.requests`; 0 keeps none. Where
+            they are very large it keeps fewer: all together take no more than some 32 MiB.
         clock: the server's clock, in seconds since 1970.
         clock_offset: seconds that are added to `clock`, to play a client whose own is off.
     """
@@ -105,6 +112,7 @@ class ServerSettings:
     hosts: frozenset[str] = field(default=frozenset(), converter=_host_names)
     path_style_hosts: frozenset[str] = field(default=frozenset(), converter=_host_names)
     silence: float = 60.0
+    kept_requests: int = field(default=20_000, validator=_not_negative)
     clock: Callable[[], float] = time.time
     clock_offset: float = 0.0
 
