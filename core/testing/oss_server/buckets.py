@@ -8,9 +8,11 @@ was written past the server has no record.
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -29,6 +31,9 @@ from partwise.testing.oss_server.recent import Recent
 _RECORDS_MAX = 20_000
 _RECORD_BYTES_MAX = 16 * MIB
 _PART_TIMES_MAX = 100_000
+
+#: The mode of folders that are made: what is in them is their owner's alone.
+_PRIVATE = 0o700
 
 _BUCKET_NAME = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
 
@@ -221,44 +226,52 @@ class DirectoryBuckets:
     Every folder of a directory is a bucket.
 
     Args:
-        directory: it is made if it is missing. Folders that come or go while the server runs are seen.
+        directory: it is made if it is missing, for this user alone. Folders that come or go while the server runs are
+            seen. A symbolic link is no bucket, since it may lead anywhere.
     """
 
     def __init__(self, directory: Path) -> None:
-        self._directory = directory
         self._lock = threading.Lock()
         self._opened: dict[str, Bucket] = {}
-        directory.mkdir(parents=True, exist_ok=True)
+        directory.mkdir(_PRIVATE, parents=True, exist_ok=True)
+        self._directory = Path(os.path.realpath(directory))
 
     def find(self, name: str) -> Bucket | None:
         """The bucket that this folder is, or None."""
         folder = self._directory / name
-        if not _BUCKET_NAME.fullmatch(name) or not folder.is_dir():
+        if not _is_bucket(folder):
             return None
         with self._lock:
             if name not in self._opened:
-                self._opened[name] = Bucket(name, LocalBackend(folder), folder.stat().st_mtime)
+                backend = LocalBackend(folder)
+                if backend.directory != folder:  # a link has taken its place meanwhile
+                    return None
+                self._opened[name] = Bucket(name, backend, folder.stat().st_mtime)
             return self._opened[name]
 
     def create(self, name: str) -> Bucket:
         """Make a folder."""
         check_name(name)
-        (self._directory / name).mkdir(exist_ok=True)
+        with suppress(FileExistsError):
+            (self._directory / name).mkdir(_PRIVATE)
         found = self.find(name)
-        assert found is not None
+        if found is None:
+            raise OSSError("BucketAlreadyExists", "A file or a link of that name stands there.")
         return found
 
     def names(self) -> list[str]:
         """The names of all folders that can be buckets, sorted."""
-        return sorted(
-            path.name for path in self._directory.iterdir() if _BUCKET_NAME.fullmatch(path.name) and path.is_dir()
-        )
+        return sorted(path.name for path in self._directory.iterdir() if _is_bucket(path))
 
     def close(self) -> None:
         """Close the backends of all folders that were used."""
         with self._lock:
             for bucket in self._opened.values():
                 bucket.backend.close()
+
+
+def _is_bucket(folder: Path) -> bool:
+    return bool(_BUCKET_NAME.fullmatch(folder.name)) and folder.is_dir() and not folder.is_symlink()
 
 
 def check_name(name: str) -> None:

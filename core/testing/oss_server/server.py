@@ -7,6 +7,7 @@ import os
 import socket
 import socketserver
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -99,7 +100,7 @@ class OSSServer:
         host, _ = self._address
         if not is_loopback(host):
             warnings.warn(f"this test server listens on {host}: who reaches it can store and read there", stacklevel=2)
-        self._listener = _Listener(self._address, self._serve_client)
+        self._listener = _Listener(self._address, self._serve_client, lambda: self.settings.connections)
         self._listener.begin()
 
     def stop(self) -> None:
@@ -271,9 +272,15 @@ class _Listener(socketserver.TCPServer):
     allow_reuse_address = os.name == "posix"
     request_queue_size = 128
 
-    def __init__(self, address: tuple[str, int], serve_client: Callable[[socket.socket], None]) -> None:
+    def __init__(
+        self,
+        address: tuple[str, int],
+        serve_client: Callable[[socket.socket], None],
+        connections_max: Callable[[], int],
+    ) -> None:
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         self._serve_client = serve_client
+        self._connections_max = connections_max
         self._lock = threading.Lock()
         self._open: dict[threading.Thread, socket.socket] = {}
         self._accepting = threading.Thread(target=self.serve_forever, args=(_POLL,), daemon=True)
@@ -301,12 +308,28 @@ class _Listener(socketserver.TCPServer):
         for thread in serving:
             thread.join()
 
+    def get_request(self) -> tuple[socket.socket, Any]:
+        """Accept a client; where that fails for want of descriptors, don't try again at once."""
+        try:
+            return super().get_request()
+        except OSError:
+            time.sleep(_POLL)
+            raise
+
     def process_request(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 -- the base class's signature
-        """Serve one client in a thread of its own."""
+        """Serve one client in a thread of its own, unless there are too many already."""
         thread = threading.Thread(target=self._run, args=(request,), daemon=True)
         with self._lock:
+            if len(self._open) >= self._connections_max():
+                request.close()
+                return
             self._open[thread] = request
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError:  # there are no more threads to be had
+            with self._lock:
+                del self._open[thread]
+            request.close()
 
     def _run(self, connection: socket.socket) -> None:
         try:

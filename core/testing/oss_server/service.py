@@ -23,11 +23,11 @@ from partwise.testing.oss_server.addressing import place_of
 from partwise.testing.oss_server.body import RequestBody
 from partwise.testing.oss_server.buckets import Buckets
 from partwise.testing.oss_server.documents import error_document
-from partwise.testing.oss_server.errors import OSSError, refusal_of
+from partwise.testing.oss_server.errors import OSSError, bad_argument, refusal_of
 from partwise.testing.oss_server.exchange import Exchange, ReceivedRequest, received
 from partwise.testing.oss_server.faults import ServerFault, ServerFaultPlan
 from partwise.testing.oss_server.hosts import check_hosts
-from partwise.testing.oss_server.messages import Answer, AnswerInstead, DropConnection, Request
+from partwise.testing.oss_server.messages import Answer, AnswerInstead, DropConnection, Request, is_text
 from partwise.testing.oss_server.objects import http_date
 from partwise.testing.oss_server.operations import HANDLERS
 from partwise.testing.oss_server.recent import Recent
@@ -90,14 +90,14 @@ class Service:
         answer = None
         try:
             answer = self._dressed(exchange, self._answer(exchange), begun)
-            body.drain()
+            body.drain(seconds=exchange.settings.silence)
         except DropConnection as drop:
             if answer is not None:
                 answer.close()
                 answer = None
             elif not drop.reset:
                 # Bytes that nobody read would turn the orderly end into a reset.
-                body.drain()
+                body.drain(seconds=exchange.settings.silence)
             raise
         finally:
             # Before the answer is sent: whoever has it finds the request on record.
@@ -132,6 +132,10 @@ class Service:
         for fault in exchange.faults:
             fault.effect.before(exchange)
         authenticate(exchange.request, exchange.place, exchange.settings, exchange.now)
+        for name, value in exchange.request.query:
+            # They were signed as bytes; from here on they are texts.
+            if not is_text(name + value):
+                raise bad_argument(name, value, "The query is not UTF-8.")
         return HANDLERS[exchange.operation](exchange)
 
     def _dressed(self, exchange: Exchange, answer: Answer, begun: float) -> Answer:

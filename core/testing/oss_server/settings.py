@@ -61,6 +61,11 @@ def _not_negative(_: object, attribute: Attribute[int], value: int) -> None:
         raise InvalidInput(f"{attribute.name} is 0 or more, not {value}")
 
 
+def _at_least_one(_: object, attribute: Attribute[int], value: int) -> None:
+    if value < 1:
+        raise InvalidInput(f"{attribute.name} is 1 or more, not {value}")
+
+
 def _at_least_one_key(_: object, __: Attribute[tuple[AccessKey, ...]], value: tuple[AccessKey, ...]) -> None:
     if not value:
         raise InvalidInput("a server without an access key can't be signed for: give at least one")
@@ -90,7 +95,8 @@ class ServerSettings:
             `cnames` and `path_style_hosts`. ``example.com`` lets in ``examplebucket.example.com``, too.
         path_style_hosts: host names, besides addresses and ``localhost``, that are asked as ``/bucket/key``.
         silence: seconds without a byte after which a request under way ends in RequestTimeout and an idle connection
-            is closed.
+            is closed. A client that is far slower than 1 KiB a second is given up, too.
+        connections: how many clients may be connected at once; further ones are hung up on.
         kept_requests: how many of the newest requests the server keeps for `OSSServer.requests`; 0 keeps none. Where
             they are very large it keeps fewer: all together take no more than some 32 MiB.
         clock: the server's clock, in seconds since 1970.
@@ -112,6 +118,7 @@ class ServerSettings:
     hosts: frozenset[str] = field(default=frozenset(), converter=_host_names)
     path_style_hosts: frozenset[str] = field(default=frozenset(), converter=_host_names)
     silence: float = 60.0
+    connections: int = field(default=512, validator=_at_least_one)
     kept_requests: int = field(default=20_000, validator=_not_negative)
     clock: Callable[[], float] = time.time
     clock_offset: float = 0.0
