@@ -22,10 +22,11 @@ from typing import TYPE_CHECKING
 
 from attrs import define, field
 
+from partwise.cli.colours import painted
 from partwise.cli.output import Output
 from partwise.cli.serve import server_module
 from partwise.cli.stopping import Signals, stop_here
-from partwise.cli.wording import amount, command_line, count
+from partwise.cli.wording import amount, command_line, count, shown
 from partwise.config import TransferConfig
 from partwise.errors import InvalidInput, PartwiseError, SourceUnreadable
 from partwise.model import KIB, MIB
@@ -77,9 +78,17 @@ def demo(file: str | None, size: int, output: Output) -> int:
 
 @contextmanager
 def _folder() -> Iterator[Path]:
-    # Ends of processes that were killed may still be closing files on Windows, which keeps them from being removed.
-    with tempfile.TemporaryDirectory(prefix="partwise-demo-", ignore_cleanup_errors=True) as folder:
+    folder = tempfile.mkdtemp(prefix="partwise-demo-")
+    try:
         yield Path(folder)
+    finally:
+        # Ends of processes that were killed may still be closing files on Windows, which keeps them from being removed.
+        try:
+            shutil.rmtree(folder, ignore_errors=True)
+        except KeyboardInterrupt:
+            # The one signal that comes out as an exception came just now; a second one ends the process at once.
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
 
 
 def _made_up(folder: Path, size: int) -> Path:
@@ -139,6 +148,7 @@ class _Demo:
         finally:
             for process in self.processes:
                 process.kill()
+            for process in self.processes:
                 process.wait()
         self._compared(kept, first, second)
 
@@ -185,7 +195,7 @@ class _Demo:
     # --- the means ---------------------------------------------------------------------------------------------------
 
     def _begin(self, arguments: list[str]) -> subprocess.Popen[bytes]:
-        self.output.say(f"$ {command_line(arguments)}")
+        self.output.say(f"$ {shown(command_line(arguments))}")
         process = subprocess.Popen(  # noqa: S603  # this program, with arguments of our own
             [sys.executable, "-m", "partwise", *arguments],
             cwd=self.folder,
@@ -209,9 +219,7 @@ class _Demo:
         return sum(request.body_length for request in self.server.requests_of("UploadPart"))
 
     def _headline(self, text: str) -> None:
-        from rich.console import Console
-
-        Console(highlight=False).print(f"\n{text}", style="bold", markup=False, soft_wrap=True)
+        self.output.say(f"\n{painted(text, 'bold', sys.stdout)}")
 
 
 def _recorded(store: FileCheckpointStore) -> int:
