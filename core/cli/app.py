@@ -509,14 +509,19 @@ def gc(
     cls=Command,
     short_help="Run an OSS-protocol server on loopback, for tests.",
     epilog=_examples(
-        "partwise serve /tmp/buckets",
-        "partwise serve --port 9000 /tmp/buckets",
-        "partwise serve --json /tmp/buckets | head -1 | jq -r .endpoint",
+        "partwise serve ~/buckets",
+        "partwise serve --port 9000 ~/buckets",
+        "partwise serve --json ~/buckets | head -1 | jq -r .endpoint",
     ),
 )
 def serve(
     directory: Annotated[str, typer.Argument(metavar="DIR", help="Each folder in it is a bucket.")],
+    *,
     port: Annotated[str, typer.Option(metavar="N", help="Default: 0, which takes a free one.")] = "0",
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="A host that requests may name besides localhost; may be repeated."),
+    ] = None,
     json: flags.Json = False,
     quiet: flags.Quiet = False,
     verbose: flags.Verbose = False,
@@ -525,13 +530,16 @@ def serve(
     Run a server on loopback that clients of Alibaba Cloud OSS take for OSS, for tests in any language.
 
     With --json it prints one object: endpoint, access_key_id, access_key_secret, region. Ctrl-C and SIGTERM end it.
+
+    The access key is made for this run. To bring your own, set PARTWISE_SERVE_ACCESS_KEY_ID and
+    PARTWISE_SERVE_ACCESS_KEY_SECRET; no flag takes it, since other users can read command lines.
     """
 
     def work(output: Output) -> int:
         from partwise.cli import asking
         from partwise.cli import serve as command
 
-        return command.serve(directory, asking.whole("--port", port, 0, 65535), output)
+        return command.serve(directory, asking.whole("--port", port, 0, 65535), allow_host or [], output)
 
     return carry_out(work, json=json, quiet=quiet, verbose=verbose)
 

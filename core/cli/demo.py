@@ -78,9 +78,17 @@ def demo(file: str | None, size: int, output: Output) -> int:
 
 @contextmanager
 def _folder() -> Iterator[Path]:
-    # Ends of processes that were killed may still be closing files on Windows, which keeps them from being removed.
-    with tempfile.TemporaryDirectory(prefix="partwise-demo-", ignore_cleanup_errors=True) as folder:
+    folder = tempfile.mkdtemp(prefix="partwise-demo-")
+    try:
         yield Path(folder)
+    finally:
+        # Ends of processes that were killed may still be closing files on Windows, which keeps them from being removed.
+        try:
+            shutil.rmtree(folder, ignore_errors=True)
+        except KeyboardInterrupt:
+            # The one signal that comes out as an exception came just now; a second one ends the process at once.
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
 
 
 def _made_up(folder: Path, size: int) -> Path:
@@ -140,6 +148,7 @@ class _Demo:
         finally:
             for process in self.processes:
                 process.kill()
+            for process in self.processes:
                 process.wait()
         self._compared(kept, first, second)
 

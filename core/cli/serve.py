@@ -1,7 +1,15 @@
-"""``partwise serve``: an OSS-protocol server on loopback, for tests in any language."""
+"""
+``partwise serve``: an OSS-protocol server on loopback, for tests in any language.
+
+Other users of the machine can connect to it, too. What keeps them out is the access key, which is made anew for each
+run, or comes from the environment.
+"""
 
 from __future__ import annotations
 
+import os
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +21,14 @@ from partwise.errors import InvalidInput, PartwiseError
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from partwise.testing.oss_server import OSSServer
+    from partwise.testing.oss_server import AccessKey, OSSServer
+
+# Not those that clients read: who has the keys of a real account in them does not want them printed.
+_ID = "PARTWISE_SERVE_ACCESS_KEY_ID"
+_SECRET = "PARTWISE_SERVE_ACCESS_KEY_SECRET"  # noqa: S105  # a name
+_KEY_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_SECRET_LENGTH_MIN = 16
+_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 
 
 def server_module() -> ModuleType:
@@ -32,41 +47,75 @@ def server_module() -> ModuleType:
     return oss_server
 
 
-def serve(directory: str, port: int, output: Output) -> int:
+def serve(directory: str, port: int, hosts: Sequence[str], output: Output) -> int:
     """
     Serve a directory, a bucket per folder, until a signal comes.
 
+    Args:
+        directory: where the buckets are.
+        port: 0 takes a free one.
+        hosts: host names that requests may name, besides those of loopback.
+        output: where to.
+
     Raises:
-        InvalidInput: what the server needs is not installed.
+        InvalidInput: what the server needs is not installed, or a host or the access key can't be one.
         PartwiseError: the directory or the port can't be had.
     """
     module = server_module()
-    if Path(directory).exists() and not Path(directory).is_dir():
-        raise InvalidInput(f"{directory} is no directory; serve takes one, in which each folder is a bucket")
+    given = _given_key(module, os.environ)
+    # Nothing looks at the requests here.
+    settings = module.ServerSettings(
+        access_keys=[given or module.AccessKey.new()], hosts=map(_host, hosts), kept_requests=0
+    )
 
     def announce(server: OSSServer) -> None:
         output.record(server.announcement())
         if not output.json:
-            for line in _in_words(server, directory):
+            for line in _in_words(server, directory, f"${_SECRET}" if given else server.access_key_secret):
                 output.say(line)
 
-    with Signals(stop_here):
-        try:
-            module.serve_directory(directory, port=port, started=announce)
-        except KeyboardInterrupt:
-            output.note("stopped")
-        except OSError as error:
-            raise PartwiseError(f"{directory} can't be served on port {port}: {one_line(str(error))}") from error
+    try:
+        with Signals(stop_here):
+            if Path(directory).exists() and not Path(directory).is_dir():
+                raise InvalidInput(f"{directory} is no directory; serve takes one, in which each folder is a bucket")
+            module.serve_directory(directory, port=port, settings=settings, started=announce)
+    except KeyboardInterrupt:
+        output.note("stopped")
+    except OSError as error:
+        raise PartwiseError(f"{directory} can't be served on port {port}: {one_line(str(error))}") from error
     return 0
 
 
-def _in_words(server: OSSServer, directory: str) -> list[str]:
+def _given_key(module: ModuleType, environment: Mapping[str, str]) -> AccessKey | None:
+    """The access key of the environment, which other users can't read, unlike a command line."""
+    access_key_id, secret = environment.get(_ID, ""), environment.get(_SECRET, "")
+    if not access_key_id and not secret:
+        return None
+    if not access_key_id or not secret:
+        raise InvalidInput(f"{_ID} and {_SECRET} go together: set both, or neither for a key that is made")
+    if not _KEY_ID.fullmatch(access_key_id):
+        raise InvalidInput(f"{_ID} has from 1 to 128 letters, digits, '.', '_' and '-'")
+    if len(secret) < _SECRET_LENGTH_MIN or not (secret.isascii() and secret.isprintable()) or " " in secret:
+        raise InvalidInput(
+            f"{_SECRET} has {_SECRET_LENGTH_MIN} or more characters of ASCII and no spaces; try: openssl rand -hex 20"
+        )
+    key: AccessKey = module.AccessKey(access_key_id, secret)
+    return key
+
+
+def _host(name: str) -> str:
+    if not _HOST.fullmatch(name):
+        raise InvalidInput(f"--allow-host: {name!r} is no host name; give one without scheme and port, as in oss.local")
+    return name
+
+
+def _in_words(server: OSSServer, directory: str, secret: str) -> list[str]:
     buckets = ", ".join(server.bucket_names) or "none yet; make a folder for each"
     return [
         f"serving {directory} as OSS at {server.endpoint}; buckets: {buckets}",
         f"  export OSS_ENDPOINT={server.endpoint}",
         f"  export OSS_REGION={server.region}",
         f"  export OSS_ACCESS_KEY_ID={server.access_key_id}",
-        f"  export OSS_ACCESS_KEY_SECRET={server.access_key_secret}",
+        f"  export OSS_ACCESS_KEY_SECRET={secret}",
         "Ctrl-C ends it",
     ]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -13,11 +16,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from attrs import evolve
 
-from partwise.cli.demo import _Demo
+from partwise.backends.oss import Credentials, OSSBackend
+from partwise.cli.demo import _Demo, _folder
 from partwise.cli.output import Output
+from partwise.cli.stopping import Stopped
 from partwise.errors import PartwiseError
 from partwise.model import ObjectOptions
+from partwise.sources import BytesBody
 from partwise.testing import OSSServer
 
 Start = Callable[..., Any]
@@ -60,6 +67,203 @@ def test_people_are_told_what_to_set(child: Start, place: Path) -> None:
         "  export OSS_ACCESS_KEY_ID",
         "  export OSS_ACCESS_KEY_SECRET",
     ]
+
+
+# --- who may use it --------------------------------------------------------------------------------------------------
+
+
+def _as_another_user(act: Callable[[], Any]) -> Any:
+    """What `act` returns in a process of a user who is neither root nor this one."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        result: Any = "the process failed"
+        with contextlib.suppress(BaseException):
+            os.setgroups([])
+            os.setgid(12345)
+            os.setuid(12345)
+            result = act()
+        os.write(writing, json.dumps(result).encode())
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as results:
+        result = json.loads(results.read())
+    os.waitpid(child, 0)
+    return result
+
+
+def _told(server: Any) -> dict[str, str]:
+    return dict(json.loads(server.process.stdout.readline()))
+
+
+def _backend(told: dict[str, str], **other: str) -> OSSBackend:
+    told = {**told, **other}
+    credentials = Credentials(told["access_key_id"], told["access_key_secret"])
+    return OSSBackend("examplebucket", endpoint=told["endpoint"], region=told["region"], credentials=credentials)
+
+
+def _outcome(act: Callable[[], object]) -> str:
+    try:
+        act()
+    except Exception as error:  # noqa: BLE001 -- its kind is what is looked at
+        return type(error).__name__
+    return "done"
+
+
+@posix
+def test_another_user_can_do_nothing_through_the_server(child: Start, place: Path) -> None:
+    """Over a folder that is private."""
+    if os.getuid() != 0:
+        pytest.skip("needs root: it becomes another user in a child process")
+    bucket = place / "buckets" / "examplebucket"
+    bucket.mkdir(parents=True)
+    (place / "buckets").chmod(0o700)
+    server = child("serve", "buckets", "--json")
+    told = _told(server)
+    body = BytesBody(b"mine")
+    with _backend(told) as backend:
+        backend.put_object("key", body, ObjectOptions())
+        assert backend.head_object("key")
+    pid = server.process.pid
+
+    def try_all() -> list[Any]:
+        known = {"access_key_id": "partwise-test-id", "access_key_secret": "partwise-test-secret"}
+        guessed = {"access_key_secret": "0" * 40}
+        outcomes = []
+        for other in (known, guessed):
+            with _backend(told, **other) as backend:
+                outcomes += [
+                    _outcome(lambda: backend.head_object("key")),
+                    _outcome(lambda: backend.put_object("key", BytesBody(b"theirs"), ObjectOptions())),
+                    _outcome(lambda: list(backend.list_uploads())),
+                    _outcome(lambda: backend.initiate_upload("key", ObjectOptions())),
+                ]
+        visible = Path(f"/proc/{pid}/cmdline").read_bytes() if Path("/proc").exists() else b""
+        secret = told["access_key_secret"].encode()
+        return [sorted(set(outcomes)), secret in visible, _outcome(Path(f"/proc/{pid}/environ").read_bytes)]
+
+    # Here first, so that all modules are there: the other user may have no right to read them.
+    assert try_all()[:2] == [["AccessDenied"], False]
+    outcomes, is_visible, environment = _as_another_user(try_all)
+    assert (outcomes, is_visible, environment) == (["AccessDenied"], False, "PermissionError")
+    assert (bucket / "key").read_bytes() == b"mine"
+    # Nor is the key in any file that was made.
+    secret = told["access_key_secret"].encode()
+    assert not any(secret in path.read_bytes() for path in place.rglob("*") if path.is_file())
+    assert server.send(signal.SIGTERM).code == 0
+
+
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The server's settings, of `serve` in this process, which is interrupted at once."""
+    served: list[Any] = []
+
+    def serve(directory: str, *, port: int, settings: Any, started: Callable[[OSSServer], None]) -> None:
+        served.append(settings)
+        with OSSServer(directory=directory, settings=settings, port=port) as server:
+            started(server)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("partwise.testing.oss_server.serve_directory", serve)
+    return served
+
+
+_ID, _SECRET = "PARTWISE_SERVE_ACCESS_KEY_ID", "PARTWISE_SERVE_ACCESS_KEY_SECRET"
+
+
+def test_each_run_has_a_key_of_its_own(partwise: Callable[..., Any], served: list[Any]) -> None:
+    told = [json.loads(partwise("serve", "buckets", "--json").out) for _ in range(2)]
+    assert [settings.access_keys[0].access_key_secret for settings in served] == [
+        one["access_key_secret"] for one in told
+    ]
+    assert len({one["access_key_id"] for one in told} | {one["access_key_secret"] for one in told}) == 4
+
+
+def test_serve_keeps_no_requests(partwise: Callable[..., Any], served: list[Any]) -> None:
+    partwise("serve", "buckets")
+    assert (served[0].kept_requests, served[0].allow_anonymous) == (0, False)
+
+
+def test_a_key_of_your_own_comes_from_the_environment(
+    partwise: Callable[..., Any], served: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(_ID, "mine")
+    monkeypatch.setenv(_SECRET, "s3cr3t-of-my-own")
+    told = json.loads(partwise("serve", "buckets", "--json").out)
+    assert (told["access_key_id"], told["access_key_secret"]) == ("mine", "s3cr3t-of-my-own")
+    assert sorted(told) == ["access_key_id", "access_key_secret", "endpoint", "region"]
+    in_words = partwise("serve", "buckets")
+    assert "  export OSS_ACCESS_KEY_ID=mine\n" in in_words.out
+    assert f"  export OSS_ACCESS_KEY_SECRET=${_SECRET}\n" in in_words.out
+    assert "s3cr3t" not in in_words.out + in_words.err
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({_ID: "mine"}, "go together"),
+        ({_SECRET: "s3cr3t-of-my-own"}, "go together"),
+        ({_ID: "mine", _SECRET: "s3cr3t-of-my-ow"}, "16 or more"),
+        ({_ID: "mine", _SECRET: "s3cr3t of my own"}, "no spaces"),
+        ({_ID: "mine", _SECRET: "s3cr3t-\x1b-of-my-own"}, "ASCII"),
+        ({_ID: "mine", _SECRET: "s3cr3t-of-my-own-é"}, "ASCII"),
+        ({_ID: "mine\x1b[2J", _SECRET: "s3cr3t-of-my-own"}, "letters"),
+        ({_ID: "m" * 129, _SECRET: "s3cr3t-of-my-own"}, "letters"),
+    ],
+)
+def test_a_key_that_is_none_is_refused_without_being_shown(
+    partwise: Callable[..., Any],
+    served: list[Any],
+    monkeypatch: pytest.MonkeyPatch,
+    given: dict[str, str],
+    said: str,
+) -> None:
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    ended = partwise("serve", "buckets")
+    assert (ended.code, said in ended.err, served) == (2, True, [])
+    assert "s3cr3t" not in ended.err
+    assert "\x1b" not in ended.err
+
+
+def test_hosts_that_are_allowed_are_handed_on(partwise: Callable[..., Any], served: list[Any]) -> None:
+    partwise("serve", "buckets", "--allow-host", "oss.local", "--allow-host", "Other.Local")
+    assert served[0].hosts == {"oss.local", "other.local"}
+
+
+@pytest.mark.parametrize("name", ["", "http://oss.local", "oss.local:80", "*", ".local", "a b", "oss.local."])
+def test_a_host_that_is_none_is_refused(partwise: Callable[..., Any], served: list[Any], name: str) -> None:
+    ended = partwise("serve", "buckets", "--allow-host", name)
+    assert (ended.code, "is no host name" in ended.err, served) == (2, True, [])
+
+
+def test_a_directory_gives_no_orders_to_the_terminal(partwise: Callable[..., Any], served: list[Any]) -> None:
+    ended = partwise("serve", "buck\x1b[2Jets")
+    assert "serving buck\\x1b[2Jets as OSS" in ended.out
+    assert "\x1b" not in ended.out + ended.err
+
+
+def test_the_folder_that_serve_makes_is_private(partwise: Callable[..., Any], served: list[Any], place: Path) -> None:
+    partwise("serve", "buckets")
+    if os.name == "posix":
+        assert (place / "buckets").stat().st_mode & 0o777 == 0o700
+
+
+@posix
+def test_it_serves_on_when_its_reader_has_gone(child: Start, place: Path) -> None:
+    """As ``partwise serve --json DIR | head -1`` does."""
+    (place / "buckets" / "examplebucket").mkdir(parents=True)
+    server = child("serve", "buckets", "--json")
+    told = _told(server)
+    server.process.stdout.close()
+    server.process.stderr.close()
+    with _backend(told) as backend:
+        assert backend.head_object("key") is None
+    server.process.send_signal(signal.SIGTERM)
+    assert server.process.wait(60) == 0
+
+
+# --- what it says when it can't --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("line", [["serve", "buckets"], ["demo", "--size", "1MiB"]], ids=["serve", "demo"])
@@ -152,6 +356,38 @@ def test_the_show_needs_room(partwise: Callable[..., Any], temporary: Path, monk
 def test_a_file_that_is_too_small_for_the_show_is_told(child: Start, temporary: Path, small: Path) -> None:
     ended = child("demo", "small.bin").end()
     assert (ended.code, "too small" in ended.err) == (1, True)
+
+
+class _Gone(io.TextIOBase):
+    """Standard output whose reader has gone."""
+
+    def write(self, _: str) -> int:
+        raise BrokenPipeError
+
+    def fileno(self) -> int:
+        raise OSError("it has none")
+
+
+def test_the_show_goes_on_when_its_reader_has_gone(shown: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", _Gone())
+    evolve(shown, output=Output())._compared(kept=4, first=4, second=4)
+
+
+def test_a_signal_while_the_show_cleans_up_leaves_nothing(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    removed: list[str] = []
+
+    def remove(folder: str, **options: Any) -> None:
+        removed.append(folder)
+        if len(removed) == 1:
+            raise Stopped(15)
+        rmtree(folder, **options)
+
+    rmtree = shutil.rmtree
+    monkeypatch.setattr("partwise.cli.demo.shutil.rmtree", remove)
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    with pytest.raises(Stopped), _folder() as folder:
+        assert folder.is_dir()
+    assert (len(removed), list(temporary.iterdir())) == (2, [])
 
 
 @posix

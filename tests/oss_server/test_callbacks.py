@@ -29,6 +29,7 @@ class _Application:
     status: int = 200
     body: bytes = b'{"Status":"OK"}'
     with_length: bool = True
+    headers: dict[str, str] = field(factory=dict)
     posted: list[tuple[str, dict[str, str], bytes]] = field(factory=list)
 
 
@@ -39,6 +40,8 @@ def application() -> Iterator[_Application]:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             app.posted.append((self.path, dict(self.headers), body))
             self.send_response(app.status)
+            for name, value in app.headers.items():
+                self.send_header(name, value)
             if app.with_length:
                 self.send_header("Content-Length", str(len(app.body)))
             self.end_headers()
@@ -133,6 +136,15 @@ def _free_port() -> int:
     return port
 
 
+def _fail_depth(app: _Application) -> None:
+    app.body = b"[" * 100_000 + b"]" * 100_000
+
+
+def _fail_redirect(app: _Application) -> None:
+    app.status = 302
+    app.headers = {"Location": app.url}
+
+
 def _fail_status(app: _Application) -> None:
     app.status = 502
 
@@ -149,7 +161,7 @@ def _fail_size(app: _Application) -> None:
     app.body = b'"' + b"x" * 1024 * 1024 + b'"'
 
 
-@pytest.mark.parametrize("fail", [_fail_status, _fail_json, _fail_length, _fail_size])
+@pytest.mark.parametrize("fail", [_fail_status, _fail_json, _fail_length, _fail_size, _fail_depth, _fail_redirect])
 def test_an_answer_that_is_not_as_agreed_is_a_failed_callback(
     server: OSSServer, application: _Application, client: Any, fail: Callable[[_Application], None]
 ) -> None:
@@ -160,9 +172,42 @@ def test_an_answer_that_is_not_as_agreed_is_a_failed_callback(
     assert reply.headers["x-oss-hash-crc64ecma"] == str(crc64(b"hello"))
     assert client("GET", "key").body == b"hello"
     assert server.requests[0].code == "CallbackFailed"
+    assert len(application.posted) == 1
 
 
-@pytest.mark.parametrize("url", ["http://192.0.2.1/", "http://app.example.com/", "https://127.0.0.1/", "http://"])
+def test_an_application_server_that_drips_is_waited_for_once(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A byte now and then would begin the wait anew, at each of them."""
+    monkeypatch.setattr("partwise.testing.oss_server.callbacks.PATIENCE", 0.15)
+    ended = threading.Event()
+
+    def drip(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.sendall(b"HTTP/1.1 200 OK\r\n")
+            try:
+                while not ended.wait(0.02):
+                    connection.sendall(b"X-Header: 1\r\n")
+            except OSError:
+                ended.set()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=drip, args=(listener,))
+        thread.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        reply = client("PUT", "key", headers=_headers(url), body=b"hello")
+        was_cut_off = ended.wait(20)
+        thread.join()
+    assert (reply.status, reply.code, was_cut_off) == (203, "CallbackFailed", True)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("http://192.0.2.1/", "http://app.example.com/", "https://127.0.0.1/", "http://", "file:///etc/passwd"),
+        *("http://0.0.0.0/", "http://127.1/", "http://2130706433/", "http://127.0.0.1@192.0.2.1/", "ftp://127.0.0.1/"),
+        *("http://localhost.example.com/", "http://[::]/", "http://169.254.169.254/latest/"),
+    ],
+)
 def test_nobody_but_loopback_is_called(client: Any, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     def refuse(*_: object) -> None:
         raise AssertionError("nobody may be called")
@@ -171,6 +216,20 @@ def test_nobody_but_loopback_is_called(client: Any, monkeypatch: pytest.MonkeyPa
     reply = client("PUT", "key", headers=_headers(url), body=b"hello")
     assert (reply.status, reply.code) == (203, "CallbackFailed")
     assert client("HEAD", "key").status == 200
+
+
+@pytest.mark.parametrize("host", ["a\r\nX-Injected: 1", "a b\n", "\x00"])
+def test_a_callback_adds_no_headers_of_its_own(application: _Application, client: Any, host: str) -> None:
+    headers = {"x-oss-callback": _encoded({"callbackUrl": application.url, "callbackBody": "x", "callbackHost": host})}
+    client("PUT", "key", headers=headers, body=b"x")
+    assert not any("X-Injected" in posted for _, posted, _ in application.posted)
+
+
+def test_a_type_that_is_not_utf8_is_handed_on_as_it_is(application: _Application, client: Any) -> None:
+    headers = {**_headers(application.url, "${mimeType}"), "Content-Type": b"text/\xff"}
+    assert client("PUT", "key", headers=headers, body=b"x", signed=False).status == 403
+    request = CallbackRequest(("",), "${mimeType}")
+    assert request.filled({"mimeType": "text/\udcff"}) == "text%2F%FF"
 
 
 def test_localhost_is_called(application: _Application, client: Any) -> None:
@@ -191,6 +250,10 @@ def test_localhost_is_called(application: _Application, client: Any) -> None:
         {"x-oss-callback": _encoded({"callbackUrl": ";".join(["http://127.0.0.1"] * 6), "callbackBody": "x"})},
         {"x-oss-callback": _encoded({"callbackUrl": "u", "callbackBody": "x", "callbackBodyType": "text/xml"})},
         {"x-oss-callback": _encoded({"callbackUrl": "u", "callbackBody": "x" * 5000})},
+        {"x-oss-callback": _encoded({"callbackUrl": "u", "callbackBody": "\ud800"})},
+        {"x-oss-callback": _encoded({"callbackUrl": "u", "callbackBody": "x", "callbackHost": "\udc80"})},
+        {"x-oss-callback": base64.b64encode(b"[" * 3800).decode()},
+        {**_headers("http://127.0.0.1"), "x-oss-callback-var": _encoded({"x:who": "\udfff"})},
         {**_headers("http://127.0.0.1"), "x-oss-callback-var": _encoded({"who": "1"})},
         {**_headers("http://127.0.0.1"), "x-oss-callback-var": _encoded({"x:Who": "1"})},
         {**_headers("http://127.0.0.1"), "x-oss-callback-var": _encoded({"x:who": 1})},

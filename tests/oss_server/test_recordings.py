@@ -116,6 +116,7 @@ def _settings(recording: dict[str, Any]) -> ServerSettings:
         min_part_size=1,
         clock=lambda: clock,
         cnames={host: "examplebucket" for host in hosts if "cname" in host},
+        hosts=hosts,
         path_style_hosts={host for host in hosts if host.startswith("oss-")},
     )
 

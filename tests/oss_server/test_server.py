@@ -12,7 +12,7 @@ import pytest
 
 from partwise.backends.memory import MemoryBackend
 from partwise.errors import BackendClosed, InvalidInput
-from partwise.testing.oss_server import DEFAULT_ACCESS_KEY, AccessKey, OSSServer, ServerSettings, serve_directory
+from partwise.testing.oss_server import AccessKey, OSSServer, ServerSettings, serve_directory
 
 
 def test_nothing_is_left_after_the_end() -> None:
@@ -55,8 +55,8 @@ def test_it_tells_what_a_client_needs() -> None:
     with OSSServer() as server:
         assert server.announcement() == {
             "endpoint": server.endpoint,
-            "access_key_id": DEFAULT_ACCESS_KEY.access_key_id,
-            "access_key_secret": DEFAULT_ACCESS_KEY.access_key_secret,
+            "access_key_id": server.access_key_id,
+            "access_key_secret": server.access_key_secret,
             "region": "cn-hangzhou",
         }
         assert server.endpoint.startswith("http://127.0.0.1:")

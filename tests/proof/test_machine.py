@@ -99,11 +99,10 @@ class Database(StoreHarness):
 class OverTheWire(BackendHarness):
     """A bucket behind a server that speaks the protocol of OSS."""
 
-    secrets = (oss_server.DEFAULT_ACCESS_KEY.access_key_secret,)
-
     def __init__(self) -> None:
         super().__init__()
         self.server = oss_server.OSSServer()
+        self.secrets = (self.server.access_key_secret,)
         self.server.start()
 
     def open(self) -> OSSBackend:

@@ -35,14 +35,13 @@ from partwise.testing.oss_server.faults import (
 )
 from partwise.testing.oss_server.messages import Answer
 from partwise.testing.oss_server.server import OSSServer, serve_directory
-from partwise.testing.oss_server.settings import DEFAULT_ACCESS_KEY, AccessKey, ServerSettings
+from partwise.testing.oss_server.settings import AccessKey, ServerSettings
 
 __all__ = [
     # the server
     "OSSServer",
     "serve_directory",
     "AccessKey",
-    "DEFAULT_ACCESS_KEY",
     "ServerSettings",
     "ReceivedRequest",
     "ObjectAccess",

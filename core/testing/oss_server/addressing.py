@@ -8,6 +8,7 @@ from ipaddress import ip_address
 from attrs import define
 
 from partwise.testing.oss_server.errors import OSSError
+from partwise.testing.oss_server.hosts import host_of
 from partwise.testing.oss_server.messages import Request
 from partwise.testing.oss_server.settings import ServerSettings
 
@@ -40,8 +41,7 @@ def place_of(request: Request, settings: ServerSettings) -> Place:
     """
     if not request.path.startswith("/"):
         raise OSSError("InvalidURI")
-    # ali-oss puts an empty bucket before the endpoint when it asks the service itself by an address.
-    host = _without_port(request.header("host") or "").lower().removeprefix(".")
+    host = host_of(request.header("host") or "")
     rest = request.path[1:]
     if host in settings.cnames:
         return _checked(Place(host, settings.cnames[host], rest or None))
@@ -53,12 +53,6 @@ def place_of(request: Request, settings: ServerSettings) -> Place:
             raise OSSError("SecondLevelDomainForbidden")
         return Place(host, None, None)
     return _checked(Place(host, host.partition(".")[0], rest or None))
-
-
-def _without_port(host: str) -> str:
-    if host.startswith("["):
-        return host[1:].partition("]")[0]
-    return host.partition(":")[0]
 
 
 def _is_path_style(host: str) -> bool:

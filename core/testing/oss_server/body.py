@@ -5,16 +5,21 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
+import math
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import BinaryIO, Self
 
 from partwise.checksums import crc64
-from partwise.model import KIB, MIB
+from partwise.model import GIB, KIB, MIB
 from partwise.testing.oss_server.errors import OSSError
 
 _PIECE_BYTES = 256 * KIB
+
+#: The largest body that the service takes: that of a part, or of an object stored at once.
+BODY_BYTES_MAX = 5 * GIB
 
 #: The most that a document in a body may be: 10,000 parts take some 1.2 MB.
 DOCUMENT_BYTES_MAX = 4 * MIB
@@ -68,7 +73,12 @@ class RequestBody:
             self._spooled.close()
 
     def __len__(self) -> int:
-        """The length in bytes. Of a chunked body it is known only once all has come, so it is kept on disk."""
+        """
+        The length in bytes. Of a chunked body it is known only once all has come, so it is kept on disk.
+
+        Raises:
+            OSSError: a chunked body is too large, or stopped too early.
+        """
         if self._length is None:
             self._length = self._spool()
         return self._length
@@ -116,17 +126,22 @@ class RequestBody:
                 raise OSSError("MalformedXML", f"A document of more than {DOCUMENT_BYTES_MAX} bytes is not read.")
         return bytes(data)
 
-    def drain(self, limit: int | None = None) -> None:
+    def drain(self, limit: int | None = None, *, seconds: float = math.inf) -> None:
         """
         Read on and throw away, to the end or up to `limit` bytes in all, since clients look at no answer before they
         have sent all. One who waits to be asked is not.
+
+        Args:
+            limit: bytes that are enough; None: all.
+            seconds: how long to read on. A client that sends without end, having been refused, is cut off.
         """
         if self._held_back and not self.received:
             return
+        end = time.monotonic() + seconds
         with contextlib.suppress(OSSError):
             for piece in self._pieces:
                 self.received += len(piece)
-                if limit is not None and self.received >= limit:
+                if (limit is not None and self.received >= limit) or time.monotonic() > end:
                     return
 
     def _arriving(self) -> Iterator[bytes | bytearray]:
@@ -145,6 +160,8 @@ class RequestBody:
     def _spool(self) -> int:
         self._spooled = tempfile.TemporaryFile()  # noqa: SIM115 -- __exit__ closes it
         for piece in self._arriving():
+            if self.received > BODY_BYTES_MAX:
+                raise OSSError("EntityTooLarge")
             self._spooled.write(piece)
         return self.received
 

@@ -8,9 +8,11 @@ was written past the server has no record.
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -18,10 +20,20 @@ from attrs import define, field
 
 from partwise.backends.local import LocalBackend
 from partwise.backends.memory import MemoryBackend
-from partwise.model import ObjectOptions, StoredObject, UploadedPart
+from partwise.model import MIB, ObjectOptions, StoredObject, UploadedPart
 from partwise.protocols import MultipartBackend
 from partwise.testing.oss_server.access import ObjectAccess, access_to
 from partwise.testing.oss_server.errors import OSSError
+from partwise.testing.oss_server.recent import Recent
+
+# What is known of objects and uploads beside what the backend keeps is dropped, the oldest first, where it would grow
+# without end. The number of parts is that of ten of the largest uploads.
+_RECORDS_MAX = 20_000
+_RECORD_BYTES_MAX = 16 * MIB
+_PART_TIMES_MAX = 100_000
+
+#: The mode of folders that are made: what is in them is their owner's alone.
+_PRIVATE = 0o700
 
 _BUCKET_NAME = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
 
@@ -78,9 +90,9 @@ class Bucket:
         self.created = created
         self._access = access_to(backend)
         self._lock = threading.Lock()
-        self._objects: dict[str, ObjectRecord] = {}
-        self._uploads: dict[str, UploadRecord] = {}
-        self._part_times: dict[tuple[str, int], float] = {}
+        self._objects: Recent[str, ObjectRecord] = Recent(_RECORDS_MAX, _RECORD_BYTES_MAX)
+        self._uploads: Recent[str, UploadRecord] = Recent(_RECORDS_MAX, _RECORD_BYTES_MAX)
+        self._part_times: Recent[tuple[str, int], float] = Recent(_PART_TIMES_MAX, _PART_TIMES_MAX)
 
     @property
     def access(self) -> ObjectAccess:
@@ -100,7 +112,7 @@ class Bucket:
         with self._lock:
             record = self._objects.get(key)
             if stored is None:
-                self._objects.pop(key, None)
+                self._objects.drop(key)
                 return None
         if record is not None and (record.stored.etag, record.stored.size) == (stored.etag, stored.size):
             return record
@@ -118,38 +130,38 @@ class Bucket:
     def remember_object(self, record: ObjectRecord) -> None:
         """Keep what was learned when the object was stored."""
         with self._lock:
-            self._objects[record.stored.key] = record
+            self._objects.put(record.stored.key, record, len(repr(record)))
 
     def forget_object(self, key: str) -> None:
         """The object is gone."""
         with self._lock:
-            self._objects.pop(key, None)
+            self._objects.drop(key)
 
     def upload(self, upload_id: str) -> UploadRecord:
         """What an upload was begun with; of one that was begun before this server, or past it, nothing is known."""
         with self._lock:
-            return self._uploads.get(upload_id, UploadRecord())
+            return self._uploads.get(upload_id) or UploadRecord()
 
     def remember_upload(self, upload_id: str, record: UploadRecord) -> None:
         """Keep what the upload was begun with."""
         with self._lock:
-            self._uploads[upload_id] = record
+            self._uploads.put(upload_id, record, len(repr(record)))
 
     def forget_upload(self, upload_id: str) -> None:
         """The upload is completed or aborted."""
         with self._lock:
-            self._uploads.pop(upload_id, None)
-            self._part_times = {part: time for part, time in self._part_times.items() if part[0] != upload_id}
+            self._uploads.drop(upload_id)
 
     def remember_part(self, upload_id: str, part_number: int, time: float) -> None:
         """Keep when a part was stored."""
         with self._lock:
-            self._part_times[upload_id, part_number] = time
+            self._part_times.put((upload_id, part_number), time, 1)
 
     def part_time(self, upload_id: str, part: UploadedPart) -> float:
         """When the part was stored; of one that came past this server, when the bucket came to be."""
         with self._lock:
-            return self._part_times.get((upload_id, part.part_number), self.created)
+            time = self._part_times.get((upload_id, part.part_number))
+        return self.created if time is None else time
 
 
 class Buckets(Protocol):
@@ -214,44 +226,52 @@ class DirectoryBuckets:
     Every folder of a directory is a bucket.
 
     Args:
-        directory: it is made if it is missing. Folders that come or go while the server runs are seen.
+        directory: it is made if it is missing, for this user alone. Folders that come or go while the server runs are
+            seen. A symbolic link is no bucket, since it may lead anywhere.
     """
 
     def __init__(self, directory: Path) -> None:
-        self._directory = directory
         self._lock = threading.Lock()
         self._opened: dict[str, Bucket] = {}
-        directory.mkdir(parents=True, exist_ok=True)
+        directory.mkdir(_PRIVATE, parents=True, exist_ok=True)
+        self._directory = Path(os.path.realpath(directory))
 
     def find(self, name: str) -> Bucket | None:
         """The bucket that this folder is, or None."""
         folder = self._directory / name
-        if not _BUCKET_NAME.fullmatch(name) or not folder.is_dir():
+        if not _is_bucket(folder):
             return None
         with self._lock:
             if name not in self._opened:
-                self._opened[name] = Bucket(name, LocalBackend(folder), folder.stat().st_mtime)
+                backend = LocalBackend(folder)
+                if backend.directory != folder:  # a link has taken its place meanwhile
+                    return None
+                self._opened[name] = Bucket(name, backend, folder.stat().st_mtime)
             return self._opened[name]
 
     def create(self, name: str) -> Bucket:
         """Make a folder."""
         check_name(name)
-        (self._directory / name).mkdir(exist_ok=True)
+        with suppress(FileExistsError):
+            (self._directory / name).mkdir(_PRIVATE)
         found = self.find(name)
-        assert found is not None
+        if found is None:
+            raise OSSError("BucketAlreadyExists", "A file or a link of that name stands there.")
         return found
 
     def names(self) -> list[str]:
         """The names of all folders that can be buckets, sorted."""
-        return sorted(
-            path.name for path in self._directory.iterdir() if _BUCKET_NAME.fullmatch(path.name) and path.is_dir()
-        )
+        return sorted(path.name for path in self._directory.iterdir() if _is_bucket(path))
 
     def close(self) -> None:
         """Close the backends of all folders that were used."""
         with self._lock:
             for bucket in self._opened.values():
                 bucket.backend.close()
+
+
+def _is_bucket(folder: Path) -> bool:
+    return bool(_BUCKET_NAME.fullmatch(folder.name)) and folder.is_dir() and not folder.is_symlink()
 
 
 def check_name(name: str) -> None:

@@ -11,18 +11,21 @@ import base64
 import binascii
 import json
 import re
-from collections.abc import Mapping
+import socket
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from http.client import HTTPConnection, HTTPException
-from ipaddress import ip_address
-from urllib.parse import quote_plus, urlsplit
+from urllib.parse import SplitResult, quote_plus, urlsplit
 
 from attrs import define, field
 
 from partwise.model import KIB, MIB
 from partwise.testing.oss_server.errors import OSSError, bad_argument
-from partwise.testing.oss_server.messages import Request
+from partwise.testing.oss_server.hosts import is_loopback
+from partwise.testing.oss_server.messages import Request, is_text, to_bytes
 
-#: Seconds within which the application server must answer.
+#: Seconds within which the application server must have answered, from when it takes the connection.
 PATIENCE = 5.0
 
 _FORM = "application/x-www-form-urlencoded"
@@ -83,7 +86,7 @@ class CallbackRequest:
             quote, name = match[1], match[2]
             value = known.get(name, "")
             if self.body_type == _FORM:
-                return quote + quote_plus(str(value))
+                return quote + quote_plus(to_bytes(str(value)))
             # A value stands as a JSON literal; within quotes of the template it must not bring its own.
             return quote + json.dumps(str(value))[1:-1] if quote else json.dumps(value)
 
@@ -94,25 +97,63 @@ class CallbackRequest:
         host = parts.hostname or ""
         if parts.scheme != "http":
             raise CallbackFailed("only http is called")
-        if not _is_loopback(host):
+        if not is_loopback(host):
             raise CallbackFailed("only the loopback interface is called")
         connection = HTTPConnection(host, parts.port or 80, timeout=PATIENCE)
         try:
-            path = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
-            headers = {"Content-Type": self.body_type, "Host": self.host or parts.netloc}
-            connection.request("POST", path, body, headers)
-            answer = connection.getresponse()
-            content = answer.read(_ANSWER_BYTES_MAX + 1)
+            connection.connect()
+            # The limit of the connection holds for each wait, and one that drips would be waited for again and again.
+            with _cut_off_after(PATIENCE, connection.sock):
+                return self._posted(connection, parts, body)
         finally:
             connection.close()
+
+    def _posted(self, connection: HTTPConnection, parts: SplitResult, body: bytes) -> bytes:
+        path = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
+        headers = {"Content-Type": self.body_type, "Host": self.host or parts.netloc}
+        connection.request("POST", path, body, headers)
+        answer = connection.getresponse()
+        content = answer.read(_ANSWER_BYTES_MAX + 1)
         if answer.status != 200:
             raise CallbackFailed(f"it answered {answer.status}, not 200")
         if answer.getheader("Content-Length") is None:
             raise CallbackFailed("its answer has no Content-Length")
         if len(content) > _ANSWER_BYTES_MAX:
             raise CallbackFailed(f"its answer has more than {_ANSWER_BYTES_MAX} bytes")
-        json.loads(content)
+        _json_of(content)
         return content
+
+
+@contextmanager
+def _cut_off_after(seconds: float, connection: socket.socket) -> Iterator[None]:
+    """End the connection where the block takes longer."""
+    timer = threading.Timer(seconds, _end, (connection,))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()
+
+
+def _end(connection: socket.socket) -> None:
+    # It may have ended by itself meanwhile.
+    with suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
+
+
+def _json_of(text: bytes) -> object:
+    """
+    The value of a JSON text.
+
+    Raises:
+        ValueError: it is none, or is nested too deep to be read.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
 
 
 def callback_of(request: Request) -> CallbackRequest | None:
@@ -154,7 +195,7 @@ def _decoded(request: Request, name: str) -> dict[str, object] | None:
     if len(text) > _HEADER_BYTES_MAX:
         raise bad_argument(name, "", f"The {name} has more than {_HEADER_BYTES_MAX} bytes.")
     try:
-        content = json.loads(base64.b64decode(text, validate=True))
+        content = _json_of(base64.b64decode(text, validate=True))
     except (binascii.Error, ValueError) as error:
         raise bad_argument(name, text, f"The {name} configuration is not the base64 of JSON.") from error
     if not isinstance(content, dict):
@@ -166,13 +207,6 @@ def _text(content: Mapping[str, object], name: str, default: str | None = None) 
     value = content.get(name, default)
     if not isinstance(value, str) or (default is None and not value):
         raise OSSError("InvalidArgument", f"{name} of the callback configuration is missing or not a text.")
+    if not is_text(value):
+        raise OSSError("InvalidArgument", f"{name} of the callback configuration is not UTF-8.")
     return value
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -12,6 +12,7 @@ import http
 import os
 import socket
 import struct
+import time
 from collections.abc import Callable, Iterator
 
 import h11
@@ -23,10 +24,17 @@ from partwise.testing.oss_server.messages import Answer, DropConnection, Request
 
 _RECEIVE_BYTES = 256 * KIB
 
+# Bytes a second: a body that comes slower on average, over more than the time of silence, is given up. Clients of slow
+# lines are faster; one that sends a byte a minute would hold a thread for ever.
+_RATE_MIN = KIB
+
 _WITHOUT_BODY = (204, 304)
 
 # Callback, its variables and the metadata may be 5, 5 and 8 KB.
 _HEAD_BYTES_MAX = 64 * KIB
+
+# Signatures and options are looked for in each of them several times.
+_FIELDS_MAX = 256
 
 #: Answers a request; raises DropConnection where there shall be no answer.
 Responder = Callable[[Request, RequestBody], Answer]
@@ -43,7 +51,8 @@ class ClientConnection:
         connection: its socket; closed by `serve`.
         respond: gives the answers.
         refuse: gives the answer to what is no request.
-        silence: seconds without a byte after which the client is given up.
+        silence: seconds without a byte after which the client is given up. A head must be whole in this time, and each
+            piece of an answer must be taken in it.
     """
 
     def __init__(self, connection: socket.socket, respond: Responder, refuse: Refuser, silence: float) -> None:
@@ -56,9 +65,9 @@ class ClientConnection:
 
     def serve(self) -> None:
         """Answer requests until the client goes, or the connection can't be used any more; then close it."""
-        # A client that goes away in the middle is nobody's failure, nor is an object that vanishes while it is sent.
-        with self._socket, contextlib.suppress(OSError, EOFError):
-            self._socket.settimeout(self._silence)
+        # A client that goes away is no failure of the server, nor is an object that vanishes while it is sent, or one
+        # whose description can't stand in a header.
+        with self._socket, contextlib.suppress(OSError, EOFError, h11.LocalProtocolError):
             # A head and a body that are sent one after the other must not wait for each other.
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             while self._serve_one():
@@ -67,17 +76,16 @@ class ClientConnection:
     def _serve_one(self) -> bool:
         """Answer the next request; whether another may follow."""
         try:
-            event = self._next_event()
+            event = self._next_head()
+            if not isinstance(event, h11.Request):
+                return False
+            request = _request_of(event)
         except h11.RemoteProtocolError as error:
             self._send(self._refuse(OSSError("BadRequest", str(error), status=error.error_status_hint)))
             return False
-        if not isinstance(event, h11.Request):
+        except OSSError as error:
+            self._send(self._refuse(error))
             return False
-        request = Request.parsed(
-            event.method.decode(),
-            event.target.decode(),
-            [(to_text(name), to_text(value)) for name, value in event.headers],
-        )
         self._is_head = request.method == "HEAD"
         with self._body_of(request) as body:
             try:
@@ -90,17 +98,30 @@ class ClientConnection:
 
     # --- receiving ---------------------------------------------------------------------------------------------------
 
-    def _next_event(self) -> h11.Event | type[h11.NEED_DATA | h11.PAUSED]:
-        """The next event, which is never NEED_DATA."""
+    def _next_head(self) -> h11.Event | type[h11.NEED_DATA | h11.PAUSED]:
+        """The next event, which is a request or the end; from its first byte it is whole in the time of silence."""
+        patience = self._silence
+        end = None
         while (event := self._http.next_event()) is h11.NEED_DATA:
-            self._http.receive_data(self._socket.recv(_RECEIVE_BYTES))
+            self._receive(_HEAD_BYTES_MAX, patience)
+            end = end or time.monotonic() + self._silence
+            patience = end - time.monotonic()
         return event
+
+    def _receive(self, limit: int, patience: float) -> float:
+        """Receive something, or the end; return the seconds that it took."""
+        begun = time.monotonic()
+        if patience <= 0:
+            raise TimeoutError
+        self._socket.settimeout(patience)
+        self._http.receive_data(self._socket.recv(limit))
+        return time.monotonic() - begun
 
     def _body_of(self, request: Request) -> RequestBody:
         chunked = request.header("transfer-encoding") is not None
         return RequestBody(
             self._pieces(),
-            length=None if chunked else int(request.header("content-length") or 0),
+            length=None if chunked else int(request.header("content-length") or 0),  # h11 takes 20 digits at most
             md5=request.header("content-md5"),
             crc64=request.header("x-oss-hash-crc64ecma"),
             held_back=self._http.they_are_waiting_for_100_continue,
@@ -110,8 +131,18 @@ class ClientConnection:
         try:
             if self._http.they_are_waiting_for_100_continue:
                 self._socket.sendall(self._http.send(h11.InformationalResponse(status_code=100, headers=[])) or b"")
-            while isinstance(event := self._next_event(), h11.Data):
-                yield event.data
+            # What the backend takes for itself is not the client's.
+            waited, received = 0.0, 0
+            while True:
+                event = self._http.next_event()
+                if event is h11.NEED_DATA:
+                    left = self._silence + received / _RATE_MIN - waited
+                    waited += self._receive(_RECEIVE_BYTES, min(self._silence, left))
+                elif isinstance(event, h11.Data):
+                    received += len(event.data)
+                    yield event.data
+                else:
+                    return
         except TimeoutError:
             raise OSSError("RequestTimeout") from None
         except h11.RemoteProtocolError as error:
@@ -124,6 +155,8 @@ class ClientConnection:
 
     def _send(self, answer: Answer) -> bool:
         """Send the answer; whether the connection can be used on."""
+        # That of one `sendall`, however few bytes are taken at a time.
+        self._socket.settimeout(self._silence)
         raw = self._raw(answer)
         if answer.cut_after is not None:
             left = answer.cut_after
@@ -165,3 +198,19 @@ class ClientConnection:
             linger = struct.pack("ii" if os.name == "posix" else "hh", 1, 0)
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         self._socket.close()
+
+
+def _request_of(event: h11.Request) -> Request:
+    """
+    The request of this head.
+
+    Raises:
+        OSSError: the head is larger than any client's.
+    """
+    size = len(event.target) + sum(len(name) + len(value) for name, value in event.headers)
+    if size > _HEAD_BYTES_MAX:
+        raise OSSError("BadRequest", f"The head has more than {_HEAD_BYTES_MAX} bytes.", status=431)
+    if len(event.headers) > _FIELDS_MAX or event.target.count(b"&") > _FIELDS_MAX:
+        raise OSSError("BadRequest", f"There are more than {_FIELDS_MAX} headers or parameters.", status=431)
+    headers = [(to_text(name), to_text(value)) for name, value in event.headers]
+    return Request.parsed(event.method.decode(), event.target.decode(), headers)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from urllib.parse import quote
 from xml.etree import ElementTree as ET
+from xml.parsers import expat
 
 from partwise.testing.oss_server.errors import OSSError, bad_argument
 
@@ -14,6 +15,12 @@ from partwise.testing.oss_server.errors import OSSError, bad_argument
 Node = tuple[str, "str | Sequence[Node]"]
 
 _LAST_SECOND = 253_402_300_799  # of the year 9999
+# 10,000 parts have some 30,000 elements, three levels deep.
+_ELEMENTS_MAX = 100_000
+_DEPTH_MAX = 8
+_FIELD_LENGTH_MAX = 1024
+_NUMBER_DIGITS_MAX = 9
+
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
@@ -85,23 +92,65 @@ def listed_parts(body: bytes) -> list[tuple[int, str]]:
     Raises:
         OSSError: MalformedXML.
     """
-    # An entity that names itself twice, many levels deep, fills the memory. No client sends a document type.
-    if b"<!DOCTYPE" in body:
-        raise OSSError("MalformedXML", "A document type is not allowed.")
+    reader = _PartsReader()
     try:
-        root = ET.fromstring(body)  # noqa: S314 -- without a document type there are no entities to expand
-        parts = [_part(child) for child in root if _local(child.tag) == "Part"]
-    except (ET.ParseError, KeyError, ValueError) as error:
+        reader.read(body)
+    except (expat.ExpatError, LookupError, ValueError) as error:  # the last two: an encoding that is none
         raise OSSError("MalformedXML") from error
-    if _local(root.tag) != "CompleteMultipartUpload" or not parts:
+    if not reader.parts:
         raise OSSError("MalformedXML")
-    return parts
+    return reader.parts
 
 
-def _part(element: ET.Element) -> tuple[int, str]:
-    fields = {_local(child.tag): (child.text or "").strip() for child in element}
-    return int(fields["PartNumber"]), fields["ETag"].strip('"')
+class _PartsReader:
+    """Reads a CompleteMultipartUpload document piece by piece; no tree of it is made, however it is nested."""
+
+    def __init__(self) -> None:
+        self.parts: list[tuple[int, str]] = []
+        self._path: list[str] = []
+        self._elements = 0
+        self._fields: dict[str, str] = {}
+
+    def read(self, body: bytes) -> None:
+        parser = expat.ParserCreate(namespace_separator="}")
+        # An entity that names itself twice, many levels deep, fills the memory. No client sends a document type.
+        parser.StartDoctypeDeclHandler = self._refuse
+        parser.StartElementHandler = self._begin
+        parser.CharacterDataHandler = self._text
+        parser.EndElementHandler = self._end
+        parser.Parse(body, True)
+
+    def _refuse(self, *_: object) -> None:
+        raise OSSError("MalformedXML", "A document type is not allowed.")
+
+    def _begin(self, tag: str, _: object) -> None:
+        self._elements += 1
+        self._path.append(tag.rpartition("}")[2])
+        if self._elements > _ELEMENTS_MAX or len(self._path) > _DEPTH_MAX:
+            raise OSSError("MalformedXML", "The document has too many elements, or they are nested too deep.")
+        if len(self._path) == 1 and self._path != ["CompleteMultipartUpload"]:
+            raise OSSError("MalformedXML")
+        if self._is_field():
+            self._fields[self._path[-1]] = ""
+
+    def _text(self, text: str) -> None:
+        if self._is_field():
+            self._fields[self._path[-1]] += text
+            if len(self._fields[self._path[-1]]) > _FIELD_LENGTH_MAX:
+                raise OSSError("MalformedXML", "A part number or an ETag is too long.")
+
+    def _end(self, _: object) -> None:
+        if self._path[1:] == ["Part"]:
+            self.parts.append(_part(self._fields))
+            self._fields = {}
+        self._path.pop()
+
+    def _is_field(self) -> bool:
+        return len(self._path) == 3 and self._path[1] == "Part"
 
 
-def _local(tag: str) -> str:
-    return tag.rpartition("}")[2]
+def _part(fields: Mapping[str, str]) -> tuple[int, str]:
+    number, etag = fields["PartNumber"].strip(), fields["ETag"].strip()
+    if not (number.isascii() and number.isdigit() and len(number) <= _NUMBER_DIGITS_MAX):
+        raise OSSError("MalformedXML")
+    return int(number), etag.strip('"')

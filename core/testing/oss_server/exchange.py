@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,11 @@ from partwise.testing.oss_server.settings import ServerSettings
 
 if TYPE_CHECKING:
     from partwise.testing.oss_server.faults import ServerFault
+
+_NUMBER_DIGITS_MAX = 9
+
+# What a record takes besides its texts: the object, its two tables, its operation and ids.
+_OWN_BYTES = 1024
 
 _SECRET_HEADERS = frozenset({"authorization", "x-oss-security-token"})
 _SECRET_PARAMETERS = frozenset({"Signature", "security-token", "x-oss-signature", "x-oss-security-token"})
@@ -127,7 +133,13 @@ class ReceivedRequest:
     def part_number(self) -> int | None:
         """The number of the part that the request was about, if it was about one."""
         text = self.query.get("partNumber", "")
-        return int(text) if text.isascii() and text.isdigit() else None
+        return int(text) if text.isascii() and text.isdigit() and len(text) <= _NUMBER_DIGITS_MAX else None
+
+    @property
+    def size(self) -> int:
+        """Roughly the bytes that it takes in memory."""
+        texts = (self.path, self.key, *self.query, *self.query.values(), *self.headers, *self.headers.values())
+        return _OWN_BYTES + sum(map(sys.getsizeof, texts))
 
 
 def received(exchange: Exchange, answer: Answer | None, number: int) -> ReceivedRequest:

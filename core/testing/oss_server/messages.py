@@ -28,6 +28,11 @@ def to_bytes(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
 
 
+def is_text(text: str) -> bool:
+    """Whether the text is one that UTF-8 can hold, with no bytes in it that are not."""
+    return not any(0xD800 <= ord(sign) <= 0xDFFF for sign in text)
+
+
 @define(frozen=True)
 class Request:
     """

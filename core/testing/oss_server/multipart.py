@@ -13,6 +13,7 @@ from attrs import evolve
 from partwise.checksums import crc64_fold
 from partwise.errors import UploadNotFound
 from partwise.model import ObjectOptions, PendingUpload, UploadedPart
+from partwise.testing.oss_server.body import BODY_BYTES_MAX
 from partwise.testing.oss_server.buckets import UploadRecord
 from partwise.testing.oss_server.callbacks import callback_of
 from partwise.testing.oss_server.documents import (
@@ -68,7 +69,7 @@ def upload_part(exchange: Exchange) -> Answer:
         raise bad_argument("x-oss-server-side-encryption", encryption, "It is fixed when the upload is initiated.")
     traffic_limit_of(request)
     check_length(exchange)
-    if len(body) > bucket.backend.limits.max_part_size:
+    if len(body) > min(BODY_BYTES_MAX, bucket.backend.limits.max_part_size):
         raise OSSError("EntityTooLarge")
     record = bucket.upload(upload_id)
     if record.sequential:

@@ -8,10 +8,11 @@ from datetime import UTC
 from email.utils import formatdate, parsedate_to_datetime
 
 from partwise.model import ObjectOptions, StoredObject
+from partwise.testing.oss_server.body import BODY_BYTES_MAX
 from partwise.testing.oss_server.buckets import ObjectRecord
 from partwise.testing.oss_server.callbacks import CallbackFailed, CallbackRequest, callback_of
 from partwise.testing.oss_server.documents import document
-from partwise.testing.oss_server.errors import OSSError
+from partwise.testing.oss_server.errors import OSSError, bad_argument
 from partwise.testing.oss_server.exchange import Exchange
 from partwise.testing.oss_server.messages import Answer, FileSlice
 from partwise.testing.oss_server.options import encryption_headers, for_backend, object_headers, options_of
@@ -25,7 +26,8 @@ _OVERRIDES = (
     ("response-content-disposition", "Content-Disposition"),
     ("response-content-encoding", "Content-Encoding"),
 )
-_RANGE = re.compile(r"bytes=([0-9]*)-([0-9]*)")
+_NOT_A_HEADER = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]|^\s|\s$")
+_RANGE = re.compile(r"bytes=([0-9]{0,19})-([0-9]{0,19})")
 
 
 def put_object(exchange: Exchange) -> Answer:
@@ -38,7 +40,7 @@ def put_object(exchange: Exchange) -> Answer:
     options = options_of(request)
     check_overwrite(exchange, options.forbid_overwrite)
     check_length(exchange)
-    if len(body) > bucket.backend.limits.max_put_size:
+    if len(body) > min(BODY_BYTES_MAX, bucket.backend.limits.max_put_size):
         raise OSSError("InvalidArgument", "The object is too large to be stored at once.")
     asked = for_backend(options, bucket.backend.capabilities.options)
     stored = bucket.backend.put_object(exchange.key, body, asked)
@@ -54,6 +56,8 @@ def get_object(exchange: Exchange) -> Answer:
     for name, header in _OVERRIDES:
         override = exchange.request.param(name)
         if override is not None:
+            if _NOT_A_HEADER.search(override):
+                raise bad_argument(name, override, "It can't stand in a header.")
             headers[header] = override
     size = record.stored.size
     chosen = _chosen_range(exchange, size)

@@ -7,9 +7,9 @@ import os
 import socket
 import socketserver
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from ipaddress import ip_address
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -21,6 +21,7 @@ from partwise.testing.oss_server.buckets import Buckets, DirectoryBuckets, Given
 from partwise.testing.oss_server.connection import ClientConnection
 from partwise.testing.oss_server.exchange import ReceivedRequest
 from partwise.testing.oss_server.faults import ServerFault
+from partwise.testing.oss_server.hosts import is_loopback
 from partwise.testing.oss_server.messages import DropConnection
 from partwise.testing.oss_server.service import Service
 from partwise.testing.oss_server.settings import ServerSettings
@@ -37,7 +38,10 @@ class OSSServer:
             client = oss2.Bucket(auth, server.endpoint, "examplebucket", region=server.region)
 
     It checks what the service checks, signatures included, and plays the failures that are planned. By an address or as
-    ``localhost`` it is asked in path style; of any other host name the first label is the bucket.
+    ``localhost`` it is asked in path style; of any other host name the first label is the bucket, as in
+    ``examplebucket.localhost``. Names that are not loopback have to be given, by `ServerSettings.hosts`.
+
+    Each server has an access key of its own, made at random, unless `settings` brings others.
 
     Args:
         buckets: the storage behind each bucket, which stays its owner's to close. None: ``examplebucket`` in memory,
@@ -77,7 +81,7 @@ class OSSServer:
         else:
             served = GivenBuckets(buckets or {}, settings.now())
         self._stopping = threading.Event()
-        self._service = Service(settings, served, faults, self._pause)
+        self._service = Service(settings, served, faults, self._pause, listens_on=host)
         self._address = (host, port)
         self._listener: _Listener | None = None
 
@@ -94,9 +98,9 @@ class OSSServer:
         if self._listener is not None or self._stopping.is_set():
             raise RuntimeError("this server was started or stopped before; make another one")
         host, _ = self._address
-        if not _is_loopback(host):
+        if not is_loopback(host):
             warnings.warn(f"this test server listens on {host}: who reaches it can store and read there", stacklevel=2)
-        self._listener = _Listener(self._address, self._serve_client)
+        self._listener = _Listener(self._address, self._serve_client, lambda: self.settings.connections)
         self._listener.begin()
 
     def stop(self) -> None:
@@ -211,7 +215,12 @@ class OSSServer:
 
     @property
     def requests(self) -> tuple[ReceivedRequest, ...]:
-        """The requests so far, in the order they were answered."""
+        """
+        The requests so far, in the order they were answered.
+
+        Only the newest ones are kept, see `ServerSettings.kept_requests`: where the first of them is not number 1,
+        older ones were dropped.
+        """
         return self._service.received
 
     def requests_of(self, operation: str) -> tuple[ReceivedRequest, ...]:
@@ -256,15 +265,6 @@ def serve_directory(
         server.wait()
 
 
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
 class _Listener(socketserver.TCPServer):
     """Accepts connections, and knows all that are open and all threads that serve them."""
 
@@ -272,9 +272,15 @@ class _Listener(socketserver.TCPServer):
     allow_reuse_address = os.name == "posix"
     request_queue_size = 128
 
-    def __init__(self, address: tuple[str, int], serve_client: Callable[[socket.socket], None]) -> None:
+    def __init__(
+        self,
+        address: tuple[str, int],
+        serve_client: Callable[[socket.socket], None],
+        connections_max: Callable[[], int],
+    ) -> None:
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         self._serve_client = serve_client
+        self._connections_max = connections_max
         self._lock = threading.Lock()
         self._open: dict[threading.Thread, socket.socket] = {}
         self._accepting = threading.Thread(target=self.serve_forever, args=(_POLL,), daemon=True)
@@ -302,12 +308,28 @@ class _Listener(socketserver.TCPServer):
         for thread in serving:
             thread.join()
 
+    def get_request(self) -> tuple[socket.socket, Any]:
+        """Accept a client; where that fails for want of descriptors, don't try again at once."""
+        try:
+            return super().get_request()
+        except OSError:
+            time.sleep(_POLL)
+            raise
+
     def process_request(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 -- the base class's signature
-        """Serve one client in a thread of its own."""
+        """Serve one client in a thread of its own, unless there are too many already."""
         thread = threading.Thread(target=self._run, args=(request,), daemon=True)
         with self._lock:
+            if len(self._open) >= self._connections_max():
+                request.close()
+                return
             self._open[thread] = request
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError:  # there are no more threads to be had
+            with self._lock:
+                del self._open[thread]
+            request.close()
 
     def _run(self, connection: socket.socket) -> None:
         try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import itertools
 import logging
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -17,19 +18,25 @@ from functools import partial
 from attrs import evolve
 
 from partwise.errors import PartwiseError
+from partwise.model import MIB
 from partwise.testing.oss_server.addressing import place_of
 from partwise.testing.oss_server.body import RequestBody
 from partwise.testing.oss_server.buckets import Buckets
 from partwise.testing.oss_server.documents import error_document
-from partwise.testing.oss_server.errors import OSSError, refusal_of
+from partwise.testing.oss_server.errors import OSSError, bad_argument, refusal_of
 from partwise.testing.oss_server.exchange import Exchange, ReceivedRequest, received
 from partwise.testing.oss_server.faults import ServerFault, ServerFaultPlan
-from partwise.testing.oss_server.messages import Answer, AnswerInstead, DropConnection, Request
+from partwise.testing.oss_server.hosts import check_hosts
+from partwise.testing.oss_server.messages import Answer, AnswerInstead, DropConnection, Request, is_text
 from partwise.testing.oss_server.objects import http_date
 from partwise.testing.oss_server.operations import HANDLERS
+from partwise.testing.oss_server.recent import Recent
 from partwise.testing.oss_server.routing import operation_of
 from partwise.testing.oss_server.settings import ServerSettings
 from partwise.testing.oss_server.signatures import authenticate
+
+#: The most that the requests which are kept may take in memory, as far as that can be told.
+_RECEIVED_BYTES_MAX = 32 * MIB
 
 _log = logging.getLogger("partwise.testing.oss_server")
 
@@ -43,24 +50,33 @@ class Service:
         buckets: the buckets.
         faults: what shall go wrong.
         wait: waits so many seconds; raises DropConnection if the server stops meanwhile.
+        listens_on: the address that requests come in by.
     """
 
     def __init__(
-        self, settings: ServerSettings, buckets: Buckets, faults: Iterable[ServerFault], wait: Callable[[float], None]
+        self,
+        settings: ServerSettings,
+        buckets: Buckets,
+        faults: Iterable[ServerFault],
+        wait: Callable[[float], None],
+        *,
+        listens_on: str,
     ) -> None:
         self.settings = settings
         self.buckets = buckets
         self.plan = ServerFaultPlan(faults)
         self._wait = wait
+        self._listens_on = listens_on
         self._lock = threading.Lock()
-        self._received: list[ReceivedRequest] = []
+        self._received: Recent[int, ReceivedRequest] = Recent(sys.maxsize, _RECEIVED_BYTES_MAX)
+        self._answered = itertools.count(1)
         self._numbers = itertools.count(1)
 
     @property
     def received(self) -> tuple[ReceivedRequest, ...]:
-        """The requests so far, in the order they were answered."""
+        """The newest requests, in the order they were answered."""
         with self._lock:
-            return tuple(self._received)
+            return self._received.values()
 
     def respond(self, request: Request, body: RequestBody) -> Answer:
         """
@@ -74,14 +90,14 @@ class Service:
         answer = None
         try:
             answer = self._dressed(exchange, self._answer(exchange), begun)
-            body.drain()
+            body.drain(seconds=exchange.settings.silence)
         except DropConnection as drop:
             if answer is not None:
                 answer.close()
                 answer = None
             elif not drop.reset:
                 # Bytes that nobody read would turn the orderly end into a reset.
-                body.drain()
+                body.drain(seconds=exchange.settings.silence)
             raise
         finally:
             # Before the answer is sent: whoever has it finds the request on record.
@@ -109,12 +125,17 @@ class Service:
         return answer
 
     def _perform(self, exchange: Exchange) -> Answer:
+        check_hosts(exchange.request, exchange.settings, self._listens_on)
         exchange.place = place_of(exchange.request, exchange.settings)
         exchange.operation = operation_of(exchange.request, exchange.place)
         exchange.faults = self.plan.due(exchange)
         for fault in exchange.faults:
             fault.effect.before(exchange)
         authenticate(exchange.request, exchange.place, exchange.settings, exchange.now)
+        for name, value in exchange.request.query:
+            # They were signed as bytes; from here on they are texts.
+            if not is_text(name + value):
+                raise bad_argument(name, value, "The query is not UTF-8.")
         return HANDLERS[exchange.operation](exchange)
 
     def _dressed(self, exchange: Exchange, answer: Answer, begun: float) -> Answer:
@@ -134,7 +155,11 @@ class Service:
 
     def _record(self, exchange: Exchange, answer: Answer | None) -> None:
         with self._lock:
-            self._received.append(received(exchange, answer, len(self._received) + 1))
+            number = next(self._answered)
+            if exchange.settings.kept_requests:
+                request = received(exchange, answer, number)
+                self._received.put(number, request, request.size)
+            self._received.shrink(exchange.settings.kept_requests)
 
 
 def _guarded(exchange: Exchange, act: Callable[[Exchange], Answer]) -> Answer:
@@ -150,7 +175,7 @@ def _guarded(exchange: Exchange, act: Callable[[Exchange], Answer]) -> Answer:
     except PartwiseError as error:
         return _refused(exchange, refusal_of(error))
     except Exception as error:  # noqa: BLE001 -- a defect, in the backend or here: the client is told, and the log why
-        _log.exception("%s %s failed", exchange.request.method, exchange.request.path)
+        _log.exception("%s %s failed", exchange.request.method, exchange.request.target)
         return _refused(exchange, OSSError("InternalError", f"{type(error).__name__}: {error}"))
 
 
