@@ -22,6 +22,7 @@ from partwise.backends.oss import Credentials, OSSBackend
 from partwise.cli.demo import _Demo, _folder
 from partwise.cli.output import Output
 from partwise.cli.stopping import Stopped
+from partwise.cli.streams import steady_streams
 from partwise.errors import PartwiseError
 from partwise.model import ObjectOptions
 from partwise.sources import BytesBody
@@ -370,7 +371,8 @@ class _Gone(io.TextIOBase):
 
 def test_the_show_goes_on_when_its_reader_has_gone(shown: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdout", _Gone())
-    evolve(shown, output=Output())._compared(kept=4, first=4, second=4)
+    with steady_streams():
+        evolve(shown, output=Output())._compared(kept=4, first=4, second=4)
 
 
 def test_a_signal_while_the_show_cleans_up_leaves_nothing(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
