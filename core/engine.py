@@ -20,12 +20,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from functools import lru_cache
-from typing import TYPE_CHECKING
 
 from attrs import evolve
 
 from partwise.completing import UploadLost, complete, unknown
+from partwise.content_types import guess_content_type
 from partwise.deciding import allow, checksum_of, decide, find_checkpoint
 from partwise.endings import (
     abort_all,
@@ -72,9 +71,6 @@ from partwise.protocols import Body, CheckpointStore
 from partwise.run import Order, ProgressRaised, Run, Tools, logger
 from partwise.sending import Control, Interrupted, PartLoop
 from partwise.transport import PartJob
-
-if TYPE_CHECKING:
-    from mimetypes import MimeTypes
 
 
 class Upload:
@@ -287,7 +283,7 @@ class Upload:
     def _options_at_birth(self) -> ObjectOptions:
         run, options = self._run, self._run.order.options
         if options.content_type is None and "content_type" in run.backend.capabilities.options:
-            return evolve(options, content_type=_content_type(run.key) or _content_type(run.source.name))
+            return evolve(options, content_type=guess_content_type(run.key) or guess_content_type(run.source.name))
         return options
 
     def _record_anew(self, checkpoint: Checkpoint, recorded: Checkpoint | None) -> None:
@@ -492,15 +488,3 @@ def _refuse_what_cannot_be(order: Order) -> None:
     if not order.key:
         raise InvalidInput("the key of an object can't be empty")
     order.options.refuse_beyond(order.backend.capabilities, order.backend.location)
-
-
-def _content_type(name: str) -> str | None:
-    return _types().guess_type(name, strict=False)[0]
-
-
-@lru_cache(maxsize=1)
-def _types() -> MimeTypes:
-    """The table that comes with Python, without what a machine adds to it, so that two machines guess alike."""
-    from mimetypes import MimeTypes
-
-    return MimeTypes()

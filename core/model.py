@@ -127,7 +127,9 @@ class ObjectOptions:
     What the object shall be like. Each option that the backend does not honour is refused before anything is sent.
 
     Args:
-        content_type: the MIME type; None lets the key's ending decide where the backend keeps types.
+        content_type: the MIME type; None lets the ending of the key, or else of the source's name, decide where the
+            backend keeps types (`partwise.content_types.guess_content_type`). A compressed file is of the type of its
+            compression.
         acl: the object's access rule, such as ``"private"`` or ``"public-read"``.
         metadata: values of your own, kept with the object; names are case-insensitive ASCII.
         storage_class: such as ``"Standard"``, ``"IA"``, ``"Archive"``.

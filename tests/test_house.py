@@ -23,6 +23,7 @@ ROOMS = [
     "structuring",
     "protocols",
     "checksums",
+    "content_types",
     "config",
     "planning",
     "receipts",
@@ -126,7 +127,7 @@ def test_every_room_has_its_place():
 
 @pytest.mark.parametrize("path", modules("backends"), ids=identifier)
 def test_a_backend_uses_what_a_strangers_backend_can_use(path):
-    allowed = {"protocols", "model", "errors", "checksums", "backends", *SHARED}
+    allowed = {"protocols", "model", "errors", "checksums", "content_types", "backends", *SHARED}
 
     assert {module for module, _ in imports(path) if room_of(module) not in allowed} == set()
 

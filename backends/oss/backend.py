@@ -44,7 +44,6 @@ from partwise.backends.oss.options import (
     Request,
     check,
     check_header_value,
-    content_type_of,
     headers_for,
     metadata_of,
 )
@@ -52,6 +51,7 @@ from partwise.backends.oss.part_heads import PartHeads
 from partwise.backends.oss.signing import Query, Signable, Signing, signing_v1, signing_v4
 from partwise.backends.oss.tls import tls_context
 from partwise.backends.oss.transport import Proxy, Transport
+from partwise.content_types import guess_content_type
 from partwise.errors import (
     BackendClosed,
     BackendError,
@@ -591,7 +591,7 @@ class OSSBackend:
         check(options)
         headers = headers_for(request, options)
         if request is not Request.COMPLETE:
-            headers.setdefault("Content-Type", content_type_of(key))
+            headers.setdefault("Content-Type", guess_content_type(key) or "application/octet-stream")
         return headers
 
     def _verified(self, answer: Answer, body: Body, what: str, *, final: bool) -> int | None:

@@ -13,8 +13,6 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from enum import Flag, auto
-from functools import lru_cache
-from mimetypes import MimeTypes
 from typing import Any
 from urllib.parse import quote
 
@@ -55,18 +53,6 @@ _CALLBACK_TYPES = ("application/x-www-form-urlencoded", "application/json")
 _METADATA_NAME = re.compile(r"[A-Za-z0-9-]+")
 _CALLBACK_URL = re.compile(r"(?:https?://|(?!\w+://)).+", re.IGNORECASE)  # without a scheme it is http
 _CALLBACK_VARIABLE = re.compile(r"x:[^A-Z\s]+")
-
-#: What a compressed file is, whatever is in it: its Content-Type, since nobody said that it shall be unpacked on
-#: the way.
-_COMPRESSED = {
-    ".gz": "application/gzip",
-    ".tgz": "application/gzip",
-    ".bz2": "application/x-bzip2",
-    ".xz": "application/x-xz",
-    ".zst": "application/zstd",
-    ".br": "application/octet-stream",
-    ".z": "application/x-compress",
-}
 
 
 class Request(Flag):
@@ -111,16 +97,6 @@ def check(options: ObjectOptions) -> None:
         raise InvalidInput("data_encryption and kms_key_id go with encryption='KMS' alone")
 
 
-def content_type_of(key: str) -> str:
-    """The MIME type that the ending of a key stands for, the same on every machine."""
-    name = key.rpartition("/")[2].lower()
-    stem, dot, ending = name.rpartition(".")
-    if not stem:
-        return "application/octet-stream"
-    known = _COMPRESSED.get(dot + ending) or _types().get(dot + ending)
-    return known or "application/octet-stream"
-
-
 def metadata_of(headers: Mapping[str, str]) -> dict[str, str]:
     """The metadata among the headers of an answer."""
     return {
@@ -145,12 +121,6 @@ def check_header_value(name: str, value: object) -> str:
     if value != value.strip():
         raise InvalidInput(f"{name} would lose the white space around {value!r:.60} on the way")
     return value
-
-
-@lru_cache(maxsize=1)
-def _types() -> dict[str, str]:
-    # Those of Python alone: what the machine's own files add would make the same upload differ from host to host.
-    return MimeTypes().types_map[True]
 
 
 # --- how each value is written ---------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import json
 import pytest
 from attrs import fields
 
-from partwise.backends.oss.options import CAPABILITIES, Request, check, content_type_of, headers_for, metadata_of
+from partwise.backends.oss.options import CAPABILITIES, Request, check, headers_for, metadata_of
 from partwise.errors import InvalidInput
 from partwise.model import Callback, ObjectOptions
 
@@ -201,27 +201,6 @@ def test_a_callback_that_the_service_would_refuse_is_refused_first(callback):
 
 
 # --- types and metadata ----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("key", "kind"),
-    [
-        ("a.txt", "text/plain"),
-        ("dir.d/photo.JPG", "image/jpeg"),
-        ("a.tar", "application/x-tar"),
-        ("a.tar.gz", "application/gzip"),
-        ("a.tgz", "application/gzip"),
-        ("a.csv.bz2", "application/x-bzip2"),
-        ("no-ending", "application/octet-stream"),
-        ("dir.txt/file", "application/octet-stream"),
-        (".txt", "application/octet-stream"),
-        ("a.unheard-of", "application/octet-stream"),
-        ("a.", "application/octet-stream"),
-        ("data:a.txt", "text/plain"),
-    ],
-)
-def test_the_ending_of_a_key_tells_its_type(key, kind):
-    assert kind == content_type_of(key)
 
 
 def test_metadata_is_found_among_the_headers_of_an_answer():
