@@ -1,14 +1,20 @@
 """
-From a URL to a backend or a store, by entry points, so that a plug-in of your own is found like those that ship.
+From a URL to a backend or a store.
 
-A distribution offers a scheme by an entry point in the group `partwise.backends` or `partwise.checkpoint_stores`, named
-like the scheme; a program offers one by `register_backend` or `register_checkpoint_store`, which goes first.
+The scheme decides who serves it. They are asked in this order:
+
+1. what the program has registered, by `register_backend` or `register_checkpoint_store`;
+2. what ships with partwise, which works without the metadata of installed packages, as where those were stripped to
+   save room, or where partwise is imported from a zip file;
+3. what other distributions offer, by an entry point in the group `partwise.backends` or `partwise.checkpoint_stores`,
+   named like the scheme. So an installed package can't take over a scheme that ships with partwise.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
 
 from partwise.errors import InvalidInput, UnknownScheme
@@ -51,10 +57,24 @@ class StoreFactory(Protocol):
 
 _registered: dict[tuple[str, str], Any] = {}
 
+#: The modules that serve what ships, each by its `open_url`. By name, so that only what is used is imported.
+_SHIPPED = {
+    BACKENDS: {
+        "file": "partwise.backends.local",
+        "memory": "partwise.backends.memory",
+        "oss": "partwise.backends.oss",
+    },
+    CHECKPOINT_STORES: {
+        "file": "partwise.stores.file",
+        "memory": "partwise.stores.memory",
+        "sqlite": "partwise.stores.sqlite",
+    },
+}
+
 
 def register_backend(scheme: str, factory: BackendFactory) -> None:
     """
-    Serve URLs of this scheme by `factory` in this process, before any installed plug-in.
+    Serve URLs of this scheme by `factory` in this process, before any other.
 
         register_backend("database", lambda url: (DatabaseBackend("objects.db"), url.removeprefix("database:")))
 
@@ -71,7 +91,7 @@ def register_backend(scheme: str, factory: BackendFactory) -> None:
 
 def register_checkpoint_store(scheme: str, factory: StoreFactory) -> None:
     """
-    Serve store URLs of this scheme by `factory` in this process, before any installed plug-in.
+    Serve store URLs of this scheme by `factory` in this process, before any other.
 
     Args:
         scheme: as for `register_backend`. A scheme may serve both.
@@ -133,6 +153,8 @@ def _find(group: str, url: str) -> Any:
         raise InvalidInput(f"{url!r} is not a URL: it does not begin with a scheme, as {_example(group)} does")
     if (group, scheme) in _registered:
         return _registered[group, scheme]
+    if scheme in _SHIPPED[group]:
+        return import_module(_SHIPPED[group][scheme]).open_url
     for found in _installed(group):
         if found.name == scheme:
             return _load(found.load, url)
@@ -160,4 +182,4 @@ def _example(group: str) -> str:
 def _known(group: str) -> str:
     installed = {found.name for found in _installed(group)}
     registered = {scheme for known, scheme in _registered if known == group}
-    return ", ".join(f"{scheme}:" for scheme in sorted(installed | registered)) or "none at all"
+    return ", ".join(f"{scheme}:" for scheme in sorted({*_SHIPPED[group], *installed, *registered}))

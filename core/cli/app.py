@@ -576,11 +576,14 @@ def demo(
 
 def _show_version(asked: bool) -> None:
     if asked:
-        from importlib.metadata import version
+        from importlib.metadata import PackageNotFoundError, version
 
         from partwise.cli.output import Output
 
-        Output().say(f"partwise {version('partwise')}")
+        try:
+            Output().say(f"partwise {version('partwise')}")
+        except PackageNotFoundError:
+            Output().say("partwise, of an unknown version: the metadata of the package is missing")
         raise typer.Exit
 
 

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import zipfile
 from importlib.metadata import EntryPoint
+from pathlib import Path
 
 import pytest
 
 import partwise
+import partwise.backends
+import partwise.stores
 from partwise import plugins
 from partwise.backends.memory import MemoryBackend
 from partwise.errors import InvalidInput, UnknownScheme
@@ -126,18 +133,89 @@ def test_what_is_no_url_is_refused(url):
 
 
 def test_an_unknown_scheme_is_told_with_those_there_are(installed):
-    installed(EntryPoint("file", "m:f", BACKENDS), EntryPoint("sqlite", "m:f", CHECKPOINT_STORES))
-    register_backend("oss", lambda url, **settings: (None, ""))
+    installed(EntryPoint("things", "m:f", BACKENDS), EntryPoint("redis", "m:f", CHECKPOINT_STORES))
+    register_backend("box", lambda url, **settings: (None, ""))
 
-    with pytest.raises(UnknownScheme, match=r"'ftp://x/y': nothing installed serves ftp: URLs; there is file:, oss:$"):
+    known = "there is box:, file:, memory:, oss:, things:$"
+    with pytest.raises(UnknownScheme, match=rf"'ftp://x/y': nothing installed serves ftp: URLs; {known}"):
         open_backend("ftp://x/y")
+    with pytest.raises(UnknownScheme, match=r"there is file:, memory:, redis:, sqlite:$"):
+        open_checkpoint_store("ftp:")
 
 
-def test_where_nothing_is_installed_the_message_says_so(installed):
+@pytest.mark.parametrize("url", ["file:///dir/key", "memory://plugins/key", "FILE:///dir/key"])
+def test_a_backend_that_ships_works_without_the_metadata_of_packages(installed, url):
     installed()
 
-    with pytest.raises(UnknownScheme, match="there is none at all"):
-        open_checkpoint_store("sqlite:")
+    assert isinstance(open_backend(url)[0], MultipartBackend)
+
+
+def test_a_store_that_ships_works_without_the_metadata_of_packages(installed, tmp_path):
+    installed()
+
+    for url in ("memory:", f"file://{tmp_path.as_posix()}/checkpoints", f"sqlite:///{tmp_path}/uploads.db"):
+        assert isinstance(open_checkpoint_store(url), CheckpointStore)
+
+
+def test_an_installed_package_does_not_take_over_what_ships(installed):
+    installed(EntryPoint("memory", "m:f", BACKENDS), EntryPoint("memory", "m:f", CHECKPOINT_STORES))
+
+    assert isinstance(open_backend("memory://plugins")[0], MemoryBackend)
+    assert isinstance(open_checkpoint_store("memory:"), MemoryCheckpointStore)
+
+
+def test_an_installed_package_serves_a_scheme_of_its_own(installed):
+    installed(EntryPoint("things", "partwise.backends.memory:open_url", BACKENDS))
+
+    with pytest.raises(InvalidInput):  # its word: the URL is not a memory URL
+        open_backend("things:")
+
+
+_FROM_A_ZIP_FILE = """
+import importlib.metadata, sys
+importlib.metadata.entry_points = lambda **selection: ()
+def missing(name):
+    raise importlib.metadata.PackageNotFoundError(name)
+importlib.metadata.version = missing
+import partwise
+assert ".zip" in partwise.__file__, partwise.__file__
+store = partwise.open_checkpoint_store("memory:")
+result = partwise.upload(b"some bytes", "file:" + sys.argv[1] + "/a.bin", store=store)
+assert result.verified
+from partwise.cli import main
+sys.argv = ["partwise", "--version"]
+main()
+"""
+
+
+def _modules():
+    """Each module, and its name in the package: in a checkout they lie in three folders, in a wheel in one."""
+    found = {}
+    for package in (partwise, partwise.backends, partwise.stores):
+        root = Path(package.__file__).parent
+        inner = Path(*package.__name__.split("."))
+        found.update({path: inner / path.relative_to(root) for path in root.rglob("*.py")})
+    return found
+
+
+def test_what_ships_works_from_a_zip_file_without_metadata(tmp_path):
+    with zipfile.ZipFile(tmp_path / "partwise.zip", "w") as archive:
+        for path, name in _modules().items():
+            archive.write(path, name)
+    ended = subprocess.run(
+        [sys.executable, "-c", _FROM_A_ZIP_FILE, (tmp_path / "bucket").as_uri().removeprefix("file:")],
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "partwise.zip")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (ended.returncode, ended.stdout, ended.stderr) == (
+        0,
+        "partwise, of an unknown version: the metadata of the package is missing\n",
+        "",
+    )
+    assert (tmp_path / "bucket" / "a.bin").read_bytes() == b"some bytes"
 
 
 def test_a_plug_in_that_can_not_be_loaded_says_why(installed):
