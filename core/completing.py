@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from partwise.calling import call_plugin
 from partwise.endings import stop
 from partwise.errors import (
     BackendError,
@@ -56,7 +57,9 @@ def complete(run: Run, send_missing: Callable[[], None]) -> StoredObject:
         _check_whole(run)
         run.check_source()
         try:
-            return run.backend.complete_upload(run.key, run.upload_id, run.ledger.receipts(), run.order.options)
+            return call_plugin(
+                run.backend.complete_upload, run.key, run.upload_id, run.ledger.receipts(), run.order.options
+            )
         except PartRejected as error:
             repairs += 1
             if repairs > _REPAIRS_MAX or not _strike_what_differs(run):

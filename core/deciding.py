@@ -10,6 +10,7 @@ from typing import Literal
 
 from attrs import evolve
 
+from partwise.calling import call_plugin
 from partwise.checksums import crc64
 from partwise.errors import CannotResume, CheckpointDamaged, CheckpointMismatch, UploadNotFound
 from partwise.ledger import (
@@ -39,7 +40,7 @@ def find_checkpoint(run: Run) -> Checkpoint | Damage | None:
     if run.store is None:
         return None
     try:
-        found = run.store.load(run.name)
+        found = call_plugin(run.store.load, run.name)
     except CheckpointDamaged as error:
         logger.warning("%s: %s", run.key, error, extra=run.log_fields())
         return Damage(f"the checkpoint is damaged: {error}", error.upload_id)
@@ -109,13 +110,17 @@ def _local_checksums(run: Run, plan: PartPlan, numbers: tuple[int, ...]) -> dict
     for number in numbers:
         run.control.check()
         part = plan.part(number)
-        checksums[number] = checksum_of(run.source.body(part.offset, part.size))
+        checksums[number] = checksum_of(call_plugin(run.source.body, part.offset, part.size))
     run.check_source()
     return checksums
 
 
 def checksum_of(body: Body) -> int:
     """The CRC-64 of a body, by reading it."""
+    return call_plugin(_checksum_of, body)
+
+
+def _checksum_of(body: Body) -> int:
     checksum = 0
     for chunk in body.chunks():
         checksum = crc64(chunk, checksum)

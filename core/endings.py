@@ -11,6 +11,7 @@ from typing import NoReturn
 
 from attrs import evolve
 
+from partwise.calling import PluginDefect, call_plugin
 from partwise.errors import (
     BackendError,
     CallbackError,
@@ -45,9 +46,9 @@ def _abort(run: Run, upload_id: str) -> bool:
         run.persist(lambda: run.backend.abort_upload(run.key, upload_id))
     except UploadNotFound:
         return True
-    except BackendError as error:
+    except (BackendError, PluginDefect) as error:
         run.warn(f"the upload {upload_id} could not be aborted: {error}")
-        run.abort_error = error
+        run.abort_error = error.__cause__ if isinstance(error, PluginDefect) else error
         return False
     return True
 
@@ -71,8 +72,8 @@ def forget(run: Run) -> None:
     if run.store is None:
         return
     try:
-        run.store.delete(run.name)
-    except CheckpointError as error:
+        call_plugin(run.store.delete, run.name)
+    except (CheckpointError, PluginDefect) as error:
         run.warn(f"the checkpoint could not be deleted: {error}")
 
 
@@ -82,9 +83,24 @@ def _finish_undisturbed(run: Run) -> None:
 
 
 def drop_if_unrecorded(run: Run) -> None:
-    """An upload that nobody could carry on is not left behind."""
+    """Drop an upload that no later run could carry on."""
     if not run.keeps_progress:
         drop(run)
+
+
+def stop_for(run: Run, error: BaseException) -> None:
+    """
+    Do what a pause does, or a cancel that was asked for, since an exception ends the run that is none of ours: an
+    interrupt, an exit, a time limit, the error of a progress callback. It gets a note of what is kept.
+    """
+    if run.checkpoint is None:
+        return
+    if run.control.cancelled:
+        drop(run)
+        return
+    if run.keeps_progress:
+        error.add_note(f"The upload of {run.target} stopped with {_done(run)}, and the same call carries on.")
+    drop_if_unrecorded(run)
 
 
 def _clean_up(run: Run) -> None:
@@ -246,7 +262,7 @@ def source_changed(run: Run, error: SourceChanged) -> NoReturn:
     ) from error
 
 
-def failed(run: Run, error: Exception) -> NoReturn:
+def failed(run: Run, error: BaseException) -> NoReturn:
     """
     Tell a failure: what is kept, and what to do next.
 

@@ -23,13 +23,13 @@ from collections.abc import Callable, Iterator, Mapping
 
 from attrs import evolve
 
+from partwise.calling import PluginDefect, call_plugin, raised_by_signal
 from partwise.completing import UploadLost, complete, unknown
 from partwise.content_types import guess_content_type
 from partwise.deciding import allow, checksum_of, decide, find_checkpoint
 from partwise.endings import (
     abort_all,
     drop,
-    drop_if_unrecorded,
     failed,
     finished,
     finished_but_for_the_callback,
@@ -37,6 +37,7 @@ from partwise.endings import (
     found_finished,
     interrupted,
     source_changed,
+    stop_for,
 )
 from partwise.errors import (
     BackendError,
@@ -68,8 +69,8 @@ from partwise.model import Checkpoint, ObjectOptions, StoredObject, UploadedPart
 from partwise.pacing import TransferStopped
 from partwise.planning import PartPlan, goes_in_one_piece
 from partwise.protocols import Body, CheckpointStore
-from partwise.run import Order, ProgressRaised, Run, Tools, logger
-from partwise.sending import Control, Interrupted, PartLoop
+from partwise.run import Order, Run, Tools, logger
+from partwise.sending import Control, Interrupted, PartLoop, ProgressRaised
 from partwise.transport import PartJob
 
 
@@ -111,7 +112,7 @@ class Upload:
             logger.info("%s: ended by %s: %s", run.target, type(error).__name__, error, extra=run.log_fields())
             raise
         finally:
-            run.source.close()
+            self._close_source()
         size, sent = result.size, result.bytes_sent
         logger.info("%s: stored, %d bytes, %d of them now", run.target, size, sent, extra=run.log_fields())
         return result
@@ -125,8 +126,18 @@ class Upload:
         """
         try:
             return decide(self._run, find_checkpoint(self._run)), self._run.plan
+        except PluginDefect as error:
+            raise error.__cause__ or error  # noqa: B904  # as it was
         finally:
+            self._close_source()
+
+    def _close_source(self) -> None:
+        try:
             self._run.source.close()
+        except Exception as error:  # the upload has ended, and this changes nothing about how
+            if raised_by_signal(error) is not None:
+                raise
+            logger.warning("%s could not be closed: %r", self._run.source.name or "the stream", error)
 
     # --- the life ----------------------------------------------------------------------------------------------------
 
@@ -142,9 +153,10 @@ class Upload:
         try:
             return self._live_to_an_end()
         except ProgressRaised as error:
-            drop_if_unrecorded(self._run)
-            raise self._noted(error.__cause__ or error)  # noqa: B904  # the caller's own error, as it was
-        except (PartwiseError, KeyboardInterrupt) as error:
+            own = error.__cause__ or error
+            stop_for(self._run, own)
+            raise self._noted(own)  # noqa: B904  # the caller's own error, as it was
+        except BaseException as error:  # noqa: BLE001  # raised again
             raise self._noted(error)  # noqa: B904  # the same error
 
     def _noted(self, error: BaseException) -> BaseException:
@@ -168,11 +180,14 @@ class Upload:
             finished_but_for_the_callback(run, error)
         except ProgressRaised:
             raise
-        except KeyboardInterrupt:
-            drop_if_unrecorded(run)
-            raise
-        except Exception as error:  # noqa: BLE001  # a defect of a plug-in, too, is told with what is kept
+        except PluginDefect as error:
+            failed(run, error.__cause__ or error)
+        except PartwiseError as error:
             failed(run, error)
+        except BaseException as error:
+            # An interrupt, an exit, a time limit: none of ours, and it comes out as it was.
+            stop_for(run, error)
+            raise
 
     def _live_once_or_twice(self) -> UploadResult:
         run = self._run
@@ -184,7 +199,7 @@ class Upload:
         if run.fingerprint.size is None:
             # A stream that can be opened again begins anew. For any other this run is over, and the next one must not
             # find a record of what is lost: a stream's parts are only missed when it has gone by.
-            run.source.close()
+            call_plugin(run.source.close)
             forget(run)
         decision = decide(run, run.snapshot(), listed=Answer.GONE)
         try:
@@ -239,7 +254,7 @@ class Upload:
         run.checkpoint = None
         if self._goes_in_one_piece():
             if run.store is not None and not abandoned:
-                run.store.delete(run.name)
+                call_plugin(run.store.delete, run.name)
             return self._put()
         run.ledger = Ledger(run.plan)
         self._candidates = {}
@@ -251,7 +266,7 @@ class Upload:
         size = run.fingerprint.size
         if size is None:
             # Reading shows a stream's size. What was read is the first part, if the stream does not end in it.
-            self._stream_begin = run.source.body(0, run.plan.part_size)
+            self._stream_begin = call_plugin(run.source.body, 0, run.plan.part_size)
             size = len(self._stream_begin)
             if size == run.plan.part_size:
                 return False
@@ -266,13 +281,13 @@ class Upload:
             options = evolve(options, metadata={**options.metadata, TOKEN_NAME: token})
         intent = evolve(run.wanted, token=token, abandoned=abandoned)
         if run.store is not None:
-            run.store.save(intent)
+            call_plugin(run.store.save, intent)
         run.checkpoint = intent
         upload_id = run.persist(lambda: run.backend.initiate_upload(run.key, options))
         run.checkpoint = evolve(intent, upload_id=upload_id)
         if run.store is not None:
             try:
-                run.store.save(run.checkpoint)
+                call_plugin(run.store.save, run.checkpoint)
             except BaseException:
                 # Whatever it is, a Ctrl-C too: an upload whose id no record holds must not be left behind.
                 drop(run)
@@ -289,7 +304,7 @@ class Upload:
     def _record_anew(self, checkpoint: Checkpoint, recorded: Checkpoint | None) -> None:
         assert self._run.store is not None, "what is resumed was found there"
         try:
-            self._run.store.save(checkpoint)
+            call_plugin(self._run.store.save, checkpoint)
         except CheckpointUnwritable as error:
             if recorded is None or recorded.fingerprint != checkpoint.fingerprint:
                 raise  # receipts of this version of the source must never follow a header that speaks of another
@@ -352,7 +367,7 @@ class Upload:
         run = self._run
         for number in run.ledger.missing():
             part = run.ledger.plan.part(number)
-            yield number, run.source.body(part.offset, part.size)
+            yield number, call_plugin(run.source.body, part.offset, part.size)
 
     def _stream_parts(self) -> Iterator[tuple[int, Body]]:
         run = self._run
@@ -360,7 +375,8 @@ class Upload:
         while run.ledger.plan.size is None:
             number += 1
             part = run.ledger.plan.part(number)
-            body, self._stream_begin = self._stream_begin or run.source.body(part.offset, part.size), None
+            body = self._stream_begin or call_plugin(run.source.body, part.offset, part.size)
+            self._stream_begin = None
             if len(body) < part.size:
                 run.ledger.plan = evolve(run.ledger.plan, size=part.offset + len(body))
             if not len(body):
@@ -389,7 +405,7 @@ class Upload:
 
     def _put(self) -> UploadResult:
         run = self._run
-        body = self._stream_begin or run.source.body(0, run.fingerprint.size or 0)
+        body = self._stream_begin or call_plugin(run.source.body, 0, run.fingerprint.size or 0)
         run.ledger = Ledger(PartPlan(max(1, len(body)), len(body)))
         flow = run.fresh_flow()
         run.control.on_request(flow.stop.set)

@@ -10,19 +10,21 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Literal, TypeVar
 
 from attrs import define, evolve, field
 
+from partwise.calling import call_plugin
 from partwise.config import TransferConfig
-from partwise.errors import BackendError, CheckpointError, PartwiseError, SourceChanged
+from partwise.errors import BackendError, CheckpointError, SourceChanged
 from partwise.ledger import Ledger
 from partwise.model import Checkpoint, Fingerprint, ObjectOptions, Progress, UploadedPart, checkpoint_name
 from partwise.pacing import BandwidthLimit, Flow
 from partwise.planning import PartPlan, plan_parts
 from partwise.protocols import BindsRequestOptions, BindsSource, CheckpointStore, MultipartBackend, Source
 from partwise.retrying import Chance, Clock, RetryPolicy, call_with_retries
-from partwise.sending import Control
+from partwise.sending import Control, ProgressRaised
 from partwise.transport import Transport
 
 logger = logging.getLogger("partwise")
@@ -82,10 +84,6 @@ class Tools:
     new_token: Callable[[], str] = field(default=_token)
 
 
-class ProgressRaised(PartwiseError):
-    """The caller's progress callback raised. Never seen by a caller, who gets the `__cause__`."""
-
-
 class Run:
     """
     One run of one upload.
@@ -112,10 +110,12 @@ class Run:
         #: The upload under way, without its parts, which are in the ledger; None while there is none.
         self.checkpoint: Checkpoint | None = None
         self.ledger = Ledger(PartPlan(1, 0))
+        limit = order.config.bandwidth_limit
+        self._limit = None if limit is None else BandwidthLimit(limit, tools.clock)
         self.flow = Flow()
         self.warnings: list[str] = []
         #: Why an upload could not be aborted, if there is one that could not.
-        self.abort_error: BackendError | None = None
+        self.abort_error: BaseException | None = None
         self._on_progress = order.on_progress
         self._logged_id: str | None = None
         self._name = checkpoint_name(self.backend.location, self.key, self.source.name)
@@ -195,9 +195,7 @@ class Run:
 
     def fresh_flow(self) -> Flow:
         """What this run and the workers of one sending share."""
-        limit = self.order.config.bandwidth_limit
-        paced = None if limit is None else BandwidthLimit(limit, self.clock)
-        self.flow = Flow(paced, self.order.config.concurrency)
+        self.flow = Flow(self._limit, self.order.config.concurrency)
         return self.flow
 
     # --- small things that every stage does --------------------------------------------------------------------------
@@ -210,7 +208,7 @@ class Run:
             BackendError: the last attempt's.
             Interrupted: a pause or a cancel was asked for while it waited.
         """
-        return call_with_retries(attempt, self.policy, self.wait, self.log_retry)
+        return call_with_retries(partial(call_plugin, attempt), self.policy, self.wait, self.log_retry)
 
     def wait(self, seconds: float) -> None:
         """Wait, unless somebody asks for an end."""
@@ -225,7 +223,7 @@ class Run:
             SourceChanged: it is not.
             SourceUnreadable: it is not there any more.
         """
-        found = self.source.fingerprint()
+        found = call_plugin(self.source.fingerprint)
         if found is not self.fingerprint and found != self.fingerprint:
             raise SourceChanged(f"{self.target} changed on the way", source=self.source.name)
 
@@ -234,7 +232,7 @@ class Run:
         if self.store is None:
             return
         try:
-            self.store.append_part(self.name, receipt)
+            call_plugin(self.store.append_part, self.name, receipt)
         except CheckpointError as error:
             self.warn(f"progress could not be recorded: {error}", once="progress could not be recorded")
 

@@ -14,6 +14,7 @@ from typing import Literal
 
 from attrs import define, field
 
+from partwise.calling import raised_by_signal
 from partwise.errors import BackendError, PartwiseError, UploadNotFound
 from partwise.model import UploadedPart
 from partwise.pacing import Flow
@@ -32,6 +33,10 @@ class Interrupted(PartwiseError):
     def __init__(self, wish: Literal["pause", "cancel"]) -> None:
         super().__init__(wish)
         self.wish = wish
+
+
+class ProgressRaised(PartwiseError):
+    """The caller's progress callback raised. Never seen by a caller, who gets the `__cause__`."""
 
 
 class Control:
@@ -157,6 +162,7 @@ class PartLoop:
         self._in_flight: dict[int, _Attempts] = {}
         self._retries: list[_Retry] = []
         self._hold_until = 0.0
+        self._raised: ProgressRaised | None = None
 
     def run(self, work: Iterator[tuple[int, Body]]) -> None:
         """
@@ -166,25 +172,42 @@ class PartLoop:
             Interrupted: a pause or a cancel was asked for.
             BackendError: a part failed for good, or once too often.
             PartwiseError: whatever the source, `accept` or `on_tick` raised.
+            ProgressRaised: the caller's callback did, perhaps only while the last parts were awaited. It outranks the
+                errors above, which it follows.
+            BaseException: an interrupt, or a foreign exception. It outranks all others.
         """
         self._control.on_request(self._flow.stop.set)
         self._control.on_request(self._transport.wake)
-        exhausted = False
         try:
-            while True:
-                self._control.check()
-                exhausted = self._submit_what_fits(work, exhausted=exhausted)
-                if exhausted and not self._in_flight and not self._retries:
-                    self._transport.recall()  # no more is coming: workers of its own let go of what they hold
-                    return
-                outcome = self._transport.next_outcome(self._patience())
-                if outcome is None:
-                    self._on_tick()
-                else:
-                    self._settle(outcome)
+            self._send_all(work)
+        except BaseException as error:  # noqa: BLE001  # raised below, where it is not the context of what follows
+            ended_by = error
+        else:
+            return
+        if isinstance(ended_by, ProgressRaised):
+            self._raised = ended_by
+        # Whatever ends the loop, the last worker ends first, and what the storage acknowledged is not forgotten.
+        self._drain()
+        if self._raised is not None and isinstance(ended_by, PartwiseError):
+            raise self._raised
+        try:
+            raise self._with_what_followed(ended_by)
         finally:
-            # Whatever ends the loop, the last worker ends first, and what the storage acknowledged is not forgotten.
-            self._drain()
+            del ended_by  # it refers to this frame
+
+    def _send_all(self, work: Iterator[tuple[int, Body]]) -> None:
+        exhausted = False
+        while True:
+            self._control.check()
+            exhausted = self._submit_what_fits(work, exhausted=exhausted)
+            if exhausted and not self._in_flight and not self._retries:
+                self._transport.recall()  # no more is coming: workers of its own let go of what they hold
+                return
+            outcome = self._transport.next_outcome(self._patience())
+            if outcome is None:
+                self._on_tick()
+            else:
+                self._settle(outcome)
 
     def _submit_what_fits(self, work: Iterator[tuple[int, Body]], *, exhausted: bool) -> bool:
         while len(self._in_flight) < self._concurrency and (now := self._clock.monotonic()) >= self._hold_until:
@@ -205,13 +228,16 @@ class PartLoop:
 
     def _submit(self, part_number: int, attempts: _Attempts) -> None:
         job = self._make_job(part_number, self._flow.paced(part_number, attempts.body))
+        self._in_flight[part_number] = attempts  # before it is: an interrupt must not make us forget a worker
         try:
             self._transport.submit(job)
         except Exception as error:
+            if raised_by_signal(error) is not None:
+                raise
+            del self._in_flight[part_number]
             raise BackendError(
                 f"the executor takes no more work, so part {part_number} was not sent: {error}"
             ) from error
-        self._in_flight[part_number] = attempts
 
     def _patience(self) -> float | None:
         """Seconds to wait for the next outcome; None: as long as it takes."""
@@ -250,10 +276,13 @@ class PartLoop:
         self._transport.recall()
         try:
             self._wait_for_the_last()
-        except KeyboardInterrupt:
-            # Parts are told to stop, so this does not take long; whoever can't wait for it presses once more.
-            self._wait_for_the_last()
-            raise
+        except BaseException as error:  # noqa: BLE001  # likewise
+            interrupt = error
+        else:
+            return
+        # Parts are told to stop, so this does not take long; whoever can't wait for it presses once more.
+        self._wait_for_the_last()
+        raise self._with_what_followed(interrupt)
 
     def _wait_for_the_last(self) -> None:
         while self._in_flight:
@@ -267,8 +296,17 @@ class PartLoop:
             if outcome.receipt is not None:
                 try:
                     self._accept(outcome.receipt)
-                except Exception:  # noqa: BLE001, S112  # the loop is ending already, and for an earlier reason
-                    continue
+                except ProgressRaised as error:
+                    self._raised = error
+                except PartwiseError:
+                    continue  # the loop is ending already, and for an earlier reason
+
+    def _with_what_followed(self, error: BaseException) -> BaseException:
+        """The error, from which what the progress callback raised can be found."""
+        if self._raised is not None:
+            error.add_note(f"The progress callback raised, too: {self._raised.__cause__!r}.")
+            error.__context__ = self._raised
+        return error
 
 
 def _let_go_of_frames(error: BaseException | None) -> None:

@@ -15,6 +15,7 @@ a time. That shows in the processor time that they use.
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -24,7 +25,9 @@ from queue import Empty, SimpleQueue
 
 from partwise.model import UploadedPart
 from partwise.retrying import Clock
-from partwise.transport import Outcome, PartJob, outcome_of, outcome_of_recalling, outcome_of_running
+from partwise.transport import Outcome, PartJob, lacks_resources, outcome_of, outcome_of_recalling, outcome_of_running
+
+logger = logging.getLogger("partwise")
 
 #: Parts that are timed together. Uploads of fewer parts have nothing to gain here.
 _WINDOW = 32
@@ -227,24 +230,37 @@ class ThreadTransport:
     def submit(self, job: PartJob) -> None:
         if self._ending:
             self._begin_anew()
-        if self._tempo.alone:
+        if self._tempo.alone or not self._handed_over(job):
             self._kept.append(job)
-        else:
-            self._hand_over(job)
         self._under_way += 1
 
-    def _hand_over(self, job: PartJob) -> None:
+    def _handed_over(self, job: PartJob) -> bool:
+        """Give a part to the threads, and return whether there are any."""
         if len(self._threads) < min(self._workers, self._under_way + 1):
-            # Daemons, so that a program can end: what they leave undone is resumed, as after any other death.
-            thread = threading.Thread(
-                target=self._work,
-                args=(self._jobs, self._places),
-                name=f"partwise-{len(self._threads)}",
-                daemon=True,
-            )
-            thread.start()
-            self._threads.append(thread)
+            self._start_one_more()
+        if not self._threads:
+            return False
         self._jobs.put(job)
+        return True
+
+    def _start_one_more(self) -> None:
+        # Daemons, so that a program can end: what they leave undone is resumed, as after any other death.
+        thread = threading.Thread(
+            target=self._work,
+            args=(self._jobs, self._places),
+            name=f"partwise-{len(self._threads)}",
+            daemon=True,
+        )
+        try:
+            thread.start()
+        except (RuntimeError, MemoryError) as error:
+            if not lacks_resources(error):
+                raise
+            # A limit on threads, processes or memory. Those that there are go on, or else the loop itself.
+            self._workers = len(self._threads)
+            logger.warning("no more threads can be started: %s; parts are sent by %d", error, max(1, self._workers))
+        else:
+            self._threads.append(thread)
 
     def _work(self, jobs: SimpleQueue[PartJob | None], places: Places) -> None:
         name = threading.current_thread().name
@@ -282,8 +298,8 @@ class ThreadTransport:
             if self._processors < self._workers and not self._tempo.alone:
                 self._load.part_done(now, self._used_in_all)
                 self._places.limit(self._processors if self._load.busy else self._workers)
-            while self._kept and not self._tempo.alone:
-                self._hand_over(self._kept.popleft())
+            while self._kept and not self._tempo.alone and self._handed_over(self._kept[0]):
+                self._kept.popleft()
         return outcome
 
     def _outcome_of_our_own(self) -> Outcome:

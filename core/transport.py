@@ -8,6 +8,8 @@ itself), or a simulation that draws which part finishes next.
 
 from __future__ import annotations
 
+import errno
+import logging
 import os
 import threading
 from collections import deque
@@ -18,6 +20,7 @@ from typing import TYPE_CHECKING, Protocol, TypeGuard, TypeVar
 
 from attrs import define
 
+from partwise.calling import PluginDefect, call_plugin
 from partwise.errors import BackendError, ConnectionFailed, IntegrityError, PartwiseError
 from partwise.model import UploadedPart
 from partwise.pacing import TransferStopped
@@ -26,6 +29,8 @@ from partwise.retrying import Clock
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor, Future
+
+logger = logging.getLogger("partwise")
 
 _T = TypeVar("_T")
 
@@ -49,6 +54,7 @@ class PartJob:
             PartwiseError: what the backend or the source raised. An exception of another class is a defect in one of
                 them, and becomes a permanent `BackendError`, so that whatever else an executor raises is known to be
                 the executor's.
+            BaseException: what a signal handler raised meanwhile, where the loop itself makes the attempt.
         """
         return self._agreed(self._attempted(self._with_what_it_takes(self.backend.upload_part)))
 
@@ -73,14 +79,11 @@ class PartJob:
 
     def _attempted(self, step: Callable[[], _T]) -> _T:
         try:
-            return step()
-        except PartwiseError:
-            raise
-        except Exception as error:
+            return call_plugin(step)
+        except PluginDefect as defect:
             raise BackendError(
-                f"part {self.part_number} of {self.key} met a defect in the backend or the source:"
-                f" {type(error).__name__}: {error}"
-            ) from error
+                f"part {self.part_number} of {self.key} met a defect in the backend or the source: {defect}"
+            ) from defect.__cause__
 
     def _agreed(self, receipt: UploadedPart) -> UploadedPart:
         sent = self.body.crc64
@@ -199,7 +202,7 @@ def outcome_of_recalling(job: PartJob) -> Outcome:
     return Outcome(job.part_number, error=TransferStopped("taken back before it was begun"))
 
 
-def send_part(job: PartJob, attempt: str) -> UploadedPart:  # noqa: ARG001  # see below
+def send_part(job: PartJob, attempt: str) -> UploadedPart:
     """
     What an executor is given to call: one attempt at a part.
 
@@ -208,32 +211,65 @@ def send_part(job: PartJob, attempt: str) -> UploadedPart:  # noqa: ARG001  # se
         attempt: a name that no other attempt has. Some executors take equal calls for one, as Dask does, and may answer
             a second attempt with what became of the first.
     """
+    if attempt in _withdrawn:
+        _withdrawn.discard(attempt)
+        raise TransferStopped("the loop sends it")
     return job.run()
 
 
+#: Attempts that an executor of threads refused, but kept in its queue, as Python's does if it can't start a thread.
+_withdrawn: set[str] = set()
+
+
+def lacks_resources(error: BaseException) -> bool:
+    """Whether a thread or a process could not be started for want of threads, processes or memory."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.EAGAIN, errno.ENOMEM)
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "start new thread" in str(error))
+
+
 class ExecutorTransport:
-    """Parts are sent by a `concurrent.futures.Executor`: threads, processes, or the machines of a cluster."""
+    """
+    Parts are sent by a `concurrent.futures.Executor`: threads, processes, or the machines of a cluster.
+
+    The loop itself sends those for which the executor can't start a thread or a process that it needs.
+    """
 
     def __init__(self, executor: Executor) -> None:
         self._executor = executor
         self._futures: dict[int, Future[UploadedPart]] = {}
         self._finished: SimpleQueue[tuple[int, Future[UploadedPart]] | None] = SimpleQueue()
+        self._kept: deque[PartJob] = deque()  # for the loop itself
+        self._scarce = False
         self._recalled = False
 
     def submit(self, job: PartJob) -> None:
         self._recalled = False
-        future = self._executor.submit(send_part, job, os.urandom(8).hex())
+        attempt = os.urandom(8).hex()
+        try:
+            future = self._executor.submit(send_part, job, attempt)
+        except Exception as error:
+            if not lacks_resources(error):
+                raise
+            _withdrawn.add(attempt)
+            self._kept.append(job)
+            if not self._scarce:
+                self._scarce = True
+                logger.warning("the executor can't start more workers: %s; the loop sends parts, too", error)
+            return
         self._futures[job.part_number] = future
-        future.add_done_callback(self._when_done(job.part_number))
+        if future.done():
+            self._finished.put((job.part_number, future))  # a callback would swallow what a signal handler raises
+        else:
+            future.add_done_callback(self._when_done(job.part_number))
 
     def _when_done(self, part_number: int) -> Callable[[Future[UploadedPart]], None]:
         return lambda future: self._finished.put((part_number, future))
 
     def next_outcome(self, timeout: float | None) -> Outcome | None:
-        if self._recalled and (outcome := self._left_over()) is not None:
+        outcome = self._outcome_at_hand()
+        if outcome is not None or (self._recalled and self.idle):
             return outcome
-        if self._recalled and self.idle:
-            return None
         try:
             finished = self._finished.get(timeout=timeout)
         except Empty:
@@ -245,12 +281,16 @@ class ExecutorTransport:
             return None  # its outcome was had before
         return _outcome_of(part_number, future)
 
-    def _left_over(self) -> Outcome | None:
-        # Not by the queue: what was taken from there when the program was interrupted is not in it any more.
-        for part_number, future in list(self._futures.items()):
-            if future.done():
-                del self._futures[part_number]
-                return _outcome_of(part_number, future)
+    def _outcome_at_hand(self) -> Outcome | None:
+        if self._recalled:
+            # Not by the queue: what was taken from there when the program was interrupted is not in it any more.
+            for part_number, future in list(self._futures.items()):
+                if future.done():
+                    del self._futures[part_number]
+                    return _outcome_of(part_number, future)
+        if self._kept and self._finished.empty():
+            job = self._kept.popleft()
+            return outcome_of_recalling(job) if self._recalled else outcome_of_running(job)
         return None
 
     def recall(self) -> None:
@@ -269,7 +309,7 @@ class ExecutorTransport:
 
     @property
     def idle(self) -> bool:
-        return not self._futures
+        return not self._futures and not self._kept
 
     def wake(self) -> None:
         self._finished.put(None)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from attrs import define, evolve
 
+from partwise.calling import PluginDefect, raised_by_signal
 from partwise.config import TransferConfig
 from partwise.deciding import find_checkpoint
 from partwise.endings import drop, stop
@@ -22,11 +23,11 @@ from partwise.plugins import default_checkpoint_store, open_backend
 from partwise.progress import Called, ProgressCallback, called_from_a_thread, running_loop
 from partwise.protocols import CheckpointStore, MultipartBackend
 from partwise.retrying import Chance, Clock, SystemClock, system_chance
-from partwise.run import Order, ResumeMode, Run, Tools
+from partwise.run import Order, ResumeMode, Run, Tools, logger
 from partwise.sending import Control
 from partwise.sources import SourceLike, as_source
 from partwise.threads import ThreadTransport
-from partwise.transport import ExecutorTransport, InlineTransport, Transport
+from partwise.transport import ExecutorTransport, InlineTransport, Transport, lacks_resources
 
 if TYPE_CHECKING:
     import asyncio
@@ -187,7 +188,10 @@ class Uploader:
         if run.store is None:
             raise InvalidInput(f"{run.target} was never recorded, since its source has no name")
         with run.store.claim(run.name):
-            found = find_checkpoint(run)
+            try:
+                found = find_checkpoint(run)
+            except PluginDefect as error:
+                raise error.__cause__ or error  # noqa: B904  # as it was
             if found is None:
                 return False
             if isinstance(found, Damage):
@@ -271,7 +275,15 @@ class UploadTask:
         self._called = called
         # A daemon, so that a program can end: for the upload that is no worse than any other death, and it is resumed.
         self._thread = threading.Thread(target=self._work, name=f"partwise upload of {key}", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except (RuntimeError, MemoryError) as error:
+            if not lacks_resources(error):
+                raise
+            logger.warning("no thread can be started: %s; the upload of %s runs in this one", error, key)
+            if called is not None and called.loop is not None:
+                called.abandon()  # the event loop waits here, and so can await nothing
+            self._work()
 
     def _work(self) -> None:
         try:
@@ -294,7 +306,8 @@ class UploadTask:
         """
         Wait for the upload and return what `Uploader.upload` returns, or raise what it raises.
 
-        A Ctrl-C while waiting pauses the upload, waits for that, and goes on as KeyboardInterrupt.
+        A Ctrl-C while waiting pauses the upload, waits for that, and goes on as KeyboardInterrupt. So does any other
+        exception that a signal handler raises, such as SystemExit, or the time limit of a task queue.
 
         Args:
             timeout: seconds to wait at most; None: as long as it takes.
@@ -308,14 +321,15 @@ class UploadTask:
             self._called.loop_is_blocked()
         try:
             return self._future.result(timeout)
-        except KeyboardInterrupt:
-            self.pause()
-            self._thread.join()
-            raise
-        except TimeoutError:
+        except BaseException as error:
             if self._future.done():
-                raise  # the caller's own, from a progress callback
-            raise TimeoutError(f"the upload is still running after {timeout} seconds") from None
+                raise  # the upload's own
+            if isinstance(error, TimeoutError) and raised_by_signal(error) is None:
+                raise TimeoutError(f"the upload is still running after {timeout} seconds") from None
+            # An interrupt, an exit, or a time limit, of the thread that waits.
+            self.pause()
+            self._wait_for_the_end()
+            raise
 
     def pause(self) -> None:
         """
@@ -350,7 +364,11 @@ class UploadTask:
 
     def __exit__(self, *exception: object) -> None:
         self.pause()
-        self._thread.join()
+        self._wait_for_the_end()
+
+    def _wait_for_the_end(self) -> None:
+        if self._thread.ident is not None:
+            self._thread.join()
 
     async def __aenter__(self) -> Self:
         return self

@@ -29,6 +29,7 @@ ROOMS = [
     "receipts",
     "ledger",
     "sources",
+    "calling",
     "retrying",
     "pacing",
     "transport",

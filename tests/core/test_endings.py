@@ -307,29 +307,76 @@ def test_what_a_progress_callback_raises_at_the_end_leaves_the_object(uploader, 
     assert backend.calls["abort_upload"] == 0
 
 
-def test_a_progress_callback_that_raised_is_not_called_again(uploader, backend, store, source, clock):
+def test_a_progress_callback_that_raised_is_not_called_again(uploader, unpaced, store, source, clock):
     """Other parts are under way when it does, and are recorded when they have arrived."""
     calls = []
-
-    class Eager(InlineTransport):
-        """One whose workers have begun all that they were given."""
-
-        def recall(self):
-            pass
 
     def refuse(at):
         calls.append(at.parts_done)
         if at.parts_done == 2:
             raise LookupError("enough")
 
-    upload_part = backend.upload_part
-    backend.upload_part = lambda key, upload_id, number, body: upload_part(key, upload_id, number, body._body)
     with pytest.raises(LookupError):
         uploader(concurrency=3, transport=lambda: Eager(clock)).upload(source, "key", progress=refuse)
     [checkpoint] = store.scan()
 
     assert calls == [0, 1, 2]
     assert len(checkpoint.parts) == 4
+
+
+class Eager(InlineTransport):
+    """One whose workers have begun all that they were given."""
+
+    def recall(self):
+        pass
+
+
+@pytest.fixture
+def unpaced(backend, monkeypatch):
+    """A bucket that takes parts though the upload is ending."""
+    upload_part = backend.upload_part
+    monkeypatch.setattr(
+        backend, "upload_part", lambda key, upload_id, number, body: upload_part(key, upload_id, number, body._body)
+    )
+    return backend
+
+
+@pytest.mark.parametrize("wish", ["pause", "cancel"])
+def test_what_a_progress_callback_raises_after_a_wish_comes_out_and_the_wish_is_granted(
+    uploader, unpaced, *, source, clock, left_behind, wish
+):
+    """Others are under way when the wish is made, and one of them makes the callback raise."""
+    made = uploader(concurrency=3, transport=lambda: Eager(clock))
+    ask = asked(made, wish, after=2)
+
+    def report(at):
+        ask(at)
+        if at.parts_done == 3:
+            raise LookupError("enough")
+
+    with pytest.raises(LookupError) as caught:
+        made.upload(source, "key", progress=report)
+
+    if wish == "cancel":
+        assert left_behind() == []
+    else:
+        assert caught.value.__notes__[-1].endswith("stopped with 40 of 45 bytes, and the same call carries on.")
+        assert uploader().upload(source, "key").parts_resumed == 4
+
+
+def test_an_exit_after_a_cancel_drops_what_there_is(uploader, source, left_behind):
+    made = uploader()
+    ask = asked(made, "cancel", after=2)
+
+    def report(at):
+        ask(at)
+        if at.parts_done == 2:
+            raise SystemExit(0)
+
+    with pytest.raises(SystemExit):
+        made.upload(source, "key", progress=report)
+
+    assert left_behind() == []
 
 
 def test_an_interrupt_of_the_program_is_a_pause(uploader, backend, source, monkeypatch):

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from partwise.calling import PluginDefect
 from partwise.errors import (
     AccessDenied,
     BackendError,
@@ -18,7 +19,7 @@ from partwise.errors import (
 from partwise.model import UploadedPart
 from partwise.pacing import Flow, TransferStopped
 from partwise.retrying import RetryPolicy
-from partwise.sending import Control, Interrupted, PartLoop
+from partwise.sending import Control, Interrupted, PartLoop, ProgressRaised
 from partwise.sources import BytesBody
 from partwise.transport import Outcome, PartJob
 
@@ -492,6 +493,83 @@ def test_an_outcome_that_an_interrupt_swallowed_is_not_waited_for(scene):
     assert played.accepted == [2, 3]
 
 
+# --- the progress callback raises while the last parts are awaited ---------------------------------------------------
+
+
+def raising(played, *, at):
+    """Let the progress callback raise this error once so many parts are accepted."""
+    error = ProgressRaised("the progress callback raised")
+    error.__cause__ = LookupError("enough")
+
+    def accept(receipt):
+        played.accepted.append(receipt.part_number)
+        if len(played.accepted) == at:
+            raise error
+
+    played.accept = accept
+    return error
+
+
+@pytest.mark.parametrize("wish", ["pause", "cancel"])
+def test_what_progress_raises_after_a_wish_comes_out(scene, wish):
+    played = scene(parts=9, concurrency=3)
+    error = raising(played, at=2)
+    played.transport.meanwhile = getattr(played.control, wish)
+    with pytest.raises(ProgressRaised) as caught:
+        played.run()
+
+    assert caught.value is error
+    assert played.accepted == [1, 2, 3], "and what arrives after it is not forgotten"
+
+
+@pytest.mark.parametrize("first", [AccessDenied("no"), SourceChanged("other"), PluginDefect("a bug")])
+def test_what_progress_raises_after_a_failure_comes_out(scene, first):
+    played = scene({1: [first]}, parts=9, concurrency=3)
+    error = raising(played, at=1)
+    with pytest.raises(ProgressRaised) as caught:
+        played.run()
+
+    assert caught.value is error
+    assert played.accepted == [2, 3]
+
+
+@pytest.mark.parametrize("first", [KeyboardInterrupt(), SystemExit(0), ValueError("a time limit")])
+def test_an_interrupt_outranks_what_progress_raises_and_does_not_hide_it(scene, first):
+    played = scene({1: [first]}, parts=9, concurrency=3)
+    error = raising(played, at=1)
+    with pytest.raises(type(first)) as caught:
+        played.run()
+
+    assert caught.value is first
+    assert first.__context__ is error
+    assert first.__notes__[-1] == "The progress callback raised, too: LookupError('enough')."
+    assert played.accepted == [2, 3]
+
+
+@pytest.mark.parametrize("interrupt", [KeyboardInterrupt(), SystemExit(0), ValueError("a time limit")])
+def test_an_interrupt_while_the_last_parts_are_awaited_comes_out_when_they_are_there(scene, interrupt):
+    played = scene(parts=9, concurrency=3)
+    error = raising(played, at=2)
+    settle, calls = played.transport.next_outcome, 0
+
+    def interrupted(timeout):
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            played.control.pause()
+        if calls == 3:
+            raise interrupt
+        return settle(timeout)
+
+    played.transport.next_outcome = interrupted
+    with pytest.raises(type(interrupt)) as caught:
+        played.run()
+
+    assert caught.value is interrupt
+    assert interrupt.__context__ is error
+    assert played.accepted == [1, 2, 3]
+
+
 def test_what_accepting_raises_ends_the_loop(scene):
     played = scene(parts=4, concurrency=1)
 
@@ -531,7 +609,7 @@ def test_an_executor_that_refuses_work_ends_the_loop(scene):
 
     assert not caught.value.retryable
     assert isinstance(caught.value.__cause__, RuntimeError)
-    assert played.accepted == [1]
+    assert played.accepted == [1], "and the part that was refused is not waited for"
 
 
 # --- asked to end ----------------------------------------------------------------------------------------------------

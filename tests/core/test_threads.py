@@ -165,6 +165,66 @@ def test_threads_that_were_told_to_end_are_replaced_when_there_is_more_to_send(t
     assert transport.next_outcome(30).part_number == 2
 
 
+# --- where threads are scarce ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def scarce(monkeypatch):
+    """Lets only so many threads be started."""
+
+    def allow(count, error=None):
+        error = error or RuntimeError("can't start new thread")
+        start, left = threading.Thread.start, count
+
+        def starting(thread):
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise error
+            start(thread)
+
+        monkeypatch.setattr(threading.Thread, "start", starting)
+
+    return allow
+
+
+@pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), MemoryError()])
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_the_threads_that_there_are_send_all_parts_or_else_the_loop_does(threads, scarce, caplog, count, error):
+    scarce(count, error)
+    transport, backend = threads(4), Answering()
+    for number in range(1, 10):
+        transport.submit(job(number, backend))
+    outcomes = {transport.next_outcome(30).part_number for _ in range(9)}
+
+    assert outcomes == set(range(1, 10))
+    assert len(transport._threads) == count
+    assert (threading.current_thread() in backend.threads) is (count == 0)
+    assert [record.getMessage() for record in caplog.records] == [
+        f"no more threads can be started: {error}; parts are sent by {max(1, count)}"
+    ]
+
+
+def test_what_the_loop_sends_for_want_of_threads_can_be_taken_back(threads, scarce):
+    scarce(0)
+    transport = threads(2)
+    for number in (1, 2):
+        transport.submit(job(number))
+    transport.recall()
+    outcomes = [transport.next_outcome(None) for _ in range(2)]
+
+    assert {type(outcome.error) for outcome in outcomes} == {TransferStopped}
+    assert transport.idle
+
+
+def test_a_defect_of_a_thread_that_is_started_is_none_of_scarcity(threads, scarce):
+    scarce(0, RuntimeError("cannot be started at interpreter shutdown"))
+    transport = threads(1)
+
+    with pytest.raises(RuntimeError, match="interpreter shutdown"):
+        transport.submit(job(1))
+
+
 # --- by the loop itself ----------------------------------------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import pickle
@@ -99,6 +100,18 @@ def test_any_other_exception_is_a_defect_and_permanent():
 
 
 # --- in two steps ----------------------------------------------------------------------------------------------------
+
+
+class Noting(Answering):
+    """It notes the threads that it is called by."""
+
+    def __init__(self):
+        super().__init__()
+        self.threads = []
+
+    def upload_part(self, *arguments):
+        self.threads.append(threading.current_thread())
+        return super().upload_part(*arguments)
 
 
 class Beginning(Answering):
@@ -435,6 +448,67 @@ def test_threads_send_parts():
 
     assert {outcome.part_number for outcome in outcomes} == {1, 2, 3}
     assert all(outcome.receipt.crc64 == crc64(DATA) for outcome in outcomes)
+
+
+class Scarce(Executor):
+    """An executor of threads that can start only so many; like Python's, it keeps in its queue what it refuses."""
+
+    def __init__(self, count, error):
+        self._inner = ThreadPoolExecutor(count or 1)
+        self._left = count
+        self._error = error
+        self.refused = []
+
+    def submit(self, fn, /, *args, **kwargs):
+        if self._left == 0:
+            self.refused.append((fn, args))
+            raise self._error
+        self._left -= 1
+        return self._inner.submit(fn, *args, **kwargs)
+
+    def shutdown(self, wait=True, *, cancel_futures=False):
+        self._inner.shutdown(wait)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [RuntimeError("can't start new thread"), MemoryError(), BlockingIOError(errno.EAGAIN, "again"), OSError(12, "no")],
+    ids=lambda error: type(error).__name__,
+)
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_the_loop_sends_what_an_executor_has_no_thread_for(error, count, caplog):
+    with Scarce(count, error) as executor:
+        transport, backend = ExecutorTransport(executor), Noting()
+        for number in (1, 2, 3):
+            transport.submit(job(number, backend))
+        outcomes = [transport.next_outcome(30) for _ in range(3)]
+
+    assert {outcome.part_number for outcome in outcomes if outcome.receipt} == {1, 2, 3}
+    assert backend.threads.count(threading.current_thread()) == 3 - count
+    assert transport.idle
+    assert caplog.text.count("the executor can't start more workers") == 1
+
+
+def test_what_an_executor_refuses_and_keeps_is_not_sent_twice():
+    executor, backend = Scarce(0, RuntimeError("can't start new thread")), Noting()
+    transport = ExecutorTransport(executor)
+    transport.submit(job(1, backend))
+    transport.next_outcome(30)
+    [(send, arguments)] = executor.refused
+
+    with pytest.raises(TransferStopped):
+        send(*arguments)
+    assert len(backend.threads) == 1
+
+
+def test_what_the_loop_sends_for_an_executor_can_be_taken_back():
+    transport = ExecutorTransport(Scarce(0, RuntimeError("can't start new thread")))
+    transport.submit(job(1))
+    transport.recall()
+
+    assert not transport.idle
+    assert isinstance(transport.next_outcome(None).error, TransferStopped)
+    assert transport.idle
 
 
 # --- in other processes ----------------------------------------------------------------------------------------------

@@ -386,6 +386,56 @@ def test_an_executor_that_was_shut_down_fails_the_upload_and_keeps_it(uploader, 
     assert (caught.value.resumable, caught.value.bytes_done) == (True, 20)
 
 
+@pytest.fixture
+def no_threads(monkeypatch):
+    """No thread can be started."""
+
+    def refuse(thread):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+
+
+def test_without_any_thread_an_upload_goes_on_all_the_same(threaded, backend, source, no_threads):
+    seen = []
+    result = threaded(backend, concurrency=4).upload(source, "key", progress=seen.append)
+
+    assert (result.parts_sent, seen[-1].completed) == (5, True)
+
+
+def test_without_any_thread_a_pool_is_not_missed(backend, store, source, no_threads):
+    config = TransferConfig(part_size=10, multipart_threshold=0, concurrency=2)
+    with ThreadPoolExecutor(2) as executor:
+        result = Uploader(backend, store, config, executor).upload(source, "key")
+
+    assert result.parts_sent == backend.calls["upload_part"] == 5
+
+
+def test_without_any_thread_a_task_is_done_before_it_is_handed_out(threaded, backend, source, no_threads, caplog):
+    seen = []
+    with threaded(backend).start(source, "key", progress=seen.append) as task:
+        assert task.done()
+
+    assert task.result().verified
+    assert seen[-1].completed
+    assert "no thread can be started: can't start new thread; the upload of key runs in this one" in caplog.text
+
+
+def test_without_any_thread_a_task_in_an_event_loop_goes_on_without_its_coroutines(
+    threaded, backend, source, no_threads
+):
+    begun = []
+
+    async def report(progress):
+        begun.append(progress)
+
+    async def main():
+        return await threaded(backend).start(source, "key", progress=report)
+
+    assert asyncio.run(main()).verified
+    assert begun == []
+
+
 def test_no_thread_is_left_behind(threaded, backend, source):
     before = threading.active_count()
     threaded(backend, concurrency=4).upload(source, "key")

@@ -43,6 +43,14 @@ STORAGE_FAILS = ("tests/proof/test_every_instant.py -k storage", *PROOF)
 WISHES = ("tests/proof/test_every_instant.py -k wish", *PROOF)
 STORES = ("tests/stores",)
 DISK = ("tests/proof/test_every_system_call.py", "tests/soak/test_power_loss.py")
+OUTSIDE = (
+    "tests/core/test_calling.py",
+    "tests/core/test_sending.py",
+    "tests/core/test_endings.py",
+    "tests/core/test_threads.py",
+    "tests/core/test_transport.py",
+    "tests/core/test_uploader.py",
+)
 SENT_AHEAD = ("tests/core/test_transport.py", "tests/core/test_threads.py", "tests/oss/test_small_parts.py")
 SECONDS_MAX = 600
 _PROFILE = "--hypothesis-profile=mutation"
@@ -79,7 +87,7 @@ class Mutation:
 ENGINE, RUN, LEDGER = "core/engine.py", "core/run.py", "core/ledger.py"
 SENDING, COMPLETING, ENDINGS = "core/sending.py", "core/completing.py", "core/endings.py"
 MODEL, DECIDING, RETRYING, TRANSPORT = "core/model.py", "core/deciding.py", "core/retrying.py", "core/transport.py"
-THREADS = "core/threads.py"
+THREADS, CALLING, UPLOADER = "core/threads.py", "core/calling.py", "core/uploader.py"
 FILES, JOURNAL = "core/_durable.py", "stores/_journal.py"
 
 MUTATIONS = [
@@ -96,18 +104,20 @@ MUTATIONS = [
         "        with _Claim(run.store, run):\n            return self._live()",
         "        with _Claim(run.store, run):\n            pass\n        return self._live()",
     ),
-    Mutation("the first save is left out", ENGINE, "            run.store.save(intent)", "            pass"),
+    Mutation(
+        "the first save is left out", ENGINE, "            call_plugin(run.store.save, intent)", "            pass"
+    ),
     Mutation(
         "a first save that fails is swallowed",
         ENGINE,
-        "            run.store.save(intent)",
+        "            call_plugin(run.store.save, intent)",
         "            try:\n                run.store.save(intent)\n            except Exception:\n                pass",
         STORE_FAILS,
     ),
     Mutation(
         "the second save is left out",
         ENGINE,
-        "                run.store.save(run.checkpoint)\n            except",
+        "                call_plugin(run.store.save, run.checkpoint)\n            except",
         "                pass\n            except",
     ),
     Mutation(
@@ -249,13 +259,13 @@ MUTATIONS = [
     Mutation(
         "a lost stream leaves its record",
         ENGINE,
-        "            run.source.close()\n            forget(run)",
-        "            run.source.close()",
+        "            call_plugin(run.source.close)\n            forget(run)",
+        "            call_plugin(run.source.close)",
     ),
     Mutation(
         "a lost stream is not opened again",
         ENGINE,
-        "            run.source.close()\n            forget(run)",
+        "            call_plugin(run.source.close)\n            forget(run)",
         "            forget(run)",
     ),
     # --- parts that are sent ahead -----------------------------------------------------------------------------------
@@ -417,8 +427,8 @@ MUTATIONS = [
     Mutation(
         "an upload returns while its parts are under way",
         SENDING,
-        "            self._drain()\n\n    def",
-        "            pass\n\n    def",
+        "        self._drain()\n        if",
+        "        pass\n        if",
     ),
     Mutation(
         "what arrives while an upload ends is forgotten",
@@ -455,6 +465,91 @@ MUTATIONS = [
         SENDING,
         '            error.add_note(f"Met while part {outcome.part_number} was being sent.")\n',
         "",
+    ),
+    # --- exceptions from outside, and threads that are scarce --------------------------------------------------------
+    Mutation(
+        "a time limit counts as a defect of a plug-in",
+        CALLING,
+        "        foreign = raised_by_signal(error, handled)\n",
+        "        foreign = None\n",
+        OUTSIDE,
+    ),
+    Mutation(
+        "a time limit that a plug-in translated is tried again",
+        CALLING,
+        "        found += (one.__context__, one.__cause__)\n",
+        "",
+        OUTSIDE,
+    ),
+    Mutation(
+        "a time limit that is being handled counts as a new one",
+        CALLING,
+        "    seen = {id(handled), id(None)}",
+        "    seen = {id(None)}",
+        OUTSIDE,
+    ),
+    Mutation(
+        "an exit leaves what can't be resumed",
+        ENGINE,
+        "            stop_for(run, error)\n            raise\n",
+        "            raise\n",
+        OUTSIDE,
+    ),
+    Mutation(
+        "an exit after a cancel keeps the upload",
+        ENDINGS,
+        "    if run.control.cancelled:\n        drop(run)\n        return\n",
+        "",
+        OUTSIDE,
+    ),
+    Mutation(
+        "an exit while the last parts are awaited leaves them running",
+        SENDING,
+        "        self._wait_for_the_last()\n        raise self._with_what_followed(interrupt)",
+        "        raise self._with_what_followed(interrupt)",
+        OUTSIDE,
+    ),
+    Mutation(
+        "what progress raises while the last parts are awaited is swallowed",
+        SENDING,
+        "                except ProgressRaised as error:\n                    self._raised = error\n",
+        "",
+        OUTSIDE,
+    ),
+    Mutation(
+        "what progress raises outranks an interrupt",
+        SENDING,
+        "        if self._raised is not None and isinstance(ended_by, PartwiseError):",
+        "        if self._raised is not None:",
+        OUTSIDE,
+    ),
+    Mutation(
+        "an exit of the thread that waits leaves the upload running",
+        UPLOADER,
+        "            self.pause()\n            self._wait_for_the_end()\n            raise\n",
+        "            raise\n",
+        OUTSIDE,
+    ),
+    Mutation(
+        "an interrupt makes us forget the part that was being handed over",
+        SENDING,
+        "            if raised_by_signal(error) is not None:\n                raise\n            del self",
+        "            del self",
+        OUTSIDE,
+    ),
+    Mutation(
+        "no more threads is the end of the upload",
+        TRANSPORT,
+        "    return isinstance(error, MemoryError) or",
+        "    return False and",
+        OUTSIDE,
+    ),
+    Mutation(
+        "what an executor refused and kept is sent twice",
+        TRANSPORT,
+        "            _withdrawn.add(attempt)\n",
+        "",
+        OUTSIDE,
     ),
     # --- endings -----------------------------------------------------------------------------------------------------
     Mutation(

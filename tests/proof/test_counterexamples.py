@@ -248,6 +248,28 @@ def test_a_ctrl_c_while_the_last_parts_are_waited_for_leaves_none_of_them_runnin
     assert lived.transports[-1].under_way == 0
 
 
+def test_what_the_callback_raises_after_a_ctrl_c_is_not_swallowed(make_world, config):
+    """Ctrl-C was pressed while one part was sent; the other one arrived, and the callback raised when it did."""
+    world = make_world(SimulatedFile(filler(3 * PART + 1)))
+    raising = Incident("progress", Happening.RAISE, occurrence=2)
+    pressed = Incident("upload_part", Happening.INTERRUPT)
+
+    lived = world.live(Life(incidents=(raising, pressed), choices=(1, 1, 1), config=config(concurrency=2)))
+
+    assert isinstance(lived.error, KeyboardInterrupt)
+    assert isinstance(lived.error.__context__.__cause__, CallbackBroke)
+
+
+def test_what_the_callback_raises_after_a_pause_is_not_swallowed(make_world, config):
+    world = make_world(SimulatedFile(filler(3 * PART + 1)))
+    raising = Incident("progress", Happening.RAISE, occurrence=2)
+    paused = Incident("upload_part", Happening.PAUSE, occurrence=2)
+
+    lived = world.live(Life(incidents=(raising, paused), choices=(1, 1, 1), config=config(concurrency=2)))
+
+    assert isinstance(lived.error, CallbackBroke)
+
+
 def test_a_cancel_that_fails_to_abort_keeps_the_record_for_the_next_one(make_world, config):
     world = make_world()
     cancel = Incident("append_part", Happening.CANCEL)
