@@ -17,7 +17,7 @@ from attrs import define, evolve, field
 
 from partwise.calling import call_plugin
 from partwise.config import TransferConfig
-from partwise.errors import BackendError, CheckpointError, SourceChanged
+from partwise.errors import CheckpointError, SourceChanged
 from partwise.ledger import Ledger
 from partwise.model import Checkpoint, Fingerprint, ObjectOptions, Progress, UploadedPart, checkpoint_name
 from partwise.pacing import BandwidthLimit, Flow
