@@ -11,7 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from attrs import evolve
+
 from partwise.calling import call_plugin
+from partwise.deciding import local_checksums
 from partwise.endings import stop
 from partwise.errors import (
     BackendError,
@@ -24,8 +27,8 @@ from partwise.errors import (
     UploadNotFound,
     UploadStopped,
 )
-from partwise.ledger import TOKEN_NAME
-from partwise.model import StoredObject
+from partwise.ledger import TOKEN_NAME, is_same_part
+from partwise.model import StoredObject, UploadedPart
 from partwise.run import Run
 
 # Each round of repair sends the parts that differ; a storage that goes on losing parts is not worth a third.
@@ -62,12 +65,12 @@ def complete(run: Run, send_missing: Callable[[], None]) -> StoredObject:
             )
         except PartRejected as error:
             repairs += 1
-            if repairs > _REPAIRS_MAX or not _strike_what_differs(run):
+            if repairs > _REPAIRS_MAX or not (repaired := _repair(run)):
                 raise
-            run.warn(f"parts were not on the storage as recorded, and were sent again: {error}")
+            run.warn(f"{repaired}: {error}")
             send_missing()
         except UploadNotFound as error:
-            stored = _object_of_a_lost_answer(run, gone=True)
+            stored = _object_of_a_lost_answer(run, gone=True, asked_before=failures > 0)
             if stored is None:
                 raise UploadLost(str(error)) from error
             return stored
@@ -104,7 +107,7 @@ def _settle(run: Run, error: BackendError, failures: int) -> StoredObject | None
 def _object_after(run: Run, error: BackendError, *, uncertain: bool) -> StoredObject | None:
     # An object that must not be overwritten may be the one that an earlier, unanswered request of ours made.
     may_have_happened = error.retryable or (uncertain and isinstance(error, ObjectExists))
-    return _object_of_a_lost_answer(run, gone=False) if may_have_happened else None
+    return _object_of_a_lost_answer(run, gone=False, asked_before=True) if may_have_happened else None
 
 
 def _check_whole(run: Run) -> None:
@@ -118,7 +121,7 @@ def _check_whole(run: Run) -> None:
         raise SourceChanged(f"{run.target} changed on the way: its checksum is another", source=run.source.name)
 
 
-def _object_of_a_lost_answer(run: Run, *, gone: bool) -> StoredObject | None:
+def _object_of_a_lost_answer(run: Run, *, gone: bool, asked_before: bool) -> StoredObject | None:
     head = run.persist(lambda: run.backend.head_object(run.key))
     if head is None or head.size != run.ledger.plan.size:
         return None
@@ -131,7 +134,21 @@ def _object_of_a_lost_answer(run: Run, *, gone: bool) -> StoredObject | None:
         return None
     if ours is None:
         raise unknown(run, head)
-    return head
+    seen = asked_before and run.backend.capabilities.lists_parts
+    return head if seen or _resumed_parts_hold(run) else None
+
+
+def _resumed_parts_hold(run: Run) -> bool:
+    """
+    Whether what earlier runs recorded is of the source, by reading it.
+
+    If neither a list nor a request of this run has shown that the storage knew the upload, nothing but the checkpoint
+    speaks of those parts.
+    """
+    if run.fingerprint.size is None:
+        return True  # they were compared as the stream was read
+    recorded = {part.part_number: part.crc64 for part in run.ledger.resumed()}
+    return local_checksums(run, run.ledger.plan, recorded) == recorded
 
 
 def _is_ours(run: Run, head: StoredObject) -> bool | None:
@@ -154,19 +171,40 @@ def _is_gone(run: Run) -> bool:
     return False
 
 
-def _strike_what_differs(run: Run) -> bool:
-    """Strike the parts from the ledger that the storage does not hold as recorded, and say whether there were any."""
-    if run.fingerprint.size is None or not run.backend.capabilities.lists_parts:
-        return False  # a stream has gone by, and can't be read again
+def _repair(run: Run) -> str:
+    """
+    Strike the parts from the ledger that the storage does not hold as recorded, so that they are sent again.
+
+    A part whose ETag alone differs, since something on the way has altered it, gets the one that the storage lists.
+
+    Returns:
+        what was done, in words; "" where nothing could be.
+    """
+    if not run.backend.capabilities.lists_parts:
+        return ""
     try:
         listed = run.persist(lambda: list(run.backend.list_parts(run.key, run.upload_id)))
     except UploadNotFound as error:
         raise UploadLost(str(error)) from error
-    held = {part.part_number: (part.etag, part.size) for part in listed}
-    differing = [part for part in run.ledger.receipts() if held.get(part.part_number) != (part.etag, part.size)]
+    held = {part.part_number: part for part in listed}
+    differing: list[UploadedPart] = []
+    altered: list[UploadedPart] = []
+    for part in run.ledger.receipts():
+        other = held.get(part.part_number)
+        if other is None or not is_same_part(part, other) or other.crc64 not in (None, part.crc64):
+            differing.append(part)
+        elif other.etag != part.etag:
+            altered.append(evolve(part, etag=other.etag))
+    if differing and run.fingerprint.size is None:
+        return ""  # a stream has gone by, and can't be read again
+    for part in altered:
+        run.ledger.correct(part)
+        run.remember(part)
     for part in differing:
         run.ledger.strike(part.part_number)
-    return bool(differing)
+    if differing:
+        return "parts were not on the storage as recorded, and were sent again"
+    return "ETags of parts were altered on their way, and were taken from the storage's list" if altered else ""
 
 
 def unknown(run: Run, head: StoredObject) -> UploadStopped:

@@ -6,6 +6,7 @@ Nothing is changed, neither on the storage nor in the store.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 
 from attrs import evolve
@@ -87,7 +88,7 @@ def decide(run: Run, found: Checkpoint | Damage | None, *, listed: Literal[Answe
                 head = run.persist(lambda: run.backend.head_object(run.key))
                 facts = evolve(facts, head=Answer.ABSENT if head is None else head)
             case ReadParts(plan, numbers):
-                facts = evolve(facts, local={**facts.local, **_local_checksums(run, plan, numbers)})
+                facts = evolve(facts, local={**facts.local, **local_checksums(run, plan, numbers)})
             case decision:
                 allow(run, decision)
                 return decision
@@ -105,7 +106,8 @@ def _listed_parts(run: Run, facts: Facts) -> tuple[UploadedPart, ...] | Literal[
         return Answer.GONE
 
 
-def _local_checksums(run: Run, plan: PartPlan, numbers: tuple[int, ...]) -> dict[int, int]:
+def local_checksums(run: Run, plan: PartPlan, numbers: Iterable[int]) -> dict[int, int]:
+    """The checksums of these parts of the source, by reading them."""
     checksums = {}
     for number in numbers:
         run.control.check()

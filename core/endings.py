@@ -27,7 +27,7 @@ from partwise.errors import (
     UploadPaused,
     UploadStopped,
 )
-from partwise.ledger import Ledger
+from partwise.ledger import Ledger, is_same_etag
 from partwise.model import Checkpoint, StoredObject, UploadedPart, UploadResult
 from partwise.planning import PartPlan
 from partwise.run import Run
@@ -164,7 +164,10 @@ def _with_checksum(run: Run, stored: StoredObject) -> StoredObject:
     except PartwiseError as error:
         run.warn(f"the object's checksum could not be asked for: {error}")
         return stored
-    return stored if head is None or head.etag != stored.etag else evolve(stored, crc64=head.crc64)
+    if head is None or not is_same_etag(head.etag, stored.etag):
+        run.warn("the object's checksum could not be compared: another object stands there by now")
+        return stored
+    return evolve(stored, crc64=head.crc64)
 
 
 def found_finished(run: Run, stored: StoredObject, checkpoint: Checkpoint) -> UploadResult:

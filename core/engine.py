@@ -229,11 +229,13 @@ class Upload:
         match decision:
             case Resume(checkpoint, plan, verdicts):
                 run.take_over(checkpoint, plan)
+                self._tell_part_size(checkpoint)
                 if any(verdict.action == "adopt" for verdict in verdicts) or checkpoint != recorded:
                     self._record_anew(checkpoint, recorded)
                 return None
             case CompareWhileReading(checkpoint, plan, candidates):
                 run.take_over(evolve(checkpoint, parts=()), plan)
+                self._tell_part_size(checkpoint)
                 self._candidates = candidates
                 self._recorded = frozenset(checkpoint.parts)
                 return None
@@ -243,6 +245,14 @@ class Upload:
                 raise unknown(run, stored)
             case start:
                 return self._start(start)
+
+    def _tell_part_size(self, checkpoint: Checkpoint) -> None:
+        run = self._run
+        if run.order.config.part_size not in ("auto", checkpoint.part_size):
+            run.warn(
+                f"parts of {run.order.config.part_size} bytes were asked for, but the upload that is resumed has parts"
+                f" of {checkpoint.part_size} bytes, and keeps them; for others, abort it and upload again"
+            )
 
     # --- beginning ---------------------------------------------------------------------------------------------------
 

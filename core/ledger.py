@@ -11,6 +11,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator, Mapping
 from enum import Enum
+from string import hexdigits
 from typing import Literal
 
 from attrs import define, evolve, field, fields
@@ -115,6 +116,15 @@ class Ledger:
     def receipts(self) -> Receipts:
         """What `complete_upload` wants: every receipt, ascending. Later entries don't change what was given."""
         return Receipts(self._log, self._counting())
+
+    def resumed(self) -> Iterator[UploadedPart]:
+        """The receipts of earlier runs, ascending."""
+        marked = zip(self._entry, self._resumed, strict=True)
+        return self._log.parts([entry - 1 for entry, resumed in marked if entry and resumed])
+
+    def correct(self, part: UploadedPart) -> None:
+        """Enter another receipt for a part that was acknowledged, in this run or in an earlier one as before."""
+        self.record(part, resumed=bool(self._resumed[part.part_number]))
 
     def crc64(self) -> int | None:
         """The checksum of the whole, combined from those of its parts; None if one of them is not known."""
@@ -257,7 +267,7 @@ class CompareWhileReading:
 
 @define(frozen=True)
 class AlreadyStored:
-    """The upload was completed, though nobody was told: `stored` is its object."""
+    """The upload was completed, and its answer was lost: `stored` is its object, and has the bytes of the source."""
 
     stored: StoredObject
     checkpoint: Checkpoint
@@ -288,15 +298,18 @@ def reconcile(facts: Facts) -> Question | Decision:  # noqa: PLR0911  # a table 
     |                                                       | the parts whose checksum still holds, if there are bytes |
     |                                                       | at all and no more parts than the storage takes          |
     | another part size was asked for                       | the recorded one stands                                  |
-    | the storage does not know the upload                  | the object is there with our size and checksum (or our   |
-    |                                                       | token): done. If nothing can tell: undecidable.          |
-    |                                                       | Otherwise start again                                    |
+    | the storage does not know the upload                  | an object of our size is there, and the source, which is |
+    |                                                       | read, has its checksum and those of all receipts: done.  |
+    |                                                       | Without a checksum: our token, and a receipt for each    |
+    |                                                       | part. If nothing can tell: undecidable. Otherwise start  |
+    |                                                       | again                                                    |
     | part in the checkpoint and on the storage, same etag  | keep; by choice only after a look at the source          |
     | and size                                              |                                                          |
+    | likewise, with another etag and the same checksum     | keep, with the etag that the storage lists               |
     | part on the storage only                              | adopt if its checksum is that of the source's bytes,     |
     |                                                       | else send                                                |
     | part in the checkpoint only, or with another etag or  | send                                                     |
-    | size on the storage                                   |                                                          |
+    | size on the storage, and no checksum that agrees      |                                                          |
     | the source is a stream                                | compare each part by checksum as it is read              |
     """
     found = facts.found
@@ -357,21 +370,41 @@ def _reconcile_gone(facts: Facts, found: Checkpoint, plan: PartPlan, *, trusted:
         return AskObject()
     if facts.head is Answer.ABSENT or facts.head.size != plan.size:
         return gone
-    if found.token is not None:
-        ours = facts.head.metadata.get(TOKEN_NAME) == found.token and trusted
-        return AlreadyStored(facts.head, found) if ours else gone
-    if facts.head.crc64 is None:
+    if found.token is None and facts.head.crc64 is None:
         return Undecidable(facts.head, found)
-    recorded = {part.part_number: part for part in found.parts if trusted and part.crc64 is not None}
-    unknown = tuple(n for n in range(1, (plan.parts_total or 0) + 1) if n not in recorded and n not in facts.local)
-    if unknown:
-        return ReadParts(plan, unknown)
-    runs = []
-    for number in range(1, (plan.parts_total or 0) + 1):
-        part = recorded.get(number)
-        checksum = facts.local[number] if part is None or part.crc64 is None else part.crc64
-        runs.append((checksum, plan.part(number).size))
-    return AlreadyStored(facts.head, found) if crc64_fold(runs) == facts.head.crc64 else gone
+    ours = found.token is None or (facts.head.metadata.get(TOKEN_NAME) == found.token and trusted)
+    if not ours or not _receipts_allow(facts.head, found, plan):
+        return gone
+    # A checkpoint says what was sent, not what the source is: anyone who can write one can make its receipts add up to
+    # the object that stands there. So the source is read before the object is taken for it.
+    total = plan.parts_total or 0
+    unread = tuple(number for number in range(1, total + 1) if number not in facts.local)
+    if unread:
+        return ReadParts(plan, unread)
+    return AlreadyStored(facts.head, found) if _is_of_the_source(facts.head, facts, found, plan) else gone
+
+
+def _receipts_allow(stored: StoredObject, found: Checkpoint, plan: PartPlan) -> bool:
+    """Whether the receipts may be those of the object, before the source is read: without it, where they can't be."""
+    recorded = {part.part_number: part for part in found.parts}
+    parts = [recorded.get(number) for number in range(1, (plan.parts_total or 0) + 1)]
+    known = [(part.crc64, part.size) for part in parts if part is not None and part.crc64 is not None]
+    if stored.crc64 is None:
+        return len(known) == len(parts)  # nothing else tells which bytes were sent
+    return len(known) < len(parts) or crc64_fold(known) == stored.crc64
+
+
+def _is_of_the_source(stored: StoredObject, facts: Facts, found: Checkpoint, plan: PartPlan) -> bool:
+    """Whether the checksums of the object and of the recorded parts are those of the source, which was read."""
+    total = plan.parts_total or 0
+    if any(
+        part.size != plan.part(part.part_number).size or part.crc64 not in (None, facts.local[part.part_number])
+        for part in found.parts
+        if part.part_number <= total
+    ):
+        return False
+    read = ((facts.local[number], plan.part(number).size) for number in range(1, total + 1))
+    return stored.crc64 in (None, crc64_fold(read))
 
 
 def _reconcile_parts(facts: Facts, found: Checkpoint, plan: PartPlan, *, trusted: bool) -> Question | Decision:
@@ -418,12 +451,13 @@ def _judge(  # noqa: PLR0911  # a table of cases
         return Verdict(number, "send", why), None
     if held.size != size:
         return Verdict(number, "send", f"the storage holds {held.size} bytes of it, not {size}"), None
-    if record is not None and (record.etag != held.etag or record.size != held.size):
+    if record is not None and not is_same_part(record, held):
         return Verdict(number, "send", "the storage holds another version of it than the one recorded"), None
     checksum = held.crc64 if record is None or record.crc64 is None else record.crc64
     if held.crc64 not in (None, checksum):
         return Verdict(number, "send", "the storage reports another checksum than the one recorded"), None
-    receipt = held if record is None or record.crc64 is None else record
+    # With the ETag that the storage lists: the recorded one may have been altered on its way.
+    receipt = held if record is None or record.crc64 is None else evolve(record, etag=held.etag)
     if record is not None and trusted and not facts.verify_content:
         return Verdict(number, "keep", "recorded, and on the storage"), receipt
     if checksum is None:
@@ -437,6 +471,32 @@ def _judge(  # noqa: PLR0911  # a table of cases
     if record is None:
         return Verdict(number, "adopt", "on the storage, not recorded, and its checksum is the source's"), receipt
     return Verdict(number, "keep", "recorded, on the storage, and its checksum is the source's"), receipt
+
+
+def is_same_part(record: UploadedPart, held: UploadedPart) -> bool:
+    """
+    Whether the storage holds the part that was recorded.
+
+    By its size, and by its checksum or its ETag. A proxy on the way may have made an ETag weak, or quoted it in another
+    way, so that the checksum counts for more.
+    """
+    if record.size != held.size:
+        return False
+    if record.crc64 is not None and record.crc64 == held.crc64:
+        return True
+    return is_same_etag(record.etag, held.etag)
+
+
+def is_same_etag(one: str, other: str) -> bool:
+    """Whether two ETags are the same, however they were quoted on their way."""
+    return one == other or _bare(one) == _bare(other)
+
+
+def _bare(etag: str) -> str:
+    bare = etag.strip()
+    bare = bare[2 if bare[:2] in ("W/", "w/") else 0 :].strip().strip('"')
+    # Storages write a digest in either case; anything else may differ by nothing but case.
+    return bare.lower() if all(character in hexdigits for character in bare.partition("-")[0]) else bare
 
 
 def _held(facts: Facts, found: Checkpoint) -> dict[int, UploadedPart]:
@@ -458,8 +518,9 @@ def _reconcile_stream(facts: Facts, found: Checkpoint, abandon: tuple[str, ...])
     candidates = {}
     for number, held in _held(facts, found).items():
         record = recorded.get(number)
-        if record is not None and record.etag == held.etag and record.size == held.size and held.crc64 is None:
-            held = record  # noqa: PLW2901  # the record knows the checksum that the storage does not report
+        if record is not None and held.crc64 is None and is_same_part(record, held):
+            # The record knows the checksum that the storage does not report.
+            held = evolve(record, etag=held.etag)  # noqa: PLW2901
         if held.crc64 is not None:
             candidates[number] = held
     plan = PartPlan(found.part_size, None, found.doubling_every)

@@ -26,6 +26,7 @@ from partwise.ledger import (
     Start,
     Undecidable,
     Verdict,
+    is_same_etag,
     reconcile,
 )
 from partwise.model import Callback, Checkpoint, Fingerprint, ObjectOptions, StoredObject, UploadedPart
@@ -364,19 +365,38 @@ class TestGone:
     def test_an_object_of_another_size_starts_again(self):
         assert isinstance(reconcile(facts(listed=Answer.GONE, head=evolve(STORED, size=24))), Start)
 
-    def test_an_object_of_our_size_and_checksum_is_the_one(self):
-        assert reconcile(facts(listed=Answer.GONE, head=STORED)) == AlreadyStored(STORED, FOUND)
+    def test_an_object_of_the_receipts_size_and_checksum_is_compared_with_the_source(self):
+        """A checkpoint can be made to say anything."""
+        known = {"listed": Answer.GONE, "head": STORED}
 
-    def test_an_object_of_another_checksum_starts_again(self):
+        assert reconcile(facts(**known)) == ReadParts(PLAN, (1, 2, 3))
+        assert reconcile(facts(**known, local=CHECKSUM)) == AlreadyStored(STORED, FOUND)
+        assert isinstance(reconcile(facts(**known, local={**CHECKSUM, 2: 0})), Start)
+
+    def test_an_object_of_another_checksum_than_the_receipts_starts_again_without_reading(self):
         assert isinstance(reconcile(facts(listed=Answer.GONE, head=evolve(STORED, crc64=1))), Start)
 
-    def test_checksums_that_no_record_has_are_taken_from_the_source(self):
+    def test_receipts_that_are_not_there_are_made_up_for_by_the_source(self):
         found = evolve(FOUND, parts=(PARTS[0], *without_checksum(PARTS[2])))
         known = {"listed": Answer.GONE, "head": STORED}
 
-        assert reconcile(facts(found, **known)) == ReadParts(PLAN, (2, 3))
+        assert reconcile(facts(found, **known)) == ReadParts(PLAN, (1, 2, 3))
         assert reconcile(facts(found, **known, local=CHECKSUM)) == AlreadyStored(STORED, found)
-        assert isinstance(reconcile(facts(found, **known, local={2: 0, 3: 0})), Start)
+        assert isinstance(reconcile(facts(found, **known, local={**CHECKSUM, 2: 0, 3: 0})), Start)
+
+    @pytest.mark.parametrize("other", [{"crc64": 0}, {"size": 9}])
+    def test_a_receipt_of_other_bytes_says_that_the_object_is_not_of_this_upload(self, other):
+        """Though it has the bytes of the source as it is now."""
+        found = evolve(FOUND, parts=(evolve(PARTS[0], **other), *PARTS[2:]))
+        known = {"listed": Answer.GONE, "head": STORED, "local": CHECKSUM}
+
+        assert isinstance(reconcile(facts(found, **known)), Start)
+
+    def test_a_receipt_beyond_the_end_says_nothing(self):
+        found = evolve(FOUND, parts=(*PARTS, receipt(4, 10)))
+        known = {"listed": Answer.GONE, "head": STORED, "local": CHECKSUM}
+
+        assert reconcile(facts(found, **known)) == AlreadyStored(STORED, found)
 
     def test_records_of_another_version_of_the_source_prove_nothing(self):
         wanted = evolve(WANTED, fingerprint=evolve(NOW, mtime_ns=8))
@@ -391,9 +411,29 @@ class TestGone:
     def test_without_checksums_the_token_decides(self, metadata, ours):
         found = evolve(FOUND, token="TOKEN")
         head = evolve(STORED, crc64=None, metadata=metadata)
-        decision = reconcile(facts(found, listed=Answer.GONE, head=head))
+        decision = reconcile(facts(found, listed=Answer.GONE, head=head, local=CHECKSUM))
 
         assert isinstance(decision, AlreadyStored if ours else Start)
+
+    def test_the_token_is_believed_if_each_receipt_is_of_the_source(self):
+        found = evolve(FOUND, token="TOKEN")
+        known = {"listed": Answer.GONE, "head": evolve(STORED, crc64=None, metadata={TOKEN_NAME: "TOKEN"})}
+
+        assert reconcile(facts(found, **known)) == ReadParts(PLAN, (1, 2, 3))
+        assert isinstance(reconcile(facts(found, **known, local={**CHECKSUM, 2: 0})), Start)
+
+    @pytest.mark.parametrize("parts", [(), PARTS[:2], (*PARTS[:2], *without_checksum(PARTS[2]))])
+    def test_the_token_proves_nothing_without_a_receipt_for_each_part(self, parts):
+        found = evolve(FOUND, token="TOKEN", parts=parts)
+        head = evolve(STORED, crc64=None, metadata={TOKEN_NAME: "TOKEN"})
+
+        assert isinstance(reconcile(facts(found, listed=Answer.GONE, head=head, local=CHECKSUM)), Start)
+
+    def test_a_token_does_not_make_up_for_another_checksum(self):
+        found = evolve(FOUND, token="TOKEN")
+        head = evolve(STORED, crc64=1, metadata={TOKEN_NAME: "TOKEN"})
+
+        assert isinstance(reconcile(facts(found, listed=Answer.GONE, head=head, local=CHECKSUM)), Start)
 
     def test_the_token_of_another_version_of_the_source_proves_nothing(self):
         found = evolve(FOUND, token="TOKEN")
@@ -483,11 +523,45 @@ class TestParts:
 
         assert {verdict.why for verdict in decision.verdicts} == {"it was not sent yet"}
 
-    def test_a_part_of_another_etag_is_sent(self):
-        decision = reconcile(facts(listed=(evolve(PARTS[0], etag="OTHER"), *PARTS[1:])))
+    def test_a_part_of_another_etag_and_unknown_checksum_is_sent(self):
+        decision = reconcile(facts(listed=(evolve(PARTS[0], etag="OTHER", crc64=None), *PARTS[1:])))
 
         assert decision.verdicts[0].action == "send"
         assert "another version" in decision.verdicts[0].why
+
+    def test_a_part_of_another_etag_and_checksum_is_sent(self):
+        decision = reconcile(facts(listed=(evolve(PARTS[0], etag="OTHER", crc64=0), *PARTS[1:])))
+
+        assert decision.verdicts[0].action == "send"
+
+    def test_a_part_of_another_etag_and_the_same_checksum_is_kept_with_the_etag_that_is_listed(self):
+        """Something on the way has altered the one that was recorded."""
+        held = evolve(PARTS[0], etag="OTHER")
+        decision = reconcile(facts(listed=(held, *PARTS[1:])))
+
+        assert decision.verdicts[0].action == "keep"
+        assert decision.checkpoint.parts == (held, *PARTS[1:])
+
+    @pytest.mark.parametrize(
+        ("recorded", "listed"),
+        [
+            ('W/"A1"', '"A1"'),
+            ('"A1"', "A1"),
+            ('W/"a1b2"', "A1B2"),
+            ("w/A1-3", '"a1-3"'),
+            (' "A1" ', "A1"),
+        ],
+    )
+    def test_a_part_whose_etag_is_quoted_otherwise_is_kept_with_the_etag_that_is_listed(self, recorded, listed):
+        found = evolve(FOUND, parts=(evolve(PARTS[0], etag=recorded), *PARTS[1:]))
+        decision = reconcile(facts(found, listed=(evolve(PARTS[0], etag=listed, crc64=None), *PARTS[1:])))
+
+        assert decision.verdicts[0].action == "keep"
+        assert decision.checkpoint.parts == (evolve(PARTS[0], etag=listed), *PARTS[1:])
+
+    @pytest.mark.parametrize(("recorded", "listed"), [("Xyz", "xyz"), ('"A1"', '"A2"'), ("W/", "A"), ("", "A")])
+    def test_other_etags_are_others(self, recorded, listed):
+        assert not is_same_etag(recorded, listed)
 
     def test_a_part_of_another_size_is_sent(self):
         decision = reconcile(facts(listed=(*PARTS[:2], evolve(PARTS[2], size=4))))
@@ -553,6 +627,13 @@ class TestStreams:
         decision = reconcile(facts(STREAM_FOUND, STREAM, listed=PARTS))
 
         assert decision == CompareWhileReading(STREAM_FOUND, PartPlan(10, None, 5), dict(enumerate(PARTS, 1)))
+
+    def test_a_checksum_that_only_the_record_has_goes_with_the_etag_that_is_listed(self):
+        held = evolve(PARTS[0], etag=f'W/"{PARTS[0].etag}"', crc64=None)
+
+        assert reconcile(facts(STREAM_FOUND, STREAM, listed=(held,))).candidates == {
+            1: evolve(PARTS[0], etag=held.etag)
+        }
 
     def test_a_checksum_that_only_the_record_has_will_do(self):
         decision = reconcile(facts(STREAM_FOUND, STREAM, listed=without_checksum(*PARTS)))

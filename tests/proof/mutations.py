@@ -43,6 +43,7 @@ STORAGE_FAILS = ("tests/proof/test_every_instant.py -k storage", *PROOF)
 WISHES = ("tests/proof/test_every_instant.py -k wish", *PROOF)
 STORES = ("tests/stores",)
 DISK = ("tests/proof/test_every_system_call.py", "tests/soak/test_power_loss.py")
+BELIEVED = ("tests/core/test_ledger.py", "tests/core/test_deciding.py", "tests/core/test_completing.py")
 OUTSIDE = (
     "tests/core/test_calling.py",
     "tests/core/test_sending.py",
@@ -170,14 +171,64 @@ MUTATIONS = [
     Mutation(
         "parts of a changed source are trusted",
         LEDGER,
-        "        return _reconcile_gone(facts, found, plan, trusted=changed is None and not facts.verify_content)\n    return _reconcile_parts(facts, found, plan, trusted=changed is None)",
-        "        return _reconcile_gone(facts, found, plan, trusted=changed is None and not facts.verify_content)\n    return _reconcile_parts(facts, found, plan, trusted=True)",
+        "    return _reconcile_parts(facts, found, plan, trusted=changed is None)",
+        "    return _reconcile_parts(facts, found, plan, trusted=True)",
     ),
     Mutation(
-        "what is gone is trusted though its content was to be looked at",
+        "an object is taken for the source's though the receipts are of other bytes",
         LEDGER,
-        "trusted=changed is None and not facts.verify_content",
-        "trusted=changed is None",
+        " or part.crc64 not in (None, facts.local[part.part_number])\n",
+        "\n",
+        BELIEVED,
+    ),
+    Mutation(
+        "a token is believed without the receipts",
+        LEDGER,
+        "        return len(known) == len(parts)  # nothing else",
+        "        return True  # nothing else",
+        BELIEVED,
+    ),
+    Mutation(
+        "a source is read though the object can't be ours",
+        LEDGER,
+        "    return len(known) < len(parts) or crc64_fold(known) == stored.crc64",
+        "    return True",
+        BELIEVED,
+    ),
+    Mutation(
+        "parts of an upload that was completed before are not compared",
+        COMPLETING,
+        "    seen = asked_before and run.backend",
+        "    seen = run.backend",
+        BELIEVED,
+    ),
+    Mutation(
+        "parts of an upload that a storage can't list are not compared",
+        COMPLETING,
+        "    seen = asked_before and run.backend.capabilities.lists_parts",
+        "    seen = asked_before",
+        BELIEVED,
+    ),
+    Mutation(
+        "an ETag that was altered on its way is a reason to send the part again",
+        LEDGER,
+        "    if record.crc64 is not None and record.crc64 == held.crc64:",
+        "    if False:",
+        BELIEVED,
+    ),
+    Mutation(
+        "the recorded ETag is completed with, though the storage lists another",
+        LEDGER,
+        " else evolve(record, etag=held.etag)\n    if record is not None and trusted",
+        " else record\n    if record is not None and trusted",
+        BELIEVED,
+    ),
+    Mutation(
+        "a part size that is not granted is not spoken of",
+        ENGINE,
+        '        if run.order.config.part_size not in ("auto", checkpoint.part_size):',
+        "        if False:",
+        BELIEVED,
     ),
     Mutation("the content is not looked at", LEDGER, "trusted and not facts.verify_content:", "trusted:"),
     Mutation(
@@ -208,7 +259,7 @@ MUTATIONS = [
     Mutation(
         "a stale part is kept",
         LEDGER,
-        "    if record is not None and (record.etag != held.etag or record.size != held.size):",
+        "    if record is not None and not is_same_part(record, held):",
         "    if False:",
     ),
     Mutation("a part of another size is kept", LEDGER, "    if held.size != size:", "    if False:"),
@@ -314,14 +365,14 @@ MUTATIONS = [
     Mutation(
         "a lost answer to complete is not settled",
         COMPLETING,
-        "    return _object_of_a_lost_answer(run, gone=False) if may_have_happened else None",
+        "    return _object_of_a_lost_answer(run, gone=False, asked_before=True) if may_have_happened else None",
         "    return None",
         STORAGE_FAILS,
     ),
     Mutation(
         "an upload that is gone at complete is taken for lost",
         COMPLETING,
-        "            stored = _object_of_a_lost_answer(run, gone=True)",
+        "            stored = _object_of_a_lost_answer(run, gone=True, asked_before=failures > 0)",
         "            stored = None",
     ),
     Mutation(
@@ -339,8 +390,8 @@ MUTATIONS = [
     Mutation(
         "an object of the same size alone is a success",
         LEDGER,
-        " if crc64_fold(runs) == facts.head.crc64 else gone",
-        " if runs else gone",
+        "    return stored.crc64 in (None, crc64_fold(read))",
+        "    return True",
     ),
     Mutation(
         "another upload's token is taken for ours",
@@ -351,8 +402,8 @@ MUTATIONS = [
     Mutation(
         "an older upload's token is taken for ours",
         LEDGER,
-        "        ours = facts.head.metadata.get(TOKEN_NAME) == found.token and trusted",
-        "        ours = trusted",
+        "(facts.head.metadata.get(TOKEN_NAME) == found.token and trusted)",
+        "trusted",
     ),
     Mutation(
         "what nothing tells is guessed",
@@ -360,7 +411,12 @@ MUTATIONS = [
         "        return Undecidable(facts.head, found)",
         "        return AlreadyStored(facts.head, found)",
     ),
-    Mutation("parts that are refused are not sent again", COMPLETING, "    return bool(differing)", "    return False"),
+    Mutation(
+        "parts that are refused are not sent again",
+        COMPLETING,
+        '    if differing:\n        return "',
+        '    if False:\n        return "',
+    ),
     Mutation(
         "the checksum of a part is not compared",
         TRANSPORT,
@@ -395,9 +451,9 @@ MUTATIONS = [
     ),
     Mutation(
         "requests beside the parts are not tried again",
-        RUN,
-        "                delay = self.policy.delay(failures, error)",
-        "                delay = None",
+        RETRYING,
+        "            delay = policy.delay(failures, error)",
+        "            delay = None",
         STORAGE_FAILS,
     ),
     Mutation(
