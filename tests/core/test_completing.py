@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 
 import pytest
+from attrs import evolve
 
 from partwise.errors import (
     AccessDenied,
@@ -446,3 +447,132 @@ def test_parts_that_do_not_make_up_the_source_are_never_completed(uploader, back
         uploader().upload(Short(filler(45)), "key")
 
     assert backend.calls["complete_upload"] == 0
+
+
+# --- ETags that are altered on their way -----------------------------------------------------------------------------
+
+
+class Middlebox:
+    """A proxy on the way to a bucket, which alters the ETags of answers to parts."""
+
+    def __init__(self, inner, alter):
+        self._inner = inner
+        self._alter = alter
+
+    def __getattr__(self, name):
+        return getattr(self._inner, name)
+
+    def upload_part(self, *arguments):
+        part = self._inner.upload_part(*arguments)
+        return evolve(part, etag=self._alter(part.etag))
+
+
+ALTERED = {
+    "weak": lambda etag: f'W/"{etag}"',
+    "in quotes": lambda etag: f'"{etag}"',
+    "in the other case": str.swapcase,
+    "with an addition": lambda etag: f"{etag}-gzip",
+}
+
+
+@pytest.fixture(params=ALTERED)
+def middlebox(request):
+    return lambda backend: Middlebox(backend, ALTERED[request.param])
+
+
+def test_an_etag_that_was_altered_costs_no_part(uploader, backend, source, middlebox, left_behind):
+    result = uploader(backend=middlebox(backend)).upload(source, "key")
+
+    assert backend.read("key") == source.data
+    assert backend.calls["upload_part"] == 5
+    assert (result.parts_sent, result.verified) == (5, True)
+    assert result.warnings[0].startswith("ETags of parts were altered on their way, and were taken from the storage's")
+    assert left_behind() == []
+
+
+def test_an_etag_that_was_altered_costs_no_part_of_a_stream(uploader, backend, data, middlebox):
+    result = uploader(backend=middlebox(backend)).upload(io.BytesIO(data), "key")
+
+    assert backend.read("key") == data
+    assert (backend.calls["upload_part"], result.parts_sent) == (5, 5)
+
+
+@pytest.mark.parametrize("named", [False, True], ids=["a file", "a stream"])
+def test_an_etag_that_was_altered_costs_no_part_of_a_resume(struck, uploader, backend, *, source, middlebox, named):
+    def open_source():
+        return StreamSource(io.BytesIO(source.data), name="dump") if named else source
+
+    with pytest.raises(UploadFailed):
+        struck(Fault("upload_part", FaultKind.PERMANENT, part_number=3), backend=middlebox(backend)).upload(
+            open_source(), "key"
+        )
+    result = uploader(backend=middlebox(backend)).upload(open_source(), "key")
+
+    assert backend.read("key") == source.data
+    assert (result.parts_resumed, result.parts_sent, backend.calls["upload_part"]) == (2, 3, 5)
+
+
+def test_etags_that_were_taken_from_the_list_are_recorded(struck, uploader, backend, store, source):
+    """So that the run after one that died while it completed has them."""
+    made = struck(
+        Fault("complete_upload", FaultKind.PERMANENT, occurrence=2), backend=Middlebox(backend, ALTERED["weak"])
+    )
+    with pytest.raises(UploadFailed):
+        made.upload(source, "key")
+    [checkpoint] = store.scan()
+    listed = backend.list_parts("key", checkpoint.upload_id)
+
+    assert [part.etag for part in checkpoint.parts] == [part.etag for part in listed]
+
+
+def test_without_checksums_of_parts_an_etag_that_is_another_is_another_part(uploader, make_backend, source):
+    backend = make_backend(part_checksums=False)
+    with pytest.raises(UploadFailed):
+        uploader(backend=Middlebox(backend, ALTERED["with an addition"])).upload(source, "key")
+
+    assert backend.keys() == []
+
+
+def test_an_altered_etag_of_the_object_does_not_hide_its_checksum(uploader, backend, source, monkeypatch):
+    complete, head = backend.complete_upload, backend.head_object
+    monkeypatch.setattr(backend, "complete_upload", lambda *args: evolve(complete(*args), crc64=None))
+    monkeypatch.setattr(backend, "head_object", lambda key: evolve(head(key), etag=f'W/"{head(key).etag}"'))
+
+    assert uploader().upload(source, "key").verified
+
+
+# --- asked to leave the storage alone --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_the_time_that_a_storage_asks_for_at_complete_is_waited_for_once(struck, source, clock, times):
+    began = clock.time
+    faults = [Fault("complete_upload", FaultKind.THROTTLED, occurrence=n, seconds=7.0) for n in range(1, times + 1)]
+    struck(*faults).upload(source, "key")
+
+    assert clock.time - began == 7.0 * times
+
+
+# --- an upload that was completed before -----------------------------------------------------------------------------
+
+
+def test_parts_of_a_stream_that_were_compared_are_not_read_again(struck, make_backend, data):
+    backend = make_backend(lists_parts=False)
+
+    def stream():
+        return StreamSource(io.BytesIO(data), name="dump")
+
+    with pytest.raises(UploadFailed):
+        struck(COMPLETE_LOST, Fault("head_object", FaultKind.PERMANENT), backend=backend).upload(stream(), "key")
+    result = struck(backend=backend).upload(stream(), "key")
+
+    assert (result.parts_resumed, result.parts_sent) == (5, 0)
+
+
+def test_parts_that_the_storage_listed_are_not_read_for_a_lost_answer(struck, uploader, source, begun):
+    begun(source)
+    readings = source.readings
+    result = struck(COMPLETE_LOST).upload(source, "key")
+
+    assert result.parts_resumed == 2
+    assert source.readings == readings + 3, "the parts that were missing"

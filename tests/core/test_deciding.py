@@ -7,6 +7,7 @@ import io
 import pytest
 from attrs import evolve
 
+from partwise.deciding import checksum_of
 from partwise.errors import (
     CannotResume,
     CheckpointError,
@@ -16,8 +17,9 @@ from partwise.errors import (
     SourceUnreadable,
     UploadFailed,
     UploadNotFound,
+    UploadPaused,
 )
-from partwise.model import Callback, Fingerprint, ObjectOptions, PartLimits
+from partwise.model import Callback, Fingerprint, ObjectOptions, PartLimits, UploadedPart
 from partwise.sources import BytesSource, StreamSource
 from partwise.testing.bodies import filler
 from partwise.testing.faults import Fault, FaultKind, SimulatedDeath
@@ -808,3 +810,155 @@ def test_the_fingerprint_of_a_checkpoint_is_the_sources(store, source, begun):
 
     assert checkpoint.fingerprint == source.fingerprint() == Fingerprint(45, source.mtime_ns, "1")
     assert evolve(checkpoint, parts=()).bytes_done == 0
+
+
+# --- a checkpoint that was planted -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def plant(uploader, backend, store, source, begun):
+    """Puts these bytes in the place of the object, and receipts that add up to them in the checkpoint of its upload."""
+
+    def forge(data, **changes):
+        begun(source)
+        [checkpoint] = store.scan()
+        backend.abort_upload("key", checkpoint.upload_id)
+        uploader().upload(BytesSource(data), "key")
+        body = BytesSource(data)
+        parts = tuple(
+            UploadedPart(number, len(piece), f"E{number}", checksum_of(piece))
+            for number in range(1, 6)
+            for piece in [body.body((number - 1) * 10, min(10, 45 - (number - 1) * 10))]
+        )
+        store.save(evolve(checkpoint, parts=parts, **changes))
+        return checkpoint
+
+    return forge
+
+
+def test_a_planted_checkpoint_does_not_make_an_attackers_object_ours(uploader, backend, source, data, plant):
+    """Its receipts add up to the object that stands there, of the size of our source."""
+    plant(filler(45, "attack"))
+    result = uploader().upload(source, "key")
+
+    assert backend.read("key") == data
+    assert (result.parts_sent, result.verified) == (5, True)
+
+
+def test_a_planted_checkpoint_does_not_make_it_ours_though_parts_can_not_be_listed(
+    uploader, make_backend, store, source, data
+):
+    """There nobody is asked for the upload before it is to be completed."""
+    backend, attack = make_backend(lists_parts=False), BytesSource(filler(45, "attack"))
+    with pytest.raises(UploadPaused):
+        uploader(backend=backend).upload(source, "key", progress=lambda at: _pause_at(at, 2))
+    [checkpoint] = store.scan()
+    uploader(backend=backend).upload(attack, "key")
+    pieces = [attack.body(offset, min(10, 45 - offset)) for offset in range(0, 45, 10)]
+    parts = tuple(UploadedPart(n, len(piece), f"E{n}", checksum_of(piece)) for n, piece in enumerate(pieces, 1))
+    store.save(evolve(checkpoint, upload_id="0123", parts=parts))
+    result = uploader(backend=backend).upload(source, "key")
+
+    assert backend.read("key") == data
+    assert (result.parts_sent, result.verified) == (5, True)
+
+
+def _pause_at(progress, parts):
+    if progress.parts_done == parts:
+        raise UploadPaused("enough")
+
+
+def test_a_planted_token_does_not_make_an_attackers_object_ours(uploader, make_backend, store, source, data):
+    """Where objects have no checksum, their metadata has a token, which whoever reads it can plant."""
+    backend = make_backend(object_checksums=False)
+    with pytest.raises(UploadPaused):
+        uploader(backend=backend).upload(source, "key", progress=lambda at: _pause_at(at, 2))
+    [checkpoint] = store.scan()
+    backend.abort_upload("key", checkpoint.upload_id)
+    attack = filler(45, "attack")
+    backend.put_object(
+        "key", BytesSource(attack).body(0, 45), ObjectOptions(metadata={"partwise-upload": checkpoint.token})
+    )
+    result = uploader(backend=backend).upload(source, "key")
+
+    assert backend.read("key") == data
+    assert result.parts_sent == 5
+
+
+def test_an_object_of_an_earlier_run_is_read_before_it_is_taken_for_ours(struck, source):
+    with pytest.raises(UploadFailed):
+        struck(Fault("complete_upload", FaultKind.AFTER), Fault("head_object", FaultKind.PERMANENT)).upload(
+            source, "key"
+        )
+    readings = source.readings
+    result = struck().upload(source, "key")
+
+    assert (result.parts_sent, result.verified) == (0, True)
+    assert source.readings == readings + 5
+
+
+def test_a_source_that_was_forged_since_is_found_out_though_nobody_asked_for_its_content(struck, backend, source):
+    with pytest.raises(UploadFailed):
+        struck(Fault("complete_upload", FaultKind.AFTER), Fault("head_object", FaultKind.PERMANENT)).upload(
+            source, "key"
+        )
+    source.forge(filler(45, "other"))
+    struck().upload(source, "key")
+
+    assert backend.read("key") == source.data
+
+
+# --- a part size that is not granted ---------------------------------------------------------------------------------
+
+
+def test_a_part_size_that_is_not_granted_is_spoken_of(uploader, source, begun, caplog):
+    begun(source)
+    result = uploader(part_size=7).upload(source, "key")
+
+    [warning] = result.warnings
+    assert warning.startswith("parts of 7 bytes were asked for, but the upload that is resumed has parts of 10 bytes")
+    assert warning in caplog.text
+
+
+@pytest.mark.parametrize("part_size", ["auto", 10])
+def test_a_part_size_that_is_granted_or_was_not_asked_for_is_not_spoken_of(uploader, source, begun, part_size):
+    begun(source)
+
+    assert uploader(part_size=part_size).upload(source, "key").warnings == ()
+
+
+def test_a_part_size_that_a_stream_is_not_granted_is_spoken_of(uploader, begun, data):
+    begun(StreamSource(io.BytesIO(data), name="dump"))
+    result = uploader(part_size=7).upload(StreamSource(io.BytesIO(data), name="dump"), "key")
+
+    assert result.parts_resumed == 2
+    assert result.warnings[0].startswith("parts of 7 bytes were asked for")
+
+
+# --- bounds ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_last_and_the_largest_part_that_a_storage_takes_are_carried_on(struck, make_backend, source):
+    """Part number 5 of at most 5, and parts of 10 bytes of at most 10."""
+    backend = make_backend(limits=PartLimits(max_parts=5, max_part_size=10))
+    with pytest.raises(UploadFailed):
+        struck(Fault("complete_upload", FaultKind.PERMANENT), backend=backend).upload(source, "key")
+    with pytest.raises(UploadFailed) as caught:
+        struck(Fault("list_parts", FaultKind.PERMANENT), backend=backend).upload(source, "key")
+    result = struck(backend=backend).upload(source, "key")
+
+    assert (caught.value.parts_done, caught.value.bytes_done) == (5, 45)
+    assert (result.parts_resumed, result.parts_sent) == (5, 0)
+
+
+@pytest.mark.parametrize("beyond", [{"part_number": 6}, {"size": 11}])
+def test_what_no_storage_takes_is_a_part_that_is_not_there(struck, make_backend, store, source, beyond):
+    backend = make_backend(limits=PartLimits(max_parts=5, max_part_size=10))
+    with pytest.raises(UploadFailed):
+        struck(Fault("complete_upload", FaultKind.PERMANENT), backend=backend).upload(source, "key")
+    [checkpoint] = store.scan()
+    store.save(evolve(checkpoint, parts=(*checkpoint.parts[:4], evolve(checkpoint.parts[4], **beyond))))
+    with pytest.raises(UploadFailed) as caught:
+        struck(Fault("list_parts", FaultKind.PERMANENT), backend=backend).upload(source, "key")
+
+    assert (caught.value.parts_done, caught.value.bytes_done) == (4, 40)
