@@ -186,6 +186,16 @@ def test_the_pace_is_that_of_late() -> None:
     assert pace.left(at(110, 1000)) == 890
 
 
+@pytest.mark.parametrize(("ago", "rate"), [(7, 8), (8, 8), (9, 0), (20, 0)])
+def test_the_pace_is_that_of_the_last_eight_seconds(ago: int, rate: int) -> None:
+    """A burst of 64 MiB counts for as long, and then no more."""
+    pace = Pace()
+    pace.note(at(0, 1000, elapsed=0))
+    for second in range(1, ago + 1):
+        pace.note(at(64, 1000, elapsed=second))
+    assert pace.rate == pytest.approx(64 * MIB / ago if rate else 0)
+
+
 def test_what_an_earlier_run_sent_is_no_pace() -> None:
     pace = Pace()
     pace.note(at(50, resumed=50, elapsed=1))

@@ -70,6 +70,24 @@ def test_any_size_arrives_as_it_is(uploader, backend, size, concurrency):
     assert result.parts_sent == -(-size // 10)
 
 
+def test_the_bandwidth_limit_holds_after_a_wait(struck, backend, source, clock):
+    """Ten bytes a second, in parts of ten; the storage asks to be left alone for a minute after two of them."""
+    began = []
+    upload_part = backend.upload_part
+
+    def noting(key, upload_id, number, body):
+        receipt = upload_part(key, upload_id, number, body)
+        began.append(clock.time - 1000.0)
+        return receipt
+
+    backend.upload_part = noting
+    struck(
+        Fault("upload_part", FaultKind.THROTTLED, part_number=3, seconds=60.0), bandwidth_limit=10, concurrency=2
+    ).upload(source, "key")
+
+    assert began == [0.0, 1.0, 2.0, 61.0, 62.0]
+
+
 def test_threads_send_parts(uploader, backend, source, data):
     made = uploader(concurrency=3)
     result = Uploader(backend, made.store, made.config).upload(source, "key")

@@ -80,6 +80,55 @@ def test_bytes_that_were_not_sent_can_not_be_made_up_for():
     assert clock.time == 1002.0
 
 
+def test_after_an_idle_time_the_limit_holds_as_before():
+    """Neither what was booked before it nor the time that went by unused lets more bytes go."""
+    clock = Ticking()
+    limit = BandwidthLimit(100, clock)
+    for idle in (0.0, 50.0, 1000.0):
+        clock.time += idle
+        began = clock.time
+        for _ in range(3):
+            limit.take(100, NEVER)
+        assert clock.time - began == 2.0
+        clock.time += 1.0  # the last piece takes its own time
+
+
+def test_time_that_was_not_enough_for_the_last_piece_is_no_idle_time():
+    clock = Ticking()
+    limit = BandwidthLimit(100, clock)
+    limit.take(100, NEVER)
+    clock.time = 0.75
+    limit.take(100, NEVER)
+
+    assert clock.time == 1.0
+
+
+def test_workers_take_their_turns_one_after_the_other():
+    """No two of them see the same time as free."""
+    waits, second_is_done = [], []
+
+    class Slow(Ticking):
+        """While one worker looks at it, another one comes."""
+
+        def monotonic(self):
+            if threading.current_thread() is threading.main_thread():
+                second.start()
+                second.join(0.05)
+                second_is_done.append(not second.is_alive())
+            return 0.0
+
+        def wait(self, event, seconds):
+            waits.append(seconds)
+
+    limit = BandwidthLimit(100, Slow())
+    second = threading.Thread(target=limit.take, args=(100, NEVER))
+    limit.take(100, NEVER)
+    second.join()
+
+    assert second_is_done == [False]
+    assert waits == [1.0]
+
+
 def test_the_wait_is_one_for_the_end_of_the_upload():
     """So that whoever waits for his turn does not keep an upload that is ending."""
     waits = []

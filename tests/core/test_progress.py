@@ -15,7 +15,16 @@ from tqdm import tqdm
 
 from partwise import Checkpoint, InvalidInput, PartLimits, Progress, TransferConfig, Uploader
 from partwise.backends.memory import MemoryBackend
-from partwise.progress import for_ali_oss, for_android, for_boto3, for_ios, for_oss2, for_rich, for_tqdm
+from partwise.progress import (
+    called_from_a_thread,
+    for_ali_oss,
+    for_android,
+    for_boto3,
+    for_ios,
+    for_oss2,
+    for_rich,
+    for_tqdm,
+)
 from partwise.stores.memory import MemoryCheckpointStore
 
 PART = 100 * 1024
@@ -176,6 +185,35 @@ def test_what_a_coroutine_function_raises_stops_the_upload_and_comes_out():
 
     with pytest.raises(LookupError, match="enough"):
         asyncio.run(main())
+
+
+def test_no_coroutine_is_begun_once_the_upload_is_to_stop():
+    """The thread that waits for the stop may be the one that would have to run it."""
+    begun = []
+
+    async def report(progress):
+        begun.append(progress)
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        soon = loop.call_soon_threadsafe
+
+        def at_once(call, *arguments):
+            ran = threading.Event()
+            soon(lambda: (call(*arguments), ran.set()))
+            assert ran.wait(30)
+
+        loop.call_soon_threadsafe = at_once
+        called = called_from_a_thread(report, loop)
+        thread = threading.Thread(target=called, args=(Progress(1, 2),))
+        called.abandon()
+        thread.start()
+        while thread.is_alive():  # noqa: ASYNC110  # it is no task
+            await asyncio.sleep(0.001)
+        del loop.call_soon_threadsafe
+
+    asyncio.run(main())
+    assert begun == []
 
 
 def test_a_coroutine_function_without_an_event_loop_is_refused():

@@ -284,6 +284,21 @@ def test_only_what_begins_alike_is_told_once(run):
     assert made.warnings == ["a: 1", "b: 1", "a: 3"]
 
 
+# --- the bandwidth limit ---------------------------------------------------------------------------------------------
+
+
+def test_all_that_one_run_sends_shares_one_limit(run):
+    """Parts that are sent again after a refusal, too."""
+    made = run(bandwidth_limit=100)
+
+    assert made.fresh_flow().limit is made.fresh_flow().limit
+    assert made.flow.limit.rate == 100
+
+
+def test_without_a_limit_there_is_none(run):
+    assert run().fresh_flow().limit is None
+
+
 # --- progress --------------------------------------------------------------------------------------------------------
 
 

@@ -44,6 +44,15 @@ WISHES = ("tests/proof/test_every_instant.py -k wish", *PROOF)
 STORES = ("tests/stores",)
 DISK = ("tests/proof/test_every_system_call.py", "tests/soak/test_power_loss.py")
 BELIEVED = ("tests/core/test_ledger.py", "tests/core/test_deciding.py", "tests/core/test_completing.py")
+BOUNDS = (
+    "tests/core/test_pacing.py",
+    "tests/core/test_run.py",
+    "tests/core/test_deciding.py",
+    "tests/core/test_completing.py",
+    "tests/core/test_progress.py",
+    "tests/core/test_sending.py",
+    "tests/core/test_engine.py",
+)
 OUTSIDE = (
     "tests/core/test_calling.py",
     "tests/core/test_sending.py",
@@ -89,6 +98,7 @@ ENGINE, RUN, LEDGER = "core/engine.py", "core/run.py", "core/ledger.py"
 SENDING, COMPLETING, ENDINGS = "core/sending.py", "core/completing.py", "core/endings.py"
 MODEL, DECIDING, RETRYING, TRANSPORT = "core/model.py", "core/deciding.py", "core/retrying.py", "core/transport.py"
 THREADS, CALLING, UPLOADER = "core/threads.py", "core/calling.py", "core/uploader.py"
+PACING, PROGRESS = "core/pacing.py", "core/progress.py"
 FILES, JOURNAL = "core/_durable.py", "stores/_journal.py"
 
 MUTATIONS = [
@@ -606,6 +616,56 @@ MUTATIONS = [
         "            _withdrawn.add(attempt)\n",
         "",
         OUTSIDE,
+    ),
+    # --- bounds, and what two places read ----------------------------------------------------------------------------
+    Mutation(
+        "an idle time is made up for by more bytes",
+        PACING,
+        "            begin = max(now, self._booked_until)\n            self._booked_until = begin + count / self.rate",
+        "            begin = max(now, self._booked_until)\n            self._booked_until += count / self.rate",
+        BOUNDS,
+    ),
+    Mutation(
+        "two workers book the same time",
+        PACING,
+        "        with self._lock:\n            now = self._clock.monotonic()",
+        "        if True:\n            now = self._clock.monotonic()",
+        BOUNDS,
+    ),
+    Mutation(
+        "each sending has a bandwidth limit of its own",
+        RUN,
+        "        self.flow = Flow(self._limit, ",
+        "        self.flow = Flow(self._limit and BandwidthLimit(self._limit.rate, self.clock), ",
+        BOUNDS,
+    ),
+    Mutation(
+        "the last part that a storage takes is not carried on",
+        RUN,
+        "part.part_number <= limits.max_parts",
+        "part.part_number < limits.max_parts",
+        BOUNDS,
+    ),
+    Mutation(
+        "the largest part that a storage takes is not carried on",
+        RUN,
+        "part.size <= limits.max_part_size",
+        "part.size < limits.max_part_size",
+        BOUNDS,
+    ),
+    Mutation(
+        "the time that the storage asks for is waited for twice",
+        COMPLETING,
+        "        delay = 0.0\n",
+        "",
+        BOUNDS,
+    ),
+    Mutation(
+        "a coroutine is begun after the stop",
+        PROGRESS,
+        "        if self._abandoned:\n            _discard_if_not_begun(answer)\n        elif",
+        "        if",
+        BOUNDS,
     ),
     # --- endings -----------------------------------------------------------------------------------------------------
     Mutation(
