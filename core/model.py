@@ -375,8 +375,9 @@ class UploadResult:
         bytes_resumed: bytes of the parts that an earlier run had sent.
         parts_sent: parts that this run sent.
         parts_resumed: parts that an earlier run had sent.
-        verified: the storage reported a checksum of the whole object, and it is that of the bytes that were sent. A
-            difference is an `IntegrityError`; False means that the storage reported none.
+        verified: the storage reported a checksum of the whole object, and it is that of the bytes that were read: by
+            this run or, for parts that were kept, by an earlier one, as its checkpoint records. A difference is an
+            `IntegrityError`; False means that the storage reported none.
         warnings: what did not go as it should, though the object is right: a checkpoint that could not be written, an
             old upload that could not be aborted.
     """
