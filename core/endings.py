@@ -31,7 +31,7 @@ from partwise.ledger import Ledger, is_same_etag
 from partwise.model import Checkpoint, StoredObject, UploadedPart, UploadResult
 from partwise.planning import PartPlan
 from partwise.run import Run
-from partwise.sending import Control, Interrupted
+from partwise.sending import Control, Interrupted, ProgressRaised
 
 # --- cleaning up -----------------------------------------------------------------------------------------------------
 
@@ -154,7 +154,11 @@ def finished(run: Run, stored: StoredObject) -> UploadResult:
         verified=stored.crc64 is not None and stored.crc64 == combined,
         warnings=tuple(run.warnings),
     )
-    run.report(completed=True)
+    try:
+        run.report(completed=True)
+    except ProgressRaised as error:
+        (error.__cause__ or error).add_note(f"{run.key} is stored all the same, and need not be uploaded again.")
+        raise
     return result
 
 

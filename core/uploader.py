@@ -169,7 +169,7 @@ class Uploader:
             InvalidInput, SourceUnreadable, CheckpointMismatch: as `upload` says.
         """
         with self._ready(self._order(source, key, options, None, resume), Control()) as ready:
-            return _explained(*ready.explain(), limits=self.backend.limits, threshold=self.config.multipart_threshold)
+            return _explained(*ready.explain(), limits=self.backend.limits, config=self.config)
 
     def abort(self, source: SourceLike, key: str) -> bool:
         """
@@ -424,24 +424,26 @@ class Explanation:
     parts: tuple[PlannedPart, ...]
 
 
-def _explained(decision: Decision, plan: PartPlan, *, limits: PartLimits, threshold: int) -> Explanation:
+def _explained(decision: Decision, plan: PartPlan, *, limits: PartLimits, config: TransferConfig) -> Explanation:
     match decision:
         case AlreadyStored():
             return Explanation("done", "an earlier run completed it, and its answer was lost", ())
         case Undecidable():
             return Explanation("unknown", "an object of this size is there, and nothing tells whether it is ours", ())
-        case CompareWhileReading(candidates=candidates):
-            return Explanation(
-                "resume", f"up to {len(candidates)} parts need not be sent, if the stream is the same", ()
+        case CompareWhileReading(plan=recorded, candidates=candidates):
+            reasons = (
+                f"up to {len(candidates)} parts need not be sent, if the stream is the same",
+                _part_size_that_stands(recorded, config),
             )
+            return Explanation("resume", "; ".join(filter(None, reasons)), ())
         case Resume(plan=recorded, verdicts=verdicts):
             parts = []
             for verdict in verdicts:
                 part = recorded.part(verdict.part_number)
                 parts.append(PlannedPart(part.part_number, part.offset, part.size, verdict.action, verdict.why))
-            return Explanation("resume", "", tuple(parts))
+            return Explanation("resume", _part_size_that_stands(recorded, config), tuple(parts))
         case start:
-            if plan.size is not None and goes_in_one_piece(plan.size, limits, threshold):
+            if plan.size is not None and goes_in_one_piece(plan.size, limits, config.multipart_threshold):
                 return Explanation("put", start.reason, ())
             numbers = range(1, (plan.parts_total or 0) + 1)
             planned = (plan.part(number) for number in numbers)
@@ -450,6 +452,13 @@ def _explained(decision: Decision, plan: PartPlan, *, limits: PartLimits, thresh
                 start.reason,
                 tuple(PlannedPart(p.part_number, p.offset, p.size, "send", "it was not sent yet") for p in planned),
             )
+
+
+def _part_size_that_stands(recorded: PartPlan, config: TransferConfig) -> str:
+    """That another part size was asked for than the upload has, in words; "" where none was."""
+    if config.part_size in ("auto", recorded.part_size):
+        return ""
+    return f"its parts have {recorded.part_size} bytes, and keep them, though {config.part_size} were asked for"
 
 
 def upload(

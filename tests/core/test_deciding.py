@@ -927,6 +927,16 @@ def test_a_part_size_that_is_granted_or_was_not_asked_for_is_not_spoken_of(uploa
     assert uploader(part_size=part_size).upload(source, "key").warnings == ()
 
 
+def test_a_dry_run_speaks_of_a_part_size_that_is_not_granted(uploader, source, begun, data):
+    begun(source)
+    begun(StreamSource(io.BytesIO(data), name="dump"))
+    words = "its parts have 10 bytes, and keep them, though 7 were asked for"
+
+    assert uploader(part_size=7).plan(source, "key").reason == words
+    assert uploader(part_size=7).plan(StreamSource(io.BytesIO(data), name="dump"), "key").reason.endswith(words)
+    assert uploader().plan(source, "key").reason == ""
+
+
 def test_a_part_size_that_a_stream_is_not_granted_is_spoken_of(uploader, begun, data):
     begun(StreamSource(io.BytesIO(data), name="dump"))
     result = uploader(part_size=7).upload(StreamSource(io.BytesIO(data), name="dump"), "key")

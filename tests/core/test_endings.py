@@ -299,12 +299,13 @@ def test_what_a_progress_callback_raises_at_the_end_leaves_the_object(uploader, 
         if at.completed:
             raise LookupError("enough")
 
-    with pytest.raises(LookupError):
+    with pytest.raises(LookupError) as caught:
         uploader().upload(source, "key", progress=refuse)
 
     assert backend.read("key") == source.data
     assert left_behind() == []
     assert backend.calls["abort_upload"] == 0
+    assert caught.value.__notes__ == ["key is stored all the same, and need not be uploaded again."]
 
 
 def test_a_progress_callback_that_raised_is_not_called_again(uploader, unpaced, store, source, clock):

@@ -746,7 +746,7 @@ MUTATIONS = [
         "        return finished(run, complete(run, self._send_missing))",
         "        run.report(completed=True)\n        return finished(run, complete(run, self._send_missing))",
     ),
-    Mutation("the end is not told", ENDINGS, "    run.report(completed=True)\n", ""),
+    Mutation("the end is not told", ENDINGS, "        run.report(completed=True)\n", "        pass\n"),
     Mutation(
         "progress goes backwards", RUN, "        self._shown = max(self._shown, moved)", "        self._shown = moved"
     ),
