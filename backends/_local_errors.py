@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
+from partwise._system_errors import IN_USE_WINDOWS, is_transient
 from partwise.errors import AccessDenied, BackendError, BucketNotFound, InvalidKey, ServerFailed
 
 
@@ -20,11 +21,6 @@ _FULL = _numbers("ENOSPC", "EDQUOT")
 _DENIED = _numbers("EACCES", "EPERM", "EROFS")
 _NO_DIRECTORY = _numbers("ENOTDIR", "EEXIST")
 _TOO_LONG = _numbers("ENAMETOOLONG")
-# What passes by itself: a network file system that stumbles, too many open files, a file or folder that another
-# program removed in between.
-_PASSING = _numbers("EIO", "EAGAIN", "EBUSY", "EMFILE", "ENFILE", "ETIMEDOUT", "ESTALE", "ENOENT")
-# Windows: another program has the file open, or has locked a part of it.
-_IN_USE_WINDOWS = frozenset({32, 33})
 
 
 class Translating:
@@ -79,9 +75,10 @@ def translated(error: OSError, doing: str, root: Path) -> BackendError | Invalid
 
 
 def _meaning(error: OSError) -> tuple[Callable[..., BackendError | InvalidKey], str]:
-    if getattr(error, "winerror", None) in _IN_USE_WINDOWS:
+    if getattr(error, "winerror", None) in IN_USE_WINDOWS:
         return ServerFailed, "; another program has the file open"
-    if error.errno in _PASSING:
+    # A file or folder that another program removed in between is there again at the next attempt, or known to be gone.
+    if is_transient(error) or error.errno == errno.ENOENT:
         return ServerFailed, ""
     if error.errno in _DENIED:
         return AccessDenied, "; nothing was changed there"

@@ -7,6 +7,7 @@ Nothing is changed, neither on the storage nor in the store.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Literal
 
 from attrs import evolve
@@ -27,7 +28,7 @@ from partwise.ledger import (
 )
 from partwise.model import Checkpoint, UploadedPart
 from partwise.planning import PartPlan
-from partwise.protocols import Body
+from partwise.protocols import Body, Source
 from partwise.run import Run, logger
 
 
@@ -112,9 +113,13 @@ def local_checksums(run: Run, plan: PartPlan, numbers: Iterable[int]) -> dict[in
     for number in numbers:
         run.control.check()
         part = plan.part(number)
-        checksums[number] = checksum_of(call_plugin(run.source.body, part.offset, part.size))
+        checksums[number] = run.persist(partial(_checksum_of_range, run.source, part.offset, part.size))
     run.check_source()
     return checksums
+
+
+def _checksum_of_range(source: Source, offset: int, size: int) -> int:
+    return _checksum_of(source.body(offset, size))
 
 
 def checksum_of(body: Body) -> int:

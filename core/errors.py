@@ -276,11 +276,14 @@ class SourceError(PartwiseError):
 
     Args:
         source: the name of the source, a path for a file.
+        retryable: whether the same bytes may be had if they are asked for again, as after an error of a network file
+            system. The engine then retries the part, as after a retryable error of the storage.
     """
 
-    def __init__(self, message: str = "", *, source: str | None = None) -> None:
+    def __init__(self, message: str = "", *, source: str | None = None, retryable: bool = False) -> None:
         super().__init__(message)
         self.source = source
+        self.retryable = retryable
 
 
 class SourceUnreadable(SourceError):

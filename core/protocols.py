@@ -61,7 +61,8 @@ class Body(Protocol):
         again from the first byte.
 
         Raises:
-            SourceError: the bytes can't be had (any more). Let it pass: it is not the storage's failure.
+            SourceError: the bytes can't be had (any more). Let this exception propagate; do not translate it to a
+                `BackendError`: it is not the storage's failure. With ``retryable`` the engine sends the part again.
         """
 
 
@@ -89,7 +90,7 @@ class Source(Protocol):
         A `size` of None says that the source must be read to its end for its size to be known, and only in order.
 
         Raises:
-            SourceUnreadable: there is nothing to read.
+            SourceUnreadable: there is nothing to read. With ``retryable`` the engine asks again.
         """
 
     def body(self, offset: int, size: int) -> Body:

@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar
 from attrs import define, field
 
 from partwise.config import TransferConfig
-from partwise.errors import BackendError
+from partwise.errors import BackendError, SourceError
 
 _T = TypeVar("_T")
 
@@ -87,33 +87,33 @@ class RetryPolicy:
 
 
 def is_retryable(error: BaseException) -> bool:
-    """Whether the same operation may succeed if it is tried again: the backend's word for it."""
-    return isinstance(error, BackendError) and error.retryable
+    """Whether the same operation may succeed if it is tried again: the backend's or the source's word for it."""
+    return isinstance(error, BackendError | SourceError) and error.retryable
 
 
 def call_with_retries(
     attempt: Callable[[], _T],
     policy: RetryPolicy,
     wait: Callable[[float], object],
-    on_retry: Callable[[BackendError, float], object],
+    on_retry: Callable[[BackendError | SourceError, float], object],
 ) -> _T:
     """
     Call `attempt`, retrying retryable errors according to the retry policy.
 
     Args:
-        attempt: one operation of a backend.
+        attempt: one operation of a backend or of a source.
         policy: how often, and how long to wait in between.
         wait: wait for some seconds. What it raises ends the retrying.
         on_retry: called before each wait, with the error and the seconds.
 
     Raises:
-        BackendError: that of the last attempt.
+        BackendError, SourceError: that of the last attempt.
     """
     failures = 0
     while True:
         try:
             return attempt()
-        except BackendError as error:
+        except (BackendError, SourceError) as error:
             failures += 1
             delay = policy.delay(failures, error)
             if delay is None:

@@ -130,7 +130,8 @@ class Run:
             SourceUnreadable: there is nothing to read.
             InvalidInput: it is too large for the backend, or the part size is impossible.
         """
-        self.fingerprint = self.source.fingerprint()
+        # Who asks for an end meanwhile gets it when the upload runs, a moment later.
+        self.fingerprint = self._fingerprint_of_source(lambda seconds: self.clock.wait(self.control.requested, seconds))
         self.plan = plan_parts(
             self.fingerprint.size,
             self.backend.limits,
@@ -223,9 +224,12 @@ class Run:
             SourceChanged: it is not.
             SourceUnreadable: it is not there any more.
         """
-        found = call_plugin(self.source.fingerprint)
+        found = self._fingerprint_of_source(self.wait)
         if found is not self.fingerprint and found != self.fingerprint:
             raise SourceChanged(f"{self.target} changed on the way", source=self.source.name)
+
+    def _fingerprint_of_source(self, wait: Callable[[float], object]) -> Fingerprint:
+        return call_with_retries(partial(call_plugin, self.source.fingerprint), self.policy, wait, self.log_retry)
 
     def remember(self, receipt: UploadedPart) -> None:
         """Record a receipt. A record that can't be written fails nothing: the storage's own list has the part, too."""

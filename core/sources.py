@@ -13,9 +13,11 @@ import stat
 import threading
 import weakref
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from io import BufferedRandom, FileIO
 from typing import Protocol
 
+from partwise._system_errors import is_transient
 from partwise.checksums import crc64
 from partwise.errors import InvalidInput, SourceChanged, SourceError, SourceUnreadable
 from partwise.model import MIB, Fingerprint
@@ -88,21 +90,34 @@ class _OpenFiles:
         if self._closed:
             self.close()
 
+    def discard(self, file: FileIO) -> None:
+        """
+        Close a file that could not be read, and all that are idle: none of them may outlive what ails it, as the
+        restart of a file server. The next reader opens the file anew.
+        """
+        with suppress(OSError):  # on a network file system that is gone, closing may fail, too
+            file.close()
+        self._close_idle()
+
     def close(self) -> None:
         """Close what nobody reads, now; and what is being read, when it is given back."""
         self._closed = True
+        self._close_idle()
+
+    def _close_idle(self) -> None:
         while True:
             try:
                 file = self._idle.pop()
             except IndexError:
                 return
-            file.close()
+            with suppress(OSError):
+                file.close()
 
     __del__ = close
 
     def _open(self) -> FileIO:
-        file = _open_for_reading(self._path)
-        if self.inode and os.fstat(file.fileno()).st_ino != self.inode:
+        file, status = _open_for_reading(self._path)
+        if self.inode and status.st_ino != self.inode:
             file.close()
             raise SourceChanged(
                 f"{self._path} was replaced by another file while it was being uploaded", source=self._path
@@ -154,9 +169,12 @@ class FileBody:
         whole = _buffers.take()
         buffer = whole[: chunk_size(self.size)]
         checksum, at, end = 0, self.offset, self.offset + self.size
+        readable = True
         try:
             while at < end:
+                readable = False
                 count = _read_into(file, buffer[: end - at], at, path)
+                readable = True
                 if not count:
                     raise SourceChanged(
                         f"{path} was cut short while it was being uploaded: it ends {end - at} bytes before byte {end}",
@@ -173,12 +191,13 @@ class FileBody:
             _buffers.give_back(whole)
             if files is None:
                 file.close()
-            else:
+            elif readable:
                 files.give_back(file)
+            else:
+                files.discard(file)
 
     def _open(self) -> FileIO:
-        file = _open_for_reading(self.path)
-        status = os.fstat(file.fileno())
+        file, status = _open_for_reading(self.path)
         if self._version not in (None, (status.st_size, status.st_mtime_ns)):
             import platform
 
@@ -192,10 +211,15 @@ class FileBody:
         return file
 
 
-def _open_for_reading(path: str) -> FileIO:
+def _open_for_reading(path: str) -> tuple[FileIO, os.stat_result]:
     try:
-        return FileIO(path)
+        file = FileIO(path)
     except OSError as error:
+        raise _unreadable(path, error) from error
+    try:
+        return file, os.fstat(file.fileno())
+    except OSError as error:
+        file.close()
         raise _unreadable(path, error) from error
 
 
@@ -212,7 +236,7 @@ def _read_into(file: FileIO, buffer: memoryview, offset: int, path: str) -> int:
 
 def _unreadable(path: str, error: OSError) -> SourceUnreadable:
     reason = error.strerror or str(error)
-    return SourceUnreadable(f"{path} can't be read: {reason}", source=path)
+    return SourceUnreadable(f"{path} can't be read: {reason}", source=path, retryable=is_transient(error))
 
 
 class FileSource:
@@ -392,10 +416,16 @@ class _SpooledBody:
         return BytesBody, (b"".join(self.chunks()),)
 
     def chunks(self) -> Iterator[memoryview]:
-        self._file.seek(0)
         buffer = memoryview(bytearray(chunk_size(self._size)))
-        while count := self._file.readinto(buffer):
+        self._file.seek(0)
+        while count := self._read_into(buffer):
             yield buffer[:count]
+
+    def _read_into(self, buffer: memoryview) -> int:
+        try:
+            return self._file.readinto(buffer)
+        except OSError as error:
+            raise _unreadable("a part of the stream in a temporary file", error) from error
 
 
 class StreamSource:
@@ -446,7 +476,10 @@ class StreamSource:
             raise SourceError(f"the stream is at byte {self._position}, and can't go to {offset}", source=self._name)
         if self._stream is None:
             assert self._open is not None
-            self._stream = self._open()
+            try:
+                self._stream = self._open()
+            except OSError as error:
+                raise SourceError(f"the stream can't be opened: {error}", source=self._name) from error
         return self._spooled(size) if size > self._spool_above else self._in_memory(size)
 
     def close(self) -> None:
@@ -484,18 +517,39 @@ class StreamSource:
     def _spooled(self, size: int) -> _SpooledBody:
         import tempfile
 
-        file: BufferedRandom = tempfile.TemporaryFile()  # noqa: SIM115  # lives as long as the body
+        try:
+            file: BufferedRandom = tempfile.TemporaryFile()  # noqa: SIM115  # lives as long as the body
+        except OSError as error:
+            raise self._unspooled(error) from error
         checksum = 0
         length = 0
         try:
             for piece in self._pieces(size):
                 checksum = crc64(piece, checksum)
                 length += len(piece)
-                file.write(piece)
+                try:
+                    file.write(piece)
+                except OSError as error:
+                    raise self._unspooled(error) from error
+            try:
+                file.flush()
+            except OSError as error:
+                raise self._unspooled(error) from error
         except BaseException:
-            file.close()
+            with suppress(OSError):  # what could not be written is tried again when the file is closed
+                file.close()
             raise
         return _SpooledBody(file, length, checksum)
+
+    def _unspooled(self, error: OSError) -> SourceError:
+        import tempfile
+
+        where = tempfile.tempdir or "the directory for temporary files"
+        return SourceError(
+            f"a part of the stream can't be kept in {where}: {error.strerror or error}. Make room there, or name"
+            " another directory by TMPDIR, or keep parts in memory (spool_above)",
+            source=self._name,
+        )
 
 
 #: What can be uploaded: a path, bytes, a binary stream, or a source of one's own.

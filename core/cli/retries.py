@@ -10,7 +10,7 @@ from typing import TypeVar
 from attrs import evolve
 
 from partwise.config import TransferConfig
-from partwise.errors import BackendError
+from partwise.errors import BackendError, SourceError
 from partwise.model import PendingUpload
 from partwise.protocols import MultipartBackend
 from partwise.retrying import RetryPolicy, SystemClock, call_with_retries, is_retryable, system_chance
@@ -50,7 +50,7 @@ class Retries:
         """
         policy = evolve(self._policy, max_attempts=1) if self._down else self._policy
 
-        def note(error: BackendError, delay: float) -> None:
+        def note(error: BackendError | SourceError, delay: float) -> None:
             logger.info("%s: tried again in %.1f s: %s", what, delay, error)
 
         try:

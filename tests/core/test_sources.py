@@ -675,6 +675,23 @@ def test_a_stream_may_give_any_bytes(streamed, kind):
     assert read(streamed(Fixed(kind(b"ab"))).body(0, 4)) == b"abab"
 
 
+class ReusesItsBuffer:
+    """A stream that gives views of one buffer, which each read fills anew, as `readinto` loops do."""
+
+    def __init__(self, data, step):
+        self._stream, self._buffer = io.BytesIO(data), bytearray(step)
+
+    def read(self, size):
+        count = self._stream.readinto(memoryview(self._buffer)[:size])
+        return memoryview(self._buffer)[:count]
+
+
+def test_a_stream_that_uses_its_buffer_again_is_copied_from_in_time(streamed):
+    body = streamed(ReusesItsBuffer(DATA, 7)).body(0, len(DATA))
+
+    assert read(body) == DATA
+
+
 def test_a_view_of_larger_items_counts_by_its_bytes(streamed):
     view = memoryview(array.array("H", [1, 2]))
 

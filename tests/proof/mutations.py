@@ -62,6 +62,7 @@ OUTSIDE = (
     "tests/core/test_uploader.py",
 )
 SENT_AHEAD = ("tests/core/test_transport.py", "tests/core/test_threads.py", "tests/oss/test_small_parts.py")
+SOURCE_FAILS = ("tests/core/test_transient_source_errors.py",)
 SECONDS_MAX = 600
 _PROFILE = "--hypothesis-profile=mutation"
 
@@ -99,6 +100,7 @@ SENDING, COMPLETING, ENDINGS = "core/sending.py", "core/completing.py", "core/en
 MODEL, DECIDING, RETRYING, TRANSPORT = "core/model.py", "core/deciding.py", "core/retrying.py", "core/transport.py"
 THREADS, CALLING, UPLOADER = "core/threads.py", "core/calling.py", "core/uploader.py"
 PACING, PROGRESS = "core/pacing.py", "core/progress.py"
+SOURCES = "core/sources.py"
 FILES, JOURNAL = "core/_durable.py", "stores/_journal.py"
 
 MUTATIONS = [
@@ -449,8 +451,8 @@ MUTATIONS = [
     Mutation(
         "permanent errors are tried again",
         RETRYING,
-        "    return isinstance(error, BackendError) and error.retryable",
-        "    return isinstance(error, BackendError)",
+        "    return isinstance(error, BackendError | SourceError) and error.retryable",
+        "    return isinstance(error, BackendError | SourceError)",
     ),
     Mutation(
         "nothing is tried again",
@@ -465,6 +467,40 @@ MUTATIONS = [
         "            delay = policy.delay(failures, error)",
         "            delay = None",
         STORAGE_FAILS,
+    ),
+    # --- transient errors of the source -------------------------------------------------------------------------------
+    Mutation(
+        "errors of the source are not retried",
+        RETRYING,
+        "isinstance(error, BackendError | SourceError) and error.retryable",
+        "isinstance(error, BackendError) and error.retryable",
+        SOURCE_FAILS,
+    ),
+    Mutation(
+        "a stale file is read again",
+        SOURCES,
+        "                files.discard(file)",
+        "                files.give_back(file)",
+        SOURCE_FAILS,
+    ),
+    Mutation(
+        "other open files of a stale one stay open",
+        SOURCES,
+        """            file.close()
+        self._close_idle()
+
+    def close""",
+        """            file.close()
+
+    def close""",
+        SOURCE_FAILS,
+    ),
+    Mutation(
+        "a stream that uses its buffer again is stored corrupt",
+        SOURCES,
+        "            piece = bytes(piece)",
+        "            piece = memoryview(piece)",
+        ("tests/core/test_sources.py",),
     ),
     Mutation(
         "the time that the storage asks for is not granted",
