@@ -170,7 +170,7 @@ class Endless:
 @pytest.mark.parametrize(
     ("start", "fill"),
     [
-        (b"", b"x"),
+        (b"HTTP/1.1 200 ", b"x"),
         (OK, b"a: b\r\n"),
         (OK + b"\r\n", b"x"),
         (OK + b"Content-Length: 99999999999\r\n\r\n", b"x"),
