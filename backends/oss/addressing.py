@@ -175,7 +175,9 @@ def region_of(endpoint: str) -> str | None:
 def is_loopback(host: str) -> bool:
     """Whether a host is this machine itself, so that what is sent to it does not leave it."""
     name = host.lower().removesuffix(".")
-    return name == "localhost" or name.endswith(".localhost") or (_is_ip(name) and ipaddress.ip_address(name).is_loopback)
+    return (
+        name == "localhost" or name.endswith(".localhost") or (_is_ip(name) and ipaddress.ip_address(name).is_loopback)
+    )
 
 
 def _utf8(key: str) -> bytes:

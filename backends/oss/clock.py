@@ -7,8 +7,8 @@ from collections.abc import Callable
 #: Seconds. A correction by less than this explains no refusal: the storage allows for fifteen minutes.
 _WORTH_CORRECTING = 60.0
 
-#: Seconds. A clock that is off by more is wrong in a way that a time zone does not explain, and a request that is signed
-#: for another day is good on that day for whoever captured it.
+#: Seconds. No time zone explains a clock that is off by more, and a request that is signed for another day can be sent
+#: again on that day by anyone who captured it.
 _CORRECTION_MAX = 86_400.0
 
 #: ... and where anybody on the network could have written the answer: the window in which the storage accepts a
@@ -40,6 +40,11 @@ class ServerClock:
     def __call__(self) -> float:
         """The storage's time, in seconds since 1970."""
         return self._clock() + self._corrected[0]
+
+    def reading(self) -> tuple[float, float]:
+        """The storage's time, and the `offset` that is in it: both from one instant, whatever other threads do."""
+        offset = self._corrected[0]
+        return self._clock() + offset, offset
 
     @property
     def offset(self) -> float:

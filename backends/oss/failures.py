@@ -84,9 +84,10 @@ ERRORS: dict[str, type[BackendError]] = {
 
 #: What to do about it, where that is not plain from what the service says.
 _ADVICE = {
-    "SignatureDoesNotMatch": "check the secret, and that region= is the bucket's own",
     "InvalidAccessKeyId": "check the access key id",
-    "SecurityTokenExpired": "others are asked for where credentials= is a function or a client",
+    "SecurityTokenExpired": (
+        "pass a function or a credentials client as credentials=, so that expired ones are replaced by themselves"
+    ),
     "SecondLevelDomainForbidden": "use addressing_style='virtual'",
     "NonStandardHostForbidden": "use the region's endpoint, or addressing_style='cname' for a custom domain",
     "TransferAccelerationDisabled": "turn on transfer acceleration for the bucket, or use the region's endpoint",
@@ -192,8 +193,7 @@ def failure(answer: Answer, what: str, said: Said) -> BackendError:
         said: what `read` made of the answer.
     """
     kind = _kind(answer, said)
-    # A 401 is not a code of the service's own: a gateway on the way asks to be asked again. One that asks for a password
-    # of a proxy has a number of its own.
+    # A 401 is not a code of the service's own: a gateway on the way asks to be asked again.
     retryable = kind.default_retryable or (kind is AccessDenied and answer.status == 401 and said.code is None)
     if answer.status == 407:
         kind, retryable = ConnectionFailed, False

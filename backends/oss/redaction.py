@@ -1,9 +1,9 @@
 """
 Keep secrets out of what servers send back: whatever an answer repeats ends up in errors, logs and results.
 
-A secret is looked for as it is, as URLs, base64 and hexadecimal write it, in any case of letters, and in parts: an answer
-may be cut, and half of a secret is worth most of it. One that is shorter than a recognisable part is looked for as a
-whole, and as it is written. Pure.
+A secret is looked for as it is, as URLs, base64 and hexadecimal write it, in any case of letters, and in parts: an
+answer may be cut, and half of a secret is worth most of it. One that is shorter than a recognisable part is looked for
+as a whole, and as it is written. Pure.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ def redacted(text: str, secrets: Iterable[str]) -> str:
     return _TOKEN_LINE.sub(rf"\1{MASK}", "".join([*kept, text[at:]]))
 
 
-def repeats(text: str, secrets: Iterable[str]) -> bool:
-    """Whether there is something in the text to be masked."""
-    return redacted(text, secrets) != text
+def contains(data: bytes, secrets: Iterable[str]) -> bool:
+    """Whether a whole secret is in what may be megabytes of text, in one of its forms."""
+    return any(form in data for secret in secrets if len(secret) >= _SECRET_LENGTH_MIN for form in _whole_forms(secret))
 
 
 def _spans(text: str, secret: str) -> Iterator[tuple[int, int]]:
@@ -75,6 +75,13 @@ def _sought(secret: str) -> tuple[tuple[str, ...], frozenset[str]]:
     lower = {form.translate(_LOWER) for form in forms}
     runs = {form[at : at + _RUN] for form in lower for at in range(len(form) - _RUN + 1)}
     return tuple(sorted(form for form in forms if _SECRET_LENGTH_MIN <= len(form) < _RUN)), frozenset(runs)
+
+
+@lru_cache(maxsize=16)
+def _whole_forms(secret: str) -> tuple[bytes, ...]:
+    return tuple(
+        {form.encode("utf-8", "surrogateescape") for form in _forms(secret) if len(form) >= _SECRET_LENGTH_MIN}
+    )
 
 
 def _forms(secret: str) -> Iterator[str]:

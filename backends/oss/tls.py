@@ -74,9 +74,7 @@ class TLSSocket:
     #: caller can't look at the time itself.
     deadline = math.inf
 
-    def __init__(
-        self, sock: socket.socket, context: ssl.SSLContext, host: str, *, deadline: float = math.inf
-    ) -> None:
+    def __init__(self, sock: socket.socket, context: ssl.SSLContext, host: str, *, deadline: float = math.inf) -> None:
         self._sock = sock
         self._arrived, self._leaving = ssl.MemoryBIO(), ssl.MemoryBIO()
         # As a certificate has them: an address without brackets, a name without the dot of the root.

@@ -45,12 +45,12 @@ _RECENT_SECONDS = 1.0
 #: The service may have closed the connection, or is about to: bad requests, time-outs, its own failures.
 _WORN_STATUSES = frozenset({400, 408})
 
-#: From the end of the request to the end of the answer may pass as many times the longest silence. Without it, an answer
-#: of one byte a minute would hold a thread for weeks. The longest answer, a page of 4 MiB, has to come at 17 KiB a
-#: second then, where a silence may last 60 seconds; nearly all others are shorter than a packet.
+#: An answer may take four times as long as a silence, from the end of the request to its own end. Without a limit, one
+#: of a byte a minute would hold a thread for weeks. With silences of 60 seconds the longest answer, a page of 4 MiB,
+#: arrives in time at 17 KiB a second; nearly all others are shorter than a packet.
 _SILENCES_PER_ANSWER = 4
 
-#: Failures of TLS that may not happen again: the bytes were damaged, or the other side has trouble of its own. All others
+#: Failures of TLS that may not happen again: bytes were damaged, or the other side has trouble of its own. All others
 #: say that the two sides will not agree next time either.
 _TRANSIENT_TLS = frozenset(
     {
@@ -135,33 +135,15 @@ class Transport:
         # Nobody closes what was unpickled to send one part in another process.
         weakref.finalize(self, _close_all, self._idle)
 
-    def send(
-        self,
-        method: str,
-        target: str,
-        headers: Mapping[str, str],
-        body: Iterable[bytes | memoryview] = (),
-        length: int | None = None,
-    ) -> Answer:
+    def head(self, method: str, target: str, headers: Mapping[str, str], length: int | None) -> bytes:
         """
-        Send a request and return the answer, whatever its status.
+        A request up to its body.
 
         Args:
             method: the HTTP method.
             target: path and query, fully encoded.
             headers: all but Host, User-Agent, Accept-Encoding and Content-Length.
-            body: pieces that make up the body. What it raises passes through, and the server gets no whole request.
-            length: of the body in bytes, None for a request that has none. `body` vouches for it.
-
-        Raises:
-            ConnectionFailed: there is no answer, or not all of it; the message says how far it got.
-            BackendClosed: the transport was closed.
-        """
-        return self.begin(method, self.head(method, target, headers, length), body)()
-
-    def head(self, method: str, target: str, headers: Mapping[str, str], length: int | None) -> bytes:
-        """
-        A request up to its body. Arguments as for `send`.
+            length: of the body in bytes, None for a request that has none.
 
         Raises:
             ValueError: a line end, or a character beyond latin-1, got into a value.
@@ -172,9 +154,18 @@ class Transport:
 
     def begin(self, method: str, head: bytes, body: Iterable[bytes | memoryview] = ()) -> Callable[[], Answer]:
         """
-        Send a request whose head is written already. What is returned waits for the answer, and is to be called once.
+        Send a request whose head is written already. What is returned is to be called once: it waits for the answer,
+        and returns it whatever its status.
 
-        Either step raises what `send` does.
+        Args:
+            method: the HTTP method.
+            head: what `head` gave.
+            body: pieces that make up the body, as long as the head says. What it raises is not caught, and the server
+                gets no whole request.
+
+        Raises:
+            ConnectionFailed: by either step: there is no answer, or not all of it; the message says how far it got.
+            BackendClosed: the transport was closed.
         """
         connection = self._take(repeatable=method != "POST")
         try:
@@ -319,7 +310,9 @@ class Transport:
         if answer.status < 300 and in_order:
             return
         if answer.status == 407:
-            why = f"the proxy asks for a user and a password, or refuses those that it got (407); {how_to_sign_on(proxy)}"
+            why = (
+                f"the proxy asks for a user and a password, or refuses those that it got (407); {how_to_sign_on(proxy)}"
+            )
         elif answer.status < 300:
             why = "the proxy sent more than the answer that opens a tunnel"
         else:
