@@ -168,14 +168,14 @@ class _Reader:
             self._at += size
             return taken
         # One buffer, whatever the size of what arrives: an object for each byte would take fifty times the memory.
-        taken = bytearray(self._buffer[self._at :])
+        gathered = bytearray(self._buffer[self._at :])
         self._buffer, self._at = b"", 0
-        while missing := size - len(taken):
+        while missing := size - len(gathered):
             received = self._receive(min(missing, _RECEIVE))
             if not received:
                 raise BadAnswer(f"the connection was closed {missing} bytes before the end of the answer")
-            taken += received
-        return bytes(taken)
+            gathered += received
+        return bytes(gathered)
 
     def rest(self, longest: int) -> bytes:
         """Everything up to the end of the connection."""

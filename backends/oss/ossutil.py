@@ -121,7 +121,7 @@ def _sections(file: Path) -> dict[str, dict[str, str]] | str:
     parser.optionxform = lambda name: name.strip().lower()  # type: ignore[assignment,method-assign]  # as documented
     try:
         parser.read_string(_content(file).decode("utf-8-sig"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     except OSError as error:
         return f"can't be read: {error.strerror or type(error).__name__}"

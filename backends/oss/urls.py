@@ -40,8 +40,8 @@ def open_url(url: str, **settings: Any) -> tuple[OSSBackend, str]:
 
     What `settings` leave out is looked for in the environment (`OSS_ENDPOINT`, `OSS_REGION`, `OSS_ACCESS_KEY_ID` and so
     on), then in ossutil's configuration file. A profile that is asked for by name goes before the environment. The file
-    is read only for what is found nowhere else; where it could only add an endpoint to a region that is known, and can't
-    be read, it adds nothing.
+    is read only for what is found nowhere else. Where it could only add an endpoint to a region that is known, and
+    can't be read, it adds nothing.
 
     Args:
         url: the URL.

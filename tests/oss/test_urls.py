@@ -206,5 +206,5 @@ def test_a_broken_file_concerns_nobody_who_has_said_everything(config):
     config("no configuration at all")
     backend = opened(**PLACE, endpoint="oss-cn-hangzhou.aliyuncs.com")
     assert backend.region == "cn-hangzhou"
-    with pytest.raises(InvalidInput, match="no configuration file of ossutil"):
+    with pytest.raises(InvalidInput, match="not a configuration file of ossutil"):
         open_url("oss://examplebucket/key", region="cn-hangzhou")
