@@ -436,15 +436,15 @@ class OSSBackend:
         what = f"part {part_number} of {self._of(key)}"
         issued, (now, offset) = self._keyring.current(), self._clock.reading()
         head = self._part_heads(key, upload_id, issued, now).head(part_number, size)
-        sent = _Sent(issued, offset, head)
         wait = self._transport.begin("PUT", head, exact_chunks(body, what))
 
         def receipt() -> UploadedPart:
             answer = wait()
             if not _is_plain(answer) or _log.isEnabledFor(logging.DEBUG):
+                sent = _Sent(issued, offset, head)
                 answer = _masked(answer, self._secrets(sent))
                 _tell(answer, what, key, (("uploadId", upload_id),), part_number)
-            self._judge(answer, what, sent)
+                self._judge(answer, what, sent)
             checksum = self._verified(answer, body, what, final=False)
             return UploadedPart(part_number, size, _etag(answer, what), checksum)
 

@@ -134,15 +134,13 @@ class _Reader:
 
     def check_start(self, expected: bytes) -> None:
         """Receive until the first bytes are known to be the expected ones, which are not taken."""
-        while len(self._buffer) < len(expected):
+        while not self._buffer.startswith(expected):
+            if not expected.startswith(self._buffer):
+                raise NotHTTP(f"it begins with {self._buffer[:_SHOWN]!r}, which is not HTTP")
             received = self._receive(_RECEIVE)
             if not received:
                 raise BadAnswer("the connection was closed in the middle of the answer" if self._buffer else _NO_ANSWER)
             self._buffer += received
-            if self._buffer[: len(expected)] != expected[: len(self._buffer)]:
-                break
-        if not self._buffer.startswith(expected):
-            raise NotHTTP(f"it begins with {self._buffer[:_SHOWN]!r}, which is not HTTP")
 
     def until(self, end: bytes, longest: int) -> bytes:
         """What comes before `end`, which is taken off too."""
