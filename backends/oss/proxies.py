@@ -59,12 +59,18 @@ class Proxy:
             parts = urlsplit(url if "://" in url else f"http://{url}")
             host, port = parts.hostname or "", parts.port
         except ValueError:
-            raise _unusable(source) from None
+            # Raised below: this error holds the URL, and would be the context of one that is raised here.
+            parts, host, port = urlsplit(""), "", None
         if parts.scheme != "http" and re.fullmatch(r"https|socks[45]?[ah]?", parts.scheme):
             raise _unusable(source, f"; proxies of the kind {parts.scheme}:// are not supported")
         if parts.scheme != "http" or parts.path not in ("", "/") or parts.query or parts.fragment:
             raise _unusable(source)
-        if not (url.isprintable() and _HOST.fullmatch(host)) or port == 0 or (port is None and "://" not in url):
+        if (
+            re.search(r"[\x00- \x7f]", url)
+            or not _HOST.fullmatch(host)
+            or port == 0
+            or (port is None and "://" not in url)
+        ):
             raise _unusable(source)
         authorization = password = None
         if parts.username is not None:
