@@ -103,6 +103,9 @@ _TIMEOUT_MAX = 86_400
 
 _CONNECTIONS_MAX = 10_000
 
+#: Bytes of a body in which parts of secrets are looked for, too; a longer one is a page of a list.
+_SEARCHED_FOR_PARTS = 4096
+
 #: What is signed in addition to what V4 always signs, so that a request is not good at another host.
 _ADDITIONAL_HEADERS = ("host",)
 
@@ -721,7 +724,7 @@ def _masked(answer: Answer, secrets: tuple[str, ...]) -> Answer:
         for name, value in answer.headers.items()
     }
     body = answer.body
-    if contains(body, secrets):
+    if len(body) <= _SEARCHED_FOR_PARTS or contains(body, secrets):
         body = redacted(body.decode("latin-1"), secrets).encode("latin-1")
     return Answer(answer.status, headers, body)
 

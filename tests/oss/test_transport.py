@@ -1055,7 +1055,7 @@ def test_a_server_of_another_version_of_tls_is_final(kit, connect, certificate, 
 
 
 @pytest.mark.parametrize(("reason", "certain"), [("TLSV13_ALERT_CERTIFICATE_REQUIRED", True), ("BAD_RECORD", False)])
-def test_a_server_that_wants_a_certificate_of_ours_is_final(server, oss, body, monkeypatch, reason, certain):
+def test_a_server_that_wants_a_certificate_of_ours_is_final(oss, body, monkeypatch, reason, certain):
     """It says so where its first answer would be."""
     refusal = ssl.SSLError(1, "alert")
     refusal.reason = reason
