@@ -8,7 +8,6 @@ service said is kept in the error, less anything secret.
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -265,7 +264,7 @@ def _document(answer: Answer) -> bytes:
         return answer.body
     try:
         return base64.b64decode(answer.headers.get("x-oss-err", ""))
-    except binascii.Error as error:
+    except ValueError as error:  # which `binascii.Error` is; another where the text is not ASCII
         raise BadDocument("x-oss-err is not base64") from error
 
 

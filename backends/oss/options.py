@@ -205,8 +205,8 @@ def _check_callback_way(callback: Callback) -> None:
     urls = url.split(";") if isinstance(url, str) else []
     if not 1 <= len(urls) <= CALLBACK_URLS_MAX or not all(map(_is_callback_url, urls)):
         raise InvalidInput(
-            f"a callback has 1 to {CALLBACK_URLS_MAX} URLs, separated by ';', each like https://example.com/uploaded "
-            f"and in ASCII without spaces, not {callback.url!r:.60}"
+            f"a callback has 1 to {CALLBACK_URLS_MAX} URLs of http or https, separated by ';', in ASCII and without "
+            f"spaces, not {callback.url!r:.60}"
         )
     host: object = callback.host
     if host is not None and not (isinstance(host, str) and "/" not in host and _is_callback_url(host)):
