@@ -478,14 +478,15 @@ class OSSBackend:
         headers = {**own, "Content-Type": "application/xml", "Content-MD5": document.md5}
         what = f"completing upload {upload_id} of {self._of(key)}"
         query = (("uploadId", upload_id), ("encoding-type", "url"))
-        answer = self._send(_Request(what, "POST", key, query, headers, document, document.length), expected=(200, 203))
+        request = _Request(what, "POST", key, query, headers, document, document.length)
+        answer, sent = self._exchange(request, expected=(200, 203))
         etag = bare_etag(answer.headers.get("etag", ""))
         if etag is None:
             # A callback's answer is the application's, and says nothing of the object.
             etag = "" if options.callback else _parsed(answer, parse_completed, what) or _etag(answer, what)
         size = sum(part.size for part in parts)
         stored = StoredObject(key, size, etag, _checksum(answer, what), **_identity(answer))
-        return self._called_back(answer, stored, options, what)
+        return self._called_back(answer, sent, stored, options, what)
 
     def abort_upload(self, key: str, upload_id: str) -> None:
         """Drop an upload and its parts; see `MultipartBackend.abort_upload`."""
@@ -530,22 +531,22 @@ class OSSBackend:
         check_put(key, size, LIMITS)
         what = f"storing {self._of(key)}"
         chunks = exact_chunks(body, self._of(key))
-        answer = self._send(_Request(what, "PUT", key, (), headers, chunks, size), expected=(200, 203))
+        answer, sent = self._exchange(_Request(what, "PUT", key, (), headers, chunks, size), expected=(200, 203))
         checksum = self._verified(answer, body, what, final=options.forbid_overwrite)
         stored = StoredObject(key, size, _etag(answer, what), checksum, **_identity(answer))
-        return self._called_back(answer, stored, options, what)
+        return self._called_back(answer, sent, stored, options, what)
 
     def head_object(self, key: str) -> StoredObject | None:
         """Describe an object; see `MultipartBackend.head_object`."""
         self._begin(key)
         what = f"looking at {self._of(key)}"
-        answer = self._send(_Request(what, "HEAD", key, (), self._other_headers, length=None), expected=(200, 404))
-        if answer.status == 404:
-            said = read(answer)
+        try:
+            answer = self._send(_Request(what, "HEAD", key, (), self._other_headers, length=None))
+        except BackendError as error:
             # Where the service does not say why, the object is what is most likely to be missing.
-            if said.code in (None, "NoSuchKey"):
+            if error.status == 404 and error.code in (None, "NoSuchKey"):
                 return None
-            raise failure(answer, what, said)
+            raise
         length = answer.headers.get("content-length", "")
         if not (length.isascii() and length.isdigit() and len(length) <= _SIZE_DIGITS_MAX):
             raise _unusable(answer, what, "it does not say the object's size")
@@ -561,6 +562,9 @@ class OSSBackend:
     # --- one request -------------------------------------------------------------------------------------------------
 
     def _send(self, request: _Request, expected: tuple[int, ...] = (200,)) -> Answer:
+        return self._exchange(request, expected)[0]
+
+    def _exchange(self, request: _Request, expected: tuple[int, ...]) -> tuple[Answer, _Sent]:
         issued, (now, offset) = self._keyring.current(), self._clock.reading()
         signable = Signable(request.method, self._address.bucket, request.key, request.query, request.headers)
         signing = self._signing(signable, issued.credentials, now)
@@ -569,7 +573,7 @@ class OSSBackend:
         sent = _Sent(issued, offset, head)
         answer = _masked(self._transport.begin(request.method, head, request.body)(), self._secrets(sent))
         _tell(answer, request.what, request.key, request.query)
-        return self._judge(answer, request.what, sent, expected)
+        return self._judge(answer, request.what, sent, expected), sent
 
     def _signing(self, request: Signable, credentials: Credentials, now: float) -> Signing:
         address = self._address
@@ -697,9 +701,11 @@ class OSSBackend:
             )
         return theirs
 
-    def _called_back(self, answer: Answer, stored: StoredObject, options: ObjectOptions, what: str) -> StoredObject:
+    def _called_back(
+        self, answer: Answer, sent: _Sent, stored: StoredObject, options: ObjectOptions, what: str
+    ) -> StoredObject:
         if answer.status == 203:
-            raise callback_failure(answer, what, read(answer), stored)
+            raise callback_failure(answer, what, read(answer, self._secrets(sent)), stored)
         return stored if options.callback is None else evolve(stored, callback_response=answer.body)
 
 

@@ -1222,6 +1222,33 @@ def test_no_field_of_a_refusal_gives_away_a_secret(server, connect, caplog, what
 
 
 @pytest.mark.parametrize("what", WHAT)
+def test_no_failed_callback_and_no_refused_head_gives_away_a_secret(server, connect, body, what):
+    backend = connect(credentials=Credentials("testid", ECHO_SECRET, ECHO_TOKEN))
+
+    def reply(received, _):
+        said = echoes(received)[what]
+        fields = "".join(f"<{name}>{said}</{name}>" for name in FIELDS if name != "Code")
+        document = f"<Error><Code>CallbackFailed</Code>{fields}{'<More>x</More>' * 500}</Error>"
+        headers = f'ETag: "{said}"\r\n' + "".join(f"{name}: {said}\r\n" for name in HEADERS)
+        if received.method == "HEAD":
+            encoded = base64.b64encode(f"<Error><Code>NoSuchBucket</Code>{fields}</Error>".encode()).decode()
+            return f"HTTP/1.1 404 No\r\n{headers}x-oss-err: {encoded}\r\n\r\n".encode()
+        return f"HTTP/1.1 203 No\r\n{headers}Content-Length: {len(document)}\r\n\r\n{document}".encode()
+
+    server.reply(*[reply] * 3)
+    told = ""
+    for kind, call in (
+        (CallbackError, lambda: backend.put_object("key", body(b"x"), CALLBACK)),
+        (CallbackError, lambda: backend.complete_upload("key", "ID", RECEIPTS, CALLBACK)),
+        (BucketNotFound, lambda: backend.head_object("key")),
+    ):
+        with pytest.raises(kind) as raised:
+            call()
+        told += all_of(raised.value)
+    assert [leaks(told, request) for request in server.requests] == [[]] * 3
+
+
+@pytest.mark.parametrize("what", WHAT)
 def test_no_field_of_a_success_gives_away_a_secret(server, connect, body, caplog, what):
     backend = connect(credentials=Credentials("testid", ECHO_SECRET, ECHO_TOKEN))
 
