@@ -172,6 +172,14 @@ def region_of(endpoint: str) -> str | None:
     return _region_of(host)
 
 
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine itself, so that what is sent to it does not leave it."""
+    name = host.lower().removesuffix(".")
+    return (
+        name == "localhost" or name.endswith(".localhost") or (_is_ip(name) and ipaddress.ip_address(name).is_loopback)
+    )
+
+
 def _utf8(key: str) -> bytes:
     try:
         return key.encode()
@@ -196,7 +204,8 @@ def _parsed(endpoint: str) -> tuple[str, str, int]:
         url = urlsplit(text if "://" in text else f"https://{text}")
         host, port = url.hostname or "", url.port
     except ValueError:
-        raise wrong from None
+        # Raised below: this error may hold a password, and would be the context of one that is raised here.
+        url, host, port = urlsplit(""), "", None
     if (
         not text.isprintable()
         or url.scheme not in _DEFAULT_PORTS
@@ -211,7 +220,7 @@ def _parsed(endpoint: str) -> tuple[str, str, int]:
 
 def _without_user(text: str) -> str:
     # Whoever writes a password into an endpoint does not want to read it in a log.
-    return re.sub(r"//.*@", "//", text)
+    return re.sub(r"(//|^).*@", r"\1", text)
 
 
 def _is_ip(host: str) -> bool:

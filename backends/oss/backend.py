@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
-import math
+import os
 import pickle
+import re
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -16,7 +17,7 @@ from typing import Any, Self, TypeVar
 from attrs import define, evolve, field
 
 from partwise.backends._checks import check_part, check_put, exact_chunks
-from partwise.backends.oss.addressing import check_key, check_prefix, resolve
+from partwise.backends.oss.addressing import check_key, check_prefix, is_loopback, resolve
 from partwise.backends.oss.clock import ServerClock
 from partwise.backends.oss.credentials import (
     Credentials,
@@ -41,6 +42,7 @@ from partwise.backends.oss.failures import callback_failure, failure, read, serv
 from partwise.backends.oss.http1 import Answer
 from partwise.backends.oss.options import (
     CAPABILITIES,
+    METADATA_PREFIX,
     Request,
     check,
     check_header_value,
@@ -48,9 +50,11 @@ from partwise.backends.oss.options import (
     metadata_of,
 )
 from partwise.backends.oss.part_heads import PartHeads
+from partwise.backends.oss.proxies import Proxy, environment_proxy
+from partwise.backends.oss.redaction import contains, redacted
 from partwise.backends.oss.signing import Query, Signable, Signing, signing_v1, signing_v4
 from partwise.backends.oss.tls import tls_context
-from partwise.backends.oss.transport import Proxy, Transport
+from partwise.backends.oss.transport import Transport, how_to_sign_on
 from partwise.content_types import guess_content_type
 from partwise.errors import (
     BackendClosed,
@@ -87,6 +91,38 @@ SIGNATURE_VERSIONS = ("v4", "v1")
 
 _PAGE_SIZE_MAX = 1000
 
+#: Entries of one list of uploads. A caller may have to hold them all, and a server that makes up more and more is not
+#: a bucket; one that really has more can be listed by prefixes.
+_UPLOADS_MAX = 100_000
+
+#: Pages of one list that have no entry, though more is said to follow.
+_EMPTY_PAGES_MAX = 100
+
+#: Seconds; more is a mistake, or in milliseconds.
+_TIMEOUT_MAX = 86_400
+
+_CONNECTIONS_MAX = 10_000
+
+#: Bytes of a body in which parts of secrets are looked for, too; a longer one is a page of a list.
+_SEARCHED_FOR_PARTS = 4096
+
+#: What is signed in addition to what V4 always signs, so that a request is not good at another host.
+_ADDITIONAL_HEADERS = ("host",)
+
+#: The headers of an answer that are kept as they are, beside the metadata.
+_KEPT_HEADERS = frozenset({"etag", "x-oss-request-id", "x-oss-version-id"})
+
+# What the two look like in nearly every answer to a part, so that nothing has to be looked for in it.
+_PLAIN_ETAG = re.compile('"[0-9A-F]{32}"')
+_PLAIN_REQUEST_ID = re.compile("[0-9A-F]{24}")
+
+#: Digits of an object's size: of the largest it has fourteen.
+_SIZE_DIGITS_MAX = 18
+
+_SIGNATURE = re.compile(rb"\r\nAuthorization: (?:OSS4.*Signature=|OSS .*:)(.+)\r\n")
+
+_WRONG_REGION = "0002-00000226"
+
 _NO_OPTIONS = ObjectOptions()
 
 _log = logging.getLogger("partwise.backends.oss")
@@ -105,6 +141,22 @@ class _Request:
     headers: Mapping[str, str]
     body: Iterable[bytes | memoryview] = ()
     length: int | None = 0
+
+
+@define(frozen=True)
+class _Sent:
+    """
+    What a request was signed with, which may have been replaced when its answer comes.
+
+    Args:
+        issued: the credentials.
+        offset: what was added to our clock.
+        head: the head that was sent, which has the signature.
+    """
+
+    issued: Issued
+    offset: float
+    head: bytes
 
 
 @define
@@ -165,7 +217,9 @@ class OSSBackend:
         connect_timeout: seconds that making a connection may take.
         read_timeout: seconds for which a connection may be silent, or take no bytes.
         ca_bundle: a file or directory of certificate authorities to trust instead of the system's.
-        proxy: a proxy to go through, ``http://[user:password@]host:port``.
+        proxy: a proxy to go through, ``http://[user:password@]host:port``; None takes that of the environment, as curl
+            does (`https_proxy`, `http_proxy`, `all_proxy`, less `no_proxy`; never for this machine itself), and ``""``
+            none at all.
         max_connections: how many idle connections are kept; as many as there are workers is enough.
         page_size: how many entries a list asks for at a time, 1 to 1000.
         user_agent: what the service logs us as; None says partwise and its version.
@@ -196,12 +250,18 @@ class OSSBackend:
         if signature_version not in SIGNATURE_VERSIONS:
             raise InvalidInput(f"signature_version is {' or '.join(SIGNATURE_VERSIONS)}, not {signature_version!r}")
         for name, seconds in (("connect_timeout", connect_timeout), ("read_timeout", read_timeout)):
-            if type(seconds) not in (int, float) or not 0 < seconds < math.inf:
-                raise InvalidInput(f"{name} is a number of seconds above 0, not {seconds!r}")
-        if max_connections < 1:
-            raise InvalidInput(f"max_connections must be at least 1, not {max_connections}")
-        if not 1 <= page_size <= _PAGE_SIZE_MAX:
-            raise InvalidInput(f"page_size is from 1 to {_PAGE_SIZE_MAX}, not {page_size}")
+            if type(seconds) not in (int, float) or not 0 < seconds <= _TIMEOUT_MAX:
+                raise InvalidInput(
+                    f"{name} is a number of seconds above 0, {_TIMEOUT_MAX} at most, not {seconds!r:.60}"
+                )
+        for name, number, most in (
+            ("max_connections", max_connections, _CONNECTIONS_MAX),
+            ("page_size", page_size, _PAGE_SIZE_MAX),
+        ):
+            if type(number) is not int or not 1 <= number <= most:
+                raise InvalidInput(f"{name} is a number from 1 to {most}, not {number!r:.60}")
+        if proxy is not None and not isinstance(proxy, str):
+            raise InvalidInput(f"proxy is a URL, not {type(proxy).__name__}")
         self._address = resolve(
             bucket,
             endpoint=endpoint,
@@ -229,19 +289,21 @@ class OSSBackend:
         self._recipe = _Recipe(type(self), uuid.uuid4().hex, settings)
         self._v4 = signature_version == "v4"
         self._page_size = page_size
-        self._clock = ServerClock(clock)
+        scheme, host = self._address.scheme, self._address.host
+        found = environment_proxy(scheme, host, os.environ) if proxy is None else Proxy.parse(proxy) if proxy else None
+        self._clock = ServerClock(clock, authenticated=scheme == "https" or (found is None and is_loopback(host)))
         self._keyring = Keyring(provider, self._clock)
         self._transport = Transport(
-            scheme=self._address.scheme,
-            host=self._address.host,
+            scheme=scheme,
+            host=host,
             port=self._address.port,
             authority=self._address.authority,
             user_agent=_default_user_agent() if user_agent is None else check_header_value("user_agent", user_agent),
             connect_timeout=connect_timeout,
             read_timeout=read_timeout,
             max_connections=max_connections,
-            context=tls_context(ca_bundle) if self._address.scheme == "https" else None,
-            proxy=None if proxy is None else Proxy.parse(proxy),
+            context=tls_context(ca_bundle) if scheme == "https" else None,
+            proxy=found,
         )
         self._options = _NO_OPTIONS
         self._part_headers: dict[str, str] = {}
@@ -375,14 +437,17 @@ class OSSBackend:
         size = len(body)
         check_part(part_number, size, LIMITS)
         what = f"part {part_number} of {self._of(key)}"
-        issued, offset = self._keyring.current(), self._clock.offset
-        head = self._part_heads(key, upload_id, issued).head(part_number, size)
+        issued, (now, offset) = self._keyring.current(), self._clock.reading()
+        head = self._part_heads(key, upload_id, issued, now).head(part_number, size)
         wait = self._transport.begin("PUT", head, exact_chunks(body, what))
 
         def receipt() -> UploadedPart:
             answer = wait()
-            _tell(answer, what, key, (("uploadId", upload_id),), part_number)
-            self._judge(answer, what, issued, offset)
+            if not _is_plain(answer) or _log.isEnabledFor(logging.DEBUG):
+                sent = _Sent(issued, offset, head)
+                answer = _masked(answer, self._secrets(sent))
+                _tell(answer, what, key, (("uploadId", upload_id),), part_number)
+                self._judge(answer, what, sent)
             checksum = self._verified(answer, body, what, final=False)
             return UploadedPart(part_number, size, _etag(answer, what), checksum)
 
@@ -399,7 +464,7 @@ class OSSBackend:
                 query.append(("part-number-marker", str(marker)))
             return self._page(_Request(what, "GET", key, query, self._other_headers, length=None), parse_parts)
 
-        return _paged(fetch, 0, what)
+        return _paged(fetch, 0, what, LIMITS.max_parts, "the service keeps no more parts of an upload")
 
     def complete_upload(
         self, key: str, upload_id: str, parts: Sequence[UploadedPart], options: ObjectOptions
@@ -413,14 +478,15 @@ class OSSBackend:
         headers = {**own, "Content-Type": "application/xml", "Content-MD5": document.md5}
         what = f"completing upload {upload_id} of {self._of(key)}"
         query = (("uploadId", upload_id), ("encoding-type", "url"))
-        answer = self._send(_Request(what, "POST", key, query, headers, document, document.length), expected=(200, 203))
+        request = _Request(what, "POST", key, query, headers, document, document.length)
+        answer, sent = self._exchange(request, expected=(200, 203))
         etag = bare_etag(answer.headers.get("etag", ""))
         if etag is None:
             # A callback's answer is the application's, and says nothing of the object.
             etag = "" if options.callback else _parsed(answer, parse_completed, what) or _etag(answer, what)
         size = sum(part.size for part in parts)
         stored = StoredObject(key, size, etag, _checksum(answer, what), **_identity(answer))
-        return self._called_back(answer, stored, options, what)
+        return self._called_back(answer, sent, stored, options, what)
 
     def abort_upload(self, key: str, upload_id: str) -> None:
         """Drop an upload and its parts; see `MultipartBackend.abort_upload`."""
@@ -446,7 +512,7 @@ class OSSBackend:
                     query.append((name, value))
             return self._page(_Request(what, "GET", None, query, self._other_headers, length=None), parse_uploads)
 
-        return _paged(fetch, ("", ""), what)
+        return _paged(fetch, ("", ""), what, _UPLOADS_MAX, "list them by a prefix of their keys")
 
     # --- objects -----------------------------------------------------------------------------------------------------
 
@@ -465,25 +531,25 @@ class OSSBackend:
         check_put(key, size, LIMITS)
         what = f"storing {self._of(key)}"
         chunks = exact_chunks(body, self._of(key))
-        answer = self._send(_Request(what, "PUT", key, (), headers, chunks, size), expected=(200, 203))
+        answer, sent = self._exchange(_Request(what, "PUT", key, (), headers, chunks, size), expected=(200, 203))
         checksum = self._verified(answer, body, what, final=options.forbid_overwrite)
         stored = StoredObject(key, size, _etag(answer, what), checksum, **_identity(answer))
-        return self._called_back(answer, stored, options, what)
+        return self._called_back(answer, sent, stored, options, what)
 
     def head_object(self, key: str) -> StoredObject | None:
         """Describe an object; see `MultipartBackend.head_object`."""
         self._begin(key)
         what = f"looking at {self._of(key)}"
-        answer = self._send(_Request(what, "HEAD", key, (), self._other_headers, length=None), expected=(200, 404))
-        if answer.status == 404:
-            said = read(answer)
+        try:
+            answer = self._send(_Request(what, "HEAD", key, (), self._other_headers, length=None))
+        except BackendError as error:
             # Where the service does not say why, the object is what is most likely to be missing.
-            if said.code in (None, "NoSuchKey"):
+            if error.status == 404 and error.code in (None, "NoSuchKey"):
                 return None
-            raise failure(answer, what, said)
+            raise
         length = answer.headers.get("content-length", "")
-        if not (length.isascii() and length.isdigit()):
-            raise ServerFailed(f"{what}: the answer does not tell the object's size", status=200)
+        if not (length.isascii() and length.isdigit() and len(length) <= _SIZE_DIGITS_MAX):
+            raise _unusable(answer, what, "it does not say the object's size")
         return StoredObject(
             key,
             int(length),
@@ -496,37 +562,45 @@ class OSSBackend:
     # --- one request -------------------------------------------------------------------------------------------------
 
     def _send(self, request: _Request, expected: tuple[int, ...] = (200,)) -> Answer:
-        issued, offset = self._keyring.current(), self._clock.offset
-        signing = self._signing(request.method, request.key, request.query, request.headers, issued.credentials)
-        answer = self._transport.send(
-            request.method,
-            self._address.target(request.key, request.query),
-            {**request.headers, **signing.signed()},
-            request.body,
-            request.length,
-        )
-        _tell(answer, request.what, request.key, request.query)
-        return self._judge(answer, request.what, issued, offset, expected)
+        return self._exchange(request, expected)[0]
 
-    def _signing(
-        self, method: str, key: str | None, query: Query, headers: Mapping[str, str], credentials: Credentials
-    ) -> Signing:
-        address, now = self._address, self._clock()
-        signable = Signable(method, address.bucket, key, query, headers)
+    def _exchange(self, request: _Request, expected: tuple[int, ...]) -> tuple[Answer, _Sent]:
+        issued, (now, offset) = self._keyring.current(), self._clock.reading()
+        signable = Signable(request.method, self._address.bucket, request.key, request.query, request.headers)
+        signing = self._signing(signable, issued.credentials, now)
+        target = self._address.target(request.key, request.query)
+        head = self._transport.head(request.method, target, {**request.headers, **signing.signed()}, request.length)
+        sent = _Sent(issued, offset, head)
+        answer = _masked(self._transport.begin(request.method, head, request.body)(), self._secrets(sent))
+        _tell(answer, request.what, request.key, request.query)
+        return self._judge(answer, request.what, sent, expected), sent
+
+    def _signing(self, request: Signable, credentials: Credentials, now: float) -> Signing:
+        address = self._address
         if self._v4:
             assert address.region is not None  # `resolve` saw to it
-            return signing_v4(credentials, signable, now, region=address.region)
-        return signing_v1(credentials, signable, now)
+            # The host is in each head already.
+            request = request.with_headers({"Host": address.authority})
+            return signing_v4(credentials, request, now, region=address.region, additional_headers=_ADDITIONAL_HEADERS)
+        return signing_v1(credentials, request, now)
 
-    def _part_heads(self, key: str, upload_id: str, issued: Issued) -> PartHeads:
-        same = (key, upload_id, issued.generation, int(self._clock()))
+    def _secrets(self, sent: _Sent) -> tuple[str, ...]:
+        """What an answer to a request may repeat and must not be shown."""
+        signature = _SIGNATURE.search(sent.head)
+        own = () if signature is None else (signature[1].decode("latin-1"),)
+        return (*sent.issued.credentials.secrets, *self._transport.secrets, *own)
+
+    def _part_heads(self, key: str, upload_id: str, issued: Issued, now: float) -> PartHeads:
+        same = (key, upload_id, issued.generation, int(now))
         made = self._heads.made
         if made is not None and made[0] == same:
             return made[1]
         headers = self._part_headers
         heads = PartHeads(
             query=lambda number: (("partNumber", number), ("uploadId", upload_id)),
-            sign=lambda query: self._signing("PUT", key, query, headers, issued.credentials),
+            sign=lambda query: self._signing(
+                Signable("PUT", self._address.bucket, key, query, headers), issued.credentials, now
+            ),
             write=lambda query, added: self._transport.head(
                 "PUT", self._address.target(key, query), {**headers, **added}, None
             ),
@@ -534,22 +608,31 @@ class OSSBackend:
         self._heads.made = same, heads
         return heads
 
-    def _judge(
-        self, answer: Answer, what: str, issued: Issued, offset: float, expected: tuple[int, ...] = (200,)
-    ) -> Answer:
+    def _judge(self, answer: Answer, what: str, sent: _Sent, expected: tuple[int, ...] = (200,)) -> Answer:
         if answer.status in expected:
             return answer
-        raise self._failure(answer, what, issued, offset)
+        raise self._failure(answer, what, sent)
 
-    def _failure(self, answer: Answer, what: str, issued: Issued, offset: float) -> BackendError:
-        said = read(answer, issued.credentials.secrets)
+    def _failure(self, answer: Answer, what: str, sent: _Sent) -> BackendError:
+        said = read(answer, self._secrets(sent))
         error = failure(answer, what, said)
         if isinstance(error, ClockSkewed):
             theirs = server_time(answer, said)
-            error.retryable = theirs is not None and self._clock.correct(theirs, offset)
+            error.retryable = theirs is not None and self._clock.correct(theirs, sent.offset)
+            if theirs is not None and not error.retryable:
+                _advise(error, self._about_clocks(theirs))
+        elif answer.status == 407:
+            proxy = self._transport.proxy
+            _advise(error, "something on the way asks for a password" if proxy is None else how_to_sign_on(proxy))
+        elif self._v4 and (said.ec == _WRONG_REGION or "signing region" in said.message.lower()):
+            _advise(error, self._about_region())
+        elif self._v4 and said.code == "SignatureDoesNotMatch":
+            _advise(
+                error, f"check the secret; {self._about_region()}, and nothing on the way may change the Host header"
+            )
         elif isinstance(error, CredentialsExpired):
-            error.retryable = self._keyring.renew(issued)
-        elif said.code == "InvalidAccessKeyId" and self._keyring.renew(issued):
+            error.retryable = self._keyring.renew(sent.issued)
+        elif said.code == "InvalidAccessKeyId" and self._keyring.renew(sent.issued):
             # A key that was rotated away looks like one that never was; there is another now.
             error = CredentialsExpired(
                 error.message,
@@ -565,6 +648,18 @@ class OSSBackend:
     def _page(self, request: _Request, parse: Callable[[bytes], Page[Entry, Marker]]) -> Page[Entry, Marker]:
         self._check_open()
         return _parsed(self._send(request), parse, request.what)
+
+    def _about_clocks(self, theirs: float) -> str:
+        ahead = self._clock.difference(theirs)
+        side = "ahead of" if ahead > 0 else "behind"
+        return (
+            f"the service's clock is {abs(ahead):.0f} seconds {side} this machine's, which is not taken over from this "
+            "answer: set the clock of this machine, or give an endpoint by https"
+        )
+
+    def _about_region(self) -> str:
+        region = self._address.region
+        return f"requests were signed for the region {region}: give the bucket's own by region= or OSS_REGION"
 
     # --- what requests and answers have in common --------------------------------------------------------------------
 
@@ -606,10 +701,42 @@ class OSSBackend:
             )
         return theirs
 
-    def _called_back(self, answer: Answer, stored: StoredObject, options: ObjectOptions, what: str) -> StoredObject:
+    def _called_back(
+        self, answer: Answer, sent: _Sent, stored: StoredObject, options: ObjectOptions, what: str
+    ) -> StoredObject:
         if answer.status == 203:
-            raise callback_failure(answer, what, read(answer), stored)
+            raise callback_failure(answer, what, read(answer, self._secrets(sent)), stored)
         return stored if options.callback is None else evolve(stored, callback_response=answer.body)
+
+
+def _is_plain(answer: Answer) -> bool:
+    """Whether this is the usual answer to a part, in which there is nothing to be masked."""
+    headers = answer.headers
+    return (
+        answer.status == 200
+        and _PLAIN_ETAG.fullmatch(headers.get("etag", "")) is not None
+        and _PLAIN_REQUEST_ID.fullmatch(headers.get("x-oss-request-id", "")) is not None
+    )
+
+
+def _masked(answer: Answer, secrets: tuple[str, ...]) -> Answer:
+    """
+    The answer without secrets in what is kept of it.
+
+    What an answer means that is a failure is for `read`, which masks all of it.
+    """
+    headers = {
+        name: redacted(value, secrets) if name in _KEPT_HEADERS or name.startswith(METADATA_PREFIX) else value
+        for name, value in answer.headers.items()
+    }
+    body = answer.body
+    if len(body) <= _SEARCHED_FOR_PARTS or contains(body, secrets):
+        body = redacted(body.decode("latin-1"), secrets).encode("latin-1")
+    return Answer(answer.status, headers, body)
+
+
+def _advise(error: BackendError, advice: str) -> None:
+    error.args = (f"{error.message}; {advice}",)
 
 
 def _tell(answer: Answer, what: str, key: str | None, query: Query, part_number: int | None = None) -> None:
@@ -618,17 +745,34 @@ def _tell(answer: Answer, what: str, key: str | None, query: Query, part_number:
         _log.debug("%s: %d (request %s)", what, answer.status, answer.headers.get("x-oss-request-id"), extra=fields)
 
 
-def _paged(fetch: Callable[[Marker], Page[Entry, Marker]], start: Marker, what: str) -> Iterator[Entry]:
-    """The entries of all pages: the first page is taken now, each further one when it is reached."""
+def _paged(
+    fetch: Callable[[Marker], Page[Entry, Marker]], start: Marker, what: str, most: int, advice: str
+) -> Iterator[Entry]:
+    """
+    The entries of all pages: the first page is taken now, each further one when it is reached.
+
+    Args:
+        fetch: gives the page that follows a marker.
+        start: the marker of the first page.
+        what: what is listed, for the message.
+        most: entries that there can be.
+        advice: what to do about more.
+    """
     first = fetch(start)
 
     def entries(page: Page[Entry, Marker], marker: Marker) -> Iterator[Entry]:
+        count = empty = 0
         while True:
+            count += len(page.entries)
+            empty += not page.entries
+            if count > most or empty > _EMPTY_PAGES_MAX:
+                found = f"more than {most} entries" if count > most else f"more than {_EMPTY_PAGES_MAX} empty pages"
+                raise BackendError(f"{what}: the list has {found}; {advice}")
             yield from page.entries
             if page.next_marker is None:
                 return
             if page.next_marker <= marker:
-                raise BackendError(f"{what}: the list does not advance beyond {marker!r}")
+                raise BackendError(f"{what}: the list does not advance beyond {marker!r:.200}")
             marker = page.next_marker
             page = fetch(marker)
 

@@ -42,7 +42,23 @@ _HOLD_SECONDS = 30.0
 def _to_time(value: datetime | float | None) -> datetime | None:
     if value is None or isinstance(value, datetime):
         return value
-    return datetime.fromtimestamp(value, UTC)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise InvalidInput(f"the expiration of credentials is a time or a number, not {type(value).__name__}")
+    try:
+        return datetime.fromtimestamp(value, UTC)
+    except (ValueError, OverflowError, OSError) as error:
+        # Which of the three depends on the number and on the platform.
+        raise InvalidInput(
+            "the expiration of credentials is a time in seconds since 1970, and no such number: is it in milliseconds?"
+        ) from error
+
+
+def _what_is_wrong(value: object) -> str | None:
+    if not isinstance(value, str) or not value:
+        return f"is empty: {HOW_TO_GIVE_CREDENTIALS}"
+    if not (value.isascii() and value.isprintable()) or " " in value:
+        return "holds a space or another character that no access key has"
+    return None
 
 
 def _none_if_empty(value: str | None) -> str | None:
@@ -62,7 +78,7 @@ class Credentials:
 
     Raises:
         InvalidInput: the id or the secret is empty, one of the three can't go into a header, or the expiration has no
-            time zone.
+            time zone or can't be a time.
     """
 
     access_key_id: str
@@ -72,14 +88,12 @@ class Credentials:
 
     def __attrs_post_init__(self) -> None:
         for name in ("access_key_id", "access_key_secret", "security_token"):
-            value = getattr(self, name)
-            if value is None and name == "security_token":
+            if name == "security_token" and self.security_token is None:
                 continue
-            # The value is not shown: it may be the secret, in the place of the id.
-            if not isinstance(value, str) or not value:
-                raise InvalidInput(f"the {name} is empty: {HOW_TO_GIVE_CREDENTIALS}")
-            if not (value.isascii() and value.isprintable()) or " " in value:
-                raise InvalidInput(f"the {name} holds a space or another character that no access key has")
+            # The value is not shown, and is not in this frame either: it may be the secret, in the place of the id.
+            wrong = _what_is_wrong(getattr(self, name))
+            if wrong is not None:
+                raise InvalidInput(f"the {name} {wrong}")
         if self.expiration is not None and self.expiration.tzinfo is None:
             raise InvalidInput(f"the expiration of credentials needs a time zone, and {self.expiration} has none")
 

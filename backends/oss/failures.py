@@ -8,18 +8,17 @@ service said is kept in the error, less anything secret.
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
-from urllib.parse import quote
 
 from attrs import define, field
 
 from partwise.backends.oss.documents import BadDocument, parse_error
 from partwise.backends.oss.http1 import Answer
+from partwise.backends.oss.redaction import redacted
 from partwise.errors import (
     AccessDenied,
     BackendError,
@@ -84,9 +83,10 @@ ERRORS: dict[str, type[BackendError]] = {
 
 #: What to do about it, where that is not plain from what the service says.
 _ADVICE = {
-    "SignatureDoesNotMatch": "check the secret, and that region= is the bucket's own",
     "InvalidAccessKeyId": "check the access key id",
-    "SecurityTokenExpired": "others are asked for where credentials= is a function or a client",
+    "SecurityTokenExpired": (
+        "pass a function or a credentials client as credentials=, so that expired ones are replaced by themselves"
+    ),
     "SecondLevelDomainForbidden": "use addressing_style='virtual'",
     "NonStandardHostForbidden": "use the region's endpoint, or addressing_style='cname' for a custom domain",
     "TransferAccelerationDisabled": "turn on transfer acceleration for the bucket, or use the region's endpoint",
@@ -117,10 +117,8 @@ _CODE = re.compile(rb"<Code>\s*([A-Za-z0-9.]{1,64})\s*</Code>")
 _WORD_MAX = 100
 _TEXT_MAX = 4000
 
-#: A text that is shorter is no secret of the service, and would be found in any message.
-_SECRET_LENGTH_MIN = 4
-
-_TOKEN_LINE = re.compile(r"(security-token[:=])[^\s&]*", re.IGNORECASE)
+#: Elements of an error document beyond those that have a field: the service sends ten at most.
+_DETAILS_MAX = 50
 
 
 @define(frozen=True)
@@ -135,6 +133,7 @@ class Said:
         host_id: the host that answered.
         ec: its finer code.
         details: everything else, by element name.
+        location: where a redirect points.
     """
 
     code: str | None
@@ -143,39 +142,43 @@ class Said:
     host_id: str | None = None
     ec: str | None = None
     details: dict[str, str] = field(factory=dict)
+    location: str | None = None
 
 
 def read(answer: Answer, secrets: Iterable[str] = ()) -> Said:
-    """What a failed answer says, without `secrets`."""
-    long_enough = [secret for secret in secrets if len(secret) >= _SECRET_LENGTH_MIN]
-    hidden = [form for secret in long_enough for form in (secret, quote(secret, safe=""), quote(secret, safe="/"))]
+    """What a failed answer says, without `secrets`, wherever in the answer they are repeated."""
+    hidden = tuple(secrets)
 
-    def shown(text: str) -> str:
-        for secret in hidden:
-            text = text.replace(secret, "***")
-        return _TOKEN_LINE.sub(r"\1***", text)
+    def shown(text: str, longest: int = _TEXT_MAX) -> str:
+        return redacted(text, hidden)[:longest]
 
-    request_id = answer.headers.get("x-oss-request-id")
+    def word(*texts: str | None) -> str | None:
+        return shown(_printable(next(filter(None, texts), "")), _WORD_MAX) or None
+
+    request_id, ec = answer.headers.get("x-oss-request-id"), answer.headers.get("x-oss-ec")
+    location = word(answer.headers.get("location"))
     try:
         document = parse_error(_document(answer))
     except BadDocument:
         # A gateway's page, or a document that was cut short: its code may still be there.
-        text = shown(_printable(answer.body[:_LOOKED_AT]))
-        code = _CODE.search(answer.body[:_LOOKED_AT])
+        start = answer.body[:_LOOKED_AT]
+        code = _CODE.search(start)
         return Said(
-            code[1].decode() if code else None, text[:200].strip(), request_id, ec=answer.headers.get("x-oss-ec")
+            word(code[1].decode()) if code else None,
+            shown(_printable(start.decode("utf-8", "replace")), 200).strip(),
+            word(request_id),
+            ec=word(ec),
+            location=location,
         )
+    details = [(name, text) for name, text in document.items() if name not in _FIELDS and name not in _UNREADABLE]
     return Said(
-        document.get("Code", "")[:_WORD_MAX] or None,
-        shown(document.get("Message", ""))[:_TEXT_MAX],
-        document.get("RequestId") or request_id,
-        document.get("HostId") or None,
-        document.get("EC") or answer.headers.get("x-oss-ec"),
-        {
-            name: shown(text)[:_TEXT_MAX]
-            for name, text in document.items()
-            if name not in _FIELDS and name not in _UNREADABLE
-        },
+        word(document.get("Code")),
+        shown(document.get("Message", "")),
+        word(document.get("RequestId"), request_id),
+        word(document.get("HostId")),
+        word(document.get("EC"), ec),
+        {shown(name, _WORD_MAX): shown(text) for name, text in details[:_DETAILS_MAX]},
+        location,
     )
 
 
@@ -189,6 +192,10 @@ def failure(answer: Answer, what: str, said: Said) -> BackendError:
         said: what `read` made of the answer.
     """
     kind = _kind(answer, said)
+    # A 401 is not a code of the service's own: a gateway on the way asks to be asked again.
+    retryable = kind.default_retryable or (kind is AccessDenied and answer.status == 401 and said.code is None)
+    if answer.status == 407:
+        kind, retryable = ConnectionFailed, False
     common: dict[str, Any] = {
         "code": said.code,
         "status": answer.status,
@@ -200,14 +207,7 @@ def failure(answer: Answer, what: str, said: Said) -> BackendError:
     message = _message(answer, what, said)
     if kind is CallbackError:
         return CallbackError(message, **common)  # it is never retryable, so it can't be told to be
-    # A 401 is no code of the service's own: a gateway on the way asks to be asked again.
-    retryable = True if kind is AccessDenied and answer.status == 401 and said.code is None else None
-    return kind(
-        message,
-        retryable=retryable,
-        retry_after=retry_after(answer) if kind.default_retryable else None,
-        **common,
-    )
+    return kind(message, retryable=retryable, retry_after=retry_after(answer) if retryable else None, **common)
 
 
 def callback_failure(answer: Answer, what: str, said: Said, result: StoredObject) -> CallbackError:
@@ -225,7 +225,7 @@ def callback_failure(answer: Answer, what: str, said: Said, result: StoredObject
 
 
 def retry_after(answer: Answer) -> float | None:
-    """Seconds that the service asks to be left alone, where it does."""
+    """Seconds that the service asks us to wait, where it does; an hour at most."""
     seconds: float | None = None
     asked = answer.headers.get("retry-after", "").strip()
     if asked.isascii() and asked.isdigit():
@@ -253,9 +253,9 @@ def server_time(answer: Answer, said: Said) -> float | None:
     """
     try:
         stated = datetime.fromisoformat(said.details.get("ServerTime", ""))
-    except ValueError:
+        return stated.replace(tzinfo=stated.tzinfo or UTC).timestamp()
+    except (ValueError, OverflowError):
         return date_of(answer)
-    return stated.replace(tzinfo=stated.tzinfo or UTC).timestamp()
 
 
 def _document(answer: Answer) -> bytes:
@@ -264,7 +264,7 @@ def _document(answer: Answer) -> bytes:
         return answer.body
     try:
         return base64.b64decode(answer.headers.get("x-oss-err", ""))
-    except binascii.Error as error:
+    except ValueError as error:  # which `binascii.Error` is; another where the text is not ASCII
         raise BadDocument("x-oss-err is not base64") from error
 
 
@@ -287,7 +287,7 @@ def _kind(answer: Answer, said: Said) -> type[BackendError]:
 def _message(answer: Answer, what: str, said: Said) -> str:
     status = f"HTTP {answer.status}" if said.request_id is None else f"HTTP {answer.status}, request {said.request_id}"
     if 300 <= answer.status < 400:
-        where = said.details.get("Endpoint") or answer.headers.get("location") or "it does not say where"
+        where = said.details.get("Endpoint") or said.location or "it does not say where"
         return (
             f"{what}: the answer sends us elsewhere ({where:.200}), and a signed request is not sent on: give the "
             f"bucket's own endpoint ({status})"
@@ -305,14 +305,14 @@ def _message(answer: Answer, what: str, said: Said) -> str:
     return f"{what}: {words} ({status}){f'; {advice}' if advice else ''}"
 
 
-def _printable(body: bytes) -> str:
-    text = body.decode("utf-8", "replace")
+def _printable(text: str) -> str:
     return "".join(character if character.isprintable() else " " for character in text).strip()
 
 
 def _http_time(text: str) -> float | None:
     try:
-        when = parsedate_to_datetime(text)
-    except (ValueError, TypeError, OverflowError):
+        when = parsedate_to_datetime(text[:_WORD_MAX])
+        # A zone of -0000 says that there is no zone.
+        return when.replace(tzinfo=when.tzinfo or UTC).timestamp()
+    except (ValueError, TypeError, OverflowError, IndexError):
         return None
-    return when.replace(tzinfo=when.tzinfo or UTC).timestamp()

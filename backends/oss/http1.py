@@ -19,6 +19,9 @@ from attrs import define
 
 HEAD_BYTES_MAX = 64 * 1024
 
+#: The service sends some fifteen.
+HEADERS_MAX = 256
+
 #: The longest documents are pages of a thousand uploads whose keys are long and percent-encoded: some 4 MiB.
 BODY_BYTES_MAX = 8 * 1024 * 1024
 
@@ -28,6 +31,10 @@ _INTERIM_MAX = 8
 
 class BadAnswer(Exception):
     """What came back is no HTTP, or not all of it; the message says what is wrong."""
+
+
+class NotHTTP(BadAnswer):
+    """The first bytes that came back are not those of an HTTP answer: something else is spoken there."""
 
 
 class TooLong(BadAnswer):
@@ -77,23 +84,28 @@ def read_answer(receive: Callable[[int], bytes], method: str) -> tuple[Answer, b
     Read an answer from a connection.
 
     Args:
-        receive: gives up to so many bytes, b"" at the end of the connection. What it raises passes through.
-        method: of the request that is being answered.
+        receive: gives up to N bytes, b"" at the end of the connection. What it raises is not caught.
+        method: of the request that is being answered. After an answer to CONNECT that is a success, the connection
+            belongs to whoever is at the other end of the tunnel.
 
     Returns:
         The answer, and whether the connection can be used for another request.
 
     Raises:
         TooLong: it is longer than any that the protocol knows.
-        BadAnswer: it is no HTTP, or the connection ended before it did.
+        NotHTTP: it does not begin as an HTTP answer does.
+        BadAnswer: it is not valid HTTP, or the connection ended before it did.
     """
     reader = _Reader(receive)
+    reader.check_start(b"HTTP/")
     for _ in range(_INTERIM_MAX):
         version, status, headers = _parsed_head(reader.until(b"\r\n\r\n", HEAD_BYTES_MAX))
         if status >= 200:
             break
     else:
         raise BadAnswer("there is no end of interim answers")
+    if method == "CONNECT" and status < 300:
+        return Answer(status, headers, b""), reader.spent
     body, framed = _body(reader, method, status, headers)
     options = _options(headers.get("connection", ""))
     stays = "close" not in options and (version == "1.1" or "keep-alive" in options)
@@ -120,6 +132,16 @@ class _Reader:
         """Whether all that was received was taken."""
         return self._at == len(self._buffer)
 
+    def check_start(self, expected: bytes) -> None:
+        """Receive until the first bytes are known to be the expected ones, which are not taken."""
+        while not self._buffer.startswith(expected):
+            if not expected.startswith(self._buffer):
+                raise NotHTTP(f"it begins with {self._buffer[:_SHOWN]!r}, which is not HTTP")
+            received = self._receive(_RECEIVE)
+            if not received:
+                raise BadAnswer("the connection was closed in the middle of the answer" if self._buffer else _NO_ANSWER)
+            self._buffer += received
+
     def until(self, end: bytes, longest: int) -> bytes:
         """What comes before `end`, which is taken off too."""
         searched = self._at
@@ -143,31 +165,31 @@ class _Reader:
             taken = self._buffer[self._at : self._at + size]
             self._at += size
             return taken
-        pieces = [self._buffer[self._at :]]
-        missing = size - len(pieces[0])
+        # One buffer, whatever the size of what arrives: an object for each byte would take fifty times the memory.
+        gathered = bytearray(self._buffer[self._at :])
         self._buffer, self._at = b"", 0
-        while missing:
+        while missing := size - len(gathered):
             received = self._receive(min(missing, _RECEIVE))
             if not received:
                 raise BadAnswer(f"the connection was closed {missing} bytes before the end of the answer")
-            pieces.append(received)
-            missing -= len(received)
-        return b"".join(pieces)
+            gathered += received
+        return bytes(gathered)
 
     def rest(self, longest: int) -> bytes:
         """Everything up to the end of the connection."""
-        pieces = [self._buffer[self._at :]]
-        held = len(pieces[0])
+        taken = bytearray(self._buffer[self._at :])
         self._buffer, self._at = b"", 0
         while received := self._receive(_RECEIVE):
-            pieces.append(received)
-            held += len(received)
-            if held > longest:
+            taken += received
+            if len(taken) > longest:
                 raise _too_long()
-        return b"".join(pieces)
+        return bytes(taken)
 
 
 _NO_ANSWER = "the connection was closed without an answer"
+
+#: Bytes of what was received that a message shows: enough to recognise a protocol by, too few to be a secret.
+_SHOWN = 8
 
 
 # Names are what RFC 9110 calls tokens, near enough. A line that holds a bare line end is none: one reader's value would
@@ -183,6 +205,8 @@ def _parsed_head(head: bytes) -> tuple[str, int, dict[str, str]]:
         raise BadAnswer(_misfit(text))
     version, code, lines = parsed.groups()
     fields = _HEADER.findall(lines)
+    if len(fields) > HEADERS_MAX:
+        raise TooLong(f"it has more than {HEADERS_MAX} headers")
     if " \r" in lines or "\t\r" in lines:
         fields = [(name, value.rstrip(" \t")) for name, value in fields]
     headers = {name.lower(): value for name, value in fields}
@@ -202,9 +226,9 @@ def _misfit(text: str) -> str:
     """What is wrong with a head that is none."""
     status_line, *lines = text.split("\r\n")[:-1]
     if not _HEAD.fullmatch(f"{status_line}\r\n"):
-        return f"it begins with {status_line[:60]!r}, which is no HTTP"
-    line = next(line for line in lines if not _HEAD.fullmatch(f"HTTP/1.1 200\r\n{line}\r\n"))
-    return f"{line[:60]!r} is no header"
+        return f"its first line begins with {status_line[:_SHOWN]!r}, and is not a status line"
+    number = next(n for n, line in enumerate(lines, 2) if not _HEAD.fullmatch(f"HTTP/1.1 200\r\n{line}\r\n"))
+    return f"line {number} of its head is not a header"
 
 
 def _body(reader: _Reader, method: str, status: int, headers: Mapping[str, str]) -> tuple[bytes, bool]:
@@ -220,28 +244,30 @@ def _body(reader: _Reader, method: str, status: int, headers: Mapping[str, str])
     if length is None:
         return reader.rest(BODY_BYTES_MAX), False
     if not _is_number(length):
-        raise BadAnswer(f"its length is {length[:60]!r}")
+        raise BadAnswer("its Content-Length is not a number")
     if len(length) > 12 or int(length) > BODY_BYTES_MAX:
         raise _too_long()
     return reader.exactly(int(length)), True
 
 
 def _chunked(reader: _Reader) -> bytes:
-    chunks, held = [], 0
+    # What frames the chunks counts, too: it is received, and could be many times what it frames.
+    body, framing = bytearray(), 0
     while True:
-        size_text = reader.until(b"\r\n", HEAD_BYTES_MAX).partition(b";")[0].strip()
+        line = reader.until(b"\r\n", HEAD_BYTES_MAX)
+        framing += len(line) + 4
+        size_text = line.partition(b";")[0].strip()
         try:
             size = int(size_text, 16) if size_text.isalnum() and len(size_text) <= 16 else -1
         except ValueError:
             size = -1
         if size < 0:
-            raise BadAnswer(f"{size_text[:60]!r} is no length of a chunk")
+            raise BadAnswer("the length of a chunk is not a number")
         if size == 0:
             break
-        held += size
-        if held > BODY_BYTES_MAX:
+        if len(body) + size + framing > BODY_BYTES_MAX:
             raise _too_long()
-        chunks.append(reader.exactly(size))
+        body += reader.exactly(size)
         if reader.exactly(2) != b"\r\n":
             raise BadAnswer("a chunk is longer than it says")
     trailer = 0
@@ -249,7 +275,7 @@ def _chunked(reader: _Reader) -> bytes:
         trailer += len(line)
         if trailer > HEAD_BYTES_MAX:
             raise TooLong(f"its trailer has more than {HEAD_BYTES_MAX} bytes")
-    return b"".join(chunks)
+    return bytes(body)
 
 
 def _too_long() -> TooLong:

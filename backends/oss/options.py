@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Mapping
 from enum import Flag, auto
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from attrs import define, fields
 
@@ -51,7 +51,7 @@ _STORAGE_CLASSES = ("Standard", "IA", "Archive", "ColdArchive", "DeepColdArchive
 _ENCRYPTIONS = ("AES256", "KMS", "SM4")
 _CALLBACK_TYPES = ("application/x-www-form-urlencoded", "application/json")
 _METADATA_NAME = re.compile(r"[A-Za-z0-9-]+")
-_CALLBACK_URL = re.compile(r"(?:https?://|(?!\w+://)).+", re.IGNORECASE)  # without a scheme it is http
+_CALLBACK_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?|[0-9A-Fa-f:.]+")
 _CALLBACK_VARIABLE = re.compile(r"x:[^A-Z\s]+")
 
 
@@ -154,7 +154,7 @@ def _traffic_limit(header: str, value: Any) -> dict[str, str]:
 def _metadata(header: str, value: Any) -> dict[str, str]:
     headers: dict[str, str] = {}
     for name, text in value.items():
-        if not _METADATA_NAME.fullmatch(name):
+        if not (isinstance(name, str) and _METADATA_NAME.fullmatch(name)):
             raise InvalidInput(f"a name in metadata is of ASCII letters, digits and hyphens, not {name!r:.60}")
         lower = header + name.lower()
         if lower in headers:
@@ -170,6 +170,8 @@ def _tagging(header: str, value: Any) -> dict[str, str]:
     if len(value) > TAGS_MAX:
         raise InvalidInput(f"an object has at most {TAGS_MAX} tags, not {len(value)}")
     for name, text in value.items():
+        for what, said in (("name", name), ("value", text)):
+            _check_text(f"the {what} of a tag", said)
         if not 1 <= len(name) <= TAG_NAME_MAX or len(text) > TAG_VALUE_MAX:
             raise InvalidInput(
                 f"a tag's name has 1 to {TAG_NAME_MAX} characters and its value at most {TAG_VALUE_MAX}; "
@@ -180,18 +182,8 @@ def _tagging(header: str, value: Any) -> dict[str, str]:
 
 def _callback(header: str, value: Any) -> dict[str, str]:
     callback: Callback = value
-    urls = callback.url.split(";")
-    if not all(map(_CALLBACK_URL.fullmatch, urls)) or len(urls) > CALLBACK_URLS_MAX:
-        raise InvalidInput(
-            f"a callback has 1 to {CALLBACK_URLS_MAX} URLs of http or https, separated by ';', not {callback.url!r:.60}"
-        )
-    if not callback.body:
-        raise InvalidInput("a callback without a body tells nobody anything: give body, such as 'object=${object}'")
-    if callback.body_type not in (None, *_CALLBACK_TYPES):
-        raise InvalidInput(f"the body of a callback is of type {' or '.join(_CALLBACK_TYPES)}")
-    for name in callback.variables:
-        if not _CALLBACK_VARIABLE.fullmatch(name):
-            raise InvalidInput(f"a callback's variable has a lower-case name that begins with 'x:', not {name!r:.60}")
+    _check_callback_way(callback)
+    _check_callback_content(callback)
     asked = {
         "callbackUrl": callback.url,
         "callbackHost": callback.host,
@@ -206,6 +198,60 @@ def _callback(header: str, value: Any) -> dict[str, str]:
         if len(text) > CALLBACK_BYTES_MAX:
             raise InvalidInput(f"{name} would have {len(text)} bytes, and {CALLBACK_BYTES_MAX} is the most")
     return headers
+
+
+def _check_callback_way(callback: Callback) -> None:
+    url: object = callback.url
+    urls = url.split(";") if isinstance(url, str) else []
+    if not 1 <= len(urls) <= CALLBACK_URLS_MAX or not all(map(_is_callback_url, urls)):
+        raise InvalidInput(
+            f"a callback has 1 to {CALLBACK_URLS_MAX} URLs of http or https, separated by ';', in ASCII and without "
+            f"spaces, not {callback.url!r:.60}"
+        )
+    host: object = callback.host
+    if host is not None and not (isinstance(host, str) and "/" not in host and _is_callback_url(host)):
+        raise InvalidInput(f"the host of a callback is like example.com or example.com:8080, not {host!r:.60}")
+    if callback.sni not in (None, True, False):
+        raise InvalidInput(f"the sni of a callback is True or False, not {callback.sni!r:.60}")
+
+
+def _check_callback_content(callback: Callback) -> None:
+    if not callback.body:
+        raise InvalidInput("a callback needs a body, which is what is posted: give one such as 'object=${object}'")
+    if callback.body_type not in (None, *_CALLBACK_TYPES):
+        raise InvalidInput(f"the body of a callback is of type {' or '.join(_CALLBACK_TYPES)}")
+    variables: Mapping[Any, Any] = callback.variables
+    for name, text in variables.items():
+        if not (isinstance(name, str) and _CALLBACK_VARIABLE.fullmatch(name)):
+            raise InvalidInput(f"a callback's variable has a lower-case name that begins with 'x:', not {name!r:.60}")
+        _check_text(f"the name of the callback's variable {name!r:.60}", name)
+        _check_text(f"the callback's variable {name}", text)
+    _check_text("the body of a callback", callback.body)
+
+
+def _is_callback_url(url: str) -> bool:
+    """Whether the service can be asked to post there; without a scheme it is http."""
+    if not (url.isascii() and url.isprintable()) or any(character in url for character in ' "<>\\'):
+        return False
+    try:
+        parts = urlsplit(url if "://" in url else f"http://{url}")
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and port != 0 and _CALLBACK_HOST.fullmatch(host) is not None
+
+
+def _check_text(what: str, text: object) -> None:
+    """
+    Refuse what can't be written as UTF-8, or is a control character.
+
+    Raises:
+        InvalidInput: it is one, or is not a text.
+    """
+    if not isinstance(text, str):
+        raise InvalidInput(f"{what} is a text, not {type(text).__name__}")
+    if any("\ud800" <= character <= "\udfff" or (character < " " and character not in "\t\r\n") for character in text):
+        raise InvalidInput(f"{what} holds a character that is not text: {text!r:.60}")
 
 
 def _base64_json(value: Mapping[str, object]) -> str:

@@ -10,8 +10,10 @@ the verification of certificates and names too, is done by OpenSSL behind `ssl.S
 from __future__ import annotations
 
 import contextlib
+import math
 import socket
 import ssl
+import time
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
@@ -61,19 +63,24 @@ class TLSSocket:
         sock: a connected socket, whose timeout is that of each step of the handshake, too.
         context: what the server has to prove.
         host: whom it has to be: a host's name or address.
+        deadline: until when the handshake may take, by `time.monotonic`.
 
     Raises:
         ssl.SSLCertVerificationError: the certificate is not valid, or is another's.
         OSError: there is no TLS to be had. `sock` is left open.
     """
 
-    def __init__(self, sock: socket.socket, context: ssl.SSLContext, host: str) -> None:
+    #: When `recv` gives up, by `time.monotonic`. It receives a record whole, however slowly that arrives, so that its
+    #: caller can't look at the time itself.
+    deadline = math.inf
+
+    def __init__(self, sock: socket.socket, context: ssl.SSLContext, host: str, *, deadline: float = math.inf) -> None:
         self._sock = sock
         self._arrived, self._leaving = ssl.MemoryBIO(), ssl.MemoryBIO()
         # As a certificate has them: an address without brackets, a name without the dot of the root.
         self._tls = context.wrap_bio(self._arrived, self._leaving, server_hostname=host.strip("[]").rstrip("."))
         try:
-            self._done(self._tls.do_handshake)
+            self._done(self._tls.do_handshake, deadline)
         finally:
             with contextlib.suppress(OSError):
                 self._flush()  # the end of the handshake, or why it failed
@@ -102,17 +109,19 @@ class TLSSocket:
     def recv(self, size: int) -> bytes:
         """As a socket's: up to so many bytes, b"" at the end, be it said by TLS or not."""
         try:
-            return self._done(partial(self._tls.read, size))
+            return self._done(partial(self._tls.read, size), self.deadline)
         except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
             return b""
 
-    def _done(self, step: Callable[[], _T]) -> _T:
+    def _done(self, step: Callable[[], _T], deadline: float = math.inf) -> _T:
         while True:
             try:
                 return step()
             except ssl.SSLWantReadError:
                 self._flush()
                 arrived = self._sock.recv(_RECEIVE)
+                if time.monotonic() > deadline:
+                    raise TimeoutError("what is sent by TLS took too long to arrive") from None
                 if arrived:
                     self._arrived.write(arrived)
                 else:

@@ -12,23 +12,25 @@ import os
 import ssl
 import time
 import weakref
-from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from http.client import HTTPException
 from socket import socket
 from types import GeneratorType
-from urllib.parse import unquote, urlsplit
 
-from attrs import define, field
 from urllib3.connection import HTTPConnection
-from urllib3.exceptions import ConnectTimeoutError, HTTPError, NameResolutionError, NewConnectionError
-from urllib3.util import Url
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    HTTPError,
+    LocationParseError,
+    NameResolutionError,
+    NewConnectionError,
+)
 
-from partwise.backends.oss.http1 import Answer, BadAnswer, TooLong, read_answer, request_head
+from partwise.backends.oss.http1 import Answer, BadAnswer, NotHTTP, TooLong, read_answer, request_head
+from partwise.backends.oss.proxies import Proxy
 from partwise.backends.oss.silence import SILENCE, limit_silence, longest_send
 from partwise.backends.oss.tls import TLSSocket
-from partwise.errors import BackendClosed, BackendError, ConnectionFailed, InvalidInput
+from partwise.errors import BackendClosed, BackendError, ConnectionFailed
 
 #: Connections that were idle for longer are not used again. The service closes them after a minute or so, and what lies
 #: between may forget them without a word, which would be noticed only when the answer does not come.
@@ -43,40 +45,36 @@ _RECENT_SECONDS = 1.0
 #: The service may have closed the connection, or is about to: bad requests, time-outs, its own failures.
 _WORN_STATUSES = frozenset({400, 408})
 
+#: An answer may take four times as long as a silence, from the end of the request to its own end. Without a limit, one
+#: of a byte a minute would hold a thread for weeks. With silences of 60 seconds the longest answer, a page of 4 MiB,
+#: arrives in time at 17 KiB a second; nearly all others are shorter than a packet.
+_SILENCES_PER_ANSWER = 4
 
-@define(frozen=True)
-class Proxy:
-    """An HTTP proxy."""
+#: Failures of TLS that may not happen again: bytes were damaged, or the other side has trouble of its own. All others
+#: say that the two sides will not agree next time either.
+_TRANSIENT_TLS = frozenset(
+    {
+        None,
+        "DECRYPTION_FAILED_OR_BAD_RECORD_MAC",
+        "SSLV3_ALERT_BAD_RECORD_MAC",
+        "SSLV3_ALERT_CLOSE_NOTIFY",
+        "TLSV1_ALERT_INTERNAL_ERROR",
+        "TLSV1_ALERT_USER_CANCELLED",
+        "UNEXPECTED_EOF_WHILE_READING",
+    }
+)
 
-    host: str
-    port: int
-    authorization: str | None = field(default=None, repr=False)
+#: The other side says so only after its part of the handshake, in place of the first answer.
+_NO_CERTIFICATE_OF_OURS = "TLSV13_ALERT_CERTIFICATE_REQUIRED"
 
-    @classmethod
-    def parse(cls, url: str) -> Proxy:
-        """
-        The proxy of a URL like ``http://user:password@host:3128``.
+#: How an answer of TLS begins: an alert, or a handshake.
+_TLS_RECORDS = ("\\x15\\x03", "\\x16\\x03")
 
-        Raises:
-            InvalidInput: it is not one. The message does not show the URL, which may hold a password.
-        """
-        try:
-            parts = urlsplit(url)
-            host, port = parts.hostname, parts.port
-        except ValueError:
-            host = None
-        if not host or parts.scheme != "http" or parts.path not in ("", "/") or parts.query:
-            raise InvalidInput("a proxy is given as http://host:port or http://user:password@host:port") from None
-        authorization = None
-        if parts.username is not None:
-            user = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-            authorization = f"Basic {b64encode(user.encode()).decode()}"
-        return cls(host, port or 80, authorization)
 
-    @property
-    def headers(self) -> dict[str, str]:
-        """What the proxy itself is told."""
-        return {} if self.authorization is None else {"Proxy-Authorization": self.authorization}
+class _Connection(HTTPConnection):
+    """A connection, and whether an answer came over it already."""
+
+    used = False
 
 
 class Transport:
@@ -120,6 +118,7 @@ class Transport:
         self._fixed = f"Host: {authority}\r\nUser-Agent: {user_agent}\r\nAccept-Encoding: identity\r\n"
         self._connect_timeout = connect_timeout
         self._read_timeout = read_timeout
+        self._answer_timeout = _SILENCES_PER_ANSWER * read_timeout
         self._max_connections = max_connections
         self._context = context
         self._proxy = proxy
@@ -131,38 +130,20 @@ class Transport:
         self._closed = False
         self._trusting = True  # that a connection which was used just now is still there
         # The last one used is the first to be used again. A list's append and pop are atomic.
-        self._idle: list[tuple[HTTPConnection, float]] = []
+        self._idle: list[tuple[_Connection, float]] = []
         self._pid = os.getpid()
         # Nobody closes what was unpickled to send one part in another process.
         weakref.finalize(self, _close_all, self._idle)
 
-    def send(
-        self,
-        method: str,
-        target: str,
-        headers: Mapping[str, str],
-        body: Iterable[bytes | memoryview] = (),
-        length: int | None = None,
-    ) -> Answer:
+    def head(self, method: str, target: str, headers: Mapping[str, str], length: int | None) -> bytes:
         """
-        Send a request and return the answer, whatever its status.
+        A request up to its body.
 
         Args:
             method: the HTTP method.
             target: path and query, fully encoded.
             headers: all but Host, User-Agent, Accept-Encoding and Content-Length.
-            body: pieces that make up the body. What it raises passes through, and the server gets no whole request.
-            length: of the body in bytes, None for a request that has none. `body` vouches for it.
-
-        Raises:
-            ConnectionFailed: there is no answer, or not all of it; the message says how far it got.
-            BackendClosed: the transport was closed.
-        """
-        return self.begin(method, self.head(method, target, headers, length), body)()
-
-    def head(self, method: str, target: str, headers: Mapping[str, str], length: int | None) -> bytes:
-        """
-        A request up to its body. Arguments as for `send`.
+            length: of the body in bytes, None for a request that has none.
 
         Raises:
             ValueError: a line end, or a character beyond latin-1, got into a value.
@@ -173,9 +154,18 @@ class Transport:
 
     def begin(self, method: str, head: bytes, body: Iterable[bytes | memoryview] = ()) -> Callable[[], Answer]:
         """
-        Send a request whose head is written already. What is returned waits for the answer, and is to be called once.
+        Send a request whose head is written already. What is returned is to be called once: it waits for the answer,
+        and returns it whatever its status.
 
-        Either step raises what `send` does.
+        Args:
+            method: the HTTP method.
+            head: what `head` gave.
+            body: pieces that make up the body, as long as the head says. What it raises is not caught, and the server
+                gets no whole request.
+
+        Raises:
+            ConnectionFailed: by either step: there is no answer, or not all of it; the message says how far it got.
+            BackendClosed: the transport was closed.
         """
         connection = self._take(repeatable=method != "POST")
         try:
@@ -196,7 +186,7 @@ class Transport:
 
     # --- one exchange ------------------------------------------------------------------------------------------------
 
-    def _sent(self, connection: HTTPConnection, head: bytes, body: Iterable[bytes | memoryview]) -> OSError | None:
+    def _sent(self, connection: _Connection, head: bytes, body: Iterable[bytes | memoryview]) -> OSError | None:
         broken = _send(connection.sock, head, body)
         if isinstance(broken, SILENCE) and connection.is_connected:  # which says, too, that there is nothing to be read
             raise ConnectionFailed(
@@ -204,7 +194,7 @@ class Transport:
             ) from broken
         return broken
 
-    def _answer(self, connection: HTTPConnection, method: str, broken: OSError | None) -> Answer:
+    def _answer(self, connection: _Connection, method: str, broken: OSError | None) -> Answer:
         try:
             answer, reusable = self._read(connection, method, broken)
         except BaseException as error:
@@ -216,10 +206,11 @@ class Transport:
             connection.close()
         return answer
 
-    def _read(self, connection: HTTPConnection, method: str, broken: OSError | None) -> tuple[Answer, bool]:
+    def _read(self, connection: _Connection, method: str, broken: OSError | None) -> tuple[Answer, bool]:
+        deadline = time.monotonic() + self._answer_timeout
         try:
             # A server that refuses a request may answer before it has read all of it, and read no more.
-            answer, reusable = read_answer(connection.sock.recv, method)
+            answer, reusable = read_answer(_receiving(connection.sock, deadline), method)
         except TooLong as error:
             raise BackendError(f"the answer of {self._where} can't be meant for us: {error}") from error
         except (BadAnswer, OSError) as error:
@@ -228,23 +219,28 @@ class Transport:
                     f"the connection to {self._where} broke while the request was sent: {broken}"
                 ) from broken
             if isinstance(error, SILENCE):
+                late = time.monotonic() > deadline
+                how = "end its answer" if late else "answer"
+                seconds = self._answer_timeout if late else self._read_timeout
                 raise ConnectionFailed(
-                    f"{self._where} did not answer within {self._read_timeout:g} seconds; the request may have taken "
-                    "effect"
+                    f"{self._where} did not {how} within {seconds:g} seconds; the request may have taken effect"
                 ) from error
+            certain = isinstance(error, NotHTTP) and not connection.used
+            certain = certain or getattr(error, "reason", None) == _NO_CERTIFICATE_OF_OURS
             raise ConnectionFailed(
-                f"the answer of {self._where} was lost: {error}; the request may have taken effect"
+                f"the answer of {self._where} was lost: {error}; {self._hint(error) or _MAYBE}", retryable=not certain
             ) from error
         if broken is not None and answer.status < 300:
             raise ConnectionFailed(
                 f"{self._where} answered {answer.status} to a request that it did not get all of: {broken}"
             ) from broken
+        connection.used = True
         worn = broken is not None or answer.status >= 500 or answer.status in _WORN_STATUSES
         return answer, reusable and not worn
 
     # --- connections -------------------------------------------------------------------------------------------------
 
-    def _take(self, *, repeatable: bool) -> HTTPConnection:
+    def _take(self, *, repeatable: bool) -> _Connection:
         if self._closed:
             raise BackendClosed(f"the backend for {self._where} was closed; open it again to go on")
         if self._pid != os.getpid():
@@ -263,11 +259,11 @@ class Transport:
                 return connection
             connection.close()
 
-    def _give_up(self, connection: HTTPConnection, error: BaseException) -> None:
+    def _give_up(self, connection: _Connection, error: BaseException) -> None:
         self._trusting = self._trusting and not isinstance(error, ConnectionFailed)
         connection.close()
 
-    def _give_back(self, connection: HTTPConnection) -> None:
+    def _give_back(self, connection: _Connection) -> None:
         if len(self._idle) >= self._max_connections:
             connection.close()
             return
@@ -275,12 +271,17 @@ class Transport:
         if self._closed:
             _close_all(self._idle)
 
-    def _connect(self) -> HTTPConnection:
-        connection = self._new_connection()
+    def _connect(self) -> _Connection:
+        proxy = self._proxy
+        host, port = (self._host, self._port) if proxy is None else (proxy.host, proxy.port)
+        connection = _Connection(host, port, timeout=self._connect_timeout)
         try:
             connection.connect()
+            deadline = time.monotonic() + self._connect_timeout
+            if proxy is not None and not self._forwarded:
+                self._open_tunnel(connection.sock, proxy, deadline)
             if self._context is not None:
-                connection.sock = TLSSocket(connection.sock, self._context, self._host)
+                connection.sock = TLSSocket(connection.sock, self._context, self._host, deadline=deadline)
             limit_silence(connection.sock, self._read_timeout)
         except ssl.SSLCertVerificationError as error:
             connection.close()
@@ -289,31 +290,63 @@ class Transport:
                 "its authority by ca_bundle=",
                 retryable=False,
             ) from error
-        except (OSError, HTTPError, HTTPException, ValueError) as error:
+        except (OSError, HTTPError, BadAnswer, ValueError) as error:
             connection.close()
-            raise ConnectionFailed(f"no connection to {self._way}: {_reason(error)}") from error
+            certain = _is_certain(error)
+            hint = f"; {_CHECK}" if certain else ""
+            raise ConnectionFailed(
+                f"no connection to {self._way}: {_reason(error)}{hint}", retryable=not certain
+            ) from error
         except BaseException:
             connection.close()
             raise
         return connection
 
-    def _new_connection(self) -> HTTPConnection:
-        proxy = self._proxy
-        host, port = (self._host, self._port) if proxy is None else (proxy.host, proxy.port)
-        proxy_url = None if proxy is None else Url("http", host=proxy.host, port=proxy.port)
-        connection = HTTPConnection(host, port, timeout=self._connect_timeout, proxy=proxy_url)
-        if proxy is not None and not self._forwarded:
-            connection.set_tunnel(self._host, self._port, headers=proxy.headers, scheme="http")
-        return connection
+    def _open_tunnel(self, sock: socket, proxy: Proxy, deadline: float) -> None:
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        target = f"{host}:{self._port}"
+        sock.sendall(request_head("CONNECT", target, f"Host: {target}\r\n", proxy.headers, None))
+        answer, in_order = read_answer(_receiving(sock, deadline), "CONNECT")
+        if answer.status < 300 and in_order:
+            return
+        if answer.status == 407:
+            why = (
+                f"the proxy asks for a user and a password, or refuses those that it got (407); {how_to_sign_on(proxy)}"
+            )
+        elif answer.status < 300:
+            why = "the proxy sent more than the answer that opens a tunnel"
+        else:
+            why = f"the proxy answered {answer.status}; check that it allows {target}"
+        # What the proxy does not allow it will not allow the next time; its own trouble is transient.
+        transient = answer.status >= 500 or answer.status in (408, 429)
+        raise ConnectionFailed(f"no connection to {self._way}: {why}", status=answer.status, retryable=transient)
+
+    def _hint(self, error: Exception) -> str | None:
+        """What to check where the two sides do not speak the same protocol."""
+        if not isinstance(error, NotHTTP):
+            return None
+        if self._context is None and any(record in str(error) for record in _TLS_RECORDS):
+            return "TLS is spoken there: write https:// in the endpoint"
+        return _CHECK
 
     @property
     def _way(self) -> str:
         if self._proxy is None:
             return self._where
-        return f"{self._where} by way of the proxy {self._proxy.host}:{self._proxy.port}"
+        return f"{self._where} by way of the proxy {self._proxy.authority}"
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What a proxy is sent that must not be shown."""
+        return () if self._proxy is None else self._proxy.secrets
+
+    @property
+    def proxy(self) -> Proxy | None:
+        """The proxy that requests go through."""
+        return self._proxy
 
 
-def _close_all(idle: list[tuple[HTTPConnection, float]]) -> None:
+def _close_all(idle: list[tuple[_Connection, float]]) -> None:
     while True:
         try:
             connection, _ = idle.pop()
@@ -362,6 +395,40 @@ def _send_both(sock: socket | TLSSocket, head: bytes, piece: memoryview) -> None
         sent = len(head)
     if sent < len(head) + len(piece):
         sock.sendall(piece[sent - len(head) :])
+
+
+_MAYBE = "the request may have taken effect"
+_CHECK = "check the scheme and the port of the endpoint, and what lies on the way"
+
+
+def how_to_sign_on(proxy: Proxy) -> str:
+    """What to do where a proxy does not accept us."""
+    where = "" if proxy.source == "proxy=" else f"; it was named by {proxy.source}"
+    return f"give proxy=http://user:password@host:port{where}"
+
+
+def _receiving(sock: socket | TLSSocket, deadline: float) -> Callable[[int], bytes]:
+    """Receive from a socket until a deadline, however little arrives at a time."""
+    if isinstance(sock, TLSSocket):
+        sock.deadline = deadline
+        return sock.recv
+
+    def receive(size: int) -> bytes:
+        received = sock.recv(size)
+        if time.monotonic() > deadline:
+            raise TimeoutError("an answer took too long to arrive")
+        return received
+
+    return receive
+
+
+def _is_certain(error: Exception) -> bool:
+    """Whether the next connection would fail in the same way."""
+    if isinstance(error, ssl.SSLError):
+        ended = isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError))
+        return not ended and error.reason not in _TRANSIENT_TLS
+    # The last two: a host that can't be one, by its letters or its length.
+    return isinstance(error, (NotHTTP, LocationParseError, ValueError))
 
 
 def _reason(error: Exception) -> str:

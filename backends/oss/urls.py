@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from functools import cache
@@ -12,6 +13,8 @@ from partwise.backends.oss.backend import OSSBackend
 from partwise.backends.oss.credentials import HOW_TO_GIVE_CREDENTIALS, EnvironmentCredentials
 from partwise.backends.oss.ossutil import DEFAULT_PATH, Configuration, read_configuration
 from partwise.errors import InvalidInput
+
+_log = logging.getLogger("partwise.backends.oss")
 
 #: Handed to the backend as they are.
 _PASSED_ON = (
@@ -36,7 +39,9 @@ def open_url(url: str, **settings: Any) -> tuple[OSSBackend, str]:
     ``?``, ``#`` and ``%`` are characters like any other. It may be empty.
 
     What `settings` leave out is looked for in the environment (`OSS_ENDPOINT`, `OSS_REGION`, `OSS_ACCESS_KEY_ID` and so
-    on), then in ossutil's configuration file. A profile that is asked for by name goes before the environment.
+    on), then in ossutil's configuration file. A profile that is asked for by name goes before the environment. The file
+    is read only for what is found nowhere else. Where it could only add an endpoint to a region that is known, and
+    can't be read, it adds nothing.
 
     Args:
         url: the URL.
@@ -64,7 +69,7 @@ def open_url(url: str, **settings: Any) -> tuple[OSSBackend, str]:
 
     @cache
     def file() -> Configuration:
-        # Read only when it is needed: what is wrong in it concerns nobody who has said everything.
+        # Read only when it is needed.
         return read_configuration(bucket, path=path, profile=profile)
 
     place = _place(given, file, by_name=profile is not None)
@@ -103,7 +108,9 @@ def _place(given: dict[str, Any], file: Callable[[], Configuration], *, by_name:
     if asked.endpoint is not None and (asked.region is not None or region_of(asked.endpoint) is not None):
         return asked
     around = Configuration(region=os.environ.get("OSS_REGION") or None, endpoint=os.environ.get("OSS_ENDPOINT") or None)
-    levels = [asked, file(), around] if by_name else [asked, around, file()]
+    levels = [asked, file(), around] if by_name else [asked, around]
+    if not by_name:
+        levels.append(_from_file(file, levels))
     region, region_level = _first(levels, "region")
     endpoint, endpoint_level = _first(levels, "endpoint")
     if region is not None and endpoint is not None and region_of(endpoint) not in (None, region):
@@ -117,6 +124,21 @@ def _place(given: dict[str, Any], file: Callable[[], Configuration], *, by_name:
     return Configuration(region=region, endpoint=endpoint, addressing_style=style)
 
 
+def _from_file(file: Callable[[], Configuration], levels: list[Configuration]) -> Configuration:
+    """What the file adds to what was said more closely; nothing where that is all there is to say."""
+    region, endpoint = _first(levels, "region")[0], _first(levels, "endpoint")[0]
+    if endpoint is not None and (region is not None or region_of(endpoint) is not None):
+        return Configuration()
+    try:
+        return file()
+    except InvalidInput as error:
+        if region is None:
+            raise
+        # The region is enough to find the bucket by.
+        _log.debug("without the configuration file: %s", error)
+        return Configuration()
+
+
 def _first(levels: list[Configuration], name: str) -> tuple[str | None, int]:
     return next(
         ((value, level) for level, said in enumerate(levels) if (value := getattr(said, name)) is not None), (None, -1)
@@ -128,7 +150,9 @@ def _credentials(file: Callable[[], Configuration], *, by_name: bool) -> object:
     if environment.present and not (by_name and file().credentials):
         return environment
     if file().credentials is None:
-        only = file().only_ossutil
-        why = "" if only is None else f" (those of mode {only!r} in the configuration file are for ossutil alone)"
+        only, wrong = file().only_ossutil, file().wrong
+        why = f" ({wrong})" if wrong else ""
+        if only is not None:
+            why = f" (those of mode {only!r} in the configuration file are for ossutil alone)"
         raise InvalidInput(f"there are no credentials{why}: {HOW_TO_GIVE_CREDENTIALS}")
     return file().credentials

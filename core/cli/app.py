@@ -208,6 +208,7 @@ def upload(
     signature_version: flags.SignatureVersion = None,
     addressing_style: flags.AddressingStyle = None,
     ca_bundle: flags.CaBundle = None,
+    proxy: flags.Proxy = None,
     timeout: flags.Timeout = None,
     json: flags.Json = False,
     progress: Annotated[
@@ -252,6 +253,7 @@ def upload(
                 signature_version=signature_version,
                 addressing_style=addressing_style,
                 ca_bundle=ca_bundle,
+                proxy=proxy,
                 timeout=timeout,
             ),
             store=values.store(checkpoint, checkpoint_dir, store, no_resume=no_resume),
@@ -358,6 +360,7 @@ def abort(
     signature_version: flags.SignatureVersion = None,
     addressing_style: flags.AddressingStyle = None,
     ca_bundle: flags.CaBundle = None,
+    proxy: flags.Proxy = None,
     timeout: flags.Timeout = None,
     max_attempts: flags.MaxAttempts = None,
     json: flags.Json = False,
@@ -381,6 +384,7 @@ def abort(
             signature_version=signature_version,
             addressing_style=addressing_style,
             ca_bundle=ca_bundle,
+            proxy=proxy,
             timeout=timeout,
         )
         choice = values.store(checkpoint, checkpoint_dir, store)
@@ -406,6 +410,7 @@ def uploads(
     signature_version: flags.SignatureVersion = None,
     addressing_style: flags.AddressingStyle = None,
     ca_bundle: flags.CaBundle = None,
+    proxy: flags.Proxy = None,
     timeout: flags.Timeout = None,
     max_attempts: flags.MaxAttempts = None,
     json: flags.Json = False,
@@ -429,6 +434,7 @@ def uploads(
             signature_version=signature_version,
             addressing_style=addressing_style,
             ca_bundle=ca_bundle,
+            proxy=proxy,
             timeout=timeout,
         )
         return command.uploads(target, values.retrying(max_attempts), output)
@@ -461,6 +467,7 @@ def gc(
     signature_version: flags.SignatureVersion = None,
     addressing_style: flags.AddressingStyle = None,
     ca_bundle: flags.CaBundle = None,
+    proxy: flags.Proxy = None,
     timeout: flags.Timeout = None,
     max_attempts: flags.MaxAttempts = None,
     json: flags.Json = False,
@@ -487,6 +494,7 @@ def gc(
             signature_version=signature_version,
             addressing_style=addressing_style,
             ca_bundle=ca_bundle,
+            proxy=proxy,
             timeout=timeout,
         )
         wanted = command.Collection(

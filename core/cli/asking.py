@@ -54,16 +54,18 @@ _FLAGS = {
     "give credentials=Credentials(...), set": "set",
     "region=": "--region",
     "endpoint=": "--endpoint",
+    "proxy=": "--proxy",
     "urllib.parse.quote": "percent-encoding",
 }
 #: The same in the advice that comes with an error of the storage. Such messages name keys and files, too, so that only
 #: what nobody would call one is replaced.
 ADVICE = {
     "name its authority by ca_bundle=": "name its authority by --ca-bundle",
-    "and that region= is the bucket's own": "and that --region is the bucket's own",
+    "give the bucket's own by region= or OSS_REGION": "give the bucket's own by --region or OSS_REGION",
+    "give proxy=http://user:password@host:port": "give --proxy http://user:password@host:port",
     "use addressing_style='virtual'": "use --addressing-style virtual",
     "or addressing_style='cname' for": "or --addressing-style cname for",
-    "others are asked for where credentials= is a function or a client": (
+    "pass a function or a credentials client as credentials=, so that expired ones are replaced by themselves": (
         "set OSS_ACCESS_KEY_ID, OSS_ACCESS_KEY_SECRET and OSS_SESSION_TOKEN to new ones"
     ),
 }

@@ -82,6 +82,15 @@ CaBundle = Annotated[
         rich_help_panel=WAY,
     ),
 ]
+Proxy = Annotated[
+    str | None,
+    typer.Option(
+        "--proxy",
+        metavar="URL",
+        help="HTTP proxy, http://[user:password@]host:port; else https_proxy, http_proxy, all_proxy; '' for none.",
+        rich_help_panel=WAY,
+    ),
+]
 Timeout = Annotated[
     str | None,
     typer.Option(

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from partwise.backends.oss import credentials, failures, transport
+from partwise.backends.oss import backend, credentials, failures, transport
 from partwise.cli import asking
 from partwise.errors import InvalidInput
 
@@ -155,7 +155,7 @@ def test_a_message_about_a_field_becomes_one_about_its_flag() -> None:
 
 def test_the_advice_of_the_library_is_given_in_flags() -> None:
     """Each of these words stands in the library as it does here, and none of them names what is no flag."""
-    sources = map(inspect.getsource, (failures, transport))
+    sources = map(inspect.getsource, (backend, failures, transport))
     library = "".join(re.sub(r'"\n +f?"', "", source) for source in sources)
     for words, flags in asking.ADVICE.items():
         assert words in library, "the library says it in other words now"

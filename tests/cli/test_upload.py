@@ -153,13 +153,14 @@ def test_settings_go_to_the_backend_only_where_they_were_given(
     partwise("upload", "small.bin", "spy:k")
     assert opened["settings"] == {}
     given = ("--endpoint", "e", "--region", "r", "--signature-version", "v1", "--addressing-style", "path")
-    partwise("upload", "small.bin", "spy:k", *given, "--ca-bundle", "c", "--timeout", "1m")
+    partwise("upload", "small.bin", "spy:k", *given, "--ca-bundle", "c", "--proxy", "p:1", "--timeout", "1m")
     assert opened["settings"] == {
         "endpoint": "e",
         "region": "r",
         "signature_version": "v1",
         "addressing_style": "path",
         "ca_bundle": "c",
+        "proxy": "p:1",
         "timeout": 60.0,
     }
 

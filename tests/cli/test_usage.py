@@ -178,6 +178,7 @@ FLAGS = [
     "--signature-version",
     "--addressing-style",
     "--ca-bundle",
+    "--proxy",
     "--json",
     "--progress",
     "--progress-interval",

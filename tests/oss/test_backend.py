@@ -5,11 +5,16 @@ from __future__ import annotations
 import base64
 import hashlib
 import importlib.metadata
+import itertools
 import logging
 import pickle
+import re
+import socket
+import ssl
 import threading
 import traceback
 from datetime import UTC, datetime
+from urllib.parse import quote
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -18,6 +23,7 @@ from hypothesis import strategies as st
 
 from partwise.backends.oss import Credentials, OSSBackend
 from partwise.backends.oss import backend as backend_module
+from partwise.backends.oss.documents import Page
 from partwise.checksums import crc64
 from partwise.errors import (
     AccessDenied,
@@ -38,8 +44,10 @@ from partwise.errors import (
 )
 from partwise.model import Callback, ObjectOptions, PendingUpload, StoredObject, UploadedPart
 from partwise.protocols import BindsRequestOptions, MultipartBackend
+from partwise.testing.bodies import PiecesBody
 
 PLAIN = ObjectOptions()
+NOW = 1741507626.0
 RECEIPTS = [UploadedPart(1, 102400, "AAA", 1), UploadedPart(3, 5, "BBB", 2)]
 CALLBACK = ObjectOptions(callback=Callback("http://cb/", "object=${object}"))
 
@@ -823,3 +831,477 @@ def test_nothing_is_logged_unless_it_is_asked_for(oss, caplog):
     with caplog.at_level(logging.INFO):
         oss.head_object("key")
     assert caplog.records == []
+
+
+# --- how far a clock is corrected ------------------------------------------------------------------------------------
+
+HOUR_AHEAD = "2025-03-09T09:07:06.000Z"
+YEAR_AHEAD = "2026-03-09T08:07:06.000Z"
+
+
+@pytest.fixture
+def remote(server, connect):
+    """A backend whose answers could be anybody's on the network: plain HTTP to another machine."""
+    return connect(endpoint="http://oss.example.com", proxy=f"http://127.0.0.1:{server.port}")
+
+
+@pytest.fixture
+def by_tls(kit, connect, certificate):
+    """A backend over TLS, and its server."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificate)
+    scripted = kit.ScriptedServer(context)
+    yield connect(endpoint=scripted.endpoint, ca_bundle=str(certificate[0])), scripted
+    scripted.close()
+
+
+def signed_at(request) -> str:
+    return request.header("x-oss-date")
+
+
+def test_an_answer_by_plain_http_does_not_make_the_client_sign_for_another_time(server, remote, kit):
+    server.reply(skewed(kit, ServerTime=HOUR_AHEAD, headers={"Date": "Sun, 09 Mar 2025 09:07:06 GMT"}))
+    with pytest.raises(ClockSkewed, match=r"3600 seconds ahead of this machine's.*set the clock") as raised:
+        remote.abort_upload("key", "ID")
+    assert not raised.value.retryable
+    remote.head_object("key")
+    assert signed_at(server.requests[1]) == "20250309T080706Z"
+
+
+@pytest.mark.parametrize(("told", "believed"), [("2025-03-09T08:22:06Z", True), ("2025-03-09T08:22:07Z", False)])
+def test_plain_http_is_believed_within_the_services_own_window(server, remote, kit, told, believed):
+    server.reply(skewed(kit, ServerTime=told))
+    with pytest.raises(ClockSkewed) as raised:
+        remote.abort_upload("key", "ID")
+    assert raised.value.retryable is believed
+    remote.head_object("key")
+    assert signed_at(server.requests[1]) == ("20250309T082206Z" if believed else "20250309T080706Z")
+
+
+@pytest.mark.parametrize(
+    ("told", "becomes"),
+    [
+        (HOUR_AHEAD, "20250309T090706Z"),
+        ("2025-03-10T08:07:06Z", "20250310T080706Z"),
+        ("2025-03-10T08:07:07Z", None),
+        ("2025-03-08T08:07:05Z", None),
+        (YEAR_AHEAD, None),
+        ("9999-12-31T23:59:59Z", None),
+        ("0001-01-01T00:00:00+23:59", None),
+    ],
+)
+@pytest.mark.parametrize("way", ["tls", "loopback"])
+def test_an_answer_that_is_the_services_corrects_by_a_day_at_most(request, kit, way, told, becomes):
+    fixtures = ["by_tls"] if way == "tls" else ["oss", "server"]
+    found = [request.getfixturevalue(name) for name in fixtures]
+    backend, there = found[0] if way == "tls" else found
+    there.reply(skewed(kit, ServerTime=told))
+    with pytest.raises(ClockSkewed) as raised:
+        backend.abort_upload("key", "ID")
+    assert raised.value.retryable is (becomes is not None)
+    backend.head_object("key")
+    assert signed_at(there.requests[1]) == (becomes or "20250309T080706Z")
+
+
+def test_no_series_of_answers_goes_further_than_a_day(server, connect, kit):
+    now = [NOW]
+    backend = connect(clock=lambda: now[0])
+    for step in range(1, 6):
+        server.reply(skewed(kit, ServerTime=datetime.fromtimestamp(NOW + step * 50_000, UTC).isoformat()))
+        with pytest.raises(ClockSkewed):
+            backend.abort_upload("key", "ID")
+        now[0] += 61
+    backend.head_object("key")
+    assert signed_at(server.requests[-1]) < "20250310T0900"
+
+
+def test_what_was_signed_before_a_correction_is_worth_sending_again(server, oss, body, kit):
+    """The answers come after the clock was corrected, by the first of them."""
+    server.reply(skewed(kit, ServerTime=HOUR_AHEAD), skewed(kit, ServerTime=HOUR_AHEAD))
+    waits = [oss.begin_part("key", "ID", number, body(b"x")) for number in (1, 2)]
+    retryable = []
+    for wait in waits:
+        with pytest.raises(ClockSkewed) as raised:
+            wait()
+        retryable.append(raised.value.retryable)
+    assert retryable == [True, True]
+
+
+def test_a_request_in_flight_while_the_clock_is_corrected_is_worth_sending_again(server, oss, kit):
+    """The offset that counts is the one that it was signed with."""
+
+    def corrected_meanwhile(_, __):
+        assert oss._clock.correct(NOW + 3600, 0.0)
+        return skewed(kit, ServerTime=HOUR_AHEAD)
+
+    server.reply(corrected_meanwhile)
+    with pytest.raises(ClockSkewed) as raised:
+        oss.abort_upload("key", "ID")
+    assert raised.value.retryable
+
+
+@pytest.mark.parametrize("later", [1, 60, 901, 86_400])
+def test_a_part_is_signed_for_the_time_at_which_it_is_sent(server, connect, body, later):
+    now = [NOW]
+    backend = connect(clock=lambda: now[0])
+    backend.upload_part("key", "ID", 1, body(b"x"))
+    now[0] += later
+    backend.upload_part("key", "ID", 1, body(b"x"))
+    sent = [datetime.strptime(signed_at(r), "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp() for r in server.requests]
+    assert sent == [NOW, NOW + later]
+    assert len({request.header("authorization") for request in server.requests}) == 2
+
+
+# --- what is signed --------------------------------------------------------------------------------------------------
+
+
+def test_a_captured_request_is_not_good_at_another_host(oss_server, body):
+    credentials = Credentials(oss_server.access_key_id, oss_server.access_key_secret)
+    with OSSBackend(
+        "examplebucket", endpoint=oss_server.endpoint, region=oss_server.region, credentials=credentials
+    ) as backend:
+        heads = []
+        real = backend._transport.begin
+        backend._transport.begin = lambda method, head, body=(): heads.append(head) or real(method, head, body)
+        upload_id = backend.initiate_upload("key", PLAIN)
+        backend.upload_part("key", upload_id, 1, body(b"x"))
+    host = oss_server.endpoint.removeprefix("http://")
+
+    def status(head: bytes, sent: bytes = b"") -> int:
+        with socket.create_connection(("127.0.0.1", int(host.rpartition(":")[2])), 5) as sock:
+            sock.sendall(head + sent)
+            return int(sock.recv(65536).split(b" ")[1])
+
+    for head, sent in zip(heads, (b"", b"x"), strict=True):
+        assert b"AdditionalHeaders=host," in head
+        elsewhere = head.replace(f"Host: {host}".encode(), b"Host: localhost:1")
+        assert (status(head, sent), status(elsewhere, sent)) == (200, 403)
+
+
+# --- lists that never end --------------------------------------------------------------------------------------------
+
+
+def growing(kit, page):
+    """A server that has one more page each time."""
+    count = itertools.count(1)
+    return lambda _, __: page(kit, next(count))
+
+
+def test_a_list_of_parts_ends_with_the_last_number_that_there_can_be(server, oss, kit):
+    def page(kit, n):
+        return parts_page(kit, range((n - 1) * 1000 + 1, n * 1000 + 1), n * 1000)
+
+    server.reply(*[growing(kit, page)] * 20)
+    seen: list[UploadedPart] = []
+    with pytest.raises(BackendError, match="can't be used: its PartNumber is not a number up to 10000"):
+        seen.extend(oss.list_parts("key", "ID"))
+    assert len(seen) == 10_000
+    assert len(server.requests) == 11
+
+
+def test_a_list_of_parts_that_repeats_itself_ends(server, oss, kit):
+    def page(kit, n):
+        return parts_page(kit, range(1, 1001), n)
+
+    server.reply(*[growing(kit, page)] * 20)
+    with pytest.raises(BackendError, match="more than 10000 entries; the service keeps no more") as raised:
+        list(oss.list_parts("key", "ID"))
+    assert not raised.value.retryable
+    assert len(server.requests) == 11
+
+
+@pytest.mark.parametrize("kind", ["parts", "uploads"])
+def test_a_list_of_empty_pages_ends(server, oss, kit, kind):
+    def page(kit, n):
+        return parts_page(kit, [], n) if kind == "parts" else uploads_page(kit, [], (f"{n:09}", "ID"))
+
+    server.reply(*[growing(kit, page)] * 200)
+    with pytest.raises(BackendError, match="more than 100 empty pages"):
+        list(oss.list_parts("key", "ID") if kind == "parts" else oss.list_uploads())
+    assert len(server.requests) == 101
+
+
+def test_a_list_of_uploads_ends_and_says_how_to_see_more(server, oss, kit, monkeypatch):
+    monkeypatch.setattr(backend_module, "_UPLOADS_MAX", 2500)
+
+    def page(kit, n):
+        return uploads_page(kit, [(f"{n:05}{m:04}", "ID") for m in range(1000)], (f"{n:05}9999", "ID"))
+
+    server.reply(*[growing(kit, page)] * 20)
+    seen: list[PendingUpload] = []
+    with pytest.raises(BackendError, match="more than 2500 entries; list them by a prefix"):
+        seen.extend(oss.list_uploads())
+    assert (len(seen), len(server.requests)) == (2000, 3)
+
+
+def test_a_list_of_a_hundred_thousand_uploads_is_not_too_long(oss):
+    def fetch(n):
+        return Page(tuple(range(1000)), n + 1 if n < 99 else None)
+
+    assert sum(1 for _ in backend_module._paged(fetch, 0, "a list", backend_module._UPLOADS_MAX, "")) == 100_000
+
+
+# --- numbers on the wire ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "length", ["1" * 4400, "1" * 19, "-1", "+1", "1_0", "1.0", "0x1", "nan", "\xb2", "1, 1", " ", "9" * 60_000]
+)
+def test_a_head_whose_length_is_not_a_plain_number_is_an_answer_that_can_not_be_used(server, oss, length):
+    server.reply(b"HTTP/1.1 200 OK\r\nETag: x\r\nContent-Length: " + length.encode("latin-1") + b"\r\n\r\n")
+    with pytest.raises(ServerFailed, match="does not say the object's size") as raised:
+        oss.head_object("key")
+    assert raised.value.retryable
+
+
+@pytest.mark.parametrize("checksum", ["1" * 4400, "-1", "1_0", "\xb2", "1, 1", "18446744073709551616"])
+def test_a_checksum_that_is_not_a_plain_number_is_an_answer_that_can_not_be_used(server, oss, body, kit, checksum):
+    server.reply(kit.answer(ETag='"E"', x_oss_hash_crc64ecma=checksum).decode().encode("latin-1"))
+    with pytest.raises(ServerFailed):
+        oss.upload_part("key", "ID", 1, body(b"x"))
+
+
+def test_the_largest_object_has_a_size(server, oss):
+    server.reply(b'HTTP/1.1 200 OK\r\nETag: "x"\r\nContent-Length: 999999999999999999\r\n\r\n')
+    assert oss.head_object("key").size == 999_999_999_999_999_999
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"connect_timeout": float("nan")},
+        {"read_timeout": 86_401},
+        {"read_timeout": 10**400},
+        {"read_timeout": 1e300},
+        {"max_connections": float("nan")},
+        {"max_connections": True},
+        {"max_connections": "8"},
+        {"max_connections": 10**9},
+        {"page_size": True},
+        {"page_size": 1.5},
+        {"page_size": "100"},
+        {"proxy": 3128},
+        {"proxy": b"http://h:1"},
+    ],
+)
+def test_a_number_that_can_not_be_a_setting_is_refused_at_once(connect, bad):
+    with pytest.raises(InvalidInput):
+        connect(**bad)
+
+
+def test_the_longest_timeout_can_be_set(server, connect):
+    connect(connect_timeout=86_400, read_timeout=86_400).head_object("key")
+    assert len(server.requests) == 1
+
+
+# --- weak ETags ------------------------------------------------------------------------------------------------------
+
+
+def test_an_etag_that_something_on_the_way_made_weak_is_the_services(server, oss, body, kit):
+    weak = 'W/"0123456789ABCDEF0123456789ABCDEF"'
+    bare = "0123456789ABCDEF0123456789ABCDEF"
+    server.reply(
+        kit.answer(ETag=weak),
+        kit.answer(ETag=weak),
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nETag: " + weak.encode() + b"\r\n\r\n",
+        kit.answer(body=COMPLETED, ETag=weak),
+        kit.answer(body=COMPLETED.replace("&quot;XML-2&quot;", weak.replace('"', "&quot;"))),
+    )
+    assert oss.upload_part("key", "ID", 1, body(b"x")).etag == bare
+    assert oss.put_object("key", body(b"x"), PLAIN).etag == bare
+    assert oss.head_object("key").etag == bare
+    assert oss.complete_upload("key", "ID", RECEIPTS, PLAIN).etag == bare
+    assert oss.complete_upload("key", "ID", RECEIPTS, PLAIN).etag == bare
+
+
+# --- regions ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        {"EC": "0002-00000226"},
+        {"message": "Invalid signing region in Authorization header."},
+    ],
+)
+@pytest.mark.parametrize("status", [400, 403])
+def test_a_wrong_region_says_what_was_sent_and_where_to_give_another(server, oss, kit, refusal, status):
+    server.reply(kit.error(status, "InvalidArgument", **refusal))
+    with pytest.raises(BackendError, match=r"signed for the region cn-hangzhou.*region= or OSS_REGION") as raised:
+        oss.abort_upload("key", "ID")
+    assert not raised.value.retryable
+
+
+def test_a_wrong_region_on_a_server_of_the_test_kit_is_named(oss_server):
+    credentials = Credentials(oss_server.access_key_id, oss_server.access_key_secret)
+    with (
+        OSSBackend(
+            "examplebucket", endpoint=oss_server.endpoint, region="cn-beijing", credentials=credentials
+        ) as backend,
+        pytest.raises(BackendError, match="signed for the region cn-beijing"),
+    ):
+        backend.initiate_upload("key", PLAIN)
+
+
+def test_a_signature_that_does_not_match_says_what_to_look_at(server, connect, oss, kit):
+    server.reply(kit.error(403, "SignatureDoesNotMatch"))
+    with pytest.raises(AccessDenied, match=r"check the secret; .*region cn-hangzhou.*Host header"):
+        oss.abort_upload("key", "ID")
+    server.reply(kit.error(403, "SignatureDoesNotMatch"))
+    with pytest.raises(AccessDenied) as raised:
+        connect(signature_version="v1").abort_upload("key", "ID")
+    assert "region" not in str(raised.value)
+
+
+# --- secrets that a server repeats -----------------------------------------------------------------------------------
+
+ECHO_TOKEN = "STS.testtoken/with+chars=and==padding"
+ECHO_SECRET = "hunter2SecretKeyOfThirtyLetter"
+
+
+def echoes(received) -> dict[str, str]:
+    """What a server knows of a request's secrets, and what it should never have learnt."""
+    authorization = received.header("authorization")
+    return {
+        "token": received.header("x-oss-security-token"),
+        "quoted token": quote(ECHO_TOKEN, safe="/"),
+        "secret": ECHO_SECRET,
+        "half of the secret": ECHO_SECRET[:15],
+        "encoded secret": base64.b64encode(f"x:{ECHO_SECRET}".encode()).decode(),
+        "signature": re.split("Signature=|:", authorization)[-1],
+    }
+
+
+def leaks(text: str, received) -> list[str]:
+    """Which of them can be recognised in a text."""
+    return [
+        name
+        for name, said in echoes(received).items()
+        if any(said[at : at + 14] in text for at in range(max(1, len(said) - 13)))
+    ]
+
+
+def all_of(error: BaseException) -> str:
+    seen, told = error, []
+    while seen is not None:
+        told += [repr((seen.args, vars(seen))), repr(pickle.dumps(seen))]
+        seen = seen.__cause__ or seen.__context__
+    return "".join(told) + "".join(traceback.format_exception(error))
+
+
+WHAT = ["token", "quoted token", "secret", "half of the secret", "encoded secret", "signature"]
+FIELDS = ["Code", "Message", "RequestId", "HostId", "EC", "Endpoint", "StringToSign", "SignatureProvided", "Other"]
+HEADERS = ["x-oss-request-id", "x-oss-ec", "Location", "x-oss-server-time", "Server"]
+
+
+@pytest.mark.parametrize("what", WHAT)
+@pytest.mark.parametrize("way", [(307, "v4"), (403, "v4"), (500, "v4"), (403, "v1")])
+def test_no_field_of_a_refusal_gives_away_a_secret(server, connect, caplog, what, way):
+    status, version = way
+    backend = connect(credentials=Credentials("testid", ECHO_SECRET, ECHO_TOKEN), signature_version=version)
+
+    def reply(received, _):
+        said = echoes(received)[what]
+        fields = "".join(f"<{name}>{said}</{name}>" for name in FIELDS)
+        headers = "".join(f"{name}: {said}\r\n" for name in HEADERS)
+        document = f"<Error>{fields}</Error>"
+        return f"HTTP/1.1 {status} {said}\r\n{headers}Content-Length: {len(document)}\r\n\r\n{document}".encode()
+
+    server.reply(*[reply] * 2)
+    told = ""
+    with caplog.at_level(logging.DEBUG):
+        for call in (
+            lambda: backend.upload_part("key", "ID", 1, PiecesBody(memoryview(b"x"))),
+            lambda: backend.abort_upload("key", "ID"),
+        ):
+            with pytest.raises(PartwiseError) as raised:
+                call()
+            told += all_of(raised.value)
+    told += caplog.text + repr([vars(record) for record in caplog.records])
+    assert [leaks(told, request) for request in server.requests] == [[], []]
+
+
+@pytest.mark.parametrize("what", WHAT)
+def test_no_failed_callback_and_no_refused_head_gives_away_a_secret(server, connect, body, what):
+    backend = connect(credentials=Credentials("testid", ECHO_SECRET, ECHO_TOKEN))
+
+    def reply(received, _):
+        said = echoes(received)[what]
+        fields = "".join(f"<{name}>{said}</{name}>" for name in FIELDS if name != "Code")
+        document = f"<Error><Code>CallbackFailed</Code>{fields}{'<More>x</More>' * 500}</Error>"
+        headers = f'ETag: "{said}"\r\n' + "".join(f"{name}: {said}\r\n" for name in HEADERS)
+        if received.method == "HEAD":
+            encoded = base64.b64encode(f"<Error><Code>NoSuchBucket</Code>{fields}</Error>".encode()).decode()
+            return f"HTTP/1.1 404 No\r\n{headers}x-oss-err: {encoded}\r\n\r\n".encode()
+        return f"HTTP/1.1 203 No\r\n{headers}Content-Length: {len(document)}\r\n\r\n{document}".encode()
+
+    server.reply(*[reply] * 3)
+    told = ""
+    for kind, call in (
+        (CallbackError, lambda: backend.put_object("key", body(b"x"), CALLBACK)),
+        (CallbackError, lambda: backend.complete_upload("key", "ID", RECEIPTS, CALLBACK)),
+        (BucketNotFound, lambda: backend.head_object("key")),
+    ):
+        with pytest.raises(kind) as raised:
+            call()
+        told += all_of(raised.value)
+    assert [leaks(told, request) for request in server.requests] == [[]] * 3
+
+
+@pytest.mark.parametrize("what", WHAT)
+def test_no_field_of_a_success_gives_away_a_secret(server, connect, body, caplog, what):
+    backend = connect(credentials=Credentials("testid", ECHO_SECRET, ECHO_TOKEN))
+
+    def reply(received, _):
+        said = echoes(received)[what]
+        lines = f'ETag: "{said}"\r\nx-oss-request-id: {said}\r\nx-oss-version-id: {said}\r\nx-oss-meta-a: {said}\r\n'
+        if received.method == "HEAD":
+            return f"HTTP/1.1 200 OK\r\n{lines}Content-Length: 1\r\n\r\n".encode()
+        document = f"<InitiateMultipartUploadResult><UploadId>{said}</UploadId></InitiateMultipartUploadResult>"
+        return f"HTTP/1.1 200 OK\r\n{lines}Content-Length: {len(document)}\r\n\r\n{document}".encode()
+
+    server.reply(*[reply] * 5)
+    with caplog.at_level(logging.DEBUG):
+        told = repr(
+            (
+                backend.upload_part("key", "ID", 1, body(b"x")),
+                backend.put_object("key", body(b"x"), CALLBACK),
+                backend.head_object("key"),
+                backend.complete_upload("key", "ID", RECEIPTS, CALLBACK),
+                backend.initiate_upload("key", PLAIN),
+            )
+        )
+    told += caplog.text + repr([vars(record) for record in caplog.records])
+    assert [leaks(told, request) for request in server.requests] == [[]] * 5
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        "HTTP/1.1 200 OK\r\nETag: x\r\nx-oss-hash-crc64ecma: {}\r\nContent-Length: 0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nx-oss-request-id: {}\r\nContent-Length: 0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nETag: x\r\nx-oss-request-id: {}\r\nx-oss-hash-crc64ecma: 1\r\nContent-Length: 0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n",
+        "HTTP/1.1 200 OK\r\n{}\r\n\r\n",
+        "HTTP/1.1 {}\r\n\r\n",
+        "{}\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{}\r\n",
+        "HTTP/1.1 502 Bad\r\nConnection: close\r\n\r\n<html>{}</html>",
+        "HTTP/1.1 502 Bad\r\nConnection: close\r\n\r\n<{}>",
+    ],
+)
+def test_no_answer_that_can_not_be_used_gives_away_a_secret(server, connect, body, form):
+    backend = connect(credentials=Credentials("testid", ECHO_SECRET, ECHO_TOKEN))
+    for what in WHAT:
+        server.reply(lambda received, _, what=what: form.format(echoes(received)[what]).encode())
+        with pytest.raises(PartwiseError) as raised:
+            backend.upload_part("key", "ID", 1, body(b"x"))
+        assert leaks(all_of(raised.value), server.requests[-1]) == []
+        server.drop_connections()
+
+
+def test_the_id_of_a_request_is_kept_as_it_is_where_it_gives_nothing_away(server, oss, kit):
+    server.reply(kit.error(404, "NoSuchUpload"))
+    with pytest.raises(UploadNotFound) as raised:
+        oss.list_parts("key", "ID")
+    assert (raised.value.request_id, raised.value.host_id) == ("REQ1", "examplebucket.example.com")

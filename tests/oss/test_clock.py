@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from partwise.backends.oss.clock import ServerClock
 
 
@@ -54,3 +56,33 @@ def test_all_that_were_signed_before_the_correction_are_worth_sending_again():
     assert clock.correct(5000.0, before)
     assert clock.correct(5000.0, before)
     assert clock() == 5000.0
+
+
+@pytest.mark.parametrize(("authenticated", "most"), [(True, 86_400.0), (False, 900.0)])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_correction_goes_as_far_as_the_answer_can_be_trusted_and_no_further(authenticated, most, sign):
+    ours = Ours(1_000_000.0)
+    clock = ServerClock(ours, authenticated=authenticated)
+    assert not clock.correct(1_000_000.0 + sign * (most + 1), clock.offset)
+    assert clock.offset == 0.0
+    assert clock.correct(1_000_000.0 + sign * most, clock.offset)
+    assert clock() == 1_000_000.0 + sign * most
+
+
+def test_what_is_not_a_time_corrects_nothing():
+    clock = ServerClock(Ours())
+    for time in (float("nan"), float("inf"), -float("inf")):
+        assert not clock.correct(time, clock.offset)
+    assert clock.offset == 0.0
+
+
+def test_a_reading_is_the_time_and_what_is_in_it():
+    clock = ServerClock(Ours())
+    assert clock.correct(5000.0, clock.offset)
+    assert clock.reading() == (5000.0, 4000.0)
+
+
+def test_how_far_the_storage_is_ahead_is_told_without_the_correction():
+    clock = ServerClock(Ours())
+    assert clock.correct(5000.0, clock.offset)
+    assert clock.difference(1500.0) == 500.0

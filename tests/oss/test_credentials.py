@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import threading
+import traceback
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from partwise.backends.oss.credentials import (
     CallableCredentials,
@@ -68,6 +72,58 @@ def test_an_empty_token_is_none():
 @pytest.mark.parametrize("given", [NOW, int(NOW), until(0), until(0).astimezone(timezone(timedelta(hours=8)))])
 def test_an_expiration_is_a_time(given):
     assert Credentials("id", "secret", None, given).expiration == until(0)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        1.7e12,
+        1_700_000_000_000,
+        float("nan"),
+        float("inf"),
+        -float("inf"),
+        1e20,
+        -1e20,
+        10**400,
+        -(10**400),
+        True,
+        "2030-01-01",
+        "1741507626",
+        b"1",
+        [1],
+    ],
+)
+def test_an_expiration_that_can_not_be_a_time_is_refused(given):
+    with pytest.raises(InvalidInput, match="the expiration of credentials is a time"):
+        Credentials("id", "secret", expiration=given)
+
+
+def test_an_expiration_in_milliseconds_is_recognised():
+    with pytest.raises(InvalidInput, match="milliseconds"):
+        Credentials("id", "secret", expiration=1.7e12)
+
+
+@given(st.floats() | st.integers() | st.none() | st.text(max_size=5) | st.booleans() | st.datetimes())
+def test_any_expiration_is_a_time_or_refused(value):
+    with contextlib.suppress(InvalidInput):
+        expiration = Credentials("id", "secret", expiration=value).expiration
+        assert expiration is None or expiration.timestamp() is not None
+
+
+def test_a_function_whose_expiration_can_not_be_a_time_says_so():
+    ring_of_it = ring(CallableCredentials(lambda: Credentials("id", "secret", expiration=1.7e12)))
+    with pytest.raises(InvalidInput, match="milliseconds"):
+        ring_of_it.current()
+
+
+def test_a_refused_key_is_not_in_the_frame_that_refuses_it():
+    """Programs that collect errors keep the local variables of frames."""
+    with pytest.raises(InvalidInput) as raised:
+        Credentials("id", "hunter2 hunter2")
+    captured = traceback.TracebackException.from_exception(raised.value, capture_locals=True)
+    ours = [frame for frame in captured.stack if "credentials.py" in frame.filename and "test_" not in frame.filename]
+    assert ours
+    assert "hunter2" not in repr([frame.locals for frame in ours])
 
 
 def test_an_expiration_without_a_time_zone_is_refused():

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
+import tracemalloc
 from datetime import UTC, datetime
 from xml.etree import ElementTree as ET
 
@@ -198,3 +200,110 @@ def test_any_bytes_are_read_or_refused(data):
     for parse in (documents.parse_initiated, documents.parse_parts, documents.parse_uploads, documents.parse_error):
         with pytest.raises(BadDocument):
             parse(data)
+
+
+# --- bounded ---------------------------------------------------------------------------------------------------------
+
+
+def refused(parse, data: bytes, why: str) -> None:
+    tracemalloc.start()
+    with pytest.raises(BadDocument, match=why):
+        parse(data)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 3 * len(data) + 20_000_000
+
+
+@pytest.mark.parametrize(
+    ("inside", "why"),
+    [
+        ("<a/>" * 200_000, "more than 50000 elements"),
+        ("<a>" * 40_000 + "</a>" * 40_000, "nested more than 16 deep"),
+        ("<a " + " ".join(f'a{n}=""' for n in range(100_000)) + "/>", "a tag of more than 4096"),
+        ('<a b="" c=""/>' * 40_000, "have attributes"),
+        ("<" * 1_000_000, "more than 50000 elements"),
+        ("<Part/>" * 1001, "more than 1000 entries"),
+        (f"<Part><PartNumber>1</PartNumber><ETag>{'E' * 1025}</ETag><Size>1</Size></Part>", "ETag has more than 1024"),
+        ("<Part><PartNumber>10001</PartNumber><ETag>E</ETag><Size>1</Size></Part>", "PartNumber is not a number up to"),
+        ("<Part><PartNumber>1</PartNumber><ETag>E</ETag><Size>1000000000000001</Size></Part>", "Size is not a number"),
+    ],
+)
+def test_a_document_beyond_all_bounds_is_refused_and_costs_little(inside, why):
+    refused(documents.parse_parts, parts_page(more=inside), why)
+
+
+@pytest.mark.parametrize("number", ["1" * 4400, "-1", "+1", "1_0", " ", "\u0661\u0662", "1e3", "NaN", "0x1", "10001"])
+def test_a_part_number_is_of_plain_digits_within_bounds(number):
+    refused(documents.parse_parts, parts_page(PART.format(number, "E", 1, 1)), "PartNumber is not a number up to 10000")
+
+
+@pytest.mark.parametrize("size", ["1" * 4400, "-1", "1_0", "\u0661", "1e3", "inf", str(10**15 + 1)])
+def test_a_size_is_of_plain_digits_within_bounds(size):
+    refused(documents.parse_parts, parts_page(PART.format(1, "E", 1, size)), "Size is not a number up to")
+
+
+def test_what_is_just_within_bounds_is_read():
+    page = documents.parse_parts(parts_page(*[PART.format(n, "E" * 1024, 1, 10**15) for n in range(9001, 10_001)]))
+    assert (len(page.entries), page.entries[-1].part_number, page.entries[-1].size) == (1000, 10_000, 10**15)
+    deep = parts_page(more="<a>" * 15 + "</a>" * 15)
+    assert documents.parse_parts(deep).entries == ()
+    named = (
+        '<InitiateMultipartUploadResult xmlns="urn:x"><UploadId>'
+        + "I" * 1024
+        + "</UploadId></InitiateMultipartUploadResult>"
+    )
+    assert documents.parse_initiated(named.encode()) == "I" * 1024
+
+
+@pytest.mark.parametrize(("key", "upload_id"), [("k" * 1025, "I"), ("\u4e2d" * 342, "I"), ("k", "I" * 1025)])
+def test_a_key_or_an_upload_id_that_can_not_be_one_is_refused(key, upload_id):
+    refused(documents.parse_uploads, uploads_page(UPLOAD.format(key, upload_id)), "has more than 1024")
+    marker = f"<NextKeyMarker>{key}</NextKeyMarker><NextUploadIdMarker>{upload_id}</NextUploadIdMarker>"
+    refused(documents.parse_uploads, uploads_page(truncated="true", more=marker), "has more than 1024")
+
+
+def test_an_upload_id_without_end_is_refused():
+    document = f"<InitiateMultipartUploadResult><UploadId>{'I' * 1025}</UploadId></InitiateMultipartUploadResult>"
+    refused(documents.parse_initiated, document.encode(), "UploadId has more than 1024")
+
+
+@given(
+    st.recursive(
+        st.text("<>&;/=\"' aA1-_\u0661é", max_size=8),
+        lambda inner: st.builds(
+            lambda tag, content: f"<{tag}>{''.join(content)}</{tag}>",
+            st.sampled_from(
+                ["Part", "PartNumber", "Size", "ETag", "Upload", "Key", "UploadId", "Initiated", "IsTruncated"]
+            ),
+            st.lists(inner, max_size=4),
+        ),
+        max_leaves=12,
+    ),
+    st.sampled_from(["ListPartsResult", "ListMultipartUploadsResult", "InitiateMultipartUploadResult", "Error"]),
+)
+def test_any_document_is_read_or_refused(inside, root):
+    data = f"<{root}><IsTruncated>false</IsTruncated>{inside}</{root}>".encode()
+    for parse in (documents.parse_initiated, documents.parse_parts, documents.parse_uploads, documents.parse_error):
+        with contextlib.suppress(BadDocument):
+            parse(data)
+
+
+# --- weak ETags ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("written", "bare"),
+    [
+        ('W/"ABC"', "ABC"),
+        ('w/"ABC"', "ABC"),
+        (' W/"ABC" ', "ABC"),
+        ('"W/ABC"', "W/ABC"),
+        ("W/ABC", "W/ABC"),
+        ('W/""', None),
+    ],
+)
+def test_an_etag_that_was_marked_as_weak_on_the_way_is_the_services(written, bare):
+    assert documents.bare_etag(written) == bare
+    if bare is not None:
+        listed = documents.parse_parts(parts_page(PART.format(1, written.replace('"', "&quot;"), 1, 1)))
+        assert listed.entries[0].etag == bare

@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import base64
+import math
 import pickle
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
-from partwise.backends.oss.failures import ERRORS, callback_failure, date_of, failure, read, retry_after, server_time
+from partwise.backends.oss.failures import (
+    ERRORS,
+    Said,
+    callback_failure,
+    date_of,
+    failure,
+    read,
+    retry_after,
+    server_time,
+)
 from partwise.backends.oss.http1 import Answer
 from partwise.errors import (
     AccessDenied,
@@ -250,6 +262,48 @@ def test_a_busy_service_that_says_how_long_throttles(headers):
     assert (Throttled, 2.0) == (type(error), error.retry_after)
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"retry_after": "9" * 4400},
+        {"x_oss_qos_delay_time": "9" * 4400},
+        {"retry_after": "3601"},
+        {"x_oss_qos_delay_time": "3600001"},
+        {"retry_after": "Fri, 31 Dec 9999 23:59:59 GMT", "date": "Sun, 09 Mar 2025 08:07:06 GMT"},
+    ],
+)
+def test_no_service_makes_us_wait_for_more_than_an_hour(headers):
+    assert retry_after(an_answer(503, **headers)) == 3600.0
+
+
+def test_an_hour_is_waited_for():
+    assert retry_after(an_answer(503, retry_after="3600")) == 3600.0
+    assert retry_after(an_answer(503, retry_after="3599")) == 3599.0
+
+
+@pytest.mark.parametrize("seconds", ["-1", "+1", "1_0", "1.5", "1e3", "inf", "nan", "\u0661", "\xb2", "", "true"])
+def test_a_wait_that_is_not_a_plain_number_is_not_known(seconds):
+    assert retry_after(an_answer(503, retry_after=seconds, x_oss_qos_delay_time=seconds)) is None
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind"),
+    [
+        (500, "InternalError", ServerFailed),
+        (500, None, ServerFailed),
+        (502, None, ServerFailed),
+        (504, None, ServerFailed),
+        (408, None, ConnectionFailed),
+        (400, "RequestTimeout", ConnectionFailed),
+        (401, None, AccessDenied),
+    ],
+)
+@pytest.mark.parametrize("headers", [{"retry_after": "2"}, {"x_oss_qos_delay_time": "2000"}])
+def test_a_wait_is_asked_for_by_whatever_is_worth_another_attempt(status, code, kind, headers):
+    error = made(an_answer(status, document(code) if code else b"", **headers))
+    assert (type(error), error.retryable, error.retry_after) == (kind, True, 2.0)
+
+
 def test_a_permanent_error_has_no_wait():
     assert made(an_answer(403, document("AccessDenied"), retry_after="5")).retry_after is None
 
@@ -271,6 +325,50 @@ def test_the_services_clock_is_the_date_of_its_answer_otherwise():
     assert server_time(answer, read(answer)) == date_of(answer) == 1741507626.0
 
 
+@pytest.mark.parametrize(
+    ("date", "seconds"),
+    [
+        ("Sun, 09 Mar 2025 08:07:06 GMT", 1741507626.0),
+        ("Sun, 09 Mar 2025 08:07:06 -0000", 1741507626.0),
+        ("Sun, 09 Mar 2025 08:07:06 +0800", 1741507626.0 - 8 * 3600),
+        ("Mon, 01 Jan 0001 00:00:00 +2359", None),
+        ("Sun, 09 Mar 2025 08:07:06 +9999999999", None),
+        ("Sun, 09 Mar 99999 08:07:06 GMT", None),
+        ("Sun, 09 Mar 2025 25:61:61 GMT", None),
+        ("Sun, 09 Mar " + "9" * 4400 + " 08:07:06 GMT", None),
+        ("9" * 4400, None),
+    ],
+)
+def test_a_date_of_any_zone_or_out_of_range_is_a_time_or_none(date, seconds):
+    found = date_of(an_answer(200, date=date))
+    assert found == seconds or (seconds is None and (found is None or isinstance(found, float)))
+
+
+@given(st.text(max_size=60), st.text(max_size=40))
+@example("Sun, 09 Mar 2025 08:07:06 -0000", "0001-01-01T00:00:00+23:59")
+@example("Mon, 01 Jan 0001 00:00:00 +2359", "9999-12-31T23:59:59-23:59")
+@example("Thu, 01 Jan 1970 00:00:00 -2400", "2025-W10-7")
+def test_any_dates_are_times_or_not_known(date, stated):
+    for text in (date, f"Sun, 09 Mar 2025 08:07:06 {date}", f"Sun, {date} GMT"):
+        answer = an_answer(403, date=text, retry_after=text)
+        for found in (date_of(answer), server_time(answer, Said("X", "", details={"ServerTime": stated}))):
+            assert found is None or math.isfinite(found)
+        assert retry_after(answer) is None or 0 <= retry_after(answer) <= 3600
+
+
+@given(st.binary(max_size=200), st.text(st.characters(max_codepoint=255), max_size=60))
+@example(b"", "\x80")
+def test_any_answer_is_an_error_of_the_tree(body, text):
+    for status in (203, 307, 400, 403, 404, 407, 500, 503):
+        error = made(an_answer(status, body, x_oss_err=text, location=text, x_oss_ec=text, x_oss_request_id=text))
+        assert isinstance(error, BackendError)
+
+
+def test_an_error_document_of_many_elements_is_cut():
+    body = document(**{f"E{n}": "x" for n in range(500)})
+    assert len(made(an_answer(400, body)).details) == 50
+
+
 @pytest.mark.parametrize("date", ["", "yesterday", "Sun, 99 Mar 2025 08:07:06 GMT"])
 def test_a_clock_that_is_not_told_is_not_known(date):
     answer = an_answer(403, document("RequestTimeTooSkewed", ServerTime="noon"), date=date)
@@ -288,6 +386,7 @@ SECRETS = ("testsecret", TOKEN)
     [
         f"PUT\n\n\nx-oss-security-token:{TOKEN}\n/b/k",
         "x-oss-security-token=STS.testtoken%2Fwith%2Bchars%3Dand%3D%3Dpadding&amp;x",
+        "/b/STS.testtoken/with%2Bchars%3Dand%3D%3Dpadding",
         f"the token {TOKEN} is bad, and so is testsecret",
     ],
 )
@@ -299,6 +398,25 @@ def test_no_secret_is_in_an_error(shown):
     for secret in (*SECRETS, "STS.testtoken", hexed):
         assert secret not in told
     assert set(error.details) == {"StringToSign", "CanonicalRequest"}
+
+
+@pytest.mark.parametrize("status", [301, 403, 407, 500])
+def test_no_secret_is_in_what_an_answer_says_of_itself(status):
+    """Its code, its ids, its host, and where it points: in elements and in headers."""
+    names = ("Code", "RequestId", "HostId", "EC", "Endpoint", "testsecret")
+    body = "".join(f"<{name}>{TOKEN}</{name}>" for name in names)
+    headers = dict.fromkeys(("x_oss_request_id", "x_oss_ec", "location", "x_oss_err"), TOKEN)
+    for answer in (an_answer(status, f"<Error>{body}</Error>".encode(), **headers), an_answer(status, **headers)):
+        error = made(answer, SECRETS)
+        told = repr((error.args, vars(error)))
+        assert "STS" not in told
+        assert "testsecret" not in told
+
+
+def test_what_an_answer_says_of_itself_is_printable_and_short():
+    body = "<Error><Code>a&#9;b</Code><RequestId>R\x9b31m</RequestId><HostId>" + "h" * 200 + "</HostId></Error>"
+    error = made(an_answer(400, body.encode(), x_oss_ec="e\x1b[31m"))
+    assert (error.code, error.request_id, error.host_id, error.ec) == ("a b", "R 31m", "h" * 100, "e [31m")
 
 
 def test_no_secret_is_in_the_part_of_a_page_that_is_shown():

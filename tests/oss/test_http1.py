@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import tracemalloc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,8 +12,10 @@ from hypothesis import strategies as st
 from partwise.backends.oss.http1 import (
     BODY_BYTES_MAX,
     HEAD_BYTES_MAX,
+    HEADERS_MAX,
     Answer,
     BadAnswer,
+    NotHTTP,
     TooLong,
     read_answer,
     request_head,
@@ -170,7 +175,7 @@ class Endless:
 @pytest.mark.parametrize(
     ("start", "fill"),
     [
-        (b"", b"x"),
+        (b"HTTP/1.1 200 ", b"x"),
         (OK, b"a: b\r\n"),
         (OK + b"\r\n", b"x"),
         (OK + b"Content-Length: 99999999999\r\n\r\n", b"x"),
@@ -178,6 +183,7 @@ class Endless:
         (OK + b"Transfer-Encoding: chunked\r\n\r\n", b"1000\r\n" + b"x" * 4096 + b"\r\n"),
         (OK + b"Transfer-Encoding: chunked\r\n\r\nFFFFFFFFFF\r\n", b"x"),
         (OK + b"Transfer-Encoding: chunked\r\n\r\n1;", b"x"),
+        (OK + b"Transfer-Encoding: chunked\r\n\r\n", b"1;" + b"y" * 10_000 + b"\r\nx\r\n"),
         (OK + b"Transfer-Encoding: chunked\r\n\r\n0\r\n", b"a: b\r\n"),
     ],
 )
@@ -214,3 +220,82 @@ def test_a_body_comes_out_as_it_went_in(body, piece, cuts):
     for framed in (b"Content-Length: %d\r\n\r\n" % len(body) + body, b"Transfer-Encoding: chunked\r\n\r\n" + chunked):
         answer, reusable = read(OK + framed, "GET", piece)
         assert (body, True) == (answer.body, reusable)
+
+
+@pytest.mark.parametrize(("count", "fits"), [(256, True), (257, False)])
+def test_an_answer_has_a_limited_number_of_headers(count, fits):
+    assert HEADERS_MAX == 256
+    data = OK + b"".join(b"x-%d: 1\r\n" % n for n in range(count - 1)) + b"Content-Length: 0\r\n\r\n"
+    if fits:
+        assert len(read(data)[0].headers) == count
+        return
+    with pytest.raises(TooLong, match="headers"):
+        read(data)
+
+
+@pytest.mark.parametrize(
+    ("start", "fill"),
+    [
+        (OK + b"Content-Length: 4000000\r\n\r\n", b"x"),
+        (OK + b"\r\n", b"x"),
+    ],
+)
+def test_an_answer_takes_memory_for_its_bytes_however_few_arrive_at_a_time(start, fill):
+    class Dripping:
+        def __init__(self):
+            self.pieces = iter([start])
+            self.left = 20_000
+
+        def __call__(self, most):
+            piece = next(self.pieces, None)
+            if piece is not None:
+                return piece
+            self.left -= 1
+            return fill[:most] if self.left > 0 else b""
+
+    tracemalloc.start()
+    with contextlib.suppress(BadAnswer):
+        read_answer(Dripping(), "GET")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 500_000
+
+
+@pytest.mark.parametrize("piece", [1, 65536])
+@pytest.mark.parametrize("data", [b"SSH-2.0-OpenSSH_9.6\r\n", b"\x15\x03\x01\x00\x02\x02\x28", b"HTTPX", b"\r\n", b"h"])
+def test_what_does_not_begin_as_http_is_known_at_once(data, piece):
+    """Without a blank line to come, which other protocols do not send."""
+    with pytest.raises(NotHTTP, match="is not HTTP"):
+        read(data, piece=piece)
+
+
+@pytest.mark.parametrize("data", [b"H", b"HTTP", b"HTTP/", b"HTTP/1.1 200"])
+def test_an_answer_that_ends_at_its_beginning_is_cut_short_and_not_something_else(data):
+    with pytest.raises(BadAnswer) as raised:
+        read(data)
+    assert not isinstance(raised.value, NotHTTP)
+
+
+def test_no_more_of_an_answer_is_shown_than_tells_what_is_spoken_there():
+    secret = b"hunter2-and-more-of-it"
+    for data in (
+        secret,
+        b"HTTP/1.1 " + secret + b"\r\n\r\n",
+        OK + secret + b"\r\n\r\n",
+        OK + b"Content-Length: " + secret + b"\r\n\r\n",
+        OK + b"Transfer-Encoding: chunked\r\n\r\n" + secret + b"\r\n",
+        OK + b"Transfer-Encoding: " + secret + b"\r\n\r\n",
+    ):
+        with pytest.raises(BadAnswer) as raised:
+            read(data, "GET")
+        assert "hunter2-and" not in str(raised.value)
+
+
+@pytest.mark.parametrize(("more", "in_order"), [(b"", True), (b"x", False)])
+def test_a_tunnel_has_no_body_however_its_opening_is_framed(more, in_order):
+    opened = b"HTTP/1.1 200 Connection established\r\nTransfer-Encoding: chunked\r\n\r\n"
+    assert read(opened + more, "CONNECT") == (Answer(200, {"transfer-encoding": "chunked"}, b""), in_order)
+
+
+def test_a_tunnel_that_is_refused_has_a_body():
+    assert read(b"HTTP/1.1 407 No\r\nContent-Length: 2\r\n\r\nno", "CONNECT")[0].body == b"no"

@@ -200,6 +200,98 @@ def test_a_callback_that_the_service_would_refuse_is_refused_first(callback):
         check(ObjectOptions(callback=callback))
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ftp://a/",
+        "file:///etc/passwd",
+        "javascript:alert(1)",
+        "http://",
+        "http:///path",
+        "https://:80/",
+        "http://a:0/",
+        "http://a:65536/",
+        "http://a:x/",
+        "http://[::1/",
+        "http://a b/",
+        "http://a/ b",
+        "http://a/\n",
+        "http://a/\r\nx: y",
+        "http://a/\x00",
+        "http://a/\x7f",
+        "http://a/\u4e2d",
+        "http://-a/",
+        "http://a/;ftp://b/",
+        "//a/",
+        "/a",
+        " ",
+        5,
+        None,
+    ],
+)
+def test_a_callbacks_url_is_one_that_can_be_posted_to(url):
+    with pytest.raises(InvalidInput, match="a callback has 1 to 5 URLs of http or https"):
+        check(ObjectOptions(callback=Callback(url, "b")))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://cb.example.com/uploaded?a=b&c=%20d#e",
+        "HTTPS://cb.example.com:8443",
+        "cb.example.com/uploaded",
+        "cb.example.com:8080",
+        "http://192.0.2.7:80/",
+        "http://[2001:db8::1]:80/",
+        "http://a/;https://b/;c/;http://d;e",
+    ],
+)
+def test_what_can_be_posted_to_is_a_callbacks_url(url):
+    check(ObjectOptions(callback=Callback(url, "b")))
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"host": ""},
+        {"host": "a b"},
+        {"host": "a\r\nx: y"},
+        {"host": "http://a/"},
+        {"host": "a/b"},
+        {"host": 5},
+        {"sni": "yes"},
+        {"body": 5},
+        {"body": "\ud800"},
+        {"body": "a\x00"},
+        {"variables": {"x:a": 5}},
+        {"variables": {"x:a": "\ud800"}},
+        {"variables": {"x:a": "\x1b"}},
+        {"variables": {"x:\ud800": "a"}},
+        {"variables": {5: "a"}},
+    ],
+)
+def test_what_goes_with_a_callback_is_looked_at_too(more):
+    with pytest.raises(InvalidInput):
+        check(ObjectOptions(callback=Callback(**{"url": "http://a/", "body": "b", **more})))
+
+
+def test_a_callback_of_the_longest_header_fits_and_one_byte_more_does_not():
+    """5 KiB in base64 are 3,840 bytes of JSON."""
+    frame = len('{"callbackUrl":"http://a/","callbackBody":""}')
+    check(ObjectOptions(callback=Callback("http://a/", "b" * (3840 - frame))))
+    with pytest.raises(InvalidInput, match="5120 is the most"):
+        check(ObjectOptions(callback=Callback("http://a/", "b" * (3841 - frame))))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"tagging": {"\ud800": "a"}}, {"tagging": {"a": "\ud800"}}, {"tagging": {1: "a"}}, {"metadata": {1: "a"}}],
+)
+def test_what_is_not_text_is_refused(options):
+    with pytest.raises(InvalidInput):
+        check(ObjectOptions(**options))
+
+
 # --- types and metadata ----------------------------------------------------------------------------------------------
 
 

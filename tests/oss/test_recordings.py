@@ -15,6 +15,7 @@ from urllib.parse import unquote
 import pytest
 
 from partwise.backends.oss import Credentials
+from partwise.backends.oss import backend as backend_module
 from partwise.errors import AccessDenied, CallbackError, UploadNotFound
 from partwise.model import Callback, ObjectOptions, UploadedPart
 
@@ -139,6 +140,13 @@ def test_the_list_of_parts_is_byte_for_byte_that_of_the_official_client(kit, ser
     assert dict(theirs["headers"])["Content-MD5"] == server.requests[-1].header("content-md5")
 
 
+@pytest.fixture
+def host_unsigned(monkeypatch):
+    """Signatures without the Host header, which the recorded clients do not sign."""
+    monkeypatch.setattr(backend_module, "_ADDITIONAL_HEADERS", ())
+
+
+@pytest.mark.usefixtures("host_unsigned")
 def test_signatures_are_those_of_the_official_client_where_the_signed_headers_are(kit, server, connect, body):
     """A part's request has nothing in it that could differ, so its signature must not either."""
     for name in ("alibabacloud-oss-v2-fresh-3parts-v4", "alibabacloud-oss-v2-fresh-3parts-v1"):
@@ -335,6 +343,7 @@ def odd_keys() -> list[str]:
 
 
 @pytest.mark.parametrize("key", odd_keys())
+@pytest.mark.usefixtures("host_unsigned")
 def test_an_odd_key_goes_as_the_official_client_sends_it_and_dots_go_right(kit, server, connect, body, key):
     recording = kit.recording("alibabacloud-oss-v2-odd-keys-v4")
     theirs = recording["requests"][odd_keys().index(key)]
@@ -351,6 +360,7 @@ def test_an_odd_key_goes_as_the_official_client_sends_it_and_dots_go_right(kit, 
         assert ours.target == "/examplebucket/dot/./and/../dots"
 
 
+@pytest.mark.usefixtures("host_unsigned")
 def test_every_form_of_address_is_signed_alike(kit, server, connect, body):
     recording = kit.recording("alibabacloud-oss-v2-addressing-v4")
     for theirs in recording["requests"]:

@@ -794,3 +794,326 @@ def test_what_can_be_no_proxy_is_refused_without_being_shown(url):
 def test_no_password_of_a_proxy_is_in_a_repr(connect):
     backend = connect(proxy="http://user:hunter2@127.0.0.1:1")
     assert "hunter2" not in repr(backend) + repr(Proxy.parse("http://user:hunter2@127.0.0.1:1"))
+
+
+def test_a_proxy_that_asks_for_a_password_is_final_and_says_where_to_give_one(tls_server, connect, certificate, body):
+    with contextlib.closing(Tunnel("407 Proxy Authentication Required")) as tunnel:
+        backend = connect(
+            endpoint=tls_server.endpoint,
+            ca_bundle=str(certificate[0]),
+            proxy=f"http://u:hunter2@127.0.0.1:{tunnel.port}",
+        )
+        with pytest.raises(ConnectionFailed, match=r"407\); give proxy=http://user:password@host:port") as raised:
+            backend.upload_part(*PART, body(b"x"))
+    assert (raised.value.retryable, raised.value.status) == (False, 407)
+    assert "hunter2" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("status", "transient"),
+    [
+        (302, False),
+        (400, False),
+        (403, False),
+        (404, False),
+        (405, False),
+        (408, True),
+        (429, True),
+        (501, True),
+        (502, True),
+    ],
+)
+def test_a_proxy_that_opens_no_tunnel_is_final_unless_the_trouble_is_its_own(connect, body, status, transient):
+    with contextlib.closing(Tunnel(f"{status} No")) as tunnel:
+        backend = connect(endpoint="https://oss.example.com", proxy=f"http://127.0.0.1:{tunnel.port}")
+        with pytest.raises(ConnectionFailed, match=f"the proxy answered {status}") as raised:
+            backend.upload_part(*PART, body(b"x"))
+    assert (raised.value.retryable, raised.value.status) == (transient, status)
+
+
+def test_a_proxy_for_http_that_asks_for_a_password_is_final_and_shows_none(server, connect, body, kit):
+    backend = connect(endpoint="http://oss.example.com", proxy=f"http://user:hunter2pass@127.0.0.1:{server.port}")
+    server.reply(kit.answer(407, "<html>hunter2pass dXNlcjpodW50ZXIycGFzcw==</html>"))
+    with pytest.raises(ConnectionFailed, match=r"give proxy=http://user:password@host:port") as raised:
+        backend.upload_part(*PART, body(b"x"))
+    assert not raised.value.retryable
+    for secret in ("hunter2pass", "dXNlcjpodW50ZXIycGFzcw"):
+        assert secret not in repr((raised.value.args, vars(raised.value)))
+
+
+def test_a_proxy_that_speaks_something_else_is_final(tls_server, connect, certificate, body):
+    with serving(lambda sock: sock.sendall(b"SSH-2.0-OpenSSH_9.6\r\n")) as port:
+        backend = connect(endpoint=tls_server.endpoint, ca_bundle=str(certificate[0]), proxy=f"http://127.0.0.1:{port}")
+        with pytest.raises(ConnectionFailed, match="which is not HTTP") as raised:
+            backend.upload_part(*PART, body(b"x"))
+    assert not raised.value.retryable
+
+
+def test_a_proxy_whose_answer_drips_is_given_up_on(tls_server, connect, certificate, body):
+    with serving(dripping(b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 10_000)) as port:
+        backend = connect(
+            endpoint=tls_server.endpoint,
+            ca_bundle=str(certificate[0]),
+            proxy=f"http://127.0.0.1:{port}",
+            connect_timeout=0.1,
+        )
+        with pytest.raises(ConnectionFailed, match="took too long"):
+            backend.upload_part(*PART, body(b"x"))
+
+
+def test_the_environment_names_a_proxy_and_an_empty_setting_none(server, connect, body, monkeypatch):
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{server.port}")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    connect(endpoint="http://oss.example.com").upload_part(*PART, body(b"x"))
+    assert server.requests[0].target.startswith("http://examplebucket.oss.example.com/key")
+
+    connect().upload_part(*PART, body(b"x"))
+    assert server.requests[1].target.startswith("/examplebucket/key"), "this machine is reached without it"
+
+    monkeypatch.setenv("http_proxy", "socks5://hunter2@127.0.0.1:1")
+    with pytest.raises(InvalidInput, match="http_proxy can't be used") as raised:
+        connect(endpoint="http://oss.example.com")
+    assert "hunter2" not in str(raised.value)
+    assert connect(endpoint="http://oss.example.com", proxy="")._transport.proxy is None
+
+
+def test_a_refusal_names_the_variable_that_named_the_proxy(connect, body, monkeypatch):
+    with contextlib.closing(Tunnel("407 No")) as tunnel:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{tunnel.port}")
+        for name in ("https_proxy", "no_proxy", "NO_PROXY"):
+            monkeypatch.delenv(name, raising=False)
+        with pytest.raises(ConnectionFailed, match="it was named by HTTPS_PROXY"):
+            connect(endpoint="https://oss.example.com").upload_part(*PART, body(b"x"))
+    assert tunnel.asked[0].startswith("CONNECT examplebucket.oss.example.com:443 HTTP/1.1\r\nHost: examplebucket.")
+
+
+# --- answers that take too long --------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def serving(talk):
+    """A server that does as `talk` does with its first connection, whatever comes in."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve():
+        with contextlib.suppress(OSError):
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(65536)
+                talk(connection)
+                connection.settimeout(5)
+                while connection.recv(65536):
+                    pass
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        listener.close()
+        thread.join(10)
+
+
+def dripping(data):
+    """Sends this a few bytes at a time, forever for all practical purposes."""
+
+    def talk(connection):
+        for begin in range(0, len(data), 3):
+            connection.sendall(data[begin : begin + 3])
+            time.sleep(0.005)
+
+    return talk
+
+
+OK = b"HTTP/1.1 200 OK\r\n"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        OK + b"a: b\r\n" * 5000,
+        OK + b"Content-Length: 100000\r\n\r\n" + b"x" * 50_000,
+        OK + b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 5000,
+        OK + b"\r\n" + b"x" * 50_000,
+        b"HTTP/1.1 100 Continue\r\n" + b"a: b\r\n" * 5000,
+    ],
+)
+def test_an_answer_that_drips_is_given_up_on_though_it_is_never_silent(connect, answer):
+    with serving(dripping(answer)) as port:
+        backend = connect(endpoint=f"http://127.0.0.1:{port}", read_timeout=0.05)
+        begun_at = time.monotonic()
+        with pytest.raises(
+            ConnectionFailed, match=r"did not end its answer within 0.2 seconds; .*may have taken"
+        ) as raised:
+            backend.initiate_upload("key", ObjectOptions())
+    assert raised.value.retryable
+    assert time.monotonic() - begun_at < 5
+
+
+def test_an_answer_may_take_longer_than_a_silence_in_all(server, connect, kit):
+    answer = kit.initiated()
+
+    def slowly(_, sock):
+        for begin in range(0, len(answer), 60):
+            sock.sendall(answer[begin : begin + 60])
+            time.sleep(0.03)
+
+    server.reply(slowly)
+    assert connect(read_timeout=0.1).initiate_upload("key", ObjectOptions()) == "UPLOADID"
+
+
+def test_an_answer_may_take_four_times_as_long_as_a_silence(connect):
+    assert connect(read_timeout=60.0)._transport._answer_timeout == 240.0
+
+
+def test_a_tls_record_that_drips_is_given_up_on(kit, connect, certificate):
+    """It is received whole before there is anything to be read of it."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificate)
+    scripted = kit.ScriptedServer(context)
+
+    def drip(_, sock):
+        # The head of a record of 16,000 bytes, and then its content, byte by byte.
+        raw = socket.socket(fileno=os.dup(sock.fileno()))
+        with raw, contextlib.suppress(OSError):
+            raw.sendall(b"\x17\x03\x03\x3e\x80")
+            for _ in range(2000):
+                raw.sendall(b"x")
+                time.sleep(0.005)
+
+    scripted.reply(drip)
+    with contextlib.closing(scripted):
+        backend = connect(endpoint=scripted.endpoint, ca_bundle=str(certificate[0]), read_timeout=0.05)
+        with pytest.raises(ConnectionFailed, match=r"did not end its answer within 0.2 seconds"):
+            backend.head_object("key")
+
+
+def test_a_tls_handshake_that_drips_is_given_up_on(connect):
+    record = b"\x16\x03\x03\x3e\x80" + b"\x02\x00\x3e\x7c" + b"\x03" * 16_000
+    with serving(dripping(record)) as port:
+        backend = connect(endpoint=f"https://127.0.0.1:{port}", connect_timeout=0.1)
+        with pytest.raises(ConnectionFailed, match="took too long") as raised:
+            backend.head_object("key")
+    assert raised.value.retryable
+
+
+# --- certain failures ------------------------------------------------------------------------------------------------
+
+
+def test_https_to_a_port_that_speaks_plain_http_is_final(connect, body):
+    with serving(lambda sock: sock.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")) as port:
+        backend = connect(endpoint=f"https://127.0.0.1:{port}")
+        with pytest.raises(ConnectionFailed, match=r"no connection to https.*check the scheme and the port") as raised:
+            backend.upload_part(*PART, body(b"x"))
+    assert not raised.value.retryable
+
+
+def test_https_to_the_server_of_the_test_kit_by_http_is_final(connect, oss_server, body):
+    with pytest.raises(ConnectionFailed, match="check the scheme and the port") as raised:
+        connect(endpoint=oss_server.endpoint.replace("http:", "https:")).upload_part(*PART, body(b"x"))
+    assert not raised.value.retryable
+
+
+@pytest.mark.parametrize("alert", [b"\x15\x03\x01\x00\x02\x02\x28", b"\x15\x03\x03\x00\x02\x02\x46"])
+def test_http_to_a_port_that_speaks_tls_is_final_and_says_so(connect, body, alert):
+    hint = "TLS is spoken there: write https:// in the endpoint"
+    with serving(lambda sock: sock.sendall(alert)) as port, pytest.raises(ConnectionFailed, match=hint) as raised:
+        connect(endpoint=f"http://127.0.0.1:{port}").upload_part(*PART, body(b"x"))
+    assert not raised.value.retryable
+
+
+def test_another_protocol_is_final_without_waiting_for_more_of_it(connect, body):
+    talk, hint = (
+        (lambda sock: sock.sendall(b"SSH-2.0-OpenSSH_9.6\r\n")),
+        "which is not HTTP; check the scheme and the port",
+    )
+    with serving(talk) as port, pytest.raises(ConnectionFailed, match=hint) as raised:
+        connect(endpoint=f"http://127.0.0.1:{port}", read_timeout=30.0).upload_part(*PART, body(b"x"))
+    assert not raised.value.retryable
+
+
+def test_nonsense_on_a_connection_that_was_in_order_before_is_transient(server, oss, body):
+    oss.upload_part(*PART, body(b"x"))
+    server.reply(b"nonsense\r\n\r\n")
+    with pytest.raises(ConnectionFailed, match="was lost") as raised:
+        oss.upload_part(*PART, body(b"x"))
+    assert raised.value.retryable
+
+
+def test_a_server_of_another_version_of_tls_is_final(kit, connect, certificate, body):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificate)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    scripted = kit.ScriptedServer(context)
+    with contextlib.closing(scripted):
+        backend = connect(endpoint=scripted.endpoint, ca_bundle=str(certificate[0]))
+        backend._transport._context.maximum_version = ssl.TLSVersion.TLSv1_2
+        with pytest.raises(ConnectionFailed, match="no connection to https") as raised:
+            backend.upload_part(*PART, body(b"x"))
+    assert not raised.value.retryable
+
+
+@pytest.mark.parametrize(("reason", "certain"), [("TLSV13_ALERT_CERTIFICATE_REQUIRED", True), ("BAD_RECORD", False)])
+def test_a_server_that_wants_a_certificate_of_ours_is_final(oss, body, monkeypatch, reason, certain):
+    """It says so where its first answer would be."""
+    refusal = ssl.SSLError(1, "alert")
+    refusal.reason = reason
+
+    def refused(_, __):
+        raise refusal
+
+    monkeypatch.setattr(transport, "read_answer", refused)
+    with pytest.raises(ConnectionFailed, match="was lost") as raised:
+        oss.upload_part(*PART, body(b"x"))
+    assert raised.value.retryable is not certain
+
+
+@pytest.mark.parametrize(
+    "talk", [lambda sock: sock.shutdown(socket.SHUT_RDWR), lambda sock: sock.sendall(b"\x15\x03\x03\x00\x02\x02\x50")]
+)
+def test_a_handshake_that_breaks_or_a_server_in_trouble_is_transient(connect, body, talk):
+    with serving(talk) as port, pytest.raises(ConnectionFailed) as raised:
+        connect(endpoint=f"https://127.0.0.1:{port}").upload_part(*PART, body(b"x"))
+    assert raised.value.retryable
+
+
+def test_a_name_that_can_not_be_one_is_final(connect):
+    with pytest.raises(ConnectionFailed) as raised:
+        connect(endpoint="http://a..b.example.com", addressing_style="cname").head_object("key")
+    assert not raised.value.retryable
+
+
+# --- bodies of what fails --------------------------------------------------------------------------------------------
+
+
+def test_a_body_is_closed_when_the_connection_breaks_in_the_middle_of_it_though_the_error_is_kept(
+    oss, body, monkeypatch
+):
+    """Its file would stay open for as long as the error is kept, which may be for hours."""
+
+    def breaking(sock, _, pieces):
+        next(iter(pieces))
+        sock.shutdown(socket.SHUT_RDWR)
+        return BrokenPipeError("gone")
+
+    monkeypatch.setattr(transport, "_send", breaking)
+    sent = body(b"x" * 20_000)
+    wait = oss.begin_part(*PART, sent)
+    assert sent.closed
+    with pytest.raises(ConnectionFailed, match="broke while the request was sent"):
+        wait()
+
+
+def test_a_body_is_closed_when_sending_fails_though_the_traceback_is_kept(oss, body, monkeypatch):
+    def failing(_, __, pieces):
+        held = iter(pieces)
+        next(held)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(transport, "_send", failing)
+    sent = body(b"x" * 20_000)
+    with pytest.raises(KeyboardInterrupt) as raised:
+        oss.upload_part(*PART, sent)
+    assert raised.value.__traceback__ is not None
+    assert sent.closed

@@ -202,9 +202,65 @@ def test_another_file_can_be_named(tmp_path):
     assert keys_of(opened(config_file=path)) == "filesecret"
 
 
+@pytest.fixture
+def unreadable(config, tmp_path):
+    """A configuration that can't be read, by anyone: root reads what it may not."""
+    (tmp_path / ".ossutilconfig").mkdir()
+
+
+SAID = {"OSS_ACCESS_KEY_ID": "id", "OSS_ACCESS_KEY_SECRET": "environment"}
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        {"OSS_REGION": "cn-hangzhou"},
+        {"OSS_ENDPOINT": HANGZHOU},
+        {"OSS_REGION": "cn-hangzhou", "OSS_ENDPOINT": "http://127.0.0.1:1"},
+    ],
+)
+@pytest.mark.usefixtures("unreadable")
+def test_a_file_that_can_not_be_read_changes_nothing_where_all_is_said(monkeypatch, place):
+    for name, value in {**SAID, **place}.items():
+        monkeypatch.setenv(name, value)
+    backend = opened(**({"region": "cn-hangzhou"} if "OSS_REGION" not in place else {}))
+    assert (keys_of(backend), backend.region) == ("environment", "cn-hangzhou")
+
+
+def test_a_file_is_not_opened_where_nothing_is_missing(monkeypatch):
+    for name, value in {**SAID, "OSS_REGION": "r-1", "OSS_ENDPOINT": GATE}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("partwise.backends.oss.urls.read_configuration", lambda *_, **__: pytest.fail("it was read"))
+    assert opened().region == "r-1"
+    monkeypatch.delenv("OSS_REGION")
+    assert opened(region="r-2").region == "r-2"
+    monkeypatch.setenv("OSS_ENDPOINT", HANGZHOU)
+    assert opened().region == "cn-hangzhou"
+
+
+@pytest.mark.parametrize("missing", ["OSS_REGION", "OSS_ACCESS_KEY_ID"])
+@pytest.mark.usefixtures("unreadable")
+def test_a_file_that_is_needed_and_can_not_be_read_is_an_error(monkeypatch, missing):
+    for name, value in {**SAID, "OSS_REGION": "cn-hangzhou"}.items():
+        if name != missing:
+            monkeypatch.setenv(name, value)
+    with pytest.raises(InvalidInput, match="can't be read"):
+        open_url("oss://examplebucket/key")
+
+
+def test_keys_in_the_file_that_can_not_be_used_concern_nobody_who_has_others(monkeypatch, config):
+    config("[default]\naccess-key-id=a\naccess-key-secret=hunter2 hunter2\nregion=cn-beijing\n")
+    with pytest.raises(InvalidInput, match="the access_key_secret holds a space") as raised:
+        open_url("oss://examplebucket/key")
+    assert "hunter2" not in str(raised.value)
+    for name, value in SAID.items():
+        monkeypatch.setenv(name, value)
+    assert (keys_of(opened()), opened().region) == ("environment", "cn-beijing")
+
+
 def test_a_broken_file_concerns_nobody_who_has_said_everything(config):
     config("no configuration at all")
     backend = opened(**PLACE, endpoint="oss-cn-hangzhou.aliyuncs.com")
     assert backend.region == "cn-hangzhou"
-    with pytest.raises(InvalidInput, match="no configuration file of ossutil"):
+    with pytest.raises(InvalidInput, match="not a configuration file of ossutil"):
         open_url("oss://examplebucket/key", region="cn-hangzhou")
