@@ -12,11 +12,11 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from partwise import _durable
-from partwise._durable import Untrusted, check_trusted, open_trusted, sync_directory, untrusted
+from partwise._durable import Untrusted, open_trusted, sync_directory, untrusted
 
 OTHER = 12345
 
@@ -176,14 +176,15 @@ def test_what_is_put_in_the_place_of_a_file_after_the_first_look_is_refused(
     tmp_path: Path, make: Callable[[Path], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = make_file(tmp_path / "file")
+    real = os.open
 
-    def look_and_swap(*args: object, **kwargs: object) -> os.stat_result:
-        status = check_trusted(*args, **kwargs)  # type: ignore[arg-type]  # handed on
+    def swap_and_open(*args: Any, **kwargs: Any) -> int:
+        monkeypatch.undo()
         path.unlink()
         make(path)
-        return status
+        return real(*args, **kwargs)
 
-    monkeypatch.setattr(_durable, "check_trusted", look_and_swap)
+    monkeypatch.setattr(os, "open", swap_and_open)
     before = open_files()
 
     with pytest.raises(OSError, match=r"symbolic link|not a regular file|is a directory") as caught:
