@@ -85,8 +85,8 @@ class Directory:
         )
 
     def exists(self) -> bool:
-        """Whether it is there."""
-        return os.path.isdir(self.root())
+        """Whether it is there. The state directory counts as being there, since it was not named and can't be wrong."""
+        return self.given is None or os.path.isdir(self.given)
 
     def path(self, name: str) -> str:
         """The file for this name."""
