@@ -329,6 +329,23 @@ def make_private_directory(path: str) -> None:
         sync_directory(parent)
 
 
+def make_trusted_directory(path: str) -> None:
+    """
+    Make a directory for this user alone, durably. One that is there is used only if it can be trusted.
+
+    Raises:
+        Untrusted: it can't be trusted; see `untrusted`.
+        OSError: as the system says.
+    """
+    try:
+        os.mkdir(path, _PRIVATE_DIRECTORY)
+    except FileExistsError:
+        pass
+    else:
+        sync_directory(os.path.dirname(path))
+    check_trusted(path, directory=True)
+
+
 def check_directory(path: str) -> None:
     """
     Make sure that files can be made in a directory, as far as can be told without making one.

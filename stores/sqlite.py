@@ -264,9 +264,8 @@ class SQLiteCheckpointStore:
     def _prepare(self, name: str) -> None:
         try:
             files.check_directory(os.path.dirname(self._path))
-            files.make_private_directory(f"{self._path}.claims")
+            files.make_trusted_directory(f"{self._path}.claims")
             files.check_directory(f"{self._path}.claims")
-            files.check_trusted(f"{self._path}.claims", directory=True)
         except OSError as error:
             raise unwritable(error, self._path, name=name) from error
 
