@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,9 +16,10 @@ import pytest
 
 from partwise import TransferConfig, Uploader, _durable
 from partwise.backends.memory import MemoryBackend
-from partwise.errors import CheckpointDamaged, CheckpointUnwritable
+from partwise.errors import CheckpointDamaged, CheckpointError, CheckpointUnwritable
 from partwise.model import Checkpoint, Fingerprint, PartLimits, UploadedPart
 from partwise.sources import FileSource
+from partwise.stores import _claims
 from partwise.stores import _journal as journal
 from partwise.stores.file import FileCheckpointStore
 from partwise.stores.sqlite import SQLiteCheckpointStore
@@ -292,6 +294,54 @@ def test_a_file_that_is_swapped_for_a_link_during_a_claim_is_not_removed(
         link_to_a_file(place / "state.ucp")
         store.delete(checkpoint().name)
     assert (place / "state.ucp").is_symlink()
+
+
+@pytest.mark.parametrize("kind", [*KINDS, None])
+def test_a_database_that_is_swapped_while_it_is_opened_is_not_used(
+    place: Path, kind: Plant | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved = Checkpoint("oss://b", "key", "/data", _ANY, 1)
+    path = place / "uploads.db"
+    other = SQLiteCheckpointStore(place / "other.db")
+    other.save(saved)
+    SQLiteCheckpointStore(path).save(saved)
+    real = sqlite3.connect
+
+    def swap_and_connect(*args: Any, **kwargs: Any) -> sqlite3.Connection:
+        path.rename(place / "moved away")
+        if kind is None:
+            shutil.copy(place / "other.db", path)
+            path.chmod(0o600)
+        else:
+            kind(path)
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(sqlite3, "connect", swap_and_connect)
+    with SQLiteCheckpointStore(path) as store, pytest.raises(CheckpointError):
+        store.load(saved.name)
+
+
+def test_a_lock_that_is_swapped_while_it_is_taken_is_not_held(
+    place: Path, monkeypatch: pytest.MonkeyPatch, checkpoint: Callable[..., Checkpoint]
+) -> None:
+    store = FileCheckpointStore(place)
+    lock = place / f"{checkpoint().name}.ucp.lock"
+    real = _claims.FileLock.acquire
+
+    def swap_after(self: Any, **kwargs: Any) -> Any:
+        taken = real(self, **kwargs)
+        lock.unlink()
+        writable_by_all(lock)
+        return taken
+
+    monkeypatch.setattr(_claims.FileLock, "acquire", swap_after)
+    with pytest.raises(CheckpointUnwritable, match=r"\.lock can be written by other users"):
+        store.claim(checkpoint().name).__enter__()
+    assert lock.exists()
+    monkeypatch.undo()
+    lock.unlink()
+    with store.claim(checkpoint().name):
+        pass
 
 
 # --- file systems without owners or modes ----------------------------------------------------------------------------
