@@ -86,6 +86,22 @@ def _wrong_kind(status: os.stat_result, *, directory: bool = False) -> str | Non
     return None if stat.S_ISREG(status.st_mode) else "is not a regular file"
 
 
+def is_private_group(gid: int) -> bool:
+    """
+    Whether this user is the only member of a group, as far as its name and its list of members tell.
+
+    Many systems give each user a group of his own name, and make files that the group may write.
+    """
+    try:
+        import grp
+        import pwd
+
+        user, group = pwd.getpwuid(os.geteuid()), grp.getgrgid(gid)
+    except (ImportError, KeyError):
+        return False
+    return (group.gr_gid, group.gr_name) == (user.pw_gid, user.pw_name) and set(group.gr_mem) <= {user.pw_name}
+
+
 def check_trusted(path: str, *, directory: bool = False, dir_fd: int | None = None) -> os.stat_result:
     """
     Look at a file or directory without opening it, and return its status.

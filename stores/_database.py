@@ -18,6 +18,7 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
+import stat
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -264,14 +265,14 @@ class Database:
             with suppress(FileNotFoundError):
                 files.check_trusted(self.path + suffix)
         status = files.check_trusted(self.path)
+        _check_directory(os.path.dirname(self.path))
         return status.st_dev, status.st_ino
 
     def _check_opened(self) -> None:
         """
         Look again once SQLite has opened them, which it does by name.
 
-        Nothing was replaced in between, unless it was replaced and put back, for which one must be able to rename files
-        of another user. See docs/checkpoints.md for what the owner of the directory has to guarantee.
+        Since nobody else may write to the directory, only a program of this user can have replaced something.
         """
         if self._check_files() != self._identity:
             raise OSError(errno.EAGAIN, f"another program replaced {self.path} while it was opened")
@@ -290,6 +291,26 @@ class Database:
         """Called by SQLite while it works; true makes it stop."""
         self._operations += _OPERATIONS_STEP
         return self._operations > _OPERATIONS_MAX
+
+
+def _check_directory(path: str) -> None:
+    """
+    Refuse a directory to which others may write.
+
+    They could put a journal beside the database for the moment in which SQLite opens it, which then plays the journal
+    into the database; or swap the database. To look before and after does not tell.
+
+    Raises:
+        OSError: it is refused, or can't be looked at.
+    """
+    status = os.stat(path)
+    reason = files.untrusted(status, directory=True)
+    if reason is None:
+        return
+    only_the_group = status.st_mode & stat.S_IWGRP and not status.st_mode & stat.S_IWOTH
+    if status.st_uid in (os.geteuid(), 0) and only_the_group and files.is_private_group(status.st_gid):
+        return
+    raise files.Untrusted(f"{reason}, who could change a database in it: use a directory of your own", path)
 
 
 def _identity(path: str) -> tuple[int, int] | None:

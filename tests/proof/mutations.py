@@ -673,6 +673,13 @@ MUTATIONS = [
         ("tests/stores/test_shared_places.py",),
     ),
     Mutation(
+        "a database is opened where others may put a journal beside it",
+        "stores/_database.py",
+        "        _check_directory(os.path.dirname(self.path))\n",
+        "",
+        ("tests/stores/test_shared_places.py",),
+    ),
+    Mutation(
         "any schema is taken for ours",
         "stores/_database.py",
         "        _check_schema(connection)\n",

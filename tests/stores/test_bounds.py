@@ -304,6 +304,7 @@ def test_work_without_end_is_stopped(path: Path, monkeypatch: pytest.MonkeyPatch
         for _ in range(2):
             with pytest.raises(CheckpointError, match="it takes SQLite more than 10,000 operations"):
                 store.load(SAVED.name)
+            assert 10_000 < store._database._operations <= 11_000
         monkeypatch.undo()
         assert store.load(SAVED.name) == SAVED
 

@@ -8,7 +8,7 @@ import shutil
 import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -495,8 +495,10 @@ def test_a_database_that_another_user_planted_is_never_opened(shared: Path, vict
         elif ending:
             (shared / f"uploads.db{ending}").write_bytes(b"\x37\x7f\x06\x82" + bytes(1000))
         else:
-            with SQLiteCheckpointStore(path) as store:
+            (shared / "his").mkdir(mode=0o700)
+            with SQLiteCheckpointStore(shared / "his" / "uploads.db") as store:
                 store.save(saved)
+            (shared / "his" / "uploads.db").rename(path)
             path.chmod(0o666)
     before = everything(shared)
 
@@ -510,6 +512,52 @@ def test_a_database_that_another_user_planted_is_never_opened(shared: Path, vict
                 list(store.scan())
 
     assert before <= everything(shared)
+
+
+@pytest.mark.parametrize("call", ["load", "save", "scan", "claim"])
+def test_a_database_in_a_directory_that_others_may_write_to_is_not_opened(shared: Path, call: str) -> None:
+    """They could put a journal beside it for the moment in which SQLite looks for one and plays it back."""
+    saved = Checkpoint("oss://b", "key", "/data", _ANY, 1)
+    mode = shared.stat().st_mode
+    shared.chmod(0o755)
+    path = shared / "uploads.db"
+    with SQLiteCheckpointStore(path) as store:
+        store.save(saved)
+        shared.chmod(mode)
+        with pytest.raises(CheckpointError, match=rf"{shared} can be written by other users \(mode \d+\), who could"):
+            {
+                "load": lambda: store.load(saved.name),
+                "save": lambda: store.save(saved),
+                "scan": lambda: list(store.scan()),
+                "claim": lambda: store.claim(saved.name).__enter__(),
+            }[call]()
+        shared.chmod(0o755)
+        assert store.load(saved.name) == saved
+
+
+@pytest.mark.parametrize(
+    ("mode", "private", "usable"),
+    [(0o775, True, True), (0o775, False, False), (0o777, True, False), (0o1777, True, False), (0o755, False, True)],
+)
+def test_a_database_may_be_where_only_a_group_of_this_user_alone_may_write(
+    place: Path, mode: int, private: bool, usable: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_durable, "is_private_group", lambda gid: private and gid == place.stat().st_gid)
+    place.chmod(mode)
+    saved = Checkpoint("oss://b", "key", "/data", _ANY, 1)
+    with SQLiteCheckpointStore(place / "uploads.db") as store:
+        with nullcontext() if usable else pytest.raises(CheckpointUnwritable, match="use a directory of your own"):
+            store.save(saved)
+        if usable:
+            assert store.load(saved.name) == saved
+
+
+def test_a_database_in_a_directory_of_another_user_is_not_opened(shared: Path) -> None:
+    (shared / "his").mkdir(mode=0o755)
+    os.chown(shared / "his", ATTACKER, ATTACKER)
+    store = SQLiteCheckpointStore(shared / "his" / "uploads.db")
+    with pytest.raises(CheckpointUnwritable, match="his belongs to another user"):
+        store.save(Checkpoint("oss://b", "key", "/data", _ANY, 1))
 
 
 def test_a_directory_for_checkpoints_that_is_another_user_s_can_be_used_as_far_as_he_lets(
