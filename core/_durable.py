@@ -10,13 +10,14 @@ Internal to partwise. It imports nothing of it. What an operating system lacks (
 """
 
 # Paths are text in here, since most of them are made for one call of the system each.
-# ruff: noqa: PTH100, PTH102, PTH105, PTH108, PTH110, PTH112, PTH116, PTH120
+# ruff: noqa: PTH100, PTH102, PTH105, PTH108, PTH110, PTH112, PTH120
 
 from __future__ import annotations
 
 import errno
 import os
 import stat
+from collections.abc import Callable
 from contextlib import suppress
 from io import FileIO
 
@@ -66,10 +67,8 @@ def untrusted(status: os.stat_result, *, directory: bool = False) -> str | None:
     Returns:
         The reason, to follow on the path: "belongs to another user (uid 1000)".
     """
-    if stat.S_ISLNK(status.st_mode):
-        return "is a symbolic link"
-    if not (stat.S_ISDIR if directory else stat.S_ISREG)(status.st_mode):
-        return "is not a directory" if directory else "is not a regular file"
+    if (reason := _wrong_kind(status, directory=directory)) is not None:
+        return reason
     if not hasattr(os, "geteuid"):
         return None
     if status.st_uid not in (os.geteuid(), 0):
@@ -77,6 +76,30 @@ def untrusted(status: os.stat_result, *, directory: bool = False) -> str | None:
     if status.st_mode & _WRITABLE_BY_OTHERS:
         return f"can be written by other users (mode {stat.S_IMODE(status.st_mode):04o})"
     return None
+
+
+def _wrong_kind(status: os.stat_result, *, directory: bool = False) -> str | None:
+    if stat.S_ISLNK(status.st_mode):
+        return "is a symbolic link"
+    if directory:
+        return None if stat.S_ISDIR(status.st_mode) else "is not a directory"
+    return None if stat.S_ISREG(status.st_mode) else "is not a regular file"
+
+
+def is_private_group(gid: int) -> bool:
+    """
+    Whether this user is the only member of a group, as far as its name and its list of members tell.
+
+    Many systems give each user a group of his own name, and make files that the group may write.
+    """
+    try:
+        import grp
+        import pwd
+
+        user, group = pwd.getpwuid(os.geteuid()), grp.getgrgid(gid)
+    except (ImportError, KeyError):
+        return False
+    return (group.gr_gid, group.gr_name) == (user.pw_gid, user.pw_name) and set(group.gr_mem) <= {user.pw_name}
 
 
 def check_trusted(path: str, *, directory: bool = False, dir_fd: int | None = None) -> os.stat_result:
@@ -88,8 +111,22 @@ def check_trusted(path: str, *, directory: bool = False, dir_fd: int | None = No
         OSError: as the system says.
     """
     status = os.stat(path, dir_fd=dir_fd, follow_symlinks=False)
-    _refuse_untrusted(path, status, directory=directory)
+    _refuse(path, untrusted(status, directory=directory))
     return status
+
+
+def is_trusted(path: str) -> bool:
+    """
+    Whether a regular file is there that can be trusted; see `untrusted`.
+
+    Raises:
+        OSError: as the system says, unless it says that nothing is there.
+    """
+    try:
+        check_trusted(path)
+    except (Untrusted, FileNotFoundError):
+        return False
+    return True
 
 
 def open_trusted(path: str, flags: int = os.O_RDONLY, *, directory: bool = False, dir_fd: int | None = None) -> int:
@@ -101,7 +138,7 @@ def open_trusted(path: str, flags: int = os.O_RDONLY, *, directory: bool = False
 
     Args:
         path: what to open; relative to `dir_fd` if that is given.
-        flags: of `os.open`, beside those that make it safe. Not O_CREAT: for a new file see `open_private`.
+        flags: of `os.open`, beside those that make it safe. Not O_CREAT: for a new file see `create_private`.
         directory: open a directory, and refuse a file.
         dir_fd: the descriptor of a directory.
 
@@ -109,21 +146,32 @@ def open_trusted(path: str, flags: int = os.O_RDONLY, *, directory: bool = False
         Untrusted: it can't be trusted; see `untrusted`.
         OSError: as the system says.
     """
+    return _open_checked(path, flags, untrusted, directory=directory, dir_fd=dir_fd)
+
+
+def _open_checked(
+    path: str,
+    flags: int,
+    judge: Callable[..., str | None],
+    *,
+    directory: bool = False,
+    dir_fd: int | None = None,
+) -> int:
     # First without opening: that would have effects on a device, and would not say that a file is another user's.
-    check_trusted(path, directory=directory, dir_fd=dir_fd)
+    _refuse(path, judge(os.stat(path, dir_fd=dir_fd, follow_symlinks=False), directory=directory))
     kind = getattr(os, "O_DIRECTORY", 0) if directory else 0
     file = os.open(path, flags | kind | _flags("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"), dir_fd=dir_fd)
     try:
         # It may have been replaced in between. Where there is no O_NOFOLLOW (Windows), by a link, too.
-        _refuse_untrusted(path, os.fstat(file), directory=directory)
+        _refuse(path, judge(os.fstat(file), directory=directory))
     except BaseException:
         os.close(file)
         raise
     return file
 
 
-def _refuse_untrusted(path: str, status: os.stat_result, *, directory: bool) -> None:
-    if (reason := untrusted(status, directory=directory)) is not None:
+def _refuse(path: str, reason: str | None) -> None:
+    if reason is not None:
         raise Untrusted(reason, path)
 
 
@@ -142,22 +190,47 @@ def absolute(path: str | os.PathLike[str]) -> str:
     return os.path.abspath(os.fspath(path))
 
 
-def open_private(path: str, flags: int) -> int:
-    """Open a file for bytes as they are; where it is made, it is for its owner alone."""
-    return os.open(path, flags | _flags("O_BINARY"), _PRIVATE_FILE)
-
-
-def read(path: str, most: int = -1) -> bytes:
+def create_private(path: str) -> int:
     """
-    Read a regular file: all, or the first `most` bytes.
+    Make a file that is for its owner alone, open it for bytes as they are, and return its descriptor.
 
     Raises:
-        OSError: as the system says, or it is something else, such as a FIFO, which might never end.
+        Untrusted: the file system gives new files to another user, or lets others write to them, whatever is asked of
+            it. Nothing is left.
+        FileExistsError: something is there; a symbolic link is not followed.
+        OSError: as the system says.
     """
-    if not stat.S_ISREG(os.stat(path).st_mode):
-        raise OSError(errno.EINVAL, f"{path} is not a regular file")
-    with open(path, "rb") as file:  # noqa: PTH123
-        return file.read(most)
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _flags("O_BINARY"), _PRIVATE_FILE)
+    try:
+        if (reason := untrusted(os.fstat(file))) is not None:
+            os.unlink(path)
+            _refuse(path, f"{reason}, although it was made for this user alone: the file system keeps no owner or mode")
+    except BaseException:
+        os.close(file)
+        raise
+    return file
+
+
+def read(path: str, most: int, *, trusted: bool = True) -> bytes:
+    """
+    Read the first `most` bytes of a regular file, or all if there are fewer.
+
+    Args:
+        path: the file.
+        most: a bound, since a file may be far larger than what it was made for.
+        trusted: refuse a file that another user may have planted or changed. Otherwise only what is not a regular file
+            is refused.
+
+    Raises:
+        Untrusted: it is refused.
+        OSError: as the system says.
+    """
+    file = _open_checked(path, os.O_RDONLY, untrusted if trusted else _wrong_kind)
+    try:
+        with open(file, "rb", closefd=False) as reader:
+            return reader.read(most)
+    finally:
+        os.close(file)
 
 
 def write(file: int, data: bytes) -> None:
@@ -186,7 +259,7 @@ def replace(path: str, data: bytes, temporary: str) -> None:
         OSError: as the system says. The old content stands, unless only the sync of the directory failed: then the new
             one stands, but may not outlive the loss of power.
     """
-    file = open_private(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+    file = create_private(temporary)
     try:
         try:
             write(file, data)
@@ -195,25 +268,22 @@ def replace(path: str, data: bytes, temporary: str) -> None:
             os.close(file)
         os.replace(temporary, path)
     except BaseException:
-        remove(temporary, quietly=True)
+        with suppress(OSError):
+            remove(temporary)
         raise
     sync_directory(os.path.dirname(path))
 
 
-def remove(path: str, *, quietly: bool = False) -> None:
+def remove(path: str) -> None:
     """
-    Remove a file. One that is not there is fine.
+    Remove a file, unless it can't be trusted: then it is not ours to remove. One that is not there is fine.
 
     Raises:
-        OSError: as the system says, unless `quietly`.
+        OSError: as the system says.
     """
-    try:
-        os.unlink(path)
-    except FileNotFoundError:
-        pass
-    except OSError:
-        if not quietly:
-            raise
+    if is_trusted(path):
+        with suppress(FileNotFoundError):
+            os.unlink(path)
 
 
 def sync(file: int | FileIO) -> None:
@@ -273,6 +343,23 @@ def make_private_directory(path: str) -> None:
             raise NotADirectoryError(errno.ENOTDIR, f"{path} is not a directory") from None
     else:
         sync_directory(parent)
+
+
+def make_trusted_directory(path: str) -> None:
+    """
+    Make a directory for this user alone, durably. One that is there is used only if it can be trusted.
+
+    Raises:
+        Untrusted: it can't be trusted; see `untrusted`.
+        OSError: as the system says.
+    """
+    try:
+        os.mkdir(path, _PRIVATE_DIRECTORY)
+    except FileExistsError:
+        pass
+    else:
+        sync_directory(os.path.dirname(path))
+    check_trusted(path, directory=True)
 
 
 def check_directory(path: str) -> None:

@@ -29,6 +29,17 @@ def _at_least(bound: int) -> Callable[[Any, Attribute[Any], int | None], None]:
     return check
 
 
+#: The last second of the year 9999, beyond which there are no dates.
+_SECONDS_MAX = 253_402_300_799
+
+
+def _a_time(instance: Any, attribute: Attribute[Any], value: float) -> None:
+    if not 0 <= value <= _SECONDS_MAX:  # not a number is neither
+        raise InvalidInput(
+            f"{type(instance).__name__}.{attribute.name} must be seconds since 1970, up to the year 9999, not {value}"
+        )
+
+
 def _names(value: Iterable[str]) -> frozenset[str]:
     return frozenset(value)
 
@@ -311,7 +322,7 @@ class Checkpoint:
     parts: tuple[UploadedPart, ...] = field(default=(), converter=_receipts)
     token: str | None = None
     abandoned: tuple[str, ...] = field(default=(), converter=_texts)
-    created: float = 0.0
+    created: float = field(default=0.0, validator=_a_time)
 
     @property
     def name(self) -> str:

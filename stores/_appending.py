@@ -91,10 +91,10 @@ class Appender:
             if tail.name == name and state.st_size == tail.length and state.st_nlink:
                 return tail
             self._close(path)
-        file = files.open_private(path, os.O_RDWR | os.O_APPEND)
+        file = files.open_trusted(path, os.O_RDWR | os.O_APPEND)
         try:
             with open(file, "rb", closefd=False) as reader:
-                data = reader.read()
+                data = reader.read(journal.BYTES_MAX + 1)
             found = journal.decode_end(data)
             admit(found.checkpoint)
             if len(data) > found.length:

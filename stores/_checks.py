@@ -6,6 +6,7 @@ import errno
 import hashlib
 import re
 
+from partwise._durable import Untrusted
 from partwise.errors import (
     CheckpointBusy,
     CheckpointError,
@@ -87,6 +88,8 @@ def unwritable(error: OSError, where: str, *, name: str | None = None) -> Checkp
     """What an error of the operating system on writing means to a person; raise it ``from`` that error."""
     if error.errno in _NO_SPACE:
         advice = "free some space there"
+    elif isinstance(error, Untrusted):
+        advice = "it was left as it is: move it away, or name another place for the checkpoint"
     elif error.errno == errno.EBUSY:
         advice = "wait until that one is done, or name another place for the checkpoint"
     else:
@@ -105,4 +108,6 @@ def unreadable(error: OSError, where: str, *, name: str | None = None) -> Checkp
 
 def reason(error: OSError) -> str:
     """Why, in the operating system's words, without the path that the message has already."""
+    if isinstance(error, Untrusted):
+        return f"{error.filename} {error.strerror}"  # it may be a file beside the one that the message names
     return error.strerror or str(error)

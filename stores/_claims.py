@@ -15,7 +15,6 @@ The system lets go of such a lock when its process dies, by whatever death. Four
 """
 
 # Paths are text in here, since most of them are made for one call of the system each.
-# ruff: noqa: PTH108, PTH116
 
 from __future__ import annotations
 
@@ -28,6 +27,7 @@ from weakref import WeakValueDictionary
 
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
+from partwise import _durable as files
 from partwise.stores._checks import busy, unwritable
 
 
@@ -92,18 +92,28 @@ def claim(path: str, *, name: str, where: str, upload: Callable[[], str]) -> Ite
 
 def _acquired(path: str) -> BaseFileLock:
     with suppress(FileNotFoundError):
-        if os.stat(path).st_size:
-            raise FileExistsError(errno.EEXIST, f"{path} is in the way: its content shows that it is no lock of ours")
+        if files.check_trusted(path).st_size:
+            raise FileExistsError(errno.EEXIST, f"{path} is in the way: it has content, which no lock of ours has")
     lock: BaseFileLock = FileLock(path, mode=0o600, thread_local=False, fallback_to_soft=False)
     lock.acquire(blocking=False)
-    if isinstance(lock, SoftFileLock):
+    try:
+        _check_lock(lock, path)
+    except BaseException:
         lock.release()
-        raise OSError(errno.ENOSYS, "the file system has no locks that end with their process")
+        raise
     return lock
+
+
+def _check_lock(lock: BaseFileLock, path: str) -> None:
+    if isinstance(lock, SoftFileLock):
+        raise OSError(errno.ENOSYS, "the file system has no locks that end with their process")
+    # Another file may have been put there after the first look.
+    with suppress(FileNotFoundError):
+        files.check_trusted(path)
 
 
 def _let_go(lock: BaseFileLock, path: str) -> None:
     # Not on Windows, where an open file can't be removed: filelock does it there after closing.
     with suppress(OSError):
-        os.unlink(path)
+        files.remove(path)
     lock.release()

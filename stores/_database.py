@@ -4,23 +4,30 @@ One SQLite file, opened when it is needed: its schema, its settings, and what it
 A connection is shared by the threads of one process, one at a time, and never by two processes: SQLite's locks do not
 survive a fork. It is looked at before each use whether the file is still the one that was opened, since a person may
 have moved it away.
+
+A database is code as much as data: a view or a trigger in it runs when it is used. So a file is used only if it can be
+trusted, as `_durable.untrusted` has it, and if what SQLite reads beside it can be, too; only if its schema is ours to
+the letter; and within limits of SQLite, which bound the size of a value and the work of one use.
 """
 
 # Paths are text in here, since most of them are made for one call of the system each.
-# ruff: noqa: PTH105, PTH110, PTH116, PTH120
+# ruff: noqa: PTH105, PTH116, PTH120
 
 from __future__ import annotations
 
 import errno
 import os
 import sqlite3
+import stat
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from partwise import _durable as files
+from partwise.stores import _journal as journal
 from partwise.stores._checks import nearly
+from partwise.stores._places import name_aside
 
 VERSION = 1
 
@@ -33,7 +40,22 @@ _BUSY_SECONDS = 5.0
 #: How long by those who have waited in vain just before.
 _BUSY_BRIEF_SECONDS = 0.05
 
-_SCHEMA = (
+#: What SQLite puts beside a database, and plays into it when it opens it.
+_BESIDE = ("-journal", "-wal", "-shm")
+
+#: The most bytes in a value or row. A header is a line of a checkpoint file, and a row has little beside it.
+_LENGTH_MAX = 2 * journal.LINE_MAX
+
+#: The most bytes in a statement, those of the schema included.
+_STATEMENT_MAX = 4096
+
+#: The most operations of SQLite's machine in one use of the connection. The largest page of a scan takes a tenth of it.
+_OPERATIONS_MAX = 1_000_000_000
+
+#: After how many of them they are counted.
+_OPERATIONS_STEP = 1_000_000
+
+_TABLES = (
     "CREATE TABLE checkpoints (name TEXT PRIMARY KEY, header TEXT NOT NULL, checksum TEXT NOT NULL) WITHOUT ROWID",
     # With a position, for the order in which parts came is the order in which `load` gives them.
     """
@@ -47,9 +69,12 @@ _SCHEMA = (
     )
     """,
     "CREATE TABLE damaged (name TEXT NOT NULL, record, checksum)",
-    f"PRAGMA application_id = {_APPLICATION_ID}",
-    f"PRAGMA user_version = {VERSION}",
 )
+
+_SCHEMA = (*_TABLES, f"PRAGMA application_id = {_APPLICATION_ID}", f"PRAGMA user_version = {VERSION}")
+
+#: Tables that SQLite makes by itself, when a person has it analyze the database.
+_OF_SQLITE = ("CREATE TABLE sqlite_stat1(tbl,idx,stat)", "CREATE TABLE sqlite_stat4(tbl,idx,neq,nlt,ndlt,sample)")
 
 #: What SQLite reports that has its cause outside of the file's content.
 _ENVIRONMENT = {
@@ -102,6 +127,7 @@ class Database:
         self._connection: sqlite3.Connection | None = None
         self._identity: tuple[int, int] | None = None
         self._patience = 0.0  # seconds, of the connection
+        self._operations = 0  # of SQLite's machine, in this use
         self._keepers = 0
 
     @contextmanager
@@ -139,6 +165,7 @@ class Database:
                 self.close()
             if self._connection is None:
                 self._open(create=create)
+            self._operations = 0
             self._roll_back()  # what an interrupt kept the last use from rolling back
             self._wait_for_others(_BUSY_SECONDS if patient else _BUSY_BRIEF_SECONDS)
             try:
@@ -167,7 +194,7 @@ class Database:
         """
         with self._lock:
             self.close()
-            aside = self.path + ".damaged"
+            aside = name_aside(self.path)
             # The log first: SQLite would play it into a new database of the same name.
             for suffix in ("-wal", "-shm", ""):
                 try:
@@ -188,11 +215,11 @@ class Database:
             self._start()
 
     def _open(self, *, create: bool) -> None:
-        if not os.path.exists(self.path):
+        if not os.path.lexists(self.path):
             if not create:
                 return
             self._make()
-        self._identity = _identity(self.path)
+        self._identity = self._check_files()
         # By way of a URI, since only so SQLite can be kept from making the file itself, for everybody to read.
         connection = sqlite3.connect(
             f"{Path(self.path).as_uri()}?mode=rw",
@@ -202,12 +229,15 @@ class Database:
             check_same_thread=False,
         )
         try:
+            self._restrict(connection)
             ready = _is_ready(connection)
+            self._check_opened()
             if not ready and create:
                 _make_schema(connection)
                 ready = True
             if ready:
                 _configure(connection)
+                self._check_opened()
         except BaseException:
             connection.close()
             raise
@@ -220,10 +250,67 @@ class Database:
         # Only a file that is not there is opened by us: to close a descriptor of one that SQLite has open would lose
         # its locks.
         try:
-            os.close(files.open_private(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL))
+            os.close(files.create_private(self.path))
         except FileExistsError:
             return
         files.sync_directory(os.path.dirname(self.path))
+
+    def _check_files(self) -> tuple[int, int]:
+        """
+        Look at the file and at what is beside it, and return which file it is.
+
+        By name, and not by descriptor: to close one of a file that SQLite has open would lose its locks.
+        """
+        for suffix in _BESIDE:
+            with suppress(FileNotFoundError):
+                files.check_trusted(self.path + suffix)
+        status = files.check_trusted(self.path)
+        _check_directory(os.path.dirname(self.path))
+        return status.st_dev, status.st_ino
+
+    def _check_opened(self) -> None:
+        """
+        Look again once SQLite has opened them, which it does by name.
+
+        Since nobody else may write to the directory, only a program of this user can have replaced something.
+        """
+        if self._check_files() != self._identity:
+            raise OSError(errno.EAGAIN, f"another program replaced {self.path} while it was opened")
+
+    def _restrict(self, connection: sqlite3.Connection) -> None:
+        # Damaged text need not be UTF-8, so it comes as bytes.
+        connection.text_factory = bytes
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LENGTH_MAX)
+        connection.setlimit(sqlite3.SQLITE_LIMIT_SQL_LENGTH, _STATEMENT_MAX)
+        connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
+        connection.set_progress_handler(self._count_operations, _OPERATIONS_STEP)
+        connection.execute("PRAGMA trusted_schema = OFF")
+        connection.execute("PRAGMA cell_size_check = ON")
+
+    def _count_operations(self) -> bool:
+        """Called by SQLite while it works; true makes it stop."""
+        self._operations += _OPERATIONS_STEP
+        return self._operations > _OPERATIONS_MAX
+
+
+def _check_directory(path: str) -> None:
+    """
+    Refuse a directory to which others may write.
+
+    They could put a journal beside the database for the moment in which SQLite opens it, which then plays the journal
+    into the database; or swap the database. To look before and after does not tell.
+
+    Raises:
+        OSError: it is refused, or can't be looked at.
+    """
+    status = os.stat(path)
+    reason = files.untrusted(status, directory=True)
+    if reason is None:
+        return
+    only_the_group = status.st_mode & stat.S_IWGRP and not status.st_mode & stat.S_IWOTH
+    if status.st_uid in (os.geteuid(), 0) and only_the_group and files.is_private_group(status.st_gid):
+        return
+    raise files.Untrusted(f"{reason}, who could change a database in it: use a directory of your own", path)
 
 
 def _identity(path: str) -> tuple[int, int] | None:
@@ -241,10 +328,28 @@ def _is_ready(connection: sqlite3.Connection) -> bool:
     if application_id == _APPLICATION_ID:
         if version != VERSION:
             raise OtherVersion(f"it is of version {version}, and this version of partwise reads version {VERSION}")
+        _check_schema(connection)
         return True
     if application_id or version or connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
         raise Foreign("it is the database of another program")
     return False
+
+
+def _check_schema(connection: sqlite3.Connection) -> None:
+    """
+    Make sure that our names stand for the tables that we made, and that nothing else will run when they are used.
+
+    Indexes that SQLite makes for itself have no text.
+    """
+    rows = connection.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL LIMIT 10").fetchall()
+    found = {_normal(sql) for (sql,) in rows}
+    ours = {_normal(sql.encode()) for sql in _TABLES}
+    if not ours <= found <= ours | {_normal(sql.encode()) for sql in _OF_SQLITE}:
+        raise Foreign("its tables are not those that partwise makes")
+
+
+def _normal(sql: object) -> bytes:
+    return b" ".join(sql.split()) if isinstance(sql, bytes) else b""
 
 
 def _make_schema(connection: sqlite3.Connection) -> None:
@@ -257,8 +362,6 @@ def _make_schema(connection: sqlite3.Connection) -> None:
 
 
 def _configure(connection: sqlite3.Connection) -> None:
-    # Damaged text need not be UTF-8, so it comes as bytes.
-    connection.text_factory = bytes
     connection.execute("PRAGMA synchronous = NORMAL")
     connection.execute("PRAGMA fullfsync = ON")
     try:
@@ -298,7 +401,7 @@ def resembles(path: str) -> bool:
     Raises:
         OSError: the file can't be read.
     """
-    start = files.read(path, 72)
+    start = files.read(path, 72, trusted=False)
     if not start.strip(b"\0"):
         return True
     return nearly(start[:16], b"SQLite format 3\0") and nearly(start[68:], _APPLICATION_ID.to_bytes(4, "big"))
@@ -313,6 +416,8 @@ def as_os_error(error: Exception) -> OSError:
             return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
             return OSError(errno.EBUSY, f"another program has kept it locked for {_BUSY_SECONDS:g} seconds")
+        case sqlite3.SQLITE_INTERRUPT:
+            return OSError(errno.ETIMEDOUT, f"it takes SQLite more than {_OPERATIONS_MAX:,} operations")
     return OSError(errno.EIO, str(error))
 
 

@@ -14,6 +14,9 @@ zero, without a newline after them. That was never acknowledged, and is left out
 with the file, so it can't be torn.
 
 The text is plain ASCII: whatever a path or a key is made of, lone surrogates too, comes back as it was.
+
+A file and a line have a largest size (`BYTES_MAX`, `LINE_MAX`), far beyond those of any upload. What is larger is
+damage, and is not read to its end.
 """
 
 from __future__ import annotations
@@ -26,12 +29,18 @@ from typing import Any
 
 from attrs import define, evolve
 
-from partwise.errors import CheckpointDamaged
-from partwise.model import Checkpoint, UploadedPart
+from partwise.errors import CheckpointDamaged, CheckpointUnwritable
+from partwise.model import MIB, Checkpoint, UploadedPart
 from partwise.stores._checks import nearly
 from partwise.structuring import part_from_data
 
 FORMAT = 1
+
+#: The largest file, in bytes: room for 100,000 receipts (the most that can be read), each written several times.
+BYTES_MAX = 64 * MIB
+
+#: The longest line, in bytes. A receipt has about a hundred; a header has a key, a path, and some options.
+LINE_MAX = MIB
 
 _NAME = b"partwise-checkpoint/"
 _MARK = _NAME + b"%d " % FORMAT
@@ -78,8 +87,20 @@ class Damage(Exception):
 
 
 def header_text(checkpoint: Checkpoint) -> str:
-    """The checkpoint without its parts, as one line of JSON."""
-    return _to_text(evolve(checkpoint, parts=()).to_data())
+    """
+    The checkpoint without its parts, as one line of JSON.
+
+    Raises:
+        CheckpointUnwritable: it is longer than what `decode` reads.
+    """
+    text = _to_text(evolve(checkpoint, parts=()).to_data())
+    if len(text) > LINE_MAX - len(_MARK) - _END_CHARS:
+        raise CheckpointUnwritable(
+            f"the checkpoint can't be written: its names and options have {len(text):,} bytes, and {LINE_MAX:,} are "
+            "the most; use shorter ones",
+            name=checkpoint.name,
+        )
+    return text
 
 
 def part_text(part: UploadedPart) -> str:
@@ -157,6 +178,8 @@ class _Lines:
     def __init__(self, data: bytes) -> None:
         first = _first_line(data)
         self.header, self.digest = _decode_header(first)
+        if len(data) > BYTES_MAX:
+            raise Damage(f"it is larger than {BYTES_MAX // MIB} MiB, the most there can be", header=self.header)
         self.length = len(first) + 1
         self._data = data
 
@@ -164,6 +187,8 @@ class _Lines:
         data, number = self._data, 1
         while (end := data.find(b"\n", self.length)) >= 0:
             number += 1
+            if end - self.length > LINE_MAX:
+                raise Damage(f"line {number} is longer than {LINE_MAX:,} bytes", header=self.header)
             line = data[self.length : end + 1]
             body = line[: -_END_CHARS - 1]
             digest = checksum(self.digest, body)
@@ -184,7 +209,9 @@ def decode_header(data: bytes) -> Checkpoint:
 
 
 def _first_line(data: bytes) -> bytes:
-    end = data.find(b"\n")
+    end = data.find(b"\n", 0, LINE_MAX + 1)
+    if end < 0 and len(data) > LINE_MAX:
+        raise Damage(f"its first line is longer than {LINE_MAX:,} bytes")
     if end < 0:
         raise Damage("it is cut off within its first line" if data else "it is empty")
     return data[:end]

@@ -1,11 +1,12 @@
 """Which file a checkpoint is in: one of a directory, or the only one."""
 
 # Paths are text in here, since most of them are made for one call of the system each.
-# ruff: noqa: PTH110, PTH118, PTH120
+# ruff: noqa: PTH112, PTH118, PTH120
 
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import Protocol
@@ -26,6 +27,9 @@ class Place(Protocol):
     @property
     def shared(self) -> bool:
         """Whether all names go to one file, so that it may hold the checkpoint of another name."""
+
+    def exists(self) -> bool:
+        """Whether the directory, or the file, is there."""
 
     def path(self, name: str) -> str:
         """The file for this name."""
@@ -80,6 +84,10 @@ class Directory:
             "this user has no home directory to keep checkpoints in: name a directory for them, or set XDG_STATE_HOME"
         )
 
+    def exists(self) -> bool:
+        """Whether it is there. The state directory counts as being there, since it was not named and can't be wrong."""
+        return self.given is None or os.path.isdir(self.given)
+
     def path(self, name: str) -> str:
         """The file for this name."""
         return os.path.join(self.root(), plain_name(name) + SUFFIX)
@@ -122,22 +130,26 @@ class OneFile:
     def __str__(self) -> str:
         return self.file
 
+    def exists(self) -> bool:
+        """Whether it is there, whatever it is."""
+        return os.path.lexists(self.file)
+
     def path(self, name: str) -> str:  # noqa: ARG002  # there is one file, whatever the name
         """The file."""
         return self.file
 
     def paths(self) -> Iterable[str]:
         """The file, if it is there."""
-        return [self.file] if os.path.exists(self.file) else []
+        return [self.file] if self.exists() else []
 
     def prepare(self) -> None:
         """Look at the directory, which is not made: a name that is wrong in its middle is a slip of the keyboard."""
         files.check_directory(os.path.dirname(self.file))
 
     def is_foreign(self, path: str) -> bool:
-        """Whether something is there that never was a checkpoint."""
+        """Whether something is there that never was a checkpoint. Whose file it is, is not asked."""
         try:
-            return not journal.resembles(files.read(path, 64))
+            return not journal.resembles(files.read(path, 64, trusted=False))
         except FileNotFoundError:
             return False
 
@@ -153,3 +165,26 @@ def checked_path(path: object) -> str:
     if not isinstance(text, str) or not text or "\0" in text:
         raise InvalidInput(f"{path!r:.100} is no path for checkpoints")
     return files.absolute(text)
+
+
+def resolved_directory(path: str) -> str:
+    """
+    The path with the symbolic links on the way resolved, so that two ways to a file are one place.
+
+    The last name stays as it is: a file that is a link is not used, since whoever made the link says where it leads.
+    """
+    directory, name = os.path.split(path)
+    return os.path.join(os.path.realpath(directory), name)
+
+
+def name_aside(path: str) -> str:
+    """
+    The name under which to set a file aside: ``PATH.damaged``, or one like it where another file is not to be lost.
+
+    Raises:
+        OSError: as the system says.
+    """
+    aside = path + ".damaged"
+    if not os.path.lexists(aside) or (files.is_trusted(aside) and files.is_trusted(path)):
+        return aside
+    return f"{path}.{secrets.token_hex(4)}.damaged"

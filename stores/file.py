@@ -24,7 +24,7 @@ import logging
 import os
 import secrets
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, Self
@@ -37,7 +37,7 @@ from partwise.stores import _journal as journal
 from partwise.stores._appending import Appender
 from partwise.stores._checks import absent, check_name, closed, reason, unreadable, unwritable, upload_of
 from partwise.stores._claims import claim
-from partwise.stores._places import SUFFIX, Directory, OneFile, Place, checked_path
+from partwise.stores._places import SUFFIX, Directory, OneFile, Place, checked_path, name_aside, resolved_directory
 
 _log = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ class FileCheckpointStore:
             InvalidInput: `path` is no path.
         """
         store = cls()
-        store._place = OneFile(os.path.realpath(checked_path(path)))
+        store._place = OneFile(resolved_directory(checked_path(path)))
         return store
 
     @staticmethod
@@ -114,6 +114,10 @@ class FileCheckpointStore:
     def path_for(self, name: str) -> Path:
         """The file that the checkpoint of this name is in, if there is one."""
         return Path(self._place.path(check_name(name)))
+
+    def exists(self) -> bool:
+        """Whether the directory (the one file) is there; it need not be before something is saved."""
+        return self._place.exists()
 
     # --- the protocol ------------------------------------------------------------------------------------------------
 
@@ -160,6 +164,9 @@ class FileCheckpointStore:
             return self._decoded(path, name)
         except FileNotFoundError:
             return None
+        except files.Untrusted as error:
+            # Whose upload its id is of is not known either, so the id is not given to be aborted.
+            raise self._set_aside(path, name, journal.Damage(f"it {error.strerror}")) from error
         except OSError as error:
             raise unreadable(error, path, name=name) from error
         except journal.Damage as damage:
@@ -178,14 +185,10 @@ class FileCheckpointStore:
         self._prepare(path, name)
         if self._place.shared and (header := _header(path)) is not None:
             self._check_owner(path, name, header)
-        if name in self._claimed:
-            temporary = path + ".tmp"
-            files.remove(temporary, quietly=True)  # of a process that died while it saved
-        else:
-            temporary = f"{path}.{secrets.token_hex(4)}.tmp"
         self._appender.let_go(path)
         try:
-            files.replace(path, journal.encode(checkpoint), temporary)
+            _check_replaceable(path)
+            files.replace(path, journal.encode(checkpoint), self._temporary(path, name))
         except OSError as error:
             raise unwritable(error, path, name=name) from error
 
@@ -238,6 +241,8 @@ class FileCheckpointStore:
             files.remove(path + ".damaged")
             if name in self._claimed:
                 files.remove(path + ".tmp")
+        except files.Untrusted:
+            return
         except OSError as error:
             raise unwritable(error, path, name=name) from error
 
@@ -292,7 +297,7 @@ class FileCheckpointStore:
     def _decoded(self, path: str, name: str) -> Checkpoint:
         """The checkpoint in a file; raises OSError, Damage, and CheckpointMismatch."""
         try:
-            checkpoint = journal.decode(files.read(path)).checkpoint
+            checkpoint = journal.decode(_read(path)).checkpoint
         except journal.Damage as damage:
             if damage.header is not None:
                 self._check_owner(path, name, damage.header)
@@ -320,11 +325,12 @@ class FileCheckpointStore:
         if name in self._claimed:
             self._appender.let_go(path)  # an open file can't be renamed everywhere
             try:
-                os.replace(path, path + ".damaged")
+                aside = name_aside(path)
+                os.replace(path, aside)
             except OSError as error:
                 kept = f"it can't be set aside ({reason(error)})"
             else:
-                where = path + ".damaged"
+                where = aside
                 kept = f"it was set aside as {where}"
         return CheckpointDamaged(
             f"the checkpoint {path} can't be trusted: {damage.reason}; {kept}. Its upload can only start again",
@@ -332,6 +338,16 @@ class FileCheckpointStore:
             where=where,
             upload_id=damage.upload_id,
         )
+
+    def _temporary(self, path: str, name: str) -> str:
+        """Where to write what is to take the place of a file."""
+        if name in self._claimed:
+            temporary = path + ".tmp"
+            with suppress(OSError):
+                files.remove(temporary)  # of a process that died while it saved
+            if not os.path.lexists(temporary):
+                return temporary
+        return f"{path}.{secrets.token_hex(4)}.tmp"
 
     def _upload(self, path: str, name: str) -> str:
         header = _header(path)
@@ -343,9 +359,11 @@ class FileCheckpointStore:
                 if self._place.is_foreign(path):
                     _log.warning("%s is left out: it does not begin as a checkpoint does", path)
                     continue
-                checkpoint = journal.decode(files.read(path)).checkpoint
+                checkpoint = journal.decode(_read(path)).checkpoint
             except FileNotFoundError:
                 continue
+            except files.Untrusted as error:
+                _log.warning("%s is left out: it %s", path, error.strerror)
             except OSError as error:
                 _log.warning("%s is left out: it can't be read: %s", path, reason(error))
             except journal.Damage as damage:
@@ -360,9 +378,20 @@ class FileCheckpointStore:
 def _header(path: str) -> Checkpoint | None:
     """The checkpoint in a file without its parts; None where there is none that verifies."""
     try:
-        return journal.decode_header(files.read(path))
+        return journal.decode_header(files.read(path, journal.LINE_MAX + 1))
     except (OSError, journal.Damage):
         return None
+
+
+def _read(path: str) -> bytes:
+    """All of a file, or as much of it as is too much; raises OSError."""
+    return files.read(path, journal.BYTES_MAX + 1)
+
+
+def _check_replaceable(path: str) -> None:
+    """Refuse to replace what is not ours to remove; raises OSError."""
+    with suppress(FileNotFoundError):
+        files.check_trusted(path)
 
 
 # --- beside the source -----------------------------------------------------------------------------------------------

@@ -38,6 +38,7 @@ from partwise.stores._checks import (
     check_name,
     closed,
     plain_name,
+    reason,
     unreadable,
     unwritable,
     upload_of,
@@ -53,11 +54,13 @@ from partwise.stores._database import (
     is_damage,
     resembles,
 )
-from partwise.stores._places import checked_path
+from partwise.stores._places import checked_path, resolved_directory
+from partwise.structuring import PART_NUMBER_MAX
 
 _log = logging.getLogger(__name__)
 
 _PAGE = 500  # checkpoints that `scan` takes at a time
+_NAMES_MAX = 1_000_000  # that it takes at all
 
 _T = TypeVar("_T")
 
@@ -80,7 +83,7 @@ class SQLiteCheckpointStore:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         if path == ":memory:":
             raise InvalidInput("checkpoints in memory are kept by a MemoryCheckpointStore; give the path of a file")
-        self._path = os.path.realpath(checked_path(path))
+        self._path = resolved_directory(checked_path(path))
         self._closed = False
         self._start()
 
@@ -107,6 +110,10 @@ class SQLiteCheckpointStore:
         self._closed = True
         if self._process == os.getpid():
             self._database.close()
+
+    def exists(self) -> bool:
+        """Whether the file is there; it need not be before something is saved."""
+        return os.path.lexists(self._path)
 
     # --- the protocol ------------------------------------------------------------------------------------------------
 
@@ -257,7 +264,7 @@ class SQLiteCheckpointStore:
     def _prepare(self, name: str) -> None:
         try:
             files.check_directory(os.path.dirname(self._path))
-            files.make_private_directory(f"{self._path}.claims")
+            files.make_trusted_directory(f"{self._path}.claims")
             files.check_directory(f"{self._path}.claims")
         except OSError as error:
             raise unwritable(error, self._path, name=name) from error
@@ -282,7 +289,7 @@ class SQLiteCheckpointStore:
 
     def _state(self, error: Exception) -> Literal["sound", "damaged", "not ours"]:
         """What a failure says of the file."""
-        if isinstance(error, OtherVersion):
+        if isinstance(error, OtherVersion | files.Untrusted):
             return "not ours"
         if not isinstance(error, Foreign) and not is_damage(error):
             return "sound"
@@ -295,7 +302,8 @@ class SQLiteCheckpointStore:
         if self._state(error) == "sound":
             return unwritable(as_os_error(error), self._path, name=name)
         return CheckpointUnwritable(
-            f"{self._path} can't hold checkpoints: {error}; it was left as it is. Move it away, or name another file",
+            f"{self._path} can't hold checkpoints: {_why(error)}; it was left as it is. Move it away, or name another "
+            "file",
             name=name,
             where=self._path,
         )
@@ -307,7 +315,7 @@ class SQLiteCheckpointStore:
         kept = "it was left as it is"
         if state == "damaged" and name in self._claimed and (aside := self._move_away(name)) is not None:
             kept = f"it was set aside as {aside}, and every upload in it can only start again"
-        return CheckpointDamaged(f"{self._path} can't be trusted: {error}; {kept}", name=name, where=self._path)
+        return CheckpointDamaged(f"{self._path} can't be trusted: {_why(error)}; {kept}", name=name, where=self._path)
 
     def _move_away(self, name: str) -> str | None:
         # One process at a time, and each looks once more: it would else move away the new file that another has begun.
@@ -362,6 +370,10 @@ class SQLiteCheckpointStore:
         return checkpoints
 
 
+def _why(error: Exception) -> str:
+    return reason(error) if isinstance(error, OSError) else str(error)
+
+
 # --- rows ------------------------------------------------------------------------------------------------------------
 
 #: Only where there is a checkpoint. A part that is there already keeps its place among the others.
@@ -388,7 +400,8 @@ def _sum(text: bytes, *whose: object) -> str:
 
 
 def _names(connection: sqlite3.Connection) -> list[str]:
-    return [_text(name).decode("ascii", "replace") for (name,) in connection.execute("SELECT name FROM checkpoints")]
+    rows = connection.execute("SELECT name FROM checkpoints LIMIT ?", (_NAMES_MAX,))
+    return [_text(name).decode("ascii", "replace") for (name,) in rows]
 
 
 def _read(connection: sqlite3.Connection, name: str) -> Checkpoint | None:
@@ -396,12 +409,15 @@ def _read(connection: sqlite3.Connection, name: str) -> Checkpoint | None:
     connection.execute("BEGIN")  # the two are read as they were at one instant
     header_rows = connection.execute(_GET_HEADER, (name,)).fetchall()
     part_rows = connection.execute(
-        "SELECT part_number, record, checksum FROM parts WHERE name = ? ORDER BY position", (name,)
+        "SELECT part_number, record, checksum FROM parts WHERE name = ? ORDER BY position LIMIT ?",
+        (name, PART_NUMBER_MAX + 1),
     ).fetchall()
     connection.execute("COMMIT")
     if not header_rows:
         return None
     header = _header(name, *header_rows[0])
+    if len(part_rows) > PART_NUMBER_MAX:
+        raise journal.Damage(f"it has more than {PART_NUMBER_MAX:,} parts", header=header)
     records = []
     for number, record, checksum in part_rows:
         if _sum(_text(record), name, number).encode() != checksum:

@@ -66,7 +66,7 @@ class StoreChoice:
         """
         Tell a place that holds nothing from one that does not exist, whose name is most likely a slip of the keyboard.
 
-        A store with a URL of its own tells by itself.
+        A store that was named by a URL is asked by its method `exists`, if it has one.
 
         Args:
             the_file_too: a file for one upload has to exist, too; without this only its directory, since the file goes
@@ -82,6 +82,11 @@ class StoreChoice:
             there = os.path.isdir(os.path.dirname(self.file) or ".")  # noqa: PTH112, PTH120  # likewise
             if not there or (the_file_too and not os.path.exists(self.file)):  # noqa: PTH110  # likewise
                 missing = f"--checkpoint: there is no {'directory of the ' * (not there)}file {self.file}"
+        elif self.url:
+            with self.open() as store:
+                exists = getattr(store, "exists", None)
+                if exists is not None and not exists():
+                    missing = f"--store: {self.url} does not exist"
         if missing is not None:
             raise InvalidInput(f"{missing}, so nothing is recorded there; nothing was done")
 

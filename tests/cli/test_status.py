@@ -260,6 +260,27 @@ def test_a_place_for_checkpoints_that_does_not_exist_is_not_an_empty_one(partwis
     }.items():
         ended = partwise("status", where)
         assert (ended.code, "there is no directory" in ended.err) == (code, code == 2), where
+
+
+@pytest.mark.parametrize("command", [("status",), ("abort", "small.bin", "file:///bucket/copy")])
+@pytest.mark.parametrize("url", ["sqlite:///typo.db", "file:{place}/typo", "sqlite:///missing/typo.db"])
+def test_a_store_that_was_named_by_a_url_and_does_not_exist_is_not_an_empty_one(
+    partwise: Run, place: Path, command: tuple[str, ...], url: str
+) -> None:
+    url = url.format(place=place)
+    before = sorted(place.rglob("*"))
+    ended = partwise(*command, "--store", url)
+    assert ended.code == 2
+    assert f"--store: {url} does not exist, so nothing is recorded there; nothing was done" in ended.err
+    assert sorted(place.rglob("*")) == before
+
+
+def test_a_store_that_is_there_and_empty_is_an_empty_one(partwise: Run, place: Path) -> None:
+    (place / "directory").mkdir()
+    (place / "empty.db").touch()
+    for url in (f"file:{place}/directory", "sqlite:///empty.db", "file:"):
+        ended = partwise("status", "--store", url)
+        assert (ended.code, ended.out) == (0, "")
     assert not (place / "typo").exists()
 
 

@@ -12,11 +12,12 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from partwise import _durable
-from partwise._durable import Untrusted, check_trusted, open_trusted, sync_directory, untrusted
+from partwise._durable import Untrusted, is_private_group, open_trusted, sync_directory, untrusted
 
 OTHER = 12345
 
@@ -176,14 +177,15 @@ def test_what_is_put_in_the_place_of_a_file_after_the_first_look_is_refused(
     tmp_path: Path, make: Callable[[Path], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = make_file(tmp_path / "file")
+    real = os.open
 
-    def look_and_swap(*args: object, **kwargs: object) -> os.stat_result:
-        status = check_trusted(*args, **kwargs)  # type: ignore[arg-type]  # handed on
+    def swap_and_open(*args: Any, **kwargs: Any) -> int:
+        monkeypatch.undo()
         path.unlink()
         make(path)
-        return status
+        return real(*args, **kwargs)
 
-    monkeypatch.setattr(_durable, "check_trusted", look_and_swap)
+    monkeypatch.setattr(os, "open", swap_and_open)
     before = open_files()
 
     with pytest.raises(OSError, match=r"symbolic link|not a regular file|is a directory") as caught:
@@ -236,6 +238,36 @@ def test_without_user_ids_the_kind_alone_tells(tmp_path: Path, monkeypatch: pyte
 
     assert untrusted(make_file(tmp_path / "file", 0o666).stat()) is None
     assert untrusted(make_fifo(tmp_path / "fifo").stat()) == "is not a regular file"
+
+
+@pytest.mark.parametrize(
+    ("name", "members", "gid", "private"),
+    [
+        ("me", [], 1000, True),
+        ("me", ["me"], 1000, True),
+        ("me", ["me", "other"], 1000, False),
+        ("staff", [], 1000, False),
+        ("me", [], 1001, False),
+    ],
+)
+def test_a_group_is_private_if_it_has_the_name_of_its_user_and_no_other_member(
+    monkeypatch: pytest.MonkeyPatch, name: str, members: list[str], gid: int, private: bool
+) -> None:
+    grp, pwd = pytest.importorskip("grp"), pytest.importorskip("pwd")
+    monkeypatch.setattr(pwd, "getpwuid", lambda uid: SimpleNamespace(pw_name="me", pw_gid=1000))
+    monkeypatch.setattr(grp, "getgrgid", lambda gid: SimpleNamespace(gr_name=name, gr_gid=gid, gr_mem=members))
+
+    assert is_private_group(gid) is private
+
+
+@pytest.mark.parametrize("module", ["grp", "pwd"])
+def test_a_group_that_nothing_is_known_of_is_not_private(monkeypatch: pytest.MonkeyPatch, module: str) -> None:
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, module, None)
+        assert not is_private_group(os.getgid())
+    unknown = pytest.importorskip("grp")
+    monkeypatch.setattr(unknown, "getgrgid", {}.__getitem__)
+    assert not is_private_group(os.getgid())
 
 
 # --- durable ---------------------------------------------------------------------------------------------------------

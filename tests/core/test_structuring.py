@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from partwise.errors import CheckpointDamaged
-from partwise.model import Callback, Checkpoint, Fingerprint, ObjectOptions, UploadedPart
-from partwise.structuring import part_from_data, part_to_data
+from partwise.errors import CheckpointDamaged, InvalidInput
+from partwise.model import Callback, Checkpoint, Fingerprint, ObjectOptions, UploadedPart, utc
+from partwise.structuring import PART_NUMBER_MAX, part_from_data, part_to_data
 
 TEXTS = st.text(max_size=8)
 COUNTS = st.integers(0, 2**63)
@@ -38,7 +38,8 @@ OPTIONS = st.builds(
     traffic_limit=st.none() | COUNTS,
     callback=st.none() | CALLBACKS,
 )
-FINGERPRINTS = st.builds(Fingerprint, st.none() | COUNTS, st.none() | st.integers(), st.none() | TEXTS, CHECKSUMS)
+TIMES = st.integers(-(2**63), 2**63)
+FINGERPRINTS = st.builds(Fingerprint, st.none() | COUNTS, st.none() | TIMES, st.none() | TEXTS, CHECKSUMS)
 CHECKPOINTS = st.builds(
     Checkpoint,
     location=TEXTS,
@@ -52,10 +53,10 @@ CHECKPOINTS = st.builds(
     parts=st.lists(RECEIPTS, max_size=4, unique_by=lambda part: part.part_number),
     token=st.none() | TEXTS,
     abandoned=st.lists(TEXTS, max_size=3),
-    created=st.floats(allow_nan=False, allow_infinity=False),
+    created=st.floats(0, 253_402_300_799),
 )
 ANYTHING = st.recursive(
-    st.none() | st.booleans() | st.integers() | TEXTS,
+    st.none() | st.booleans() | st.integers() | st.floats() | TEXTS | st.just(10**4000),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS, inner, max_size=4),
 )
 
@@ -71,6 +72,13 @@ CHECKPOINT = Checkpoint(
     abandoned=("OLD",),
     created=1.5,
 )
+
+
+def nested(depth):
+    value = []
+    for _ in range(depth):
+        value = [value]
+    return value
 
 
 @given(CHECKPOINTS)
@@ -198,6 +206,72 @@ def test_whatever_is_wrong_comes_out_as_one_error(name, value):
         assert Checkpoint.from_data(checkpoint.to_data()) == checkpoint
 
 
+NUMBERS_OF_A_CHECKPOINT = [
+    ["part_size"],
+    ["doubling_every"],
+    ["fingerprint", "size"],
+    ["fingerprint", "mtime_ns"],
+    ["fingerprint", "content"],
+    ["options", "traffic_limit"],
+    ["created"],
+    ["version"],
+]
+
+
+@pytest.mark.parametrize("where", NUMBERS_OF_A_CHECKPOINT, ids=".".join)
+@pytest.mark.parametrize(
+    "value",
+    [float("nan"), float("inf"), -float("inf"), 1e20, 1e308, -1e20, 2**64, -(2**64), 10**400, -(10**400), 10**5000],
+    ids=lambda value: f"{value:g}" if isinstance(value, float) else f"{value.bit_length()} bits",
+)
+def test_a_number_that_is_none_or_is_out_of_range_is_damage(where, value):
+    data = deepcopy(CHECKPOINT.to_data())
+    place = data
+    for name in where[:-1]:
+        place = place[name]
+    place[where[-1]] = value
+
+    with pytest.raises(CheckpointDamaged):
+        Checkpoint.from_data(data)
+
+
+@pytest.mark.parametrize("created", [-1, -1e-9, 253_402_300_800, "2024", True, None])
+def test_a_time_that_is_no_date_is_damage(created):
+    with pytest.raises(CheckpointDamaged):
+        Checkpoint.from_data({**CHECKPOINT.to_data(), "created": created})
+
+
+@pytest.mark.parametrize("created", [0, 253_402_300_799])
+def test_the_first_and_the_last_time_are_dates(created):
+    utc(Checkpoint.from_data({**CHECKPOINT.to_data(), "created": created}).created)
+
+
+@pytest.mark.parametrize("created", [float("nan"), float("inf"), 1e20, -1.0])
+def test_no_checkpoint_can_be_made_with_a_time_that_is_no_date(created):
+    with pytest.raises(InvalidInput, match=r"Checkpoint\.created must be seconds since 1970"):
+        attrs.evolve(CHECKPOINT, created=created)
+
+
+@pytest.mark.parametrize("name", [a.name for a in attrs.fields(Checkpoint)] + ["version", "novelty"])
+@pytest.mark.parametrize("depth", [10, 900, 5000])
+def test_what_is_nested_deeply_is_damage(name, depth):
+    with pytest.raises(CheckpointDamaged) as caught:
+        Checkpoint.from_data({**CHECKPOINT.to_data(), name: nested(depth)})
+    assert len(str(caught.value)) < 500
+
+
+def test_a_message_shows_no_more_than_the_begin_of_what_is_wrong():
+    for data in (
+        {**CHECKPOINT.to_data(), "x" * 10**6: 1},
+        {**CHECKPOINT.to_data(), "part_size": "x" * 10**6},
+        {**CHECKPOINT.to_data(), "parts": [["x" * 10**6] * 1000]},
+        {**CHECKPOINT.to_data(), "version": list(range(10**5))},
+    ):
+        with pytest.raises(CheckpointDamaged) as caught:
+            Checkpoint.from_data(data)
+        assert len(str(caught.value)) < 500
+
+
 # --- receipts --------------------------------------------------------------------------------------------------------
 
 
@@ -232,11 +306,20 @@ def test_a_receipt_goes_through_json_and_comes_back_equal(part):
         [1, 10, "E", str(2**64)],
         [1, 10, "E", "0" * 21],
         "1234",
+        [PART_NUMBER_MAX + 1, 10, "E", None],
+        [1, 2**64, "E", None],
+        [1, 10**5000, "E", None],
+        nested(900),
+        [1, 10, nested(900), None],
     ],
 )
 def test_what_is_no_receipt_is_refused(data):
-    with pytest.raises(ValueError, match=r"not (the receipt of a part|a CRC-64)|must be at least"):
+    with pytest.raises(ValueError, match=r"not (the receipt|the number and size|a CRC-64)|must be at least"):
         part_from_data(data)
+
+
+def test_the_highest_number_is_one():
+    assert part_from_data([PART_NUMBER_MAX, 2**64 - 1, "E", None]).part_number == 100_000
 
 
 def test_the_largest_checksum_is_one():

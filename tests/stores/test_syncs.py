@@ -1,0 +1,125 @@
+"""What is brought to the medium, and in which order: without this the loss of power takes what was promised."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from partwise import _durable
+from partwise.model import Checkpoint, UploadedPart
+from partwise.stores.file import FileCheckpointStore
+from partwise.stores.sqlite import SQLiteCheckpointStore
+
+MakeCheckpoint = Callable[..., Checkpoint]
+
+
+class Calls:
+    """The calls of the system that change what is on the medium, each with the names below `root` that it is about."""
+
+    def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._root = root
+        self.made: list[tuple[str, ...]] = []
+        real = {name: getattr(os, name) for name in ("open", "write", "fsync", "replace", "mkdir")}
+
+        def open_(path: Any, flags: int, *more: Any, **named: Any) -> int:
+            file: int = real["open"](path, flags, *more, **named)
+            if flags & os.O_CREAT:
+                self._note("make", path)
+            return file
+
+        def write(file: int, data: Any) -> int:
+            self._note("write", file)
+            return int(real["write"](file, data))
+
+        def fsync(file: int) -> None:
+            self._note("sync", file)
+
+        def replace(old: Any, new: Any) -> None:
+            self._note("rename", old, new)
+            real["replace"](old, new)
+
+        def mkdir(path: Any, *more: Any) -> None:
+            real["mkdir"](path, *more)
+            self._note("mkdir", path)
+
+        for name, call in {"open": open_, "write": write, "fsync": fsync, "replace": replace, "mkdir": mkdir}.items():
+            monkeypatch.setattr(os, name, call)
+        monkeypatch.setattr(_durable, "fcntl", None)  # the plain sync, on macOS too
+
+    def _note(self, call: str, *places: Any) -> None:
+        names = [self._name(place) for place in places]
+        if ".lock" not in names[0]:
+            self.made.append((call, *names))
+
+    def _name(self, place: Any) -> str:
+        if isinstance(place, int):
+            status = os.fstat(place)
+            place = next(path for path in (self._root, *self._root.rglob("*")) if os.path.samestat(path.stat(), status))
+        return Path(place).relative_to(self._root).as_posix()
+
+
+@pytest.fixture
+def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Calls:
+    return Calls(tmp_path, monkeypatch)
+
+
+def test_a_save_syncs_the_data_then_renames_then_syncs_the_directory(
+    tmp_path: Path, calls: Calls, checkpoint: MakeCheckpoint
+) -> None:
+    store = FileCheckpointStore(tmp_path)
+    file = f"{checkpoint().name}.ucp"
+    with store.claim(checkpoint().name):
+        for _ in range(2):
+            calls.made.clear()
+            store.save(checkpoint())
+            assert calls.made == [
+                ("make", f"{file}.tmp"),
+                ("write", f"{file}.tmp"),
+                ("sync", f"{file}.tmp"),
+                ("rename", f"{file}.tmp", file),
+                ("sync", "."),
+            ]
+
+
+def test_a_part_is_written_and_not_synced(tmp_path: Path, calls: Calls, checkpoint: MakeCheckpoint) -> None:
+    store = FileCheckpointStore(tmp_path)
+    store.save(checkpoint())
+    with store.claim(checkpoint().name):
+        calls.made.clear()
+        store.append_part(checkpoint().name, UploadedPart(1, 1, "e"))
+    assert calls.made == [("write", f"{checkpoint().name}.ucp")]
+
+
+def test_each_directory_that_is_made_for_checkpoints_is_synced_into_the_one_above(
+    tmp_path: Path, calls: Calls, checkpoint: MakeCheckpoint
+) -> None:
+    FileCheckpointStore(tmp_path / "one" / "two").save(checkpoint())
+    assert calls.made[:4] == [("mkdir", "one"), ("sync", "."), ("mkdir", "one/two"), ("sync", "one")]
+
+
+def test_a_new_database_is_synced_into_its_directory_before_it_is_used(
+    tmp_path: Path, calls: Calls, checkpoint: MakeCheckpoint
+) -> None:
+    with SQLiteCheckpointStore(tmp_path / "uploads.db") as store:
+        store.save(checkpoint())
+        assert calls.made == [("make", "uploads.db"), ("sync", ".")]
+        calls.made.clear()
+        store.save(checkpoint())
+        store.load(checkpoint().name)
+        assert calls.made == [], "one that is there has its name already"
+
+
+def test_the_directory_of_claims_is_synced_into_the_one_above(
+    tmp_path: Path, calls: Calls, checkpoint: MakeCheckpoint
+) -> None:
+    with SQLiteCheckpointStore(tmp_path / "uploads.db") as store, store.claim(checkpoint().name):
+        assert calls.made == [
+            ("mkdir", "uploads.db.claims"),
+            ("sync", "."),
+            ("make", "uploads.db"),
+            ("sync", "."),
+        ]
