@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ from partwise.model import Checkpoint, Fingerprint, ObjectOptions, PendingUpload
 from partwise.plugins import register_backend
 from partwise.retrying import SystemClock
 from partwise.stores.file import FileCheckpointStore
+from partwise.testing import OSSServer
+from partwise.testing.oss_server import Fail, ServerFault, SkewClock
 
 Run = Callable[..., Any]
 HERE = ("--checkpoint-dir", "checkpoints")
@@ -272,6 +274,47 @@ def test_an_upload_is_dropped_though_the_storage_fails_for_a_moment(
     line = ("abort", "small.bin", "flaky:a", *HERE, "--json")
     assert partwise(*line, "--max-attempts", "2").code == 75
     assert (partwise(*line).last["dropped"], len(waits)) == (True, 2)
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[OSSServer]:
+    """An OSS server with a pending upload, and an environment that leads to it."""
+    backend = MemoryBackend()
+    backend.initiate_upload("k", ObjectOptions())
+    with OSSServer(buckets={"examplebucket": backend}) as server:
+        for name, value in {
+            "ENDPOINT": server.endpoint,
+            "REGION": server.region,
+            "ACCESS_KEY_ID": server.access_key_id,
+            "ACCESS_KEY_SECRET": server.access_key_secret,
+        }.items():
+            monkeypatch.setenv(f"OSS_{name}", value)
+        yield server
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        ServerFault(None, Fail("ServiceUnavailable"), times=1),
+        ServerFault(None, SkewClock(3600), times=None),
+        ServerFault(None, SkewClock(-3600), times=None),
+    ],
+    ids=["503", "an hour ahead", "an hour behind"],
+)
+def test_every_command_goes_on_over_a_failure_or_a_wrong_clock(
+    partwise: Run, store: FileCheckpointStore, small: Path, server: OSSServer, waits: list[float], fault: ServerFault
+) -> None:
+    for line in (
+        ("uploads", "oss://examplebucket"),
+        ("gc", "oss://examplebucket", *HERE, "--dry-run"),
+        ("gc", "oss://examplebucket", *HERE, "--older-than", "0s"),
+        ("upload", "small.bin", "oss://examplebucket/copy", *HERE, "--dry-run"),
+        ("upload", "small.bin", "oss://examplebucket/copy", *HERE, "--multipart-threshold", "0"),
+    ):
+        if fault.times is not None or not server.requests:
+            server.plan(fault)
+        ended = partwise(*line)
+        assert ended.code == 0, (line, ended.err)
 
 
 # --- gc ---
