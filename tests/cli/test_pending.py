@@ -302,7 +302,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[OSSServer]:
     ids=["503", "an hour ahead", "an hour behind"],
 )
 def test_every_command_goes_on_over_a_failure_or_a_wrong_clock(
-    partwise: Run, store: FileCheckpointStore, small: Path, server: OSSServer, waits: list[float], fault: ServerFault
+    *, partwise: Run, store: FileCheckpointStore, small: Path, server: OSSServer, waits: list[float], fault: ServerFault
 ) -> None:
     for line in (
         ("uploads", "oss://examplebucket"),
