@@ -159,10 +159,9 @@ def as_json(data: Mapping[str, Any]) -> str:
     An object as JSON in printable ASCII. What JSON has no form for is null (numbers without a value) or text.
     """
     try:
-        text = json.dumps(data, allow_nan=False, default=str)
+        return json.dumps(data, ensure_ascii=True, allow_nan=False, default=str)
     except ValueError:
-        text = json.dumps(_finite(data), default=str)
-    return text.replace("\x7f", "\\u007f")  # the one control character that JSON leaves as it is
+        return json.dumps(_finite(data), ensure_ascii=True, default=str)
 
 
 def _finite(value: Any) -> Any:

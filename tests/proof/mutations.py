@@ -487,7 +487,7 @@ MUTATIONS = [
         '    return sign if sign.isprintable() or "\\ud800" <= sign <= "\\udfff" else sign',
         PRINTED,
     ),
-    Mutation("JSON has a control character", CLI_OUTPUT, '.replace("\\x7f", "\\\\u007f")', "", PRINTED),
+    Mutation("JSON is not ASCII", CLI_OUTPUT, "(data, ensure_ascii=True,", "(data, ensure_ascii=False,", PRINTED),
     Mutation(
         "the lines of a traceback look like ours",
         CLI_OUTPUT,
