@@ -468,6 +468,36 @@ def test_an_id_that_is_recorded_while_claims_are_looked_at_is_seen(
     assert pending(backend) == {upload_id}
 
 
+def test_nothing_is_an_orphan_while_a_checkpoint_can_not_be_read(
+    partwise: Run, backend: LocalBackend, store: FileCheckpointStore, url: str, place: Path
+) -> None:
+    """It may be damaged, or of another user, and own any of them."""
+    upload_id = begin(backend, "k", days_ago=8)
+    own(store, backend.location, upload_id)
+    (recorded,) = (place / "checkpoints").glob("*.ucp")
+    recorded.write_bytes(recorded.read_bytes().replace(b"bucket", b"bakery"))
+    ended = partwise("gc", url, *HERE, "--json")
+    assert (ended.code, ended.last["action"], ended.last["why"]) == (1, "keep", "a checkpoint is unreadable")
+    assert ended.err.count(f"{recorded.name} is left out") == 1
+    assert ended.err.splitlines()[-1].startswith(
+        "partwise: some checkpoints in checkpoints can't be read, so it is not"
+    )
+    assert pending(backend) == {upload_id}
+    recorded.unlink()
+    assert (partwise("gc", url, *HERE).code, pending(backend)) == (0, set())
+
+
+def test_owners_are_looked_up_once_for_all_uploads(
+    partwise: Run, backend: LocalBackend, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scan, scans = FileCheckpointStore.scan, []
+    monkeypatch.setattr(FileCheckpointStore, "scan", lambda store: scans.append(store) or scan(store))
+    for key in "abcdef":
+        begin(backend, key, days_ago=8)
+    assert partwise("gc", url, *HERE).code == 0
+    assert len(scans) == 1
+
+
 def test_an_upload_that_is_dated_in_the_future_is_kept(partwise: Run, backend: LocalBackend, url: str) -> None:
     """One of two clocks is wrong, so its age is not known."""
     upload_id = begin(backend, "a", days_ago=-1)

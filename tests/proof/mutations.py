@@ -541,8 +541,8 @@ MUTATIONS = [
     Mutation(
         "gc does not look again after the answer",
         CLI_PENDING,
-        "                judged = [_judged_again(one, owners(backend, store, judged)) for one in judged]",
-        "                pass",
+        "                judged = _judged_again(judged, backend, store)  # the",
+        "                pass  # the",
         COMMANDS,
     ),
     Mutation(
@@ -557,6 +557,13 @@ MUTATIONS = [
         CLI_PENDING,
         "for one in (*first, *second) for",
         "for one in first for",
+        COMMANDS,
+    ),
+    Mutation(
+        "gc drops what an unreadable checkpoint may own",
+        CLI_PENDING,
+        "    if judged.orphan and found.unreadable:",
+        "    if False:",
         COMMANDS,
     ),
     Mutation(
