@@ -161,7 +161,7 @@ def _unless_unreadable(judged: Sequence[Judged], store: StoreChoice, output: Out
     if not any(one.why == _UNREADABLE for one in judged):
         return DONE
     output.problem(
-        f"some checkpoints in {store} can't be read, so it is not known which uploads they own, and nothing was taken for"
+        f"some checkpoints in {store} can't be read, so it is not known which uploads they own, and none was taken for"
         " an orphan. The warnings name them: run their uploads again, or remove them, and then run gc again"
     )
     return FAILED

@@ -314,6 +314,21 @@ def test_a_stream_that_fails_drops_what_is_written(number: int) -> None:
     assert stream.is_cut_short == (number == errno.ENOSPC)
 
 
+def test_a_file_that_a_program_has_put_in_the_place_of_a_stream_is_left_as_it_is(tmp_path: Path) -> None:
+    """Only the descriptors of standard output and standard error are the command's own."""
+    with (tmp_path / "log").open("w+", encoding="utf-8") as log:
+
+        class Full(Broken):
+            def fileno(self) -> int:
+                return log.fileno()
+
+        stream = SteadyStream(Full(errno.ENOSPC))
+        stream.write("lost")
+        log.write("kept")
+        log.seek(0)
+        assert log.read() == "kept"
+
+
 def test_a_stream_that_was_closed_drops_what_is_written() -> None:
     closed = io.StringIO()
     closed.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Callable, Iterator
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -556,6 +556,36 @@ def test_how_young_can_be_said(partwise: Run, backend: LocalBackend, url: str) -
     begin(backend, "a", days_ago=2)
     partwise("gc", url, *HERE, "--older-than", "1d")
     assert pending(backend) == set()
+
+
+def test_exactly_as_old_as_was_said_is_old_enough(
+    partwise: Run, backend: LocalBackend, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = datetime(2026, 1, 1, tzinfo=UTC)
+    uploads = [
+        PendingUpload(key, key, begun + timedelta(seconds=seconds))
+        for key, seconds in {"a": -1, "b": 0, "c": 1}.items()
+    ]
+    monkeypatch.setattr(LocalBackend, "list_uploads", lambda backend, prefix="": uploads)
+    monkeypatch.setattr("time.time", lambda: begun.timestamp() + 7 * DAY)
+    told = partwise("gc", url, *HERE, "--dry-run", "--json").objects
+    assert [one["action"] for one in told] == ["would drop", "would drop", "keep"]
+
+
+def test_an_orphan_is_dropped_though_a_stopped_upload_has_its_key(
+    partwise: Run, backend: LocalBackend, store: FileCheckpointStore, url: str
+) -> None:
+    owned, _ = begin(backend, "k", days_ago=8), begin(backend, "k", days_ago=8)
+    own(store, backend.location, owned)
+    assert partwise("gc", url, *HERE).code == 0
+    assert pending(backend) == {owned}
+
+
+def test_nothing_has_no_table(partwise: Run, backend: LocalBackend, url: str) -> None:
+    ended = partwise("gc", url, *HERE)
+    assert (ended.out, ended.err) == ("", f"dropped 0 uploads at {url}\n")
+    begin(backend, "a", days_ago=8)
+    assert "ACTION" not in partwise("gc", url, *HERE, "--json").err
 
 
 def test_what_a_checkpoint_owns_is_never_dropped(

@@ -87,6 +87,8 @@ def test_a_narrow_terminal_has_a_line_for_each_place_and_cuts_none() -> None:
         "                                   -> oss://b/f",
     ]
     assert len(table(known, 120)) == 3
+    wide = max(len("".join(line)) for line in table(known, None))
+    assert [len(table(known, width)) for width in (wide, wide - 1)] == [3, 5]
 
 
 def test_a_name_with_a_line_break_is_still_one_line(partwise: Run, store: FileCheckpointStore) -> None:
