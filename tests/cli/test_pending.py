@@ -424,6 +424,31 @@ def test_nothing_is_asked_where_that_was_said_or_where_nothing_would_be_dropped(
     assert pending(backend) == ({upload_id} if flag == "--dry-run" else set())
 
 
+def test_a_question_goes_to_standard_output_where_standard_error_is_a_file(
+    partwise: Run, backend: LocalBackend, url: str, at_a_terminal: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin(backend, "a", days_ago=8)
+    at_a_terminal("n\n")
+    monkeypatch.setattr(SteadyStream, "isatty", lambda stream: stream is sys.stdout)
+    ended = partwise("gc", url, *HERE)
+    assert (ended.code, ended.out[-6:], pending(backend) == set()) == (1, "[y/N] ", False)
+
+
+def test_nothing_is_asked_where_the_question_could_not_be_seen_or_not_answered(
+    partwise: Run, backend: LocalBackend, url: str, at_a_terminal: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a script, whose output goes to a log, or from cron: there it goes on as it always did."""
+    closed = io.StringIO()
+    closed.close()
+    at_a_terminal("")
+    for stdin, is_terminal in ((Typing(""), False), (io.StringIO(), True), (None, True), (closed, True)):
+        begin(backend, "a", days_ago=8)
+        monkeypatch.setattr("sys.stdin", stdin)
+        monkeypatch.setattr(SteadyStream, "isatty", lambda stream, answer=is_terminal: answer)
+        ended = partwise("gc", url, *HERE)
+        assert (ended.code, "[y/N]" in ended.out + ended.err, pending(backend)) == (0, False, set())
+
+
 def test_nothing_is_asked_about_nothing(partwise: Run, backend: LocalBackend, url: str, at_a_terminal: Any) -> None:
     begin(backend, "a", days_ago=1)
     at_a_terminal("")
