@@ -265,6 +265,18 @@ def test_a_place_for_checkpoints_that_does_not_exist_is_not_an_empty_one(partwis
     assert not (place / "typo").exists()
 
 
+@pytest.mark.parametrize("where", ["--checkpoint=one.ucp", "--store=sqlite:///one.db"])
+def test_a_working_directory_that_was_removed_is_told(
+    partwise: Run, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    def gone() -> str:
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr("os.getcwd", gone)
+    ended = partwise("status", where)
+    assert (ended.code, "the working directory was removed: write the path from the root" in ended.err) == (2, True)
+
+
 @pytest.mark.skipif(os.name == "nt", reason="every user has a home there")
 @pytest.mark.parametrize("line", [("status",), ("upload", "small.bin", "URL", "--multipart-threshold", "0")], ids=str)
 def test_a_user_without_a_home_is_told_what_to_name(
