@@ -396,8 +396,17 @@ def instead(monkeypatch: pytest.MonkeyPatch, **streams: object) -> Any:
         yield
 
 
-@pytest.mark.parametrize("gone", [None, errno.EPIPE, errno.EIO, errno.ENOSPC], ids=str)
-@pytest.mark.parametrize("which", ["stdout", "stderr", "both"])
+@pytest.mark.parametrize(
+    ("which", "gone"),
+    [
+        ("stdout", None),
+        ("stderr", None),
+        ("both", None),
+        ("stdout", errno.ENOSPC),
+        ("stderr", errno.EIO),
+        ("both", errno.EPIPE),
+    ],
+)
 def test_an_upload_ends_well_whatever_became_of_the_streams(
     *, small: Path, url: str, bucket: Path, monkeypatch: pytest.MonkeyPatch, gone: int | None, which: str
 ) -> None:
@@ -423,7 +432,7 @@ class VanishingTerminal(Terminal):
     flush = lambda self: self.write("")  # noqa: E731
 
 
-@pytest.mark.parametrize("writes", [*range(12), 20, 40])
+@pytest.mark.parametrize("writes", [*range(7), 12])
 def test_an_upload_ends_well_though_its_terminal_goes_away_under_the_bar(
     *, small: Path, url: str, bucket: Path, monkeypatch: pytest.MonkeyPatch, writes: int
 ) -> None:
@@ -449,7 +458,8 @@ def test_a_list_that_is_cut_short_by_a_full_disk_is_a_failure(
     words = io.StringIO()
     with instead(monkeypatch, stdout=None if gone is None else Broken(gone), stderr=words):
         assert main([f"{bucket.as_uri()}/" if word == "BUCKET" else word for word in line]) == code
-    assert ("partwise: standard output could not be written: " in words.getvalue()) == bool(code)
+    reason = os.strerror(gone) if code and gone else ""
+    assert (f"partwise: standard output could not be written: {reason}\n" in words.getvalue()) == bool(code)
 
 
 @pytest.mark.parametrize("line", [["--help"], ["upload", "--help"], ["--version"], ["uplaod"]], ids=" ".join)
@@ -462,7 +472,7 @@ def test_pages_and_slips_are_told_to_no_one_without_a_failure_of_their_own(
 
 
 @posix
-@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", ">&- 2>&- <&-"])
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&- <&-"])
 def test_an_upload_may_be_started_with_closed_streams(
     child: Any, small: Path, url: str, bucket: Path, closed: str
 ) -> None:
