@@ -371,14 +371,28 @@ def test_a_pipe_that_does_not_block_is_waited_for() -> None:
     thread = threading.Thread(target=reader)
     with open(writing, "w", encoding="utf-8") as pipe:  # noqa: PTH123  # a descriptor
         stream = SteadyStream(pipe)
-        for _ in range(100):
-            stream.write(text[:3000])
+        for size in (3000, 90_000, 7000, 200_000):
+            stream.write(text[:size])
             if not thread.ident:
                 thread.start()
             stream.flush()
     thread.join()
     os.close(reading)
     assert bytes(read) == text.encode()
+
+
+def test_a_write_in_the_middle_of_another_one_is_dropped_and_the_next_is_not() -> None:
+    class Reentrant(io.StringIO):
+        def write(self, text: str) -> int:
+            if text == "from a handler":
+                raise RuntimeError("reentrant call inside a buffered writer")
+            return super().write(text)
+
+    screen = Reentrant()
+    stream = SteadyStream(screen)
+    stream.write("from a handler")
+    stream.write("the next")
+    assert (screen.getvalue(), stream.failure) == ("the next", None)
 
 
 def test_streams_are_what_they_were_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:

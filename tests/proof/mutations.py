@@ -498,15 +498,15 @@ MUTATIONS = [
     Mutation(
         "a stream that fails ends the command",
         CLI_STREAMS,
-        "            except (OSError, ValueError) as error:  # ValueError: it was closed",
-        "            except ValueError as error:",
+        "        except (OSError, ValueError) as error:  # ValueError: it was closed",
+        "        except ValueError as error:",
         PRINTED,
     ),
     Mutation(
         "a stream that was closed ends the command",
         CLI_STREAMS,
-        "            except (OSError, ValueError) as error:  # ValueError: it was closed",
-        "            except OSError as error:",
+        "        except (OSError, ValueError) as error:  # ValueError: it was closed",
+        "        except OSError as error:",
         PRINTED,
     ),
     Mutation(
