@@ -77,8 +77,18 @@ def test_spans_of_time_have_two_units(seconds: float, expected: str) -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "expected"),
-    [(0, "0:00"), (42, "0:42"), (3599, "59:59"), (3600, "1:00:00"), (7500, "2:05:00")]
-    + [(359_999, "99:59:59"), (360_000, "-:--"), (None, "-:--"), (1e9, "-:--"), (float("nan"), "-:--")],
+    [
+        (0, "0:00"),
+        (42, "0:42"),
+        (3599, "59:59"),
+        (3600, "1:00:00"),
+        (7500, "2:05:00"),
+        (359_999, "99:59:59"),
+        (360_000, "-:--"),
+        (None, "-:--"),
+        (1e9, "-:--"),
+        (float("nan"), "-:--"),
+    ],
 )
 def test_timers_keep_their_form(seconds: float | None, expected: str) -> None:
     assert wording.timer(seconds) == expected
