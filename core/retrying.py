@@ -12,6 +12,9 @@ from attrs import define, field
 from partwise.config import TransferConfig
 from partwise.errors import BackendError, SourceError
 
+# The longest wait that a storage is granted, in seconds.
+_ASKED_MAX = 86_400.0
+
 _T = TypeVar("_T")
 
 
@@ -78,12 +81,17 @@ class RetryPolicy:
         """
         Seconds to wait after the `failures`-th failure in a row, or None to give up.
 
-        A wait that the storage asks for (`retry_after`) is never undercut.
+        A wait that the storage asks for (`retry_after`) is never undercut. One of more than a day is not waited for: a
+        later run will do, and it may be a defect, or malice.
         """
         if not is_retryable(error) or failures >= self.max_attempts:
             return None
+        asked = getattr(error, "retry_after", None) or 0.0
+        if asked > _ASKED_MAX:
+            return None
         bound = min(self.longest, self.base * 2.0 ** min(failures - 1, 60))
-        return max(self.chance.uniform(0.0, bound), getattr(error, "retry_after", None) or 0.0)
+        drawn = self.chance.uniform(0.0, bound)
+        return max(drawn, asked)  # in this order: what is not a number is above nothing
 
 
 def is_retryable(error: BaseException) -> bool:

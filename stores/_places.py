@@ -159,12 +159,17 @@ def checked_path(path: object) -> str:
     The path from the root.
 
     Raises:
-        InvalidInput: it is empty, or can't be a path.
+        InvalidInput: it is empty, or can't be a path; or it is not from the root, and the working directory is gone.
     """
     text = os.fspath(path) if isinstance(path, str | os.PathLike) else path
     if not isinstance(text, str) or not text or "\0" in text:
         raise InvalidInput(f"{path!r:.100} is no path for checkpoints")
-    return files.absolute(text)
+    try:
+        return files.absolute(text)
+    except FileNotFoundError:
+        raise InvalidInput(
+            f"{path!r:.100} leads nowhere, since the working directory was removed: write the path from the root"
+        ) from None
 
 
 def resolved_directory(path: str) -> str:

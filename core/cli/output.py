@@ -98,19 +98,23 @@ class Output:
             self.record({"event": kind, **facts})
 
     def can_ask(self) -> bool:
-        """Whether a person is there: both the question and the answer are at a terminal."""
-        return sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
+        """Whether a person is there: what is typed comes from a terminal, and a question can be seen on one."""
+        try:
+            return sys.stdin is not None and sys.stdin.isatty() and _for_questions().isatty()
+        except (OSError, ValueError):  # ValueError: it was closed
+            return False
 
     def ask(self, question: str) -> bool:
         """Ask a question whose answer is yes or no. What is not a clear yes, such as the end of the input, is a no."""
-        sys.stderr.write(f"{_rendered(question, sys.stderr)} [y/N] ")
-        sys.stderr.flush()
+        stream = _for_questions()
+        stream.write(f"{_rendered(question, stream)} [y/N] ")
+        stream.flush()
         try:
             answer = sys.stdin.readline()
         except (OSError, ValueError):  # ValueError: it is not text
             answer = ""
         if not answer.endswith("\n"):
-            _write(sys.stderr, "")  # the cursor still stands behind the question
+            _write(stream, "")  # the cursor still stands behind the question
         return answer.strip().lower() in ("y", "yes")
 
     @contextmanager
@@ -159,10 +163,9 @@ def as_json(data: Mapping[str, Any]) -> str:
     An object as JSON in printable ASCII. What JSON has no form for is null (numbers without a value) or text.
     """
     try:
-        text = json.dumps(data, allow_nan=False, default=str)
+        return json.dumps(data, ensure_ascii=True, allow_nan=False, default=str)
     except ValueError:
-        text = json.dumps(_finite(data), default=str)
-    return text.replace("\x7f", "\\u007f")  # the one control character that JSON leaves as it is
+        return json.dumps(_finite(data), ensure_ascii=True, default=str)
 
 
 def _finite(value: Any) -> Any:
@@ -181,6 +184,10 @@ def _rendered(line: Line, stream: TextIO) -> str:
     return "".join(
         painted(shown(piece), piece.colour, stream) if isinstance(piece, Painted) else shown(piece) for piece in pieces
     )
+
+
+def _for_questions() -> TextIO:
+    return sys.stdout if sys.stdout.isatty() and not sys.stderr.isatty() else sys.stderr
 
 
 def _write(stream: TextIO, *lines: Line) -> None:

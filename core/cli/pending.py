@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable, Sequence
-from functools import partial
 from math import isnan, nan
 from typing import Any
 
@@ -12,14 +12,14 @@ from attrs import define, evolve
 
 from partwise.cli.colours import Colour, Line, Painted
 from partwise.cli.opening import BackendChoice, StoreChoice
-from partwise.cli.outcomes import FAILED, exit_code, failure, sentence
+from partwise.cli.outcomes import DONE, FAILED, exit_code, failure, sentence
 from partwise.cli.output import Output
 from partwise.cli.retries import Retries
 from partwise.cli.status import is_running
 from partwise.cli.wording import age, count, shown, span
 from partwise.config import TransferConfig
 from partwise.errors import BackendError
-from partwise.model import PendingUpload
+from partwise.model import Checkpoint, PendingUpload
 from partwise.protocols import CheckpointStore, MultipartBackend
 
 # Uploads that are younger than this, in seconds, may well be running.
@@ -122,24 +122,16 @@ def collect(wanted: Collection, output: Output) -> int:
             output.say(*(_told(one, "would drop" if one.orphan else "keep") for one in judged))
             drop = output.ask(f"drop {count(orphans, 'upload')} at {wanted.target.url} for good?")
             if drop:
-                # The answer may have taken its time.
-                judged = [_judged_again(one, owners(backend, store, judged)) for one in judged]
+                judged = _judged_again(judged, backend, store)  # the answer may have taken its time
         code = dropped = 0
         for one in judged:
-            action = "keep" if not one.orphan else "would drop"
-            if one.orphan and drop:
-                try:
-                    retries.call(partial(_abort, backend, one.pending), f"dropping {one.pending.upload_id}")
-                except BackendError as error:
-                    code = max(code, exit_code(error))
-                    output.problem(
-                        f"{shown(one.pending.key)} ({shown(one.pending.upload_id)}) was not dropped: {sentence(error)}",
-                        error,
-                    )
-                    output.record({**_as_data(one.pending), "action": "failed", **failure(error)})
-                    continue
-                action = "dropped"
+            error = _drop(one.pending, backend, retries) if one.orphan and drop else None
+            if error is not None:
+                code = max(code, exit_code(error))
+                _report(one.pending, error, output)
+                continue
             dropped += one.orphan
+            action = "keep" if not one.orphan else "dropped" if drop else "would drop"
             output.record({**_as_data(one.pending), "action": action, "why": one.why})
             if not output.json and not asks:
                 output.say(_told(one, action))
@@ -147,11 +139,32 @@ def collect(wanted: Collection, output: Output) -> int:
         output.note("nothing was dropped")
         return FAILED
     output.note(f"{'dropped' if drop else 'would drop'} {count(dropped, 'upload')} at {wanted.target.url}")
-    return code or output.listed()
+    return code or _unless_unreadable(judged, wanted.store, output) or output.listed()
 
 
-def _abort(backend: MultipartBackend, pending: PendingUpload) -> None:
-    backend.abort_upload(pending.key, pending.upload_id)
+def _drop(pending: PendingUpload, backend: MultipartBackend, retries: Retries) -> BackendError | None:
+    """Drop an upload. One that can't be dropped does not stop the others, so its error is returned."""
+    try:
+        retries.call(lambda: backend.abort_upload(pending.key, pending.upload_id), f"dropping {pending.upload_id}")
+    except BackendError as error:
+        return error
+    return None
+
+
+def _report(pending: PendingUpload, error: BackendError, output: Output) -> None:
+    what = f"{shown(pending.key)} ({shown(pending.upload_id)})"
+    output.problem(f"{what} was not dropped: {sentence(error)}", error)
+    output.record({**_as_data(pending), "action": "failed", **failure(error)})
+
+
+def _unless_unreadable(judged: Sequence[Judged], store: StoreChoice, output: Output) -> int:
+    if not any(one.why == _UNREADABLE for one in judged):
+        return DONE
+    output.problem(
+        f"some checkpoints in {store} can't be read, so it is not known which uploads they own, and none was taken for"
+        " an orphan. The warnings name them: run their uploads again, or remove them, and then run gc again"
+    )
+    return FAILED
 
 
 _COLOURS: dict[str, Colour] = {"keep": "cyan", "would drop": "yellow", "dropped": "green"}
@@ -178,8 +191,7 @@ def judge(
         else:
             judged.append(Judged(one, orphan=True, why="no checkpoint here owns it"))
     # In this order: what is on the list by now has had the time to be recorded.
-    found = owners(backend, store, judged)
-    return [_judged_again(one, found) for one in judged]
+    return _judged_again(judged, backend, store)
 
 
 @define(frozen=True)
@@ -190,10 +202,33 @@ class Owners:
     Args:
         upload_ids: uploads that they own.
         running: keys that an uploader is at right now.
+        unreadable: how many checkpoints can't be read, so that no one knows what they own.
     """
 
     upload_ids: frozenset[str]
     running: frozenset[str]
+    unreadable: int
+
+
+class _Unreadable(logging.Handler):
+    """Counts the checkpoints that a store leaves out: each is logged as a warning."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.count = 0
+
+    def emit(self, record: logging.LogRecord) -> None:  # noqa: ARG002  # the signature of handlers
+        self.count += 1
+
+
+def _scanned(store: CheckpointStore, location: str) -> tuple[list[Checkpoint], int]:
+    """The checkpoints for one storage, and the number of those that can't be read."""
+    logger, counting = logging.getLogger("partwise.stores"), _Unreadable()
+    logger.addHandler(counting)
+    try:
+        return [one for one in store.scan() if one.location == location], counting.count
+    finally:
+        logger.removeHandler(counting)
 
 
 def owners(backend: MultipartBackend, store: CheckpointStore, judged: Sequence[Judged]) -> Owners:
@@ -204,19 +239,30 @@ def owners(backend: MultipartBackend, store: CheckpointStore, judged: Sequence[J
     Claims are looked at first, and ids after that, so that an id that is recorded in between is seen.
     """
     keys = {one.pending.key for one in judged if one.orphan}
-    first = [one for one in store.scan() if one.location == backend.location]
+    first, unreadable = _scanned(store, backend.location)
     running = frozenset(one.key for one in first if one.key in keys and is_running(store, one))
-    second = [one for one in store.scan() if one.location == backend.location] if keys else []
+    second = _scanned(store, backend.location)[0] if any(one.key in keys for one in first) else []
     ids = (upload_id for one in (*first, *second) for upload_id in (one.upload_id, *one.abandoned))
-    return Owners(frozenset(upload_id for upload_id in ids if upload_id is not None), running)
+    return Owners(frozenset(upload_id for upload_id in ids if upload_id is not None), running, unreadable)
 
 
-def _judged_again(judged: Judged, found: Owners) -> Judged:
+def _judged_again(judged: Sequence[Judged], backend: MultipartBackend, store: CheckpointStore) -> list[Judged]:
+    found = owners(backend, store, judged)
+    return [_judged(one, found) for one in judged]
+
+
+def _judged(judged: Judged, found: Owners) -> Judged:
     if judged.pending.upload_id in found.upload_ids:
         return evolve(judged, orphan=False, why="a checkpoint here owns it")
     if judged.orphan and judged.pending.key in found.running:
         return evolve(judged, orphan=False, why="an upload is running here")
+    if judged.orphan and found.unreadable:
+        return evolve(judged, orphan=False, why=_UNREADABLE)
     return judged
+
+
+# The upload may be that of a checkpoint that is damaged, or that belongs to another user.
+_UNREADABLE = "a checkpoint is unreadable"
 
 
 def _age(pending: PendingUpload) -> float:

@@ -18,6 +18,10 @@ from typing import TextIO
 # The reader or the terminal is gone: there is no one left to tell.
 _GONE = frozenset({errno.EPIPE, errno.EIO, errno.EBADF, errno.ENXIO, errno.ECONNRESET})
 
+# What fits into the buffer of a stream, in characters of up to four bytes. Of more than that, a stream that does not
+# block would lose what the pipe has no room for.
+_PIECE = 2000
+
 
 class SteadyStream(io.TextIOBase):
     """
@@ -43,19 +47,30 @@ class SteadyStream(io.TextIOBase):
         """Write, or drop."""
         if not isinstance(text, str):
             raise TypeError("text is written here, not bytes")
-        stream = self._stream
-        if stream is not None:
-            try:
-                try:
-                    stream.write(text)
-                except UnicodeEncodeError:
-                    encoding = stream.encoding or "ascii"
-                    stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
-            except BlockingIOError:
+        if len(text) <= _PIECE or self._stream is None or _blocks(self._stream):
+            self._write(text)
+        else:
+            for begin in range(0, len(text), _PIECE):
+                self._write(text[begin : begin + _PIECE])
                 self.flush()
-            except (OSError, ValueError) as error:  # ValueError: it was closed
-                self._give_up(stream, error)
         return len(text)
+
+    def _write(self, text: str) -> None:
+        stream = self._stream
+        if stream is None:
+            return
+        try:
+            try:
+                stream.write(text)
+            except UnicodeEncodeError:
+                encoding = stream.encoding or "ascii"
+                stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
+        except BlockingIOError:
+            self.flush()
+        except RuntimeError:
+            pass  # the handler of a signal writes in the middle of another write to the same stream
+        except (OSError, ValueError) as error:  # ValueError: it was closed
+            self._give_up(stream, error)
 
     def flush(self) -> None:
         """Flush, or drop."""
@@ -69,6 +84,8 @@ class SteadyStream(io.TextIOBase):
                     _wait_for_room(stream)
                 except (OSError, ValueError) as error:
                     return self._give_up(stream, error)
+            except RuntimeError:
+                return None  # as above
             except (OSError, ValueError) as error:
                 return self._give_up(stream, error)
         return None
@@ -99,6 +116,13 @@ class SteadyStream(io.TextIOBase):
                 null = os.open(os.devnull, os.O_WRONLY)
                 os.dup2(null, stream.fileno())
                 os.close(null)
+
+
+def _blocks(stream: TextIO) -> bool:
+    try:
+        return os.get_blocking(stream.fileno())
+    except (AttributeError, OSError, ValueError):  # AttributeError: on Windows, before Python 3.12
+        return True
 
 
 def _wait_for_room(stream: TextIO) -> None:

@@ -39,6 +39,39 @@ def test_sizes_are_read_in_the_units_that_people_write(text: str, expected: int)
     assert asking.size("--x", text) == expected
 
 
+@pytest.mark.parametrize(
+    ("units", "expected"),
+    [
+        ("b", 1),
+        ("k ki kib", 1024),
+        ("m mi mib", 1_048_576),
+        ("g gi gib", 1_073_741_824),
+        ("t ti tib", 1_099_511_627_776),
+        ("kb", 1000),
+        ("mb", 1_000_000),
+        ("gb", 1_000_000_000),
+        ("tb", 1_000_000_000_000),
+    ],
+)
+def test_each_unit_of_size_is_worth_what_it_says(units: str, expected: int) -> None:
+    assert {asking.size("--x", f"1{unit}") for unit in units.split()} == {expected}
+
+
+@pytest.mark.parametrize(
+    ("units", "expected"),
+    [
+        ("ms", 0.001),
+        ("s sec secs second seconds", 1),
+        ("m min mins minute minutes", 60),
+        ("h hr hrs hour hours", 3600),
+        ("d day days", 86_400),
+        ("w week weeks", 604_800),
+    ],
+)
+def test_each_unit_of_time_is_worth_what_it_says(units: str, expected: float) -> None:
+    assert {asking.seconds("--x", f"1{unit}") for unit in units.split()} == {expected}
+
+
 @pytest.mark.parametrize("text", ["", "MiB", "8MiBs", "-1", "1e6", "8 M i B", "٨", "1.", "0x10", "8,5M", "nan"])
 def test_what_is_no_size_is_refused_by_the_name_of_its_flag(text: str) -> None:
     with pytest.raises(InvalidInput, match="--part-size"):

@@ -101,6 +101,15 @@ def test_a_line_is_written_at_each_tenth_of_the_way(capsys: pytest.CaptureFixtur
     assert lines[4] == " 50 %  50.0 of 100.0 MiB  1.0 MiB/s  50 s left"
 
 
+@pytest.mark.parametrize(
+    ("done", "elapsed", "lines"), [(30, 1.99, 0), (30, 2.0, 1), (1, 2.0, 0), (1, 59.9, 0), (1, 60.0, 1), (9.9, 30.0, 0)]
+)
+def test_a_line_is_written_after_two_seconds_at_a_tenth_and_after_a_minute_anywhere(
+    capsys: pytest.CaptureFixture[str], done: float, elapsed: float, lines: int
+) -> None:
+    assert len(said(capsys, at(0, elapsed=0), at(done, elapsed=elapsed))) == lines
+
+
 def test_a_quick_upload_is_told_at_its_beginning_only(capsys: pytest.CaptureFixture[str]) -> None:
     assert said(capsys, *(at(done, elapsed=done / 100) for done in range(100))) == []
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Callable
-from datetime import datetime
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from partwise.model import Checkpoint, Fingerprint, ObjectOptions, PendingUpload
 from partwise.plugins import register_backend
 from partwise.retrying import SystemClock
 from partwise.stores.file import FileCheckpointStore
+from partwise.testing import OSSServer
+from partwise.testing.oss_server import Fail, ServerFault, SkewClock
 
 Run = Callable[..., Any]
 HERE = ("--checkpoint-dir", "checkpoints")
@@ -274,6 +276,47 @@ def test_an_upload_is_dropped_though_the_storage_fails_for_a_moment(
     assert (partwise(*line).last["dropped"], len(waits)) == (True, 2)
 
 
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[OSSServer]:
+    """An OSS server with a pending upload, and an environment that leads to it."""
+    backend = MemoryBackend()
+    backend.initiate_upload("k", ObjectOptions())
+    with OSSServer(buckets={"examplebucket": backend}) as server:
+        for name, value in {
+            "ENDPOINT": server.endpoint,
+            "REGION": server.region,
+            "ACCESS_KEY_ID": server.access_key_id,
+            "ACCESS_KEY_SECRET": server.access_key_secret,
+        }.items():
+            monkeypatch.setenv(f"OSS_{name}", value)
+        yield server
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        ServerFault(None, Fail("ServiceUnavailable"), times=1),
+        ServerFault(None, SkewClock(3600), times=None),
+        ServerFault(None, SkewClock(-3600), times=None),
+    ],
+    ids=["503", "an hour ahead", "an hour behind"],
+)
+def test_every_command_goes_on_over_a_failure_or_a_wrong_clock(
+    *, partwise: Run, store: FileCheckpointStore, small: Path, server: OSSServer, waits: list[float], fault: ServerFault
+) -> None:
+    for line in (
+        ("uploads", "oss://examplebucket"),
+        ("gc", "oss://examplebucket", *HERE, "--dry-run"),
+        ("gc", "oss://examplebucket", *HERE, "--older-than", "0s"),
+        ("upload", "small.bin", "oss://examplebucket/copy", *HERE, "--dry-run"),
+        ("upload", "small.bin", "oss://examplebucket/copy", *HERE, "--multipart-threshold", "0"),
+    ):
+        if fault.times is not None or not server.requests:
+            server.plan(fault)
+        ended = partwise(*line)
+        assert ended.code == 0, (line, ended.err)
+
+
 # --- gc ---
 
 
@@ -381,6 +424,31 @@ def test_nothing_is_asked_where_that_was_said_or_where_nothing_would_be_dropped(
     assert pending(backend) == ({upload_id} if flag == "--dry-run" else set())
 
 
+def test_a_question_goes_to_standard_output_where_standard_error_is_a_file(
+    partwise: Run, backend: LocalBackend, url: str, at_a_terminal: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin(backend, "a", days_ago=8)
+    at_a_terminal("n\n")
+    monkeypatch.setattr(SteadyStream, "isatty", lambda stream: stream is sys.stdout)
+    ended = partwise("gc", url, *HERE)
+    assert (ended.code, ended.out[-6:], pending(backend) == set()) == (1, "[y/N] ", False)
+
+
+def test_nothing_is_asked_where_the_question_could_not_be_seen_or_not_answered(
+    partwise: Run, backend: LocalBackend, url: str, at_a_terminal: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a script, whose output goes to a log, or from cron: there it goes on as it always did."""
+    closed = io.StringIO()
+    closed.close()
+    at_a_terminal("")
+    for stdin, is_terminal in ((Typing(""), False), (io.StringIO(), True), (None, True), (closed, True)):
+        begin(backend, "a", days_ago=8)
+        monkeypatch.setattr("sys.stdin", stdin)
+        monkeypatch.setattr(SteadyStream, "isatty", lambda stream, answer=is_terminal: answer)
+        ended = partwise("gc", url, *HERE)
+        assert (ended.code, "[y/N]" in ended.out + ended.err, pending(backend)) == (0, False, set())
+
+
 def test_nothing_is_asked_about_nothing(partwise: Run, backend: LocalBackend, url: str, at_a_terminal: Any) -> None:
     begin(backend, "a", days_ago=1)
     at_a_terminal("")
@@ -423,6 +491,36 @@ def test_an_id_that_is_recorded_while_claims_are_looked_at_is_seen(
     monkeypatch.setattr("partwise.cli.pending.is_running", recorded_just_now)
     assert partwise("gc", url, *HERE).code == 0
     assert pending(backend) == {upload_id}
+
+
+def test_nothing_is_an_orphan_while_a_checkpoint_can_not_be_read(
+    partwise: Run, backend: LocalBackend, store: FileCheckpointStore, url: str, place: Path
+) -> None:
+    """It may be damaged, or of another user, and own any of them."""
+    upload_id = begin(backend, "k", days_ago=8)
+    own(store, backend.location, upload_id)
+    (recorded,) = (place / "checkpoints").glob("*.ucp")
+    recorded.write_bytes(recorded.read_bytes().replace(b"bucket", b"bakery"))
+    ended = partwise("gc", url, *HERE, "--json")
+    assert (ended.code, ended.last["action"], ended.last["why"]) == (1, "keep", "a checkpoint is unreadable")
+    assert ended.err.count(f"{recorded.name} is left out") == 1
+    assert ended.err.splitlines()[-1].startswith(
+        "partwise: some checkpoints in checkpoints can't be read, so it is not"
+    )
+    assert pending(backend) == {upload_id}
+    recorded.unlink()
+    assert (partwise("gc", url, *HERE).code, pending(backend)) == (0, set())
+
+
+def test_owners_are_looked_up_once_for_all_uploads(
+    partwise: Run, backend: LocalBackend, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scan, scans = FileCheckpointStore.scan, []
+    monkeypatch.setattr(FileCheckpointStore, "scan", lambda store: scans.append(store) or scan(store))
+    for key in "abcdef":
+        begin(backend, key, days_ago=8)
+    assert partwise("gc", url, *HERE).code == 0
+    assert len(scans) == 1
 
 
 def test_an_upload_that_is_dated_in_the_future_is_kept(partwise: Run, backend: LocalBackend, url: str) -> None:
@@ -483,6 +581,36 @@ def test_how_young_can_be_said(partwise: Run, backend: LocalBackend, url: str) -
     begin(backend, "a", days_ago=2)
     partwise("gc", url, *HERE, "--older-than", "1d")
     assert pending(backend) == set()
+
+
+def test_exactly_as_old_as_was_said_is_old_enough(
+    partwise: Run, backend: LocalBackend, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = datetime(2026, 1, 1, tzinfo=UTC)
+    uploads = [
+        PendingUpload(key, key, begun + timedelta(seconds=seconds))
+        for key, seconds in {"a": -1, "b": 0, "c": 1}.items()
+    ]
+    monkeypatch.setattr(LocalBackend, "list_uploads", lambda backend, prefix="": uploads)
+    monkeypatch.setattr("time.time", lambda: begun.timestamp() + 7 * DAY)
+    told = partwise("gc", url, *HERE, "--dry-run", "--json").objects
+    assert [one["action"] for one in told] == ["would drop", "would drop", "keep"]
+
+
+def test_an_orphan_is_dropped_though_a_stopped_upload_has_its_key(
+    partwise: Run, backend: LocalBackend, store: FileCheckpointStore, url: str
+) -> None:
+    owned, _ = begin(backend, "k", days_ago=8), begin(backend, "k", days_ago=8)
+    own(store, backend.location, owned)
+    assert partwise("gc", url, *HERE).code == 0
+    assert pending(backend) == {owned}
+
+
+def test_nothing_has_no_table(partwise: Run, backend: LocalBackend, url: str) -> None:
+    ended = partwise("gc", url, *HERE)
+    assert (ended.out, ended.err) == ("", f"dropped 0 uploads at {url}\n")
+    begin(backend, "a", days_ago=8)
+    assert "ACTION" not in partwise("gc", url, *HERE, "--json").err
 
 
 def test_what_a_checkpoint_owns_is_never_dropped(

@@ -376,6 +376,19 @@ def test_a_terminal_shows_a_bar_with_what_was_resumed(
 
 
 @posix
+def test_an_upload_outlives_its_terminal(child: Start, small: Path, bucket: Path, url: str) -> None:
+    """Not each of them sends a signal when it goes; what is written to it fails from then on."""
+    screen = Screen(80)
+    environment = {**os.environ, "TERM": "xterm-256color", "LANG": "C.UTF-8"}
+    slow = (*SMALL_PARTS, "--bandwidth-limit", "600K")
+    line = child("upload", "small.bin", url, *slow, stdout=screen.theirs, stderr=screen.theirs, env=environment)
+    screen.read_until("uploading small.bin")
+    screen.close()
+    assert line.process.wait() == 0
+    assert (bucket / "copy").read_bytes() == small.read_bytes()
+
+
+@posix
 def test_no_colour_is_shown_to_those_who_asked_for_none(child: Start, large: Path, url: str) -> None:
     screen = Screen(80)
     environment = {**os.environ, "TERM": "xterm-256color", "LANG": "C.UTF-8", "NO_COLOR": "1"}

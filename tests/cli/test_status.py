@@ -87,6 +87,8 @@ def test_a_narrow_terminal_has_a_line_for_each_place_and_cuts_none() -> None:
         "                                   -> oss://b/f",
     ]
     assert len(table(known, 120)) == 3
+    wide = max(len("".join(line)) for line in table(known, None))
+    assert [len(table(known, width)) for width in (wide, wide - 1)] == [3, 5]
 
 
 def test_a_name_with_a_line_break_is_still_one_line(partwise: Run, store: FileCheckpointStore) -> None:
@@ -282,6 +284,18 @@ def test_a_store_that_is_there_and_empty_is_an_empty_one(partwise: Run, place: P
         ended = partwise("status", "--store", url)
         assert (ended.code, ended.out) == (0, "")
     assert not (place / "typo").exists()
+
+
+@pytest.mark.parametrize("where", ["--checkpoint=one.ucp", "--store=sqlite:///one.db"])
+def test_a_working_directory_that_was_removed_is_told(
+    partwise: Run, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    def gone() -> str:
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr("os.getcwd", gone)
+    ended = partwise("status", where)
+    assert (ended.code, "the working directory was removed: write the path from the root" in ended.err) == (2, True)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="every user has a home there")

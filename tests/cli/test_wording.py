@@ -59,6 +59,16 @@ def test_a_percentage_of_what_is_not_known_is_a_question_mark() -> None:
         (273_600, "3 d 4 h"),
         (604_800, "7 d"),
         (-1, "0.0 s"),
+        (9.94, "9.9 s"),
+        (10, "10 s"),
+        (59.4, "59 s"),
+        (59.6, "1 min"),
+        (61, "1 min 1 s"),
+        (3599, "59 min 59 s"),
+        (3600, "1 h"),
+        (86_399, "23 h 59 min"),
+        (86_400, "1 d"),
+        (90_000, "1 d 1 h"),
     ],
 )
 def test_spans_of_time_have_two_units(seconds: float, expected: str) -> None:
@@ -66,7 +76,19 @@ def test_spans_of_time_have_two_units(seconds: float, expected: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "expected"), [(0, "0:00"), (42, "0:42"), (7500, "2:05:00"), (None, "-:--"), (1e9, "-:--")]
+    ("seconds", "expected"),
+    [
+        (0, "0:00"),
+        (42, "0:42"),
+        (3599, "59:59"),
+        (3600, "1:00:00"),
+        (7500, "2:05:00"),
+        (359_999, "99:59:59"),
+        (360_000, "-:--"),
+        (None, "-:--"),
+        (1e9, "-:--"),
+        (float("nan"), "-:--"),
+    ],
 )
 def test_timers_keep_their_form(seconds: float | None, expected: str) -> None:
     assert wording.timer(seconds) == expected

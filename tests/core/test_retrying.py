@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from partwise.config import TransferConfig
 from partwise.errors import AccessDenied, BackendError, ConnectionFailed, SourceChanged, Throttled
-from partwise.retrying import RetryPolicy, SystemClock, is_retryable
+from partwise.retrying import RetryPolicy, SystemClock, call_with_retries, is_retryable
 
 
 class Drawn:
@@ -61,6 +61,44 @@ def test_a_wait_that_the_storage_asks_for_is_never_undercut():
 
 def test_a_wait_that_the_storage_asks_for_does_not_shorten_ours():
     assert RetryPolicy(9, 3.0, 3.0, Drawn()).delay(1, Throttled(retry_after=0.1)) == 3.0
+
+
+@pytest.mark.parametrize("asked", [86_401.0, 1e300, float("inf")])
+def test_a_wait_of_more_than_a_day_is_not_waited_for(asked):
+    assert RetryPolicy(9, 0.5, 3.0).delay(1, Throttled(retry_after=asked)) is None
+    assert RetryPolicy(9, 0.5, 3.0).delay(1, Throttled(retry_after=86_400.0)) == 86_400.0
+
+
+@pytest.mark.parametrize("asked", [float("nan"), -5.0, float("-inf"), None])
+def test_a_wait_that_is_no_span_of_time_is_not_asked_for(asked):
+    assert RetryPolicy(9, 3.0, 3.0, Drawn()).delay(1, Throttled(retry_after=asked)) == 3.0
+
+
+def test_an_operation_is_retried_with_the_waits_of_the_policy():
+    errors = [ConnectionFailed("1"), Throttled("2", retry_after=20.0)]
+    waits, noted, left = [], [], list(errors)
+
+    def attempt():
+        if left:
+            raise left.pop(0)
+        return "done"
+
+    policy = RetryPolicy(3, 0.5, 3.0, Drawn())
+
+    assert call_with_retries(attempt, policy, waits.append, lambda *retry: noted.append(retry)) == "done"
+    assert waits == [0.5, 20.0]
+    assert noted == list(zip(errors, waits, strict=True))
+
+
+def test_what_the_wait_raises_ends_the_retrying():
+    def interrupt(seconds):
+        raise KeyboardInterrupt
+
+    def attempt():
+        raise ConnectionFailed
+
+    with pytest.raises(KeyboardInterrupt):
+        call_with_retries(attempt, RetryPolicy(3, 0.5, 3.0), interrupt, lambda error, delay: None)
 
 
 @given(st.integers(1, 10_000), st.floats(0, 100), st.floats(0, 1000), st.integers())
