@@ -239,6 +239,12 @@ def test_a_host_that_is_none_is_refused(partwise: Callable[..., Any], served: li
     assert (ended.code, "is no host name" in ended.err, served) == (2, True, [])
 
 
+def test_no_directory_is_not_the_current_one(partwise: Callable[..., Any], served: list[Any]) -> None:
+    """As ``partwise serve "$UNSET"`` would be."""
+    ended = partwise("serve", "")
+    assert (ended.code, "directory is empty" in ended.err, served) == (2, True, [])
+
+
 def test_a_directory_gives_no_orders_to_the_terminal(partwise: Callable[..., Any], served: list[Any]) -> None:
     ended = partwise("serve", "buck\x1b[2Jets")
     assert "serving buck\\x1b[2Jets as OSS" in ended.out
