@@ -25,7 +25,7 @@ from attrs import define, field
 from partwise.cli.colours import Painted
 from partwise.cli.output import Output, show_cursor
 from partwise.cli.serve import server_module
-from partwise.cli.stopping import Signals, stop_here
+from partwise.cli.stopping import Signals, Stopped
 from partwise.cli.wording import amount, command_line, count
 from partwise.config import TransferConfig
 from partwise.errors import InvalidInput, PartwiseError, SourceUnreadable
@@ -67,28 +67,55 @@ def demo(file: str | None, size: int, output: Output) -> int:
         PartwiseError: it can't be shown here, or did not go as it should.
     """
     module = server_module()
-    with Signals(stop_here), _folder() as folder:
+    stops = _Stops()
+    with Signals(stops.heard), _folder(stops) as folder:
         path = _made_up(folder, size) if file is None else _given(file, folder)
         buckets = folder / "buckets"
         (buckets / _BUCKET).mkdir(parents=True)
         with module.OSSServer(directory=buckets) as server:
-            _Demo(folder, path, server, output).run()
+            _Demo(folder, path, server, output, stops).run()
     return 0
 
 
+class _Stops:
+    """A signal as an exception, but not while something is made, or removed, that must not be left behind."""
+
+    def __init__(self) -> None:
+        self._is_held = False
+        self._number: int | None = None
+
+    def heard(self, number: int) -> None:
+        """Stop here, or as soon as that can be."""
+        if not self._is_held:
+            raise Stopped(number)
+        self._number = number
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Let no signal in; one that comes is raised at the end."""
+        self._is_held = True
+        try:
+            yield
+        finally:
+            self._is_held = False
+        if self._number is not None:
+            number, self._number = self._number, None
+            raise Stopped(number)
+
+
 @contextmanager
-def _folder() -> Iterator[Path]:
-    folder = tempfile.mkdtemp(prefix="partwise-demo-")
+def _folder(stops: _Stops) -> Iterator[Path]:
+    folder = None
     try:
+        with stops.held():
+            folder = tempfile.mkdtemp(prefix="partwise-demo-")
         yield Path(folder)
     finally:
-        # Ends of processes that were killed may still be closing files on Windows, which keeps them from being removed.
-        try:
-            shutil.rmtree(folder, ignore_errors=True)
-        except KeyboardInterrupt:
-            # The one signal that comes out as an exception came just now; a second one ends the process at once.
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
+        if folder is not None:
+            # Ends of processes that were killed may still be closing files on Windows, which keeps them from being
+            # removed.
+            with stops.held():
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _made_up(folder: Path, size: int) -> Path:
@@ -123,6 +150,7 @@ class _Demo:
     file: Path
     server: OSSServer
     output: Output
+    stops: _Stops
     size: int = field(init=False)
     line: list[str] = field(init=False)
     processes: list[subprocess.Popen[bytes]] = field(init=False, factory=list)
@@ -146,10 +174,10 @@ class _Demo:
             kept, first = self._killed_half_way()
             second = self._carried_on()
         finally:
-            for process in self.processes:
-                process.kill()
-            for process in self.processes:
-                process.wait()
+            with self.stops.held():
+                for process in self.processes:
+                    process.kill()
+                    process.wait()
         self._compared(kept, first, second)
 
     # --- the acts ----------------------------------------------------------------------------------------------------
@@ -196,19 +224,20 @@ class _Demo:
 
     def _begin(self, arguments: list[str]) -> subprocess.Popen[bytes]:
         self.output.say(f"$ {command_line(arguments)}")
-        process = subprocess.Popen(  # noqa: S603  # this program, with arguments of our own
-            [sys.executable, "-m", "partwise", *arguments],
-            cwd=self.folder,
-            env={
-                **os.environ,
-                "OSS_ENDPOINT": self.server.endpoint,
-                "OSS_REGION": self.server.region,
-                "OSS_ACCESS_KEY_ID": self.server.access_key_id,
-                "OSS_ACCESS_KEY_SECRET": self.server.access_key_secret,
-                "OSS_SESSION_TOKEN": "",
-            },
-        )
-        self.processes.append(process)
+        with self.stops.held():
+            process = subprocess.Popen(  # noqa: S603  # this program, with arguments of our own
+                [sys.executable, "-m", "partwise", *arguments],
+                cwd=self.folder,
+                env={
+                    **os.environ,
+                    "OSS_ENDPOINT": self.server.endpoint,
+                    "OSS_REGION": self.server.region,
+                    "OSS_ACCESS_KEY_ID": self.server.access_key_id,
+                    "OSS_ACCESS_KEY_SECRET": self.server.access_key_secret,
+                    "OSS_SESSION_TOKEN": "",
+                },
+            )
+            self.processes.append(process)
         return process
 
     def _finish(self, process: subprocess.Popen[bytes]) -> None:

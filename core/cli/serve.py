@@ -58,9 +58,11 @@ def serve(directory: str, port: int, hosts: Sequence[str], output: Output) -> in
         output: where to.
 
     Raises:
-        InvalidInput: what the server needs is not installed, or a host or the access key can't be one.
+        InvalidInput: what the server needs is not installed, or the directory, a host or the access key can't be one.
         PartwiseError: the directory or the port can't be had.
     """
+    if not directory:
+        raise InvalidInput("the directory is empty, perhaps an unset variable; '.' serves the current one")
     module = server_module()
     given = _given_key(module, os.environ)
     # Nothing looks at the requests here.

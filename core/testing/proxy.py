@@ -14,6 +14,7 @@ from nothing else.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import selectors
 import socket
@@ -38,6 +39,14 @@ _RECEIVE_BYTES = 64 * KIB
 # How long a slow connection waits between two pieces, in seconds.
 _DRIP = 0.02
 
+# Each has two descriptors, of which a process often has 1,024.
+_LINKS_MAX = 256
+
+# How long no client is accepted after one could not be, in seconds.
+_PAUSE = 0.02
+
+_CONNECT_SECONDS = 5.0
+
 Direction = Literal["sent", "received"]
 """Which way bytes go, as the client sees it."""
 
@@ -58,8 +67,8 @@ class LinkFault(Enum):
 
 
 def _positive(instance: object, attribute: Attribute[Any], value: float | None) -> None:
-    if value is not None and value <= 0:
-        raise InvalidInput(f"{type(instance).__name__}.{attribute.name} must be above 0, not {value}")
+    if value is not None and not 0 < value < math.inf:  # which holds for no NaN
+        raise InvalidInput(f"{type(instance).__name__}.{attribute.name} must be a number above 0, not {value}")
 
 
 @define(frozen=True)
@@ -81,7 +90,7 @@ class LinkConditions:
         throttle_bytes: how many bytes it holds for.
 
     Raises:
-        InvalidInput: a number is not above zero.
+        InvalidInput: a number is not above zero, or has no end.
     """
 
     seed: int = 0
@@ -126,14 +135,19 @@ class FaultyProxy:
     """
 
     def __init__(self, upstream: str, conditions: LinkConditions) -> None:
-        parts = urlsplit(upstream)
-        if not parts.hostname or not parts.port:
+        try:
+            parts = urlsplit(upstream)
+            host, port = parts.hostname, parts.port
+        except ValueError:
+            host = port = None
+        if not host or not port:
             raise InvalidInput(f"{upstream!r} is no URL with a host and a port, like http://127.0.0.1:8080")
-        self._upstream = (parts.hostname, parts.port)
+        self._upstream = (host, port)
         self._scheme = parts.scheme
         self._conditions = conditions
         self._struck = dict.fromkeys(LinkFault, 0)
         self._connections = 0
+        self._listens_from = 0.0
         self._listener: socket.socket | None = None
         self._bell: tuple[socket.socket, ...] = ()
         self._thread = threading.Thread(target=self._run, name="faulty proxy", daemon=True)
@@ -204,10 +218,10 @@ class FaultyProxy:
         _, bell = self._bell
         with selectors.DefaultSelector() as selector, self._listener:
             selector.register(bell, selectors.EVENT_READ)
-            selector.register(self._listener, selectors.EVENT_READ)
             while True:
                 now = time.monotonic()
                 wakes = [wake for link in links if (wake := link.watch(selector, now)) is not None]
+                wakes += self._listen(selector, now, len(links))
                 ready = {key.fd for key, _ in selector.select(min(wakes) - now if wakes else None)}
                 if bell.fileno() in ready:
                     break
@@ -223,15 +237,29 @@ class FaultyProxy:
             for link in links:
                 link.close(selector)
 
+    def _listen(self, selector: selectors.BaseSelector, now: float, links: int) -> list[float]:
+        """Look for clients, unless there are enough, or there was no room for one a moment ago; when to look again."""
+        assert self._listener is not None
+        listens = links < _LINKS_MAX and now >= self._listens_from
+        if listens != (self._listener in selector.get_map()):
+            if listens:
+                selector.register(self._listener, selectors.EVENT_READ)
+            else:
+                selector.unregister(self._listener)
+        return [self._listens_from] if now < self._listens_from else []
+
     def _accepted(self) -> list[_Link]:
         assert self._listener is not None
         try:
             client, _ = self._listener.accept()
-        except OSError:  # pragma: no cover  # a race that no test can win at will
-            return []  # it was gone before it was looked at
+        except OSError:
+            # It was gone before it was looked at, or there are no descriptors left, and will be none at once.
+            self._listens_from = time.monotonic() + _PAUSE
+            return []
         self._connections += 1
         try:
-            server = socket.create_connection(self._upstream)
+            # All other connections wait meanwhile.
+            server = socket.create_connection(self._upstream, timeout=_CONNECT_SECONDS)
         except OSError:
             _close(client, reset=True)
             return []

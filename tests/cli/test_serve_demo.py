@@ -10,6 +10,7 @@ import shutil
 import signal
 import socket
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +20,7 @@ import pytest
 from attrs import evolve
 
 from partwise.backends.oss import Credentials, OSSBackend
-from partwise.cli.demo import _Demo, _folder
+from partwise.cli.demo import _Demo, _folder, _Stops
 from partwise.cli.output import Output
 from partwise.cli.stopping import Stopped
 from partwise.cli.streams import steady_streams
@@ -238,6 +239,12 @@ def test_a_host_that_is_none_is_refused(partwise: Callable[..., Any], served: li
     assert (ended.code, "is no host name" in ended.err, served) == (2, True, [])
 
 
+def test_no_directory_is_not_the_current_one(partwise: Callable[..., Any], served: list[Any]) -> None:
+    """As ``partwise serve "$UNSET"`` would be."""
+    ended = partwise("serve", "")
+    assert (ended.code, "directory is empty" in ended.err, served) == (2, True, [])
+
+
 def test_a_directory_gives_no_orders_to_the_terminal(partwise: Callable[..., Any], served: list[Any]) -> None:
     ended = partwise("serve", "buck\x1b[2Jets")
     assert "serving buck\\x1b[2Jets as OSS" in ended.out
@@ -331,7 +338,7 @@ def shown(place: Path) -> Iterator[Any]:
     (place / "backup.tar").write_bytes(b"the same")
     (place / "buckets" / "demo" / "backup.tar").write_bytes(b"the same")
     with OSSServer(directory=place / "buckets") as server:
-        yield _Demo(place, place / "backup.tar", server, Output(quiet=True))
+        yield _Demo(place, place / "backup.tar", server, Output(quiet=True), _Stops())
 
 
 def test_the_show_ends_well_only_if_the_object_is_the_file(shown: Any, place: Path) -> None:
@@ -376,20 +383,65 @@ def test_the_show_goes_on_when_its_reader_has_gone(shown: Any, monkeypatch: pyte
 
 
 def test_a_signal_while_the_show_cleans_up_leaves_nothing(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    removed: list[str] = []
+    stops, removed = _Stops(), []
 
     def remove(folder: str, **options: Any) -> None:
+        stops.heard(signal.SIGTERM)
         removed.append(folder)
-        if len(removed) == 1:
-            raise Stopped(15)
         rmtree(folder, **options)
 
     rmtree = shutil.rmtree
     monkeypatch.setattr("partwise.cli.demo.shutil.rmtree", remove)
     monkeypatch.setattr("tempfile.tempdir", str(temporary))
-    with pytest.raises(Stopped), _folder() as folder:
+    with pytest.raises(Stopped) as stopped, _folder(stops) as folder:
         assert folder.is_dir()
-    assert (len(removed), list(temporary.iterdir())) == (2, [])
+    assert (stopped.value.signal, len(removed), list(temporary.iterdir())) == (15, 1, [])
+
+
+def test_a_signal_while_the_show_makes_its_folder_leaves_nothing(
+    temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stops, make = _Stops(), tempfile.mkdtemp
+
+    def made(**options: Any) -> str:
+        folder = make(**options)
+        stops.heard(signal.SIGTERM)
+        return folder
+
+    monkeypatch.setattr("partwise.cli.demo.tempfile.mkdtemp", made)
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    with pytest.raises(Stopped), _folder(stops):
+        pytest.fail("the show went on")
+    assert list(temporary.iterdir()) == []
+
+
+def test_a_signal_while_the_show_starts_an_upload_ends_that_too(shown: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that was begun and not noted would be left to itself."""
+    ended: list[str] = []
+
+    class Process:
+        def __init__(self, *_: Any, **__: Any) -> None:
+            shown.stops.heard(signal.SIGTERM)
+
+        def kill(self) -> None:
+            ended.append("killed")
+
+        def wait(self) -> None:
+            ended.append("waited for")
+
+    monkeypatch.setattr("partwise.cli.demo.subprocess.Popen", Process)
+    with pytest.raises(Stopped):
+        shown.run()
+    assert ended == ["killed", "waited for"]
+
+
+def test_a_signal_at_any_other_time_stops_at_once() -> None:
+    stops = _Stops()
+    with stops.held():
+        pass
+    with pytest.raises(Stopped) as stopped:
+        stops.heard(signal.SIGINT)
+    assert stopped.value.signal == 2
 
 
 @posix

@@ -12,8 +12,9 @@ from typing import Any, Self
 import pytest
 from attrs import define, evolve, field
 
+from partwise.backends.memory import MemoryBackend
 from partwise.errors import InvalidInput
-from partwise.model import KIB, MIB, ObjectOptions, StoredObject
+from partwise.model import KIB, MIB, ObjectOptions, PartLimits, StoredObject
 from partwise.testing.oss_server import OSSServer, ServerSettings
 from partwise.testing.oss_server.buckets import GivenBuckets, ObjectRecord
 from partwise.testing.oss_server.connection import ClientConnection
@@ -277,8 +278,14 @@ def test_a_client_that_is_refused_and_sends_on_without_end_is_cut_off(drip: Any,
 
 def test_an_answer_must_be_taken_in_the_time_of_silence(drip: Any) -> None:
     """A socket's limit is that of one `sendall`, and each is of a bounded size."""
-    answer = drip(iter([(59.0, _REQUEST[:9]), (1.0, _REQUEST[9:])]))
+    answer = drip(iter([(0.0, _REQUEST[:9]), (30.0, _REQUEST[9:20]), (20.0, _REQUEST[20:])]))
     assert answer.patience_of_sends == [60.0]
+
+
+def test_a_body_that_is_slower_than_1_kib_a_second_is_given_up(drip: Any) -> None:
+    body = bytes(2000 * KIB)
+    answer = drip(_after_a_head(_put(len(body)), _each(body, 1.1, KIB)))
+    assert b"<Code>RequestTimeout</Code>" in answer.sent
 
 
 # --- sizes -----------------------------------------------------------------------------------------------------------
@@ -403,3 +410,75 @@ def test_elements_that_mean_nothing_here_are_passed_over() -> None:
     odd = "<Part><ETag>a</ETag><x><y><z/></y></x><PartNumber>2</PartNumber></Part>"
     document = f"<CompleteMultipartUpload {space}><Other><Part/></Other>{_PART}{odd}</CompleteMultipartUpload>"
     assert listed_parts(document.encode()) == [(1, "etag"), (2, "a")]
+
+
+# --- what the service bounds, on both sides --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"x-oss-tagging": "&".join(f"k{i}=v" for i in range(10))}, 200),
+        ({"x-oss-tagging": "&".join(f"k{i}=v" for i in range(11))}, 400),
+        ({"x-oss-meta-a": "x" * 8191}, 200),
+        ({"x-oss-meta-a": "x" * 8192}, 400),
+        ({"x-oss-traffic-limit": "838860800"}, 200),
+        ({"x-oss-traffic-limit": "838860801"}, 400),
+        ({"x-oss-traffic-limit": "819200"}, 200),
+        ({"x-oss-traffic-limit": "0819200"}, 200),
+        ({"x-oss-traffic-limit": "0000819200"}, 400),
+    ],
+    ids=str,
+)
+def test_what_is_asked_of_an_object_is_bounded(client: Any, headers: dict[str, str], status: int) -> None:
+    assert client("PUT", "key", headers=headers, body=b"x").status == status
+
+
+@pytest.mark.parametrize(("number", "status"), [("10000", 200), ("10001", 400), ("1", 200), ("0", 400)])
+def test_the_last_part_has_the_number_10000(client: Any, number: str, status: int) -> None:
+    upload_id = client.begin("key")
+    assert client("PUT", "key", {"partNumber": number, "uploadId": upload_id}, body=b"x").status == status
+
+
+@pytest.mark.parametrize("name", ["max-keys", "max-uploads", "max-parts"])
+@pytest.mark.parametrize(("limit", "status"), [("1000", 200), ("1001", 400), ("1", 200), ("0", 400)])
+def test_a_list_has_1000_entries_at_most(client: Any, name: str, limit: str, status: int) -> None:
+    queries = {"max-keys": {}, "max-uploads": {"uploads": ""}, "max-parts": {"uploadId": client.begin("key")}}
+    key = "key" if name == "max-parts" else None
+    reply = client("GET", key, {**queries[name], name: limit})
+    assert reply.status == status
+    if status == 200:
+        assert reply.text("".join(word.title() for word in name.split("-"))) == limit
+
+
+def test_a_document_has_4_mib_at_most(client: Any) -> None:
+    upload_id = client.begin("key")
+    etag = client.part("key", upload_id, 1, b"x").headers["ETag"]
+    document = _document(f"<Part><PartNumber>1</PartNumber><ETag>{etag}</ETag></Part>")
+    query = {"uploadId": upload_id}
+    too_large = document.ljust(4 * MIB + 1).encode()
+    assert client("POST", "key", query, body=too_large).code == "MalformedXML"
+    assert client("POST", "key", query, body=document.ljust(4 * MIB).encode()).status == 200
+
+
+@pytest.mark.parametrize(("size", "status"), [(100 * KIB, 200), (100 * KIB - 1, 400)])
+def test_every_part_but_the_last_has_100_kib_at_least(client: Any, size: int, status: int) -> None:
+    assert client.upload("key", [bytes(size), b"x"]).status == status
+
+
+def test_an_object_has_as_many_bytes_as_the_backend_takes(client_of: Any) -> None:
+    limits = PartLimits(min_part_size=1, max_part_size=10, max_object_size=20)
+    for last, status in ((b"x" * 10, 200), (b"x" * 10 + b"y", 400)):
+        with OSSServer(
+            {"examplebucket": MemoryBackend(limits=limits)}, settings=ServerSettings(min_part_size=1)
+        ) as server:
+            client = client_of(server)
+            upload_id = client.begin("key")
+            parts = [(1, bytes(10)), (2, last[:10]), (3, last[10:])]
+            receipts = [(n, client.part("key", upload_id, n, data).headers["ETag"]) for n, data in parts if data]
+            assert client.complete("key", upload_id, receipts).status == status
+
+
+def test_so_many_clients_are_served_by_default() -> None:
+    """Each has a descriptor, and may have a file open; a process often has 1,024."""
+    assert ServerSettings().connections == 512

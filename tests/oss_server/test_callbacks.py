@@ -266,6 +266,29 @@ def test_a_callback_that_is_none_is_refused_before_anything_is_stored(client: An
     assert client("HEAD", "key").status == 404
 
 
+@pytest.mark.parametrize(("urls", "status"), [(5, 200), (6, 400)])
+def test_a_callback_has_5_urls_at_most(application: _Application, client: Any, urls: int, status: int) -> None:
+    headers = _headers(";".join([application.url] * urls))
+    assert client("PUT", "key", headers=headers, body=b"x").status == status
+
+
+@pytest.mark.parametrize(("size", "status"), [(5 * 1024, 200), (5 * 1024 + 4, 400)])
+def test_a_callback_has_5_kib_at_most(application: _Application, client: Any, size: int, status: int) -> None:
+    def padded(text: str) -> str:
+        return _headers(application.url, "x" + text)["x-oss-callback"]
+
+    text = next(text for text in ("y" * n for n in range(5000)) if len(padded(text)) == size)
+    assert client("PUT", "key", headers={"x-oss-callback": padded(text)}, body=b"x").status == status
+
+
+@pytest.mark.parametrize(("size", "status"), [(1024 * 1024, 200), (1024 * 1024 + 1, 203)])
+def test_an_answer_to_a_callback_has_1_mib_at_most(
+    application: _Application, client: Any, size: int, status: int
+) -> None:
+    application.body = b'"' + b"x" * (size - 2) + b'"'
+    assert client("PUT", "key", headers=_headers(application.url), body=b"x").status == status
+
+
 def test_a_callback_in_two_places_is_refused(client: Any) -> None:
     headers = _headers("http://127.0.0.1")
     reply = client("PUT", "key", {"callback": headers["x-oss-callback"]}, headers, b"x")

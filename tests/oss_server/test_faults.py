@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import math
 import socket
 import time
 from typing import Any
@@ -46,6 +47,13 @@ def _keys(server: OSSServer) -> list[str]:
 def test_a_fault_strikes_the_occurrence_it_names(server: OSSServer, client: Any) -> None:
     server.plan(ServerFault("PutObject", Fail(), occurrence=2, times=2))
     assert [client("PUT", "key", body=b"x").status for _ in range(5)] == [200, 500, 500, 200, 200]
+
+
+@pytest.mark.parametrize("seconds", [-1, math.nan, math.inf])
+def test_a_delay_without_an_end_is_refused(seconds: float) -> None:
+    with pytest.raises(InvalidInput):
+        Delay(seconds)
+    assert Delay(0).seconds == 0
 
 
 def test_a_fault_can_go_on_for_ever(server: OSSServer, client: Any) -> None:

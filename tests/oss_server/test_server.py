@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import math
 import socket
 import threading
 from pathlib import Path
@@ -109,10 +110,22 @@ def test_a_port_that_is_none_is_refused(port: int) -> None:
         OSSServer(port=port)
 
 
-@pytest.mark.parametrize("changes", [{"page_limit": 0}, {"page_limit": 1001}, {"access_keys": []}], ids=str)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *({"page_limit": 0}, {"page_limit": 1001}, {"access_keys": []}),
+        *({"silence": silence} for silence in (0, -1, math.nan, math.inf)),
+    ],
+    ids=str,
+)
 def test_settings_that_no_server_can_have_are_refused(changes: Any) -> None:
     with pytest.raises(InvalidInput):
         ServerSettings(**changes)
+
+
+def test_a_key_that_ends_at_no_time_is_refused() -> None:
+    with pytest.raises(InvalidInput):
+        AccessKey("id", "secret", "token", expiration=math.nan)
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "example.com"])
@@ -122,6 +135,12 @@ def test_listening_for_others_draws_a_warning(host: str, monkeypatch: pytest.Mon
     with pytest.warns(UserWarning, match="who reaches it"):
         server.start()
     server.stop()
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.com"])
+def test_a_server_that_needs_no_signature_listens_on_loopback_only(host: str) -> None:
+    with pytest.raises(InvalidInput, match="loopback"):
+        OSSServer(host=host, settings=ServerSettings(allow_anonymous=True))
 
 
 class _NoListener:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import math
 import socket
 import socketserver
 import threading
+import time
 from collections.abc import Iterator
 from itertools import islice
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -183,9 +187,10 @@ def test_where_no_fault_is_asked_for_there_is_none(nothing: LinkConditions) -> N
 @pytest.mark.parametrize(
     "name", ["sent_between", "received_between", "delay", "stall", "throttle_rate", "throttle_bytes"]
 )
-def test_an_impossible_number_is_refused(name: str) -> None:
+@pytest.mark.parametrize("value", [0, -1, math.nan, math.inf], ids=str)
+def test_an_impossible_number_is_refused(name: str, value: Any) -> None:
     with pytest.raises(InvalidInput, match=name):
-        LinkConditions(**{name: 0})
+        LinkConditions(**{name: value})
 
 
 def test_a_server_that_is_not_there_is_a_reset(echo: EchoServer) -> None:
@@ -225,7 +230,51 @@ def test_a_proxy_lives_once(echo: EchoServer) -> None:
         proxy.start()
 
 
-@pytest.mark.parametrize("url", ["127.0.0.1:80", "http://host", "http://:80"])
+def test_a_client_too_many_waits_for_its_turn(echo: EchoServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("partwise.testing.proxy._LINKS_MAX", 1)
+    with FaultyProxy(echo.url, QUIET) as proxy, connected(proxy) as first:
+        first.sendall(b"1")
+        assert first.recv(1) == b"1"
+        with connected(proxy) as second:
+            second.sendall(b"2")
+            second.settimeout(0.05)
+            with pytest.raises(TimeoutError):
+                second.recv(1)
+            assert proxy.connections == 1
+            first.close()
+            second.settimeout(30)
+            assert second.recv(1) == b"2"
+
+
+def test_a_proxy_without_descriptors_tries_again_but_not_at_once(
+    echo: EchoServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[int] = []
+
+    class Full(socket.socket):
+        def accept(self) -> tuple[socket.socket, object]:
+            tried.append(1)
+            if len(tried) <= 3:
+                raise OSError(errno.EMFILE, "Too many open files")
+            return super().accept()
+
+    def create_server(address: tuple[str, int], **_: object) -> socket.socket:
+        listener = Full()
+        listener.bind(address)
+        listener.listen()
+        return listener
+
+    monkeypatch.setattr("partwise.testing.proxy.socket.create_server", create_server)
+    begun = time.monotonic()
+    with FaultyProxy(echo.url, QUIET) as proxy:
+        assert sent_and_received(proxy, b"x") == (b"x", "in order")
+    assert len(tried) == 4
+    assert time.monotonic() - begun > 0.06
+
+
+@pytest.mark.parametrize(
+    "url", ["127.0.0.1:80", "http://host", "http://:80", "http://h:70000", "http://[", "http://h:x"]
+)
 def test_what_is_no_server_is_refused(url: str) -> None:
     with pytest.raises(InvalidInput, match="host and a port"):
         FaultyProxy(url, QUIET)

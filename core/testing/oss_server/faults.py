@@ -12,6 +12,7 @@ they act in the order they were planned.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterable
 from typing import Protocol
@@ -126,6 +127,11 @@ class SkewClock(_Harmless):
         exchange.clock_offset += self.seconds
 
 
+def _seconds(_: object, __: Attribute[float], value: float) -> None:
+    if not 0 <= value < math.inf:  # which holds for no NaN
+        raise InvalidInput(f"a delay is a number of seconds from 0 on, not {value}")
+
+
 # --- answers that do not come, or late -------------------------------------------------------------------------------
 
 
@@ -137,9 +143,12 @@ class Delay(_Harmless):
     Args:
         seconds: how long it waits.
         after_effect: it waits when the operation has taken place, rather than before.
+
+    Raises:
+        InvalidInput: `seconds` is below 0, or has no end.
     """
 
-    seconds: float
+    seconds: float = field(validator=_seconds)
     after_effect: bool = False
 
     def before(self, exchange: Exchange) -> None:

@@ -53,7 +53,8 @@ class OSSServer:
         port: 0 takes a free one.
 
     Raises:
-        InvalidInput: both `buckets` and `directory` are given, or the port can't be one.
+        InvalidInput: both `buckets` and `directory` are given, the port can't be one, or `settings` needs no signature
+            and `host` is not loopback.
     """
 
     def __init__(
@@ -71,6 +72,8 @@ class OSSServer:
         if not 0 <= port <= 65_535:
             raise InvalidInput(f"a port is from 0 to 65535, not {port}")
         settings = settings or ServerSettings()
+        if settings.allow_anonymous and not is_loopback(host):
+            raise InvalidInput(f"a server that needs no signature listens on loopback only, not on {host}")
         self._own: list[MultipartBackend] = []
         if directory is None and buckets is None:
             self._own.append(MemoryBackend())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -13,6 +14,11 @@ from partwise.model import KIB
 
 #: The most entries that OSS puts into one page of a list.
 PAGE_LIMIT_MAX = 1000
+
+
+def _not_nan(_: object, attribute: Attribute[float | None], value: float | None) -> None:
+    if value is not None and math.isnan(value):
+        raise InvalidInput(f"{attribute.name} is a number of seconds, not {value}")
 
 
 @define(frozen=True)
@@ -30,7 +36,7 @@ class AccessKey:
     access_key_id: str
     access_key_secret: str = field(repr=False)
     security_token: str | None = field(default=None, repr=False)
-    expiration: float | None = None
+    expiration: float | None = field(default=None, validator=_not_nan)
 
     @classmethod
     def new(cls) -> AccessKey:
@@ -54,6 +60,11 @@ def _host_names(names: Iterable[str]) -> frozenset[str]:
 def _page_limit(_: object, __: Attribute[int], value: int) -> None:
     if not 1 <= value <= PAGE_LIMIT_MAX:
         raise InvalidInput(f"page_limit is from 1 to {PAGE_LIMIT_MAX}, not {value}")
+
+
+def _positive(_: object, attribute: Attribute[float], value: float) -> None:
+    if not 0 < value < math.inf:  # which holds for no NaN
+        raise InvalidInput(f"{attribute.name} is a number of seconds above 0, not {value}")
 
 
 def _not_negative(_: object, attribute: Attribute[int], value: int) -> None:
@@ -117,7 +128,7 @@ class ServerSettings:
     cnames: Mapping[str, str] = field(factory=dict)
     hosts: frozenset[str] = field(default=frozenset(), converter=_host_names)
     path_style_hosts: frozenset[str] = field(default=frozenset(), converter=_host_names)
-    silence: float = 60.0
+    silence: float = field(default=60.0, validator=_positive)
     connections: int = field(default=512, validator=_at_least_one)
     kept_requests: int = field(default=20_000, validator=_not_negative)
     clock: Callable[[], float] = time.time
