@@ -284,6 +284,18 @@ def test_a_client_that_refreshes_inside_is_asked_again_from_time_to_time():
     assert keys.current().credentials.access_key_secret == "secret2"
 
 
+def test_a_client_is_asked_again_after_thirty_seconds():
+    given = iter([Credentials("id", "secret1"), Credentials("id", "secret2")])
+    client, now = Client(None), [NOW]
+    client.get_credential = lambda: next(given)
+    keys = Keyring(as_provider(client), lambda: now[0])
+    seen = []
+    for seconds in (0.0, 29.9, 30.0):
+        now[0] = NOW + seconds
+        seen.append(keys.current().credentials.access_key_secret)
+    assert seen == ["secret1", "secret1", "secret2"]
+
+
 def test_one_thread_asks_and_all_wait_where_there_are_none():
     provider = Rotating()
     provider.gate = threading.Event()
@@ -334,8 +346,10 @@ def test_a_failure_to_renew_early_is_borne_and_tried_again_a_little_later():
     provider.fails = OSError("metadata service is away")
     assert keys.current().credentials.access_key_secret == "secret1"
     provider.fails = None
-    assert keys.current().credentials.access_key_secret == "secret1"
-    provider.now += 10
+    for seconds in (0.0, 9.9):
+        provider.now = NOW + 3400 + seconds
+        assert keys.current().credentials.access_key_secret == "secret1"
+    provider.now = NOW + 3410
     assert keys.current().credentials.access_key_secret == "secret2"
 
 
@@ -350,6 +364,33 @@ def test_a_failure_once_they_have_expired_is_an_error_that_is_worth_retrying():
     assert (raised.value.retryable, raised.value.__cause__) == (True, provider.fails)
     assert "hunter2" not in str(raised.value)
     provider.fails = None
+    assert keys.current().credentials.access_key_secret == "secret2"
+
+
+def test_they_are_used_until_the_very_second_at_which_they_expire():
+    provider = Rotating()
+    keys = ring(provider)
+    keys.current()
+    provider.fails = OSError("away")
+    provider.now = NOW + 3599.9
+    assert keys.current().credentials.access_key_secret == "secret1"
+    provider.now = NOW + 3600
+    with pytest.raises(CredentialsExpired):
+        keys.current()
+
+
+def test_a_client_that_fails_when_it_is_asked_again_is_left_alone_for_ten_seconds():
+    provider = Rotating(None)
+    provider.hold_seconds = 30.0
+    keys = ring(provider)
+    keys.current()
+    provider.now += 30
+    provider.fails = OSError("away")
+    assert keys.current().credentials.access_key_secret == "secret1"
+    provider.fails = None
+    provider.now += 9.9
+    assert keys.current().credentials.access_key_secret == "secret1"
+    provider.now += 0.1
     assert keys.current().credentials.access_key_secret == "secret2"
 
 
