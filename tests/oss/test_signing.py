@@ -205,6 +205,12 @@ def test_a_v4_url_is_good_for_a_second_to_a_week(seconds: int):
         signing.presign_v4(KEYS, REQUEST, 1e9, expires_in=seconds, region="r")
 
 
+@pytest.mark.parametrize("seconds", [1, 604_800])
+def test_a_v4_url_may_be_good_for_a_second_or_a_week(seconds: int):
+    query = dict(signing.presign_v4(KEYS, REQUEST, 1e9, expires_in=seconds, region="r"))
+    assert query["x-oss-expires"] == str(seconds)
+
+
 @pytest.mark.parametrize(
     "other",
     [

@@ -82,6 +82,20 @@ MODEL, DECIDING, RETRYING, TRANSPORT = "core/model.py", "core/deciding.py", "cor
 THREADS = "core/threads.py"
 FILES, JOURNAL = "core/_durable.py", "stores/_journal.py"
 
+#: Those whose tests are in one file each.
+PACING = "core/pacing.py"
+HTTP1 = "backends/oss/http1.py"
+OPTIONS = "backends/oss/options.py"
+CREDENTIALS = "backends/oss/credentials.py"
+SIGNING = "backends/oss/signing.py"
+CONNECTIONS = "backends/oss/transport.py"
+PACING_TESTS = ("tests/core/test_pacing.py",)
+HTTP1_TESTS = ("tests/oss/test_http1.py",)
+OPTIONS_TESTS = ("tests/oss/test_options.py",)
+CREDENTIALS_TESTS = ("tests/oss/test_credentials.py",)
+SIGNING_TESTS = ("tests/oss/test_signing.py",)
+CONNECTIONS_TESTS = ("tests/oss/test_transport.py",)
+
 MUTATIONS = [
     # --- the order of things -----------------------------------------------------------------------------------------
     Mutation(
@@ -456,6 +470,217 @@ MUTATIONS = [
         '            error.add_note(f"Met while part {outcome.part_number} was being sent.")\n',
         "",
     ),
+    # --- bounds, and small parts of it, each guarded by a test of its own ---------------------------------------------
+    Mutation(
+        "a share of the limit is lost on the way to another process",
+        PACING,
+        "shares: int = 1",
+        "shares: int = 2",
+        PACING_TESTS,
+    ),
+    Mutation(
+        "a piece of the limit is a fraction of a byte",
+        PACING,
+        "int(self.rate / _PIECES_A_SECOND)",
+        "self.rate / _PIECES_A_SECOND",
+        PACING_TESTS,
+    ),
+    Mutation(
+        "parts are counted while others begin",
+        PACING,
+        "sum(list(self._moved.values()))",
+        "sum(self._moved.values())",
+        PACING_TESTS,
+    ),
+    Mutation(
+        "a head may be twice as long", HTTP1, "HEAD_BYTES_MAX = 64 * 1024", "HEAD_BYTES_MAX = 128 * 1024", HTTP1_TESTS
+    ),
+    Mutation(
+        "a head is refused a little early",
+        HTTP1,
+        "if held > longest:\n                raise TooLong",
+        "if held >= longest:\n                raise TooLong",
+        HTTP1_TESTS,
+    ),
+    Mutation(
+        "a body may be twice as long",
+        HTTP1,
+        "BODY_BYTES_MAX = 8 * 1024 * 1024",
+        "BODY_BYTES_MAX = 16 * 1024 * 1024",
+        HTTP1_TESTS,
+    ),
+    Mutation(
+        "a body may have half of its length",
+        HTTP1,
+        "BODY_BYTES_MAX = 8 * 1024 * 1024",
+        "BODY_BYTES_MAX = 4 * 1024 * 1024",
+        HTTP1_TESTS,
+    ),
+    Mutation(
+        "the largest body by its length is refused",
+        HTTP1,
+        "int(length) > BODY_BYTES_MAX",
+        "int(length) >= BODY_BYTES_MAX",
+        HTTP1_TESTS,
+    ),
+    Mutation(
+        "the largest body in chunks is refused",
+        HTTP1,
+        "        if held > BODY_BYTES_MAX:",
+        "        if held >= BODY_BYTES_MAX:",
+        HTTP1_TESTS,
+    ),
+    Mutation(
+        "the largest body up to the end is refused",
+        HTTP1,
+        "            if held > longest:\n                raise _too_long()",
+        "            if held >= longest:\n                raise _too_long()",
+        HTTP1_TESTS,
+    ),
+    Mutation(
+        "a trailer is refused a little early",
+        HTTP1,
+        "if trailer > HEAD_BYTES_MAX",
+        "if trailer >= HEAD_BYTES_MAX",
+        HTTP1_TESTS,
+    ),
+    Mutation("more is received at a time", HTTP1, "_RECEIVE = 64 * 1024", "_RECEIVE = 256 * 1024", HTTP1_TESTS),
+    Mutation("one interim answer more is borne", HTTP1, "_INTERIM_MAX = 8", "_INTERIM_MAX = 9", HTTP1_TESTS),
+    Mutation("one interim answer fewer is borne", HTTP1, "_INTERIM_MAX = 8", "_INTERIM_MAX = 7", HTTP1_TESTS),
+    Mutation(
+        "the last of the interim answers is taken for the final one",
+        HTTP1,
+        "if status >= 200:",
+        "if status >= 199:",
+        HTTP1_TESTS,
+    ),
+    Mutation("the length of a chunk may be longer", HTTP1, "len(size_text) <= 16", "len(size_text) <= 17", HTTP1_TESTS),
+    Mutation(
+        "the length of a chunk must be shorter", HTTP1, "len(size_text) <= 16", "len(size_text) < 16", HTTP1_TESTS
+    ),
+    Mutation(
+        "a storage class of the service is refused",
+        OPTIONS,
+        ', "ColdArchive", "DeepColdArchive")',
+        ', "ColdArchive")',
+        OPTIONS_TESTS,
+    ),
+    Mutation(
+        "an access rule of the service is refused",
+        OPTIONS,
+        ', "public-read", "public-read-write")',
+        ', "public-read")',
+        OPTIONS_TESTS,
+    ),
+    Mutation(
+        "an encryption of the service is refused",
+        OPTIONS,
+        '("AES256", "KMS", "SM4")',
+        '("AES256", "KMS")',
+        OPTIONS_TESTS,
+    ),
+    Mutation(
+        "a form is refused as the body of a callback",
+        OPTIONS,
+        '("application/x-www-form-urlencoded", "application/json")',
+        '("application/json",)',
+        OPTIONS_TESTS,
+    ),
+    Mutation(
+        "five URLs of a callback are too many",
+        OPTIONS,
+        "len(urls) > CALLBACK_URLS_MAX",
+        "len(urls) >= CALLBACK_URLS_MAX",
+        OPTIONS_TESTS,
+    ),
+    Mutation("a callback may go anywhere", OPTIONS, 'r"(?:https?://|(?!\\w+://)).+"', 'r".+"', OPTIONS_TESTS),
+    Mutation("a callback needs a scheme", OPTIONS, 'r"(?:https?://|(?!\\w+://)).+"', 'r"https?://.+"', OPTIONS_TESTS),
+    Mutation(
+        "a scheme of a callback is known in lower case alone", OPTIONS, '.+", re.IGNORECASE)', '.+")', OPTIONS_TESTS
+    ),
+    Mutation(
+        "a callback may have more bytes than the service takes",
+        OPTIONS,
+        "CALLBACK_BYTES_MAX = 5 * KIB",
+        "CALLBACK_BYTES_MAX = 6 * KIB",
+        OPTIONS_TESTS,
+    ),
+    Mutation(
+        "a callback is refused a little early",
+        OPTIONS,
+        "len(text) > CALLBACK_BYTES_MAX",
+        "len(text) >= CALLBACK_BYTES_MAX",
+        OPTIONS_TESTS,
+    ),
+    Mutation(
+        "a provider that failed is asked at once",
+        CREDENTIALS,
+        "_PAUSE_AFTER_FAILURE = 10.0",
+        "_PAUSE_AFTER_FAILURE = 5.0",
+        CREDENTIALS_TESTS,
+    ),
+    Mutation(
+        "a provider that failed is left alone for longer",
+        CREDENTIALS,
+        "_PAUSE_AFTER_FAILURE = 10.0",
+        "_PAUSE_AFTER_FAILURE = 20.0",
+        CREDENTIALS_TESTS,
+    ),
+    Mutation(
+        "a pause keeps credentials that have expired",
+        CREDENTIALS,
+        "paused if issued.good_until is None else min(paused, issued.good_until)",
+        "paused",
+        CREDENTIALS_TESTS,
+    ),
+    Mutation(
+        "a client is asked again later", CREDENTIALS, "_HOLD_SECONDS = 30.0", "_HOLD_SECONDS = 60.0", CREDENTIALS_TESTS
+    ),
+    Mutation(
+        "a client is asked again sooner", CREDENTIALS, "_HOLD_SECONDS = 30.0", "_HOLD_SECONDS = 15.0", CREDENTIALS_TESTS
+    ),
+    Mutation(
+        "credentials are used at the second at which they expire",
+        CREDENTIALS,
+        "now < issued.good_until",
+        "now <= issued.good_until",
+        CREDENTIALS_TESTS,
+    ),
+    Mutation(
+        "a URL for a week is refused", SIGNING, "1 <= expires_in <= PRESIGN", "1 <= expires_in < PRESIGN", SIGNING_TESTS
+    ),
+    Mutation(
+        "a URL for a second is refused", SIGNING, "if not 1 <= expires_in", "if not 1 < expires_in", SIGNING_TESTS
+    ),
+    Mutation(
+        "a connection is idle for longer",
+        CONNECTIONS,
+        "_IDLE_SECONDS_MAX = 50.0",
+        "_IDLE_SECONDS_MAX = 50.5",
+        CONNECTIONS_TESTS,
+    ),
+    Mutation("a connection is idle for less", CONNECTIONS, "since >= oldest", "since > oldest", CONNECTIONS_TESTS),
+    Mutation(
+        "a connection is trusted for longer",
+        CONNECTIONS,
+        "_RECENT_SECONDS = 1.0",
+        "_RECENT_SECONDS = 2.0",
+        CONNECTIONS_TESTS,
+    ),
+    Mutation(
+        "a connection is trusted for less",
+        CONNECTIONS,
+        "_RECENT_SECONDS = 1.0",
+        "_RECENT_SECONDS = 0.5",
+        CONNECTIONS_TESTS,
+    ),
+    Mutation(
+        "a connection of a second ago is trusted",
+        CONNECTIONS,
+        "if since > recent",
+        "if since >= recent",
+        CONNECTIONS_TESTS,
+    ),
     # --- endings -----------------------------------------------------------------------------------------------------
     Mutation(
         "a pause drops the upload",
@@ -651,7 +876,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--jobs", type=int, default=1, help="how many at a time")
     wanted = parser.parse_args(arguments)
     chosen = [m for m in MUTATIONS if not wanted.words or any(word in m.name for word in wanted.words)]
-    if (broken := noticed_by(None, (*PROOF, *STORES, *DISK, *SENT_AHEAD))) is not None:
+    needed = dict.fromkeys(tests for mutation in chosen for tests in mutation.tests)
+    if (broken := noticed_by(None, tuple(needed))) is not None:
         print(f"{broken} fails without any mutation: mend that first")
         return 2
 
