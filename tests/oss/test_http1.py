@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 
 import pytest
 from hypothesis import given
@@ -228,6 +229,33 @@ def test_a_trailer_has_64_kib_and_no_more():
 
     with pytest.raises(TooLong, match="trailer has more than 65536 bytes"):
         read(last_chunk + lines + b"x\r\n\r\n", "GET", 1024)
+
+
+def test_white_space_around_a_value_and_the_length_of_a_chunk_is_left_out():
+    lines = b"X-A: \t1 \t\r\nX-B: 2\t\r\nX-C: a \tb\r\n"
+    answer, _ = read(OK + lines + b"Transfer-Encoding: chunked\r\n\r\n3 \r\nabc\r\n1 ;x=y\r\nd\r\n0\r\n\r\n", "GET")
+    assert (answer.headers["x-a"], answer.headers["x-b"], answer.headers["x-c"]) == ("1", "2", "a \tb")
+    assert answer.body == b"abcd"
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (b"SSH-2.0-OpenSSH\r\n\r\n", "it begins with 'SSH-2.0-OpenSSH', which is no HTTP"),
+        (b"HTTP/1.1 200 OK\r\na: b\r\nc d\r\ne: f\r\n\r\n", "'c d' is no header"),
+        (b"HTTP/1.1 200 OK\r\n", "the connection was closed in the middle of the answer"),
+        (b"", "the connection was closed without an answer"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nabc", "closed 2 bytes before the end of the answer"),
+    ],
+)
+def test_what_is_wrong_with_an_answer_is_named(data, why):
+    with pytest.raises(BadAnswer, match=re.escape(why)):
+        read(data)
+
+
+def test_a_length_of_more_digits_than_python_reads_is_too_long():
+    with pytest.raises(TooLong):
+        read(OK + b"Content-Length: " + b"9" * 5000 + b"\r\n\r\n", "GET")
 
 
 def test_seven_interim_answers_are_borne_and_eight_are_not():

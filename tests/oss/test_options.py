@@ -8,7 +8,7 @@ import json
 import pytest
 from attrs import fields
 
-from partwise.backends.oss.options import CAPABILITIES, Request, check, headers_for, metadata_of
+from partwise.backends.oss.options import CAPABILITIES, Request, check, check_header_value, headers_for, metadata_of
 from partwise.errors import InvalidInput
 from partwise.model import Callback, ObjectOptions
 
@@ -49,6 +49,11 @@ def test_the_table_has_every_option():
     assert {row[0] for row in TABLE} == {field.name for field in fields(ObjectOptions)} == CAPABILITIES.options
 
 
+def test_the_service_lists_parts_and_has_checksums_of_parts_and_objects():
+    assert (CAPABILITIES.lists_parts, CAPABILITIES.part_checksums, CAPABILITIES.object_checksums) == (True, True, True)
+    assert not CAPABILITIES.equal_part_sizes
+
+
 @pytest.mark.parametrize("request_name", REQUESTS)
 @pytest.mark.parametrize(("option", "value", "headers", "on"), TABLE, ids=[row[0] for row in TABLE])
 def test_an_option_goes_with_the_requests_it_belongs_to(option, value, headers, on, request_name):
@@ -80,6 +85,12 @@ TEXTS = [row[0] for row in TABLE if isinstance(row[1], str) and row[0] not in ("
 def test_a_header_can_not_be_smuggled_or_mangled(option, value):
     with pytest.raises(InvalidInput):
         check(ObjectOptions(**{option: value}))
+
+
+@pytest.mark.parametrize("value", [5, b"text", 1.5, ["a"]])
+def test_what_is_no_text_is_no_header(value):
+    with pytest.raises(InvalidInput, match="user_agent is a text that is not empty"):
+        check_header_value("user_agent", value)
 
 
 @pytest.mark.parametrize("value", ["a\r\nb", "ü", " a", "a ", "\x7f"])
