@@ -418,9 +418,9 @@ MUTATIONS = [
     ),
     Mutation(
         "requests beside the parts are not tried again",
-        RUN,
-        "                delay = self.policy.delay(failures, error)",
-        "                delay = None",
+        RETRYING,
+        "            delay = policy.delay(failures, error)",
+        "            delay = None",
         STORAGE_FAILS,
     ),
     Mutation(
