@@ -133,10 +133,10 @@ def test_an_etag_comes_without_its_quotes(etag, bare):
     assert documents.bare_etag(etag) == bare
 
 
-@pytest.mark.parametrize(("size", "read"), [("18446744073709551615", 2**64 - 1), ("0" * 20, 0)])
+@pytest.mark.parametrize(("size", "read"), [("5368709120", 5_368_709_120), ("0" * 20, 0)])
 def test_a_number_has_twenty_digits_at_most(size, read):
     assert documents.parse_parts(parts_page(PART.format(1, "E", 1, size))).entries[0].size == read
-    for longer in ("0" + "0" * 20, "9" * 5000):
+    for longer in ("0" * 21, "9" * 5000):
         with pytest.raises(BadDocument, match="its Size is"):
             documents.parse_parts(parts_page(PART.format(1, "E", 1, longer)))
 
