@@ -382,8 +382,10 @@ class Keyring:
                 return self._issued or issued
             return self._fetch(refused=False)
         except PartwiseError:
-            # The old ones still hold, so nothing is lost yet.
-            self._issued = evolve(issued, renew_at=self._clock() + _PAUSE_AFTER_FAILURE)
+            # The old ones still hold, so nothing is lost yet. Once they have expired, the pause must not keep them.
+            paused = self._clock() + _PAUSE_AFTER_FAILURE
+            renew_at = paused if issued.good_until is None else min(paused, issued.good_until)
+            self._issued = evolve(issued, renew_at=renew_at)
             return self._issued
         finally:
             lock.release()

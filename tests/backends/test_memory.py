@@ -13,6 +13,7 @@ from partwise.backends.memory import DEFAULT_CAPABILITIES, MemoryBackend, open_u
 from partwise.errors import (
     BackendClosed,
     CallbackError,
+    IntegrityError,
     InvalidInput,
     InvalidKey,
     PartRejected,
@@ -30,6 +31,7 @@ from partwise.model import (
     UploadedPart,
     utc,
 )
+from partwise.testing.bodies import TrickyBody
 
 NO_OPTIONS = ObjectOptions()
 ANY_SIZE = PartLimits()
@@ -88,6 +90,106 @@ def test_a_small_part_that_is_not_the_last_is_rejected_at_complete(body):
     assert caught.value.code == "EntityTooSmall"
     backend.complete_upload("key", upload_id, parts[:2], NO_OPTIONS)
     assert len(backend.read("key")) == 1999
+
+
+SMALL = PartLimits(min_part_size=1, max_part_size=5, max_parts=3, max_object_size=11, max_put_size=7)
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_parts_are_numbered_from_one_to_the_most(body, number):
+    backend = MemoryBackend(limits=SMALL)
+    upload_id = backend.initiate_upload("key", NO_OPTIONS)
+
+    assert backend.upload_part("key", upload_id, number, body(b"x")).part_number == number
+
+
+@pytest.mark.parametrize("number", [-1, 0, 4])
+def test_a_part_of_another_number_is_refused(body, number):
+    backend = MemoryBackend(limits=SMALL)
+    upload_id = backend.initiate_upload("key", NO_OPTIONS)
+
+    with pytest.raises(InvalidInput, match=f"a part number is from 1 to 3 here, not {number}"):
+        backend.upload_part("key", upload_id, number, body(b"x"))
+
+
+def test_a_part_has_the_largest_size_and_not_a_byte_more(body):
+    backend = MemoryBackend(limits=SMALL)
+    upload_id = backend.initiate_upload("key", NO_OPTIONS)
+
+    assert backend.upload_part("key", upload_id, 1, body(b"12345")).size == 5
+    with pytest.raises(InvalidInput, match="part 1 has 6 bytes; 5 is the most here"):
+        backend.upload_part("key", upload_id, 1, body(b"123456"))
+
+
+def test_an_object_at_once_has_the_largest_size_and_not_a_byte_more(body):
+    backend = MemoryBackend(limits=SMALL)
+
+    assert backend.put_object("key", body(b"1234567"), NO_OPTIONS).size == 7
+    with pytest.raises(InvalidInput, match="'key' has 8 bytes; 7 is the most at once here: send it in parts"):
+        backend.put_object("key", body(b"12345678"), NO_OPTIONS)
+
+
+def test_an_object_in_parts_has_the_largest_size_and_not_a_byte_more(body):
+    backend = MemoryBackend(limits=SMALL)
+    upload_id, parts = begun(backend, body, b"12345", b"12345", b"12")
+
+    with pytest.raises(PartRejected, match="12 bytes, and 11 is the most") as caught:
+        backend.complete_upload("key", upload_id, parts, NO_OPTIONS)
+    parts[2] = backend.upload_part("key", upload_id, 3, body(b"1"))
+
+    assert caught.value.code == "EntityTooLarge"
+    assert backend.complete_upload("key", upload_id, parts, NO_OPTIONS).size == 11
+
+
+def test_a_body_that_never_ends_is_read_no_further_than_it_said():
+    asked = []
+
+    class Endless:
+        crc64 = None
+
+        def __len__(self):
+            return 10
+
+        def chunks(self):
+            while True:
+                asked.append(4)
+                yield memoryview(b"four")
+
+    backend = MemoryBackend(limits=ANY_SIZE)
+    with pytest.raises(IntegrityError, match="more than 10 bytes where it promised 10; nothing was stored"):
+        backend.put_object("key", Endless(), NO_OPTIONS)
+
+    assert asked == [4, 4, 4]
+    assert backend.keys() == []
+
+
+@pytest.mark.parametrize(("given", "said"), [(b"", "0 bytes"), (b"123", "3 bytes"), (b"12345", "more than 4 bytes")])
+def test_a_body_of_another_length_than_it_said_stores_nothing(given, said):
+    backend = MemoryBackend(limits=ANY_SIZE)
+
+    with pytest.raises(IntegrityError, match=f"the body of 'key' gave {said} where it promised 4") as caught:
+        backend.put_object("key", TrickyBody(given, declared=4), NO_OPTIONS)
+
+    assert caught.value.retryable
+    assert backend.keys() == []
+
+
+@pytest.mark.parametrize("order", [[1, 1], [2, 1], [1, 3, 2]])
+def test_parts_out_of_order_or_named_twice_are_rejected_at_complete(body, order):
+    backend = MemoryBackend(limits=ANY_SIZE)
+    upload_id, parts = begun(backend, body, b"1", b"2", b"3")
+
+    with pytest.raises(PartRejected, match=rf"part {order[-1]} was named after part {order[-2]}") as caught:
+        backend.complete_upload("key", upload_id, [parts[number - 1] for number in order], NO_OPTIONS)
+
+    assert caught.value.code == "InvalidPartOrder"
+
+
+def test_parts_of_any_sizes_are_taken_unless_they_must_be_equal(body):
+    backend = MemoryBackend(limits=ANY_SIZE)
+    upload_id, parts = begun(backend, body, b"1", b"22", b"333")
+
+    assert backend.complete_upload("key", upload_id, parts, NO_OPTIONS).size == 6
 
 
 def test_an_object_beyond_the_largest_is_rejected_at_complete(body):
@@ -188,6 +290,16 @@ def test_parts_that_come_between_pages_are_seen_once_or_not_at_all(body):
     seen += [part.part_number for part in listing]
 
     assert seen == [2, 4, 5, 6]
+
+
+def test_uploads_are_listed_by_how_their_key_begins():
+    backend = MemoryBackend()
+    for key in ("a/b", "b", "b/a", "c/b"):
+        backend.initiate_upload(key, NO_OPTIONS)
+
+    assert [upload.key for upload in backend.list_uploads("b")] == ["b", "b/a"]
+    assert [upload.key for upload in backend.list_uploads("b/")] == ["b/a"]
+    assert list(backend.list_uploads("/b")) == []
 
 
 def test_uploads_that_vanish_between_pages_hide_no_other():

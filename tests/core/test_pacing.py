@@ -211,6 +211,21 @@ def test_all_parts_under_way_count():
     assert flow.forget(1) == 0
 
 
+def test_a_part_that_begins_while_the_others_are_counted_does_no_harm():
+    """Played by a count that notes another part just as it is added up."""
+    flow = Flow()
+
+    class Counted(int):
+        def __radd__(self, other):
+            flow.note(2, 5)
+            return other + int(self)
+
+    flow.note(1, Counted(3))
+
+    assert flow.moving() == 3
+    assert flow.moving() == 8
+
+
 def test_a_stop_ends_every_body_at_its_next_piece():
     flow = Flow()
     chunks = flow.paced(1, PiecesBody(memoryview(b"abc"), memoryview(b"de"))).chunks()
@@ -247,3 +262,17 @@ def test_with_a_limit_a_share_of_it_arrives():
     assert arrived._flow.limit.rate == 250
     assert sent(arrived) == b"abc"
     assert arrived.crc64 == crc64(b"abc")
+
+
+def test_the_whole_limit_arrives_where_it_is_not_shared():
+    arrived = pickle.loads(pickle.dumps(Flow(BandwidthLimit(1000, Ticking())).paced(3, BytesBody(b"abc"))))
+
+    assert arrived._flow.limit.rate == 1000
+
+
+def test_a_share_may_be_no_whole_number_of_bytes():
+    arrived = pickle.loads(pickle.dumps(Flow(BandwidthLimit(100_001, Ticking()), shares=2).paced(3, BytesBody(b"abc"))))
+
+    assert arrived._flow.limit.rate == 50_000.5
+    assert arrived._flow.limit.piece_size == 6250
+    assert sent(arrived) == b"abc"

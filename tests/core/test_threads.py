@@ -409,6 +409,25 @@ def test_the_loop_goes_on_alone_while_it_is_not_much_slower_than_threads_were(ti
     assert all(timed.parts(1000, 0.0004 * 1.24))
 
 
+def test_parts_that_are_just_quick_enough_are_tried_by_the_loop(timed):
+    assert timed.parts(32, 0.00099)[-1]
+
+
+@pytest.mark.parametrize(("slower", "goes_on"), [(1.24, True), (1.26, False)])
+def test_the_loop_may_be_slower_by_a_quarter_and_no_more(timed, slower, goes_on):
+    timed.parts(32, 0.0004)
+    timed.parts(8, 0.0004)
+
+    assert timed.parts(32, 0.0004 * slower)[-1] is goes_on
+
+
+def test_the_ninth_part_of_a_try_is_the_first_that_is_timed(timed):
+    timed.parts(32, 0.0004)
+
+    assert timed.parts(8, 1.0) == [True] * 8
+    assert timed.parts(1, 1.0) == [False]
+
+
 def test_the_loop_is_not_timed_while_threads_finish_the_last_of_theirs(timed):
     timed.parts(32, 0.0004)
 
@@ -486,6 +505,31 @@ class Watched:
 )
 def test_processors_are_busy_when_threads_use_a_good_share_of_their_time(processors, used, busy):
     assert Watched(processors).parts(5, seconds=1.0, used=used) is busy
+
+
+@pytest.mark.parametrize(("used", "busy"), [(0.79, False), (0.81, True)])
+def test_two_fifths_of_all_processors_time_is_busy(used, busy):
+    assert Watched(2).parts(5, seconds=1.0, used=used) is busy
+
+
+@pytest.mark.parametrize(("used", "busy"), [(0.49, False), (0.51, True)])
+def test_a_quarter_of_all_processors_time_is_at_leisure(used, busy):
+    watched = Watched(2)
+    watched.parts(5, seconds=1.0, used=1.8)
+
+    assert watched.parts(4, seconds=1.0, used=used) is busy
+
+
+def test_the_processors_are_looked_at_with_every_fourth_part():
+    watched = Watched(1)
+
+    assert [watched.parts(1, seconds=1.0, used=0.9) for _ in range(5)] == [False, False, False, False, True]
+    assert [watched.parts(1, seconds=1.0, used=0.0) for _ in range(4)] == [True, True, True, False]
+
+
+def test_parts_that_take_no_time_at_all_are_judged_too():
+    """Two parts may be done between two ticks of the clock."""
+    assert Watched(1).parts(5, seconds=0.0, used=0.1)
 
 
 def test_the_processors_are_not_judged_by_what_comes_before_the_first_part():

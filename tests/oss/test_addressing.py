@@ -213,6 +213,23 @@ def test_a_region_is_an_id(region):
         address(region=region)
 
 
+@pytest.mark.parametrize("style", ["cname", "path"])
+def test_a_custom_domain_may_begin_with_the_buckets_name(style):
+    host = f"{BUCKET}.example.com"
+    assert address(host, "cn-hangzhou", style=style).host == host
+
+
+def test_white_space_around_a_region_is_left_out():
+    assert address(region=" cn-hangzhou\n").region == "cn-hangzhou"
+    assert address(region=" oss-cn-hangzhou ").region == "cn-hangzhou"
+
+
+def test_an_endpoint_of_many_regions_stands_for_itself_where_no_region_is_known():
+    found = address("oss-accelerate.aliyuncs.com", region_needed=False)
+    assert found.location == f"oss://{BUCKET}@oss-accelerate.aliyuncs.com"
+    assert address("oss-accelerate.aliyuncs.com", "cn-hangzhou").location == f"oss://{BUCKET}@{PUBLIC}"
+
+
 def test_a_style_is_one_of_three():
     with pytest.raises(InvalidInput, match="virtual, path, cname"):
         address(PUBLIC, style="virtual-hosted")

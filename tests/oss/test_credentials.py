@@ -60,9 +60,25 @@ def test_a_token_with_a_line_end_is_refused():
         Credentials("id", "secret", "to\nken")
 
 
-def test_what_is_no_text_is_refused():
+@pytest.mark.parametrize("secret", [None, 5, b"secret", ["secret"]])
+def test_what_is_no_text_is_refused(secret):
     with pytest.raises(InvalidInput, match="access_key_secret"):
-        Credentials("id", None)
+        Credentials("id", secret)
+
+
+def test_a_repr_says_whether_there_are_a_token_and_an_expiration():
+    plain = Credentials("testid0000EXAMPLE", "secret")
+    full = Credentials("testid0000EXAMPLE", "secret", "token", until(60))
+    assert repr(plain) == "Credentials(access_key_id='***MPLE', access_key_secret=***)"
+    assert repr(full) == (
+        "Credentials(access_key_id='***MPLE', access_key_secret=***, security_token=***,"
+        " expiration=1970-01-12T13:47:40+00:00)"
+    )
+
+
+def test_the_secrets_are_the_secret_and_the_token():
+    assert Credentials("id", "secret").secrets == ("secret",)
+    assert Credentials("id", "secret", "token").secrets == ("secret", "token")
 
 
 def test_an_empty_token_is_none():
@@ -340,6 +356,18 @@ def test_a_client_that_refreshes_inside_is_asked_again_from_time_to_time():
     assert keys.current().credentials.access_key_secret == "secret2"
 
 
+def test_a_client_is_asked_again_after_thirty_seconds():
+    given = iter([Credentials("id", "secret1"), Credentials("id", "secret2")])
+    client, now = Client(None), [NOW]
+    client.get_credential = lambda: next(given)
+    keys = Keyring(as_provider(client), lambda: now[0])
+    seen = []
+    for seconds in (0.0, 29.9, 30.0):
+        now[0] = NOW + seconds
+        seen.append(keys.current().credentials.access_key_secret)
+    assert seen == ["secret1", "secret1", "secret2"]
+
+
 def test_one_thread_asks_and_all_wait_where_there_are_none():
     provider = Rotating()
     provider.gate = threading.Event()
@@ -390,8 +418,10 @@ def test_a_failure_to_renew_early_is_borne_and_tried_again_a_little_later():
     provider.fails = OSError("metadata service is away")
     assert keys.current().credentials.access_key_secret == "secret1"
     provider.fails = None
-    assert keys.current().credentials.access_key_secret == "secret1"
-    provider.now += 10
+    for seconds in (0.0, 9.9):
+        provider.now = NOW + 3400 + seconds
+        assert keys.current().credentials.access_key_secret == "secret1"
+    provider.now = NOW + 3410
     assert keys.current().credentials.access_key_secret == "secret2"
 
 
@@ -406,6 +436,33 @@ def test_a_failure_once_they_have_expired_is_an_error_that_is_worth_retrying():
     assert (raised.value.retryable, raised.value.__cause__) == (True, provider.fails)
     assert "hunter2" not in str(raised.value)
     provider.fails = None
+    assert keys.current().credentials.access_key_secret == "secret2"
+
+
+def test_they_are_used_until_the_very_second_at_which_they_expire():
+    provider = Rotating()
+    keys = ring(provider)
+    keys.current()
+    provider.fails = OSError("away")
+    provider.now = NOW + 3599.9
+    assert keys.current().credentials.access_key_secret == "secret1"
+    provider.now = NOW + 3600
+    with pytest.raises(CredentialsExpired):
+        keys.current()
+
+
+def test_a_client_that_fails_when_it_is_asked_again_is_left_alone_for_ten_seconds():
+    provider = Rotating(None)
+    provider.hold_seconds = 30.0
+    keys = ring(provider)
+    keys.current()
+    provider.now += 30
+    provider.fails = OSError("away")
+    assert keys.current().credentials.access_key_secret == "secret1"
+    provider.fails = None
+    provider.now += 9.9
+    assert keys.current().credentials.access_key_secret == "secret1"
+    provider.now += 0.1
     assert keys.current().credentials.access_key_secret == "secret2"
 
 
@@ -433,12 +490,75 @@ def test_refused_credentials_are_asked_for_once_by_all_who_saw_the_refusal():
     assert (results, provider.asked) == ([True] * 6, 2)
 
 
-def test_the_same_credentials_again_are_none():
-    provider = CallableCredentials(lambda: Credentials("id", "secret"))
+def test_a_thread_that_saw_the_refusal_waits_for_the_one_that_asks():
+    provider = Rotating()
     keys = ring(provider)
+    refused = keys.current()
+    provider.gate = threading.Event()
+    provider.entered.clear()
+    threads = [threading.Thread(target=keys.renew, args=(refused,), daemon=True) for _ in range(2)]
+    threads[0].start()
+    assert provider.entered.wait(10)
+    provider.entered.clear()
+    threads[1].start()
+    assert not provider.entered.wait(0.02)
+    provider.gate.set()
+    for thread in threads:
+        thread.join(10)
+    assert provider.asked == 2
+
+
+def test_the_same_credentials_again_are_none():
+    asked = []
+    keys = ring(CallableCredentials(lambda: asked.append(1) or Credentials("id", "secret")))
     refused = keys.current()
     assert not keys.renew(refused)
     assert not keys.renew(refused)
+    assert len(asked) == 2, "others who saw the same refusal know the answer"
+
+
+def test_credentials_that_came_before_the_refusal_of_the_old_ones_was_seen_are_taken():
+    provider = Rotating()
+    keys = ring(provider)
+    refused = keys.current()
+    provider.now += 3400
+    assert keys.current().credentials.access_key_secret == "secret2"
+    assert keys.renew(refused)
+    assert provider.asked == 2
+
+
+def test_the_environment_is_asked_again_for_what_was_refused():
+    environment = {"OSS_ACCESS_KEY_ID": "id", "OSS_ACCESS_KEY_SECRET": "old"}
+    keys = ring(EnvironmentCredentials(environment))
+    refused = keys.current()
+    environment["OSS_ACCESS_KEY_SECRET"] = "new"
+    assert keys.current().credentials.access_key_secret == "old"
+    assert keys.renew(refused)
+    assert keys.current().credentials.access_key_secret == "new"
+
+
+@pytest.mark.parametrize("shape", ["client", "function"])
+def test_a_client_or_a_function_is_asked_again_for_what_was_refused(shape):
+    client = Client(Credentials("id", "old"))
+    keys = ring(as_provider(client if shape == "client" else lambda: client.given))
+    refused = keys.current()
+    client.given = Credentials("id", "new")
+    assert keys.renew(refused)
+    assert keys.current().credentials.access_key_secret == "new"
+
+
+def test_credentials_that_never_change_are_asked_for_once():
+    asked = []
+
+    class Counted(StaticCredentials):
+        def fetch(self):
+            asked.append(1)
+            return super().fetch()
+
+    keys = ring(Counted(Credentials("id", "secret", None, NOW - 5)))
+    for _ in range(3):
+        assert not keys.renew(keys.current())
+    assert len(asked) == 1
 
 
 def test_a_client_that_was_asked_again_meanwhile_is_still_asked_for_others_when_refused():
@@ -476,6 +596,7 @@ def test_a_process_of_another_number_does_not_wait_for_its_parents_lock(monkeypa
     with keys._lock():
         monkeypatch.setattr(os, "getpid", lambda: -1)
         assert keys.current().credentials.access_key_secret == "secret1"
+        assert keys._lock() is keys._lock(), "the child's own threads wait for each other"
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")

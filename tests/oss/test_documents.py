@@ -55,7 +55,8 @@ def test_a_long_list_of_parts_comes_in_pieces_with_the_length_and_the_md5_of_the
 
     assert (document.length, document.md5) == (len(whole), base64.b64encode(hashlib.md5(whole).digest()).decode())
     assert [part.findtext("PartNumber") for part in ET.fromstring(whole)] == [str(n) for n in range(1, count + 1)]
-    assert all(0 < len(piece) < 2**17 for piece in pieces)
+    assert all(65_536 < len(piece) < 66_000 for piece in pieces[:-1]), "a piece is 64 KiB and what its last part takes"
+    assert 0 < len(pieces[-1]) < 66_000
     assert pieces == list(document), "it can be sent more than once"
 
 
@@ -115,10 +116,31 @@ def test_a_checksum_is_a_decimal(text, value):
     assert value == documents.crc64_of(text)
 
 
-@pytest.mark.parametrize("text", ["-1", "1.0", "0x1", "18446744073709551616", "1" * 21, "abc", " 1", "\u0661"])
+@pytest.mark.parametrize(
+    "text", ["-1", "1.0", "0x1", "18446744073709551616", "1" * 21, "0" * 21, "9" * 5000, "abc", " 1", "\u0661"]
+)
 def test_what_is_no_checksum_is_refused(text):
     with pytest.raises(BadDocument):
         documents.crc64_of(text)
+
+
+def test_the_last_page_is_known_however_it_is_written():
+    assert documents.parse_parts(parts_page(truncated=" False ")).next_marker is None
+    more = "<NextPartNumberMarker> 7 </NextPartNumberMarker>"
+    assert documents.parse_parts(parts_page(truncated="TRUE", more=more)).next_marker == 7
+
+
+@pytest.mark.parametrize(("etag", "bare"), [('"E"', "E"), ("E", "E"), (' "E" ', "E"), ('""', None), ("", None)])
+def test_an_etag_comes_without_its_quotes(etag, bare):
+    assert documents.bare_etag(etag) == bare
+
+
+@pytest.mark.parametrize(("size", "read"), [("5368709120", 5_368_709_120), ("0" * 20, 0)])
+def test_a_number_has_twenty_digits_at_most(size, read):
+    assert documents.parse_parts(parts_page(PART.format(1, "E", 1, size))).entries[0].size == read
+    for longer in ("0" * 21, "9" * 5000):
+        with pytest.raises(BadDocument, match="its Size is"):
+            documents.parse_parts(parts_page(PART.format(1, "E", 1, longer)))
 
 
 # --- refused ---------------------------------------------------------------------------------------------------------
@@ -133,7 +155,10 @@ EXTERNAL = (
 )
 
 
-@pytest.mark.parametrize("text", [BOMB, EXTERNAL, '<?xml version="1.0"?>\n<!DOCTYPE html><html/>'])
+DECLARED = "<InitiateMultipartUploadResult><UploadId>x</UploadId></InitiateMultipartUploadResult>"
+
+
+@pytest.mark.parametrize("text", [BOMB, EXTERNAL, '<?xml version="1.0"?>\n<!DOCTYPE x>' + DECLARED])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-16-le", "utf-32"])
 def test_a_document_type_is_refused_in_any_encoding(text, encoding):
     with pytest.raises(BadDocument):

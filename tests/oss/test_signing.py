@@ -205,6 +205,12 @@ def test_a_v4_url_is_good_for_a_second_to_a_week(seconds: int):
         signing.presign_v4(KEYS, REQUEST, 1e9, expires_in=seconds, region="r")
 
 
+@pytest.mark.parametrize("seconds", [1, 604_800])
+def test_a_v4_url_may_be_good_for_a_second_or_a_week(seconds: int):
+    query = dict(signing.presign_v4(KEYS, REQUEST, 1e9, expires_in=seconds, region="r"))
+    assert query["x-oss-expires"] == str(seconds)
+
+
 @pytest.mark.parametrize(
     "other",
     [
@@ -228,3 +234,33 @@ def test_names_of_headers_are_signed_in_any_case_and_values_trimmed():
     loose = Signable("PUT", "b", "k", (), {"X-Oss-Meta-A": " b ", "Content-TYPE": "t\t"})
     assert signing.canonical_request_v4(tidy) == signing.canonical_request_v4(loose)
     assert signing.string_to_sign_v1(tidy, "d") == signing.string_to_sign_v1(loose, "d")
+
+
+def test_names_of_additional_headers_are_found_in_any_case():
+    loose = Signable("PUT", "b", "k", (), {"X-Custom": " a ", "Host": "h"})
+    canonical = signing.canonical_request_v4(loose, ["HOST", "x-custom"])
+    assert canonical == "PUT\n/b/k\n\nhost:h\nx-custom:a\n\nhost;x-custom\nUNSIGNED-PAYLOAD"
+    authorization = signing.sign_v4(KEYS, loose, 1e9, region="r", additional_headers=["HOST", "x-custom"])
+    assert ",AdditionalHeaders=host;x-custom,Signature=" in authorization["Authorization"]
+
+
+@pytest.mark.parametrize(
+    ("text", "encoded"), [("Az09", "Az09"), ("中", "%E4%B8%AD"), ("\u0661", "%D9%A1"), ("a b/~", "a%20b%2F~")]
+)
+def test_letters_and_digits_beyond_ascii_are_encoded_like_all_else(text: str, encoded: str):
+    assert signing.encoded_query([("prefix", text)]) == f"prefix={encoded}"
+    assert signing.encoded_query([(text, None)]) == encoded
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.999])
+def test_a_url_expires_at_a_whole_second(fraction: float):
+    query = dict(signing.presign_v1(KEYS, REQUEST, 1_000_000_000 + fraction, expires_in=3600))
+    assert query["Expires"] == "1000003600"
+    query = dict(signing.presign_v4(KEYS, REQUEST, 1_000_000_000 + fraction, expires_in=3600, region="r"))
+    assert query["x-oss-date"] == "20010909T014640Z"
+
+
+def test_times_are_written_as_each_signature_wants_them():
+    assert signing.basic_time(1_741_507_626) == "20250309T080706Z"
+    assert signing.http_date(1_741_507_626) == "Sun, 09 Mar 2025 08:07:06 GMT"
+    assert signing.scope_v4(1_741_507_626.9, "cn-hangzhou") == "20250309/cn-hangzhou/oss/aliyun_v4_request"

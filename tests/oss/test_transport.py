@@ -11,6 +11,7 @@ import ssl
 import subprocess
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -419,6 +420,39 @@ def test_a_connection_that_was_idle_for_long_is_not_used_again(server, oss, body
     monkeypatch.setattr(transport.time, "monotonic", lambda: later)
     oss.upload_part(*PART, body(b"x"))
     assert [request.connection for request in server.requests] == [1, 2]
+
+
+@pytest.fixture
+def hand(monkeypatch):
+    """The hand of the clock by which connections are idle, for the test to move."""
+    hand = SimpleNamespace(at=1000.0)
+    clock = SimpleNamespace(**{**vars(time), "monotonic": lambda: hand.at})
+    monkeypatch.setattr(transport, "time", clock)
+    return hand
+
+
+@pytest.mark.parametrize("idle", [49.9, 50.0, 50.1])
+def test_a_connection_is_used_again_within_fifty_seconds(server, oss, body, hand, idle):
+    oss.upload_part(*PART, body(b"x"))
+    hand.at += idle
+    oss.upload_part(*PART, body(b"x"))
+    assert [request.connection for request in server.requests] == [1, 2 if idle > 50.0 else 1]
+
+
+def test_a_connection_that_was_idle_for_a_second_is_looked_at_before_it_is_used(server, oss, body, hand):
+    oss.upload_part(*PART, body(b"x"))
+    server.drop_connections()
+    hand.at += 1.0
+    oss.upload_part(*PART, body(b"x"))
+    assert [request.connection for request in server.requests] == [1, 2]
+
+
+def test_a_connection_that_was_idle_for_less_is_not(server, oss, body, hand):
+    oss.upload_part(*PART, body(b"x"))
+    server.drop_connections()
+    hand.at += 0.9
+    with pytest.raises(ConnectionFailed):
+        oss.upload_part(*PART, body(b"x"))
 
 
 def test_requests_at_one_time_have_connections_of_their_own_and_only_so_many_are_kept(server, connect, kit, body):

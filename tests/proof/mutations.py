@@ -80,6 +80,36 @@ SERVER = "core/testing/oss_server/"
 WHO_ASKS = ("tests/oss_server/test_hosts.py",)
 FOLDERS = ("tests/oss_server/test_folders.py",)
 SERVE_AND_DEMO = ("tests/cli/test_serve_demo.py -k 'not show_ends_well_and and not show_takes'",)
+HTTP1 = "backends/oss/http1.py"
+OPTIONS = "backends/oss/options.py"
+CREDENTIALS = "backends/oss/credentials.py"
+SIGNING = "backends/oss/signing.py"
+CONNECTIONS = "backends/oss/transport.py"
+FAULTS = "core/testing/faults.py"
+MEMORY = "backends/memory.py"
+CHECKS = "backends/_checks.py"
+MEMORY_STORE = "stores/memory.py"
+APPENDING = "stores/_appending.py"
+CLAIMS = "stores/_claims.py"
+DOCUMENTS = "backends/oss/documents.py"
+ADDRESSING = "backends/oss/addressing.py"
+PACING_TESTS = ("tests/core/test_pacing.py",)
+HTTP1_TESTS = ("tests/oss/test_bounds_of_answers.py",)
+OPTIONS_TESTS = ("tests/oss/test_bounds_of_options.py",)
+CREDENTIALS_TESTS = ("tests/oss/test_credentials.py",)
+SIGNING_TESTS = ("tests/oss/test_signing.py",)
+CONNECTIONS_TESTS = ("tests/oss/test_transport.py",)
+FAULTS_TESTS = ("tests/testing/test_faults.py",)
+MEMORY_TESTS = (
+    "tests/backends/test_memory.py",
+    "tests/backends/test_contract.py -k memory",
+)
+MEMORY_STORE_TESTS = ("tests/stores/test_memory.py",)
+APPENDING_TESTS = ("tests/stores/test_appending.py",)
+CLAIMS_TESTS = ("tests/stores/test_claims.py -k 'lock_file_is or took_the_table'",)
+DOCUMENTS_TESTS = ("tests/oss/test_documents.py",)
+ADDRESSING_TESTS = ("tests/oss/test_addressing.py",)
+THREADS_TESTS = ("tests/core/test_threads.py",)
 SECONDS_MAX = 600
 _PROFILE = "--hypothesis-profile=mutation"
 
@@ -1645,6 +1675,593 @@ MUTATIONS = [
         "time.monotonic() + _PAUSE",
         "0.0",
         ("tests/testing/test_proxy.py",),
+    ),
+    Mutation(
+        "a share of the limit is lost on the way to another process",
+        PACING,
+        "shares: int = 1",
+        "shares: int = 2",
+        PACING_TESTS,
+    ),
+    Mutation(
+        "a piece of the limit is a fraction of a byte",
+        PACING,
+        "int(self.rate / _PIECES_A_SECOND)",
+        "self.rate / _PIECES_A_SECOND",
+        PACING_TESTS,
+    ),
+    Mutation(
+        "parts are counted while others begin",
+        PACING,
+        "sum(list(self._moved.values()))",
+        "sum(self._moved.values())",
+        PACING_TESTS,
+    ),
+    Mutation(
+        "a head may be twice as long", HTTP1, "HEAD_BYTES_MAX = 64 * 1024", "HEAD_BYTES_MAX = 128 * 1024", HTTP1_TESTS
+    ),
+    Mutation(
+        "a head is refused a little early",
+        HTTP1,
+        "if held > longest:\n                raise TooLong",
+        "if held >= longest:\n                raise TooLong",
+        HTTP1_TESTS,
+    ),
+    Mutation(
+        "a body may be twice as long",
+        HTTP1,
+        "BODY_BYTES_MAX = 8 * 1024 * 1024",
+        "BODY_BYTES_MAX = 16 * 1024 * 1024",
+        HTTP1_TESTS,
+    ),
+    Mutation(
+        "a body may have half of its length",
+        HTTP1,
+        "BODY_BYTES_MAX = 8 * 1024 * 1024",
+        "BODY_BYTES_MAX = 4 * 1024 * 1024",
+        HTTP1_TESTS,
+    ),
+    Mutation(
+        "the largest body by its length is refused",
+        HTTP1,
+        "int(length) > BODY_BYTES_MAX",
+        "int(length) >= BODY_BYTES_MAX",
+        HTTP1_TESTS,
+    ),
+    Mutation(
+        "a trailer is refused a little early",
+        HTTP1,
+        "if trailer > HEAD_BYTES_MAX",
+        "if trailer >= HEAD_BYTES_MAX",
+        HTTP1_TESTS,
+    ),
+    Mutation("more is received at a time", HTTP1, "_RECEIVE = 64 * 1024", "_RECEIVE = 256 * 1024", HTTP1_TESTS),
+    Mutation("one interim answer more is borne", HTTP1, "_INTERIM_MAX = 8", "_INTERIM_MAX = 9", HTTP1_TESTS),
+    Mutation("one interim answer fewer is borne", HTTP1, "_INTERIM_MAX = 8", "_INTERIM_MAX = 7", HTTP1_TESTS),
+    Mutation(
+        "the last of the interim answers is taken for the final one",
+        HTTP1,
+        "if status >= 200:",
+        "if status >= 199:",
+        HTTP1_TESTS,
+    ),
+    Mutation("the length of a chunk may be longer", HTTP1, "len(size_text) <= 16", "len(size_text) <= 17", HTTP1_TESTS),
+    Mutation(
+        "the length of a chunk must be shorter", HTTP1, "len(size_text) <= 16", "len(size_text) < 16", HTTP1_TESTS
+    ),
+    Mutation(
+        "a storage class of the service is refused",
+        OPTIONS,
+        ', "ColdArchive", "DeepColdArchive")',
+        ', "ColdArchive")',
+        OPTIONS_TESTS,
+    ),
+    Mutation(
+        "an access rule of the service is refused",
+        OPTIONS,
+        ', "public-read", "public-read-write")',
+        ', "public-read")',
+        OPTIONS_TESTS,
+    ),
+    Mutation(
+        "an encryption of the service is refused",
+        OPTIONS,
+        '("AES256", "KMS", "SM4")',
+        '("AES256", "KMS")',
+        OPTIONS_TESTS,
+    ),
+    Mutation(
+        "a form is refused as the body of a callback",
+        OPTIONS,
+        '("application/x-www-form-urlencoded", "application/json")',
+        '("application/json",)',
+        OPTIONS_TESTS,
+    ),
+    Mutation(
+        "a callback may have more bytes than the service takes",
+        OPTIONS,
+        "CALLBACK_BYTES_MAX = 5 * KIB",
+        "CALLBACK_BYTES_MAX = 6 * KIB",
+        OPTIONS_TESTS,
+    ),
+    Mutation(
+        "a callback is refused a little early",
+        OPTIONS,
+        "len(text) > CALLBACK_BYTES_MAX",
+        "len(text) >= CALLBACK_BYTES_MAX",
+        OPTIONS_TESTS,
+    ),
+    Mutation(
+        "a provider that failed is asked at once",
+        CREDENTIALS,
+        "_PAUSE_AFTER_FAILURE = 10.0",
+        "_PAUSE_AFTER_FAILURE = 5.0",
+        CREDENTIALS_TESTS,
+    ),
+    Mutation(
+        "a provider that failed is left alone for longer",
+        CREDENTIALS,
+        "_PAUSE_AFTER_FAILURE = 10.0",
+        "_PAUSE_AFTER_FAILURE = 20.0",
+        CREDENTIALS_TESTS,
+    ),
+    Mutation(
+        "a pause keeps credentials that have expired",
+        CREDENTIALS,
+        "paused if issued.good_until is None else min(paused, issued.good_until)",
+        "paused",
+        CREDENTIALS_TESTS,
+    ),
+    Mutation(
+        "a client is asked again later", CREDENTIALS, "_HOLD_SECONDS = 30.0", "_HOLD_SECONDS = 60.0", CREDENTIALS_TESTS
+    ),
+    Mutation(
+        "a client is asked again sooner", CREDENTIALS, "_HOLD_SECONDS = 30.0", "_HOLD_SECONDS = 15.0", CREDENTIALS_TESTS
+    ),
+    Mutation(
+        "credentials are used at the second at which they expire",
+        CREDENTIALS,
+        "now < issued.good_until",
+        "now <= issued.good_until",
+        CREDENTIALS_TESTS,
+    ),
+    Mutation(
+        "a URL for a week is refused", SIGNING, "1 <= expires_in <= PRESIGN", "1 <= expires_in < PRESIGN", SIGNING_TESTS
+    ),
+    Mutation(
+        "a URL for a second is refused", SIGNING, "if not 1 <= expires_in", "if not 1 < expires_in", SIGNING_TESTS
+    ),
+    Mutation(
+        "a connection is idle for longer",
+        CONNECTIONS,
+        "_IDLE_SECONDS_MAX = 50.0",
+        "_IDLE_SECONDS_MAX = 50.5",
+        CONNECTIONS_TESTS,
+    ),
+    Mutation("a connection is idle for less", CONNECTIONS, "since >= oldest", "since > oldest", CONNECTIONS_TESTS),
+    Mutation(
+        "a connection is trusted for longer",
+        CONNECTIONS,
+        "_RECENT_SECONDS = 1.0",
+        "_RECENT_SECONDS = 2.0",
+        CONNECTIONS_TESTS,
+    ),
+    Mutation(
+        "a connection is trusted for less",
+        CONNECTIONS,
+        "_RECENT_SECONDS = 1.0",
+        "_RECENT_SECONDS = 0.5",
+        CONNECTIONS_TESTS,
+    ),
+    Mutation(
+        "a connection of a second ago is trusted",
+        CONNECTIONS,
+        "if since > recent",
+        "if since >= recent",
+        CONNECTIONS_TESTS,
+    ),
+    Mutation("a tab at the end of a value is kept", HTTP1, ' or "\\t\\r" in lines', "", HTTP1_TESTS),
+    Mutation(
+        "a length of thousands of digits is read", HTTP1, "len(length) > 12 or int(length)", "int(length)", HTTP1_TESTS
+    ),
+    Mutation(
+        "letters beyond ASCII are not encoded",
+        SIGNING,
+        "text if text.isalnum() and text.isascii()",
+        "text if text.isalnum()",
+        SIGNING_TESTS,
+    ),
+    Mutation(
+        "additional headers are found in their own case alone",
+        SIGNING,
+        "asked & {name.lower() for name in headers}",
+        "asked & set(headers)",
+        SIGNING_TESTS,
+    ),
+    Mutation(
+        "a V1 URL expires at a fraction of a second",
+        SIGNING,
+        "str(int(time) + expires_in)",
+        "str(time + expires_in)",
+        SIGNING_TESTS,
+    ),
+    Mutation("quick parts are never tried by the loop", THREADS, "_QUICK = 0.001", "_QUICK = 0.0005", THREADS_TESTS),
+    Mutation("slow parts are tried by the loop", THREADS, "_QUICK = 0.001", "_QUICK = 0.002", THREADS_TESTS),
+    Mutation("the loop may be slower by half", THREADS, "_TOLERANCE = 1.25", "_TOLERANCE = 1.5", THREADS_TESTS),
+    Mutation("the loop may not be slower at all", THREADS, "_TOLERANCE = 1.25", "_TOLERANCE = 1.0", THREADS_TESTS),
+    Mutation("a try is timed too early", THREADS, "_SETTLING = 8", "_SETTLING = 7", THREADS_TESTS),
+    Mutation("a try is timed too late", THREADS, "_SETTLING = 8", "_SETTLING = 9", THREADS_TESTS),
+    Mutation(
+        "processors are busy too early",
+        THREADS,
+        "_BUSY, _AT_LEISURE = 0.4, 0.25",
+        "_BUSY, _AT_LEISURE = 0.35, 0.25",
+        THREADS_TESTS,
+    ),
+    Mutation(
+        "processors are busy too late",
+        THREADS,
+        "_BUSY, _AT_LEISURE = 0.4, 0.25",
+        "_BUSY, _AT_LEISURE = 0.45, 0.25",
+        THREADS_TESTS,
+    ),
+    Mutation(
+        "processors are at leisure too early",
+        THREADS,
+        "_BUSY, _AT_LEISURE = 0.4, 0.25",
+        "_BUSY, _AT_LEISURE = 0.4, 0.3",
+        THREADS_TESTS,
+    ),
+    Mutation(
+        "processors are at leisure too late",
+        THREADS,
+        "_BUSY, _AT_LEISURE = 0.4, 0.25",
+        "_BUSY, _AT_LEISURE = 0.4, 0.2",
+        THREADS_TESTS,
+    ),
+    Mutation("the processors are looked at twice as often", THREADS, "_LOOKS = 4", "_LOOKS = 2", THREADS_TESTS),
+    Mutation("the processors are looked at half as often", THREADS, "_LOOKS = 4", "_LOOKS = 8", THREADS_TESTS),
+    Mutation(
+        "two parts at one tick of the clock are divided by nothing",
+        THREADS,
+        "max(now - self._since, 1e-9)",
+        "(now - self._since)",
+        THREADS_TESTS,
+    ),
+    Mutation(
+        "reading a source is never struck",
+        FAULTS,
+        'SOURCE_OPERATIONS = ("fingerprint", "body", "read")',
+        'SOURCE_OPERATIONS = ("fingerprint", "body")',
+        FAULTS_TESTS,
+    ),
+    Mutation("a listing of uploads is never struck", FAULTS, '    "list_uploads",\n', "", FAULTS_TESTS),
+    Mutation("a scan is never struck", FAULTS, '"delete", "scan")', '"delete")', FAULTS_TESTS),
+    Mutation(
+        "a lost answer of a store can't be planned",
+        FAULTS,
+        "FaultKind.AFTER: frozenset(BACKEND_OPERATIONS) | _WRITES",
+        "FaultKind.AFTER: frozenset(BACKEND_OPERATIONS)",
+        FAULTS_TESTS,
+    ),
+    Mutation(
+        "a wrong checksum of an object that is looked at can't be planned",
+        FAULTS,
+        ' | {"complete_upload", "head_object"}',
+        ' | {"complete_upload"}',
+        FAULTS_TESTS,
+    ),
+    Mutation(
+        "an upload that is forgotten at complete can't be planned",
+        FAULTS,
+        '{"upload_part", "list_parts", "complete_upload"}',
+        '{"upload_part", "list_parts"}',
+        FAULTS_TESTS,
+    ),
+    Mutation(
+        "a claim in a place that is read-only can't be planned", FAULTS, '_WRITES | {"claim"}', "_WRITES", FAULTS_TESTS
+    ),
+    Mutation(
+        "a body that breaks off half-way can't be planned for a source",
+        FAULTS,
+        '_WITH_BODY | {"read"}',
+        "_WITH_BODY",
+        FAULTS_TESTS,
+    ),
+    Mutation(
+        "a long list of parts comes in larger pieces",
+        DOCUMENTS,
+        "_PIECE_BYTES = 64 * 1024",
+        "_PIECE_BYTES = 128 * 1024",
+        DOCUMENTS_TESTS,
+    ),
+    Mutation(
+        "each part of a long list is a piece", DOCUMENTS, "if len(piece) > _PIECE_BYTES:", "if piece:", DOCUMENTS_TESTS
+    ),
+    Mutation(
+        "a checksum may have any number of digits", DOCUMENTS, "len(text) <= 20 and (value", "(value", DOCUMENTS_TESTS
+    ),
+    Mutation(
+        "a checksum may have a digit more",
+        DOCUMENTS,
+        "len(text) <= 20 and (value",
+        "len(text) <= 21 and (value",
+        DOCUMENTS_TESTS,
+    ),
+    Mutation(
+        "a document type without an entity is read", DOCUMENTS, ' or "<!DOCTYPE" in text or', " or", DOCUMENTS_TESTS
+    ),
+    Mutation(
+        "the last page is known in lower case alone",
+        DOCUMENTS,
+        '_text(page, "IsTruncated").lower()',
+        '_text(page, "IsTruncated")',
+        DOCUMENTS_TESTS,
+    ),
+    Mutation("part 0 is a part", CHECKS, "not 1 <= part_number", "not 0 <= part_number", MEMORY_TESTS),
+    Mutation(
+        "the largest part is refused",
+        CHECKS,
+        "size > limits.max_part_size",
+        "size >= limits.max_part_size",
+        MEMORY_TESTS,
+    ),
+    Mutation(
+        "the largest object at once is refused",
+        CHECKS,
+        "size > limits.max_put_size",
+        "size >= limits.max_put_size",
+        MEMORY_TESTS,
+    ),
+    Mutation(
+        "the largest object in parts is refused",
+        CHECKS,
+        "total > limits.max_object_size",
+        "total >= limits.max_object_size",
+        MEMORY_TESTS,
+    ),
+    Mutation("a part may be named twice", CHECKS, "before >= after", "before > after", MEMORY_TESTS),
+    Mutation(
+        "a body that never ends is read on",
+        CHECKS,
+        "        if received > expected:\n            break\n",
+        "        if received > 9 * expected:\n            break\n",
+        MEMORY_TESTS,
+    ),
+    Mutation(
+        "a body of another length is stored",
+        CHECKS,
+        "    if received != expected:",
+        "    if received < expected:",
+        MEMORY_TESTS,
+    ),
+    Mutation(
+        "uploads are listed by any piece of their key",
+        MEMORY,
+        "if upload.key.startswith(prefix)",
+        "if prefix in upload.key",
+        MEMORY_TESTS,
+    ),
+    Mutation(
+        "a part that arrives after an abort is acknowledged",
+        MEMORY,
+        "self._storage.upload(key, upload_id).parts[part_number] = _Part",
+        "self._storage.uploads.get(upload_id, _Upload(key, upload_id, utc(0), ObjectOptions())).parts[part_number] = _Part",
+        MEMORY_TESTS,
+    ),
+    Mutation(
+        "a chunk in memory is kept beyond its time",
+        MEMORY,
+        'b"".join(bytes(chunk) for chunk in chunks)',
+        'b"".join(chunks)',
+        MEMORY_TESTS,
+    ),
+    Mutation(
+        "complete overwrites what it must not",
+        MEMORY,
+        "            self._check_overwrite(key, options)\n            check_parts(",
+        "            check_parts(",
+        MEMORY_TESTS,
+    ),
+    Mutation(
+        "an upload of another key is aborted",
+        MEMORY,
+        "if upload is not None and upload.key == key:",
+        "if upload is not None:",
+        MEMORY_TESTS,
+    ),
+    Mutation(
+        "a snapshot shares the parts", MEMORY, "upload_id: upload.copy() for", "upload_id: upload for", MEMORY_TESTS
+    ),
+    Mutation(
+        "a saved checkpoint in memory changes from outside",
+        MEMORY_STORE,
+        "cls(deepcopy(evolve(checkpoint, parts=())),",
+        "cls(evolve(checkpoint, parts=()),",
+        MEMORY_STORE_TESTS,
+    ),
+    Mutation(
+        "a loaded checkpoint in memory changes the store",
+        MEMORY_STORE,
+        "evolve(deepcopy(self.header),",
+        "evolve(self.header,",
+        MEMORY_STORE_TESTS,
+    ),
+    Mutation(
+        "a claim in memory outlives an error",
+        MEMORY_STORE,
+        "        try:\n            yield\n        finally:\n            with memory.lock:\n                memory.claimed",
+        "        yield\n        if True:\n            with memory.lock:\n                memory.claimed",
+        MEMORY_STORE_TESTS,
+    ),
+    Mutation(
+        "a second deletion in memory is an error",
+        MEMORY_STORE,
+        "entries.pop(name, None)",
+        "entries.pop(name)",
+        MEMORY_STORE_TESTS,
+    ),
+    Mutation(
+        "a closed store in memory saves", MEMORY_STORE, "        self._begin(checkpoint.name)\n", "", MEMORY_STORE_TESTS
+    ),
+    Mutation(
+        "a handle in memory has claims of its own",
+        MEMORY_STORE,
+        "        handle._memory = self._memory ",
+        "        handle._memory.entries = self._memory.entries ",
+        MEMORY_STORE_TESTS,
+    ),
+    Mutation("lines are added to a file that was removed", APPENDING, " and state.st_nlink:", ":", APPENDING_TESTS),
+    Mutation(
+        "what another process added is not seen", APPENDING, " and state.st_size == tail.length", "", APPENDING_TESTS
+    ),
+    Mutation(
+        "a file that is not admitted stays open",
+        APPENDING,
+        "        except BaseException:\n            os.close(file)\n            raise",
+        "        except BaseException:\n            raise",
+        APPENDING_TESTS,
+    ),
+    Mutation(
+        "a file that is not kept stays open",
+        APPENDING,
+        "                if not keep:\n                    self._close(path)",
+        "                pass",
+        APPENDING_TESTS,
+    ),
+    Mutation(
+        "the lines of two threads meet",
+        APPENDING,
+        "        with self._lock:\n            tail = self._tail",
+        "        if True:\n            tail = self._tail",
+        APPENDING_TESTS,
+    ),
+    Mutation(
+        "a forked child waits for a thread it does not have",
+        APPENDING,
+        "        self._lock = threading.Lock()\n        self.close()",
+        "        self.close()",
+        APPENDING_TESTS,
+    ),
+    Mutation(
+        "a torn line is not cut off before the next",
+        APPENDING,
+        "            if len(data) > found.length:\n",
+        "            if False:\n",
+        APPENDING_TESTS,
+    ),
+    Mutation("a lock file is readable by everybody", CLAIMS, "mode=0o600", "mode=0o644", CLAIMS_TESTS),
+    Mutation(
+        "a forked child waits for the table of claims",
+        CLAIMS,
+        "    _held_lock = threading.Lock()\n\n\nif",
+        "\n\nif",
+        CLAIMS_TESTS,
+    ),
+    Mutation(
+        "the bucket's name is refused at the front of any host",
+        ADDRESSING,
+        'if addressing_style == "virtual" and host.startswith',
+        "if host.startswith",
+        ADDRESSING_TESTS,
+    ),
+    Mutation(
+        "white space around a region is refused",
+        ADDRESSING,
+        "region.strip().removeprefix",
+        "region.removeprefix",
+        ADDRESSING_TESTS,
+    ),
+    Mutation(
+        "an endpoint of many regions is one of no region",
+        ADDRESSING,
+        "if region is not None and any(name",
+        "if any(name",
+        ADDRESSING_TESTS,
+    ),
+    Mutation(
+        "a header that is no text breaks",
+        OPTIONS,
+        "if not isinstance(value, str) or not value:",
+        "if not value:",
+        OPTIONS_TESTS,
+    ),
+    Mutation(
+        "the service is not asked for its parts",
+        OPTIONS,
+        "    lists_parts=True,",
+        "    lists_parts=False,",
+        OPTIONS_TESTS,
+    ),
+    Mutation(
+        "the service is not asked for checksums of parts",
+        OPTIONS,
+        "    part_checksums=True,",
+        "    part_checksums=False,",
+        OPTIONS_TESTS,
+    ),
+    Mutation(
+        "the service is not asked for checksums of objects",
+        OPTIONS,
+        "    object_checksums=True,",
+        "    object_checksums=False,",
+        OPTIONS_TESTS,
+    ),
+    Mutation(
+        "credentials that never change are asked for again",
+        CREDENTIALS,
+        "    renewable = False",
+        "    renewable = True",
+        CREDENTIALS_TESTS,
+    ),
+    Mutation(
+        "credentials that can't be renewed are asked for again",
+        CREDENTIALS,
+        "        if not self.provider.renewable:\n            return None\n",
+        "",
+        CREDENTIALS_TESTS,
+    ),
+    Mutation(
+        "a refusal is answered by each thread for itself",
+        CREDENTIALS,
+        "        with self._lock():\n            current = self._issued",
+        "        if True:\n            current = self._issued",
+        CREDENTIALS_TESTS,
+    ),
+    Mutation(
+        "the same credentials again are asked for by every thread",
+        CREDENTIALS,
+        "before.generation + (refused or credentials != before.credentials)",
+        "before.generation + (credentials != before.credentials)",
+        CREDENTIALS_TESTS,
+    ),
+    Mutation(
+        "credentials that were renewed early do not count",
+        CREDENTIALS,
+        "before.generation + (refused or credentials != before.credentials)",
+        "before.generation + refused",
+        CREDENTIALS_TESTS,
+    ),
+    Mutation(
+        "a child's threads ask for credentials at once",
+        CREDENTIALS,
+        "            self._pid = os.getpid()\n        return self._fetching",
+        "        return self._fetching",
+        CREDENTIALS_TESTS,
+    ),
+    Mutation(
+        "a secret that is no text breaks",
+        CREDENTIALS,
+        "if not isinstance(value, str) or not value:",
+        "if not value:",
+        CREDENTIALS_TESTS,
+    ),
+    Mutation(
+        "a token is not among the secrets",
+        CREDENTIALS,
+        "for secret in (self.access_key_secret, self.security_token) if secret",
+        "for secret in (self.access_key_secret,) if secret",
+        CREDENTIALS_TESTS,
     ),
 ]
 

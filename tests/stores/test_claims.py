@@ -30,6 +30,26 @@ posix_only = pytest.mark.skipif(os.name == "nt", reason="Windows removes the loc
 NAME = "0123456789abcdef" * 2
 
 
+@posix_only
+def test_a_lock_file_is_for_its_user_alone(tmp_path: Path) -> None:
+    path = tmp_path / "state.lock"
+    before = os.umask(0)
+    try:
+        with _claims.claim(str(path), name=NAME, where="here", upload=lambda: "it"):
+            mode = path.stat().st_mode & 0o777
+    finally:
+        os.umask(before)
+    assert mode == 0o600
+
+
+def test_a_forked_child_does_not_wait_for_a_thread_that_took_the_table_of_claims() -> None:
+    """Played: the child finds the table's lock as it was at that instant, held."""
+    inherited = _claims._held_lock
+    with inherited:
+        _claims._forget_all()
+        assert not _claims._held_lock.locked()
+
+
 @pytest.fixture(params=["directory", "explicit file", "sqlite"])
 def opens(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The expression that opens the store, for this process and for others."""

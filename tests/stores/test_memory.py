@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 from attrs import evolve
 
-from partwise.errors import CheckpointBusy, InvalidInput
-from partwise.model import Checkpoint, UploadedPart
+from partwise.errors import CheckpointBusy, CheckpointError, InvalidInput
+from partwise.model import Checkpoint, ObjectOptions, UploadedPart
 from partwise.stores.memory import MemoryCheckpointStore, open_url
 
 MakeCheckpoint = Callable[..., Checkpoint]
@@ -26,6 +27,62 @@ def test_a_snapshot_has_what_was_there_and_shares_nothing(checkpoint: MakeCheckp
     assert snapshot.load(saved.name) == evolve(saved, parts=(part(2),))
 
 
+def test_what_is_in_the_store_changes_with_no_mapping_outside(checkpoint: MakeCheckpoint) -> None:
+    metadata = {"a": "1"}
+    saved = checkpoint(options=ObjectOptions(metadata=metadata))
+    store = MemoryCheckpointStore()
+    store.save(saved)
+    kept = saved.options.metadata
+    for mapping in (metadata, kept):
+        mapping["a"] = "changed"  # type: ignore[index]  # frozen by custom only
+    first = store.load(saved.name)
+    assert first is not None
+    assert first.options.metadata == {"a": "1"}
+    first.options.metadata["a"] = "changed"  # type: ignore[index]  # likewise
+    [scanned] = store.scan()
+    assert scanned.options.metadata == {"a": "1"}
+
+
+@pytest.mark.parametrize("ends", [None, KeyError(), KeyboardInterrupt(), GeneratorExit()], ids=repr)
+def test_a_claim_ends_however_its_block_does(ends: BaseException | None) -> None:
+    store = MemoryCheckpointStore()
+    with suppress(BaseException), store.claim("name"):
+        if ends is not None:
+            raise ends
+    with store.claim("name"):
+        pass
+
+
+def test_what_is_gone_may_be_deleted_and_takes_no_more_parts(part: MakePart, checkpoint: MakeCheckpoint) -> None:
+    store = MemoryCheckpointStore()
+    store.save(checkpoint())
+    for _ in range(2):
+        store.delete(checkpoint().name)
+    with pytest.raises(CheckpointError, match="no checkpoint"):
+        store.append_part(checkpoint().name, part(1))
+
+
+def test_a_closed_handle_refuses_everything(part: MakePart, checkpoint: MakeCheckpoint) -> None:
+    store = MemoryCheckpointStore()
+    handle = store.handle()
+    store.close()
+    store.close()
+    calls: list[Callable[[], object]] = [
+        lambda: store.claim("name").__enter__(),
+        lambda: store.load("name"),
+        lambda: store.save(checkpoint()),
+        lambda: store.append_part("name", part(1)),
+        lambda: store.delete("name"),
+        store.scan,
+        store.handle,
+        store.snapshot,
+    ]
+    for call in calls:
+        with pytest.raises(CheckpointError, match="closed"):
+            call()
+    assert list(handle.scan()) == []
+
+
 def test_nobody_holds_a_claim_in_a_snapshot(checkpoint: MakeCheckpoint) -> None:
     store = MemoryCheckpointStore()
     with store.claim("name"):
@@ -41,6 +98,15 @@ def test_handles_share_the_memory_and_close_each_for_itself(checkpoint: MakeChec
     handle.save(checkpoint())
     handle.close()
     assert store.load(checkpoint().name) == checkpoint()
+
+
+def test_a_claim_holds_through_every_handle() -> None:
+    store = MemoryCheckpointStore()
+    handle = store.handle()
+    with store.claim("name"), pytest.raises(CheckpointBusy):
+        handle.claim("name").__enter__()
+    with handle.claim("name"), store.claim("another"):
+        pass
 
 
 def test_a_carried_checkpoint_is_put_in_and_taken_out_as_plain_data(checkpoint: MakeCheckpoint, part: MakePart) -> None:

@@ -119,6 +119,55 @@ def test_every_kind_of_fault_can_happen_to_something(kind: FaultKind) -> None:
     assert any(kind.strikes(operation) for operation in OPERATIONS)
 
 
+ON_BACKENDS = [
+    "initiate_upload",
+    "upload_part",
+    "list_parts",
+    "complete_upload",
+    "abort_upload",
+    "list_uploads",
+    "put_object",
+    "head_object",
+]
+ON_STORES = ["claim", "load", "save", "append_part", "delete", "scan"]
+ON_SOURCES = ["fingerprint", "body", "read"]
+ON_ALL = [*ON_BACKENDS, *ON_STORES, *ON_SOURCES]
+
+STRIKES = {
+    FaultKind.BEFORE: ON_ALL,
+    FaultKind.AFTER: [*ON_BACKENDS, "save", "append_part", "delete"],
+    FaultKind.HALFWAY: ["upload_part", "put_object", "read"],
+    FaultKind.DELAY: ON_ALL,
+    FaultKind.DEATH_BEFORE: ON_ALL,
+    FaultKind.DEATH_AFTER: ON_ALL,
+    FaultKind.THROTTLED: ON_BACKENDS,
+    FaultKind.PERMANENT: ON_BACKENDS,
+    FaultKind.WRONG_CHECKSUM: ["upload_part", "put_object", "complete_upload", "head_object"],
+    FaultKind.SHORT_LIST: ["list_parts"],
+    FaultKind.FORGOTTEN_UPLOAD: ["upload_part", "list_parts", "complete_upload"],
+    FaultKind.LOST_WRITE: ["save", "append_part", "delete"],
+    FaultKind.DISK_FULL: ["save", "append_part"],
+    FaultKind.READ_ONLY: ["save", "append_part", "delete", "claim"],
+    FaultKind.TORN_WRITE: ["append_part"],
+    FaultKind.OLD_RECORD: ["load"],
+    FaultKind.DAMAGED: ["load"],
+    FaultKind.CHANGED: ["fingerprint"],
+}
+
+
+def test_the_operations_that_can_fail_are_all_there_are() -> None:
+    """The tests of the proof go through these lists: what is missing there is never struck."""
+    assert list(BACKEND_OPERATIONS) == ON_BACKENDS
+    assert list(STORE_OPERATIONS) == ON_STORES
+    assert list(SOURCE_OPERATIONS) == ON_SOURCES
+    assert list(OPERATIONS) == ON_ALL
+
+
+@pytest.mark.parametrize("kind", FaultKind)
+def test_what_a_fault_of_each_kind_can_strike(kind: FaultKind) -> None:
+    assert {operation for operation in ON_ALL if kind.strikes(operation)} == set(STRIKES[kind])
+
+
 def test_a_fault_reads_as_a_sentence() -> None:
     assert str(Fault("save", FaultKind.AFTER)) == "save no. 1 takes effect, and the answer is lost"
     assert "no. 2 of part 3" in str(Fault("upload_part", FaultKind.BEFORE, 2, part_number=3))

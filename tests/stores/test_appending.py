@@ -1,0 +1,187 @@
+"""Lines that are added to the ends of files: which file is written to, and what is left open."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from attrs import evolve
+
+from partwise.model import Checkpoint, UploadedPart
+from partwise.stores import _journal as journal
+from partwise.stores._appending import Appender
+
+MakeCheckpoint = Callable[..., Checkpoint]
+MakePart = Callable[..., UploadedPart]
+Append = Callable[..., None]
+
+
+@pytest.fixture
+def path(tmp_path: Path, checkpoint: MakeCheckpoint) -> Path:
+    """A file that holds a checkpoint without parts."""
+    path = tmp_path / "checkpoint"
+    path.write_bytes(journal.encode(checkpoint()))
+    path.chmod(0o600)
+    return path
+
+
+@pytest.fixture
+def appender() -> Iterator[Appender]:
+    appender = Appender()
+    yield appender
+    appender.close()
+
+
+@pytest.fixture
+def append(appender: Appender, path: Path, checkpoint: MakeCheckpoint, part: MakePart) -> Append:
+    """Adds the part of this number."""
+
+    def add(number: int, *, keep: bool = True, admit: Callable[[Checkpoint], None] = lambda _: None) -> None:
+        appender.append(str(path), checkpoint().name, part(number), admit=admit, keep=keep)
+
+    return add
+
+
+def numbers(path: Path) -> list[int]:
+    return [part.part_number for part in journal.decode(path.read_bytes()).checkpoint.parts]
+
+
+def open_descriptors() -> int:
+    return len(os.listdir("/dev/fd"))  # noqa: PTH208  # names alone, by one call
+
+
+counts_descriptors = pytest.mark.skipif(not os.path.isdir("/dev/fd"), reason="nothing tells how many are open")  # noqa: PTH112
+
+
+def test_a_file_that_was_removed_meanwhile_is_not_written_to(path: Path, append: Append) -> None:
+    """The line would be acknowledged, and be in no file that has a name."""
+    append(1)
+    path.unlink()
+
+    with pytest.raises(FileNotFoundError):
+        append(2)
+
+
+def test_a_file_that_was_put_in_its_place_is_the_one_that_is_written_to(
+    path: Path, append: Append, checkpoint: MakeCheckpoint
+) -> None:
+    append(1)
+    other = path.with_name("other")
+    other.write_bytes(path.read_bytes())
+    other.chmod(0o600)
+    other.replace(path)
+    append(2)
+
+    assert numbers(path) == [1, 2]
+
+
+def test_what_another_process_added_is_not_written_over(
+    path: Path, append: Append, checkpoint: MakeCheckpoint, part: MakePart
+) -> None:
+    append(1)
+    data = path.read_bytes()
+    line, _ = journal.encode_part(journal.decode(data).digest, part(7))
+    path.write_bytes(data + line)
+    append(2)
+
+    assert numbers(path) == [1, 7, 2]
+
+
+def test_what_is_torn_is_cut_off_before_the_next_line(path: Path, append: Append) -> None:
+    append(1, keep=False)
+    with path.open("ab") as file:
+        file.write(b'[2,8388608,"ETAG')
+    append(3)
+
+    assert numbers(path) == [1, 3]
+
+
+@counts_descriptors
+@pytest.mark.parametrize("keep", [True, False])
+def test_a_file_is_open_only_for_as_long_as_it_is_to_be_kept(path: Path, append: Append, keep: bool) -> None:
+    before = open_descriptors()
+    for number in (1, 2, 3):
+        append(number, keep=keep)
+
+    assert open_descriptors() == before + keep
+
+
+@counts_descriptors
+def test_closing_leaves_no_file_open(path: Path, append: Append, appender: Appender) -> None:
+    before = open_descriptors()
+    append(1)
+    appender.let_go(str(path))
+    appender.let_go(str(path))
+    assert open_descriptors() == before
+
+    append(2)
+    appender.close()
+    assert open_descriptors() == before
+    assert numbers(path) == [1, 2]
+
+
+@counts_descriptors
+def test_a_file_that_is_damaged_or_not_admitted_is_not_left_open(path: Path, append: Append) -> None:
+    class NotAdmitted(Exception):
+        pass
+
+    def refuse(_: Checkpoint) -> None:
+        raise NotAdmitted
+
+    before = open_descriptors()
+    with pytest.raises(NotAdmitted):
+        append(1, admit=refuse)
+    path.write_bytes(b"x" + path.read_bytes()[1:])
+    with pytest.raises(journal.Damage):
+        append(1)
+
+    assert open_descriptors() == before
+
+
+def test_a_line_that_the_disk_takes_only_some_of_is_cut_off_again(
+    path: Path, append: Append, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append(1)
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda file, data: write(file, data[:9]))
+    with pytest.raises(OSError, match="only 9 of"):
+        append(2)
+    assert numbers(path) == [1]
+
+    monkeypatch.undo()
+    append(3)
+    assert numbers(path) == [1, 3]
+
+
+def test_the_lines_of_two_threads_do_not_meet(path: Path, append: Append, appender: Appender) -> None:
+    """One thread is held up with the lock that each addition takes: the other waits for it."""
+    append(1)
+    adding = threading.Thread(target=append, args=(2,), daemon=True)
+    with appender._lock:
+        adding.start()
+        adding.join(0.02)
+        assert (adding.is_alive(), numbers(path)) == (True, [1])
+    adding.join(30)
+
+    assert numbers(path) == [1, 2]
+
+
+def test_a_forked_child_does_not_wait_for_a_thread_that_it_does_not_have(path: Path, appender: Appender) -> None:
+    """Played: the child finds the lock as it was at that instant, held."""
+    with appender._lock:
+        inheriting = threading.Thread(target=appender.inherited, daemon=True)
+        inherited_lock = appender._lock
+        inheriting.start()
+        inheriting.join(5)
+        assert not inheriting.is_alive()
+        assert appender._lock is not inherited_lock
+
+
+def test_all_that_was_added_is_the_checkpoints(path: Path, append: Append, checkpoint: MakeCheckpoint, part) -> None:
+    for number in (3, 1, 2, 1):
+        append(number)
+
+    assert journal.decode(path.read_bytes()).checkpoint == evolve(checkpoint(), parts=(part(3), part(1), part(2)))
