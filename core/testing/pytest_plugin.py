@@ -41,7 +41,8 @@ def oss_server(memory_backend: MemoryBackend) -> Iterator[OSSServer]:
     """
     An OSS-protocol server on the loopback interface; its bucket ``examplebucket`` is `memory_backend`.
 
-    It answers to an access key that is made for it: `access_key_id` and `access_key_secret`, in `region`, at `endpoint`.
+    It answers to an access key that is made for it: `access_key_id` and `access_key_secret`, in `region`, at
+    `endpoint`.
 
     A test that planned faults of which one was never reached fails at its end: it did not test what it meant to.
     """
