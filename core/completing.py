@@ -117,6 +117,7 @@ def _check_whole(run: Run) -> None:
             f" {run.ledger.plan.size}",
             source=run.source.name,
         )
+    run.check_expected(run.ledger.plan.size, run.ledger.crc64() if run.order.expected_crc64 is not None else None)
     if run.fingerprint.content is not None and run.ledger.crc64() not in (None, run.fingerprint.content):
         raise SourceChanged(f"{run.target} changed on the way: its checksum is another", source=run.source.name)
 

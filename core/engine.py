@@ -86,12 +86,14 @@ class Upload:
     Raises:
         InvalidInput: the order can't be carried out, whatever happens. Nothing was sent.
         SourceUnreadable: there is nothing to read.
+        SourceMismatch: the source is not the expected one.
     """
 
     def __init__(self, order: Order, tools: Tools, control: Control) -> None:
         _refuse_what_cannot_be(order)
         self._run = Run(order, tools, control)
         self._run.look_at_source()
+        self._run.check_expected(self._run.fingerprint.size, self._run.fingerprint.content)
         self._stream_begin: Body | None = None
         self._candidates: Mapping[int, UploadedPart] = {}
         self._recorded: frozenset[UploadedPart] = frozenset()
@@ -240,6 +242,7 @@ class Upload:
                 self._recorded = frozenset(checkpoint.parts)
                 return None
             case AlreadyStored(stored, checkpoint):
+                run.check_expected(stored.size, stored.crc64)
                 return found_finished(run, stored, checkpoint)
             case Undecidable(stored, _):
                 raise unknown(run, stored)
@@ -387,8 +390,11 @@ class Upload:
             part = run.ledger.plan.part(number)
             body = self._stream_begin or call_plugin(run.source.body, part.offset, part.size)
             self._stream_begin = None
+            end, expected = part.offset + len(body), run.order.expected_size
+            if len(body) < part.size or (expected is not None and end > expected):
+                run.check_expected(end, None)
             if len(body) < part.size:
-                run.ledger.plan = evolve(run.ledger.plan, size=part.offset + len(body))
+                run.ledger.plan = evolve(run.ledger.plan, size=end)
             if not len(body):
                 return
             if number > run.backend.limits.max_parts:
@@ -416,6 +422,8 @@ class Upload:
     def _put(self) -> UploadResult:
         run = self._run
         body = self._stream_begin or call_plugin(run.source.body, 0, run.fingerprint.size or 0)
+        # Nothing may be stored before the checksum is known, so the source is read twice.
+        run.check_expected(len(body), checksum_of(body) if run.order.expected_crc64 is not None else None)
         run.ledger = Ledger(PartPlan(max(1, len(body)), len(body)))
         flow = run.fresh_flow()
         run.control.on_request(flow.stop.set)
@@ -513,4 +521,7 @@ def _refuse_what_cannot_be(order: Order) -> None:
         raise InvalidInput(f"resume must be 'auto', 'require' or 'never', not {order.resume!r}")
     if not order.key:
         raise InvalidInput("the key of an object can't be empty")
+    for name, expected in (("expected_size", order.expected_size), ("expected_crc64", order.expected_crc64)):
+        if expected is not None and (not isinstance(expected, int) or isinstance(expected, bool) or expected < 0):
+            raise InvalidInput(f"{name} must be a whole number from 0 on, or None, not {expected!r:.60}")
     order.options.refuse_beyond(order.backend.capabilities, order.backend.location)

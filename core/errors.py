@@ -290,6 +290,16 @@ class SourceUnreadable(SourceError):
     """The source is missing, is a directory, or may not be read; or a worker elsewhere finds another file there."""
 
 
+class SourceMismatch(SourceError):
+    """
+    The source is not what the caller expects: it has another size or checksum than `expected_size` or
+    `expected_crc64`, as a stream has whose producer died half way.
+
+    Nothing was completed. Where that shows before anything is sent, this error comes out; otherwise it is the cause of
+    an `UploadFailed`, and the parts that were sent are kept for a run with the right source.
+    """
+
+
 class SourceChanged(SourceError):
     """
     The source changed while it was being uploaded, so its parts would be of two versions.

@@ -17,7 +17,7 @@ from attrs import define, evolve, field
 
 from partwise.calling import call_plugin
 from partwise.config import TransferConfig
-from partwise.errors import CheckpointError, SourceChanged
+from partwise.errors import CheckpointError, SourceChanged, SourceMismatch
 from partwise.ledger import Ledger
 from partwise.model import Checkpoint, Fingerprint, ObjectOptions, Progress, UploadedPart, checkpoint_name
 from partwise.pacing import BandwidthLimit, Flow
@@ -48,6 +48,8 @@ class Order:
         config: how to transfer.
         resume: "auto", "require" or "never".
         on_progress: is told how far the upload is.
+        expected_size: the size in bytes that the source must have; None: any.
+        expected_crc64: the CRC-64/XZ that it must have; None: any.
     """
 
     backend: MultipartBackend
@@ -58,6 +60,8 @@ class Order:
     config: TransferConfig
     resume: ResumeMode = "auto"
     on_progress: Callable[[Progress], object] | None = None
+    expected_size: int | None = None
+    expected_crc64: int | None = None
 
 
 def _token() -> str:
@@ -230,6 +234,28 @@ class Run:
 
     def _fingerprint_of_source(self, wait: Callable[[float], object]) -> Fingerprint:
         return call_with_retries(partial(call_plugin, self.source.fingerprint), self.policy, wait, self.log_retry)
+
+    def check_expected(self, size: int | None, crc64: int | None) -> None:
+        """
+        Compare what is known of the source with what the caller expects.
+
+        Args:
+            size: its size in bytes; None: not known yet.
+            crc64: its CRC-64/XZ; None: not known yet.
+
+        Raises:
+            SourceMismatch: it is not what is expected.
+        """
+        for what, expected, found in (
+            ("bytes", self.order.expected_size, size),
+            ("as its CRC-64", self.order.expected_crc64, crc64),
+        ):
+            if None not in (expected, found) and found != expected:
+                raise SourceMismatch(
+                    f"{self.source.name or 'the stream'} has {found} {what} where {expected} was expected, and was not"
+                    f" stored as {self.key}",
+                    source=self.source.name,
+                )
 
     def remember(self, receipt: UploadedPart) -> None:
         """Record a receipt. A record that can't be written fails nothing: the storage's own list has the part, too."""

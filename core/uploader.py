@@ -88,6 +88,9 @@ class Uploader:
         options: ObjectOptions | None = None,
         progress: ProgressCallback | None = None,
         resume: ResumeMode = "auto",
+        *,
+        expected_size: int | None = None,
+        expected_crc64: int | None = None,
     ) -> UploadResult:
         """
         Upload `source` as the object `key`, and return when the object is there.
@@ -103,12 +106,17 @@ class Uploader:
                 uploads. What it raises stops the upload as a pause does, and comes out of this call.
             resume: "auto": carry on, or start (again) where that can't be. "require": carry on, or raise CannotResume.
                 "never": read and write no checkpoint; a failure aborts the upload.
+            expected_size: the size in bytes that the source must have. A stream that ends early, since its producer
+                died, looks like one that ends.
+            expected_crc64: the CRC-64/XZ that the source must have, as a number.
 
         Raises:
             UploadFailed: the storage failed or refused; `resumable` says whether the same call carries on, and the
                 cause is the last error. OutcomeUnknown is one of these.
             SourceChanged: the source changed on the way. Nothing was completed; the next call sends every part.
             SourceUnreadable: the source is missing, is a directory, or may not be read. Nothing was sent.
+            SourceMismatch: it is not of `expected_size` or `expected_crc64`. Nothing was sent; where that shows only on
+                the way, this is the cause of an UploadFailed, and no object was made.
             CallbackError: the object is stored, but its callback failed; `result` has the result.
             CannotResume: see `resume`.
             CheckpointBusy: somebody else is uploading this right now. Nothing was sent.
@@ -117,8 +125,9 @@ class Uploader:
             InvalidInput: the call is wrong: part size, options, key. Nothing was sent.
             UploadPaused, UploadCancelled: an `UploadTask` was asked to.
         """
+        expected = (expected_size, expected_crc64)
         report = None if progress is None else called_from_a_thread(progress, None)
-        with self._ready(self._order(source, key, options, report, resume), Control()) as ready:
+        with self._ready(self._order(source, key, options, report, resume, expected=expected), Control()) as ready:
             return ready.run()
 
     def start(
@@ -128,6 +137,9 @@ class Uploader:
         options: ObjectOptions | None = None,
         progress: ProgressCallback | None = None,
         resume: ResumeMode = "auto",
+        *,
+        expected_size: int | None = None,
+        expected_crc64: int | None = None,
     ) -> UploadTask:
         """
         Begin to upload in the background, and return a handle at once. Arguments are those of `upload`.
@@ -141,6 +153,7 @@ class Uploader:
         Raises:
             InvalidInput: `progress` is a coroutine function, and no event loop is running here.
         """
+        expected = (expected_size, expected_crc64)
         called = None if progress is None else called_from_a_thread(progress, running_loop())
 
         def ready(control: Control, watch: ProgressCallback) -> AbstractContextManager[Upload]:
@@ -151,12 +164,19 @@ class Uploader:
 
             if called is not None:
                 control.on_request(called.abandon)
-            return self._ready(self._order(source, key, options, report, resume), control)
+            return self._ready(self._order(source, key, options, report, resume, expected=expected), control)
 
         return UploadTask(ready, key, called)
 
     def plan(
-        self, source: SourceLike, key: str, options: ObjectOptions | None = None, resume: ResumeMode = "auto"
+        self,
+        source: SourceLike,
+        key: str,
+        options: ObjectOptions | None = None,
+        resume: ResumeMode = "auto",
+        *,
+        expected_size: int | None = None,
+        expected_crc64: int | None = None,
     ) -> Explanation:
         """
         What `upload` would do now, part by part, and why. Nothing is sent or changed.
@@ -166,9 +186,10 @@ class Uploader:
         Raises:
             CannotResume: ``resume="require"``, and it would be a start.
             BackendError: the storage can't be asked which parts it holds.
-            InvalidInput, SourceUnreadable, CheckpointMismatch: as `upload` says.
+            InvalidInput, SourceUnreadable, SourceMismatch, CheckpointMismatch: as `upload` says.
         """
-        with self._ready(self._order(source, key, options, None, resume), Control()) as ready:
+        expected = (expected_size, expected_crc64)
+        with self._ready(self._order(source, key, options, None, resume, expected=expected), Control()) as ready:
             return _explained(*ready.explain(), limits=self.backend.limits, config=self.config)
 
     def abort(self, source: SourceLike, key: str) -> bool:
@@ -209,10 +230,20 @@ class Uploader:
         options: ObjectOptions | None,
         progress: ProgressCallback | None,
         resume: ResumeMode,
+        *,
+        expected: tuple[int | None, int | None],
     ) -> Order:
         store = None if resume == "never" else self.store
         return Order(
-            self.backend, store, as_source(source), key, options or ObjectOptions(), self.config, resume, progress
+            self.backend,
+            store,
+            as_source(source),
+            key,
+            options or ObjectOptions(),
+            self.config,
+            resume,
+            progress,
+            *expected,
         )
 
     @contextmanager
@@ -470,6 +501,8 @@ def upload(
     options: ObjectOptions | None = None,
     progress: ProgressCallback | None = None,
     resume: ResumeMode = "auto",
+    expected_size: int | None = None,
+    expected_crc64: int | None = None,
 ) -> UploadResult:
     """
     Upload `source` to the object that a URL names. If an earlier call did not get to its end, this one carries on::
@@ -484,6 +517,8 @@ def upload(
         options: what the object shall be like.
         progress: is told how far the upload is.
         resume: "auto", "require" or "never".
+        expected_size: the size in bytes that the source must have; None: any.
+        expected_crc64: the CRC-64/XZ that it must have; None: any.
 
     Raises:
         InvalidInput: the URL names no object, or no installed plug-in serves it (UnknownScheme).
@@ -493,6 +528,14 @@ def upload(
     try:
         if not key:
             raise InvalidInput(f"{target_url!r} names no object: a key is missing after the bucket or directory")
-        return Uploader(backend, store, config).upload(source, key, options, progress, resume)
+        return Uploader(backend, store, config).upload(
+            source,
+            key,
+            options,
+            progress,
+            resume,
+            expected_size=expected_size,
+            expected_crc64=expected_crc64,
+        )
     finally:
         backend.close()

@@ -78,7 +78,8 @@ def upload(
         str,
         typer.Argument(
             metavar="FILE",
-            help="A file, or - for standard input. To carry on with that, pipe in the same bytes again.",
+            help="A file, or - for standard input. To resume that, pipe in the same bytes again. A producer that fails"
+            " half way looks like one that ends: use set -o pipefail, or --expect-size.",
         ),
     ],
     url: flags.ObjectURL,
@@ -104,6 +105,18 @@ def upload(
     bandwidth_limit: Annotated[
         str | None,
         typer.Option(metavar="SIZE", help="Send so many bytes a second at most, as in 20MiB.", rich_help_panel=_HOW),
+    ] = None,
+    expect_size: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="Store nothing unless the source has this many bytes.", rich_help_panel=_HOW),
+    ] = None,
+    expect_crc64: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N",
+            help="Store nothing unless the source has this CRC-64/XZ; decimal, or 0x and hexadecimal digits.",
+            rich_help_panel=_HOW,
+        ),
     ] = None,
     no_resume: Annotated[
         bool,
@@ -286,6 +299,8 @@ def upload(
                 traffic_limit=traffic_limit,
             ),
             resume=values.resume(no_resume=no_resume, require_resume=require_resume),
+            expected_size=None if expect_size is None else asking.exact_size("--expect-size", expect_size),
+            expected_crc64=None if expect_crc64 is None else asking.crc64("--expect-crc64", expect_crc64),
             command=wording.command_line(context.obj),
             meter=values.meter(progress),
             interval=None if progress_interval is None else asking.seconds("--progress-interval", progress_interval),

@@ -98,6 +98,27 @@ def size(flag: str, text: str) -> int:
     return int(number * unit)
 
 
+def exact_size(flag: str, text: str) -> int:
+    """A number of bytes that something has: without a unit bytes, however few; see `size`."""
+    return whole(flag, text, 0) if text.strip().isdecimal() else size(flag, text)
+
+
+def crc64(flag: str, text: str) -> int:
+    """
+    A CRC-64, in decimal as the results have it, or as ``0x`` and up to 16 hexadecimal digits.
+
+    Raises:
+        InvalidInput: it is neither; the message names the flag.
+    """
+    match = re.fullmatch(r"(?:0x([0-9a-f]{1,16})|([0-9]{1,20}))", text.strip().lower(), re.ASCII)
+    number = -1 if match is None else int(match[1], 16) if match[1] else int(match[2])
+    if not 0 <= number < 1 << 64:
+        raise InvalidInput(
+            f"{flag}: {text!r:.60} is not a CRC-64; write it in decimal, or as 0x and up to 16 hexadecimal digits"
+        )
+    return number
+
+
 def size_or_auto(flag: str, text: str) -> int | Literal["auto"]:
     """A size, or the word ``auto``; see `size`."""
     return "auto" if text.strip().lower() == "auto" else size(flag, text)

@@ -47,6 +47,8 @@ class UploadOrder:
         meter: how progress is shown.
         interval: seconds between two lines or objects of progress; None: what suits them.
         url: the whole URL of the object, for people.
+        expected_size: bytes that the source must have; None: any number.
+        expected_crc64: the CRC-64/XZ that it must have; None: any.
     """
 
     file: str
@@ -59,9 +61,16 @@ class UploadOrder:
     meter: Kind = "auto"
     interval: float | None = None
     url: str = ""
+    expected_size: int | None = None
+    expected_crc64: int | None = None
 
     def __str__(self) -> str:
         return f"{self.source} to {shown(self.url or self.target.url)}"
+
+    @property
+    def expected(self) -> dict[str, int | None]:
+        """What the library calls what the source must be like."""
+        return {"expected_size": self.expected_size, "expected_crc64": self.expected_crc64}
 
     @property
     def source(self) -> str:
@@ -107,7 +116,7 @@ def _perform(uploader: Uploader, key: str, order: UploadOrder, output: Output) -
         output.note("stopping; once more stops at once")
 
     with Signals(ask_to_stop, meter.restore_screen) as signals, meter:
-        task = uploader.start(source, key, order.options, meter, order.resume)
+        task = uploader.start(source, key, order.options, meter, order.resume, **order.expected)
         try:
             return _result_of(task)
         except UploadPaused as paused:
@@ -152,7 +161,9 @@ def explain(order: UploadOrder, output: Output) -> int:
     with order.target.open_object(order.file) as (backend, key, url), order.store.open() as store:
         order = evolve(order, url=url)
         source = standard_input(threading.Event()) if order.file == STANDARD_INPUT else order.file
-        explanation = Uploader(backend, store, order.config).plan(source, key, order.options, order.resume)
+        explanation = Uploader(backend, store, order.config).plan(
+            source, key, order.options, order.resume, **order.expected
+        )
     width = get_terminal_size().columns if sys.stdout.isatty() else None
     output.say(*explained(order, explanation, all_of_it=output.verbose, width=width))
     output.record({**as_data(explanation), "url": url})

@@ -555,3 +555,39 @@ def test_the_options_that_a_backend_lacks_are_wrong_usage(partwise: Run, small: 
     opened["backend"] = Spy("spy", capabilities=Capabilities())
     ended = partwise("upload", "small.bin", "spy:k", "--acl", "private")
     assert (ended.code, "acl" in ended.err) == (2, True)
+
+
+@pytest.mark.parametrize("flags", [("--expect-size", "11"), ("--expect-size", "11B", "--expect-crc64", "0x2a")])
+def test_what_is_not_as_expected_is_not_stored(partwise, place, flags):
+    (place / "short.bin").write_bytes(b"ten bytes.")
+    ended = partwise("upload", "short.bin", f"file://{place}/box/short.bin", *flags)
+
+    assert (ended.code, "has 10 bytes where 11 was expected" in ended.err) == (1, True)
+    assert not (place / "box" / "short.bin").exists()
+
+
+def test_what_is_as_expected_is_stored(partwise, place):
+    (place / "short.bin").write_bytes(b"123456789")
+    flags = ("--expect-size", "9", "--expect-crc64", "0x995DC9BBDF1939FA")  # the check value of CRC-64/XZ
+    ended = partwise("upload", "short.bin", f"file://{place}/box/short.bin", *flags)
+
+    assert ended.code == 0
+
+
+@pytest.mark.parametrize(
+    ("flag", "value"),
+    [
+        ("--expect-size", "-1"),
+        ("--expect-size", "ten"),
+        ("--expect-size", "١٢"),
+        ("--expect-crc64", ""),
+        ("--expect-crc64", "995DC9BBDF1939FA"),
+        ("--expect-crc64", "18446744073709551616"),
+        ("--expect-crc64", "0x1995DC9BBDF1939FA"),
+    ],
+)
+def test_an_expectation_that_can_not_be_is_refused(partwise, place, flag, value):
+    (place / "short.bin").write_bytes(b"ten bytes.")
+    ended = partwise("upload", "short.bin", f"file://{place}/box/short.bin", f"{flag}={value}")
+
+    assert (ended.code, flag in ended.err) == (2, True)

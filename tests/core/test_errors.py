@@ -129,6 +129,7 @@ def test_the_tree():
         "StoreClosed": "CheckpointError",
         "SourceError": "PartwiseError",
         "SourceUnreadable": "SourceError",
+        "SourceMismatch": "SourceError",
         "SourceChanged": "SourceError",
         "CannotResume": "PartwiseError",
         "UploadStopped": "PartwiseError",

@@ -62,6 +62,7 @@ OUTSIDE = (
     "tests/core/test_uploader.py",
 )
 SENT_AHEAD = ("tests/core/test_transport.py", "tests/core/test_threads.py", "tests/oss/test_small_parts.py")
+EXPECTED = ("tests/core/test_expected_source.py",)
 SOURCE_FAILS = ("tests/core/test_transient_source_errors.py",)
 PRINTED = ("tests/cli/test_output.py", "tests/cli/test_wording.py")
 COMMANDS = (
@@ -753,6 +754,28 @@ MUTATIONS = [
         "            delay = policy.delay(failures, error)",
         "            delay = None",
         STORAGE_FAILS,
+    ),
+    # --- what the caller expects of the source ------------------------------------------------------------------------
+    Mutation(
+        "a source of another checksum than expected is completed",
+        COMPLETING,
+        "    run.check_expected(run.ledger.plan.size, run.ledger.crc64() if run.order.expected_crc64 is not None else None)\n",
+        "",
+        EXPECTED,
+    ),
+    Mutation(
+        "an object in one piece may be another than expected",
+        ENGINE,
+        "        run.check_expected(len(body), checksum_of(body) if run.order.expected_crc64 is not None else None)\n",
+        "",
+        EXPECTED,
+    ),
+    Mutation(
+        "an empty stream drops what was sent, though more was expected",
+        ENGINE,
+        "                run.check_expected(end, None)\n",
+        "                pass\n",
+        EXPECTED,
     ),
     # --- transient errors of the source -------------------------------------------------------------------------------
     Mutation(

@@ -324,7 +324,7 @@ misused: list[type[partwise.InvalidInput]] = [
     partwise.UnknownScheme,
     partwise.UnsupportedOption,
 ]
-read: list[type[partwise.SourceError]] = [partwise.SourceChanged, partwise.SourceUnreadable]
+read: list[type[partwise.SourceError]] = [partwise.SourceChanged, partwise.SourceMismatch, partwise.SourceUnreadable]
 stopped: list[type[partwise.UploadStopped]] = [partwise.UploadPaused, partwise.UploadCancelled, UploadFailed]
 unknown: type[UploadFailed] = partwise.OutcomeUnknown
 alone: type[PartwiseError] = partwise.CannotResume
