@@ -18,11 +18,11 @@ from collections.abc import Callable
 from inspect import CO_VARARGS
 from itertools import pairwise
 from types import FrameType
-from typing import ParamSpec, TypeVar
+from typing import TypeVar, TypeVarTuple
 
 from partwise.errors import PartwiseError
 
-_P = ParamSpec("_P")
+_Ts = TypeVarTuple("_Ts")
 _T = TypeVar("_T")
 
 
@@ -30,7 +30,7 @@ class PluginDefect(PartwiseError):
     """A plug-in raised what it should not, the `__cause__`. Never seen by a caller."""
 
 
-def call_plugin(call: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+def call_plugin(call: Callable[[*_Ts], _T], *args: *_Ts) -> _T:
     """
     Call a plug-in.
 
@@ -41,7 +41,7 @@ def call_plugin(call: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> 
     """
     handled = sys.exception()  # by our caller: it is in the context of whatever is raised here, and not of this call
     try:
-        return call(*args, **kwargs)
+        return call(*args)
     except Exception as error:
         foreign = raised_by_signal(error, handled)
         if foreign is error or (foreign is None and isinstance(error, PartwiseError)):

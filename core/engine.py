@@ -462,8 +462,8 @@ class _Put:
             if head is None or head.crc64 is None or (head.size, head.crc64) != (len(body), body.crc64):
                 raise
             return head
-        except BackendError as error:
-            self._uncertain = self._uncertain or error.retryable
+        except BackendError:
+            self._uncertain = True
             raise
         if stored.crc64 not in (None, body.crc64):
             self._uncertain = True

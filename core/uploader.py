@@ -96,7 +96,8 @@ class Uploader:
         Upload `source` as the object `key`, and return when the object is there.
 
         If an earlier call for the same source, key and backend did not get to its end, this one carries on from where
-        that one stopped. A Ctrl-C is a pause: workers end, the checkpoint stays, KeyboardInterrupt goes on.
+        that one stopped. A Ctrl-C is a pause: workers end, the checkpoint stays, KeyboardInterrupt propagates. So is
+        any other exception from outside: an exit, or what a signal handler raises, as time limits of task queues do.
 
         Args:
             source: a path, bytes, a binary stream, or a `Source`.
@@ -147,6 +148,9 @@ class Uploader:
         Within an event loop of asyncio, `progress` may be a coroutine function, which that loop then runs, one call at
         a time. If the loop ends before the upload does, the upload is paused. A call that is under way when the upload
         is paused or cancelled is not waited for, and is the last one.
+
+        Where no thread can be started, the upload runs in the calling one, and the handle is returned when it has
+        ended; a coroutine function is not run then.
 
         Whatever `upload` raises comes out of the handle's `result`.
 

@@ -41,7 +41,10 @@ from partwise.testing.circumstances import (
 from partwise.testing.faults import FaultKind
 from partwise.testing.history import Deed
 from partwise.testing.witnesses import slow_crc64
-from partwise.testing.worlds import Happening, Lived, Told, World
+from partwise.testing.worlds import INTERRUPTS, Happening, Lived, Told, World
+
+# What ends a process at once, in the middle of whatever it does.
+INTERRUPTIONS = (Happening.INTERRUPT, Happening.EXIT, Happening.TIME_LIMIT)
 
 # Bytes of which the checksum is worked out bit by bit.
 _SLOWLY = 4096
@@ -240,7 +243,8 @@ def fast_fail(world: World, lived: Lived) -> None:
     """
     A permanent error is not retried and stops the other parts at once; the checkpoint stays.
 
-    An upload returns only when no worker of its own is running; what the storage acknowledged meanwhile is recorded.
+    An upload returns only when no worker of its own is running; what the storage acknowledged meanwhile is recorded. An
+    interrupt comes out as it was.
     """
     for index, deed in enumerate(lived.asked):
         # Whoever may not look at the object, or abort an old upload, can still upload.
@@ -257,6 +261,13 @@ def fast_fail(world: World, lived: Lived) -> None:
             refused = refused or isinstance(moment.error, AccessDenied)
         if transport.under_way and not lived.died:
             _broken("FAST-FAIL", f"{transport.under_way} parts were still under way at the end", lived)
+    if (
+        happened(lived, *INTERRUPTIONS)
+        and lived.result is None
+        and not lived.died
+        and not isinstance(lived.error, INTERRUPTS)
+    ):
+        _broken("FAST-FAIL", f"an interrupt came out as {lived.error!r}", lived)
     _what_arrived_is_recorded(world, lived)
 
 
@@ -265,7 +276,7 @@ def _what_arrived_is_recorded(world: World, lived: Lived) -> None:
     if lived.died or record is None or record.upload_id is None or not world.records(lived.life):
         return
     hindered = struck(lived, ("append_part", "save", "fingerprint")) or store_lied(lived)
-    if hindered or len(lived.versions) > 1 or happened(lived, Happening.RAISE, Happening.INTERRUPT):
+    if hindered or len(lived.versions) > 1 or happened(lived, Happening.RAISE, *INTERRUPTIONS):
         return
     recorded = {part.part_number: part.etag for part in record.parts}
     # What came of it last: an upload that was lost and begun anew sends the same numbers again.
@@ -290,7 +301,7 @@ def unwritable(world: World, lived: Lived) -> None:
     claimed = saved = True
     for call in lived.calls:
         if call.operation == "claim":
-            claimed = call.outcome in {"returned", "KeyboardInterrupt"}
+            claimed = call.outcome in {"returned", *(interrupt.__name__ for interrupt in INTERRUPTS)}
         if call.operation == "save":
             saved = call.outcome == "returned"
         if call.operation == "initiate_upload" and world.records(lived.life) and not saved:
@@ -357,9 +368,9 @@ def bounded_memory(_: World, lived: Lived) -> None:
 
 
 def _is_told_of_the_callback(lived: Lived) -> bool:
-    """The callback's own error came out; or a Ctrl-C that was pressed after it, which it can still be found from."""
+    """The callback's own error came out; or an interrupt, from which it can still be found."""
     error = lived.error
-    if isinstance(error, KeyboardInterrupt):
+    if isinstance(error, INTERRUPTS):
         while error is not None and type(error).__name__ != "CallbackBroke":
             error = error.__cause__ or error.__context__
     return type(error).__name__ == "CallbackBroke"

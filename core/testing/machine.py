@@ -59,6 +59,8 @@ _MEANWHILE = (
     Happening.PAUSE,
     Happening.CANCEL,
     Happening.INTERRUPT,
+    Happening.EXIT,
+    Happening.TIME_LIMIT,
     Happening.SECOND_UPLOADER,
     Happening.EXPIRY,
     Happening.GROW,

@@ -13,15 +13,18 @@ really happened (`partwise.testing.history`), and after each life looks whether 
 
 from __future__ import annotations
 
+import inspect
 import io
 import logging
 import os
+import signal
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
+from types import FrameType
 from typing import ClassVar
 
 from attrs import Attribute, define, evolve, field
@@ -64,6 +67,8 @@ class Happening(Enum):
     PAUSE = "somebody asks for a pause"
     CANCEL = "somebody asks for a cancel"
     INTERRUPT = "somebody presses Ctrl-C"
+    EXIT = "a signal handler exits"
+    TIME_LIMIT = "a signal handler raises, since the time is up"
     RAISE = "the progress callback raises"
     SECOND_UPLOADER = "another process begins the same upload"
     EXPIRY = "the storage drops every pending upload"
@@ -150,6 +155,19 @@ class Life:
 
 class CallbackBroke(Exception):
     """What the progress callback raises, as a user's own would."""
+
+
+class TimeIsUp(Exception):
+    """What a signal handler raises, as a task queue's would."""
+
+
+def _time_is_up(_number: int, _frame: FrameType | None) -> None:
+    """What is called like this is a signal handler."""
+    raise TimeIsUp
+
+
+#: What comes out of an upload as it was, whatever else is raised.
+INTERRUPTS = (KeyboardInterrupt, SystemExit, TimeIsUp)
 
 
 # --- where the source lies -------------------------------------------------------------------------------------------
@@ -669,7 +687,7 @@ class World:
                 lived.result = Upload(order, simulation.tools(), control).run()
             except SimulatedDeath:
                 lived.died = True
-            except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  # whatever it is, the invariants judge it
+            except (Exception, KeyboardInterrupt, SystemExit) as error:  # noqa: BLE001  # whatever it is, the invariants judge it
                 lived.error = error
         lived.calls = script.calls
         lived.occurred = tuple(script.occurred)
@@ -712,6 +730,10 @@ class World:
                 control.cancel()
             case Happening.INTERRUPT:
                 raise KeyboardInterrupt
+            case Happening.EXIT:
+                raise SystemExit(0)
+            case Happening.TIME_LIMIT:
+                _time_is_up(signal.SIGTERM, inspect.currentframe())
             case Happening.RAISE:
                 raise CallbackBroke("the user's own")
             case Happening.EXPIRY:

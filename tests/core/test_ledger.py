@@ -72,6 +72,23 @@ def test_what_was_resumed_is_told_apart():
     assert (ledger.bytes_done, ledger.bytes_resumed, ledger.parts_resumed) == (20, 10, 1)
 
 
+@pytest.mark.parametrize("resumed", [True, False])
+def test_a_receipt_that_is_corrected_stays_of_the_run_that_it_was_of(resumed):
+    ledger = ledger_of(receipt(2), resumed=resumed)
+    ledger.correct(receipt(2, etag="OTHER"))
+
+    assert (ledger.parts_done, ledger.bytes_done, ledger.parts_resumed) == (1, 10, int(resumed))
+    assert list(ledger.receipts()) == [receipt(2, etag="OTHER")]
+
+
+def test_the_receipts_of_earlier_runs_are_known():
+    ledger = ledger_of(receipt(3), receipt(1), resumed=True)
+    ledger.record(receipt(2))
+    ledger.strike(3)
+
+    assert list(ledger.resumed()) == [receipt(1)]
+
+
 def test_a_second_receipt_takes_the_place_of_the_first():
     ledger = ledger_of(receipt(3, 5, "old"), receipt(3, 4, "new"))
 

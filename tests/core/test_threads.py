@@ -399,6 +399,10 @@ def test_threads_send_the_first_parts(timed):
     assert timed.parts(32, 0.0001) == [False] * 31 + [True]
 
 
+def test_parts_that_take_less_than_a_millisecond_are_tried_by_the_loop(timed):
+    assert timed.parts(32, 0.0009)[-1]
+
+
 def test_parts_that_take_their_time_are_left_to_threads(timed):
     assert not any(timed.parts(1000, 0.0011))
 

@@ -511,6 +511,14 @@ def test_what_the_loop_sends_for_an_executor_can_be_taken_back():
     assert transport.idle
 
 
+def test_what_is_submitted_after_a_recall_is_sent():
+    transport = ExecutorTransport(Scarce(0, RuntimeError("can't start new thread")))
+    transport.recall()
+    transport.submit(job(1))
+
+    assert transport.next_outcome(30).receipt is not None
+
+
 # --- in other processes ----------------------------------------------------------------------------------------------
 
 

@@ -284,10 +284,13 @@ def test_every_kind_of_fault_strikes_somewhere():
     assert struck == set(OTHERS)
 
 
+WISHES = [Happening.INTERRUPT, Happening.EXIT, Happening.TIME_LIMIT, Happening.PAUSE, Happening.CANCEL]
+
+
 @pytest.mark.parametrize("scene", SCENES, ids=str)
-@pytest.mark.parametrize("what", [Happening.INTERRUPT, Happening.PAUSE, Happening.CANCEL], ids=lambda what: what.name)
+@pytest.mark.parametrize("what", WISHES, ids=lambda what: what.name)
 def test_a_wish_to_stop_at_any_call_costs_no_more_than_what_was_in_flight(scene, what, figure):
-    """Whether somebody presses Ctrl-C, or asks for a pause or a cancel: the next run is clean."""
+    """Whether somebody presses Ctrl-C, a signal handler raises, or a pause or a cancel is asked for."""
     calls = uneventful(scene).calls
     seen: Counter[str] = Counter()
     for call in calls:
@@ -300,4 +303,4 @@ def test_a_wish_to_stop_at_any_call_costs_no_more_than_what_was_in_flight(scene,
             scene, world, stopped, world.live(scene.life()), again=scene.parts if dropped else scene.concurrency
         )
         world.close()
-    figure("instants of a Ctrl-C, a pause or a cancel, each followed by a run that ends well", len(calls))
+    figure("instants of an interrupt, a pause or a cancel, each followed by a run that ends well", len(calls))
