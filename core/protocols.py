@@ -259,7 +259,10 @@ class BindsRequestOptions(Protocol):
     def with_request_options(self, options: ObjectOptions) -> MultipartBackend:
         """
         A handle on the same storage, sharing its connections, whose requests carry `options.traffic_limit` and
-        `options.request_payer`. The engine asks for it once an upload, and does not close it.
+        `options.request_payer`. The engine asks for it once an upload with options, and does not close it.
+
+        Raises:
+            InvalidInput: an option has a value that can't be sent, be it one of the two or another.
         """
 
 

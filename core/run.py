@@ -333,7 +333,8 @@ def _nothing() -> None:
 
 
 def _bound_to_options(backend: MultipartBackend, options: ObjectOptions) -> MultipartBackend:
-    if (options.traffic_limit or options.request_payer) and isinstance(backend, BindsRequestOptions):
+    # Whatever the options are: those that act late are refused here, before the parts of an upload that is carried on.
+    if options.given() and isinstance(backend, BindsRequestOptions):
         return backend.with_request_options(options)
     return backend
 

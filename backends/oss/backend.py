@@ -386,10 +386,13 @@ class OSSBackend:
 
         It lives as long as this one; closing it closes nothing else.
 
+        All options are checked here, since those of an upload that is carried on are sent only when it is completed.
+
         Raises:
-            InvalidInput: one of the two has a value that can't be sent.
+            InvalidInput: an option has a value that can't be sent.
         """
         self._check_open()
+        check(options)
         bound = object.__new__(type(self))
         bound.__dict__.update(self.__dict__)
         bound._owner = False

@@ -765,7 +765,7 @@ def test_where_the_backend_has_checksums_there_is_no_token(uploader, backend, so
     assert backend.describe("key").metadata == {}
 
 
-def test_options_of_requests_are_bound_once(uploader, backend, source):
+def test_options_are_bound_once_so_that_those_that_act_late_can_be_refused_first(uploader, backend, source):
     class Binding:
         def __init__(self):
             self.asked = []
@@ -781,8 +781,9 @@ def test_options_of_requests_are_bound_once(uploader, backend, source):
     uploader(backend=binding).upload(source, "key", ObjectOptions(traffic_limit=819_200))
     uploader(backend=binding).upload(source, "key", ObjectOptions(request_payer="requester"))
     uploader(backend=binding).upload(source, "key", ObjectOptions(acl="private"))
+    uploader(backend=binding).upload(source, "key")
 
-    assert [options.given() for options in binding.asked] == [{"traffic_limit"}, {"request_payer"}]
+    assert [options.given() for options in binding.asked] == [{"traffic_limit"}, {"request_payer"}, {"acl"}]
 
 
 # --- the source, while it is being uploaded --------------------------------------------------------------------------

@@ -86,3 +86,18 @@ def test_how_far_the_storage_is_ahead_is_told_without_the_correction():
     clock = ServerClock(Ours())
     assert clock.correct(5000.0, clock.offset)
     assert clock.difference(1500.0) == 500.0
+
+
+@pytest.mark.parametrize(("ahead", "corrected"), [(59, False), (60, True)])
+def test_a_minute_is_worth_correcting(ahead, corrected):
+    clock = ServerClock(Ours())
+    assert clock.correct(1000.0 + ahead, clock.offset) is corrected
+
+
+@pytest.mark.parametrize(("later", "corrected"), [(59, False), (60, True)])
+def test_a_clock_is_corrected_once_a_minute_at_most(later, corrected):
+    ours = Ours()
+    clock = ServerClock(ours)
+    assert clock.correct(5000.0, clock.offset)
+    ours.now += later
+    assert clock.correct(9000.0, clock.offset) is corrected

@@ -246,6 +246,9 @@ def refused(parse, data: bytes, why: str) -> None:
         ("<a>" * 40_000 + "</a>" * 40_000, "nested more than 16 deep"),
         ("<a " + " ".join(f'a{n}=""' for n in range(100_000)) + "/>", "a tag of more than 4096"),
         ('<a b="" c=""/>' * 40_000, "have attributes"),
+        ('<a b=""/>' * 17, "more than 16 of its elements have attributes"),
+        ("<a>" * 16 + "</a>" * 16, "nested more than 16 deep"),
+        (f"<{'a' * 4096}/>", "a tag of more than 4096"),
         ("<" * 1_000_000, "more than 50000 elements"),
         ("<Part/>" * 1001, "more than 1000 entries"),
         (f"<Part><PartNumber>1</PartNumber><ETag>{'E' * 1025}</ETag><Size>1</Size></Part>", "ETag has more than 1024"),
@@ -270,8 +273,8 @@ def test_a_size_is_of_plain_digits_within_bounds(size):
 def test_what_is_just_within_bounds_is_read():
     page = documents.parse_parts(parts_page(*[PART.format(n, "E" * 1024, 1, 10**15) for n in range(9001, 10_001)]))
     assert (len(page.entries), page.entries[-1].part_number, page.entries[-1].size) == (1000, 10_000, 10**15)
-    deep = parts_page(more="<a>" * 15 + "</a>" * 15)
-    assert documents.parse_parts(deep).entries == ()
+    for more in ("<a>" * 15 + "</a>" * 15, '<a b=""/>' * 16, f"<{'a' * 4094}/>", "<a/>" * 99_990):
+        assert documents.parse_parts(parts_page(more=more)).entries == ()
     named = (
         '<InitiateMultipartUploadResult xmlns="urn:x"><UploadId>'
         + "I" * 1024

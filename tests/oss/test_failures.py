@@ -183,6 +183,12 @@ def test_a_document_that_was_cut_short_still_tells_its_code():
     assert (UploadNotFound, "NoSuchUpload") == (type(error), error.code)
 
 
+@pytest.mark.parametrize(("before", "found"), [(4000, True), (4096, False)])
+def test_a_code_is_looked_for_at_the_beginning_of_what_is_not_a_document(before, found):
+    error = made(an_answer(404, b"x" * before + b"<Code>NoSuchUpload</Code>"))
+    assert (type(error) is UploadNotFound) is found
+
+
 def test_an_answer_that_says_far_too_much_is_cut():
     error = made(an_answer(400, document("C" * 1000, "m" * 100_000, Endpoint="e" * 100_000)))
     assert (len(error.code), len(error.details["Endpoint"])) == (100, 4000)

@@ -299,3 +299,29 @@ def test_a_tunnel_has_no_body_however_its_opening_is_framed(more, in_order):
 
 def test_a_tunnel_that_is_refused_has_a_body():
     assert read(b"HTTP/1.1 407 No\r\nContent-Length: 2\r\n\r\nno", "CONNECT")[0].body == b"no"
+
+
+@pytest.mark.parametrize(("interim", "fits"), [(7, True), (8, False)])
+def test_seven_interim_answers_may_come_before_the_answer(interim, fits):
+    data = b"HTTP/1.1 100 Continue\r\n\r\n" * interim + OK + b"Content-Length: 0\r\n\r\n"
+    with contextlib.nullcontext() if fits else pytest.raises(BadAnswer, match="interim"):
+        assert read(data)[0].status == 200
+
+
+@pytest.mark.parametrize(("more", "fits"), [(0, True), (1, False)])
+def test_an_answer_has_a_body_of_eight_mebibytes_at_most(more, fits):
+    body = bytes(8 * 1024 * 1024 + more)
+    for framed in (
+        b"Content-Length: %d\r\n\r\n" % len(body) + body,
+        b"\r\n" + body,
+    ):
+        with contextlib.nullcontext() if fits else pytest.raises(TooLong):
+            assert len(read(OK + framed, "GET")[0].body) == len(body)
+
+
+@pytest.mark.parametrize(("size", "fits"), [(60_000, True), (140_000, False)])
+def test_a_head_has_64_kibibytes_at_most(size, fits):
+    """... and what arrived with its last byte."""
+    data = OK + b"a: " + b"x" * size + b"\r\nContent-Length: 0\r\n\r\n"
+    with contextlib.nullcontext() if fits else pytest.raises(TooLong):
+        assert len(read(data)[0].headers["a"]) == size

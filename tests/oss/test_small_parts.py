@@ -8,7 +8,8 @@ import pytest
 
 from partwise import ConnectionFailed, SourceChanged, TransferConfig, Uploader, UploadFailed, UploadPaused
 from partwise.backends.oss import Credentials, OSSBackend
-from partwise.model import KIB
+from partwise.errors import InvalidInput
+from partwise.model import KIB, Callback, ObjectOptions
 from partwise.stores.file import FileCheckpointStore
 from partwise.testing.bodies import filler
 from partwise.testing.oss_server import CorruptBody, Fail, LoseAnswer, ServerFault
@@ -154,3 +155,14 @@ def test_a_server_that_goes_away_ends_all_that_is_on_its_way(uploader, oss_serve
 
     assert isinstance(caught.value.__cause__, ConnectionFailed)
     assert caught.value.resumable
+
+
+def test_a_callback_that_can_not_be_is_refused_before_an_upload_is_carried_on(uploader, oss_server, file):
+    """It acts when the upload is completed, but what is known to fail then is not begun."""
+    oss_server.plan(ServerFault("UploadPart", Fail("AccessDenied"), part_number=5))
+    with pytest.raises(UploadFailed):
+        uploader().upload(file, "key")
+    sent = len(oss_server.requests)
+    with pytest.raises(InvalidInput, match="a callback has 1 to 5 URLs"):
+        uploader().upload(file, "key", options=ObjectOptions(callback=Callback("ftp://a/", "b")))
+    assert len(oss_server.requests) == sent
