@@ -1206,6 +1206,27 @@ MUTATIONS = [
         ("tests/stores/test_shared_places.py",),
     ),
     Mutation(
+        "a lock file is removed after its lock was released",
+        "stores/_claims.py",
+        "    with suppress(OSError):\n        files.remove(path)\n    lock.release()",
+        "    lock.release()\n    with suppress(OSError):\n        files.remove(path)",
+        ("tests/stores/test_claims.py -k still_held",),
+    ),
+    Mutation(
+        "half of a mark is nearly the mark",
+        "stores/_checks.py",
+        "return 4 * sum",
+        "return 8 * sum",
+        ("tests/stores/test_journal.py -k nearly",),
+    ),
+    Mutation(
+        "a busy database is waited for half a second",
+        "stores/_database.py",
+        "_BUSY_SECONDS = 5.0",
+        "_BUSY_SECONDS = 0.5",
+        ("tests/stores/test_sqlite.py -k waited",),
+    ),
+    Mutation(
         "a database is opened where others may put a journal beside it",
         "stores/_database.py",
         "        _check_directory(os.path.dirname(self.path))\n",
