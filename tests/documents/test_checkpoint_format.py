@@ -222,7 +222,7 @@ def test_rows_in_sqlite_have_the_documented_checksums(tmp_path) -> None:
 
 
 def test_the_bounds_are_those_that_are_documented(page) -> None:
-    """With the numbers themselves, for whoever changes one changes the format."""
+    """With the numbers themselves: to change one is to change the format."""
     text = page("checkpoint-format")
     for documented, found, expected in (
         ("| a file | 64 MiB |", _journal.BYTES_MAX, 64 * 2**20),
