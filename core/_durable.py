@@ -2,8 +2,8 @@
 Durable and safe operations on files: for the checkpoint stores and for the local backend.
 
 - Durable: a file is replaced whole or not at all, and is on the medium when the call returns.
-- Safe: a file or directory is used only if it is what was expected, belongs to this user (or root), and nobody else may
-  write to it; symbolic links are not followed, and no open waits for a FIFO.
+- Safe: a file or directory is used only if it is what was expected, belongs to this user (or root), and no other user
+  may write to it; symbolic links are not followed, and no open waits for a FIFO.
 
 Internal to partwise. It imports nothing of it. What an operating system lacks (directories that can be synced, flags of
 `os.open`, user ids) is looked up when it is needed, and done without; Windows has none of these.

@@ -272,7 +272,7 @@ class Database:
         """
         Look again once SQLite has opened them, which it does by name.
 
-        Since nobody else may write to the directory, only a program of this user can have replaced something.
+        Since no other user may write to the directory, only a program of this user can have replaced something.
         """
         if self._check_files() != self._identity:
             raise OSError(errno.EAGAIN, f"another program replaced {self.path} while it was opened")

@@ -176,7 +176,7 @@ def resolved_directory(path: str) -> str:
     """
     The path with the symbolic links on the way resolved, so that two ways to a file are one place.
 
-    The last name stays as it is: a file that is a link is not used, since whoever made the link says where it leads.
+    The last name stays as it is: a file that is a link is not used, since another user may have made the link.
     """
     directory, name = os.path.split(path)
     return os.path.join(os.path.realpath(directory), name)

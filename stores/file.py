@@ -242,7 +242,7 @@ class FileCheckpointStore:
             if name in self._claimed:
                 files.remove(path + ".tmp")
         except files.Untrusted:
-            return
+            return  # what is in its place is not ours to remove
         except OSError as error:
             raise unwritable(error, path, name=name) from error
 

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 from attrs import evolve, fields
 
-from partwise import Callback, Checkpoint, CheckpointDamaged, Fingerprint, ObjectOptions, UploadedPart
+from partwise import Callback, Checkpoint, CheckpointDamaged, Fingerprint, ObjectOptions, UploadedPart, structuring
 from partwise.backends.local import LocalBackend
+from partwise.stores import _database, _journal
 from partwise.stores.file import FileCheckpointStore
 from partwise.stores.sqlite import SQLiteCheckpointStore
 from partwise.uploader import TransferConfig, Uploader
@@ -218,3 +219,17 @@ def test_rows_in_sqlite_have_the_documented_checksums(tmp_path) -> None:
     assert checksum == blake2b(f"{name}\0{header}".encode(), digest_size=8).hexdigest()
     assert part_checksum == blake2b(f"{part_name}\0{number}\0{record}".encode(), digest_size=8).hexdigest()
     assert (application, version) == (0x70617274, 1)
+
+
+def test_the_bounds_are_those_that_are_documented(page) -> None:
+    """With the numbers themselves: to change one is to change the format."""
+    text = page("checkpoint-format")
+    for documented, found, expected in (
+        ("| a file | 64 MiB |", _journal.BYTES_MAX, 64 * 2**20),
+        ("| a line, its line feed not counted | 1 MiB |", _journal.LINE_MAX, 2**20),
+        ("| the number of a part, and so the parts | 100,000 |", structuring.PART_NUMBER_MAX, 100_000),
+        ("In SQLite a value has at most 2 MiB", _database._LENGTH_MAX, 2 * 2**20),
+        ("takes at most 10⁹ operations", _database._OPERATIONS_MAX, 10**9),
+    ):
+        assert documented in text
+        assert found == expected

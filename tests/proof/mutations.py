@@ -2286,6 +2286,27 @@ MUTATIONS = [
         "for secret in (self.access_key_secret,) if secret",
         CREDENTIALS_TESTS,
     ),
+    Mutation(
+        "a lock file is removed after its lock was released",
+        "stores/_claims.py",
+        "    with suppress(OSError):\n        files.remove(path)\n    lock.release()",
+        "    lock.release()\n    with suppress(OSError):\n        files.remove(path)",
+        ("tests/stores/test_claims.py -k still_held",),
+    ),
+    Mutation(
+        "half of a mark is nearly the mark",
+        "stores/_checks.py",
+        "return 4 * sum",
+        "return 8 * sum",
+        ("tests/stores/test_journal.py -k nearly",),
+    ),
+    Mutation(
+        "a busy database is waited for half a second",
+        "stores/_database.py",
+        "_BUSY_SECONDS = 5.0",
+        "_BUSY_SECONDS = 0.5",
+        ("tests/stores/test_sqlite.py -k waited",),
+    ),
 ]
 
 

@@ -303,6 +303,26 @@ def test_a_lock_file_that_can_t_be_removed_stays_and_is_no_obstacle(store, tmp_p
     assert locks(tmp_path) == []
 
 
+@posix_only
+def test_a_lock_file_is_removed_while_its_lock_is_still_held(store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise another uploader could lock it in between, and a third one would lock a new file of that name."""
+    fcntl = pytest.importorskip("fcntl")
+    removed = []
+    real = os.unlink
+
+    def looked_at(path: str) -> None:
+        if str(path).endswith(".lock"):
+            removed.append(path)
+            with Path(path).open("rb+") as file, pytest.raises(BlockingIOError):
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        real(path)
+
+    monkeypatch.setattr(os, "unlink", looked_at)
+    with store.claim(NAME):
+        pass
+    assert removed
+
+
 def test_a_file_in_the_place_of_the_lock_that_has_content_is_not_touched(tmp_path: Path) -> None:
     lock = tmp_path / "poetry.lock"
     lock.write_text("[metadata]\n")

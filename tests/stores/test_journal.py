@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from partwise.errors import CheckpointDamaged
 from partwise.model import Checkpoint, UploadedPart
 from partwise.stores import _journal as journal
+from partwise.stores._checks import nearly
 from partwise.stores.file import FileCheckpointStore
 from partwise.structuring import part_to_data
 from partwise.testing import strategies
@@ -257,3 +258,19 @@ def test_what_was_a_checkpoint_once_is_known_after_an_edit(text: bytes) -> None:
 )
 def test_what_never_was_a_checkpoint_is_not_taken_for_one(data: bytes) -> None:
     assert not journal.resembles(data)
+
+
+@pytest.mark.parametrize(
+    ("found", "is_nearly"),
+    [
+        (b"abcd", True),
+        (b"abcX", True),
+        (b"abXX", False),
+        (b"abcdefgX", True),
+        (b"abcdefXX", True),
+        (b"abcdeXXX", False),
+    ],
+)
+def test_what_differs_in_a_byte_of_four_is_nearly_the_same_and_no_more(found: bytes, is_nearly: bool) -> None:
+    """That tells a damaged checkpoint, which is set aside, from a file that never was one, which is not touched."""
+    assert nearly(found, b"abcdefgh"[: len(found)]) is is_nearly

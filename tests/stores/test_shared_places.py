@@ -48,7 +48,7 @@ def link_to_a_file(path: Path) -> Path:
 
 
 def link_to_nothing(path: Path) -> Path:
-    path.symlink_to(path.parent / "made by whoever follows")
+    path.symlink_to(path.parent / "made by following")
     return path
 
 
@@ -202,14 +202,14 @@ def test_nothing_that_is_planted_beside_a_database_is_used_or_lost(
         assert "it was left as it is" in caught.value.message
         assert {item for item in before if item[0] != (place / "uploads.db.claims").lstat().st_ino} <= everything(place)
     assert planted.lstat()
-    assert not (place / "made by whoever follows").exists()
+    assert not (place / "made by following").exists()
     if kind is link_to_a_file:
         assert (planted.parent / "precious").read_bytes() == b"precious"
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("read", ["load", "scan"])
-def test_a_reader_of_a_planted_database_is_told_why_it_is_not_used(place: Path, kind: Plant, read: str) -> None:
+def test_a_reader_of_a_planted_database_learns_why_it_is_not_used(place: Path, kind: Plant, read: str) -> None:
     kind(place / "uploads.db")
     before = everything(place)
     with SQLiteCheckpointStore(place / "uploads.db") as store:
@@ -351,7 +351,7 @@ def test_a_lock_that_is_swapped_while_it_is_taken_is_not_held(
 def test_where_a_private_file_can_t_be_made_nothing_is_sent(
     place: Path, source: Path, form: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As on FAT and some network file systems, whose files are everybody's, whatever mode they are made with."""
+    """As on FAT and some network file systems, whose files all may write, whatever mode they are made with."""
     real = os.open
 
     def without_modes(path: Any, flags: int, mode: int = 0o777, **more: Any) -> int:
@@ -371,7 +371,9 @@ def test_where_a_private_file_can_t_be_made_nothing_is_sent(
         upload(store, source)
 
 
-def test_a_file_that_turns_out_to_be_everybody_s_is_not_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_turns_out_to_be_writable_by_all_is_not_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real = os.open
     monkeypatch.setattr(
         os, "open", lambda path, flags, mode=0o777: (file := real(path, flags, mode), os.fchmod(file, 0o666))[0]
@@ -387,9 +389,9 @@ def test_a_file_that_turns_out_to_be_everybody_s_is_not_left(tmp_path: Path, mon
 # --- two users -------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(params=[0o777, 0o1777], ids=["anybody may rename", "sticky"])
+@pytest.fixture(params=[0o777, 0o1777], ids=["not sticky", "sticky"])
 def shared(request: pytest.FixtureRequest) -> Iterator[Path]:
-    """A directory that everybody may write to."""
+    """A directory that all may write to."""
     if os.geteuid() != 0:
         pytest.skip("needs root: only root can act as two users")
     parent = Path(tempfile.mkdtemp())

@@ -171,6 +171,14 @@ def test_a_file_that_others_keep_locked_is_waited_for_once_and_then_only_briefly
         assert database.load(saved.name).parts == (part(3), part(4))
 
 
+def test_others_are_waited_for_as_long_as_a_slow_one_may_need(database, checkpoint) -> None:
+    """In milliseconds, by the numbers themselves."""
+    with database.claim(checkpoint().name):
+        assert ask_of(database, "PRAGMA busy_timeout") == 5_000
+        with database._database.use(create=False, patient=False):
+            assert ask_of(database, "PRAGMA busy_timeout") == 50
+
+
 def ask_of(store: SQLiteCheckpointStore, statement: str) -> object:
     """Of the connection that the store keeps open while it holds a claim."""
     return store._database._connection.execute(statement).fetchone()[0]

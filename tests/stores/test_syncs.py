@@ -123,3 +123,37 @@ def test_the_directory_of_claims_is_synced_into_the_one_above(
             ("make", "uploads.db"),
             ("sync", "."),
         ]
+
+
+def test_sqlite_syncs_past_the_cache_of_the_drive_where_the_system_offers_that(
+    tmp_path: Path, checkpoint: MakeCheckpoint
+) -> None:
+    with SQLiteCheckpointStore(tmp_path / "uploads.db") as store, store.claim(checkpoint().name):
+        connection = store._database._connection
+        assert connection is not None
+        found = {
+            name: connection.execute(f"PRAGMA {name}").fetchone()[0]
+            for name in ("fullfsync", "synchronous", "journal_mode")
+        }
+        assert found == {"fullfsync": 1, "synchronous": 1, "journal_mode": b"wal"}
+
+
+def test_a_file_is_not_open_while_another_takes_its_place(
+    tmp_path: Path, checkpoint: MakeCheckpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Windows refuses that."""
+    store = FileCheckpointStore(tmp_path)
+    open_files = []
+    real = os.replace
+
+    def replace(old: str, new: str) -> None:
+        open_files.append(list(store._appender._tails))
+        real(old, new)
+
+    with store.claim(checkpoint().name):
+        store.save(checkpoint())
+        store.append_part(checkpoint().name, UploadedPart(1, 1, "e"))
+        assert list(store._appender._tails) != []
+        monkeypatch.setattr(os, "replace", replace)
+        store.save(checkpoint())
+    assert open_files == [[]]
