@@ -94,7 +94,8 @@ def upload(
         typer.Option(metavar="SIZE", help="Send smaller files in one piece; default: 10MiB.", rich_help_panel=_HOW),
     ] = None,
     concurrency: Annotated[
-        str | None, typer.Option(metavar="N", help="Send so many parts at a time; default: 4.", rich_help_panel=_HOW)
+        str | None,
+        typer.Option(metavar="N", help="Send so many parts at a time, 1000 at most; default: 4.", rich_help_panel=_HOW),
     ] = None,
     max_attempts: Annotated[
         str | None,

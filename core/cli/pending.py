@@ -266,7 +266,7 @@ _UNREADABLE = "a checkpoint is unreadable"
 
 
 def _age(pending: PendingUpload) -> float:
-    """Seconds since it began; negative if that is dated in the future, not a number if the date is none."""
+    """Seconds since it began; negative if that is dated in the future, not a number if the date is invalid."""
     try:
         return time.time() - pending.initiated.timestamp()
     except (ValueError, OverflowError, OSError):

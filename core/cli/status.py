@@ -37,7 +37,7 @@ class Known:
     Args:
         checkpoint: what is recorded of it.
         running: whether an uploader is at it now; None where that can't be found out.
-        age: seconds since it began; negative if that is dated in the future, not a number if the date is none.
+        age: seconds since it began; negative if that is dated in the future, not a number if the date is invalid.
     """
 
     checkpoint: Checkpoint

@@ -14,6 +14,9 @@ from partwise.errors import InvalidInput
 from partwise.model import Callback, ObjectOptions
 from partwise.run import ResumeMode
 
+# Each part at a time has a thread and a connection of its own: a slip of the keyboard must not use up the machine.
+_MOST = {"concurrency": 1000}
+
 
 def backend(url: str, *, timeout: str | None, **settings: str | None) -> BackendChoice:
     """Where to, and by what way."""
@@ -48,7 +51,7 @@ def config(
         "part_size": asking.size_or_auto("--part-size", part_size),
         "multipart_threshold": _if_given(asking.size, "--multipart-threshold", multipart_threshold),
         "bandwidth_limit": _if_given(asking.rate, "--bandwidth-limit", bandwidth_limit),
-        **{name: _whole(name, text, 1) for name, text in counts.items()},
+        **{name: _whole(name, text, 1, _MOST.get(name)) for name, text in counts.items()},
     }
     return TransferConfig(**{name: value for name, value in given.items() if value is not None})
 
@@ -129,8 +132,8 @@ def resume(*, no_resume: bool, require_resume: bool) -> ResumeMode:
     return "never" if no_resume else "require" if require_resume else "auto"
 
 
-def _whole(name: str, text: str | None, least: int) -> int | None:
-    return None if text is None else asking.whole(f"--{name.replace('_', '-')}", text, least)
+def _whole(name: str, text: str | None, least: int, most: int | None = None) -> int | None:
+    return None if text is None else asking.whole(f"--{name.replace('_', '-')}", text, least, most)
 
 
 def _if_given(read: Any, flag: str, text: str | None) -> Any:

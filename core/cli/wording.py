@@ -71,7 +71,7 @@ def age(seconds: float) -> str:
 
 
 def moment(seconds: float) -> str | None:
-    """Seconds since 1970 as a date with its time; None where they are no date."""
+    """Seconds since 1970 as a date with its time; None where they are not a date."""
     try:
         return utc(seconds).isoformat()
     except (ValueError, OverflowError, OSError):

@@ -238,6 +238,25 @@ def test_a_status_of_hostile_entries_is_a_line_for_each(partwise: Run) -> None:
     assert partwise("status", "--store", "hostile:", "--json").last["key"] == HOSTILE
 
 
+@posix
+@pytest.mark.parametrize("line", [("status",), ("status", "--verbose"), ("gc", "BUCKET")], ids=" ".join)
+def test_a_directory_of_checkpoints_that_someone_else_filled_gives_no_orders(
+    partwise: Run, place: Path, bucket: Path, line: tuple[str, ...]
+) -> None:
+    bucket.mkdir()
+    name = HOSTILE.replace("/", "_")
+    directory = place / name
+    directory.mkdir()
+    for content in (HOSTILE, "partwise checkpoint 1\n", ""):
+        (directory / f"{len(content)}{name}.ucp").write_bytes(os.fsencode(content))
+    line = tuple(f"{bucket.as_uri()}/" if word == "BUCKET" else word for word in line)
+    ended = partwise(*line, "--checkpoint-dir", name)
+    assert printed(ended.out)
+    assert printed(ended.err)
+    assert ended.err.count(" is left out: ") == 3
+    assert "\npartwise: [red]" not in ended.err
+
+
 def test_a_question_is_escaped(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
     assert Output().ask(HOSTILE) is False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -510,6 +511,18 @@ def test_nothing_is_an_orphan_while_a_checkpoint_can_not_be_read(
     assert pending(backend) == {upload_id}
     recorded.unlink()
     assert (partwise("gc", url, *HERE).code, pending(backend)) == (0, set())
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() != 0, reason="needs root: the checkpoint is another user's")
+def test_what_another_user_records_is_not_an_orphan(
+    partwise: Run, backend: LocalBackend, store: FileCheckpointStore, url: str, place: Path
+) -> None:
+    """A checkpoint of another user is not trusted, and its upload is still that user's."""
+    upload_id = begin(backend, "k", days_ago=8)
+    own(store, backend.location, upload_id)
+    (recorded,) = (place / "checkpoints").glob("*.ucp")
+    os.chown(recorded, 12345, 12345)
+    assert (partwise("gc", url, *HERE).code, pending(backend)) == (1, {upload_id})
 
 
 def test_owners_are_looked_up_once_for_all_uploads(

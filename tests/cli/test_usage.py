@@ -29,6 +29,8 @@ Run = Callable[..., "Ended"]  # noqa: F821  # of conftest, which can't be import
         (["upload", "small.bin", "URL", "extra"], "extra"),
         (["upload", "small.bin", "URL", "--concurrency", "many"], "--concurrency"),
         (["upload", "small.bin", "URL", "--concurrency", "0"], "--concurrency"),
+        (["upload", "small.bin", "URL", "--concurrency", "1001"], "from 1 to 1000"),
+        (["upload", "small.bin", "URL", "--concurrency", "999999999999999999"], "from 1 to 1000"),
         (["upload", "small.bin", "URL", "--max-attempts", "0"], "--max-attempts"),
         (["upload", "small.bin", "URL", "--part-size", "big"], "--part-size"),
         (["upload", "small.bin", "URL", "--part-size", "0"], "--part-size"),
