@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -359,6 +360,37 @@ def test_the_show_needs_room(partwise: Callable[..., Any], temporary: Path, monk
     ended = partwise("demo", "--size", "1MiB")
     assert (ended.code, "the demo needs 3.0 MiB in" in ended.err) == (1, True)
     assert list(temporary.iterdir()) == []
+
+
+def test_the_show_says_what_this_machine_lacks(
+    partwise: Callable[..., Any], temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_thread(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", no_thread)
+        ended = partwise("demo", "--size", "1MiB")
+    assert (ended.code, "the demo can't be shown here" in ended.err, "defect" in ended.err) == (1, True, False)
+    assert list(temporary.iterdir()) == []
+
+    def no_folder(**_: Any) -> str:
+        raise FileNotFoundError("No usable temporary directory found")
+
+    monkeypatch.setattr("partwise.cli.demo.tempfile.mkdtemp", no_folder)
+    ended = partwise("demo", "--size", "1MiB")
+    assert (ended.code, "No usable temporary directory" in ended.err, "defect" in ended.err) == (1, True, False)
+
+
+def test_serve_says_that_there_are_no_threads(
+    partwise: Callable[..., Any], place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_thread(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", no_thread)
+    ended = partwise("serve", "buckets")
+    assert (ended.code, "can't be served on port 0" in ended.err, "thread" in ended.err) == (1, True, True)
 
 
 def test_a_file_that_is_too_small_for_the_show_is_told(child: Start, temporary: Path, small: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 import socketserver
@@ -96,15 +97,16 @@ class OSSServer:
 
         Raises:
             RuntimeError: it was started or stopped before: a server lives once.
-            OSError: the address can't be had.
+            OSError: the address can't be had, or there is no thread to be had.
         """
         if self._listener is not None or self._stopping.is_set():
             raise RuntimeError("this server was started or stopped before; make another one")
         host, _ = self._address
         if not is_loopback(host):
             warnings.warn(f"this test server listens on {host}: who reaches it can store and read there", stacklevel=2)
-        self._listener = _Listener(self._address, self._serve_client, lambda: self.settings.connections)
-        self._listener.begin()
+        listener = _Listener(self._address, self._serve_client, lambda: self.settings.connections)
+        listener.begin()
+        self._listener = listener
 
     def stop(self) -> None:
         """End all connections, wait for the threads, close the backends that the server made itself. Twice is fine."""
@@ -296,8 +298,17 @@ class _Listener(socketserver.TCPServer):
         return host, port
 
     def begin(self) -> None:
-        """Accept connections from now on."""
-        self._accepting.start()
+        """
+        Accept connections from now on.
+
+        Raises:
+            OSError: there is no thread to be had.
+        """
+        try:
+            self._accepting.start()
+        except RuntimeError as error:
+            self.server_close()
+            raise OSError(errno.EAGAIN, f"{os.strerror(errno.EAGAIN)}: {error}") from error
 
     def end(self) -> None:
         """Accept no more, end those that are open, and wait for their threads."""
