@@ -89,7 +89,7 @@ def test_a_folder_that_becomes_a_link_while_it_is_opened_is_no_bucket(
         return LocalBackend(folder)
 
     monkeypatch.setattr("partwise.testing.oss_server.buckets.LocalBackend", opened)
-    assert client("GET", "secret").code == "NoSuchBucket"
+    assert client("PUT", "new", body=b"planted").status == 404
 
 
 def test_a_file_that_stands_in_a_buckets_place_is_said(bucket: Path, client: Any) -> None:

@@ -73,8 +73,7 @@ class OSSServer:
         if not 0 <= port <= 65_535:
             raise InvalidInput(f"a port is from 0 to 65535, not {port}")
         settings = settings or ServerSettings()
-        if settings.allow_anonymous and not is_loopback(host):
-            raise InvalidInput(f"a server that needs no signature listens on loopback only, not on {host}")
+        _check_access(settings, host)
         self._own: list[MultipartBackend] = []
         if directory is None and buckets is None:
             self._own.append(MemoryBackend())
@@ -190,6 +189,7 @@ class OSSServer:
 
     @settings.setter
     def settings(self, settings: ServerSettings) -> None:
+        _check_access(settings, self._address[0])
         self._service.settings = settings
 
     @property
@@ -268,6 +268,11 @@ def serve_directory(
         if started is not None:
             started(server)
         server.wait()
+
+
+def _check_access(settings: ServerSettings, host: str) -> None:
+    if settings.allow_anonymous and not is_loopback(host):
+        raise InvalidInput(f"a server that needs no signature listens on loopback only, not on {host}")
 
 
 class _Listener(socketserver.TCPServer):
