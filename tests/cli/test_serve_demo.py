@@ -95,7 +95,7 @@ def _as_another_user(act: Callable[[], Any]) -> Any:
     return result
 
 
-def _told(server: Any) -> dict[str, str]:
+def _announced(server: Any) -> dict[str, str]:
     return dict(json.loads(server.process.stdout.readline()))
 
 
@@ -122,7 +122,7 @@ def test_another_user_can_do_nothing_through_the_server(child: Start, place: Pat
     bucket.mkdir(parents=True)
     (place / "buckets").chmod(0o700)
     server = child("serve", "buckets", "--json")
-    told = _told(server)
+    told = _announced(server)
     body = BytesBody(b"mine")
     with _backend(told) as backend:
         backend.put_object("key", body, ObjectOptions())
@@ -237,7 +237,7 @@ def test_hosts_that_are_allowed_are_handed_on(partwise: Callable[..., Any], serv
 @pytest.mark.parametrize("name", ["", "http://oss.local", "oss.local:80", "*", ".local", "a b", "oss.local."])
 def test_a_host_that_is_none_is_refused(partwise: Callable[..., Any], served: list[Any], name: str) -> None:
     ended = partwise("serve", "buckets", "--allow-host", name)
-    assert (ended.code, "is no host name" in ended.err, served) == (2, True, [])
+    assert (ended.code, "is not a host name" in ended.err, served) == (2, True, [])
 
 
 def test_no_directory_is_not_the_current_one(partwise: Callable[..., Any], served: list[Any]) -> None:
@@ -263,7 +263,7 @@ def test_it_serves_on_when_its_reader_has_gone(child: Start, place: Path) -> Non
     """As ``partwise serve --json DIR | head -1`` does."""
     (place / "buckets" / "examplebucket").mkdir(parents=True)
     server = child("serve", "buckets", "--json")
-    told = _told(server)
+    told = _announced(server)
     server.process.stdout.close()
     server.process.stderr.close()
     with _backend(told) as backend:
@@ -300,7 +300,7 @@ def test_a_port_that_is_taken_is_told(child: Start, place: Path) -> None:
 def test_a_directory_that_is_a_file_is_told(child: Start, small: Path) -> None:
     ended = child("serve", "small.bin").end()
     assert ended.code == 2
-    assert ended.err == "partwise: small.bin is no directory; serve takes one, in which each folder is a bucket\n"
+    assert ended.err == "partwise: small.bin is not a directory; serve takes one, in which each folder is a bucket\n"
 
 
 @pytest.fixture

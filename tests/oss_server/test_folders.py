@@ -149,6 +149,17 @@ def test_a_fifo_is_no_object_and_is_not_waited_for(bucket: Path, client: Any) ->
     assert client("GET", None).texts("Contents/Key") == ["a/key"]
 
 
+def test_what_the_server_may_not_do_is_said_without_a_traceback(
+    client: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "unlink", refuse)
+    reply = client("DELETE", "a/key")
+    assert (reply.status, reply.code, caplog.records) == (403, "AccessDenied", [])
+
+
 # --- what changes at the wrong moment --------------------------------------------------------------------------------
 
 

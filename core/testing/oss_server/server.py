@@ -96,7 +96,7 @@ class OSSServer:
 
         Raises:
             RuntimeError: it was started or stopped before: a server lives once.
-            OSError: the address can't be had, or there is no thread to be had.
+            OSError: the address can't be had, or no thread can be started.
         """
         if self._listener is not None or self._stopping.is_set():
             raise RuntimeError("this server was started or stopped before; make another one")
@@ -307,7 +307,7 @@ class _Listener(socketserver.TCPServer):
         Accept connections from now on.
 
         Raises:
-            OSError: there is no thread to be had.
+            OSError: no thread can be started.
         """
         try:
             self._accepting.start()
