@@ -107,9 +107,7 @@ def _given_key(module: ModuleType, environment: Mapping[str, str]) -> AccessKey 
 
 def _host(name: str) -> str:
     if not _HOST.fullmatch(name):
-        raise InvalidInput(
-            f"--allow-host: {name!r} is not a host name; give one without scheme and port, as in oss.local"
-        )
+        raise InvalidInput(f"--allow-host: {name!r} is not a host name; give it without scheme and port: oss.local")
     return name
 
 
