@@ -26,7 +26,7 @@ from partwise.cli.colours import Painted
 from partwise.cli.output import Output, show_cursor
 from partwise.cli.serve import server_module
 from partwise.cli.stopping import Signals, Stopped
-from partwise.cli.wording import amount, command_line, count
+from partwise.cli.wording import amount, command_line, count, one_line
 from partwise.config import TransferConfig
 from partwise.errors import InvalidInput, PartwiseError, SourceUnreadable
 from partwise.model import KIB, MIB
@@ -68,12 +68,15 @@ def demo(file: str | None, size: int, output: Output) -> int:
     """
     module = server_module()
     stops = _Stops()
-    with Signals(stops.heard), _folder(stops) as folder:
-        path = _made_up(folder, size) if file is None else _given(file, folder)
-        buckets = folder / "buckets"
-        (buckets / _BUCKET).mkdir(parents=True)
-        with module.OSSServer(directory=buckets) as server:
-            _Demo(folder, path, server, output, stops).run()
+    try:
+        with Signals(stops.heard), _folder(stops) as folder:
+            path = _made_up(folder, size) if file is None else _given(file, folder)
+            buckets = folder / "buckets"
+            (buckets / _BUCKET).mkdir(parents=True)
+            with module.OSSServer(directory=buckets) as server:
+                _Demo(folder, path, server, output, stops).run()
+    except OSError as error:
+        raise PartwiseError(f"the demo can't be shown here: {one_line(str(error))}") from error
     return 0
 
 

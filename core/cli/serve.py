@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from partwise.testing.oss_server import AccessKey, OSSServer
 
-# Not those that clients read: who has the keys of a real account in them does not want them printed.
+# Not the variables that clients read: those may hold the keys of a real account, and serve prints its key.
 _ID = "PARTWISE_SERVE_ACCESS_KEY_ID"
 _SECRET = "PARTWISE_SERVE_ACCESS_KEY_SECRET"  # noqa: S105  # a name
 _KEY_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
@@ -79,7 +79,7 @@ def serve(directory: str, port: int, hosts: Sequence[str], output: Output) -> in
     try:
         with Signals(stop_here):
             if Path(directory).exists() and not Path(directory).is_dir():
-                raise InvalidInput(f"{directory} is no directory; serve takes one, in which each folder is a bucket")
+                raise InvalidInput(f"{directory} is not a directory; serve takes one, in which each folder is a bucket")
             module.serve_directory(directory, port=port, settings=settings, started=announce)
     except KeyboardInterrupt:
         output.note("stopped")
@@ -107,7 +107,7 @@ def _given_key(module: ModuleType, environment: Mapping[str, str]) -> AccessKey 
 
 def _host(name: str) -> str:
     if not _HOST.fullmatch(name):
-        raise InvalidInput(f"--allow-host: {name!r} is no host name; give one without scheme and port, as in oss.local")
+        raise InvalidInput(f"--allow-host: {name!r} is not a host name; give it without scheme and port: oss.local")
     return name
 
 

@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -94,7 +95,7 @@ def _as_another_user(act: Callable[[], Any]) -> Any:
     return result
 
 
-def _told(server: Any) -> dict[str, str]:
+def _announced(server: Any) -> dict[str, str]:
     return dict(json.loads(server.process.stdout.readline()))
 
 
@@ -121,7 +122,7 @@ def test_another_user_can_do_nothing_through_the_server(child: Start, place: Pat
     bucket.mkdir(parents=True)
     (place / "buckets").chmod(0o700)
     server = child("serve", "buckets", "--json")
-    told = _told(server)
+    told = _announced(server)
     body = BytesBody(b"mine")
     with _backend(told) as backend:
         backend.put_object("key", body, ObjectOptions())
@@ -236,7 +237,7 @@ def test_hosts_that_are_allowed_are_handed_on(partwise: Callable[..., Any], serv
 @pytest.mark.parametrize("name", ["", "http://oss.local", "oss.local:80", "*", ".local", "a b", "oss.local."])
 def test_a_host_that_is_none_is_refused(partwise: Callable[..., Any], served: list[Any], name: str) -> None:
     ended = partwise("serve", "buckets", "--allow-host", name)
-    assert (ended.code, "is no host name" in ended.err, served) == (2, True, [])
+    assert (ended.code, "is not a host name" in ended.err, served) == (2, True, [])
 
 
 def test_no_directory_is_not_the_current_one(partwise: Callable[..., Any], served: list[Any]) -> None:
@@ -262,7 +263,7 @@ def test_it_serves_on_when_its_reader_has_gone(child: Start, place: Path) -> Non
     """As ``partwise serve --json DIR | head -1`` does."""
     (place / "buckets" / "examplebucket").mkdir(parents=True)
     server = child("serve", "buckets", "--json")
-    told = _told(server)
+    told = _announced(server)
     server.process.stdout.close()
     server.process.stderr.close()
     with _backend(told) as backend:
@@ -299,7 +300,7 @@ def test_a_port_that_is_taken_is_told(child: Start, place: Path) -> None:
 def test_a_directory_that_is_a_file_is_told(child: Start, small: Path) -> None:
     ended = child("serve", "small.bin").end()
     assert ended.code == 2
-    assert ended.err == "partwise: small.bin is no directory; serve takes one, in which each folder is a bucket\n"
+    assert ended.err == "partwise: small.bin is not a directory; serve takes one, in which each folder is a bucket\n"
 
 
 @pytest.fixture
@@ -359,6 +360,37 @@ def test_the_show_needs_room(partwise: Callable[..., Any], temporary: Path, monk
     ended = partwise("demo", "--size", "1MiB")
     assert (ended.code, "the demo needs 3.0 MiB in" in ended.err) == (1, True)
     assert list(temporary.iterdir()) == []
+
+
+def test_the_show_says_what_this_machine_lacks(
+    partwise: Callable[..., Any], temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_thread(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", no_thread)
+        ended = partwise("demo", "--size", "1MiB")
+    assert (ended.code, "the demo can't be shown here" in ended.err, "defect" in ended.err) == (1, True, False)
+    assert list(temporary.iterdir()) == []
+
+    def no_folder(**_: Any) -> str:
+        raise FileNotFoundError("No usable temporary directory found")
+
+    monkeypatch.setattr("partwise.cli.demo.tempfile.mkdtemp", no_folder)
+    ended = partwise("demo", "--size", "1MiB")
+    assert (ended.code, "No usable temporary directory" in ended.err, "defect" in ended.err) == (1, True, False)
+
+
+def test_serve_says_that_there_are_no_threads(
+    partwise: Callable[..., Any], place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_thread(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", no_thread)
+    ended = partwise("serve", "buckets")
+    assert (ended.code, "can't be served on port 0" in ended.err, "thread" in ended.err) == (1, True, True)
 
 
 def test_a_file_that_is_too_small_for_the_show_is_told(child: Start, temporary: Path, small: Path) -> None:

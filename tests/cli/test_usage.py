@@ -106,7 +106,7 @@ Run = Callable[..., "Ended"]  # noqa: F821  # of conftest, which can't be import
         (["serve"], "DIR"),
         (["serve", ".", "--port", "70000"], "from 0 to 65535"),
         (["serve", ".", "--port", "many"], "--port"),
-        (["serve", "small.bin"], "is no directory"),
+        (["serve", "small.bin"], "is not a directory"),
         (["demo", "--size", "17KiB"], "--size"),
         (["demo", "--size", "x"], "--size"),
     ],

@@ -89,7 +89,7 @@ def test_a_folder_that_becomes_a_link_while_it_is_opened_is_no_bucket(
         return LocalBackend(folder)
 
     monkeypatch.setattr("partwise.testing.oss_server.buckets.LocalBackend", opened)
-    assert client("GET", "secret").code == "NoSuchBucket"
+    assert client("PUT", "new", body=b"planted").status == 404
 
 
 def test_a_file_that_stands_in_a_buckets_place_is_said(bucket: Path, client: Any) -> None:
@@ -147,6 +147,17 @@ def test_a_fifo_is_no_object_and_is_not_waited_for(bucket: Path, client: Any) ->
     assert client("DELETE", "fifo").status == 204
     assert stat.S_ISFIFO((bucket / "fifo").stat().st_mode)
     assert client("GET", None).texts("Contents/Key") == ["a/key"]
+
+
+def test_what_the_server_may_not_do_is_said_without_a_traceback(
+    client: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "unlink", refuse)
+    reply = client("DELETE", "a/key")
+    assert (reply.status, reply.code, caplog.records) == (403, "AccessDenied", [])
 
 
 # --- what changes at the wrong moment --------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import evolve
 
 from partwise.backends.memory import MemoryBackend
 from partwise.errors import BackendClosed, InvalidInput
@@ -141,6 +142,11 @@ def test_listening_for_others_draws_a_warning(host: str, monkeypatch: pytest.Mon
 def test_a_server_that_needs_no_signature_listens_on_loopback_only(host: str) -> None:
     with pytest.raises(InvalidInput, match="loopback"):
         OSSServer(host=host, settings=ServerSettings(allow_anonymous=True))
+    server = OSSServer(host=host)
+    with pytest.raises(InvalidInput, match="loopback"):
+        server.settings = evolve(server.settings, allow_anonymous=True)
+    assert not server.settings.allow_anonymous
+    server.stop()
 
 
 class _NoListener:

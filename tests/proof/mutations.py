@@ -1508,8 +1508,8 @@ MUTATIONS = [
     Mutation(
         "a server that needs no signature listens for others",
         SERVER + "server.py",
-        "        if settings.allow_anonymous and not is_loopback(host):",
-        "        if False:",
+        "    if settings.allow_anonymous and not is_loopback(host):",
+        "    if False:",
         ("tests/oss_server/test_server.py",),
     ),
     Mutation(

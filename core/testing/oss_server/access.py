@@ -132,7 +132,7 @@ class _LocalAccess:
             OSError: it is gone, or a link has taken the place of a folder on the way.
         """
         folders = path.relative_to(self._backend.directory).parent.parts
-        if os.open not in os.supports_dir_fd:  # Windows: whoever may change the bucket can have other files opened
+        if os.open not in os.supports_dir_fd:  # Windows: links that are swapped in are followed
             yield None
             return
         folder = os.open(self._backend.directory, _FOLDER)

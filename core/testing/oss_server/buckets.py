@@ -227,7 +227,7 @@ class DirectoryBuckets:
 
     Args:
         directory: it is made if it is missing, for this user alone. Folders that come or go while the server runs are
-            seen. A symbolic link is no bucket, since it may lead anywhere.
+            seen. A symbolic link is not a bucket, since it may lead anywhere.
     """
 
     def __init__(self, directory: Path) -> None:

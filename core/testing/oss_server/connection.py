@@ -65,8 +65,8 @@ class ClientConnection:
 
     def serve(self) -> None:
         """Answer requests until the client goes, or the connection can't be used any more; then close it."""
-        # A client that goes away is no failure of the server, nor is an object that vanishes while it is sent, or one
-        # whose description can't stand in a header.
+        # Three things are not failures of the server: a client that goes away, an object that vanishes while it is
+        # sent, and one whose description can't stand in a header.
         with self._socket, contextlib.suppress(OSError, EOFError, h11.LocalProtocolError):
             # A head and a body that are sent one after the other must not wait for each other.
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

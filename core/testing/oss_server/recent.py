@@ -41,7 +41,7 @@ class Recent(Generic[_Key, _Value]):
         self._bytes -= size
 
     def shrink(self, entries_max: int) -> None:
-        """Drop the oldest entries until there are no more than so many, in no more bytes than are allowed."""
+        """Drop the oldest entries until there are `entries_max` at most, within the bound of bytes."""
         while self._entries and (len(self._entries) > entries_max or self._bytes > self._bytes_max):
             self.drop(next(iter(self._entries)))
 

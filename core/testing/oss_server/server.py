@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 import socketserver
@@ -72,8 +73,7 @@ class OSSServer:
         if not 0 <= port <= 65_535:
             raise InvalidInput(f"a port is from 0 to 65535, not {port}")
         settings = settings or ServerSettings()
-        if settings.allow_anonymous and not is_loopback(host):
-            raise InvalidInput(f"a server that needs no signature listens on loopback only, not on {host}")
+        _check_access(settings, host)
         self._own: list[MultipartBackend] = []
         if directory is None and buckets is None:
             self._own.append(MemoryBackend())
@@ -96,15 +96,16 @@ class OSSServer:
 
         Raises:
             RuntimeError: it was started or stopped before: a server lives once.
-            OSError: the address can't be had.
+            OSError: the address can't be had, or no thread can be started.
         """
         if self._listener is not None or self._stopping.is_set():
             raise RuntimeError("this server was started or stopped before; make another one")
         host, _ = self._address
         if not is_loopback(host):
             warnings.warn(f"this test server listens on {host}: who reaches it can store and read there", stacklevel=2)
-        self._listener = _Listener(self._address, self._serve_client, lambda: self.settings.connections)
-        self._listener.begin()
+        listener = _Listener(self._address, self._serve_client, lambda: self.settings.connections)
+        listener.begin()
+        self._listener = listener
 
     def stop(self) -> None:
         """End all connections, wait for the threads, close the backends that the server made itself. Twice is fine."""
@@ -188,6 +189,7 @@ class OSSServer:
 
     @settings.setter
     def settings(self, settings: ServerSettings) -> None:
+        _check_access(settings, self._address[0])
         self._service.settings = settings
 
     @property
@@ -268,6 +270,11 @@ def serve_directory(
         server.wait()
 
 
+def _check_access(settings: ServerSettings, host: str) -> None:
+    if settings.allow_anonymous and not is_loopback(host):
+        raise InvalidInput(f"a server that needs no signature listens on loopback only, not on {host}")
+
+
 class _Listener(socketserver.TCPServer):
     """Accepts connections, and knows all that are open and all threads that serve them."""
 
@@ -296,8 +303,17 @@ class _Listener(socketserver.TCPServer):
         return host, port
 
     def begin(self) -> None:
-        """Accept connections from now on."""
-        self._accepting.start()
+        """
+        Accept connections from now on.
+
+        Raises:
+            OSError: no thread can be started.
+        """
+        try:
+            self._accepting.start()
+        except RuntimeError as error:
+            self.server_close()
+            raise OSError(errno.EAGAIN, f"{os.strerror(errno.EAGAIN)}: {error}") from error
 
     def end(self) -> None:
         """Accept no more, end those that are open, and wait for their threads."""

@@ -174,6 +174,8 @@ def _guarded(exchange: Exchange, act: Callable[[Exchange], Answer]) -> Answer:
         return _refused(exchange, error)
     except PartwiseError as error:
         return _refused(exchange, refusal_of(error))
+    except PermissionError:
+        return _refused(exchange, OSSError("AccessDenied", "The server may not do that in the directory it serves."))
     except Exception as error:  # noqa: BLE001 -- a defect, in the backend or here: the client is told, and the log why
         _log.exception("%s %s failed", exchange.request.method, exchange.request.target)
         return _refused(exchange, OSSError("InternalError", f"{type(error).__name__}: {error}"))
