@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from partwise.errors import InvalidInput
 from partwise.model import GIB, KIB, MIB, TIB, PartLimits
-from partwise.planning import PREFERRED_PART_SIZE, PartPlan, PartRange, goes_in_one_piece, plan_parts
+from partwise.planning import PartPlan, PartRange, goes_in_one_piece, plan_parts
 
 #: Those of Alibaba Cloud OSS.
 OSS = PartLimits(min_part_size=100 * KIB)
@@ -195,9 +195,16 @@ def test_a_stream_begins_small_and_has_room_for_terabytes():
     plan = plan_parts(None, OSS)
     last = plan.part(10_000)
 
-    assert (plan.part_size, plan.doubling_every) == (PREFERRED_PART_SIZE, 1000)
+    assert (plan.part_size, plan.doubling_every) == (8 * MIB, 1000)
     assert last.offset + last.size > 7.8 * TIB
     assert plan.parts_total is None
+
+
+def test_a_part_size_doubles_nine_times_at_most():
+    plan = plan_parts(None, OSS, 100 * KIB)
+
+    assert plan.doubling_every == 1000
+    assert plan.part(10_000).size == 512 * 100 * KIB
 
 
 def test_a_part_size_that_can_not_double_never_does():

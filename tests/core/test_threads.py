@@ -88,6 +88,44 @@ def test_no_more_threads_are_started_than_there_are_parts_under_way(threads):
     assert len(transport._threads) == 1
 
 
+def test_a_thread_is_started_for_each_part_under_way_whatever_came_before(threads):
+    transport, backend = threads(3), Held()
+    for number in (1, 2):
+        transport.submit(job(number))
+        assert transport.next_outcome(30).part_number == number
+        transport.wake()
+        assert transport.next_outcome(30) is None
+    for number in (3, 4, 5):
+        transport.submit(job(number, backend))
+    begun = [backend.begun.acquire(timeout=5) for _ in range(3)]
+    backend.let_go.set()
+
+    assert begun == [True] * 3
+
+
+def test_with_nothing_under_way_the_loop_waits(threads):
+    transport = threads(1)
+    began = time.monotonic()
+
+    assert transport.next_outcome(0.02) is None
+    assert time.monotonic() - began >= 0.015
+
+
+def test_a_thread_that_notes_its_time_while_all_is_added_up_does_no_harm(threads):
+    """Played by a time that notes another just as it is added up."""
+    transport = threads(1)
+
+    class Noting(float):
+        def __radd__(self, other):
+            transport._used["another"] = 2.0
+            return other + float(self)
+
+    transport._used["one"] = Noting(1.0)
+
+    assert transport._used_in_all() == 1.0
+    assert transport._used_in_all() == 3.0
+
+
 def test_threads_of_our_own_do_not_keep_a_program_from_ending(threads):
     transport = threads(1)
     transport.submit(job(1))
@@ -325,6 +363,16 @@ def test_what_is_on_its_way_is_answered_though_the_rest_is_taken_back(threads):
     assert {outcome.part_number for outcome in outcomes if outcome.receipt} == {1, 2, 3}
     assert {outcome.part_number for outcome in outcomes if isinstance(outcome.error, TransferStopped)} == {4, 5}
     assert transport.next_outcome(None) is None
+
+
+def test_the_transport_is_not_idle_while_an_answer_is_due(threads):
+    transport = kept(threads, Beginning(), (1, 2))
+    assert transport.next_outcome(30).part_number == 1
+    transport.recall()
+
+    assert not transport.idle
+    assert transport.next_outcome(30).part_number == 2
+    assert transport.idle
 
 
 def test_what_is_on_its_way_is_answered_to_the_loop_though_threads_are_faster(threads):
@@ -587,6 +635,36 @@ class Said:
 
     def part_done(self, now, used):
         assert used() >= 0.0
+
+
+class Counting:
+    """Notes how often it is told of a part."""
+
+    busy = False
+
+    def __init__(self):
+        self.parts = 0
+
+    def part_done(self, now, used):
+        self.parts += 1
+
+
+@pytest.mark.parametrize(("processors", "looks"), [(1, 5), (2, 5), (3, 0), (4, 0)])
+def test_the_processors_are_watched_where_there_are_fewer_than_threads(threads, processors, looks):
+    transport, load = threads(3, Hand(), processors=processors), Counting()
+    transport._load, transport._tempo = load, Never()
+    send(transport, Answering(), range(1, 6), 1)
+
+    assert load.parts == looks
+
+
+def test_the_processors_are_not_watched_while_the_loop_sends(threads):
+    transport, load = threads(3, Hand(), processors=1), Counting()
+    transport._load = load
+    transport._tempo.alone = True
+    send(transport, Answering(), range(1, 6), 1)
+
+    assert load.parts == 0
 
 
 class Never:

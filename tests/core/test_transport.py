@@ -8,6 +8,7 @@ import os
 import pickle
 import signal
 import threading
+import time
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 
 import pytest
@@ -394,6 +395,28 @@ def test_once_recalled_an_outcome_that_an_interrupt_swallowed_is_had_all_the_sam
     assert transport.next_outcome(None).part_number == 2
     assert transport.idle
     assert transport.next_outcome(None) is None
+
+
+def test_once_recalled_with_nothing_under_way_there_is_nothing_to_wait_for(by_hand):
+    transport = ExecutorTransport(by_hand)
+    transport.recall()
+    asking = threading.Thread(target=transport.next_outcome, args=(30,), daemon=True)
+    asking.start()
+    asking.join(5)
+
+    assert not asking.is_alive()
+
+
+def test_what_is_submitted_after_a_recall_is_waited_for_as_before(by_hand):
+    transport = ExecutorTransport(by_hand)
+    transport.recall()
+    transport.submit(job(1))
+    by_hand.futures[0].set_result(UploadedPart(1, 10, "E1"))
+    assert transport.next_outcome(30).part_number == 1
+
+    began = time.monotonic()
+    assert transport.next_outcome(0.02) is None
+    assert time.monotonic() - began >= 0.015, "with nothing under way it waits"
 
 
 def test_what_may_have_been_begun_is_waited_for(by_hand):

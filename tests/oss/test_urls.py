@@ -91,6 +91,31 @@ def test_settings_reach_the_backend():
     assert (backend._recipe.settings["addressing_style"], backend._recipe.settings["max_connections"]) == ("cname", 3)
 
 
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"signature_version": "v1"},
+        {"connect_timeout": 1.0},
+        {"read_timeout": 1.0},
+        {"timeout": 1.0},
+        {"proxy": "http://127.0.0.1:1"},
+        {"max_connections": 1},
+        {"page_size": 10},
+        {"user_agent": "tests"},
+        {"addressing_style": "path"},
+        {"endpoint": "http://127.0.0.1:1"},
+        {"ca_bundle": None},
+        {"profile": None},
+        {"config_file": None},
+    ],
+    ids=lambda setting: next(iter(setting)),
+)
+def test_each_setting_that_is_documented_is_taken(setting):
+    settings = opened(**PLACE, **setting)._recipe.settings
+    for name in setting.keys() & settings.keys() - {"endpoint"}:
+        assert setting[name] in (None, settings[name])
+
+
 def test_a_timeout_of_its_own_goes_before_the_one_for_both():
     backend = opened(**PLACE, timeout=7, connect_timeout=1)
     assert (backend._recipe.settings["connect_timeout"], backend._recipe.settings["read_timeout"]) == (1, 7)
@@ -102,6 +127,19 @@ def test_a_timeout_of_its_own_goes_before_the_one_for_both():
 def test_nothing_known_says_how_to_give_it():
     with pytest.raises(InvalidInput, match=r"region= or endpoint=, or set OSS_REGION or OSS_ENDPOINT, or write one to"):
         open_url("oss://examplebucket/key", credentials=PLACE["credentials"])
+
+
+def test_a_variable_that_is_empty_says_nothing(monkeypatch, config):
+    config("[default]\nregion=cn-beijing\n")
+    monkeypatch.setenv("OSS_REGION", "")
+    monkeypatch.setenv("OSS_ENDPOINT", "")
+    assert opened(credentials=PLACE["credentials"]).region == "cn-beijing"
+
+
+def test_an_endpoint_that_tells_its_region_needs_no_file(config):
+    config("no configuration at all")
+    backend = opened(credentials=PLACE["credentials"], endpoint="oss-cn-hangzhou.aliyuncs.com")
+    assert backend.region == "cn-hangzhou"
 
 
 CONFIG = "[default]\naccess-key-id=fileid\naccess-key-secret=filesecret\nregion=cn-beijing\n"

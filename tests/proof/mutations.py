@@ -111,6 +111,13 @@ CLAIMS_TESTS = ("tests/stores/test_claims.py -k 'lock_file_is or took_the_table'
 DOCUMENTS_TESTS = ("tests/oss/test_documents.py",)
 ADDRESSING_TESTS = ("tests/oss/test_addressing.py",)
 THREADS_TESTS = ("tests/core/test_threads.py",)
+FAULTY = "core/testing/faulty.py"
+URLS = "backends/oss/urls.py"
+PLANNING = "core/planning.py"
+URLS_TESTS = ("tests/oss/test_urls.py",)
+PROGRESS_TESTS = ("tests/core/test_progress.py",)
+RECALL_TESTS = ("tests/core/test_transport.py -k recall",)
+PLANNING_TESTS = ("tests/core/test_planning.py",)
 SECONDS_MAX = 600
 _PROFILE = "--hypothesis-profile=mutation"
 
@@ -2306,6 +2313,202 @@ MUTATIONS = [
         "_BUSY_SECONDS = 5.0",
         "_BUSY_SECONDS = 0.5",
         ("tests/stores/test_sqlite.py -k waited",),
+    ),
+    Mutation(
+        "a fault on one part strikes others later",
+        FAULTS,
+        "            and fault.part_number in (None, call.part_number)\n",
+        "",
+        FAULTS_TESTS,
+    ),
+    Mutation(
+        "a death waits for a source that is being read",
+        FAULTS,
+        "None if operation in SOURCE_OPERATIONS else threading.get_ident()",
+        "threading.get_ident()",
+        FAULTS_TESTS,
+    ),
+    Mutation(
+        "a listing is read after its call",
+        FAULTY,
+        "lambda: list(self.inner.list_uploads(prefix))",
+        "lambda: self.inner.list_uploads(prefix)",
+        FAULTS_TESTS,
+    ),
+    Mutation(
+        "a dead process reads its body to the end",
+        FAULTY,
+        "        for chunk in chunks:\n            self._plan.check_alive()\n",
+        "        for chunk in chunks:\n",
+        FAULTS_TESTS,
+    ),
+    Mutation(
+        "where there is no checksum none can be wrong",
+        FAULTY,
+        "(value.crc64 or 0) ^ 1",
+        "value.crc64 and value.crc64 ^ 1",
+        FAULTS_TESTS,
+    ),
+    Mutation(
+        "reading that fails is called writing that fails",
+        FAULTY,
+        'CheckpointError if operation in {"load", "scan"} else CheckpointUnwritable',
+        "CheckpointUnwritable",
+        FAULTS_TESTS,
+    ),
+    Mutation(
+        "an old record is two steps older", FAULTY, "checkpoint.parts[:-1]", "checkpoint.parts[:-2]", FAULTS_TESTS
+    ),
+    Mutation(
+        "a source without a time can't change",
+        FAULTY,
+        "mtime_ns=(fingerprint.mtime_ns or 0) + 1",
+        "mtime_ns=fingerprint.mtime_ns and fingerprint.mtime_ns + 1",
+        FAULTS_TESTS,
+    ),
+    Mutation("a page size can't be given by a URL's settings", URLS, '    "page_size",\n', "", URLS_TESTS),
+    Mutation("a name for the client can't be given by a URL's settings", URLS, '    "user_agent",\n', "", URLS_TESTS),
+    Mutation(
+        "an empty endpoint in the environment is one",
+        URLS,
+        'os.environ.get("OSS_ENDPOINT") or None',
+        'os.environ.get("OSS_ENDPOINT")',
+        URLS_TESTS,
+    ),
+    Mutation(
+        "the file is read though the endpoint tells its region",
+        URLS,
+        "(asked.region is not None or region_of(asked.endpoint) is not None)",
+        "asked.region is not None",
+        URLS_TESTS,
+    ),
+    Mutation(
+        "a recalled transport waits for nothing",
+        TRANSPORT,
+        "if outcome is not None or (self._recalled and self.idle):",
+        "if outcome is not None:",
+        RECALL_TESTS,
+    ),
+    Mutation(
+        "a recall lasts beyond the next part",
+        TRANSPORT,
+        "        self._recalled = False\n        attempt",
+        "        attempt",
+        RECALL_TESTS,
+    ),
+    Mutation(
+        "a call is awaited by nothing that holds it",
+        PROGRESS,
+        "            _under_way.add(task)\n",
+        "            pass\n",
+        PROGRESS_TESTS,
+    ),
+    Mutation("a call is held after its end", PROGRESS, "        _under_way.discard(task)\n", "", PROGRESS_TESTS),
+    Mutation(
+        "a pause by a loop tells what is in flight",
+        PROGRESS,
+        "bytes_done=progress.bytes_acknowledged",
+        "bytes_done=progress.bytes_done",
+        PROGRESS_TESTS,
+    ),
+    Mutation(
+        "a pause without a checkpoint promises to carry on",
+        PROGRESS,
+        "resumable=checkpoint is not None",
+        "resumable=True",
+        PROGRESS_TESTS,
+    ),
+    Mutation(
+        "a bar of tqdm loses its total",
+        PROGRESS,
+        "        if progress.bytes_total is not None:\n            bar.total",
+        "        if True:\n            bar.total",
+        PROGRESS_TESTS,
+    ),
+    Mutation("a bar of tqdm is not shown", PROGRESS, "        bar.refresh()\n", "", PROGRESS_TESTS),
+    Mutation(
+        "an upload spins while a call is awaited",
+        PROGRESS,
+        "                self._news.wait(_LOOK_AFTER)\n",
+        "",
+        PROGRESS_TESTS,
+    ),
+    Mutation(
+        "a callback that needs a loop is told of another mistake",
+        PROGRESS,
+        "        if self.loop is None:\n            raise no_event_loop()\n",
+        "",
+        PROGRESS_TESTS,
+    ),
+    Mutation(
+        "what can be awaited and is no coroutine breaks",
+        PROGRESS,
+        "if inspect.iscoroutine(answer) and inspect",
+        "if inspect",
+        PROGRESS_TESTS,
+    ),
+    Mutation(
+        "a stream begins with larger parts",
+        PLANNING,
+        "PREFERRED_PART_SIZE = 8 * MIB",
+        "PREFERRED_PART_SIZE = 16 * MIB",
+        PLANNING_TESTS,
+    ),
+    Mutation(
+        "a stream's parts double once more",
+        PLANNING,
+        "_STREAM_GENERATIONS = 10",
+        "_STREAM_GENERATIONS = 11",
+        PLANNING_TESTS,
+    ),
+    Mutation(
+        "the processors are not watched",
+        THREADS,
+        "                self._load.part_done(now, self._used_in_all)\n",
+        "                pass\n",
+        THREADS_TESTS,
+    ),
+    Mutation(
+        "the processors are watched where there are enough",
+        THREADS,
+        "if self._processors < self._workers and not",
+        "if self._processors <= self._workers and not",
+        THREADS_TESTS,
+    ),
+    Mutation(
+        "the processors are watched while the loop sends",
+        THREADS,
+        "if self._processors < self._workers and not self._tempo.alone:",
+        "if self._processors < self._workers:",
+        THREADS_TESTS,
+    ),
+    Mutation(
+        "parts under way are counted down twice",
+        THREADS,
+        "            self._under_way -= 1\n",
+        "            self._under_way -= 2\n",
+        THREADS_TESTS,
+    ),
+    Mutation(
+        "a loop without parts does not wait",
+        THREADS,
+        "block=not (self._ending and self.idle)",
+        "block=not self.idle",
+        THREADS_TESTS,
+    ),
+    Mutation(
+        "times are added up while others are noted",
+        THREADS,
+        "sum(list(self._used.values()))",
+        "sum(self._used.values())",
+        THREADS_TESTS,
+    ),
+    Mutation(
+        "a transport is idle though an answer is due",
+        THREADS,
+        " and self._finished.empty() and not self._begun",
+        " and self._finished.empty()",
+        THREADS_TESTS,
     ),
 ]
 

@@ -6,7 +6,7 @@ import errno
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 
@@ -30,7 +30,16 @@ from partwise.errors import (
     Throttled,
     UploadNotFound,
 )
-from partwise.model import Checkpoint, Fingerprint, ObjectOptions, PartLimits, StoredObject, UploadedPart
+from partwise.model import (
+    Capabilities,
+    Checkpoint,
+    Fingerprint,
+    ObjectOptions,
+    PartLimits,
+    PendingUpload,
+    StoredObject,
+    UploadedPart,
+)
 from partwise.protocols import (
     BindsRequestOptions,
     BindsSource,
@@ -193,6 +202,23 @@ def test_a_fault_on_a_part_counts_the_calls_for_that_part() -> None:
     with pytest.raises(ConnectionFailed):
         send(2)
     assert scene.plan.unreached == ()
+
+
+def test_a_fault_on_a_part_strikes_no_other_part_afterwards() -> None:
+    scene = Scene(Fault("upload_part", FaultKind.BEFORE, 1, part_number=2))
+    with pytest.raises(ConnectionFailed):
+        scene.faulty.upload_part("key", scene.upload_id, 2, TrickyBody(DATA))
+    for number in (1, 3):
+        assert scene.faulty.upload_part("key", scene.upload_id, number, TrickyBody(DATA)).part_number == number
+    assert len(scene.plan.reached) == 1
+
+
+def test_a_fault_on_any_part_counts_the_calls_for_all_parts() -> None:
+    scene = Scene(Fault("upload_part", FaultKind.BEFORE, 3))
+    for number in (2, 1):
+        scene.faulty.upload_part("key", scene.upload_id, number, TrickyBody(DATA))
+    with pytest.raises(ConnectionFailed):
+        scene.faulty.upload_part("key", scene.upload_id, 1, TrickyBody(DATA))
 
 
 def test_a_plan_that_was_carried_out_passes() -> None:
@@ -376,6 +402,54 @@ def test_a_wrong_checksum_differs_from_the_right_one(operation: str) -> None:
     assert wrong != right
 
 
+def test_a_wrong_checksum_is_one_where_the_storage_has_none() -> None:
+    scene = Scene(fault("head_object", FaultKind.WRONG_CHECKSUM))
+    scene.backend = MemoryBackend(capabilities=Capabilities())
+    scene.backend.put_object("key", TrickyBody(DATA), NO_OPTIONS)
+    scene.faulty = FaultyBackend(scene.backend, scene.plan)
+    assert scene.backend.head_object("key").crc64 is None  # type: ignore[union-attr]  # it was stored above
+    assert scene.do("head_object").crc64 == 1  # type: ignore[attr-defined]  # likewise
+
+
+def test_pages_of_a_listing_are_read_within_the_call() -> None:
+    class Lost(MemoryBackend):
+        def list_uploads(self, prefix: str = "") -> Iterator[PendingUpload]:
+            yield from super().list_uploads(prefix)
+            raise ConnectionFailed("the second page")
+
+        def list_parts(self, key: str, upload_id: str) -> Iterator[UploadedPart]:
+            yield from super().list_parts(key, upload_id)
+            raise ConnectionFailed("the second page")
+
+    backend, plan = Lost(), FaultPlan()
+    upload_id = backend.initiate_upload("key", NO_OPTIONS)
+    for listing in (
+        lambda: FaultyBackend(backend, plan).list_uploads(),
+        lambda: FaultyBackend(backend, plan).list_parts("key", upload_id),
+    ):
+        with pytest.raises(ConnectionFailed):
+            listing()
+    assert [call.outcome for call in plan.calls] == ["ConnectionFailed"] * 2
+
+
+def test_a_body_stops_at_its_next_piece_when_the_process_dies() -> None:
+    plan = FaultPlan()
+    body = TrickyBody(DATA, chunk_size=7)
+
+    class Killing(MemoryBackend):
+        def put_object(self, key: str, body: Body, options: ObjectOptions) -> StoredObject:
+            chunks = body.chunks()
+            next(chunks)
+            with pytest.raises(SimulatedDeath):
+                plan.die("just now")
+            next(chunks)
+            raise AssertionError("a dead process went on reading")
+
+    with pytest.raises(SimulatedDeath):
+        FaultyBackend(Killing(), plan).put_object("key", body, NO_OPTIONS)
+    assert body.bytes_read <= 14
+
+
 def test_a_wrong_checksum_of_an_object_that_is_not_there_is_none() -> None:
     scene = Scene(fault("head_object", FaultKind.WRONG_CHECKSUM))
     with scene.plan:
@@ -454,6 +528,30 @@ def test_a_death_before_the_effect_has_none_and_one_after_it_has() -> None:
 
 def test_death_is_no_exception_that_can_be_handled() -> None:
     assert not issubclass(SimulatedDeath, Exception)
+
+
+def test_a_death_does_not_wait_for_a_source_that_is_being_read() -> None:
+    """Reading has no effect that anybody could see afterwards."""
+    plan, begun, end = FaultPlan(), threading.Event(), threading.Event()
+
+    def read() -> None:
+        with suppress(SimulatedDeath), plan.call("read", "source"):
+            begun.set()
+            end.wait(30)
+
+    def die() -> None:
+        with suppress(SimulatedDeath):
+            plan.die("now")
+
+    reading, dying = threading.Thread(target=read, daemon=True), threading.Thread(target=die, daemon=True)
+    reading.start()
+    assert begun.wait(30)
+    dying.start()
+    dying.join(5)
+    waits = dying.is_alive()
+    end.set()
+    reading.join(30)
+    assert not waits
 
 
 def test_one_process_dies_for_all_that_it_talks_to() -> None:
@@ -597,8 +695,9 @@ def test_a_lost_write_pretends(operation: str) -> None:
 @pytest.mark.parametrize("operation", ["load", "scan"])
 def test_reading_that_fails_is_a_checkpoint_error(operation: str) -> None:
     store, plan = store_with(fault(operation, FaultKind.BEFORE))
-    with plan, pytest.raises(CheckpointError, match="InjectedFault"):
+    with plan, pytest.raises(CheckpointError, match="InjectedFault") as caught:
         store.load(NAME) if operation == "load" else list(store.scan())
+    assert not isinstance(caught.value, CheckpointUnwritable)
 
 
 def test_a_claim_that_fails_is_not_held() -> None:
@@ -669,6 +768,13 @@ def test_one_step_before_the_first_part_there_was_no_upload_and_before_that_no_c
     without_upload = evolve(without_parts, upload_id=None)
     assert one_step_older(without_parts) == without_upload
     assert one_step_older(without_upload) is None
+
+
+def test_one_step_before_the_third_part_there_were_two() -> None:
+    parts = tuple(UploadedPart(number, 5, "etag") for number in (1, 2, 3))
+    older = one_step_older(evolve(CHECKPOINT, parts=parts))
+    assert older is not None
+    assert (older.parts, older.upload_id) == (parts[:2], "id")
 
 
 def test_an_old_record_of_nothing_is_nothing() -> None:
@@ -754,6 +860,13 @@ def test_a_source_that_fails_half_way_has_given_half() -> None:
     assert bytes(next(chunks)) == DATA[:50]
     with plan, pytest.raises(SourceChanged, match="InjectedFault"):
         next(chunks)
+
+
+def test_a_source_without_a_time_changes_too() -> None:
+    plan = FaultPlan([fault("fingerprint", FaultKind.CHANGED)])
+    source = BytesSource(DATA)
+    assert source.fingerprint().mtime_ns is None
+    assert FaultySource(source, plan).fingerprint().mtime_ns == 1
 
 
 def test_a_changed_source_stays_changed() -> None:
