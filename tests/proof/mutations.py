@@ -61,6 +61,7 @@ OUTSIDE = (
     "tests/core/test_transport.py",
     "tests/core/test_uploader.py",
 )
+DIRECTORY = ("tests/backends/test_local_safety.py", "tests/backends/test_local.py")
 SENT_AHEAD = ("tests/core/test_transport.py", "tests/core/test_threads.py", "tests/oss/test_small_parts.py")
 SOURCE_FAILS = ("tests/core/test_transient_source_errors.py",)
 PRINTED = ("tests/cli/test_output.py", "tests/cli/test_wording.py")
@@ -732,6 +733,126 @@ MUTATIONS = [
         ENGINE,
         "        if stored.crc64 not in (None, body.crc64):",
         "        if False:",
+    ),
+    # --- the local directory -----------------------------------------------------------------------------------------
+    Mutation(
+        "a directory is entered through a link",
+        "backends/_local_directories.py",
+        "os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=self._descriptor)",
+        "os.open(name, os.O_RDONLY | os.O_DIRECTORY, dir_fd=self._descriptor)",
+        DIRECTORY,
+    ),
+    Mutation(
+        "the bookkeeping is used whoever owns it",
+        "backends/_local_directories.py",
+        "            return Directory(path, open_trusted(name, directory=True, dir_fd=self._descriptor))",
+        "            return self.enter(name)",
+        DIRECTORY,
+    ),
+    Mutation(
+        "an unused directory of the bookkeeping is not looked at",
+        "backends/_local_bookkeeping.py",
+        "                folder.refuse_foreign(name, status)",
+        "                pass",
+        DIRECTORY,
+    ),
+    Mutation(
+        "left-overs of any name are removed",
+        "backends/_local_uploads.py",
+        "                if _STAGED.fullmatch(entry) or _COMMIT.fullmatch(entry):",
+        "                if True:",
+        DIRECTORY,
+    ),
+    Mutation(
+        "parts of any name are removed",
+        "backends/_local_uploads.py",
+        "                        if _PART.fullmatch(entry) or _NEW_PART.fullmatch(entry):",
+        "                        if True:",
+        DIRECTORY,
+    ),
+    Mutation(
+        "what is abandoned is so after minutes",
+        "backends/local.py",
+        "ABANDONED_AFTER = 24 * 60 * 60",
+        "ABANDONED_AFTER = 24 * 60",
+        DIRECTORY,
+    ),
+    Mutation(
+        "what is abandoned is so after weeks",
+        "backends/local.py",
+        "ABANDONED_AFTER = 24 * 60 * 60",
+        "ABANDONED_AFTER = 14 * 24 * 60 * 60",
+        DIRECTORY,
+    ),
+    Mutation(
+        "an object's bytes are not synced",
+        "backends/local.py",
+        "        sync(self.file)\n",
+        "",
+        DIRECTORY,
+    ),
+    Mutation(
+        "an object's name is not synced",
+        "backends/local.py",
+        "                parent.sync()",
+        "                pass",
+        DIRECTORY,
+    ),
+    Mutation(
+        "an upload's name is not synced",
+        "backends/_local_bookkeeping.py",
+        "        uploads.sync()",
+        "        pass",
+        DIRECTORY,
+    ),
+    Mutation(
+        "an object has the permissions that the umask leaves",
+        "backends/local.py",
+        "        permissions = _PERMISSIONS if self._source is None else self._source.permissions",
+        "        permissions = _PERMISSIONS",
+        DIRECTORY,
+    ),
+    Mutation(
+        "an object that is replaced loses its permissions",
+        "backends/local.py",
+        "staged.granted if replaced is None else replaced.st_mode & _PERMISSIONS_MASK",
+        "staged.granted",
+        DIRECTORY,
+    ),
+    Mutation(
+        "a named pipe is replaced",
+        "backends/local.py",
+        "        if not stat.S_ISREG(found.st_mode):\n            raise BackendError(",
+        "        if False:\n            raise BackendError(",
+        DIRECTORY,
+    ),
+    Mutation(
+        "a file is uploaded onto itself",
+        "backends/local.py",
+        "        if self._source is not None and self._source.is_file(found):",
+        "        if False:",
+        DIRECTORY,
+    ),
+    Mutation(
+        "bookkeeping that was removed meanwhile is not made again",
+        "backends/_local_directories.py",
+        "            if tries == _TRIES_MAX:",
+        "            if tries == 1:",
+        DIRECTORY,
+    ),
+    Mutation(
+        "a part is placed in an upload that was dropped",
+        "backends/_local_uploads.py",
+        "        if not self.stands():\n            raise",
+        "        if False:\n            raise",
+        DIRECTORY,
+    ),
+    Mutation(
+        "a record of any size is read",
+        "backends/_local_records.py",
+        "            encoded = file.read(RECORD_BYTES_MAX + 1)",
+        "            encoded = file.read()",
+        DIRECTORY,
     ),
     # --- failures ----------------------------------------------------------------------------------------------------
     Mutation(
