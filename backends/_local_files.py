@@ -1,24 +1,24 @@
 """
-Files that are whole and stay: writing, copying, and making names durable.
+The bytes of files: writing, copying, checksums.
 
 Functions that not every system has are looked up when they are called, and done without where they are missing.
 """
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import secrets
-import shutil
 from io import FileIO
-from pathlib import Path
 
-from partwise._durable import sync_directory
+from partwise.backends._local_directories import Directory
 from partwise.checksums import crc64
 
 #: Bytes read at a time. Measured on ext4, 256 KiB to 8 MiB make little difference.
 BLOCK = 1024 * 1024
+
+#: The names that `fresh_name` makes, as a regular expression.
+FRESH_NAME = "[0-9a-f]{16}"
 
 # What copy_file_range says where the kernel or the file system can't do it for these two files.
 _NO_KERNEL_COPY = {errno.ENOSYS, errno.EXDEV, errno.EINVAL, errno.EPERM, errno.EOPNOTSUPP, errno.EBADF}
@@ -35,48 +35,33 @@ def write_all(file: FileIO, data: bytes | memoryview) -> None:
     """Write all of `data`, in as many steps as the operating system takes."""
     rest = memoryview(data).cast("B")
     while rest:
-        rest = rest[file.write(rest) :]
+        rest = rest[os.write(file.fileno(), rest) :]
 
 
-def make_directories(path: Path) -> None:
-    """Make a directory, and those above it, where they are missing; each new name is durable."""
-    if path.is_dir():
-        return
-    make_directories(path.parent)
-    try:
-        path.mkdir()
-    except FileExistsError:
-        if not path.is_dir():
-            raise
-    else:
-        sync_directory(path.parent)
-
-
-def move_new(source: Path, target: Path) -> None:
+def move_new(source: Directory, name: str, target: Directory, new: str) -> None:
     """
-    Give the file `source` the name `target`, unless that name is taken.
+    Move the file `name` to `target` as `new`, unless that name is taken.
 
-    A hard link tells for sure, and leaves `source` as a second name of the same file for a moment. Where there are no
-    links, the name is looked for first: two writers that bring the same new name at the same instant may then both
-    succeed, and the last one stands; each is whole.
+    A hard link tells for sure, and leaves a second name of the same file for a moment. Where there are no links, the
+    name is looked for first: two writers that bring the same new name at the same instant may then both succeed, and
+    the last one stands; each is whole.
 
     Raises:
         FileExistsError: the name is taken.
     """
-    link = getattr(os, "link", None)
-    if link is not None:
-        try:
-            link(source, target)
-        except OSError as error:
-            if error.errno not in _NO_LINK:
-                raise
-        else:
-            source.unlink(missing_ok=True)
-            return
-    if os.path.lexists(target):
-        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
+    try:
+        source.link(name, target, new)
+    except OSError as error:
+        if error.errno not in _NO_LINK:
+            raise
+    else:
+        # The file has its name. Should the other one stay, then the sweep removes it.
+        source.discard(name)
+        return
+    if target.status(new) is not None:
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target.path_of(new))
     # On Windows a rename never replaces, so that the question above is only for the others.
-    source.rename(target)
+    source.move(name, target, new)
 
 
 def append_copy(source: FileIO, target: FileIO, size: int, buffer: memoryview) -> tuple[int, int]:
@@ -145,12 +130,3 @@ def checksum_of(file: FileIO) -> tuple[int, int]:
 def etag_of(checksum: int) -> str:
     """What a file whose bytes have this CRC-64 is called: the same bytes, the same name."""
     return f"{checksum:016X}"
-
-
-def remove(path: Path) -> None:
-    """Remove a file or a directory with all in it, as far as that goes."""
-    with contextlib.suppress(OSError):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink()

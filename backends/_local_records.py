@@ -1,31 +1,58 @@
-"""The small JSON files of a directory's books, and object options as plain data."""
+"""The small JSON files of a directory's bookkeeping, and object options as plain data."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from partwise._durable import sync
+from partwise._durable import Untrusted, sync
+from partwise.backends._local_directories import Directory
 from partwise.backends._local_files import write_all
+from partwise.errors import InvalidInput
 from partwise.model import ObjectOptions
 
 _VERSION = 1
 
+#: A record holds a key, options and some numbers. What is larger was not written here.
+RECORD_BYTES_MAX = 1024 * 1024
 
-def write_record(path: Path, fields: Mapping[str, Any]) -> None:
+
+def encode_record(fields: Mapping[str, Any]) -> bytes:
+    """
+    A record as bytes.
+
+    Raises:
+        InvalidInput: it would be larger than what `read_record` reads.
+    """
+    encoded = json.dumps({"version": _VERSION, **fields}, ensure_ascii=False).encode()
+    if len(encoded) > RECORD_BYTES_MAX:
+        raise InvalidInput(
+            f"the options of {fields.get('key')!r:.300} take {len(encoded)} bytes, and a directory keeps"
+            f" {RECORD_BYTES_MAX} at most. Nothing was stored; give it less metadata"
+        )
+    return encoded
+
+
+def write_record(directory: Directory, name: str, fields: Mapping[str, Any]) -> None:
     """Write a record that stays; its name is durable once its directory is."""
-    with path.open("xb", buffering=0) as file:
-        write_all(file, json.dumps({"version": _VERSION, **fields}, ensure_ascii=False).encode())
+    encoded = encode_record(fields)
+    file, _ = directory.create(name)
+    with file:
+        write_all(file, encoded)
         sync(file)
 
 
-def read_record(path: Path) -> dict[str, Any] | None:
-    """The fields of a record; None where there is none, or none that this version can read."""
+def read_record(directory: Directory, name: str) -> dict[str, Any] | None:
+    """The fields of a record; None where there is none, or none that this version can read and trust."""
     try:
-        data = json.loads(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError, ValueError):
+        with directory.open_own_file(name) as file:
+            encoded = file.read(RECORD_BYTES_MAX + 1)
+        if len(encoded) > RECORD_BYTES_MAX:
+            return None
+        data = json.loads(encoded)
+    # A list in a list in a list, and so on, is a RecursionError.
+    except (FileNotFoundError, Untrusted, ValueError, RecursionError):
         return None
     return data if isinstance(data, dict) and data.get("version") == _VERSION else None
 
@@ -36,11 +63,21 @@ def options_to_data(options: ObjectOptions) -> dict[str, Any]:
     return {name: dict(value) if isinstance(value, Mapping) else value for name, value in values.items()}
 
 
-def options_from_data(data: Mapping[str, Any]) -> ObjectOptions:
+def options_from_data(data: object) -> ObjectOptions:
     """
     The options that `options_to_data` made plain.
 
     Raises:
-        TypeError: it names an option that this version does not know.
+        ValueError: it is something else, or names an option that this version does not know.
     """
-    return ObjectOptions(**data)
+    if not isinstance(data, dict):
+        raise ValueError(f"options are given by name, not as {type(data).__name__}")  # noqa: TRY004  # as all else
+    for name, value in data.items():
+        mapping = name in {"metadata", "tagging"}
+        texts = [*value, *value.values()] if mapping and isinstance(value, dict) else [value]
+        if not all(isinstance(text, str) for text in texts) and not (name == "forbid_overwrite" and value is True):
+            raise ValueError(f"the option {name!r:.100} can't be {value!r:.100}")
+    try:
+        return ObjectOptions(**data)
+    except TypeError as error:
+        raise ValueError(str(error)) from error

@@ -2,52 +2,78 @@
 A directory that behaves like a bucket: object ``a/b`` is the plain file ``DIRECTORY/a/b``.
 
 Objects appear whole and at once, are durable when the call returns, and can be read, copied and removed with any other
-program. Pending parts and what a file can't say of itself lie under ``DIRECTORY/.partwise``:
+program. What is pending, and what a file can't say of itself, lies under ``DIRECTORY/.partwise``, for this user alone:
 
     uploads/    a folder for each pending upload
-    objects/    checksum and options of the objects stored here
+    objects/    checksum and options of objects that were stored with options
     temp/       what is being written
     trash/      what is being removed
 
-Any number of threads and processes may work on one directory; there are no locks. What the death of a process leaves is
-removed by a later one, once it is too old to be in use.
+The folder goes when nothing is in it that is needed.
+
+Any number of threads and processes of one user may work on one directory; there are no locks. What the death of a
+process leaves is removed by a later write, once it is too old to be in use. Calls that only read change nothing.
 """
 
 from __future__ import annotations
 
 import contextlib
+import copy
+import errno
+import io
 import os
-import re
 import secrets
 import stat
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import BinaryIO, Self
 
-from partwise._durable import sync, sync_directory
+from attrs import define
+
+from partwise._durable import sync
 from partwise.backends._checks import check_part, check_parts, check_put, exact_chunks
-from partwise.backends._local_errors import Translating
+from partwise.backends._local_bookkeeping import (
+    TEMP,
+    UPLOAD_ID,
+    begin_upload,
+    check_bookkeeping,
+    discard_upload,
+    open_upload,
+    remove_unneeded,
+    sweep,
+    uploads_in,
+)
+from partwise.backends._local_directories import (
+    Directory,
+    LinkInTheWay,
+    NotAFile,
+    change_permissions,
+    make_directories,
+    walk,
+    within,
+)
+from partwise.backends._local_errors import NO_OBJECT_CHANGED, Translating
 from partwise.backends._local_files import (
     BLOCK,
     append_copy,
     checksum_of,
     etag_of,
     fresh_name,
-    make_directories,
     move_new,
-    remove,
     write_all,
 )
 from partwise.backends._local_keys import BOOKKEEPING, segments_of, split_file_url
-from partwise.backends._local_sidecars import Description, Sidecars
-from partwise.backends._local_uploads import UploadFolder, UploadRecord, seal
+from partwise.backends._local_sidecars import Description, Sidecars, check_options
+from partwise.backends._local_uploads import PARTS_MAX, UploadFolder, UploadRecord, new_part_name, part_name, seal
 from partwise.checksums import crc64, crc64_combine
 from partwise.errors import (
+    AccessDenied,
     BackendClosed,
     BackendError,
+    BucketNotFound,
     InvalidInput,
     InvalidKey,
     ObjectExists,
@@ -67,18 +93,16 @@ from partwise.model import (
 )
 from partwise.protocols import Body
 
-_PARTS_MAX = 10_000
 _PART_BYTES_MAX = 5 * TIB
 
 #: A directory asks for no least size, and a file may be as large as the file system lets it be, which is the one to say
-#: so. The number of parts is that of the object storages: a plan that fits here then fits there, and a folder of so
-#: many files is still quick to list.
+#: so.
 LIMITS = PartLimits(
     min_part_size=1,
     max_part_size=_PART_BYTES_MAX,
-    max_parts=_PARTS_MAX,
-    max_object_size=_PARTS_MAX * _PART_BYTES_MAX,
-    max_put_size=_PARTS_MAX * _PART_BYTES_MAX,
+    max_parts=PARTS_MAX,
+    max_object_size=PARTS_MAX * _PART_BYTES_MAX,
+    max_put_size=PARTS_MAX * _PART_BYTES_MAX,
 )
 
 #: What is kept with an object and given back by `LocalBackend.describe`. A directory has no storage classes, access
@@ -97,6 +121,7 @@ CAPABILITIES = Capabilities(
     },
     part_checksums=True,
     object_checksums=True,
+    types_by_name=True,
 )
 
 #: Seconds after which what is half written is taken for abandoned. A part or an object that receives no byte for so
@@ -106,11 +131,50 @@ ABANDONED_AFTER = 24 * 60 * 60
 # Two would nearly always do; so many mean that the file system never says the same twice.
 _LOOKS_MAX = 100
 
-_UPLOAD_ID = re.compile(r"[0-9A-Za-z_-]{1,128}")
+# What a new file may be that is not made of a file; the umask takes from it.
+_PERMISSIONS = 0o666
+# Read, write and execute for owner, group and others. What else a mode has (setuid, setgid, sticky) is never copied.
+_PERMISSIONS_MASK = 0o777
+
+_OBJECT_STANDS = "the object stands, whole, but a loss of power may still take it back: store it again"
 
 
 def _new_upload_id() -> str:
     return secrets.token_hex(16)
+
+
+class _State:
+    """What a backend shares with the handles that it gives."""
+
+    def __init__(self) -> None:
+        self.closed = False
+        self.swept = False
+
+
+@define(frozen=True)
+class _SourceFile:
+    """The file that an object is made of."""
+
+    device: int
+    inode: int
+    permissions: int
+
+    def is_file(self, status: os.stat_result) -> bool:
+        return bool(self.inode) and (self.device, self.inode) == (status.st_dev, status.st_ino)
+
+
+@define(frozen=True)
+class _Place:
+    """
+    What stands under a key.
+
+    Args:
+        taken: whether anything does.
+        file: the regular file that does, or that a link there leads to.
+    """
+
+    taken: bool
+    file: os.stat_result | None
 
 
 class LocalBackend:
@@ -119,11 +183,25 @@ class LocalBackend:
 
     Keys are relative paths with ``/`` between names. Those that would leave the directory, or that can't be a path
     everywhere, are refused with `InvalidKey`: empty names, ``.`` and ``..``, backslashes, NUL, names of more than 255
-    bytes, anything in ``.partwise``, and a path through a symbolic link that leads out of the directory. Where an
-    object ``a`` stands there can be no ``a/b``, nor the other way round: that is a `BackendError`.
+    bytes, anything in ``.partwise``, and a path through a symbolic link that leads out of the directory. A link that
+    stays inside is followed. Where an object ``a`` stands there can be no ``a/b``, nor the other way round; and where
+    something stands that is not a regular file there can be no object: those are `BackendError`.
 
     The parts of an upload outlive the death of the process; objects outlive the loss of power. To complete an upload
     takes as much free room as the object has bytes, except on file systems that share blocks between files.
+
+    An object that is made of a file gets its permissions, within the umask; any other gets what the umask leaves. One
+    that replaces an object keeps that object's permissions.
+
+    ``.partwise`` and all in it must be real directories of this user, or of root, that others can't write to. Otherwise
+    every call is refused with `AccessDenied`, and nothing is changed. So users who share a directory can store objects
+    in it in turns, but not while an upload of another one is pending.
+
+    A directory is opened once for each call, and what lies below it is reached through descriptors: another user, or
+    another program, who renames a directory or puts a link in its place meanwhile can't lead a write or a read out of
+    the bucket. Windows has no such way. There, only users who are trusted may have the right to change the directory
+    and those below it. Everywhere, a user who may rename the directory itself, or one above it, decides which directory
+    is the bucket.
 
     Args:
         directory: where the objects lie. It is made, with those above it, by the first write.
@@ -142,8 +220,8 @@ class LocalBackend:
         self._root = Path(os.path.realpath(directory))
         self._clock = clock
         self._new_upload_id = upload_ids
-        self._closed = False
-        self._swept = False
+        self._state = _State()
+        self._source: _SourceFile | None = None
 
     # --- what it is --------------------------------------------------------------------------------------------------
 
@@ -171,7 +249,7 @@ class LocalBackend:
         return CAPABILITIES
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.location}{' closed' if self._closed else ''}>"
+        return f"<{type(self).__name__} {self.location}{' closed' if self._state.closed else ''}>"
 
     def __enter__(self) -> Self:
         return self
@@ -182,8 +260,19 @@ class LocalBackend:
         self.close()
 
     def close(self) -> None:
-        """Refuse further calls; there is nothing to let go of. Closing twice is fine."""
-        self._closed = True
+        """Refuse further calls; nothing is kept open between two. Closing twice is fine."""
+        self._state.closed = True
+
+    def with_source_file(self, path: str) -> Self:
+        """See `BindsSourceFile.with_source_file`. A file that can't be found is left for the source to report."""
+        try:
+            status = os.stat(path)  # noqa: PTH116
+        except (OSError, ValueError):
+            return self
+        bound = copy.copy(self)
+        source = _SourceFile(status.st_dev, status.st_ino, status.st_mode & _PERMISSIONS_MASK)
+        bound._source = source  # noqa: SLF001  # of this class
+        return bound
 
     # --- a multipart upload ------------------------------------------------------------------------------------------
 
@@ -192,23 +281,23 @@ class LocalBackend:
         Begin a multipart upload; see `MultipartBackend.initiate_upload`. It is durable when this returns.
 
         Raises:
-            BackendError: a directory stands under `key`, or an object stands where a directory is needed. Permanent.
+            InvalidInput: the object would be its own source; or the options take more than a mebibyte.
+            BackendError: something that is not a regular file stands under `key`, or an object stands where a directory
+                is needed. Permanent.
         """
         self._check_open()
         options.refuse_beyond(CAPABILITIES, self.location)
-        target = self.path_of(key)
-        with self._translating(f"beginning an upload of {key!r}"):
-            self._check_place(key, target)
-            self._check_overwrite(key, target, options)
-            self._prepare()
-            folder = self._folder(self._new_upload_id())
-            temporary = self._area("temp") / fresh_name()
-            try:
-                UploadFolder.create(folder.path, temporary, UploadRecord(key, self._clock(), options))
-            except BaseException:
-                remove(temporary)
-                raise
-        return folder.upload_id
+        self._check_key(key)
+        upload_id = self._new_upload_id()
+        if not UPLOAD_ID.fullmatch(upload_id):
+            raise InvalidInput(f"{upload_id!r:.100} can't be an upload id here")
+        permissions = None if self._source is None else self._source.permissions
+        record = UploadRecord(key, self._clock(), options, permissions)
+        translating = self._translating(f"beginning an upload of {key!r}")
+        with self._writing(translating) as root, translating:
+            self._check_place(root, key, options)
+            begin_upload(root, upload_id, record)
+        return upload_id
 
     def upload_part(self, key: str, upload_id: str, part_number: int, body: Body) -> UploadedPart:
         """
@@ -219,24 +308,29 @@ class LocalBackend:
         """
         self._check_open()
         check_part(part_number, len(body), LIMITS)
-        folder, _ = self._upload(key, upload_id)
         part = f"part {part_number} of {key!r}"
-        translating = self._translating(f"storing {part}", folder, key)
-        path = folder.new_part(part_number)
+        with self._upload(key, upload_id, f"looking for the upload of {key!r}") as (folder, _):
+            translating = self._translating(f"storing {part}", folder, key)
+            name = new_part_name(part_number)
+            with translating:
+                parts = folder.parts()
+            with parts:
 
-        def finish(file: FileIO, checksum: int) -> None:
-            seal(file, len(body), checksum)
-            file.close()
-            folder.place_part(part_number, path)
+                def finish(file: FileIO, checksum: int) -> None:
+                    seal(file, len(body), checksum)
+                    file.close()
+                    folder.place_part(parts, name, part_number)
 
-        checksum = _receive(body, part, path, translating, finish)
+                with translating:
+                    file, _ = parts.create(name)
+                checksum = _receive(body, part, file, translating, discard=lambda: parts.discard(name), finish=finish)
         return UploadedPart(part_number, len(body), etag_of(checksum), checksum)
 
     def list_parts(self, key: str, upload_id: str) -> Iterable[UploadedPart]:
         """List the parts held; see `MultipartBackend.list_parts`. Their bytes are not read."""
         self._check_open()
-        folder, _ = self._upload(key, upload_id)
-        with self._translating(f"listing the parts of {key!r}", folder, key):
+        doing = f"listing the parts of {key!r}"
+        with self._upload(key, upload_id, doing) as (folder, _), self._translating(doing, folder, key):
             return list(self._receipts(key, folder).values())
 
     def complete_upload(
@@ -249,55 +343,84 @@ class LocalBackend:
         refused, and dropped, so that `list_parts` shows them missing.
 
         Raises:
-            BackendError: a directory stands under `key`, or an object stands where a directory is needed. Permanent;
-                the upload is usable.
+            InvalidInput: the object would be its own source.
+            BackendError: something that is not a regular file stands under `key`, or an object stands where a directory
+                is needed. Permanent; the upload is usable.
         """
         self._check_open()
         options.refuse_beyond(CAPABILITIES, self.location)
-        target = self.path_of(key)
-        folder, record = self._upload(key, upload_id)
-        with self._translating(f"completing {key!r}", folder, key):
-            self._check_place(key, target)
-            self._check_overwrite(key, target, options)
-            check_parts(key, parts, self._receipts(key, folder), LIMITS)
-            staged = folder.new_staged()
-            try:
-                checksum = _assemble(key, folder, parts, staged)
-                if folder.record() is None:
-                    raise self._no_upload(key, upload_id)
-                self._publish(
-                    key,
-                    target,
-                    staged,
-                    Description(checksum, record.options),
-                    options,
-                    announce=lambda: folder.announce(staged),
-                )
-            finally:
-                with contextlib.suppress(OSError):
-                    folder.unstage(staged)
-        # The object stands, and the folder says so itself: what can't be removed now is removed by a later sweep.
-        with contextlib.suppress(OSError):
-            self._discard(folder)
+        doing = f"completing {key!r}"
+        with (
+            self._upload(key, upload_id, doing) as (folder, record),
+            self._writing(self._translating(doing)) as root,
+        ):
+            with self._translating(doing, folder, key):
+                self._check_place(root, key, options)
+                check_parts(key, parts, self._receipts(key, folder), LIMITS)
+                permissions = _PERMISSIONS if record.permissions is None else record.permissions
+                staged, file, granted = folder.new_staged(permissions)
+                try:
+                    with file:
+                        checksum = _assemble(key, folder, parts, file)
+                        if folder.record() is None:
+                            raise self._no_upload(key, upload_id)
+                        self._publish(
+                            root,
+                            key,
+                            _Staged(*folder.way_to(staged), file, granted),
+                            Description(checksum, record.options),
+                            options,
+                            announce=lambda: folder.announce(staged),
+                        )
+                finally:
+                    with contextlib.suppress(OSError):
+                        folder.unstage(staged)
+            # The object stands, and the folder says so itself: what can't be removed now, a later sweep removes.
+            with contextlib.suppress(OSError, AccessDenied):
+                self._discard(root, upload_id)
         return StoredObject(key, sum(part.size for part in parts), etag_of(checksum), checksum)
 
     def abort_upload(self, key: str, upload_id: str) -> None:
         """Drop an upload and its parts; see `MultipartBackend.abort_upload`."""
         self._check_open()
-        self.path_of(key)
-        with self._translating(f"aborting the upload of {key!r}"), contextlib.suppress(UploadNotFound):
-            folder, _ = self._upload(key, upload_id)
-            self._discard(folder)
+        self._check_key(key)
+        if not UPLOAD_ID.fullmatch(upload_id):
+            return
+        translating = self._translating(f"aborting the upload of {key!r}")
+        with translating, contextlib.suppress(FileNotFoundError), self._open_root() as root:
+            check_bookkeeping(root)
+            with open_upload(root, upload_id) as folder:
+                record = folder.record()
+                # A process that made the object and died may have left all parts.
+                dropped = folder.committed() if record is None else record.key == key
+            if dropped:
+                self._discard(root, upload_id)
+                remove_unneeded(root)
 
     def list_uploads(self, prefix: str = "") -> Iterable[PendingUpload]:
-        """List the pending uploads; see `MultipartBackend.list_uploads`."""
+        """
+        List the pending uploads; see `MultipartBackend.list_uploads`.
+
+        Raises:
+            BucketNotFound: there is no such directory (yet).
+        """
         self._check_open()
         pending = []
         with self._translating("listing the uploads"):
-            for folder in self._folders():
-                record = folder.record()
-                if record is not None and record.key.startswith(prefix):
-                    pending.append(PendingUpload(record.key, folder.upload_id, utc(record.initiated)))
+            try:
+                root = self._open_root()
+            except FileNotFoundError as error:
+                raise BucketNotFound(
+                    f"there is no directory {self._root}, and so no upload: check the path; the first upload to it"
+                    " makes it",
+                    code="ENOENT",
+                ) from error
+            with root:
+                check_bookkeeping(root)
+                for folder in uploads_in(root):
+                    record = folder.record()
+                    if record is not None and record.key.startswith(prefix):
+                        pending.append(PendingUpload(record.key, folder.upload_id, utc(record.initiated)))
         return sorted(pending, key=lambda upload: (upload.key, upload.upload_id))
 
     # --- objects -----------------------------------------------------------------------------------------------------
@@ -307,41 +430,45 @@ class LocalBackend:
         Store a whole object; see `MultipartBackend.put_object`. It is durable when this returns.
 
         Raises:
-            InvalidInput: the body is larger than `limits.max_put_size`.
-            BackendError: a directory stands under `key`, or an object stands where a directory is needed. Permanent.
+            InvalidInput: the body is larger than `limits.max_put_size`; the object would be its own source; or the
+                options take more than a mebibyte.
+            BackendError: something that is not a regular file stands under `key`, or an object stands where a directory
+                is needed. Permanent.
         """
         self._check_open()
         options.refuse_beyond(CAPABILITIES, self.location)
         check_put(key, len(body), LIMITS)
-        target = self.path_of(key)
+        self._check_key(key)
+        check_options(key, options)
+        permissions = _PERMISSIONS if self._source is None else self._source.permissions
         translating = self._translating(f"storing {key!r}")
-        with translating:
-            self._check_place(key, target)
-            self._check_overwrite(key, target, options)
-            self._prepare()
-        staged = self._area("temp") / fresh_name()
+        name = fresh_name()
+        with self._writing(translating) as root:
+            with translating:
+                self._check_place(root, key, options)
+                temp, (opened, granted) = within(root, TEMP, lambda temp: temp.create(name, permissions))
+            with temp:
 
-        def finish(file: FileIO, checksum: int) -> None:
-            sync(file)
-            file.close()
-            self._publish(key, target, staged, Description(checksum, options), options)
+                def finish(file: FileIO, checksum: int) -> None:
+                    staged = _Staged(temp, name, file, granted)
+                    self._publish(root, key, staged, Description(checksum, options), options)
 
-        checksum = _receive(body, repr(key), staged, translating, finish)
+                checksum = _receive(
+                    body, repr(key), opened, translating, discard=lambda: temp.discard(name), finish=finish
+                )
         return StoredObject(key, len(body), etag_of(checksum), checksum)
 
     def head_object(self, key: str) -> StoredObject | None:
         """
         Describe an object; see `MultipartBackend.head_object`.
 
-        A file that was not stored here, or was changed since, is read for its checksum.
+        One that was stored without options, or not by this class, or was changed since, is read for its checksum.
         """
         self._check_open()
-        target = self.path_of(key)
-        with self._translating(f"looking at {key!r}"):
-            found = self._look(key, target)
-            if found is None:
-                return None
-            size, description = found
+        found = self._look(key)
+        if found is None:
+            return None
+        size, description = found
         return StoredObject(
             key, size, etag_of(description.crc64), description.crc64, metadata=description.options.metadata
         )
@@ -355,55 +482,152 @@ class LocalBackend:
         Raises:
             InvalidKey: it can't lie in this directory.
         """
-        target = self._root.joinpath(*segments_of(key, windows=os.name == "nt"))
+        target = self._root.joinpath(*self._check_key(key))
         # What a symbolic link leads to is not the key's affair: only where the file is in the end.
         with self._translating(f"looking at {key!r}"):
-            reached = [target.parent, target] if target.is_symlink() else [target.parent]
-        root = os.path.realpath(self._root)
-        books = Path(root, BOOKKEEPING)
-        for path in reached:
-            real = Path(os.path.realpath(path))
-            if not real.is_relative_to(root) or real.is_relative_to(books):
-                raise InvalidKey(f"{key!r} leads out of {self._root} by a symbolic link, to {real}")
+            self._resolved(key, last=target.is_symlink())
         return target
 
     def describe(self, key: str) -> ObjectOptions | None:
         """The options that the object was stored with, none for a file put there by hand; None without an object."""
         self._check_open()
-        target = self.path_of(key)
-        with self._translating(f"looking at {key!r}"):
-            found = self._look(key, target)
+        found = self._look(key)
         return None if found is None else found[1].options
+
+    def open_object(self, key: str) -> BinaryIO:
+        """
+        Open an object for reading; the caller closes it.
+
+        Raises:
+            KeyError: there is no such object.
+        """
+        self._check_open()
+        with self._translating(f"opening {key!r}"):
+            try:
+                with self._open_root() as root:
+                    parent, name, _ = self._find(root, key)
+                    with parent:
+                        return io.BufferedReader(parent.open_file(name))
+            except (FileNotFoundError, NotADirectoryError, NotAFile):
+                raise KeyError(key) from None
+
+    def delete_object(self, key: str) -> None:
+        """
+        Delete an object, and what is known of it; of a link, the link. One that is not there is fine.
+
+        Raises:
+            InvalidKey: it is a symbolic link that leads out of the bucket.
+        """
+        self._check_open()
+        missing = contextlib.suppress(FileNotFoundError, NotADirectoryError)
+        with self._translating(f"deleting {key!r}"), missing, self._open_root() as root:
+            check_bookkeeping(root)
+            parent, name = self._parent(root, key)
+            with parent:
+                found = parent.status(name)
+                if found is None or not (stat.S_ISREG(found.st_mode) or stat.S_ISLNK(found.st_mode)):
+                    return
+                if stat.S_ISLNK(found.st_mode):
+                    self._resolved(key, last=True)
+                parent.unlink(name)
+            Sidecars(root).settle(key, None, found, self._clock() - ABANDONED_AFTER)
+            remove_unneeded(root)
 
     # --- where things are --------------------------------------------------------------------------------------------
 
-    def _area(self, name: str) -> Path:
-        return self._root / BOOKKEEPING / name
+    def _open_root(self) -> Directory:
+        return Directory.open(str(self._root))
 
-    @property
-    def _sidecars(self) -> Sidecars:
-        return Sidecars(self._area("objects"))
+    def _check_key(self, key: str) -> tuple[str, ...]:
+        return segments_of(key, windows=os.name == "nt")
 
-    def _folder(self, upload_id: str) -> UploadFolder:
-        if not _UPLOAD_ID.fullmatch(upload_id):
-            raise InvalidInput(f"{upload_id!r:.100} can't be an upload id here")
-        return UploadFolder(self._area("uploads") / upload_id)
+    def _parent(self, root: Directory, key: str, *, make: bool = False) -> tuple[Directory, str]:
+        """
+        The directory that the object lies in, open, and its name there, at which there may be a link.
 
-    def _folders(self) -> list[UploadFolder]:
-        return [UploadFolder(path) for path in _entries(self._area("uploads"))]
+        Raises:
+            InvalidKey: a symbolic link on the way leads out of the bucket.
+            FileNotFoundError: a directory is missing.
+            NotADirectoryError: an object stands in place of one.
+        """
+        *way, name = self._check_key(key)
+        try:
+            return walk(root, way, make=make), name
+        except LinkInTheWay:
+            # Where it leads is found by path. What is at that path is then reached without following any link.
+            *way, name = self._resolved(key, last=False)
+            return walk(root, way, make=make), name
 
-    def _upload(self, key: str, upload_id: str) -> tuple[UploadFolder, UploadRecord]:
-        self.path_of(key)
-        if _UPLOAD_ID.fullmatch(upload_id):
-            folder = self._folder(upload_id)
-            with self._translating(f"looking for the upload of {key!r}"):
+    def _find(self, root: Directory, key: str) -> tuple[Directory, str, os.stat_result | None]:
+        """
+        Where the bytes of an object are: a directory, open, the name there, and what it is.
+
+        Raises:
+            as `_parent`; and InvalidKey: a symbolic link under the key leads out of the bucket.
+        """
+        parent, name = self._parent(root, key)
+        found = parent.status(name)
+        if found is None or not stat.S_ISLNK(found.st_mode):
+            return parent, name, found
+        parent.close()
+        *way, name = self._resolved(key, last=True)
+        parent = walk(root, way)
+        return parent, name, parent.status(name)
+
+    def _resolved(self, key: str, *, last: bool) -> tuple[str, ...]:
+        """
+        The names on the way to an object, without symbolic links.
+
+        Args:
+            key: the object.
+            last: whether a link under the key itself is followed, too.
+
+        Raises:
+            InvalidKey: the way leads out of the bucket.
+        """
+        path = self._root.joinpath(*self._check_key(key))
+        root = os.path.realpath(self._root)
+        real = Path(os.path.realpath(path) if last else os.path.realpath(path.parent))
+        if not real.is_relative_to(root) or real.is_relative_to(Path(root, BOOKKEEPING)):
+            raise InvalidKey(f"{key!r} leads out of {self._root} by a symbolic link, to {real}")
+        names = real.relative_to(root).parts
+        return (names or (os.curdir,)) if last else (*names, path.name)
+
+    @contextlib.contextmanager
+    def _writing(self, translating: Translating) -> Iterator[Directory]:
+        """The bucket's directory, open, to be written to; it is made where it is missing."""
+        with translating:
+            make_directories(str(self._root))
+            root = self._open_root()
+        with root:
+            with translating:
+                check_bookkeeping(root)
+                if not self._state.swept:
+                    self._state.swept = True
+                    sweep(root, self._clock() - ABANDONED_AFTER)
+            try:
+                yield root
+            finally:
+                remove_unneeded(root)
+
+    @contextlib.contextmanager
+    def _upload(self, key: str, upload_id: str, doing: str) -> Iterator[tuple[UploadFolder, UploadRecord]]:
+        """The folder of an upload, open, and what it is for."""
+        self._check_key(key)
+        folder = record = None
+        if UPLOAD_ID.fullmatch(upload_id):
+            missing = contextlib.suppress(FileNotFoundError)
+            with self._translating(doing), missing, self._open_root() as root:
+                check_bookkeeping(root)
+                folder = open_upload(root, upload_id)
+        if folder is None:
+            raise self._no_upload(key, upload_id)
+        with folder:
+            with self._translating(doing):
                 record = folder.record()
-            if record is not None and record.key == key:
-                return folder, record
-        # A process that died when it had made the object may have left all parts, and the next write may be far off.
-        with contextlib.suppress(OSError):
-            self._sweep_once()
-        raise self._no_upload(key, upload_id)
+            if record is None or record.key != key:
+                raise self._no_upload(key, upload_id)
+            yield folder, record
 
     def _receipts(self, key: str, folder: UploadFolder) -> dict[int, UploadedPart]:
         receipts = folder.receipts()
@@ -414,10 +638,12 @@ class LocalBackend:
     # --- inside ------------------------------------------------------------------------------------------------------
 
     def _check_open(self) -> None:
-        if self._closed:
+        if self._state.closed:
             raise BackendClosed(f"{self.location} was closed; open it again to go on")
 
-    def _translating(self, doing: str, folder: UploadFolder | None = None, key: str = "") -> Translating:
+    def _translating(
+        self, doing: str, folder: UploadFolder | None = None, key: str = "", *, kept: str = NO_OBJECT_CHANGED
+    ) -> Translating:
         """Translate errors; with `folder`, a file that is missing may mean that the upload is no more."""
 
         def missing() -> UploadNotFound | None:
@@ -426,7 +652,7 @@ class LocalBackend:
                     return self._no_upload(key, folder.upload_id)
             return None
 
-        return Translating(doing, self._root, missing=missing)
+        return Translating(doing, self._root, kept=kept, missing=missing)
 
     def _no_upload(self, key: str, upload_id: str) -> UploadNotFound:
         return UploadNotFound(
@@ -434,125 +660,143 @@ class LocalBackend:
             code="NoSuchUpload",
         )
 
-    def _check_place(self, key: str, target: Path) -> None:
-        """Refuse a key that other objects leave no place for."""
-        for parent in reversed(target.relative_to(self._root).parents[:-1]):
-            if not (self._root / parent).is_dir() and os.path.lexists(self._root / parent):
-                raise BackendError(
-                    f"{key!r} can't be stored in {self._root}: {parent.as_posix()!r} is an object, and in a directory "
-                    "nothing can lie under one",
-                    code="ENOTDIR",
-                )
-        if target.is_dir():
+    def _check_place(self, root: Directory, key: str, options: ObjectOptions) -> None:
+        """Refuse a key that leaves no place for an object, before anything is written."""
+        # By descriptors a path may be longer than any other program can name it.
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            os.lstat(os.path.join(self._root, *self._check_key(key)))  # noqa: PTH118
+        try:
+            parent, name = self._parent(root, key)
+        except FileNotFoundError:
+            return
+        except NotADirectoryError as error:
+            raise self._under_an_object(key, error) from error
+        with parent:
+            taken = self._place(root, key, parent, name).taken
+        if taken and options.forbid_overwrite:
+            raise self._exists(key)
+
+    def _under_an_object(self, key: str, error: NotADirectoryError) -> BackendError:
+        place = os.path.relpath(str(error.filename), self._root)
+        return BackendError(
+            f"{key!r} can't be stored in {self._root}: {Path(place).as_posix()!r} is an object, and in a directory "
+            "nothing can lie under one",
+            code="ENOTDIR",
+        )
+
+    def _place(self, root: Directory, key: str, parent: Directory, name: str) -> _Place:
+        """
+        What stands under a key, where that can be replaced by an object.
+
+        Raises:
+            InvalidKey: it is a symbolic link that leads out of the bucket.
+            InvalidInput: it is the source of the upload.
+            BackendError: it is not a regular file.
+        """
+        found = parent.status(name)
+        if found is None:
+            return _Place(taken=False, file=None)
+        if stat.S_ISLNK(found.st_mode):
+            # The link is what is replaced. What it leads to says whether it may be.
+            try:
+                behind, _, found = self._find(root, key)
+                behind.close()
+            except (FileNotFoundError, NotADirectoryError):
+                found = None
+            if found is None:
+                return _Place(taken=True, file=None)
+        if self._source is not None and self._source.is_file(found):
+            raise InvalidInput(
+                f"{key!r} in {self._root} is the file that is to be uploaded, by this or another name. Nothing was"
+                " changed; choose another key"
+            )
+        if stat.S_ISDIR(found.st_mode):
             raise BackendError(
                 f"{key!r} can't be stored in {self._root}: a directory of that name stands there", code="EISDIR"
             )
-
-    def _check_overwrite(self, key: str, target: Path, options: ObjectOptions) -> None:
-        if options.forbid_overwrite and os.path.lexists(target):
-            raise self._exists(key)
+        if not stat.S_ISREG(found.st_mode):
+            raise BackendError(
+                f"{key!r} can't be stored in {self._root}: {_kind_of(found)} of that name stands there, and is not"
+                " replaced by an object. Nothing was changed; remove it, or choose another key",
+                code="EEXIST",
+            )
+        return _Place(taken=True, file=found)
 
     def _exists(self, key: str) -> ObjectExists:
         return ObjectExists(f"{self.location} has an object {key!r} already, and overwriting was forbidden")
 
-    def _prepare(self) -> None:
-        """Make what the first write needs, and remove what earlier processes left."""
-        for name in ("uploads", "temp", "trash"):
-            make_directories(self._area(name))
-        self._sweep_once()
-
     def _publish(
         self,
+        root: Directory,
         key: str,
-        target: Path,
-        staged: Path,
+        staged: _Staged,
         description: Description,
         options: ObjectOptions,
         *,
         announce: Callable[[], None] = lambda: None,
     ) -> None:
         """
-        Let a file that is whole and durable become the object.
+        Let a file that is whole become the object, durably.
 
         Args:
+            root: the bucket's directory.
             key: the object.
-            target: where it lies.
             staged: the file.
             description: what is to be known of it.
             options: of these `forbid_overwrite`.
             announce: called when all is ready but the last step.
         """
-        self._check_place(key, target)
-        make_directories(target.parent)
-        version = staged.stat()
-        self._sidecars.write(key, version, description)
-        replaced = _stat_of_file(target)
-        announce()
-        if options.forbid_overwrite:
-            try:
-                move_new(staged, target)
-            except FileExistsError as error:
-                raise self._exists(key) from error
-        else:
-            staged.replace(target)
-        sync_directory(target.parent)
-        with contextlib.suppress(OSError):
-            if replaced is not None:
-                self._sidecars.drop(key, replaced)
-            self._sidecars.sweep(key, version, self._clock() - ABANDONED_AFTER)
+        try:
+            parent, name = self._parent(root, key, make=True)
+        except NotADirectoryError as error:
+            raise self._under_an_object(key, error) from error
+        with parent:
+            replaced = self._place(root, key, parent, name).file
+            permissions = staged.granted if replaced is None else replaced.st_mode & _PERMISSIONS_MASK
+            version = staged.settle(permissions)
+            if description.needed:
+                Sidecars(root).write(key, version, description)
+            announce()
+            if options.forbid_overwrite:
+                try:
+                    move_new(staged.directory, staged.name, parent, name)
+                except FileExistsError as error:
+                    raise self._exists(key) from error
+            else:
+                staged.directory.replace(staged.name, parent, name)
+            with self._translating(f"syncing the directory of {key!r}", kept=_OBJECT_STANDS):
+                parent.sync()
+        with contextlib.suppress(OSError, AccessDenied):
+            Sidecars(root).settle(key, version, replaced, self._clock() - ABANDONED_AFTER)
 
-    def _look(self, key: str, target: Path) -> tuple[int, Description] | None:
+    def _look(self, key: str) -> tuple[int, Description] | None:
+        self._check_key(key)
+        with self._translating(f"looking at {key!r}"):
+            try:
+                with self._open_root() as root:
+                    check_bookkeeping(root)
+                    return self._look_in(root, key)
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+
+    def _look_in(self, root: Directory, key: str) -> tuple[int, Description] | None:
         # Each further turn means that the object was replaced since the last one.
         for _ in range(_LOOKS_MAX):
-            version = _stat_of_file(target)
-            if version is None:
-                return None
-            description = self._sidecars.read(key, version)
-            if description is not None:
-                return version.st_size, description
-            try:
-                with target.open("rb", buffering=0) as file:
-                    opened = os.fstat(file.fileno())
-                    if _same_version(version, opened):
+            parent, name, version = self._find(root, key)
+            with parent:
+                if version is None or not stat.S_ISREG(version.st_mode):
+                    return None
+                description = Sidecars(root).read(key, version)
+                if description is not None:
+                    return version.st_size, description
+                with contextlib.suppress(NotAFile, LinkInTheWay), parent.open_file(name) as file:
+                    if _same_version(version, os.fstat(file.fileno())):
                         size, checksum = checksum_of(file)
                         return size, Description(checksum, ObjectOptions())
-            except FileNotFoundError:
-                return None
         raise ServerFailed(f"{key!r} was replaced {_LOOKS_MAX} times while it was looked at")
 
-    def _discard(self, folder: UploadFolder) -> None:
-        """Make an upload dead at once, then remove what it had."""
-        make_directories(self._area("trash"))
-        trash = self._area("trash") / fresh_name()
-        try:
-            folder.path.rename(trash)
-        except FileNotFoundError:
-            return
-        except PermissionError:
-            # Windows moves no folder in which a file is open. Without its record it is dead all the same.
-            (folder.path / "upload.json").unlink(missing_ok=True)
-            trash = folder.path
-        remove(trash)
-
-    def _sweep_once(self) -> None:
-        if not self._swept:
-            self._swept = True
-            self._sweep(self._clock() - ABANDONED_AFTER)
-
-    def _sweep(self, horizon: float) -> None:
-        """Remove what no living process can be using; `horizon` is the time before which it was last touched."""
-        for path in _entries(self._area("trash")):
-            remove(path)
-        for path in _entries(self._area("temp")):
-            with contextlib.suppress(OSError):
-                if path.stat().st_mtime < horizon:
-                    remove(path)
-        for folder in self._folders():
-            with contextlib.suppress(OSError):
-                if folder.record() is not None:
-                    folder.sweep(horizon)
-                elif folder.committed() or folder.path.stat().st_mtime < horizon:
-                    self._discard(folder)
+    def _discard(self, root: Directory, upload_id: str) -> None:
+        discard_upload(root, upload_id)
 
 
 def open_url(url: str, **settings: object) -> tuple[LocalBackend, str]:
@@ -580,15 +824,54 @@ def open_url(url: str, **settings: object) -> tuple[LocalBackend, str]:
     return LocalBackend(directory), key
 
 
-def _receive(body: Body, what: str, path: Path, translating: Translating, finish: Callable[[FileIO, int], None]) -> int:
+@define(frozen=True)
+class _Staged:
+    """
+    A file that is to become an object.
+
+    Args:
+        directory: where it is.
+        name: the way to it from there.
+        file: the file, open.
+        granted: the permissions of a new object.
+    """
+
+    directory: Directory
+    name: str
+    file: FileIO
+    granted: int
+
+    def settle(self, permissions: int) -> os.stat_result:
+        """
+        Give it its permissions, bring it to the disk, and close it.
+
+        Raises:
+            FileNotFoundError: it was removed meanwhile, with the upload that it belongs to.
+        """
+        change_permissions(self.file, permissions)
+        sync(self.file)
+        self.file.close()
+        version = self.directory.status(self.name)
+        if version is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self.directory.path_of(self.name))
+        return version
+
+
+def _receive(
+    body: Body,
+    what: str,
+    file: FileIO,
+    translating: Translating,
+    *,
+    discard: Callable[[], None],
+    finish: Callable[[FileIO, int], None],
+) -> int:
     """
     Write a body to a new file, let `finish` (file, checksum) do the rest, and return the checksum.
 
-    Whatever fails, the file is removed. What the body raises is not translated, whatever it is.
+    Whatever fails, the file is discarded. What the body raises is not translated, whatever it is.
     """
     checksum = 0
-    with translating:
-        file = path.open("xb", buffering=0)
     try:
         with file:
             for chunk in exact_chunks(body, what):
@@ -598,14 +881,14 @@ def _receive(body: Body, what: str, path: Path, translating: Translating, finish
             with translating:
                 finish(file, checksum)
     except BaseException:
-        remove(path)
+        discard()
         raise
     return checksum
 
 
-def _assemble(key: str, folder: UploadFolder, parts: Sequence[UploadedPart], staged: Path) -> int:
+def _assemble(key: str, folder: UploadFolder, parts: Sequence[UploadedPart], target: FileIO) -> int:
     """
-    Put the parts together in a new file, durable when this returns, and return the checksum of what is in it.
+    Put the parts together in a new file, and return the checksum of what is in it.
 
     Raises:
         PartRejected: parts are not what their receipts say. All of them are found at once: the loss of power, which
@@ -614,42 +897,36 @@ def _assemble(key: str, folder: UploadFolder, parts: Sequence[UploadedPart], sta
     checksum = 0
     damaged = []
     buffer = memoryview(bytearray(BLOCK))
-    with staged.open("x+b", buffering=0) as target:
+    with folder.parts() as directory:
         for part in parts:
-            path = folder.part(part.part_number)
-            with path.open("rb", buffering=0) as source:
+            name = part_name(part.part_number)
+            with directory.open_own_file(name) as source:
                 size, part_checksum = append_copy(source, target, part.size, buffer)
             if (size, etag_of(part_checksum)) != (part.size, part.etag):
                 # Unless it is gone from the list it would be taken for good again.
-                remove(path)
+                directory.discard(name)
                 damaged.append(part.part_number)
             checksum = crc64_combine(checksum, part_checksum, part.size)
-        if damaged:
-            several = f"{len(damaged)} parts, the first of which is part {damaged[0]}, are"
-            which = f"part {damaged[0]} is" if len(damaged) == 1 else several
-            raise PartRejected(
-                f"{key!r} can't be completed: {which} not what was stored, having been damaged on the disk. What was"
-                " damaged was dropped and has to be sent again; the other parts are kept",
-                code="InvalidPart",
-            )
-        sync(target)
+    if damaged:
+        several = f"{len(damaged)} parts, the first of which is part {damaged[0]}, are"
+        which = f"part {damaged[0]} is" if len(damaged) == 1 else several
+        raise PartRejected(
+            f"{key!r} can't be completed: {which} not what was stored, having been damaged on the disk. What was"
+            " damaged was dropped and has to be sent again; the other parts are kept",
+            code="InvalidPart",
+        )
     return checksum
 
 
-def _stat_of_file(path: Path) -> os.stat_result | None:
-    try:
-        found = path.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    return found if stat.S_ISREG(found.st_mode) else None
+def _kind_of(status: os.stat_result) -> str:
+    kinds = [
+        (stat.S_ISFIFO, "a named pipe"),
+        (stat.S_ISSOCK, "a socket"),
+        (stat.S_ISCHR, "a device"),
+        (stat.S_ISBLK, "a device"),
+    ]
+    return next((words for is_kind, words in kinds if is_kind(status.st_mode)), "something that is not a file")
 
 
 def _same_version(left: os.stat_result, right: os.stat_result) -> bool:
     return (left.st_ino, left.st_size, left.st_mtime_ns) == (right.st_ino, right.st_size, right.st_mtime_ns)
-
-
-def _entries(folder: Path) -> list[Path]:
-    try:
-        return sorted(folder.iterdir())
-    except FileNotFoundError:
-        return []

@@ -176,7 +176,9 @@ def _with_checksum(run: Run, stored: StoredObject) -> StoredObject:
 
 def found_finished(run: Run, stored: StoredObject, checkpoint: Checkpoint) -> UploadResult:
     """An earlier run completed the upload and could not say so: all of it is resumed, nothing is sent."""
-    run.checkpoint = evolve(checkpoint, parts=())
+    # The upload is dead, and its object must not be touched; but what a storage had no time to remove of it may go.
+    own = () if checkpoint.upload_id is None else (checkpoint.upload_id,)
+    run.checkpoint = evolve(checkpoint, parts=(), abandoned=(*checkpoint.abandoned, *own))
     parts = PartPlan(checkpoint.part_size, stored.size, checkpoint.doubling_every).parts_total or 0
     run.ledger = Ledger(PartPlan(stored.size, stored.size))
     run.ledger.record(UploadedPart(1, stored.size, stored.etag, stored.crc64), resumed=True)

@@ -310,7 +310,8 @@ class Upload:
 
     def _options_at_birth(self) -> ObjectOptions:
         run, options = self._run, self._run.order.options
-        if options.content_type is None and "content_type" in run.backend.capabilities.options:
+        capabilities = run.backend.capabilities
+        if options.content_type is None and "content_type" in capabilities.options and not capabilities.types_by_name:
             return evolve(options, content_type=guess_content_type(run.key) or guess_content_type(run.source.name))
         return options
 

@@ -94,6 +94,8 @@ class Capabilities:
         part_checksums: `UploadedPart.crc64` comes from the storage, for each part.
         object_checksums: `StoredObject.crc64` comes from the storage, from `complete_upload` and from `head_object`.
         equal_part_sizes: all parts but the last must be of one size.
+        types_by_name: an object without a content type has the one that the ending of its key says, so that none is
+            given where the caller asked for none.
     """
 
     options: frozenset[str] = field(default=frozenset(), converter=_names)
@@ -101,6 +103,7 @@ class Capabilities:
     part_checksums: bool = False
     object_checksums: bool = False
     equal_part_sizes: bool = False
+    types_by_name: bool = False
 
 
 # --- what is asked of an object --------------------------------------------------------------------------------------

@@ -267,6 +267,20 @@ class BindsRequestOptions(Protocol):
 
 
 @runtime_checkable
+class BindsSourceFile(Protocol):
+    """Optional, beside `MultipartBackend`: a storage of files, to which the file that an object is made of matters."""
+
+    def with_source_file(self, path: str) -> MultipartBackend:
+        """
+        A handle on the same storage for the upload of this file: an object made by it has the file's permissions, as
+        far as the storage keeps permissions, and is never that very file. A later run of the upload, in another
+        process, need not ask for it again: what `initiate_upload` was asked by such a handle holds for the upload.
+
+        The engine asks for it once an upload, where the source is a file, and does not close it.
+        """
+
+
+@runtime_checkable
 class BeginsParts(MultipartBackend, Protocol):
     """
     Optional, on top of `MultipartBackend`: to send a part now, and to wait for its answer later.

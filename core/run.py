@@ -22,9 +22,17 @@ from partwise.ledger import Ledger
 from partwise.model import Checkpoint, Fingerprint, ObjectOptions, Progress, UploadedPart, checkpoint_name
 from partwise.pacing import BandwidthLimit, Flow
 from partwise.planning import PartPlan, plan_parts
-from partwise.protocols import BindsRequestOptions, BindsSource, CheckpointStore, MultipartBackend, Source
+from partwise.protocols import (
+    BindsRequestOptions,
+    BindsSource,
+    BindsSourceFile,
+    CheckpointStore,
+    MultipartBackend,
+    Source,
+)
 from partwise.retrying import Chance, Clock, RetryPolicy, call_with_retries
 from partwise.sending import Control, ProgressRaised
+from partwise.sources import FileSource
 from partwise.transport import Transport
 
 logger = logging.getLogger("partwise")
@@ -106,7 +114,7 @@ class Run:
         self.policy = RetryPolicy.of(order.config, tools.chance)
         self.source = order.source
         self.key = order.key
-        self.backend = _bound_to_options(order.backend, order.options)
+        self.backend = _bound_to_source_file(_bound_to_options(order.backend, order.options), order.source)
         remembers = order.store is not None and order.resume != "never" and bool(order.source.name)
         self.store = _bound_to_source(order.store, order.source) if remembers and order.store is not None else None
         self.fingerprint = Fingerprint()
@@ -336,6 +344,13 @@ def _bound_to_options(backend: MultipartBackend, options: ObjectOptions) -> Mult
     # Whatever the options are: those that act late are refused here, before the parts of an upload that is carried on.
     if options.given() and isinstance(backend, BindsRequestOptions):
         return backend.with_request_options(options)
+    return backend
+
+
+def _bound_to_source_file(backend: MultipartBackend, source: Source) -> MultipartBackend:
+    if isinstance(source, FileSource) and isinstance(backend, BindsSourceFile):
+        # Of its class, not by a `__getattr__`: a wrapper would be left behind for what it wraps.
+        return backend.with_source_file(source.name) if hasattr(type(backend), "with_source_file") else backend
     return backend
 
 

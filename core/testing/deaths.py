@@ -41,6 +41,7 @@ _CHANGING = (
 def dying_at(step: int) -> Iterator[None]:
     """
     In the block, the calling thread dies at its `step`-th call of the `os` module that changes files, counting from 1.
+    To open a file changes something only where it makes or empties one.
 
     A write that it dies at gets half of its bytes to the file. Calls that do not go through the `os` module, such as
     those of a database's library, are not seen. Other threads are left alone.
@@ -54,7 +55,7 @@ def dying_at(step: int) -> Iterator[None]:
     def guarded(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
             nonlocal steps
-            if threading.get_ident() != me:
+            if threading.get_ident() != me or (name == "open" and steps < step and not _changes(*args, **kwargs)):
                 return real(*args, **kwargs)
             steps += 1
             if steps == step and name in {"write", "pwrite"}:
@@ -71,6 +72,10 @@ def dying_at(step: int) -> Iterator[None]:
             if hasattr(os, name):
                 patched.enter_context(mock.patch.object(os, name, guarded(name, getattr(os, name))))
         yield
+
+
+def _changes(path: object, flags: int, *_: object, **__: object) -> bool:  # noqa: ARG001  # as os.open is called
+    return bool(flags & (os.O_CREAT | os.O_TRUNC))
 
 
 def dies_at(step: int, action: Callable[_P, object], *args: _P.args, **kwargs: _P.kwargs) -> bool:

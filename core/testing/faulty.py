@@ -39,6 +39,7 @@ from partwise.model import (
 from partwise.protocols import (
     BindsRequestOptions,
     BindsSource,
+    BindsSourceFile,
     Body,
     CheckpointStore,
     MultipartBackend,
@@ -138,6 +139,12 @@ class FaultyBackend:
         """A handle struck by the same plan; this one, where the wrapped backend does not bind request options."""
         if isinstance(self.inner, BindsRequestOptions):
             return FaultyBackend(self.inner.with_request_options(options), self.plan)
+        return self
+
+    def with_source_file(self, path: str) -> MultipartBackend:
+        """A handle struck by the same plan; this one, where the wrapped backend does not care for the source."""
+        if isinstance(self.inner, BindsSourceFile):
+            return FaultyBackend(self.inner.with_source_file(path), self.plan)
         return self
 
     def _struck(self, faults: Sequence[Fault], action: Callable[[], _Answer]) -> _Answer:

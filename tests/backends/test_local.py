@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from partwise import _durable
-from partwise.backends import _local_files, _local_uploads, local
+from partwise.backends import _local_directories, _local_uploads, local
 from partwise.backends.local import ABANDONED_AFTER, LocalBackend, open_url
 from partwise.checksums import crc64
 from partwise.errors import (
@@ -54,7 +55,8 @@ def begun(backend, body, *datas, key="key", options=NO_OPTIONS):
 
 
 def names_in(folder):
-    return sorted(path.name for path in folder.iterdir())
+    """The names in a folder; none where there is none."""
+    return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
 
 
 def raising(number):
@@ -130,7 +132,8 @@ def test_a_pickled_backend_is_one_on_the_same_directory(backend, body):
 def test_reading_makes_no_directory(backend, directory):
     assert backend.head_object("key") is None
     assert backend.describe("key") is None
-    assert list(backend.list_uploads()) == []
+    with pytest.raises(BucketNotFound, match="there is no directory"):
+        backend.list_uploads()
     backend.abort_upload("key", "0" * 32)
     assert not directory.exists()
 
@@ -333,7 +336,7 @@ def test_an_object_edited_by_hand_loses_its_description(backend, body, directory
 
 
 def test_the_description_is_not_read_from_the_bytes_again(backend, body, monkeypatch):
-    backend.put_object("key", body(b"stored"), NO_OPTIONS)
+    backend.put_object("key", body(b"stored"), RICH)
     monkeypatch.setattr(local, "checksum_of", lambda file: pytest.fail("the object was read"))
 
     assert backend.head_object("key").crc64 == crc64(b"stored")
@@ -365,18 +368,23 @@ def test_a_description_that_can_not_be_trusted_is_none(backend, body, books, dam
 
 def test_a_replaced_object_leaves_no_description_behind(backend, body, books):
     backend.put_object("key", body(b"old"), RICH)
-    backend.put_object("key", body(b"new!"), NO_OPTIONS)
-
+    backend.put_object("key", body(b"new!"), RICH)
     [record] = books.glob("objects/*/*")
+    described = json.loads(record.read_bytes())["crc64"]
 
-    assert json.loads(record.read_bytes())["crc64"] == f"{crc64(b'new!'):016X}"
+    backend.put_object("key", body(b"newer"), NO_OPTIONS)
+
+    assert described == f"{crc64(b'new!'):016X}"
+    assert not books.exists()
+    assert backend.describe("key") == NO_OPTIONS
 
 
 def test_descriptions_that_crashes_left_go_once_they_are_old(directory, body, books):
     LocalBackend(directory).put_object("key", body(b"old"), RICH)
     [record] = books.glob("objects/*/*")
-    left = record.with_name("1-2-3.json")
-    left.write_bytes(b"{}")
+    left, not_ours = record.with_name("1-2-3.json"), record.with_name("notes.json")
+    for path in (left, not_ours):
+        path.write_bytes(b"{}")
     young = LocalBackend(directory)
     young.put_object("key", body(b"new"), RICH)
     kept = left.exists()
@@ -385,7 +393,9 @@ def test_descriptions_that_crashes_left_go_once_they_are_old(directory, body, bo
     later.put_object("key", body(b"newer"), RICH)
 
     assert kept
-    assert len(list(books.glob("objects/*/*"))) == 1
+    assert not left.exists()
+    assert not_ours.exists()
+    assert len(list(books.glob("objects/*/*"))) == 2
     assert later.head_object("key").metadata == RICH.metadata
 
 
@@ -442,7 +452,7 @@ def test_nothing_is_left_of_a_completed_or_aborted_upload(backend, body, books):
     upload_id, _ = begun(backend, body, b"one")
     backend.abort_upload("key", upload_id)
 
-    assert [names_in(books / area) for area in ("uploads", "temp", "trash")] == [[], [], []]
+    assert not books.exists()
 
 
 def test_a_failed_body_leaves_no_file(backend, body, books):
@@ -553,11 +563,11 @@ def test_an_upload_that_ends_while_its_parts_are_looked_at_is_no_more(backend, b
     upload_id, parts = begun(backend, body, b"one", b"two")
     genuine = _local_uploads.receipt_of
 
-    def receipt_of(path):
-        if path.name == "00002":
+    def receipt_of(folder, name):
+        if name == "00002":
             monkeypatch.setattr(_local_uploads, "receipt_of", genuine)
             ENDS[end](backend, upload_id, parts)
-        return genuine(path)
+        return genuine(folder, name)
 
     monkeypatch.setattr(_local_uploads, "receipt_of", receipt_of)
     with pytest.raises(UploadNotFound):
@@ -618,7 +628,7 @@ def test_an_upload_that_another_process_completed_meanwhile_makes_no_second_obje
         checksum = genuine(*args)
         monkeypatch.undo()
         other = LocalBackend(directory)
-        other._discard = lambda folder: None
+        other._discard = lambda root, upload_id: None
         other.complete_upload("key", upload_id, parts, NO_OPTIONS)
         other.put_object("key", body(b"later"), NO_OPTIONS)
         return checksum
@@ -632,13 +642,13 @@ def test_an_upload_that_another_process_completed_meanwhile_makes_no_second_obje
 
 def test_a_part_that_vanishes_while_it_is_listed_is_not_listed(backend, body, books, monkeypatch):
     upload_id, parts = begun(backend, body, b"one", b"two")
-    genuine = local.UploadFolder.part
+    genuine = _local_uploads.receipt_of
 
-    def vanishing(self, part_number):
+    def vanishing(folder, name):
         (books / "uploads" / upload_id / "parts" / "00001").unlink(missing_ok=True)
-        return genuine(self, part_number)
+        return genuine(folder, name)
 
-    monkeypatch.setattr(local.UploadFolder, "part", vanishing)
+    monkeypatch.setattr(_local_uploads, "receipt_of", vanishing)
 
     assert list(backend.list_parts("key", upload_id)) == parts[1:]
 
@@ -751,9 +761,12 @@ def test_an_upload_with_an_open_file_is_dropped_where_folders_with_open_files_ca
 # --- what other processes left ---------------------------------------------------------------------------------------
 
 
+FRESH = "0123456789abcdef"
+
+
 def left_behind(books, upload_id):
     """What the death of processes can leave: (files that must go at once, files that must go once they are old)."""
-    trash = books / "trash" / "t"
+    trash = books / "trash" / FRESH
     (trash / "parts").mkdir(parents=True)
     (trash / "parts" / "00001").touch()
     folder = books / "uploads" / upload_id
@@ -761,17 +774,17 @@ def left_behind(books, upload_id):
     (headless / "parts").mkdir(parents=True)
     committed = books / "uploads" / "committed"
     shutil.copytree(folder, committed)
-    (committed / "commit-1").touch()
+    (committed / f"commit-{FRESH}").touch()
     old = [
-        books / "temp" / "put",
-        books / "temp" / "initiate" / "upload.json",
-        folder / "parts" / "00002.1.new",
-        folder / "staged-1",
-        folder / "staged-2",
-        folder / "commit-2",
+        books / "temp" / FRESH,
+        books / "temp" / FRESH[::-1] / "upload.json",
+        folder / "parts" / f"00002.{FRESH}.new",
+        folder / f"staged-{FRESH}",
+        folder / f"staged-{FRESH[::-1]}",
+        folder / f"commit-{FRESH[::-1]}",
     ]
     for path in old:
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(exist_ok=True, parents=True)
         path.touch()
     return [trash, committed], [*old, headless]
 
@@ -792,27 +805,108 @@ def test_what_died_is_swept_by_the_first_write_of_a_later_backend(directory, bod
     assert len(list(later.list_uploads())) == 2
 
 
-def test_what_died_is_swept_by_a_later_backend_that_asks_for_an_upload_in_vain(directory, body, books):
-    """As one does whose upload was completed by a process that died: it has nothing left to write."""
-    upload_id, parts = begun(LocalBackend(directory), body, b"one")
-    at_once, when_old = left_behind(books, upload_id)
-    later = LocalBackend(directory)
-
-    with pytest.raises(UploadNotFound):
-        later.list_parts("key", "committed")
-
-    assert ([path.exists() for path in at_once], [path.exists() for path in when_old]) == ([False, False], [True] * 7)
-    assert list(later.list_parts("key", upload_id)) == parts
-
-
-def test_a_directory_that_can_not_be_swept_is_still_asked(directory, body, books, monkeypatch):
+@pytest.mark.parametrize(("age", "swept"), [(86_000, False), (86_800, True)], ids=["24 hours", "more than 24 hours"])
+def test_what_was_touched_in_the_last_24_hours_may_be_in_use(directory, body, books, age, swept):
     upload_id, _ = begun(LocalBackend(directory), body, b"one")
-    later = LocalBackend(directory)
-    monkeypatch.setattr(LocalBackend, "_sweep", raising(errno.EACCES))
+    _, when_old = left_behind(books, upload_id)
+    now = time.time()
+    for path in when_old:
+        os.utime(path, (now, now))
+        os.utime(path.parent, (now, now))
 
-    with pytest.raises(UploadNotFound):
-        later.list_parts("key", "0" * 32)
-    assert later.list_parts("key", upload_id)
+    LocalBackend(directory, clock=lambda: now + age).put_object("other", body(b"x"), RICH)
+
+    assert {path.exists() for path in when_old} == {not swept}
+
+
+@pytest.mark.parametrize(("age", "dropped"), [(86_000, False), (86_800, True)], ids=["24 hours", "more than 24 hours"])
+def test_a_description_of_the_last_24_hours_may_be_of_an_object_to_come(directory, body, books, age, dropped):
+    LocalBackend(directory).put_object("key", body(b"old"), RICH)
+    [record] = books.glob("objects/*/*")
+    coming = record.with_name("1-2-3.json")
+    coming.write_bytes(b"{}")
+
+    LocalBackend(directory, clock=lambda: time.time() + age).put_object("key", body(b"new"), RICH)
+
+    assert coming.exists() is not dropped
+
+
+def all_in(folder):
+    return {path.relative_to(folder): path.lstat().st_ino for path in folder.rglob("*")}
+
+
+READS = {
+    "head_object": lambda backend, upload_id: backend.head_object("key"),
+    "describe": lambda backend, upload_id: backend.describe("key"),
+    "open_object": lambda backend, upload_id: backend.open_object("object").close(),
+    "path_of": lambda backend, upload_id: backend.path_of("key"),
+    "list_parts": lambda backend, upload_id: list(backend.list_parts("key", upload_id)),
+    "list_uploads": lambda backend, upload_id: list(backend.list_uploads()),
+}
+
+
+@pytest.mark.parametrize("read", READS)
+@pytest.mark.parametrize("upload", ["pending", "committed", "missing"])
+def test_a_read_changes_nothing_whatever_processes_left(directory, body, books, read, upload):
+    LocalBackend(directory).put_object("object", body(b"x"), RICH)
+    upload_id, _ = begun(LocalBackend(directory), body, b"one")
+    left_behind(books, upload_id)
+    before = all_in(directory)
+    later = LocalBackend(directory, clock=lambda: time.time() + ABANDONED_AFTER + 60)
+
+    with contextlib.suppress(UploadNotFound):
+        READS[read](later, {"pending": upload_id}.get(upload, upload))
+
+    assert all_in(directory) == before
+
+
+def test_an_abort_removes_what_is_left_of_an_upload_whose_object_was_made(directory, body, books):
+    """As a process leaves it that dies when it has made the object."""
+    upload_id, parts = begun(LocalBackend(directory), body, b"one")
+    dying = LocalBackend(directory)
+    dying._discard = raising(errno.EIO)
+    dying.complete_upload("key", upload_id, parts, NO_OPTIONS)
+    left = names_in(books / "uploads")
+
+    LocalBackend(directory).abort_upload("key", upload_id)
+
+    assert left == [upload_id]
+    assert not books.exists()
+    assert (directory / "key").read_bytes() == b"one"
+
+
+def test_only_names_that_are_made_here_are_ever_removed(directory, body, books):
+    upload_id, _ = begun(LocalBackend(directory), body, b"one")
+    left_behind(books, upload_id)
+    strange = [
+        books / "notes",
+        books / "trash" / "letters",
+        books / "trash" / "album" / "parts" / "00001",
+        books / "trash" / FRESH / "letter",
+        books / "trash" / FRESH / "parts" / "letter",
+        books / "trash" / FRESH / "album" / "00001",
+        books / "temp" / "letter",
+        books / "temp" / FRESH[::-1] / "letter",
+        books / "uploads" / "notes.txt",
+        books / "uploads" / "album" / "picture",
+        books / "uploads" / "album" / "parts" / "picture",
+        books / "uploads" / upload_id / "staged-letter",
+        books / "uploads" / upload_id / "parts" / "letter.new",
+        books / "uploads" / upload_id / "parts" / "00001.new",
+    ]
+    for path in strange:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"mine")
+
+    later = LocalBackend(directory, clock=lambda: time.time() + 10 * ABANDONED_AFTER)
+    later.put_object("other", body(b"x"), NO_OPTIONS)
+    later.abort_upload("key", upload_id)
+
+    [moved] = [path for path in (books / "trash").iterdir() if path.name not in {"letters", "album", FRESH}]
+    kept = [
+        moved / path.relative_to(books / "uploads" / upload_id) if upload_id in path.parts else path for path in strange
+    ]
+    assert [path.read_bytes() for path in kept] == [b"mine"] * len(strange)
 
 
 def test_a_sweep_that_fails_stops_nothing(directory, body, books, monkeypatch):
@@ -890,10 +984,26 @@ def test_bytes_that_are_copied_wrong_are_found(backend, body, monkeypatch):
         backend.complete_upload("key", upload_id, parts, NO_OPTIONS)
 
 
-def test_without_directories_that_can_be_opened_none_is_synced(backend, body, directory, monkeypatch):
-    monkeypatch.delattr(os, "O_DIRECTORY", raising=False)
+def test_without_descriptors_of_directories_entries_are_reached_by_path(backend, body, directory, monkeypatch):
+    monkeypatch.setattr(_local_directories, "BY_DESCRIPTOR", False)
+    monkeypatch.setattr(os, "open", without_directories(os.open))
 
     complete_three(backend, body, directory)
+    backend.put_object("a/b", body(b"x"), RICH)
+    upload_id, _ = begun(backend, body, b"one")
+    backend.abort_upload("key", upload_id)
+
+    assert backend.describe("a/b") == RICH
+    with pytest.raises(BackendError, match="'key' is an object"):
+        backend.put_object("key/c", body(b"x"), NO_OPTIONS)
+
+
+def without_directories(genuine):
+    def opens(path, flags, mode=0o777, *, dir_fd=None):
+        assert dir_fd is None
+        return genuine(path, flags, mode)
+
+    return opens
 
 
 def test_where_directories_can_not_be_synced_that_is_fine(backend, body, directory, monkeypatch):
@@ -921,7 +1031,7 @@ def test_the_fullest_sync_there_is_is_used(backend, body, monkeypatch):
             return 0
 
     monkeypatch.setattr(_durable, "fcntl", Fcntl)
-    monkeypatch.setattr(_local_files, "sync_directory", lambda path: None)
+    monkeypatch.setattr(_local_directories, "sync_directory", lambda path: None)
     monkeypatch.setattr(os, "fsync", lambda file: synced.append("plain"))
     backend.put_object("key", body(b"x"), NO_OPTIONS)
     assert 51 in synced
@@ -961,7 +1071,7 @@ def test_without_links_a_new_object_is_stored(backend, body, directory, no_links
 def test_without_links_an_object_is_not_overwritten(backend, body, directory, no_links, monkeypatch):
     backend.put_object("key", body(b"old"), NO_OPTIONS)
     # Past the first look, as by a writer that came in between.
-    monkeypatch.setattr(LocalBackend, "_check_overwrite", lambda *args: None)
+    monkeypatch.setattr(LocalBackend, "_check_place", lambda *args: None)
 
     with pytest.raises(ObjectExists):
         backend.put_object("key", body(b"new"), ONCE)

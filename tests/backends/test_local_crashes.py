@@ -9,7 +9,6 @@ is the next process.
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import subprocess
 import sys
@@ -29,7 +28,7 @@ OLD = ObjectOptions(metadata={"version": "old"})
 NEW = ObjectOptions(metadata={"version": "new"})
 NEW_ONCE = ObjectOptions(metadata={"version": "new"}, forbid_overwrite=True)
 
-CALLS = ["open", "mkdir", "rename", "replace", "link", "unlink", "rmdir", "fsync", "copy_file_range"]
+CALLS = ["open", "write", "fchmod", "mkdir", "rename", "replace", "link", "unlink", "rmdir", "fsync", "copy_file_range"]
 
 
 class Died(BaseException):
@@ -80,7 +79,6 @@ class Mortal:
             for name in CALLS:
                 if hasattr(os, name):
                     patch.setattr(os, name, self._mortal(getattr(os, name), os.close if name == "open" else None))
-            patch.setattr(io, "open", self._mortal(io.open, lambda file: file.close()))
             yield
 
     def _mortal(self, genuine, undo):
@@ -88,6 +86,9 @@ class Mortal:
         effect = (lambda *args: None) if genuine is os.fsync else genuine
 
         def call(*args, **kwargs):
+            # To open a file or a directory that is there changes nothing.
+            if genuine.__name__ == "open" and not args[1] & os.O_CREAT and not self._dead:
+                return genuine(*args, **kwargs)
             return self.step(lambda: effect(*args, **kwargs), undo or (lambda result: None))
 
         return call

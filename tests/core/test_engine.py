@@ -10,6 +10,7 @@ import pytest
 from attrs import evolve
 
 from partwise.backends.local import LocalBackend
+from partwise.backends.memory import MemoryBackend
 from partwise.checksums import crc64
 from partwise.config import TransferConfig
 from partwise.errors import (
@@ -702,6 +703,58 @@ def test_no_type_is_guessed_where_the_backend_keeps_none(uploader, make_backend,
     uploader(backend=backend).upload(source, "report.pdf")
 
     assert backend.describe("report.pdf").content_type is None
+
+
+def test_no_type_is_guessed_where_the_name_of_the_object_says_it(uploader, make_backend, source):
+    backend = make_backend(types_by_name=True)
+    uploader(backend=backend).upload(source, "report.pdf")
+    guessed = backend.describe("report.pdf").content_type
+    uploader(backend=backend).upload(source, "report.pdf", ObjectOptions(content_type="text/plain"))
+
+    assert guessed is None
+    assert backend.describe("report.pdf").content_type == "text/plain"
+
+
+class KnowsItsSource(MemoryBackend):
+    """A storage that asks for the file that an object is made of."""
+
+    path = None
+
+    def with_source_file(self, path):
+        self.path = path
+        return self
+
+
+@pytest.mark.parametrize("kind", ["file", "bytes"])
+def test_a_storage_of_files_is_given_the_file_that_an_object_is_made_of(tmp_path, kind):
+    path = tmp_path / "file"
+    path.write_bytes(b"x")
+    backend = KnowsItsSource()
+
+    Uploader(backend).upload(path if kind == "file" else b"x", "key", resume="never")
+
+    assert backend.path == (str(path) if kind == "file" else None)
+
+
+def test_a_wrapper_is_not_left_behind_for_the_storage_that_it_wraps(tmp_path):
+    class Wrapper:
+        def __init__(self, inner):
+            self.inner, self.puts = inner, 0
+
+        def __getattr__(self, name):
+            return getattr(self.inner, name)
+
+        def put_object(self, *args):
+            self.puts += 1
+            return self.inner.put_object(*args)
+
+    path = tmp_path / "file"
+    path.write_bytes(b"x")
+    wrapper = Wrapper(KnowsItsSource())
+
+    Uploader(wrapper).upload(path, "key", resume="never")
+
+    assert wrapper.puts == 1
 
 
 @pytest.mark.parametrize(

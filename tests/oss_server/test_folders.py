@@ -13,7 +13,7 @@ import pytest
 from partwise.backends.local import LocalBackend
 from partwise.errors import InvalidKey
 from partwise.testing.oss_server import ObjectAccess, OSSServer
-from partwise.testing.oss_server.access import _LocalAccess, access_to
+from partwise.testing.oss_server.access import access_to
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="links, modes and FIFOs of POSIX")
 
@@ -172,13 +172,13 @@ def access(bucket: Path) -> ObjectAccess:
 
 def _swap(monkeypatch: pytest.MonkeyPatch, change: Callable[[], object]) -> None:
     """Change something when the key was found to be good."""
-    parent = _LocalAccess._parent
+    parent = LocalBackend._parent
 
-    def changed(self: _LocalAccess, path: Path) -> Any:
+    def changed(self: LocalBackend, *args: Any) -> Any:
         change()
-        return parent(self, path)
+        return parent(self, *args)
 
-    monkeypatch.setattr(_LocalAccess, "_parent", changed)
+    monkeypatch.setattr(LocalBackend, "_parent", changed)
 
 
 def _become_a_link(folder: Path, target: Path) -> Callable[[], None]:
@@ -194,7 +194,7 @@ def test_a_folder_that_becomes_a_link_at_the_last_moment_is_not_followed(
 ) -> None:
     (bucket / "a" / "secret").write_bytes(b"mine")
     _swap(monkeypatch, _become_a_link(bucket / "a", outside))
-    with pytest.raises(KeyError):
+    with pytest.raises((KeyError, InvalidKey)):
         access.open_object("a/secret")
 
 
@@ -202,7 +202,7 @@ def test_a_file_that_becomes_a_link_at_the_last_moment_is_not_followed(
     bucket: Path, outside: Path, access: ObjectAccess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _swap(monkeypatch, _become_a_link(bucket / "a" / "key", outside / "secret"))
-    with pytest.raises(KeyError):
+    with pytest.raises((KeyError, InvalidKey)):
         access.open_object("a/key")
 
 
@@ -211,7 +211,8 @@ def test_a_folder_that_becomes_a_link_is_not_deleted_from(
 ) -> None:
     (bucket / "a" / "secret").write_bytes(b"mine")
     _swap(monkeypatch, _become_a_link(bucket / "a", outside))
-    access.delete_object("a/secret")
+    with pytest.raises(InvalidKey):
+        access.delete_object("a/secret")
     assert (outside / "secret").read_bytes() == b"secret"
 
 

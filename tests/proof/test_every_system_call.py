@@ -118,12 +118,12 @@ def test_a_death_at_any_system_call_of_a_recovery_is_recovered_from(tmp_path, fi
     count = 0
     with disks(tmp_path) as make:
         first = 0
-        while make(data).dies(first := first + 9):
+        while make(data).dies(first := first + 7):
             second = 0
             while True:
                 disk = make(data)
                 assert disk.dies(first)
-                second += 5
+                second += 4
                 if not disk.dies(second):
                     break
                 count += 1

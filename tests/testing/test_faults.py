@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ import pytest
 from attrs import evolve
 from hypothesis import given
 
+from partwise.backends.local import LocalBackend
 from partwise.backends.memory import MemoryBackend
 from partwise.checksums import crc64
 from partwise.errors import (
@@ -43,12 +45,13 @@ from partwise.model import (
 from partwise.protocols import (
     BindsRequestOptions,
     BindsSource,
+    BindsSourceFile,
     Body,
     CheckpointStore,
     MultipartBackend,
     Source,
 )
-from partwise.sources import BytesSource
+from partwise.sources import BytesBody, BytesSource
 from partwise.stores.file import FileCheckpointStore
 from partwise.stores.memory import MemoryCheckpointStore
 from partwise.testing import (
@@ -500,6 +503,27 @@ def test_a_backend_that_binds_request_options_is_bound_and_still_struck() -> Non
 def test_a_backend_that_does_not_bind_request_options_is_its_own_handle() -> None:
     scene = Scene()
     assert scene.faulty.with_request_options(NO_OPTIONS) is scene.faulty
+
+
+def test_a_backend_that_knows_its_source_file_is_given_it_and_still_struck(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(b"x")
+    source.chmod(0o600)
+    plan = FaultPlan([fault("head_object", FaultKind.BEFORE)])
+    faulty = FaultyBackend(LocalBackend(tmp_path / "bucket"), plan)
+    assert isinstance(faulty, BindsSourceFile)
+    bound = faulty.with_source_file(str(source))
+    with plan:
+        bound.put_object("key", BytesBody(b"x"), NO_OPTIONS)
+        with pytest.raises(ConnectionFailed):
+            bound.head_object("key")
+    if os.name != "nt":
+        assert (tmp_path / "bucket" / "key").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_backend_that_does_not_know_its_source_file_is_its_own_handle() -> None:
+    scene = Scene()
+    assert scene.faulty.with_source_file("/a/file") is scene.faulty
 
 
 # --- death -----------------------------------------------------------------------------------------------------------

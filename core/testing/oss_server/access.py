@@ -7,9 +7,7 @@ bytes at hand there is an adapter. With any other backend GET, DELETE and the li
 
 from __future__ import annotations
 
-import contextlib
 import os
-import stat
 from collections.abc import Iterable, Iterator
 from io import BytesIO
 from pathlib import Path
@@ -83,67 +81,15 @@ class _MemoryAccess:
         return self._backend.describe(key)
 
 
-# Not all of them are known on Windows.
-_NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
-_NO_WAIT = getattr(os, "O_NONBLOCK", 0)
-_BINARY = getattr(os, "O_BINARY", 0)
-_FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | _NO_FOLLOW
-
-
-def _at(path: Path, parent: int | None) -> str:
-    """The path as it is named below `parent`."""
-    return str(path) if parent is None else path.name
-
-
 @define(frozen=True)
 class _LocalAccess:
     _backend: LocalBackend
 
     def open_object(self, key: str) -> BinaryIO:
-        # A link within the bucket counts as what it leads to, where that is in the bucket too.
-        path = Path(os.path.realpath(self._backend.path_of(key)))
-        try:
-            with self._parent(path) as parent:
-                # A FIFO that stands there now would be waited for.
-                found = os.open(_at(path, parent), os.O_RDONLY | _NO_FOLLOW | _NO_WAIT | _BINARY, dir_fd=parent)
-        except (OSError, ValueError):
-            raise KeyError(key) from None
-        if not stat.S_ISREG(os.fstat(found).st_mode):
-            os.close(found)
-            raise KeyError(key)
-        return open(found, "rb")  # noqa: PTH123 -- the answer closes it
+        return self._backend.open_object(key)
 
     def delete_object(self, key: str) -> None:
-        path = self._backend.path_of(key)
-        path = Path(os.path.realpath(path.parent), path.name)
-        missing = (FileNotFoundError, NotADirectoryError, ValueError)
-        with contextlib.suppress(*missing), self._parent(path) as parent:
-            found = os.stat(_at(path, parent), dir_fd=parent, follow_symlinks=False)
-            if stat.S_ISREG(found.st_mode) or stat.S_ISLNK(found.st_mode):
-                os.unlink(_at(path, parent), dir_fd=parent)
-
-    @contextlib.contextmanager
-    def _parent(self, path: Path) -> Iterator[int | None]:
-        """
-        The folder of `path`, open, so that it stays what it is; None where the platform has no such thing.
-
-        Raises:
-            ValueError: the path leads out of the bucket.
-            OSError: it is gone, or a link has taken the place of a folder on the way.
-        """
-        folders = path.relative_to(self._backend.directory).parent.parts
-        if os.open not in os.supports_dir_fd:  # Windows: links that are swapped in are followed
-            yield None
-            return
-        folder = os.open(self._backend.directory, _FOLDER)
-        try:
-            for name in folders:
-                inner = os.open(name, _FOLDER, dir_fd=folder)
-                os.close(folder)
-                folder = inner
-            yield folder
-        finally:
-            os.close(folder)
+        self._backend.delete_object(key)
 
     def list_objects(self, prefix: str = "") -> Iterable[str]:
         return [key for key in self._keys() if key.startswith(prefix)]
