@@ -11,7 +11,7 @@ _WORTH_CORRECTING = 60.0
 #: again on that day by anyone who captured it.
 _CORRECTION_MAX = 86_400.0
 
-#: ... and where anybody on the network could have written the answer: the window in which the storage accepts a
+#: ... and where any machine on the way could have written the answer: the window in which the storage accepts a
 #: signature. A correction within it signs for no time at which the request would not have been good anyway.
 _UNAUTHENTICATED_CORRECTION_MAX = 900.0
 

@@ -312,7 +312,7 @@ def _printable(text: str) -> str:
 def _http_time(text: str) -> float | None:
     try:
         when = parsedate_to_datetime(text[:_WORD_MAX])
-        # A zone of -0000 says that there is no zone.
+        # A zone of -0000 gives a time without a zone.
         return when.replace(tzinfo=when.tzinfo or UTC).timestamp()
     except (ValueError, TypeError, OverflowError, IndexError):
         return None

@@ -85,8 +85,8 @@ def read_answer(receive: Callable[[int], bytes], method: str) -> tuple[Answer, b
 
     Args:
         receive: gives up to N bytes, b"" at the end of the connection. What it raises is not caught.
-        method: of the request that is being answered. After an answer to CONNECT that is a success, the connection
-            belongs to whoever is at the other end of the tunnel.
+        method: of the request that is being answered. After an answer to CONNECT that is a success, the connection is
+            the tunnel's.
 
     Returns:
         The answer, and whether the connection can be used for another request.
