@@ -10,7 +10,7 @@ from partwise.cli.output import Output
 from partwise.cli.piping import STANDARD_INPUT, standard_input
 from partwise.cli.wording import count, share
 from partwise.config import TransferConfig
-from partwise.errors import CheckpointError, InvalidInput
+from partwise.errors import CheckpointError
 from partwise.model import Checkpoint, checkpoint_name
 from partwise.protocols import CheckpointStore
 from partwise.sources import as_source
@@ -22,7 +22,7 @@ def abort(file: str, target: BackendChoice, choice: StoreChoice, config: Transfe
     Drop the unfinished upload of a file, which need not exist any more.
 
     Raises:
-        InvalidInput: there is no such upload.
+        InvalidInput: the place for checkpoints is not there.
         PartwiseError: as `Uploader.abort` says.
     """
     choice.check_that_it_is_there()
@@ -31,15 +31,15 @@ def abort(file: str, target: BackendChoice, choice: StoreChoice, config: Transfe
         recorded = _recorded(store, checkpoint_name(backend.location, key, source.name))
         dropped = Uploader(backend, store, config).abort(source, key)
     if not dropped:
-        # Most likely the name, the URL or the store is another than that of the upload.
-        raise InvalidInput(f"no unfinished upload of {file} to {url} is recorded in {choice}; nothing was done")
-    output.say(f"dropped the upload of {file} to {url}{_what(recorded)}, and its checkpoint")
+        output.say(f"no unfinished upload of {file} to {url} is recorded in {choice}; nothing was done")
+    else:
+        output.say(f"dropped the upload of {file} to {url}{_what(recorded)}, and its checkpoint")
     output.record(
         {
             "ok": True,
-            "dropped": True,
-            "upload_id": recorded.upload_id if recorded else None,
-            "bytes_dropped": recorded.bytes_done if recorded else 0,
+            "dropped": dropped,
+            "upload_id": recorded.upload_id if dropped and recorded else None,
+            "bytes_dropped": recorded.bytes_done if dropped and recorded else 0,
         }
     )
     return DONE

@@ -386,7 +386,7 @@ def abort(
     """
     Drop an unfinished upload: its parts on the storage, then its checkpoint.
 
-    An object that stands under the key is not touched. If there is no such upload, the exit code is 2.
+    An object that stands under the key is not touched. It is not an error if there is no such upload.
     """
 
     def work(output: Output) -> int:

@@ -66,7 +66,11 @@ def _no_such_flag(error: Any) -> str:
     """In our words, since typer's differ from version to version; "" for any other error."""
     if not hasattr(error, "option_name") or not hasattr(error, "possibilities"):
         return ""
-    similar = " or ".join(sorted(error.possibilities or ()))
+    from difflib import get_close_matches
+
+    # Those that differ by a letter or two, if there are any: the others would only distract.
+    possible = sorted(error.possibilities or ())
+    similar = " or ".join(sorted(get_close_matches(error.option_name, possible, cutoff=0.8)) or possible)
     return f"No such option: {error.option_name}.{f' Did you mean {similar}?' if similar else ''}"
 
 

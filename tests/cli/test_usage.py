@@ -99,7 +99,6 @@ Run = Callable[..., "Ended"]  # noqa: F821  # of conftest, which can't be import
         (["gc", "backups"], "is not a URL"),
         (["status", "--checkpoint-dir", "typo"], "--checkpoint-dir: there is no directory typo"),
         (["status", "--checkpoint", "typo/one.ucp"], "--checkpoint: there is no directory of the file"),
-        (["abort", "small.bin", "URL"], "no unfinished upload of small.bin"),
         (["abort", "small.bin", "URL", "--checkpoint-dir", "typo"], "there is no directory typo"),
         (["gc", "URL", "--checkpoint-dir", "typo"], "nothing was done"),
         (["gc", "URL", "--checkpoint", "typo.ucp"], "there is no file typo.ucp"),
