@@ -44,7 +44,7 @@ WISHES = ("tests/proof/test_every_instant.py -k wish", *PROOF)
 STORES = ("tests/stores",)
 DISK = ("tests/proof/test_every_system_call.py", "tests/soak/test_power_loss.py")
 BELIEVED = ("tests/core/test_ledger.py", "tests/core/test_deciding.py", "tests/core/test_completing.py")
-BOUNDS = (
+ENGINE_BOUNDS = (
     "tests/core/test_pacing.py",
     "tests/core/test_run.py",
     "tests/core/test_deciding.py",
@@ -78,7 +78,7 @@ CLI_PENDING = "core/cli/pending.py"
 CLI_RETRIES = "core/cli/retries.py"
 CLI_OPENING = "core/cli/opening.py"
 SERVER = "core/testing/oss_server/"
-WHO_ASKS = ("tests/oss_server/test_hosts.py",)
+WHO_ASKS, BOUNDS = ("tests/oss_server/test_hosts.py",), ("tests/oss_server/test_bounds.py",)
 FOLDERS = ("tests/oss_server/test_folders.py",)
 SERVE_AND_DEMO = ("tests/cli/test_serve_demo.py -k 'not show_ends_well_and and not show_takes'",)
 HTTP1 = "backends/oss/http1.py"
@@ -976,49 +976,49 @@ MUTATIONS = [
         PACING,
         "            begin = max(now, self._booked_until)\n            self._booked_until = begin + count / self.rate",
         "            begin = max(now, self._booked_until)\n            self._booked_until += count / self.rate",
-        BOUNDS,
+        ENGINE_BOUNDS,
     ),
     Mutation(
         "two workers book the same time",
         PACING,
         "        with self._lock:\n            now = self._clock.monotonic()",
         "        if True:\n            now = self._clock.monotonic()",
-        BOUNDS,
+        ENGINE_BOUNDS,
     ),
     Mutation(
         "each sending has a bandwidth limit of its own",
         RUN,
         "        self.flow = Flow(self._limit, ",
         "        self.flow = Flow(self._limit and BandwidthLimit(self._limit.rate, self.clock), ",
-        BOUNDS,
+        ENGINE_BOUNDS,
     ),
     Mutation(
         "the last part that a storage takes is not carried on",
         RUN,
         "part.part_number <= limits.max_parts",
         "part.part_number < limits.max_parts",
-        BOUNDS,
+        ENGINE_BOUNDS,
     ),
     Mutation(
         "the largest part that a storage takes is not carried on",
         RUN,
         "part.size <= limits.max_part_size",
         "part.size < limits.max_part_size",
-        BOUNDS,
+        ENGINE_BOUNDS,
     ),
     Mutation(
         "the time that the storage asks for is waited for twice",
         COMPLETING,
         "        delay = 0.0\n",
         "",
-        BOUNDS,
+        ENGINE_BOUNDS,
     ),
     Mutation(
         "a coroutine is begun after the stop",
         PROGRESS,
         "        if self._abandoned:\n            _discard_if_not_begun(answer)\n        elif",
         "        if",
-        BOUNDS,
+        ENGINE_BOUNDS,
     ),
     # --- endings -----------------------------------------------------------------------------------------------------
     Mutation(

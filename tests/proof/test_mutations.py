@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -34,6 +36,20 @@ def test_a_mutation_changes_the_code_and_leaves_it_python(mutations):
         broken = code.replace(mutation.before, mutation.after)
         assert broken != code, mutation.name
         compile(broken, mutation.name, "exec")
+
+
+def test_each_name_for_files_or_tests_is_given_once(mutations):
+    """Or else one group of mutations is judged by the tests of another."""
+    given = [
+        name.id
+        for node in ast.parse(_PATH.read_text()).body
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        for name in ast.walk(target)
+        if isinstance(name, ast.Name)
+    ]
+
+    assert [name for name, count in Counter(given).items() if count > 1] == []
 
 
 def test_each_mutation_has_a_name_of_its_own_and_tests_that_are_there(mutations):
