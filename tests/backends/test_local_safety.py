@@ -23,7 +23,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from partwise import TransferConfig, Uploader
-from partwise.backends import _local_directories, local
+from partwise.backends import _local_bookkeeping, _local_directories, local
 from partwise.backends.local import LocalBackend
 from partwise.checksums import crc64
 from partwise.errors import (
@@ -558,6 +558,20 @@ def test_many_threads_that_store_into_a_directory_to_come_succeed(tmp_path):
             thread.join()
         assert not (tmp_path / str(attempt) / ".partwise").exists()
     assert failures == []
+
+
+def test_a_part_that_arrives_in_an_upload_that_was_dropped_meanwhile_is_not_stored(backend, directory, monkeypatch):
+    """The folder is open, so that the file can be moved within it wherever it is."""
+    upload_id, _ = begun(backend)
+    monkeypatch.setattr(_local_bookkeeping, "remove_upload", lambda *args: None)
+
+    class Aborting(BytesBody):
+        def chunks(self):
+            LocalBackend(directory).abort_upload("key", upload_id)
+            yield from super().chunks()
+
+    with pytest.raises(UploadNotFound):
+        backend.upload_part("key", upload_id, 1, Aborting(b"one"))
 
 
 # --- when the bookkeeping goes ---------------------------------------------------------------------------------------
