@@ -449,10 +449,13 @@ def _is_junction(status: os.stat_result) -> bool:
 
 
 def _not_ours(path: str, reason: str) -> AccessDenied:
+    # Only for a directory of this user: of a link `chmod` would change what it leads to.
+    correctable = reason.startswith("can be written")
+    advice = f"If all in it is yours, run: chmod go-w {path}" if correctable else "Look what it is, and have it removed"
     return AccessDenied(
         f"{path} {reason}. partwise keeps its own files there, and uses it only if it is a real directory of this user"
-        " (or root) that no other user may write to. Nothing was changed. If what is in it is yours, correct its owner"
-        f" and mode (chmod -R go-w {path}); otherwise have it removed, or store into a directory of your own",
+        f" (or root) that no other user may write to. Nothing was changed. {advice}; or store into a directory of your"
+        " own",
         code="UntrustedDirectory",
     )
 

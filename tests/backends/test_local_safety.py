@@ -211,6 +211,7 @@ def test_a_link_in_place_of_a_bookkeeping_directory_refuses_every_call(directory
     assert f"{books / name if name else books} is a symbolic link" in caught.value.message
     assert "Nothing was changed" in caught.value.message
     assert "store into a directory of your own" in caught.value.message
+    assert "chmod" not in caught.value.message, "it would change what the link leads to"
     assert not caught.value.retryable
     assert (all_in(directory), all_in(victim)) == before
 
@@ -294,7 +295,7 @@ def test_a_bookkeeping_directory_that_others_may_write_to_is_refused(directory, 
     place.mkdir(exist_ok=True)
     place.chmod(mode)
 
-    with pytest.raises(AccessDenied, match=why):
+    with pytest.raises(AccessDenied, match=f"{why}.*run: chmod go-w {place};"):
         LocalBackend(directory).put_object("other", BytesBody(b"x"), NO_OPTIONS)
     with pytest.raises(AccessDenied, match=why):
         LocalBackend(directory).head_object("object")
@@ -880,7 +881,7 @@ def test_a_file_is_not_uploaded_onto_itself(directory, books, tmp_path, way, thr
 DEEP = b"[" * 200_000
 
 ODD = {
-    "a pipe": os.mkfifo,
+    "a pipe": getattr(os, "mkfifo", None),  # Windows has none
     "a socket": lambda path: stand(path, "a socket"),
     "a directory": lambda path: path.mkdir(),
     "a link": lambda path: path.symlink_to("/etc/hostname"),
