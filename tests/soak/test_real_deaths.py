@@ -447,9 +447,12 @@ class Ordeal:
     def _collect_garbage(self) -> None:
         url = self.target.url.removesuffix("copy")
         again = ("--timeout", str(TIMEOUT)) if self.target.server is not None else ()
+        # A checkpoint file of its own goes when its upload is done, and gc refuses to go by one that is not there.
+        one_file = self.record.flags[:1] == ("--checkpoint",) and not (self.place / self.record.flags[1]).exists()
+        record = ("--checkpoint-dir", ".") if one_file else self.record.flags
         for _ in range(5):
             ended = subprocess.run(
-                [sys.executable, "-m", "partwise", "gc", url, *self.record.flags, "--older-than", "0s", *again],
+                [sys.executable, "-m", "partwise", "gc", url, *record, "--older-than", "0s", *again],
                 cwd=self.place,
                 env={**os.environ, **self.target.environment},
                 capture_output=True,
@@ -468,6 +471,8 @@ EXPECTED = {
     "CompleteMultipartUpload",
     "HeadObject",
     "GetObjectMeta",
+    # By a run that finds the object made: a storage that died on the way may still hold what is left of the upload.
+    "AbortMultipartUpload",
 }
 
 
