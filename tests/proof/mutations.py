@@ -1020,6 +1020,7 @@ MUTATIONS = [
         "        if",
         BOUNDS,
     ),
+    # --- threads, progress, faults and plans --------------------------------------------------------------------------
     # --- endings -----------------------------------------------------------------------------------------------------
     Mutation(
         "a pause drops the upload",
@@ -2370,13 +2371,6 @@ MUTATIONS = [
         URLS_TESTS,
     ),
     Mutation(
-        "the file is read though the endpoint tells its region",
-        URLS,
-        "(asked.region is not None or region_of(asked.endpoint) is not None)",
-        "asked.region is not None",
-        URLS_TESTS,
-    ),
-    Mutation(
         "a recalled transport waits for nothing",
         TRANSPORT,
         "if outcome is not None or (self._recalled and self.idle):",
@@ -2687,7 +2681,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--jobs", type=int, default=1, help="how many at a time")
     wanted = parser.parse_args(arguments)
     chosen = [m for m in MUTATIONS if not wanted.words or any(word in m.name for word in wanted.words)]
-    if (broken := noticed_by(None, (*PROOF, *STORES, *DISK, *SENT_AHEAD))) is not None:
+    needed = dict.fromkeys(tests for mutation in chosen for tests in mutation.tests)
+    if (broken := noticed_by(None, tuple(needed))) is not None:
         print(f"{broken} fails without any mutation: mend that first")
         return 2
 
