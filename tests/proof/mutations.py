@@ -2370,13 +2370,6 @@ MUTATIONS = [
         URLS_TESTS,
     ),
     Mutation(
-        "the file is read though the endpoint tells its region",
-        URLS,
-        "(asked.region is not None or region_of(asked.endpoint) is not None)",
-        "asked.region is not None",
-        URLS_TESTS,
-    ),
-    Mutation(
         "a recalled transport waits for nothing",
         TRANSPORT,
         "if outcome is not None or (self._recalled and self.idle):",
