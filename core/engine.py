@@ -522,7 +522,8 @@ def _refuse_what_cannot_be(order: Order) -> None:
         raise InvalidInput(f"resume must be 'auto', 'require' or 'never', not {order.resume!r}")
     if not order.key:
         raise InvalidInput("the key of an object can't be empty")
-    for name, expected in (("expected_size", order.expected_size), ("expected_crc64", order.expected_crc64)):
+    numbers: dict[str, object] = {"expected_size": order.expected_size, "expected_crc64": order.expected_crc64}
+    for name, expected in numbers.items():
         if expected is not None and (not isinstance(expected, int) or isinstance(expected, bool) or expected < 0):
             raise InvalidInput(f"{name} must be a whole number from 0 on, or None, not {expected!r:.60}")
     order.options.refuse_beyond(order.backend.capabilities, order.backend.location)
