@@ -153,13 +153,16 @@ class UploadFolder:
             if data is None or self.committed():
                 return None
             return UploadRecord.from_data(data)
-        except (KeyError, ValueError, OverflowError):
+        except (FileNotFoundError, KeyError, ValueError, OverflowError):
             return None
 
     def stands(self) -> bool:
         """Whether the folder is still where it was opened, so that the upload was not dropped."""
         found = self._uploads.status(self.upload_id)
-        return found is not None and self._folder.is_same(found)
+        # Without descriptors the second look is by name, too.
+        with contextlib.suppress(FileNotFoundError):
+            return found is not None and self._folder.is_same(found)
+        return False
 
     def modified(self) -> float:
         """When something was last added to the folder or removed from it, in seconds since 1970."""

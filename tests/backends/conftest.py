@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from partwise.backends import _local_directories
 from partwise.backends.local import LocalBackend
 from partwise.backends.memory import MemoryBackend
 from partwise.model import PartLimits
@@ -63,11 +64,13 @@ def directory(tmp_path: Path) -> Path:
     return tmp_path / "bucket"
 
 
-@pytest.fixture(params=["memory", "local"])
-def backend(request: pytest.FixtureRequest, directory: Path) -> MultipartBackend:
-    """A backend of each kind that takes parts of any size."""
+@pytest.fixture(params=["memory", "local", "local by path"])
+def backend(request: pytest.FixtureRequest, directory: Path, monkeypatch: pytest.MonkeyPatch) -> MultipartBackend:
+    """A backend of each kind that takes parts of any size; a directory also as where it can't be opened, on Windows."""
     if request.param == "memory":
         return MemoryBackend(limits=PartLimits())
+    if request.param == "local by path":
+        monkeypatch.setattr(_local_directories, "BY_DESCRIPTOR", False)
     return LocalBackend(directory)
 
 

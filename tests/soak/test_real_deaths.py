@@ -443,6 +443,11 @@ class Ordeal:
         bound = CONCURRENCY * self.stops + self.target.broken()
         assert len(sendings) - self.parts <= bound, f"{len(sendings)} sendings of {self.parts} parts\n{self.told()}"
         assert {request.operation for request in server.requests} <= EXPECTED, self.told()
+        # A run that finds the object made has the storage remove what may be left of the upload. No other is aborted.
+        completing = {request.query["uploadId"] for request in server.requests_of("CompleteMultipartUpload")}
+        aborted = {request.query["uploadId"] for request in server.requests_of("AbortMultipartUpload")}
+        assert aborted <= completing, self.told()
+        assert not aborted or "an earlier run had completed the upload" in self.told(), self.told()
 
     def _collect_garbage(self) -> None:
         url = self.target.url.removesuffix("copy")
@@ -469,6 +474,7 @@ EXPECTED = {
     "UploadPart",
     "ListParts",
     "CompleteMultipartUpload",
+    "AbortMultipartUpload",
     "HeadObject",
     "GetObjectMeta",
     # By a run that finds the object made: a storage that died on the way may still hold what is left of the upload.
