@@ -131,6 +131,14 @@ def discard_upload(root: Directory, upload_id: str) -> None:
 # --- what crashes leave ----------------------------------------------------------------------------------------------
 
 
+def empty_trash(root: Directory) -> None:
+    """Remove what is being removed, perhaps by a process that died."""
+    with _as_far_as_that_goes(), walk_own(root, _TRASH) as trash:
+        for name in trash.names():
+            if _FRESH.fullmatch(name):
+                remove_upload(trash, name)
+
+
 def sweep(root: Directory, horizon: float) -> None:
     """
     Remove what no living process can be using.
@@ -139,10 +147,7 @@ def sweep(root: Directory, horizon: float) -> None:
         root: the bucket's directory.
         horizon: seconds since 1970; what was touched since then is not removed.
     """
-    with _as_far_as_that_goes(), walk_own(root, _TRASH) as trash:
-        for name in trash.names():
-            if _FRESH.fullmatch(name):
-                remove_upload(trash, name)
+    empty_trash(root)
     with _as_far_as_that_goes(), walk_own(root, TEMP) as temp:
         for name in temp.names():
             status = temp.status(name) if _FRESH.fullmatch(name) else None

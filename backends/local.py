@@ -41,6 +41,7 @@ from partwise.backends._local_bookkeeping import (
     begin_upload,
     check_bookkeeping,
     discard_upload,
+    empty_trash,
     open_upload,
     remove_unneeded,
     sweep,
@@ -389,13 +390,16 @@ class LocalBackend:
         translating = self._translating(f"aborting the upload of {key!r}")
         with translating, contextlib.suppress(FileNotFoundError), self._open_root() as root:
             check_bookkeeping(root)
-            with open_upload(root, upload_id) as folder:
+            dropped = False
+            with contextlib.suppress(FileNotFoundError), open_upload(root, upload_id) as folder:
                 record = folder.record()
                 # A process that made the object and died may have left all parts.
                 dropped = folder.committed() if record is None else record.key == key
             if dropped:
                 self._discard(root, upload_id)
-                remove_unneeded(root)
+            # A process that died while it removed the upload has left the rest of it there.
+            empty_trash(root)
+            remove_unneeded(root)
 
     def list_uploads(self, prefix: str = "") -> Iterable[PendingUpload]:
         """

@@ -860,6 +860,16 @@ def test_a_read_changes_nothing_whatever_processes_left(directory, body, books, 
     assert all_in(directory) == before
 
 
+def test_an_abort_removes_what_a_process_that_died_was_removing(directory, body, books):
+    upload_id, _ = begun(LocalBackend(directory), body, b"one")
+    trash = books / "trash"
+    trash.mkdir(mode=0o700)
+    (books / "uploads" / upload_id).rename(trash / FRESH)
+    LocalBackend(directory).abort_upload("key", upload_id)
+
+    assert not books.exists()
+
+
 def test_an_abort_removes_what_is_left_of_an_upload_whose_object_was_made(directory, body, books):
     """As a process leaves it that dies when it has made the object."""
     upload_id, parts = begun(LocalBackend(directory), body, b"one")
