@@ -68,12 +68,17 @@ class _OpenFiles:
 
     Args:
         path: the file.
-        inode: its inode: another file that is found under this name is not read. 0: it is not known.
+        inode: its inode. 0: it is not known. A file that is found under this name with another inode is not read,
+            unless its size and time are those in `version`: it may be the same file on a file system whose inodes do
+            not last. Then its inode is noted in `others`.
+        version: size in bytes and modification time in nanoseconds.
     """
 
-    def __init__(self, path: str, inode: int = 0) -> None:
+    def __init__(self, path: str, inode: int = 0, version: tuple[int, int] | None = None) -> None:
         self._path = path
         self.inode = inode
+        self.version = version
+        self.others: set[int] = set()
         self._idle: list[FileIO] = []
         self._closed = False
 
@@ -118,6 +123,9 @@ class _OpenFiles:
     def _open(self) -> FileIO:
         file, status = _open_for_reading(self._path)
         if self.inode and status.st_ino != self.inode:
+            if self.version == (status.st_size, status.st_mtime_ns):
+                self.others.add(status.st_ino)
+                return file
             file.close()
             raise SourceChanged(
                 f"{self._path} was replaced by another file while it was being uploaded", source=self._path
@@ -253,7 +261,7 @@ class FileSource:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._path = os.path.abspath(os.fspath(path))  # noqa: PTH100  # Path.absolute() keeps ".."
         self._files = _OpenFiles(self._path)
-        self._seen: tuple[tuple[int, int, int], Fingerprint] | None = None
+        self._seen: tuple[tuple[int, int, int, int], Fingerprint] | None = None
 
     def __reduce__(self) -> tuple[type[FileSource], tuple[str]]:
         return FileSource, (self._path,)
@@ -284,13 +292,17 @@ class FileSource:
         if not stat.S_ISREG(status.st_mode):
             kind = "a directory" if stat.S_ISDIR(status.st_mode) else "not a regular file"
             raise SourceUnreadable(f"{self._path} is {kind}; only files and streams can be uploaded", source=self._path)
-        version = (status.st_size, status.st_mtime_ns, status.st_ino)
+        version = (status.st_size, status.st_mtime_ns, status.st_ino, len(self._files.others))
         seen = self._seen
         if seen is not None and seen[0] == version:
             return seen[1]
-        fingerprint = Fingerprint(status.st_size, status.st_mtime_ns, str(status.st_ino) if status.st_ino else None)
         if self._files.inode != status.st_ino:
             self._replace_files(status.st_ino)
+        self._files.version = version[:2]
+        # What was read under another inode than this one counts as a change of identity, too.
+        inodes = [status.st_ino, *sorted(self._files.others)]
+        identity = "+".join(map(str, inodes)) if status.st_ino else None
+        fingerprint = Fingerprint(status.st_size, status.st_mtime_ns, identity)
         if seen is None:
             self._try_to_read(empty=not status.st_size)
         self._seen = version, fingerprint
@@ -305,7 +317,7 @@ class FileSource:
                 )
 
     def _replace_files(self, inode: int) -> None:
-        old, self._files = self._files, _OpenFiles(self._path, inode)
+        old, self._files = self._files, _OpenFiles(self._path, inode, self._files.version)
         old.close()
 
     def body(self, offset: int, size: int) -> FileBody:
@@ -479,7 +491,9 @@ class StreamSource:
             try:
                 self._stream = self._open()
             except OSError as error:
-                raise SourceError(f"the stream can't be opened: {error}", source=self._name) from error
+                raise SourceError(
+                    f"the stream can't be opened: {error}", source=self._name, retryable=is_transient(error)
+                ) from error
         return self._spooled(size) if size > self._spool_above else self._in_memory(size)
 
     def close(self) -> None:
