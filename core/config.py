@@ -52,8 +52,8 @@ class TransferConfig:
         retry_max: seconds; the longest such wait. A longer one that the storage asks for is granted.
         bandwidth_limit: bytes a second for all parts together; None: as fast as it goes.
         verify_source: how a resume makes sure that parts sent earlier are of the source as it is now. "metadata": size,
-            modification time and inode; where only the inode is another one, which on some file systems does not last, the
-            bytes. "content": the bytes are read again and compared by checksum in any case.
+            modification time and inode; where only the inode differs, which on some file systems does not last, the bytes.
+            "content": the bytes are read again and compared by checksum in any case.
         on_source_change: what a resume does if the source has changed. "restart": send all parts. "keep-matching": read
             the source, and keep those parts whose checksum still holds.
         progress_interval: seconds between two reports of progress while no part is finished.

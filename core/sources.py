@@ -219,6 +219,26 @@ class FileBody:
         return file
 
 
+def _absolute(path: object) -> str:
+    try:
+        text = os.fsdecode(os.fspath(path))  # type: ignore[call-overload]  # what is no path is refused below
+    except TypeError as error:
+        raise InvalidInput(f"a path is text, bytes or a path object, not {type(path).__name__}") from error
+    except ValueError as error:  # Windows: bytes that are no text
+        raise InvalidInput(f"{path!r:.60} can't be a path: {error}") from error
+    if not text:
+        raise InvalidInput("the path of a source is empty")
+    try:
+        return os.path.abspath(text)  # noqa: PTH100  # Path.absolute() keeps ".."
+    except OSError as error:
+        raise InvalidInput(
+            f"{text} is relative, and the working directory can't be told ({error.strerror or error}): it was removed, or"
+            " may not be entered. Nothing was sent; change to a directory that exists, or give the whole path"
+        ) from error
+    except ValueError as error:
+        raise InvalidInput(f"{text!r:.60} can't be a path: {error}") from error
+
+
 def _open_for_reading(path: str) -> tuple[FileIO, os.stat_result]:
     try:
         file = FileIO(path)
@@ -229,6 +249,20 @@ def _open_for_reading(path: str) -> tuple[FileIO, os.stat_result]:
     except OSError as error:
         file.close()
         raise _unreadable(path, error) from error
+
+
+def _not_a_file(path: str, mode: int) -> str:
+    if stat.S_ISDIR(mode):
+        return f"{path} is a directory; only files and streams can be uploaded"
+    kinds = {stat.S_IFIFO: "a FIFO", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device", stat.S_IFSOCK: "a socket"}
+    return (
+        f"{path} is {kinds.get(stat.S_IFMT(mode), 'something else')}, not a regular file. What can only be read from"
+        f" beginning to end is uploaded as a stream: {STREAM_ADVICE}"
+    )
+
+
+#: How a program uploads what is not a regular file; the command line has words of its own for it.
+STREAM_ADVICE = "give it as an open file, or as StreamSource(open(path, 'rb'), name=path), which can be resumed"
 
 
 def _read_into(file: FileIO, buffer: memoryview, offset: int, path: str) -> int:
@@ -256,10 +290,14 @@ class FileSource:
 
     Args:
         path: the file. It is named in the checkpoint by its absolute path.
+            Bytes are a path as the system writes it.
+
+    Raises:
+        InvalidInput: it is no path; or it is relative, and the working directory does not exist any more.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._path = os.path.abspath(os.fspath(path))  # noqa: PTH100  # Path.absolute() keeps ".."
+    def __init__(self, path: str | os.PathLike[str] | os.PathLike[bytes]) -> None:
+        self._path = _absolute(path)
         self._files = _OpenFiles(self._path)
         self._seen: tuple[tuple[int, int, int, int], Fingerprint] | None = None
 
@@ -290,8 +328,7 @@ class FileSource:
         except ValueError as error:
             raise SourceUnreadable(f"{self._path!r} can't be a path: {error}", source=self._path) from error
         if not stat.S_ISREG(status.st_mode):
-            kind = "a directory" if stat.S_ISDIR(status.st_mode) else "not a regular file"
-            raise SourceUnreadable(f"{self._path} is {kind}; only files and streams can be uploaded", source=self._path)
+            raise SourceUnreadable(_not_a_file(self._path, status.st_mode), source=self._path)
         version = (status.st_size, status.st_mtime_ns, status.st_ino, len(self._files.others))
         seen = self._seen
         if seen is not None and seen[0] == version:
@@ -567,7 +604,7 @@ class StreamSource:
 
 
 #: What can be uploaded: a path, bytes, a binary stream, or a source of one's own.
-SourceLike = str | os.PathLike[str] | bytes | bytearray | memoryview | _Readable | Source
+SourceLike = str | os.PathLike[str] | os.PathLike[bytes] | bytes | bytearray | memoryview | _Readable | Source
 
 
 def as_source(source: object) -> Source:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -87,7 +88,7 @@ class System:
         return getattr(os, name)
 
     def stat(self, path):
-        return _with_inode(os.stat(path), self.inode)
+        return _with_inode(Path(path).stat(), self.inode)
 
     def fstat(self, file):
         return _with_inode(os.fstat(file), self.opened)

@@ -208,7 +208,7 @@ def test_what_is_no_file_can_not_be_read(tmp_path, make, reason):
 def test_a_fifo_is_refused_rather_than_waited_for(tmp_path):
     os.mkfifo(tmp_path / "fifo")
 
-    with pytest.raises(SourceUnreadable, match="is not a regular file"):
+    with pytest.raises(SourceUnreadable, match=r"is a FIFO, not a regular file.*uploaded as a stream.*StreamSource"):
         FileSource(tmp_path / "fifo").fingerprint()
 
 
