@@ -24,6 +24,7 @@ from functools import partial
 
 from attrs import evolve
 
+from partwise._checking import check_whole, instance_of, one_of
 from partwise.calling import PluginDefect, call_plugin, raised_by_signal
 from partwise.completing import UploadLost, compare_moved, complete, unknown
 from partwise.content_types import guess_content_type
@@ -533,12 +534,12 @@ class _Claim:
 
 
 def _refuse_what_cannot_be(order: Order) -> None:
-    if order.resume not in ("auto", "require", "never"):
-        raise InvalidInput(f"resume must be 'auto', 'require' or 'never', not {order.resume!r}")
+    one_of(order.resume, ("auto", "require", "never"), "resume must be 'auto', 'require' or 'never'")
+    instance_of(order.key, str, "the key of an object is text")
     if not order.key:
         raise InvalidInput("the key of an object can't be empty")
-    numbers: dict[str, object] = {"expected_size": order.expected_size, "expected_crc64": order.expected_crc64}
-    for name, expected in numbers.items():
-        if expected is not None and (not isinstance(expected, int) or isinstance(expected, bool) or expected < 0):
-            raise InvalidInput(f"{name} must be a whole number from 0 on, or None, not {expected!r:.60}")
+    for name, expected in (("expected_size", order.expected_size), ("expected_crc64", order.expected_crc64)):
+        if expected is not None:
+            check_whole(expected, 0, f"{name} must be a whole number from 0 on, or None")
+    instance_of(order.options, ObjectOptions, "options are ObjectOptions")
     order.options.refuse_beyond(order.backend.capabilities, order.backend.location)

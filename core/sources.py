@@ -17,6 +17,7 @@ from contextlib import suppress
 from io import BufferedRandom, FileIO
 from typing import Protocol
 
+from partwise._checking import brief, check_whole, instance_of
 from partwise._system_errors import is_transient
 from partwise.checksums import crc64
 from partwise.errors import InvalidInput, SourceChanged, SourceError, SourceUnreadable
@@ -225,15 +226,15 @@ def _absolute(path: object) -> str:
     except TypeError as error:
         raise InvalidInput(f"a path is text, bytes or a path object, not {type(path).__name__}") from error
     except ValueError as error:  # Windows: bytes that are no text
-        raise InvalidInput(f"{path!r:.60} can't be a path: {error}") from error
+        raise InvalidInput(f"{brief(path)} can't be a path: {error}") from error
     if not text:
         raise InvalidInput("the path of a source is empty")
     try:
         return os.path.abspath(text)  # noqa: PTH100  # Path.absolute() keeps ".."
     except OSError as error:
         raise InvalidInput(
-            f"{text} is relative, and the working directory can't be told ({error.strerror or error}): it was removed, or"
-            " may not be entered. Nothing was sent; change to a directory that exists, or give the whole path"
+            f"{text} is relative, and the working directory can't be told ({error.strerror or error}): it was removed,"
+            " or may not be entered. Nothing was sent; change to a directory that exists, or give the whole path"
         ) from error
     except ValueError as error:
         raise InvalidInput(f"{text!r:.60} can't be a path: {error}") from error
@@ -419,6 +420,7 @@ class BytesSource:
     """
 
     def __init__(self, data: bytes | bytearray | memoryview, *, name: str = "bytes") -> None:
+        instance_of(name, str, "the name of bytes is text")
         self._data = _plain(data)
         self._name = name
         self._fingerprint: Fingerprint | None = None
@@ -497,6 +499,11 @@ class StreamSource:
     def __init__(
         self, stream: _Readable | Callable[[], _Readable], *, name: str = "", spool_above: int = 16 * MIB
     ) -> None:
+        instance_of(name, str, "the name of a stream is text")
+        # -1 keeps all parts in files.
+        check_whole(spool_above, -1, "spool_above is a number of bytes")
+        if not callable(stream) and not hasattr(stream, "read"):
+            raise InvalidInput(f"a stream has the method read, or is a function that opens one, not {brief(stream)}")
         self._open = stream if callable(stream) and not hasattr(stream, "read") else None
         self._stream = None if self._open else stream
         self._name = name
@@ -625,5 +632,5 @@ def as_source(source: object) -> Source:
     if hasattr(source, "read"):
         return StreamSource(source)
     raise InvalidInput(
-        f"a source is a path, bytes, a binary stream or a Source, not {type(source).__name__} ({source!r:.60})"
+        f"a source is a path, bytes, a binary stream or a Source, not {type(source).__name__} ({brief(source)})"
     )

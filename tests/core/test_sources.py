@@ -792,6 +792,81 @@ def _noted_files(monkeypatch):
 # --- whatever a caller gives -----------------------------------------------------------------------------------------
 
 
+class Reusing:
+    """A stream that gives views of one buffer, which it fills again and again."""
+
+    def __init__(self, data):
+        self._stream = io.BytesIO(data)
+        self._buffer = bytearray(100)
+
+    def read(self, size):
+        view = memoryview(self._buffer)[: min(size, 100)]
+        return view[: self._stream.readinto(view)]
+
+
+@pytest.mark.parametrize("spool_above", [0, MIB])
+def test_a_stream_may_use_its_buffer_again(spool_above):
+    source = StreamSource(Reusing(DATA), spool_above=spool_above)
+    first, second = source.body(0, 600), source.body(600, 400)
+
+    assert read(first) + read(second) == DATA
+
+
+# --- paths -----------------------------------------------------------------------------------------------------------
+
+
+def entry_of(folder):
+    with os.scandir(os.fsencode(folder)) as found:
+        return next(iter(found))
+
+
+@pytest.mark.parametrize(
+    "give",
+    [
+        lambda path: entry_of(path.parent),
+        os.fsencode,
+        lambda path: path,
+        str,
+    ],
+    ids=["entry of bytes", "bytes", "path", "text"],
+)
+def test_a_path_may_be_given_in_any_form(path, give):
+    source = FileSource(give(path))
+
+    assert source.name == str(path)
+    assert read(source.body(0, 1000)) == DATA
+
+
+def test_an_entry_of_a_directory_of_bytes_can_be_uploaded(path):
+    assert type(as_source(entry_of(path.parent))) is FileSource
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="names there are text")
+def test_a_name_that_is_no_text_can_be_read(tmp_path):
+    name = os.fsencode(tmp_path) + b"/\xff\xfe"
+    Path(os.fsdecode(name)).write_bytes(DATA)
+
+    assert read(FileSource(name).body(0, 1000)) == DATA
+
+
+@pytest.mark.parametrize("path", ["", b"", 7, None, 1.5, ["a"]])
+def test_what_is_no_path_is_refused(path):
+    with pytest.raises(InvalidInput, match="path"):
+        FileSource(path)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a directory that is in use can't be removed there")
+def test_without_a_working_directory_a_relative_path_is_refused(tmp_path, path, monkeypatch):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+
+    with pytest.raises(InvalidInput, match="is relative, and the working directory can't be told"):
+        as_source("file")
+    assert FileSource(path).fingerprint().size == 1000
+
+
 class OwnSource:
     name = "own"
 

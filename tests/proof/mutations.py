@@ -343,6 +343,14 @@ MUTATIONS = [
         "    if run.fingerprint.content is not None and",
         "    if False and",
     ),
+    # --- what a source is read by ------------------------------------------------------------------------------------
+    Mutation(
+        "a stream's buffer is kept and not copied",
+        "core/sources.py",
+        "            piece = bytes(piece)\n",
+        "            piece = memoryview(piece)\n",
+        ("tests/core/test_sources.py",),
+    ),
     # --- what is carried on ------------------------------------------------------------------------------------------
     Mutation(
         "the checkpoint is trusted without the list",
@@ -398,8 +406,8 @@ MUTATIONS = [
     Mutation(
         "an empty stream is completed with no part",
         ENGINE,
-        "        if run.ledger.plan.size == 0:\n            return self._start_empty()\n",
-        "",
+        "            return self._start_empty()\n",
+        "            pass\n",
     ),
     Mutation(
         "an upload that is lost is not begun anew",
@@ -1313,8 +1321,8 @@ MUTATIONS = [
     Mutation(
         "any number of seconds is a date",
         MODEL,
-        "    if not 0 <= value <= _SECONDS_MAX:",
-        "    if value < 0 or value > _SECONDS_MAX:",
+        " or not 0 <= value <= _SECONDS_MAX:",
+        " or value < 0 or value > _SECONDS_MAX:",
         ("tests/core/test_structuring.py",),
     ),
     Mutation(
