@@ -373,9 +373,9 @@ class Upload:
         run = self._run
         moved = run.source_moved
         run.check_source()
+        run.ledger.record(receipt)
         if run.source_moved and not moved:
             compare_moved(run)  # at once, so that no more is sent of another file; and all of it before it is completed
-        run.ledger.record(receipt)
         run.remember(receipt)
         if logger.isEnabledFor(logging.DEBUG):
             number, size = receipt.part_number, receipt.size

@@ -57,6 +57,7 @@ def test_another_file_in_its_place_is_never_mixed_with_it(uploader, backend, dat
         uploader().upload(source, "key")
 
     assert (backend.keys(), backend.uploads) == ([], {})
+    assert backend.calls["upload_part"] == reading, "no part is sent after the change"
 
 
 def test_another_file_is_found_out_though_the_first_parts_are_the_same(uploader, backend, data):

@@ -792,26 +792,6 @@ def _noted_files(monkeypatch):
 # --- whatever a caller gives -----------------------------------------------------------------------------------------
 
 
-class Reusing:
-    """A stream that gives views of one buffer, which it fills again and again."""
-
-    def __init__(self, data):
-        self._stream = io.BytesIO(data)
-        self._buffer = bytearray(100)
-
-    def read(self, size):
-        view = memoryview(self._buffer)[: min(size, 100)]
-        return view[: self._stream.readinto(view)]
-
-
-@pytest.mark.parametrize("spool_above", [0, MIB])
-def test_a_stream_may_use_its_buffer_again(spool_above):
-    source = StreamSource(Reusing(DATA), spool_above=spool_above)
-    first, second = source.body(0, 600), source.body(600, 400)
-
-    assert read(first) + read(second) == DATA
-
-
 # --- paths -----------------------------------------------------------------------------------------------------------
 
 

@@ -343,14 +343,6 @@ MUTATIONS = [
         "    if run.fingerprint.content is not None and",
         "    if False and",
     ),
-    # --- what a source is read by ------------------------------------------------------------------------------------
-    Mutation(
-        "a stream's buffer is kept and not copied",
-        "core/sources.py",
-        "            piece = bytes(piece)\n",
-        "            piece = memoryview(piece)\n",
-        ("tests/core/test_sources.py",),
-    ),
     # --- what is carried on ------------------------------------------------------------------------------------------
     Mutation(
         "the checkpoint is trusted without the list",
