@@ -10,6 +10,7 @@ from attrs import fields
 
 import partwise
 from partwise._checking import brief
+from partwise.backends.local import LocalBackend
 from partwise.backends.memory import MemoryBackend
 from partwise.config import TransferConfig
 from partwise.errors import InvalidInput, PartwiseError
@@ -22,7 +23,9 @@ from partwise.model import (
     UploadedPart,
 )
 from partwise.sources import BytesSource, FileSource, StreamSource
+from partwise.stores.file import FileCheckpointStore
 from partwise.stores.memory import MemoryCheckpointStore
+from partwise.stores.sqlite import SQLiteCheckpointStore
 from partwise.uploader import Uploader
 
 
@@ -80,6 +83,10 @@ ENTRIES = {
     "plan key": lambda value: uploader().plan(b"x", value),
     "abort source": lambda value: uploader().abort(value, "key"),
     "abort key": lambda value: uploader().abort(b"x", value),
+    "LocalBackend": LocalBackend,
+    "MemoryBackend": MemoryBackend,
+    "FileCheckpointStore": FileCheckpointStore,
+    "SQLiteCheckpointStore": SQLiteCheckpointStore,
     "Uploader backend": Uploader,
     "Uploader store": lambda value: Uploader(MemoryBackend(), value),
     "Uploader config": lambda value: Uploader(MemoryBackend(), None, value),
