@@ -152,6 +152,17 @@ class _State:
         self.swept = False
 
 
+def _root_of(directory: object) -> Path:
+    try:
+        return Path(os.path.realpath(os.fsdecode(directory)))  # type: ignore[arg-type]  # what is no path is refused
+    except TypeError as error:
+        raise InvalidInput(f"a directory is given by its path, not {type(directory).__name__}") from error
+    except (OSError, ValueError) as error:
+        raise InvalidInput(
+            f"{directory!r:.100} leads nowhere: {error}. Write the path from the root, to a directory that there is"
+        ) from error
+
+
 @define(frozen=True)
 class _SourceFile:
     """The file that an object is made of."""
@@ -218,7 +229,7 @@ class LocalBackend:
         clock: Callable[[], float] = time.time,
         upload_ids: Callable[[], str] = _new_upload_id,
     ) -> None:
-        self._root = Path(os.path.realpath(directory))
+        self._root = _root_of(directory)
         self._clock = clock
         self._new_upload_id = upload_ids
         self._state = _State()

@@ -59,6 +59,9 @@ def complete(run: Run, send_missing: Callable[[], None]) -> StoredObject:
         run.control.check()
         _check_whole(run)
         run.check_source()
+        if run.source_moved:
+            compare_moved(run)
+            run.source_moved = False
         try:
             return call_plugin(
                 run.backend.complete_upload, run.key, run.upload_id, run.ledger.receipts(), run.order.options
@@ -120,6 +123,18 @@ def _check_whole(run: Run) -> None:
     run.check_expected(run.ledger.plan.size, run.ledger.crc64() if run.order.expected_crc64 is not None else None)
     if run.fingerprint.content is not None and run.ledger.crc64() not in (None, run.fingerprint.content):
         raise SourceChanged(f"{run.target} changed on the way: its checksum is another", source=run.source.name)
+
+
+def compare_moved(run: Run) -> None:
+    """
+    Read again what was sent of a source whose identity is another one than it was; see `Run.check_source`.
+
+    Raises:
+        SourceChanged: the bytes are not those that were sent.
+    """
+    sent = {part.part_number: part.crc64 for part in run.ledger.receipts()}
+    if local_checksums(run, run.ledger.plan, sent) != sent:
+        raise SourceChanged(f"{run.target} was replaced by another file on the way", source=run.source.name)
 
 
 def _object_of_a_lost_answer(run: Run, *, gone: bool, asked_before: bool) -> StoredObject | None:

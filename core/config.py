@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, Literal
 
 from attrs import Attribute, define, field
 
+from partwise._checking import brief, whole
 from partwise.errors import InvalidInput
 from partwise.model import MIB
 
-
-def _whole(least: int, *also: object) -> Any:
-    def check(instance: Any, attribute: Attribute[Any], value: object) -> None:
-        if value not in also and (not isinstance(value, int) or isinstance(value, bool) or value < least):
-            raise InvalidInput(f"{_name(instance, attribute)} must be a whole number from {least} on, not {value!r}")
-
-    return check
+# Some systems can't wait for more than 49 days in one call.
+_SECONDS_MAX = 30 * 86_400
 
 
 def _seconds(instance: Any, attribute: Attribute[Any], value: object) -> None:
-    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < math.inf:
-        raise InvalidInput(f"{_name(instance, attribute)} must be seconds, not {value!r}")
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= _SECONDS_MAX:
+        raise InvalidInput(f"{_name(instance, attribute)} must be seconds, 30 days of them at most, not {brief(value)}")
 
 
 def _name(instance: Any, attribute: Attribute[Any]) -> str:
@@ -30,8 +25,8 @@ def _name(instance: Any, attribute: Attribute[Any]) -> str:
 
 def _one_of(*choices: str) -> Any:
     def check(instance: Any, attribute: Attribute[Any], value: object) -> None:
-        if value not in choices:
-            raise InvalidInput(f"{_name(instance, attribute)} must be one of {choices}, not {value!r}")
+        if not isinstance(value, str) or value not in choices:
+            raise InvalidInput(f"{_name(instance, attribute)} must be one of {choices}, not {brief(value)}")
 
     return check
 
@@ -52,19 +47,20 @@ class TransferConfig:
         retry_max: seconds; the longest such wait. A longer one that the storage asks for is granted.
         bandwidth_limit: bytes a second for all parts together; None: as fast as it goes.
         verify_source: how a resume makes sure that parts sent earlier are of the source as it is now. "metadata": size,
-            modification time and inode. "content": the bytes are read again and compared by checksum, too.
+            modification time and inode; where only the inode differs, which on some file systems does not last, also
+            the bytes. "content": the bytes are read again and compared by checksum in any case.
         on_source_change: what a resume does if the source has changed. "restart": send all parts. "keep-matching": read
             the source, and keep those parts whose checksum still holds.
         progress_interval: seconds between two reports of progress while no part is finished.
     """
 
-    part_size: int | Literal["auto"] = field(default="auto", validator=_whole(1, "auto"))
-    multipart_threshold: int = field(default=10 * MIB, validator=_whole(0))
-    concurrency: int = field(default=4, validator=_whole(1))
-    max_attempts: int = field(default=5, validator=_whole(1))
+    part_size: int | Literal["auto"] = field(default="auto", validator=whole(1, None, "auto"))
+    multipart_threshold: int = field(default=10 * MIB, validator=whole(0))
+    concurrency: int = field(default=4, validator=whole(1))
+    max_attempts: int = field(default=5, validator=whole(1))
     retry_base: float = field(default=0.5, validator=_seconds)
     retry_max: float = field(default=30.0, validator=_seconds)
-    bandwidth_limit: int | None = field(default=None, validator=_whole(1, None))
+    bandwidth_limit: int | None = field(default=None, validator=whole(1, None, None))
     verify_source: Literal["metadata", "content"] = field(default="metadata", validator=_one_of("metadata", "content"))
     on_source_change: Literal["restart", "keep-matching"] = field(
         default="restart", validator=_one_of("restart", "keep-matching")

@@ -20,11 +20,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 
 from attrs import evolve
 
+from partwise._checking import check_whole, instance_of, one_of
 from partwise.calling import PluginDefect, call_plugin, raised_by_signal
-from partwise.completing import UploadLost, complete, unknown
+from partwise.completing import UploadLost, compare_moved, complete, unknown
 from partwise.content_types import guess_content_type
 from partwise.deciding import allow, checksum_of, decide, find_checkpoint
 from partwise.endings import (
@@ -279,7 +281,7 @@ class Upload:
         size = run.fingerprint.size
         if size is None:
             # Reading shows a stream's size. What was read is the first part, if the stream does not end in it.
-            self._stream_begin = call_plugin(run.source.body, 0, run.plan.part_size)
+            self._stream_begin = run.persist(partial(run.source.body, 0, run.plan.part_size))
             size = len(self._stream_begin)
             if size == run.plan.part_size:
                 return False
@@ -369,8 +371,11 @@ class Upload:
 
     def _accept(self, receipt: UploadedPart) -> None:
         run = self._run
+        moved = run.source_moved
         run.check_source()
         run.ledger.record(receipt)
+        if run.source_moved and not moved:
+            compare_moved(run)  # at once, so that no more is sent of another file; and all of it before it is completed
         run.remember(receipt)
         if logger.isEnabledFor(logging.DEBUG):
             number, size = receipt.part_number, receipt.size
@@ -381,7 +386,7 @@ class Upload:
         run = self._run
         for number in run.ledger.missing():
             part = run.ledger.plan.part(number)
-            yield number, call_plugin(run.source.body, part.offset, part.size)
+            yield number, run.persist(partial(run.source.body, part.offset, part.size))
 
     def _stream_parts(self) -> Iterator[tuple[int, Body]]:
         run = self._run
@@ -389,7 +394,7 @@ class Upload:
         while run.ledger.plan.size is None:
             number += 1
             part = run.ledger.plan.part(number)
-            body = self._stream_begin or call_plugin(run.source.body, part.offset, part.size)
+            body = self._stream_begin or run.persist(partial(run.source.body, part.offset, part.size))
             self._stream_begin = None
             end, expected = part.offset + len(body), run.order.expected_size
             if len(body) < part.size or (expected is not None and end > expected):
@@ -422,14 +427,14 @@ class Upload:
 
     def _put(self) -> UploadResult:
         run = self._run
-        body = self._stream_begin or call_plugin(run.source.body, 0, run.fingerprint.size or 0)
+        body = self._stream_begin or run.persist(partial(run.source.body, 0, run.fingerprint.size or 0))
         # Nothing may be stored before the checksum is known, so the source is read twice.
         run.check_expected(len(body), checksum_of(body) if run.order.expected_crc64 is not None else None)
         run.ledger = Ledger(PartPlan(max(1, len(body)), len(body)))
         flow = run.fresh_flow()
         run.control.on_request(flow.stop.set)
         logger.info("%s: begins, in one piece", run.target, extra=run.log_fields())
-        paced = flow.paced(1, _Guarded(body, run.check_source))
+        paced = flow.paced(1, _Guarded(body, self._check_one_piece))
         try:
             stored = run.persist(_Put(run, paced, self._options_at_birth()))
         except CallbackError as error:
@@ -437,6 +442,17 @@ class Upload:
             raise
         self._enter_whole(body, stored.etag)
         return finished(run, stored)
+
+    def _check_one_piece(self) -> None:
+        run = self._run
+        run.check_source()
+        if run.source_moved:
+            run.source_moved = False  # what is read from here on is of what was found now
+            raise SourceUnreadable(
+                f"{run.source.name} has another inode than when it was opened, so it is read again from its beginning",
+                source=run.source.name,
+                retryable=True,
+            )
 
     def _enter_whole(self, body: Body, etag: str) -> None:
         if len(body):
@@ -518,12 +534,12 @@ class _Claim:
 
 
 def _refuse_what_cannot_be(order: Order) -> None:
-    if order.resume not in ("auto", "require", "never"):
-        raise InvalidInput(f"resume must be 'auto', 'require' or 'never', not {order.resume!r}")
+    one_of(order.resume, ("auto", "require", "never"), "resume must be 'auto', 'require' or 'never'")
+    instance_of(order.key, str, "the key of an object is text")
     if not order.key:
         raise InvalidInput("the key of an object can't be empty")
-    numbers: dict[str, object] = {"expected_size": order.expected_size, "expected_crc64": order.expected_crc64}
-    for name, expected in numbers.items():
-        if expected is not None and (not isinstance(expected, int) or isinstance(expected, bool) or expected < 0):
-            raise InvalidInput(f"{name} must be a whole number from 0 on, or None, not {expected!r:.60}")
+    for name, expected in (("expected_size", order.expected_size), ("expected_crc64", order.expected_crc64)):
+        if expected is not None:
+            check_whole(expected, 0, f"{name} must be a whole number from 0 on, or None")
+    instance_of(order.options, ObjectOptions, "options are ObjectOptions")
     order.options.refuse_beyond(order.backend.capabilities, order.backend.location)

@@ -334,7 +334,10 @@ def reconcile(facts: Facts) -> Question | Decision:  # noqa: PLR0911  # a table 
         return AskParts()
     if facts.listed is Answer.GONE:
         return _reconcile_gone(facts, found, plan, trusted=changed is None and not facts.verify_content)
-    return _reconcile_parts(facts, found, plan, trusted=changed is None)
+    # An inode that is another one may be that of another file, or of the same one on a file system that was mounted
+    # anew and numbers its files as they come. The bytes tell.
+    same = changed is None and found.fingerprint.identity == facts.wanted.fingerprint.identity
+    return _reconcile_parts(facts, found, plan, trusted=same)
 
 
 def _options_that_differ(old: ObjectOptions, new: ObjectOptions) -> str | None:
@@ -349,8 +352,6 @@ def _change(old: Fingerprint, new: Fingerprint) -> str | None:
         return f"it had {old.size} bytes, and has {new.size}"
     if old.mtime_ns != new.mtime_ns:
         return "it was modified"
-    if old.identity != new.identity:
-        return "it was replaced by another file"
     if old.content != new.content:
         return "its bytes are others"
     return None

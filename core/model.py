@@ -13,6 +13,7 @@ from typing import Any
 
 from attrs import Attribute, define, evolve, field, fields
 
+from partwise._checking import brief, instance_of, names, text_or_none, texts_by_name, whole, yes_or_no
 from partwise.errors import InvalidInput, UnsupportedOption
 
 KIB = 1024
@@ -21,27 +22,15 @@ GIB = 1024 * MIB
 TIB = 1024 * GIB
 
 
-def _at_least(bound: int) -> Callable[[Any, Attribute[Any], int | None], None]:
-    def check(instance: Any, attribute: Attribute[Any], value: int | None) -> None:
-        if value is not None and value < bound:
-            raise InvalidInput(f"{type(instance).__name__}.{attribute.name} must be at least {bound}, not {value}")
-
-    return check
-
-
 #: The last second of the year 9999, beyond which there are no dates.
 _SECONDS_MAX = 253_402_300_799
 
 
-def _a_time(instance: Any, attribute: Attribute[Any], value: float) -> None:
-    if not 0 <= value <= _SECONDS_MAX:  # not a number is neither
-        raise InvalidInput(
-            f"{type(instance).__name__}.{attribute.name} must be seconds since 1970, up to the year 9999, not {value}"
-        )
-
-
-def _names(value: Iterable[str]) -> frozenset[str]:
-    return frozenset(value)
+def _a_time(instance: Any, attribute: Attribute[Any], value: object) -> None:
+    # What is not a number (NaN) is on neither side of a bound.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _SECONDS_MAX:
+        name = f"{type(instance).__name__}.{attribute.name}"
+        raise InvalidInput(f"{name} must be seconds since 1970, up to the year 9999, not {brief(value)}")
 
 
 def _texts(value: Iterable[str]) -> tuple[str, ...]:
@@ -50,10 +39,6 @@ def _texts(value: Iterable[str]) -> tuple[str, ...]:
 
 def _receipts(value: Iterable[UploadedPart]) -> tuple[UploadedPart, ...]:
     return tuple(value)
-
-
-def _copy_of_mapping(value: Mapping[str, str]) -> dict[str, str]:
-    return dict(value)
 
 
 # --- what a backend is -----------------------------------------------------------------------------------------------
@@ -72,11 +57,11 @@ class PartLimits:
         max_put_size: the largest object that one `put_object` can make.
     """
 
-    min_part_size: int = field(default=1, validator=_at_least(1))
-    max_part_size: int = field(default=5 * GIB, validator=_at_least(1))
-    max_parts: int = field(default=10_000, validator=_at_least(1))
-    max_object_size: int = field(default=10_000 * 5 * GIB, validator=_at_least(0))
-    max_put_size: int = field(default=5 * GIB, validator=_at_least(0))
+    min_part_size: int = field(default=1, validator=whole(1))
+    max_part_size: int = field(default=5 * GIB, validator=whole(1))
+    max_parts: int = field(default=10_000, validator=whole(1))
+    max_object_size: int = field(default=10_000 * 5 * GIB, validator=whole(0))
+    max_put_size: int = field(default=5 * GIB, validator=whole(0))
 
     def __attrs_post_init__(self) -> None:
         if self.min_part_size > self.max_part_size:
@@ -98,7 +83,7 @@ class Capabilities:
             given where the caller asked for none.
     """
 
-    options: frozenset[str] = field(default=frozenset(), converter=_names)
+    options: frozenset[str] = field(default=frozenset(), converter=names)
     lists_parts: bool = True
     part_checksums: bool = False
     object_checksums: bool = False
@@ -123,11 +108,11 @@ class Callback:
         sni: whether the storage sends the host's name when it makes a TLS connection to `url`.
     """
 
-    url: str
+    url: str  # the backend that posts to it knows what can be one
     body: str
-    host: str | None = None
-    body_type: str | None = None
-    variables: Mapping[str, str] = field(factory=dict, converter=_copy_of_mapping)
+    host: str | None = field(default=None, validator=text_or_none)
+    body_type: str | None = field(default=None, validator=text_or_none)
+    variables: Mapping[str, str] = field(factory=dict, converter=texts_by_name)
     sni: bool | None = None
 
 
@@ -162,23 +147,28 @@ class ObjectOptions:
         callback: tell an application server once the object is stored.
     """
 
-    content_type: str | None = None
-    acl: str | None = None
-    metadata: Mapping[str, str] = field(factory=dict, converter=_copy_of_mapping)
-    storage_class: str | None = None
-    tagging: Mapping[str, str] = field(factory=dict, converter=_copy_of_mapping)
-    forbid_overwrite: bool = False
-    encryption: str | None = None
-    data_encryption: str | None = None
-    kms_key_id: str | None = None
-    cache_control: str | None = None
-    content_disposition: str | None = None
-    content_encoding: str | None = None
-    content_language: str | None = None
-    expires: str | None = None
-    traffic_limit: int | None = None
-    request_payer: str | None = None
-    callback: Callback | None = None
+    content_type: str | None = field(default=None, validator=text_or_none)
+    acl: str | None = field(default=None, validator=text_or_none)
+    metadata: Mapping[str, str] = field(factory=dict, converter=texts_by_name)
+    storage_class: str | None = field(default=None, validator=text_or_none)
+    tagging: Mapping[str, str] = field(factory=dict, converter=texts_by_name)
+    forbid_overwrite: bool = field(default=False, validator=yes_or_no)
+    encryption: str | None = field(default=None, validator=text_or_none)
+    data_encryption: str | None = field(default=None, validator=text_or_none)
+    kms_key_id: str | None = field(default=None, validator=text_or_none)
+    cache_control: str | None = field(default=None, validator=text_or_none)
+    content_disposition: str | None = field(default=None, validator=text_or_none)
+    content_encoding: str | None = field(default=None, validator=text_or_none)
+    content_language: str | None = field(default=None, validator=text_or_none)
+    expires: str | None = field(default=None, validator=text_or_none)
+    traffic_limit: int | None = None  # the backend knows its bounds
+    request_payer: str | None = field(default=None, validator=text_or_none)
+    callback: Callback | None = field(default=None)
+
+    @callback.validator
+    def _check_callback(self, _: Attribute[Any], value: object) -> None:
+        if value is not None:
+            instance_of(value, Callback, "ObjectOptions.callback must be a Callback")
 
     def given(self) -> frozenset[str]:
         """The names of the options that were asked for, which are those that differ from the default."""
@@ -222,8 +212,8 @@ class UploadedPart:
         crc64: the CRC-64/XZ of its bytes, None where it is not known.
     """
 
-    part_number: int = field(validator=_at_least(1))
-    size: int = field(validator=_at_least(0))
+    part_number: int = field(validator=whole(1))
+    size: int = field(validator=whole(0))
     etag: str
     crc64: int | None = None
 
@@ -267,7 +257,7 @@ class StoredObject:
     version_id: str | None = None
     request_id: str | None = None
     callback_response: bytes | None = None
-    metadata: Mapping[str, str] = field(factory=dict, converter=_copy_of_mapping)
+    metadata: Mapping[str, str] = field(factory=dict, converter=texts_by_name)
 
 
 # --- what an upload remembers ----------------------------------------------------------------------------------------
@@ -285,7 +275,7 @@ class Fingerprint:
         content: the CRC-64/XZ of all bytes, where it costs nothing to know.
     """
 
-    size: int | None = field(default=None, validator=_at_least(0))
+    size: int | None = field(default=None, validator=whole(0, None, None))
     mtime_ns: int | None = None
     identity: str | None = None
     content: int | None = None
@@ -318,8 +308,8 @@ class Checkpoint:
     key: str
     source: str
     fingerprint: Fingerprint
-    part_size: int = field(validator=_at_least(1))
-    doubling_every: int | None = field(default=None, validator=_at_least(1))
+    part_size: int = field(validator=whole(1))
+    doubling_every: int | None = field(default=None, validator=whole(1, None, None))
     options: ObjectOptions = field(factory=ObjectOptions)
     upload_id: str | None = None
     parts: tuple[UploadedPart, ...] = field(default=(), converter=_receipts)

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
 
+from partwise._checking import brief, instance_of
 from partwise.errors import InvalidInput, UnknownScheme
 from partwise.protocols import CheckpointStore, MultipartBackend
 
@@ -103,10 +104,12 @@ def register_checkpoint_store(scheme: str, factory: StoreFactory) -> None:
     _registered[CHECKPOINT_STORES, _checked(scheme)] = factory
 
 
-def _checked(scheme: str) -> str:
+def _checked(scheme: object) -> str:
     # RFC 3986, 3.1. "things://" would be registered, and never found.
-    if not re.fullmatch(r"[a-z][a-z0-9+.-]*", scheme, re.ASCII | re.IGNORECASE):
-        raise InvalidInput(f"{scheme!r} can't be the scheme of a URL: a letter, then letters, digits, '+', '.' and '-'")
+    if not isinstance(scheme, str) or not re.fullmatch(r"[a-z][a-z0-9+.-]*", scheme, re.ASCII | re.IGNORECASE):
+        raise InvalidInput(
+            f"{brief(scheme)} can't be the scheme of a URL: a letter, then letters, digits, '+', '.' and '-'"
+        )
     return scheme.lower()
 
 
@@ -147,6 +150,7 @@ def default_checkpoint_store() -> CheckpointStore:
 
 
 def _find(group: str, url: str) -> Any:
+    instance_of(url, str, f"a URL is text, as {_example(group)}")
     scheme, colon, _ = url.partition(":")
     scheme = scheme.lower()
     if not colon or not scheme:

@@ -118,6 +118,8 @@ class Run:
         remembers = order.store is not None and order.resume != "never" and bool(order.source.name)
         self.store = _bound_to_source(order.store, order.source) if remembers and order.store is not None else None
         self.fingerprint = Fingerprint()
+        #: The source's identity is another one than when its parts were read; see `check_source`.
+        self.source_moved = False
         self.plan = PartPlan(1, 0)
         #: The upload under way, without its parts, which are in the ledger; None while there is none.
         self.checkpoint: Checkpoint | None = None
@@ -232,13 +234,20 @@ class Run:
         """
         Make sure that the source is still the one that the upload began with.
 
+        Where nothing but its identity is another one (a file's inode, which on some file systems does not last), that
+        is noted in `source_moved`: its bytes have to be compared before an object is made of them.
+
         Raises:
             SourceChanged: it is not.
             SourceUnreadable: it is not there any more.
         """
-        found = self._fingerprint_of_source(self.wait)
-        if found is not self.fingerprint and found != self.fingerprint:
+        found, known = self._fingerprint_of_source(self.wait), self.fingerprint
+        if found is known or found == known:
+            return
+        self.source_moved = found == evolve(known, identity=found.identity)
+        if not self.source_moved:
             raise SourceChanged(f"{self.target} changed on the way", source=self.source.name)
+        self.fingerprint = found
 
     def _fingerprint_of_source(self, wait: Callable[[float], object]) -> Fingerprint:
         return call_with_retries(partial(call_plugin, self.source.fingerprint), self.policy, wait, self.log_retry)

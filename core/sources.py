@@ -17,6 +17,7 @@ from contextlib import suppress
 from io import BufferedRandom, FileIO
 from typing import Protocol
 
+from partwise._checking import brief, check_whole, instance_of
 from partwise._system_errors import is_transient
 from partwise.checksums import crc64
 from partwise.errors import InvalidInput, SourceChanged, SourceError, SourceUnreadable
@@ -68,12 +69,17 @@ class _OpenFiles:
 
     Args:
         path: the file.
-        inode: its inode: another file that is found under this name is not read. 0: it is not known.
+        inode: its inode. 0: it is not known. A file that is found under this name with another inode is not read,
+            unless its size and time are those in `version`: it may be the same file on a file system whose inodes do
+            not last. Then its inode is noted in `others`.
+        version: size in bytes and modification time in nanoseconds.
     """
 
-    def __init__(self, path: str, inode: int = 0) -> None:
+    def __init__(self, path: str, inode: int = 0, version: tuple[int, int] | None = None) -> None:
         self._path = path
         self.inode = inode
+        self.version = version
+        self.others: set[int] = set()
         self._idle: list[FileIO] = []
         self._closed = False
 
@@ -118,6 +124,9 @@ class _OpenFiles:
     def _open(self) -> FileIO:
         file, status = _open_for_reading(self._path)
         if self.inode and status.st_ino != self.inode:
+            if self.version == (status.st_size, status.st_mtime_ns):
+                self.others.add(status.st_ino)
+                return file
             file.close()
             raise SourceChanged(
                 f"{self._path} was replaced by another file while it was being uploaded", source=self._path
@@ -211,6 +220,26 @@ class FileBody:
         return file
 
 
+def _absolute(path: object) -> str:
+    try:
+        text = os.fsdecode(os.fspath(path))  # type: ignore[call-overload]  # what is no path is refused below
+    except TypeError as error:
+        raise InvalidInput(f"a path is text, bytes or a path object, not {type(path).__name__}") from error
+    except ValueError as error:  # Windows: bytes that are no text
+        raise InvalidInput(f"{brief(path)} can't be a path: {error}") from error
+    if not text:
+        raise InvalidInput("the path of a source is empty")
+    try:
+        return os.path.abspath(text)  # noqa: PTH100  # Path.absolute() keeps ".."
+    except OSError as error:
+        raise InvalidInput(
+            f"{text} is relative, and the working directory can't be told ({error.strerror or error}): it was removed,"
+            " or may not be entered. Nothing was sent; change to a directory that exists, or give the whole path"
+        ) from error
+    except ValueError as error:
+        raise InvalidInput(f"{text!r:.60} can't be a path: {error}") from error
+
+
 def _open_for_reading(path: str) -> tuple[FileIO, os.stat_result]:
     try:
         file = FileIO(path)
@@ -221,6 +250,20 @@ def _open_for_reading(path: str) -> tuple[FileIO, os.stat_result]:
     except OSError as error:
         file.close()
         raise _unreadable(path, error) from error
+
+
+def _not_a_file(path: str, mode: int) -> str:
+    if stat.S_ISDIR(mode):
+        return f"{path} is a directory; only files and streams can be uploaded"
+    kinds = {stat.S_IFIFO: "a FIFO", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device", stat.S_IFSOCK: "a socket"}
+    return (
+        f"{path} is {kinds.get(stat.S_IFMT(mode), 'something else')}, not a regular file. What can only be read from"
+        f" beginning to end is uploaded as a stream: {STREAM_ADVICE}"
+    )
+
+
+#: How a program uploads what is not a regular file; the command line has words of its own for it.
+STREAM_ADVICE = "give it as an open file, or as StreamSource(open(path, 'rb'), name=path), which can be resumed"
 
 
 def _read_into(file: FileIO, buffer: memoryview, offset: int, path: str) -> int:
@@ -248,12 +291,16 @@ class FileSource:
 
     Args:
         path: the file. It is named in the checkpoint by its absolute path.
+            Bytes are a path as the system writes it.
+
+    Raises:
+        InvalidInput: it is no path; or it is relative, and the working directory does not exist any more.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._path = os.path.abspath(os.fspath(path))  # noqa: PTH100  # Path.absolute() keeps ".."
+    def __init__(self, path: str | os.PathLike[str] | os.PathLike[bytes]) -> None:
+        self._path = _absolute(path)
         self._files = _OpenFiles(self._path)
-        self._seen: tuple[tuple[int, int, int], Fingerprint] | None = None
+        self._seen: tuple[tuple[int, int, int, int], Fingerprint] | None = None
 
     def __reduce__(self) -> tuple[type[FileSource], tuple[str]]:
         return FileSource, (self._path,)
@@ -282,15 +329,18 @@ class FileSource:
         except ValueError as error:
             raise SourceUnreadable(f"{self._path!r} can't be a path: {error}", source=self._path) from error
         if not stat.S_ISREG(status.st_mode):
-            kind = "a directory" if stat.S_ISDIR(status.st_mode) else "not a regular file"
-            raise SourceUnreadable(f"{self._path} is {kind}; only files and streams can be uploaded", source=self._path)
-        version = (status.st_size, status.st_mtime_ns, status.st_ino)
+            raise SourceUnreadable(_not_a_file(self._path, status.st_mode), source=self._path)
+        version = (status.st_size, status.st_mtime_ns, status.st_ino, len(self._files.others))
         seen = self._seen
         if seen is not None and seen[0] == version:
             return seen[1]
-        fingerprint = Fingerprint(status.st_size, status.st_mtime_ns, str(status.st_ino) if status.st_ino else None)
         if self._files.inode != status.st_ino:
             self._replace_files(status.st_ino)
+        self._files.version = version[:2]
+        # What was read under another inode than this one counts as a change of identity, too.
+        inodes = [status.st_ino, *sorted(self._files.others)]
+        identity = "+".join(map(str, inodes)) if status.st_ino else None
+        fingerprint = Fingerprint(status.st_size, status.st_mtime_ns, identity)
         if seen is None:
             self._try_to_read(empty=not status.st_size)
         self._seen = version, fingerprint
@@ -305,7 +355,7 @@ class FileSource:
                 )
 
     def _replace_files(self, inode: int) -> None:
-        old, self._files = self._files, _OpenFiles(self._path, inode)
+        old, self._files = self._files, _OpenFiles(self._path, inode, self._files.version)
         old.close()
 
     def body(self, offset: int, size: int) -> FileBody:
@@ -370,6 +420,7 @@ class BytesSource:
     """
 
     def __init__(self, data: bytes | bytearray | memoryview, *, name: str = "bytes") -> None:
+        instance_of(name, str, "the name of bytes is text")
         self._data = _plain(data)
         self._name = name
         self._fingerprint: Fingerprint | None = None
@@ -448,6 +499,11 @@ class StreamSource:
     def __init__(
         self, stream: _Readable | Callable[[], _Readable], *, name: str = "", spool_above: int = 16 * MIB
     ) -> None:
+        instance_of(name, str, "the name of a stream is text")
+        # -1 keeps all parts in files.
+        check_whole(spool_above, -1, "spool_above is a number of bytes")
+        if not callable(stream) and not hasattr(stream, "read"):
+            raise InvalidInput(f"a stream has the method read, or is a function that opens one, not {brief(stream)}")
         self._open = stream if callable(stream) and not hasattr(stream, "read") else None
         self._stream = None if self._open else stream
         self._name = name
@@ -479,7 +535,9 @@ class StreamSource:
             try:
                 self._stream = self._open()
             except OSError as error:
-                raise SourceError(f"the stream can't be opened: {error}", source=self._name) from error
+                raise SourceError(
+                    f"the stream can't be opened: {error}", source=self._name, retryable=is_transient(error)
+                ) from error
         return self._spooled(size) if size > self._spool_above else self._in_memory(size)
 
     def close(self) -> None:
@@ -553,7 +611,7 @@ class StreamSource:
 
 
 #: What can be uploaded: a path, bytes, a binary stream, or a source of one's own.
-SourceLike = str | os.PathLike[str] | bytes | bytearray | memoryview | _Readable | Source
+SourceLike = str | os.PathLike[str] | os.PathLike[bytes] | bytes | bytearray | memoryview | _Readable | Source
 
 
 def as_source(source: object) -> Source:
@@ -574,5 +632,5 @@ def as_source(source: object) -> Source:
     if hasattr(source, "read"):
         return StreamSource(source)
     raise InvalidInput(
-        f"a source is a path, bytes, a binary stream or a Source, not {type(source).__name__} ({source!r:.60})"
+        f"a source is a path, bytes, a binary stream or a Source, not {type(source).__name__} ({brief(source)})"
     )

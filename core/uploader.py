@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from attrs import define, evolve
 
+from partwise._checking import brief, instance_of
 from partwise.calling import PluginDefect, raised_by_signal
 from partwise.config import TransferConfig
 from partwise.deciding import find_checkpoint
@@ -63,6 +64,13 @@ class Uploader:
         chance: Chance | None = None,
         transport: Callable[[], Transport] | None = None,
     ) -> None:
+        _check_that_it_has(backend, "upload_part", "a backend")
+        if store is not None:
+            _check_that_it_has(store, "append_part", "a checkpoint store")
+        if executor is not None:
+            _check_that_it_has(executor, "submit", "an executor")
+        if config is not None:
+            instance_of(config, TransferConfig, "how to transfer is a TransferConfig")
         self.backend = backend
         self.config = config or TransferConfig()
         self._store = store
@@ -127,6 +135,7 @@ class Uploader:
             UploadPaused, UploadCancelled: an `UploadTask` was asked to.
         """
         expected = (expected_size, expected_crc64)
+        _check_call(key, progress)
         report = None if progress is None else called_from_a_thread(progress, None)
         with self._ready(self._order(source, key, options, report, resume, expected=expected), Control()) as ready:
             return ready.run()
@@ -158,6 +167,7 @@ class Uploader:
             InvalidInput: `progress` is a coroutine function, and no event loop is running here.
         """
         expected = (expected_size, expected_crc64)
+        _check_call(key, progress)
         called = None if progress is None else called_from_a_thread(progress, running_loop())
 
         def ready(control: Control, watch: ProgressCallback) -> AbstractContextManager[Upload]:
@@ -208,6 +218,7 @@ class Uploader:
             UploadFailed: the storage could not be told; the checkpoint is kept.
             InvalidInput: the source has no name, so that nothing of it was ever recorded.
         """
+        instance_of(key, str, "the key of an object is text")
         order = Order(self.backend, self.store, as_source(source), key, ObjectOptions(), self.config)
         run = Run(order, Tools(partial(InlineTransport, self._clock), self._clock, self._chance), Control())
         if run.store is None:
@@ -237,13 +248,16 @@ class Uploader:
         *,
         expected: tuple[int | None, int | None],
     ) -> Order:
+        # Before the store is opened, which makes a directory.
+        given, wanted = as_source(source), ObjectOptions() if options is None else options
+        _check_call(key, progress)
         store = None if resume == "never" else self.store
         return Order(
             self.backend,
             store,
-            as_source(source),
+            given,
             key,
-            options or ObjectOptions(),
+            wanted,
             self.config,
             resume,
             progress,
@@ -258,6 +272,17 @@ class Uploader:
             yield Upload(order, Tools(self._transport or workers.transport, self._clock, self._chance), control)
         finally:
             workers.close()
+
+
+def _check_that_it_has(value: object, method: str, what: str) -> None:
+    if isinstance(value, type) or not hasattr(value, method):
+        raise InvalidInput(f"{what} has the method {method}, and {brief(value)} has not")
+
+
+def _check_call(key: object, progress: object) -> None:
+    instance_of(key, str, "the key of an object is text")
+    if progress is not None and not callable(progress):
+        raise InvalidInput(f"progress is a function that is called, not {brief(progress)}")
 
 
 class _Workers:

@@ -161,9 +161,14 @@ def checked_path(path: object) -> str:
     Raises:
         InvalidInput: it is empty, or can't be a path; or it is not from the root, and the working directory is gone.
     """
-    text = os.fspath(path) if isinstance(path, str | os.PathLike) else path
+    try:
+        text = os.fspath(path) if isinstance(path, str | os.PathLike) else path
+    except TypeError:  # it gives something else than text or bytes
+        text = None
     if not isinstance(text, str) or not text or "\0" in text:
-        raise InvalidInput(f"{path!r:.100} is no path for checkpoints")
+        raise InvalidInput(
+            f"{path if isinstance(path, str) else type(path).__name__!r:.100} is no path for checkpoints"
+        )
     try:
         return files.absolute(text)
     except FileNotFoundError:

@@ -20,6 +20,7 @@ ROOMS = [
     "_durable",
     "_system_errors",
     "errors",
+    "_checking",
     "model",
     "structuring",
     "protocols",

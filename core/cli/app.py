@@ -13,7 +13,17 @@ import rich  # noqa: F401  # belongs to the same extra: without it the failure w
 import typer
 
 from partwise.cli import flags
-from partwise.cli.completing import ACLS, CALLBACK_TYPES, ENCRYPTIONS, METERS, STORAGE_CLASSES, rejoin, words
+from partwise.cli.completing import (
+    ACLS,
+    CALLBACK_TYPES,
+    ENCRYPTIONS,
+    METERS,
+    ON_SOURCE_CHANGE,
+    STORAGE_CLASSES,
+    VERIFY_SOURCE,
+    rejoin,
+    words,
+)
 from partwise.cli.helping import WIDTH_MAX, Command, Group
 from partwise.cli.running import carry_out, invoke
 
@@ -133,6 +143,24 @@ def upload(
             "--dry-run", "-n", help="Say what would be kept or sent, and why; do nothing.", rich_help_panel=_RESUMING
         ),
     ] = False,
+    verify_source: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOW",
+            help="metadata (default), or content: read what was sent before, and compare it.",
+            autocompletion=words(VERIFY_SOURCE),
+            rich_help_panel=_RESUMING,
+        ),
+    ] = None,
+    on_source_change: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WHAT",
+            help="restart (default), or keep-matching: read the file, keep the parts that are the same.",
+            autocompletion=words(ON_SOURCE_CHANGE),
+            rich_help_panel=_RESUMING,
+        ),
+    ] = None,
     checkpoint: flags.Checkpoint = None,
     checkpoint_dir: flags.CheckpointDir = None,
     store: flags.Store = None,
@@ -277,6 +305,8 @@ def upload(
                 concurrency=concurrency,
                 max_attempts=max_attempts,
                 bandwidth_limit=bandwidth_limit,
+                verify_source=verify_source,
+                on_source_change=on_source_change,
             ),
             options=values.options(
                 callback=values.callback(

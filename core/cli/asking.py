@@ -60,6 +60,9 @@ _FLAGS = {
 #: The same in the advice that comes with an error of the storage. Such messages name keys and files, too, so that only
 #: what nobody would call one is replaced.
 ADVICE = {
+    "give it as an open file, or as StreamSource(open(path, 'rb'), name=path), which can be resumed": (
+        "give it as standard input, partwise upload - URL < FILE or COMMAND | partwise upload - URL"
+    ),
     "name its authority by ca_bundle=": "name its authority by --ca-bundle",
     "give the bucket's own by region= or OSS_REGION": "give the bucket's own by --region or OSS_REGION",
     "give proxy=http://user:password@host:port": "give --proxy http://user:password@host:port",

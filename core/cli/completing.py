@@ -12,6 +12,8 @@ ENCRYPTIONS = ("AES256", "KMS", "SM4")
 SIGNATURES = ("v4", "v1")
 ADDRESSING_STYLES = ("virtual", "path", "cname")
 CALLBACK_TYPES = ("application/x-www-form-urlencoded", "application/json")
+VERIFY_SOURCE = ("metadata", "content")
+ON_SOURCE_CHANGE = ("restart", "keep-matching")
 METERS = ("auto", "lines", "json", "none")
 
 

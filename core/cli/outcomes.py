@@ -28,6 +28,7 @@ from partwise.errors import (
     InvalidInput,
     OutcomeUnknown,
     PartwiseError,
+    SourceError,
     UploadFailed,
     UploadStopped,
 )
@@ -53,7 +54,7 @@ def exit_code(error: BaseException) -> int:  # noqa: PLR0911  # a table
             return BUSY
         case OutcomeUnknown():
             return FAILED
-        case UploadFailed() | BackendError() if error.retryable:
+        case UploadFailed() | BackendError() | SourceError() if error.retryable:
             return TRY_AGAIN
     return FAILED
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
 from partwise.cli import asking
-from partwise.cli.completing import METERS
+from partwise.cli.completing import METERS, ON_SOURCE_CHANGE, VERIFY_SOURCE
 from partwise.cli.meters import Kind
 from partwise.cli.opening import BackendChoice, StoreChoice
 from partwise.config import TransferConfig
@@ -39,7 +39,13 @@ def store(
 
 
 def config(
-    *, part_size: str, multipart_threshold: str | None, bandwidth_limit: str | None, **counts: str | None
+    *,
+    part_size: str,
+    multipart_threshold: str | None,
+    bandwidth_limit: str | None,
+    verify_source: str | None,
+    on_source_change: str | None,
+    **counts: str | None,
 ) -> TransferConfig:
     """
     How to transfer; what was not given is as in programs.
@@ -51,6 +57,8 @@ def config(
         "part_size": asking.size_or_auto("--part-size", part_size),
         "multipart_threshold": _if_given(asking.size, "--multipart-threshold", multipart_threshold),
         "bandwidth_limit": _if_given(asking.rate, "--bandwidth-limit", bandwidth_limit),
+        "verify_source": _choice("--verify-source", verify_source, VERIFY_SOURCE),
+        "on_source_change": _choice("--on-source-change", on_source_change, ON_SOURCE_CHANGE),
         **{name: _whole(name, text, 1, _MOST.get(name)) for name, text in counts.items()},
     }
     return TransferConfig(**{name: value for name, value in given.items() if value is not None})
@@ -134,6 +142,10 @@ def resume(*, no_resume: bool, require_resume: bool) -> ResumeMode:
 
 def _whole(name: str, text: str | None, least: int, most: int | None = None) -> int | None:
     return None if text is None else asking.whole(f"--{name.replace('_', '-')}", text, least, most)
+
+
+def _choice(flag: str, text: str | None, choices: Sequence[str]) -> str | None:
+    return None if text is None else asking.one_of(flag, text, choices)
 
 
 def _if_given(read: Any, flag: str, text: str | None) -> Any:

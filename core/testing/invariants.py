@@ -126,13 +126,24 @@ def no_mix(world: World, lived: Lived) -> None:
         # Call no. 1 is the first look at the source: what changes before it changes unseen. Nothing has no last byte.
         unseen = call.operation == "put_object" and lived.after.stored == b""
         made = call.operation in {"complete_upload", "put_object"} and call.outcome == "returned" and not unseen
-        if made and any(1 < change < call_number for change in lived.changed_at):
+        seen = any(1 < change < call_number for change in lived.changed_at)
+        if made and seen and not _is_of_a_file_that_took_its_place(world, lived):
             _broken("NO-MIX", "the source had changed, and the object was made all the same", lived)
     if isinstance(lived.error, SourceChanged) and world.records(lived.life) and not cleaning_was_hindered(lived):
         if lived.after.record is not None:
             _broken("NO-MIX", "the source changed, and the checkpoint was kept", lived)
         if kept := lived.after.pending.keys() & ids_in(lived.before.record):
             _broken("NO-MIX", f"the source changed, and the uploads {kept} were kept", lived)
+
+
+def _is_of_a_file_that_took_its_place(world: World, lived: Lived) -> bool:
+    """
+    Whether nothing befell the source but that other files took its place, with its time, and the object is of one of
+    these: it was compared by its bytes.
+    """
+    befell = {incident.what for incident in lived.life.incidents if incident.what.changes_source}
+    later = lived.versions - {min(lived.versions)}
+    return befell == {Happening.REPLACE} and lived.after.stored in {world.source.versions[n].data for n in later}
 
 
 def whole(world: World, lived: Lived) -> None:

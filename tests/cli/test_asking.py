@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from partwise import sources
 from partwise.backends.oss import backend, credentials, failures, transport
 from partwise.cli import asking
 from partwise.errors import InvalidInput
@@ -188,8 +189,8 @@ def test_a_message_about_a_field_becomes_one_about_its_flag() -> None:
 
 def test_the_advice_of_the_library_is_given_in_flags() -> None:
     """Each of these words stands in the library as it does here, and none of them names what is no flag."""
-    sources = map(inspect.getsource, (backend, failures, transport))
-    library = "".join(re.sub(r'"\n +f?"', "", source) for source in sources)
+    texts = map(inspect.getsource, (backend, failures, transport, sources))
+    library = "".join(re.sub(r'"\n +f?"', "", source) for source in texts)
     for words, flags in asking.ADVICE.items():
         assert words in library, "the library says it in other words now"
         assert asking.advice_as_flags(f"a/region=eu/b: {words}") == f"a/region=eu/b: {flags}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -591,3 +592,77 @@ def test_an_expectation_that_can_not_be_is_refused(partwise, place, flag, value)
     ended = partwise("upload", "short.bin", f"file://{place}/box/short.bin", f"{flag}={value}")
 
     assert (ended.code, flag in ended.err) == (2, True)
+
+
+# --- the source ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def stopped(partwise: Run, opened: dict[str, Any], place: Path) -> Path:
+    """A file of three parts, of which an earlier run has sent the first two."""
+    path = place / "three.bin"
+    path.write_bytes(bytes(100 * 1024) + b"b" * 100 * 1024 + b"c" * 100)
+    real = opened["backend"].upload_part
+
+    def refuse(key: str, upload_id: str, part_number: int, body: Body) -> Any:
+        if part_number == 3:
+            raise AccessDenied("refused")
+        return real(key, upload_id, part_number, body)
+
+    opened["backend"].upload_part = refuse
+    assert partwise("upload", *PARTS, "--concurrency", "1", "three.bin", "spy:key").code == 1
+    opened["backend"].upload_part = real
+    return path
+
+
+def test_a_changed_source_is_sent_anew_unless_matching_parts_are_to_be_kept(
+    partwise: Run, opened: dict[str, Any], stopped: Path
+) -> None:
+    stopped.write_bytes(stopped.read_bytes()[:-1] + b"d")
+    line = ("upload", *PARTS, "--dry-run", "three.bin", "spy:key")
+
+    assert "would be sent from the start (the source changed" in partwise(*line).out
+    assert "would be sent from the start" in partwise(*line, "--on-source-change", "restart").out
+    assert "would be resumed" in partwise(*line, "--on-source-change", "keep-matching").out
+
+
+def test_the_content_is_looked_at_if_that_is_asked_for(partwise: Run, stopped: Path) -> None:
+    status = stopped.stat()
+    stopped.write_bytes(b"a" + stopped.read_bytes()[1:])
+    os.utime(stopped, ns=(status.st_atime_ns, status.st_mtime_ns))
+    line = ("upload", *PARTS, "--dry-run", "three.bin", "spy:key")
+
+    assert "would be resumed" in partwise(*line).out
+    assert "the bytes of part 1 are others" in partwise(*line, "--verify-source", "content").out
+
+
+@pytest.mark.parametrize("flags", [("--verify-source", "perhaps"), ("--on-source-change", "")])
+def test_a_choice_that_there_is_not_is_wrong_usage(
+    partwise: Run, small: Path, url: str, flags: tuple[str, str]
+) -> None:
+    ended = partwise("upload", *flags, "any.bin", url)
+
+    assert (ended.code, flags[0] in ended.err) == (2, True)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this platform has no FIFOs")
+def test_a_fifo_is_told_to_be_given_as_standard_input(partwise: Run, place: Path, url: str) -> None:
+    os.mkfifo(place / "fifo")
+    ended = partwise("upload", "fifo", url)
+
+    assert ended.code == 1
+    assert "is a FIFO, not a regular file" in ended.err
+    assert "partwise upload - URL < FILE or COMMAND | partwise upload - URL" in ended.err
+
+
+@pytest.mark.parametrize("command", ["upload", "abort"])
+def test_without_a_working_directory_a_relative_file_is_wrong_usage(
+    partwise: Run, url: str, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    def gone() -> str:
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr("os.getcwd", gone)
+    ended = partwise(command, "small.bin", url)
+
+    assert (ended.code, "small.bin is relative, and the working directory" in ended.err) == (2, True)

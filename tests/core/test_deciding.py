@@ -365,7 +365,7 @@ CHANGES = {
     "it had 45 bytes, and has 49": lambda source: source.append(b"more"),
     "it had 45 bytes, and has 30": lambda source: source.truncate(30),
     "it was modified": lambda source: source.touch(),
-    "it was replaced by another file": lambda source: source.replace(filler(45, "other")),
+    "the bytes of part 1 are others": lambda source: source.replace(filler(45, "other")),
 }
 
 

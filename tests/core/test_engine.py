@@ -29,7 +29,7 @@ from partwise.errors import (
     UploadFailed,
 )
 from partwise.ledger import TOKEN_NAME
-from partwise.model import ObjectOptions, PartLimits, UploadedPart, UploadResult, checkpoint_name
+from partwise.model import Callback, ObjectOptions, PartLimits, UploadedPart, UploadResult, checkpoint_name
 from partwise.retrying import SystemClock
 from partwise.sources import BytesSource, StreamSource
 from partwise.stores.file import FileCheckpointStore
@@ -132,7 +132,7 @@ def test_what_completes_an_upload_is_its_receipts_in_order(uploader, backend, so
         ({"key": ""}, {}, InvalidInput, "the key of an object can't be empty"),
         ({"resume": "maybe"}, {}, InvalidInput, "resume must be 'auto', 'require' or 'never', not 'maybe'"),
         (
-            {"options": ObjectOptions(callback="c", content_type="a/b")},
+            {"options": ObjectOptions(callback=Callback("http://a/", "b"), content_type="a/b")},
             {},
             UnsupportedOption,
             "memory://bucket does not honour callback. Nothing was sent",

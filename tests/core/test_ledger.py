@@ -293,7 +293,6 @@ class TestSourceChanged:
         [
             (evolve(NOW, size=26), "it had 25 bytes, and has 26"),
             (evolve(NOW, mtime_ns=8), "it was modified"),
-            (evolve(NOW, identity="other"), "it was replaced by another file"),
             (evolve(NOW, content=1), "its bytes are others"),
         ],
     )
@@ -301,6 +300,23 @@ class TestSourceChanged:
         wanted = evolve(WANTED, fingerprint=now)
 
         assert reconcile(facts(wanted=wanted)) == Start(f"the source changed: {why}", ("OLD", "ID"))
+
+    def test_another_inode_alone_is_no_change_if_the_bytes_are_the_same(self):
+        """A file system that was mounted anew may number its files anew."""
+        now = evolve(NOW, identity="other")
+        known = {"wanted": evolve(WANTED, fingerprint=now), "listed": PARTS}
+
+        assert reconcile(facts(**known)) == ReadParts(PLAN, (1, 2, 3))
+
+        decision = reconcile(facts(**known, local=CHECKSUM))
+        assert actions(decision) == ["keep", "keep", "keep"]
+        assert decision.checkpoint.fingerprint == now
+
+    def test_another_inode_and_other_bytes_start_again(self):
+        wanted = evolve(WANTED, fingerprint=evolve(NOW, identity="other"))
+        decision = reconcile(facts(wanted=wanted, listed=PARTS, local={**CHECKSUM, 2: 0}))
+
+        assert decision == Start("the source changed: the bytes of part 2 are others", ("OLD", "ID"))
 
     def test_by_choice_parts_are_kept_whose_checksum_still_holds(self):
         wanted = evolve(WANTED, fingerprint=evolve(NOW, mtime_ns=8))

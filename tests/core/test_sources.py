@@ -208,7 +208,7 @@ def test_what_is_no_file_can_not_be_read(tmp_path, make, reason):
 def test_a_fifo_is_refused_rather_than_waited_for(tmp_path):
     os.mkfifo(tmp_path / "fifo")
 
-    with pytest.raises(SourceUnreadable, match="is not a regular file"):
+    with pytest.raises(SourceUnreadable, match=r"is a FIFO, not a regular file.*uploaded as a stream.*StreamSource"):
         FileSource(tmp_path / "fifo").fingerprint()
 
 
@@ -790,6 +790,61 @@ def _noted_files(monkeypatch):
 
 
 # --- whatever a caller gives -----------------------------------------------------------------------------------------
+
+
+# --- paths -----------------------------------------------------------------------------------------------------------
+
+
+def entry_of(folder):
+    with os.scandir(os.fsencode(folder)) as found:
+        return next(iter(found))
+
+
+@pytest.mark.parametrize(
+    "give",
+    [
+        lambda path: entry_of(path.parent),
+        os.fsencode,
+        lambda path: path,
+        str,
+    ],
+    ids=["entry of bytes", "bytes", "path", "text"],
+)
+def test_a_path_may_be_given_in_any_form(path, give):
+    source = FileSource(give(path))
+
+    assert source.name == str(path)
+    assert read(source.body(0, 1000)) == DATA
+
+
+def test_an_entry_of_a_directory_of_bytes_can_be_uploaded(path):
+    assert type(as_source(entry_of(path.parent))) is FileSource
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="names there are text")
+def test_a_name_that_is_no_text_can_be_read(tmp_path):
+    name = os.fsencode(tmp_path) + b"/\xff\xfe"
+    Path(os.fsdecode(name)).write_bytes(DATA)
+
+    assert read(FileSource(name).body(0, 1000)) == DATA
+
+
+@pytest.mark.parametrize("path", ["", b"", 7, None, 1.5, ["a"]])
+def test_what_is_no_path_is_refused(path):
+    with pytest.raises(InvalidInput, match="path"):
+        FileSource(path)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a directory that is in use can't be removed there")
+def test_without_a_working_directory_a_relative_path_is_refused(tmp_path, path, monkeypatch):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+
+    with pytest.raises(InvalidInput, match="is relative, and the working directory can't be told"):
+        as_source("file")
+    assert FileSource(path).fingerprint().size == 1000
 
 
 class OwnSource:

@@ -313,7 +313,7 @@ def test_d07_a_source_that_changes_while_it_is_sent_in_one_piece_makes_no_mixtur
 
         noticed += isinstance(lived.error, SourceChanged)
         assert lived.after.stored in {None, *(version.data for version in world.source.versions)}
-    assert noticed > 6
+    assert noticed > 6 or change is Happening.REPLACE, "another file is read from its beginning instead"
 
 
 def test_d07_bytes_in_memory_that_change_under_way_make_no_mixture(backend, store):
