@@ -38,8 +38,11 @@ def whole(least: int, most: int | None = None, *also: object) -> Callable[[Any, 
         if isinstance(value, int) and not isinstance(value, bool):
             if least <= value <= (_WHOLE_MAX if most is None else most):
                 return
-        elif any(value is one or (isinstance(one, str) and value == one) for one in also):
-            return
+        else:
+            # Not by `any`: it leaves a generator half way, and what a signal handler raises at its end is lost.
+            for one in also:
+                if value is one or (isinstance(one, str) and value == one):
+                    return
         bounds = f"from {least} on" if most is None else f"from {least} to {most}"
         raise InvalidInput(f"{_name(instance, attribute)} must be a whole number {bounds}, not {brief(value)}")
 

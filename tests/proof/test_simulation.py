@@ -256,7 +256,9 @@ def test_a_plan_is_what_the_next_process_then_does():
     machine.teardown()
 
     assert (carried_on.result.parts_resumed, carried_on.result.parts_sent) == (2, 3)
-    assert (found.result.parts_sent, found.asked[-1].operation) == (0, "head_object")
+    # The upload is dead; what the storage had no time to remove of it is dropped.
+    last = [call.operation for call in found.asked[-2:]]
+    assert (found.result.parts_sent, last) == (0, ["head_object", "abort_upload"])
 
 
 def test_a_file_on_the_disk_changes_as_one_that_is_simulated(tmp_path):
