@@ -2,12 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
+from typing import Any
 
-from partwise.errors import IntegrityError, InvalidInput, PartRejected
-from partwise.model import PartLimits, UploadedPart
+from partwise._checking import brief, check_methods, check_text, check_type, is_whole
+from partwise.errors import IntegrityError, InvalidInput, InvalidKey, PartRejected
+from partwise.model import ObjectOptions, PartLimits, UploadedPart
 from partwise.protocols import Body
+
+
+def _check_receipts(parts: Any) -> None:
+    is_list = isinstance(parts, Sequence) and not isinstance(parts, str | bytes)
+    if not (is_list and all(issubclass(kind, UploadedPart) for kind in set(map(type, parts)))):
+        raise InvalidInput(f"the parts of an upload are a list of receipts (UploadedPart), not {brief(parts)}")
+
+
+#: How each argument of the methods of a backend is checked, by its name.
+_ARGUMENTS: Mapping[str, Callable[[object], object]] = {
+    "key": lambda key: check_text("a key", key, InvalidKey),
+    "upload_id": lambda upload_id: check_text("an upload id", upload_id),
+    "part_number": lambda number: check_type("a part number", number, int, "a whole number"),
+    "body": lambda body: check_methods("a body", body, ("chunks", "__len__"), "something with a length and chunks()"),
+    "parts": _check_receipts,
+    "options": lambda options: check_type("options", options, ObjectOptions, "ObjectOptions"),
+    "prefix": lambda prefix: check_text("the prefix of keys", prefix, InvalidKey),
+}
+
+
+def check_call(**given: object) -> None:
+    """
+    Refuse arguments of a wrong type, before anything is done with them.
+
+    Args:
+        given: the arguments of a backend's method, by name.
+
+    Raises:
+        InvalidInput: one of them is of another type than the protocol says (InvalidKey for a key or a prefix).
+    """
+    for name, value in given.items():
+        _ARGUMENTS[name](value)
 
 
 def check_part(part_number: int, size: int, limits: PartLimits) -> None:
@@ -17,8 +51,8 @@ def check_part(part_number: int, size: int, limits: PartLimits) -> None:
     Raises:
         InvalidInput: the number is not from 1 to `max_parts`, or the part is larger than `max_part_size`.
     """
-    if not 1 <= part_number <= limits.max_parts:
-        raise InvalidInput(f"a part number is from 1 to {limits.max_parts} here, not {part_number}")
+    if not is_whole(part_number) or not 1 <= part_number <= limits.max_parts:
+        raise InvalidInput(f"a part number is from 1 to {limits.max_parts} here, not {brief(part_number)}")
     if size > limits.max_part_size:
         raise InvalidInput(f"part {part_number} has {size} bytes; {limits.max_part_size} is the most here")
 

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from urllib.parse import unquote_to_bytes, urlsplit
 
+from partwise._checking import brief, check_text, split_url
 from partwise.errors import InvalidInput, InvalidKey
 
 #: The folder in a bucket's directory that holds pending parts and what is known of objects; no key leads into it.
@@ -34,12 +35,9 @@ def segments_of(key: str, *, windows: bool) -> tuple[str, ...]:
     Raises:
         InvalidKey: the key can't be a path inside the directory.
     """
+    check_text("a key", key, InvalidKey)
     if not key:
         raise InvalidKey("a key is not empty")
-    try:
-        key.encode()
-    except UnicodeEncodeError as error:
-        raise InvalidKey(f"{key!r} can't be a key: it can't be written as UTF-8") from error
     segments = tuple(key.split("/"))
     for number, segment in enumerate(segments):
         why = _why_not(segment, first=number == 0) or (_why_not_on_windows(segment) if windows else None)
@@ -85,7 +83,7 @@ def split_file_url(url: str, *, windows: bool) -> tuple[Path, str]:
         InvalidInput: it is not such a URL, is not absolute, names another host, or has a query or a fragment, which in
             a path have to be written ``%3F`` and ``%23``.
     """
-    scheme, host, path, _, _ = urlsplit(url)
+    scheme, host, path, _, _ = split_url(url, urlsplit)
     if scheme != "file":
         raise InvalidInput(f"{url!r} is not a file: URL; write file:///directory/key")
     if host.lower() not in {"", "localhost"}:
@@ -104,4 +102,7 @@ def split_file_url(url: str, *, windows: bool) -> tuple[Path, str]:
 
 
 def _percent_decoded(text: str) -> str:
-    return os.fsdecode(unquote_to_bytes(text))
+    try:
+        return os.fsdecode(unquote_to_bytes(os.fsencode(text)))
+    except UnicodeEncodeError:
+        raise InvalidInput(f"{brief(text)} can't be a path: it has a character that no path has") from None

@@ -33,8 +33,9 @@ from typing import BinaryIO, Self
 
 from attrs import define
 
+from partwise._checking import brief, check_callable, check_path, check_text
 from partwise._durable import sync
-from partwise.backends._checks import check_part, check_parts, check_put, exact_chunks
+from partwise.backends._checks import check_call, check_part, check_parts, check_put, exact_chunks
 from partwise.backends._local_bookkeeping import (
     TEMP,
     UPLOAD_ID,
@@ -152,17 +153,6 @@ class _State:
         self.swept = False
 
 
-def _root_of(directory: object) -> Path:
-    try:
-        return Path(os.path.realpath(os.fsdecode(directory)))  # type: ignore[arg-type]  # what is no path is refused
-    except TypeError as error:
-        raise InvalidInput(f"a directory is given by its path, not {type(directory).__name__}") from error
-    except (OSError, ValueError) as error:
-        raise InvalidInput(
-            f"{directory!r:.100} leads nowhere: {error}. Write the path from the root, to a directory that there is"
-        ) from error
-
-
 @define(frozen=True)
 class _SourceFile:
     """The file that an object is made of."""
@@ -220,16 +210,21 @@ class LocalBackend:
         clock: seconds since 1970, for when uploads began and for what is too old to be in use.
         upload_ids: makes upload ids, of letters, digits, ``-`` and ``_``; by default 32 hexadecimal digits that nobody
             can guess. To pickle the backend this function must be one that pickle finds by name.
+
+    Raises:
+        InvalidInput: `directory` is not a path, or is not from the root while the working directory was removed.
     """
 
     def __init__(
         self,
-        directory: str | os.PathLike[str],
+        directory: str | bytes | os.PathLike[str] | os.PathLike[bytes],
         *,
         clock: Callable[[], float] = time.time,
         upload_ids: Callable[[], str] = _new_upload_id,
     ) -> None:
-        self._root = _root_of(directory)
+        self._root = Path(check_path("the directory of a bucket", directory, os.path.realpath))
+        check_callable("clock", clock)
+        check_callable("upload_ids", upload_ids)
         self._clock = clock
         self._new_upload_id = upload_ids
         self._state = _State()
@@ -298,11 +293,12 @@ class LocalBackend:
                 is needed. Permanent.
         """
         self._check_open()
+        check_call(key=key, options=options)
         options.refuse_beyond(CAPABILITIES, self.location)
         self._check_key(key)
-        upload_id = self._new_upload_id()
+        upload_id = check_text("an upload id", self._new_upload_id())
         if not UPLOAD_ID.fullmatch(upload_id):
-            raise InvalidInput(f"{upload_id!r:.100} can't be an upload id here")
+            raise InvalidInput(f"{brief(upload_id)} can't be an upload id here")
         permissions = None if self._source is None else self._source.permissions
         record = UploadRecord(key, self._clock(), options, permissions)
         translating = self._translating(f"beginning an upload of {key!r}")
@@ -319,6 +315,7 @@ class LocalBackend:
             InvalidInput: the part number or the size is beyond `limits`.
         """
         self._check_open()
+        check_call(key=key, upload_id=upload_id, part_number=part_number, body=body)
         check_part(part_number, len(body), LIMITS)
         part = f"part {part_number} of {key!r}"
         with self._upload(key, upload_id, f"looking for the upload of {key!r}") as (folder, _):
@@ -341,6 +338,7 @@ class LocalBackend:
     def list_parts(self, key: str, upload_id: str) -> Iterable[UploadedPart]:
         """List the parts held; see `MultipartBackend.list_parts`. Their bytes are not read."""
         self._check_open()
+        check_call(key=key, upload_id=upload_id)
         doing = f"listing the parts of {key!r}"
         with self._upload(key, upload_id, doing) as (folder, _), self._translating(doing, folder, key):
             return list(self._receipts(key, folder).values())
@@ -360,6 +358,7 @@ class LocalBackend:
                 is needed. Permanent; the upload is usable.
         """
         self._check_open()
+        check_call(key=key, upload_id=upload_id, parts=parts, options=options)
         options.refuse_beyond(CAPABILITIES, self.location)
         doing = f"completing {key!r}"
         with (
@@ -395,6 +394,7 @@ class LocalBackend:
     def abort_upload(self, key: str, upload_id: str) -> None:
         """Drop an upload and its parts; see `MultipartBackend.abort_upload`."""
         self._check_open()
+        check_call(key=key, upload_id=upload_id)
         self._check_key(key)
         if not UPLOAD_ID.fullmatch(upload_id):
             return
@@ -420,6 +420,7 @@ class LocalBackend:
             BucketNotFound: there is no such directory (yet).
         """
         self._check_open()
+        check_call(prefix=prefix)
         pending = []
         with self._translating("listing the uploads"):
             try:
@@ -451,6 +452,7 @@ class LocalBackend:
                 is needed. Permanent.
         """
         self._check_open()
+        check_call(key=key, body=body, options=options)
         options.refuse_beyond(CAPABILITIES, self.location)
         check_put(key, len(body), LIMITS)
         self._check_key(key)

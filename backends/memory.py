@@ -24,7 +24,8 @@ from urllib.parse import quote, unquote
 
 from attrs import define, evolve, field, fields
 
-from partwise.backends._checks import check_part, check_parts, check_put, exact_chunks
+from partwise._checking import brief, check_callable, check_text, check_type, is_whole
+from partwise.backends._checks import check_call, check_part, check_parts, check_put, exact_chunks
 from partwise.checksums import crc64
 from partwise.errors import (
     BackendClosed,
@@ -177,8 +178,17 @@ class MemoryBackend:
     ) -> None:
         if name == "":
             raise InvalidInput("the name of a bucket in memory is not empty; leave it out for one of its own")
-        if page_size < 1:
-            raise InvalidInput(f"page_size must be at least 1, not {page_size}")
+        if name is not None:
+            check_text("the name of a bucket in memory", name)
+        if not is_whole(page_size) or page_size < 1:
+            raise InvalidInput(f"page_size must be a whole number, at least 1, not {brief(page_size)}")
+        if limits is not None:
+            check_type("limits", limits, PartLimits, "PartLimits or None")
+        if capabilities is not None:
+            check_type("capabilities", capabilities, Capabilities, "Capabilities or None")
+        check_callable("clock", clock)
+        if callback is not None:
+            check_callable("callback", callback)
         if capabilities is None:
             extra = frozenset() if callback is None else frozenset({"callback"})
             capabilities = evolve(DEFAULT_CAPABILITIES, options=DEFAULT_CAPABILITIES.options | extra)
@@ -231,7 +241,7 @@ class MemoryBackend:
 
     def initiate_upload(self, key: str, options: ObjectOptions) -> str:
         """Begin a multipart upload; see `MultipartBackend.initiate_upload`."""
-        self._begin("initiate_upload", key)
+        self._begin("initiate_upload", key=key, options=options)
         options.refuse_beyond(self._capabilities, self.location)
         with self._storage.lock:
             self._check_overwrite(key, options)
@@ -246,7 +256,7 @@ class MemoryBackend:
         Raises:
             InvalidInput: the part number or the size is beyond `limits`.
         """
-        self._begin("upload_part", key)
+        self._begin("upload_part", key=key, upload_id=upload_id, part_number=part_number, body=body)
         check_part(part_number, len(body), self._limits)
         with self._storage.lock:
             self._storage.upload(key, upload_id)
@@ -262,7 +272,7 @@ class MemoryBackend:
 
     def list_parts(self, key: str, upload_id: str) -> Iterable[UploadedPart]:
         """List the parts held, a page at a time; see `MultipartBackend.list_parts`."""
-        self._begin("list_parts", key)
+        self._begin("list_parts", key=key, upload_id=upload_id)
         if not self._capabilities.lists_parts:
             raise UnsupportedOption(f"{self.location} does not list the parts of an upload")
 
@@ -279,7 +289,7 @@ class MemoryBackend:
         self, key: str, upload_id: str, parts: Sequence[UploadedPart], options: ObjectOptions
     ) -> StoredObject:
         """Make the object of the parts named; see `MultipartBackend.complete_upload`."""
-        self._begin("complete_upload", key)
+        self._begin("complete_upload", key=key, upload_id=upload_id, parts=parts, options=options)
         options.refuse_beyond(self._capabilities, self.location)
         with self._storage.lock:
             upload = self._storage.upload(key, upload_id)
@@ -299,7 +309,7 @@ class MemoryBackend:
 
     def abort_upload(self, key: str, upload_id: str) -> None:
         """Drop an upload and its parts; see `MultipartBackend.abort_upload`."""
-        self._begin("abort_upload", key)
+        self._begin("abort_upload", key=key, upload_id=upload_id)
         with self._storage.lock:
             upload = self._storage.uploads.get(upload_id)
             if upload is not None and upload.key == key:
@@ -307,7 +317,7 @@ class MemoryBackend:
 
     def list_uploads(self, prefix: str = "") -> Iterable[PendingUpload]:
         """List the pending uploads, a page at a time; see `MultipartBackend.list_uploads`."""
-        self._begin("list_uploads")
+        self._begin("list_uploads", prefix=prefix)
 
         def following(after: PendingUpload | None) -> list[PendingUpload]:
             self._check_open()
@@ -334,7 +344,7 @@ class MemoryBackend:
         Raises:
             InvalidInput: the body is larger than `limits.max_put_size`.
         """
-        self._begin("put_object", key)
+        self._begin("put_object", key=key, body=body, options=options)
         options.refuse_beyond(self._capabilities, self.location)
         check_put(key, len(body), self._limits)
         data = _copied(exact_chunks(body, repr(key)))
@@ -345,7 +355,7 @@ class MemoryBackend:
 
     def head_object(self, key: str) -> StoredObject | None:
         """Describe an object; see `MultipartBackend.head_object`."""
-        self._begin("head_object", key)
+        self._begin("head_object", key=key)
         with self._storage.lock:
             found = self._storage.objects.get(key)
         return None if found is None else evolve(found.stored, metadata=found.options.metadata)
@@ -416,11 +426,13 @@ class MemoryBackend:
         other._storage = storage
         return other
 
-    def _begin(self, operation: str, key: str | None = None) -> None:
+    def _begin(self, operation: str, **given: object) -> None:
         self._check_open()
         with self._storage.lock:
             self._storage.calls[operation] += 1
-        if key is not None:
+        check_call(**given)
+        key = given.get("key")
+        if isinstance(key, str):
             _check_key(key)
 
     def _check_open(self) -> None:

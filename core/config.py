@@ -10,6 +10,9 @@ from partwise._checking import brief, whole
 from partwise.errors import InvalidInput
 from partwise.model import MIB
 
+#: Each part at a time has a thread, a buffer and a connection of its own: a slip must not use up the machine.
+CONCURRENCY_MAX = 1000
+
 # Some systems can't wait for more than 49 days in one call.
 _SECONDS_MAX = 30 * 86_400
 
@@ -40,8 +43,8 @@ class TransferConfig:
         part_size: bytes in a part, or "auto", which takes 8 MiB and more only where the size of the object demands
             it. An upload that is resumed keeps the part size that it began with.
         multipart_threshold: a source of fewer bytes than this is sent as one object, without parts or checkpoint.
-        concurrency: the most parts under way at once, and with it the memory used: 1 MiB for each. Of a stream,
-            which can be read but once, a whole part for each; see `StreamSource`.
+        concurrency: the most parts under way at once, up to 1000, and with it the memory used: 1 MiB for each. Of a
+            stream, which can be read but once, a whole part for each; see `StreamSource`.
         max_attempts: how often one part, or one request beside the parts, is tried in a row before the upload fails.
         retry_base: seconds; the wait after the n-th failure in a row is drawn from 0 to ``retry_base * 2**(n - 1)``.
         retry_max: seconds; the longest such wait. A longer one that the storage asks for is granted.
@@ -56,7 +59,7 @@ class TransferConfig:
 
     part_size: int | Literal["auto"] = field(default="auto", validator=whole(1, None, "auto"))
     multipart_threshold: int = field(default=10 * MIB, validator=whole(0))
-    concurrency: int = field(default=4, validator=whole(1))
+    concurrency: int = field(default=4, validator=whole(1, CONCURRENCY_MAX))
     max_attempts: int = field(default=5, validator=whole(1))
     retry_base: float = field(default=0.5, validator=_seconds)
     retry_max: float = field(default=30.0, validator=_seconds)

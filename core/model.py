@@ -7,13 +7,25 @@ seconds unless a name says otherwise, part numbers count from 1.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from attrs import Attribute, define, evolve, field, fields
 
-from partwise._checking import brief, instance_of, names, text_or_none, texts_by_name, whole, yes_or_no
+from partwise._checking import (
+    all_of,
+    brief,
+    instance_of,
+    names,
+    of_type,
+    text,
+    text_or_none,
+    texts_by_name,
+    to_tuple,
+    whole,
+    yes_or_no,
+)
 from partwise.errors import InvalidInput, UnsupportedOption
 
 KIB = 1024
@@ -21,6 +33,8 @@ MIB = 1024 * KIB
 GIB = 1024 * MIB
 TIB = 1024 * GIB
 
+
+_BITS64_MAX = 2**64 - 1
 
 #: The last second of the year 9999, beyond which there are no dates.
 _SECONDS_MAX = 253_402_300_799
@@ -31,14 +45,6 @@ def _a_time(instance: Any, attribute: Attribute[Any], value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _SECONDS_MAX:
         name = f"{type(instance).__name__}.{attribute.name}"
         raise InvalidInput(f"{name} must be seconds since 1970, up to the year 9999, not {brief(value)}")
-
-
-def _texts(value: Iterable[str]) -> tuple[str, ...]:
-    return tuple(value)
-
-
-def _receipts(value: Iterable[UploadedPart]) -> tuple[UploadedPart, ...]:
-    return tuple(value)
 
 
 # --- what a backend is -----------------------------------------------------------------------------------------------
@@ -84,11 +90,11 @@ class Capabilities:
     """
 
     options: frozenset[str] = field(default=frozenset(), converter=names)
-    lists_parts: bool = True
-    part_checksums: bool = False
-    object_checksums: bool = False
-    equal_part_sizes: bool = False
-    types_by_name: bool = False
+    lists_parts: bool = field(default=True, validator=yes_or_no)
+    part_checksums: bool = field(default=False, validator=yes_or_no)
+    object_checksums: bool = field(default=False, validator=yes_or_no)
+    equal_part_sizes: bool = field(default=False, validator=yes_or_no)
+    types_by_name: bool = field(default=False, validator=yes_or_no)
 
 
 # --- what is asked of an object --------------------------------------------------------------------------------------
@@ -108,12 +114,12 @@ class Callback:
         sni: whether the storage sends the host's name when it makes a TLS connection to `url`.
     """
 
-    url: str  # the backend that posts to it knows what can be one
-    body: str
+    url: str = field(validator=text)
+    body: str = field(validator=text)
     host: str | None = field(default=None, validator=text_or_none)
     body_type: str | None = field(default=None, validator=text_or_none)
     variables: Mapping[str, str] = field(factory=dict, converter=texts_by_name)
-    sni: bool | None = None
+    sni: bool | None = field(default=None, validator=of_type(bool, type(None)))
 
 
 #: These act when the object comes to be, or on requests; all others are fixed when the upload is initiated.
@@ -161,7 +167,7 @@ class ObjectOptions:
     content_encoding: str | None = field(default=None, validator=text_or_none)
     content_language: str | None = field(default=None, validator=text_or_none)
     expires: str | None = field(default=None, validator=text_or_none)
-    traffic_limit: int | None = None  # the backend knows its bounds
+    traffic_limit: int | None = field(default=None, validator=whole(-_BITS64_MAX, _BITS64_MAX, None))
     request_payer: str | None = field(default=None, validator=text_or_none)
     callback: Callback | None = field(default=None)
 
@@ -214,8 +220,8 @@ class UploadedPart:
 
     part_number: int = field(validator=whole(1))
     size: int = field(validator=whole(0))
-    etag: str
-    crc64: int | None = None
+    etag: str = field(validator=text)
+    crc64: int | None = field(default=None, validator=whole(0, _BITS64_MAX, None))
 
 
 @define(frozen=True)
@@ -276,9 +282,9 @@ class Fingerprint:
     """
 
     size: int | None = field(default=None, validator=whole(0, None, None))
-    mtime_ns: int | None = None
-    identity: str | None = None
-    content: int | None = None
+    mtime_ns: int | None = field(default=None, validator=whole(-_BITS64_MAX, _BITS64_MAX, None))
+    identity: str | None = field(default=None, validator=text_or_none)
+    content: int | None = field(default=None, validator=whole(0, _BITS64_MAX, None))
 
 
 @define(frozen=True)
@@ -304,17 +310,17 @@ class Checkpoint:
         created: when the upload began, in seconds since 1970.
     """
 
-    location: str
-    key: str
-    source: str
-    fingerprint: Fingerprint
+    location: str = field(validator=text)
+    key: str = field(validator=text)
+    source: str = field(validator=text)
+    fingerprint: Fingerprint = field(validator=of_type(Fingerprint))
     part_size: int = field(validator=whole(1))
     doubling_every: int | None = field(default=None, validator=whole(1, None, None))
-    options: ObjectOptions = field(factory=ObjectOptions)
-    upload_id: str | None = None
-    parts: tuple[UploadedPart, ...] = field(default=(), converter=_receipts)
-    token: str | None = None
-    abandoned: tuple[str, ...] = field(default=(), converter=_texts)
+    options: ObjectOptions = field(factory=ObjectOptions, validator=of_type(ObjectOptions))
+    upload_id: str | None = field(default=None, validator=text_or_none)
+    parts: tuple[UploadedPart, ...] = field(default=(), converter=to_tuple, validator=all_of(UploadedPart))
+    token: str | None = field(default=None, validator=text_or_none)
+    abandoned: tuple[str, ...] = field(default=(), converter=to_tuple, validator=all_of(str))
     created: float = field(default=0.0, validator=_a_time)
 
     @property

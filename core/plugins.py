@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
 
-from partwise._checking import brief, instance_of
+from partwise._checking import brief, check_callable, instance_of
 from partwise.errors import InvalidInput, UnknownScheme
 from partwise.protocols import CheckpointStore, MultipartBackend
 
@@ -85,8 +85,9 @@ def register_backend(scheme: str, factory: BackendFactory) -> None:
         factory: called with each URL as the user gave it.
 
     Raises:
-        InvalidInput: no URL can begin with such a scheme.
+        InvalidInput: no URL can begin with such a scheme, or `factory` can't be called.
     """
+    check_callable("factory", factory)
     _registered[BACKENDS, _checked(scheme)] = factory
 
 
@@ -99,8 +100,9 @@ def register_checkpoint_store(scheme: str, factory: StoreFactory) -> None:
         factory: called with each URL as the user gave it.
 
     Raises:
-        InvalidInput: no URL can begin with such a scheme.
+        InvalidInput: no URL can begin with such a scheme, or `factory` can't be called.
     """
+    check_callable("factory", factory)
     _registered[CHECKPOINT_STORES, _checked(scheme)] = factory
 
 

@@ -38,7 +38,7 @@ class SystemClock:
     now = staticmethod(time.time)
 
     def wait(self, event: threading.Event, seconds: float) -> bool:
-        return event.wait(seconds)
+        return event.wait(min(seconds, threading.TIMEOUT_MAX))
 
 
 class Chance(Protocol):

@@ -17,7 +17,7 @@ from contextlib import suppress
 from io import BufferedRandom, FileIO
 from typing import Protocol
 
-from partwise._checking import brief, check_whole, instance_of
+from partwise._checking import brief, check_methods, check_whole, instance_of
 from partwise._system_errors import is_transient
 from partwise.checksums import crc64
 from partwise.errors import InvalidInput, SourceChanged, SourceError, SourceUnreadable
@@ -533,11 +533,13 @@ class StreamSource:
         if self._stream is None:
             assert self._open is not None
             try:
-                self._stream = self._open()
+                stream = self._open()
             except OSError as error:
                 raise SourceError(
                     f"the stream can't be opened: {error}", source=self._name, retryable=is_transient(error)
                 ) from error
+            check_methods("what opens a stream gives", stream, ("read",), "a stream, which has the method read")
+            self._stream = stream
         return self._spooled(size) if size > self._spool_above else self._in_memory(size)
 
     def close(self) -> None:

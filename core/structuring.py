@@ -154,4 +154,8 @@ def _shown(value: object) -> str:
 def _first_reason(error: BaseException) -> str:
     while isinstance(error, BaseExceptionGroup) and error.exceptions:
         error = error.exceptions[0]
-    return f"{type(error).__name__}: {error}"[:_REASON_MAX]
+    try:
+        reason = str(error)
+    except TypeError:  # that of cattrs about names that are not texts
+        reason = "a name is not a text"
+    return f"{type(error).__name__}: {reason}"[:_REASON_MAX]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from attrs import define, evolve
 
-from partwise._checking import brief, instance_of
+from partwise._checking import brief, check_callable, check_methods, check_number, instance_of
 from partwise.calling import PluginDefect, raised_by_signal
 from partwise.config import TransferConfig
 from partwise.deciding import find_checkpoint
@@ -64,11 +64,17 @@ class Uploader:
         chance: Chance | None = None,
         transport: Callable[[], Transport] | None = None,
     ) -> None:
-        _check_that_it_has(backend, "upload_part", "a backend")
+        check_methods("backend", backend, ("initiate_upload", "upload_part", "complete_upload"), "a MultipartBackend")
         if store is not None:
-            _check_that_it_has(store, "append_part", "a checkpoint store")
+            check_methods("store", store, ("claim", "save", "append_part"), "a CheckpointStore or None")
         if executor is not None:
-            _check_that_it_has(executor, "submit", "an executor")
+            check_methods("executor", executor, ("submit",), "an Executor or None")
+        if clock is not None:
+            check_methods("clock", clock, ("monotonic", "now", "wait"), "a Clock or None")
+        if chance is not None:
+            check_methods("chance", chance, ("uniform",), "a Chance or None")
+        if transport is not None:
+            check_callable("transport", transport)
         if config is not None:
             instance_of(config, TransferConfig, "how to transfer is a TransferConfig")
         self.backend = backend
@@ -274,11 +280,6 @@ class Uploader:
             workers.close()
 
 
-def _check_that_it_has(value: object, method: str, what: str) -> None:
-    if isinstance(value, type) or not hasattr(value, method):
-        raise InvalidInput(f"{what} has the method {method}, and {brief(value)} has not")
-
-
 def _check_call(key: object, progress: object) -> None:
     instance_of(key, str, "the key of an object is text")
     if progress is not None and not callable(progress):
@@ -374,9 +375,13 @@ class UploadTask:
 
         Raises:
             TimeoutError: the upload is still running.
+            InvalidInput: `timeout` is not a number. The upload goes on.
             InvalidInput: it would wait for ever: `progress` is a coroutine function, and its event loop is the one that
                 waits here, instead of awaiting the task. The upload is paused.
         """
+        if timeout is not None:
+            check_number("timeout", timeout)
+            timeout = min(timeout, threading.TIMEOUT_MAX)
         if timeout is None and self._called is not None and self._called.loop is running_loop():
             self._called.loop_is_blocked()
         try:

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import re
 
+from partwise._checking import brief, check_type
 from partwise._durable import Untrusted
 from partwise.errors import (
     CheckpointBusy,
@@ -14,7 +15,7 @@ from partwise.errors import (
     InvalidInput,
     StoreClosed,
 )
-from partwise.model import Checkpoint
+from partwise.model import Checkpoint, UploadedPart
 
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT} if hasattr(errno, "EDQUOT") else {errno.ENOSPC}
 
@@ -27,8 +28,28 @@ def check_name(name: object) -> str:
         InvalidInput: it is empty, or no text.
     """
     if not isinstance(name, str) or not name:
-        raise InvalidInput(f"the name of a checkpoint is a text that is not empty, not {name!r:.60}")
+        raise InvalidInput(f"the name of a checkpoint is a text that is not empty, not {brief(name)}")
     return name
+
+
+def check_checkpoint(checkpoint: object) -> None:
+    """
+    Refuse what is not a checkpoint.
+
+    Raises:
+        InvalidInput: it is of another type.
+    """
+    check_type("what a store saves", checkpoint, Checkpoint, "a Checkpoint")
+
+
+def check_receipt(part: object) -> None:
+    """
+    Refuse what is not the receipt of a part.
+
+    Raises:
+        InvalidInput: it is of another type.
+    """
+    check_type("the receipt of a part", part, UploadedPart, "an UploadedPart")
 
 
 def plain_name(name: str) -> str:

@@ -14,7 +14,8 @@ from typing import Protocol
 from attrs import define
 
 from partwise import _durable as files
-from partwise.errors import CheckpointUnwritable, InvalidInput
+from partwise._checking import check_path
+from partwise.errors import CheckpointUnwritable
 from partwise.stores import _journal as journal
 from partwise.stores._checks import plain_name
 
@@ -161,20 +162,7 @@ def checked_path(path: object) -> str:
     Raises:
         InvalidInput: it is empty, or can't be a path; or it is not from the root, and the working directory is gone.
     """
-    try:
-        text = os.fspath(path) if isinstance(path, str | os.PathLike) else path
-    except TypeError:  # it gives something else than text or bytes
-        text = None
-    if not isinstance(text, str) or not text or "\0" in text:
-        raise InvalidInput(
-            f"{path if isinstance(path, str) else type(path).__name__!r:.100} is no path for checkpoints"
-        )
-    try:
-        return files.absolute(text)
-    except FileNotFoundError:
-        raise InvalidInput(
-            f"{path!r:.100} leads nowhere, since the working directory was removed: write the path from the root"
-        ) from None
+    return check_path("the place for checkpoints", path, files.absolute)
 
 
 def resolved_directory(path: str) -> str:

@@ -31,11 +31,22 @@ from typing import Any, NoReturn, Self
 from urllib.parse import urlsplit
 
 from partwise import _durable as files
+from partwise._checking import check_text, split_url
 from partwise.errors import CheckpointDamaged, CheckpointMismatch, CheckpointUnwritable, InvalidInput
 from partwise.model import Checkpoint, UploadedPart
 from partwise.stores import _journal as journal
 from partwise.stores._appending import Appender
-from partwise.stores._checks import absent, check_name, closed, reason, unreadable, unwritable, upload_of
+from partwise.stores._checks import (
+    absent,
+    check_checkpoint,
+    check_name,
+    check_receipt,
+    closed,
+    reason,
+    unreadable,
+    unwritable,
+    upload_of,
+)
 from partwise.stores._claims import claim
 from partwise.stores._places import SUFFIX, Directory, OneFile, Place, checked_path, name_aside, resolved_directory
 
@@ -56,13 +67,13 @@ class FileCheckpointStore:
         InvalidInput: `directory` is no path.
     """
 
-    def __init__(self, directory: str | os.PathLike[str] | None = None) -> None:
+    def __init__(self, directory: str | bytes | os.PathLike[str] | os.PathLike[bytes] | None = None) -> None:
         self._place: Place = Directory(None if directory is None else checked_path(directory))
         self._closed = False
         self._start()
 
     @classmethod
-    def for_file(cls, path: str | os.PathLike[str]) -> Self:
+    def for_file(cls, path: str | bytes | os.PathLike[str] | os.PathLike[bytes]) -> Self:
         """
         A store of exactly one file, for one upload at a time.
 
@@ -180,6 +191,7 @@ class FileCheckpointStore:
             CheckpointUnwritable: the file can't be written; what was there is still there, whole.
             CheckpointMismatch: the one file of this store holds the checkpoint of another upload.
         """
+        check_checkpoint(checkpoint)
         name = checkpoint.name
         path = self._begin(name)
         self._prepare(path, name)
@@ -203,6 +215,7 @@ class FileCheckpointStore:
             CheckpointMismatch: the one file of this store holds the checkpoint of another upload.
         """
         path = self._begin(name)
+        check_receipt(part)
         try:
             self._appender.append(
                 path,
@@ -431,7 +444,7 @@ class BesideSourceStore:
             InvalidInput: the source is no file, so that there is no place beside it.
         """
         self._check_open()
-        if not os.path.isabs(source):
+        if not os.path.isabs(check_text("the name of a source", source)):
             raise InvalidInput(
                 f"the source {source!r} is no file with a place beside it; name a directory for its checkpoint instead"
             )
@@ -452,6 +465,7 @@ class BesideSourceStore:
 
     def save(self, checkpoint: Checkpoint) -> NoReturn:
         """Refused: see `for_source`."""
+        check_checkpoint(checkpoint)
         raise self._unbound(checkpoint.name)
 
     def append_part(self, name: str, part: UploadedPart) -> NoReturn:  # noqa: ARG002  # the protocol's
@@ -465,8 +479,8 @@ class BesideSourceStore:
     def _unbound(self, name: str) -> InvalidInput:
         self._check_open()
         return InvalidInput(
-            f"the checkpoint {name} has no place yet: this store keeps checkpoints beside their sources, so ask "
-            "for_source for the store to use"
+            f"the checkpoint {check_name(name)} has no place yet: this store keeps checkpoints beside their sources, so"
+            " ask for_source for the store to use"
         )
 
     def _check_open(self) -> None:
@@ -491,7 +505,7 @@ def _directory_of(url: str) -> str:
     # Here and not above: it brings the whole of http with it.
     from urllib.request import url2pathname
 
-    parts = urlsplit(url)
+    parts = split_url(url, urlsplit)
     if parts.scheme != "file" or parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
         raise InvalidInput(f"{url!r} names no directory for checkpoints: write file: or file:///DIRECTORY")
     if parts.query or parts.fragment:

@@ -20,7 +20,7 @@ from attrs import define, evolve, field
 
 from partwise.errors import InvalidInput
 from partwise.model import Checkpoint, UploadedPart
-from partwise.stores._checks import absent, busy, check_name, closed, upload_of
+from partwise.stores._checks import absent, busy, check_checkpoint, check_name, check_receipt, closed, upload_of
 
 
 @define
@@ -108,6 +108,7 @@ class MemoryCheckpointStore:
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Keep the checkpoint until the process ends; see `CheckpointStore.save`."""
+        check_checkpoint(checkpoint)
         self._begin(checkpoint.name)
         entry = _Entry.of(checkpoint)
         with self._memory.lock:
@@ -116,6 +117,7 @@ class MemoryCheckpointStore:
     def append_part(self, name: str, part: UploadedPart) -> None:
         """Add one receipt; see `CheckpointStore.append_part`."""
         self._begin(name)
+        check_receipt(part)
         with self._memory.lock:
             entry = self._memory.entries.get(name)
             if entry is None:

@@ -35,7 +35,9 @@ from partwise.model import Checkpoint, UploadedPart
 from partwise.stores import _journal as journal
 from partwise.stores._checks import (
     absent,
+    check_checkpoint,
     check_name,
+    check_receipt,
     closed,
     plain_name,
     reason,
@@ -80,7 +82,7 @@ class SQLiteCheckpointStore:
 
     _patient = True  # as long as nobody was waited for in vain
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | bytes | os.PathLike[str] | os.PathLike[bytes]) -> None:
         if path == ":memory:":
             raise InvalidInput("checkpoints in memory are kept by a MemoryCheckpointStore; give the path of a file")
         self._path = resolved_directory(checked_path(path))
@@ -182,6 +184,7 @@ class SQLiteCheckpointStore:
         Raises:
             CheckpointUnwritable: the file can't be written; what was there is still there, whole.
         """
+        check_checkpoint(checkpoint)
         name = checkpoint.name
         self._begin(name)
         header = journal.header_text(checkpoint)
@@ -202,6 +205,7 @@ class SQLiteCheckpointStore:
             CheckpointUnwritable: the file can't be written. What it held it holds, and later receipts can follow.
         """
         key = self._begin(name)
+        check_receipt(part)
         try:
             with self._writing(name, create=False, patient=self._patient) as connection:
                 if connection is None or not connection.execute(_ADD_PART, _part_row(key, part)).rowcount:

@@ -51,9 +51,10 @@ ROOMS = [
 ON_TOP = {"cli", "testing", "__main__"}
 
 #: Internal modules that our own backends and stores share. `_durable` has the operations on files that both must get
-#: right in the same way; `_system_errors` says which errors are transient, at the source and at the destination. Both
-#: import nothing of partwise, and their names appear in no public signature.
-SHARED = {"_durable", "_system_errors"}
+#: right in the same way; `_system_errors` says which errors are transient, at the source and at the destination;
+#: `_checking` refuses wrong arguments. They import nothing of partwise but errors, and their names appear in no public
+#: signature.
+SHARED = {"_durable", "_system_errors", "_checking"}
 
 #: What a room knows of one above it, without importing it when it is imported itself: a value of the model makes plain
 #: data of itself, by a room that knows the value; and an error has fields whose types are values of the model.

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from attrs import define
 
+from partwise._checking import brief, check_text
 from partwise.backends.oss.signing import Query, encoded_key, encoded_query
 from partwise.errors import InvalidInput, InvalidKey
 
@@ -96,13 +97,13 @@ def resolve(
     Raises:
         InvalidInput: one of them is impossible, or the region can't be known.
     """
-    if not _BUCKET.fullmatch(bucket):
+    if not _BUCKET.fullmatch(check_text("bucket", bucket)):
         raise InvalidInput(
-            f"{bucket!r} can't be a bucket: its name has 3 to 63 lower-case letters, digits and hyphens, and begins "
-            "and ends with a letter or digit"
+            f"{brief(bucket)} can't be a bucket: its name has 3 to 63 lower-case letters, digits and hyphens, and "
+            "begins and ends with a letter or digit"
         )
     if addressing_style not in ADDRESSING_STYLES:
-        raise InvalidInput(f"addressing_style is one of {', '.join(ADDRESSING_STYLES)}, not {addressing_style!r}")
+        raise InvalidInput(f"addressing_style is one of {', '.join(ADDRESSING_STYLES)}, not {brief(addressing_style)}")
     region = None if region is None else _checked_region(region)
     if endpoint is None:
         if region is None:
@@ -181,14 +182,12 @@ def is_loopback(host: str) -> bool:
 
 
 def _utf8(key: str) -> bytes:
-    try:
-        return key.encode()
-    except UnicodeEncodeError as error:
-        raise InvalidKey(f"{key!r:.60} can't be a key: it can't be written as UTF-8") from error
+    return check_text("a key", key, InvalidKey).encode()
 
 
 def _checked_region(region: str) -> str:
     # The older "location" of a bucket is its region's id with this in front; the signature wants it without.
+    check_text("region", region)
     region = region.strip().removeprefix("oss-")
     if not _REGION.fullmatch(region):
         raise InvalidInput(f"{region!r} can't be a region; an id is like cn-hangzhou")
@@ -196,7 +195,7 @@ def _checked_region(region: str) -> str:
 
 
 def _parsed(endpoint: str) -> tuple[str, str, int]:
-    text = endpoint.strip()
+    text = check_text("endpoint", endpoint).strip()
     wrong = InvalidInput(
         f"{_without_user(text)!r} can't be an endpoint; one is like https://oss-cn-hangzhou.aliyuncs.com"
     )

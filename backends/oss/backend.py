@@ -16,7 +16,8 @@ from typing import Any, Self, TypeVar
 
 from attrs import define, evolve, field
 
-from partwise.backends._checks import check_part, check_put, exact_chunks
+from partwise._checking import brief, check_callable, check_path
+from partwise.backends._checks import check_call, check_part, check_put, exact_chunks
 from partwise.backends.oss.addressing import check_key, check_prefix, is_loopback, resolve
 from partwise.backends.oss.clock import ServerClock
 from partwise.backends.oss.credentials import (
@@ -248,20 +249,25 @@ class OSSBackend:
         clock: Callable[[], float] = time.time,
     ) -> None:
         if signature_version not in SIGNATURE_VERSIONS:
-            raise InvalidInput(f"signature_version is {' or '.join(SIGNATURE_VERSIONS)}, not {signature_version!r}")
+            raise InvalidInput(
+                f"signature_version is {' or '.join(SIGNATURE_VERSIONS)}, not {brief(signature_version)}"
+            )
         for name, seconds in (("connect_timeout", connect_timeout), ("read_timeout", read_timeout)):
             if type(seconds) not in (int, float) or not 0 < seconds <= _TIMEOUT_MAX:
                 raise InvalidInput(
-                    f"{name} is a number of seconds above 0, {_TIMEOUT_MAX} at most, not {seconds!r:.60}"
+                    f"{name} is a number of seconds above 0, {_TIMEOUT_MAX} at most, not {brief(seconds)}"
                 )
         for name, number, most in (
             ("max_connections", max_connections, _CONNECTIONS_MAX),
             ("page_size", page_size, _PAGE_SIZE_MAX),
         ):
             if type(number) is not int or not 1 <= number <= most:
-                raise InvalidInput(f"{name} is a number from 1 to {most}, not {number!r:.60}")
+                raise InvalidInput(f"{name} is a number from 1 to {most}, not {brief(number)}")
         if proxy is not None and not isinstance(proxy, str):
             raise InvalidInput(f"proxy is a URL, not {type(proxy).__name__}")
+        if ca_bundle is not None:
+            ca_bundle = check_path("ca_bundle", ca_bundle, str)
+        check_callable("clock", clock)
         self._address = resolve(
             bucket,
             endpoint=endpoint,
@@ -436,7 +442,7 @@ class OSSBackend:
 
     def begin_part(self, key: str, upload_id: str, part_number: int, body: Body) -> Callable[[], UploadedPart]:
         """Send one part, and ask for its receipt later; see `BeginsParts.begin_part`, and `upload_part`."""
-        self._begin(key)
+        self._begin(key, upload_id=upload_id, body=body)
         size = len(body)
         check_part(part_number, size, LIMITS)
         what = f"part {part_number} of {self._of(key)}"
@@ -458,7 +464,7 @@ class OSSBackend:
 
     def list_parts(self, key: str, upload_id: str) -> Iterable[UploadedPart]:
         """List the parts held, a page at a time; see `MultipartBackend.list_parts`."""
-        self._begin(key)
+        self._begin(key, upload_id=upload_id)
         what = f"listing the parts of upload {upload_id} of {self._of(key)}"
 
         def fetch(marker: int) -> Page[UploadedPart, int]:
@@ -474,6 +480,7 @@ class OSSBackend:
     ) -> StoredObject:
         """Make the object of the parts named; see `MultipartBackend.complete_upload`."""
         own = self._object_headers(Request.COMPLETE, key, options)
+        check_call(upload_id=upload_id, parts=parts)
         if not parts:
             raise PartRejected(f"{self._of(key)} can't be completed: no part was named; the upload is kept")
         document = CompleteDocument(parts)
@@ -493,7 +500,7 @@ class OSSBackend:
 
     def abort_upload(self, key: str, upload_id: str) -> None:
         """Drop an upload and its parts; see `MultipartBackend.abort_upload`."""
-        self._begin(key)
+        self._begin(key, upload_id=upload_id)
         what = f"aborting upload {upload_id} of {self._of(key)}"
         try:
             self._send(
@@ -530,6 +537,7 @@ class OSSBackend:
             InvalidInput: the body is larger than `limits.max_put_size`, or an option has a value that can't be sent.
         """
         headers = self._object_headers(Request.PUT, key, options)
+        check_call(body=body)
         size = len(body)
         check_put(key, size, LIMITS)
         what = f"storing {self._of(key)}"
@@ -666,9 +674,10 @@ class OSSBackend:
 
     # --- what requests and answers have in common --------------------------------------------------------------------
 
-    def _begin(self, key: str) -> None:
+    def _begin(self, key: str, **given: object) -> None:
         self._check_open()
         check_key(key)
+        check_call(**given)
 
     def _check_open(self) -> None:
         if self._closed:
@@ -678,7 +687,7 @@ class OSSBackend:
         return f"{key!r} in {self.location}"
 
     def _object_headers(self, request: Request, key: str, options: ObjectOptions) -> dict[str, str]:
-        self._begin(key)
+        self._begin(key, options=options)
         options.refuse_beyond(CAPABILITIES, self.location)
         if self._options != _NO_OPTIONS:
             options = evolve(

@@ -18,6 +18,7 @@ from urllib.parse import quote, urlsplit
 
 from attrs import define, fields
 
+from partwise._checking import brief
 from partwise.errors import InvalidInput
 from partwise.model import KIB, Callback, Capabilities, ObjectOptions
 
@@ -112,7 +113,7 @@ def check_header_value(name: str, value: object) -> str:
         InvalidInput: it is no text, is empty, has white space around it, or holds a character beyond printable ASCII.
     """
     if not isinstance(value, str) or not value:
-        raise InvalidInput(f"{name} is a text that is not empty, not {value!r:.60}")
+        raise InvalidInput(f"{name} is a text that is not empty, not {brief(value)}")
     if not (value.isascii() and value.isprintable()):
         raise InvalidInput(
             f"{name} is sent as a header, so it holds printable ASCII alone, not {value!r:.60}: encode it, for example "

@@ -9,13 +9,12 @@ from partwise.cli import asking
 from partwise.cli.completing import METERS, ON_SOURCE_CHANGE, VERIFY_SOURCE
 from partwise.cli.meters import Kind
 from partwise.cli.opening import BackendChoice, StoreChoice
-from partwise.config import TransferConfig
+from partwise.config import CONCURRENCY_MAX, TransferConfig
 from partwise.errors import InvalidInput
 from partwise.model import Callback, ObjectOptions
 from partwise.run import ResumeMode
 
-# Each part at a time has a thread and a connection of its own: a slip of the keyboard must not use up the machine.
-_MOST = {"concurrency": 1000}
+_MOST = {"concurrency": CONCURRENCY_MAX}
 
 
 def backend(url: str, *, timeout: str | None, **settings: str | None) -> BackendChoice:

@@ -530,7 +530,7 @@ def test_an_empty_file_is_a_place_for_a_database(database, path: Path, checkpoin
 # --- places that can't be used ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("place", ["", "nul\0byte", b"bytes", 5, ":memory:"], ids=repr)
+@pytest.mark.parametrize("place", ["", "nul\0byte", b"nul\0byte", "\ud800", 5, ":memory:"], ids=repr)
 def test_what_can_t_be_a_path_is_refused(place: object) -> None:
     with pytest.raises(InvalidInput):
         SQLiteCheckpointStore(place)  # type: ignore[arg-type]  # on purpose
