@@ -224,7 +224,7 @@ def check_path(what: str, path: object, resolve: Callable[[str], str] = os.path.
         resolve: makes it a path from the root.
 
     Raises:
-        InvalidInput: it can't be a path; or it is not from the root, and the working directory was removed.
+        InvalidInput: it can't be a path; or it is not from the root, and there is no working directory.
     """
     try:
         found = os.fsdecode(path)  # type: ignore[arg-type]  # it refuses what it can't take
@@ -236,9 +236,10 @@ def check_path(what: str, path: object, resolve: Callable[[str], str] = os.path.
     try:
         return resolve(found)
     except OSError as error:  # of os.getcwd
+        gone = isinstance(error, FileNotFoundError)
+        why = "was removed" if gone else f"can't be told ({error.strerror or error})"
         raise InvalidInput(
-            f"{what}, {brief(path)}, leads nowhere, since the working directory was removed or can't be entered"
-            f" ({error.strerror or error}): write the path from the root"
+            f"{what}, {brief(path)}, leads nowhere, since the working directory {why}: write the path from the root"
         ) from error
 
 

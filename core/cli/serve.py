@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from partwise._checking import check_path
 from partwise.cli.output import Output
 from partwise.cli.stopping import Signals, stop_here
 from partwise.cli.wording import one_line
@@ -63,6 +64,7 @@ def serve(directory: str, port: int, hosts: Sequence[str], output: Output) -> in
     """
     if not directory:
         raise InvalidInput("the directory is empty, perhaps an unset variable; '.' serves the current one")
+    check_path("the directory", directory)  # a relative one may lead nowhere
     module = server_module()
     given = _given_key(module, os.environ)
     # Nothing looks at the requests here.
