@@ -8,9 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import Ended
-
-Run = Callable[..., Ended]
+Run = Callable[..., "Ended"]  # noqa: F821  # of conftest, which can't be imported
 
 NUMBERS = ["nan", "inf", "1e20", "-1", "True", "", "abc", "9" * 5000, "1.5.5", "٣", "--", "0x", "\udcff", "1_000"]
 FLAGS = [
@@ -53,7 +51,7 @@ def test_other_commands_refuse_them_as_well(partwise: Run, place: Path, line: li
     "line",
     [
         *(["upload", "file", "URL"], ["abort", "file", "URL"], ["demo", "file"], ["serve", "."], ["serve", "a"]),
-        *(["upload", "FILE", "URL", *place] for place in (["--checkpoint", "c.ucp"], ["--checkpoint-dir", "c"])),
+        *(["upload", "FILE", "URL", *kept] for kept in (["--checkpoint", "c.ucp"], ["--checkpoint-dir", "c"])),
         ["upload", "FILE", "URL", "--store", "sqlite:///u.db"],
     ],
     ids=" ".join,

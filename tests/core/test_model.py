@@ -11,6 +11,10 @@ from hypothesis import strategies as st
 
 from partwise.errors import InvalidInput
 from partwise.model import (
+    GIB,
+    KIB,
+    MIB,
+    TIB,
     Callback,
     Capabilities,
     Checkpoint,
@@ -25,6 +29,7 @@ from partwise.model import (
     utc,
 )
 
+KEPT = {"location": "l", "key": "k", "source": "s", "fingerprint": Fingerprint(), "part_size": 1}
 CHECKPOINT = Checkpoint("memory://bucket", "key", "/a/file", Fingerprint(25), part_size=10)
 
 #: For each option a value other than the default.
@@ -74,6 +79,47 @@ LATE = {"acl", "callback", "forbid_overwrite", "traffic_limit", "request_payer"}
 def test_a_value_that_makes_no_sense_is_refused(make, message):
     with pytest.raises(InvalidInput, match=message):
         make()
+
+
+def test_units_and_limits_are_those_of_the_documentation():
+    assert (KIB, MIB, GIB, TIB) == (1024, 1_048_576, 1_073_741_824, 1_099_511_627_776)
+    assert attrs.astuple(PartLimits()) == (1, 5_368_709_120, 10_000, 53_687_091_200_000, 5_368_709_120)
+    assert attrs.astuple(Capabilities()) == (frozenset(), True, False, False, False, False)
+
+
+@pytest.mark.parametrize(
+    ("kind", "needed", "name", "least", "most"),
+    [
+        (PartLimits, {"max_part_size": 2**128}, "min_part_size", 1, None),
+        (PartLimits, {"min_part_size": 1}, "max_part_size", 1, None),
+        (PartLimits, {}, "max_parts", 1, None),
+        (PartLimits, {}, "max_object_size", 0, None),
+        (PartLimits, {}, "max_put_size", 0, None),
+        (UploadedPart, {"size": 1, "etag": "E"}, "part_number", 1, None),
+        (UploadedPart, {"part_number": 1, "etag": "E"}, "size", 0, None),
+        (UploadedPart, {"part_number": 1, "size": 1, "etag": "E"}, "crc64", 0, 18_446_744_073_709_551_615),
+        (Fingerprint, {}, "size", 0, None),
+        (Fingerprint, {}, "mtime_ns", -18_446_744_073_709_551_615, 18_446_744_073_709_551_615),
+        (Fingerprint, {}, "content", 0, 18_446_744_073_709_551_615),
+        (ObjectOptions, {}, "traffic_limit", -18_446_744_073_709_551_615, 18_446_744_073_709_551_615),
+        (Checkpoint, KEPT, "part_size", 1, None),
+        (Checkpoint, KEPT, "doubling_every", 1, None),
+        (Checkpoint, KEPT, "created", 0, 253_402_300_799),
+    ],
+)
+def test_a_number_has_bounds_on_both_sides(kind, needed, name, least, most):
+    for value in (least, 2**64 if most is None else most):
+        assert getattr(kind(**{**needed, name: value}), name) == value
+    for value in (least - 1, 2**128 + 1 if most is None else most + 1):
+        with pytest.raises(InvalidInput, match=rf"{kind.__name__}\.{name} must be"):
+            kind(**{**needed, name: value})
+
+
+def test_a_checkpoint_holds_receipts_and_ids_alone():
+    assert attrs.evolve(CHECKPOINT, parts=[UploadedPart(1, 1, "E")], abandoned=["A"]).abandoned == ("A",)
+    for name, value in [("parts", [UploadedPart(1, 1, "E"), "E"]), ("abandoned", ["A", None]), ("abandoned", "AB")]:
+        with pytest.raises(InvalidInput):
+            attrs.evolve(CHECKPOINT, **{name: value})
 
 
 def test_limits_may_leave_no_choice():
