@@ -85,7 +85,10 @@ def split_file_url(url: str, *, windows: bool) -> tuple[Path, str]:
         InvalidInput: it is not such a URL, is not absolute, names another host, or has a query or a fragment, which in
             a path have to be written ``%3F`` and ``%23``.
     """
-    scheme, host, path, _, _ = urlsplit(url)
+    try:
+        scheme, host, path, _, _ = urlsplit(url)
+    except ValueError as error:  # a host in brackets that are not closed, or in which there is no address
+        raise InvalidInput(f"{url!r} is not a file: URL ({error}); write file:///directory/key") from error
     if scheme != "file":
         raise InvalidInput(f"{url!r} is not a file: URL; write file:///directory/key")
     if host.lower() not in {"", "localhost"}:

@@ -491,7 +491,10 @@ def _directory_of(url: str) -> str:
     # Here and not above: it brings the whole of http with it.
     from urllib.request import url2pathname
 
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:  # a host in brackets that are not closed, or in which there is no address
+        raise InvalidInput(f"{url!r} is not a URL ({error}): write file: or file:///DIRECTORY") from error
     if parts.scheme != "file" or parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
         raise InvalidInput(f"{url!r} names no directory for checkpoints: write file: or file:///DIRECTORY")
     if parts.query or parts.fragment:

@@ -2543,6 +2543,28 @@ MUTATIONS = [
         "            return self.enter(name)",
         DIRECTORY,
     ),
+    # What this user may not do there is found before anything is sent.
+    Mutation(
+        "a directory that is there already is not asked whether it may be written to",
+        "backends/local.py",
+        "            parent.check_writable(name)",
+        "            pass",
+        DIRECTORY,
+    ),
+    Mutation(
+        "the lowest directory on the way is not asked whether it may be written to",
+        "backends/local.py",
+        "                parent.check_writable()",
+        "                pass",
+        DIRECTORY,
+    ),
+    Mutation(
+        "the sticky bit is not looked at",
+        "backends/_local_directories.py",
+        "            if found is not None and found.st_uid != os.geteuid():\n                reason",
+        "            if False:\n                reason",
+        DIRECTORY,
+    ),
     Mutation(
         "an unused directory of the bookkeeping is not looked at",
         "backends/_local_bookkeeping.py",
