@@ -152,6 +152,11 @@ class Directory:
         except Untrusted as error:
             raise _not_ours(path, str(error.strerror)) from error
         except OSError as error:
+            status = self.status(name) if error.errno == errno.EACCES else None
+            if status is not None and status.st_uid != os.geteuid():  # root's
+                raise _not_ours(
+                    path, f"belongs to another user (uid {status.st_uid}), who alone may enter it"
+                ) from error
             raise OSError(error.errno, error.strerror, path) from error
 
     def refuse_foreign(self, name: str, status: os.stat_result) -> None:
@@ -195,6 +200,28 @@ class Directory:
             return os.stat(self._place(name), dir_fd=self._descriptor, follow_symlinks=False)
         except (FileNotFoundError, NotADirectoryError):
             return None
+
+    def check_writable(self, name: str | None = None) -> None:
+        """
+        Make sure that entries can be made in it, as far as can be told without making one.
+
+        Args:
+            name: an entry that is to be replaced, if there is one.
+
+        Raises:
+            PermissionError: they can't.
+        """
+        if self._descriptor is None or os.access not in os.supports_dir_fd:
+            return  # then the write itself tells
+        effective = os.access in os.supports_effective_ids
+        if not os.access(os.curdir, os.W_OK | os.X_OK, dir_fd=self._descriptor, effective_ids=effective):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), self.path)
+        own = self._status()
+        if name is not None and own.st_mode & stat.S_ISVTX and os.geteuid() not in (0, own.st_uid):
+            found = self.status(name)
+            if found is not None and found.st_uid != os.geteuid():
+                reason = "the directory is sticky, so that only the owner of a file may replace it"
+                raise PermissionError(errno.EPERM, reason, self.path_of(name))
 
     def names(self) -> list[str]:
         """The names of all entries, sorted."""
@@ -449,9 +476,15 @@ def _is_junction(status: os.stat_result) -> bool:
 
 
 def _not_ours(path: str, reason: str) -> AccessDenied:
+    advice = "Look what it is, and have it removed"
     # Only for a directory of this user: of a link `chmod` would change what it leads to.
-    correctable = reason.startswith("can be written")
-    advice = f"If all in it is yours, run: chmod go-w {path}" if correctable else "Look what it is, and have it removed"
+    if reason.startswith("can be written"):
+        advice = f"If all in it is yours, run: chmod go-w {path}"
+    elif reason.startswith("belongs to another user"):
+        advice = (
+            "While that user has unfinished uploads here, or objects that were stored with options, it is in use;"
+            " otherwise have it removed"
+        )
     return AccessDenied(
         f"{path} {reason}. partwise keeps its own files there, and uses it only if it is a real directory of this user"
         f" (or root) that no other user may write to. Nothing was changed. {advice}; or store into a directory of your"

@@ -23,9 +23,15 @@ def encode_record(fields: Mapping[str, Any]) -> bytes:
     A record as bytes.
 
     Raises:
-        InvalidInput: it would be larger than what `read_record` reads.
+        InvalidInput: it would be larger than what `read_record` reads, or can't be written as UTF-8.
     """
-    encoded = json.dumps({"version": _VERSION, **fields}, ensure_ascii=False).encode()
+    try:
+        encoded = json.dumps({"version": _VERSION, **fields}, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise InvalidInput(
+            f"the options of {fields.get('key')!r:.300} can't be kept: {error.object[error.start : error.end]!r:.20} in"
+            " them can't be written as UTF-8. Nothing was stored; leave it out"
+        ) from error
     if len(encoded) > RECORD_BYTES_MAX:
         raise InvalidInput(
             f"the options of {fields.get('key')!r:.300} take {len(encoded)} bytes, and a directory keeps"

@@ -197,7 +197,8 @@ class LocalBackend:
 
     ``.partwise`` and all in it must be real directories of this user, or of root, that others can't write to. Otherwise
     every call is refused with `AccessDenied`, and nothing is changed. So users who share a directory can store objects
-    in it in turns, but not while an upload of another one is pending.
+    in it in turns, but not while an upload of another one is pending, or an object is there that another one stored
+    with options.
 
     A directory is opened once for each call, and what lies below it is reached through descriptors: another user, or
     another program, who renames a directory or puts a link in its place meanwhile can't lead a write or a read out of
@@ -685,13 +686,23 @@ class LocalBackend:
         try:
             parent, name = self._parent(root, key)
         except FileNotFoundError:
+            with self._lowest(root, key) as parent:
+                parent.check_writable()
             return
         except NotADirectoryError as error:
             raise self._under_an_object(key, error) from error
         with parent:
-            taken = self._place(root, key, parent, name).taken
-        if taken and options.forbid_overwrite:
-            raise self._exists(key)
+            if self._place(root, key, parent, name).taken and options.forbid_overwrite:
+                raise self._exists(key)
+            parent.check_writable(name)
+
+    def _lowest(self, root: Directory, key: str) -> Directory:
+        """The directory, open, in which those are to be made that are missing on the way to an object."""
+        while True:
+            try:
+                return self._parent(root, key)[0]
+            except FileNotFoundError:
+                key = key.rpartition("/")[0]
 
     def _under_an_object(self, key: str, error: NotADirectoryError) -> BackendError:
         place = os.path.relpath(str(error.filename), self._root)

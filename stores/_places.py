@@ -81,8 +81,11 @@ class Directory:
             root = user_state_path("partwise", appauthor=False) / "checkpoints"
             if root.is_absolute():
                 return str(root)
+        relative = os.environ.get("XDG_STATE_HOME", "").strip()
+        ignored = f", and XDG_STATE_HOME, {relative!r:.100}, is not an absolute path" if relative else ""
         raise CheckpointUnwritable(
-            "this user has no home directory to keep checkpoints in: name a directory for them, or set XDG_STATE_HOME"
+            f"this user has no home directory to keep checkpoints in{ignored}: name a directory for them, or set"
+            " XDG_STATE_HOME to one. Nothing was done"
         )
 
     def exists(self) -> bool:

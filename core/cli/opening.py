@@ -170,7 +170,7 @@ class BackendChoice:
             else:
                 name = _name(file, self.url)
                 # Only in file: URLs are there signs that don't stand for themselves.
-                shown = quote(name, safe="") if self.url.lower().startswith("file:") else name
+                shown = quote(os.fsencode(name), safe="") if self.url.lower().startswith("file:") else name
                 yield backend, key + name, f"{self.url.rstrip('/')}/{shown}"
 
 
@@ -239,5 +239,5 @@ def url_of(checkpoint: Checkpoint) -> str:
     """
     scheme, _, rest = checkpoint.location.partition("://")
     if scheme == "file":
-        return f"{checkpoint.location.rstrip('/')}/{quote(checkpoint.key, safe='')}"
+        return f"{checkpoint.location.rstrip('/')}/{quote(os.fsencode(checkpoint.key), safe='')}"
     return f"{scheme}://{rest.rstrip('/').partition('@')[0]}/{checkpoint.key}"

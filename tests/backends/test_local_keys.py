@@ -138,6 +138,8 @@ def test_on_windows_a_url_may_begin_with_a_drive(url, directory, key):
         "file:///dir/key?",
         "file:///dir/key#part",
         "file:///d%00ir/key",
+        "file://[x/key",
+        "file://dir[1]/key",
         "oss://bucket/key",
         "/dir/key",
     ],

@@ -991,6 +991,19 @@ def test_options_that_could_not_be_read_back_are_refused_before_anything_is_stor
     assert not directory.exists() or list(directory.iterdir()) == []
 
 
+@pytest.mark.parametrize("call", ["put_object", "initiate_upload"])
+@pytest.mark.parametrize(
+    "options", [{"content_type": "a\udcff"}, {"metadata": {"a": "\ud800"}}, {"tagging": {"\udcff": "a"}}]
+)
+def test_options_that_are_no_text_are_refused_before_anything_is_stored(backend, directory, call, options):
+    body = (BytesBody(b"x"),) if call == "put_object" else ()
+
+    with pytest.raises(InvalidInput, match=r"can't be written as UTF-8. Nothing was stored"):
+        getattr(backend, call)("key", *body, ObjectOptions(**options))
+
+    assert not directory.exists() or not list(directory.iterdir())
+
+
 @pytest.mark.parametrize("name", ["00000", "10001", "99999", "٠٠٠٠١", "1", "000001"])  # noqa: RUF001
 def test_a_part_of_a_number_that_none_has_is_none(directory, books, name):
     upload_id, parts = begun(LocalBackend(directory), b"one")
@@ -1274,3 +1287,50 @@ def test_a_directory_that_may_not_be_written_is_refused(shared):
     code, said = as_user(ALICE, lambda: LocalBackend(shared / "bucket").put_object("key", BytesBody(b"x"), NO_OPTIONS))
 
     assert (code, said.split(":")[0]) == (1, "AccessDenied")
+
+
+@needs_root
+@pytest.mark.parametrize("key", ["sub/key", "sub/deep/er/key"])
+def test_a_key_in_a_directory_that_may_not_be_written_is_refused_before_anything_is_sent(shared, key):
+    """Completing it would fail, after all parts were sent, and leave an upload that keeps other users out."""
+    bucket = shared / "bucket"
+    (bucket / "sub").mkdir(parents=True)
+    bucket.chmod(0o777)
+
+    for call in (*MEANWHILE.values(), lambda backend, key: backend.initiate_upload(key, NO_OPTIONS)):
+        code, said = as_user(ALICE, lambda call=call: call(LocalBackend(bucket), key))
+        assert code == 1
+        assert said.startswith("AccessDenied")
+        assert f"Permission denied ({bucket / 'sub'}); no object was changed" in said
+    assert list(bucket.iterdir()) == [bucket / "sub"]
+
+
+@needs_root
+def test_in_a_sticky_directory_an_object_of_another_user_is_refused_before_anything_is_sent(shared):
+    bucket = shared / "bucket"
+    bucket.mkdir()
+    bucket.chmod(0o1777)
+    assert as_user(ALICE, lambda: LocalBackend(bucket).put_object("key", BytesBody(b"x"), NO_OPTIONS))[0] == 0
+
+    refused = as_user(BOB, lambda: LocalBackend(bucket).initiate_upload("key", NO_OPTIONS))
+    others = [as_user(uid, lambda: complete_in(LocalBackend(bucket), "key")) for uid in (ALICE, 0)]
+    beside = as_user(BOB, lambda: complete_in(LocalBackend(bucket), "other"))
+
+    assert refused[0] == 1
+    assert refused[1].startswith("AccessDenied")
+    assert "only the owner of a file may replace it" in refused[1]
+    assert [code for code, _ in (*others, beside)] == [0, 0, 0]
+
+
+@needs_root
+def test_bookkeeping_of_root_that_is_in_use_refuses_other_users_with_the_owner(shared):
+    bucket = shared / "bucket"
+    begun(LocalBackend(bucket))
+    bucket.chmod(0o777)
+
+    code, said = as_user(ALICE, lambda: LocalBackend(bucket).put_object("other", BytesBody(b"x"), NO_OPTIONS))
+
+    assert code == 1
+    assert said.startswith("AccessDenied")
+    assert ".partwise belongs to another user (uid 0), who alone may enter it" in said
+    assert "unfinished uploads" in said

@@ -308,8 +308,20 @@ def test_a_user_without_a_home_is_told_what_to_name(
     assert ended.code == 1
     assert ended.err == (
         "partwise: this user has no home directory to keep checkpoints in: name a directory for them, or set"
-        " XDG_STATE_HOME (--checkpoint, --checkpoint-dir or --store; --no-resume does without)\n"
+        " XDG_STATE_HOME to one. Nothing was done (--checkpoint, --checkpoint-dir or --store; --no-resume does"
+        " without)\n"
     )
+
+
+@pytest.mark.skipif(os.name == "nt", reason="every user has a home there")
+def test_a_relative_state_directory_that_does_not_count_is_named(
+    partwise: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_a_home(monkeypatch)
+    monkeypatch.setenv("XDG_STATE_HOME", "state")
+    ended = partwise("status")
+    assert ended.code == 1
+    assert "checkpoints in, and XDG_STATE_HOME, 'state', is not an absolute path: name a directory" in ended.err
 
 
 @pytest.mark.skipif(os.name == "nt", reason="every user has a home there")

@@ -205,6 +205,16 @@ def test_what_was_sent_to_a_folder_is_dropped_by_the_same_words(
     assert ended.last["dropped"] is True
 
 
+@pytest.mark.skipif(os.name == "nt", reason="names are text there")
+def test_a_name_that_is_no_text_can_not_be_a_key_and_is_told_so(partwise: Run, place: Path, bucket: Path) -> None:
+    os.close(os.open(os.fsencode(place) + b"/\xff.bin", os.O_CREAT))
+    ended = partwise("upload", "\udcff.bin", f"{bucket.as_uri()}/")
+    assert (ended.code, "'\\udcff.bin' can't be a key: it can't be written as UTF-8" in ended.err) == (2, True)
+    ended = partwise("abort", "\udcff.bin", f"{bucket.as_uri()}/")
+    assert (ended.code, "/%FF.bin is recorded" in ended.out) == (0, True)
+    assert partwise("upload", "\udcff.bin", f"{bucket.as_uri()}/name.bin").code == 0
+
+
 @pytest.mark.parametrize("line", [("-", "spy:folder/"), ("", "spy:k"), ("/", "spy:folder/")], ids=repr)
 def test_what_has_no_name_needs_the_whole_key(partwise: Run, opened: dict[str, Any], line: tuple[str, str]) -> None:
     ended = partwise("upload", *line)

@@ -2789,6 +2789,27 @@ MUTATIONS = [
         "            encoded = file.read()",
         DIRECTORY,
     ),
+    Mutation(
+        "a directory that is there already is not asked whether it may be written to",
+        "backends/local.py",
+        "            parent.check_writable(name)",
+        "            pass",
+        DIRECTORY,
+    ),
+    Mutation(
+        "the lowest directory on the way is not asked whether it may be written to",
+        "backends/local.py",
+        "                parent.check_writable()",
+        "                pass",
+        DIRECTORY,
+    ),
+    Mutation(
+        "the sticky bit is not looked at",
+        "backends/_local_directories.py",
+        "            if found is not None and found.st_uid != os.geteuid():\n                reason",
+        "            if False:\n                reason",
+        DIRECTORY,
+    ),
 ]
 
 

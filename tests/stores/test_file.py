@@ -302,7 +302,18 @@ def test_a_file_url_names_a_directory(url: str) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["", "file", "file://", "file:relative", "file://host/dir", "file:///a?b", "file:///a#b", "sqlite:///a", "/dir"],
+    [
+        "",
+        "file",
+        "file://",
+        "file:relative",
+        "file://host/dir",
+        "file:///a?b",
+        "file:///a#b",
+        "file://[x/a",
+        "sqlite:///a",
+        "/dir",
+    ],
 )
 def test_any_other_url_is_refused(url: str) -> None:
     with pytest.raises(InvalidInput):
