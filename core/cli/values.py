@@ -14,7 +14,7 @@ from partwise.errors import InvalidInput
 from partwise.model import Callback, ObjectOptions
 from partwise.run import ResumeMode
 
-# Each part at a time has a thread and a connection of its own: a slip of the keyboard must not use up the machine.
+# Each part at a time has a thread and a connection of its own: a typo must not use up the machine.
 _MOST = {"concurrency": 1000}
 
 
