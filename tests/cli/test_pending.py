@@ -200,7 +200,7 @@ def test_uploads_are_listed_though_the_storage_fails_for_a_moment(
 def test_a_list_that_breaks_off_goes_on_where_it_was(
     partwise: Run, waits: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each part that brings something new has all attempts for itself, and nothing is told twice."""
+    """Each part that brings something new has all attempts for itself, and nothing is listed twice."""
     backend = Flaky()
     whole = list(backend.list_uploads())
     lengths = iter([1, 2, 3])
