@@ -558,7 +558,7 @@ def test_what_has_no_date_that_a_clock_can_show_is_kept(
 def test_nothing_is_dropped_where_the_place_of_checkpoints_is_not_there(
     partwise: Run, backend: LocalBackend, url: str, where: str
 ) -> None:
-    """Otherwise a slip of the keyboard would make an orphan of every upload."""
+    """Otherwise a typo would make an orphan of every upload."""
     upload_id = begin(backend, "a", days_ago=8)
     assert partwise("gc", url, where).code == 2
     assert pending(backend) == {upload_id}

@@ -638,7 +638,7 @@ class Said:
 
 
 class Counting:
-    """Notes how often it is told of a part."""
+    """Counts the calls for parts."""
 
     busy = False
 
