@@ -24,7 +24,7 @@ from io import FileIO
 try:
     import fcntl
 except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]  # what a module is replaced by when there is none
+    fcntl = None  # type: ignore[assignment]  # in place of the module
 
 _PRIVATE_FILE = 0o600
 _PRIVATE_DIRECTORY = 0o700
@@ -88,9 +88,9 @@ def _wrong_kind(status: os.stat_result, *, directory: bool = False) -> str | Non
 
 def is_private_group(gid: int) -> bool:
     """
-    Whether this user is the only member of a group, as far as its name and its list of members tell.
+    Whether this user is the only member of a group, judged by its name and its list of members.
 
-    Many systems give each user a group of his own name, and make files that the group may write.
+    Many systems give each user a group of the same name, and make files that this group may write.
     """
     try:
         import grp
@@ -364,7 +364,7 @@ def make_trusted_directory(path: str) -> None:
 
 def check_directory(path: str) -> None:
     """
-    Make sure that files can be made in a directory, as far as can be told without making one.
+    Make sure that files can be made in a directory, as far as that shows without making one.
 
     Raises:
         OSError: it is missing, is no directory, or may not be written to.

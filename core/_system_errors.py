@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import errno
 
-#: A network file system or a disk that stumbles, a server behind it that restarts, too many open files, no memory for
-#: the moment, a lock. None of them says that the file is not there or may not be used.
+#: A network file system or a disk that fails for a moment, a server behind it that restarts, too many open files, no
+#: memory for the moment, a lock. None of them says that the file is not there or may not be used.
 _TRANSIENT = frozenset(
     getattr(errno, name)
     for name in (

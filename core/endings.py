@@ -90,8 +90,8 @@ def drop_if_unrecorded(run: Run) -> None:
 
 def stop_for(run: Run, error: BaseException) -> None:
     """
-    Do what a pause does, or a cancel that was asked for, since an exception ends the run that is none of ours: an
-    interrupt, an exit, a time limit, the error of a progress callback. It gets a note of what is kept.
+    Pause the upload, or cancel it if that was asked for, because an exception from outside partwise ends the run: an
+    interrupt, an exit, a time limit, the error of a progress callback. The exception gets a note of what is kept.
     """
     if run.checkpoint is None:
         return

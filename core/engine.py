@@ -189,7 +189,7 @@ class Upload:
         except PartwiseError as error:
             failed(run, error)
         except BaseException as error:
-            # An interrupt, an exit, a time limit: none of ours, and it comes out as it was.
+            # An interrupt, an exit, a time limit: it is not ours, and propagates unchanged.
             stop_for(run, error)
             raise
 

@@ -262,7 +262,7 @@ class BindsRequestOptions(Protocol):
         `options.request_payer`. The engine asks for it once an upload with options, and does not close it.
 
         Raises:
-            InvalidInput: an option has a value that can't be sent, be it one of the two or another.
+            InvalidInput: an option, one of these two or any other, has a value that can't be sent.
         """
 
 

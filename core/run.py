@@ -144,7 +144,7 @@ class Run:
             SourceUnreadable: there is nothing to read.
             InvalidInput: it is too large for the backend, or the part size is impossible.
         """
-        # Who asks for an end meanwhile gets it when the upload runs, a moment later.
+        # A pause or a cancel that is requested meanwhile takes effect when the upload runs, a moment later.
         self.fingerprint = self._fingerprint_of_source(lambda seconds: self.clock.wait(self.control.requested, seconds))
         self.plan = plan_parts(
             self.fingerprint.size,

@@ -201,7 +201,7 @@ class PartLoop:
             self._control.check()
             exhausted = self._submit_what_fits(work, exhausted=exhausted)
             if exhausted and not self._in_flight and not self._retries:
-                self._transport.recall()  # no more is coming: workers of its own let go of what they hold
+                self._transport.recall()  # no more parts come, so its own workers release what they hold
                 return
             outcome = self._transport.next_outcome(self._patience())
             if outcome is None:
@@ -280,7 +280,7 @@ class PartLoop:
             interrupt = error
         else:
             return
-        # Parts are told to stop, so this does not take long; whoever can't wait for it presses once more.
+        # The workers were asked to stop, so this is short. Another Ctrl-C ends it.
         self._wait_for_the_last()
         raise self._with_what_followed(interrupt)
 

@@ -5,6 +5,7 @@ is enough that something fails.
 
 from __future__ import annotations
 
+import gc
 import signal
 
 from hypothesis import HealthCheck, Phase, settings
@@ -23,3 +24,9 @@ settings.load_profile("quick")
 for _name, _default in (("SIGINT", signal.default_int_handler), ("SIGHUP", signal.SIG_DFL)):
     if signal.getsignal(getattr(signal, _name, signal.SIGINT)) is signal.SIG_IGN:
         signal.signal(getattr(signal, _name), _default)
+
+
+def pytest_collection_finish() -> None:
+    """Spare each garbage collection a walk over the ten thousand tests, which live as long as the session does."""
+    gc.collect()
+    gc.freeze()

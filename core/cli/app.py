@@ -105,7 +105,9 @@ def upload(
     ] = None,
     concurrency: Annotated[
         str | None,
-        typer.Option(metavar="N", help="Send so many parts at a time, 1000 at most; default: 4.", rich_help_panel=_HOW),
+        typer.Option(
+            metavar="N", help="Number of parts uploaded in parallel, 1000 at most; default: 4.", rich_help_panel=_HOW
+        ),
     ] = None,
     max_attempts: Annotated[
         str | None,

@@ -138,7 +138,7 @@ def seconds(flag: str, text: str) -> float:
     seconds without a unit.
 
     Raises:
-        InvalidInput: it is none, or above a hundred years; the message names the flag.
+        InvalidInput: it is not a span of time, or above a hundred years; the message names the flag.
     """
     lowered = text.strip().lower()
     if re.fullmatch(_NUMBER, lowered):
@@ -157,7 +157,7 @@ def age(flag: str, text: str) -> float:
     A span of time that says how old something has to be to be dropped; see `seconds`. It has to have a unit.
 
     Raises:
-        InvalidInput: it is none, or has no unit; the message names the flag.
+        InvalidInput: it is not a span of time, or has no unit; the message names the flag.
     """
     number = text.strip()
     if re.fullmatch(_NUMBER, number):

@@ -64,7 +64,7 @@ class StoreChoice:
 
     def check_that_it_is_there(self, *, the_file_too: bool = False) -> None:
         """
-        Tell a place that holds nothing from one that does not exist, whose name is most likely a slip of the keyboard.
+        Refuse a place that does not exist, whose name is most likely a typo, unlike one that holds nothing.
 
         A store that was named by a URL is asked by its method `exists`, if it has one.
 

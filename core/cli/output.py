@@ -38,8 +38,8 @@ class Output:
     """
     How much to say, and to whom.
 
-    What is said are lines. Each is text, or a tuple of texts, of which some may be `Painted`; a line break within one
-    is escaped like any other control character.
+    Output is written in lines. Each is text, or a tuple of texts, of which some may be `Painted`; a line break within
+    one is escaped like any other control character.
 
     Args:
         json: standard output is for programs.

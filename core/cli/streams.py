@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TextIO
 
-# The reader or the terminal is gone: there is no one left to tell.
+# The reader or the terminal is gone, so output has no recipient.
 _GONE = frozenset({errno.EPIPE, errno.EIO, errno.EBADF, errno.ENXIO, errno.ECONNRESET})
 
 # What fits into the buffer of a stream, in characters of up to four bytes. Of more than that, a stream that does not

@@ -1237,7 +1237,7 @@ def test_what_another_user_links_to_in_a_bucket_of_root_is_kept(shared, victim, 
 
 @needs_root
 def test_parts_that_another_user_planted_are_no_parts(shared):
-    """With a receipt of his own the object would be his."""
+    """With a receipt of their own the object would be theirs."""
     bucket = shared / "bucket"
     upload_id, parts = begun(LocalBackend(bucket), b"one")
     planted = bucket / ".partwise" / "uploads" / upload_id / "parts" / "00001"

@@ -200,7 +200,7 @@ def test_uploads_are_listed_though_the_storage_fails_for_a_moment(
 def test_a_list_that_breaks_off_goes_on_where_it_was(
     partwise: Run, waits: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each part that brings something new has all attempts for itself, and nothing is told twice."""
+    """Each part that brings something new has all attempts for itself, and nothing is listed twice."""
     backend = Flaky()
     whole = list(backend.list_uploads())
     lengths = iter([1, 2, 3])
@@ -558,7 +558,7 @@ def test_what_has_no_date_that_a_clock_can_show_is_kept(
 def test_nothing_is_dropped_where_the_place_of_checkpoints_is_not_there(
     partwise: Run, backend: LocalBackend, url: str, where: str
 ) -> None:
-    """Otherwise a slip of the keyboard would make an orphan of every upload."""
+    """Otherwise a typo would make an orphan of every upload."""
     upload_id = begin(backend, "a", days_ago=8)
     assert partwise("gc", url, where).code == 2
     assert pending(backend) == {upload_id}

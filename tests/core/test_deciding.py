@@ -848,7 +848,7 @@ def test_a_planted_checkpoint_does_not_make_an_attackers_object_ours(uploader, b
 def test_a_planted_checkpoint_does_not_make_it_ours_though_parts_can_not_be_listed(
     uploader, make_backend, store, source, data
 ):
-    """There nobody is asked for the upload before it is to be completed."""
+    """There the storage is not asked about the upload before it is to be completed."""
     backend, attack = make_backend(lists_parts=False), BytesSource(filler(45, "attack"))
     with pytest.raises(UploadPaused):
         uploader(backend=backend).upload(source, "key", progress=lambda at: _pause_at(at, 2))
@@ -869,7 +869,7 @@ def _pause_at(progress, parts):
 
 
 def test_a_planted_token_does_not_make_an_attackers_object_ours(uploader, make_backend, store, source, data):
-    """Where objects have no checksum, their metadata has a token, which whoever reads it can plant."""
+    """Where objects have no checksum, their metadata has a token, which any reader of it can plant."""
     backend = make_backend(object_checksums=False)
     with pytest.raises(UploadPaused):
         uploader(backend=backend).upload(source, "key", progress=lambda at: _pause_at(at, 2))

@@ -21,7 +21,7 @@ from partwise._durable import Untrusted, is_private_group, open_trusted, sync_di
 
 OTHER = 12345
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "geteuid"), reason="no user ids: nothing tells whose a file is")
+pytestmark = pytest.mark.skipif(not hasattr(os, "geteuid"), reason="no user ids: the owner of a file is not known")
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def acting_as(uid: int) -> Iterator[None]:
 
 
 def open_files() -> int:
-    """How many files this process has open, where the system tells."""
+    """How many files this process has open, where the system shows it."""
     return len(list(Path("/proc/self/fd").iterdir())) if sys.platform == "linux" else 0
 
 

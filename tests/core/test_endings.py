@@ -346,7 +346,7 @@ def unpaced(backend, monkeypatch):
 def test_what_a_progress_callback_raises_after_a_wish_comes_out_and_the_wish_is_granted(
     uploader, unpaced, *, source, clock, left_behind, wish
 ):
-    """Others are under way when the wish is made, and one of them makes the callback raise."""
+    """Other parts are in flight when the pause is requested, and one of them makes the callback raise."""
     made = uploader(concurrency=3, transport=lambda: Eager(clock))
     ask = asked(made, wish, after=2)
 

@@ -72,7 +72,7 @@ def test_any_size_arrives_as_it_is(uploader, backend, size, concurrency):
 
 
 def test_the_bandwidth_limit_holds_after_a_wait(struck, backend, source, clock):
-    """Ten bytes a second, in parts of ten; the storage asks to be left alone for a minute after two of them."""
+    """Ten bytes a second, in parts of ten; the storage asks for a pause of a minute after two of them."""
     began = []
     upload_part = backend.upload_part
 

@@ -497,7 +497,7 @@ def test_an_outcome_that_an_interrupt_swallowed_is_not_waited_for(scene):
 
 
 def raising(played, *, at):
-    """Let the progress callback raise this error once so many parts are accepted."""
+    """Let the progress callback raise this error once this number of parts is accepted."""
     error = ProgressRaised("the progress callback raised")
     error.__cause__ = LookupError("enough")
 

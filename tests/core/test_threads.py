@@ -208,7 +208,7 @@ def test_threads_that_were_told_to_end_are_replaced_when_there_is_more_to_send(t
 
 @pytest.fixture
 def scarce(monkeypatch):
-    """Lets only so many threads be started."""
+    """Lets only a limited number of threads be started."""
 
     def allow(count, error=None):
         error = error or RuntimeError("can't start new thread")
@@ -638,7 +638,7 @@ class Said:
 
 
 class Counting:
-    """Notes how often it is told of a part."""
+    """Counts the calls for parts."""
 
     busy = False
 

@@ -474,7 +474,7 @@ def test_threads_send_parts():
 
 
 class Scarce(Executor):
-    """An executor of threads that can start only so many; like Python's, it keeps in its queue what it refuses."""
+    """An executor that can start only a few threads; like Python's, it keeps in its queue what it refuses."""
 
     def __init__(self, count, error):
         self._inner = ThreadPoolExecutor(count or 1)

@@ -841,7 +841,7 @@ YEAR_AHEAD = "2026-03-09T08:07:06.000Z"
 
 @pytest.fixture
 def remote(server, connect):
-    """A backend whose answers could be anybody's on the network: plain HTTP to another machine."""
+    """A backend whose answers could come from any machine on the network: plain HTTP to another machine."""
     return connect(endpoint="http://oss.example.com", proxy=f"http://127.0.0.1:{server.port}")
 
 

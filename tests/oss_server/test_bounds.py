@@ -156,7 +156,7 @@ def _no_thread(_: threading.Thread) -> None:
 
 @define
 class Drip:
-    """A socket that gives so many bytes after so many seconds, again and again."""
+    """A socket that gives a number of bytes after a number of seconds, again and again."""
 
     clock: Any
     pieces: Iterator[tuple[float, bytes]]

@@ -290,7 +290,7 @@ WISHES = [Happening.INTERRUPT, Happening.EXIT, Happening.TIME_LIMIT, Happening.P
 @pytest.mark.parametrize("scene", SCENES, ids=str)
 @pytest.mark.parametrize("what", WISHES, ids=lambda what: what.name)
 def test_a_wish_to_stop_at_any_call_costs_no_more_than_what_was_in_flight(scene, what, figure):
-    """Whether somebody presses Ctrl-C, a signal handler raises, or a pause or a cancel is asked for."""
+    """Whether Ctrl-C is pressed, a signal handler raises, or a pause or a cancel is asked for."""
     calls = uneventful(scene).calls
     seen: Counter[str] = Counter()
     for call in calls:

@@ -53,7 +53,7 @@ def open_descriptors() -> int:
     return len(os.listdir("/dev/fd"))  # noqa: PTH208  # names alone, by one call
 
 
-counts_descriptors = pytest.mark.skipif(not os.path.isdir("/dev/fd"), reason="nothing tells how many are open")  # noqa: PTH112
+counts_descriptors = pytest.mark.skipif(not os.path.isdir("/dev/fd"), reason="the number of open files is not known")  # noqa: PTH112
 
 
 def test_a_file_that_was_removed_meanwhile_is_not_written_to(path: Path, append: Append) -> None:

@@ -272,5 +272,5 @@ def test_what_never_was_a_checkpoint_is_not_taken_for_one(data: bytes) -> None:
     ],
 )
 def test_what_differs_in_a_byte_of_four_is_nearly_the_same_and_no_more(found: bytes, is_nearly: bool) -> None:
-    """That tells a damaged checkpoint, which is set aside, from a file that never was one, which is not touched."""
+    """A damaged checkpoint is set aside; a file that never was one is not touched."""
     assert nearly(found, b"abcdefgh"[: len(found)]) is is_nearly

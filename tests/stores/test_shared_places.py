@@ -24,7 +24,7 @@ from partwise.stores import _journal as journal
 from partwise.stores.file import FileCheckpointStore
 from partwise.stores.sqlite import SQLiteCheckpointStore
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "geteuid"), reason="no user ids: nothing tells whose a file is")
+pytestmark = pytest.mark.skipif(not hasattr(os, "geteuid"), reason="no user ids: the owner of a file is not known")
 
 VICTIM, ATTACKER = 12345, 54321
 PART = 1000

@@ -555,7 +555,7 @@ def test_death_is_no_exception_that_can_be_handled() -> None:
 
 
 def test_a_death_does_not_wait_for_a_source_that_is_being_read() -> None:
-    """Reading has no effect that anybody could see afterwards."""
+    """Reading has no effect that could be seen afterwards."""
     plan, begun, end = FaultPlan(), threading.Event(), threading.Event()
 
     def read() -> None:

@@ -148,7 +148,7 @@ def _json_of(text: bytes) -> object:
     The value of a JSON text.
 
     Raises:
-        ValueError: it is none, or is nested too deep to be read.
+        ValueError: it is not JSON, or is nested too deep to be read.
     """
     try:
         return json.loads(text)

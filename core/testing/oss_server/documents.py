@@ -95,7 +95,7 @@ def listed_parts(body: bytes) -> list[tuple[int, str]]:
     reader = _PartsReader()
     try:
         reader.read(body)
-    except (expat.ExpatError, LookupError, ValueError) as error:  # the last two: an encoding that is none
+    except (expat.ExpatError, LookupError, ValueError) as error:  # the last two: an unknown encoding
         raise OSSError("MalformedXML") from error
     if not reader.parts:
         raise OSSError("MalformedXML")

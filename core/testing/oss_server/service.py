@@ -35,7 +35,7 @@ from partwise.testing.oss_server.routing import operation_of
 from partwise.testing.oss_server.settings import ServerSettings
 from partwise.testing.oss_server.signatures import authenticate
 
-#: The most that the requests which are kept may take in memory, as far as that can be told.
+#: The most that the requests which are kept may take in memory, as estimated.
 _RECEIVED_BYTES_MAX = 32 * MIB
 
 _log = logging.getLogger("partwise.testing.oss_server")
