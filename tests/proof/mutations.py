@@ -2874,8 +2874,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--jobs", type=int, default=1, help="how many at a time")
     wanted = parser.parse_args(arguments)
     chosen = [m for m in MUTATIONS if not wanted.words or any(word in m.name for word in wanted.words)]
-    if (broken := noticed_by(None, (*PROOF, *STORES, *DISK, *SENT_AHEAD))) is not None:
-        print(f"{broken} fails without any mutation: mend that first")
+    needed = dict.fromkeys(tests for mutation in chosen for tests in mutation.tests)
+    if (broken := noticed_by(None, tuple(needed))) is not None:
+        print(f"{broken} fails without any mutation: fix that first")
         return 2
 
     def judge(mutation: Mutation) -> tuple[Mutation, str | None, float]:
