@@ -70,6 +70,16 @@ def test_another_file_is_found_out_though_the_first_parts_are_the_same(uploader,
     assert (backend.keys(), backend.uploads) == ([], {})
 
 
+def test_another_file_is_found_out_though_the_source_had_moved_before(uploader, backend, data):
+    """The first move was harmless; what is sent after the second one is compared before the object is made."""
+    mixed = bytes(10) + data[10:40] + bytes(5)
+    source = ChangingSource(data, changes={2: moved, 4: lambda source: source.replace(mixed)}, chunk_size=3)
+    with pytest.raises(SourceChanged, match="was replaced by another file on the way"):
+        uploader().upload(source, "key")
+
+    assert (backend.keys(), backend.uploads) == ([], {})
+
+
 def test_what_goes_in_one_piece_is_of_one_file(uploader, backend, data, other):
     source = ChangingSource(data, changes={1: lambda source: source.replace(other)}, chunk_size=3)
     uploader(multipart_threshold=100).upload(source, "key")
