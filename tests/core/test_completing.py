@@ -17,6 +17,7 @@ from partwise.errors import (
     SourceChanged,
     Throttled,
     UploadFailed,
+    UploadNotFound,
 )
 from partwise.ledger import TOKEN_NAME
 from partwise.model import ObjectOptions
@@ -576,3 +577,19 @@ def test_parts_that_the_storage_listed_are_not_read_for_a_lost_answer(struck, up
 
     assert result.parts_resumed == 2
     assert source.readings == readings + 3, "the parts that were missing"
+
+
+def test_parts_of_an_upload_that_another_run_completed_are_read(uploader, backend, source, begun, monkeypatch):
+    """No request of this run can have made the object, so that only the checkpoint speaks of the parts it kept."""
+    begun(source)
+    readings, complete = source.readings, backend.complete_upload
+
+    def completed_before(*arguments):
+        complete(*arguments)
+        raise UploadNotFound("it was completed before")
+
+    monkeypatch.setattr(backend, "complete_upload", completed_before)
+    result = uploader().upload(source, "key")
+
+    assert (result.parts_resumed, backend.read("key")) == (2, source.data)
+    assert source.readings == readings + 5, "the parts that were missing, and those that were kept"

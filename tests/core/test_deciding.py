@@ -845,8 +845,9 @@ def test_a_planted_checkpoint_does_not_make_an_attackers_object_ours(uploader, b
     assert (result.parts_sent, result.verified) == (5, True)
 
 
+@pytest.mark.parametrize("faults", [(), (Fault("complete_upload", FaultKind.BEFORE),)], ids=["gone", "lost, then gone"])
 def test_a_planted_checkpoint_does_not_make_it_ours_though_parts_can_not_be_listed(
-    uploader, make_backend, store, source, data
+    uploader, struck, make_backend, store, *, source, data, faults
 ):
     """There the storage is not asked about the upload before it is to be completed."""
     backend, attack = make_backend(lists_parts=False), BytesSource(filler(45, "attack"))
@@ -857,7 +858,7 @@ def test_a_planted_checkpoint_does_not_make_it_ours_though_parts_can_not_be_list
     pieces = [attack.body(offset, min(10, 45 - offset)) for offset in range(0, 45, 10)]
     parts = tuple(UploadedPart(n, len(piece), f"E{n}", checksum_of(piece)) for n, piece in enumerate(pieces, 1))
     store.save(evolve(checkpoint, upload_id="0123", parts=parts))
-    result = uploader(backend=backend).upload(source, "key")
+    result = struck(*faults, backend=backend).upload(source, "key")
 
     assert backend.read("key") == data
     assert (result.parts_sent, result.verified) == (5, True)
