@@ -2810,6 +2810,20 @@ MUTATIONS = [
         "            if False:\n                reason",
         DIRECTORY,
     ),
+    Mutation(
+        "the parts in a database have no size in all",
+        "stores/sqlite.py",
+        "        if size > journal.BYTES_MAX:\n            break\n",
+        "",
+        ("tests/stores/test_bounds.py -k in_all",),
+    ),
+    Mutation(
+        "the schema of a database is read to its end",
+        "stores/_database.py",
+        " > _OPERATIONS_OF_SCHEMA_MAX",
+        " > 1000 * _OPERATIONS_OF_SCHEMA_MAX",
+        ("tests/stores/test_bounds.py -k schema",),
+    ),
 ]
 
 
