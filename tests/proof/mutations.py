@@ -2824,6 +2824,20 @@ MUTATIONS = [
         " > 1000 * _OPERATIONS_OF_SCHEMA_MAX",
         ("tests/stores/test_bounds.py -k schema",),
     ),
+    Mutation(
+        "parts that are larger than the storage takes are carried on",
+        "core/ledger.py",
+        " or largest > limits.max_part_size:",
+        ":",
+        ("tests/core/test_deciding.py -k no_storage_takes",),
+    ),
+    Mutation(
+        "parts that are smaller than the storage takes are carried on",
+        "core/ledger.py",
+        "(plan.part_size < limits.min_part_size and total != 1) or ",
+        "",
+        ("tests/core/test_deciding.py -k no_storage_takes",),
+    ),
 ]
 
 
