@@ -256,11 +256,21 @@ class Database:
     def _make(self) -> None:
         # Only a file that is not there is opened by us: to close a descriptor of one that SQLite has open would lose
         # its locks.
+        self.check_place()
         try:
             os.close(files.create_private(self.path))
         except FileExistsError:
             return
         files.sync_directory(os.path.dirname(self.path))
+
+    def check_place(self) -> None:
+        """
+        Make sure that the directory is one for a database, before anything is made in it.
+
+        Raises:
+            OSError: it is not, or it can't be looked at.
+        """
+        _check_directory(str(Path(self.path).parent))
 
     def _check_files(self) -> tuple[int, int]:
         """

@@ -268,6 +268,8 @@ class SQLiteCheckpointStore:
     def _prepare(self, name: str) -> None:
         try:
             files.check_directory(os.path.dirname(self._path))
+            if not self.exists():
+                self._database.check_place()
             files.make_trusted_directory(f"{self._path}.claims")
             files.check_directory(f"{self._path}.claims")
         except OSError as error:

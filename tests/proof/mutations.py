@@ -2811,6 +2811,20 @@ MUTATIONS = [
         DIRECTORY,
     ),
     Mutation(
+        "an abort says that it dropped what it could not remove",
+        "core/uploader.py",
+        "                call_plugin(run.store.load, run.name)  #",
+        "                pass  #",
+        ("tests/stores/test_shared_places.py -k abort",),
+    ),
+    Mutation(
+        "files are made before it is known that a database can be kept there",
+        "stores/sqlite.py",
+        "                self._database.check_place()\n",
+        "                pass\n",
+        ("tests/stores/test_shared_places.py -k group",),
+    ),
+    Mutation(
         "the parts in a database have no size in all",
         "stores/sqlite.py",
         "        if size > journal.BYTES_MAX:\n            break\n",
