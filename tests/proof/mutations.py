@@ -2825,6 +2825,13 @@ MUTATIONS = [
         ("tests/stores/test_shared_places.py -k group",),
     ),
     Mutation(
+        "a checkpoint of another version gives away the upload of another name",
+        "stores/file.py",
+        "                damage.upload_id = None  #",
+        "                pass  #",
+        ("tests/stores/test_file.py -k another_version",),
+    ),
+    Mutation(
         "the parts in a database have no size in all",
         "stores/sqlite.py",
         "        if size > journal.BYTES_MAX:\n            break\n",
