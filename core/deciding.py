@@ -79,7 +79,7 @@ def decide(run: Run, found: Checkpoint | Damage | None, *, listed: Literal[Answe
         listed=listed,
         verify_content=run.order.config.verify_source == "content",
         keep_matching=run.order.config.on_source_change == "keep-matching",
-        max_parts=run.backend.limits.max_parts,
+        limits=run.backend.limits,
     )
     while True:
         match reconcile(facts):

@@ -17,7 +17,7 @@ from typing import Literal
 from attrs import define, evolve, field, fields
 
 from partwise.checksums import crc64_combine, crc64_fold
-from partwise.model import Checkpoint, Fingerprint, ObjectOptions, StoredObject, UploadedPart
+from partwise.model import Checkpoint, Fingerprint, ObjectOptions, PartLimits, StoredObject, UploadedPart
 from partwise.planning import PartPlan
 from partwise.receipts import ReceiptLog, Receipts
 
@@ -176,7 +176,7 @@ class Facts:
         local: the checksums of parts of the source as it is now, by part number.
         verify_content: compare kept parts with the source by checksum even if the source seems unchanged.
         keep_matching: if the source has changed, keep the parts whose checksum still holds.
-        max_parts: what the storage takes.
+        limits: what the storage takes.
     """
 
     wanted: Checkpoint
@@ -186,7 +186,7 @@ class Facts:
     local: Mapping[int, int] = field(factory=dict)
     verify_content: bool = False
     keep_matching: bool = False
-    max_parts: int = 10_000
+    limits: PartLimits = field(factory=PartLimits)
 
 
 # --- what is next ----------------------------------------------------------------------------------------------------
@@ -297,6 +297,7 @@ def reconcile(facts: Facts) -> Question | Decision:  # noqa: PLR0911  # a table 
     | the source changed                                    | start again, abort the old upload; or, by choice, keep   |
     |                                                       | the parts whose checksum still holds, if there are bytes |
     |                                                       | at all and no more parts than the storage takes          |
+    | the storage takes no parts of the recorded size       | start again, abort the old upload                        |
     | another part size was asked for                       | the recorded one stands                                  |
     | the storage does not know the upload                  | an object of our size is there, and the source, which is |
     |                                                       | read, has its checksum and those of all receipts: done.  |
@@ -328,7 +329,7 @@ def reconcile(facts: Facts) -> Question | Decision:  # noqa: PLR0911  # a table 
     changed = _change(found.fingerprint, facts.wanted.fingerprint)
     if changed is not None and not facts.keep_matching:
         return Start(f"the source changed: {changed}", abandon)
-    if (misfit := _misfit(plan, facts.max_parts)) is not None:
+    if (misfit := _misfit(plan, facts.limits)) is not None:
         return Start(misfit, abandon)
     if facts.listed is None:
         return AskParts()
@@ -357,12 +358,18 @@ def _change(old: Fingerprint, new: Fingerprint) -> str | None:
     return None
 
 
-def _misfit(plan: PartPlan, max_parts: int) -> str | None:
+def _misfit(plan: PartPlan, limits: PartLimits) -> str | None:
     """Why the source as it is now can't be sent in parts of the recorded size; None where it can."""
-    total = plan.parts_total or 0
-    if not total:
+    total = plan.parts_total
+    if total == 0:
         return "the source is empty now"  # and no object can be made of no part
-    return f"the source now has more than {max_parts} parts of {plan.part_size} bytes" if total > max_parts else None
+    if total is not None and total > limits.max_parts:
+        return f"the source now has more than {limits.max_parts} parts of {plan.part_size} bytes"
+    # The last part may be smaller than the others; how many a stream has is not known.
+    largest = plan.part(1 if total is None else max(1, total - 1)).size
+    if (plan.part_size < limits.min_part_size and total != 1) or largest > limits.max_part_size:
+        return f"the storage takes no parts of the recorded size, {plan.part_size} bytes"
+    return None
 
 
 def _reconcile_gone(facts: Facts, found: Checkpoint, plan: PartPlan, *, trusted: bool) -> Question | Decision:
@@ -510,6 +517,9 @@ def _held(facts: Facts, found: Checkpoint) -> dict[int, UploadedPart]:
 def _reconcile_stream(facts: Facts, found: Checkpoint, abandon: tuple[str, ...]) -> Question | Decision:
     if found.fingerprint.size is not None:
         return Start("the source changed: it had a known size, and is a stream now", abandon)
+    plan = PartPlan(found.part_size, None, found.doubling_every)
+    if (misfit := _misfit(plan, facts.limits)) is not None:
+        return Start(misfit, abandon)
     if facts.listed is None:
         return AskParts()
     if facts.listed is Answer.GONE:
@@ -524,5 +534,4 @@ def _reconcile_stream(facts: Facts, found: Checkpoint, abandon: tuple[str, ...])
             held = evolve(record, etag=held.etag)  # noqa: PLW2901
         if held.crc64 is not None:
             candidates[number] = held
-    plan = PartPlan(found.part_size, None, found.doubling_every)
     return CompareWhileReading(found, plan, candidates)

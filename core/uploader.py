@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 from attrs import define, evolve
 
 from partwise._checking import brief, check_callable, check_methods, check_number, instance_of
-from partwise.calling import PluginDefect, raised_by_signal
+from partwise.calling import PluginDefect, call_plugin, raised_by_signal
 from partwise.config import TransferConfig
 from partwise.deciding import find_checkpoint
 from partwise.endings import drop, stop
@@ -222,6 +222,7 @@ class Uploader:
         Raises:
             CheckpointBusy: somebody is uploading it right now.
             UploadFailed: the storage could not be told; the checkpoint is kept.
+            CheckpointDamaged: a checkpoint that can't be trusted is there, and can't be removed.
             InvalidInput: the source has no name, so that nothing of it was ever recorded.
         """
         instance_of(key, str, "the key of an object is text")
@@ -242,6 +243,8 @@ class Uploader:
                 raise stop(
                     run, UploadFailed, f"the upload of {run.target} could not be aborted, and is kept", resumable=True
                 ) from run.abort_error
+            if isinstance(found, Damage):
+                call_plugin(run.store.load, run.name)  # it may be another user's, which can't be removed
             return True
 
     def _order(

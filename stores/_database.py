@@ -20,8 +20,9 @@ import os
 import sqlite3
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 
 from partwise import _durable as files
@@ -54,6 +55,11 @@ _OPERATIONS_MAX = 1_000_000_000
 
 #: After how many of them they are counted.
 _OPERATIONS_STEP = 1_000_000
+
+#: The most operations before the schema is known to be ours. SQLite reads all of it first, and takes a minute for
+#: 200,000 views.
+_OPERATIONS_OF_SCHEMA_MAX = 100_000
+_OPERATIONS_OF_SCHEMA_STEP = 1_000
 
 _TABLES = (
     "CREATE TABLE checkpoints (name TEXT PRIMARY KEY, header TEXT NOT NULL, checksum TEXT NOT NULL) WITHOUT ROWID",
@@ -232,6 +238,7 @@ class Database:
             self._restrict(connection)
             ready = _is_ready(connection)
             self._check_opened()
+            connection.set_progress_handler(self._count_operations, _OPERATIONS_STEP)
             if not ready and create:
                 _make_schema(connection)
                 ready = True
@@ -249,11 +256,21 @@ class Database:
     def _make(self) -> None:
         # Only a file that is not there is opened by us: to close a descriptor of one that SQLite has open would lose
         # its locks.
+        self.check_place()
         try:
             os.close(files.create_private(self.path))
         except FileExistsError:
             return
         files.sync_directory(os.path.dirname(self.path))
+
+    def check_place(self) -> None:
+        """
+        Make sure that the directory is one for a database, before anything is made in it.
+
+        Raises:
+            OSError: it is not, or it can't be looked at.
+        """
+        _check_directory(str(Path(self.path).parent))
 
     def _check_files(self) -> tuple[int, int]:
         """
@@ -283,7 +300,7 @@ class Database:
         connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LENGTH_MAX)
         connection.setlimit(sqlite3.SQLITE_LIMIT_SQL_LENGTH, _STATEMENT_MAX)
         connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
-        connection.set_progress_handler(self._count_operations, _OPERATIONS_STEP)
+        connection.set_progress_handler(_schema_counter(), _OPERATIONS_OF_SCHEMA_STEP)
         connection.execute("PRAGMA trusted_schema = OFF")
         connection.execute("PRAGMA cell_size_check = ON")
 
@@ -291,6 +308,12 @@ class Database:
         """Called by SQLite while it works; true makes it stop."""
         self._operations += _OPERATIONS_STEP
         return self._operations > _OPERATIONS_MAX
+
+
+def _schema_counter() -> Callable[[], bool]:
+    """What SQLite is to call while it reads a schema; true makes it stop."""
+    calls = count(1)
+    return lambda: next(calls) * _OPERATIONS_OF_SCHEMA_STEP > _OPERATIONS_OF_SCHEMA_MAX
 
 
 def _check_directory(path: str) -> None:
@@ -322,6 +345,21 @@ def _identity(path: str) -> tuple[int, int] | None:
 
 
 def _is_ready(connection: sqlite3.Connection) -> bool:
+    """
+    Whether the tables are there.
+
+    Raises:
+        FAILURES: it is not a database of ours, or not one at all.
+    """
+    try:
+        return _is_ours(connection)
+    except sqlite3.OperationalError as error:
+        if _code(error) != sqlite3.SQLITE_INTERRUPT:
+            raise
+        raise Foreign("it has far more tables or views than partwise makes") from error
+
+
+def _is_ours(connection: sqlite3.Connection) -> bool:
     application_id, version = (
         connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
     )

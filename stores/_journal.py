@@ -30,7 +30,7 @@ from typing import Any
 from attrs import define, evolve
 
 from partwise.errors import CheckpointDamaged, CheckpointUnwritable
-from partwise.model import MIB, Checkpoint, UploadedPart
+from partwise.model import MIB, Checkpoint, UploadedPart, checkpoint_name
 from partwise.stores._checks import nearly
 from partwise.structuring import part_from_data
 
@@ -74,13 +74,22 @@ class Damage(Exception):
         reason: why, to follow on "it is damaged: ".
         header: the checkpoint without parts, if that much of it could be verified.
         upload_id: likewise; it may be known where the rest of the header can't be read.
+        name: the name of the checkpoint, if that much is known.
     """
 
-    def __init__(self, reason: str, *, header: Checkpoint | None = None, upload_id: str | None = None) -> None:
+    def __init__(
+        self,
+        reason: str,
+        *,
+        header: Checkpoint | None = None,
+        upload_id: str | None = None,
+        name: str | None = None,
+    ) -> None:
         super().__init__(reason)
         self.reason = reason
         self.header = header
         self.upload_id = upload_id if header is None else header.upload_id
+        self.name = name if header is None else header.name
 
 
 # --- writing ---------------------------------------------------------------------------------------------------------
@@ -246,8 +255,13 @@ def header_from_text(body: bytes) -> Checkpoint:
         data = _from_text(body)
         return Checkpoint.from_data(data)
     except (CheckpointDamaged, ValueError) as error:
-        upload_id = data.get("upload_id") if isinstance(data, dict) else None
-        raise Damage(str(error), upload_id=upload_id if isinstance(upload_id, str) else None) from error
+        fields = data if isinstance(data, dict) else {}
+        upload_id, *identity = (fields.get(name) for name in ("upload_id", "location", "key", "source"))
+        raise Damage(
+            str(error),
+            upload_id=upload_id if isinstance(upload_id, str) else None,
+            name=checkpoint_name(*identity) if all(isinstance(one, str) for one in identity) else None,
+        ) from error
 
 
 def resembles(data: bytes) -> bool:

@@ -314,6 +314,8 @@ class FileCheckpointStore:
         except journal.Damage as damage:
             if damage.header is not None:
                 self._check_owner(path, name, damage.header)
+            if damage.name != name:
+                damage.upload_id = None  # it is another upload's, which may be alive
             raise
         self._check_owner(path, name, checkpoint)
         return checkpoint

@@ -31,7 +31,7 @@ from typing import Any, Literal, Self, TypeVar
 
 from partwise import _durable as files
 from partwise.errors import CheckpointDamaged, CheckpointError, CheckpointUnwritable, InvalidInput
-from partwise.model import Checkpoint, UploadedPart
+from partwise.model import MIB, Checkpoint, UploadedPart
 from partwise.stores import _journal as journal
 from partwise.stores._checks import (
     absent,
@@ -268,6 +268,8 @@ class SQLiteCheckpointStore:
     def _prepare(self, name: str) -> None:
         try:
             files.check_directory(os.path.dirname(self._path))
+            if not self.exists():
+                self._database.check_place()
             files.make_trusted_directory(f"{self._path}.claims")
             files.check_directory(f"{self._path}.claims")
         except OSError as error:
@@ -412,16 +414,20 @@ def _read(connection: sqlite3.Connection, name: str) -> Checkpoint | None:
     """The checkpoint in its rows; raises Damage."""
     connection.execute("BEGIN")  # the two are read as they were at one instant
     header_rows = connection.execute(_GET_HEADER, (name,)).fetchall()
-    part_rows = connection.execute(
-        "SELECT part_number, record, checksum FROM parts WHERE name = ? ORDER BY position LIMIT ?",
-        (name, PART_NUMBER_MAX + 1),
-    ).fetchall()
+    part_rows, size = [], 0
+    for row in connection.execute(_GET_PARTS, (name, PART_NUMBER_MAX + 1)):
+        part_rows.append(row)
+        size += sum(len(_text(value)) for value in row)
+        if size > journal.BYTES_MAX:
+            break
     connection.execute("COMMIT")
     if not header_rows:
         return None
     header = _header(name, *header_rows[0])
     if len(part_rows) > PART_NUMBER_MAX:
         raise journal.Damage(f"it has more than {PART_NUMBER_MAX:,} parts", header=header)
+    if size > journal.BYTES_MAX:
+        raise journal.Damage(f"its parts have more than {journal.BYTES_MAX // MIB} MiB", header=header)
     records = []
     for number, record, checksum in part_rows:
         if _sum(_text(record), name, number).encode() != checksum:
@@ -435,6 +441,8 @@ def _read_header(connection: sqlite3.Connection, name: str) -> Checkpoint | None
     row = connection.execute(_GET_HEADER, (name,)).fetchone()
     return None if row is None else _header(name, *row)
 
+
+_GET_PARTS = "SELECT part_number, record, checksum FROM parts WHERE name = ? ORDER BY position LIMIT ?"
 
 _GET_HEADER = "SELECT header, checksum FROM checkpoints WHERE name = ?"
 

@@ -10,7 +10,7 @@ from partwise.cli.output import Output
 from partwise.cli.piping import STANDARD_INPUT, standard_input
 from partwise.cli.wording import count, share
 from partwise.config import TransferConfig
-from partwise.errors import CheckpointError
+from partwise.errors import CheckpointDamaged, CheckpointError
 from partwise.model import Checkpoint, checkpoint_name
 from partwise.protocols import CheckpointStore
 from partwise.sources import as_source
@@ -32,6 +32,11 @@ def abort(file: str, target: BackendChoice, choice: StoreChoice, config: Transfe
         dropped = Uploader(backend, store, config).abort(source, key)
     if not dropped:
         output.say(f"no unfinished upload of {file} to {url} is recorded in {choice}; nothing was done")
+    elif isinstance(recorded, CheckpointDamaged) and recorded.upload_id is None:
+        output.say(
+            f"dropped the damaged checkpoint of {file} to {url}; which upload it was of can't be read: if the storage"
+            " still has one, 'partwise gc' drops it"
+        )
     else:
         output.say(f"dropped the upload of {file} to {url}{_what(recorded)}, and its checkpoint")
     output.record(
@@ -39,22 +44,24 @@ def abort(file: str, target: BackendChoice, choice: StoreChoice, config: Transfe
             "ok": True,
             "dropped": dropped,
             "upload_id": recorded.upload_id if dropped and recorded else None,
-            "bytes_dropped": recorded.bytes_done if dropped and recorded else 0,
+            "bytes_dropped": recorded.bytes_done if dropped and isinstance(recorded, Checkpoint) else 0,
         }
     )
     return DONE
 
 
-def _recorded(store: CheckpointStore, name: str) -> Checkpoint | None:
+def _recorded(store: CheckpointStore, name: str) -> Checkpoint | CheckpointDamaged | None:
     """What is recorded, as far as it can be read: it only serves to say what is dropped."""
     try:
         return store.load(name)
+    except CheckpointDamaged as error:
+        return error
     except CheckpointError:
         return None
 
 
-def _what(checkpoint: Checkpoint | None) -> str:
-    if checkpoint is None:
+def _what(checkpoint: Checkpoint | CheckpointDamaged | None) -> str:
+    if not isinstance(checkpoint, Checkpoint):
         return ""
     done = share(checkpoint.bytes_done, checkpoint.fingerprint.size)
     return f": {done} in {count(len(checkpoint.parts), 'part')} on the storage"

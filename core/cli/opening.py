@@ -148,6 +148,25 @@ class BackendChoice:
                 raise InvalidInput(f"{self.url!r:.200}: there is no directory {directory}; nothing was done")
             yield backend, prefix
 
+    def check_that_it_names_something(self, backend: MultipartBackend, prefix: str) -> None:
+        """
+        Tell keys of which no upload is pending from a directory that is not there and whose slash is missing.
+
+        Raises:
+            InvalidInput: in the directory of the backend, if it has one, no name begins as the URL says.
+        """
+        directory = _directory_of(backend)
+        if directory is None or not prefix:
+            return
+        above, begin = os.path.split(prefix)
+        with suppress(OSError, ValueError):  # what can't be read can't be told from a name that is wrong
+            if any(name.startswith(begin) for name in os.listdir(directory / above)):  # noqa: PTH208  # all names
+                return
+        raise InvalidInput(
+            f"{self.url!r:.200}: nothing in {directory} has a name that begins with {prefix!r:.100}, and no upload to"
+            " such a key is pending; nothing was done"
+        )
+
     @contextmanager
     def open_object(self, file: str) -> Iterator[tuple[MultipartBackend, str, str]]:
         """

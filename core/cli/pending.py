@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Iterable, Sequence
 from math import isnan, nan
@@ -15,7 +14,7 @@ from partwise.cli.opening import BackendChoice, StoreChoice
 from partwise.cli.outcomes import DONE, FAILED, exit_code, failure, sentence
 from partwise.cli.output import Output
 from partwise.cli.retries import Retries
-from partwise.cli.status import is_running
+from partwise.cli.status import is_running, scanned
 from partwise.cli.wording import age, count, shown, span
 from partwise.config import TransferConfig
 from partwise.errors import BackendError
@@ -31,7 +30,7 @@ def uploads(target: BackendChoice, config: TransferConfig, output: Output) -> in
     List the pending multipart uploads of a bucket, or of the keys that begin as the URL says.
 
     Raises:
-        InvalidInput: the URL names a directory that is not there.
+        InvalidInput: the URL names a directory that is not there, or keys of which nothing is there.
         BackendError: the storage can't be asked.
     """
     with target.open_prefix() as (backend, prefix):
@@ -44,6 +43,8 @@ def uploads(target: BackendChoice, config: TransferConfig, output: Output) -> in
                 if found == 1:
                     output.say(Painted(_line("AGE", "UPLOAD ID", "KEY"), "bold"))
                 output.say(_line(age(_age(pending)), shown(pending.upload_id), pending.key))
+        if not found:
+            target.check_that_it_names_something(backend, prefix)
     output.note(
         f"{count(found, 'pending upload')} at {target.url}" if found else f"no uploads are pending at {target.url}"
     )
@@ -113,6 +114,8 @@ def collect(wanted: Collection, output: Output) -> int:
     with wanted.target.open_prefix() as (backend, prefix), wanted.store.open() as store:
         retries = Retries(wanted.config)
         judged = judge(backend, retries.pending_uploads(backend, prefix), store, wanted.older_than)
+        if not judged:
+            wanted.target.check_that_it_names_something(backend, prefix)
         orphans = sum(one.orphan for one in judged)
         asks = orphans > 0 and not wanted.dry_run and not wanted.yes and output.can_ask()
         if judged and (asks or not output.json):
@@ -210,25 +213,10 @@ class Owners:
     unreadable: int
 
 
-class _Unreadable(logging.Handler):
-    """Counts the checkpoints that a store leaves out: each is logged as a warning."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.count = 0
-
-    def emit(self, record: logging.LogRecord) -> None:  # noqa: ARG002  # the signature of handlers
-        self.count += 1
-
-
 def _scanned(store: CheckpointStore, location: str) -> tuple[list[Checkpoint], int]:
     """The checkpoints for one storage, and the number of those that can't be read."""
-    logger, counting = logging.getLogger("partwise.stores"), _Unreadable()
-    logger.addHandler(counting)
-    try:
-        return [one for one in store.scan() if one.location == location], counting.count
-    finally:
-        logger.removeHandler(counting)
+    checkpoints, unreadable = scanned(store)
+    return [one for one in checkpoints if one.location == location], unreadable
 
 
 def owners(backend: MultipartBackend, store: CheckpointStore, judged: Sequence[Judged]) -> Owners:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +15,7 @@ from attrs import define
 
 from partwise.cli.colours import Colour, Line, Painted
 from partwise.cli.opening import StoreChoice, url_of
+from partwise.cli.outcomes import FAILED
 from partwise.cli.output import Output
 from partwise.cli.wording import age, amount, columns, moment, percent, shown
 from partwise.errors import CheckpointBusy, PartwiseError
@@ -113,10 +116,17 @@ def status(choice: StoreChoice, output: Output) -> int:
     """
     choice.check_that_it_is_there()
     with choice.open() as store:
-        known = sorted(_known(store), key=lambda one: (isnan(one.age), -one.age))
+        checkpoints, unreadable = scanned(store)
+        known = sorted(_known(store, checkpoints), key=lambda one: (isnan(one.age), -one.age))
     for one in known:
         output.record(one.as_data())
-    if not known:
+    if not known and unreadable:
+        output.note(f"no unfinished upload that can be read is recorded in {choice}")
+        if choice.file:
+            return FAILED  # the only one that was asked for
+    elif not known and choice.file and not os.path.lexists(choice.file):
+        output.note(f"there is no file {choice}: its upload has not begun, or it is finished")
+    elif not known:
         output.note(f"no unfinished uploads are recorded in {choice}")
     elif not output.json:
         output.say(*table(known, get_terminal_size().columns if sys.stdout.isatty() else None))
@@ -157,9 +167,30 @@ def _coloured(line: str, row: Sequence[str]) -> Line:
     return (f"{before} ", Painted(state, _COLOURS[state]), f" {after}")
 
 
-def _known(store: CheckpointStore) -> Iterator[Known]:
+class _Unreadable(logging.Handler):
+    """Counts the checkpoints that a store leaves out: each is logged as a warning."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.count = 0
+
+    def emit(self, record: logging.LogRecord) -> None:  # noqa: ARG002  # the signature of handlers
+        self.count += 1
+
+
+def scanned(store: CheckpointStore) -> tuple[list[Checkpoint], int]:
+    """The checkpoints of a store, and the number of those that can't be read."""
+    logger, counting = logging.getLogger("partwise.stores"), _Unreadable()
+    logger.addHandler(counting)
+    try:
+        return list(store.scan()), counting.count
+    finally:
+        logger.removeHandler(counting)
+
+
+def _known(store: CheckpointStore, checkpoints: Sequence[Checkpoint]) -> Iterator[Known]:
     now = time.time()
-    for checkpoint in list(store.scan()):
+    for checkpoint in checkpoints:
         began = _or_else(nan, lambda one=checkpoint: float(one.created))  # type: ignore[misc]  # its own, not the last
         yield Known(checkpoint, is_running(store, checkpoint), now - began)
 

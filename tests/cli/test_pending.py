@@ -149,6 +149,20 @@ def test_uploads_of_a_directory_that_is_not_there_are_not_none(partwise: Run, pl
         assert not (place / "typo").exists()
 
 
+def test_a_directory_that_is_not_there_and_has_lost_its_slash_is_not_an_empty_one(
+    partwise: Run, bucket: Path, backend: LocalBackend, url: str
+) -> None:
+    begin(backend, "ab", days_ago=8)
+    (bucket / "there.tar").touch()
+    for command in (("uploads",), ("gc", "--dry-run")):
+        for prefix, code in {"typo": 2, "there": 0, "a": 0, "typo/a": 2}.items():
+            ended = partwise(*command, f"{url}{prefix}")
+            assert (ended.code, "has a name that begins" in ended.err or "no directory" in ended.err) == (
+                code,
+                code == 2,
+            ), (command, prefix)
+
+
 def test_an_upload_that_is_dated_in_the_future_has_a_negative_age(
     partwise: Run, backend: LocalBackend, url: str
 ) -> None:

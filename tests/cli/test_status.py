@@ -173,6 +173,21 @@ def test_a_damaged_checkpoint_is_left_out_with_a_warning(
     assert "partwise: warning: " in ended.err
 
 
+def test_the_one_file_that_was_named_and_can_not_be_read_is_not_an_empty_place(partwise: Run, place: Path) -> None:
+    (place / "letter.txt").write_text("Dear reader,")
+    (place / "directory").mkdir()
+    (place / "link").symlink_to("letter.txt")
+    for name in ("letter.txt", "directory", "link"):
+        ended = partwise("status", "--checkpoint", name)
+        assert (ended.code, ended.out) == (1, "")
+        assert ended.err.endswith(f"no unfinished upload that can be read is recorded in {name}\n")
+
+
+def test_that_the_one_file_is_not_there_is_said(partwise: Run) -> None:
+    ended = partwise("status", "--checkpoint", "one.ucp")
+    assert ended.err == "there is no file one.ucp: its upload has not begun, or it is finished\n"
+
+
 @pytest.fixture
 def odd(place: Path) -> Callable[..., tuple[str, str]]:
     """Register a store that holds one plain checkpoint and one that has this about it; returns how to name it."""
@@ -417,6 +432,17 @@ def test_a_damaged_checkpoint_is_dropped_too(
     ended = partwise("abort", "small.bin", url, *HERE, "--json")
     assert (ended.code, ended.last["dropped"]) == (0, True)
     assert list((place / "checkpoints").iterdir()) == []
+
+
+def test_of_a_checkpoint_that_can_not_be_read_it_is_not_said_that_its_upload_was_dropped(
+    partwise: Run, store: FileCheckpointStore, begun: Checkpoint, place: Path, url: str
+) -> None:
+    (recorded,) = (place / "checkpoints").glob("*.ucp")
+    recorded.write_bytes(recorded.read_bytes().replace(b"small", b"smell"))
+    ended = partwise("abort", "small.bin", url, *HERE)
+    assert ended.code == 0
+    assert "dropped the damaged checkpoint of small.bin" in ended.out
+    assert "'partwise gc' drops it" in ended.out
 
 
 def test_an_upload_that_the_storage_does_not_let_go_of_is_kept(

@@ -973,3 +973,27 @@ def test_what_no_storage_takes_is_a_part_that_is_not_there(struck, make_backend,
         struck(Fault("list_parts", FaultKind.PERMANENT), backend=backend).upload(source, "key")
 
     assert (caught.value.parts_done, caught.value.bytes_done) == (4, 40)
+
+
+@pytest.mark.parametrize("kind", ["file", "stream"])
+@pytest.mark.parametrize(("part_size", "fits"), [(7, False), (8, True), (12, True), (13, False), (2**63, False)])
+def test_an_upload_whose_parts_no_storage_takes_starts_again(  # noqa: PLR0917  # fixtures
+    make_backend, struck, store, source, data, kind, part_size, fits
+):
+    """As a checkpoint has them that came from elsewhere, or when the storage's limits have changed since."""
+
+    def again():
+        return source if kind == "file" else StreamSource(io.BytesIO(data), name="dump")
+
+    backend = make_backend(limits=PartLimits(min_part_size=8, max_part_size=12))
+    with pytest.raises(UploadFailed):
+        struck(Fault("complete_upload", FaultKind.PERMANENT), backend=backend).upload(again(), "key")
+    [checkpoint] = store.scan()
+    store.save(evolve(checkpoint, part_size=part_size, doubling_every=None))
+
+    result = struck(backend=backend).upload(again(), "key")
+
+    started_again = any("takes no parts of the recorded size" in warning for warning in result.warnings)
+    assert started_again != fits
+    assert backend.read("key") == data
+    assert list(backend.list_uploads()) == []

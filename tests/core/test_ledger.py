@@ -29,7 +29,7 @@ from partwise.ledger import (
     is_same_etag,
     reconcile,
 )
-from partwise.model import Callback, Checkpoint, Fingerprint, ObjectOptions, StoredObject, UploadedPart
+from partwise.model import Callback, Checkpoint, Fingerprint, ObjectOptions, PartLimits, StoredObject, UploadedPart
 from partwise.planning import PartPlan
 
 # --- the account -----------------------------------------------------------------------------------------------------
@@ -359,8 +359,8 @@ class TestSourceChanged:
     def test_by_choice_a_source_that_outgrew_its_parts_starts_again(self):
         wanted = evolve(WANTED, fingerprint=evolve(NOW, size=31))
 
-        assert isinstance(reconcile(facts(wanted=wanted, keep_matching=True, max_parts=4)), AskParts)
-        assert reconcile(facts(wanted=wanted, keep_matching=True, max_parts=3)) == Start(
+        assert isinstance(reconcile(facts(wanted=wanted, keep_matching=True, limits=PartLimits(max_parts=4))), AskParts)
+        assert reconcile(facts(wanted=wanted, keep_matching=True, limits=PartLimits(max_parts=3))) == Start(
             "the source now has more than 3 parts of 10 bytes", ("OLD", "ID")
         )
 
@@ -735,7 +735,11 @@ class World:
     def ask(self):
         """The facts as they were at the decision, the decision, and every question that was asked."""
         known = Facts(
-            self.wanted, self.found, verify_content=self.verify_content, keep_matching=self.keep_matching, max_parts=5
+            self.wanted,
+            self.found,
+            verify_content=self.verify_content,
+            keep_matching=self.keep_matching,
+            limits=PartLimits(max_parts=5),
         )
         questions = []
         while len(questions) < 10:

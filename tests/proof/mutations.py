@@ -2810,6 +2810,55 @@ MUTATIONS = [
         "            if False:\n                reason",
         DIRECTORY,
     ),
+    Mutation(
+        "an abort says that it dropped what it could not remove",
+        "core/uploader.py",
+        "                call_plugin(run.store.load, run.name)  #",
+        "                pass  #",
+        ("tests/stores/test_shared_places.py -k abort",),
+    ),
+    Mutation(
+        "files are made before it is known that a database can be kept there",
+        "stores/sqlite.py",
+        "                self._database.check_place()\n",
+        "                pass\n",
+        ("tests/stores/test_shared_places.py -k group",),
+    ),
+    Mutation(
+        "a checkpoint of another version gives away the upload of another name",
+        "stores/file.py",
+        "                damage.upload_id = None  #",
+        "                pass  #",
+        ("tests/stores/test_file.py -k another_version",),
+    ),
+    Mutation(
+        "the parts in a database have no size in all",
+        "stores/sqlite.py",
+        "        if size > journal.BYTES_MAX:\n            break\n",
+        "",
+        ("tests/stores/test_bounds.py -k in_all",),
+    ),
+    Mutation(
+        "the schema of a database is read to its end",
+        "stores/_database.py",
+        " > _OPERATIONS_OF_SCHEMA_MAX",
+        " > 1000 * _OPERATIONS_OF_SCHEMA_MAX",
+        ("tests/stores/test_bounds.py -k schema",),
+    ),
+    Mutation(
+        "parts that are larger than the storage takes are carried on",
+        "core/ledger.py",
+        " or largest > limits.max_part_size:",
+        ":",
+        ("tests/core/test_deciding.py -k no_storage_takes",),
+    ),
+    Mutation(
+        "parts that are smaller than the storage takes are carried on",
+        "core/ledger.py",
+        "(plan.part_size < limits.min_part_size and total != 1) or ",
+        "",
+        ("tests/core/test_deciding.py -k no_storage_takes",),
+    ),
 ]
 
 

@@ -283,6 +283,39 @@ def test_a_value_of_many_mebibytes_is_not_read(path: Path) -> None:
             store.load(SAVED.name)
 
 
+def test_parts_of_many_mebibytes_in_all_are_damage(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal, "BYTES_MAX", MIB)
+    with SQLiteCheckpointStore(path) as store:
+        store.save(SAVED)
+        for number in range(1, 41):
+            store.append_part(SAVED.name, UploadedPart(number, 10, "e" * (MIB // 4)))
+        with taking_at_most(5 * MIB), pytest.raises(CheckpointDamaged, match="more than 1 MiB") as caught:
+            store.load(SAVED.name)
+        with store.claim(SAVED.name), pytest.raises(CheckpointDamaged, match="set aside"):
+            store.load(SAVED.name)
+
+        assert caught.value.upload_id == SAVED.upload_id
+        assert store.load(SAVED.name) is None
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_a_schema_of_thousands_of_views_is_not_read_to_its_end(
+    path: Path, monkeypatch: pytest.MonkeyPatch, ours: bool
+) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA writable_schema = ON")
+        connection.execute(f"PRAGMA application_id = {_database._APPLICATION_ID if ours else 0}")
+        connection.execute(f"PRAGMA user_version = {_database.VERSION if ours else 0}")
+        views = ((f"v{number}", f"v{number}", f"CREATE VIEW v{number} AS SELECT 1") for number in range(5000))
+        connection.execute("BEGIN")
+        connection.executemany("INSERT INTO sqlite_master VALUES ('view', ?, ?, 0, ?)", views)
+        connection.execute("COMMIT")
+    monkeypatch.setattr(_database, "_OPERATIONS_OF_SCHEMA_MAX", 10_000)
+
+    with SQLiteCheckpointStore(path) as store, pytest.raises(CheckpointDamaged, match="far more tables or views"):
+        store.load(SAVED.name)
+
+
 def test_more_parts_than_there_can_be_are_damage(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with SQLiteCheckpointStore(path) as store:
         store.save(evolve(SAVED, parts=[UploadedPart(number, 10, "e") for number in (1, 2, 3)]))

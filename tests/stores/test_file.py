@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import logging
 import os
 import stat
@@ -26,6 +27,7 @@ from partwise.errors import (
 )
 from partwise.model import Checkpoint, UploadedPart
 from partwise.protocols import BindsSource, CheckpointStore
+from partwise.stores import _journal as journal
 from partwise.stores.file import BesideSourceStore, FileCheckpointStore, open_url
 from partwise.testing import dies_at
 
@@ -377,6 +379,21 @@ def test_a_damaged_file_is_not_added_to(directory, checkpoint, part) -> None:
     with pytest.raises(CheckpointDamaged, match="nothing can be added"):
         directory.append_part(saved.name, part(3))
     assert directory.path_for(saved.name).read_bytes() == bad
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_an_upload_of_another_version_is_given_to_be_aborted_only_under_its_own_name(
+    directory, checkpoint, own: bool
+) -> None:
+    """Its checkpoint can't be read, but may be a copy, of an upload that is alive."""
+    saved, other = checkpoint(), checkpoint("other.tar")
+    body = json.dumps({**(saved if own else other).to_data(), "version": 2}).encode()
+    directory.save(saved)
+    line = journal._line(body, journal.checksum(journal._MARK, body))
+    directory.path_for(saved.name).write_bytes(journal._MARK + line)
+    with pytest.raises(CheckpointDamaged, match="version 2") as caught:
+        directory.load(saved.name)
+    assert caught.value.upload_id == (saved.upload_id if own else None)
 
 
 def test_a_copy_under_another_name_is_not_trusted_and_its_upload_not_given_away(directory, checkpoint, part) -> None:

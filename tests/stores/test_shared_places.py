@@ -474,6 +474,27 @@ def test_a_checkpoint_that_another_user_planted_is_never_believed(
     assert before in everything(shared), "it is nowhere lost"
 
 
+@pytest.mark.parametrize("form", ["directory", "one file"])
+def test_an_abort_does_not_say_that_it_dropped_what_is_another_user_s(
+    shared: Path, victims_source: Path, form: str
+) -> None:
+    store, path = open_form(form, shared, victims_source)
+    with acting_as(ATTACKER):
+        path.write_bytes(forged(victims_source))
+    before = identity(path)
+
+    with acting_as(VICTIM):
+        uploader = Uploader(new_bucket(), store)
+        if is_sticky(shared):
+            with pytest.raises(CheckpointDamaged, match="can't be set aside"):
+                uploader.abort(victims_source, "key")
+        else:
+            assert uploader.abort(victims_source, "key"), "it was set aside"
+            assert not uploader.abort(victims_source, "key")
+
+    assert before in everything(shared), "it is nowhere lost"
+
+
 @pytest.mark.parametrize("form", ["directory", "one file", "beside"])
 def test_a_checkpoint_of_root_is_believed(shared: Path, victims_source: Path, form: str) -> None:
     store, path = open_form(form, shared, victims_source)
@@ -505,7 +526,9 @@ def test_a_database_that_another_user_planted_is_never_opened(shared: Path, vict
     before = everything(shared)
 
     with acting_as(VICTIM), SQLiteCheckpointStore(path) as store:
-        with pytest.raises(CheckpointUnwritable, match=rf"belongs to another user \(uid {ATTACKER}\).*left as it is"):
+        # Where there is no database yet, the directory is refused before what is planted beside it is looked at.
+        why = "can be written by other users" if ending else rf"belongs to another user \(uid {ATTACKER}\)"
+        with pytest.raises(CheckpointUnwritable, match=rf"{why}.*left as it is"):
             upload(store, victims_source)
         if not ending:
             with pytest.raises(CheckpointDamaged, match="belongs to another user"):
@@ -550,8 +573,13 @@ def test_a_database_may_be_where_only_a_group_of_this_user_alone_may_write(
     with SQLiteCheckpointStore(place / "uploads.db") as store:
         with nullcontext() if usable else pytest.raises(CheckpointUnwritable, match="use a directory of your own"):
             store.save(saved)
+        refused = pytest.raises(CheckpointUnwritable, match="use a directory of your own")
+        with nullcontext() if usable else refused, store.claim(saved.name):
+            pass
         if usable:
             assert store.load(saved.name) == saved
+        else:
+            assert list(place.iterdir()) == [], "nothing is made where nothing can be kept"
 
 
 def test_a_database_in_a_directory_of_another_user_is_not_opened(shared: Path) -> None:
