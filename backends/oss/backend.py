@@ -751,10 +751,11 @@ def _masked(answer: Answer, secrets: tuple[str, ...]) -> Answer:
 
     What an answer means that is a failure is for `read`, which masks all of it.
     """
-    headers = {
-        name: redacted(value, secrets) if name in _KEPT_HEADERS or name.startswith(METADATA_PREFIX) else value
-        for name, value in answer.headers.items()
-    }
+    headers = {}
+    for name, value in answer.headers.items():
+        is_metadata = name.startswith(METADATA_PREFIX)
+        kept = redacted(value, secrets) if is_metadata or name in _KEPT_HEADERS else value
+        headers[redacted(name, secrets) if is_metadata else name] = kept
     body = answer.body
     if len(body) <= _SEARCHED_FOR_PARTS or contains(body, secrets):
         body = redacted(body.decode("latin-1"), secrets).encode("latin-1")

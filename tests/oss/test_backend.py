@@ -1288,6 +1288,7 @@ def test_no_field_of_a_success_gives_away_a_secret(server, connect, body, caplog
     def reply(received, _):
         said = echoes(received)[what]
         lines = f'ETag: "{said}"\r\nx-oss-request-id: {said}\r\nx-oss-version-id: {said}\r\nx-oss-meta-a: {said}\r\n'
+        lines += f"x-oss-meta-{said}: a\r\n"
         if received.method == "HEAD":
             return f"HTTP/1.1 200 OK\r\n{lines}Content-Length: 1\r\n\r\n".encode()
         document = f"<InitiateMultipartUploadResult><UploadId>{said}</UploadId></InitiateMultipartUploadResult>"
