@@ -1112,8 +1112,8 @@ MUTATIONS = [
     Mutation(
         "the last bound of a number is not in it",
         "core/_checking.py",
-        "if least <= value <= (_WHOLE_MAX if most is None else most)",
-        "if least <= value < (_WHOLE_MAX if most is None else most)",
+        "if least <= value <= highest:",
+        "if least <= value < highest:",
         ("tests/core/test_model.py",),
     ),
     Mutation(
