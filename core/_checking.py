@@ -35,9 +35,12 @@ def _name(instance: object, attribute: Attribute[Any]) -> str:
 def whole(least: int, most: int | None = None, *also: object) -> Callable[[Any, Attribute[Any], Any], None]:
     """A validator of whole numbers from `least` to `most`, and of the values in `also`, such as None."""
 
+    highest = _WHOLE_MAX if most is None else most
+
     def check(instance: object, attribute: Attribute[Any], value: object) -> None:
-        if isinstance(value, int) and not isinstance(value, bool):
-            if least <= value <= (_WHOLE_MAX if most is None else most):
+        # The first question alone is nearly always the answer, and eight such checks are made for each part.
+        if type(value) is int or (isinstance(value, int) and not isinstance(value, bool)):
+            if least <= value <= highest:
                 return
         else:
             # Not by `any`: it leaves a generator half way, and what a signal handler raises at its end is lost.

@@ -27,6 +27,7 @@ from partwise.backends.oss.credentials import (
     as_provider,
 )
 from partwise.backends.oss.documents import (
+    NAME_MAX,
     BadDocument,
     CompleteDocument,
     Entry,
@@ -98,6 +99,10 @@ _UPLOADS_MAX = 100_000
 
 #: Pages of one list that have no entry, though more is said to follow.
 _EMPTY_PAGES_MAX = 100
+
+#: Pages of one list that have fewer entries than were asked for. A server that says each time that more follows would
+#: otherwise be asked once for every entry. As many as an upload can have parts, for servers that list them singly.
+_SHORT_PAGES_MAX = 10_000
 
 #: Seconds; more is a mistake, or in milliseconds.
 _TIMEOUT_MAX = 86_400
@@ -473,7 +478,14 @@ class OSSBackend:
                 query.append(("part-number-marker", str(marker)))
             return self._page(_Request(what, "GET", key, query, self._other_headers, length=None), parse_parts)
 
-        return _paged(fetch, 0, what, LIMITS.max_parts, "the service keeps no more parts of an upload")
+        return _paged(
+            fetch,
+            0,
+            what,
+            LIMITS.max_parts,
+            page_size=self._page_size,
+            advice="the service keeps no more parts of an upload",
+        )
 
     def complete_upload(
         self, key: str, upload_id: str, parts: Sequence[UploadedPart], options: ObjectOptions
@@ -522,7 +534,9 @@ class OSSBackend:
                     query.append((name, value))
             return self._page(_Request(what, "GET", None, query, self._other_headers, length=None), parse_uploads)
 
-        return _paged(fetch, ("", ""), what, _UPLOADS_MAX, "list them by a prefix of their keys")
+        return _paged(
+            fetch, ("", ""), what, _UPLOADS_MAX, page_size=self._page_size, advice="list them by a prefix of their keys"
+        )
 
     # --- objects -----------------------------------------------------------------------------------------------------
 
@@ -737,10 +751,11 @@ def _masked(answer: Answer, secrets: tuple[str, ...]) -> Answer:
 
     What an answer means that is a failure is for `read`, which masks all of it.
     """
-    headers = {
-        name: redacted(value, secrets) if name in _KEPT_HEADERS or name.startswith(METADATA_PREFIX) else value
-        for name, value in answer.headers.items()
-    }
+    headers = {}
+    for name, value in answer.headers.items():
+        is_metadata = name.startswith(METADATA_PREFIX)
+        kept = redacted(value, secrets) if is_metadata or name in _KEPT_HEADERS else value
+        headers[redacted(name, secrets) if is_metadata else name] = kept
     body = answer.body
     if len(body) <= _SEARCHED_FOR_PARTS or contains(body, secrets):
         body = redacted(body.decode("latin-1"), secrets).encode("latin-1")
@@ -758,7 +773,7 @@ def _tell(answer: Answer, what: str, key: str | None, query: Query, part_number:
 
 
 def _paged(
-    fetch: Callable[[Marker], Page[Entry, Marker]], start: Marker, what: str, most: int, advice: str
+    fetch: Callable[[Marker], Page[Entry, Marker]], start: Marker, what: str, most: int, *, page_size: int, advice: str
 ) -> Iterator[Entry]:
     """
     The entries of all pages: the first page is taken now, each further one when it is reached.
@@ -768,17 +783,22 @@ def _paged(
         start: the marker of the first page.
         what: what is listed, for the message.
         most: entries that there can be.
+        page_size: entries that a page was asked for.
         advice: what to do about more.
     """
     first = fetch(start)
 
     def entries(page: Page[Entry, Marker], marker: Marker) -> Iterator[Entry]:
-        count = empty = 0
+        count = empty = short = 0
         while True:
             count += len(page.entries)
             empty += not page.entries
+            short += len(page.entries) < page_size
             if count > most or empty > _EMPTY_PAGES_MAX:
                 found = f"more than {most} entries" if count > most else f"more than {_EMPTY_PAGES_MAX} empty pages"
+                raise BackendError(f"{what}: the list has {found}; {advice}")
+            if short > _SHORT_PAGES_MAX:
+                found = f"more than {_SHORT_PAGES_MAX} pages of fewer than {page_size} entries"
                 raise BackendError(f"{what}: the list has {found}; {advice}")
             yield from page.entries
             if page.next_marker is None:
@@ -802,6 +822,8 @@ def _etag(answer: Answer, what: str) -> str:
     etag = bare_etag(answer.headers.get("etag", ""))
     if etag is None:
         raise _unusable(answer, what, "it has no ETag")
+    if len(etag) > NAME_MAX:
+        raise _unusable(answer, what, f"its ETag has more than {NAME_MAX} characters")
     return etag
 
 

@@ -36,7 +36,7 @@ _TAG_MAX = 4096
 _WITH_ATTRIBUTES_MAX = 16
 
 #: Characters of an upload id or an ETag (the service's have 32), bytes of a key (1023). They are kept, and sent again.
-_NAME_MAX = 1024
+NAME_MAX = 1024
 
 _PART_NUMBER_MAX = 10_000
 
@@ -240,14 +240,14 @@ def _truncated(page: dict[str, str]) -> bool:
 def _name(children: dict[str, str], name: str) -> str:
     """A text that is sent again as it is."""
     text = _text(children, name)
-    if len(text) > _NAME_MAX:
-        raise BadDocument(f"its {name} has more than {_NAME_MAX} characters")
+    if len(text) > NAME_MAX:
+        raise BadDocument(f"its {name} has more than {NAME_MAX} characters")
     return text
 
 
 def _key(key: str) -> str:
-    if len(key.encode("utf-8", "surrogatepass")) > _NAME_MAX:
-        raise BadDocument(f"a key in it has more than {_NAME_MAX} bytes")
+    if len(key.encode("utf-8", "surrogatepass")) > NAME_MAX:
+        raise BadDocument(f"a key in it has more than {NAME_MAX} bytes")
     return key
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from attrs import define, field
 
 from partwise.backends.oss.documents import BadDocument, parse_error
-from partwise.backends.oss.http1 import Answer
+from partwise.backends.oss.http1 import LASTING_FAILURES, Answer
 from partwise.backends.oss.redaction import redacted
 from partwise.errors import (
     AccessDenied,
@@ -275,7 +275,7 @@ def _kind(answer: Answer, said: Said) -> type[BackendError]:
         return Throttled
     if said.code in ERRORS:
         return ERRORS[said.code]
-    if status >= 500:
+    if status >= 500 and status not in LASTING_FAILURES:
         return ServerFailed
     if status == 408:
         return ConnectionFailed

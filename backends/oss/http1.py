@@ -25,6 +25,10 @@ HEADERS_MAX = 256
 #: The longest documents are pages of a thousand uploads whose keys are long and percent-encoded: some 4 MiB.
 BODY_BYTES_MAX = 8 * 1024 * 1024
 
+#: Statuses of the server's own failures that the next request will meet with, too: it does not know what was asked, or
+#: the version of HTTP.
+LASTING_FAILURES = frozenset({501, 505})
+
 _RECEIVE = 64 * 1024
 _INTERIM_MAX = 8
 

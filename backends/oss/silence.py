@@ -12,16 +12,30 @@ import os
 import socket
 import struct
 import sys
+import time
+from typing import TYPE_CHECKING
 
-from partwise.backends.oss.tls import TLSSocket
-from partwise.model import MIB
+from partwise.model import KIB, MIB
+
+if TYPE_CHECKING:
+    from partwise.backends.oss.tls import TLSSocket
 
 #: What a call raises that waited in vain: by the kernel's timeout, one that would block.
 SILENCE = (TimeoutError, BlockingIOError)
 
+
+class TooSlow(TimeoutError):
+    """The other side takes bytes, but so slowly that a part would not be sent within any sensible time."""
+
+
 #: Python's timeout is for all that one call has to send, so that it must not be much: at the slowest rate that OSS can
 #: be asked for, 1 MiB takes some ten seconds.
 _SENT_IN_TIME = MIB
+
+#: Bytes a second that the other side has to take, on average over what one call sends and beyond one time of silence.
+#: One that takes a byte now and then is never silent, and would hold a thread for ever. OSS can be asked for no rate
+#: as slow as this.
+_RATE_MIN = KIB
 
 
 def limit_silence(sock: socket.socket | TLSSocket, seconds: float) -> None:
@@ -33,6 +47,35 @@ def limit_silence(sock: socket.socket | TLSSocket, seconds: float) -> None:
 def longest_send(sock: socket.socket | TLSSocket) -> int:
     """How many bytes to give to one call to send, so that it is not taken for a silence that it takes long."""
     return sys.maxsize if sock.gettimeout() is None else _SENT_IN_TIME
+
+
+def send_all(sock: socket.socket, data: bytes | memoryview) -> None:
+    """
+    Send all of it, as `sendall` does, by a socket whose silence is limited.
+
+    Raises:
+        TooSlow: the other side takes less than 1 KiB a second.
+        OSError: one of SILENCE where it takes nothing; any other failure of the connection.
+    """
+    if sock.gettimeout() is not None:
+        sock.sendall(data)  # Python's timeout is for all of it
+        return
+    begun = time.monotonic()
+    sent = sock.send(data)
+    # Nearly always that was all: what the kernel did not take before its timeout ended, or a signal came, is the rest.
+    while sent < len(data):
+        if sent < (time.monotonic() - begun - _kernel_limit(sock)) * _RATE_MIN:
+            raise TooSlow(f"less than {_RATE_MIN} bytes a second were taken")
+        sent += sock.send(memoryview(data)[sent:])
+
+
+def _kernel_limit(sock: socket.socket) -> float:
+    """Seconds of silence after which a call to send ends."""
+    seconds, microseconds = struct.unpack("ll", sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TIMEVAL_BYTES))
+    return float(seconds) + float(microseconds) / 1_000_000
+
+
+_TIMEVAL_BYTES = struct.calcsize("ll")
 
 
 def _limited_by_kernel(sock: socket.socket | TLSSocket, seconds: float) -> bool:

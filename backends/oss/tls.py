@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from partwise.backends.oss.silence import send_all
 from partwise.errors import InvalidInput
 from partwise.model import MIB
 
@@ -129,7 +130,7 @@ class TLSSocket:
 
     def _flush(self) -> None:
         if self._leaving.pending:
-            self._sock.sendall(self._leaving.read())
+            send_all(self._sock, self._leaving.read())
 
     # --- the socket beneath ------------------------------------------------------------------------------------------
 

@@ -26,9 +26,17 @@ from urllib3.exceptions import (
     NewConnectionError,
 )
 
-from partwise.backends.oss.http1 import Answer, BadAnswer, NotHTTP, TooLong, read_answer, request_head
+from partwise.backends.oss.http1 import (
+    LASTING_FAILURES,
+    Answer,
+    BadAnswer,
+    NotHTTP,
+    TooLong,
+    read_answer,
+    request_head,
+)
 from partwise.backends.oss.proxies import Proxy
-from partwise.backends.oss.silence import SILENCE, limit_silence, longest_send
+from partwise.backends.oss.silence import SILENCE, TooSlow, limit_silence, longest_send, send_all
 from partwise.backends.oss.tls import TLSSocket
 from partwise.errors import BackendClosed, BackendError, ConnectionFailed
 
@@ -189,9 +197,7 @@ class Transport:
     def _sent(self, connection: _Connection, head: bytes, body: Iterable[bytes | memoryview]) -> OSError | None:
         broken = _send(connection.sock, head, body)
         if isinstance(broken, SILENCE) and connection.is_connected:  # which says, too, that there is nothing to be read
-            raise ConnectionFailed(
-                f"{self._where} took no more of the request for {self._read_timeout:g} seconds"
-            ) from broken
+            raise ConnectionFailed(f"{self._where} {self._why(broken)}") from broken
         return broken
 
     def _answer(self, connection: _Connection, method: str, broken: OSError | None) -> Answer:
@@ -214,9 +220,11 @@ class Transport:
         except TooLong as error:
             raise BackendError(f"the answer of {self._where} can't be meant for us: {error}") from error
         except (BadAnswer, OSError) as error:
-            if broken is not None:
+            certain = isinstance(error, NotHTTP) and not connection.used
+            certain = certain or getattr(error, "reason", None) == _NO_CERTIFICATE_OF_OURS
+            if broken is not None and not certain:
                 raise ConnectionFailed(
-                    f"the connection to {self._where} broke while the request was sent: {broken}"
+                    f"the connection to {self._where} broke while the request was sent: {self._why(broken)}"
                 ) from broken
             if isinstance(error, SILENCE):
                 late = time.monotonic() > deadline
@@ -225,18 +233,23 @@ class Transport:
                 raise ConnectionFailed(
                     f"{self._where} did not {how} within {seconds:g} seconds; the request may have taken effect"
                 ) from error
-            certain = isinstance(error, NotHTTP) and not connection.used
-            certain = certain or getattr(error, "reason", None) == _NO_CERTIFICATE_OF_OURS
             raise ConnectionFailed(
                 f"the answer of {self._where} was lost: {error}; {self._hint(error) or _MAYBE}", retryable=not certain
             ) from error
         if broken is not None and answer.status < 300:
             raise ConnectionFailed(
-                f"{self._where} answered {answer.status} to a request that it did not get all of: {broken}"
+                f"{self._where} answered {answer.status} to a request that it did not get all of: {self._why(broken)}"
             ) from broken
         connection.used = True
         worn = broken is not None or answer.status >= 500 or answer.status in _WORN_STATUSES
         return answer, reusable and not worn
+
+    def _why(self, broken: OSError) -> str:
+        if isinstance(broken, TooSlow):
+            return f"took the request too slowly: {broken}"
+        if isinstance(broken, SILENCE):
+            return f"took no more of the request for {self._read_timeout:g} seconds"
+        return str(broken)
 
     # --- connections -------------------------------------------------------------------------------------------------
 
@@ -318,7 +331,8 @@ class Transport:
         else:
             why = f"the proxy answered {answer.status}; check that it allows {target}"
         # What the proxy does not allow it will not allow the next time; its own trouble is transient.
-        transient = answer.status >= 500 or answer.status in (408, 429)
+        lasting = answer.status < 500 or answer.status in LASTING_FAILURES
+        transient = not lasting or answer.status in (408, 429)
         raise ConnectionFailed(f"no connection to {self._way}: {why}", status=answer.status, retryable=transient)
 
     def _hint(self, error: Exception) -> str | None:
@@ -362,39 +376,42 @@ def _send(sock: socket | TLSSocket, head: bytes, body: Iterable[bytes | memoryvi
     """
     pending: bytes | None = head
     longest = longest_send(sock)
+    send = sock.sendall if isinstance(sock, TLSSocket) else partial(send_all, sock)
     for chunk in body:
         data = memoryview(chunk)
         for begin in range(0, len(data), longest):
             piece = data[begin : begin + longest]
             try:
                 if pending is None:
-                    sock.sendall(piece)
+                    send(piece)
                 else:
-                    _send_both(sock, pending, piece)
+                    _send_both(sock, send, pending, piece)
                     pending = None
             except OSError as error:
                 return error
     if pending is not None:
         try:
-            sock.sendall(pending)
+            send(pending)
         except OSError as error:
             return error
     return None
 
 
-def _send_both(sock: socket | TLSSocket, head: bytes, piece: memoryview) -> None:
+def _send_both(
+    sock: socket | TLSSocket, send: Callable[[bytes | memoryview], None], head: bytes, piece: memoryview
+) -> None:
     # In one call where there is one: a packet less, and a turn in the interpreter less among threads.
     sendmsg = getattr(sock, "sendmsg", None)
     if sendmsg is None:
-        sock.sendall(head)
-        sock.sendall(piece)
+        send(head)
+        send(piece)
         return
     sent = sendmsg((head, piece))
     if sent < len(head):
-        sock.sendall(head[sent:])
+        send(head[sent:])
         sent = len(head)
     if sent < len(head) + len(piece):
-        sock.sendall(piece[sent - len(head) :])
+        send(piece[sent - len(head) :])
 
 
 _MAYBE = "the request may have taken effect"

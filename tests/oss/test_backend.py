@@ -1038,7 +1038,40 @@ def test_a_list_of_a_hundred_thousand_uploads_is_not_too_long(oss):
     def fetch(n):
         return Page(tuple(range(1000)), n + 1 if n < 99 else None)
 
-    assert sum(1 for _ in backend_module._paged(fetch, 0, "a list", backend_module._UPLOADS_MAX, "")) == 100_000
+    assert (
+        sum(
+            1 for _ in backend_module._paged(fetch, 0, "a list", backend_module._UPLOADS_MAX, page_size=1000, advice="")
+        )
+        == 100_000
+    )
+
+
+@pytest.mark.parametrize("size", [1, 1000])
+def test_a_list_may_have_ten_thousand_pages_that_are_not_full_and_no_more(size):
+    def fetch(n, last):
+        return Page((n,), n + 1 if n < last else None)
+
+    def length(last):
+        pages = backend_module._paged(lambda n: fetch(n, last), 1, "a list", 100_000, page_size=size, advice="go on")
+        return sum(1 for _ in pages)
+
+    assert length(10_000) == 10_000
+    if size == 1:
+        assert length(20_000) == 20_000  # these are full
+        return
+    with pytest.raises(BackendError, match="more than 10000 pages of fewer than 1000 entries; go on") as raised:
+        length(10_001)
+    assert not raised.value.retryable
+
+
+@pytest.mark.parametrize("etag", ["E" * 1025, "E" * 60_000])
+def test_an_etag_is_kept_only_if_it_is_no_longer_than_one_can_be(server, oss, body, kit, etag):
+    """It is held and recorded for each part, and sent again at the end."""
+    server.reply(kit.answer(ETag=f'"{etag[:1024]}"'), kit.answer(ETag=f'"{etag}"'), kit.answer(ETag=etag))
+    assert oss.upload_part("key", "ID", 1, body(b"")).etag == etag[:1024]
+    for ask in (lambda: oss.upload_part("key", "ID", 1, body(b"")), lambda: oss.head_object("key")):
+        with pytest.raises(ServerFailed, match="its ETag has more than 1024 characters"):
+            ask()
 
 
 # --- numbers on the wire ---------------------------------------------------------------------------------------------
@@ -1255,6 +1288,7 @@ def test_no_field_of_a_success_gives_away_a_secret(server, connect, body, caplog
     def reply(received, _):
         said = echoes(received)[what]
         lines = f'ETag: "{said}"\r\nx-oss-request-id: {said}\r\nx-oss-version-id: {said}\r\nx-oss-meta-a: {said}\r\n'
+        lines += f"x-oss-meta-{said}: a\r\n"
         if received.method == "HEAD":
             return f"HTTP/1.1 200 OK\r\n{lines}Content-Length: 1\r\n\r\n".encode()
         document = f"<InitiateMultipartUploadResult><UploadId>{said}</UploadId></InitiateMultipartUploadResult>"

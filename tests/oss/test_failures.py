@@ -55,6 +55,7 @@ TABLE = [
     ("MalformedXML", 400, BackendError, False),
     ("InvalidRequest", 400, BackendError, False),
     ("NotImplemented", 400, BackendError, False),
+    ("NotImplemented", 501, BackendError, False),
     ("MissingArgument", 400, BackendError, False),
     ("InvalidArgument", 400, BackendError, False),
     ("InvalidBucketName", 400, BackendError, False),

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 import sys
+from types import SimpleNamespace
 
 import pytest
 
-from partwise.backends.oss.silence import SILENCE, limit_silence, longest_send
+from partwise.backends.oss import silence
+from partwise.backends.oss.silence import SILENCE, TooSlow, limit_silence, longest_send, send_all
 
 
 def _without_the_options(monkeypatch):
@@ -80,3 +83,65 @@ def test_one_call_sends_no_more_than_can_go_in_time_where_the_time_is_that_of_th
     _on_windows(monkeypatch)
     limit_silence(ours, 30.0)
     assert longest_send(ours) == 2**20
+
+
+class Reluctant:
+    """A socket limited by the kernel to a silence of 60 seconds, that takes so much in each of them."""
+
+    def __init__(self, clock, taken):
+        self.clock, self.taken, self.got = clock, taken, b""
+
+    def gettimeout(self):
+        return None
+
+    def getsockopt(self, level, option, size):
+        assert (level, option) == (socket.SOL_SOCKET, socket.SO_SNDTIMEO)
+        return struct.pack("ll", 60, 0)
+
+    def send(self, data):
+        took = bytes(data[: self.taken])
+        self.got += took
+        self.clock[0] += 60.0 if len(took) < len(data) else 0.0
+        return len(took)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(silence, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    return now
+
+
+def test_a_peer_that_takes_a_kibibyte_a_second_is_slow_enough(clock):
+    sock = Reluctant(clock, 60 * 1024)
+    send_all(sock, b"x" * 2**20)
+    assert sock.got == b"x" * 2**20
+
+
+@pytest.mark.parametrize("taken", [1, 100, 20 * 1024])
+def test_a_peer_that_is_never_silent_and_takes_less_is_given_up_on(clock, taken):
+    """Nothing else would end it: a part of 8 MiB at a byte a second takes three months."""
+    with pytest.raises(TooSlow, match="less than 1024 bytes a second"):
+        send_all(Reluctant(clock, taken), b"x" * 2**20)
+    assert isinstance(TooSlow(), SILENCE)
+    assert clock[0] <= 60 + 1024
+
+
+def test_a_peer_that_pauses_once_within_the_time_of_silence_is_not_too_slow(clock):
+    class Paused(Reluctant):
+        def send(self, data):
+            self.clock[0] += 59.0 if not self.got else 0.0
+            took = bytes(data[:10] if not self.got else data)
+            self.got += took
+            return len(took)
+
+    sock = Paused(clock, 0)
+    send_all(sock, b"x" * 2**20)
+    assert len(sock.got) == 2**20
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Python's own timeout is what there is")
+def test_the_time_of_silence_is_read_back_from_the_kernel(pair):
+    ours, _ = pair
+    limit_silence(ours, 12.5)
+    assert silence._kernel_limit(ours) == pytest.approx(12.5, abs=0.02)

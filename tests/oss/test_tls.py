@@ -109,6 +109,9 @@ def test_nothing_goes_in_the_clear(serve, trusting):
         def __init__(self, sock):
             self._sock = sock
 
+        def gettimeout(self):
+            return 30.0
+
         def sendall(self, data):
             wire.append(bytes(data))
             self._sock.sendall(data)
@@ -193,6 +196,9 @@ def test_bytes_that_were_tampered_with_are_an_error(serve, trusting):
         def __init__(self, sock):
             self._sock = sock
             self.after = False
+
+        def gettimeout(self):
+            return 30.0
 
         def sendall(self, data):
             self._sock.sendall(data)

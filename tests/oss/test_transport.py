@@ -79,8 +79,9 @@ def test_a_socket_that_takes_only_some_of_the_first_piece_is_given_the_rest(take
             self.got += b"".join(bytes(piece) for piece in pieces)[:taken]
             return len(self.got)
 
-        def sendall(self, data):
+        def send(self, data):
             self.got += bytes(data)
+            return len(data)
 
     sock = Slow()
     assert transport._send(sock, b"h" * 100, [memoryview(b"b" * 10_000), memoryview(b"c")]) is None
@@ -96,10 +97,11 @@ def test_a_break_while_sending_is_given_back_and_no_more_is_read_from_the_body(p
         def gettimeout(self):
             return None
 
-        def sendall(self, data):
+        def send(self, data):
             if len(sent) == breaks_at:
                 raise broken
             sent.append(bytes(data))
+            return len(data)
 
     def body():
         for piece in pieces:
@@ -231,6 +233,13 @@ def test_a_server_that_stops_taking_bytes_is_given_up_on(connect, body):
         backend = connect(endpoint=f"http://127.0.0.1:{deaf.getsockname()[1]}", read_timeout=0.2)
         with pytest.raises(ConnectionFailed, match=r"took no more of the request for 0.2 seconds"):
             backend.upload_part(*PART, body(b"x" * 50_000_000, 1_000_000))
+
+
+def test_a_server_that_takes_bytes_too_slowly_is_given_up_on(monkeypatch, server, oss, body):
+    monkeypatch.setattr(transport, "_send", lambda *_: transport.TooSlow("less than 1024 bytes a second were taken"))
+    with pytest.raises(ConnectionFailed, match="took the request too slowly: less than 1024 bytes a second") as raised:
+        oss.upload_part(*PART, body(b""))
+    assert raised.value.retryable
 
 
 def answering_early(reply: bytes):
@@ -854,7 +863,8 @@ def test_a_proxy_that_asks_for_a_password_is_final_and_says_where_to_give_one(tl
         (405, False),
         (408, True),
         (429, True),
-        (501, True),
+        (501, False),
+        (505, False),
         (502, True),
     ],
 )
@@ -1069,6 +1079,22 @@ def test_another_protocol_is_final_without_waiting_for_more_of_it(connect, body)
     )
     with serving(talk) as port, pytest.raises(ConnectionFailed, match=hint) as raised:
         connect(endpoint=f"http://127.0.0.1:{port}", read_timeout=30.0).upload_part(*PART, body(b"x"))
+    assert not raised.value.retryable
+
+
+def test_another_protocol_is_final_though_it_takes_no_request(connect, body):
+    """A part is larger than what the connection takes, so that sending it ends first."""
+    ended = threading.Event()
+
+    def talk(sock):
+        sock.sendall(b"SSH-2.0-OpenSSH_9.6\r\n")
+        ended.wait(10)
+
+    with serving(talk) as port:
+        backend = connect(endpoint=f"http://127.0.0.1:{port}", read_timeout=0.1)
+        with pytest.raises(ConnectionFailed, match="which is not HTTP; check") as raised:
+            backend.upload_part(*PART, body(b"x" * 30_000_000, 1_000_000))
+        ended.set()
     assert not raised.value.retryable
 
 

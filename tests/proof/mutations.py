@@ -536,7 +536,7 @@ MUTATIONS = [
     Mutation(
         "a proxy that asks for a password is asked again",
         "backends/oss/transport.py",
-        "transient = answer.status >= 500 or answer.status in (408, 429)",
+        "transient = not lasting or answer.status in (408, 429)",
         "transient = True",
         ("tests/oss/test_transport.py",),
     ),
@@ -1112,8 +1112,8 @@ MUTATIONS = [
     Mutation(
         "the last bound of a number is not in it",
         "core/_checking.py",
-        "if least <= value <= (_WHOLE_MAX if most is None else most)",
-        "if least <= value < (_WHOLE_MAX if most is None else most)",
+        "if least <= value <= highest:",
+        "if least <= value < highest:",
         ("tests/core/test_model.py",),
     ),
     Mutation(
@@ -2858,6 +2858,48 @@ MUTATIONS = [
         "(plan.part_size < limits.min_part_size and total != 1) or ",
         "",
         ("tests/core/test_deciding.py -k no_storage_takes",),
+    ),
+    Mutation(
+        "a list of pages of one entry is asked for a hundred thousand times",
+        "backends/oss/backend.py",
+        "if short > _SHORT_PAGES_MAX:",
+        "if short > most:",
+        ("tests/oss/test_backend.py",),
+    ),
+    Mutation(
+        "an ETag of any length is kept for each part",
+        "backends/oss/backend.py",
+        "if len(etag) > NAME_MAX:",
+        "if False:",
+        ("tests/oss/test_backend.py",),
+    ),
+    Mutation(
+        "a part is sent for ever at a byte a second",
+        "backends/oss/silence.py",
+        "if sent < (time.monotonic() - begun - _kernel_limit(sock)) * _RATE_MIN:",
+        "if sent < 0:",
+        ("tests/oss/test_silence.py",),
+    ),
+    Mutation(
+        "a single pause is taken for slowness",
+        "backends/oss/silence.py",
+        "(time.monotonic() - begun - _kernel_limit(sock))",
+        "(time.monotonic() - begun)",
+        ("tests/oss/test_silence.py",),
+    ),
+    Mutation(
+        "what is not HTTP is tried again where the part was not taken",
+        "backends/oss/transport.py",
+        "if broken is not None and not certain:",
+        "if broken is not None:",
+        ("tests/oss/test_transport.py",),
+    ),
+    Mutation(
+        "what a server does not know is asked again and again",
+        "backends/oss/failures.py",
+        "if status >= 500 and status not in LASTING_FAILURES:",
+        "if status >= 500:",
+        ("tests/oss/test_failures.py",),
     ),
 ]
 
