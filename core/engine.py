@@ -20,9 +20,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from types import TracebackType
 from typing import TypeVar, TypeVarTuple
-from functools import partial
 
 from attrs import evolve
 
