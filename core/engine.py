@@ -303,16 +303,19 @@ class Upload:
         if run.store is not None:
             call_plugin(run.store.save, intent)
         run.checkpoint = intent
-        upload_id = run.persist(lambda: run.backend.initiate_upload(run.key, options))
-        run.checkpoint = evolve(intent, upload_id=upload_id)
-        if run.store is not None:
-            try:
+        upload_id: str | None = None
+        try:
+            upload_id = run.persist(lambda: run.backend.initiate_upload(run.key, options))
+            run.checkpoint = evolve(intent, upload_id=upload_id)
+            if run.store is not None:
                 call_plugin(run.store.save, run.checkpoint)
-            except BaseException:
+        except BaseException:
+            if upload_id is not None:
                 # Whatever it is, a Ctrl-C too: an upload whose id no record holds must not be left behind.
+                run.checkpoint = evolve(intent, upload_id=upload_id)
                 drop(run)
                 run.checkpoint = None
-                raise
+            raise
         logger.info("%s: begins, as upload %s", run.target, upload_id, extra=run.log_fields())
 
     def _options_at_birth(self) -> ObjectOptions:

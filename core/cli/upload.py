@@ -123,8 +123,8 @@ def _perform(uploader: Uploader, key: str, order: UploadOrder, output: Output) -
             raise _stopped(signals.received or signal.SIGINT, order, paused) from paused
         except Stopped as stopped:
             # No thread could be started, so the upload ran in this one before there was a task to be paused.
-            paused = _paused_at(task.progress, key, resumable=order.resume != "never")
-            raise _stopped(stopped.signal, order, paused) from paused
+            until = _paused_at(task.progress, key, resumable=order.resume != "never")
+            raise _stopped(stopped.signal, order, until) from until
 
 
 def _result_of(task: UploadTask) -> UploadResult:
