@@ -80,6 +80,7 @@ from partwise.errors import (
     InvalidKey,
     ObjectExists,
     PartRejected,
+    PartwiseError,
     ServerFailed,
     UploadNotFound,
 )
@@ -303,9 +304,18 @@ class LocalBackend:
         permissions = None if self._source is None else self._source.permissions
         record = UploadRecord(key, self._clock(), options, permissions)
         translating = self._translating(f"beginning an upload of {key!r}")
-        with self._writing(translating) as root, translating:
-            self._check_place(root, key, options)
-            begin_upload(root, upload_id, record)
+        begun = False
+        try:
+            with self._writing(translating) as root, translating:
+                self._check_place(root, key, options)
+                begun = True
+                begin_upload(root, upload_id, record)
+        except BaseException:
+            # Also an interrupt: the caller will not learn the id, and so could not abort it.
+            if begun:
+                with contextlib.suppress(PartwiseError):
+                    self.abort_upload(key, upload_id)
+            raise
         return upload_id
 
     def upload_part(self, key: str, upload_id: str, part_number: int, body: Body) -> UploadedPart:

@@ -21,6 +21,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from types import TracebackType
+from typing import TypeVar, TypeVarTuple
 
 from attrs import evolve
 
@@ -75,6 +77,9 @@ from partwise.run import Order, Run, Tools, logger
 from partwise.sending import Control, Interrupted, PartLoop, ProgressRaised
 from partwise.transport import PartJob
 
+_Ts = TypeVarTuple("_Ts")
+_T = TypeVar("_T")
+
 
 class Upload:
     """
@@ -94,7 +99,7 @@ class Upload:
     def __init__(self, order: Order, tools: Tools, control: Control) -> None:
         _refuse_what_cannot_be(order)
         self._run = Run(order, tools, control)
-        self._run.look_at_source()
+        _called(self._run.look_at_source)
         self._run.check_expected(self._run.fingerprint.size, self._run.fingerprint.content)
         self._stream_begin: Body | None = None
         self._candidates: Mapping[int, UploadedPart] = {}
@@ -149,7 +154,7 @@ class Upload:
         run = self._run
         if run.store is None:
             return self._live()
-        with _Claim(run.store, run):
+        with Claim(run.store, run):
             return self._live()
 
     def _live(self) -> UploadResult:
@@ -298,16 +303,19 @@ class Upload:
         if run.store is not None:
             call_plugin(run.store.save, intent)
         run.checkpoint = intent
-        upload_id = run.persist(lambda: run.backend.initiate_upload(run.key, options))
-        run.checkpoint = evolve(intent, upload_id=upload_id)
-        if run.store is not None:
-            try:
+        upload_id: str | None = None
+        try:
+            upload_id = run.persist(lambda: run.backend.initiate_upload(run.key, options))
+            run.checkpoint = evolve(intent, upload_id=upload_id)
+            if run.store is not None:
                 call_plugin(run.store.save, run.checkpoint)
-            except BaseException:
+        except BaseException:
+            if upload_id is not None:
                 # Whatever it is, a Ctrl-C too: an upload whose id no record holds must not be left behind.
+                run.checkpoint = evolve(intent, upload_id=upload_id)
                 drop(run)
                 run.checkpoint = None
-                raise
+            raise
         logger.info("%s: begins, as upload %s", run.target, upload_id, extra=run.log_fields())
 
     def _options_at_birth(self) -> ObjectOptions:
@@ -511,26 +519,44 @@ class _Guarded:
             yield chunk
 
 
-class _Claim:
-    """The store's claim; one that is refused says which upload it is about."""
+class Claim:
+    """
+    The store's claim; one that is refused says which upload it is about.
 
-    def __init__(self, store: CheckpointStore, run: Run) -> None:
-        self._claim = store.claim(run.name)
+    Args:
+        store: whose claim it is.
+        run: the upload.
+        outcome: what has not happened, where the claim is refused.
+    """
+
+    def __init__(self, store: CheckpointStore, run: Run, outcome: str = "Nothing was sent") -> None:
+        self._claim = _called(store.claim, run.name)
         self._run = run
+        self._outcome = outcome
 
     def __enter__(self) -> None:
         try:
-            self._claim.__enter__()
+            _called(self._claim.__enter__)
         except CheckpointBusy as error:
             raise CheckpointBusy(
-                f"{self._run.target} is being uploaded by somebody else right now. Nothing was sent; wait for them to"
-                " finish, or stop them first",
+                f"{self._run.target} is being uploaded by another process or thread right now. {self._outcome}; wait"
+                " until that has finished, or stop it first",
                 name=self._run.name,
                 where=error.where,
             ) from error
 
-    def __exit__(self, *exception: object) -> None:
-        self._claim.__exit__(*exception)  # type: ignore[arg-type]  # handed on as it came
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        _called(self._claim.__exit__, kind, error, trace)
+
+
+def _called(call: Callable[[*_Ts], _T], *args: *_Ts) -> _T:
+    """Call a plug-in outside of the upload's life, where its defect leaves as it was raised."""
+    try:
+        return call_plugin(call, *args)
+    except PluginDefect as defect:
+        raise defect.__cause__ or defect  # noqa: B904  # as it was
 
 
 def _refuse_what_cannot_be(order: Order) -> None:

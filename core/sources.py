@@ -19,6 +19,7 @@ from typing import Protocol
 
 from partwise._checking import brief, check_methods, check_whole, instance_of
 from partwise._system_errors import is_transient
+from partwise.calling import raised_by_signal
 from partwise.checksums import crc64
 from partwise.errors import InvalidInput, SourceChanged, SourceError, SourceUnreadable
 from partwise.model import MIB, Fingerprint
@@ -232,6 +233,8 @@ def _absolute(path: object) -> str:
     try:
         return os.path.abspath(text)  # noqa: PTH100  # Path.absolute() keeps ".."
     except OSError as error:
+        if raised_by_signal(error) is not None:
+            raise
         raise InvalidInput(
             f"{text} is relative, and the working directory can't be told ({error.strerror or error}): it was removed,"
             " or may not be entered. Nothing was sent; change to a directory that exists, or give the whole path"
@@ -580,7 +583,8 @@ class StreamSource:
         try:
             file: BufferedRandom = tempfile.TemporaryFile()  # noqa: SIM115  # lives as long as the body
         except OSError as error:
-            raise self._unspooled(error) from error
+            # Nothing of the part was read yet, so it can be asked for again.
+            raise self._unspooled(error, retryable=is_transient(error)) from error
         checksum = 0
         length = 0
         try:
@@ -601,7 +605,7 @@ class StreamSource:
             raise
         return _SpooledBody(file, length, checksum)
 
-    def _unspooled(self, error: OSError) -> SourceError:
+    def _unspooled(self, error: OSError, *, retryable: bool = False) -> SourceError:
         import tempfile
 
         where = tempfile.tempdir or "the directory for temporary files"
@@ -609,6 +613,7 @@ class StreamSource:
             f"a part of the stream can't be kept in {where}: {error.strerror or error}. Make room there, or name"
             " another directory by TMPDIR, or keep parts in memory (spool_above)",
             source=self._name,
+            retryable=retryable,
         )
 
 

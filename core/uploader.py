@@ -15,7 +15,7 @@ from partwise.calling import PluginDefect, call_plugin, raised_by_signal
 from partwise.config import TransferConfig
 from partwise.deciding import find_checkpoint
 from partwise.endings import drop, stop
-from partwise.engine import Upload
+from partwise.engine import Claim, Upload
 from partwise.errors import InvalidInput, UploadFailed
 from partwise.ledger import AlreadyStored, CompareWhileReading, Damage, Decision, Resume, Undecidable
 from partwise.model import ObjectOptions, PartLimits, Progress, UploadResult
@@ -134,7 +134,7 @@ class Uploader:
                 the way, this is the cause of an UploadFailed, and no object was made.
             CallbackError: the object is stored, but its callback failed; `result` has the result.
             CannotResume: see `resume`.
-            CheckpointBusy: somebody else is uploading this right now. Nothing was sent.
+            CheckpointBusy: another process or thread is uploading this right now. Nothing was sent.
             CheckpointUnwritable: progress can't be recorded. Nothing was sent.
             CheckpointMismatch: the one place for the checkpoint has another upload's. Nothing was sent.
             InvalidInput: the call is wrong: part size, options, key. Nothing was sent.
@@ -230,7 +230,7 @@ class Uploader:
         run = Run(order, Tools(partial(InlineTransport, self._clock), self._clock, self._chance), Control())
         if run.store is None:
             raise InvalidInput(f"{run.target} was never recorded, since its source has no name")
-        with run.store.claim(run.name):
+        with Claim(run.store, run, "Nothing was dropped"):
             try:
                 found = find_checkpoint(run)
             except PluginDefect as error:

@@ -18,6 +18,7 @@ from partwise.cli.colours import can_move_the_cursor, wanted
 from partwise.cli.output import AboveTheBar, Output, show_cursor
 from partwise.cli.wording import amount, count, percent, share, shortened, shown, span, timer
 from partwise.model import Progress
+from partwise.transport import lacks_resources
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
@@ -226,6 +227,10 @@ def as_data(progress: Progress, pace: Pace) -> dict[str, Any]:
     }
 
 
+#: Seconds between two pictures of the bar.
+_REDRAWN = 0.1
+
+
 class Bar:
     """
     One line at the bottom of a terminal that is drawn anew several times a second, and gone in the end.
@@ -245,12 +250,13 @@ class Bar:
         self._output = output
         self._pace = Pace()
         self._progress: Progress | None = None
+        self._drawn_at = 0.0  # where there is no thread for it
         self._screen = screen = sys.stderr
         self._console = Console(file=screen, no_color=not wanted(screen))
         self._live = Live(
             self,
             console=self._console,
-            refresh_per_second=10,
+            refresh_per_second=1 / _REDRAWN,
             transient=True,
             redirect_stdout=False,
             redirect_stderr=False,
@@ -258,7 +264,13 @@ class Bar:
         self._words = redirect_stderr(AboveTheBar(self._console, screen))
 
     def __enter__(self) -> Self:
-        self._live.start()
+        try:
+            self._live.start()
+        except (RuntimeError, MemoryError) as error:
+            if not lacks_resources(error):
+                raise
+            # No thread can be started to draw it. It is drawn with each report then.
+            self._live.auto_refresh = False
         self._words.__enter__()
         return self
 
@@ -269,11 +281,14 @@ class Bar:
         self._live.stop()
 
     def __call__(self, progress: Progress, /) -> None:
-        """Remember it; the screen is drawn by a thread of its own."""
+        """Remember it; the screen is drawn by a thread of its own, where there can be one."""
         if self._progress is None and not progress.completed:
             self._output.note(beginning(self._subject, progress))
         self._pace.note(progress)
         self._progress = progress
+        if not self._live.auto_refresh and (progress.completed or progress.elapsed >= self._drawn_at + _REDRAWN):
+            self._drawn_at = progress.elapsed
+            self._live.refresh()
 
     def restore_screen(self) -> None:
         """Show the cursor again."""

@@ -23,7 +23,7 @@ from partwise.cli.stopping import Signals, Stopped
 from partwise.cli.wording import amount, columns, count, numbers, shown, span
 from partwise.config import TransferConfig
 from partwise.errors import CallbackError, UploadPaused
-from partwise.model import ObjectOptions, UploadResult
+from partwise.model import ObjectOptions, Progress, UploadResult
 from partwise.run import ResumeMode
 from partwise.uploader import Explanation, PlannedPart, Uploader, UploadTask
 
@@ -121,6 +121,10 @@ def _perform(uploader: Uploader, key: str, order: UploadOrder, output: Output) -
             return _result_of(task)
         except UploadPaused as paused:
             raise _stopped(signals.received or signal.SIGINT, order, paused) from paused
+        except Stopped as stopped:
+            # No thread could be started, so the upload ran in this one before there was a task to be paused.
+            until = _paused_at(task.progress, key, resumable=order.resume != "never")
+            raise _stopped(stopped.signal, order, until) from until
 
 
 def _result_of(task: UploadTask) -> UploadResult:
@@ -128,6 +132,18 @@ def _result_of(task: UploadTask) -> UploadResult:
         with suppress(TimeoutError):
             return task.result(_LOOK)
     return task.result()
+
+
+def _paused_at(progress: Progress, key: str, *, resumable: bool) -> UploadPaused:
+    return UploadPaused(
+        f"the upload of {key} was paused",
+        key=key,
+        resumable=resumable,
+        bytes_done=progress.bytes_acknowledged,
+        bytes_total=progress.bytes_total,
+        parts_done=progress.parts_done,
+        parts_total=progress.parts_total,
+    )
 
 
 def _stopped(number: int, order: UploadOrder, paused: UploadPaused) -> Stopped:

@@ -1100,6 +1100,25 @@ def test_the_bytes_of_an_object_are_synced_before_it_has_its_name_and_the_name_a
 
 
 @on_linux
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "stumbles"), KeyboardInterrupt()])
+def test_an_upload_whose_id_the_caller_does_not_learn_is_not_left_behind(directory, monkeypatch, error):
+    """Its beginning fails, or is interrupted, when it has its name already."""
+    backend, sync = LocalBackend(directory), _local_directories.Directory.sync
+
+    def failing(self):
+        if (directory / ".partwise" / "uploads").is_dir() and any((directory / ".partwise" / "uploads").iterdir()):
+            monkeypatch.undo()
+            raise error
+        sync(self)
+
+    monkeypatch.setattr(_local_directories.Directory, "sync", failing)
+    with pytest.raises((BackendError, KeyboardInterrupt)):
+        backend.initiate_upload("key", ObjectOptions())
+
+    assert list(backend.list_uploads()) == []
+    assert list(directory.iterdir()) == [], "nor is anything else"
+
+
 def test_an_upload_is_synced_before_it_has_its_name_and_the_name_after(backend, order):
     upload_id = backend.initiate_upload("a/key", NO_OPTIONS)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import threading
 
 import pytest
 from rich.cells import cell_len
@@ -311,6 +312,26 @@ def test_without_colours_the_bar_is_drawn_by_signs(monkeypatch: pytest.MonkeyPat
     meter._console.width = 80
     meter._console.print(meter)
     assert {"═", "━", "╌"} <= set(screen.getvalue()) or {"#", "=", "-"} <= set(screen.getvalue())
+
+
+def test_without_a_thread_to_draw_it_the_bar_is_drawn_with_reports(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where a limit on processes is reached."""
+
+    def refused(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("threading.Thread.start", refused)
+    screen = Terminal()
+    monkeypatch.setattr("sys.stderr", screen)
+    monkeypatch.setenv("TERM", "xterm")
+    with Bar("backup.tar", "f to u", Output(quiet=True)) as meter:
+        for tick in range(50):
+            meter(at(tick, elapsed=1 + tick / 50))
+        pictures = screen.getvalue().count("backup.tar")
+
+    assert "49%" in screen.getvalue()
+    assert 5 <= pictures <= 15, "ten a second, though there are fifty reports"
+    assert screen.getvalue().rstrip().endswith("\x1b[2K"), "it is gone, and the cursor is shown"
 
 
 def test_a_stream_has_no_bar_but_figures() -> None:

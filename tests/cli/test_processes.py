@@ -164,6 +164,28 @@ def test_what_is_stopped_is_kept_and_carried_on_by_the_same_line(
 
 
 @posix
+def test_what_is_stopped_is_kept_where_no_thread_could_be_started(
+    *, child: Start, recorded: Recorded, large: Path, url: str, place: Path
+) -> None:
+    """The upload runs in the main thread then, from within the call that begins it."""
+    (place / "threadless.py").write_text(
+        "import sys, threading\n"
+        "from partwise.cli import main\n"
+        "def refuse(thread):\n"
+        '    raise RuntimeError("can\'t start new thread")\n'
+        "threading.Thread.start = refuse\n"
+        "sys.exit(main())\n"
+    )
+    slow = child("upload", "large.bin", url, *SLOWLY, "--json", program=("threadless.py",))
+    recorded()
+    ended = slow.send(signal.SIGINT)
+    kept = recorded()
+    assert ended.code == 130
+    assert (ended.last["error"]["resumable"], ended.last["error"]["bytes_done"]) == (True, kept)
+    assert f"To carry on:\n  partwise upload large.bin {url}" in ended.err
+
+
+@posix
 def test_a_second_signal_ends_it_at_once(child: Start, recorded: Recorded, large: Path, url: str, place: Path) -> None:
     """The storage hangs, so that the first signal has to wait for it."""
     (place / "hanging.py").write_text(

@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import functools
 import io
+import os
 import signal
 import sys
 import threading
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 import pytest
 
-from partwise import StreamSource, TransferConfig
+from partwise import FileSource, StreamSource, TransferConfig
 from partwise.calling import PluginDefect, call_plugin, raised_by_signal
-from partwise.errors import ConnectionFailed, PartwiseError, UploadFailed
+from partwise.errors import CheckpointUnwritable, ConnectionFailed, PartwiseError, UploadFailed
 from partwise.stores.memory import MemoryCheckpointStore
 from partwise.testing.faults import Fault, FaultKind
 from partwise.testing.sources import ChangingSource
@@ -99,6 +100,43 @@ def test_a_time_limit_comes_out_as_it_was_and_what_there_is_is_kept(
     assert (error.__cause__, error.__context__) == (None, None)
     assert backend.calls["upload_part"] == 5, "each part once"
     assert result.verified
+
+
+@pytest.mark.parametrize("call", ["upload", "abort"])
+@pytest.mark.parametrize("instant", ["entering", "leaving"])
+def test_a_time_limit_that_a_store_takes_for_a_claim_that_fails_is_none(uploader, source, limited, *, call, instant):
+    """It is an OSError, and the store says that the checkpoint can't be written."""
+    error = limited(TimeoutError("out of time"))
+
+    class Translating(MemoryCheckpointStore):
+        @contextmanager
+        def claim(self, name):
+            with super().claim(name):
+                self.interrupted(instant == "entering")
+                yield
+                self.interrupted(instant == "leaving")
+
+        def interrupted(self, now):
+            try:
+                if now:
+                    strike()
+            except OSError as failed:
+                raise CheckpointUnwritable("the checkpoint can't be written") from failed
+
+    with pytest.raises(TimeoutError) as caught:
+        getattr(uploader(store=Translating()), call)(source, "key")
+
+    assert caught.value is error
+    assert error.__context__ is None
+
+
+def test_a_time_limit_while_a_relative_path_is_made_absolute_comes_out_as_it_was(limited, monkeypatch):
+    error = limited(TimeoutError("out of time"))
+    monkeypatch.setattr(os.path, "abspath", strike)
+    with pytest.raises(TimeoutError) as caught:
+        FileSource("data.bin")
+
+    assert caught.value is error
 
 
 def test_a_time_limit_tells_what_is_kept(uploader, backend, source, limited, monkeypatch):
@@ -285,6 +323,23 @@ def test_a_time_limit_at_any_call_comes_out_and_the_next_run_ends_well(make_back
 
 
 # --- defects of plug-ins ---------------------------------------------------------------------------------------------
+
+
+def test_a_defect_before_anything_is_sent_leaves_as_it_was(uploader, source, monkeypatch):
+    """Of a source that is looked at, or of a store's claim: nothing of an upload is there to be told of."""
+
+    def broken(*_):
+        raise ZeroDivisionError("oh")
+
+    monkeypatch.setattr(source, "fingerprint", broken)
+    for call in (uploader().upload, uploader().plan):
+        with pytest.raises(ZeroDivisionError):
+            call(source, "key")
+    monkeypatch.undo()
+    monkeypatch.setattr(MemoryCheckpointStore, "claim", broken)
+    for call in (uploader().upload, uploader().abort):
+        with pytest.raises(ZeroDivisionError):
+            call(source, "key")
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError("oh"), TimeoutError("late"), ExceptionGroup("both", [OSError()])])

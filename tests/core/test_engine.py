@@ -621,7 +621,7 @@ def test_parts_that_were_not_recorded_are_adopted(struck, backend, source):
 def test_a_second_uploader_is_refused_at_once(uploader, backend, store, source):
     with (
         store.claim(NAME),
-        pytest.raises(CheckpointBusy, match="/a/file to key in memory://bucket is being uploaded by somebody else"),
+        pytest.raises(CheckpointBusy, match="/a/file to key in memory://bucket is being uploaded by another"),
     ):
         uploader().upload(source, "key")
 

@@ -238,3 +238,29 @@ def test_a_file_that_another_program_has_locked_on_windows_is_transient():
     assert is_transient(error)
     error.winerror = 5  # access is denied
     assert not is_transient(error)
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.EIO])
+@pytest.mark.parametrize("at", [1, 3])
+def test_a_part_of_a_stream_is_spooled_once_a_file_can_be_made_again(backend, monkeypatch, number, at):
+    failing = Failing(tempfile.TemporaryFile, number, {at})
+    monkeypatch.setattr(tempfile, "TemporaryFile", failing)
+    result = upload(backend, StreamSource(io.BytesIO(DATA), spool_above=0))
+
+    assert backend.read("key") == DATA
+    assert (result.verified, failing.calls) == (True, 11 + 1), "the parts and the end of the stream, and one more try"
+
+
+def test_a_part_of_a_stream_of_which_bytes_were_read_is_not_asked_for_again(backend, monkeypatch):
+    """They are gone from the stream."""
+
+    class Broken(io.BytesIO):
+        def write(self, _):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", Broken)
+    with pytest.raises(UploadFailed) as failed:
+        upload(backend, StreamSource(io.BytesIO(DATA), spool_above=0))
+
+    assert not failed.value.retryable
+    assert "can't be kept" in str(failed.value)

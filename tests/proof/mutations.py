@@ -165,14 +165,14 @@ MUTATIONS = [
     Mutation(
         "the claim is not taken",
         ENGINE,
-        "        with _Claim(run.store, run):\n            return self._live()",
+        "        with Claim(run.store, run):\n            return self._live()",
         "        return self._live()",
     ),
     Mutation(
         "the claim is let go of early",
         ENGINE,
-        "        with _Claim(run.store, run):\n            return self._live()",
-        "        with _Claim(run.store, run):\n            pass\n        return self._live()",
+        "        with Claim(run.store, run):\n            return self._live()",
+        "        with Claim(run.store, run):\n            pass\n        return self._live()",
     ),
     Mutation(
         "the first save is left out", ENGINE, "            call_plugin(run.store.save, intent)", "            pass"
@@ -187,21 +187,21 @@ MUTATIONS = [
     Mutation(
         "the second save is left out",
         ENGINE,
-        "                call_plugin(run.store.save, run.checkpoint)\n            except",
-        "                pass\n            except",
+        "                call_plugin(run.store.save, run.checkpoint)\n        except",
+        "                pass\n        except",
     ),
     Mutation(
         "a second save that fails is swallowed",
         ENGINE,
-        "                drop(run)\n                run.checkpoint = None\n                raise\n",
+        "                drop(run)\n                run.checkpoint = None\n            raise\n",
         "                pass\n",
         STORE_FAILS,
     ),
     Mutation(
         "a second save that fails leaves the upload",
         ENGINE,
-        "                drop(run)\n                run.checkpoint = None\n                raise\n",
-        "                raise\n",
+        "                drop(run)\n                run.checkpoint = None\n            raise\n",
+        "                pass\n            raise\n",
         STORE_FAILS,
     ),
     Mutation("receipts are not recorded", ENGINE, "        run.remember(receipt)\n", ""),
@@ -2900,6 +2900,20 @@ MUTATIONS = [
         "if status >= 500 and status not in LASTING_FAILURES:",
         "if status >= 500:",
         ("tests/oss/test_failures.py",),
+    ),
+    Mutation(
+        "an upload of a directory whose id is not learnt stays",
+        "backends/local.py",
+        "            if begun:\n",
+        "            if not begun:\n",
+        ("tests/backends/test_local_safety.py",),
+    ),
+    Mutation(
+        "a part of a stream for which no file can be made is given up",
+        SOURCES,
+        "raise self._unspooled(error, retryable=is_transient(error))",
+        "raise self._unspooled(error)",
+        ("tests/core/test_transient_source_errors.py",),
     ),
 ]
 
