@@ -406,7 +406,7 @@ class Upload:
             self._stream_begin = None
             end, expected = part.offset + len(body), run.order.expected_size
             if len(body) < part.size or (expected is not None and end > expected):
-                run.check_expected(end, None)
+                run.check_expected(end, None, so_far=len(body) == part.size)
             if len(body) < part.size:
                 run.ledger.plan = evolve(run.ledger.plan, size=end)
             if not len(body):

@@ -252,25 +252,27 @@ class Run:
     def _fingerprint_of_source(self, wait: Callable[[float], object]) -> Fingerprint:
         return call_with_retries(partial(call_plugin, self.source.fingerprint), self.policy, wait, self.log_retry)
 
-    def check_expected(self, size: int | None, crc64: int | None) -> None:
+    def check_expected(self, size: int | None, crc64: int | None, *, so_far: bool = False) -> None:
         """
         Compare what is known of the source with what the caller expects.
 
         Args:
             size: its size in bytes; None: not known yet.
             crc64: its CRC-64/XZ; None: not known yet.
+            so_far: there may be more bytes than `size`.
 
         Raises:
             SourceMismatch: it is not what is expected.
         """
+        at_least = "at least " * so_far
         for what, expected, found in (
             ("bytes", self.order.expected_size, size),
             ("as its CRC-64", self.order.expected_crc64, crc64),
         ):
             if None not in (expected, found) and found != expected:
                 raise SourceMismatch(
-                    f"{self.source.name or 'the stream'} has {found} {what} where {expected} was expected, and was not"
-                    f" stored as {self.key}",
+                    f"{self.source.name or 'the stream'} has {at_least}{found} {what} where {expected} was expected,"
+                    f" and was not stored as {self.key}",
                     source=self.source.name,
                 )
 

@@ -345,7 +345,7 @@ def upload(
         json=json,
         quiet=quiet,
         verbose=verbose,
-        subject=f"{file} to {url}",
+        subject=_subject(file, url),
         events=progress.strip().lower() == "json",
     )
 
@@ -438,7 +438,7 @@ def abort(
         choice = values.store(checkpoint, checkpoint_dir, store)
         return command.abort(file, target, choice, values.retrying(max_attempts), output)
 
-    return carry_out(work, json=json, quiet=quiet, verbose=verbose, subject=f"{file} to {url}")
+    return carry_out(work, json=json, quiet=quiet, verbose=verbose, subject=_subject(file, url))
 
 
 @app.command(
@@ -628,6 +628,11 @@ def demo(
 
 
 # --- the whole -------------------------------------------------------------------------------------------------------
+
+
+def _subject(file: str, url: str) -> str:
+    """What an upload is called in messages."""
+    return f"{'standard input' if file == '-' else file} to {url}"
 
 
 def _show_version(asked: bool) -> None:

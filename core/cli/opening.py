@@ -44,6 +44,8 @@ class StoreChoice:
         return (self.file, self.directory, self.url) != (None, None, None)
 
     def __str__(self) -> str:
+        if self.file is not None and not os.path.lexists(self.file):
+            return f"{self.file}, which does not exist"
         return self.file or self.directory or self.url or "your state directory"
 
     @contextmanager
@@ -82,6 +84,8 @@ class StoreChoice:
             there = os.path.isdir(os.path.dirname(self.file) or ".")  # noqa: PTH112, PTH120  # likewise
             if not there or (the_file_too and not os.path.exists(self.file)):  # noqa: PTH110  # likewise
                 missing = f"--checkpoint: there is no {'directory of the ' * (not there)}file {self.file}"
+            elif os.path.isdir(self.file):  # noqa: PTH112  # likewise
+                missing = f"--checkpoint: {self.file} is a directory, which --checkpoint-dir takes"
         elif self.url:
             with self.open() as store:
                 exists = getattr(store, "exists", None)

@@ -277,6 +277,22 @@ def test_a_place_for_checkpoints_that_does_not_exist_is_not_an_empty_one(partwis
     }.items():
         ended = partwise("status", where)
         assert (ended.code, "there is no directory" in ended.err) == (code, code == 2), where
+        if "=one" in where or "=there/" in where:
+            name = where.partition("=")[2]
+            assert ended.err == f"no unfinished uploads are recorded in {name}, which does not exist\n"
+
+
+@pytest.mark.parametrize("line", [("status",), ("gc", "file:bucket/"), ("abort", "small.bin", "file:bucket/copy")])
+def test_a_directory_in_place_of_a_file_for_one_upload_is_told(
+    partwise: Run, place: Path, line: tuple[str, ...]
+) -> None:
+    (place / "bucket").mkdir()
+    words = [word.replace("file:bucket", (place / "bucket").as_uri()) for word in line]
+    ended = partwise(*words, "--checkpoint=bucket")
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.startswith(
+        "partwise: --checkpoint: bucket is a directory, which --checkpoint-dir takes, so nothing"
+    )
 
 
 @pytest.mark.parametrize("command", [("status",), ("abort", "small.bin", "file:///bucket/copy")])

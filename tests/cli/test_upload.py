@@ -577,6 +577,14 @@ def test_what_is_not_as_expected_is_not_stored(partwise, place, flags):
     assert not (place / "box" / "short.bin").exists()
 
 
+def test_standard_input_is_called_by_that_name_where_it_fails(
+    partwise: Run, place: Path, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"ten bytes.")))
+    ended = partwise("upload", "-", url, "--expect-size", "11")
+    assert ended.err.startswith(f"partwise: standard input to {url} could not be uploaded: ")
+
+
 def test_what_is_as_expected_is_stored(partwise, place):
     (place / "short.bin").write_bytes(b"123456789")
     flags = ("--expect-size", "9", "--expect-crc64", "0x995DC9BBDF1939FA")  # the check value of CRC-64/XZ

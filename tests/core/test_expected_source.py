@@ -120,11 +120,12 @@ def test_an_empty_stream_does_not_drop_what_an_earlier_run_sent(backend, store):
 
 def test_a_stream_that_is_too_long_is_not_read_to_its_end(backend, store):
     stream = io.BytesIO(DATA * 100)
-    with pytest.raises(UploadFailed):
+    with pytest.raises(UploadFailed) as failed:
         Uploader(backend, store, TransferConfig(part_size=1024, multipart_threshold=0, concurrency=1)).upload(
             stream, "key", expected_size=SIZE
         )
 
+    assert f"has at least {SIZE + 1024 - SIZE % 1024} bytes where {SIZE} was expected" in str(failed.value.__cause__)
     assert stream.tell() <= SIZE + 1024
     assert list(backend.list_uploads()) == []
 
