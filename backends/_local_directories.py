@@ -141,7 +141,7 @@ class Directory:
 
         Raises:
             FileNotFoundError: there is no such entry.
-            AccessDenied: it is a link, or no directory, or others may write to it. Nothing in it was touched.
+            AccessDenied: it is a link, or not a directory, or others may write to it. Nothing in it was touched.
         """
         path = self.path_of(name)
         if self._descriptor is None:
