@@ -233,7 +233,7 @@ def _absolute(path: object) -> str:
         return os.path.abspath(text)  # noqa: PTH100  # Path.absolute() keeps ".."
     except OSError as error:
         raise InvalidInput(
-            f"{text} is relative, and the working directory can't be told ({error.strerror or error}): it was removed,"
+            f"{text} is relative, and the working directory can't be read ({error.strerror or error}): it was removed,"
             " or may not be entered. Nothing was sent; change to a directory that exists, or give the whole path"
         ) from error
     except ValueError as error:
