@@ -141,7 +141,7 @@ class Directory:
 
         Raises:
             FileNotFoundError: there is no such entry.
-            AccessDenied: it is a link, or no directory, or others may write to it. Nothing in it was touched.
+            AccessDenied: it is a link, or not a directory, or others may write to it. Nothing in it was touched.
         """
         path = self.path_of(name)
         if self._descriptor is None:
@@ -203,7 +203,7 @@ class Directory:
 
     def check_writable(self, name: str | None = None) -> None:
         """
-        Make sure that entries can be made in it, as far as can be told without making one.
+        Make sure that entries can be made in it, as far as that shows without making one.
 
         Args:
             name: an entry that is to be replaced, if there is one.
@@ -212,7 +212,7 @@ class Directory:
             PermissionError: they can't.
         """
         if self._descriptor is None or os.access not in os.supports_dir_fd:
-            return  # then the write itself tells
+            return  # then the write itself fails
         effective = os.access in os.supports_effective_ids
         if not os.access(os.curdir, os.W_OK | os.X_OK, dir_fd=self._descriptor, effective_ids=effective):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), self.path)
@@ -476,7 +476,7 @@ def _is_junction(status: os.stat_result) -> bool:
 
 
 def _not_ours(path: str, reason: str) -> AccessDenied:
-    advice = "Look what it is, and have it removed"
+    advice = "Find out what it is, and have it removed"
     # Only for a directory of this user: of a link `chmod` would change what it leads to.
     if reason.startswith("can be written"):
         advice = f"If all in it is yours, run: chmod go-w {path}"

@@ -42,7 +42,7 @@ def move_new(source: Directory, name: str, target: Directory, new: str) -> None:
     """
     Move the file `name` to `target` as `new`, unless that name is taken.
 
-    A hard link tells for sure, and leaves a second name of the same file for a moment. Where there are no links, the
+    A hard link gives certainty, and leaves a second name of the same file for a moment. Where there are no links, the
     name is looked for first: two writers that bring the same new name at the same instant may then both succeed, and
     the last one stands; each is whole.
 

@@ -240,7 +240,7 @@ def check_path(what: str, path: object, resolve: Callable[[str], str] = os.path.
         return resolve(found)
     except OSError as error:  # of os.getcwd
         gone = isinstance(error, FileNotFoundError)
-        why = "was removed" if gone else f"can't be told ({error.strerror or error})"
+        why = "was removed" if gone else f"can't be read ({error.strerror or error})"
         raise InvalidInput(
             f"{what}, {brief(path)}, leads nowhere, since the working directory {why}: write the path from the root"
         ) from error

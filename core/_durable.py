@@ -367,7 +367,7 @@ def check_directory(path: str) -> None:
     Make sure that files can be made in a directory, as far as that shows without making one.
 
     Raises:
-        OSError: it is missing, is no directory, or may not be written to.
+        OSError: it is missing, is not a directory, or may not be written to.
     """
     if not os.path.exists(path):
         raise FileNotFoundError(errno.ENOENT, f"there is no directory {path}")

@@ -5,7 +5,7 @@ Three kinds of exceptions leave such a call. An error of the tree is the plug-in
 is a defect of the plug-in; it becomes a `PluginDefect`, so that the engine can report it with what is kept. The third
 kind is foreign: a signal handler raised it, as time limits of task queues do, while the plug-in happened to run. It
 leaves as it was, even if the plug-in has translated it: a time limit that is a TimeoutError, raised while a socket was
-read, is no broken connection.
+read, is not a broken connection.
 
 Whatever is raised in the engine outside of such a call is foreign, too, and nothing in the engine handles it.
 """

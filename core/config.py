@@ -10,7 +10,7 @@ from partwise._checking import brief, whole
 from partwise.errors import InvalidInput
 from partwise.model import MIB
 
-#: Each part at a time has a thread, a buffer and a connection of its own: a slip must not use up the machine.
+#: Each part at a time has a thread, a buffer and a connection of its own: a typo must not use up the machine.
 CONCURRENCY_MAX = 1000
 
 # Some systems can't wait for more than 49 days in one call.

@@ -336,7 +336,7 @@ def reconcile(facts: Facts) -> Question | Decision:  # noqa: PLR0911  # a table 
     if facts.listed is Answer.GONE:
         return _reconcile_gone(facts, found, plan, trusted=changed is None and not facts.verify_content)
     # An inode that is another one may be that of another file, or of the same one on a file system that was mounted
-    # anew and numbers its files as they come. The bytes tell.
+    # anew and numbers its files as they come. The bytes decide.
     same = changed is None and found.fingerprint.identity == facts.wanted.fingerprint.identity
     return _reconcile_parts(facts, found, plan, trusted=same)
 

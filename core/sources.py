@@ -99,8 +99,8 @@ class _OpenFiles:
 
     def discard(self, file: FileIO) -> None:
         """
-        Close a file that could not be read, and all that are idle: none of them may outlive what ails it, as the
-        restart of a file server. The next reader opens the file anew.
+        Close a file that could not be read, and all that are idle: none of them may outlive what made the read fail,
+        such as the restart of a file server. The next reader opens the file anew.
         """
         with suppress(OSError):  # on a network file system that is gone, closing may fail, too
             file.close()
@@ -223,10 +223,10 @@ class FileBody:
 
 def _absolute(path: object) -> str:
     try:
-        text = os.fsdecode(os.fspath(path))  # type: ignore[call-overload]  # what is no path is refused below
+        text = os.fsdecode(os.fspath(path))  # type: ignore[call-overload]  # what is not a path is refused below
     except TypeError as error:
         raise InvalidInput(f"a path is text, bytes or a path object, not {type(path).__name__}") from error
-    except ValueError as error:  # Windows: bytes that are no text
+    except ValueError as error:  # Windows: bytes that are not text
         raise InvalidInput(f"{brief(path)} can't be a path: {error}") from error
     if not text:
         raise InvalidInput("the path of a source is empty")
@@ -236,7 +236,7 @@ def _absolute(path: object) -> str:
         if raised_by_signal(error) is not None:
             raise
         raise InvalidInput(
-            f"{text} is relative, and the working directory can't be told ({error.strerror or error}): it was removed,"
+            f"{text} is relative, and the working directory can't be read ({error.strerror or error}): it was removed,"
             " or may not be entered. Nothing was sent; change to a directory that exists, or give the whole path"
         ) from error
     except ValueError as error:
@@ -297,7 +297,7 @@ class FileSource:
             Bytes are a path as the system writes it.
 
     Raises:
-        InvalidInput: it is no path; or it is relative, and the working directory does not exist any more.
+        InvalidInput: it is not a path; or it is relative, and the working directory does not exist any more.
     """
 
     def __init__(self, path: str | os.PathLike[str] | os.PathLike[bytes]) -> None:

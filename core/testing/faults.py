@@ -321,7 +321,7 @@ class FaultPlan:
                 self._counts[call.operation, call.part_number] += 1
             faults = tuple(fault for fault in self.faults if self._strikes(fault, call))
             self._reached.extend(faults)
-            self._calls.append(evolve(call, faults=faults))
+            self._calls.append(evolve(call, faults=faults) if faults else call)
             if thread is not None:
                 self._under_way[thread] += 1
             return len(self._calls) - 1, faults

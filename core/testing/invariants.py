@@ -437,6 +437,8 @@ def _what_is_told_would_be_resumed(world: World, lived: Lived, told: Told) -> No
 
 def secret(world: World, lived: Lived) -> None:
     """No credential is in a checkpoint, a log record, a repr or an error."""
+    if not world.backend.secrets:
+        return
     words = [*lived.log, repr(lived.result), *map(repr, lived.reports), repr(lived.after.record)]
     error = lived.error
     while error is not None:

@@ -842,7 +842,7 @@ def test_without_a_working_directory_a_relative_path_is_refused(tmp_path, path, 
     monkeypatch.chdir(gone)
     gone.rmdir()
 
-    with pytest.raises(InvalidInput, match="is relative, and the working directory can't be told"):
+    with pytest.raises(InvalidInput, match="is relative, and the working directory can't be read"):
         as_source("file")
     assert FileSource(path).fingerprint().size == 1000
 

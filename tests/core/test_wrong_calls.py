@@ -272,7 +272,7 @@ def test_a_removed_working_directory_is_said_in_words(tmp_path, monkeypatch):
         lambda path: uploader().abort(path, "k"),
         lambda path: open_checkpoint_store(f"sqlite:///{path}"),
     ):
-        with pytest.raises(InvalidInput, match=r"working directory .*(removed|can't be told)"):
+        with pytest.raises(InvalidInput, match=r"working directory .*(removed|can't be read)"):
             use("relative")
 
     # Nothing that is named from the root needs the directory.

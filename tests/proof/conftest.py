@@ -65,7 +65,8 @@ def _count_what_is_reached(
 
     def beginning(plan: FaultPlan, call: Call, thread: int | None) -> tuple[int, tuple[Fault, ...]]:
         index, faults = begin(plan, call, thread)
-        reached.update(f"{fault.kind.name}: {fault.kind.value}" for fault in faults)
+        if faults:
+            reached.update(f"{fault.kind.name}: {fault.kind.value}" for fault in faults)
         return index, faults
 
     def occurring(world: World, what: Happening, control: Control) -> None:

@@ -96,7 +96,7 @@ class OSSServer:
 
         Raises:
             RuntimeError: it was started or stopped before: a server lives once.
-            OSError: the address can't be had, or no thread can be started.
+            OSError: the address can't be used, or no thread can be started.
         """
         if self._listener is not None or self._stopping.is_set():
             raise RuntimeError("this server was started or stopped before; make another one")
@@ -345,7 +345,7 @@ class _Listener(socketserver.TCPServer):
             self._open[thread] = request
         try:
             thread.start()
-        except RuntimeError:  # there are no more threads to be had
+        except RuntimeError:  # no more threads can be started
             with self._lock:
                 del self._open[thread]
             request.close()
