@@ -94,6 +94,9 @@ class Damage(Exception):
 
 # --- writing ---------------------------------------------------------------------------------------------------------
 
+#: The fields by which a checkpoint is named.
+_IDENTITY = ("location", "key", "source")
+
 
 def header_text(checkpoint: Checkpoint) -> str:
     """
@@ -256,11 +259,12 @@ def header_from_text(body: bytes) -> Checkpoint:
         return Checkpoint.from_data(data)
     except (CheckpointDamaged, ValueError) as error:
         fields = data if isinstance(data, dict) else {}
-        upload_id, *identity = (fields.get(name) for name in ("upload_id", "location", "key", "source"))
+        upload_id = fields.get("upload_id")
+        identity = [found for name in _IDENTITY if isinstance(found := fields.get(name), str)]
         raise Damage(
             str(error),
             upload_id=upload_id if isinstance(upload_id, str) else None,
-            name=checkpoint_name(*identity) if all(isinstance(one, str) for one in identity) else None,
+            name=checkpoint_name(*identity) if len(identity) == len(_IDENTITY) else None,
         ) from error
 
 

@@ -125,7 +125,7 @@ def status(choice: StoreChoice, output: Output) -> int:
         if choice.file:
             return FAILED  # the only one that was asked for
     elif not known and choice.file and not os.path.lexists(choice.file):
-        output.note(f"there is no file {choice}: its upload has not begun, or it is finished")
+        output.note(f"there is no file {choice.file}: its upload has not begun, or it is finished")
     elif not known:
         output.note(f"no unfinished uploads are recorded in {choice}")
     elif not output.json:
