@@ -279,6 +279,8 @@ def test_a_place_for_checkpoints_that_does_not_exist_is_not_an_empty_one(partwis
         if "=one" in where or "=there/" in where:
             name = where.partition("=")[2]
             assert ended.err == f"there is no file {name}: its upload has not begun, or it is finished\n"
+            ended = partwise("abort", "small.bin", "file:///bucket/copy", where)
+            assert (ended.code, f"is recorded in {name}, which does not exist; nothing" in ended.out) == (0, True)
 
 
 @pytest.mark.parametrize("line", [("status",), ("gc", "file:bucket/"), ("abort", "small.bin", "file:bucket/copy")])
