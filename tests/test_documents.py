@@ -124,25 +124,27 @@ def test_every_block_of_a_document_runs(document: Path, place: Path, monkeypatch
             ), f"{document.name}:{line}: a block of language {language!r} would not be run"
 
 
-@pytest.mark.parametrize(
-    "document", [path for path in DOCUMENTS if defines_tests(path)], ids=lambda path: str(path.relative_to(ROOT))
-)
-def test_the_tests_of_a_document_pass(document: Path, place: Path) -> None:
+def test_the_tests_of_the_documents_pass(place: Path) -> None:
     """Where readers are shown how to test, pytest runs what they are shown: suites, state machines and fixtures."""
-    lines: list[str] = []
-    for language, text, line in blocks(document):
-        if language == "python":
-            lines += [""] * (line - len(lines)) + text.splitlines()  # so that a failure names the line of the document
-    (place / "test_document.py").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    documents = [path for path in DOCUMENTS if defines_tests(path)]
+    for document in documents:  # in one process, whose start costs more than most of the tests
+        lines: list[str] = []
+        for language, text, line in blocks(document):
+            if language == "python":
+                lines += [""] * (line - len(lines)) + text.splitlines()  # so that a failure names the document's line
+        name = f"test_{document.stem.replace('-', '_').lower()}.py"
+        (place / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
     ran = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", "test_document.py"],
+        [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", "."],
         cwd=place,
         capture_output=True,
         text=True,
         timeout=110,
         check=False,
     )
-    assert ran.returncode == 0, f"{document.name}:\n{ran.stdout}{ran.stderr}"
+    assert documents
+    assert len(list(place.glob("test_*.py"))) == len(documents)
+    assert ran.returncode == 0, f"{ran.stdout}{ran.stderr}"
 
 
 def test_links_between_documents_lead_somewhere() -> None:
