@@ -677,9 +677,11 @@ class OSSBackend:
     def _about_clocks(self, theirs: float) -> str:
         ahead = self._clock.difference(theirs)
         side = "ahead of" if ahead > 0 else "behind"
+        # Nothing takes over more than a day.
+        other_way = ", or give an endpoint by https" if self._clock.would_correct_if_authenticated(theirs) else ""
         return (
             f"the service's clock is {abs(ahead):.0f} seconds {side} this machine's, which is not taken over from this "
-            "answer: set the clock of this machine, or give an endpoint by https"
+            f"answer: set the clock of this machine{other_way}"
         )
 
     def _about_region(self) -> str:

@@ -55,6 +55,10 @@ class ServerClock:
         """Seconds by which the storage's time is ahead of ours, uncorrected."""
         return server_time - self._clock()
 
+    def would_correct_if_authenticated(self, server_time: float) -> bool:
+        """Whether it is only for want of an authenticated channel that this time is not taken over."""
+        return self._limit < abs(self.difference(server_time)) <= _CORRECTION_MAX
+
     def correct(self, server_time: float, offset_used: float) -> bool:
         """
         Take over the storage's time, unless it is further from ours than its answer can be trusted for.

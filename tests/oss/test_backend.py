@@ -868,6 +868,16 @@ def test_an_answer_by_plain_http_does_not_make_the_client_sign_for_another_time(
     assert signed_at(server.requests[1]) == "20250309T080706Z"
 
 
+@pytest.mark.parametrize("told", [HOUR_AHEAD, "2025-03-10T08:07:06Z", "2025-03-10T08:07:07Z"])
+def test_https_is_advised_only_where_it_would_help(server, remote, connect, kit, told):
+    """More than a day is taken over from no answer, and nothing is more trusted than an answer of this machine."""
+    for backend in (remote, connect()):
+        server.reply(skewed(kit, ServerTime=told))
+        with pytest.raises(ClockSkewed) as raised:
+            backend.abort_upload("key", "ID")
+        assert ("by https" in str(raised.value)) is (told != "2025-03-10T08:07:07Z" and backend is remote)
+
+
 @pytest.mark.parametrize(("told", "believed"), [("2025-03-09T08:22:06Z", True), ("2025-03-09T08:22:07Z", False)])
 def test_plain_http_is_believed_within_the_services_own_window(server, remote, kit, told, believed):
     server.reply(skewed(kit, ServerTime=told))
