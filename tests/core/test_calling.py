@@ -14,7 +14,11 @@ from contextlib import contextmanager, suppress
 import pytest
 
 from partwise import FileSource, StreamSource, TransferConfig
-from partwise.calling import PluginDefect, call_plugin, raised_by_signal
+from partwise._signals import ignored, raised_by_signal
+from partwise.backends import _local_bookkeeping as local_bookkeeping
+from partwise.backends import _local_uploads as local_uploads
+from partwise.backends.local import LocalBackend
+from partwise.calling import PluginDefect, call_plugin
 from partwise.errors import CheckpointUnwritable, ConnectionFailed, PartwiseError, UploadFailed
 from partwise.stores.memory import MemoryCheckpointStore
 from partwise.testing.faults import Fault, FaultKind
@@ -137,6 +141,32 @@ def test_a_time_limit_while_a_relative_path_is_made_absolute_comes_out_as_it_was
         FileSource("data.bin")
 
     assert caught.value is error
+
+
+def test_a_time_limit_is_not_lost_where_errors_of_the_system_do_not_matter(limited):
+    error = limited(TimeoutError("out of time"))
+    with ignored(OSError):
+        raise FileNotFoundError
+    with pytest.raises(ZeroDivisionError), ignored(OSError):
+        raise ZeroDivisionError
+    with pytest.raises(TimeoutError) as caught, ignored(OSError):
+        strike()
+
+    assert caught.value is error
+
+
+def test_a_time_limit_while_a_bucket_is_cleaned_up_comes_out(limited, monkeypatch, tmp_path):
+    """An upload's folder is removed as far as that goes once the object stands."""
+    error, uploader = limited(TimeoutError("out of time")), Uploader(LocalBackend(tmp_path), MemoryCheckpointStore())
+    remove = local_uploads.remove_upload
+    monkeypatch.setattr(local_bookkeeping, "remove_upload", lambda *given: (strike(), remove(*given)))
+    uploader.config = TransferConfig(part_size=100 * 1024, multipart_threshold=0)
+    with pytest.raises(TimeoutError) as caught:
+        uploader.upload(bytes(10), "key")
+    monkeypatch.undo()
+
+    assert caught.value is error
+    assert uploader.upload(bytes(10), "key").verified
 
 
 def test_a_time_limit_tells_what_is_kept(uploader, backend, source, limited, monkeypatch):
