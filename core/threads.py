@@ -197,6 +197,23 @@ class Places:
             self.give_back()
 
 
+#: Bytes of the address space that a further thread must find: its stack, and what all of them need to work.
+_SPARE = 32 * 1024 * 1024
+
+
+def _check_memory() -> None:
+    """
+    Raises:
+        MemoryError: a further thread would take the last of a small address space, and leave none to work with.
+    """
+    import mmap  # not every upload has a second thread
+
+    try:
+        mmap.mmap(-1, _SPARE).close()  # is not touched, so that this takes some microseconds and no memory
+    except OSError as error:
+        raise MemoryError("no memory for a further thread") from error
+
+
 class ThreadTransport:
     """
     Parts are sent by threads of our own: one more is started whenever a part may find none free, up to so many.
@@ -252,6 +269,8 @@ class ThreadTransport:
             daemon=True,
         )
         try:
+            if self._threads:
+                _check_memory()
             thread.start()
         except (RuntimeError, MemoryError) as error:
             if not lacks_resources(error):

@@ -2923,6 +2923,20 @@ MUTATIONS = [
         "isinstance(error, self._kinds)",
         OUTSIDE,
     ),
+    Mutation(
+        "threads take the last of the memory",
+        THREADS,
+        "            if self._threads:\n                _check_memory()\n",
+        "",
+        ("tests/core/test_threads.py",),
+    ),
+    Mutation(
+        "a part for which there is no memory is given up",
+        "core/transport.py",
+        "if isinstance(defect.__cause__, MemoryError):",
+        "if False:",
+        ("tests/core/test_transport.py",),
+    ),
 ]
 
 
