@@ -6,10 +6,13 @@ Internal to partwise. It imports nothing of it.
 
 from __future__ import annotations
 
+import signal
 import threading
+from functools import partial
 from inspect import CO_VARARGS
 from itertools import pairwise
-from types import FrameType, TracebackType
+from types import CodeType, FrameType, TracebackType
+from typing import Any
 
 
 class ignored:  # noqa: N801  # it is used as contextlib.suppress is
@@ -48,6 +51,7 @@ def raised_by_signal(error: BaseException, handled: BaseException | None = None)
     """
     if threading.current_thread() is not threading.main_thread():
         return None
+    installed = _installed()
     seen = {id(handled), id(None)}
     found: list[BaseException | None] = [error]
     while found:
@@ -57,7 +61,7 @@ def raised_by_signal(error: BaseException, handled: BaseException | None = None)
         seen.add(id(one))
         trace = one.__traceback__
         while trace is not None:
-            if _is_signal_handler(trace.tb_frame):
+            if trace.tb_frame.f_code in installed or _is_signal_handler(trace.tb_frame):
                 return one
             trace = trace.tb_next
         found += (one.__context__, one.__cause__)
@@ -68,8 +72,8 @@ def _is_signal_handler(frame: FrameType) -> bool:
     """
     Whether this is the call of a signal handler.
 
-    It is called with a number and the frame that it interrupts, which then is its caller. `signal.getsignal` could not
-    tell: a handler may have been replaced since, even by itself.
+    It is called with a number and the frame that it interrupts, which then is its caller. `signal.getsignal` alone
+    could not tell: a handler may have been replaced since, even by itself.
     """
     code, values = frame.f_code, frame.f_locals
     names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount + bool(code.co_flags & CO_VARARGS)]
@@ -82,3 +86,18 @@ def _is_signal_handler(frame: FrameType) -> bool:
         for number, interrupted in pairwise(given)
         if interrupted is not None
     )
+
+
+def _installed() -> set[CodeType]:
+    """The code of the handlers that there are now: one that has deleted its arguments is known by nothing else."""
+    found = set()
+    for number in signal.valid_signals():
+        handler: Any = signal.getsignal(number)
+        while isinstance(handler, partial):
+            handler = handler.func
+        if handler is None or isinstance(handler, int):  # none of Python, or the default
+            continue
+        code = getattr(handler, "__code__", None) or getattr(type(handler).__call__, "__code__", None)
+        if isinstance(code, CodeType):
+            found.add(code)
+    return found

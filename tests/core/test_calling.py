@@ -243,12 +243,18 @@ def _handlers(error):
     def of_many(*given):
         raise error
 
+    def deleting(number, frame):
+        del number, frame
+        raise error
+
     return {
         "a function": raising,
         "an object": Handler(),
         "a method": Handler().method,
         "a partial": functools.partial(lambda more, number, frame: raising(number, frame), "more"),
         "one that takes anything": of_many,
+        "one that deletes its arguments": deleting,
+        "a partial of one that deletes them": functools.partial(deleting),
         "a lambda": lambda *given: raising(*given[:2]),
         "one that replaces itself": of_itself,
     }
@@ -262,6 +268,12 @@ def test_any_signal_handler_is_known(limited, shape):
         call_plugin(strike)
 
     assert caught.value is error
+
+
+def test_the_defaults_of_signals_are_not_taken_for_handlers():
+    """They are values of an enumeration, whose calls raise errors of their own."""
+    with pytest.raises(PluginDefect, match="is not a valid Signals"):
+        call_plugin(signal.Signals, 9999)
 
 
 def test_a_time_limit_that_is_being_handled_is_not_taken_for_a_new_one(uploader, backend, source, limited):

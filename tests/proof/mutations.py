@@ -2917,6 +2917,13 @@ MUTATIONS = [
         ("tests/core/test_transient_source_errors.py",),
     ),
     Mutation(
+        "a signal handler that deletes its arguments is not known",
+        SIGNALS,
+        "trace.tb_frame.f_code in installed or ",
+        "",
+        OUTSIDE,
+    ),
+    Mutation(
         "a time limit is lost where errors of the system don't matter",
         SIGNALS,
         "isinstance(error, self._kinds) and raised_by_signal(error) is None",
