@@ -23,6 +23,7 @@ from collections import deque
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 
+from partwise._signals import raised_by_signal
 from partwise.model import UploadedPart
 from partwise.retrying import Clock
 from partwise.transport import Outcome, PartJob, lacks_resources, outcome_of, outcome_of_recalling, outcome_of_running
@@ -211,6 +212,8 @@ def _check_memory() -> None:
     try:
         mmap.mmap(-1, _SPARE).close()  # is not touched, so that this takes some microseconds and no memory
     except OSError as error:
+        if raised_by_signal(error) is not None:
+            raise
         raise MemoryError("no memory for a further thread") from error
 
 
