@@ -17,6 +17,7 @@ import re
 import stat
 from collections.abc import Iterator
 
+from partwise._signals import ignored
 from partwise.backends._local_directories import Directory, walk_own, within
 from partwise.backends._local_files import FRESH_NAME, fresh_name
 from partwise.backends._local_keys import BOOKKEEPING
@@ -48,7 +49,7 @@ def check_bookkeeping(root: Directory) -> None:
 
 def remove_unneeded(root: Directory) -> None:
     """Remove what is empty of the bookkeeping, as far as that goes."""
-    with contextlib.suppress(OSError, AccessDenied):
+    with ignored(OSError, AccessDenied):
         with root.enter_own(BOOKKEEPING) as folder:
             for name in _NAMES:
                 folder.remove_empty(name)
@@ -165,8 +166,8 @@ def sweep(root: Directory, horizon: float) -> None:
                     remove_upload(uploads, name)
 
 
-def _as_far_as_that_goes() -> contextlib.suppress:
-    return contextlib.suppress(OSError, AccessDenied)
+def _as_far_as_that_goes() -> ignored:
+    return ignored(OSError, AccessDenied)
 
 
 def _entries(root: Directory, way: tuple[str, ...]) -> list[tuple[str, os.stat_result]]:

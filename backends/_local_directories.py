@@ -24,6 +24,7 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from partwise._durable import Untrusted, open_trusted, sync_directory, untrusted
+from partwise._signals import ignored
 from partwise.errors import AccessDenied
 
 _T = TypeVar("_T")
@@ -294,12 +295,12 @@ class Directory:
 
     def discard(self, name: str) -> None:
         """Remove a file, if that can be done."""
-        with contextlib.suppress(OSError):
+        with ignored(OSError):
             self.unlink(name)
 
     def remove_empty(self, name: str) -> None:
         """Remove a directory, if nothing is in it."""
-        with contextlib.suppress(OSError):
+        with ignored(OSError):
             os.rmdir(self._place(name), dir_fd=self._descriptor)
 
     def move(self, name: str, directory: Directory, new: str) -> None:

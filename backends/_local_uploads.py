@@ -36,6 +36,7 @@ from typing import Any, Self
 from attrs import define
 
 from partwise._durable import Untrusted
+from partwise._signals import ignored
 from partwise.backends._local_directories import Directory
 from partwise.backends._local_files import FRESH_NAME, etag_of, fresh_name, write_all
 from partwise.backends._local_records import options_from_data, options_to_data, read_record, write_record
@@ -269,14 +270,14 @@ def remove_upload(directory: Directory, name: str) -> None:
 
     What is in it under names that no upload has is not touched, and neither is what a link leads to.
     """
-    with contextlib.suppress(OSError, AccessDenied):
+    with ignored(OSError, AccessDenied):
         with directory.enter_own(name) as folder:
             # First of all, so that who has the folder open finds no upload from now on.
             folder.discard(_RECORD)
             for entry in folder.names():
                 if _STAGED.fullmatch(entry) or _COMMIT.fullmatch(entry):
                     folder.discard(entry)
-            with contextlib.suppress(OSError, AccessDenied):
+            with ignored(OSError, AccessDenied):
                 with folder.enter_own(_PARTS) as parts:
                     for entry in parts.names():
                         if _PART.fullmatch(entry) or _NEW_PART.fullmatch(entry):

@@ -35,6 +35,7 @@ from attrs import define
 
 from partwise._checking import brief, check_callable, check_path, check_text
 from partwise._durable import sync
+from partwise._signals import ignored
 from partwise.backends._checks import check_call, check_part, check_parts, check_put, exact_chunks
 from partwise.backends._local_bookkeeping import (
     TEMP,
@@ -395,10 +396,10 @@ class LocalBackend:
                             announce=lambda: folder.announce(staged),
                         )
                 finally:
-                    with contextlib.suppress(OSError):
+                    with ignored(OSError):
                         folder.unstage(staged)
             # The object stands, and the folder says so itself: what can't be removed now, a later sweep removes.
-            with contextlib.suppress(OSError, AccessDenied):
+            with ignored(OSError, AccessDenied):
                 self._discard(root, upload_id)
         return StoredObject(key, sum(part.size for part in parts), etag_of(checksum), checksum)
 
@@ -675,7 +676,7 @@ class LocalBackend:
         """Translate errors; with `folder`, a file that is missing may mean that the upload is no more."""
 
         def missing() -> UploadNotFound | None:
-            with contextlib.suppress(OSError):
+            with ignored(OSError):
                 if folder is not None and folder.record() is None:
                     return self._no_upload(key, folder.upload_id)
             return None
@@ -804,7 +805,7 @@ class LocalBackend:
                 staged.directory.replace(staged.name, parent, name)
             with self._translating(f"syncing the directory of {key!r}", kept=_OBJECT_STANDS):
                 parent.sync()
-        with contextlib.suppress(OSError, AccessDenied):
+        with ignored(OSError, AccessDenied):
             Sidecars(root).settle(key, version, replaced, self._clock() - ABANDONED_AFTER)
 
     def _look(self, key: str) -> tuple[int, Description] | None:

@@ -227,10 +227,20 @@ def read(path: str, most: int, *, trusted: bool = True) -> bytes:
     """
     file = _open_checked(path, os.O_RDONLY, untrusted if trusted else _wrong_kind)
     try:
-        with open(file, "rb", closefd=False) as reader:
-            return reader.read(most)
+        return read_open(file, most)
     finally:
         os.close(file)
+
+
+def read_open(file: int, most: int) -> bytes:
+    """
+    Read the first `most` bytes of an open regular file, from where it stands, or all if there are fewer.
+
+    It takes memory for what there is. A plain read takes it for all that is asked for, and fails where a process has a
+    small address space.
+    """
+    with open(file, "rb", closefd=False) as reader:
+        return reader.read(min(most, os.fstat(file).st_size))
 
 
 def write(file: int, data: bytes) -> None:

@@ -13,13 +13,10 @@ Whatever is raised in the engine outside of such a call is foreign, too, and not
 from __future__ import annotations
 
 import sys
-import threading
 from collections.abc import Callable
-from inspect import CO_VARARGS
-from itertools import pairwise
-from types import FrameType
 from typing import TypeVar, TypeVarTuple
 
+from partwise._signals import raised_by_signal
 from partwise.errors import PartwiseError
 
 _Ts = TypeVarTuple("_Ts")
@@ -49,52 +46,3 @@ def call_plugin(call: Callable[[*_Ts], _T], *args: *_Ts) -> _T:
         if foreign is None:
             raise PluginDefect(f"{type(error).__name__}: {error}") from error
     raise foreign  # here, where its context stays as it was
-
-
-def raised_by_signal(error: BaseException, handled: BaseException | None = None) -> BaseException | None:
-    """
-    Find the exception that a signal handler raised, among an exception and those that led to it.
-
-    Args:
-        error: the exception.
-        handled: an exception that was being handled before, and is not looked at.
-
-    Returns:
-        the exception, or None. A program that has one is in its main thread: no other runs signal handlers.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        return None
-    seen = {id(handled), id(None)}
-    found: list[BaseException | None] = [error]
-    while found:
-        one = found.pop()
-        if one is None or id(one) in seen:
-            continue
-        seen.add(id(one))
-        trace = one.__traceback__
-        while trace is not None:
-            if _is_signal_handler(trace.tb_frame):
-                return one
-            trace = trace.tb_next
-        found += (one.__context__, one.__cause__)
-    return None
-
-
-def _is_signal_handler(frame: FrameType) -> bool:
-    """
-    Whether this is the call of a signal handler.
-
-    It is called with a number and the frame that it interrupts, which then is its caller. `signal.getsignal` could not
-    tell: a handler may have been replaced since, even by itself.
-    """
-    code, values = frame.f_code, frame.f_locals
-    names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount + bool(code.co_flags & CO_VARARGS)]
-    given: list[object] = []
-    for name in names:
-        value = values.get(name)
-        given.extend(value if isinstance(value, tuple) else (value,))
-    return any(
-        isinstance(number, int) and interrupted is frame.f_back
-        for number, interrupted in pairwise(given)
-        if interrupted is not None
-    )

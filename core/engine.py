@@ -27,7 +27,8 @@ from typing import TypeVar, TypeVarTuple
 from attrs import evolve
 
 from partwise._checking import check_whole, instance_of, one_of
-from partwise.calling import PluginDefect, call_plugin, raised_by_signal
+from partwise._signals import raised_by_signal
+from partwise.calling import PluginDefect, call_plugin
 from partwise.completing import UploadLost, compare_moved, complete, unknown
 from partwise.content_types import guess_content_type
 from partwise.deciding import allow, checksum_of, decide, find_checkpoint

@@ -14,7 +14,7 @@ from typing import Literal
 
 from attrs import define, field
 
-from partwise.calling import raised_by_signal
+from partwise._signals import raised_by_signal
 from partwise.errors import BackendError, PartwiseError, UploadNotFound
 from partwise.model import UploadedPart
 from partwise.pacing import Flow

@@ -18,8 +18,8 @@ from io import BufferedRandom, FileIO
 from typing import Protocol
 
 from partwise._checking import brief, check_methods, check_whole, instance_of
+from partwise._signals import raised_by_signal
 from partwise._system_errors import is_transient
-from partwise.calling import raised_by_signal
 from partwise.checksums import crc64
 from partwise.errors import InvalidInput, SourceChanged, SourceError, SourceUnreadable
 from partwise.model import MIB, Fingerprint

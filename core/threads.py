@@ -23,6 +23,7 @@ from collections import deque
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 
+from partwise._signals import raised_by_signal
 from partwise.model import UploadedPart
 from partwise.retrying import Clock
 from partwise.transport import Outcome, PartJob, lacks_resources, outcome_of, outcome_of_recalling, outcome_of_running
@@ -197,6 +198,25 @@ class Places:
             self.give_back()
 
 
+#: Bytes of the address space that a further thread must find: its stack, and what all of them need to work.
+_SPARE = 32 * 1024 * 1024
+
+
+def _check_memory() -> None:
+    """
+    Raises:
+        MemoryError: a further thread would take the last of a small address space, and leave none to work with.
+    """
+    import mmap  # not every upload has a second thread
+
+    try:
+        mmap.mmap(-1, _SPARE).close()  # is not touched, so that this takes some microseconds and no memory
+    except OSError as error:
+        if raised_by_signal(error) is not None:
+            raise
+        raise MemoryError("no memory for a further thread") from error
+
+
 class ThreadTransport:
     """
     Parts are sent by threads of our own: one more is started whenever a part may find none free, up to so many.
@@ -252,6 +272,8 @@ class ThreadTransport:
             daemon=True,
         )
         try:
+            if self._threads:
+                _check_memory()
             thread.start()
         except (RuntimeError, MemoryError) as error:
             if not lacks_resources(error):

@@ -81,6 +81,11 @@ class PartJob:
         try:
             return call_plugin(step)
         except PluginDefect as defect:
+            if isinstance(defect.__cause__, MemoryError):
+                # As ENOMEM of the system: there may be some when other parts are done.
+                raise BackendError(
+                    f"there was not enough memory for part {self.part_number} of {self.key}", retryable=True
+                ) from defect.__cause__
             raise BackendError(
                 f"part {self.part_number} of {self.key} met a defect in the backend or the source: {defect}"
             ) from defect.__cause__

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Self
 from attrs import define, evolve
 
 from partwise._checking import brief, check_callable, check_methods, check_number, instance_of
-from partwise.calling import PluginDefect, call_plugin, raised_by_signal
+from partwise._signals import raised_by_signal
+from partwise.calling import PluginDefect, call_plugin
 from partwise.config import TransferConfig
 from partwise.deciding import find_checkpoint
 from partwise.endings import drop, stop

@@ -93,8 +93,7 @@ class Appender:
             self._close(path)
         file = files.open_trusted(path, os.O_RDWR | os.O_APPEND)
         try:
-            with open(file, "rb", closefd=False) as reader:
-                data = reader.read(journal.BYTES_MAX + 1)
+            data = files.read_open(file, journal.BYTES_MAX + 1)
             found = journal.decode_end(data)
             admit(found.checkpoint)
             if len(data) > found.length:

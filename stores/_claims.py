@@ -28,6 +28,7 @@ from weakref import WeakValueDictionary
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
 from partwise import _durable as files
+from partwise._signals import ignored
 from partwise.stores._checks import busy, unwritable
 
 
@@ -114,6 +115,6 @@ def _check_lock(lock: BaseFileLock, path: str) -> None:
 
 def _let_go(lock: BaseFileLock, path: str) -> None:
     # Not on Windows, where an open file can't be removed: filelock does it there after closing.
-    with suppress(OSError):
+    with ignored(OSError):
         files.remove(path)
     lock.release()

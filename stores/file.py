@@ -32,6 +32,7 @@ from urllib.parse import urlsplit
 
 from partwise import _durable as files
 from partwise._checking import check_text, split_url
+from partwise._signals import ignored
 from partwise.errors import CheckpointDamaged, CheckpointMismatch, CheckpointUnwritable, InvalidInput
 from partwise.model import Checkpoint, UploadedPart
 from partwise.stores import _journal as journal
@@ -358,7 +359,7 @@ class FileCheckpointStore:
         """Where to write what is to take the place of a file."""
         if name in self._claimed:
             temporary = path + ".tmp"
-            with suppress(OSError):
+            with ignored(OSError):
                 files.remove(temporary)  # of a process that died while it saved
             if not os.path.lexists(temporary):
                 return temporary

@@ -19,6 +19,7 @@ FOLDERS = {"partwise": "core", "partwise.backends": "backends", "partwise.stores
 ROOMS = [
     "_durable",
     "_system_errors",
+    "_signals",
     "errors",
     "_checking",
     "model",
@@ -30,8 +31,8 @@ ROOMS = [
     "planning",
     "receipts",
     "ledger",
-    "calling",
     "sources",
+    "calling",
     "retrying",
     "pacing",
     "transport",
@@ -52,9 +53,9 @@ ON_TOP = {"cli", "testing", "__main__"}
 
 #: Internal modules that our own backends and stores share. `_durable` has the operations on files that both must get
 #: right in the same way; `_system_errors` says which errors are transient, at the source and at the destination;
-#: `_checking` refuses wrong arguments. They import nothing of partwise but errors, and their names appear in no public
-#: signature.
-SHARED = {"_durable", "_system_errors", "_checking"}
+#: `_signals` tells what a signal handler raised; `_checking` refuses wrong arguments. They import nothing of partwise
+#: but errors, and their names appear in no public signature.
+SHARED = {"_durable", "_system_errors", "_signals", "_checking"}
 
 #: What a room knows of one above it, without importing it when it is imported itself: a value of the model makes plain
 #: data of itself, by a room that knows the value; and an error has fields whose types are values of the model.

@@ -14,7 +14,11 @@ from contextlib import contextmanager, suppress
 import pytest
 
 from partwise import FileSource, StreamSource, TransferConfig
-from partwise.calling import PluginDefect, call_plugin, raised_by_signal
+from partwise._signals import ignored, raised_by_signal
+from partwise.backends import _local_bookkeeping as local_bookkeeping
+from partwise.backends import _local_uploads as local_uploads
+from partwise.backends.local import LocalBackend
+from partwise.calling import PluginDefect, call_plugin
 from partwise.errors import CheckpointUnwritable, ConnectionFailed, PartwiseError, UploadFailed
 from partwise.stores.memory import MemoryCheckpointStore
 from partwise.testing.faults import Fault, FaultKind
@@ -139,6 +143,32 @@ def test_a_time_limit_while_a_relative_path_is_made_absolute_comes_out_as_it_was
     assert caught.value is error
 
 
+def test_a_time_limit_is_not_lost_where_errors_of_the_system_do_not_matter(limited):
+    error = limited(TimeoutError("out of time"))
+    with ignored(OSError):
+        raise FileNotFoundError
+    with pytest.raises(ZeroDivisionError), ignored(OSError):
+        raise ZeroDivisionError
+    with pytest.raises(TimeoutError) as caught, ignored(OSError):
+        strike()
+
+    assert caught.value is error
+
+
+def test_a_time_limit_while_a_bucket_is_cleaned_up_comes_out(limited, monkeypatch, tmp_path):
+    """An upload's folder is removed as far as that goes once the object stands."""
+    error, uploader = limited(TimeoutError("out of time")), Uploader(LocalBackend(tmp_path), MemoryCheckpointStore())
+    remove = local_uploads.remove_upload
+    monkeypatch.setattr(local_bookkeeping, "remove_upload", lambda *given: (strike(), remove(*given)))
+    uploader.config = TransferConfig(part_size=100 * 1024, multipart_threshold=0)
+    with pytest.raises(TimeoutError) as caught:
+        uploader.upload(bytes(10), "key")
+    monkeypatch.undo()
+
+    assert caught.value is error
+    assert uploader.upload(bytes(10), "key").verified
+
+
 def test_a_time_limit_tells_what_is_kept(uploader, backend, source, limited, monkeypatch):
     error = limited(TimeLimit("soft"))
     struck_at(backend, "upload_part", monkeypatch, call=3)
@@ -213,12 +243,18 @@ def _handlers(error):
     def of_many(*given):
         raise error
 
+    def deleting(number, frame):
+        del number, frame
+        raise error
+
     return {
         "a function": raising,
         "an object": Handler(),
         "a method": Handler().method,
         "a partial": functools.partial(lambda more, number, frame: raising(number, frame), "more"),
         "one that takes anything": of_many,
+        "one that deletes its arguments": deleting,
+        "a partial of one that deletes them": functools.partial(deleting),
         "a lambda": lambda *given: raising(*given[:2]),
         "one that replaces itself": of_itself,
     }
@@ -232,6 +268,12 @@ def test_any_signal_handler_is_known(limited, shape):
         call_plugin(strike)
 
     assert caught.value is error
+
+
+def test_the_defaults_of_signals_are_not_taken_for_handlers():
+    """They are values of an enumeration, whose calls raise errors of their own."""
+    with pytest.raises(PluginDefect, match="is not a valid Signals"):
+        call_plugin(signal.Signals, 9999)
 
 
 def test_a_time_limit_that_is_being_handled_is_not_taken_for_a_new_one(uploader, backend, source, limited):

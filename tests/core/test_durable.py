@@ -9,6 +9,7 @@ import socket
 import stat
 import sys
 import tempfile
+import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from partwise._durable import Untrusted, is_private_group, open_trusted, sync_directory, untrusted
+from partwise._durable import Untrusted, is_private_group, open_trusted, read, sync_directory, untrusted
 
 OTHER = 12345
 
@@ -318,3 +319,19 @@ def _failing(code: int) -> Callable[..., int]:
         raise OSError(code, os.strerror(code))
 
     return fail
+
+
+def test_a_file_takes_as_much_memory_as_it_has_bytes(tmp_path):
+    """However large it may be at the most: a process may have a small address space."""
+    path = tmp_path / "small"
+    path.write_bytes(b"ten bytes.")
+    tracemalloc.start()
+    try:
+        data = read(str(path), 64 * 1024 * 1024, trusted=False)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert data == b"ten bytes."
+    assert read(str(path), 3, trusted=False) == b"ten"
+    assert peak < 1024 * 1024

@@ -243,6 +243,19 @@ def test_the_threads_that_there_are_send_all_parts_or_else_the_loop_does(threads
     ]
 
 
+def test_threads_do_not_take_the_last_of_a_small_address_space(threads, monkeypatch, caplog):
+    """Each of them has room for its stack, but the parts would then fail for want of memory."""
+    monkeypatch.setattr("partwise.threads._SPARE", 1 << 60)
+    transport = threads(4)
+    for number in range(1, 10):
+        transport.submit(job(number, Answering()))
+    outcomes = {transport.next_outcome(30).part_number for _ in range(9)}
+
+    assert outcomes == set(range(1, 10))
+    assert len(transport._threads) == 1
+    assert "no memory for a further thread; parts are sent by 1" in caplog.text
+
+
 def test_what_the_loop_sends_for_want_of_threads_can_be_taken_back(threads, scarce):
     scarce(0)
     transport = threads(2)

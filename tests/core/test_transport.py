@@ -596,3 +596,17 @@ def test_a_worker_that_was_killed_is_a_lost_worker(tmp_path):
         assert "the worker that was sending part 1 was lost" in str(outcome.error)
         with pytest.raises(BrokenExecutor):
             transport.submit(job(2))
+
+
+def test_a_part_for_which_there_is_no_memory_is_tried_again(uploader, backend, source, monkeypatch):
+    """As where a process has a small address space, and threads have taken most of it."""
+    upload_part, scarce = backend.upload_part, iter([True, False, True])
+
+    def hungry(*arguments):
+        if next(scarce, False):
+            raise MemoryError
+        return upload_part(*arguments)
+
+    monkeypatch.setattr(backend, "upload_part", hungry)
+
+    assert uploader().upload(source, "key").verified

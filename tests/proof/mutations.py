@@ -120,6 +120,7 @@ PROGRESS_TESTS = ("tests/core/test_progress.py",)
 RECALL_TESTS = ("tests/core/test_transport.py -k recall",)
 PLANNING_TESTS = ("tests/core/test_planning.py",)
 DIRECTORY = ("tests/backends/test_local_safety.py", "tests/backends/test_local.py")
+SIGNALS = "core/_signals.py"
 SECONDS_MAX = 600
 _PROFILE = "--hypothesis-profile=mutation"
 
@@ -927,14 +928,14 @@ MUTATIONS = [
     ),
     Mutation(
         "a time limit that a plug-in translated is tried again",
-        CALLING,
+        SIGNALS,
         "        found += (one.__context__, one.__cause__)\n",
         "",
         OUTSIDE,
     ),
     Mutation(
         "a time limit that is being handled counts as a new one",
-        CALLING,
+        SIGNALS,
         "    seen = {id(handled), id(None)}",
         "    seen = {id(None)}",
         OUTSIDE,
@@ -2463,8 +2464,8 @@ MUTATIONS = [
     Mutation(
         "a lock file is removed after its lock was released",
         "stores/_claims.py",
-        "    with suppress(OSError):\n        files.remove(path)\n    lock.release()",
-        "    lock.release()\n    with suppress(OSError):\n        files.remove(path)",
+        "    with ignored(OSError):\n        files.remove(path)\n    lock.release()",
+        "    lock.release()\n    with ignored(OSError):\n        files.remove(path)",
         ("tests/stores/test_claims.py -k still_held",),
     ),
     Mutation(
@@ -2914,6 +2915,34 @@ MUTATIONS = [
         "raise self._unspooled(error, retryable=is_transient(error))",
         "raise self._unspooled(error)",
         ("tests/core/test_transient_source_errors.py",),
+    ),
+    Mutation(
+        "a signal handler that deletes its arguments is not known",
+        SIGNALS,
+        "trace.tb_frame.f_code in installed or ",
+        "",
+        OUTSIDE,
+    ),
+    Mutation(
+        "a time limit is lost where errors of the system don't matter",
+        SIGNALS,
+        "isinstance(error, self._kinds) and raised_by_signal(error) is None",
+        "isinstance(error, self._kinds)",
+        OUTSIDE,
+    ),
+    Mutation(
+        "threads take the last of the memory",
+        THREADS,
+        "            if self._threads:\n                _check_memory()\n",
+        "",
+        ("tests/core/test_threads.py",),
+    ),
+    Mutation(
+        "a part for which there is no memory is given up",
+        "core/transport.py",
+        "if isinstance(defect.__cause__, MemoryError):",
+        "if False:",
+        ("tests/core/test_transport.py",),
     ),
 ]
 

@@ -1,0 +1,103 @@
+"""
+Exceptions that a signal handler raises, such as the time limits of task queues, told from those of a failed operation.
+
+Internal to partwise. It imports nothing of it.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from functools import partial
+from inspect import CO_VARARGS
+from itertools import pairwise
+from types import CodeType, FrameType, TracebackType
+from typing import Any
+
+
+class ignored:  # noqa: N801  # it is used as contextlib.suppress is
+    """
+    `contextlib.suppress`, but an exception that a signal handler raised comes out, of whatever class it is.
+
+    A time limit is often a TimeoutError, which is an OSError, and it must not be lost where errors of the operating
+    system don't matter.
+
+    Args:
+        kinds: the classes of exceptions that don't matter.
+    """
+
+    def __init__(self, *kinds: type[Exception]) -> None:
+        self._kinds = kinds
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        return isinstance(error, self._kinds) and raised_by_signal(error) is None
+
+
+def raised_by_signal(error: BaseException, handled: BaseException | None = None) -> BaseException | None:
+    """
+    Find the exception that a signal handler raised, among an exception and those that led to it.
+
+    Args:
+        error: the exception.
+        handled: an exception that was being handled before, and is not looked at.
+
+    Returns:
+        the exception, or None. A program that has one is in its main thread: no other runs signal handlers.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return None
+    installed = _installed()
+    seen = {id(handled), id(None)}
+    found: list[BaseException | None] = [error]
+    while found:
+        one = found.pop()
+        if one is None or id(one) in seen:
+            continue
+        seen.add(id(one))
+        trace = one.__traceback__
+        while trace is not None:
+            if trace.tb_frame.f_code in installed or _is_signal_handler(trace.tb_frame):
+                return one
+            trace = trace.tb_next
+        found += (one.__context__, one.__cause__)
+    return None
+
+
+def _is_signal_handler(frame: FrameType) -> bool:
+    """
+    Whether this is the call of a signal handler.
+
+    It is called with a number and the frame that it interrupts, which then is its caller. `signal.getsignal` alone
+    could not tell: a handler may have been replaced since, even by itself.
+    """
+    code, values = frame.f_code, frame.f_locals
+    names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount + bool(code.co_flags & CO_VARARGS)]
+    given: list[object] = []
+    for name in names:
+        value = values.get(name)
+        given.extend(value if isinstance(value, tuple) else (value,))
+    return any(
+        isinstance(number, int) and interrupted is frame.f_back
+        for number, interrupted in pairwise(given)
+        if interrupted is not None
+    )
+
+
+def _installed() -> set[CodeType]:
+    """The code of the handlers that there are now: one that has deleted its arguments is known by nothing else."""
+    found = set()
+    for number in signal.valid_signals():
+        handler: Any = signal.getsignal(number)
+        while isinstance(handler, partial):
+            handler = handler.func
+        if handler is None or isinstance(handler, int):  # none of Python, or the default
+            continue
+        code = getattr(handler, "__code__", None) or getattr(type(handler).__call__, "__code__", None)
+        if isinstance(code, CodeType):
+            found.add(code)
+    return found
