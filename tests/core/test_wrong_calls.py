@@ -58,6 +58,9 @@ class PathOf:
     def __init__(self, path):
         self.path = path
 
+    def __repr__(self):
+        return f"PathOf({self.path!r})"  # the same in every process of a run, as the ids of tests are
+
     def __fspath__(self):
         return self.path
 
