@@ -141,7 +141,7 @@ def _is_of_a_file_that_took_its_place(world: World, lived: Lived) -> bool:
     Whether nothing befell the source but that other files took its place, with its time, and the object is of one of
     these: it was compared by its bytes.
     """
-    befell = {incident.what for incident in lived.life.incidents if incident.what.changes_source}
+    befell = {incident.what for incident in lived.occurred if incident.what.changes_source}
     later = lived.versions - {min(lived.versions)}
     return befell == {Happening.REPLACE} and lived.after.stored in {world.source.versions[n].data for n in later}
 

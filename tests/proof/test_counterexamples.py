@@ -370,3 +370,14 @@ def test_a_part_that_did_not_arrive_as_it_was_sent_is_sent_again(make_world, con
     lived = make_world().live(Life((Fault("upload_part", FaultKind.WRONG_CHECKSUM, 2),), config=config()))
 
     assert [deed.part_number for deed in lived.asked if deed.operation == "upload_part"] == [1, 2, 2, 3, 4]
+
+
+def test_a_file_that_was_replaced_may_become_the_object_though_more_was_planned_for_it(make_world, config):
+    """What did not happen to the source, since nothing asked for a list, does not count as a change of it."""
+    replaced = Incident("initiate_upload", Happening.REPLACE)
+    never = Incident("list_parts", Happening.GROW)
+
+    lived = make_world(SimulatedFile(filler(3 * PART))).live(Life(incidents=(replaced, never), config=config()))
+
+    assert lived.occurred == (replaced,)
+    assert lived.result is not None

@@ -524,7 +524,7 @@ def test_d13_a_busy_upload_says_what_to_do(backend, store):
 
     uploader.upload(source, "key", progress=meanwhile)
 
-    assert "wait for them to finish, or stop them first" in said[0]
+    assert "wait until that has finished, or stop it first" in said[0]
 
 
 def test_d14_one_source_goes_to_two_keys_at_the_same_time(backend, tmp_path):
