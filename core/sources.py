@@ -12,7 +12,7 @@ import os
 import stat
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from io import BufferedRandom, FileIO
 from typing import Protocol
@@ -83,6 +83,10 @@ class _OpenFiles:
         self.others: set[int] = set()
         self._idle: list[FileIO] = []
         self._closed = False
+        self._opened: set[FileIO] = set()
+        # Not by a method of its own: when a circle of these and of a read that was never ended is collected, the file
+        # might be finalized first. What a finalizer refers to is not collected before it has run.
+        weakref.finalize(self, _close_all, self._opened)
 
     def take(self) -> FileIO:
         """An open file, for one reader at a time."""
@@ -102,8 +106,7 @@ class _OpenFiles:
         Close a file that could not be read, and all that are idle: none of them may outlive what made the read fail,
         such as the restart of a file server. The next reader opens the file anew.
         """
-        with suppress(OSError):  # on a network file system that is gone, closing may fail, too
-            file.close()
+        self._close(file)
         self._close_idle()
 
     def close(self) -> None:
@@ -117,22 +120,30 @@ class _OpenFiles:
                 file = self._idle.pop()
             except IndexError:
                 return
-            with suppress(OSError):
-                file.close()
+            self._close(file)
 
-    __del__ = close
+    def _close(self, file: FileIO) -> None:
+        self._opened.discard(file)
+        _close_all((file,))
 
     def _open(self) -> FileIO:
         file, status = _open_for_reading(self._path)
+        self._opened.add(file)
         if self.inode and status.st_ino != self.inode:
             if self.version == (status.st_size, status.st_mtime_ns):
                 self.others.add(status.st_ino)
                 return file
-            file.close()
+            self._close(file)
             raise SourceChanged(
                 f"{self._path} was replaced by another file while it was being uploaded", source=self._path
             )
         return file
+
+
+def _close_all(files: Iterable[FileIO]) -> None:
+    for file in files:
+        with suppress(OSError):  # on a network file system that is gone, closing may fail, too
+            file.close()
 
 
 class FileBody:

@@ -836,13 +836,11 @@ MUTATIONS = [
     Mutation(
         "other open files of a stale one stay open",
         SOURCES,
-        """            file.close()
+        """        self._close(file)
         self._close_idle()
-
-    def close""",
-        """            file.close()
-
-    def close""",
+""",
+        """        self._close(file)
+""",
         SOURCE_FAILS,
     ),
     Mutation(
