@@ -178,7 +178,8 @@ def _met_only_what_passes(world: World, lived: Lived) -> bool:
     if any(count >= lived.life.config.max_attempts for count in _failures(lived).values()):
         return False
     # One new start is granted, and a source that has gone by can't have it.
-    losses = len(struck(lived, None, FaultKind.FORGOTTEN_UPLOAD)) + happened(lived, Happening.EXPIRY)
+    expiries = sum(incident.what is Happening.EXPIRY for incident in lived.occurred)
+    losses = len(struck(lived, None, FaultKind.FORGOTTEN_UPLOAD)) + expiries
     noticed = any(isinstance(deed.error, UploadNotFound) for deed in lived.asked)
     return losses <= 1 and (world.source.reopens or not noticed)
 

@@ -381,3 +381,14 @@ def test_a_file_that_was_replaced_may_become_the_object_though_more_was_planned_
 
     assert lived.occurred == (replaced,)
     assert lived.result is not None
+
+
+def test_a_storage_that_drops_every_upload_twice_may_fail_the_run(make_world, config):
+    """One clean new start is granted, and no second one."""
+    dropped = tuple(Incident("upload_part", Happening.EXPIRY, occurrence) for occurrence in (1, 2))
+
+    lived = make_world().live(Life(incidents=dropped, config=config(concurrency=2)))
+
+    assert lived.occurred == dropped
+    assert isinstance(lived.error, UploadFailed)
+    assert "the storage lost the upload twice in a row" in str(lived.error)
