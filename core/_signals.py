@@ -9,7 +9,7 @@ from __future__ import annotations
 import signal
 import threading
 from functools import partial
-from inspect import CO_VARARGS
+from inspect import CO_OPTIMIZED, CO_VARARGS
 from itertools import pairwise
 from types import CodeType, FrameType, TracebackType
 from typing import Any
@@ -75,12 +75,19 @@ def _is_signal_handler(frame: FrameType) -> bool:
     It is called with a number and the frame that it interrupts, which then is its caller. `signal.getsignal` alone
     could not tell: a handler may have been replaced since, even by itself.
     """
-    code, values = frame.f_code, frame.f_locals
+    code = frame.f_code
+    if not code.co_flags & CO_OPTIMIZED:
+        return False  # the body of a module or a class, which is no function
+    values = frame.f_locals
     names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount + bool(code.co_flags & CO_VARARGS)]
     given: list[object] = []
     for name in names:
         value = values.get(name)
         given.extend(value if isinstance(value, tuple) else (value,))
+    if isinstance(values, dict):
+        # Before Python 3.13 it is a copy that the frame keeps. It refers to the exception that is handled there, which
+        # refers to the frame: what that holds, such as the bytes of a part, would stay until the garbage collector runs.
+        values.clear()
     return any(
         isinstance(number, int) and interrupted is frame.f_back
         for number, interrupted in pairwise(given)

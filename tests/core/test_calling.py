@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import gc
 import io
 import os
 import signal
 import sys
 import threading
+import weakref
 from contextlib import contextmanager, suppress
 
 import pytest
@@ -552,3 +554,26 @@ def test_a_thread_that_stops_waiting_does_not_stop_the_upload(backend, store, so
     held.set()
 
     assert task.result(30).verified
+
+
+class _Part:
+    """Stands for what a part holds in memory."""
+
+
+@pytest.mark.parametrize("kind", [CheckpointUnwritable, OSError], ids=["an answer", "a defect"])
+def test_what_a_failed_call_was_given_is_freed_without_the_garbage_collector(kind):
+    """Parts whose records can't be written would otherwise fill the memory."""
+
+    def fail(part):
+        raise kind("disk full")
+
+    part = _Part()
+    kept = weakref.ref(part)
+    gc.disable()
+    try:
+        with suppress(CheckpointUnwritable, PluginDefect):
+            call_plugin(fail, part)
+        del part
+        assert kept() is None
+    finally:
+        gc.enable()

@@ -932,6 +932,13 @@ MUTATIONS = [
         OUTSIDE,
     ),
     Mutation(
+        "what a failed call was given stays in memory",
+        SIGNALS,
+        "        values.clear()\n",
+        "        pass\n",
+        OUTSIDE,
+    ),
+    Mutation(
         "a time limit that is being handled counts as a new one",
         SIGNALS,
         "    seen = {id(handled), id(None)}",
