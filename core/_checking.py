@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 from attrs import Attribute
 
+from partwise._signals import raised_by_signal
 from partwise.errors import InvalidInput
 
 _SHOWN_MAX = 60
@@ -125,7 +126,7 @@ def check_whole(value: object, least: int, what: str) -> None:
     Raises:
         InvalidInput: it is not.
     """
-    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= _WHOLE_MAX:
+    if not is_whole(value) or not least <= value <= _WHOLE_MAX:
         raise InvalidInput(f"{what}, not {brief(value)}")
 
 
@@ -151,7 +152,7 @@ def instance_of(value: object, kind: type, what: str) -> None:
         raise InvalidInput(f"{what}, not {type(value).__name__} ({brief(value)})")
 
 
-def is_whole(value: object) -> bool:
+def is_whole(value: object) -> TypeGuard[int]:
     """Whether it is a whole number, which True and False are not."""
     return isinstance(value, int) and not isinstance(value, bool)
 
@@ -239,6 +240,8 @@ def check_path(what: str, path: object, resolve: Callable[[str], str] = os.path.
     try:
         return resolve(found)
     except OSError as error:  # of os.getcwd
+        if raised_by_signal(error) is not None:
+            raise
         gone = isinstance(error, FileNotFoundError)
         why = "was removed" if gone else f"can't be read ({error.strerror or error})"
         raise InvalidInput(

@@ -85,8 +85,8 @@ def _is_signal_handler(frame: FrameType) -> bool:
         value = values.get(name)
         given.extend(value if isinstance(value, tuple) else (value,))
     if isinstance(values, dict):
-        # Before Python 3.13 it is a copy that the frame keeps. It refers to the exception that is handled there, which
-        # refers to the frame: what that holds, such as the bytes of a part, would stay until the garbage collector runs.
+        # Before Python 3.13 it is a copy that the frame keeps, and a reference cycle by the exception that is handled
+        # there: what the frame holds, such as the bytes of a part, would stay until the garbage collector runs.
         values.clear()
     return any(
         isinstance(number, int) and interrupted is frame.f_back

@@ -43,7 +43,7 @@ class TransferConfig:
         part_size: bytes in a part, or "auto", which takes 8 MiB and more only where the size of the object demands
             it. An upload that is resumed keeps the part size that it began with.
         multipart_threshold: a source of fewer bytes than this is sent as one object, without parts or checkpoint.
-        concurrency: the most parts under way at once, up to 1000, and with it the memory used: 1 MiB for each. Of a
+        concurrency: the most parts in flight at once, up to 1000, and with it the memory used: 1 MiB for each. Of a
             stream, which can be read but once, a whole part for each; see `StreamSource`.
         max_attempts: how often one part, or one request beside the parts, is tried in a row before the upload fails.
         retry_base: seconds; the wait after the n-th failure in a row is drawn from 0 to ``retry_base * 2**(n - 1)``.

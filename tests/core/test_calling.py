@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 import pytest
 
 from partwise import FileSource, StreamSource, TransferConfig
+from partwise._checking import check_path
 from partwise._signals import ignored, raised_by_signal
 from partwise.backends import _local_bookkeeping as local_bookkeeping
 from partwise.backends import _local_uploads as local_uploads
@@ -136,11 +137,14 @@ def test_a_time_limit_that_a_store_takes_for_a_claim_that_fails_is_none(uploader
     assert error.__context__ is None
 
 
-def test_a_time_limit_while_a_relative_path_is_made_absolute_comes_out_as_it_was(limited, monkeypatch):
+@pytest.mark.parametrize(
+    "make", [FileSource, lambda path: check_path("a bucket", path, strike)], ids=["a source", "a backend or a store"]
+)
+def test_a_time_limit_while_a_relative_path_is_made_absolute_comes_out_as_it_was(limited, monkeypatch, make):
     error = limited(TimeoutError("out of time"))
     monkeypatch.setattr(os.path, "abspath", strike)
     with pytest.raises(TimeoutError) as caught:
-        FileSource("data.bin")
+        make("data.bin")
 
     assert caught.value is error
 
