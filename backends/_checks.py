@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from partwise._checking import brief, check_methods, check_text, check_type, is_whole
+from partwise._validation import brief, check_methods, check_text, check_type, is_whole
 from partwise.errors import IntegrityError, InvalidInput, InvalidKey, PartRejected
 from partwise.model import ObjectOptions, PartLimits, UploadedPart
 from partwise.protocols import Body

@@ -69,13 +69,13 @@ if TYPE_CHECKING:
         UploadedPart,
         UploadResult,
     )
-    from partwise.plugins import (
+    from partwise.protocols import Body, CheckpointStore, MultipartBackend, Source
+    from partwise.registry import (
         open_backend,
         open_checkpoint_store,
         register_backend,
         register_checkpoint_store,
     )
-    from partwise.protocols import Body, CheckpointStore, MultipartBackend, Source
     from partwise.sources import BytesSource, FileSource, StreamSource
     from partwise.uploader import Explanation, PlannedPart, Uploader, UploadTask, upload
 
@@ -132,7 +132,7 @@ _NAMES = {
         "UploadedPart",
         "UploadResult",
     ),
-    "plugins": (
+    "registry": (
         "open_backend",
         "open_checkpoint_store",
         "register_backend",

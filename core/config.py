@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from attrs import Attribute, define, field
 
-from partwise._checking import brief, whole
+from partwise._validation import brief, whole
 from partwise.errors import InvalidInput
 from partwise.model import MIB
 

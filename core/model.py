@@ -13,7 +13,7 @@ from typing import Any
 
 from attrs import Attribute, define, evolve, field, fields
 
-from partwise._checking import (
+from partwise._validation import (
     all_of,
     brief,
     instance_of,
@@ -335,7 +335,7 @@ class Checkpoint:
 
     def to_data(self) -> dict[str, Any]:
         """This checkpoint as dicts, lists, strings, numbers and None, fit for JSON."""
-        from partwise.structuring import checkpoint_to_data
+        from partwise.checkpoint import checkpoint_to_data
 
         return checkpoint_to_data(self)
 
@@ -347,7 +347,7 @@ class Checkpoint:
         Raises:
             CheckpointDamaged: the data is not one, has a field that this version does not know, or contradicts itself.
         """
-        from partwise.structuring import checkpoint_from_data
+        from partwise.checkpoint import checkpoint_from_data
 
         return checkpoint_from_data(data)
 

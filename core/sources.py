@@ -17,9 +17,9 @@ from contextlib import suppress
 from io import BufferedRandom, FileIO
 from typing import Protocol
 
-from partwise._checking import brief, check_methods, check_whole, instance_of
+from partwise._os_errors import is_transient
 from partwise._signals import raised_by_signal
-from partwise._system_errors import is_transient
+from partwise._validation import brief, check_methods, check_whole, instance_of
 from partwise.checksums import crc64
 from partwise.errors import InvalidInput, SourceChanged, SourceError, SourceUnreadable
 from partwise.model import MIB, Fingerprint

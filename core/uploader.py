@@ -10,26 +10,26 @@ from typing import TYPE_CHECKING, Any, Self
 
 from attrs import define, evolve
 
-from partwise._checking import brief, check_callable, check_methods, check_number, instance_of
+from partwise._engine.context import Order, ResumeMode, Run, Tools, logger
+from partwise._engine.finish import drop, stop
+from partwise._engine.ledger import AlreadyStored, CompareWhileReading, Damage, Decision, Resume, Undecidable
+from partwise._engine.plan import PartPlan, goes_in_one_piece
+from partwise._engine.plugin_calls import PluginDefect, call_plugin
+from partwise._engine.resume import find_checkpoint
+from partwise._engine.scheduler import Control
+from partwise._engine.thread_workers import ThreadTransport
+from partwise._engine.upload import Claim, Upload
+from partwise._engine.workers import ExecutorTransport, InlineTransport, Transport, lacks_resources
 from partwise._signals import raised_by_signal
-from partwise.calling import PluginDefect, call_plugin
+from partwise._validation import brief, check_callable, check_methods, check_number, instance_of
+from partwise.clock import Chance, Clock, SystemClock, system_chance
 from partwise.config import TransferConfig
-from partwise.deciding import find_checkpoint
-from partwise.endings import drop, stop
-from partwise.engine import Claim, Upload
 from partwise.errors import InvalidInput, UploadFailed
-from partwise.ledger import AlreadyStored, CompareWhileReading, Damage, Decision, Resume, Undecidable
 from partwise.model import ObjectOptions, PartLimits, Progress, UploadResult
-from partwise.planning import PartPlan, goes_in_one_piece
-from partwise.plugins import default_checkpoint_store, open_backend
 from partwise.progress import Called, ProgressCallback, called_from_a_thread, running_loop
 from partwise.protocols import CheckpointStore, MultipartBackend
-from partwise.retrying import Chance, Clock, SystemClock, system_chance
-from partwise.run import Order, ResumeMode, Run, Tools, logger
-from partwise.sending import Control
+from partwise.registry import default_checkpoint_store, open_backend
 from partwise.sources import SourceLike, as_source
-from partwise.threads import ThreadTransport
-from partwise.transport import ExecutorTransport, InlineTransport, Transport, lacks_resources
 
 if TYPE_CHECKING:
     import asyncio

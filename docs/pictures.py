@@ -23,9 +23,9 @@ from rich.text import Text
 
 from partwise import Checkpoint, ObjectOptions, Progress, TransferConfig, UploadedPart, UploadResult
 from partwise.cli import main
-from partwise.cli.meters import Bar, beginning
-from partwise.cli.opening import BackendChoice, StoreChoice
 from partwise.cli.output import Output
+from partwise.cli.progress_display import Bar, beginning
+from partwise.cli.targets import BackendChoice, StoreChoice
 from partwise.cli.upload import UploadOrder, explained, in_words
 from partwise.model import GIB, MIB, Fingerprint
 from partwise.stores.file import FileCheckpointStore

@@ -6,8 +6,8 @@ import errno
 import hashlib
 import re
 
-from partwise._checking import brief, check_type
 from partwise._durable import Untrusted
+from partwise._validation import brief, check_type
 from partwise.errors import (
     CheckpointBusy,
     CheckpointError,

@@ -28,7 +28,7 @@ from pathlib import Path
 from partwise import _durable as files
 from partwise.stores import _journal as journal
 from partwise.stores._checks import nearly
-from partwise.stores._places import name_aside
+from partwise.stores._locations import name_aside
 
 VERSION = 1
 

@@ -29,10 +29,10 @@ from typing import Any
 
 from attrs import define, evolve
 
+from partwise.checkpoint import part_from_data
 from partwise.errors import CheckpointDamaged, CheckpointUnwritable
 from partwise.model import MIB, Checkpoint, UploadedPart, checkpoint_name
 from partwise.stores._checks import nearly
-from partwise.structuring import part_from_data
 
 FORMAT = 1
 

@@ -31,8 +31,8 @@ from typing import Any, NoReturn, Self
 from urllib.parse import urlsplit
 
 from partwise import _durable as files
-from partwise._checking import check_text, split_url
 from partwise._signals import ignored
+from partwise._validation import check_text, split_url
 from partwise.errors import CheckpointDamaged, CheckpointMismatch, CheckpointUnwritable, InvalidInput
 from partwise.model import Checkpoint, UploadedPart
 from partwise.stores import _journal as journal
@@ -48,8 +48,8 @@ from partwise.stores._checks import (
     unwritable,
     upload_of,
 )
-from partwise.stores._claims import claim
-from partwise.stores._places import SUFFIX, Directory, OneFile, Place, checked_path, name_aside, resolved_directory
+from partwise.stores._locations import SUFFIX, Directory, OneFile, Place, checked_path, name_aside, resolved_directory
+from partwise.stores._locks import claim
 
 _log = logging.getLogger(__name__)
 

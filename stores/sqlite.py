@@ -30,6 +30,7 @@ from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 
 from partwise import _durable as files
+from partwise.checkpoint import PART_NUMBER_MAX
 from partwise.errors import CheckpointDamaged, CheckpointError, CheckpointUnwritable, InvalidInput
 from partwise.model import MIB, Checkpoint, UploadedPart
 from partwise.stores import _journal as journal
@@ -45,7 +46,6 @@ from partwise.stores._checks import (
     unwritable,
     upload_of,
 )
-from partwise.stores._claims import claim
 from partwise.stores._database import (
     FAILURES,
     Database,
@@ -56,8 +56,8 @@ from partwise.stores._database import (
     is_damage,
     resembles,
 )
-from partwise.stores._places import checked_path, resolved_directory
-from partwise.structuring import PART_NUMBER_MAX
+from partwise.stores._locations import checked_path, resolved_directory
+from partwise.stores._locks import claim
 
 _log = logging.getLogger(__name__)
 

@@ -7,13 +7,13 @@ region is needed beside it since V4 signs it; it is taken from the endpoint's na
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from urllib.parse import urlsplit
 
 from attrs import define
 
-from partwise._checking import brief, check_text
+from partwise._validation import brief, check_text
+from partwise.backends._http.addresses import is_ip
 from partwise.backends.oss.signing import Query, encoded_key, encoded_query
 from partwise.errors import InvalidInput, InvalidKey
 
@@ -173,14 +173,6 @@ def region_of(endpoint: str) -> str | None:
     return _region_of(host)
 
 
-def is_loopback(host: str) -> bool:
-    """Whether a host is this machine itself, so that what is sent to it does not leave it."""
-    name = host.lower().removesuffix(".")
-    return (
-        name == "localhost" or name.endswith(".localhost") or (_is_ip(name) and ipaddress.ip_address(name).is_loopback)
-    )
-
-
 def _utf8(key: str) -> bytes:
     return check_text("a key", key, InvalidKey).encode()
 
@@ -212,7 +204,7 @@ def _parsed(endpoint: str) -> tuple[str, str, int]:
         or url.path not in ("", "/")
     ):
         raise wrong
-    if url.query or url.fragment or port == 0 or not (_is_ip(host) or _HOST.fullmatch(host)):
+    if url.query or url.fragment or port == 0 or not (is_ip(host) or _HOST.fullmatch(host)):
         raise wrong
     return url.scheme, host, port or _DEFAULT_PORTS[url.scheme]
 
@@ -222,16 +214,8 @@ def _without_user(text: str) -> str:
     return re.sub(r"(//|^).*@", r"\1", text)
 
 
-def _is_ip(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
-
-
 def _is_address(host: str) -> bool:
-    return host == "localhost" or _is_ip(host)
+    return host == "localhost" or is_ip(host)
 
 
 def _region_of(host: str) -> str | None:

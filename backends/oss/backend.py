@@ -16,9 +16,13 @@ from typing import Any, Self, TypeVar
 
 from attrs import define, evolve, field
 
-from partwise._checking import brief, check_callable, check_path
+from partwise._validation import brief, check_callable, check_path
 from partwise.backends._checks import check_call, check_part, check_put, exact_chunks
-from partwise.backends.oss.addressing import check_key, check_prefix, is_loopback, resolve
+from partwise.backends._http.addresses import is_loopback
+from partwise.backends._http.http1 import Answer
+from partwise.backends._http.proxies import Proxy, environment_proxy
+from partwise.backends._http.tls_pump import tls_context
+from partwise.backends.oss.addressing import check_key, check_prefix, resolve
 from partwise.backends.oss.clock import ServerClock
 from partwise.backends.oss.credentials import (
     Credentials,
@@ -26,7 +30,21 @@ from partwise.backends.oss.credentials import (
     Keyring,
     as_provider,
 )
-from partwise.backends.oss.documents import (
+from partwise.backends.oss.errors import callback_failure, failure, read, server_time
+from partwise.backends.oss.options import (
+    CAPABILITIES,
+    METADATA_PREFIX,
+    Request,
+    check,
+    check_header_value,
+    headers_for,
+    metadata_of,
+)
+from partwise.backends.oss.redaction import contains, redacted
+from partwise.backends.oss.request_template import PartHeads
+from partwise.backends.oss.signing import Query, Signable, Signing, signing_v1, signing_v4
+from partwise.backends.oss.transport import Transport, how_to_sign_on
+from partwise.backends.oss.xml import (
     NAME_MAX,
     BadDocument,
     CompleteDocument,
@@ -40,23 +58,6 @@ from partwise.backends.oss.documents import (
     parse_parts,
     parse_uploads,
 )
-from partwise.backends.oss.failures import callback_failure, failure, read, server_time
-from partwise.backends.oss.http1 import Answer
-from partwise.backends.oss.options import (
-    CAPABILITIES,
-    METADATA_PREFIX,
-    Request,
-    check,
-    check_header_value,
-    headers_for,
-    metadata_of,
-)
-from partwise.backends.oss.part_heads import PartHeads
-from partwise.backends.oss.proxies import Proxy, environment_proxy
-from partwise.backends.oss.redaction import contains, redacted
-from partwise.backends.oss.signing import Query, Signable, Signing, signing_v1, signing_v4
-from partwise.backends.oss.tls import tls_context
-from partwise.backends.oss.transport import Transport, how_to_sign_on
 from partwise.content_types import guess_content_type
 from partwise.errors import (
     BackendClosed,

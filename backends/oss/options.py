@@ -18,7 +18,7 @@ from urllib.parse import quote, urlsplit
 
 from attrs import define, fields
 
-from partwise._checking import brief
+from partwise._validation import brief
 from partwise.errors import InvalidInput
 from partwise.model import KIB, Callback, Capabilities, ObjectOptions
 

@@ -26,7 +26,7 @@ from urllib3.exceptions import (
     NewConnectionError,
 )
 
-from partwise.backends.oss.http1 import (
+from partwise.backends._http.http1 import (
     LASTING_FAILURES,
     Answer,
     BadAnswer,
@@ -35,9 +35,9 @@ from partwise.backends.oss.http1 import (
     read_answer,
     request_head,
 )
-from partwise.backends.oss.proxies import Proxy
-from partwise.backends.oss.silence import SILENCE, TooSlow, limit_silence, longest_send, send_all
-from partwise.backends.oss.tls import TLSSocket
+from partwise.backends._http.proxies import Proxy
+from partwise.backends._http.timeouts import SILENCE, TooSlow, limit_silence, longest_send, send_all
+from partwise.backends._http.tls_pump import TLSSocket
 from partwise.errors import BackendClosed, BackendError, ConnectionFailed
 
 #: Connections that were idle for longer are not used again. The service closes them after a minute or so, and what lies

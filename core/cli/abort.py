@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import threading
 
-from partwise.cli.opening import BackendChoice, StoreChoice
-from partwise.cli.outcomes import DONE
+from partwise.cli.formatting import count, share
 from partwise.cli.output import Output
-from partwise.cli.piping import STANDARD_INPUT, standard_input
-from partwise.cli.wording import count, share
+from partwise.cli.reporting import DONE
+from partwise.cli.stdin import STANDARD_INPUT, standard_input
+from partwise.cli.targets import BackendChoice, StoreChoice
 from partwise.config import TransferConfig
 from partwise.errors import CheckpointDamaged, CheckpointError
 from partwise.model import Checkpoint, checkpoint_name

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 import rich  # noqa: F401  # belongs to the same extra: without it the failure would come later, and in other words
 import typer
 
-from partwise.cli import flags
-from partwise.cli.completing import (
+from partwise.cli import common_options
+from partwise.cli.completion import (
     ACLS,
     CALLBACK_TYPES,
     ENCRYPTIONS,
@@ -24,8 +24,8 @@ from partwise.cli.completing import (
     rejoin,
     words,
 )
-from partwise.cli.helping import WIDTH_MAX, Command, Group
-from partwise.cli.running import carry_out, invoke
+from partwise.cli.help_pages import WIDTH_MAX, Command, Group
+from partwise.cli.runner import carry_out, invoke
 
 if TYPE_CHECKING:
     from partwise.cli.output import Output
@@ -92,7 +92,7 @@ def upload(
             " half way looks like one that ends: use set -o pipefail, or --expect-size.",
         ),
     ],
-    url: flags.ObjectURL,
+    url: common_options.ObjectURL,
     part_size: Annotated[
         str,
         typer.Option(
@@ -163,9 +163,9 @@ def upload(
             rich_help_panel=_RESUMING,
         ),
     ] = None,
-    checkpoint: flags.Checkpoint = None,
-    checkpoint_dir: flags.CheckpointDir = None,
-    store: flags.Store = None,
+    checkpoint: common_options.Checkpoint = None,
+    checkpoint_dir: common_options.CheckpointDir = None,
+    store: common_options.Store = None,
     content_type: Annotated[
         str | None, typer.Option(metavar="TYPE", help="Default: by the ending of the name.", rich_help_panel=_OBJECT)
     ] = None,
@@ -247,31 +247,33 @@ def upload(
         list[str] | None,
         typer.Option(metavar="x:NAME=VALUE", help="A variable for it; may be given again.", rich_help_panel=_CALLBACK),
     ] = None,
-    endpoint: flags.Endpoint = None,
-    region: flags.Region = None,
-    signature_version: flags.SignatureVersion = None,
-    addressing_style: flags.AddressingStyle = None,
-    ca_bundle: flags.CaBundle = None,
-    proxy: flags.Proxy = None,
-    timeout: flags.Timeout = None,
-    json: flags.Json = False,
+    endpoint: common_options.Endpoint = None,
+    region: common_options.Region = None,
+    signature_version: common_options.SignatureVersion = None,
+    addressing_style: common_options.AddressingStyle = None,
+    ca_bundle: common_options.CaBundle = None,
+    proxy: common_options.Proxy = None,
+    timeout: common_options.Timeout = None,
+    json: common_options.Json = False,
     progress: Annotated[
         str,
         typer.Option(
             metavar="FORM",
             help="auto (a bar on a terminal, lines elsewhere), lines, json (an object a line), or none.",
             autocompletion=words(METERS),
-            rich_help_panel=flags.WORDS,
+            rich_help_panel=common_options.WORDS,
         ),
     ] = "auto",
     progress_interval: Annotated[
         str | None,
         typer.Option(
-            metavar="SPAN", help="Between two lines or objects of progress, as in 10s.", rich_help_panel=flags.WORDS
+            metavar="SPAN",
+            help="Between two lines or objects of progress, as in 10s.",
+            rich_help_panel=common_options.WORDS,
         ),
     ] = None,
-    quiet: flags.Quiet = False,
-    verbose: flags.Verbose = False,
+    quiet: common_options.Quiet = False,
+    verbose: common_options.Verbose = False,
 ) -> int:
     """
     Upload a file, or carry on with its upload if an earlier run did not get to its end.
@@ -285,12 +287,12 @@ def upload(
     """
 
     def work(output: Output) -> int:
-        from partwise.cli import asking, values, wording
+        from partwise.cli import formatting, from_flags, parsing
         from partwise.cli import upload as command
 
         order = command.UploadOrder(
             file=file,
-            target=values.backend(
+            target=from_flags.backend(
                 url,
                 endpoint=endpoint,
                 region=region,
@@ -300,8 +302,8 @@ def upload(
                 proxy=proxy,
                 timeout=timeout,
             ),
-            store=values.store(checkpoint, checkpoint_dir, store, no_resume=no_resume),
-            config=values.config(
+            store=from_flags.store(checkpoint, checkpoint_dir, store, no_resume=no_resume),
+            config=from_flags.config(
                 part_size=part_size,
                 multipart_threshold=multipart_threshold,
                 concurrency=concurrency,
@@ -310,8 +312,8 @@ def upload(
                 verify_source=verify_source,
                 on_source_change=on_source_change,
             ),
-            options=values.options(
-                callback=values.callback(
+            options=from_flags.options(
+                callback=from_flags.callback(
                     url=callback_url,
                     host=callback_host,
                     body=callback_body,
@@ -331,12 +333,12 @@ def upload(
                 content_encoding=content_encoding,
                 traffic_limit=traffic_limit,
             ),
-            resume=values.resume(no_resume=no_resume, require_resume=require_resume),
-            expected_size=None if expect_size is None else asking.exact_size("--expect-size", expect_size),
-            expected_crc64=None if expect_crc64 is None else asking.crc64("--expect-crc64", expect_crc64),
-            command=wording.command_line(context.obj),
-            meter=values.meter(progress),
-            interval=None if progress_interval is None else asking.seconds("--progress-interval", progress_interval),
+            resume=from_flags.resume(no_resume=no_resume, require_resume=require_resume),
+            expected_size=None if expect_size is None else parsing.exact_size("--expect-size", expect_size),
+            expected_crc64=None if expect_crc64 is None else parsing.crc64("--expect-crc64", expect_crc64),
+            command=formatting.command_line(context.obj),
+            meter=from_flags.meter(progress),
+            interval=None if progress_interval is None else parsing.seconds("--progress-interval", progress_interval),
         )
         return command.explain(order, output) if dry_run else command.upload(order, output)
 
@@ -364,12 +366,12 @@ def upload(
 )
 def status(
     *,
-    checkpoint: flags.Checkpoint = None,
-    checkpoint_dir: flags.CheckpointDir = None,
-    store: flags.Store = None,
-    json: flags.Json = False,
-    quiet: flags.Quiet = False,
-    verbose: flags.Verbose = False,
+    checkpoint: common_options.Checkpoint = None,
+    checkpoint_dir: common_options.CheckpointDir = None,
+    store: common_options.Store = None,
+    json: common_options.Json = False,
+    quiet: common_options.Quiet = False,
+    verbose: common_options.Verbose = False,
 ) -> int:
     """
     List the unfinished uploads that are recorded here: how far each is, how large, how old, whether it is running now
@@ -379,10 +381,10 @@ def status(
     """
 
     def work(output: Output) -> int:
+        from partwise.cli import from_flags
         from partwise.cli import status as command
-        from partwise.cli import values
 
-        return command.status(values.store(checkpoint, checkpoint_dir, store), output)
+        return command.status(from_flags.store(checkpoint, checkpoint_dir, store), output)
 
     return carry_out(work, json=json, quiet=quiet, verbose=verbose)
 
@@ -399,21 +401,21 @@ def status(
 def abort(
     *,
     file: Annotated[str, typer.Argument(metavar="FILE", help="As it was uploaded; it need not exist any more.")],
-    url: flags.ObjectURL,
-    checkpoint: flags.Checkpoint = None,
-    checkpoint_dir: flags.CheckpointDir = None,
-    store: flags.Store = None,
-    endpoint: flags.Endpoint = None,
-    region: flags.Region = None,
-    signature_version: flags.SignatureVersion = None,
-    addressing_style: flags.AddressingStyle = None,
-    ca_bundle: flags.CaBundle = None,
-    proxy: flags.Proxy = None,
-    timeout: flags.Timeout = None,
-    max_attempts: flags.MaxAttempts = None,
-    json: flags.Json = False,
-    quiet: flags.Quiet = False,
-    verbose: flags.Verbose = False,
+    url: common_options.ObjectURL,
+    checkpoint: common_options.Checkpoint = None,
+    checkpoint_dir: common_options.CheckpointDir = None,
+    store: common_options.Store = None,
+    endpoint: common_options.Endpoint = None,
+    region: common_options.Region = None,
+    signature_version: common_options.SignatureVersion = None,
+    addressing_style: common_options.AddressingStyle = None,
+    ca_bundle: common_options.CaBundle = None,
+    proxy: common_options.Proxy = None,
+    timeout: common_options.Timeout = None,
+    max_attempts: common_options.MaxAttempts = None,
+    json: common_options.Json = False,
+    quiet: common_options.Quiet = False,
+    verbose: common_options.Verbose = False,
 ) -> int:
     """
     Drop an unfinished upload: its parts on the storage, then its checkpoint.
@@ -423,9 +425,9 @@ def abort(
 
     def work(output: Output) -> int:
         from partwise.cli import abort as command
-        from partwise.cli import values
+        from partwise.cli import from_flags
 
-        target = values.backend(
+        target = from_flags.backend(
             url,
             endpoint=endpoint,
             region=region,
@@ -435,8 +437,8 @@ def abort(
             proxy=proxy,
             timeout=timeout,
         )
-        choice = values.store(checkpoint, checkpoint_dir, store)
-        return command.abort(file, target, choice, values.retrying(max_attempts), output)
+        choice = from_flags.store(checkpoint, checkpoint_dir, store)
+        return command.abort(file, target, choice, from_flags.retrying(max_attempts), output)
 
     return carry_out(work, json=json, quiet=quiet, verbose=verbose, subject=_subject(file, url))
 
@@ -452,18 +454,18 @@ def abort(
 )
 def uploads(
     *,
-    url: flags.BucketURL,
-    endpoint: flags.Endpoint = None,
-    region: flags.Region = None,
-    signature_version: flags.SignatureVersion = None,
-    addressing_style: flags.AddressingStyle = None,
-    ca_bundle: flags.CaBundle = None,
-    proxy: flags.Proxy = None,
-    timeout: flags.Timeout = None,
-    max_attempts: flags.MaxAttempts = None,
-    json: flags.Json = False,
-    quiet: flags.Quiet = False,
-    verbose: flags.Verbose = False,
+    url: common_options.BucketURL,
+    endpoint: common_options.Endpoint = None,
+    region: common_options.Region = None,
+    signature_version: common_options.SignatureVersion = None,
+    addressing_style: common_options.AddressingStyle = None,
+    ca_bundle: common_options.CaBundle = None,
+    proxy: common_options.Proxy = None,
+    timeout: common_options.Timeout = None,
+    max_attempts: common_options.MaxAttempts = None,
+    json: common_options.Json = False,
+    quiet: common_options.Quiet = False,
+    verbose: common_options.Verbose = False,
 ) -> int:
     """
     List the pending multipart uploads that the storage holds, whoever began them.
@@ -472,10 +474,10 @@ def uploads(
     """
 
     def work(output: Output) -> int:
-        from partwise.cli import pending as command
-        from partwise.cli import values
+        from partwise.cli import from_flags
+        from partwise.cli import gc as command
 
-        target = values.backend(
+        target = from_flags.backend(
             url,
             endpoint=endpoint,
             region=region,
@@ -485,7 +487,7 @@ def uploads(
             proxy=proxy,
             timeout=timeout,
         )
-        return command.uploads(target, values.retrying(max_attempts), output)
+        return command.uploads(target, from_flags.retrying(max_attempts), output)
 
     return carry_out(work, json=json, quiet=quiet, verbose=verbose)
 
@@ -501,26 +503,26 @@ def uploads(
 )
 def gc(
     *,
-    url: flags.BucketURL,
+    url: common_options.BucketURL,
     older_than: Annotated[
         str, typer.Option("--older-than", metavar="SPAN", help="Keep younger ones, as in 12h; default: 7d.")
     ] = "7d",
     dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Only list what would be dropped.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Drop without asking, on a terminal too.")] = False,
-    checkpoint: flags.Checkpoint = None,
-    checkpoint_dir: flags.CheckpointDir = None,
-    store: flags.Store = None,
-    endpoint: flags.Endpoint = None,
-    region: flags.Region = None,
-    signature_version: flags.SignatureVersion = None,
-    addressing_style: flags.AddressingStyle = None,
-    ca_bundle: flags.CaBundle = None,
-    proxy: flags.Proxy = None,
-    timeout: flags.Timeout = None,
-    max_attempts: flags.MaxAttempts = None,
-    json: flags.Json = False,
-    quiet: flags.Quiet = False,
-    verbose: flags.Verbose = False,
+    checkpoint: common_options.Checkpoint = None,
+    checkpoint_dir: common_options.CheckpointDir = None,
+    store: common_options.Store = None,
+    endpoint: common_options.Endpoint = None,
+    region: common_options.Region = None,
+    signature_version: common_options.SignatureVersion = None,
+    addressing_style: common_options.AddressingStyle = None,
+    ca_bundle: common_options.CaBundle = None,
+    proxy: common_options.Proxy = None,
+    timeout: common_options.Timeout = None,
+    max_attempts: common_options.MaxAttempts = None,
+    json: common_options.Json = False,
+    quiet: common_options.Quiet = False,
+    verbose: common_options.Verbose = False,
 ) -> int:
     """
     Drop orphans: pending uploads that are old and that no checkpoint here owns.
@@ -532,10 +534,10 @@ def gc(
     """
 
     def work(output: Output) -> int:
-        from partwise.cli import asking, values
-        from partwise.cli import pending as command
+        from partwise.cli import from_flags, parsing
+        from partwise.cli import gc as command
 
-        target = values.backend(
+        target = from_flags.backend(
             url,
             endpoint=endpoint,
             region=region,
@@ -547,9 +549,9 @@ def gc(
         )
         wanted = command.Collection(
             target=target,
-            store=values.store(checkpoint, checkpoint_dir, store),
-            older_than=asking.age("--older-than", older_than),
-            config=values.retrying(max_attempts),
+            store=from_flags.store(checkpoint, checkpoint_dir, store),
+            older_than=parsing.age("--older-than", older_than),
+            config=from_flags.retrying(max_attempts),
             dry_run=dry_run,
             yes=yes,
         )
@@ -578,9 +580,9 @@ def serve(
         list[str] | None,
         typer.Option(metavar="NAME", help="A host that requests may name besides localhost; may be repeated."),
     ] = None,
-    json: flags.Json = False,
-    quiet: flags.Quiet = False,
-    verbose: flags.Verbose = False,
+    json: common_options.Json = False,
+    quiet: common_options.Quiet = False,
+    verbose: common_options.Verbose = False,
 ) -> int:
     """
     Run a server on loopback that clients of Alibaba Cloud OSS take for OSS, for tests in any language.
@@ -592,10 +594,10 @@ def serve(
     """
 
     def work(output: Output) -> int:
-        from partwise.cli import asking
+        from partwise.cli import parsing
         from partwise.cli import serve as command
 
-        return command.serve(directory, asking.whole("--port", port, 0, 65535), allow_host or [], output)
+        return command.serve(directory, parsing.whole("--port", port, 0, 65535), allow_host or [], output)
 
     return carry_out(work, json=json, quiet=quiet, verbose=verbose)
 
@@ -610,7 +612,7 @@ def demo(
         str | None, typer.Argument(metavar="[FILE]", help="What to upload; random bytes if nothing is said.")
     ] = None,
     size: Annotated[str, typer.Option(metavar="SIZE", help="How many random bytes; default: 256MiB.")] = "256MiB",
-    verbose: flags.Verbose = False,
+    verbose: common_options.Verbose = False,
 ) -> int:
     """
     See it happen: an upload over HTTP is killed half way, carried on by the same line, and compared byte for byte.
@@ -619,10 +621,10 @@ def demo(
     """
 
     def work(output: Output) -> int:
-        from partwise.cli import asking
         from partwise.cli import demo as command
+        from partwise.cli import parsing
 
-        return command.demo(file, asking.size("--size", size), output)
+        return command.demo(file, parsing.size("--size", size), output)
 
     return carry_out(work, json=False, quiet=False, verbose=verbose)
 

@@ -22,11 +22,11 @@ from typing import TYPE_CHECKING
 
 from attrs import define, field
 
-from partwise.cli.colours import Painted
+from partwise.cli.formatting import amount, command_line, count, one_line
 from partwise.cli.output import Output, show_cursor
 from partwise.cli.serve import server_module
-from partwise.cli.stopping import Signals, Stopped
-from partwise.cli.wording import amount, command_line, count, one_line
+from partwise.cli.signals import Signals, Stopped
+from partwise.cli.style import Painted
 from partwise.config import TransferConfig
 from partwise.errors import InvalidInput, PartwiseError, SourceUnreadable
 from partwise.model import KIB, MIB
@@ -34,7 +34,7 @@ from partwise.sources import FileSource
 from partwise.stores.file import FileCheckpointStore
 
 if TYPE_CHECKING:
-    from partwise.testing.oss_server import OSSServer
+    from partwise.server import OSSServer
 
 #: The smallest file that has a middle to be killed in, in parts of the least size that the protocol takes.
 SIZE_MIN = MIB

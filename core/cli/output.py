@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from attrs import define
 
-from partwise.cli.colours import Line, Painted, painted
-from partwise.cli.wording import shown
+from partwise.cli.formatting import shown
+from partwise.cli.style import Line, Painted, painted
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -9,11 +9,12 @@ from typing import TypeVar
 
 from attrs import evolve
 
+from partwise._engine.retry import RetryPolicy, call_with_retries, is_retryable
+from partwise.clock import SystemClock, system_chance
 from partwise.config import TransferConfig
 from partwise.errors import BackendError, SourceError
 from partwise.model import PendingUpload
 from partwise.protocols import MultipartBackend
-from partwise.retrying import RetryPolicy, SystemClock, call_with_retries, is_retryable, system_chance
 
 logger = logging.getLogger("partwise")
 

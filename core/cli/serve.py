@@ -13,16 +13,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from partwise._checking import check_path
+from partwise._validation import check_path
+from partwise.cli.formatting import one_line
 from partwise.cli.output import Output
-from partwise.cli.stopping import Signals, stop_here
-from partwise.cli.wording import one_line
+from partwise.cli.signals import Signals, stop_here
 from partwise.errors import InvalidInput, PartwiseError
 
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from partwise.testing.oss_server import AccessKey, OSSServer
+    from partwise.server import AccessKey, OSSServer
 
 # Not the variables that clients read: those may hold the keys of a real account, and serve prints its key.
 _ID = "PARTWISE_SERVE_ACCESS_KEY_ID"
@@ -40,12 +40,12 @@ def server_module() -> ModuleType:
         InvalidInput: what it needs is not installed.
     """
     try:
-        from partwise.testing import oss_server
+        from partwise import server
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("partwise"):
             raise
-        raise InvalidInput(f'the server needs {error.name}: pip install "partwise[testing]"') from error
-    return oss_server
+        raise InvalidInput(f'the server needs {error.name}: pip install "partwise[server]"') from error
+    return server
 
 
 def serve(directory: str, port: int, hosts: Sequence[str], output: Output) -> int:

@@ -13,18 +13,18 @@ from typing import Any
 
 from attrs import asdict, define, evolve
 
-from partwise.cli.colours import Colour, Line, Painted
-from partwise.cli.meters import Kind, meter_for
-from partwise.cli.opening import BackendChoice, StoreChoice
-from partwise.cli.outcomes import DONE, progress_of, success
+from partwise._engine.context import ResumeMode
+from partwise.cli.formatting import amount, columns, count, numbers, shown, span
 from partwise.cli.output import Output
-from partwise.cli.piping import STANDARD_INPUT, standard_input
-from partwise.cli.stopping import Signals, Stopped
-from partwise.cli.wording import amount, columns, count, numbers, shown, span
+from partwise.cli.progress_display import Kind, meter_for
+from partwise.cli.reporting import DONE, progress_of, success
+from partwise.cli.signals import Signals, Stopped
+from partwise.cli.stdin import STANDARD_INPUT, standard_input
+from partwise.cli.style import Colour, Line, Painted
+from partwise.cli.targets import BackendChoice, StoreChoice
 from partwise.config import TransferConfig
 from partwise.errors import CallbackError, UploadPaused
 from partwise.model import ObjectOptions, Progress, UploadResult
-from partwise.run import ResumeMode
 from partwise.uploader import Explanation, PlannedPart, Uploader, UploadTask
 
 # Between two looks at whether a signal came, in seconds: on Windows nothing interrupts a wait.

@@ -20,8 +20,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from partwise.server import OSSServer
     from partwise.testing import strategies
-    from partwise.testing.bodies import PiecesBody, TrickyBody, filler
+    from partwise.testing._proof.oracles import in_order, slow_crc64
+    from partwise.testing._proof.sources import ChangingSource
+    from partwise.testing._proof.state_machine import ResumeMachine
     from partwise.testing.conformance.backend_harness import BackendHarness, shown_options
     from partwise.testing.conformance.backend_machine import backend_machine
     from partwise.testing.conformance.machines import run_machine
@@ -30,15 +33,12 @@ if TYPE_CHECKING:
     from partwise.testing.conformance.suite import Check, NotApplicable, Suite
     from partwise.testing.conformance_backend import BACKEND_CHECKS, BackendConformance
     from partwise.testing.conformance_store import STORE_CHECKS, CheckpointStoreConformance
-    from partwise.testing.deaths import dies_at, dying_at
+    from partwise.testing.durability.crash_points import dies_at, dying_at
+    from partwise.testing.durability.power_loss import PowerLoss, RecordedDisk, Survival
+    from partwise.testing.fakes import PiecesBody, TrickyBody, filler
     from partwise.testing.faults import Call, Fault, FaultKind, FaultPlan, SimulatedDeath
     from partwise.testing.faulty import FaultyBackend, FaultyCheckpointStore, FaultySource
-    from partwise.testing.machine import ResumeMachine
-    from partwise.testing.oss_server import OSSServer
-    from partwise.testing.power import PowerLoss, RecordedDisk, Survival
     from partwise.testing.proxy import FaultyProxy, LinkConditions, LinkFault
-    from partwise.testing.sources import ChangingSource
-    from partwise.testing.witnesses import in_order, slow_crc64
 
 _HOMES = {
     "BACKEND_CHECKS": "conformance_backend",
@@ -63,22 +63,21 @@ _HOMES = {
     "FaultyBackend": "faulty",
     "FaultyCheckpointStore": "faulty",
     "FaultySource": "faulty",
-    "dies_at": "deaths",
-    "dying_at": "deaths",
-    "ChangingSource": "sources",
-    "PiecesBody": "bodies",
-    "TrickyBody": "bodies",
-    "filler": "bodies",
-    "in_order": "witnesses",
-    "slow_crc64": "witnesses",
-    "OSSServer": "oss_server",
-    "PowerLoss": "power",
-    "RecordedDisk": "power",
-    "Survival": "power",
+    "dies_at": "durability.crash_points",
+    "dying_at": "durability.crash_points",
+    "ChangingSource": "_proof.sources",
+    "PiecesBody": "fakes",
+    "TrickyBody": "fakes",
+    "filler": "fakes",
+    "in_order": "_proof.oracles",
+    "slow_crc64": "_proof.oracles",
+    "PowerLoss": "durability.power_loss",
+    "RecordedDisk": "durability.power_loss",
+    "Survival": "durability.power_loss",
     "FaultyProxy": "proxy",
     "LinkConditions": "proxy",
     "LinkFault": "proxy",
-    "ResumeMachine": "machine",
+    "ResumeMachine": "_proof.state_machine",
 }
 
 __all__ = [
@@ -131,6 +130,8 @@ __all__ = [
 def __getattr__(name: str) -> object:
     if name == "strategies":
         return import_module("partwise.testing.strategies")
+    if name == "OSSServer":
+        return import_module("partwise.server").OSSServer
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -14,8 +14,8 @@ import pytest
 
 if TYPE_CHECKING:
     from partwise.backends.memory import MemoryBackend
+    from partwise.server import OSSServer
     from partwise.stores.memory import MemoryCheckpointStore
-    from partwise.testing.oss_server import OSSServer
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def oss_server(memory_backend: MemoryBackend) -> Iterator[OSSServer]:
 
     A test that planned faults of which one was never reached fails at its end: it did not test what it meant to.
     """
-    from partwise.testing.oss_server import OSSServer
+    from partwise.server import OSSServer
 
     with OSSServer({"examplebucket": memory_backend}) as server:
         yield server

@@ -25,9 +25,9 @@ from partwise.model import (
     StoredObject,
     UploadedPart,
 )
-from partwise.testing.bodies import PiecesBody, TrickyBody, filler
+from partwise.testing._proof.sources import ChangingSource
+from partwise.testing.fakes import PiecesBody, TrickyBody, filler
 from partwise.testing.faults import BACKEND_OPERATIONS, OPERATIONS, Fault, FaultKind, FaultPlan
-from partwise.testing.sources import ChangingSource
 
 __all__ = [
     "bodies",

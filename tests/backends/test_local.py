@@ -14,8 +14,10 @@ from pathlib import Path
 import pytest
 
 from partwise import _durable
-from partwise.backends import _local_directories, _local_uploads, local
-from partwise.backends.local import ABANDONED_AFTER, LocalBackend, open_url
+from partwise.backends.local import backend as local
+from partwise.backends.local import directories as _local_directories
+from partwise.backends.local import upload_folder as _local_uploads
+from partwise.backends.local.backend import ABANDONED_AFTER, LocalBackend, open_url
 from partwise.checksums import crc64
 from partwise.errors import (
     AccessDenied,

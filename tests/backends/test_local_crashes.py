@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from partwise.backends._local_uploads import UploadFolder
-from partwise.backends.local import ABANDONED_AFTER, LocalBackend
+from partwise.backends.local.backend import ABANDONED_AFTER, LocalBackend
+from partwise.backends.local.upload_folder import UploadFolder
 from partwise.checksums import crc64
 from partwise.errors import ObjectExists, UploadNotFound
 from partwise.model import ObjectOptions
@@ -303,7 +303,7 @@ def test_an_upload_has_begun_or_has_not(tmp_path, body):
 WRITER = """
 import sys
 from itertools import count
-from partwise.backends.local import LocalBackend
+from partwise.backends.local.backend import LocalBackend
 from partwise.model import ObjectOptions
 
 class Body:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from partwise.backends._local_errors import Translating, translated
+from partwise.backends.local.errors import Translating, translated
 from partwise.errors import AccessDenied, BackendError, BucketNotFound, InvalidKey, ServerFailed, UploadNotFound
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from partwise.backends._local_keys import segments_of, split_file_url
+from partwise.backends.local.keys import segments_of, split_file_url
 from partwise.errors import InvalidInput, InvalidKey
 
 

@@ -31,7 +31,7 @@ from partwise.model import (
     UploadedPart,
     utc,
 )
-from partwise.testing.bodies import TrickyBody
+from partwise.testing.fakes import TrickyBody
 
 NO_OPTIONS = ObjectOptions()
 ANY_SIZE = PartLimits()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from partwise.cli.completing import rejoin
+from partwise.cli.completion import rejoin
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +96,7 @@ def test_an_equals_sign_after_the_word_that_is_completed_moves_nothing() -> None
 @pytest.mark.parametrize("line", [["--help"], ["upload", "--help"], ["uplaod"]], ids=" ".join)
 def test_help_imports_nothing_that_it_does_not_need(line: list[str], tmp_path: Path) -> None:
     """A tenth of a second is what a person notices, and completion asks at every key."""
-    heavy = ("partwise.engine", "cattrs", "urllib3", "pydantic", "rich.console", "importlib.metadata")
+    heavy = ("partwise._engine.upload", "cattrs", "urllib3", "pydantic", "rich.console", "importlib.metadata")
     code = (
         "import sys; from partwise.cli import main; main(sys.argv[1:]);"
         f" print('HEAVY', *({set(heavy)} & set(sys.modules)))"

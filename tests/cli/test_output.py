@@ -23,13 +23,13 @@ from hypothesis import strategies as st
 import partwise.cli
 from partwise.backends.memory import MemoryBackend
 from partwise.cli import main
-from partwise.cli.colours import Painted
-from partwise.cli.meters import meter_for
 from partwise.cli.output import Output, as_json
+from partwise.cli.progress_display import meter_for
 from partwise.cli.streams import SteadyStream, steady_streams
+from partwise.cli.style import Painted
 from partwise.errors import AccessDenied, BackendError
 from partwise.model import Checkpoint, Fingerprint, ObjectOptions, Progress
-from partwise.plugins import register_backend, register_checkpoint_store
+from partwise.registry import register_backend, register_checkpoint_store
 from partwise.stores.file import FileCheckpointStore
 from partwise.stores.memory import MemoryCheckpointStore
 
@@ -483,8 +483,8 @@ def test_a_list_that_is_cut_short_by_a_full_disk_is_a_failure(
     *, place: Path, bucket: Path, monkeypatch: pytest.MonkeyPatch, line: tuple[str, ...], gone: int | None, code: int
 ) -> None:
     """A program that reads it must not take it for the whole. A reader that has left has what it wanted."""
-    from partwise.backends.local import LocalBackend
-    from partwise.plugins import default_checkpoint_store
+    from partwise.backends.local.backend import LocalBackend
+    from partwise.registry import default_checkpoint_store
 
     LocalBackend(bucket).initiate_upload("k", ObjectOptions())
     default_checkpoint_store().save(Checkpoint("oss://b@r", "k", "/f", Fingerprint(size=2), 1, upload_id="U"))

@@ -23,7 +23,7 @@ from attrs import evolve
 from partwise.backends.oss import Credentials, OSSBackend
 from partwise.cli.demo import _Demo, _folder, _Stops
 from partwise.cli.output import Output
-from partwise.cli.stopping import Stopped
+from partwise.cli.signals import Stopped
 from partwise.cli.streams import steady_streams
 from partwise.errors import PartwiseError
 from partwise.model import ObjectOptions
@@ -167,7 +167,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
             started(server)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("partwise.testing.oss_server.serve_directory", serve)
+    monkeypatch.setattr("partwise.server.serve_directory", serve)
     return served
 
 
@@ -279,9 +279,9 @@ def test_it_serves_on_when_its_reader_has_gone(child: Start, place: Path) -> Non
 def test_what_the_server_needs_is_told(
     partwise: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, line: list[str]
 ) -> None:
-    for name in [name for name in sys.modules if name.startswith(("partwise.testing.oss_server", "h11"))]:
+    for name in [name for name in sys.modules if name.startswith(("partwise.server", "h11"))]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.delattr("partwise.testing.oss_server", raising=False)
+    monkeypatch.delattr("partwise.server", raising=False)
     monkeypatch.setitem(sys.modules, "h11", None)
     ended = partwise(*line)
     assert (ended.code, ended.err) == (2, 'partwise: the server needs h11: pip install "partwise[testing]"\n')

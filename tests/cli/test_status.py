@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from attrs import evolve
 
-from partwise.backends.local import LocalBackend
-from partwise.cli.opening import url_of
+from partwise.backends.local.backend import LocalBackend
 from partwise.cli.status import Known, table
+from partwise.cli.targets import url_of
 from partwise.errors import CheckpointUnwritable, ConnectionFailed
 from partwise.model import MIB, Checkpoint, Fingerprint, ObjectOptions, UploadedPart
-from partwise.plugins import register_checkpoint_store
+from partwise.registry import register_checkpoint_store
 from partwise.stores.file import FileCheckpointStore
 from partwise.stores.memory import MemoryCheckpointStore
 

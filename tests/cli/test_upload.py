@@ -11,16 +11,16 @@ from typing import Any
 
 import pytest
 
-from partwise.backends.local import LocalBackend
+from partwise.backends.local.backend import LocalBackend
 from partwise.backends.memory import MemoryBackend
 from partwise.checksums import crc64
-from partwise.cli.opening import BackendChoice, StoreChoice
+from partwise.cli.targets import BackendChoice, StoreChoice
 from partwise.cli.upload import UploadOrder, explained
 from partwise.config import TransferConfig
 from partwise.errors import AccessDenied, ConnectionFailed, InvalidInput, ServerFailed
 from partwise.model import MIB, Capabilities, ObjectOptions, StoredObject
-from partwise.plugins import register_backend
 from partwise.protocols import Body
+from partwise.registry import register_backend
 from partwise.testing import OSSServer
 from partwise.uploader import Explanation, PlannedPart
 
@@ -172,7 +172,7 @@ def test_an_interrupt_before_anything_was_begun_is_told(
     def interrupt(*arguments: object, **settings: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("partwise.cli.opening.open_backend", interrupt)
+    monkeypatch.setattr("partwise.cli.targets.open_backend", interrupt)
     ended = partwise("upload", "small.bin", url)
     assert (ended.code, ended.err) == (130, "partwise: interrupted\n")
 

@@ -249,6 +249,6 @@ def test_without_its_extra_it_says_what_to_install(
 
 def test_another_module_that_is_missing_is_no_matter_of_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "partwise.cli.app", raising=False)
-    monkeypatch.setitem(sys.modules, "partwise.cli.running", None)
+    monkeypatch.setitem(sys.modules, "partwise.cli.runner", None)
     with pytest.raises(ModuleNotFoundError):
         main(["--help"])

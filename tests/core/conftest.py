@@ -7,16 +7,16 @@ from collections.abc import Callable
 import pytest
 from attrs import evolve
 
+from partwise._engine.workers import InlineTransport
 from partwise.backends.memory import DEFAULT_CAPABILITIES, MemoryBackend
 from partwise.config import TransferConfig
 from partwise.errors import UploadFailed
 from partwise.model import PartLimits
 from partwise.stores.memory import MemoryCheckpointStore
-from partwise.testing.bodies import filler
+from partwise.testing._proof.sources import ChangingSource
+from partwise.testing.fakes import filler
 from partwise.testing.faults import Fault, FaultKind, FaultPlan
 from partwise.testing.faulty import FaultyBackend, FaultyCheckpointStore
-from partwise.testing.sources import ChangingSource
-from partwise.transport import InlineTransport
 from partwise.uploader import Uploader
 
 

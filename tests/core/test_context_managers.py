@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 import pytest
 
 from partwise import CheckpointBusy, ObjectOptions, TransferConfig, Uploader, UploadFailed, UploadPaused
-from partwise.backends.local import LocalBackend
+from partwise.backends.local.backend import LocalBackend
 from partwise.backends.memory import MemoryBackend
 from partwise.backends.oss import Credentials, OSSBackend
 from partwise.errors import BackendClosed, StoreClosed
@@ -19,7 +19,7 @@ from partwise.stores.file import FileCheckpointStore
 from partwise.stores.memory import MemoryCheckpointStore
 from partwise.stores.sqlite import SQLiteCheckpointStore
 from partwise.testing import OSSServer
-from partwise.testing.bodies import filler
+from partwise.testing.fakes import filler
 
 SOON = 30  # seconds
 PART = 100 * KIB

@@ -12,12 +12,12 @@ import pytest
 from partwise import CheckpointBusy, TransferConfig, UploadCancelled, Uploader, UploadFailed, UploadPaused
 from partwise.backends.oss import Credentials, OSSBackend
 from partwise.model import KIB
+from partwise.server.faults import Fail, ServerFault
+from partwise.server.settings import AccessKey, ServerSettings
 from partwise.stores.memory import MemoryCheckpointStore
 from partwise.testing import OSSServer
-from partwise.testing.bodies import filler
+from partwise.testing.fakes import filler
 from partwise.testing.faults import Fault, FaultKind
-from partwise.testing.oss_server.faults import Fail, ServerFault
-from partwise.testing.oss_server.settings import AccessKey, ServerSettings
 
 
 @pytest.fixture

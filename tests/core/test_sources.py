@@ -36,7 +36,7 @@ from partwise.sources import (
     as_source,
     chunk_size,
 )
-from partwise.testing.bodies import filler
+from partwise.testing.fakes import filler
 
 DATA = filler(1000)
 CHUNK = chunk_size(1)

@@ -16,7 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import partwise
-from partwise.backends.local import LocalBackend
+from partwise._engine.plan import PartPlan
+from partwise._engine.workers import InlineTransport
+from partwise.backends.local.backend import LocalBackend
 from partwise.backends.memory import MemoryBackend, open_url
 from partwise.config import TransferConfig
 from partwise.errors import (
@@ -32,15 +34,13 @@ from partwise.errors import (
     UploadPaused,
 )
 from partwise.model import Checkpoint, ObjectOptions, PartLimits, Progress
-from partwise.planning import PartPlan
-from partwise.plugins import register_checkpoint_store
+from partwise.registry import register_checkpoint_store
 from partwise.sources import StreamSource
 from partwise.stores.memory import MemoryCheckpointStore
-from partwise.testing.bodies import filler
+from partwise.testing._proof.sources import ChangingSource
+from partwise.testing.fakes import filler
 from partwise.testing.faults import Fault, FaultKind, FaultPlan
 from partwise.testing.faulty import FaultyBackend
-from partwise.testing.sources import ChangingSource
-from partwise.transport import InlineTransport
 from partwise.uploader import Explanation, PlannedPart, Uploader, upload
 
 SOON = 30  # seconds: what takes longer hangs
@@ -324,7 +324,7 @@ def test_the_same_upload_twice_at_once_is_refused(threaded, gate, source):
 
 def test_the_default_store_is_opened_when_it_is_needed(backend, source, monkeypatch):
     opened = []
-    monkeypatch.setattr(partwise.plugins, "_registered", {})
+    monkeypatch.setattr(partwise.registry, "_registered", {})
     register_checkpoint_store("file", lambda url: opened.append(url) or MemoryCheckpointStore())
     uploader = Uploader(backend)
     assert opened == []
@@ -911,7 +911,7 @@ def test_an_unknown_url_is_refused(store):
 
 @pytest.mark.parametrize("url", ["things:key", "things:"])
 def test_the_backend_is_closed_however_it_ends(backend, store, monkeypatch, url):
-    monkeypatch.setattr(partwise.plugins, "_registered", {})
+    monkeypatch.setattr(partwise.registry, "_registered", {})
     partwise.register_backend("things", lambda url, **settings: (backend, url.partition(":")[2]))
     with suppress(InvalidInput):
         upload(b"", url, store=store)

@@ -42,8 +42,8 @@ from partwise import (
     register_checkpoint_store,
     upload,
 )
-from partwise._checking import brief
-from partwise.backends.local import LocalBackend
+from partwise._validation import brief
+from partwise.backends.local.backend import LocalBackend
 from partwise.backends.memory import MemoryBackend
 from partwise.backends.oss import OSSBackend
 from partwise.backends.oss.credentials import Credentials

@@ -9,8 +9,8 @@ import pytest
 from attrs import fields
 
 import partwise
-from partwise._checking import brief
-from partwise.backends.local import LocalBackend
+from partwise._validation import brief
+from partwise.backends.local.backend import LocalBackend
 from partwise.backends.memory import MemoryBackend
 from partwise.config import TransferConfig
 from partwise.errors import InvalidInput, PartwiseError
@@ -101,7 +101,7 @@ ENTRIES = {
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("partwise.plugins._registered", {})
+    monkeypatch.setattr("partwise.registry._registered", {})
 
 
 @pytest.mark.parametrize("entry", ENTRIES)

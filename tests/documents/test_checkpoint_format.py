@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 from attrs import evolve, fields
 
-from partwise import Callback, Checkpoint, CheckpointDamaged, Fingerprint, ObjectOptions, UploadedPart, structuring
-from partwise.backends.local import LocalBackend
+from partwise import Callback, Checkpoint, CheckpointDamaged, Fingerprint, ObjectOptions, UploadedPart
+from partwise import checkpoint as structuring
+from partwise.backends.local.backend import LocalBackend
 from partwise.stores import _database, _journal
 from partwise.stores.file import FileCheckpointStore
 from partwise.stores.sqlite import SQLiteCheckpointStore
@@ -193,7 +194,7 @@ def test_every_field_survives_the_documented_reader(read, tmp_path) -> None:
 
 
 def test_parts_of_growing_sizes_lie_where_the_formula_says() -> None:
-    from partwise.planning import PartPlan
+    from partwise._engine.plan import PartPlan
 
     size, every = 5, 3
     plan = PartPlan(size, None, every)

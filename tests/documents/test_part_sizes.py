@@ -6,10 +6,10 @@ from itertools import pairwise
 
 import pytest
 
+from partwise._engine.plan import PREFERRED_PART_SIZE, plan_parts
 from partwise.backends.oss.backend import LIMITS
 from partwise.config import TransferConfig
 from partwise.model import GIB, MIB, TIB
-from partwise.planning import PREFERRED_PART_SIZE, plan_parts
 
 UNITS = {"MiB": MIB, "GiB": GIB, "TiB": TIB}
 

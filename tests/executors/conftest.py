@@ -19,10 +19,10 @@ from partwise import TransferConfig, Uploader
 from partwise.backends.memory import MemoryBackend
 from partwise.backends.oss import Credentials
 from partwise.model import KIB
+from partwise.server.faults import ServerFault
+from partwise.server.settings import AccessKey, ServerSettings
 from partwise.stores.file import FileCheckpointStore
 from partwise.testing import OSSServer, filler
-from partwise.testing.oss_server.faults import ServerFault
-from partwise.testing.oss_server.settings import AccessKey, ServerSettings
 
 HERE = str(Path(__file__).parent)
 PART = 100 * KIB

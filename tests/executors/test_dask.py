@@ -14,9 +14,9 @@ import pytest
 from distributed import Client, LocalCluster
 
 from partwise import UploadPaused
+from partwise._engine.workers import PartJob
+from partwise.server.faults import Fail, ServerFault
 from partwise.sources import FileBody
-from partwise.testing.oss_server.faults import Fail, ServerFault
-from partwise.transport import PartJob
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="processes are killed by signals here")
 

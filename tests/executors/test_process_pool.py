@@ -12,7 +12,7 @@ from multiprocessing import get_context
 import pytest
 
 from partwise import SourceChanged, UploadCancelled, UploadFailed, UploadPaused
-from partwise.testing.oss_server.faults import Fail, ServerFault
+from partwise.server.faults import Fail, ServerFault
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="processes are killed by signals here")
 

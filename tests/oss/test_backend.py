@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from partwise.backends.oss import Credentials, OSSBackend
 from partwise.backends.oss import backend as backend_module
-from partwise.backends.oss.documents import Page
+from partwise.backends.oss.xml import Page
 from partwise.checksums import crc64
 from partwise.errors import (
     AccessDenied,
@@ -44,7 +44,7 @@ from partwise.errors import (
 )
 from partwise.model import Callback, ObjectOptions, PendingUpload, StoredObject, UploadedPart
 from partwise.protocols import BindsRequestOptions, MultipartBackend
-from partwise.testing.bodies import PiecesBody
+from partwise.testing.fakes import PiecesBody
 
 PLAIN = ObjectOptions()
 NOW = 1741507626.0

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from partwise.backends.oss.http1 import Answer, BadAnswer, TooLong, read_answer
+from partwise.backends._http.http1 import Answer, BadAnswer, TooLong, read_answer
 
 OK = b"HTTP/1.1 200 OK\r\n"
 

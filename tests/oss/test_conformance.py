@@ -8,8 +8,8 @@ from typing import ClassVar
 from partwise.backends.memory import MemoryBackend
 from partwise.backends.oss import Credentials, OSSBackend
 from partwise.errors import AccessDenied, BackendError, BucketNotFound, ConnectionFailed
+from partwise.server.settings import AccessKey, ServerSettings
 from partwise.testing import BackendConformance, BackendHarness, OSSServer, shown_options
-from partwise.testing.oss_server.settings import AccessKey, ServerSettings
 
 
 class OSSHarness(BackendHarness):

@@ -7,14 +7,14 @@ import threading
 import pytest
 
 from partwise import ConnectionFailed, SourceChanged, TransferConfig, Uploader, UploadFailed, UploadPaused
+from partwise._engine.thread_workers import Tempo
 from partwise.backends.oss import Credentials, OSSBackend
 from partwise.errors import InvalidInput
 from partwise.model import KIB, Callback, ObjectOptions
+from partwise.server import CorruptBody, Fail, LoseAnswer, ServerFault
+from partwise.server.faults import CutAnswer, ForgetUpload, ResetInRequest
 from partwise.stores.file import FileCheckpointStore
-from partwise.testing.bodies import filler
-from partwise.testing.oss_server import CorruptBody, Fail, LoseAnswer, ServerFault
-from partwise.testing.oss_server.faults import CutAnswer, ForgetUpload, ResetInRequest
-from partwise.threads import Tempo
+from partwise.testing.fakes import filler
 
 PART = 100 * KIB
 DATA = filler(11 * PART + 7)

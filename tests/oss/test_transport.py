@@ -15,7 +15,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from partwise.backends.oss import Credentials, OSSBackend, tls, transport
+from partwise.backends._http import tls_pump as tls
+from partwise.backends.oss import Credentials, OSSBackend, transport
 from partwise.backends.oss.transport import Proxy
 from partwise.errors import (
     AccessDenied,

@@ -8,10 +8,17 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from partwise import TransferConfig
-from partwise.sending import Control
-from partwise.testing.bodies import filler
+from partwise._engine.scheduler import Control
+from partwise.testing._proof.scenario import (
+    Happening,
+    MemoryHarness,
+    MemoryStoreHarness,
+    SimulatedFile,
+    SourcePlace,
+    World,
+)
+from partwise.testing.fakes import filler
 from partwise.testing.faults import Call, Fault, FaultPlan
-from partwise.testing.worlds import Happening, MemoryHarness, MemoryStoreHarness, SimulatedFile, SourcePlace, World
 
 _FIGURE = "figure: "
 _REACHED = "reached: "

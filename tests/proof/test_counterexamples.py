@@ -29,10 +29,7 @@ from partwise import (
 from partwise.backends.memory import DEFAULT_CAPABILITIES, MemoryBackend
 from partwise.model import PartLimits
 from partwise.stores.memory import MemoryCheckpointStore
-from partwise.testing.bodies import filler
-from partwise.testing.faults import Fault, FaultKind, FaultPlan
-from partwise.testing.faulty import FaultyBackend
-from partwise.testing.worlds import (
+from partwise.testing._proof.scenario import (
     CallbackBroke,
     Happening,
     Incident,
@@ -40,6 +37,9 @@ from partwise.testing.worlds import (
     SimulatedFile,
     SimulatedStream,
 )
+from partwise.testing.fakes import filler
+from partwise.testing.faults import Fault, FaultKind, FaultPlan
+from partwise.testing.faulty import FaultyBackend
 
 PART = 8
 CALLBACK = ObjectOptions(callback=Callback("http://127.0.0.1/told", "object=${object}"))

@@ -54,26 +54,27 @@ from partwise import (
     UploadFailed,
     UploadPaused,
 )
+from partwise import server as oss_server
+from partwise._engine.plan import plan_parts
 from partwise.backends.memory import DEFAULT_CAPABILITIES, MemoryBackend
 from partwise.backends.oss import Credentials, OSSBackend
 from partwise.errors import BackendError
 from partwise.model import GIB, KIB, MIB, PartLimits
-from partwise.planning import plan_parts
 from partwise.stores.file import FileCheckpointStore
 from partwise.stores.memory import MemoryCheckpointStore
-from partwise.testing import oss_server, strategies
-from partwise.testing.bodies import TrickyBody, filler
-from partwise.testing.faults import Fault, FaultKind, FaultPlan, SimulatedDeath
-from partwise.testing.faulty import FaultyBackend, FaultyCheckpointStore
-from partwise.testing.simulation import Simulation
-from partwise.testing.sources import ChangingSource
-from partwise.testing.worlds import (
+from partwise.testing import strategies
+from partwise.testing._proof.scenario import (
     Happening,
     Incident,
     Life,
     SimulatedFile,
     SimulatedStream,
 )
+from partwise.testing._proof.simulation import Simulation
+from partwise.testing._proof.sources import ChangingSource
+from partwise.testing.fakes import TrickyBody, filler
+from partwise.testing.faults import Fault, FaultKind, FaultPlan, SimulatedDeath
+from partwise.testing.faulty import FaultyBackend, FaultyCheckpointStore
 
 PART = 8
 PARTS = 4

@@ -3,7 +3,8 @@ Every instant at which a process can die or a call can fail, one after the other
 
 An upload is a few dozen calls of its storage, its store and its source. For each of them, the process dies just before
 it takes effect or just after; or it fails without effect, or takes effect and its answer is lost. Then another process
-runs, which nothing befalls. After every life, every promise of `partwise.testing.invariants` is checked; here it is
+runs, which nothing befalls. After every life, every promise of `partwise.testing._proof.invariants` is
+checked; here it is
 also counted how many parts were sent again, and looked whether anything was left behind.
 """
 
@@ -16,17 +17,7 @@ import pytest
 from attrs import define, evolve
 
 from partwise import PartwiseError, SourceChanged, TransferConfig
-from partwise.testing.bodies import filler
-from partwise.testing.faults import (
-    BACKEND_OPERATIONS,
-    OPERATIONS,
-    SOURCE_OPERATIONS,
-    STORE_OPERATIONS,
-    Call,
-    Fault,
-    FaultKind,
-)
-from partwise.testing.worlds import (
+from partwise.testing._proof.scenario import (
     Happening,
     Incident,
     Life,
@@ -37,6 +28,16 @@ from partwise.testing.worlds import (
     SimulatedStream,
     SourcePlace,
     World,
+)
+from partwise.testing.fakes import filler
+from partwise.testing.faults import (
+    BACKEND_OPERATIONS,
+    OPERATIONS,
+    SOURCE_OPERATIONS,
+    STORE_OPERATIONS,
+    Call,
+    Fault,
+    FaultKind,
 )
 
 PART = 8

@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 
 from partwise import TransferConfig
-from partwise.backends.local import LocalBackend
+from partwise.backends.local.backend import LocalBackend
 from partwise.stores.file import FileCheckpointStore
-from partwise.testing.bodies import filler
-from partwise.testing.deaths import dying_at
+from partwise.testing._proof.simulation import Simulation
+from partwise.testing.durability.crash_points import dying_at
+from partwise.testing.fakes import filler
 from partwise.testing.faults import SimulatedDeath
-from partwise.testing.simulation import Simulation
 
 PART = 1000
 KEY = "exampledir/object"

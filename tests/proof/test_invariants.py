@@ -20,12 +20,12 @@ from partwise import (
     UploadCancelled,
     UploadFailed,
 )
-from partwise.testing.bodies import filler
+from partwise.testing._proof.events import Deed, TrueUpload
+from partwise.testing._proof.invariants import INVARIANTS, check
+from partwise.testing._proof.scenario import Happening, Incident, Life, SimulatedFile, World
+from partwise.testing._proof.simulation import Moment
+from partwise.testing.fakes import filler
 from partwise.testing.faults import Call, Fault, FaultKind
-from partwise.testing.history import Deed, TrueUpload
-from partwise.testing.invariants import INVARIANTS, check
-from partwise.testing.simulation import Moment
-from partwise.testing.worlds import Happening, Incident, Life, SimulatedFile, World
 
 PART = 8
 PARTS = 4

@@ -18,14 +18,15 @@ from attrs import evolve
 from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from partwise.backends.local import LocalBackend
+from partwise import server as oss_server
+from partwise.backends.local.backend import LocalBackend
 from partwise.backends.memory import DEFAULT_CAPABILITIES
 from partwise.backends.oss import Credentials, OSSBackend
 from partwise.stores.file import FileCheckpointStore
 from partwise.stores.sqlite import SQLiteCheckpointStore
-from partwise.testing import BackendHarness, Fault, FaultKind, ResumeMachine, StoreHarness, oss_server
-from partwise.testing.machine import Manner
-from partwise.testing.worlds import Happening, Life, Lived, MemoryHarness, RealFile, SimulatedStream
+from partwise.testing import BackendHarness, Fault, FaultKind, ResumeMachine, StoreHarness
+from partwise.testing._proof.scenario import Happening, Life, Lived, MemoryHarness, RealFile, SimulatedStream
+from partwise.testing._proof.state_machine import Manner
 
 FULL = DEFAULT_CAPABILITIES
 #: Storages that offer less, and what they lack.

@@ -40,16 +40,17 @@ def test_a_mutation_changes_the_code_and_leaves_it_python(mutations):
 
 def test_each_name_for_files_or_tests_is_given_once(mutations):
     """Or else one group of mutations is judged by the tests of another."""
-    given = [
-        name.id
-        for node in ast.parse(_PATH.read_text()).body
-        if isinstance(node, ast.Assign)
-        for target in node.targets
-        for name in ast.walk(target)
-        if isinstance(name, ast.Name)
-    ]
+    for area in mutations.AREAS:
+        given = [
+            name.id
+            for node in ast.parse(Path(area.__file__).read_text()).body
+            if isinstance(node, ast.Assign)
+            for target in node.targets
+            for name in ast.walk(target)
+            if isinstance(name, ast.Name)
+        ]
 
-    assert [name for name, count in Counter(given).items() if count > 1] == []
+        assert [name for name, count in Counter(given).items() if count > 1] == [], area.__name__
 
 
 def test_each_mutation_has_a_name_of_its_own_and_tests_that_are_there(mutations):

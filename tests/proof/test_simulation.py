@@ -11,17 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from partwise import BytesSource, InvalidInput, TransferConfig
+from partwise._engine.throttle import Flow, TransferStopped
+from partwise._engine.workers import PartJob
 from partwise.backends.memory import MemoryBackend
 from partwise.model import PartLimits
-from partwise.pacing import Flow, TransferStopped
 from partwise.stores.memory import MemoryCheckpointStore
-from partwise.testing.bodies import filler
-from partwise.testing.faults import Fault, FaultKind, FaultPlan, SimulatedDeath
-from partwise.testing.faulty import FaultyBackend
-from partwise.testing.history import NotingStore
-from partwise.testing.machine import Manner, ResumeMachine
-from partwise.testing.simulation import Choices, SimulatedChance, SimulatedClock, SimulatedTransport, Simulation
-from partwise.testing.worlds import (
+from partwise.testing._proof.events import NotingStore
+from partwise.testing._proof.scenario import (
     Happening,
     Incident,
     Life,
@@ -31,7 +27,11 @@ from partwise.testing.worlds import (
     SimulatedFile,
     World,
 )
-from partwise.transport import PartJob
+from partwise.testing._proof.simulation import Choices, SimulatedChance, SimulatedClock, SimulatedTransport, Simulation
+from partwise.testing._proof.state_machine import Manner, ResumeMachine
+from partwise.testing.fakes import filler
+from partwise.testing.faults import Fault, FaultKind, FaultPlan, SimulatedDeath
+from partwise.testing.faulty import FaultyBackend
 
 PART = 8
 
@@ -181,7 +181,7 @@ def test_a_world_goes_on_after_the_death_of_a_process():
 
 
 def test_a_broken_promise_is_told_by_its_name_with_the_life_that_broke_it(monkeypatch):
-    monkeypatch.setattr("partwise.ledger._change", lambda old, new: None)
+    monkeypatch.setattr("partwise._engine.ledger._change", lambda old, new: None)
     world = World(MemoryHarness(), MemoryStoreHarness(), SimulatedFile(filler(4 * PART)))
     config = TransferConfig(part_size=PART, multipart_threshold=0)
     world.live(Life((Fault("append_part", FaultKind.DEATH_AFTER, 2),), config=config))

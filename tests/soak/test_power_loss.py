@@ -2,7 +2,8 @@
 The loss of power at any instant: what was not synced is gone, whole or in part, and the same upload is run again.
 
 An upload is recorded once: a process that dies on the way, and one that carries on. Then, for every change of a file
-and every way in which a file system may treat what was not synced (`partwise.testing.power`), the directory is made
+and every way in which a file system may treat what was not synced
+(`partwise.testing.durability.power_loss`), the directory is made
 what the next start of the machine finds, and the upload is run again. It must end EXACT and CLEAN; and INTENT must hold
 before it begins: no part was ever sent under an id that no record has.
 
@@ -19,8 +20,10 @@ from pathlib import Path
 import pytest
 
 from partwise import TransferConfig, Uploader, _durable
-from partwise.backends import _local_directories, _local_records, local
-from partwise.backends.local import LocalBackend
+from partwise.backends.local import backend as local
+from partwise.backends.local import directories as _local_directories
+from partwise.backends.local import records as _local_records
+from partwise.backends.local.backend import LocalBackend
 from partwise.backends.memory import MemoryBackend
 from partwise.checksums import crc64
 from partwise.errors import BucketNotFound, CheckpointDamaged

@@ -11,12 +11,12 @@ from attrs import evolve
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from partwise.checkpoint import part_to_data
 from partwise.errors import CheckpointDamaged
 from partwise.model import Checkpoint, UploadedPart
 from partwise.stores import _journal as journal
 from partwise.stores._checks import nearly
 from partwise.stores.file import FileCheckpointStore
-from partwise.structuring import part_to_data
 from partwise.testing import strategies
 
 MakeCheckpoint = Callable[..., Checkpoint]

@@ -30,7 +30,7 @@ from partwise.testing import (
     in_order,
     slow_crc64,
 )
-from partwise.testing.simulation import told
+from partwise.testing._proof.simulation import told
 
 # --- bodies ----------------------------------------------------------------------------------------------------------
 

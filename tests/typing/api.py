@@ -42,11 +42,11 @@ from partwise import (
     UploadResult,
     UploadTask,
 )
-from partwise.backends.local import LocalBackend
+from partwise.backends.local.backend import LocalBackend
 from partwise.backends.memory import MemoryBackend
 from partwise.backends.oss import Credentials, OSSBackend
-from partwise.plugins import BackendFactory, StoreFactory
 from partwise.progress import ProgressCallback, for_ali_oss, for_android, for_boto3, for_event_loop, for_ios, for_oss2
+from partwise.registry import BackendFactory, StoreFactory
 from partwise.stores.file import FileCheckpointStore
 from partwise.stores.memory import MemoryCheckpointStore
 from partwise.stores.sqlite import SQLiteCheckpointStore

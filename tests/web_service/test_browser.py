@@ -11,9 +11,9 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from partwise.backends.memory import MemoryBackend
+from partwise.server.faults import Fail, ServerFault
 from partwise.testing import OSSServer
-from partwise.testing.bodies import filler
-from partwise.testing.oss_server.faults import Fail, ServerFault
+from partwise.testing.fakes import filler
 
 SOON = 30_000  # milliseconds
 SIZE = 3 * 1024 * 1024  # 12 parts

@@ -7,7 +7,7 @@ import time
 import pytest
 import urllib3
 
-from partwise.testing.bodies import filler
+from partwise.testing.fakes import filler
 
 SOON = 30  # seconds
 DATA = filler(300_000)

@@ -14,7 +14,7 @@ import pytest
 from partwise import TransferConfig
 from partwise.backends.memory import MemoryBackend
 from partwise.stores.file import FileCheckpointStore
-from partwise.testing.bodies import filler
+from partwise.testing.fakes import filler
 
 SOON = 30  # seconds
 PART = 100 * 1024

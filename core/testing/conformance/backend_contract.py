@@ -25,7 +25,6 @@ from partwise.errors import (
 )
 from partwise.model import Capabilities, ObjectOptions, PartLimits, UploadedPart
 from partwise.protocols import MultipartBackend
-from partwise.testing.bodies import TrickyBody, filler
 from partwise.testing.conformance.backend_harness import (
     NO_OPTIONS,
     BackendHarness,
@@ -35,6 +34,7 @@ from partwise.testing.conformance.backend_harness import (
     stored_size,
 )
 from partwise.testing.conformance.suite import NotApplicable, Suite, must_raise, must_return
+from partwise.testing.fakes import TrickyBody, filler
 from partwise.testing.faults import BACKEND_OPERATIONS, Fault, FaultKind, FaultPlan
 from partwise.testing.faulty import FaultyBackend
 

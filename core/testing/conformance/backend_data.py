@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from partwise.errors import InvalidKey, PartwiseError, SourceChanged, UnsupportedOption
 from partwise.model import MIB, Callback, ObjectOptions
-from partwise.testing.bodies import PiecesBody, TrickyBody, filler
+from partwise.testing._proof.oracles import slow_crc64
 from partwise.testing.conformance.backend_harness import (
     NO_OPTIONS,
     WAYS,
@@ -17,7 +17,7 @@ from partwise.testing.conformance.backend_harness import (
     store_at_once,
 )
 from partwise.testing.conformance.suite import NotApplicable, Suite, must_raise, must_return
-from partwise.testing.witnesses import slow_crc64
+from partwise.testing.fakes import PiecesBody, TrickyBody, filler
 
 CHECKS: Suite[BackendHarness] = Suite()
 

@@ -11,8 +11,8 @@ from attrs import asdict
 from partwise.errors import BackendError, PartRejected, UploadNotFound
 from partwise.model import ObjectOptions, StoredObject, UploadedPart
 from partwise.protocols import MultipartBackend
-from partwise.testing.bodies import TrickyBody, filler
 from partwise.testing.conformance.suite import Harness, NotApplicable, must_raise, must_return
+from partwise.testing.fakes import TrickyBody, filler
 
 NO_OPTIONS = ObjectOptions()
 

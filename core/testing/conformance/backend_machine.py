@@ -16,7 +16,6 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from partwise.errors import ConnectionFailed, UploadNotFound
 from partwise.model import UploadedPart
 from partwise.protocols import MultipartBackend
-from partwise.testing.bodies import filler
 from partwise.testing.conformance.backend_harness import (
     BackendHarness,
     Upload,
@@ -25,6 +24,7 @@ from partwise.testing.conformance.backend_harness import (
     store_at_once,
 )
 from partwise.testing.conformance.suite import must_raise
+from partwise.testing.fakes import filler
 from partwise.testing.faults import Fault, FaultKind, FaultPlan
 from partwise.testing.faulty import FaultyBackend
 

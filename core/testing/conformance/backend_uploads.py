@@ -7,10 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 from attrs import evolve
 
+from partwise._engine.workers import begins_parts
 from partwise.errors import ObjectExists, SourceChanged, UploadNotFound
 from partwise.model import MIB, ObjectOptions, UploadedPart
 from partwise.protocols import MultipartBackend
-from partwise.testing.bodies import TrickyBody, filler
+from partwise.testing._proof.oracles import slow_crc64
 from partwise.testing.conformance.backend_harness import (
     NO_OPTIONS,
     WAYS,
@@ -25,8 +26,7 @@ from partwise.testing.conformance.backend_harness import (
     stored_size,
 )
 from partwise.testing.conformance.suite import NotApplicable, Suite, must_raise, must_return
-from partwise.testing.witnesses import slow_crc64
-from partwise.transport import begins_parts
+from partwise.testing.fakes import TrickyBody, filler
 
 CHECKS: Suite[BackendHarness] = Suite()
 

@@ -16,6 +16,7 @@ from attrs import evolve
 from partwise.errors import CheckpointBusy, CheckpointDamaged
 from partwise.model import Checkpoint
 from partwise.protocols import CheckpointStore
+from partwise.testing._proof.oracles import in_order
 from partwise.testing.conformance.store_harness import (
     StoreHarness,
     append,
@@ -30,8 +31,7 @@ from partwise.testing.conformance.store_harness import (
     with_parts,
 )
 from partwise.testing.conformance.suite import NotApplicable, Suite, must_raise, must_return
-from partwise.testing.deaths import dies_at
-from partwise.testing.witnesses import in_order
+from partwise.testing.durability.crash_points import dies_at
 
 CHECKS: Suite[StoreHarness] = Suite()
 

@@ -9,8 +9,8 @@ from attrs import evolve
 
 from partwise.model import Checkpoint, Fingerprint, ObjectOptions, UploadedPart
 from partwise.protocols import CheckpointStore
+from partwise.testing._proof.oracles import in_order
 from partwise.testing.conformance.suite import Harness, NotApplicable, must_return
-from partwise.testing.witnesses import in_order
 
 
 class StoreHarness(Harness[CheckpointStore]):

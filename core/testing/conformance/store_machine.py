@@ -16,6 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from partwise.errors import CheckpointBusy, CheckpointError
 from partwise.model import Checkpoint, UploadedPart
+from partwise.testing._proof.oracles import in_order
 from partwise.testing.conformance.store_harness import (
     StoreHarness,
     append,
@@ -27,7 +28,6 @@ from partwise.testing.conformance.store_harness import (
 )
 from partwise.testing.conformance.suite import must_raise
 from partwise.testing.strategies import checkpoints, uploaded_parts
-from partwise.testing.witnesses import in_order
 
 _numbers = st.integers(1, 3)
 

@@ -11,6 +11,7 @@ from attrs import evolve
 from partwise.errors import CheckpointError, CheckpointMismatch, CheckpointUnwritable, StoreClosed
 from partwise.model import Checkpoint, Fingerprint, ObjectOptions
 from partwise.protocols import CheckpointStore
+from partwise.testing._proof.oracles import in_order
 from partwise.testing.conformance.store_harness import (
     StoreHarness,
     append,
@@ -26,7 +27,6 @@ from partwise.testing.conformance.store_harness import (
     with_parts,
 )
 from partwise.testing.conformance.suite import NotApplicable, Suite, must_raise, must_return
-from partwise.testing.witnesses import in_order
 
 CHECKS: Suite[StoreHarness] = Suite()
 

@@ -1,0 +1,1 @@
+"""The OSS dialect of the server: requests, signatures, documents, errors."""

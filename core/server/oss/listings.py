@@ -1,0 +1,161 @@
+"""The operations of buckets and of the service, as far as uploading clients use them."""
+
+from __future__ import annotations
+
+import base64
+
+from attrs import define
+
+from partwise.server.exchange import Exchange
+from partwise.server.messages import Answer
+from partwise.server.oss.buckets import Bucket
+from partwise.server.oss.errors import bad_argument
+from partwise.server.oss.objects import quoted
+from partwise.server.oss.paging import limit_of, page_of
+from partwise.server.oss.xml import Node, boolean, document, encoding_node, key_encoder, xml_time
+
+_XML = (("Content-Type", "application/xml"),)
+_OWNER: Node = ("Owner", (("ID", "0"), ("DisplayName", "0")))
+
+
+@define(frozen=True)
+class _Listing:
+    """A page of objects, and what both versions of the operation say of it."""
+
+    truncated: bool
+    last: str
+    count: int
+    common: tuple[Node, ...]
+    lines: tuple[Node, ...]
+
+
+def list_objects(exchange: Exchange) -> Answer:
+    """ListObjects."""
+    marker = exchange.request.param("marker") or ""
+    encode = key_encoder(exchange.encoding_type)
+    listing = _listing(exchange, marker)
+    following = (("NextMarker", encode(listing.last)),) if listing.truncated else ()
+    body = document("ListBucketResult", (*listing.common, ("Marker", encode(marker)), *following, *listing.lines))
+    return Answer(200, _XML, body)
+
+
+def list_objects_v2(exchange: Exchange) -> Answer:
+    """ListObjectsV2."""
+    request = exchange.request
+    start_after, token = request.param("start-after") or "", request.param("continuation-token") or ""
+    encode = key_encoder(exchange.encoding_type)
+    listing = _listing(exchange, _key_of_token(token) or start_after)
+    following = (("NextContinuationToken", _token_of_key(listing.last)),) if listing.truncated else ()
+    body = document(
+        "ListBucketResult",
+        (
+            *listing.common,
+            ("StartAfter", encode(start_after)),
+            ("ContinuationToken", token),
+            *following,
+            ("KeyCount", str(listing.count)),
+            *listing.lines,
+        ),
+    )
+    return Answer(200, _XML, body)
+
+
+def get_bucket_info(exchange: Exchange) -> Answer:
+    """GetBucketInfo."""
+    bucket = exchange.bucket
+    children = (
+        *_bucket_nodes(exchange, bucket),
+        ("AccessControlList", (("Grant", "private"),)),
+        _OWNER,
+    )
+    return Answer(200, _XML, document("BucketInfo", (("Bucket", children),)))
+
+
+def get_bucket_location(exchange: Exchange) -> Answer:
+    """GetBucketLocation."""
+    exchange.bucket  # noqa: B018 -- raises where there is none
+    return Answer(200, _XML, document("LocationConstraint", f"oss-{exchange.settings.region}"))
+
+
+def get_bucket_acl(exchange: Exchange) -> Answer:
+    """GetBucketAcl."""
+    exchange.bucket  # noqa: B018 -- raises where there is none
+    children = (_OWNER, ("AccessControlList", (("Grant", "private"),)))
+    return Answer(200, _XML, document("AccessControlPolicy", children))
+
+
+def put_bucket(exchange: Exchange) -> Answer:
+    """PutBucket."""
+    exchange.body.document()
+    bucket = exchange.buckets.create(exchange.place.bucket or "")
+    return Answer(200, (("Location", f"/{bucket.name}"),))
+
+
+def list_buckets(exchange: Exchange) -> Answer:
+    """ListBuckets."""
+    found = (exchange.buckets.find(name) for name in exchange.buckets.names())
+    nodes = tuple(("Bucket", _bucket_nodes(exchange, bucket)) for bucket in found if bucket is not None)
+    return Answer(200, _XML, document("ListAllMyBucketsResult", (_OWNER, ("Buckets", nodes))))
+
+
+def _bucket_nodes(exchange: Exchange, bucket: Bucket) -> tuple[Node, ...]:
+    host, region = exchange.request.header("host") or "", exchange.settings.region
+    return (
+        ("CreationDate", xml_time(bucket.created)),
+        ("ExtranetEndpoint", host),
+        ("IntranetEndpoint", host),
+        ("Location", f"oss-{region}"),
+        ("Name", bucket.name),
+        ("Region", region),
+        ("StorageClass", "Standard"),
+    )
+
+
+def _listing(exchange: Exchange, marker: str) -> _Listing:
+    request, bucket = exchange.request, exchange.bucket
+    prefix, delimiter = request.param("prefix") or "", request.param("delimiter") or ""
+    limit = limit_of(request, "max-keys", 100, exchange.settings.page_limit)
+    encode = key_encoder(exchange.encoding_type)
+    keys = sorted(key for key in bucket.access.list_objects(prefix) if key > marker)
+    page = page_of(keys, str, prefix=prefix, delimiter=delimiter, marker=marker, limit=limit)
+    # Asked one by one, and only those on the page: an object may vanish meanwhile.
+    objects = tuple(record for record in map(bucket.object, page.entries) if record is not None)
+    common = (
+        ("Name", bucket.name),
+        ("Prefix", encode(prefix)),
+        ("MaxKeys", str(limit)),
+        ("Delimiter", encode(delimiter)),
+        *encoding_node(exchange.encoding_type),
+        ("IsTruncated", boolean(value=page.truncated)),
+    )
+    lines: tuple[Node, ...] = (
+        *(
+            (
+                "Contents",
+                (
+                    ("Key", encode(record.stored.key)),
+                    ("LastModified", xml_time(record.modified)),
+                    ("ETag", quoted(record.etag)),
+                    ("Type", record.object_type),
+                    ("Size", str(record.stored.size)),
+                    ("StorageClass", record.options.storage_class or "Standard"),
+                    _OWNER,
+                ),
+            )
+            for record in objects
+        ),
+        *(("CommonPrefixes", (("Prefix", encode(rolled)),)) for rolled in page.prefixes),
+    )
+    return _Listing(page.truncated, page.last or "", len(objects) + len(page.prefixes), common, lines)
+
+
+def _token_of_key(key: str) -> str:
+    # Not the key itself, so that a client that takes a token for a key, or decodes it, does not get away with it.
+    return base64.urlsafe_b64encode(key.encode()).decode()
+
+
+def _key_of_token(token: str) -> str:
+    try:
+        return base64.urlsafe_b64decode(token).decode()
+    except ValueError:
+        raise bad_argument("continuation-token", token, "The specified continuation-token is invalid.") from None

@@ -1,0 +1,142 @@
+"""Between the headers of a request and `ObjectOptions`, and back to the headers of an answer."""
+
+from __future__ import annotations
+
+from urllib.parse import parse_qsl
+
+from attrs import evolve
+
+from partwise.model import KIB, ObjectOptions
+from partwise.server.messages import Request, to_bytes
+from partwise.server.oss.errors import OSSError, bad_argument
+
+_STORAGE_CLASSES = ("Standard", "IA", "Archive", "ColdArchive", "DeepColdArchive")
+_ACLS = ("default", "private", "public-read", "public-read-write")
+_ENCRYPTIONS = ("AES256", "KMS", "SM4")
+_TRAFFIC_LIMITS = range(819_200, 838_860_800 + 1)
+_METADATA_BYTES_MAX = 8 * KIB
+_TAGS_MAX = 10
+_METADATA = "x-oss-meta-"
+
+_ENCRYPTION_HEADERS = (
+    ("encryption", "x-oss-server-side-encryption"),
+    ("data_encryption", "x-oss-server-side-data-encryption"),
+    ("kms_key_id", "x-oss-server-side-encryption-key-id"),
+)
+_PLAIN_HEADERS = (
+    ("content_type", "Content-Type"),
+    ("cache_control", "Cache-Control"),
+    ("content_disposition", "Content-Disposition"),
+    ("content_encoding", "Content-Encoding"),
+    ("content_language", "Content-Language"),
+    ("expires", "Expires"),
+)
+
+#: What the server does itself, or what says nothing about the object.
+_NEVER_THE_BACKENDS = frozenset({"callback", "traffic_limit", "request_payer"})
+
+
+def options_of(request: Request) -> ObjectOptions:
+    """
+    What the request asks of the object, the callback excepted.
+
+    Raises:
+        OSSError: a header has a value that the service refuses.
+    """
+    texts: dict[str, str] = {}
+    for name, header in (*_PLAIN_HEADERS, *_ENCRYPTION_HEADERS):
+        value = request.header(header.lower())
+        if value is not None:
+            texts[name] = value
+    if texts.get("encryption", "AES256") not in _ENCRYPTIONS:
+        raise OSSError("InvalidEncryptionAlgorithmError")
+    if not {"data_encryption", "kms_key_id"}.isdisjoint(texts) and texts.get("encryption") != "KMS":
+        raise bad_argument("x-oss-server-side-encryption", texts.get("encryption", ""), "This goes with KMS only.")
+    return ObjectOptions(
+        content_type=texts.get("content_type"),
+        cache_control=texts.get("cache_control"),
+        content_disposition=texts.get("content_disposition"),
+        content_encoding=texts.get("content_encoding"),
+        content_language=texts.get("content_language"),
+        expires=texts.get("expires"),
+        encryption=texts.get("encryption"),
+        data_encryption=texts.get("data_encryption"),
+        kms_key_id=texts.get("kms_key_id"),
+        acl=_one_of(request, "x-oss-object-acl", _ACLS),
+        storage_class=_one_of(request, "x-oss-storage-class", _STORAGE_CLASSES),
+        metadata=_metadata(request),
+        tagging=_tagging(request),
+        forbid_overwrite=_one_of(request, "x-oss-forbid-overwrite", ("true", "false")) == "true",
+        traffic_limit=traffic_limit_of(request),
+        request_payer=_one_of(request, "x-oss-request-payer", ("requester",)),
+    )
+
+
+def traffic_limit_of(request: Request) -> int | None:
+    """
+    The bits a second that the request wants at most. They are checked, not applied.
+
+    Raises:
+        OSSError: InvalidArgument: out of bounds, or given twice.
+    """
+    in_header, in_query = request.header("x-oss-traffic-limit"), request.param("x-oss-traffic-limit")
+    if in_header is not None and in_query is not None:
+        raise bad_argument("x-oss-traffic-limit", in_header, "It may stand in the header or in the query, not in both.")
+    text = in_header if in_header is not None else in_query
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) <= 9 and int(text) in _TRAFFIC_LIMITS):
+        raise bad_argument("x-oss-traffic-limit", text, "It is from 819200 to 838860800 bits a second.")
+    return int(text)
+
+
+def _one_of(request: Request, header: str, values: tuple[str, ...]) -> str | None:
+    value = request.header(header)
+    if value is not None and value not in values:
+        raise bad_argument(header, value, f"{header} is one of {', '.join(values)}.")
+    return value
+
+
+def _metadata(request: Request) -> dict[str, str]:
+    metadata = {name.removeprefix(_METADATA): value for name, value in request.headers if name.startswith(_METADATA)}
+    size = sum(len(to_bytes(name)) + len(to_bytes(value)) for name, value in metadata.items())
+    if size > _METADATA_BYTES_MAX:
+        raise OSSError("InvalidArgument", f"The metadata has {size} bytes; {_METADATA_BYTES_MAX} is the most.")
+    return metadata
+
+
+def _tagging(request: Request) -> dict[str, str]:
+    text = request.header("x-oss-tagging") or ""
+    tags = parse_qsl(text, keep_blank_values=True)
+    if len(tags) > _TAGS_MAX or len(dict(tags)) < len(tags):
+        raise bad_argument("x-oss-tagging", text, f"There are at most {_TAGS_MAX} tags, each name once.")
+    return dict(tags)
+
+
+def for_backend(options: ObjectOptions, honoured: frozenset[str]) -> ObjectOptions:
+    """Of `options`, what the backend honours; the server remembers the others."""
+    default = ObjectOptions()
+    left_out = options.given() - (honoured - _NEVER_THE_BACKENDS)
+    return evolve(options, **{name: getattr(default, name) for name in left_out})
+
+
+def encryption_headers(options: ObjectOptions) -> tuple[tuple[str, str], ...]:
+    """The headers that repeat how the object is encrypted."""
+    return _present(options, _ENCRYPTION_HEADERS)
+
+
+def object_headers(options: ObjectOptions) -> tuple[tuple[str, str], ...]:
+    """The headers that HEAD and GET show of an object."""
+    headers = [*_present(options, _PLAIN_HEADERS), *encryption_headers(options)]
+    if options.content_type is None:
+        headers.append(("Content-Type", "application/octet-stream"))
+    headers.append(("x-oss-storage-class", options.storage_class or "Standard"))
+    headers += [(_METADATA + name, value) for name, value in options.metadata.items()]
+    if options.tagging:
+        headers.append(("x-oss-tagging-count", str(len(options.tagging))))
+    return tuple(headers)
+
+
+def _present(options: ObjectOptions, table: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+    values = ((header, getattr(options, name)) for name, header in table)
+    return tuple((header, value) for header, value in values if value is not None)

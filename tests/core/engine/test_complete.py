@@ -1,0 +1,595 @@
+"""Completing, whatever answers are lost on the way."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from attrs import evolve
+
+from partwise._engine.ledger import TOKEN_NAME
+from partwise.errors import (
+    AccessDenied,
+    ConnectionFailed,
+    ObjectExists,
+    OutcomeUnknown,
+    PartRejected,
+    ServerFailed,
+    SourceChanged,
+    Throttled,
+    UploadFailed,
+    UploadNotFound,
+)
+from partwise.model import ObjectOptions
+from partwise.sources import StreamSource
+from partwise.testing._proof.sources import ChangingSource
+from partwise.testing.fakes import filler
+from partwise.testing.faults import Fault, FaultKind
+
+ONCE = ObjectOptions(forbid_overwrite=True)
+
+COMPLETE_LOST = Fault("complete_upload", FaultKind.AFTER)
+
+
+class Storage:
+    """A bucket in which something happens before, or instead of, the first completions."""
+
+    def __init__(self, inner, *happenings):
+        self._inner = inner
+        self._happenings = list(happenings)
+
+    def __getattr__(self, name):
+        return getattr(self._inner, name)
+
+    def complete_upload(self, key, upload_id, parts, options):
+        if self._happenings:
+            self._happenings.pop(0)(self._inner, upload_id)
+        return self._inner.complete_upload(key, upload_id, parts, options)
+
+
+def loses(*numbers):
+    """The storage loses these parts."""
+
+    def happen(inner, upload_id):
+        for number in numbers:
+            del inner._storage.uploads[upload_id].parts[number]
+
+    return happen
+
+
+def rejects(inner, upload_id):
+    raise PartRejected("one of them is not right")
+
+
+def aborts(inner, upload_id):
+    inner.abort_upload("key", upload_id)
+
+
+# --- lost answers ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [FaultKind.BEFORE, FaultKind.THROTTLED])
+def test_a_request_that_never_arrived_is_made_again(struck, backend, source, left_behind, kind):
+    result = struck(Fault("complete_upload", kind, seconds=5.0)).upload(source, "key")
+
+    assert backend.read("key") == source.data
+    assert (result.verified, result.warnings) == (True, ())
+    assert (backend.calls["complete_upload"], backend.calls["upload_part"]) == (1, 5)
+    assert left_behind() == []
+
+
+def test_a_request_that_never_arrived_is_made_again_after_a_wait(struck, source, clock):
+    struck(*[Fault("complete_upload", FaultKind.BEFORE, occurrence=n) for n in (1, 2)]).upload(source, "key")
+
+    assert clock.waits == [0.5, 1.0]
+
+
+def test_a_lost_answer_is_settled_at_once(struck, source, clock):
+    struck(COMPLETE_LOST).upload(source, "key")
+
+    assert clock.waits == []
+
+
+def test_a_storage_that_asks_to_be_left_alone_once_too_often_is_not_waited_for(struck, source, clock):
+    with pytest.raises(UploadFailed) as caught:
+        struck(Fault("complete_upload", FaultKind.THROTTLED, seconds=60.0), max_attempts=1).upload(source, "key")
+
+    assert isinstance(caught.value.__cause__, Throttled)
+    assert clock.waits == []
+
+
+def test_a_lost_answer_is_settled_by_looking_at_the_object(struck, backend, source, left_behind):
+    """No part is sent again for it, and nothing is completed twice."""
+    result = struck(COMPLETE_LOST).upload(source, "key")
+
+    assert backend.read("key") == source.data
+    assert result.verified
+    assert "the answer to complete was lost" in result.warnings[0]
+    assert (backend.calls["complete_upload"], backend.calls["upload_part"]) == (1, 5)
+    assert left_behind() == []
+
+
+def test_without_checksums_a_lost_answer_is_settled_by_the_token(struck, make_backend, source, left_behind):
+    backend = make_backend(object_checksums=False)
+    result = struck(COMPLETE_LOST, backend=backend).upload(source, "key")
+
+    assert (result.verified, result.parts_sent) == (False, 5)
+    assert backend.calls["complete_upload"] == 1
+    assert left_behind(backend) == []
+
+
+def test_where_parts_can_not_be_listed_a_lost_answer_is_settled_all_the_same(struck, make_backend, source, left_behind):
+    """An abort makes sure that no upload lingers; it touches no object."""
+    backend = make_backend(lists_parts=False)
+    struck(COMPLETE_LOST, backend=backend).upload(source, "key")
+
+    assert backend.read("key") == source.data
+    assert backend.calls["complete_upload"] == backend.calls["abort_upload"] == 1
+    assert left_behind(backend) == []
+
+
+def test_an_object_of_the_same_bytes_that_stood_there_before_proves_nothing(struck, backend, source):
+    """The upload is still there, so the request never arrived."""
+    struck().upload(source.data, "key")
+    before = backend.head_object("key").etag
+    options = ObjectOptions(content_type="a/b")
+    struck(Fault("complete_upload", FaultKind.BEFORE)).upload(source, "key", options)
+
+    assert backend.describe("key").content_type == "a/b"
+    assert backend.head_object("key").etag == before
+    assert backend.calls["complete_upload"] == 2
+
+
+def test_somebody_elses_object_proves_nothing(struck, backend, source):
+    struck().upload(filler(45, "other"), "key")
+    struck(Fault("complete_upload", FaultKind.BEFORE)).upload(source, "key")
+
+    assert backend.read("key") == source.data
+
+
+@pytest.mark.parametrize("metadata", [{}, {TOKEN_NAME: "another"}])
+def test_without_checksums_somebody_elses_object_proves_nothing(struck, make_backend, source, metadata):
+    backend = make_backend(object_checksums=False)
+    struck(backend=backend, multipart_threshold=50).upload(filler(45, "other"), "key", ObjectOptions(metadata=metadata))
+    struck(Fault("complete_upload", FaultKind.BEFORE), backend=backend).upload(source, "key")
+
+    assert backend.read("key") == source.data
+
+
+def test_a_second_attempt_that_finds_our_object_in_its_way_is_settled(struck, backend, source):
+    """The first request was slow: it took effect after we had looked, and before we asked again."""
+    made = struck(Fault("complete_upload", FaultKind.BEFORE))
+
+    def arrive():
+        if made.backend.plan.reached and backend.uploads:
+            [upload] = backend.uploads.values()
+            backend.complete_upload("key", upload.upload_id, list(upload.parts.values()), ONCE)
+            with pytest.raises(ObjectExists):
+                backend.initiate_upload("key", ONCE)
+
+    made._clock.meanwhile = arrive
+    result = made.upload(source, "key", ONCE)
+
+    assert backend.read("key") == source.data
+    assert result.verified
+
+
+@pytest.mark.parametrize("lists_parts", [True, False])
+def test_an_object_that_stood_in_the_way_from_the_start_is_not_ours(uploader, make_backend, source, lists_parts):
+    """Even if it has the very same bytes."""
+    backend = make_backend(lists_parts=lists_parts)
+
+    storage = Storage(backend, lambda inner, upload_id: inner.put_object("key", source.body(0, 45), ObjectOptions()))
+    with pytest.raises(UploadFailed) as caught:
+        uploader(backend=storage).upload(source, "key", ONCE)
+
+    assert isinstance(caught.value.__cause__, ObjectExists)
+    assert caught.value.resumable
+
+
+def test_an_object_in_the_way_after_a_lost_answer_may_be_ours(uploader, backend, source, clock):
+    """A storage may well refuse before it looks for the upload."""
+
+    class Refusing(Storage):
+        calls = 0
+
+        def complete_upload(self, key, upload_id, parts, options):
+            self.calls += 1
+            if self.calls == 1:
+                raise ConnectionFailed("lost on the way out")
+            self._inner.complete_upload(key, upload_id, parts, options)
+            raise ObjectExists("there it is")
+
+    assert uploader(backend=Refusing(backend)).upload(source, "key", ONCE).verified
+
+
+def test_whoever_asks_to_be_left_alone_is_left_alone_before_he_is_asked_what_became_of_it(struck, source, clock):
+    made = struck(Fault("complete_upload", FaultKind.THROTTLED, seconds=60.0))
+    made.upload(source, "key")
+    operations = [call.operation for call in made.backend.plan.calls]
+
+    assert operations[operations.index("complete_upload") :] == [
+        "complete_upload",
+        "head_object",
+        "complete_upload",
+        "delete",
+    ]
+    assert clock.waits[0] == 60.0
+
+
+def test_the_last_attempt_is_looked_after_too(struck, backend, source):
+    made = struck(
+        Fault("complete_upload", FaultKind.BEFORE),
+        Fault("complete_upload", FaultKind.AFTER, occurrence=2),
+        max_attempts=2,
+    )
+
+    assert made.upload(source, "key").verified
+
+
+def test_completing_fails_after_as_many_attempts_as_any_request(struck, backend, source):
+    faults = [Fault("complete_upload", FaultKind.BEFORE, occurrence=n) for n in (1, 2, 3)]
+    with pytest.raises(UploadFailed, match="Kept: 45 of 45 bytes") as caught:
+        struck(*faults, max_attempts=3).upload(source, "key")
+
+    assert (caught.value.resumable, caught.value.retryable) == (True, True)
+
+
+def test_what_is_refused_for_good_is_not_asked_about(struck, backend, source):
+    with pytest.raises(UploadFailed) as caught:
+        struck(Fault("complete_upload", FaultKind.PERMANENT)).upload(source, "key")
+
+    assert isinstance(caught.value.__cause__, AccessDenied)
+    assert backend.calls["head_object"] == 0
+
+
+def test_an_object_that_can_not_be_looked_at_leaves_the_question_to_the_next_run(struck, source):
+    with pytest.raises(UploadFailed) as caught:
+        struck(COMPLETE_LOST, Fault("head_object", FaultKind.PERMANENT)).upload(source, "key")
+
+    assert caught.value.resumable
+    assert struck().upload(source, "key").parts_resumed == 5
+
+
+# --- an outcome that nobody knows ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def mute(make_backend):
+    """A storage that offers nothing to know an object by: no checksum, and no metadata for a token."""
+
+    def make(**capabilities):
+        return make_backend(object_checksums=False, options=frozenset(), **capabilities)
+
+    return make
+
+
+@pytest.mark.parametrize("lists_parts", [True, False])
+def test_where_nothing_can_tell_nothing_is_guessed(struck, mute, store, source, lists_parts):
+    backend = mute(lists_parts=lists_parts)
+    with pytest.raises(OutcomeUnknown, match=r"nothing tells whether it is ours .* Look at the object") as caught:
+        struck(COMPLETE_LOST, backend=backend).upload(source, "key")
+
+    assert (caught.value.resumable, caught.value.key, caught.value.bytes_total) == (False, "key", 45)
+    assert backend.read("key") == source.data
+    assert len(list(store.scan())) == 1
+
+
+def test_the_next_run_does_not_know_either(struck, mute, source):
+    backend = mute()
+    with pytest.raises(OutcomeUnknown):
+        struck(COMPLETE_LOST, backend=backend).upload(source, "key")
+    with pytest.raises(OutcomeUnknown):
+        struck(backend=backend).upload(source, "key")
+
+    assert backend.calls["upload_part"] == 5
+
+
+def test_an_unknown_outcome_ends_with_an_abort(struck, mute, source, left_behind):
+    """As the message says."""
+    backend = mute()
+    with pytest.raises(OutcomeUnknown):
+        struck(COMPLETE_LOST, backend=backend).upload(source, "key")
+    assert struck(backend=backend).abort(source, "key")
+
+    assert left_behind(backend) == []
+    assert struck(backend=backend).upload(source, "key").parts_sent == 5
+
+
+def test_an_unknown_outcome_ends_with_never_too(struck, mute, source):
+    backend = mute()
+    with pytest.raises(OutcomeUnknown):
+        struck(COMPLETE_LOST, backend=backend).upload(source, "key")
+
+    assert struck(backend=backend).upload(source, "key", resume="never").parts_sent == 5
+
+
+def test_an_upload_that_is_still_there_was_not_completed(struck, mute, source):
+    backend = mute()
+    struck(backend=backend, multipart_threshold=50).upload(filler(45, "other"), "key")
+    struck(Fault("complete_upload", FaultKind.BEFORE), backend=backend).upload(source, "key")
+
+    assert backend.read("key") == source.data
+
+
+def test_an_object_of_another_size_was_not_completed(struck, mute, source):
+    backend = mute(lists_parts=False)
+    struck(backend=backend, multipart_threshold=50).upload(filler(44), "key")
+    struck(Fault("complete_upload", FaultKind.BEFORE), backend=backend).upload(source, "key")
+
+    assert backend.read("key") == source.data
+
+
+# --- an upload that is gone ------------------------------------------------------------------------------------------
+
+
+def test_an_upload_that_is_gone_with_our_object_there_was_completed(uploader, make_backend, struck, source):
+    """By an earlier run whose answer was lost, on a storage that does not list parts."""
+    backend = make_backend(lists_parts=False)
+    with pytest.raises(UploadFailed):
+        struck(COMPLETE_LOST, Fault("head_object", FaultKind.PERMANENT), backend=backend).upload(source, "key")
+    result = uploader(backend=backend).upload(source, "key")
+
+    assert (result.parts_resumed, result.parts_sent) == (5, 0)
+    assert backend.calls["upload_part"] == 5
+
+
+def test_an_upload_that_is_gone_without_an_object_starts_again(uploader, backend, source, left_behind):
+    result = uploader(backend=Storage(backend, aborts)).upload(source, "key")
+
+    assert backend.read("key") == source.data
+    assert result.parts_sent == 5
+    assert backend.calls["upload_part"] == 10
+    assert left_behind() == []
+
+
+# --- parts that are refused ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("numbers", [(1,), (2, 5), (1, 2, 3, 4, 5)])
+def test_parts_that_the_storage_lost_are_sent_again(uploader, backend, source, left_behind, numbers):
+    result = uploader(backend=Storage(backend, loses(*numbers))).upload(source, "key")
+
+    assert backend.read("key") == source.data
+    assert backend.calls["upload_part"] == 5 + len(numbers)
+    assert result.warnings[0].startswith("parts were not on the storage as recorded, and were sent again")
+    assert left_behind() == []
+
+
+def test_parts_that_somebody_overwrote_are_sent_again(uploader, backend, source):
+    def overwrite(inner, upload_id):
+        inner.upload_part("key", upload_id, 2, source.body(20, 10))
+
+    uploader(backend=Storage(backend, overwrite)).upload(source, "key")
+
+    assert backend.read("key") == source.data
+
+
+def test_a_resumed_part_that_had_to_be_sent_again_counts_as_sent(uploader, backend, source, begun):
+    begun(source)
+    result = uploader(backend=Storage(backend, loses(1))).upload(source, "key")
+
+    assert (result.bytes_resumed, result.parts_resumed) == (10, 1)
+    assert (result.bytes_sent, result.parts_sent) == (35, 4)
+
+
+def test_parts_are_repaired_twice_and_no_more(uploader, backend, source):
+    uploader(backend=Storage(backend, loses(1), loses(2))).upload(source, "key")
+    assert backend.read("key") == source.data
+
+    with pytest.raises(UploadFailed) as caught:
+        uploader(backend=Storage(backend, loses(1), loses(2), loses(3))).upload(source, "key")
+    assert isinstance(caught.value.__cause__, PartRejected)
+    assert caught.value.resumable
+
+
+def test_a_refusal_that_the_list_does_not_explain_fails(uploader, backend, source):
+    with pytest.raises(UploadFailed, match="one of them is not right") as caught:
+        uploader(backend=Storage(backend, rejects)).upload(source, "key")
+
+    assert caught.value.resumable
+    assert backend.calls["upload_part"] == 5
+
+
+def test_where_parts_can_not_be_listed_a_refusal_fails(uploader, make_backend, source):
+    backend = make_backend(lists_parts=False)
+    with pytest.raises(UploadFailed):
+        uploader(backend=Storage(backend, loses(1))).upload(source, "key")
+
+    assert backend.calls["list_parts"] == 0
+
+
+def test_a_stream_has_gone_by_and_can_not_be_repaired(uploader, backend, data):
+    """A later run of a named one can."""
+    with pytest.raises(UploadFailed) as caught:
+        uploader(backend=Storage(backend, loses(1))).upload(StreamSource(io.BytesIO(data), name="dump"), "key")
+    assert caught.value.resumable
+    assert backend.calls["complete_upload"] == 1
+
+    result = uploader().upload(StreamSource(io.BytesIO(data), name="dump"), "key")
+    assert (result.parts_sent, result.parts_resumed) == (1, 4)
+
+
+def test_an_upload_that_is_gone_while_it_is_repaired_starts_again(uploader, backend, source):
+    def vanish_and_reject(inner, upload_id):
+        aborts(inner, upload_id)
+        raise PartRejected("there is no part 1")
+
+    uploader(backend=Storage(backend, vanish_and_reject)).upload(source, "key")
+
+    assert backend.read("key") == source.data
+
+
+# --- the whole -------------------------------------------------------------------------------------------------------
+
+
+def test_a_source_that_changed_after_its_last_part_is_never_completed(uploader, backend, source, left_behind):
+    """Nor is one that changes between two attempts."""
+
+    def fail_and_touch(inner, upload_id):
+        source.touch()
+        raise ServerFailed("try again")
+
+    with pytest.raises(SourceChanged):
+        uploader(backend=Storage(backend, fail_and_touch)).upload(source, "key")
+
+    assert backend.keys() == []
+    assert left_behind() == []
+
+
+def test_parts_that_do_not_make_up_the_source_are_never_completed(uploader, backend):
+    """As when a source says that it is longer than what it gives."""
+
+    class Short(ChangingSource):
+        def body(self, offset, size):
+            return super().body(offset, size - 1)
+
+    with pytest.raises(SourceChanged, match=r"5 parts of 40 bytes do not make up /a/file to key .* which has 45"):
+        uploader().upload(Short(filler(45)), "key")
+
+    assert backend.calls["complete_upload"] == 0
+
+
+# --- ETags that are altered on their way -----------------------------------------------------------------------------
+
+
+class Middlebox:
+    """A proxy on the way to a bucket, which alters the ETags of answers to parts."""
+
+    def __init__(self, inner, alter):
+        self._inner = inner
+        self._alter = alter
+
+    def __getattr__(self, name):
+        return getattr(self._inner, name)
+
+    def upload_part(self, *arguments):
+        part = self._inner.upload_part(*arguments)
+        return evolve(part, etag=self._alter(part.etag))
+
+
+ALTERED = {
+    "weak": lambda etag: f'W/"{etag}"',
+    "in quotes": lambda etag: f'"{etag}"',
+    "in the other case": str.swapcase,
+    "with an addition": lambda etag: f"{etag}-gzip",
+}
+
+
+@pytest.fixture(params=ALTERED)
+def middlebox(request):
+    return lambda backend: Middlebox(backend, ALTERED[request.param])
+
+
+def test_an_etag_that_was_altered_costs_no_part(uploader, backend, source, middlebox, left_behind):
+    result = uploader(backend=middlebox(backend)).upload(source, "key")
+
+    assert backend.read("key") == source.data
+    assert backend.calls["upload_part"] == 5
+    assert (result.parts_sent, result.verified) == (5, True)
+    assert result.warnings[0].startswith("ETags of parts were altered on their way, and were taken from the storage's")
+    assert left_behind() == []
+
+
+def test_an_etag_that_was_altered_costs_no_part_of_a_stream(uploader, backend, data, middlebox):
+    result = uploader(backend=middlebox(backend)).upload(io.BytesIO(data), "key")
+
+    assert backend.read("key") == data
+    assert (backend.calls["upload_part"], result.parts_sent) == (5, 5)
+
+
+@pytest.mark.parametrize("named", [False, True], ids=["a file", "a stream"])
+def test_an_etag_that_was_altered_costs_no_part_of_a_resume(struck, uploader, backend, *, source, middlebox, named):
+    def open_source():
+        return StreamSource(io.BytesIO(source.data), name="dump") if named else source
+
+    with pytest.raises(UploadFailed):
+        struck(Fault("upload_part", FaultKind.PERMANENT, part_number=3), backend=middlebox(backend)).upload(
+            open_source(), "key"
+        )
+    result = uploader(backend=middlebox(backend)).upload(open_source(), "key")
+
+    assert backend.read("key") == source.data
+    assert (result.parts_resumed, result.parts_sent, backend.calls["upload_part"]) == (2, 3, 5)
+
+
+def test_etags_that_were_taken_from_the_list_are_recorded(struck, uploader, backend, store, source):
+    """So that the run after one that died while it completed has them."""
+    made = struck(
+        Fault("complete_upload", FaultKind.PERMANENT, occurrence=2), backend=Middlebox(backend, ALTERED["weak"])
+    )
+    with pytest.raises(UploadFailed):
+        made.upload(source, "key")
+    [checkpoint] = store.scan()
+    listed = backend.list_parts("key", checkpoint.upload_id)
+
+    assert [part.etag for part in checkpoint.parts] == [part.etag for part in listed]
+
+
+def test_without_checksums_of_parts_an_etag_that_is_another_is_another_part(uploader, make_backend, source):
+    backend = make_backend(part_checksums=False)
+    with pytest.raises(UploadFailed):
+        uploader(backend=Middlebox(backend, ALTERED["with an addition"])).upload(source, "key")
+
+    assert backend.keys() == []
+
+
+def test_an_altered_etag_of_the_object_does_not_hide_its_checksum(uploader, backend, source, monkeypatch):
+    complete, head = backend.complete_upload, backend.head_object
+    monkeypatch.setattr(backend, "complete_upload", lambda *args: evolve(complete(*args), crc64=None))
+    monkeypatch.setattr(backend, "head_object", lambda key: evolve(head(key), etag=f'W/"{head(key).etag}"'))
+
+    assert uploader().upload(source, "key").verified
+
+
+# --- asked to leave the storage alone --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_the_time_that_a_storage_asks_for_at_complete_is_waited_for_once(struck, source, clock, times):
+    began = clock.time
+    faults = [Fault("complete_upload", FaultKind.THROTTLED, occurrence=n, seconds=7.0) for n in range(1, times + 1)]
+    struck(*faults).upload(source, "key")
+
+    assert clock.time - began == 7.0 * times
+
+
+# --- an upload that was completed before -----------------------------------------------------------------------------
+
+
+def test_parts_of_a_stream_that_were_compared_are_not_read_again(struck, make_backend, data):
+    backend = make_backend(lists_parts=False)
+
+    def stream():
+        return StreamSource(io.BytesIO(data), name="dump")
+
+    with pytest.raises(UploadFailed):
+        struck(COMPLETE_LOST, Fault("head_object", FaultKind.PERMANENT), backend=backend).upload(stream(), "key")
+    result = struck(backend=backend).upload(stream(), "key")
+
+    assert (result.parts_resumed, result.parts_sent) == (5, 0)
+
+
+def test_parts_that_the_storage_listed_are_not_read_for_a_lost_answer(struck, uploader, source, begun):
+    begun(source)
+    readings = source.readings
+    result = struck(COMPLETE_LOST).upload(source, "key")
+
+    assert result.parts_resumed == 2
+    assert source.readings == readings + 3, "the parts that were missing"
+
+
+def test_parts_of_an_upload_that_another_run_completed_are_read(uploader, backend, source, begun, monkeypatch):
+    """No request of this run can have made the object, so that only the checkpoint speaks of the parts it kept."""
+    begun(source)
+    readings, complete = source.readings, backend.complete_upload
+
+    def completed_before(*arguments):
+        complete(*arguments)
+        raise UploadNotFound("it was completed before")
+
+    monkeypatch.setattr(backend, "complete_upload", completed_before)
+    result = uploader().upload(source, "key")
+
+    assert (result.parts_resumed, backend.read("key")) == (2, source.data)
+    assert source.readings == readings + 5, "the parts that were missing, and those that were kept"

@@ -1,0 +1,363 @@
+"""What the stages of a run share."""
+
+from __future__ import annotations
+
+import io
+import logging
+
+import pytest
+
+from partwise._engine.context import Order, ProgressRaised, Run, Tools
+from partwise._engine.plan import PartPlan
+from partwise._engine.scheduler import Control, Interrupted
+from partwise._engine.workers import InlineTransport
+from partwise.config import TransferConfig
+from partwise.errors import AccessDenied, CheckpointUnwritable, ConnectionFailed, InvalidInput, SourceChanged, Throttled
+from partwise.model import Checkpoint, ObjectOptions, UploadedPart, checkpoint_name
+from partwise.sources import StreamSource
+
+
+@pytest.fixture
+def run(backend, store, source, clock, longest):
+    """Makes a run that has looked at its source."""
+
+    def make(*, source=source, store=store, options=None, resume="auto", on_progress=None, backend=backend, **config):
+        order = Order(
+            backend,
+            store,
+            source,
+            "key",
+            options or ObjectOptions(),
+            TransferConfig(**{"part_size": 10, **config}),
+            resume,
+            on_progress,
+        )
+        made = Run(order, Tools(lambda: InlineTransport(clock), clock, longest, lambda: "TOKEN"), Control())
+        made.look_at_source()
+        return made
+
+    return make
+
+
+@pytest.fixture
+def begun_run(run):
+    """A run with an upload under way, of which part 2 was resumed."""
+
+    def make(**settings):
+        made = run(**settings)
+        checkpoint = Checkpoint(
+            "memory://bucket",
+            "key",
+            "/a/file",
+            made.fingerprint,
+            10,
+            upload_id="ID",
+            parts=(UploadedPart(2, 10, "E2"),),
+        )
+        made.take_over(checkpoint, made.plan)
+        return made
+
+    return make
+
+
+# --- what is to be uploaded ------------------------------------------------------------------------------------------
+
+
+def test_looking_at_the_source_plans_its_parts(run, source):
+    made = run()
+
+    assert made.fingerprint == source.fingerprint()
+    assert made.plan == PartPlan(10, 45)
+
+
+def test_the_checkpoint_of_a_fresh_upload_has_only_what_is_fixed(run, clock, source):
+    wanted = run(options=ObjectOptions(content_type="a/b", acl="private")).wanted
+
+    assert wanted == Checkpoint(
+        "memory://bucket",
+        "key",
+        "/a/file",
+        source.fingerprint(),
+        10,
+        options=ObjectOptions(content_type="a/b"),
+        created=clock.now(),
+    )
+
+
+def test_the_checkpoint_of_a_stream_says_how_its_parts_grow(run):
+    assert run(source=StreamSource(io.BytesIO(), name="dump")).wanted.doubling_every == 1000
+
+
+def test_a_run_has_the_name_of_its_checkpoint(run):
+    made = run()
+
+    assert made.name == made.wanted.name == checkpoint_name("memory://bucket", "key", "/a/file")
+
+
+def test_a_run_is_told_in_words(run):
+    assert run().target == "/a/file to key in memory://bucket"
+    assert run(source=StreamSource(io.BytesIO())).target == "the stream to key in memory://bucket"
+
+
+@pytest.mark.parametrize(
+    "settings", [{"resume": "never"}, {"store": None}, {"source": StreamSource(io.BytesIO())}], ids=str
+)
+def test_what_can_not_be_resumed_has_no_store(run, settings):
+    made = run(**settings)
+
+    assert made.store is None
+    assert not made.keeps_progress
+
+
+def test_a_store_is_bound_to_its_source(run, store):
+    class Binding(type(store)):
+        def for_source(self, source):
+            return (self, source)
+
+    binding = Binding()
+
+    assert run(store=binding).store == (binding, "/a/file")
+
+
+def test_an_impossible_part_size_is_told_at_once(run):
+    with pytest.raises(InvalidInput):
+        run(part_size=2**60)
+
+
+# --- the upload under way --------------------------------------------------------------------------------------------
+
+
+def test_what_is_taken_over_counts_as_resumed(begun_run):
+    made = begun_run()
+
+    assert (made.ledger.parts_resumed, made.ledger.bytes_resumed) == (1, 10)
+    assert made.upload_id == "ID"
+    assert made.keeps_progress
+
+
+def test_a_snapshot_has_the_parts_of_this_instant(begun_run):
+    made = begun_run()
+    made.ledger.record(UploadedPart(1, 10, "E1"))
+
+    assert [part.part_number for part in made.snapshot().parts] == [1, 2]
+
+
+def test_there_is_no_snapshot_of_nothing(run):
+    assert run().snapshot() is None
+
+
+def test_what_was_let_go_of_is_no_longer_there(begun_run):
+    made = begun_run()
+    made.let_go()
+
+    assert made.snapshot() is None
+    assert (made.ledger.bytes_done, made.ledger.plan) == (0, made.plan)
+    assert not made.keeps_progress
+
+
+def test_an_upload_that_was_not_initiated_keeps_no_progress(run):
+    made = run()
+    made.checkpoint = made.wanted
+
+    assert not made.keeps_progress
+
+
+def test_a_limit_is_shared_by_as_many_workers_as_there_are(run):
+    flow = run(bandwidth_limit=1000, concurrency=3).fresh_flow()
+
+    assert (flow.limit.rate, flow.shares) == (1000, 3)
+    assert run().fresh_flow().limit is None
+
+
+# --- requests beside the parts ---------------------------------------------------------------------------------------
+
+
+def failing(*errors):
+    left = list(errors)
+
+    def attempt():
+        if left:
+            raise left.pop(0)
+        return "done"
+
+    return attempt
+
+
+def test_a_request_is_made_again_until_it_is_answered(run, clock):
+    assert run().persist(failing(ConnectionFailed(), Throttled(retry_after=20.0))) == "done"
+    assert clock.waits == [0.5, 20.0]
+
+
+def test_a_request_is_made_as_often_as_a_part_is_sent(run, clock):
+    errors = [ConnectionFailed(str(n)) for n in range(5)]
+    with pytest.raises(ConnectionFailed) as caught:
+        run(max_attempts=3).persist(failing(*errors))
+
+    assert caught.value is errors[2]
+    assert clock.waits == [0.5, 1.0]
+
+
+def test_a_request_that_is_refused_is_not_made_again(run, clock):
+    with pytest.raises(AccessDenied):
+        run().persist(failing(AccessDenied()))
+
+    assert clock.waits == []
+
+
+@pytest.mark.parametrize("wish", ["pause", "cancel"])
+def test_a_wish_ends_the_wait(run, clock, wish):
+    made = run()
+    clock.meanwhile = getattr(made.control, wish)
+
+    with pytest.raises(Interrupted, match=wish):
+        made.persist(failing(ConnectionFailed()))
+
+
+def test_the_source_is_compared_with_what_it_was(run, source):
+    made = run()
+    made.check_source()
+    source.touch()
+
+    with pytest.raises(SourceChanged, match="/a/file to key in memory://bucket changed on the way") as caught:
+        made.check_source()
+    assert caught.value.source == "/a/file"
+
+
+# --- records and warnings --------------------------------------------------------------------------------------------
+
+
+def test_a_receipt_is_recorded(begun_run, store):
+    made = begun_run()
+    store.save(made.checkpoint)
+    made.remember(UploadedPart(1, 10, "E1"))
+
+    assert store.load(made.name).parts == (UploadedPart(1, 10, "E1"),)
+
+
+def test_a_receipt_that_can_not_be_recorded_is_told_once(begun_run, store, monkeypatch):
+    made = begun_run()
+
+    def refuse(name, part):
+        raise CheckpointUnwritable(f"no room for part {part.part_number}")
+
+    monkeypatch.setattr(store, "append_part", refuse)
+    made.remember(UploadedPart(1, 10, "E1"))
+    made.remember(UploadedPart(3, 10, "E3"))
+
+    assert made.warnings == ["progress could not be recorded: no room for part 1"]
+
+
+def test_without_a_store_nothing_is_recorded(run):
+    made = run(store=None)
+    made.remember(UploadedPart(1, 10, "E1"))
+
+    assert made.warnings == []
+
+
+def test_warnings_are_logged_with_what_they_are_about(begun_run, caplog):
+    with caplog.at_level(logging.WARNING, "partwise"):
+        begun_run().warn("something is odd")
+    [record] = caplog.records
+
+    assert (record.getMessage(), record.key, record.upload_id) == ("key: something is odd", "key", "ID")
+
+
+def test_before_there_is_an_upload_the_log_names_none(run):
+    assert run().log_fields() == {"key": "key", "upload_id": None, "part_number": None}
+
+
+def test_the_log_names_an_upload_that_has_ended(begun_run):
+    """By the time that is logged there is no upload any more."""
+    made = begun_run()
+    made.log_fields()
+    made.let_go()
+
+    assert made.log_fields(3) == {"key": "key", "upload_id": "ID", "part_number": 3}
+
+
+def test_only_what_begins_alike_is_told_once(run):
+    made = run()
+    for message in ("a: 1", "a: 2", "b: 1"):
+        made.warn(message, once=message[0])
+    made.warn("a: 3")
+
+    assert made.warnings == ["a: 1", "b: 1", "a: 3"]
+
+
+# --- the bandwidth limit ---------------------------------------------------------------------------------------------
+
+
+def test_all_that_one_run_sends_shares_one_limit(run):
+    """Parts that are sent again after a refusal, too."""
+    made = run(bandwidth_limit=100)
+
+    assert made.fresh_flow().limit is made.fresh_flow().limit
+    assert made.flow.limit.rate == 100
+
+
+def test_without_a_limit_there_is_none(run):
+    assert run().fresh_flow().limit is None
+
+
+# --- progress --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def reporting(begun_run):
+    """A begun run, and what it reports."""
+    seen = []
+    return begun_run(on_progress=seen.append), seen
+
+
+def test_bytes_under_way_count_as_done_but_not_as_acknowledged(reporting):
+    made, seen = reporting
+    made.fresh_flow().note(1, 7)
+    made.report()
+
+    assert (seen[0].bytes_done, seen[0].bytes_acknowledged, seen[0].bytes_resumed) == (17, 10, 10)
+
+
+def test_bytes_that_have_to_be_sent_again_are_not_taken_back(reporting):
+    made, seen = reporting
+    made.fresh_flow().note(1, 7)
+    made.report()
+    made.flow.note(1, 0)
+    made.report()
+
+    assert [at.bytes_done for at in seen] == [17, 17]
+
+
+def test_the_whole_is_not_told_before_it_is_there(reporting):
+    """All bytes may have left without having arrived."""
+    made, seen = reporting
+    made.fresh_flow().note(1, 35)
+    made.report()
+
+    assert [at.bytes_done for at in seen] == [10]
+
+    for number, size in ((1, 10), (3, 10), (4, 10), (5, 5)):
+        made.ledger.record(UploadedPart(number, size, "E"))
+    made.flow.forget(1)
+    made.report()
+    assert all(at.bytes_done < 45 for at in seen)
+
+    made.report(completed=True)
+    assert (seen[-1].bytes_done, seen[-1].completed) == (45, True)
+
+
+def test_time_is_counted_from_the_beginning_of_the_run(reporting, clock):
+    made, seen = reporting
+    clock.time += 4.0
+    made.report()
+
+    assert seen[0].elapsed == 4.0
+
+
+def test_what_the_callback_raises_is_told_apart_from_all_else(begun_run):
+    def refuse(at):
+        raise LookupError("enough")
+
+    with pytest.raises(ProgressRaised) as caught:
+        begun_run(on_progress=refuse).report()
+
+    assert isinstance(caught.value.__cause__, LookupError)

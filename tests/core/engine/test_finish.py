@@ -1,0 +1,476 @@
+"""How an upload ends: what is dropped, what is kept, and what the caller is told."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from partwise._engine.workers import InlineTransport
+from partwise.errors import (
+    CallbackError,
+    SourceChanged,
+    UploadCancelled,
+    UploadFailed,
+    UploadPaused,
+)
+from partwise.model import Callback, ObjectOptions, Progress, StoredObject, UploadResult
+from partwise.testing._proof.sources import ChangingSource
+from partwise.testing.faults import Fault, FaultKind
+
+TELL = ObjectOptions(callback=Callback("http://example.com", "a=b"))
+
+
+@pytest.fixture
+def deaf(make_backend):
+    """A bucket whose callbacks fail."""
+
+    def refuse(stored):
+        raise OSError("connection refused")
+
+    return make_backend(callback=refuse)
+
+
+def asked(uploader, wish, *, after=2):
+    """Makes a progress callback that asks the running upload for an end once so many parts are there."""
+    controls = []
+    ready = uploader._ready
+
+    def noting(order, control):
+        controls.append(control)
+        return ready(order, control)
+
+    uploader._ready = noting
+
+    def progress(at):
+        if at.parts_done >= after:
+            getattr(controls[-1], wish)()
+
+    return progress
+
+
+# --- well ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_result_tells_the_callbacks_answer(uploader, make_backend, source):
+    backend = make_backend(callback=lambda stored: stored.key.encode())
+
+    assert uploader(backend=backend).upload(source, "key", TELL).callback_response == b"key"
+
+
+@pytest.mark.parametrize("threshold", [0, 50])
+def test_a_failed_callback_means_that_the_object_is_stored(uploader, deaf, source, left_behind, threshold):
+    seen = []
+    with pytest.raises(
+        CallbackError, match=r"key is stored, but its callback failed: .* Don't upload it again"
+    ) as caught:
+        uploader(backend=deaf, multipart_threshold=threshold).upload(source, "key", TELL, seen.append)
+    result = caught.value.result
+
+    assert deaf.read("key") == source.data
+    assert type(result) is UploadResult
+    assert (result.key, result.size, result.bytes_sent, result.verified) == ("key", 45, 45, True)
+    assert caught.value.code == "CallbackFailed"
+    assert isinstance(caught.value.__cause__, CallbackError)
+    assert seen[-1].completed
+    assert left_behind(deaf) == []
+
+
+def test_after_a_failed_callback_the_next_run_is_sane(uploader, deaf, source):
+    for _ in range(2):
+        with pytest.raises(CallbackError):
+            uploader(backend=deaf).upload(source, "key", TELL)
+
+    assert uploader(backend=deaf).upload(source, "key").parts_sent == 5
+
+
+def test_an_empty_object_whose_callback_failed_is_stored(uploader, deaf):
+    with pytest.raises(CallbackError) as caught:
+        uploader(backend=deaf).upload(b"", "key", TELL)
+
+    assert caught.value.result.size == 0
+
+
+@pytest.mark.parametrize("threshold", [0, 50])
+def test_a_callback_that_fails_without_a_description_of_the_object_has_a_result(
+    uploader, deaf, source, monkeypatch, threshold
+):
+    for name in ("put_object", "complete_upload"):
+        original = getattr(deaf, name)
+
+        def terse(*arguments, original=original):
+            try:
+                original(*arguments)
+            except CallbackError:
+                raise CallbackError("it failed", status=203) from None
+
+        monkeypatch.setattr(deaf, name, terse)
+    with pytest.raises(CallbackError) as caught:
+        uploader(backend=deaf, multipart_threshold=threshold).upload(source, "key", TELL)
+
+    assert caught.value.status == 203
+    assert (caught.value.result.size, caught.value.result.etag, caught.value.result.verified) == (45, "", False)
+
+
+def test_a_failed_callback_does_not_hide_what_the_callers_own_raised(uploader, deaf, source, left_behind):
+    """The object is stored either way, and the caller's own error tells him where he stands."""
+
+    def refuse(at):
+        if at.completed:
+            raise LookupError("enough")
+
+    with pytest.raises(LookupError, match="enough"):
+        uploader(backend=deaf).upload(source, "key", TELL, refuse)
+
+    assert deaf.read("key") == source.data
+    assert left_behind(deaf) == []
+
+
+# --- by the caller's wish --------------------------------------------------------------------------------------------
+
+
+def test_a_pause_keeps_everything(uploader, backend, store, source):
+    made = uploader()
+    with pytest.raises(UploadPaused, match="was paused with 20 of 45 bytes, and the same call carries on") as caught:
+        made.upload(source, "key", progress=asked(made, "pause"))
+
+    assert (caught.value.resumable, caught.value.bytes_done, caught.value.parts_done) == (True, 20, 2)
+    assert [checkpoint.upload_id for checkpoint in store.scan()] == list(backend.uploads) == [caught.value.upload_id]
+    assert uploader().upload(source, "key").parts_resumed == 2
+
+
+def test_a_pause_of_a_stream_says_how_far_it_is(uploader, backend, data):
+    made = uploader()
+    with pytest.raises(
+        UploadPaused, match="was paused with 20 bytes, which can't be resumed and were dropped"
+    ) as caught:
+        made.upload(io.BytesIO(data), "key", progress=asked(made, "pause"))
+
+    assert (caught.value.resumable, caught.value.upload_id, caught.value.bytes_total) == (False, None, None)
+    assert backend.uploads == {}
+
+
+def test_a_cancel_drops_everything(uploader, source, left_behind):
+    made = uploader()
+    with pytest.raises(UploadCancelled, match=r"was cancelled$") as caught:
+        made.upload(source, "key", progress=asked(made, "cancel"))
+
+    assert (caught.value.resumable, caught.value.upload_id, caught.value.bytes_done) == (False, None, 0)
+    assert left_behind() == []
+
+
+def test_a_cancel_that_can_not_abort_keeps_the_checkpoint(struck, backend, store, source, left_behind):
+    """So that no upload is forgotten."""
+    made = struck(Fault("abort_upload", FaultKind.PERMANENT))
+    with pytest.raises(
+        UploadCancelled, match="could not be aborted, so its checkpoint is kept: cancel again"
+    ) as caught:
+        made.upload(source, "key", progress=asked(made, "cancel"))
+
+    assert caught.value.upload_id in backend.uploads
+    assert "could not be aborted" in caught.value.warnings[0]
+    assert len(list(store.scan())) == 1
+    assert struck().abort(source, "key")
+    assert left_behind() == []
+
+
+def test_a_cancel_whose_checkpoint_can_not_be_deleted_says_so(struck, backend, source):
+    made = struck(Fault("delete", FaultKind.BEFORE))
+    with pytest.raises(UploadCancelled) as caught:
+        made.upload(source, "key", progress=asked(made, "cancel"))
+
+    assert backend.uploads == {}
+    assert caught.value.warnings[0].startswith("the checkpoint could not be deleted")
+
+
+def test_a_cancel_is_carried_out_though_it_is_asked_for_again_and_again(struck, source, left_behind, clock):
+    """The wait before the second attempt to abort is not cut short by the wish that is being granted."""
+    made = struck(Fault("abort_upload", FaultKind.BEFORE))
+    progress = asked(made, "cancel")
+    clock.meanwhile = lambda: progress(progress_of(9))
+    with pytest.raises(UploadCancelled):
+        made.upload(source, "key", progress=progress)
+
+    assert left_behind() == []
+
+
+def progress_of(parts):
+    return Progress(0, None, parts_done=parts)
+
+
+@pytest.mark.parametrize("wish", ["pause", "cancel"])
+def test_a_wish_between_two_attempts_cuts_the_wait_short(struck, backend, source, clock, wish):
+    made = struck(Fault("complete_upload", FaultKind.BEFORE))
+    progress = asked(made, wish)
+    clock.meanwhile = lambda: progress(progress_of(9))
+    with pytest.raises(UploadPaused if wish == "pause" else UploadCancelled):
+        made.upload(source, "key")
+
+    assert backend.keys() == []
+
+
+def test_a_wish_ends_comparing_with_what_is_there(uploader, begun, data):
+    begun(ChangingSource(data))
+    made = uploader(verify_source="content")
+    progress = asked(made, "pause")
+    source = ChangingSource(data, chunk_size=3, changes={1: lambda source: progress(progress_of(9))})
+    with pytest.raises(UploadPaused):
+        made.upload(source, "key")
+
+    assert source.readings == 1
+
+
+def test_a_wish_that_comes_when_the_object_is_there_changes_nothing(uploader, backend, source, left_behind):
+    made = uploader()
+    result = made.upload(source, "key", progress=asked(made, "cancel", after=5))
+
+    assert result.verified
+    assert backend.read("key") == source.data
+    assert left_behind() == []
+
+
+def test_a_wish_does_not_keep_the_rest_from_being_cleaned_up(struck, source, begun, clock, left_behind):
+    """The object is there; an older upload takes a second attempt to abort."""
+    begun(source)
+    source.touch()
+    made = struck(Fault("abort_upload", FaultKind.PERMANENT), Fault("abort_upload", FaultKind.BEFORE, occurrence=2))
+    progress = asked(made, "cancel")
+    clock.meanwhile = lambda: progress(progress_of(9))
+    made.upload(source, "key")
+
+    assert left_behind() == []
+
+
+@pytest.mark.parametrize("wish", ["pause", "cancel"])
+def test_a_wish_ends_what_goes_in_one_piece(uploader, backend, data, left_behind, wish):
+    made = uploader(multipart_threshold=50)
+    progress = asked(made, wish)
+    source = ChangingSource(data, chunk_size=5, changes={1: lambda source: progress(progress_of(9))})
+    with pytest.raises(UploadPaused if wish == "pause" else UploadCancelled) as caught:
+        made.upload(source, "key")
+
+    assert not caught.value.resumable
+    assert "could not be aborted" not in str(caught.value)
+    assert backend.keys() == []
+    assert left_behind() == []
+
+
+def test_a_wish_does_not_leave_a_failed_upload_behind(struck, source, left_behind, clock):
+    """Nothing could resume it, so it is aborted, even if that takes two attempts and somebody asks for a pause."""
+    made = struck(Fault("upload_part", FaultKind.PERMANENT, part_number=3), Fault("abort_upload", FaultKind.BEFORE))
+    progress = asked(made, "pause")
+    clock.meanwhile = lambda: progress(progress_of(9))
+    with pytest.raises(UploadFailed):
+        made.upload(source, "key", resume="never")
+
+    assert left_behind() == []
+
+
+# --- by an error of the caller's own ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("error", [LookupError("enough"), KeyboardInterrupt(), SystemExit(3)])
+def test_what_a_progress_callback_raises_comes_out_and_all_is_kept(uploader, backend, source, error):
+    def refuse(at):
+        if at.parts_done == 2:
+            raise error
+
+    with pytest.raises(type(error)) as caught:
+        uploader().upload(source, "key", progress=refuse)
+
+    assert caught.value is error
+    assert len(backend.uploads) == 1
+    assert uploader().upload(source, "key").parts_resumed == 2
+
+
+def test_what_a_progress_callback_raises_leaves_nothing_that_can_not_be_resumed(uploader, source, left_behind):
+    def refuse(at):
+        if at.parts_done == 2:
+            raise LookupError("enough")
+
+    with pytest.raises(LookupError):
+        uploader().upload(source, "key", progress=refuse, resume="never")
+
+    assert left_behind() == []
+
+
+def test_what_a_progress_callback_raises_at_the_end_leaves_the_object(uploader, backend, source, left_behind):
+    def refuse(at):
+        if at.completed:
+            raise LookupError("enough")
+
+    with pytest.raises(LookupError) as caught:
+        uploader().upload(source, "key", progress=refuse)
+
+    assert backend.read("key") == source.data
+    assert left_behind() == []
+    assert backend.calls["abort_upload"] == 0
+    assert caught.value.__notes__ == ["key is stored all the same, and need not be uploaded again."]
+
+
+def test_a_progress_callback_that_raised_is_not_called_again(uploader, unpaced, store, source, clock):
+    """Other parts are under way when it does, and are recorded when they have arrived."""
+    calls = []
+
+    def refuse(at):
+        calls.append(at.parts_done)
+        if at.parts_done == 2:
+            raise LookupError("enough")
+
+    with pytest.raises(LookupError):
+        uploader(concurrency=3, transport=lambda: Eager(clock)).upload(source, "key", progress=refuse)
+    [checkpoint] = store.scan()
+
+    assert calls == [0, 1, 2]
+    assert len(checkpoint.parts) == 4
+
+
+class Eager(InlineTransport):
+    """One whose workers have begun all that they were given."""
+
+    def recall(self):
+        pass
+
+
+@pytest.fixture
+def unpaced(backend, monkeypatch):
+    """A bucket that takes parts though the upload is ending."""
+    upload_part = backend.upload_part
+    monkeypatch.setattr(
+        backend, "upload_part", lambda key, upload_id, number, body: upload_part(key, upload_id, number, body._body)
+    )
+    return backend
+
+
+@pytest.mark.parametrize("wish", ["pause", "cancel"])
+def test_what_a_progress_callback_raises_after_a_wish_comes_out_and_the_wish_is_granted(
+    uploader, unpaced, *, source, clock, left_behind, wish
+):
+    """Other parts are in flight when the pause is requested, and one of them makes the callback raise."""
+    made = uploader(concurrency=3, transport=lambda: Eager(clock))
+    ask = asked(made, wish, after=2)
+
+    def report(at):
+        ask(at)
+        if at.parts_done == 3:
+            raise LookupError("enough")
+
+    with pytest.raises(LookupError) as caught:
+        made.upload(source, "key", progress=report)
+
+    if wish == "cancel":
+        assert left_behind() == []
+    else:
+        assert caught.value.__notes__[-1].endswith("stopped with 40 of 45 bytes, and the same call carries on.")
+        assert uploader().upload(source, "key").parts_resumed == 4
+
+
+def test_an_exit_after_a_cancel_drops_what_there_is(uploader, source, left_behind):
+    made = uploader()
+    ask = asked(made, "cancel", after=2)
+
+    def report(at):
+        ask(at)
+        if at.parts_done == 2:
+            raise SystemExit(0)
+
+    with pytest.raises(SystemExit):
+        made.upload(source, "key", progress=report)
+
+    assert left_behind() == []
+
+
+def test_an_interrupt_of_the_program_is_a_pause(uploader, backend, source, monkeypatch):
+    upload_part = backend.upload_part
+
+    def interrupt(key, upload_id, part_number, body):
+        if part_number == 3:
+            raise KeyboardInterrupt
+        return upload_part(key, upload_id, part_number, body)
+
+    monkeypatch.setattr(backend, "upload_part", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        uploader(concurrency=2).upload(source, "key")
+    monkeypatch.undo()
+
+    assert uploader().upload(source, "key").parts_resumed == 2
+
+
+def test_an_interrupt_leaves_nothing_that_can_not_be_resumed(uploader, backend, data, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(backend, "upload_part", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        uploader().upload(io.BytesIO(data), "key")
+
+    assert backend.uploads == {}
+
+
+# --- with a note of what else went wrong -----------------------------------------------------------------------------
+
+
+def test_an_error_that_has_no_room_for_warnings_is_given_them_as_notes(struck, data):
+    source = ChangingSource(data, changes={3: ChangingSource.touch}, chunk_size=3)
+    with pytest.raises(SourceChanged) as caught:
+        struck(Fault("append_part", FaultKind.BEFORE)).upload(source, "key")
+
+    assert [note.split(":")[0] for note in caught.value.__notes__] == ["progress could not be recorded"]
+
+
+def test_an_error_that_has_room_for_warnings_is_given_no_notes(struck, source):
+    with pytest.raises(UploadFailed) as caught:
+        struck(Fault("append_part", FaultKind.BEFORE), Fault("complete_upload", FaultKind.PERMANENT)).upload(
+            source, "key"
+        )
+
+    assert len(caught.value.warnings) == 1
+    assert not hasattr(caught.value, "__notes__")
+
+
+# --- otherwise -------------------------------------------------------------------------------------------------------
+
+
+def test_a_failure_tells_what_else_went_wrong(struck, source):
+    with pytest.raises(UploadFailed) as caught:
+        struck(Fault("append_part", FaultKind.BEFORE), Fault("upload_part", FaultKind.PERMANENT, part_number=3)).upload(
+            source, "key"
+        )
+
+    assert caught.value.warnings[0].startswith("progress could not be recorded")
+
+
+def test_an_upload_that_can_not_be_dropped_is_told(struck, backend, source):
+    with pytest.raises(UploadFailed) as caught:
+        struck(
+            Fault("upload_part", FaultKind.PERMANENT, part_number=3), Fault("abort_upload", FaultKind.PERMANENT)
+        ).upload(source, "key", resume="never")
+
+    assert "could not be aborted" in caught.value.warnings[0]
+    assert list(backend.uploads) == [caught.value.upload_id]
+
+
+def test_a_changed_source_is_told_in_the_callers_words(uploader, data):
+    source = ChangingSource(data, name="/home/me/film", changes={2: ChangingSource.touch}, chunk_size=3)
+    with pytest.raises(
+        SourceChanged, match=r"^/home/me/film to key in memory://bucket changed on the way\. Nothing was"
+    ):
+        uploader().upload(source, "key")
+
+
+def test_a_failure_that_ends_in_a_full_stop_has_no_second_one(uploader, backend, source, monkeypatch):
+    def fail(*_):
+        raise OSError("It broke.")
+
+    monkeypatch.setattr(backend, "initiate_upload", fail)
+
+    with pytest.raises(UploadFailed, match=r"OSError: It broke\. Nothing is kept$"):
+        uploader().upload(source, "key")
+
+
+def test_stored_objects_of_a_failed_callback_pass_through(uploader, deaf, source):
+    with pytest.raises(CallbackError) as caught:
+        uploader(backend=deaf).upload(source, "key", TELL)
+
+    assert isinstance(caught.value.__cause__.result, StoredObject)
+    assert caught.value.result.etag == caught.value.__cause__.result.etag

@@ -1,0 +1,583 @@
+"""Exceptions from outside (interrupts, exits, time limits) end an upload as a pause does, and come out as they were."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import gc
+import io
+import os
+import signal
+import sys
+import threading
+import weakref
+from contextlib import contextmanager, suppress
+
+import pytest
+
+from partwise import FileSource, StreamSource, TransferConfig
+from partwise._engine.plugin_calls import PluginDefect, call_plugin
+from partwise._engine.workers import InlineTransport
+from partwise._signals import ignored, raised_by_signal
+from partwise._validation import check_path
+from partwise.backends.local import bookkeeping as local_bookkeeping
+from partwise.backends.local import upload_folder as local_uploads
+from partwise.backends.local.backend import LocalBackend
+from partwise.errors import CheckpointUnwritable, ConnectionFailed, PartwiseError, UploadFailed
+from partwise.stores.memory import MemoryCheckpointStore
+from partwise.testing._proof.sources import ChangingSource
+from partwise.testing.faults import Fault, FaultKind
+from partwise.uploader import Uploader
+
+SIGNAL = getattr(signal, "SIGUSR1", signal.SIGTERM)  # Windows has none
+
+
+class TimeLimit(Exception):
+    """What a task queue's signal handler raises."""
+
+
+class Killed(BaseException):
+    """What ends a green thread."""
+
+
+@pytest.fixture
+def limited():
+    """Makes the next signal raise this, from such a handler."""
+    before = signal.getsignal(SIGNAL)
+
+    def limit(error, handler=None):
+        def handle(number, frame):
+            raise error
+
+        signal.signal(SIGNAL, handler or handle)
+        return error
+
+    yield limit
+    signal.signal(SIGNAL, before)
+
+
+def strike(*_):
+    """The signal arrives now."""
+    signal.raise_signal(SIGNAL)
+
+
+def struck_at(target, name, monkeypatch, *, call=1):
+    """Let the signal arrive in the n-th call of a method, before it does anything."""
+    original, calls = getattr(target, name), 0
+
+    def striking(*args, **kwargs):
+        nonlocal calls
+        calls += 1
+        if calls == call:
+            strike()
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(target, name, striking)
+
+
+# --- time limits -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("of", "name", "call"),
+    [
+        ("backend", "initiate_upload", 1),
+        ("backend", "upload_part", 3),
+        ("backend", "complete_upload", 1),
+        ("store", "load", 1),
+        ("store", "save", 1),
+        ("store", "save", 2),
+        ("store", "append_part", 3),
+        ("store", "delete", 1),
+        ("source", "fingerprint", 4),
+        ("source", "body", 3),
+    ],
+)
+def test_a_time_limit_comes_out_as_it_was_and_what_there_is_is_kept(
+    uploader, backend, *, store, source, limited, monkeypatch, of, name, call
+):
+    error = limited(TimeLimit("soft"))
+    struck_at({"backend": backend, "store": store, "source": source}[of], name, monkeypatch, call=call)
+    with pytest.raises(TimeLimit) as caught:
+        uploader().upload(source, "key")
+    monkeypatch.undo()
+    result = uploader().upload(source, "key")
+
+    assert caught.value is error
+    assert (error.__cause__, error.__context__) == (None, None)
+    assert backend.calls["upload_part"] == 5, "each part once"
+    assert result.verified
+
+
+@pytest.mark.parametrize("call", ["upload", "abort"])
+@pytest.mark.parametrize("instant", ["entering", "leaving"])
+def test_a_time_limit_that_a_store_takes_for_a_claim_that_fails_is_none(uploader, source, limited, *, call, instant):
+    """It is an OSError, and the store says that the checkpoint can't be written."""
+    error = limited(TimeoutError("out of time"))
+
+    class Translating(MemoryCheckpointStore):
+        @contextmanager
+        def claim(self, name):
+            with super().claim(name):
+                self.interrupted(instant == "entering")
+                yield
+                self.interrupted(instant == "leaving")
+
+        def interrupted(self, now):
+            try:
+                if now:
+                    strike()
+            except OSError as failed:
+                raise CheckpointUnwritable("the checkpoint can't be written") from failed
+
+    with pytest.raises(TimeoutError) as caught:
+        getattr(uploader(store=Translating()), call)(source, "key")
+
+    assert caught.value is error
+    assert error.__context__ is None
+
+
+@pytest.mark.parametrize(
+    "make", [FileSource, lambda path: check_path("a bucket", path, strike)], ids=["a source", "a backend or a store"]
+)
+def test_a_time_limit_while_a_relative_path_is_made_absolute_comes_out_as_it_was(limited, monkeypatch, make):
+    error = limited(TimeoutError("out of time"))
+    monkeypatch.setattr(os.path, "abspath", strike)
+    with pytest.raises(TimeoutError) as caught:
+        make("data.bin")
+
+    assert caught.value is error
+
+
+def test_a_time_limit_is_not_lost_where_errors_of_the_system_do_not_matter(limited):
+    error = limited(TimeoutError("out of time"))
+    with ignored(OSError):
+        raise FileNotFoundError
+    with pytest.raises(ZeroDivisionError), ignored(OSError):
+        raise ZeroDivisionError
+    with pytest.raises(TimeoutError) as caught, ignored(OSError):
+        strike()
+
+    assert caught.value is error
+
+
+def test_a_time_limit_while_a_bucket_is_cleaned_up_comes_out(limited, monkeypatch, tmp_path):
+    """An upload's folder is removed as far as that goes once the object stands."""
+    error, uploader = limited(TimeoutError("out of time")), Uploader(LocalBackend(tmp_path), MemoryCheckpointStore())
+    remove = local_uploads.remove_upload
+    monkeypatch.setattr(local_bookkeeping, "remove_upload", lambda *given: (strike(), remove(*given)))
+    uploader.config = TransferConfig(part_size=100 * 1024, multipart_threshold=0)
+    with pytest.raises(TimeoutError) as caught:
+        uploader.upload(bytes(10), "key")
+    monkeypatch.undo()
+
+    assert caught.value is error
+    assert uploader.upload(bytes(10), "key").verified
+
+
+def test_a_time_limit_tells_what_is_kept(uploader, backend, source, limited, monkeypatch):
+    error = limited(TimeLimit("soft"))
+    struck_at(backend, "upload_part", monkeypatch, call=3)
+    with pytest.raises(TimeLimit):
+        uploader().upload(source, "key")
+
+    assert error.__notes__[-1].endswith("stopped with 20 of 45 bytes, and the same call carries on.")
+
+
+def test_a_time_limit_that_a_backend_takes_for_a_broken_connection_is_none(uploader, backend, source, limited):
+    """It is a TimeoutError, as in many a recipe, and a socket raises that, too."""
+    error, upload_part = limited(TimeoutError("out of time")), backend.upload_part
+
+    def translating(*args):
+        try:
+            strike()
+        except OSError as lost:
+            raise ConnectionFailed("lost") from lost
+        return upload_part(*args)
+
+    backend.upload_part = translating
+    with pytest.raises(TimeoutError) as caught:
+        uploader().upload(source, "key")
+
+    assert caught.value is error
+    assert error.__context__ is None
+
+
+def test_a_time_limit_while_it_waits_comes_out(struck, source, clock, limited):
+    error = limited(TimeLimit("soft"))
+    clock.meanwhile = strike
+    with pytest.raises(TimeLimit) as caught:
+        struck(Fault("initiate_upload", FaultKind.BEFORE)).upload(source, "key")
+
+    assert caught.value is error
+
+
+def test_a_time_limit_while_threads_send_comes_out_and_no_thread_is_left(backend, store, source, limited, monkeypatch):
+    error, running = limited(TimeLimit("soft")), threading.active_count()
+    upload_part = backend.upload_part
+
+    def slow(key, upload_id, number, body):
+        if number == 2:
+            signal.pthread_kill(threading.main_thread().ident, SIGNAL)
+        return upload_part(key, upload_id, number, body)
+
+    monkeypatch.setattr(backend, "upload_part", slow)
+    uploader = Uploader(backend, store, TransferConfig(part_size=10, multipart_threshold=0, concurrency=2))
+    with pytest.raises(TimeLimit) as caught:
+        uploader.upload(source, "key")
+
+    assert caught.value is error
+    assert threading.active_count() == running
+    assert len(list(store.scan())) == len(backend.uploads) == 1
+
+
+def _handlers(error):
+    def raising(number, frame):
+        raise error
+
+    class Handler:
+        def __call__(self, number, frame):
+            raise error
+
+        def method(self, number, frame):
+            raising(number, frame)
+
+    def of_itself(number, frame):
+        signal.signal(SIGNAL, signal.SIG_IGN)
+        raise error
+
+    def of_many(*given):
+        raise error
+
+    def deleting(number, frame):
+        del number, frame
+        raise error
+
+    return {
+        "a function": raising,
+        "an object": Handler(),
+        "a method": Handler().method,
+        "a partial": functools.partial(lambda more, number, frame: raising(number, frame), "more"),
+        "one that takes anything": of_many,
+        "one that deletes its arguments": deleting,
+        "a partial of one that deletes them": functools.partial(deleting),
+        "a lambda": lambda *given: raising(*given[:2]),
+        "one that replaces itself": of_itself,
+    }
+
+
+@pytest.mark.parametrize("shape", _handlers(TimeLimit()))
+def test_any_signal_handler_is_known(limited, shape):
+    error = TimeLimit("soft")
+    limited(error, _handlers(error)[shape])
+    with pytest.raises(TimeLimit) as caught:
+        call_plugin(strike)
+
+    assert caught.value is error
+
+
+def test_the_defaults_of_signals_are_not_taken_for_handlers():
+    """They are values of an enumeration, whose calls raise errors of their own."""
+    with pytest.raises(PluginDefect, match="is not a valid Signals"):
+        call_plugin(signal.Signals, 9999)
+
+
+def test_a_time_limit_that_is_being_handled_is_not_taken_for_a_new_one(uploader, backend, source, limited):
+    """A program that uploads once more, in the very block that handles its time limit."""
+    limited(TimeLimit("soft"))
+    backend.initiate_upload = lambda *_: {}["no such thing"]
+    try:
+        strike()
+    except TimeLimit:
+        with pytest.raises(UploadFailed) as caught:
+            uploader().upload(source, "key")
+
+    assert isinstance(caught.value.__cause__, KeyError)
+
+
+def test_only_the_main_thread_runs_signal_handlers():
+    found = []
+
+    def elsewhere():
+        def looks_like_one(number, frame):
+            raise TimeLimit
+
+        try:
+            looks_like_one(1, sys._getframe())
+        except TimeLimit as error:
+            found.append(raised_by_signal(error))
+
+    thread = threading.Thread(target=elsewhere)
+    thread.start()
+    thread.join()
+
+    assert found == [None]
+
+
+def test_what_is_raised_beside_the_plugins_comes_out_as_it_was(uploader, source, clock, left_behind):
+    """Such as what another thread injects into this one."""
+    error = TimeLimit("soft")
+
+    class Injected(InlineTransport):
+        def next_outcome(self, timeout):
+            raise error
+
+    with pytest.raises(TimeLimit) as caught:
+        uploader(transport=lambda: Injected(clock)).upload(source, "key")
+
+    assert caught.value is error
+    assert len(left_behind()) == 2, "an upload and its checkpoint"
+
+
+def test_a_time_limit_at_any_call_comes_out_and_the_next_run_ends_well(make_backend, clock, limited):
+    """At one call of a Python function after the other, in the engine and in what it calls."""
+    error = limited(TimeLimit("soft"))
+    reached = 0
+    for instant in range(1, 100_000, 5):
+        backend, store = make_backend(), MemoryCheckpointStore()
+        uploader = Uploader(
+            backend,
+            store,
+            TransferConfig(part_size=10, multipart_threshold=0, concurrency=2),
+            clock=clock,
+            transport=lambda: InlineTransport(clock),
+        )
+        source, left, came_out = ChangingSource(bytes(45)), instant, None
+        error.__traceback__ = None
+
+        def count(frame, event, _):
+            nonlocal left
+            if event == "call" and "partwise" in frame.f_globals.get("__name__", ""):
+                left -= 1
+                if left == 0:
+                    sys.setprofile(None)
+                    strike()
+
+        sys.setprofile(count)
+        try:
+            uploader.upload(source, "key")
+        except TimeLimit as caught:
+            came_out = caught
+        finally:
+            sys.setprofile(None)
+        if left > 0:
+            break
+        reached += 1
+        assert came_out is error
+        error.__traceback__ = None  # a claim that was just being released goes with its frame
+        assert uploader.upload(source, "key").verified
+        assert [*store.scan(), *backend.uploads][1:] == [], "at most the upload whose id was never learnt"
+    assert reached > 100
+
+
+# --- defects of plug-ins ---------------------------------------------------------------------------------------------
+
+
+def test_a_defect_before_anything_is_sent_leaves_as_it_was(uploader, source, monkeypatch):
+    """Of a source that is looked at, or of a store's claim: nothing of an upload is there to be told of."""
+
+    def broken(*_):
+        raise ZeroDivisionError("oh")
+
+    monkeypatch.setattr(source, "fingerprint", broken)
+    for call in (uploader().upload, uploader().plan):
+        with pytest.raises(ZeroDivisionError):
+            call(source, "key")
+    monkeypatch.undo()
+    monkeypatch.setattr(MemoryCheckpointStore, "claim", broken)
+    for call in (uploader().upload, uploader().abort):
+        with pytest.raises(ZeroDivisionError):
+            call(source, "key")
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError("oh"), TimeoutError("late"), ExceptionGroup("both", [OSError()])])
+@pytest.mark.parametrize(
+    ("of", "name"),
+    [
+        ("backend", "initiate_upload"),
+        ("backend", "complete_upload"),
+        ("store", "load"),
+        ("store", "append_part"),
+        ("source", "body"),
+    ],
+)
+def test_a_defect_of_a_plugin_is_a_failure_that_says_what_is_kept(
+    uploader, backend, *, store, source, monkeypatch, of, name, error
+):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr({"backend": backend, "store": store, "source": source}[of], name, fail)
+    with pytest.raises(UploadFailed) as caught:
+        uploader().upload(source, "key")
+
+    assert caught.value.__cause__ is error
+    assert caught.value.resumable is (name in {"complete_upload", "append_part", "body"})
+
+
+def test_a_defect_met_by_a_dry_run_or_an_abort_comes_out_as_it_was(uploader, begun, store, source, monkeypatch):
+    begun(source)
+    monkeypatch.setattr(store, "load", lambda name: {}["no such thing"])
+    for ask in (uploader().plan, uploader().abort):
+        with pytest.raises(KeyError):
+            ask(source, "key")
+
+
+def test_a_defect_met_by_cleaning_up_is_a_warning(uploader, backend, source, begun, monkeypatch):
+    begun(source)
+    source.touch()
+    monkeypatch.setattr(backend, "abort_upload", lambda *_: {}["no such thing"])
+    result = uploader().upload(source, "key")
+
+    assert any("could not be aborted: KeyError: 'no such thing'" in warning for warning in result.warnings)
+
+
+def test_errors_of_the_tree_leave_a_plugin_as_they_are():
+    error = PartwiseError("x")
+
+    def fail():
+        raise error
+
+    with pytest.raises(PartwiseError) as caught:
+        call_plugin(fail)
+
+    assert caught.value is error
+    assert call_plugin(divmod, 7, 3) == (2, 1)
+    with pytest.raises(PluginDefect, match=r"ZeroDivisionError: .*zero"):
+        call_plugin(divmod, 7, 0)
+
+
+# --- exits and interrupts --------------------------------------------------------------------------------------------
+
+ENDS = [SystemExit(0), KeyboardInterrupt(), asyncio.CancelledError(), GeneratorExit(), Killed("green")]
+
+
+@pytest.mark.parametrize("end", ENDS, ids=lambda end: type(end).__name__)
+@pytest.mark.parametrize("how", ["never", "unnamed"])
+def test_an_exit_leaves_nothing_that_can_not_be_resumed(uploader, backend, *, data, left_behind, limited, end, how):
+    limited(end)
+    source = io.BytesIO(data) if how == "unnamed" else ChangingSource(data)
+    with pytest.raises(type(end)) as caught:
+        uploader().upload(
+            source,
+            "key",
+            progress=lambda at: strike() if at.parts_done == 2 else None,
+            resume="auto" if how == "unnamed" else "never",
+        )
+
+    assert caught.value is end
+    assert left_behind() == []
+    assert backend.calls["abort_upload"] == 1
+
+
+@pytest.mark.parametrize("end", ENDS, ids=lambda end: type(end).__name__)
+def test_an_exit_keeps_what_can_be_resumed(uploader, backend, source, limited, end):
+    limited(end)
+    with pytest.raises(type(end)) as caught:
+        uploader().upload(source, "key", progress=lambda at: strike() if at.parts_done == 2 else None)
+
+    assert caught.value is end
+    assert uploader().upload(source, "key").parts_resumed == 2
+    assert backend.uploads == {}
+
+
+@pytest.mark.parametrize("end", ENDS, ids=lambda end: type(end).__name__)
+def test_an_exit_ends_the_workers_and_closes_the_source(backend, data, limited, end):
+    limited(end)
+    running, stream = threading.active_count(), io.BytesIO(data)
+    uploader = Uploader(backend, None, TransferConfig(part_size=10, multipart_threshold=0, concurrency=3))
+    with pytest.raises(type(end)):
+        uploader.upload(
+            StreamSource(lambda: stream), "key", progress=lambda at: strike() if at.parts_done == 2 else None
+        )
+
+    assert threading.active_count() == running
+    assert stream.closed
+    assert backend.uploads == {}
+
+
+def test_what_can_not_be_cleaned_up_does_not_hide_an_exit(uploader, backend, data, limited, monkeypatch):
+    end = limited(SystemExit(0))
+    monkeypatch.setattr(backend, "abort_upload", lambda *_: {}["no such thing"])
+    with pytest.raises(SystemExit) as caught:
+        uploader().upload(io.BytesIO(data), "key", progress=lambda at: strike() if at.parts_done == 2 else None)
+
+    assert caught.value is end
+    assert "could not be aborted" in end.__notes__[-1]
+
+
+def test_a_source_that_can_not_be_closed_changes_nothing(uploader, backend, source, monkeypatch, caplog):
+    def fail():
+        raise OSError("bad descriptor")
+
+    monkeypatch.setattr(source, "close", fail)
+
+    assert uploader().upload(source, "key").verified
+    assert "could not be closed: OSError('bad descriptor')" in caplog.text
+
+
+# --- in a thread that waits ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "end", [TimeLimit("soft"), TimeoutError("soft"), *ENDS], ids=lambda end: f"{type(end).__name__}"
+)
+@pytest.mark.parametrize("resume", ["auto", "never"])
+def test_an_exit_of_the_thread_that_waits_pauses_the_upload(backend, store, *, source, limited, end, resume):
+    limited(end)
+    upload_part, main, waiting = backend.upload_part, threading.main_thread().ident, threading.Event()
+
+    def kill(key, upload_id, number, body):
+        receipt = upload_part(key, upload_id, number, body)
+        if number == 2:
+            assert waiting.wait(30)
+            signal.pthread_kill(main, SIGNAL)
+            while not task._control.requested.wait(0.2):
+                signal.pthread_kill(main, SIGNAL)  # the first one came just before it began to wait
+        return receipt
+
+    backend.upload_part = kill
+    uploader = Uploader(backend, store, TransferConfig(part_size=10, multipart_threshold=0, concurrency=1))
+    task = uploader.start(source, "key", resume=resume)
+    wait = task._future.result
+    task._future.result = lambda timeout: (waiting.set(), wait(timeout))[1]
+    with pytest.raises(type(end)) as caught:
+        task.result(None if resume == "auto" else 30)
+
+    assert caught.value is end
+    assert task.done()
+    assert len(backend.uploads) == (1 if resume == "auto" else 0)
+
+
+def test_a_thread_that_stops_waiting_does_not_stop_the_upload(backend, store, source):
+    held, upload_part = threading.Event(), backend.upload_part
+    backend.upload_part = lambda *args: held.wait(30) and upload_part(*args)
+    task = Uploader(backend, store, TransferConfig(part_size=10, multipart_threshold=0)).start(source, "key")
+    with suppress(TimeoutError):
+        task.result(0.01)
+    held.set()
+
+    assert task.result(30).verified
+
+
+class _Part:
+    """Stands for what a part holds in memory."""
+
+
+@pytest.mark.parametrize("kind", [CheckpointUnwritable, OSError], ids=["an answer", "a defect"])
+def test_what_a_failed_call_was_given_is_freed_without_the_garbage_collector(kind):
+    """Parts whose records can't be written would otherwise fill the memory."""
+
+    def fail(part):
+        raise kind("disk full")
+
+    part = _Part()
+    kept = weakref.ref(part)
+    gc.disable()
+    try:
+        with suppress(CheckpointUnwritable, PluginDefect):
+            call_plugin(fail, part)
+        del part
+        assert kept() is None
+    finally:
+        gc.enable()

@@ -1,0 +1,999 @@
+"""What a run makes of what it finds: an upload is carried on, or started again, and never mixed."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from attrs import evolve
+
+from partwise._engine.resume import checksum_of
+from partwise.errors import (
+    CannotResume,
+    CheckpointError,
+    CheckpointMismatch,
+    CheckpointUnwritable,
+    SourceChanged,
+    SourceUnreadable,
+    UploadFailed,
+    UploadNotFound,
+    UploadPaused,
+)
+from partwise.model import Callback, Fingerprint, ObjectOptions, PartLimits, UploadedPart
+from partwise.sources import BytesSource, StreamSource
+from partwise.testing._proof.sources import ChangingSource
+from partwise.testing.fakes import filler
+from partwise.testing.faults import Fault, FaultKind, SimulatedDeath
+from partwise.testing.faulty import FaultySource
+
+OLD_AND_NEW = "started again: the source changed"
+
+
+@pytest.fixture
+def forget_parts(backend):
+    """Makes the storage lose these parts of its only upload."""
+
+    def forget(*numbers):
+        [upload] = backend._storage.uploads.values()
+        for number in numbers:
+            del upload.parts[number]
+
+    return forget
+
+
+@pytest.fixture
+def overwrite_part(backend):
+    """Makes somebody send other bytes as a part of the only upload."""
+
+    def overwrite(number, data):
+        [upload] = backend.uploads.values()
+        backend.upload_part("key", upload.upload_id, number, BytesSource(data).body(0, len(data)))
+
+    return overwrite
+
+
+# --- carrying on -----------------------------------------------------------------------------------------------------
+
+
+def test_a_second_run_sends_only_what_is_missing(uploader, backend, source, begun, left_behind):
+    begun(source)
+    result = uploader().upload(source, "key")
+
+    assert backend.read("key") == source.data
+    assert (result.parts_resumed, result.bytes_resumed, result.parts_sent, result.bytes_sent) == (2, 20, 3, 25)
+    assert (result.verified, result.warnings) == (True, ())
+    assert backend.calls["initiate_upload"] == 1
+    assert left_behind() == []
+
+
+def test_a_third_run_carries_on_from_the_second(struck, uploader, backend, source, begun):
+    begun(source)
+    with pytest.raises(UploadFailed):
+        struck(Fault("upload_part", FaultKind.PERMANENT, part_number=4)).upload(source, "key")
+    result = uploader().upload(source, "key")
+
+    assert (result.parts_resumed, result.parts_sent) == (3, 2)
+
+
+def test_a_run_with_nothing_left_to_send_only_completes(struck, uploader, backend, source):
+    with pytest.raises(UploadFailed):
+        struck(Fault("complete_upload", FaultKind.PERMANENT)).upload(source, "key")
+    result = uploader().upload(source, "key")
+
+    assert (result.parts_resumed, result.parts_sent) == (5, 0)
+    assert backend.calls["upload_part"] == 5
+
+
+def test_gaps_are_filled(uploader, backend, source, begun, forget_parts):
+    begun(source)
+    forget_parts(1)
+    result = uploader().upload(source, "key")
+
+    assert backend.read("key") == source.data
+    assert (result.parts_resumed, result.parts_sent) == (1, 4)
+
+
+def test_a_part_that_somebody_overwrote_is_sent_again(uploader, backend, source, begun, overwrite_part):
+    begun(source)
+    overwrite_part(2, bytes(10))
+    result = uploader().upload(source, "key")
+
+    assert backend.read("key") == source.data
+    assert (result.parts_resumed, result.parts_sent) == (1, 4)
+
+
+def test_a_part_whose_record_was_lost_is_adopted(struck, uploader, source):
+    with pytest.raises(UploadFailed):
+        struck(
+            Fault("append_part", FaultKind.LOST_WRITE, part_number=2),
+            Fault("upload_part", FaultKind.PERMANENT, part_number=3),
+        ).upload(source, "key")
+    result = uploader().upload(source, "key")
+
+    assert (result.parts_resumed, result.parts_sent) == (2, 3)
+
+
+def test_what_was_adopted_is_recorded(struck, uploader, store, source, begun):
+    """Or else it would be read again by every run."""
+    with pytest.raises(UploadFailed):
+        struck(
+            Fault("append_part", FaultKind.LOST_WRITE, part_number=2),
+            Fault("upload_part", FaultKind.PERMANENT, part_number=3),
+        ).upload(source, "key")
+    begun(source)
+    [checkpoint] = store.scan()
+
+    assert {part.part_number for part in checkpoint.parts} == {1, 2}
+
+
+def test_what_was_adopted_and_can_not_be_recorded_is_a_warning(struck, source, data, backend):
+    with pytest.raises(UploadFailed):
+        struck(
+            Fault("append_part", FaultKind.LOST_WRITE, part_number=2),
+            Fault("upload_part", FaultKind.PERMANENT, part_number=3),
+        ).upload(source, "key")
+    result = struck(Fault("save", FaultKind.BEFORE)).upload(source, "key")
+
+    assert backend.read("key") == data
+    assert len(result.warnings) == 1
+    assert result.warnings[0].startswith("progress could not be recorded")
+
+
+def test_a_part_on_the_storage_of_other_bytes_is_not_adopted(struck, uploader, backend, source, overwrite_part):
+    with pytest.raises(UploadFailed):
+        struck(Fault("upload_part", FaultKind.PERMANENT, part_number=2)).upload(source, "key")
+    overwrite_part(2, bytes(10))
+    result = uploader().upload(source, "key")
+
+    assert backend.read("key") == source.data
+    assert (result.parts_resumed, result.parts_sent) == (1, 4)
+
+
+@pytest.mark.parametrize("name", ["part_checksums", "object_checksums", "lists_parts"])
+def test_poorer_storages_resume_as_well(uploader, make_backend, struck, source, name):
+    backend = make_backend(**{name: False})
+    with pytest.raises(UploadFailed):
+        struck(Fault("upload_part", FaultKind.PERMANENT, part_number=3), backend=backend).upload(source, "key")
+    result = uploader(backend=backend).upload(source, "key")
+
+    assert backend.read("key") == source.data
+    assert (result.parts_resumed, result.parts_sent) == (2, 3)
+    assert backend.uploads == {}
+
+
+def test_where_parts_can_not_be_listed_the_record_is_gone_by(uploader, make_backend, struck, source, data):
+    backend = make_backend(lists_parts=False)
+    with pytest.raises(UploadFailed):
+        struck(Fault("upload_part", FaultKind.PERMANENT, part_number=3), backend=backend).upload(source, "key")
+    uploader(backend=backend).upload(source, "key")
+
+    assert backend.calls["list_parts"] == 0
+
+
+def test_the_recorded_part_size_stands(uploader, backend, source, data, begun):
+    begun(source)
+    result = uploader(part_size=7, concurrency=3).upload(source, "key")
+
+    assert backend.read("key") == data
+    assert (result.parts_resumed, result.parts_sent) == (2, 3)
+
+
+# --- the storage's list ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [FaultKind.BEFORE, FaultKind.AFTER, FaultKind.THROTTLED])
+def test_a_list_that_fails_for_a_moment_is_asked_for_again(struck, backend, source, begun, kind):
+    begun(source)
+    result = struck(Fault("list_parts", kind)).upload(source, "key")
+
+    assert result.parts_resumed == 2
+    assert backend.calls["initiate_upload"] == 1
+
+
+@pytest.mark.parametrize("kinds", [[FaultKind.BEFORE] * 2, [FaultKind.PERMANENT]])
+def test_a_list_that_can_not_be_had_never_leads_to_a_fresh_upload(struck, source, begun, kinds, left_behind):
+    upload_id = begun(source).upload_id
+    before = left_behind()
+    faults = [Fault("list_parts", kind, occurrence=n) for n, kind in enumerate(kinds, 1)]
+    with pytest.raises(UploadFailed) as caught:
+        struck(*faults, max_attempts=2).upload(source, "key")
+
+    assert (caught.value.resumable, caught.value.upload_id, caught.value.bytes_done) == (True, upload_id, 20)
+    assert left_behind() == before
+
+
+def test_a_list_that_leaves_parts_out_costs_only_those(struck, backend, source, data, begun):
+    begun(source)
+    result = struck(Fault("list_parts", FaultKind.SHORT_LIST)).upload(source, "key")
+
+    assert backend.read("key") == data
+    assert result.parts_resumed == 1
+
+
+# --- an upload that is gone ------------------------------------------------------------------------------------------
+
+
+def test_an_upload_that_expired_between_runs_starts_again(struck, backend, source, begun, left_behind):
+    old = begun(source).upload_id
+    result = struck(Fault("list_parts", FaultKind.FORGOTTEN_UPLOAD)).upload(source, "key")
+
+    assert backend.read("key") == source.data
+    assert (result.parts_resumed, result.parts_sent) == (0, 5)
+    assert result.warnings == ("started again: the storage no longer knows the upload: it was aborted, or it expired",)
+    assert old not in backend.uploads
+    assert left_behind() == []
+
+
+@pytest.mark.parametrize("operation", ["upload_part", "complete_upload"])
+@pytest.mark.parametrize("lists_parts", [True, False])
+def test_an_upload_that_is_lost_in_mid_run_starts_again_once(struck, make_backend, source, operation, lists_parts):
+    backend = make_backend(lists_parts=lists_parts)
+    part_number = 3 if operation == "upload_part" else None
+    result = struck(Fault(operation, FaultKind.FORGOTTEN_UPLOAD, part_number=part_number), backend=backend).upload(
+        source, "key"
+    )
+
+    assert backend.read("key") == source.data
+    assert (result.parts_resumed, result.bytes_sent, result.parts_sent) == (0, 45, 5)
+    assert backend.calls["initiate_upload"] == 2
+    assert backend.uploads == {}
+
+
+@pytest.mark.parametrize("operation", ["upload_part", "complete_upload"])
+def test_an_upload_that_is_lost_twice_fails(struck, source, operation, left_behind):
+    """The second loss is somebody's doing."""
+    part_number = 3 if operation == "upload_part" else None
+    faults = [Fault(operation, FaultKind.FORGOTTEN_UPLOAD, occurrence=n, part_number=part_number) for n in (1, 2)]
+    with pytest.raises(UploadFailed, match=r"the storage lost the upload twice in a row.*Nothing is kept") as caught:
+        struck(*faults).upload(source, "key")
+
+    assert isinstance(caught.value.__cause__, UploadNotFound)
+    assert (caught.value.resumable, caught.value.upload_id, caught.value.bytes_done) == (False, None, 0)
+    assert left_behind() == []
+
+
+def test_progress_does_not_go_back_when_it_starts_again(struck, source):
+    seen = []
+    struck(Fault("upload_part", FaultKind.FORGOTTEN_UPLOAD, part_number=4)).upload(
+        source, "key", progress=lambda at: seen.append(at.bytes_done)
+    )
+
+    assert seen == sorted(seen)
+
+
+def test_a_stream_that_lost_its_upload_in_mid_run_can_not_start_again(struck, left_behind):
+    """What was read of it has gone by. The next run begins anew."""
+    with pytest.raises(UploadFailed, match="the stream is at byte 30, and can't go to 0") as caught:
+        struck(Fault("upload_part", FaultKind.FORGOTTEN_UPLOAD, part_number=3)).upload(
+            StreamSource(io.BytesIO(filler(45)), name="dump"), "key"
+        )
+
+    assert not caught.value.resumable
+    assert left_behind() == []
+
+
+def test_a_stream_that_opens_itself_starts_again_too(struck, backend, data, left_behind):
+    source = StreamSource(lambda: io.BytesIO(data), name="dump")
+    struck(Fault("upload_part", FaultKind.FORGOTTEN_UPLOAD, part_number=3)).upload(source, "key")
+
+    assert backend.read("key") == data
+    assert left_behind() == []
+
+
+def test_an_object_that_an_earlier_run_completed_is_found(struck, backend, source, data, left_behind):
+    """That run died before it heard the answer."""
+    with pytest.raises(UploadFailed):
+        struck(Fault("complete_upload", FaultKind.AFTER), Fault("head_object", FaultKind.PERMANENT)).upload(
+            source, "key"
+        )
+    seen = []
+    result = struck().upload(source, "key", progress=seen.append)
+
+    assert backend.read("key") == data
+    assert (result.parts_resumed, result.bytes_resumed, result.parts_sent, result.verified) == (5, 45, 0, True)
+    assert result.warnings == ("an earlier run had completed the upload, and its answer was lost",)
+    assert backend.calls["upload_part"] == 5
+    assert [(at.bytes_done, at.completed) for at in seen] == [(45, True)]
+    assert left_behind() == []
+
+
+def test_an_object_that_an_earlier_run_completed_is_known_by_its_token(struck, make_backend, source, data, left_behind):
+    backend = make_backend(object_checksums=False)
+    with pytest.raises(UploadFailed):
+        struck(
+            Fault("complete_upload", FaultKind.AFTER), Fault("head_object", FaultKind.PERMANENT), backend=backend
+        ).upload(source, "key")
+    result = struck(backend=backend).upload(source, "key")
+
+    assert (result.parts_resumed, result.parts_sent, result.verified) == (5, 0, False)
+    assert left_behind(backend) == []
+
+
+def test_a_record_that_was_lost_is_made_up_for_by_reading(struck, backend, source, begun):
+    """Also to know our own object by its checksum."""
+    with pytest.raises(UploadFailed):
+        struck(
+            Fault("append_part", FaultKind.LOST_WRITE, part_number=2),
+            Fault("complete_upload", FaultKind.AFTER),
+            Fault("head_object", FaultKind.PERMANENT),
+        ).upload(source, "key")
+    readings = source.readings
+    result = struck().upload(source, "key")
+
+    assert result.parts_resumed == 5
+    assert source.readings == readings + 5
+
+
+def test_somebody_elses_object_of_our_size_is_not_taken_for_ours(struck, backend, source, data, begun):
+    begun(source)
+    struck().upload(BytesSource(filler(45, "other")), "key")
+    result = struck(Fault("list_parts", FaultKind.FORGOTTEN_UPLOAD)).upload(source, "key")
+
+    assert backend.read("key") == data
+    assert result.parts_sent == 5
+
+
+# --- other options ---------------------------------------------------------------------------------------------------
+
+
+def test_other_options_start_again_and_abort_the_old_upload(uploader, backend, source, begun, left_behind):
+    begun(source)
+    options = ObjectOptions(content_type="text/plain")
+    result = uploader().upload(source, "key", options)
+
+    assert result.parts_resumed == 0
+    assert result.warnings == ("started again: other options were asked for (content_type)",)
+    assert backend.describe("key").content_type == "text/plain"
+    assert left_behind() == []
+
+
+def test_options_that_act_late_change_nothing_and_act(struck, make_backend, source):
+    backend = make_backend(callback=lambda stored: b"told")
+    with pytest.raises(UploadFailed):
+        struck(Fault("upload_part", FaultKind.PERMANENT, part_number=3), backend=backend).upload(source, "key")
+    late = ObjectOptions(acl="private", callback=Callback("http://example.com", "a=b"), forbid_overwrite=True)
+    result = struck(backend=backend).upload(source, "key", late)
+
+    assert (result.parts_resumed, result.callback_response) == (2, b"told")
+    assert backend.describe("key").acl == "private"
+
+
+# --- another source --------------------------------------------------------------------------------------------------
+
+
+CHANGES = {
+    "it had 45 bytes, and has 49": lambda source: source.append(b"more"),
+    "it had 45 bytes, and has 30": lambda source: source.truncate(30),
+    "it was modified": lambda source: source.touch(),
+    "the bytes of part 1 are others": lambda source: source.replace(filler(45, "other")),
+}
+
+
+@pytest.mark.parametrize("why", CHANGES)
+def test_a_source_that_changed_between_runs_is_sent_anew(uploader, backend, source, begun, why):
+    begun(source)
+    CHANGES[why](source)
+    result = uploader().upload(source, "key")
+
+    assert backend.read("key") == source.data
+    assert result.parts_resumed == 0
+    assert result.warnings == (f"{OLD_AND_NEW}: {why}",)
+    assert backend.uploads == {}
+
+
+def test_other_bytes_under_the_same_name_are_sent_anew(uploader, backend, begun, data):
+    begun(BytesSource(data))
+    other = filler(45, "other")
+    result = uploader().upload(BytesSource(other), "key")
+
+    assert backend.read("key") == other
+    assert result.warnings == (f"{OLD_AND_NEW}: its bytes are others",)
+
+
+def test_the_same_bytes_under_the_same_name_are_carried_on(uploader, begun, data):
+    begun(BytesSource(data))
+
+    assert uploader().upload(BytesSource(data), "key").parts_resumed == 2
+
+
+def test_a_forged_source_is_found_out_by_its_content(uploader, backend, source, begun, left_behind):
+    begun(source)
+    source.forge(filler(45, "other"))
+    result = uploader(verify_source="content").upload(source, "key")
+
+    assert backend.read("key") == source.data
+    assert result.warnings == (f"{OLD_AND_NEW}: the bytes of part 1 are others",)
+    assert left_behind() == []
+
+
+def test_a_forged_source_is_found_out_even_after_a_lost_answer(struck, backend, source):
+    """The object is there, and is that of the bytes as they were."""
+    with pytest.raises(UploadFailed):
+        struck(Fault("complete_upload", FaultKind.AFTER), Fault("head_object", FaultKind.PERMANENT)).upload(
+            source, "key"
+        )
+    source.forge(filler(45, "other"))
+    struck(verify_source="content").upload(source, "key")
+
+    assert backend.read("key") == source.data
+
+
+def test_content_that_holds_is_carried_on(uploader, source, begun):
+    begun(source)
+
+    assert uploader(verify_source="content").upload(source, "key").parts_resumed == 2
+
+
+def test_by_choice_the_parts_that_still_match_are_kept(uploader, backend, source, begun, left_behind):
+    begun(source)
+    source.write(source.data[:10] + filler(35, "other"))
+    result = uploader(on_source_change="keep-matching").upload(source, "key")
+
+    assert backend.read("key") == source.data
+    assert (result.parts_resumed, result.parts_sent) == (1, 4)
+    assert left_behind() == []
+
+
+def test_by_choice_a_source_that_was_only_touched_keeps_all(uploader, backend, source, begun):
+    begun(source)
+    source.touch()
+
+    assert uploader(on_source_change="keep-matching").upload(source, "key").parts_resumed == 2
+
+
+def test_what_was_kept_of_a_changed_source_is_of_the_new_version_from_then_on(struck, uploader, source, begun):
+    begun(source)
+    source.touch()
+    with pytest.raises(UploadFailed):
+        struck(Fault("upload_part", FaultKind.PERMANENT, part_number=4), on_source_change="keep-matching").upload(
+            source, "key"
+        )
+
+    assert uploader().upload(source, "key").parts_resumed == 3
+
+
+def test_what_was_kept_of_a_changed_source_must_be_recorded_as_such(struck, backend, store, source, begun):
+    """Receipts of this version must never follow a record that speaks of another."""
+    begun(source)
+    before = list(store.scan())
+    source.touch()
+    with pytest.raises(CheckpointUnwritable):
+        struck(Fault("save", FaultKind.BEFORE), on_source_change="keep-matching").upload(source, "key")
+
+    assert list(store.scan()) == before
+    assert backend.calls["upload_part"] == 2
+
+
+def test_by_choice_a_source_that_grew_keeps_its_whole_parts(uploader, backend, source, begun):
+    begun(source)
+    source.append(filler(30, "more"))
+    result = uploader(on_source_change="keep-matching").upload(source, "key")
+
+    assert backend.read("key") == source.data
+    assert result.parts_resumed == 2
+
+
+def test_a_source_that_became_empty_is_an_empty_object(uploader, backend, source, begun, left_behind):
+    begun(source)
+    source.truncate(0)
+    result = uploader(on_source_change="keep-matching").upload(source, "key")
+
+    assert backend.read("key") == b""
+    assert result.warnings == ("started again: the source is empty now",)
+    assert left_behind() == []
+
+
+def test_a_source_that_outgrew_its_parts_starts_again(uploader, make_backend, struck, source):
+    backend = make_backend(limits=PartLimits(max_parts=5))
+    with pytest.raises(UploadFailed):
+        struck(Fault("upload_part", FaultKind.PERMANENT, part_number=3), backend=backend).upload(source, "key")
+    source.append(filler(10, "more"))
+    result = uploader(backend=backend, part_size="auto", on_source_change="keep-matching").upload(source, "key")
+
+    assert backend.read("key") == source.data
+    assert "more than 5 parts of 10 bytes" in result.warnings[0]
+
+
+def test_a_source_that_changes_while_it_is_compared_is_never_mixed(struck, backend, source, begun, left_behind):
+    begun(source)
+    made = struck(Fault("fingerprint", FaultKind.CHANGED, occurrence=2), verify_source="content")
+    with pytest.raises(SourceChanged):
+        made.upload(FaultySource(source, made.store.plan), "key")
+
+    assert backend.calls["upload_part"] == 2, "no part was sent after those of the first run"
+    assert left_behind() == []
+
+
+def test_a_source_that_can_not_be_read_for_comparing_keeps_what_is_there(struck, backend, source, begun):
+    begun(source)
+    made = struck(Fault("read", FaultKind.BEFORE), verify_source="content")
+    with pytest.raises(UploadFailed) as caught:
+        made.upload(FaultySource(source, made.store.plan), "key")
+
+    assert isinstance(caught.value.__cause__, SourceUnreadable)
+    assert caught.value.resumable
+
+
+# --- the checkpoint itself -------------------------------------------------------------------------------------------
+
+
+def test_a_damaged_checkpoint_is_told_and_all_parts_are_sent(struck, backend, source, begun, left_behind):
+    begun(source)
+    result = struck(Fault("load", FaultKind.DAMAGED)).upload(source, "key")
+
+    assert backend.read("key") == source.data
+    assert result.parts_resumed == 0
+    assert len(result.warnings) == 1
+    assert result.warnings[0].startswith("started again: the checkpoint is damaged: ")
+    assert left_behind() == []
+
+
+def test_a_damaged_checkpoint_is_logged(struck, source, begun, caplog):
+    """A plan gives no warnings, and a person may want to look at what was set aside."""
+    begun(source)
+    struck(Fault("load", FaultKind.DAMAGED)).plan(source, "key")
+
+    assert "key: InjectedFault" in caplog.text
+
+
+def test_a_record_that_is_one_step_old_costs_nothing(struck, source, begun):
+    begun(source)
+
+    assert struck(Fault("load", FaultKind.OLD_RECORD)).upload(source, "key").parts_resumed == 2
+
+
+def test_a_record_that_can_not_be_read_is_left_alone(struck, backend, store, source, begun):
+    begun(source)
+    with pytest.raises(CheckpointError):
+        struck(Fault("load", FaultKind.BEFORE)).upload(source, "key")
+    assert len(backend.uploads) == len(list(store.scan())) == 1
+
+
+def test_a_store_that_gives_another_uploads_checkpoint_is_refused(uploader, backend, store, source, begun):
+    """As the one file does that was named for both."""
+    begun(source)
+    [other] = store.scan()
+    store.load = lambda name: other
+    with pytest.raises(
+        CheckpointMismatch, match="the checkpoint is that of /a/file to key in memory://bucket, not of bytes to else"
+    ) as caught:
+        uploader().upload(b"0123456789" * 3, "else")
+
+    assert caught.value.name == other.name
+    assert len(backend.uploads) == 1
+    assert list(store.scan()) == [other]
+
+
+def test_an_upload_that_was_never_initiated_starts(struck, uploader, store, source, left_behind):
+    """The process died between the intent and the upload's id."""
+    with pytest.raises(SimulatedDeath):
+        struck(Fault("initiate_upload", FaultKind.DEATH_BEFORE)).upload(source, "key")
+    [intent] = store.scan()
+    result = uploader().upload(source, "key")
+
+    assert intent.upload_id is None
+    assert (result.parts_sent, result.warnings) == (5, ())
+    assert left_behind() == []
+
+
+# --- what could not be aborted ---------------------------------------------------------------------------------------
+
+
+def test_an_old_upload_that_could_not_be_aborted_is_aborted_at_the_end(struck, source, begun, left_behind):
+    begun(source)
+    source.touch()
+    result = struck(Fault("abort_upload", FaultKind.PERMANENT)).upload(source, "key")
+
+    assert any("could not be aborted" in warning for warning in result.warnings)
+    assert left_behind() == []
+
+
+def test_an_old_upload_that_could_not_be_aborted_is_carried_from_run_to_run(struck, store, source, begun, left_behind):
+    old = begun(source).upload_id
+    source.touch()
+    with pytest.raises(UploadFailed):
+        struck(
+            Fault("abort_upload", FaultKind.PERMANENT), Fault("upload_part", FaultKind.PERMANENT, part_number=2)
+        ).upload(source, "key")
+    [checkpoint] = store.scan()
+    assert checkpoint.abandoned == (old,)
+
+    struck().upload(source, "key")
+    assert left_behind() == []
+
+
+def test_an_old_upload_that_can_not_be_aborted_at_all_is_named(struck, backend, store, source, begun):
+    old = begun(source).upload_id
+    source.touch()
+    faults = [Fault("abort_upload", FaultKind.PERMANENT, occurrence=n) for n in (1, 2)]
+    result = struck(*faults).upload(source, "key")
+
+    assert result.warnings[-1] == f"left behind on the storage, for 'partwise gc' to drop: {old}"
+    assert list(backend.uploads) == [old]
+
+
+def test_an_old_upload_that_is_gone_already_is_fine(uploader, backend, source, begun, monkeypatch):
+    begun(source)
+    source.touch()
+
+    def gone(key, upload_id):
+        raise UploadNotFound("never heard of it")
+
+    monkeypatch.setattr(backend, "abort_upload", gone)
+    result = uploader().upload(source, "key")
+
+    assert result.warnings == (f"{OLD_AND_NEW}: it was modified",)
+
+
+def test_a_lost_answer_to_abort_is_survived(struck, source, begun, left_behind):
+    begun(source)
+    source.touch()
+    result = struck(Fault("abort_upload", FaultKind.AFTER)).upload(source, "key")
+
+    assert result.warnings == (f"{OLD_AND_NEW}: it was modified",)
+    assert left_behind() == []
+
+
+# --- by the caller's wish --------------------------------------------------------------------------------------------
+
+
+def test_require_refuses_to_start_again(uploader, source, begun, left_behind):
+    begun(source)
+    source.touch()
+    before = left_behind()
+    with pytest.raises(
+        CannotResume,
+        match=r"^/a/file to key in memory://bucket can't be resumed: the source changed: it was modified\. "
+        r"Nothing was changed; to start again from the first byte, ask for resume='auto'$",
+    ) as caught:
+        uploader().upload(source, "key", resume="require")
+
+    assert caught.value.reason == "the source changed: it was modified"
+    assert left_behind() == before
+
+
+def test_require_refuses_to_start_again_where_the_upload_is_gone(uploader, backend, source, begun, left_behind):
+    backend.abort_upload("key", begun(source).upload_id)
+    before = left_behind()
+    with pytest.raises(CannotResume, match="no longer knows the upload"):
+        uploader().upload(source, "key", resume="require")
+
+    assert left_behind() == before
+
+
+def test_require_refuses_to_start(uploader, backend, source):
+    with pytest.raises(CannotResume) as caught:
+        uploader().upload(source, "key", resume="require")
+
+    assert caught.value.reason == "there is no checkpoint of it"
+    assert backend.calls == {}
+
+
+def test_require_carries_on(uploader, source, begun):
+    begun(source)
+
+    assert uploader().upload(source, "key", resume="require").parts_resumed == 2
+
+
+def test_require_refuses_to_start_again_in_mid_run(struck, source, begun):
+    begun(source)
+    with pytest.raises(CannotResume):
+        struck(Fault("upload_part", FaultKind.FORGOTTEN_UPLOAD, part_number=4)).upload(source, "key", resume="require")
+
+
+def test_never_leaves_an_earlier_upload_alone(uploader, backend, store, source, begun):
+    begun(source)
+    before = list(store.scan())
+    result = uploader().upload(source, "key", resume="never")
+
+    assert backend.read("key") == source.data
+    assert result.parts_resumed == 0
+    assert list(store.scan()) == before
+    assert len(backend.uploads) == 1
+
+
+def test_never_aborts_on_failure(struck, source, left_behind):
+    with pytest.raises(UploadFailed, match="Nothing is kept") as caught:
+        struck(Fault("upload_part", FaultKind.PERMANENT, part_number=3)).upload(source, "key", resume="never")
+
+    assert not caught.value.resumable
+    assert left_behind() == []
+
+
+def test_never_starts_again_too_if_the_upload_is_lost(struck, backend, source, data):
+    struck(Fault("upload_part", FaultKind.FORGOTTEN_UPLOAD, part_number=3)).upload(source, "key", resume="never")
+
+    assert backend.read("key") == data
+
+
+# --- streams ---------------------------------------------------------------------------------------------------------
+
+
+def dump(data):
+    return StreamSource(io.BytesIO(data), name="dump")
+
+
+def test_a_named_stream_is_compared_while_it_is_read(uploader, backend, data, begun, left_behind):
+    begun(dump(data))
+    result = uploader().upload(dump(data), "key")
+
+    assert backend.read("key") == data
+    assert (result.parts_resumed, result.parts_sent, result.verified) == (2, 3, True)
+    assert backend.calls["upload_part"] == 2 + 3
+    assert left_behind() == []
+
+
+def test_a_named_stream_of_other_bytes_is_sent_anew_part_by_part(uploader, backend, data, begun):
+    begun(dump(data))
+    other = data[:10] + filler(35, "other")
+    result = uploader().upload(dump(other), "key")
+
+    assert backend.read("key") == other
+    assert (result.parts_resumed, result.parts_sent) == (1, 4)
+
+
+def test_a_named_stream_that_is_shorter_this_time_is_no_longer(uploader, backend, data, begun):
+    begun(dump(data))
+    result = uploader().upload(dump(data[:15]), "key")
+
+    assert backend.read("key") == data[:15]
+    assert (result.parts_resumed, result.parts_sent) == (1, 1)
+
+
+def test_a_named_stream_that_is_empty_this_time_is_an_empty_object(uploader, backend, data, begun, left_behind):
+    """No object can be made of no part."""
+    begun(dump(data))
+    result = uploader().upload(dump(b""), "key")
+
+    assert backend.read("key") == b""
+    assert result.warnings == ("started again: the stream is empty now",)
+    assert left_behind() == []
+
+
+def test_a_named_stream_that_is_empty_this_time_is_not_what_was_required(uploader, data, begun):
+    begun(dump(data))
+
+    with pytest.raises(CannotResume, match="the stream is empty now"):
+        uploader().upload(dump(b""), "key", resume="require")
+
+
+def test_a_part_of_a_named_stream_that_was_not_recorded_is_adopted_and_recorded(struck, store, data, begun):
+    with pytest.raises(UploadFailed):
+        struck(
+            Fault("append_part", FaultKind.LOST_WRITE, part_number=2),
+            Fault("upload_part", FaultKind.PERMANENT, part_number=3),
+        ).upload(dump(data), "key")
+    begun(dump(data))
+    [checkpoint] = store.scan()
+
+    assert {part.part_number for part in checkpoint.parts} == {1, 2}
+
+
+def test_a_named_stream_keeps_its_recorded_parts_to_itself_until_they_are_compared(uploader, data, begun):
+    begun(dump(data))
+    seen = []
+    uploader().upload(dump(data), "key", progress=lambda at: seen.append((at.bytes_done, at.bytes_resumed)))
+
+    assert seen[:3] == [(0, 0), (10, 10), (20, 20)]
+    assert seen[-1] == (45, 20)
+
+
+def test_a_named_stream_whose_parts_have_no_checksum_goes_by_the_record(struck, make_backend, data):
+    backend = make_backend(part_checksums=False)
+    with pytest.raises(UploadFailed):
+        struck(Fault("upload_part", FaultKind.PERMANENT, part_number=3), backend=backend).upload(dump(data), "key")
+
+    assert struck(backend=backend).upload(dump(data), "key").parts_resumed == 2
+
+
+def test_a_file_that_is_a_stream_this_time_starts_again(uploader, backend, data, begun, left_behind):
+    begun(ChangingSource(data, name="dump"))
+    result = uploader().upload(dump(data), "key")
+
+    assert backend.read("key") == data
+    assert "is a stream now" in result.warnings[0]
+    assert left_behind() == []
+
+
+def test_a_stream_that_is_a_file_this_time_starts_again(uploader, backend, data, begun, left_behind):
+    begun(dump(data))
+    result = uploader().upload(ChangingSource(data, name="dump"), "key")
+
+    assert backend.read("key") == data
+    assert result.parts_resumed == 0
+    assert left_behind() == []
+
+
+def test_the_fingerprint_of_a_checkpoint_is_the_sources(store, source, begun):
+    begun(source)
+    [checkpoint] = store.scan()
+
+    assert checkpoint.fingerprint == source.fingerprint() == Fingerprint(45, source.mtime_ns, "1")
+    assert evolve(checkpoint, parts=()).bytes_done == 0
+
+
+# --- a checkpoint that was planted -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def plant(uploader, backend, store, source, begun):
+    """Puts these bytes in the place of the object, and receipts that add up to them in the checkpoint of its upload."""
+
+    def forge(data, **changes):
+        begun(source)
+        [checkpoint] = store.scan()
+        backend.abort_upload("key", checkpoint.upload_id)
+        uploader().upload(BytesSource(data), "key")
+        body = BytesSource(data)
+        parts = tuple(
+            UploadedPart(number, len(piece), f"E{number}", checksum_of(piece))
+            for number in range(1, 6)
+            for piece in [body.body((number - 1) * 10, min(10, 45 - (number - 1) * 10))]
+        )
+        store.save(evolve(checkpoint, parts=parts, **changes))
+        return checkpoint
+
+    return forge
+
+
+def test_a_planted_checkpoint_does_not_make_an_attackers_object_ours(uploader, backend, source, data, plant):
+    """Its receipts add up to the object that stands there, of the size of our source."""
+    plant(filler(45, "attack"))
+    result = uploader().upload(source, "key")
+
+    assert backend.read("key") == data
+    assert (result.parts_sent, result.verified) == (5, True)
+
+
+@pytest.mark.parametrize("faults", [(), (Fault("complete_upload", FaultKind.BEFORE),)], ids=["gone", "lost, then gone"])
+def test_a_planted_checkpoint_does_not_make_it_ours_though_parts_can_not_be_listed(
+    uploader, struck, make_backend, store, *, source, data, faults
+):
+    """There the storage is not asked about the upload before it is to be completed."""
+    backend, attack = make_backend(lists_parts=False), BytesSource(filler(45, "attack"))
+    with pytest.raises(UploadPaused):
+        uploader(backend=backend).upload(source, "key", progress=lambda at: _pause_at(at, 2))
+    [checkpoint] = store.scan()
+    uploader(backend=backend).upload(attack, "key")
+    pieces = [attack.body(offset, min(10, 45 - offset)) for offset in range(0, 45, 10)]
+    parts = tuple(UploadedPart(n, len(piece), f"E{n}", checksum_of(piece)) for n, piece in enumerate(pieces, 1))
+    store.save(evolve(checkpoint, upload_id="0123", parts=parts))
+    result = struck(*faults, backend=backend).upload(source, "key")
+
+    assert backend.read("key") == data
+    assert (result.parts_sent, result.verified) == (5, True)
+
+
+def _pause_at(progress, parts):
+    if progress.parts_done == parts:
+        raise UploadPaused("enough")
+
+
+def test_a_planted_token_does_not_make_an_attackers_object_ours(uploader, make_backend, store, source, data):
+    """Where objects have no checksum, their metadata has a token, which any reader of it can plant."""
+    backend = make_backend(object_checksums=False)
+    with pytest.raises(UploadPaused):
+        uploader(backend=backend).upload(source, "key", progress=lambda at: _pause_at(at, 2))
+    [checkpoint] = store.scan()
+    backend.abort_upload("key", checkpoint.upload_id)
+    attack = filler(45, "attack")
+    backend.put_object(
+        "key", BytesSource(attack).body(0, 45), ObjectOptions(metadata={"partwise-upload": checkpoint.token})
+    )
+    result = uploader(backend=backend).upload(source, "key")
+
+    assert backend.read("key") == data
+    assert result.parts_sent == 5
+
+
+def test_an_object_of_an_earlier_run_is_read_before_it_is_taken_for_ours(struck, source):
+    with pytest.raises(UploadFailed):
+        struck(Fault("complete_upload", FaultKind.AFTER), Fault("head_object", FaultKind.PERMANENT)).upload(
+            source, "key"
+        )
+    readings = source.readings
+    result = struck().upload(source, "key")
+
+    assert (result.parts_sent, result.verified) == (0, True)
+    assert source.readings == readings + 5
+
+
+def test_a_source_that_was_forged_since_is_found_out_though_nobody_asked_for_its_content(struck, backend, source):
+    with pytest.raises(UploadFailed):
+        struck(Fault("complete_upload", FaultKind.AFTER), Fault("head_object", FaultKind.PERMANENT)).upload(
+            source, "key"
+        )
+    source.forge(filler(45, "other"))
+    struck().upload(source, "key")
+
+    assert backend.read("key") == source.data
+
+
+# --- a part size that is not granted ---------------------------------------------------------------------------------
+
+
+def test_a_part_size_that_is_not_granted_is_spoken_of(uploader, source, begun, caplog):
+    begun(source)
+    result = uploader(part_size=7).upload(source, "key")
+
+    [warning] = result.warnings
+    assert warning.startswith("parts of 7 bytes were asked for, but the upload that is resumed has parts of 10 bytes")
+    assert warning in caplog.text
+
+
+@pytest.mark.parametrize("part_size", ["auto", 10])
+def test_a_part_size_that_is_granted_or_was_not_asked_for_is_not_spoken_of(uploader, source, begun, part_size):
+    begun(source)
+
+    assert uploader(part_size=part_size).upload(source, "key").warnings == ()
+
+
+def test_a_dry_run_speaks_of_a_part_size_that_is_not_granted(uploader, source, begun, data):
+    begun(source)
+    begun(StreamSource(io.BytesIO(data), name="dump"))
+    words = "its parts have 10 bytes, and keep them, though 7 were asked for"
+
+    assert uploader(part_size=7).plan(source, "key").reason == words
+    assert uploader(part_size=7).plan(StreamSource(io.BytesIO(data), name="dump"), "key").reason.endswith(words)
+    assert uploader().plan(source, "key").reason == ""
+
+
+def test_a_part_size_that_a_stream_is_not_granted_is_spoken_of(uploader, begun, data):
+    begun(StreamSource(io.BytesIO(data), name="dump"))
+    result = uploader(part_size=7).upload(StreamSource(io.BytesIO(data), name="dump"), "key")
+
+    assert result.parts_resumed == 2
+    assert result.warnings[0].startswith("parts of 7 bytes were asked for")
+
+
+# --- bounds ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_last_and_the_largest_part_that_a_storage_takes_are_carried_on(struck, make_backend, source):
+    """Part number 5 of at most 5, and parts of 10 bytes of at most 10."""
+    backend = make_backend(limits=PartLimits(max_parts=5, max_part_size=10))
+    with pytest.raises(UploadFailed):
+        struck(Fault("complete_upload", FaultKind.PERMANENT), backend=backend).upload(source, "key")
+    with pytest.raises(UploadFailed) as caught:
+        struck(Fault("list_parts", FaultKind.PERMANENT), backend=backend).upload(source, "key")
+    result = struck(backend=backend).upload(source, "key")
+
+    assert (caught.value.parts_done, caught.value.bytes_done) == (5, 45)
+    assert (result.parts_resumed, result.parts_sent) == (5, 0)
+
+
+@pytest.mark.parametrize("beyond", [{"part_number": 6}, {"size": 11}])
+def test_what_no_storage_takes_is_a_part_that_is_not_there(struck, make_backend, store, source, beyond):
+    backend = make_backend(limits=PartLimits(max_parts=5, max_part_size=10))
+    with pytest.raises(UploadFailed):
+        struck(Fault("complete_upload", FaultKind.PERMANENT), backend=backend).upload(source, "key")
+    [checkpoint] = store.scan()
+    store.save(evolve(checkpoint, parts=(*checkpoint.parts[:4], evolve(checkpoint.parts[4], **beyond))))
+    with pytest.raises(UploadFailed) as caught:
+        struck(Fault("list_parts", FaultKind.PERMANENT), backend=backend).upload(source, "key")
+
+    assert (caught.value.parts_done, caught.value.bytes_done) == (4, 40)
+
+
+@pytest.mark.parametrize("kind", ["file", "stream"])
+@pytest.mark.parametrize(("part_size", "fits"), [(7, False), (8, True), (12, True), (13, False), (2**63, False)])
+def test_an_upload_whose_parts_no_storage_takes_starts_again(  # noqa: PLR0917  # fixtures
+    make_backend, struck, store, source, data, kind, part_size, fits
+):
+    """As a checkpoint has them that came from elsewhere, or when the storage's limits have changed since."""
+
+    def again():
+        return source if kind == "file" else StreamSource(io.BytesIO(data), name="dump")
+
+    backend = make_backend(limits=PartLimits(min_part_size=8, max_part_size=12))
+    with pytest.raises(UploadFailed):
+        struck(Fault("complete_upload", FaultKind.PERMANENT), backend=backend).upload(again(), "key")
+    [checkpoint] = store.scan()
+    store.save(evolve(checkpoint, part_size=part_size, doubling_every=None))
+
+    result = struck(backend=backend).upload(again(), "key")
+
+    started_again = any("takes no parts of the recorded size" in warning for warning in result.warnings)
+    assert started_again != fits
+    assert backend.read("key") == data
+    assert list(backend.list_uploads()) == []

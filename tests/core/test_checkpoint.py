@@ -1,0 +1,326 @@
+"""Checkpoints to plain data and back, read with suspicion."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from copy import deepcopy
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from partwise.checkpoint import PART_NUMBER_MAX, part_from_data, part_to_data
+from partwise.errors import CheckpointDamaged, InvalidInput
+from partwise.model import Callback, Checkpoint, Fingerprint, ObjectOptions, UploadedPart, utc
+
+TEXTS = st.text(max_size=8)
+COUNTS = st.integers(0, 2**63)
+CHECKSUMS = st.none() | st.integers(0, 2**64 - 1)
+MAPPINGS = st.dictionaries(TEXTS, TEXTS, max_size=3)
+RECEIPTS = st.builds(UploadedPart, st.integers(1, 10_000), COUNTS, TEXTS, CHECKSUMS)
+CALLBACKS = st.builds(
+    Callback,
+    url=TEXTS,
+    body=TEXTS,
+    host=st.none() | TEXTS,
+    body_type=st.none() | TEXTS,
+    variables=MAPPINGS,
+    sni=st.none() | st.booleans(),
+)
+OPTIONS = st.builds(
+    ObjectOptions,
+    content_type=st.none() | TEXTS,
+    metadata=MAPPINGS,
+    tagging=MAPPINGS,
+    forbid_overwrite=st.booleans(),
+    traffic_limit=st.none() | COUNTS,
+    callback=st.none() | CALLBACKS,
+)
+TIMES = st.integers(-(2**63), 2**63)
+FINGERPRINTS = st.builds(Fingerprint, st.none() | COUNTS, st.none() | TIMES, st.none() | TEXTS, CHECKSUMS)
+CHECKPOINTS = st.builds(
+    Checkpoint,
+    location=TEXTS,
+    key=TEXTS,
+    source=TEXTS,
+    fingerprint=FINGERPRINTS,
+    part_size=st.integers(1, 2**40),
+    doubling_every=st.none() | st.integers(1, 10_000),
+    options=OPTIONS,
+    upload_id=st.none() | TEXTS,
+    parts=st.lists(RECEIPTS, max_size=4, unique_by=lambda part: part.part_number),
+    token=st.none() | TEXTS,
+    abandoned=st.lists(TEXTS, max_size=3),
+    created=st.floats(0, 253_402_300_799),
+)
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | TEXTS | st.just(10**4000),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS, inner, max_size=4),
+)
+
+CHECKPOINT = Checkpoint(
+    "memory://bucket",
+    "key",
+    "/a/file",
+    Fingerprint(25, 7, "inode"),
+    part_size=10,
+    options=ObjectOptions(metadata={"a": "b"}, callback=Callback("http://example.com", "a=b")),
+    upload_id="ID",
+    parts=(UploadedPart(1, 10, "E1", 2**64 - 1), UploadedPart(2, 10, "E2")),
+    abandoned=("OLD",),
+    created=1.5,
+)
+
+
+def nested(depth):
+    value = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+@given(CHECKPOINTS)
+def test_what_goes_through_json_comes_back_equal(checkpoint):
+    assert Checkpoint.from_data(json.loads(json.dumps(checkpoint.to_data()))) == checkpoint
+
+
+def test_the_plain_form_stays_as_it_is():
+    """It is written on disks by one version and read by the next."""
+    assert CHECKPOINT.to_data() == {
+        "version": 1,
+        "location": "memory://bucket",
+        "key": "key",
+        "source": "/a/file",
+        "fingerprint": {"size": 25, "mtime_ns": 7, "identity": "inode"},
+        "part_size": 10,
+        "options": {"metadata": {"a": "b"}, "callback": {"url": "http://example.com", "body": "a=b"}},
+        "upload_id": "ID",
+        "parts": [[1, 10, "E1", "18446744073709551615"], [2, 10, "E2", None]],
+        "abandoned": ["OLD"],
+        "created": 1.5,
+    }
+
+
+def test_what_is_given_away_shares_nothing_with_the_checkpoint():
+    data = CHECKPOINT.to_data()
+    data["options"]["metadata"]["a"] = "c"
+    data["parts"].clear()
+
+    assert CHECKPOINT.options.metadata == {"a": "b"}
+    assert len(CHECKPOINT.parts) == 2
+
+
+def test_a_whole_number_of_seconds_is_a_time_too():
+    assert Checkpoint.from_data({**CHECKPOINT.to_data(), "created": 2}).created == 2.0
+
+
+@pytest.mark.parametrize("data", [None, [], "text", 1, True])
+def test_what_is_no_object_is_no_checkpoint(data):
+    with pytest.raises(CheckpointDamaged, match="an object of named fields, not a"):
+        Checkpoint.from_data(data)
+
+
+@pytest.mark.parametrize("version", [None, 0, 2, "1", True])
+def test_another_version_is_refused(version):
+    with pytest.raises(CheckpointDamaged, match=f"is of version {version!r}; this version of partwise reads 1"):
+        Checkpoint.from_data({**CHECKPOINT.to_data(), "version": version})
+
+
+def test_a_form_without_a_version_is_refused():
+    data = CHECKPOINT.to_data()
+    del data["version"]
+
+    with pytest.raises(CheckpointDamaged, match="of version None"):
+        Checkpoint.from_data(data)
+
+
+@pytest.mark.parametrize("where", [[], ["fingerprint"], ["options"], ["options", "callback"]])
+def test_an_unknown_field_is_refused(where):
+    """A field that an older version does not know may be one that changes what the others mean."""
+    data = deepcopy(CHECKPOINT.to_data())
+    place = data
+    for name in where:
+        place = place[name]
+    place["novelty"] = 1
+
+    with pytest.raises(CheckpointDamaged, match="novelty"):
+        Checkpoint.from_data(data)
+
+
+@pytest.mark.parametrize("name", ["location", "key", "source", "fingerprint", "part_size"])
+def test_a_field_without_a_default_must_be_there(name):
+    data = CHECKPOINT.to_data()
+    del data[name]
+
+    with pytest.raises(CheckpointDamaged, match=name):
+        Checkpoint.from_data(data)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("location", None),
+        ("key", 1),
+        ("part_size", "10"),
+        ("part_size", 10.0),
+        ("part_size", True),
+        ("part_size", 0),
+        ("doubling_every", 0),
+        ("created", "1.5"),
+        ("created", True),
+        ("fingerprint", []),
+        ("fingerprint", {"size": -1}),
+        ("fingerprint", {"size": "25"}),
+        ("options", {"metadata": {"a": 1}}),
+        ("options", {"metadata": []}),
+        ("options", {"forbid_overwrite": 1}),
+        ("options", {"callback": {"url": "u"}}),
+        ("upload_id", 1),
+        ("abandoned", "OLD"),
+        ("abandoned", [1]),
+        ("parts", {}),
+        ("parts", [[1, 10, "E1"]]),
+        ("parts", [[0, 10, "E1", None]]),
+    ],
+)
+def test_nothing_is_taken_for_what_it_is_not(name, value):
+    with pytest.raises(CheckpointDamaged, match=r"can't be read: .+"):
+        Checkpoint.from_data({**CHECKPOINT.to_data(), name: value})
+
+
+def test_a_part_that_is_named_twice_is_a_contradiction():
+    data = CHECKPOINT.to_data()
+    data["parts"].append([1, 10, "E3", None])
+
+    with pytest.raises(CheckpointDamaged, match="names a part twice"):
+        Checkpoint.from_data(data)
+
+
+@given(st.sampled_from([a.name for a in attrs.fields(Checkpoint)]), ANYTHING)
+def test_whatever_is_wrong_comes_out_as_one_error(name, value):
+    """What is let through, on the other hand, is a checkpoint like any other."""
+    with suppress(CheckpointDamaged):
+        checkpoint = Checkpoint.from_data({**CHECKPOINT.to_data(), name: value})
+        assert Checkpoint.from_data(checkpoint.to_data()) == checkpoint
+
+
+NUMBERS_OF_A_CHECKPOINT = [
+    ["part_size"],
+    ["doubling_every"],
+    ["fingerprint", "size"],
+    ["fingerprint", "mtime_ns"],
+    ["fingerprint", "content"],
+    ["options", "traffic_limit"],
+    ["created"],
+    ["version"],
+]
+
+
+@pytest.mark.parametrize("where", NUMBERS_OF_A_CHECKPOINT, ids=".".join)
+@pytest.mark.parametrize(
+    "value",
+    [float("nan"), float("inf"), -float("inf"), 1e20, 1e308, -1e20, 2**64, -(2**64), 10**400, -(10**400), 10**5000],
+    ids=lambda value: f"{value:g}" if isinstance(value, float) else f"{value.bit_length()} bits",
+)
+def test_a_number_that_is_none_or_is_out_of_range_is_damage(where, value):
+    data = deepcopy(CHECKPOINT.to_data())
+    place = data
+    for name in where[:-1]:
+        place = place[name]
+    place[where[-1]] = value
+
+    with pytest.raises(CheckpointDamaged):
+        Checkpoint.from_data(data)
+
+
+@pytest.mark.parametrize("created", [-1, -1e-9, 253_402_300_800, "2024", True, None])
+def test_a_time_that_is_no_date_is_damage(created):
+    with pytest.raises(CheckpointDamaged):
+        Checkpoint.from_data({**CHECKPOINT.to_data(), "created": created})
+
+
+@pytest.mark.parametrize("created", [0, 253_402_300_799])
+def test_the_first_and_the_last_time_are_dates(created):
+    utc(Checkpoint.from_data({**CHECKPOINT.to_data(), "created": created}).created)
+
+
+@pytest.mark.parametrize("created", [float("nan"), float("inf"), 1e20, -1.0])
+def test_no_checkpoint_can_be_made_with_a_time_that_is_no_date(created):
+    with pytest.raises(InvalidInput, match=r"Checkpoint\.created must be seconds since 1970"):
+        attrs.evolve(CHECKPOINT, created=created)
+
+
+@pytest.mark.parametrize("name", [a.name for a in attrs.fields(Checkpoint)] + ["version", "novelty"])
+@pytest.mark.parametrize("depth", [10, 900, 5000])
+def test_what_is_nested_deeply_is_damage(name, depth):
+    with pytest.raises(CheckpointDamaged) as caught:
+        Checkpoint.from_data({**CHECKPOINT.to_data(), name: nested(depth)})
+    assert len(str(caught.value)) < 500
+
+
+def test_a_message_shows_no_more_than_the_begin_of_what_is_wrong():
+    for data in (
+        {**CHECKPOINT.to_data(), "x" * 10**6: 1},
+        {**CHECKPOINT.to_data(), "part_size": "x" * 10**6},
+        {**CHECKPOINT.to_data(), "parts": [["x" * 10**6] * 1000]},
+        {**CHECKPOINT.to_data(), "version": list(range(10**5))},
+    ):
+        with pytest.raises(CheckpointDamaged) as caught:
+            Checkpoint.from_data(data)
+        assert len(str(caught.value)) < 500
+
+
+# --- receipts --------------------------------------------------------------------------------------------------------
+
+
+@given(RECEIPTS)
+def test_a_receipt_goes_through_json_and_comes_back_equal(part):
+    assert part_from_data(json.loads(json.dumps(part_to_data(part)))) == part
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        None,
+        {},
+        [],
+        [1, 10, "E"],
+        [1, 10, "E", None, None],
+        ["1", 10, "E", None],
+        [True, 10, "E", None],
+        [1, True, "E", None],
+        [1, 10.0, "E", None],
+        [1, 10, None, None],
+        [1, 10, "E", 7],
+        [0, 10, "E", None],
+        [1, -1, "E", None],
+        [1, 10, "E", ""],
+        [1, 10, "E", "-1"],
+        [1, 10, "E", "+1"],
+        [1, 10, "E", "1.0"],
+        [1, 10, "E", " 1"],
+        [1, 10, "E", "1_0"],
+        [1, 10, "E", "\N{ARABIC-INDIC DIGIT ONE}"],
+        [1, 10, "E", str(2**64)],
+        [1, 10, "E", "0" * 21],
+        "1234",
+        [PART_NUMBER_MAX + 1, 10, "E", None],
+        [1, 2**64, "E", None],
+        [1, 10**5000, "E", None],
+        nested(900),
+        [1, 10, nested(900), None],
+    ],
+)
+def test_what_is_no_receipt_is_refused(data):
+    with pytest.raises(ValueError, match=r"not (the receipt|the number and size|a CRC-64)|must be a whole number from"):
+        part_from_data(data)
+
+
+def test_the_highest_number_is_one():
+    assert part_from_data([PART_NUMBER_MAX, 2**64 - 1, "E", None]).part_number == 100_000
+
+
+def test_the_largest_checksum_is_one():
+    assert part_from_data([1, 10, "E", str(2**64 - 1)]).crc64 == 2**64 - 1

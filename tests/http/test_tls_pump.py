@@ -1,0 +1,245 @@
+"""TLS over a socket: nothing goes in the clear, to nobody but who was meant, and its ends are those of a socket."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import ssl
+import threading
+from queue import SimpleQueue
+
+import pytest
+
+from partwise.backends._http.timeouts import SILENCE, limit_silence
+from partwise.backends._http.tls_pump import TLSSocket, tls_context
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+
+class Server:
+    """
+    The other end of a connection, in a thread of its own, that does what it is told; what comes of it is in `outcome`.
+
+    Args:
+        certificate: its certificate and key.
+        talk: what it does with its TLS socket; with the bare one if there is no certificate.
+    """
+
+    def __init__(self, certificate, talk):
+        self._certificate = certificate
+        self._talk = talk
+        self.outcome = SimpleQueue()
+        self.ours, self._theirs = socket.socketpair()
+        self.ours.settimeout(30)
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self):
+        sock = self._theirs
+        try:
+            if self._certificate is not None:
+                context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+                context.load_cert_chain(*self._certificate)
+                sock = context.wrap_socket(sock, server_side=True)
+            with sock:
+                self.outcome.put(self._talk(sock))
+        except (OSError, AssertionError) as error:
+            self._theirs.close()
+            self.outcome.put(error)
+
+    def close(self):
+        self.ours.close()
+        self._thread.join(30)
+        assert not self._thread.is_alive()
+        with contextlib.suppress(OSError):
+            self._theirs.close()
+
+
+@pytest.fixture
+def serve(certificate):
+    """Makes servers that do what they are told."""
+    made = []
+
+    def make(talk, certificate=certificate):
+        made.append(Server(certificate, talk))
+        return made[-1]
+
+    yield make
+    for server in made:
+        server.close()
+
+
+@pytest.fixture
+def trusting(certificate):
+    """A context that trusts the certificate of these tests."""
+    return tls_context(str(certificate[0]))
+
+
+def read_all(sock, size):
+    data = b""
+    while len(data) < size:
+        piece = sock.recv(65536)
+        assert piece, "the connection ended"
+        data += piece
+    return data
+
+
+@pytest.mark.parametrize("sizes", [[1], [0, 5, 0], [100, 16_384], [3_000_000], [700, 1 << 19, 1, (1 << 20) + 1]])
+def test_what_is_sent_arrives_and_so_does_the_answer(serve, trusting, sizes):
+    buffers = [os.urandom(size) for size in sizes]
+
+    def echo(sock):
+        data = read_all(sock, sum(sizes))
+        sock.sendall(data)
+        return data
+
+    server = serve(echo)
+    tls = TLSSocket(server.ours, trusting, "127.0.0.1")
+
+    assert tls.sendmsg([memoryview(buffer) for buffer in buffers]) == sum(sizes)
+    assert read_all(tls, sum(sizes)) == b"".join(buffers) == server.outcome.get(timeout=30)
+
+
+def test_nothing_goes_in_the_clear(serve, trusting):
+    """What crosses the wire is looked at there; and there is no method of a bare socket that would send it so."""
+    secret, wire = b"a secret of thirty-two characters", []
+
+    class Tapped:
+        def __init__(self, sock):
+            self._sock = sock
+
+        def gettimeout(self):
+            return 30.0
+
+        def sendall(self, data):
+            wire.append(bytes(data))
+            self._sock.sendall(data)
+
+        def recv(self, size):
+            return self._sock.recv(size)
+
+    server = serve(lambda sock: read_all(sock, 3 * len(secret)))
+    tls = TLSSocket(Tapped(server.ours), trusting, "127.0.0.1")
+    tls.sendall(secret)
+    tls.sendmsg([secret, memoryview(secret)])
+
+    assert server.outcome.get(timeout=30) == 3 * secret
+    assert len(wire) == 4, "two steps of the handshake, and each call that sends is one"
+    assert not any(secret[:8] in piece for piece in wire)
+    assert not any(hasattr(tls, name) for name in ("send", "sendto", "sendfile", "makefile", "recv_into", "dup"))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.1."])
+def test_the_server_must_be_the_one_that_was_meant(serve, trusting, host):
+    TLSSocket(serve(lambda sock: sock.recv(1)).ours, trusting, host).close()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.2", "localhost", "examplebucket.oss-cn-hangzhou.aliyuncs.com"])
+def test_any_other_is_refused_and_told_so(serve, trusting, host):
+    server = serve(lambda sock: sock.recv(1))
+    with pytest.raises(ssl.SSLCertVerificationError):
+        TLSSocket(server.ours, trusting, host)
+
+    assert "alert" in str(server.outcome.get(timeout=30)).lower()
+
+
+def test_a_certificate_of_nobody_we_know_is_refused(serve):
+    with pytest.raises(ssl.SSLCertVerificationError):
+        TLSSocket(serve(lambda sock: sock.recv(1)).ours, tls_context(None), "127.0.0.1")
+
+
+def test_addresses_of_the_sixth_version_are_known_with_and_without_brackets(serve, kit, tmp_path):
+    certificate = kit.make_certificate(tmp_path, "IP:::1")
+    for host in ("::1", "[::1]"):
+        server = serve(lambda sock: sock.recv(1), certificate)
+        TLSSocket(server.ours, tls_context(str(certificate[0])), host).close()
+
+
+def test_http_is_what_is_spoken_within(serve, trusting, certificate):
+    """Some servers speak HTTP/2 unless they are asked for HTTP/1.1."""
+    seen = SimpleQueue()
+
+    def hello(sock):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*certificate)
+        context.set_alpn_protocols(["h2", "http/1.1"])
+        with context.wrap_socket(sock, server_side=True) as tls:
+            seen.put(tls.selected_alpn_protocol())
+            tls.recv(1)
+
+    TLSSocket(serve(hello, None).ours, trusting, "127.0.0.1").close()
+
+    assert seen.get(timeout=30) == "http/1.1"
+
+
+@pytest.mark.parametrize("said", [True, False], ids=["said by TLS", "not said"])
+def test_the_end_of_a_connection_is_its_end(serve, trusting, said):
+    def farewell(sock):
+        sock.sendall(b"the last words")
+        if said:
+            with contextlib.suppress(OSError):
+                sock.unwrap()
+
+    tls = TLSSocket(serve(farewell).ours, trusting, "127.0.0.1")
+
+    assert read_all(tls, 14) == b"the last words"
+    assert [tls.recv(100), tls.recv(100)] == [b"", b""]
+
+
+def test_bytes_that_were_tampered_with_are_an_error(serve, trusting):
+    def answer(sock):
+        sock.sendall(b"an answer")
+        return sock.recv(1)
+
+    class Tampering:
+        def __init__(self, sock):
+            self._sock = sock
+            self.after = False
+
+        def gettimeout(self):
+            return 30.0
+
+        def sendall(self, data):
+            self._sock.sendall(data)
+
+        def recv(self, size):
+            data = bytearray(self._sock.recv(size))
+            if self.after:
+                data[-1] ^= 1
+            return bytes(data)
+
+    sock = Tampering(serve(answer).ours)
+    tls = TLSSocket(sock, trusting, "127.0.0.1")
+    sock.after = True
+
+    with pytest.raises(ssl.SSLError):
+        tls.recv(100)
+
+
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n"])
+def test_a_server_that_speaks_no_tls_is_an_error(serve, trusting, answer):
+    server = serve(lambda sock: answer and sock.sendall(answer), None)
+    with pytest.raises(OSError, match=r"EOF|WRONG_VERSION|reset|Broken"):
+        TLSSocket(server.ours, trusting, "127.0.0.1")
+
+
+def test_silence_in_the_handshake_ends_it(serve, trusting):
+    quiet = threading.Event()
+    server = serve(lambda sock: quiet.wait(30), None)
+    server.ours.settimeout(0.05)
+    with pytest.raises(TimeoutError):
+        TLSSocket(server.ours, trusting, "127.0.0.1")
+    quiet.set()
+
+
+def test_silence_is_limited_as_on_any_socket(serve, trusting):
+    quiet = threading.Event()
+    tls = TLSSocket(serve(lambda sock: quiet.wait(30)).ours, trusting, "127.0.0.1")
+    limit_silence(tls, 0.05)
+
+    with pytest.raises(SILENCE):
+        tls.recv(1)
+    with pytest.raises(SILENCE):
+        tls.sendall(bytes(50_000_000))
+    quiet.set()

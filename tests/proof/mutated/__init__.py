@@ -1,0 +1,11 @@
+"""The mutations that the tests must notice, one module for each area of the code."""
+
+from __future__ import annotations
+
+from mutated import api, cli, engine, kit, local, oss, server, stores
+from mutated.mutation import Mutation
+
+AREAS = (api, cli, engine, kit, local, oss, server, stores)
+MUTATIONS = [mutation for area in AREAS for mutation in area.MUTATIONS]
+
+__all__ = ["AREAS", "MUTATIONS", "Mutation"]

@@ -1,0 +1,406 @@
+"""Mutations of the API, the sources, and what all packages share."""
+
+from __future__ import annotations
+
+from mutated.mutation import Mutation
+
+STORES = ("tests/stores",)
+MOVED = ("tests/core/engine/test_moved_sources.py",)
+DISK = ("tests/proof/test_every_system_call.py", "tests/soak/test_power_loss.py")
+ENGINE_BOUNDS = (
+    "tests/core/engine/test_throttle.py",
+    "tests/core/engine/test_context.py",
+    "tests/core/engine/test_resume.py",
+    "tests/core/engine/test_complete.py",
+    "tests/core/test_progress.py",
+    "tests/core/engine/test_scheduler.py",
+    "tests/core/engine/test_upload.py",
+)
+OUTSIDE = (
+    "tests/core/engine/test_plugin_calls.py",
+    "tests/core/engine/test_scheduler.py",
+    "tests/core/engine/test_finish.py",
+    "tests/core/engine/test_thread_workers.py",
+    "tests/core/engine/test_workers.py",
+    "tests/core/test_uploader.py",
+)
+SOURCE_FAILS = ("tests/core/engine/test_transient_source_errors.py",)
+PROGRESS_TESTS = ("tests/core/test_progress.py",)
+SIGNALS = "core/_signals.py"
+MODEL, DECIDING, RETRYING, TRANSPORT = (
+    "core/model.py",
+    "core/_engine/resume.py",
+    "core/_engine/retry.py",
+    "core/_engine/workers.py",
+)
+THREADS, CALLING, UPLOADER = "core/_engine/thread_workers.py", "core/_engine/plugin_calls.py", "core/uploader.py"
+PACING, PROGRESS = "core/_engine/throttle.py", "core/progress.py"
+SOURCES = "core/sources.py"
+FILES, JOURNAL = "core/_durable.py", "stores/_journal.py"
+
+MUTATIONS = [
+    Mutation(
+        "a file that was opened under another inode is taken for the same",
+        "core/sources.py",
+        "                self.others.add(status.st_ino)\n",
+        "                pass\n",
+        MOVED,
+    ),
+    Mutation(
+        "options that act late are a reason to start again",
+        MODEL,
+        "        return evolve(self, **{name: getattr(_NO_OPTIONS, name) for name in _LATE_OPTIONS})",
+        "        return self",
+    ),
+    Mutation(
+        "a stale file is read again",
+        SOURCES,
+        "                files.discard(file)",
+        "                files.give_back(file)",
+        SOURCE_FAILS,
+    ),
+    Mutation(
+        "other open files of a stale one stay open",
+        SOURCES,
+        """        self._close(file)
+        self._close_idle()
+""",
+        """        self._close(file)
+""",
+        SOURCE_FAILS,
+    ),
+    Mutation(
+        "a stream that uses its buffer again is stored corrupt",
+        SOURCES,
+        "            piece = bytes(piece)",
+        "            piece = memoryview(piece)",
+        ("tests/core/test_sources.py",),
+    ),
+    Mutation(
+        "a time limit that a plug-in translated is tried again",
+        SIGNALS,
+        "        found += (one.__context__, one.__cause__)\n",
+        "",
+        OUTSIDE,
+    ),
+    Mutation(
+        "what a failed call was given stays in memory",
+        SIGNALS,
+        "        values.clear()\n",
+        "        pass\n",
+        OUTSIDE,
+    ),
+    Mutation(
+        "a time limit that is being handled counts as a new one",
+        SIGNALS,
+        "    seen = {id(handled), id(None)}",
+        "    seen = {id(None)}",
+        OUTSIDE,
+    ),
+    Mutation(
+        "an exit of the thread that waits leaves the upload running",
+        UPLOADER,
+        "            self.pause()\n            self._wait_for_the_end()\n            raise\n",
+        "            raise\n",
+        OUTSIDE,
+    ),
+    Mutation(
+        "a coroutine is begun after the stop",
+        PROGRESS,
+        "        if self._abandoned:\n            _discard_if_not_begun(answer)\n        elif",
+        "        if",
+        ENGINE_BOUNDS,
+    ),
+    # --- wrong types and numbers -------------------------------------------------------------------------------------
+    Mutation(
+        "any number of parts at a time can be asked for",
+        "core/config.py",
+        "whole(1, CONCURRENCY_MAX)",
+        "whole(1)",
+        ("tests/core/test_wrong_calls.py",),
+    ),
+    Mutation(
+        "parts at a time are bounded by another number",
+        "core/config.py",
+        "CONCURRENCY_MAX = 1000",
+        "CONCURRENCY_MAX = 999",
+        ("tests/core/test_wrong_calls.py",),
+    ),
+    Mutation(
+        "the first wait between attempts is another",
+        "core/config.py",
+        "default=0.5, validator=_seconds",
+        "default=5.0, validator=_seconds",
+        ("tests/core/test_config.py",),
+    ),
+    Mutation(
+        "the longest wait between attempts is another",
+        "core/config.py",
+        "default=30.0, validator=_seconds",
+        "default=3.0, validator=_seconds",
+        ("tests/core/test_config.py",),
+    ),
+    Mutation(
+        "progress is reported as often as there is time",
+        "core/config.py",
+        "default=0.2, validator=_seconds",
+        "default=0.0, validator=_seconds",
+        ("tests/core/test_config.py",),
+    ),
+    Mutation(
+        "a mebibyte has another size",
+        "core/model.py",
+        "MIB = 1024 * KIB",
+        "MIB = 1000 * KIB",
+        ("tests/core/test_model.py",),
+    ),
+    Mutation(
+        "a storage of unknown limits takes more parts",
+        "core/model.py",
+        "max_parts: int = field(default=10_000",
+        "max_parts: int = field(default=20_000",
+        ("tests/core/test_model.py",),
+    ),
+    Mutation(
+        "a storage of unknown limits takes parts of more bytes",
+        "core/model.py",
+        "max_part_size: int = field(default=5 * GIB",
+        "max_part_size: int = field(default=6 * GIB",
+        ("tests/core/test_model.py",),
+    ),
+    Mutation(
+        "the last bound of a number is not in it",
+        "core/_validation.py",
+        "if least <= value <= highest:",
+        "if least <= value < highest:",
+        ("tests/core/test_model.py",),
+    ),
+    Mutation(
+        "a checkpoint holds anything in place of receipts",
+        "core/model.py",
+        ", validator=all_of(UploadedPart)",
+        "",
+        ("tests/core/test_model.py",),
+    ),
+    Mutation(
+        "a text is taken for several texts",
+        "core/_validation.py",
+        "if isinstance(value, str | bytes) or not isinstance(value, Iterable):",
+        "if not isinstance(value, Iterable):",
+        ("tests/core/test_model.py",),
+    ),
+    Mutation(
+        "what is not a number is waited for",
+        "core/_validation.py",
+        " or value != value:  # noqa: PLR0124  # NaN alone",
+        ":",
+        ("tests/core/test_wrong_calls.py",),
+    ),
+    Mutation(
+        "a wait for longer than clocks go raises OverflowError",
+        "core/uploader.py",
+        "            timeout = min(timeout, threading.TIMEOUT_MAX)\n",
+        "",
+        ("tests/core/test_wrong_calls.py",),
+    ),
+    Mutation(
+        "a lone surrogate is a text like others",
+        "core/_validation.py",
+        "        except UnicodeEncodeError:\n            raise error(",
+        "        except UnicodeEncodeError:\n            return value\n            raise error(",
+        ("tests/core/test_wrong_calls.py",),
+    ),
+    Mutation(
+        "a path with a NUL gets to the system",
+        "core/_validation.py",
+        'if not found or "\\0" in found:',
+        "if not found:",
+        ("tests/core/test_wrong_calls.py",),
+    ),
+    Mutation(
+        "a removed working directory is no wrong usage",
+        "core/_validation.py",
+        "    except OSError as error:  # of os.getcwd\n",
+        "    except NotADirectoryError as error:  # of os.getcwd\n",
+        ("tests/core/test_wrong_calls.py",),
+    ),
+    Mutation(
+        "what can not be called is registered",
+        "core/registry.py",
+        '    check_callable("factory", factory)\n    _registered[BACKENDS',
+        "    _registered[BACKENDS",
+        ("tests/core/test_wrong_calls.py",),
+    ),
+    # --- the file store ----------------------------------------------------------------------------------------------
+    Mutation(
+        "a save is not synced",
+        FILES,
+        "            write(file, data)\n            sync(file)",
+        "            write(file, data)",
+        (*DISK[1:], *STORES),
+    ),
+    Mutation(
+        "the name of a save is not synced",
+        FILES,
+        "        raise\n    sync_directory(os.path.dirname(path))",
+        "        raise",
+        (*DISK[1:], *STORES),
+    ),
+    Mutation(
+        "a save is written in place",
+        FILES,
+        "        os.replace(temporary, path)",
+        '        with open(path, "wb") as target:\n            target.write(data)\n        os.unlink(temporary)',
+        (*DISK, *STORES),
+    ),
+    # --- what others may have planted, and what is too large ----------------------------------------------------------
+    Mutation(
+        "a file of another user is trusted",
+        FILES,
+        "    if status.st_uid not in (os.geteuid(), 0):",
+        "    if status.st_uid is None:",
+        ("tests/core/test_durable.py", "tests/stores/test_shared_locations.py"),
+    ),
+    Mutation(
+        "a file that others may write is trusted",
+        FILES,
+        "    if status.st_mode & _WRITABLE_BY_OTHERS:",
+        "    if status.st_mode & 0:",
+        ("tests/core/test_durable.py",),
+    ),
+    Mutation(
+        "what was swapped before it was opened is used",
+        FILES,
+        "        _refuse(path, judge(os.fstat(file), directory=directory))",
+        "        pass",
+        ("tests/core/test_durable.py",),
+    ),
+    Mutation(
+        "a link that was swapped in is followed",
+        FILES,
+        '_flags("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY")',
+        '_flags("O_NONBLOCK", "O_BINARY")',
+        ("tests/core/test_durable.py",),
+    ),
+    Mutation(
+        "what others planted is removed",
+        FILES,
+        "    if is_trusted(path):\n        with suppress(FileNotFoundError):",
+        "    if True:\n        with suppress(FileNotFoundError):",
+        ("tests/stores/test_shared_locations.py",),
+    ),
+    Mutation(
+        "a new private file is taken for private",
+        FILES,
+        "        if (reason := untrusted(os.fstat(file))) is not None:",
+        "        if (reason := untrusted(os.fstat(file))) is not None and False:",
+        ("tests/stores/test_shared_locations.py",),
+    ),
+    Mutation(
+        "a write-only directory fails to be synced",
+        FILES,
+        "_UNSYNCABLE = {errno.EACCES, errno.EPERM, ",
+        "_UNSYNCABLE = {",
+        ("tests/core/test_durable.py",),
+    ),
+    Mutation(
+        "a new directory is not synced into the one above",
+        FILES,
+        "    else:\n        sync_directory(parent)",
+        "    else:\n        pass",
+        ("tests/stores/test_syncs.py",),
+    ),
+    Mutation(
+        "any number of seconds is a date",
+        MODEL,
+        " or not 0 <= value <= _SECONDS_MAX:",
+        " or value < 0 or value > _SECONDS_MAX:",
+        ("tests/core/test_checkpoint.py",),
+    ),
+    Mutation(
+        "a part may have any number",
+        "core/checkpoint.py",
+        "            if number > PART_NUMBER_MAX or",
+        "            if number > 2**40 or",
+        ("tests/core/test_checkpoint.py",),
+    ),
+    Mutation(
+        "a call is awaited by nothing that holds it",
+        PROGRESS,
+        "            _under_way.add(task)\n",
+        "            pass\n",
+        PROGRESS_TESTS,
+    ),
+    Mutation("a call is held after its end", PROGRESS, "        _under_way.discard(task)\n", "", PROGRESS_TESTS),
+    Mutation(
+        "a pause by a loop tells what is in flight",
+        PROGRESS,
+        "bytes_done=progress.bytes_acknowledged",
+        "bytes_done=progress.bytes_done",
+        PROGRESS_TESTS,
+    ),
+    Mutation(
+        "a pause without a checkpoint promises to carry on",
+        PROGRESS,
+        "resumable=checkpoint is not None",
+        "resumable=True",
+        PROGRESS_TESTS,
+    ),
+    Mutation(
+        "a bar of tqdm loses its total",
+        PROGRESS,
+        "        if progress.bytes_total is not None:\n            bar.total",
+        "        if True:\n            bar.total",
+        PROGRESS_TESTS,
+    ),
+    Mutation("a bar of tqdm is not shown", PROGRESS, "        bar.refresh()\n", "", PROGRESS_TESTS),
+    Mutation(
+        "an upload spins while a call is awaited",
+        PROGRESS,
+        "                self._news.wait(_LOOK_AFTER)\n",
+        "",
+        PROGRESS_TESTS,
+    ),
+    Mutation(
+        "a callback that needs a loop is told of another mistake",
+        PROGRESS,
+        "        if self.loop is None:\n            raise no_event_loop()\n",
+        "",
+        PROGRESS_TESTS,
+    ),
+    Mutation(
+        "what can be awaited and is no coroutine breaks",
+        PROGRESS,
+        "if inspect.iscoroutine(answer) and inspect",
+        "if inspect",
+        PROGRESS_TESTS,
+    ),
+    Mutation(
+        "an abort says that it dropped what it could not remove",
+        "core/uploader.py",
+        "                call_plugin(run.store.load, run.name)  #",
+        "                pass  #",
+        ("tests/stores/test_shared_locations.py -k abort",),
+    ),
+    Mutation(
+        "a part of a stream for which no file can be made is given up",
+        SOURCES,
+        "raise self._unspooled(error, retryable=is_transient(error))",
+        "raise self._unspooled(error)",
+        ("tests/core/engine/test_transient_source_errors.py",),
+    ),
+    Mutation(
+        "a signal handler that deletes its arguments is not known",
+        SIGNALS,
+        "trace.tb_frame.f_code in installed or ",
+        "",
+        OUTSIDE,
+    ),
+    Mutation(
+        "a time limit is lost where errors of the system don't matter",
+        SIGNALS,
+        "isinstance(error, self._kinds) and raised_by_signal(error) is None",
+        "isinstance(error, self._kinds)",
+        OUTSIDE,
+    ),
+]

@@ -1,0 +1,267 @@
+"""Mutations of the local directory and the memory backend."""
+
+from __future__ import annotations
+
+from mutated.mutation import Mutation
+
+FOLDERS = ("tests/server/test_folders.py",)
+MEMORY = "backends/memory.py"
+CHECKS = "backends/_checks.py"
+MEMORY_TESTS = (
+    "tests/backends/test_memory.py",
+    "tests/backends/test_contract.py -k memory",
+)
+DIRECTORY = ("tests/backends/test_local_safety.py", "tests/backends/test_local.py")
+
+MUTATIONS = [
+    Mutation(
+        "a backend takes any body",
+        "backends/_checks.py",
+        'check_methods("a body", body, ("chunks", "__len__"), "something with a length and chunks()")',
+        "None",
+        ("tests/core/test_wrong_calls.py",),
+    ),
+    Mutation(
+        "a backend takes any receipts",
+        "backends/_checks.py",
+        "    if not (is_list and all(",
+        "    if not (is_list or all(",
+        ("tests/core/test_wrong_calls.py",),
+    ),
+    Mutation(
+        "a link at the end is followed",
+        "backends/local/directories.py",
+        '        flags |= getattr(os, "O_NOFOLLOW", 0) | getattr',
+        "        flags |= getattr",
+        (*FOLDERS, *DIRECTORY),
+    ),
+    Mutation(
+        "what is no file is read",
+        "backends/local/directories.py",
+        "        if not stat.S_ISREG(os.fstat(descriptor).st_mode):",
+        "        if False:",
+        (*FOLDERS, *DIRECTORY),
+    ),
+    Mutation("part 0 is a part", CHECKS, "not 1 <= part_number", "not 0 <= part_number", MEMORY_TESTS),
+    Mutation(
+        "the largest part is refused",
+        CHECKS,
+        "size > limits.max_part_size",
+        "size >= limits.max_part_size",
+        MEMORY_TESTS,
+    ),
+    Mutation(
+        "the largest object at once is refused",
+        CHECKS,
+        "size > limits.max_put_size",
+        "size >= limits.max_put_size",
+        MEMORY_TESTS,
+    ),
+    Mutation(
+        "the largest object in parts is refused",
+        CHECKS,
+        "total > limits.max_object_size",
+        "total >= limits.max_object_size",
+        MEMORY_TESTS,
+    ),
+    Mutation("a part may be named twice", CHECKS, "before >= after", "before > after", MEMORY_TESTS),
+    Mutation(
+        "a body that never ends is read on",
+        CHECKS,
+        "        if received > expected:\n            break\n",
+        "        if received > 9 * expected:\n            break\n",
+        MEMORY_TESTS,
+    ),
+    Mutation(
+        "a body of another length is stored",
+        CHECKS,
+        "    if received != expected:",
+        "    if received < expected:",
+        MEMORY_TESTS,
+    ),
+    Mutation(
+        "uploads are listed by any piece of their key",
+        MEMORY,
+        "if upload.key.startswith(prefix)",
+        "if prefix in upload.key",
+        MEMORY_TESTS,
+    ),
+    Mutation(
+        "a part that arrives after an abort is acknowledged",
+        MEMORY,
+        "self._storage.upload(key, upload_id).parts[part_number] = _Part",
+        "self._storage.uploads.get(upload_id, _Upload(key, upload_id, utc(0), ObjectOptions())).parts[part_number] = _Part",
+        MEMORY_TESTS,
+    ),
+    Mutation(
+        "a chunk in memory is kept beyond its time",
+        MEMORY,
+        'b"".join(bytes(chunk) for chunk in chunks)',
+        'b"".join(chunks)',
+        MEMORY_TESTS,
+    ),
+    Mutation(
+        "complete overwrites what it must not",
+        MEMORY,
+        "            self._check_overwrite(key, options)\n            check_parts(",
+        "            check_parts(",
+        MEMORY_TESTS,
+    ),
+    Mutation(
+        "an upload of another key is aborted",
+        MEMORY,
+        "if upload is not None and upload.key == key:",
+        "if upload is not None:",
+        MEMORY_TESTS,
+    ),
+    Mutation(
+        "a snapshot shares the parts", MEMORY, "upload_id: upload.copy() for", "upload_id: upload for", MEMORY_TESTS
+    ),
+    Mutation(
+        "a directory is entered through a link",
+        "backends/local/directories.py",
+        "os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=self._descriptor)",
+        "os.open(name, os.O_RDONLY | os.O_DIRECTORY, dir_fd=self._descriptor)",
+        DIRECTORY,
+    ),
+    Mutation(
+        "the bookkeeping is used whoever owns it",
+        "backends/local/directories.py",
+        "            return Directory(path, open_trusted(name, directory=True, dir_fd=self._descriptor))",
+        "            return self.enter(name)",
+        DIRECTORY,
+    ),
+    Mutation(
+        "an unused directory of the bookkeeping is not looked at",
+        "backends/local/bookkeeping.py",
+        "                folder.refuse_foreign(name, status)",
+        "                pass",
+        DIRECTORY,
+    ),
+    Mutation(
+        "left-overs of any name are removed",
+        "backends/local/upload_folder.py",
+        "                if _STAGED.fullmatch(entry) or _COMMIT.fullmatch(entry):",
+        "                if True:",
+        DIRECTORY,
+    ),
+    Mutation(
+        "parts of any name are removed",
+        "backends/local/upload_folder.py",
+        "                        if _PART.fullmatch(entry) or _NEW_PART.fullmatch(entry):",
+        "                        if True:",
+        DIRECTORY,
+    ),
+    Mutation(
+        "what is abandoned is so after minutes",
+        "backends/local/backend.py",
+        "ABANDONED_AFTER = 24 * 60 * 60",
+        "ABANDONED_AFTER = 24 * 60",
+        DIRECTORY,
+    ),
+    Mutation(
+        "what is abandoned is so after weeks",
+        "backends/local/backend.py",
+        "ABANDONED_AFTER = 24 * 60 * 60",
+        "ABANDONED_AFTER = 14 * 24 * 60 * 60",
+        DIRECTORY,
+    ),
+    Mutation(
+        "an object's bytes are not synced",
+        "backends/local/backend.py",
+        "        sync(self.file)\n",
+        "",
+        DIRECTORY,
+    ),
+    Mutation(
+        "an object's name is not synced",
+        "backends/local/backend.py",
+        "                parent.sync()",
+        "                pass",
+        DIRECTORY,
+    ),
+    Mutation(
+        "an upload's name is not synced",
+        "backends/local/bookkeeping.py",
+        "        uploads.sync()",
+        "        pass",
+        DIRECTORY,
+    ),
+    Mutation(
+        "an object has the permissions that the umask leaves",
+        "backends/local/backend.py",
+        "        permissions = _PERMISSIONS if self._source is None else self._source.permissions",
+        "        permissions = _PERMISSIONS",
+        DIRECTORY,
+    ),
+    Mutation(
+        "an object that is replaced loses its permissions",
+        "backends/local/backend.py",
+        "staged.granted if replaced is None else replaced.st_mode & _PERMISSIONS_MASK",
+        "staged.granted",
+        DIRECTORY,
+    ),
+    Mutation(
+        "a named pipe is replaced",
+        "backends/local/backend.py",
+        "        if not stat.S_ISREG(found.st_mode):\n            raise BackendError(",
+        "        if False:\n            raise BackendError(",
+        DIRECTORY,
+    ),
+    Mutation(
+        "a file is uploaded onto itself",
+        "backends/local/backend.py",
+        "        if self._source is not None and self._source.is_file(found):",
+        "        if False:",
+        DIRECTORY,
+    ),
+    Mutation(
+        "bookkeeping that was removed meanwhile is not made again",
+        "backends/local/directories.py",
+        "            if tries == _TRIES_MAX:",
+        "            if tries == 1:",
+        DIRECTORY,
+    ),
+    Mutation(
+        "a part is placed in an upload that was dropped",
+        "backends/local/upload_folder.py",
+        "        if not self.stands():\n            raise",
+        "        if False:\n            raise",
+        DIRECTORY,
+    ),
+    Mutation(
+        "a record of any size is read",
+        "backends/local/records.py",
+        "            encoded = file.read(RECORD_BYTES_MAX + 1)",
+        "            encoded = file.read()",
+        DIRECTORY,
+    ),
+    Mutation(
+        "a directory that is there already is not asked whether it may be written to",
+        "backends/local/backend.py",
+        "            parent.check_writable(name)",
+        "            pass",
+        DIRECTORY,
+    ),
+    Mutation(
+        "the lowest directory on the way is not asked whether it may be written to",
+        "backends/local/backend.py",
+        "                parent.check_writable()",
+        "                pass",
+        DIRECTORY,
+    ),
+    Mutation(
+        "the sticky bit is not looked at",
+        "backends/local/directories.py",
+        "            if found is not None and found.st_uid != os.geteuid():\n                reason",
+        "            if False:\n                reason",
+        DIRECTORY,
+    ),
+    Mutation(
+        "an upload of a directory whose id is not learnt stays",
+        "backends/local/backend.py",
+        "            if begun:\n",
+        "            if not begun:\n",
+        ("tests/backends/test_local_safety.py",),
+    ),
+]

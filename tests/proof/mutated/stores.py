@@ -1,0 +1,257 @@
+"""Mutations of the checkpoint stores."""
+
+from __future__ import annotations
+
+from mutated.mutation import PROOF, Mutation
+
+STORES = ("tests/stores",)
+DISK = ("tests/proof/test_every_system_call.py", "tests/soak/test_power_loss.py")
+MEMORY_STORE = "stores/memory.py"
+APPENDING = "stores/_appending.py"
+CLAIMS = "stores/_locks.py"
+MEMORY_STORE_TESTS = ("tests/stores/test_memory.py",)
+APPENDING_TESTS = ("tests/stores/test_appending.py",)
+CLAIMS_TESTS = ("tests/stores/test_locks.py -k 'lock_file_is or took_the_table'",)
+FILES, JOURNAL = "core/_durable.py", "stores/_journal.py"
+
+MUTATIONS = [
+    Mutation(
+        "a store saves what is not a checkpoint",
+        "stores/_checks.py",
+        '    check_type("what a store saves", checkpoint, Checkpoint, "a Checkpoint")',
+        '    check_type("what a store saves", checkpoint, object, "a Checkpoint")',
+        ("tests/core/test_wrong_calls.py",),
+    ),
+    Mutation(
+        "a planted checkpoint is replaced",
+        "stores/file.py",
+        "            _check_replaceable(path)\n",
+        "",
+        ("tests/stores/test_shared_locations.py",),
+    ),
+    Mutation(
+        "a planted file gives way to another that is set aside",
+        "stores/_locations.py",
+        "    if not os.path.lexists(aside) or (files.is_trusted(aside) and files.is_trusted(path)):",
+        "    if True:",
+        ("tests/stores/test_shared_locations.py",),
+    ),
+    Mutation(
+        "a planted lock is taken",
+        "stores/_locks.py",
+        "        if files.check_trusted(path).st_size:",
+        "        if os.stat(path, follow_symlinks=False).st_size:",
+        ("tests/stores/test_shared_locations.py",),
+    ),
+    Mutation(
+        "a lock that was swapped while it was taken is held",
+        "stores/_locks.py",
+        "        _check_lock(lock, path)",
+        "        pass",
+        ("tests/stores/test_locks.py", "tests/stores/test_shared_locations.py"),
+    ),
+    Mutation(
+        "what SQLite reads beside a database is not looked at",
+        "stores/_database.py",
+        '_BESIDE = ("-journal", "-wal", "-shm")',
+        '_BESIDE = ("-journal", "-shm")',
+        ("tests/stores/test_shared_locations.py",),
+    ),
+    Mutation(
+        "a database that was swapped while it was opened is used",
+        "stores/_database.py",
+        "            ready = _is_ready(connection)\n            self._check_opened()",
+        "            ready = _is_ready(connection)",
+        ("tests/stores/test_shared_locations.py",),
+    ),
+    Mutation(
+        "a database is opened where others may put a journal beside it",
+        "stores/_database.py",
+        "        _check_directory(os.path.dirname(self.path))\n",
+        "",
+        ("tests/stores/test_shared_locations.py",),
+    ),
+    Mutation(
+        "any schema is taken for ours",
+        "stores/_database.py",
+        "        _check_schema(connection)\n",
+        "",
+        ("tests/stores/test_bounds.py -k letter",),
+    ),
+    Mutation(
+        "SQLite may work without end",
+        "stores/_database.py",
+        "        return self._operations > _OPERATIONS_MAX",
+        "        return self._operations > 1000 * _OPERATIONS_MAX",
+        ("tests/stores/test_bounds.py -k work",),
+    ),
+    Mutation(
+        "a new database is not synced into its directory",
+        "stores/_database.py",
+        "            return\n        files.sync_directory(os.path.dirname(self.path))",
+        "            return",
+        ("tests/stores/test_syncs.py",),
+    ),
+    Mutation(
+        "a checkpoint file of any size is read",
+        "stores/file.py",
+        "    return files.read(path, journal.BYTES_MAX + 1)",
+        "    return files.read(path, 2**62)",
+        ("tests/stores/test_bounds.py -k gibibytes",),
+    ),
+    Mutation(
+        "a line of any length is read",
+        JOURNAL,
+        "            if end - self.length > LINE_MAX:",
+        "            if False:",
+        ("tests/stores/test_bounds.py",),
+    ),
+    Mutation(
+        "lines are not chained",
+        JOURNAL,
+        "    return blake2b(before + body, digest_size=_DIGEST_BYTES).digest()",
+        "    return blake2b(body, digest_size=_DIGEST_BYTES).digest()",
+        (*PROOF[1:2], *STORES),
+    ),
+    Mutation(
+        "a torn line counts as damage",
+        JOURNAL,
+        '        while (end := data.find(b"\\n", self.length)) >= 0:',
+        '        while self.length < len(data) and (end := data.find(b"\\n", self.length) % (len(data) + 1)):',
+        (*DISK, *STORES),
+    ),
+    Mutation(
+        "a saved checkpoint in memory changes from outside",
+        MEMORY_STORE,
+        "cls(deepcopy(evolve(checkpoint, parts=())),",
+        "cls(evolve(checkpoint, parts=()),",
+        MEMORY_STORE_TESTS,
+    ),
+    Mutation(
+        "a loaded checkpoint in memory changes the store",
+        MEMORY_STORE,
+        "evolve(deepcopy(self.header),",
+        "evolve(self.header,",
+        MEMORY_STORE_TESTS,
+    ),
+    Mutation(
+        "a claim in memory outlives an error",
+        MEMORY_STORE,
+        "        try:\n            yield\n        finally:\n            with memory.lock:\n                memory.claimed",
+        "        yield\n        if True:\n            with memory.lock:\n                memory.claimed",
+        MEMORY_STORE_TESTS,
+    ),
+    Mutation(
+        "a second deletion in memory is an error",
+        MEMORY_STORE,
+        "entries.pop(name, None)",
+        "entries.pop(name)",
+        MEMORY_STORE_TESTS,
+    ),
+    Mutation(
+        "a closed store in memory saves", MEMORY_STORE, "        self._begin(checkpoint.name)\n", "", MEMORY_STORE_TESTS
+    ),
+    Mutation(
+        "a handle in memory has claims of its own",
+        MEMORY_STORE,
+        "        handle._memory = self._memory ",
+        "        handle._memory.entries = self._memory.entries ",
+        MEMORY_STORE_TESTS,
+    ),
+    Mutation("lines are added to a file that was removed", APPENDING, " and state.st_nlink:", ":", APPENDING_TESTS),
+    Mutation(
+        "what another process added is not seen", APPENDING, " and state.st_size == tail.length", "", APPENDING_TESTS
+    ),
+    Mutation(
+        "a file that is not admitted stays open",
+        APPENDING,
+        "        except BaseException:\n            os.close(file)\n            raise",
+        "        except BaseException:\n            raise",
+        APPENDING_TESTS,
+    ),
+    Mutation(
+        "a file that is not kept stays open",
+        APPENDING,
+        "                if not keep:\n                    self._close(path)",
+        "                pass",
+        APPENDING_TESTS,
+    ),
+    Mutation(
+        "the lines of two threads meet",
+        APPENDING,
+        "        with self._lock:\n            tail = self._tail",
+        "        if True:\n            tail = self._tail",
+        APPENDING_TESTS,
+    ),
+    Mutation(
+        "a forked child waits for a thread it does not have",
+        APPENDING,
+        "        self._lock = threading.Lock()\n        self.close()",
+        "        self.close()",
+        APPENDING_TESTS,
+    ),
+    Mutation(
+        "a torn line is not cut off before the next",
+        APPENDING,
+        "            if len(data) > found.length:\n",
+        "            if False:\n",
+        APPENDING_TESTS,
+    ),
+    Mutation("a lock file is readable by everybody", CLAIMS, "mode=0o600", "mode=0o644", CLAIMS_TESTS),
+    Mutation(
+        "a forked child waits for the table of claims",
+        CLAIMS,
+        "    _held_lock = threading.Lock()\n\n\nif",
+        "\n\nif",
+        CLAIMS_TESTS,
+    ),
+    Mutation(
+        "a lock file is removed after its lock was released",
+        "stores/_locks.py",
+        "    with ignored(OSError):\n        files.remove(path)\n    lock.release()",
+        "    lock.release()\n    with ignored(OSError):\n        files.remove(path)",
+        ("tests/stores/test_locks.py -k still_held",),
+    ),
+    Mutation(
+        "half of a mark is nearly the mark",
+        "stores/_checks.py",
+        "return 4 * sum",
+        "return 8 * sum",
+        ("tests/stores/test_journal.py -k nearly",),
+    ),
+    Mutation(
+        "a busy database is waited for half a second",
+        "stores/_database.py",
+        "_BUSY_SECONDS = 5.0",
+        "_BUSY_SECONDS = 0.5",
+        ("tests/stores/test_sqlite.py -k waited",),
+    ),
+    Mutation(
+        "files are made before it is known that a database can be kept there",
+        "stores/sqlite.py",
+        "                self._database.check_place()\n",
+        "                pass\n",
+        ("tests/stores/test_shared_locations.py -k group",),
+    ),
+    Mutation(
+        "a checkpoint of another version gives away the upload of another name",
+        "stores/file.py",
+        "                damage.upload_id = None  #",
+        "                pass  #",
+        ("tests/stores/test_file.py -k another_version",),
+    ),
+    Mutation(
+        "the parts in a database have no size in all",
+        "stores/sqlite.py",
+        "        if size > journal.BYTES_MAX:\n            break\n",
+        "",
+        ("tests/stores/test_bounds.py -k in_all",),
+    ),
+    Mutation(
+        "the schema of a database is read to its end",
+        "stores/_database.py",
+        " > _OPERATIONS_OF_SCHEMA_MAX",
+        " > 1000 * _OPERATIONS_OF_SCHEMA_MAX",
+        ("tests/stores/test_bounds.py -k schema",),
+    ),
+]

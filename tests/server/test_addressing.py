@@ -1,0 +1,112 @@
+"""Which bucket and which key: by path, by host, by a host of one's own; and the path decoded once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from attrs import evolve
+
+from partwise.server import OSSServer, ServerSettings
+from partwise.server.messages import Request
+from partwise.server.oss.addressing import place_of
+from partwise.server.oss.errors import OSSError
+
+_SETTINGS = ServerSettings(
+    cnames={"files.example.com": "examplebucket"}, path_style_hosts={"oss.example.com", "oss-cn-hangzhou.aliyuncs.com"}
+)
+
+
+def _place(host: str, target: str, settings: ServerSettings = _SETTINGS) -> tuple[str | None, str | None]:
+    place = place_of(Request.parsed("GET", target, [("Host", host)]), settings)
+    return place.bucket, place.key
+
+
+@pytest.mark.parametrize(
+    ("host", "target", "place"),
+    [
+        ("127.0.0.1:8080", "/examplebucket/a/b", ("examplebucket", "a/b")),
+        ("[::1]:8080", "/examplebucket/a", ("examplebucket", "a")),
+        ("::1", "/examplebucket/a", ("examplebucket", "a")),
+        ("localhost", "/examplebucket/a", ("examplebucket", "a")),
+        ("oss", "/examplebucket/a", ("examplebucket", "a")),
+        ("localhost:80", "/examplebucket/", ("examplebucket", None)),
+        ("localhost:80", "/examplebucket", ("examplebucket", None)),
+        ("localhost:80", "/", (None, None)),
+        ("localhost:80", "/examplebucket?uploads", ("examplebucket", None)),
+        ("oss.example.com", "/examplebucket/a", ("examplebucket", "a")),
+        ("oss-cn-hangzhou.aliyuncs.com", "/examplebucket/a", ("examplebucket", "a")),
+        ("examplebucket.oss-cn-hangzhou.aliyuncs.com", "/a/b", ("examplebucket", "a/b")),
+        ("ExampleBucket.localhost:80", "/a", ("examplebucket", "a")),
+        ("examplebucket.localhost:80", "/?uploads", ("examplebucket", None)),
+        ("files.example.com:80", "/examplebucket/a", ("examplebucket", "examplebucket/a")),
+        ("files.example.com", "/", ("examplebucket", None)),
+        ("localhost", "/examplebucket/a%2Fb", ("examplebucket", "a/b")),
+        ("localhost", "/examplebucket%2Fa", ("examplebucket", "a")),
+        ("localhost", "/examplebucket/a%252Fb", ("examplebucket", "a%2Fb")),
+        ("localhost", "/examplebucket/a+b%2B%20c", ("examplebucket", "a+b+ c")),
+        ("localhost", "/examplebucket/a//b/../c/./", ("examplebucket", "a//b/../c/./")),
+        ("localhost", "/examplebucket/%E4%B8%AD%F0%9F%98%80", ("examplebucket", "中😀")),
+        ("localhost", "/examplebucket/%3Fx%23", ("examplebucket", "?x#")),
+    ],
+)
+def test_a_request_is_for_a_bucket_and_a_key(host: str, target: str, place: tuple[str | None, str | None]) -> None:
+    assert _place(host, target) == place
+
+
+@pytest.mark.parametrize(
+    ("target", "code"),
+    [
+        ("*", "InvalidURI"),
+        ("http://localhost/examplebucket/a", "InvalidURI"),
+        ("/examplebucket/%FF", "InvalidObjectName"),
+        ("/examplebucket//a", "InvalidObjectName"),
+        ("/examplebucket/%5Ca", "InvalidObjectName"),
+        ("/examplebucket/" + "%C3%A9" * 512, "InvalidObjectName"),
+    ],
+    ids=lambda value: value[:20],
+)
+def test_a_path_that_names_no_key_is_refused(target: str, code: str) -> None:
+    with pytest.raises(OSSError) as caught:
+        _place("localhost", target)
+    assert caught.value.code == code
+
+
+def test_a_key_has_1023_bytes_at_most() -> None:
+    assert _place("localhost", "/b/" + "%C3%A9" * 511 + "a") == ("b", "é" * 511 + "a")
+
+
+@pytest.mark.parametrize("host", ["oss-cn-hangzhou.aliyuncs.com", "cn-hangzhou.oss.aliyuncs.com"])
+def test_an_endpoint_of_the_service_refuses_path_style_as_the_service_does(host: str) -> None:
+    with pytest.raises(OSSError) as caught:
+        _place(host, "/examplebucket/a", ServerSettings())
+    assert (caught.value.code, caught.value.status) == ("SecondLevelDomainForbidden", 403)
+    assert _place(host, "/", ServerSettings()) == _place(f".{host}", "/", ServerSettings()) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("host", "target"),
+    [
+        (None, "/examplebucket/dir/key"),
+        (None, "/examplebucket/dir%2Fkey"),
+        ("examplebucket.oss-cn-hangzhou.aliyuncs.com", "/dir/key"),
+        ("files.example.com", "/dir%2Fkey"),
+    ],
+)
+def test_one_signature_fits_all_addresses(server: OSSServer, client: Any, host: str | None, target: str) -> None:
+    cnames = {"files.example.com": "examplebucket"}
+    server.settings = evolve(server.settings, cnames=cnames, hosts={"oss-cn-hangzhou.aliyuncs.com"})
+    assert client("PUT", "dir/key", host=host, target=target, body=b"x").status == 200
+    assert server.requests[0].path == target
+    assert client("GET", "dir/key").body == b"x"
+
+
+@pytest.mark.parametrize("field", ["uploads", "uploads="])
+def test_a_bare_query_key_and_an_empty_one_are_the_same(client: Any, field: str) -> None:
+    reply = client("POST", "key", {"uploads": ""}, target=f"/examplebucket/key?{field}")
+    assert reply.status == 200
+
+
+def test_dot_segments_belong_to_the_key(client: Any) -> None:
+    assert client("PUT", "a/../b", body=b"x").status == 200
+    assert client("GET").texts("Contents/Key") == ["a/../b"]

@@ -1,0 +1,484 @@
+"""What a client may cost the server: memory, threads, time and disk, each with a bound."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any, Self
+
+import pytest
+from attrs import define, evolve, field
+
+from partwise.backends.memory import MemoryBackend
+from partwise.errors import InvalidInput
+from partwise.model import KIB, MIB, ObjectOptions, PartLimits, StoredObject
+from partwise.server import OSSServer, ServerSettings
+from partwise.server.connection import ClientConnection
+from partwise.server.oss.buckets import GivenBuckets, ObjectRecord
+from partwise.server.oss.errors import OSSError
+from partwise.server.oss.service import Service
+from partwise.server.oss.xml import listed_parts
+from partwise.server.recent import Recent
+
+# --- what is kept in memory ------------------------------------------------------------------------------------------
+
+
+def test_the_newest_entries_are_kept_within_both_bounds() -> None:
+    recent: Recent[str, int] = Recent(3, 100)
+    for number, key in enumerate("abcd"):
+        recent.put(key, number, 10)
+    assert recent.values() == (1, 2, 3)
+    recent.put("e", 4, 80)
+    assert recent.values() == (2, 3, 4)  # 100 bytes
+    recent.put("f", 5, 1)
+    assert recent.values() == (3, 4, 5)
+    recent.put("g", 6, 101)
+    assert recent.values() == ()
+
+
+def test_an_entry_that_is_put_again_is_the_newest_and_counts_once() -> None:
+    recent: Recent[str, int] = Recent(2, 20)
+    for key in "abab":
+        recent.put(key, 1, 10)
+    recent.put("a", 2, 10)
+    recent.put("c", 3, 10)
+    assert (recent.get("a"), recent.get("b"), recent.get("c")) == (2, None, 3)
+    recent.drop("a")
+    recent.drop("a")
+    recent.put("d", 4, 10)
+    assert recent.values() == (3, 4)
+
+
+def test_so_many_requests_are_kept_as_the_settings_say(client_of: Any) -> None:
+    with OSSServer(settings=ServerSettings(kept_requests=2)) as server:
+        client = client_of(server)
+        for key in ("a", "b", "c"):
+            client("GET", key)
+        assert [(request.number, request.key) for request in server.requests] == [(2, "b"), (3, "c")]
+        server.settings = evolve(server.settings, kept_requests=0)
+        client("GET", "d")
+        assert server.requests == ()
+        server.settings = evolve(server.settings, kept_requests=1)
+        client("GET", "e")
+        assert [(request.number, request.key) for request in server.requests] == [(5, "e")]
+
+
+def test_large_requests_leave_room_for_fewer(client: Any, server: OSSServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    client("GET", "key")
+    small = server.requests[0].size
+    client("GET", "key", headers={"X-Padding": "x" * 50_000})
+    assert 0 < small < 8 * KIB
+    assert server.requests[1].size > 50_000
+    for _ in range(10):
+        client("GET", "key", headers={"X-Padding": "x" * 50_000})
+    assert len(server.requests) == 12
+    monkeypatch.setattr(server._service._received, "_bytes_max", 200_000)
+    client("GET", "key", headers={"X-Padding": "x" * 50_000})
+    assert [request.number for request in server.requests] == [11, 12, 13]
+
+
+def test_requests_take_32_mib_at_most_by_default() -> None:
+    service = Service(ServerSettings(), GivenBuckets({}, 0), (), lambda _: None, listens_on="127.0.0.1")
+    assert service._received._bytes_max == 32 * 1024 * 1024
+    assert ServerSettings().kept_requests == 20_000
+
+
+def test_what_is_known_of_objects_does_not_grow_without_end(server: OSSServer) -> None:
+    bucket = server._service.buckets.find("examplebucket")
+    assert bucket is not None
+    for number in range(40):
+        stored = StoredObject(f"key{number}", 1, "etag")
+        options = ObjectOptions(metadata={"a": "x" * 1_000_000})
+        bucket.remember_object(ObjectRecord(stored, "etag", options, "Normal", 0.0))
+    assert 10 < len(bucket._objects.values()) <= 16
+    for number in range(100_010):
+        bucket.remember_part("upload", number, 1.0)
+    assert len(bucket._part_times.values()) == 100_000
+
+
+@pytest.mark.parametrize("changes", [{"kept_requests": -1}, {"connections": 0}], ids=str)
+def test_bounds_that_are_none_are_refused(changes: Any) -> None:
+    with pytest.raises(InvalidInput):
+        ServerSettings(**changes)
+
+
+# --- connections -----------------------------------------------------------------------------------------------------
+
+
+def _connect(server: OSSServer) -> socket.socket:
+    host, _, port = server.endpoint.removeprefix("http://").partition(":")
+    return socket.create_connection((host, int(port)), timeout=20)
+
+
+_REQUEST = b"GET /examplebucket/key HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+def test_a_client_too_many_is_hung_up_on() -> None:
+    with OSSServer(settings=ServerSettings(connections=2)) as server:
+        first, second = _connect(server), _connect(server)
+        for connection in (first, second):
+            connection.sendall(_REQUEST)
+            assert connection.recv(9) == b"HTTP/1.1 "
+        with _connect(server) as third:
+            assert third.recv(1) == b""
+        first.close()
+        for _ in range(1000):  # until the server has noticed
+            with _connect(server) as fourth:
+                fourth.sendall(_REQUEST)
+                try:
+                    if fourth.recv(9) == b"HTTP/1.1 ":
+                        break
+                except ConnectionError:
+                    pass
+            time.sleep(0.002)
+        else:
+            pytest.fail("the place of a client that went is not given to the next one")
+        second.close()
+
+
+def test_a_server_without_threads_hangs_up_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    with OSSServer() as server:
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", _no_thread)
+            with _connect(server) as connection:
+                assert connection.recv(1) == b""
+        with _connect(server) as connection:
+            connection.sendall(_REQUEST)
+            assert connection.recv(9) == b"HTTP/1.1 "
+
+
+def _no_thread(_: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
+
+
+@define
+class Drip:
+    """A socket that gives a number of bytes after a number of seconds, again and again."""
+
+    clock: Any
+    pieces: Iterator[tuple[float, bytes]]
+    sent: bytes = b""
+    patience: float = 0.0
+    patience_of_sends: list[float] = field(factory=list)
+
+    def recv(self, _: int) -> bytes:
+        seconds, data = next(self.pieces, (0.0, b""))
+        if seconds >= self.patience:
+            self.clock.now += self.patience
+            raise TimeoutError
+        self.clock.now += seconds
+        return data
+
+    def sendall(self, data: bytes) -> None:
+        self.patience_of_sends.append(self.patience)
+        self.sent += data
+
+    def settimeout(self, seconds: float) -> None:
+        assert seconds > 0
+        self.patience = seconds
+
+    def setsockopt(self, *_: object) -> None:
+        """There is nothing to set."""
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A clock that only what is received moves."""
+    clock = SimpleNamespace(now=1000.0)
+    fake = SimpleNamespace(monotonic=lambda: clock.now)
+    monkeypatch.setattr("partwise.server.connection.time", fake)
+    monkeypatch.setattr("partwise.server.body.time", fake)
+    return clock
+
+
+@pytest.fixture
+def drip(clock: Any, server: OSSServer) -> Any:
+    """Serve a client that sends these pieces after these seconds; what was sent back, and how long it took."""
+    server.settings = evolve(server.settings, allow_anonymous=True)
+
+    def serve(pieces: Iterator[tuple[float, bytes]]) -> Drip:
+        socket: Any = Drip(clock, pieces)
+        ClientConnection(socket, server._service.respond, server._service.refuse, 60.0).serve()
+        drip: Drip = socket
+        return drip
+
+    return serve
+
+
+def _each(data: bytes, seconds: float, size: int = 1) -> Iterator[tuple[float, bytes]]:
+    return ((seconds, data[begin : begin + size]) for begin in range(0, len(data), size))
+
+
+def test_a_head_that_drips_is_given_up_in_the_time_of_silence(drip: Any, clock: Any) -> None:
+    assert drip(_each(_REQUEST, 10.0)).sent == b""
+    assert clock.now == 1000.0 + 10 + 60
+
+
+def test_a_head_that_comes_slowly_is_taken(drip: Any) -> None:
+    assert drip(_each(_REQUEST, 60.0 / len(_REQUEST))).sent.startswith(b"HTTP/1.1 404 ")
+
+
+def test_a_client_may_be_idle_before_it_begins(drip: Any) -> None:
+    begun = iter([(59.0, _REQUEST[:5]), (59.0, _REQUEST[5:])])
+    assert drip(begun).sent.startswith(b"HTTP/1.1 404 ")
+    assert drip(iter([(60.0, _REQUEST)])).sent == b""
+
+
+def _put(length: int) -> bytes:
+    return b"PUT /examplebucket/key HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % length
+
+
+def _after_a_head(head: bytes, pieces: Iterator[tuple[float, bytes]]) -> Iterator[tuple[float, bytes]]:
+    yield 0.0, head
+    yield from pieces
+
+
+def test_a_body_that_drips_is_given_up(drip: Any, clock: Any, server: OSSServer) -> None:
+    answer = drip(_after_a_head(_put(100_000), _each(bytes(100_000), 10.0)))
+    assert b"<Code>RequestTimeout</Code>" in answer.sent
+    assert clock.now < 1000 + 2 * 60
+    assert server.backend().head_object("key") is None
+
+
+def test_a_slow_body_is_taken(drip: Any, clock: Any, server: OSSServer) -> None:
+    """At a little more than 1 KiB a second, with a pause."""
+    body = bytes(500 * KIB)
+    pieces = _after_a_head(_put(len(body)), _each(body, 0.99, KIB))
+    assert drip(pieces).sent.startswith(b"HTTP/1.1 200 ")
+    assert clock.now > 1000 + 490
+    paused = _after_a_head(_put(3), iter([(20.0, b"1"), (20.0, b"2"), (19.0, b"3")]))
+    assert drip(paused).sent.startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_body_that_stops_is_given_up_after_the_silence_however_much_came_before(drip: Any, clock: Any) -> None:
+    pieces = _after_a_head(_put(10 * MIB), iter([(0.0, bytes(9 * MIB)), (61.0, bytes(MIB))]))
+    assert b"<Code>RequestTimeout</Code>" in drip(pieces).sent
+    assert clock.now == 1000 + 60
+
+
+def test_a_client_that_is_refused_and_sends_on_without_end_is_cut_off(drip: Any, clock: Any, server: OSSServer) -> None:
+    server.settings = evolve(server.settings, allow_anonymous=False)
+    answer = drip(_after_a_head(_put(10**15), ((1.0, bytes(64 * KIB)) for _ in iter(int, 1))))
+    assert answer.sent.startswith(b"HTTP/1.1 403 ")
+    assert b"Connection: close" in answer.sent
+    assert clock.now == 1000 + 61
+
+
+def test_an_answer_must_be_taken_in_the_time_of_silence(drip: Any) -> None:
+    """A socket's limit is that of one `sendall`, and each is of a bounded size."""
+    answer = drip(iter([(0.0, _REQUEST[:9]), (30.0, _REQUEST[9:20]), (20.0, _REQUEST[20:])]))
+    assert answer.patience_of_sends == [60.0]
+
+
+def test_a_body_that_is_slower_than_1_kib_a_second_is_given_up(drip: Any) -> None:
+    body = bytes(2000 * KIB)
+    answer = drip(_after_a_head(_put(len(body)), _each(body, 1.1, KIB)))
+    assert b"<Code>RequestTimeout</Code>" in answer.sent
+
+
+# --- sizes -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (b"GET /examplebucket/key?" + b"a" * 60_000, 404),
+        (b"GET /examplebucket/key?" + b"a" * 70_000, 431),
+        (b"GET /examplebucket/key?a&" + b"b&" * 255, 404),
+        (b"GET /examplebucket/key?a&" + b"b&" * 256, 431),
+    ],
+    ids=["60,000 bytes", "70,000 bytes", "256 parameters", "257 parameters"],
+)
+def test_a_request_line_is_bounded(drip: Any, request_: bytes, status: int) -> None:
+    answer = drip(iter([(0.0, request_ + b" HTTP/1.1\r\nHost: localhost\r\n\r\n")]))
+    assert answer.sent.startswith(b"HTTP/1.1 %d " % status)
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        (b"a: b\r\n" * 255, 404),
+        (b"a: b\r\n" * 256, 431),
+        (b"a: " + b"b" * 60_000 + b"\r\n", 404),
+        (b"a: " + b"b" * 70_000 + b"\r\n", 431),
+        (b"a: " + b"b" * 1_000_000 + b"\r\n", 431),
+    ],
+    ids=["256 headers", "257 headers", "60,000 bytes", "70,000 bytes", "1 MB"],
+)
+def test_headers_are_bounded(drip: Any, headers: bytes, status: int) -> None:
+    """However large the pieces are in which they come."""
+    head = b"GET /examplebucket/key HTTP/1.1\r\nHost: localhost\r\n" + headers + b"\r\n"
+    for size in (len(head), 60_000):
+        answer = drip(_each(head, 0.0, size))
+        assert answer.sent.startswith(b"HTTP/1.1 %d " % status)
+
+
+@pytest.mark.parametrize("length", ["-1", "9" * 21, "9" * 4400, "0x1", "1,2", "+1", "1_0"])
+def test_a_length_that_is_none_is_refused(drip: Any, length: str) -> None:
+    head = b"PUT /examplebucket/key HTTP/1.1\r\nHost: localhost\r\nContent-Length: %s\r\n\r\n" % length.encode()
+    assert drip(iter([(0.0, head)])).sent.startswith(b"HTTP/1.1 400 ")
+
+
+@pytest.mark.parametrize("name", ["multipart", "objects", "body"])
+def test_a_body_is_as_large_as_that_of_a_part_at_most(
+    server: OSSServer, client: Any, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    upload_id = client.begin("key")
+    query = {"partNumber": "1", "uploadId": upload_id} if name == "multipart" else {}
+    monkeypatch.setattr(f"partwise.server.{name}.BODY_BYTES_MAX", 10)
+
+    def send(size: int) -> Any:
+        if name != "body":
+            return client("PUT", "key", query, body=bytes(size))
+        return client("PUT", "key", query, {"Transfer-Encoding": "chunked"}, iter([bytes(size)]), encode_chunked=True)
+
+    assert send(10).status == 200
+    reply = send(11)
+    assert (reply.status, reply.code in ("EntityTooLarge", "InvalidArgument")) == (400, True)
+    stored = server.backend().head_object("key")
+    assert stored is None or stored.size == 10
+
+
+def test_a_body_has_5_gib_at_most() -> None:
+    from partwise.server.body import BODY_BYTES_MAX
+
+    assert BODY_BYTES_MAX == 5 * 1024**3
+
+
+# --- documents -------------------------------------------------------------------------------------------------------
+
+
+def _document(*parts: str) -> str:
+    return f"<CompleteMultipartUpload>{''.join(parts)}</CompleteMultipartUpload>"
+
+
+_PART = "<Part><PartNumber>1</PartNumber><ETag>etag</ETag></Part>"
+
+_LAUGHS = '<!DOCTYPE a [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;&a;">]>'
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_a_document_type_is_refused_in_any_encoding(encoding: str) -> None:
+    head = f'<?xml version="1.0" encoding="{encoding}"?>'
+    with pytest.raises(OSSError, match="document type"):
+        listed_parts((head + _LAUGHS + _document(_PART)).encode(encoding))
+    assert listed_parts((head + _document(_PART)).encode(encoding)) == [(1, "etag")]
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        _document(_PART, "<a>" * 100_000, "</a>" * 100_000),
+        _document(_PART, "<a>" * 8, "</a>" * 8),
+        _document(_PART, "<a/>" * 100_000),
+        _document("<Part><PartNumber>1</PartNumber><ETag>", "e" * 1025, "</ETag></Part>"),
+        _document("<Part><PartNumber>", "1" * 4400, "</PartNumber><ETag>e</ETag></Part>"),
+        _document("<Part><PartNumber>-1</PartNumber><ETag>e</ETag></Part>"),
+        _document("<Part><PartNumber>1_0</PartNumber><ETag>e</ETag></Part>"),
+        _document("<Part><PartNumber>\uff11</PartNumber><ETag>e</ETag></Part>"),
+    ],
+    ids=["deep", "deeper than 8", "long", "long ETag", "long number", "-1", "1_0", "wide 1"],
+)
+def test_a_document_that_no_client_sends_is_refused(document: str) -> None:
+    with pytest.raises(OSSError) as caught:
+        listed_parts(document.encode())
+    assert caught.value.code == "MalformedXML"
+
+
+def test_a_document_of_the_most_parts_is_read() -> None:
+    parts = [
+        f"<Part><PartNumber> {n} </PartNumber><ETag>&quot;{'E' * 32}&quot;</ETag></Part>" for n in range(1, 10_001)
+    ]
+    read = listed_parts(_document(*parts).encode())
+    assert (len(read), read[-1]) == (10_000, (10_000, "E" * 32))
+
+
+def test_elements_that_mean_nothing_here_are_passed_over() -> None:
+    space = 'xmlns="http://doc.oss-cn-hangzhou.aliyuncs.com"'
+    odd = "<Part><ETag>a</ETag><x><y><z/></y></x><PartNumber>2</PartNumber></Part>"
+    document = f"<CompleteMultipartUpload {space}><Other><Part/></Other>{_PART}{odd}</CompleteMultipartUpload>"
+    assert listed_parts(document.encode()) == [(1, "etag"), (2, "a")]
+
+
+# --- what the service bounds, on both sides --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"x-oss-tagging": "&".join(f"k{i}=v" for i in range(10))}, 200),
+        ({"x-oss-tagging": "&".join(f"k{i}=v" for i in range(11))}, 400),
+        ({"x-oss-meta-a": "x" * 8191}, 200),
+        ({"x-oss-meta-a": "x" * 8192}, 400),
+        ({"x-oss-traffic-limit": "838860800"}, 200),
+        ({"x-oss-traffic-limit": "838860801"}, 400),
+        ({"x-oss-traffic-limit": "819200"}, 200),
+        ({"x-oss-traffic-limit": "0819200"}, 200),
+        ({"x-oss-traffic-limit": "0000819200"}, 400),
+    ],
+    ids=str,
+)
+def test_what_is_asked_of_an_object_is_bounded(client: Any, headers: dict[str, str], status: int) -> None:
+    assert client("PUT", "key", headers=headers, body=b"x").status == status
+
+
+@pytest.mark.parametrize(("number", "status"), [("10000", 200), ("10001", 400), ("1", 200), ("0", 400)])
+def test_the_last_part_has_the_number_10000(client: Any, number: str, status: int) -> None:
+    upload_id = client.begin("key")
+    assert client("PUT", "key", {"partNumber": number, "uploadId": upload_id}, body=b"x").status == status
+
+
+@pytest.mark.parametrize("name", ["max-keys", "max-uploads", "max-parts"])
+@pytest.mark.parametrize(("limit", "status"), [("1000", 200), ("1001", 400), ("1", 200), ("0", 400)])
+def test_a_list_has_1000_entries_at_most(client: Any, name: str, limit: str, status: int) -> None:
+    queries = {"max-keys": {}, "max-uploads": {"uploads": ""}, "max-parts": {"uploadId": client.begin("key")}}
+    key = "key" if name == "max-parts" else None
+    reply = client("GET", key, {**queries[name], name: limit})
+    assert reply.status == status
+    if status == 200:
+        assert reply.text("".join(word.title() for word in name.split("-"))) == limit
+
+
+def test_a_document_has_4_mib_at_most(client: Any) -> None:
+    upload_id = client.begin("key")
+    etag = client.part("key", upload_id, 1, b"x").headers["ETag"]
+    document = _document(f"<Part><PartNumber>1</PartNumber><ETag>{etag}</ETag></Part>")
+    query = {"uploadId": upload_id}
+    too_large = document.ljust(4 * MIB + 1).encode()
+    assert client("POST", "key", query, body=too_large).code == "MalformedXML"
+    assert client("POST", "key", query, body=document.ljust(4 * MIB).encode()).status == 200
+
+
+@pytest.mark.parametrize(("size", "status"), [(100 * KIB, 200), (100 * KIB - 1, 400)])
+def test_every_part_but_the_last_has_100_kib_at_least(client: Any, size: int, status: int) -> None:
+    assert client.upload("key", [bytes(size), b"x"]).status == status
+
+
+def test_an_object_has_as_many_bytes_as_the_backend_takes(client_of: Any) -> None:
+    limits = PartLimits(min_part_size=1, max_part_size=10, max_object_size=20)
+    for last, status in ((b"x" * 10, 200), (b"x" * 10 + b"y", 400)):
+        with OSSServer(
+            {"examplebucket": MemoryBackend(limits=limits)}, settings=ServerSettings(min_part_size=1)
+        ) as server:
+            client = client_of(server)
+            upload_id = client.begin("key")
+            parts = [(1, bytes(10)), (2, last[:10]), (3, last[10:])]
+            receipts = [(n, client.part("key", upload_id, n, data).headers["ETag"]) for n, data in parts if data]
+            assert client.complete("key", upload_id, receipts).status == status
+
+
+def test_so_many_clients_are_served_by_default() -> None:
+    """Each has a descriptor, and may have a file open; a process often has 1,024."""
+    assert ServerSettings().connections == 512

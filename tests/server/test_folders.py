@@ -1,0 +1,231 @@
+"""A directory that is served: nothing outside of it is read, written, listed or removed."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from partwise.backends.local.backend import LocalBackend
+from partwise.errors import InvalidKey
+from partwise.server import ObjectAccess, OSSServer
+from partwise.server.oss.access import access_to
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="links, modes and FIFOs of POSIX")
+
+
+@pytest.fixture
+def outside(tmp_path: Path) -> Path:
+    """A directory beside the one that is served, with a file."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "secret").write_bytes(b"secret")
+    return outside
+
+
+@pytest.fixture
+def bucket(tmp_path: Path, outside: Path) -> Path:
+    """The folder of ``examplebucket``, with the object ``a/key``."""
+    bucket = tmp_path / "served" / "examplebucket"
+    (bucket / "a").mkdir(parents=True)
+    (bucket / "a" / "key").write_bytes(b"data")
+    return bucket
+
+
+@pytest.fixture
+def client(tmp_path: Path, bucket: Path, outside: Path, client_of: Callable[[OSSServer], Any]) -> Iterator[Any]:
+    """A client of the server over the directory. What is outside is as it was in the end."""
+    with OSSServer(directory=tmp_path / "served") as server:
+        yield client_of(server)
+    assert {path.name: path.read_bytes() for path in outside.iterdir()} == {"secret": b"secret"}
+
+
+def _mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_folders_that_the_server_makes_are_its_users_alone(tmp_path: Path, client_of: Any) -> None:
+    with OSSServer(directory=tmp_path / "new" / "served") as server:
+        assert client_of(server)("PUT", None, bucket="newbucket").status == 200
+    assert _mode(tmp_path / "new" / "served") == 0o700
+    assert _mode(tmp_path / "new" / "served" / "newbucket") == 0o700
+
+
+def test_a_folder_that_is_there_keeps_its_mode(tmp_path: Path, bucket: Path, client_of: Any) -> None:
+    bucket.parent.chmod(0o750)
+    bucket.chmod(0o751)
+    with OSSServer(directory=tmp_path / "served") as server:
+        assert client_of(server)("PUT", None, bucket="examplebucket").status == 200
+    assert (_mode(bucket.parent), _mode(bucket)) == (0o750, 0o751)
+
+
+def test_a_link_is_no_bucket(bucket: Path, outside: Path, client: Any) -> None:
+    (bucket.parent / "linkedbucket").symlink_to(outside)
+    assert client("GET", "secret", bucket="linkedbucket").code == "NoSuchBucket"
+    assert client("PUT", "new", bucket="linkedbucket", body=b"x").code == "NoSuchBucket"
+    assert client("DELETE", "secret", bucket="linkedbucket").code == "NoSuchBucket"
+    reply = client("PUT", None, bucket="linkedbucket")
+    assert (reply.status, reply.code) == (409, "BucketAlreadyExists")
+    assert client("GET", None, bucket=None).texts("Buckets/Bucket/Name") == ["examplebucket"]
+
+
+def test_a_bucket_that_becomes_a_link_is_none_any_more(bucket: Path, outside: Path, client: Any) -> None:
+    assert client("GET", "a/key").body == b"data"
+    bucket.rename(bucket.with_name("moved"))
+    bucket.symlink_to(outside)
+    assert client("GET", "secret").code == "NoSuchBucket"
+
+
+def test_a_folder_that_becomes_a_link_while_it_is_opened_is_no_bucket(
+    bucket: Path, outside: Path, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def opened(folder: Path) -> LocalBackend:
+        bucket.rename(bucket.with_name("moved"))
+        bucket.symlink_to(outside)
+        return LocalBackend(folder)
+
+    monkeypatch.setattr("partwise.server.oss.buckets.LocalBackend", opened)
+    assert client("PUT", "new", body=b"planted").status == 404
+
+
+def test_a_file_that_stands_in_a_buckets_place_is_said(bucket: Path, client: Any) -> None:
+    (bucket.parent / "taken").write_bytes(b"")
+    assert client("PUT", None, bucket="taken").code == "BucketAlreadyExists"
+
+
+@pytest.mark.parametrize("name", ["outside", "..", ".", "%2e%2e", "served%2f..%2foutside", "%00", "Examplebucket"])
+def test_no_name_of_a_bucket_leads_out(client: Any, name: str) -> None:
+    for method in ("GET", "PUT", "DELETE"):
+        reply = client(method, target=f"/{name}/secret", signed=False)
+        assert reply.status in (400, 403, 404)
+    assert client("GET", "secret", bucket="..").status in (400, 404)
+    assert client("PUT", None, bucket="..").code == "InvalidBucketName"
+
+
+@pytest.mark.parametrize("key", ["../outside/secret", "../../outside/secret", "a/../../../outside/secret", ".", "a/.."])
+@pytest.mark.parametrize("encoded", [False, True], ids=["plain", "encoded"])
+def test_no_key_leads_out(client: Any, outside: Path, key: str, encoded: bool) -> None:
+    target = "/examplebucket/" + (key.replace(".", "%2e").replace("/", "%2F") if encoded else key)
+    for method in ("GET", "HEAD", "PUT", "DELETE"):
+        reply = client(method, key, target=target, body=b"planted" if method == "PUT" else None)
+        assert reply.status in (400, 404)
+
+
+@pytest.mark.parametrize("key", ["{outside}/secret", "a/{outside}/secret", "a\x00b", "a\\..\\b", ".partwise/x"])
+def test_odd_keys_reach_no_file(client: Any, outside: Path, key: str) -> None:
+    key = key.format(outside=outside)
+    for method in ("GET", "HEAD", "PUT", "DELETE"):
+        assert client(method, key, body=b"planted" if method == "PUT" else None).status in (400, 404)
+
+
+def test_a_link_that_leads_out_is_no_object(bucket: Path, outside: Path, client: Any) -> None:
+    (bucket / "file").symlink_to(outside / "secret")
+    (bucket / "folder").symlink_to(outside)
+    for key in ("file", "folder/secret", "folder/new"):
+        for method in ("GET", "HEAD", "PUT", "DELETE"):
+            assert client(method, key, body=b"planted" if method == "PUT" else None).status in (400, 404), (method, key)
+    assert client("GET", None).texts("Contents/Key") == ["a/key"]
+    assert (bucket / "file").is_symlink()
+
+
+def test_a_link_within_the_bucket_is_what_it_leads_to(bucket: Path, client: Any) -> None:
+    (bucket / "link").symlink_to("a/key")
+    assert client("GET", "link").body == b"data"
+    assert client("DELETE", "link").status == 204
+    assert not (bucket / "link").is_symlink()
+    assert client("GET", "a/key").body == b"data"
+
+
+def test_a_fifo_is_no_object_and_is_not_waited_for(bucket: Path, client: Any) -> None:
+    os.mkfifo(bucket / "fifo")
+    assert client("GET", "fifo").status == 404
+    assert client("HEAD", "fifo").status == 404
+    assert client("DELETE", "fifo").status == 204
+    assert stat.S_ISFIFO((bucket / "fifo").stat().st_mode)
+    assert client("GET", None).texts("Contents/Key") == ["a/key"]
+
+
+def test_what_the_server_may_not_do_is_said_without_a_traceback(
+    client: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "unlink", refuse)
+    reply = client("DELETE", "a/key")
+    assert (reply.status, reply.code, caplog.records) == (403, "AccessDenied", [])
+
+
+# --- what changes at the wrong moment --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def access(bucket: Path) -> ObjectAccess:
+    access = access_to(LocalBackend(bucket))
+    assert access is not None
+    return access
+
+
+def _swap(monkeypatch: pytest.MonkeyPatch, change: Callable[[], object]) -> None:
+    """Change something when the key was found to be good."""
+    parent = LocalBackend._parent
+
+    def changed(self: LocalBackend, *args: Any) -> Any:
+        change()
+        return parent(self, *args)
+
+    monkeypatch.setattr(LocalBackend, "_parent", changed)
+
+
+def _become_a_link(folder: Path, target: Path) -> Callable[[], None]:
+    def change() -> None:
+        folder.rename(folder.with_name("moved"))
+        folder.symlink_to(target)
+
+    return change
+
+
+def test_a_folder_that_becomes_a_link_at_the_last_moment_is_not_followed(
+    bucket: Path, outside: Path, access: ObjectAccess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (bucket / "a" / "secret").write_bytes(b"mine")
+    _swap(monkeypatch, _become_a_link(bucket / "a", outside))
+    with pytest.raises((KeyError, InvalidKey)):
+        access.open_object("a/secret")
+
+
+def test_a_file_that_becomes_a_link_at_the_last_moment_is_not_followed(
+    bucket: Path, outside: Path, access: ObjectAccess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _swap(monkeypatch, _become_a_link(bucket / "a" / "key", outside / "secret"))
+    with pytest.raises((KeyError, InvalidKey)):
+        access.open_object("a/key")
+
+
+def test_a_folder_that_becomes_a_link_is_not_deleted_from(
+    bucket: Path, outside: Path, access: ObjectAccess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (bucket / "a" / "secret").write_bytes(b"mine")
+    _swap(monkeypatch, _become_a_link(bucket / "a", outside))
+    with pytest.raises(InvalidKey):
+        access.delete_object("a/secret")
+    assert (outside / "secret").read_bytes() == b"secret"
+
+
+def test_no_descriptor_is_left(bucket: Path, access: ObjectAccess) -> None:
+    if not Path("/proc/self/fd").exists():
+        pytest.skip("no /proc: descriptors can't be counted")
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    access.open_object("a/key").close()
+    for key in ("a/nothing", "nothing/at/all", "a"):
+        with pytest.raises(KeyError):
+            access.open_object(key)
+        access.delete_object(key)
+    with pytest.raises(InvalidKey):
+        access.delete_object("../x")
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert list(access.list_objects()) == ["a/key"]

@@ -1,0 +1,66 @@
+"""The pytest plugin: its fixtures, and that it costs nothing until one is asked for."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+pytest_plugins = ["pytester"]
+
+# Whether or not the plugin is registered by its entry point, it is loaded once.
+_LOADED = ("-p", "no:partwise", "-p", "partwise.testing.pytest_plugin", "-p", "no:cacheprovider")
+
+
+@pytest.mark.parametrize(
+    "test",
+    [
+        """
+        import http.client
+
+        def test_it(oss_server, memory_backend):
+            assert oss_server.backend("examplebucket") is memory_backend
+            connection = http.client.HTTPConnection(oss_server.endpoint.removeprefix("http://"))
+            connection.request("GET", "/")
+            assert connection.getresponse().status == 403
+            connection.close()
+        """,
+        """
+        def test_it(memory_backend, memory_store):
+            assert memory_backend.keys() == []
+            assert list(memory_store.scan()) == []
+        """,
+    ],
+    ids=["server", "memory"],
+)
+def test_fixtures_work_in_somebody_elses_tests(pytester: pytest.Pytester, test: str) -> None:
+    pytester.makepyfile(test)
+    pytester.runpytest_inprocess(*_LOADED).assert_outcomes(passed=1)
+
+
+def test_a_planned_fault_that_was_not_reached_fails_the_test(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        from partwise.server import Fail, ServerFault
+
+        def test_it(oss_server):
+            oss_server.plan(ServerFault("UploadPart", Fail()))
+        """
+    )
+    result = pytester.runpytest_inprocess(*_LOADED)
+    result.assert_outcomes(passed=1, errors=1)
+    result.stdout.fnmatch_lines(["*planned faults that no request reached: ServerFault(operation='UploadPart'*"])
+
+
+@pytest.mark.parametrize("module", ["h11", "hypothesis", "partwise.server", "partwise.backends.memory"])
+def test_loading_the_plugin_loads_nothing_else(module: str, loaded_modules: Any) -> None:
+    assert module not in loaded_modules
+
+
+@pytest.fixture(scope="module")
+def loaded_modules() -> set[str]:
+    program = "import sys, partwise.testing.pytest_plugin; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    return set(done.stdout.split())

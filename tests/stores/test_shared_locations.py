@@ -1,0 +1,616 @@
+"""What others may have put where checkpoints are: it is not trusted, not followed, not waited for, and not removed."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from partwise import TransferConfig, Uploader, _durable
+from partwise.backends.memory import MemoryBackend
+from partwise.errors import CheckpointDamaged, CheckpointError, CheckpointUnwritable
+from partwise.model import Checkpoint, Fingerprint, PartLimits, UploadedPart
+from partwise.sources import FileSource
+from partwise.stores import _journal as journal
+from partwise.stores import _locks
+from partwise.stores.file import FileCheckpointStore
+from partwise.stores.sqlite import SQLiteCheckpointStore
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "geteuid"), reason="no user ids: the owner of a file is not known")
+
+VICTIM, ATTACKER = 12345, 54321
+PART = 1000
+DATA = bytes(range(250)) * 12  # three parts
+
+_ANY = Fingerprint()
+_PART = UploadedPart(1, 1, "etag")
+
+Plant = Callable[[Path], Path]
+
+
+# --- what is planted -------------------------------------------------------------------------------------------------
+
+
+def link_to_a_file(path: Path) -> Path:
+    """A link to something precious, which must stay as it is."""
+    precious = path.parent / "precious"
+    precious.write_bytes(b"precious")
+    path.symlink_to(precious)
+    return path
+
+
+def link_to_nothing(path: Path) -> Path:
+    path.symlink_to(path.parent / "made by following")
+    return path
+
+
+def fifo(path: Path) -> Path:
+    os.mkfifo(path, 0o600)
+    return path
+
+
+def directory(path: Path) -> Path:
+    path.mkdir(0o700)
+    (path / "inside").write_bytes(b"inside")
+    return path
+
+
+def directory_writable_by_all(path: Path) -> Path:
+    path.mkdir()
+    path.chmod(0o777)
+    return path
+
+
+def writable_by_all(path: Path) -> Path:
+    path.touch()
+    path.chmod(0o666)
+    return path
+
+
+def of_another_user(path: Path) -> Path:
+    if os.geteuid() != 0:
+        pytest.skip("needs root: only root can make a file of another user")
+    path.touch()
+    path.chmod(0o644)
+    os.chown(path, ATTACKER, ATTACKER)
+    return path
+
+
+KINDS = [link_to_a_file, link_to_nothing, fifo, directory, writable_by_all, of_another_user]
+
+
+def identity(path: Path) -> tuple[int, int, int, int]:
+    status = path.lstat()
+    return status.st_ino, status.st_mode, status.st_uid, status.st_size
+
+
+def everything(place: Path) -> set[tuple[int, int, int, int]]:
+    return {identity(path) for path in place.rglob("*")}
+
+
+# --- a whole upload beside each of them ------------------------------------------------------------------------------
+
+
+def new_bucket() -> MemoryBackend:
+    """An empty one, always of the same name."""
+    return MemoryBackend("bucket", limits=PartLimits())
+
+
+def upload(store: Any, source: Path) -> tuple[MemoryBackend, Any]:
+    backend = new_bucket()
+    config = TransferConfig(part_size=PART, multipart_threshold=0, concurrency=1)
+    return backend, Uploader(backend, store, config).upload(source, "key")
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "source"
+    path.write_bytes(DATA)
+    return path
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    path = tmp_path / "place"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture
+def name(source: Path) -> str:
+    return Checkpoint(new_bucket().location, "key", str(source), _ANY, 1).name
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("ending", [".ucp", ".ucp.lock", ".ucp.tmp", ".ucp.damaged"])
+def test_nothing_that_is_planted_in_a_directory_is_used_or_lost(
+    place: Path, source: Path, name: str, kind: Plant, ending: str
+) -> None:
+    planted = kind(place / f"{name}{ending}")
+    before = everything(place)
+
+    if ending == ".ucp.lock":
+        with pytest.raises(CheckpointUnwritable, match=f"{planted} .*; it was left as it is: move it away, or name"):
+            upload(FileCheckpointStore(place), source)
+    else:
+        backend, result = upload(FileCheckpointStore(place), source)
+        assert result.bytes_sent == len(DATA)
+        assert backend.read("key") == DATA
+
+    assert everything(place) == before
+    aside = [path.name for path in place.iterdir() if path.name not in {"precious", planted.name}]
+    assert aside == ([f"{name}.ucp.damaged"] if ending == ".ucp" else [])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("ending", ["", ".lock", ".tmp", ".damaged"])
+@pytest.mark.parametrize("beside", [False, True])
+def test_nothing_that_is_planted_for_one_file_is_used_or_lost(
+    place: Path, source: Path, kind: Plant, ending: str, beside: bool
+) -> None:
+    source = source.rename(place / "source")
+    planted = kind(place / f"source.ucp{ending}")
+    before = everything(place)
+    store = FileCheckpointStore.beside_source() if beside else FileCheckpointStore.for_file(place / "source.ucp")
+
+    # An empty file may be what the loss of power left of a checkpoint, so it is set aside. What never was one is not.
+    goes_on = ending in {".tmp", ".damaged"} or (not ending and kind in {writable_by_all, of_another_user})
+    if goes_on:
+        backend, result = upload(store, source)
+        assert result.bytes_sent == len(DATA)
+        assert backend.read("key") == DATA
+    else:
+        with pytest.raises(CheckpointUnwritable, match=r"it was left as it is: move it away, or name"):
+            upload(store, source)
+        assert planted.lstat()
+
+    assert everything(place) == before
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("ending", ["", "-wal", "-journal", "-shm", ".claims", ".claims/lock", ".damaged"])
+def test_nothing_that_is_planted_beside_a_database_is_used_or_lost(
+    place: Path, source: Path, name: str, kind: Plant, ending: str
+) -> None:
+    if ending == ".claims" and kind is directory:
+        kind = directory_writable_by_all
+    store = SQLiteCheckpointStore(place / "uploads.db")
+    if ending.startswith("-"):
+        store.save(Checkpoint("oss://b", "other", "/other", _ANY, 1))
+    if ending == ".claims/lock":
+        (place / "uploads.db.claims").mkdir(0o700)
+        ending = f".claims/{name}.lock"
+    planted = kind(place / f"uploads.db{ending}")
+    before = everything(place)
+
+    if ending == ".damaged":
+        _, result = upload(store, source)
+        assert result.bytes_sent == len(DATA)
+        assert before <= everything(place)
+    else:
+        with pytest.raises(CheckpointUnwritable) as caught:
+            upload(store, source)
+        assert str(planted) in caught.value.message
+        assert "it was left as it is" in caught.value.message
+        assert {item for item in before if item[0] != (place / "uploads.db.claims").lstat().st_ino} <= everything(place)
+    assert planted.lstat()
+    assert not (place / "made by following").exists()
+    if kind is link_to_a_file:
+        assert (planted.parent / "precious").read_bytes() == b"precious"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("read", ["load", "scan"])
+def test_a_reader_of_a_planted_database_learns_why_it_is_not_used(place: Path, kind: Plant, read: str) -> None:
+    kind(place / "uploads.db")
+    before = everything(place)
+    with SQLiteCheckpointStore(place / "uploads.db") as store:
+        assert store.exists()
+        with pytest.raises(CheckpointDamaged, match=r"can't be trusted: .*uploads\.db (is|can|belongs).*left as it is"):
+            store.load("name") if read == "load" else list(store.scan())
+    assert everything(place) == before
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_planted_file_hides_no_other_from_a_scan(
+    place: Path, kind: Plant, checkpoint: Callable[..., Checkpoint], caplog: pytest.LogCaptureFixture
+) -> None:
+    kind(place / "planted.ucp")
+    store = FileCheckpointStore(place)
+    store.save(checkpoint())
+
+    assert list(store.scan()) == [checkpoint()]
+    assert "planted.ucp is left out: it " in caplog.text
+
+
+@pytest.mark.parametrize("mode", [0o620, 0o602, 0o666])
+def test_a_checkpoint_that_others_may_write_is_set_aside_and_given_no_id_to_be_aborted(
+    place: Path, mode: int, checkpoint: Callable[..., Checkpoint]
+) -> None:
+    saved = checkpoint()
+    store = FileCheckpointStore(place)
+    store.save(saved)
+    path = store.path_for(saved.name)
+    path.chmod(mode)
+
+    with pytest.raises(
+        CheckpointDamaged, match=f"can be written by other users .mode 0{mode:o}.; it was left"
+    ) as caught:
+        store.load(saved.name)
+    assert caught.value.upload_id is None
+    with store.claim(saved.name):
+        with pytest.raises(CheckpointUnwritable, match=r"can be written by other users .*left as it is"):
+            store.save(saved)
+        with pytest.raises(CheckpointUnwritable, match="can be written by other users"):
+            store.append_part(saved.name, _PART)
+        with pytest.raises(CheckpointDamaged, match=r"set aside as .*\.damaged"):
+            store.load(saved.name)
+        store.save(saved)
+        assert store.load(saved.name) == saved
+        store.delete(saved.name)
+    assert [path.name for path in place.iterdir()] == [f"{saved.name}.ucp.damaged"], "it is not ours to remove"
+
+
+def test_what_is_set_aside_again_and_again_replaces_nothing_of_others(
+    place: Path, checkpoint: Callable[..., Checkpoint]
+) -> None:
+    saved = checkpoint()
+    store = FileCheckpointStore(place)
+    for _ in range(3):
+        writable_by_all(store.path_for(saved.name))
+        with store.claim(saved.name), pytest.raises(CheckpointDamaged, match="set aside"):
+            store.load(saved.name)
+    assert len(everything(place)) == 3
+    assert all(path.name.endswith(".damaged") for path in place.iterdir())
+
+
+def test_without_the_claim_a_planted_file_is_not_replaced_and_not_removed(
+    place: Path, checkpoint: Callable[..., Checkpoint]
+) -> None:
+    store = FileCheckpointStore(place)
+    writable_by_all(store.path_for(checkpoint().name))
+    before = everything(place)
+
+    with pytest.raises(CheckpointUnwritable, match="it was left as it is"):
+        store.save(checkpoint())
+    store.delete(checkpoint().name)
+
+    assert everything(place) == before
+
+
+def test_a_file_that_is_swapped_for_a_link_during_a_claim_is_not_removed(
+    place: Path, checkpoint: Callable[..., Checkpoint]
+) -> None:
+    store = FileCheckpointStore.for_file(place / "state.ucp")
+    with store.claim(checkpoint().name):
+        link_to_a_file(place / "state.ucp")
+        store.delete(checkpoint().name)
+    assert (place / "state.ucp").is_symlink()
+
+
+@pytest.mark.parametrize("kind", [*KINDS, None])
+def test_a_database_that_is_swapped_while_it_is_opened_is_not_used(
+    place: Path, kind: Plant | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved = Checkpoint("oss://b", "key", "/data", _ANY, 1)
+    path = place / "uploads.db"
+    other = SQLiteCheckpointStore(place / "other.db")
+    other.save(saved)
+    SQLiteCheckpointStore(path).save(saved)
+    real = sqlite3.connect
+
+    def swap_and_connect(*args: Any, **kwargs: Any) -> sqlite3.Connection:
+        path.rename(place / "moved away")
+        if kind is None:
+            shutil.copy(place / "other.db", path)
+            path.chmod(0o600)
+        else:
+            kind(path)
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(sqlite3, "connect", swap_and_connect)
+    with SQLiteCheckpointStore(path) as store, pytest.raises(CheckpointError):
+        store.load(saved.name)
+
+
+def test_a_lock_that_is_swapped_while_it_is_taken_is_not_held(
+    place: Path, monkeypatch: pytest.MonkeyPatch, checkpoint: Callable[..., Checkpoint]
+) -> None:
+    store = FileCheckpointStore(place)
+    lock = place / f"{checkpoint().name}.ucp.lock"
+    real = _locks.FileLock.acquire
+
+    def swap_after(self: Any, **kwargs: Any) -> Any:
+        taken = real(self, **kwargs)
+        lock.unlink()
+        writable_by_all(lock)
+        return taken
+
+    monkeypatch.setattr(_locks.FileLock, "acquire", swap_after)
+    with pytest.raises(CheckpointUnwritable, match=r"\.lock can be written by other users"):
+        store.claim(checkpoint().name).__enter__()
+    assert lock.exists()
+    monkeypatch.undo()
+    lock.unlink()
+    with store.claim(checkpoint().name):
+        pass
+
+
+# --- file systems without owners or modes ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", ["directory", "one file", "sqlite"])
+def test_where_a_private_file_can_t_be_made_nothing_is_sent(
+    place: Path, source: Path, form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on FAT and some network file systems, whose files all may write, whatever mode they are made with."""
+    real = os.open
+
+    def without_modes(path: Any, flags: int, mode: int = 0o777, **more: Any) -> int:
+        file = real(path, flags, mode, **more)
+        if flags & os.O_CREAT:
+            os.fchmod(file, 0o777)
+        return file
+
+    store = {
+        "directory": lambda: FileCheckpointStore(place),
+        "one file": lambda: FileCheckpointStore.for_file(place / "state.ucp"),
+        "sqlite": lambda: SQLiteCheckpointStore(place / "uploads.db"),
+    }[form]()
+    monkeypatch.setattr(os, "open", without_modes)
+
+    with pytest.raises(CheckpointUnwritable, match=r"can be written by other users .mode 0777.*name another"):
+        upload(store, source)
+
+
+def test_a_file_that_turns_out_to_be_writable_by_all_is_not_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.open
+    monkeypatch.setattr(
+        os, "open", lambda path, flags, mode=0o777: (file := real(path, flags, mode), os.fchmod(file, 0o666))[0]
+    )
+
+    with pytest.raises(PermissionError, match="the file system keeps no owner or mode") as caught:
+        _durable.create_private(str(tmp_path / "new"))
+
+    assert caught.value.errno == errno.EACCES
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- two users -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=[0o777, 0o1777], ids=["not sticky", "sticky"])
+def shared(request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A directory that all may write to."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root: only root can act as two users")
+    parent = Path(tempfile.mkdtemp())
+    parent.chmod(0o755)
+    place = parent / "shared"
+    place.mkdir()
+    place.chmod(request.param)
+    yield place
+    shutil.rmtree(parent)
+
+
+def is_sticky(place: Path) -> bool:
+    return bool(place.stat().st_mode & 0o1000)
+
+
+@contextmanager
+def acting_as(uid: int) -> Iterator[None]:
+    """Only the effective user changes, which is the one that the system's checks use; it can be changed back."""
+    os.seteuid(uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def forged(source: Path) -> bytes:
+    """A checkpoint whose receipts say that all was sent, to an upload of the attacker."""
+    checkpoint = Checkpoint(
+        new_bucket().location,
+        "key",
+        str(source),
+        FileSource(source).fingerprint(),
+        PART,
+        upload_id="of the attacker",
+        parts=tuple(UploadedPart(number, PART, "etag", 1) for number in (1, 2, 3)),
+    )
+    return journal.encode(checkpoint)
+
+
+@pytest.fixture
+def victims_source(shared: Path) -> Path:
+    path = shared / "data"
+    path.write_bytes(DATA)
+    os.chown(path, VICTIM, VICTIM)
+    return path
+
+
+def open_form(form: str, shared: Path, source: Path) -> tuple[Any, Path]:
+    name = Checkpoint(new_bucket().location, "key", str(source), _ANY, 1).name
+    return {
+        "directory": lambda: (FileCheckpointStore(shared), shared / f"{name}.ucp"),
+        "one file": lambda: (FileCheckpointStore.for_file(shared / "state.ucp"), shared / "state.ucp"),
+        "beside": lambda: (FileCheckpointStore.beside_source(), shared / "data.ucp"),
+    }[form]()
+
+
+@pytest.mark.parametrize("form", ["directory", "one file", "beside"])
+def test_a_checkpoint_that_another_user_planted_is_never_believed(
+    shared: Path, victims_source: Path, form: str
+) -> None:
+    store, path = open_form(form, shared, victims_source)
+    with acting_as(ATTACKER):
+        path.write_bytes(forged(victims_source))
+    planted = path.read_bytes()
+    before = identity(path)
+
+    with acting_as(VICTIM):
+        if is_sticky(shared):
+            # Nothing can be put in its place, which is said before anything is sent.
+            with pytest.raises(
+                CheckpointUnwritable, match=rf"belongs to another user \(uid {ATTACKER}\).*left as it is"
+            ):
+                upload(store, victims_source)
+            assert path.read_bytes() == planted
+        else:
+            backend, result = upload(store, victims_source)
+            assert result.bytes_sent == len(DATA)
+            assert backend.read("key") == DATA
+
+    assert before in everything(shared), "it is nowhere lost"
+
+
+@pytest.mark.parametrize("form", ["directory", "one file"])
+def test_an_abort_does_not_say_that_it_dropped_what_is_another_user_s(
+    shared: Path, victims_source: Path, form: str
+) -> None:
+    store, path = open_form(form, shared, victims_source)
+    with acting_as(ATTACKER):
+        path.write_bytes(forged(victims_source))
+    before = identity(path)
+
+    with acting_as(VICTIM):
+        uploader = Uploader(new_bucket(), store)
+        if is_sticky(shared):
+            with pytest.raises(CheckpointDamaged, match="can't be set aside"):
+                uploader.abort(victims_source, "key")
+        else:
+            assert uploader.abort(victims_source, "key"), "it was set aside"
+            assert not uploader.abort(victims_source, "key")
+
+    assert before in everything(shared), "it is nowhere lost"
+
+
+@pytest.mark.parametrize("form", ["directory", "one file", "beside"])
+def test_a_checkpoint_of_root_is_believed(shared: Path, victims_source: Path, form: str) -> None:
+    store, path = open_form(form, shared, victims_source)
+    saved = Checkpoint(new_bucket().location, "key", str(victims_source), _ANY, PART, upload_id="ID")
+    if form == "beside":
+        store = store.for_source(str(victims_source))
+    store.save(saved)
+    path.chmod(0o644)
+
+    with acting_as(VICTIM):
+        assert store.load(saved.name) == saved
+
+
+@pytest.mark.parametrize("ending", ["", "-wal", "-journal", ".claims"])
+def test_a_database_that_another_user_planted_is_never_opened(shared: Path, victims_source: Path, ending: str) -> None:
+    path = shared / "uploads.db"
+    saved = Checkpoint(new_bucket().location, "key", str(victims_source), _ANY, PART, upload_id="ID")
+    with acting_as(ATTACKER):
+        if ending == ".claims":
+            (shared / "uploads.db.claims").mkdir()
+        elif ending:
+            (shared / f"uploads.db{ending}").write_bytes(b"\x37\x7f\x06\x82" + bytes(1000))
+        else:
+            (shared / "his").mkdir(mode=0o700)
+            with SQLiteCheckpointStore(shared / "his" / "uploads.db") as store:
+                store.save(saved)
+            (shared / "his" / "uploads.db").rename(path)
+            path.chmod(0o666)
+    before = everything(shared)
+
+    with acting_as(VICTIM), SQLiteCheckpointStore(path) as store:
+        # Where there is no database yet, the directory is refused before what is planted beside it is looked at.
+        why = "can be written by other users" if ending else rf"belongs to another user \(uid {ATTACKER}\)"
+        with pytest.raises(CheckpointUnwritable, match=rf"{why}.*left as it is"):
+            upload(store, victims_source)
+        if not ending:
+            with pytest.raises(CheckpointDamaged, match="belongs to another user"):
+                store.load(saved.name)
+            with pytest.raises(CheckpointDamaged, match="belongs to another user"):
+                list(store.scan())
+
+    assert before <= everything(shared)
+
+
+@pytest.mark.parametrize("call", ["load", "save", "scan", "claim"])
+def test_a_database_in_a_directory_that_others_may_write_to_is_not_opened(shared: Path, call: str) -> None:
+    """They could put a journal beside it for the moment in which SQLite looks for one and plays it back."""
+    saved = Checkpoint("oss://b", "key", "/data", _ANY, 1)
+    mode = shared.stat().st_mode
+    shared.chmod(0o755)
+    path = shared / "uploads.db"
+    with SQLiteCheckpointStore(path) as store:
+        store.save(saved)
+        shared.chmod(mode)
+        with pytest.raises(CheckpointError, match=rf"{shared} can be written by other users \(mode \d+\), who could"):
+            {
+                "load": lambda: store.load(saved.name),
+                "save": lambda: store.save(saved),
+                "scan": lambda: list(store.scan()),
+                "claim": lambda: store.claim(saved.name).__enter__(),
+            }[call]()
+        shared.chmod(0o755)
+        assert store.load(saved.name) == saved
+
+
+@pytest.mark.parametrize(
+    ("mode", "private", "usable"),
+    [(0o775, True, True), (0o775, False, False), (0o777, True, False), (0o1777, True, False), (0o755, False, True)],
+)
+def test_a_database_may_be_where_only_a_group_of_this_user_alone_may_write(
+    place: Path, mode: int, private: bool, usable: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_durable, "is_private_group", lambda gid: private and gid == place.stat().st_gid)
+    place.chmod(mode)
+    saved = Checkpoint("oss://b", "key", "/data", _ANY, 1)
+    with SQLiteCheckpointStore(place / "uploads.db") as store:
+        with nullcontext() if usable else pytest.raises(CheckpointUnwritable, match="use a directory of your own"):
+            store.save(saved)
+        refused = pytest.raises(CheckpointUnwritable, match="use a directory of your own")
+        with nullcontext() if usable else refused, store.claim(saved.name):
+            pass
+        if usable:
+            assert store.load(saved.name) == saved
+        else:
+            assert list(place.iterdir()) == [], "nothing is made where nothing can be kept"
+
+
+def test_a_database_in_a_directory_of_another_user_is_not_opened(shared: Path) -> None:
+    (shared / "his").mkdir(mode=0o755)
+    os.chown(shared / "his", ATTACKER, ATTACKER)
+    store = SQLiteCheckpointStore(shared / "his" / "uploads.db")
+    with pytest.raises(CheckpointUnwritable, match="his belongs to another user"):
+        store.save(Checkpoint("oss://b", "key", "/data", _ANY, 1))
+
+
+def test_a_directory_for_checkpoints_that_is_another_user_s_can_be_used_as_far_as_he_lets(
+    shared: Path, victims_source: Path
+) -> None:
+    with acting_as(ATTACKER):
+        (shared / "his").mkdir()
+        (shared / "his").chmod(0o777)
+
+    with acting_as(VICTIM):
+        backend, _ = upload(FileCheckpointStore(shared / "his"), victims_source)
+
+    assert backend.read("key") == DATA
+    assert list((shared / "his").iterdir()) == []
+
+
+def test_two_users_of_one_directory_do_not_disturb_each_other(shared: Path) -> None:
+    for uid in (VICTIM, ATTACKER):
+        with acting_as(uid):
+            store = FileCheckpointStore(shared)
+            saved = Checkpoint("oss://b", "key", f"/home/{uid}/data", _ANY, 1, upload_id=f"of {uid}")
+            with store.claim(saved.name):
+                store.save(saved)
+    for uid in (VICTIM, ATTACKER):
+        with acting_as(uid):
+            assert [one.upload_id for one in FileCheckpointStore(shared).scan()] == [f"of {uid}"]
