@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from partwise import sources
 from partwise.backends.oss import backend, credentials, transport
+from partwise.backends.oss import errors as oss_errors
 from partwise.cli import parsing
 from partwise.errors import InvalidInput
 

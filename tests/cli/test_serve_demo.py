@@ -284,7 +284,7 @@ def test_what_the_server_needs_is_told(
     monkeypatch.delattr("partwise.server", raising=False)
     monkeypatch.setitem(sys.modules, "h11", None)
     ended = partwise(*line)
-    assert (ended.code, ended.err) == (2, 'partwise: the server needs h11: pip install "partwise[testing]"\n')
+    assert (ended.code, ended.err) == (2, 'partwise: the server needs h11: pip install "partwise[server]"\n')
 
 
 def test_a_port_that_is_taken_is_told(child: Start, place: Path) -> None:

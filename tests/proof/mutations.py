@@ -29,7 +29,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))  # the lists are beside this script
 
-from mutated import MUTATIONS, Mutation
+from mutated import (
+    AREAS,  # noqa: F401  # for the test of the lists
+    MUTATIONS,
+    Mutation,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS_MAX = 600

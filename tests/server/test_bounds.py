@@ -337,7 +337,7 @@ def test_a_body_is_as_large_as_that_of_a_part_at_most(
 ) -> None:
     upload_id = client.begin("key")
     query = {"partNumber": "1", "uploadId": upload_id} if name == "multipart" else {}
-    monkeypatch.setattr(f"partwise.server.{name}.BODY_BYTES_MAX", 10)
+    monkeypatch.setattr(f"partwise.server.oss.{name}.BODY_BYTES_MAX", 10)
 
     def send(size: int) -> Any:
         if name != "body":
