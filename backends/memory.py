@@ -242,7 +242,7 @@ class MemoryBackend:
     def initiate_upload(self, key: str, options: ObjectOptions) -> str:
         """Begin a multipart upload; see `MultipartBackend.initiate_upload`."""
         self._begin("initiate_upload", key=key, options=options)
-        options.refuse_beyond(self._capabilities, self.location)
+        options.require_supported_by(self._capabilities, self.location)
         with self._storage.lock:
             self._check_overwrite(key, options)
             upload = _Upload(key, self._storage.new_upload_id(), utc(self._clock()), options)
@@ -290,7 +290,7 @@ class MemoryBackend:
     ) -> StoredObject:
         """Make the object of the parts named; see `MultipartBackend.complete_upload`."""
         self._begin("complete_upload", key=key, upload_id=upload_id, parts=parts, options=options)
-        options.refuse_beyond(self._capabilities, self.location)
+        options.require_supported_by(self._capabilities, self.location)
         with self._storage.lock:
             upload = self._storage.upload(key, upload_id)
             self._check_overwrite(key, options)
@@ -345,7 +345,7 @@ class MemoryBackend:
             InvalidInput: the body is larger than `limits.max_put_size`.
         """
         self._begin("put_object", key=key, body=body, options=options)
-        options.refuse_beyond(self._capabilities, self.location)
+        options.require_supported_by(self._capabilities, self.location)
         check_put(key, len(body), self._limits)
         data = _copied(exact_chunks(body, repr(key)))
         with self._storage.lock:
@@ -506,8 +506,8 @@ def _etag(data: bytes) -> str:
 
 def _made_with(initiated: ObjectOptions, completed: ObjectOptions) -> ObjectOptions:
     """The options of an object: what was fixed when its upload began, and what acts late as it was asked for last."""
-    late = completed.given() - completed.fixed().given()
-    return evolve(initiated.fixed(), **{name: getattr(completed, name) for name in late})
+    late = completed.explicitly_set() - completed.fixed_at_initiate().explicitly_set()
+    return evolve(initiated.fixed_at_initiate(), **{name: getattr(completed, name) for name in late})
 
 
 def _check_key(key: str) -> None:

@@ -30,13 +30,13 @@ class SystemClock:
         return event.wait(min(seconds, threading.TIMEOUT_MAX))
 
 
-class Chance(Protocol):
+class Random(Protocol):
     """Randomness, as the engine sees it; `random.Random` is one."""
 
     def uniform(self, a: float, b: float, /) -> float: ...
 
 
-def system_chance() -> Chance:
+def default_random() -> Random:
     """Randomness that is good enough to spread retries; nothing secret."""
     import random
 

@@ -176,11 +176,11 @@ class ObjectOptions:
         if value is not None:
             instance_of(value, Callback, "ObjectOptions.callback must be a Callback")
 
-    def given(self) -> frozenset[str]:
+    def explicitly_set(self) -> frozenset[str]:
         """The names of the options that were asked for, which are those that differ from the default."""
         return frozenset(a.name for a in fields(type(self)) if getattr(self, a.name) != getattr(_NO_OPTIONS, a.name))
 
-    def refuse_beyond(self, capabilities: Capabilities, location: str) -> None:
+    def require_supported_by(self, capabilities: Capabilities, location: str) -> None:
         """
         Refuse what a backend does not honour, before anything is sent.
 
@@ -191,11 +191,11 @@ class ObjectOptions:
         Raises:
             UnsupportedOption: an option was asked for that is not among `capabilities.options`.
         """
-        refused = self.given() - capabilities.options
+        refused = self.explicitly_set() - capabilities.options
         if refused:
             raise UnsupportedOption(f"{location} does not honour {', '.join(sorted(refused))}. Nothing was sent")
 
-    def fixed(self) -> ObjectOptions:
+    def fixed_at_initiate(self) -> ObjectOptions:
         """Only what is fixed when the upload is initiated; a change of these makes a resume impossible."""
         return evolve(self, **{name: getattr(_NO_OPTIONS, name) for name in _LATE_OPTIONS})
 
@@ -301,7 +301,7 @@ class Checkpoint:
         source: the source's name, a path for a file.
         fingerprint: the version of the source that the parts are of.
         part_size: the size of a part in bytes (of the first one, where sizes grow).
-        doubling_every: for a source of unknown size: after so many parts the part size doubles; None: it never does.
+        parts_per_doubling: for a source of unknown size: after so many parts the part size doubles; None: it never does.
         options: the options that were fixed when the upload was initiated.
         upload_id: None until the upload was initiated.
         parts: the receipts so far, each part number once, in no particular order.
@@ -315,7 +315,7 @@ class Checkpoint:
     source: str = field(validator=text)
     fingerprint: Fingerprint = field(validator=of_type(Fingerprint))
     part_size: int = field(validator=whole(1))
-    doubling_every: int | None = field(default=None, validator=whole(1, None, None))
+    parts_per_doubling: int | None = field(default=None, validator=whole(1, None, None))
     options: ObjectOptions = field(factory=ObjectOptions, validator=of_type(ObjectOptions))
     upload_id: str | None = field(default=None, validator=text_or_none)
     parts: tuple[UploadedPart, ...] = field(default=(), converter=to_tuple, validator=all_of(UploadedPart))

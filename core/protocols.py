@@ -125,7 +125,7 @@ class MultipartBackend(Protocol):
     within `limits`. What every method may raise, beside what it names:
 
     - `UnsupportedOption`: `options` asks for something beyond `capabilities.options`. Nothing happened. One line does
-      it: ``options.refuse_beyond(self.capabilities, self.location)``.
+      it: ``options.require_supported_by(self.capabilities, self.location)``.
     - `ConnectionFailed`, `ServerFailed`, `Throttled` and other retryable errors: try again. The effect may have taken
       place unless the method says otherwise.
     - `AccessDenied`, `BucketNotFound` and other permanent errors: nothing happened, and trying again is no use.
@@ -253,7 +253,7 @@ class MultipartBackend(Protocol):
 
 
 @runtime_checkable
-class BindsRequestOptions(Protocol):
+class SupportsRequestOptions(Protocol):
     """Optional, beside `MultipartBackend`: options that go with every request of one upload, not with the object."""
 
     def with_request_options(self, options: ObjectOptions) -> MultipartBackend:
@@ -267,7 +267,7 @@ class BindsRequestOptions(Protocol):
 
 
 @runtime_checkable
-class BindsSourceFile(Protocol):
+class SupportsSourceFile(Protocol):
     """Optional, beside `MultipartBackend`: a storage of files, to which the file that an object is made of matters."""
 
     def with_source_file(self, path: str) -> MultipartBackend:
@@ -281,7 +281,7 @@ class BindsSourceFile(Protocol):
 
 
 @runtime_checkable
-class BeginsParts(MultipartBackend, Protocol):
+class SupportsPipelining(MultipartBackend, Protocol):
     """
     Optional, on top of `MultipartBackend`: to send a part now, and to wait for its answer later.
 
@@ -375,7 +375,7 @@ class CheckpointStore(Protocol):
 
 
 @runtime_checkable
-class BindsSource(Protocol):
+class SupportsPerSource(Protocol):
     """Optional, beside `CheckpointStore`: a store whose place depends on the source, such as a file beside it."""
 
     def for_source(self, source: str) -> CheckpointStore:

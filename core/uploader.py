@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Any, Self
 
 from attrs import define, evolve
 
-from partwise._engine.context import Order, ResumeMode, Run, Tools, logger
+from partwise._engine.context import ResumeMode, Runtime, UploadContext, UploadRequest, logger
 from partwise._engine.finish import drop, stop
-from partwise._engine.ledger import AlreadyStored, CompareWhileReading, Damage, Decision, Resume, Undecidable
-from partwise._engine.plan import PartPlan, goes_in_one_piece
+from partwise._engine.ledger import AlreadyStored, Ambiguous, CompareWhileReading, DamagedCheckpoint, Decision, Resume
+from partwise._engine.plan import PartPlan, is_single_put
 from partwise._engine.plugin_calls import PluginDefect, call_plugin
 from partwise._engine.resume import find_checkpoint
 from partwise._engine.scheduler import Control
-from partwise._engine.thread_workers import ThreadTransport
+from partwise._engine.thread_workers import ThreadWorkers
 from partwise._engine.upload import Claim, Upload
-from partwise._engine.workers import ExecutorTransport, InlineTransport, Transport, lacks_resources
+from partwise._engine.workers import ExecutorWorkers, InlineWorkers, WorkerPool, lacks_resources
 from partwise._signals import raised_by_signal
 from partwise._validation import brief, check_callable, check_methods, check_number, instance_of
-from partwise.clock import Chance, Clock, SystemClock, system_chance
+from partwise.clock import Clock, Random, SystemClock, default_random
 from partwise.config import TransferConfig
 from partwise.errors import InvalidInput, UploadFailed
 from partwise.model import ObjectOptions, PartLimits, Progress, UploadResult
@@ -62,8 +62,8 @@ class Uploader:
         executor: Executor | None = None,
         *,
         clock: Clock | None = None,
-        chance: Chance | None = None,
-        transport: Callable[[], Transport] | None = None,
+        chance: Random | None = None,
+        transport: Callable[[], WorkerPool] | None = None,
     ) -> None:
         check_methods("backend", backend, ("initiate_upload", "upload_part", "complete_upload"), "a MultipartBackend")
         if store is not None:
@@ -73,7 +73,7 @@ class Uploader:
         if clock is not None:
             check_methods("clock", clock, ("monotonic", "now", "wait"), "a Clock or None")
         if chance is not None:
-            check_methods("chance", chance, ("uniform",), "a Chance or None")
+            check_methods("chance", chance, ("uniform",), "a Random or None")
         if transport is not None:
             check_callable("transport", transport)
         if config is not None:
@@ -83,7 +83,7 @@ class Uploader:
         self._store = store
         self._executor = executor
         self._clock: Clock = clock or SystemClock()
-        self._chance: Chance = chance or system_chance()
+        self._chance: Random = chance or default_random()
         self._transport = transport
 
     def __repr__(self) -> str:
@@ -227,8 +227,8 @@ class Uploader:
             InvalidInput: the source has no name, so that nothing of it was ever recorded.
         """
         instance_of(key, str, "the key of an object is text")
-        order = Order(self.backend, self.store, as_source(source), key, ObjectOptions(), self.config)
-        run = Run(order, Tools(partial(InlineTransport, self._clock), self._clock, self._chance), Control())
+        order = UploadRequest(self.backend, self.store, as_source(source), key, ObjectOptions(), self.config)
+        run = UploadContext(order, Runtime(partial(InlineWorkers, self._clock), self._clock, self._chance), Control())
         if run.store is None:
             raise InvalidInput(f"{run.target} was never recorded, since its source has no name")
         with Claim(run.store, run, "Nothing was dropped"):
@@ -238,13 +238,13 @@ class Uploader:
                 raise error.__cause__ or error  # noqa: B904  # as it was
             if found is None:
                 return False
-            if isinstance(found, Damage):
+            if isinstance(found, DamagedCheckpoint):
                 run.checkpoint = evolve(run.wanted, upload_id=found.upload_id)
             if not drop(run):
                 raise stop(
                     run, UploadFailed, f"the upload of {run.target} could not be aborted, and is kept", resumable=True
                 ) from run.abort_error
-            if isinstance(found, Damage):
+            if isinstance(found, DamagedCheckpoint):
                 call_plugin(run.store.load, run.name)  # it may be another user's, which can't be removed
             return True
 
@@ -257,12 +257,12 @@ class Uploader:
         resume: ResumeMode,
         *,
         expected: tuple[int | None, int | None],
-    ) -> Order:
+    ) -> UploadRequest:
         # Before the store is opened, which makes a directory.
         given, wanted = as_source(source), ObjectOptions() if options is None else options
         _check_call(key, progress)
         store = None if resume == "never" else self.store
-        return Order(
+        return UploadRequest(
             self.backend,
             store,
             given,
@@ -275,11 +275,11 @@ class Uploader:
         )
 
     @contextmanager
-    def _ready(self, order: Order, control: Control) -> Generator[Upload]:
+    def _ready(self, order: UploadRequest, control: Control) -> Generator[Upload]:
         """An upload that is ready to run, with its workers; they are gone afterwards."""
         workers = _Workers(self._executor, self.config.concurrency, self._clock)
         try:
-            yield Upload(order, Tools(self._transport or workers.transport, self._clock, self._chance), control)
+            yield Upload(order, Runtime(self._transport or workers.transport, self._clock, self._chance), control)
         finally:
             workers.close()
 
@@ -295,15 +295,15 @@ class _Workers:
 
     def __init__(self, executor: Executor | None, concurrency: int, clock: Clock) -> None:
         self._given = executor
-        self._own: ThreadTransport | None = None
+        self._own: ThreadWorkers | None = None
         self._concurrency = concurrency
         self._clock = clock
 
-    def transport(self) -> Transport:
+    def transport(self) -> WorkerPool:
         if self._given is not None:
-            return ExecutorTransport(self._given)
+            return ExecutorWorkers(self._given)
         if self._own is None:
-            self._own = ThreadTransport(self._concurrency, self._clock)
+            self._own = ThreadWorkers(self._concurrency, self._clock)
         return self._own
 
     def close(self) -> None:
@@ -497,7 +497,7 @@ def _explained(decision: Decision, plan: PartPlan, *, limits: PartLimits, config
     match decision:
         case AlreadyStored():
             return Explanation("done", "an earlier run completed it, and its answer was lost", ())
-        case Undecidable():
+        case Ambiguous():
             return Explanation("unknown", "an object of this size is there, and nothing tells whether it is ours", ())
         case CompareWhileReading(plan=recorded, candidates=candidates):
             reasons = (
@@ -512,7 +512,7 @@ def _explained(decision: Decision, plan: PartPlan, *, limits: PartLimits, config
                 parts.append(PlannedPart(part.part_number, part.offset, part.size, verdict.action, verdict.why))
             return Explanation("resume", _part_size_that_stands(recorded, config), tuple(parts))
         case start:
-            if plan.size is not None and goes_in_one_piece(plan.size, limits, config.multipart_threshold):
+            if plan.size is not None and is_single_put(plan.size, limits, config.multipart_threshold):
                 return Explanation("put", start.reason, ())
             numbers = range(1, (plan.parts_total or 0) + 1)
             planned = (plan.part(number) for number in numbers)

@@ -53,7 +53,7 @@ class Appender:
 
         Raises:
             OSError: as the system says. No part of the line is left, or it will be cut off before the next one.
-            Damage: what is there does not verify.
+            CorruptJournal: what is there does not verify.
         """
         with self._lock:
             tail = self._tail(path, name, admit)

@@ -66,7 +66,7 @@ class Journal:
     digest: bytes
 
 
-class Damage(Exception):
+class CorruptJournal(Exception):
     """
     What was read can't be trusted. It never leaves the stores, which make a CheckpointDamaged of it.
 
@@ -157,7 +157,7 @@ def decode(data: bytes) -> Journal:
     What a file says, its torn end left out.
 
     Raises:
-        Damage: it does not verify.
+        CorruptJournal: it does not verify.
     """
     lines = _Lines(data)
     return Journal(with_parts(lines.header, lines), lines.length, lines.digest)
@@ -168,7 +168,7 @@ def decode_end(data: bytes) -> Journal:
     As `decode`, but all lines are verified and only the first one is read: the checkpoint is without its parts.
 
     Raises:
-        Damage: it does not verify.
+        CorruptJournal: it does not verify.
     """
     lines = _Lines(data)
     for _ in lines:
@@ -184,14 +184,14 @@ class _Lines:
         data: the file.
 
     Raises:
-        Damage: the first line can't be read; and while it is iterated over, a line does not verify.
+        CorruptJournal: the first line can't be read; and while it is iterated over, a line does not verify.
     """
 
     def __init__(self, data: bytes) -> None:
         first = _first_line(data)
         self.header, self.digest = _decode_header(first)
         if len(data) > BYTES_MAX:
-            raise Damage(f"it is larger than {BYTES_MAX // MIB} MiB, the most there can be", header=self.header)
+            raise CorruptJournal(f"it is larger than {BYTES_MAX // MIB} MiB, the most there can be", header=self.header)
         self.length = len(first) + 1
         self._data = data
 
@@ -200,12 +200,12 @@ class _Lines:
         while (end := data.find(b"\n", self.length)) >= 0:
             number += 1
             if end - self.length > LINE_MAX:
-                raise Damage(f"line {number} is longer than {LINE_MAX:,} bytes", header=self.header)
+                raise CorruptJournal(f"line {number} is longer than {LINE_MAX:,} bytes", header=self.header)
             line = data[self.length : end + 1]
             body = line[: -_END_CHARS - 1]
             digest = checksum(self.digest, body)
             if line != _line(body, digest):
-                raise Damage(f"line {number} does not match its checksum", header=self.header)
+                raise CorruptJournal(f"line {number} does not match its checksum", header=self.header)
             self.digest, self.length = digest, end + 1
             yield body
 
@@ -215,7 +215,7 @@ def decode_header(data: bytes) -> Checkpoint:
     The checkpoint without its parts, from a file's bytes, whatever follows the first line.
 
     Raises:
-        Damage: the first line does not verify.
+        CorruptJournal: the first line does not verify.
     """
     return _decode_header(_first_line(data))[0]
 
@@ -223,9 +223,9 @@ def decode_header(data: bytes) -> Checkpoint:
 def _first_line(data: bytes) -> bytes:
     end = data.find(b"\n", 0, LINE_MAX + 1)
     if end < 0 and len(data) > LINE_MAX:
-        raise Damage(f"its first line is longer than {LINE_MAX:,} bytes")
+        raise CorruptJournal(f"its first line is longer than {LINE_MAX:,} bytes")
     if end < 0:
-        raise Damage("it is cut off within its first line" if data else "it is empty")
+        raise CorruptJournal("it is cut off within its first line" if data else "it is empty")
     return data[:end]
 
 
@@ -234,14 +234,14 @@ def with_parts(header: Checkpoint, records: Iterable[bytes]) -> Checkpoint:
     The checkpoint with the parts that these texts are the receipts of. A later receipt of a number replaces an earlier.
 
     Raises:
-        Damage: one of them is no receipt.
+        CorruptJournal: one of them is no receipt.
     """
     parts = {}
     for record in records:
         try:
             part = part_from_data(_from_text(record))
         except ValueError as error:
-            raise Damage(f"a part can't be read: {error}", header=header) from error
+            raise CorruptJournal(f"a part can't be read: {error}", header=header) from error
         parts[part.part_number] = part
     return evolve(header, parts=tuple(parts.values()))
 
@@ -251,7 +251,7 @@ def header_from_text(body: bytes) -> Checkpoint:
     The checkpoint that `header_text` made a text of.
 
     Raises:
-        Damage: it can't be read, as when a newer version wrote it.
+        CorruptJournal: it can't be read, as when a newer version wrote it.
     """
     data: Any = None
     try:
@@ -261,7 +261,7 @@ def header_from_text(body: bytes) -> Checkpoint:
         fields = data if isinstance(data, dict) else {}
         upload_id = fields.get("upload_id")
         identity = [found for name in _IDENTITY if isinstance(found := fields.get(name), str)]
-        raise Damage(
+        raise CorruptJournal(
             str(error),
             upload_id=upload_id if isinstance(upload_id, str) else None,
             name=checkpoint_name(*identity) if len(identity) == len(_IDENTITY) else None,
@@ -280,7 +280,7 @@ def resembles(data: bytes) -> bool:
 def _decode_header(line: bytes) -> tuple[Checkpoint, bytes]:
     if not line.startswith(_MARK):
         other = re.match(re.escape(_NAME) + rb"([0-9]{1,9}) ", line)
-        raise Damage(
+        raise CorruptJournal(
             f"it is of format {int(other[1])}, and this version of partwise reads format {FORMAT}"
             if other
             else "it does not begin as a checkpoint of partwise does"
@@ -288,7 +288,7 @@ def _decode_header(line: bytes) -> tuple[Checkpoint, bytes]:
     body = line[len(_MARK) : -_END_CHARS]
     digest = checksum(_MARK, body)
     if line + b"\n" != _MARK + _line(body, digest):
-        raise Damage("its first line does not match its checksum")
+        raise CorruptJournal("its first line does not match its checksum")
     return header_from_text(body), digest
 
 

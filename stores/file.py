@@ -178,10 +178,10 @@ class FileCheckpointStore:
             return None
         except files.Untrusted as error:
             # Whose upload its id is of is not known either, so the id is not given to be aborted.
-            raise self._set_aside(path, name, journal.Damage(f"it {error.strerror}")) from error
+            raise self._set_aside(path, name, journal.CorruptJournal(f"it {error.strerror}")) from error
         except OSError as error:
             raise unreadable(error, path, name=name) from error
-        except journal.Damage as damage:
+        except journal.CorruptJournal as damage:
             raise self._set_aside(path, name, damage) from damage
 
     def save(self, checkpoint: Checkpoint) -> None:
@@ -229,7 +229,7 @@ class FileCheckpointStore:
             raise absent(name, path) from error
         except OSError as error:
             raise unwritable(error, path, name=name) from error
-        except journal.Damage as damage:
+        except journal.CorruptJournal as damage:
             raise CheckpointDamaged(
                 f"nothing can be added to the checkpoint {path}: {damage.reason}; it was left as it is",
                 name=name,
@@ -309,10 +309,10 @@ class FileCheckpointStore:
             )
 
     def _decoded(self, path: str, name: str) -> Checkpoint:
-        """The checkpoint in a file; raises OSError, Damage, and CheckpointMismatch."""
+        """The checkpoint in a file; raises OSError, CorruptJournal, and CheckpointMismatch."""
         try:
             checkpoint = journal.decode(_read(path)).checkpoint
-        except journal.Damage as damage:
+        except journal.CorruptJournal as damage:
             if damage.header is not None:
                 self._check_owner(path, name, damage.header)
             if damage.name != name:
@@ -322,7 +322,7 @@ class FileCheckpointStore:
         return checkpoint
 
     def _check_owner(self, path: str, name: str, found: Checkpoint) -> None:
-        """Refuse what is found under a name that is not its own; raises CheckpointMismatch or Damage."""
+        """Refuse what is found under a name that is not its own; raises CheckpointMismatch or CorruptJournal."""
         if found.name == name:
             return
         if self._place.shared:
@@ -333,9 +333,9 @@ class FileCheckpointStore:
                 where=path,
             )
         # A copy under a wrong name. Its upload is alive as far as anyone knows, so its id is not given to be aborted.
-        raise journal.Damage(f"it is of {upload_of(found)}")
+        raise journal.CorruptJournal(f"it is of {upload_of(found)}")
 
-    def _set_aside(self, path: str, name: str, damage: journal.Damage) -> CheckpointDamaged:
+    def _set_aside(self, path: str, name: str, damage: journal.CorruptJournal) -> CheckpointDamaged:
         where = path
         kept = "it was left where it is"
         if name in self._claimed:
@@ -382,7 +382,7 @@ class FileCheckpointStore:
                 _log.warning("%s is left out: it %s", path, error.strerror)
             except OSError as error:
                 _log.warning("%s is left out: it can't be read: %s", path, reason(error))
-            except journal.Damage as damage:
+            except journal.CorruptJournal as damage:
                 _log.warning("%s is left out: it can't be trusted: %s", path, damage.reason)
             else:
                 if self._place.path(checkpoint.name) == path:
@@ -395,7 +395,7 @@ def _header(path: str) -> Checkpoint | None:
     """The checkpoint in a file without its parts; None where there is none that verifies."""
     try:
         return journal.decode_header(files.read(path, journal.LINE_MAX + 1))
-    except (OSError, journal.Damage):
+    except (OSError, journal.CorruptJournal):
         return None
 
 
@@ -441,7 +441,7 @@ class BesideSourceStore:
 
     def for_source(self, source: str) -> FileCheckpointStore:
         """
-        The store of the source of this name; see `BindsSource.for_source`.
+        The store of the source of this name; see `SupportsPerSource.for_source`.
 
         Raises:
             InvalidInput: the source is no file, so that there is no place beside it.

@@ -162,7 +162,7 @@ class SQLiteCheckpointStore:
                     return None
                 try:
                     return _read(connection, key)
-                except journal.Damage as damage:
+                except journal.CorruptJournal as damage:
                     kept = "it was left as it is"
                     if name in self._claimed:
                         _set_aside(connection, key)
@@ -335,7 +335,7 @@ class SQLiteCheckpointStore:
     def _is_damaged(self, name: str) -> bool:
         try:
             # A damaged row is not a damaged file.
-            with self._database.use(create=False) as connection, suppress(journal.Damage):
+            with self._database.use(create=False) as connection, suppress(journal.CorruptJournal):
                 if connection is not None:
                     _read(connection, plain_name(name))
         except FAILURES as error:
@@ -346,7 +346,7 @@ class SQLiteCheckpointStore:
         try:
             with self._database.use(create=False) as connection:
                 header = None if connection is None else _read_header(connection, plain_name(name))
-        except (*FAILURES, journal.Damage):
+        except (*FAILURES, journal.CorruptJournal):
             header = None
         return f"the upload {name}" if header is None else upload_of(header)
 
@@ -368,7 +368,7 @@ class SQLiteCheckpointStore:
         for name in names:
             try:
                 checkpoint = _read(connection, name)
-            except journal.Damage as damage:
+            except journal.CorruptJournal as damage:
                 _log.warning("%s in %s is left out: it can't be trusted: %s", name, self._path, damage.reason)
             else:
                 if checkpoint is not None:
@@ -411,7 +411,7 @@ def _names(connection: sqlite3.Connection) -> list[str]:
 
 
 def _read(connection: sqlite3.Connection, name: str) -> Checkpoint | None:
-    """The checkpoint in its rows; raises Damage."""
+    """The checkpoint in its rows; raises CorruptJournal."""
     connection.execute("BEGIN")  # the two are read as they were at one instant
     header_rows = connection.execute(_GET_HEADER, (name,)).fetchall()
     part_rows, size = [], 0
@@ -425,19 +425,19 @@ def _read(connection: sqlite3.Connection, name: str) -> Checkpoint | None:
         return None
     header = _header(name, *header_rows[0])
     if len(part_rows) > PART_NUMBER_MAX:
-        raise journal.Damage(f"it has more than {PART_NUMBER_MAX:,} parts", header=header)
+        raise journal.CorruptJournal(f"it has more than {PART_NUMBER_MAX:,} parts", header=header)
     if size > journal.BYTES_MAX:
-        raise journal.Damage(f"its parts have more than {journal.BYTES_MAX // MIB} MiB", header=header)
+        raise journal.CorruptJournal(f"its parts have more than {journal.BYTES_MAX // MIB} MiB", header=header)
     records = []
     for number, record, checksum in part_rows:
         if _sum(_text(record), name, number).encode() != checksum:
-            raise journal.Damage(f"part {number} does not match its checksum", header=header)
+            raise journal.CorruptJournal(f"part {number} does not match its checksum", header=header)
         records.append(record)
     return journal.with_parts(header, records)
 
 
 def _read_header(connection: sqlite3.Connection, name: str) -> Checkpoint | None:
-    """The checkpoint without its parts; raises Damage."""
+    """The checkpoint without its parts; raises CorruptJournal."""
     row = connection.execute(_GET_HEADER, (name,)).fetchone()
     return None if row is None else _header(name, *row)
 
@@ -450,10 +450,10 @@ _GET_HEADER = "SELECT header, checksum FROM checkpoints WHERE name = ?"
 def _header(name: str, text: object, checksum: object) -> Checkpoint:
     body = _text(text)
     if _sum(body, name).encode() != checksum:
-        raise journal.Damage("its header does not match its checksum")
+        raise journal.CorruptJournal("its header does not match its checksum")
     header = journal.header_from_text(body)
     if header.name != name:
-        raise journal.Damage(f"it is of {upload_of(header)}")
+        raise journal.CorruptJournal(f"it is of {upload_of(header)}")
     return header
 
 

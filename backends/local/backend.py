@@ -274,7 +274,7 @@ class LocalBackend:
         self._state.closed = True
 
     def with_source_file(self, path: str) -> Self:
-        """See `BindsSourceFile.with_source_file`. A file that can't be found is left for the source to report."""
+        """See `SupportsSourceFile.with_source_file`. A file that can't be found is left for the source to report."""
         try:
             status = os.stat(path)  # noqa: PTH116
         except (OSError, ValueError):
@@ -297,7 +297,7 @@ class LocalBackend:
         """
         self._check_open()
         check_call(key=key, options=options)
-        options.refuse_beyond(CAPABILITIES, self.location)
+        options.require_supported_by(CAPABILITIES, self.location)
         self._check_key(key)
         upload_id = check_text("an upload id", self._new_upload_id())
         if not UPLOAD_ID.fullmatch(upload_id):
@@ -371,7 +371,7 @@ class LocalBackend:
         """
         self._check_open()
         check_call(key=key, upload_id=upload_id, parts=parts, options=options)
-        options.refuse_beyond(CAPABILITIES, self.location)
+        options.require_supported_by(CAPABILITIES, self.location)
         doing = f"completing {key!r}"
         with (
             self._upload(key, upload_id, doing) as (folder, record),
@@ -465,7 +465,7 @@ class LocalBackend:
         """
         self._check_open()
         check_call(key=key, body=body, options=options)
-        options.refuse_beyond(CAPABILITIES, self.location)
+        options.require_supported_by(CAPABILITIES, self.location)
         check_put(key, len(body), LIMITS)
         self._check_key(key)
         check_options(key, options)

@@ -65,7 +65,7 @@ def read_record(directory: Directory, name: str) -> dict[str, Any] | None:
 
 def options_to_data(options: ObjectOptions) -> dict[str, Any]:
     """Those of the options that were asked for, by name."""
-    values = {name: getattr(options, name) for name in sorted(options.given())}
+    values = {name: getattr(options, name) for name in sorted(options.explicitly_set())}
     return {name: dict(value) if isinstance(value, Mapping) else value for name, value in values.items()}
 
 

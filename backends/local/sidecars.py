@@ -46,7 +46,7 @@ class Description:
     @property
     def needed(self) -> bool:
         """Whether it says more than the file itself."""
-        return bool(self.options.given() - {"forbid_overwrite"})
+        return bool(self.options.explicitly_set() - {"forbid_overwrite"})
 
 
 def check_options(key: str, options: ObjectOptions) -> None:

@@ -447,7 +447,7 @@ class OSSBackend:
         return self.begin_part(key, upload_id, part_number, body)()
 
     def begin_part(self, key: str, upload_id: str, part_number: int, body: Body) -> Callable[[], UploadedPart]:
-        """Send one part, and ask for its receipt later; see `BeginsParts.begin_part`, and `upload_part`."""
+        """Send one part, and ask for its receipt later; see `SupportsPipelining.begin_part`, and `upload_part`."""
         self._begin(key, upload_id=upload_id, body=body)
         size = len(body)
         check_part(part_number, size, LIMITS)
@@ -705,7 +705,7 @@ class OSSBackend:
 
     def _object_headers(self, request: Request, key: str, options: ObjectOptions) -> dict[str, str]:
         self._begin(key, options=options)
-        options.refuse_beyond(CAPABILITIES, self.location)
+        options.require_supported_by(CAPABILITIES, self.location)
         if self._options != _NO_OPTIONS:
             options = evolve(
                 options,

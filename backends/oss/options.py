@@ -78,7 +78,7 @@ def headers_for(request: Request, options: ObjectOptions) -> dict[str, str]:
     Raises:
         InvalidInput: an option has a value that can't be sent.
     """
-    given = options.given()
+    given = options.explicitly_set()
     headers: dict[str, str] = {}
     for rule in _RULES:
         if request & rule.requests and rule.option in given:

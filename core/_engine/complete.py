@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from attrs import evolve
 
-from partwise._engine.context import Run
+from partwise._engine.context import UploadContext
 from partwise._engine.finish import stop
 from partwise._engine.ledger import TOKEN_NAME, is_same_part
 from partwise._engine.plugin_calls import call_plugin
@@ -36,15 +36,15 @@ _REPAIRS_MAX = 2
 
 
 class UploadLost(PartwiseError):
-    """The storage no longer knows the upload, in the middle of a run. Never seen by a caller."""
+    """The storage no longer knows the upload, in the middle of a context. Never seen by a caller."""
 
 
-def complete(run: Run, send_missing: Callable[[], None]) -> StoredObject:
+def complete(context: UploadContext, send_missing: Callable[[], None]) -> StoredObject:
     """
     Make the object of the parts that the ledger holds.
 
     Args:
-        run: the run.
+        context: the upload.
         send_missing: sends what the ledger lacks, for parts that turn out not to be on the storage.
 
     Raises:
@@ -56,24 +56,28 @@ def complete(run: Run, send_missing: Callable[[], None]) -> StoredObject:
     """
     repairs = failures = 0
     while True:
-        run.control.check()
-        _check_whole(run)
-        run.check_source()
-        if run.source_moved:
-            compare_moved(run)
-            run.source_moved = False
+        context.control.check()
+        _check_whole(context)
+        context.check_source()
+        if context.source_moved:
+            compare_moved(context)
+            context.source_moved = False
         try:
             return call_plugin(
-                run.backend.complete_upload, run.key, run.upload_id, run.ledger.receipts(), run.order.options
+                context.backend.complete_upload,
+                context.key,
+                context.upload_id,
+                context.ledger.receipts(),
+                context.order.options,
             )
         except PartRejected as error:
             repairs += 1
-            if repairs > _REPAIRS_MAX or not (repaired := _repair(run)):
+            if repairs > _REPAIRS_MAX or not (repaired := _repair(context)):
                 raise
-            run.warn(f"{repaired}: {error}")
+            context.warn(f"{repaired}: {error}")
             send_missing()
         except UploadNotFound as error:
-            stored = _object_of_a_lost_answer(run, gone=True, asked_before=failures > 0)
+            stored = _object_of_a_lost_answer(context, gone=True, asked_before=failures > 0)
             if stored is None:
                 raise UploadLost(str(error)) from error
             return stored
@@ -81,113 +85,115 @@ def complete(run: Run, send_missing: Callable[[], None]) -> StoredObject:
             raise
         except BackendError as error:
             failures += 1
-            stored = _settle(run, error, failures)
+            stored = _settle(context, error, failures)
             if stored is not None:
-                run.warn(f"the answer to complete was lost ({error}), and the object was found to be there")
+                context.warn(f"the answer to complete was lost ({error}), and the object was found to be there")
                 return stored
 
 
-def _settle(run: Run, error: BackendError, failures: int) -> StoredObject | None:
+def _settle(context: UploadContext, error: BackendError, failures: int) -> StoredObject | None:
     """
     The object, if this failure to complete hides a success; None, once it is time for another attempt.
 
     Raises:
         BackendError: `error`, if it is time for none.
     """
-    delay = run.policy.delay(failures, error)
+    delay = context.policy.delay(failures, error)
     if delay is not None and error.retry_after is not None:
-        run.wait(delay)  # whoever asks to be left alone is not asked what became of it, either
+        context.wait(delay)  # whoever asks to be left alone is not asked what became of it, either
         delay = 0.0
-    stored = _object_after(run, error, uncertain=failures > 1)
+    stored = _object_after(context, error, uncertain=failures > 1)
     if stored is None:
         if delay is None:
             raise error
-        run.log_retry(error, delay)
-        run.wait(delay)
+        context.log_retry(error, delay)
+        context.wait(delay)
     return stored
 
 
-def _object_after(run: Run, error: BackendError, *, uncertain: bool) -> StoredObject | None:
+def _object_after(context: UploadContext, error: BackendError, *, uncertain: bool) -> StoredObject | None:
     # An object that must not be overwritten may be the one that an earlier, unanswered request of ours made.
     may_have_happened = error.retryable or (uncertain and isinstance(error, ObjectExists))
-    return _object_of_a_lost_answer(run, gone=False, asked_before=True) if may_have_happened else None
+    return _object_of_a_lost_answer(context, gone=False, asked_before=True) if may_have_happened else None
 
 
-def _check_whole(run: Run) -> None:
-    if not run.ledger.is_whole():
+def _check_whole(context: UploadContext) -> None:
+    if not context.ledger.is_whole():
         raise SourceChanged(
-            f"{run.ledger.parts_done} parts of {run.ledger.bytes_done} bytes do not make up {run.target}, which has"
-            f" {run.ledger.plan.size}",
-            source=run.source.name,
+            f"{context.ledger.parts_done} parts of {context.ledger.bytes_done} bytes do not make up {context.target}, which has"
+            f" {context.ledger.plan.size}",
+            source=context.source.name,
         )
-    run.check_expected(run.ledger.plan.size, run.ledger.crc64() if run.order.expected_crc64 is not None else None)
-    if run.fingerprint.content is not None and run.ledger.crc64() not in (None, run.fingerprint.content):
-        raise SourceChanged(f"{run.target} changed on the way: its checksum is another", source=run.source.name)
+    context.check_expected(
+        context.ledger.plan.size, context.ledger.crc64() if context.order.expected_crc64 is not None else None
+    )
+    if context.fingerprint.content is not None and context.ledger.crc64() not in (None, context.fingerprint.content):
+        raise SourceChanged(f"{context.target} changed on the way: its checksum is another", source=context.source.name)
 
 
-def compare_moved(run: Run) -> None:
+def compare_moved(context: UploadContext) -> None:
     """
-    Read again what was sent of a source whose identity is another one than it was; see `Run.check_source`.
+    Read again what was sent of a source whose identity is another one than it was; see `UploadContext.check_source`.
 
     Raises:
         SourceChanged: the bytes are not those that were sent.
     """
-    sent = {part.part_number: part.crc64 for part in run.ledger.receipts()}
-    if local_checksums(run, run.ledger.plan, sent) != sent:
-        raise SourceChanged(f"{run.target} was replaced by another file on the way", source=run.source.name)
+    sent = {part.part_number: part.crc64 for part in context.ledger.receipts()}
+    if local_checksums(context, context.ledger.plan, sent) != sent:
+        raise SourceChanged(f"{context.target} was replaced by another file on the way", source=context.source.name)
 
 
-def _object_of_a_lost_answer(run: Run, *, gone: bool, asked_before: bool) -> StoredObject | None:
-    head = run.persist(lambda: run.backend.head_object(run.key))
-    if head is None or head.size != run.ledger.plan.size:
+def _object_of_a_lost_answer(context: UploadContext, *, gone: bool, asked_before: bool) -> StoredObject | None:
+    head = context.retry(lambda: context.backend.head_object(context.key))
+    if head is None or head.size != context.ledger.plan.size:
         return None
-    ours = _is_ours(run, head)
+    ours = _is_ours(context, head)
     if ours is False:
         return None
-    if ours is None and not (gone or run.backend.capabilities.lists_parts):
-        raise unknown(run, head)
-    if not (gone or _is_gone(run)):
+    if ours is None and not (gone or context.backend.capabilities.lists_parts):
+        raise unknown(context, head)
+    if not (gone or _is_gone(context)):
         return None
     if ours is None:
-        raise unknown(run, head)
-    seen = asked_before and run.backend.capabilities.lists_parts
-    return head if seen or _resumed_parts_hold(run) else None
+        raise unknown(context, head)
+    seen = asked_before and context.backend.capabilities.lists_parts
+    return head if seen or _resumed_parts_hold(context) else None
 
 
-def _resumed_parts_hold(run: Run) -> bool:
+def _resumed_parts_hold(context: UploadContext) -> bool:
     """
     Whether what earlier runs recorded is of the source, by reading it.
 
     If neither a list nor a request of this run has shown that the storage knew the upload, nothing but the checkpoint
     speaks of those parts.
     """
-    if run.fingerprint.size is None:
+    if context.fingerprint.size is None:
         return True  # they were compared as the stream was read
-    recorded = {part.part_number: part.crc64 for part in run.ledger.resumed()}
-    return local_checksums(run, run.ledger.plan, recorded) == recorded
+    recorded = {part.part_number: part.crc64 for part in context.ledger.resumed()}
+    return local_checksums(context, context.ledger.plan, recorded) == recorded
 
 
-def _is_ours(run: Run, head: StoredObject) -> bool | None:
+def _is_ours(context: UploadContext, head: StoredObject) -> bool | None:
     """Whether the object is the one that our parts make; None where nothing tells."""
-    if run.checkpoint is not None and run.checkpoint.token is not None:
-        return head.metadata.get(TOKEN_NAME) == run.checkpoint.token
-    combined = run.ledger.crc64()
+    if context.checkpoint is not None and context.checkpoint.token is not None:
+        return head.metadata.get(TOKEN_NAME) == context.checkpoint.token
+    combined = context.ledger.crc64()
     return None if head.crc64 is None or combined is None else head.crc64 == combined
 
 
-def _is_gone(run: Run) -> bool:
-    if not run.backend.capabilities.lists_parts:
+def _is_gone(context: UploadContext) -> bool:
+    if not context.backend.capabilities.lists_parts:
         # Without a list only this makes sure that the upload does not linger, and it touches no object.
-        run.persist(lambda: run.backend.abort_upload(run.key, run.upload_id))
+        context.retry(lambda: context.backend.abort_upload(context.key, context.upload_id))
         return True
     try:
-        run.persist(lambda: list(run.backend.list_parts(run.key, run.upload_id)))
+        context.retry(lambda: list(context.backend.list_parts(context.key, context.upload_id)))
     except UploadNotFound:
         return True
     return False
 
 
-def _repair(run: Run) -> str:
+def _repair(context: UploadContext) -> str:
     """
     Strike the parts from the ledger that the storage does not hold as recorded, so that they are sent again.
 
@@ -196,39 +202,39 @@ def _repair(run: Run) -> str:
     Returns:
         what was done, in words; "" where nothing could be.
     """
-    if not run.backend.capabilities.lists_parts:
+    if not context.backend.capabilities.lists_parts:
         return ""
     try:
-        listed = run.persist(lambda: list(run.backend.list_parts(run.key, run.upload_id)))
+        listed = context.retry(lambda: list(context.backend.list_parts(context.key, context.upload_id)))
     except UploadNotFound as error:
         raise UploadLost(str(error)) from error
     held = {part.part_number: part for part in listed}
     differing: list[UploadedPart] = []
     altered: list[UploadedPart] = []
-    for part in run.ledger.receipts():
+    for part in context.ledger.receipts():
         other = held.get(part.part_number)
         if other is None or not is_same_part(part, other) or other.crc64 not in (None, part.crc64):
             differing.append(part)
         elif other.etag != part.etag:
             altered.append(evolve(part, etag=other.etag))
-    if differing and run.fingerprint.size is None:
+    if differing and context.fingerprint.size is None:
         return ""  # a stream has gone by, and can't be read again
     for part in altered:
-        run.ledger.correct(part)
-        run.remember(part)
+        context.ledger.correct(part)
+        context.remember(part)
     for part in differing:
-        run.ledger.strike(part.part_number)
+        context.ledger.strike(part.part_number)
     if differing:
         return "parts were not on the storage as recorded, and were sent again"
     return "ETags of parts were altered on their way, and were taken from the storage's list" if altered else ""
 
 
-def unknown(run: Run, head: StoredObject) -> UploadStopped:
+def unknown(context: UploadContext, head: StoredObject) -> UploadStopped:
     """The OutcomeUnknown to be raised; nothing is guessed."""
     return stop(
-        run,
+        context,
         OutcomeUnknown,
-        f"the upload of {run.target} is gone, and an object of its size stands there, but nothing tells whether it is"
+        f"the upload of {context.target} is gone, and an object of its size stands there, but nothing tells whether it is"
         f" ours (its ETag is {head.etag}). Look at the object; to send it again, abort this upload, or call with"
         " resume='never'",
         resumable=False,

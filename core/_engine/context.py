@@ -20,19 +20,19 @@ from partwise._engine.plan import PartPlan, plan_parts
 from partwise._engine.plugin_calls import call_plugin
 from partwise._engine.retry import RetryPolicy, call_with_retries
 from partwise._engine.scheduler import Control, ProgressRaised
-from partwise._engine.throttle import BandwidthLimit, Flow
-from partwise._engine.workers import Transport
-from partwise.clock import Chance, Clock
+from partwise._engine.throttle import BandwidthLimit, TransferState
+from partwise._engine.workers import WorkerPool
+from partwise.clock import Clock, Random
 from partwise.config import TransferConfig
 from partwise.errors import CheckpointError, SourceChanged, SourceMismatch
 from partwise.model import Checkpoint, Fingerprint, ObjectOptions, Progress, UploadedPart, checkpoint_name
 from partwise.protocols import (
-    BindsRequestOptions,
-    BindsSource,
-    BindsSourceFile,
     CheckpointStore,
     MultipartBackend,
     Source,
+    SupportsPerSource,
+    SupportsRequestOptions,
+    SupportsSourceFile,
 )
 from partwise.sources import FileSource
 
@@ -44,7 +44,7 @@ _T = TypeVar("_T")
 
 
 @define(frozen=True)
-class Order:
+class UploadRequest:
     """
     What is to be uploaded, and how.
 
@@ -80,7 +80,7 @@ def _token() -> str:
 
 
 @define(frozen=True)
-class Tools:
+class Runtime:
     """
     What the engine has from outside, so that a simulation can own it.
 
@@ -91,13 +91,13 @@ class Tools:
         new_token: makes a name for an upload that nobody else has.
     """
 
-    transport: Callable[[], Transport]
+    transport: Callable[[], WorkerPool]
     clock: Clock
-    chance: Chance
+    chance: Random
     new_token: Callable[[], str] = field(default=_token)
 
 
-class Run:
+class UploadContext:
     """
     One run of one upload.
 
@@ -107,7 +107,7 @@ class Run:
         control: how others ask for an end.
     """
 
-    def __init__(self, order: Order, tools: Tools, control: Control) -> None:
+    def __init__(self, order: UploadRequest, tools: Runtime, control: Control) -> None:
         self.order = order
         self.tools = tools
         self.clock = tools.clock
@@ -127,7 +127,7 @@ class Run:
         self.ledger = Ledger(PartPlan(1, 0))
         limit = order.config.bandwidth_limit
         self._limit = None if limit is None else BandwidthLimit(limit, tools.clock)
-        self.flow = Flow()
+        self.flow = TransferState()
         self.warnings: list[str] = []
         #: Why an upload could not be aborted, if there is one that could not.
         self.abort_error: BaseException | None = None
@@ -137,7 +137,7 @@ class Run:
         self._shown = 0
         self._began = self.clock.monotonic()
 
-    def look_at_source(self) -> None:
+    def fingerprint_source(self) -> None:
         """
         Find out which version of the source there is to upload, and plan its parts.
 
@@ -163,8 +163,8 @@ class Run:
             source=self.source.name,
             fingerprint=self.fingerprint,
             part_size=self.plan.part_size,
-            doubling_every=self.plan.doubling_every,
-            options=self.order.options.fixed(),
+            parts_per_doubling=self.plan.parts_per_doubling,
+            options=self.order.options.fixed_at_initiate(),
             created=self.clock.now(),
         )
 
@@ -181,7 +181,7 @@ class Run:
         return self.checkpoint.upload_id
 
     @property
-    def keeps_progress(self) -> bool:
+    def is_resumable(self) -> bool:
         """Whether a later run could carry on from here."""
         return self.store is not None and self.checkpoint is not None and self.checkpoint.upload_id is not None
 
@@ -190,7 +190,7 @@ class Run:
         """Source and destination, in words."""
         return f"{self.source.name or 'the stream'} to {self.key} in {self.backend.location}"
 
-    def take_over(self, checkpoint: Checkpoint, plan: PartPlan) -> None:
+    def adopt_checkpoint(self, checkpoint: Checkpoint, plan: PartPlan) -> None:
         """The upload under way is the one that this checkpoint tells of, with its parts as resumed ones."""
         self.ledger = Ledger(plan)
         limits = self.backend.limits
@@ -209,20 +209,20 @@ class Run:
         """The upload under way, as it is now."""
         return None if self.checkpoint is None else evolve(self.checkpoint, parts=self.ledger.receipts())
 
-    def fresh_flow(self) -> Flow:
+    def new_transfer_state(self) -> TransferState:
         """What this run and the workers of one sending share."""
-        self.flow = Flow(self._limit, self.order.config.concurrency)
+        self.flow = TransferState(self._limit, self.order.config.concurrency)
         return self.flow
 
     # --- small things that every stage does --------------------------------------------------------------------------
 
-    def persist(self, attempt: Callable[[], _T]) -> _T:
+    def retry(self, attempt: Callable[[], _T]) -> _T:
         """
         Make one request, retrying it according to the retry policy.
 
         Raises:
             BackendError: the last attempt's.
-            Interrupted: a pause or a cancel was asked for while it waited.
+            StopRequested: a pause or a cancel was asked for while it waited.
         """
         return call_with_retries(partial(call_plugin, attempt), self.policy, self.wait, self.log_retry)
 
@@ -327,7 +327,7 @@ class Run:
                     return  # what was told of a stream may turn out to have been all of it
         self._shown = max(self._shown, moved)
         entries = ledger.entries
-        resumable = self.keeps_progress and not completed
+        resumable = self.is_resumable and not completed
         progress = Progress(
             bytes_done=self._shown,
             bytes_total=total,
@@ -354,17 +354,17 @@ def _nothing() -> None:
 
 def _bound_to_options(backend: MultipartBackend, options: ObjectOptions) -> MultipartBackend:
     # Whatever the options are: those that act late are refused here, before the parts of an upload that is carried on.
-    if options.given() and isinstance(backend, BindsRequestOptions):
+    if options.explicitly_set() and isinstance(backend, SupportsRequestOptions):
         return backend.with_request_options(options)
     return backend
 
 
 def _bound_to_source_file(backend: MultipartBackend, source: Source) -> MultipartBackend:
-    if isinstance(source, FileSource) and isinstance(backend, BindsSourceFile):
+    if isinstance(source, FileSource) and isinstance(backend, SupportsSourceFile):
         # Of its class, not by a `__getattr__`: a wrapper would be left behind for what it wraps.
         return backend.with_source_file(source.name) if hasattr(type(backend), "with_source_file") else backend
     return backend
 
 
 def _bound_to_source(store: CheckpointStore, source: Source) -> CheckpointStore:
-    return store.for_source(source.name) if isinstance(store, BindsSource) else store
+    return store.for_source(source.name) if isinstance(store, SupportsPerSource) else store

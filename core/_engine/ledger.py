@@ -2,7 +2,7 @@
 What is done, what is left, and what a checkpoint, the source and the storage add up to. Nothing here reads or writes.
 
 `reconcile` is asked again and again: from the facts that are known it names the next step, and a step is either a fact
-to be found out (`AskParts`, `AskObject`, `ReadParts`) or a decision. So the order of questions is decided here, the
+to be found out (`NeedPartList`, `NeedObject`, `NeedChecksums`) or a decision. So the order of questions is decided here, the
 asking is done elsewhere, and a test needs nothing but values.
 """
 
@@ -156,7 +156,7 @@ class Answer(Enum):
 
 
 @define(frozen=True)
-class Damage:
+class DamagedCheckpoint:
     """A checkpoint was there and could not be trusted; `upload_id` is what could still be verified of it."""
 
     reason: str
@@ -180,7 +180,7 @@ class Facts:
     """
 
     wanted: Checkpoint
-    found: Checkpoint | Damage | None = None
+    found: Checkpoint | DamagedCheckpoint | None = None
     listed: tuple[UploadedPart, ...] | Literal[Answer.GONE, Answer.CANNOT_LIST] | None = None
     head: StoredObject | Literal[Answer.ABSENT] | None = None
     local: Mapping[int, int] = field(factory=dict)
@@ -193,17 +193,17 @@ class Facts:
 
 
 @define(frozen=True)
-class AskParts:
+class NeedPartList:
     """Find out which parts the storage holds for the checkpoint's upload."""
 
 
 @define(frozen=True)
-class AskObject:
+class NeedObject:
     """Find out which object stands under the key."""
 
 
 @define(frozen=True)
-class ReadParts:
+class NeedChecksums:
     """Find out the checksums of these parts of the source as it is now."""
 
     plan: PartPlan
@@ -274,15 +274,15 @@ class AlreadyStored:
 
 
 @define(frozen=True)
-class Undecidable:
+class Ambiguous:
     """The upload is gone, an object of the right size is there, and nothing tells whether it is ours."""
 
     stored: StoredObject
     checkpoint: Checkpoint
 
 
-Question = AskParts | AskObject | ReadParts
-Decision = Start | Resume | CompareWhileReading | AlreadyStored | Undecidable
+Question = NeedPartList | NeedObject | NeedChecksums
+Decision = Start | Resume | CompareWhileReading | AlreadyStored | Ambiguous
 
 
 def reconcile(facts: Facts) -> Question | Decision:  # noqa: PLR0911  # a table of cases, in the order of the table
@@ -316,7 +316,7 @@ def reconcile(facts: Facts) -> Question | Decision:  # noqa: PLR0911  # a table 
     found = facts.found
     if found is None:
         return Start()
-    if isinstance(found, Damage):
+    if isinstance(found, DamagedCheckpoint):
         return Start(found.reason, () if found.upload_id is None else (found.upload_id,))
     if found.upload_id is None:
         return Start(abandon=found.abandoned)
@@ -325,14 +325,14 @@ def reconcile(facts: Facts) -> Question | Decision:  # noqa: PLR0911  # a table 
         return Start(f"other options were asked for ({difference})", abandon)
     if facts.wanted.fingerprint.size is None:
         return _reconcile_stream(facts, found, abandon)
-    plan = PartPlan(found.part_size, facts.wanted.fingerprint.size, found.doubling_every)
+    plan = PartPlan(found.part_size, facts.wanted.fingerprint.size, found.parts_per_doubling)
     changed = _change(found.fingerprint, facts.wanted.fingerprint)
     if changed is not None and not facts.keep_matching:
         return Start(f"the source changed: {changed}", abandon)
     if (misfit := _misfit(plan, facts.limits)) is not None:
         return Start(misfit, abandon)
     if facts.listed is None:
-        return AskParts()
+        return NeedPartList()
     if facts.listed is Answer.GONE:
         return _reconcile_gone(facts, found, plan, trusted=changed is None and not facts.verify_content)
     # An inode that is another one may be that of another file, or of the same one on a file system that was mounted
@@ -342,7 +342,7 @@ def reconcile(facts: Facts) -> Question | Decision:  # noqa: PLR0911  # a table 
 
 
 def _options_that_differ(old: ObjectOptions, new: ObjectOptions) -> str | None:
-    old, new = old.fixed(), new.fixed()
+    old, new = old.fixed_at_initiate(), new.fixed_at_initiate()
     names = [a.name for a in fields(ObjectOptions) if getattr(old, a.name) != getattr(new, a.name)]
     return ", ".join(names) or None
 
@@ -375,11 +375,11 @@ def _misfit(plan: PartPlan, limits: PartLimits) -> str | None:
 def _reconcile_gone(facts: Facts, found: Checkpoint, plan: PartPlan, *, trusted: bool) -> Question | Decision:
     gone = Start("the storage no longer knows the upload: it was aborted, or it expired", found.abandoned)
     if facts.head is None:
-        return AskObject()
+        return NeedObject()
     if facts.head is Answer.ABSENT or facts.head.size != plan.size:
         return gone
     if found.token is None and facts.head.crc64 is None:
-        return Undecidable(facts.head, found)
+        return Ambiguous(facts.head, found)
     ours = found.token is None or (facts.head.metadata.get(TOKEN_NAME) == found.token and trusted)
     if not ours or not _receipts_allow(facts.head, found, plan):
         return gone
@@ -388,7 +388,7 @@ def _reconcile_gone(facts: Facts, found: Checkpoint, plan: PartPlan, *, trusted:
     total = plan.parts_total or 0
     unread = tuple(number for number in range(1, total + 1) if number not in facts.local)
     if unread:
-        return ReadParts(plan, unread)
+        return NeedChecksums(plan, unread)
     return AlreadyStored(facts.head, found) if _is_of_the_source(facts.head, facts, found, plan) else gone
 
 
@@ -436,7 +436,7 @@ def _reconcile_parts(facts: Facts, found: Checkpoint, plan: PartPlan, *, trusted
         if receipt is not None:
             receipts.append(receipt)
     if unread:
-        return ReadParts(plan, tuple(unread))
+        return NeedChecksums(plan, tuple(unread))
     resumed = evolve(found, fingerprint=facts.wanted.fingerprint, parts=tuple(receipts))
     return Resume(resumed, plan, tuple(verdicts))
 
@@ -517,11 +517,11 @@ def _held(facts: Facts, found: Checkpoint) -> dict[int, UploadedPart]:
 def _reconcile_stream(facts: Facts, found: Checkpoint, abandon: tuple[str, ...]) -> Question | Decision:
     if found.fingerprint.size is not None:
         return Start("the source changed: it had a known size, and is a stream now", abandon)
-    plan = PartPlan(found.part_size, None, found.doubling_every)
+    plan = PartPlan(found.part_size, None, found.parts_per_doubling)
     if (misfit := _misfit(plan, facts.limits)) is not None:
         return Start(misfit, abandon)
     if facts.listed is None:
-        return AskParts()
+        return NeedPartList()
     if facts.listed is Answer.GONE:
         # Whether an object that stands there is ours can't be told before the stream was read; then it is sent anyway.
         return Start("the storage no longer knows the upload: it was aborted, or it expired", found.abandoned)

@@ -51,19 +51,19 @@ class PartPlan:
     Args:
         part_size: bytes in a part (in the first one, where sizes grow).
         size: bytes in all; None while that is not known.
-        doubling_every: after so many parts the size of a part doubles; None: it never does.
+        parts_per_doubling: after so many parts the size of a part doubles; None: it never does.
     """
 
     part_size: int
     size: int | None
-    doubling_every: int | None = None
+    parts_per_doubling: int | None = None
 
     @property
     def parts_total(self) -> int | None:
         """The number of parts; None while it is not known. An empty source has none."""
         if self.size is None:
             return None
-        if self.doubling_every is None:
+        if self.parts_per_doubling is None:
             return -(-self.size // self.part_size)
         return self.number_at(self.size - 1) if self.size else 0
 
@@ -76,12 +76,12 @@ class PartPlan:
         """
         if number < 1:
             raise ValueError(f"parts are numbered from 1, not {number}")
-        if self.doubling_every is None:
+        if self.parts_per_doubling is None:
             offset, size = (number - 1) * self.part_size, self.part_size
         else:
-            generation, index = divmod(number - 1, self.doubling_every)
+            generation, index = divmod(number - 1, self.parts_per_doubling)
             size = self.part_size << generation
-            offset = self.doubling_every * (size - self.part_size) + index * size
+            offset = self.parts_per_doubling * (size - self.part_size) + index * size
         if self.size is not None:
             if offset >= self.size:
                 raise ValueError(f"{self.size} bytes have no part {number}")
@@ -90,16 +90,16 @@ class PartPlan:
 
     def number_at(self, offset: int) -> int:
         """The number of the part that holds the byte at `offset`."""
-        if self.doubling_every is None:
+        if self.parts_per_doubling is None:
             return offset // self.part_size + 1
-        # Generation g begins at doubling_every * part_size * (2^g - 1).
-        generation = (offset // (self.doubling_every * self.part_size) + 1).bit_length() - 1
+        # Generation g begins at parts_per_doubling * part_size * (2^g - 1).
+        generation = (offset // (self.parts_per_doubling * self.part_size) + 1).bit_length() - 1
         size = self.part_size << generation
-        begin = self.doubling_every * (size - self.part_size)
-        return generation * self.doubling_every + (offset - begin) // size + 1
+        begin = self.parts_per_doubling * (size - self.part_size)
+        return generation * self.parts_per_doubling + (offset - begin) // size + 1
 
 
-def goes_in_one_piece(size: int, limits: PartLimits, threshold: int) -> bool:
+def is_single_put(size: int, limits: PartLimits, threshold: int) -> bool:
     """Whether an object of `size` bytes is stored by one request: because it is below `threshold`, or has no byte."""
     return size == 0 or (size < threshold and size <= limits.max_put_size)
 

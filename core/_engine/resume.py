@@ -12,15 +12,15 @@ from typing import Literal
 
 from attrs import evolve
 
-from partwise._engine.context import Run, logger
+from partwise._engine.context import UploadContext, logger
 from partwise._engine.ledger import (
     Answer,
-    AskObject,
-    AskParts,
-    Damage,
+    DamagedCheckpoint,
     Decision,
     Facts,
-    ReadParts,
+    NeedChecksums,
+    NeedObject,
+    NeedPartList,
     Start,
     reconcile,
 )
@@ -32,38 +32,40 @@ from partwise.model import Checkpoint, UploadedPart
 from partwise.protocols import Body, Source
 
 
-def find_checkpoint(run: Run) -> Checkpoint | Damage | None:
+def find_checkpoint(context: UploadContext) -> Checkpoint | DamagedCheckpoint | None:
     """
     What the store has of this upload. From here on the run knows of it, so that a failure tells of it, too.
 
     Raises:
         CheckpointMismatch: it has another upload's.
     """
-    if run.store is None:
+    if context.store is None:
         return None
     try:
-        found = call_plugin(run.store.load, run.name)
+        found = call_plugin(context.store.load, context.name)
     except CheckpointDamaged as error:
-        logger.warning("%s: %s", run.key, error, extra=run.log_fields())
-        return Damage(f"the checkpoint is damaged: {error}", error.upload_id)
+        logger.warning("%s: %s", context.key, error, extra=context.log_fields())
+        return DamagedCheckpoint(f"the checkpoint is damaged: {error}", error.upload_id)
     if found is None:
         return None
-    if found.name != run.name:
+    if found.name != context.name:
         raise CheckpointMismatch(
-            f"the checkpoint is that of {found.source} to {found.key} in {found.location}, not of {run.target}."
+            f"the checkpoint is that of {found.source} to {found.key} in {found.location}, not of {context.target}."
             " Neither was touched",
             name=found.name,
         )
-    run.take_over(found, PartPlan(found.part_size, run.fingerprint.size, found.doubling_every))
+    context.adopt_checkpoint(found, PartPlan(found.part_size, context.fingerprint.size, found.parts_per_doubling))
     return found
 
 
-def decide(run: Run, found: Checkpoint | Damage | None, *, listed: Literal[Answer.GONE] | None = None) -> Decision:
+def decide(
+    context: UploadContext, found: Checkpoint | DamagedCheckpoint | None, *, listed: Literal[Answer.GONE] | None = None
+) -> Decision:
     """
     What to do.
 
     Args:
-        run: the run.
+        context: the upload.
         found: what is recorded of this upload.
         listed: what is known already of the storage's list.
 
@@ -74,47 +76,49 @@ def decide(run: Run, found: Checkpoint | Damage | None, *, listed: Literal[Answe
         SourceError: the source can't be read.
     """
     facts = Facts(
-        wanted=run.wanted,
+        wanted=context.wanted,
         found=found,
         listed=listed,
-        verify_content=run.order.config.verify_source == "content",
-        keep_matching=run.order.config.on_source_change == "keep-matching",
-        limits=run.backend.limits,
+        verify_content=context.order.config.verify_source == "content",
+        keep_matching=context.order.config.on_source_change == "keep-matching",
+        limits=context.backend.limits,
     )
     while True:
         match reconcile(facts):
-            case AskParts():
-                facts = evolve(facts, listed=_listed_parts(run, facts))
-            case AskObject():
-                head = run.persist(lambda: run.backend.head_object(run.key))
+            case NeedPartList():
+                facts = evolve(facts, listed=_listed_parts(context, facts))
+            case NeedObject():
+                head = context.retry(lambda: context.backend.head_object(context.key))
                 facts = evolve(facts, head=Answer.ABSENT if head is None else head)
-            case ReadParts(plan, numbers):
-                facts = evolve(facts, local={**facts.local, **local_checksums(run, plan, numbers)})
+            case NeedChecksums(plan, numbers):
+                facts = evolve(facts, local={**facts.local, **local_checksums(context, plan, numbers)})
             case decision:
-                allow(run, decision)
+                allow(context, decision)
                 return decision
 
 
-def _listed_parts(run: Run, facts: Facts) -> tuple[UploadedPart, ...] | Literal[Answer.GONE, Answer.CANNOT_LIST]:
+def _listed_parts(
+    context: UploadContext, facts: Facts
+) -> tuple[UploadedPart, ...] | Literal[Answer.GONE, Answer.CANNOT_LIST]:
     assert isinstance(facts.found, Checkpoint)
     upload_id = facts.found.upload_id
     assert upload_id is not None
-    if not run.backend.capabilities.lists_parts:
+    if not context.backend.capabilities.lists_parts:
         return Answer.CANNOT_LIST
     try:
-        return run.persist(lambda: tuple(run.backend.list_parts(run.key, upload_id)))
+        return context.retry(lambda: tuple(context.backend.list_parts(context.key, upload_id)))
     except UploadNotFound:
         return Answer.GONE
 
 
-def local_checksums(run: Run, plan: PartPlan, numbers: Iterable[int]) -> dict[int, int]:
+def local_checksums(context: UploadContext, plan: PartPlan, numbers: Iterable[int]) -> dict[int, int]:
     """The checksums of these parts of the source, by reading them."""
     checksums = {}
     for number in numbers:
-        run.control.check()
+        context.control.check()
         part = plan.part(number)
-        checksums[number] = run.persist(partial(_checksum_of_range, run.source, part.offset, part.size))
-    run.check_source()
+        checksums[number] = context.retry(partial(_checksum_of_range, context.source, part.offset, part.size))
+    context.check_source()
     return checksums
 
 
@@ -134,18 +138,18 @@ def _checksum_of(body: Body) -> int:
     return checksum
 
 
-def allow(run: Run, decision: Decision) -> None:
+def allow(context: UploadContext, decision: Decision) -> None:
     """
     Make sure that the caller wants this.
 
     Raises:
         CannotResume: ``resume="require"``, and it is a start.
     """
-    if run.order.resume != "require" or not isinstance(decision, Start):
+    if context.order.resume != "require" or not isinstance(decision, Start):
         return
     reason = decision.reason or "there is no checkpoint of it"
     raise CannotResume(
-        f"{run.target} can't be resumed: {reason}. Nothing was changed; to start again from the first byte, ask for"
+        f"{context.target} can't be resumed: {reason}. Nothing was changed; to start again from the first byte, ask for"
         " resume='auto'",
         reason=reason,
     )

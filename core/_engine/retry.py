@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from attrs import define, field
 
-from partwise.clock import Chance, system_chance
+from partwise.clock import Random, default_random
 from partwise.config import TransferConfig
 from partwise.errors import BackendError, SourceError
 
@@ -33,10 +33,10 @@ class RetryPolicy:
     max_attempts: int
     base: float
     longest: float
-    chance: Chance = field(factory=system_chance, repr=False)
+    chance: Random = field(factory=default_random, repr=False)
 
     @classmethod
-    def of(cls, config: TransferConfig, chance: Chance) -> RetryPolicy:
+    def of(cls, config: TransferConfig, chance: Random) -> RetryPolicy:
         """The policy that a configuration asks for."""
         return cls(config.max_attempts, config.retry_base, config.retry_max, chance)
 

@@ -15,8 +15,8 @@ from typing import Literal
 from attrs import define, field
 
 from partwise._engine.retry import RetryPolicy
-from partwise._engine.throttle import Flow
-from partwise._engine.workers import Outcome, PartJob, Transport
+from partwise._engine.throttle import TransferState
+from partwise._engine.workers import Outcome, PartJob, WorkerPool
 from partwise._signals import raised_by_signal
 from partwise.clock import Clock
 from partwise.errors import BackendError, PartwiseError, UploadNotFound
@@ -28,7 +28,7 @@ from partwise.protocols import Body
 _HEADWAY = 8
 
 
-class Interrupted(PartwiseError):
+class StopRequested(PartwiseError):
     """Somebody asked for a pause or a cancel. Never seen by a caller."""
 
     def __init__(self, wish: Literal["pause", "cancel"]) -> None:
@@ -71,10 +71,10 @@ class Control:
         Go on if nobody asked for anything.
 
         Raises:
-            Interrupted: somebody did.
+            StopRequested: somebody did.
         """
         if self._wish is not None:
-            raise Interrupted(self._wish)
+            raise StopRequested(self._wish)
 
     def on_request(self, alarm: Callable[[], None]) -> None:
         """Call `alarm` when somebody asks, or now if somebody has. It must be quick, and safe from any thread."""
@@ -116,7 +116,7 @@ class _Retry:
     attempts: _Attempts = field(order=False)
 
 
-class PartLoop:
+class PartScheduler:
     """
     One run over the parts that are to be sent.
 
@@ -137,8 +137,8 @@ class PartLoop:
     def __init__(
         self,
         *,
-        transport: Transport,
-        flow: Flow,
+        transport: WorkerPool,
+        flow: TransferState,
         policy: RetryPolicy,
         clock: Clock,
         control: Control,
@@ -170,7 +170,7 @@ class PartLoop:
         Send every part that `work` gives, which is asked for the next one only when there is room for it.
 
         Raises:
-            Interrupted: a pause or a cancel was asked for.
+            StopRequested: a pause or a cancel was asked for.
             BackendError: a part failed for good, or once too often.
             PartwiseError: whatever the source, `accept` or `on_tick` raised.
             ProgressRaised: the caller's callback did, perhaps only while the last parts were awaited. It outranks the
@@ -202,7 +202,7 @@ class PartLoop:
             self._control.check()
             exhausted = self._submit_what_fits(work, exhausted=exhausted)
             if exhausted and not self._in_flight and not self._retries:
-                self._transport.recall()  # no more parts come, so its own workers release what they hold
+                self._transport.cancel_pending()  # no more parts come, so its own workers release what they hold
                 return
             outcome = self._transport.next_outcome(self._patience())
             if outcome is None:
@@ -228,7 +228,7 @@ class PartLoop:
         return exhausted
 
     def _submit(self, part_number: int, attempts: _Attempts) -> None:
-        job = self._make_job(part_number, self._flow.paced(part_number, attempts.body))
+        job = self._make_job(part_number, self._flow.throttled(part_number, attempts.body))
         self._in_flight[part_number] = attempts  # before it is: an interrupt must not make us forget a worker
         try:
             self._transport.submit(job)
@@ -274,7 +274,7 @@ class PartLoop:
         if not self._in_flight:
             return
         self._flow.stop.set()
-        self._transport.recall()
+        self._transport.cancel_pending()
         try:
             self._wait_for_the_last()
         except BaseException as error:  # noqa: BLE001  # likewise

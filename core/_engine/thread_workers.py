@@ -26,9 +26,9 @@ from queue import Empty, SimpleQueue
 from partwise._engine.workers import (
     Outcome,
     PartJob,
+    cancelled_outcome,
     lacks_resources,
     outcome_of,
-    outcome_of_recalling,
     outcome_of_running,
 )
 from partwise._signals import raised_by_signal
@@ -224,7 +224,7 @@ def _check_memory() -> None:
         raise MemoryError("no memory for a further thread") from error
 
 
-class ThreadTransport:
+class ThreadWorkers:
     """
     Parts are sent by threads of our own: one more is started whenever a part may find none free, up to so many.
 
@@ -343,16 +343,16 @@ class ThreadTransport:
     def _used_in_all(self) -> float:
         return sum(list(self._used.values()))
 
-    def recall(self) -> None:
+    def cancel_pending(self) -> None:
         while self._kept:
-            self._finished.put(outcome_of_recalling(self._kept.popleft()))
+            self._finished.put(cancelled_outcome(self._kept.popleft()))
         while True:
             try:
                 job = self._jobs.get_nowait()
             except Empty:
                 break
             assert job is not None, "nothing is recalled from threads that were told to end"
-            self._finished.put(outcome_of_recalling(job))
+            self._finished.put(cancelled_outcome(job))
         self._end()
 
     @property

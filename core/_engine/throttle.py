@@ -1,7 +1,7 @@
 """
 The bytes of parts on their way: how fast they may go, how far they are, and when they must stop.
 
-The loop that owns an upload and the workers that send its parts share one `Flow`. It is the only thing they share; all
+The loop that owns an upload and the workers that send its parts share one `TransferState`. It is the only thing they share; all
 else a worker needs is handed to it, and all else it has to say it hands back.
 """
 
@@ -58,7 +58,7 @@ class BandwidthLimit:
             self._clock.wait(stop, begin - now)
 
 
-class Flow:
+class TransferState:
     """
     What the loop and the workers of one upload share.
 
@@ -74,9 +74,9 @@ class Flow:
         self.stop = threading.Event()
         self._moved: dict[int, int] = {}
 
-    def paced(self, part_number: int, body: Body) -> PacedBody:
+    def throttled(self, part_number: int, body: Body) -> ThrottledBody:
         """The body, held to this flow."""
-        return PacedBody(self, part_number, body)
+        return ThrottledBody(self, part_number, body)
 
     def moved(self, part_number: int) -> int:
         """Bytes of this part that its present attempt has handed to the backend."""
@@ -95,14 +95,14 @@ class Flow:
         return self._moved.pop(part_number, 0)
 
 
-class PacedBody:
+class ThrottledBody:
     """
     A body whose bytes are counted, slowed down, and stopped as its flow says.
 
     In another process there is no flow to share: what arrives there is the body, held to its share of the limit.
     """
 
-    def __init__(self, flow: Flow, part_number: int, body: Body) -> None:
+    def __init__(self, flow: TransferState, part_number: int, body: Body) -> None:
         self._flow = flow
         self._part_number = part_number
         self._body = body
@@ -139,4 +139,4 @@ class PacedBody:
 
 
 def _arrived(body: Body, rate: float | None) -> Body:
-    return body if rate is None else Flow(BandwidthLimit(rate, SystemClock())).paced(1, body)
+    return body if rate is None else TransferState(BandwidthLimit(rate, SystemClock())).throttled(1, body)

@@ -25,7 +25,7 @@ from partwise._engine.throttle import TransferStopped
 from partwise.clock import Clock
 from partwise.errors import BackendError, ConnectionFailed, IntegrityError, PartwiseError
 from partwise.model import UploadedPart
-from partwise.protocols import BeginsParts, Body, MultipartBackend
+from partwise.protocols import Body, MultipartBackend, SupportsPipelining
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor, Future
@@ -67,7 +67,7 @@ class PartJob:
         """
         `run` in two steps: what this returns gives the receipt. Either raises what `run` does.
 
-        Where the backend does not offer `BeginsParts`, all is done in the second step.
+        Where the backend does not offer `SupportsPipelining`, all is done in the second step.
         """
         if not begins_parts(self.backend):
             return self.run
@@ -111,7 +111,7 @@ class Outcome:
     error: BaseException | None = None
 
 
-class Transport(Protocol):
+class WorkerPool(Protocol):
     """What the loop sends parts by. All methods but `wake` are called by one thread, that of the loop."""
 
     def submit(self, job: PartJob) -> None:
@@ -129,7 +129,7 @@ class Transport(Protocol):
         With nothing under way it just waits.
         """
 
-    def recall(self) -> None:
+    def cancel_pending(self) -> None:
         """
         Take back the attempts that no worker has begun, where that can be told. Their outcomes still come, as errors.
         From now on until something is submitted, `next_outcome` waits no longer than until the transport is idle.
@@ -143,7 +143,7 @@ class Transport(Protocol):
         """Make a waiting `next_outcome` return. May be called from any thread."""
 
 
-class InlineTransport:
+class InlineWorkers:
     """No worker at all: the loop sends each part itself when it asks for the next outcome."""
 
     def __init__(self, clock: Clock) -> None:
@@ -161,9 +161,9 @@ class InlineTransport:
             self._woken.clear()
             return None
         job = self._jobs.popleft()
-        return outcome_of_recalling(job) if self._recalled else outcome_of_running(job)
+        return cancelled_outcome(job) if self._recalled else outcome_of_running(job)
 
-    def recall(self) -> None:
+    def cancel_pending(self) -> None:
         self._recalled = True
 
     @property
@@ -174,8 +174,8 @@ class InlineTransport:
         self._woken.set()
 
 
-def begins_parts(backend: MultipartBackend) -> TypeGuard[BeginsParts]:
-    """Whether its parts may be begun; see `BeginsParts`."""
+def begins_parts(backend: MultipartBackend) -> TypeGuard[SupportsPipelining]:
+    """Whether its parts may be begun; see `SupportsPipelining`."""
     return _class_begins_parts(type(backend)) and "upload_part" not in getattr(backend, "__dict__", ())
 
 
@@ -202,7 +202,7 @@ def outcome_of(part_number: int, attempt: Callable[[], UploadedPart]) -> Outcome
         return Outcome(part_number, error=error)
 
 
-def outcome_of_recalling(job: PartJob) -> Outcome:
+def cancelled_outcome(job: PartJob) -> Outcome:
     """What became of an attempt that was not made."""
     return Outcome(job.part_number, error=TransferStopped("taken back before it was begun"))
 
@@ -233,7 +233,7 @@ def lacks_resources(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "start new thread" in str(error))
 
 
-class ExecutorTransport:
+class ExecutorWorkers:
     """
     Parts are sent by a `concurrent.futures.Executor`: threads, processes, or the machines of a cluster.
 
@@ -295,10 +295,10 @@ class ExecutorTransport:
                     return _outcome_of(part_number, future)
         if self._kept and self._finished.empty():
             job = self._kept.popleft()
-            return outcome_of_recalling(job) if self._recalled else outcome_of_running(job)
+            return cancelled_outcome(job) if self._recalled else outcome_of_running(job)
         return None
 
-    def recall(self) -> None:
+    def cancel_pending(self) -> None:
         self._recalled = True
         futures = list(self._futures.values())
         # Dask's futures never say that they are running, and can be "cancelled" while a worker is at them: nobody would

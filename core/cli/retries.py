@@ -10,7 +10,7 @@ from typing import TypeVar
 from attrs import evolve
 
 from partwise._engine.retry import RetryPolicy, call_with_retries, is_retryable
-from partwise.clock import SystemClock, system_chance
+from partwise.clock import SystemClock, default_random
 from partwise.config import TransferConfig
 from partwise.errors import BackendError, SourceError
 from partwise.model import PendingUpload
@@ -33,7 +33,7 @@ class Retries:
     """
 
     def __init__(self, config: TransferConfig) -> None:
-        self._policy = RetryPolicy.of(config, system_chance())
+        self._policy = RetryPolicy.of(config, default_random())
         self._clock = SystemClock()
         self._never = threading.Event()
         self._down = False

@@ -51,7 +51,7 @@ class Known:
     def parts_total(self) -> int | None:
         """The number of its parts; None for a stream, whose end is not known."""
         checkpoint = self.checkpoint
-        return PartPlan(checkpoint.part_size, checkpoint.fingerprint.size, checkpoint.doubling_every).parts_total
+        return PartPlan(checkpoint.part_size, checkpoint.fingerprint.size, checkpoint.parts_per_doubling).parts_total
 
     def figures(self) -> list[str]:
         """How far it is, in short: done, size, age, state. What can't be computed is a question mark."""

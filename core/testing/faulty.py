@@ -37,13 +37,13 @@ from partwise.model import (
     UploadedPart,
 )
 from partwise.protocols import (
-    BindsRequestOptions,
-    BindsSource,
-    BindsSourceFile,
     Body,
     CheckpointStore,
     MultipartBackend,
     Source,
+    SupportsPerSource,
+    SupportsRequestOptions,
+    SupportsSourceFile,
 )
 from partwise.testing.faults import INJECTED, Fault, FaultKind, FaultPlan
 
@@ -137,13 +137,13 @@ class FaultyBackend:
 
     def with_request_options(self, options: ObjectOptions) -> MultipartBackend:
         """A handle struck by the same plan; this one, where the wrapped backend does not bind request options."""
-        if isinstance(self.inner, BindsRequestOptions):
+        if isinstance(self.inner, SupportsRequestOptions):
             return FaultyBackend(self.inner.with_request_options(options), self.plan)
         return self
 
     def with_source_file(self, path: str) -> MultipartBackend:
         """A handle struck by the same plan; this one, where the wrapped backend does not care for the source."""
-        if isinstance(self.inner, BindsSourceFile):
+        if isinstance(self.inner, SupportsSourceFile):
             return FaultyBackend(self.inner.with_source_file(path), self.plan)
         return self
 
@@ -277,7 +277,7 @@ class FaultyCheckpointStore:
 
     def for_source(self, source: str) -> CheckpointStore:
         """The store for this source, struck by the same plan; this one, where all sources have one place."""
-        if isinstance(self.inner, BindsSource):
+        if isinstance(self.inner, SupportsPerSource):
             return FaultyCheckpointStore(self.inner.for_source(source), self.plan, tear=self._tear)
         return self
 

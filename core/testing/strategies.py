@@ -253,7 +253,7 @@ def checkpoints() -> st.SearchStrategy[Checkpoint]:
         source=st.text(min_size=1, max_size=20) | st.just("/a/\udcff/path"),
         fingerprint=fingerprints(),
         part_size=st.integers(1, 5 * 1024 * MIB),
-        doubling_every=st.none() | st.integers(1, 10_000),
+        parts_per_doubling=st.none() | st.integers(1, 10_000),
         options=object_options(),
         upload_id=st.none() | _WORD,
         parts=st.lists(uploaded_parts(), max_size=6, unique_by=lambda part: part.part_number),

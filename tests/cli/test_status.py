@@ -69,7 +69,7 @@ def test_an_unfinished_upload_is_a_line_of_a_table(partwise: Run, store: FileChe
 
 
 def test_an_unfinished_stream_has_no_end_in_sight(partwise: Run, store: FileCheckpointStore, place: Path) -> None:
-    store.save(a_checkpoint("oss://b@r", "-", fingerprint=Fingerprint(), doubling_every=1000))
+    store.save(a_checkpoint("oss://b@r", "-", fingerprint=Fingerprint(), parts_per_doubling=1000))
     row = partwise("status", *HERE).out.splitlines()[1]
     assert row == "2.0 MiB     ?  1 h 5 min  stopped  standard input  -> oss://b/copy"
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from attrs import evolve
 
-from partwise._engine.workers import InlineTransport
+from partwise._engine.workers import InlineWorkers
 from partwise.backends.memory import DEFAULT_CAPABILITIES, MemoryBackend
 from partwise.config import TransferConfig
 from partwise.errors import UploadFailed
@@ -119,7 +119,7 @@ def uploader(backend, store, clock):
             executor,
             clock=clock,
             chance=Longest(),
-            transport=transport or (None if executor else lambda: InlineTransport(clock)),
+            transport=transport or (None if executor else lambda: InlineWorkers(clock)),
         )
 
     return make

@@ -47,7 +47,7 @@ CHECKPOINTS = st.builds(
     source=TEXTS,
     fingerprint=FINGERPRINTS,
     part_size=st.integers(1, 2**40),
-    doubling_every=st.none() | st.integers(1, 10_000),
+    parts_per_doubling=st.none() | st.integers(1, 10_000),
     options=OPTIONS,
     upload_id=st.none() | TEXTS,
     parts=st.lists(RECEIPTS, max_size=4, unique_by=lambda part: part.part_number),
@@ -167,7 +167,7 @@ def test_a_field_without_a_default_must_be_there(name):
         ("part_size", 10.0),
         ("part_size", True),
         ("part_size", 0),
-        ("doubling_every", 0),
+        ("parts_per_doubling", 0),
         ("created", "1.5"),
         ("created", True),
         ("fingerprint", []),
@@ -208,7 +208,7 @@ def test_whatever_is_wrong_comes_out_as_one_error(name, value):
 
 NUMBERS_OF_A_CHECKPOINT = [
     ["part_size"],
-    ["doubling_every"],
+    ["parts_per_doubling"],
     ["fingerprint", "size"],
     ["fingerprint", "mtime_ns"],
     ["fingerprint", "content"],

@@ -68,8 +68,8 @@ LATE = {"acl", "callback", "forbid_overwrite", "traffic_limit", "request_payer"}
         (lambda: Fingerprint(-1), "Fingerprint.size must be a whole number from 0 on, not -1"),
         (lambda: attrs.evolve(CHECKPOINT, part_size=0), "Checkpoint.part_size must be a whole number from 1 on, not 0"),
         (
-            lambda: attrs.evolve(CHECKPOINT, doubling_every=0),
-            "Checkpoint.doubling_every must be a whole number from 1 on, not 0",
+            lambda: attrs.evolve(CHECKPOINT, parts_per_doubling=0),
+            "Checkpoint.parts_per_doubling must be a whole number from 1 on, not 0",
         ),
         (lambda: PartLimits(min_part_size=0), "PartLimits.min_part_size must be a whole number from 1 on, not 0"),
         (lambda: PartLimits(max_parts=0), "PartLimits.max_parts must be a whole number from 1 on, not 0"),
@@ -103,7 +103,7 @@ def test_units_and_limits_are_those_of_the_documentation():
         (Fingerprint, {}, "content", 0, 18_446_744_073_709_551_615),
         (ObjectOptions, {}, "traffic_limit", -18_446_744_073_709_551_615, 18_446_744_073_709_551_615),
         (Checkpoint, KEPT, "part_size", 1, None),
-        (Checkpoint, KEPT, "doubling_every", 1, None),
+        (Checkpoint, KEPT, "parts_per_doubling", 1, None),
         (Checkpoint, KEPT, "created", 0, 253_402_300_799),
     ],
 )
@@ -178,20 +178,20 @@ def test_every_option_is_tried_here():
 
 
 def test_no_option_is_given_by_default():
-    assert ObjectOptions().given() == frozenset()
+    assert ObjectOptions().explicitly_set() == frozenset()
 
 
 @pytest.mark.parametrize("name", OPTIONS)
 def test_an_option_that_differs_from_the_default_is_given(name):
-    assert ObjectOptions(**{name: OPTIONS[name]}).given() == {name}
+    assert ObjectOptions(**{name: OPTIONS[name]}).explicitly_set() == {name}
 
 
 @given(st.sets(st.sampled_from(sorted(OPTIONS))))
 def test_fixed_leaves_out_exactly_what_acts_late(names):
     options = ObjectOptions(**{name: OPTIONS[name] for name in names})
 
-    assert options.fixed().given() == names - LATE
-    assert options.given() == names
+    assert options.fixed_at_initiate().explicitly_set() == names - LATE
+    assert options.explicitly_set() == names
 
 
 # --- the checkpoint's name -------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import partwise
 from partwise._engine.plan import PartPlan
-from partwise._engine.workers import InlineTransport
+from partwise._engine.workers import InlineWorkers
 from partwise.backends.local.backend import LocalBackend
 from partwise.backends.memory import MemoryBackend, open_url
 from partwise.config import TransferConfig
@@ -459,7 +459,7 @@ def test_threads_serve_until_the_upload_has_ended(threaded, backend, source):
 
 
 def test_no_thread_is_begun_for_what_goes_in_one_piece(threaded, backend, source, monkeypatch):
-    monkeypatch.setattr("partwise.uploader.ThreadTransport", None)
+    monkeypatch.setattr("partwise.uploader.ThreadWorkers", None)
 
     assert threaded(backend, multipart_threshold=50).upload(source, "key").verified
 
@@ -547,7 +547,7 @@ def test_the_progress_of_a_stream_has_a_total_once_its_end_was_seen(uploader, da
 
 
 def test_time_goes_by_in_progress(uploader, source, clock):
-    class Taking(InlineTransport):
+    class Taking(InlineWorkers):
         def next_outcome(self, timeout):
             clock.time += 2.0
             return super().next_outcome(timeout)
@@ -596,7 +596,7 @@ def test_progress_keeps_its_promises_whatever_fails(make_clock, size, concurrenc
         MemoryCheckpointStore(),
         TransferConfig(part_size=10, multipart_threshold=0, concurrency=concurrency),
         clock=clock,
-        transport=lambda: InlineTransport(clock),
+        transport=lambda: InlineWorkers(clock),
     )
     seen = []
     source = io.BytesIO(filler(size)) if stream else ChangingSource(filler(size), chunk_size=3)

@@ -309,7 +309,7 @@ def use_value(value):
         case TransferConfig():
             uploader(config=value)
         case ObjectOptions():
-            value.given(), value.fixed()
+            value.explicitly_set(), value.fixed_at_initiate()
             uploader().upload(b"x", "k", value)
         case Callback():
             ObjectOptions(callback=value)

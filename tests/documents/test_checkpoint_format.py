@@ -156,7 +156,7 @@ FULL = Checkpoint(
     source="/source",
     fingerprint=Fingerprint(1, 2, "3", 4),
     part_size=5,
-    doubling_every=6,
+    parts_per_doubling=6,
     options=ObjectOptions(
         content_type="a",
         acl="private",
@@ -175,7 +175,7 @@ FULL = Checkpoint(
         traffic_limit=1_000_000,
         request_payer="requester",
         callback=Callback("http://l", "m"),
-    ).fixed(),
+    ).fixed_at_initiate(),
     upload_id="n",
     token="o",
     abandoned=("p",),

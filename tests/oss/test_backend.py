@@ -43,7 +43,7 @@ from partwise.errors import (
     UploadNotFound,
 )
 from partwise.model import Callback, ObjectOptions, PendingUpload, StoredObject, UploadedPart
-from partwise.protocols import BindsRequestOptions, MultipartBackend
+from partwise.protocols import MultipartBackend, SupportsRequestOptions
 from partwise.testing.fakes import PiecesBody
 
 PLAIN = ObjectOptions()
@@ -57,7 +57,7 @@ CALLBACK = ObjectOptions(callback=Callback("http://cb/", "object=${object}"))
 
 def test_it_fits_the_protocols(oss):
     assert isinstance(oss, MultipartBackend)
-    assert isinstance(oss, BindsRequestOptions)
+    assert isinstance(oss, SupportsRequestOptions)
 
 
 def test_it_says_what_it_accepts(oss):

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from partwise import BytesSource, InvalidInput, TransferConfig
-from partwise._engine.throttle import Flow, TransferStopped
+from partwise._engine.throttle import TransferState, TransferStopped
 from partwise._engine.workers import PartJob
 from partwise.backends.memory import MemoryBackend
 from partwise.model import PartLimits
@@ -27,7 +27,7 @@ from partwise.testing._proof.scenario import (
     SimulatedFile,
     World,
 )
-from partwise.testing._proof.simulation import Choices, SimulatedChance, SimulatedClock, SimulatedTransport, Simulation
+from partwise.testing._proof.simulation import Choices, ScriptedRandom, SimulatedClock, SimulatedTransport, Simulation
 from partwise.testing._proof.state_machine import Manner, ResumeMachine
 from partwise.testing.fakes import filler
 from partwise.testing.faults import Fault, FaultKind, FaultPlan, SimulatedDeath
@@ -50,8 +50,10 @@ def jobs(backend):
 
     def make(*numbers, faults=()):
         struck = FaultyBackend(backend, FaultPlan(faults))
-        flow = Flow()
-        return [PartJob(struck, "key", upload_id, n, flow.paced(n, source.body((n - 1) * PART, PART))) for n in numbers]
+        flow = TransferState()
+        return [
+            PartJob(struck, "key", upload_id, n, flow.throttled(n, source.body((n - 1) * PART, PART))) for n in numbers
+        ]
 
     return make
 
@@ -84,7 +86,7 @@ def test_what_is_no_choice_uses_none_up():
 
 
 def test_chance_is_the_least_the_middle_or_the_most():
-    chance = SimulatedChance(Choices([0, 1, 2]))
+    chance = ScriptedRandom(Choices([0, 1, 2]))
     assert [chance.uniform(2.0, 6.0) for _ in range(3)] == [2.0, 4.0, 6.0]
 
 
@@ -117,7 +119,7 @@ def test_parts_that_were_not_begun_can_be_taken_back(jobs, backend):
     for job in jobs(1, 2):
         transport.submit(job)
     transport.next_outcome(None)
-    transport.recall()
+    transport.cancel_pending()
 
     assert isinstance(transport.next_outcome(None).error, TransferStopped)
     assert backend.calls["upload_part"] == 1

@@ -135,7 +135,7 @@ def test_a_file_that_is_damaged_or_not_admitted_is_not_left_open(path: Path, app
     with pytest.raises(NotAdmitted):
         append(1, admit=refuse)
     path.write_bytes(b"x" + path.read_bytes()[1:])
-    with pytest.raises(journal.Damage):
+    with pytest.raises(journal.CorruptJournal):
         append(1)
 
     assert open_descriptors() == before

@@ -89,7 +89,7 @@ def test_a_file_may_be_as_large_as_its_bound_and_not_larger(monkeypatch: pytest.
     data = journal.encode(evolve(SAVED, parts=[UploadedPart(number, 10, "e") for number in range(1, 5)]))
     monkeypatch.setattr(journal, "BYTES_MAX", len(data) - more)
 
-    with pytest.raises(journal.Damage, match="it is larger than") if more else nullcontext():
+    with pytest.raises(journal.CorruptJournal, match="it is larger than") if more else nullcontext():
         assert len(journal.decode(data).checkpoint.parts) == 4
 
 
@@ -104,7 +104,7 @@ def test_a_line_may_be_as_long_as_its_bound_and_not_longer(
     assert (lengths[0] < lengths[1]) == (line == 2)
     monkeypatch.setattr(journal, "LINE_MAX", lengths[line - 1] - more)
 
-    with pytest.raises(journal.Damage, match=r"line.* is longer than") if more else nullcontext():
+    with pytest.raises(journal.CorruptJournal, match=r"line.* is longer than") if more else nullcontext():
         assert journal.decode(data).checkpoint == checkpoint
 
 
@@ -168,7 +168,7 @@ JSON = st.recursive(
 @given(st.sampled_from([*json.loads(HEADER), "parts", "abandoned", "created", "options", "novelty"]), JSON)
 def test_whatever_a_sealed_header_says_it_is_a_checkpoint_or_damage(field: str, value: Any) -> None:
     data = sealed(json.dumps({**json.loads(HEADER), field: value}).encode())
-    with suppress(journal.Damage):
+    with suppress(journal.CorruptJournal):
         assert journal.decode(data).checkpoint.part_size >= 1
 
 
@@ -176,7 +176,7 @@ def test_whatever_a_sealed_header_says_it_is_a_checkpoint_or_damage(field: str, 
 @given(st.lists(JSON | st.lists(JSON, min_size=4, max_size=4), max_size=3))
 def test_whatever_a_sealed_receipt_says_it_is_a_part_or_damage(receipts: list[Any]) -> None:
     data = sealed(HEADER, *(json.dumps(receipt).encode() for receipt in receipts))
-    with suppress(journal.Damage):
+    with suppress(journal.CorruptJournal):
         assert len(journal.decode(data).checkpoint.parts) <= len(receipts)
 
 
@@ -184,9 +184,9 @@ def test_whatever_a_sealed_receipt_says_it_is_a_part_or_damage(receipts: list[An
 def test_whatever_a_file_holds_it_is_a_checkpoint_or_damage(noise: bytes, place: int, length: int) -> None:
     whole = journal.encode(evolve(SAVED, parts=(UploadedPart(1, 10, "e"),)))
     for data in (noise, whole[:place] + noise + whole[place + length :]):
-        with suppress(journal.Damage):
+        with suppress(journal.CorruptJournal):
             assert evolve(journal.decode(data).checkpoint, parts=()) == SAVED
-        with suppress(journal.Damage):
+        with suppress(journal.CorruptJournal):
             journal.decode_end(data)
 
 

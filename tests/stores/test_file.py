@@ -26,7 +26,7 @@ from partwise.errors import (
     StoreClosed,
 )
 from partwise.model import Checkpoint, UploadedPart
-from partwise.protocols import BindsSource, CheckpointStore
+from partwise.protocols import CheckpointStore, SupportsPerSource
 from partwise.stores import _journal as journal
 from partwise.stores.file import BesideSourceStore, FileCheckpointStore, open_url
 from partwise.testing import dies_at
@@ -257,9 +257,9 @@ def test_the_checkpoint_of_a_source_is_beside_it(tmp_path: Path, checkpoint) -> 
 
 
 def test_only_the_store_beside_sources_binds_sources(tmp_path: Path) -> None:
-    assert isinstance(FileCheckpointStore.beside_source(), BindsSource)
+    assert isinstance(FileCheckpointStore.beside_source(), SupportsPerSource)
     assert isinstance(FileCheckpointStore.beside_source(), CheckpointStore)
-    assert not isinstance(FileCheckpointStore(tmp_path), BindsSource)
+    assert not isinstance(FileCheckpointStore(tmp_path), SupportsPerSource)
 
 
 def test_before_it_is_asked_for_a_source_it_keeps_nothing(checkpoint, part) -> None:

@@ -239,7 +239,7 @@ def test_a_line_that_is_sealed_and_is_no_receipt_is_damage(whole: Checkpoint, re
 @given(data=st.binary(max_size=300) | st.binary(max_size=300).map(lambda rest: b"partwise-checkpoint/1 " + rest))
 def test_bytes_of_any_kind_are_damage_and_nothing_else(data: bytes) -> None:
     for read in (journal.decode, journal.decode_header):
-        with pytest.raises(journal.Damage):
+        with pytest.raises(journal.CorruptJournal):
             read(data)
 
 

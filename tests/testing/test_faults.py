@@ -43,13 +43,13 @@ from partwise.model import (
     UploadedPart,
 )
 from partwise.protocols import (
-    BindsRequestOptions,
-    BindsSource,
-    BindsSourceFile,
     Body,
     CheckpointStore,
     MultipartBackend,
     Source,
+    SupportsPerSource,
+    SupportsRequestOptions,
+    SupportsSourceFile,
 )
 from partwise.sources import BytesBody, BytesSource
 from partwise.stores.file import FileCheckpointStore
@@ -493,7 +493,7 @@ def test_a_backend_that_binds_request_options_is_bound_and_still_struck() -> Non
     backend = Binding()
     plan = FaultPlan([fault("head_object", FaultKind.BEFORE)])
     faulty = FaultyBackend(backend, plan)
-    assert isinstance(faulty, BindsRequestOptions)
+    assert isinstance(faulty, SupportsRequestOptions)
     bound = faulty.with_request_options(ObjectOptions(traffic_limit=1_000_000))
     assert backend.bound == ObjectOptions(traffic_limit=1_000_000)
     with plan, pytest.raises(ConnectionFailed):
@@ -511,7 +511,7 @@ def test_a_backend_that_knows_its_source_file_is_given_it_and_still_struck(tmp_p
     source.chmod(0o600)
     plan = FaultPlan([fault("head_object", FaultKind.BEFORE)])
     faulty = FaultyBackend(LocalBackend(tmp_path / "bucket"), plan)
-    assert isinstance(faulty, BindsSourceFile)
+    assert isinstance(faulty, SupportsSourceFile)
     bound = faulty.with_source_file(str(source))
     with plan:
         bound.put_object("key", BytesBody(b"x"), NO_OPTIONS)
@@ -841,7 +841,7 @@ def test_a_death_under_a_claim_gives_it_up() -> None:
 def test_a_store_that_binds_its_source_is_bound_and_still_struck(tmp_path: Path) -> None:
     plan = FaultPlan([fault("load", FaultKind.BEFORE)])
     store = FaultyCheckpointStore(FileCheckpointStore.beside_source(), plan)
-    assert isinstance(store, BindsSource)
+    assert isinstance(store, SupportsPerSource)
     bound = store.for_source(str(tmp_path / "source"))
     with plan, pytest.raises(CheckpointError, match="InjectedFault"):
         bound.load(NAME)

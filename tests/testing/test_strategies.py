@@ -65,7 +65,7 @@ def test_changing_sources_change_at_most_once(source: ChangingSource) -> None:
 
 @given(options=strategies.object_options({"metadata", "acl"}))
 def test_options_are_of_those_that_were_allowed(options: ObjectOptions) -> None:
-    assert options.given() <= {"metadata", "acl"}
+    assert options.explicitly_set() <= {"metadata", "acl"}
 
 
 @given(options=strategies.object_options(()))

@@ -170,7 +170,7 @@ class Honest:
             raise ConnectionFailed("lost") from OSError("reset")
         if self.failure is not None:
             raise self.failure("failing")
-        if options is not None and not options.given() <= self.capabilities.options:
+        if options is not None and not options.explicitly_set() <= self.capabilities.options:
             raise UnsupportedOption("not honoured")
         if "\n" in key:
             raise InvalidKey("no newlines")

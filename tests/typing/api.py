@@ -60,7 +60,7 @@ class OwnBackend:
     capabilities = Capabilities(options=["metadata"], lists_parts=True)
 
     def initiate_upload(self, key: str, options: ObjectOptions) -> str:
-        options.refuse_beyond(self.capabilities, self.location)
+        options.require_supported_by(self.capabilities, self.location)
         return "id"
 
     def upload_part(self, key: str, upload_id: str, part_number: int, body: Body) -> UploadedPart:

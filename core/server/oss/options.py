@@ -116,7 +116,7 @@ def _tagging(request: Request) -> dict[str, str]:
 def for_backend(options: ObjectOptions, honoured: frozenset[str]) -> ObjectOptions:
     """Of `options`, what the backend honours; the server remembers the others."""
     default = ObjectOptions()
-    left_out = options.given() - (honoured - _NEVER_THE_BACKENDS)
+    left_out = options.explicitly_set() - (honoured - _NEVER_THE_BACKENDS)
     return evolve(options, **{name: getattr(default, name) for name in left_out})
 
 

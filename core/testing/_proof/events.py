@@ -26,7 +26,7 @@ from partwise.model import (
     StoredObject,
     UploadedPart,
 )
-from partwise.protocols import BindsSource, Body, CheckpointStore, MultipartBackend, Source
+from partwise.protocols import Body, CheckpointStore, MultipartBackend, Source, SupportsPerSource
 from partwise.testing._proof.simulation import told
 
 _T = TypeVar("_T")
@@ -369,7 +369,7 @@ class NotingStore:
         return self.inner.scan()
 
     def for_source(self, source: str) -> CheckpointStore:
-        if isinstance(self.inner, BindsSource):
+        if isinstance(self.inner, SupportsPerSource):
             return NotingStore(self.inner.for_source(source), self._history)
         return self
 

@@ -116,7 +116,7 @@ def has_to_resume(world: World, lived: Lived, record: Checkpoint) -> bool:
     """Whether nothing allows it to give up the upload that this record speaks of."""
     life, source = lived.life, world.source
     usable = record.upload_id in lived.before.pending and world.records(life)
-    usable = usable and record.options == life.options.fixed()
+    usable = usable and record.options == life.options.fixed_at_initiate()
     lost = struck(lived, None, FaultKind.FORGOTTEN_UPLOAD) or happened(lived, Happening.EXPIRY)
     changed = len(lived.versions) > 1 or struck(lived, None, FaultKind.CHANGED)
     if not usable or lost or changed or struck(lived, ("load",)):
@@ -158,7 +158,7 @@ def _places(record: Checkpoint, size: int) -> dict[int, slice]:
     while begin < size:
         places[len(places) + 1] = slice(begin, min(begin + length, size))
         begin += length
-        if record.doubling_every is not None and len(places) % record.doubling_every == 0:
+        if record.parts_per_doubling is not None and len(places) % record.parts_per_doubling == 0:
             length *= 2
     return places
 

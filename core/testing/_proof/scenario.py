@@ -29,7 +29,7 @@ from typing import ClassVar
 
 from attrs import Attribute, define, evolve, field
 
-from partwise._engine.context import Order, ResumeMode
+from partwise._engine.context import ResumeMode, UploadRequest
 from partwise._engine.ledger import Decision
 from partwise._engine.plan import PartPlan
 from partwise._engine.scheduler import Control
@@ -694,9 +694,9 @@ class World:
         lived.transports = simulation.transports
         lived.most_bodies = watched.most_bodies
 
-    def _order(self, life: Life, backend: MultipartBackend, store: CheckpointStore, source: Source) -> Order:
+    def _order(self, life: Life, backend: MultipartBackend, store: CheckpointStore, source: Source) -> UploadRequest:
         remembering = None if life.resume == "never" else store
-        return Order(backend, remembering, source, self.key, life.options, life.config, life.resume)
+        return UploadRequest(backend, remembering, source, self.key, life.options, life.config, life.resume)
 
     @contextmanager
     def _handles(self) -> Iterator[tuple[MultipartBackend, CheckpointStore]]:

@@ -18,7 +18,7 @@ from typing import Literal
 
 from attrs import define, evolve
 
-from partwise._engine.context import Tools
+from partwise._engine.context import Runtime
 from partwise._engine.throttle import TransferStopped
 from partwise._engine.workers import Outcome, PartJob
 from partwise.config import TransferConfig
@@ -80,7 +80,7 @@ class Choices:
         return next(self._numbers, 0) % bound if bound > 1 else 0
 
 
-class SimulatedChance:
+class ScriptedRandom:
     """Randomness that is not: the least, the middle or the most, as the choices say."""
 
     def __init__(self, choices: Choices) -> None:
@@ -176,10 +176,10 @@ class SimulatedTransport:
         self._woken = False
         return None
 
-    def recall(self) -> None:
+    def cancel_pending(self) -> None:
         """Take back the attempts that were not begun."""
         for attempt in self._attempts:
-            attempt.recall()
+            attempt.cancel_pending()
 
     @property
     def idle(self) -> bool:
@@ -218,7 +218,7 @@ class _Attempt:
         self.begun = False
         self._steps: Iterator[None] = _steps_of(job)
 
-    def recall(self) -> None:
+    def cancel_pending(self) -> None:
         if not self.begun:
             self.begun = True
             self._steps = _taken_back()
@@ -309,7 +309,7 @@ class Simulation:
         self.name = name
         self.choices = Choices(choices)
         self.clock = clock or SimulatedClock()
-        self.chance = SimulatedChance(self.choices)
+        self.chance = ScriptedRandom(self.choices)
         self.transports: list[SimulatedTransport] = []
         """Every transport that was made, one for each time that parts were sent."""
         self._tokens = 0
@@ -319,9 +319,9 @@ class Simulation:
         self.transports.append(SimulatedTransport(self.choices, self.clock))
         return self.transports[-1]
 
-    def tools(self) -> Tools:
+    def tools(self) -> Runtime:
         """What the engine has from outside."""
-        return Tools(self.transport, self.clock, self.chance, self._new_token)
+        return Runtime(self.transport, self.clock, self.chance, self._new_token)
 
     def uploader(
         self, backend: MultipartBackend, store: CheckpointStore | None = None, config: TransferConfig | None = None

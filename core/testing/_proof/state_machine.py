@@ -288,7 +288,7 @@ class ResumeMachine(RuleBasedStateMachine):
                 verify_source=self.verify,
                 on_source_change="keep-matching" if manner.keep_matching else "restart",
             ),
-            options if options.given() <= self.world.capabilities.options else ObjectOptions(),
+            options if options.explicitly_set() <= self.world.capabilities.options else ObjectOptions(),
             manner.resume,
         )
 

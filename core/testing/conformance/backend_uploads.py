@@ -148,7 +148,7 @@ def check_begun_parts(harness: BackendHarness) -> None:
     """Where parts can be begun, each is answered as if it were sent alone, in whatever order it is asked for (11)."""
     backend = harness.opened()
     if not begins_parts(backend):
-        raise NotApplicable("the backend does not offer BeginsParts")
+        raise NotApplicable("the backend does not offer SupportsPipelining")
     pieces = pieces_of(harness.part_size(backend), 4, "begun")
     upload = harness.begin(backend, "begun")
     bodies = [TrickyBody(piece) for piece in pieces]

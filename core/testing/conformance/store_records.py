@@ -46,7 +46,7 @@ def check_nothing_there(harness: StoreHarness) -> None:
 _VARIETY = (
     sample(1),
     evolve(sample(1), upload_id=None, fingerprint=Fingerprint(), created=0.0),
-    evolve(sample(1), doubling_every=1000, token="a token", abandoned=("one", "two")),  # noqa: S106  # marks an object as ours
+    evolve(sample(1), parts_per_doubling=1000, token="a token", abandoned=("one", "two")),  # noqa: S106  # marks an object as ours
     sample(1, *range(1, 200)),
     sample(
         1, options=ObjectOptions(content_type="text/plain", metadata={"a": "b", "c": "\u00e4 \n"}, tagging={"d": ""})

@@ -7,10 +7,10 @@ import logging
 
 import pytest
 
-from partwise._engine.context import Order, ProgressRaised, Run, Tools
+from partwise._engine.context import ProgressRaised, Runtime, UploadContext, UploadRequest
 from partwise._engine.plan import PartPlan
-from partwise._engine.scheduler import Control, Interrupted
-from partwise._engine.workers import InlineTransport
+from partwise._engine.scheduler import Control, StopRequested
+from partwise._engine.workers import InlineWorkers
 from partwise.config import TransferConfig
 from partwise.errors import AccessDenied, CheckpointUnwritable, ConnectionFailed, InvalidInput, SourceChanged, Throttled
 from partwise.model import Checkpoint, ObjectOptions, UploadedPart, checkpoint_name
@@ -22,7 +22,7 @@ def run(backend, store, source, clock, longest):
     """Makes a run that has looked at its source."""
 
     def make(*, source=source, store=store, options=None, resume="auto", on_progress=None, backend=backend, **config):
-        order = Order(
+        order = UploadRequest(
             backend,
             store,
             source,
@@ -32,8 +32,8 @@ def run(backend, store, source, clock, longest):
             resume,
             on_progress,
         )
-        made = Run(order, Tools(lambda: InlineTransport(clock), clock, longest, lambda: "TOKEN"), Control())
-        made.look_at_source()
+        made = UploadContext(order, Runtime(lambda: InlineWorkers(clock), clock, longest, lambda: "TOKEN"), Control())
+        made.fingerprint_source()
         return made
 
     return make
@@ -54,7 +54,7 @@ def begun_run(run):
             upload_id="ID",
             parts=(UploadedPart(2, 10, "E2"),),
         )
-        made.take_over(checkpoint, made.plan)
+        made.adopt_checkpoint(checkpoint, made.plan)
         return made
 
     return make
@@ -85,7 +85,7 @@ def test_the_checkpoint_of_a_fresh_upload_has_only_what_is_fixed(run, clock, sou
 
 
 def test_the_checkpoint_of_a_stream_says_how_its_parts_grow(run):
-    assert run(source=StreamSource(io.BytesIO(), name="dump")).wanted.doubling_every == 1000
+    assert run(source=StreamSource(io.BytesIO(), name="dump")).wanted.parts_per_doubling == 1000
 
 
 def test_a_run_has_the_name_of_its_checkpoint(run):
@@ -106,7 +106,7 @@ def test_what_can_not_be_resumed_has_no_store(run, settings):
     made = run(**settings)
 
     assert made.store is None
-    assert not made.keeps_progress
+    assert not made.is_resumable
 
 
 def test_a_store_is_bound_to_its_source(run, store):
@@ -132,7 +132,7 @@ def test_what_is_taken_over_counts_as_resumed(begun_run):
 
     assert (made.ledger.parts_resumed, made.ledger.bytes_resumed) == (1, 10)
     assert made.upload_id == "ID"
-    assert made.keeps_progress
+    assert made.is_resumable
 
 
 def test_a_snapshot_has_the_parts_of_this_instant(begun_run):
@@ -152,21 +152,21 @@ def test_what_was_let_go_of_is_no_longer_there(begun_run):
 
     assert made.snapshot() is None
     assert (made.ledger.bytes_done, made.ledger.plan) == (0, made.plan)
-    assert not made.keeps_progress
+    assert not made.is_resumable
 
 
 def test_an_upload_that_was_not_initiated_keeps_no_progress(run):
     made = run()
     made.checkpoint = made.wanted
 
-    assert not made.keeps_progress
+    assert not made.is_resumable
 
 
 def test_a_limit_is_shared_by_as_many_workers_as_there_are(run):
-    flow = run(bandwidth_limit=1000, concurrency=3).fresh_flow()
+    flow = run(bandwidth_limit=1000, concurrency=3).new_transfer_state()
 
     assert (flow.limit.rate, flow.shares) == (1000, 3)
-    assert run().fresh_flow().limit is None
+    assert run().new_transfer_state().limit is None
 
 
 # --- requests beside the parts ---------------------------------------------------------------------------------------
@@ -184,14 +184,14 @@ def failing(*errors):
 
 
 def test_a_request_is_made_again_until_it_is_answered(run, clock):
-    assert run().persist(failing(ConnectionFailed(), Throttled(retry_after=20.0))) == "done"
+    assert run().retry(failing(ConnectionFailed(), Throttled(retry_after=20.0))) == "done"
     assert clock.waits == [0.5, 20.0]
 
 
 def test_a_request_is_made_as_often_as_a_part_is_sent(run, clock):
     errors = [ConnectionFailed(str(n)) for n in range(5)]
     with pytest.raises(ConnectionFailed) as caught:
-        run(max_attempts=3).persist(failing(*errors))
+        run(max_attempts=3).retry(failing(*errors))
 
     assert caught.value is errors[2]
     assert clock.waits == [0.5, 1.0]
@@ -199,7 +199,7 @@ def test_a_request_is_made_as_often_as_a_part_is_sent(run, clock):
 
 def test_a_request_that_is_refused_is_not_made_again(run, clock):
     with pytest.raises(AccessDenied):
-        run().persist(failing(AccessDenied()))
+        run().retry(failing(AccessDenied()))
 
     assert clock.waits == []
 
@@ -209,8 +209,8 @@ def test_a_wish_ends_the_wait(run, clock, wish):
     made = run()
     clock.meanwhile = getattr(made.control, wish)
 
-    with pytest.raises(Interrupted, match=wish):
-        made.persist(failing(ConnectionFailed()))
+    with pytest.raises(StopRequested, match=wish):
+        made.retry(failing(ConnectionFailed()))
 
 
 def test_the_source_is_compared_with_what_it_was(run, source):
@@ -291,12 +291,12 @@ def test_all_that_one_run_sends_shares_one_limit(run):
     """Parts that are sent again after a refusal, too."""
     made = run(bandwidth_limit=100)
 
-    assert made.fresh_flow().limit is made.fresh_flow().limit
+    assert made.new_transfer_state().limit is made.new_transfer_state().limit
     assert made.flow.limit.rate == 100
 
 
 def test_without_a_limit_there_is_none(run):
-    assert run().fresh_flow().limit is None
+    assert run().new_transfer_state().limit is None
 
 
 # --- progress --------------------------------------------------------------------------------------------------------
@@ -311,7 +311,7 @@ def reporting(begun_run):
 
 def test_bytes_under_way_count_as_done_but_not_as_acknowledged(reporting):
     made, seen = reporting
-    made.fresh_flow().note(1, 7)
+    made.new_transfer_state().note(1, 7)
     made.report()
 
     assert (seen[0].bytes_done, seen[0].bytes_acknowledged, seen[0].bytes_resumed) == (17, 10, 10)
@@ -319,7 +319,7 @@ def test_bytes_under_way_count_as_done_but_not_as_acknowledged(reporting):
 
 def test_bytes_that_have_to_be_sent_again_are_not_taken_back(reporting):
     made, seen = reporting
-    made.fresh_flow().note(1, 7)
+    made.new_transfer_state().note(1, 7)
     made.report()
     made.flow.note(1, 0)
     made.report()
@@ -330,7 +330,7 @@ def test_bytes_that_have_to_be_sent_again_are_not_taken_back(reporting):
 def test_the_whole_is_not_told_before_it_is_there(reporting):
     """All bytes may have left without having arrived."""
     made, seen = reporting
-    made.fresh_flow().note(1, 35)
+    made.new_transfer_state().note(1, 35)
     made.report()
 
     assert [at.bytes_done for at in seen] == [10]

@@ -6,7 +6,7 @@ import io
 
 import pytest
 
-from partwise._engine.workers import InlineTransport
+from partwise._engine.workers import InlineWorkers
 from partwise.errors import (
     CallbackError,
     SourceChanged,
@@ -325,10 +325,10 @@ def test_a_progress_callback_that_raised_is_not_called_again(uploader, unpaced, 
     assert len(checkpoint.parts) == 4
 
 
-class Eager(InlineTransport):
+class Eager(InlineWorkers):
     """One whose workers have begun all that they were given."""
 
-    def recall(self):
+    def cancel_pending(self):
         pass
 
 

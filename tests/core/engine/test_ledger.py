@@ -13,17 +13,17 @@ from hypothesis import strategies as st
 from partwise._engine.ledger import (
     TOKEN_NAME,
     AlreadyStored,
+    Ambiguous,
     Answer,
-    AskObject,
-    AskParts,
     CompareWhileReading,
-    Damage,
+    DamagedCheckpoint,
     Facts,
     Ledger,
-    ReadParts,
+    NeedChecksums,
+    NeedObject,
+    NeedPartList,
     Resume,
     Start,
-    Undecidable,
     Verdict,
     is_same_etag,
     reconcile,
@@ -214,7 +214,7 @@ WANTED = Checkpoint("memory://bucket", "key", "/a/file", NOW, part_size=10, crea
 FOUND = evolve(WANTED, upload_id="ID", parts=PARTS, abandoned=("OLD",), created=1.0)
 
 STREAM = evolve(WANTED, fingerprint=Fingerprint())
-STREAM_FOUND = evolve(FOUND, fingerprint=Fingerprint(), doubling_every=5)
+STREAM_FOUND = evolve(FOUND, fingerprint=Fingerprint(), parts_per_doubling=5)
 
 #: All that a question can be about, as a world in which nothing went wrong would answer it.
 TRUE = {"listed": PARTS, "head": STORED, "local": CHECKSUM}
@@ -241,10 +241,10 @@ class TestStarting:
         assert reconcile(facts(evolve(FOUND, upload_id=None, parts=()))) == Start(abandon=("OLD",))
 
     def test_a_damaged_checkpoint_starts_again(self):
-        assert reconcile(facts(Damage("the third record is torn"))) == Start("the third record is torn")
+        assert reconcile(facts(DamagedCheckpoint("the third record is torn"))) == Start("the third record is torn")
 
     def test_a_damaged_checkpoint_gives_up_the_upload_that_could_be_verified(self):
-        assert reconcile(facts(Damage("edited", "ID"))) == Start("edited", ("ID",))
+        assert reconcile(facts(DamagedCheckpoint("edited", "ID"))) == Start("edited", ("ID",))
 
 
 class TestOptions:
@@ -306,7 +306,7 @@ class TestSourceChanged:
         now = evolve(NOW, identity="other")
         known = {"wanted": evolve(WANTED, fingerprint=now), "listed": PARTS}
 
-        assert reconcile(facts(**known)) == ReadParts(PLAN, (1, 2, 3))
+        assert reconcile(facts(**known)) == NeedChecksums(PLAN, (1, 2, 3))
 
         decision = reconcile(facts(**known, local=CHECKSUM))
         assert actions(decision) == ["keep", "keep", "keep"]
@@ -322,7 +322,7 @@ class TestSourceChanged:
         wanted = evolve(WANTED, fingerprint=evolve(NOW, mtime_ns=8))
         known = {"keep_matching": True, "listed": PARTS}
 
-        assert reconcile(facts(wanted=wanted, **known)) == ReadParts(PLAN, (1, 2, 3))
+        assert reconcile(facts(wanted=wanted, **known)) == NeedChecksums(PLAN, (1, 2, 3))
 
         decision = reconcile(facts(wanted=wanted, **known, local={**CHECKSUM, 2: 0}))
         assert actions(decision) == ["keep", "send", "keep"]
@@ -359,7 +359,9 @@ class TestSourceChanged:
     def test_by_choice_a_source_that_outgrew_its_parts_starts_again(self):
         wanted = evolve(WANTED, fingerprint=evolve(NOW, size=31))
 
-        assert isinstance(reconcile(facts(wanted=wanted, keep_matching=True, limits=PartLimits(max_parts=4))), AskParts)
+        assert isinstance(
+            reconcile(facts(wanted=wanted, keep_matching=True, limits=PartLimits(max_parts=4))), NeedPartList
+        )
         assert reconcile(facts(wanted=wanted, keep_matching=True, limits=PartLimits(max_parts=3))) == Start(
             "the source now has more than 3 parts of 10 bytes", ("OLD", "ID")
         )
@@ -383,10 +385,10 @@ class TestPartSize:
 
 class TestGone:
     def test_the_storages_list_is_asked_for_first(self):
-        assert reconcile(facts()) == AskParts()
+        assert reconcile(facts()) == NeedPartList()
 
     def test_the_object_is_asked_for_next(self):
-        assert reconcile(facts(listed=Answer.GONE)) == AskObject()
+        assert reconcile(facts(listed=Answer.GONE)) == NeedObject()
 
     def test_no_object_starts_again(self):
         decision = reconcile(facts(listed=Answer.GONE, head=Answer.ABSENT))
@@ -402,7 +404,7 @@ class TestGone:
         """A checkpoint can be made to say anything."""
         known = {"listed": Answer.GONE, "head": STORED}
 
-        assert reconcile(facts(**known)) == ReadParts(PLAN, (1, 2, 3))
+        assert reconcile(facts(**known)) == NeedChecksums(PLAN, (1, 2, 3))
         assert reconcile(facts(**known, local=CHECKSUM)) == AlreadyStored(STORED, FOUND)
         assert isinstance(reconcile(facts(**known, local={**CHECKSUM, 2: 0})), Start)
 
@@ -413,7 +415,7 @@ class TestGone:
         found = evolve(FOUND, parts=(PARTS[0], *without_checksum(PARTS[2])))
         known = {"listed": Answer.GONE, "head": STORED}
 
-        assert reconcile(facts(found, **known)) == ReadParts(PLAN, (1, 2, 3))
+        assert reconcile(facts(found, **known)) == NeedChecksums(PLAN, (1, 2, 3))
         assert reconcile(facts(found, **known, local=CHECKSUM)) == AlreadyStored(STORED, found)
         assert isinstance(reconcile(facts(found, **known, local={**CHECKSUM, 2: 0, 3: 0})), Start)
 
@@ -435,7 +437,7 @@ class TestGone:
         wanted = evolve(WANTED, fingerprint=evolve(NOW, mtime_ns=8))
         known = {"wanted": wanted, "keep_matching": True, "listed": Answer.GONE, "head": STORED}
 
-        assert reconcile(facts(**known)) == ReadParts(PLAN, (1, 2, 3))
+        assert reconcile(facts(**known)) == NeedChecksums(PLAN, (1, 2, 3))
         assert reconcile(facts(**known, local=CHECKSUM)) == AlreadyStored(STORED, FOUND)
 
     @pytest.mark.parametrize(
@@ -452,7 +454,7 @@ class TestGone:
         found = evolve(FOUND, token="TOKEN")
         known = {"listed": Answer.GONE, "head": evolve(STORED, crc64=None, metadata={TOKEN_NAME: "TOKEN"})}
 
-        assert reconcile(facts(found, **known)) == ReadParts(PLAN, (1, 2, 3))
+        assert reconcile(facts(found, **known)) == NeedChecksums(PLAN, (1, 2, 3))
         assert isinstance(reconcile(facts(found, **known, local={**CHECKSUM, 2: 0})), Start)
 
     @pytest.mark.parametrize("parts", [(), PARTS[:2], (*PARTS[:2], *without_checksum(PARTS[2]))])
@@ -487,14 +489,14 @@ class TestGone:
     def test_if_content_is_to_be_verified_the_object_is_compared_with_the_source(self):
         known = {"verify_content": True, "listed": Answer.GONE, "head": STORED}
 
-        assert reconcile(facts(**known)) == ReadParts(PLAN, (1, 2, 3))
+        assert reconcile(facts(**known)) == NeedChecksums(PLAN, (1, 2, 3))
         assert reconcile(facts(**known, local=CHECKSUM)) == AlreadyStored(STORED, FOUND)
         assert isinstance(reconcile(facts(**known, local={**CHECKSUM, 2: 0})), Start)
 
     def test_without_checksum_and_token_nothing_can_tell(self):
         head = evolve(STORED, crc64=None)
 
-        assert reconcile(facts(listed=Answer.GONE, head=head)) == Undecidable(head, FOUND)
+        assert reconcile(facts(listed=Answer.GONE, head=head)) == Ambiguous(head, FOUND)
 
 
 class TestParts:
@@ -526,7 +528,7 @@ class TestParts:
         assert decision.verdicts[0] == Verdict(1, "send", "the storage reports another checksum than the one recorded")
 
     def test_a_part_on_the_storage_only_is_read_before_it_is_judged(self):
-        assert reconcile(facts(evolve(FOUND, parts=PARTS[1:]), listed=PARTS)) == ReadParts(PLAN, (1,))
+        assert reconcile(facts(evolve(FOUND, parts=PARTS[1:]), listed=PARTS)) == NeedChecksums(PLAN, (1,))
 
     def test_a_part_on_the_storage_only_is_adopted_if_its_checksum_is_the_sources(self):
         decision = reconcile(facts(evolve(FOUND, parts=PARTS[1:]), listed=PARTS, local=CHECKSUM))
@@ -619,7 +621,7 @@ class TestParts:
 
 class TestVerifyingContent:
     def test_every_part_is_compared_with_the_source(self):
-        assert reconcile(facts(verify_content=True, listed=PARTS)) == ReadParts(PLAN, (1, 2, 3))
+        assert reconcile(facts(verify_content=True, listed=PARTS)) == NeedChecksums(PLAN, (1, 2, 3))
 
     def test_parts_that_hold_are_kept(self):
         decision = reconcile(facts(verify_content=True, **TRUE))
@@ -654,7 +656,7 @@ class TestVerifyingContent:
 
 class TestStreams:
     def test_the_storages_list_is_asked_for(self):
-        assert reconcile(facts(STREAM_FOUND, STREAM)) == AskParts()
+        assert reconcile(facts(STREAM_FOUND, STREAM)) == NeedPartList()
 
     def test_what_the_storage_holds_is_compared_while_reading(self):
         decision = reconcile(facts(STREAM_FOUND, STREAM, listed=PARTS))
@@ -715,7 +717,7 @@ FINDINGS = st.builds(
     parts=PART_LISTS,
     fingerprint=FINGERPRINTS,
     token=st.sampled_from([None, None, "TOKEN"]),
-    doubling_every=st.sampled_from([None, None, 2]),
+    parts_per_doubling=st.sampled_from([None, None, 2]),
     options=st.sampled_from([ObjectOptions(), ObjectOptions(), ObjectOptions(content_type="a/b")]),
 )
 
@@ -725,7 +727,7 @@ class World:
     """What there is to be found out."""
 
     wanted: Checkpoint
-    found: Checkpoint | Damage | None
+    found: Checkpoint | DamagedCheckpoint | None
     listed: tuple[UploadedPart, ...] | Answer
     head: StoredObject | Answer
     local: dict[int, int]
@@ -744,11 +746,11 @@ class World:
         questions = []
         while len(questions) < 10:
             match step := reconcile(known):
-                case AskParts():
+                case NeedPartList():
                     known = evolve(known, listed=self.listed)
-                case AskObject():
+                case NeedObject():
                     known = evolve(known, head=self.head)
-                case ReadParts(_, numbers):
+                case NeedChecksums(_, numbers):
                     known = evolve(known, local={**known.local, **{n: self.local[n] for n in numbers}})
                 case decision:
                     return known, decision, questions
@@ -759,7 +761,7 @@ class World:
 WORLDS = st.builds(
     World,
     wanted=st.builds(evolve, st.just(WANTED), fingerprint=FINGERPRINTS),
-    found=st.none() | st.just(Damage("edited", "ID")) | FINDINGS | FINDINGS,
+    found=st.none() | st.just(DamagedCheckpoint("edited", "ID")) | FINDINGS | FINDINGS,
     listed=st.sampled_from([Answer.GONE, Answer.CANNOT_LIST]) | PART_LISTS | PART_LISTS,
     head=st.just(Answer.ABSENT)
     | st.builds(
@@ -780,10 +782,10 @@ WORLDS = st.builds(
 def test_it_decides_and_asks_nothing_twice(world):
     _, _, questions = world.ask()
     kinds = Counter(type(question) for question in questions)
-    read = Counter(n for question in questions if isinstance(question, ReadParts) for n in question.part_numbers)
+    read = Counter(n for question in questions if isinstance(question, NeedChecksums) for n in question.part_numbers)
 
-    assert kinds[AskParts] <= 1
-    assert kinds[AskObject] <= 1
+    assert kinds[NeedPartList] <= 1
+    assert kinds[NeedObject] <= 1
     assert all(times == 1 for times in read.values())
 
 

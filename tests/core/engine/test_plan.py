@@ -7,7 +7,7 @@ from attrs import evolve
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from partwise._engine.plan import PartPlan, PartRange, goes_in_one_piece, plan_parts
+from partwise._engine.plan import PartPlan, PartRange, is_single_put, plan_parts
 from partwise.errors import InvalidInput
 from partwise.model import GIB, KIB, MIB, TIB, PartLimits
 
@@ -152,7 +152,7 @@ def test_sizes_at_the_edge_of_a_part(part_size, parts, more):
 
 def test_an_empty_source_has_no_parts():
     assert plan_parts(0, OSS).parts_total == 0
-    assert PartPlan(10, 0, doubling_every=3).parts_total == 0
+    assert PartPlan(10, 0, parts_per_doubling=3).parts_total == 0
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_an_empty_source_has_no_parts():
     [(0, 0, True), (0, 10, True), (1, 0, False), (9, 10, True), (10, 10, False), (12, 99, True), (13, 99, False)],
 )
 def test_what_is_small_goes_in_one_piece(size, threshold, one):
-    assert goes_in_one_piece(size, PartLimits(max_put_size=12), threshold) == one
+    assert is_single_put(size, PartLimits(max_put_size=12), threshold) == one
 
 
 # --- streams ---------------------------------------------------------------------------------------------------------
@@ -180,7 +180,7 @@ def test_a_streams_parts_keep_to_the_limits_for_as_long_as_numbers_last(limits):
 def test_a_streams_parts_do_not_grow_where_they_may_not(limits):
     plan = plan_parts(None, limits, equal_part_sizes=True)
 
-    assert plan.doubling_every is None
+    assert plan.parts_per_doubling is None
     assert plan.part(limits.max_parts).size == plan.part_size
 
 
@@ -195,7 +195,7 @@ def test_a_stream_begins_small_and_has_room_for_terabytes():
     plan = plan_parts(None, OSS)
     last = plan.part(10_000)
 
-    assert (plan.part_size, plan.doubling_every) == (8 * MIB, 1000)
+    assert (plan.part_size, plan.parts_per_doubling) == (8 * MIB, 1000)
     assert last.offset + last.size > 7.8 * TIB
     assert plan.parts_total is None
 
@@ -203,13 +203,13 @@ def test_a_stream_begins_small_and_has_room_for_terabytes():
 def test_a_part_size_doubles_nine_times_at_most():
     plan = plan_parts(None, OSS, 100 * KIB)
 
-    assert plan.doubling_every == 1000
+    assert plan.parts_per_doubling == 1000
     assert plan.part(10_000).size == 512 * 100 * KIB
 
 
 def test_a_part_size_that_can_not_double_never_does():
-    assert plan_parts(None, OSS, 4 * GIB).doubling_every is None
-    assert plan_parts(None, OSS, 5 * GIB // 2).doubling_every == 5_000
+    assert plan_parts(None, OSS, 4 * GIB).parts_per_doubling is None
+    assert plan_parts(None, OSS, 5 * GIB // 2).parts_per_doubling == 5_000
 
 
 # --- where parts lie -------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ import pytest
 
 from partwise import FileSource, StreamSource, TransferConfig
 from partwise._engine.plugin_calls import PluginDefect, call_plugin
-from partwise._engine.workers import InlineTransport
+from partwise._engine.workers import InlineWorkers
 from partwise._signals import ignored, raised_by_signal
 from partwise._validation import check_path
 from partwise.backends.local import bookkeeping as local_bookkeeping
@@ -318,7 +318,7 @@ def test_what_is_raised_beside_the_plugins_comes_out_as_it_was(uploader, source,
     """Such as what another thread injects into this one."""
     error = TimeLimit("soft")
 
-    class Injected(InlineTransport):
+    class Injected(InlineWorkers):
         def next_outcome(self, timeout):
             raise error
 
@@ -340,7 +340,7 @@ def test_a_time_limit_at_any_call_comes_out_and_the_next_run_ends_well(make_back
             store,
             TransferConfig(part_size=10, multipart_threshold=0, concurrency=2),
             clock=clock,
-            transport=lambda: InlineTransport(clock),
+            transport=lambda: InlineWorkers(clock),
         )
         source, left, came_out = ChangingSource(bytes(45)), instant, None
         error.__traceback__ = None

@@ -989,7 +989,7 @@ def test_an_upload_whose_parts_no_storage_takes_starts_again(  # noqa: PLR0917  
     with pytest.raises(UploadFailed):
         struck(Fault("complete_upload", FaultKind.PERMANENT), backend=backend).upload(again(), "key")
     [checkpoint] = store.scan()
-    store.save(evolve(checkpoint, part_size=part_size, doubling_every=None))
+    store.save(evolve(checkpoint, part_size=part_size, parts_per_doubling=None))
 
     result = struck(backend=backend).upload(again(), "key")
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from partwise._engine.plugin_calls import PluginDefect
 from partwise._engine.retry import RetryPolicy
-from partwise._engine.scheduler import Control, Interrupted, PartLoop, ProgressRaised
-from partwise._engine.throttle import Flow, TransferStopped
+from partwise._engine.scheduler import Control, PartScheduler, ProgressRaised, StopRequested
+from partwise._engine.throttle import TransferState, TransferStopped
 from partwise._engine.workers import Outcome, PartJob
 from partwise.errors import (
     AccessDenied,
@@ -71,7 +71,7 @@ class Scripted:
         self.flow.note(job.part_number, moved)
         return Outcome(job.part_number, error=error) if error is not None else Outcome(job.part_number, receipt_of(job))
 
-    def recall(self):
+    def cancel_pending(self):
         self.recalled = True
 
     @property
@@ -91,7 +91,7 @@ class Scene:
 
     def __init__(self, clock, script=None, *, parts=3, size=80, concurrency=2, interval=None, attempts=3, **transport):
         self.clock = clock
-        self.flow = Flow()
+        self.flow = TransferState()
         self.control = Control()
         self.transport = Scripted(clock, self.flow, script, **transport)
         self.accepted = []
@@ -100,7 +100,7 @@ class Scene:
         self.asked = 0
         self.parts = parts
         self.size = size
-        self.loop = PartLoop(
+        self.loop = PartScheduler(
             transport=self.transport,
             flow=self.flow,
             policy=RetryPolicy(attempts, 1.0, 4.0, _Longest()),
@@ -619,7 +619,7 @@ def test_an_executor_that_refuses_work_ends_the_loop(scene):
 def test_a_wish_ends_the_loop(scene, wish):
     played = scene(parts=9)
     played.transport.meanwhile = getattr(played.control, wish)
-    with pytest.raises(Interrupted) as caught:
+    with pytest.raises(StopRequested) as caught:
         played.run()
 
     assert caught.value.wish == wish
@@ -631,7 +631,7 @@ def test_a_wish_ends_the_loop(scene, wish):
 def test_a_wish_ends_the_loop_though_all_parts_are_under_way(scene):
     played = scene(parts=2)
     played.transport.meanwhile = played.control.pause
-    with pytest.raises(Interrupted):
+    with pytest.raises(StopRequested):
         played.run()
 
     assert played.accepted == [1, 2]
@@ -640,7 +640,7 @@ def test_a_wish_ends_the_loop_though_all_parts_are_under_way(scene):
 def test_a_wish_that_was_there_before_lets_nothing_begin(scene):
     played = scene()
     played.control.pause()
-    with pytest.raises(Interrupted):
+    with pytest.raises(StopRequested):
         played.run()
 
     assert played.transport.submitted == []
@@ -656,7 +656,7 @@ def test_a_part_that_a_stream_gives_after_the_wish_is_not_sent(scene):
         played.control.cancel()
         yield 2, BytesBody(b"y")
 
-    with pytest.raises(Interrupted):
+    with pytest.raises(StopRequested):
         played.loop.run(work())
     assert played.times == {1: [0.0]}
 
@@ -684,7 +684,7 @@ class TestControl:
 
         assert control.requested.is_set()
         assert control.cancelled == (wish == "cancel")
-        with pytest.raises(Interrupted, match=wish):
+        with pytest.raises(StopRequested, match=wish):
             control.check()
 
     @pytest.mark.parametrize("wishes", [("pause", "cancel"), ("cancel", "pause")])
@@ -693,7 +693,7 @@ class TestControl:
         for wish in wishes:
             getattr(control, wish)()
 
-        with pytest.raises(Interrupted, match="cancel"):
+        with pytest.raises(StopRequested, match="cancel"):
             control.check()
 
     def test_alarms_go_off_at_each_wish(self):
@@ -752,7 +752,7 @@ def test_it_leaves_nothing_under_way_whatever_happens(concurrency, steps, order,
     played.transport.meanwhile = lambda: played.control.pause() if len(played.transport.timeouts) == wish_at else None
     try:
         played.run()
-    except (AccessDenied, TransferStopped, Interrupted):
+    except (AccessDenied, TransferStopped, StopRequested):
         ended_well = False
     else:
         ended_well = True

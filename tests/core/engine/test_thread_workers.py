@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from partwise._engine.thread_workers import Load, Places, Tempo, ThreadTransport
+from partwise._engine.thread_workers import Load, Places, Tempo, ThreadWorkers
 from partwise._engine.throttle import TransferStopped
 from partwise._engine.workers import Outcome, PartJob
 from partwise.checksums import crc64
@@ -58,7 +58,7 @@ def threads():
     made = []
 
     def make(workers, clock=None, processors=None):
-        made.append(ThreadTransport(workers, clock or SystemClock(), processors=processors))
+        made.append(ThreadWorkers(workers, clock or SystemClock(), processors=processors))
         return made[-1]
 
     yield make
@@ -166,7 +166,7 @@ def test_recalling_takes_back_what_no_thread_has_begun(threads):
     for number in (1, 2, 3):
         transport.submit(job(number, backend))
     assert backend.begun.acquire(timeout=30)
-    transport.recall()
+    transport.cancel_pending()
     backend.let_go.set()
     outcomes = {outcome.part_number: outcome for outcome in (transport.next_outcome(30) for _ in range(3))}
 
@@ -180,7 +180,7 @@ def test_once_recalled_threads_are_waited_for_but_not_for_what_an_interrupt_swal
     assert transport._finished.get(timeout=30).part_number == 1
     transport.submit(job(2, backend))
     assert backend.begun.acquire(timeout=30)
-    transport.recall()
+    transport.cancel_pending()
     transport.wake()
     assert not transport.idle
     backend.let_go.set()
@@ -195,7 +195,7 @@ def test_once_recalled_threads_are_waited_for_but_not_for_what_an_interrupt_swal
 def test_threads_that_were_told_to_end_are_replaced_when_there_is_more_to_send(threads):
     transport = threads(2)
     transport.submit(job(1))
-    transport.recall()
+    transport.cancel_pending()
     while not transport.idle:
         transport.next_outcome(None)
     transport.submit(job(2))
@@ -261,7 +261,7 @@ def test_what_the_loop_sends_for_want_of_threads_can_be_taken_back(threads, scar
     transport = threads(2)
     for number in (1, 2):
         transport.submit(job(number))
-    transport.recall()
+    transport.cancel_pending()
     outcomes = [transport.next_outcome(None) for _ in range(2)]
 
     assert {type(outcome.error) for outcome in outcomes} == {TransferStopped}
@@ -368,7 +368,7 @@ def test_what_is_on_its_way_is_answered_though_the_rest_is_taken_back(threads):
     backend = Beginning()
     transport = kept(threads, backend, range(1, 6))
     outcomes = [transport.next_outcome(30)]
-    transport.recall()
+    transport.cancel_pending()
     assert not transport.idle
     outcomes += [transport.next_outcome(30) for _ in range(4)]
 
@@ -381,7 +381,7 @@ def test_what_is_on_its_way_is_answered_though_the_rest_is_taken_back(threads):
 def test_the_transport_is_not_idle_while_an_answer_is_due(threads):
     transport = kept(threads, Beginning(), (1, 2))
     assert transport.next_outcome(30).part_number == 1
-    transport.recall()
+    transport.cancel_pending()
 
     assert not transport.idle
     assert transport.next_outcome(30).part_number == 2
@@ -414,7 +414,7 @@ def test_what_the_loop_kept_can_be_taken_back(threads):
     transport._tempo.alone = True
     transport.submit(job(1))
     transport.submit(job(2))
-    transport.recall()
+    transport.cancel_pending()
     outcomes = [transport.next_outcome(30), transport.next_outcome(30)]
 
     assert {outcome.part_number for outcome in outcomes} == {1, 2}

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from partwise._engine.throttle import BandwidthLimit, Flow, PacedBody, TransferStopped
+from partwise._engine.throttle import BandwidthLimit, ThrottledBody, TransferState, TransferStopped
 from partwise.checksums import crc64
 from partwise.protocols import Body
 from partwise.sources import BytesBody
@@ -153,17 +153,17 @@ def test_a_piece_is_an_eighth_of_a_second_but_not_tiny(rate, size):
 
 
 def test_a_paced_body_is_a_body():
-    assert isinstance(Flow().paced(1, BytesBody(b"abc")), Body)
+    assert isinstance(TransferState().throttled(1, BytesBody(b"abc")), Body)
 
 
 def test_without_a_limit_pieces_pass_as_they_are():
-    body = Flow().paced(1, PiecesBody(memoryview(b"abc"), memoryview(b"de")))
+    body = TransferState().throttled(1, PiecesBody(memoryview(b"abc"), memoryview(b"de")))
 
     assert [bytes(chunk) for chunk in body.chunks()] == [b"abc", b"de"]
 
 
 def test_length_and_checksum_are_the_bodys():
-    body = Flow().paced(1, BytesBody(b"abc"))
+    body = TransferState().throttled(1, BytesBody(b"abc"))
 
     assert (len(body), body.crc64) == (3, None)
     assert sent(body) == b"abc"
@@ -173,7 +173,7 @@ def test_length_and_checksum_are_the_bodys():
 def test_with_a_limit_bytes_go_in_small_pieces():
     data = filler(10_000)
     clock = Ticking()
-    body = Flow(BandwidthLimit(10_000, clock)).paced(1, BytesBody(data))
+    body = TransferState(BandwidthLimit(10_000, clock)).throttled(1, BytesBody(data))
     pieces = [bytes(chunk) for chunk in body.chunks()]
 
     assert [len(piece) for piece in pieces] == [4096, 4096, 1808]
@@ -182,8 +182,8 @@ def test_with_a_limit_bytes_go_in_small_pieces():
 
 
 def test_how_far_a_part_is_shows():
-    flow = Flow()
-    body = flow.paced(7, PiecesBody(memoryview(b"abc"), memoryview(b"de")))
+    flow = TransferState()
+    body = flow.throttled(7, PiecesBody(memoryview(b"abc"), memoryview(b"de")))
     seen = [flow.moved(7) for _ in body.chunks()]
 
     assert seen == [0, 3]
@@ -191,8 +191,8 @@ def test_how_far_a_part_is_shows():
 
 
 def test_how_far_a_part_is_starts_anew_with_each_attempt():
-    flow = Flow()
-    body = flow.paced(7, BytesBody(b"abcde"))
+    flow = TransferState()
+    body = flow.throttled(7, BytesBody(b"abcde"))
     sent(body)
     next(body.chunks())
 
@@ -200,9 +200,9 @@ def test_how_far_a_part_is_starts_anew_with_each_attempt():
 
 
 def test_all_parts_under_way_count():
-    flow = Flow()
-    sent(flow.paced(1, BytesBody(b"abc")))
-    sent(flow.paced(2, BytesBody(b"de")))
+    flow = TransferState()
+    sent(flow.throttled(1, BytesBody(b"abc")))
+    sent(flow.throttled(2, BytesBody(b"de")))
 
     assert flow.moving() == 5
     assert flow.forget(1) == 3
@@ -213,7 +213,7 @@ def test_all_parts_under_way_count():
 
 def test_a_part_that_begins_while_the_others_are_counted_does_no_harm():
     """Played by a count that notes another part just as it is added up."""
-    flow = Flow()
+    flow = TransferState()
 
     class Counted(int):
         def __radd__(self, other):
@@ -227,8 +227,8 @@ def test_a_part_that_begins_while_the_others_are_counted_does_no_harm():
 
 
 def test_a_stop_ends_every_body_at_its_next_piece():
-    flow = Flow()
-    chunks = flow.paced(1, PiecesBody(memoryview(b"abc"), memoryview(b"de"))).chunks()
+    flow = TransferState()
+    chunks = flow.throttled(1, PiecesBody(memoryview(b"abc"), memoryview(b"de"))).chunks()
     next(chunks)
     flow.stop.set()
 
@@ -237,41 +237,43 @@ def test_a_stop_ends_every_body_at_its_next_piece():
 
 
 def test_a_stop_ends_a_body_that_was_not_begun():
-    flow = Flow()
+    flow = TransferState()
     flow.stop.set()
 
     with pytest.raises(TransferStopped):
-        sent(flow.paced(1, BytesBody(b"abc")))
+        sent(flow.throttled(1, BytesBody(b"abc")))
 
 
 # --- in another process ----------------------------------------------------------------------------------------------
 
 
 def test_without_a_limit_the_body_itself_arrives():
-    arrived = pickle.loads(pickle.dumps(Flow().paced(3, BytesBody(b"abc"))))
+    arrived = pickle.loads(pickle.dumps(TransferState().throttled(3, BytesBody(b"abc"))))
 
     assert type(arrived) is BytesBody
     assert sent(arrived) == b"abc"
 
 
 def test_with_a_limit_a_share_of_it_arrives():
-    body = Flow(BandwidthLimit(1000, Ticking()), shares=4).paced(3, BytesBody(b"abc"))
+    body = TransferState(BandwidthLimit(1000, Ticking()), shares=4).throttled(3, BytesBody(b"abc"))
     arrived = pickle.loads(pickle.dumps(body))
 
-    assert type(arrived) is PacedBody
+    assert type(arrived) is ThrottledBody
     assert arrived._flow.limit.rate == 250
     assert sent(arrived) == b"abc"
     assert arrived.crc64 == crc64(b"abc")
 
 
 def test_the_whole_limit_arrives_where_it_is_not_shared():
-    arrived = pickle.loads(pickle.dumps(Flow(BandwidthLimit(1000, Ticking())).paced(3, BytesBody(b"abc"))))
+    arrived = pickle.loads(pickle.dumps(TransferState(BandwidthLimit(1000, Ticking())).throttled(3, BytesBody(b"abc"))))
 
     assert arrived._flow.limit.rate == 1000
 
 
 def test_a_share_may_be_no_whole_number_of_bytes():
-    arrived = pickle.loads(pickle.dumps(Flow(BandwidthLimit(100_001, Ticking()), shares=2).paced(3, BytesBody(b"abc"))))
+    arrived = pickle.loads(
+        pickle.dumps(TransferState(BandwidthLimit(100_001, Ticking()), shares=2).throttled(3, BytesBody(b"abc")))
+    )
 
     assert arrived._flow.limit.rate == 50_000.5
     assert arrived._flow.limit.piece_size == 6250

@@ -10,7 +10,7 @@ import pytest
 from attrs import evolve
 
 from partwise._engine.ledger import TOKEN_NAME
-from partwise._engine.workers import InlineTransport
+from partwise._engine.workers import InlineWorkers
 from partwise.backends.local.backend import LocalBackend
 from partwise.backends.memory import MemoryBackend
 from partwise.checksums import crc64
@@ -785,7 +785,7 @@ def test_receipts_that_were_found_do_not_fill_the_memory(tmp_path):
             return super().upload_part(key, upload_id, part_number, body)
 
     before = sum(isinstance(thing, UploadedPart) for thing in gc.get_objects())
-    uploader = Uploader(Bucket(tmp_path / "bucket"), store, config, transport=lambda: InlineTransport(SystemClock()))
+    uploader = Uploader(Bucket(tmp_path / "bucket"), store, config, transport=lambda: InlineWorkers(SystemClock()))
     with pytest.raises(UploadFailed):
         uploader.upload(BytesSource(filler(500)), "key")
     result = uploader.upload(BytesSource(filler(500)), "key")
@@ -836,7 +836,7 @@ def test_options_are_bound_once_so_that_those_that_act_late_can_be_refused_first
     uploader(backend=binding).upload(source, "key", ObjectOptions(acl="private"))
     uploader(backend=binding).upload(source, "key")
 
-    assert [options.given() for options in binding.asked] == [{"traffic_limit"}, {"request_payer"}, {"acl"}]
+    assert [options.explicitly_set() for options in binding.asked] == [{"traffic_limit"}, {"request_payer"}, {"acl"}]
 
 
 # --- the source, while it is being uploaded --------------------------------------------------------------------------

@@ -13,8 +13,8 @@ from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future,
 
 import pytest
 
-from partwise._engine.throttle import BandwidthLimit, Flow, TransferStopped
-from partwise._engine.workers import ExecutorTransport, InlineTransport, Outcome, PartJob
+from partwise._engine.throttle import BandwidthLimit, TransferState, TransferStopped
+from partwise._engine.workers import ExecutorWorkers, InlineWorkers, Outcome, PartJob
 from partwise.backends.local.backend import LocalBackend
 from partwise.backends.memory import MemoryBackend
 from partwise.checksums import crc64
@@ -217,7 +217,7 @@ def test_errors_of_both_steps_are_those_of_one(error):
 
 
 def test_inline_sends_each_part_when_its_outcome_is_asked_for(clock):
-    transport = InlineTransport(clock)
+    transport = InlineWorkers(clock)
     transport.submit(job(2))
     transport.submit(job(1))
 
@@ -227,7 +227,7 @@ def test_inline_sends_each_part_when_its_outcome_is_asked_for(clock):
 
 
 def test_inline_waits_by_the_clock_with_nothing_to_send(clock):
-    transport = InlineTransport(clock)
+    transport = InlineWorkers(clock)
 
     assert transport.next_outcome(5.0) is None
     assert transport.next_outcome(None) is None
@@ -235,7 +235,7 @@ def test_inline_waits_by_the_clock_with_nothing_to_send(clock):
 
 
 def test_inline_is_woken_once(clock):
-    transport = InlineTransport(clock)
+    transport = InlineWorkers(clock)
     transport.wake()
     transport.next_outcome(5.0)
     transport.next_outcome(5.0)
@@ -246,18 +246,18 @@ def test_inline_is_woken_once(clock):
 @pytest.mark.parametrize("error", [ConnectionFailed("x"), KeyboardInterrupt(), SystemExit()])
 def test_inline_hands_over_whatever_the_attempt_raised(clock, error):
     """It must: the loop waits for an outcome of each part that it submitted."""
-    transport = InlineTransport(clock)
+    transport = InlineWorkers(clock)
     transport.submit(job(1, Answering(error)))
 
     assert transport.next_outcome(None) == Outcome(1, error=error)
 
 
 def test_inline_takes_back_what_was_not_begun(clock):
-    transport = InlineTransport(clock)
+    transport = InlineWorkers(clock)
     backend = Answering(AssertionError("it was sent"))
     transport.submit(job(1, backend))
     transport.submit(job(2, backend))
-    transport.recall()
+    transport.cancel_pending()
     outcomes = [transport.next_outcome(None), transport.next_outcome(None)]
 
     assert [outcome.part_number for outcome in outcomes] == [1, 2]
@@ -286,7 +286,7 @@ def by_hand():
 
 
 def test_outcomes_come_as_they_finish(by_hand):
-    transport = ExecutorTransport(by_hand)
+    transport = ExecutorWorkers(by_hand)
     transport.submit(job(1))
     transport.submit(job(2))
     receipts = [UploadedPart(1, 10, "E1"), UploadedPart(2, 10, "E2")]
@@ -298,7 +298,7 @@ def test_outcomes_come_as_they_finish(by_hand):
 
 
 def test_nothing_comes_before_its_time(by_hand):
-    transport = ExecutorTransport(by_hand)
+    transport = ExecutorWorkers(by_hand)
     transport.submit(job(1))
 
     assert transport.next_outcome(0.0) is None
@@ -306,7 +306,7 @@ def test_nothing_comes_before_its_time(by_hand):
 
 
 def test_waking_makes_a_waiting_loop_look_up(by_hand):
-    transport = ExecutorTransport(by_hand)
+    transport = ExecutorWorkers(by_hand)
     transport.submit(job(1))
     waker = threading.Timer(0.01, transport.wake)
     waker.start()
@@ -316,7 +316,7 @@ def test_waking_makes_a_waiting_loop_look_up(by_hand):
 
 
 def test_errors_of_the_tree_are_the_outcome(by_hand):
-    transport = ExecutorTransport(by_hand)
+    transport = ExecutorWorkers(by_hand)
     transport.submit(job(1))
     error = SourceChanged("x")
     by_hand.futures[0].set_exception(error)
@@ -327,7 +327,7 @@ def test_errors_of_the_tree_are_the_outcome(by_hand):
 @pytest.mark.parametrize("error", [BrokenExecutor("gone"), CancelledError(), RuntimeError("killed"), OSError("x")])
 def test_whatever_else_an_executor_says_is_a_lost_worker(by_hand, error):
     """Executors differ in their words. The part is tried again."""
-    transport = ExecutorTransport(by_hand)
+    transport = ExecutorWorkers(by_hand)
     transport.submit(job(7))
     by_hand.futures[0].set_exception(error)
     outcome = transport.next_outcome(None)
@@ -347,7 +347,7 @@ def test_whatever_else_an_executor_says_is_a_lost_worker(by_hand, error):
     ],
 )
 def test_a_part_that_can_not_be_handed_to_a_worker_is_not_tried_again(by_hand, error):
-    transport = ExecutorTransport(by_hand)
+    transport = ExecutorWorkers(by_hand)
     transport.submit(job(7))
     by_hand.futures[0].set_exception(error)
     outcome = transport.next_outcome(None)
@@ -359,7 +359,7 @@ def test_a_part_that_can_not_be_handed_to_a_worker_is_not_tried_again(by_hand, e
 
 
 def test_an_end_of_the_program_is_the_outcome(by_hand):
-    transport = ExecutorTransport(by_hand)
+    transport = ExecutorWorkers(by_hand)
     transport.submit(job(1))
     error = KeyboardInterrupt()
     by_hand.futures[0].set_exception(error)
@@ -368,11 +368,11 @@ def test_an_end_of_the_program_is_the_outcome(by_hand):
 
 
 def test_recalling_takes_back_what_no_worker_has_begun(by_hand):
-    transport = ExecutorTransport(by_hand)
+    transport = ExecutorWorkers(by_hand)
     transport.submit(job(1))
     transport.submit(job(2))
     by_hand.futures[0].set_running_or_notify_cancel()
-    transport.recall()
+    transport.cancel_pending()
 
     outcome = transport.next_outcome(None)
     assert outcome.part_number == 2
@@ -381,13 +381,13 @@ def test_recalling_takes_back_what_no_worker_has_begun(by_hand):
 
 
 def test_once_recalled_an_outcome_that_an_interrupt_swallowed_is_had_all_the_same(by_hand):
-    transport = ExecutorTransport(by_hand)
+    transport = ExecutorWorkers(by_hand)
     transport.submit(job(1))
     transport.submit(job(2))
     by_hand.futures[0].set_result(UploadedPart(1, 10, "E1"))
     transport._finished.get(timeout=30)
     by_hand.futures[1].set_running_or_notify_cancel()
-    transport.recall()
+    transport.cancel_pending()
 
     assert transport.next_outcome(None).part_number == 1
     assert not transport.idle
@@ -398,8 +398,8 @@ def test_once_recalled_an_outcome_that_an_interrupt_swallowed_is_had_all_the_sam
 
 
 def test_once_recalled_with_nothing_under_way_there_is_nothing_to_wait_for(by_hand):
-    transport = ExecutorTransport(by_hand)
-    transport.recall()
+    transport = ExecutorWorkers(by_hand)
+    transport.cancel_pending()
     asking = threading.Thread(target=transport.next_outcome, args=(30,), daemon=True)
     asking.start()
     asking.join(5)
@@ -408,8 +408,8 @@ def test_once_recalled_with_nothing_under_way_there_is_nothing_to_wait_for(by_ha
 
 
 def test_what_is_submitted_after_a_recall_is_waited_for_as_before(by_hand):
-    transport = ExecutorTransport(by_hand)
-    transport.recall()
+    transport = ExecutorWorkers(by_hand)
+    transport.cancel_pending()
     transport.submit(job(1))
     by_hand.futures[0].set_result(UploadedPart(1, 10, "E1"))
     assert transport.next_outcome(30).part_number == 1
@@ -421,10 +421,10 @@ def test_what_is_submitted_after_a_recall_is_waited_for_as_before(by_hand):
 
 def test_what_may_have_been_begun_is_waited_for(by_hand):
     """The futures of some executors never say that they are running, and let themselves be cancelled while they are."""
-    transport = ExecutorTransport(by_hand)
+    transport = ExecutorWorkers(by_hand)
     transport.submit(job(1))
     transport.submit(job(2))
-    transport.recall()
+    transport.cancel_pending()
 
     assert transport.next_outcome(0.0) is None
     by_hand.futures[0].set_result(UploadedPart(1, 10, "E1"))
@@ -435,9 +435,9 @@ def test_what_waits_behind_the_work_of_others_is_taken_back():
     done = threading.Event()
     with ThreadPoolExecutor(1) as executor:
         executor.submit(done.wait, 30)
-        transport = ExecutorTransport(executor)
+        transport = ExecutorWorkers(executor)
         transport.submit(job(1))
-        transport.recall()
+        transport.cancel_pending()
 
         assert isinstance(transport.next_outcome(10).error.__cause__, CancelledError)
         done.set()
@@ -446,7 +446,7 @@ def test_what_waits_behind_the_work_of_others_is_taken_back():
 def test_no_two_attempts_are_the_same_call(by_hand):
     """Otherwise an executor may answer the second with what became of the first."""
     again = job(1)
-    for transport in (ExecutorTransport(by_hand), ExecutorTransport(by_hand)):
+    for transport in (ExecutorWorkers(by_hand), ExecutorWorkers(by_hand)):
         transport.submit(again)
         transport.submit(again)
 
@@ -459,12 +459,12 @@ def test_an_executor_that_was_shut_down_refuses():
     executor.shutdown()
 
     with pytest.raises(RuntimeError):
-        ExecutorTransport(executor).submit(job(1))
+        ExecutorWorkers(executor).submit(job(1))
 
 
 def test_threads_send_parts():
     with ThreadPoolExecutor(2) as executor:
-        transport = ExecutorTransport(executor)
+        transport = ExecutorWorkers(executor)
         for number in (1, 2, 3):
             transport.submit(job(number))
         outcomes = [transport.next_outcome(30) for _ in range(3)]
@@ -501,7 +501,7 @@ class Scarce(Executor):
 @pytest.mark.parametrize("count", [0, 1, 2])
 def test_the_loop_sends_what_an_executor_has_no_thread_for(error, count, caplog):
     with Scarce(count, error) as executor:
-        transport, backend = ExecutorTransport(executor), Noting()
+        transport, backend = ExecutorWorkers(executor), Noting()
         for number in (1, 2, 3):
             transport.submit(job(number, backend))
         outcomes = [transport.next_outcome(30) for _ in range(3)]
@@ -514,7 +514,7 @@ def test_the_loop_sends_what_an_executor_has_no_thread_for(error, count, caplog)
 
 def test_what_an_executor_refuses_and_keeps_is_not_sent_twice():
     executor, backend = Scarce(0, RuntimeError("can't start new thread")), Noting()
-    transport = ExecutorTransport(executor)
+    transport = ExecutorWorkers(executor)
     transport.submit(job(1, backend))
     transport.next_outcome(30)
     [(send, arguments)] = executor.refused
@@ -525,9 +525,9 @@ def test_what_an_executor_refuses_and_keeps_is_not_sent_twice():
 
 
 def test_what_the_loop_sends_for_an_executor_can_be_taken_back():
-    transport = ExecutorTransport(Scarce(0, RuntimeError("can't start new thread")))
+    transport = ExecutorWorkers(Scarce(0, RuntimeError("can't start new thread")))
     transport.submit(job(1))
-    transport.recall()
+    transport.cancel_pending()
 
     assert not transport.idle
     assert isinstance(transport.next_outcome(None).error, TransferStopped)
@@ -535,8 +535,8 @@ def test_what_the_loop_sends_for_an_executor_can_be_taken_back():
 
 
 def test_what_is_submitted_after_a_recall_is_sent():
-    transport = ExecutorTransport(Scarce(0, RuntimeError("can't start new thread")))
-    transport.recall()
+    transport = ExecutorWorkers(Scarce(0, RuntimeError("can't start new thread")))
+    transport.cancel_pending()
     transport.submit(job(1))
 
     assert transport.next_outcome(30).receipt is not None
@@ -555,8 +555,10 @@ def test_a_process_sends_a_part_and_its_receipt_comes_home(processes, tmp_path):
     backend = LocalBackend(tmp_path / "bucket")
     upload_id = backend.initiate_upload("key", ObjectOptions())
     (tmp_path / "file").write_bytes(DATA)
-    body = Flow(BandwidthLimit(10**9, SystemClock()), shares=2).paced(1, FileBody(str(tmp_path / "file"), 2, 5))
-    transport = ExecutorTransport(processes)
+    body = TransferState(BandwidthLimit(10**9, SystemClock()), shares=2).throttled(
+        1, FileBody(str(tmp_path / "file"), 2, 5)
+    )
+    transport = ExecutorWorkers(processes)
     transport.submit(PartJob(backend, "key", upload_id, 1, body))
     outcome = transport.next_outcome(60)
 
@@ -565,14 +567,14 @@ def test_a_process_sends_a_part_and_its_receipt_comes_home(processes, tmp_path):
 
 
 def test_an_error_comes_home_from_a_process(processes, tmp_path):
-    transport = ExecutorTransport(processes)
+    transport = ExecutorWorkers(processes)
     transport.submit(PartJob(LocalBackend(tmp_path / "bucket"), "key", "UNKNOWN", 1, BytesBody(DATA)))
 
     assert isinstance(transport.next_outcome(60).error, UploadNotFound)
 
 
 def test_a_backend_that_can_not_go_to_a_process_says_so(processes):
-    transport = ExecutorTransport(processes)
+    transport = ExecutorWorkers(processes)
     transport.submit(PartJob(MemoryBackend(), "key", "ID", 1, BytesBody(DATA)))
     outcome = transport.next_outcome(60)
 
@@ -586,7 +588,7 @@ def test_a_worker_that_was_killed_is_a_lost_worker(tmp_path):
     backend = LocalBackend(tmp_path / "bucket")
     upload_id = backend.initiate_upload("key", ObjectOptions())
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as executor:
-        transport = ExecutorTransport(executor)
+        transport = ExecutorWorkers(executor)
         transport.submit(PartJob(backend, "key", upload_id, 1, FileBody(str(tmp_path / "fifo"), 0, 10)))
         for pid in list(executor._processes):
             os.kill(pid, signal.SIGKILL)

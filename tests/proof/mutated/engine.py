@@ -59,66 +59,66 @@ MUTATIONS = [
     Mutation(
         "the claim is not taken",
         ENGINE,
-        "        with Claim(run.store, run):\n            return self._live()",
+        "        with Claim(context.store, run):\n            return self._live()",
         "        return self._live()",
     ),
     Mutation(
         "the claim is let go of early",
         ENGINE,
-        "        with Claim(run.store, run):\n            return self._live()",
-        "        with Claim(run.store, run):\n            pass\n        return self._live()",
+        "        with Claim(context.store, run):\n            return self._live()",
+        "        with Claim(context.store, run):\n            pass\n        return self._live()",
     ),
     Mutation(
-        "the first save is left out", ENGINE, "            call_plugin(run.store.save, intent)", "            pass"
+        "the first save is left out", ENGINE, "            call_plugin(context.store.save, intent)", "            pass"
     ),
     Mutation(
         "a first save that fails is swallowed",
         ENGINE,
-        "            call_plugin(run.store.save, intent)",
-        "            try:\n                run.store.save(intent)\n            except Exception:\n                pass",
+        "            call_plugin(context.store.save, intent)",
+        "            try:\n                context.store.save(intent)\n            except Exception:\n                pass",
         STORE_FAILS,
     ),
     Mutation(
         "the second save is left out",
         ENGINE,
-        "                call_plugin(run.store.save, run.checkpoint)\n        except",
+        "                call_plugin(context.store.save, context.checkpoint)\n        except",
         "                pass\n        except",
     ),
     Mutation(
         "a second save that fails is swallowed",
         ENGINE,
-        "                drop(run)\n                run.checkpoint = None\n            raise\n",
+        "                drop(context)\n                context.checkpoint = None\n            raise\n",
         "                pass\n",
         STORE_FAILS,
     ),
     Mutation(
         "a second save that fails leaves the upload",
         ENGINE,
-        "                drop(run)\n                run.checkpoint = None\n            raise\n",
+        "                drop(context)\n                context.checkpoint = None\n            raise\n",
         "                pass\n            raise\n",
         STORE_FAILS,
     ),
-    Mutation("receipts are not recorded", ENGINE, "        run.remember(receipt)\n", ""),
+    Mutation("receipts are not recorded", ENGINE, "        context.remember(receipt)\n", ""),
     Mutation(
         "the checkpoint is deleted before complete",
         ENGINE,
-        "        return finished(run, complete(run, self._send_missing))",
-        "        forget(run)\n        return finished(run, complete(run, self._send_missing))",
+        "        return finished(context, complete(context, self._send_missing))",
+        "        forget(context)\n        return finished(context, complete(context, self._send_missing))",
     ),
     Mutation(
         "the checkpoint is kept after a success",
         ENDINGS,
-        "    forget(run)\n    run.checkpoint = None",
-        "    run.checkpoint = None",
+        "    forget(context)\n    context.checkpoint = None",
+        "    context.checkpoint = None",
     ),
     # --- the source --------------------------------------------------------------------------------------------------
     Mutation(
         "the source is not looked at after a part",
         ENGINE,
-        "        moved = run.source_moved\n        run.check_source()\n",
-        "        moved = run.source_moved\n",
+        "        moved = context.source_moved\n        context.check_source()\n",
+        "        moved = context.source_moved\n",
     ),
-    Mutation("the source is not looked at before complete", COMPLETING, "        run.check_source()\n", ""),
+    Mutation("the source is not looked at before complete", COMPLETING, "        context.check_source()\n", ""),
     Mutation(
         "the source is not looked at before the last bytes of a whole",
         ENGINE,
@@ -137,22 +137,22 @@ MUTATIONS = [
     Mutation(
         "a source that was replaced on the way is not compared before complete",
         COMPLETING,
-        "            compare_moved(run)\n",
+        "            compare_moved(context)\n",
         "            pass\n",
         MOVED,
     ),
     Mutation(
         "a source that was replaced on the way is sent to its end",
         ENGINE,
-        "            compare_moved(run)  #",
+        "            compare_moved(context)  #",
         "            pass  #",
         MOVED,
     ),
     Mutation(
         "one piece is a mixture of two files",
         ENGINE,
-        "        if run.source_moved:\n            run.source_moved = False  #",
-        "        if False:\n            run.source_moved = False  #",
+        "        if context.source_moved:\n            context.source_moved = False  #",
+        "        if False:\n            context.source_moved = False  #",
         MOVED,
     ),
     Mutation(
@@ -185,14 +185,14 @@ MUTATIONS = [
     Mutation(
         "parts of an upload that was completed before are not compared",
         COMPLETING,
-        "    seen = asked_before and run.backend",
-        "    seen = run.backend",
+        "    seen = asked_before and context.backend",
+        "    seen = context.backend",
         BELIEVED,
     ),
     Mutation(
         "parts of an upload that a storage can't list are not compared",
         COMPLETING,
-        "    seen = asked_before and run.backend.capabilities.lists_parts",
+        "    seen = asked_before and context.backend.capabilities.lists_parts",
         "    seen = asked_before",
         BELIEVED,
     ),
@@ -213,7 +213,7 @@ MUTATIONS = [
     Mutation(
         "a part size that is not granted is not spoken of",
         ENGINE,
-        '        if run.order.config.part_size not in ("auto", checkpoint.part_size):',
+        '        if context.order.config.part_size not in ("auto", checkpoint.part_size):',
         "        if False:",
         BELIEVED,
     ),
@@ -227,14 +227,14 @@ MUTATIONS = [
     Mutation(
         "bytes in memory may change under way",
         COMPLETING,
-        "    if run.fingerprint.content is not None and",
+        "    if context.fingerprint.content is not None and",
         "    if False and",
     ),
     # --- what is carried on ------------------------------------------------------------------------------------------
     Mutation(
         "the checkpoint is trusted without the list",
         DECIDING,
-        "    if not run.backend.capabilities.lists_parts:",
+        "    if not context.backend.capabilities.lists_parts:",
         "    if True:",
     ),
     Mutation(
@@ -273,7 +273,7 @@ MUTATIONS = [
     Mutation(
         "an upload that is given up is not aborted",
         ENGINE,
-        "        abandoned = abort_all(run, start.abandon)",
+        "        abandoned = abort_all(context, start.abandon)",
         "        abandoned = ()",
     ),
     Mutation(
@@ -285,20 +285,20 @@ MUTATIONS = [
     Mutation(
         "an upload that is lost is not begun anew",
         ENGINE,
-        '            logger.warning("the storage lost the upload of %s: %s", run.target, error, extra=run.log_fields())',
+        '            logger.warning("the storage lost the upload of %s: %s", context.target, error, extra=context.log_fields())',
         "            raise UploadNotFound(str(error)) from error",
     ),
     Mutation(
         "a lost stream leaves its record",
         ENGINE,
-        "            call_plugin(run.source.close)\n            forget(run)",
-        "            call_plugin(run.source.close)",
+        "            call_plugin(context.source.close)\n            forget(context)",
+        "            call_plugin(context.source.close)",
     ),
     Mutation(
         "a lost stream is not opened again",
         ENGINE,
-        "            call_plugin(run.source.close)\n            forget(run)",
-        "            forget(run)",
+        "            call_plugin(context.source.close)\n            forget(context)",
+        "            forget(context)",
     ),
     # --- parts that are sent ahead -----------------------------------------------------------------------------------
     Mutation(
@@ -330,12 +330,12 @@ MUTATIONS = [
         SENT_AHEAD,
     ),
     # --- completing --------------------------------------------------------------------------------------------------
-    Mutation("complete is sent with a gap", COMPLETING, "    if not run.ledger.is_whole():", "    if False:"),
+    Mutation("complete is sent with a gap", COMPLETING, "    if not context.ledger.is_whole():", "    if False:"),
     Mutation(
         "a part is left out",
         ENGINE,
-        "        for number in run.ledger.missing():\n",
-        "        for number in list(run.ledger.missing())[:1]:\n",
+        "        for number in context.ledger.missing():\n",
+        "        for number in list(context.ledger.missing())[:1]:\n",
     ),
     Mutation(
         "a gap counts as whole, and a part is left out",
@@ -346,20 +346,20 @@ MUTATIONS = [
     Mutation(
         "a lost answer to complete is not settled",
         COMPLETING,
-        "    return _object_of_a_lost_answer(run, gone=False, asked_before=True) if may_have_happened else None",
+        "    return _object_of_a_lost_answer(context, gone=False, asked_before=True) if may_have_happened else None",
         "    return None",
         STORAGE_FAILS,
     ),
     Mutation(
         "an upload that is gone at complete is taken for lost",
         COMPLETING,
-        "            stored = _object_of_a_lost_answer(run, gone=True, asked_before=failures > 0)",
+        "            stored = _object_of_a_lost_answer(context, gone=True, asked_before=failures > 0)",
         "            stored = None",
     ),
     Mutation(
         "an object of the same bytes alone is a success",
         COMPLETING,
-        "    if not (gone or _is_gone(run)):",
+        "    if not (gone or _is_gone(context)):",
         "    if False:",
     ),
     Mutation(
@@ -377,7 +377,7 @@ MUTATIONS = [
     Mutation(
         "another upload's token is taken for ours",
         COMPLETING,
-        "        return head.metadata.get(TOKEN_NAME) == run.checkpoint.token",
+        "        return head.metadata.get(TOKEN_NAME) == context.checkpoint.token",
         "        return True",
     ),
     Mutation(
@@ -389,7 +389,7 @@ MUTATIONS = [
     Mutation(
         "what nothing tells is guessed",
         LEDGER,
-        "        return Undecidable(facts.head, found)",
+        "        return Ambiguous(facts.head, found)",
         "        return AlreadyStored(facts.head, found)",
     ),
     Mutation(
@@ -441,21 +441,21 @@ MUTATIONS = [
     Mutation(
         "a source of another checksum than expected is completed",
         COMPLETING,
-        "    run.check_expected(run.ledger.plan.size, run.ledger.crc64() if run.order.expected_crc64 is not None else None)\n",
+        "    context.check_expected(context.ledger.plan.size, context.ledger.crc64() if context.order.expected_crc64 is not None else None)\n",
         "",
         EXPECTED,
     ),
     Mutation(
         "an object in one piece may be another than expected",
         ENGINE,
-        "        run.check_expected(len(body), checksum_of(body) if run.order.expected_crc64 is not None else None)\n",
+        "        context.check_expected(len(body), checksum_of(body) if context.order.expected_crc64 is not None else None)\n",
         "",
         EXPECTED,
     ),
     Mutation(
         "an empty stream drops what was sent, though more was expected",
         ENGINE,
-        "                run.check_expected(end, None, so_far=len(body) == part.size)\n",
+        "                context.check_expected(end, None, so_far=len(body) == part.size)\n",
         "                pass\n",
         EXPECTED,
     ),
@@ -504,7 +504,10 @@ MUTATIONS = [
         "                try:\n                    pass",
     ),
     Mutation(
-        "parts that nobody began are sent though the upload ends", SENDING, "        self._transport.recall()\n", ""
+        "parts that nobody began are sent though the upload ends",
+        SENDING,
+        "        self._transport.cancel_pending()\n",
+        "",
     ),
     Mutation(
         "a receipt that can't be recorded fails the upload",
@@ -544,14 +547,14 @@ MUTATIONS = [
     Mutation(
         "an exit leaves what can't be resumed",
         ENGINE,
-        "            stop_for(run, error)\n            raise\n",
+        "            stop_for(context, error)\n            raise\n",
         "            raise\n",
         OUTSIDE,
     ),
     Mutation(
         "an exit after a cancel keeps the upload",
         ENDINGS,
-        "    if run.control.cancelled:\n        drop(run)\n        return\n",
+        "    if context.control.cancelled:\n        drop(context)\n        return\n",
         "",
         OUTSIDE,
     ),
@@ -615,8 +618,8 @@ MUTATIONS = [
     Mutation(
         "each sending has a bandwidth limit of its own",
         RUN,
-        "        self.flow = Flow(self._limit, ",
-        "        self.flow = Flow(self._limit and BandwidthLimit(self._limit.rate, self.clock), ",
+        "        self.flow = TransferState(self._limit, ",
+        "        self.flow = TransferState(self._limit and BandwidthLimit(self._limit.rate, self.clock), ",
         ENGINE_BOUNDS,
     ),
     Mutation(
@@ -644,52 +647,52 @@ MUTATIONS = [
     Mutation(
         "a pause drops the upload",
         ENDINGS,
-        "    drop_if_unrecorded(run)\n    raise stop(\n        run,\n        UploadPaused,",
-        "    drop(run)\n    raise stop(\n        run,\n        UploadPaused,",
+        "    drop_if_unrecorded(context)\n    raise stop(\n        run,\n        UploadPaused,",
+        "    drop(context)\n    raise stop(\n        run,\n        UploadPaused,",
         WISHES,
     ),
     Mutation(
         "a cancel keeps the upload",
         ENDINGS,
-        "        dropped = drop(run)\n        raise stop(",
+        "        dropped = drop(context)\n        raise stop(",
         "        dropped = True\n        raise stop(",
         WISHES,
     ),
     Mutation(
         "a cancel before complete is not heard",
         COMPLETING,
-        "        run.control.check()\n        _check_whole(run)",
-        "        _check_whole(run)",
+        "        context.control.check()\n        _check_whole(context)",
+        "        _check_whole(context)",
     ),
     Mutation(
         "a record is deleted though the abort failed",
         ENDINGS,
-        "    if abort_all(run, (*checkpoint.abandoned, *own)):\n        return False",
-        "    abort_all(run, (*checkpoint.abandoned, *own))",
+        "    if abort_all(context, (*checkpoint.abandoned, *own)):\n        return False",
+        "    abort_all(context, (*checkpoint.abandoned, *own))",
     ),
     Mutation(
         "the upload of a source that changed is kept",
         ENDINGS,
-        "    dropped = drop(run)\n    aftermath",
+        "    dropped = drop(context)\n    aftermath",
         "    dropped = True\n    aftermath",
     ),
     Mutation(
         "an upload that nobody can carry on is left behind",
         ENDINGS,
-        "    if not run.keeps_progress:\n        drop(run)",
+        "    if not context.is_resumable:\n        drop(context)",
         "    pass",
         WISHES,
     ),
     Mutation(
         "old uploads are not aborted at the end",
         ENDINGS,
-        "    left = abort_all(run, run.checkpoint.abandoned)",
+        "    left = abort_all(context, context.checkpoint.abandoned)",
         "    left = ()",
     ),
     Mutation(
         "what is left behind is not told",
         ENDINGS,
-        '        run.warn(f"the upload {upload_id} could not be aborted: {error}")\n',
+        '        context.warn(f"the upload {upload_id} could not be aborted: {error}")\n',
         "",
     ),
     Mutation(
@@ -698,28 +701,30 @@ MUTATIONS = [
         "                error.add_note(warning)",
         "                pass",
     ),
-    Mutation("a wish disturbs the cleaning up", ENDINGS, "    run.control = Control()", "    pass"),
+    Mutation("a wish disturbs the cleaning up", ENDINGS, "    context.control = Control()", "    pass"),
     Mutation(
         "a failed callback is a failure",
         ENGINE,
-        "            finished_but_for_the_callback(run, error)",
-        "            failed(run, error)",
+        "            finished_but_for_the_callback(context, error)",
+        "            failed(context, error)",
     ),
     Mutation(
         "a failed callback is a success",
         ENDINGS,
-        '    raise CallbackError(\n        f"{run.key} is stored',
-        '    return result\n    raise CallbackError(\n        f"{run.key} is stored',
+        '    raise CallbackError(\n        f"{context.key} is stored',
+        '    return result\n    raise CallbackError(\n        f"{context.key} is stored',
     ),
-    Mutation("resume='require' starts again", DECIDING, '    if run.order.resume != "require" or', "    if True or"),
+    Mutation(
+        "resume='require' starts again", DECIDING, '    if context.order.resume != "require" or', "    if True or"
+    ),
     # --- progress ----------------------------------------------------------------------------------------------------
     Mutation(
         "the end is told before complete",
         ENGINE,
-        "        return finished(run, complete(run, self._send_missing))",
-        "        run.report(completed=True)\n        return finished(run, complete(run, self._send_missing))",
+        "        return finished(context, complete(context, self._send_missing))",
+        "        context.report(completed=True)\n        return finished(context, complete(context, self._send_missing))",
     ),
-    Mutation("the end is not told", ENDINGS, "        run.report(completed=True)\n", "        pass\n"),
+    Mutation("the end is not told", ENDINGS, "        context.report(completed=True)\n", "        pass\n"),
     Mutation(
         "progress goes backwards", RUN, "        self._shown = max(self._shown, moved)", "        self._shown = moved"
     ),
