@@ -1,9 +1,9 @@
 """
 An HTTP server that clients of Alibaba Cloud OSS take for OSS.
 
-    from partwise.server import LoseAnswer, OSSServer, ServerFault
+    from partwise.server import LoseResponse, OSSServer, ServerFault
 
-    with OSSServer(faults=[ServerFault("CompleteMultipartUpload", LoseAnswer())]) as server:
+    with OSSServer(faults=[ServerFault("CompleteMultipartUpload", LoseResponse())]) as server:
         ...
 
 It is for tests: of this library's own client, of programs that use it, and of clients in any language. It speaks all
@@ -18,21 +18,21 @@ runs.
 from partwise.server.exchange import Exchange, ReceivedRequest
 from partwise.server.faults import (
     CorruptBody,
-    CutAnswer,
+    CutResponse,
     Delay,
     Effect,
     Fail,
     ForgetUpload,
-    LoseAnswer,
+    LoseResponse,
     NoChecksum,
-    ReplaceAnswer,
+    ReplaceResponse,
     ResetInRequest,
     ServerFault,
     SkewClock,
     TruncateBody,
     WrongChecksum,
 )
-from partwise.server.messages import Answer
+from partwise.server.messages import ServerResponse
 from partwise.server.oss.access import ObjectAccess
 from partwise.server.server import OSSServer, serve_directory
 from partwise.server.settings import AccessKey, ServerSettings
@@ -49,15 +49,15 @@ __all__ = [
     "ServerFault",
     "Effect",
     "Exchange",
-    "Answer",
+    "ServerResponse",
     "CorruptBody",
-    "CutAnswer",
+    "CutResponse",
     "Delay",
     "Fail",
     "ForgetUpload",
-    "LoseAnswer",
+    "LoseResponse",
     "NoChecksum",
-    "ReplaceAnswer",
+    "ReplaceResponse",
     "ResetInRequest",
     "SkewClock",
     "TruncateBody",

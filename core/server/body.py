@@ -128,7 +128,7 @@ class RequestBody:
 
     def drain(self, limit: int | None = None, *, seconds: float = math.inf) -> None:
         """
-        Read on and throw away, to the end or up to `limit` bytes in all, since clients look at no answer before they
+        Read on and throw away, to the end or up to `limit` bytes in all, since clients look at no response before they
         have sent all. One who waits to be asked is not.
 
         Args:

@@ -2,7 +2,7 @@
 HTTP/1.1 on one socket: h11 knows the protocol, the loop here moves bytes.
 
 The request target is used as it was sent, connections are kept, and what a client still sends when it is refused is
-read to its end, since many clients look at no answer before they have sent all.
+read to its end, since many clients look at no response before they have sent all.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import h11
 
 from partwise.model import KIB
 from partwise.server.body import RequestBody
-from partwise.server.messages import Answer, DropConnection, Request, to_bytes, to_text
+from partwise.server.messages import DropConnection, Request, ServerResponse, to_bytes, to_text
 from partwise.server.oss.errors import OSSError
 
 _RECEIVE_BYTES = 256 * KIB
@@ -36,11 +36,11 @@ _HEAD_BYTES_MAX = 64 * KIB
 # Signatures and options are looked for in each of them several times.
 _FIELDS_MAX = 256
 
-#: Answers a request; raises DropConnection where there shall be no answer.
-Responder = Callable[[Request, RequestBody], Answer]
+#: Answers a request; raises DropConnection where there shall be no response.
+Responder = Callable[[Request, RequestBody], ServerResponse]
 
 #: Answers what is no HTTP, or not HTTP as it should be.
-Refuser = Callable[[OSSError], Answer]
+Refuser = Callable[[OSSError], ServerResponse]
 
 
 class ClientConnection:
@@ -50,9 +50,9 @@ class ClientConnection:
     Args:
         connection: its socket; closed by `serve`.
         respond: gives the answers.
-        refuse: gives the answer to what is no request.
+        refuse: gives the response to what is no request.
         silence: seconds without a byte after which the client is given up. A head must be whole in this time, and each
-            piece of an answer must be taken in it.
+            piece of a response must be taken in it.
     """
 
     def __init__(self, connection: socket.socket, respond: Responder, refuse: Refuser, silence: float) -> None:
@@ -89,12 +89,12 @@ class ClientConnection:
         self._is_head = request.method == "HEAD"
         with self._body_of(request) as body:
             try:
-                answer = self._respond(request, body)
+                response = self._respond(request, body)
             except DropConnection as drop:
                 self._close(reset=drop.reset)
                 return False
-            with contextlib.closing(answer):
-                return self._send(answer)
+            with contextlib.closing(response):
+                return self._send(response)
 
     # --- receiving ---------------------------------------------------------------------------------------------------
 
@@ -153,19 +153,19 @@ class ClientConnection:
 
     # --- sending -----------------------------------------------------------------------------------------------------
 
-    def _send(self, answer: Answer) -> bool:
-        """Send the answer; whether the connection can be used on."""
+    def _send(self, response: ServerResponse) -> bool:
+        """Send the response; whether the connection can be used on."""
         # That of one `sendall`, however few bytes are taken at a time.
         self._socket.settimeout(self._silence)
-        raw = self._raw(answer)
-        if answer.cut_after is not None:
-            left = answer.cut_after
+        raw = self._raw(response)
+        if response.cut_after is not None:
+            left = response.cut_after
             for piece in raw:
                 self._socket.sendall(piece[:left])
                 left -= len(piece)
                 if left <= 0:
                     break
-            self._close(reset=answer.reset)
+            self._close(reset=response.reset)
             return False
         for piece in raw:
             self._socket.sendall(piece)
@@ -174,19 +174,19 @@ class ClientConnection:
         self._http.start_next_cycle()
         return True
 
-    def _raw(self, answer: Answer) -> Iterator[bytes]:
-        """The bytes of the answer; small ones in one piece."""
-        headers = [(name.encode(), to_bytes(value)) for name, value in answer.headers]
-        if answer.status not in _WITHOUT_BODY:
-            length = answer.body_length if answer.length is None else answer.length
+    def _raw(self, response: ServerResponse) -> Iterator[bytes]:
+        """The bytes of the response; small ones in one piece."""
+        headers = [(name.encode(), to_bytes(value)) for name, value in response.headers]
+        if response.status not in _WITHOUT_BODY:
+            length = response.body_length if response.length is None else response.length
             headers.append((b"Content-Length", str(length).encode()))
         if self._http.their_state is not h11.DONE:
             # What the client did not send now may still come; nothing tells it from a next request.
             headers.append((b"Connection", b"close"))
-        reason = http.HTTPStatus(answer.status).phrase if answer.status in set(http.HTTPStatus) else ""
-        raw = self._http.send(h11.Response(status_code=answer.status, headers=headers, reason=reason)) or b""
-        if not self._is_head and answer.status not in _WITHOUT_BODY:
-            for piece in answer.chunks():
+        reason = http.HTTPStatus(response.status).phrase if response.status in set(http.HTTPStatus) else ""
+        raw = self._http.send(h11.Response(status_code=response.status, headers=headers, reason=reason)) or b""
+        if not self._is_head and response.status not in _WITHOUT_BODY:
+            for piece in response.chunks():
                 yield raw + (self._http.send(h11.Data(data=piece)) or b"")
                 raw = b""
         raw += self._http.send(h11.EndOfMessage()) or b""

@@ -1,4 +1,4 @@
-"""One request on its way to its answer, and what is kept of it afterwards."""
+"""One request on its way to its response, and what is kept of it afterwards."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from attrs import define, field
 
 from partwise.server.body import RequestBody
-from partwise.server.messages import Answer, Request
+from partwise.server.messages import Request, ServerResponse
 from partwise.server.oss.addressing import Place
 from partwise.server.oss.buckets import Bucket, Buckets
 from partwise.server.oss.errors import OSSError
@@ -43,7 +43,7 @@ class Exchange:
         operation: its name in the API reference, once that is known.
         faults: the planned faults that strike it.
         clock_offset: seconds that the server's clock is off, for this request.
-        checksums: whether CRC-64 values are reported in this answer.
+        checksums: whether CRC-64 values are reported in this response.
     """
 
     request: Request
@@ -84,7 +84,7 @@ class Exchange:
 
     @property
     def encoding_type(self) -> str | None:
-        """How the request wants keys to be written in the answer."""
+        """How the request wants keys to be written in the response."""
         return self.request.param("encoding-type")
 
     def checksum_headers(self, crc64: int | None) -> tuple[tuple[str, str], ...]:
@@ -109,7 +109,7 @@ class ReceivedRequest:
         query: the decoded query, without signature and token.
         headers: by lower-case name, without signature and token.
         body_length: bytes of the body that arrived.
-        status: of the answer; None where the connection was dropped instead.
+        status: of the response; None where the connection was dropped instead.
         code: the error code of a refusal, else empty.
         request_id: the server's name for it.
         faults: the planned faults that struck it.
@@ -142,8 +142,8 @@ class ReceivedRequest:
         return _OWN_BYTES + sum(map(sys.getsizeof, texts))
 
 
-def received(exchange: Exchange, answer: Answer | None, number: int) -> ReceivedRequest:
-    """What is kept of this exchange, in which `answer` was given, or none."""
+def received(exchange: Exchange, response: ServerResponse | None, number: int) -> ReceivedRequest:
+    """What is kept of this exchange, in which `response` was given, or none."""
     request = exchange.request
     return ReceivedRequest(
         number,
@@ -155,8 +155,8 @@ def received(exchange: Exchange, answer: Answer | None, number: int) -> Received
         {name: value for name, value in request.query if name not in _SECRET_PARAMETERS},
         {name: value for name, value in request.headers if name not in _SECRET_HEADERS},
         exchange.body.received,
-        None if answer is None else answer.status,
-        "" if answer is None else answer.code,
+        None if response is None else response.status,
+        "" if response is None else response.code,
         exchange.request_id,
         exchange.faults,
     )

@@ -1,13 +1,13 @@
 """
 What shall go wrong, planned as values.
 
-    ServerFault("UploadPart", LoseAnswer(), occurrence=2)
+    ServerFault("UploadPart", LoseResponse(), occurrence=2)
     ServerFault("CompleteMultipartUpload", Fail("InternalError"), times=3)
     ServerFault(None, Delay(0.1), occurrence=1, times=None)
 
 A fault says which requests it strikes; its effect says what happens to them. An effect has two places to act: before
-the operation, and on the finished answer, when the operation has had its effect. Several faults may strike one request;
-they act in the order they were planned.
+the operation, and on the finished response, when the operation has had its effect. Several faults may strike one
+request; they act in the order they were planned.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from attrs import Attribute, define, evolve, field
 
 from partwise.errors import InvalidInput
 from partwise.server.exchange import Exchange
-from partwise.server.messages import Answer, AnswerInstead, DropConnection
+from partwise.server.messages import DropConnection, EarlyResponse, ServerResponse
 from partwise.server.oss.errors import OSSError
 from partwise.server.oss.routing import OPERATIONS
 
@@ -36,13 +36,13 @@ class Effect(Protocol):
         Act before the operation, which does not take place if this raises.
 
         Raises:
-            OSSError: the answer to send.
-            DropConnection: there is no answer.
+            OSSError: the response to send.
+            DropConnection: there is no response.
         """
 
-    def after(self, exchange: Exchange, answer: Answer) -> Answer:
+    def after(self, exchange: Exchange, response: ServerResponse) -> ServerResponse:
         """
-        The answer to send in place of `answer`.
+        The response to send in place of `response`.
 
         Raises:
             DropConnection: none.
@@ -55,9 +55,9 @@ class _Harmless:
     def before(self, exchange: Exchange) -> None:
         """Let the operation take place."""
 
-    def after(self, exchange: Exchange, answer: Answer) -> Answer:  # noqa: ARG002 -- what an effect may need
-        """Let the answer be."""
-        return answer
+    def after(self, exchange: Exchange, response: ServerResponse) -> ServerResponse:  # noqa: ARG002 -- what an effect may need
+        """Let the response be."""
+        return response
 
 
 # --- answers that say no ---------------------------------------------------------------------------------------------
@@ -89,11 +89,11 @@ class Fail(_Harmless):
         if not self.after_effect:
             raise self._refusal()
 
-    def after(self, exchange: Exchange, answer: Answer) -> Answer:  # noqa: ARG002 -- it takes any answer's place
+    def after(self, exchange: Exchange, response: ServerResponse) -> ServerResponse:  # noqa: ARG002 -- it takes any response's place
         """Refuse after the effect."""
         if self.after_effect:
             raise self._refusal()
-        return answer
+        return response
 
     def _refusal(self) -> OSSError:
         headers = () if self.retry_after is None else (("Retry-After", str(self.retry_after)),)
@@ -156,11 +156,11 @@ class Delay(_Harmless):
         if not self.after_effect:
             exchange.wait(self.seconds)
 
-    def after(self, exchange: Exchange, answer: Answer) -> Answer:
+    def after(self, exchange: Exchange, response: ServerResponse) -> ServerResponse:
         """Wait after the effect."""
         if self.after_effect:
             exchange.wait(self.seconds)
-        return answer
+        return response
 
 
 @define(frozen=True)
@@ -182,9 +182,9 @@ class ResetInRequest(_Harmless):
 
 
 @define(frozen=True)
-class LoseAnswer(_Harmless):
+class LoseResponse(_Harmless):
     """
-    The operation takes place, but no byte of the answer arrives.
+    The operation takes place, but no byte of the response arrives.
 
     Args:
         reset: the connection ends by a reset rather than in order.
@@ -192,34 +192,34 @@ class LoseAnswer(_Harmless):
 
     reset: bool = False
 
-    def after(self, exchange: Exchange, answer: Answer) -> Answer:  # noqa: ARG002 -- whatever it was
+    def after(self, exchange: Exchange, response: ServerResponse) -> ServerResponse:  # noqa: ARG002 -- whatever it was
         """Drop the connection."""
         raise DropConnection(reset=self.reset)
 
 
 @define(frozen=True)
-class CutAnswer(_Harmless):
+class CutResponse(_Harmless):
     """
-    The operation takes place, but the connection breaks within the answer.
+    The operation takes place, but the connection breaks within the response.
 
     Args:
-        after_bytes: how much of the raw answer is sent, its head included.
+        after_bytes: how much of the raw response is sent, its head included.
         reset: the connection ends by a reset rather than in order.
     """
 
     after_bytes: int = 20
     reset: bool = True
 
-    def after(self, exchange: Exchange, answer: Answer) -> Answer:  # noqa: ARG002 -- whatever it was
-        """Cut the answer."""
-        return evolve(answer, cut_after=self.after_bytes, reset=self.reset)
+    def after(self, exchange: Exchange, response: ServerResponse) -> ServerResponse:  # noqa: ARG002 -- whatever it was
+        """Cut the response."""
+        return evolve(response, cut_after=self.after_bytes, reset=self.reset)
 
 
 # --- answers that are not what they should be ------------------------------------------------------------------------
 
 
 @define(frozen=True)
-class ReplaceAnswer(_Harmless):
+class ReplaceResponse(_Harmless):
     """
     Something between client and service answers in its place, such as a proxy with a page of HTML.
 
@@ -238,20 +238,20 @@ class ReplaceAnswer(_Harmless):
     def before(self, exchange: Exchange) -> None:  # noqa: ARG002 -- it strikes whatever the request is
         """Answer before the effect."""
         if self.before_effect:
-            raise AnswerInstead(self._answer())
+            raise EarlyResponse(self._response())
 
-    def after(self, exchange: Exchange, answer: Answer) -> Answer:  # noqa: ARG002 -- it takes any answer's place
+    def after(self, exchange: Exchange, response: ServerResponse) -> ServerResponse:  # noqa: ARG002 -- it takes any response's place
         """Answer after the effect."""
-        return self._answer()
+        return self._response()
 
-    def _answer(self) -> Answer:
-        return Answer(self.status, (("Content-Type", self.content_type),), self.body, foreign=True)
+    def _response(self) -> ServerResponse:
+        return ServerResponse(self.status, (("Content-Type", self.content_type),), self.body, foreign=True)
 
 
 @define(frozen=True)
 class TruncateBody(_Harmless):
     """
-    The answer's document stops in the middle, though its framing is right.
+    The response's document stops in the middle, though its framing is right.
 
     Args:
         keep: how many bytes of it are left.
@@ -259,19 +259,19 @@ class TruncateBody(_Harmless):
 
     keep: int = 60
 
-    def after(self, exchange: Exchange, answer: Answer) -> Answer:  # noqa: ARG002 -- whatever it was
+    def after(self, exchange: Exchange, response: ServerResponse) -> ServerResponse:  # noqa: ARG002 -- whatever it was
         """Shorten the body."""
-        return evolve(answer, body=answer.body[: self.keep]) if isinstance(answer.body, bytes) else answer
+        return evolve(response, body=response.body[: self.keep]) if isinstance(response.body, bytes) else response
 
 
 @define(frozen=True)
 class WrongChecksum(_Harmless):
     """The header that reports the CRC-64 is wrong, though what is stored is right."""
 
-    def after(self, exchange: Exchange, answer: Answer) -> Answer:  # noqa: ARG002 -- whatever it was
+    def after(self, exchange: Exchange, response: ServerResponse) -> ServerResponse:  # noqa: ARG002 -- whatever it was
         """Change the header."""
-        headers = ((name, str(int(value) ^ 1) if name == _CHECKSUM else value) for name, value in answer.headers)
-        return evolve(answer, headers=tuple(headers))
+        headers = ((name, str(int(value) ^ 1) if name == _CHECKSUM else value) for name, value in response.headers)
+        return evolve(response, headers=tuple(headers))
 
 
 @define(frozen=True)

@@ -1,5 +1,5 @@
 """
-A request as it was sent and an answer as it will be, without sockets.
+A request as it was sent and a response as it will be, without sockets.
 
 Header values and keys are text in which every byte survives: UTF-8, and what is not UTF-8 as lone surrogates.
 Signatures are over bytes, so that the way back must give what was sent.
@@ -82,7 +82,7 @@ def _form_decoded(field: str) -> str:
 
 @define(frozen=True)
 class FileSlice:
-    """A run of bytes of an open file, as the body of an answer."""
+    """A run of bytes of an open file, as the body of a response."""
 
     file: BinaryIO
     offset: int
@@ -106,7 +106,7 @@ class FileSlice:
 
 
 @define(frozen=True)
-class Answer:
+class ServerResponse:
     """
     What is sent back.
 
@@ -114,10 +114,10 @@ class Answer:
         status: the HTTP status.
         headers: all but Content-Length, which follows from the body.
         body: the bytes themselves, or where to read them.
-        length: what Content-Length says in place of the body's length, as in the answer to HEAD.
+        length: what Content-Length says in place of the body's length, as in the response to HEAD.
         code: the error code where it is a refusal, for the record.
         foreign: it does not come from the service, and has none of its usual headers.
-        cut_after: bytes of the raw answer, its head included, after which the connection breaks; None: it does not.
+        cut_after: bytes of the raw response, its head included, after which the connection breaks; None: it does not.
         reset: it breaks by a reset rather than by an orderly end.
     """
 
@@ -149,16 +149,16 @@ class Answer:
 
 
 class DropConnection(Exception):
-    """No answer: the connection ends here, by a reset if `reset`."""
+    """No response: the connection ends here, by a reset if `reset`."""
 
     def __init__(self, *, reset: bool = False) -> None:
         super().__init__()
         self.reset = reset
 
 
-class AnswerInstead(Exception):
-    """This answer is sent, and the operation does not take place."""
+class EarlyResponse(Exception):
+    """This response is sent, and the operation does not take place."""
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, response: ServerResponse) -> None:
         super().__init__()
-        self.answer = answer
+        self.response = response

@@ -11,8 +11,8 @@ from partwise._engine.thread_workers import Tempo
 from partwise.backends.oss import Credentials, OSSBackend
 from partwise.errors import InvalidInput
 from partwise.model import KIB, Callback, ObjectOptions
-from partwise.server import CorruptBody, Fail, LoseAnswer, ServerFault
-from partwise.server.faults import CutAnswer, ForgetUpload, ResetInRequest
+from partwise.server import CorruptBody, Fail, LoseResponse, ServerFault
+from partwise.server.faults import CutResponse, ForgetUpload, ResetInRequest
 from partwise.stores.file import FileCheckpointStore
 from partwise.testing.fakes import filler
 
@@ -85,8 +85,8 @@ def test_several_parts_are_on_their_way_but_no_more_than_were_asked_for(
     [
         Fail("ServiceUnavailable"),
         Fail("InternalError"),
-        LoseAnswer(reset=True),
-        CutAnswer(),
+        LoseResponse(reset=True),
+        CutResponse(),
         ResetInRequest(),
         CorruptBody(),
     ],

@@ -16,14 +16,14 @@ from partwise.checksums import crc64
 from partwise.errors import InvalidInput
 from partwise.server import (
     CorruptBody,
-    CutAnswer,
+    CutResponse,
     Delay,
     Fail,
     ForgetUpload,
-    LoseAnswer,
+    LoseResponse,
     NoChecksum,
     OSSServer,
-    ReplaceAnswer,
+    ReplaceResponse,
     ResetInRequest,
     ServerFault,
     SkewClock,
@@ -138,7 +138,7 @@ def test_a_failure_may_have_any_code_and_status(server: OSSServer, client: Any) 
 def test_a_failure_after_reading_lets_go_of_the_object(server: OSSServer, client: Any) -> None:
     client("PUT", "key", body=b"x")
     server.plan(
-        ServerFault("GetObject", Fail(after_effect=True)), ServerFault("GetObject", ReplaceAnswer(), occurrence=2)
+        ServerFault("GetObject", Fail(after_effect=True)), ServerFault("GetObject", ReplaceResponse(), occurrence=2)
     )
     assert [client("GET", "key").status for _ in range(3)] == [500, 502, 200]
 
@@ -170,7 +170,7 @@ def test_a_clock_that_is_off_refuses_and_tells_its_time(server: OSSServer, clien
 
 @pytest.mark.parametrize("reset", [True, False])
 def test_a_lost_answer_is_lost_after_the_effect(server: OSSServer, client: Any, reset: bool) -> None:
-    server.plan(ServerFault("PutObject", LoseAnswer(reset=reset)))
+    server.plan(ServerFault("PutObject", LoseResponse(reset=reset)))
     with pytest.raises(ConnectionResetError if reset else http.client.RemoteDisconnected):
         client("PUT", "key", body=_DATA)
     assert client("GET", "key").body == _DATA
@@ -201,20 +201,20 @@ def _raw_answer(server: OSSServer) -> bytes:
 def test_an_answer_is_cut(server: OSSServer, client: Any, after_bytes: int) -> None:
     client("PUT", "key", body=_DATA * 4)
     server.settings = evolve(server.settings, allow_anonymous=True)
-    server.plan(ServerFault("GetObject", CutAnswer(after_bytes, reset=False)))
+    server.plan(ServerFault("GetObject", CutResponse(after_bytes, reset=False)))
     assert len(_raw_answer(server)) == after_bytes
     assert _raw_answer(server).endswith(_DATA * 4)
 
 
 def test_an_answer_is_not_cut_beyond_its_end(server: OSSServer, client: Any) -> None:
     client("PUT", "key", body=_DATA)
-    server.plan(ServerFault("GetObject", CutAnswer(10**9, reset=False)))
+    server.plan(ServerFault("GetObject", CutResponse(10**9, reset=False)))
     assert client("GET", "key").body == _DATA
 
 
 def test_an_answer_is_cut_by_a_reset(server: OSSServer, client: Any) -> None:
     client("PUT", "key", body=_DATA)
-    server.plan(ServerFault("GetObject", CutAnswer(20, reset=True)))
+    server.plan(ServerFault("GetObject", CutResponse(20, reset=True)))
     with pytest.raises(ConnectionResetError):
         client("GET", "key")
     assert server.requests[-1].status == 200
@@ -244,7 +244,7 @@ def test_the_end_of_the_server_ends_a_delay(after_effect: bool) -> None:
 
 @pytest.mark.parametrize("before_effect", [True, False])
 def test_a_proxy_answers_in_place_of_the_service(server: OSSServer, client: Any, before_effect: bool) -> None:
-    server.plan(ServerFault("PutObject", ReplaceAnswer(b"<html>busy", 503, before_effect=before_effect)))
+    server.plan(ServerFault("PutObject", ReplaceResponse(b"<html>busy", 503, before_effect=before_effect)))
     reply = client("PUT", "key", body=b"x")
     assert (reply.status, reply.body, reply.headers["Content-Type"]) == (503, b"<html>busy", "text/html")
     assert reply.headers["x-oss-request-id"] is None

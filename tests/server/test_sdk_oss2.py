@@ -17,7 +17,7 @@ from partwise.server import (
     CorruptBody,
     Fail,
     ForgetUpload,
-    LoseAnswer,
+    LoseResponse,
     OSSServer,
     ServerFault,
     ServerSettings,
@@ -105,7 +105,7 @@ def test_the_client_sees_that_a_part_was_corrupted(served: OSSServer, bucket: An
 
 
 def test_the_client_sees_a_lost_answer(served: OSSServer, bucket: Any, source: Path) -> None:
-    served.plan(ServerFault("CompleteMultipartUpload", LoseAnswer()))
+    served.plan(ServerFault("CompleteMultipartUpload", LoseResponse()))
     with pytest.raises(oss2.exceptions.RequestError):
         _upload(bucket, source, num_threads=1)
     assert bucket.get_object("dir/three parts+中.bin").read() == _DATA

@@ -18,7 +18,7 @@ from partwise.server import (
     CorruptBody,
     Fail,
     ForgetUpload,
-    LoseAnswer,
+    LoseResponse,
     OSSServer,
     ServerFault,
     ServerSettings,
@@ -119,7 +119,7 @@ def test_a_part_that_fails_for_a_moment_is_sent_again(
     served.plan(
         ServerFault("UploadPart", Fail("InternalError"), part_number=1),
         ServerFault("UploadPart", CorruptBody(), part_number=2),
-        ServerFault("UploadPart", LoseAnswer(reset=True), part_number=3),
+        ServerFault("UploadPart", LoseResponse(reset=True), part_number=3),
         ServerFault("CompleteMultipartUpload", Fail("ServiceUnavailable")),
     )
     assert _upload(sdk, source, parallel_num=1).status_code == 200

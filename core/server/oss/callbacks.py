@@ -32,7 +32,7 @@ _FORM = "application/x-www-form-urlencoded"
 _JSON = "application/json"
 _URLS_MAX = 5
 _HEADER_BYTES_MAX = 5 * KIB
-_ANSWER_BYTES_MAX = MIB
+_RESPONSE_BYTES_MAX = MIB
 _VARIABLE = re.compile(r'("?)\$\{([^}]*)\}')
 
 
@@ -67,7 +67,7 @@ class CallbackRequest:
             values: the service's variables, by name.
 
         Raises:
-            CallbackFailed: no URL gave the answer that is needed.
+            CallbackFailed: no URL gave the response that is needed.
         """
         body = self.filled(values).encode()
         failures = []
@@ -112,14 +112,14 @@ class CallbackRequest:
         path = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
         headers = {"Content-Type": self.body_type, "Host": self.host or parts.netloc}
         connection.request("POST", path, body, headers)
-        answer = connection.getresponse()
-        content = answer.read(_ANSWER_BYTES_MAX + 1)
-        if answer.status != 200:
-            raise CallbackFailed(f"it answered {answer.status}, not 200")
-        if answer.getheader("Content-Length") is None:
-            raise CallbackFailed("its answer has no Content-Length")
-        if len(content) > _ANSWER_BYTES_MAX:
-            raise CallbackFailed(f"its answer has more than {_ANSWER_BYTES_MAX} bytes")
+        response = connection.getresponse()
+        content = response.read(_RESPONSE_BYTES_MAX + 1)
+        if response.status != 200:
+            raise CallbackFailed(f"it answered {response.status}, not 200")
+        if response.getheader("Content-Length") is None:
+            raise CallbackFailed("its response has no Content-Length")
+        if len(content) > _RESPONSE_BYTES_MAX:
+            raise CallbackFailed(f"its response has more than {_RESPONSE_BYTES_MAX} bytes")
         _json_of(content)
         return content
 

@@ -99,7 +99,7 @@ REFUSALS: Mapping[str, Refusal] = {
 
 class OSSError(Exception):
     """
-    The answer to a request is a refusal.
+    The response to a request is a refusal.
 
     Args:
         code: the service's word, one of `REFUSALS` or another together with a status.
@@ -107,7 +107,7 @@ class OSSError(Exception):
         status: in place of the usual one; 500 for a code that is not in `REFUSALS`.
         ec: in place of the usual one.
         elements: further children of the error document, such as ``{"UploadId": "..."}``.
-        headers: further headers of the answer.
+        headers: further headers of the response.
     """
 
     def __init__(

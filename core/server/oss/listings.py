@@ -7,7 +7,7 @@ import base64
 from attrs import define
 
 from partwise.server.exchange import Exchange
-from partwise.server.messages import Answer
+from partwise.server.messages import ServerResponse
 from partwise.server.oss.buckets import Bucket
 from partwise.server.oss.errors import bad_argument
 from partwise.server.oss.objects import quoted
@@ -29,17 +29,17 @@ class _Listing:
     lines: tuple[Node, ...]
 
 
-def list_objects(exchange: Exchange) -> Answer:
+def list_objects(exchange: Exchange) -> ServerResponse:
     """ListObjects."""
     marker = exchange.request.param("marker") or ""
     encode = key_encoder(exchange.encoding_type)
     listing = _listing(exchange, marker)
     following = (("NextMarker", encode(listing.last)),) if listing.truncated else ()
     body = document("ListBucketResult", (*listing.common, ("Marker", encode(marker)), *following, *listing.lines))
-    return Answer(200, _XML, body)
+    return ServerResponse(200, _XML, body)
 
 
-def list_objects_v2(exchange: Exchange) -> Answer:
+def list_objects_v2(exchange: Exchange) -> ServerResponse:
     """ListObjectsV2."""
     request = exchange.request
     start_after, token = request.param("start-after") or "", request.param("continuation-token") or ""
@@ -57,10 +57,10 @@ def list_objects_v2(exchange: Exchange) -> Answer:
             *listing.lines,
         ),
     )
-    return Answer(200, _XML, body)
+    return ServerResponse(200, _XML, body)
 
 
-def get_bucket_info(exchange: Exchange) -> Answer:
+def get_bucket_info(exchange: Exchange) -> ServerResponse:
     """GetBucketInfo."""
     bucket = exchange.bucket
     children = (
@@ -68,34 +68,34 @@ def get_bucket_info(exchange: Exchange) -> Answer:
         ("AccessControlList", (("Grant", "private"),)),
         _OWNER,
     )
-    return Answer(200, _XML, document("BucketInfo", (("Bucket", children),)))
+    return ServerResponse(200, _XML, document("BucketInfo", (("Bucket", children),)))
 
 
-def get_bucket_location(exchange: Exchange) -> Answer:
+def get_bucket_location(exchange: Exchange) -> ServerResponse:
     """GetBucketLocation."""
     exchange.bucket  # noqa: B018 -- raises where there is none
-    return Answer(200, _XML, document("LocationConstraint", f"oss-{exchange.settings.region}"))
+    return ServerResponse(200, _XML, document("LocationConstraint", f"oss-{exchange.settings.region}"))
 
 
-def get_bucket_acl(exchange: Exchange) -> Answer:
+def get_bucket_acl(exchange: Exchange) -> ServerResponse:
     """GetBucketAcl."""
     exchange.bucket  # noqa: B018 -- raises where there is none
     children = (_OWNER, ("AccessControlList", (("Grant", "private"),)))
-    return Answer(200, _XML, document("AccessControlPolicy", children))
+    return ServerResponse(200, _XML, document("AccessControlPolicy", children))
 
 
-def put_bucket(exchange: Exchange) -> Answer:
+def put_bucket(exchange: Exchange) -> ServerResponse:
     """PutBucket."""
     exchange.body.document()
     bucket = exchange.buckets.create(exchange.place.bucket or "")
-    return Answer(200, (("Location", f"/{bucket.name}"),))
+    return ServerResponse(200, (("Location", f"/{bucket.name}"),))
 
 
-def list_buckets(exchange: Exchange) -> Answer:
+def list_buckets(exchange: Exchange) -> ServerResponse:
     """ListBuckets."""
     found = (exchange.buckets.find(name) for name in exchange.buckets.names())
     nodes = tuple(("Bucket", _bucket_nodes(exchange, bucket)) for bucket in found if bucket is not None)
-    return Answer(200, _XML, document("ListAllMyBucketsResult", (_OWNER, ("Buckets", nodes))))
+    return ServerResponse(200, _XML, document("ListAllMyBucketsResult", (_OWNER, ("Buckets", nodes))))
 
 
 def _bucket_nodes(exchange: Exchange, bucket: Bucket) -> tuple[Node, ...]:

@@ -15,11 +15,11 @@ from partwise.errors import UploadNotFound
 from partwise.model import ObjectOptions, PendingUpload, UploadedPart
 from partwise.server.body import BODY_BYTES_MAX
 from partwise.server.exchange import Exchange
-from partwise.server.messages import Answer
+from partwise.server.messages import ServerResponse
 from partwise.server.oss.buckets import UploadRecord
 from partwise.server.oss.callbacks import callback_of
 from partwise.server.oss.errors import OSSError, bad_argument
-from partwise.server.oss.objects import check_length, check_overwrite, quoted, record_of, stored_answer
+from partwise.server.oss.objects import check_length, check_overwrite, quoted, record_of, stored_response
 from partwise.server.oss.options import encryption_headers, for_backend, options_of, traffic_limit_of
 from partwise.server.oss.paging import limit_of, page_of
 from partwise.server.oss.xml import (
@@ -36,7 +36,7 @@ _XML = (("Content-Type", "application/xml"),)
 _PART_NUMBERS = range(1, 10_000 + 1)
 
 
-def initiate_multipart_upload(exchange: Exchange) -> Answer:
+def initiate_multipart_upload(exchange: Exchange) -> ServerResponse:
     """InitiateMultipartUpload."""
     exchange.body.document()
     bucket = exchange.bucket
@@ -56,10 +56,10 @@ def initiate_multipart_upload(exchange: Exchange) -> Answer:
             ("UploadId", upload_id),
         ),
     )
-    return Answer(200, (*_XML, *encryption_headers(options)), body)
+    return ServerResponse(200, (*_XML, *encryption_headers(options)), body)
 
 
-def upload_part(exchange: Exchange) -> Answer:
+def upload_part(exchange: Exchange) -> ServerResponse:
     """UploadPart."""
     request, body = exchange.request, exchange.body
     bucket = exchange.bucket
@@ -83,10 +83,10 @@ def upload_part(exchange: Exchange) -> Answer:
         *exchange.checksum_headers(body.crc64 if receipt.crc64 is None else receipt.crc64),
         *encryption_headers(record.options),
     )
-    return Answer(200, headers)
+    return ServerResponse(200, headers)
 
 
-def list_parts(exchange: Exchange) -> Answer:
+def list_parts(exchange: Exchange) -> ServerResponse:
     """ListParts."""
     upload_id = _upload_id(exchange)
     marker = exchange.request.param("part-number-marker") or "0"
@@ -112,10 +112,10 @@ def list_parts(exchange: Exchange) -> Answer:
             *(("Part", _part_node(part, bucket.part_time(upload_id, part), reports=reports)) for part in page),
         ),
     )
-    return Answer(200, _XML, body)
+    return ServerResponse(200, _XML, body)
 
 
-def complete_multipart_upload(exchange: Exchange) -> Answer:
+def complete_multipart_upload(exchange: Exchange) -> ServerResponse:
     """CompleteMultipartUpload."""
     request, bucket, key = exchange.request, exchange.bucket, exchange.key
     upload_id = _upload_id(exchange)
@@ -140,10 +140,10 @@ def complete_multipart_upload(exchange: Exchange) -> Answer:
     record = record_of(exchange, stored, evolve(bucket.upload(upload_id).options, acl=late.acl), "Multipart")
     bucket.remember_object(record)
     bucket.forget_upload(upload_id)
-    return stored_answer(exchange, record, callback, _complete_document(exchange, record.etag))
+    return stored_response(exchange, record, callback, _complete_document(exchange, record.etag))
 
 
-def abort_multipart_upload(exchange: Exchange) -> Answer:
+def abort_multipart_upload(exchange: Exchange) -> ServerResponse:
     """AbortMultipartUpload."""
     exchange.body.document()
     upload_id = _upload_id(exchange)
@@ -154,10 +154,10 @@ def abort_multipart_upload(exchange: Exchange) -> Answer:
         raise OSSError("NoSuchUpload", elements={"UploadId": upload_id})
     bucket.backend.abort_upload(exchange.key, upload_id)
     bucket.forget_upload(upload_id)
-    return Answer(204)
+    return ServerResponse(204)
 
 
-def list_multipart_uploads(exchange: Exchange) -> Answer:
+def list_multipart_uploads(exchange: Exchange) -> ServerResponse:
     """ListMultipartUploads."""
     request, bucket = exchange.request, exchange.bucket
     prefix, delimiter = request.param("prefix") or "", request.param("delimiter") or ""
@@ -210,7 +210,7 @@ def list_multipart_uploads(exchange: Exchange) -> Answer:
             *(("CommonPrefixes", (("Prefix", encode(common)),)) for common in page.prefixes),
         ),
     )
-    return Answer(200, _XML, body)
+    return ServerResponse(200, _XML, body)
 
 
 # --- what a request says ---------------------------------------------------------------------------------------------
@@ -294,7 +294,7 @@ def _check_sizes(exchange: Exchange, parts: Sequence[UploadedPart]) -> None:
         raise OSSError("EntityTooLarge")
 
 
-# --- what an answer says ---------------------------------------------------------------------------------------------
+# --- what a response says ---------------------------------------------------------------------------------------------
 
 
 def _folded(parts: Sequence[UploadedPart]) -> int | None:

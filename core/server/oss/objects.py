@@ -10,7 +10,7 @@ from email.utils import formatdate, parsedate_to_datetime
 from partwise.model import ObjectOptions, StoredObject
 from partwise.server.body import BODY_BYTES_MAX
 from partwise.server.exchange import Exchange
-from partwise.server.messages import Answer, FileSlice
+from partwise.server.messages import FileSlice, ServerResponse
 from partwise.server.oss.buckets import ObjectRecord
 from partwise.server.oss.callbacks import CallbackFailed, CallbackRequest, callback_of
 from partwise.server.oss.errors import OSSError, bad_argument
@@ -30,7 +30,7 @@ _NOT_A_HEADER = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]|^\s|\s$")
 _RANGE = re.compile(r"bytes=([0-9]{0,19})-([0-9]{0,19})")
 
 
-def put_object(exchange: Exchange) -> Answer:
+def put_object(exchange: Exchange) -> ServerResponse:
     """PutObject."""
     request, body, bucket = exchange.request, exchange.body, exchange.bucket
     for name in _CONDITIONS:
@@ -46,10 +46,10 @@ def put_object(exchange: Exchange) -> Answer:
     stored = bucket.backend.put_object(exchange.key, body, asked)
     record = record_of(exchange, stored, options, "Normal")
     bucket.remember_object(record)
-    return stored_answer(exchange, record, callback)
+    return stored_response(exchange, record, callback)
 
 
-def get_object(exchange: Exchange) -> Answer:
+def get_object(exchange: Exchange) -> ServerResponse:
     """GetObject."""
     record = _standing(exchange)
     headers = dict(_described(exchange, record))
@@ -66,34 +66,34 @@ def get_object(exchange: Exchange) -> Answer:
     except KeyError:
         raise OSSError("NoSuchKey", elements={"Key": exchange.key}) from None
     if chosen is None:
-        return Answer(200, tuple(headers.items()), FileSlice(file, 0, size))
+        return ServerResponse(200, tuple(headers.items()), FileSlice(file, 0, size))
     headers["Content-Range"] = f"bytes {chosen.start}-{chosen.stop - 1}/{size}"
-    return Answer(206, tuple(headers.items()), FileSlice(file, chosen.start, len(chosen)))
+    return ServerResponse(206, tuple(headers.items()), FileSlice(file, chosen.start, len(chosen)))
 
 
-def head_object(exchange: Exchange) -> Answer:
+def head_object(exchange: Exchange) -> ServerResponse:
     """HeadObject."""
     record = _standing(exchange)
-    return Answer(200, _described(exchange, record), length=record.stored.size)
+    return ServerResponse(200, _described(exchange, record), length=record.stored.size)
 
 
-def get_object_meta(exchange: Exchange) -> Answer:
+def get_object_meta(exchange: Exchange) -> ServerResponse:
     """GetObjectMeta."""
     record = _standing(exchange)
     headers = (("ETag", quoted(record.etag)), ("Last-Modified", http_date(record.modified)))
     checksum = exchange.checksum_headers(record.stored.crc64)
-    return Answer(200, (*headers, *checksum), length=record.stored.size)
+    return ServerResponse(200, (*headers, *checksum), length=record.stored.size)
 
 
-def delete_object(exchange: Exchange) -> Answer:
+def delete_object(exchange: Exchange) -> ServerResponse:
     """DeleteObject."""
     exchange.body.document()
     exchange.bucket.access.delete_object(exchange.key)
     exchange.bucket.forget_object(exchange.key)
-    return Answer(204)
+    return ServerResponse(204)
 
 
-def get_object_acl(exchange: Exchange) -> Answer:
+def get_object_acl(exchange: Exchange) -> ServerResponse:
     """GetObjectAcl."""
     record = _standing(exchange)
     body = document(
@@ -103,7 +103,7 @@ def get_object_acl(exchange: Exchange) -> Answer:
             ("AccessControlList", (("Grant", record.options.acl or "default"),)),
         ),
     )
-    return Answer(200, (("Content-Type", "application/xml"),), body)
+    return ServerResponse(200, (("Content-Type", "application/xml"),), body)
 
 
 # --- shared with multipart uploads -----------------------------------------------------------------------------------
@@ -152,11 +152,11 @@ def record_of(exchange: Exchange, stored: StoredObject, options: ObjectOptions, 
     return ObjectRecord(stored, rename(etag) if rename else etag, options, object_type, exchange.now)
 
 
-def stored_answer(
+def stored_response(
     exchange: Exchange, record: ObjectRecord, callback: CallbackRequest | None, body: bytes = b""
-) -> Answer:
+) -> ServerResponse:
     """
-    The answer to a request that made an object.
+    The response to a request that made an object.
 
     Args:
         exchange: the request.
@@ -173,7 +173,7 @@ def stored_answer(
         headers.append(("Content-MD5", record.content_md5))
     if callback is None:
         content_type = (("Content-Type", "application/xml"),) if body else ()
-        return Answer(200, (*content_type, *headers), body)
+        return ServerResponse(200, (*content_type, *headers), body)
     values: dict[str, str | int] = {
         "bucket": exchange.bucket.name,
         "object": exchange.key,
@@ -189,7 +189,7 @@ def stored_answer(
         content = callback.deliver(values)
     except CallbackFailed as error:
         raise OSSError("CallbackFailed", f"Error status: {error}.", headers=tuple(headers)) from error
-    return Answer(200, (("Content-Type", "application/json"), *headers), content)
+    return ServerResponse(200, (("Content-Type", "application/json"), *headers), content)
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------

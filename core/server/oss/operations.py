@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from partwise.server.exchange import Exchange
-from partwise.server.messages import Answer
+from partwise.server.messages import ServerResponse
 from partwise.server.oss import listings, multipart, objects
 
-HANDLERS: Mapping[str, Callable[[Exchange], Answer]] = {
+HANDLERS: Mapping[str, Callable[[Exchange], ServerResponse]] = {
     "AbortMultipartUpload": multipart.abort_multipart_upload,
     "CompleteMultipartUpload": multipart.complete_multipart_upload,
     "DeleteObject": objects.delete_object,

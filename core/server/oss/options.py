@@ -1,4 +1,4 @@
-"""Between the headers of a request and `ObjectOptions`, and back to the headers of an answer."""
+"""Between the headers of a request and `ObjectOptions`, and back to the headers of a response."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """
 The way of a request through all rooms: where it goes, what it asks, what strikes it, who signed it, what is done.
 
-There is no socket here: a request and its body come in, an answer goes out.
+There is no socket here: a request and its body come in, a response goes out.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from partwise.server.body import RequestBody
 from partwise.server.exchange import Exchange, ReceivedRequest, received
 from partwise.server.faults import ServerFault, ServerFaultPlan
 from partwise.server.hosts import check_hosts
-from partwise.server.messages import Answer, AnswerInstead, DropConnection, Request, is_text
+from partwise.server.messages import DropConnection, EarlyResponse, Request, ServerResponse, is_text
 from partwise.server.oss.addressing import place_of
 from partwise.server.oss.buckets import Buckets
 from partwise.server.oss.errors import OSSError, bad_argument, refusal_of
@@ -78,34 +78,34 @@ class Service:
         with self._lock:
             return self._received.values()
 
-    def respond(self, request: Request, body: RequestBody) -> Answer:
+    def respond(self, request: Request, body: RequestBody) -> ServerResponse:
         """
         Answer a request.
 
         Raises:
-            DropConnection: there shall be no answer.
+            DropConnection: there shall be no response.
         """
         begun = time.monotonic()
         exchange = Exchange(request, body, self.settings, self.buckets, self._wait, self._new_request_id())
-        answer = None
+        response = None
         try:
-            answer = self._dressed(exchange, self._answer(exchange), begun)
+            response = self._dressed(exchange, self._respond(exchange), begun)
             body.drain(seconds=exchange.settings.silence)
         except DropConnection as drop:
-            if answer is not None:
-                answer.close()
-                answer = None
+            if response is not None:
+                response.close()
+                response = None
             elif not drop.reset:
                 # Bytes that nobody read would turn the orderly end into a reset.
                 body.drain(seconds=exchange.settings.silence)
             raise
         finally:
-            # Before the answer is sent: whoever has it finds the request on record.
-            self._record(exchange, answer)
-        return answer
+            # Before the response is sent: whoever has it finds the request on record.
+            self._record(exchange, response)
+        return response
 
-    def refuse(self, error: OSSError) -> Answer:
-        """The answer to what is no request."""
+    def refuse(self, error: OSSError) -> ServerResponse:
+        """The response to what is no request."""
         request_id = self._new_request_id()
         body = error_document(error, request_id, "")
         headers = (
@@ -114,17 +114,17 @@ class Service:
             ("x-oss-request-id", request_id),
             ("Content-Type", "application/xml"),
         )
-        return Answer(error.status, headers, body, code=error.code)
+        return ServerResponse(error.status, headers, body, code=error.code)
 
     # --- on the way --------------------------------------------------------------------------------------------------
 
-    def _answer(self, exchange: Exchange) -> Answer:
-        answer = _guarded(exchange, self._perform)
+    def _respond(self, exchange: Exchange) -> ServerResponse:
+        response = _guarded(exchange, self._perform)
         for fault in exchange.faults:
-            answer = _altered(exchange, fault, answer)
-        return answer
+            response = _altered(exchange, fault, response)
+        return response
 
-    def _perform(self, exchange: Exchange) -> Answer:
+    def _perform(self, exchange: Exchange) -> ServerResponse:
         check_hosts(exchange.request, exchange.settings, self._listens_on)
         exchange.place = place_of(exchange.request, exchange.settings)
         exchange.operation = operation_of(exchange.request, exchange.place)
@@ -138,38 +138,38 @@ class Service:
                 raise bad_argument(name, value, "The query is not UTF-8.")
         return HANDLERS[exchange.operation](exchange)
 
-    def _dressed(self, exchange: Exchange, answer: Answer, begun: float) -> Answer:
-        """The answer with the headers that every answer of the service has."""
-        if answer.foreign:
-            return answer
+    def _dressed(self, exchange: Exchange, response: ServerResponse, begun: float) -> ServerResponse:
+        """The response with the headers that every response of the service has."""
+        if response.foreign:
+            return response
         headers = (
             ("Server", "AliyunOSS"),
             ("Date", http_date(exchange.now)),
             ("x-oss-request-id", exchange.request_id),
             ("x-oss-server-time", str(round((time.monotonic() - begun) * 1000))),
         )
-        return evolve(answer, headers=(*headers, *answer.headers))
+        return evolve(response, headers=(*headers, *response.headers))
 
     def _new_request_id(self) -> str:
         return f"{int(self.settings.now()):08X}{next(self._numbers):016X}"
 
-    def _record(self, exchange: Exchange, answer: Answer | None) -> None:
+    def _record(self, exchange: Exchange, response: ServerResponse | None) -> None:
         with self._lock:
             number = next(self._answered)
             if exchange.settings.kept_requests:
-                request = received(exchange, answer, number)
+                request = received(exchange, response, number)
                 self._received.put(number, request, request.size)
             self._received.shrink(exchange.settings.kept_requests)
 
 
-def _guarded(exchange: Exchange, act: Callable[[Exchange], Answer]) -> Answer:
-    """What `act` answers, or the answer that what it raises is."""
+def _guarded(exchange: Exchange, act: Callable[[Exchange], ServerResponse]) -> ServerResponse:
+    """What `act` answers, or the response that what it raises is."""
     try:
         return act(exchange)
     except DropConnection:
         raise
-    except AnswerInstead as instead:
-        return instead.answer
+    except EarlyResponse as instead:
+        return instead.response
     except OSSError as error:
         return _refused(exchange, error)
     except PartwiseError as error:
@@ -181,25 +181,25 @@ def _guarded(exchange: Exchange, act: Callable[[Exchange], Answer]) -> Answer:
         return _refused(exchange, OSSError("InternalError", f"{type(error).__name__}: {error}"))
 
 
-def _altered(exchange: Exchange, fault: ServerFault, answer: Answer) -> Answer:
-    """What the fault makes of an answer; the file behind one that is not sent is closed."""
+def _altered(exchange: Exchange, fault: ServerFault, response: ServerResponse) -> ServerResponse:
+    """What the fault makes of a response; the file behind one that is not sent is closed."""
     altered = None
     try:
-        altered = _guarded(exchange, partial(fault.effect.after, answer=answer))
+        altered = _guarded(exchange, partial(fault.effect.after, response=response))
     finally:
-        if altered is None or altered.body is not answer.body:
-            answer.close()
+        if altered is None or altered.body is not response.body:
+            response.close()
     return altered
 
 
-def _refused(exchange: Exchange, error: OSSError) -> Answer:
+def _refused(exchange: Exchange, error: OSSError) -> ServerResponse:
     document = error_document(error, exchange.request_id, exchange.place.host)
     ec = (("x-oss-ec", error.ec),) if error.ec else ()
     headers = (*error.headers, *ec)
     if error.status == 304:
-        return Answer(304, headers, code=error.code)
+        return ServerResponse(304, headers, code=error.code)
     if exchange.request.method == "HEAD":
         # There is no body to put it in.
         encoded = base64.b64encode(document).decode()
-        return Answer(error.status, (*headers, ("x-oss-err", encoded)), length=0, code=error.code)
-    return Answer(error.status, (("Content-Type", "application/xml"), *headers), document, code=error.code)
+        return ServerResponse(error.status, (*headers, ("x-oss-err", encoded)), length=0, code=error.code)
+    return ServerResponse(error.status, (("Content-Type", "application/xml"), *headers), document, code=error.code)

@@ -67,7 +67,7 @@ def boolean(*, value: bool) -> str:
 
 def key_encoder(encoding_type: str | None) -> Callable[[str], str]:
     """
-    How keys are written in an answer.
+    How keys are written in a response.
 
     Args:
         encoding_type: the request's ``encoding-type``, of which ``url`` alone means something.
