@@ -1,77 +1,118 @@
 """
-Every error a user of partwise can meet, in one tree.
+The exception hierarchy of partwise.
 
-The classes follow what a caller does next: correct the call, wait and run the same call again, look at the source,
-look at the account, or start anew. Programs act on the type and the fields; the message is for people and says what
-happened, to which object, what is kept, and what to do.
+The classes follow what the caller does next: correct the call, run the same call again later, fix the source, fix the
+account, or start again. Programs should use the type and the fields. The message is for people: it says what happened,
+to which object, and what is kept; the hint says what to do next.
 
-A backend or a store written elsewhere raises these classes too: the protocols fit by shape, errors are recognised by
-class.
+Third-party backends and stores raise these classes, too: protocols are structural, but errors are recognised by class.
 
-Every class takes one positional message and keyword fields that all have a default, so that each of them survives
-pickling on its way home from a worker process.
+Every class takes one positional message and keyword fields with defaults, so that all of them can be pickled and sent
+back from a worker process.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from partwise.model import StoredObject, UploadResult
 
 
-class PartwiseError(Exception):
-    """The root of the tree: whatever partwise raises on purpose is one of these."""
+_SETTING = re.compile(r"\{(\w+)(?:=([^{}]*))?\}")
 
-    def __init__(self, message: str = "") -> None:
+
+def render_hint(template: str, name_setting: Callable[[str, str | None], str]) -> str:
+    """
+    Replace the settings in a hint by their names in the caller's interface.
+
+    Args:
+        template: a hint with ``{setting}`` where a setting is named, or ``{setting=value}`` with the suggested value.
+        name_setting: returns the text to show for a setting and its suggested value, None where there is none.
+    """
+    return _SETTING.sub(lambda match: name_setting(match[1], match[2]), template)
+
+
+def _as_argument(setting: str, value: str | None) -> str:
+    return f"{setting}=" if value is None else f"{setting}={value!r}"
+
+
+def _join_sentences(*sentences: str) -> str:
+    return ". ".join(sentence.removesuffix(".") for sentence in sentences if sentence)
+
+
+class PartwiseError(Exception):
+    """
+    The base class of every exception that partwise raises on purpose.
+
+    Args:
+        message: what happened to what, for people.
+        hint: what to do next, a sentence. A setting in braces, as in ``"Pass {ca_bundle}"`` or
+            ``"Pass {resume=never}"``, is shown as a Python argument here, and as a flag by the command line. Pass no
+            text from outside (a key, a path) in it, since that may contain braces.
+    """
+
+    def __init__(self, message: str = "", *, hint: str = "") -> None:
         super().__init__(message)
+        self.hint_template = hint
 
     @property
     def message(self) -> str:
-        """What happened, in words for people."""
+        """What happened, for people, without the hint."""
         return str(self.args[0]) if self.args else ""
 
+    @property
+    def hint(self) -> str:
+        """What to do next, with settings as Python arguments; empty if there is nothing to suggest."""
+        return render_hint(self.hint_template, _as_argument)
 
-# --- the call is wrong -----------------------------------------------------------------------------------------------
+    def __str__(self) -> str:
+        return _join_sentences(self.message, self.hint) if self.hint_template else self.message
+
+
+# --- invalid calls ---------------------------------------------------------------------------------------------------
 
 
 class InvalidInput(PartwiseError, ValueError):
     """
-    The call itself is wrong, and nothing was sent: an impossible part size, a URL that names no object, a bad flag.
+    The call itself is invalid, and nothing was sent: an impossible part size, a URL without a key, an unknown option.
 
-    Correct the call. A server that refuses a well-formed request is a `BackendError` instead.
+    Correct the call. If the server refuses a well-formed request, that is a `BackendError` instead.
     """
 
 
 class InvalidKey(InvalidInput):
-    """The backend can't hold an object of this name: it is empty, too long, or would leave the bucket."""
+    """The backend can't store an object under this key: it is empty, too long, or points outside the bucket."""
 
 
 class UnknownScheme(InvalidInput):
-    """No installed backend (or checkpoint store) serves URLs of this scheme; the message lists those that are."""
+    """No installed backend (or checkpoint store) handles this URL scheme; the message lists the known schemes."""
 
 
 class UnsupportedOption(InvalidInput):
-    """The backend does not honour an option that was asked for. An option is honoured or refused, never dropped."""
+    """The backend does not support an option that was given. An option is honoured or refused, never ignored."""
 
 
-# --- the storage behind the backend ----------------------------------------------------------------------------------
+# --- the storage -----------------------------------------------------------------------------------------------------
 
 
 class BackendError(PartwiseError):
     """
-    The storage, or the way to it, refused or failed one operation.
+    One operation of the storage was refused or failed, or the connection to it did.
 
     Args:
         message: what happened, for people.
-        code: the storage's own word for it, such as ``"NoSuchUpload"``.
-        status: the HTTP status, where there was one.
-        request_id: the storage's name for the request, to be given to its support.
-        host_id: the host that answered.
-        ec: a finer error code, where the storage has one.
-        retryable: whether the same operation may succeed if it is simply tried again; None takes the class's default.
-        retry_after: seconds that the storage asks to be left alone before the next attempt; None where it did not say.
-        details: further facts from the answer, by name. Never a secret.
+        code: the storage's error code, such as ``"NoSuchUpload"``.
+        status: the HTTP status, if there was a response.
+        request_id: the storage's id of the request, for its support.
+        host_id: the host that responded.
+        ec: a finer error code, if the storage has one.
+        retryable: whether the same operation may succeed if it is repeated; None means the default of the class.
+        retry_after: seconds that the storage asks to wait before the next attempt; None if it did not say.
+        details: further facts from the response, by name. Never a secret.
+        hint: what to do next; see `PartwiseError`.
     """
 
     default_retryable: ClassVar[bool] = False
@@ -88,8 +129,9 @@ class BackendError(PartwiseError):
         retryable: bool | None = None,
         retry_after: float | None = None,
         details: dict[str, str] | None = None,
+        hint: str = "",
     ) -> None:
-        super().__init__(message)
+        super().__init__(message, hint=hint)
         self.code = code
         self.status = status
         self.request_id = request_id
@@ -102,85 +144,85 @@ class BackendError(PartwiseError):
 
 class ConnectionFailed(BackendError):
     """
-    The connection could not be made, or broke, or fell silent. Retryable.
+    The connection could not be made, broke, or timed out. Retryable.
 
-    The operation may have taken effect all the same: what was lost can be the answer alone.
+    The operation may have taken effect: perhaps only its response was lost.
     """
 
     default_retryable = True
 
 
 class ServerFailed(BackendError):
-    """The storage answered that it failed (HTTP 5xx and the like). Retryable; the effect may have happened."""
+    """The storage reported an internal failure, such as HTTP 5xx. Retryable; the operation may have taken effect."""
 
     default_retryable = True
 
 
 class Throttled(BackendError):
-    """The storage asks for fewer requests. Retryable, after `retry_after` seconds where it says so."""
+    """The storage asks for fewer requests. Retryable, after `retry_after` seconds if that is set."""
 
     default_retryable = True
 
 
 class CredentialsExpired(BackendError):
     """
-    The credentials are past their time. Retryable, since the backend fetches new ones before its next attempt.
+    The credentials have expired. Retryable, since the backend fetches new ones before its next attempt.
 
-    A backend that can't fetch others raises it with ``retryable=False``.
+    A backend that can't fetch new ones raises it with ``retryable=False``.
     """
 
     default_retryable = True
 
 
 class ClockSkewed(BackendError):
-    """The storage found our clock off. Retryable, since the backend has corrected its clock from the answer."""
+    """The local clock is off. Retryable, since the backend has corrected its clock from the storage's response."""
 
     default_retryable = True
 
 
 class IntegrityError(BackendError):
     """
-    What was stored is not what was sent: the checksums differ.
+    The storage has other bytes than those that were sent: the checksums differ.
 
-    Retryable for a part, which is simply sent again; for a whole object it is final, and the message says what stands
-    under the key.
+    Retryable for a part, which is sent again. For a whole object it is final, and the message says what is stored under
+    the key.
     """
 
     default_retryable = True
 
 
 class UploadNotFound(BackendError):
-    """The storage knows no multipart upload of this id: completed, aborted, or expired. Permanent for that id."""
+    """The storage has no multipart upload of this id: it was completed or aborted, or it expired. Not retryable."""
 
 
 class PartRejected(BackendError):
     """
-    `complete_upload` refused the list of parts: one is missing, stale, foreign, too small, or out of order.
+    The storage rejected the part list in `complete_upload`: a part is missing, outdated, too small, or out of order.
 
     The upload is still usable. The engine compares with `list_parts`, sends what differs, and completes again.
     """
 
 
 class AccessDenied(BackendError):
-    """The credentials don't allow it, or don't sign as they should. Retrying does not help; the checkpoint stays."""
+    """The credentials lack a permission, or the signature is wrong. Not retryable; the checkpoint is kept."""
 
 
 class BucketNotFound(BackendError):
-    """The bucket (or the directory that stands for it) does not exist."""
+    """The bucket (for the local backend: the directory) does not exist."""
 
 
 class ObjectExists(BackendError):
-    """Overwriting was forbidden, and an object of this key exists."""
+    """An object with this key exists, and overwriting was forbidden."""
 
 
 class CallbackError(BackendError):
     """
-    The object is stored, but the application server that was to be told of it failed.
+    The object is stored, but the storage's callback to the application server failed.
 
-    Don't upload again: the checkpoint is gone, and `result` describes the object that stands under the key.
+    Don't upload again: the object is complete and the checkpoint is deleted. `result` describes the object.
 
     Args:
-        result: what was stored. A backend gives it as `StoredObject`; the engine hands it on as `UploadResult`.
+        result: the stored object. A backend raises with a `StoredObject`; the engine replaces it by an `UploadResult`.
     """
 
     def __init__(
@@ -194,9 +236,10 @@ class CallbackError(BackendError):
         host_id: str | None = None,
         ec: str | None = None,
         details: dict[str, str] | None = None,
+        hint: str = "",
     ) -> None:
         super().__init__(
-            message, code=code, status=status, request_id=request_id, host_id=host_id, ec=ec, details=details
+            message, code=code, status=status, request_id=request_id, host_id=host_id, ec=ec, details=details, hint=hint
         )
         self.result = result
 
@@ -210,29 +253,29 @@ class BackendClosed(BackendError):
 
 class CheckpointError(PartwiseError):
     """
-    Something is wrong with the record of an upload's progress, not with the upload.
+    Something is wrong with the checkpoint of an upload, not with the upload.
 
     Args:
         name: the checkpoint's name in its store.
-        where: the place a person can look at (a path, a URL), if there is one.
+        where: its path or URL, if there is one.
     """
 
-    def __init__(self, message: str = "", *, name: str | None = None, where: str | None = None) -> None:
-        super().__init__(message)
+    def __init__(self, message: str = "", *, name: str | None = None, where: str | None = None, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
         self.name = name
         self.where = where
 
 
 class CheckpointDamaged(CheckpointError):
     """
-    The record can't be trusted: edited, cut in the middle, or written by a version that this one does not know.
+    The checkpoint can't be trusted: it was edited or truncated in the middle, or has an unknown format version.
 
-    The engine warns, starts again and sends all parts. A torn last record, which is what the death of a process leaves,
-    is not damage.
+    The engine warns, starts again and sends all parts. An incomplete last record, as a killed process leaves it, is not
+    damage.
 
     Args:
-        upload_id: the multipart upload that the record speaks of, where that much of it could still be verified, so
-            that the abandoned upload can be aborted.
+        upload_id: the multipart upload of the checkpoint, if that could still be verified, so that the upload can be
+            aborted.
     """
 
     def __init__(
@@ -242,24 +285,25 @@ class CheckpointDamaged(CheckpointError):
         name: str | None = None,
         where: str | None = None,
         upload_id: str | None = None,
+        hint: str = "",
     ) -> None:
-        super().__init__(message, name=name, where=where)
+        super().__init__(message, name=name, where=where, hint=hint)
         self.upload_id = upload_id
 
 
 class CheckpointBusy(CheckpointError):
-    """Another uploader, in this process or in another, holds this upload now. Nothing was sent."""
+    """Another run, in this process or in another, has claimed this upload. Nothing was sent."""
 
 
 class CheckpointUnwritable(CheckpointError):
-    """The record can't be written: no permission, a full disk, a directory that is none."""
+    """The checkpoint can't be written: permission denied, disk full, or the path is not a directory."""
 
 
 class CheckpointMismatch(CheckpointError):
     """
-    The one place that was named for the checkpoint holds that of another upload. Neither is touched.
+    The file named for the checkpoint contains the checkpoint of another upload. Neither is changed.
 
-    Finish or abort that upload first, or name another place.
+    Finish or abort that upload first, or name another file.
     """
 
 
@@ -272,77 +316,85 @@ class StoreClosed(CheckpointError):
 
 class SourceError(PartwiseError):
     """
-    The bytes to upload can't be had.
+    The source can't be read.
 
     Args:
         source: the name of the source, a path for a file.
-        retryable: whether the same bytes may be had if they are asked for again, as after an error of a network file
-            system. The engine then retries the part, as after a retryable error of the storage.
+        retryable: whether reading again may succeed, as after an error of a network file system. The engine then
+            retries the part, as after a retryable error of the storage.
     """
 
-    def __init__(self, message: str = "", *, source: str | None = None, retryable: bool = False) -> None:
-        super().__init__(message)
+    def __init__(
+        self, message: str = "", *, source: str | None = None, retryable: bool = False, hint: str = ""
+    ) -> None:
+        super().__init__(message, hint=hint)
         self.source = source
         self.retryable = retryable
 
 
 class SourceUnreadable(SourceError):
-    """The source is missing, is a directory, or may not be read; or a worker elsewhere finds another file there."""
+    """The source is missing, a directory, or not readable; or a worker process finds another file at its path."""
 
 
 class SourceMismatch(SourceError):
     """
-    The source is not what the caller expects: it has another size or checksum than `expected_size` or
-    `expected_crc64`, as a stream has whose producer died half way.
+    The size or the checksum of the source differs from `expected_size` or `expected_crc64`.
 
-    Nothing was completed. Where that shows before anything is sent, this error comes out; otherwise it is the cause of
-    an `UploadFailed`, and the parts that were sent are kept for a run with the right source.
+    For a stream, this is how a producer that died half way is noticed. No object was written. If nothing was sent yet,
+    this error is raised; otherwise it is the cause of an `UploadFailed`, and the parts that were sent are kept for a
+    run with the right source.
     """
 
 
 class SourceChanged(SourceError):
     """
-    The source changed while it was being uploaded, so its parts would be of two versions.
+    The source changed during the upload, so the object would mix two versions.
 
-    Nothing was completed. The upload and its checkpoint are dropped: the next run sends every part.
+    No object was written. The upload is aborted and its checkpoint deleted: the next run sends every part.
     """
 
 
-# --- the upload as a whole -------------------------------------------------------------------------------------------
+# --- the upload ------------------------------------------------------------------------------------------------------
 
 
 class CannotResume(PartwiseError):
     """
-    ``resume="require"`` was asked for, and this upload can only start again. Nothing was changed.
+    The upload can't be resumed, and ``resume="require"`` was given. Nothing was changed.
 
     Args:
         reason: why, in a few words, such as ``"the source changed"``.
     """
 
-    def __init__(self, message: str = "", *, reason: str = "") -> None:
-        super().__init__(message)
+    def __init__(self, message: str = "", *, reason: str = "", hint: str = "") -> None:
+        super().__init__(message, hint=hint)
         self.reason = reason
 
 
 class UploadStopped(PartwiseError):
     """
-    An upload ended without an object.
+    An upload ended without writing its object.
 
     Args:
-        key: the object that was to be written.
-        upload_id: the multipart upload on the storage, None where there is none (any more).
-        resumable: whether the same call carries on from here.
-        bytes_done: bytes that the storage holds for this upload.
-        bytes_total: the size of the source in bytes, None where it is not known yet.
-        parts_done: parts that the storage holds.
-        parts_total: parts in all, None where it is not known yet.
-        warnings: what else went wrong on the way, such as an upload that could not be aborted.
+        message: which upload ended how, for people.
+        reason: why it ended, from the error that is the `__cause__`. Pickling loses the cause but keeps this.
+        kept: what is kept for the next run, a sentence.
+        key: the key of the object.
+        upload_id: the multipart upload on the storage, None if there is none.
+        resumable: whether the same call resumes from here.
+        bytes_done: bytes that the storage has for this upload.
+        bytes_total: the size of the source in bytes, None if it is not known yet.
+        parts_done: parts that the storage has.
+        parts_total: the number of all parts, None if it is not known yet.
+        warnings: what else went wrong, such as an upload that could not be aborted.
+        hint: what to do next; see `PartwiseError`.
     """
 
     def __init__(
         self,
         message: str = "",
         *,
+        reason: str = "",
+        kept: str = "",
         key: str = "",
         upload_id: str | None = None,
         resumable: bool = False,
@@ -351,8 +403,11 @@ class UploadStopped(PartwiseError):
         parts_done: int = 0,
         parts_total: int | None = None,
         warnings: tuple[str, ...] = (),
+        hint: str = "",
     ) -> None:
-        super().__init__(message)
+        super().__init__(message, hint=hint)
+        self.reason = reason
+        self.kept = kept
         self.key = key
         self.upload_id = upload_id
         self.resumable = resumable
@@ -362,32 +417,35 @@ class UploadStopped(PartwiseError):
         self.parts_total = parts_total
         self.warnings = warnings
 
+    def __str__(self) -> str:
+        what_and_why = f"{self.message}: {self.reason}" if self.reason else self.message
+        return _join_sentences(what_and_why, self.kept, self.hint)
+
 
 class UploadPaused(UploadStopped):
-    """`pause` was asked for: the upload and its checkpoint are kept, and the same call carries on."""
+    """The upload was paused: the upload and its checkpoint are kept, and the same call resumes it."""
 
 
 class UploadCancelled(UploadStopped):
-    """`cancel` was asked for: the upload was aborted and its checkpoint deleted; `warnings` says if that failed."""
+    """The upload was cancelled: it was aborted and its checkpoint deleted; `warnings` says if that failed."""
 
 
 class UploadFailed(UploadStopped):
     """
     The upload failed; the last error is the `__cause__`.
 
-    `resumable` tells whether progress is kept; `retryable` tells whether the cause may pass by itself, so that running
-    the same call again is worth it.
+    `resumable` says whether progress is kept, `retryable` whether running the same call again may succeed.
     """
 
     @property
     def retryable(self) -> bool:
-        """Whether the cause is of a kind that passes by itself: a broken connection, a busy server."""
+        """Whether the cause is transient, such as a broken connection or a busy server."""
         return bool(getattr(self.__cause__, "retryable", False))
 
 
 class OutcomeUnknown(UploadFailed):
     """
-    The answer to `complete_upload` was lost and the storage gives nothing to tell whether it took effect.
+    The response to `complete_upload` was lost, and the storage does not show whether it took effect.
 
-    Nothing is guessed: look at the object under `key`. The upload may be gone, so the next run may send every part.
+    Check the object under `key`. The multipart upload may no longer exist, so the next run may send every part.
     """

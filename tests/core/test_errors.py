@@ -1,4 +1,4 @@
-"""The tree of errors: its shape, its fields, its way home from a worker process."""
+"""The exception hierarchy: its shape, its fields, its hints, and pickling."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from partwise.errors import (
     SourceError,
     UploadFailed,
     UploadStopped,
+    render_hint,
 )
 from partwise.model import StoredObject
 
@@ -51,6 +52,8 @@ VALUES = {
     "parts_done": 1,
     "parts_total": 3,
     "warnings": ("something",),
+    "kept": "2 of 3 parts are kept",
+    "hint": "Pass {resume=never}",
 }
 
 
@@ -59,19 +62,88 @@ def fields_of(kind):
     return {p.name: VALUES[p.name] for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
 
 
+def rendered(fields):
+    return {**fields, "hint": "Pass resume='never'"}
+
+
 @pytest.mark.parametrize("kind", ALL)
 def test_every_error_survives_pickling_with_all_its_fields(kind):
     fields = fields_of(kind)
-    error = pickle.loads(pickle.dumps(kind("what happened", **fields)))
+    original = kind("what happened", **fields)
+    error = pickle.loads(pickle.dumps(original))
 
     assert type(error) is kind
-    assert "what happened" == str(error) == error.message
-    assert fields == {name: getattr(error, name) for name in fields}
+    assert error.message == "what happened"
+    assert str(error) == str(original)
+    assert rendered(fields) == {name: getattr(error, name) for name in fields}
+    assert error.hint_template == fields["hint"]
 
 
 @pytest.mark.parametrize("kind", ALL)
-def test_every_error_can_be_made_of_nothing(kind):
-    assert kind().message == ""
+def test_every_error_can_be_created_without_arguments(kind):
+    assert "" == kind().message == kind().hint == str(kind())
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_every_error_without_a_hint_is_shown_as_its_message(kind):
+    assert str(kind("what happened")) == "what happened"
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_every_error_shows_its_hint_after_its_message(kind):
+    assert str(kind("what happened", hint="Wait")) == "what happened. Wait"
+    assert str(kind("what happened.", hint="Wait.")) == "what happened. Wait"
+    assert str(kind(hint="Wait")) == "Wait"
+
+
+@pytest.mark.parametrize(
+    ("template", "hint"),
+    [
+        (
+            "Pass {ca_bundle} with the file of its certificate authority",
+            "Pass ca_bundle= with the file of its certificate authority",
+        ),
+        ("Pass {resume=never} or {store}", "Pass resume='never' or store="),
+        ("Pass {name=}", "Pass name=''"),
+        ("Remove {} or {two words} or { x }", "Remove {} or {two words} or { x }"),
+        ("", ""),
+    ],
+)
+def test_a_hint_shows_settings_as_python_arguments(template, hint):
+    assert PartwiseError("x", hint=template).hint == hint
+
+
+def test_a_hint_is_rendered_for_another_interface():
+    def flag(setting, value):
+        return f"--{setting.replace('_', '-')}" + ("" if value is None else f" {value}")
+
+    assert render_hint("Pass {ca_bundle} or {resume=never}", flag) == "Pass --ca-bundle or --resume never"
+
+
+@pytest.mark.parametrize(
+    ("fields", "shown"),
+    [
+        ({}, "stopped"),
+        ({"reason": "the disk is full"}, "stopped: the disk is full"),
+        ({"kept": "2 of 3 parts are kept"}, "stopped. 2 of 3 parts are kept"),
+        ({"hint": "Run it again"}, "stopped. Run it again"),
+        (
+            {"reason": "the disk is full.", "kept": "2 of 3 parts are kept.", "hint": "Pass {resume=never}"},
+            "stopped: the disk is full. 2 of 3 parts are kept. Pass resume='never'",
+        ),
+    ],
+)
+def test_a_stopped_upload_shows_its_reason_and_what_is_kept(fields, shown):
+    assert str(UploadStopped("stopped", **fields)) == shown
+
+
+def test_the_reason_survives_pickling_though_the_cause_does_not():
+    error = UploadFailed("failed", reason="the disk is full")
+    error.__cause__ = BackendError("the disk is full")
+    copied = pickle.loads(pickle.dumps(error))
+
+    assert copied.__cause__ is None
+    assert str(copied) == "failed: the disk is full"
 
 
 @pytest.mark.parametrize("kind", ALL)
@@ -82,23 +154,23 @@ def test_the_message_is_the_only_positional_argument(kind):
 
 
 @pytest.mark.parametrize("kind", ALL)
-def test_every_error_says_what_it_means(kind):
+def test_every_error_has_a_docstring_of_its_class(kind):
     assert kind.__doc__ is not None
     assert kind.__doc__ is not kind.__base__.__doc__
 
 
 @pytest.mark.parametrize("kind", ALL)
-def test_every_error_is_at_the_face(kind):
+def test_every_error_is_exported_by_the_package(kind):
     assert getattr(partwise, kind.__name__) is kind
     assert kind.__name__ in partwise.__all__
 
 
-def test_the_face_has_what_it_names_once_each():
+def test_the_package_has_each_exported_name_once():
     assert len(partwise.__all__) == len(set(partwise.__all__))
     assert all(hasattr(partwise, name) for name in partwise.__all__)
 
 
-def test_the_tree():
+def test_the_class_hierarchy():
     tree = {kind.__name__: kind.__base__.__name__ for kind in ALL}
 
     assert tree == {
@@ -144,7 +216,7 @@ def test_wrong_input_is_a_value_error_too():
     assert issubclass(InvalidInput, ValueError)
 
 
-def test_what_passes_by_itself_is_retryable():
+def test_transient_errors_are_retryable_by_default():
     retryable = {kind.__name__ for kind in ALL if issubclass(kind, BackendError) and kind().retryable}
 
     assert retryable == {
@@ -159,7 +231,7 @@ def test_what_passes_by_itself_is_retryable():
 
 @pytest.mark.parametrize("word", [True, False])
 @pytest.mark.parametrize("kind", [BackendError, ConnectionFailed])
-def test_a_backend_has_the_last_word_on_retrying(kind, word):
+def test_a_backend_can_override_whether_an_error_is_retryable(kind, word):
     assert word is kind("x", retryable=word).retryable
 
 
@@ -177,7 +249,7 @@ def test_a_failed_callback_is_never_retried():
 
 
 @pytest.mark.parametrize("kind", [UploadFailed, OutcomeUnknown])
-def test_a_failed_upload_is_worth_another_run_if_its_cause_is(kind):
+def test_a_failed_upload_is_retryable_if_its_cause_is(kind):
     error = kind("x")
     assert not error.retryable
 
@@ -191,7 +263,7 @@ def test_a_failed_upload_is_worth_another_run_if_its_cause_is(kind):
     assert not error.retryable
 
 
-def test_fields_default_to_nothing_known():
+def test_fields_have_defaults_that_mean_unknown():
     assert (CheckpointBusy("x").name, CheckpointBusy("x").where) == (None, None)
     assert CheckpointDamaged("x").upload_id is None
     assert SourceError("x").source is None
@@ -205,7 +277,7 @@ def test_fields_default_to_nothing_known():
     ) == (None, False, 0, None, ())
 
 
-def test_damage_is_caught_as_trouble_with_the_checkpoint():
+def test_a_damaged_checkpoint_is_a_checkpoint_error():
     with pytest.raises(CheckpointError) as caught:
         raise CheckpointDamaged("x", name="n", where="w", upload_id="i")
 
