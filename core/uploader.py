@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, Self
 from attrs import define, evolve
 
 from partwise._engine.context import ResumeMode, Runtime, UploadContext, UploadRequest, logger
+from partwise._engine.control import Control
 from partwise._engine.finish import drop, stop
 from partwise._engine.ledger import AlreadyStored, Ambiguous, CompareWhileReading, DamagedCheckpoint, Decision, Resume
 from partwise._engine.plan import PartPlan, is_single_put
 from partwise._engine.plugin_calls import PluginDefect, call_plugin
 from partwise._engine.resume import find_checkpoint
-from partwise._engine.scheduler import Control
 from partwise._engine.thread_workers import ThreadWorkers
 from partwise._engine.upload import Claim, Upload
 from partwise._engine.workers import ExecutorWorkers, InlineWorkers, WorkerPool, lacks_resources

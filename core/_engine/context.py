@@ -15,11 +15,11 @@ from typing import Literal, TypeVar
 
 from attrs import define, evolve, field
 
+from partwise._engine.control import Control, ProgressRaised
 from partwise._engine.ledger import Ledger
 from partwise._engine.plan import PartPlan, plan_parts
 from partwise._engine.plugin_calls import call_plugin
 from partwise._engine.retry import RetryPolicy, call_with_retries
-from partwise._engine.scheduler import Control, ProgressRaised
 from partwise._engine.throttle import BandwidthLimit, TransferState
 from partwise._engine.workers import WorkerPool
 from partwise.clock import Clock, Random
@@ -112,7 +112,7 @@ class UploadContext:
         self.tools = tools
         self.clock = tools.clock
         self.control = control
-        self.policy = RetryPolicy.of(order.config, tools.chance)
+        self.policy = RetryPolicy.from_config(order.config, tools.chance)
         self.source = order.source
         self.key = order.key
         self.backend = _bound_to_source_file(_bound_to_options(order.backend, order.options), order.source)
@@ -319,7 +319,7 @@ class UploadContext:
         ledger, checkpoint = self.ledger, self.checkpoint
         total, moved = ledger.plan.size, ledger.bytes_done
         if not completed:
-            moved += self.flow.moving()
+            moved += self.flow.in_flight_bytes()
             if total is not None:
                 if moved >= total:
                     moved = ledger.bytes_done  # the last bytes have left, but have not arrived

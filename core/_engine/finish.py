@@ -12,10 +12,10 @@ from typing import NoReturn
 from attrs import evolve
 
 from partwise._engine.context import UploadContext
+from partwise._engine.control import Control, ProgressRaised, StopRequested
 from partwise._engine.ledger import Ledger, is_same_etag
 from partwise._engine.plan import PartPlan
 from partwise._engine.plugin_calls import PluginDefect, call_plugin
-from partwise._engine.scheduler import Control, ProgressRaised, StopRequested
 from partwise.errors import (
     BackendError,
     CallbackError,
@@ -234,7 +234,7 @@ def interrupted(context: UploadContext, wish: StopRequested) -> NoReturn:
     Raises:
         UploadPaused, UploadCancelled: always.
     """
-    if wish.wish == "cancel":
+    if wish.mode == "cancel":
         dropped = drop(context)
         raise stop(
             context,

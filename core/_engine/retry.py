@@ -36,7 +36,7 @@ class RetryPolicy:
     chance: Random = field(factory=default_random, repr=False)
 
     @classmethod
-    def of(cls, config: TransferConfig, chance: Random) -> RetryPolicy:
+    def from_config(cls, config: TransferConfig, chance: Random) -> RetryPolicy:
         """The policy that a configuration asks for."""
         return cls(config.max_attempts, config.retry_base, config.retry_max, chance)
 

@@ -8,12 +8,11 @@ It returns, or raises, only when no worker of its own is running any more.
 from __future__ import annotations
 
 import heapq
-import threading
 from collections.abc import Callable, Iterator
-from typing import Literal
 
 from attrs import define, field
 
+from partwise._engine.control import Control, ProgressRaised
 from partwise._engine.retry import RetryPolicy
 from partwise._engine.throttle import TransferState
 from partwise._engine.workers import Outcome, PartJob, WorkerPool
@@ -26,72 +25,6 @@ from partwise.protocols import Body
 # An attempt that got further into its part than every attempt before, by at least this share of it, is not held against
 # the part: a large part on a poor line makes headway, and is not given up while it does.
 _HEADWAY = 8
-
-
-class StopRequested(PartwiseError):
-    """Somebody asked for a pause or a cancel. Never seen by a caller."""
-
-    def __init__(self, wish: Literal["pause", "cancel"]) -> None:
-        super().__init__(wish)
-        self.wish = wish
-
-
-class ProgressRaised(PartwiseError):
-    """The caller's progress callback raised. Never seen by a caller, who gets the `__cause__`."""
-
-
-class Control:
-    """
-    How other threads ask a running upload to pause or to cancel. Each upload has its own.
-
-    A cancel outranks a pause, and neither can be taken back.
-    """
-
-    def __init__(self) -> None:
-        self.requested = threading.Event()
-        self._wish: Literal["pause", "cancel"] | None = None
-        self._lock = threading.Lock()
-        self._alarms: list[Callable[[], None]] = []
-
-    def pause(self) -> None:
-        """Ask the upload to stop and keep what it has."""
-        self._ask("pause")
-
-    def cancel(self) -> None:
-        """Ask the upload to stop and drop what it has."""
-        self._ask("cancel")
-
-    @property
-    def cancelled(self) -> bool:
-        """Whether a cancel was asked for."""
-        return self._wish == "cancel"
-
-    def check(self) -> None:
-        """
-        Go on if nobody asked for anything.
-
-        Raises:
-            StopRequested: somebody did.
-        """
-        if self._wish is not None:
-            raise StopRequested(self._wish)
-
-    def on_request(self, alarm: Callable[[], None]) -> None:
-        """Call `alarm` when somebody asks, or now if somebody has. It must be quick, and safe from any thread."""
-        with self._lock:
-            self._alarms.append(alarm)
-            due = self._wish is not None
-        if due:
-            alarm()
-
-    def _ask(self, wish: Literal["pause", "cancel"]) -> None:
-        with self._lock:
-            if self._wish != "cancel":
-                self._wish = wish
-            alarms = list(self._alarms)
-        self.requested.set()
-        for alarm in alarms:
-            alarm()
 
 
 @define
@@ -251,9 +184,9 @@ class PartScheduler:
 
     def _settle(self, outcome: Outcome) -> None:
         attempts = self._in_flight.pop(outcome.part_number)
-        moved = self._flow.forget(outcome.part_number)
-        if outcome.receipt is not None:
-            self._accept(outcome.receipt)
+        moved = self._flow.remove_part(outcome.part_number)
+        if outcome.part is not None:
+            self._accept(outcome.part)
             return
         error = outcome.error
         assert error is not None
@@ -293,10 +226,10 @@ class PartScheduler:
                     return  # an interrupt of the program can swallow an outcome on the way from there to here
                 continue
             self._in_flight.pop(outcome.part_number, None)
-            self._flow.forget(outcome.part_number)
-            if outcome.receipt is not None:
+            self._flow.remove_part(outcome.part_number)
+            if outcome.part is not None:
                 try:
-                    self._accept(outcome.receipt)
+                    self._accept(outcome.part)
                 except ProgressRaised as error:
                     self._raised = error
                 except PartwiseError:

@@ -332,7 +332,7 @@ class ThreadWorkers:
         return outcome
 
     def _outcome_of_our_own(self) -> Outcome:
-        while self._kept and len(self._begun) <= (_AHEAD if self._kept[0].in_two_steps else 0):
+        while self._kept and len(self._begun) <= (_AHEAD if self._kept[0].pipelined else 0):
             job = self._kept.popleft()
             try:
                 self._begun.append((job.part_number, job.begin()))

@@ -48,7 +48,7 @@ class BandwidthLimit:
         """Bytes that are to be taken at a time at the most."""
         return max(_SMALLEST_PIECE, int(self.rate / _PIECES_A_SECOND))
 
-    def take(self, count: int, stop: threading.Event) -> None:
+    def acquire(self, count: int, stop: threading.Event) -> None:
         """Wait until `count` more bytes may go, or until `stop` is set."""
         with self._lock:
             now = self._clock.monotonic()
@@ -72,27 +72,27 @@ class TransferState:
         self.limit = limit
         self.shares = shares
         self.stop = threading.Event()
-        self._moved: dict[int, int] = {}
+        self._sent: dict[int, int] = {}
 
     def throttled(self, part_number: int, body: Body) -> ThrottledBody:
         """The body, held to this flow."""
         return ThrottledBody(self, part_number, body)
 
-    def moved(self, part_number: int) -> int:
+    def sent(self, part_number: int) -> int:
         """Bytes of this part that its present attempt has handed to the backend."""
-        return self._moved.get(part_number, 0)
+        return self._sent.get(part_number, 0)
 
-    def moving(self) -> int:
+    def in_flight_bytes(self) -> int:
         """Bytes of all parts under way that were handed to the backend."""
-        return sum(list(self._moved.values()))
+        return sum(list(self._sent.values()))
 
-    def note(self, part_number: int, moved: int) -> None:
+    def set_sent(self, part_number: int, moved: int) -> None:
         """Remember how far a part is. Called by the one worker that sends it."""
-        self._moved[part_number] = moved
+        self._sent[part_number] = moved
 
-    def forget(self, part_number: int) -> int:
+    def remove_part(self, part_number: int) -> int:
         """The part is no longer under way; how far it was."""
-        return self._moved.pop(part_number, 0)
+        return self._sent.pop(part_number, 0)
 
 
 class ThrottledBody:
@@ -121,20 +121,20 @@ class ThrottledBody:
 
     def chunks(self) -> Iterator[memoryview]:
         flow, number, moved = self._flow, self._part_number, 0
-        flow.note(number, 0)
+        flow.set_sent(number, 0)
         for chunk in self._body.chunks():
             for piece in (chunk,) if flow.limit is None else self._pieces(flow.limit, chunk):
                 if flow.stop.is_set():
                     raise TransferStopped("the upload is ending")
                 yield piece
                 moved += len(piece)
-                flow.note(number, moved)
+                flow.set_sent(number, moved)
 
     def _pieces(self, limit: BandwidthLimit, chunk: memoryview) -> Iterator[memoryview]:
         step = limit.piece_size
         for begin in range(0, len(chunk), step):
             piece = chunk[begin : begin + step]
-            limit.take(len(piece), self._flow.stop)
+            limit.acquire(len(piece), self._flow.stop)
             yield piece
 
 

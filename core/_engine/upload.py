@@ -28,6 +28,7 @@ from attrs import evolve
 
 from partwise._engine.complete import UploadLost, compare_moved, complete, unknown
 from partwise._engine.context import Runtime, UploadContext, UploadRequest, logger
+from partwise._engine.control import Control, ProgressRaised, StopRequested
 from partwise._engine.finish import (
     abort_all,
     drop,
@@ -54,7 +55,7 @@ from partwise._engine.ledger import (
 from partwise._engine.plan import PartPlan, is_single_put
 from partwise._engine.plugin_calls import PluginDefect, call_plugin
 from partwise._engine.resume import allow, checksum_of, decide, find_checkpoint
-from partwise._engine.scheduler import Control, PartScheduler, ProgressRaised, StopRequested
+from partwise._engine.scheduler import PartScheduler
 from partwise._engine.throttle import TransferStopped
 from partwise._engine.workers import PartJob
 from partwise._signals import raised_by_signal

@@ -59,9 +59,9 @@ class PartJob:
         return self._agreed(self._attempted(self._with_what_it_takes(self.backend.upload_part)))
 
     @property
-    def in_two_steps(self) -> bool:
+    def pipelined(self) -> bool:
         """Whether the part is on its way when `begin` returns."""
-        return begins_parts(self.backend)
+        return supports_pipelining(self.backend)
 
     def begin(self) -> Callable[[], UploadedPart]:
         """
@@ -69,7 +69,7 @@ class PartJob:
 
         Where the backend does not offer `SupportsPipelining`, all is done in the second step.
         """
-        if not begins_parts(self.backend):
+        if not supports_pipelining(self.backend):
             return self.run
         answer = self._attempted(self._with_what_it_takes(self.backend.begin_part))
         return lambda: self._agreed(self._attempted(answer))
@@ -107,7 +107,7 @@ class Outcome:
     """What became of one attempt: a receipt, or an error."""
 
     part_number: int
-    receipt: UploadedPart | None = None
+    part: UploadedPart | None = None
     error: BaseException | None = None
 
 
@@ -174,7 +174,7 @@ class InlineWorkers:
         self._woken.set()
 
 
-def begins_parts(backend: MultipartBackend) -> TypeGuard[SupportsPipelining]:
+def supports_pipelining(backend: MultipartBackend) -> TypeGuard[SupportsPipelining]:
     """Whether its parts may be begun; see `SupportsPipelining`."""
     return _class_begins_parts(type(backend)) and "upload_part" not in getattr(backend, "__dict__", ())
 
@@ -324,7 +324,7 @@ def _outcome_of(part_number: int, future: Future[UploadedPart]) -> Outcome:
     from pickle import PicklingError
 
     try:
-        return Outcome(part_number, receipt=future.result())
+        return Outcome(part_number, part=future.result())
     except PartwiseError as error:
         return Outcome(part_number, error=error)
     # What pickling raises for what it can't do, from version to version of Python, and what it can't find on the other

@@ -33,7 +33,7 @@ class Retries:
     """
 
     def __init__(self, config: TransferConfig) -> None:
-        self._policy = RetryPolicy.of(config, default_random())
+        self._policy = RetryPolicy.from_config(config, default_random())
         self._clock = SystemClock()
         self._never = threading.Event()
         self._down = False

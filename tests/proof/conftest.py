@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from partwise import TransferConfig
-from partwise._engine.scheduler import Control
+from partwise._engine.control import Control
 from partwise.testing._proof.scenario import (
     Happening,
     MemoryHarness,

@@ -228,7 +228,7 @@ class _Attempt:
         try:
             next(self._steps)
         except StopIteration as done:
-            return Outcome(self.part_number, receipt=done.value)
+            return Outcome(self.part_number, part=done.value)
         except PartwiseError as error:
             return Outcome(self.part_number, error=error)
         return None

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from attrs import evolve
 
-from partwise._engine.workers import begins_parts
+from partwise._engine.workers import supports_pipelining
 from partwise.errors import ObjectExists, SourceChanged, UploadNotFound
 from partwise.model import MIB, ObjectOptions, UploadedPart
 from partwise.protocols import MultipartBackend
@@ -147,7 +147,7 @@ def check_many_threads(harness: BackendHarness) -> None:
 def check_begun_parts(harness: BackendHarness) -> None:
     """Where parts can be begun, each is answered as if it were sent alone, in whatever order it is asked for (11)."""
     backend = harness.opened()
-    if not begins_parts(backend):
+    if not supports_pipelining(backend):
         raise NotApplicable("the backend does not offer SupportsPipelining")
     pieces = pieces_of(harness.part_size(backend), 4, "begun")
     upload = harness.begin(backend, "begun")

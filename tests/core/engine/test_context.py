@@ -8,8 +8,8 @@ import logging
 import pytest
 
 from partwise._engine.context import ProgressRaised, Runtime, UploadContext, UploadRequest
+from partwise._engine.control import Control, StopRequested
 from partwise._engine.plan import PartPlan
-from partwise._engine.scheduler import Control, StopRequested
 from partwise._engine.workers import InlineWorkers
 from partwise.config import TransferConfig
 from partwise.errors import AccessDenied, CheckpointUnwritable, ConnectionFailed, InvalidInput, SourceChanged, Throttled
@@ -311,7 +311,7 @@ def reporting(begun_run):
 
 def test_bytes_under_way_count_as_done_but_not_as_acknowledged(reporting):
     made, seen = reporting
-    made.new_transfer_state().note(1, 7)
+    made.new_transfer_state().set_sent(1, 7)
     made.report()
 
     assert (seen[0].bytes_done, seen[0].bytes_acknowledged, seen[0].bytes_resumed) == (17, 10, 10)
@@ -319,9 +319,9 @@ def test_bytes_under_way_count_as_done_but_not_as_acknowledged(reporting):
 
 def test_bytes_that_have_to_be_sent_again_are_not_taken_back(reporting):
     made, seen = reporting
-    made.new_transfer_state().note(1, 7)
+    made.new_transfer_state().set_sent(1, 7)
     made.report()
-    made.flow.note(1, 0)
+    made.flow.set_sent(1, 0)
     made.report()
 
     assert [at.bytes_done for at in seen] == [17, 17]
@@ -330,14 +330,14 @@ def test_bytes_that_have_to_be_sent_again_are_not_taken_back(reporting):
 def test_the_whole_is_not_told_before_it_is_there(reporting):
     """All bytes may have left without having arrived."""
     made, seen = reporting
-    made.new_transfer_state().note(1, 35)
+    made.new_transfer_state().set_sent(1, 35)
     made.report()
 
     assert [at.bytes_done for at in seen] == [10]
 
     for number, size in ((1, 10), (3, 10), (4, 10), (5, 5)):
         made.ledger.record(UploadedPart(number, size, "E"))
-    made.flow.forget(1)
+    made.flow.remove_part(1)
     made.report()
     assert all(at.bytes_done < 45 for at in seen)
 

@@ -111,7 +111,7 @@ def test_a_wait_is_never_longer_than_the_longest(failures, base, longest, seed):
 
 def test_a_configuration_becomes_a_policy():
     chance = Drawn()
-    policy = RetryPolicy.of(TransferConfig(max_attempts=7, retry_base=2, retry_max=11), chance)
+    policy = RetryPolicy.from_config(TransferConfig(max_attempts=7, retry_base=2, retry_max=11), chance)
 
     assert RetryPolicy(7, 2, 11, chance) == policy
 

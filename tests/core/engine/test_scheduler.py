@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from partwise._engine.control import Control, ProgressRaised, StopRequested
 from partwise._engine.plugin_calls import PluginDefect
 from partwise._engine.retry import RetryPolicy
-from partwise._engine.scheduler import Control, PartScheduler, ProgressRaised, StopRequested
+from partwise._engine.scheduler import PartScheduler
 from partwise._engine.throttle import TransferState, TransferStopped
 from partwise._engine.workers import Outcome, PartJob
 from partwise.errors import (
@@ -50,7 +51,7 @@ class Scripted:
         self.meanwhile = lambda: None
 
     def submit(self, job):
-        assert self.flow.moved(job.part_number) == 0
+        assert self.flow.sent(job.part_number) == 0
         self.under_way.append(job)
         self.submitted.append((self.clock.time, job.part_number))
         self.most_under_way = max(self.most_under_way, len(self.under_way))
@@ -68,7 +69,7 @@ class Scripted:
         if steps:
             step = steps.pop(0)
             moved, error = step if isinstance(step, tuple) else (0, step)
-        self.flow.note(job.part_number, moved)
+        self.flow.set_sent(job.part_number, moved)
         return Outcome(job.part_number, error=error) if error is not None else Outcome(job.part_number, receipt_of(job))
 
     def cancel_pending(self):
@@ -215,7 +216,7 @@ def test_what_has_arrived_is_no_longer_moving(scene):
     played = scene()
     played.run()
 
-    assert played.flow.moving() == 0
+    assert played.flow.in_flight_bytes() == 0
 
 
 # --- trying again ----------------------------------------------------------------------------------------------------
@@ -444,7 +445,7 @@ def test_what_is_acknowledged_meanwhile_counts(scene):
         played.run()
 
     assert played.accepted == [2, 4]
-    assert played.flow.moving() == 0
+    assert played.flow.in_flight_bytes() == 0
 
 
 def test_the_first_error_comes_out_whatever_happens_meanwhile(scene):
@@ -622,7 +623,7 @@ def test_a_wish_ends_the_loop(scene, wish):
     with pytest.raises(StopRequested) as caught:
         played.run()
 
-    assert caught.value.wish == wish
+    assert caught.value.mode == wish
     assert played.accepted == [1, 2], "what was under way is waited for"
     assert played.flow.stop.is_set()
     assert played.transport.woken == 2
@@ -737,7 +738,7 @@ def test_every_part_is_sent_once_whatever_finishes_when(parts, concurrency, fail
     assert sorted(played.accepted) == list(range(1, parts + 1))
     assert len(played.transport.submitted) == attempts
     assert played.transport.most_under_way <= concurrency
-    assert played.flow.moving() == 0
+    assert played.flow.in_flight_bytes() == 0
 
 
 @given(
@@ -758,7 +759,7 @@ def test_it_leaves_nothing_under_way_whatever_happens(concurrency, steps, order,
         ended_well = True
 
     assert played.transport.under_way == []
-    assert played.flow.moving() == 0
+    assert played.flow.in_flight_bytes() == 0
     assert len(played.accepted) == len(set(played.accepted))
     assert (sorted(played.accepted) == [1, 2, 3, 4, 5, 6]) >= ended_well
 

@@ -75,7 +75,7 @@ def test_threads_of_our_own_send_parts(threads, workers):
     outcomes = [transport.next_outcome(30) for _ in range(5)]
 
     assert {outcome.part_number for outcome in outcomes} == {1, 2, 3, 4, 5}
-    assert all(outcome.receipt.crc64 == crc64(DATA) for outcome in outcomes)
+    assert all(outcome.part.crc64 == crc64(DATA) for outcome in outcomes)
     assert len(transport._threads) == min(workers, 5)
 
 
@@ -170,7 +170,7 @@ def test_recalling_takes_back_what_no_thread_has_begun(threads):
     backend.let_go.set()
     outcomes = {outcome.part_number: outcome for outcome in (transport.next_outcome(30) for _ in range(3))}
 
-    assert outcomes[1].receipt is not None
+    assert outcomes[1].part is not None
     assert {type(outcomes[number].error) for number in (2, 3)} == {TransferStopped}
 
 
@@ -350,7 +350,7 @@ def test_the_loop_has_further_parts_on_their_way_while_it_waits_for_an_answer(th
     transport = kept(threads, backend, range(1, 6))
     outcomes = [transport.next_outcome(30) for _ in range(5)]
 
-    assert [(outcome.part_number, outcome.receipt.etag) for outcome in outcomes] == [(n, f"E{n}") for n in range(1, 6)]
+    assert [(outcome.part_number, outcome.part.etag) for outcome in outcomes] == [(n, f"E{n}") for n in range(1, 6)]
     assert backend.log[:4] == ["begin 1", "begin 2", "begin 3", "answer 1"]
     assert backend.log[4:] == ["begin 4", "answer 2", "begin 5", "answer 3", "answer 4", "answer 5"]
 
@@ -361,7 +361,7 @@ def test_a_part_that_fails_on_its_way_takes_no_other_with_it(threads, step):
     outcomes = {outcome.part_number: outcome for outcome in (transport.next_outcome(30) for _ in range(3))}
 
     assert str(outcomes[2].error) == f"{step} 2"
-    assert [outcomes[n].receipt.part_number for n in (1, 3)] == [1, 3]
+    assert [outcomes[n].part.part_number for n in (1, 3)] == [1, 3]
 
 
 def test_what_is_on_its_way_is_answered_though_the_rest_is_taken_back(threads):
@@ -373,7 +373,7 @@ def test_what_is_on_its_way_is_answered_though_the_rest_is_taken_back(threads):
     outcomes += [transport.next_outcome(30) for _ in range(4)]
 
     assert transport.idle
-    assert {outcome.part_number for outcome in outcomes if outcome.receipt} == {1, 2, 3}
+    assert {outcome.part_number for outcome in outcomes if outcome.part} == {1, 2, 3}
     assert {outcome.part_number for outcome in outcomes if isinstance(outcome.error, TransferStopped)} == {4, 5}
     assert transport.next_outcome(None) is None
 
@@ -394,7 +394,7 @@ def test_what_is_on_its_way_is_answered_to_the_loop_though_threads_are_faster(th
     transport._tempo.part_done = lambda now: setattr(transport._tempo, "alone", False)
     outcomes = [transport.next_outcome(30) for _ in range(5)]
 
-    assert {outcome.receipt.part_number for outcome in outcomes} == {1, 2, 3, 4, 5}
+    assert {outcome.part.part_number for outcome in outcomes} == {1, 2, 3, 4, 5}
     assert {entry for entry in backend.log if "answer" in entry} == {"answer 1", "answer 2", "answer 3"}
     assert len(backend.threads) == 2
     assert threading.current_thread() not in backend.threads
@@ -717,10 +717,10 @@ def send(transport, backend, numbers, at_once):
         transport.submit(job(number, backend))
         under_way += 1
         if under_way == at_once:
-            assert transport.next_outcome(30).receipt is not None
+            assert transport.next_outcome(30).part is not None
             under_way -= 1
     for _ in range(under_way):
-        assert transport.next_outcome(30).receipt is not None
+        assert transport.next_outcome(30).part is not None
 
 
 @pytest.fixture

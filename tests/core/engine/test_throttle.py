@@ -48,13 +48,13 @@ def test_bytes_go_no_faster_than_the_limit(rate, counts):
     clock = Ticking()
     limit = BandwidthLimit(rate, clock)
     for count in counts:
-        limit.take(count, NEVER)
+        limit.acquire(count, NEVER)
 
     assert clock.time == pytest.approx(sum(counts[:-1]) / rate)
 
 
 def test_the_first_piece_goes_at_once(clock):
-    BandwidthLimit(100, clock).take(1000, NEVER)
+    BandwidthLimit(100, clock).acquire(1000, NEVER)
 
     assert clock.waits == []
 
@@ -63,9 +63,9 @@ def test_workers_share_the_limit():
     """Each has its own clock hand here, as if both asked at the same instant."""
     first, second = Ticking(), Ticking()
     limit = BandwidthLimit(100, first)
-    limit.take(50, NEVER)
+    limit.acquire(50, NEVER)
     limit._clock = second
-    limit.take(50, NEVER)
+    limit.acquire(50, NEVER)
 
     assert (first.time, second.time) == (0.0, 0.5)
 
@@ -75,7 +75,7 @@ def test_bytes_that_were_not_sent_can_not_be_made_up_for():
     limit = BandwidthLimit(100, clock)
     clock.time = 1000.0
     for _ in range(3):
-        limit.take(100, NEVER)
+        limit.acquire(100, NEVER)
 
     assert clock.time == 1002.0
 
@@ -88,7 +88,7 @@ def test_after_an_idle_time_the_limit_holds_as_before():
         clock.time += idle
         began = clock.time
         for _ in range(3):
-            limit.take(100, NEVER)
+            limit.acquire(100, NEVER)
         assert clock.time - began == 2.0
         clock.time += 1.0  # the last piece takes its own time
 
@@ -96,9 +96,9 @@ def test_after_an_idle_time_the_limit_holds_as_before():
 def test_time_that_was_not_enough_for_the_last_piece_is_no_idle_time():
     clock = Ticking()
     limit = BandwidthLimit(100, clock)
-    limit.take(100, NEVER)
+    limit.acquire(100, NEVER)
     clock.time = 0.75
-    limit.take(100, NEVER)
+    limit.acquire(100, NEVER)
 
     assert clock.time == 1.0
 
@@ -121,8 +121,8 @@ def test_workers_take_their_turns_one_after_the_other():
             waits.append(seconds)
 
     limit = BandwidthLimit(100, Slow())
-    second = threading.Thread(target=limit.take, args=(100, NEVER))
-    limit.take(100, NEVER)
+    second = threading.Thread(target=limit.acquire, args=(100, NEVER))
+    limit.acquire(100, NEVER)
     second.join()
 
     assert second_is_done == [False]
@@ -138,8 +138,8 @@ def test_the_wait_is_one_for_the_end_of_the_upload():
             waits.append((event, seconds))
 
     limit = BandwidthLimit(2, Noting())
-    limit.take(10, NEVER)
-    limit.take(10, NEVER)
+    limit.acquire(10, NEVER)
+    limit.acquire(10, NEVER)
 
     assert waits == [(NEVER, 5.0)]
 
@@ -184,10 +184,10 @@ def test_with_a_limit_bytes_go_in_small_pieces():
 def test_how_far_a_part_is_shows():
     flow = TransferState()
     body = flow.throttled(7, PiecesBody(memoryview(b"abc"), memoryview(b"de")))
-    seen = [flow.moved(7) for _ in body.chunks()]
+    seen = [flow.sent(7) for _ in body.chunks()]
 
     assert seen == [0, 3]
-    assert flow.moved(7) == 5
+    assert flow.sent(7) == 5
 
 
 def test_how_far_a_part_is_starts_anew_with_each_attempt():
@@ -196,7 +196,7 @@ def test_how_far_a_part_is_starts_anew_with_each_attempt():
     sent(body)
     next(body.chunks())
 
-    assert flow.moved(7) == 0
+    assert flow.sent(7) == 0
 
 
 def test_all_parts_under_way_count():
@@ -204,11 +204,11 @@ def test_all_parts_under_way_count():
     sent(flow.throttled(1, BytesBody(b"abc")))
     sent(flow.throttled(2, BytesBody(b"de")))
 
-    assert flow.moving() == 5
-    assert flow.forget(1) == 3
-    assert flow.moving() == 2
-    assert flow.moved(1) == 0
-    assert flow.forget(1) == 0
+    assert flow.in_flight_bytes() == 5
+    assert flow.remove_part(1) == 3
+    assert flow.in_flight_bytes() == 2
+    assert flow.sent(1) == 0
+    assert flow.remove_part(1) == 0
 
 
 def test_a_part_that_begins_while_the_others_are_counted_does_no_harm():
@@ -217,13 +217,13 @@ def test_a_part_that_begins_while_the_others_are_counted_does_no_harm():
 
     class Counted(int):
         def __radd__(self, other):
-            flow.note(2, 5)
+            flow.set_sent(2, 5)
             return other + int(self)
 
-    flow.note(1, Counted(3))
+    flow.set_sent(1, Counted(3))
 
-    assert flow.moving() == 3
-    assert flow.moving() == 8
+    assert flow.in_flight_bytes() == 3
+    assert flow.in_flight_bytes() == 8
 
 
 def test_a_stop_ends_every_body_at_its_next_piece():

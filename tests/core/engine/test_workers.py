@@ -167,7 +167,7 @@ def test_a_part_is_on_its_way_before_its_answer_is_waited_for():
     begun = job(3, Beginning())
     receipt = begun.begin()
 
-    assert begun.in_two_steps
+    assert begun.pipelined
     assert begun.body.crc64 == crc64(DATA), "it was read"
     assert receipt() == UploadedPart(3, 10, "E3", crc64(DATA))
 
@@ -176,7 +176,7 @@ def test_without_two_steps_all_is_done_in_the_second():
     whole = job(3)
     receipt = whole.begin()
 
-    assert not whole.in_two_steps
+    assert not whole.pipelined
     assert whole.body.crc64 is None
     assert receipt() == UploadedPart(3, 10, "E3", crc64(DATA))
 
@@ -194,7 +194,7 @@ def test_without_two_steps_all_is_done_in_the_second():
     ids=["offers it", "offers it again", "does not", "inherits it only", "passes it on only", "replaced"],
 )
 def test_whoever_has_a_way_to_send_parts_of_its_own_is_sent_them_by_that(backend, expected):
-    assert job(backend=backend).in_two_steps is expected
+    assert job(backend=backend).pipelined is expected
 
 
 def test_a_receipt_that_is_waited_for_is_believed_as_little_as_any():
@@ -221,7 +221,7 @@ def test_inline_sends_each_part_when_its_outcome_is_asked_for(clock):
     transport.submit(job(2))
     transport.submit(job(1))
 
-    assert transport.next_outcome(None) == Outcome(2, receipt=UploadedPart(2, 10, "E2", crc64(DATA)))
+    assert transport.next_outcome(None) == Outcome(2, part=UploadedPart(2, 10, "E2", crc64(DATA)))
     assert transport.next_outcome(None).part_number == 1
     assert clock.waits == []
 
@@ -293,8 +293,8 @@ def test_outcomes_come_as_they_finish(by_hand):
     by_hand.futures[1].set_result(receipts[1])
     by_hand.futures[0].set_result(receipts[0])
 
-    assert transport.next_outcome(None) == Outcome(2, receipt=receipts[1])
-    assert transport.next_outcome(None) == Outcome(1, receipt=receipts[0])
+    assert transport.next_outcome(None) == Outcome(2, part=receipts[1])
+    assert transport.next_outcome(None) == Outcome(1, part=receipts[0])
 
 
 def test_nothing_comes_before_its_time(by_hand):
@@ -428,7 +428,7 @@ def test_what_may_have_been_begun_is_waited_for(by_hand):
 
     assert transport.next_outcome(0.0) is None
     by_hand.futures[0].set_result(UploadedPart(1, 10, "E1"))
-    assert transport.next_outcome(None).receipt == UploadedPart(1, 10, "E1")
+    assert transport.next_outcome(None).part == UploadedPart(1, 10, "E1")
 
 
 def test_what_waits_behind_the_work_of_others_is_taken_back():
@@ -470,7 +470,7 @@ def test_threads_send_parts():
         outcomes = [transport.next_outcome(30) for _ in range(3)]
 
     assert {outcome.part_number for outcome in outcomes} == {1, 2, 3}
-    assert all(outcome.receipt.crc64 == crc64(DATA) for outcome in outcomes)
+    assert all(outcome.part.crc64 == crc64(DATA) for outcome in outcomes)
 
 
 class Scarce(Executor):
@@ -506,7 +506,7 @@ def test_the_loop_sends_what_an_executor_has_no_thread_for(error, count, caplog)
             transport.submit(job(number, backend))
         outcomes = [transport.next_outcome(30) for _ in range(3)]
 
-    assert {outcome.part_number for outcome in outcomes if outcome.receipt} == {1, 2, 3}
+    assert {outcome.part_number for outcome in outcomes if outcome.part} == {1, 2, 3}
     assert backend.threads.count(threading.current_thread()) == 3 - count
     assert transport.idle
     assert caplog.text.count("the executor can't start more workers") == 1
@@ -539,7 +539,7 @@ def test_what_is_submitted_after_a_recall_is_sent():
     transport.cancel_pending()
     transport.submit(job(1))
 
-    assert transport.next_outcome(30).receipt is not None
+    assert transport.next_outcome(30).part is not None
 
 
 # --- in other processes ----------------------------------------------------------------------------------------------
@@ -562,7 +562,7 @@ def test_a_process_sends_a_part_and_its_receipt_comes_home(processes, tmp_path):
     transport.submit(PartJob(backend, "key", upload_id, 1, body))
     outcome = transport.next_outcome(60)
 
-    assert outcome.receipt.crc64 == crc64(DATA[2:7])
+    assert outcome.part.crc64 == crc64(DATA[2:7])
     assert [part.size for part in backend.list_parts("key", upload_id)] == [5]
 
 

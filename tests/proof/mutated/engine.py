@@ -325,7 +325,7 @@ MUTATIONS = [
     Mutation(
         "more parts are sent ahead than were asked for",
         THREADS,
-        "(_AHEAD if self._kept[0].in_two_steps else 0)",
+        "(_AHEAD if self._kept[0].pipelined else 0)",
         "100",
         SENT_AHEAD,
     ),
@@ -500,7 +500,7 @@ MUTATIONS = [
     Mutation(
         "what arrives while an upload ends is forgotten",
         SENDING,
-        "                try:\n                    self._accept(outcome.receipt)",
+        "                try:\n                    self._accept(outcome.part)",
         "                try:\n                    pass",
     ),
     Mutation(
@@ -757,8 +757,8 @@ MUTATIONS = [
     Mutation(
         "parts are counted while others begin",
         PACING,
-        "sum(list(self._moved.values()))",
-        "sum(self._moved.values())",
+        "sum(list(self._sent.values()))",
+        "sum(self._sent.values())",
         PACING_TESTS,
     ),
     Mutation("quick parts are never tried by the loop", THREADS, "_QUICK = 0.001", "_QUICK = 0.0005", THREADS_TESTS),
