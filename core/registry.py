@@ -61,7 +61,7 @@ _registered: dict[tuple[str, str], Any] = {}
 #: The modules that serve what ships, each by its `open_url`. By name, so that only what is used is imported.
 _SHIPPED = {
     BACKENDS: {
-        "file": "partwise.backends.local.backend",
+        "file": "partwise.backends.local",
         "memory": "partwise.backends.memory",
         "oss": "partwise.backends.oss",
     },

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from partwise.backends.local import LocalBackend
 from partwise.backends.local import directories as _local_directories
-from partwise.backends.local.backend import LocalBackend
 from partwise.backends.memory import MemoryBackend
 from partwise.model import PartLimits
 from partwise.protocols import MultipartBackend

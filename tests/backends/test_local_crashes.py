@@ -303,7 +303,7 @@ def test_an_upload_has_begun_or_has_not(tmp_path, body):
 WRITER = """
 import sys
 from itertools import count
-from partwise.backends.local.backend import LocalBackend
+from partwise.backends.local import LocalBackend
 from partwise.model import ObjectOptions
 
 class Body:

@@ -23,10 +23,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from partwise import TransferConfig, Uploader
+from partwise.backends.local import LocalBackend
 from partwise.backends.local import backend as local
 from partwise.backends.local import bookkeeping as _local_bookkeeping
 from partwise.backends.local import directories as _local_directories
-from partwise.backends.local.backend import LocalBackend
 from partwise.checksums import crc64
 from partwise.errors import (
     AccessDenied,

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from attrs import evolve
 
-from partwise.backends.local.backend import LocalBackend
+from partwise.backends.local import LocalBackend
 from partwise.backends.memory import MemoryBackend
 from partwise.cli.streams import SteadyStream
 from partwise.clock import SystemClock

@@ -483,7 +483,7 @@ def test_a_list_that_is_cut_short_by_a_full_disk_is_a_failure(
     *, place: Path, bucket: Path, monkeypatch: pytest.MonkeyPatch, line: tuple[str, ...], gone: int | None, code: int
 ) -> None:
     """A program that reads it must not take it for the whole. A reader that has left has what it wanted."""
-    from partwise.backends.local.backend import LocalBackend
+    from partwise.backends.local import LocalBackend
     from partwise.registry import default_checkpoint_store
 
     LocalBackend(bucket).initiate_upload("k", ObjectOptions())

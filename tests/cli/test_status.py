@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from attrs import evolve
 
-from partwise.backends.local.backend import LocalBackend
+from partwise.backends.local import LocalBackend
 from partwise.cli.status import Known, table
 from partwise.cli.targets import url_of
 from partwise.errors import CheckpointUnwritable, ConnectionFailed

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from partwise.backends.local.backend import LocalBackend
+from partwise.backends.local import LocalBackend
 from partwise.backends.memory import MemoryBackend
 from partwise.checksums import crc64
 from partwise.cli.targets import BackendChoice, StoreChoice

@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 import pytest
 
 from partwise import CheckpointBusy, ObjectOptions, TransferConfig, Uploader, UploadFailed, UploadPaused
-from partwise.backends.local.backend import LocalBackend
+from partwise.backends.local import LocalBackend
 from partwise.backends.memory import MemoryBackend
 from partwise.backends.oss import Credentials, OSSBackend
 from partwise.errors import BackendClosed, StoreClosed

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import partwise
 from partwise._engine.plan import PartPlan
 from partwise._engine.workers import InlineWorkers
-from partwise.backends.local.backend import LocalBackend
+from partwise.backends.local import LocalBackend
 from partwise.backends.memory import MemoryBackend, open_url
 from partwise.config import TransferConfig
 from partwise.errors import (

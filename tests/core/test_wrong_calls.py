@@ -43,7 +43,7 @@ from partwise import (
     upload,
 )
 from partwise._validation import brief
-from partwise.backends.local.backend import LocalBackend
+from partwise.backends.local import LocalBackend
 from partwise.backends.memory import MemoryBackend
 from partwise.backends.oss import OSSBackend
 from partwise.backends.oss.credentials import Credentials

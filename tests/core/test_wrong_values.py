@@ -10,7 +10,7 @@ from attrs import fields
 
 import partwise
 from partwise._validation import brief
-from partwise.backends.local.backend import LocalBackend
+from partwise.backends.local import LocalBackend
 from partwise.backends.memory import MemoryBackend
 from partwise.config import TransferConfig
 from partwise.errors import InvalidInput, PartwiseError

@@ -15,7 +15,7 @@ from attrs import evolve, fields
 
 from partwise import Callback, Checkpoint, CheckpointDamaged, Fingerprint, ObjectOptions, UploadedPart
 from partwise import checkpoint as structuring
-from partwise.backends.local.backend import LocalBackend
+from partwise.backends.local import LocalBackend
 from partwise.stores import _database, _journal
 from partwise.stores.file import FileCheckpointStore
 from partwise.stores.sqlite import SQLiteCheckpointStore

@@ -13,7 +13,7 @@ import partwise
 import partwise.backends.oss
 import partwise.progress
 import partwise.testing
-from partwise.backends.local.backend import LocalBackend
+from partwise.backends.local import LocalBackend
 from partwise.backends.memory import MemoryBackend
 from partwise.stores.file import FileCheckpointStore
 from partwise.stores.memory import MemoryCheckpointStore

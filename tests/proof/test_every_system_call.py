@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from partwise import TransferConfig
-from partwise.backends.local.backend import LocalBackend
+from partwise.backends.local import LocalBackend
 from partwise.stores.file import FileCheckpointStore
 from partwise.testing._proof.simulation import Simulation
 from partwise.testing.durability.crash_points import dying_at

@@ -19,7 +19,7 @@ from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from partwise import server as oss_server
-from partwise.backends.local.backend import LocalBackend
+from partwise.backends.local import LocalBackend
 from partwise.backends.memory import DEFAULT_CAPABILITIES
 from partwise.backends.oss import Credentials, OSSBackend
 from partwise.stores.file import FileCheckpointStore

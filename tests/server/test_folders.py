@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from partwise.backends.local.backend import LocalBackend
+from partwise.backends.local import LocalBackend
 from partwise.errors import InvalidKey
 from partwise.server import ObjectAccess, OSSServer
 from partwise.server.oss.access import access_to

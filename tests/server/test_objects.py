@@ -14,7 +14,7 @@ from xml.etree import ElementTree as ET
 import pytest
 from attrs import evolve
 
-from partwise.backends.local.backend import LocalBackend
+from partwise.backends.local import LocalBackend
 from partwise.backends.memory import MemoryBackend
 from partwise.checksums import crc64
 from partwise.model import Capabilities, ObjectOptions, PartLimits

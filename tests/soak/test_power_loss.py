@@ -20,10 +20,10 @@ from pathlib import Path
 import pytest
 
 from partwise import TransferConfig, Uploader, _durable
+from partwise.backends.local import LocalBackend
 from partwise.backends.local import backend as local
 from partwise.backends.local import directories as _local_directories
 from partwise.backends.local import records as _local_records
-from partwise.backends.local.backend import LocalBackend
 from partwise.backends.memory import MemoryBackend
 from partwise.checksums import crc64
 from partwise.errors import BucketNotFound, CheckpointDamaged

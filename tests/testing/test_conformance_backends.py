@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from partwise.backends.local.backend import LocalBackend
+from partwise.backends.local import LocalBackend
 from partwise.backends.memory import MemoryBackend
 from partwise.model import Capabilities, PartLimits
 from partwise.testing import BackendConformance, BackendHarness, shown_options

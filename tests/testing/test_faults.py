@@ -15,7 +15,7 @@ import pytest
 from attrs import evolve
 from hypothesis import given
 
-from partwise.backends.local.backend import LocalBackend
+from partwise.backends.local import LocalBackend
 from partwise.backends.memory import MemoryBackend
 from partwise.checksums import crc64
 from partwise.errors import (

@@ -42,7 +42,7 @@ from partwise import (
     UploadResult,
     UploadTask,
 )
-from partwise.backends.local.backend import LocalBackend
+from partwise.backends.local import LocalBackend
 from partwise.backends.memory import MemoryBackend
 from partwise.backends.oss import Credentials, OSSBackend
 from partwise.progress import ProgressCallback, for_ali_oss, for_android, for_boto3, for_event_loop, for_ios, for_oss2

@@ -15,7 +15,7 @@ from typing import BinaryIO, Protocol, runtime_checkable
 
 from attrs import define
 
-from partwise.backends.local.backend import LocalBackend
+from partwise.backends.local import LocalBackend
 from partwise.backends.memory import MemoryBackend
 from partwise.errors import InvalidKey
 from partwise.model import ObjectOptions

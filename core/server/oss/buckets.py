@@ -18,7 +18,7 @@ from typing import Protocol
 
 from attrs import define, field
 
-from partwise.backends.local.backend import LocalBackend
+from partwise.backends.local import LocalBackend
 from partwise.backends.memory import MemoryBackend
 from partwise.model import MIB, ObjectOptions, StoredObject, UploadedPart
 from partwise.protocols import MultipartBackend

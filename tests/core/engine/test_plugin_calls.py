@@ -20,9 +20,9 @@ from partwise._engine.plugin_calls import PluginDefect, call_plugin
 from partwise._engine.workers import InlineWorkers
 from partwise._signals import ignored, raised_by_signal
 from partwise._validation import check_path
+from partwise.backends.local import LocalBackend
 from partwise.backends.local import bookkeeping as local_bookkeeping
 from partwise.backends.local import upload_folder as local_uploads
-from partwise.backends.local.backend import LocalBackend
 from partwise.errors import CheckpointUnwritable, ConnectionFailed, PartwiseError, UploadFailed
 from partwise.stores.memory import MemoryCheckpointStore
 from partwise.testing._proof.sources import ChangingSource

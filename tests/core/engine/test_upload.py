@@ -11,7 +11,7 @@ from attrs import evolve
 
 from partwise._engine.ledger import TOKEN_NAME
 from partwise._engine.workers import InlineWorkers
-from partwise.backends.local.backend import LocalBackend
+from partwise.backends.local import LocalBackend
 from partwise.backends.memory import MemoryBackend
 from partwise.checksums import crc64
 from partwise.clock import SystemClock

@@ -15,7 +15,7 @@ import pytest
 
 from partwise._engine.throttle import BandwidthLimit, TransferState, TransferStopped
 from partwise._engine.workers import ExecutorWorkers, InlineWorkers, Outcome, PartJob
-from partwise.backends.local.backend import LocalBackend
+from partwise.backends.local import LocalBackend
 from partwise.backends.memory import MemoryBackend
 from partwise.checksums import crc64
 from partwise.clock import SystemClock
