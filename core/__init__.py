@@ -64,10 +64,8 @@ if TYPE_CHECKING:
         ObjectOptions,
         PartLimits,
         PendingUpload,
-        Progress,
         StoredObject,
         UploadedPart,
-        UploadResult,
     )
     from partwise.protocols import Body, CheckpointStore, MultipartBackend, Source
     from partwise.registry import (
@@ -76,6 +74,7 @@ if TYPE_CHECKING:
         register_backend,
         register_checkpoint_store,
     )
+    from partwise.results import Progress, UploadResult
     from partwise.sources import BytesSource, FileSource, StreamSource
     from partwise.uploader import Explanation, PlannedPart, Uploader, UploadTask, upload
 
@@ -127,9 +126,11 @@ _NAMES = {
         "ObjectOptions",
         "PartLimits",
         "PendingUpload",
-        "Progress",
         "StoredObject",
         "UploadedPart",
+    ),
+    "results": (
+        "Progress",
         "UploadResult",
     ),
     "registry": (

@@ -18,7 +18,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
-    from partwise.model import StoredObject, UploadResult
+    from partwise.model import StoredObject
+    from partwise.results import UploadResult
 
 
 _SETTING = re.compile(r"\{(\w+)(?:=([^{}]*))?\}")

@@ -7,7 +7,7 @@ seconds unless a name says otherwise, part numbers count from 1.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -363,111 +363,6 @@ def checkpoint_name(location: str, key: str, source: str) -> str:
 
     identity = json.dumps([location, key, source], separators=(",", ":"))
     return hashlib.sha256(identity.encode()).hexdigest()[:32]
-
-
-# --- what a caller gets ----------------------------------------------------------------------------------------------
-
-
-@define(frozen=True)
-class UploadResult:
-    """
-    A finished upload.
-
-    Args:
-        key: the object's key.
-        size: its size in bytes.
-        etag: what the storage calls this version of it.
-        crc64: the CRC-64/XZ of the bytes that were sent.
-        version_id: its version in a versioned bucket.
-        request_id: the storage's name for the request that made the object.
-        callback_response: what the application server answered, where a callback was asked for.
-        bytes_sent: bytes of the parts that this run sent; with `bytes_resumed` it makes up `size`.
-        bytes_resumed: bytes of the parts that an earlier run had sent.
-        parts_sent: parts that this run sent.
-        parts_resumed: parts that an earlier run had sent.
-        verified: the storage reported a checksum of the whole object, and it is that of the bytes that were read: by
-            this run or, for parts that were kept, by an earlier one, as its checkpoint records. A difference is an
-            `IntegrityError`; False means that the storage reported none.
-        warnings: what did not go as it should, though the object is right: a checkpoint that could not be written, an
-            old upload that could not be aborted.
-    """
-
-    key: str
-    size: int
-    etag: str
-    crc64: int | None = None
-    version_id: str | None = None
-    request_id: str | None = None
-    callback_response: bytes | None = None
-    bytes_sent: int = 0
-    bytes_resumed: int = 0
-    parts_sent: int = 0
-    parts_resumed: int = 0
-    verified: bool = False
-    warnings: tuple[str, ...] = ()
-
-
-def _no_checkpoint() -> Checkpoint | None:
-    return None
-
-
-@define(frozen=True)
-class Progress:
-    """
-    How far an upload is, at one instant.
-
-    `bytes_done` never goes backwards, never exceeds `bytes_total`, and equals it only once the object is there.
-
-    Args:
-        bytes_done: bytes that were moved, those of earlier runs and of parts under way included.
-        bytes_total: the size of the source; None until the end of a stream was seen.
-        bytes_resumed: of `bytes_done`, what an earlier run had sent.
-        bytes_acknowledged: of `bytes_done`, what the storage has confirmed: what a run that dies now leaves behind.
-        parts_done: parts that the storage has confirmed.
-        parts_total: None until it is known.
-        elapsed: seconds since this run began.
-        completed: the object is stored. True in the last report, and in no other.
-    """
-
-    bytes_done: int
-    bytes_total: int | None
-    bytes_resumed: int = 0
-    bytes_acknowledged: int = 0
-    parts_done: int = 0
-    parts_total: int | None = None
-    elapsed: float = 0.0
-    completed: bool = False
-    _checkpoint: Callable[[], Checkpoint | None] = field(default=_no_checkpoint, repr=False, eq=False)
-
-    @property
-    def fraction(self) -> float | None:
-        """From 0.0 to 1.0, which is reached only when the object is there; None while the size is not known."""
-        if self.completed:
-            return 1.0
-        if self.bytes_total is None:
-            return None
-        return self.bytes_done / self.bytes_total if self.bytes_total else 0.0
-
-    @property
-    def rate(self) -> float:
-        """Bytes a second, over this run, not counting what was resumed."""
-        return (self.bytes_done - self.bytes_resumed) / self.elapsed if self.elapsed > 0 else 0.0
-
-    @property
-    def eta(self) -> float | None:
-        """Seconds left at this rate; None while that can't be said."""
-        if self.bytes_total is None or self.rate <= 0:
-            return None
-        return (self.bytes_total - self.bytes_done) / self.rate
-
-    @property
-    def checkpoint(self) -> Checkpoint | None:
-        """
-        What the upload would be resumed from, as it was at this instant; None where nothing can be resumed.
-
-        Keep its `to_data` in a place of your own, and hand it back by a `MemoryCheckpointStore` that it was saved to.
-        """
-        return self._checkpoint()
 
 
 def utc(seconds: float) -> datetime:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from attrs import define, evolve
 
+from partwise._engine.async_callbacks import CallbackRunner, bind_callback, running_loop
 from partwise._engine.context import ResumeMode, Runtime, UploadContext, UploadRequest, logger
 from partwise._engine.control import Control
 from partwise._engine.finish import drop, stop
@@ -25,10 +26,11 @@ from partwise._validation import brief, check_callable, check_methods, check_num
 from partwise.clock import Clock, Random, SystemClock, default_random
 from partwise.config import TransferConfig
 from partwise.errors import InvalidInput, UploadFailed
-from partwise.model import ObjectOptions, PartLimits, Progress, UploadResult
-from partwise.progress import Called, ProgressCallback, called_from_a_thread, running_loop
+from partwise.model import ObjectOptions, PartLimits
+from partwise.progress import ProgressCallback
 from partwise.protocols import CheckpointStore, MultipartBackend
 from partwise.registry import default_checkpoint_store, open_backend
+from partwise.results import Progress, UploadResult
 from partwise.sources import SourceLike, as_source
 
 if TYPE_CHECKING:
@@ -143,7 +145,7 @@ class Uploader:
         """
         expected = (expected_size, expected_crc64)
         _check_call(key, progress)
-        report = None if progress is None else called_from_a_thread(progress, None)
+        report = None if progress is None else bind_callback(progress, None)
         with self._ready(self._order(source, key, options, report, resume, expected=expected), Control()) as ready:
             return ready.run()
 
@@ -175,7 +177,7 @@ class Uploader:
         """
         expected = (expected_size, expected_crc64)
         _check_call(key, progress)
-        called = None if progress is None else called_from_a_thread(progress, running_loop())
+        called = None if progress is None else bind_callback(progress, running_loop())
 
         def ready(control: Control, watch: ProgressCallback) -> AbstractContextManager[Upload]:
             def report(at: Progress) -> None:
@@ -327,7 +329,7 @@ class UploadTask:
         self,
         ready: Callable[[Control, ProgressCallback], AbstractContextManager[Upload]],
         key: str,
-        called: Called | None = None,
+        called: CallbackRunner | None = None,
     ) -> None:
         from concurrent.futures import Future
 
@@ -387,7 +389,7 @@ class UploadTask:
             check_number("timeout", timeout)
             timeout = min(timeout, threading.TIMEOUT_MAX)
         if timeout is None and self._called is not None and self._called.loop is running_loop():
-            self._called.loop_is_blocked()
+            self._called.mark_loop_blocked()
         try:
             return self._future.result(timeout)
         except BaseException as error:

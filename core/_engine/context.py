@@ -25,7 +25,7 @@ from partwise._engine.workers import WorkerPool
 from partwise.clock import Clock, Random
 from partwise.config import TransferConfig
 from partwise.errors import CheckpointError, SourceChanged, SourceMismatch
-from partwise.model import Checkpoint, Fingerprint, ObjectOptions, Progress, UploadedPart, checkpoint_name
+from partwise.model import Checkpoint, Fingerprint, ObjectOptions, UploadedPart, checkpoint_name
 from partwise.protocols import (
     CheckpointStore,
     MultipartBackend,
@@ -34,6 +34,7 @@ from partwise.protocols import (
     SupportsRequestOptions,
     SupportsSourceFile,
 )
+from partwise.results import Progress
 from partwise.sources import FileSource
 
 logger = logging.getLogger("partwise")

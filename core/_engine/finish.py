@@ -31,7 +31,8 @@ from partwise.errors import (
     UploadPaused,
     UploadStopped,
 )
-from partwise.model import Checkpoint, StoredObject, UploadedPart, UploadResult
+from partwise.model import Checkpoint, StoredObject, UploadedPart
+from partwise.results import UploadResult
 
 # --- cleaning up -----------------------------------------------------------------------------------------------------
 

@@ -76,8 +76,9 @@ from partwise.errors import (
     UploadNotFound,
     UploadStopped,
 )
-from partwise.model import Checkpoint, ObjectOptions, StoredObject, UploadedPart, UploadResult
+from partwise.model import Checkpoint, ObjectOptions, StoredObject, UploadedPart
 from partwise.protocols import Body, CheckpointStore
+from partwise.results import UploadResult
 
 _Ts = TypeVarTuple("_Ts")
 _T = TypeVar("_T")

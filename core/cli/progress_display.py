@@ -18,7 +18,7 @@ from partwise._engine.workers import lacks_resources
 from partwise.cli.formatting import amount, count, percent, share, shortened, shown, span, timer
 from partwise.cli.output import AboveTheBar, Output, show_cursor
 from partwise.cli.style import can_move_the_cursor, wanted
-from partwise.model import Progress
+from partwise.results import Progress
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult

@@ -32,7 +32,8 @@ from partwise.errors import (
     UploadFailed,
     UploadStopped,
 )
-from partwise.model import StoredObject, UploadResult
+from partwise.model import StoredObject
+from partwise.results import UploadResult
 
 DONE = 0
 FAILED = 1

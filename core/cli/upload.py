@@ -24,7 +24,8 @@ from partwise.cli.style import Colour, Line, Painted
 from partwise.cli.targets import BackendChoice, StoreChoice
 from partwise.config import TransferConfig
 from partwise.errors import CallbackError, UploadPaused
-from partwise.model import ObjectOptions, Progress, UploadResult
+from partwise.model import ObjectOptions
+from partwise.results import Progress, UploadResult
 from partwise.uploader import Explanation, PlannedPart, Uploader, UploadTask
 
 # Between two looks at whether a signal came, in seconds: on Windows nothing interrupts a wait.

@@ -28,8 +28,9 @@ from partwise.cli.progress_display import meter_for
 from partwise.cli.streams import SteadyStream, steady_streams
 from partwise.cli.style import Painted
 from partwise.errors import AccessDenied, BackendError
-from partwise.model import Checkpoint, Fingerprint, ObjectOptions, Progress
+from partwise.model import Checkpoint, Fingerprint, ObjectOptions
 from partwise.registry import register_backend, register_checkpoint_store
+from partwise.results import Progress
 from partwise.stores.file import FileCheckpointStore
 from partwise.stores.memory import MemoryCheckpointStore
 

@@ -12,7 +12,8 @@ from rich.console import Console
 
 from partwise.cli.output import Output
 from partwise.cli.progress_display import Bar, Events, Lines, Pace, Silence, bar, beginning, meter_for
-from partwise.model import MIB, Progress
+from partwise.model import MIB
+from partwise.results import Progress
 
 
 def at(

@@ -34,7 +34,7 @@ from partwise.errors import (
     UploadFailed,
     UploadPaused,
 )
-from partwise.model import UploadResult
+from partwise.results import UploadResult
 
 UNTRUSTED = "it can't be trusted; if it is your own, name its authority by ca_bundle="
 

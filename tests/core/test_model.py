@@ -21,13 +21,12 @@ from partwise.model import (
     Fingerprint,
     ObjectOptions,
     PartLimits,
-    Progress,
     StoredObject,
     UploadedPart,
-    UploadResult,
     checkpoint_name,
     utc,
 )
+from partwise.results import Progress, UploadResult
 
 KEPT = {"location": "l", "key": "k", "source": "s", "fingerprint": Fingerprint(), "part_size": 1}
 CHECKPOINT = Checkpoint("memory://bucket", "key", "/a/file", Fingerprint(25), part_size=10)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import io
 import threading
 import time
-import weakref
 
 import pytest
 from rich.console import Console
@@ -15,16 +13,12 @@ from rich.progress import DownloadColumn, TaskProgressColumn
 from rich.progress import Progress as RichDisplay
 from tqdm import tqdm
 
-from partwise import Checkpoint, InvalidInput, PartLimits, Progress, TransferConfig, Uploader, UploadPaused
-from partwise import progress as progress_module
+from partwise import Checkpoint, InvalidInput, PartLimits, Progress, TransferConfig, Uploader
 from partwise.backends.memory import MemoryBackend
 from partwise.progress import (
-    Called,
-    called_from_a_thread,
     for_ali_oss,
     for_android,
     for_boto3,
-    for_event_loop,
     for_ios,
     for_oss2,
     for_rich,
@@ -192,35 +186,6 @@ def test_what_a_coroutine_function_raises_stops_the_upload_and_comes_out():
         asyncio.run(main())
 
 
-def test_no_coroutine_is_begun_once_the_upload_is_to_stop():
-    """The thread that waits for the stop may be the one that would have to run it."""
-    begun = []
-
-    async def report(progress):
-        begun.append(progress)
-
-    async def main():
-        loop = asyncio.get_running_loop()
-        soon = loop.call_soon_threadsafe
-
-        def at_once(call, *arguments):
-            ran = threading.Event()
-            soon(lambda: (call(*arguments), ran.set()))
-            assert ran.wait(30)
-
-        loop.call_soon_threadsafe = at_once
-        called = called_from_a_thread(report, loop)
-        thread = threading.Thread(target=called, args=(Progress(1, 2),))
-        called.abandon()
-        thread.start()
-        while thread.is_alive():  # noqa: ASYNC110  # it is no task
-            await asyncio.sleep(0.001)
-        del loop.call_soon_threadsafe
-
-    asyncio.run(main())
-    assert begun == []
-
-
 def test_a_coroutine_function_without_an_event_loop_is_refused():
     async def report(progress): ...
 
@@ -247,89 +212,3 @@ def test_a_bar_of_tqdm_is_shown_anew_and_keeps_its_total_until_there_is_another(
     report(Progress(3, None))
     report(Progress(5, 9))
     assert bar.shown == [(3, 7), (5, 9)]
-
-
-# --- what must be awaited --------------------------------------------------------------------------------------------
-
-
-class Awaitable:
-    """What can be awaited and is no coroutine."""
-
-    def __await__(self):
-        yield
-
-
-@pytest.mark.parametrize("answer", [Awaitable, lambda: asyncio.sleep(0)], ids=["an object", "a coroutine"])
-def test_what_nothing_could_await_is_refused_and_says_what_to_do(answer):
-    with pytest.raises(InvalidInput, match="call start within one, and await the task"):
-        Called(lambda _: answer(), None)(Progress(1, 2))
-
-
-def test_a_pause_by_a_loop_that_has_ended_tells_how_much_is_acknowledged():
-    loop = asyncio.new_event_loop()
-    loop.close()
-    called = Called(lambda _: asyncio.sleep(0), loop)
-    with pytest.raises(UploadPaused) as caught:
-        called(Progress(30, 100, bytes_acknowledged=20, parts_done=2, parts_total=10))
-    error = caught.value
-    assert (error.bytes_done, error.bytes_total, error.parts_done, error.parts_total) == (20, 100, 2, 10)
-    assert not error.resumable, "there is no checkpoint"
-    called(Progress(100, 100, completed=True))
-
-
-def in_a_loop(callback, loop=None):
-    """Calls a coroutine callback from a thread, as an upload does, while a loop runs."""
-
-    async def main():
-        running = asyncio.get_running_loop()
-        calling = threading.Thread(target=for_event_loop(callback, running), args=(Progress(1, 2),), daemon=True)
-        calling.start()
-        gives_up = running.time() + 5
-        while calling.is_alive() and running.time() < gives_up:  # noqa: ASYNC110  # a thread has no event
-            await asyncio.sleep(0.001)
-        assert not calling.is_alive(), "the call never came back"
-
-    with asyncio.Runner(loop_factory=loop) as runner:
-        runner.run(main())
-
-
-def test_what_a_loop_awaits_is_held_until_it_is_done_and_no_longer():
-    """A loop holds its tasks but weakly: one that waits for what only it holds would be collected."""
-    collected = []
-
-    async def wait():
-        waited_for = asyncio.get_running_loop().create_future()
-        reference = weakref.ref(waited_for)
-
-        def settle():
-            gc.collect()
-            future = reference()
-            collected.append(future is None)
-            if future is not None:
-                future.set_result(None)
-
-        asyncio.get_running_loop().call_later(0.001, settle)
-        await waited_for
-
-    class Waiting:
-        def __await__(self):
-            return wait().__await__()  # which only the task holds from now on
-
-    in_a_loop(lambda _: Waiting())
-    assert collected == [False]
-    assert progress_module._under_way == set()
-
-
-def test_an_upload_sleeps_while_its_callback_is_awaited():
-    looks = []
-
-    class Loop(asyncio.SelectorEventLoop):
-        def is_closed(self):
-            looks.append(1)
-            return super().is_closed()
-
-    async def callback(_):
-        await asyncio.sleep(0.02)
-
-    in_a_loop(callback, Loop)
-    assert len(looks) < 20

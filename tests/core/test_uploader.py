@@ -33,8 +33,9 @@ from partwise.errors import (
     UploadFailed,
     UploadPaused,
 )
-from partwise.model import Checkpoint, ObjectOptions, PartLimits, Progress
+from partwise.model import Checkpoint, ObjectOptions, PartLimits
 from partwise.registry import register_checkpoint_store
+from partwise.results import Progress
 from partwise.sources import StreamSource
 from partwise.stores.memory import MemoryCheckpointStore
 from partwise.testing._proof.sources import ChangingSource

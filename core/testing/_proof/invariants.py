@@ -24,7 +24,8 @@ from partwise.errors import (
     Throttled,
     UploadCancelled,
 )
-from partwise.model import Progress, UploadedPart
+from partwise.model import UploadedPart
+from partwise.results import Progress
 from partwise.testing._proof.events import Deed
 from partwise.testing._proof.expectations import (
     cleaning_was_hindered,

@@ -37,16 +37,9 @@ from partwise._engine.upload import Upload
 from partwise.backends.memory import DEFAULT_CAPABILITIES, MemoryBackend
 from partwise.config import TransferConfig
 from partwise.errors import CheckpointBusy, InvalidInput
-from partwise.model import (
-    Capabilities,
-    ObjectOptions,
-    PartLimits,
-    Progress,
-    StoredObject,
-    UploadResult,
-    checkpoint_name,
-)
+from partwise.model import Capabilities, ObjectOptions, PartLimits, StoredObject, checkpoint_name
 from partwise.protocols import CheckpointStore, MultipartBackend, Source
+from partwise.results import Progress, UploadResult
 from partwise.sources import BytesSource, FileSource, StreamSource
 from partwise.stores.memory import MemoryCheckpointStore
 from partwise.testing._proof.events import Deed, History, NotingBackend, NotingStore, Situation, WatchedSource

@@ -7,10 +7,13 @@ import functools
 import gc
 import logging
 import threading
+import weakref
 
 import pytest
 
-from partwise import InvalidInput, TransferConfig, Uploader, UploadPaused, UploadTask
+from partwise import InvalidInput, Progress, TransferConfig, Uploader, UploadPaused, UploadTask
+from partwise._engine import async_callbacks
+from partwise._engine.async_callbacks import CallbackRunner, bind_callback
 from partwise.progress import for_ali_oss, for_boto3, for_event_loop, for_oss2
 
 SOON = 30  # seconds: what takes longer hangs
@@ -380,7 +383,7 @@ def test_a_loop_that_ends_in_mid_upload_pauses_it(uploader, source, kept):
         return task
 
     task = run(main())
-    with pytest.raises(UploadPaused, match=r"loop has ended.*; the same call carries on") as paused:
+    with pytest.raises(UploadPaused, match="loop has ended.* The same call resumes it") as paused:
         task.result(SOON)
     assert held.cancelled
     assert paused.value.resumable
@@ -472,7 +475,7 @@ def test_waiting_in_the_loop_that_the_callback_needs_is_told_instead_of_hanging(
 
     async def main():
         task = uploader.start(source, "key", progress=report)
-        with pytest.raises(InvalidInput, match="await the task"):
+        with pytest.raises(InvalidInput, match="Await the task"):
             task.result()
 
     run(main())
@@ -483,7 +486,122 @@ def test_uploading_in_the_loop_that_the_callback_needs_is_told_instead_of_hangin
     async def report(progress): ...
 
     async def main():
-        with pytest.raises(InvalidInput, match="blocks itself"):
+        with pytest.raises(InvalidInput, match="blocks the event loop"):
             uploader.upload(source, "key", progress=for_event_loop(report, asyncio.get_running_loop()))
 
     run(main())
+
+
+# --- the runner of callbacks, without an upload -----------------------------------------------------------------------
+
+
+def test_no_coroutine_is_started_after_a_stop_request():
+    """The thread that waits for the upload to stop may be the one that runs the loop."""
+    started = []
+
+    async def report(progress):
+        started.append(progress)
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        soon = loop.call_soon_threadsafe
+
+        def at_once(call, *arguments):
+            ran = threading.Event()
+            soon(lambda: (call(*arguments), ran.set()))
+            assert ran.wait(30)
+
+        loop.call_soon_threadsafe = at_once
+        runner = bind_callback(report, loop)
+        thread = threading.Thread(target=runner, args=(Progress(1, 2),))
+        runner.abandon()
+        thread.start()
+        while thread.is_alive():  # noqa: ASYNC110  # it is no task
+            await asyncio.sleep(0.001)
+        del loop.call_soon_threadsafe
+
+    asyncio.run(main())
+    assert started == []
+
+
+class Awaitable:
+    """An awaitable that is not a coroutine."""
+
+    def __await__(self):
+        yield
+
+
+@pytest.mark.parametrize("make", [Awaitable, lambda: asyncio.sleep(0)], ids=["an object", "a coroutine"])
+def test_an_awaitable_without_an_event_loop_is_refused_with_a_hint(make):
+    with pytest.raises(InvalidInput, match=r"Call Uploader\.start in one, and await the task"):
+        CallbackRunner(lambda _: make(), None)(Progress(1, 2))
+
+
+def test_a_pause_because_the_loop_has_ended_reports_the_acknowledged_bytes():
+    loop = asyncio.new_event_loop()
+    loop.close()
+    runner = CallbackRunner(lambda _: asyncio.sleep(0), loop)
+    with pytest.raises(UploadPaused) as caught:
+        runner(Progress(30, 100, bytes_acknowledged=20, parts_done=2, parts_total=10))
+    error = caught.value
+    assert (error.bytes_done, error.bytes_total, error.parts_done, error.parts_total) == (20, 100, 2, 10)
+    assert not error.resumable, "there is no checkpoint"
+    runner(Progress(100, 100, completed=True))
+
+
+def in_a_loop(callback, loop=None):
+    """Call a coroutine callback from a thread, as an upload does, while a loop runs."""
+
+    async def main():
+        running = asyncio.get_running_loop()
+        calling = threading.Thread(target=for_event_loop(callback, running), args=(Progress(1, 2),), daemon=True)
+        calling.start()
+        deadline = running.time() + 5
+        while calling.is_alive() and running.time() < deadline:  # noqa: ASYNC110  # a thread has no event
+            await asyncio.sleep(0.001)
+        assert not calling.is_alive(), "the call did not return"
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(main())
+
+
+def test_a_task_is_referenced_until_it_is_done():
+    """A loop has weak references to its tasks: a task in a reference cycle with its future would be collected."""
+    collected = []
+
+    async def wait():
+        waited_for = asyncio.get_running_loop().create_future()
+        reference = weakref.ref(waited_for)
+
+        def settle():
+            gc.collect()
+            future = reference()
+            collected.append(future is None)
+            if future is not None:
+                future.set_result(None)
+
+        asyncio.get_running_loop().call_later(0.001, settle)
+        await waited_for
+
+    class Waiting:
+        def __await__(self):
+            return wait().__await__()  # only the task references it from here on
+
+    in_a_loop(lambda _: Waiting())
+    assert collected == [False]
+    assert async_callbacks._tasks == set()
+
+
+def test_an_upload_sleeps_while_its_callback_is_awaited():
+    looks = []
+
+    class Loop(asyncio.SelectorEventLoop):
+        def is_closed(self):
+            looks.append(1)
+            return super().is_closed()
+
+    async def callback(_):
+        await asyncio.sleep(0.02)
+
+    in_a_loop(callback, Loop)
+    assert len(looks) < 20

@@ -14,7 +14,8 @@ from partwise.errors import (
     UploadFailed,
     UploadPaused,
 )
-from partwise.model import Callback, ObjectOptions, Progress, StoredObject, UploadResult
+from partwise.model import Callback, ObjectOptions, StoredObject
+from partwise.results import Progress, UploadResult
 from partwise.testing._proof.sources import ChangingSource
 from partwise.testing.faults import Fault, FaultKind
 

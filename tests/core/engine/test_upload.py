@@ -31,7 +31,8 @@ from partwise.errors import (
     UnsupportedOption,
     UploadFailed,
 )
-from partwise.model import Callback, ObjectOptions, PartLimits, UploadedPart, UploadResult, checkpoint_name
+from partwise.model import Callback, ObjectOptions, PartLimits, UploadedPart, checkpoint_name
+from partwise.results import UploadResult
 from partwise.sources import BytesSource, StreamSource
 from partwise.stores.file import FileCheckpointStore
 from partwise.testing._proof.sources import ChangingSource

@@ -35,6 +35,7 @@ MODEL, DECIDING, RETRYING, TRANSPORT = (
 )
 THREADS, CALLING, UPLOADER = "core/_engine/thread_workers.py", "core/_engine/plugin_calls.py", "core/uploader.py"
 PACING, PROGRESS = "core/_engine/throttle.py", "core/progress.py"
+CALLBACKS, CALLBACK_TESTS = "core/_engine/async_callbacks.py", ("tests/core/engine/test_async_callbacks.py",)
 SOURCES = "core/sources.py"
 FILES, JOURNAL = "core/_durable.py", "stores/_journal.py"
 
@@ -105,11 +106,11 @@ MUTATIONS = [
         OUTSIDE,
     ),
     Mutation(
-        "a coroutine is begun after the stop",
-        PROGRESS,
-        "        if self._abandoned:\n            _discard_if_not_begun(answer)\n        elif",
+        "a coroutine is started after the stop",
+        CALLBACKS,
+        "        if self._abandoned:\n            _close_if_not_started(returned)\n        elif",
         "        if",
-        ENGINE_BOUNDS,
+        CALLBACK_TESTS,
     ),
     # --- wrong types and numbers -------------------------------------------------------------------------------------
     Mutation(
@@ -325,26 +326,32 @@ MUTATIONS = [
         ("tests/core/test_checkpoint.py",),
     ),
     Mutation(
-        "a call is awaited by nothing that holds it",
-        PROGRESS,
-        "            _under_way.add(task)\n",
+        "a task of a callback is not referenced",
+        CALLBACKS,
+        "            _tasks.add(task)\n",
         "            pass\n",
-        PROGRESS_TESTS,
+        CALLBACK_TESTS,
     ),
-    Mutation("a call is held after its end", PROGRESS, "        _under_way.discard(task)\n", "", PROGRESS_TESTS),
     Mutation(
-        "a pause by a loop tells what is in flight",
-        PROGRESS,
+        "a task of a callback is referenced after its end",
+        CALLBACKS,
+        "        _tasks.discard(task)\n",
+        "",
+        CALLBACK_TESTS,
+    ),
+    Mutation(
+        "a pause by a closed loop counts what is in flight",
+        CALLBACKS,
         "bytes_done=progress.bytes_acknowledged",
         "bytes_done=progress.bytes_done",
-        PROGRESS_TESTS,
+        CALLBACK_TESTS,
     ),
     Mutation(
-        "a pause without a checkpoint promises to carry on",
-        PROGRESS,
+        "a pause without a checkpoint is resumable",
+        CALLBACKS,
         "resumable=checkpoint is not None",
         "resumable=True",
-        PROGRESS_TESTS,
+        CALLBACK_TESTS,
     ),
     Mutation(
         "a bar of tqdm loses its total",
@@ -355,25 +362,25 @@ MUTATIONS = [
     ),
     Mutation("a bar of tqdm is not shown", PROGRESS, "        bar.refresh()\n", "", PROGRESS_TESTS),
     Mutation(
-        "an upload spins while a call is awaited",
-        PROGRESS,
-        "                self._news.wait(_LOOK_AFTER)\n",
+        "an upload spins while a callback is awaited",
+        CALLBACKS,
+        "                self._wakeup.wait(_POLL_SECONDS)\n",
         "",
-        PROGRESS_TESTS,
+        CALLBACK_TESTS,
     ),
     Mutation(
-        "a callback that needs a loop is told of another mistake",
-        PROGRESS,
-        "        if self.loop is None:\n            raise no_event_loop()\n",
+        "a callback that needs a loop is refused for another reason",
+        CALLBACKS,
+        "        if self.loop is None:\n            raise _no_event_loop()\n",
         "",
-        PROGRESS_TESTS,
+        CALLBACK_TESTS,
     ),
     Mutation(
-        "what can be awaited and is no coroutine breaks",
-        PROGRESS,
-        "if inspect.iscoroutine(answer) and inspect",
+        "an awaitable that is not a coroutine breaks",
+        CALLBACKS,
+        "if inspect.iscoroutine(awaitable) and inspect",
         "if inspect",
-        PROGRESS_TESTS,
+        CALLBACK_TESTS,
     ),
     Mutation(
         "an abort says that it dropped what it could not remove",
