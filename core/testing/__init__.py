@@ -6,7 +6,7 @@ The public test kit.
 - For programs that upload: `FaultPlan` with `FaultyBackend`, `FaultyCheckpointStore` and `FaultySource` lets any call
   fail, lose its answer, or be the last one before the process dies. `OSSServer` is an OSS-protocol server on loopback,
   and `FaultyProxy` a poor way to it, or to any other.
-- For whoever writes files that are to last: `dying_at` lets a process die between two calls of the operating system,
+- For whoever writes files that are to last: `crash_at` lets a process die between two calls of the operating system,
   and `RecordedDisk` plays the loss of power.
 - For the engine, and whoever changes it: `ResumeMachine`, which looks for a sequence of failures that breaks a promise,
   and `strategies` to draw from.
@@ -33,10 +33,10 @@ if TYPE_CHECKING:
     from partwise.testing.conformance.suite import Check, NotApplicable, Suite
     from partwise.testing.conformance_backend import BACKEND_CHECKS, BackendConformance
     from partwise.testing.conformance_store import STORE_CHECKS, CheckpointStoreConformance
-    from partwise.testing.durability.crash_points import dies_at, dying_at
+    from partwise.testing.durability.crash_points import crash_at, crashes_at
     from partwise.testing.durability.power_loss import PowerLoss, RecordedDisk, Survival
-    from partwise.testing.fakes import PiecesBody, TrickyBody, filler
-    from partwise.testing.faults import Call, Fault, FaultKind, FaultPlan, SimulatedDeath
+    from partwise.testing.fakes import ChunkListBody, StrictBody, pseudo_random_bytes
+    from partwise.testing.faults import Call, Fault, FaultKind, FaultPlan, SimulatedCrash
     from partwise.testing.faulty import FaultyBackend, FaultyCheckpointStore, FaultySource
     from partwise.testing.proxy import FaultyProxy, LinkConditions, LinkFault
 
@@ -59,16 +59,16 @@ _HOMES = {
     "Fault": "faults",
     "FaultKind": "faults",
     "FaultPlan": "faults",
-    "SimulatedDeath": "faults",
+    "SimulatedCrash": "faults",
     "FaultyBackend": "faulty",
     "FaultyCheckpointStore": "faulty",
     "FaultySource": "faulty",
-    "dies_at": "durability.crash_points",
-    "dying_at": "durability.crash_points",
+    "crashes_at": "durability.crash_points",
+    "crash_at": "durability.crash_points",
     "ChangingSource": "_proof.sources",
-    "PiecesBody": "fakes",
-    "TrickyBody": "fakes",
-    "filler": "fakes",
+    "ChunkListBody": "fakes",
+    "StrictBody": "fakes",
+    "pseudo_random_bytes": "fakes",
     "in_order": "_proof.oracles",
     "slow_crc64": "_proof.oracles",
     "PowerLoss": "durability.power_loss",
@@ -107,14 +107,14 @@ __all__ = [
     "FaultySource",
     "PowerLoss",
     "RecordedDisk",
-    "SimulatedDeath",
+    "SimulatedCrash",
     "Survival",
-    "dies_at",
-    "dying_at",
+    "crashes_at",
+    "crash_at",
     # data and witnesses
-    "PiecesBody",
-    "TrickyBody",
-    "filler",
+    "ChunkListBody",
+    "StrictBody",
+    "pseudo_random_bytes",
     "in_order",
     "slow_crc64",
     "strategies",

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from partwise.checksums import crc64
 
 
-class TrickyBody:
+class StrictBody:
     """
     A body that keeps to the letter of the protocol and to no more than that.
 
@@ -46,7 +46,7 @@ class TrickyBody:
         return self._declared
 
     def __repr__(self) -> str:
-        return f"<TrickyBody of {self._declared} bytes>"
+        return f"<StrictBody of {self._declared} bytes>"
 
     def chunks(self) -> Iterator[memoryview]:
         self.readings += 1
@@ -65,7 +65,7 @@ class TrickyBody:
         self.crc64 = crc64(self._data)
 
 
-class PiecesBody:
+class ChunkListBody:
     """
     A body that gives the pieces it was made of, as they are.
 
@@ -86,6 +86,6 @@ class PiecesBody:
         self.crc64 = crc64(b"".join(self._pieces))
 
 
-def filler(size: int, seed: object = "") -> bytes:
+def pseudo_random_bytes(size: int, seed: object = "") -> bytes:
     """So many bytes that look like noise, the same for the same seed, with no two parts alike."""
     return hashlib.shake_128(repr(seed).encode()).digest(size)

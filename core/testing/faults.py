@@ -11,7 +11,7 @@ talks to (see `partwise.testing.faulty`)::
 
 Leaving the block fails if a planned fault was never reached: such a test has shown nothing.
 
-Death is a fault too. It raises `SimulatedDeath`, which nobody who catches `Exception` sees, and from then on no call of
+Death is a fault too. It raises `SimulatedCrash`, which nobody who catches `Exception` sees, and from then on no call of
 this process has any effect. What was under way in other threads comes to its end before the death is told, so that
 whoever looks at the storage afterwards sees it standing still. The next process is a new plan around the same storage.
 """
@@ -53,7 +53,7 @@ INJECTED = "InjectedFault"
 _DEATH_SECONDS_MAX = 30.0
 
 
-class SimulatedDeath(BaseException):
+class SimulatedCrash(BaseException):
     """
     The process died here, as by a power cut or ``kill -9``. Catch it in the test that planned it, and nowhere else.
 
@@ -68,8 +68,8 @@ class FaultKind(Enum):
     AFTER = "takes effect, and the answer is lost"
     HALFWAY = "fails when about half of the body was read"
     DELAY = "is late"
-    DEATH_BEFORE = "the process dies before it has any effect"
-    DEATH_AFTER = "takes effect, and the process dies before the answer"
+    CRASH_BEFORE = "the process dies before it has any effect"
+    CRASH_AFTER = "takes effect, and the process dies before the answer"
 
     THROTTLED = "is refused for now, with a time to wait"
     PERMANENT = "is refused for good"
@@ -86,7 +86,7 @@ class FaultKind(Enum):
 
     CHANGED = "finds the source modified, and so does every later look"
 
-    def strikes(self, operation: str) -> bool:
+    def applies_to(self, operation: str) -> bool:
         """Whether a fault of this kind can strike this operation."""
         return operation in _STRIKES[self]
 
@@ -98,8 +98,8 @@ _STRIKES = {
     FaultKind.AFTER: frozenset(BACKEND_OPERATIONS) | _WRITES,
     FaultKind.HALFWAY: _WITH_BODY | {"read"},
     FaultKind.DELAY: frozenset(OPERATIONS),
-    FaultKind.DEATH_BEFORE: frozenset(OPERATIONS),
-    FaultKind.DEATH_AFTER: frozenset(OPERATIONS),
+    FaultKind.CRASH_BEFORE: frozenset(OPERATIONS),
+    FaultKind.CRASH_AFTER: frozenset(OPERATIONS),
     FaultKind.THROTTLED: frozenset(BACKEND_OPERATIONS),
     FaultKind.PERMANENT: frozenset(BACKEND_OPERATIONS),
     FaultKind.WRONG_CHECKSUM: _WITH_BODY | {"complete_upload", "head_object"},
@@ -145,7 +145,7 @@ class Fault:
     def __attrs_post_init__(self) -> None:
         if self.operation not in OPERATIONS:
             raise InvalidInput(f"there is no operation {self.operation!r}; there are {', '.join(OPERATIONS)}")
-        if not self.kind.strikes(self.operation):
+        if not self.kind.applies_to(self.operation):
             raise InvalidInput(f"{self.kind.name} can't happen to {self.operation}")
 
     def __str__(self) -> str:
@@ -199,7 +199,7 @@ class FaultPlan:
         self._reached: list[Fault] = []
         self._calls: list[Call] = []
         self._under_way: Counter[int] = Counter()  # by thread; reading a source has no effect, and does not count
-        self._dead = False
+        self._crashed = False
 
     def __repr__(self) -> str:
         return f"FaultPlan({list(self.faults)!r})"
@@ -229,11 +229,11 @@ class FaultPlan:
             return tuple(fault for fault in self.faults if fault not in self._reached)
 
     @property
-    def dead(self) -> bool:
+    def crashed(self) -> bool:
         """Whether the process has died."""
-        return self._dead
+        return self._crashed
 
-    def has_struck(self, kind: FaultKind) -> bool:
+    def has_injected(self, kind: FaultKind) -> bool:
         """Whether a fault of this kind has struck; some of them last."""
         return any(fault.kind is kind for fault in self.reached)
 
@@ -266,11 +266,11 @@ class FaultPlan:
         """
         One call of a wrapped object: enter it in the trace, and give the faults that strike it.
 
-        DELAY and DEATH_BEFORE are dealt with here, before the block; DEATH_AFTER after it. All others are the
+        DELAY and CRASH_BEFORE are dealt with here, before the block; CRASH_AFTER after it. All others are the
         wrapper's.
 
         Raises:
-            SimulatedDeath: the process is dead, or dies now.
+            SimulatedCrash: the process is dead, or dies now.
         """
         thread = None if operation in SOURCE_OPERATIONS else threading.get_ident()
         index, faults = self._begin(Call(operation, subject, upload_id, part_number), thread)
@@ -279,9 +279,9 @@ class FaultPlan:
             for fault in faults:
                 if fault.kind is FaultKind.DELAY:
                     self._sleep(fault.seconds)
-            self._die_by(faults, FaultKind.DEATH_BEFORE)
+            self._crash_by(faults, FaultKind.CRASH_BEFORE)
             yield faults
-            self._die_by(faults, FaultKind.DEATH_AFTER)
+            self._crash_by(faults, FaultKind.CRASH_AFTER)
             self.check_alive()
         except BaseException as error:
             outcome = type(error).__name__
@@ -294,24 +294,24 @@ class FaultPlan:
         Do nothing, or stop a thread of a process that is dead.
 
         Raises:
-            SimulatedDeath: it is.
+            SimulatedCrash: it is.
         """
-        if self._dead:
-            raise SimulatedDeath("the process is dead: nothing that it calls can have an effect")
+        if self._crashed:
+            raise SimulatedCrash("the process is dead: nothing that it calls can have an effect")
 
-    def die(self, why: str) -> NoReturn:
+    def crash(self, why: str) -> NoReturn:
         """
         The process dies here. What other threads have under way comes to its end first.
 
         Raises:
-            SimulatedDeath: always.
+            SimulatedCrash: always.
         """
         me = threading.get_ident()
         with self._state:
-            if not self._dead:
-                self._dead = True
+            if not self._crashed:
+                self._crashed = True
                 self._state.wait_for(lambda: not any(thread != me for thread in self._under_way), _DEATH_SECONDS_MAX)
-        raise SimulatedDeath(why)
+        raise SimulatedCrash(why)
 
     def _begin(self, call: Call, thread: int | None) -> tuple[int, tuple[Fault, ...]]:
         with self._state:
@@ -341,7 +341,7 @@ class FaultPlan:
                 self._under_way = +self._under_way  # forgets the threads that have nothing under way
                 self._state.notify_all()
 
-    def _die_by(self, faults: tuple[Fault, ...], kind: FaultKind) -> None:
+    def _crash_by(self, faults: tuple[Fault, ...], kind: FaultKind) -> None:
         for fault in faults:
             if fault.kind is kind:
-                self.die(str(fault))
+                self.crash(str(fault))

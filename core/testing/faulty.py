@@ -290,13 +290,13 @@ class FaultyCheckpointStore:
             if torn := _of_kind(faults, FaultKind.TORN_WRITE):
                 assert self._tear is not None
                 self._tear(name)
-                self.plan.die(str(torn))
+                self.plan.crash(str(torn))
             if lost := _of_kind(faults, FaultKind.AFTER):
                 raise CheckpointUnwritable(f"{INJECTED}: {lost}", name=name)
 
     def _refuse(self, faults: Sequence[Fault], operation: str, name: str) -> None:
         for kind, number in _LASTING.items():
-            if kind.strikes(operation) and self.plan.has_struck(kind):
+            if kind.applies_to(operation) and self.plan.has_injected(kind):
                 cause = OSError(number, os.strerror(number))
                 raise CheckpointUnwritable(f"{INJECTED}: {cause.strerror}", name=name) from cause
         if fault := _of_kind(faults, FaultKind.BEFORE):
@@ -346,7 +346,7 @@ class FaultySource:
         with self.plan.call("fingerprint", self.name) as faults:
             _refuse_source(faults, self.name)
             fingerprint = self.inner.fingerprint()
-            if self.plan.has_struck(FaultKind.CHANGED):
+            if self.plan.has_injected(FaultKind.CHANGED):
                 return evolve(fingerprint, mtime_ns=(fingerprint.mtime_ns or 0) + 1)
             return fingerprint
 

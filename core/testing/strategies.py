@@ -26,7 +26,7 @@ from partwise.model import (
     UploadedPart,
 )
 from partwise.testing._proof.sources import ChangingSource
-from partwise.testing.fakes import PiecesBody, TrickyBody, filler
+from partwise.testing.fakes import ChunkListBody, StrictBody, pseudo_random_bytes
 from partwise.testing.faults import BACKEND_OPERATIONS, OPERATIONS, Fault, FaultKind, FaultPlan
 
 __all__ = [
@@ -117,19 +117,19 @@ def sizes(part_size: int, *, parts_max: int = 5) -> st.SearchStrategy[int]:
 
 def contents(sizes: st.SearchStrategy[int] | None = None) -> st.SearchStrategy[bytes]:
     """Bytes that look like noise and cost one draw, however many they are; by default up to 1,000."""
-    return st.builds(filler, sizes if sizes is not None else st.integers(0, 1000), st.integers(0, 3))
+    return st.builds(pseudo_random_bytes, sizes if sizes is not None else st.integers(0, 1000), st.integers(0, 3))
 
 
 @st.composite
-def bodies(draw: st.DrawFn, data: st.SearchStrategy[bytes] | None = None) -> tuple[TrickyBody | PiecesBody, bytes]:
+def bodies(draw: st.DrawFn, data: st.SearchStrategy[bytes] | None = None) -> tuple[StrictBody | ChunkListBody, bytes]:
     """A body that keeps its promises, cut into pieces in some way, and the bytes that it has."""
     content = draw(contents() if data is None else data)
     if draw(st.booleans()):
-        return TrickyBody(content, chunk_size=draw(st.integers(1, max(1, len(content))))), content
+        return StrictBody(content, chunk_size=draw(st.integers(1, max(1, len(content))))), content
     cuts = sorted(draw(st.sets(st.integers(1, len(content) - 1), max_size=4))) if len(content) > 1 else []
     view = memoryview(content)
     pieces = (view[begin:end] for begin, end in pairwise([0, *cuts, len(content)]))
-    return PiecesBody(*filter(None, pieces)), content
+    return ChunkListBody(*filter(None, pieces)), content
 
 
 @st.composite
@@ -138,7 +138,7 @@ def changing_sources(
 ) -> ChangingSource:
     """A source which, while one of its first bodies is read, may grow, shrink, be touched, rewritten or replaced."""
     content = draw(contents() if data is None else data)
-    other = filler(len(content), "other")
+    other = pseudo_random_bytes(len(content), "other")
     changes = (
         lambda source: source.append(b"more"),
         lambda source: source.truncate(len(content) // 2),
@@ -288,7 +288,7 @@ def faults(
         (operation, kind)
         for operation in operations
         for kind in FaultKind
-        if kind in allowed and kind.strikes(operation)
+        if kind in allowed and kind.applies_to(operation)
     ]
     if not pairs:
         raise InvalidInput(f"none of {sorted(kind.name for kind in allowed)} can happen to {operations}")

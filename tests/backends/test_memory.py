@@ -31,7 +31,7 @@ from partwise.model import (
     UploadedPart,
     utc,
 )
-from partwise.testing.fakes import TrickyBody
+from partwise.testing.fakes import StrictBody
 
 NO_OPTIONS = ObjectOptions()
 ANY_SIZE = PartLimits()
@@ -168,7 +168,7 @@ def test_a_body_of_another_length_than_it_said_stores_nothing(given, said):
     backend = MemoryBackend(limits=ANY_SIZE)
 
     with pytest.raises(IntegrityError, match=f"the body of 'key' gave {said} where it promised 4") as caught:
-        backend.put_object("key", TrickyBody(given, declared=4), NO_OPTIONS)
+        backend.put_object("key", StrictBody(given, declared=4), NO_OPTIONS)
 
     assert caught.value.retryable
     assert backend.keys() == []

@@ -14,7 +14,7 @@ from partwise.errors import UploadFailed
 from partwise.model import PartLimits
 from partwise.stores.memory import MemoryCheckpointStore
 from partwise.testing._proof.sources import ChangingSource
-from partwise.testing.fakes import filler
+from partwise.testing.fakes import pseudo_random_bytes
 from partwise.testing.faults import Fault, FaultKind, FaultPlan
 from partwise.testing.faulty import FaultyBackend, FaultyCheckpointStore
 from partwise.uploader import Uploader
@@ -99,7 +99,7 @@ def left_behind(backend, store):
 @pytest.fixture
 def data():
     """What is uploaded: four parts of 10 bytes and one of 5."""
-    return filler(45)
+    return pseudo_random_bytes(45)
 
 
 @pytest.fixture

@@ -19,11 +19,11 @@ from partwise.stores.file import FileCheckpointStore
 from partwise.stores.memory import MemoryCheckpointStore
 from partwise.stores.sqlite import SQLiteCheckpointStore
 from partwise.testing import OSSServer
-from partwise.testing.fakes import filler
+from partwise.testing.fakes import pseudo_random_bytes
 
 SOON = 30  # seconds
 PART = 100 * KIB
-DATA = filler(3 * PART)
+DATA = pseudo_random_bytes(3 * PART)
 CONFIG = TransferConfig(part_size=PART, multipart_threshold=0, concurrency=1)
 
 

@@ -16,7 +16,7 @@ from partwise.server.faults import Fail, ServerFault
 from partwise.server.settings import AccessKey, ServerSettings
 from partwise.stores.memory import MemoryCheckpointStore
 from partwise.testing import OSSServer
-from partwise.testing.fakes import filler
+from partwise.testing.fakes import pseudo_random_bytes
 from partwise.testing.faults import Fault, FaultKind
 
 
@@ -132,7 +132,7 @@ def test_what_went_wrong_beside_the_upload_is_a_warning(struck, source, log):
 def test_no_record_of_a_whole_upload_over_http_has_a_secret(log, caplog, tmp_path):
     """With everything that is logged, by the backend for OSS too; and every record has the fields."""
     path = tmp_path / "file.bin"
-    path.write_bytes(filler(350 * KIB))
+    path.write_bytes(pseudo_random_bytes(350 * KIB))
     key = AccessKey("an-id", "a-secret-of-forty-characters-or-about-so", "a-token-that-is-a-secret-too")
     config = TransferConfig(part_size=100 * KIB, multipart_threshold=0, concurrency=2, retry_base=0)
     with (

@@ -36,9 +36,9 @@ from partwise.sources import (
     as_source,
     chunk_size,
 )
-from partwise.testing.fakes import filler
+from partwise.testing.fakes import pseudo_random_bytes
 
-DATA = filler(1000)
+DATA = pseudo_random_bytes(1000)
 CHUNK = chunk_size(1)
 
 
@@ -77,7 +77,7 @@ def body_of(request, tmp_path):
 
 @pytest.mark.parametrize("size", [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, MIB, MIB + 1, 4 * MIB, 8 * MIB + 1])
 def test_a_body_gives_its_bytes_and_their_checksum(body_of, size):
-    data = filler(size)
+    data = pseudo_random_bytes(size)
     body = body_of(data)
 
     assert isinstance(body, Body)
@@ -95,7 +95,7 @@ def test_a_body_can_be_read_again_from_its_start(body_of):
 
 def test_a_body_has_its_checksum_before_its_last_piece_is_asked_for_more(body_of):
     """A backend that counts bytes may stop asking once it has them all."""
-    data = filler(2 * MIB)
+    data = pseudo_random_bytes(2 * MIB)
     body = body_of(data)
     chunks = body.chunks()
     left = len(data)
@@ -177,7 +177,7 @@ def test_a_file_that_is_cut_short_has_changed(path):
 
 
 def test_a_file_that_is_cut_short_while_it_is_read_has_changed(path):
-    path.write_bytes(filler(2 * CHUNK))
+    path.write_bytes(pseudo_random_bytes(2 * CHUNK))
     chunks = FileSource(path).body(0, 2 * CHUNK).chunks()
     next(chunks)
     os.truncate(path, 10)
@@ -361,12 +361,12 @@ def test_a_source_that_was_closed_can_be_read_again(path):
 
 def test_what_is_being_read_when_the_source_is_closed_is_read_to_its_end(path):
     source = FileSource(path)
-    path.write_bytes(filler(2 * CHUNK))
+    path.write_bytes(pseudo_random_bytes(2 * CHUNK))
     chunks = source.body(0, 2 * CHUNK).chunks()
     begin = bytes(next(chunks))
     source.close()
 
-    assert begin + b"".join(bytes(chunk) for chunk in chunks) == filler(2 * CHUNK)
+    assert begin + b"".join(bytes(chunk) for chunk in chunks) == pseudo_random_bytes(2 * CHUNK)
     assert open_files(path) == []
 
 
@@ -391,7 +391,7 @@ def test_a_read_that_nobody_ended_is_closed_in_whatever_order_it_is_collected(pa
 
 def test_a_spooled_part_is_closed_in_whatever_order_it_is_collected():
     """As when the frames of an error hold it in a circle: its file may be finalized before it is."""
-    body = StreamSource(io.BytesIO(filler(1000)), spool_above=100).body(0, 1000)
+    body = StreamSource(io.BytesIO(pseudo_random_bytes(1000)), spool_above=100).body(0, 1000)
     circle = [body]
     circle.append(circle)
     del body, circle
@@ -416,7 +416,7 @@ def test_a_file_that_took_the_place_of_the_one_that_was_looked_at_is_not_read(pa
     source = FileSource(path)
     source.fingerprint()
     path.rename(path.with_name("first"))
-    path.write_bytes(filler(1000, seed=1))
+    path.write_bytes(pseudo_random_bytes(1000, seed=1))
 
     with pytest.raises(SourceChanged, match="was replaced by another file while it was being uploaded") as caught:
         read(source.body(0, 10))

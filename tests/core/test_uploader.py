@@ -39,7 +39,7 @@ from partwise.results import Progress
 from partwise.sources import StreamSource
 from partwise.stores.memory import MemoryCheckpointStore
 from partwise.testing._proof.sources import ChangingSource
-from partwise.testing.fakes import filler
+from partwise.testing.fakes import pseudo_random_bytes
 from partwise.testing.faults import Fault, FaultKind, FaultPlan
 from partwise.testing.faulty import FaultyBackend
 from partwise.uploader import Explanation, PlannedPart, Uploader, upload
@@ -474,14 +474,14 @@ def test_a_permanent_failure_stops_the_other_parts(threaded, backend, concurrenc
 
     backend.upload_part = refuse
     with pytest.raises(UploadFailed) as caught:
-        threaded(backend, concurrency=concurrency).upload(ChangingSource(filler(400)), "key")
+        threaded(backend, concurrency=concurrency).upload(ChangingSource(pseudo_random_bytes(400)), "key")
 
     assert (caught.value.resumable, caught.value.bytes_done) == (True, 0)
 
 
 def test_a_bandwidth_limit_is_kept_to(uploader, backend, clock):
     """By the clock of the test: three pieces, of which the last takes its own time."""
-    data = filler(3 * 4096)
+    data = pseudo_random_bytes(3 * 4096)
     uploader(part_size=4096, bandwidth_limit=1024).upload(data, "key")
 
     assert clock.time == 1000.0 + 2 * 4
@@ -489,7 +489,7 @@ def test_a_bandwidth_limit_is_kept_to(uploader, backend, clock):
 
 
 def test_a_bandwidth_limit_holds_what_goes_in_one_piece_too(uploader, clock):
-    uploader(multipart_threshold=2**20, bandwidth_limit=1024).upload(filler(3 * 4096), "key")
+    uploader(multipart_threshold=2**20, bandwidth_limit=1024).upload(pseudo_random_bytes(3 * 4096), "key")
 
     assert clock.time == 1000.0 + 2 * 4
 
@@ -600,7 +600,9 @@ def test_progress_keeps_its_promises_whatever_fails(make_clock, size, concurrenc
         transport=lambda: InlineWorkers(clock),
     )
     seen = []
-    source = io.BytesIO(filler(size)) if stream else ChangingSource(filler(size), chunk_size=3)
+    source = (
+        io.BytesIO(pseudo_random_bytes(size)) if stream else ChangingSource(pseudo_random_bytes(size), chunk_size=3)
+    )
     uploader.upload(source, "key", progress=seen.append)
     done = [at.bytes_done for at in seen]
 
@@ -692,14 +694,14 @@ def test_a_plan_of_a_fresh_upload(uploader, backend, source, left_behind):
     ("size", "threshold", "action"), [(0, 0, "put"), (19, 20, "put"), (20, 20, "start"), (12, 20, "put")]
 )
 def test_a_plan_says_what_goes_in_one_piece(uploader, size, threshold, action):
-    assert uploader(multipart_threshold=threshold).plan(filler(size), "key").action == action
+    assert uploader(multipart_threshold=threshold).plan(pseudo_random_bytes(size), "key").action == action
 
 
 def test_a_plan_knows_what_is_too_large_for_one_piece(uploader, make_backend):
     backend = make_backend(limits=PartLimits(max_put_size=12))
 
-    assert uploader(backend=backend, multipart_threshold=20).plan(filler(12), "key").action == "put"
-    assert uploader(backend=backend, multipart_threshold=20).plan(filler(13), "key").action == "start"
+    assert uploader(backend=backend, multipart_threshold=20).plan(pseudo_random_bytes(12), "key").action == "put"
+    assert uploader(backend=backend, multipart_threshold=20).plan(pseudo_random_bytes(13), "key").action == "start"
 
 
 def test_a_plan_of_a_resume_says_of_each_part_what_and_why(uploader, backend, source, begun):

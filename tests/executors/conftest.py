@@ -22,7 +22,7 @@ from partwise.model import KIB
 from partwise.server.faults import ServerFault
 from partwise.server.settings import AccessKey, ServerSettings
 from partwise.stores.file import FileCheckpointStore
-from partwise.testing import OSSServer, filler
+from partwise.testing import OSSServer, pseudo_random_bytes
 
 HERE = str(Path(__file__).parent)
 PART = 100 * KIB
@@ -69,7 +69,7 @@ class Scene:
 
         self.server = server
         self.secret = SECRET
-        self.data = filler(PART * PARTS)
+        self.data = pseudo_random_bytes(PART * PARTS)
         self.file = place / "backup.tar"
         self.file.write_bytes(self.data)
         self.checkpoints = place / "checkpoints"

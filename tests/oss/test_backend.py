@@ -44,7 +44,7 @@ from partwise.errors import (
 )
 from partwise.model import Callback, ObjectOptions, PendingUpload, StoredObject, UploadedPart
 from partwise.protocols import MultipartBackend, SupportsRequestOptions
-from partwise.testing.fakes import PiecesBody
+from partwise.testing.fakes import ChunkListBody
 
 PLAIN = ObjectOptions()
 NOW = 1741507626.0
@@ -1254,7 +1254,7 @@ def test_no_field_of_a_refusal_gives_away_a_secret(server, connect, caplog, what
     told = ""
     with caplog.at_level(logging.DEBUG):
         for call in (
-            lambda: backend.upload_part("key", "ID", 1, PiecesBody(memoryview(b"x"))),
+            lambda: backend.upload_part("key", "ID", 1, ChunkListBody(memoryview(b"x"))),
             lambda: backend.abort_upload("key", "ID"),
         ):
             with pytest.raises(PartwiseError) as raised:

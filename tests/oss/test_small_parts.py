@@ -14,10 +14,10 @@ from partwise.model import KIB, Callback, ObjectOptions
 from partwise.server import CorruptBody, Fail, LoseResponse, ServerFault
 from partwise.server.faults import CutResponse, ForgetUpload, ResetInRequest
 from partwise.stores.file import FileCheckpointStore
-from partwise.testing.fakes import filler
+from partwise.testing.fakes import pseudo_random_bytes
 
 PART = 100 * KIB
-DATA = filler(11 * PART + 7)
+DATA = pseudo_random_bytes(11 * PART + 7)
 
 
 class Backend(OSSBackend):

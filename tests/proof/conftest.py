@@ -17,7 +17,7 @@ from partwise.testing._proof.scenario import (
     SourcePlace,
     World,
 )
-from partwise.testing.fakes import filler
+from partwise.testing.fakes import pseudo_random_bytes
 from partwise.testing.faults import Call, Fault, FaultPlan
 
 _FIGURE = "figure: "
@@ -46,7 +46,7 @@ def make_world() -> Iterator[Callable[..., World]]:
         world = World(
             MemoryHarness(**capabilities),  # type: ignore[arg-type]  # as given
             MemoryStoreHarness(),
-            source or SimulatedFile(filler(3 * PART + 5)),
+            source or SimulatedFile(pseudo_random_bytes(3 * PART + 5)),
         )
         made.append(world)
         return world

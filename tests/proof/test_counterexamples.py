@@ -37,7 +37,7 @@ from partwise.testing._proof.scenario import (
     SimulatedFile,
     SimulatedStream,
 )
-from partwise.testing.fakes import filler
+from partwise.testing.fakes import pseudo_random_bytes
 from partwise.testing.faults import Fault, FaultKind, FaultPlan
 from partwise.testing.faulty import FaultyBackend
 
@@ -60,10 +60,10 @@ def test_receipts_never_follow_a_header_that_speaks_of_another_version(make_worl
     whose checksum agreed.
     """
     world = make_world()
-    world.live(Life((Fault("append_part", FaultKind.DEATH_AFTER),), config=config()))
+    world.live(Life((Fault("append_part", FaultKind.CRASH_AFTER),), config=config()))
     world.change(Happening.REWRITE)
     failing = Fault("save", FaultKind.BEFORE)
-    dying = Fault("append_part", FaultKind.DEATH_AFTER)
+    dying = Fault("append_part", FaultKind.CRASH_AFTER)
     world.live(Life((failing, dying), config=config(on_source_change="keep-matching")))
     world.change(Happening.RESTORE)
 
@@ -73,7 +73,7 @@ def test_receipts_never_follow_a_header_that_speaks_of_another_version(make_worl
 def test_an_upload_that_is_gone_is_compared_by_content_if_that_was_asked_for(make_world, config):
     """The object of a lost answer is of the bytes that were sent, not of those that a forger put in their place."""
     world = make_world()
-    world.live(Life((Fault("complete_upload", FaultKind.DEATH_AFTER),), config=config()))
+    world.live(Life((Fault("complete_upload", FaultKind.CRASH_AFTER),), config=config()))
     world.change(Happening.FORGE)
 
     assert sent(world.live(Life(config=config(verify_source="content")))) == [1, 2, 3, 4]
@@ -84,8 +84,8 @@ def test_an_upload_that_is_gone_is_compared_by_content_if_that_was_asked_for(mak
 
 def test_a_stream_that_is_empty_on_resuming_is_stored_empty(make_world, config):
     """It was completed with no part, which every storage refuses, and so on for ever."""
-    world = make_world(SimulatedStream(filler(3 * PART)))
-    world.live(Life((Fault("append_part", FaultKind.DEATH_AFTER),), config=config()))
+    world = make_world(SimulatedStream(pseudo_random_bytes(3 * PART)))
+    world.live(Life((Fault("append_part", FaultKind.CRASH_AFTER),), config=config()))
     world.change(Happening.EMPTY)
 
     assert world.live(Life(config=config())).result is not None
@@ -93,8 +93,10 @@ def test_a_stream_that_is_empty_on_resuming_is_stored_empty(make_world, config):
 
 def test_a_stream_can_begin_anew_when_its_upload_is_lost(make_world, config):
     """A storage that can't list parts lets it be known only when the stream has gone by: it is opened again."""
-    world = make_world(SimulatedStream(filler(3 * PART)), capabilities=evolve(DEFAULT_CAPABILITIES, lists_parts=False))
-    world.live(Life((Fault("append_part", FaultKind.DEATH_AFTER),), config=config()))
+    world = make_world(
+        SimulatedStream(pseudo_random_bytes(3 * PART)), capabilities=evolve(DEFAULT_CAPABILITIES, lists_parts=False)
+    )
+    world.live(Life((Fault("append_part", FaultKind.CRASH_AFTER),), config=config()))
     world.expire()
 
     assert world.live(Life(config=config())).result is not None
@@ -111,8 +113,10 @@ class GoneByStream(SimulatedStream):
 
 def test_a_stream_that_can_not_begin_anew_does_so_in_the_next_run(make_world, config):
     """The record of the lost upload stayed, and every later run failed by it."""
-    world = make_world(GoneByStream(filler(3 * PART)), capabilities=evolve(DEFAULT_CAPABILITIES, lists_parts=False))
-    world.live(Life((Fault("append_part", FaultKind.DEATH_AFTER),), config=config()))
+    world = make_world(
+        GoneByStream(pseudo_random_bytes(3 * PART)), capabilities=evolve(DEFAULT_CAPABILITIES, lists_parts=False)
+    )
+    world.live(Life((Fault("append_part", FaultKind.CRASH_AFTER),), config=config()))
     world.expire()
 
     assert isinstance(world.live(Life(config=config())).error, UploadFailed)
@@ -124,7 +128,7 @@ def test_a_stream_is_not_read_on_and_on_while_the_storage_fails(make_world, conf
     chance = random.Random(0)
     order = tuple(chance.randrange(6) for _ in range(600))
     outage = tuple(Fault("upload_part", FaultKind.BEFORE, occurrence) for occurrence in range(1, 40))
-    world = make_world(SimulatedStream(filler(50 * PART)))
+    world = make_world(SimulatedStream(pseudo_random_bytes(50 * PART)))
 
     lived = world.live(Life(outage, choices=order, config=config(concurrency=2, progress_interval=0.001)))
 
@@ -148,7 +152,7 @@ def test_a_part_that_failed_once_does_not_stay_in_memory(config):
     """The error of the first attempt referred to the part, and to itself, until the garbage collector came by."""
     once = FaultPlan([Fault("upload_part", FaultKind.BEFORE, part_number=number) for number in range(1, 31)])
     backend = FaultyBackend(MemoryBackend(limits=PartLimits(min_part_size=1)), once)
-    source = CountingStream(filler(30 * PART))
+    source = CountingStream(pseudo_random_bytes(30 * PART))
     counted = []
 
     gc.collect()
@@ -168,7 +172,7 @@ def test_a_part_that_failed_once_does_not_stay_in_memory(config):
 
 def test_the_last_bytes_of_a_stream_are_not_told_as_all_while_they_are_in_flight(make_world, config):
     """It was told of while its end was not known, failed, and turned out to have been all of it."""
-    world = make_world(SimulatedStream(filler(PART)))
+    world = make_world(SimulatedStream(pseudo_random_bytes(PART)))
     failing = Fault("upload_part", FaultKind.BEFORE)
 
     assert world.live(Life((failing,), choices=(0, 0, 0, 1, 0, 1), config=config())).reports[-1].progress.completed
@@ -176,7 +180,7 @@ def test_the_last_bytes_of_a_stream_are_not_told_as_all_while_they_are_in_flight
 
 def test_the_last_bytes_of_a_stream_that_failed_are_not_told_as_all_once_its_end_is_known(make_world, config):
     """They had been told while they were under way; one of two parts failed, and then the stream ended."""
-    world = make_world(SimulatedStream(filler(2 * PART)))
+    world = make_world(SimulatedStream(pseudo_random_bytes(2 * PART)))
     failing = Fault("upload_part", FaultKind.BEFORE, occurrence=2)
     ticking = config(concurrency=2, progress_interval=0.001)
 
@@ -212,10 +216,10 @@ def test_a_callback_that_raises_at_the_very_end_comes_out_as_it_is(make_world, c
 def test_a_cancel_that_comes_when_the_object_is_stored_comes_too_late(make_world, config):
     """An old upload could not be aborted at once, and the wait for the next attempt was taken for a place to stop."""
     world = make_world()
-    world.live(Life((Fault("append_part", FaultKind.DEATH_AFTER),), config=config()))
+    world.live(Life((Fault("append_part", FaultKind.CRASH_AFTER),), config=config()))
     world.change(Happening.TOUCH)
     world.live(
-        Life((Fault("abort_upload", FaultKind.PERMANENT), Fault("append_part", FaultKind.DEATH_AFTER)), config=config())
+        Life((Fault("abort_upload", FaultKind.PERMANENT), Fault("append_part", FaultKind.CRASH_AFTER)), config=config())
     )
     late = Incident("abort_upload", Happening.CANCEL)
 
@@ -237,7 +241,7 @@ def test_a_pause_does_not_disturb_the_dropping_of_what_is_useless(make_world, co
 
 def test_a_ctrl_c_while_the_last_parts_are_waited_for_leaves_none_of_them_running(make_world, config):
     """The callback raised, the part under way was being waited for, and the wait was given up."""
-    world = make_world(SimulatedStream(filler(3 * PART)))
+    world = make_world(SimulatedStream(pseudo_random_bytes(3 * PART)))
     raising = Incident("progress", Happening.RAISE, occurrence=3)
     pressed = Incident("read", Happening.INTERRUPT)
 
@@ -250,7 +254,7 @@ def test_a_ctrl_c_while_the_last_parts_are_waited_for_leaves_none_of_them_runnin
 
 def test_what_the_callback_raises_after_a_ctrl_c_is_not_swallowed(make_world, config):
     """Ctrl-C was pressed while one part was sent; the other one arrived, and the callback raised when it did."""
-    world = make_world(SimulatedFile(filler(3 * PART + 1)))
+    world = make_world(SimulatedFile(pseudo_random_bytes(3 * PART + 1)))
     raising = Incident("progress", Happening.RAISE, occurrence=2)
     pressed = Incident("upload_part", Happening.INTERRUPT)
 
@@ -261,7 +265,7 @@ def test_what_the_callback_raises_after_a_ctrl_c_is_not_swallowed(make_world, co
 
 
 def test_what_the_callback_raises_after_a_pause_is_not_swallowed(make_world, config):
-    world = make_world(SimulatedFile(filler(3 * PART + 1)))
+    world = make_world(SimulatedFile(pseudo_random_bytes(3 * PART + 1)))
     raising = Incident("progress", Happening.RAISE, occurrence=2)
     paused = Incident("upload_part", Happening.PAUSE, occurrence=2)
 
@@ -300,7 +304,7 @@ def test_an_upload_left_behind_is_told_with_the_callers_own_error(make_world, co
 
 def test_an_upload_left_behind_by_a_stream_without_a_name_is_told(make_world, config):
     """The message promised that the next run would abort it, which could not know of it."""
-    world = make_world(SimulatedStream(filler(3 * PART), name=""))
+    world = make_world(SimulatedStream(pseudo_random_bytes(3 * PART), name=""))
     refused = Fault("abort_upload", FaultKind.PERMANENT)
 
     lived = world.live(Life((Fault("read", FaultKind.HALFWAY), refused), config=config()))
@@ -336,7 +340,7 @@ def test_a_storage_that_throttles_complete_is_left_alone(make_world, config):
 
 
 def test_an_object_that_must_not_be_overwritten_is_known_again_after_a_wrong_answer(make_world, config):
-    world = make_world(SimulatedFile(filler(PART)))
+    world = make_world(SimulatedFile(pseudo_random_bytes(PART)))
     once = ObjectOptions(forbid_overwrite=True)
 
     lived = world.live(
@@ -356,7 +360,7 @@ def test_a_failed_callback_is_told_after_a_lost_first_answer_too(make_world, con
 
 
 def test_a_storage_that_throttles_one_part_is_left_alone_by_all_others(make_world, config):
-    world = make_world(SimulatedFile(filler(6 * PART)))
+    world = make_world(SimulatedFile(pseudo_random_bytes(6 * PART)))
     throttled = Fault("upload_part", FaultKind.THROTTLED, 2, seconds=100.0)
 
     lived = world.live(Life((throttled,), choices=(0, 1) * 10, config=config(concurrency=2)))
@@ -377,7 +381,9 @@ def test_a_file_that_was_replaced_may_become_the_object_though_more_was_planned_
     replaced = Incident("initiate_upload", Happening.REPLACE)
     never = Incident("list_parts", Happening.GROW)
 
-    lived = make_world(SimulatedFile(filler(3 * PART))).live(Life(incidents=(replaced, never), config=config()))
+    lived = make_world(SimulatedFile(pseudo_random_bytes(3 * PART))).live(
+        Life(incidents=(replaced, never), config=config())
+    )
 
     assert lived.occurred == (replaced,)
     assert lived.result is not None

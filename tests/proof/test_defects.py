@@ -72,8 +72,8 @@ from partwise.testing._proof.scenario import (
 )
 from partwise.testing._proof.simulation import Simulation
 from partwise.testing._proof.sources import ChangingSource
-from partwise.testing.fakes import TrickyBody, filler
-from partwise.testing.faults import Fault, FaultKind, FaultPlan, SimulatedDeath
+from partwise.testing.fakes import StrictBody, pseudo_random_bytes
+from partwise.testing.faults import Fault, FaultKind, FaultPlan, SimulatedCrash
 from partwise.testing.faulty import FaultyBackend, FaultyCheckpointStore
 
 PART = 8
@@ -93,7 +93,7 @@ def asked(lived, operation):
 
 
 def dies_after_part(number, **more):
-    return Life((Fault("append_part", FaultKind.DEATH_AFTER, number),), **more)
+    return Life((Fault("append_part", FaultKind.CRASH_AFTER, number),), **more)
 
 
 @pytest.fixture
@@ -125,7 +125,7 @@ def test_d01_a_source_that_changed_between_runs_is_sent_anew(make_world, config,
 
 def test_d01_a_stream_that_changed_between_runs_is_sent_anew(make_world, config):
     """It has neither time nor size: each part that is there is compared with the bytes that go by."""
-    world = make_world(SimulatedStream(filler(3 * PART + 5)))
+    world = make_world(SimulatedStream(pseudo_random_bytes(3 * PART + 5)))
     world.live(dies_after_part(2, config=config()))
     world.change(Happening.REWRITE)
 
@@ -138,15 +138,17 @@ def test_d01_a_stream_that_changed_between_runs_is_sent_anew(make_world, config)
 @pytest.mark.parametrize("part_checksums", [True, False])
 def test_d01_a_part_that_somebody_sent_again_is_not_the_one_that_was_recorded(store, part_checksums):
     backend = MemoryBackend(limits=SMALL, capabilities=evolve(DEFAULT_CAPABILITIES, part_checksums=part_checksums))
-    dying = FaultPlan([Fault("append_part", FaultKind.DEATH_AFTER, 2)])
-    with dying, pytest.raises(SimulatedDeath):
-        simulated(backend.handle(), FaultyCheckpointStore(store, dying)).upload(BytesSource(filler(30)), "key")
+    dying = FaultPlan([Fault("append_part", FaultKind.CRASH_AFTER, 2)])
+    with dying, pytest.raises(SimulatedCrash):
+        simulated(backend.handle(), FaultyCheckpointStore(store, dying)).upload(
+            BytesSource(pseudo_random_bytes(30)), "key"
+        )
     [begun] = store.scan()
-    backend.upload_part("key", begun.upload_id, 2, TrickyBody(filler(PART, "other")))
+    backend.upload_part("key", begun.upload_id, 2, StrictBody(pseudo_random_bytes(PART, "other")))
 
-    result = simulated(backend, store).upload(BytesSource(filler(30)), "key")
+    result = simulated(backend, store).upload(BytesSource(pseudo_random_bytes(30)), "key")
 
-    assert (result.parts_resumed, backend.read("key")) == (1, filler(30))
+    assert (result.parts_resumed, backend.read("key")) == (1, pseudo_random_bytes(30))
     assert result.warnings == (), "it was known before the storage refused to make an object of it"
 
 
@@ -154,12 +156,12 @@ def test_d01_a_part_that_somebody_sends_again_before_complete_is_sent_again(back
     class Meddled(FaultyBackend):
         def complete_upload(self, key, upload_id, parts, options):
             if backend.calls["complete_upload"] == 0:
-                self.inner.upload_part(key, upload_id, 2, TrickyBody(filler(PART, "other")))
+                self.inner.upload_part(key, upload_id, 2, StrictBody(pseudo_random_bytes(PART, "other")))
             return super().complete_upload(key, upload_id, parts, options)
 
-    result = simulated(Meddled(backend, FaultPlan()), store).upload(BytesSource(filler(30)), "key")
+    result = simulated(Meddled(backend, FaultPlan()), store).upload(BytesSource(pseudo_random_bytes(30)), "key")
 
-    assert (result.parts_sent, backend.read("key")) == (4, filler(30))
+    assert (result.parts_sent, backend.read("key")) == (4, pseudo_random_bytes(30))
 
 
 def test_d01_only_parts_that_still_match_are_kept_by_choice(make_world, config):
@@ -174,9 +176,9 @@ def test_d01_only_parts_that_still_match_are_kept_by_choice(make_world, config):
 
 def test_d02_another_key_or_another_source_has_a_checkpoint_of_its_own(backend, store):
     """What was resumed was what the checkpoint said, whatever the caller asked for."""
-    first, second = filler(30, 1), filler(30, 2)
-    dying = FaultPlan([Fault("upload_part", FaultKind.DEATH_BEFORE, 3)])
-    with dying, pytest.raises(SimulatedDeath):
+    first, second = pseudo_random_bytes(30, 1), pseudo_random_bytes(30, 2)
+    dying = FaultPlan([Fault("upload_part", FaultKind.CRASH_BEFORE, 3)])
+    with dying, pytest.raises(SimulatedCrash):
         simulated(FaultyBackend(backend.handle(), dying), store).upload(BytesSource(first, name="a"), "one")
 
     other_source = simulated(backend, store).upload(BytesSource(second, name="b"), "one")
@@ -188,29 +190,29 @@ def test_d02_another_key_or_another_source_has_a_checkpoint_of_its_own(backend, 
 
 def test_d02_the_one_file_of_another_upload_is_refused_and_left_alone(backend, tmp_path):
     with FileCheckpointStore.for_file(tmp_path / "one.ucp") as store:
-        dying = FaultPlan([Fault("upload_part", FaultKind.DEATH_BEFORE, 3)])
-        with dying, pytest.raises(SimulatedDeath):
-            simulated(FaultyBackend(backend.handle(), dying), store).upload(BytesSource(filler(30)), "one")
+        dying = FaultPlan([Fault("upload_part", FaultKind.CRASH_BEFORE, 3)])
+        with dying, pytest.raises(SimulatedCrash):
+            simulated(FaultyBackend(backend.handle(), dying), store).upload(BytesSource(pseudo_random_bytes(30)), "one")
         before = (tmp_path / "one.ucp").read_bytes()
 
         with pytest.raises(CheckpointMismatch, match="'one'"):
-            simulated(backend, store).upload(BytesSource(filler(30)), "two")
+            simulated(backend, store).upload(BytesSource(pseudo_random_bytes(30)), "two")
 
         assert (tmp_path / "one.ucp").read_bytes() == before
 
 
 def test_d03_a_reader_that_gives_one_byte_at_a_time_is_read_to_its_end(make_world, config, backend, store):
     """What a short read left open was filled with zeros, and their checksum agreed."""
-    world = make_world(SimulatedFile(filler(30), chunk_size=1))
+    world = make_world(SimulatedFile(pseudo_random_bytes(30), chunk_size=1))
 
     class Trickle(io.BytesIO):
         def read(self, size=-1):
             return super().read(min(size, 1))
 
-    simulated(backend, store).upload(StreamSource(Trickle(filler(30))), "stream")
+    simulated(backend, store).upload(StreamSource(Trickle(pseudo_random_bytes(30))), "stream")
 
-    assert world.live(Life(config=config())).after.stored == filler(30)
-    assert backend.read("stream") == filler(30)
+    assert world.live(Life(config=config())).after.stored == pseudo_random_bytes(30)
+    assert backend.read("stream") == pseudo_random_bytes(30)
 
 
 @pytest.mark.parametrize("chunk", range(2, 12))
@@ -230,7 +232,7 @@ def test_d04_a_source_that_gives_less_than_it_said_makes_no_object(backend, stor
             return super().body(offset, size - 1)
 
     with pytest.raises(SourceChanged):
-        simulated(backend, store).upload(Short(filler(30)), "key")
+        simulated(backend, store).upload(Short(pseudo_random_bytes(30)), "key")
     assert backend.keys() == []
 
 
@@ -252,7 +254,7 @@ def test_d05_a_cancel_at_any_point_never_completes_with_a_gap(make_world, config
 
 def test_d05_a_cancel_is_heard_when_there_is_nothing_left_to_send(make_world, config):
     world = make_world()
-    world.live(Life((Fault("complete_upload", FaultKind.DEATH_BEFORE),), config=config()))
+    world.live(Life((Fault("complete_upload", FaultKind.CRASH_BEFORE),), config=config()))
 
     lived = world.live(Life(incidents=(Incident("list_parts", Happening.CANCEL),), config=config()))
 
@@ -261,8 +263,8 @@ def test_d05_a_cancel_is_heard_when_there_is_nothing_left_to_send(make_world, co
 
 
 def test_d05_a_cancel_is_heard_while_a_stream_goes_by_that_is_there_already(make_world, config):
-    world = make_world(SimulatedStream(filler(3 * PART + 5)))
-    world.live(Life((Fault("complete_upload", FaultKind.DEATH_BEFORE),), config=config()))
+    world = make_world(SimulatedStream(pseudo_random_bytes(3 * PART + 5)))
+    world.live(Life((Fault("complete_upload", FaultKind.CRASH_BEFORE),), config=config()))
 
     lived = world.live(Life(incidents=(Incident("read", Happening.CANCEL, PARTS),), config=config()))
 
@@ -280,7 +282,7 @@ def test_d06_a_part_that_is_refused_is_never_left_out(backend, store):
             return super().upload_part(key, upload_id, part_number, body)
 
     with pytest.raises(UploadFailed) as failed:
-        simulated(Conflicting(backend.handle(), FaultPlan()), store).upload(BytesSource(filler(30)), "key")
+        simulated(Conflicting(backend.handle(), FaultPlan()), store).upload(BytesSource(pseudo_random_bytes(30)), "key")
 
     assert failed.value.__cause__.status == 409
     assert backend.calls["complete_upload"] == 0
@@ -319,10 +321,10 @@ def test_d07_a_source_that_changes_while_it_is_sent_in_one_piece_makes_no_mixtur
 
 def test_d07_bytes_in_memory_that_change_under_way_make_no_mixture(backend, store):
     """They have no time of modification: it is their checksum that tells."""
-    data = bytearray(filler(30))
+    data = bytearray(pseudo_random_bytes(30))
 
     def change(progress):
-        data[-1] = filler(30)[-1] ^ 1
+        data[-1] = pseudo_random_bytes(30)[-1] ^ 1
 
     with pytest.raises(SourceChanged):
         simulated(backend, store).upload(BytesSource(data), "key", progress=change)
@@ -333,7 +335,7 @@ def test_d07_a_part_of_another_version_is_never_recorded(make_world, config):
     """The source changes, the process dies before it completes, and then the source is as before."""
     world = make_world()
     changed = Incident("read", Happening.REWRITE, occurrence=2)
-    dying = Fault("upload_part", FaultKind.DEATH_BEFORE, 3)
+    dying = Fault("upload_part", FaultKind.CRASH_BEFORE, 3)
     world.live(Life((dying,), (changed,), config=config()))
     world.change(Happening.RESTORE)
 
@@ -428,14 +430,14 @@ def test_d12_a_proxy_that_asks_twice_makes_no_failure_of_a_success(backend, stor
             super().complete_upload(key, upload_id, parts, options)
             return super().complete_upload(key, upload_id, parts, options)
 
-    result = simulated(Insistent(backend, FaultPlan()), store).upload(BytesSource(filler(30)), "key")
+    result = simulated(Insistent(backend, FaultPlan()), store).upload(BytesSource(pseudo_random_bytes(30)), "key")
 
     assert (result.parts_sent, backend.calls["upload_part"]) == (4, 4)
 
 
 def test_d12_a_death_before_the_answer_to_complete_costs_the_next_run_nothing(make_world, config):
     world = make_world()
-    world.live(Life((Fault("complete_upload", FaultKind.DEATH_AFTER),), config=config()))
+    world.live(Life((Fault("complete_upload", FaultKind.CRASH_AFTER),), config=config()))
 
     lived = world.live(Life(config=config()))
 
@@ -455,7 +457,7 @@ def test_d12_an_object_of_the_same_bytes_that_stood_there_before_is_not_taken_fo
 def test_d12_somebody_elses_object_is_not_taken_for_ours_where_only_a_token_tells(make_world, config):
     """It stands there, of the same size, when the upload is found to be gone."""
     world = make_world(capabilities=evolve(DEFAULT_CAPABILITIES, object_checksums=False))
-    world.overwrite(filler(3 * PART + 5, "foreign"))
+    world.overwrite(pseudo_random_bytes(3 * PART + 5, "foreign"))
 
     lived = world.live(Life((Fault("complete_upload", FaultKind.FORGOTTEN_UPLOAD),), config=config()))
 
@@ -464,9 +466,9 @@ def test_d12_somebody_elses_object_is_not_taken_for_ours_where_only_a_token_tell
 
 def test_d12_nor_is_it_taken_for_that_of_an_earlier_run(make_world, config):
     world = make_world(capabilities=evolve(DEFAULT_CAPABILITIES, object_checksums=False))
-    world.live(Life((Fault("complete_upload", FaultKind.DEATH_BEFORE),), config=config()))
+    world.live(Life((Fault("complete_upload", FaultKind.CRASH_BEFORE),), config=config()))
     world.expire()
-    world.overwrite(filler(3 * PART + 5, "foreign"))
+    world.overwrite(pseudo_random_bytes(3 * PART + 5, "foreign"))
 
     assert world.live(Life(config=config())).after.stored == world.source.version.data
 
@@ -480,7 +482,7 @@ def test_d12_where_nothing_tells_nothing_is_guessed(make_world, config):
         options=DEFAULT_CAPABILITIES.options - {"metadata"},
     )
     world = make_world(capabilities=mute)
-    world.live(Life((Fault("complete_upload", FaultKind.DEATH_AFTER),), config=config()))
+    world.live(Life((Fault("complete_upload", FaultKind.CRASH_AFTER),), config=config()))
 
     assert isinstance(world.live(Life(config=config())).error, OutcomeUnknown)
 
@@ -515,7 +517,7 @@ def test_d13_every_refusal_names_the_way_out(make_world, config):
 
 def test_d13_a_busy_upload_says_what_to_do(backend, store):
     uploader = simulated(backend, store)
-    source = BytesSource(filler(30))
+    source = BytesSource(pseudo_random_bytes(30))
     said = []
 
     def meanwhile(progress):
@@ -531,7 +533,7 @@ def test_d13_a_busy_upload_says_what_to_do(backend, store):
 def test_d14_one_source_goes_to_two_keys_at_the_same_time(backend, tmp_path):
     """The checkpoint lay beside the source, and the second upload carried on the first one's id."""
     path = tmp_path / "source"
-    path.write_bytes(filler(30))
+    path.write_bytes(pseudo_random_bytes(30))
     store = FileCheckpointStore(tmp_path / "checkpoints")
     second = []
 
@@ -544,7 +546,7 @@ def test_d14_one_source_goes_to_two_keys_at_the_same_time(backend, tmp_path):
         first = simulated(backend, store).upload(path, "one", progress=meanwhile)
 
     assert (first.parts_sent, second[0].parts_sent) == (4, 4)
-    assert backend.read("one") == backend.read("two") == filler(30)
+    assert backend.read("one") == backend.read("two") == pseudo_random_bytes(30)
 
 
 # --- progress that is lost -------------------------------------------------------------------------------------------
@@ -554,7 +556,7 @@ def test_d15_the_default_resumes_without_being_told_anything(backend, tmp_path, 
     """The manual's own example had the checkpoint switched off."""
     monkeypatch.setattr("platformdirs.user_state_path", lambda *_, **__: tmp_path)
     path = tmp_path / "source"
-    path.write_bytes(filler(30))
+    path.write_bytes(pseudo_random_bytes(30))
     failing = FaultyBackend(backend.handle(), FaultPlan([Fault("upload_part", FaultKind.PERMANENT, 3)]))
     with pytest.raises(UploadFailed):
         simulated(failing).upload(path, "key")
@@ -589,10 +591,10 @@ def test_d17_a_complete_that_fails_keeps_the_parts(make_world, config):
 
 def test_d18_any_subset_of_parts_is_kept(make_world, config):
     """Only the parts before the first gap counted."""
-    world = make_world(SimulatedFile(filler(6 * PART)))
+    world = make_world(SimulatedFile(pseudo_random_bytes(6 * PART)))
     # Part 3 makes no step while others can, and the process dies when five others are recorded.
     lagging = (2,) * 9 + (1,) * 60
-    dying = Fault("append_part", FaultKind.DEATH_AFTER, 5)
+    dying = Fault("append_part", FaultKind.CRASH_AFTER, 5)
     dead = world.live(Life((dying,), choices=lagging, config=config(concurrency=3)))
     held = {part.part_number for part in dead.after.record.parts}
 
@@ -603,7 +605,7 @@ def test_d18_any_subset_of_parts_is_kept(make_world, config):
 
 
 def test_d18_the_parts_of_a_stream_are_kept_as_well(make_world, config):
-    world = make_world(SimulatedStream(filler(3 * PART + 5)))
+    world = make_world(SimulatedStream(pseudo_random_bytes(3 * PART + 5)))
     world.live(dies_after_part(2, config=config()))
 
     assert sent(world.live(Life(config=config()))) == [3, 4]
@@ -614,7 +616,7 @@ def test_d18_the_parts_of_a_stream_are_kept_as_well(make_world, config):
 def test_d19_a_list_that_can_not_be_had_never_begins_an_upload_anew(make_world, config, kind, parts):
     """Any error of the list was taken for 'there is no such upload'; so was an empty list."""
     world = make_world()
-    dying = Fault("upload_part", FaultKind.DEATH_BEFORE, parts + 1)
+    dying = Fault("upload_part", FaultKind.CRASH_BEFORE, parts + 1)
     world.live(Life((dying,), config=config()))
 
     lived = world.live(Life((Fault("list_parts", kind),), config=config()))
@@ -625,7 +627,7 @@ def test_d19_a_list_that_can_not_be_had_never_begins_an_upload_anew(make_world, 
 
 def test_d20_each_part_has_its_own_attempts(make_world, config):
     """Eight parts that failed once each used up the three attempts that all of them shared."""
-    world = make_world(SimulatedFile(filler(8 * PART)))
+    world = make_world(SimulatedFile(pseudo_random_bytes(8 * PART)))
     each = tuple(
         Fault("upload_part", FaultKind.BEFORE, occurrence, part_number=part)
         for part in range(1, 9)
@@ -673,8 +675,8 @@ def test_d25_options_that_change_no_byte_change_nothing(make_world, config):
 @pytest.mark.parametrize("size", [PARTS * PART, PARTS * PART - 3])
 def test_d26_a_run_with_nothing_left_to_send_completes(make_world, config, size):
     """The checksum of nothing at all was compared with the object's, after the object was complete."""
-    world = make_world(SimulatedFile(filler(size)))
-    world.live(Life((Fault("complete_upload", FaultKind.DEATH_BEFORE),), config=config()))
+    world = make_world(SimulatedFile(pseudo_random_bytes(size)))
+    world.live(Life((Fault("complete_upload", FaultKind.CRASH_BEFORE),), config=config()))
 
     lived = world.live(Life(config=config()))
 
@@ -697,15 +699,17 @@ def test_d44_the_shorter_last_part_is_known_again(make_world, config):
 
 def test_d44_a_part_of_another_size_than_planned_is_sent_again(backend, store):
     """Though the record and the storage agree on it, no whole could ever be made of it."""
-    dying = FaultPlan([Fault("append_part", FaultKind.DEATH_AFTER, 2)])
-    with dying, pytest.raises(SimulatedDeath):
-        simulated(backend.handle(), FaultyCheckpointStore(store, dying)).upload(BytesSource(filler(30)), "key")
+    dying = FaultPlan([Fault("append_part", FaultKind.CRASH_AFTER, 2)])
+    with dying, pytest.raises(SimulatedCrash):
+        simulated(backend.handle(), FaultyCheckpointStore(store, dying)).upload(
+            BytesSource(pseudo_random_bytes(30)), "key"
+        )
     [begun] = store.scan()
-    store.append_part(begun.name, backend.upload_part("key", begun.upload_id, 2, TrickyBody(b"short")))
+    store.append_part(begun.name, backend.upload_part("key", begun.upload_id, 2, StrictBody(b"short")))
 
-    result = simulated(backend, store).upload(BytesSource(filler(30)), "key")
+    result = simulated(backend, store).upload(BytesSource(pseudo_random_bytes(30)), "key")
 
-    assert (result.parts_resumed, backend.read("key")) == (1, filler(30))
+    assert (result.parts_resumed, backend.read("key")) == (1, pseudo_random_bytes(30))
 
 
 def test_d43_what_was_resumed_is_verified_like_all_else(make_world, config):
@@ -755,10 +759,10 @@ def test_d28_another_part_size_gives_nothing_up(make_world, config):
 
 def test_d28_an_upload_that_died_with_its_id_is_listed(make_world, config, backend, store):
     """A death between the birth of an upload and its first record loses one id, and no more; `list_uploads` has it."""
-    plan = FaultPlan([Fault("initiate_upload", FaultKind.DEATH_AFTER)])
-    with plan, pytest.raises(SimulatedDeath):
-        simulated(FaultyBackend(backend.handle(), plan), store).upload(BytesSource(filler(30)), "key")
-    simulated(backend, store).upload(BytesSource(filler(30)), "key")
+    plan = FaultPlan([Fault("initiate_upload", FaultKind.CRASH_AFTER)])
+    with plan, pytest.raises(SimulatedCrash):
+        simulated(FaultyBackend(backend.handle(), plan), store).upload(BytesSource(pseudo_random_bytes(30)), "key")
+    simulated(backend, store).upload(BytesSource(pseudo_random_bytes(30)), "key")
 
     assert [pending.key for pending in backend.list_uploads()] == ["key"]
 
@@ -774,9 +778,9 @@ def test_d29_an_upload_that_nobody_could_carry_on_is_aborted(make_world, config,
 
 def test_d30_a_record_outlives_an_abort_that_failed(backend, store):
     """The record was deleted first, or another one's name was worked out; then nothing was aborted."""
-    dying = FaultPlan([Fault("upload_part", FaultKind.DEATH_BEFORE, 3)])
-    source = BytesSource(filler(30))
-    with dying, pytest.raises(SimulatedDeath):
+    dying = FaultPlan([Fault("upload_part", FaultKind.CRASH_BEFORE, 3)])
+    source = BytesSource(pseudo_random_bytes(30))
+    with dying, pytest.raises(SimulatedCrash):
         simulated(FaultyBackend(backend.handle(), dying), store).upload(source, "key")
     refusing = FaultyBackend(backend.handle(), FaultPlan([Fault("abort_upload", FaultKind.PERMANENT)]))
     with pytest.raises(UploadFailed):
@@ -811,9 +815,9 @@ def mutated(data: bytes, draw) -> bytes:
 def test_d23_no_edit_of_a_checkpoint_crashes_an_upload_or_deceives_it(tmp_path_factory, data):
     """Records were trusted: a division by zero, an index out of bounds, a dead id that was kept."""
     directory = tmp_path_factory.mktemp("checkpoints")
-    source, backend = BytesSource(filler(30)), MemoryBackend(limits=SMALL)
-    dying = FaultPlan([Fault("append_part", FaultKind.DEATH_AFTER, 2)])
-    with FileCheckpointStore(directory) as store, dying, pytest.raises(SimulatedDeath):
+    source, backend = BytesSource(pseudo_random_bytes(30)), MemoryBackend(limits=SMALL)
+    dying = FaultPlan([Fault("append_part", FaultKind.CRASH_AFTER, 2)])
+    with FileCheckpointStore(directory) as store, dying, pytest.raises(SimulatedCrash):
         simulated(backend.handle(), FaultyCheckpointStore(store, dying)).upload(source, "key")
     [path] = directory.glob("*.ucp")
     path.write_bytes(mutated(path.read_bytes(), data.draw))
@@ -821,7 +825,7 @@ def test_d23_no_edit_of_a_checkpoint_crashes_an_upload_or_deceives_it(tmp_path_f
     with FileCheckpointStore(directory) as store:
         result = simulated(backend.handle(), store).upload(source, "key")
 
-    assert backend.read("key") == filler(30)
+    assert backend.read("key") == pseudo_random_bytes(30)
     assert result.verified
 
 
@@ -854,7 +858,7 @@ def test_d31_a_cancel_while_nothing_is_in_flight_is_heard(backend, store):
     failing = FaultyBackend(backend, FaultPlan(Fault("upload_part", FaultKind.BEFORE, n) for n in range(1, 50)))
     patient = TransferConfig(part_size=PART, multipart_threshold=0, retry_base=10_000, retry_max=10_000)
 
-    task = Uploader(failing, store, patient).start(BytesSource(filler(30)), "key")
+    task = Uploader(failing, store, patient).start(BytesSource(pseudo_random_bytes(30)), "key")
     while backend.calls["initiate_upload"] == 0:
         time.sleep(0.001)
     task.cancel()
@@ -870,7 +874,7 @@ def test_d32_no_thread_outlives_a_call_in_which_every_part_fails(backend, store)
     config = TransferConfig(part_size=PART, multipart_threshold=0, concurrency=4)
 
     with pytest.raises(UploadFailed):
-        Uploader(refusing, store, config).upload(BytesSource(filler(8 * PART)), "key")
+        Uploader(refusing, store, config).upload(BytesSource(pseudo_random_bytes(8 * PART)), "key")
 
     assert set(threading.enumerate()) == before
 
@@ -898,8 +902,8 @@ def test_d34_cancelling_one_upload_touches_no_other(backend, store):
             return super().read(size)
 
     uploader = Uploader(backend, store, TransferConfig(part_size=PART, multipart_threshold=0))
-    one = uploader.start(StreamSource(Waiting(filler(30)), name="one"), "one")
-    two = uploader.start(StreamSource(Waiting(filler(30)), name="two"), "two")
+    one = uploader.start(StreamSource(Waiting(pseudo_random_bytes(30)), name="one"), "one")
+    two = uploader.start(StreamSource(Waiting(pseudo_random_bytes(30)), name="two"), "two")
     one.cancel()
     slow.set()
 
@@ -915,11 +919,11 @@ def test_d40_bounds_are_checked_before_anything_is_asked(backend, store):
         with pytest.raises(InvalidInput):
             TransferConfig(**impossible)
     with pytest.raises(InvalidInput, match="out of bounds"):
-        simulated(backend, store, part_size=5000).upload(BytesSource(filler(9000)), "key")
+        simulated(backend, store, part_size=5000).upload(BytesSource(pseudo_random_bytes(9000)), "key")
     assert not backend.calls
 
     many = TransferConfig(part_size=1, multipart_threshold=0, concurrency=100)
-    assert Uploader(backend, store, many).upload(BytesSource(filler(200)), "key").parts_sent == 200
+    assert Uploader(backend, store, many).upload(BytesSource(pseudo_random_bytes(200)), "key").parts_sent == 200
 
 
 def test_d41_a_directory_without_a_slash_at_its_end_is_that_directory(tmp_path, backend):
@@ -931,7 +935,7 @@ def test_d41_a_directory_without_a_slash_at_its_end_is_that_directory(tmp_path, 
         seen.update((path.name, stat.S_IMODE(path.stat().st_mode)) for path in directory.glob("*.ucp"))
 
     with FileCheckpointStore(str(directory)) as store:
-        simulated(backend, store).upload(BytesSource(filler(30)), "key", progress=look)
+        simulated(backend, store).upload(BytesSource(pseudo_random_bytes(30)), "key", progress=look)
 
     assert [path.name for path in tmp_path.iterdir()] == ["cp"]
     assert {mode for _, mode in seen} == ({0o600} if os.name == "posix" else {mode for _, mode in seen})
@@ -941,7 +945,7 @@ def test_d41_a_directory_without_a_slash_at_its_end_is_that_directory(tmp_path, 
 @pytest.mark.parametrize("concurrency", [1, 2, 4])
 def test_d42_a_stream_is_read_only_as_it_is_sent(make_world, config, concurrency):
     """All fifty parts were in memory while the first one was under way."""
-    world = make_world(SimulatedStream(filler(50 * PART)))
+    world = make_world(SimulatedStream(pseudo_random_bytes(50 * PART)))
 
     lived = world.live(Life(config=config(concurrency=concurrency)))
 
@@ -964,7 +968,7 @@ def test_d48_a_record_costs_the_same_however_many_there_are(tmp_path):
     sizes = []
     with FileCheckpointStore(tmp_path) as store, MemoryBackend(limits=SMALL) as backend:
         simulated(backend, store).upload(
-            BytesSource(filler(200 * PART)),
+            BytesSource(pseudo_random_bytes(200 * PART)),
             "key",
             progress=lambda _: sizes.append(sum(path.stat().st_size for path in tmp_path.glob("*.ucp"))),
         )
@@ -997,7 +1001,7 @@ def test_d35_an_error_keeps_what_the_storage_said(backend, store):
             raise BucketNotFound("no bucket", code="NoSuchBucket", status=404, request_id="5C3D", ec="0015-00000101")
 
     with pytest.raises(UploadFailed) as failed:
-        simulated(NoBucket(backend, FaultPlan()), store).upload(BytesSource(filler(30)), "key")
+        simulated(NoBucket(backend, FaultPlan()), store).upload(BytesSource(pseudo_random_bytes(30)), "key")
 
     cause = failed.value.__cause__
     assert isinstance(cause, BucketNotFound)
@@ -1008,7 +1012,7 @@ def test_d35_an_error_keeps_what_the_storage_said(backend, store):
 def test_d36_the_end_is_told_when_the_object_is_there(backend, store):
     """100 % before complete was even sent."""
     reports = []
-    source = BytesSource(filler(30))
+    source = BytesSource(pseudo_random_bytes(30))
 
     simulated(backend, store).upload(source, "key", progress=lambda p: reports.append((p, backend.keys())))
 
@@ -1039,9 +1043,9 @@ def test_d38_a_record_that_vanished_fails_nothing(backend, tmp_path):
             path.unlink()
 
     with FileCheckpointStore(tmp_path) as store:
-        result = simulated(backend, store).upload(BytesSource(filler(30)), "key", progress=vanish)
+        result = simulated(backend, store).upload(BytesSource(pseudo_random_bytes(30)), "key", progress=vanish)
 
-    assert backend.read("key") == filler(30)
+    assert backend.read("key") == pseudo_random_bytes(30)
     assert result.warnings
 
 
@@ -1065,7 +1069,7 @@ def test_d45_a_limit_on_traffic_goes_with_every_part(backend, store):
             return self
 
     simulated(Binding(backend, FaultPlan()), store).upload(
-        BytesSource(filler(30)), "key", ObjectOptions(traffic_limit=1_000_000)
+        BytesSource(pseudo_random_bytes(30)), "key", ObjectOptions(traffic_limit=1_000_000)
     )
 
     assert bound == [1_000_000]
@@ -1075,7 +1079,9 @@ def test_d45_an_option_that_is_not_honoured_is_refused_before_anything_is_sent(s
     backend = MemoryBackend(limits=SMALL, capabilities=evolve(DEFAULT_CAPABILITIES, options=()))
 
     with pytest.raises(UnsupportedOption, match="traffic_limit"):
-        simulated(backend, store).upload(BytesSource(filler(30)), "key", ObjectOptions(traffic_limit=1_000_000))
+        simulated(backend, store).upload(
+            BytesSource(pseudo_random_bytes(30)), "key", ObjectOptions(traffic_limit=1_000_000)
+        )
 
     assert not backend.calls
 
@@ -1111,7 +1117,9 @@ def test_d21_expired_credentials_are_renewed_once_for_all_workers(store):
             server.settings = evolve(settings, access_keys=(evolve(first, expiration=1.0), second))
 
         config = TransferConfig(part_size=OSS_PART, multipart_threshold=0, concurrency=4, retry_base=0.0)
-        result = Uploader(backend, store, config).upload(BytesSource(filler(8 * OSS_PART)), "key", progress=run_out)
+        result = Uploader(backend, store, config).upload(
+            BytesSource(pseudo_random_bytes(8 * OSS_PART)), "key", progress=run_out
+        )
 
     assert result.verified
     assert issued == [first, second]
@@ -1124,7 +1132,7 @@ def test_d24_a_203_is_a_failed_callback_and_not_a_success(store):
         for key, threshold in (("parts", 0), ("piece", 10 * OSS_PART)):
             config = TransferConfig(part_size=OSS_PART, multipart_threshold=threshold)
             with pytest.raises(CallbackError) as failed:
-                Uploader(backend, store, config).upload(BytesSource(filler(3 * OSS_PART)), key, options)
+                Uploader(backend, store, config).upload(BytesSource(pseudo_random_bytes(3 * OSS_PART)), key, options)
 
             assert failed.value.result.size == 3 * OSS_PART
             assert backend.head_object(key).size == 3 * OSS_PART

@@ -29,7 +29,7 @@ from partwise.testing._proof.scenario import (
     SourcePlace,
     World,
 )
-from partwise.testing.fakes import filler
+from partwise.testing.fakes import pseudo_random_bytes
 from partwise.testing.faults import (
     BACKEND_OPERATIONS,
     OPERATIONS,
@@ -45,7 +45,7 @@ PART = 8
 #: A thousand worlds in one test take a while where a busy machine measures branches besides; no single one can hang.
 pytestmark = pytest.mark.timeout(600)
 
-DEATHS = (FaultKind.DEATH_BEFORE, FaultKind.DEATH_AFTER)
+DEATHS = (FaultKind.CRASH_BEFORE, FaultKind.CRASH_AFTER)
 FAILURES = (FaultKind.BEFORE, FaultKind.AFTER)
 #: Every other kind; but a store in memory can't tear what it writes: see `test_machine` and `test_every_system_call`.
 OTHERS = tuple(kind for kind in FaultKind if kind not in {*DEATHS, *FAILURES, FaultKind.TORN_WRITE})
@@ -78,7 +78,7 @@ class Scene:
 
     def world(self) -> World:
         size = PART * (self.parts - 1) + 5 if self.parts else 5
-        return World(MemoryHarness(), MemoryStoreHarness(), self.source(filler(size)))
+        return World(MemoryHarness(), MemoryStoreHarness(), self.source(pseudo_random_bytes(size)))
 
     def life(self, *faults: Fault) -> Life:
         threshold = 0 if self.parts else PART
@@ -111,8 +111,10 @@ def faults_at(
         seen[call.operation] += 1
         if call.operation in operations:
             # A call that was refused had no effect that a death could come after.
-            possible = (k for k in kinds if k is not FaultKind.DEATH_AFTER or call.outcome == "returned")
-            planned += [Fault(call.operation, k, seen[call.operation]) for k in possible if k.strikes(call.operation)]
+            possible = (k for k in kinds if k is not FaultKind.CRASH_AFTER or call.outcome == "returned")
+            planned += [
+                Fault(call.operation, k, seen[call.operation]) for k in possible if k.applies_to(call.operation)
+            ]
     return planned
 
 
@@ -244,7 +246,7 @@ def test_a_failure_of_store_or_source_at_any_call_loses_nothing(scene, figure):
 def begun(scene: Scene) -> World:
     """A world in which a process died when it had recorded two parts."""
     world = scene.world()
-    world.live(scene.life(Fault("append_part", FaultKind.DEATH_AFTER, 2)))
+    world.live(scene.life(Fault("append_part", FaultKind.CRASH_AFTER, 2)))
     return world
 
 

@@ -18,9 +18,9 @@ from partwise import TransferConfig
 from partwise.backends.local import LocalBackend
 from partwise.stores.file import FileCheckpointStore
 from partwise.testing._proof.simulation import Simulation
-from partwise.testing.durability.crash_points import dying_at
-from partwise.testing.fakes import filler
-from partwise.testing.faults import SimulatedDeath
+from partwise.testing.durability.crash_points import crash_at
+from partwise.testing.fakes import pseudo_random_bytes
+from partwise.testing.faults import SimulatedCrash
 
 PART = 1000
 KEY = "exampledir/object"
@@ -52,9 +52,9 @@ class Disk:
     def dies(self, step, **changes):
         """Whether the process died at this step of its life."""
         try:
-            with dying_at(step):
+            with crash_at(step):
                 self.upload(**changes)
-        except SimulatedDeath:
+        except SimulatedCrash:
             died = True
         else:
             died = False
@@ -93,7 +93,7 @@ def disks(tmp_path):
     ids=["in one piece", "1 part", "3 parts", "3 parts, 2 at once"],
 )
 def test_a_death_at_any_system_call_is_recovered_from(tmp_path, figure, parts, changes):
-    data = filler(parts * PART - 100)
+    data = pseudo_random_bytes(parts * PART - 100)
     step, orphans = 0, 0
     with disks(tmp_path) as make:
         while True:
@@ -114,7 +114,7 @@ def test_a_death_at_any_system_call_is_recovered_from(tmp_path, figure, parts, c
 
 
 def test_a_death_at_any_system_call_of_a_recovery_is_recovered_from(tmp_path, figure):
-    data = filler(2 * PART)
+    data = pseudo_random_bytes(2 * PART)
     count = 0
     with disks(tmp_path) as make:
         first = 0

@@ -24,7 +24,7 @@ from partwise.testing._proof.events import Deed, TrueUpload
 from partwise.testing._proof.invariants import INVARIANTS, check
 from partwise.testing._proof.scenario import Happening, Incident, Life, SimulatedFile, World
 from partwise.testing._proof.simulation import Moment
-from partwise.testing.fakes import filler
+from partwise.testing.fakes import pseudo_random_bytes
 from partwise.testing.faults import Call, Fault, FaultKind
 
 PART = 8
@@ -34,8 +34,8 @@ PARTS = 4
 @pytest.fixture
 def resumed(make_world, config):
     """A world and a life in it, which carried on after a death when two of four parts were there."""
-    world: World = make_world(SimulatedFile(filler(3 * PART + 5)))
-    dead = Fault("append_part", FaultKind.DEATH_AFTER, 2)
+    world: World = make_world(SimulatedFile(pseudo_random_bytes(3 * PART + 5)))
+    dead = Fault("append_part", FaultKind.CRASH_AFTER, 2)
     world.live(Life((dead,), config=config(concurrency=2)))
     return world, world.live(Life(config=config(concurrency=2)))
 

@@ -29,8 +29,8 @@ from partwise.testing._proof.scenario import (
 )
 from partwise.testing._proof.simulation import Choices, ScriptedRandom, SimulatedClock, SimulatedTransport, Simulation
 from partwise.testing._proof.state_machine import Manner, ResumeMachine
-from partwise.testing.fakes import filler
-from partwise.testing.faults import Fault, FaultKind, FaultPlan, SimulatedDeath
+from partwise.testing.fakes import pseudo_random_bytes
+from partwise.testing.faults import Fault, FaultKind, FaultPlan, SimulatedCrash
 from partwise.testing.faulty import FaultyBackend
 
 PART = 8
@@ -46,7 +46,7 @@ def backend():
 def jobs(backend):
     """Makes jobs for parts, over a backend that was struck by these faults."""
     upload_id = backend.initiate_upload("key", Life().options)
-    source = BytesSource(filler(10 * PART))
+    source = BytesSource(pseudo_random_bytes(10 * PART))
 
     def make(*numbers, faults=()):
         struck = FaultyBackend(backend, FaultPlan(faults))
@@ -149,10 +149,10 @@ def test_a_loop_that_would_wait_for_ever_is_told_so():
 
 def test_what_is_dead_stays_dead(jobs):
     transport = SimulatedTransport(Choices(), SimulatedClock())
-    for job in jobs(1, 2, faults=[Fault("upload_part", FaultKind.DEATH_BEFORE)]):
+    for job in jobs(1, 2, faults=[Fault("upload_part", FaultKind.CRASH_BEFORE)]):
         transport.submit(job)
     for _ in range(2):
-        with pytest.raises(SimulatedDeath):
+        with pytest.raises(SimulatedCrash):
             transport.next_outcome(None)
 
 
@@ -163,7 +163,7 @@ def test_the_same_choices_give_the_same_run(choices, concurrency):
         plan = FaultPlan([Fault("upload_part", FaultKind.BEFORE, 2)])
         config = TransferConfig(part_size=PART, multipart_threshold=0, concurrency=concurrency)
         Simulation(choices).uploader(FaultyBackend(backend, plan), None, config).upload(
-            BytesSource(filler(5 * PART)), "key", resume="never"
+            BytesSource(pseudo_random_bytes(5 * PART)), "key", resume="never"
         )
         return plan.calls
 
@@ -171,10 +171,10 @@ def test_the_same_choices_give_the_same_run(choices, concurrency):
 
 
 def test_a_world_goes_on_after_the_death_of_a_process():
-    world = World(MemoryHarness(), MemoryStoreHarness(), SimulatedFile(filler(4 * PART)))
+    world = World(MemoryHarness(), MemoryStoreHarness(), SimulatedFile(pseudo_random_bytes(4 * PART)))
     config = TransferConfig(part_size=PART, multipart_threshold=0)
 
-    dead = world.live(Life((Fault("append_part", FaultKind.DEATH_AFTER, 2),), config=config))
+    dead = world.live(Life((Fault("append_part", FaultKind.CRASH_AFTER, 2),), config=config))
     done = world.live(Life(config=config))
     world.close()
 
@@ -184,9 +184,9 @@ def test_a_world_goes_on_after_the_death_of_a_process():
 
 def test_a_broken_promise_is_told_by_its_name_with_the_life_that_broke_it(monkeypatch):
     monkeypatch.setattr("partwise._engine.ledger._change", lambda old, new: None)
-    world = World(MemoryHarness(), MemoryStoreHarness(), SimulatedFile(filler(4 * PART)))
+    world = World(MemoryHarness(), MemoryStoreHarness(), SimulatedFile(pseudo_random_bytes(4 * PART)))
     config = TransferConfig(part_size=PART, multipart_threshold=0)
-    world.live(Life((Fault("append_part", FaultKind.DEATH_AFTER, 2),), config=config))
+    world.live(Life((Fault("append_part", FaultKind.CRASH_AFTER, 2),), config=config))
     world.change(Happening.REWRITE)
 
     with pytest.raises(AssertionError, match=r"(?s)^EXACT: .*process 2:.*complete_upload '\S+': returned"):
@@ -196,7 +196,7 @@ def test_a_broken_promise_is_told_by_its_name_with_the_life_that_broke_it(monkey
 
 @pytest.fixture
 def four_parts():
-    with_world = World(MemoryHarness(), MemoryStoreHarness(), SimulatedFile(filler(4 * PART)))
+    with_world = World(MemoryHarness(), MemoryStoreHarness(), SimulatedFile(pseudo_random_bytes(4 * PART)))
     yield with_world
     with_world.close()
 
@@ -250,9 +250,9 @@ def test_a_plan_is_what_the_next_process_then_does():
     """The machine, led by hand: there is something to carry on, and then something that is done already."""
     machine = ResumeMachine()
     machine.begin(source=0, parts=4, rest=1, verify="metadata")
-    machine.killed(Fault("append_part", FaultKind.DEATH_AFTER, 2), Manner())
+    machine.killed(Fault("append_part", FaultKind.CRASH_AFTER, 2), Manner())
     machine.explain(Manner())
-    machine.killed(Fault("complete_upload", FaultKind.DEATH_AFTER), Manner())
+    machine.killed(Fault("complete_upload", FaultKind.CRASH_AFTER), Manner())
     machine.explain(Manner())
     carried_on, _, found = machine.world.lives[1:]
     machine.teardown()

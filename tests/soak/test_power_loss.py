@@ -48,15 +48,15 @@ from partwise.testing import (
     FaultyCheckpointStore,
     PowerLoss,
     RecordedDisk,
-    SimulatedDeath,
+    SimulatedCrash,
     Survival,
-    filler,
+    pseudo_random_bytes,
 )
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no way to sync the names in a directory")
 
 PART = 600
-SOURCE = filler(2 * PART + 123)
+SOURCE = pseudo_random_bytes(2 * PART + 123)
 PARTS = 3
 OLD = ObjectOptions(metadata={"version": "old"})
 NEW = ObjectOptions(metadata={"version": "new"}, content_type="text/plain")
@@ -111,9 +111,9 @@ def sent_ids(loss: PowerLoss) -> set[Hashable]:
 
 def upload_in_two_lives(backend: MultipartBackend, store: FileCheckpointStore, source: Path, key: str) -> None:
     """Upload in a process that dies before it has recorded its second part, and in one that carries on."""
-    plan = FaultPlan([Fault("upload_part", FaultKind.DEATH_AFTER, occurrence=2)])
+    plan = FaultPlan([Fault("upload_part", FaultKind.CRASH_AFTER, occurrence=2)])
     dying = Uploader(FaultyBackend(backend, plan), FaultyCheckpointStore(store, plan), CONFIG)
-    with plan, pytest.raises(SimulatedDeath):
+    with plan, pytest.raises(SimulatedCrash):
         dying.upload(source, key, NEW)
     Uploader(backend, store, CONFIG).upload(source, key, NEW)
 
@@ -199,7 +199,7 @@ def test_an_upload_to_a_storage_elsewhere_goes_on_after_any_loss(
     losses = damaged = 0
     for loss in disk.losses():
         losses += 1
-        loss.strike()
+        loss.apply()
         with FORMS[form](place) as store:
             was_damaged = hold_elsewhere(loss, storage.at(loss), store, source)
         assert not was_damaged or loss.survival is Survival.HOLE, f"{loss}: the record was damaged"
@@ -224,7 +224,7 @@ def test_a_store_that_does_not_sync_is_found_out(
 
     def hold_all() -> None:
         for loss in disk.losses():
-            loss.strike()
+            loss.apply()
             with FORMS["directory"](place) as store:
                 hold_elsewhere(loss, storage.at(loss), store, source)
 
@@ -272,7 +272,7 @@ def strike(loss: PowerLoss, place: Path) -> None:
     What a bucket knows of its objects beside their bytes goes by inode numbers. Since those are others now, it is told
     so; a real disk would have kept them.
     """
-    inodes = loss.strike()
+    inodes = loss.apply()
     moved = []
     for record in place.rglob(".partwise/objects/*/*.json"):
         inode, _, rest = record.name.partition("-")
@@ -370,7 +370,7 @@ def test_an_upload_that_was_begun_is_known_after_any_loss(noting: Noting, place:
         noting.disk.note("begun")
     found = set()
     for loss in noting.disk.losses():
-        loss.strike()
+        loss.apply()
         pending = []
         # The directory itself may be gone.
         with LocalBackend(place / "bucket") as backend, suppress(BucketNotFound):

@@ -40,7 +40,7 @@ class PlaceHarness(StoreHarness):
         self.temporary.cleanup()
 
     def elsewhere(self) -> Callable[[], CheckpointStore]:
-        return functools.partial(copy.copy, self.opened())
+        return functools.partial(copy.copy, self.open_for_test())
 
 
 class DirectoryHarness(PlaceHarness):

@@ -29,7 +29,7 @@ from partwise.model import Checkpoint, UploadedPart
 from partwise.protocols import CheckpointStore, SupportsPerSource
 from partwise.stores import _journal as journal
 from partwise.stores.file import BesideSourceStore, FileCheckpointStore, open_url
-from partwise.testing import dies_at
+from partwise.testing import crashes_at
 
 MakeCheckpoint = Callable[..., Checkpoint]
 MakePart = Callable[..., UploadedPart]
@@ -498,7 +498,7 @@ def test_a_save_that_dies_at_any_step_leaves_the_old_or_the_new_one_whole(tmp_pa
         if not first:
             store.save(old)
         with store.claim(old.name):
-            died = dies_at(step, lambda store=store: store.save(new))
+            died = crashes_at(step, lambda store=store: store.save(new))
         with FileCheckpointStore(tmp_path / str(step)) as after, after.claim(old.name):
             found.append(after.load(old.name))
             after.append_part(old.name, part(9)) if found[-1] else after.save(new)
@@ -557,7 +557,7 @@ def test_an_append_that_dies_at_any_step_leaves_the_part_or_not_and_others_can_f
     while died:
         store = FileCheckpointStore(tmp_path / str(len(found)))
         store.save(old)
-        died = dies_at(len(found) + 1, lambda store=store: store.append_part(old.name, part(2)))
+        died = crashes_at(len(found) + 1, lambda store=store: store.append_part(old.name, part(2)))
         found.append(store.load(old.name))
         store.append_part(old.name, part(3))
         assert store.load(old.name) == evolve(old, parts=(*found[-1].parts, part(3)))

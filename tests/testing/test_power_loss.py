@@ -42,7 +42,7 @@ def at_the_end(disk: RecordedDisk, place: Path) -> dict[Survival, Found]:
     ends = {}
     for loss in disk.losses():
         if loss.instant == disk.instants - 1:
-            loss.strike()
+            loss.apply()
             ends[loss.survival] = found(place)
     return ends
 
@@ -131,7 +131,7 @@ def test_every_instant_is_played_and_what_is_alike_only_once(place: Path) -> Non
         sync_names(place)
     seen = []
     for loss in disk.losses():
-        loss.strike()
+        loss.apply()
         seen.append((loss.call, found(place)))
     assert disk.instants == 6
     assert seen == [
@@ -153,7 +153,7 @@ def test_notes_tell_instants_apart(place: Path) -> None:
         sync_names(place)
         disk.note("after")
     for loss in disk.losses():
-        loss.strike()
+        loss.apply()
         assert ("after" not in loss.notes) or (place / "file").exists()
     assert {loss.notes for loss in disk.losses()} == {(), ("before",), ("before", "after")}
     assert "no change survives" in str(next(disk.losses()))
@@ -256,7 +256,7 @@ def test_a_rename_between_directories_is_one_step(place: Path, synced: str) -> N
         disk.note("the end")
     assert at_the_end(disk, place) == {Survival.NOTHING: {"source": None, "target": None, "target/file": b"abc"}}
     losses = [loss for loss in disk.losses() if loss.instant < before]
-    losses[0].strike()
+    losses[0].apply()
     assert found(place) == {"source": None, "source/file": b"abc", "target": None}
 
 
@@ -269,7 +269,7 @@ def test_two_names_are_of_one_file_after_a_loss_and_its_inode_is_told(place: Pat
         before = (place / "one").stat().st_ino
         disk.note("the end")
     *_, loss = disk.losses()
-    inodes = loss.strike()
+    inodes = loss.apply()
     assert (place / "one").samefile(place / "two")
     assert inodes == {before: (place / "one").stat().st_ino}
 
@@ -281,7 +281,7 @@ def test_times_of_modification_come_back(place: Path) -> None:
         sync_names(place)
     before = (place / "file").stat().st_mtime_ns
     *_, loss = disk.losses()
-    loss.strike()
+    loss.apply()
     assert (place / "file").stat().st_mtime_ns == before
 
 

@@ -16,7 +16,16 @@ from partwise.model import (
     StoredObject,
     UploadedPart,
 )
-from partwise.testing import ChangingSource, Fault, FaultKind, FaultPlan, PiecesBody, TrickyBody, slow_crc64, strategies
+from partwise.testing import (
+    ChangingSource,
+    ChunkListBody,
+    Fault,
+    FaultKind,
+    FaultPlan,
+    StrictBody,
+    slow_crc64,
+    strategies,
+)
 from partwise.testing.faults import BACKEND_OPERATIONS, STORE_OPERATIONS
 
 
@@ -42,7 +51,7 @@ def test_contents_have_the_size_that_was_drawn(data: bytes) -> None:
 
 
 @given(drawn=strategies.bodies())
-def test_bodies_keep_their_promises(drawn: tuple[TrickyBody | PiecesBody, bytes]) -> None:
+def test_bodies_keep_their_promises(drawn: tuple[StrictBody | ChunkListBody, bytes]) -> None:
     body, data = drawn
     pieces = [bytes(chunk) for chunk in body.chunks()]
     assert b"".join(pieces) == data

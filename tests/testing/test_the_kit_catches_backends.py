@@ -36,7 +36,7 @@ from partwise.testing import (
     BACKEND_CHECKS,
     BackendHarness,
     NotApplicable,
-    TrickyBody,
+    StrictBody,
     backend_machine,
     run_machine,
     shown_options,
@@ -383,7 +383,7 @@ class AbortsWhateverThereIs(Honest):
 
 class KnowsItsBodies(Honest):
     def read(self, body: Body) -> bytes:
-        return super().read(body) if isinstance(body, TrickyBody) else b""
+        return super().read(body) if isinstance(body, StrictBody) else b""
 
 
 # --- broken ones: uploads --------------------------------------------------------------------------------------------

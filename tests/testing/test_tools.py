@@ -21,13 +21,13 @@ from partwise.model import Checkpoint, Fingerprint, UploadedPart
 from partwise.protocols import Body, Source
 from partwise.testing import (
     ChangingSource,
-    PiecesBody,
-    SimulatedDeath,
-    TrickyBody,
-    dies_at,
-    dying_at,
-    filler,
+    ChunkListBody,
+    SimulatedCrash,
+    StrictBody,
+    crash_at,
+    crashes_at,
     in_order,
+    pseudo_random_bytes,
     slow_crc64,
 )
 from partwise.testing._proof.simulation import told
@@ -36,7 +36,7 @@ from partwise.testing._proof.simulation import told
 
 
 def test_a_tricky_body_overwrites_the_piece_before() -> None:
-    chunks = TrickyBody(b"abcdef", chunk_size=4).chunks()
+    chunks = StrictBody(b"abcdef", chunk_size=4).chunks()
     first = next(chunks)
     assert bytes(first) == b"abcd"
     next(chunks)
@@ -44,16 +44,16 @@ def test_a_tricky_body_overwrites_the_piece_before() -> None:
 
 
 def test_a_tricky_body_can_be_read_again_and_counts() -> None:
-    body = TrickyBody(b"abcdef", chunk_size=4)
+    body = StrictBody(b"abcdef", chunk_size=4)
     for _ in range(2):
         assert b"".join(map(bytes, body.chunks())) == b"abcdef"
     assert (body.readings, body.bytes_read, body.crc64) == (2, 12, crc64(b"abcdef"))
-    assert repr(body) == "<TrickyBody of 6 bytes>"
+    assert repr(body) == "<StrictBody of 6 bytes>"
 
 
 def test_a_tricky_body_lies_about_its_length_and_fails_as_told() -> None:
     error = ZeroDivisionError()
-    body = TrickyBody(b"abc", declared=10, error=error)
+    body = StrictBody(b"abc", declared=10, error=error)
     assert len(body) == 10
     with pytest.raises(ZeroDivisionError) as caught:
         list(body.chunks())
@@ -61,22 +61,22 @@ def test_a_tricky_body_lies_about_its_length_and_fails_as_told() -> None:
 
 
 def test_bodies_have_the_protocol_of_bodies() -> None:
-    assert isinstance(TrickyBody(b""), Body)
-    assert isinstance(PiecesBody(), Body)
+    assert isinstance(StrictBody(b""), Body)
+    assert isinstance(ChunkListBody(), Body)
     assert isinstance(ChangingSource(b"").body(0, 0), Body)
 
 
 def test_a_body_of_pieces_gives_them_as_they_are() -> None:
     pieces = (memoryview(b"ab"), memoryview(b"c"))
-    body = PiecesBody(*pieces)
+    body = ChunkListBody(*pieces)
     assert tuple(body.chunks()) == pieces
     assert (len(body), body.crc64) == (3, crc64(b"abc"))
 
 
 def test_filler_is_the_same_for_the_same_seed_and_another_for_another() -> None:
-    assert filler(20, "a") == filler(20, "a")
-    assert filler(20, "a") != filler(20, "b")
-    assert len(filler(20)) == 20
+    assert pseudo_random_bytes(20, "a") == pseudo_random_bytes(20, "a")
+    assert pseudo_random_bytes(20, "a") != pseudo_random_bytes(20, "b")
+    assert len(pseudo_random_bytes(20)) == 20
 
 
 # --- a source that changes -------------------------------------------------------------------------------------------
@@ -176,7 +176,7 @@ def test_a_process_dies_at_each_step_in_turn_and_then_comes_to_its_end(tmp_path:
     path.write_bytes(b"old")
     found = []
     for step in range(1, 6):
-        died = dies_at(step, replace_file, path, b"new!")
+        died = crashes_at(step, replace_file, path, b"new!")
         temporary = path.with_suffix(".tmp")
         found.append((died, path.read_bytes(), temporary.read_bytes() if temporary.exists() else None))
     assert found == [
@@ -197,13 +197,13 @@ def test_a_death_lets_nothing_be_cleaned_up(tmp_path: Path) -> None:
         finally:
             (tmp_path / "left").unlink()
 
-    assert dies_at(1, tidy)
+    assert crashes_at(1, tidy)
     assert [path.name for path in tmp_path.iterdir()] == ["left"]
 
 
 def test_other_threads_do_not_die(tmp_path: Path) -> None:
     thread = threading.Thread(target=(tmp_path / "made").mkdir)
-    with dying_at(1):
+    with crash_at(1):
         thread.start()
         thread.join()
     assert (tmp_path / "made").is_dir()
@@ -211,14 +211,14 @@ def test_other_threads_do_not_die(tmp_path: Path) -> None:
 
 def test_after_a_death_the_calls_are_what_they_were(tmp_path: Path) -> None:
     before = os.mkdir
-    with pytest.raises(SimulatedDeath), dying_at(1):
+    with pytest.raises(SimulatedCrash), crash_at(1):
         (tmp_path / "made").mkdir()
     assert os.mkdir is before
 
 
 def test_a_call_that_a_system_does_not_have_is_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "truncate")
-    with dying_at(1):
+    with crash_at(1):
         assert not hasattr(os, "truncate")
 
 
@@ -245,7 +245,7 @@ import sys
 import partwise.testing as kit
 from partwise.backends.memory import MemoryBackend
 kit.FaultyBackend(MemoryBackend(), kit.FaultPlan()).head_object("key")
-kit.BackendConformance, kit.CheckpointStoreConformance, kit.dies_at, kit.ChangingSource
+kit.BackendConformance, kit.CheckpointStoreConformance, kit.crashes_at, kit.ChangingSource
 print(sorted({"pytest", "hypothesis", "werkzeug"} & sys.modules.keys()))
 """
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

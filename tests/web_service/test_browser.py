@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from partwise.backends.memory import MemoryBackend
 from partwise.server.faults import Fail, ServerFault
 from partwise.testing import OSSServer
-from partwise.testing.fakes import filler
+from partwise.testing.fakes import pseudo_random_bytes
 
 SOON = 30_000  # milliseconds
 SIZE = 3 * 1024 * 1024  # 12 parts
@@ -122,7 +122,7 @@ def in_words(size: int) -> str:
 
 
 def test_a_service_that_is_killed_in_mid_upload_carries_on_before_the_eyes_of_its_user(page, service, storage):
-    data = filler(SIZE)
+    data = pseudo_random_bytes(SIZE)
     service.start(bandwidth_limit=SLOW)
     page.goto(service.url)
     choose(page, "holiday.mov", data)
@@ -147,7 +147,7 @@ def test_a_service_that_is_killed_in_mid_upload_carries_on_before_the_eyes_of_it
 
 
 def test_a_service_that_is_stopped_in_order_pauses_and_carries_on(page, service, storage):
-    data = filler(SIZE)
+    data = pseudo_random_bytes(SIZE)
     service.start(bandwidth_limit=SLOW)
     page.goto(service.url)
     choose(page, "holiday.mov", data)
@@ -162,7 +162,7 @@ def test_a_service_that_is_stopped_in_order_pauses_and_carries_on(page, service,
 
 
 def test_the_buttons_pause_resume_and_cancel(page, service, storage):
-    data = filler(SIZE)
+    data = pseudo_random_bytes(SIZE)
     service.start(bandwidth_limit=SLOW)
     page.goto(service.url)
     choose(page, "one.bin", data)
@@ -189,7 +189,7 @@ def test_a_failure_is_shown_and_can_be_tried_again(page, service, storage):
     storage.plan(ServerFault("InitiateMultipartUpload", Fail("AccessDenied")))
     service.start()
     page.goto(service.url)
-    choose(page, "holiday.mov", filler(SIZE))
+    choose(page, "holiday.mov", pseudo_random_bytes(SIZE))
     row = row_of(page, "holiday.mov")
     is_in_state(row, "failed")
     expect(row.locator(".error")).to_contain_text("AccessDenied")

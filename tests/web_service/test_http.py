@@ -7,10 +7,10 @@ import time
 import pytest
 import urllib3
 
-from partwise.testing.fakes import filler
+from partwise.testing.fakes import pseudo_random_bytes
 
 SOON = 30  # seconds
-DATA = filler(300_000)
+DATA = pseudo_random_bytes(300_000)
 
 
 @pytest.fixture(scope="module")

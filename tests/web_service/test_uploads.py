@@ -14,11 +14,11 @@ import pytest
 from partwise import TransferConfig
 from partwise.backends.memory import MemoryBackend
 from partwise.stores.file import FileCheckpointStore
-from partwise.testing.fakes import filler
+from partwise.testing.fakes import pseudo_random_bytes
 
 SOON = 30  # seconds
 PART = 100 * 1024
-DATA = filler(10 * PART)
+DATA = pseudo_random_bytes(10 * PART)
 CONFIG = TransferConfig(part_size=PART, multipart_threshold=0, concurrency=1)
 
 

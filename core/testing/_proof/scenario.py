@@ -2,7 +2,7 @@
 A world of one storage, one store and one source, in which processes upload, fail, die, and are followed by others.
 
     world = World(MemoryHarness(), MemoryStoreHarness(), SimulatedFile(b"..."))
-    world.live(Life(faults=(Fault("complete_upload", FaultKind.DEATH_AFTER),)))
+    world.live(Life(faults=(Fault("complete_upload", FaultKind.CRASH_AFTER),)))
     world.live(Life())
 
 Each `live` is the life of one process, from its first call to its end or its death. A `Life` is a value: what strikes
@@ -47,8 +47,8 @@ from partwise.testing._proof.simulation import SimulatedClock, SimulatedTranspor
 from partwise.testing._proof.sources import ChangingSource
 from partwise.testing.conformance_backend import BackendHarness
 from partwise.testing.conformance_store import StoreHarness
-from partwise.testing.fakes import TrickyBody, filler
-from partwise.testing.faults import OPERATIONS, Call, Fault, FaultPlan, SimulatedDeath
+from partwise.testing.fakes import StrictBody, pseudo_random_bytes
+from partwise.testing.faults import OPERATIONS, Call, Fault, FaultPlan, SimulatedCrash
 from partwise.testing.faulty import FaultyBackend, FaultyCheckpointStore, FaultySource
 
 # --- what happens ----------------------------------------------------------------------------------------------------
@@ -226,13 +226,13 @@ class SourcePlace(ABC):
         data, number = self.version.data, len(self.versions)
         match what:
             case Happening.GROW:
-                data += filler(max(1, (len(data) * 3 // 2 if size is None else size) - len(data)), number)
+                data += pseudo_random_bytes(max(1, (len(data) * 3 // 2 if size is None else size) - len(data)), number)
             case Happening.SHRINK:
                 data = data[: min(max(0, len(data) - 1), len(data) * 2 // 3 if size is None else size)]
             case Happening.EMPTY:
                 data = b""
             case Happening.REWRITE | Happening.REPLACE | Happening.FORGE:
-                data = filler(len(data), number)
+                data = pseudo_random_bytes(len(data), number)
             case Happening.RESTORE:
                 data = self.versions[0].data
         self._become(what, data)
@@ -564,7 +564,7 @@ class World:
         self.lives: list[Lived] = []
         self._tear = self._torn if torn_writes else None
         self._check = check or _every_promise
-        self._storage = backend.opened()
+        self._storage = backend.open_for_test()
         self._present: Lived | None = None
 
     @property
@@ -615,7 +615,7 @@ class World:
     def overwrite(self, data: bytes) -> None:
         """Somebody else stores an object under the key."""
         self.history.foreign.append(data)
-        self._storage.put_object(self.key, TrickyBody(data), ObjectOptions())
+        self._storage.put_object(self.key, StrictBody(data), ObjectOptions())
 
     # --- lives -------------------------------------------------------------------------------------------------------
 
@@ -678,7 +678,7 @@ class World:
             )
             try:
                 lived.result = Upload(order, simulation.tools(), control).run()
-            except SimulatedDeath:
+            except SimulatedCrash:
                 lived.died = True
             except (Exception, KeyboardInterrupt, SystemExit) as error:  # noqa: BLE001  # whatever it is, the invariants judge it
                 lived.error = error

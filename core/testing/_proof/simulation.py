@@ -25,7 +25,7 @@ from partwise.config import TransferConfig
 from partwise.errors import PartwiseError
 from partwise.model import UploadedPart
 from partwise.protocols import Body, CheckpointStore, MultipartBackend
-from partwise.testing.faults import SimulatedDeath
+from partwise.testing.faults import SimulatedCrash
 from partwise.uploader import Uploader
 
 _NOON = 1_700_000_000.0
@@ -136,7 +136,7 @@ class SimulatedTransport:
         self._clock = clock
         self._attempts: list[_Attempt] = []
         self._woken = False
-        self._dead: SimulatedDeath | None = None
+        self._dead: SimulatedCrash | None = None
         self.moments: list[Moment] = []
         """What happened, in order."""
         self.most_under_way = 0
@@ -159,7 +159,7 @@ class SimulatedTransport:
 
         Raises:
             AssertionError: the loop would wait for ever.
-            SimulatedDeath: the process died in a step.
+            SimulatedCrash: the process died in a step.
         """
         if self._dead is not None:
             raise self._dead
@@ -196,7 +196,7 @@ class SimulatedTransport:
         self._clock.advance(0.001)
         try:
             outcome = attempt.step()
-        except SimulatedDeath as death:
+        except SimulatedCrash as death:
             self._dead = death
             raise
         if outcome is not None:

@@ -48,13 +48,13 @@ from partwise.testing._proof.scenario import (
 )
 from partwise.testing.conformance_backend import BackendHarness
 from partwise.testing.conformance_store import StoreHarness
-from partwise.testing.fakes import filler
+from partwise.testing.fakes import pseudo_random_bytes
 from partwise.testing.faults import OPERATIONS, Fault, FaultKind
 from partwise.testing.strategies import faults
 
 # What an upload calls.
 _CALLED = tuple(operation for operation in OPERATIONS if operation not in {"list_uploads", "scan"})
-_DEATHS = frozenset({FaultKind.DEATH_BEFORE, FaultKind.DEATH_AFTER})
+_DEATHS = frozenset({FaultKind.CRASH_BEFORE, FaultKind.CRASH_AFTER})
 _FAILURES = frozenset(FaultKind) - _DEATHS
 _MEANWHILE = (
     Happening.PAUSE,
@@ -182,9 +182,9 @@ class ResumeMachine(RuleBasedStateMachine):
     def begin(self, source: int, parts: int, rest: int, verify: Literal["metadata", "content"]) -> None:
         """A source lies somewhere; there is neither object nor upload."""
         backend, store = type(self).backend(), type(self).store()
-        self.part_size = backend.part_size(backend.opened())
+        self.part_size = backend.part_size(backend.open_for_test())
         make = self.sources[source % len(self.sources)]
-        place = make(filler(max(0, parts * self.part_size + rest), "first"))
+        place = make(pseudo_random_bytes(max(0, parts * self.part_size + rest), "first"))
         self._world = World(backend, store, place, torn_writes=self.torn_writes)
         self.verify = verify
 
@@ -226,7 +226,7 @@ class ResumeMachine(RuleBasedStateMachine):
         if what == "expiry":
             self.world.expire()
         else:
-            self.world.overwrite(data if what == "same" else filler(len(data), "foreign"))
+            self.world.overwrite(data if what == "same" else pseudo_random_bytes(len(data), "foreign"))
 
     @rule(manner=manners())
     def explain(self, manner: Manner) -> None:

@@ -30,11 +30,11 @@ from partwise.testing.conformance.backend_harness import (
     BackendHarness,
     listed_parts,
     pending_ids,
-    store_at_once,
+    put,
     stored_size,
 )
 from partwise.testing.conformance.suite import NotApplicable, Suite, must_raise, must_return
-from partwise.testing.fakes import TrickyBody, filler
+from partwise.testing.fakes import StrictBody, pseudo_random_bytes
 from partwise.testing.faults import BACKEND_OPERATIONS, Fault, FaultKind, FaultPlan
 from partwise.testing.faulty import FaultyBackend
 
@@ -54,7 +54,7 @@ _FAILURES = (
 @CHECKS.covers(1)
 def check_protocol(harness: BackendHarness) -> None:
     """The backend has the protocol's methods and properties, and a repr that names its class (1)."""
-    backend = harness.opened()
+    backend = harness.open_for_test()
     assert isinstance(backend, MultipartBackend), "a backend has all methods and properties of MultipartBackend"
     assert "://" in backend.location, f"location is a URL, not {backend.location!r}"
     assert isinstance(backend.limits, PartLimits), "limits is a PartLimits"
@@ -69,10 +69,10 @@ def check_no_secret_is_shown(harness: BackendHarness) -> None:
     """No credential shows in a repr, a location, or an error (1)."""
     if not harness.secrets:
         raise NotApplicable("the harness names no secrets: see BackendHarness.secrets")
-    backend = harness.opened()
+    backend = harness.open_for_test()
     key = harness.key("secret")
     unknown = must_raise(
-        UploadNotFound, "the id never was", backend.upload_part, key, "no-such-upload", 1, TrickyBody(b"x")
+        UploadNotFound, "the id never was", backend.upload_part, key, "no-such-upload", 1, StrictBody(b"x")
     )
     backend.close()
     closed = must_raise(BackendClosed, "the backend was closed", backend.head_object, key)
@@ -86,10 +86,10 @@ def check_no_secret_is_shown(harness: BackendHarness) -> None:
 @CHECKS.covers(2, 24)
 def check_handles_see_each_other(harness: BackendHarness) -> None:
     """What is done by one handle is there for another at once, and closing one leaves the other open (2, 24)."""
-    one, other = harness.opened(), harness.opened()
+    one, other = harness.open_for_test(), harness.open_for_test()
     assert one.location == other.location, "location is the same for every handle on one storage"
     assert (one.limits, one.capabilities) == (other.limits, other.capabilities), "limits and capabilities are constant"
-    data = filler(harness.part_size(one), "shared")
+    data = pseudo_random_bytes(harness.part_size(one), "shared")
     upload = harness.begin(one, "shared")
     assert upload.upload_id in pending_ids(other, upload.key), "an upload is there as soon as initiate_upload returns"
     part = upload.send(1, data)
@@ -104,7 +104,7 @@ def check_handles_see_each_other(harness: BackendHarness) -> None:
 @CHECKS.covers(3)
 def check_listing_is_as_declared(harness: BackendHarness) -> None:
     """`list_parts` works, or raises UnsupportedOption where the capabilities say that it does not (3)."""
-    backend = harness.opened()
+    backend = harness.open_for_test()
     upload = harness.begin(backend, "listing")
     if backend.capabilities.lists_parts:
         upload.must_hold([], "capabilities.lists_parts is True")
@@ -116,7 +116,7 @@ def check_listing_is_as_declared(harness: BackendHarness) -> None:
 @CHECKS.covers(5)
 def check_close(harness: BackendHarness) -> None:
     """Closing twice is fine; every method after that raises BackendClosed (5)."""
-    backend = harness.opened()
+    backend = harness.open_for_test()
     upload = harness.begin(backend, "closed")
     backend.close()
     must_return("closing twice is fine", backend.close)
@@ -128,17 +128,17 @@ def check_close(harness: BackendHarness) -> None:
 @CHECKS.covers(6)
 def check_pickle(harness: BackendHarness) -> None:
     """A handle that was pickled is a handle on the same storage; one that can't be says so by a TypeError (6)."""
-    backend = harness.opened()
+    backend = harness.open_for_test()
     if not harness.picklable:
         must_raise(TypeError, "the backend is declared not to be picklable", pickle.dumps, backend)
         return
-    data = filler(harness.part_size(backend))
+    data = pseudo_random_bytes(harness.part_size(backend))
     upload = harness.begin(backend, "pickled")
     copy = cast("MultipartBackend", pickle.loads(pickle.dumps(backend)))  # noqa: S301  # our own bytes, of a moment ago
     try:
         assert (copy.location, copy.limits) == (backend.location, backend.limits), "the copy reaches the same storage"
         duty = "an upload goes on by a handle that was pickled"
-        part = must_return(duty, copy.upload_part, upload.key, upload.upload_id, 1, TrickyBody(data))
+        part = must_return(duty, copy.upload_part, upload.key, upload.upload_id, 1, StrictBody(data))
     finally:
         copy.close()
     upload.complete([part])
@@ -169,17 +169,17 @@ def check_failures_of_the_storage(harness: BackendHarness) -> None:
 @CHECKS.covers(37)
 def check_refusals_are_permanent(harness: BackendHarness) -> None:
     """What trying again can't mend is not retryable (37)."""
-    backend = harness.opened()
+    backend = harness.open_for_test()
     upload = harness.begin(backend, "permanent")
     never_sent = UploadedPart(1, harness.part_size(backend), "no-such-etag")
     errors: list[BackendError] = [must_raise(PartRejected, "the part was never sent", upload.complete, [never_sent])]
     upload.abort()
     errors.append(must_raise(UploadNotFound, "the upload was aborted", upload.send, 1, b"x"))
     if "forbid_overwrite" in backend.capabilities.options:
-        store_at_once(harness, backend, "permanent", b"x")
+        put(harness, backend, "permanent", b"x")
         forbid = ObjectOptions(forbid_overwrite=True)
         duty = "overwriting is forbidden"
-        errors.append(must_raise(ObjectExists, duty, store_at_once, harness, backend, "permanent", b"y", forbid))
+        errors.append(must_raise(ObjectExists, duty, put, harness, backend, "permanent", b"y", forbid))
     for error in errors:
         assert not error.retryable, f"{type(error).__name__} is permanent: trying again can't mend it"
 
@@ -187,8 +187,8 @@ def check_refusals_are_permanent(harness: BackendHarness) -> None:
 @CHECKS.covers(39)
 def check_lost_replies(harness: BackendHarness) -> None:
     """An operation took effect and its answer was lost: doing it again comes to the same end (39)."""
-    backend = harness.opened()
-    data = filler(harness.part_size(backend), "lost")
+    backend = harness.open_for_test()
+    data = pseudo_random_bytes(harness.part_size(backend), "lost")
     key = harness.key("lost")
     changing = ("initiate_upload", "upload_part", "complete_upload", "abort_upload", "put_object")
     plan = FaultPlan([Fault(operation, FaultKind.AFTER) for operation in changing])
@@ -209,19 +209,19 @@ def check_lost_replies(harness: BackendHarness) -> None:
         assert stored_size(backend, key) == len(data), "head_object tells that the object was made"
         upload.complete_again([part])
         assert harness.read(key) == data, "completing once more leaves the object"
-        must_raise(ConnectionFailed, lost, store_at_once, harness, faulty, "lost", b"put")
-        store_at_once(harness, faulty, "lost", b"put")
+        must_raise(ConnectionFailed, lost, put, harness, faulty, "lost", b"put")
+        put(harness, faulty, "lost", b"put")
         assert harness.read(key) == b"put", "putting once more leaves the object"
 
 
 @CHECKS.covers(40)
 def check_delays_change_nothing(harness: BackendHarness) -> None:
     """Through a wrapper that delays each call, everything is as without it (40)."""
-    backend = harness.opened()
+    backend = harness.open_for_test()
     operations = [name for name in BACKEND_OPERATIONS if name != "list_parts" or backend.capabilities.lists_parts]
     waited: list[float] = []
     plan = FaultPlan([Fault(name, FaultKind.DELAY, seconds=1.0) for name in operations], sleep=waited.append)
-    data = filler(harness.part_size(backend), "delayed")
+    data = pseudo_random_bytes(harness.part_size(backend), "delayed")
     delayed = FaultyBackend(backend, plan)
     with plan:
         upload = harness.begin(delayed, "delayed")
@@ -230,7 +230,7 @@ def check_delays_change_nothing(harness: BackendHarness) -> None:
         upload.must_hold([part], "the part is listed")
         upload.complete([part])
         assert harness.read(upload.key) == data, "the object is there"
-        store_at_once(harness, delayed, "delayed", b"put")
+        put(harness, delayed, "delayed", b"put")
         assert stored_size(delayed, upload.key) == 3, "the object was replaced"
         upload.abort()
     assert waited == [1.0] * len(operations), "each operation was delayed once"
@@ -241,12 +241,12 @@ def _calls(backend: MultipartBackend, key: str, upload_id: str) -> dict[str, Cal
     part = UploadedPart(1, 1, "etag")
     calls: dict[str, Callable[[], object]] = {
         "initiate_upload": lambda: backend.initiate_upload(key, NO_OPTIONS),
-        "upload_part": lambda: backend.upload_part(key, upload_id, 1, TrickyBody(b"x")),
+        "upload_part": lambda: backend.upload_part(key, upload_id, 1, StrictBody(b"x")),
         "list_parts": lambda: listed_parts(backend, key, upload_id),
         "complete_upload": lambda: backend.complete_upload(key, upload_id, [part], NO_OPTIONS),
         "abort_upload": lambda: backend.abort_upload(key, upload_id),
         "list_uploads": lambda: list(backend.list_uploads()),
-        "put_object": lambda: backend.put_object(key, TrickyBody(b"x"), NO_OPTIONS),
+        "put_object": lambda: backend.put_object(key, StrictBody(b"x"), NO_OPTIONS),
         "head_object": lambda: backend.head_object(key),
     }
     if not backend.capabilities.lists_parts:

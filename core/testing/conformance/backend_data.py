@@ -14,10 +14,10 @@ from partwise.testing.conformance.backend_harness import (
     Upload,
     listed_parts,
     need_option,
-    store_at_once,
+    put,
 )
 from partwise.testing.conformance.suite import NotApplicable, Suite, must_raise, must_return
-from partwise.testing.fakes import PiecesBody, TrickyBody, filler
+from partwise.testing.fakes import ChunkListBody, StrictBody, pseudo_random_bytes
 
 CHECKS: Suite[BackendHarness] = Suite()
 
@@ -28,15 +28,15 @@ CHECKS: Suite[BackendHarness] = Suite()
 @CHECKS.covers(27)
 def check_buffers_of_every_kind(harness: BackendHarness) -> None:
     """Pieces may be views of bytes, of a bytearray, of a part of either, and of any length (27)."""
-    backend = harness.opened()
-    data = filler(harness.part_size(backend), "buffers")
+    backend = harness.open_for_test()
+    data = pseudo_random_bytes(harness.part_size(backend), "buffers")
     padded = bytearray(b"(" + data + b")")
     bodies = {
-        "bytes": PiecesBody(memoryview(data)),
-        "a bytearray": PiecesBody(memoryview(bytearray(data))),
-        "a slice": PiecesBody(memoryview(padded)[1:-1]),
-        "a read-only view": PiecesBody(memoryview(padded)[1:-1].toreadonly()),
-        "of uneven lengths": PiecesBody(memoryview(data)[:1], memoryview(data)[1:3], memoryview(data)[3:]),
+        "bytes": ChunkListBody(memoryview(data)),
+        "a bytearray": ChunkListBody(memoryview(bytearray(data))),
+        "a slice": ChunkListBody(memoryview(padded)[1:-1]),
+        "a read-only view": ChunkListBody(memoryview(padded)[1:-1].toreadonly()),
+        "of uneven lengths": ChunkListBody(memoryview(data)[:1], memoryview(data)[1:3], memoryview(data)[3:]),
     }
     for kind, body in bodies.items():
         upload = harness.begin(backend, "buffer")
@@ -49,9 +49,9 @@ def check_buffers_of_every_kind(harness: BackendHarness) -> None:
 @CHECKS.covers(27, 28)
 def check_pieces_are_not_kept(harness: BackendHarness) -> None:
     """A piece is valid until the next one is asked for; a body is read again from its start (27, 28)."""
-    backend = harness.opened()
-    data = filler(harness.part_size(backend), "pieces")
-    body = TrickyBody(data, chunk_size=max(1, len(data) // 7))
+    backend = harness.open_for_test()
+    data = pseudo_random_bytes(harness.part_size(backend), "pieces")
+    body = StrictBody(data, chunk_size=max(1, len(data) // 7))
     upload = harness.begin(backend, "pieces")
     backend.upload_part(upload.key, upload.upload_id, 1, body)
     upload.complete([backend.upload_part(upload.key, upload.upload_id, 1, body)])
@@ -65,21 +65,21 @@ def check_pieces_are_not_kept(harness: BackendHarness) -> None:
 @CHECKS.covers(29)
 def check_body_too_short(harness: BackendHarness) -> None:
     """A body that ends before its length is an error, and nothing is stored (29)."""
-    backend = harness.opened()
+    backend = harness.open_for_test()
     size = harness.part_size(backend)
-    _check_wrong_length(harness.begin(backend, "short"), TrickyBody(filler(size - 1), declared=size), size)
+    _check_wrong_length(harness.begin(backend, "short"), StrictBody(pseudo_random_bytes(size - 1), declared=size), size)
 
 
 @CHECKS.covers(29)
 def check_body_too_long(harness: BackendHarness) -> None:
     """A body that goes on beyond its length is an error, and nothing is stored (29)."""
-    backend = harness.opened()
+    backend = harness.open_for_test()
     size = harness.part_size(backend)
-    _check_wrong_length(harness.begin(backend, "long"), TrickyBody(filler(size), declared=size - 1), size)
+    _check_wrong_length(harness.begin(backend, "long"), StrictBody(pseudo_random_bytes(size), declared=size - 1), size)
 
 
-def _check_wrong_length(upload: Upload, body: TrickyBody, size: int) -> None:
-    before = filler(size, "before")
+def _check_wrong_length(upload: Upload, body: StrictBody, size: int) -> None:
+    before = pseudo_random_bytes(size, "before")
     parts = [upload.send(1, before)]
     duty = f"{body!r} gives another number of bytes"
     must_raise(PartwiseError, duty, upload.backend.upload_part, upload.key, upload.upload_id, 1, body)
@@ -100,14 +100,14 @@ class _Cancelled(BaseException):
 @CHECKS.covers(30, 38)
 def check_bodies_that_fail(harness: BackendHarness) -> None:
     """What a body raises passes through unchanged, be it at once or half-way, and nothing is stored (30, 38)."""
-    backend = harness.opened()
+    backend = harness.open_for_test()
     size = harness.part_size(backend)
-    before = filler(size, "before")
+    before = pseudo_random_bytes(size, "before")
     upload = harness.begin(backend, "failing-body")
     parts = [upload.send(1, before)]
     for error in (SourceChanged("it was cut short"), _NotOfTheTree("a defect"), _Cancelled("stop")):
-        for given in (b"", filler(size // 2, "half")):
-            body = TrickyBody(given, declared=size, error=error)
+        for given in (b"", pseudo_random_bytes(size // 2, "half")):
+            body = StrictBody(given, declared=size, error=error)
             duty = f"the body raised {type(error).__name__} after {len(given)} of {size} bytes"
             raised = must_raise(type(error), duty, backend.upload_part, upload.key, upload.upload_id, 1, body)
             assert raised is error, f"{duty}: upload_part lets it through unchanged"
@@ -121,8 +121,8 @@ def check_bodies_that_fail(harness: BackendHarness) -> None:
 @CHECKS.covers(31)
 def check_checksums(harness: BackendHarness) -> None:
     """Where checksums are declared, they are the CRC-64/XZ of what is stored; elsewhere they are None (31)."""
-    backend = harness.opened()
-    pieces = [filler(harness.part_size(backend), "checksums"), b"the last part"]
+    backend = harness.open_for_test()
+    pieces = [pseudo_random_bytes(harness.part_size(backend), "checksums"), b"the last part"]
     of_parts = [slow_crc64(piece) if backend.capabilities.part_checksums else None for piece in pieces]
     of_object = slow_crc64(b"".join(pieces)) if backend.capabilities.object_checksums else None
     upload = harness.begin(backend, "checksums")
@@ -134,7 +134,7 @@ def check_checksums(harness: BackendHarness) -> None:
     assert upload.complete(parts).crc64 == of_object, "complete_upload gives the checksum of the object, if declared"
     found = backend.head_object(upload.key)
     assert found is not None and found.crc64 == of_object, "head_object gives the checksum of the object, if declared"  # noqa: PT018  # one fact
-    stored = store_at_once(harness, backend, "checksums", b"at once")
+    stored = put(harness, backend, "checksums", b"at once")
     of_put = {None, slow_crc64(b"at once")} if backend.capabilities.object_checksums else {None}
     assert stored.crc64 in of_put, "put_object gives the checksum of the object, or None"
 
@@ -169,7 +169,7 @@ _STRANGE_NAMES = (
 @CHECKS.covers(32, 36)
 def check_strange_keys(harness: BackendHarness) -> None:
     """Strange keys name objects of their own, or are refused with InvalidKey as declared (32, 36)."""
-    backend = harness.opened()
+    backend = harness.open_for_test()
     size = harness.part_size(backend)
     kept = {}
     for name in _STRANGE_NAMES:
@@ -177,9 +177,9 @@ def check_strange_keys(harness: BackendHarness) -> None:
         if harness.refuses(key):
             duty = f"{key!r} is declared to be refused"
             must_raise(InvalidKey, duty, harness.begin, backend, name)
-            must_raise(InvalidKey, duty, store_at_once, harness, backend, name, b"x")
+            must_raise(InvalidKey, duty, put, harness, backend, name, b"x")
             continue
-        kept[key] = filler(size, name)
+        kept[key] = pseudo_random_bytes(size, name)
         upload = harness.begin(backend, name)
         assert upload.is_pending(), f"list_uploads gives {key!r} as it is"
         stored = upload.complete([upload.send(1, kept[key])])
@@ -188,7 +188,7 @@ def check_strange_keys(harness: BackendHarness) -> None:
         assert harness.read(key) == data, f"{key!r} names an object of its own"
         found = backend.head_object(key)
         assert found is not None and found.key == key, f"head_object gives {key!r} as it is"  # noqa: PT018  # one fact
-        backend.put_object(key, TrickyBody(data[::-1]), NO_OPTIONS)
+        backend.put_object(key, StrictBody(data[::-1]), NO_OPTIONS)
     for key, data in kept.items():
         assert harness.read(key) == data[::-1], f"{key!r} names an object of its own for put_object too"
 
@@ -196,11 +196,11 @@ def check_strange_keys(harness: BackendHarness) -> None:
 @CHECKS.covers(35)
 def check_part_too_small(harness: BackendHarness) -> None:
     """A part below `min_part_size` that is not the last is refused, and the upload stays usable (35)."""
-    backend = harness.opened()
+    backend = harness.open_for_test()
     least = backend.limits.min_part_size
     if least == 1:
         raise NotApplicable("no part is too small here")
-    pieces = [filler(least, 1), filler(least, 2)]
+    pieces = [pseudo_random_bytes(least, 1), pseudo_random_bytes(least, 2)]
     upload = harness.begin(backend, "small")
     parts = upload.send_all([pieces[0][:-1], pieces[1]])
     upload.must_refuse(parts, f"part 1 has {least - 1} bytes, and min_part_size is {least}")
@@ -211,14 +211,14 @@ def check_part_too_small(harness: BackendHarness) -> None:
 @CHECKS.covers(35)
 def check_limits_are_within_reach(harness: BackendHarness) -> None:
     """The smallest and the largest part, and the highest part number, are accepted (35)."""
-    backend = harness.opened()
+    backend = harness.open_for_test()
     limits = backend.limits
     upload = harness.begin(backend, "limits")
     # A larger "largest part" is only taken at its word: the checks are to be quick.
     sizes = [size for size in (limits.min_part_size, limits.max_part_size) if size <= MIB]
     for size in sizes or [limits.min_part_size]:
         duty = f"a part no. {limits.max_parts} of {size} bytes is within the limits"
-        part = must_return(duty, upload.send, limits.max_parts, filler(size))
+        part = must_return(duty, upload.send, limits.max_parts, pseudo_random_bytes(size))
         assert (part.part_number, part.size) == (limits.max_parts, size), f"{duty}, and has such a receipt"
         upload.must_hold([part], f"{duty}, and is listed")
 
@@ -250,15 +250,15 @@ _GO_WITH_REQUESTS = frozenset({"callback", "forbid_overwrite", "traffic_limit", 
 @CHECKS.covers(3, 36)
 def check_other_options_are_refused(harness: BackendHarness) -> None:
     """An option that is not among the capabilities is refused by every method, and never dropped (3, 36)."""
-    backend = harness.opened()
+    backend = harness.open_for_test()
     refused = {name: options for name, options in _SAMPLES.items() if name not in backend.capabilities.options}
     if not refused:
         raise NotApplicable("the backend honours every option there is")
-    data = filler(harness.part_size(backend))
+    data = pseudo_random_bytes(harness.part_size(backend))
     for name, options in refused.items():
         duty = f"{name} is not among capabilities.options"
         must_raise(UnsupportedOption, duty, harness.begin, backend, name, options)
-        must_raise(UnsupportedOption, duty, store_at_once, harness, backend, name, b"x", options)
+        must_raise(UnsupportedOption, duty, put, harness, backend, name, b"x", options)
         upload = harness.begin(backend, name)
         part = upload.send(1, data)
         must_raise(UnsupportedOption, duty, upload.complete, [part], options)
@@ -269,7 +269,7 @@ def check_other_options_are_refused(harness: BackendHarness) -> None:
 @CHECKS.covers(3, 34)
 def check_options_are_kept(harness: BackendHarness) -> None:
     """Each option that is declared is accepted, and the back door finds it with the object (3, 34)."""
-    backend = harness.opened()
+    backend = harness.open_for_test()
     honoured = backend.capabilities.options
     samples = {
         name: options
@@ -278,7 +278,7 @@ def check_options_are_kept(harness: BackendHarness) -> None:
     }
     if not samples:
         raise NotApplicable("the backend honours no option that stays with an object")
-    data = filler(harness.part_size(backend))
+    data = pseudo_random_bytes(harness.part_size(backend))
     for name, options in samples.items():
         for way, store in WAYS.items():
             store(harness, backend, f"{name}-{way}", data, options)
@@ -291,10 +291,10 @@ def check_options_are_kept(harness: BackendHarness) -> None:
 @CHECKS.covers(34)
 def check_metadata_comes_back(harness: BackendHarness) -> None:
     """`head_object` gives back the metadata, by parts and by put (34)."""
-    backend = harness.opened()
+    backend = harness.open_for_test()
     need_option(backend, "metadata")
     options = ObjectOptions(metadata={"author": "somebody else", "purpose": "to be kept"})
-    data = filler(harness.part_size(backend))
+    data = pseudo_random_bytes(harness.part_size(backend))
     for way, store in WAYS.items():
         store(harness, backend, way, data, options)
         found = backend.head_object(harness.key(way))

@@ -12,7 +12,7 @@ from partwise.errors import BackendError, PartRejected, UploadNotFound
 from partwise.model import ObjectOptions, StoredObject, UploadedPart
 from partwise.protocols import MultipartBackend
 from partwise.testing.conformance.suite import Harness, NotApplicable, must_raise, must_return
-from partwise.testing.fakes import TrickyBody, filler
+from partwise.testing.fakes import StrictBody, pseudo_random_bytes
 
 NO_OPTIONS = ObjectOptions()
 
@@ -88,7 +88,7 @@ class Upload:
 
     def send(self, number: int, data: bytes) -> UploadedPart:
         """Send one part."""
-        return self.backend.upload_part(self.key, self.upload_id, number, TrickyBody(data))
+        return self.backend.upload_part(self.key, self.upload_id, number, StrictBody(data))
 
     def send_all(self, pieces: Iterable[bytes]) -> list[UploadedPart]:
         """Send parts from 1 on."""
@@ -141,7 +141,7 @@ def must_be_dead(
 ) -> None:
     """Every method takes this id for dead; completing is tried where there are receipts to try it with."""
     duty = f"the id {upload_id!r:.40} {why}"
-    errors = [must_raise(UploadNotFound, duty, backend.upload_part, key, upload_id, 1, TrickyBody(b"x"))]
+    errors = [must_raise(UploadNotFound, duty, backend.upload_part, key, upload_id, 1, StrictBody(b"x"))]
     if backend.capabilities.lists_parts:
         errors.append(must_raise(UploadNotFound, duty, listed_parts, backend, key, upload_id))
     if parts is not None:
@@ -179,8 +179,8 @@ def need_option(backend: MultipartBackend, name: str) -> None:
 
 def pieces_of(part_size: int, count: int, seed: object) -> list[bytes]:
     """Parts of one size each but for the last, which is short."""
-    whole = [filler(part_size, (seed, number)) for number in range(1, count)]
-    return [*whole, filler(max(1, part_size // 3), (seed, count))]
+    whole = [pseudo_random_bytes(part_size, (seed, number)) for number in range(1, count)]
+    return [*whole, pseudo_random_bytes(max(1, part_size // 3), (seed, count))]
 
 
 def store_by_parts(
@@ -192,15 +192,15 @@ def store_by_parts(
     return upload.complete(upload.send_all(data[at : at + size] for at in range(0, len(data), size)), options)
 
 
-def store_at_once(
+def put(
     harness: BackendHarness, backend: MultipartBackend, name: str, data: bytes, options: ObjectOptions = NO_OPTIONS
 ) -> StoredObject:
     """Store an object by `put_object`."""
-    return backend.put_object(harness.key(name), TrickyBody(data), options)
+    return backend.put_object(harness.key(name), StrictBody(data), options)
 
 
 #: The two ways to store an object, by name.
-WAYS = {"parts": store_by_parts, "put": store_at_once}
+WAYS = {"parts": store_by_parts, "put": put}
 
 
 def shown_options(options: ObjectOptions | None) -> dict[str, object]:

@@ -21,10 +21,10 @@ from partwise.testing.conformance.backend_harness import (
     Upload,
     listed_parts,
     pending_ids,
-    store_at_once,
+    put,
 )
 from partwise.testing.conformance.suite import must_raise
-from partwise.testing.fakes import filler
+from partwise.testing.fakes import pseudo_random_bytes
 from partwise.testing.faults import Fault, FaultKind, FaultPlan
 from partwise.testing.faulty import FaultyBackend
 
@@ -77,8 +77,8 @@ class BackendMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.harness = type(self).make_harness()
-        self.handles = [self.harness.opened(), self.harness.opened()]
-        self.witness = self.harness.opened()
+        self.handles = [self.harness.open_for_test(), self.harness.open_for_test()]
+        self.witness = self.harness.open_for_test()
         self.part_size = self.harness.part_size(self.witness)
         self.objects: dict[str, bytes] = {}
         self.uploads: dict[str, _Pending] = {}
@@ -138,11 +138,13 @@ class BackendMachine(RuleBasedStateMachine):
         pending = self._drawn(data, handle)
         if pending.parts:
             number, (content, _) = next(iter(pending.parts.items()))
-            version = next(version for version in (0, 1) if filler(self.part_size, (number, version)) != content)
+            version = next(
+                version for version in (0, 1) if pseudo_random_bytes(self.part_size, (number, version)) != content
+            )
             self._send(pending, handle, number, version, loss)
 
     def _send(self, pending: _Pending, handle: int, number: int, version: int, loss: FaultKind | None) -> None:
-        content = filler(self.part_size, (number, version))
+        content = pseudo_random_bytes(self.part_size, (number, version))
 
         def send(backend: MultipartBackend) -> UploadedPart:
             pending.upload.backend = backend
@@ -200,14 +202,14 @@ class BackendMachine(RuleBasedStateMachine):
 
     @rule(name=_names, handle=_handles, version=_versions, loss=_losses)
     def put(self, name: str, handle: int, version: int, loss: FaultKind | None) -> None:
-        content = filler(version * 10, version)
-        self._repeated(handle, "put_object", loss, lambda backend: store_at_once(self.harness, backend, name, content))
+        content = pseudo_random_bytes(version * 10, version)
+        self._repeated(handle, "put_object", loss, lambda backend: put(self.harness, backend, name, content))
         self.objects[self.harness.key(name)] = content
 
     @rule(handle=_handles)
     def reopen(self, handle: int) -> None:
         self.handles[handle].close()
-        self.handles[handle] = self.harness.opened()
+        self.handles[handle] = self.harness.open_for_test()
 
     # --- what must hold ----------------------------------------------------------------------------------------------
 

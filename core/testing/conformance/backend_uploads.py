@@ -22,11 +22,11 @@ from partwise.testing.conformance.backend_harness import (
     need_option,
     pending_ids,
     pieces_of,
-    store_at_once,
+    put,
     stored_size,
 )
 from partwise.testing.conformance.suite import NotApplicable, Suite, must_raise, must_return
-from partwise.testing.fakes import TrickyBody, filler
+from partwise.testing.fakes import StrictBody, pseudo_random_bytes
 
 CHECKS: Suite[BackendHarness] = Suite()
 
@@ -40,7 +40,7 @@ UNKNOWN_IDS = ("no-such-upload", "0" * 32, "../..", "a/b", "ä b", "x" * 300)
 @CHECKS.covers(7)
 def check_complete(harness: BackendHarness) -> None:
     """Initiate, send, complete: the object is the parts in a row, and what is returned describes it (7)."""
-    backend = harness.opened()
+    backend = harness.open_for_test()
     pieces = pieces_of(harness.part_size(backend), 3, "complete")
     upload = harness.begin(backend, "object")
     parts = upload.send_all(pieces)
@@ -55,10 +55,10 @@ def check_complete(harness: BackendHarness) -> None:
 @CHECKS.covers(7, 16)
 def check_put_object(harness: BackendHarness) -> None:
     """`put_object` stores a whole object in place of what stood there; an empty one is fine (7, 8, 16)."""
-    backend = harness.opened()
+    backend = harness.open_for_test()
     key = harness.key("put")
     for data in (b"one", b"another that is longer", b""):
-        stored = backend.put_object(key, TrickyBody(data), NO_OPTIONS)
+        stored = backend.put_object(key, StrictBody(data), NO_OPTIONS)
         assert (stored.key, stored.size) == (key, len(data)), "what is returned describes the object"
         assert harness.read(key) == data, "the object is the body, whole"
 
@@ -66,9 +66,9 @@ def check_put_object(harness: BackendHarness) -> None:
 @CHECKS.covers(7)
 def check_head_object(harness: BackendHarness) -> None:
     """`head_object` describes an object as the call did that stored it, and is None where there is none (7)."""
-    backend = harness.opened()
+    backend = harness.open_for_test()
     assert backend.head_object(harness.key("nothing")) is None, "head_object is None where there is no object"
-    data = filler(harness.part_size(backend) + 1)
+    data = pseudo_random_bytes(harness.part_size(backend) + 1)
     for way, store in WAYS.items():
         stored = store(harness, backend, way, data)
         found = backend.head_object(harness.key(way))
@@ -80,8 +80,8 @@ def check_head_object(harness: BackendHarness) -> None:
 @CHECKS.covers(8)
 def check_complete_without_parts(harness: BackendHarness) -> None:
     """Completing with no part is refused and leaves the upload usable, or makes an empty object, as declared (8)."""
-    backend = harness.opened()
-    data = filler(harness.part_size(backend))
+    backend = harness.open_for_test()
+    data = pseudo_random_bytes(harness.part_size(backend))
     upload = harness.begin(backend, "no-parts")
     part = upload.send(1, data)
     if harness.completes_without_parts:
@@ -95,17 +95,17 @@ def check_complete_without_parts(harness: BackendHarness) -> None:
 @CHECKS.covers(9)
 def check_sizes_at_the_edges(harness: BackendHarness) -> None:
     """One byte, a byte less than a part, a part, a byte more, for several part sizes, by parts and by put (9)."""
-    backend = harness.opened()
+    backend = harness.open_for_test()
     least, most = harness.part_size(backend), backend.limits.max_part_size
     for part_size in sorted({least, min(least + 1, most), min(3 * least // 2, max(least, MIB), most)}):
         for size in sorted({1, part_size - 1, part_size, part_size + 1, 2 * part_size, 2 * part_size + 1} - {0}):
-            data = filler(size, (part_size, size))
+            data = pseudo_random_bytes(size, (part_size, size))
             what = f"{size} bytes in parts of {part_size}"
             upload = harness.begin(backend, f"edge-{part_size}-{size}")
             parts = upload.send_all(data[at : at + part_size] for at in range(0, size, part_size))
             assert upload.complete(parts).size == size, f"{what}: the object was said to have another size"
             assert harness.read(upload.key) == data, f"{what}: the object is another"
-            assert store_at_once(harness, backend, "edge", data).size == size, f"{size} bytes at once: another size"
+            assert put(harness, backend, "edge", data).size == size, f"{size} bytes at once: another size"
             assert harness.read(harness.key("edge")) == data, f"{size} bytes at once: the object is another"
 
 
@@ -115,7 +115,7 @@ def check_sizes_at_the_edges(harness: BackendHarness) -> None:
 @CHECKS.covers(10)
 def check_parts_in_any_order(harness: BackendHarness) -> None:
     """Parts are sent backwards, or with gaps that are filled later; the object goes by number (10)."""
-    backend = harness.opened()
+    backend = harness.open_for_test()
     pieces = pieces_of(harness.part_size(backend), 4, "order")
     for order in ((4, 3, 2, 1), (1, 3, 4, 2)):
         upload = harness.begin(backend, f"order-{order[0]}")
@@ -127,7 +127,7 @@ def check_parts_in_any_order(harness: BackendHarness) -> None:
 @CHECKS.covers(11)
 def check_many_threads(harness: BackendHarness) -> None:
     """Parts of several uploads are sent by many threads at once, and none is lost or mixed up (11)."""
-    backend = harness.opened()
+    backend = harness.open_for_test()
     size = harness.part_size(backend)
     with ThreadPoolExecutor(max_workers=8) as pool:
         uploads = list(pool.map(lambda n: harness.begin(backend, f"thread-{n}"), range(4)))
@@ -146,21 +146,21 @@ def check_many_threads(harness: BackendHarness) -> None:
 @CHECKS.covers(11)
 def check_begun_parts(harness: BackendHarness) -> None:
     """Where parts can be begun, each is answered as if it were sent alone, in whatever order it is asked for (11)."""
-    backend = harness.opened()
+    backend = harness.open_for_test()
     if not supports_pipelining(backend):
         raise NotApplicable("the backend does not offer SupportsPipelining")
     pieces = pieces_of(harness.part_size(backend), 4, "begun")
     upload = harness.begin(backend, "begun")
-    bodies = [TrickyBody(piece) for piece in pieces]
+    bodies = [StrictBody(piece) for piece in pieces]
     answers = [backend.begin_part(upload.key, upload.upload_id, n, body) for n, body in enumerate(bodies, 1)]
     assert [body.crc64 for body in bodies] == list(map(slow_crc64, pieces)), "begin_part reads the body to its end"
     error = SourceChanged("it was cut short")
-    failing = TrickyBody(b"", declared=len(pieces[1]), error=error)
+    failing = StrictBody(b"", declared=len(pieces[1]), error=error)
     raised = must_raise(SourceChanged, "the body failed", backend.begin_part, upload.key, upload.upload_id, 2, failing)
     assert raised is error, "begin_part lets through unchanged what the body raises"
 
     def send_to_nothing() -> UploadedPart:
-        return backend.begin_part(upload.key, "no-such-upload", 1, TrickyBody(b"x"))()
+        return backend.begin_part(upload.key, "no-such-upload", 1, StrictBody(b"x"))()
 
     must_raise(UploadNotFound, "a part was begun of an upload that never was", send_to_nothing)
     parts = {number: answers[number - 1]() for number in (3, 1, 4, 2)}
@@ -175,8 +175,8 @@ def check_begun_parts(harness: BackendHarness) -> None:
 @CHECKS.covers(12)
 def check_part_sent_again(harness: BackendHarness) -> None:
     """The same part again is harmless: it is one part, and its last receipt counts (12)."""
-    backend = harness.opened()
-    data = filler(harness.part_size(backend))
+    backend = harness.open_for_test()
+    data = pseudo_random_bytes(harness.part_size(backend))
     upload = harness.begin(backend, "again")
     upload.send(1, data)
     part = must_return("a part can be sent again", upload.send, 1, data)
@@ -188,8 +188,8 @@ def check_part_sent_again(harness: BackendHarness) -> None:
 @CHECKS.covers(12)
 def check_part_replaced(harness: BackendHarness) -> None:
     """Other bytes under the same number replace the part: the last one stands, be it shorter (12)."""
-    backend = harness.opened()
-    first, last = filler(harness.part_size(backend), "first"), b"the last one"
+    backend = harness.open_for_test()
+    first, last = pseudo_random_bytes(harness.part_size(backend), "first"), b"the last one"
     upload = harness.begin(backend, "replaced")
     upload.send(1, first)
     part = upload.send(1, last)
@@ -204,7 +204,7 @@ def check_part_replaced(harness: BackendHarness) -> None:
 @CHECKS.covers(13)
 def check_missing_part(harness: BackendHarness) -> None:
     """Naming a part that was never sent is a PartRejected, and the upload stays usable (13)."""
-    backend = harness.opened()
+    backend = harness.open_for_test()
     pieces = pieces_of(harness.part_size(backend), 2, "missing")
     upload = harness.begin(backend, "missing")
     part = upload.send(1, pieces[0])
@@ -216,7 +216,7 @@ def check_missing_part(harness: BackendHarness) -> None:
 @CHECKS.covers(13)
 def check_unnamed_parts_are_dropped(harness: BackendHarness) -> None:
     """Parts that `complete_upload` does not name are not in the object (13)."""
-    backend = harness.opened()
+    backend = harness.open_for_test()
     pieces = pieces_of(harness.part_size(backend), 3, "unnamed")
     upload = harness.begin(backend, "unnamed")
     upload.complete(upload.send_all(pieces)[:2])
@@ -226,8 +226,8 @@ def check_unnamed_parts_are_dropped(harness: BackendHarness) -> None:
 @CHECKS.covers(14)
 def check_stale_receipt(harness: BackendHarness) -> None:
     """The receipt of a part that was replaced since is refused, and the upload stays usable (14)."""
-    backend = harness.opened()
-    old, new = (filler(harness.part_size(backend), age) for age in ("old", "new"))
+    backend = harness.open_for_test()
+    old, new = (pseudo_random_bytes(harness.part_size(backend), age) for age in ("old", "new"))
     upload = harness.begin(backend, "stale")
     stale, part = upload.send(1, old), upload.send(1, new)
     upload.must_refuse([stale], "the part was sent again with other bytes")
@@ -237,8 +237,8 @@ def check_stale_receipt(harness: BackendHarness) -> None:
 @CHECKS.covers(14)
 def check_foreign_receipt(harness: BackendHarness) -> None:
     """The receipt of another upload is refused, and the upload stays usable (14)."""
-    backend = harness.opened()
-    theirs, ours = (filler(harness.part_size(backend), whose) for whose in ("theirs", "ours"))
+    backend = harness.open_for_test()
+    theirs, ours = (pseudo_random_bytes(harness.part_size(backend), whose) for whose in ("theirs", "ours"))
     foreign = harness.begin(backend, "foreign").send(1, theirs)
     upload = harness.begin(backend, "foreign")
     part = upload.send(1, ours)
@@ -249,8 +249,8 @@ def check_foreign_receipt(harness: BackendHarness) -> None:
 @CHECKS.covers(14)
 def check_wrong_order(harness: BackendHarness) -> None:
     """Parts that do not ascend, or that are named twice, are refused, and the upload stays usable (14)."""
-    backend = harness.opened()
-    pieces = [filler(harness.part_size(backend), n) for n in (1, 2)]
+    backend = harness.open_for_test()
+    pieces = [pseudo_random_bytes(harness.part_size(backend), n) for n in (1, 2)]
     upload = harness.begin(backend, "wrong-order")
     one, two = upload.send_all(pieces)
     upload.must_refuse([two, one], "part 1 is named after part 2")
@@ -261,12 +261,12 @@ def check_wrong_order(harness: BackendHarness) -> None:
 @CHECKS.covers(15)
 def check_invisible_until_complete(harness: BackendHarness) -> None:
     """No object is seen before `complete_upload`; one that stood there stands until then (15)."""
-    backend = harness.opened()
-    data = filler(harness.part_size(backend))
+    backend = harness.open_for_test()
+    data = pseudo_random_bytes(harness.part_size(backend))
     for before in (None, b"the one before"):
         name = f"invisible-{before is None}"
         if before is not None:
-            store_at_once(harness, backend, name, before)
+            put(harness, backend, name, before)
         upload = harness.begin(backend, name)
         assert harness.read(upload.key) == before, "initiate_upload leaves the object as it is"
         part = upload.send(1, data)
@@ -279,10 +279,10 @@ def check_invisible_until_complete(harness: BackendHarness) -> None:
 @CHECKS.covers(16)
 def check_replaced_at_once(harness: BackendHarness) -> None:
     """Whoever looks while objects are replaced sees one of them whole, and never none (16)."""
-    backend = harness.opened()
+    backend = harness.open_for_test()
     size = harness.part_size(backend)
-    versions = [filler(size + n, ("version", n)) for n in range(6)]
-    store_at_once(harness, backend, "watched", versions[0])
+    versions = [pseudo_random_bytes(size + n, ("version", n)) for n in range(6)]
+    put(harness, backend, "watched", versions[0])
     seen: set[bytes | None] = set()
     done = threading.Event()
 
@@ -306,15 +306,15 @@ def check_replaced_at_once(harness: BackendHarness) -> None:
 @CHECKS.covers(16, 36)
 def check_forbid_overwrite(harness: BackendHarness) -> None:
     """Where overwriting is forbidden, ObjectExists comes of each way to store, and the object stays (16, 36)."""
-    backend = harness.opened()
+    backend = harness.open_for_test()
     need_option(backend, "forbid_overwrite")
     forbid = ObjectOptions(forbid_overwrite=True)
-    data = filler(harness.part_size(backend))
+    data = pseudo_random_bytes(harness.part_size(backend))
     upload = harness.begin(backend, "forbidden", forbid)
     part = upload.send(1, data)
-    store_at_once(harness, backend, "forbidden", b"was first", forbid)
+    put(harness, backend, "forbidden", b"was first", forbid)
     duty = "overwriting is forbidden, and there is an object"
-    must_raise(ObjectExists, duty, store_at_once, harness, backend, "forbidden", b"late", forbid)
+    must_raise(ObjectExists, duty, put, harness, backend, "forbidden", b"late", forbid)
     must_raise(ObjectExists, duty, harness.begin, backend, "forbidden", forbid)
     must_raise(ObjectExists, duty, upload.complete, [part], forbid)
     assert harness.read(upload.key) == b"was first", f"{duty}: it stays"
@@ -325,13 +325,13 @@ def check_forbid_overwrite(harness: BackendHarness) -> None:
 @CHECKS.covers(19)
 def check_complete_twice(harness: BackendHarness) -> None:
     """Completing once more gives the same object again or UploadNotFound, and never a second object (19)."""
-    backend = harness.opened()
+    backend = harness.open_for_test()
     upload = harness.begin(backend, "twice")
-    parts = [upload.send(1, filler(harness.part_size(backend)))]
+    parts = [upload.send(1, pseudo_random_bytes(harness.part_size(backend)))]
     stored = upload.complete(parts)
     again = upload.complete_again(parts)
     assert again is None or (again.size, again.etag) == (stored.size, stored.etag), "the second answer is the first"
-    store_at_once(harness, backend, "twice", b"newer")
+    put(harness, backend, "twice", b"newer")
     upload.complete_again(parts)
     assert harness.read(upload.key) == b"newer", "completing once more brings back no object that was replaced"
 
@@ -339,8 +339,8 @@ def check_complete_twice(harness: BackendHarness) -> None:
 @CHECKS.covers(20)
 def check_two_uploads_of_one_key(harness: BackendHarness) -> None:
     """Two uploads of one key have their own ids and parts; the one that is completed last stands (20)."""
-    backend = harness.opened()
-    one, other = (filler(harness.part_size(backend), which) for which in ("one", "other"))
+    backend = harness.open_for_test()
+    one, other = (pseudo_random_bytes(harness.part_size(backend), which) for which in ("one", "other"))
     first, second = harness.begin(backend, "two"), harness.begin(backend, "two")
     assert first.upload_id != second.upload_id, "each upload has an id of its own"
     first_part = must_return("a second upload of a key leaves the first", first.send, 1, one)
@@ -359,10 +359,10 @@ def check_two_uploads_of_one_key(harness: BackendHarness) -> None:
 @CHECKS.covers(17)
 def check_abort(harness: BackendHarness) -> None:
     """An aborted upload is gone with its parts, and no object was touched (17)."""
-    backend = harness.opened()
-    store_at_once(harness, backend, "aborted", b"the one before")
+    backend = harness.open_for_test()
+    put(harness, backend, "aborted", b"the one before")
     upload = harness.begin(backend, "aborted")
-    parts = [upload.send(1, filler(harness.part_size(backend)))]
+    parts = [upload.send(1, pseudo_random_bytes(harness.part_size(backend)))]
     upload.abort()
     assert not upload.is_pending(), "an aborted upload is not pending"
     upload.must_be_dead("is aborted", parts)
@@ -372,8 +372,8 @@ def check_abort(harness: BackendHarness) -> None:
 @CHECKS.covers(18)
 def check_abort_what_is_gone(harness: BackendHarness) -> None:
     """Aborting twice, after complete, or an id that never was is fine, and touches nothing (18)."""
-    backend = harness.opened()
-    data = filler(harness.part_size(backend))
+    backend = harness.open_for_test()
+    data = pseudo_random_bytes(harness.part_size(backend))
     aborted = harness.begin(backend, "gone")
     aborted.abort()
     must_return("aborting twice is fine", aborted.abort)
@@ -390,9 +390,9 @@ def check_abort_what_is_gone(harness: BackendHarness) -> None:
 @CHECKS.covers(21, 37)
 def check_dead_ids(harness: BackendHarness) -> None:
     """An id that never was, or is completed, gives a permanent UploadNotFound from every method (21, 37)."""
-    backend = harness.opened()
+    backend = harness.open_for_test()
     upload = harness.begin(backend, "dead")
-    parts = [upload.send(1, filler(harness.part_size(backend)))]
+    parts = [upload.send(1, pseudo_random_bytes(harness.part_size(backend)))]
     for unknown in UNKNOWN_IDS:
         must_be_dead(backend, upload.key, unknown, "was never there", parts)
     upload.complete(parts)
@@ -406,7 +406,7 @@ def check_dead_ids(harness: BackendHarness) -> None:
 @CHECKS.covers(22, 24)
 def check_list_parts(harness: BackendHarness) -> None:
     """The parts of an upload are listed at once, by ascending number, with what their receipts say (22, 24)."""
-    backend = harness.opened()
+    backend = harness.open_for_test()
     need_list_parts(backend)
     size = harness.part_size(backend)
     upload = harness.begin(backend, "parts")
@@ -414,14 +414,14 @@ def check_list_parts(harness: BackendHarness) -> None:
     sent: dict[int, UploadedPart] = {}
     for number in (10, 2, 9, 1):  # as texts, "10" comes before "2"
         if number <= backend.limits.max_parts:
-            sent[number] = upload.send(number, filler(size, number))
+            sent[number] = upload.send(number, pseudo_random_bytes(size, number))
             upload.must_hold([sent[n] for n in sorted(sent)], "parts are listed at once, by ascending number")
 
 
 @CHECKS.covers(22)
 def check_list_uploads(harness: BackendHarness) -> None:
     """Pending uploads are listed by key, then id, with a time that has a zone, and only those below the prefix (22)."""
-    backend = harness.opened()
+    backend = harness.open_for_test()
     uploads = [harness.begin(backend, name) for name in ("list/b", "list/a", "list/ab", "list/b", "list-not")]
     begun = sorted((upload.key, upload.upload_id) for upload in uploads)
     for prefix in (harness.key("list/"), harness.key("list/a")):
@@ -466,11 +466,11 @@ def check_pages_of_parts(harness: BackendHarness) -> None:
         need_list_parts(backend)
         size = harness.part_size(backend)
         upload = harness.begin(backend, "pages")
-        parts = {number: upload.send(number, filler(size, number)) for number in (1, 2, 4, 5)}
+        parts = {number: upload.send(number, pseudo_random_bytes(size, number)) for number in (1, 2, 4, 5)}
         upload.must_hold(list(parts.values()), f"with pages of {page_size}, all parts are listed")
         listing = iter(backend.list_parts(upload.key, upload.upload_id))
         numbers = [next(listing).part_number]
-        upload.send(3, filler(size, 3))
+        upload.send(3, pseudo_random_bytes(size, 3))
         numbers += [part.part_number for part in listing]
         assert numbers in ([1, 2, 4, 5], [1, 2, 3, 4, 5]), (
             f"with pages of {page_size}, a part that comes hides no other"
@@ -480,12 +480,12 @@ def check_pages_of_parts(harness: BackendHarness) -> None:
 @CHECKS.covers(25, 26)
 def check_resume_from_the_id(harness: BackendHarness) -> None:
     """A fresh handle carries on from the id alone, and receipts from `list_parts` complete the upload (25, 26)."""
-    first = harness.opened()
+    first = harness.open_for_test()
     pieces = pieces_of(harness.part_size(first), 2, "resumed")
     upload = harness.begin(first, "resumed")
     parts = [upload.send(1, pieces[0])]
     first.close()
-    upload.backend = harness.opened()
+    upload.backend = harness.open_for_test()
     parts.append(upload.send(2, pieces[1]))
     if upload.backend.capabilities.lists_parts:
         parts = listed_parts(upload.backend, upload.key, upload.upload_id)
@@ -498,7 +498,7 @@ def check_resume_from_the_id(harness: BackendHarness) -> None:
 @CHECKS.covers(26)
 def check_receipts_with_a_checksum(harness: BackendHarness) -> None:
     """Receipts are known by number and ETag: those in which the engine has noted a checksum are as good (26)."""
-    backend = harness.opened()
+    backend = harness.open_for_test()
     pieces = pieces_of(harness.part_size(backend), 2, "noted")
     upload = harness.begin(backend, "noted")
     parts = [

@@ -23,15 +23,15 @@ from partwise.testing.conformance.store_harness import (
     delete,
     enter_claim,
     must_load,
-    need_room,
     receipt,
     receipts,
     sample,
     save,
+    skip_unless_multiple,
     with_parts,
 )
 from partwise.testing.conformance.suite import NotApplicable, Suite, must_raise, must_return
-from partwise.testing.durability.crash_points import dies_at
+from partwise.testing.durability.crash_points import crashes_at
 
 CHECKS: Suite[StoreHarness] = Suite()
 
@@ -46,7 +46,7 @@ class _Interrupted(Exception):
 @CHECKS.covers(16)
 def check_claim_is_exclusive(harness: StoreHarness) -> None:
     """A claim is refused at once while it is held, by any handle or thread, and free when it is left (16)."""
-    one, other = harness.opened(), harness.opened()
+    one, other = harness.open_for_test(), harness.open_for_test()
     name = sample().name
     with one.claim(name), ThreadPoolExecutor(max_workers=1) as pool:
         must_raise(CheckpointBusy, "this handle holds the claim", enter_claim, one, name)
@@ -71,7 +71,7 @@ def check_claim_is_exclusive(harness: StoreHarness) -> None:
 def check_claim_race(harness: StoreHarness) -> None:
     """Of many threads that claim at the same time, never two hold the claim (16)."""
     name = sample().name
-    stores = [harness.opened() for _ in range(4)]
+    stores = [harness.open_for_test() for _ in range(4)]
     start = threading.Barrier(len(stores))
     holders: list[int] = []
     most: list[int] = []
@@ -100,7 +100,7 @@ def check_claim_ends_with_its_process(harness: StoreHarness) -> None:
     opener = harness.elsewhere()
     if opener is None:
         raise NotApplicable("no other process can open the store: see StoreHarness.elsewhere")
-    store = harness.opened()
+    store = harness.open_for_test()
     name = sample().name
     with _claimed_elsewhere(opener, name):
         must_raise(CheckpointBusy, "another process holds the claim", enter_claim, store, name)
@@ -139,8 +139,8 @@ def _claimed_elsewhere(opener: Callable[[], CheckpointStore], name: str) -> Iter
 @CHECKS.covers(15)
 def check_many_threads(harness: StoreHarness) -> None:
     """Checkpoints that are written at the same time, each under its claim, are all kept whole (15)."""
-    need_room(harness)
-    store = harness.opened()
+    skip_unless_multiple(harness)
+    store = harness.open_for_test()
     numbers = range(1, 9)
 
     def write(number: int) -> None:
@@ -156,7 +156,7 @@ def check_many_threads(harness: StoreHarness) -> None:
 @CHECKS.covers(10, 15)
 def check_readers_see_whole_records(harness: StoreHarness) -> None:
     """Whoever loads while a checkpoint is saved again and again sees one of the saved ones, whole (10, 15)."""
-    writer, reader = harness.opened(), harness.opened()
+    writer, reader = harness.open_for_test(), harness.open_for_test()
     versions = [sample(1, *range(1, n + 2), upload_id=f"upload-{n}") for n in range(20)]
     save(writer, versions[0])
     seen: list[Checkpoint | None] = []
@@ -217,14 +217,14 @@ def _check_deaths(
 ) -> None:
     """Die at each step of an action in turn: a new process finds the old state or the new one, and can go on."""
     name = sample().name
-    survivor = harness.opened()
+    survivor = harness.open_for_test()
     for step in range(1, _STEPS_MAX):
         delete(survivor, name)
         if old is not None:
             save(survivor, old)
-        dying = harness.opened()
+        dying = harness.open_for_test()
         with dying.claim(name):
-            died = dies_at(step, action, dying)
+            died = crashes_at(step, action, dying)
         duty = f"a death at step {step} leaves the old state or the new one"
         found = must_return(duty, survivor.load, name)
         state = None if found is None else in_order(found)
@@ -250,7 +250,7 @@ def check_torn_end(harness: StoreHarness) -> None:
     whole = sample(1, 1, 2, 3)
     record = _record_of(harness, whole)
     prefixes = [with_parts(whole, *whole.parts[:count]) for count in range(4)]
-    store = harness.opened()
+    store = harness.open_for_test()
     for length in _positions(len(record)):
         harness.write_record(whole.name, record[:length])
         try:
@@ -271,7 +271,7 @@ def check_damage(harness: StoreHarness) -> None:
     record = _record_of(harness, whole)
     # An edit of what stands last can't be told from a torn end.
     harmless = [whole, with_parts(whole, *whole.parts[:-1])] if harness.tears else [whole]
-    store = harness.opened()
+    store = harness.open_for_test()
     for position in _positions(len(record)):
         edited = bytearray(record)
         edited[position] ^= 1
@@ -294,7 +294,7 @@ def check_saving_after_damage(harness: StoreHarness) -> None:
     edited = bytearray(_record_of(harness, checkpoint))
     edited[len(edited) // 3] ^= 1
     harness.write_record(checkpoint.name, bytes(edited))
-    store = harness.opened()
+    store = harness.open_for_test()
     with store.claim(checkpoint.name):
         must_raise(CheckpointDamaged, "the record was edited in its middle", store.load, checkpoint.name)
         store.save(checkpoint)
@@ -305,10 +305,10 @@ def check_saving_after_damage(harness: StoreHarness) -> None:
 @CHECKS.covers(11)
 def check_damage_is_not_scanned(harness: StoreHarness) -> None:
     """A damaged record is left out of a scan and disturbs no other (11)."""
-    need_room(harness)
+    skip_unless_multiple(harness)
     damaged, good = sample(1), sample(2)
     record = _record_of(harness, damaged)
-    store = harness.opened()
+    store = harness.open_for_test()
     save(store, good)
     harness.write_record(damaged.name, record[::-1])
     assert [found.name for found in store.scan()] == [good.name], "scan gives what can be read, and nothing else"
@@ -316,7 +316,7 @@ def check_damage_is_not_scanned(harness: StoreHarness) -> None:
 
 def _record_of(harness: StoreHarness, checkpoint: Checkpoint) -> bytes:
     """The bytes of this checkpoint's record, its parts appended one by one."""
-    store = harness.opened()
+    store = harness.open_for_test()
     save(store, evolve(checkpoint, parts=()))
     append(store, checkpoint.name, *checkpoint.parts)
     record = harness.read_record(checkpoint.name)

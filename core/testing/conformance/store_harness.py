@@ -113,7 +113,7 @@ def must_load(store: CheckpointStore, expected: Checkpoint, duty: str) -> None:
     assert in_order(found) == in_order(expected), f"{duty}: expected\n{expected}\nand there is\n{found}"
 
 
-def need_room(harness: StoreHarness) -> None:
+def skip_unless_multiple(harness: StoreHarness) -> None:
     """Go no further with a store that has room for one checkpoint."""
     if harness.holds_one:
         raise NotApplicable("the store has room for one checkpoint only, as declared")

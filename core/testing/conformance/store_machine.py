@@ -45,8 +45,8 @@ class StoreMachine(RuleBasedStateMachine):
         super().__init__()
         self.open = ExitStack()
         self.harnesses = [self.open.enter_context(make()) for make in self.make_harnesses]
-        self.stores = [harness.opened() for harness in self.harnesses]
-        self.witnesses = [harness.opened() for harness in self.harnesses]
+        self.stores = [harness.open_for_test() for harness in self.harnesses]
+        self.witnesses = [harness.open_for_test() for harness in self.harnesses]
         self.holds_one = any(harness.holds_one for harness in self.harnesses)
         self.model: dict[str, Checkpoint] = {}
 
@@ -98,7 +98,7 @@ class StoreMachine(RuleBasedStateMachine):
         for index, harness in enumerate(self.harnesses):
             if harness.durable:
                 close(self.stores[index])
-                self.stores[index] = harness.opened()
+                self.stores[index] = harness.open_for_test()
 
     # --- what must hold ----------------------------------------------------------------------------------------------
 

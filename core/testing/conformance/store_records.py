@@ -19,11 +19,11 @@ from partwise.testing.conformance.store_harness import (
     delete,
     enter_claim,
     must_load,
-    need_room,
     receipt,
     receipts,
     sample,
     save,
+    skip_unless_multiple,
     with_parts,
 )
 from partwise.testing.conformance.suite import NotApplicable, Suite, must_raise, must_return
@@ -37,7 +37,7 @@ CHECKS: Suite[StoreHarness] = Suite()
 @CHECKS.covers(1)
 def check_nothing_there(harness: StoreHarness) -> None:
     """Loading what was never saved gives None, and scanning gives nothing (1)."""
-    store = harness.opened()
+    store = harness.open_for_test()
     assert isinstance(store, CheckpointStore), "a store has all methods of CheckpointStore"
     assert store.load(sample().name) is None, "load gives None where there is no checkpoint"
     assert list(store.scan()) == [], "scan gives nothing where there is nothing"
@@ -59,7 +59,7 @@ _VARIETY = (
 @CHECKS.covers(2)
 def check_round_trip(harness: StoreHarness) -> None:
     """What was saved is loaded again, equal in every field (2)."""
-    store = harness.opened()
+    store = harness.open_for_test()
     for checkpoint in _VARIETY:
         save(store, checkpoint)
         must_load(store, checkpoint, "what was saved is loaded again")
@@ -70,7 +70,7 @@ def check_round_trip(harness: StoreHarness) -> None:
 @CHECKS.covers(3)
 def check_saving_again(harness: StoreHarness) -> None:
     """A second save takes the place of the first, appended parts included; there is one record (3)."""
-    store = harness.opened()
+    store = harness.open_for_test()
     first, second = sample(1, 1, 2), sample(1, 2, upload_id="another")
     save(store, first)
     append(store, first.name, receipt(3))
@@ -82,7 +82,7 @@ def check_saving_again(harness: StoreHarness) -> None:
 @CHECKS.covers(3)
 def check_append(harness: StoreHarness) -> None:
     """Appended parts are in what is loaded; of one number, the last one counts (3)."""
-    store = harness.opened()
+    store = harness.open_for_test()
     checkpoint = sample(1, 1)
     save(store, checkpoint)
     append(store, checkpoint.name, receipt(7))
@@ -94,7 +94,7 @@ def check_append(harness: StoreHarness) -> None:
 @CHECKS.covers(3)
 def check_append_to_nothing(harness: StoreHarness) -> None:
     """A part can't be appended to a checkpoint that is not there (3)."""
-    store = harness.opened()
+    store = harness.open_for_test()
     name = sample().name
     must_raise(CheckpointError, "there is no checkpoint of this name", append, store, name, receipt(1))
     assert store.load(name) is None, "nothing is made of a part alone"
@@ -103,7 +103,7 @@ def check_append_to_nothing(harness: StoreHarness) -> None:
 @CHECKS.covers(4)
 def check_delete(harness: StoreHarness) -> None:
     """A deleted checkpoint is gone with its parts and does not come back; deleting what is not there is fine (4)."""
-    store = harness.opened()
+    store = harness.open_for_test()
     checkpoint = sample()
     must_return("deleting what is not there is fine", delete, store, checkpoint.name)
     save(store, checkpoint)
@@ -120,7 +120,7 @@ def check_delete(harness: StoreHarness) -> None:
 @CHECKS.covers(17)
 def check_nothing_is_shared(harness: StoreHarness) -> None:
     """Neither what was saved nor what was loaded or scanned is the store's own state (17)."""
-    store = harness.opened()
+    store = harness.open_for_test()
     saved, expected = (sample(options=ObjectOptions(metadata={"author": "somebody"})) for _ in range(2))
 
     def change(checkpoint: Checkpoint | None) -> None:
@@ -144,7 +144,7 @@ def check_nothing_is_shared(harness: StoreHarness) -> None:
 @CHECKS.covers(5)
 def check_scan(harness: StoreHarness) -> None:
     """Every checkpoint is scanned once, with its parts (5)."""
-    store = harness.opened()
+    store = harness.open_for_test()
     checkpoints = [sample(number) for number in range(1, 2 if harness.holds_one else 5)]
     for checkpoint in checkpoints:
         save(store, checkpoint)
@@ -157,8 +157,8 @@ def check_scan(harness: StoreHarness) -> None:
 @CHECKS.covers(6, 7)
 def check_uploads_are_kept_apart(harness: StoreHarness) -> None:
     """One source on its way to several targets has several checkpoints, however alike the targets are (6, 7)."""
-    need_room(harness)
-    store = harness.opened()
+    skip_unless_multiple(harness)
+    store = harness.open_for_test()
     targets = [("mem://a", "b/c"), ("mem://a", "b"), ("mem://a/b", "c"), ("mem://a", "B"), ("mem://A", "b")]
     checkpoints = [evolve(sample(), location=location, key=key) for location, key in targets]
     for checkpoint in checkpoints:
@@ -194,7 +194,7 @@ _STRANGE_NAMES = (
 @CHECKS.covers(7)
 def check_strange_names(harness: StoreHarness) -> None:
     """Any non-empty name is taken, whatever characters it is of, and claimed apart from every other (7)."""
-    store = harness.opened()
+    store = harness.open_for_test()
     for name in _STRANGE_NAMES:
         assert store.load(name) is None, f"load takes the name {name!r:.30}"
         delete(store, name)
@@ -208,8 +208,8 @@ def check_strange_names(harness: StoreHarness) -> None:
 @CHECKS.covers(13)
 def check_vanishing_under_a_scan(harness: StoreHarness) -> None:
     """Checkpoints that vanish while they are scanned disturb no other (13)."""
-    need_room(harness)
-    store, other = harness.opened(), harness.opened()
+    skip_unless_multiple(harness)
+    store, other = harness.open_for_test(), harness.open_for_test()
     checkpoints = [sample(number) for number in range(1, 6)]
     for checkpoint in checkpoints:
         save(store, checkpoint)
@@ -228,7 +228,7 @@ def check_room_for_one(harness: StoreHarness) -> None:
     """Where there is room for one checkpoint, that of another upload is refused, and neither is touched (5, 16)."""
     if not harness.holds_one:
         raise NotApplicable("the store has room for many checkpoints")
-    store = harness.opened()
+    store = harness.open_for_test()
     here, other = sample(1, 1), sample(2)
     save(store, here)
     duty = "the one place holds the checkpoint of another upload"
@@ -248,7 +248,7 @@ def check_room_for_one(harness: StoreHarness) -> None:
 @CHECKS.covers(8)
 def check_handles_see_each_other(harness: StoreHarness) -> None:
     """What is done by one handle is there for another at once (8)."""
-    one, other = harness.opened(), harness.opened()
+    one, other = harness.open_for_test(), harness.open_for_test()
     checkpoint = sample()
     save(one, checkpoint)
     must_load(other, checkpoint, "what one handle saved, another loads")
@@ -267,11 +267,11 @@ def check_reopening(harness: StoreHarness) -> None:
     """Checkpoints are still there once every handle was closed (9)."""
     if not harness.durable:
         raise NotApplicable("the store is not durable, as declared")
-    store = harness.opened()
+    store = harness.open_for_test()
     save(store, sample(1, 1))
     append(store, sample().name, receipt(2))
     close(store)
-    must_load(harness.opened(), sample(1, 1, 2), "what was saved and appended survives reopening")
+    must_load(harness.open_for_test(), sample(1, 1, 2), "what was saved and appended survives reopening")
 
 
 @CHECKS.covers(14)
@@ -294,7 +294,7 @@ def check_unwritable_place(harness: StoreHarness) -> None:
 @CHECKS.covers(19)
 def check_close_and_repr(harness: StoreHarness) -> None:
     """The repr names the class; a store that can be closed can be twice, and later use is StoreClosed (19)."""
-    store = harness.opened()
+    store = harness.open_for_test()
     assert type(store).__name__ in repr(store), f"repr names the class {type(store).__name__}: {store!r}"
     if not hasattr(store, "close"):
         return

@@ -33,7 +33,7 @@ class Harness(ABC, Generic[_Subject]):
     """
     What an author tells a suite about the backend or the store under test. Each check has a harness of its own.
 
-    As a context manager it closes, at the end, every handle that a check took by `opened`, and then itself.
+    As a context manager it closes, at the end, every handle that a check took by `open_for_test`, and then itself.
     """
 
     deviations: ClassVar[Mapping[str, str]] = MappingProxyType({})
@@ -58,7 +58,7 @@ class Harness(ABC, Generic[_Subject]):
     def _handles(self) -> ExitStack:  # made at first use, so that a harness need not call super().__init__()
         return ExitStack()
 
-    def opened(self) -> _Subject:
+    def open_for_test(self) -> _Subject:
         """For checks: a handle that is closed when the check is over."""
         subject = self.open()
         if callable(close := getattr(subject, "close", None)):

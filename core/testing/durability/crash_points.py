@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, ParamSpec
 from unittest import mock
 
-from partwise.testing.faults import SimulatedDeath
+from partwise.testing.faults import SimulatedCrash
 
 _P = ParamSpec("_P")
 
@@ -38,7 +38,7 @@ _CHANGING = (
 
 
 @contextmanager
-def dying_at(step: int) -> Iterator[None]:
+def crash_at(step: int) -> Iterator[None]:
     """
     In the block, the calling thread dies at its `step`-th call of the `os` module that changes files, counting from 1.
     To open a file changes something only where it makes or empties one.
@@ -47,7 +47,7 @@ def dying_at(step: int) -> Iterator[None]:
     those of a database's library, are not seen. Other threads are left alone.
 
     Raises:
-        SimulatedDeath: the step was reached.
+        SimulatedCrash: the step was reached.
     """
     me = threading.get_ident()
     steps = 0
@@ -62,7 +62,7 @@ def dying_at(step: int) -> Iterator[None]:
                 file, data, *rest = args
                 real(file, memoryview(data)[: len(data) // 2], *rest)
             if steps >= step:
-                raise SimulatedDeath(f"died at step {step}, os.{name}")
+                raise SimulatedCrash(f"died at step {step}, os.{name}")
             return real(*args, **kwargs)
 
         return call
@@ -78,11 +78,11 @@ def _changes(path: object, flags: int, *_: object, **__: object) -> bool:  # noq
     return bool(flags & (os.O_CREAT | os.O_TRUNC))
 
 
-def dies_at(step: int, action: Callable[_P, object], *args: _P.args, **kwargs: _P.kwargs) -> bool:
+def crashes_at(step: int, action: Callable[_P, object], *args: _P.args, **kwargs: _P.kwargs) -> bool:
     """Do something, and die at this step of it: True if it did, False if it came to its end in fewer steps."""
     try:
-        with dying_at(step):
+        with crash_at(step):
             action(*args, **kwargs)
-    except SimulatedDeath:
+    except SimulatedCrash:
         return True
     return False

@@ -10,7 +10,7 @@ changed, and afterwards makes it what it may be found to be, had the power been 
         store.save(checkpoint)
         disk.note("saved")
     for loss in disk.losses():
-        loss.strike()
+        loss.apply()
         assert "saved" not in loss.notes or open_store(directory).load(name) == checkpoint
 
 What it can't show:
@@ -210,7 +210,7 @@ class PowerLoss:
     def __str__(self) -> str:
         return f"after change {self.instant}, {self.call}: {self.survival.value}"
 
-    def strike(self) -> dict[int, int]:
+    def apply(self) -> dict[int, int]:
         """
         Make the directory what it would be found to be. Nobody may be using it.
 

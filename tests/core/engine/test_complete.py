@@ -23,7 +23,7 @@ from partwise.errors import (
 from partwise.model import ObjectOptions
 from partwise.sources import StreamSource
 from partwise.testing._proof.sources import ChangingSource
-from partwise.testing.fakes import filler
+from partwise.testing.fakes import pseudo_random_bytes
 from partwise.testing.faults import Fault, FaultKind
 
 ONCE = ObjectOptions(forbid_overwrite=True)
@@ -141,7 +141,7 @@ def test_an_object_of_the_same_bytes_that_stood_there_before_proves_nothing(stru
 
 
 def test_somebody_elses_object_proves_nothing(struck, backend, source):
-    struck().upload(filler(45, "other"), "key")
+    struck().upload(pseudo_random_bytes(45, "other"), "key")
     struck(Fault("complete_upload", FaultKind.BEFORE)).upload(source, "key")
 
     assert backend.read("key") == source.data
@@ -150,7 +150,9 @@ def test_somebody_elses_object_proves_nothing(struck, backend, source):
 @pytest.mark.parametrize("metadata", [{}, {TOKEN_NAME: "another"}])
 def test_without_checksums_somebody_elses_object_proves_nothing(struck, make_backend, source, metadata):
     backend = make_backend(object_checksums=False)
-    struck(backend=backend, multipart_threshold=50).upload(filler(45, "other"), "key", ObjectOptions(metadata=metadata))
+    struck(backend=backend, multipart_threshold=50).upload(
+        pseudo_random_bytes(45, "other"), "key", ObjectOptions(metadata=metadata)
+    )
     struck(Fault("complete_upload", FaultKind.BEFORE), backend=backend).upload(source, "key")
 
     assert backend.read("key") == source.data
@@ -306,7 +308,7 @@ def test_an_unknown_outcome_ends_with_never_too(struck, mute, source):
 
 def test_an_upload_that_is_still_there_was_not_completed(struck, mute, source):
     backend = mute()
-    struck(backend=backend, multipart_threshold=50).upload(filler(45, "other"), "key")
+    struck(backend=backend, multipart_threshold=50).upload(pseudo_random_bytes(45, "other"), "key")
     struck(Fault("complete_upload", FaultKind.BEFORE), backend=backend).upload(source, "key")
 
     assert backend.read("key") == source.data
@@ -314,7 +316,7 @@ def test_an_upload_that_is_still_there_was_not_completed(struck, mute, source):
 
 def test_an_object_of_another_size_was_not_completed(struck, mute, source):
     backend = mute(lists_parts=False)
-    struck(backend=backend, multipart_threshold=50).upload(filler(44), "key")
+    struck(backend=backend, multipart_threshold=50).upload(pseudo_random_bytes(44), "key")
     struck(Fault("complete_upload", FaultKind.BEFORE), backend=backend).upload(source, "key")
 
     assert backend.read("key") == source.data
@@ -445,7 +447,7 @@ def test_parts_that_do_not_make_up_the_source_are_never_completed(uploader, back
             return super().body(offset, size - 1)
 
     with pytest.raises(SourceChanged, match=r"5 parts of 40 bytes do not make up /a/file to key .* which has 45"):
-        uploader().upload(Short(filler(45)), "key")
+        uploader().upload(Short(pseudo_random_bytes(45)), "key")
 
     assert backend.calls["complete_upload"] == 0
 

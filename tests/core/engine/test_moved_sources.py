@@ -11,7 +11,7 @@ from partwise import sources
 from partwise.errors import SourceChanged
 from partwise.sources import FileSource
 from partwise.testing._proof.sources import ChangingSource
-from partwise.testing.fakes import filler
+from partwise.testing.fakes import pseudo_random_bytes
 
 
 def moved(source):
@@ -21,7 +21,7 @@ def moved(source):
 
 @pytest.fixture
 def other():
-    return filler(45, "other")
+    return pseudo_random_bytes(45, "other")
 
 
 def test_a_source_that_moved_between_runs_is_carried_on(uploader, backend, begun, source, data):

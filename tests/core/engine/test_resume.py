@@ -22,8 +22,8 @@ from partwise.errors import (
 from partwise.model import Callback, Fingerprint, ObjectOptions, PartLimits, UploadedPart
 from partwise.sources import BytesSource, StreamSource
 from partwise.testing._proof.sources import ChangingSource
-from partwise.testing.fakes import filler
-from partwise.testing.faults import Fault, FaultKind, SimulatedDeath
+from partwise.testing.fakes import pseudo_random_bytes
+from partwise.testing.faults import Fault, FaultKind, SimulatedCrash
 from partwise.testing.faulty import FaultySource
 
 OLD_AND_NEW = "started again: the source changed"
@@ -265,7 +265,7 @@ def test_a_stream_that_lost_its_upload_in_mid_run_can_not_start_again(struck, le
     """What was read of it has gone by. The next run begins anew."""
     with pytest.raises(UploadFailed, match="the stream is at byte 30, and can't go to 0") as caught:
         struck(Fault("upload_part", FaultKind.FORGOTTEN_UPLOAD, part_number=3)).upload(
-            StreamSource(io.BytesIO(filler(45)), name="dump"), "key"
+            StreamSource(io.BytesIO(pseudo_random_bytes(45)), name="dump"), "key"
         )
 
     assert not caught.value.resumable
@@ -326,7 +326,7 @@ def test_a_record_that_was_lost_is_made_up_for_by_reading(struck, backend, sourc
 
 def test_somebody_elses_object_of_our_size_is_not_taken_for_ours(struck, backend, source, data, begun):
     begun(source)
-    struck().upload(BytesSource(filler(45, "other")), "key")
+    struck().upload(BytesSource(pseudo_random_bytes(45, "other")), "key")
     result = struck(Fault("list_parts", FaultKind.FORGOTTEN_UPLOAD)).upload(source, "key")
 
     assert backend.read("key") == data
@@ -365,7 +365,7 @@ CHANGES = {
     "it had 45 bytes, and has 49": lambda source: source.append(b"more"),
     "it had 45 bytes, and has 30": lambda source: source.truncate(30),
     "it was modified": lambda source: source.touch(),
-    "the bytes of part 1 are others": lambda source: source.replace(filler(45, "other")),
+    "the bytes of part 1 are others": lambda source: source.replace(pseudo_random_bytes(45, "other")),
 }
 
 
@@ -383,7 +383,7 @@ def test_a_source_that_changed_between_runs_is_sent_anew(uploader, backend, sour
 
 def test_other_bytes_under_the_same_name_are_sent_anew(uploader, backend, begun, data):
     begun(BytesSource(data))
-    other = filler(45, "other")
+    other = pseudo_random_bytes(45, "other")
     result = uploader().upload(BytesSource(other), "key")
 
     assert backend.read("key") == other
@@ -398,7 +398,7 @@ def test_the_same_bytes_under_the_same_name_are_carried_on(uploader, begun, data
 
 def test_a_forged_source_is_found_out_by_its_content(uploader, backend, source, begun, left_behind):
     begun(source)
-    source.forge(filler(45, "other"))
+    source.forge(pseudo_random_bytes(45, "other"))
     result = uploader(verify_source="content").upload(source, "key")
 
     assert backend.read("key") == source.data
@@ -412,7 +412,7 @@ def test_a_forged_source_is_found_out_even_after_a_lost_answer(struck, backend, 
         struck(Fault("complete_upload", FaultKind.AFTER), Fault("head_object", FaultKind.PERMANENT)).upload(
             source, "key"
         )
-    source.forge(filler(45, "other"))
+    source.forge(pseudo_random_bytes(45, "other"))
     struck(verify_source="content").upload(source, "key")
 
     assert backend.read("key") == source.data
@@ -426,7 +426,7 @@ def test_content_that_holds_is_carried_on(uploader, source, begun):
 
 def test_by_choice_the_parts_that_still_match_are_kept(uploader, backend, source, begun, left_behind):
     begun(source)
-    source.write(source.data[:10] + filler(35, "other"))
+    source.write(source.data[:10] + pseudo_random_bytes(35, "other"))
     result = uploader(on_source_change="keep-matching").upload(source, "key")
 
     assert backend.read("key") == source.data
@@ -466,7 +466,7 @@ def test_what_was_kept_of_a_changed_source_must_be_recorded_as_such(struck, back
 
 def test_by_choice_a_source_that_grew_keeps_its_whole_parts(uploader, backend, source, begun):
     begun(source)
-    source.append(filler(30, "more"))
+    source.append(pseudo_random_bytes(30, "more"))
     result = uploader(on_source_change="keep-matching").upload(source, "key")
 
     assert backend.read("key") == source.data
@@ -487,7 +487,7 @@ def test_a_source_that_outgrew_its_parts_starts_again(uploader, make_backend, st
     backend = make_backend(limits=PartLimits(max_parts=5))
     with pytest.raises(UploadFailed):
         struck(Fault("upload_part", FaultKind.PERMANENT, part_number=3), backend=backend).upload(source, "key")
-    source.append(filler(10, "more"))
+    source.append(pseudo_random_bytes(10, "more"))
     result = uploader(backend=backend, part_size="auto", on_source_change="keep-matching").upload(source, "key")
 
     assert backend.read("key") == source.data
@@ -566,8 +566,8 @@ def test_a_store_that_gives_another_uploads_checkpoint_is_refused(uploader, back
 
 def test_an_upload_that_was_never_initiated_starts(struck, uploader, store, source, left_behind):
     """The process died between the intent and the upload's id."""
-    with pytest.raises(SimulatedDeath):
-        struck(Fault("initiate_upload", FaultKind.DEATH_BEFORE)).upload(source, "key")
+    with pytest.raises(SimulatedCrash):
+        struck(Fault("initiate_upload", FaultKind.CRASH_BEFORE)).upload(source, "key")
     [intent] = store.scan()
     result = uploader().upload(source, "key")
 
@@ -725,7 +725,7 @@ def test_a_named_stream_is_compared_while_it_is_read(uploader, backend, data, be
 
 def test_a_named_stream_of_other_bytes_is_sent_anew_part_by_part(uploader, backend, data, begun):
     begun(dump(data))
-    other = data[:10] + filler(35, "other")
+    other = data[:10] + pseudo_random_bytes(35, "other")
     result = uploader().upload(dump(other), "key")
 
     assert backend.read("key") == other
@@ -838,7 +838,7 @@ def plant(uploader, backend, store, source, begun):
 
 def test_a_planted_checkpoint_does_not_make_an_attackers_object_ours(uploader, backend, source, data, plant):
     """Its receipts add up to the object that stands there, of the size of our source."""
-    plant(filler(45, "attack"))
+    plant(pseudo_random_bytes(45, "attack"))
     result = uploader().upload(source, "key")
 
     assert backend.read("key") == data
@@ -850,7 +850,7 @@ def test_a_planted_checkpoint_does_not_make_it_ours_though_parts_can_not_be_list
     uploader, struck, make_backend, store, *, source, data, faults
 ):
     """There the storage is not asked about the upload before it is to be completed."""
-    backend, attack = make_backend(lists_parts=False), BytesSource(filler(45, "attack"))
+    backend, attack = make_backend(lists_parts=False), BytesSource(pseudo_random_bytes(45, "attack"))
     with pytest.raises(UploadPaused):
         uploader(backend=backend).upload(source, "key", progress=lambda at: _pause_at(at, 2))
     [checkpoint] = store.scan()
@@ -876,7 +876,7 @@ def test_a_planted_token_does_not_make_an_attackers_object_ours(uploader, make_b
         uploader(backend=backend).upload(source, "key", progress=lambda at: _pause_at(at, 2))
     [checkpoint] = store.scan()
     backend.abort_upload("key", checkpoint.upload_id)
-    attack = filler(45, "attack")
+    attack = pseudo_random_bytes(45, "attack")
     backend.put_object(
         "key", BytesSource(attack).body(0, 45), ObjectOptions(metadata={"partwise-upload": checkpoint.token})
     )
@@ -903,7 +903,7 @@ def test_a_source_that_was_forged_since_is_found_out_though_nobody_asked_for_its
         struck(Fault("complete_upload", FaultKind.AFTER), Fault("head_object", FaultKind.PERMANENT)).upload(
             source, "key"
         )
-    source.forge(filler(45, "other"))
+    source.forge(pseudo_random_bytes(45, "other"))
     struck().upload(source, "key")
 
     assert backend.read("key") == source.data

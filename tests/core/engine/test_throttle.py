@@ -13,7 +13,7 @@ from partwise._engine.throttle import BandwidthLimit, ThrottledBody, TransferSta
 from partwise.checksums import crc64
 from partwise.protocols import Body
 from partwise.sources import BytesBody
-from partwise.testing.fakes import PiecesBody, filler
+from partwise.testing.fakes import ChunkListBody, pseudo_random_bytes
 
 NEVER = threading.Event()
 
@@ -157,7 +157,7 @@ def test_a_paced_body_is_a_body():
 
 
 def test_without_a_limit_pieces_pass_as_they_are():
-    body = TransferState().throttled(1, PiecesBody(memoryview(b"abc"), memoryview(b"de")))
+    body = TransferState().throttled(1, ChunkListBody(memoryview(b"abc"), memoryview(b"de")))
 
     assert [bytes(chunk) for chunk in body.chunks()] == [b"abc", b"de"]
 
@@ -171,7 +171,7 @@ def test_length_and_checksum_are_the_bodys():
 
 
 def test_with_a_limit_bytes_go_in_small_pieces():
-    data = filler(10_000)
+    data = pseudo_random_bytes(10_000)
     clock = Ticking()
     body = TransferState(BandwidthLimit(10_000, clock)).throttled(1, BytesBody(data))
     pieces = [bytes(chunk) for chunk in body.chunks()]
@@ -183,7 +183,7 @@ def test_with_a_limit_bytes_go_in_small_pieces():
 
 def test_how_far_a_part_is_shows():
     flow = TransferState()
-    body = flow.throttled(7, PiecesBody(memoryview(b"abc"), memoryview(b"de")))
+    body = flow.throttled(7, ChunkListBody(memoryview(b"abc"), memoryview(b"de")))
     seen = [flow.sent(7) for _ in body.chunks()]
 
     assert seen == [0, 3]
@@ -228,7 +228,7 @@ def test_a_part_that_begins_while_the_others_are_counted_does_no_harm():
 
 def test_a_stop_ends_every_body_at_its_next_piece():
     flow = TransferState()
-    chunks = flow.throttled(1, PiecesBody(memoryview(b"abc"), memoryview(b"de"))).chunks()
+    chunks = flow.throttled(1, ChunkListBody(memoryview(b"abc"), memoryview(b"de"))).chunks()
     next(chunks)
     flow.stop.set()
 

@@ -36,7 +36,7 @@ from partwise.results import UploadResult
 from partwise.sources import BytesSource, StreamSource
 from partwise.stores.file import FileCheckpointStore
 from partwise.testing._proof.sources import ChangingSource
-from partwise.testing.fakes import filler
+from partwise.testing.fakes import pseudo_random_bytes
 from partwise.testing.faults import Fault, FaultKind
 from partwise.testing.faulty import FaultySource
 from partwise.uploader import Uploader
@@ -65,7 +65,7 @@ def test_an_object_is_made_of_parts(uploader, backend, source, data, left_behind
 @pytest.mark.parametrize("size", [1, 9, 10, 11, 19, 20, 21, 100])
 @pytest.mark.parametrize("concurrency", [1, 3])
 def test_any_size_arrives_as_it_is(uploader, backend, size, concurrency):
-    data = filler(size)
+    data = pseudo_random_bytes(size)
     result = uploader(concurrency=concurrency).upload(data, "key")
 
     assert backend.read("key") == data
@@ -164,7 +164,7 @@ def test_a_key_that_the_backend_can_not_hold_is_told_as_it_is(uploader, source, 
 
 @pytest.mark.parametrize(("size", "operation"), [(0, "put_object"), (19, "put_object"), (20, "upload_part")])
 def test_below_the_threshold_an_object_goes_in_one_piece(uploader, backend, size, operation, left_behind):
-    data = filler(size)
+    data = pseudo_random_bytes(size)
     result = uploader(multipart_threshold=20).upload(ChangingSource(data), "key")
 
     assert backend.read("key") == data
@@ -184,7 +184,7 @@ def test_an_empty_source_goes_in_one_piece_whatever_the_threshold(uploader, back
 @pytest.mark.parametrize(("size", "operation"), [(12, "put_object"), (13, "upload_part")])
 def test_what_is_too_large_for_one_piece_goes_in_parts(uploader, make_backend, size, operation):
     backend = make_backend(limits=PartLimits(max_put_size=12))
-    uploader(backend=backend, multipart_threshold=20).upload(filler(size), "key")
+    uploader(backend=backend, multipart_threshold=20).upload(pseudo_random_bytes(size), "key")
 
     assert operation in backend.calls
 
@@ -235,7 +235,7 @@ def test_one_piece_that_is_refused_is_not_tried_again(struck, source, left_behin
 
 def test_a_source_that_changes_while_it_goes_in_one_piece_is_never_stored(uploader, backend):
     """The last bytes are held back until the source was looked at once more."""
-    source = ChangingSource(filler(45), chunk_size=5, changes={1: lambda source: source.append(b"more")})
+    source = ChangingSource(pseudo_random_bytes(45), chunk_size=5, changes={1: lambda source: source.append(b"more")})
     with pytest.raises(SourceChanged, match=r"changed on the way.*Nothing was completed"):
         uploader(multipart_threshold=50).upload(source, "key")
 
@@ -251,7 +251,7 @@ def test_a_source_that_changed_before_its_last_bytes_left_is_never_stored(struck
 
 
 def test_a_source_that_shrinks_while_it_goes_in_one_piece_is_never_stored(uploader, backend):
-    source = ChangingSource(filler(45), chunk_size=5, changes={1: lambda source: source.truncate(30)})
+    source = ChangingSource(pseudo_random_bytes(45), chunk_size=5, changes={1: lambda source: source.truncate(30)})
     with pytest.raises(SourceChanged):
         uploader(multipart_threshold=50).upload(source, "key")
 
@@ -259,7 +259,7 @@ def test_a_source_that_shrinks_while_it_goes_in_one_piece_is_never_stored(upload
 
 
 def test_a_source_that_shrank_below_the_threshold_leaves_no_old_upload(uploader, backend, begun, left_behind):
-    source = ChangingSource(filler(45))
+    source = ChangingSource(pseudo_random_bytes(45))
     begun(source)
     source.truncate(15)
     result = uploader(multipart_threshold=20).upload(source, "key")
@@ -270,7 +270,7 @@ def test_a_source_that_shrank_below_the_threshold_leaves_no_old_upload(uploader,
 
 
 def test_an_old_upload_that_could_not_be_aborted_is_remembered_by_its_old_checkpoint(struck, store, begun, left_behind):
-    source = ChangingSource(filler(45))
+    source = ChangingSource(pseudo_random_bytes(45))
     old = begun(source)
     source.truncate(15)
     result = struck(Fault("abort_upload", FaultKind.PERMANENT), multipart_threshold=20).upload(source, "key")
@@ -337,7 +337,7 @@ def test_without_checksums_an_object_in_the_way_is_never_guessed_to_be_ours(stru
 
 @pytest.mark.parametrize("size", [1, 9, 10, 11, 20, 45])
 def test_a_stream_of_any_length_arrives_as_it_is(uploader, backend, size, left_behind):
-    data = filler(size)
+    data = pseudo_random_bytes(size)
     result = uploader().upload(stream(data), "key")
 
     assert backend.read("key") == data
@@ -360,7 +360,7 @@ def test_an_empty_stream_is_an_empty_object(uploader, backend):
 
 @pytest.mark.parametrize(("size", "operation"), [(7, "put_object"), (8, "upload_part"), (9, "upload_part")])
 def test_a_stream_that_ends_within_its_first_part_goes_by_the_threshold(uploader, backend, size, operation):
-    result = uploader(multipart_threshold=8).upload(stream(filler(size)), "key")
+    result = uploader(multipart_threshold=8).upload(stream(pseudo_random_bytes(size)), "key")
 
     assert operation in backend.calls
     assert (result.size, result.parts_sent) == (size, 1)
@@ -368,7 +368,7 @@ def test_a_stream_that_ends_within_its_first_part_goes_by_the_threshold(uploader
 
 def test_a_stream_that_fills_its_first_part_goes_in_parts(uploader, backend):
     """Whether there is more is not known before that part was sent."""
-    result = uploader(multipart_threshold=2000).upload(stream(filler(10)), "key")
+    result = uploader(multipart_threshold=2000).upload(stream(pseudo_random_bytes(10)), "key")
 
     assert backend.calls["upload_part"] == 1
     assert result.parts_sent == 1
@@ -378,7 +378,7 @@ def test_a_streams_parts_grow(uploader, make_backend):
     backend = make_backend(limits=PartLimits(max_parts=20, max_part_size=10 << 9))
     sizes = []
     uploader(backend=backend).upload(
-        stream(filler(100)), "key", progress=lambda at: sizes.append(at.bytes_acknowledged)
+        stream(pseudo_random_bytes(100)), "key", progress=lambda at: sizes.append(at.bytes_acknowledged)
     )
 
     assert sorted(set(sizes)) == [0, 10, 20, 40, 60, 100]
@@ -387,12 +387,12 @@ def test_a_streams_parts_grow(uploader, make_backend):
 def test_where_parts_must_be_equal_a_streams_do_not_grow(uploader, make_backend):
     backend = make_backend(equal_part_sizes=True, limits=PartLimits(max_parts=20, max_part_size=10 << 9))
 
-    assert uploader(backend=backend).upload(stream(filler(105)), "key").parts_sent == 11
+    assert uploader(backend=backend).upload(stream(pseudo_random_bytes(105)), "key").parts_sent == 11
 
 
 def test_a_stream_that_ends_with_the_last_part_there_can_be_fits(uploader, make_backend):
     backend = make_backend(limits=PartLimits(max_parts=3, max_part_size=10))
-    uploader(backend=backend).upload(stream(filler(30)), "key")
+    uploader(backend=backend).upload(stream(pseudo_random_bytes(30)), "key")
 
     assert len(backend.read("key")) == 30
 
@@ -400,7 +400,7 @@ def test_a_stream_that_ends_with_the_last_part_there_can_be_fits(uploader, make_
 def test_a_stream_that_is_too_long_is_given_up(uploader, make_backend, left_behind):
     backend = make_backend(limits=PartLimits(max_parts=3, max_part_size=10))
     with pytest.raises(UploadFailed, match="longer than the 30 bytes that 3 parts hold: begin with a larger") as caught:
-        uploader(backend=backend).upload(stream(filler(31)), "key")
+        uploader(backend=backend).upload(stream(pseudo_random_bytes(31)), "key")
 
     assert isinstance(caught.value.__cause__, SourceError)
     assert left_behind(backend) == []
@@ -408,7 +408,7 @@ def test_a_stream_that_is_too_long_is_given_up(uploader, make_backend, left_behi
 
 def test_an_unnamed_stream_keeps_no_checkpoint(struck):
     made = struck()
-    made.upload(stream(filler(45)), "key")
+    made.upload(stream(pseudo_random_bytes(45)), "key")
 
     assert not any(call.operation in {"claim", "save", "append_part"} for call in made.store.plan.calls)
 
@@ -417,7 +417,7 @@ def test_an_unnamed_stream_that_fails_leaves_nothing_behind(struck, left_behind)
     with pytest.raises(
         UploadFailed, match=r"the stream to key in memory://bucket could not .*Nothing is kept"
     ) as caught:
-        struck(Fault("upload_part", FaultKind.PERMANENT, part_number=3)).upload(stream(filler(45)), "key")
+        struck(Fault("upload_part", FaultKind.PERMANENT, part_number=3)).upload(stream(pseudo_random_bytes(45)), "key")
 
     assert (caught.value.resumable, caught.value.upload_id, caught.value.bytes_done) == (False, None, 0)
     assert left_behind() == []
@@ -431,7 +431,7 @@ def test_a_stream_that_breaks_is_told_and_its_upload_aborted(uploader, backend):
             return super().read(size)
 
     with pytest.raises(UploadFailed, match=r"the stream failed at byte 20: .*unplugged") as caught:
-        uploader().upload(Breaking(filler(45)), "key")
+        uploader().upload(Breaking(pseudo_random_bytes(45)), "key")
 
     assert isinstance(caught.value.__cause__, SourceError)
     assert backend.uploads == {}
@@ -439,7 +439,7 @@ def test_a_stream_that_breaks_is_told_and_its_upload_aborted(uploader, backend):
 
 def test_a_stream_that_opens_itself_is_closed(uploader):
     opened = []
-    source = StreamSource(lambda: opened.append(io.BytesIO(filler(45))) or opened[-1])
+    source = StreamSource(lambda: opened.append(io.BytesIO(pseudo_random_bytes(45))) or opened[-1])
     uploader().upload(source, "key")
 
     assert [each.closed for each in opened] == [True]
@@ -448,7 +448,7 @@ def test_a_stream_that_opens_itself_is_closed(uploader):
 @pytest.mark.parametrize("concurrency", [1, 2, 4])
 def test_a_stream_is_read_no_further_than_there_are_workers(uploader, concurrency):
     """What is read is held in memory."""
-    file = io.BytesIO(filler(200))
+    file = io.BytesIO(pseudo_random_bytes(200))
     ahead = []
     uploader(concurrency=concurrency).upload(
         file, "key", progress=lambda at: ahead.append(file.tell() - at.bytes_acknowledged)
@@ -788,8 +788,8 @@ def test_receipts_that_were_found_do_not_fill_the_memory(tmp_path):
     before = sum(isinstance(thing, UploadedPart) for thing in gc.get_objects())
     uploader = Uploader(Bucket(tmp_path / "bucket"), store, config, transport=lambda: InlineWorkers(SystemClock()))
     with pytest.raises(UploadFailed):
-        uploader.upload(BytesSource(filler(500)), "key")
-    result = uploader.upload(BytesSource(filler(500)), "key")
+        uploader.upload(BytesSource(pseudo_random_bytes(500)), "key")
+    result = uploader.upload(BytesSource(pseudo_random_bytes(500)), "key")
 
     assert (result.parts_resumed, result.parts_sent) == (49, 1)
     assert max(seen) - before < 10
@@ -846,7 +846,7 @@ def test_options_are_bound_once_so_that_those_that_act_late_can_be_refused_first
 @pytest.mark.parametrize("change", ["append", "truncate", "touch", "replace", "write"])
 def test_a_source_that_changes_on_the_way_is_never_mixed(uploader, backend, data, change):
     """Neither its parts nor its checkpoint are of any use: the next run sends every part."""
-    other = filler(45, "other")
+    other = pseudo_random_bytes(45, "other")
     changes = {
         "append": lambda source: source.append(b"more"),
         "truncate": lambda source: source.truncate(30),
