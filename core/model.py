@@ -138,7 +138,7 @@ class ObjectOptions:
         acl: the object's access rule, such as ``"private"`` or ``"public-read"``.
         metadata: values of your own, kept with the object; names are case-insensitive ASCII.
         storage_class: such as ``"Standard"``, ``"IA"``, ``"Archive"``.
-        tagging: tags, by name.
+        tags: tags of the object, by name.
         forbid_overwrite: fail with `ObjectExists` rather than replace an object.
         encryption: server-side encryption: ``"AES256"``, ``"KMS"`` or ``"SM4"``.
         data_encryption: the cipher under KMS: ``"SM4"``.
@@ -157,7 +157,7 @@ class ObjectOptions:
     acl: str | None = field(default=None, validator=text_or_none)
     metadata: Mapping[str, str] = field(factory=dict, converter=texts_by_name)
     storage_class: str | None = field(default=None, validator=text_or_none)
-    tagging: Mapping[str, str] = field(factory=dict, converter=texts_by_name)
+    tags: Mapping[str, str] = field(factory=dict, converter=texts_by_name)
     forbid_overwrite: bool = field(default=False, validator=yes_or_no)
     encryption: str | None = field(default=None, validator=text_or_none)
     data_encryption: str | None = field(default=None, validator=text_or_none)

@@ -121,7 +121,7 @@ CAPABILITIES = Capabilities(
         "expires",
         "forbid_overwrite",
         "metadata",
-        "tagging",
+        "tags",
     },
     part_checksums=True,
     object_checksums=True,

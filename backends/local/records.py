@@ -79,7 +79,7 @@ def options_from_data(data: object) -> ObjectOptions:
     if not isinstance(data, dict):
         raise ValueError(f"options are given by name, not as {type(data).__name__}")  # noqa: TRY004  # as all else
     for name, value in data.items():
-        mapping = name in {"metadata", "tagging"}
+        mapping = name in {"metadata", "tags"}
         texts = [*value, *value.values()] if mapping and isinstance(value, dict) else [value]
         if not all(isinstance(text, str) for text in texts) and not (name == "forbid_overwrite" and value is True):
             raise ValueError(f"the option {name!r:.100} can't be {value!r:.100}")

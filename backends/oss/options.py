@@ -167,7 +167,7 @@ def _metadata(header: str, value: Any) -> dict[str, str]:
     return headers
 
 
-def _tagging(header: str, value: Any) -> dict[str, str]:
+def _tags(header: str, value: Any) -> dict[str, str]:
     if len(value) > TAGS_MAX:
         raise InvalidInput(f"an object has at most {TAGS_MAX} tags, not {len(value)}")
     for name, text in value.items():
@@ -281,7 +281,7 @@ _RULES = (
     _Rule("expires", "Expires", _CREATION),
     _Rule("metadata", METADATA_PREFIX, _CREATION, _metadata),
     _Rule("storage_class", "x-oss-storage-class", _CREATION, _one_of(*_STORAGE_CLASSES)),
-    _Rule("tagging", "x-oss-tagging", _CREATION, _tagging),
+    _Rule("tags", "x-oss-tagging", _CREATION, _tags),
     _Rule("encryption", "x-oss-server-side-encryption", _CREATION, _one_of(*_ENCRYPTIONS)),
     _Rule("data_encryption", "x-oss-server-side-data-encryption", _CREATION, _one_of("SM4")),
     _Rule("kms_key_id", "x-oss-server-side-encryption-key-id", _CREATION),

@@ -94,7 +94,7 @@ def options(
         given["traffic_limit"] = _whole("traffic_limit", traffic_limit, 1)
     return ObjectOptions(
         metadata=parsing.pairs("--meta", meta),
-        tagging=parsing.pairs("--tag", tag),
+        tags=parsing.pairs("--tag", tag),
         callback=callback,
         forbid_overwrite=forbid_overwrite,
         **given,

@@ -184,7 +184,7 @@ def object_options(only: Collection[str] | None = None) -> st.SearchStrategy[Obj
         "acl": st.sampled_from(("private", "public-read", "default")),
         "metadata": metadata(),
         "storage_class": st.sampled_from(("Standard", "IA", "Archive")),
-        "tagging": st.dictionaries(_WORD, _WORD, max_size=3),
+        "tags": st.dictionaries(_WORD, _WORD, max_size=3),
         "forbid_overwrite": st.booleans(),
         "encryption": st.sampled_from(("AES256", "KMS", "SM4")),
         "data_encryption": st.just("SM4"),

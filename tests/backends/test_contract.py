@@ -342,7 +342,7 @@ def test_options_come_back_with_the_object(backend, body):
     options = ObjectOptions(
         content_type="text/plain",
         metadata={"a": "1", "b": "zwei"},
-        tagging={"t": "u"},
+        tags={"t": "u"},
         cache_control="no-cache",
         content_disposition="inline",
         content_encoding="gzip",

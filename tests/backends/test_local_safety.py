@@ -936,7 +936,7 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=5,
 )
-NAMES = st.sampled_from(["metadata", "content_type", "tagging", "forbid_overwrite", "callback", "acl", "traffic_limit"])
+NAMES = st.sampled_from(["metadata", "content_type", "tags", "forbid_overwrite", "callback", "acl", "traffic_limit"])
 RECORDS = st.fixed_dictionaries(
     {"version": st.just(1) | JSON},
     optional={
@@ -995,7 +995,7 @@ def test_options_that_could_not_be_read_back_are_refused_before_anything_is_stor
 
 @pytest.mark.parametrize("call", ["put_object", "initiate_upload"])
 @pytest.mark.parametrize(
-    "options", [{"content_type": "a\udcff"}, {"metadata": {"a": "\ud800"}}, {"tagging": {"\udcff": "a"}}]
+    "options", [{"content_type": "a\udcff"}, {"metadata": {"a": "\ud800"}}, {"tags": {"\udcff": "a"}}]
 )
 def test_options_that_are_no_text_are_refused_before_anything_is_stored(backend, directory, call, options):
     body = (BytesBody(b"x"),) if call == "put_object" else ()

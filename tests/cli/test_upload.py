@@ -133,7 +133,7 @@ def test_the_flags_become_options(partwise: Run, small: Path, url: str, bucket: 
     assert LocalBackend(bucket).describe("copy") == ObjectOptions(
         content_type="text/x-test",
         metadata={"a": "1", "b": "x=y"},
-        tagging={"t": "u"},
+        tags={"t": "u"},
         cache_control="no-store",
         content_disposition="inline",
         content_encoding="zstd",

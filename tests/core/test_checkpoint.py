@@ -33,7 +33,7 @@ OPTIONS = st.builds(
     ObjectOptions,
     content_type=st.none() | TEXTS,
     metadata=MAPPINGS,
-    tagging=MAPPINGS,
+    tags=MAPPINGS,
     forbid_overwrite=st.booleans(),
     traffic_limit=st.none() | COUNTS,
     callback=st.none() | CALLBACKS,

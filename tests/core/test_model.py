@@ -37,7 +37,7 @@ OPTIONS = {
     "acl": "private",
     "metadata": {"a": "b"},
     "storage_class": "IA",
-    "tagging": {"c": "d"},
+    "tags": {"c": "d"},
     "forbid_overwrite": True,
     "encryption": "KMS",
     "data_encryption": "SM4",
@@ -152,7 +152,7 @@ def test_what_is_handed_over_is_copied():
     """Whoever made a value can't change it by what it was made of."""
     metadata, parts, options = {"a": "b"}, [UploadedPart(1, 1, "E")], {"acl"}
     values = (
-        ObjectOptions(metadata=metadata, tagging=metadata),
+        ObjectOptions(metadata=metadata, tags=metadata),
         Callback("u", "b", variables=metadata),
         StoredObject("k", 0, "E", metadata=metadata),
         attrs.evolve(CHECKPOINT, parts=parts),
@@ -162,7 +162,7 @@ def test_what_is_handed_over_is_copied():
     parts.clear()
     options.clear()
 
-    assert values[0].metadata == values[0].tagging == {"a": "b"}
+    assert values[0].metadata == values[0].tags == {"a": "b"}
     assert values[1].variables == {"a": "b"}
     assert values[2].metadata == {"a": "b"}
     assert values[3].parts == (UploadedPart(1, 1, "E"),)

@@ -24,7 +24,7 @@ TABLE = [
     ("expires", "Wed, 01 Jan 2031 00:00:00 GMT", {"Expires": "Wed, 01 Jan 2031 00:00:00 GMT"}, "put initiate"),
     ("metadata", {"Author": "x y"}, {"x-oss-meta-author": "x y"}, "put initiate"),
     ("storage_class", "IA", {"x-oss-storage-class": "IA"}, "put initiate"),
-    ("tagging", {"a b": "1/2", "c": ""}, {"x-oss-tagging": "a%20b=1%2F2&c="}, "put initiate"),
+    ("tags", {"a b": "1/2", "c": ""}, {"x-oss-tagging": "a%20b=1%2F2&c="}, "put initiate"),
     ("encryption", "KMS", {"x-oss-server-side-encryption": "KMS"}, "put initiate"),
     ("data_encryption", "SM4", {"x-oss-server-side-data-encryption": "SM4"}, "put initiate"),
     ("kms_key_id", "9468da86", {"x-oss-server-side-encryption-key-id": "9468da86"}, "put initiate"),
@@ -114,16 +114,16 @@ def test_metadata_may_be_empty():
 
 
 @pytest.mark.parametrize(
-    "tagging",
+    "tags",
     [{str(n): "" for n in range(11)}, {"": "x"}, {"k" * 129: "x"}, {"k": "x" * 257}],
 )
-def test_tags_have_limits(tagging):
+def test_tags_have_limits(tags):
     with pytest.raises(InvalidInput):
-        check(ObjectOptions(tagging=tagging))
+        check(ObjectOptions(tags=tags))
 
 
 def test_tags_at_their_limits():
-    check(ObjectOptions(tagging={f"{n:0128}": "x" * 256 for n in range(10)}))
+    check(ObjectOptions(tags={f"{n:0128}": "x" * 256 for n in range(10)}))
 
 
 @pytest.mark.parametrize("limit", [819_199, 838_860_801, 0, -1])
@@ -283,7 +283,7 @@ def test_a_callback_of_the_longest_header_fits_and_one_byte_more_does_not():
 
 @pytest.mark.parametrize(
     "options",
-    [{"tagging": {"\ud800": "a"}}, {"tagging": {"a": "\ud800"}}, {"tagging": {1: "a"}}, {"metadata": {1: "a"}}],
+    [{"tags": {"\ud800": "a"}}, {"tags": {"a": "\ud800"}}, {"tags": {1: "a"}}, {"metadata": {1: "a"}}],
 )
 def test_what_is_not_text_is_refused(options):
     with pytest.raises(InvalidInput):

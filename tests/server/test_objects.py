@@ -267,7 +267,7 @@ def test_what_the_backend_honours_reaches_it(server: OSSServer, client: Any) -> 
         data_encryption="SM4",
         kms_key_id="a-key",
         metadata={"author": "someone"},
-        tagging={"a": "1"},
+        tags={"a": "1"},
         acl="private",
     )
 

@@ -178,7 +178,7 @@ config.concurrency = 8  # type: ignore[misc]
 options = ObjectOptions(
     content_type="application/x-tar",
     metadata={"made-by": "us"},
-    tagging={"keep": "a year"},
+    tags={"keep": "a year"},
     forbid_overwrite=True,
     callback=Callback(url="https://example.com/stored", body="object=${object}", variables={"x:job": "7"}),
 )

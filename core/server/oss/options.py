@@ -65,7 +65,7 @@ def options_of(request: Request) -> ObjectOptions:
         acl=_one_of(request, "x-oss-object-acl", _ACLS),
         storage_class=_one_of(request, "x-oss-storage-class", _STORAGE_CLASSES),
         metadata=_metadata(request),
-        tagging=_tagging(request),
+        tags=_tags(request),
         forbid_overwrite=_one_of(request, "x-oss-forbid-overwrite", ("true", "false")) == "true",
         traffic_limit=traffic_limit_of(request),
         request_payer=_one_of(request, "x-oss-request-payer", ("requester",)),
@@ -105,7 +105,7 @@ def _metadata(request: Request) -> dict[str, str]:
     return metadata
 
 
-def _tagging(request: Request) -> dict[str, str]:
+def _tags(request: Request) -> dict[str, str]:
     text = request.header("x-oss-tagging") or ""
     tags = parse_qsl(text, keep_blank_values=True)
     if len(tags) > _TAGS_MAX or len(dict(tags)) < len(tags):
@@ -132,8 +132,8 @@ def object_headers(options: ObjectOptions) -> tuple[tuple[str, str], ...]:
         headers.append(("Content-Type", "application/octet-stream"))
     headers.append(("x-oss-storage-class", options.storage_class or "Standard"))
     headers += [(_METADATA + name, value) for name, value in options.metadata.items()]
-    if options.tagging:
-        headers.append(("x-oss-tagging-count", str(len(options.tagging))))
+    if options.tags:
+        headers.append(("x-oss-tagging-count", str(len(options.tags))))
     return tuple(headers)
 
 

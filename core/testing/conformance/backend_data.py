@@ -230,7 +230,7 @@ _SAMPLES: Mapping[str, ObjectOptions] = {
     "acl": ObjectOptions(acl="private"),
     "metadata": ObjectOptions(metadata={"sample": "value"}),
     "storage_class": ObjectOptions(storage_class="IA"),
-    "tagging": ObjectOptions(tagging={"sample": "value"}),
+    "tags": ObjectOptions(tags={"sample": "value"}),
     "forbid_overwrite": ObjectOptions(forbid_overwrite=True),
     "encryption": ObjectOptions(encryption="AES256"),
     "data_encryption": ObjectOptions(encryption="KMS", data_encryption="SM4"),

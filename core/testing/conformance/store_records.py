@@ -48,9 +48,7 @@ _VARIETY = (
     evolve(sample(1), upload_id=None, fingerprint=Fingerprint(), created=0.0),
     evolve(sample(1), parts_per_doubling=1000, token="a token", abandoned=("one", "two")),  # noqa: S106  # marks an object as ours
     sample(1, *range(1, 200)),
-    sample(
-        1, options=ObjectOptions(content_type="text/plain", metadata={"a": "b", "c": "\u00e4 \n"}, tagging={"d": ""})
-    ),
+    sample(1, options=ObjectOptions(content_type="text/plain", metadata={"a": "b", "c": "\u00e4 \n"}, tags={"d": ""})),
     evolve(sample(1), fingerprint=Fingerprint(2**62, 2**62, "id", 2**64 - 1)),
     evolve(sample(2), key="key/\u00e4\U0001f4e6 \n\t\"'\\", source="/a/\udcff/source"),
 )

@@ -254,7 +254,7 @@ class TestOptions:
             ("content_type", "text/plain"),
             ("metadata", {"a": "b"}),
             ("storage_class", "IA"),
-            ("tagging", {"a": "b"}),
+            ("tags", {"a": "b"}),
             ("encryption", "KMS"),
             ("data_encryption", "SM4"),
             ("kms_key_id", "id"),
