@@ -8,24 +8,22 @@ from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
-from attrs import define, evolve
+from attrs import define
 
+from partwise._engine.abort import abort_upload
 from partwise._engine.async_callbacks import CallbackRunner, bind_callback, running_loop
 from partwise._engine.context import ResumeMode, Runtime, UploadContext, UploadRequest, logger
 from partwise._engine.control import Control
-from partwise._engine.finish import drop, stop
-from partwise._engine.ledger import AlreadyStored, Ambiguous, CompareWhileReading, DamagedCheckpoint, Decision, Resume
 from partwise._engine.plan import PartPlan, is_single_put
-from partwise._engine.plugin_calls import PluginDefect, call_plugin
-from partwise._engine.resume import find_checkpoint
+from partwise._engine.reconcile import AlreadyStored, Ambiguous, CompareWhileReading, Decision, Resume
 from partwise._engine.thread_workers import ThreadWorkers
-from partwise._engine.upload import Claim, Upload
+from partwise._engine.upload import Upload
 from partwise._engine.workers import ExecutorWorkers, InlineWorkers, WorkerPool, lacks_resources
 from partwise._signals import raised_by_signal
 from partwise._validation import brief, check_callable, check_methods, check_number, instance_of
 from partwise.clock import Clock, Random, SystemClock, default_random
 from partwise.config import TransferConfig
-from partwise.errors import InvalidInput, UploadFailed
+from partwise.errors import InvalidInput
 from partwise.model import ObjectOptions, PartLimits
 from partwise.progress import ProgressCallback
 from partwise.protocols import CheckpointStore, MultipartBackend
@@ -129,9 +127,9 @@ class Uploader:
             expected_crc64: the CRC-64/XZ that the source must have, as a number.
 
         Raises:
-            UploadFailed: the storage failed or refused; `resumable` says whether the same call carries on, and the
+            UploadFailed: the storage failed or refused; `resumable` says whether the same call resumes, and the
                 cause is the last error. OutcomeUnknown is one of these.
-            SourceChanged: the source changed on the way. Nothing was completed; the next call sends every part.
+            SourceChanged: the source changed during the upload. Nothing was completed; the next call sends every part.
             SourceUnreadable: the source is missing, is a directory, or may not be read. Nothing was sent.
             SourceMismatch: it is not of `expected_size` or `expected_crc64`. Nothing was sent; where that shows only on
                 the way, this is the cause of an UploadFailed, and no object was made.
@@ -230,25 +228,8 @@ class Uploader:
         """
         instance_of(key, str, "the key of an object is text")
         order = UploadRequest(self.backend, self.store, as_source(source), key, ObjectOptions(), self.config)
-        run = UploadContext(order, Runtime(partial(InlineWorkers, self._clock), self._clock, self._chance), Control())
-        if run.store is None:
-            raise InvalidInput(f"{run.target} was never recorded, since its source has no name")
-        with Claim(run.store, run, "Nothing was dropped"):
-            try:
-                found = find_checkpoint(run)
-            except PluginDefect as error:
-                raise error.__cause__ or error  # noqa: B904  # as it was
-            if found is None:
-                return False
-            if isinstance(found, DamagedCheckpoint):
-                run.checkpoint = evolve(run.wanted, upload_id=found.upload_id)
-            if not drop(run):
-                raise stop(
-                    run, UploadFailed, f"the upload of {run.target} could not be aborted, and is kept", resumable=True
-                ) from run.abort_error
-            if isinstance(found, DamagedCheckpoint):
-                call_plugin(run.store.load, run.name)  # it may be another user's, which can't be removed
-            return True
+        runtime = Runtime(partial(InlineWorkers, self._clock), self._clock, self._chance)
+        return abort_upload(UploadContext(order, runtime, Control()))
 
     def _order(
         self,
@@ -404,7 +385,7 @@ class UploadTask:
 
     def pause(self) -> None:
         """
-        Stop, and keep the checkpoint and the upload: the same call carries on. Returns at once; `result` raises
+        Stop, and keep the checkpoint and the upload: the same call resumes. Returns at once; `result` raises
         UploadPaused when no worker is running any more. Without effect on an upload that has ended.
         """
         self._control.pause()
@@ -498,20 +479,22 @@ class Explanation:
 def _explained(decision: Decision, plan: PartPlan, *, limits: PartLimits, config: TransferConfig) -> Explanation:
     match decision:
         case AlreadyStored():
-            return Explanation("done", "an earlier run completed it, and its answer was lost", ())
+            return Explanation("done", "an earlier run completed it, but the response was lost", ())
         case Ambiguous():
-            return Explanation("unknown", "an object of this size is there, and nothing tells whether it is ours", ())
+            return Explanation(
+                "unknown", "an object of this size is there, and nothing shows whether this upload made it", ()
+            )
         case CompareWhileReading(plan=recorded, candidates=candidates):
             reasons = (
                 f"up to {len(candidates)} parts need not be sent, if the stream is the same",
                 _part_size_that_stands(recorded, config),
             )
             return Explanation("resume", "; ".join(filter(None, reasons)), ())
-        case Resume(plan=recorded, verdicts=verdicts):
+        case Resume(plan=recorded, parts=decisions):
             parts = []
-            for verdict in verdicts:
-                part = recorded.part(verdict.part_number)
-                parts.append(PlannedPart(part.part_number, part.offset, part.size, verdict.action, verdict.why))
+            for decided in decisions:
+                part = recorded.part(decided.part_number)
+                parts.append(PlannedPart(part.part_number, part.offset, part.size, decided.action, decided.why))
             return Explanation("resume", _part_size_that_stands(recorded, config), tuple(parts))
         case start:
             if plan.size is not None and is_single_put(plan.size, limits, config.multipart_threshold):

@@ -192,7 +192,7 @@ def dry_run(screen: Screen) -> None:
     """What the next run would do."""
     fates = [
         (1, 70, "keep", "recorded, and on the storage"),
-        (71, 71, "send", "the storage holds another version of it than the one recorded"),
+        (71, 71, "send", "the storage holds another version of it than the recorded one"),
         (72, 76, "keep", "recorded, and on the storage"),
         (77, 77, "adopt", "on the storage, not recorded, and its checksum is the source's"),
         (78, 128, "send", "it was not sent yet"),

@@ -1,9 +1,8 @@
 """
-One run of one upload: what its stages share.
+What the stages of one upload share.
 
-The stages (deciding, sending, completing, ending) are rooms of their own; each of them is handed the run, changes it,
-and says what comes next. All of it happens in one thread. Workers never see a run: they get a job, and give an
-outcome.
+All stages run in one thread, and each of them gets the `UploadContext`. Workers never see it: they get a `PartJob`, and
+return an `Outcome`.
 """
 
 from __future__ import annotations
@@ -15,10 +14,11 @@ from typing import Literal, TypeVar
 
 from attrs import define, evolve, field
 
-from partwise._engine.control import Control, ProgressRaised
+from partwise._engine.control import Control
 from partwise._engine.ledger import Ledger
 from partwise._engine.plan import PartPlan, plan_parts
 from partwise._engine.plugin_calls import call_plugin
+from partwise._engine.reporter import ProgressReporter
 from partwise._engine.retry import RetryPolicy, call_with_retries
 from partwise._engine.throttle import BandwidthLimit, TransferState
 from partwise._engine.workers import WorkerPool
@@ -47,19 +47,19 @@ _T = TypeVar("_T")
 @define(frozen=True)
 class UploadRequest:
     """
-    What is to be uploaded, and how.
+    What the caller asked for.
 
     Args:
-        backend: where to.
-        store: what remembers progress; None: nothing does.
+        backend: where the object goes.
+        store: where progress is recorded; None: nowhere.
         source: where the bytes come from.
         key: the object's key.
-        options: what the object shall be like.
+        options: the object's properties.
         config: how to transfer.
         resume: "auto", "require" or "never".
-        on_progress: is told how far the upload is.
+        on_progress: is called with the progress.
         expected_size: the size in bytes that the source must have; None: any.
-        expected_crc64: the CRC-64/XZ that it must have; None: any.
+        expected_crc64: the CRC-64/XZ that the source must have; None: any.
     """
 
     backend: MultipartBackend
@@ -74,7 +74,7 @@ class UploadRequest:
     expected_crc64: int | None = None
 
 
-def _token() -> str:
+def _random_token() -> str:
     import secrets
 
     return secrets.token_hex(16)
@@ -83,81 +83,81 @@ def _token() -> str:
 @define(frozen=True)
 class Runtime:
     """
-    What the engine has from outside, so that a simulation can own it.
+    What the engine gets from outside, so that a simulation can replace it.
 
     Args:
-        transport: makes what parts are sent by, one for each time that parts are sent.
+        new_workers: makes the workers that send parts; called each time that parts are sent.
         clock: time.
-        chance: randomness, for the waits between attempts.
-        new_token: makes a name for an upload that nobody else has.
+        random: randomness, for the jitter between attempts.
+        new_token: makes a unique name for an upload.
     """
 
-    transport: Callable[[], WorkerPool]
+    new_workers: Callable[[], WorkerPool]
     clock: Clock
-    chance: Random
-    new_token: Callable[[], str] = field(default=_token)
+    random: Random
+    new_token: Callable[[], str] = field(default=_random_token)
 
 
 class UploadContext:
     """
-    One run of one upload.
+    Hold the state of one run of one upload.
 
     Args:
-        order: what is to be uploaded, and how.
-        tools: what the engine has from outside.
-        control: how others ask for an end.
+        request: what the caller asked for.
+        runtime: what the engine gets from outside.
+        control: how other threads request a pause or a cancel.
     """
 
-    def __init__(self, order: UploadRequest, tools: Runtime, control: Control) -> None:
-        self.order = order
-        self.tools = tools
-        self.clock = tools.clock
+    def __init__(self, request: UploadRequest, runtime: Runtime, control: Control) -> None:
+        self.request = request
+        self.runtime = runtime
+        self.clock = runtime.clock
         self.control = control
-        self.policy = RetryPolicy.from_config(order.config, tools.chance)
-        self.source = order.source
-        self.key = order.key
-        self.backend = _bound_to_source_file(_bound_to_options(order.backend, order.options), order.source)
-        remembers = order.store is not None and order.resume != "never" and bool(order.source.name)
-        self.store = _bound_to_source(order.store, order.source) if remembers and order.store is not None else None
+        self.policy = RetryPolicy.from_config(request.config, runtime.random)
+        self.source = request.source
+        self.key = request.key
+        self.backend = _for_source_file(_for_options(request.backend, request.options), request.source)
+        recorded = request.store is not None and request.resume != "never" and bool(request.source.name)
+        self.store = _for_source(request.store, request.source) if recorded and request.store is not None else None
+        #: The source as it was when this run looked at it, and the parts that it is cut into.
         self.fingerprint = Fingerprint()
-        #: The source's identity is another one than when its parts were read; see `check_source`.
-        self.source_moved = False
         self.plan = PartPlan(1, 0)
-        #: The upload under way, without its parts, which are in the ledger; None while there is none.
+        #: Whether the source's identity has changed since its parts were read; see `check_source`.
+        self.source_moved = False
+        #: The multipart upload in progress, without its parts, which are in the ledger; None if there is none.
         self.checkpoint: Checkpoint | None = None
         self.ledger = Ledger(PartPlan(1, 0))
-        limit = order.config.bandwidth_limit
-        self._limit = None if limit is None else BandwidthLimit(limit, tools.clock)
-        self.flow = TransferState()
+        limit = request.config.bandwidth_limit
+        self._limit = None if limit is None else BandwidthLimit(limit, runtime.clock)
+        self.transfer = TransferState()
         self.warnings: list[str] = []
-        #: Why an upload could not be aborted, if there is one that could not.
+        #: Why the storage did not abort an upload, if that failed.
         self.abort_error: BaseException | None = None
-        self._on_progress = order.on_progress
-        self._logged_id: str | None = None
-        self._name = checkpoint_name(self.backend.location, self.key, self.source.name)
-        self._shown = 0
-        self._began = self.clock.monotonic()
+        self._reporter = ProgressReporter(request.on_progress, runtime.clock)
+        self._last_upload_id: str | None = None
+        self.name = checkpoint_name(self.backend.location, self.key, self.source.name)
 
-    def fingerprint_source(self) -> None:
-        """
-        Find out which version of the source there is to upload, and plan its parts.
-
-        Raises:
-            SourceUnreadable: there is nothing to read.
-            InvalidInput: it is too large for the backend, or the part size is impossible.
-        """
-        # A pause or a cancel that is requested meanwhile takes effect when the upload runs, a moment later.
-        self.fingerprint = self._fingerprint_of_source(lambda seconds: self.clock.wait(self.control.requested, seconds))
-        self.plan = plan_parts(
-            self.fingerprint.size,
-            self.backend.limits,
-            self.order.config.part_size,
-            equal_part_sizes=self.backend.capabilities.equal_part_sizes,
-        )
+    # --- the upload --------------------------------------------------------------------------------------------------
 
     @property
-    def wanted(self) -> Checkpoint:
-        """The checkpoint that a fresh upload begins with."""
+    def description(self) -> str:
+        """The source and the destination, for messages."""
+        return f"{self.source.name or 'the stream'} to {self.key} in {self.backend.location}"
+
+    @property
+    def upload_id(self) -> str:
+        """The upload id. There is one while parts are sent and completed."""
+        assert self.checkpoint is not None
+        assert self.checkpoint.upload_id is not None
+        return self.checkpoint.upload_id
+
+    @property
+    def is_resumable(self) -> bool:
+        """Whether a later run could resume from here."""
+        return self.store is not None and self.checkpoint is not None and self.checkpoint.upload_id is not None
+
+    def new_checkpoint(self) -> Checkpoint:
+        """Return the checkpoint that a new upload starts with."""
         return Checkpoint(
             location=self.backend.location,
             key=self.key,
@@ -165,93 +165,83 @@ class UploadContext:
             fingerprint=self.fingerprint,
             part_size=self.plan.part_size,
             parts_per_doubling=self.plan.parts_per_doubling,
-            options=self.order.options.fixed_at_initiate(),
+            options=self.request.options.fixed_at_initiate(),
             created=self.clock.now(),
         )
 
-    @property
-    def name(self) -> str:
-        """The name of this upload's checkpoint."""
-        return self._name
-
-    @property
-    def upload_id(self) -> str:
-        """The id of the upload under way; there is one while parts are sent and completed."""
-        assert self.checkpoint is not None
-        assert self.checkpoint.upload_id is not None
-        return self.checkpoint.upload_id
-
-    @property
-    def is_resumable(self) -> bool:
-        """Whether a later run could carry on from here."""
-        return self.store is not None and self.checkpoint is not None and self.checkpoint.upload_id is not None
-
-    @property
-    def target(self) -> str:
-        """Source and destination, in words."""
-        return f"{self.source.name or 'the stream'} to {self.key} in {self.backend.location}"
-
     def adopt_checkpoint(self, checkpoint: Checkpoint, plan: PartPlan) -> None:
-        """The upload under way is the one that this checkpoint tells of, with its parts as resumed ones."""
+        """Take the upload of an earlier run for this one's. Its parts count as resumed."""
         self.ledger = Ledger(plan)
         limits = self.backend.limits
         for part in checkpoint.parts:
-            # What no storage takes is what became of a record that does not verify itself. It is not there, either.
+            # A store that does not verify its records may return impossible values. Such a part does not count.
             if part.part_number <= limits.max_parts and part.size <= limits.max_part_size:
                 self.ledger.record(part, resumed=True)
         self.checkpoint = evolve(checkpoint, parts=())
 
-    def let_go(self) -> None:
-        """There is no upload under way any more, and the storage holds nothing of it."""
+    def snapshot(self) -> Checkpoint | None:
+        """Return the checkpoint with the parts as they are now; None if there is no upload."""
+        return None if self.checkpoint is None else evolve(self.checkpoint, parts=self.ledger.parts())
+
+    def clear(self) -> None:
+        """Forget the upload, of which the storage holds nothing any more."""
         self.checkpoint = None
         self.ledger = Ledger(self.ledger.plan)
 
-    def snapshot(self) -> Checkpoint | None:
-        """The upload under way, as it is now."""
-        return None if self.checkpoint is None else evolve(self.checkpoint, parts=self.ledger.receipts())
-
-    def new_transfer_state(self) -> TransferState:
-        """What this run and the workers of one sending share."""
-        self.flow = TransferState(self._limit, self.order.config.concurrency)
-        return self.flow
-
-    # --- small things that every stage does --------------------------------------------------------------------------
-
-    def retry(self, attempt: Callable[[], _T]) -> _T:
+    def record_part(self, part: UploadedPart) -> None:
         """
-        Make one request, retrying it according to the retry policy.
+        Append an acknowledged part to the checkpoint.
+
+        A failure to write it is a warning: the storage's own list has the part, too.
+        """
+        if self.store is None:
+            return
+        try:
+            call_plugin(self.store.append_part, self.name, part)
+        except CheckpointError as error:
+            self.warn_unrecorded(error)
+
+    # --- the source --------------------------------------------------------------------------------------------------
+
+    def fingerprint_source(self) -> None:
+        """
+        Look at the source and plan its parts.
 
         Raises:
-            BackendError: the last attempt's.
-            StopRequested: a pause or a cancel was asked for while it waited.
+            SourceUnreadable: the source can't be read.
+            SourceMismatch: it is not the expected source.
+            InvalidInput: it is too large for the backend, or the part size is impossible.
         """
-        return call_with_retries(partial(call_plugin, attempt), self.policy, self.wait, self.log_retry)
-
-    def wait(self, seconds: float) -> None:
-        """Wait, unless somebody asks for an end."""
-        self.clock.wait(self.control.requested, seconds)
-        self.control.check()
+        # A pause or a cancel that is requested meanwhile takes effect when the upload runs, a moment later.
+        self.fingerprint = self._current_fingerprint(lambda seconds: self.clock.wait(self.control.requested, seconds))
+        self.plan = plan_parts(
+            self.fingerprint.size,
+            self.backend.limits,
+            self.request.config.part_size,
+            equal_part_sizes=self.backend.capabilities.equal_part_sizes,
+        )
+        self.check_expected(self.fingerprint.size, self.fingerprint.content)
 
     def check_source(self) -> None:
         """
-        Make sure that the source is still the one that the upload began with.
+        Check that the source is still the one that the upload started with.
 
-        Where nothing but its identity is another one (a file's inode, which on some file systems does not last), that
-        is noted in `source_moved`: its bytes have to be compared before an object is made of them.
+        If only its identity differs (the inode of a file, which some file systems renumber), `source_moved` is set:
+        the bytes must be compared before an object is made of them.
 
         Raises:
-            SourceChanged: it is not.
-            SourceUnreadable: it is not there any more.
+            SourceChanged: it is another source, or another version of it.
+            SourceUnreadable: it can't be read any more.
         """
-        found, known = self._fingerprint_of_source(self.wait), self.fingerprint
+        found, known = self._current_fingerprint(self.wait), self.fingerprint
         if found is known or found == known:
             return
         self.source_moved = found == evolve(known, identity=found.identity)
         if not self.source_moved:
-            raise SourceChanged(f"{self.target} changed on the way", source=self.source.name)
+            raise SourceChanged(f"{self.description} changed during the upload", source=self.source.name)
         self.fingerprint = found
 
-    def _fingerprint_of_source(self, wait: Callable[[float], object]) -> Fingerprint:
+    def _current_fingerprint(self, wait: Callable[[float], object]) -> Fingerprint:
         return call_with_retries(partial(call_plugin, self.source.fingerprint), self.policy, wait, self.log_retry)
 
     def check_expected(self, size: int | None, crc64: int | None, *, so_far: bool = False) -> None:
@@ -264,12 +254,12 @@ class UploadContext:
             so_far: there may be more bytes than `size`.
 
         Raises:
-            SourceMismatch: it is not what is expected.
+            SourceMismatch: the source is not the expected one.
         """
         at_least = "at least " * so_far
         for what, expected, found in (
-            ("bytes", self.order.expected_size, size),
-            ("as its CRC-64", self.order.expected_crc64, crc64),
+            ("bytes", self.request.expected_size, size),
+            ("as its CRC-64", self.request.expected_crc64, crc64),
         ):
             if None not in (expected, found) and found != expected:
                 raise SourceMismatch(
@@ -278,94 +268,84 @@ class UploadContext:
                     source=self.source.name,
                 )
 
-    def remember(self, receipt: UploadedPart) -> None:
-        """Record a receipt. A record that can't be written fails nothing: the storage's own list has the part, too."""
-        if self.store is None:
-            return
-        try:
-            call_plugin(self.store.append_part, self.name, receipt)
-        except CheckpointError as error:
-            self.warn(f"progress could not be recorded: {error}", once="progress could not be recorded")
+    # --- requests, waiting, reporting --------------------------------------------------------------------------------
 
-    def warn(self, message: str, *, once: str | None = None) -> None:
-        """Note what did not go as it should; with `once`, only if nothing that begins like that was noted before."""
-        if once is not None and any(warning.startswith(once) for warning in self.warnings):
-            return
+    def retry(self, attempt: Callable[[], _T]) -> _T:
+        """
+        Call `attempt`, retrying transient errors according to the retry policy.
+
+        Raises:
+            BackendError, SourceError: of the last attempt.
+            StopRequested: a pause or a cancel was requested while it waited.
+        """
+        return call_with_retries(partial(call_plugin, attempt), self.policy, self.wait, self.log_retry)
+
+    def wait(self, seconds: float) -> None:
+        """
+        Wait.
+
+        Raises:
+            StopRequested: a pause or a cancel is requested.
+        """
+        self.clock.wait(self.control.requested, seconds)
+        self.control.check()
+
+    def ignore_stop_requests(self) -> None:
+        """Let the clean-up that follows run to its end, whatever is requested meanwhile."""
+        self.control = Control()
+
+    def new_transfer_state(self) -> TransferState:
+        """Start counting the bytes in flight anew, for workers that start now."""
+        self.transfer = TransferState(self._limit, self.request.config.concurrency)
+        return self.transfer
+
+    def emit_progress(self, *, completed: bool = False) -> None:
+        """
+        Call the caller's progress callback, if there is one.
+
+        Raises:
+            ProgressRaised: the callback raised.
+        """
+        self._reporter.emit(
+            self.ledger, self.transfer, self.checkpoint if self.is_resumable else None, completed=completed
+        )
+
+    def warn(self, message: str) -> None:
+        """Log a warning and keep it for the result or the error."""
         logger.warning("%s: %s", self.key, message, extra=self.log_fields())
         self.warnings.append(message)
 
+    def warn_unrecorded(self, error: CheckpointError) -> None:
+        """Warn, once in a run, that progress could not be written to the checkpoint."""
+        prefix = "progress could not be recorded"
+        if not any(warning.startswith(prefix) for warning in self.warnings):
+            self.warn(f"{prefix}: {error}")
+
     def log_fields(self, part_number: int | None = None) -> dict[str, object]:
-        """What every log record carries beside its text. The upload id is the last one there was."""
+        """Return what every log record carries beside its text. The upload id is the last one that existed."""
         if self.checkpoint is not None:
-            self._logged_id = self.checkpoint.upload_id
-        return {"key": self.key, "upload_id": self._logged_id, "part_number": part_number}
+            self._last_upload_id = self.checkpoint.upload_id
+        return {"key": self.key, "upload_id": self._last_upload_id, "part_number": part_number}
 
     def log_retry(self, error: BaseException, delay: float, part_number: int | None = None) -> None:
-        """Log that an attempt failed, and when the next one is. It is no warning: this is what retrying is for."""
-        what = self.target if part_number is None else f"part {part_number} of {self.target}"
-        logger.info("%s: tried again in %.1f s: %s", what, delay, error, extra=self.log_fields(part_number))
-
-    def report(self, *, completed: bool = False) -> None:
-        """
-        Say how far the upload is, if anybody listens.
-
-        While all bytes are on the storage but the object is not made, nothing is said: the whole is told once it is
-        there.
-
-        Raises:
-            ProgressRaised: the caller's callback did.
-        """
-        if self._on_progress is None:
-            return
-        ledger, checkpoint = self.ledger, self.checkpoint
-        total, moved = ledger.plan.size, ledger.bytes_done
-        if not completed:
-            moved += self.flow.in_flight_bytes()
-            if total is not None:
-                if moved >= total:
-                    moved = ledger.bytes_done  # the last bytes have left, but have not arrived
-                if moved >= total or self._shown >= total:
-                    return  # what was told of a stream may turn out to have been all of it
-        self._shown = max(self._shown, moved)
-        entries = ledger.entries
-        resumable = self.is_resumable and not completed
-        progress = Progress(
-            bytes_done=self._shown,
-            bytes_total=total,
-            bytes_resumed=ledger.bytes_resumed,
-            bytes_acknowledged=ledger.bytes_done,
-            parts_done=ledger.parts_done,
-            parts_total=ledger.plan.parts_total,
-            elapsed=self.clock.monotonic() - self._began,
-            completed=completed,
-            checkpoint=(
-                (lambda: checkpoint and evolve(checkpoint, parts=ledger.as_of(entries))) if resumable else _nothing
-            ),
-        )
-        try:
-            self._on_progress(progress)
-        except Exception as error:
-            self._on_progress = None  # whoever has had enough is not told of what still arrives
-            raise ProgressRaised("the progress callback raised") from error
+        """Log a transient error and the backoff before the next attempt, at level INFO."""
+        what = self.description if part_number is None else f"part {part_number} of {self.description}"
+        logger.info("%s: retrying in %.1f s: %s", what, delay, error, extra=self.log_fields(part_number))
 
 
-def _nothing() -> None:
-    return None
-
-
-def _bound_to_options(backend: MultipartBackend, options: ObjectOptions) -> MultipartBackend:
-    # Whatever the options are: those that act late are refused here, before the parts of an upload that is carried on.
+def _for_options(backend: MultipartBackend, options: ObjectOptions) -> MultipartBackend:
+    # With any option: one that acts late is checked here, too, before the parts of a resumed upload are sent.
     if options.explicitly_set() and isinstance(backend, SupportsRequestOptions):
         return backend.with_request_options(options)
     return backend
 
 
-def _bound_to_source_file(backend: MultipartBackend, source: Source) -> MultipartBackend:
+def _for_source_file(backend: MultipartBackend, source: Source) -> MultipartBackend:
     if isinstance(source, FileSource) and isinstance(backend, SupportsSourceFile):
-        # Of its class, not by a `__getattr__`: a wrapper would be left behind for what it wraps.
+        # Only if its class has the method: a wrapper with `__getattr__` would be replaced by what it wraps.
         return backend.with_source_file(source.name) if hasattr(type(backend), "with_source_file") else backend
     return backend
 
 
-def _bound_to_source(store: CheckpointStore, source: Source) -> CheckpointStore:
+def _for_source(store: CheckpointStore, source: Source) -> CheckpointStore:
     return store.for_source(source.name) if isinstance(store, SupportsPerSource) else store

@@ -1,28 +1,27 @@
 """
-How an upload ends: what is dropped, what is kept, and what the caller is told.
+How an upload ends: what is discarded, what is kept, and which result or error the caller gets.
 
-Whatever can't be cleaned up is reported, and fails nothing. A checkpoint is deleted only after the upload it speaks
-of is gone, so that no upload is ever forgotten.
+A failed clean-up is reported, and fails nothing. A checkpoint is deleted only after its upload is gone from the
+storage, so that no upload is left without a record of it. The functions that are called ``..._error`` return the error;
+their callers raise it.
 """
 
 from __future__ import annotations
 
-from typing import NoReturn
-
 from attrs import evolve
 
 from partwise._engine.context import UploadContext
-from partwise._engine.control import Control, ProgressRaised, StopRequested
-from partwise._engine.ledger import Ledger, is_same_etag
+from partwise._engine.control import ProgressRaised, StopMode
+from partwise._engine.ledger import Ledger
 from partwise._engine.plan import PartPlan
 from partwise._engine.plugin_calls import PluginDefect, call_plugin
+from partwise._engine.reconcile import is_same_etag
 from partwise.errors import (
     BackendError,
     CallbackError,
-    CannotResume,
     CheckpointError,
     IntegrityError,
-    InvalidInput,
+    OutcomeUnknown,
     PartwiseError,
     SourceChanged,
     UploadCancelled,
@@ -37,8 +36,8 @@ from partwise.results import UploadResult
 # --- cleaning up -----------------------------------------------------------------------------------------------------
 
 
-def abort_all(context: UploadContext, upload_ids: tuple[str, ...]) -> tuple[str, ...]:
-    """Abort uploads of ours that are of no use any more; the ids of those that could not be aborted come back."""
+def abort_uploads(context: UploadContext, upload_ids: tuple[str, ...]) -> tuple[str, ...]:
+    """Abort uploads on the storage; return the ids of those for which that failed, after a warning for each."""
     return tuple(upload_id for upload_id in upload_ids if not _abort(context, upload_id))
 
 
@@ -54,22 +53,33 @@ def _abort(context: UploadContext, upload_id: str) -> bool:
     return True
 
 
-def drop(context: UploadContext) -> bool:
-    """Drop the upload under way and then its checkpoint; False if the upload could not be dropped, and both stay."""
-    _finish_undisturbed(context)
+def discard_upload(context: UploadContext) -> bool:
+    """
+    Abort the upload, then delete its checkpoint.
+
+    Returns:
+        False if the abort failed; then both are kept, so that a later run can abort it.
+    """
+    context.ignore_stop_requests()
     checkpoint = context.checkpoint
     if checkpoint is None:
         return True
     own = () if checkpoint.upload_id is None else (checkpoint.upload_id,)
-    if abort_all(context, (*checkpoint.abandoned, *own)):
+    if abort_uploads(context, (*checkpoint.abandoned, *own)):
         return False
-    forget(context)
-    context.let_go()
+    delete_checkpoint(context)
+    context.clear()
     return True
 
 
-def forget(context: UploadContext) -> None:
-    """Delete the checkpoint. That it could not be deleted is told, and fails nothing."""
+def discard_unless_resumable(context: UploadContext) -> None:
+    """Discard an upload that no later run could resume."""
+    if not context.is_resumable:
+        discard_upload(context)
+
+
+def delete_checkpoint(context: UploadContext) -> None:
+    """Delete the checkpoint. A failure is a warning."""
     if context.store is None:
         return
     try:
@@ -78,73 +88,32 @@ def forget(context: UploadContext) -> None:
         context.warn(f"the checkpoint could not be deleted: {error}")
 
 
-def _finish_undisturbed(context: UploadContext) -> None:
-    """What is being cleaned up is not left half done because somebody asks (again) for a pause or a cancel."""
-    context.control = Control()
+# --- the object is stored --------------------------------------------------------------------------------------------
 
 
-def drop_if_unrecorded(context: UploadContext) -> None:
-    """Drop an upload that no later run could carry on."""
-    if not context.is_resumable:
-        drop(context)
-
-
-def stop_for(context: UploadContext, error: BaseException) -> None:
+def finish(context: UploadContext, stored: StoredObject) -> UploadResult:
     """
-    Pause the upload, or cancel it if that was asked for, because an exception from outside partwise ends the run: an
-    interrupt, an exit, a time limit, the error of a progress callback. The exception gets a note of what is kept.
-    """
-    if context.checkpoint is None:
-        return
-    if context.control.cancelled:
-        drop(context)
-        return
-    if context.is_resumable:
-        error.add_note(f"The upload of {context.target} stopped with {_done(context)}, and the same call carries on.")
-    drop_if_unrecorded(context)
-
-
-def _clean_up(context: UploadContext) -> None:
-    if context.checkpoint is None:
-        return
-    left = abort_all(context, context.checkpoint.abandoned)
-    if left:
-        context.warn(f"left behind on the storage, for 'partwise gc' to drop: {', '.join(left)}")
-    forget(context)
-    context.checkpoint = None
-
-
-# --- ending well -----------------------------------------------------------------------------------------------------
-
-
-def finished(context: UploadContext, stored: StoredObject) -> UploadResult:
-    """
-    The object is there: make sure that it is the right one, leave nothing behind, and say so.
+    Verify the stored object, delete the checkpoint, report the end, and return the result.
 
     Raises:
-        UploadFailed: what is stored is not what was sent.
-        ProgressRaised: the caller's callback did, on being told of the end.
+        UploadFailed: the object is not what was sent.
+        ProgressRaised: the caller's progress callback raised when it was called with the end.
     """
-    _finish_undisturbed(context)
+    context.ignore_stop_requests()
     ledger = context.ledger
-    combined = ledger.crc64()
-    if stored.crc64 is None and combined is not None and context.backend.capabilities.object_checksums:
+    sent_crc64 = ledger.crc64()
+    if stored.crc64 is None and sent_crc64 is not None and context.backend.capabilities.object_checksums:
         stored = _with_checksum(context, stored)
-    _clean_up(context)
-    if stored.size != ledger.plan.size or (stored.crc64 is not None and combined not in (None, stored.crc64)):
-        raise stop(
-            context,
-            UploadFailed,
-            f"{context.key} was stored with {stored.size} bytes and CRC-64 {stored.crc64}, but what was sent has"
-            f" {ledger.plan.size} bytes and CRC-64 {combined}. Delete or replace that object; the next run sends every"
-            " part",
-            resumable=False,
-        ) from IntegrityError("the object is not what was sent", retryable=False)
+    _delete_finished_checkpoint(context)
+    if stored.size != ledger.plan.size or (stored.crc64 is not None and sent_crc64 not in (None, stored.crc64)):
+        raise _wrong_object_error(context, stored, sent_crc64) from IntegrityError(
+            "the object is not what was sent", retryable=False
+        )
     result = UploadResult(
         key=context.key,
         size=stored.size,
         etag=stored.etag,
-        crc64=stored.crc64 if combined is None else combined,
+        crc64=stored.crc64 if sent_crc64 is None else sent_crc64,
         version_id=stored.version_id,
         request_id=stored.request_id,
         callback_response=stored.callback_response,
@@ -152,71 +121,70 @@ def finished(context: UploadContext, stored: StoredObject) -> UploadResult:
         bytes_resumed=ledger.bytes_resumed,
         parts_sent=ledger.parts_done - ledger.parts_resumed,
         parts_resumed=ledger.parts_resumed,
-        verified=stored.crc64 is not None and stored.crc64 == combined,
+        verified=stored.crc64 is not None and stored.crc64 == sent_crc64,
         warnings=tuple(context.warnings),
     )
     try:
-        context.report(completed=True)
+        context.emit_progress(completed=True)
     except ProgressRaised as error:
-        (error.__cause__ or error).add_note(f"{context.key} is stored all the same, and need not be uploaded again.")
+        (error.__cause__ or error).add_note(f"{context.key} is stored, and need not be uploaded again.")
         raise
     return result
+
+
+def finish_completed_earlier(context: UploadContext, stored: StoredObject, checkpoint: Checkpoint) -> UploadResult:
+    """Return the result for an object that an earlier run completed without seeing the response; nothing is sent."""
+    # The upload id is gone and its object must not be touched. An abort removes what the storage may have left of it.
+    own = () if checkpoint.upload_id is None else (checkpoint.upload_id,)
+    context.checkpoint = evolve(checkpoint, parts=(), abandoned=(*checkpoint.abandoned, *own))
+    parts = PartPlan(checkpoint.part_size, stored.size, checkpoint.parts_per_doubling).parts_total or 0
+    context.ledger = Ledger(PartPlan(stored.size, stored.size))
+    context.ledger.record(UploadedPart(1, stored.size, stored.etag, stored.crc64), resumed=True)
+    context.warn("an earlier run completed the upload, but the response was lost")
+    return evolve(finish(context, stored), parts_resumed=parts)
 
 
 def _with_checksum(context: UploadContext, stored: StoredObject) -> StoredObject:
     try:
         head = context.retry(lambda: context.backend.head_object(context.key))
     except PartwiseError as error:
-        context.warn(f"the object's checksum could not be asked for: {error}")
+        context.warn(f"the object's checksum could not be read: {error}")
         return stored
     if head is None or not is_same_etag(head.etag, stored.etag):
-        context.warn("the object's checksum could not be compared: another object stands there by now")
+        context.warn("the object's checksum could not be compared: another object is stored under the key by now")
         return stored
     return evolve(stored, crc64=head.crc64)
 
 
-def found_finished(context: UploadContext, stored: StoredObject, checkpoint: Checkpoint) -> UploadResult:
-    """An earlier run completed the upload and could not say so: all of it is resumed, nothing is sent."""
-    # The upload is dead, and its object must not be touched; but what a storage had no time to remove of it may go.
-    own = () if checkpoint.upload_id is None else (checkpoint.upload_id,)
-    context.checkpoint = evolve(checkpoint, parts=(), abandoned=(*checkpoint.abandoned, *own))
-    parts = PartPlan(checkpoint.part_size, stored.size, checkpoint.parts_per_doubling).parts_total or 0
-    context.ledger = Ledger(PartPlan(stored.size, stored.size))
-    context.ledger.record(UploadedPart(1, stored.size, stored.etag, stored.crc64), resumed=True)
-    context.warn("an earlier run had completed the upload, and its answer was lost")
-    return evolve(finished(context, stored), parts_resumed=parts)
+def _delete_finished_checkpoint(context: UploadContext) -> None:
+    if context.checkpoint is None:
+        return
+    left = abort_uploads(context, context.checkpoint.abandoned)
+    if left:
+        context.warn(f"orphans on the storage, which 'partwise gc' can abort: {', '.join(left)}")
+    delete_checkpoint(context)
+    context.checkpoint = None
 
 
-def finished_but_for_the_callback(context: UploadContext, error: CallbackError) -> NoReturn:
-    """
-    The object is stored, so all is cleaned up; then the failure of the callback is told.
-
-    Raises:
-        CallbackError: always, with the result.
-    """
-    stored = error.result
-    if not isinstance(stored, StoredObject):
-        stored = StoredObject(context.key, context.ledger.plan.size or 0, "")
-    result = finished(context, stored)
-    raise CallbackError(
-        f"{context.key} is stored, but its callback failed: {error}. Don't upload it again",
-        result=result,
-        code=error.code,
-        status=error.status,
-        request_id=error.request_id,
-        host_id=error.host_id,
-        ec=error.ec,
-        details=error.details,
-    ) from error
+# --- errors ----------------------------------------------------------------------------------------------------------
 
 
-# --- ending otherwise ------------------------------------------------------------------------------------------------
-
-
-def stop(context: UploadContext, kind: type[UploadStopped], message: str, *, resumable: bool) -> UploadStopped:
-    """An error of this kind that tells how far the upload is."""
+def stopped_error(
+    context: UploadContext,
+    kind: type[UploadStopped],
+    message: str,
+    *,
+    resumable: bool,
+    reason: str = "",
+    kept: str = "",
+    hint: str = "",
+) -> UploadStopped:
+    """Return an error of this kind, with how far the upload is."""
     return kind(
         message,
+        reason=reason,
+        kept=kept,
+        hint=hint,
         key=context.key,
         upload_id=context.checkpoint.upload_id if context.checkpoint else None,
         resumable=resumable,
@@ -228,72 +196,119 @@ def stop(context: UploadContext, kind: type[UploadStopped], message: str, *, res
     )
 
 
-def interrupted(context: UploadContext, wish: StopRequested) -> NoReturn:
-    """
-    Do what was asked for.
-
-    Raises:
-        UploadPaused, UploadCancelled: always.
-    """
-    if wish.mode == "cancel":
-        dropped = drop(context)
-        raise stop(
-            context,
-            UploadCancelled,
-            f"the upload of {context.target} was cancelled"
-            + ("" if dropped else "; it could not be aborted, so its checkpoint is kept: cancel again"),
-            resumable=False,
-        )
-    keeps, done = context.is_resumable, _done(context)
-    drop_if_unrecorded(context)
-    raise stop(
+def upload_failed_error(context: UploadContext, cause: BaseException) -> UploadStopped:
+    """Return the UploadFailed for a permanent error, or for one retry too many. An upload is kept if resumable."""
+    resumable = context.is_resumable
+    discard_unless_resumable(context)
+    if isinstance(cause, PartwiseError):
+        reason, hint = cause.message, cause.hint_template
+    else:
+        reason, hint = f"{type(cause).__name__}: {cause}", ""
+    return stopped_error(
         context,
-        UploadPaused,
-        f"the upload of {context.target} was paused with {done}"
-        + (", and the same call carries on" if keeps else ", which can't be resumed and were dropped"),
-        resumable=keeps,
+        UploadFailed,
+        f"{context.description} could not be uploaded",
+        reason=reason,
+        kept=f"Kept: {_progress(context)}; the same call resumes" if resumable else "Nothing is kept",
+        hint=hint,
+        resumable=resumable,
     )
 
 
-def source_changed(context: UploadContext, error: SourceChanged) -> NoReturn:
+def stop_requested_error(context: UploadContext, mode: StopMode) -> UploadStopped:
     """
-    Parts of two versions must never meet: drop what there is.
+    Carry out a requested pause or cancel, and return the UploadPaused or UploadCancelled.
 
-    Raises:
-        SourceChanged: always.
+    A cancel discards the upload, and so does a pause if it can't be resumed.
     """
-    dropped = drop(context)
-    aftermath = ""
-    if not dropped:
+    if mode == "cancel":
+        discarded = discard_upload(context)
+        return stopped_error(
+            context,
+            UploadCancelled,
+            f"the upload of {context.description} was cancelled",
+            kept="" if discarded else "It could not be aborted, so its checkpoint is kept",
+            hint="" if discarded else "Cancel it again",
+            resumable=False,
+        )
+    resumable, progress = context.is_resumable, _progress(context)
+    discard_unless_resumable(context)
+    return stopped_error(
+        context,
+        UploadPaused,
+        f"the upload of {context.description} was paused with {progress}",
+        kept="The same call resumes" if resumable else "It can't be resumed, so nothing is kept",
+        resumable=resumable,
+    )
+
+
+def source_changed_error(context: UploadContext, cause: SourceChanged) -> SourceChanged:
+    """Discard the upload, so that parts of two versions never mix, and return the SourceChanged."""
+    discarded = discard_upload(context)
+    later = ""
+    if not discarded:
         who = "the next run" if context.is_resumable else "'partwise gc'"
-        aftermath = f" The upload could not be aborted now; {who} will do it."
-    raise SourceChanged(
-        f"{error}. Nothing was completed, and the next run sends every part.{aftermath}", source=error.source
-    ) from error
+        later = f". The upload could not be aborted now; {who} aborts it"
+    return SourceChanged(
+        f"{cause.message}. Nothing was completed, and the next run sends every part{later}",
+        source=cause.source,
+        hint=cause.hint_template,
+    )
 
 
-def failed(context: UploadContext, error: BaseException) -> NoReturn:
-    """
-    Tell a failure: what is kept, and what to do next.
+def callback_failed_error(error: CallbackError, result: UploadResult) -> CallbackError:
+    """Return the CallbackError with the result: the object is stored, and everything is cleaned up."""
+    return CallbackError(
+        f"{result.key} is stored, but its callback failed: {error.message}",
+        result=result,
+        code=error.code,
+        status=error.status,
+        request_id=error.request_id,
+        host_id=error.host_id,
+        ec=error.ec,
+        details=error.details,
+        hint=error.hint_template or "Don't upload it again",
+    )
 
-    Raises:
-        UploadFailed: with `error` as its cause.
-        PartwiseError: `error` itself, where it says all there is to say.
-    """
-    keeps = context.is_resumable
-    drop_if_unrecorded(context)
-    if isinstance(error, InvalidInput | UploadStopped | CheckpointError | CannotResume):
-        raise error
-    reason = str(error) if isinstance(error, PartwiseError) else f"{type(error).__name__}: {error}"
-    advice = f"Kept: {_done(context)}; the same call carries on" if keeps else "Nothing is kept"
-    raise stop(
+
+def outcome_unknown_error(context: UploadContext, head: StoredObject) -> UploadStopped:
+    """Return the OutcomeUnknown: nothing shows whether the stored object is this upload's, and nothing is guessed."""
+    return stopped_error(
+        context,
+        OutcomeUnknown,
+        f"the upload of {context.description} is gone, and an object of its size is stored, but nothing shows whether"
+        f" this upload made it (its ETag is {head.etag})",
+        hint="Look at the object. To send it again, abort this upload or pass {resume=never}",
+        resumable=False,
+    )
+
+
+def _wrong_object_error(context: UploadContext, stored: StoredObject, sent_crc64: int | None) -> UploadStopped:
+    return stopped_error(
         context,
         UploadFailed,
-        f"{context.target} could not be uploaded: {reason.rstrip('.')}. {advice}",
-        resumable=keeps,
-    ) from error
+        f"{context.key} was stored with {stored.size} bytes and CRC-64 {stored.crc64}, but what was sent has"
+        f" {context.ledger.plan.size} bytes and CRC-64 {sent_crc64}",
+        hint="Delete or replace that object; the next run sends every part",
+        resumable=False,
+    )
 
 
-def _done(context: UploadContext) -> str:
+def pause_for(context: UploadContext, error: BaseException) -> None:
+    """
+    Pause the upload, or cancel it if that was requested, because an exception from outside partwise ends the run: an
+    interrupt, an exit, a time limit, the error of a progress callback. The exception gets a note of what is kept.
+    """
+    if context.checkpoint is None:
+        return
+    if context.control.cancelled:
+        discard_upload(context)
+        return
+    if context.is_resumable:
+        error.add_note(f"The upload of {context.description} stopped with {_progress(context)}; the same call resumes.")
+    discard_unless_resumable(context)
+
+
+def _progress(context: UploadContext) -> str:
     total = context.ledger.plan.size
     return f"{context.ledger.bytes_done} bytes" if total is None else f"{context.ledger.bytes_done} of {total} bytes"

@@ -46,3 +46,16 @@ def call_plugin(call: Callable[[*_Ts], _T], *args: *_Ts) -> _T:
         if foreign is None:
             raise PluginDefect(f"{type(error).__name__}: {error}") from error
     raise foreign  # here, where its context stays as it was
+
+
+def call_plugin_unwrapped(call: Callable[[*_Ts], _T], *args: *_Ts) -> _T:
+    """
+    Call a plug-in outside the stages of an upload, where a defect propagates as it was raised.
+
+    Raises:
+        BaseException: what the plug-in or a signal handler raised.
+    """
+    try:
+        return call_plugin(call, *args)
+    except PluginDefect as defect:
+        raise defect.__cause__ or defect  # noqa: B904  # as it was

@@ -1,7 +1,8 @@
 """
-What is to be done with what is there: the questions that `ledger.reconcile` asks are answered here, until it decides.
+Find out what an earlier run left behind, and decide what to do with it.
 
-Nothing is changed, neither on the storage nor in the store.
+The questions of `reconcile` are answered here, by the store, the storage and the source, until it decides. Nothing is
+changed, neither on the storage nor in the store.
 """
 
 from __future__ import annotations
@@ -13,31 +14,31 @@ from typing import Literal
 from attrs import evolve
 
 from partwise._engine.context import UploadContext, logger
-from partwise._engine.ledger import (
-    Answer,
+from partwise._engine.plan import PartPlan
+from partwise._engine.plugin_calls import call_plugin
+from partwise._engine.reconcile import (
     DamagedCheckpoint,
     Decision,
     Facts,
+    Missing,
     NeedChecksums,
     NeedObject,
     NeedPartList,
     Start,
     reconcile,
 )
-from partwise._engine.plan import PartPlan
-from partwise._engine.plugin_calls import call_plugin
 from partwise.checksums import crc64
 from partwise.errors import CannotResume, CheckpointDamaged, CheckpointMismatch, UploadNotFound
 from partwise.model import Checkpoint, UploadedPart
 from partwise.protocols import Body, Source
 
 
-def find_checkpoint(context: UploadContext) -> Checkpoint | DamagedCheckpoint | None:
+def load_checkpoint(context: UploadContext) -> Checkpoint | DamagedCheckpoint | None:
     """
-    What the store has of this upload. From here on the run knows of it, so that a failure tells of it, too.
+    Load this upload's checkpoint from the store.
 
     Raises:
-        CheckpointMismatch: it has another upload's.
+        CheckpointMismatch: the store has the checkpoint of another upload in its place.
     """
     if context.store is None:
         return None
@@ -46,41 +47,59 @@ def find_checkpoint(context: UploadContext) -> Checkpoint | DamagedCheckpoint | 
     except CheckpointDamaged as error:
         logger.warning("%s: %s", context.key, error, extra=context.log_fields())
         return DamagedCheckpoint(f"the checkpoint is damaged: {error}", error.upload_id)
-    if found is None:
-        return None
-    if found.name != context.name:
+    if found is not None and found.name != context.name:
         raise CheckpointMismatch(
-            f"the checkpoint is that of {found.source} to {found.key} in {found.location}, not of {context.target}."
-            " Neither was touched",
+            f"the checkpoint is that of {found.source} to {found.key} in {found.location}, not of"
+            f" {context.description}. Neither was changed",
             name=found.name,
         )
-    context.adopt_checkpoint(found, PartPlan(found.part_size, context.fingerprint.size, found.parts_per_doubling))
     return found
 
 
+def load_and_decide(context: UploadContext) -> tuple[Decision, Checkpoint | None]:
+    """
+    Load the checkpoint and decide what to do. The context adopts it, so that a failure reports what is kept.
+
+    Returns:
+        the decision, and the checkpoint as the store has it; None if there is none, or it is damaged.
+
+    Raises:
+        CheckpointMismatch: see `load_checkpoint`.
+        CannotResume, BackendError, SourceError: see `decide`.
+    """
+    found = load_checkpoint(context)
+    if isinstance(found, Checkpoint):
+        context.adopt_checkpoint(found, PartPlan(found.part_size, context.fingerprint.size, found.parts_per_doubling))
+    return decide(context, found), found if isinstance(found, Checkpoint) else None
+
+
 def decide(
-    context: UploadContext, found: Checkpoint | DamagedCheckpoint | None, *, listed: Literal[Answer.GONE] | None = None
+    context: UploadContext,
+    found: Checkpoint | DamagedCheckpoint | None,
+    *,
+    listed: Literal[Missing.NO_UPLOAD] | None = None,
 ) -> Decision:
     """
-    What to do.
+    Decide what to do.
 
     Args:
         context: the upload.
-        found: what is recorded of this upload.
-        listed: what is known already of the storage's list.
+        found: what the store has of it.
+        listed: what is already known of the storage's list of parts.
 
     Raises:
-        CannotResume: ``resume="require"``, and it would be a start.
-        BackendError: the storage can't be asked. Never a fresh upload instead: what it holds is not lost because of
-            that.
+        CannotResume: ``resume="require"``, and the decision is to start.
+        BackendError: the storage could not be asked. That is never a reason to start a new upload: the storage may
+            hold parts of this one.
         SourceError: the source can't be read.
     """
+    config = context.request.config
     facts = Facts(
-        wanted=context.wanted,
+        wanted=context.new_checkpoint(),
         found=found,
         listed=listed,
-        verify_content=context.order.config.verify_source == "content",
-        keep_matching=context.order.config.on_source_change == "keep-matching",
+        verify_content=config.verify_source == "content",
+        keep_matching=config.on_source_change == "keep-matching",
         limits=context.backend.limits,
     )
     while True:
@@ -89,30 +108,53 @@ def decide(
                 facts = evolve(facts, listed=_listed_parts(context, facts))
             case NeedObject():
                 head = context.retry(lambda: context.backend.head_object(context.key))
-                facts = evolve(facts, head=Answer.ABSENT if head is None else head)
+                facts = evolve(facts, head=Missing.NO_OBJECT if head is None else head)
             case NeedChecksums(plan, numbers):
                 facts = evolve(facts, local={**facts.local, **local_checksums(context, plan, numbers)})
             case decision:
-                allow(context, decision)
+                check_resume_mode(context, decision)
                 return decision
+
+
+def check_resume_mode(context: UploadContext, decision: Decision) -> None:
+    """
+    Check that the caller's resume mode allows a decision.
+
+    Raises:
+        CannotResume: ``resume="require"``, and the decision is to start.
+    """
+    if context.request.resume != "require" or not isinstance(decision, Start):
+        return
+    reason = decision.reason or "there is no checkpoint of it"
+    raise CannotResume(
+        f"{context.description} can't be resumed: {reason}. Nothing was changed",
+        reason=reason,
+        hint="To start again from the first byte, pass {resume=auto}",
+    )
 
 
 def _listed_parts(
     context: UploadContext, facts: Facts
-) -> tuple[UploadedPart, ...] | Literal[Answer.GONE, Answer.CANNOT_LIST]:
+) -> tuple[UploadedPart, ...] | Literal[Missing.NO_UPLOAD, Missing.LISTING_UNSUPPORTED]:
     assert isinstance(facts.found, Checkpoint)
     upload_id = facts.found.upload_id
     assert upload_id is not None
     if not context.backend.capabilities.lists_parts:
-        return Answer.CANNOT_LIST
+        return Missing.LISTING_UNSUPPORTED
     try:
         return context.retry(lambda: tuple(context.backend.list_parts(context.key, upload_id)))
     except UploadNotFound:
-        return Answer.GONE
+        return Missing.NO_UPLOAD
 
 
 def local_checksums(context: UploadContext, plan: PartPlan, numbers: Iterable[int]) -> dict[int, int]:
-    """The checksums of these parts of the source, by reading them."""
+    """
+    Read these parts of the source and return their checksums, by part number.
+
+    Raises:
+        SourceChanged: the source changed since the upload looked at it.
+        SourceUnreadable: a part can't be read.
+    """
     checksums = {}
     for number in numbers:
         context.control.check()
@@ -127,7 +169,7 @@ def _checksum_of_range(source: Source, offset: int, size: int) -> int:
 
 
 def checksum_of(body: Body) -> int:
-    """The CRC-64 of a body, by reading it."""
+    """Read a body and return its CRC-64."""
     return call_plugin(_checksum_of, body)
 
 
@@ -136,20 +178,3 @@ def _checksum_of(body: Body) -> int:
     for chunk in body.chunks():
         checksum = crc64(chunk, checksum)
     return checksum
-
-
-def allow(context: UploadContext, decision: Decision) -> None:
-    """
-    Make sure that the caller wants this.
-
-    Raises:
-        CannotResume: ``resume="require"``, and it is a start.
-    """
-    if context.order.resume != "require" or not isinstance(decision, Start):
-        return
-    reason = decision.reason or "there is no checkpoint of it"
-    raise CannotResume(
-        f"{context.target} can't be resumed: {reason}. Nothing was changed; to start again from the first byte, ask for"
-        " resume='auto'",
-        reason=reason,
-    )

@@ -59,7 +59,7 @@ def test_an_upload_that_fails_and_is_carried_on_is_told_from_beginning_to_end(up
     texts = [entry[4].partition("memory://bucket")[2].strip(": ") for entry in first]
     assert texts[:2] == [f"begins, as upload {upload}", "0 parts are there"]
     assert texts[2] == "sent, 10 bytes"
-    assert texts[3].startswith("tried again in 0.5 s: ")
+    assert texts[3].startswith("retrying in 0.5 s: ")
     assert texts[6].startswith("ended by UploadFailed: ")
 
     uploader().upload(source, "key")

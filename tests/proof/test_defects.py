@@ -505,8 +505,8 @@ def test_d13_every_refusal_names_the_way_out(make_world, config):
     ways_out = {
         CannotResume: "resume='auto'",
         OutcomeUnknown: "resume='never'",
-        UploadFailed: "the same call carries on",
-        UploadPaused: "the same call carries on",
+        UploadFailed: "the same call resumes",
+        UploadPaused: "the same call resumes",
         SourceChanged: "the next run sends every part",
     }
     found = {type(error): str(error) for error in refusals(make_world, config)}

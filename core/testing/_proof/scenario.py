@@ -31,8 +31,8 @@ from attrs import Attribute, define, evolve, field
 
 from partwise._engine.context import ResumeMode, UploadRequest
 from partwise._engine.control import Control
-from partwise._engine.ledger import Decision
 from partwise._engine.plan import PartPlan
+from partwise._engine.reconcile import Decision
 from partwise._engine.upload import Upload
 from partwise.backends.memory import DEFAULT_CAPABILITIES, MemoryBackend
 from partwise.config import TransferConfig

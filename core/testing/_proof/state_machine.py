@@ -29,7 +29,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from partwise._engine.context import ResumeMode
-from partwise._engine.ledger import AlreadyStored, Resume
+from partwise._engine.reconcile import AlreadyStored, Resume
 from partwise.config import TransferConfig
 from partwise.errors import OutcomeUnknown, UploadNotFound
 from partwise.model import Callback, ObjectOptions
@@ -236,7 +236,7 @@ class ResumeMachine(RuleBasedStateMachine):
         lived = self._live(life)
         sent = {deed.part_number for deed in lived.asked if deed.operation == "upload_part"}
         if isinstance(decision, Resume) and not self._lost_on_the_way(lived):
-            planned = {verdict.part_number for verdict in decision.verdicts if verdict.action == "send"}
+            planned = {verdict.part_number for verdict in decision.parts if verdict.action == "send"}
             assert sent == planned, f"PLAN: parts {planned} were to be sent, and {sent} were\n{lived}"
         elif isinstance(decision, AlreadyStored):
             assert not sent, f"PLAN: nothing was to be sent\n{lived}"

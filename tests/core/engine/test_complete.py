@@ -7,7 +7,7 @@ import io
 import pytest
 from attrs import evolve
 
-from partwise._engine.ledger import TOKEN_NAME
+from partwise._engine.reconcile import TOKEN_NAME
 from partwise.errors import (
     AccessDenied,
     ConnectionFailed,
@@ -104,7 +104,7 @@ def test_a_lost_answer_is_settled_by_looking_at_the_object(struck, backend, sour
 
     assert backend.read("key") == source.data
     assert result.verified
-    assert "the answer to complete was lost" in result.warnings[0]
+    assert "the response to complete was lost" in result.warnings[0]
     assert (backend.calls["complete_upload"], backend.calls["upload_part"]) == (1, 5)
     assert left_behind() == []
 
@@ -269,7 +269,9 @@ def mute(make_backend):
 @pytest.mark.parametrize("lists_parts", [True, False])
 def test_where_nothing_can_tell_nothing_is_guessed(struck, mute, store, source, lists_parts):
     backend = mute(lists_parts=lists_parts)
-    with pytest.raises(OutcomeUnknown, match=r"nothing tells whether it is ours .* Look at the object") as caught:
+    with pytest.raises(
+        OutcomeUnknown, match=r"nothing shows whether this upload made it .* Look at the object"
+    ) as caught:
         struck(COMPLETE_LOST, backend=backend).upload(source, "key")
 
     assert (caught.value.resumable, caught.value.key, caught.value.bytes_total) == (False, "key", 45)
@@ -354,7 +356,7 @@ def test_parts_that_the_storage_lost_are_sent_again(uploader, backend, source, l
 
     assert backend.read("key") == source.data
     assert backend.calls["upload_part"] == 5 + len(numbers)
-    assert result.warnings[0].startswith("parts were not on the storage as recorded, and were sent again")
+    assert result.warnings[0].startswith("parts were not on the storage as recorded, and are sent again")
     assert left_behind() == []
 
 
@@ -446,7 +448,7 @@ def test_parts_that_do_not_make_up_the_source_are_never_completed(uploader, back
         def body(self, offset, size):
             return super().body(offset, size - 1)
 
-    with pytest.raises(SourceChanged, match=r"5 parts of 40 bytes do not make up /a/file to key .* which has 45"):
+    with pytest.raises(SourceChanged, match=r"5 parts of 40 bytes are not all of /a/file to key .* which has 45"):
         uploader().upload(Short(pseudo_random_bytes(45)), "key")
 
     assert backend.calls["complete_upload"] == 0
@@ -489,7 +491,7 @@ def test_an_etag_that_was_altered_costs_no_part(uploader, backend, source, middl
     assert backend.read("key") == source.data
     assert backend.calls["upload_part"] == 5
     assert (result.parts_sent, result.verified) == (5, True)
-    assert result.warnings[0].startswith("ETags of parts were altered on their way, and were taken from the storage's")
+    assert result.warnings[0].startswith("parts had altered ETags")
     assert left_behind() == []
 
 

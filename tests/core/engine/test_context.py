@@ -7,8 +7,8 @@ import logging
 
 import pytest
 
-from partwise._engine.context import ProgressRaised, Runtime, UploadContext, UploadRequest
-from partwise._engine.control import Control, StopRequested
+from partwise._engine.context import Runtime, UploadContext, UploadRequest
+from partwise._engine.control import Control, ProgressRaised, StopRequested
 from partwise._engine.plan import PartPlan
 from partwise._engine.workers import InlineWorkers
 from partwise.config import TransferConfig
@@ -22,7 +22,7 @@ def run(backend, store, source, clock, longest):
     """Makes a run that has looked at its source."""
 
     def make(*, source=source, store=store, options=None, resume="auto", on_progress=None, backend=backend, **config):
-        order = UploadRequest(
+        request = UploadRequest(
             backend,
             store,
             source,
@@ -32,7 +32,7 @@ def run(backend, store, source, clock, longest):
             resume,
             on_progress,
         )
-        made = UploadContext(order, Runtime(lambda: InlineWorkers(clock), clock, longest, lambda: "TOKEN"), Control())
+        made = UploadContext(request, Runtime(lambda: InlineWorkers(clock), clock, longest, lambda: "TOKEN"), Control())
         made.fingerprint_source()
         return made
 
@@ -71,7 +71,7 @@ def test_looking_at_the_source_plans_its_parts(run, source):
 
 
 def test_the_checkpoint_of_a_fresh_upload_has_only_what_is_fixed(run, clock, source):
-    wanted = run(options=ObjectOptions(content_type="a/b", acl="private")).wanted
+    wanted = run(options=ObjectOptions(content_type="a/b", acl="private")).new_checkpoint()
 
     assert wanted == Checkpoint(
         "memory://bucket",
@@ -85,18 +85,18 @@ def test_the_checkpoint_of_a_fresh_upload_has_only_what_is_fixed(run, clock, sou
 
 
 def test_the_checkpoint_of_a_stream_says_how_its_parts_grow(run):
-    assert run(source=StreamSource(io.BytesIO(), name="dump")).wanted.parts_per_doubling == 1000
+    assert run(source=StreamSource(io.BytesIO(), name="dump")).new_checkpoint().parts_per_doubling == 1000
 
 
 def test_a_run_has_the_name_of_its_checkpoint(run):
     made = run()
 
-    assert made.name == made.wanted.name == checkpoint_name("memory://bucket", "key", "/a/file")
+    assert made.name == made.new_checkpoint().name == checkpoint_name("memory://bucket", "key", "/a/file")
 
 
 def test_a_run_is_told_in_words(run):
-    assert run().target == "/a/file to key in memory://bucket"
-    assert run(source=StreamSource(io.BytesIO())).target == "the stream to key in memory://bucket"
+    assert run().description == "/a/file to key in memory://bucket"
+    assert run(source=StreamSource(io.BytesIO())).description == "the stream to key in memory://bucket"
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_there_is_no_snapshot_of_nothing(run):
 
 def test_what_was_let_go_of_is_no_longer_there(begun_run):
     made = begun_run()
-    made.let_go()
+    made.clear()
 
     assert made.snapshot() is None
     assert (made.ledger.bytes_done, made.ledger.plan) == (0, made.plan)
@@ -157,7 +157,7 @@ def test_what_was_let_go_of_is_no_longer_there(begun_run):
 
 def test_an_upload_that_was_not_initiated_keeps_no_progress(run):
     made = run()
-    made.checkpoint = made.wanted
+    made.checkpoint = made.new_checkpoint()
 
     assert not made.is_resumable
 
@@ -218,7 +218,7 @@ def test_the_source_is_compared_with_what_it_was(run, source):
     made.check_source()
     source.touch()
 
-    with pytest.raises(SourceChanged, match="/a/file to key in memory://bucket changed on the way") as caught:
+    with pytest.raises(SourceChanged, match="/a/file to key in memory://bucket changed during the upload") as caught:
         made.check_source()
     assert caught.value.source == "/a/file"
 
@@ -229,7 +229,7 @@ def test_the_source_is_compared_with_what_it_was(run, source):
 def test_a_receipt_is_recorded(begun_run, store):
     made = begun_run()
     store.save(made.checkpoint)
-    made.remember(UploadedPart(1, 10, "E1"))
+    made.record_part(UploadedPart(1, 10, "E1"))
 
     assert store.load(made.name).parts == (UploadedPart(1, 10, "E1"),)
 
@@ -241,15 +241,15 @@ def test_a_receipt_that_can_not_be_recorded_is_told_once(begun_run, store, monke
         raise CheckpointUnwritable(f"no room for part {part.part_number}")
 
     monkeypatch.setattr(store, "append_part", refuse)
-    made.remember(UploadedPart(1, 10, "E1"))
-    made.remember(UploadedPart(3, 10, "E3"))
+    made.record_part(UploadedPart(1, 10, "E1"))
+    made.record_part(UploadedPart(3, 10, "E3"))
 
     assert made.warnings == ["progress could not be recorded: no room for part 1"]
 
 
 def test_without_a_store_nothing_is_recorded(run):
     made = run(store=None)
-    made.remember(UploadedPart(1, 10, "E1"))
+    made.record_part(UploadedPart(1, 10, "E1"))
 
     assert made.warnings == []
 
@@ -270,18 +270,19 @@ def test_the_log_names_an_upload_that_has_ended(begun_run):
     """By the time that is logged there is no upload any more."""
     made = begun_run()
     made.log_fields()
-    made.let_go()
+    made.clear()
 
     assert made.log_fields(3) == {"key": "key", "upload_id": "ID", "part_number": 3}
 
 
-def test_only_what_begins_alike_is_told_once(run):
+def test_a_checkpoint_that_can_not_be_written_is_one_warning_in_a_run(run):
     made = run()
-    for message in ("a: 1", "a: 2", "b: 1"):
-        made.warn(message, once=message[0])
-    made.warn("a: 3")
+    made.warn("a")
+    for number in (1, 2):
+        made.warn_unrecorded(CheckpointUnwritable(f"disk full {number}"))
+    made.warn("a")
 
-    assert made.warnings == ["a: 1", "b: 1", "a: 3"]
+    assert made.warnings == ["a", "progress could not be recorded: disk full 1", "a"]
 
 
 # --- the bandwidth limit ---------------------------------------------------------------------------------------------
@@ -292,7 +293,7 @@ def test_all_that_one_run_sends_shares_one_limit(run):
     made = run(bandwidth_limit=100)
 
     assert made.new_transfer_state().limit is made.new_transfer_state().limit
-    assert made.flow.limit.rate == 100
+    assert made.transfer.limit.rate == 100
 
 
 def test_without_a_limit_there_is_none(run):
@@ -312,7 +313,7 @@ def reporting(begun_run):
 def test_bytes_under_way_count_as_done_but_not_as_acknowledged(reporting):
     made, seen = reporting
     made.new_transfer_state().set_sent(1, 7)
-    made.report()
+    made.emit_progress()
 
     assert (seen[0].bytes_done, seen[0].bytes_acknowledged, seen[0].bytes_resumed) == (17, 10, 10)
 
@@ -320,9 +321,9 @@ def test_bytes_under_way_count_as_done_but_not_as_acknowledged(reporting):
 def test_bytes_that_have_to_be_sent_again_are_not_taken_back(reporting):
     made, seen = reporting
     made.new_transfer_state().set_sent(1, 7)
-    made.report()
-    made.flow.set_sent(1, 0)
-    made.report()
+    made.emit_progress()
+    made.transfer.set_sent(1, 0)
+    made.emit_progress()
 
     assert [at.bytes_done for at in seen] == [17, 17]
 
@@ -331,24 +332,24 @@ def test_the_whole_is_not_told_before_it_is_there(reporting):
     """All bytes may have left without having arrived."""
     made, seen = reporting
     made.new_transfer_state().set_sent(1, 35)
-    made.report()
+    made.emit_progress()
 
     assert [at.bytes_done for at in seen] == [10]
 
     for number, size in ((1, 10), (3, 10), (4, 10), (5, 5)):
         made.ledger.record(UploadedPart(number, size, "E"))
-    made.flow.remove_part(1)
-    made.report()
+    made.transfer.remove_part(1)
+    made.emit_progress()
     assert all(at.bytes_done < 45 for at in seen)
 
-    made.report(completed=True)
+    made.emit_progress(completed=True)
     assert (seen[-1].bytes_done, seen[-1].completed) == (45, True)
 
 
 def test_time_is_counted_from_the_beginning_of_the_run(reporting, clock):
     made, seen = reporting
     clock.time += 4.0
-    made.report()
+    made.emit_progress()
 
     assert seen[0].elapsed == 4.0
 
@@ -358,6 +359,6 @@ def test_what_the_callback_raises_is_told_apart_from_all_else(begun_run):
         raise LookupError("enough")
 
     with pytest.raises(ProgressRaised) as caught:
-        begun_run(on_progress=refuse).report()
+        begun_run(on_progress=refuse).emit_progress()
 
     assert isinstance(caught.value.__cause__, LookupError)

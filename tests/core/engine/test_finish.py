@@ -132,7 +132,7 @@ def test_a_failed_callback_does_not_hide_what_the_callers_own_raised(uploader, d
 
 def test_a_pause_keeps_everything(uploader, backend, store, source):
     made = uploader()
-    with pytest.raises(UploadPaused, match="was paused with 20 of 45 bytes, and the same call carries on") as caught:
+    with pytest.raises(UploadPaused, match=r"was paused with 20 of 45 bytes. The same call resumes") as caught:
         made.upload(source, "key", progress=asked(made, "pause"))
 
     assert (caught.value.resumable, caught.value.bytes_done, caught.value.parts_done) == (True, 20, 2)
@@ -143,7 +143,7 @@ def test_a_pause_keeps_everything(uploader, backend, store, source):
 def test_a_pause_of_a_stream_says_how_far_it_is(uploader, backend, data):
     made = uploader()
     with pytest.raises(
-        UploadPaused, match="was paused with 20 bytes, which can't be resumed and were dropped"
+        UploadPaused, match=r"was paused with 20 bytes. It can't be resumed, so nothing is kept"
     ) as caught:
         made.upload(io.BytesIO(data), "key", progress=asked(made, "pause"))
 
@@ -164,7 +164,7 @@ def test_a_cancel_that_can_not_abort_keeps_the_checkpoint(struck, backend, store
     """So that no upload is forgotten."""
     made = struck(Fault("abort_upload", FaultKind.PERMANENT))
     with pytest.raises(
-        UploadCancelled, match="could not be aborted, so its checkpoint is kept: cancel again"
+        UploadCancelled, match=r"could not be aborted, so its checkpoint is kept. Cancel it again"
     ) as caught:
         made.upload(source, "key", progress=asked(made, "cancel"))
 
@@ -306,7 +306,7 @@ def test_what_a_progress_callback_raises_at_the_end_leaves_the_object(uploader, 
     assert backend.read("key") == source.data
     assert left_behind() == []
     assert backend.calls["abort_upload"] == 0
-    assert caught.value.__notes__ == ["key is stored all the same, and need not be uploaded again."]
+    assert caught.value.__notes__ == ["key is stored, and need not be uploaded again."]
 
 
 def test_a_progress_callback_that_raised_is_not_called_again(uploader, unpaced, store, source, clock):
@@ -362,7 +362,7 @@ def test_what_a_progress_callback_raises_after_a_wish_comes_out_and_the_wish_is_
     if wish == "cancel":
         assert left_behind() == []
     else:
-        assert caught.value.__notes__[-1].endswith("stopped with 40 of 45 bytes, and the same call carries on.")
+        assert caught.value.__notes__[-1].endswith("stopped with 40 of 45 bytes; the same call resumes.")
         assert uploader().upload(source, "key").parts_resumed == 4
 
 
@@ -454,7 +454,7 @@ def test_an_upload_that_can_not_be_dropped_is_told(struck, backend, source):
 def test_a_changed_source_is_told_in_the_callers_words(uploader, data):
     source = ChangingSource(data, name="/home/me/film", changes={2: ChangingSource.touch}, chunk_size=3)
     with pytest.raises(
-        SourceChanged, match=r"^/home/me/film to key in memory://bucket changed on the way\. Nothing was"
+        SourceChanged, match=r"^/home/me/film to key in memory://bucket changed during the upload\. Nothing was"
     ):
         uploader().upload(source, "key")
 

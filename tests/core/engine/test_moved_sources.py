@@ -53,7 +53,7 @@ def test_a_source_that_moves_at_each_look_is_uploaded(uploader, backend, data):
 @pytest.mark.parametrize("reading", range(1, 6))
 def test_another_file_in_its_place_is_never_mixed_with_it(uploader, backend, data, other, reading):
     source = ChangingSource(data, changes={reading: lambda source: source.replace(other)}, chunk_size=3)
-    with pytest.raises(SourceChanged, match="was replaced by another file on the way"):
+    with pytest.raises(SourceChanged, match="was replaced by another file during the upload"):
         uploader().upload(source, "key")
 
     assert (backend.keys(), backend.uploads) == ([], {})
@@ -64,7 +64,7 @@ def test_another_file_is_found_out_though_the_first_parts_are_the_same(uploader,
     """They are compared once more before the object is made."""
     cut = data[:20] + bytes(25)
     source = ChangingSource(data, changes={3: lambda source: source.replace(cut)}, chunk_size=3)
-    with pytest.raises(SourceChanged, match="was replaced by another file on the way"):
+    with pytest.raises(SourceChanged, match="was replaced by another file during the upload"):
         uploader().upload(source, "key")
 
     assert (backend.keys(), backend.uploads) == ([], {})
@@ -74,7 +74,7 @@ def test_another_file_is_found_out_though_the_source_had_moved_before(uploader, 
     """The first move was harmless; what is sent after the second one is compared before the object is made."""
     mixed = bytes(10) + data[10:40] + bytes(5)
     source = ChangingSource(data, changes={2: moved, 4: lambda source: source.replace(mixed)}, chunk_size=3)
-    with pytest.raises(SourceChanged, match="was replaced by another file on the way"):
+    with pytest.raises(SourceChanged, match="was replaced by another file during the upload"):
         uploader().upload(source, "key")
 
     assert (backend.keys(), backend.uploads) == ([], {})

@@ -181,7 +181,7 @@ def test_a_time_limit_tells_what_is_kept(uploader, backend, source, limited, mon
     with pytest.raises(TimeLimit):
         uploader().upload(source, "key")
 
-    assert error.__notes__[-1].endswith("stopped with 20 of 45 bytes, and the same call carries on.")
+    assert error.__notes__[-1].endswith("stopped with 20 of 45 bytes, and the same call resumes.")
 
 
 def test_a_time_limit_that_a_backend_takes_for_a_broken_connection_is_none(uploader, backend, source, limited):

@@ -291,7 +291,7 @@ def test_an_object_that_an_earlier_run_completed_is_found(struck, backend, sourc
 
     assert backend.read("key") == data
     assert (result.parts_resumed, result.bytes_resumed, result.parts_sent, result.verified) == (5, 45, 0, True)
-    assert result.warnings == ("an earlier run had completed the upload, and its answer was lost",)
+    assert result.warnings == ("an earlier run completed the upload, but the response was lost",)
     assert backend.calls["upload_part"] == 5
     assert [(at.bytes_done, at.completed) for at in seen] == [(45, True)]
     assert left_behind() == []
@@ -362,10 +362,10 @@ def test_options_that_act_late_change_nothing_and_act(struck, make_backend, sour
 
 
 CHANGES = {
-    "it had 45 bytes, and has 49": lambda source: source.append(b"more"),
-    "it had 45 bytes, and has 30": lambda source: source.truncate(30),
+    "it had 45 bytes, and now has 49": lambda source: source.append(b"more"),
+    "it had 45 bytes, and now has 30": lambda source: source.truncate(30),
     "it was modified": lambda source: source.touch(),
-    "the bytes of part 1 are others": lambda source: source.replace(pseudo_random_bytes(45, "other")),
+    "the bytes of part 1 are different": lambda source: source.replace(pseudo_random_bytes(45, "other")),
 }
 
 
@@ -387,7 +387,7 @@ def test_other_bytes_under_the_same_name_are_sent_anew(uploader, backend, begun,
     result = uploader().upload(BytesSource(other), "key")
 
     assert backend.read("key") == other
-    assert result.warnings == (f"{OLD_AND_NEW}: its bytes are others",)
+    assert result.warnings == (f"{OLD_AND_NEW}: its checksum is different",)
 
 
 def test_the_same_bytes_under_the_same_name_are_carried_on(uploader, begun, data):
@@ -402,7 +402,7 @@ def test_a_forged_source_is_found_out_by_its_content(uploader, backend, source, 
     result = uploader(verify_source="content").upload(source, "key")
 
     assert backend.read("key") == source.data
-    assert result.warnings == (f"{OLD_AND_NEW}: the bytes of part 1 are others",)
+    assert result.warnings == (f"{OLD_AND_NEW}: the bytes of part 1 are different",)
     assert left_behind() == []
 
 
@@ -608,7 +608,7 @@ def test_an_old_upload_that_can_not_be_aborted_at_all_is_named(struck, backend, 
     faults = [Fault("abort_upload", FaultKind.PERMANENT, occurrence=n) for n in (1, 2)]
     result = struck(*faults).upload(source, "key")
 
-    assert result.warnings[-1] == f"left behind on the storage, for 'partwise gc' to drop: {old}"
+    assert result.warnings[-1] == f"orphans on the storage, which 'partwise gc' can abort: {old}"
     assert list(backend.uploads) == [old]
 
 
@@ -644,7 +644,7 @@ def test_require_refuses_to_start_again(uploader, source, begun, left_behind):
     with pytest.raises(
         CannotResume,
         match=r"^/a/file to key in memory://bucket can't be resumed: the source changed: it was modified\. "
-        r"Nothing was changed; to start again from the first byte, ask for resume='auto'$",
+        r"Nothing was changed\. To start again from the first byte, pass resume='auto'$",
     ) as caught:
         uploader().upload(source, "key", resume="require")
 
@@ -917,7 +917,7 @@ def test_a_part_size_that_is_not_granted_is_spoken_of(uploader, source, begun, c
     result = uploader(part_size=7).upload(source, "key")
 
     [warning] = result.warnings
-    assert warning.startswith("parts of 7 bytes were asked for, but the upload that is resumed has parts of 10 bytes")
+    assert warning.startswith("parts of 7 bytes were asked for, but the resumed upload has parts of 10 bytes")
     assert warning in caplog.text
 
 
@@ -993,7 +993,7 @@ def test_an_upload_whose_parts_no_storage_takes_starts_again(  # noqa: PLR0917  
 
     result = struck(backend=backend).upload(again(), "key")
 
-    started_again = any("takes no parts of the recorded size" in warning for warning in result.warnings)
+    started_again = any("does not accept parts of the recorded size" in warning for warning in result.warnings)
     assert started_again != fits
     assert backend.read("key") == data
     assert list(backend.list_uploads()) == []

@@ -98,7 +98,7 @@ MUTATIONS = [
         "                pass\n            raise\n",
         STORE_FAILS,
     ),
-    Mutation("receipts are not recorded", ENGINE, "        context.remember(receipt)\n", ""),
+    Mutation("receipts are not recorded", ENGINE, "        context.record_part(receipt)\n", ""),
     Mutation(
         "the checkpoint is deleted before complete",
         ENGINE,
@@ -213,7 +213,7 @@ MUTATIONS = [
     Mutation(
         "a part size that is not granted is not spoken of",
         ENGINE,
-        '        if context.order.config.part_size not in ("auto", checkpoint.part_size):',
+        '        if context.request.config.part_size not in ("auto", checkpoint.part_size):',
         "        if False:",
         BELIEVED,
     ),
@@ -240,8 +240,8 @@ MUTATIONS = [
     Mutation(
         "a list that fails counts as gone",
         DECIDING,
-        "    except UploadNotFound:\n        return Answer.GONE",
-        "    except Exception:\n        return Answer.GONE",
+        "    except UploadNotFound:\n        return Missing.NO_UPLOAD",
+        "    except Exception:\n        return Missing.NO_UPLOAD",
     ),
     Mutation(
         "a stale part is kept",
@@ -285,7 +285,7 @@ MUTATIONS = [
     Mutation(
         "an upload that is lost is not begun anew",
         ENGINE,
-        '            logger.warning("the storage lost the upload of %s: %s", context.target, error, extra=context.log_fields())',
+        '            logger.warning("the storage lost the upload of %s: %s", context.description, error, extra=context.log_fields())',
         "            raise UploadNotFound(str(error)) from error",
     ),
     Mutation(
@@ -330,7 +330,7 @@ MUTATIONS = [
         SENT_AHEAD,
     ),
     # --- completing --------------------------------------------------------------------------------------------------
-    Mutation("complete is sent with a gap", COMPLETING, "    if not context.ledger.is_whole():", "    if False:"),
+    Mutation("complete is sent with a gap", COMPLETING, "    if not context.ledger.is_complete():", "    if False:"),
     Mutation(
         "a part is left out",
         ENGINE,
@@ -441,14 +441,14 @@ MUTATIONS = [
     Mutation(
         "a source of another checksum than expected is completed",
         COMPLETING,
-        "    context.check_expected(context.ledger.plan.size, context.ledger.crc64() if context.order.expected_crc64 is not None else None)\n",
+        "    context.check_expected(context.ledger.plan.size, context.ledger.crc64() if context.request.expected_crc64 is not None else None)\n",
         "",
         EXPECTED,
     ),
     Mutation(
         "an object in one piece may be another than expected",
         ENGINE,
-        "        context.check_expected(len(body), checksum_of(body) if context.order.expected_crc64 is not None else None)\n",
+        "        context.check_expected(len(body), checksum_of(body) if context.request.expected_crc64 is not None else None)\n",
         "",
         EXPECTED,
     ),
@@ -618,8 +618,8 @@ MUTATIONS = [
     Mutation(
         "each sending has a bandwidth limit of its own",
         RUN,
-        "        self.flow = TransferState(self._limit, ",
-        "        self.flow = TransferState(self._limit and BandwidthLimit(self._limit.rate, self.clock), ",
+        "        self.transfer = TransferState(self._limit, ",
+        "        self.transfer = TransferState(self._limit and BandwidthLimit(self._limit.rate, self.clock), ",
         ENGINE_BOUNDS,
     ),
     Mutation(
@@ -715,16 +715,16 @@ MUTATIONS = [
         '    return result\n    raise CallbackError(\n        f"{context.key} is stored',
     ),
     Mutation(
-        "resume='require' starts again", DECIDING, '    if context.order.resume != "require" or', "    if True or"
+        "resume='require' starts again", DECIDING, '    if context.request.resume != "require" or', "    if True or"
     ),
     # --- progress ----------------------------------------------------------------------------------------------------
     Mutation(
         "the end is told before complete",
         ENGINE,
         "        return finished(context, complete(context, self._send_missing))",
-        "        context.report(completed=True)\n        return finished(context, complete(context, self._send_missing))",
+        "        context.emit_progress(completed=True)\n        return finished(context, complete(context, self._send_missing))",
     ),
-    Mutation("the end is not told", ENDINGS, "        context.report(completed=True)\n", "        pass\n"),
+    Mutation("the end is not told", ENDINGS, "        context.emit_progress(completed=True)\n", "        pass\n"),
     Mutation(
         "progress goes backwards", RUN, "        self._shown = max(self._shown, moved)", "        self._shown = moved"
     ),

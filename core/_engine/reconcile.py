@@ -1,0 +1,439 @@
+"""
+What to do with the parts of an earlier run: a pure function of the checkpoint, the source and the storage's state.
+
+`reconcile` is called repeatedly. From the facts known so far it returns either one more fact that it needs
+(`NeedPartList`, `NeedObject`, `NeedChecksums`) or a decision. The caller finds the fact out and calls again. So the
+order of the questions is decided here, the requests are made in `resume`, and a test needs nothing but values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
+from string import hexdigits
+from typing import Literal
+
+from attrs import define, evolve, field, fields
+
+from partwise._engine.plan import PartPlan
+from partwise.checksums import crc64_fold
+from partwise.model import Checkpoint, Fingerprint, ObjectOptions, PartLimits, StoredObject, UploadedPart
+
+#: The key of the object's metadata that holds our token, where the backend reports no checksum of objects.
+TOKEN_NAME = "partwise-upload"  # noqa: S105  # a name, not a secret
+
+
+# --- facts -----------------------------------------------------------------------------------------------------------
+
+
+class Missing(Enum):
+    """What the storage does not have, or can't do. In `Facts`, None means "not asked yet" instead."""
+
+    NO_UPLOAD = "the storage does not know the upload id"
+    NO_OBJECT = "no object is stored under the key"
+    LISTING_UNSUPPORTED = "the storage can't list parts"
+
+
+@define(frozen=True)
+class DamagedCheckpoint:
+    """
+    A checkpoint was found and can't be trusted.
+
+    Args:
+        reason: why.
+        upload_id: the upload id, where that much of it could still be verified.
+    """
+
+    reason: str
+    upload_id: str | None = None
+
+
+@define(frozen=True)
+class Facts:
+    """
+    What is known so far. None means "not asked yet".
+
+    Args:
+        wanted: the checkpoint that a new upload would start with.
+        found: what the store had.
+        listed: the storage's list of parts.
+        head: the object that is stored under the key.
+        local: checksums of parts of the source as it is now, by part number.
+        verify_content: compare kept parts with the source by checksum even if the source seems unchanged.
+        keep_matching: if the source changed, keep the parts whose checksum still matches.
+        limits: what the storage accepts.
+    """
+
+    wanted: Checkpoint
+    found: Checkpoint | DamagedCheckpoint | None = None
+    listed: tuple[UploadedPart, ...] | Literal[Missing.NO_UPLOAD, Missing.LISTING_UNSUPPORTED] | None = None
+    head: StoredObject | Literal[Missing.NO_OBJECT] | None = None
+    local: Mapping[int, int] = field(factory=dict)
+    verify_content: bool = False
+    keep_matching: bool = False
+    limits: PartLimits = field(factory=PartLimits)
+
+
+# --- questions -------------------------------------------------------------------------------------------------------
+
+
+@define(frozen=True)
+class NeedPartList:
+    """Needed next: which parts the storage holds for the checkpoint's upload."""
+
+
+@define(frozen=True)
+class NeedObject:
+    """Needed next: which object is stored under the key."""
+
+
+@define(frozen=True)
+class NeedChecksums:
+    """Needed next: the checksums of these parts of the source as it is now."""
+
+    plan: PartPlan
+    part_numbers: tuple[int, ...]
+
+
+# --- decisions -------------------------------------------------------------------------------------------------------
+
+
+@define(frozen=True)
+class Start:
+    """
+    Start a new upload.
+
+    Args:
+        reason: why an earlier one can't be resumed; "" if there was none.
+        abandon: ids of earlier uploads, which are of no use any more and must be aborted.
+    """
+
+    reason: str = ""
+    abandon: tuple[str, ...] = ()
+
+
+@define(frozen=True)
+class PartDecision:
+    """
+    What to do about one part, and why.
+
+    Args:
+        part_number: the part.
+        action: "keep" (recorded), "adopt" (on the storage, not recorded) or "send".
+        why: the reason, for people.
+    """
+
+    part_number: int
+    action: Literal["keep", "adopt", "send"]
+    why: str
+
+
+@define(frozen=True)
+class Resume:
+    """
+    Resume the upload.
+
+    Args:
+        checkpoint: what was recorded, with those parts only that are kept or adopted.
+        plan: the parts of the source as it is now, with the recorded part size.
+        parts: what to do about each part, by ascending number.
+    """
+
+    checkpoint: Checkpoint
+    plan: PartPlan
+    parts: tuple[PartDecision, ...]
+
+
+@define(frozen=True)
+class CompareWhileReading:
+    """
+    Resume the upload of a stream: read it from its start, and skip each part that equals its candidate.
+
+    Args:
+        checkpoint: what was recorded.
+        plan: the recorded part sizes; the size of the source is not known.
+        candidates: the parts on the storage whose checksum is known, by part number.
+    """
+
+    checkpoint: Checkpoint
+    plan: PartPlan
+    candidates: Mapping[int, UploadedPart]
+
+
+@define(frozen=True)
+class AlreadyStored:
+    """An earlier run completed the upload and lost the response: `stored` is its object, with the source's bytes."""
+
+    stored: StoredObject
+    checkpoint: Checkpoint
+
+
+@define(frozen=True)
+class Ambiguous:
+    """The upload is gone, an object of the right size exists, and nothing shows whether this upload made it."""
+
+    stored: StoredObject
+    checkpoint: Checkpoint
+
+
+Question = NeedPartList | NeedObject | NeedChecksums
+Decision = Start | Resume | CompareWhileReading | AlreadyStored | Ambiguous
+
+
+# --- the table -------------------------------------------------------------------------------------------------------
+
+
+def reconcile(facts: Facts) -> Question | Decision:  # noqa: PLR0911  # a table of cases, in the order of the table
+    """
+    Return the next question or the decision, from what is known.
+
+    | found                                                  | decision                                                |
+    |--------------------------------------------------------|---------------------------------------------------------|
+    | no checkpoint, or one without an upload id             | start                                                   |
+    | a damaged checkpoint                                   | start again; abort its upload id if verified            |
+    | other values of options that are fixed at initiate     | start again, abort the old upload                       |
+    | the source changed                                     | start again, abort the old upload. With `keep_matching`:|
+    |                                                        | keep the parts whose checksum still matches, unless the |
+    |                                                        | source is empty or has too many parts for the storage   |
+    | the storage does not accept the recorded part size     | start again, abort the old upload                       |
+    | another part size was asked for                        | the recorded one stays                                  |
+    | the storage does not know the upload id                | done, if an object of our size is stored, and the source|
+    |                                                        | (which is read) has its checksum and that of each       |
+    |                                                        | recorded part. Without a checksum of the object: our    |
+    |                                                        | token and a recorded part for each number. If nothing   |
+    |                                                        | shows whose object it is: ambiguous. Else start again   |
+    | a part both recorded and on the storage, with the same | keep; with `verify_content` only after comparing it with|
+    | size and ETag                                          | the source                                              |
+    | the same, but another ETag and an equal checksum       | keep, with the ETag that the storage lists              |
+    | a part on the storage only                             | adopt if its checksum is that of the source's bytes,    |
+    |                                                        | else send                                               |
+    | a part recorded only; or with another size or ETag on  | send                                                    |
+    | the storage and no equal checksum                      |                                                         |
+    | the source is a stream                                 | compare each part by checksum while it is read          |
+    """
+    found = facts.found
+    if found is None:
+        return Start()
+    if isinstance(found, DamagedCheckpoint):
+        return Start(found.reason, () if found.upload_id is None else (found.upload_id,))
+    if found.upload_id is None:
+        return Start(abandon=found.abandoned)
+    abandon = (*found.abandoned, found.upload_id)
+    if (difference := _different_options(found.options, facts.wanted.options)) is not None:
+        return Start(f"other options were asked for ({difference})", abandon)
+    if facts.wanted.fingerprint.size is None:
+        return _reconcile_stream(facts, found, abandon)
+    plan = PartPlan(found.part_size, facts.wanted.fingerprint.size, found.parts_per_doubling)
+    changed = _describe_change(found.fingerprint, facts.wanted.fingerprint)
+    if changed is not None and not facts.keep_matching:
+        return Start(f"the source changed: {changed}", abandon)
+    if (problem := _incompatible_plan(plan, facts.limits)) is not None:
+        return Start(problem, abandon)
+    if facts.listed is None:
+        return NeedPartList()
+    if facts.listed is Missing.NO_UPLOAD:
+        return _reconcile_without_upload(facts, found, plan, trusted=changed is None and not facts.verify_content)
+    # A different inode may mean a different file, or the same file on a file system that was mounted again and
+    # renumbers its files. So the bytes are compared.
+    same = changed is None and found.fingerprint.identity == facts.wanted.fingerprint.identity
+    return _reconcile_parts(facts, found, plan, trusted=same)
+
+
+def _different_options(old: ObjectOptions, new: ObjectOptions) -> str | None:
+    old, new = old.fixed_at_initiate(), new.fixed_at_initiate()
+    names = [a.name for a in fields(ObjectOptions) if getattr(old, a.name) != getattr(new, a.name)]
+    return ", ".join(names) or None
+
+
+def _describe_change(old: Fingerprint, new: Fingerprint) -> str | None:
+    if old.size != new.size:
+        return f"it had {old.size} bytes, and now has {new.size}"
+    if old.mtime_ns != new.mtime_ns:
+        return "it was modified"
+    if old.content != new.content:
+        return "its checksum is different"
+    return None
+
+
+def _incompatible_plan(plan: PartPlan, limits: PartLimits) -> str | None:
+    """Return why the source as it is now can't be sent in parts of the recorded size; None if it can."""
+    total = plan.parts_total
+    if total == 0:
+        return "the source is empty now"  # an object can't be made of zero parts
+    if total is not None and total > limits.max_parts:
+        return f"the source now has more than {limits.max_parts} parts of {plan.part_size} bytes"
+    # The last part may be smaller than the others. The number of parts of a stream is not known.
+    largest = plan.part(1 if total is None else max(1, total - 1)).size
+    if (plan.part_size < limits.min_part_size and total != 1) or largest > limits.max_part_size:
+        return f"the storage does not accept parts of the recorded size, {plan.part_size} bytes"
+    return None
+
+
+# --- the upload is gone ----------------------------------------------------------------------------------------------
+
+
+def _reconcile_without_upload(facts: Facts, found: Checkpoint, plan: PartPlan, *, trusted: bool) -> Question | Decision:
+    start = Start("the storage no longer knows the upload: it was aborted, or it expired", found.abandoned)
+    if facts.head is None:
+        return NeedObject()
+    if facts.head is Missing.NO_OBJECT or facts.head.size != plan.size:
+        return start
+    if found.token is None and facts.head.crc64 is None:
+        return Ambiguous(facts.head, found)
+    ours = found.token is None or (facts.head.metadata.get(TOKEN_NAME) == found.token and trusted)
+    if not ours or not _parts_can_make(facts.head, found, plan):
+        return start
+    # A checkpoint says what was sent, not what the source is: whoever can write one can make its parts add up to any
+    # object. So the source is read before the object is believed to be its upload.
+    unread = tuple(number for number in range(1, (plan.parts_total or 0) + 1) if number not in facts.local)
+    if unread:
+        return NeedChecksums(plan, unread)
+    return AlreadyStored(facts.head, found) if _has_bytes_of_source(facts.head, facts, found, plan) else start
+
+
+def _parts_can_make(stored: StoredObject, found: Checkpoint, plan: PartPlan) -> bool:
+    """Return whether the recorded parts can be those of the object, as far as that shows without the source."""
+    recorded = {part.part_number: part for part in found.parts}
+    parts = [recorded.get(number) for number in range(1, (plan.parts_total or 0) + 1)]
+    known = [(part.crc64, part.size) for part in parts if part is not None and part.crc64 is not None]
+    if stored.crc64 is None:
+        return len(known) == len(parts)  # nothing else shows which bytes were sent
+    return len(known) < len(parts) or crc64_fold(known) == stored.crc64
+
+
+def _has_bytes_of_source(stored: StoredObject, facts: Facts, found: Checkpoint, plan: PartPlan) -> bool:
+    """Return whether the object and the recorded parts have the checksums of the source, which was read."""
+    total = plan.parts_total or 0
+    if any(
+        part.size != plan.part(part.part_number).size or part.crc64 not in (None, facts.local[part.part_number])
+        for part in found.parts
+        if part.part_number <= total
+    ):
+        return False
+    read = ((facts.local[number], plan.part(number).size) for number in range(1, total + 1))
+    return stored.crc64 in (None, crc64_fold(read))
+
+
+# --- the upload is there ---------------------------------------------------------------------------------------------
+
+
+def _reconcile_parts(facts: Facts, found: Checkpoint, plan: PartPlan, *, trusted: bool) -> Question | Decision:
+    recorded = {part.part_number: part for part in found.parts}
+    listed = _parts_on_storage(facts, found)
+    kept: list[UploadedPart] = []
+    decisions: list[PartDecision] = []
+    unread: list[int] = []
+    for number in range(1, (plan.parts_total or 0) + 1):
+        decision, part = _decide_part(
+            number, plan.part(number).size, recorded.get(number), listed.get(number), facts, trusted=trusted
+        )
+        if decision is None:
+            unread.append(number)
+            continue
+        if decision.why == _BYTES_DIFFER and not facts.keep_matching:
+            return Start(
+                f"the source changed: the bytes of part {number} are different",
+                (*found.abandoned, str(found.upload_id)),
+            )
+        decisions.append(decision)
+        if part is not None:
+            kept.append(part)
+    if unread:
+        return NeedChecksums(plan, tuple(unread))
+    resumed = evolve(found, fingerprint=facts.wanted.fingerprint, parts=tuple(kept))
+    return Resume(resumed, plan, tuple(decisions))
+
+
+_BYTES_DIFFER = "the source's bytes differ from those that were sent"
+
+
+def _decide_part(  # noqa: PLR0911  # a table of cases
+    number: int,
+    size: int,
+    recorded: UploadedPart | None,
+    listed: UploadedPart | None,
+    facts: Facts,
+    *,
+    trusted: bool,
+) -> tuple[PartDecision | None, UploadedPart | None]:
+    """Return the decision on one part, with the part if it is kept; no decision if the source must be read first."""
+    if listed is None:
+        why = "it was not sent yet" if recorded is None else "the storage does not hold it any more"
+        return PartDecision(number, "send", why), None
+    if listed.size != size:
+        return PartDecision(number, "send", f"the storage holds {listed.size} bytes of it, not {size}"), None
+    if recorded is not None and not is_same_part(recorded, listed):
+        return PartDecision(number, "send", "the storage holds another version of it than the recorded one"), None
+    checksum = listed.crc64 if recorded is None or recorded.crc64 is None else recorded.crc64
+    if listed.crc64 not in (None, checksum):
+        return PartDecision(number, "send", "the storage reports another checksum than the recorded one"), None
+    # With the ETag that the storage lists: a proxy may have altered the recorded one.
+    part = listed if recorded is None or recorded.crc64 is None else evolve(recorded, etag=listed.etag)
+    if recorded is not None and trusted and not facts.verify_content:
+        return PartDecision(number, "keep", "recorded, and on the storage"), part
+    if checksum is None:
+        return PartDecision(number, "send", "the storage holds it, but no checksum of it is known"), None
+    if number not in facts.local:
+        return None, None
+    if facts.local[number] != checksum:
+        # A part that is not recorded says nothing about a change: it may never have been of this source.
+        why = "the storage holds other bytes of it" if recorded is None else _BYTES_DIFFER
+        return PartDecision(number, "send", why), None
+    if recorded is None:
+        return PartDecision(number, "adopt", "on the storage, not recorded, and its checksum is the source's"), part
+    return PartDecision(number, "keep", "recorded, on the storage, and its checksum is the source's"), part
+
+
+def is_same_part(recorded: UploadedPart, listed: UploadedPart) -> bool:
+    """
+    Return whether the storage holds the part that was recorded.
+
+    It must have the same size, and the same checksum or ETag. A proxy may have made an ETag weak or quoted it
+    differently, so an equal checksum is enough.
+    """
+    if recorded.size != listed.size:
+        return False
+    if recorded.crc64 is not None and recorded.crc64 == listed.crc64:
+        return True
+    return is_same_etag(recorded.etag, listed.etag)
+
+
+def is_same_etag(one: str, other: str) -> bool:
+    """Return whether two ETags are equal, apart from quotes, weakness and the case of a digest."""
+    return one == other or _normalized(one) == _normalized(other)
+
+
+def _normalized(etag: str) -> str:
+    bare = etag.strip()
+    bare = bare[2 if bare[:2] in ("W/", "w/") else 0 :].strip().strip('"')
+    # Storages write a digest in either case. Any other ETag may differ by nothing but case.
+    return bare.lower() if all(character in hexdigits for character in bare.partition("-")[0]) else bare
+
+
+def _parts_on_storage(facts: Facts, found: Checkpoint) -> dict[int, UploadedPart]:
+    """Return the parts that the storage lists or, if it can't list, those in the checkpoint."""
+    parts = found.parts if facts.listed is Missing.LISTING_UNSUPPORTED else facts.listed
+    assert isinstance(parts, tuple)
+    return {part.part_number: part for part in parts}
+
+
+def _reconcile_stream(facts: Facts, found: Checkpoint, abandon: tuple[str, ...]) -> Question | Decision:
+    if found.fingerprint.size is not None:
+        return Start("the source changed: it had a known size, and is a stream now", abandon)
+    plan = PartPlan(found.part_size, None, found.parts_per_doubling)
+    if (problem := _incompatible_plan(plan, facts.limits)) is not None:
+        return Start(problem, abandon)
+    if facts.listed is None:
+        return NeedPartList()
+    if facts.listed is Missing.NO_UPLOAD:
+        # Whether a stored object is ours shows only after the stream was read, and by then it has been sent again.
+        return Start("the storage no longer knows the upload: it was aborted, or it expired", found.abandoned)
+    recorded = {part.part_number: part for part in found.parts}
+    candidates = {}
+    for number, listed in _parts_on_storage(facts, found).items():
+        part, candidate = recorded.get(number), listed
+        if part is not None and listed.crc64 is None and is_same_part(part, listed):
+            candidate = evolve(part, etag=listed.etag)  # it has the checksum that the storage does not report
+        if candidate.crc64 is not None:
+            candidates[number] = candidate
+    return CompareWhileReading(found, plan, candidates)

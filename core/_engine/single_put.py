@@ -1,0 +1,107 @@
+"""Store a small object with one request, without a multipart upload and without a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from partwise._engine.context import UploadContext, logger
+from partwise._engine.ledger import Ledger
+from partwise._engine.plan import PartPlan
+from partwise._engine.resume import checksum_of
+from partwise.bodies import BodyWrapper
+from partwise.errors import BackendError, CallbackError, IntegrityError, ObjectExists, SourceUnreadable
+from partwise.model import ObjectOptions, StoredObject, UploadedPart
+from partwise.protocols import Body
+
+
+def put_object(context: UploadContext, body: Body, options: ObjectOptions) -> StoredObject:
+    """
+    Store `body`, retrying transient errors. The ledger then holds it as one part.
+
+    Raises:
+        SourceChanged: the source changed before its last bytes were sent. Nothing was stored.
+        SourceMismatch: it is not the source that the caller expects. Nothing was sent.
+        CallbackError: the object is stored, but its callback failed.
+        BackendError: of the last attempt.
+    """
+    # Nothing may be stored before the expected checksum is compared, so the source is read twice.
+    context.check_expected(len(body), None if context.request.expected_crc64 is None else checksum_of(body))
+    context.ledger = Ledger(PartPlan(max(1, len(body)), len(body)))
+    transfer = context.new_transfer_state()
+    context.control.on_request(transfer.stop.set)
+    logger.info("%s: starting, with one request", context.description, extra=context.log_fields())
+    checked = transfer.throttled(1, SourceCheckedBody(body, lambda: _check_source(context)))
+    try:
+        stored = context.retry(_PutAttempts(context, checked, options))
+    except CallbackError as error:
+        _record_object(context, body, error.result.etag if isinstance(error.result, StoredObject) else "")
+        raise
+    _record_object(context, body, stored.etag)
+    return stored
+
+
+def _record_object(context: UploadContext, body: Body, etag: str) -> None:
+    if len(body):
+        context.ledger.record(UploadedPart(1, len(body), etag, body.crc64))
+
+
+def _check_source(context: UploadContext) -> None:
+    context.check_source()
+    if context.source_moved:
+        context.source_moved = False  # the next attempt reads the file that was found now
+        raise SourceUnreadable(
+            f"{context.source.name} has another inode than when it was opened, so it is read again from its start",
+            source=context.source.name,
+            retryable=True,
+        )
+
+
+class SourceCheckedBody(BodyWrapper):
+    """
+    Check the source before the last bytes are handed out, so that two versions never mix in one object.
+
+    Args:
+        body: the body.
+        check: called then; what it raises ends the reading.
+    """
+
+    def __init__(self, body: Body, check: Callable[[], None]) -> None:
+        super().__init__(body)
+        self._check = check
+
+    def chunks(self) -> Iterator[memoryview]:
+        left = len(self)
+        for chunk in self._body.chunks():
+            left -= len(chunk)
+            if left <= 0:
+                self._check()
+            yield chunk
+
+
+class _PutAttempts:
+    """Attempts to store an object, each of which knows whether an earlier one may have succeeded."""
+
+    def __init__(self, context: UploadContext, body: Body, options: ObjectOptions) -> None:
+        self._context = context
+        self._body = body
+        self._options = options
+        self._may_be_stored = False
+
+    def __call__(self) -> StoredObject:
+        context, body = self._context, self._body
+        context.control.check()
+        try:
+            stored = context.backend.put_object(context.key, body, self._options)
+        except ObjectExists:
+            # After a lost response, the object that exists may be the one that we have just stored.
+            head = context.backend.head_object(context.key) if self._may_be_stored else None
+            if head is None or head.crc64 is None or (head.size, head.crc64) != (len(body), body.crc64):
+                raise
+            return head
+        except BackendError:
+            self._may_be_stored = True
+            raise
+        if stored.crc64 not in (None, body.crc64):
+            self._may_be_stored = True
+            raise IntegrityError(f"{context.key} did not arrive as it was sent: the checksums differ")
+        return stored

@@ -1,0 +1,98 @@
+"""
+The parts of a stream: a source that can be read once, in order, and whose size shows only at its end.
+
+A stream that is resumed is read from its start. A part that the storage holds already, with the same checksum, is not
+sent again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import partial
+
+from attrs import evolve
+
+from partwise._engine.context import UploadContext
+from partwise._engine.resume import checksum_of
+from partwise.errors import SourceError
+from partwise.model import UploadedPart
+from partwise.protocols import Body
+
+
+class StreamParts:
+    """
+    Read the parts of a stream, one after the other.
+
+    Args:
+        context: the upload.
+    """
+
+    def __init__(self, context: UploadContext) -> None:
+        self._context = context
+        self._first: Body | None = None
+        self._candidates: Mapping[int, UploadedPart] = {}
+        self._recorded: frozenset[UploadedPart] = frozenset()
+
+    def read_first(self) -> Body:
+        """Read the first part. It is the whole source, if it is shorter than a part."""
+        self._first = self._context.retry(partial(self._context.source.body, 0, self._context.plan.part_size))
+        return self._first
+
+    def take_first(self) -> Body:
+        """Return the first part, reading it if that has not been done. The next call reads on from there."""
+        first = self._first or self.read_first()
+        self._first = None
+        return first
+
+    def expect(self, candidates: Mapping[int, UploadedPart], recorded: frozenset[UploadedPart]) -> None:
+        """
+        Skip the parts that equal these candidates.
+
+        Args:
+            candidates: parts on the storage, with their checksums, by number.
+            recorded: parts that the checkpoint has already.
+        """
+        self._candidates, self._recorded = candidates, recorded
+
+    def parts(self) -> Iterator[tuple[int, Body]]:
+        """
+        Iterate over the parts that have to be sent, and set the size in the ledger's plan at the end of the stream.
+
+        Raises:
+            SourceError: the stream can't be read, or needs more parts than the storage accepts.
+            SourceMismatch: it has another size than the caller expects.
+        """
+        context, ledger = self._context, self._context.ledger
+        number = 0
+        while ledger.plan.size is None:
+            number += 1
+            part = ledger.plan.part(number)
+            body = self._first or context.retry(partial(context.source.body, part.offset, part.size))
+            self._first = None
+            end, expected = part.offset + len(body), context.request.expected_size
+            if len(body) < part.size or (expected is not None and end > expected):
+                context.check_expected(end, None, so_far=len(body) == part.size)
+            if len(body) < part.size:
+                ledger.plan = evolve(ledger.plan, size=end)
+            if not len(body):
+                return
+            if number > context.backend.limits.max_parts:
+                raise SourceError(
+                    f"{context.description} is longer than the {part.offset} bytes that {number - 1} parts hold",
+                    source=context.source.name,
+                    hint="Start again with a larger {part_size}",
+                )
+            if not self._skip(number, body):
+                yield number, body
+
+    def _skip(self, number: int, body: Body) -> bool:
+        """Record a part that the storage holds already, with these very bytes; return whether it does."""
+        context = self._context
+        candidate = self._candidates.get(number)
+        if candidate is None or candidate.size != len(body) or candidate.crc64 != checksum_of(body):
+            return False
+        context.ledger.record(candidate, resumed=True)
+        if candidate not in self._recorded:
+            context.record_part(candidate)
+        context.emit_progress()
+        return True
