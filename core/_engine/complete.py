@@ -127,7 +127,7 @@ def _check_whole(context: UploadContext) -> None:
     context.check_expected(
         context.ledger.plan.size, context.ledger.crc64() if context.order.expected_crc64 is not None else None
     )
-    if context.fingerprint.content is not None and context.ledger.crc64() not in (None, context.fingerprint.content):
+    if context.fingerprint.crc64 is not None and context.ledger.crc64() not in (None, context.fingerprint.crc64):
         raise SourceChanged(f"{context.target} changed on the way: its checksum is another", source=context.source.name)
 
 

@@ -22,10 +22,11 @@ from partwise._engine.plugin_calls import call_plugin
 from partwise._engine.retry import RetryPolicy, call_with_retries
 from partwise._engine.throttle import BandwidthLimit, TransferState
 from partwise._engine.workers import WorkerPool
+from partwise.checkpoint import Checkpoint, Fingerprint, checkpoint_name
 from partwise.clock import Clock, Random
 from partwise.config import TransferConfig
 from partwise.errors import CheckpointError, SourceChanged, SourceMismatch
-from partwise.model import Checkpoint, Fingerprint, ObjectOptions, UploadedPart, checkpoint_name
+from partwise.model import ObjectOptions, UploadedPart
 from partwise.protocols import (
     CheckpointStore,
     MultipartBackend,

@@ -18,8 +18,9 @@ from attrs import define, evolve, field, fields
 
 from partwise._engine.plan import PartPlan
 from partwise._engine.receipts import ReceiptLog, Receipts
+from partwise.checkpoint import Checkpoint, Fingerprint
 from partwise.checksums import crc64_combine, crc64_fold
-from partwise.model import Checkpoint, Fingerprint, ObjectOptions, PartLimits, StoredObject, UploadedPart
+from partwise.model import ObjectOptions, PartLimits, StoredObject, UploadedPart
 
 # --- the account of one upload ---------------------------------------------------------------------------------------
 
@@ -353,7 +354,7 @@ def _change(old: Fingerprint, new: Fingerprint) -> str | None:
         return f"it had {old.size} bytes, and has {new.size}"
     if old.mtime_ns != new.mtime_ns:
         return "it was modified"
-    if old.content != new.content:
+    if old.crc64 != new.crc64:
         return "its bytes are others"
     return None
 

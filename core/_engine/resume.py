@@ -26,9 +26,10 @@ from partwise._engine.ledger import (
 )
 from partwise._engine.plan import PartPlan
 from partwise._engine.plugin_calls import call_plugin
+from partwise.checkpoint import Checkpoint
 from partwise.checksums import crc64
 from partwise.errors import CannotResume, CheckpointDamaged, CheckpointMismatch, UploadNotFound
-from partwise.model import Checkpoint, UploadedPart
+from partwise.model import UploadedPart
 from partwise.protocols import Body, Source
 
 

@@ -60,6 +60,7 @@ from partwise._engine.throttle import TransferStopped
 from partwise._engine.workers import PartJob
 from partwise._signals import raised_by_signal
 from partwise._validation import check_whole, instance_of, one_of
+from partwise.checkpoint import Checkpoint
 from partwise.content_types import guess_content_type
 from partwise.errors import (
     BackendError,
@@ -76,7 +77,7 @@ from partwise.errors import (
     UploadNotFound,
     UploadStopped,
 )
-from partwise.model import Checkpoint, ObjectOptions, StoredObject, UploadedPart
+from partwise.model import ObjectOptions, StoredObject, UploadedPart
 from partwise.protocols import Body, CheckpointStore
 from partwise.results import UploadResult
 
@@ -103,7 +104,7 @@ class Upload:
         _refuse_what_cannot_be(order)
         self._context = UploadContext(order, tools, control)
         _called(self._context.fingerprint_source)
-        self._context.check_expected(self._context.fingerprint.size, self._context.fingerprint.content)
+        self._context.check_expected(self._context.fingerprint.size, self._context.fingerprint.crc64)
         self._stream_begin: Body | None = None
         self._candidates: Mapping[int, UploadedPart] = {}
         self._recorded: frozenset[UploadedPart] = frozenset()

@@ -20,6 +20,7 @@ from partwise._engine.plan import PartPlan
 from partwise._engine.workers import InlineWorkers
 from partwise.backends.local import LocalBackend
 from partwise.backends.memory import MemoryBackend, open_url
+from partwise.checkpoint import Checkpoint
 from partwise.config import TransferConfig
 from partwise.errors import (
     AccessDenied,
@@ -33,7 +34,7 @@ from partwise.errors import (
     UploadFailed,
     UploadPaused,
 )
-from partwise.model import Checkpoint, ObjectOptions, PartLimits
+from partwise.model import ObjectOptions, PartLimits
 from partwise.registry import register_checkpoint_store
 from partwise.results import Progress
 from partwise.sources import StreamSource

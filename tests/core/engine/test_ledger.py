@@ -29,8 +29,9 @@ from partwise._engine.ledger import (
     reconcile,
 )
 from partwise._engine.plan import PartPlan
+from partwise.checkpoint import Checkpoint, Fingerprint
 from partwise.checksums import crc64, crc64_fold
-from partwise.model import Callback, Checkpoint, Fingerprint, ObjectOptions, PartLimits, StoredObject, UploadedPart
+from partwise.model import Callback, ObjectOptions, PartLimits, StoredObject, UploadedPart
 
 # --- the account -----------------------------------------------------------------------------------------------------
 
