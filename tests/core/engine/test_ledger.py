@@ -294,7 +294,7 @@ class TestSourceChanged:
         [
             (evolve(NOW, size=26), "it had 25 bytes, and has 26"),
             (evolve(NOW, mtime_ns=8), "it was modified"),
-            (evolve(NOW, content=1), "its bytes are others"),
+            (evolve(NOW, crc64=1), "its bytes are others"),
         ],
     )
     def test_a_changed_source_starts_again(self, now, why):
