@@ -231,7 +231,7 @@ def fingerprints() -> st.SearchStrategy[Fingerprint]:
         size=st.none() | st.integers(0, 2**60),
         mtime_ns=st.none() | st.integers(-(2**62), 2**62),
         identity=st.none() | _WORD,
-        content=st.none() | crc64s(),
+        crc64=st.none() | crc64s(),
     )
 
 
