@@ -799,7 +799,7 @@ def test_a_plan_that_reads_notices_a_change(uploader, source, begun):
 
 
 def _name(uploader, source):
-    return partwise.model.checkpoint_name(uploader.backend.location, "key", source.name)
+    return partwise.checkpoint.checkpoint_name(uploader.backend.location, "key", source.name)
 
 
 def test_an_unfinished_upload_can_be_aborted(uploader, source, begun, left_behind):
