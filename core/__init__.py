@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 logging.getLogger(__name__).addHandler(logging.NullHandler())  # a library does not speak where nobody asked for it
 
 if TYPE_CHECKING:
+    from partwise.checkpoint import Checkpoint, Fingerprint
     from partwise.config import TransferConfig
     from partwise.errors import (
         AccessDenied,
@@ -59,8 +60,6 @@ if TYPE_CHECKING:
     from partwise.model import (
         Callback,
         Capabilities,
-        Checkpoint,
-        Fingerprint,
         ObjectOptions,
         PartLimits,
         PendingUpload,
@@ -80,6 +79,7 @@ if TYPE_CHECKING:
 
 # The same once more, by room.
 _NAMES = {
+    "checkpoint": ("Checkpoint", "Fingerprint"),
     "config": ("TransferConfig",),
     "errors": (
         "AccessDenied",
@@ -121,8 +121,6 @@ _NAMES = {
     "model": (
         "Callback",
         "Capabilities",
-        "Checkpoint",
-        "Fingerprint",
         "ObjectOptions",
         "PartLimits",
         "PendingUpload",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
+from reprlib import Repr
 from typing import Any, TypeGuard
 
 from attrs import Attribute
@@ -27,6 +28,19 @@ def brief(value: object) -> str:
         return f"{value!r:.{_SHOWN_MAX}}"
     except Exception:  # noqa: BLE001  # a value of the caller's own may raise anything
         return f"a {type(value).__name__}"
+
+
+#: Unlike `repr` it shows only the outer levels of a value, and only the first items.
+_outline = Repr()
+_outline.maxlevel, _outline.maxother = 2, 60
+
+
+def outline(value: object) -> str:
+    """Plain data in a message. Unlike `brief` it takes little memory, however large or deeply nested the data is."""
+    try:
+        return _outline.repr(value)
+    except ValueError:  # an integer of more digits than Python writes
+        return f"a huge {type(value).__name__}"
 
 
 def _name(instance: object, attribute: Attribute[Any]) -> str:

@@ -1,113 +1,207 @@
 """
-Checkpoints to plain data and back, by cattrs; and receipts, which are written thousands of times, by hand.
+`Checkpoint`, `Fingerprint`, and their plain form, which is what stores write and what callers may keep themselves.
 
-The plain form is what the stores write and what users may carry themselves, so it is read with suspicion: nothing is
-coerced, unknown fields are refused, numbers have bounds, and whatever is wrong comes out as one error.
+Plain data is not trusted: no value is coerced, unknown fields are refused, numbers have bounds, and anything wrong is a
+`CheckpointDamaged`. Version 2 is written; versions 1 and 2 are read.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from reprlib import Repr
 from typing import Any, TypeVar
 
+from attrs import Attribute, define, field
 from cattrs import BaseValidationError, Converter
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn
 
+from partwise._validation import all_of, brief, of_type, outline, text, text_or_none, to_tuple, whole
 from partwise.errors import CheckpointDamaged, InvalidInput
-from partwise.model import Callback, Checkpoint, Fingerprint, ObjectOptions, UploadedPart
+from partwise.model import Callback, ObjectOptions, UploadedPart
 
-#: The version of the plain form. A reader refuses any other; a change that an older reader would get wrong raises it.
-VERSION = 1
+#: The version of the plain form that is written. Raised by a change that an older reader would get wrong.
+VERSION = 2
 
-#: The highest part number that is read, and so the most parts. The storages that allow the most have 50,000.
-PART_NUMBER_MAX = 100_000
+#: What version 1 called the fields that version 2 renamed: the field that holds them ("" is the checkpoint), the old
+#: name, the new name. Everything else is the same in both.
+_RENAMED_SINCE_1 = (
+    ("", "doubling_every", "parts_per_doubling"),
+    ("fingerprint", "content", "crc64"),
+    ("options", "tagging", "tags"),
+)
 
-#: Sizes and times in nanoseconds are numbers that systems keep in 64 bits.
+#: Systems keep sizes, times in nanoseconds, and checksums in 64 bits.
 _INTEGER_MAX = 2**64 - 1
-_CRC64_MAX = 2**64 - 1
 
-#: Unlike `repr` it goes neither deep nor far into a value.
-_brief = Repr()
-_brief.maxlevel, _brief.maxother = 2, 60
+#: The last second of the year 9999, the end of `datetime`.
+_SECONDS_MAX = 253_402_300_799
 
 _REASON_MAX = 300
 
-#: What wrong data raises; the last two by numbers and nesting that are too large.
-_WRONG = (InvalidInput, ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError)
+#: What wrong data raises. The last two come from numbers that are too large and from values that are nested too deeply.
+_WRONG = (
+    BaseValidationError,
+    CheckpointDamaged,
+    InvalidInput,
+    ValueError,
+    TypeError,
+    KeyError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+)
 
 _T = TypeVar("_T")
 
 
-def checkpoint_to_data(checkpoint: Checkpoint) -> dict[str, Any]:
-    """The checkpoint as plain data, its version included."""
-    return {"version": VERSION, **_converter().unstructure(checkpoint)}
+def _a_time(instance: Any, attribute: Attribute[Any], value: object) -> None:
+    # The range is written so that NaN, which compares as false, is refused.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _SECONDS_MAX:
+        name = f"{type(instance).__name__}.{attribute.name}"
+        raise InvalidInput(f"{name} must be seconds since 1970, up to the year 9999, not {brief(value)}")
 
 
-def checkpoint_from_data(data: object) -> Checkpoint:
+@define(frozen=True)
+class Fingerprint:
     """
-    The checkpoint that `checkpoint_to_data` made.
+    Tells one version of a source from another without reading it.
+
+    Args:
+        size: in bytes; None where it is known only after reading to the end.
+        mtime_ns: time of the last modification, in nanoseconds since 1970.
+        identity: a value that a replacement changes even if size and time are the same, such as a file's inode.
+        crc64: the CRC-64/XZ of all bytes, where it is known without reading a file or stream.
+    """
+
+    size: int | None = field(default=None, validator=whole(0, None, None))
+    mtime_ns: int | None = field(default=None, validator=whole(-_INTEGER_MAX, _INTEGER_MAX, None))
+    identity: str | None = field(default=None, validator=text_or_none)
+    crc64: int | None = field(default=None, validator=whole(0, _INTEGER_MAX, None))
+
+
+@define(frozen=True)
+class Checkpoint:
+    """
+    All that is needed to resume an upload. It holds no credentials.
+
+    `to_data` makes plain data of it, to keep in a database row or in the payload of a job; `from_data` is the inverse.
+
+    Args:
+        location: the backend's `location`.
+        key: the object's key.
+        source: the source's name, a path for a file.
+        fingerprint: the version of the source that the parts were read from.
+        part_size: the size of a part in bytes (of the first one, where sizes grow).
+        parts_per_doubling: for a source of unknown size: the part size doubles after every so many parts. None: it is
+            the same for all parts.
+        options: the options that were fixed when the upload was initiated.
+        upload_id: None until the upload was initiated.
+        parts: the acknowledged parts, each part number once, in no particular order.
+        token: a random value in the object's metadata that identifies the object where the backend has no checksum of
+            objects.
+        abandoned: ids of earlier uploads of this name that still have to be aborted.
+        created: when the upload was started, in seconds since 1970.
+    """
+
+    location: str = field(validator=text)
+    key: str = field(validator=text)
+    source: str = field(validator=text)
+    fingerprint: Fingerprint = field(validator=of_type(Fingerprint))
+    part_size: int = field(validator=whole(1))
+    parts_per_doubling: int | None = field(default=None, validator=whole(1, None, None))
+    options: ObjectOptions = field(factory=ObjectOptions, validator=of_type(ObjectOptions))
+    upload_id: str | None = field(default=None, validator=text_or_none)
+    parts: tuple[UploadedPart, ...] = field(default=(), converter=to_tuple, validator=all_of(UploadedPart))
+    token: str | None = field(default=None, validator=text_or_none)
+    abandoned: tuple[str, ...] = field(default=(), converter=to_tuple, validator=all_of(str))
+    created: float = field(default=0.0, validator=_a_time)
+
+    @property
+    def name(self) -> str:
+        """The checkpoint's name in a store; the same for the same backend, key and source."""
+        return checkpoint_name(self.location, self.key, self.source)
+
+    @property
+    def bytes_done(self) -> int:
+        """The bytes of the parts that were acknowledged."""
+        return sum(part.size for part in self.parts)
+
+    def to_data(self) -> dict[str, Any]:
+        """Return this checkpoint as dicts, lists, strings, numbers and None, fit for JSON."""
+        return {"version": VERSION, **_converter().unstructure(self)}
+
+    @classmethod
+    def from_data(cls, data: object) -> Checkpoint:
+        """
+        Make a checkpoint of what `to_data` returned, in this version of partwise or an earlier one.
+
+        Raises:
+            CheckpointDamaged: the data is not a checkpoint, is of a version or has a field that this version does not
+                know, or contradicts itself.
+        """
+        if not isinstance(data, dict):
+            raise CheckpointDamaged(f"a checkpoint is a dict of named fields, not a {type(data).__name__}")
+        fields = {name: value for name, value in data.items() if name != "version"}
+        try:
+            checkpoint = _converter().structure(_renamed(fields, data.get("version")), cls)
+        except _WRONG as error:
+            raise CheckpointDamaged(f"the checkpoint can't be read: {_first_reason(error)}") from error
+        if len({part.part_number for part in checkpoint.parts}) != len(checkpoint.parts):
+            raise CheckpointDamaged("the checkpoint can't be read: it contains a part number twice")
+        return checkpoint
+
+
+def checkpoint_name(location: str, key: str, source: str) -> str:
+    """
+    Return the name of this upload's checkpoint in a store: 32 hexadecimal digits.
+
+    It depends on all three, so that uploads of one file to two keys, or of two files to one key, have two names.
+    """
+    identity = json.dumps([location, key, source], separators=(",", ":"))
+    return hashlib.sha256(identity.encode()).hexdigest()[:32]
+
+
+# --- plain data ------------------------------------------------------------------------------------------------------
+
+
+def _renamed(fields: dict[str, Any], version: object) -> dict[str, Any]:
+    """
+    Return the fields of a checkpoint by their names in the version that is written.
 
     Raises:
-        CheckpointDamaged: it is not one, or not one of this version, or contradicts itself.
+        CheckpointDamaged: they are of a version that is not read, or have a name that their version does not have.
     """
-    if not isinstance(data, dict):
-        raise CheckpointDamaged(f"a checkpoint is an object of named fields, not a {type(data).__name__}")
-    if data.get("version") != VERSION or isinstance(data.get("version"), bool):
+    if type(version) is not int or version not in (1, VERSION):
         raise CheckpointDamaged(
-            f"the checkpoint is of version {_shown(data.get('version'))}; this version of partwise reads {VERSION}"
+            f"it is of version {outline(version)}, and this version of partwise reads versions 1 to {VERSION}. Resume"
+            " the upload with the version of partwise that wrote it, or start the upload again"
         )
-    fields = {name: value for name, value in data.items() if name != "version"}
-    try:
-        checkpoint = _converter().structure(fields, Checkpoint)
-    except (*_WRONG, BaseValidationError) as error:
-        raise CheckpointDamaged(f"the checkpoint can't be read: {_first_reason(error)}") from error
-    numbers = {part.part_number for part in checkpoint.parts}
-    if len(numbers) != len(checkpoint.parts):
-        raise CheckpointDamaged("the checkpoint names a part twice")
-    return checkpoint
-
-
-def part_to_data(part: UploadedPart) -> list[Any]:
-    """A receipt as a short list. The checksum is a string, since not every reader of JSON keeps 64 bits."""
-    return [part.part_number, part.size, part.etag, None if part.crc64 is None else str(part.crc64)]
-
-
-def part_from_data(data: object) -> UploadedPart:
-    """
-    The receipt that `part_to_data` made.
-
-    Raises:
-        ValueError: it is not one.
-    """
-    match data:
-        case [int(number), int(size), str(etag), (None | str()) as crc64] if not (
-            isinstance(number, bool) or isinstance(size, bool)
-        ):
-            if number > PART_NUMBER_MAX or size > _INTEGER_MAX:
-                raise ValueError(f"not the number and size of a part: {_shown(number)}, {_shown(size)}")
-            return UploadedPart(number, size, etag, None if crc64 is None else _crc64_from_text(crc64))
-    raise ValueError(f"not the receipt of a part: {_shown(data)}")
-
-
-def _crc64_from_text(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= 20 and int(text) <= _CRC64_MAX):
-        raise ValueError(f"not a CRC-64: {text!r:.40}")
-    return int(text)
+    if version == VERSION:
+        return fields
+    for place, old, new in _RENAMED_SINCE_1:
+        inner = fields.get(place) if place else fields
+        if not isinstance(inner, dict):
+            continue  # left out, or wrong, which is found later
+        if new in inner:
+            raise CheckpointDamaged(f"version 1 of a checkpoint has no field {new}; start the upload again")
+        renamed = {new if name == old else name: value for name, value in inner.items()}
+        fields = {**fields, place: renamed} if place else renamed
+    return fields
 
 
 @lru_cache(maxsize=1)
 def _converter() -> Converter:
     converter = Converter(forbid_extra_keys=True)
     for scalar in (str, int, bool, float):
-        converter.register_structure_hook(scalar, _exactly)
+        converter.register_structure_hook(scalar, _strict)
     converter.register_structure_hook_func(lambda kind: kind == Mapping[str, str], _mapping)
     converter.register_structure_hook_func(lambda kind: kind == tuple[str, ...], lambda data, _: _list_of(data, _text))
     converter.register_structure_hook_func(
-        lambda kind: kind == tuple[UploadedPart, ...], lambda data, _: _list_of(data, part_from_data)
+        lambda kind: kind == tuple[UploadedPart, ...], lambda data, _: _list_of(data, UploadedPart.from_data)
     )
-    converter.register_unstructure_hook(UploadedPart, part_to_data)
+    converter.register_unstructure_hook(UploadedPart, UploadedPart.to_data)
     for value in (Callback, ObjectOptions, Fingerprint, Checkpoint):
         converter.register_structure_hook(value, make_dict_structure_fn(value, converter))
         converter.register_unstructure_hook(
@@ -116,46 +210,40 @@ def _converter() -> Converter:
     return converter
 
 
-def _exactly(value: object, kind: type) -> object:
-    # A float may be written without a fraction; apart from that nothing is taken for what it is not: no "5" for 5, no
-    # True for 1.
+def _strict(value: object, kind: type) -> object:
+    # A float may be written without a fraction. Nothing else is converted: "5" is not 5, and True is not 1.
     if kind is float and type(value) is int:
         return float(value)
     if type(value) is not kind:
-        raise TypeError(f"expected {kind.__name__}, found {_shown(value)}")
+        raise TypeError(f"expected {kind.__name__}, found {outline(value)}")
     if type(value) is int and abs(value) > _INTEGER_MAX:
-        raise ValueError(f"{_shown(value)} is out of range")
+        raise ValueError(f"{outline(value)} is out of range")
     return value
 
 
 def _text(value: object) -> str:
-    return str(_exactly(value, str))
+    return str(_strict(value, str))
 
 
 def _list_of(value: object, item: Callable[[object], _T]) -> tuple[_T, ...]:
     if type(value) is not list:
-        raise TypeError(f"expected a list, found {_shown(value)}")
+        raise TypeError(f"expected a list, found {outline(value)}")
     return tuple(map(item, value))
 
 
 def _mapping(value: object, _: object) -> dict[str, str]:
     if not isinstance(value, dict) or not all(type(k) is str and type(v) is str for k, v in value.items()):
-        raise TypeError(f"expected names and texts, found {_shown(value)}")
+        raise TypeError(f"expected names and texts, found {outline(value)}")
     return dict(value)
-
-
-def _shown(value: object) -> str:
-    try:
-        return _brief.repr(value)
-    except ValueError:  # an integer of more digits than Python writes
-        return f"a huge {type(value).__name__}"
 
 
 def _first_reason(error: BaseException) -> str:
     while isinstance(error, BaseExceptionGroup) and error.exceptions:
         error = error.exceptions[0]
+    if isinstance(error, CheckpointDamaged):
+        return str(error)[:_REASON_MAX]
     try:
         reason = str(error)
-    except TypeError:  # that of cattrs about names that are not texts
+    except TypeError:  # raised by cattrs' own message, about names that are not texts
         reason = "a name is not a text"
     return f"{type(error).__name__}: {reason}"[:_REASON_MAX]

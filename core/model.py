@@ -14,19 +14,17 @@ from typing import Any
 from attrs import Attribute, define, evolve, field, fields
 
 from partwise._validation import (
-    all_of,
-    brief,
     instance_of,
     names,
     of_type,
+    outline,
     text,
     text_or_none,
     texts_by_name,
-    to_tuple,
     whole,
     yes_or_no,
 )
-from partwise.errors import InvalidInput, UnsupportedOption
+from partwise.errors import CheckpointDamaged, InvalidInput, UnsupportedOption
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -34,17 +32,10 @@ GIB = 1024 * MIB
 TIB = 1024 * GIB
 
 
+#: The highest part number that is read from plain data, and so the most parts. Storages allow up to 50,000.
+PART_NUMBER_MAX = 100_000
+
 _BITS64_MAX = 2**64 - 1
-
-#: The last second of the year 9999, beyond which there are no dates.
-_SECONDS_MAX = 253_402_300_799
-
-
-def _a_time(instance: Any, attribute: Attribute[Any], value: object) -> None:
-    # What is not a number (NaN) is on neither side of a bound.
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _SECONDS_MAX:
-        name = f"{type(instance).__name__}.{attribute.name}"
-        raise InvalidInput(f"{name} must be seconds since 1970, up to the year 9999, not {brief(value)}")
 
 
 # --- what a backend is -----------------------------------------------------------------------------------------------
@@ -209,12 +200,12 @@ _NO_OPTIONS = ObjectOptions()
 @define(frozen=True)
 class UploadedPart:
     """
-    The receipt for one part.
+    A part that the storage has acknowledged.
 
     Args:
         part_number: 1 to the backend's `max_parts`.
         size: its length in bytes.
-        etag: what the storage calls this version of the part; opaque, handed back as it came.
+        etag: what the storage calls this version of the part; opaque, sent back unchanged.
         crc64: the CRC-64/XZ of its bytes, None where it is not known.
     """
 
@@ -222,6 +213,40 @@ class UploadedPart:
     size: int = field(validator=whole(0))
     etag: str = field(validator=text)
     crc64: int | None = field(default=None, validator=whole(0, _BITS64_MAX, None))
+
+    def to_data(self) -> list[Any]:
+        """
+        Return this part as the list ``[part_number, size, etag, crc64]``, fit for JSON.
+
+        The checksum is a string of decimal digits or None, since not every JSON reader keeps integers of 64 bits.
+        """
+        return [self.part_number, self.size, self.etag, None if self.crc64 is None else str(self.crc64)]
+
+    @classmethod
+    def from_data(cls, data: object) -> UploadedPart:
+        """
+        Make a part of what `to_data` returned.
+
+        Raises:
+            CheckpointDamaged: the data is not a part, or a number in it is out of range.
+        """
+        match data:
+            case [int(number), int(size), str(etag), (None | str()) as crc64] if not (
+                isinstance(number, bool) or isinstance(size, bool)
+            ):
+                if number > PART_NUMBER_MAX or size > _BITS64_MAX:
+                    raise CheckpointDamaged(f"not the number and size of a part: {outline(number)}, {outline(size)}")
+                try:
+                    return cls(number, size, etag, None if crc64 is None else _crc64_from_text(crc64))
+                except InvalidInput as error:
+                    raise CheckpointDamaged(str(error)) from error
+        raise CheckpointDamaged(f"not an uploaded part: {outline(data)}")
+
+
+def _crc64_from_text(digits: str) -> int:
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= 20 and int(digits) <= _BITS64_MAX):
+        raise CheckpointDamaged(f"not a CRC-64: {outline(digits)}")
+    return int(digits)
 
 
 @define(frozen=True)
@@ -264,105 +289,6 @@ class StoredObject:
     request_id: str | None = None
     callback_response: bytes | None = None
     metadata: Mapping[str, str] = field(factory=dict, converter=texts_by_name)
-
-
-# --- what an upload remembers ----------------------------------------------------------------------------------------
-
-
-@define(frozen=True)
-class Fingerprint:
-    """
-    What tells one version of a source from another without reading it.
-
-    Args:
-        size: in bytes; None where only reading to the end tells.
-        mtime_ns: when it was last modified, in nanoseconds since 1970.
-        identity: what a replacement changes even if size and time are the same, such as a file's inode.
-        content: the CRC-64/XZ of all bytes, where it costs nothing to know.
-    """
-
-    size: int | None = field(default=None, validator=whole(0, None, None))
-    mtime_ns: int | None = field(default=None, validator=whole(-_BITS64_MAX, _BITS64_MAX, None))
-    identity: str | None = field(default=None, validator=text_or_none)
-    content: int | None = field(default=None, validator=whole(0, _BITS64_MAX, None))
-
-
-@define(frozen=True)
-class Checkpoint:
-    """
-    All that is needed to carry an upload on.
-
-    It holds no credential. Make plain data of it with `to_data` to keep it in a place of your own (a database row, a
-    job's payload), and a checkpoint again with `from_data`.
-
-    Args:
-        location: the backend's `location`.
-        key: the object's key.
-        source: the source's name, a path for a file.
-        fingerprint: the version of the source that the parts are of.
-        part_size: the size of a part in bytes (of the first one, where sizes grow).
-        parts_per_doubling: for a source of unknown size: after so many parts the part size doubles; None: it never does.
-        options: the options that were fixed when the upload was initiated.
-        upload_id: None until the upload was initiated.
-        parts: the receipts so far, each part number once, in no particular order.
-        token: a value of ours in the object's metadata, where the backend offers no checksum to know an object by.
-        abandoned: ids of earlier uploads of this name that still have to be aborted.
-        created: when the upload began, in seconds since 1970.
-    """
-
-    location: str = field(validator=text)
-    key: str = field(validator=text)
-    source: str = field(validator=text)
-    fingerprint: Fingerprint = field(validator=of_type(Fingerprint))
-    part_size: int = field(validator=whole(1))
-    parts_per_doubling: int | None = field(default=None, validator=whole(1, None, None))
-    options: ObjectOptions = field(factory=ObjectOptions, validator=of_type(ObjectOptions))
-    upload_id: str | None = field(default=None, validator=text_or_none)
-    parts: tuple[UploadedPart, ...] = field(default=(), converter=to_tuple, validator=all_of(UploadedPart))
-    token: str | None = field(default=None, validator=text_or_none)
-    abandoned: tuple[str, ...] = field(default=(), converter=to_tuple, validator=all_of(str))
-    created: float = field(default=0.0, validator=_a_time)
-
-    @property
-    def name(self) -> str:
-        """The checkpoint's name in a store; the same for the same backend, key and source."""
-        return checkpoint_name(self.location, self.key, self.source)
-
-    @property
-    def bytes_done(self) -> int:
-        """The bytes of the parts that were acknowledged."""
-        return sum(part.size for part in self.parts)
-
-    def to_data(self) -> dict[str, Any]:
-        """This checkpoint as dicts, lists, strings, numbers and None, fit for JSON."""
-        from partwise.checkpoint import checkpoint_to_data
-
-        return checkpoint_to_data(self)
-
-    @classmethod
-    def from_data(cls, data: object) -> Checkpoint:
-        """
-        The checkpoint that `to_data` made.
-
-        Raises:
-            CheckpointDamaged: the data is not one, has a field that this version does not know, or contradicts itself.
-        """
-        from partwise.checkpoint import checkpoint_from_data
-
-        return checkpoint_from_data(data)
-
-
-def checkpoint_name(location: str, key: str, source: str) -> str:
-    """
-    The name under which a store keeps the checkpoint of this upload: 32 hexadecimal digits.
-
-    It depends on all three, so that one file on its way to two keys, or two files on their way to one, stay apart.
-    """
-    import hashlib
-    import json
-
-    identity = json.dumps([location, key, source], separators=(",", ":"))
-    return hashlib.sha256(identity.encode()).hexdigest()[:32]
 
 
 def utc(seconds: float) -> datetime:

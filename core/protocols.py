@@ -24,16 +24,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol, runtime_checkable
 
-from partwise.model import (
-    Capabilities,
-    Checkpoint,
-    Fingerprint,
-    ObjectOptions,
-    PartLimits,
-    PendingUpload,
-    StoredObject,
-    UploadedPart,
-)
+from partwise.checkpoint import Checkpoint, Fingerprint
+from partwise.model import Capabilities, ObjectOptions, PartLimits, PendingUpload, StoredObject, UploadedPart
 
 # --- bytes -----------------------------------------------------------------------------------------------------------
 

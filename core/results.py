@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from attrs import define, field
 
-from partwise.model import Checkpoint
+from partwise.checkpoint import Checkpoint
 
 __all__ = ["Progress", "UploadResult"]
 

@@ -20,9 +20,10 @@ from typing import Protocol
 from partwise._os_errors import is_transient
 from partwise._signals import raised_by_signal
 from partwise._validation import brief, check_methods, check_whole, instance_of
+from partwise.checkpoint import Fingerprint
 from partwise.checksums import crc64
 from partwise.errors import InvalidInput, SourceChanged, SourceError, SourceUnreadable
-from partwise.model import MIB, Fingerprint
+from partwise.model import MIB
 from partwise.protocols import Body, Source
 
 #: Read and handed on at a time: no more than stays in a processor's own cache from the read to the send, since bytes
@@ -449,7 +450,7 @@ class BytesSource:
     def fingerprint(self) -> Fingerprint:
         """Size and checksum, taken once: the parts that were sent must add up to it, or the buffer was written to."""
         if self._fingerprint is None:
-            self._fingerprint = Fingerprint(size=len(self._data), content=crc64(self._data))
+            self._fingerprint = Fingerprint(size=len(self._data), crc64=crc64(self._data))
         return self._fingerprint
 
     def body(self, offset: int, size: int) -> BytesBody:

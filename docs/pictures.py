@@ -22,12 +22,13 @@ from rich.terminal_theme import TerminalTheme
 from rich.text import Text
 
 from partwise import Checkpoint, ObjectOptions, Progress, TransferConfig, UploadedPart, UploadResult
+from partwise.checkpoint import Fingerprint
 from partwise.cli import main
 from partwise.cli.output import Output
 from partwise.cli.progress_display import Bar, beginning
 from partwise.cli.targets import BackendChoice, StoreChoice
 from partwise.cli.upload import UploadOrder, explained, in_words
-from partwise.model import GIB, MIB, Fingerprint
+from partwise.model import GIB, MIB
 from partwise.stores.file import FileCheckpointStore
 from partwise.uploader import Explanation, PlannedPart
 

@@ -11,7 +11,8 @@ from contextlib import suppress
 from attrs import define
 
 from partwise import _durable as files
-from partwise.model import Checkpoint, UploadedPart
+from partwise.checkpoint import Checkpoint
+from partwise.model import UploadedPart
 from partwise.stores import _journal as journal
 
 

@@ -8,6 +8,7 @@ import re
 
 from partwise._durable import Untrusted
 from partwise._validation import brief, check_type
+from partwise.checkpoint import Checkpoint
 from partwise.errors import (
     CheckpointBusy,
     CheckpointError,
@@ -15,7 +16,7 @@ from partwise.errors import (
     InvalidInput,
     StoreClosed,
 )
-from partwise.model import Checkpoint, UploadedPart
+from partwise.model import UploadedPart
 
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT} if hasattr(errno, "EDQUOT") else {errno.ENOSPC}
 

@@ -29,9 +29,9 @@ from typing import Any
 
 from attrs import define, evolve
 
-from partwise.checkpoint import part_from_data
+from partwise.checkpoint import Checkpoint, checkpoint_name
 from partwise.errors import CheckpointDamaged, CheckpointUnwritable
-from partwise.model import MIB, Checkpoint, UploadedPart, checkpoint_name
+from partwise.model import MIB, UploadedPart
 from partwise.stores._checks import nearly
 
 FORMAT = 1
@@ -116,7 +116,7 @@ def header_text(checkpoint: Checkpoint) -> str:
 
 
 def part_text(part: UploadedPart) -> str:
-    """A receipt as one line of JSON: what `part_to_data` makes of it."""
+    """A receipt as one line of JSON: what `UploadedPart.to_data` makes of it."""
     # By hand: the encoder takes longer for four values than all else does that recording a part takes.
     crc64 = "null" if part.crc64 is None else f'"{part.crc64}"'
     return f"[{part.part_number},{part.size},{_to_text(part.etag)},{crc64}]"
@@ -239,8 +239,8 @@ def with_parts(header: Checkpoint, records: Iterable[bytes]) -> Checkpoint:
     parts = {}
     for record in records:
         try:
-            part = part_from_data(_from_text(record))
-        except ValueError as error:
+            part = UploadedPart.from_data(_from_text(record))
+        except (CheckpointDamaged, ValueError) as error:
             raise CorruptJournal(f"a part can't be read: {error}", header=header) from error
         parts[part.part_number] = part
     return evolve(header, parts=tuple(parts.values()))

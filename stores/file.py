@@ -33,8 +33,9 @@ from urllib.parse import urlsplit
 from partwise import _durable as files
 from partwise._signals import ignored
 from partwise._validation import check_text, split_url
+from partwise.checkpoint import Checkpoint
 from partwise.errors import CheckpointDamaged, CheckpointMismatch, CheckpointUnwritable, InvalidInput
-from partwise.model import Checkpoint, UploadedPart
+from partwise.model import UploadedPart
 from partwise.stores import _journal as journal
 from partwise.stores._appending import Appender
 from partwise.stores._checks import (

@@ -18,8 +18,9 @@ from urllib.parse import unquote
 
 from attrs import define, evolve, field
 
+from partwise.checkpoint import Checkpoint
 from partwise.errors import InvalidInput
-from partwise.model import Checkpoint, UploadedPart
+from partwise.model import UploadedPart
 from partwise.stores._checks import absent, busy, check_checkpoint, check_name, check_receipt, closed, upload_of
 
 

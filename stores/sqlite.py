@@ -30,9 +30,9 @@ from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 
 from partwise import _durable as files
-from partwise.checkpoint import PART_NUMBER_MAX
+from partwise.checkpoint import Checkpoint
 from partwise.errors import CheckpointDamaged, CheckpointError, CheckpointUnwritable, InvalidInput
-from partwise.model import MIB, Checkpoint, UploadedPart
+from partwise.model import MIB, PART_NUMBER_MAX, UploadedPart
 from partwise.stores import _journal as journal
 from partwise.stores._checks import (
     absent,

@@ -104,7 +104,7 @@ class Completion:
             )
         expects_crc64 = context.request.expected_crc64 is not None
         context.check_expected(ledger.plan.size, ledger.crc64() if expects_crc64 else None)
-        known = context.fingerprint.content
+        known = context.fingerprint.crc64
         if known is not None and ledger.crc64() not in (None, known):
             raise SourceChanged(
                 f"{context.description} changed during the upload: its checksum is different",

@@ -22,10 +22,11 @@ from partwise._engine.reporter import ProgressReporter
 from partwise._engine.retry import RetryPolicy, call_with_retries
 from partwise._engine.throttle import BandwidthLimit, TransferState
 from partwise._engine.workers import WorkerPool
+from partwise.checkpoint import Checkpoint, Fingerprint, checkpoint_name
 from partwise.clock import Clock, Random
 from partwise.config import TransferConfig
 from partwise.errors import CheckpointError, SourceChanged, SourceMismatch
-from partwise.model import Checkpoint, Fingerprint, ObjectOptions, UploadedPart, checkpoint_name
+from partwise.model import ObjectOptions, UploadedPart
 from partwise.protocols import (
     CheckpointStore,
     MultipartBackend,
@@ -220,7 +221,7 @@ class UploadContext:
             self.request.config.part_size,
             equal_part_sizes=self.backend.capabilities.equal_part_sizes,
         )
-        self.check_expected(self.fingerprint.size, self.fingerprint.content)
+        self.check_expected(self.fingerprint.size, self.fingerprint.crc64)
 
     def check_source(self) -> None:
         """

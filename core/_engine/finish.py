@@ -16,6 +16,7 @@ from partwise._engine.ledger import Ledger
 from partwise._engine.plan import PartPlan
 from partwise._engine.plugin_calls import PluginDefect, call_plugin
 from partwise._engine.reconcile import is_same_etag
+from partwise.checkpoint import Checkpoint
 from partwise.errors import (
     BackendError,
     CallbackError,
@@ -30,7 +31,7 @@ from partwise.errors import (
     UploadPaused,
     UploadStopped,
 )
-from partwise.model import Checkpoint, StoredObject, UploadedPart
+from partwise.model import StoredObject, UploadedPart
 from partwise.results import UploadResult
 
 # --- cleaning up -----------------------------------------------------------------------------------------------------

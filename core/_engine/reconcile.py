@@ -16,8 +16,9 @@ from typing import Literal
 from attrs import define, evolve, field, fields
 
 from partwise._engine.plan import PartPlan
+from partwise.checkpoint import Checkpoint, Fingerprint
 from partwise.checksums import crc64_fold
-from partwise.model import Checkpoint, Fingerprint, ObjectOptions, PartLimits, StoredObject, UploadedPart
+from partwise.model import ObjectOptions, PartLimits, StoredObject, UploadedPart
 
 #: The key of the object's metadata that holds our token, where the backend reports no checksum of objects.
 TOKEN_NAME = "partwise-upload"  # noqa: S105  # a name, not a secret
@@ -250,7 +251,7 @@ def _describe_change(old: Fingerprint, new: Fingerprint) -> str | None:
         return f"it had {old.size} bytes, and now has {new.size}"
     if old.mtime_ns != new.mtime_ns:
         return "it was modified"
-    if old.content != new.content:
+    if old.crc64 != new.crc64:
         return "its checksum is different"
     return None
 

@@ -9,8 +9,8 @@ from attrs import evolve
 from partwise._engine.control import ProgressRaised
 from partwise._engine.ledger import Ledger
 from partwise._engine.throttle import TransferState
+from partwise.checkpoint import Checkpoint
 from partwise.clock import Clock
-from partwise.model import Checkpoint
 from partwise.results import Progress
 
 

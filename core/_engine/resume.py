@@ -27,9 +27,10 @@ from partwise._engine.reconcile import (
     Start,
     reconcile,
 )
+from partwise.checkpoint import Checkpoint
 from partwise.checksums import crc64
 from partwise.errors import CannotResume, CheckpointDamaged, CheckpointMismatch, UploadNotFound
-from partwise.model import Checkpoint, UploadedPart
+from partwise.model import UploadedPart
 from partwise.protocols import Body, Source
 
 

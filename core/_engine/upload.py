@@ -62,6 +62,7 @@ from partwise._engine.throttle import TransferStopped
 from partwise._engine.workers import PartJob
 from partwise._signals import raised_by_signal
 from partwise._validation import check_whole, instance_of, one_of
+from partwise.checkpoint import Checkpoint
 from partwise.content_types import guess_content_type
 from partwise.errors import (
     CallbackError,
@@ -75,7 +76,7 @@ from partwise.errors import (
     UploadNotFound,
     UploadStopped,
 )
-from partwise.model import Checkpoint, ObjectOptions, StoredObject, UploadedPart
+from partwise.model import ObjectOptions, StoredObject, UploadedPart
 from partwise.protocols import Body
 from partwise.results import UploadResult
 

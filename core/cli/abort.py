@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 
+from partwise.checkpoint import Checkpoint, checkpoint_name
 from partwise.cli.formatting import count, share
 from partwise.cli.output import Output
 from partwise.cli.reporting import DONE
@@ -11,7 +12,6 @@ from partwise.cli.stdin import STANDARD_INPUT, standard_input
 from partwise.cli.targets import BackendChoice, StoreChoice
 from partwise.config import TransferConfig
 from partwise.errors import CheckpointDamaged, CheckpointError
-from partwise.model import Checkpoint, checkpoint_name
 from partwise.protocols import CheckpointStore
 from partwise.sources import as_source
 from partwise.uploader import Uploader

@@ -9,6 +9,7 @@ from typing import Any
 
 from attrs import define, evolve
 
+from partwise.checkpoint import Checkpoint
 from partwise.cli.formatting import age, count, shown, span
 from partwise.cli.output import Output
 from partwise.cli.reporting import DONE, FAILED, exit_code, failure, sentence
@@ -18,7 +19,7 @@ from partwise.cli.style import Colour, Line, Painted
 from partwise.cli.targets import BackendChoice, StoreChoice
 from partwise.config import TransferConfig
 from partwise.errors import BackendError
-from partwise.model import Checkpoint, PendingUpload
+from partwise.model import PendingUpload
 from partwise.protocols import CheckpointStore, MultipartBackend
 
 # Uploads that are younger than this, in seconds, may well be running.

@@ -14,13 +14,13 @@ from typing import Any, TypeVar
 from attrs import define
 
 from partwise._engine.plan import PartPlan
+from partwise.checkpoint import Checkpoint
 from partwise.cli.formatting import age, amount, columns, moment, percent, shown
 from partwise.cli.output import Output
 from partwise.cli.reporting import FAILED
 from partwise.cli.style import Colour, Line, Painted
 from partwise.cli.targets import StoreChoice, url_of
 from partwise.errors import CheckpointBusy, PartwiseError
-from partwise.model import Checkpoint
 from partwise.protocols import CheckpointStore
 
 _STATES = {True: "running", False: "stopped", None: "unknown"}

@@ -11,10 +11,10 @@ from urllib.parse import quote
 
 from attrs import define
 
+from partwise.checkpoint import Checkpoint
 from partwise.cli.parsing import at_most_one
 from partwise.cli.stdin import STANDARD_INPUT
 from partwise.errors import InvalidInput
-from partwise.model import Checkpoint
 from partwise.protocols import CheckpointStore, MultipartBackend
 from partwise.registry import default_checkpoint_store, open_backend, open_checkpoint_store
 

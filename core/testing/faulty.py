@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from attrs import evolve
 
+from partwise.checkpoint import Checkpoint, Fingerprint
 from partwise.errors import (
     AccessDenied,
     CheckpointDamaged,
@@ -26,16 +27,7 @@ from partwise.errors import (
     SourceUnreadable,
     Throttled,
 )
-from partwise.model import (
-    Capabilities,
-    Checkpoint,
-    Fingerprint,
-    ObjectOptions,
-    PartLimits,
-    PendingUpload,
-    StoredObject,
-    UploadedPart,
-)
+from partwise.model import Capabilities, ObjectOptions, PartLimits, PendingUpload, StoredObject, UploadedPart
 from partwise.protocols import (
     Body,
     CheckpointStore,

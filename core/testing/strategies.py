@@ -13,18 +13,9 @@ from typing import Any
 from attrs import fields
 from hypothesis import strategies as st
 
+from partwise.checkpoint import Checkpoint, Fingerprint
 from partwise.errors import InvalidInput
-from partwise.model import (
-    KIB,
-    MIB,
-    Callback,
-    Checkpoint,
-    Fingerprint,
-    ObjectOptions,
-    PartLimits,
-    StoredObject,
-    UploadedPart,
-)
+from partwise.model import KIB, MIB, Callback, ObjectOptions, PartLimits, StoredObject, UploadedPart
 from partwise.testing._proof.sources import ChangingSource
 from partwise.testing.fakes import ChunkListBody, StrictBody, pseudo_random_bytes
 from partwise.testing.faults import BACKEND_OPERATIONS, OPERATIONS, Fault, FaultKind, FaultPlan
@@ -240,7 +231,7 @@ def fingerprints() -> st.SearchStrategy[Fingerprint]:
         size=st.none() | st.integers(0, 2**60),
         mtime_ns=st.none() | st.integers(-(2**62), 2**62),
         identity=st.none() | _WORD,
-        content=st.none() | crc64s(),
+        crc64=st.none() | crc64s(),
     )
 
 

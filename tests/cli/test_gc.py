@@ -15,10 +15,11 @@ from attrs import evolve
 
 from partwise.backends.local import LocalBackend
 from partwise.backends.memory import MemoryBackend
+from partwise.checkpoint import Checkpoint, Fingerprint
 from partwise.cli.streams import SteadyStream
 from partwise.clock import SystemClock
 from partwise.errors import AccessDenied, CheckpointError, ClockSkewed, ConnectionFailed, ServerFailed
-from partwise.model import Checkpoint, Fingerprint, ObjectOptions, PendingUpload
+from partwise.model import ObjectOptions, PendingUpload
 from partwise.registry import register_backend
 from partwise.server import Fail, ServerFault, SkewClock
 from partwise.stores.file import FileCheckpointStore

@@ -22,13 +22,14 @@ from hypothesis import strategies as st
 
 import partwise.cli
 from partwise.backends.memory import MemoryBackend
+from partwise.checkpoint import Checkpoint, Fingerprint
 from partwise.cli import main
 from partwise.cli.output import Output, as_json
 from partwise.cli.progress_display import meter_for
 from partwise.cli.streams import SteadyStream, steady_streams
 from partwise.cli.style import Painted
 from partwise.errors import AccessDenied, BackendError
-from partwise.model import Checkpoint, Fingerprint, ObjectOptions
+from partwise.model import ObjectOptions
 from partwise.registry import register_backend, register_checkpoint_store
 from partwise.results import Progress
 from partwise.stores.file import FileCheckpointStore

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from partwise.model import Checkpoint, Fingerprint
+from partwise.checkpoint import Checkpoint, Fingerprint
 from partwise.stores.file import FileCheckpointStore
 
 Start = Callable[..., Any]

@@ -113,7 +113,8 @@ def test_a_dry_run_is_as_documented(partwise: Run, small: Path, url: str) -> Non
 
 def test_what_is_recorded_pending_and_dropped_is_as_documented(partwise: Run, place: Path, small: Path) -> None:
     from partwise.backends.local import LocalBackend
-    from partwise.model import Checkpoint, Fingerprint, ObjectOptions
+    from partwise.checkpoint import Checkpoint, Fingerprint
+    from partwise.model import ObjectOptions
     from partwise.stores.file import FileCheckpointStore
 
     backend = LocalBackend(place / "bucket")

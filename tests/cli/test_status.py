@@ -13,10 +13,11 @@ import pytest
 from attrs import evolve
 
 from partwise.backends.local import LocalBackend
+from partwise.checkpoint import Checkpoint, Fingerprint
 from partwise.cli.status import Known, table
 from partwise.cli.targets import url_of
 from partwise.errors import CheckpointUnwritable, ConnectionFailed
-from partwise.model import MIB, Checkpoint, Fingerprint, ObjectOptions, UploadedPart
+from partwise.model import MIB, ObjectOptions, UploadedPart
 from partwise.registry import register_checkpoint_store
 from partwise.stores.file import FileCheckpointStore
 from partwise.stores.memory import MemoryCheckpointStore

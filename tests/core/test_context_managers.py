@@ -163,7 +163,7 @@ def _pause_at_2(progress):
 
 
 def _names(bucket, path):
-    from partwise.model import checkpoint_name
+    from partwise.checkpoint import checkpoint_name
 
     return [checkpoint_name(bucket.location, "key", str(path))]
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from partwise.checkpoint import Checkpoint, Fingerprint, checkpoint_name
 from partwise.errors import InvalidInput
 from partwise.model import (
     GIB,
@@ -17,13 +18,10 @@ from partwise.model import (
     TIB,
     Callback,
     Capabilities,
-    Checkpoint,
-    Fingerprint,
     ObjectOptions,
     PartLimits,
     StoredObject,
     UploadedPart,
-    checkpoint_name,
     utc,
 )
 from partwise.results import Progress, UploadResult
@@ -99,7 +97,7 @@ def test_units_and_limits_are_those_of_the_documentation():
         (UploadedPart, {"part_number": 1, "size": 1, "etag": "E"}, "crc64", 0, 18_446_744_073_709_551_615),
         (Fingerprint, {}, "size", 0, None),
         (Fingerprint, {}, "mtime_ns", -18_446_744_073_709_551_615, 18_446_744_073_709_551_615),
-        (Fingerprint, {}, "content", 0, 18_446_744_073_709_551_615),
+        (Fingerprint, {}, "crc64", 0, 18_446_744_073_709_551_615),
         (ObjectOptions, {}, "traffic_limit", -18_446_744_073_709_551_615, 18_446_744_073_709_551_615),
         (Checkpoint, KEPT, "part_size", 1, None),
         (Checkpoint, KEPT, "parts_per_doubling", 1, None),

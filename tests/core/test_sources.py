@@ -22,9 +22,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from partwise import sources
+from partwise.checkpoint import Fingerprint
 from partwise.checksums import crc64
 from partwise.errors import InvalidInput, SourceChanged, SourceError, SourceUnreadable
-from partwise.model import MIB, Fingerprint
+from partwise.model import MIB
 from partwise.protocols import Body, Source
 from partwise.sources import (
     CHUNK_SIZE_MAX,
@@ -515,7 +516,7 @@ def test_a_body_that_fails_gives_its_buffer_back(path, buffers):
 def test_any_bytes_are_a_source(kind):
     source = BytesSource(kind(DATA))
 
-    assert source.fingerprint() == Fingerprint(size=1000, content=crc64(DATA))
+    assert source.fingerprint() == Fingerprint(size=1000, crc64=crc64(DATA))
     assert read(source.body(100, 50)) == DATA[100:150]
 
 

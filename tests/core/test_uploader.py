@@ -20,6 +20,7 @@ from partwise._engine.plan import PartPlan
 from partwise._engine.workers import InlineWorkers
 from partwise.backends.local import LocalBackend
 from partwise.backends.memory import MemoryBackend, open_url
+from partwise.checkpoint import Checkpoint
 from partwise.config import TransferConfig
 from partwise.errors import (
     AccessDenied,
@@ -33,7 +34,7 @@ from partwise.errors import (
     UploadFailed,
     UploadPaused,
 )
-from partwise.model import Checkpoint, ObjectOptions, PartLimits
+from partwise.model import ObjectOptions, PartLimits
 from partwise.registry import register_checkpoint_store
 from partwise.results import Progress
 from partwise.sources import StreamSource
@@ -798,7 +799,7 @@ def test_a_plan_that_reads_notices_a_change(uploader, source, begun):
 
 
 def _name(uploader, source):
-    return partwise.model.checkpoint_name(uploader.backend.location, "key", source.name)
+    return partwise.checkpoint.checkpoint_name(uploader.backend.location, "key", source.name)
 
 
 def test_an_unfinished_upload_can_be_aborted(uploader, source, begun, left_behind):

@@ -14,8 +14,8 @@ import pytest
 from attrs import evolve, fields
 
 from partwise import Callback, Checkpoint, CheckpointDamaged, Fingerprint, ObjectOptions, UploadedPart
-from partwise import checkpoint as structuring
 from partwise.backends.local import LocalBackend
+from partwise.model import PART_NUMBER_MAX
 from partwise.stores import _database, _journal
 from partwise.stores.file import FileCheckpointStore
 from partwise.stores.sqlite import SQLiteCheckpointStore
@@ -228,7 +228,7 @@ def test_the_bounds_are_those_that_are_documented(page) -> None:
     for documented, found, expected in (
         ("| a file | 64 MiB |", _journal.BYTES_MAX, 64 * 2**20),
         ("| a line, its line feed not counted | 1 MiB |", _journal.LINE_MAX, 2**20),
-        ("| the number of a part, and so the parts | 100,000 |", structuring.PART_NUMBER_MAX, 100_000),
+        ("| the number of a part, and so the parts | 100,000 |", PART_NUMBER_MAX, 100_000),
         ("In SQLite a value has at most 2 MiB", _database._LENGTH_MAX, 2 * 2**20),
         ("takes at most 10⁹ operations", _database._OPERATIONS_MAX, 10**9),
     ):

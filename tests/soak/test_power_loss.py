@@ -25,17 +25,10 @@ from partwise.backends.local import backend as local
 from partwise.backends.local import directories as _local_directories
 from partwise.backends.local import records as _local_records
 from partwise.backends.memory import MemoryBackend
+from partwise.checkpoint import Checkpoint, Fingerprint, checkpoint_name
 from partwise.checksums import crc64
 from partwise.errors import BucketNotFound, CheckpointDamaged
-from partwise.model import (
-    Checkpoint,
-    Fingerprint,
-    ObjectOptions,
-    PartLimits,
-    StoredObject,
-    UploadedPart,
-    checkpoint_name,
-)
+from partwise.model import ObjectOptions, PartLimits, StoredObject, UploadedPart
 from partwise.protocols import Body, MultipartBackend
 from partwise.sources import BytesBody
 from partwise.stores.file import FileCheckpointStore

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from attrs import define
 
-from partwise.model import MIB, Checkpoint, Fingerprint, UploadedPart
+from partwise.checkpoint import Checkpoint, Fingerprint
+from partwise.model import MIB, UploadedPart
 from partwise.stores.file import FileCheckpointStore
 from partwise.stores.memory import MemoryCheckpointStore
 from partwise.stores.sqlite import SQLiteCheckpointStore

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from attrs import evolve
 
-from partwise.model import Checkpoint, UploadedPart
+from partwise.checkpoint import Checkpoint
+from partwise.model import UploadedPart
 from partwise.stores import _journal as journal
 from partwise.stores._appending import Appender
 

@@ -16,8 +16,9 @@ from attrs import evolve
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from partwise.checkpoint import Checkpoint, Fingerprint
 from partwise.errors import CheckpointDamaged, CheckpointError, CheckpointUnwritable
-from partwise.model import MIB, Checkpoint, Fingerprint, UploadedPart
+from partwise.model import MIB, UploadedPart
 from partwise.stores import _database
 from partwise.stores import _journal as journal
 from partwise.stores import sqlite as sqlite_store

@@ -13,8 +13,9 @@ import pytest
 from attrs import evolve
 from hypothesis import HealthCheck, given, settings
 
+from partwise.checkpoint import Checkpoint
 from partwise.errors import CheckpointBusy, CheckpointError, InvalidInput, StoreClosed
-from partwise.model import Checkpoint, UploadedPart
+from partwise.model import UploadedPart
 from partwise.stores.memory import MemoryCheckpointStore
 from partwise.testing import strategies
 

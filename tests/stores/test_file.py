@@ -16,6 +16,7 @@ import pytest
 from attrs import evolve
 
 from partwise import _durable as files
+from partwise.checkpoint import Checkpoint
 from partwise.errors import (
     CheckpointBusy,
     CheckpointDamaged,
@@ -25,7 +26,7 @@ from partwise.errors import (
     InvalidInput,
     StoreClosed,
 )
-from partwise.model import Checkpoint, UploadedPart
+from partwise.model import UploadedPart
 from partwise.protocols import CheckpointStore, SupportsPerSource
 from partwise.stores import _journal as journal
 from partwise.stores.file import BesideSourceStore, FileCheckpointStore, open_url

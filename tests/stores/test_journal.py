@@ -11,9 +11,9 @@ from attrs import evolve
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from partwise.checkpoint import part_to_data
+from partwise.checkpoint import Checkpoint
 from partwise.errors import CheckpointDamaged
-from partwise.model import Checkpoint, UploadedPart
+from partwise.model import UploadedPart
 from partwise.stores import _journal as journal
 from partwise.stores._checks import nearly
 from partwise.stores.file import FileCheckpointStore
@@ -91,7 +91,7 @@ def test_what_is_written_is_read(checkpoint: Checkpoint) -> None:
 
 @given(part=strategies.uploaded_parts())
 def test_a_receipt_is_written_as_its_plain_data(part: UploadedPart) -> None:
-    assert journal.part_text(part) == json.dumps(part_to_data(part), separators=(",", ":"))
+    assert journal.part_text(part) == json.dumps(part.to_data(), separators=(",", ":"))
 
 
 # --- damage ----------------------------------------------------------------------------------------------------------

@@ -8,8 +8,9 @@ from contextlib import suppress
 import pytest
 from attrs import evolve
 
+from partwise.checkpoint import Checkpoint
 from partwise.errors import CheckpointBusy, CheckpointError, InvalidInput
-from partwise.model import Checkpoint, ObjectOptions, UploadedPart
+from partwise.model import ObjectOptions, UploadedPart
 from partwise.stores.memory import MemoryCheckpointStore, open_url
 
 MakeCheckpoint = Callable[..., Checkpoint]

@@ -16,8 +16,9 @@ import pytest
 
 from partwise import TransferConfig, Uploader, _durable
 from partwise.backends.memory import MemoryBackend
+from partwise.checkpoint import Checkpoint, Fingerprint
 from partwise.errors import CheckpointDamaged, CheckpointError, CheckpointUnwritable
-from partwise.model import Checkpoint, Fingerprint, PartLimits, UploadedPart
+from partwise.model import PartLimits, UploadedPart
 from partwise.sources import FileSource
 from partwise.stores import _journal as journal
 from partwise.stores import _locks

@@ -18,8 +18,9 @@ import filelock
 import pytest
 from attrs import evolve
 
+from partwise.checkpoint import Checkpoint, Fingerprint
 from partwise.errors import CheckpointBusy, CheckpointDamaged, CheckpointError, CheckpointUnwritable, InvalidInput
-from partwise.model import Checkpoint, Fingerprint, UploadedPart
+from partwise.model import UploadedPart
 from partwise.stores import _database
 from partwise.stores.sqlite import SQLiteCheckpointStore, open_url
 
@@ -677,7 +678,8 @@ def test_a_forked_child_opens_the_file_for_itself(database, saved, checkpoint, p
 
 WRITER = """
 import sys
-from partwise.model import Checkpoint, Fingerprint, UploadedPart
+from partwise.checkpoint import Checkpoint, Fingerprint
+from partwise.model import UploadedPart
 from partwise.stores.sqlite import SQLiteCheckpointStore
 store = SQLiteCheckpointStore(sys.argv[1])
 saved = Checkpoint("oss://b", sys.argv[2], "/data/a", Fingerprint(), 1, upload_id="u")

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from partwise import _durable
-from partwise.model import Checkpoint, UploadedPart
+from partwise.checkpoint import Checkpoint
+from partwise.model import UploadedPart
 from partwise.stores.file import FileCheckpointStore
 from partwise.stores.sqlite import SQLiteCheckpointStore
 

@@ -17,6 +17,7 @@ from hypothesis import given
 
 from partwise.backends.local import LocalBackend
 from partwise.backends.memory import MemoryBackend
+from partwise.checkpoint import Checkpoint, Fingerprint
 from partwise.checksums import crc64
 from partwise.errors import (
     AccessDenied,
@@ -32,16 +33,7 @@ from partwise.errors import (
     Throttled,
     UploadNotFound,
 )
-from partwise.model import (
-    Capabilities,
-    Checkpoint,
-    Fingerprint,
-    ObjectOptions,
-    PartLimits,
-    PendingUpload,
-    StoredObject,
-    UploadedPart,
-)
+from partwise.model import Capabilities, ObjectOptions, PartLimits, PendingUpload, StoredObject, UploadedPart
 from partwise.protocols import (
     Body,
     CheckpointStore,

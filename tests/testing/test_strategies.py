@@ -6,16 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from partwise.checkpoint import Checkpoint, Fingerprint
 from partwise.errors import InvalidInput, PartwiseError
-from partwise.model import (
-    Callback,
-    Checkpoint,
-    Fingerprint,
-    ObjectOptions,
-    PartLimits,
-    StoredObject,
-    UploadedPart,
-)
+from partwise.model import Callback, ObjectOptions, PartLimits, StoredObject, UploadedPart
 from partwise.testing import (
     ChangingSource,
     ChunkListBody,

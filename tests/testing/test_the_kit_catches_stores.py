@@ -21,6 +21,7 @@ from filelock import FileLock, Timeout
 from hypothesis import Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
+from partwise.checkpoint import Checkpoint, Fingerprint
 from partwise.errors import (
     CheckpointBusy,
     CheckpointDamaged,
@@ -31,7 +32,7 @@ from partwise.errors import (
     PartwiseError,
     StoreClosed,
 )
-from partwise.model import Checkpoint, Fingerprint, UploadedPart
+from partwise.model import UploadedPart
 from partwise.protocols import CheckpointStore
 from partwise.stores.file import FileCheckpointStore
 from partwise.testing import (

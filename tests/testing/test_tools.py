@@ -15,9 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import partwise.testing
+from partwise.checkpoint import Checkpoint, Fingerprint
 from partwise.checksums import crc64
 from partwise.errors import ConnectionFailed, SourceChanged
-from partwise.model import Checkpoint, Fingerprint, UploadedPart
+from partwise.model import UploadedPart
 from partwise.protocols import Body, Source
 from partwise.testing import (
     ChangingSource,

@@ -15,17 +15,9 @@ from typing import Literal, TypeVar
 
 from attrs import define, evolve, field
 
+from partwise.checkpoint import Checkpoint, Fingerprint
 from partwise.errors import CallbackError
-from partwise.model import (
-    Capabilities,
-    Checkpoint,
-    Fingerprint,
-    ObjectOptions,
-    PartLimits,
-    PendingUpload,
-    StoredObject,
-    UploadedPart,
-)
+from partwise.model import Capabilities, ObjectOptions, PartLimits, PendingUpload, StoredObject, UploadedPart
 from partwise.protocols import Body, CheckpointStore, MultipartBackend, Source, SupportsPerSource
 from partwise.testing._proof.simulation import told
 

@@ -13,8 +13,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
+from partwise.checkpoint import Checkpoint
 from partwise.errors import CallbackError, UploadNotFound
-from partwise.model import Checkpoint
 from partwise.testing._proof.events import Deed
 from partwise.testing._proof.scenario import Happening, Lived, World
 from partwise.testing.faults import Fault, FaultKind

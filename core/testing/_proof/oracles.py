@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from attrs import evolve
 
-from partwise.model import Checkpoint
+from partwise.checkpoint import Checkpoint
 
 
 def slow_crc64(data: bytes) -> int:

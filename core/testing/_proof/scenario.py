@@ -35,9 +35,10 @@ from partwise._engine.plan import PartPlan
 from partwise._engine.reconcile import Decision
 from partwise._engine.upload import Upload
 from partwise.backends.memory import DEFAULT_CAPABILITIES, MemoryBackend
+from partwise.checkpoint import checkpoint_name
 from partwise.config import TransferConfig
 from partwise.errors import CheckpointBusy, InvalidInput
-from partwise.model import Capabilities, ObjectOptions, PartLimits, StoredObject, checkpoint_name
+from partwise.model import Capabilities, ObjectOptions, PartLimits, StoredObject
 from partwise.protocols import CheckpointStore, MultipartBackend, Source
 from partwise.results import Progress, UploadResult
 from partwise.sources import BytesSource, FileSource, StreamSource

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
+from partwise.checkpoint import Fingerprint
 from partwise.checksums import crc64
 from partwise.errors import SourceChanged
-from partwise.model import Fingerprint
 
 
 class ChangingSource:

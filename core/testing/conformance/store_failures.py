@@ -13,8 +13,8 @@ from contextlib import contextmanager
 
 from attrs import evolve
 
+from partwise.checkpoint import Checkpoint
 from partwise.errors import CheckpointBusy, CheckpointDamaged
-from partwise.model import Checkpoint
 from partwise.protocols import CheckpointStore
 from partwise.testing._proof.oracles import in_order
 from partwise.testing.conformance.store_harness import (

@@ -7,7 +7,8 @@ from typing import ClassVar
 
 from attrs import evolve
 
-from partwise.model import Checkpoint, Fingerprint, ObjectOptions, UploadedPart
+from partwise.checkpoint import Checkpoint, Fingerprint
+from partwise.model import ObjectOptions, UploadedPart
 from partwise.protocols import CheckpointStore
 from partwise.testing._proof.oracles import in_order
 from partwise.testing.conformance.suite import Harness, NotApplicable, must_return

@@ -14,8 +14,9 @@ from attrs import evolve
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from partwise.checkpoint import Checkpoint
 from partwise.errors import CheckpointBusy, CheckpointError
-from partwise.model import Checkpoint, UploadedPart
+from partwise.model import UploadedPart
 from partwise.testing._proof.oracles import in_order
 from partwise.testing.conformance.store_harness import (
     StoreHarness,

@@ -8,8 +8,9 @@ from typing import cast
 
 from attrs import evolve
 
+from partwise.checkpoint import Checkpoint, Fingerprint
 from partwise.errors import CheckpointError, CheckpointMismatch, CheckpointUnwritable, StoreClosed
-from partwise.model import Checkpoint, Fingerprint, ObjectOptions
+from partwise.model import ObjectOptions
 from partwise.protocols import CheckpointStore
 from partwise.testing._proof.oracles import in_order
 from partwise.testing.conformance.store_harness import (

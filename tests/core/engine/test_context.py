@@ -11,9 +11,10 @@ from partwise._engine.context import Runtime, UploadContext, UploadRequest
 from partwise._engine.control import Control, ProgressRaised, StopRequested
 from partwise._engine.plan import PartPlan
 from partwise._engine.workers import InlineWorkers
+from partwise.checkpoint import Checkpoint, checkpoint_name
 from partwise.config import TransferConfig
 from partwise.errors import AccessDenied, CheckpointUnwritable, ConnectionFailed, InvalidInput, SourceChanged, Throttled
-from partwise.model import Checkpoint, ObjectOptions, UploadedPart, checkpoint_name
+from partwise.model import ObjectOptions, UploadedPart
 from partwise.sources import StreamSource
 
 

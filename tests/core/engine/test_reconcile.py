@@ -28,8 +28,9 @@ from partwise._engine.reconcile import (
     is_same_etag,
     reconcile,
 )
+from partwise.checkpoint import Checkpoint, Fingerprint
 from partwise.checksums import crc64, crc64_fold
-from partwise.model import Callback, Checkpoint, Fingerprint, ObjectOptions, PartLimits, StoredObject, UploadedPart
+from partwise.model import Callback, ObjectOptions, PartLimits, StoredObject, UploadedPart
 
 # --- the table -------------------------------------------------------------------------------------------------------
 
@@ -126,7 +127,7 @@ class TestSourceChanged:
         [
             (evolve(NOW, size=26), "it had 25 bytes, and now has 26"),
             (evolve(NOW, mtime_ns=8), "it was modified"),
-            (evolve(NOW, content=1), "its checksum is different"),
+            (evolve(NOW, crc64=1), "its checksum is different"),
         ],
     )
     def test_a_changed_source_starts_again(self, now, why):

@@ -8,6 +8,7 @@ import pytest
 from attrs import evolve
 
 from partwise._engine.resume import checksum_of
+from partwise.checkpoint import Fingerprint
 from partwise.errors import (
     CannotResume,
     CheckpointError,
@@ -19,7 +20,7 @@ from partwise.errors import (
     UploadNotFound,
     UploadPaused,
 )
-from partwise.model import Callback, Fingerprint, ObjectOptions, PartLimits, UploadedPart
+from partwise.model import Callback, ObjectOptions, PartLimits, UploadedPart
 from partwise.sources import BytesSource, StreamSource
 from partwise.testing._proof.sources import ChangingSource
 from partwise.testing.fakes import pseudo_random_bytes

@@ -13,6 +13,7 @@ from partwise._engine.reconcile import TOKEN_NAME
 from partwise._engine.workers import InlineWorkers
 from partwise.backends.local import LocalBackend
 from partwise.backends.memory import MemoryBackend
+from partwise.checkpoint import checkpoint_name
 from partwise.checksums import crc64
 from partwise.clock import SystemClock
 from partwise.config import TransferConfig
@@ -31,7 +32,7 @@ from partwise.errors import (
     UnsupportedOption,
     UploadFailed,
 )
-from partwise.model import Callback, ObjectOptions, PartLimits, UploadedPart, checkpoint_name
+from partwise.model import Callback, ObjectOptions, PartLimits, UploadedPart
 from partwise.results import UploadResult
 from partwise.sources import BytesSource, StreamSource
 from partwise.stores.file import FileCheckpointStore

@@ -178,7 +178,7 @@ MUTATIONS = [
     ),
     Mutation(
         "a checkpoint holds anything in place of receipts",
-        "core/model.py",
+        "core/checkpoint.py",
         ", validator=all_of(UploadedPart)",
         "",
         ("tests/core/test_model.py",),
@@ -313,16 +313,16 @@ MUTATIONS = [
     ),
     Mutation(
         "any number of seconds is a date",
-        MODEL,
+        "core/checkpoint.py",
         " or not 0 <= value <= _SECONDS_MAX:",
         " or value < 0 or value > _SECONDS_MAX:",
         ("tests/core/test_checkpoint.py",),
     ),
     Mutation(
         "a part may have any number",
-        "core/checkpoint.py",
-        "            if number > PART_NUMBER_MAX or",
-        "            if number > 2**40 or",
+        MODEL,
+        "                if number > PART_NUMBER_MAX or",
+        "                if number > 2**40 or",
         ("tests/core/test_checkpoint.py",),
     ),
     Mutation(

@@ -227,7 +227,7 @@ MUTATIONS = [
     Mutation(
         "bytes in memory may change under way",
         COMPLETING,
-        "    if context.fingerprint.content is not None and",
+        "    if context.fingerprint.crc64 is not None and",
         "    if False and",
     ),
     # --- what is carried on ------------------------------------------------------------------------------------------
