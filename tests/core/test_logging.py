@@ -57,7 +57,7 @@ def test_an_upload_that_fails_and_is_carried_on_is_told_from_beginning_to_end(up
         ("INFO", "key", upload, None),
     ]
     texts = [entry[4].partition("memory://bucket")[2].strip(": ") for entry in first]
-    assert texts[:2] == [f"begins, as upload {upload}", "0 parts are there"]
+    assert texts[:2] == [f"started, as upload {upload}", "0 parts are on the storage"]
     assert texts[2] == "sent, 10 bytes"
     assert texts[3].startswith("retrying in 0.5 s: ")
     assert texts[6].startswith("ended by UploadFailed: ")
@@ -65,17 +65,17 @@ def test_an_upload_that_fails_and_is_carried_on_is_told_from_beginning_to_end(up
     uploader().upload(source, "key")
 
     assert [(level, number, text.partition("bucket: ")[2]) for level, _, _, number, text in log()] == [
-        ("INFO", None, "3 parts are there"),
+        ("INFO", None, "3 parts are on the storage"),
         ("DEBUG", 4, "sent, 10 bytes"),
         ("DEBUG", 5, "sent, 5 bytes"),
-        ("INFO", None, "stored, 45 bytes, 15 of them now"),
+        ("INFO", None, "stored, 45 bytes, 15 of them sent now"),
     ]
 
 
 @pytest.mark.parametrize("operation", ["initiate_upload", "complete_upload"])
 def test_what_is_no_part_is_tried_again_under_the_uploads_name(struck, source, log, operation):
     struck(Fault(operation, FaultKind.BEFORE)).upload(source, "key")
-    told = [entry for entry in log() if "tried again" in entry[4]]
+    told = [entry for entry in log() if "retrying" in entry[4]]
 
     assert [(level, key, number) for level, key, _, number, _ in told] == [("INFO", "key", None)]
     assert (told[0][2] is None) == (operation == "initiate_upload")
@@ -85,8 +85,8 @@ def test_an_object_in_one_piece_is_told_without_an_upload_id(uploader, source, l
     uploader(multipart_threshold=1000).upload(source, "key")
 
     assert [(*entry[:4], entry[4].partition("bucket: ")[2]) for entry in log()] == [
-        ("INFO", "key", None, None, "begins, in one piece"),
-        ("INFO", "key", None, None, "stored, 45 bytes, 45 of them now"),
+        ("INFO", "key", None, None, "starting, with one request"),
+        ("INFO", "key", None, None, "stored, 45 bytes, 45 of them sent now"),
     ]
 
 
@@ -152,7 +152,7 @@ def test_no_record_of_a_whole_upload_over_http_has_a_secret(log, caplog, tmp_pat
         everything = repr([vars(record) for record in told]) + caplog.text
 
     assert {"partwise", "partwise.backends.oss"} <= {record.name for record in told}
-    assert any("tried again" in record.getMessage() for record in told)
+    assert any("retrying" in record.getMessage() for record in told)
     sent = [record for record in told if record.name == "partwise.backends.oss" and record.part_number]
     assert {record.part_number for record in sent} == {1, 2, 3, 4}
     assert {(record.key, record.upload_id) for record in sent} == {("key", told[-1].upload_id)}
