@@ -1,16 +1,10 @@
 """
-Parts sent by threads of our own; and by the loop itself, where parts are so quick that threads are a burden.
+Parts sent by own threads, which is the default.
 
-Python runs one thread at a time. A small part on a fast line is hardly anything but Python, so several threads send no
-more of them than one, while each part is handed to a thread and back, and each call of the system is an occasion to
-lose one's turn. On two processors, 10,000 parts of 100 KiB over the loopback take four threads four times the processor
-time, and more than twice the time, that they take the loop alone. Where the storage is further away than that, a part
-is hardly anything but waiting, and threads are worth their while. Which of the two it is, is tried out. If the backend
-can begin a part and be asked for the answer later, the loop has further ones on their way meanwhile.
-
-Large parts are sent by threads in any case. But where the processors are what they wait for, more threads than there
-are processors only take each other's turns, and push each other's bytes out of the caches: then no more of them work at
-a time. That shows in the processor time that they use.
+Two things are adapted while an upload runs. Parts that are so small that threads cost more than they gain are sent by
+the scheduler's thread itself: see `pipelining`. And if the threads wait for processors instead of the network, more
+threads than processors only compete for these, and evict each other's data from the caches. Then no more of them work
+at a time than there are processors; `CpuSaturation` detects that by the processor time that the threads use.
 """
 
 from __future__ import annotations
@@ -19,181 +13,101 @@ import logging
 import os
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 
-from partwise._engine.workers import (
-    Outcome,
-    PartJob,
-    cancelled_outcome,
-    lacks_resources,
-    outcome_of,
-    outcome_of_running,
-)
+from partwise._engine.pipelining import InlinePipeline, InlineSwitch
+from partwise._engine.workers import Outcome, PartJob, cancelled_outcome, lacks_resources, outcome_of
 from partwise._signals import raised_by_signal
 from partwise.clock import Clock
-from partwise.model import UploadedPart
 
 logger = logging.getLogger("partwise")
 
-#: Parts that are timed together. Uploads of fewer parts have nothing to gain here.
-_WINDOW = 32
+#: Parts between two samples of the processor time.
+_SAMPLE_EVERY = 4
 
-#: Seconds from one part to the next, below which the loop tries to send them itself. It keeps short what a try can
-#: cost, and the time for which the loop, while it sends, looks after nothing else.
-_QUICK = 0.001
+#: The shares of all processors' time above which they count as saturated, and below which they no longer do. The
+#: remainder goes to other programs (to the storage, if it runs on the same machine), and to kernel work that is not
+#: charged to a thread.
+_BUSY_ABOVE, _IDLE_BELOW = 0.4, 0.25
 
-#: Parts at the beginning of a try that are not timed: threads are still busy with the last of theirs.
-_SETTLING = 8
-
-#: How much slower the loop may be than threads, for the processor time that it saves.
-_TOLERANCE = 1.25
+#: Bytes of address space that must be free for another thread to start: its stack, and what all threads need to work.
+_THREAD_HEADROOM = 32 * 1024 * 1024
 
 
-#: Parts that the loop has on their way while it waits for the answer to another. Without one it would fall asleep with
-#: each part, and its processor with it: to wake up, and to find the caches cold, costs as much as half of all that
-#: Python does for a part. More than two gain nothing.
-_AHEAD = 2
-
-
-class Tempo:
+class CpuSaturation:
     """
-    Whether the loop shall send parts itself, from nothing but the times at which parts are done.
-
-    A try is given up as soon as it is known to be slower, and made again after twice as many parts as the last time, so
-    that tries cost next to nothing where they are of no use. Each window that goes well makes up for one try that
-    failed, since anything may hold up a part now and then.
+    Detects whether threads wait for processors, from the elapsed time and the processor time that they used.
 
     Args:
-        now: the present, in seconds.
-    """
-
-    def __init__(self, now: float) -> None:
-        self.alone = False
-        self._threads_took = 0.0  # seconds for a window, when threads sent it
-        self._failed_tries = 0
-        self._pause = 0  # windows until the next try may be made
-        self._begin_window(now)
-
-    def _begin_window(self, now: float, *, settling: int = 0) -> None:
-        self._parts = -settling
-        self._since = now
-
-    def part_done(self, now: float) -> None:
-        """One more part is done; `alone` may change by it."""
-        self._parts += 1
-        if self._parts <= 0:
-            self._since = now
-            return
-        took = now - self._since
-        if self.alone and took > self._threads_took * _TOLERANCE:
-            self._give_up(now)
-        elif self._parts == _WINDOW:
-            self._begin_window(now)
-            if self.alone:
-                self._failed_tries = max(0, self._failed_tries - 1)
-            elif self._pause:
-                self._pause -= 1
-            elif took < _QUICK * _WINDOW:
-                self._try(now, took)
-
-    def _try(self, now: float, threads_took: float) -> None:
-        self.alone = True
-        self._threads_took = threads_took
-        self._begin_window(now, settling=_SETTLING)
-
-    def _give_up(self, now: float) -> None:
-        self.alone = False
-        self._failed_tries += 1
-        self._pause = 2**self._failed_tries
-        self._begin_window(now)
-
-
-#: Parts after which it is looked again how busy the processors are.
-_LOOKS = 4
-
-#: The share of all processors' time from which on they count as busy, and the one below which they no longer do. The
-#: rest is others' (the storage's, if it is on the same machine), and the kernel's on behalf of nobody.
-_BUSY, _AT_LEISURE = 0.4, 0.25
-
-
-class Load:
-    """
-    Whether the processors are what threads wait for, from nothing but the time that passes and the time they use.
-
-    Args:
-        processors: how many there are.
+        processors: the number of processors.
     """
 
     def __init__(self, processors: int) -> None:
-        self.busy = False
+        self.saturated = False
         self._processors = processors
         self._parts = 0
-        self._since = self._used = 0.0
+        self._sampled_at = self._cpu_seconds = 0.0
 
-    def part_done(self, now: float, used: Callable[[], float]) -> None:
+    def part_done(self, now: float, total_cpu: Callable[[], float]) -> None:
         """
-        One more part is done; `busy` may change by it.
+        Count one more part, and update `saturated` at every fourth one.
 
         Args:
-            now: the present, in seconds.
-            used: gives the seconds of processor time that the threads have used since they began.
+            now: the current time in seconds.
+            total_cpu: returns the seconds of processor time that the threads have used since they started.
         """
         self._parts += 1
-        if self._parts % _LOOKS != 1:
+        if self._parts % _SAMPLE_EVERY != 1:
             return
-        in_all = used()
-        if self._parts > 1:  # from the first one on, since before it there are connections to be made
-            share = (in_all - self._used) / (max(now - self._since, 1e-9) * self._processors)
-            self.busy = share > (_AT_LEISURE if self.busy else _BUSY)
-        self._since, self._used = now, in_all
+        cpu_seconds = total_cpu()
+        if self._parts > 1:  # measure from the first part on: before it, connections are made
+            elapsed = max(now - self._sampled_at, 1e-9)
+            share = (cpu_seconds - self._cpu_seconds) / (elapsed * self._processors)
+            self.saturated = share > (_IDLE_BELOW if self.saturated else _BUSY_ABOVE)
+        self._sampled_at, self._cpu_seconds = now, cpu_seconds
 
 
-def _processors() -> int:
-    affinity = getattr(os, "sched_getaffinity", None)  # only Linux tells which ones are ours
-    return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
-
-
-class Places:
+class WorkerSlots:
     """
-    How many threads may work at a time. A thread takes a place and keeps it from part to part; the others wait. Another
-    thread for each part would find nothing of its own in the caches.
+    A resizable semaphore that limits how many threads work at a time.
 
-    `limit` is called by one thread, everything else by any. As elsewhere, a list's `append` and `pop` need no lock.
+    A thread keeps its slot from part to part, and the others wait: handing each part to another thread would cost the
+    data in the caches. Only one thread may call `resize`; any thread may call the other methods. No lock is needed,
+    since `append` and `pop` of a list are atomic.
 
     Args:
-        count: how many places there are.
+        count: the number of slots.
     """
 
     def __init__(self, count: int) -> None:
         self._count = count
         self._free: SimpleQueue[None] = SimpleQueue()
-        self._surplus: list[None] = []  # are to be given up by those who have one
+        self._surplus: list[None] = []  # slots that their holders must not release to others
         for _ in range(count):
             self._free.put(None)
 
-    def take(self) -> None:
-        """Wait for a place."""
+    def acquire(self) -> None:
+        """Wait for a free slot, and take it."""
         self._free.get()
 
     def keep(self) -> None:
-        """Between two parts: go on, or wait for another place if there are fewer now."""
+        """Keep the slot for another part. If there are too many slots, give this one up and wait for another."""
         try:
             self._surplus.pop()
         except IndexError:
             return
-        self.take()
+        self.acquire()
 
-    def give_back(self) -> None:
-        """Leave a place to the next one."""
+    def release(self) -> None:
+        """Release the slot to the next thread."""
         try:
             self._surplus.pop()
         except IndexError:
             self._free.put(None)
 
-    def limit(self, count: int) -> None:
-        """Let there be so many. Whoever has one place too many keeps it until it is given back."""
+    def resize(self, count: int) -> None:
+        """Set the number of slots. A thread that holds a surplus one keeps it until it calls `keep` or `release`."""
         while self._count > count:
             self._count -= 1
             try:
@@ -202,79 +116,59 @@ class Places:
                 self._surplus.append(None)
         while self._count < count:
             self._count += 1
-            self.give_back()
-
-
-#: Bytes of the address space that a further thread must find: its stack, and what all of them need to work.
-_SPARE = 32 * 1024 * 1024
-
-
-def _check_memory() -> None:
-    """
-    Raises:
-        MemoryError: a further thread would take the last of a small address space, and leave none to work with.
-    """
-    import mmap  # not every upload has a second thread
-
-    try:
-        mmap.mmap(-1, _SPARE).close()  # is not touched, so that this takes some microseconds and no memory
-    except OSError as error:
-        if raised_by_signal(error) is not None:
-            raise
-        raise MemoryError("no memory for a further thread") from error
+            self.release()
 
 
 class ThreadWorkers:
     """
-    Parts are sent by threads of our own: one more is started whenever a part may find none free, up to so many.
+    Sends parts by own threads, which are started as they are needed.
 
-    Between them and the loop there are two queues and nothing else. A `ThreadPoolExecutor` makes a future with a lock
-    of its own for each part, which costs as much again as the queues do.
+    Threads and scheduler share two queues and nothing else. A `ThreadPoolExecutor` creates a future with a lock for
+    each part, which costs as much again as the queues do.
 
     Args:
-        workers: how many threads there are at the most.
-        clock: what time is.
-        processors: how many processors there are; None: as many as this process may use.
+        workers: the maximum number of threads.
+        clock: the time.
+        processors: the number of processors; None: as many as this process may use.
     """
 
     def __init__(self, workers: int, clock: Clock, *, processors: int | None = None) -> None:
         self._workers = workers
         self._clock = clock
-        self._processors = processors or _processors()
-        self._tempo = Tempo(clock.monotonic())
-        self._load = Load(self._processors)
-        self._places = Places(workers)
-        self._used: dict[str, float] = {}  # by each thread: seconds of processor time
+        self._processors = processors or _available_processors()
+        self._switch = InlineSwitch(clock.monotonic())
+        self._inline = InlinePipeline()
+        self._saturation = CpuSaturation(self._processors)
+        self._slots = WorkerSlots(workers)
+        self._cpu_seconds: dict[str, float] = {}  # by the thread's name
         self._threads: list[threading.Thread] = []
-        self._under_way = 0
-        self._kept: deque[PartJob] = deque()  # for the loop itself
-        self._begun: deque[tuple[int, Callable[[], UploadedPart]]] = deque()  # by the loop itself, and not answered yet
+        self._exited: list[threading.Thread] = []
+        self._in_flight = 0
         self._jobs: SimpleQueue[PartJob | None] = SimpleQueue()
         self._finished: SimpleQueue[Outcome | None] = SimpleQueue()
-        self._ended: list[threading.Thread] = []
-        self._ending = False
+        self._stopping = False
 
     def submit(self, job: PartJob) -> None:
-        if self._ending:
-            self._begin_anew()
-        if self._tempo.alone or not self._handed_over(job):
-            self._kept.append(job)
-        self._under_way += 1
+        if self._stopping:
+            self._restart()
+        if self._switch.inline or not self._hand_to_threads(job):
+            self._inline.jobs.append(job)
+        self._in_flight += 1
 
-    def _handed_over(self, job: PartJob) -> bool:
-        """Give a part to the threads, and return whether there are any."""
-        if len(self._threads) < min(self._workers, self._under_way + 1):
-            self._start_one_more()
+    def _hand_to_threads(self, job: PartJob) -> bool:
+        """Queue a part for the threads; return False if there are none."""
+        if len(self._threads) < min(self._workers, self._in_flight + 1):
+            self._start_thread()
         if not self._threads:
             return False
         self._jobs.put(job)
         return True
 
-    def _start_one_more(self) -> None:
-        # Daemons, so that a program can end: what they leave undone is resumed, as after any other death.
+    def _start_thread(self) -> None:
+        # A daemon does not keep a program from ending. What it leaves unfinished can be resumed, as after a crash.
         thread = threading.Thread(
             target=self._work,
-            args=(self._jobs, self._places),
+            args=(self._jobs, self._slots),
             name=f"partwise-{len(self._threads)}",
             daemon=True,
         )
@@ -285,91 +179,110 @@ class ThreadWorkers:
         except (RuntimeError, MemoryError) as error:
             if not lacks_resources(error):
                 raise
-            # A limit on threads, processes or memory. Those that there are go on, or else the loop itself.
+            # A limit on threads, processes or memory: continue with the threads there are, or else inline.
             self._workers = len(self._threads)
-            logger.warning("no more threads can be started: %s; parts are sent by %d", error, max(1, self._workers))
+            logger.warning("can't start more threads: %s; sending parts by %d", error, max(1, self._workers))
         else:
             self._threads.append(thread)
 
-    def _work(self, jobs: SimpleQueue[PartJob | None], places: Places) -> None:
+    def _work(self, jobs: SimpleQueue[PartJob | None], slots: WorkerSlots) -> None:
         name = threading.current_thread().name
-        places.take()
+        slots.acquire()
         while (job := jobs.get()) is not None:
-            outcome = outcome_of_running(job)
-            self._used[name] = time.thread_time()
+            outcome = outcome_of(job.part_number, job.run)
+            self._cpu_seconds[name] = time.thread_time()
             self._finished.put(outcome)
-            places.keep()
-        jobs.put(None)  # for the next one
-        places.give_back()
-        self._ended.append(threading.current_thread())
-        self._finished.put(None)  # the loop may wait for this
+            slots.keep()
+        jobs.put(None)  # for the next thread
+        slots.release()
+        self._exited.append(threading.current_thread())
+        self._finished.put(None)  # the scheduler may be waiting for the last thread to exit
 
-    def _begin_anew(self) -> None:
+    def _restart(self) -> None:
         self.close()
-        self._threads, self._ended, self._under_way = [], [], 0
-        self._jobs, self._finished, self._places = SimpleQueue(), SimpleQueue(), Places(self._workers)
-        self._load, self._used = Load(self._processors), {}
-        self._begun.clear()
-        self._ending = False
+        self._threads, self._exited, self._in_flight = [], [], 0
+        self._jobs, self._finished, self._slots = SimpleQueue(), SimpleQueue(), WorkerSlots(self._workers)
+        self._saturation, self._cpu_seconds = CpuSaturation(self._processors), {}
+        self._inline.pending.clear()
+        self._stopping = False
 
     def next_outcome(self, timeout: float | None) -> Outcome | None:
-        if (self._kept or self._begun) and self._finished.empty():
-            outcome: Outcome | None = self._outcome_of_our_own()
+        inline = self._inline
+        if (inline.jobs or inline.pending) and self._finished.empty():
+            outcome: Outcome | None = inline.next_outcome()
         else:
             try:
-                outcome = self._finished.get(block=not (self._ending and self.idle), timeout=timeout)
+                outcome = self._finished.get(block=not (self._stopping and self.idle), timeout=timeout)
             except Empty:
                 return None
         if outcome is not None:
-            self._under_way -= 1
-            now = self._clock.monotonic()
-            self._tempo.part_done(now)
-            if self._processors < self._workers and not self._tempo.alone:
-                self._load.part_done(now, self._used_in_all)
-                self._places.limit(self._processors if self._load.busy else self._workers)
-            while self._kept and not self._tempo.alone and self._handed_over(self._kept[0]):
-                self._kept.popleft()
+            self._in_flight -= 1
+            self._adapt()
         return outcome
 
-    def _outcome_of_our_own(self) -> Outcome:
-        while self._kept and len(self._begun) <= (_AHEAD if self._kept[0].pipelined else 0):
-            job = self._kept.popleft()
-            try:
-                self._begun.append((job.part_number, job.begin()))
-            except BaseException as error:  # noqa: BLE001  # as for any other attempt
-                return Outcome(job.part_number, error=error)
-        return outcome_of(*self._begun.popleft())
+    def _adapt(self) -> None:
+        """After each part: switch between threads and inline mode, and limit how many threads work at a time."""
+        switch, now = self._switch, self._clock.monotonic()
+        switch.part_done(now)
+        if self._processors < self._workers and not switch.inline:
+            self._saturation.part_done(now, self._total_cpu)
+            self._slots.resize(self._processors if self._saturation.saturated else self._workers)
+        jobs = self._inline.jobs
+        while jobs and not switch.inline and self._hand_to_threads(jobs[0]):
+            jobs.popleft()
 
-    def _used_in_all(self) -> float:
-        return sum(list(self._used.values()))
+    def _total_cpu(self) -> float:
+        return sum(list(self._cpu_seconds.values()))
 
     def cancel_pending(self) -> None:
-        while self._kept:
-            self._finished.put(cancelled_outcome(self._kept.popleft()))
+        while self._inline.jobs:
+            self._finished.put(cancelled_outcome(self._inline.jobs.popleft()))
         while True:
             try:
                 job = self._jobs.get_nowait()
             except Empty:
                 break
-            assert job is not None, "nothing is recalled from threads that were told to end"
+            assert job is not None, "cancel_pending was called after the threads were stopped"
             self._finished.put(cancelled_outcome(job))
-        self._end()
+        self._stop_threads()
 
     @property
     def idle(self) -> bool:
-        # By the threads themselves, not by counting: what was counted when the program was interrupted may be wrong.
-        return len(self._ended) >= len(self._threads) and self._finished.empty() and not self._begun
+        # Ask the threads instead of counting parts: an interrupt may have made the count wrong.
+        return len(self._exited) >= len(self._threads) and self._finished.empty() and not self._inline.pending
 
     def wake(self) -> None:
         self._finished.put(None)
 
     def close(self) -> None:
-        """End the threads, and wait for that."""
-        self._end()
+        """Stop the threads, and wait until they have exited."""
+        self._stop_threads()
         for thread in self._threads:
             thread.join()
 
-    def _end(self) -> None:
-        if not self._ending:
+    def _stop_threads(self) -> None:
+        if not self._stopping:
             self._jobs.put(None)
-            self._ending = True
+            self._stopping = True
+
+
+def _available_processors() -> int:
+    affinity = getattr(os, "sched_getaffinity", None)  # only Linux reports which processors this process may use
+    return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
+
+
+def _check_memory() -> None:
+    """
+    Check that the address space suffices for another thread.
+
+    Raises:
+        MemoryError: another thread would take the last of a small address space, and leave none to work with.
+    """
+    import mmap  # not every upload starts a second thread
+
+    try:
+        mmap.mmap(-1, _THREAD_HEADROOM).close()  # it is never touched, so it costs microseconds and no memory
+    except OSError as error:
+        if raised_by_signal(error) is not None:
+            raise
+        raise MemoryError("no memory for another thread") from error

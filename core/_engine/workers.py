@@ -1,9 +1,9 @@
 """
-"Send this part; give me the next finished one": the seam between the loop that decides and the workers that send.
+The interface between the scheduler, which decides what to send, and the workers that send it.
 
-The loop submits parts and takes outcomes, one at a time; it never sees a thread. What stands behind the seam is any
-`concurrent.futures.Executor`, or threads of our own, or nothing at all (parts are then sent one by one, by the loop
-itself), or a simulation that draws which part finishes next.
+The scheduler submits one attempt at a part at a time, and takes one outcome at a time; it does not know how parts are
+sent. `InlineWorkers` sends them in the scheduler's own thread, `ExecutorWorkers` by any `concurrent.futures.Executor`,
+`thread_workers.ThreadWorkers` by own threads, and a simulation chooses which part finishes next.
 """
 
 from __future__ import annotations
@@ -14,9 +14,8 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable
-from functools import lru_cache, partial
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Protocol, TypeGuard, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar, TypeVarTuple
 
 from attrs import define
 
@@ -25,7 +24,7 @@ from partwise._engine.throttle import TransferStopped
 from partwise.clock import Clock
 from partwise.errors import BackendError, ConnectionFailed, IntegrityError, PartwiseError
 from partwise.model import UploadedPart
-from partwise.protocols import Body, MultipartBackend, SupportsPipelining
+from partwise.protocols import Body, MultipartBackend
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor, Future
@@ -33,11 +32,12 @@ if TYPE_CHECKING:
 logger = logging.getLogger("partwise")
 
 _T = TypeVar("_T")
+_Ts = TypeVarTuple("_Ts")
 
 
 @define(frozen=True)
 class PartJob:
-    """One attempt at one part, to be made by a worker, perhaps in another process."""
+    """One attempt at one part, made by a worker, perhaps in another process."""
 
     backend: MultipartBackend
     key: str
@@ -47,233 +47,216 @@ class PartJob:
 
     def run(self) -> UploadedPart:
         """
-        Send the part, and give its receipt with a checksum that both sides agree on.
+        Send the part, and return it with a checksum that both sides agree on.
 
         Raises:
-            IntegrityError: the storage's size or checksum is not that of the bytes that were read here.
-            PartwiseError: what the backend or the source raised. An exception of another class is a defect in one of
-                them, and becomes a permanent `BackendError`, so that whatever else an executor raises is known to be
-                the executor's.
-            BaseException: what a signal handler raised meanwhile, where the loop itself makes the attempt.
+            IntegrityError: the size or the checksum that the storage reports is not that of the bytes read here.
+            PartwiseError: what the backend or the source raised. An exception of any other class is a defect in one of
+                them, and becomes a permanent `BackendError`. So any other exception that an executor reports is its
+                own.
+            BaseException: what a signal handler raised, where the scheduler's thread makes the attempt.
         """
-        return self._agreed(self._attempted(self._with_what_it_takes(self.backend.upload_part)))
+        part = self.call_backend(self.backend.upload_part, self.key, self.upload_id, self.part_number, self.body)
+        return self.verify(part)
 
-    @property
-    def pipelined(self) -> bool:
-        """Whether the part is on its way when `begin` returns."""
-        return supports_pipelining(self.backend)
-
-    def begin(self) -> Callable[[], UploadedPart]:
-        """
-        `run` in two steps: what this returns gives the receipt. Either raises what `run` does.
-
-        Where the backend does not offer `SupportsPipelining`, all is done in the second step.
-        """
-        if not supports_pipelining(self.backend):
-            return self.run
-        answer = self._attempted(self._with_what_it_takes(self.backend.begin_part))
-        return lambda: self._agreed(self._attempted(answer))
-
-    def _with_what_it_takes(self, step: Callable[[str, str, int, Body], _T]) -> Callable[[], _T]:
-        return partial(step, self.key, self.upload_id, self.part_number, self.body)
-
-    def _attempted(self, step: Callable[[], _T]) -> _T:
+    def call_backend(self, call: Callable[[*_Ts], _T], *args: *_Ts) -> _T:
+        """Call the backend, and translate an exception that it must not raise to a `BackendError`."""
         try:
-            return call_plugin(step)
+            return call_plugin(call, *args)
         except PluginDefect as defect:
             if isinstance(defect.__cause__, MemoryError):
-                # As ENOMEM of the system: there may be some when other parts are done.
+                # Like ENOMEM, this is transient: other parts release memory when they are done.
                 raise BackendError(
-                    f"there was not enough memory for part {self.part_number} of {self.key}", retryable=True
+                    f"there was not enough memory to send part {self.part_number} of {self.key}", retryable=True
                 ) from defect.__cause__
             raise BackendError(
-                f"part {self.part_number} of {self.key} met a defect in the backend or the source: {defect}"
+                f"part {self.part_number} of {self.key} failed because of a defect in the backend or the source:"
+                f" {defect}"
             ) from defect.__cause__
 
-    def _agreed(self, receipt: UploadedPart) -> UploadedPart:
+    def verify(self, part: UploadedPart) -> UploadedPart:
+        """
+        Compare what the storage reports with the bytes that were read, and return the part with its checksum.
+
+        Raises:
+            IntegrityError: they differ.
+        """
         sent = self.body.crc64
-        if sent is None or receipt.size != len(self.body) or receipt.crc64 not in (None, sent):
+        if sent is None or part.size != len(self.body) or part.crc64 not in (None, sent):
             raise IntegrityError(
-                f"part {self.part_number} of {self.key} did not arrive as it was sent: {len(self.body)} bytes with"
-                f" CRC-64 {sent} were read here, the storage has {receipt.size} with {receipt.crc64}"
+                f"part {self.part_number} of {self.key} does not match what was sent: {len(self.body)} bytes with"
+                f" CRC-64 {sent} were read here, the storage reports {part.size} bytes with CRC-64 {part.crc64}"
             )
-        if receipt.part_number != self.part_number:
-            raise IntegrityError(f"part {self.part_number} of {self.key} was stored as part {receipt.part_number}")
-        return receipt if receipt.crc64 == sent else UploadedPart(self.part_number, receipt.size, receipt.etag, sent)
+        if part.part_number != self.part_number:
+            raise IntegrityError(f"part {self.part_number} of {self.key} was stored as part {part.part_number}")
+        return part if part.crc64 == sent else UploadedPart(self.part_number, part.size, part.etag, sent)
 
 
 @define(frozen=True)
 class Outcome:
-    """What became of one attempt: a receipt, or an error."""
+    """The result of one attempt: the uploaded part, or an error."""
 
     part_number: int
     part: UploadedPart | None = None
     error: BaseException | None = None
 
 
+def outcome_of(part_number: int, attempt: Callable[[], UploadedPart]) -> Outcome:
+    """Call `attempt`, and return its result or whatever it raised."""
+    try:
+        return Outcome(part_number, attempt())
+    except BaseException as error:  # noqa: BLE001  # the scheduler raises it, once no part is in flight
+        return Outcome(part_number, error=error)
+
+
+def cancelled_outcome(job: PartJob) -> Outcome:
+    """Return the outcome of an attempt that was cancelled before it started."""
+    return Outcome(job.part_number, error=TransferStopped("cancelled before it started"))
+
+
 class WorkerPool(Protocol):
-    """What the loop sends parts by. All methods but `wake` are called by one thread, that of the loop."""
+    """
+    Sends parts for the scheduler.
+
+    All methods but `wake` are called from one thread, the scheduler's.
+    """
 
     def submit(self, job: PartJob) -> None:
         """
-        Take on one attempt.
+        Start one attempt, or queue it.
 
         Raises:
-            Exception: the job can't be taken on (any more). It was not begun.
+            Exception: the pool does not accept the job (any more). The attempt was not started.
         """
 
     def next_outcome(self, timeout: float | None) -> Outcome | None:
         """
-        The next outcome; None when `timeout` seconds have passed, or when `wake` was called, without one.
+        Wait for the next outcome, and return it.
 
-        With nothing under way it just waits.
+        It waits even if nothing is in flight, except after `cancel_pending`.
+
+        Args:
+            timeout: seconds to wait at most; None: no limit.
+
+        Returns:
+            the outcome; None if the timeout expired or `wake` was called first.
         """
 
     def cancel_pending(self) -> None:
         """
-        Take back the attempts that no worker has begun, where that can be told. Their outcomes still come, as errors.
-        From now on until something is submitted, `next_outcome` waits no longer than until the transport is idle.
+        Cancel the attempts that no worker has started, where the pool can tell which these are.
+
+        Each of them still has an outcome, an error. Until the next `submit`, `next_outcome` returns None as soon as the
+        pool is idle.
         """
 
     @property
     def idle(self) -> bool:
-        """After `recall`: whether no attempt is under way any more, and no outcome is left."""
+        """After `cancel_pending`: whether no attempt is in flight and no outcome is left."""
 
     def wake(self) -> None:
-        """Make a waiting `next_outcome` return. May be called from any thread."""
+        """Make a waiting `next_outcome` return None. May be called from any thread."""
 
 
 class InlineWorkers:
-    """No worker at all: the loop sends each part itself when it asks for the next outcome."""
+    """Sends each part in the scheduler's own thread, when its outcome is requested."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._jobs: deque[PartJob] = deque()
-        self._recalled = False
-        self._woken = threading.Event()
+        self._cancelled = False
+        self._wakeup = threading.Event()
 
     def submit(self, job: PartJob) -> None:
         self._jobs.append(job)
 
     def next_outcome(self, timeout: float | None) -> Outcome | None:
         if not self._jobs:
-            self._clock.wait(self._woken, timeout or 0.0)
-            self._woken.clear()
+            self._clock.wait(self._wakeup, timeout or 0.0)
+            self._wakeup.clear()
             return None
         job = self._jobs.popleft()
-        return cancelled_outcome(job) if self._recalled else outcome_of_running(job)
+        return cancelled_outcome(job) if self._cancelled else outcome_of(job.part_number, job.run)
 
     def cancel_pending(self) -> None:
-        self._recalled = True
+        self._cancelled = True
 
     @property
     def idle(self) -> bool:
         return not self._jobs
 
     def wake(self) -> None:
-        self._woken.set()
-
-
-def supports_pipelining(backend: MultipartBackend) -> TypeGuard[SupportsPipelining]:
-    """Whether its parts may be begun; see `SupportsPipelining`."""
-    return _class_begins_parts(type(backend)) and "upload_part" not in getattr(backend, "__dict__", ())
-
-
-@lru_cache(maxsize=32)
-def _class_begins_parts(kind: type) -> bool:
-    for ancestor in kind.__mro__:
-        if "begin_part" in vars(ancestor):
-            return True
-        if "upload_part" in vars(ancestor):
-            break
-    return False
-
-
-def outcome_of_running(job: PartJob) -> Outcome:
-    """Make the attempt, here and now, and whatever comes of it an outcome."""
-    return outcome_of(job.part_number, job.run)
-
-
-def outcome_of(part_number: int, attempt: Callable[[], UploadedPart]) -> Outcome:
-    """Make what comes of this attempt an outcome, whatever it is."""
-    try:
-        return Outcome(part_number, attempt())
-    except BaseException as error:  # noqa: BLE001  # the loop lets it out, once no part is under way
-        return Outcome(part_number, error=error)
-
-
-def cancelled_outcome(job: PartJob) -> Outcome:
-    """What became of an attempt that was not made."""
-    return Outcome(job.part_number, error=TransferStopped("taken back before it was begun"))
-
-
-def send_part(job: PartJob, attempt: str) -> UploadedPart:
-    """
-    What an executor is given to call: one attempt at a part.
-
-    Args:
-        job: the attempt.
-        attempt: a name that no other attempt has. Some executors take equal calls for one, as Dask does, and may answer
-            a second attempt with what became of the first.
-    """
-    if attempt in _withdrawn:
-        _withdrawn.discard(attempt)
-        raise TransferStopped("the loop sends it")
-    return job.run()
-
-
-#: Attempts that an executor of threads refused, but kept in its queue, as Python's does if it can't start a thread.
-_withdrawn: set[str] = set()
+        self._wakeup.set()
 
 
 def lacks_resources(error: BaseException) -> bool:
-    """Whether a thread or a process could not be started for want of threads, processes or memory."""
+    """Return whether a thread or a process could not be started because of a limit on threads, processes or memory."""
     if isinstance(error, OSError):
         return error.errno in (errno.EAGAIN, errno.ENOMEM)
     return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "start new thread" in str(error))
 
 
+def send_part(job: PartJob, attempt_id: str) -> UploadedPart:
+    """
+    Make one attempt at a part. This is the function that executors call.
+
+    Args:
+        job: the attempt.
+        attempt_id: unique to the attempt. Some executors treat equal calls as one, as Dask does, and may return the
+            result of the first attempt for the second.
+    """
+    if attempt_id in _superseded:
+        _superseded.discard(attempt_id)
+        raise TransferStopped("the scheduler's thread sends it")
+    return job.run()
+
+
+#: Attempts that `submit` of an executor refused, but left in its queue, as Python's does if it can't start a thread.
+_superseded: set[str] = set()
+
+
 class ExecutorWorkers:
     """
-    Parts are sent by a `concurrent.futures.Executor`: threads, processes, or the machines of a cluster.
+    Sends parts by a `concurrent.futures.Executor`: threads, processes, or the machines of a cluster.
 
-    The loop itself sends those for which the executor can't start a thread or a process that it needs.
+    Where the executor can't start a thread or a process that a part needs, the scheduler's thread sends that part.
     """
 
     def __init__(self, executor: Executor) -> None:
         self._executor = executor
         self._futures: dict[int, Future[UploadedPart]] = {}
         self._finished: SimpleQueue[tuple[int, Future[UploadedPart]] | None] = SimpleQueue()
-        self._kept: deque[PartJob] = deque()  # for the loop itself
-        self._scarce = False
-        self._recalled = False
+        self._inline_jobs: deque[PartJob] = deque()
+        self._warned = False
+        self._cancelled = False
 
     def submit(self, job: PartJob) -> None:
-        self._recalled = False
-        attempt = os.urandom(8).hex()
+        self._cancelled = False
+        attempt_id = os.urandom(8).hex()
         try:
-            future = self._executor.submit(send_part, job, attempt)
+            future = self._executor.submit(send_part, job, attempt_id)
         except Exception as error:
             if not lacks_resources(error):
                 raise
-            _withdrawn.add(attempt)
-            self._kept.append(job)
-            if not self._scarce:
-                self._scarce = True
-                logger.warning("the executor can't start more workers: %s; the loop sends parts, too", error)
+            _superseded.add(attempt_id)
+            self._inline_jobs.append(job)
+            if not self._warned:
+                self._warned = True
+                logger.warning(
+                    "the executor can't start more workers: %s; the uploading thread sends parts, too", error
+                )
             return
-        self._futures[job.part_number] = future
+        part_number = job.part_number
+        self._futures[part_number] = future
         if future.done():
-            self._finished.put((job.part_number, future))  # a callback would swallow what a signal handler raises
+            # Not by a callback, which would suppress what a signal handler raises.
+            self._finished.put((part_number, future))
         else:
-            future.add_done_callback(self._when_done(job.part_number))
-
-    def _when_done(self, part_number: int) -> Callable[[Future[UploadedPart]], None]:
-        return lambda future: self._finished.put((part_number, future))
+            future.add_done_callback(lambda future: self._finished.put((part_number, future)))
 
     def next_outcome(self, timeout: float | None) -> Outcome | None:
-        outcome = self._outcome_at_hand()
-        if outcome is not None or (self._recalled and self.idle):
+        outcome = self._ready_outcome()
+        if outcome is not None or (self._cancelled and self.idle):
             return outcome
         try:
             finished = self._finished.get(timeout=timeout)
@@ -283,59 +266,58 @@ class ExecutorWorkers:
             return None
         part_number, future = finished
         if self._futures.pop(part_number, None) is None:
-            return None  # its outcome was had before
-        return _outcome_of(part_number, future)
+            return None  # its outcome was returned before
+        return _outcome_of_future(part_number, future)
 
-    def _outcome_at_hand(self) -> Outcome | None:
-        if self._recalled:
-            # Not by the queue: what was taken from there when the program was interrupted is not in it any more.
+    def _ready_outcome(self) -> Outcome | None:
+        if self._cancelled:
+            # Ask the futures: an interrupt may have lost an entry that was just taken from the queue.
             for part_number, future in list(self._futures.items()):
                 if future.done():
                     del self._futures[part_number]
-                    return _outcome_of(part_number, future)
-        if self._kept and self._finished.empty():
-            job = self._kept.popleft()
-            return cancelled_outcome(job) if self._recalled else outcome_of_running(job)
+                    return _outcome_of_future(part_number, future)
+        if self._inline_jobs and self._finished.empty():
+            job = self._inline_jobs.popleft()
+            return cancelled_outcome(job) if self._cancelled else outcome_of(job.part_number, job.run)
         return None
 
     def cancel_pending(self) -> None:
-        self._recalled = True
+        self._cancelled = True
         futures = list(self._futures.values())
-        # Dask's futures never say that they are running, and can be "cancelled" while a worker is at them: nobody would
-        # know when that ends. Where nothing tells what was begun from what was not, all of it is waited for.
-        if futures and (any(future.running() for future in futures) or self._tells_what_runs()):
+        # Dask's futures never report that they are running, and can be "cancelled" while a worker runs them: the upload
+        # would not know when that ends. Where running futures can't be recognised, wait for all of them.
+        if futures and (any(future.running() for future in futures) or self._reports_running_state()):
             for future in futures:
                 future.cancel()
 
-    def _tells_what_runs(self) -> bool:
+    def _reports_running_state(self) -> bool:
         from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
         return isinstance(self._executor, ThreadPoolExecutor | ProcessPoolExecutor)
 
     @property
     def idle(self) -> bool:
-        return not self._futures and not self._kept
+        return not self._futures and not self._inline_jobs
 
     def wake(self) -> None:
         self._finished.put(None)
 
 
-def _outcome_of(part_number: int, future: Future[UploadedPart]) -> Outcome:
+def _outcome_of_future(part_number: int, future: Future[UploadedPart]) -> Outcome:
     from pickle import PicklingError
 
     try:
-        return Outcome(part_number, part=future.result())
+        return Outcome(part_number, future.result())
     except PartwiseError as error:
         return Outcome(part_number, error=error)
-    # What pickling raises for what it can't do, from version to version of Python, and what it can't find on the other
-    # side. An attempt never lets these out.
+    # What pickling and unpickling raise, depending on the version of Python. `PartJob.run` never raises these.
     except (PicklingError, TypeError, AttributeError, ImportError) as error:
-        stuck = BackendError(f"part {part_number} can't be handed to a worker of this executor: {error}")
-        stuck.__cause__ = error
-        return Outcome(part_number, error=stuck)
-    except Exception as error:  # noqa: BLE001  # executors differ in their words
+        unpicklable = BackendError(f"part {part_number} can't be sent to a worker of this executor: {error}")
+        unpicklable.__cause__ = error
+        return Outcome(part_number, error=unpicklable)
+    except Exception as error:  # noqa: BLE001  # executors report a lost worker by different exceptions
         lost = ConnectionFailed(f"the worker that was sending part {part_number} was lost: {error!r}")
         lost.__cause__ = error
         return Outcome(part_number, error=lost)
-    except BaseException as error:  # noqa: BLE001  # the loop lets it out, once no worker is running
+    except BaseException as error:  # noqa: BLE001  # the scheduler raises it, once no worker is running
         return Outcome(part_number, error=error)

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from partwise import ConnectionFailed, SourceChanged, TransferConfig, Uploader, UploadFailed, UploadPaused
-from partwise._engine.thread_workers import Tempo
+from partwise._engine.pipelining import InlineSwitch
 from partwise.backends.oss import Credentials, OSSBackend
 from partwise.errors import InvalidInput
 from partwise.model import KIB, Callback, ObjectOptions
@@ -43,7 +43,7 @@ class Backend(OSSBackend):
 
 @pytest.fixture
 def backend(oss_server, monkeypatch):
-    monkeypatch.setattr(Tempo, "alone", property(lambda self: True, lambda self, value: None), raising=False)
+    monkeypatch.setattr(InlineSwitch, "inline", property(lambda self: True, lambda self, value: None), raising=False)
     credentials = Credentials(oss_server.access_key_id, oss_server.access_key_secret)
     with Backend(
         "examplebucket", endpoint=oss_server.endpoint, region=oss_server.region, credentials=credentials

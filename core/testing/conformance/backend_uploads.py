@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from attrs import evolve
 
-from partwise._engine.workers import supports_pipelining
+from partwise._engine.pipelining import supports_pipelining
 from partwise.errors import ObjectExists, SourceChanged, UploadNotFound
 from partwise.model import MIB, ObjectOptions, UploadedPart
 from partwise.protocols import MultipartBackend

@@ -510,7 +510,9 @@ def test_a_defect_of_a_plug_in_is_told_with_what_is_kept(uploader, backend, sour
         return upload_part(key, upload_id, part_number, body)
 
     monkeypatch.setattr(backend, "upload_part", defective)
-    with pytest.raises(UploadFailed, match=r"part 3 of key met a defect .* ZeroDivisionError: oh") as caught:
+    with pytest.raises(
+        UploadFailed, match=r"part 3 of key failed because of a defect .* ZeroDivisionError: oh"
+    ) as caught:
         uploader().upload(source, "key")
 
     assert caught.value.resumable

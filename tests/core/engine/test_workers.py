@@ -1,4 +1,4 @@
-"""The seam between the loop that decides and the workers that send."""
+"""One attempt at a part, and the workers that make it: inline, or over an executor."""
 
 from __future__ import annotations
 
@@ -33,78 +33,23 @@ from partwise.sources import BytesBody, FileBody
 DATA = b"0123456789"
 
 
-class Answering:
-    """A backend of which only `upload_part` is there; it reads the body, unless told otherwise, and answers this."""
+class FakeBackend:
+    """A backend with `upload_part` only. It reads the body, then returns `result` or raises it."""
 
-    def __init__(self, answer=None, *, reads=True):
-        self.answer = answer
+    def __init__(self, result=None, *, reads=True):
+        self.result = result
         self.reads = reads
 
     def upload_part(self, key, upload_id, part_number, body):
         if self.reads:
             list(body.chunks())
-        if isinstance(self.answer, BaseException):
-            raise self.answer
-        return self.answer or UploadedPart(part_number, len(body), f"E{part_number}")
+        if isinstance(self.result, BaseException):
+            raise self.result
+        return self.result or UploadedPart(part_number, len(body), f"E{part_number}")
 
 
-def job(number=1, backend=None, body=None):
-    return PartJob(backend or Answering(), "key", "ID", number, body or BytesBody(DATA))
-
-
-# --- one attempt -----------------------------------------------------------------------------------------------------
-
-
-def test_the_receipt_has_the_checksum_of_what_was_read_here():
-    assert job(3).run() == UploadedPart(3, 10, "E3", crc64(DATA))
-
-
-def test_a_checksum_that_the_storage_reports_must_be_ours():
-    assert job(backend=Answering(UploadedPart(1, 10, "E", crc64(DATA)))).run().crc64 == crc64(DATA)
-
-    with pytest.raises(
-        IntegrityError, match=r"part 1 of key did not arrive as it was sent: .*storage has 10 with 7"
-    ) as e:
-        job(backend=Answering(UploadedPart(1, 10, "E", 7))).run()
-    assert e.value.retryable
-
-
-def test_a_size_that_the_storage_reports_must_be_ours():
-    with pytest.raises(IntegrityError, match=r"10 bytes .* the storage has 9"):
-        job(backend=Answering(UploadedPart(1, 9, "E"))).run()
-
-
-def test_a_receipt_for_bytes_that_were_never_read_is_not_believed():
-    with pytest.raises(IntegrityError, match="with CRC-64 None were read here"):
-        job(backend=Answering(reads=False)).run()
-
-
-def test_a_receipt_for_another_part_is_not_believed():
-    with pytest.raises(IntegrityError, match="part 1 of key was stored as part 2"):
-        job(backend=Answering(UploadedPart(2, 10, "E"))).run()
-
-
-@pytest.mark.parametrize("error", [ConnectionFailed("x"), SourceChanged("x"), TransferStopped("x")])
-def test_errors_of_the_tree_pass_as_they_are(error):
-    with pytest.raises(PartwiseError) as caught:
-        job(backend=Answering(error)).run()
-
-    assert caught.value is error
-
-
-def test_any_other_exception_is_a_defect_and_permanent():
-    with pytest.raises(BackendError, match=r"part 1 of key met a defect .*: ZeroDivisionError: oh") as caught:
-        job(backend=Answering(ZeroDivisionError("oh"))).run()
-
-    assert not caught.value.retryable
-    assert isinstance(caught.value.__cause__, ZeroDivisionError)
-
-
-# --- in two steps ----------------------------------------------------------------------------------------------------
-
-
-class Noting(Answering):
-    """It notes the threads that it is called by."""
+class ThreadRecordingBackend(FakeBackend):
+    """A backend that records the threads that call it."""
 
     def __init__(self):
         super().__init__()
@@ -115,150 +60,106 @@ class Noting(Answering):
         return super().upload_part(*arguments)
 
 
-class Beginning(Answering):
-    """It can begin parts, too; each step raises what it is told to."""
-
-    def __init__(self, answer=None, *, begins=None):
-        super().__init__(answer)
-        self.begins = begins
-
-    def upload_part(self, key, upload_id, part_number, body):
-        return super().upload_part(key, upload_id, part_number, body)
-
-    def begin_part(self, key, upload_id, part_number, body):
-        if self.begins is not None:
-            raise self.begins
-        list(body.chunks())
-        return lambda: Answering(self.answer, reads=False).upload_part(key, upload_id, part_number, body)
+def job(number=1, backend=None, body=None):
+    return PartJob(backend or FakeBackend(), "key", "ID", number, body or BytesBody(DATA))
 
 
-class SendsByItself(Beginning):
-    """One that counts its parts, say, and knows nothing of two steps."""
-
-    def upload_part(self, key, upload_id, part_number, body):
-        return super().upload_part(key, upload_id, part_number, body)
+# --- one attempt -----------------------------------------------------------------------------------------------------
 
 
-class BeginsByItself(SendsByItself):
-    def begin_part(self, key, upload_id, part_number, body):
-        return super().begin_part(key, upload_id, part_number, body)
+def test_the_part_has_the_checksum_of_the_bytes_that_were_read():
+    assert job(3).run() == UploadedPart(3, 10, "E3", crc64(DATA))
 
 
-class Passing:
-    """It passes on what it does not do itself, as many a wrapper does."""
+def test_a_reported_checksum_must_match_the_bytes_that_were_read():
+    assert job(backend=FakeBackend(UploadedPart(1, 10, "E", crc64(DATA)))).run().crc64 == crc64(DATA)
 
-    def __init__(self, inner):
-        self._inner = inner
-
-    def __getattr__(self, name):
-        return getattr(self._inner, name)
-
-    def upload_part(self, key, upload_id, part_number, body):
-        return self._inner.upload_part(key, upload_id, part_number, body)
+    with pytest.raises(
+        IntegrityError, match=r"part 1 of key does not match what was sent: .* reports 10 bytes with CRC-64 7"
+    ) as e:
+        job(backend=FakeBackend(UploadedPart(1, 10, "E", 7))).run()
+    assert e.value.retryable
 
 
-def replaced(backend):
-    """As a test replaces a method of one instance."""
-    backend.upload_part = Answering().upload_part
-    return backend
+def test_a_reported_size_must_match_the_bytes_that_were_read():
+    with pytest.raises(IntegrityError, match=r"10 bytes .* the storage reports 9 bytes"):
+        job(backend=FakeBackend(UploadedPart(1, 9, "E"))).run()
 
 
-def test_a_part_is_on_its_way_before_its_answer_is_waited_for():
-    begun = job(3, Beginning())
-    receipt = begun.begin()
-
-    assert begun.pipelined
-    assert begun.body.crc64 == crc64(DATA), "it was read"
-    assert receipt() == UploadedPart(3, 10, "E3", crc64(DATA))
+def test_a_part_whose_body_was_not_read_is_rejected():
+    with pytest.raises(IntegrityError, match="with CRC-64 None were read here"):
+        job(backend=FakeBackend(reads=False)).run()
 
 
-def test_without_two_steps_all_is_done_in_the_second():
-    whole = job(3)
-    receipt = whole.begin()
-
-    assert not whole.pipelined
-    assert whole.body.crc64 is None
-    assert receipt() == UploadedPart(3, 10, "E3", crc64(DATA))
+def test_a_part_with_another_number_is_rejected():
+    with pytest.raises(IntegrityError, match="part 1 of key was stored as part 2"):
+        job(backend=FakeBackend(UploadedPart(2, 10, "E"))).run()
 
 
-@pytest.mark.parametrize(
-    ("backend", "expected"),
-    [
-        (Beginning(), True),
-        (BeginsByItself(), True),
-        (Answering(), False),
-        (SendsByItself(), False),
-        (Passing(Beginning()), False),
-        (replaced(Beginning()), False),
-    ],
-    ids=["offers it", "offers it again", "does not", "inherits it only", "passes it on only", "replaced"],
-)
-def test_whoever_has_a_way_to_send_parts_of_its_own_is_sent_them_by_that(backend, expected):
-    assert job(backend=backend).pipelined is expected
+@pytest.mark.parametrize("error", [ConnectionFailed("x"), SourceChanged("x"), TransferStopped("x")])
+def test_partwise_errors_propagate_unchanged(error):
+    with pytest.raises(PartwiseError) as caught:
+        job(backend=FakeBackend(error)).run()
+
+    assert caught.value is error
 
 
-def test_a_receipt_that_is_waited_for_is_believed_as_little_as_any():
-    with pytest.raises(IntegrityError, match="the storage has 10 with 7"):
-        job(backend=Beginning(UploadedPart(1, 10, "E", 7))).begin()()
+def test_any_other_exception_is_a_defect_and_not_retryable():
+    with pytest.raises(
+        BackendError, match=r"part 1 of key failed because of a defect .*: ZeroDivisionError: oh"
+    ) as caught:
+        job(backend=FakeBackend(ZeroDivisionError("oh"))).run()
 
-
-@pytest.mark.parametrize("error", [ConnectionFailed("x"), ZeroDivisionError("x")])
-def test_errors_of_both_steps_are_those_of_one(error):
-    expected = ConnectionFailed if isinstance(error, ConnectionFailed) else BackendError
-
-    with pytest.raises(expected):
-        job(backend=Beginning(begins=error)).begin()
-    receipt = job(backend=Beginning(error)).begin()
-    with pytest.raises(expected):
-        receipt()
+    assert not caught.value.retryable
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
 
 
 # --- inline ----------------------------------------------------------------------------------------------------------
 
 
-def test_inline_sends_each_part_when_its_outcome_is_asked_for(clock):
-    transport = InlineWorkers(clock)
-    transport.submit(job(2))
-    transport.submit(job(1))
+def test_inline_workers_send_each_part_when_its_outcome_is_requested(clock):
+    workers = InlineWorkers(clock)
+    workers.submit(job(2))
+    workers.submit(job(1))
 
-    assert transport.next_outcome(None) == Outcome(2, part=UploadedPart(2, 10, "E2", crc64(DATA)))
-    assert transport.next_outcome(None).part_number == 1
+    assert workers.next_outcome(None) == Outcome(2, part=UploadedPart(2, 10, "E2", crc64(DATA)))
+    assert workers.next_outcome(None).part_number == 1
     assert clock.waits == []
 
 
-def test_inline_waits_by_the_clock_with_nothing_to_send(clock):
-    transport = InlineWorkers(clock)
+def test_inline_workers_wait_by_the_clock_with_nothing_to_send(clock):
+    workers = InlineWorkers(clock)
 
-    assert transport.next_outcome(5.0) is None
-    assert transport.next_outcome(None) is None
+    assert workers.next_outcome(5.0) is None
+    assert workers.next_outcome(None) is None
     assert clock.waits == [5.0, 0.0]
 
 
-def test_inline_is_woken_once(clock):
-    transport = InlineWorkers(clock)
-    transport.wake()
-    transport.next_outcome(5.0)
-    transport.next_outcome(5.0)
+def test_wake_ends_one_wait_of_inline_workers(clock):
+    workers = InlineWorkers(clock)
+    workers.wake()
+    workers.next_outcome(5.0)
+    workers.next_outcome(5.0)
 
     assert clock.time == 1005.0, "the first wait was cut short"
 
 
 @pytest.mark.parametrize("error", [ConnectionFailed("x"), KeyboardInterrupt(), SystemExit()])
-def test_inline_hands_over_whatever_the_attempt_raised(clock, error):
-    """It must: the loop waits for an outcome of each part that it submitted."""
-    transport = InlineWorkers(clock)
-    transport.submit(job(1, Answering(error)))
+def test_whatever_an_attempt_raises_is_its_outcome(clock, error):
+    """The scheduler waits for an outcome of each part that it submitted."""
+    workers = InlineWorkers(clock)
+    workers.submit(job(1, FakeBackend(error)))
 
-    assert transport.next_outcome(None) == Outcome(1, error=error)
+    assert workers.next_outcome(None) == Outcome(1, error=error)
 
 
-def test_inline_takes_back_what_was_not_begun(clock):
-    transport = InlineWorkers(clock)
-    backend = Answering(AssertionError("it was sent"))
-    transport.submit(job(1, backend))
-    transport.submit(job(2, backend))
-    transport.cancel_pending()
-    outcomes = [transport.next_outcome(None), transport.next_outcome(None)]
+def test_inline_workers_cancel_what_was_not_started(clock):
+    workers = InlineWorkers(clock)
+    backend = FakeBackend(AssertionError("it was sent"))
+    workers.submit(job(1, backend))
+    workers.submit(job(2, backend))
+    workers.cancel_pending()
+    outcomes = [workers.next_outcome(None), workers.next_outcome(None)]
 
     assert [outcome.part_number for outcome in outcomes] == [1, 2]
     assert {type(outcome.error) for outcome in outcomes} == {TransferStopped}
@@ -267,8 +168,8 @@ def test_inline_takes_back_what_was_not_begun(clock):
 # --- over an executor ------------------------------------------------------------------------------------------------
 
 
-class ByHand(Executor):
-    """Hands out futures that the test settles."""
+class ManualExecutor(Executor):
+    """Returns futures whose results the test sets."""
 
     def __init__(self):
         self.calls = []
@@ -281,56 +182,56 @@ class ByHand(Executor):
 
 
 @pytest.fixture
-def by_hand():
-    return ByHand()
+def executor():
+    return ManualExecutor()
 
 
-def test_outcomes_come_as_they_finish(by_hand):
-    transport = ExecutorWorkers(by_hand)
-    transport.submit(job(1))
-    transport.submit(job(2))
-    receipts = [UploadedPart(1, 10, "E1"), UploadedPart(2, 10, "E2")]
-    by_hand.futures[1].set_result(receipts[1])
-    by_hand.futures[0].set_result(receipts[0])
+def test_outcomes_come_in_the_order_in_which_parts_finish(executor):
+    workers = ExecutorWorkers(executor)
+    workers.submit(job(1))
+    workers.submit(job(2))
+    parts = [UploadedPart(1, 10, "E1"), UploadedPart(2, 10, "E2")]
+    executor.futures[1].set_result(parts[1])
+    executor.futures[0].set_result(parts[0])
 
-    assert transport.next_outcome(None) == Outcome(2, part=receipts[1])
-    assert transport.next_outcome(None) == Outcome(1, part=receipts[0])
-
-
-def test_nothing_comes_before_its_time(by_hand):
-    transport = ExecutorWorkers(by_hand)
-    transport.submit(job(1))
-
-    assert transport.next_outcome(0.0) is None
-    assert transport.next_outcome(0.001) is None
+    assert workers.next_outcome(None) == Outcome(2, part=parts[1])
+    assert workers.next_outcome(None) == Outcome(1, part=parts[0])
 
 
-def test_waking_makes_a_waiting_loop_look_up(by_hand):
-    transport = ExecutorWorkers(by_hand)
-    transport.submit(job(1))
-    waker = threading.Timer(0.01, transport.wake)
+def test_next_outcome_returns_none_before_a_part_is_done(executor):
+    workers = ExecutorWorkers(executor)
+    workers.submit(job(1))
+
+    assert workers.next_outcome(0.0) is None
+    assert workers.next_outcome(0.001) is None
+
+
+def test_wake_makes_next_outcome_return_none(executor):
+    workers = ExecutorWorkers(executor)
+    workers.submit(job(1))
+    waker = threading.Timer(0.01, workers.wake)
     waker.start()
 
-    assert transport.next_outcome(None) is None
+    assert workers.next_outcome(None) is None
     waker.join()
 
 
-def test_errors_of_the_tree_are_the_outcome(by_hand):
-    transport = ExecutorWorkers(by_hand)
-    transport.submit(job(1))
+def test_a_partwise_error_is_the_outcome(executor):
+    workers = ExecutorWorkers(executor)
+    workers.submit(job(1))
     error = SourceChanged("x")
-    by_hand.futures[0].set_exception(error)
+    executor.futures[0].set_exception(error)
 
-    assert transport.next_outcome(None) == Outcome(1, error=error)
+    assert workers.next_outcome(None) == Outcome(1, error=error)
 
 
 @pytest.mark.parametrize("error", [BrokenExecutor("gone"), CancelledError(), RuntimeError("killed"), OSError("x")])
-def test_whatever_else_an_executor_says_is_a_lost_worker(by_hand, error):
-    """Executors differ in their words. The part is tried again."""
-    transport = ExecutorWorkers(by_hand)
-    transport.submit(job(7))
-    by_hand.futures[0].set_exception(error)
-    outcome = transport.next_outcome(None)
+def test_any_other_exception_from_an_executor_is_a_lost_worker(executor, error):
+    """Each executor uses other exceptions for it. The part is retried."""
+    workers = ExecutorWorkers(executor)
+    workers.submit(job(7))
+    executor.futures[0].set_exception(error)
+    outcome = workers.next_outcome(None)
 
     assert isinstance(outcome.error, ConnectionFailed)
     assert "the worker that was sending part 7 was lost" in str(outcome.error)
@@ -346,115 +247,115 @@ def test_whatever_else_an_executor_says_is_a_lost_worker(by_hand, error):
         ModuleNotFoundError("No module named 'mine'"),
     ],
 )
-def test_a_part_that_can_not_be_handed_to_a_worker_is_not_tried_again(by_hand, error):
-    transport = ExecutorWorkers(by_hand)
-    transport.submit(job(7))
-    by_hand.futures[0].set_exception(error)
-    outcome = transport.next_outcome(None)
+def test_a_part_that_can_not_be_pickled_is_not_retried(executor, error):
+    workers = ExecutorWorkers(executor)
+    workers.submit(job(7))
+    executor.futures[0].set_exception(error)
+    outcome = workers.next_outcome(None)
 
     assert isinstance(outcome.error, BackendError)
     assert not outcome.error.retryable
-    assert "part 7 can't be handed to a worker" in str(outcome.error)
+    assert "part 7 can't be sent to a worker" in str(outcome.error)
     assert outcome.error.__cause__ is error
 
 
-def test_an_end_of_the_program_is_the_outcome(by_hand):
-    transport = ExecutorWorkers(by_hand)
-    transport.submit(job(1))
+def test_a_keyboard_interrupt_in_a_worker_is_the_outcome(executor):
+    workers = ExecutorWorkers(executor)
+    workers.submit(job(1))
     error = KeyboardInterrupt()
-    by_hand.futures[0].set_exception(error)
+    executor.futures[0].set_exception(error)
 
-    assert transport.next_outcome(None) == Outcome(1, error=error)
+    assert workers.next_outcome(None) == Outcome(1, error=error)
 
 
-def test_recalling_takes_back_what_no_worker_has_begun(by_hand):
-    transport = ExecutorWorkers(by_hand)
-    transport.submit(job(1))
-    transport.submit(job(2))
-    by_hand.futures[0].set_running_or_notify_cancel()
-    transport.cancel_pending()
+def test_cancel_pending_cancels_what_no_worker_has_started(executor):
+    workers = ExecutorWorkers(executor)
+    workers.submit(job(1))
+    workers.submit(job(2))
+    executor.futures[0].set_running_or_notify_cancel()
+    workers.cancel_pending()
 
-    outcome = transport.next_outcome(None)
+    outcome = workers.next_outcome(None)
     assert outcome.part_number == 2
     assert isinstance(outcome.error.__cause__, CancelledError)
-    assert transport.next_outcome(0.0) is None, "the first is under way, and stays so"
+    assert workers.next_outcome(0.0) is None, "the first one stays in flight"
 
 
-def test_once_recalled_an_outcome_that_an_interrupt_swallowed_is_had_all_the_same(by_hand):
-    transport = ExecutorWorkers(by_hand)
-    transport.submit(job(1))
-    transport.submit(job(2))
-    by_hand.futures[0].set_result(UploadedPart(1, 10, "E1"))
-    transport._finished.get(timeout=30)
-    by_hand.futures[1].set_running_or_notify_cancel()
-    transport.cancel_pending()
+def test_after_cancel_pending_an_outcome_lost_to_an_interrupt_is_recovered(executor):
+    workers = ExecutorWorkers(executor)
+    workers.submit(job(1))
+    workers.submit(job(2))
+    executor.futures[0].set_result(UploadedPart(1, 10, "E1"))
+    workers._finished.get(timeout=30)
+    executor.futures[1].set_running_or_notify_cancel()
+    workers.cancel_pending()
 
-    assert transport.next_outcome(None).part_number == 1
-    assert not transport.idle
-    by_hand.futures[1].set_result(UploadedPart(2, 10, "E2"))
-    assert transport.next_outcome(None).part_number == 2
-    assert transport.idle
-    assert transport.next_outcome(None) is None
-
-
-def test_once_recalled_with_nothing_under_way_there_is_nothing_to_wait_for(by_hand):
-    transport = ExecutorWorkers(by_hand)
-    transport.cancel_pending()
-    asking = threading.Thread(target=transport.next_outcome, args=(30,), daemon=True)
-    asking.start()
-    asking.join(5)
-
-    assert not asking.is_alive()
+    assert workers.next_outcome(None).part_number == 1
+    assert not workers.idle
+    executor.futures[1].set_result(UploadedPart(2, 10, "E2"))
+    assert workers.next_outcome(None).part_number == 2
+    assert workers.idle
+    assert workers.next_outcome(None) is None
 
 
-def test_what_is_submitted_after_a_recall_is_waited_for_as_before(by_hand):
-    transport = ExecutorWorkers(by_hand)
-    transport.cancel_pending()
-    transport.submit(job(1))
-    by_hand.futures[0].set_result(UploadedPart(1, 10, "E1"))
-    assert transport.next_outcome(30).part_number == 1
+def test_after_cancel_pending_next_outcome_does_not_wait_with_nothing_in_flight(executor):
+    workers = ExecutorWorkers(executor)
+    workers.cancel_pending()
+    waiting = threading.Thread(target=workers.next_outcome, args=(30,), daemon=True)
+    waiting.start()
+    waiting.join(5)
 
-    began = time.monotonic()
-    assert transport.next_outcome(0.02) is None
-    assert time.monotonic() - began >= 0.015, "with nothing under way it waits"
+    assert not waiting.is_alive()
 
 
-def test_what_may_have_been_begun_is_waited_for(by_hand):
-    """The futures of some executors never say that they are running, and let themselves be cancelled while they are."""
-    transport = ExecutorWorkers(by_hand)
-    transport.submit(job(1))
-    transport.submit(job(2))
-    transport.cancel_pending()
+def test_submit_ends_the_effect_of_cancel_pending(executor):
+    workers = ExecutorWorkers(executor)
+    workers.cancel_pending()
+    workers.submit(job(1))
+    executor.futures[0].set_result(UploadedPart(1, 10, "E1"))
+    assert workers.next_outcome(30).part_number == 1
 
-    assert transport.next_outcome(0.0) is None
-    by_hand.futures[0].set_result(UploadedPart(1, 10, "E1"))
-    assert transport.next_outcome(None).part == UploadedPart(1, 10, "E1")
+    started = time.monotonic()
+    assert workers.next_outcome(0.02) is None
+    assert time.monotonic() - started >= 0.015, "with nothing in flight it waits"
 
 
-def test_what_waits_behind_the_work_of_others_is_taken_back():
+def test_futures_that_do_not_report_running_are_not_cancelled(executor):
+    """The futures of some executors never report that they are running, and can be cancelled while they are."""
+    workers = ExecutorWorkers(executor)
+    workers.submit(job(1))
+    workers.submit(job(2))
+    workers.cancel_pending()
+
+    assert workers.next_outcome(0.0) is None
+    executor.futures[0].set_result(UploadedPart(1, 10, "E1"))
+    assert workers.next_outcome(None).part == UploadedPart(1, 10, "E1")
+
+
+def test_a_part_that_is_queued_behind_other_work_is_cancelled():
     done = threading.Event()
     with ThreadPoolExecutor(1) as executor:
         executor.submit(done.wait, 30)
-        transport = ExecutorWorkers(executor)
-        transport.submit(job(1))
-        transport.cancel_pending()
+        workers = ExecutorWorkers(executor)
+        workers.submit(job(1))
+        workers.cancel_pending()
 
-        assert isinstance(transport.next_outcome(10).error.__cause__, CancelledError)
+        assert isinstance(workers.next_outcome(10).error.__cause__, CancelledError)
         done.set()
 
 
-def test_no_two_attempts_are_the_same_call(by_hand):
-    """Otherwise an executor may answer the second with what became of the first."""
-    again = job(1)
-    for transport in (ExecutorWorkers(by_hand), ExecutorWorkers(by_hand)):
-        transport.submit(again)
-        transport.submit(again)
+def test_no_two_attempts_are_equal_calls(executor):
+    """Otherwise an executor may return the result of the first one for the second."""
+    attempt = job(1)
+    for workers in (ExecutorWorkers(executor), ExecutorWorkers(executor)):
+        workers.submit(attempt)
+        workers.submit(attempt)
 
-    assert len(set(map(repr, by_hand.calls))) == 4
-    assert {name for _, _, name in by_hand.calls}.isdisjoint({None, ""})
+    assert len(set(map(repr, executor.calls))) == 4
+    assert {name for _, _, name in executor.calls}.isdisjoint({None, ""})
 
 
-def test_an_executor_that_was_shut_down_refuses():
+def test_an_executor_that_was_shut_down_rejects_parts():
     executor = ThreadPoolExecutor(1)
     executor.shutdown()
 
@@ -462,19 +363,19 @@ def test_an_executor_that_was_shut_down_refuses():
         ExecutorWorkers(executor).submit(job(1))
 
 
-def test_threads_send_parts():
+def test_a_thread_pool_sends_parts():
     with ThreadPoolExecutor(2) as executor:
-        transport = ExecutorWorkers(executor)
+        workers = ExecutorWorkers(executor)
         for number in (1, 2, 3):
-            transport.submit(job(number))
-        outcomes = [transport.next_outcome(30) for _ in range(3)]
+            workers.submit(job(number))
+        outcomes = [workers.next_outcome(30) for _ in range(3)]
 
     assert {outcome.part_number for outcome in outcomes} == {1, 2, 3}
     assert all(outcome.part.crc64 == crc64(DATA) for outcome in outcomes)
 
 
-class Scarce(Executor):
-    """An executor that can start only a few threads; like Python's, it keeps in its queue what it refuses."""
+class LimitedExecutor(Executor):
+    """An executor that can start `count` threads. Like Python's, it leaves in its queue what it refuses."""
 
     def __init__(self, count, error):
         self._inner = ThreadPoolExecutor(count or 1)
@@ -499,24 +400,24 @@ class Scarce(Executor):
     ids=lambda error: type(error).__name__,
 )
 @pytest.mark.parametrize("count", [0, 1, 2])
-def test_the_loop_sends_what_an_executor_has_no_thread_for(error, count, caplog):
-    with Scarce(count, error) as executor:
-        transport, backend = ExecutorWorkers(executor), Noting()
+def test_the_scheduler_thread_sends_parts_for_which_no_thread_can_be_started(error, count, caplog):
+    with LimitedExecutor(count, error) as executor:
+        workers, backend = ExecutorWorkers(executor), ThreadRecordingBackend()
         for number in (1, 2, 3):
-            transport.submit(job(number, backend))
-        outcomes = [transport.next_outcome(30) for _ in range(3)]
+            workers.submit(job(number, backend))
+        outcomes = [workers.next_outcome(30) for _ in range(3)]
 
     assert {outcome.part_number for outcome in outcomes if outcome.part} == {1, 2, 3}
     assert backend.threads.count(threading.current_thread()) == 3 - count
-    assert transport.idle
+    assert workers.idle
     assert caplog.text.count("the executor can't start more workers") == 1
 
 
-def test_what_an_executor_refuses_and_keeps_is_not_sent_twice():
-    executor, backend = Scarce(0, RuntimeError("can't start new thread")), Noting()
-    transport = ExecutorWorkers(executor)
-    transport.submit(job(1, backend))
-    transport.next_outcome(30)
+def test_a_part_that_an_executor_refused_but_queued_is_sent_once():
+    executor, backend = LimitedExecutor(0, RuntimeError("can't start new thread")), ThreadRecordingBackend()
+    workers = ExecutorWorkers(executor)
+    workers.submit(job(1, backend))
+    workers.next_outcome(30)
     [(send, arguments)] = executor.refused
 
     with pytest.raises(TransferStopped):
@@ -524,22 +425,22 @@ def test_what_an_executor_refuses_and_keeps_is_not_sent_twice():
     assert len(backend.threads) == 1
 
 
-def test_what_the_loop_sends_for_an_executor_can_be_taken_back():
-    transport = ExecutorWorkers(Scarce(0, RuntimeError("can't start new thread")))
-    transport.submit(job(1))
-    transport.cancel_pending()
+def test_a_part_that_waits_to_be_sent_inline_can_be_cancelled():
+    workers = ExecutorWorkers(LimitedExecutor(0, RuntimeError("can't start new thread")))
+    workers.submit(job(1))
+    workers.cancel_pending()
 
-    assert not transport.idle
-    assert isinstance(transport.next_outcome(None).error, TransferStopped)
-    assert transport.idle
+    assert not workers.idle
+    assert isinstance(workers.next_outcome(None).error, TransferStopped)
+    assert workers.idle
 
 
-def test_what_is_submitted_after_a_recall_is_sent():
-    transport = ExecutorWorkers(Scarce(0, RuntimeError("can't start new thread")))
-    transport.cancel_pending()
-    transport.submit(job(1))
+def test_a_part_submitted_after_cancel_pending_is_sent_inline():
+    workers = ExecutorWorkers(LimitedExecutor(0, RuntimeError("can't start new thread")))
+    workers.cancel_pending()
+    workers.submit(job(1))
 
-    assert transport.next_outcome(30).part is not None
+    assert workers.next_outcome(30).part is not None
 
 
 # --- in other processes ----------------------------------------------------------------------------------------------
@@ -551,64 +452,64 @@ def processes():
         yield executor
 
 
-def test_a_process_sends_a_part_and_its_receipt_comes_home(processes, tmp_path):
+def test_a_process_sends_a_part_and_returns_it(processes, tmp_path):
     backend = LocalBackend(tmp_path / "bucket")
     upload_id = backend.initiate_upload("key", ObjectOptions())
     (tmp_path / "file").write_bytes(DATA)
     body = TransferState(BandwidthLimit(10**9, SystemClock()), shares=2).throttled(
         1, FileBody(str(tmp_path / "file"), 2, 5)
     )
-    transport = ExecutorWorkers(processes)
-    transport.submit(PartJob(backend, "key", upload_id, 1, body))
-    outcome = transport.next_outcome(60)
+    workers = ExecutorWorkers(processes)
+    workers.submit(PartJob(backend, "key", upload_id, 1, body))
+    outcome = workers.next_outcome(60)
 
     assert outcome.part.crc64 == crc64(DATA[2:7])
     assert [part.size for part in backend.list_parts("key", upload_id)] == [5]
 
 
-def test_an_error_comes_home_from_a_process(processes, tmp_path):
-    transport = ExecutorWorkers(processes)
-    transport.submit(PartJob(LocalBackend(tmp_path / "bucket"), "key", "UNKNOWN", 1, BytesBody(DATA)))
+def test_an_error_is_returned_from_a_process(processes, tmp_path):
+    workers = ExecutorWorkers(processes)
+    workers.submit(PartJob(LocalBackend(tmp_path / "bucket"), "key", "UNKNOWN", 1, BytesBody(DATA)))
 
-    assert isinstance(transport.next_outcome(60).error, UploadNotFound)
+    assert isinstance(workers.next_outcome(60).error, UploadNotFound)
 
 
-def test_a_backend_that_can_not_go_to_a_process_says_so(processes):
-    transport = ExecutorWorkers(processes)
-    transport.submit(PartJob(MemoryBackend(), "key", "ID", 1, BytesBody(DATA)))
-    outcome = transport.next_outcome(60)
+def test_a_backend_that_can_not_be_pickled_is_named_in_the_error(processes):
+    workers = ExecutorWorkers(processes)
+    workers.submit(PartJob(MemoryBackend(), "key", "ID", 1, BytesBody(DATA)))
+    outcome = workers.next_outcome(60)
 
     assert not outcome.error.retryable
     assert "a MemoryBackend can't be pickled" in str(outcome.error)
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this platform has no FIFOs to wait at, nor SIGKILL")
-def test_a_worker_that_was_killed_is_a_lost_worker(tmp_path):
-    os.mkfifo(tmp_path / "fifo")  # nobody writes to it: whoever opens it waits
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this platform has no FIFO to block on, nor SIGKILL")
+def test_a_killed_worker_is_a_lost_worker(tmp_path):
+    os.mkfifo(tmp_path / "fifo")  # opening it blocks, since it has no writer
     backend = LocalBackend(tmp_path / "bucket")
     upload_id = backend.initiate_upload("key", ObjectOptions())
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as executor:
-        transport = ExecutorWorkers(executor)
-        transport.submit(PartJob(backend, "key", upload_id, 1, FileBody(str(tmp_path / "fifo"), 0, 10)))
+        workers = ExecutorWorkers(executor)
+        workers.submit(PartJob(backend, "key", upload_id, 1, FileBody(str(tmp_path / "fifo"), 0, 10)))
         for pid in list(executor._processes):
             os.kill(pid, signal.SIGKILL)
-        outcome = transport.next_outcome(60)
+        outcome = workers.next_outcome(60)
 
         assert isinstance(outcome.error, ConnectionFailed)
         assert "the worker that was sending part 1 was lost" in str(outcome.error)
         with pytest.raises(BrokenExecutor):
-            transport.submit(job(2))
+            workers.submit(job(2))
 
 
-def test_a_part_for_which_there_is_no_memory_is_tried_again(uploader, backend, source, monkeypatch):
-    """As where a process has a small address space, and threads have taken most of it."""
-    upload_part, scarce = backend.upload_part, iter([True, False, True])
+def test_a_part_that_runs_out_of_memory_is_retried(uploader, backend, source, monkeypatch):
+    """As in a process with a small address space, most of which its threads have taken."""
+    upload_part, fails = backend.upload_part, iter([True, False, True])
 
-    def hungry(*arguments):
-        if next(scarce, False):
+    def out_of_memory(*arguments):
+        if next(fails, False):
             raise MemoryError
         return upload_part(*arguments)
 
-    monkeypatch.setattr(backend, "upload_part", hungry)
+    monkeypatch.setattr(backend, "upload_part", out_of_memory)
 
     assert uploader().upload(source, "key").verified

@@ -31,17 +31,17 @@ OUTSIDE = (
     "tests/core/engine/test_workers.py",
     "tests/core/test_uploader.py",
 )
-SENT_AHEAD = (
-    "tests/core/engine/test_workers.py",
-    "tests/core/engine/test_thread_workers.py",
+PIPELINED = (
+    "tests/core/engine/test_pipelining.py",
     "tests/oss/test_small_parts.py",
 )
 EXPECTED = ("tests/core/engine/test_expected_source.py",)
 SOURCE_FAILS = ("tests/core/engine/test_transient_source_errors.py",)
 PACING_TESTS = ("tests/core/engine/test_throttle.py",)
 THREADS_TESTS = ("tests/core/engine/test_thread_workers.py",)
+PIPELINING_TESTS = ("tests/core/engine/test_pipelining.py",)
 PLANNING = "core/_engine/plan.py"
-RECALL_TESTS = ("tests/core/engine/test_workers.py -k recall",)
+CANCEL_TESTS = ("tests/core/engine/test_workers.py -k cancel",)
 PLANNING_TESTS = ("tests/core/engine/test_plan.py",)
 ENGINE, RUN, LEDGER = "core/_engine/upload.py", "core/_engine/context.py", "core/_engine/ledger.py"
 SENDING, COMPLETING, ENDINGS = "core/_engine/scheduler.py", "core/_engine/complete.py", "core/_engine/finish.py"
@@ -52,6 +52,7 @@ MODEL, DECIDING, RETRYING, TRANSPORT = (
     "core/_engine/workers.py",
 )
 THREADS, CALLING, UPLOADER = "core/_engine/thread_workers.py", "core/_engine/plugin_calls.py", "core/uploader.py"
+PIPELINING = "core/_engine/pipelining.py"
 PACING, PROGRESS = "core/_engine/throttle.py", "core/progress.py"
 
 MUTATIONS = [
@@ -300,34 +301,34 @@ MUTATIONS = [
         "            call_plugin(context.source.close)\n            forget(context)",
         "            forget(context)",
     ),
-    # --- parts that are sent ahead -----------------------------------------------------------------------------------
+    # --- pipelining --------------------------------------------------------------------------------------------------
     Mutation(
-        "a receipt that is waited for is believed unseen",
-        TRANSPORT,
-        "        return lambda: self._agreed(self._attempted(answer))",
-        "        return lambda: self._attempted(answer)",
-        SENT_AHEAD,
+        "a pipelined part is not verified",
+        PIPELINING,
+        "    return lambda: job.verify(job.call_backend(read_response))",
+        "    return lambda: job.call_backend(read_response)",
+        PIPELINED,
     ),
     Mutation(
-        "what is on its way is forgotten when the upload ends",
+        "pending responses are lost when the upload ends",
         THREADS,
-        "        if (self._kept or self._begun) and self._finished.empty():",
-        "        if self._kept and self._finished.empty():",
-        SENT_AHEAD,
+        "        if (inline.jobs or inline.pending) and self._finished.empty():",
+        "        if inline.jobs and self._finished.empty():",
+        PIPELINED,
     ),
     Mutation(
-        "whoever sends parts by itself is passed by",
-        TRANSPORT,
-        '        if "upload_part" in vars(ancestor):\n            break\n',
-        "",
-        SENT_AHEAD,
+        "an overriding upload_part is bypassed by an inherited begin_part",
+        PIPELINING,
+        '        if "upload_part" in vars(ancestor):\n            break  #',
+        '        if "upload_part" in vars(ancestor):\n            pass  #',
+        PIPELINED,
     ),
     Mutation(
-        "more parts are sent ahead than were asked for",
-        THREADS,
-        "(_AHEAD if self._kept[0].pipelined else 0)",
+        "more parts are pipelined than the depth",
+        PIPELINING,
+        "(_PIPELINE_DEPTH if supports_pipelining(self.jobs[0].backend) else 0)",
         "100",
-        SENT_AHEAD,
+        PIPELINED,
     ),
     # --- completing --------------------------------------------------------------------------------------------------
     Mutation("complete is sent with a gap", COMPLETING, "    if not context.ledger.is_complete():", "    if False:"),
@@ -401,7 +402,7 @@ MUTATIONS = [
     Mutation(
         "the checksum of a part is not compared",
         TRANSPORT,
-        " or receipt.size != len(self.body) or receipt.crc64 not in (None, sent):",
+        " or part.size != len(self.body) or part.crc64 not in (None, sent):",
         ":",
     ),
     Mutation(
@@ -587,16 +588,16 @@ MUTATIONS = [
         OUTSIDE,
     ),
     Mutation(
-        "no more threads is the end of the upload",
+        "an upload fails where no more threads can be started",
         TRANSPORT,
         "    return isinstance(error, MemoryError) or",
         "    return False and",
         OUTSIDE,
     ),
     Mutation(
-        "what an executor refused and kept is sent twice",
+        "a part that an executor refused but queued is sent twice",
         TRANSPORT,
-        "            _withdrawn.add(attempt)\n",
+        "            _superseded.add(attempt_id)\n",
         "",
         OUTSIDE,
     ),
@@ -761,62 +762,78 @@ MUTATIONS = [
         "sum(self._sent.values())",
         PACING_TESTS,
     ),
-    Mutation("quick parts are never tried by the loop", THREADS, "_QUICK = 0.001", "_QUICK = 0.0005", THREADS_TESTS),
-    Mutation("slow parts are tried by the loop", THREADS, "_QUICK = 0.001", "_QUICK = 0.002", THREADS_TESTS),
-    Mutation("the loop may be slower by half", THREADS, "_TOLERANCE = 1.25", "_TOLERANCE = 1.5", THREADS_TESTS),
-    Mutation("the loop may not be slower at all", THREADS, "_TOLERANCE = 1.25", "_TOLERANCE = 1.0", THREADS_TESTS),
-    Mutation("a try is timed too early", THREADS, "_SETTLING = 8", "_SETTLING = 7", THREADS_TESTS),
-    Mutation("a try is timed too late", THREADS, "_SETTLING = 8", "_SETTLING = 9", THREADS_TESTS),
     Mutation(
-        "processors are busy too early",
+        "inline mode is never tried for fast parts",
+        PIPELINING,
+        "_FAST_PART_SECONDS = 0.001",
+        "_FAST_PART_SECONDS = 0.0005",
+        PIPELINING_TESTS,
+    ),
+    Mutation(
+        "inline mode is tried for slow parts",
+        PIPELINING,
+        "_FAST_PART_SECONDS = 0.001",
+        "_FAST_PART_SECONDS = 0.002",
+        PIPELINING_TESTS,
+    ),
+    Mutation(
+        "inline mode may be slower by half", PIPELINING, "_TOLERANCE = 1.25", "_TOLERANCE = 1.5", PIPELINING_TESTS
+    ),
+    Mutation(
+        "inline mode may not be slower at all", PIPELINING, "_TOLERANCE = 1.25", "_TOLERANCE = 1.0", PIPELINING_TESTS
+    ),
+    Mutation("a trial is timed too early", PIPELINING, "_WARMUP_PARTS = 8", "_WARMUP_PARTS = 7", PIPELINING_TESTS),
+    Mutation("a trial is timed too late", PIPELINING, "_WARMUP_PARTS = 8", "_WARMUP_PARTS = 9", PIPELINING_TESTS),
+    Mutation(
+        "processors count as saturated too early",
         THREADS,
-        "_BUSY, _AT_LEISURE = 0.4, 0.25",
-        "_BUSY, _AT_LEISURE = 0.35, 0.25",
+        "_BUSY_ABOVE, _IDLE_BELOW = 0.4, 0.25",
+        "_BUSY_ABOVE, _IDLE_BELOW = 0.35, 0.25",
         THREADS_TESTS,
     ),
     Mutation(
-        "processors are busy too late",
+        "processors count as saturated too late",
         THREADS,
-        "_BUSY, _AT_LEISURE = 0.4, 0.25",
-        "_BUSY, _AT_LEISURE = 0.45, 0.25",
+        "_BUSY_ABOVE, _IDLE_BELOW = 0.4, 0.25",
+        "_BUSY_ABOVE, _IDLE_BELOW = 0.45, 0.25",
         THREADS_TESTS,
     ),
     Mutation(
-        "processors are at leisure too early",
+        "saturation ends too early",
         THREADS,
-        "_BUSY, _AT_LEISURE = 0.4, 0.25",
-        "_BUSY, _AT_LEISURE = 0.4, 0.3",
+        "_BUSY_ABOVE, _IDLE_BELOW = 0.4, 0.25",
+        "_BUSY_ABOVE, _IDLE_BELOW = 0.4, 0.3",
         THREADS_TESTS,
     ),
     Mutation(
-        "processors are at leisure too late",
+        "saturation ends too late",
         THREADS,
-        "_BUSY, _AT_LEISURE = 0.4, 0.25",
-        "_BUSY, _AT_LEISURE = 0.4, 0.2",
+        "_BUSY_ABOVE, _IDLE_BELOW = 0.4, 0.25",
+        "_BUSY_ABOVE, _IDLE_BELOW = 0.4, 0.2",
         THREADS_TESTS,
     ),
-    Mutation("the processors are looked at twice as often", THREADS, "_LOOKS = 4", "_LOOKS = 2", THREADS_TESTS),
-    Mutation("the processors are looked at half as often", THREADS, "_LOOKS = 4", "_LOOKS = 8", THREADS_TESTS),
+    Mutation("saturation is sampled twice as often", THREADS, "_SAMPLE_EVERY = 4", "_SAMPLE_EVERY = 2", THREADS_TESTS),
+    Mutation("saturation is sampled half as often", THREADS, "_SAMPLE_EVERY = 4", "_SAMPLE_EVERY = 8", THREADS_TESTS),
     Mutation(
-        "two parts at one tick of the clock are divided by nothing",
+        "two parts at one clock tick divide by zero",
         THREADS,
-        "max(now - self._since, 1e-9)",
-        "(now - self._since)",
+        "max(now - self._sampled_at, 1e-9)",
+        "(now - self._sampled_at)",
         THREADS_TESTS,
     ),
     Mutation(
-        "a recalled transport waits for nothing",
+        "cancelled workers that are idle wait for ever",
         TRANSPORT,
-        "if outcome is not None or (self._recalled and self.idle):",
+        "if outcome is not None or (self._cancelled and self.idle):",
         "if outcome is not None:",
-        RECALL_TESTS,
+        CANCEL_TESTS,
     ),
     Mutation(
-        "a recall lasts beyond the next part",
+        "a cancellation lasts beyond the next submit",
         TRANSPORT,
-        "        self._recalled = False\n        attempt",
-        "        attempt",
-        RECALL_TESTS,
+        "        self._cancelled = False\n        attempt_id",
+        "        attempt_id",
+        CANCEL_TESTS,
     ),
     Mutation(
         "a stream begins with larger parts",
@@ -833,51 +850,51 @@ MUTATIONS = [
         PLANNING_TESTS,
     ),
     Mutation(
-        "the processors are not watched",
+        "saturation is not measured",
         THREADS,
-        "                self._load.part_done(now, self._used_in_all)\n",
-        "                pass\n",
+        "            self._saturation.part_done(now, self._total_cpu)\n",
+        "            pass\n",
         THREADS_TESTS,
     ),
     Mutation(
-        "the processors are watched where there are enough",
+        "saturation is measured where there are enough processors",
         THREADS,
         "if self._processors < self._workers and not",
         "if self._processors <= self._workers and not",
         THREADS_TESTS,
     ),
     Mutation(
-        "the processors are watched while the loop sends",
+        "saturation is measured in inline mode",
         THREADS,
-        "if self._processors < self._workers and not self._tempo.alone:",
+        "if self._processors < self._workers and not switch.inline:",
         "if self._processors < self._workers:",
         THREADS_TESTS,
     ),
     Mutation(
-        "parts under way are counted down twice",
+        "parts in flight are counted down twice",
         THREADS,
-        "            self._under_way -= 1\n",
-        "            self._under_way -= 2\n",
+        "            self._in_flight -= 1\n",
+        "            self._in_flight -= 2\n",
         THREADS_TESTS,
     ),
     Mutation(
-        "a loop without parts does not wait",
+        "workers without parts do not wait",
         THREADS,
-        "block=not (self._ending and self.idle)",
+        "block=not (self._stopping and self.idle)",
         "block=not self.idle",
         THREADS_TESTS,
     ),
     Mutation(
-        "times are added up while others are noted",
+        "CPU times are summed while threads add theirs",
         THREADS,
-        "sum(list(self._used.values()))",
-        "sum(self._used.values())",
+        "sum(list(self._cpu_seconds.values()))",
+        "sum(self._cpu_seconds.values())",
         THREADS_TESTS,
     ),
     Mutation(
-        "a transport is idle though an answer is due",
+        "workers are idle while a response is pending",
         THREADS,
-        " and self._finished.empty() and not self._begun",
+        " and self._finished.empty() and not self._inline.pending",
         " and self._finished.empty()",
         THREADS_TESTS,
     ),
@@ -903,7 +920,7 @@ MUTATIONS = [
         ("tests/core/engine/test_thread_workers.py",),
     ),
     Mutation(
-        "a part for which there is no memory is given up",
+        "a part that runs out of memory is not retried",
         "core/_engine/workers.py",
         "if isinstance(defect.__cause__, MemoryError):",
         "if False:",
