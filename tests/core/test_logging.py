@@ -58,7 +58,7 @@ def test_an_upload_that_fails_and_is_carried_on_is_told_from_beginning_to_end(up
     ]
     texts = [entry[4].partition("memory://bucket")[2].strip(": ") for entry in first]
     assert texts[:2] == [f"started, as upload {upload}", "0 parts are on the storage"]
-    assert texts[2] == "sent, 10 bytes"
+    assert texts[2] == "uploaded, 10 bytes"
     assert texts[3].startswith("retrying in 0.5 s: ")
     assert texts[6].startswith("ended by UploadFailed: ")
 
@@ -66,8 +66,8 @@ def test_an_upload_that_fails_and_is_carried_on_is_told_from_beginning_to_end(up
 
     assert [(level, number, text.partition("bucket: ")[2]) for level, _, _, number, text in log()] == [
         ("INFO", None, "3 parts are on the storage"),
-        ("DEBUG", 4, "sent, 10 bytes"),
-        ("DEBUG", 5, "sent, 5 bytes"),
+        ("DEBUG", 4, "uploaded, 10 bytes"),
+        ("DEBUG", 5, "uploaded, 5 bytes"),
         ("INFO", None, "stored, 45 bytes, 15 of them sent now"),
     ]
 

@@ -383,10 +383,10 @@ MUTATIONS = [
         CALLBACK_TESTS,
     ),
     Mutation(
-        "an abort says that it dropped what it could not remove",
-        "core/uploader.py",
-        "                call_plugin(run.store.load, run.name)  #",
-        "                pass  #",
+        "an abort reports success though the damaged checkpoint remains",
+        "core/_engine/abort.py",
+        "            call_plugin(context.store.load, context.name)\n",
+        "            pass\n",
         ("tests/stores/test_shared_locations.py -k abort",),
     ),
     Mutation(
