@@ -388,11 +388,11 @@ def test_an_upload_of_another_version_is_given_to_be_aborted_only_under_its_own_
 ) -> None:
     """Its checkpoint can't be read, but may be a copy, of an upload that is alive."""
     saved, other = checkpoint(), checkpoint("other.tar")
-    body = json.dumps({**(saved if own else other).to_data(), "version": 2}).encode()
+    body = json.dumps({**(saved if own else other).to_data(), "version": 3}).encode()
     directory.save(saved)
     line = journal._line(body, journal.checksum(journal._MARK, body))
     directory.path_for(saved.name).write_bytes(journal._MARK + line)
-    with pytest.raises(CheckpointDamaged, match="version 2") as caught:
+    with pytest.raises(CheckpointDamaged, match="version 3") as caught:
         directory.load(saved.name)
     assert caught.value.upload_id == (saved.upload_id if own else None)
 

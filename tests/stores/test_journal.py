@@ -210,8 +210,9 @@ def test_another_version_of_the_plain_form_is_refused_by_its_number_and_its_uplo
 @pytest.mark.parametrize(
     "header",
     [
-        *(b"", b"[]", b"null", b"5", b'"x"', b"{}", b"{", b"\xff", b'{"version":1}', b'{"version":1,"upload_id":5}'),
-        *(b"[" * 100_000, b"9" * 5000, b'{"version":1,"parts":' + b"[" * 100_000),
+        *(b"", b"[]", b"null", b"5", b'"x"', b"{}", b"{", b"\xff", b'{"version":2}', b'{"version":2,"upload_id":5}'),
+        *(b'{"version":1}', b'{"version":1,"upload_id":5}'),
+        *(b"[" * 100_000, b"9" * 5000, b'{"version":2,"parts":' + b"[" * 100_000),
     ],
     ids=lambda body: repr(body[:30]),
 )

@@ -16,6 +16,20 @@ FILES, JOURNAL = "core/_durable.py", "stores/_journal.py"
 
 MUTATIONS = [
     Mutation(
+        "a checkpoint of version 1 loses the checksum of its source",
+        "core/checkpoint.py",
+        '    ("fingerprint", "content", "crc64"),\n',
+        "",
+        ("tests/stores/test_version_1.py",),
+    ),
+    Mutation(
+        "a checkpoint of version 1 may have fields of version 2",
+        "core/checkpoint.py",
+        "        if new in inner:",
+        "        if False:",
+        ("tests/stores/test_version_1.py",),
+    ),
+    Mutation(
         "a store saves what is not a checkpoint",
         "stores/_checks.py",
         '    check_type("what a store saves", checkpoint, Checkpoint, "a Checkpoint")',
