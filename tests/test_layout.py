@@ -1,9 +1,10 @@
-"""The house: which room may know which, and what ships."""
+"""The layout: which module may import which, and what ships."""
 
 from __future__ import annotations
 
 import ast
 import tomllib
+from collections import Counter
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -15,59 +16,83 @@ ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 FOLDERS = {"partwise": "core", "partwise.backends": "backends", "partwise.stores": "stores"}
 
-#: The rooms of the core, from the ground up: each may import those before it, and no other.
-ROOMS = [
+#: Private modules that partwise's own backends and stores share with the core. They import nothing of partwise but
+#: errors, and their names appear in no public signature.
+SHARED = ["_closing", "_durable", "_os_errors", "_signals", "_validation"]
+
+#: The public modules, from the bottom up, with the engine in its place. Each may import those before it, and no other.
+CORE = [
+    "_closing",
     "_durable",
-    "_system_errors",
+    "_os_errors",
     "_signals",
+    # values and contracts: plug-ins import these
     "errors",
-    "_checking",
-    "model",
-    "structuring",
-    "protocols",
+    "_validation",
     "checksums",
+    "clock",
     "content_types",
+    "model",
+    "checkpoint",
+    "results",
+    "protocols",
+    "bodies",
     "config",
-    "planning",
-    "receipts",
-    "ledger",
+    "registry",
     "sources",
-    "calling",
-    "retrying",
-    "pacing",
-    "transport",
-    "threads",
-    "sending",
-    "run",
-    "endings",
-    "deciding",
-    "completing",
-    "engine",
-    "plugins",
+    # one upload
+    "_engine",
+    # what people call
     "progress",
+    "explain",
+    "task",
     "uploader",
 ]
 
-#: What stands on top and may use all.
-ON_TOP = {"cli", "testing", "__main__"}
+#: The modules of the engine, from the bottom up: first what sends parts, then the stages of an upload.
+ENGINE = [
+    "control",
+    "plan",
+    "plugin_calls",
+    "retry",
+    "throttle",
+    "workers",
+    "pipelining",
+    "thread_workers",
+    "scheduler",
+    "async_callbacks",
+    "ledger",
+    "reconcile",
+    "reporter",
+    "context",
+    "resume",
+    "claim",
+    "stream",
+    "single_put",
+    "finish",
+    "complete",
+    "abort",
+    "stages",
+    "upload",
+]
 
-#: Internal modules that our own backends and stores share. `_durable` has the operations on files that both must get
-#: right in the same way; `_system_errors` says which errors are transient, at the source and at the destination;
-#: `_signals` tells what a signal handler raised; `_checking` refuses wrong arguments. They import nothing of partwise
-#: but errors, and their names appear in no public signature.
-SHARED = {"_durable", "_system_errors", "_signals", "_checking"}
+#: These may import everything below them.
+ON_TOP = {"cli", "server", "testing", "__main__"}
 
-#: What a room knows of one above it, without importing it when it is imported itself: a value of the model makes plain
-#: data of itself, by a room that knows the value; and an error has fields whose types are values of the model.
-LAZY = {("model", "structuring"), ("errors", "model")}
+#: Imports that exist for type checkers only, against the order: an error has fields whose types are values, and a
+#: private module names the type of a public callback.
+TYPE_ONLY = {
+    ("errors", "model"),
+    ("errors", "results"),
+    ("_engine.async_callbacks", "progress"),
+}
+
+#: What third-party backends and stores can import. Ours import no more, apart from `SHARED`.
+CONTRACTS = {"bodies", "checkpoint", "checksums", "content_types", "errors", "model", "protocols"}
 
 
 def modules(folder):
     return sorted((ROOT / folder).rglob("*.py"))
-
-
-def rooms():
-    return [path for path in modules("core") if Path(path.relative_to(ROOT / "core").parts[0]).stem not in ON_TOP]
 
 
 def identifier(path):
@@ -75,79 +100,124 @@ def identifier(path):
 
 
 def name_of(path):
-    """The module's dotted name, as it is imported."""
+    """Return the module's dotted name, as it is imported."""
     folder, *inner = path.relative_to(ROOT).with_suffix("").parts
     package = next(package for package, home in FOLDERS.items() if home == folder)
     return ".".join([package, *inner]).removesuffix(".__init__")
 
 
+MODULES = {name_of(path) for folder in FOLDERS.values() for path in modules(folder)}
+
+
 def imports(path):
-    """(module, lazily) for each module of this project that a file imports; lazily: not when it is imported itself."""
-    found = []
+    """Return (module, lazily) for each module of this project that a file imports; lazily: not at its own import."""
+    found = set()
+
+    def add(name, *, lazily):
+        while name and name not in MODULES:
+            name = name.rpartition(".")[0]
+        if name:
+            found.add((name, lazily))
 
     def visit(node, *, lazily):
         match node:
             case ast.Import(names=names):
-                found.extend((alias.name, lazily) for alias in names)
+                for alias in names:
+                    add(alias.name, lazily=lazily)
             case ast.ImportFrom(module=module, names=names, level=0):
-                # A name that is imported may be a module itself.
-                found.extend((f"{module}.{alias.name}", lazily) for alias in names)
+                for alias in names:  # a name that is imported may be a module
+                    add(f"{module}.{alias.name}", lazily=lazily)
             case ast.ImportFrom():
-                pytest.fail(f"{path}: imports are absolute, so that they can be read without knowing the place")
+                pytest.fail(f"{path}: imports are absolute")
         typing_only = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
         inner = lazily or typing_only or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
         for child in ast.iter_child_nodes(node):
             visit(child, lazily=inner)
 
     visit(ast.parse(path.read_text()), lazily=False)
-    return {(module, lazily) for module, lazily in found if module.split(".")[0] == "partwise"}
+    return {(module, lazily) for module, lazily in found if module != name_of(path)}
 
 
-def room_of(module):
-    """``partwise.model.Checkpoint`` is of the room "model", ``partwise.upload`` of the face, which is ""."""
-    parts = module.split(".")
-    inner = parts[1] if len(parts) > 1 else ""
-    return inner if inner in {*ROOMS, *ON_TOP, "backends", "stores"} else ""
+def inner(module):
+    """Return ``model`` for ``partwise.model``, ``backends`` for ``partwise.backends.oss``, "" for ``partwise``."""
+    return module.removeprefix("partwise").lstrip(".").partition(".")[0]
 
 
-@pytest.mark.parametrize("path", rooms(), ids=identifier)
-def test_a_room_imports_only_rooms_below_it(path):
-    room = path.stem
-    if room == "__init__":
-        allowed = set(ROOMS)
-    else:
-        assert path.parent == ROOT / "core", "a room is one file"
-        allowed = set(ROOMS[: ROOMS.index(room)])
-    wrong = {
-        module
-        for module, lazily in imports(path)
-        if room_of(module) not in allowed and not (lazily and (room, room_of(module)) in LAZY)
-    }
+def core_modules():
+    return [path for path in modules("core") if inner(name_of(path)) not in ON_TOP]
+
+
+@pytest.mark.parametrize("path", core_modules(), ids=identifier)
+def test_a_module_imports_only_modules_below_it(path):
+    name = name_of(path).removeprefix("partwise").lstrip(".")
+    if name in {"", "_engine"}:
+        return  # the package itself
+    top, _, part = name.partition(".")
+    below = set(CORE[: CORE.index(top)])
+    if part:
+        below |= {f"_engine.{module}" for module in ENGINE[: ENGINE.index(part)]} | {"_engine"}
+    wrong = set()
+    for module, lazily in imports(path):
+        target = module.removeprefix("partwise").lstrip(".")
+        allowed = target in below or (inner(module) in below and not part)
+        if not allowed and not (lazily and (name, target) in TYPE_ONLY):
+            wrong.add(target)
 
     assert wrong == set()
 
 
-def test_every_room_has_its_place():
-    assert {path.stem for path in rooms()} == {"__init__", *ROOMS}
+def test_every_module_has_its_place():
+    names = [name_of(path).removeprefix("partwise").lstrip(".") for path in core_modules()]
+
+    assert {name for name in names if name and "." not in name} == set(CORE)
+    assert {name.partition(".")[2] for name in names if "." in name} == set(ENGINE)
 
 
 @pytest.mark.parametrize("path", modules("backends"), ids=identifier)
-def test_a_backend_uses_what_a_strangers_backend_can_use(path):
-    allowed = {"protocols", "model", "errors", "checksums", "content_types", "backends", *SHARED}
+def test_a_backend_imports_what_a_third_party_backend_can_import(path):
+    allowed = {*CONTRACTS, *SHARED, "backends"}
 
-    assert {module for module, _ in imports(path) if room_of(module) not in allowed} == set()
+    assert {module for module, _ in imports(path) if inner(module) not in allowed} == set()
 
 
 @pytest.mark.parametrize("path", modules("stores"), ids=identifier)
-def test_a_store_uses_what_a_strangers_store_can_use(path):
-    allowed = {"protocols", "model", "errors", "checksums", "structuring", "stores", *SHARED}
+def test_a_store_imports_what_a_third_party_store_can_import(path):
+    allowed = {*CONTRACTS, *SHARED, "stores"}
 
-    assert {module for module, _ in imports(path) if room_of(module) not in allowed} == set()
+    assert {module for module, _ in imports(path) if inner(module) not in allowed} == set()
+
+
+@pytest.mark.parametrize("path", modules("backends/_http"), ids=identifier)
+def test_http_knows_no_storage_service(path):
+    backends = {module for module, _ in imports(path) if inner(module) == "backends"}
+
+    assert {module for module in backends if not module.startswith("partwise.backends._http")} == set()
 
 
 @pytest.mark.parametrize("path", modules("core/testing"), ids=identifier)
-def test_the_test_kit_does_without_the_command_line(path):
-    assert {module for module, _ in imports(path) if room_of(module) == "cli"} == set()
+def test_the_test_kit_imports_public_modules_only(path):
+    private = {"_engine", "cli"}
+    if "_proof" in path.parts:
+        private = {"cli"}
+
+    assert {module for module, _ in imports(path) if inner(module) in private} == set()
+
+
+@pytest.mark.parametrize("path", modules("core/server"), ids=identifier)
+def test_the_server_imports_neither_the_test_kit_nor_the_engine(path):
+    assert {module for module, _ in imports(path) if inner(module) in {"_engine", "cli", "testing"}} == set()
+
+
+def test_no_two_classes_have_the_same_name():
+    names = Counter(
+        node.name
+        for folder in FOLDERS.values()
+        for path in modules(folder)
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+    )
+
+    assert {name: count for name, count in names.items() if count > 1} == {}
 
 
 def test_the_packages_are_the_folders():
