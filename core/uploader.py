@@ -17,7 +17,7 @@ from partwise._engine.control import Control
 from partwise._engine.plan import PartPlan, is_single_put
 from partwise._engine.reconcile import AlreadyStored, Ambiguous, CompareWhileReading, Decision, Resume
 from partwise._engine.thread_workers import ThreadWorkers
-from partwise._engine.upload import Upload
+from partwise._engine.upload import UploadRun
 from partwise._engine.workers import ExecutorWorkers, InlineWorkers, WorkerPool, lacks_resources
 from partwise._signals import raised_by_signal
 from partwise._validation import brief, check_callable, check_methods, check_number, instance_of
@@ -177,7 +177,7 @@ class Uploader:
         _check_call(key, progress)
         called = None if progress is None else bind_callback(progress, running_loop())
 
-        def ready(control: Control, watch: ProgressCallback) -> AbstractContextManager[Upload]:
+        def ready(control: Control, watch: ProgressCallback) -> AbstractContextManager[UploadRun]:
             def report(at: Progress) -> None:
                 watch(at)
                 if called is not None:
@@ -258,11 +258,11 @@ class Uploader:
         )
 
     @contextmanager
-    def _ready(self, order: UploadRequest, control: Control) -> Generator[Upload]:
+    def _ready(self, order: UploadRequest, control: Control) -> Generator[UploadRun]:
         """An upload that is ready to run, with its workers; they are gone afterwards."""
         workers = _Workers(self._executor, self.config.concurrency, self._clock)
         try:
-            yield Upload(order, Runtime(self._transport or workers.transport, self._clock, self._chance), control)
+            yield UploadRun(order, Runtime(self._transport or workers.transport, self._clock, self._chance), control)
         finally:
             workers.close()
 
@@ -308,7 +308,7 @@ class UploadTask:
 
     def __init__(
         self,
-        ready: Callable[[Control, ProgressCallback], AbstractContextManager[Upload]],
+        ready: Callable[[Control, ProgressCallback], AbstractContextManager[UploadRun]],
         key: str,
         called: CallbackRunner | None = None,
     ) -> None:

@@ -1,7 +1,7 @@
 """
 The stages of one upload, as a table.
 
-`Upload` follows it, and asserts that it does. A change of the life of an upload is a change of this table first.
+`UploadRun` follows it, and asserts that it does. A change of the life of an upload is a change of this table first.
 
     RECONCILE   load the checkpoint, ask the storage what it holds, decide
     START       abort what can't be resumed; save the intent, initiate, save the upload id
@@ -12,7 +12,7 @@ The stages of one upload, as a table.
     FINISH      verify the object, delete the checkpoint, return the result
 
 The claim on the checkpoint is held from before RECONCILE until after FINISH. Any stage may end the upload with an
-error; `Upload` translates those in one place.
+error; `UploadRun` translates those in one place.
 """
 
 from __future__ import annotations

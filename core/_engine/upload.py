@@ -81,7 +81,7 @@ from partwise.protocols import Body
 from partwise.results import UploadResult
 
 
-class Upload:
+class UploadRun:
     """
     Run one upload. Made for one call of `run` or of `explain`.
 

@@ -33,7 +33,7 @@ from partwise._engine.context import ResumeMode, UploadRequest
 from partwise._engine.control import Control
 from partwise._engine.plan import PartPlan
 from partwise._engine.reconcile import Decision
-from partwise._engine.upload import Upload
+from partwise._engine.upload import UploadRun
 from partwise.backends.memory import DEFAULT_CAPABILITIES, MemoryBackend
 from partwise.checkpoint import checkpoint_name
 from partwise.config import TransferConfig
@@ -650,7 +650,7 @@ class World:
         simulation = Simulation(life.choices, self.clock, name="which looks on")
         with self._handles() as (backend, store):
             order = self._order(life, self._witnessed(backend), NotingStore(store, self.history), self.source.open())
-            explained = Upload(order, simulation.tools(), Control()).explain()
+            explained = UploadRun(order, simulation.tools(), Control()).explain()
         assert self.situation() == before, "PLAN: a dry run changed something"
         return explained
 
@@ -678,7 +678,7 @@ class World:
                 self._order(life, asking, faulty_store, FaultySource(watched, script)), on_progress=on_progress
             )
             try:
-                lived.result = Upload(order, simulation.tools(), control).run()
+                lived.result = UploadRun(order, simulation.tools(), control).run()
             except SimulatedCrash:
                 lived.died = True
             except (Exception, KeyboardInterrupt, SystemExit) as error:  # noqa: BLE001  # whatever it is, the invariants judge it
@@ -746,7 +746,7 @@ class World:
             asking = NotingBackend(backend, asked.append, self.clock.monotonic)
             order = self._order(Life(), asking, store, self.source.open())
             try:
-                outcome: object = Upload(order, simulation.tools(), Control()).run()
+                outcome: object = UploadRun(order, simulation.tools(), Control()).run()
             except CheckpointBusy:
                 outcome = None
             except Exception as error:  # noqa: BLE001  # whatever it is, it is not what it should be
