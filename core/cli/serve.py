@@ -69,7 +69,7 @@ def serve(directory: str, port: int, hosts: Sequence[str], output: Output) -> in
     given = _given_key(module, os.environ)
     # Nothing looks at the requests here.
     settings = module.ServerSettings(
-        access_keys=[given or module.AccessKey.new()], hosts=map(_host, hosts), kept_requests=0
+        access_keys=[given or module.AccessKey.new()], hosts=map(_host, hosts), max_recorded_requests=0
     )
 
     def announce(server: OSSServer) -> None:

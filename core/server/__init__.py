@@ -1,20 +1,25 @@
 """
-An HTTP server that clients of Alibaba Cloud OSS take for OSS.
+An HTTP server that emulates Alibaba Cloud OSS.
 
     from partwise.server import LoseResponse, OSSServer, ServerFault
 
     with OSSServer(faults=[ServerFault("CompleteMultipartUpload", LoseResponse())]) as server:
         ...
 
-It is for tests: of this library's own client, of programs that use it, and of clients in any language. It speaks all
-of multipart uploads and as much of the rest as such tests need, refuses what it does not know, and is strict where the
-service is strict: signatures, clocks, part sizes, ETags, order. What shall go wrong is planned as values
-(`ServerFault`); what came in is on record (`OSSServer.requests`).
+It is for tests: of this library's client, of programs that use it, and of clients in any language. It implements all
+operations of multipart uploads, and the others that such tests need; it refuses everything else. It is as strict as the
+service: signatures, clocks, part sizes, ETags, order of parts. Faults are planned as values (`ServerFault`), and the
+requests that arrived are recorded (`OSSServer.requests`).
 
-Behind it is any `MultipartBackend`. What that does not keep, such as a content type, the server remembers while it
-runs.
+Objects are stored by any `MultipartBackend`. Properties that a backend does not store, such as a content type, the
+server keeps in memory while it runs.
+
+The modules of this package implement the server without a storage protocol; ``partwise.server.oss`` adds the protocol
+of OSS, as an implementation of ``partwise.server.dialect.Dialect``. Needs h11: ``pip install "partwise[server]"``.
 """
 
+from partwise.server.access import ObjectAccess
+from partwise.server.errors import ServiceError
 from partwise.server.exchange import Exchange, ReceivedRequest
 from partwise.server.faults import (
     CorruptBody,
@@ -33,8 +38,7 @@ from partwise.server.faults import (
     WrongChecksum,
 )
 from partwise.server.messages import ServerResponse
-from partwise.server.oss.access import ObjectAccess
-from partwise.server.server import OSSServer, serve_directory
+from partwise.server.oss.server import OSSServer, serve_directory
 from partwise.server.settings import AccessKey, ServerSettings
 
 __all__ = [
@@ -45,11 +49,12 @@ __all__ = [
     "ServerSettings",
     "ReceivedRequest",
     "ObjectAccess",
-    # what shall go wrong
+    # planned faults
     "ServerFault",
     "Effect",
     "Exchange",
     "ServerResponse",
+    "ServiceError",
     "CorruptBody",
     "CutResponse",
     "Delay",

@@ -1,67 +1,58 @@
-"""The body of a request, as a backend reads it: from the socket, once, checked on the way."""
+"""The body of a request as a backend reads it: once, from the socket, verified before its end."""
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import hashlib
 import math
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import BinaryIO, Self
 
 from partwise.checksums import crc64
 from partwise.model import GIB, KIB, MIB
-from partwise.server.oss.errors import OSSError
+from partwise.server.errors import ServiceError
 
-_PIECE_BYTES = 256 * KIB
+_CHUNK_BYTES = 256 * KIB
 
-#: The largest body that the service takes: that of a part, or of an object stored at once.
+#: The largest body that the service accepts: that of a part, or of an object stored by one request.
 BODY_BYTES_MAX = 5 * GIB
 
-#: The most that a document in a body may be: 10,000 parts take some 1.2 MB.
+#: The largest document in a body. A list of 10,000 parts takes about 1.2 MB.
 DOCUMENT_BYTES_MAX = 4 * MIB
 
 
 class RequestBody:
     """
-    A `Body` whose bytes come from a connection.
+    A `Body` whose bytes arrive from a connection.
 
-    It is read once. When it ends, what it was is compared with what the request said of it, before the backend sees
-    the end: a body that is not what it should be is never stored.
+    It can be read once. All of it is verified before the backend sees its end, so that a body that does not match its
+    request is never stored.
 
     Args:
-        pieces: the bytes as they arrive; may raise `OSSError` where they stop too early.
-        length: as announced; None where the body is chunked and its end will show.
-        md5: the Content-MD5 header, None where none was sent.
-        crc64: the x-oss-hash-crc64ecma header, None where none was sent.
-        held_back: the client sends it only when it is asked for.
+        chunks: the bytes as they arrive; may raise `ServiceError` if they end too early.
+        length: the announced length; None if the body is chunked and has no announced length.
+        awaits_continue: the client sends the body only after a 100 response.
     """
 
     def __init__(
-        self,
-        pieces: Iterable[bytes | bytearray],
-        *,
-        length: int | None = 0,
-        md5: str | None = None,
-        crc64: str | None = None,
-        held_back: bool = False,
+        self, chunks: Iterable[bytes | bytearray], *, length: int | None = 0, awaits_continue: bool = False
     ) -> None:
-        self._pieces = iter(pieces)
+        self._incoming = iter(chunks)
         self._length = length
-        self._expected_md5 = md5
-        self._expected_crc64 = crc64
-        self._held_back = held_back
+        self._awaits_continue = awaits_continue
         self._spooled: BinaryIO | None = None
         self._md5 = hashlib.md5(usedforsecurity=False)
         self._crc64 = 0
         self._ended = False
+        self.verify: Callable[[], None] | None = None
+        """Called at the end of the body, before the reader sees the end; raises if the body is not as announced."""
         self.corrupt_at: int | None = None
-        """The offset of a byte that is changed on its way to the backend; None: none is."""
+        """The offset of a byte to change before the backend sees it; None: no byte is changed."""
         self.received = 0
-        """Bytes that came from the connection so far."""
+        """Bytes received so far."""
 
     def __enter__(self) -> Self:
         return self
@@ -74,10 +65,10 @@ class RequestBody:
 
     def __len__(self) -> int:
         """
-        The length in bytes. Of a chunked body it is known only once all has come, so it is kept on disk.
+        Return the length in bytes. To know that of a chunked body, all of it is received into a temporary file first.
 
         Raises:
-            OSSError: a chunked body is too large, or stopped too early.
+            ServiceError: a chunked body is too large, or ended too early.
         """
         if self._length is None:
             self._length = self._spool()
@@ -85,88 +76,85 @@ class RequestBody:
 
     @property
     def crc64(self) -> int | None:
-        """The CRC-64/XZ of what was handed on; None before the end."""
+        """The CRC-64/XZ of the bytes that the reader got; None before the end."""
         return self._crc64 if self._ended else None
 
     @property
     def md5(self) -> bytes:
-        """The MD5 of what was handed on so far."""
+        """The MD5 of the bytes that the reader got so far."""
         return self._md5.digest()
 
     def chunks(self) -> Iterator[memoryview]:
         """
-        The bytes, once.
+        Yield the bytes, once.
 
         Raises:
-            OSSError: they ended too early, or are not those that the request announced.
+            ServiceError: the body ended too early, or does not match its request.
         """
         offset = 0
-        for piece in self._source():
-            if self.corrupt_at is not None and offset <= self.corrupt_at < offset + len(piece):
-                piece = bytearray(piece)  # noqa: PLW2901 -- the changed copy takes the piece's place
-                piece[self.corrupt_at - offset] ^= 1
-            self._md5.update(piece)
-            self._crc64 = crc64(piece, self._crc64)
-            offset += len(piece)
-            yield memoryview(piece)
-        self._check()
+        for chunk in self._source():
+            if self.corrupt_at is not None and offset <= self.corrupt_at < offset + len(chunk):
+                chunk = bytearray(chunk)  # noqa: PLW2901 -- the changed copy replaces the chunk
+                chunk[self.corrupt_at - offset] ^= 1
+            self._md5.update(chunk)
+            self._crc64 = crc64(chunk, self._crc64)
+            offset += len(chunk)
+            yield memoryview(chunk)
         self._ended = True
+        if self.verify is not None:
+            self.verify()
 
     def document(self) -> bytes:
         """
-        All of it, for a request whose body is a document.
+        Read the whole body into memory, for a request whose body is a document.
 
         Raises:
-            OSSError: it is longer than any document is, or not what the request announced.
+            ServiceError: it is larger than any valid document, ended too early, or does not match its request.
         """
         data = bytearray()
         for chunk in self.chunks():
             data += chunk
             if len(data) > DOCUMENT_BYTES_MAX:
-                raise OSSError("MalformedXML", f"A document of more than {DOCUMENT_BYTES_MAX} bytes is not read.")
+                raise ServiceError("MalformedXML", f"The document has more than {DOCUMENT_BYTES_MAX} bytes.")
         return bytes(data)
 
     def drain(self, limit: int | None = None, *, seconds: float = math.inf) -> None:
         """
-        Read on and throw away, to the end or up to `limit` bytes in all, since clients look at no response before they
-        have sent all. One who waits to be asked is not.
+        Receive and discard the rest of the body.
+
+        Many clients read no response before they have sent the whole body. A client that awaits a 100 response sends
+        no body, and is not waited for.
 
         Args:
-            limit: bytes that are enough; None: all.
-            seconds: how long to read on. A client that sends without end, having been refused, is cut off.
+            limit: stop after this many received bytes in all; None: at the end of the body.
+            seconds: stop after this time, so that a refused client can't send without end.
         """
-        if self._held_back and not self.received:
+        if self._awaits_continue and not self.received:
             return
         end = time.monotonic() + seconds
-        with contextlib.suppress(OSSError):
-            for piece in self._pieces:
-                self.received += len(piece)
+        with contextlib.suppress(ServiceError):
+            for chunk in self._incoming:
+                self.received += len(chunk)
                 if (limit is not None and self.received >= limit) or time.monotonic() > end:
                     return
 
     def _arriving(self) -> Iterator[bytes | bytearray]:
-        for piece in self._pieces:
-            self.received += len(piece)
-            yield piece
+        for chunk in self._incoming:
+            self.received += len(chunk)
+            yield chunk
 
     def _source(self) -> Iterator[bytes | bytearray]:
         if self._spooled is None:
             yield from self._arriving()
             return
         self._spooled.seek(0)
-        while piece := self._spooled.read(_PIECE_BYTES):
-            yield piece
+        while chunk := self._spooled.read(_CHUNK_BYTES):
+            yield chunk
 
     def _spool(self) -> int:
         self._spooled = tempfile.TemporaryFile()  # noqa: SIM115 -- __exit__ closes it
-        for piece in self._arriving():
+        for chunk in self._arriving():
             if self.received > BODY_BYTES_MAX:
-                raise OSSError("EntityTooLarge")
-            self._spooled.write(piece)
+                raise ServiceError("EntityTooLarge")
+            self._spooled.write(chunk)
         return self.received
-
-    def _check(self) -> None:
-        if self._expected_md5 is not None and self._expected_md5 != base64.b64encode(self.md5).decode():
-            raise OSSError("InvalidDigest")
-        if self._expected_crc64 is not None and self._expected_crc64 != str(self._crc64):
-            raise OSSError("InvalidCRC64")

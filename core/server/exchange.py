@@ -1,4 +1,4 @@
-"""One request on its way to its response, and what is kept of it afterwards."""
+"""One request while the server works on it, and the record that the server keeps of it."""
 
 from __future__ import annotations
 
@@ -9,41 +9,36 @@ from typing import TYPE_CHECKING
 from attrs import define, field
 
 from partwise.server.body import RequestBody
-from partwise.server.messages import Request, ServerResponse
-from partwise.server.oss.addressing import Place
-from partwise.server.oss.buckets import Bucket, Buckets
-from partwise.server.oss.errors import OSSError
+from partwise.server.buckets import Bucket, Buckets
+from partwise.server.errors import ServiceError
+from partwise.server.messages import Request, ServerResponse, Target
 from partwise.server.settings import ServerSettings
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # the effects of a fault act on an exchange, and an exchange lists its faults: a cycle of types only
     from partwise.server.faults import ServerFault
 
-_NUMBER_DIGITS_MAX = 9
-
-# What a record takes besides its texts: the object, its two tables, its operation and ids.
-_OWN_BYTES = 1024
-
-_SECRET_HEADERS = frozenset({"authorization", "x-oss-security-token"})
-_SECRET_PARAMETERS = frozenset({"Signature", "security-token", "x-oss-signature", "x-oss-security-token"})
+# Memory of a recorded request besides its strings: the object, its two mappings, its operation and ids.
+_FIXED_BYTES = 1024
 
 
 @define
 class Exchange:
     """
-    A request that is being answered; what operations and planned faults work on.
+    A request that is being served. Operations and planned faults act on it.
 
     Args:
-        request: what was asked.
-        body: what came with it.
-        settings: as they were when the request came.
-        buckets: those of the server.
-        wait: waits so many seconds; raises DropConnection if the server stops meanwhile.
-        request_id: the server's name for it.
-        place: the bucket and key it is for, once that is known.
-        operation: its name in the API reference, once that is known.
-        faults: the planned faults that strike it.
-        clock_offset: seconds that the server's clock is off, for this request.
-        checksums: whether CRC-64 values are reported in this response.
+        request: the head of the request.
+        body: the body of the request.
+        settings: the settings when the request arrived.
+        buckets: the buckets of the server.
+        wait: waits this many seconds; raises DropConnection if the server stops meanwhile.
+        request_id: the id that the server gave the request.
+        target: what the request is addressed to; empty until it is parsed.
+        operation: its name in the API reference; empty until it is known.
+        faults: the planned faults that apply to it.
+        clock_offset: seconds that a fault added to the server's clock for this request.
+        report_checksums: False: a fault suppresses checksums in this response.
+        corrupt_checksum: a fault makes the checksum header wrong.
     """
 
     request: Request
@@ -52,11 +47,12 @@ class Exchange:
     buckets: Buckets
     wait: Callable[[float], None]
     request_id: str
-    place: Place = field(factory=lambda: Place("", None, None))
+    target: Target = field(factory=Target)
     operation: str = ""
     faults: tuple[ServerFault, ...] = ()
     clock_offset: float = 0.0
-    checksums: bool = True
+    report_checksums: bool = True
+    corrupt_checksum: bool = False
 
     @property
     def now(self) -> float:
@@ -66,53 +62,48 @@ class Exchange:
     @property
     def bucket(self) -> Bucket:
         """
-        The bucket.
+        The bucket that the request is addressed to.
 
         Raises:
-            OSSError: NoSuchBucket.
+            ServiceError: NoSuchBucket.
         """
-        name = self.place.bucket or ""
+        name = self.target.bucket or ""
         bucket = self.buckets.find(name)
         if bucket is None:
-            raise OSSError("NoSuchBucket", elements={"BucketName": name})
+            raise ServiceError("NoSuchBucket", elements={"BucketName": name})
         return bucket
 
     @property
     def key(self) -> str:
-        """The key; empty for a request to the bucket."""
-        return self.place.key or ""
+        """The key; empty for a request to a bucket."""
+        return self.target.key or ""
 
     @property
-    def encoding_type(self) -> str | None:
-        """How the request wants keys to be written in the response."""
-        return self.request.param("encoding-type")
-
-    def checksum_headers(self, crc64: int | None) -> tuple[tuple[str, str], ...]:
-        """The header that reports a CRC-64, where it is known and not held back."""
-        if crc64 is None or not (self.checksums and self.settings.checksums):
-            return ()
-        return (("x-oss-hash-crc64ecma", str(crc64)),)
+    def checksums(self) -> bool:
+        """Whether the response reports checksums, by the settings and the planned faults."""
+        return self.report_checksums and self.settings.checksums
 
 
 @define(frozen=True)
 class ReceivedRequest:
     """
-    What the server keeps of a request.
+    The record of a request that the server received.
 
     Args:
-        number: counts the requests of this server from 1, in the order they were answered.
-        operation: its name in the API reference; empty where it could not be told.
+        number: counts the requests of this server from 1, in the order of their responses.
+        operation: its name in the API reference; empty if the server does not know the operation.
         method: in upper case.
-        path: the path as it was sent, still percent-encoded.
+        path: the path as sent, still percent-encoded.
         bucket: None for a request to the service.
         key: None for a request to a bucket.
-        query: the decoded query, without signature and token.
-        headers: by lower-case name, without signature and token.
+        query: the decoded query, without signature and security token.
+        headers: by lower-case name, without signature and security token.
         body_length: bytes of the body that arrived.
-        status: of the response; None where the connection was dropped instead.
+        status: of the response; None if the connection was dropped instead.
         code: the error code of a refusal, else empty.
-        request_id: the server's name for it.
-        faults: the planned faults that struck it.
+        request_id: the id that the server gave the request.
+        faults: the planned faults that applied to it.
+        part_number: None if the request named no part.
     """
 
     number: int
@@ -128,35 +119,41 @@ class ReceivedRequest:
     code: str
     request_id: str
     faults: tuple[ServerFault, ...] = ()
-
-    @property
-    def part_number(self) -> int | None:
-        """The number of the part that the request was about, if it was about one."""
-        text = self.query.get("partNumber", "")
-        return int(text) if text.isascii() and text.isdigit() and len(text) <= _NUMBER_DIGITS_MAX else None
+    part_number: int | None = None
 
     @property
     def size(self) -> int:
-        """Roughly the bytes that it takes in memory."""
+        """Its approximate size in memory, in bytes."""
         texts = (self.path, self.key, *self.query, *self.query.values(), *self.headers, *self.headers.values())
-        return _OWN_BYTES + sum(map(sys.getsizeof, texts))
+        return _FIXED_BYTES + sum(map(sys.getsizeof, texts))
 
 
-def received(exchange: Exchange, response: ServerResponse | None, number: int) -> ReceivedRequest:
-    """What is kept of this exchange, in which `response` was given, or none."""
-    request = exchange.request
+def record_request(
+    exchange: Exchange, response: ServerResponse | None, number: int, secrets: frozenset[str]
+) -> ReceivedRequest:
+    """
+    Make the record of a request.
+
+    Args:
+        exchange: the request.
+        response: its response; None if the connection was dropped.
+        number: the number of the request.
+        secrets: headers (in lower case) and query parameters to leave out.
+    """
+    request, target = exchange.request, exchange.target
     return ReceivedRequest(
         number,
         exchange.operation,
         request.method,
-        request.target.partition("?")[0],
-        exchange.place.bucket,
-        exchange.place.key,
-        {name: value for name, value in request.query if name not in _SECRET_PARAMETERS},
-        {name: value for name, value in request.headers if name not in _SECRET_HEADERS},
+        request.request_target.partition("?")[0],
+        target.bucket,
+        target.key,
+        {name: value for name, value in request.query if name not in secrets},
+        {name: value for name, value in request.headers if name not in secrets},
         exchange.body.received,
         None if response is None else response.status,
         "" if response is None else response.code,
         exchange.request_id,
         exchange.faults,
+        target.part_number,
     )

@@ -1,13 +1,13 @@
 """
-What shall go wrong, planned as values.
+Planned faults: what goes wrong on the server, as values.
 
     ServerFault("UploadPart", LoseResponse(), occurrence=2)
     ServerFault("CompleteMultipartUpload", Fail("InternalError"), times=3)
     ServerFault(None, Delay(0.1), occurrence=1, times=None)
 
-A fault says which requests it strikes; its effect says what happens to them. An effect has two places to act: before
-the operation, and on the finished response, when the operation has had its effect. Several faults may strike one
-request; they act in the order they were planned.
+A `ServerFault` selects requests; its effect says what happens to them. An effect can act before the operation, and on
+the finished response, when the operation has had its effect. If several faults apply to one request, they act in the
+order in which they were planned.
 """
 
 from __future__ import annotations
@@ -20,12 +20,9 @@ from typing import Protocol
 from attrs import Attribute, define, evolve, field
 
 from partwise.errors import InvalidInput
+from partwise.server.errors import ServiceError
 from partwise.server.exchange import Exchange
 from partwise.server.messages import DropConnection, EarlyResponse, ServerResponse
-from partwise.server.oss.errors import OSSError
-from partwise.server.oss.routing import OPERATIONS
-
-_CHECKSUM = "x-oss-hash-crc64ecma"
 
 
 class Effect(Protocol):
@@ -33,49 +30,51 @@ class Effect(Protocol):
 
     def before(self, exchange: Exchange) -> None:
         """
-        Act before the operation, which does not take place if this raises.
+        Act before the operation. If this raises, the operation does not run.
 
         Raises:
-            OSSError: the response to send.
-            DropConnection: there is no response.
+            ServiceError: the refusal to send.
+            EarlyResponse: the response to send.
+            DropConnection: no response is sent.
         """
 
     def after(self, exchange: Exchange, response: ServerResponse) -> ServerResponse:
         """
-        The response to send in place of `response`.
+        Return the response to send instead of `response`.
 
         Raises:
-            DropConnection: none.
+            ServiceError: the refusal to send instead.
+            DropConnection: no response is sent.
         """
 
 
-class _Harmless:
-    """The base of all effects here: each of them changes one of the two."""
+class _NoEffect:
+    """The base of the effects below, each of which overrides one of the two methods."""
 
     def before(self, exchange: Exchange) -> None:
-        """Let the operation take place."""
+        """Do nothing."""
 
-    def after(self, exchange: Exchange, response: ServerResponse) -> ServerResponse:  # noqa: ARG002 -- what an effect may need
-        """Let the response be."""
+    def after(self, exchange: Exchange, response: ServerResponse) -> ServerResponse:  # noqa: ARG002 -- for subclasses
+        """Return the response unchanged."""
         return response
 
 
-# --- answers that say no ---------------------------------------------------------------------------------------------
+# --- refusals --------------------------------------------------------------------------------------------------------
 
 
 @define(frozen=True)
-class Fail(_Harmless):
+class Fail(_NoEffect):
     """
-    The service refuses.
+    Refuse the request.
 
-    ``Fail("SecurityTokenExpired")`` is a token that ran out, ``Fail("QpsLimitExceeded", retry_after=2)`` throttling.
+    ``Fail("SecurityTokenExpired")`` is an expired token, ``Fail("QpsLimitExceeded", retry_after=2)`` is throttling.
 
     Args:
         code: the error code.
-        status: the HTTP status; None: the one that goes with the code, and 500 for a code of your own.
-        message: None: the one that goes with the code.
-        retry_after: seconds for the header of that name.
-        after_effect: the operation takes place all the same.
+        status: the HTTP status; None: the usual status for the code, and 500 for a code that the service does not have.
+        message: None: the usual message for the code.
+        retry_after: seconds for the Retry-After header.
+        after_effect: run the operation before it is refused.
     """
 
     code: str = "InternalError"
@@ -84,40 +83,39 @@ class Fail(_Harmless):
     retry_after: int | None = None
     after_effect: bool = False
 
-    def before(self, exchange: Exchange) -> None:  # noqa: ARG002 -- it strikes whatever the request is
+    def before(self, exchange: Exchange) -> None:  # noqa: ARG002 -- applies to any request
         """Refuse before the effect."""
         if not self.after_effect:
-            raise self._refusal()
+            raise self._error()
 
-    def after(self, exchange: Exchange, response: ServerResponse) -> ServerResponse:  # noqa: ARG002 -- it takes any response's place
+    def after(self, exchange: Exchange, response: ServerResponse) -> ServerResponse:  # noqa: ARG002 -- any request
         """Refuse after the effect."""
         if self.after_effect:
-            raise self._refusal()
+            raise self._error()
         return response
 
-    def _refusal(self) -> OSSError:
+    def _error(self) -> ServiceError:
         headers = () if self.retry_after is None else (("Retry-After", str(self.retry_after)),)
-        return OSSError(self.code, self.message, status=self.status, headers=headers)
+        return ServiceError(self.code, self.message, status=self.status, headers=headers)
 
 
 @define(frozen=True)
-class ForgetUpload(_Harmless):
-    """The upload that the request is about is aborted first, as by a lifecycle rule."""
+class ForgetUpload(_NoEffect):
+    """Abort the upload that the request names before the operation runs, as a lifecycle rule does."""
 
     def before(self, exchange: Exchange) -> None:
         """Abort the upload."""
-        upload_id = exchange.request.param("uploadId")
-        if upload_id:
-            exchange.bucket.backend.abort_upload(exchange.key, upload_id)
+        if exchange.target.upload_id:
+            exchange.bucket.backend.abort_upload(exchange.key, exchange.target.upload_id)
 
 
 @define(frozen=True)
-class SkewClock(_Harmless):
+class SkewClock(_NoEffect):
     """
-    The server's clock is off while it answers this request.
+    Make the server's clock wrong for this request.
 
     Args:
-        seconds: how far it is ahead.
+        seconds: how far the clock is ahead.
     """
 
     seconds: float
@@ -127,28 +125,28 @@ class SkewClock(_Harmless):
         exchange.clock_offset += self.seconds
 
 
-def _seconds(_: object, __: Attribute[float], value: float) -> None:
-    if not 0 <= value < math.inf:  # which holds for no NaN
-        raise InvalidInput(f"a delay is a number of seconds from 0 on, not {value}")
+def _finite_seconds(_: object, __: Attribute[float], value: float) -> None:
+    if not 0 <= value < math.inf:  # false for NaN, too
+        raise InvalidInput(f"a delay must be a finite number of seconds from 0 on, not {value}")
 
 
-# --- answers that do not come, or late -------------------------------------------------------------------------------
+# --- late, lost and cut responses ------------------------------------------------------------------------------------
 
 
 @define(frozen=True)
-class Delay(_Harmless):
+class Delay(_NoEffect):
     """
-    The service is slow.
+    Wait.
 
     Args:
-        seconds: how long it waits.
-        after_effect: it waits when the operation has taken place, rather than before.
+        seconds: how long.
+        after_effect: wait after the operation instead of before it.
 
     Raises:
-        InvalidInput: `seconds` is below 0, or has no end.
+        InvalidInput: `seconds` is negative or not finite.
     """
 
-    seconds: float = field(validator=_seconds)
+    seconds: float = field(validator=_finite_seconds)
     after_effect: bool = False
 
     def before(self, exchange: Exchange) -> None:
@@ -164,70 +162,70 @@ class Delay(_Harmless):
 
 
 @define(frozen=True)
-class ResetInRequest(_Harmless):
+class ResetInRequest(_NoEffect):
     """
-    The connection is reset while the request's body is on its way; nothing takes place.
+    Reset the connection while the body of the request is being sent. The operation does not run.
 
     Args:
-        after_bytes: how much of the body is read first.
+        after_bytes: bytes of the body to receive first.
     """
 
     after_bytes: int = 0
 
     def before(self, exchange: Exchange) -> None:
-        """Read so much, and reset."""
+        """Receive some of the body, and reset."""
         if self.after_bytes:
             exchange.body.drain(self.after_bytes)
         raise DropConnection(reset=True)
 
 
 @define(frozen=True)
-class LoseResponse(_Harmless):
+class LoseResponse(_NoEffect):
     """
-    The operation takes place, but no byte of the response arrives.
+    Run the operation, and close the connection without a byte of the response.
 
     Args:
-        reset: the connection ends by a reset rather than in order.
+        reset: close the connection by a reset instead of in order.
     """
 
     reset: bool = False
 
-    def after(self, exchange: Exchange, response: ServerResponse) -> ServerResponse:  # noqa: ARG002 -- whatever it was
+    def after(self, exchange: Exchange, response: ServerResponse) -> ServerResponse:  # noqa: ARG002 -- any request
         """Drop the connection."""
         raise DropConnection(reset=self.reset)
 
 
 @define(frozen=True)
-class CutResponse(_Harmless):
+class CutResponse(_NoEffect):
     """
-    The operation takes place, but the connection breaks within the response.
+    Run the operation, and close the connection within the response.
 
     Args:
-        after_bytes: how much of the raw response is sent, its head included.
-        reset: the connection ends by a reset rather than in order.
+        after_bytes: bytes of the raw response to send, head included.
+        reset: close the connection by a reset instead of in order.
     """
 
     after_bytes: int = 20
     reset: bool = True
 
-    def after(self, exchange: Exchange, response: ServerResponse) -> ServerResponse:  # noqa: ARG002 -- whatever it was
+    def after(self, exchange: Exchange, response: ServerResponse) -> ServerResponse:  # noqa: ARG002 -- any request
         """Cut the response."""
         return evolve(response, cut_after=self.after_bytes, reset=self.reset)
 
 
-# --- answers that are not what they should be ------------------------------------------------------------------------
+# --- wrong responses and wrong data ----------------------------------------------------------------------------------
 
 
 @define(frozen=True)
-class ReplaceResponse(_Harmless):
+class ReplaceResponse(_NoEffect):
     """
-    Something between client and service answers in its place, such as a proxy with a page of HTML.
+    Send a response of something between client and service, such as the HTML page of a proxy.
 
     Args:
-        body: what it says.
+        body: its body.
         status: its HTTP status.
         content_type: its Content-Type.
-        before_effect: the request never reaches the service.
+        before_effect: send it instead of running the operation.
     """
 
     body: bytes = b"<html><head><title>502 Bad Gateway</title></head><body>nginx</body></html>"
@@ -235,58 +233,57 @@ class ReplaceResponse(_Harmless):
     content_type: str = "text/html"
     before_effect: bool = False
 
-    def before(self, exchange: Exchange) -> None:  # noqa: ARG002 -- it strikes whatever the request is
-        """Answer before the effect."""
+    def before(self, exchange: Exchange) -> None:  # noqa: ARG002 -- applies to any request
+        """Respond before the effect."""
         if self.before_effect:
-            raise EarlyResponse(self._response())
+            raise EarlyResponse(self._replacement())
 
-    def after(self, exchange: Exchange, response: ServerResponse) -> ServerResponse:  # noqa: ARG002 -- it takes any response's place
-        """Answer after the effect."""
-        return self._response()
+    def after(self, exchange: Exchange, response: ServerResponse) -> ServerResponse:  # noqa: ARG002 -- any request
+        """Respond after the effect."""
+        return self._replacement()
 
-    def _response(self) -> ServerResponse:
+    def _replacement(self) -> ServerResponse:
         return ServerResponse(self.status, (("Content-Type", self.content_type),), self.body, foreign=True)
 
 
 @define(frozen=True)
-class TruncateBody(_Harmless):
+class TruncateBody(_NoEffect):
     """
-    The response's document stops in the middle, though its framing is right.
+    Truncate the document in the response, with correct framing.
 
     Args:
-        keep: how many bytes of it are left.
+        keep: bytes of the document to keep.
     """
 
     keep: int = 60
 
-    def after(self, exchange: Exchange, response: ServerResponse) -> ServerResponse:  # noqa: ARG002 -- whatever it was
-        """Shorten the body."""
+    def after(self, exchange: Exchange, response: ServerResponse) -> ServerResponse:  # noqa: ARG002 -- any request
+        """Truncate the body."""
         return evolve(response, body=response.body[: self.keep]) if isinstance(response.body, bytes) else response
 
 
 @define(frozen=True)
-class WrongChecksum(_Harmless):
-    """The header that reports the CRC-64 is wrong, though what is stored is right."""
-
-    def after(self, exchange: Exchange, response: ServerResponse) -> ServerResponse:  # noqa: ARG002 -- whatever it was
-        """Change the header."""
-        headers = ((name, str(int(value) ^ 1) if name == _CHECKSUM else value) for name, value in response.headers)
-        return evolve(response, headers=tuple(headers))
-
-
-@define(frozen=True)
-class NoChecksum(_Harmless):
-    """No CRC-64 is reported, in headers or in lists."""
+class WrongChecksum(_NoEffect):
+    """Report a wrong checksum in the header of the response. What is stored is correct."""
 
     def before(self, exchange: Exchange) -> None:
-        """Hold them back."""
-        exchange.checksums = False
+        """Make the checksum wrong."""
+        exchange.corrupt_checksum = True
 
 
 @define(frozen=True)
-class CorruptBody(_Harmless):
+class NoChecksum(_NoEffect):
+    """Report no checksum, neither in headers nor in lists."""
+
+    def before(self, exchange: Exchange) -> None:
+        """Suppress checksums."""
+        exchange.report_checksums = False
+
+
+@define(frozen=True)
+class CorruptBody(_NoEffect):
     """
-    What is stored is not what was sent, as by a fault of memory; the CRC-64 reported is that of what is stored.
+    Store other data than was sent, as with faulty memory. The reported checksum is that of the stored data.
 
     Args:
         at: the offset of the byte that is changed.
@@ -295,16 +292,11 @@ class CorruptBody(_Harmless):
     at: int = 0
 
     def before(self, exchange: Exchange) -> None:
-        """Change the byte when it comes."""
+        """Change the byte when it arrives."""
         exchange.body.corrupt_at = self.at
 
 
 # --- which requests --------------------------------------------------------------------------------------------------
-
-
-def _known_operation(_: object, __: Attribute[str | None], value: str | None) -> None:
-    if value is not None and value not in OPERATIONS:
-        raise InvalidInput(f"{value!r} is no operation of the server; it has {', '.join(sorted(OPERATIONS))}")
 
 
 @define(frozen=True)
@@ -313,18 +305,19 @@ class ServerFault:
     A planned fault.
 
     Args:
-        operation: the name of the operation in the API reference; None: any.
+        operation: the name of the operation in the API reference; None: any. A name that the server does not have is
+            refused when the fault is planned.
         effect: what happens.
-        occurrence: which of the requests that fit is the first to be struck, counted from 1 from when it was planned.
-        times: how many in a row are struck; None: all from then on.
-        key: only requests for this key; None: any.
-        part_number: only requests for the part of this number; None: any.
+        occurrence: the first of the matching requests to which it applies, counted from 1 from when it was planned.
+        times: to how many consecutive ones it applies; None: to all from the first on.
+        key: match only requests for this key; None: any.
+        part_number: match only requests for the part of this number; None: any.
 
     Raises:
-        InvalidInput: the server has no such operation, or `occurrence` or `times` is below 1.
+        InvalidInput: `occurrence` or `times` is below 1.
     """
 
-    operation: str | None = field(validator=_known_operation)
+    operation: str | None
     effect: Effect
     occurrence: int = 1
     times: int | None = 1
@@ -333,56 +326,70 @@ class ServerFault:
 
     def __attrs_post_init__(self) -> None:
         if self.occurrence < 1 or (self.times is not None and self.times < 1):
-            raise InvalidInput("a fault strikes from the first request on, and once at least")
+            raise InvalidInput(
+                f"occurrence ({self.occurrence}) and times ({self.times}) of a fault are counted from 1: it applies to "
+                "one request at least"
+            )
 
-    def fits(self, exchange: Exchange) -> bool:
-        """Whether the request is one of those that count."""
+    def matches(self, exchange: Exchange) -> bool:
+        """Return whether the request is one of those that count."""
         return (
             self.operation in (None, exchange.operation)
-            and self.key in (None, exchange.place.key)
-            and (self.part_number is None or exchange.request.param("partNumber") == str(self.part_number))
+            and self.key in (None, exchange.target.key)
+            and self.part_number in (None, exchange.target.part_number)
         )
 
-    def strikes(self, occurrence: int) -> bool:
-        """Whether the request that fits as the `occurrence`-th is struck."""
+    def applies_to(self, occurrence: int) -> bool:
+        """Return whether it applies to the matching request of this number, counted from 1."""
         return self.occurrence <= occurrence and (self.times is None or occurrence < self.occurrence + self.times)
 
 
 class ServerFaultPlan:
     """
-    The faults that are planned, and how many requests fitted each.
+    The planned faults, and how many requests matched each. It is thread-safe.
 
     Args:
-        faults: in the order in which they act where several strike one request.
+        operations: the names of all operations of the server.
     """
 
-    def __init__(self, faults: Iterable[ServerFault] = ()) -> None:
+    def __init__(self, operations: frozenset[str]) -> None:
+        self._operations = operations
         self._lock = threading.Lock()
-        self._planned = [_Planned(fault) for fault in faults]
+        self._planned: list[_Planned] = []
 
     def add(self, faults: Iterable[ServerFault]) -> None:
-        """Plan more."""
+        """
+        Plan more faults.
+
+        Raises:
+            InvalidInput: the server does not have the operation of a fault.
+        """
+        planned = [_Planned(fault) for fault in faults]
+        for name in (entry.fault.operation for entry in planned):
+            if name is not None and name not in self._operations:
+                known = ", ".join(sorted(self._operations))
+                raise InvalidInput(f"the server has no operation {name!r}; it has {known}")
         with self._lock:
-            self._planned += [_Planned(fault) for fault in faults]
+            self._planned += planned
 
     def due(self, exchange: Exchange) -> tuple[ServerFault, ...]:
-        """Those that strike this request, which is counted."""
+        """Count this request, and return the faults that apply to it."""
         with self._lock:
             return tuple(planned.fault for planned in self._planned if planned.is_due(exchange))
 
     def unreached(self) -> tuple[ServerFault, ...]:
-        """Those that struck nothing so far."""
+        """Return the faults that applied to no request so far."""
         with self._lock:
-            return tuple(planned.fault for planned in self._planned if planned.fitted < planned.fault.occurrence)
+            return tuple(planned.fault for planned in self._planned if planned.matched < planned.fault.occurrence)
 
 
 @define
 class _Planned:
     fault: ServerFault
-    fitted: int = 0
+    matched: int = 0
 
     def is_due(self, exchange: Exchange) -> bool:
-        if not self.fault.fits(exchange):
+        if not self.fault.matches(exchange):
             return False
-        self.fitted += 1
-        return self.fault.strikes(self.fitted)
+        self.matched += 1
+        return self.fault.applies_to(self.matched)

@@ -1,8 +1,8 @@
 """
-A request as it was sent and a response as it will be, without sockets.
+HTTP requests and responses as values, without sockets.
 
-Header values and keys are text in which every byte survives: UTF-8, and what is not UTF-8 as lone surrogates.
-Signatures are over bytes, so that the way back must give what was sent.
+Header values and keys are text in which every byte survives: UTF-8, with invalid bytes as lone surrogates. Signatures
+are computed over bytes, so the text must convert back to exactly the bytes that were sent.
 """
 
 from __future__ import annotations
@@ -19,70 +19,90 @@ _CHUNK_BYTES = 256 * KIB
 
 
 def to_text(raw: bytes) -> str:
-    """Bytes of the wire as text; `to_bytes` gives the same bytes back."""
+    """Decode bytes from the network; `to_bytes` restores the same bytes."""
     return raw.decode("utf-8", "surrogateescape")
 
 
 def to_bytes(text: str) -> bytes:
-    """The bytes that `to_text` made `text` of."""
+    """Restore the bytes that `to_text` decoded."""
     return text.encode("utf-8", "surrogateescape")
 
 
-def is_text(text: str) -> bool:
-    """Whether the text is one that UTF-8 can hold, with no bytes in it that are not."""
-    return not any(0xD800 <= ord(sign) <= 0xDFFF for sign in text)
+def is_utf8(text: str) -> bool:
+    """Return whether the bytes behind the text were valid UTF-8."""
+    return not any(0xD800 <= ord(character) <= 0xDFFF for character in text)
 
 
 @define(frozen=True)
 class Request:
     """
-    What came before the body.
+    The head of a request.
 
     Args:
         method: in upper case.
-        target: the request target, exactly as it was sent.
-        headers: names in lower case, in the order they came.
-        path: the path of the target, percent-decoded once.
-        query: the query of the target, decoded, in the order it came; an absent value and an empty one are the same.
+        request_target: path and query, exactly as sent.
+        headers: names in lower case, in the order sent.
+        path: the path, percent-decoded once.
+        query: the decoded query parameters, in the order sent. A parameter without a value has the value ``""``.
     """
 
     method: str
-    target: str
+    request_target: str
     headers: tuple[tuple[str, str], ...]
     path: str
     query: tuple[tuple[str, str], ...]
 
     @classmethod
-    def parsed(cls, method: str, target: str, headers: Sequence[tuple[str, str]]) -> Request:
-        """The request of this method and target, which is in origin form."""
-        raw_path, _, raw_query = target.partition("?")
+    def parsed(cls, method: str, request_target: str, headers: Sequence[tuple[str, str]]) -> Request:
+        """Parse a request target in origin form."""
+        raw_path, _, raw_query = request_target.partition("?")
         pairs = (field.partition("=") for field in raw_query.split("&") if field)
         query = tuple((_form_decoded(name), _form_decoded(value)) for name, _, value in pairs)
         path = to_text(unquote_to_bytes(raw_path))
-        return cls(method, target, tuple((name.lower(), value) for name, value in headers), path, query)
+        return cls(method, request_target, tuple((name.lower(), value) for name, value in headers), path, query)
 
     def header(self, name: str) -> str | None:
-        """The value of this header, in lower case; several are joined by a comma, None where there is none."""
+        """Return the value of a header (name in lower case), or None. Repeated headers are joined by commas."""
         values = [value for given, value in self.headers if given == name]
         return ",".join(values) if values else None
 
     def param(self, name: str) -> str | None:
-        """The first value of this query parameter, empty where it stands bare; None where there is none."""
+        """Return the first value of a query parameter, ``""`` if it has no value, or None if it is absent."""
         return next((value for given, value in self.query if given == name), None)
 
     def has_param(self, name: str) -> bool:
-        """Whether the query has this parameter, bare or not."""
+        """Return whether the query has this parameter, with or without a value."""
         return self.param(name) is not None
 
 
 def _form_decoded(field: str) -> str:
-    # In a query a plus is a space: that is how oss2 sends one. In a path it is a plus.
+    # In a query a plus is a space: oss2 encodes spaces like that. In a path it is a plus.
     return to_text(unquote_to_bytes(field.replace("+", " ")))
 
 
 @define(frozen=True)
+class Target:
+    """
+    What a request is addressed to.
+
+    Args:
+        host: the host without its port, in lower case.
+        bucket: None for a request to the service.
+        key: None for a request to a bucket.
+        upload_id: None if the request names no upload.
+        part_number: None if the request names no part.
+    """
+
+    host: str = ""
+    bucket: str | None = None
+    key: str | None = None
+    upload_id: str | None = None
+    part_number: int | None = None
+
+
+@define(frozen=True)
 class FileSlice:
-    """A run of bytes of an open file, as the body of a response."""
+    """A range of bytes of an open file, as the body of a response."""
 
     file: BinaryIO
     offset: int
@@ -90,10 +110,10 @@ class FileSlice:
 
     def chunks(self) -> Iterator[bytes]:
         """
-        The bytes, piece by piece.
+        Yield the bytes.
 
         Raises:
-            EOFError: the file has become shorter.
+            EOFError: the file became shorter.
         """
         self.file.seek(self.offset)
         left = self.length
@@ -108,17 +128,17 @@ class FileSlice:
 @define(frozen=True)
 class ServerResponse:
     """
-    What is sent back.
+    A response, before it is sent.
 
     Args:
         status: the HTTP status.
-        headers: all but Content-Length, which follows from the body.
-        body: the bytes themselves, or where to read them.
-        length: what Content-Length says in place of the body's length, as in the response to HEAD.
-        code: the error code where it is a refusal, for the record.
-        foreign: it does not come from the service, and has none of its usual headers.
-        cut_after: bytes of the raw response, its head included, after which the connection breaks; None: it does not.
-        reset: it breaks by a reset rather than by an orderly end.
+        headers: all headers but Content-Length, which is derived from the body.
+        body: the bytes, or the part of a file to send.
+        length: the Content-Length if it is not the length of the body, as in the response to HEAD.
+        code: the error code of a refusal, for the recorded request.
+        foreign: the response does not come from the service, and gets none of its common headers.
+        cut_after: bytes of the raw response, head included, after which the connection ends; None: all is sent.
+        reset: end a cut connection by a reset instead of an orderly close.
     """
 
     status: int = 200
@@ -136,20 +156,20 @@ class ServerResponse:
         return self.body.length if isinstance(self.body, FileSlice) else len(self.body)
 
     def chunks(self) -> Iterator[bytes]:
-        """The body, piece by piece."""
+        """Yield the body."""
         if isinstance(self.body, FileSlice):
             yield from self.body.chunks()
         elif self.body:
             yield self.body
 
     def close(self) -> None:
-        """Let go of the file behind the body, if there is one."""
+        """Close the file behind the body, if there is one."""
         if isinstance(self.body, FileSlice):
             self.body.file.close()
 
 
 class DropConnection(Exception):
-    """No response: the connection ends here, by a reset if `reset`."""
+    """Send no response: close the connection, by a reset if `reset`."""
 
     def __init__(self, *, reset: bool = False) -> None:
         super().__init__()
@@ -157,7 +177,7 @@ class DropConnection(Exception):
 
 
 class EarlyResponse(Exception):
-    """This response is sent, and the operation does not take place."""
+    """Send this response instead of running the operation."""
 
     def __init__(self, response: ServerResponse) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What the server keeps in memory: the newest entries, within a number of entries and of bytes."""
+"""A mapping of limited size, for what the server keeps in memory."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ _Value = TypeVar("_Value")
 
 class Recent(Generic[_Key, _Value]):
     """
-    A mapping that drops its oldest entries where it would hold too much. Its owner keeps threads apart.
+    A mapping that drops its oldest entries above a number of entries or of bytes. It is not thread-safe.
 
     Args:
-        entries_max: the most entries.
-        bytes_max: the most bytes, by the sizes that `put` is given.
+        entries_max: the maximum number of entries.
+        bytes_max: the maximum number of bytes, by the sizes that are passed to `put`.
     """
 
     def __init__(self, entries_max: int, bytes_max: int) -> None:
@@ -24,27 +24,27 @@ class Recent(Generic[_Key, _Value]):
         self._entries: dict[_Key, tuple[_Value, int]] = {}
 
     def get(self, key: _Key) -> _Value | None:
-        """The value, or None where there is none, or none any more."""
+        """Return the value, or None if there is none or it was dropped."""
         entry = self._entries.get(key)
         return None if entry is None else entry[0]
 
     def put(self, key: _Key, value: _Value, size: int) -> None:
-        """Keep a value of this size in bytes; as the newest, if there was one under the key."""
+        """Add a value of this size in bytes as the newest entry; replace any value of the key."""
         self.drop(key)
         self._entries[key] = (value, size)
         self._bytes += size
         self.shrink(self._entries_max)
 
     def drop(self, key: _Key) -> None:
-        """Drop the value; if there is none that is fine."""
+        """Drop the value of the key, if there is one."""
         _, size = self._entries.pop(key, (None, 0))
         self._bytes -= size
 
     def shrink(self, entries_max: int) -> None:
-        """Drop the oldest entries until there are `entries_max` at most, within the bound of bytes."""
+        """Drop the oldest entries down to `entries_max`, and down to the maximum of bytes."""
         while self._entries and (len(self._entries) > entries_max or self._bytes > self._bytes_max):
             self.drop(next(iter(self._entries)))
 
     def values(self) -> tuple[_Value, ...]:
-        """All values that are kept, the oldest first."""
+        """Return all values, the oldest first."""
         return tuple(value for value, _ in self._entries.values())

@@ -184,7 +184,7 @@ def test_each_run_has_a_key_of_its_own(partwise: Callable[..., Any], served: lis
 
 def test_serve_keeps_no_requests(partwise: Callable[..., Any], served: list[Any]) -> None:
     partwise("serve", "buckets")
-    assert (served[0].kept_requests, served[0].allow_anonymous) == (0, False)
+    assert (served[0].max_recorded_requests, served[0].allow_anonymous) == (0, False)
 
 
 def test_a_key_of_your_own_comes_from_the_environment(

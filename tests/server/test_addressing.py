@@ -8,18 +8,20 @@ import pytest
 from attrs import evolve
 
 from partwise.server import OSSServer, ServerSettings
+from partwise.server.errors import ServiceError
 from partwise.server.messages import Request
-from partwise.server.oss.addressing import place_of
-from partwise.server.oss.errors import OSSError
+from partwise.server.oss.addressing import parse_target
 
 _SETTINGS = ServerSettings(
     cnames={"files.example.com": "examplebucket"}, path_style_hosts={"oss.example.com", "oss-cn-hangzhou.aliyuncs.com"}
 )
 
 
-def _place(host: str, target: str, settings: ServerSettings = _SETTINGS) -> tuple[str | None, str | None]:
-    place = place_of(Request.parsed("GET", target, [("Host", host)]), settings)
-    return place.bucket, place.key
+def _bucket_and_key(
+    host: str, request_target: str, settings: ServerSettings = _SETTINGS
+) -> tuple[str | None, str | None]:
+    target = parse_target(Request.parsed("GET", request_target, [("Host", host)]), settings)
+    return target.bucket, target.key
 
 
 @pytest.mark.parametrize(
@@ -51,7 +53,7 @@ def _place(host: str, target: str, settings: ServerSettings = _SETTINGS) -> tupl
     ],
 )
 def test_a_request_is_for_a_bucket_and_a_key(host: str, target: str, place: tuple[str | None, str | None]) -> None:
-    assert _place(host, target) == place
+    assert _bucket_and_key(host, target) == place
 
 
 @pytest.mark.parametrize(
@@ -67,21 +69,25 @@ def test_a_request_is_for_a_bucket_and_a_key(host: str, target: str, place: tupl
     ids=lambda value: value[:20],
 )
 def test_a_path_that_names_no_key_is_refused(target: str, code: str) -> None:
-    with pytest.raises(OSSError) as caught:
-        _place("localhost", target)
+    with pytest.raises(ServiceError) as caught:
+        _bucket_and_key("localhost", target)
     assert caught.value.code == code
 
 
 def test_a_key_has_1023_bytes_at_most() -> None:
-    assert _place("localhost", "/b/" + "%C3%A9" * 511 + "a") == ("b", "é" * 511 + "a")
+    assert _bucket_and_key("localhost", "/b/" + "%C3%A9" * 511 + "a") == ("b", "é" * 511 + "a")
 
 
 @pytest.mark.parametrize("host", ["oss-cn-hangzhou.aliyuncs.com", "cn-hangzhou.oss.aliyuncs.com"])
 def test_an_endpoint_of_the_service_refuses_path_style_as_the_service_does(host: str) -> None:
-    with pytest.raises(OSSError) as caught:
-        _place(host, "/examplebucket/a", ServerSettings())
-    assert (caught.value.code, caught.value.status) == ("SecondLevelDomainForbidden", 403)
-    assert _place(host, "/", ServerSettings()) == _place(f".{host}", "/", ServerSettings()) == (None, None)
+    with pytest.raises(ServiceError) as caught:
+        _bucket_and_key(host, "/examplebucket/a", ServerSettings())
+    assert caught.value.code == "SecondLevelDomainForbidden"
+    assert (
+        _bucket_and_key(host, "/", ServerSettings())
+        == _bucket_and_key(f".{host}", "/", ServerSettings())
+        == (None, None)
+    )
 
 
 @pytest.mark.parametrize(

@@ -16,12 +16,13 @@ from partwise.backends.memory import MemoryBackend
 from partwise.errors import InvalidInput
 from partwise.model import KIB, MIB, ObjectOptions, PartLimits, StoredObject
 from partwise.server import OSSServer, ServerSettings
+from partwise.server.buckets import GivenBuckets, ObjectInfo
 from partwise.server.connection import ClientConnection
-from partwise.server.oss.buckets import GivenBuckets, ObjectRecord
-from partwise.server.oss.errors import OSSError
-from partwise.server.oss.service import Service
-from partwise.server.oss.xml import listed_parts
+from partwise.server.errors import ServiceError
+from partwise.server.oss.dialect import OSSDialect
+from partwise.server.oss.xml import parse_part_list
 from partwise.server.recent import Recent
+from partwise.server.service import Service
 
 # --- what is kept in memory ------------------------------------------------------------------------------------------
 
@@ -53,15 +54,15 @@ def test_an_entry_that_is_put_again_is_the_newest_and_counts_once() -> None:
 
 
 def test_so_many_requests_are_kept_as_the_settings_say(client_of: Any) -> None:
-    with OSSServer(settings=ServerSettings(kept_requests=2)) as server:
+    with OSSServer(settings=ServerSettings(max_recorded_requests=2)) as server:
         client = client_of(server)
         for key in ("a", "b", "c"):
             client("GET", key)
         assert [(request.number, request.key) for request in server.requests] == [(2, "b"), (3, "c")]
-        server.settings = evolve(server.settings, kept_requests=0)
+        server.settings = evolve(server.settings, max_recorded_requests=0)
         client("GET", "d")
         assert server.requests == ()
-        server.settings = evolve(server.settings, kept_requests=1)
+        server.settings = evolve(server.settings, max_recorded_requests=1)
         client("GET", "e")
         assert [(request.number, request.key) for request in server.requests] == [(5, "e")]
 
@@ -75,15 +76,17 @@ def test_large_requests_leave_room_for_fewer(client: Any, server: OSSServer, mon
     for _ in range(10):
         client("GET", "key", headers={"X-Padding": "x" * 50_000})
     assert len(server.requests) == 12
-    monkeypatch.setattr(server._service._received, "_bytes_max", 200_000)
+    monkeypatch.setattr(server._service._recorded, "_bytes_max", 200_000)
     client("GET", "key", headers={"X-Padding": "x" * 50_000})
     assert [request.number for request in server.requests] == [11, 12, 13]
 
 
 def test_requests_take_32_mib_at_most_by_default() -> None:
-    service = Service(ServerSettings(), GivenBuckets({}, 0), (), lambda _: None, listens_on="127.0.0.1")
-    assert service._received._bytes_max == 32 * 1024 * 1024
-    assert ServerSettings().kept_requests == 20_000
+    service = Service(
+        OSSDialect(), ServerSettings(), GivenBuckets({}, 0), (), lambda _: None, listen_address="127.0.0.1"
+    )
+    assert service._recorded._bytes_max == 32 * 1024 * 1024
+    assert ServerSettings().max_recorded_requests == 20_000
 
 
 def test_what_is_known_of_objects_does_not_grow_without_end(server: OSSServer) -> None:
@@ -92,14 +95,14 @@ def test_what_is_known_of_objects_does_not_grow_without_end(server: OSSServer) -
     for number in range(40):
         stored = StoredObject(f"key{number}", 1, "etag")
         options = ObjectOptions(metadata={"a": "x" * 1_000_000})
-        bucket.remember_object(ObjectRecord(stored, "etag", options, "Normal", 0.0))
+        bucket.remember_object(ObjectInfo(stored, "etag", options, "Normal", 0.0))
     assert 10 < len(bucket._objects.values()) <= 16
     for number in range(100_010):
         bucket.remember_part("upload", number, 1.0)
     assert len(bucket._part_times.values()) == 100_000
 
 
-@pytest.mark.parametrize("changes", [{"kept_requests": -1}, {"connections": 0}], ids=str)
+@pytest.mark.parametrize("changes", [{"max_recorded_requests": -1}, {"max_connections": 0}], ids=str)
 def test_bounds_that_are_none_are_refused(changes: Any) -> None:
     with pytest.raises(InvalidInput):
         ServerSettings(**changes)
@@ -117,7 +120,7 @@ _REQUEST = b"GET /examplebucket/key HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 def test_a_client_too_many_is_hung_up_on() -> None:
-    with OSSServer(settings=ServerSettings(connections=2)) as server:
+    with OSSServer(settings=ServerSettings(max_connections=2)) as server:
         first, second = _connect(server), _connect(server)
         for connection in (first, second):
             connection.sendall(_REQUEST)
@@ -331,16 +334,16 @@ def test_a_length_that_is_none_is_refused(drip: Any, length: str) -> None:
     assert drip(iter([(0.0, head)])).sent.startswith(b"HTTP/1.1 400 ")
 
 
-@pytest.mark.parametrize("name", ["multipart", "objects", "body"])
+@pytest.mark.parametrize("module", ["oss.multipart", "oss.objects", "body"])
 def test_a_body_is_as_large_as_that_of_a_part_at_most(
-    server: OSSServer, client: Any, monkeypatch: pytest.MonkeyPatch, name: str
+    server: OSSServer, client: Any, monkeypatch: pytest.MonkeyPatch, module: str
 ) -> None:
     upload_id = client.begin("key")
-    query = {"partNumber": "1", "uploadId": upload_id} if name == "multipart" else {}
-    monkeypatch.setattr(f"partwise.server.oss.{name}.BODY_BYTES_MAX", 10)
+    query = {"partNumber": "1", "uploadId": upload_id} if module == "oss.multipart" else {}
+    monkeypatch.setattr(f"partwise.server.{module}.BODY_BYTES_MAX", 10)
 
     def send(size: int) -> Any:
-        if name != "body":
+        if module != "body":
             return client("PUT", "key", query, body=bytes(size))
         return client("PUT", "key", query, {"Transfer-Encoding": "chunked"}, iter([bytes(size)]), encode_chunked=True)
 
@@ -372,9 +375,9 @@ _LAUGHS = '<!DOCTYPE a [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;&a;">]>'
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
 def test_a_document_type_is_refused_in_any_encoding(encoding: str) -> None:
     head = f'<?xml version="1.0" encoding="{encoding}"?>'
-    with pytest.raises(OSSError, match="document type"):
-        listed_parts((head + _LAUGHS + _document(_PART)).encode(encoding))
-    assert listed_parts((head + _document(_PART)).encode(encoding)) == [(1, "etag")]
+    with pytest.raises(ServiceError, match="document type"):
+        parse_part_list((head + _LAUGHS + _document(_PART)).encode(encoding))
+    assert parse_part_list((head + _document(_PART)).encode(encoding)) == [(1, "etag")]
 
 
 @pytest.mark.parametrize(
@@ -392,8 +395,8 @@ def test_a_document_type_is_refused_in_any_encoding(encoding: str) -> None:
     ids=["deep", "deeper than 8", "long", "long ETag", "long number", "-1", "1_0", "wide 1"],
 )
 def test_a_document_that_no_client_sends_is_refused(document: str) -> None:
-    with pytest.raises(OSSError) as caught:
-        listed_parts(document.encode())
+    with pytest.raises(ServiceError) as caught:
+        parse_part_list(document.encode())
     assert caught.value.code == "MalformedXML"
 
 
@@ -401,7 +404,7 @@ def test_a_document_of_the_most_parts_is_read() -> None:
     parts = [
         f"<Part><PartNumber> {n} </PartNumber><ETag>&quot;{'E' * 32}&quot;</ETag></Part>" for n in range(1, 10_001)
     ]
-    read = listed_parts(_document(*parts).encode())
+    read = parse_part_list(_document(*parts).encode())
     assert (len(read), read[-1]) == (10_000, (10_000, "E" * 32))
 
 
@@ -409,7 +412,7 @@ def test_elements_that_mean_nothing_here_are_passed_over() -> None:
     space = 'xmlns="http://doc.oss-cn-hangzhou.aliyuncs.com"'
     odd = "<Part><ETag>a</ETag><x><y><z/></y></x><PartNumber>2</PartNumber></Part>"
     document = f"<CompleteMultipartUpload {space}><Other><Part/></Other>{_PART}{odd}</CompleteMultipartUpload>"
-    assert listed_parts(document.encode()) == [(1, "etag"), (2, "a")]
+    assert parse_part_list(document.encode()) == [(1, "etag"), (2, "a")]
 
 
 # --- what the service bounds, on both sides --------------------------------------------------------------------------
@@ -481,4 +484,4 @@ def test_an_object_has_as_many_bytes_as_the_backend_takes(client_of: Any) -> Non
 
 def test_so_many_clients_are_served_by_default() -> None:
     """Each has a descriptor, and may have a file open; a process often has 1,024."""
-    assert ServerSettings().connections == 512
+    assert ServerSettings().max_connections == 512

@@ -177,7 +177,7 @@ def test_an_answer_that_is_not_as_agreed_is_a_failed_callback(
 
 def test_an_application_server_that_drips_is_waited_for_once(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A byte now and then would begin the wait anew, at each of them."""
-    monkeypatch.setattr("partwise.server.oss.callbacks.PATIENCE", 0.15)
+    monkeypatch.setattr("partwise.server.oss.callbacks.CALLBACK_TIMEOUT", 0.15)
     ended = threading.Event()
 
     def drip(listener: socket.socket) -> None:

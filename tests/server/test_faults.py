@@ -91,25 +91,36 @@ def test_the_record_names_the_faults(server: OSSServer, client: Any) -> None:
     ]
 
 
-def test_faults_that_strike_one_request_act_in_turn(server: OSSServer, client: Any) -> None:
+def test_several_faults_of_one_request_act_in_the_order_in_which_they_were_planned(
+    server: OSSServer, client: Any
+) -> None:
     server.plan(
-        ServerFault("PutObject", WrongChecksum()), ServerFault("PutObject", Fail("InternalError", after_effect=True))
+        ServerFault("PutObject", ReplaceResponse(b"<html>busy", 503)), ServerFault("PutObject", TruncateBody(6))
     )
-    assert client("PUT", "key", body=b"x").status == 500
+    reply = client("PUT", "key", body=b"x")
+    assert (reply.status, reply.body) == (503, b"<html>")
     assert _keys(server) == ["key"]
 
 
 @pytest.mark.parametrize(
     "plan",
     [
-        lambda: ServerFault("PutOject", Fail()),
         lambda: ServerFault("PutObject", Fail(), occurrence=0),
         lambda: ServerFault("PutObject", Fail(), times=0),
     ],
 )
-def test_a_fault_that_can_strike_nothing_is_refused(plan: Any) -> None:
-    with pytest.raises(InvalidInput):
+def test_a_fault_that_can_apply_to_no_request_is_refused(plan: Any) -> None:
+    with pytest.raises(InvalidInput, match="counted from 1"):
         plan()
+
+
+def test_a_fault_of_an_unknown_operation_is_refused_when_it_is_planned(server: OSSServer) -> None:
+    fault = ServerFault("PutOject", Fail())
+    with pytest.raises(InvalidInput, match="no operation 'PutOject'"):
+        server.plan(ServerFault("PutObject", Fail()), fault)
+    with pytest.raises(InvalidInput, match="no operation 'PutOject'"):
+        OSSServer(faults=[fault])
+    assert server.unreached_faults == ()
 
 
 # --- answers that say no ---------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import pytest
 from partwise.backends.local import LocalBackend
 from partwise.errors import InvalidKey
 from partwise.server import ObjectAccess, OSSServer
-from partwise.server.oss.access import access_to
+from partwise.server.access import access_to
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="links, modes and FIFOs of POSIX")
 
@@ -88,7 +88,7 @@ def test_a_folder_that_becomes_a_link_while_it_is_opened_is_no_bucket(
         bucket.symlink_to(outside)
         return LocalBackend(folder)
 
-    monkeypatch.setattr("partwise.server.oss.buckets.LocalBackend", opened)
+    monkeypatch.setattr("partwise.server.buckets.LocalBackend", opened)
     assert client("PUT", "new", body=b"planted").status == 404
 
 

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from partwise.server import OSSServer, ServerSettings
 from partwise.server.connection import ClientConnection
-from partwise.server.oss.errors import OSSError
-from partwise.server.oss.xml import listed_parts
+from partwise.server.errors import ServiceError
+from partwise.server.oss.xml import parse_part_list
 
 
 class Wire:
@@ -209,8 +209,8 @@ _PIECES = st.sampled_from(_XML.split())
 @example(b'<?xml version="1.0" encoding="utf-7"?><a/>')
 def test_no_document_makes_the_server_fail(body: bytes) -> None:
     try:
-        parts = listed_parts(body)
-    except OSSError as error:
+        parts = parse_part_list(body)
+    except ServiceError as error:
         assert error.code == "MalformedXML"  # noqa: PT017 -- most are none, and some are
     else:
         assert parts

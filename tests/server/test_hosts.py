@@ -9,19 +9,21 @@ import pytest
 from attrs import evolve
 
 from partwise.server import OSSServer, ServerSettings
+from partwise.server.errors import ServiceError
 from partwise.server.hosts import check_hosts
 from partwise.server.messages import Request
-from partwise.server.oss.errors import OSSError
+from partwise.server.oss.errors import error_response
 from partwise.server.oss.routing import OPERATIONS
 from partwise.server.settings import AccessKey
 
 
-def _is_refused(headers: dict[str, str], listens_on: str = "127.0.0.1", **settings: Any) -> bool:
+def _is_refused(headers: dict[str, str], listen_address: str = "127.0.0.1", **settings: Any) -> bool:
     request = Request.parsed("GET", "/examplebucket/key", list(headers.items()))
     try:
-        check_hosts(request, ServerSettings(**settings), listens_on)
-    except OSSError as error:
-        return (error.code, error.status) == ("AccessDenied", 403)
+        check_hosts(request, ServerSettings(**settings), listen_address)
+    except ServiceError as error:
+        response = error_response(error, "id", "host", is_head=False)
+        return (response.code, response.status) == ("AccessDenied", 403)
     return False
 
 
@@ -157,14 +159,14 @@ def test_the_other_ways_to_give_a_host_count() -> None:
 
 
 def test_the_address_that_is_listened_on_may_be_named() -> None:
-    assert not _is_refused({"Host": "192.0.2.1:80"}, listens_on="192.0.2.1")
-    assert _is_refused({"Host": "192.0.2.2:80"}, listens_on="192.0.2.1")
+    assert not _is_refused({"Host": "192.0.2.1:80"}, listen_address="192.0.2.1")
+    assert _is_refused({"Host": "192.0.2.2:80"}, listen_address="192.0.2.1")
 
 
 @pytest.mark.parametrize("everywhere", ["0.0.0.0", "::"])
 def test_a_server_on_all_addresses_may_be_named_by_each_but_by_no_name(everywhere: str) -> None:
-    assert not _is_refused({"Host": "192.0.2.1:80"}, listens_on=everywhere)
-    assert _is_refused({"Host": "example.com"}, listens_on=everywhere)
+    assert not _is_refused({"Host": "192.0.2.1:80"}, listen_address=everywhere)
+    assert _is_refused({"Host": "example.com"}, listen_address=everywhere)
 
 
 @pytest.mark.parametrize("origin", ["http://example.com", "https://localhost.example.com", "null", "", "http://[", "x"])

@@ -105,7 +105,7 @@ def test_a_body_that_ends_early_stores_nothing(anybody: OSSServer) -> None:
 
 
 def test_a_body_that_stops_coming_times_out(anybody: OSSServer) -> None:
-    anybody.settings = evolve(anybody.settings, silence=0.05)
+    anybody.settings = evolve(anybody.settings, idle_timeout=0.05)
     with _connect(anybody) as connection:
         connection.sendall(b"PUT /examplebucket/key HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nhalf")
         answer = _read_all(connection)
@@ -114,7 +114,7 @@ def test_a_body_that_stops_coming_times_out(anybody: OSSServer) -> None:
 
 
 def test_an_idle_connection_is_closed_without_a_word(anybody: OSSServer) -> None:
-    anybody.settings = evolve(anybody.settings, silence=0.05)
+    anybody.settings = evolve(anybody.settings, idle_timeout=0.05)
     with _connect(anybody) as connection:
         assert _read_all(connection) == b""
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from partwise.server import OSSServer
-from partwise.server.oss.paging import page_of
+from partwise.server.paging import page_of
 
 _KEYS = ["a", "a b", "dir/1", "dir/2", "dir/sub/3", "z", "é/4"]
 

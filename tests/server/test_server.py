@@ -115,7 +115,7 @@ def test_a_port_that_is_none_is_refused(port: int) -> None:
     "changes",
     [
         *({"page_limit": 0}, {"page_limit": 1001}, {"access_keys": []}),
-        *({"silence": silence} for silence in (0, -1, math.nan, math.inf)),
+        *({"idle_timeout": seconds} for seconds in (0, -1, math.nan, math.inf)),
     ],
     ids=str,
 )
@@ -131,9 +131,9 @@ def test_a_key_that_ends_at_no_time_is_refused() -> None:
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "example.com"])
 def test_listening_for_others_draws_a_warning(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("partwise.server.server._Listener", lambda *_: _NoListener())
+    monkeypatch.setattr("partwise.server.server.Listener", lambda *_: _NoListener())
     server = OSSServer(host=host)
-    with pytest.warns(UserWarning, match="who reaches it"):
+    with pytest.warns(UserWarning, match="clients that can reach it"):
         server.start()
     server.stop()
 
@@ -150,10 +150,10 @@ def test_a_server_that_needs_no_signature_listens_on_loopback_only(host: str) ->
 
 
 class _NoListener:
-    def begin(self) -> None:
-        """Nothing is listened on."""
+    def start(self) -> None:
+        """Does not listen."""
 
-    end = begin
+    stop = start
 
 
 def test_localhost_is_loopback() -> None:

@@ -1,1 +1,1 @@
-"""The OSS dialect of the server: requests, signatures, documents, errors."""
+"""The protocol of Alibaba Cloud OSS: requests, operations, signatures, XML documents and errors."""

@@ -1,79 +1,62 @@
-"""Which bucket and which key a request is for: by path, by the bucket's host, or by a host of one's own."""
+"""The bucket and key of a request: from the path, from the bucket's host name, or from a custom host name."""
 
 from __future__ import annotations
 
 import re
-from ipaddress import ip_address
 
-from attrs import define
-
-from partwise.server.hosts import host_of
-from partwise.server.messages import Request
-from partwise.server.oss.errors import OSSError
+from partwise.server.errors import ServiceError
+from partwise.server.hosts import host_of, is_address
+from partwise.server.messages import Request, Target
 from partwise.server.settings import ServerSettings
 
 _ENDPOINT = re.compile(r"(s3\.)?oss-[a-z0-9-]+\.aliyuncs\.com|[a-z0-9-]+\.oss\.aliyuncs\.com")
 _KEY_BYTES_MAX = 1023
+_NUMBER_DIGITS_MAX = 9
 
 
-@define(frozen=True)
-class Place:
+def parse_target(request: Request, settings: ServerSettings) -> Target:
     """
-    Where a request is addressed to.
-
-    Args:
-        host: the host without its port, in lower case.
-        bucket: None for a request to the service itself.
-        key: None for a request to the bucket.
-    """
-
-    host: str
-    bucket: str | None
-    key: str | None
-
-
-def place_of(request: Request, settings: ServerSettings) -> Place:
-    """
-    The bucket and key that the request is for.
+    Return what the request is addressed to.
 
     Raises:
-        OSSError: the path can't be one, the key can't be a key, or the bucket is in the path where it may not be.
+        ServiceError: the path or the key is invalid, or the host does not allow a bucket in the path.
     """
     if not request.path.startswith("/"):
-        raise OSSError("InvalidURI")
+        raise ServiceError("InvalidURI")
     host = host_of(request.header("host") or "")
-    rest = request.path[1:]
+    path = request.path[1:]
+    bucket: str | None
     if host in settings.cnames:
-        return _checked(Place(host, settings.cnames[host], rest or None))
-    if _is_path_style(host) or host in settings.path_style_hosts:
-        bucket, _, key = rest.partition("/")
-        return _checked(Place(host, bucket or None, key or None))
-    if _ENDPOINT.fullmatch(host):
-        if rest:
-            raise OSSError("SecondLevelDomainForbidden")
-        return Place(host, None, None)
-    return _checked(Place(host, host.partition(".")[0], rest or None))
+        bucket, key = settings.cnames[host], path
+    elif is_address(host) or _is_single_label(host) or host in settings.path_style_hosts:
+        name, _, key = path.partition("/")
+        bucket = name or None
+    elif _ENDPOINT.fullmatch(host):
+        if path:
+            raise ServiceError("SecondLevelDomainForbidden")
+        bucket, key = None, ""
+    else:
+        bucket, key = host.partition(".")[0], path
+    _check_key(key)
+    return Target(host, bucket, key or None, request.param("uploadId") or None, _part_number(request))
 
 
-def _is_path_style(host: str) -> bool:
-    if "." not in host and ":" not in host:
-        return True
+def _is_single_label(host: str) -> bool:
+    return "." not in host and ":" not in host
+
+
+def _check_key(key: str) -> None:
     try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True
-
-
-def _checked(place: Place) -> Place:
-    if place.key is None:
-        return place
-    try:
-        size = len(place.key.encode())
+        size = len(key.encode())
     except UnicodeEncodeError:
-        raise OSSError("InvalidObjectName", "The object name is not UTF-8.") from None
+        raise ServiceError("InvalidObjectName", "The object name is not UTF-8.") from None
     if size > _KEY_BYTES_MAX:
-        raise OSSError("InvalidObjectName", "The length of the object name must be less than 1024.")
-    if place.key.startswith(("/", "\\")):
-        raise OSSError("InvalidObjectName")
-    return place
+        raise ServiceError("InvalidObjectName", "The length of the object name must be less than 1024.")
+    if key.startswith(("/", "\\")):
+        raise ServiceError("InvalidObjectName")
+
+
+def _part_number(request: Request) -> int | None:
+    """Return the part number; None if there is none or it is not a number, which the operation refuses."""
+    text = request.param("partNumber") or ""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= _NUMBER_DIGITS_MAX else None

@@ -1,8 +1,8 @@
 """
-Telling an application server that an object is stored.
+Callbacks: a request to an application server after an object was stored.
 
-Only servers on the loopback interface are called. A callback to anywhere else counts as failed, so that a test can't
-reach out of its machine by a mistaken URL.
+Only servers on the loopback interface are called. A callback to any other host fails, so that a wrong URL in a test
+reaches no other machine.
 """
 
 from __future__ import annotations
@@ -14,19 +14,20 @@ import re
 import socket
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from http.client import HTTPConnection, HTTPException
 from urllib.parse import SplitResult, quote_plus, urlsplit
 
 from attrs import define, field
 
 from partwise.model import KIB, MIB
+from partwise.server.errors import ServiceError, bad_argument
 from partwise.server.hosts import is_loopback
-from partwise.server.messages import Request, is_text, to_bytes
-from partwise.server.oss.errors import OSSError, bad_argument
+from partwise.server.listener import shut_down
+from partwise.server.messages import Request, is_utf8, to_bytes
 
-#: Seconds within which the application server must have answered, from when it takes the connection.
-PATIENCE = 5.0
+#: Seconds from the connection to the application server until the end of its response.
+CALLBACK_TIMEOUT = 5.0
 
 _FORM = "application/x-www-form-urlencoded"
 _JSON = "application/json"
@@ -37,20 +38,20 @@ _VARIABLE = re.compile(r'("?)\$\{([^}]*)\}')
 
 
 class CallbackFailed(Exception):
-    """No application server took the callback; the message says why."""
+    """No application server accepted the callback; the message says why."""
 
 
 @define(frozen=True)
 class CallbackRequest:
     """
-    What was asked for, as it came.
+    The callback of a request.
 
     Args:
-        urls: tried in turn until one answers as it should.
-        body: the template of what is posted.
-        host: the Host header; None: that of the URL.
-        body_type: the Content-Type, which also says how values are written into the body.
-        variables: the caller's own values, by ``x:name``.
+        urls: tried in order until one responds correctly.
+        body: the template of the body.
+        host: the Host header; None: the host of the URL.
+        body_type: the Content-Type, which also determines how values are encoded in the body.
+        variables: the values of custom variables, by ``x:name``.
     """
 
     urls: tuple[str, ...]
@@ -61,13 +62,13 @@ class CallbackRequest:
 
     def deliver(self, values: Mapping[str, str | int]) -> bytes:
         """
-        Post the callback and return the JSON that came back.
+        Post the callback and return the JSON of the response.
 
         Args:
-            values: the service's variables, by name.
+            values: the values of the variables of the service, by name.
 
         Raises:
-            CallbackFailed: no URL gave the response that is needed.
+            CallbackFailed: no URL responded correctly.
         """
         body = self.filled(values).encode()
         failures = []
@@ -79,7 +80,7 @@ class CallbackRequest:
         raise CallbackFailed("; ".join(failures))
 
     def filled(self, values: Mapping[str, str | int]) -> str:
-        """The body with every variable replaced by its value, and by nothing where there is none."""
+        """Return the body with each variable replaced by its value, unknown variables by nothing."""
         known = {**values, **self.variables}
 
         def value_of(match: re.Match[str]) -> str:
@@ -87,7 +88,7 @@ class CallbackRequest:
             value = known.get(name, "")
             if self.body_type == _FORM:
                 return quote + quote_plus(to_bytes(str(value)))
-            # A value stands as a JSON literal; within quotes of the template it must not bring its own.
+            # A value is encoded as a JSON literal, without quotes of its own if the template has them.
             return quote + json.dumps(str(value))[1:-1] if quote else json.dumps(value)
 
         return _VARIABLE.sub(value_of, self.body)
@@ -96,38 +97,38 @@ class CallbackRequest:
         parts = urlsplit(url if "://" in url else f"http://{url}")
         host = parts.hostname or ""
         if parts.scheme != "http":
-            raise CallbackFailed("only http is called")
+            raise CallbackFailed("only http is supported")
         if not is_loopback(host):
-            raise CallbackFailed("only the loopback interface is called")
-        connection = HTTPConnection(host, parts.port or 80, timeout=PATIENCE)
+            raise CallbackFailed("only hosts on the loopback interface are called")
+        connection = HTTPConnection(host, parts.port or 80, timeout=CALLBACK_TIMEOUT)
         try:
             connection.connect()
-            # The limit of the connection holds for each wait, and one that drips would be waited for again and again.
-            with _cut_off_after(PATIENCE, connection.sock):
-                return self._posted(connection, parts, body)
+            # The timeout of the connection applies to each single read; this one applies to all of them together.
+            with _shut_down_after(CALLBACK_TIMEOUT, connection.sock):
+                return self._send_and_check(connection, parts, body)
         finally:
             connection.close()
 
-    def _posted(self, connection: HTTPConnection, parts: SplitResult, body: bytes) -> bytes:
+    def _send_and_check(self, connection: HTTPConnection, parts: SplitResult, body: bytes) -> bytes:
         path = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
         headers = {"Content-Type": self.body_type, "Host": self.host or parts.netloc}
         connection.request("POST", path, body, headers)
         response = connection.getresponse()
         content = response.read(_RESPONSE_BYTES_MAX + 1)
         if response.status != 200:
-            raise CallbackFailed(f"it answered {response.status}, not 200")
+            raise CallbackFailed(f"the status of its response is {response.status}, not 200")
         if response.getheader("Content-Length") is None:
             raise CallbackFailed("its response has no Content-Length")
         if len(content) > _RESPONSE_BYTES_MAX:
             raise CallbackFailed(f"its response has more than {_RESPONSE_BYTES_MAX} bytes")
-        _json_of(content)
+        _parse_json(content)
         return content
 
 
 @contextmanager
-def _cut_off_after(seconds: float, connection: socket.socket) -> Iterator[None]:
-    """End the connection where the block takes longer."""
-    timer = threading.Timer(seconds, _end, (connection,))
+def _shut_down_after(seconds: float, connection: socket.socket) -> Iterator[None]:
+    """Shut the connection down if the block takes longer."""
+    timer = threading.Timer(seconds, shut_down, (connection,))
     timer.daemon = True
     timer.start()
     try:
@@ -137,49 +138,43 @@ def _cut_off_after(seconds: float, connection: socket.socket) -> Iterator[None]:
         timer.join()
 
 
-def _end(connection: socket.socket) -> None:
-    # It may have ended by itself meanwhile.
-    with suppress(OSError):
-        connection.shutdown(socket.SHUT_RDWR)
-
-
-def _json_of(text: bytes) -> object:
+def _parse_json(text: bytes) -> object:
     """
-    The value of a JSON text.
+    Parse a JSON text.
 
     Raises:
-        ValueError: it is not JSON, or is nested too deep to be read.
+        ValueError: it is not JSON, or is nested too deeply.
     """
     try:
         return json.loads(text)
     except RecursionError:
-        raise ValueError("it is nested too deep") from None
+        raise ValueError("it is nested too deeply") from None
 
 
 def callback_of(request: Request) -> CallbackRequest | None:
     """
-    The callback that the request asks for, in a header or in the query; None where it asks for none.
+    Return the callback of a request, from a header or from the query; None if it has none.
 
     Raises:
-        OSSError: InvalidArgument: what it says is no callback, or it stands in both places.
+        ServiceError: InvalidArgument: the callback is invalid, or given in both places.
     """
-    asked = _decoded(request, "callback")
-    if asked is None:
+    content = _decoded(request, "callback")
+    if content is None:
         return None
     variables = _decoded(request, "callback-var") or {}
-    urls = tuple(url.strip() for url in _text(asked, "callbackUrl").split(";") if url.strip())
-    body_type = _text(asked, "callbackBodyType", _FORM)
+    urls = tuple(url.strip() for url in _text(content, "callbackUrl").split(";") if url.strip())
+    body_type = _text(content, "callbackBodyType", _FORM)
     if not 1 <= len(urls) <= _URLS_MAX:
-        raise bad_argument("callback", ";".join(urls), f"callbackUrl has from 1 to {_URLS_MAX} URLs.")
+        raise bad_argument("callback", ";".join(urls), f"callbackUrl must have from 1 to {_URLS_MAX} URLs.")
     if body_type not in (_FORM, _JSON):
-        raise bad_argument("callback", body_type, f"callbackBodyType is {_FORM} or {_JSON}.")
+        raise bad_argument("callback", body_type, f"callbackBodyType must be {_FORM} or {_JSON}.")
     for name in variables:
         if not name.startswith("x:") or name != name.lower():
-            raise bad_argument("callback-var", name, "A name of your own is in lower case and starts with x:.")
+            raise bad_argument("callback-var", name, "A custom variable must be in lower case and start with x:.")
     return CallbackRequest(
         urls,
-        _text(asked, "callbackBody"),
-        _text(asked, "callbackHost", "") or None,
+        _text(content, "callbackBody"),
+        _text(content, "callbackHost", "") or None,
         body_type,
         {name: _text(variables, name, "") for name in variables},
     )
@@ -188,25 +183,25 @@ def callback_of(request: Request) -> CallbackRequest | None:
 def _decoded(request: Request, name: str) -> dict[str, object] | None:
     in_header, in_query = request.header(f"x-oss-{name}"), request.param(name)
     if in_header is not None and in_query is not None:
-        raise bad_argument(name, "", f"x-oss-{name} and the query parameter {name} can't go together.")
+        raise bad_argument(name, "", f"x-oss-{name} and the query parameter {name} exclude each other.")
     text = in_header if in_header is not None else in_query
     if text is None:
         return None
     if len(text) > _HEADER_BYTES_MAX:
         raise bad_argument(name, "", f"The {name} has more than {_HEADER_BYTES_MAX} bytes.")
     try:
-        content = _json_of(base64.b64decode(text, validate=True))
+        content = _parse_json(base64.b64decode(text, validate=True))
     except (binascii.Error, ValueError) as error:
-        raise bad_argument(name, text, f"The {name} configuration is not the base64 of JSON.") from error
+        raise bad_argument(name, text, f"The {name} configuration is not base64-encoded JSON.") from error
     if not isinstance(content, dict):
-        raise bad_argument(name, text, f"The {name} configuration is not an object.")
+        raise bad_argument(name, text, f"The {name} configuration is not a JSON object.")
     return content
 
 
 def _text(content: Mapping[str, object], name: str, default: str | None = None) -> str:
     value = content.get(name, default)
     if not isinstance(value, str) or (default is None and not value):
-        raise OSSError("InvalidArgument", f"{name} of the callback configuration is missing or not a text.")
-    if not is_text(value):
-        raise OSSError("InvalidArgument", f"{name} of the callback configuration is not UTF-8.")
+        raise ServiceError("InvalidArgument", f"{name} of the callback configuration is missing or not a string.")
+    if not is_utf8(value):
+        raise ServiceError("InvalidArgument", f"{name} of the callback configuration is not UTF-8.")
     return value

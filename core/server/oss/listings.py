@@ -1,4 +1,4 @@
-"""The operations of buckets and of the service, as far as uploading clients use them."""
+"""The operations on buckets and on the service, as far as upload clients use them."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import base64
 
 from attrs import define
 
+from partwise.server.buckets import Bucket
+from partwise.server.errors import bad_argument
 from partwise.server.exchange import Exchange
 from partwise.server.messages import ServerResponse
-from partwise.server.oss.buckets import Bucket
-from partwise.server.oss.errors import bad_argument
-from partwise.server.oss.objects import quoted
-from partwise.server.oss.paging import limit_of, page_of
+from partwise.server.oss.headers import quoted
 from partwise.server.oss.xml import Node, boolean, document, encoding_node, key_encoder, xml_time
+from partwise.server.paging import limit_of, page_of
 
 _XML = (("Content-Type", "application/xml"),)
 _OWNER: Node = ("Owner", (("ID", "0"), ("DisplayName", "0")))
@@ -20,22 +20,22 @@ _OWNER: Node = ("Owner", (("ID", "0"), ("DisplayName", "0")))
 
 @define(frozen=True)
 class _Listing:
-    """A page of objects, and what both versions of the operation say of it."""
+    """A page of objects, with the elements that both versions of the operation have in common."""
 
     truncated: bool
     last: str
     count: int
     common: tuple[Node, ...]
-    lines: tuple[Node, ...]
+    entries: tuple[Node, ...]
 
 
 def list_objects(exchange: Exchange) -> ServerResponse:
     """ListObjects."""
     marker = exchange.request.param("marker") or ""
-    encode = key_encoder(exchange.encoding_type)
+    encode = key_encoder(exchange.request)
     listing = _listing(exchange, marker)
     following = (("NextMarker", encode(listing.last)),) if listing.truncated else ()
-    body = document("ListBucketResult", (*listing.common, ("Marker", encode(marker)), *following, *listing.lines))
+    body = document("ListBucketResult", (*listing.common, ("Marker", encode(marker)), *following, *listing.entries))
     return ServerResponse(200, _XML, body)
 
 
@@ -43,7 +43,7 @@ def list_objects_v2(exchange: Exchange) -> ServerResponse:
     """ListObjectsV2."""
     request = exchange.request
     start_after, token = request.param("start-after") or "", request.param("continuation-token") or ""
-    encode = key_encoder(exchange.encoding_type)
+    encode = key_encoder(exchange.request)
     listing = _listing(exchange, _key_of_token(token) or start_after)
     following = (("NextContinuationToken", _token_of_key(listing.last)),) if listing.truncated else ()
     body = document(
@@ -54,7 +54,7 @@ def list_objects_v2(exchange: Exchange) -> ServerResponse:
             ("ContinuationToken", token),
             *following,
             ("KeyCount", str(listing.count)),
-            *listing.lines,
+            *listing.entries,
         ),
     )
     return ServerResponse(200, _XML, body)
@@ -73,13 +73,13 @@ def get_bucket_info(exchange: Exchange) -> ServerResponse:
 
 def get_bucket_location(exchange: Exchange) -> ServerResponse:
     """GetBucketLocation."""
-    exchange.bucket  # noqa: B018 -- raises where there is none
+    exchange.bucket  # noqa: B018 -- raises if it does not exist
     return ServerResponse(200, _XML, document("LocationConstraint", f"oss-{exchange.settings.region}"))
 
 
 def get_bucket_acl(exchange: Exchange) -> ServerResponse:
     """GetBucketAcl."""
-    exchange.bucket  # noqa: B018 -- raises where there is none
+    exchange.bucket  # noqa: B018 -- raises if it does not exist
     children = (_OWNER, ("AccessControlList", (("Grant", "private"),)))
     return ServerResponse(200, _XML, document("AccessControlPolicy", children))
 
@@ -87,7 +87,7 @@ def get_bucket_acl(exchange: Exchange) -> ServerResponse:
 def put_bucket(exchange: Exchange) -> ServerResponse:
     """PutBucket."""
     exchange.body.document()
-    bucket = exchange.buckets.create(exchange.place.bucket or "")
+    bucket = exchange.buckets.create(exchange.target.bucket or "")
     return ServerResponse(200, (("Location", f"/{bucket.name}"),))
 
 
@@ -115,42 +115,42 @@ def _listing(exchange: Exchange, marker: str) -> _Listing:
     request, bucket = exchange.request, exchange.bucket
     prefix, delimiter = request.param("prefix") or "", request.param("delimiter") or ""
     limit = limit_of(request, "max-keys", 100, exchange.settings.page_limit)
-    encode = key_encoder(exchange.encoding_type)
+    encode = key_encoder(exchange.request)
     keys = sorted(key for key in bucket.access.list_objects(prefix) if key > marker)
     page = page_of(keys, str, prefix=prefix, delimiter=delimiter, marker=marker, limit=limit)
-    # Asked one by one, and only those on the page: an object may vanish meanwhile.
-    objects = tuple(record for record in map(bucket.object, page.entries) if record is not None)
+    # An object may have been deleted since the keys were listed.
+    objects = tuple(info for info in map(bucket.object, page.entries) if info is not None)
     common = (
         ("Name", bucket.name),
         ("Prefix", encode(prefix)),
         ("MaxKeys", str(limit)),
         ("Delimiter", encode(delimiter)),
-        *encoding_node(exchange.encoding_type),
+        *encoding_node(exchange.request),
         ("IsTruncated", boolean(value=page.truncated)),
     )
-    lines: tuple[Node, ...] = (
+    entries: tuple[Node, ...] = (
         *(
             (
                 "Contents",
                 (
-                    ("Key", encode(record.stored.key)),
-                    ("LastModified", xml_time(record.modified)),
-                    ("ETag", quoted(record.etag)),
-                    ("Type", record.object_type),
-                    ("Size", str(record.stored.size)),
-                    ("StorageClass", record.options.storage_class or "Standard"),
+                    ("Key", encode(info.stored.key)),
+                    ("LastModified", xml_time(info.modified)),
+                    ("ETag", quoted(info.etag)),
+                    ("Type", info.object_type),
+                    ("Size", str(info.stored.size)),
+                    ("StorageClass", info.options.storage_class or "Standard"),
                     _OWNER,
                 ),
             )
-            for record in objects
+            for info in objects
         ),
-        *(("CommonPrefixes", (("Prefix", encode(rolled)),)) for rolled in page.prefixes),
+        *(("CommonPrefixes", (("Prefix", encode(prefix)),)) for prefix in page.prefixes),
     )
-    return _Listing(page.truncated, page.last or "", len(objects) + len(page.prefixes), common, lines)
+    return _Listing(page.truncated, page.last or "", len(objects) + len(page.prefixes), common, entries)
 
 
 def _token_of_key(key: str) -> str:
-    # Not the key itself, so that a client that takes a token for a key, or decodes it, does not get away with it.
+    # Encoded, so that a client fails if it uses a token as a key.
     return base64.urlsafe_b64encode(key.encode()).decode()
 
 

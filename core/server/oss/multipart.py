@@ -1,4 +1,4 @@
-"""The operations of multipart uploads."""
+"""The operations on multipart uploads."""
 
 from __future__ import annotations
 
@@ -14,23 +14,24 @@ from partwise.checksums import crc64_fold
 from partwise.errors import UploadNotFound
 from partwise.model import ObjectOptions, PendingUpload, UploadedPart
 from partwise.server.body import BODY_BYTES_MAX
+from partwise.server.buckets import UploadInfo
+from partwise.server.errors import ServiceError, bad_argument
 from partwise.server.exchange import Exchange
 from partwise.server.messages import ServerResponse
-from partwise.server.oss.buckets import UploadRecord
 from partwise.server.oss.callbacks import callback_of
-from partwise.server.oss.errors import OSSError, bad_argument
-from partwise.server.oss.objects import check_length, check_overwrite, quoted, record_of, stored_response
+from partwise.server.oss.headers import checksum_headers, quoted
+from partwise.server.oss.objects import check_length, check_overwrite, object_info, stored_response
 from partwise.server.oss.options import encryption_headers, for_backend, options_of, traffic_limit_of
-from partwise.server.oss.paging import limit_of, page_of
 from partwise.server.oss.xml import (
     Node,
     boolean,
     document,
     encoding_node,
     key_encoder,
-    listed_parts,
+    parse_part_list,
     xml_time,
 )
+from partwise.server.paging import limit_of, page_of
 
 _XML = (("Content-Type", "application/xml"),)
 _PART_NUMBERS = range(1, 10_000 + 1)
@@ -42,15 +43,15 @@ def initiate_multipart_upload(exchange: Exchange) -> ServerResponse:
     bucket = exchange.bucket
     options = options_of(exchange.request)
     check_overwrite(exchange, options.forbid_overwrite)
-    # The ACL is given on complete; the interface lists no effect of it here.
-    asked = for_backend(evolve(options, acl=None), bucket.backend.capabilities.options)
-    upload_id = bucket.backend.initiate_upload(exchange.key, asked)
-    bucket.remember_upload(upload_id, UploadRecord(options, exchange.request.has_param("sequential")))
-    encode = key_encoder(exchange.encoding_type)
+    # The ACL is passed to complete; it is not documented for initiate.
+    accepted = for_backend(evolve(options, acl=None), bucket.backend.capabilities.options)
+    upload_id = bucket.backend.initiate_upload(exchange.key, accepted)
+    bucket.remember_upload(upload_id, UploadInfo(options, exchange.request.has_param("sequential")))
+    encode = key_encoder(exchange.request)
     body = document(
         "InitiateMultipartUploadResult",
         (
-            *encoding_node(exchange.encoding_type),
+            *encoding_node(exchange.request),
             ("Bucket", bucket.name),
             ("Key", encode(exchange.key)),
             ("UploadId", upload_id),
@@ -66,22 +67,24 @@ def upload_part(exchange: Exchange) -> ServerResponse:
     upload_id, number = _upload_id(exchange), _part_number(exchange)
     encryption = request.header("x-oss-server-side-encryption")
     if encryption is not None:
-        raise bad_argument("x-oss-server-side-encryption", encryption, "It is fixed when the upload is initiated.")
+        raise bad_argument(
+            "x-oss-server-side-encryption", encryption, "It can only be set when the upload is initiated."
+        )
     traffic_limit_of(request)
     check_length(exchange)
     if len(body) > min(BODY_BYTES_MAX, bucket.backend.limits.max_part_size):
-        raise OSSError("EntityTooLarge")
-    record = bucket.upload(upload_id)
-    if record.sequential:
-        _check_sequence(number, _held(exchange, upload_id))
-    with _naming(upload_id):
-        receipt = bucket.backend.upload_part(exchange.key, upload_id, number, body)
+        raise ServiceError("EntityTooLarge")
+    upload = bucket.upload(upload_id)
+    if upload.sequential:
+        _check_sequence(number, _stored_parts(exchange, upload_id))
+    with _naming_upload(upload_id):
+        part = bucket.backend.upload_part(exchange.key, upload_id, number, body)
     bucket.remember_part(upload_id, number, exchange.now)
     headers = (
-        ("ETag", quoted(receipt.etag)),
+        ("ETag", quoted(part.etag)),
         ("Content-MD5", base64.b64encode(body.md5).decode()),
-        *exchange.checksum_headers(body.crc64 if receipt.crc64 is None else receipt.crc64),
-        *encryption_headers(record.options),
+        *checksum_headers(exchange, body.crc64 if part.crc64 is None else part.crc64),
+        *encryption_headers(upload.options),
     )
     return ServerResponse(200, headers)
 
@@ -91,16 +94,16 @@ def list_parts(exchange: Exchange) -> ServerResponse:
     upload_id = _upload_id(exchange)
     marker = exchange.request.param("part-number-marker") or "0"
     if not (marker.isascii() and marker.isdigit() and len(marker) <= 5):
-        raise bad_argument("part-number-marker", marker, "It is a part number.")
+        raise bad_argument("part-number-marker", marker, "It must be a part number.")
     limit = limit_of(exchange.request, "max-parts", 1000, exchange.settings.page_limit)
-    parts = [part for part in _held(exchange, upload_id) if part.part_number > int(marker)]
-    page, encode = parts[:limit], key_encoder(exchange.encoding_type)
+    parts = [part for part in _stored_parts(exchange, upload_id) if part.part_number > int(marker)]
+    page, encode = parts[:limit], key_encoder(exchange.request)
     bucket = exchange.bucket
-    reports = exchange.checksums and exchange.settings.checksums and exchange.settings.list_checksums
+    with_checksum = exchange.checksums and exchange.settings.list_checksums
     body = document(
         "ListPartsResult",
         (
-            *encoding_node(exchange.encoding_type),
+            *encoding_node(exchange.request),
             ("Bucket", bucket.name),
             ("Key", encode(exchange.key)),
             ("UploadId", upload_id),
@@ -109,7 +112,10 @@ def list_parts(exchange: Exchange) -> ServerResponse:
             ("NextPartNumberMarker", str(page[-1].part_number) if page else marker),
             ("MaxParts", str(limit)),
             ("IsTruncated", boolean(value=len(parts) > len(page))),
-            *(("Part", _part_node(part, bucket.part_time(upload_id, part), reports=reports)) for part in page),
+            *(
+                ("Part", _part_node(part, bucket.part_time(upload_id, part), with_checksum=with_checksum))
+                for part in page
+            ),
         ),
     )
     return ServerResponse(200, _XML, body)
@@ -121,26 +127,28 @@ def complete_multipart_upload(exchange: Exchange) -> ServerResponse:
     upload_id = _upload_id(exchange)
     sent = exchange.body.document()
     callback = callback_of(request)
-    late = options_of(request)
-    held = _held(exchange, upload_id)
+    options = options_of(request)
+    stored_parts = _stored_parts(exchange, upload_id)
     if request.header("x-oss-complete-all") == "yes":
         if sent:
-            raise bad_argument("x-oss-complete-all", "yes", "A list of parts and complete-all can't go together.")
-        parts = held
+            raise bad_argument(
+                "x-oss-complete-all", "yes", "A list of parts and x-oss-complete-all exclude each other."
+            )
+        parts = stored_parts
     else:
-        parts = _chosen(listed_parts(sent), held, upload_id)
+        parts = _select_parts(parse_part_list(sent), stored_parts, upload_id)
     _check_sizes(exchange, parts)
-    check_overwrite(exchange, late.forbid_overwrite)
-    asked = ObjectOptions(acl=late.acl, forbid_overwrite=late.forbid_overwrite)
-    honoured = for_backend(asked, bucket.backend.capabilities.options)
-    with _naming(upload_id):
-        stored = bucket.backend.complete_upload(key, upload_id, parts, honoured)
+    check_overwrite(exchange, options.forbid_overwrite)
+    relevant = ObjectOptions(acl=options.acl, forbid_overwrite=options.forbid_overwrite)
+    accepted = for_backend(relevant, bucket.backend.capabilities.options)
+    with _naming_upload(upload_id):
+        stored = bucket.backend.complete_upload(key, upload_id, parts, accepted)
     if stored.crc64 is None:
-        stored = evolve(stored, crc64=_folded(parts))
-    record = record_of(exchange, stored, evolve(bucket.upload(upload_id).options, acl=late.acl), "Multipart")
-    bucket.remember_object(record)
+        stored = evolve(stored, crc64=_object_crc64(parts))
+    info = object_info(exchange, stored, evolve(bucket.upload(upload_id).options, acl=options.acl), "Multipart")
+    bucket.remember_object(info)
     bucket.forget_upload(upload_id)
-    return stored_response(exchange, record, callback, _complete_document(exchange, record.etag))
+    return stored_response(exchange, info, callback, _complete_document(exchange, info.etag))
 
 
 def abort_multipart_upload(exchange: Exchange) -> ServerResponse:
@@ -148,10 +156,10 @@ def abort_multipart_upload(exchange: Exchange) -> ServerResponse:
     exchange.body.document()
     upload_id = _upload_id(exchange)
     bucket = exchange.bucket
-    # To a backend an id that is dead already is an aborted one; the service says that there is none.
+    # A backend accepts the abort of an upload that does not exist; the service reports that it does not.
     pending = bucket.backend.list_uploads(exchange.key)
     if not any((upload.key, upload.upload_id) == (exchange.key, upload_id) for upload in pending):
-        raise OSSError("NoSuchUpload", elements={"UploadId": upload_id})
+        raise ServiceError("NoSuchUpload", elements={"UploadId": upload_id})
     bucket.backend.abort_upload(exchange.key, upload_id)
     bucket.forget_upload(upload_id)
     return ServerResponse(204)
@@ -178,14 +186,14 @@ def list_multipart_uploads(exchange: Exchange) -> ServerResponse:
         marker=key_marker,
         limit=limit,
     )
-    # They stand on the last page too: a client has to go by IsTruncated.
+    # The markers are present on the last page, too: a client must use IsTruncated.
     last = page.last
     next_key, next_id = (last.key, last.upload_id) if isinstance(last, PendingUpload) else (last or "", "")
-    encode = key_encoder(exchange.encoding_type)
+    encode = key_encoder(exchange.request)
     body = document(
         "ListMultipartUploadsResult",
         (
-            *encoding_node(exchange.encoding_type),
+            *encoding_node(exchange.request),
             ("Bucket", bucket.name),
             ("KeyMarker", encode(key_marker)),
             ("UploadIdMarker", id_marker),
@@ -213,12 +221,12 @@ def list_multipart_uploads(exchange: Exchange) -> ServerResponse:
     return ServerResponse(200, _XML, body)
 
 
-# --- what a request says ---------------------------------------------------------------------------------------------
+# --- the request -----------------------------------------------------------------------------------------------------
 
 
 def _upload_id(exchange: Exchange) -> str:
-    upload_id = exchange.request.param("uploadId")
-    if not upload_id:
+    upload_id = exchange.target.upload_id
+    if upload_id is None:
         raise bad_argument("ResourceType", "uploadId", "The query parameter uploadId is missing.")
     return upload_id
 
@@ -232,56 +240,58 @@ def _part_number(exchange: Exchange) -> int:
     return int(text)
 
 
-# --- what there is ---------------------------------------------------------------------------------------------------
+# --- the stored parts ------------------------------------------------------------------------------------------------
 
 
 @contextmanager
-def _naming(upload_id: str) -> Iterator[None]:
-    """Let the refusal name the upload that there is not."""
+def _naming_upload(upload_id: str) -> Iterator[None]:
+    """Add the upload id to the refusal if the upload does not exist."""
     try:
         yield
     except UploadNotFound as error:
-        raise OSSError("NoSuchUpload", elements={"UploadId": upload_id}) from error
+        raise ServiceError("NoSuchUpload", elements={"UploadId": upload_id}) from error
 
 
-def _held(exchange: Exchange, upload_id: str) -> list[UploadedPart]:
-    with _naming(upload_id):
+def _stored_parts(exchange: Exchange, upload_id: str) -> list[UploadedPart]:
+    with _naming_upload(upload_id):
         return list(exchange.bucket.backend.list_parts(exchange.key, upload_id))
 
 
-# --- the rules -------------------------------------------------------------------------------------------------------
+# --- checks ----------------------------------------------------------------------------------------------------------
 
 
-def _check_sequence(number: int, held: Sequence[UploadedPart]) -> None:
-    numbers = [part.part_number for part in held]
+def _check_sequence(number: int, stored: Sequence[UploadedPart]) -> None:
+    numbers = [part.part_number for part in stored]
     if number in numbers:
-        raise OSSError("PartAlreadyExist", elements={"PartNumber": str(number)})
+        raise ServiceError("PartAlreadyExist", elements={"PartNumber": str(number)})
     if number != max(numbers, default=0) + 1:
-        raise OSSError("PartNotSequential", elements={"PartNumber": str(number)})
+        raise ServiceError("PartNotSequential", elements={"PartNumber": str(number)})
 
 
-def _chosen(named: Sequence[tuple[int, str]], held: Sequence[UploadedPart], upload_id: str) -> list[UploadedPart]:
-    """The parts that the document names, as they are held."""
-    if any(before >= after for (before, _), (after, _) in pairwise(named)):
-        raise OSSError("InvalidPartOrder", elements={"UploadId": upload_id})
-    by_number = {part.part_number: part for part in held}
-    chosen = []
-    for number, etag in named:
+def _select_parts(
+    listed: Sequence[tuple[int, str]], stored: Sequence[UploadedPart], upload_id: str
+) -> list[UploadedPart]:
+    """Return the stored parts that the document lists."""
+    if any(before >= after for (before, _), (after, _) in pairwise(listed)):
+        raise ServiceError("InvalidPartOrder", elements={"UploadId": upload_id})
+    by_number = {part.part_number: part for part in stored}
+    selected = []
+    for number, etag in listed:
         part = by_number.get(number)
         if part is None or part.etag.strip('"') != etag:
-            raise OSSError("InvalidPart", elements={"ETag": etag, "PartNumber": str(number), "UploadId": upload_id})
-        chosen.append(part)
-    return chosen
+            raise ServiceError("InvalidPart", elements={"ETag": etag, "PartNumber": str(number), "UploadId": upload_id})
+        selected.append(part)
+    return selected
 
 
 def _check_sizes(exchange: Exchange, parts: Sequence[UploadedPart]) -> None:
     if not parts:
-        raise OSSError("InvalidPart", "The upload has no part.")
+        raise ServiceError("InvalidPart", "The upload has no parts.")
     limits = exchange.bucket.backend.limits
     smallest = max(exchange.settings.min_part_size, limits.min_part_size)
     for part in parts[:-1]:
         if part.size < smallest:
-            raise OSSError(
+            raise ServiceError(
                 "EntityTooSmall",
                 elements={
                     "ETag": part.etag,
@@ -291,34 +301,34 @@ def _check_sizes(exchange: Exchange, parts: Sequence[UploadedPart]) -> None:
                 },
             )
     if sum(part.size for part in parts) > limits.max_object_size:
-        raise OSSError("EntityTooLarge")
+        raise ServiceError("EntityTooLarge")
 
 
-# --- what a response says ---------------------------------------------------------------------------------------------
+# --- the response ----------------------------------------------------------------------------------------------------
 
 
-def _folded(parts: Sequence[UploadedPart]) -> int | None:
-    """The CRC-64 of the whole, where every part has one."""
+def _object_crc64(parts: Sequence[UploadedPart]) -> int | None:
+    """Return the CRC-64 of the object, or None if that of a part is unknown."""
     runs = [(part.crc64, part.size) for part in parts if part.crc64 is not None]
     return crc64_fold(runs) if len(runs) == len(parts) else None
 
 
 def _complete_document(exchange: Exchange, etag: str) -> bytes:
-    place = exchange.place
+    target = exchange.target
     return document(
         "CompleteMultipartUploadResult",
         (
-            *encoding_node(exchange.encoding_type),
-            ("Location", f"http://{place.bucket}.{place.host}/{quote(exchange.key)}"),
-            ("Bucket", place.bucket or ""),
-            ("Key", key_encoder(exchange.encoding_type)(exchange.key)),
+            *encoding_node(exchange.request),
+            ("Location", f"http://{target.bucket}.{target.host}/{quote(exchange.key)}"),
+            ("Bucket", target.bucket or ""),
+            ("Key", key_encoder(exchange.request)(exchange.key)),
             ("ETag", quoted(etag)),
         ),
     )
 
 
-def _part_node(part: UploadedPart, modified: float, *, reports: bool) -> tuple[Node, ...]:
-    checksum = () if part.crc64 is None or not reports else (("HashCrc64ecma", str(part.crc64)),)
+def _part_node(part: UploadedPart, modified: float, *, with_checksum: bool) -> tuple[Node, ...]:
+    checksum = () if part.crc64 is None or not with_checksum else (("HashCrc64ecma", str(part.crc64)),)
     return (
         ("PartNumber", str(part.part_number)),
         ("LastModified", xml_time(modified)),

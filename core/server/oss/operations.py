@@ -1,4 +1,4 @@
-"""Which function answers which operation."""
+"""The function of each operation."""
 
 from __future__ import annotations
 

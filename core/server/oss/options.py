@@ -1,4 +1,4 @@
-"""Between the headers of a request and `ObjectOptions`, and back to the headers of a response."""
+"""Conversion of request headers to `ObjectOptions`, and of those to response headers."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from urllib.parse import parse_qsl
 from attrs import evolve
 
 from partwise.model import KIB, ObjectOptions
+from partwise.server.errors import ServiceError, bad_argument
 from partwise.server.messages import Request, to_bytes
-from partwise.server.oss.errors import OSSError, bad_argument
 
 _STORAGE_CLASSES = ("Standard", "IA", "Archive", "ColdArchive", "DeepColdArchive")
 _ACLS = ("default", "private", "public-read", "public-read-write")
@@ -32,16 +32,16 @@ _PLAIN_HEADERS = (
     ("expires", "Expires"),
 )
 
-#: What the server does itself, or what says nothing about the object.
-_NEVER_THE_BACKENDS = frozenset({"callback", "traffic_limit", "request_payer"})
+#: Options that the server implements itself, or that are not about the object.
+_NOT_FOR_BACKENDS = frozenset({"callback", "traffic_limit", "request_payer"})
 
 
 def options_of(request: Request) -> ObjectOptions:
     """
-    What the request asks of the object, the callback excepted.
+    Return the object options of a request, without its callback.
 
     Raises:
-        OSSError: a header has a value that the service refuses.
+        ServiceError: a header has an invalid value.
     """
     texts: dict[str, str] = {}
     for name, header in (*_PLAIN_HEADERS, *_ENCRYPTION_HEADERS):
@@ -49,9 +49,11 @@ def options_of(request: Request) -> ObjectOptions:
         if value is not None:
             texts[name] = value
     if texts.get("encryption", "AES256") not in _ENCRYPTIONS:
-        raise OSSError("InvalidEncryptionAlgorithmError")
+        raise ServiceError("InvalidEncryptionAlgorithmError")
     if not {"data_encryption", "kms_key_id"}.isdisjoint(texts) and texts.get("encryption") != "KMS":
-        raise bad_argument("x-oss-server-side-encryption", texts.get("encryption", ""), "This goes with KMS only.")
+        raise bad_argument(
+            "x-oss-server-side-encryption", texts.get("encryption", ""), "It requires the encryption KMS."
+        )
     return ObjectOptions(
         content_type=texts.get("content_type"),
         cache_control=texts.get("cache_control"),
@@ -74,26 +76,26 @@ def options_of(request: Request) -> ObjectOptions:
 
 def traffic_limit_of(request: Request) -> int | None:
     """
-    The bits a second that the request wants at most. They are checked, not applied.
+    Return the traffic limit of a request in bits per second. It is validated, but not enforced.
 
     Raises:
-        OSSError: InvalidArgument: out of bounds, or given twice.
+        ServiceError: InvalidArgument: it is out of range, or given twice.
     """
     in_header, in_query = request.header("x-oss-traffic-limit"), request.param("x-oss-traffic-limit")
     if in_header is not None and in_query is not None:
-        raise bad_argument("x-oss-traffic-limit", in_header, "It may stand in the header or in the query, not in both.")
+        raise bad_argument("x-oss-traffic-limit", in_header, "It must not be both in the header and in the query.")
     text = in_header if in_header is not None else in_query
     if text is None:
         return None
     if not (text.isascii() and text.isdigit() and len(text) <= 9 and int(text) in _TRAFFIC_LIMITS):
-        raise bad_argument("x-oss-traffic-limit", text, "It is from 819200 to 838860800 bits a second.")
+        raise bad_argument("x-oss-traffic-limit", text, "It must be from 819200 to 838860800 bits per second.")
     return int(text)
 
 
 def _one_of(request: Request, header: str, values: tuple[str, ...]) -> str | None:
     value = request.header(header)
     if value is not None and value not in values:
-        raise bad_argument(header, value, f"{header} is one of {', '.join(values)}.")
+        raise bad_argument(header, value, f"{header} must be one of {', '.join(values)}.")
     return value
 
 
@@ -101,7 +103,7 @@ def _metadata(request: Request) -> dict[str, str]:
     metadata = {name.removeprefix(_METADATA): value for name, value in request.headers if name.startswith(_METADATA)}
     size = sum(len(to_bytes(name)) + len(to_bytes(value)) for name, value in metadata.items())
     if size > _METADATA_BYTES_MAX:
-        raise OSSError("InvalidArgument", f"The metadata has {size} bytes; {_METADATA_BYTES_MAX} is the most.")
+        raise ServiceError("InvalidArgument", f"The metadata has {size} bytes; the maximum is {_METADATA_BYTES_MAX}.")
     return metadata
 
 
@@ -109,24 +111,24 @@ def _tags(request: Request) -> dict[str, str]:
     text = request.header("x-oss-tagging") or ""
     tags = parse_qsl(text, keep_blank_values=True)
     if len(tags) > _TAGS_MAX or len(dict(tags)) < len(tags):
-        raise bad_argument("x-oss-tagging", text, f"There are at most {_TAGS_MAX} tags, each name once.")
+        raise bad_argument("x-oss-tagging", text, f"At most {_TAGS_MAX} tags with different names are allowed.")
     return dict(tags)
 
 
-def for_backend(options: ObjectOptions, honoured: frozenset[str]) -> ObjectOptions:
-    """Of `options`, what the backend honours; the server remembers the others."""
+def for_backend(options: ObjectOptions, supported: frozenset[str]) -> ObjectOptions:
+    """Return the options that the backend supports; the server remembers the others."""
     default = ObjectOptions()
-    left_out = options.explicitly_set() - (honoured - _NEVER_THE_BACKENDS)
-    return evolve(options, **{name: getattr(default, name) for name in left_out})
+    unsupported = options.explicitly_set() - (supported - _NOT_FOR_BACKENDS)
+    return evolve(options, **{name: getattr(default, name) for name in unsupported})
 
 
 def encryption_headers(options: ObjectOptions) -> tuple[tuple[str, str], ...]:
-    """The headers that repeat how the object is encrypted."""
+    """Return the headers that describe the encryption of an object."""
     return _present(options, _ENCRYPTION_HEADERS)
 
 
 def object_headers(options: ObjectOptions) -> tuple[tuple[str, str], ...]:
-    """The headers that HEAD and GET show of an object."""
+    """Return the headers of HEAD and GET that are derived from the options of an object."""
     headers = [*_present(options, _PLAIN_HEADERS), *encryption_headers(options)]
     if options.content_type is None:
         headers.append(("Content-Type", "application/octet-stream"))

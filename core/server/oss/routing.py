@@ -1,18 +1,16 @@
 """
-Which operation a request asks for.
+The operation of a request.
 
-A server that takes an unknown sub-resource for a plain request stores an ACL document as an object, so whatever is not
-known here is refused.
+A server that ignored unknown sub-resources would store an ACL document as an object, so everything unknown is refused.
 """
 
 from __future__ import annotations
 
-from partwise.server.messages import Request
-from partwise.server.oss.addressing import Place
-from partwise.server.oss.errors import OSSError
+from partwise.server.errors import ServiceError
+from partwise.server.messages import Request, Target
 from partwise.server.oss.signatures import SUBRESOURCES
 
-# Of the query keys that mean something to the service, those that go with operations rather than select one.
+# The sub-resources that accompany an operation. All others select one.
 _ACCOMPANYING = frozenset({"callback", "callback-var", "cname", "continuation-token", "security-token", "sequential"})
 _SELECTORS = {name for name in SUBRESOURCES - _ACCOMPANYING if not name.startswith("response-")} | {"x-oss-process"}
 
@@ -30,7 +28,7 @@ _BUCKET = {
 _OBJECT = {
     ("POST", "uploads"): "InitiateMultipartUpload",
     ("PUT", "partNumber uploadId"): "UploadPart",
-    # Half of a part's address is a mistake in a part's request: the operation itself names what is missing.
+    # A request with one of the two is a wrong UploadPart request; that operation reports which one is missing.
     ("PUT", "uploadId"): "UploadPart",
     ("PUT", "partNumber"): "UploadPart",
     ("GET", "uploadId"): "ListParts",
@@ -44,28 +42,28 @@ _OBJECT = {
     ("DELETE", ""): "DeleteObject",
 }
 
-#: The names of all operations that the server knows, as its record of requests and its planned faults use them.
+#: The names of all operations, for recorded requests and planned faults.
 OPERATIONS = frozenset({*_SERVICE.values(), *_BUCKET.values(), *_OBJECT.values(), "ListObjectsV2"})
 
 
-def operation_of(request: Request, place: Place) -> str:
+def operation_of(request: Request, target: Target) -> str:
     """
-    The name of the operation, as the API reference has it.
+    Return the name of the operation in the API reference.
 
     Raises:
-        OSSError: NotImplemented.
+        ServiceError: NotImplemented.
     """
     selectors = " ".join(sorted({name for name, _ in request.query} & _SELECTORS))
-    if place.bucket is None:
+    if target.bucket is None:
         table = _SERVICE
-    elif place.key is None:
+    elif target.key is None:
         table = _BUCKET
     else:
         table = _OBJECT
     operation = table.get((request.method, selectors))
     copies = any(name.startswith("x-oss-copy-source") for name, _ in request.headers)
     if operation is None or copies:
-        raise OSSError("NotImplemented", f"This server has no operation {request.method} with ({selectors}).")
+        raise ServiceError("NotImplemented", f"This server has no operation {request.method} with ({selectors}).")
     if operation == "ListObjects" and request.param("list-type") == "2":
         return "ListObjectsV2"
     return operation

@@ -1,9 +1,9 @@
 """
-Who signed a request, and whether the signature is right: V1 and V4, in a header or in the query.
+Authentication of requests: signatures V1 and V4, in a header or in the query.
 
-This is the server's own reading of the rules. It shares no line with the client's signer, so that the two can't agree
-on the same mistake. A claim is read off the request first (`_claim_of`); then its time, its token and its signature are
-checked against what the server knows.
+This is a second, independent implementation of the specification. It shares no code with the signer of the client, so
+that a mistake in one of them is detected. `_parse_claim` reads what the request claims about its signature; then time,
+security token and signature of the claim are checked.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Literal
@@ -19,16 +19,15 @@ from urllib.parse import quote
 
 from attrs import define
 
-from partwise.server.messages import Request, to_bytes
-from partwise.server.oss.addressing import Place
-from partwise.server.oss.errors import OSSError, bad_argument
+from partwise.server.errors import ServiceError, bad_argument
+from partwise.server.messages import Request, Target, to_bytes
 from partwise.server.oss.xml import xml_time
 from partwise.server.settings import AccessKey, ServerSettings
 
-#: How far the date of a request may be from the server's clock, in seconds.
+#: The maximum difference between the date of a request and the server's clock, in seconds.
 SKEW_MAX = 900
 
-#: How long a presigned V4 URL may hold, in seconds.
+#: The maximum validity of a presigned V4 URL, in seconds.
 PRESIGNED_MAX = 604_800
 
 _V4 = "OSS4-HMAC-SHA256"
@@ -45,13 +44,13 @@ _SUBRESOURCE_NAMES = """
     response-content-disposition response-content-encoding
 """
 
-#: The query keys that V1 signs, besides every x-oss-* one.
+#: The query parameters that V1 signs, besides all x-oss-* parameters.
 SUBRESOURCES = frozenset(_SUBRESOURCE_NAMES.split())
 
 
 @define(frozen=True)
 class _Claim:
-    """What a request says of its signature."""
+    """What a request claims about its signature."""
 
     version: Literal["v1", "v4"]
     presigned: bool
@@ -59,47 +58,47 @@ class _Claim:
     signature: str
     token: str | None
     date: str
-    """The date line of the string to sign; of a presigned V1 URL the second at which it ends."""
+    """The date line of the string to sign; for a presigned V1 URL the second at which it expires."""
     scope: str = ""
     additional: tuple[str, ...] = ()
     expires: str = ""
 
 
-def authenticate(request: Request, place: Place, settings: ServerSettings, now: float) -> AccessKey | None:
+def authenticate(request: Request, target: Target, settings: ServerSettings, now: float) -> AccessKey | None:
     """
-    The access key that signed the request; None where there is no signature and none is needed.
+    Return the access key that signed the request; None for an unsigned request, if the settings allow that.
 
     Args:
         request: the request.
-        place: the bucket and key it is for, which are signed however they are addressed.
-        settings: whom the server knows, and what it accepts.
+        target: its bucket and key, which are signed independently of the style of the URL.
+        settings: the access keys, and the accepted signature versions.
         now: the server's clock, in seconds since 1970.
 
     Raises:
-        OSSError: the signature is missing, malformed, out of its time, of an unknown key, or wrong.
+        ServiceError: the signature is missing, malformed, expired, made by an unknown key, or wrong.
     """
-    claim = _claim_of(request)
+    claim = _parse_claim(request)
     if claim is None:
         if settings.allow_anonymous:
             return None
-        raise OSSError("AccessDenied", "Anonymous access is forbidden for this operation.")
+        raise ServiceError("AccessDenied", "Anonymous access is forbidden for this operation.")
     if claim.version == "v1" and not settings.accept_v1:
-        raise OSSError("AccessDenied", "Signature version 1 is not accepted: use V4.", ec="0002-00000080")
+        raise _refusal("AccessDenied", "0002-00000080", "Signature version 1 is not accepted: use V4.")
     access_key = settings.access_key(claim.access_key_id)
     if access_key is None:
-        raise OSSError("InvalidAccessKeyId", elements={"OSSAccessKeyId": claim.access_key_id})
+        raise ServiceError("InvalidAccessKeyId", elements={"OSSAccessKeyId": claim.access_key_id})
     if claim.version == "v4":
         _check_scope(claim, settings.region)
     _check_time(claim, now)
     _check_token(claim, access_key, settings, now)
-    _check_signature(claim, request, place, access_key)
+    _check_signature(claim, request, target, access_key)
     return access_key
 
 
-# --- reading the claim -----------------------------------------------------------------------------------------------
+# --- parsing the claim -----------------------------------------------------------------------------------------------
 
 
-def _claim_of(request: Request) -> _Claim | None:
+def _parse_claim(request: Request) -> _Claim | None:
     header = request.header("authorization")
     in_query = [name for name in ("OSSAccessKeyId", "Signature") if request.has_param(name)]
     in_query += [name for name in ("x-oss-signature-version", "x-oss-signature") if request.has_param(name)]
@@ -110,7 +109,7 @@ def _claim_of(request: Request) -> _Claim | None:
     if not in_query:
         return None
     if request.header("x-oss-security-token") is not None:
-        raise OSSError("InvalidRequest", "The token of a presigned URL belongs into its query.")
+        raise ServiceError("InvalidRequest", "The security token of a presigned URL must be in its query.")
     return _v4_query(request) if in_query[0].startswith("x-oss-") else _v1_query(request)
 
 
@@ -144,7 +143,7 @@ def _v4_header(request: Request, header: str) -> _Claim:
     if not {"Credential", "Signature"} <= fields.keys():
         raise bad_argument("Authorization", "", "Authorization header is invalid.")
     if fields.get("AdditionalHeaders") == "":
-        raise OSSError("InvalidArgument", "AdditionalHeaders in Authorization header is empty.", ec="0002-00000209")
+        raise _refusal("InvalidArgument", "0002-00000209", "AdditionalHeaders in Authorization header is empty.")
     if request.header("x-oss-content-sha256") is None:
         raise bad_argument("x-oss-content-sha256", "", "Missing x-oss-content-sha256 header.")
     access_key_id, scope = _credential(fields["Credential"])
@@ -181,14 +180,14 @@ def _v4_query(request: Request) -> _Claim:
 def _required(request: Request, name: str) -> str:
     value = request.param(name)
     if not value:
-        raise bad_argument(name, "", f"The query of a presigned URL needs {name}.")
+        raise bad_argument(name, "", f"The query of a presigned URL must have {name}.")
     return value
 
 
 def _credential(text: str) -> tuple[str, str]:
     fields = text.rsplit("/", 4)
     if len(fields) != 5 or not all(fields):
-        raise bad_argument("Credential", text, "The credential is not an id and a scope.")
+        raise bad_argument("Credential", text, "The credential must be an id and a scope.")
     return fields[0], "/".join(fields[1:])
 
 
@@ -202,9 +201,9 @@ def _header_names(text: str) -> tuple[str, ...]:
 def _check_scope(claim: _Claim, region: str) -> None:
     date, claimed_region, product, terminator = claim.scope.split("/")
     if claimed_region != region:
-        raise OSSError("InvalidArgument", "Invalid signing region in Authorization header.", ec="0002-00000226")
+        raise _refusal("InvalidArgument", "0002-00000226", "Invalid signing region in Authorization header.")
     if product != "oss":
-        raise OSSError("InvalidArgument", "Invalid signing product in Authorization header.", ec="0002-00000227")
+        raise _refusal("InvalidArgument", "0002-00000227", "Invalid signing product in Authorization header.")
     if terminator != _TERMINATOR or date != claim.date[:8]:
         raise bad_argument("Credential", claim.scope, "Invalid signing date or terminator in the scope.")
 
@@ -213,9 +212,9 @@ def _check_time(claim: _Claim, now: float) -> None:
     if claim.presigned:
         _check_validity(claim, now)
         return
-    moment = _moment(claim)
+    moment = _signing_time(claim)
     if abs(now - moment) > SKEW_MAX:
-        raise OSSError(
+        raise ServiceError(
             "RequestTimeTooSkewed",
             elements={
                 "RequestTime": xml_time(moment),
@@ -227,83 +226,83 @@ def _check_time(claim: _Claim, now: float) -> None:
 
 def _check_validity(claim: _Claim, now: float) -> None:
     if claim.version == "v1":
-        begin, end = float("-inf"), float(_whole_number("Expires", claim.date))
+        begin, end = float("-inf"), float(_integer("Expires", claim.date))
     else:
-        seconds = _whole_number("x-oss-expires", claim.expires)
+        seconds = _integer("x-oss-expires", claim.expires)
         if not 1 <= seconds <= PRESIGNED_MAX:
-            raise OSSError(
-                "InvalidArgument", f"x-oss-expires is from 1 to {PRESIGNED_MAX} seconds.", ec="0002-00000232"
+            raise _refusal(
+                "InvalidArgument", "0002-00000232", f"x-oss-expires must be from 1 to {PRESIGNED_MAX} seconds."
             )
-        moment = _moment(claim)
+        moment = _signing_time(claim)
         begin, end = moment - SKEW_MAX, moment + seconds
     if now < begin:
-        raise OSSError("AccessDenied", "Request is not valid yet.", elements={"ServerTime": xml_time(now)})
+        raise ServiceError("AccessDenied", "Request is not valid yet.", elements={"ServerTime": xml_time(now)})
     if now > end:
         elements = {"Expires": xml_time(end), "ServerTime": xml_time(now)}
-        raise OSSError("AccessDenied", "Request has expired.", elements=elements)
+        raise ServiceError("AccessDenied", "Request has expired.", elements=elements)
 
 
-def _whole_number(name: str, text: str) -> int:
+def _integer(name: str, text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= 12):
         raise bad_argument(name, text, f"{name} is not a number of seconds.")
     return int(text)
 
 
-def _moment(claim: _Claim) -> float:
+def _signing_time(claim: _Claim) -> float:
     try:
         if claim.version == "v4":
             return datetime.strptime(claim.date, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp()
         return parsedate_to_datetime(claim.date).timestamp()
     except ValueError:
-        raise OSSError("AccessDenied", "OSS authentication requires a valid Date.") from None
+        raise ServiceError("AccessDenied", "OSS authentication requires a valid Date.") from None
 
 
 def _check_token(claim: _Claim, access_key: AccessKey, settings: ServerSettings, now: float) -> None:
     elements = {"OSSAccessKeyId": claim.access_key_id}
     if claim.token is None:
         if access_key.security_token is not None:
-            raise OSSError("InvalidAccessKeyId", ec="0002-00000003", elements=elements)
+            raise _refusal("InvalidAccessKeyId", "0002-00000003", elements=elements)
         return
     if access_key.security_token is None:
-        raise OSSError("InvalidAccessKeyId", ec="0002-00000002", elements=elements)
+        raise _refusal("InvalidAccessKeyId", "0002-00000002", elements=elements)
     if not _equal(claim.token, access_key.security_token):
         tokens = {key.security_token for key in settings.access_keys}
-        raise OSSError("AccessKeyIdAndSecurityTokenNotMatch" if claim.token in tokens else "InvalidSecurityToken")
+        raise ServiceError("AccessKeyIdAndSecurityTokenNotMatch" if claim.token in tokens else "InvalidSecurityToken")
     if access_key.expiration is not None and now >= access_key.expiration:
-        raise OSSError("SecurityTokenExpired")
+        raise ServiceError("SecurityTokenExpired")
 
 
-# --- the signature itself --------------------------------------------------------------------------------------------
+# --- the signature ---------------------------------------------------------------------------------------------------
 
 
-def _check_signature(claim: _Claim, request: Request, place: Place, access_key: AccessKey) -> None:
+def _check_signature(claim: _Claim, request: Request, target: Target, access_key: AccessKey) -> None:
     elements = {"OSSAccessKeyId": claim.access_key_id, "SignatureProvided": claim.signature}
     if claim.version == "v1":
-        string_to_sign = _v1_string_to_sign(claim, request, place)
+        string_to_sign = _v1_string_to_sign(claim, request, target)
         expected = _v1_signature(access_key.access_key_secret, string_to_sign)
     else:
-        canonical_request = _v4_canonical_request(claim, request, place)
+        canonical_request = _v4_canonical_request(claim, request, target)
         string_to_sign = _v4_string_to_sign(claim, canonical_request)
         expected = _v4_signature(access_key.access_key_secret, claim.scope, string_to_sign)
         elements["CanonicalRequest"] = canonical_request.decode("utf-8", "replace")
     if not _equal(expected, claim.signature):
         elements["StringToSign"] = string_to_sign.decode("utf-8", "replace")
         elements["StringToSignBytes"] = string_to_sign.hex(" ").upper()
-        raise OSSError("SignatureDoesNotMatch", elements=elements)
+        raise ServiceError("SignatureDoesNotMatch", elements=elements)
 
 
 def _equal(left: str, right: str) -> bool:
     return hmac.compare_digest(to_bytes(left), to_bytes(right))
 
 
-def _v1_string_to_sign(claim: _Claim, request: Request, place: Place) -> bytes:
+def _v1_string_to_sign(claim: _Claim, request: Request, target: Target) -> bytes:
     signed_headers = _header_lines(request, {name for name, _ in request.headers if name.startswith("x-oss-")})
     lines = [request.method, request.header("content-md5") or "", request.header("content-type") or "", claim.date]
-    return to_bytes("\n".join(lines) + "\n" + signed_headers + _v1_resource(request, place))
+    return to_bytes("\n".join(lines) + "\n" + signed_headers + _v1_resource(request, target))
 
 
-def _v1_resource(request: Request, place: Place) -> str:
-    path = "/" if place.bucket is None else f"/{place.bucket}/{place.key or ''}"
+def _v1_resource(request: Request, target: Target) -> str:
+    path = "/" if target.bucket is None else f"/{target.bucket}/{target.key or ''}"
     signed = sorted(
         (to_bytes(name), name, value)
         for name, value in request.query
@@ -318,8 +317,8 @@ def _v1_signature(secret: str, string_to_sign: bytes) -> str:
     return base64.b64encode(digest).decode()
 
 
-def _v4_canonical_request(claim: _Claim, request: Request, place: Place) -> bytes:
-    path = "/" if place.bucket is None else f"/{place.bucket}/{place.key or ''}"
+def _v4_canonical_request(claim: _Claim, request: Request, target: Target) -> bytes:
+    path = "/" if target.bucket is None else f"/{target.bucket}/{target.key or ''}"
     query = sorted(
         (_encoded(name), _encoded(value))
         for name, value in request.query
@@ -327,7 +326,7 @@ def _v4_canonical_request(claim: _Claim, request: Request, place: Place) -> byte
     )
     sent = {name for name, _ in request.headers}
     always = {name for name in sent if name.startswith("x-oss-") or name in ("content-type", "content-md5")}
-    # Only what was sent and is not signed anyway can be signed in addition.
+    # Headers that were not sent, or that are always signed, are no additional headers.
     additional = [name for name in claim.additional if name in sent - always]
     return to_bytes(
         "\n".join(
@@ -361,3 +360,7 @@ def _v4_signature(secret: str, scope: str, string_to_sign: bytes) -> str:
     for step in scope.split("/"):
         key = hmac.digest(key, to_bytes(step), "sha256")
     return hmac.digest(key, string_to_sign, "sha256").hex()
+
+
+def _refusal(code: str, ec: str, message: str | None = None, elements: Mapping[str, str] | None = None) -> ServiceError:
+    return ServiceError(code, message, elements={**(elements or {}), "EC": ec})

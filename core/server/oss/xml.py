@@ -1,4 +1,4 @@
-"""The XML that goes out, and the one document that comes in."""
+"""Writing of XML documents, and reading of the list of parts in CompleteMultipartUpload."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from urllib.parse import quote
 from xml.etree import ElementTree as ET
 from xml.parsers import expat
 
-from partwise.server.oss.errors import OSSError, bad_argument
+from partwise.server.errors import ServiceError, bad_argument
+from partwise.server.messages import Request
 
 #: An element: its name, and its text or its children.
 Node = tuple[str, "str | Sequence[Node]"]
@@ -25,7 +26,11 @@ _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def document(root: str, content: str | Sequence[Node]) -> bytes:
-    """An XML document. Characters that XML can't hold become U+FFFD, which is what ``encoding-type=url`` is for."""
+    """
+    Return an XML document.
+
+    Characters that XML does not allow are replaced by U+FFFD; clients avoid that by ``encoding-type=url``.
+    """
     text = ET.tostring(_element(root, content), encoding="unicode")
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{text}'.encode()
 
@@ -39,71 +44,56 @@ def _element(name: str, content: str | Sequence[Node]) -> ET.Element:
     return element
 
 
-def error_document(error: OSSError, request_id: str, host: str) -> bytes:
-    """The document that says why a request was refused."""
-    children: list[Node] = [
-        ("Code", error.code),
-        ("Message", error.message),
-        ("RequestId", request_id),
-        ("HostId", host),
-        *error.elements.items(),
-    ]
-    if error.ec:
-        children += [("EC", error.ec), ("RecommendDoc", f"https://api.aliyun.com/troubleshoot?q={error.ec}")]
-    return document("Error", children)
-
-
 def xml_time(seconds: float) -> str:
-    """Seconds since 1970 as XML documents have them: whole seconds, written as thousandths, as clients expect."""
-    # What a client sends may lie outside of what a date can be on every platform; then the nearest one is shown.
+    """Return seconds since 1970 in the format of XML documents: whole seconds, written with milliseconds."""
+    # A client can send a time that is out of range on some platforms. It is clamped.
     moment = datetime.fromtimestamp(min(max(seconds, 0), _LAST_SECOND), UTC)
     return f"{moment:%Y-%m-%dT%H:%M:%S}.000Z"
 
 
 def boolean(*, value: bool) -> str:
-    """A truth as XML documents have it."""
+    """Return a boolean in the format of XML documents."""
     return "true" if value else "false"
 
 
-def key_encoder(encoding_type: str | None) -> Callable[[str], str]:
+def key_encoder(request: Request) -> Callable[[str], str]:
     """
-    How keys are written in a response.
-
-    Args:
-        encoding_type: the request's ``encoding-type``, of which ``url`` alone means something.
+    Return the function that encodes keys for a response, by the ``encoding-type`` of the request.
 
     Raises:
-        OSSError: InvalidArgument: it is anything else.
+        ServiceError: InvalidArgument: the encoding type is not ``url``.
     """
+    encoding_type = request.param("encoding-type")
     if encoding_type not in (None, "", "url"):
         raise bad_argument("encoding-type", encoding_type, "Invalid Encoding Method specified in Request.")
     return (lambda key: quote(key, safe="")) if encoding_type else (lambda key: key)
 
 
-def encoding_node(encoding_type: str | None) -> tuple[Node, ...]:
-    """The element that says how keys are written, where they are."""
+def encoding_node(request: Request) -> tuple[Node, ...]:
+    """Return the element that names the encoding of keys, if the request has one."""
+    encoding_type = request.param("encoding-type")
     return (("EncodingType", encoding_type),) if encoding_type else ()
 
 
-def listed_parts(body: bytes) -> list[tuple[int, str]]:
+def parse_part_list(body: bytes) -> list[tuple[int, str]]:
     """
-    The part numbers and ETags (without quotes) of a CompleteMultipartUpload document, in its order.
+    Return the part numbers and ETags (without quotes) of a CompleteMultipartUpload document, in document order.
 
     Raises:
-        OSSError: MalformedXML.
+        ServiceError: MalformedXML.
     """
     reader = _PartsReader()
     try:
         reader.read(body)
-    except (expat.ExpatError, LookupError, ValueError) as error:  # the last two: an unknown encoding
-        raise OSSError("MalformedXML") from error
+    except (expat.ExpatError, LookupError, ValueError) as error:  # LookupError and ValueError: an unknown encoding
+        raise ServiceError("MalformedXML") from error
     if not reader.parts:
-        raise OSSError("MalformedXML")
+        raise ServiceError("MalformedXML")
     return reader.parts
 
 
 class _PartsReader:
-    """Reads a CompleteMultipartUpload document piece by piece; no tree of it is made, however it is nested."""
+    """Reads a CompleteMultipartUpload document as a stream of events; it builds no tree, however deep the nesting."""
 
     def __init__(self) -> None:
         self.parts: list[tuple[int, str]] = []
@@ -113,7 +103,7 @@ class _PartsReader:
 
     def read(self, body: bytes) -> None:
         parser = expat.ParserCreate(namespace_separator="}")
-        # An entity that names itself twice, many levels deep, fills the memory. No client sends a document type.
+        # Nested entities can expand until memory is exhausted. No client sends a document type declaration.
         parser.StartDoctypeDeclHandler = self._refuse
         parser.StartElementHandler = self._begin
         parser.CharacterDataHandler = self._text
@@ -121,15 +111,15 @@ class _PartsReader:
         parser.Parse(body, True)
 
     def _refuse(self, *_: object) -> None:
-        raise OSSError("MalformedXML", "A document type is not allowed.")
+        raise ServiceError("MalformedXML", "A document type declaration is not allowed.")
 
     def _begin(self, tag: str, _: object) -> None:
         self._elements += 1
         self._path.append(tag.rpartition("}")[2])
         if self._elements > _ELEMENTS_MAX or len(self._path) > _DEPTH_MAX:
-            raise OSSError("MalformedXML", "The document has too many elements, or they are nested too deep.")
+            raise ServiceError("MalformedXML", "The document has too many elements, or is nested too deeply.")
         if len(self._path) == 1 and self._path != ["CompleteMultipartUpload"]:
-            raise OSSError("MalformedXML")
+            raise ServiceError("MalformedXML")
         if self._is_field():
             self._fields[self._path[-1]] = ""
 
@@ -137,7 +127,7 @@ class _PartsReader:
         if self._is_field():
             self._fields[self._path[-1]] += text
             if len(self._fields[self._path[-1]]) > _FIELD_LENGTH_MAX:
-                raise OSSError("MalformedXML", "A part number or an ETag is too long.")
+                raise ServiceError("MalformedXML", "A part number or an ETag is too long.")
 
     def _end(self, _: object) -> None:
         if self._path[1:] == ["Part"]:
@@ -152,5 +142,5 @@ class _PartsReader:
 def _part(fields: Mapping[str, str]) -> tuple[int, str]:
     number, etag = fields["PartNumber"].strip(), fields["ETag"].strip()
     if not (number.isascii() and number.isdigit() and len(number) <= _NUMBER_DIGITS_MAX):
-        raise OSSError("MalformedXML")
+        raise ServiceError("MalformedXML")
     return int(number), etag.strip('"')

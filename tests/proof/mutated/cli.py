@@ -178,7 +178,7 @@ MUTATIONS = [
         "    except ZeroDivisionError:",
         COMMANDS,
     ),
-    Mutation("serve keeps requests", "core/cli/serve.py", "kept_requests=0", "kept_requests=1", SERVE_AND_DEMO),
+    Mutation("serve keeps requests", "core/cli/serve.py", "max_recorded_requests=0", "kept_requests=1", SERVE_AND_DEMO),
     Mutation("a weak secret is taken", "core/cli/serve.py", "len(secret) < _SECRET_LENGTH_MIN or ", "", SERVE_AND_DEMO),
     Mutation(
         "the secret that was given is shown",

@@ -17,8 +17,8 @@ MUTATIONS = [
     ),
     Mutation(
         "any host may be named",
-        "core/server/oss/service.py",
-        "        check_hosts(exchange.request, exchange.settings, self._listens_on)\n",
+        "core/server/service.py",
+        "        check_hosts(request, exchange.settings, self._listen_address)\n",
         "",
         WHO_ASKS,
     ),
@@ -32,8 +32,8 @@ MUTATIONS = [
     Mutation(
         "a name is allowed where only addresses are",
         "core/server/hosts.py",
-        "    if _listens_everywhere(listens_on) and _is_address(host):",
-        "    if _listens_everywhere(listens_on):",
+        "    if _listens_everywhere(listen_address) and is_address(host):",
+        "    if _listens_everywhere(listen_address):",
         WHO_ASKS,
     ),
     Mutation(
@@ -66,8 +66,8 @@ MUTATIONS = [
     ),
     Mutation(
         "requests are kept for ever",
-        "core/server/oss/service.py",
-        "            self._received.shrink(exchange.settings.kept_requests)\n",
+        "core/server/service.py",
+        "            self._recorded.shrink(maximum)\n",
         "            pass\n",
         BOUNDS,
     ),
@@ -87,14 +87,14 @@ MUTATIONS = [
     ),
     Mutation(
         "any number of clients is served",
-        "core/server/server.py",
-        "            if len(self._open) >= self._connections_max():",
+        "core/server/listener.py",
+        "            if len(self._open) >= self._max_connections():",
         "            if False:",
         BOUNDS,
     ),
     Mutation(
         "a client that went keeps its place",
-        "core/server/server.py",
+        "core/server/listener.py",
         "            with self._lock:\n                del self._open[threading.current_thread()]",
         "            pass",
         BOUNDS,
@@ -102,8 +102,8 @@ MUTATIONS = [
     Mutation(
         "a head may drip for ever",
         "core/server/connection.py",
-        "            patience = end - time.monotonic()\n",
-        "            patience = self._silence\n",
+        "            timeout = end - time.monotonic()\n",
+        "            timeout = self._idle_timeout\n",
         BOUNDS,
     ),
     Mutation(
@@ -116,14 +116,14 @@ MUTATIONS = [
     Mutation(
         "a body that stops is waited for the longer the more came",
         "core/server/connection.py",
-        "min(self._silence, left))",
+        "min(self._idle_timeout, left))",
         "left)",
         BOUNDS,
     ),
     Mutation(
         "an answer is waited for as long as is left of the request",
         "core/server/connection.py",
-        "        self._socket.settimeout(self._silence)\n",
+        "        self._socket.settimeout(self._idle_timeout)\n",
         "        pass\n",
         BOUNDS,
     ),
@@ -188,19 +188,19 @@ MUTATIONS = [
     ),
     Mutation(
         "a link is a bucket",
-        "core/server/oss/buckets.py",
+        "core/server/buckets.py",
         " and folder.is_dir() and not folder.is_symlink()",
         " and folder.is_dir()",
         FOLDERS,
     ),
     Mutation(
         "a folder that becomes a link is a bucket",
-        "core/server/oss/buckets.py",
+        "core/server/buckets.py",
         "                if backend.directory != folder:",
         "                if False:",
         FOLDERS,
     ),
     Mutation(
-        "folders are made for everybody", "core/server/oss/buckets.py", "_PRIVATE = 0o700", "_PRIVATE = 0o755", FOLDERS
+        "folders are made for everybody", "core/server/buckets.py", "_PRIVATE = 0o700", "_PRIVATE = 0o755", FOLDERS
     ),
 ]

@@ -1,4 +1,4 @@
-"""Pages of a sorted list: prefix, delimiter, marker, limit."""
+"""Pages of a sorted list: prefix, delimiter, marker and limit."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Generic, TypeVar
 
 from attrs import define
 
+from partwise.server.errors import bad_argument
 from partwise.server.messages import Request
-from partwise.server.oss.errors import bad_argument
 
 _Entry = TypeVar("_Entry")
 
@@ -19,10 +19,10 @@ class Page(Generic[_Entry]):
     One page.
 
     Args:
-        entries: what is on it.
-        prefixes: what was rolled up into one line each; a line counts as an entry.
-        truncated: whether more follows.
-        last: the entry or the prefix that stands last, from which the next page starts; None on an empty page.
+        entries: the entries on it.
+        prefixes: the common prefixes on it, each of which counts as one entry.
+        truncated: whether more entries follow.
+        last: the last entry or common prefix, after which the next page starts; None on an empty page.
     """
 
     entries: tuple[_Entry, ...]
@@ -41,35 +41,35 @@ def page_of(
     limit: int = 1000,
 ) -> Page[_Entry]:
     """
-    The first page of `entries`.
+    Return the first page of `entries`.
 
     Args:
-        entries: sorted, and only those that stand after the marker.
-        key: the key of an entry.
-        prefix: which keys to list; all entries have it already.
-        delimiter: keys that have it after the prefix are rolled up into what stands before it, itself included.
-        marker: where this page starts; a prefix that was rolled up on the page before is not repeated.
-        limit: the most lines on a page.
+        entries: sorted by key, without those up to the marker.
+        key: returns the key of an entry.
+        prefix: the prefix of the list; all entries have it already.
+        delimiter: keys that contain it after the prefix are grouped under the common prefix that ends with it.
+        marker: where this page starts. A common prefix of the previous page is not repeated.
+        limit: the maximum number of entries and common prefixes.
     """
     listed: list[_Entry] = []
     prefixes: list[str] = []
     last: _Entry | str | None = None
     for entry in entries:
-        rolled = _rolled_up(key(entry), prefix, delimiter)
-        if rolled is not None and (rolled <= marker or (prefixes and rolled == prefixes[-1])):
+        common = _common_prefix(key(entry), prefix, delimiter)
+        if common is not None and (common <= marker or (prefixes and common == prefixes[-1])):
             continue
         if len(listed) + len(prefixes) == limit:
             return Page(tuple(listed), tuple(prefixes), True, last)
-        if rolled is None:
+        if common is None:
             listed.append(entry)
             last = entry
         else:
-            prefixes.append(rolled)
-            last = rolled
+            prefixes.append(common)
+            last = common
     return Page(tuple(listed), tuple(prefixes), False, last)
 
 
-def _rolled_up(key: str, prefix: str, delimiter: str) -> str | None:
+def _common_prefix(key: str, prefix: str, delimiter: str) -> str | None:
     if not delimiter:
         return None
     head, found, _ = key[len(prefix) :].partition(delimiter)
@@ -78,10 +78,10 @@ def _rolled_up(key: str, prefix: str, delimiter: str) -> str | None:
 
 def limit_of(request: Request, name: str, default: int, page_limit: int) -> int:
     """
-    How many entries a page may have: what the request asks for, and no more than the server gives.
+    Return the limit of a page: that of the request, but no more than `page_limit`.
 
     Raises:
-        OSSError: InvalidArgument: it asks for none, for more than 1000, or for no number.
+        ServiceError: InvalidArgument: the request's limit is not an integer from 1 to 1000.
     """
     text = request.param(name)
     if not text:

@@ -1,8 +1,8 @@
 """
-Reading and deleting objects, which `MultipartBackend` leaves out since uploads need neither.
+Access to stored objects, which `MultipartBackend` does not have because uploads do not need it.
 
-A backend that has the methods of `ObjectAccess` itself is used as it is. For the two first-party ones that keep the
-bytes at hand there is an adapter. With any other backend GET, DELETE and the lists of objects answer NotImplemented.
+A backend that has the methods of `ObjectAccess` is used directly. `MemoryBackend` and `LocalBackend` have an adapter
+here. With any other backend, GET, DELETE and lists of objects fail with NotImplemented.
 """
 
 from __future__ import annotations
@@ -24,31 +24,31 @@ from partwise.protocols import MultipartBackend
 
 @runtime_checkable
 class ObjectAccess(Protocol):
-    """Optional, beside `MultipartBackend`: what a server needs to give objects back."""
+    """Optional methods of a backend: what a server needs to read, list and delete objects."""
 
     def open_object(self, key: str) -> BinaryIO:
         """
-        The bytes of an object, seekable; the caller closes it.
+        Open an object for reading. The file is seekable; the caller closes it.
 
         Raises:
-            KeyError: there is no such object.
+            KeyError: the object does not exist.
         """
 
     def delete_object(self, key: str) -> None:
-        """Delete an object; one that is not there is fine."""
+        """Delete an object; do nothing if it does not exist."""
 
     def list_objects(self, prefix: str = "") -> Iterable[str]:
-        """The keys that start with `prefix`, in any order."""
+        """Return the keys that start with `prefix`, in any order."""
 
     def modified_at(self, key: str) -> float | None:
-        """When the object was last changed, in seconds since 1970; None where that is not known."""
+        """Return when the object was last changed, in seconds since 1970; None if unknown."""
 
     def describe(self, key: str) -> ObjectOptions | None:
-        """The options that the object was stored with; None where there is no object."""
+        """Return the options that the object was stored with; None if it does not exist."""
 
 
 def access_to(backend: MultipartBackend) -> ObjectAccess | None:
-    """A way to read what `backend` stores, if there is one."""
+    """Return the access to the objects of a backend, or None if it has none."""
     if isinstance(backend, ObjectAccess):
         return backend
     if isinstance(backend, MemoryBackend):
@@ -66,7 +66,7 @@ class _MemoryAccess:
         return BytesIO(self._backend.read(key))
 
     def delete_object(self, key: str) -> None:
-        storage = self._backend._storage  # noqa: SLF001 -- the fake has no back door that deletes
+        storage = self._backend._storage  # noqa: SLF001 -- MemoryBackend has no public delete
         with storage.lock:
             storage.objects.pop(key, None)
 
@@ -74,7 +74,7 @@ class _MemoryAccess:
         keys = self._backend.keys()
         return [key for key in keys if key.startswith(prefix)]
 
-    def modified_at(self, key: str) -> float | None:  # noqa: ARG002 -- the fake keeps no time of objects
+    def modified_at(self, key: str) -> float | None:  # noqa: ARG002 -- MemoryBackend keeps no times
         return None
 
     def describe(self, key: str) -> ObjectOptions | None:
@@ -105,12 +105,12 @@ class _LocalAccess:
 
     def _keys(self) -> Iterator[str]:
         root = self._backend.directory
-        # The one that is not on Windows stays below the root, whatever is put in place of a folder meanwhile.
+        # `fwalk` does not exist on Windows. It stays below the root even if a folder is replaced by a link meanwhile.
         for folder, folders, files, *_ in getattr(os, "fwalk", os.walk)(root):
-            place = Path(folder).relative_to(root)
-            # The folder of the books is no way to a key, nor is a link that leads out of the directory.
-            folders[:] = [name for name in folders if self._is_key((place / name).as_posix())]
-            keys = ((place / name).as_posix() for name in files)
+            parent = Path(folder).relative_to(root)
+            # Neither the metadata folder of the backend nor a link out of the directory is a valid key.
+            folders[:] = [name for name in folders if self._is_key((parent / name).as_posix())]
+            keys = ((parent / name).as_posix() for name in files)
             yield from (key for key in keys if self._is_key(key))
 
     def _is_key(self, key: str) -> bool:

@@ -1,9 +1,9 @@
 """
-Buckets by name, and what the server remembers about their objects and uploads.
+Buckets by name, with what the server remembers about their objects and uploads.
 
-The backend has the bytes. A record here holds what `MultipartBackend` does not give back: type and cache headers,
-storage class, times, what an upload was begun with. It counts for the very version that it was made for: an object that
-was written past the server has no record.
+The backend stores the bytes. `ObjectInfo` and `UploadInfo` hold what `MultipartBackend` does not return: content type
+and cache headers, storage class, times, the options of an upload. They are valid for one version of an object: if an
+object was written without the server, the server has no information about it.
 """
 
 from __future__ import annotations
@@ -22,34 +22,34 @@ from partwise.backends.local import LocalBackend
 from partwise.backends.memory import MemoryBackend
 from partwise.model import MIB, ObjectOptions, StoredObject, UploadedPart
 from partwise.protocols import MultipartBackend
-from partwise.server.oss.access import ObjectAccess, access_to
-from partwise.server.oss.errors import OSSError
+from partwise.server.access import ObjectAccess, access_to
+from partwise.server.errors import ServiceError
 from partwise.server.recent import Recent
 
-# What is known of objects and uploads beside what the backend keeps is dropped, the oldest first, where it would grow
-# without end. The number of parts is that of ten of the largest uploads.
-_RECORDS_MAX = 20_000
-_RECORD_BYTES_MAX = 16 * MIB
+# Limits of what the server remembers; the oldest entries are dropped. The number of parts is that of ten uploads of the
+# maximum size.
+_INFOS_MAX = 20_000
+_INFO_BYTES_MAX = 16 * MIB
 _PART_TIMES_MAX = 100_000
 
-#: The mode of folders that are made: what is in them is their owner's alone.
+#: The mode of new folders: only their owner has access.
 _PRIVATE = 0o700
 
 _BUCKET_NAME = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
 
 
 @define(frozen=True)
-class ObjectRecord:
+class ObjectInfo:
     """
-    One version of an object, as HEAD shows it.
+    What HEAD shows of one version of an object.
 
     Args:
-        stored: what the backend says of it.
+        stored: the description by the backend.
         etag: as clients see it, without quotes.
-        options: what it was stored with.
+        options: the options that it was stored with.
         object_type: ``"Normal"`` or ``"Multipart"``.
         modified: when it was stored, in seconds since 1970.
-        content_md5: as a header has it; None for an object made of parts.
+        content_md5: the value of the Content-MD5 header; None for an object that is made of parts.
     """
 
     stored: StoredObject
@@ -61,13 +61,13 @@ class ObjectRecord:
 
 
 @define(frozen=True)
-class UploadRecord:
+class UploadInfo:
     """
-    A pending upload.
+    What the server knows of a pending upload.
 
     Args:
-        options: what it was begun with.
-        sequential: its parts must come in order.
+        options: the options that it was initiated with.
+        sequential: its parts must be uploaded in order.
     """
 
     options: ObjectOptions = field(factory=ObjectOptions)
@@ -79,9 +79,9 @@ class Bucket:
     One bucket.
 
     Args:
-        name: as requests name it.
-        backend: where the bytes go.
-        created: when it came to be, in seconds since 1970.
+        name: its name.
+        backend: stores the bytes.
+        created: when it was created, in seconds since 1970.
     """
 
     def __init__(self, name: str, backend: MultipartBackend, created: float) -> None:
@@ -90,36 +90,36 @@ class Bucket:
         self.created = created
         self._access = access_to(backend)
         self._lock = threading.Lock()
-        self._objects: Recent[str, ObjectRecord] = Recent(_RECORDS_MAX, _RECORD_BYTES_MAX)
-        self._uploads: Recent[str, UploadRecord] = Recent(_RECORDS_MAX, _RECORD_BYTES_MAX)
+        self._objects: Recent[str, ObjectInfo] = Recent(_INFOS_MAX, _INFO_BYTES_MAX)
+        self._uploads: Recent[str, UploadInfo] = Recent(_INFOS_MAX, _INFO_BYTES_MAX)
         self._part_times: Recent[tuple[str, int], float] = Recent(_PART_TIMES_MAX, _PART_TIMES_MAX)
 
     @property
     def access(self) -> ObjectAccess:
         """
-        How to read objects.
+        The access to its objects.
 
         Raises:
-            OSSError: NotImplemented: the backend gives nothing back.
+            ServiceError: NotImplemented: the backend can't read objects.
         """
         if self._access is None:
-            raise OSSError("NotImplemented", f"A {type(self.backend).__name__} does not give objects back.")
+            raise ServiceError("NotImplemented", f"{type(self.backend).__name__} can't read, list and delete objects.")
         return self._access
 
-    def object(self, key: str) -> ObjectRecord | None:
-        """The object that stands under `key`, or None."""
+    def object(self, key: str) -> ObjectInfo | None:
+        """Return what is known of the object under `key`; None if it does not exist."""
         stored = self.backend.head_object(key)
         with self._lock:
-            record = self._objects.get(key)
+            known = self._objects.get(key)
             if stored is None:
                 self._objects.drop(key)
                 return None
-        if record is not None and (record.stored.etag, record.stored.size) == (stored.etag, stored.size):
-            return record
+        if known is not None and (known.stored.etag, known.stored.size) == (stored.etag, stored.size):
+            return known
         options, modified = None, None
         if self._access is not None:
             options, modified = self._access.describe(key), self._access.modified_at(key)
-        return ObjectRecord(
+        return ObjectInfo(
             stored,
             stored.etag.strip('"'),
             ObjectOptions(metadata=stored.metadata) if options is None else options,
@@ -127,38 +127,38 @@ class Bucket:
             self.created if modified is None else modified,
         )
 
-    def remember_object(self, record: ObjectRecord) -> None:
-        """Keep what was learned when the object was stored."""
+    def remember_object(self, info: ObjectInfo) -> None:
+        """Remember an object that was stored."""
         with self._lock:
-            self._objects.put(record.stored.key, record, len(repr(record)))
+            self._objects.put(info.stored.key, info, len(repr(info)))
 
     def forget_object(self, key: str) -> None:
-        """The object is gone."""
+        """Forget an object that was deleted."""
         with self._lock:
             self._objects.drop(key)
 
-    def upload(self, upload_id: str) -> UploadRecord:
-        """What an upload was begun with; of one that was begun before this server, or past it, nothing is known."""
+    def upload(self, upload_id: str) -> UploadInfo:
+        """Return what is known of an upload; nothing, if it was not initiated through this server."""
         with self._lock:
-            return self._uploads.get(upload_id) or UploadRecord()
+            return self._uploads.get(upload_id) or UploadInfo()
 
-    def remember_upload(self, upload_id: str, record: UploadRecord) -> None:
-        """Keep what the upload was begun with."""
+    def remember_upload(self, upload_id: str, info: UploadInfo) -> None:
+        """Remember an upload that was initiated."""
         with self._lock:
-            self._uploads.put(upload_id, record, len(repr(record)))
+            self._uploads.put(upload_id, info, len(repr(info)))
 
     def forget_upload(self, upload_id: str) -> None:
-        """The upload is completed or aborted."""
+        """Forget an upload that was completed or aborted."""
         with self._lock:
             self._uploads.drop(upload_id)
 
     def remember_part(self, upload_id: str, part_number: int, time: float) -> None:
-        """Keep when a part was stored."""
+        """Remember when a part was stored."""
         with self._lock:
             self._part_times.put((upload_id, part_number), time, 1)
 
     def part_time(self, upload_id: str, part: UploadedPart) -> float:
-        """When the part was stored; of one that came past this server, when the bucket came to be."""
+        """Return when a part was stored; if that is unknown, when the bucket was created."""
         with self._lock:
             time = self._part_times.get((upload_id, part.part_number))
         return self.created if time is None else time
@@ -168,66 +168,66 @@ class Buckets(Protocol):
     """The buckets of a server."""
 
     def find(self, name: str) -> Bucket | None:
-        """The bucket of this name, or None."""
+        """Return the bucket of this name, or None."""
 
     def create(self, name: str) -> Bucket:
-        """Make a bucket; one that is there already stays as it is."""
+        """Create a bucket, or return the existing one unchanged."""
 
     def names(self) -> list[str]:
-        """The names of all buckets, sorted."""
+        """Return the names of all buckets, sorted."""
 
     def close(self) -> None:
-        """Close the backends that were made here."""
+        """Close the backends that were created here."""
 
 
 class GivenBuckets:
     """
-    Buckets whose backends were handed in; those that clients create are in memory.
+    Buckets over given backends. Buckets that clients create are in memory.
 
     Args:
-        backends: the backends by name. They stay their owner's to close.
+        backends: the backends by bucket name; the caller closes them.
         now: seconds since 1970.
     """
 
     def __init__(self, backends: Mapping[str, MultipartBackend], now: float) -> None:
         self._now = now
         self._lock = threading.Lock()
-        self._made: list[MultipartBackend] = []
+        self._own_backends: list[MultipartBackend] = []
         self._buckets = {name: Bucket(name, backend, now) for name, backend in backends.items()}
 
     def find(self, name: str) -> Bucket | None:
-        """The bucket of this name, or None."""
+        """Return the bucket of this name, or None."""
         with self._lock:
             return self._buckets.get(name)
 
     def create(self, name: str) -> Bucket:
-        """Make a bucket in memory."""
+        """Create a bucket in memory, or return the existing one."""
         check_name(name)
         with self._lock:
             if name not in self._buckets:
                 backend = MemoryBackend()
-                self._made.append(backend)
+                self._own_backends.append(backend)
                 self._buckets[name] = Bucket(name, backend, self._now)
             return self._buckets[name]
 
     def names(self) -> list[str]:
-        """The names of all buckets, sorted."""
+        """Return the names of all buckets, sorted."""
         with self._lock:
             return sorted(self._buckets)
 
     def close(self) -> None:
         """Close the backends of the buckets that clients created."""
-        for backend in self._made:
+        for backend in self._own_backends:
             backend.close()
 
 
 class DirectoryBuckets:
     """
-    Every folder of a directory is a bucket.
+    The folders of a directory as buckets.
 
     Args:
-        directory: it is made if it is missing, for this user alone. Folders that come or go while the server runs are
-            seen. A symbolic link is not a bucket, since it may lead anywhere.
+        directory: created if it does not exist, with access for this user only. Folders that are added or removed while
+            the server runs are noticed. A symbolic link is not a bucket, because it can point anywhere.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -237,34 +237,34 @@ class DirectoryBuckets:
         self._directory = Path(os.path.realpath(directory))
 
     def find(self, name: str) -> Bucket | None:
-        """The bucket that this folder is, or None."""
+        """Return the bucket of the folder of this name, or None."""
         folder = self._directory / name
         if not _is_bucket(folder):
             return None
         with self._lock:
             if name not in self._opened:
                 backend = LocalBackend(folder)
-                if backend.directory != folder:  # a link has taken its place meanwhile
+                if backend.directory != folder:  # it was replaced by a link meanwhile
                     return None
                 self._opened[name] = Bucket(name, backend, folder.stat().st_mtime)
             return self._opened[name]
 
     def create(self, name: str) -> Bucket:
-        """Make a folder."""
+        """Create a folder, or return the bucket of the existing one."""
         check_name(name)
         with suppress(FileExistsError):
             (self._directory / name).mkdir(_PRIVATE)
         found = self.find(name)
         if found is None:
-            raise OSSError("BucketAlreadyExists", "A file or a link of that name stands there.")
+            raise ServiceError("BucketAlreadyExists", "A file or a link has this name.")
         return found
 
     def names(self) -> list[str]:
-        """The names of all folders that can be buckets, sorted."""
+        """Return the names of all folders that are buckets, sorted."""
         return sorted(path.name for path in self._directory.iterdir() if _is_bucket(path))
 
     def close(self) -> None:
-        """Close the backends of all folders that were used."""
+        """Close the backends of all opened folders."""
         with self._lock:
             for bucket in self._opened.values():
                 bucket.backend.close()
@@ -276,10 +276,10 @@ def _is_bucket(folder: Path) -> bool:
 
 def check_name(name: str) -> None:
     """
-    Refuse what can't be the name of a bucket.
+    Refuse an invalid bucket name.
 
     Raises:
-        OSSError: InvalidBucketName.
+        ServiceError: InvalidBucketName.
     """
     if not _BUCKET_NAME.fullmatch(name):
-        raise OSSError("InvalidBucketName", elements={"BucketName": name})
+        raise ServiceError("InvalidBucketName", elements={"BucketName": name})

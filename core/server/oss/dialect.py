@@ -1,0 +1,66 @@
+"""The OSS protocol, as `Service` uses it."""
+
+from __future__ import annotations
+
+import base64
+
+from partwise.errors import PartwiseError
+from partwise.server.body import RequestBody
+from partwise.server.errors import ServiceError
+from partwise.server.exchange import Exchange
+from partwise.server.messages import Request, ServerResponse, Target
+from partwise.server.oss import errors
+from partwise.server.oss.addressing import parse_target
+from partwise.server.oss.headers import CHECKSUM, http_date
+from partwise.server.oss.operations import HANDLERS
+from partwise.server.oss.routing import OPERATIONS, operation_of
+from partwise.server.oss.signatures import authenticate
+from partwise.server.settings import ServerSettings
+
+
+class OSSDialect:
+    """Implements `Dialect` for Alibaba Cloud OSS."""
+
+    operations = OPERATIONS
+    secrets = frozenset({"authorization", "Signature", "security-token", "x-oss-security-token", "x-oss-signature"})
+
+    def parse_target(self, request: Request, settings: ServerSettings) -> Target:
+        """Return what the request is addressed to."""
+        return parse_target(request, settings)
+
+    def operation_of(self, request: Request, target: Target) -> str:
+        """Return the name of the operation."""
+        return operation_of(request, target)
+
+    def authenticate(self, exchange: Exchange) -> None:
+        """Check who signed the request, and the signature."""
+        authenticate(exchange.request, exchange.target, exchange.settings, exchange.now)
+
+    def perform(self, exchange: Exchange) -> ServerResponse:
+        """Run the operation."""
+        return HANDLERS[exchange.operation](exchange)
+
+    def verify_body(self, request: Request, body: RequestBody) -> None:
+        """Compare the body with the Content-MD5 and the CRC-64 in the headers of its request."""
+        md5, crc64 = request.header("content-md5"), request.header(CHECKSUM)
+        if md5 is not None and md5 != base64.b64encode(body.md5).decode():
+            raise ServiceError("InvalidDigest")
+        if crc64 is not None and crc64 != str(body.crc64):
+            raise ServiceError("InvalidCRC64")
+
+    def error_for(self, error: PartwiseError) -> ServiceError:
+        """Translate the error of a backend."""
+        return errors.error_for(error)
+
+    def error_response(self, error: ServiceError, request_id: str, target: Target, method: str) -> ServerResponse:
+        """Return the response that refuses a request."""
+        return errors.error_response(error, request_id, target.host, is_head=method == "HEAD")
+
+    def common_headers(self, request_id: str, now: float, seconds: float) -> tuple[tuple[str, str], ...]:
+        """Return the headers that every response has."""
+        return (
+            ("Server", "AliyunOSS"),
+            ("Date", http_date(now)),
+            ("x-oss-request-id", request_id),
+            ("x-oss-server-time", str(round(seconds * 1000))),
+        )
