@@ -492,7 +492,7 @@ def test_uploading_in_the_loop_that_the_callback_needs_is_told_instead_of_hangin
     run(main())
 
 
-# --- the runner of callbacks, without an upload -----------------------------------------------------------------------
+# --- the runner of callbacks, without an upload ----------------------------------------------------------------------
 
 
 def test_no_coroutine_is_started_after_a_stop_request():

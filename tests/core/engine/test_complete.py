@@ -1,4 +1,4 @@
-"""Completing, whatever answers are lost on the way."""
+"""Completing, whatever responses are lost during the upload."""
 
 from __future__ import annotations
 
@@ -65,11 +65,11 @@ def aborts(inner, upload_id):
     inner.abort_upload("key", upload_id)
 
 
-# --- lost answers ----------------------------------------------------------------------------------------------------
+# --- lost responses --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", [FaultKind.BEFORE, FaultKind.THROTTLED])
-def test_a_request_that_never_arrived_is_made_again(struck, backend, source, left_behind, kind):
+def test_a_request_that_never_arrived_is_retried(struck, backend, source, left_behind, kind):
     result = struck(Fault("complete_upload", kind, seconds=5.0)).upload(source, "key")
 
     assert backend.read("key") == source.data
@@ -78,19 +78,19 @@ def test_a_request_that_never_arrived_is_made_again(struck, backend, source, lef
     assert left_behind() == []
 
 
-def test_a_request_that_never_arrived_is_made_again_after_a_wait(struck, source, clock):
+def test_a_request_that_never_arrived_is_retried_after_a_backoff(struck, source, clock):
     struck(*[Fault("complete_upload", FaultKind.BEFORE, occurrence=n) for n in (1, 2)]).upload(source, "key")
 
     assert clock.waits == [0.5, 1.0]
 
 
-def test_a_lost_answer_is_settled_at_once(struck, source, clock):
+def test_a_lost_response_is_resolved_at_once(struck, source, clock):
     struck(COMPLETE_LOST).upload(source, "key")
 
     assert clock.waits == []
 
 
-def test_a_storage_that_asks_to_be_left_alone_once_too_often_is_not_waited_for(struck, source, clock):
+def test_a_storage_that_asks_for_a_pause_once_too_often_is_not_waited_for(struck, source, clock):
     with pytest.raises(UploadFailed) as caught:
         struck(Fault("complete_upload", FaultKind.THROTTLED, seconds=60.0), max_attempts=1).upload(source, "key")
 
@@ -98,7 +98,7 @@ def test_a_storage_that_asks_to_be_left_alone_once_too_often_is_not_waited_for(s
     assert clock.waits == []
 
 
-def test_a_lost_answer_is_settled_by_looking_at_the_object(struck, backend, source, left_behind):
+def test_a_lost_response_is_resolved_by_looking_at_the_object(struck, backend, source, left_behind):
     """No part is sent again for it, and nothing is completed twice."""
     result = struck(COMPLETE_LOST).upload(source, "key")
 
@@ -109,7 +109,7 @@ def test_a_lost_answer_is_settled_by_looking_at_the_object(struck, backend, sour
     assert left_behind() == []
 
 
-def test_without_checksums_a_lost_answer_is_settled_by_the_token(struck, make_backend, source, left_behind):
+def test_without_checksums_a_lost_response_is_resolved_by_the_token(struck, make_backend, source, left_behind):
     backend = make_backend(object_checksums=False)
     result = struck(COMPLETE_LOST, backend=backend).upload(source, "key")
 
@@ -118,7 +118,9 @@ def test_without_checksums_a_lost_answer_is_settled_by_the_token(struck, make_ba
     assert left_behind(backend) == []
 
 
-def test_where_parts_can_not_be_listed_a_lost_answer_is_settled_all_the_same(struck, make_backend, source, left_behind):
+def test_where_parts_can_not_be_listed_a_lost_response_is_resolved_all_the_same(
+    struck, make_backend, source, left_behind
+):
     """An abort makes sure that no upload lingers; it touches no object."""
     backend = make_backend(lists_parts=False)
     struck(COMPLETE_LOST, backend=backend).upload(source, "key")
@@ -128,7 +130,7 @@ def test_where_parts_can_not_be_listed_a_lost_answer_is_settled_all_the_same(str
     assert left_behind(backend) == []
 
 
-def test_an_object_of_the_same_bytes_that_stood_there_before_proves_nothing(struck, backend, source):
+def test_an_object_of_the_same_bytes_that_stood_there_before_does_not_count(struck, backend, source):
     """The upload is still there, so the request never arrived."""
     struck().upload(source.data, "key")
     before = backend.head_object("key").etag
@@ -140,7 +142,7 @@ def test_an_object_of_the_same_bytes_that_stood_there_before_proves_nothing(stru
     assert backend.calls["complete_upload"] == 2
 
 
-def test_somebody_elses_object_proves_nothing(struck, backend, source):
+def test_another_clients_object_does_not_count(struck, backend, source):
     struck().upload(pseudo_random_bytes(45, "other"), "key")
     struck(Fault("complete_upload", FaultKind.BEFORE)).upload(source, "key")
 
@@ -148,7 +150,7 @@ def test_somebody_elses_object_proves_nothing(struck, backend, source):
 
 
 @pytest.mark.parametrize("metadata", [{}, {TOKEN_NAME: "another"}])
-def test_without_checksums_somebody_elses_object_proves_nothing(struck, make_backend, source, metadata):
+def test_without_checksums_another_clients_object_does_not_count(struck, make_backend, source, metadata):
     backend = make_backend(object_checksums=False)
     struck(backend=backend, multipart_threshold=50).upload(
         pseudo_random_bytes(45, "other"), "key", ObjectOptions(metadata=metadata)
@@ -158,7 +160,7 @@ def test_without_checksums_somebody_elses_object_proves_nothing(struck, make_bac
     assert backend.read("key") == source.data
 
 
-def test_a_second_attempt_that_finds_our_object_in_its_way_is_settled(struck, backend, source):
+def test_a_second_attempt_that_finds_our_object_in_its_way_is_resolved(struck, backend, source):
     """The first request was slow: it took effect after we had looked, and before we asked again."""
     made = struck(Fault("complete_upload", FaultKind.BEFORE))
 
@@ -189,7 +191,7 @@ def test_an_object_that_stood_in_the_way_from_the_start_is_not_ours(uploader, ma
     assert caught.value.resumable
 
 
-def test_an_object_in_the_way_after_a_lost_answer_may_be_ours(uploader, backend, source, clock):
+def test_an_object_in_the_way_after_a_lost_response_may_be_ours(uploader, backend, source, clock):
     """A storage may well refuse before it looks for the upload."""
 
     class Refusing(Storage):
@@ -205,7 +207,7 @@ def test_an_object_in_the_way_after_a_lost_answer_may_be_ours(uploader, backend,
     assert uploader(backend=Refusing(backend)).upload(source, "key", ONCE).verified
 
 
-def test_whoever_asks_to_be_left_alone_is_left_alone_before_he_is_asked_what_became_of_it(struck, source, clock):
+def test_a_storage_that_asks_for_a_pause_is_not_asked_for_the_object_meanwhile(struck, source, clock):
     made = struck(Fault("complete_upload", FaultKind.THROTTLED, seconds=60.0))
     made.upload(source, "key")
     operations = [call.operation for call in made.backend.plan.calls]
@@ -253,7 +255,7 @@ def test_an_object_that_can_not_be_looked_at_leaves_the_question_to_the_next_run
     assert struck().upload(source, "key").parts_resumed == 5
 
 
-# --- an outcome that nobody knows ------------------------------------------------------------------------------------
+# --- an outcome that no one knows ------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -267,7 +269,7 @@ def mute(make_backend):
 
 
 @pytest.mark.parametrize("lists_parts", [True, False])
-def test_where_nothing_can_tell_nothing_is_guessed(struck, mute, store, source, lists_parts):
+def test_where_nothing_shows_the_outcome_nothing_is_guessed(struck, mute, store, source, lists_parts):
     backend = mute(lists_parts=lists_parts)
     with pytest.raises(
         OutcomeUnknown, match=r"nothing shows whether this upload made it .* Look at the object"
@@ -279,7 +281,7 @@ def test_where_nothing_can_tell_nothing_is_guessed(struck, mute, store, source, 
     assert len(list(store.scan())) == 1
 
 
-def test_the_next_run_does_not_know_either(struck, mute, source):
+def test_the_next_run_does_not_guess_either(struck, mute, source):
     backend = mute()
     with pytest.raises(OutcomeUnknown):
         struck(COMPLETE_LOST, backend=backend).upload(source, "key")
@@ -360,7 +362,7 @@ def test_parts_that_the_storage_lost_are_sent_again(uploader, backend, source, l
     assert left_behind() == []
 
 
-def test_parts_that_somebody_overwrote_are_sent_again(uploader, backend, source):
+def test_parts_that_another_client_overwrote_are_sent_again(uploader, backend, source):
     def overwrite(inner, upload_id):
         inner.upload_part("key", upload_id, 2, source.body(20, 10))
 
@@ -387,7 +389,7 @@ def test_parts_are_repaired_twice_and_no_more(uploader, backend, source):
     assert caught.value.resumable
 
 
-def test_a_refusal_that_the_list_does_not_explain_fails(uploader, backend, source):
+def test_a_rejection_that_the_list_does_not_explain_fails(uploader, backend, source):
     with pytest.raises(UploadFailed, match="one of them is not right") as caught:
         uploader(backend=Storage(backend, rejects)).upload(source, "key")
 
@@ -395,7 +397,7 @@ def test_a_refusal_that_the_list_does_not_explain_fails(uploader, backend, sourc
     assert backend.calls["upload_part"] == 5
 
 
-def test_where_parts_can_not_be_listed_a_refusal_fails(uploader, make_backend, source):
+def test_where_parts_can_not_be_listed_a_rejection_fails(uploader, make_backend, source):
     backend = make_backend(lists_parts=False)
     with pytest.raises(UploadFailed):
         uploader(backend=Storage(backend, loses(1))).upload(source, "key")
@@ -403,7 +405,7 @@ def test_where_parts_can_not_be_listed_a_refusal_fails(uploader, make_backend, s
     assert backend.calls["list_parts"] == 0
 
 
-def test_a_stream_has_gone_by_and_can_not_be_repaired(uploader, backend, data):
+def test_a_stream_has_been_consumed_and_can_not_be_repaired(uploader, backend, data):
     """A later run of a named one can."""
     with pytest.raises(UploadFailed) as caught:
         uploader(backend=Storage(backend, loses(1))).upload(StreamSource(io.BytesIO(data), name="dump"), "key")
@@ -458,7 +460,7 @@ def test_parts_that_do_not_make_up_the_source_are_never_completed(uploader, back
 
 
 class Middlebox:
-    """A proxy on the way to a bucket, which alters the ETags of answers to parts."""
+    """A proxy during the upload to a bucket, which alters the ETags of responses to parts."""
 
     def __init__(self, inner, alter):
         self._inner = inner
@@ -485,7 +487,7 @@ def middlebox(request):
     return lambda backend: Middlebox(backend, ALTERED[request.param])
 
 
-def test_an_etag_that_was_altered_costs_no_part(uploader, backend, source, middlebox, left_behind):
+def test_an_etag_that_was_altered_sends_no_part_again(uploader, backend, source, middlebox, left_behind):
     result = uploader(backend=middlebox(backend)).upload(source, "key")
 
     assert backend.read("key") == source.data
@@ -495,7 +497,7 @@ def test_an_etag_that_was_altered_costs_no_part(uploader, backend, source, middl
     assert left_behind() == []
 
 
-def test_an_etag_that_was_altered_costs_no_part_of_a_stream(uploader, backend, data, middlebox):
+def test_an_etag_that_was_altered_sends_no_part_again_of_a_stream(uploader, backend, data, middlebox):
     result = uploader(backend=middlebox(backend)).upload(io.BytesIO(data), "key")
 
     assert backend.read("key") == data
@@ -503,7 +505,9 @@ def test_an_etag_that_was_altered_costs_no_part_of_a_stream(uploader, backend, d
 
 
 @pytest.mark.parametrize("named", [False, True], ids=["a file", "a stream"])
-def test_an_etag_that_was_altered_costs_no_part_of_a_resume(struck, uploader, backend, *, source, middlebox, named):
+def test_an_etag_that_was_altered_sends_no_part_again_of_a_resume(
+    struck, uploader, backend, *, source, middlebox, named
+):
     def open_source():
         return StreamSource(io.BytesIO(source.data), name="dump") if named else source
 
@@ -574,7 +578,7 @@ def test_parts_of_a_stream_that_were_compared_are_not_read_again(struck, make_ba
     assert (result.parts_resumed, result.parts_sent) == (5, 0)
 
 
-def test_parts_that_the_storage_listed_are_not_read_for_a_lost_answer(struck, uploader, source, begun):
+def test_parts_that_the_storage_listed_are_not_read_for_a_lost_response(struck, uploader, source, begun):
     begun(source)
     readings = source.readings
     result = struck(COMPLETE_LOST).upload(source, "key")

@@ -41,8 +41,8 @@ def run(backend, store, source, clock, longest):
 
 
 @pytest.fixture
-def begun_run(run):
-    """A run with an upload under way, of which part 2 was resumed."""
+def started_run(run):
+    """A run with an upload in flight, of which part 2 was resumed."""
 
     def make(**settings):
         made = run(**settings)
@@ -95,7 +95,7 @@ def test_a_run_has_the_name_of_its_checkpoint(run):
     assert made.name == made.new_checkpoint().name == checkpoint_name("memory://bucket", "key", "/a/file")
 
 
-def test_a_run_is_told_in_words(run):
+def test_a_run_has_a_description(run):
     assert run().description == "/a/file to key in memory://bucket"
     assert run(source=StreamSource(io.BytesIO())).description == "the stream to key in memory://bucket"
 
@@ -120,35 +120,35 @@ def test_a_store_is_bound_to_its_source(run, store):
     assert run(store=binding).store == (binding, "/a/file")
 
 
-def test_an_impossible_part_size_is_told_at_once(run):
+def test_an_impossible_part_size_is_reported_at_once(run):
     with pytest.raises(InvalidInput):
         run(part_size=2**60)
 
 
-# --- the upload under way --------------------------------------------------------------------------------------------
+# --- the upload in flight --------------------------------------------------------------------------------------------
 
 
-def test_what_is_taken_over_counts_as_resumed(begun_run):
-    made = begun_run()
+def test_what_is_adopted_counts_as_resumed(started_run):
+    made = started_run()
 
     assert (made.ledger.parts_resumed, made.ledger.bytes_resumed) == (1, 10)
     assert made.upload_id == "ID"
     assert made.is_resumable
 
 
-def test_a_snapshot_has_the_parts_of_this_instant(begun_run):
-    made = begun_run()
+def test_a_snapshot_has_the_parts_of_this_instant(started_run):
+    made = started_run()
     made.ledger.record(UploadedPart(1, 10, "E1"))
 
     assert [part.part_number for part in made.snapshot().parts] == [1, 2]
 
 
-def test_there_is_no_snapshot_of_nothing(run):
+def test_without_an_upload_there_is_no_snapshot(run):
     assert run().snapshot() is None
 
 
-def test_what_was_let_go_of_is_no_longer_there(begun_run):
-    made = begun_run()
+def test_what_was_cleared_is_gone(started_run):
+    made = started_run()
     made.clear()
 
     assert made.snapshot() is None
@@ -156,7 +156,7 @@ def test_what_was_let_go_of_is_no_longer_there(begun_run):
     assert not made.is_resumable
 
 
-def test_an_upload_that_was_not_initiated_keeps_no_progress(run):
+def test_an_upload_that_was_not_initiated_is_not_resumable(run):
     made = run()
     made.checkpoint = made.new_checkpoint()
 
@@ -184,12 +184,12 @@ def failing(*errors):
     return attempt
 
 
-def test_a_request_is_made_again_until_it_is_answered(run, clock):
+def test_a_request_is_retried_until_it_succeeds(run, clock):
     assert run().retry(failing(ConnectionFailed(), Throttled(retry_after=20.0))) == "done"
     assert clock.waits == [0.5, 20.0]
 
 
-def test_a_request_is_made_as_often_as_a_part_is_sent(run, clock):
+def test_a_request_is_attempted_as_often_as_a_part(run, clock):
     errors = [ConnectionFailed(str(n)) for n in range(5)]
     with pytest.raises(ConnectionFailed) as caught:
         run(max_attempts=3).retry(failing(*errors))
@@ -198,19 +198,19 @@ def test_a_request_is_made_as_often_as_a_part_is_sent(run, clock):
     assert clock.waits == [0.5, 1.0]
 
 
-def test_a_request_that_is_refused_is_not_made_again(run, clock):
+def test_a_request_that_is_refused_is_not_retried(run, clock):
     with pytest.raises(AccessDenied):
         run().retry(failing(AccessDenied()))
 
     assert clock.waits == []
 
 
-@pytest.mark.parametrize("wish", ["pause", "cancel"])
-def test_a_wish_ends_the_wait(run, clock, wish):
+@pytest.mark.parametrize("mode", ["pause", "cancel"])
+def test_a_stop_request_ends_the_wait(run, clock, mode):
     made = run()
-    clock.meanwhile = getattr(made.control, wish)
+    clock.meanwhile = getattr(made.control, mode)
 
-    with pytest.raises(StopRequested, match=wish):
+    with pytest.raises(StopRequested, match=mode):
         made.retry(failing(ConnectionFailed()))
 
 
@@ -227,16 +227,16 @@ def test_the_source_is_compared_with_what_it_was(run, source):
 # --- records and warnings --------------------------------------------------------------------------------------------
 
 
-def test_a_receipt_is_recorded(begun_run, store):
-    made = begun_run()
+def test_a_part_is_recorded(started_run, store):
+    made = started_run()
     store.save(made.checkpoint)
     made.record_part(UploadedPart(1, 10, "E1"))
 
     assert store.load(made.name).parts == (UploadedPart(1, 10, "E1"),)
 
 
-def test_a_receipt_that_can_not_be_recorded_is_told_once(begun_run, store, monkeypatch):
-    made = begun_run()
+def test_a_part_that_can_not_be_recorded_is_reported_once(started_run, store, monkeypatch):
+    made = started_run()
 
     def refuse(name, part):
         raise CheckpointUnwritable(f"no room for part {part.part_number}")
@@ -255,21 +255,21 @@ def test_without_a_store_nothing_is_recorded(run):
     assert made.warnings == []
 
 
-def test_warnings_are_logged_with_what_they_are_about(begun_run, caplog):
+def test_warnings_are_logged_with_what_they_are_about(started_run, caplog):
     with caplog.at_level(logging.WARNING, "partwise"):
-        begun_run().warn("something is odd")
+        started_run().warn("something is odd")
     [record] = caplog.records
 
     assert (record.getMessage(), record.key, record.upload_id) == ("key: something is odd", "key", "ID")
 
 
-def test_before_there_is_an_upload_the_log_names_none(run):
+def test_before_initiate_the_log_names_no_upload(run):
     assert run().log_fields() == {"key": "key", "upload_id": None, "part_number": None}
 
 
-def test_the_log_names_an_upload_that_has_ended(begun_run):
+def test_the_log_names_an_upload_that_has_ended(started_run):
     """By the time that is logged there is no upload any more."""
-    made = begun_run()
+    made = started_run()
     made.log_fields()
     made.clear()
 
@@ -305,13 +305,13 @@ def test_without_a_limit_there_is_none(run):
 
 
 @pytest.fixture
-def reporting(begun_run):
+def reporting(started_run):
     """A begun run, and what it reports."""
     seen = []
-    return begun_run(on_progress=seen.append), seen
+    return started_run(on_progress=seen.append), seen
 
 
-def test_bytes_under_way_count_as_done_but_not_as_acknowledged(reporting):
+def test_bytes_in_flight_count_as_done_but_not_as_acknowledged(reporting):
     made, seen = reporting
     made.new_transfer_state().set_sent(1, 7)
     made.emit_progress()
@@ -319,7 +319,7 @@ def test_bytes_under_way_count_as_done_but_not_as_acknowledged(reporting):
     assert (seen[0].bytes_done, seen[0].bytes_acknowledged, seen[0].bytes_resumed) == (17, 10, 10)
 
 
-def test_bytes_that_have_to_be_sent_again_are_not_taken_back(reporting):
+def test_bytes_that_have_to_be_sent_again_do_not_reduce_progress(reporting):
     made, seen = reporting
     made.new_transfer_state().set_sent(1, 7)
     made.emit_progress()
@@ -329,7 +329,7 @@ def test_bytes_that_have_to_be_sent_again_are_not_taken_back(reporting):
     assert [at.bytes_done for at in seen] == [17, 17]
 
 
-def test_the_whole_is_not_told_before_it_is_there(reporting):
+def test_100_percent_is_not_reported_before_it_is_stored(reporting):
     """All bytes may have left without having arrived."""
     made, seen = reporting
     made.new_transfer_state().set_sent(1, 35)
@@ -355,11 +355,11 @@ def test_time_is_counted_from_the_beginning_of_the_run(reporting, clock):
     assert seen[0].elapsed == 4.0
 
 
-def test_what_the_callback_raises_is_told_apart_from_all_else(begun_run):
+def test_what_the_callback_raises_is_distinguished(started_run):
     def refuse(at):
         raise LookupError("enough")
 
     with pytest.raises(ProgressRaised) as caught:
-        begun_run(on_progress=refuse).emit_progress()
+        started_run(on_progress=refuse).emit_progress()
 
     assert isinstance(caught.value.__cause__, LookupError)

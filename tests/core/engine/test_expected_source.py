@@ -108,7 +108,7 @@ def test_a_stream_that_was_cut_short_is_resumed_by_the_whole_one(backend, store)
     assert (result.parts_resumed, backend.read("key")) == (caught.value.parts_done, DATA)
 
 
-def test_an_empty_stream_does_not_drop_what_an_earlier_run_sent(backend, store):
+def test_an_empty_stream_does_not_discard_what_an_earlier_run_sent(backend, store):
     uploader = Uploader(backend, store, TransferConfig(part_size=1024, multipart_threshold=0))
     for data in (DATA[:5000], b""):
         with pytest.raises(UploadFailed) as caught:
@@ -130,7 +130,7 @@ def test_a_stream_that_is_too_long_is_not_read_to_its_end(backend, store):
     assert list(backend.list_uploads()) == []
 
 
-def test_a_plan_is_refused_likewise(backend, store):
+def test_a_plan_is_refused_too(backend, store):
     with pytest.raises(SourceMismatch):
         Uploader(backend, store).plan(DATA, "key", expected_crc64=CHECKSUM ^ 1)
 

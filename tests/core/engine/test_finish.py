@@ -1,4 +1,4 @@
-"""How an upload ends: what is dropped, what is kept, and what the caller is told."""
+"""How an upload ends: what is dropped, what is kept, and what the caller is reported."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def deaf(make_backend):
     return make_backend(callback=refuse)
 
 
-def asked(uploader, wish, *, after=2):
+def asked(uploader, mode, *, after=2):
     """Makes a progress callback that asks the running upload for an end once so many parts are there."""
     controls = []
     ready = uploader._ready
@@ -45,7 +45,7 @@ def asked(uploader, wish, *, after=2):
 
     def progress(at):
         if at.parts_done >= after:
-            getattr(controls[-1], wish)()
+            getattr(controls[-1], mode)()
 
     return progress
 
@@ -53,7 +53,7 @@ def asked(uploader, wish, *, after=2):
 # --- well ------------------------------------------------------------------------------------------------------------
 
 
-def test_the_result_tells_the_callbacks_answer(uploader, make_backend, source):
+def test_the_result_has_the_callbacks_response(uploader, make_backend, source):
     backend = make_backend(callback=lambda stored: stored.key.encode())
 
     assert uploader(backend=backend).upload(source, "key", TELL).callback_response == b"key"
@@ -127,10 +127,10 @@ def test_a_failed_callback_does_not_hide_what_the_callers_own_raised(uploader, d
     assert left_behind(deaf) == []
 
 
-# --- by the caller's wish --------------------------------------------------------------------------------------------
+# --- by the caller's stop request ------------------------------------------------------------------------------------
 
 
-def test_a_pause_keeps_everything(uploader, backend, store, source):
+def test_a_pause_keeps_the_upload_and_its_checkpoint(uploader, backend, store, source):
     made = uploader()
     with pytest.raises(UploadPaused, match=r"was paused with 20 of 45 bytes. The same call resumes") as caught:
         made.upload(source, "key", progress=asked(made, "pause"))
@@ -151,7 +151,7 @@ def test_a_pause_of_a_stream_says_how_far_it_is(uploader, backend, data):
     assert backend.uploads == {}
 
 
-def test_a_cancel_drops_everything(uploader, source, left_behind):
+def test_a_cancel_discards_the_upload_and_its_checkpoint(uploader, source, left_behind):
     made = uploader()
     with pytest.raises(UploadCancelled, match=r"was cancelled$") as caught:
         made.upload(source, "key", progress=asked(made, "cancel"))
@@ -161,7 +161,7 @@ def test_a_cancel_drops_everything(uploader, source, left_behind):
 
 
 def test_a_cancel_that_can_not_abort_keeps_the_checkpoint(struck, backend, store, source, left_behind):
-    """So that no upload is forgotten."""
+    """So that no upload is orphaned."""
     made = struck(Fault("abort_upload", FaultKind.PERMANENT))
     with pytest.raises(
         UploadCancelled, match=r"could not be aborted, so its checkpoint is kept. Cancel it again"
@@ -184,8 +184,8 @@ def test_a_cancel_whose_checkpoint_can_not_be_deleted_says_so(struck, backend, s
     assert caught.value.warnings[0].startswith("the checkpoint could not be deleted")
 
 
-def test_a_cancel_is_carried_out_though_it_is_asked_for_again_and_again(struck, source, left_behind, clock):
-    """The wait before the second attempt to abort is not cut short by the wish that is being granted."""
+def test_a_cancel_is_carried_out_though_it_is_requested_repeatedly(struck, source, left_behind, clock):
+    """The wait before the second attempt to abort is not cut short by the stop request that is being granted."""
     made = struck(Fault("abort_upload", FaultKind.BEFORE))
     progress = asked(made, "cancel")
     clock.meanwhile = lambda: progress(progress_of(9))
@@ -199,18 +199,18 @@ def progress_of(parts):
     return Progress(0, None, parts_done=parts)
 
 
-@pytest.mark.parametrize("wish", ["pause", "cancel"])
-def test_a_wish_between_two_attempts_cuts_the_wait_short(struck, backend, source, clock, wish):
+@pytest.mark.parametrize("mode", ["pause", "cancel"])
+def test_a_stop_request_between_two_attempts_cuts_the_wait_short(struck, backend, source, clock, mode):
     made = struck(Fault("complete_upload", FaultKind.BEFORE))
-    progress = asked(made, wish)
+    progress = asked(made, mode)
     clock.meanwhile = lambda: progress(progress_of(9))
-    with pytest.raises(UploadPaused if wish == "pause" else UploadCancelled):
+    with pytest.raises(UploadPaused if mode == "pause" else UploadCancelled):
         made.upload(source, "key")
 
     assert backend.keys() == []
 
 
-def test_a_wish_ends_comparing_with_what_is_there(uploader, begun, data):
+def test_a_stop_request_ends_comparing_with_what_is_there(uploader, begun, data):
     begun(ChangingSource(data))
     made = uploader(verify_source="content")
     progress = asked(made, "pause")
@@ -221,7 +221,7 @@ def test_a_wish_ends_comparing_with_what_is_there(uploader, begun, data):
     assert source.readings == 1
 
 
-def test_a_wish_that_comes_when_the_object_is_there_changes_nothing(uploader, backend, source, left_behind):
+def test_a_stop_request_that_comes_when_the_object_is_there_changes_nothing(uploader, backend, source, left_behind):
     made = uploader()
     result = made.upload(source, "key", progress=asked(made, "cancel", after=5))
 
@@ -230,7 +230,7 @@ def test_a_wish_that_comes_when_the_object_is_there_changes_nothing(uploader, ba
     assert left_behind() == []
 
 
-def test_a_wish_does_not_keep_the_rest_from_being_cleaned_up(struck, source, begun, clock, left_behind):
+def test_a_stop_request_does_not_keep_the_rest_from_being_cleaned_up(struck, source, begun, clock, left_behind):
     """The object is there; an older upload takes a second attempt to abort."""
     begun(source)
     source.touch()
@@ -242,12 +242,12 @@ def test_a_wish_does_not_keep_the_rest_from_being_cleaned_up(struck, source, beg
     assert left_behind() == []
 
 
-@pytest.mark.parametrize("wish", ["pause", "cancel"])
-def test_a_wish_ends_what_goes_in_one_piece(uploader, backend, data, left_behind, wish):
+@pytest.mark.parametrize("mode", ["pause", "cancel"])
+def test_a_stop_request_ends_what_is_a_single_put(uploader, backend, data, left_behind, mode):
     made = uploader(multipart_threshold=50)
-    progress = asked(made, wish)
+    progress = asked(made, mode)
     source = ChangingSource(data, chunk_size=5, changes={1: lambda source: progress(progress_of(9))})
-    with pytest.raises(UploadPaused if wish == "pause" else UploadCancelled) as caught:
+    with pytest.raises(UploadPaused if mode == "pause" else UploadCancelled) as caught:
         made.upload(source, "key")
 
     assert not caught.value.resumable
@@ -256,8 +256,8 @@ def test_a_wish_ends_what_goes_in_one_piece(uploader, backend, data, left_behind
     assert left_behind() == []
 
 
-def test_a_wish_does_not_leave_a_failed_upload_behind(struck, source, left_behind, clock):
-    """Nothing could resume it, so it is aborted, even if that takes two attempts and somebody asks for a pause."""
+def test_a_stop_request_does_not_leave_a_failed_upload_behind(struck, source, left_behind, clock):
+    """Nothing could resume it, so it is aborted, even if that takes two attempts and another client asks for a pause."""
     made = struck(Fault("upload_part", FaultKind.PERMANENT, part_number=3), Fault("abort_upload", FaultKind.BEFORE))
     progress = asked(made, "pause")
     clock.meanwhile = lambda: progress(progress_of(9))
@@ -271,7 +271,7 @@ def test_a_wish_does_not_leave_a_failed_upload_behind(struck, source, left_behin
 
 
 @pytest.mark.parametrize("error", [LookupError("enough"), KeyboardInterrupt(), SystemExit(3)])
-def test_what_a_progress_callback_raises_comes_out_and_all_is_kept(uploader, backend, source, error):
+def test_what_a_progress_callback_raises_propagates_and_all_is_kept(uploader, backend, source, error):
     def refuse(at):
         if at.parts_done == 2:
             raise error
@@ -310,7 +310,7 @@ def test_what_a_progress_callback_raises_at_the_end_leaves_the_object(uploader, 
 
 
 def test_a_progress_callback_that_raised_is_not_called_again(uploader, unpaced, store, source, clock):
-    """Other parts are under way when it does, and are recorded when they have arrived."""
+    """Other parts are in flight when it does, and are recorded when they have arrived."""
     calls = []
 
     def refuse(at):
@@ -343,13 +343,13 @@ def unpaced(backend, monkeypatch):
     return backend
 
 
-@pytest.mark.parametrize("wish", ["pause", "cancel"])
-def test_what_a_progress_callback_raises_after_a_wish_comes_out_and_the_wish_is_granted(
-    uploader, unpaced, *, source, clock, left_behind, wish
+@pytest.mark.parametrize("mode", ["pause", "cancel"])
+def test_what_a_progress_callback_raises_after_a_stop_request_propagates_and_the_request_is_carried_out(
+    uploader, unpaced, *, source, clock, left_behind, mode
 ):
     """Other parts are in flight when the pause is requested, and one of them makes the callback raise."""
     made = uploader(concurrency=3, transport=lambda: Eager(clock))
-    ask = asked(made, wish, after=2)
+    ask = asked(made, mode, after=2)
 
     def report(at):
         ask(at)
@@ -359,14 +359,14 @@ def test_what_a_progress_callback_raises_after_a_wish_comes_out_and_the_wish_is_
     with pytest.raises(LookupError) as caught:
         made.upload(source, "key", progress=report)
 
-    if wish == "cancel":
+    if mode == "cancel":
         assert left_behind() == []
     else:
         assert caught.value.__notes__[-1].endswith("stopped with 40 of 45 bytes; the same call resumes.")
         assert uploader().upload(source, "key").parts_resumed == 4
 
 
-def test_an_exit_after_a_cancel_drops_what_there_is(uploader, source, left_behind):
+def test_an_exit_after_a_cancel_discards_the_upload(uploader, source, left_behind):
     made = uploader()
     ask = asked(made, "cancel", after=2)
 
@@ -441,7 +441,7 @@ def test_a_failure_tells_what_else_went_wrong(struck, source):
     assert caught.value.warnings[0].startswith("progress could not be recorded")
 
 
-def test_an_upload_that_can_not_be_dropped_is_told(struck, backend, source):
+def test_an_upload_that_can_not_be_discarded_is_reported(struck, backend, source):
     with pytest.raises(UploadFailed) as caught:
         struck(
             Fault("upload_part", FaultKind.PERMANENT, part_number=3), Fault("abort_upload", FaultKind.PERMANENT)
@@ -451,7 +451,7 @@ def test_an_upload_that_can_not_be_dropped_is_told(struck, backend, source):
     assert list(backend.uploads) == [caught.value.upload_id]
 
 
-def test_a_changed_source_is_told_in_the_callers_words(uploader, data):
+def test_a_changed_source_is_reported_in_the_callers_words(uploader, data):
     source = ChangingSource(data, name="/home/me/film", changes={2: ChangingSource.touch}, chunk_size=3)
     with pytest.raises(
         SourceChanged, match=r"^/home/me/film to key in memory://bucket changed during the upload\. Nothing was"

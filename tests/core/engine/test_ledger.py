@@ -14,7 +14,7 @@ from partwise.model import UploadedPart
 PLAN = PartPlan(10, 25)
 
 
-def receipt(number, size=10, etag=None, crc=None):
+def part_of(number, size=10, etag=None, crc=None):
     return UploadedPart(number, size, etag or f"E{number}", crc)
 
 
@@ -34,7 +34,7 @@ def test_a_new_ledger_lacks_every_part():
 
 
 def test_a_recorded_part_is_no_longer_missing():
-    ledger = ledger_of(receipt(2))
+    ledger = ledger_of(part_of(2))
 
     assert ledger.has(2)
     assert not ledger.has(1)
@@ -42,139 +42,139 @@ def test_a_recorded_part_is_no_longer_missing():
     assert (ledger.parts_done, ledger.bytes_done) == (1, 10)
 
 
-def test_what_was_resumed_is_told_apart():
-    ledger = ledger_of(receipt(2), resumed=True)
-    ledger.record(receipt(1))
+def test_what_was_resumed_is_counted_apart():
+    ledger = ledger_of(part_of(2), resumed=True)
+    ledger.record(part_of(1))
 
     assert (ledger.bytes_done, ledger.bytes_resumed, ledger.parts_resumed) == (20, 10, 1)
 
 
 @pytest.mark.parametrize("resumed", [True, False])
-def test_a_receipt_that_is_corrected_stays_of_the_run_that_it_was_of(resumed):
-    ledger = ledger_of(receipt(2), resumed=resumed)
-    ledger.replace(receipt(2, etag="OTHER"))
+def test_a_replaced_part_stays_of_its_run(resumed):
+    ledger = ledger_of(part_of(2), resumed=resumed)
+    ledger.replace(part_of(2, etag="OTHER"))
 
     assert (ledger.parts_done, ledger.bytes_done, ledger.parts_resumed) == (1, 10, int(resumed))
-    assert list(ledger.parts()) == [receipt(2, etag="OTHER")]
+    assert list(ledger.parts()) == [part_of(2, etag="OTHER")]
 
 
-def test_the_receipts_of_earlier_runs_are_known():
-    ledger = ledger_of(receipt(3), receipt(1), resumed=True)
-    ledger.record(receipt(2))
+def test_the_parts_of_earlier_runs_are_known():
+    ledger = ledger_of(part_of(3), part_of(1), resumed=True)
+    ledger.record(part_of(2))
     ledger.remove(3)
 
-    assert list(ledger.resumed_parts()) == [receipt(1)]
+    assert list(ledger.resumed_parts()) == [part_of(1)]
 
 
-def test_a_second_receipt_takes_the_place_of_the_first():
-    ledger = ledger_of(receipt(3, 5, "old"), receipt(3, 4, "new"))
+def test_a_second_part_of_a_number_replaces_the_first():
+    ledger = ledger_of(part_of(3, 5, "old"), part_of(3, 4, "new"))
 
-    assert ledger.parts() == (receipt(3, 4, "new"),)
+    assert ledger.parts() == (part_of(3, 4, "new"),)
     assert (ledger.parts_done, ledger.bytes_done) == (1, 4)
 
 
 def test_a_resumed_part_that_is_recorded_twice_counts_once():
-    ledger = ledger_of(receipt(3, 5), receipt(3, 5), resumed=True)
+    ledger = ledger_of(part_of(3, 5), part_of(3, 5), resumed=True)
 
     assert (ledger.bytes_resumed, ledger.parts_resumed) == (5, 1)
 
 
-def test_a_part_that_was_struck_is_missing_again():
-    ledger = ledger_of(receipt(1), receipt(2))
+def test_a_part_that_was_removed_is_missing_again():
+    ledger = ledger_of(part_of(1), part_of(2))
     ledger.remove(1)
 
     assert list(ledger.missing()) == [1, 3]
     assert (ledger.parts_done, ledger.bytes_done) == (1, 10)
 
 
-def test_striking_what_is_not_there_changes_nothing():
-    ledger = ledger_of(receipt(2))
+def test_removing_a_part_that_is_not_recorded_changes_nothing():
+    ledger = ledger_of(part_of(2))
     ledger.remove(1)
 
     assert (ledger.parts_done, ledger.bytes_done, ledger.version) == (1, 10, 1)
 
 
-def test_a_resumed_part_that_was_struck_and_sent_again_counts_as_sent():
-    ledger = ledger_of(receipt(1), receipt(2), resumed=True)
+def test_a_resumed_part_that_was_removed_and_sent_again_counts_as_sent():
+    ledger = ledger_of(part_of(1), part_of(2), resumed=True)
     ledger.remove(1)
-    ledger.record(receipt(1, etag="new"))
+    ledger.record(part_of(1, etag="new"))
 
     assert (ledger.bytes_done, ledger.bytes_resumed, ledger.parts_resumed) == (20, 10, 1)
 
 
-def test_a_resumed_part_that_is_struck_twice_is_taken_off_once():
-    ledger = ledger_of(receipt(1), receipt(2), resumed=True)
+def test_a_resumed_part_that_is_removed_twice_is_subtracted_once():
+    ledger = ledger_of(part_of(1), part_of(2), resumed=True)
     ledger.remove(1)
-    ledger.record(receipt(1, etag="new"))
+    ledger.record(part_of(1, etag="new"))
     ledger.remove(1)
 
     assert (ledger.bytes_resumed, ledger.parts_resumed) == (10, 1)
 
 
 def test_a_resumed_part_that_was_sent_again_counts_as_sent():
-    ledger = ledger_of(receipt(1), resumed=True)
-    ledger.record(receipt(1, etag="new"))
+    ledger = ledger_of(part_of(1), resumed=True)
+    ledger.record(part_of(1, etag="new"))
 
     assert (ledger.bytes_done, ledger.bytes_resumed, ledger.parts_resumed) == (10, 0, 0)
 
 
-def test_receipts_ascend_whatever_order_they_came_in():
-    assert [part.part_number for part in ledger_of(receipt(3, 5), receipt(1), receipt(2)).parts()] == [1, 2, 3]
+def test_parts_ascend_whatever_order_they_were_recorded_in():
+    assert [part.part_number for part in ledger_of(part_of(3, 5), part_of(1), part_of(2)).parts()] == [1, 2, 3]
 
 
-def test_an_instant_can_be_looked_back_at():
-    ledger = ledger_of(receipt(2), receipt(1))
+def test_an_earlier_version_can_be_read():
+    ledger = ledger_of(part_of(2), part_of(1))
     then = ledger.version
-    ledger.record(receipt(3, 5))
-    ledger.record(receipt(1, etag="new"))
+    ledger.record(part_of(3, 5))
+    ledger.record(part_of(1, etag="new"))
 
     assert ledger.at_version(0) == ()
-    assert set(ledger.at_version(then)) == {receipt(1), receipt(2)}
-    assert set(ledger.at_version(ledger.version)) == {receipt(1, etag="new"), receipt(2), receipt(3, 5)}
+    assert set(ledger.at_version(then)) == {part_of(1), part_of(2)}
+    assert set(ledger.at_version(ledger.version)) == {part_of(1, etag="new"), part_of(2), part_of(3, 5)}
 
 
-def test_an_instant_looked_back_at_stays_as_it_was_when_a_part_is_struck():
-    ledger = ledger_of(receipt(1), receipt(2))
+def test_an_earlier_version_stays_as_it_was_when_a_part_is_removed():
+    ledger = ledger_of(part_of(1), part_of(2))
     then = ledger.version
     ledger.remove(1)
-    ledger.record(receipt(3, 5))
+    ledger.record(part_of(3, 5))
 
-    assert ledger.at_version(then) == (receipt(1), receipt(2))
-    assert ledger.at_version(ledger.version) == (receipt(2), receipt(3, 5))
+    assert ledger.at_version(then) == (part_of(1), part_of(2))
+    assert ledger.at_version(ledger.version) == (part_of(2), part_of(3, 5))
 
 
-def test_it_is_whole_with_every_part_of_its_planned_size():
-    assert ledger_of(receipt(3, 5), receipt(1), receipt(2)).is_complete()
+def test_it_is_complete_with_every_part_of_its_planned_size():
+    assert ledger_of(part_of(3, 5), part_of(1), part_of(2)).is_complete()
 
 
 @pytest.mark.parametrize(
     ("parts", "plan"),
     [
-        ([receipt(1), receipt(2)], PLAN),
-        ([receipt(1), receipt(2), receipt(3, 4)], PLAN),
-        ([receipt(1), receipt(2), receipt(3, 6)], PLAN),
-        ([receipt(1), receipt(2), receipt(4, 5)], PLAN),
-        ([receipt(1), receipt(2), receipt(3, 5), receipt(4, 0)], PLAN),
-        ([receipt(1), receipt(2), receipt(3, 5)], PartPlan(10, None)),
-        ([receipt(1, 9), receipt(2, 11), receipt(3, 5)], PLAN),
+        ([part_of(1), part_of(2)], PLAN),
+        ([part_of(1), part_of(2), part_of(3, 4)], PLAN),
+        ([part_of(1), part_of(2), part_of(3, 6)], PLAN),
+        ([part_of(1), part_of(2), part_of(4, 5)], PLAN),
+        ([part_of(1), part_of(2), part_of(3, 5), part_of(4, 0)], PLAN),
+        ([part_of(1), part_of(2), part_of(3, 5)], PartPlan(10, None)),
+        ([part_of(1, 9), part_of(2, 11), part_of(3, 5)], PLAN),
     ],
     ids=["missing", "short", "long", "foreign", "too many", "size not known", "sizes that only add up"],
 )
-def test_it_is_not_whole_otherwise(parts, plan):
+def test_it_is_not_complete_otherwise(parts, plan):
     assert not ledger_of(*parts, plan=plan).is_complete()
 
 
-def test_an_empty_source_is_whole_from_the_start():
+def test_an_empty_source_is_complete_from_the_start():
     assert Ledger(PartPlan(10, 0)).is_complete()
 
 
 @given(st.lists(st.binary(min_size=1, max_size=8), max_size=6), st.randoms(use_true_random=False))
-def test_the_checksum_of_the_whole_follows_from_those_of_the_parts(pieces, random):
-    parts = [receipt(n, len(piece), crc=crc64(piece)) for n, piece in enumerate(pieces, 1)]
+def test_the_checksum_of_the_object_follows_from_those_of_the_parts(pieces, random):
+    parts = [part_of(n, len(piece), crc=crc64(piece)) for n, piece in enumerate(pieces, 1)]
     random.shuffle(parts)
 
     assert ledger_of(*parts).crc64() == crc64(b"".join(pieces))
 
 
-def test_the_checksum_of_the_whole_is_not_known_without_that_of_each_part():
-    assert ledger_of(receipt(1, crc=1), receipt(2)).crc64() is None
+def test_the_checksum_of_the_object_is_not_known_without_that_of_each_part():
+    assert ledger_of(part_of(1, crc=1), part_of(2)).crc64() is None

@@ -24,7 +24,7 @@ def other():
     return pseudo_random_bytes(45, "other")
 
 
-def test_a_source_that_moved_between_runs_is_carried_on(uploader, backend, begun, source, data):
+def test_a_source_that_moved_between_runs_is_resumed(uploader, backend, begun, source, data):
     begun(source)
     moved(source)
     result = uploader().upload(source, "key")
@@ -34,7 +34,7 @@ def test_a_source_that_moved_between_runs_is_carried_on(uploader, backend, begun
 
 
 @pytest.mark.parametrize("reading", range(1, 6))
-def test_a_source_that_moves_on_the_way_is_uploaded(uploader, backend, data, left_behind, reading):
+def test_a_source_that_moves_during_the_upload_is_uploaded(uploader, backend, data, left_behind, reading):
     source = ChangingSource(data, changes={reading: moved}, chunk_size=3)
     result = uploader().upload(source, "key")
 
@@ -43,7 +43,7 @@ def test_a_source_that_moves_on_the_way_is_uploaded(uploader, backend, data, lef
     assert left_behind() == []
 
 
-def test_a_source_that_moves_at_each_look_is_uploaded(uploader, backend, data):
+def test_a_source_that_moves_at_each_check_is_uploaded(uploader, backend, data):
     source = ChangingSource(data, changes=dict.fromkeys(range(1, 30), moved))
     uploader().upload(source, "key")
 
@@ -80,7 +80,7 @@ def test_another_file_is_found_out_though_the_source_had_moved_before(uploader, 
     assert (backend.keys(), backend.uploads) == ([], {})
 
 
-def test_what_goes_in_one_piece_is_of_one_file(uploader, backend, data, other):
+def test_what_is_a_single_put_is_of_one_file(uploader, backend, data, other):
     source = ChangingSource(data, changes={1: lambda source: source.replace(other)}, chunk_size=3)
     uploader(multipart_threshold=100).upload(source, "key")
 
@@ -139,7 +139,7 @@ def test_a_file_that_was_read_under_another_inode_is_known_to_have_moved(path, d
     assert source.fingerprint().identity == "1+2"
 
 
-def test_a_file_system_that_is_mounted_anew_costs_no_part(uploader, backend, path, data, monkeypatch):
+def test_a_file_system_that_is_mounted_again_sends_no_part_again(uploader, backend, path, data, monkeypatch):
     system = System(1, 1)
     monkeypatch.setattr(sources, "os", system)
 
@@ -152,7 +152,7 @@ def test_a_file_system_that_is_mounted_anew_costs_no_part(uploader, backend, pat
     assert backend.calls["upload_part"] == 5
 
 
-def test_where_the_storage_reports_no_checksums_those_of_the_checkpoint_tell(begun, uploader, make_backend, source):
+def test_where_the_storage_reports_no_checksums_those_of_the_checkpoint_decide(begun, uploader, make_backend, source):
     backend = make_backend(part_checksums=False)
     begun(source, backend=backend)
     moved(source)

@@ -50,7 +50,7 @@ STREAM_FOUND = evolve(FOUND, fingerprint=Fingerprint(), parts_per_doubling=5)
 TRUE = {"listed": PARTS, "head": STORED, "local": CHECKSUM}
 
 
-def receipt(number, size=10, etag=None, crc=None):
+def part_of(number, size=10, etag=None, crc=None):
     return UploadedPart(number, size, etag or f"E{number}", crc)
 
 
@@ -63,7 +63,7 @@ def without_checksum(*parts):
 
 
 def actions(decision):
-    return [verdict.action for verdict in decision.parts]
+    return [part_decision.action for part_decision in decision.parts]
 
 
 class TestStarting:
@@ -77,7 +77,7 @@ class TestStarting:
     def test_a_damaged_checkpoint_starts_again(self):
         assert reconcile(facts(DamagedCheckpoint("the third record is torn"))) == Start("the third record is torn")
 
-    def test_a_damaged_checkpoint_gives_up_the_upload_that_could_be_verified(self):
+    def test_a_damaged_checkpoint_abandons_the_upload_that_could_be_verified(self):
         assert reconcile(facts(DamagedCheckpoint("edited", "ID"))) == Start("edited", ("ID",))
 
 
@@ -136,7 +136,7 @@ class TestSourceChanged:
         assert reconcile(facts(wanted=wanted)) == Start(f"the source changed: {why}", ("OLD", "ID"))
 
     def test_another_inode_alone_is_no_change_if_the_bytes_are_the_same(self):
-        """A file system that was mounted anew may number its files anew."""
+        """A file system that was mounted again may number its files anew."""
         now = evolve(NOW, identity="other")
         known = {"wanted": evolve(WANTED, fingerprint=now), "listed": PARTS}
 
@@ -152,7 +152,7 @@ class TestSourceChanged:
 
         assert decision == Start("the source changed: the bytes of part 2 are different", ("OLD", "ID"))
 
-    def test_by_choice_parts_are_kept_whose_checksum_still_holds(self):
+    def test_with_keep_matching_parts_are_kept_whose_checksum_still_matches(self):
         wanted = evolve(WANTED, fingerprint=evolve(NOW, mtime_ns=8))
         known = {"keep_matching": True, "listed": PARTS}
 
@@ -169,7 +169,7 @@ class TestSourceChanged:
 
         assert decision.checkpoint == evolve(FOUND, fingerprint=now)
 
-    def test_by_choice_a_source_that_grew_keeps_its_whole_parts(self):
+    def test_with_keep_matching_a_source_that_grew_keeps_its_whole_parts(self):
         wanted = evolve(WANTED, fingerprint=evolve(NOW, size=35))
         decision = reconcile(
             facts(wanted=wanted, keep_matching=True, listed=PARTS, local={1: CHECKSUM[1], 2: CHECKSUM[2]})
@@ -178,19 +178,19 @@ class TestSourceChanged:
         assert actions(decision) == ["keep", "keep", "send", "send"]
         assert decision.parts[2].why == "the storage holds 5 bytes of it, not 10"
 
-    def test_by_choice_a_source_that_shrank_forgets_the_parts_beyond_its_end(self):
+    def test_with_keep_matching_a_source_that_shrank_forgets_the_parts_beyond_its_end(self):
         wanted = evolve(WANTED, fingerprint=evolve(NOW, size=20))
         decision = reconcile(facts(wanted=wanted, keep_matching=True, listed=PARTS, local=CHECKSUM))
 
         assert decision.checkpoint.parts == PARTS[:2]
 
     def test_a_source_that_became_empty_starts_again(self):
-        """An upload of no part can't be completed."""
+        """An upload of zero parts can't be completed."""
         wanted = evolve(WANTED, fingerprint=evolve(NOW, size=0))
 
         assert reconcile(facts(wanted=wanted, keep_matching=True)) == Start("the source is empty now", ("OLD", "ID"))
 
-    def test_by_choice_a_source_that_outgrew_its_parts_starts_again(self):
+    def test_with_keep_matching_a_source_that_outgrew_its_parts_starts_again(self):
         wanted = evolve(WANTED, fingerprint=evolve(NOW, size=31))
 
         assert isinstance(
@@ -234,7 +234,7 @@ class TestGone:
     def test_an_object_of_another_size_starts_again(self):
         assert isinstance(reconcile(facts(listed=Missing.NO_UPLOAD, head=evolve(STORED, size=24))), Start)
 
-    def test_an_object_of_the_receipts_size_and_checksum_is_compared_with_the_source(self):
+    def test_an_object_of_the_recorded_size_and_checksum_is_compared_with_the_source(self):
         """A checkpoint can be made to say anything."""
         known = {"listed": Missing.NO_UPLOAD, "head": STORED}
 
@@ -242,10 +242,10 @@ class TestGone:
         assert reconcile(facts(**known, local=CHECKSUM)) == AlreadyStored(STORED, FOUND)
         assert isinstance(reconcile(facts(**known, local={**CHECKSUM, 2: 0})), Start)
 
-    def test_an_object_of_another_checksum_than_the_receipts_starts_again_without_reading(self):
+    def test_an_object_of_another_checksum_than_the_recorded_parts_starts_again_without_reading(self):
         assert isinstance(reconcile(facts(listed=Missing.NO_UPLOAD, head=evolve(STORED, crc64=1))), Start)
 
-    def test_receipts_that_are_not_there_are_made_up_for_by_the_source(self):
+    def test_parts_that_are_not_recorded_are_read_from_the_source(self):
         found = evolve(FOUND, parts=(PARTS[0], *without_checksum(PARTS[2])))
         known = {"listed": Missing.NO_UPLOAD, "head": STORED}
 
@@ -254,15 +254,15 @@ class TestGone:
         assert isinstance(reconcile(facts(found, **known, local={**CHECKSUM, 2: 0, 3: 0})), Start)
 
     @pytest.mark.parametrize("other", [{"crc64": 0}, {"size": 9}])
-    def test_a_receipt_of_other_bytes_says_that_the_object_is_not_of_this_upload(self, other):
+    def test_a_recorded_part_of_other_bytes_says_that_the_object_is_not_of_this_upload(self, other):
         """Though it has the bytes of the source as it is now."""
         found = evolve(FOUND, parts=(evolve(PARTS[0], **other), *PARTS[2:]))
         known = {"listed": Missing.NO_UPLOAD, "head": STORED, "local": CHECKSUM}
 
         assert isinstance(reconcile(facts(found, **known)), Start)
 
-    def test_a_receipt_beyond_the_end_says_nothing(self):
-        found = evolve(FOUND, parts=(*PARTS, receipt(4, 10)))
+    def test_a_recorded_part_beyond_the_end_says_nothing(self):
+        found = evolve(FOUND, parts=(*PARTS, part_of(4, 10)))
         known = {"listed": Missing.NO_UPLOAD, "head": STORED, "local": CHECKSUM}
 
         assert reconcile(facts(found, **known)) == AlreadyStored(STORED, found)
@@ -284,7 +284,7 @@ class TestGone:
 
         assert isinstance(decision, AlreadyStored if ours else Start)
 
-    def test_the_token_is_believed_if_each_receipt_is_of_the_source(self):
+    def test_the_token_is_believed_if_each_recorded_part_is_of_the_source(self):
         found = evolve(FOUND, token="TOKEN")
         known = {"listed": Missing.NO_UPLOAD, "head": evolve(STORED, crc64=None, metadata={TOKEN_NAME: "TOKEN"})}
 
@@ -292,7 +292,7 @@ class TestGone:
         assert isinstance(reconcile(facts(found, **known, local={**CHECKSUM, 2: 0})), Start)
 
     @pytest.mark.parametrize("parts", [(), PARTS[:2], (*PARTS[:2], *without_checksum(PARTS[2]))])
-    def test_the_token_proves_nothing_without_a_receipt_for_each_part(self, parts):
+    def test_the_token_does_not_count_unless_every_part_is_recorded(self, parts):
         found = evolve(FOUND, token="TOKEN", parts=parts)
         head = evolve(STORED, crc64=None, metadata={TOKEN_NAME: "TOKEN"})
 
@@ -304,7 +304,7 @@ class TestGone:
 
         assert isinstance(reconcile(facts(found, listed=Missing.NO_UPLOAD, head=head, local=CHECKSUM)), Start)
 
-    def test_the_token_of_another_version_of_the_source_proves_nothing(self):
+    def test_the_token_of_another_version_of_the_source_does_not_count(self):
         found = evolve(FOUND, token="TOKEN")
         wanted = evolve(WANTED, fingerprint=evolve(NOW, mtime_ns=8))
         head = evolve(STORED, metadata={TOKEN_NAME: "TOKEN"})
@@ -327,7 +327,7 @@ class TestGone:
         assert reconcile(facts(**known, local=CHECKSUM)) == AlreadyStored(STORED, FOUND)
         assert isinstance(reconcile(facts(**known, local={**CHECKSUM, 2: 0})), Start)
 
-    def test_without_checksum_and_token_nothing_can_tell(self):
+    def test_without_checksum_and_token_it_is_ambiguous(self):
         head = evolve(STORED, crc64=None)
 
         assert reconcile(facts(listed=Missing.NO_UPLOAD, head=head)) == Ambiguous(head, FOUND)
@@ -363,7 +363,7 @@ class TestParts:
             1, "send", "the storage reports another checksum than the recorded one"
         )
 
-    def test_a_part_on_the_storage_only_is_read_before_it_is_judged(self):
+    def test_a_part_on_the_storage_only_is_read_before_it_is_decided(self):
         assert reconcile(facts(evolve(FOUND, parts=PARTS[1:]), listed=PARTS)) == NeedChecksums(PLAN, (1,))
 
     def test_a_part_on_the_storage_only_is_adopted_if_its_checksum_is_the_sources(self):
@@ -389,10 +389,10 @@ class TestParts:
 
         assert decision.parts[2] == PartDecision(3, "send", "the storage does not hold it any more")
 
-    def test_a_part_that_nobody_has_is_sent(self):
+    def test_a_part_that_is_nowhere_is_sent(self):
         decision = reconcile(facts(evolve(FOUND, parts=()), listed=()))
 
-        assert {verdict.why for verdict in decision.parts} == {"it was not sent yet"}
+        assert {part_decision.why for part_decision in decision.parts} == {"it was not sent yet"}
 
     def test_a_part_of_another_etag_and_unknown_checksum_is_sent(self):
         decision = reconcile(facts(listed=(evolve(PARTS[0], etag="OTHER", crc64=None), *PARTS[1:])))
@@ -406,7 +406,7 @@ class TestParts:
         assert decision.parts[0].action == "send"
 
     def test_a_part_of_another_etag_and_the_same_checksum_is_kept_with_the_etag_that_is_listed(self):
-        """Something on the way has altered the one that was recorded."""
+        """Something during the upload has altered the one that was recorded."""
         held = evolve(PARTS[0], etag="OTHER")
         decision = reconcile(facts(listed=(held, *PARTS[1:])))
 
@@ -431,7 +431,7 @@ class TestParts:
         assert decision.checkpoint.parts == (evolve(PARTS[0], etag=listed), *PARTS[1:])
 
     @pytest.mark.parametrize(("recorded", "listed"), [("Xyz", "xyz"), ('"A1"', '"A2"'), ("W/", "A"), ("", "A")])
-    def test_other_etags_are_others(self, recorded, listed):
+    def test_other_etags_are_different(self, recorded, listed):
         assert not is_same_etag(recorded, listed)
 
     def test_a_part_of_another_size_is_sent(self):
@@ -445,11 +445,11 @@ class TestParts:
         assert decision.parts[2].action == "send"
 
     def test_a_part_beyond_the_end_is_left_out(self):
-        stray = receipt(4, 10)
+        stray = part_of(4, 10)
 
         assert reconcile(facts(evolve(FOUND, parts=(*PARTS, stray)), listed=(*PARTS, stray))).checkpoint.parts == PARTS
 
-    def test_where_the_storage_can_not_list_its_parts_the_record_is_gone_by(self):
+    def test_where_the_storage_can_not_list_parts_the_checkpoint_decides(self):
         decision = reconcile(facts(evolve(FOUND, parts=PARTS[:2]), listed=Missing.LISTING_UNSUPPORTED))
 
         assert actions(decision) == ["keep", "keep", "send"]
@@ -459,18 +459,18 @@ class TestVerifyingContent:
     def test_every_part_is_compared_with_the_source(self):
         assert reconcile(facts(verify_content=True, listed=PARTS)) == NeedChecksums(PLAN, (1, 2, 3))
 
-    def test_parts_that_hold_are_kept(self):
+    def test_parts_that_match_are_kept(self):
         decision = reconcile(facts(verify_content=True, **TRUE))
 
         assert actions(decision) == ["keep"] * 3
         assert decision.parts[0].why == "recorded, on the storage, and its checksum is the source's"
 
-    def test_one_that_does_not_hold_says_that_the_source_changed(self):
+    def test_one_that_does_not_match_says_that_the_source_changed(self):
         decision = reconcile(facts(verify_content=True, listed=PARTS, local={**CHECKSUM, 2: 0}))
 
         assert decision == Start("the source changed: the bytes of part 2 are different", ("OLD", "ID"))
 
-    def test_by_choice_only_that_one_is_sent(self):
+    def test_with_keep_matching_only_that_one_is_sent(self):
         decision = reconcile(facts(verify_content=True, keep_matching=True, listed=PARTS, local={**CHECKSUM, 2: 0}))
 
         assert actions(decision) == ["keep", "send", "keep"]
@@ -506,13 +506,13 @@ class TestStreams:
             1: evolve(PARTS[0], etag=held.etag)
         }
 
-    def test_a_checksum_that_only_the_record_has_will_do(self):
+    def test_a_checksum_that_only_the_record_has_is_enough(self):
         decision = reconcile(facts(STREAM_FOUND, STREAM, listed=without_checksum(*PARTS)))
 
         assert decision.candidates == dict(enumerate(PARTS, 1))
 
     @pytest.mark.parametrize("other", [{"etag": "OTHER"}, {"size": 9}])
-    def test_a_checksum_of_another_version_of_a_part_will_not_do(self, other):
+    def test_a_checksum_of_another_version_of_a_part_is_not_enough(self, other):
         held = evolve(PARTS[0], crc64=None, **other)
 
         assert reconcile(facts(STREAM_FOUND, STREAM, listed=(held,))).candidates == {}
@@ -523,7 +523,7 @@ class TestStreams:
         assert reconcile(facts(found, STREAM, listed=PARTS)).candidates == dict(enumerate(PARTS, 1))
         assert reconcile(facts(found, STREAM, listed=without_checksum(*PARTS))).candidates == {}
 
-    def test_where_the_storage_can_not_list_its_parts_the_record_is_gone_by(self):
+    def test_where_the_storage_can_not_list_parts_the_checkpoint_decides(self):
         decision = reconcile(facts(STREAM_FOUND, STREAM, listed=Missing.LISTING_UNSUPPORTED))
 
         assert decision.candidates == dict(enumerate(PARTS, 1))
@@ -539,10 +539,10 @@ class TestStreams:
 
 # Few values, so that agreement and disagreement are both common.
 FEW_CHECKSUMS = st.none() | st.integers(0, 1)
-RECEIPTS = st.builds(
+STORED_PARTS = st.builds(
     UploadedPart, st.integers(1, 6), st.sampled_from([5, 10]), st.sampled_from(["E", "F"]), FEW_CHECKSUMS
 )
-PART_LISTS = st.lists(RECEIPTS, max_size=6, unique_by=lambda part: part.part_number).map(
+PART_LISTS = st.lists(STORED_PARTS, max_size=6, unique_by=lambda part: part.part_number).map(
     lambda parts: tuple(sorted(parts, key=lambda part: part.part_number))
 )
 FINGERPRINTS = st.builds(Fingerprint, st.sampled_from([None, 0, 5, 25, 45, 50]), st.integers(0, 1))
@@ -650,10 +650,12 @@ def test_it_never_adopts_a_part_without_an_equal_checksum(world):
     if isinstance(decision, Resume):
         recorded = {part.part_number for part in world.found.parts}
         held = {part.part_number: part for part in decision.checkpoint.parts}
-        for verdict in decision.parts:
-            if verdict.action == "adopt":
-                assert held[verdict.part_number].crc64 == world.local[verdict.part_number]
-            assert (verdict.action == "adopt") == (verdict.part_number in held and verdict.part_number not in recorded)
+        for part_decision in decision.parts:
+            if part_decision.action == "adopt":
+                assert held[part_decision.part_number].crc64 == world.local[part_decision.part_number]
+            assert (part_decision.action == "adopt") == (
+                part_decision.part_number in held and part_decision.part_number not in recorded
+            )
 
 
 @given(WORLDS)
@@ -663,8 +665,8 @@ def test_what_is_resumed_is_whole_but_for_what_is_sent(world):
         numbers = list(range(1, decision.plan.parts_total + 1))
         kept = [part.part_number for part in decision.checkpoint.parts]
 
-        assert [verdict.part_number for verdict in decision.parts] == numbers
-        assert kept == [verdict.part_number for verdict in decision.parts if verdict.action != "send"]
+        assert [part_decision.part_number for part_decision in decision.parts] == numbers
+        assert kept == [part_decision.part_number for part_decision in decision.parts if part_decision.action != "send"]
         assert all(part.size == decision.plan.part(part.part_number).size for part in decision.checkpoint.parts)
         assert numbers, "an upload of no part can't be completed"
 
@@ -680,7 +682,7 @@ def test_what_is_resumed_is_of_the_source_as_it_is_now(world):
 
 
 @given(WORLDS)
-def test_no_upload_is_forgotten(world):
+def test_no_upload_becomes_an_orphan(world):
     """What a start leaves behind is aborted, unless it is gone; all else goes on with it."""
     known, decision, _ = world.ask()
     upload_id = None if world.found is None else world.found.upload_id
@@ -691,7 +693,7 @@ def test_no_upload_is_forgotten(world):
 
 
 @given(WORLDS)
-def test_an_object_is_taken_for_ours_only_if_something_tells(world):
+def test_an_object_counts_as_ours_only_if_something_shows_it(world):
     _, decision, _ = world.ask()
     if isinstance(decision, AlreadyStored):
         assert world.listed is Missing.NO_UPLOAD

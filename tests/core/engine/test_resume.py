@@ -1,4 +1,4 @@
-"""What a run makes of what it finds: an upload is carried on, or started again, and never mixed."""
+"""What a run makes of what it finds: an upload is resumed, or started again, and never mixed."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def forget_parts(backend):
 
 @pytest.fixture
 def overwrite_part(backend):
-    """Makes somebody send other bytes as a part of the only upload."""
+    """Makes another client send other bytes as a part of the only upload."""
 
     def overwrite(number, data):
         [upload] = backend.uploads.values()
@@ -67,7 +67,7 @@ def test_a_second_run_sends_only_what_is_missing(uploader, backend, source, begu
     assert left_behind() == []
 
 
-def test_a_third_run_carries_on_from_the_second(struck, uploader, backend, source, begun):
+def test_a_third_run_resumes_from_the_second(struck, uploader, backend, source, begun):
     begun(source)
     with pytest.raises(UploadFailed):
         struck(Fault("upload_part", FaultKind.PERMANENT, part_number=4)).upload(source, "key")
@@ -94,7 +94,7 @@ def test_gaps_are_filled(uploader, backend, source, begun, forget_parts):
     assert (result.parts_resumed, result.parts_sent) == (1, 4)
 
 
-def test_a_part_that_somebody_overwrote_is_sent_again(uploader, backend, source, begun, overwrite_part):
+def test_a_part_that_another_client_overwrote_is_sent_again(uploader, backend, source, begun, overwrite_part):
     begun(source)
     overwrite_part(2, bytes(10))
     result = uploader().upload(source, "key")
@@ -151,7 +151,7 @@ def test_a_part_on_the_storage_of_other_bytes_is_not_adopted(struck, uploader, b
 
 
 @pytest.mark.parametrize("name", ["part_checksums", "object_checksums", "lists_parts"])
-def test_poorer_storages_resume_as_well(uploader, make_backend, struck, source, name):
+def test_storages_with_fewer_capabilities_resume_too(uploader, make_backend, struck, source, name):
     backend = make_backend(**{name: False})
     with pytest.raises(UploadFailed):
         struck(Fault("upload_part", FaultKind.PERMANENT, part_number=3), backend=backend).upload(source, "key")
@@ -162,7 +162,7 @@ def test_poorer_storages_resume_as_well(uploader, make_backend, struck, source, 
     assert backend.uploads == {}
 
 
-def test_where_parts_can_not_be_listed_the_record_is_gone_by(uploader, make_backend, struck, source, data):
+def test_where_parts_can_not_be_listed_the_checkpoint_decides(uploader, make_backend, struck, source, data):
     backend = make_backend(lists_parts=False)
     with pytest.raises(UploadFailed):
         struck(Fault("upload_part", FaultKind.PERMANENT, part_number=3), backend=backend).upload(source, "key")
@@ -183,7 +183,7 @@ def test_the_recorded_part_size_stands(uploader, backend, source, data, begun):
 
 
 @pytest.mark.parametrize("kind", [FaultKind.BEFORE, FaultKind.AFTER, FaultKind.THROTTLED])
-def test_a_list_that_fails_for_a_moment_is_asked_for_again(struck, backend, source, begun, kind):
+def test_a_list_that_fails_for_a_moment_is_retried(struck, backend, source, begun, kind):
     begun(source)
     result = struck(Fault("list_parts", kind)).upload(source, "key")
 
@@ -192,7 +192,7 @@ def test_a_list_that_fails_for_a_moment_is_asked_for_again(struck, backend, sour
 
 
 @pytest.mark.parametrize("kinds", [[FaultKind.BEFORE] * 2, [FaultKind.PERMANENT]])
-def test_a_list_that_can_not_be_had_never_leads_to_a_fresh_upload(struck, source, begun, kinds, left_behind):
+def test_a_list_that_fails_never_leads_to_a_fresh_upload(struck, source, begun, kinds, left_behind):
     upload_id = begun(source).upload_id
     before = left_behind()
     faults = [Fault("list_parts", kind, occurrence=n) for n, kind in enumerate(kinds, 1)]
@@ -203,7 +203,7 @@ def test_a_list_that_can_not_be_had_never_leads_to_a_fresh_upload(struck, source
     assert left_behind() == before
 
 
-def test_a_list_that_leaves_parts_out_costs_only_those(struck, backend, source, data, begun):
+def test_a_list_that_leaves_parts_out_sends_only_those_again(struck, backend, source, data, begun):
     begun(source)
     result = struck(Fault("list_parts", FaultKind.SHORT_LIST)).upload(source, "key")
 
@@ -242,7 +242,7 @@ def test_an_upload_that_is_lost_in_mid_run_starts_again_once(struck, make_backen
 
 @pytest.mark.parametrize("operation", ["upload_part", "complete_upload"])
 def test_an_upload_that_is_lost_twice_fails(struck, source, operation, left_behind):
-    """The second loss is somebody's doing."""
+    """The second loss is another client's doing."""
     part_number = 3 if operation == "upload_part" else None
     faults = [Fault(operation, FaultKind.FORGOTTEN_UPLOAD, occurrence=n, part_number=part_number) for n in (1, 2)]
     with pytest.raises(UploadFailed, match=r"the storage lost the upload twice in a row.*Nothing is kept") as caught:
@@ -263,7 +263,7 @@ def test_progress_does_not_go_back_when_it_starts_again(struck, source):
 
 
 def test_a_stream_that_lost_its_upload_in_mid_run_can_not_start_again(struck, left_behind):
-    """What was read of it has gone by. The next run begins anew."""
+    """What was read of it has been consumed. The next run starts again."""
     with pytest.raises(UploadFailed, match="the stream is at byte 30, and can't go to 0") as caught:
         struck(Fault("upload_part", FaultKind.FORGOTTEN_UPLOAD, part_number=3)).upload(
             StreamSource(io.BytesIO(pseudo_random_bytes(45)), name="dump"), "key"
@@ -282,7 +282,7 @@ def test_a_stream_that_opens_itself_starts_again_too(struck, backend, data, left
 
 
 def test_an_object_that_an_earlier_run_completed_is_found(struck, backend, source, data, left_behind):
-    """That run died before it heard the answer."""
+    """That run died before it heard the response."""
     with pytest.raises(UploadFailed):
         struck(Fault("complete_upload", FaultKind.AFTER), Fault("head_object", FaultKind.PERMANENT)).upload(
             source, "key"
@@ -310,7 +310,7 @@ def test_an_object_that_an_earlier_run_completed_is_known_by_its_token(struck, m
     assert left_behind(backend) == []
 
 
-def test_a_record_that_was_lost_is_made_up_for_by_reading(struck, backend, source, begun):
+def test_a_part_that_was_not_recorded_is_known_by_reading(struck, backend, source, begun):
     """Also to know our own object by its checksum."""
     with pytest.raises(UploadFailed):
         struck(
@@ -325,7 +325,7 @@ def test_a_record_that_was_lost_is_made_up_for_by_reading(struck, backend, sourc
     assert source.readings == readings + 5
 
 
-def test_somebody_elses_object_of_our_size_is_not_taken_for_ours(struck, backend, source, data, begun):
+def test_another_clients_object_of_our_size_does_not_count_as_ours(struck, backend, source, data, begun):
     begun(source)
     struck().upload(BytesSource(pseudo_random_bytes(45, "other")), "key")
     result = struck(Fault("list_parts", FaultKind.FORGOTTEN_UPLOAD)).upload(source, "key")
@@ -371,7 +371,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("why", CHANGES)
-def test_a_source_that_changed_between_runs_is_sent_anew(uploader, backend, source, begun, why):
+def test_a_source_that_changed_between_runs_is_sent_again(uploader, backend, source, begun, why):
     begun(source)
     CHANGES[why](source)
     result = uploader().upload(source, "key")
@@ -382,7 +382,7 @@ def test_a_source_that_changed_between_runs_is_sent_anew(uploader, backend, sour
     assert backend.uploads == {}
 
 
-def test_other_bytes_under_the_same_name_are_sent_anew(uploader, backend, begun, data):
+def test_other_bytes_under_the_same_name_are_sent_again(uploader, backend, begun, data):
     begun(BytesSource(data))
     other = pseudo_random_bytes(45, "other")
     result = uploader().upload(BytesSource(other), "key")
@@ -391,7 +391,7 @@ def test_other_bytes_under_the_same_name_are_sent_anew(uploader, backend, begun,
     assert result.warnings == (f"{OLD_AND_NEW}: its checksum is different",)
 
 
-def test_the_same_bytes_under_the_same_name_are_carried_on(uploader, begun, data):
+def test_the_same_bytes_under_the_same_name_are_resumed(uploader, begun, data):
     begun(BytesSource(data))
 
     assert uploader().upload(BytesSource(data), "key").parts_resumed == 2
@@ -407,7 +407,7 @@ def test_a_forged_source_is_found_out_by_its_content(uploader, backend, source, 
     assert left_behind() == []
 
 
-def test_a_forged_source_is_found_out_even_after_a_lost_answer(struck, backend, source):
+def test_a_forged_source_is_found_out_even_after_a_lost_response(struck, backend, source):
     """The object is there, and is that of the bytes as they were."""
     with pytest.raises(UploadFailed):
         struck(Fault("complete_upload", FaultKind.AFTER), Fault("head_object", FaultKind.PERMANENT)).upload(
@@ -419,13 +419,13 @@ def test_a_forged_source_is_found_out_even_after_a_lost_answer(struck, backend, 
     assert backend.read("key") == source.data
 
 
-def test_content_that_holds_is_carried_on(uploader, source, begun):
+def test_content_that_matches_is_resumed(uploader, source, begun):
     begun(source)
 
     assert uploader(verify_source="content").upload(source, "key").parts_resumed == 2
 
 
-def test_by_choice_the_parts_that_still_match_are_kept(uploader, backend, source, begun, left_behind):
+def test_with_keep_matching_the_parts_that_still_match_are_kept(uploader, backend, source, begun, left_behind):
     begun(source)
     source.write(source.data[:10] + pseudo_random_bytes(35, "other"))
     result = uploader(on_source_change="keep-matching").upload(source, "key")
@@ -435,7 +435,7 @@ def test_by_choice_the_parts_that_still_match_are_kept(uploader, backend, source
     assert left_behind() == []
 
 
-def test_by_choice_a_source_that_was_only_touched_keeps_all(uploader, backend, source, begun):
+def test_with_keep_matching_a_source_that_was_only_touched_keeps_all(uploader, backend, source, begun):
     begun(source)
     source.touch()
 
@@ -454,7 +454,7 @@ def test_what_was_kept_of_a_changed_source_is_of_the_new_version_from_then_on(st
 
 
 def test_what_was_kept_of_a_changed_source_must_be_recorded_as_such(struck, backend, store, source, begun):
-    """Receipts of this version must never follow a record that speaks of another."""
+    """Parts of this version must never follow a record that speaks of another."""
     begun(source)
     before = list(store.scan())
     source.touch()
@@ -465,7 +465,7 @@ def test_what_was_kept_of_a_changed_source_must_be_recorded_as_such(struck, back
     assert backend.calls["upload_part"] == 2
 
 
-def test_by_choice_a_source_that_grew_keeps_its_whole_parts(uploader, backend, source, begun):
+def test_with_keep_matching_a_source_that_grew_keeps_its_whole_parts(uploader, backend, source, begun):
     begun(source)
     source.append(pseudo_random_bytes(30, "more"))
     result = uploader(on_source_change="keep-matching").upload(source, "key")
@@ -518,7 +518,7 @@ def test_a_source_that_can_not_be_read_for_comparing_keeps_what_is_there(struck,
 # --- the checkpoint itself -------------------------------------------------------------------------------------------
 
 
-def test_a_damaged_checkpoint_is_told_and_all_parts_are_sent(struck, backend, source, begun, left_behind):
+def test_a_damaged_checkpoint_is_reported_and_all_parts_are_sent(struck, backend, source, begun, left_behind):
     begun(source)
     result = struck(Fault("load", FaultKind.DAMAGED)).upload(source, "key")
 
@@ -537,13 +537,13 @@ def test_a_damaged_checkpoint_is_logged(struck, source, begun, caplog):
     assert "key: InjectedFault" in caplog.text
 
 
-def test_a_record_that_is_one_step_old_costs_nothing(struck, source, begun):
+def test_a_checkpoint_that_is_one_part_old_loses_nothing(struck, source, begun):
     begun(source)
 
     assert struck(Fault("load", FaultKind.OLD_RECORD)).upload(source, "key").parts_resumed == 2
 
 
-def test_a_record_that_can_not_be_read_is_left_alone(struck, backend, store, source, begun):
+def test_a_checkpoint_that_can_not_be_read_is_not_changed(struck, backend, store, source, begun):
     begun(source)
     with pytest.raises(CheckpointError):
         struck(Fault("load", FaultKind.BEFORE)).upload(source, "key")
@@ -589,7 +589,7 @@ def test_an_old_upload_that_could_not_be_aborted_is_aborted_at_the_end(struck, s
     assert left_behind() == []
 
 
-def test_an_old_upload_that_could_not_be_aborted_is_carried_from_run_to_run(struck, store, source, begun, left_behind):
+def test_an_old_upload_that_could_not_be_aborted_is_recorded_by_every_run(struck, store, source, begun, left_behind):
     old = begun(source).upload_id
     source.touch()
     with pytest.raises(UploadFailed):
@@ -626,7 +626,7 @@ def test_an_old_upload_that_is_gone_already_is_fine(uploader, backend, source, b
     assert result.warnings == (f"{OLD_AND_NEW}: it was modified",)
 
 
-def test_a_lost_answer_to_abort_is_survived(struck, source, begun, left_behind):
+def test_a_lost_response_to_abort_is_survived(struck, source, begun, left_behind):
     begun(source)
     source.touch()
     result = struck(Fault("abort_upload", FaultKind.AFTER)).upload(source, "key")
@@ -635,7 +635,7 @@ def test_a_lost_answer_to_abort_is_survived(struck, source, begun, left_behind):
     assert left_behind() == []
 
 
-# --- by the caller's wish --------------------------------------------------------------------------------------------
+# --- by the caller's stop request ------------------------------------------------------------------------------------
 
 
 def test_require_refuses_to_start_again(uploader, source, begun, left_behind):
@@ -670,7 +670,7 @@ def test_require_refuses_to_start(uploader, backend, source):
     assert backend.calls == {}
 
 
-def test_require_carries_on(uploader, source, begun):
+def test_require_resumes(uploader, source, begun):
     begun(source)
 
     assert uploader().upload(source, "key", resume="require").parts_resumed == 2
@@ -682,7 +682,7 @@ def test_require_refuses_to_start_again_in_mid_run(struck, source, begun):
         struck(Fault("upload_part", FaultKind.FORGOTTEN_UPLOAD, part_number=4)).upload(source, "key", resume="require")
 
 
-def test_never_leaves_an_earlier_upload_alone(uploader, backend, store, source, begun):
+def test_never_does_not_touch_an_earlier_upload(uploader, backend, store, source, begun):
     begun(source)
     before = list(store.scan())
     result = uploader().upload(source, "key", resume="never")
@@ -724,7 +724,7 @@ def test_a_named_stream_is_compared_while_it_is_read(uploader, backend, data, be
     assert left_behind() == []
 
 
-def test_a_named_stream_of_other_bytes_is_sent_anew_part_by_part(uploader, backend, data, begun):
+def test_a_named_stream_of_other_bytes_is_sent_again_part_by_part(uploader, backend, data, begun):
     begun(dump(data))
     other = data[:10] + pseudo_random_bytes(35, "other")
     result = uploader().upload(dump(other), "key")
@@ -742,7 +742,7 @@ def test_a_named_stream_that_is_shorter_this_time_is_no_longer(uploader, backend
 
 
 def test_a_named_stream_that_is_empty_this_time_is_an_empty_object(uploader, backend, data, begun, left_behind):
-    """No object can be made of no part."""
+    """No object can be made of zero parts."""
     begun(dump(data))
     result = uploader().upload(dump(b""), "key")
 
@@ -779,7 +779,7 @@ def test_a_named_stream_keeps_its_recorded_parts_to_itself_until_they_are_compar
     assert seen[-1] == (45, 20)
 
 
-def test_a_named_stream_whose_parts_have_no_checksum_goes_by_the_record(struck, make_backend, data):
+def test_a_named_stream_whose_parts_have_no_checksum_uses_the_checkpoint(struck, make_backend, data):
     backend = make_backend(part_checksums=False)
     with pytest.raises(UploadFailed):
         struck(Fault("upload_part", FaultKind.PERMANENT, part_number=3), backend=backend).upload(dump(data), "key")
@@ -818,7 +818,7 @@ def test_the_fingerprint_of_a_checkpoint_is_the_sources(store, source, begun):
 
 @pytest.fixture
 def plant(uploader, backend, store, source, begun):
-    """Puts these bytes in the place of the object, and receipts that add up to them in the checkpoint of its upload."""
+    """Puts these bytes in the place of the object, and parts that add up to them in the checkpoint of its upload."""
 
     def forge(data, **changes):
         begun(source)
@@ -838,7 +838,7 @@ def plant(uploader, backend, store, source, begun):
 
 
 def test_a_planted_checkpoint_does_not_make_an_attackers_object_ours(uploader, backend, source, data, plant):
-    """Its receipts add up to the object that stands there, of the size of our source."""
+    """Its parts add up to the object that stands there, of the size of our source."""
     plant(pseudo_random_bytes(45, "attack"))
     result = uploader().upload(source, "key")
 
@@ -887,7 +887,7 @@ def test_a_planted_token_does_not_make_an_attackers_object_ours(uploader, make_b
     assert result.parts_sent == 5
 
 
-def test_an_object_of_an_earlier_run_is_read_before_it_is_taken_for_ours(struck, source):
+def test_an_object_of_an_earlier_run_is_read_before_it_counts_as_ours(struck, source):
     with pytest.raises(UploadFailed):
         struck(Fault("complete_upload", FaultKind.AFTER), Fault("head_object", FaultKind.PERMANENT)).upload(
             source, "key"
@@ -899,7 +899,7 @@ def test_an_object_of_an_earlier_run_is_read_before_it_is_taken_for_ours(struck,
     assert source.readings == readings + 5
 
 
-def test_a_source_that_was_forged_since_is_found_out_though_nobody_asked_for_its_content(struck, backend, source):
+def test_a_source_that_was_forged_since_is_found_out_without_verify_source(struck, backend, source):
     with pytest.raises(UploadFailed):
         struck(Fault("complete_upload", FaultKind.AFTER), Fault("head_object", FaultKind.PERMANENT)).upload(
             source, "key"
@@ -913,7 +913,7 @@ def test_a_source_that_was_forged_since_is_found_out_though_nobody_asked_for_its
 # --- a part size that is not granted ---------------------------------------------------------------------------------
 
 
-def test_a_part_size_that_is_not_granted_is_spoken_of(uploader, source, begun, caplog):
+def test_a_part_size_that_is_not_used_is_a_warning(uploader, source, begun, caplog):
     begun(source)
     result = uploader(part_size=7).upload(source, "key")
 
@@ -923,13 +923,13 @@ def test_a_part_size_that_is_not_granted_is_spoken_of(uploader, source, begun, c
 
 
 @pytest.mark.parametrize("part_size", ["auto", 10])
-def test_a_part_size_that_is_granted_or_was_not_asked_for_is_not_spoken_of(uploader, source, begun, part_size):
+def test_a_part_size_that_is_used_or_was_not_asked_for_is_no_warning(uploader, source, begun, part_size):
     begun(source)
 
     assert uploader(part_size=part_size).upload(source, "key").warnings == ()
 
 
-def test_a_dry_run_speaks_of_a_part_size_that_is_not_granted(uploader, source, begun, data):
+def test_a_dry_run_reports_a_part_size_that_is_not_used(uploader, source, begun, data):
     begun(source)
     begun(StreamSource(io.BytesIO(data), name="dump"))
     words = "its parts have 10 bytes, and keep them, though 7 were asked for"
@@ -939,7 +939,7 @@ def test_a_dry_run_speaks_of_a_part_size_that_is_not_granted(uploader, source, b
     assert uploader().plan(source, "key").reason == ""
 
 
-def test_a_part_size_that_a_stream_is_not_granted_is_spoken_of(uploader, begun, data):
+def test_a_part_size_that_a_stream_does_not_use_is_a_warning(uploader, begun, data):
     begun(StreamSource(io.BytesIO(data), name="dump"))
     result = uploader(part_size=7).upload(StreamSource(io.BytesIO(data), name="dump"), "key")
 
@@ -950,7 +950,7 @@ def test_a_part_size_that_a_stream_is_not_granted_is_spoken_of(uploader, begun, 
 # --- bounds ----------------------------------------------------------------------------------------------------------
 
 
-def test_the_last_and_the_largest_part_that_a_storage_takes_are_carried_on(struck, make_backend, source):
+def test_the_last_and_the_largest_part_that_a_storage_accepts_are_resumed(struck, make_backend, source):
     """Part number 5 of at most 5, and parts of 10 bytes of at most 10."""
     backend = make_backend(limits=PartLimits(max_parts=5, max_part_size=10))
     with pytest.raises(UploadFailed):
@@ -964,7 +964,7 @@ def test_the_last_and_the_largest_part_that_a_storage_takes_are_carried_on(struc
 
 
 @pytest.mark.parametrize("beyond", [{"part_number": 6}, {"size": 11}])
-def test_what_no_storage_takes_is_a_part_that_is_not_there(struck, make_backend, store, source, beyond):
+def test_an_impossible_recorded_part_does_not_count(struck, make_backend, store, source, beyond):
     backend = make_backend(limits=PartLimits(max_parts=5, max_part_size=10))
     with pytest.raises(UploadFailed):
         struck(Fault("complete_upload", FaultKind.PERMANENT), backend=backend).upload(source, "key")
@@ -978,7 +978,7 @@ def test_what_no_storage_takes_is_a_part_that_is_not_there(struck, make_backend,
 
 @pytest.mark.parametrize("kind", ["file", "stream"])
 @pytest.mark.parametrize(("part_size", "fits"), [(7, False), (8, True), (12, True), (13, False), (2**63, False)])
-def test_an_upload_whose_parts_no_storage_takes_starts_again(  # noqa: PLR0917  # fixtures
+def test_an_upload_whose_part_size_no_storage_accepts_starts_again(  # noqa: PLR0917  # fixtures
     make_backend, struck, store, source, data, kind, part_size, fits
 ):
     """As a checkpoint has them that came from elsewhere, or when the storage's limits have changed since."""

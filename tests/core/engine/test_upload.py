@@ -113,7 +113,7 @@ def test_nothing_is_asked_that_need_not_be(uploader, backend, source):
     assert backend.calls == {"initiate_upload": 1, "upload_part": 5, "complete_upload": 1}
 
 
-def test_what_completes_an_upload_is_its_receipts_in_order(uploader, backend, source):
+def test_what_completes_an_upload_is_its_parts_in_order(uploader, backend, source):
     handed = []
     complete = backend.complete_upload
     backend.complete_upload = lambda key, upload_id, parts, options: (
@@ -153,18 +153,18 @@ def test_a_wrong_call_is_refused_before_anything_happens(uploader, backend, stor
     assert list(store.scan()) == []
 
 
-def test_a_key_that_the_backend_can_not_hold_is_told_as_it_is(uploader, source, left_behind):
+def test_a_key_that_the_backend_can_not_hold_is_reported_unchanged(uploader, source, left_behind):
     with pytest.raises(InvalidKey):
         uploader().upload(source, "k" * 2000)
 
     assert left_behind() == []
 
 
-# --- in one piece ----------------------------------------------------------------------------------------------------
+# --- with a single put -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("size", "operation"), [(0, "put_object"), (19, "put_object"), (20, "upload_part")])
-def test_below_the_threshold_an_object_goes_in_one_piece(uploader, backend, size, operation, left_behind):
+def test_below_the_threshold_an_object_is_a_single_put(uploader, backend, size, operation, left_behind):
     data = pseudo_random_bytes(size)
     result = uploader(multipart_threshold=20).upload(ChangingSource(data), "key")
 
@@ -175,7 +175,7 @@ def test_below_the_threshold_an_object_goes_in_one_piece(uploader, backend, size
     assert left_behind() == []
 
 
-def test_an_empty_source_goes_in_one_piece_whatever_the_threshold(uploader, backend):
+def test_an_empty_source_is_a_single_put_whatever_the_threshold(uploader, backend):
     result = uploader().upload(b"", "key")
 
     assert backend.calls == {"put_object": 1}
@@ -183,21 +183,21 @@ def test_an_empty_source_goes_in_one_piece_whatever_the_threshold(uploader, back
 
 
 @pytest.mark.parametrize(("size", "operation"), [(12, "put_object"), (13, "upload_part")])
-def test_what_is_too_large_for_one_piece_goes_in_parts(uploader, make_backend, size, operation):
+def test_what_is_too_large_for_a_single_put_goes_in_parts(uploader, make_backend, size, operation):
     backend = make_backend(limits=PartLimits(max_put_size=12))
     uploader(backend=backend, multipart_threshold=20).upload(pseudo_random_bytes(size), "key")
 
     assert operation in backend.calls
 
 
-def test_what_goes_in_one_piece_is_claimed_but_never_recorded(struck, source):
+def test_what_is_a_single_put_is_claimed_but_never_recorded(struck, source):
     made = struck(multipart_threshold=50)
     made.upload(source, "key")
 
     assert [call.operation for call in made.store.plan.calls] == ["claim", "load", "delete", "put_object"]
 
 
-def test_one_piece_is_tried_again(struck, backend, source, data, clock):
+def test_a_single_put_is_retried(struck, backend, source, data, clock):
     result = struck(
         Fault("put_object", FaultKind.BEFORE),
         Fault("put_object", FaultKind.HALFWAY, occurrence=2),
@@ -210,14 +210,14 @@ def test_one_piece_is_tried_again(struck, backend, source, data, clock):
     assert clock.waits == [0.5, 1.0, 2.0]
 
 
-def test_one_piece_that_arrived_damaged_is_sent_again(struck, backend, source):
+def test_a_single_put_that_arrived_damaged_is_sent_again(struck, backend, source):
     result = struck(Fault("put_object", FaultKind.WRONG_CHECKSUM), multipart_threshold=50).upload(source, "key")
 
     assert result.verified
     assert backend.calls["put_object"] == 2
 
 
-def test_one_piece_that_always_arrives_damaged_fails(struck, source):
+def test_a_single_put_that_always_arrives_damaged_fails(struck, source):
     faults = [Fault("put_object", FaultKind.WRONG_CHECKSUM, occurrence=n) for n in (1, 2)]
     with pytest.raises(UploadFailed, match="key did not arrive as it was sent") as caught:
         struck(*faults, multipart_threshold=50, max_attempts=2).upload(source, "key")
@@ -225,7 +225,7 @@ def test_one_piece_that_always_arrives_damaged_fails(struck, source):
     assert isinstance(caught.value.__cause__, IntegrityError)
 
 
-def test_one_piece_that_is_refused_is_not_tried_again(struck, source, left_behind):
+def test_a_single_put_that_is_refused_is_not_retried(struck, source, left_behind):
     with pytest.raises(UploadFailed) as caught:
         struck(Fault("put_object", FaultKind.PERMANENT), multipart_threshold=50).upload(source, "key")
 
@@ -234,7 +234,7 @@ def test_one_piece_that_is_refused_is_not_tried_again(struck, source, left_behin
     assert left_behind() == []
 
 
-def test_a_source_that_changes_while_it_goes_in_one_piece_is_never_stored(uploader, backend):
+def test_a_source_that_changes_while_it_is_a_single_put_is_never_stored(uploader, backend):
     """The last bytes are held back until the source was looked at once more."""
     source = ChangingSource(pseudo_random_bytes(45), chunk_size=5, changes={1: lambda source: source.append(b"more")})
     with pytest.raises(SourceChanged, match=r"changed during the upload.*Nothing was completed"):
@@ -251,7 +251,7 @@ def test_a_source_that_changed_before_its_last_bytes_left_is_never_stored(struck
     assert backend.keys() == []
 
 
-def test_a_source_that_shrinks_while_it_goes_in_one_piece_is_never_stored(uploader, backend):
+def test_a_source_that_shrinks_while_it_is_a_single_put_is_never_stored(uploader, backend):
     source = ChangingSource(pseudo_random_bytes(45), chunk_size=5, changes={1: lambda source: source.truncate(30)})
     with pytest.raises(SourceChanged):
         uploader(multipart_threshold=50).upload(source, "key")
@@ -305,7 +305,7 @@ def test_an_object_of_the_same_bytes_is_in_the_way_like_any_other(uploader, sour
     assert isinstance(caught.value.__cause__, ObjectExists)
 
 
-def test_our_own_object_after_a_lost_answer_is_no_obstacle(struck, backend, source, data):
+def test_our_own_object_after_a_lost_response_is_not_in_the_way(struck, backend, source, data):
     """The second attempt finds an object that must not be overwritten: the one that the first has made."""
     result = struck(Fault("put_object", FaultKind.AFTER), multipart_threshold=50).upload(source, "key", ONCE)
 
@@ -313,7 +313,7 @@ def test_our_own_object_after_a_lost_answer_is_no_obstacle(struck, backend, sour
     assert result.verified
 
 
-def test_somebody_elses_object_after_a_failed_attempt_is_one(struck, backend, source, data):
+def test_another_clients_object_after_a_failed_attempt_is_in_the_way(struck, backend, source, data):
     made = struck(Fault("put_object", FaultKind.BEFORE), multipart_threshold=50)
     made._clock.meanwhile = lambda: struck().upload(b"somebody else's", "key")
     with pytest.raises(UploadFailed) as caught:
@@ -398,7 +398,7 @@ def test_a_stream_that_ends_with_the_last_part_there_can_be_fits(uploader, make_
     assert len(backend.read("key")) == 30
 
 
-def test_a_stream_that_is_too_long_is_given_up(uploader, make_backend, left_behind):
+def test_a_stream_that_is_too_long_fails(uploader, make_backend, left_behind):
     backend = make_backend(limits=PartLimits(max_parts=3, max_part_size=10))
     with pytest.raises(
         UploadFailed, match=r"longer than the 30 bytes that 3 parts hold.*Start again with a larger part_size="
@@ -416,7 +416,7 @@ def test_an_unnamed_stream_keeps_no_checkpoint(struck):
     assert not any(call.operation in {"claim", "save", "append_part"} for call in made.store.plan.calls)
 
 
-def test_an_unnamed_stream_that_fails_leaves_nothing_behind(struck, left_behind):
+def test_an_unnamed_stream_that_fails_leaves_no_orphan(struck, left_behind):
     with pytest.raises(
         UploadFailed, match=r"the stream to key in memory://bucket could not .*Nothing is kept"
     ) as caught:
@@ -426,7 +426,7 @@ def test_an_unnamed_stream_that_fails_leaves_nothing_behind(struck, left_behind)
     assert left_behind() == []
 
 
-def test_a_stream_that_breaks_is_told_and_its_upload_aborted(uploader, backend):
+def test_a_stream_that_breaks_is_reported_and_its_upload_aborted(uploader, backend):
     class Breaking(io.BytesIO):
         def read(self, size=-1, /):
             if self.tell() >= 20:
@@ -495,13 +495,13 @@ def test_a_part_that_fails_too_often_says_that_another_run_is_worth_it(struck, s
     assert isinstance(caught.value.__cause__, ConnectionFailed)
 
 
-def test_a_throttled_storage_is_left_alone_for_as_long_as_it_asks(struck, source, clock):
+def test_a_throttling_storage_gets_the_pause_that_it_asks_for(struck, source, clock):
     struck(Fault("upload_part", FaultKind.THROTTLED, part_number=2, seconds=60.0)).upload(source, "key")
 
     assert clock.time == 1060.0
 
 
-def test_a_defect_of_a_plug_in_is_told_with_what_is_kept(uploader, backend, source, monkeypatch):
+def test_a_defect_of_a_plug_in_is_reported_with_what_is_kept(uploader, backend, source, monkeypatch):
     upload_part = backend.upload_part
 
     def defective(key, upload_id, part_number, body):
@@ -518,7 +518,7 @@ def test_a_defect_of_a_plug_in_is_told_with_what_is_kept(uploader, backend, sour
     assert caught.value.resumable
 
 
-def test_a_defect_beside_the_parts_is_told_with_what_is_kept(uploader, backend, source, monkeypatch):
+def test_a_defect_beside_the_parts_is_reported_with_what_is_kept(uploader, backend, source, monkeypatch):
     def defective(*_):
         raise ZeroDivisionError("oh")
 
@@ -551,8 +551,8 @@ def test_each_part_is_recorded_before_the_next_one_is_sent(struck, source):
     assert operations[5:] == ["upload_part", "append_part"] * 5 + ["complete_upload", "delete"]
 
 
-def test_a_lost_answer_to_initiate_leaves_one_upload_that_nobody_knows(struck, backend, store, source, data):
-    """A list of uploads finds it; nobody else can."""
+def test_a_lost_response_to_initiate_leaves_one_upload_that_no_checkpoint_knows(struck, backend, store, source, data):
+    """A list of uploads finds it; no one else can."""
     result = struck(Fault("initiate_upload", FaultKind.AFTER)).upload(source, "key")
 
     assert backend.read("key") == data
@@ -606,7 +606,7 @@ def test_an_interrupt_before_the_id_is_recorded_leaves_no_upload(uploader, backe
     assert backend.uploads == {}
 
 
-def test_progress_that_can_not_be_recorded_is_told_once(struck, backend, source, data):
+def test_progress_that_can_not_be_recorded_is_reported_once(struck, backend, source, data):
     """The storage's own list has the parts, too, so the upload can still finish."""
     result = struck(Fault("append_part", FaultKind.DISK_FULL)).upload(source, "key")
 
@@ -634,7 +634,7 @@ def test_a_second_uploader_is_refused_at_once(uploader, backend, store, source):
     assert backend.calls == {}
 
 
-def test_the_claim_is_let_go_of_however_it_ends(uploader, store, source, begun):
+def test_the_claim_is_released_however_the_upload_ends(uploader, store, source, begun):
     begun(source)
     with store.claim(NAME):
         pass
@@ -644,7 +644,7 @@ def test_the_claim_is_let_go_of_however_it_ends(uploader, store, source, begun):
         pass
 
 
-def test_a_claim_is_left_as_it_was_entered(uploader, store, source):
+def test_a_claim_is_exited_as_it_was_entered(uploader, store, source):
     """By its own exit, with what ended the upload; not whenever it is collected."""
     left = []
 
@@ -766,7 +766,7 @@ def test_a_wrapper_is_not_left_behind_for_the_storage_that_it_wraps(tmp_path):
 @pytest.mark.parametrize(
     "damage", [UploadedPart(10**12, 10, "E"), UploadedPart(2, 10**30, "E")], ids=["number", "size"]
 )
-def test_a_record_of_what_no_storage_takes_is_a_part_that_is_not_there(uploader, begun, store, source, damage):
+def test_a_record_of_an_impossible_recorded_part_does_not_count(uploader, begun, store, source, damage):
     """A store of one's own need not verify what it holds, and a digit is soon damaged."""
     begun(source)
     [recorded] = store.scan()
@@ -825,7 +825,7 @@ def test_where_the_backend_has_checksums_there_is_no_token(uploader, backend, so
     assert backend.describe("key").metadata == {}
 
 
-def test_options_are_bound_once_so_that_those_that_act_late_can_be_refused_first(uploader, backend, source):
+def test_options_reach_the_backend_once_so_that_late_ones_can_be_refused_first(uploader, backend, source):
     class Binding:
         def __init__(self):
             self.asked = []
@@ -850,7 +850,7 @@ def test_options_are_bound_once_so_that_those_that_act_late_can_be_refused_first
 
 
 @pytest.mark.parametrize("change", ["append", "truncate", "touch", "replace", "write"])
-def test_a_source_that_changes_on_the_way_is_never_mixed(uploader, backend, data, change):
+def test_a_source_that_changes_during_the_upload_is_never_mixed(uploader, backend, data, change):
     """Neither its parts nor its checkpoint are of any use: the next run sends every part."""
     other = pseudo_random_bytes(45, "other")
     changes = {
@@ -890,7 +890,7 @@ def test_a_source_that_changes_after_its_last_part_is_never_completed(uploader, 
 def test_a_changed_source_whose_upload_can_not_be_aborted_keeps_the_checkpoint(
     struck, backend, store, data, left_behind
 ):
-    """So that no upload is forgotten."""
+    """So that no upload is orphaned."""
     source = ChangingSource(data, changes={3: ChangingSource.touch}, chunk_size=3)
     with pytest.raises(SourceChanged, match="could not be aborted now; the next run aborts it"):
         struck(Fault("abort_upload", FaultKind.PERMANENT)).upload(source, "key")
@@ -900,7 +900,7 @@ def test_a_changed_source_whose_upload_can_not_be_aborted_keeps_the_checkpoint(
     assert left_behind() == []
 
 
-def test_bytes_that_were_written_to_on_the_way_are_never_completed(uploader, backend, data):
+def test_bytes_that_were_written_to_during_the_upload_are_never_completed(uploader, backend, data):
     """Each part may be right by itself: their checksums do not add up to that of the bytes at the start."""
     buffer = bytearray(data)
 
@@ -912,7 +912,7 @@ def test_bytes_that_were_written_to_on_the_way_are_never_completed(uploader, bac
     assert backend.keys() == []
 
 
-def test_a_source_that_vanishes_on_the_way_fails_and_keeps_what_is_there(uploader, tmp_path, data):
+def test_a_source_that_vanishes_during_the_upload_fails_and_keeps_what_is_there(uploader, tmp_path, data):
     path = tmp_path / "file"
     path.write_bytes(data)
     with pytest.raises(UploadFailed, match="can't be read") as caught:
@@ -930,7 +930,7 @@ def test_a_source_that_can_not_be_read_for_a_moment_fails_and_keeps_what_is_ther
     assert (caught.value.resumable, caught.value.bytes_done) == (True, 20)
 
 
-def test_the_source_is_closed_however_it_ends(uploader, begun, data):
+def test_the_source_is_closed_however_the_upload_ends(uploader, begun, data):
     closed = []
 
     class Closing(ChangingSource):
@@ -973,7 +973,7 @@ def forgetful(backend, monkeypatch, **changes):
     )
 
 
-def test_a_checksum_that_is_not_told_at_once_is_asked_for(uploader, backend, source, monkeypatch):
+def test_a_checksum_that_is_not_reported_at_once_is_asked_for(uploader, backend, source, monkeypatch):
     forgetful(backend, monkeypatch)
 
     assert uploader().upload(source, "key").verified
@@ -989,15 +989,15 @@ def test_a_checksum_that_can_not_be_asked_for_is_a_warning(struck, backend, sour
     assert result.warnings[0].startswith("the object's checksum could not be read")
 
 
-def test_the_checksum_of_another_object_proves_nothing(uploader, backend, source, monkeypatch):
-    """Somebody may have replaced it meanwhile."""
+def test_the_checksum_of_another_object_does_not_count(uploader, backend, source, monkeypatch):
+    """another client may have replaced it meanwhile."""
     forgetful(backend, monkeypatch, etag="OURS")
     result = uploader().upload(source, "key")
 
     assert (result.verified, result.etag) == (False, "OURS")
 
 
-def test_the_checksum_of_an_object_that_is_gone_proves_nothing(uploader, backend, source, monkeypatch):
+def test_the_checksum_of_an_object_that_is_gone_does_not_count(uploader, backend, source, monkeypatch):
     forgetful(backend, monkeypatch)
     monkeypatch.setattr(backend, "head_object", lambda key: None)
 
@@ -1021,7 +1021,7 @@ def test_a_checkpoint_that_can_not_be_deleted_is_a_warning(struck, backend, sour
 # --- the log ---------------------------------------------------------------------------------------------------------
 
 
-def test_the_log_tells_of_which_object_and_upload(uploader, source, caplog):
+def test_the_log_names_the_object_and_the_upload(uploader, source, caplog):
     with caplog.at_level(logging.INFO, "partwise"):
         uploader().upload(source, "key")
 

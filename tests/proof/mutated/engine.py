@@ -950,14 +950,14 @@ MUTATIONS = [
         "core/_engine/reconcile.py",
         " or largest > limits.max_part_size:",
         ":",
-        ("tests/core/engine/test_resume.py -k no_storage_takes",),
+        ("tests/core/engine/test_resume.py -k no_storage_accepts",),
     ),
     Mutation(
         "parts that are smaller than the storage accepts are kept",
         "core/_engine/reconcile.py",
         "(plan.part_size < limits.min_part_size and total != 1) or ",
         "",
-        ("tests/core/engine/test_resume.py -k no_storage_takes",),
+        ("tests/core/engine/test_resume.py -k no_storage_accepts",),
     ),
     Mutation(
         "threads take the last of the memory",
