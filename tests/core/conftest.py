@@ -126,8 +126,8 @@ def uploader(backend, store, clock):
 
 
 @pytest.fixture
-def struck(uploader, backend, store):
-    """Makes an uploader whose backend and store are struck by these faults, each of which must be reached."""
+def faulty(uploader, backend, store):
+    """Makes an uploader whose backend and store inject these faults, each of which must be reached."""
     plans = []
 
     def make(*faults, backend=backend, store=store, **settings):
@@ -142,13 +142,13 @@ def struck(uploader, backend, store):
 
 
 @pytest.fixture
-def begun(struck):
+def interrupted(faulty):
     """Begins an upload of this source as "key" that stops after two parts, and gives the error that it ended with."""
 
     def begin(source, options=None, **settings):
         fault = Fault("upload_part", FaultKind.PERMANENT, part_number=3)
         with pytest.raises(UploadFailed) as caught:
-            struck(fault, **settings).upload(source, "key", options)
+            faulty(fault, **settings).upload(source, "key", options)
         return caught.value
 
     return begin

@@ -37,8 +37,8 @@ def log(caplog):
         yield read
 
 
-def test_an_upload_that_fails_and_is_carried_on_is_told_from_beginning_to_end(uploader, struck, backend, source, log):
-    broken = struck(
+def test_an_upload_that_fails_and_is_carried_on_is_told_from_beginning_to_end(uploader, faulty, backend, source, log):
+    broken = faulty(
         Fault("upload_part", FaultKind.BEFORE, part_number=2),
         Fault("upload_part", FaultKind.PERMANENT, part_number=4),
     )
@@ -73,8 +73,8 @@ def test_an_upload_that_fails_and_is_carried_on_is_told_from_beginning_to_end(up
 
 
 @pytest.mark.parametrize("operation", ["initiate_upload", "complete_upload"])
-def test_what_is_no_part_is_tried_again_under_the_uploads_name(struck, source, log, operation):
-    struck(Fault(operation, FaultKind.BEFORE)).upload(source, "key")
+def test_what_is_no_part_is_tried_again_under_the_uploads_name(faulty, source, log, operation):
+    faulty(Fault(operation, FaultKind.BEFORE)).upload(source, "key")
     told = [entry for entry in log() if "retrying" in entry[4]]
 
     assert [(level, key, number) for level, key, _, number, _ in told] == [("INFO", "key", None)]
@@ -121,8 +121,8 @@ def test_one_that_somebody_else_holds_is_told(uploader, store, source, log):
     ] * 2
 
 
-def test_what_went_wrong_beside_the_upload_is_a_warning(struck, source, log):
-    struck(Fault("append_part", FaultKind.DISK_FULL)).upload(source, "key")
+def test_what_went_wrong_beside_the_upload_is_a_warning(faulty, source, log):
+    faulty(Fault("append_part", FaultKind.DISK_FULL)).upload(source, "key")
     [warning] = [entry for entry in log() if entry[0] == "WARNING"]
 
     assert warning[1] == "key"

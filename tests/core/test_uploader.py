@@ -510,8 +510,8 @@ def test_progress_goes_from_nothing_to_the_whole(uploader, source):
     assert [at.fraction for at in seen][-2:] == [40 / 45, 1.0]
 
 
-def test_progress_begins_with_what_was_resumed(uploader, source, begun):
-    begun(source)
+def test_progress_begins_with_what_was_resumed(uploader, source, interrupted):
+    interrupted(source)
     seen = []
     uploader().upload(source, "key", progress=seen.append)
 
@@ -525,10 +525,10 @@ def test_completed_is_told_only_when_the_object_is_there(uploader, backend, sour
     assert there == [(False, False)] * 5 + [(True, True)]
 
 
-def test_completed_is_not_told_of_an_object_that_is_not_right(struck, source):
+def test_completed_is_not_told_of_an_object_that_is_not_right(faulty, source):
     seen = []
     with pytest.raises(UploadFailed):
-        struck(Fault("complete_upload", FaultKind.WRONG_CHECKSUM)).upload(source, "key", progress=seen.append)
+        faulty(Fault("complete_upload", FaultKind.WRONG_CHECKSUM)).upload(source, "key", progress=seen.append)
 
     assert not any(at.completed for at in seen)
 
@@ -705,8 +705,8 @@ def test_a_plan_knows_what_is_too_large_for_one_piece(uploader, make_backend):
     assert uploader(backend=backend, multipart_threshold=20).plan(pseudo_random_bytes(13), "key").action == "start"
 
 
-def test_a_plan_of_a_resume_says_of_each_part_what_and_why(uploader, backend, source, begun):
-    begun(source)
+def test_a_plan_of_a_resume_says_of_each_part_what_and_why(uploader, backend, source, interrupted):
+    interrupted(source)
     before = backend.calls.copy()
     plan = uploader().plan(source, "key")
 
@@ -716,8 +716,8 @@ def test_a_plan_of_a_resume_says_of_each_part_what_and_why(uploader, backend, so
     assert backend.calls - before == {"list_parts": 1}
 
 
-def test_a_plan_says_why_it_would_start_again(uploader, source, begun, left_behind):
-    begun(source)
+def test_a_plan_says_why_it_would_start_again(uploader, source, interrupted, left_behind):
+    interrupted(source)
     source.touch()
     before = left_behind()
     plan = uploader().plan(source, "key")
@@ -726,23 +726,23 @@ def test_a_plan_says_why_it_would_start_again(uploader, source, begun, left_behi
     assert left_behind() == before
 
 
-def test_a_plan_sees_that_it_is_done(struck, uploader, source):
+def test_a_plan_sees_that_it_is_done(faulty, uploader, source):
     with pytest.raises(UploadFailed):
-        struck(Fault("complete_upload", FaultKind.AFTER), Fault("head_object", FaultKind.PERMANENT)).upload(
+        faulty(Fault("complete_upload", FaultKind.AFTER), Fault("head_object", FaultKind.PERMANENT)).upload(
             source, "key"
         )
 
     assert uploader().plan(source, "key").action == "done"
 
 
-def test_a_plan_sees_that_nobody_knows(struck, make_backend, source):
+def test_a_plan_sees_that_nobody_knows(faulty, make_backend, source):
     backend = make_backend(object_checksums=False, options=frozenset())
     with pytest.raises(UploadFailed):
-        struck(
+        faulty(
             Fault("complete_upload", FaultKind.AFTER), Fault("head_object", FaultKind.PERMANENT), backend=backend
         ).upload(source, "key")
 
-    assert struck(backend=backend).plan(source, "key").action == "unknown"
+    assert faulty(backend=backend).plan(source, "key").action == "unknown"
 
 
 def test_a_plan_of_a_stream_does_not_read_it(uploader, data):
@@ -752,8 +752,8 @@ def test_a_plan_of_a_stream_does_not_read_it(uploader, data):
     assert stream.tell() == 0
 
 
-def test_a_plan_of_a_stream_that_was_begun_says_how_many_parts_there_are(uploader, begun, data):
-    begun(StreamSource(io.BytesIO(data), name="dump"))
+def test_a_plan_of_a_stream_that_was_begun_says_how_many_parts_there_are(uploader, interrupted, data):
+    interrupted(StreamSource(io.BytesIO(data), name="dump"))
     plan = uploader().plan(StreamSource(io.BytesIO(data), name="dump"), "key")
 
     assert (plan.action, plan.parts) == ("resume", ())
@@ -787,8 +787,8 @@ def test_a_plan_refuses_what_an_upload_would(uploader, source):
         uploader().plan(source, "")
 
 
-def test_a_plan_that_reads_notices_a_change(uploader, source, begun):
-    begun(source)
+def test_a_plan_that_reads_notices_a_change(uploader, source, interrupted):
+    interrupted(source)
     changing = ChangingSource(source.data, changes={1: ChangingSource.touch}, chunk_size=3)
 
     with pytest.raises(SourceChanged):
@@ -802,8 +802,8 @@ def _name(uploader, source):
     return partwise.checkpoint.checkpoint_name(uploader.backend.location, "key", source.name)
 
 
-def test_an_unfinished_upload_can_be_aborted(uploader, source, begun, left_behind):
-    begun(source)
+def test_an_unfinished_upload_can_be_aborted(uploader, source, interrupted, left_behind):
+    interrupted(source)
 
     assert uploader().abort(source, "key")
     assert left_behind() == []
@@ -814,25 +814,25 @@ def test_an_upload_that_is_not_there_can_not_be_aborted(uploader, backend, sourc
     assert backend.calls == {}
 
 
-def test_an_upload_of_a_source_that_is_gone_can_be_aborted(uploader, tmp_path, data, begun, left_behind):
+def test_an_upload_of_a_source_that_is_gone_can_be_aborted(uploader, tmp_path, data, interrupted, left_behind):
     path = tmp_path / "file"
     path.write_bytes(data)
-    begun(path)
+    interrupted(path)
     path.unlink()
 
     assert uploader().abort(path, "key")
     assert left_behind() == []
 
 
-def test_an_upload_that_the_storage_forgot_can_be_aborted(uploader, backend, source, begun, left_behind):
-    backend.abort_upload("key", begun(source).upload_id)
+def test_an_upload_that_the_storage_forgot_can_be_aborted(uploader, backend, source, interrupted, left_behind):
+    backend.abort_upload("key", interrupted(source).upload_id)
 
     assert uploader().abort(source, "key")
     assert left_behind() == []
 
 
-def test_an_upload_that_was_never_initiated_can_be_aborted(uploader, store, source, begun, left_behind):
-    begun(source)
+def test_an_upload_that_was_never_initiated_can_be_aborted(uploader, store, source, interrupted, left_behind):
+    interrupted(source)
     [checkpoint] = store.scan()
     store.save(evolve(checkpoint, upload_id=None, parts=(), abandoned=(checkpoint.upload_id,)))
 
@@ -840,26 +840,26 @@ def test_an_upload_that_was_never_initiated_can_be_aborted(uploader, store, sour
     assert left_behind() == []
 
 
-def test_an_upload_whose_checkpoint_is_damaged_can_be_aborted(struck, source, begun, left_behind):
-    begun(source)
+def test_an_upload_whose_checkpoint_is_damaged_can_be_aborted(faulty, source, interrupted, left_behind):
+    interrupted(source)
 
-    assert struck(Fault("load", FaultKind.DAMAGED)).abort(source, "key")
+    assert faulty(Fault("load", FaultKind.DAMAGED)).abort(source, "key")
     assert left_behind() == []
 
 
-def test_an_upload_that_the_storage_does_not_abort_is_kept(struck, source, begun, left_behind):
-    begun(source)
+def test_an_upload_that_the_storage_does_not_abort_is_kept(faulty, source, interrupted, left_behind):
+    interrupted(source)
     before = left_behind()
     with pytest.raises(UploadFailed, match="could not be aborted.*Its checkpoint is kept") as caught:
-        struck(Fault("abort_upload", FaultKind.PERMANENT)).abort(source, "key")
+        faulty(Fault("abort_upload", FaultKind.PERMANENT)).abort(source, "key")
 
     assert caught.value.resumable
     assert "could not be aborted" in caught.value.warnings[0]
     assert left_behind() == before
 
 
-def test_an_upload_that_is_under_way_is_not_aborted(uploader, store, source, begun, left_behind):
-    begun(source)
+def test_an_upload_that_is_under_way_is_not_aborted(uploader, store, source, interrupted, left_behind):
+    interrupted(source)
     before = left_behind()
     with store.claim(_name(uploader(), source)), pytest.raises(CheckpointBusy):
         uploader().abort(source, "key")

@@ -182,11 +182,11 @@ def test_uploads_that_share_a_callback_do_not_share_their_ends(uploader, source)
 
 
 def test_the_upload_waits_for_a_slow_call_so_that_calls_never_meet(uploader, source):
-    begun, ended = [], []
+    started, ended = [], []
 
     async def report(progress):
-        assert len(begun) == len(ended), "two calls at once"
-        begun.append(progress.bytes_done)
+        assert len(started) == len(ended), "two calls at once"
+        started.append(progress.bytes_done)
         await asyncio.sleep(0.02)
         ended.append(progress.bytes_done)
 
@@ -194,8 +194,8 @@ def test_the_upload_waits_for_a_slow_call_so_that_calls_never_meet(uploader, sou
         await uploader.start(source, "key", progress=report)
 
     run(main())
-    assert begun == ended
-    assert begun[-1] == 45
+    assert started == ended
+    assert started[-1] == 45
 
 
 def test_what_a_call_raises_pauses_the_upload_and_comes_out_of_await(uploader, source, kept):
@@ -466,7 +466,7 @@ def test_a_loop_that_stands_still_is_waited_for_and_can_be_left(uploader, source
     with loop.run_until_complete(start()) as task:
         pass
     assert task.done()
-    loop.run_until_complete(asyncio.sleep(0.01))  # it ends what it had begun
+    loop.run_until_complete(asyncio.sleep(0.01))  # it ends what it had started
     loop.close()
 
 

@@ -69,8 +69,8 @@ def aborts(inner, upload_id):
 
 
 @pytest.mark.parametrize("kind", [FaultKind.BEFORE, FaultKind.THROTTLED])
-def test_a_request_that_never_arrived_is_retried(struck, backend, source, left_behind, kind):
-    result = struck(Fault("complete_upload", kind, seconds=5.0)).upload(source, "key")
+def test_a_request_that_never_arrived_is_retried(faulty, backend, source, left_behind, kind):
+    result = faulty(Fault("complete_upload", kind, seconds=5.0)).upload(source, "key")
 
     assert backend.read("key") == source.data
     assert (result.verified, result.warnings) == (True, ())
@@ -78,29 +78,29 @@ def test_a_request_that_never_arrived_is_retried(struck, backend, source, left_b
     assert left_behind() == []
 
 
-def test_a_request_that_never_arrived_is_retried_after_a_backoff(struck, source, clock):
-    struck(*[Fault("complete_upload", FaultKind.BEFORE, occurrence=n) for n in (1, 2)]).upload(source, "key")
+def test_a_request_that_never_arrived_is_retried_after_a_backoff(faulty, source, clock):
+    faulty(*[Fault("complete_upload", FaultKind.BEFORE, occurrence=n) for n in (1, 2)]).upload(source, "key")
 
     assert clock.waits == [0.5, 1.0]
 
 
-def test_a_lost_response_is_resolved_at_once(struck, source, clock):
-    struck(COMPLETE_LOST).upload(source, "key")
+def test_a_lost_response_is_resolved_at_once(faulty, source, clock):
+    faulty(COMPLETE_LOST).upload(source, "key")
 
     assert clock.waits == []
 
 
-def test_a_storage_that_asks_for_a_pause_once_too_often_is_not_waited_for(struck, source, clock):
+def test_a_storage_that_asks_for_a_pause_once_too_often_is_not_waited_for(faulty, source, clock):
     with pytest.raises(UploadFailed) as caught:
-        struck(Fault("complete_upload", FaultKind.THROTTLED, seconds=60.0), max_attempts=1).upload(source, "key")
+        faulty(Fault("complete_upload", FaultKind.THROTTLED, seconds=60.0), max_attempts=1).upload(source, "key")
 
     assert isinstance(caught.value.__cause__, Throttled)
     assert clock.waits == []
 
 
-def test_a_lost_response_is_resolved_by_looking_at_the_object(struck, backend, source, left_behind):
+def test_a_lost_response_is_resolved_by_looking_at_the_object(faulty, backend, source, left_behind):
     """No part is sent again for it, and nothing is completed twice."""
-    result = struck(COMPLETE_LOST).upload(source, "key")
+    result = faulty(COMPLETE_LOST).upload(source, "key")
 
     assert backend.read("key") == source.data
     assert result.verified
@@ -109,9 +109,9 @@ def test_a_lost_response_is_resolved_by_looking_at_the_object(struck, backend, s
     assert left_behind() == []
 
 
-def test_without_checksums_a_lost_response_is_resolved_by_the_token(struck, make_backend, source, left_behind):
+def test_without_checksums_a_lost_response_is_resolved_by_the_token(faulty, make_backend, source, left_behind):
     backend = make_backend(object_checksums=False)
-    result = struck(COMPLETE_LOST, backend=backend).upload(source, "key")
+    result = faulty(COMPLETE_LOST, backend=backend).upload(source, "key")
 
     assert (result.verified, result.parts_sent) == (False, 5)
     assert backend.calls["complete_upload"] == 1
@@ -119,50 +119,50 @@ def test_without_checksums_a_lost_response_is_resolved_by_the_token(struck, make
 
 
 def test_where_parts_can_not_be_listed_a_lost_response_is_resolved_all_the_same(
-    struck, make_backend, source, left_behind
+    faulty, make_backend, source, left_behind
 ):
     """An abort makes sure that no upload lingers; it touches no object."""
     backend = make_backend(lists_parts=False)
-    struck(COMPLETE_LOST, backend=backend).upload(source, "key")
+    faulty(COMPLETE_LOST, backend=backend).upload(source, "key")
 
     assert backend.read("key") == source.data
     assert backend.calls["complete_upload"] == backend.calls["abort_upload"] == 1
     assert left_behind(backend) == []
 
 
-def test_an_object_of_the_same_bytes_that_stood_there_before_does_not_count(struck, backend, source):
+def test_an_object_of_the_same_bytes_that_stood_there_before_does_not_count(faulty, backend, source):
     """The upload is still there, so the request never arrived."""
-    struck().upload(source.data, "key")
+    faulty().upload(source.data, "key")
     before = backend.head_object("key").etag
     options = ObjectOptions(content_type="a/b")
-    struck(Fault("complete_upload", FaultKind.BEFORE)).upload(source, "key", options)
+    faulty(Fault("complete_upload", FaultKind.BEFORE)).upload(source, "key", options)
 
     assert backend.describe("key").content_type == "a/b"
     assert backend.head_object("key").etag == before
     assert backend.calls["complete_upload"] == 2
 
 
-def test_another_clients_object_does_not_count(struck, backend, source):
-    struck().upload(pseudo_random_bytes(45, "other"), "key")
-    struck(Fault("complete_upload", FaultKind.BEFORE)).upload(source, "key")
+def test_another_clients_object_does_not_count(faulty, backend, source):
+    faulty().upload(pseudo_random_bytes(45, "other"), "key")
+    faulty(Fault("complete_upload", FaultKind.BEFORE)).upload(source, "key")
 
     assert backend.read("key") == source.data
 
 
 @pytest.mark.parametrize("metadata", [{}, {TOKEN_NAME: "another"}])
-def test_without_checksums_another_clients_object_does_not_count(struck, make_backend, source, metadata):
+def test_without_checksums_another_clients_object_does_not_count(faulty, make_backend, source, metadata):
     backend = make_backend(object_checksums=False)
-    struck(backend=backend, multipart_threshold=50).upload(
+    faulty(backend=backend, multipart_threshold=50).upload(
         pseudo_random_bytes(45, "other"), "key", ObjectOptions(metadata=metadata)
     )
-    struck(Fault("complete_upload", FaultKind.BEFORE), backend=backend).upload(source, "key")
+    faulty(Fault("complete_upload", FaultKind.BEFORE), backend=backend).upload(source, "key")
 
     assert backend.read("key") == source.data
 
 
-def test_a_second_attempt_that_finds_our_object_in_its_way_is_resolved(struck, backend, source):
+def test_a_second_attempt_that_finds_our_object_in_its_way_is_resolved(faulty, backend, source):
     """The first request was slow: it took effect after we had looked, and before we asked again."""
-    made = struck(Fault("complete_upload", FaultKind.BEFORE))
+    made = faulty(Fault("complete_upload", FaultKind.BEFORE))
 
     def arrive():
         if made.backend.plan.reached and backend.uploads:
@@ -207,8 +207,8 @@ def test_an_object_in_the_way_after_a_lost_response_may_be_ours(uploader, backen
     assert uploader(backend=Refusing(backend)).upload(source, "key", ONCE).verified
 
 
-def test_a_storage_that_asks_for_a_pause_is_not_asked_for_the_object_meanwhile(struck, source, clock):
-    made = struck(Fault("complete_upload", FaultKind.THROTTLED, seconds=60.0))
+def test_a_storage_that_asks_for_a_pause_is_not_asked_for_the_object_meanwhile(faulty, source, clock):
+    made = faulty(Fault("complete_upload", FaultKind.THROTTLED, seconds=60.0))
     made.upload(source, "key")
     operations = [call.operation for call in made.backend.plan.calls]
 
@@ -221,8 +221,8 @@ def test_a_storage_that_asks_for_a_pause_is_not_asked_for_the_object_meanwhile(s
     assert clock.waits[0] == 60.0
 
 
-def test_the_last_attempt_is_looked_after_too(struck, backend, source):
-    made = struck(
+def test_the_last_attempt_is_looked_after_too(faulty, backend, source):
+    made = faulty(
         Fault("complete_upload", FaultKind.BEFORE),
         Fault("complete_upload", FaultKind.AFTER, occurrence=2),
         max_attempts=2,
@@ -231,28 +231,28 @@ def test_the_last_attempt_is_looked_after_too(struck, backend, source):
     assert made.upload(source, "key").verified
 
 
-def test_completing_fails_after_as_many_attempts_as_any_request(struck, backend, source):
+def test_completing_fails_after_as_many_attempts_as_any_request(faulty, backend, source):
     faults = [Fault("complete_upload", FaultKind.BEFORE, occurrence=n) for n in (1, 2, 3)]
     with pytest.raises(UploadFailed, match="Kept: 45 of 45 bytes") as caught:
-        struck(*faults, max_attempts=3).upload(source, "key")
+        faulty(*faults, max_attempts=3).upload(source, "key")
 
     assert (caught.value.resumable, caught.value.retryable) == (True, True)
 
 
-def test_what_is_refused_for_good_is_not_asked_about(struck, backend, source):
+def test_what_is_refused_for_good_is_not_asked_about(faulty, backend, source):
     with pytest.raises(UploadFailed) as caught:
-        struck(Fault("complete_upload", FaultKind.PERMANENT)).upload(source, "key")
+        faulty(Fault("complete_upload", FaultKind.PERMANENT)).upload(source, "key")
 
     assert isinstance(caught.value.__cause__, AccessDenied)
     assert backend.calls["head_object"] == 0
 
 
-def test_an_object_that_can_not_be_looked_at_leaves_the_question_to_the_next_run(struck, source):
+def test_an_object_that_can_not_be_looked_at_leaves_the_question_to_the_next_run(faulty, source):
     with pytest.raises(UploadFailed) as caught:
-        struck(COMPLETE_LOST, Fault("head_object", FaultKind.PERMANENT)).upload(source, "key")
+        faulty(COMPLETE_LOST, Fault("head_object", FaultKind.PERMANENT)).upload(source, "key")
 
     assert caught.value.resumable
-    assert struck().upload(source, "key").parts_resumed == 5
+    assert faulty().upload(source, "key").parts_resumed == 5
 
 
 # --- an outcome that no one knows ------------------------------------------------------------------------------------
@@ -269,59 +269,59 @@ def mute(make_backend):
 
 
 @pytest.mark.parametrize("lists_parts", [True, False])
-def test_where_nothing_shows_the_outcome_nothing_is_guessed(struck, mute, store, source, lists_parts):
+def test_where_nothing_shows_the_outcome_nothing_is_guessed(faulty, mute, store, source, lists_parts):
     backend = mute(lists_parts=lists_parts)
     with pytest.raises(
         OutcomeUnknown, match=r"nothing shows whether this upload made it .* Look at the object"
     ) as caught:
-        struck(COMPLETE_LOST, backend=backend).upload(source, "key")
+        faulty(COMPLETE_LOST, backend=backend).upload(source, "key")
 
     assert (caught.value.resumable, caught.value.key, caught.value.bytes_total) == (False, "key", 45)
     assert backend.read("key") == source.data
     assert len(list(store.scan())) == 1
 
 
-def test_the_next_run_does_not_guess_either(struck, mute, source):
+def test_the_next_run_does_not_guess_either(faulty, mute, source):
     backend = mute()
     with pytest.raises(OutcomeUnknown):
-        struck(COMPLETE_LOST, backend=backend).upload(source, "key")
+        faulty(COMPLETE_LOST, backend=backend).upload(source, "key")
     with pytest.raises(OutcomeUnknown):
-        struck(backend=backend).upload(source, "key")
+        faulty(backend=backend).upload(source, "key")
 
     assert backend.calls["upload_part"] == 5
 
 
-def test_an_unknown_outcome_ends_with_an_abort(struck, mute, source, left_behind):
+def test_an_unknown_outcome_ends_with_an_abort(faulty, mute, source, left_behind):
     """As the message says."""
     backend = mute()
     with pytest.raises(OutcomeUnknown):
-        struck(COMPLETE_LOST, backend=backend).upload(source, "key")
-    assert struck(backend=backend).abort(source, "key")
+        faulty(COMPLETE_LOST, backend=backend).upload(source, "key")
+    assert faulty(backend=backend).abort(source, "key")
 
     assert left_behind(backend) == []
-    assert struck(backend=backend).upload(source, "key").parts_sent == 5
+    assert faulty(backend=backend).upload(source, "key").parts_sent == 5
 
 
-def test_an_unknown_outcome_ends_with_never_too(struck, mute, source):
+def test_an_unknown_outcome_ends_with_never_too(faulty, mute, source):
     backend = mute()
     with pytest.raises(OutcomeUnknown):
-        struck(COMPLETE_LOST, backend=backend).upload(source, "key")
+        faulty(COMPLETE_LOST, backend=backend).upload(source, "key")
 
-    assert struck(backend=backend).upload(source, "key", resume="never").parts_sent == 5
+    assert faulty(backend=backend).upload(source, "key", resume="never").parts_sent == 5
 
 
-def test_an_upload_that_is_still_there_was_not_completed(struck, mute, source):
+def test_an_upload_that_is_still_there_was_not_completed(faulty, mute, source):
     backend = mute()
-    struck(backend=backend, multipart_threshold=50).upload(pseudo_random_bytes(45, "other"), "key")
-    struck(Fault("complete_upload", FaultKind.BEFORE), backend=backend).upload(source, "key")
+    faulty(backend=backend, multipart_threshold=50).upload(pseudo_random_bytes(45, "other"), "key")
+    faulty(Fault("complete_upload", FaultKind.BEFORE), backend=backend).upload(source, "key")
 
     assert backend.read("key") == source.data
 
 
-def test_an_object_of_another_size_was_not_completed(struck, mute, source):
+def test_an_object_of_another_size_was_not_completed(faulty, mute, source):
     backend = mute(lists_parts=False)
-    struck(backend=backend, multipart_threshold=50).upload(pseudo_random_bytes(44), "key")
-    struck(Fault("complete_upload", FaultKind.BEFORE), backend=backend).upload(source, "key")
+    faulty(backend=backend, multipart_threshold=50).upload(pseudo_random_bytes(44), "key")
+    faulty(Fault("complete_upload", FaultKind.BEFORE), backend=backend).upload(source, "key")
 
     assert backend.read("key") == source.data
 
@@ -329,11 +329,11 @@ def test_an_object_of_another_size_was_not_completed(struck, mute, source):
 # --- an upload that is gone ------------------------------------------------------------------------------------------
 
 
-def test_an_upload_that_is_gone_with_our_object_there_was_completed(uploader, make_backend, struck, source):
+def test_an_upload_that_is_gone_with_our_object_there_was_completed(uploader, make_backend, faulty, source):
     """By an earlier run whose answer was lost, on a storage that does not list parts."""
     backend = make_backend(lists_parts=False)
     with pytest.raises(UploadFailed):
-        struck(COMPLETE_LOST, Fault("head_object", FaultKind.PERMANENT), backend=backend).upload(source, "key")
+        faulty(COMPLETE_LOST, Fault("head_object", FaultKind.PERMANENT), backend=backend).upload(source, "key")
     result = uploader(backend=backend).upload(source, "key")
 
     assert (result.parts_resumed, result.parts_sent) == (5, 0)
@@ -371,8 +371,8 @@ def test_parts_that_another_client_overwrote_are_sent_again(uploader, backend, s
     assert backend.read("key") == source.data
 
 
-def test_a_resumed_part_that_had_to_be_sent_again_counts_as_sent(uploader, backend, source, begun):
-    begun(source)
+def test_a_resumed_part_that_had_to_be_sent_again_counts_as_sent(uploader, backend, source, interrupted):
+    interrupted(source)
     result = uploader(backend=Storage(backend, loses(1))).upload(source, "key")
 
     assert (result.bytes_resumed, result.parts_resumed) == (10, 1)
@@ -506,13 +506,13 @@ def test_an_etag_that_was_altered_sends_no_part_again_of_a_stream(uploader, back
 
 @pytest.mark.parametrize("named", [False, True], ids=["a file", "a stream"])
 def test_an_etag_that_was_altered_sends_no_part_again_of_a_resume(
-    struck, uploader, backend, *, source, middlebox, named
+    faulty, uploader, backend, *, source, middlebox, named
 ):
     def open_source():
         return StreamSource(io.BytesIO(source.data), name="dump") if named else source
 
     with pytest.raises(UploadFailed):
-        struck(Fault("upload_part", FaultKind.PERMANENT, part_number=3), backend=middlebox(backend)).upload(
+        faulty(Fault("upload_part", FaultKind.PERMANENT, part_number=3), backend=middlebox(backend)).upload(
             open_source(), "key"
         )
     result = uploader(backend=middlebox(backend)).upload(open_source(), "key")
@@ -521,9 +521,9 @@ def test_an_etag_that_was_altered_sends_no_part_again_of_a_resume(
     assert (result.parts_resumed, result.parts_sent, backend.calls["upload_part"]) == (2, 3, 5)
 
 
-def test_etags_that_were_taken_from_the_list_are_recorded(struck, uploader, backend, store, source):
+def test_etags_that_were_taken_from_the_list_are_recorded(faulty, uploader, backend, store, source):
     """So that the run after one that died while it completed has them."""
-    made = struck(
+    made = faulty(
         Fault("complete_upload", FaultKind.PERMANENT, occurrence=2), backend=Middlebox(backend, ALTERED["weak"])
     )
     with pytest.raises(UploadFailed):
@@ -554,10 +554,10 @@ def test_an_altered_etag_of_the_object_does_not_hide_its_checksum(uploader, back
 
 
 @pytest.mark.parametrize("times", [1, 2])
-def test_the_time_that_a_storage_asks_for_at_complete_is_waited_for_once(struck, source, clock, times):
+def test_the_time_that_a_storage_asks_for_at_complete_is_waited_for_once(faulty, source, clock, times):
     began = clock.time
     faults = [Fault("complete_upload", FaultKind.THROTTLED, occurrence=n, seconds=7.0) for n in range(1, times + 1)]
-    struck(*faults).upload(source, "key")
+    faulty(*faults).upload(source, "key")
 
     assert clock.time - began == 7.0 * times
 
@@ -565,31 +565,31 @@ def test_the_time_that_a_storage_asks_for_at_complete_is_waited_for_once(struck,
 # --- an upload that was completed before -----------------------------------------------------------------------------
 
 
-def test_parts_of_a_stream_that_were_compared_are_not_read_again(struck, make_backend, data):
+def test_parts_of_a_stream_that_were_compared_are_not_read_again(faulty, make_backend, data):
     backend = make_backend(lists_parts=False)
 
     def stream():
         return StreamSource(io.BytesIO(data), name="dump")
 
     with pytest.raises(UploadFailed):
-        struck(COMPLETE_LOST, Fault("head_object", FaultKind.PERMANENT), backend=backend).upload(stream(), "key")
-    result = struck(backend=backend).upload(stream(), "key")
+        faulty(COMPLETE_LOST, Fault("head_object", FaultKind.PERMANENT), backend=backend).upload(stream(), "key")
+    result = faulty(backend=backend).upload(stream(), "key")
 
     assert (result.parts_resumed, result.parts_sent) == (5, 0)
 
 
-def test_parts_that_the_storage_listed_are_not_read_for_a_lost_response(struck, uploader, source, begun):
-    begun(source)
+def test_parts_that_the_storage_listed_are_not_read_for_a_lost_response(faulty, uploader, source, interrupted):
+    interrupted(source)
     readings = source.readings
-    result = struck(COMPLETE_LOST).upload(source, "key")
+    result = faulty(COMPLETE_LOST).upload(source, "key")
 
     assert result.parts_resumed == 2
     assert source.readings == readings + 3, "the parts that were missing"
 
 
-def test_parts_of_an_upload_that_another_run_completed_are_read(uploader, backend, source, begun, monkeypatch):
+def test_parts_of_an_upload_that_another_run_completed_are_read(uploader, backend, source, interrupted, monkeypatch):
     """No request of this run can have made the object, so that only the checkpoint speaks of the parts it kept."""
-    begun(source)
+    interrupted(source)
     readings, complete = source.readings, backend.complete_upload
 
     def completed_before(*arguments):

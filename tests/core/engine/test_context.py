@@ -306,7 +306,7 @@ def test_without_a_limit_there_is_none(run):
 
 @pytest.fixture
 def reporting(started_run):
-    """A begun run, and what it reports."""
+    """A started run, and what it reports."""
     seen = []
     return started_run(on_progress=seen.append), seen
 

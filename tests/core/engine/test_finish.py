@@ -160,9 +160,9 @@ def test_a_cancel_discards_the_upload_and_its_checkpoint(uploader, source, left_
     assert left_behind() == []
 
 
-def test_a_cancel_that_can_not_abort_keeps_the_checkpoint(struck, backend, store, source, left_behind):
+def test_a_cancel_that_can_not_abort_keeps_the_checkpoint(faulty, backend, store, source, left_behind):
     """So that no upload is orphaned."""
-    made = struck(Fault("abort_upload", FaultKind.PERMANENT))
+    made = faulty(Fault("abort_upload", FaultKind.PERMANENT))
     with pytest.raises(
         UploadCancelled, match=r"could not be aborted, so its checkpoint is kept. Cancel it again"
     ) as caught:
@@ -171,12 +171,12 @@ def test_a_cancel_that_can_not_abort_keeps_the_checkpoint(struck, backend, store
     assert caught.value.upload_id in backend.uploads
     assert "could not be aborted" in caught.value.warnings[0]
     assert len(list(store.scan())) == 1
-    assert struck().abort(source, "key")
+    assert faulty().abort(source, "key")
     assert left_behind() == []
 
 
-def test_a_cancel_whose_checkpoint_can_not_be_deleted_says_so(struck, backend, source):
-    made = struck(Fault("delete", FaultKind.BEFORE))
+def test_a_cancel_whose_checkpoint_can_not_be_deleted_says_so(faulty, backend, source):
+    made = faulty(Fault("delete", FaultKind.BEFORE))
     with pytest.raises(UploadCancelled) as caught:
         made.upload(source, "key", progress=asked(made, "cancel"))
 
@@ -184,9 +184,9 @@ def test_a_cancel_whose_checkpoint_can_not_be_deleted_says_so(struck, backend, s
     assert caught.value.warnings[0].startswith("the checkpoint could not be deleted")
 
 
-def test_a_cancel_is_carried_out_though_it_is_requested_repeatedly(struck, source, left_behind, clock):
+def test_a_cancel_is_carried_out_though_it_is_requested_repeatedly(faulty, source, left_behind, clock):
     """The wait before the second attempt to abort is not cut short by the stop request that is being granted."""
-    made = struck(Fault("abort_upload", FaultKind.BEFORE))
+    made = faulty(Fault("abort_upload", FaultKind.BEFORE))
     progress = asked(made, "cancel")
     clock.meanwhile = lambda: progress(progress_of(9))
     with pytest.raises(UploadCancelled):
@@ -200,8 +200,8 @@ def progress_of(parts):
 
 
 @pytest.mark.parametrize("mode", ["pause", "cancel"])
-def test_a_stop_request_between_two_attempts_cuts_the_wait_short(struck, backend, source, clock, mode):
-    made = struck(Fault("complete_upload", FaultKind.BEFORE))
+def test_a_stop_request_between_two_attempts_cuts_the_wait_short(faulty, backend, source, clock, mode):
+    made = faulty(Fault("complete_upload", FaultKind.BEFORE))
     progress = asked(made, mode)
     clock.meanwhile = lambda: progress(progress_of(9))
     with pytest.raises(UploadPaused if mode == "pause" else UploadCancelled):
@@ -210,8 +210,8 @@ def test_a_stop_request_between_two_attempts_cuts_the_wait_short(struck, backend
     assert backend.keys() == []
 
 
-def test_a_stop_request_ends_comparing_with_what_is_there(uploader, begun, data):
-    begun(ChangingSource(data))
+def test_a_stop_request_ends_comparing_with_what_is_there(uploader, interrupted, data):
+    interrupted(ChangingSource(data))
     made = uploader(verify_source="content")
     progress = asked(made, "pause")
     source = ChangingSource(data, chunk_size=3, changes={1: lambda source: progress(progress_of(9))})
@@ -230,11 +230,11 @@ def test_a_stop_request_that_comes_when_the_object_is_there_changes_nothing(uplo
     assert left_behind() == []
 
 
-def test_a_stop_request_does_not_keep_the_rest_from_being_cleaned_up(struck, source, begun, clock, left_behind):
+def test_a_stop_request_does_not_keep_the_rest_from_being_cleaned_up(faulty, source, interrupted, clock, left_behind):
     """The object is there; an older upload takes a second attempt to abort."""
-    begun(source)
+    interrupted(source)
     source.touch()
-    made = struck(Fault("abort_upload", FaultKind.PERMANENT), Fault("abort_upload", FaultKind.BEFORE, occurrence=2))
+    made = faulty(Fault("abort_upload", FaultKind.PERMANENT), Fault("abort_upload", FaultKind.BEFORE, occurrence=2))
     progress = asked(made, "cancel")
     clock.meanwhile = lambda: progress(progress_of(9))
     made.upload(source, "key")
@@ -256,9 +256,9 @@ def test_a_stop_request_ends_what_is_a_single_put(uploader, backend, data, left_
     assert left_behind() == []
 
 
-def test_a_stop_request_does_not_leave_a_failed_upload_behind(struck, source, left_behind, clock):
+def test_a_stop_request_does_not_leave_a_failed_upload_behind(faulty, source, left_behind, clock):
     """Nothing could resume it, so it is aborted, even if that takes two attempts and another client asks for a pause."""
-    made = struck(Fault("upload_part", FaultKind.PERMANENT, part_number=3), Fault("abort_upload", FaultKind.BEFORE))
+    made = faulty(Fault("upload_part", FaultKind.PERMANENT, part_number=3), Fault("abort_upload", FaultKind.BEFORE))
     progress = asked(made, "pause")
     clock.meanwhile = lambda: progress(progress_of(9))
     with pytest.raises(UploadFailed):
@@ -411,17 +411,17 @@ def test_an_interrupt_leaves_nothing_that_can_not_be_resumed(uploader, backend, 
 # --- with a note of what else went wrong -----------------------------------------------------------------------------
 
 
-def test_an_error_that_has_no_room_for_warnings_is_given_them_as_notes(struck, data):
+def test_an_error_that_has_no_room_for_warnings_is_given_them_as_notes(faulty, data):
     source = ChangingSource(data, changes={3: ChangingSource.touch}, chunk_size=3)
     with pytest.raises(SourceChanged) as caught:
-        struck(Fault("append_part", FaultKind.BEFORE)).upload(source, "key")
+        faulty(Fault("append_part", FaultKind.BEFORE)).upload(source, "key")
 
     assert [note.split(":")[0] for note in caught.value.__notes__] == ["progress could not be recorded"]
 
 
-def test_an_error_that_has_room_for_warnings_is_given_no_notes(struck, source):
+def test_an_error_that_has_room_for_warnings_is_given_no_notes(faulty, source):
     with pytest.raises(UploadFailed) as caught:
-        struck(Fault("append_part", FaultKind.BEFORE), Fault("complete_upload", FaultKind.PERMANENT)).upload(
+        faulty(Fault("append_part", FaultKind.BEFORE), Fault("complete_upload", FaultKind.PERMANENT)).upload(
             source, "key"
         )
 
@@ -432,18 +432,18 @@ def test_an_error_that_has_room_for_warnings_is_given_no_notes(struck, source):
 # --- otherwise -------------------------------------------------------------------------------------------------------
 
 
-def test_a_failure_tells_what_else_went_wrong(struck, source):
+def test_a_failure_tells_what_else_went_wrong(faulty, source):
     with pytest.raises(UploadFailed) as caught:
-        struck(Fault("append_part", FaultKind.BEFORE), Fault("upload_part", FaultKind.PERMANENT, part_number=3)).upload(
+        faulty(Fault("append_part", FaultKind.BEFORE), Fault("upload_part", FaultKind.PERMANENT, part_number=3)).upload(
             source, "key"
         )
 
     assert caught.value.warnings[0].startswith("progress could not be recorded")
 
 
-def test_an_upload_that_can_not_be_discarded_is_reported(struck, backend, source):
+def test_an_upload_that_can_not_be_discarded_is_reported(faulty, backend, source):
     with pytest.raises(UploadFailed) as caught:
-        struck(
+        faulty(
             Fault("upload_part", FaultKind.PERMANENT, part_number=3), Fault("abort_upload", FaultKind.PERMANENT)
         ).upload(source, "key", resume="never")
 

@@ -24,8 +24,8 @@ def other():
     return pseudo_random_bytes(45, "other")
 
 
-def test_a_source_that_moved_between_runs_is_resumed(uploader, backend, begun, source, data):
-    begun(source)
+def test_a_source_that_moved_between_runs_is_resumed(uploader, backend, interrupted, source, data):
+    interrupted(source)
     moved(source)
     result = uploader().upload(source, "key")
 
@@ -152,9 +152,11 @@ def test_a_file_system_that_is_mounted_again_sends_no_part_again(uploader, backe
     assert backend.calls["upload_part"] == 5
 
 
-def test_where_the_storage_reports_no_checksums_those_of_the_checkpoint_decide(begun, uploader, make_backend, source):
+def test_where_the_storage_reports_no_checksums_those_of_the_checkpoint_decide(
+    interrupted, uploader, make_backend, source
+):
     backend = make_backend(part_checksums=False)
-    begun(source, backend=backend)
+    interrupted(source, backend=backend)
     moved(source)
     result = uploader(backend=backend).upload(source, "key")
 

@@ -203,11 +203,11 @@ def test_a_time_limit_that_a_backend_takes_for_a_broken_connection_is_none(uploa
     assert error.__context__ is None
 
 
-def test_a_time_limit_while_it_waits_comes_out(struck, source, clock, limited):
+def test_a_time_limit_while_it_waits_comes_out(faulty, source, clock, limited):
     error = limited(TimeLimit("soft"))
     clock.meanwhile = strike
     with pytest.raises(TimeLimit) as caught:
-        struck(Fault("initiate_upload", FaultKind.BEFORE)).upload(source, "key")
+        faulty(Fault("initiate_upload", FaultKind.BEFORE)).upload(source, "key")
 
     assert caught.value is error
 
@@ -415,16 +415,16 @@ def test_a_defect_of_a_plugin_is_a_failure_that_says_what_is_kept(
     assert caught.value.resumable is (name in {"complete_upload", "append_part", "body"})
 
 
-def test_a_defect_met_by_a_dry_run_or_an_abort_comes_out_as_it_was(uploader, begun, store, source, monkeypatch):
-    begun(source)
+def test_a_defect_met_by_a_dry_run_or_an_abort_comes_out_as_it_was(uploader, interrupted, store, source, monkeypatch):
+    interrupted(source)
     monkeypatch.setattr(store, "load", lambda name: {}["no such thing"])
     for ask in (uploader().plan, uploader().abort):
         with pytest.raises(KeyError):
             ask(source, "key")
 
 
-def test_a_defect_met_by_cleaning_up_is_a_warning(uploader, backend, source, begun, monkeypatch):
-    begun(source)
+def test_a_defect_met_by_cleaning_up_is_a_warning(uploader, backend, source, interrupted, monkeypatch):
+    interrupted(source)
     source.touch()
     monkeypatch.setattr(backend, "abort_upload", lambda *_: {}["no such thing"])
     result = uploader().upload(source, "key")

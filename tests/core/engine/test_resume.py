@@ -56,8 +56,8 @@ def overwrite_part(backend):
 # --- carrying on -----------------------------------------------------------------------------------------------------
 
 
-def test_a_second_run_sends_only_what_is_missing(uploader, backend, source, begun, left_behind):
-    begun(source)
+def test_a_second_run_sends_only_what_is_missing(uploader, backend, source, interrupted, left_behind):
+    interrupted(source)
     result = uploader().upload(source, "key")
 
     assert backend.read("key") == source.data
@@ -67,26 +67,26 @@ def test_a_second_run_sends_only_what_is_missing(uploader, backend, source, begu
     assert left_behind() == []
 
 
-def test_a_third_run_resumes_from_the_second(struck, uploader, backend, source, begun):
-    begun(source)
+def test_a_third_run_resumes_from_the_second(faulty, uploader, backend, source, interrupted):
+    interrupted(source)
     with pytest.raises(UploadFailed):
-        struck(Fault("upload_part", FaultKind.PERMANENT, part_number=4)).upload(source, "key")
+        faulty(Fault("upload_part", FaultKind.PERMANENT, part_number=4)).upload(source, "key")
     result = uploader().upload(source, "key")
 
     assert (result.parts_resumed, result.parts_sent) == (3, 2)
 
 
-def test_a_run_with_nothing_left_to_send_only_completes(struck, uploader, backend, source):
+def test_a_run_with_nothing_left_to_send_only_completes(faulty, uploader, backend, source):
     with pytest.raises(UploadFailed):
-        struck(Fault("complete_upload", FaultKind.PERMANENT)).upload(source, "key")
+        faulty(Fault("complete_upload", FaultKind.PERMANENT)).upload(source, "key")
     result = uploader().upload(source, "key")
 
     assert (result.parts_resumed, result.parts_sent) == (5, 0)
     assert backend.calls["upload_part"] == 5
 
 
-def test_gaps_are_filled(uploader, backend, source, begun, forget_parts):
-    begun(source)
+def test_gaps_are_filled(uploader, backend, source, interrupted, forget_parts):
+    interrupted(source)
     forget_parts(1)
     result = uploader().upload(source, "key")
 
@@ -94,8 +94,8 @@ def test_gaps_are_filled(uploader, backend, source, begun, forget_parts):
     assert (result.parts_resumed, result.parts_sent) == (1, 4)
 
 
-def test_a_part_that_another_client_overwrote_is_sent_again(uploader, backend, source, begun, overwrite_part):
-    begun(source)
+def test_a_part_that_another_client_overwrote_is_sent_again(uploader, backend, source, interrupted, overwrite_part):
+    interrupted(source)
     overwrite_part(2, bytes(10))
     result = uploader().upload(source, "key")
 
@@ -103,9 +103,9 @@ def test_a_part_that_another_client_overwrote_is_sent_again(uploader, backend, s
     assert (result.parts_resumed, result.parts_sent) == (1, 4)
 
 
-def test_a_part_whose_record_was_lost_is_adopted(struck, uploader, source):
+def test_a_part_whose_record_was_lost_is_adopted(faulty, uploader, source):
     with pytest.raises(UploadFailed):
-        struck(
+        faulty(
             Fault("append_part", FaultKind.LOST_WRITE, part_number=2),
             Fault("upload_part", FaultKind.PERMANENT, part_number=3),
         ).upload(source, "key")
@@ -114,35 +114,35 @@ def test_a_part_whose_record_was_lost_is_adopted(struck, uploader, source):
     assert (result.parts_resumed, result.parts_sent) == (2, 3)
 
 
-def test_what_was_adopted_is_recorded(struck, uploader, store, source, begun):
+def test_what_was_adopted_is_recorded(faulty, uploader, store, source, interrupted):
     """Or else it would be read again by every run."""
     with pytest.raises(UploadFailed):
-        struck(
+        faulty(
             Fault("append_part", FaultKind.LOST_WRITE, part_number=2),
             Fault("upload_part", FaultKind.PERMANENT, part_number=3),
         ).upload(source, "key")
-    begun(source)
+    interrupted(source)
     [checkpoint] = store.scan()
 
     assert {part.part_number for part in checkpoint.parts} == {1, 2}
 
 
-def test_what_was_adopted_and_can_not_be_recorded_is_a_warning(struck, source, data, backend):
+def test_what_was_adopted_and_can_not_be_recorded_is_a_warning(faulty, source, data, backend):
     with pytest.raises(UploadFailed):
-        struck(
+        faulty(
             Fault("append_part", FaultKind.LOST_WRITE, part_number=2),
             Fault("upload_part", FaultKind.PERMANENT, part_number=3),
         ).upload(source, "key")
-    result = struck(Fault("save", FaultKind.BEFORE)).upload(source, "key")
+    result = faulty(Fault("save", FaultKind.BEFORE)).upload(source, "key")
 
     assert backend.read("key") == data
     assert len(result.warnings) == 1
     assert result.warnings[0].startswith("progress could not be recorded")
 
 
-def test_a_part_on_the_storage_of_other_bytes_is_not_adopted(struck, uploader, backend, source, overwrite_part):
+def test_a_part_on_the_storage_of_other_bytes_is_not_adopted(faulty, uploader, backend, source, overwrite_part):
     with pytest.raises(UploadFailed):
-        struck(Fault("upload_part", FaultKind.PERMANENT, part_number=2)).upload(source, "key")
+        faulty(Fault("upload_part", FaultKind.PERMANENT, part_number=2)).upload(source, "key")
     overwrite_part(2, bytes(10))
     result = uploader().upload(source, "key")
 
@@ -151,10 +151,10 @@ def test_a_part_on_the_storage_of_other_bytes_is_not_adopted(struck, uploader, b
 
 
 @pytest.mark.parametrize("name", ["part_checksums", "object_checksums", "lists_parts"])
-def test_storages_with_fewer_capabilities_resume_too(uploader, make_backend, struck, source, name):
+def test_storages_with_fewer_capabilities_resume_too(uploader, make_backend, faulty, source, name):
     backend = make_backend(**{name: False})
     with pytest.raises(UploadFailed):
-        struck(Fault("upload_part", FaultKind.PERMANENT, part_number=3), backend=backend).upload(source, "key")
+        faulty(Fault("upload_part", FaultKind.PERMANENT, part_number=3), backend=backend).upload(source, "key")
     result = uploader(backend=backend).upload(source, "key")
 
     assert backend.read("key") == source.data
@@ -162,17 +162,17 @@ def test_storages_with_fewer_capabilities_resume_too(uploader, make_backend, str
     assert backend.uploads == {}
 
 
-def test_where_parts_can_not_be_listed_the_checkpoint_decides(uploader, make_backend, struck, source, data):
+def test_where_parts_can_not_be_listed_the_checkpoint_decides(uploader, make_backend, faulty, source, data):
     backend = make_backend(lists_parts=False)
     with pytest.raises(UploadFailed):
-        struck(Fault("upload_part", FaultKind.PERMANENT, part_number=3), backend=backend).upload(source, "key")
+        faulty(Fault("upload_part", FaultKind.PERMANENT, part_number=3), backend=backend).upload(source, "key")
     uploader(backend=backend).upload(source, "key")
 
     assert backend.calls["list_parts"] == 0
 
 
-def test_the_recorded_part_size_stands(uploader, backend, source, data, begun):
-    begun(source)
+def test_the_recorded_part_size_stands(uploader, backend, source, data, interrupted):
+    interrupted(source)
     result = uploader(part_size=7, concurrency=3).upload(source, "key")
 
     assert backend.read("key") == data
@@ -183,29 +183,29 @@ def test_the_recorded_part_size_stands(uploader, backend, source, data, begun):
 
 
 @pytest.mark.parametrize("kind", [FaultKind.BEFORE, FaultKind.AFTER, FaultKind.THROTTLED])
-def test_a_list_that_fails_for_a_moment_is_retried(struck, backend, source, begun, kind):
-    begun(source)
-    result = struck(Fault("list_parts", kind)).upload(source, "key")
+def test_a_list_that_fails_for_a_moment_is_retried(faulty, backend, source, interrupted, kind):
+    interrupted(source)
+    result = faulty(Fault("list_parts", kind)).upload(source, "key")
 
     assert result.parts_resumed == 2
     assert backend.calls["initiate_upload"] == 1
 
 
 @pytest.mark.parametrize("kinds", [[FaultKind.BEFORE] * 2, [FaultKind.PERMANENT]])
-def test_a_list_that_fails_never_leads_to_a_fresh_upload(struck, source, begun, kinds, left_behind):
-    upload_id = begun(source).upload_id
+def test_a_list_that_fails_never_leads_to_a_fresh_upload(faulty, source, interrupted, kinds, left_behind):
+    upload_id = interrupted(source).upload_id
     before = left_behind()
     faults = [Fault("list_parts", kind, occurrence=n) for n, kind in enumerate(kinds, 1)]
     with pytest.raises(UploadFailed) as caught:
-        struck(*faults, max_attempts=2).upload(source, "key")
+        faulty(*faults, max_attempts=2).upload(source, "key")
 
     assert (caught.value.resumable, caught.value.upload_id, caught.value.bytes_done) == (True, upload_id, 20)
     assert left_behind() == before
 
 
-def test_a_list_that_leaves_parts_out_sends_only_those_again(struck, backend, source, data, begun):
-    begun(source)
-    result = struck(Fault("list_parts", FaultKind.SHORT_LIST)).upload(source, "key")
+def test_a_list_that_leaves_parts_out_sends_only_those_again(faulty, backend, source, data, interrupted):
+    interrupted(source)
+    result = faulty(Fault("list_parts", FaultKind.SHORT_LIST)).upload(source, "key")
 
     assert backend.read("key") == data
     assert result.parts_resumed == 1
@@ -214,9 +214,9 @@ def test_a_list_that_leaves_parts_out_sends_only_those_again(struck, backend, so
 # --- an upload that is gone ------------------------------------------------------------------------------------------
 
 
-def test_an_upload_that_expired_between_runs_starts_again(struck, backend, source, begun, left_behind):
-    old = begun(source).upload_id
-    result = struck(Fault("list_parts", FaultKind.FORGOTTEN_UPLOAD)).upload(source, "key")
+def test_an_upload_that_expired_between_runs_starts_again(faulty, backend, source, interrupted, left_behind):
+    old = interrupted(source).upload_id
+    result = faulty(Fault("list_parts", FaultKind.FORGOTTEN_UPLOAD)).upload(source, "key")
 
     assert backend.read("key") == source.data
     assert (result.parts_resumed, result.parts_sent) == (0, 5)
@@ -227,10 +227,10 @@ def test_an_upload_that_expired_between_runs_starts_again(struck, backend, sourc
 
 @pytest.mark.parametrize("operation", ["upload_part", "complete_upload"])
 @pytest.mark.parametrize("lists_parts", [True, False])
-def test_an_upload_that_is_lost_in_mid_run_starts_again_once(struck, make_backend, source, operation, lists_parts):
+def test_an_upload_that_is_lost_in_mid_run_starts_again_once(faulty, make_backend, source, operation, lists_parts):
     backend = make_backend(lists_parts=lists_parts)
     part_number = 3 if operation == "upload_part" else None
-    result = struck(Fault(operation, FaultKind.FORGOTTEN_UPLOAD, part_number=part_number), backend=backend).upload(
+    result = faulty(Fault(operation, FaultKind.FORGOTTEN_UPLOAD, part_number=part_number), backend=backend).upload(
         source, "key"
     )
 
@@ -241,31 +241,31 @@ def test_an_upload_that_is_lost_in_mid_run_starts_again_once(struck, make_backen
 
 
 @pytest.mark.parametrize("operation", ["upload_part", "complete_upload"])
-def test_an_upload_that_is_lost_twice_fails(struck, source, operation, left_behind):
+def test_an_upload_that_is_lost_twice_fails(faulty, source, operation, left_behind):
     """The second loss is another client's doing."""
     part_number = 3 if operation == "upload_part" else None
     faults = [Fault(operation, FaultKind.FORGOTTEN_UPLOAD, occurrence=n, part_number=part_number) for n in (1, 2)]
     with pytest.raises(UploadFailed, match=r"the storage lost the upload twice in a row.*Nothing is kept") as caught:
-        struck(*faults).upload(source, "key")
+        faulty(*faults).upload(source, "key")
 
     assert isinstance(caught.value.__cause__, UploadNotFound)
     assert (caught.value.resumable, caught.value.upload_id, caught.value.bytes_done) == (False, None, 0)
     assert left_behind() == []
 
 
-def test_progress_does_not_go_back_when_it_starts_again(struck, source):
+def test_progress_does_not_go_back_when_it_starts_again(faulty, source):
     seen = []
-    struck(Fault("upload_part", FaultKind.FORGOTTEN_UPLOAD, part_number=4)).upload(
+    faulty(Fault("upload_part", FaultKind.FORGOTTEN_UPLOAD, part_number=4)).upload(
         source, "key", progress=lambda at: seen.append(at.bytes_done)
     )
 
     assert seen == sorted(seen)
 
 
-def test_a_stream_that_lost_its_upload_in_mid_run_can_not_start_again(struck, left_behind):
+def test_a_stream_that_lost_its_upload_in_mid_run_can_not_start_again(faulty, left_behind):
     """What was read of it has been consumed. The next run starts again."""
     with pytest.raises(UploadFailed, match="the stream is at byte 30, and can't go to 0") as caught:
-        struck(Fault("upload_part", FaultKind.FORGOTTEN_UPLOAD, part_number=3)).upload(
+        faulty(Fault("upload_part", FaultKind.FORGOTTEN_UPLOAD, part_number=3)).upload(
             StreamSource(io.BytesIO(pseudo_random_bytes(45)), name="dump"), "key"
         )
 
@@ -273,22 +273,22 @@ def test_a_stream_that_lost_its_upload_in_mid_run_can_not_start_again(struck, le
     assert left_behind() == []
 
 
-def test_a_stream_that_opens_itself_starts_again_too(struck, backend, data, left_behind):
+def test_a_stream_that_opens_itself_starts_again_too(faulty, backend, data, left_behind):
     source = StreamSource(lambda: io.BytesIO(data), name="dump")
-    struck(Fault("upload_part", FaultKind.FORGOTTEN_UPLOAD, part_number=3)).upload(source, "key")
+    faulty(Fault("upload_part", FaultKind.FORGOTTEN_UPLOAD, part_number=3)).upload(source, "key")
 
     assert backend.read("key") == data
     assert left_behind() == []
 
 
-def test_an_object_that_an_earlier_run_completed_is_found(struck, backend, source, data, left_behind):
+def test_an_object_that_an_earlier_run_completed_is_found(faulty, backend, source, data, left_behind):
     """That run died before it heard the response."""
     with pytest.raises(UploadFailed):
-        struck(Fault("complete_upload", FaultKind.AFTER), Fault("head_object", FaultKind.PERMANENT)).upload(
+        faulty(Fault("complete_upload", FaultKind.AFTER), Fault("head_object", FaultKind.PERMANENT)).upload(
             source, "key"
         )
     seen = []
-    result = struck().upload(source, "key", progress=seen.append)
+    result = faulty().upload(source, "key", progress=seen.append)
 
     assert backend.read("key") == data
     assert (result.parts_resumed, result.bytes_resumed, result.parts_sent, result.verified) == (5, 45, 0, True)
@@ -298,37 +298,37 @@ def test_an_object_that_an_earlier_run_completed_is_found(struck, backend, sourc
     assert left_behind() == []
 
 
-def test_an_object_that_an_earlier_run_completed_is_known_by_its_token(struck, make_backend, source, data, left_behind):
+def test_an_object_that_an_earlier_run_completed_is_known_by_its_token(faulty, make_backend, source, data, left_behind):
     backend = make_backend(object_checksums=False)
     with pytest.raises(UploadFailed):
-        struck(
+        faulty(
             Fault("complete_upload", FaultKind.AFTER), Fault("head_object", FaultKind.PERMANENT), backend=backend
         ).upload(source, "key")
-    result = struck(backend=backend).upload(source, "key")
+    result = faulty(backend=backend).upload(source, "key")
 
     assert (result.parts_resumed, result.parts_sent, result.verified) == (5, 0, False)
     assert left_behind(backend) == []
 
 
-def test_a_part_that_was_not_recorded_is_known_by_reading(struck, backend, source, begun):
+def test_a_part_that_was_not_recorded_is_known_by_reading(faulty, backend, source, interrupted):
     """Also to know our own object by its checksum."""
     with pytest.raises(UploadFailed):
-        struck(
+        faulty(
             Fault("append_part", FaultKind.LOST_WRITE, part_number=2),
             Fault("complete_upload", FaultKind.AFTER),
             Fault("head_object", FaultKind.PERMANENT),
         ).upload(source, "key")
     readings = source.readings
-    result = struck().upload(source, "key")
+    result = faulty().upload(source, "key")
 
     assert result.parts_resumed == 5
     assert source.readings == readings + 5
 
 
-def test_another_clients_object_of_our_size_does_not_count_as_ours(struck, backend, source, data, begun):
-    begun(source)
-    struck().upload(BytesSource(pseudo_random_bytes(45, "other")), "key")
-    result = struck(Fault("list_parts", FaultKind.FORGOTTEN_UPLOAD)).upload(source, "key")
+def test_another_clients_object_of_our_size_does_not_count_as_ours(faulty, backend, source, data, interrupted):
+    interrupted(source)
+    faulty().upload(BytesSource(pseudo_random_bytes(45, "other")), "key")
+    result = faulty(Fault("list_parts", FaultKind.FORGOTTEN_UPLOAD)).upload(source, "key")
 
     assert backend.read("key") == data
     assert result.parts_sent == 5
@@ -337,8 +337,8 @@ def test_another_clients_object_of_our_size_does_not_count_as_ours(struck, backe
 # --- other options ---------------------------------------------------------------------------------------------------
 
 
-def test_other_options_start_again_and_abort_the_old_upload(uploader, backend, source, begun, left_behind):
-    begun(source)
+def test_other_options_start_again_and_abort_the_old_upload(uploader, backend, source, interrupted, left_behind):
+    interrupted(source)
     options = ObjectOptions(content_type="text/plain")
     result = uploader().upload(source, "key", options)
 
@@ -348,12 +348,12 @@ def test_other_options_start_again_and_abort_the_old_upload(uploader, backend, s
     assert left_behind() == []
 
 
-def test_options_that_act_late_change_nothing_and_act(struck, make_backend, source):
+def test_options_that_act_late_change_nothing_and_act(faulty, make_backend, source):
     backend = make_backend(callback=lambda stored: b"told")
     with pytest.raises(UploadFailed):
-        struck(Fault("upload_part", FaultKind.PERMANENT, part_number=3), backend=backend).upload(source, "key")
+        faulty(Fault("upload_part", FaultKind.PERMANENT, part_number=3), backend=backend).upload(source, "key")
     late = ObjectOptions(acl="private", callback=Callback("http://example.com", "a=b"), forbid_overwrite=True)
-    result = struck(backend=backend).upload(source, "key", late)
+    result = faulty(backend=backend).upload(source, "key", late)
 
     assert (result.parts_resumed, result.callback_response) == (2, b"told")
     assert backend.describe("key").acl == "private"
@@ -371,8 +371,8 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("why", CHANGES)
-def test_a_source_that_changed_between_runs_is_sent_again(uploader, backend, source, begun, why):
-    begun(source)
+def test_a_source_that_changed_between_runs_is_sent_again(uploader, backend, source, interrupted, why):
+    interrupted(source)
     CHANGES[why](source)
     result = uploader().upload(source, "key")
 
@@ -382,8 +382,8 @@ def test_a_source_that_changed_between_runs_is_sent_again(uploader, backend, sou
     assert backend.uploads == {}
 
 
-def test_other_bytes_under_the_same_name_are_sent_again(uploader, backend, begun, data):
-    begun(BytesSource(data))
+def test_other_bytes_under_the_same_name_are_sent_again(uploader, backend, interrupted, data):
+    interrupted(BytesSource(data))
     other = pseudo_random_bytes(45, "other")
     result = uploader().upload(BytesSource(other), "key")
 
@@ -391,14 +391,14 @@ def test_other_bytes_under_the_same_name_are_sent_again(uploader, backend, begun
     assert result.warnings == (f"{OLD_AND_NEW}: its checksum is different",)
 
 
-def test_the_same_bytes_under_the_same_name_are_resumed(uploader, begun, data):
-    begun(BytesSource(data))
+def test_the_same_bytes_under_the_same_name_are_resumed(uploader, interrupted, data):
+    interrupted(BytesSource(data))
 
     assert uploader().upload(BytesSource(data), "key").parts_resumed == 2
 
 
-def test_a_forged_source_is_found_out_by_its_content(uploader, backend, source, begun, left_behind):
-    begun(source)
+def test_a_forged_source_is_found_out_by_its_content(uploader, backend, source, interrupted, left_behind):
+    interrupted(source)
     source.forge(pseudo_random_bytes(45, "other"))
     result = uploader(verify_source="content").upload(source, "key")
 
@@ -407,26 +407,26 @@ def test_a_forged_source_is_found_out_by_its_content(uploader, backend, source, 
     assert left_behind() == []
 
 
-def test_a_forged_source_is_found_out_even_after_a_lost_response(struck, backend, source):
+def test_a_forged_source_is_found_out_even_after_a_lost_response(faulty, backend, source):
     """The object is there, and is that of the bytes as they were."""
     with pytest.raises(UploadFailed):
-        struck(Fault("complete_upload", FaultKind.AFTER), Fault("head_object", FaultKind.PERMANENT)).upload(
+        faulty(Fault("complete_upload", FaultKind.AFTER), Fault("head_object", FaultKind.PERMANENT)).upload(
             source, "key"
         )
     source.forge(pseudo_random_bytes(45, "other"))
-    struck(verify_source="content").upload(source, "key")
+    faulty(verify_source="content").upload(source, "key")
 
     assert backend.read("key") == source.data
 
 
-def test_content_that_matches_is_resumed(uploader, source, begun):
-    begun(source)
+def test_content_that_matches_is_resumed(uploader, source, interrupted):
+    interrupted(source)
 
     assert uploader(verify_source="content").upload(source, "key").parts_resumed == 2
 
 
-def test_with_keep_matching_the_parts_that_still_match_are_kept(uploader, backend, source, begun, left_behind):
-    begun(source)
+def test_with_keep_matching_the_parts_that_still_match_are_kept(uploader, backend, source, interrupted, left_behind):
+    interrupted(source)
     source.write(source.data[:10] + pseudo_random_bytes(35, "other"))
     result = uploader(on_source_change="keep-matching").upload(source, "key")
 
@@ -435,38 +435,38 @@ def test_with_keep_matching_the_parts_that_still_match_are_kept(uploader, backen
     assert left_behind() == []
 
 
-def test_with_keep_matching_a_source_that_was_only_touched_keeps_all(uploader, backend, source, begun):
-    begun(source)
+def test_with_keep_matching_a_source_that_was_only_touched_keeps_all(uploader, backend, source, interrupted):
+    interrupted(source)
     source.touch()
 
     assert uploader(on_source_change="keep-matching").upload(source, "key").parts_resumed == 2
 
 
-def test_what_was_kept_of_a_changed_source_is_of_the_new_version_from_then_on(struck, uploader, source, begun):
-    begun(source)
+def test_what_was_kept_of_a_changed_source_is_of_the_new_version_from_then_on(faulty, uploader, source, interrupted):
+    interrupted(source)
     source.touch()
     with pytest.raises(UploadFailed):
-        struck(Fault("upload_part", FaultKind.PERMANENT, part_number=4), on_source_change="keep-matching").upload(
+        faulty(Fault("upload_part", FaultKind.PERMANENT, part_number=4), on_source_change="keep-matching").upload(
             source, "key"
         )
 
     assert uploader().upload(source, "key").parts_resumed == 3
 
 
-def test_what_was_kept_of_a_changed_source_must_be_recorded_as_such(struck, backend, store, source, begun):
+def test_what_was_kept_of_a_changed_source_must_be_recorded_as_such(faulty, backend, store, source, interrupted):
     """Parts of this version must never follow a record that speaks of another."""
-    begun(source)
+    interrupted(source)
     before = list(store.scan())
     source.touch()
     with pytest.raises(CheckpointUnwritable):
-        struck(Fault("save", FaultKind.BEFORE), on_source_change="keep-matching").upload(source, "key")
+        faulty(Fault("save", FaultKind.BEFORE), on_source_change="keep-matching").upload(source, "key")
 
     assert list(store.scan()) == before
     assert backend.calls["upload_part"] == 2
 
 
-def test_with_keep_matching_a_source_that_grew_keeps_its_whole_parts(uploader, backend, source, begun):
-    begun(source)
+def test_with_keep_matching_a_source_that_grew_keeps_its_whole_parts(uploader, backend, source, interrupted):
+    interrupted(source)
     source.append(pseudo_random_bytes(30, "more"))
     result = uploader(on_source_change="keep-matching").upload(source, "key")
 
@@ -474,8 +474,8 @@ def test_with_keep_matching_a_source_that_grew_keeps_its_whole_parts(uploader, b
     assert result.parts_resumed == 2
 
 
-def test_a_source_that_became_empty_is_an_empty_object(uploader, backend, source, begun, left_behind):
-    begun(source)
+def test_a_source_that_became_empty_is_an_empty_object(uploader, backend, source, interrupted, left_behind):
+    interrupted(source)
     source.truncate(0)
     result = uploader(on_source_change="keep-matching").upload(source, "key")
 
@@ -484,10 +484,10 @@ def test_a_source_that_became_empty_is_an_empty_object(uploader, backend, source
     assert left_behind() == []
 
 
-def test_a_source_that_outgrew_its_parts_starts_again(uploader, make_backend, struck, source):
+def test_a_source_that_outgrew_its_parts_starts_again(uploader, make_backend, faulty, source):
     backend = make_backend(limits=PartLimits(max_parts=5))
     with pytest.raises(UploadFailed):
-        struck(Fault("upload_part", FaultKind.PERMANENT, part_number=3), backend=backend).upload(source, "key")
+        faulty(Fault("upload_part", FaultKind.PERMANENT, part_number=3), backend=backend).upload(source, "key")
     source.append(pseudo_random_bytes(10, "more"))
     result = uploader(backend=backend, part_size="auto", on_source_change="keep-matching").upload(source, "key")
 
@@ -495,9 +495,9 @@ def test_a_source_that_outgrew_its_parts_starts_again(uploader, make_backend, st
     assert "more than 5 parts of 10 bytes" in result.warnings[0]
 
 
-def test_a_source_that_changes_while_it_is_compared_is_never_mixed(struck, backend, source, begun, left_behind):
-    begun(source)
-    made = struck(Fault("fingerprint", FaultKind.CHANGED, occurrence=2), verify_source="content")
+def test_a_source_that_changes_while_it_is_compared_is_never_mixed(faulty, backend, source, interrupted, left_behind):
+    interrupted(source)
+    made = faulty(Fault("fingerprint", FaultKind.CHANGED, occurrence=2), verify_source="content")
     with pytest.raises(SourceChanged):
         made.upload(FaultySource(source, made.store.plan), "key")
 
@@ -505,9 +505,9 @@ def test_a_source_that_changes_while_it_is_compared_is_never_mixed(struck, backe
     assert left_behind() == []
 
 
-def test_a_source_that_can_not_be_read_for_comparing_keeps_what_is_there(struck, backend, source, begun):
-    begun(source)
-    made = struck(Fault("read", FaultKind.BEFORE), verify_source="content")
+def test_a_source_that_can_not_be_read_for_comparing_keeps_what_is_there(faulty, backend, source, interrupted):
+    interrupted(source)
+    made = faulty(Fault("read", FaultKind.BEFORE), verify_source="content")
     with pytest.raises(UploadFailed) as caught:
         made.upload(FaultySource(source, made.store.plan), "key")
 
@@ -518,9 +518,9 @@ def test_a_source_that_can_not_be_read_for_comparing_keeps_what_is_there(struck,
 # --- the checkpoint itself -------------------------------------------------------------------------------------------
 
 
-def test_a_damaged_checkpoint_is_reported_and_all_parts_are_sent(struck, backend, source, begun, left_behind):
-    begun(source)
-    result = struck(Fault("load", FaultKind.DAMAGED)).upload(source, "key")
+def test_a_damaged_checkpoint_is_reported_and_all_parts_are_sent(faulty, backend, source, interrupted, left_behind):
+    interrupted(source)
+    result = faulty(Fault("load", FaultKind.DAMAGED)).upload(source, "key")
 
     assert backend.read("key") == source.data
     assert result.parts_resumed == 0
@@ -529,30 +529,30 @@ def test_a_damaged_checkpoint_is_reported_and_all_parts_are_sent(struck, backend
     assert left_behind() == []
 
 
-def test_a_damaged_checkpoint_is_logged(struck, source, begun, caplog):
+def test_a_damaged_checkpoint_is_logged(faulty, source, interrupted, caplog):
     """A plan gives no warnings, and a person may want to look at what was set aside."""
-    begun(source)
-    struck(Fault("load", FaultKind.DAMAGED)).plan(source, "key")
+    interrupted(source)
+    faulty(Fault("load", FaultKind.DAMAGED)).plan(source, "key")
 
     assert "key: InjectedFault" in caplog.text
 
 
-def test_a_checkpoint_that_is_one_part_old_loses_nothing(struck, source, begun):
-    begun(source)
+def test_a_checkpoint_that_is_one_part_old_loses_nothing(faulty, source, interrupted):
+    interrupted(source)
 
-    assert struck(Fault("load", FaultKind.OLD_RECORD)).upload(source, "key").parts_resumed == 2
+    assert faulty(Fault("load", FaultKind.OLD_RECORD)).upload(source, "key").parts_resumed == 2
 
 
-def test_a_checkpoint_that_can_not_be_read_is_not_changed(struck, backend, store, source, begun):
-    begun(source)
+def test_a_checkpoint_that_can_not_be_read_is_not_changed(faulty, backend, store, source, interrupted):
+    interrupted(source)
     with pytest.raises(CheckpointError):
-        struck(Fault("load", FaultKind.BEFORE)).upload(source, "key")
+        faulty(Fault("load", FaultKind.BEFORE)).upload(source, "key")
     assert len(backend.uploads) == len(list(store.scan())) == 1
 
 
-def test_a_store_that_gives_another_uploads_checkpoint_is_refused(uploader, backend, store, source, begun):
+def test_a_store_that_gives_another_uploads_checkpoint_is_refused(uploader, backend, store, source, interrupted):
     """As the one file does that was named for both."""
-    begun(source)
+    interrupted(source)
     [other] = store.scan()
     store.load = lambda name: other
     with pytest.raises(
@@ -565,10 +565,10 @@ def test_a_store_that_gives_another_uploads_checkpoint_is_refused(uploader, back
     assert list(store.scan()) == [other]
 
 
-def test_an_upload_that_was_never_initiated_starts(struck, uploader, store, source, left_behind):
+def test_an_upload_that_was_never_initiated_starts(faulty, uploader, store, source, left_behind):
     """The process died between the intent and the upload's id."""
     with pytest.raises(SimulatedCrash):
-        struck(Fault("initiate_upload", FaultKind.CRASH_BEFORE)).upload(source, "key")
+        faulty(Fault("initiate_upload", FaultKind.CRASH_BEFORE)).upload(source, "key")
     [intent] = store.scan()
     result = uploader().upload(source, "key")
 
@@ -580,41 +580,43 @@ def test_an_upload_that_was_never_initiated_starts(struck, uploader, store, sour
 # --- what could not be aborted ---------------------------------------------------------------------------------------
 
 
-def test_an_old_upload_that_could_not_be_aborted_is_aborted_at_the_end(struck, source, begun, left_behind):
-    begun(source)
+def test_an_old_upload_that_could_not_be_aborted_is_aborted_at_the_end(faulty, source, interrupted, left_behind):
+    interrupted(source)
     source.touch()
-    result = struck(Fault("abort_upload", FaultKind.PERMANENT)).upload(source, "key")
+    result = faulty(Fault("abort_upload", FaultKind.PERMANENT)).upload(source, "key")
 
     assert any("could not be aborted" in warning for warning in result.warnings)
     assert left_behind() == []
 
 
-def test_an_old_upload_that_could_not_be_aborted_is_recorded_by_every_run(struck, store, source, begun, left_behind):
-    old = begun(source).upload_id
+def test_an_old_upload_that_could_not_be_aborted_is_recorded_by_every_run(
+    faulty, store, source, interrupted, left_behind
+):
+    old = interrupted(source).upload_id
     source.touch()
     with pytest.raises(UploadFailed):
-        struck(
+        faulty(
             Fault("abort_upload", FaultKind.PERMANENT), Fault("upload_part", FaultKind.PERMANENT, part_number=2)
         ).upload(source, "key")
     [checkpoint] = store.scan()
     assert checkpoint.abandoned == (old,)
 
-    struck().upload(source, "key")
+    faulty().upload(source, "key")
     assert left_behind() == []
 
 
-def test_an_old_upload_that_can_not_be_aborted_at_all_is_named(struck, backend, store, source, begun):
-    old = begun(source).upload_id
+def test_an_old_upload_that_can_not_be_aborted_at_all_is_named(faulty, backend, store, source, interrupted):
+    old = interrupted(source).upload_id
     source.touch()
     faults = [Fault("abort_upload", FaultKind.PERMANENT, occurrence=n) for n in (1, 2)]
-    result = struck(*faults).upload(source, "key")
+    result = faulty(*faults).upload(source, "key")
 
     assert result.warnings[-1] == f"orphans on the storage, which 'partwise gc' can abort: {old}"
     assert list(backend.uploads) == [old]
 
 
-def test_an_old_upload_that_is_gone_already_is_fine(uploader, backend, source, begun, monkeypatch):
-    begun(source)
+def test_an_old_upload_that_is_gone_already_is_fine(uploader, backend, source, interrupted, monkeypatch):
+    interrupted(source)
     source.touch()
 
     def gone(key, upload_id):
@@ -626,10 +628,10 @@ def test_an_old_upload_that_is_gone_already_is_fine(uploader, backend, source, b
     assert result.warnings == (f"{OLD_AND_NEW}: it was modified",)
 
 
-def test_a_lost_response_to_abort_is_survived(struck, source, begun, left_behind):
-    begun(source)
+def test_a_lost_response_to_abort_is_survived(faulty, source, interrupted, left_behind):
+    interrupted(source)
     source.touch()
-    result = struck(Fault("abort_upload", FaultKind.AFTER)).upload(source, "key")
+    result = faulty(Fault("abort_upload", FaultKind.AFTER)).upload(source, "key")
 
     assert result.warnings == (f"{OLD_AND_NEW}: it was modified",)
     assert left_behind() == []
@@ -638,8 +640,8 @@ def test_a_lost_response_to_abort_is_survived(struck, source, begun, left_behind
 # --- by the caller's stop request ------------------------------------------------------------------------------------
 
 
-def test_require_refuses_to_start_again(uploader, source, begun, left_behind):
-    begun(source)
+def test_require_refuses_to_start_again(uploader, source, interrupted, left_behind):
+    interrupted(source)
     source.touch()
     before = left_behind()
     with pytest.raises(
@@ -653,8 +655,8 @@ def test_require_refuses_to_start_again(uploader, source, begun, left_behind):
     assert left_behind() == before
 
 
-def test_require_refuses_to_start_again_where_the_upload_is_gone(uploader, backend, source, begun, left_behind):
-    backend.abort_upload("key", begun(source).upload_id)
+def test_require_refuses_to_start_again_where_the_upload_is_gone(uploader, backend, source, interrupted, left_behind):
+    backend.abort_upload("key", interrupted(source).upload_id)
     before = left_behind()
     with pytest.raises(CannotResume, match="no longer knows the upload"):
         uploader().upload(source, "key", resume="require")
@@ -670,20 +672,20 @@ def test_require_refuses_to_start(uploader, backend, source):
     assert backend.calls == {}
 
 
-def test_require_resumes(uploader, source, begun):
-    begun(source)
+def test_require_resumes(uploader, source, interrupted):
+    interrupted(source)
 
     assert uploader().upload(source, "key", resume="require").parts_resumed == 2
 
 
-def test_require_refuses_to_start_again_in_mid_run(struck, source, begun):
-    begun(source)
+def test_require_refuses_to_start_again_in_mid_run(faulty, source, interrupted):
+    interrupted(source)
     with pytest.raises(CannotResume):
-        struck(Fault("upload_part", FaultKind.FORGOTTEN_UPLOAD, part_number=4)).upload(source, "key", resume="require")
+        faulty(Fault("upload_part", FaultKind.FORGOTTEN_UPLOAD, part_number=4)).upload(source, "key", resume="require")
 
 
-def test_never_does_not_touch_an_earlier_upload(uploader, backend, store, source, begun):
-    begun(source)
+def test_never_does_not_touch_an_earlier_upload(uploader, backend, store, source, interrupted):
+    interrupted(source)
     before = list(store.scan())
     result = uploader().upload(source, "key", resume="never")
 
@@ -693,16 +695,16 @@ def test_never_does_not_touch_an_earlier_upload(uploader, backend, store, source
     assert len(backend.uploads) == 1
 
 
-def test_never_aborts_on_failure(struck, source, left_behind):
+def test_never_aborts_on_failure(faulty, source, left_behind):
     with pytest.raises(UploadFailed, match="Nothing is kept") as caught:
-        struck(Fault("upload_part", FaultKind.PERMANENT, part_number=3)).upload(source, "key", resume="never")
+        faulty(Fault("upload_part", FaultKind.PERMANENT, part_number=3)).upload(source, "key", resume="never")
 
     assert not caught.value.resumable
     assert left_behind() == []
 
 
-def test_never_starts_again_too_if_the_upload_is_lost(struck, backend, source, data):
-    struck(Fault("upload_part", FaultKind.FORGOTTEN_UPLOAD, part_number=3)).upload(source, "key", resume="never")
+def test_never_starts_again_too_if_the_upload_is_lost(faulty, backend, source, data):
+    faulty(Fault("upload_part", FaultKind.FORGOTTEN_UPLOAD, part_number=3)).upload(source, "key", resume="never")
 
     assert backend.read("key") == data
 
@@ -714,8 +716,8 @@ def dump(data):
     return StreamSource(io.BytesIO(data), name="dump")
 
 
-def test_a_named_stream_is_compared_while_it_is_read(uploader, backend, data, begun, left_behind):
-    begun(dump(data))
+def test_a_named_stream_is_compared_while_it_is_read(uploader, backend, data, interrupted, left_behind):
+    interrupted(dump(data))
     result = uploader().upload(dump(data), "key")
 
     assert backend.read("key") == data
@@ -724,8 +726,8 @@ def test_a_named_stream_is_compared_while_it_is_read(uploader, backend, data, be
     assert left_behind() == []
 
 
-def test_a_named_stream_of_other_bytes_is_sent_again_part_by_part(uploader, backend, data, begun):
-    begun(dump(data))
+def test_a_named_stream_of_other_bytes_is_sent_again_part_by_part(uploader, backend, data, interrupted):
+    interrupted(dump(data))
     other = data[:10] + pseudo_random_bytes(35, "other")
     result = uploader().upload(dump(other), "key")
 
@@ -733,17 +735,17 @@ def test_a_named_stream_of_other_bytes_is_sent_again_part_by_part(uploader, back
     assert (result.parts_resumed, result.parts_sent) == (1, 4)
 
 
-def test_a_named_stream_that_is_shorter_this_time_is_no_longer(uploader, backend, data, begun):
-    begun(dump(data))
+def test_a_named_stream_that_is_shorter_this_time_is_no_longer(uploader, backend, data, interrupted):
+    interrupted(dump(data))
     result = uploader().upload(dump(data[:15]), "key")
 
     assert backend.read("key") == data[:15]
     assert (result.parts_resumed, result.parts_sent) == (1, 1)
 
 
-def test_a_named_stream_that_is_empty_this_time_is_an_empty_object(uploader, backend, data, begun, left_behind):
+def test_a_named_stream_that_is_empty_this_time_is_an_empty_object(uploader, backend, data, interrupted, left_behind):
     """No object can be made of zero parts."""
-    begun(dump(data))
+    interrupted(dump(data))
     result = uploader().upload(dump(b""), "key")
 
     assert backend.read("key") == b""
@@ -751,27 +753,27 @@ def test_a_named_stream_that_is_empty_this_time_is_an_empty_object(uploader, bac
     assert left_behind() == []
 
 
-def test_a_named_stream_that_is_empty_this_time_is_not_what_was_required(uploader, data, begun):
-    begun(dump(data))
+def test_a_named_stream_that_is_empty_this_time_is_not_what_was_required(uploader, data, interrupted):
+    interrupted(dump(data))
 
     with pytest.raises(CannotResume, match="the stream is empty now"):
         uploader().upload(dump(b""), "key", resume="require")
 
 
-def test_a_part_of_a_named_stream_that_was_not_recorded_is_adopted_and_recorded(struck, store, data, begun):
+def test_a_part_of_a_named_stream_that_was_not_recorded_is_adopted_and_recorded(faulty, store, data, interrupted):
     with pytest.raises(UploadFailed):
-        struck(
+        faulty(
             Fault("append_part", FaultKind.LOST_WRITE, part_number=2),
             Fault("upload_part", FaultKind.PERMANENT, part_number=3),
         ).upload(dump(data), "key")
-    begun(dump(data))
+    interrupted(dump(data))
     [checkpoint] = store.scan()
 
     assert {part.part_number for part in checkpoint.parts} == {1, 2}
 
 
-def test_a_named_stream_keeps_its_recorded_parts_to_itself_until_they_are_compared(uploader, data, begun):
-    begun(dump(data))
+def test_a_named_stream_keeps_its_recorded_parts_to_itself_until_they_are_compared(uploader, data, interrupted):
+    interrupted(dump(data))
     seen = []
     uploader().upload(dump(data), "key", progress=lambda at: seen.append((at.bytes_done, at.bytes_resumed)))
 
@@ -779,16 +781,16 @@ def test_a_named_stream_keeps_its_recorded_parts_to_itself_until_they_are_compar
     assert seen[-1] == (45, 20)
 
 
-def test_a_named_stream_whose_parts_have_no_checksum_uses_the_checkpoint(struck, make_backend, data):
+def test_a_named_stream_whose_parts_have_no_checksum_uses_the_checkpoint(faulty, make_backend, data):
     backend = make_backend(part_checksums=False)
     with pytest.raises(UploadFailed):
-        struck(Fault("upload_part", FaultKind.PERMANENT, part_number=3), backend=backend).upload(dump(data), "key")
+        faulty(Fault("upload_part", FaultKind.PERMANENT, part_number=3), backend=backend).upload(dump(data), "key")
 
-    assert struck(backend=backend).upload(dump(data), "key").parts_resumed == 2
+    assert faulty(backend=backend).upload(dump(data), "key").parts_resumed == 2
 
 
-def test_a_file_that_is_a_stream_this_time_starts_again(uploader, backend, data, begun, left_behind):
-    begun(ChangingSource(data, name="dump"))
+def test_a_file_that_is_a_stream_this_time_starts_again(uploader, backend, data, interrupted, left_behind):
+    interrupted(ChangingSource(data, name="dump"))
     result = uploader().upload(dump(data), "key")
 
     assert backend.read("key") == data
@@ -796,8 +798,8 @@ def test_a_file_that_is_a_stream_this_time_starts_again(uploader, backend, data,
     assert left_behind() == []
 
 
-def test_a_stream_that_is_a_file_this_time_starts_again(uploader, backend, data, begun, left_behind):
-    begun(dump(data))
+def test_a_stream_that_is_a_file_this_time_starts_again(uploader, backend, data, interrupted, left_behind):
+    interrupted(dump(data))
     result = uploader().upload(ChangingSource(data, name="dump"), "key")
 
     assert backend.read("key") == data
@@ -805,8 +807,8 @@ def test_a_stream_that_is_a_file_this_time_starts_again(uploader, backend, data,
     assert left_behind() == []
 
 
-def test_the_fingerprint_of_a_checkpoint_is_the_sources(store, source, begun):
-    begun(source)
+def test_the_fingerprint_of_a_checkpoint_is_the_sources(store, source, interrupted):
+    interrupted(source)
     [checkpoint] = store.scan()
 
     assert checkpoint.fingerprint == source.fingerprint() == Fingerprint(45, source.mtime_ns, "1")
@@ -817,11 +819,11 @@ def test_the_fingerprint_of_a_checkpoint_is_the_sources(store, source, begun):
 
 
 @pytest.fixture
-def plant(uploader, backend, store, source, begun):
+def plant(uploader, backend, store, source, interrupted):
     """Puts these bytes in the place of the object, and parts that add up to them in the checkpoint of its upload."""
 
     def forge(data, **changes):
-        begun(source)
+        interrupted(source)
         [checkpoint] = store.scan()
         backend.abort_upload("key", checkpoint.upload_id)
         uploader().upload(BytesSource(data), "key")
@@ -848,7 +850,7 @@ def test_a_planted_checkpoint_does_not_make_an_attackers_object_ours(uploader, b
 
 @pytest.mark.parametrize("faults", [(), (Fault("complete_upload", FaultKind.BEFORE),)], ids=["gone", "lost, then gone"])
 def test_a_planted_checkpoint_does_not_make_it_ours_though_parts_can_not_be_listed(
-    uploader, struck, make_backend, store, *, source, data, faults
+    uploader, faulty, make_backend, store, *, source, data, faults
 ):
     """There the storage is not asked about the upload before it is to be completed."""
     backend, attack = make_backend(lists_parts=False), BytesSource(pseudo_random_bytes(45, "attack"))
@@ -859,7 +861,7 @@ def test_a_planted_checkpoint_does_not_make_it_ours_though_parts_can_not_be_list
     pieces = [attack.body(offset, min(10, 45 - offset)) for offset in range(0, 45, 10)]
     parts = tuple(UploadedPart(n, len(piece), f"E{n}", checksum_of(piece)) for n, piece in enumerate(pieces, 1))
     store.save(evolve(checkpoint, upload_id="0123", parts=parts))
-    result = struck(*faults, backend=backend).upload(source, "key")
+    result = faulty(*faults, backend=backend).upload(source, "key")
 
     assert backend.read("key") == data
     assert (result.parts_sent, result.verified) == (5, True)
@@ -887,25 +889,25 @@ def test_a_planted_token_does_not_make_an_attackers_object_ours(uploader, make_b
     assert result.parts_sent == 5
 
 
-def test_an_object_of_an_earlier_run_is_read_before_it_counts_as_ours(struck, source):
+def test_an_object_of_an_earlier_run_is_read_before_it_counts_as_ours(faulty, source):
     with pytest.raises(UploadFailed):
-        struck(Fault("complete_upload", FaultKind.AFTER), Fault("head_object", FaultKind.PERMANENT)).upload(
+        faulty(Fault("complete_upload", FaultKind.AFTER), Fault("head_object", FaultKind.PERMANENT)).upload(
             source, "key"
         )
     readings = source.readings
-    result = struck().upload(source, "key")
+    result = faulty().upload(source, "key")
 
     assert (result.parts_sent, result.verified) == (0, True)
     assert source.readings == readings + 5
 
 
-def test_a_source_that_was_forged_since_is_found_out_without_verify_source(struck, backend, source):
+def test_a_source_that_was_forged_since_is_found_out_without_verify_source(faulty, backend, source):
     with pytest.raises(UploadFailed):
-        struck(Fault("complete_upload", FaultKind.AFTER), Fault("head_object", FaultKind.PERMANENT)).upload(
+        faulty(Fault("complete_upload", FaultKind.AFTER), Fault("head_object", FaultKind.PERMANENT)).upload(
             source, "key"
         )
     source.forge(pseudo_random_bytes(45, "other"))
-    struck().upload(source, "key")
+    faulty().upload(source, "key")
 
     assert backend.read("key") == source.data
 
@@ -913,8 +915,8 @@ def test_a_source_that_was_forged_since_is_found_out_without_verify_source(struc
 # --- a part size that is not granted ---------------------------------------------------------------------------------
 
 
-def test_a_part_size_that_is_not_used_is_a_warning(uploader, source, begun, caplog):
-    begun(source)
+def test_a_part_size_that_is_not_used_is_a_warning(uploader, source, interrupted, caplog):
+    interrupted(source)
     result = uploader(part_size=7).upload(source, "key")
 
     [warning] = result.warnings
@@ -923,15 +925,15 @@ def test_a_part_size_that_is_not_used_is_a_warning(uploader, source, begun, capl
 
 
 @pytest.mark.parametrize("part_size", ["auto", 10])
-def test_a_part_size_that_is_used_or_was_not_asked_for_is_no_warning(uploader, source, begun, part_size):
-    begun(source)
+def test_a_part_size_that_is_used_or_was_not_asked_for_is_no_warning(uploader, source, interrupted, part_size):
+    interrupted(source)
 
     assert uploader(part_size=part_size).upload(source, "key").warnings == ()
 
 
-def test_a_dry_run_reports_a_part_size_that_is_not_used(uploader, source, begun, data):
-    begun(source)
-    begun(StreamSource(io.BytesIO(data), name="dump"))
+def test_a_dry_run_reports_a_part_size_that_is_not_used(uploader, source, interrupted, data):
+    interrupted(source)
+    interrupted(StreamSource(io.BytesIO(data), name="dump"))
     words = "its parts have 10 bytes, and keep them, though 7 were asked for"
 
     assert uploader(part_size=7).plan(source, "key").reason == words
@@ -939,8 +941,8 @@ def test_a_dry_run_reports_a_part_size_that_is_not_used(uploader, source, begun,
     assert uploader().plan(source, "key").reason == ""
 
 
-def test_a_part_size_that_a_stream_does_not_use_is_a_warning(uploader, begun, data):
-    begun(StreamSource(io.BytesIO(data), name="dump"))
+def test_a_part_size_that_a_stream_does_not_use_is_a_warning(uploader, interrupted, data):
+    interrupted(StreamSource(io.BytesIO(data), name="dump"))
     result = uploader(part_size=7).upload(StreamSource(io.BytesIO(data), name="dump"), "key")
 
     assert result.parts_resumed == 2
@@ -950,28 +952,28 @@ def test_a_part_size_that_a_stream_does_not_use_is_a_warning(uploader, begun, da
 # --- bounds ----------------------------------------------------------------------------------------------------------
 
 
-def test_the_last_and_the_largest_part_that_a_storage_accepts_are_resumed(struck, make_backend, source):
+def test_the_last_and_the_largest_part_that_a_storage_accepts_are_resumed(faulty, make_backend, source):
     """Part number 5 of at most 5, and parts of 10 bytes of at most 10."""
     backend = make_backend(limits=PartLimits(max_parts=5, max_part_size=10))
     with pytest.raises(UploadFailed):
-        struck(Fault("complete_upload", FaultKind.PERMANENT), backend=backend).upload(source, "key")
+        faulty(Fault("complete_upload", FaultKind.PERMANENT), backend=backend).upload(source, "key")
     with pytest.raises(UploadFailed) as caught:
-        struck(Fault("list_parts", FaultKind.PERMANENT), backend=backend).upload(source, "key")
-    result = struck(backend=backend).upload(source, "key")
+        faulty(Fault("list_parts", FaultKind.PERMANENT), backend=backend).upload(source, "key")
+    result = faulty(backend=backend).upload(source, "key")
 
     assert (caught.value.parts_done, caught.value.bytes_done) == (5, 45)
     assert (result.parts_resumed, result.parts_sent) == (5, 0)
 
 
 @pytest.mark.parametrize("beyond", [{"part_number": 6}, {"size": 11}])
-def test_an_impossible_recorded_part_does_not_count(struck, make_backend, store, source, beyond):
+def test_an_impossible_recorded_part_does_not_count(faulty, make_backend, store, source, beyond):
     backend = make_backend(limits=PartLimits(max_parts=5, max_part_size=10))
     with pytest.raises(UploadFailed):
-        struck(Fault("complete_upload", FaultKind.PERMANENT), backend=backend).upload(source, "key")
+        faulty(Fault("complete_upload", FaultKind.PERMANENT), backend=backend).upload(source, "key")
     [checkpoint] = store.scan()
     store.save(evolve(checkpoint, parts=(*checkpoint.parts[:4], evolve(checkpoint.parts[4], **beyond))))
     with pytest.raises(UploadFailed) as caught:
-        struck(Fault("list_parts", FaultKind.PERMANENT), backend=backend).upload(source, "key")
+        faulty(Fault("list_parts", FaultKind.PERMANENT), backend=backend).upload(source, "key")
 
     assert (caught.value.parts_done, caught.value.bytes_done) == (4, 40)
 
@@ -979,7 +981,7 @@ def test_an_impossible_recorded_part_does_not_count(struck, make_backend, store,
 @pytest.mark.parametrize("kind", ["file", "stream"])
 @pytest.mark.parametrize(("part_size", "fits"), [(7, False), (8, True), (12, True), (13, False), (2**63, False)])
 def test_an_upload_whose_part_size_no_storage_accepts_starts_again(  # noqa: PLR0917  # fixtures
-    make_backend, struck, store, source, data, kind, part_size, fits
+    make_backend, faulty, store, source, data, kind, part_size, fits
 ):
     """As a checkpoint has them that came from elsewhere, or when the storage's limits have changed since."""
 
@@ -988,11 +990,11 @@ def test_an_upload_whose_part_size_no_storage_accepts_starts_again(  # noqa: PLR
 
     backend = make_backend(limits=PartLimits(min_part_size=8, max_part_size=12))
     with pytest.raises(UploadFailed):
-        struck(Fault("complete_upload", FaultKind.PERMANENT), backend=backend).upload(again(), "key")
+        faulty(Fault("complete_upload", FaultKind.PERMANENT), backend=backend).upload(again(), "key")
     [checkpoint] = store.scan()
     store.save(evolve(checkpoint, part_size=part_size, parts_per_doubling=None))
 
-    result = struck(backend=backend).upload(again(), "key")
+    result = faulty(backend=backend).upload(again(), "key")
 
     started_again = any("does not accept parts of the recorded size" in warning for warning in result.warnings)
     assert started_again != fits

@@ -112,8 +112,8 @@ def test_a_source_that_is_not_there_is_not_tried_again(uploader, path, clock):
     assert clock.waits == []
 
 
-def test_a_comparison_by_content_goes_on_after_a_failure(*, uploader, begun, backend, path, data, failing):
-    begun(path)
+def test_a_comparison_by_content_goes_on_after_a_failure(*, uploader, interrupted, backend, path, data, failing):
+    interrupted(path)
     failing("read", 1)
     result = uploader(verify_source="content").upload(path, "key")
 

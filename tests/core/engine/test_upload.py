@@ -73,7 +73,7 @@ def test_any_size_arrives_as_it_is(uploader, backend, size, concurrency):
     assert result.parts_sent == -(-size // 10)
 
 
-def test_the_bandwidth_limit_holds_after_a_wait(struck, backend, source, clock):
+def test_the_bandwidth_limit_holds_after_a_wait(faulty, backend, source, clock):
     """Ten bytes a second, in parts of ten; the storage asks for a pause of a minute after two of them."""
     began = []
     upload_part = backend.upload_part
@@ -84,7 +84,7 @@ def test_the_bandwidth_limit_holds_after_a_wait(struck, backend, source, clock):
         return receipt
 
     backend.upload_part = noting
-    struck(
+    faulty(
         Fault("upload_part", FaultKind.THROTTLED, part_number=3, seconds=60.0), bandwidth_limit=10, concurrency=2
     ).upload(source, "key")
 
@@ -190,15 +190,15 @@ def test_what_is_too_large_for_a_single_put_goes_in_parts(uploader, make_backend
     assert operation in backend.calls
 
 
-def test_what_is_a_single_put_is_claimed_but_never_recorded(struck, source):
-    made = struck(multipart_threshold=50)
+def test_what_is_a_single_put_is_claimed_but_never_recorded(faulty, source):
+    made = faulty(multipart_threshold=50)
     made.upload(source, "key")
 
     assert [call.operation for call in made.store.plan.calls] == ["claim", "load", "delete", "put_object"]
 
 
-def test_a_single_put_is_retried(struck, backend, source, data, clock):
-    result = struck(
+def test_a_single_put_is_retried(faulty, backend, source, data, clock):
+    result = faulty(
         Fault("put_object", FaultKind.BEFORE),
         Fault("put_object", FaultKind.HALFWAY, occurrence=2),
         Fault("put_object", FaultKind.AFTER, occurrence=3),
@@ -210,24 +210,24 @@ def test_a_single_put_is_retried(struck, backend, source, data, clock):
     assert clock.waits == [0.5, 1.0, 2.0]
 
 
-def test_a_single_put_that_arrived_damaged_is_sent_again(struck, backend, source):
-    result = struck(Fault("put_object", FaultKind.WRONG_CHECKSUM), multipart_threshold=50).upload(source, "key")
+def test_a_single_put_that_arrived_damaged_is_sent_again(faulty, backend, source):
+    result = faulty(Fault("put_object", FaultKind.WRONG_CHECKSUM), multipart_threshold=50).upload(source, "key")
 
     assert result.verified
     assert backend.calls["put_object"] == 2
 
 
-def test_a_single_put_that_always_arrives_damaged_fails(struck, source):
+def test_a_single_put_that_always_arrives_damaged_fails(faulty, source):
     faults = [Fault("put_object", FaultKind.WRONG_CHECKSUM, occurrence=n) for n in (1, 2)]
     with pytest.raises(UploadFailed, match="key did not arrive as it was sent") as caught:
-        struck(*faults, multipart_threshold=50, max_attempts=2).upload(source, "key")
+        faulty(*faults, multipart_threshold=50, max_attempts=2).upload(source, "key")
 
     assert isinstance(caught.value.__cause__, IntegrityError)
 
 
-def test_a_single_put_that_is_refused_is_not_retried(struck, source, left_behind):
+def test_a_single_put_that_is_refused_is_not_retried(faulty, source, left_behind):
     with pytest.raises(UploadFailed) as caught:
-        struck(Fault("put_object", FaultKind.PERMANENT), multipart_threshold=50).upload(source, "key")
+        faulty(Fault("put_object", FaultKind.PERMANENT), multipart_threshold=50).upload(source, "key")
 
     assert isinstance(caught.value.__cause__, AccessDenied)
     assert (caught.value.resumable, caught.value.retryable, caught.value.upload_id) == (False, False, None)
@@ -243,8 +243,8 @@ def test_a_source_that_changes_while_it_is_a_single_put_is_never_stored(uploader
     assert backend.keys() == []
 
 
-def test_a_source_that_changed_before_its_last_bytes_left_is_never_stored(struck, backend, source):
-    made = struck(Fault("fingerprint", FaultKind.CHANGED, occurrence=2), multipart_threshold=50)
+def test_a_source_that_changed_before_its_last_bytes_left_is_never_stored(faulty, backend, source):
+    made = faulty(Fault("fingerprint", FaultKind.CHANGED, occurrence=2), multipart_threshold=50)
     with pytest.raises(SourceChanged):
         made.upload(FaultySource(source, made.store.plan), "key")
 
@@ -259,9 +259,9 @@ def test_a_source_that_shrinks_while_it_is_a_single_put_is_never_stored(uploader
     assert backend.keys() == []
 
 
-def test_a_source_that_shrank_below_the_threshold_leaves_no_old_upload(uploader, backend, begun, left_behind):
+def test_a_source_that_shrank_below_the_threshold_leaves_no_old_upload(uploader, backend, interrupted, left_behind):
     source = ChangingSource(pseudo_random_bytes(45))
-    begun(source)
+    interrupted(source)
     source.truncate(15)
     result = uploader(multipart_threshold=20).upload(source, "key")
 
@@ -270,15 +270,17 @@ def test_a_source_that_shrank_below_the_threshold_leaves_no_old_upload(uploader,
     assert left_behind() == []
 
 
-def test_an_old_upload_that_could_not_be_aborted_is_remembered_by_its_old_checkpoint(struck, store, begun, left_behind):
+def test_an_old_upload_that_could_not_be_aborted_is_remembered_by_its_old_checkpoint(
+    faulty, store, interrupted, left_behind
+):
     source = ChangingSource(pseudo_random_bytes(45))
-    old = begun(source)
+    old = interrupted(source)
     source.truncate(15)
-    result = struck(Fault("abort_upload", FaultKind.PERMANENT), multipart_threshold=20).upload(source, "key")
+    result = faulty(Fault("abort_upload", FaultKind.PERMANENT), multipart_threshold=20).upload(source, "key")
 
     assert any("could not be aborted" in warning for warning in result.warnings)
     assert [checkpoint.upload_id for checkpoint in store.scan()] == [old.upload_id]
-    struck(multipart_threshold=20).upload(source, "key")
+    faulty(multipart_threshold=20).upload(source, "key")
     assert left_behind() == []
 
 
@@ -305,17 +307,17 @@ def test_an_object_of_the_same_bytes_is_in_the_way_like_any_other(uploader, sour
     assert isinstance(caught.value.__cause__, ObjectExists)
 
 
-def test_our_own_object_after_a_lost_response_is_not_in_the_way(struck, backend, source, data):
+def test_our_own_object_after_a_lost_response_is_not_in_the_way(faulty, backend, source, data):
     """The second attempt finds an object that must not be overwritten: the one that the first has made."""
-    result = struck(Fault("put_object", FaultKind.AFTER), multipart_threshold=50).upload(source, "key", ONCE)
+    result = faulty(Fault("put_object", FaultKind.AFTER), multipart_threshold=50).upload(source, "key", ONCE)
 
     assert backend.read("key") == data
     assert result.verified
 
 
-def test_another_clients_object_after_a_failed_attempt_is_in_the_way(struck, backend, source, data):
-    made = struck(Fault("put_object", FaultKind.BEFORE), multipart_threshold=50)
-    made._clock.meanwhile = lambda: struck().upload(b"somebody else's", "key")
+def test_another_clients_object_after_a_failed_attempt_is_in_the_way(faulty, backend, source, data):
+    made = faulty(Fault("put_object", FaultKind.BEFORE), multipart_threshold=50)
+    made._clock.meanwhile = lambda: faulty().upload(b"somebody else's", "key")
     with pytest.raises(UploadFailed) as caught:
         made.upload(source, "key", ONCE)
 
@@ -323,10 +325,10 @@ def test_another_clients_object_after_a_failed_attempt_is_in_the_way(struck, bac
     assert backend.read("key") == b"somebody else's"
 
 
-def test_without_checksums_an_object_in_the_way_is_never_guessed_to_be_ours(struck, make_backend, source):
+def test_without_checksums_an_object_in_the_way_is_never_guessed_to_be_ours(faulty, make_backend, source):
     backend = make_backend(object_checksums=False)
     with pytest.raises(UploadFailed) as caught:
-        struck(Fault("put_object", FaultKind.AFTER), backend=backend, multipart_threshold=50).upload(
+        faulty(Fault("put_object", FaultKind.AFTER), backend=backend, multipart_threshold=50).upload(
             source, "key", ONCE
         )
 
@@ -409,18 +411,18 @@ def test_a_stream_that_is_too_long_fails(uploader, make_backend, left_behind):
     assert left_behind(backend) == []
 
 
-def test_an_unnamed_stream_keeps_no_checkpoint(struck):
-    made = struck()
+def test_an_unnamed_stream_keeps_no_checkpoint(faulty):
+    made = faulty()
     made.upload(stream(pseudo_random_bytes(45)), "key")
 
     assert not any(call.operation in {"claim", "save", "append_part"} for call in made.store.plan.calls)
 
 
-def test_an_unnamed_stream_that_fails_leaves_no_orphan(struck, left_behind):
+def test_an_unnamed_stream_that_fails_leaves_no_orphan(faulty, left_behind):
     with pytest.raises(
         UploadFailed, match=r"the stream to key in memory://bucket could not .*Nothing is kept"
     ) as caught:
-        struck(Fault("upload_part", FaultKind.PERMANENT, part_number=3)).upload(stream(pseudo_random_bytes(45)), "key")
+        faulty(Fault("upload_part", FaultKind.PERMANENT, part_number=3)).upload(stream(pseudo_random_bytes(45)), "key")
 
     assert (caught.value.resumable, caught.value.upload_id, caught.value.bytes_done) == (False, None, 0)
     assert left_behind() == []
@@ -464,19 +466,19 @@ def test_a_stream_is_read_no_further_than_there_are_workers(uploader, concurrenc
 
 
 @pytest.mark.parametrize("kind", [FaultKind.BEFORE, FaultKind.HALFWAY, FaultKind.AFTER, FaultKind.WRONG_CHECKSUM])
-def test_a_part_that_failed_is_sent_again(struck, backend, source, kind, left_behind):
-    result = struck(Fault("upload_part", kind, part_number=2)).upload(source, "key")
+def test_a_part_that_failed_is_sent_again(faulty, backend, source, kind, left_behind):
+    result = faulty(Fault("upload_part", kind, part_number=2)).upload(source, "key")
 
     assert backend.read("key") == source.data
     assert (result.verified, result.bytes_sent, result.parts_sent) == (True, 45, 5)
     assert left_behind() == []
 
 
-def test_a_part_that_fails_for_good_stops_the_upload_and_keeps_it(struck, backend, store, source):
+def test_a_part_that_fails_for_good_stops_the_upload_and_keeps_it(faulty, backend, store, source):
     with pytest.raises(
         UploadFailed, match=r"could not be uploaded: not allowed.*Kept: 20 of 45 bytes; the same call"
     ) as e:
-        struck(Fault("upload_part", FaultKind.PERMANENT, part_number=3)).upload(source, "key")
+        faulty(Fault("upload_part", FaultKind.PERMANENT, part_number=3)).upload(source, "key")
     [checkpoint] = store.scan()
 
     assert (e.value.resumable, e.value.retryable) == (True, False)
@@ -486,17 +488,17 @@ def test_a_part_that_fails_for_good_stops_the_upload_and_keeps_it(struck, backen
     assert [part.part_number for part in checkpoint.parts] == [1, 2]
 
 
-def test_a_part_that_fails_too_often_says_that_another_run_is_worth_it(struck, source):
+def test_a_part_that_fails_too_often_says_that_another_run_is_worth_it(faulty, source):
     faults = [Fault("upload_part", FaultKind.BEFORE, part_number=1, occurrence=n) for n in (1, 2)]
     with pytest.raises(UploadFailed) as caught:
-        struck(*faults, max_attempts=2).upload(source, "key")
+        faulty(*faults, max_attempts=2).upload(source, "key")
 
     assert caught.value.retryable
     assert isinstance(caught.value.__cause__, ConnectionFailed)
 
 
-def test_a_throttling_storage_gets_the_pause_that_it_asks_for(struck, source, clock):
-    struck(Fault("upload_part", FaultKind.THROTTLED, part_number=2, seconds=60.0)).upload(source, "key")
+def test_a_throttling_storage_gets_the_pause_that_it_asks_for(faulty, source, clock):
+    faulty(Fault("upload_part", FaultKind.THROTTLED, part_number=2, seconds=60.0)).upload(source, "key")
 
     assert clock.time == 1060.0
 
@@ -532,9 +534,9 @@ def test_a_defect_beside_the_parts_is_reported_with_what_is_kept(uploader, backe
 # --- beginning -------------------------------------------------------------------------------------------------------
 
 
-def test_the_intent_is_recorded_before_anything_is_asked_of_the_storage(struck, source):
+def test_the_intent_is_recorded_before_anything_is_asked_of_the_storage(faulty, source):
     """And the upload's id before its first part is sent."""
-    made = struck()
+    made = faulty()
     made.upload(source, "key")
     operations = [call.operation for call in made.store.plan.calls]
     order = [operations.index("claim"), operations.index("load"), operations.index("save")]
@@ -543,17 +545,17 @@ def test_the_intent_is_recorded_before_anything_is_asked_of_the_storage(struck, 
     assert order == sorted(order)
 
 
-def test_each_part_is_recorded_before_the_next_one_is_sent(struck, source):
-    made = struck()
+def test_each_part_is_recorded_before_the_next_one_is_sent(faulty, source):
+    made = faulty()
     made.upload(source, "key")
     operations = [call.operation for call in made.store.plan.calls]
 
     assert operations[5:] == ["upload_part", "append_part"] * 5 + ["complete_upload", "delete"]
 
 
-def test_a_lost_response_to_initiate_leaves_one_upload_that_no_checkpoint_knows(struck, backend, store, source, data):
+def test_a_lost_response_to_initiate_leaves_one_upload_that_no_checkpoint_knows(faulty, backend, store, source, data):
     """A list of uploads finds it; no one else can."""
-    result = struck(Fault("initiate_upload", FaultKind.AFTER)).upload(source, "key")
+    result = faulty(Fault("initiate_upload", FaultKind.AFTER)).upload(source, "key")
 
     assert backend.read("key") == data
     assert result.verified
@@ -561,31 +563,31 @@ def test_a_lost_response_to_initiate_leaves_one_upload_that_no_checkpoint_knows(
     assert list(store.scan()) == []
 
 
-def test_an_upload_that_can_not_be_initiated_keeps_nothing(struck, source, left_behind):
+def test_an_upload_that_can_not_be_initiated_keeps_nothing(faulty, source, left_behind):
     with pytest.raises(UploadFailed, match="Nothing is kept") as caught:
-        struck(Fault("initiate_upload", FaultKind.PERMANENT)).upload(source, "key")
+        faulty(Fault("initiate_upload", FaultKind.PERMANENT)).upload(source, "key")
 
     assert not caught.value.resumable
     assert left_behind() == []
 
 
-def test_a_checkpoint_that_can_not_be_written_fails_before_anything_is_sent(struck, backend, source):
+def test_a_checkpoint_that_can_not_be_written_fails_before_anything_is_sent(faulty, backend, source):
     with pytest.raises(CheckpointUnwritable):
-        struck(Fault("save", FaultKind.BEFORE)).upload(source, "key")
+        faulty(Fault("save", FaultKind.BEFORE)).upload(source, "key")
 
     assert backend.calls == {}
 
 
-def test_a_place_that_can_not_be_claimed_fails_before_anything_is_sent(struck, backend, source):
+def test_a_place_that_can_not_be_claimed_fails_before_anything_is_sent(faulty, backend, source):
     with pytest.raises(CheckpointUnwritable):
-        struck(Fault("claim", FaultKind.READ_ONLY)).upload(source, "key")
+        faulty(Fault("claim", FaultKind.READ_ONLY)).upload(source, "key")
 
     assert backend.calls == {}
 
 
-def test_an_upload_whose_id_can_not_be_recorded_is_aborted(struck, source, left_behind):
+def test_an_upload_whose_id_can_not_be_recorded_is_aborted(faulty, source, left_behind):
     with pytest.raises(CheckpointUnwritable):
-        struck(Fault("save", FaultKind.BEFORE, occurrence=2)).upload(source, "key")
+        faulty(Fault("save", FaultKind.BEFORE, occurrence=2)).upload(source, "key")
 
     assert left_behind() == []
 
@@ -606,20 +608,20 @@ def test_an_interrupt_before_the_id_is_recorded_leaves_no_upload(uploader, backe
     assert backend.uploads == {}
 
 
-def test_progress_that_can_not_be_recorded_is_reported_once(struck, backend, source, data):
+def test_progress_that_can_not_be_recorded_is_reported_once(faulty, backend, source, data):
     """The storage's own list has the parts, too, so the upload can still finish."""
-    result = struck(Fault("append_part", FaultKind.DISK_FULL)).upload(source, "key")
+    result = faulty(Fault("append_part", FaultKind.DISK_FULL)).upload(source, "key")
 
     assert backend.read("key") == data
     assert [warning.split(":")[0] for warning in result.warnings] == ["progress could not be recorded"]
 
 
-def test_parts_that_were_not_recorded_are_adopted(struck, backend, source):
+def test_parts_that_were_not_recorded_are_adopted(faulty, backend, source):
     with pytest.raises(UploadFailed):
-        struck(
+        faulty(
             Fault("append_part", FaultKind.DISK_FULL), Fault("upload_part", FaultKind.PERMANENT, part_number=3)
         ).upload(source, "key")
-    result = struck().upload(source, "key")
+    result = faulty().upload(source, "key")
 
     assert (result.parts_resumed, result.parts_sent) == (2, 3)
 
@@ -634,8 +636,8 @@ def test_a_second_uploader_is_refused_at_once(uploader, backend, store, source):
     assert backend.calls == {}
 
 
-def test_the_claim_is_released_however_the_upload_ends(uploader, store, source, begun):
-    begun(source)
+def test_the_claim_is_released_however_the_upload_ends(uploader, store, source, interrupted):
+    interrupted(source)
     with store.claim(NAME):
         pass
     uploader().upload(source, "key")
@@ -663,8 +665,8 @@ def test_a_claim_is_exited_as_it_was_entered(uploader, store, source):
     assert left == [None, UploadFailed]
 
 
-def test_two_keys_for_one_source_stay_apart(uploader, backend, source, begun):
-    begun(source)
+def test_two_keys_for_one_source_stay_apart(uploader, backend, source, interrupted):
+    interrupted(source)
     result = uploader().upload(source, "other")
 
     assert result.parts_sent == 5
@@ -766,9 +768,9 @@ def test_a_wrapper_is_not_left_behind_for_the_storage_that_it_wraps(tmp_path):
 @pytest.mark.parametrize(
     "damage", [UploadedPart(10**12, 10, "E"), UploadedPart(2, 10**30, "E")], ids=["number", "size"]
 )
-def test_a_record_of_an_impossible_recorded_part_does_not_count(uploader, begun, store, source, damage):
+def test_a_record_of_an_impossible_recorded_part_does_not_count(uploader, interrupted, store, source, damage):
     """A store of one's own need not verify what it holds, and a digit is soon damaged."""
-    begun(source)
+    interrupted(source)
     [recorded] = store.scan()
     store.save(evolve(recorded, parts=(recorded.parts[0], damage)))
     result = uploader().upload(source, "key")
@@ -801,9 +803,9 @@ def test_each_part_is_in_memory_once_while_parts_are_sent(tmp_path):
     assert max(seen) - before < 49 + 10
 
 
-def test_a_guess_does_not_stand_in_the_way_of_resuming(uploader, begun, source):
+def test_a_guess_does_not_stand_in_the_way_of_resuming(uploader, interrupted, source):
     """What the next version of Python guesses may be another type."""
-    begun(source)
+    interrupted(source)
 
     assert uploader().upload(source, "key").parts_resumed == 2
 
@@ -888,15 +890,15 @@ def test_a_source_that_changes_after_its_last_part_is_never_completed(uploader, 
 
 
 def test_a_changed_source_whose_upload_can_not_be_aborted_keeps_the_checkpoint(
-    struck, backend, store, data, left_behind
+    faulty, backend, store, data, left_behind
 ):
     """So that no upload is orphaned."""
     source = ChangingSource(data, changes={3: ChangingSource.touch}, chunk_size=3)
     with pytest.raises(SourceChanged, match="could not be aborted now; the next run aborts it"):
-        struck(Fault("abort_upload", FaultKind.PERMANENT)).upload(source, "key")
+        faulty(Fault("abort_upload", FaultKind.PERMANENT)).upload(source, "key")
 
     assert [checkpoint.upload_id for checkpoint in store.scan()] == list(backend.uploads)
-    struck().upload(source, "key")
+    faulty().upload(source, "key")
     assert left_behind() == []
 
 
@@ -922,15 +924,15 @@ def test_a_source_that_vanishes_during_the_upload_fails_and_keeps_what_is_there(
     assert caught.value.resumable
 
 
-def test_a_source_that_can_not_be_read_for_a_moment_fails_and_keeps_what_is_there(struck, source):
-    made = struck(Fault("read", FaultKind.BEFORE, occurrence=3))
+def test_a_source_that_can_not_be_read_for_a_moment_fails_and_keeps_what_is_there(faulty, source):
+    made = faulty(Fault("read", FaultKind.BEFORE, occurrence=3))
     with pytest.raises(UploadFailed) as caught:
         made.upload(FaultySource(source, made.store.plan), "key")
 
     assert (caught.value.resumable, caught.value.bytes_done) == (True, 20)
 
 
-def test_the_source_is_closed_however_the_upload_ends(uploader, begun, data):
+def test_the_source_is_closed_however_the_upload_ends(uploader, interrupted, data):
     closed = []
 
     class Closing(ChangingSource):
@@ -938,7 +940,7 @@ def test_the_source_is_closed_however_the_upload_ends(uploader, begun, data):
             closed.append(self)
 
     source = Closing(data)
-    begun(source)
+    interrupted(source)
     assert closed == [source]
 
     uploader().upload(source, "key")
@@ -948,9 +950,9 @@ def test_the_source_is_closed_however_the_upload_ends(uploader, begun, data):
 # --- the object, once it is there ------------------------------------------------------------------------------------
 
 
-def test_an_object_of_another_checksum_fails_and_can_not_be_resumed(struck, source, left_behind):
+def test_an_object_of_another_checksum_fails_and_can_not_be_resumed(faulty, source, left_behind):
     with pytest.raises(UploadFailed, match=r"key was stored with 45 bytes and CRC-64 .* Delete or replace") as caught:
-        struck(Fault("complete_upload", FaultKind.WRONG_CHECKSUM)).upload(source, "key")
+        faulty(Fault("complete_upload", FaultKind.WRONG_CHECKSUM)).upload(source, "key")
 
     assert (caught.value.resumable, caught.value.retryable, caught.value.upload_id) == (False, False, None)
     assert isinstance(caught.value.__cause__, IntegrityError)
@@ -980,9 +982,9 @@ def test_a_checksum_that_is_not_reported_at_once_is_asked_for(uploader, backend,
     assert backend.calls["head_object"] == 1
 
 
-def test_a_checksum_that_can_not_be_asked_for_is_a_warning(struck, backend, source, monkeypatch):
+def test_a_checksum_that_can_not_be_asked_for_is_a_warning(faulty, backend, source, monkeypatch):
     forgetful(backend, monkeypatch)
-    result = struck(Fault("head_object", FaultKind.PERMANENT)).upload(source, "key")
+    result = faulty(Fault("head_object", FaultKind.PERMANENT)).upload(source, "key")
 
     assert not result.verified
     assert result.crc64 == crc64(source.data)
@@ -1011,8 +1013,8 @@ def test_without_checksums_none_is_asked_for(uploader, make_backend, source):
     assert backend.calls["head_object"] == 0
 
 
-def test_a_checkpoint_that_can_not_be_deleted_is_a_warning(struck, backend, source, data):
-    result = struck(Fault("delete", FaultKind.BEFORE)).upload(source, "key")
+def test_a_checkpoint_that_can_not_be_deleted_is_a_warning(faulty, backend, source, data):
+    result = faulty(Fault("delete", FaultKind.BEFORE)).upload(source, "key")
 
     assert backend.read("key") == data
     assert result.warnings[0].startswith("the checkpoint could not be deleted: ")
@@ -1030,7 +1032,7 @@ def test_the_log_names_the_object_and_the_upload(uploader, source, caplog):
     assert "started, as upload" in caplog.text
 
 
-def test_what_goes_wrong_is_logged(struck, source, caplog):
-    struck(Fault("append_part", FaultKind.BEFORE)).upload(source, "key")
+def test_what_goes_wrong_is_logged(faulty, source, caplog):
+    faulty(Fault("append_part", FaultKind.BEFORE)).upload(source, "key")
 
     assert "key: progress could not be recorded" in caplog.text
