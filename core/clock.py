@@ -1,4 +1,4 @@
-"""Time and randomness, as the engine sees them; a simulation or a test gives its own."""
+"""Time and randomness as the engine uses them. A simulation or a test passes its own."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Time, as the engine sees it. A test gives a clock of its own, and nothing waits."""
+    """Time as the engine uses it. A test passes one that does not really wait."""
 
     def monotonic(self) -> float:
-        """Seconds from an arbitrary instant, never going backwards."""
+        """Return the seconds since an arbitrary moment. They never decrease."""
 
     def now(self) -> float:
-        """Seconds since 1970."""
+        """Return the seconds since 1970."""
 
     def wait(self, event: threading.Event, seconds: float) -> bool:
-        """Wait until `event` is set, for `seconds` at most, and say whether it is."""
+        """Wait until `event` is set, at most for `seconds`, and return whether it is set."""
 
 
 class SystemClock:
-    """The machine's clock."""
+    """The clock of the operating system."""
 
     monotonic = staticmethod(time.monotonic)
     now = staticmethod(time.time)
@@ -31,13 +31,14 @@ class SystemClock:
 
 
 class Random(Protocol):
-    """Randomness, as the engine sees it; `random.Random` is one."""
+    """Randomness as the engine uses it, for jitter; a `random.Random` is one."""
 
-    def uniform(self, a: float, b: float, /) -> float: ...
+    def uniform(self, a: float, b: float, /) -> float:
+        """Return a number between `a` and `b`."""
 
 
 def default_random() -> Random:
-    """Randomness that is good enough to spread retries; nothing secret."""
+    """Return a pseudo-random generator for jitter; not for secrets."""
     import random
 
     return random.Random()  # noqa: S311  # see above

@@ -1,13 +1,13 @@
 """
-Calls of plug-ins (a backend, a store, a source), and what comes out of them.
+Calls of plug-ins (a backend, a store, a source), and the exceptions that they may raise.
 
-Three kinds of exceptions leave such a call. An error of the tree is the plug-in's answer. An exception of another class
-is a defect of the plug-in; it becomes a `PluginDefect`, so that the engine can report it with what is kept. The third
-kind is foreign: a signal handler raised it, as time limits of task queues do, while the plug-in happened to run. It
-leaves as it was, even if the plug-in has translated it: a time limit that is a TimeoutError, raised while a socket was
-read, is not a broken connection.
+There are three kinds. A `PartwiseError` is part of the plug-in's contract, and propagates. Any other exception is a
+defect of the plug-in; it becomes a `PluginDefect`, so that the engine can report it along with what is kept. The third
+kind was raised by a signal handler that interrupted the plug-in, such as the time limit of a task queue. It propagates
+unchanged, even if the plug-in has translated it: a time limit that is a TimeoutError, raised while a socket was read,
+is not a failed connection.
 
-Whatever is raised in the engine outside of such a call is foreign, too, and nothing in the engine handles it.
+An exception that is raised in the engine outside of such a call is of the third kind, too. The engine never handles it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _T = TypeVar("_T")
 
 
 class PluginDefect(PartwiseError):
-    """A plug-in raised what it should not, the `__cause__`. Never seen by a caller."""
+    """A plug-in raised an exception that it must not raise, the `__cause__`. Callers never see this error."""
 
 
 def call_plugin(call: Callable[[*_Ts], _T], *args: *_Ts) -> _T:
@@ -32,20 +32,20 @@ def call_plugin(call: Callable[[*_Ts], _T], *args: *_Ts) -> _T:
     Call a plug-in.
 
     Raises:
-        PluginDefect: it raised an exception outside the tree.
+        PluginDefect: it raised an exception that is not a `PartwiseError`.
         PartwiseError: what it raised.
-        BaseException: what a signal handler raised meanwhile.
+        BaseException: what a signal handler raised during the call.
     """
-    handled = sys.exception()  # by our caller: it is in the context of whatever is raised here, and not of this call
+    handled = sys.exception()  # an error that the caller is handling is in the context of what is raised here
     try:
         return call(*args)
     except Exception as error:
-        foreign = raised_by_signal(error, handled)
-        if foreign is error or (foreign is None and isinstance(error, PartwiseError)):
+        from_signal = raised_by_signal(error, handled)
+        if from_signal is error or (from_signal is None and isinstance(error, PartwiseError)):
             raise
-        if foreign is None:
+        if from_signal is None:
             raise PluginDefect(f"{type(error).__name__}: {error}") from error
-    raise foreign  # here, where its context stays as it was
+    raise from_signal  # outside of the except block, which would set its __context__
 
 
 def call_plugin_unwrapped(call: Callable[[*_Ts], _T], *args: *_Ts) -> _T:

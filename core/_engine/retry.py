@@ -1,4 +1,4 @@
-"""Which errors are tried again, how often, and how long between; and the clock that the waiting is done by."""
+"""Which errors are retried, how often, and with which backoff."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from partwise.clock import Random, default_random
 from partwise.config import TransferConfig
 from partwise.errors import BackendError, SourceError
 
-# The longest wait that a storage is granted, in seconds.
-_ASKED_MAX = 86_400.0
+#: The longest wait in seconds that a storage may ask for.
+_MAX_RETRY_AFTER = 86_400.0
 
 _T = TypeVar("_T")
 
@@ -20,45 +20,51 @@ _T = TypeVar("_T")
 @define(frozen=True)
 class RetryPolicy:
     """
-    Exponential backoff with full jitter: the wait is drawn evenly from zero up to a bound that doubles each time, so
-    that clients which failed together do not come back together.
+    Exponential backoff with full jitter.
+
+    The delay is drawn evenly from zero up to a bound that doubles with each failure, so that clients that failed
+    together do not retry together.
 
     Args:
-        max_attempts: attempts in a row, the first one included.
-        base: seconds; the bound before the second attempt.
-        longest: seconds; where the bound stops doubling.
-        chance: where the draw comes from.
+        max_attempts: consecutive attempts, the first one included.
+        base: the bound in seconds before the second attempt.
+        max_delay: the maximum of the bound in seconds.
+        random: the source of randomness for the jitter.
     """
 
     max_attempts: int
     base: float
-    longest: float
-    chance: Random = field(factory=default_random, repr=False)
+    max_delay: float
+    random: Random = field(factory=default_random, repr=False)
 
     @classmethod
-    def from_config(cls, config: TransferConfig, chance: Random) -> RetryPolicy:
-        """The policy that a configuration asks for."""
-        return cls(config.max_attempts, config.retry_base, config.retry_max, chance)
+    def from_config(cls, config: TransferConfig, random: Random) -> RetryPolicy:
+        """Make the policy that a configuration describes."""
+        return cls(config.max_attempts, config.retry_base, config.retry_max, random)
 
     def delay(self, failures: int, error: BaseException) -> float | None:
         """
-        Seconds to wait after the `failures`-th failure in a row, or None to give up.
+        Return the seconds to wait before the next attempt, or None to give up.
 
-        A wait that the storage asks for (`retry_after`) is never undercut. One of more than a day is not waited for: a
-        later run will do, and it may be a defect, or malice.
+        The delay is never shorter than the storage asks for (`retry_after`). If it asks for more than a day, give up: a
+        later run can retry, and the value may be a defect or malicious.
+
+        Args:
+            failures: the number of consecutive failures.
+            error: the last one.
         """
         if not is_retryable(error) or failures >= self.max_attempts:
             return None
-        asked = getattr(error, "retry_after", None) or 0.0
-        if asked > _ASKED_MAX:
+        retry_after = getattr(error, "retry_after", None) or 0.0
+        if retry_after > _MAX_RETRY_AFTER:
             return None
-        bound = min(self.longest, self.base * 2.0 ** min(failures - 1, 60))
-        drawn = self.chance.uniform(0.0, bound)
-        return max(drawn, asked)  # in this order: what is not a number is above nothing
+        bound = min(self.max_delay, self.base * 2.0 ** min(failures - 1, 60))
+        jittered = self.random.uniform(0.0, bound)
+        return max(jittered, retry_after)  # in this order, max ignores a NaN from the storage
 
 
 def is_retryable(error: BaseException) -> bool:
-    """Whether the same operation may succeed if it is tried again: the backend's or the source's word for it."""
+    """Return whether the error is transient, so that the same operation may succeed if it is retried."""
     return isinstance(error, BackendError | SourceError) and error.retryable
 
 
@@ -73,12 +79,12 @@ def call_with_retries(
 
     Args:
         attempt: one operation of a backend or of a source.
-        policy: how often, and how long to wait in between.
-        wait: wait for some seconds. What it raises ends the retrying.
+        policy: how often to retry, and how long to wait in between.
+        wait: waits for a number of seconds. What it raises ends the retrying.
         on_retry: called before each wait, with the error and the seconds.
 
     Raises:
-        BackendError, SourceError: that of the last attempt.
+        BackendError, SourceError: the error of the last attempt.
     """
     failures = 0
     while True:

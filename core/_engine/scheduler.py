@@ -1,8 +1,8 @@
 """
-The loop that gets parts sent: it keeps the transport busy, retries what failed, and stops when it must.
+The scheduler of parts: it keeps the workers busy, retries transient failures with backoff, and stops on request.
 
-It knows nothing of checkpoints or of what an upload is; it is given parts to send and a place to report receipts to.
-It returns, or raises, only when no worker of its own is running any more.
+It knows nothing of checkpoints. It is given the parts to send, and a callback for each part that the storage has
+acknowledged. `run` returns or raises only when no worker is sending a part of this upload any more.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from attrs import define, field
 
 from partwise._engine.control import Control, ProgressRaised
 from partwise._engine.retry import RetryPolicy
-from partwise._engine.throttle import TransferState
+from partwise._engine.throttle import ThrottledBody, TransferState
 from partwise._engine.workers import Outcome, PartJob, WorkerPool
 from partwise._signals import raised_by_signal
 from partwise.clock import Clock
@@ -22,233 +22,233 @@ from partwise.errors import BackendError, PartwiseError, UploadNotFound
 from partwise.model import UploadedPart
 from partwise.protocols import Body
 
-# An attempt that got further into its part than every attempt before, by at least this share of it, is not held against
-# the part: a large part on a poor line makes headway, and is not given up while it does.
-_HEADWAY = 8
+# An attempt that got further into its part than all earlier ones, by at least 1/8 of the part, resets the count of
+# failures: a large part on an unreliable network is not given up while it makes progress.
+_PROGRESS_SHARE = 8
 
 
 @define
 class _Attempts:
-    """What a part has been through: failures in a row without headway, and how far it ever got."""
+    """The attempts at one part: consecutive failures without progress, and the most bytes that one of them sent."""
 
     body: Body
     failures: int = 0
-    furthest: int = 0
+    most_sent: int = 0
 
-    def count_failure(self, moved: int) -> None:
-        if moved - self.furthest >= max(1, len(self.body) // _HEADWAY):
+    def count_failure(self, sent: int) -> None:
+        if sent - self.most_sent >= max(1, len(self.body) // _PROGRESS_SHARE):
             self.failures = 0
-        self.furthest = max(self.furthest, moved)
+        self.most_sent = max(self.most_sent, sent)
         self.failures += 1
 
 
 @define(order=True)
 class _Retry:
-    ready: float
+    due: float
     part_number: int
     attempts: _Attempts = field(order=False)
 
 
 class PartScheduler:
     """
-    One run over the parts that are to be sent.
+    Sends parts by a pool of workers. Made for one call of `run`.
 
     Args:
-        transport: what sends them.
-        flow: shared with the workers.
-        policy: which failures are tried again.
-        clock: what time is.
-        control: how others ask for an end.
-        concurrency: parts under way at once.
-        interval: seconds after which `on_tick` is called while nothing else happens; None: never.
-        make_job: gives the attempt at a part.
-        accept: is told of each receipt. What it raises ends the loop.
-        on_tick: is called now and then. What it raises ends the loop.
-        on_retry: is told of each failure that another attempt follows, and in how many seconds it does.
+        workers: the pool.
+        state: shared with the workers.
+        policy: which failures are retried, and with which backoff.
+        clock: the time.
+        control: how other threads request a stop.
+        concurrency: the maximum number of parts in flight.
+        tick_interval: seconds after which `on_tick` is called while no part finishes; None: never.
+        make_job: makes an attempt from a part's number and body.
+        on_part_uploaded: called with each part that the storage has acknowledged. What it raises ends the run.
+        on_tick: called when `tick_interval` has passed, or when a stop is requested. What it raises ends the run.
+        on_retry: called with part number, error and delay in seconds, for each failure that is retried.
     """
 
     def __init__(
         self,
         *,
-        transport: WorkerPool,
-        flow: TransferState,
+        workers: WorkerPool,
+        state: TransferState,
         policy: RetryPolicy,
         clock: Clock,
         control: Control,
         concurrency: int,
-        interval: float | None,
+        tick_interval: float | None,
         make_job: Callable[[int, Body], PartJob],
-        accept: Callable[[UploadedPart], None],
+        on_part_uploaded: Callable[[UploadedPart], None],
         on_tick: Callable[[], None],
         on_retry: Callable[[int, BaseException, float], None],
     ) -> None:
-        self._transport = transport
-        self._flow = flow
+        self._workers = workers
+        self._state = state
         self._policy = policy
         self._clock = clock
         self._control = control
         self._concurrency = concurrency
-        self._interval = interval
+        self._tick_interval = tick_interval
         self._make_job = make_job
-        self._accept = accept
+        self._on_part_uploaded = on_part_uploaded
         self._on_tick = on_tick
         self._on_retry = on_retry
         self._in_flight: dict[int, _Attempts] = {}
-        self._retries: list[_Retry] = []
-        self._hold_until = 0.0
-        self._raised: ProgressRaised | None = None
+        self._retries: list[_Retry] = []  # a heap
+        self._hold_until = 0.0  # the storage asked for no requests before this time
+        self._progress_error: ProgressRaised | None = None
 
-    def run(self, work: Iterator[tuple[int, Body]]) -> None:
+    def run(self, parts: Iterator[tuple[int, Body]]) -> None:
         """
-        Send every part that `work` gives, which is asked for the next one only when there is room for it.
+        Send all parts. The next one is taken from `parts` only when it can be sent at once.
 
         Raises:
-            StopRequested: a pause or a cancel was asked for.
-            BackendError: a part failed for good, or once too often.
-            PartwiseError: whatever the source, `accept` or `on_tick` raised.
-            ProgressRaised: the caller's callback did, perhaps only while the last parts were awaited. It outranks the
-                errors above, which it follows.
-            BaseException: an interrupt, or a foreign exception. It outranks all others.
+            StopRequested: a pause or a cancel was requested.
+            BackendError: a part failed permanently, or too often.
+            PartwiseError: what the source, `on_part_uploaded` or `on_tick` raised.
+            ProgressRaised: the progress callback raised, perhaps while the last parts finished. It takes precedence
+                over the errors above, even if it came later.
+            BaseException: an interrupt, or an exception that is not a `PartwiseError`. It takes precedence over all
+                others.
         """
-        self._control.on_request(self._flow.stop.set)
-        self._control.on_request(self._transport.wake)
+        self._control.on_request(self._state.stop.set)
+        self._control.on_request(self._workers.wake)
         try:
-            self._send_all(work)
-        except BaseException as error:  # noqa: BLE001  # raised below, where it is not the context of what follows
+            self._send_all(parts)
+        except BaseException as error:  # noqa: BLE001  # raised below, so that it is not the context of later errors
             ended_by = error
         else:
             return
         if isinstance(ended_by, ProgressRaised):
-            self._raised = ended_by
-        # Whatever ends the loop, the last worker ends first, and what the storage acknowledged is not forgotten.
-        self._drain()
-        if self._raised is not None and isinstance(ended_by, PartwiseError):
-            raise self._raised
+            self._progress_error = ended_by
+        # Whatever ended the run: wait for the last worker, and keep the parts that the storage acknowledges until then.
+        self._stop_workers()
+        if self._progress_error is not None and isinstance(ended_by, PartwiseError):
+            raise self._progress_error
         try:
-            raise self._with_what_followed(ended_by)
+            raise self._with_progress_error(ended_by)
         finally:
             del ended_by  # it refers to this frame
 
-    def _send_all(self, work: Iterator[tuple[int, Body]]) -> None:
+    def _send_all(self, parts: Iterator[tuple[int, Body]]) -> None:
         exhausted = False
         while True:
             self._control.check()
-            exhausted = self._submit_what_fits(work, exhausted=exhausted)
+            exhausted = self._fill_workers(parts, exhausted=exhausted)
             if exhausted and not self._in_flight and not self._retries:
-                self._transport.cancel_pending()  # no more parts come, so its own workers release what they hold
+                self._workers.cancel_pending()  # nothing is pending, but idle threads exit and release their buffers
                 return
-            outcome = self._transport.next_outcome(self._patience())
+            outcome = self._workers.next_outcome(self._timeout())
             if outcome is None:
                 self._on_tick()
             else:
-                self._settle(outcome)
+                self._handle_outcome(outcome)
 
-    def _submit_what_fits(self, work: Iterator[tuple[int, Body]], *, exhausted: bool) -> bool:
+    def _fill_workers(self, parts: Iterator[tuple[int, Body]], *, exhausted: bool) -> bool:
+        """Submit parts while workers are free; return whether `parts` is exhausted."""
         while len(self._in_flight) < self._concurrency and (now := self._clock.monotonic()) >= self._hold_until:
-            if self._retries and self._retries[0].ready <= now:
+            if self._retries and self._retries[0].due <= now:
                 retry = heapq.heappop(self._retries)
                 self._submit(retry.part_number, retry.attempts)
             elif not exhausted and len(self._in_flight) + len(self._retries) < self._concurrency:
-                # A part that waits for another attempt keeps its place: while a storage fails, a stream is not read on
-                # and on into memory.
-                part = next(work, None)
+                # Parts that wait for a retry count: while a storage fails, a stream must not be read into memory.
+                part = next(parts, None)
                 if part is None:
                     return True
-                self._control.check()  # a stream may have kept us waiting
+                self._control.check()  # reading a stream may have taken long
                 self._submit(part[0], _Attempts(part[1]))
             else:
                 break
         return exhausted
 
     def _submit(self, part_number: int, attempts: _Attempts) -> None:
-        job = self._make_job(part_number, self._flow.throttled(part_number, attempts.body))
-        self._in_flight[part_number] = attempts  # before it is: an interrupt must not make us forget a worker
+        job = self._make_job(part_number, ThrottledBody(attempts.body, part_number, self._state))
+        self._in_flight[part_number] = attempts  # before it is submitted: an interrupt must not lose a running worker
         try:
-            self._transport.submit(job)
+            self._workers.submit(job)
         except Exception as error:
             if raised_by_signal(error) is not None:
                 raise
             del self._in_flight[part_number]
-            raise BackendError(
-                f"the executor takes no more work, so part {part_number} was not sent: {error}"
-            ) from error
+            raise BackendError(f"the executor rejected part {part_number}, which was not sent: {error}") from error
 
-    def _patience(self) -> float | None:
-        """Seconds to wait for the next outcome; None: as long as it takes."""
+    def _timeout(self) -> float | None:
+        """Return the seconds to wait for the next outcome; None if there is no limit."""
         if not self._retries:
-            return self._interval
-        # Whoever made the storage ask to be left alone is among them, so there is no hold without a retry; and each of
-        # them has kept its place, so there is room for it.
-        wait = max(0.0, max(self._retries[0].ready, self._hold_until) - self._clock.monotonic())
-        return wait if self._interval is None else min(wait, self._interval)
+            return self._tick_interval
+        # The part whose failure set `_hold_until` is among the retries, so without retries there is no hold.
+        wait = max(0.0, max(self._retries[0].due, self._hold_until) - self._clock.monotonic())
+        return wait if self._tick_interval is None else min(wait, self._tick_interval)
 
-    def _settle(self, outcome: Outcome) -> None:
+    def _handle_outcome(self, outcome: Outcome) -> None:
         attempts = self._in_flight.pop(outcome.part_number)
-        moved = self._flow.remove_part(outcome.part_number)
+        sent = self._state.remove_part(outcome.part_number)
         if outcome.part is not None:
-            self._accept(outcome.part)
+            self._on_part_uploaded(outcome.part)
             return
         error = outcome.error
         assert error is not None
-        attempts.count_failure(moved)
+        attempts.count_failure(sent)
         delay = None if isinstance(error, UploadNotFound) else self._policy.delay(attempts.failures, error)
         if delay is None:
-            error.add_note(f"Met while part {outcome.part_number} was being sent.")
+            error.add_note(f"Raised while part {outcome.part_number} was being sent.")
             raise error
         self._on_retry(outcome.part_number, error, delay)
-        ready = self._clock.monotonic() + delay
+        due = self._clock.monotonic() + delay
         if getattr(error, "retry_after", None):
-            # The storage asked to be left alone, not just by this part.
-            self._hold_until = max(self._hold_until, ready)
-        heapq.heappush(self._retries, _Retry(ready, outcome.part_number, attempts))
-        _let_go_of_frames(error)
+            # The storage is throttling, so hold all parts, not just this one.
+            self._hold_until = max(self._hold_until, due)
+        heapq.heappush(self._retries, _Retry(due, outcome.part_number, attempts))
+        drop_traceback(error)
 
-    def _drain(self) -> None:
+    def _stop_workers(self) -> None:
+        """Make the workers stop, and wait until they have. An interrupt is raised once they have stopped."""
         if not self._in_flight:
             return
-        self._flow.stop.set()
-        self._transport.cancel_pending()
+        self._state.stop.set()
+        self._workers.cancel_pending()
         try:
-            self._wait_for_the_last()
-        except BaseException as error:  # noqa: BLE001  # likewise
+            self._drain_workers()
+        except BaseException as error:  # noqa: BLE001  # raised below
             interrupt = error
         else:
             return
-        # The workers were asked to stop, so this is short. Another Ctrl-C ends it.
-        self._wait_for_the_last()
-        raise self._with_what_followed(interrupt)
+        # The workers are stopping, so this takes only a moment. A second interrupt ends it.
+        self._drain_workers()
+        raise self._with_progress_error(interrupt)
 
-    def _wait_for_the_last(self) -> None:
+    def _drain_workers(self) -> None:
+        """Wait for the outcomes of all parts in flight, and report the parts that were acknowledged."""
         while self._in_flight:
-            outcome = self._transport.next_outcome(None)
+            outcome = self._workers.next_outcome(None)
             if outcome is None:
-                if self._transport.idle:
-                    return  # an interrupt of the program can swallow an outcome on the way from there to here
+                if self._workers.idle:
+                    return  # an interrupt may have lost an outcome between the workers and here
                 continue
             self._in_flight.pop(outcome.part_number, None)
-            self._flow.remove_part(outcome.part_number)
+            self._state.remove_part(outcome.part_number)
             if outcome.part is not None:
                 try:
-                    self._accept(outcome.part)
+                    self._on_part_uploaded(outcome.part)
                 except ProgressRaised as error:
-                    self._raised = error
+                    self._progress_error = error
                 except PartwiseError:
-                    continue  # the loop is ending already, and for an earlier reason
+                    continue  # the run is ending because of an earlier error
 
-    def _with_what_followed(self, error: BaseException) -> BaseException:
-        """The error, from which what the progress callback raised can be found."""
-        if self._raised is not None:
-            error.add_note(f"The progress callback raised, too: {self._raised.__cause__!r}.")
-            error.__context__ = self._raised
+    def _with_progress_error(self, error: BaseException) -> BaseException:
+        """Attach what the progress callback raised, if it did, to the error that takes precedence."""
+        if self._progress_error is not None:
+            error.add_note(f"The progress callback also raised {self._progress_error.__cause__!r}.")
+            error.__context__ = self._progress_error
         return error
 
 
-def _let_go_of_frames(error: BaseException | None) -> None:
+def drop_traceback(error: BaseException | None) -> None:
     """
-    Forget where an error came from that is dealt with.
+    Remove the tracebacks of an error that was handled, and of its causes.
 
-    Its frames refer to the part that was being sent, and it to them in a circle: the bytes of a part that failed once,
-    and was sent since, would stay in memory until the garbage collector comes by.
+    Its frames refer to the part that was being sent, and form a reference cycle with the error. The bytes of a part
+    that was retried would stay in memory until the garbage collector runs.
     """
     while error is not None and error.__traceback__ is not None:
         error.__traceback__ = None

@@ -8,6 +8,7 @@ from partwise._engine.context import UploadContext, logger
 from partwise._engine.ledger import Ledger
 from partwise._engine.plan import PartPlan
 from partwise._engine.resume import checksum_of
+from partwise._engine.throttle import ThrottledBody
 from partwise.bodies import BodyWrapper
 from partwise.errors import BackendError, CallbackError, IntegrityError, ObjectExists, SourceUnreadable
 from partwise.model import ObjectOptions, StoredObject, UploadedPart
@@ -30,7 +31,7 @@ def put_object(context: UploadContext, body: Body, options: ObjectOptions) -> St
     transfer = context.new_transfer_state()
     context.control.on_request(transfer.stop.set)
     logger.info("%s: starting, with one request", context.description, extra=context.log_fields())
-    checked = transfer.throttled(1, SourceCheckedBody(body, lambda: _check_source(context)))
+    checked = ThrottledBody(SourceCheckedBody(body, lambda: _check_source(context)), 1, transfer)
     try:
         stored = context.retry(_PutAttempts(context, checked, options))
     except CallbackError as error:

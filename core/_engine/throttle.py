@@ -1,8 +1,8 @@
 """
-The bytes of parts on their way: how fast they may go, how far they are, and when they must stop.
+The bytes in flight: how fast they may be sent, how many were sent, and when to stop.
 
-The loop that owns an upload and the workers that send its parts share one `TransferState`. It is the only thing they share; all
-else a worker needs is handed to it, and all else it has to say it hands back.
+The scheduler and the workers of one upload share a `TransferState`, and nothing else: a worker gets everything that it
+needs with its job, and returns everything else in its outcome.
 """
 
 from __future__ import annotations
@@ -11,61 +11,64 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+from partwise.bodies import BodyWrapper
 from partwise.clock import Clock, SystemClock
 from partwise.errors import PartwiseError
 from partwise.protocols import Body
 
-# With a limit, bytes go in pieces of at most this share of a second's worth, so that a slow transfer is even, and stops
-# soon when it is told to.
-_PIECES_A_SECOND = 8
-_SMALLEST_PIECE = 4096
+# With a limit, each chunk takes at most 1/8 of a second to send, so that a slow transfer is smooth and stops soon.
+_CHUNKS_PER_SECOND = 8
+_MIN_CHUNK_SIZE = 4096
 
 
 class TransferStopped(PartwiseError):
-    """The upload is ending, so this part is not sent on. Never seen by a caller."""
+    """The upload is stopping, so the part is not sent. The engine translates it; callers never see it."""
 
 
 class BandwidthLimit:
     """
-    A limit on bytes a second, shared by all workers of this process.
+    A limit on bytes per second, shared by all workers of this process.
 
-    Each piece books the time that it takes at the limit, after what was booked before it; bytes that were not sent in
-    the past can't be made up for later.
+    Each `acquire` reserves the time that its bytes take at the limit, after all earlier reservations. Idle time is not
+    saved up: there are no bursts after it.
 
     Args:
-        rate: bytes a second.
-        clock: what to wait by.
+        rate: bytes per second.
+        clock: the time, and how to wait.
     """
 
     def __init__(self, rate: float, clock: Clock) -> None:
         self.rate = rate
         self._clock = clock
         self._lock = threading.Lock()
-        self._booked_until = 0.0
+        self._reserved_until = 0.0
 
     @property
-    def piece_size(self) -> int:
-        """Bytes that are to be taken at a time at the most."""
-        return max(_SMALLEST_PIECE, int(self.rate / _PIECES_A_SECOND))
+    def chunk_size(self) -> int:
+        """The maximum number of bytes to acquire at a time."""
+        return max(_MIN_CHUNK_SIZE, int(self.rate / _CHUNKS_PER_SECOND))
 
     def acquire(self, count: int, stop: threading.Event) -> None:
-        """Wait until `count` more bytes may go, or until `stop` is set."""
+        """Wait until `count` more bytes may be sent, or until `stop` is set. Thread-safe."""
         with self._lock:
             now = self._clock.monotonic()
-            begin = max(now, self._booked_until)
-            self._booked_until = begin + count / self.rate
-        if begin > now:
-            self._clock.wait(stop, begin - now)
+            start = max(now, self._reserved_until)
+            self._reserved_until = start + count / self.rate
+        if start > now:
+            self._clock.wait(stop, start - now)
 
 
 class TransferState:
     """
-    What the loop and the workers of one upload share.
+    The state that the scheduler and the workers of one upload share.
 
     Args:
-        limit: the limit on bytes a second, if there is one.
-        shares: into how many equal shares the limit falls when parts are sent by other processes, which can't see each
-            other's bytes.
+        limit: the bandwidth limit, if there is one.
+        shares: the number of equal shares into which the limit is divided when parts are sent by other processes, which
+            can't see each other's bytes.
+
+    Attributes:
+        stop: set to make all workers stop sending.
     """
 
     def __init__(self, limit: BandwidthLimit | None = None, shares: int = 1) -> None:
@@ -74,69 +77,73 @@ class TransferState:
         self.stop = threading.Event()
         self._sent: dict[int, int] = {}
 
-    def throttled(self, part_number: int, body: Body) -> ThrottledBody:
-        """The body, held to this flow."""
-        return ThrottledBody(self, part_number, body)
+    def set_sent(self, part_number: int, count: int) -> None:
+        """Set the bytes of this part that its current attempt has sent. Called by the one worker that sends it."""
+        self._sent[part_number] = count
 
     def sent(self, part_number: int) -> int:
-        """Bytes of this part that its present attempt has handed to the backend."""
+        """Return the bytes of this part that its current attempt has sent; 0 if it is not in flight."""
         return self._sent.get(part_number, 0)
 
     def in_flight_bytes(self) -> int:
-        """Bytes of all parts under way that were handed to the backend."""
+        """Return the bytes that were sent of all parts in flight."""
         return sum(list(self._sent.values()))
 
-    def set_sent(self, part_number: int, moved: int) -> None:
-        """Remember how far a part is. Called by the one worker that sends it."""
-        self._sent[part_number] = moved
-
     def remove_part(self, part_number: int) -> int:
-        """The part is no longer under way; how far it was."""
+        """Remove a part that is no longer in flight, and return the bytes of it that were sent."""
         return self._sent.pop(part_number, 0)
 
 
-class ThrottledBody:
+class ThrottledBody(BodyWrapper):
     """
-    A body whose bytes are counted, slowed down, and stopped as its flow says.
+    A body whose bytes are counted, and sent no faster than the limit. It stops when the upload does.
 
-    In another process there is no flow to share: what arrives there is the body, held to its share of the limit.
+    Bytes count as sent once the backend asks for the next chunk. Pickling leaves the shared state behind: in another
+    process the body only keeps to its share of the limit.
+
+    Args:
+        body: the body to wrap.
+        part_number: the part that it is the body of.
+        state: what limits it, counts its bytes, and stops it.
     """
 
-    def __init__(self, flow: TransferState, part_number: int, body: Body) -> None:
-        self._flow = flow
+    def __init__(self, body: Body, part_number: int, state: TransferState) -> None:
+        super().__init__(body)
         self._part_number = part_number
-        self._body = body
+        self._state = state
         self._size = len(body)
-
-    @property
-    def crc64(self) -> int | None:
-        return self._body.crc64
 
     def __len__(self) -> int:
         return self._size
 
     def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
-        limit = self._flow.limit
-        return _arrived, (self._body, None if limit is None else limit.rate / self._flow.shares)
+        limit = self._state.limit
+        return _unpickle, (self._body, None if limit is None else limit.rate / self._state.shares)
 
     def chunks(self) -> Iterator[memoryview]:
-        flow, number, moved = self._flow, self._part_number, 0
-        flow.set_sent(number, 0)
-        for chunk in self._body.chunks():
-            for piece in (chunk,) if flow.limit is None else self._pieces(flow.limit, chunk):
-                if flow.stop.is_set():
-                    raise TransferStopped("the upload is ending")
-                yield piece
-                moved += len(piece)
-                flow.set_sent(number, moved)
+        """
+        Yield the chunks of the wrapped body, smaller ones where there is a limit.
 
-    def _pieces(self, limit: BandwidthLimit, chunk: memoryview) -> Iterator[memoryview]:
-        step = limit.piece_size
-        for begin in range(0, len(chunk), step):
-            piece = chunk[begin : begin + step]
-            limit.acquire(len(piece), self._flow.stop)
-            yield piece
+        Raises:
+            TransferStopped: the upload is stopping.
+        """
+        state, number, sent = self._state, self._part_number, 0
+        state.set_sent(number, 0)
+        for large in self._body.chunks():
+            for chunk in (large,) if state.limit is None else self._limited(large, state.limit):
+                if state.stop.is_set():
+                    raise TransferStopped("the upload is stopping")
+                yield chunk
+                sent += len(chunk)
+                state.set_sent(number, sent)
+
+    def _limited(self, large: memoryview, limit: BandwidthLimit) -> Iterator[memoryview]:
+        step = limit.chunk_size
+        for start in range(0, len(large), step):
+            chunk = large[start : start + step]
+            limit.acquire(len(chunk), self._state.stop)
+            yield chunk
 
 
-def _arrived(body: Body, rate: float | None) -> Body:
-    return body if rate is None else TransferState(BandwidthLimit(rate, SystemClock())).throttled(1, body)
+def _unpickle(body: Body, rate: float | None) -> Body:
+    return body if rate is None else ThrottledBody(body, 1, TransferState(BandwidthLimit(rate, SystemClock())))

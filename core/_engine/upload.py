@@ -363,15 +363,15 @@ class UploadRun:
         logger.info("%s: %d parts are on the storage", context.description, done, extra=context.log_fields())
         context.emit_progress()
         scheduler = PartScheduler(
-            transport=context.runtime.new_workers(),
-            flow=context.new_transfer_state(),
+            workers=context.runtime.new_workers(),
+            state=context.new_transfer_state(),
             policy=context.policy,
             clock=context.clock,
             control=context.control,
             concurrency=context.request.config.concurrency,
-            interval=None if context.request.on_progress is None else context.request.config.progress_interval,
+            tick_interval=None if context.request.on_progress is None else context.request.config.progress_interval,
             make_job=lambda number, body: PartJob(context.backend, context.key, context.upload_id, number, body),
-            accept=self._on_part_uploaded,
+            on_part_uploaded=self._on_part_uploaded,
             on_tick=context.emit_progress,
             on_retry=lambda number, error, delay: context.log_retry(error, delay, number),
         )

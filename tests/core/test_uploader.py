@@ -382,7 +382,7 @@ def test_an_executor_that_was_shut_down_fails_the_upload_and_keeps_it(uploader, 
                 self._inner.shutdown()
             return self._inner.submit(fn, *args, **kwargs)
 
-    with pytest.raises(UploadFailed, match="the executor takes no more work, so part 3 was not sent") as caught:
+    with pytest.raises(UploadFailed, match="the executor rejected part 3, which was not sent") as caught:
         uploader(executor=Tired()).upload(source, "key")
 
     assert (caught.value.resumable, caught.value.bytes_done) == (True, 20)

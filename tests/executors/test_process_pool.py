@@ -158,7 +158,7 @@ def test_a_bandwidth_limit_is_shared_out_among_the_parts_that_may_be_under_way(s
     """Workers in other processes can't see each other's bytes, and keep to the limit together all the same."""
     executor = Pickling()
     scene.upload(executor, bandwidth_limit=10**9)
-    rates = {job.body._flow.limit.rate for _, (job, *_) in map(pickle.loads, executor.given)}
+    rates = {job.body._state.limit.rate for _, (job, *_) in map(pickle.loads, executor.given)}
 
     assert rates == {10**9 / 4}
 

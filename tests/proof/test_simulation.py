@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from partwise import BytesSource, InvalidInput, TransferConfig
-from partwise._engine.throttle import TransferState, TransferStopped
+from partwise._engine.throttle import ThrottledBody, TransferState, TransferStopped
 from partwise._engine.workers import PartJob
 from partwise.backends.memory import MemoryBackend
 from partwise.model import PartLimits
@@ -52,7 +52,7 @@ def jobs(backend):
         struck = FaultyBackend(backend, FaultPlan(faults))
         flow = TransferState()
         return [
-            PartJob(struck, "key", upload_id, n, flow.throttled(n, source.body((n - 1) * PART, PART))) for n in numbers
+            PartJob(struck, "key", upload_id, n, ThrottledBody(source.body((n - 1) * PART, PART), n, flow)) for n in numbers
         ]
 
     return make

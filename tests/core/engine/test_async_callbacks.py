@@ -383,7 +383,7 @@ def test_a_loop_that_ends_in_mid_upload_pauses_it(uploader, source, kept):
         return task
 
     task = run(main())
-    with pytest.raises(UploadPaused, match="loop has ended.* The same call resumes it") as paused:
+    with pytest.raises(UploadPaused, match=r"loop has ended.* The same call resumes it") as paused:
         task.result(SOON)
     assert held.cancelled
     assert paused.value.resumable

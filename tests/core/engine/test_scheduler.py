@@ -1,4 +1,4 @@
-"""The loop that gets parts sent, over a transport that a script stands behind, by a clock that a test owns."""
+"""The scheduler of parts, over scripted workers and a clock that the test advances."""
 
 from __future__ import annotations
 
@@ -25,133 +25,132 @@ from partwise.model import UploadedPart
 from partwise.sources import BytesBody
 
 
-class Scripted:
+class ScriptedWorkers:
     """
-    A transport that settles one attempt each time it is asked, as a script says.
+    Workers that finish one attempt at each call of `next_outcome`, as a script says.
 
     Args:
-        clock: its waits make up the time that passes.
-        flow: where the script notes how far a part got.
-        script: by part number, what becomes of each attempt: an error, or (bytes moved, error); a receipt after that.
-        choose: which of the attempts under way is next, of so many.
+        clock: advanced by the waits.
+        state: where the script sets how many bytes of a part were sent.
+        script: by part number, the result of each attempt: an error, or (bytes sent, error); success after that.
+        choose: the index of the attempt in flight that finishes next, given their number.
     """
 
-    def __init__(self, clock, flow, script=None, choose=lambda count: 0):
+    def __init__(self, clock, state, script=None, choose=lambda count: 0):
         self.clock = clock
-        self.flow = flow
+        self.state = state
         self.script = {number: list(steps) for number, steps in (script or {}).items()}
         self.choose = choose
-        self.under_way = []
+        self.in_flight = []
         self.submitted = []
-        self.most_under_way = 0
+        self.most_in_flight = 0
         self.timeouts = []
-        self.recalled = False
-        self.woken = 0
-        #: Called before each outcome, as whatever may happen meanwhile.
+        self.cancelled = False
+        self.wake_calls = 0
+        #: Called before each outcome, to simulate other events.
         self.meanwhile = lambda: None
 
     def submit(self, job):
-        assert self.flow.sent(job.part_number) == 0
-        self.under_way.append(job)
+        assert self.state.sent(job.part_number) == 0
+        self.in_flight.append(job)
         self.submitted.append((self.clock.time, job.part_number))
-        self.most_under_way = max(self.most_under_way, len(self.under_way))
+        self.most_in_flight = max(self.most_in_flight, len(self.in_flight))
 
     def next_outcome(self, timeout):
         self.timeouts.append(timeout)
         self.meanwhile()
-        if not self.under_way:
-            assert timeout is not None or self.recalled, "nothing would ever end this wait"
+        if not self.in_flight:
+            assert timeout is not None or self.cancelled, "this wait would never end"
             self.clock.time += timeout or 0.0
             return None
-        job = self.under_way.pop(self.choose(len(self.under_way)))
+        job = self.in_flight.pop(self.choose(len(self.in_flight)))
         steps = self.script.get(job.part_number)
-        moved, error = len(job.body), None
+        sent, error = len(job.body), None
         if steps:
             step = steps.pop(0)
-            moved, error = step if isinstance(step, tuple) else (0, step)
-        self.flow.set_sent(job.part_number, moved)
-        return Outcome(job.part_number, error=error) if error is not None else Outcome(job.part_number, receipt_of(job))
+            sent, error = step if isinstance(step, tuple) else (0, step)
+        self.state.set_sent(job.part_number, sent)
+        return Outcome(job.part_number, error=error) if error is not None else Outcome(job.part_number, part_of(job))
 
     def cancel_pending(self):
-        self.recalled = True
+        self.cancelled = True
 
     @property
     def idle(self):
-        return not self.under_way
+        return not self.in_flight
 
     def wake(self):
-        self.woken += 1
+        self.wake_calls += 1
 
 
-def receipt_of(job):
+def part_of(job):
     return UploadedPart(job.part_number, len(job.body), f"E{job.part_number}")
 
 
-class Scene:
-    """A loop and all that it needs, with what came of it."""
+class Scenario:
+    """A scheduler and everything that it needs, and a record of what it did."""
 
-    def __init__(self, clock, script=None, *, parts=3, size=80, concurrency=2, interval=None, attempts=3, **transport):
+    def __init__(
+        self, clock, script=None, *, parts=3, size=80, concurrency=2, tick_interval=None, attempts=3, **workers
+    ):
         self.clock = clock
-        self.flow = TransferState()
+        self.state = TransferState()
         self.control = Control()
-        self.transport = Scripted(clock, self.flow, script, **transport)
-        self.accepted = []
+        self.workers = ScriptedWorkers(clock, self.state, script, **workers)
+        self.uploaded = []
         self.ticks = []
         self.retries = []
-        self.asked = 0
+        self.taken = 0
         self.parts = parts
         self.size = size
-        self.loop = PartScheduler(
-            transport=self.transport,
-            flow=self.flow,
-            policy=RetryPolicy(attempts, 1.0, 4.0, _Longest()),
+        self.scheduler = PartScheduler(
+            workers=self.workers,
+            state=self.state,
+            policy=RetryPolicy(attempts, 1.0, 4.0, MaxRandom()),
             clock=clock,
             control=self.control,
             concurrency=concurrency,
-            interval=interval,
+            tick_interval=tick_interval,
             make_job=lambda number, body: PartJob(None, "key", "ID", number, body),
-            accept=self._accept,
-            on_tick=self._on_tick,
+            on_part_uploaded=lambda part: self.on_part_uploaded(part),  # noqa: PLW0108  # tests replace it
+            on_tick=lambda: self.on_tick(),  # noqa: PLW0108  # likewise
             on_retry=lambda *retry: self.retries.append(retry),
         )
 
     def work(self):
+        """Yield the parts, and count those that the scheduler has taken."""
         for number in range(1, self.parts + 1):
-            self.asked += 1
+            self.taken += 1
             yield number, BytesBody(bytes(self.size))
 
-    def accept(self, receipt):
-        self.accepted.append(receipt.part_number)
+    def on_part_uploaded(self, part):
+        self.uploaded.append(part.part_number)
 
     def on_tick(self):
         self.ticks.append(self.clock.time)
 
-    def _accept(self, receipt):
-        self.accept(receipt)
-
-    def _on_tick(self):
-        self.on_tick()
-
     def run(self):
-        self.loop.run(self.work())
+        self.scheduler.run(self.work())
 
     @property
     def times(self):
-        """When each attempt was submitted, by part number, in seconds from the start."""
+        """The times at which attempts were submitted, by part number, in seconds from the start."""
         times = {}
-        for at, number in self.transport.submitted:
+        for at, number in self.workers.submitted:
             times.setdefault(number, []).append(at - 1000.0)
         return times
 
 
-class _Longest:
+class MaxRandom:
+    """Randomness that always returns the upper bound."""
+
     def uniform(self, a, b, /):
         return b
 
 
 @pytest.fixture
-def scene(clock):
-    return lambda *args, **settings: Scene(clock, *args, **settings)
+def make_scenario(clock):
+    return lambda *args, **settings: Scenario(clock, *args, **settings)
 
 
 LOST = ConnectionFailed("lost")
@@ -160,186 +159,186 @@ LOST = ConnectionFailed("lost")
 # --- sending ---------------------------------------------------------------------------------------------------------
 
 
-def test_every_part_is_sent_and_its_receipt_reported(scene):
-    played = scene()
-    played.run()
+def test_every_part_is_sent_and_reported(make_scenario):
+    scenario = make_scenario()
+    scenario.run()
 
-    assert played.accepted == [1, 2, 3]
-    assert played.transport.timeouts == [None] * 3, "there is nothing else to wait for"
-
-
-def test_receipts_are_reported_as_parts_finish(scene):
-    played = scene(choose=lambda count: count - 1)
-    played.run()
-
-    assert played.accepted == [2, 3, 1]
+    assert scenario.uploaded == [1, 2, 3]
+    assert scenario.workers.timeouts == [None] * 3, "no timeout is needed"
 
 
-def test_without_work_it_returns_at_once(scene):
-    played = scene(parts=0)
-    played.run()
+def test_parts_are_reported_in_the_order_in_which_they_finish(make_scenario):
+    scenario = make_scenario(choose=lambda count: count - 1)
+    scenario.run()
 
-    assert played.transport.timeouts == []
+    assert scenario.uploaded == [2, 3, 1]
+
+
+def test_without_parts_it_returns_at_once(make_scenario):
+    scenario = make_scenario(parts=0)
+    scenario.run()
+
+    assert scenario.workers.timeouts == []
 
 
 @pytest.mark.parametrize("concurrency", [1, 2, 3, 9])
-def test_no_more_parts_are_under_way_than_were_asked_for(scene, concurrency):
-    played = scene(parts=7, concurrency=concurrency)
-    played.run()
+def test_no_more_parts_are_in_flight_than_concurrency_allows(make_scenario, concurrency):
+    scenario = make_scenario(parts=7, concurrency=concurrency)
+    scenario.run()
 
-    assert played.transport.most_under_way == min(concurrency, 7)
-
-
-def test_work_is_asked_for_only_when_there_is_room(scene):
-    """A part of a stream is held in memory from then on."""
-    played = scene(parts=5)
-    asked = []
-    played.transport.meanwhile = lambda: asked.append(played.asked)
-    played.run()
-
-    assert asked == [2, 3, 4, 5, 5]
+    assert scenario.workers.most_in_flight == min(concurrency, 7)
 
 
-def test_bodies_go_through_the_flow(scene):
-    """So that they are counted, slowed down, and stopped."""
-    played = scene(parts=1)
+def test_a_part_is_taken_only_when_it_can_be_sent(make_scenario):
+    """A part of a stream is in memory from then on."""
+    scenario = make_scenario(parts=5)
+    taken = []
+    scenario.workers.meanwhile = lambda: taken.append(scenario.taken)
+    scenario.run()
+
+    assert taken == [2, 3, 4, 5, 5]
+
+
+def test_bodies_are_throttled_bodies(make_scenario):
+    """So they are counted, throttled and stopped."""
+    scenario = make_scenario(parts=1)
     bodies = []
-    played.transport.meanwhile = lambda: bodies.extend(job.body for job in played.transport.under_way)
-    played.run()
-    played.flow.stop.set()
+    scenario.workers.meanwhile = lambda: bodies.extend(job.body for job in scenario.workers.in_flight)
+    scenario.run()
+    scenario.state.stop.set()
 
     with pytest.raises(TransferStopped):
         list(bodies[0].chunks())
 
 
-def test_what_has_arrived_is_no_longer_moving(scene):
-    played = scene()
-    played.run()
+def test_bytes_of_finished_parts_are_not_in_flight(make_scenario):
+    scenario = make_scenario()
+    scenario.run()
 
-    assert played.flow.in_flight_bytes() == 0
-
-
-# --- trying again ----------------------------------------------------------------------------------------------------
+    assert scenario.state.in_flight_bytes() == 0
 
 
-def test_each_part_has_attempts_of_its_own(scene):
-    played = scene({1: [LOST] * 2, 2: [LOST] * 2, 3: [LOST] * 2}, attempts=3)
-    played.run()
-
-    assert sorted(played.accepted) == [1, 2, 3]
+# --- retries ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_part_that_fails_once_too_often_fails_the_upload(scene):
+def test_attempts_are_counted_for_each_part_separately(make_scenario):
+    scenario = make_scenario({1: [LOST] * 2, 2: [LOST] * 2, 3: [LOST] * 2}, attempts=3)
+    scenario.run()
+
+    assert sorted(scenario.uploaded) == [1, 2, 3]
+
+
+def test_the_last_attempt_at_a_part_fails_the_upload(make_scenario):
     last = ConnectionFailed("the last")
-    played = scene({2: [LOST, LOST, last]}, attempts=3)
+    scenario = make_scenario({2: [LOST, LOST, last]}, attempts=3)
     with pytest.raises(ConnectionFailed) as caught:
-        played.run()
+        scenario.run()
 
     assert caught.value is last
 
 
-def test_a_part_waits_for_its_next_attempt_and_others_do_not(scene):
-    played = scene({1: [LOST, LOST]}, parts=4)
-    played.run()
+def test_a_retry_backs_off_while_other_parts_are_sent(make_scenario):
+    scenario = make_scenario({1: [LOST, LOST]}, parts=4)
+    scenario.run()
 
-    assert played.times == {1: [0.0, 1.0, 3.0], 2: [0.0], 3: [0.0], 4: [0.0]}
+    assert scenario.times == {1: [0.0, 1.0, 3.0], 2: [0.0], 3: [0.0], 4: [0.0]}
 
 
-def test_a_part_that_waits_keeps_its_place(scene):
-    """While a storage fails, a stream is not read on and on into memory."""
-    played = scene({number: [LOST] for number in range(1, 9)}, parts=8, concurrency=3)
+def test_a_part_that_waits_for_a_retry_counts_towards_concurrency(make_scenario):
+    """Otherwise a stream would be read into memory while a storage fails."""
+    scenario = make_scenario({number: [LOST] for number in range(1, 9)}, parts=8, concurrency=3)
     held = []
-    played.transport.meanwhile = lambda: held.append(played.asked - len(played.accepted))
-    played.run()
+    scenario.workers.meanwhile = lambda: held.append(scenario.taken - len(scenario.uploaded))
+    scenario.run()
 
     assert max(held) == 3
 
 
-def test_a_part_that_is_due_goes_before_new_ones(scene):
-    played = scene({1: [Throttled(retry_after=0.0)]}, parts=4, concurrency=1)
-    played.loop._policy = RetryPolicy(3, 0.0, 0.0, _Longest())
-    played.run()
+def test_a_retry_that_is_due_is_sent_before_new_parts(make_scenario):
+    scenario = make_scenario({1: [Throttled(retry_after=0.0)]}, parts=4, concurrency=1)
+    scenario.scheduler._policy = RetryPolicy(3, 0.0, 0.0, MaxRandom())
+    scenario.run()
 
-    assert [number for _, number in played.transport.submitted] == [1, 1, 2, 3, 4]
-
-
-def test_headway_makes_the_attempts_start_anew(scene):
-    """A large part on a poor line is not given up while each attempt gets further, by an eighth at least."""
-    played = scene({1: [(moved, LOST) for moved in (10, 20, 30, 40, 50, 60, 70)]}, parts=1, attempts=2)
-    played.run()
-
-    assert played.accepted == [1]
+    assert [number for _, number in scenario.workers.submitted] == [1, 1, 2, 3, 4]
 
 
-def test_headway_of_less_than_an_eighth_does_not_count(scene):
-    played = scene({1: [(9, LOST), (18, LOST)]}, parts=1, attempts=2)
+def test_progress_resets_the_count_of_failures(make_scenario):
+    """A large part on an unreliable network is retried while each attempt gets further by at least an eighth."""
+    scenario = make_scenario({1: [(sent, LOST) for sent in (10, 20, 30, 40, 50, 60, 70)]}, parts=1, attempts=2)
+    scenario.run()
 
-    with pytest.raises(ConnectionFailed):
-        played.run()
+    assert scenario.uploaded == [1]
 
 
-def test_getting_as_far_as_before_is_no_headway(scene):
-    played = scene({1: [(40, LOST), (40, LOST)]}, parts=1, attempts=2)
+def test_progress_of_less_than_an_eighth_does_not_count(make_scenario):
+    scenario = make_scenario({1: [(9, LOST), (18, LOST)]}, parts=1, attempts=2)
 
     with pytest.raises(ConnectionFailed):
-        played.run()
+        scenario.run()
 
 
-def test_falling_back_does_not_make_the_same_bytes_count_again(scene):
-    played = scene({1: [(40, LOST), (10, LOST), (40, LOST)]}, parts=1, attempts=3)
+def test_getting_as_far_as_before_is_not_progress(make_scenario):
+    scenario = make_scenario({1: [(40, LOST), (40, LOST)]}, parts=1, attempts=2)
 
     with pytest.raises(ConnectionFailed):
-        played.run()
+        scenario.run()
 
 
-def test_headway_makes_the_wait_short_again(scene):
-    played = scene({1: [LOST, LOST, (40, LOST)]}, parts=1, attempts=4)
-    played.run()
+def test_the_same_bytes_do_not_count_as_progress_twice(make_scenario):
+    scenario = make_scenario({1: [(40, LOST), (10, LOST), (40, LOST)]}, parts=1, attempts=3)
 
-    assert played.times == {1: [0.0, 1.0, 3.0, 4.0]}
-
-
-def test_the_smallest_part_makes_headway_by_a_byte(scene):
-    played = scene({1: [LOST, (1, LOST)]}, parts=1, size=2, attempts=2)
-    played.run()
-
-    assert played.accepted == [1]
+    with pytest.raises(ConnectionFailed):
+        scenario.run()
 
 
-def test_a_wait_that_the_storage_asks_for_holds_all_parts(scene):
-    played = scene({1: [Throttled(retry_after=60.0)]}, parts=4)
-    played.run()
+def test_progress_resets_the_backoff(make_scenario):
+    scenario = make_scenario({1: [LOST, LOST, (40, LOST)]}, parts=1, attempts=4)
+    scenario.run()
 
-    assert played.times == {1: [0.0, 60.0], 2: [0.0], 3: [60.0], 4: [60.0]}
-
-
-def test_a_wait_of_our_own_holds_only_its_part(scene):
-    played = scene({1: [Throttled()]}, parts=4)
-    played.run()
-
-    assert played.times == {1: [0.0, 1.0], 2: [0.0], 3: [0.0], 4: [0.0]}
+    assert scenario.times == {1: [0.0, 1.0, 3.0, 4.0]}
 
 
-def test_the_longest_wait_that_the_storage_asks_for_counts(scene):
-    played = scene({1: [Throttled(retry_after=60.0)], 2: [Throttled(retry_after=30.0)]}, parts=3)
-    played.run()
+def test_one_byte_is_progress_for_the_smallest_part(make_scenario):
+    scenario = make_scenario({1: [LOST, (1, LOST)]}, parts=1, size=2, attempts=2)
+    scenario.run()
 
-    assert played.times == {1: [0.0, 60.0], 2: [0.0, 60.0], 3: [60.0]}
-
-
-def test_a_part_that_is_due_waits_until_the_storage_may_be_asked_again(scene):
-    played = scene({1: [LOST], 2: [Throttled(retry_after=60.0)]}, parts=2)
-    played.run()
-
-    assert played.times == {1: [0.0, 60.0], 2: [0.0, 60.0]}
+    assert scenario.uploaded == [1]
 
 
-def test_an_error_that_was_dealt_with_holds_on_to_nothing(scene):
-    """Its frames would keep the bytes of the part in memory, and those of whatever caused it as well."""
+def test_retry_after_holds_all_parts(make_scenario):
+    scenario = make_scenario({1: [Throttled(retry_after=60.0)]}, parts=4)
+    scenario.run()
+
+    assert scenario.times == {1: [0.0, 60.0], 2: [0.0], 3: [60.0], 4: [60.0]}
+
+
+def test_backoff_holds_only_the_part_that_failed(make_scenario):
+    scenario = make_scenario({1: [Throttled()]}, parts=4)
+    scenario.run()
+
+    assert scenario.times == {1: [0.0, 1.0], 2: [0.0], 3: [0.0], 4: [0.0]}
+
+
+def test_the_longest_retry_after_counts(make_scenario):
+    scenario = make_scenario({1: [Throttled(retry_after=60.0)], 2: [Throttled(retry_after=30.0)]}, parts=3)
+    scenario.run()
+
+    assert scenario.times == {1: [0.0, 60.0], 2: [0.0, 60.0], 3: [60.0]}
+
+
+def test_a_retry_that_is_due_waits_for_the_end_of_a_hold(make_scenario):
+    scenario = make_scenario({1: [LOST], 2: [Throttled(retry_after=60.0)]}, parts=2)
+    scenario.run()
+
+    assert scenario.times == {1: [0.0, 60.0], 2: [0.0, 60.0]}
+
+
+def test_a_retried_error_keeps_nothing_in_memory(make_scenario):
+    """The frames of its traceback, and of its causes, refer to the bytes of the part."""
 
     def send():
         try:
-            open("/no/such/socket").close()  # noqa: PTH123  # any error of the system's will do
+            open("/no/such/socket").close()  # noqa: PTH123  # any OSError will do
         except OSError as cause:
             raise ConnectionFailed("lost") from cause
 
@@ -347,377 +346,379 @@ def test_an_error_that_was_dealt_with_holds_on_to_nothing(scene):
         send()
     lost = caught.value
     assert lost.__traceback__ is not None
-    scene({1: [lost]}, parts=1).run()
+    make_scenario({1: [lost]}, parts=1).run()
 
     assert (lost.__traceback__, lost.__cause__.__traceback__) == (None, None)
 
 
-# --- looking up now and then -----------------------------------------------------------------------------------------
+# --- ticks -----------------------------------------------------------------------------------------------------------
 
 
-def test_it_looks_up_while_nothing_finishes(scene):
-    played = scene({1: [Throttled(retry_after=10.0)]}, parts=1, interval=4.0)
-    played.run()
+def test_it_ticks_while_no_part_finishes(make_scenario):
+    scenario = make_scenario({1: [Throttled(retry_after=10.0)]}, parts=1, tick_interval=4.0)
+    scenario.run()
 
-    assert [at - 1000.0 for at in played.ticks] == [4.0, 8.0, 10.0]
-
-
-def test_it_waits_for_whatever_comes_first(scene):
-    played = scene({1: [LOST]}, parts=2, interval=0.25)
-    played.run()
-
-    assert set(played.transport.timeouts) == {0.25}
+    assert [at - 1000.0 for at in scenario.ticks] == [4.0, 8.0, 10.0]
 
 
-def test_it_never_waits_a_negative_time(scene):
-    played = scene({1: [LOST], 2: [LOST]}, parts=2)
+def test_it_waits_for_a_tick_or_a_retry_whichever_comes_first(make_scenario):
+    scenario = make_scenario({1: [LOST]}, parts=2, tick_interval=0.25)
+    scenario.run()
 
-    def dawdle():
-        if played.transport.under_way:
-            played.clock.time += 100.0
-
-    played.transport.meanwhile = dawdle
-    played.run()
-
-    assert all(timeout is None or timeout >= 0 for timeout in played.transport.timeouts)
+    assert set(scenario.workers.timeouts) == {0.25}
 
 
-def test_what_is_raised_on_looking_up_ends_the_loop(scene):
-    played = scene({1: [Throttled(retry_after=10.0)]}, parts=1)
+def test_a_timeout_is_never_negative(make_scenario):
+    scenario = make_scenario({1: [LOST], 2: [LOST]}, parts=2)
+
+    def be_late():
+        if scenario.workers.in_flight:
+            scenario.clock.time += 100.0
+
+    scenario.workers.meanwhile = be_late
+    scenario.run()
+
+    assert all(timeout is None or timeout >= 0 for timeout in scenario.workers.timeouts)
+
+
+def test_an_error_in_on_tick_ends_the_run(make_scenario):
+    scenario = make_scenario({1: [Throttled(retry_after=10.0)]}, parts=1)
 
     def refuse():
         raise CheckpointError("enough")
 
-    played.on_tick = refuse
+    scenario.on_tick = refuse
     with pytest.raises(CheckpointError, match="enough"):
-        played.run()
+        scenario.run()
 
 
 # --- ending early ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("error", [AccessDenied("no"), SourceChanged("other"), KeyboardInterrupt(), ValueError("x")])
-def test_a_permanent_error_ends_the_loop_at_once(scene, error):
-    played = scene({1: [error]}, parts=9)
+def test_a_permanent_error_ends_the_run_at_once(make_scenario, error):
+    scenario = make_scenario({1: [error]}, parts=9)
     with pytest.raises(type(error)) as caught:
-        played.run()
+        scenario.run()
 
     assert caught.value is error
-    assert played.times == {1: [0.0], 2: [0.0]}
+    assert scenario.times == {1: [0.0], 2: [0.0]}
 
 
-def test_an_error_says_which_part_it_met(scene):
+def test_an_error_names_its_part_in_a_note(make_scenario):
     error = AccessDenied("no")
     with pytest.raises(AccessDenied):
-        scene({2: [error]}).run()
+        make_scenario({2: [error]}).run()
 
-    assert error.__notes__ == ["Met while part 2 was being sent."]
+    assert error.__notes__ == ["Raised while part 2 was being sent."]
 
 
-def test_an_upload_that_is_gone_is_never_tried_again(scene):
-    played = scene({1: [UploadNotFound(retryable=True)]})
+def test_a_missing_upload_is_never_retried(make_scenario):
+    scenario = make_scenario({1: [UploadNotFound(retryable=True)]})
 
     with pytest.raises(UploadNotFound):
-        played.run()
+        scenario.run()
 
 
-def test_it_ends_only_when_no_worker_is_running(scene):
-    played = scene({1: [AccessDenied()]}, parts=4, concurrency=4)
+def test_it_ends_only_when_no_worker_is_running(make_scenario):
+    scenario = make_scenario({1: [AccessDenied()]}, parts=4, concurrency=4)
     with pytest.raises(AccessDenied):
-        played.run()
+        scenario.run()
 
-    assert played.transport.under_way == []
-    assert played.flow.stop.is_set(), "they were told to stop"
-    assert played.transport.recalled, "and those that had not begun were taken back"
-
-
-def test_workers_let_go_of_what_they_hold_when_the_last_part_is_there(scene):
-    """Their buffers need not be kept while the object is made."""
-    played = scene()
-    played.run()
-
-    assert played.transport.recalled
+    assert scenario.workers.in_flight == []
+    assert scenario.state.stop.is_set(), "they were requested to stop"
+    assert scenario.workers.cancelled, "and pending parts were cancelled"
 
 
-def test_what_is_acknowledged_meanwhile_counts(scene):
-    played = scene({1: [AccessDenied()], 3: [TransferStopped()]}, parts=4, concurrency=4)
+def test_idle_workers_release_their_buffers_after_the_last_part(make_scenario):
+    """They are not needed while the upload is completed."""
+    scenario = make_scenario()
+    scenario.run()
+
+    assert scenario.workers.cancelled
+
+
+def test_parts_acknowledged_while_it_stops_are_reported(make_scenario):
+    scenario = make_scenario({1: [AccessDenied()], 3: [TransferStopped()]}, parts=4, concurrency=4)
     with pytest.raises(AccessDenied):
-        played.run()
+        scenario.run()
 
-    assert played.accepted == [2, 4]
-    assert played.flow.in_flight_bytes() == 0
+    assert scenario.uploaded == [2, 4]
+    assert scenario.state.in_flight_bytes() == 0
 
 
-def test_the_first_error_comes_out_whatever_happens_meanwhile(scene):
-    played = scene({1: [AccessDenied("the first")], 2: [UploadNotFound("the second")]}, parts=4, concurrency=4)
+def test_the_first_error_propagates_whatever_happens_while_it_stops(make_scenario):
+    scenario = make_scenario(
+        {1: [AccessDenied("the first")], 2: [UploadNotFound("the second")]}, parts=4, concurrency=4
+    )
 
-    def refuse(receipt):
-        played.accepted.append(receipt.part_number)
+    def refuse(part):
+        scenario.uploaded.append(part.part_number)
         raise SourceChanged("the third")
 
-    played.accept = refuse
+    scenario.on_part_uploaded = refuse
     with pytest.raises(AccessDenied, match="the first"):
-        played.run()
-    assert played.accepted == [3, 4]
+        scenario.run()
+    assert scenario.uploaded == [3, 4]
 
 
-def test_workers_that_take_their_time_to_end_are_waited_for(scene):
-    played = scene({1: [AccessDenied()]}, concurrency=2)
-    settle = played.transport.next_outcome
-    answers = []
+def test_it_waits_for_workers_that_stop_slowly(make_scenario):
+    scenario = make_scenario({1: [AccessDenied()]}, concurrency=2)
+    next_outcome = scenario.workers.next_outcome
+    timeouts = []
 
     def slowly(timeout):
-        answers.append(timeout)
-        return None if len(answers) in {2, 3} else settle(timeout)
+        timeouts.append(timeout)
+        return None if len(timeouts) in {2, 3} else next_outcome(timeout)
 
-    played.transport.next_outcome = slowly
+    scenario.workers.next_outcome = slowly
     with pytest.raises(AccessDenied):
-        played.run()
+        scenario.run()
 
-    assert played.accepted == [2]
-    assert answers == [None] * 4
+    assert scenario.uploaded == [2]
+    assert timeouts == [None] * 4
 
 
-def test_an_outcome_that_an_interrupt_swallowed_is_not_waited_for(scene):
-    played = scene(parts=4, concurrency=3)
-    settle = played.transport.next_outcome
+def test_an_outcome_lost_to_an_interrupt_is_not_awaited(make_scenario):
+    scenario = make_scenario(parts=4, concurrency=3)
+    next_outcome = scenario.workers.next_outcome
 
     def interrupted(timeout):
-        played.transport.next_outcome = settle
-        settle(timeout)
+        scenario.workers.next_outcome = next_outcome
+        next_outcome(timeout)
         raise KeyboardInterrupt
 
-    played.transport.next_outcome = interrupted
+    scenario.workers.next_outcome = interrupted
     with pytest.raises(KeyboardInterrupt):
-        played.run()
+        scenario.run()
 
-    assert played.accepted == [2, 3]
-
-
-# --- the progress callback raises while the last parts are awaited ---------------------------------------------------
+    assert scenario.uploaded == [2, 3]
 
 
-def raising(played, *, at):
-    """Let the progress callback raise this error once this number of parts is accepted."""
+# --- the progress callback raises while the last parts finish --------------------------------------------------------
+
+
+def raise_from_progress(scenario, *, at):
+    """Let the progress callback raise once this number of parts is uploaded, and return the error."""
     error = ProgressRaised("the progress callback raised")
     error.__cause__ = LookupError("enough")
 
-    def accept(receipt):
-        played.accepted.append(receipt.part_number)
-        if len(played.accepted) == at:
+    def on_part_uploaded(part):
+        scenario.uploaded.append(part.part_number)
+        if len(scenario.uploaded) == at:
             raise error
 
-    played.accept = accept
+    scenario.on_part_uploaded = on_part_uploaded
     return error
 
 
-@pytest.mark.parametrize("wish", ["pause", "cancel"])
-def test_what_progress_raises_after_a_wish_comes_out(scene, wish):
-    played = scene(parts=9, concurrency=3)
-    error = raising(played, at=2)
-    played.transport.meanwhile = getattr(played.control, wish)
+@pytest.mark.parametrize("mode", ["pause", "cancel"])
+def test_a_progress_error_takes_precedence_over_a_stop_request(make_scenario, mode):
+    scenario = make_scenario(parts=9, concurrency=3)
+    error = raise_from_progress(scenario, at=2)
+    scenario.workers.meanwhile = getattr(scenario.control, mode)
     with pytest.raises(ProgressRaised) as caught:
-        played.run()
+        scenario.run()
 
     assert caught.value is error
-    assert played.accepted == [1, 2, 3], "and what arrives after it is not forgotten"
+    assert scenario.uploaded == [1, 2, 3], "and later parts are reported, too"
 
 
 @pytest.mark.parametrize("first", [AccessDenied("no"), SourceChanged("other"), PluginDefect("a bug")])
-def test_what_progress_raises_after_a_failure_comes_out(scene, first):
-    played = scene({1: [first]}, parts=9, concurrency=3)
-    error = raising(played, at=1)
+def test_a_progress_error_takes_precedence_over_a_failure(make_scenario, first):
+    scenario = make_scenario({1: [first]}, parts=9, concurrency=3)
+    error = raise_from_progress(scenario, at=1)
     with pytest.raises(ProgressRaised) as caught:
-        played.run()
+        scenario.run()
 
     assert caught.value is error
-    assert played.accepted == [2, 3]
+    assert scenario.uploaded == [2, 3]
 
 
 @pytest.mark.parametrize("first", [KeyboardInterrupt(), SystemExit(0), ValueError("a time limit")])
-def test_an_interrupt_outranks_what_progress_raises_and_does_not_hide_it(scene, first):
-    played = scene({1: [first]}, parts=9, concurrency=3)
-    error = raising(played, at=1)
+def test_an_interrupt_takes_precedence_over_a_progress_error_and_refers_to_it(make_scenario, first):
+    scenario = make_scenario({1: [first]}, parts=9, concurrency=3)
+    error = raise_from_progress(scenario, at=1)
     with pytest.raises(type(first)) as caught:
-        played.run()
+        scenario.run()
 
     assert caught.value is first
     assert first.__context__ is error
-    assert first.__notes__[-1] == "The progress callback raised, too: LookupError('enough')."
-    assert played.accepted == [2, 3]
+    assert first.__notes__[-1] == "The progress callback also raised LookupError('enough')."
+    assert scenario.uploaded == [2, 3]
 
 
 @pytest.mark.parametrize("interrupt", [KeyboardInterrupt(), SystemExit(0), ValueError("a time limit")])
-def test_an_interrupt_while_the_last_parts_are_awaited_comes_out_when_they_are_there(scene, interrupt):
-    played = scene(parts=9, concurrency=3)
-    error = raising(played, at=2)
-    settle, calls = played.transport.next_outcome, 0
+def test_an_interrupt_while_the_last_parts_finish_is_raised_after_them(make_scenario, interrupt):
+    scenario = make_scenario(parts=9, concurrency=3)
+    error = raise_from_progress(scenario, at=2)
+    next_outcome, calls = scenario.workers.next_outcome, 0
 
     def interrupted(timeout):
         nonlocal calls
         calls += 1
         if calls == 1:
-            played.control.pause()
+            scenario.control.pause()
         if calls == 3:
             raise interrupt
-        return settle(timeout)
+        return next_outcome(timeout)
 
-    played.transport.next_outcome = interrupted
+    scenario.workers.next_outcome = interrupted
     with pytest.raises(type(interrupt)) as caught:
-        played.run()
+        scenario.run()
 
     assert caught.value is interrupt
     assert interrupt.__context__ is error
-    assert played.accepted == [1, 2, 3]
+    assert scenario.uploaded == [1, 2, 3]
 
 
-def test_what_accepting_raises_ends_the_loop(scene):
-    played = scene(parts=4, concurrency=1)
+def test_an_error_in_on_part_uploaded_ends_the_run(make_scenario):
+    scenario = make_scenario(parts=4, concurrency=1)
 
-    def refuse(receipt):
+    def refuse(part):
         raise SourceChanged("other bytes")
 
-    played.accept = refuse
+    scenario.on_part_uploaded = refuse
     with pytest.raises(SourceChanged, match="other bytes"):
-        played.run()
-    assert played.times == {1: [0.0]}
+        scenario.run()
+    assert scenario.times == {1: [0.0]}
 
 
-def test_a_source_that_fails_ends_the_loop(scene):
-    played = scene()
+def test_an_error_of_the_source_ends_the_run(make_scenario):
+    scenario = make_scenario()
 
     def work():
         yield 1, BytesBody(b"x")
         raise SourceChanged("cut short")
 
     with pytest.raises(SourceChanged, match="cut short"):
-        played.loop.run(work())
-    assert played.accepted == [1], "what was under way is not forgotten"
+        scenario.scheduler.run(work())
+    assert scenario.uploaded == [1], "the part in flight is reported"
 
 
-def test_an_executor_that_refuses_work_ends_the_loop(scene):
-    played = scene(parts=2)
-    take = played.transport.submit
+def test_an_executor_that_rejects_a_part_ends_the_run(make_scenario):
+    scenario = make_scenario(parts=2)
+    submit = scenario.workers.submit
 
     def refuse(job):
         if job.part_number == 2:
             raise RuntimeError("cannot schedule new futures after shutdown")
-        take(job)
+        submit(job)
 
-    played.transport.submit = refuse
-    with pytest.raises(BackendError, match="the executor takes no more work, so part 2 was not sent: cannot") as caught:
-        played.run()
+    scenario.workers.submit = refuse
+    with pytest.raises(BackendError, match="the executor rejected part 2, which was not sent: cannot") as caught:
+        scenario.run()
 
     assert not caught.value.retryable
     assert isinstance(caught.value.__cause__, RuntimeError)
-    assert played.accepted == [1], "and the part that was refused is not waited for"
+    assert scenario.uploaded == [1], "and the rejected part is not awaited"
 
 
-# --- asked to end ----------------------------------------------------------------------------------------------------
+# --- stop requests ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("wish", ["pause", "cancel"])
-def test_a_wish_ends_the_loop(scene, wish):
-    played = scene(parts=9)
-    played.transport.meanwhile = getattr(played.control, wish)
+@pytest.mark.parametrize("mode", ["pause", "cancel"])
+def test_a_stop_request_ends_the_run(make_scenario, mode):
+    scenario = make_scenario(parts=9)
+    scenario.workers.meanwhile = getattr(scenario.control, mode)
     with pytest.raises(StopRequested) as caught:
-        played.run()
+        scenario.run()
 
-    assert caught.value.mode == wish
-    assert played.accepted == [1, 2], "what was under way is waited for"
-    assert played.flow.stop.is_set()
-    assert played.transport.woken == 2
+    assert caught.value.mode == mode
+    assert scenario.uploaded == [1, 2], "parts in flight are awaited"
+    assert scenario.state.stop.is_set()
+    assert scenario.workers.wake_calls == 2
 
 
-def test_a_wish_ends_the_loop_though_all_parts_are_under_way(scene):
-    played = scene(parts=2)
-    played.transport.meanwhile = played.control.pause
+def test_a_stop_request_ends_the_run_with_all_parts_in_flight(make_scenario):
+    scenario = make_scenario(parts=2)
+    scenario.workers.meanwhile = scenario.control.pause
     with pytest.raises(StopRequested):
-        played.run()
+        scenario.run()
 
-    assert played.accepted == [1, 2]
+    assert scenario.uploaded == [1, 2]
 
 
-def test_a_wish_that_was_there_before_lets_nothing_begin(scene):
-    played = scene()
-    played.control.pause()
+def test_after_a_stop_request_no_part_is_started(make_scenario):
+    scenario = make_scenario()
+    scenario.control.pause()
     with pytest.raises(StopRequested):
-        played.run()
+        scenario.run()
 
-    assert played.transport.submitted == []
-    assert played.flow.stop.is_set()
+    assert scenario.workers.submitted == []
+    assert scenario.state.stop.is_set()
 
 
-def test_a_part_that_a_stream_gives_after_the_wish_is_not_sent(scene):
-    """Reading the stream kept the loop waiting."""
-    played = scene()
+def test_a_part_read_from_a_stream_after_the_request_is_not_sent(make_scenario):
+    """The request came while the stream was being read."""
+    scenario = make_scenario()
 
     def work():
         yield 1, BytesBody(b"x")
-        played.control.cancel()
+        scenario.control.cancel()
         yield 2, BytesBody(b"y")
 
     with pytest.raises(StopRequested):
-        played.loop.run(work())
-    assert played.times == {1: [0.0]}
+        scenario.scheduler.run(work())
+    assert scenario.times == {1: [0.0]}
 
 
-def test_a_part_that_was_stopped_is_no_failure_of_its_own(scene):
-    """A worker may notice the wish before the loop does."""
-    played = scene({1: [TransferStopped()]})
+def test_a_stopped_part_is_not_a_failure(make_scenario):
+    """A worker may notice the request before the scheduler does."""
+    scenario = make_scenario({1: [TransferStopped()]})
 
     with pytest.raises(TransferStopped):
-        played.run()
+        scenario.run()
 
 
 class TestControl:
-    def test_nobody_asked(self):
+    def test_without_a_request_nothing_stops(self):
         control = Control()
         control.check()
 
         assert not control.cancelled
         assert not control.requested.is_set()
 
-    @pytest.mark.parametrize("wish", ["pause", "cancel"])
-    def test_a_wish_is_told(self, wish):
+    @pytest.mark.parametrize("mode", ["pause", "cancel"])
+    def test_a_request_is_raised_by_check(self, mode):
         control = Control()
-        getattr(control, wish)()
+        getattr(control, mode)()
 
         assert control.requested.is_set()
-        assert control.cancelled == (wish == "cancel")
-        with pytest.raises(StopRequested, match=wish):
+        assert control.cancelled == (mode == "cancel")
+        with pytest.raises(StopRequested, match=mode):
             control.check()
 
-    @pytest.mark.parametrize("wishes", [("pause", "cancel"), ("cancel", "pause")])
-    def test_a_cancel_outranks_a_pause(self, wishes):
+    @pytest.mark.parametrize("modes", [("pause", "cancel"), ("cancel", "pause")])
+    def test_a_cancel_overrides_a_pause(self, modes):
         control = Control()
-        for wish in wishes:
-            getattr(control, wish)()
+        for mode in modes:
+            getattr(control, mode)()
 
         with pytest.raises(StopRequested, match="cancel"):
             control.check()
 
-    def test_alarms_go_off_at_each_wish(self):
-        control, rung = Control(), []
-        control.on_request(lambda: rung.append("a"))
-        control.on_request(lambda: rung.append("b"))
-        assert rung == []
+    def test_callbacks_are_called_at_each_request(self):
+        control, called = Control(), []
+        control.on_request(lambda: called.append("a"))
+        control.on_request(lambda: called.append("b"))
+        assert called == []
 
         control.pause()
-        assert rung == ["a", "b"]
+        assert called == ["a", "b"]
 
         control.cancel()
-        assert rung == ["a", "b", "a", "b"]
+        assert called == ["a", "b", "a", "b"]
 
-    def test_an_alarm_that_comes_late_goes_off_at_once(self):
-        control, rung = Control(), []
+    def test_a_callback_registered_after_a_request_is_called_at_once(self):
+        control, called = Control(), []
         control.pause()
-        control.on_request(lambda: rung.append("late"))
+        control.on_request(lambda: called.append("late"))
 
-        assert rung == ["late"]
+        assert called == ["late"]
 
 
-# --- whatever happens ------------------------------------------------------------------------------------------------
+# --- in any order ----------------------------------------------------------------------------------------------------
 
 
 @given(
@@ -729,42 +730,44 @@ class TestControl:
     ),
     order=st.randoms(use_true_random=False),
 )
-def test_every_part_is_sent_once_whatever_finishes_when(parts, concurrency, failures, order):
-    """With fewer failures than attempts, that is."""
-    played = Scene(_Clock(), failures, parts=parts, concurrency=concurrency, choose=order.randrange)
-    played.run()
+def test_every_part_is_reported_once_in_whatever_order_parts_finish(parts, concurrency, failures, order):
+    """Provided that there are fewer failures than attempts."""
+    scenario = Scenario(ManualClock(), failures, parts=parts, concurrency=concurrency, choose=order.randrange)
+    scenario.run()
     attempts = sum(len(failures.get(number, ())) + 1 for number in range(1, parts + 1))
 
-    assert sorted(played.accepted) == list(range(1, parts + 1))
-    assert len(played.transport.submitted) == attempts
-    assert played.transport.most_under_way <= concurrency
-    assert played.flow.in_flight_bytes() == 0
+    assert sorted(scenario.uploaded) == list(range(1, parts + 1))
+    assert len(scenario.workers.submitted) == attempts
+    assert scenario.workers.most_in_flight <= concurrency
+    assert scenario.state.in_flight_bytes() == 0
 
 
 @given(
     concurrency=st.integers(1, 4),
     steps=st.lists(st.sampled_from([None, LOST, AccessDenied(), TransferStopped()]), min_size=6, max_size=6),
     order=st.randoms(use_true_random=False),
-    wish_at=st.none() | st.integers(1, 8),
+    stop_at=st.none() | st.integers(1, 8),
 )
-def test_it_leaves_nothing_under_way_whatever_happens(concurrency, steps, order, wish_at):
+def test_it_leaves_no_part_in_flight_however_it_ends(concurrency, steps, order, stop_at):
     script = {number: [step] for number, step in enumerate(steps, 1) if step is not None}
-    played = Scene(_Clock(), script, parts=6, concurrency=concurrency, choose=order.randrange)
-    played.transport.meanwhile = lambda: played.control.pause() if len(played.transport.timeouts) == wish_at else None
+    scenario = Scenario(ManualClock(), script, parts=6, concurrency=concurrency, choose=order.randrange)
+    scenario.workers.meanwhile = lambda: scenario.control.pause() if len(scenario.workers.timeouts) == stop_at else None
     try:
-        played.run()
+        scenario.run()
     except (AccessDenied, TransferStopped, StopRequested):
-        ended_well = False
+        completed = False
     else:
-        ended_well = True
+        completed = True
 
-    assert played.transport.under_way == []
-    assert played.flow.in_flight_bytes() == 0
-    assert len(played.accepted) == len(set(played.accepted))
-    assert (sorted(played.accepted) == [1, 2, 3, 4, 5, 6]) >= ended_well
+    assert scenario.workers.in_flight == []
+    assert scenario.state.in_flight_bytes() == 0
+    assert len(scenario.uploaded) == len(set(scenario.uploaded))
+    assert (sorted(scenario.uploaded) == [1, 2, 3, 4, 5, 6]) >= completed
 
 
-class _Clock:
+class ManualClock:
+    """A clock that the test sets."""
+
     def __init__(self):
         self.time = 1000.0
 

@@ -1,4 +1,4 @@
-"""How fast bytes may go, how far they are, and when they must stop."""
+"""The bandwidth limit, the count of bytes in flight, and the stop of an upload's bodies."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from partwise.testing.fakes import ChunkListBody, pseudo_random_bytes
 NEVER = threading.Event()
 
 
-class Ticking:
-    """A clock of which the test owns the hand."""
+class ManualClock:
+    """A clock that the test sets, and that waits advance."""
 
     def __init__(self, time=0.0):
         self.time = time
@@ -35,7 +35,7 @@ class Ticking:
         return event.is_set()
 
 
-def sent(body):
+def read(body):
     return b"".join(bytes(chunk) for chunk in body.chunks())
 
 
@@ -43,9 +43,9 @@ def sent(body):
 
 
 @given(st.integers(1, 10**9), st.lists(st.integers(1, 10**6), min_size=1, max_size=20))
-def test_bytes_go_no_faster_than_the_limit(rate, counts):
-    """Whatever was let go at an instant had its time before: all but the last piece, which takes its own."""
-    clock = Ticking()
+def test_bytes_are_sent_no_faster_than_the_limit(rate, counts):
+    """All but the last chunk have taken their time when the last one is released."""
+    clock = ManualClock()
     limit = BandwidthLimit(rate, clock)
     for count in counts:
         limit.acquire(count, NEVER)
@@ -53,15 +53,15 @@ def test_bytes_go_no_faster_than_the_limit(rate, counts):
     assert clock.time == pytest.approx(sum(counts[:-1]) / rate)
 
 
-def test_the_first_piece_goes_at_once(clock):
+def test_the_first_chunk_is_released_at_once(clock):
     BandwidthLimit(100, clock).acquire(1000, NEVER)
 
     assert clock.waits == []
 
 
 def test_workers_share_the_limit():
-    """Each has its own clock hand here, as if both asked at the same instant."""
-    first, second = Ticking(), Ticking()
+    """Each has its own clock here, as if both acquired at the same moment."""
+    first, second = ManualClock(), ManualClock()
     limit = BandwidthLimit(100, first)
     limit.acquire(50, NEVER)
     limit._clock = second
@@ -70,8 +70,8 @@ def test_workers_share_the_limit():
     assert (first.time, second.time) == (0.0, 0.5)
 
 
-def test_bytes_that_were_not_sent_can_not_be_made_up_for():
-    clock = Ticking()
+def test_unused_bandwidth_is_not_saved_up():
+    clock = ManualClock()
     limit = BandwidthLimit(100, clock)
     clock.time = 1000.0
     for _ in range(3):
@@ -80,21 +80,21 @@ def test_bytes_that_were_not_sent_can_not_be_made_up_for():
     assert clock.time == 1002.0
 
 
-def test_after_an_idle_time_the_limit_holds_as_before():
-    """Neither what was booked before it nor the time that went by unused lets more bytes go."""
-    clock = Ticking()
+def test_the_limit_holds_after_idle_time():
+    """Neither earlier reservations nor the idle time itself release more bytes."""
+    clock = ManualClock()
     limit = BandwidthLimit(100, clock)
     for idle in (0.0, 50.0, 1000.0):
         clock.time += idle
-        began = clock.time
+        started = clock.time
         for _ in range(3):
             limit.acquire(100, NEVER)
-        assert clock.time - began == 2.0
-        clock.time += 1.0  # the last piece takes its own time
+        assert clock.time - started == 2.0
+        clock.time += 1.0  # the last chunk takes its time
 
 
-def test_time_that_was_not_enough_for_the_last_piece_is_no_idle_time():
-    clock = Ticking()
+def test_the_rest_of_a_reservation_is_not_idle_time():
+    clock = ManualClock()
     limit = BandwidthLimit(100, clock)
     limit.acquire(100, NEVER)
     clock.time = 0.75
@@ -103,12 +103,12 @@ def test_time_that_was_not_enough_for_the_last_piece_is_no_idle_time():
     assert clock.time == 1.0
 
 
-def test_workers_take_their_turns_one_after_the_other():
-    """No two of them see the same time as free."""
+def test_two_workers_never_reserve_the_same_time():
+    """One of them arrives while the other one reads the clock."""
     waits, second_is_done = [], []
 
-    class Slow(Ticking):
-        """While one worker looks at it, another one comes."""
+    class SlowClock(ManualClock):
+        """Another worker arrives while this clock is read."""
 
         def monotonic(self):
             if threading.current_thread() is threading.main_thread():
@@ -120,7 +120,7 @@ def test_workers_take_their_turns_one_after_the_other():
         def wait(self, event, seconds):
             waits.append(seconds)
 
-    limit = BandwidthLimit(100, Slow())
+    limit = BandwidthLimit(100, SlowClock())
     second = threading.Thread(target=limit.acquire, args=(100, NEVER))
     limit.acquire(100, NEVER)
     second.join()
@@ -129,15 +129,14 @@ def test_workers_take_their_turns_one_after_the_other():
     assert waits == [1.0]
 
 
-def test_the_wait_is_one_for_the_end_of_the_upload():
-    """So that whoever waits for his turn does not keep an upload that is ending."""
+def test_a_wait_for_bandwidth_ends_when_the_upload_stops():
     waits = []
 
-    class Noting(Ticking):
+    class RecordingClock(ManualClock):
         def wait(self, event, seconds):
             waits.append((event, seconds))
 
-    limit = BandwidthLimit(2, Noting())
+    limit = BandwidthLimit(2, RecordingClock())
     limit.acquire(10, NEVER)
     limit.acquire(10, NEVER)
 
@@ -145,136 +144,140 @@ def test_the_wait_is_one_for_the_end_of_the_upload():
 
 
 @pytest.mark.parametrize(("rate", "size"), [(1, 4096), (8 * 4096, 4096), (8 * 4096 + 8, 4097), (8_000_000, 1_000_000)])
-def test_a_piece_is_an_eighth_of_a_second_but_not_tiny(rate, size):
-    assert BandwidthLimit(rate, Ticking()).piece_size == size
+def test_a_chunk_is_an_eighth_of_a_second_but_at_least_4_kib(rate, size):
+    assert BandwidthLimit(rate, ManualClock()).chunk_size == size
 
 
 # --- bodies ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_paced_body_is_a_body():
-    assert isinstance(TransferState().throttled(1, BytesBody(b"abc")), Body)
+def test_a_throttled_body_is_a_body():
+    assert isinstance(ThrottledBody(BytesBody(b"abc"), 1, TransferState()), Body)
 
 
-def test_without_a_limit_pieces_pass_as_they_are():
-    body = TransferState().throttled(1, ChunkListBody(memoryview(b"abc"), memoryview(b"de")))
+def test_without_a_limit_chunks_are_not_split():
+    body = ThrottledBody(ChunkListBody(memoryview(b"abc"), memoryview(b"de")), 1, TransferState())
 
     assert [bytes(chunk) for chunk in body.chunks()] == [b"abc", b"de"]
 
 
-def test_length_and_checksum_are_the_bodys():
-    body = TransferState().throttled(1, BytesBody(b"abc"))
+def test_length_and_checksum_are_those_of_the_wrapped_body():
+    body = ThrottledBody(BytesBody(b"abc"), 1, TransferState())
 
     assert (len(body), body.crc64) == (3, None)
-    assert sent(body) == b"abc"
+    assert read(body) == b"abc"
     assert body.crc64 == crc64(b"abc")
 
 
-def test_with_a_limit_bytes_go_in_small_pieces():
+def test_with_a_limit_chunks_are_small():
     data = pseudo_random_bytes(10_000)
-    clock = Ticking()
-    body = TransferState(BandwidthLimit(10_000, clock)).throttled(1, BytesBody(data))
-    pieces = [bytes(chunk) for chunk in body.chunks()]
+    clock = ManualClock()
+    body = ThrottledBody(BytesBody(data), 1, TransferState(BandwidthLimit(10_000, clock)))
+    chunks = [bytes(chunk) for chunk in body.chunks()]
 
-    assert [len(piece) for piece in pieces] == [4096, 4096, 1808]
-    assert b"".join(pieces) == data
+    assert [len(chunk) for chunk in chunks] == [4096, 4096, 1808]
+    assert b"".join(chunks) == data
     assert clock.time == pytest.approx(0.8192)
 
 
-def test_how_far_a_part_is_shows():
-    flow = TransferState()
-    body = flow.throttled(7, ChunkListBody(memoryview(b"abc"), memoryview(b"de")))
-    seen = [flow.sent(7) for _ in body.chunks()]
+def test_the_bytes_sent_of_a_part_are_counted():
+    state = TransferState()
+    body = ThrottledBody(ChunkListBody(memoryview(b"abc"), memoryview(b"de")), 7, state)
+    seen = [state.sent(7) for _ in body.chunks()]
 
     assert seen == [0, 3]
-    assert flow.sent(7) == 5
+    assert state.sent(7) == 5
 
 
-def test_how_far_a_part_is_starts_anew_with_each_attempt():
-    flow = TransferState()
-    body = flow.throttled(7, BytesBody(b"abcde"))
-    sent(body)
+def test_each_attempt_counts_from_zero():
+    state = TransferState()
+    body = ThrottledBody(BytesBody(b"abcde"), 7, state)
+    read(body)
     next(body.chunks())
 
-    assert flow.sent(7) == 0
+    assert state.sent(7) == 0
 
 
-def test_all_parts_under_way_count():
-    flow = TransferState()
-    sent(flow.throttled(1, BytesBody(b"abc")))
-    sent(flow.throttled(2, BytesBody(b"de")))
+def test_the_bytes_in_flight_are_those_of_all_parts():
+    state = TransferState()
+    read(ThrottledBody(BytesBody(b"abc"), 1, state))
+    read(ThrottledBody(BytesBody(b"de"), 2, state))
 
-    assert flow.in_flight_bytes() == 5
-    assert flow.remove_part(1) == 3
-    assert flow.in_flight_bytes() == 2
-    assert flow.sent(1) == 0
-    assert flow.remove_part(1) == 0
+    assert state.in_flight_bytes() == 5
+    assert state.remove_part(1) == 3
+    assert state.in_flight_bytes() == 2
+    assert state.sent(1) == 0
+    assert state.remove_part(1) == 0
 
 
-def test_a_part_that_begins_while_the_others_are_counted_does_no_harm():
-    """Played by a count that notes another part just as it is added up."""
-    flow = TransferState()
+def test_a_part_may_start_while_the_bytes_in_flight_are_summed():
+    """Simulated by a count that adds another part while it is summed."""
+    state = TransferState()
 
     class Counted(int):
         def __radd__(self, other):
-            flow.set_sent(2, 5)
+            state.set_sent(2, 5)
             return other + int(self)
 
-    flow.set_sent(1, Counted(3))
+    state.set_sent(1, Counted(3))
 
-    assert flow.in_flight_bytes() == 3
-    assert flow.in_flight_bytes() == 8
+    assert state.in_flight_bytes() == 3
+    assert state.in_flight_bytes() == 8
 
 
-def test_a_stop_ends_every_body_at_its_next_piece():
-    flow = TransferState()
-    chunks = flow.throttled(1, ChunkListBody(memoryview(b"abc"), memoryview(b"de"))).chunks()
+def test_a_stop_ends_every_body_at_its_next_chunk():
+    state = TransferState()
+    chunks = ThrottledBody(ChunkListBody(memoryview(b"abc"), memoryview(b"de")), 1, state).chunks()
     next(chunks)
-    flow.stop.set()
+    state.stop.set()
 
     with pytest.raises(TransferStopped):
         next(chunks)
 
 
-def test_a_stop_ends_a_body_that_was_not_begun():
-    flow = TransferState()
-    flow.stop.set()
+def test_a_stop_ends_a_body_that_was_not_started():
+    state = TransferState()
+    state.stop.set()
 
     with pytest.raises(TransferStopped):
-        sent(flow.throttled(1, BytesBody(b"abc")))
+        read(ThrottledBody(BytesBody(b"abc"), 1, state))
 
 
 # --- in another process ----------------------------------------------------------------------------------------------
 
 
-def test_without_a_limit_the_body_itself_arrives():
-    arrived = pickle.loads(pickle.dumps(TransferState().throttled(3, BytesBody(b"abc"))))
+def test_without_a_limit_the_wrapped_body_is_unpickled():
+    unpickled = pickle.loads(pickle.dumps(ThrottledBody(BytesBody(b"abc"), 3, TransferState())))
 
-    assert type(arrived) is BytesBody
-    assert sent(arrived) == b"abc"
-
-
-def test_with_a_limit_a_share_of_it_arrives():
-    body = TransferState(BandwidthLimit(1000, Ticking()), shares=4).throttled(3, BytesBody(b"abc"))
-    arrived = pickle.loads(pickle.dumps(body))
-
-    assert type(arrived) is ThrottledBody
-    assert arrived._flow.limit.rate == 250
-    assert sent(arrived) == b"abc"
-    assert arrived.crc64 == crc64(b"abc")
+    assert type(unpickled) is BytesBody
+    assert read(unpickled) == b"abc"
 
 
-def test_the_whole_limit_arrives_where_it_is_not_shared():
-    arrived = pickle.loads(pickle.dumps(TransferState(BandwidthLimit(1000, Ticking())).throttled(3, BytesBody(b"abc"))))
+def test_with_a_limit_a_share_of_it_is_unpickled():
+    body = ThrottledBody(BytesBody(b"abc"), 3, TransferState(BandwidthLimit(1000, ManualClock()), shares=4))
+    unpickled = pickle.loads(pickle.dumps(body))
 
-    assert arrived._flow.limit.rate == 1000
+    assert type(unpickled) is ThrottledBody
+    assert unpickled._state.limit.rate == 250
+    assert read(unpickled) == b"abc"
+    assert unpickled.crc64 == crc64(b"abc")
 
 
-def test_a_share_may_be_no_whole_number_of_bytes():
-    arrived = pickle.loads(
-        pickle.dumps(TransferState(BandwidthLimit(100_001, Ticking()), shares=2).throttled(3, BytesBody(b"abc")))
+def test_a_limit_that_is_not_shared_is_unpickled_whole():
+    unpickled = pickle.loads(
+        pickle.dumps(ThrottledBody(BytesBody(b"abc"), 3, TransferState(BandwidthLimit(1000, ManualClock()))))
     )
 
-    assert arrived._flow.limit.rate == 50_000.5
-    assert arrived._flow.limit.piece_size == 6250
-    assert sent(arrived) == b"abc"
+    assert unpickled._state.limit.rate == 1000
+
+
+def test_a_share_may_be_a_fraction_of_a_byte():
+    unpickled = pickle.loads(
+        pickle.dumps(
+            ThrottledBody(BytesBody(b"abc"), 3, TransferState(BandwidthLimit(100_001, ManualClock()), shares=2))
+        )
+    )
+
+    assert unpickled._state.limit.rate == 50_000.5
+    assert unpickled._state.limit.chunk_size == 6250
+    assert read(unpickled) == b"abc"

@@ -13,7 +13,7 @@ from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future,
 
 import pytest
 
-from partwise._engine.throttle import BandwidthLimit, TransferState, TransferStopped
+from partwise._engine.throttle import BandwidthLimit, ThrottledBody, TransferState, TransferStopped
 from partwise._engine.workers import ExecutorWorkers, InlineWorkers, Outcome, PartJob
 from partwise.backends.local import LocalBackend
 from partwise.backends.memory import MemoryBackend
@@ -456,8 +456,8 @@ def test_a_process_sends_a_part_and_returns_it(processes, tmp_path):
     backend = LocalBackend(tmp_path / "bucket")
     upload_id = backend.initiate_upload("key", ObjectOptions())
     (tmp_path / "file").write_bytes(DATA)
-    body = TransferState(BandwidthLimit(10**9, SystemClock()), shares=2).throttled(
-        1, FileBody(str(tmp_path / "file"), 2, 5)
+    body = ThrottledBody(
+        FileBody(str(tmp_path / "file"), 2, 5), 1, TransferState(BandwidthLimit(10**9, SystemClock()), shares=2)
     )
     workers = ExecutorWorkers(processes)
     workers.submit(PartJob(backend, "key", upload_id, 1, body))
