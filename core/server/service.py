@@ -159,7 +159,7 @@ class Service:
         """Return what the fault makes of the response, and close the file of a body that is not sent."""
         changed = None
         try:
-            changed = self._respond_or_error(exchange, partial(fault.effect.after, response=response))
+            changed = self._respond_or_error(exchange, lambda exchange: fault.effect.after(exchange, response))
         finally:
             if changed is None or changed.body is not response.body:
                 response.close()

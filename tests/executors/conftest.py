@@ -1,4 +1,4 @@
-"""An OSS over HTTP, a file on its way there, and coordinators that can be killed."""
+"""An OSS server, a file to upload, and coordinator processes that can be killed."""
 
 from __future__ import annotations
 
@@ -28,51 +28,51 @@ HERE = str(Path(__file__).parent)
 PART = 100 * KIB
 PARTS = 12
 SECRET = "hunter2-of-this-test"
-PATIENCE = 30.0
+TIMEOUT = 30.0
 
 
 @pytest.fixture(scope="module")
 def importable():
-    """What workers import by name lies beside the tests; processes that are spawned inherit the path."""
+    """Let worker processes import the modules beside the tests; spawned processes inherit the path."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(HERE)
         yield
 
 
 class Hold:
-    """An effect that keeps requests waiting before their body is taken, until they are let go."""
+    """An effect that holds requests back before their body is read, until they are released."""
 
     def __init__(self):
         self._reached = SimpleQueue()
-        self._let_go = Event()
+        self._released = Event()
 
     def before(self, exchange):
         self._reached.put(int(exchange.request.header("user-agent") or 0))
-        assert self._let_go.wait(PATIENCE)
+        assert self._released.wait(TIMEOUT)
 
-    def after(self, exchange, answer):
-        return answer
+    def after(self, exchange, response):
+        return response
 
     def wait_for(self, requests=1):
-        """Wait until so many more requests are being held; the processes that sent them."""
-        return [self._reached.get(timeout=PATIENCE) for _ in range(requests)]
+        """Wait until this many more requests are held; return the ids of the processes that sent them."""
+        return [self._reached.get(timeout=TIMEOUT) for _ in range(requests)]
 
-    def let_go(self):
-        self._let_go.set()
+    def release(self):
+        self._released.set()
 
 
-class Scene:
-    """A file that is uploaded over HTTP, its parts sent by some executor."""
+class Scenario:
+    """A file that is uploaded over HTTP, with an executor that sends its parts."""
 
-    def __init__(self, place, server, storage):
+    def __init__(self, directory, server, storage):
         from named_backend import NamedBackend
 
         self.server = server
         self.secret = SECRET
         self.data = pseudo_random_bytes(PART * PARTS)
-        self.file = place / "backup.tar"
+        self.file = directory / "backup.tar"
         self.file.write_bytes(self.data)
-        self.checkpoints = place / "checkpoints"
+        self.checkpoints = directory / "checkpoints"
         self._storage = storage
         self._held = []
         self.backend = NamedBackend(
@@ -83,7 +83,7 @@ class Scene:
         )
 
     def uploader(self, executor, **config):
-        """Sends four parts of 100 KiB at once by `executor`."""
+        """Return an uploader that sends four parts of 100 KiB in parallel by `executor`."""
         config = TransferConfig(part_size=PART, multipart_threshold=0, concurrency=4, retry_base=0.01, **config)
         return Uploader(self.backend, FileCheckpointStore(self.checkpoints), config, executor)
 
@@ -96,15 +96,15 @@ class Scene:
         return self.uploader(executor).start(self.file, "key")
 
     def stored(self):
-        """What the storage has under the key."""
+        """Return the stored object."""
         return self._storage.read("key")
 
     def senders(self, operation="UploadPart"):
-        """The processes that requests of this kind came from."""
+        """Return the ids of the processes that sent requests of this operation."""
         return {int(request.headers["user-agent"]) for request in self.server.requests_of(operation)}
 
-    def answered(self, sender=None):
-        """The numbers of the parts (that this process sent) that were answered with success, in that order."""
+    def acknowledged(self, sender=None):
+        """Return the numbers of the acknowledged parts (sent by this process), in the order of the responses."""
         return [
             request.part_number
             for request in self.server.requests_of("UploadPart")
@@ -112,46 +112,46 @@ class Scene:
         ]
 
     def wait_until_recorded(self, numbers):
-        """Wait until the receipts of these parts are in the checkpoint."""
-        store, deadline = FileCheckpointStore(self.checkpoints), time.monotonic() + PATIENCE
+        """Wait until these parts are in the checkpoint."""
+        store, deadline = FileCheckpointStore(self.checkpoints), time.monotonic() + TIMEOUT
         while not set(numbers) <= {part.part_number for checkpoint in store.scan() for part in checkpoint.parts}:
-            assert time.monotonic() < deadline, "they never were"
+            assert time.monotonic() < deadline, "the parts were not recorded in time"
             time.sleep(0.01)
 
     def hold(self, occurrence, times=1):
-        """Hold so many parts, beginning with this one of those to come."""
+        """Hold this many parts, from this occurrence of UploadPart on."""
         self._held.append(Hold())
         self.server.plan(ServerFault("UploadPart", self._held[-1], occurrence=occurrence, times=times))
         return self._held[-1]
 
     def close(self):
         for held in self._held:
-            held.let_go()
+            held.release()
         self.backend.close()
 
 
 @pytest.fixture
-def scene(importable, tmp_path):
+def scenario(importable, tmp_path):
     storage = MemoryBackend()
     settings = ServerSettings(access_keys=(AccessKey("id", SECRET),))
     with OSSServer(buckets={"examplebucket": storage}, settings=settings) as server:
-        scene = Scene(tmp_path, server, storage)
+        scenario = Scenario(tmp_path, server, storage)
         try:
-            yield scene
+            yield scenario
         finally:
-            scene.close()
+            scenario.close()
 
 
 @pytest.fixture
 def meanwhile():
-    """Does something in another thread; what goes wrong there comes out."""
+    """Run a function in another thread; its exception propagates."""
 
     @contextmanager
     def run(action):
         with ThreadPoolExecutor(1) as thread:
             done = thread.submit(action)
             yield
-            done.result(PATIENCE)
+            done.result(TIMEOUT)
 
     return run
 
@@ -175,28 +175,36 @@ if __name__ == "__main__":
         "examplebucket", endpoint=endpoint, region=region, credentials=Credentials("id", secret)
     )
     config = TransferConfig(part_size={PART}, multipart_threshold=0, concurrency=2)
-    SETTING_UP
+    MAKE_EXECUTOR
     Uploader(backend, FileCheckpointStore(checkpoints), config, executor).upload(file, "key")
 """
 
 
 @pytest.fixture
-def coordinator(scene, tmp_path):
+def coordinator(scenario, tmp_path):
     """
-    Starts the same upload, two parts at once, in a process of its own, by an executor that it is told how to make. It
-    leads a group of processes; what it started itself is gone when the test ends, too. It says when it is interrupted.
+    Start the same upload, with two parts in parallel, in another process. `make_executor` is the code that makes its
+    executor. The process leads a process group, which is killed when the test ends. It reports an interrupt on stdout.
     """
-    started = []
+    started, server = [], scenario.server
 
-    def start(setting_up):
+    def start(make_executor):
         script = tmp_path / "coordinator.py"
-        script.write_text(_COORDINATOR.replace("SETTING_UP", setting_up))
+        script.write_text(_COORDINATOR.replace("MAKE_EXECUTOR", make_executor))
         path = os.pathsep.join([HERE, os.environ.get("PYTHONPATH", "")])
         process = subprocess.Popen(
-            [sys.executable, script, scene.server.endpoint, scene.server.region, SECRET, scene.file, scene.checkpoints],
+            [
+                sys.executable,
+                script,
+                server.endpoint,
+                server.region,
+                SECRET,
+                scenario.file,
+                scenario.checkpoints,
+            ],
             env={**os.environ, "PYTHONPATH": path},
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,  # it dies by what the test does to it
+            stderr=subprocess.DEVNULL,  # the test kills it
             start_new_session=True,
         )
         started.append(process)

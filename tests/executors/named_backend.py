@@ -1,4 +1,4 @@
-"""What worker processes import by name: a backend whose requests say which process sent them."""
+"""A backend for worker processes to import, whose requests name the process that sent them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from partwise.backends.oss import OSSBackend
 
 
 class NamedBackend(OSSBackend):
-    """An OSSBackend that names its process as the user agent; made again in a worker, it names the worker."""
+    """An OSSBackend with the process id as its user agent; unpickled in a worker, it has the id of the worker."""
 
     def __init__(self, bucket: str, **settings: Any) -> None:
         super().__init__(bucket, **{**settings, "user_agent": str(os.getpid())})

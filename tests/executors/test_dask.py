@@ -1,4 +1,4 @@
-"""Parts sent by the worker processes of a `dask.distributed` cluster, to OSS over HTTP."""
+"""Parts sent to OSS by the worker processes of a `dask.distributed` cluster."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="processes are k
 
 @pytest.fixture(scope="module")
 def cluster(importable, tmp_path_factory):
-    """Two workers, each a process with one thread, which a nanny starts anew if it dies."""
+    """Two workers, each a process with one thread, which a nanny restarts if it is killed."""
     with LocalCluster(
         n_workers=2,
         threads_per_worker=1,
@@ -46,39 +46,39 @@ def worker_pids(client):
     return set(client.run(os.getpid).values())
 
 
-def test_parts_are_read_and_sent_by_the_workers_and_receipts_come_home(client, scene):
-    result = scene.upload(client.get_executor())
+def test_workers_read_and_send_the_parts_and_the_results_return(client, scenario):
+    result = scenario.upload(client.get_executor())
 
-    assert scene.stored() == scene.data
+    assert scenario.stored() == scenario.data
     assert (result.parts_sent, result.verified) == (12, True)
-    assert scene.senders() <= worker_pids(client)
-    assert scene.senders("CompleteMultipartUpload") == {os.getpid()}
+    assert scenario.senders() <= worker_pids(client)
+    assert scenario.senders("CompleteMultipartUpload") == {os.getpid()}
 
 
 def task_names(cluster):
     return {transition.key for transition in cluster.scheduler.transition_log}
 
 
-def test_a_part_that_the_storage_failed_is_sent_again_as_another_task(cluster, client, scene):
-    """Dask takes equal calls for one, and may answer the second attempt with the failure of the first."""
+def test_a_part_that_the_storage_failed_is_retried_as_another_task(cluster, client, scenario):
+    """Dask treats equal calls as one task, and could return the failure of the first attempt for the second."""
     before = task_names(cluster)
-    scene.server.plan(ServerFault("UploadPart", Fail("InternalError"), occurrence=3, times=3))
+    scenario.server.plan(ServerFault("UploadPart", Fail("InternalError"), occurrence=3, times=3))
 
-    assert scene.upload(client.get_executor()).parts_sent == 12
-    assert scene.stored() == scene.data
+    assert scenario.upload(client.get_executor()).parts_sent == 12
+    assert scenario.stored() == scenario.data
     assert len(task_names(cluster) - before) == 15
 
 
-def test_a_worker_that_is_killed_in_mid_part_costs_that_part_s_attempt_and_nothing_else(client, scene, meanwhile):
+def test_a_worker_killed_within_a_part_costs_one_attempt_of_that_part_only(client, scenario, meanwhile):
     """
-    The cluster hands the part to another worker; the upload does not notice. What a worker keeps of its results until
-    the cluster has let go of them would be made again: this one has none left when it dies.
+    The cluster gives the part to another worker, and the upload does not notice. Dask would also recompute results that
+    a killed worker still stores, so this one is killed when the cluster has released all of them.
     """
-    held = scene.hold(4)
+    held = scenario.hold(4)
 
     def kill_in_mid_part():
         [worker] = held.wait_for()
-        scene.wait_until_recorded(scene.answered(worker))
+        scenario.wait_until_recorded(scenario.acknowledged(worker))
         [address] = [address for address, pid in client.run(os.getpid).items() if pid == worker]
         deadline = time.monotonic() + 30
         while client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.workers[address].has_what)):
@@ -86,54 +86,54 @@ def test_a_worker_that_is_killed_in_mid_part_costs_that_part_s_attempt_and_nothi
         os.kill(worker, signal.SIGKILL)
 
     with meanwhile(kill_in_mid_part):
-        result = scene.upload(client.get_executor(), max_attempts=1)
+        result = scenario.upload(client.get_executor(), max_attempts=1)
 
-    assert scene.stored() == scene.data
+    assert scenario.stored() == scenario.data
     assert (result.parts_sent, result.parts_resumed) == (12, 0)
-    assert sorted(scene.answered()) == list(range(1, 13)), "every part was sent to its end once"
+    assert sorted(scenario.acknowledged()) == list(range(1, 13)), "every part must be acknowledged once"
 
 
-def test_a_coordinator_that_is_killed_is_carried_on_by_the_next_one(cluster, client, scene, coordinator):
-    """The cluster outlives it."""
-    held = scene.hold(5, times=2)
+def test_the_next_coordinator_resumes_the_upload_of_a_killed_one(cluster, client, scenario, coordinator):
+    """The cluster keeps running."""
+    held = scenario.hold(5, times=2)
     process = coordinator(
         f"from distributed import Client; executor = Client({cluster.scheduler_address!r}).get_executor()"
     )
     held.wait_for(2)
     process.kill()
     process.wait()
-    before = scene.answered()
-    held.let_go()
-    result = scene.upload(client.get_executor())
+    before = scenario.acknowledged()
+    held.release()
+    result = scenario.upload(client.get_executor())
 
-    assert scene.stored() == scene.data
+    assert scenario.stored() == scenario.data
     assert len(before) == 4
-    assert not set(before) & set(scene.answered()[4:]), "no part that was acknowledged is sent again"
+    assert not set(before) & set(scenario.acknowledged()[4:]), "an acknowledged part was sent again"
     assert result.parts_resumed >= 4
 
 
-def test_a_pause_waits_for_the_parts_under_way_and_leaves_the_cluster_usable(client, scene):
-    """A future of Dask's can be "cancelled" while a worker is at it, which would go on unseen."""
-    held, executor = scene.hold(1, times=2), client.get_executor()
-    task = scene.start(executor)
+def test_a_pause_waits_for_the_parts_in_flight_and_leaves_the_cluster_usable(client, scenario):
+    """A Dask future can be cancelled while a worker runs its task, which then continues unnoticed."""
+    held, executor = scenario.hold(1, times=2), client.get_executor()
+    task = scenario.start(executor)
     held.wait_for(2)
     task.pause()
     with pytest.raises(TimeoutError):
         task.result(0.2)
-    held.let_go()
+    held.release()
     with pytest.raises(UploadPaused) as caught:
         task.result(60)
-    before = scene.answered()
-    result = scene.upload(executor)
+    before = scenario.acknowledged()
+    result = scenario.upload(executor)
 
     assert sorted(before) == [1, 2, 3, 4]
     assert caught.value.parts_done == 4
     assert (result.parts_resumed, result.parts_sent) == (4, 8)
-    assert scene.stored() == scene.data
+    assert scenario.stored() == scenario.data
 
 
-def test_secrets_are_in_no_log_and_in_no_name_of_a_task(cluster, client, scene, tmp_path, caplog):
-    """Not even where a part fails, and the worker writes down what it was about."""
+def test_secrets_are_in_no_log_and_in_no_name_of_a_task(cluster, client, scenario, tmp_path, caplog):
+    """Not even if a part fails, and the worker logs the failed task."""
 
     def log_everything(path):
         logging.basicConfig(filename=f"{path}/worker-{os.getpid()}.log", level=logging.DEBUG, force=True)
@@ -141,21 +141,21 @@ def test_secrets_are_in_no_log_and_in_no_name_of_a_task(cluster, client, scene, 
     def log_as_before(path):
         logging.basicConfig(level=logging.WARNING, force=True)
 
-    scene.server.plan(ServerFault("UploadPart", Fail("InternalError"), occurrence=3))
+    scenario.server.plan(ServerFault("UploadPart", Fail("InternalError"), occurrence=3))
     client.run(log_everything, tmp_path)
     with caplog.at_level(logging.DEBUG):
-        scene.upload(client.get_executor())
+        scenario.upload(client.get_executor())
     client.run(log_as_before, tmp_path)
     of_workers = "".join(path.read_text() for path in tmp_path.glob("worker-*.log"))
     kept = f"{client.get_worker_logs()}{client.get_worker_logs(nanny=True)}{client.get_scheduler_logs()}"
     names = task_names(cluster)
-    job = PartJob(scene.backend, "key", "UPLOAD", 1, FileBody(str(scene.file), 0, 10))
-    shown = f"{job} {scene.backend.__reduce__()}"
+    job = PartJob(scenario.backend, "key", "UPLOAD", 1, FileBody(str(scenario.file), 0, 10))
+    shown = f"{job} {scenario.backend.__reduce__()}"
 
-    assert scene.secret.encode() in pickle.dumps(job), "that is how it gets to a worker"
+    assert scenario.secret.encode() in pickle.dumps(job), "the worker needs the secret"
     assert "part 1 of 'key'" in of_workers
     assert "Compute Failed" in kept
-    assert "begins" in caplog.text
+    assert "started, as upload" in caplog.text
     assert sum(name.startswith("send_part-") for name in names) >= 12
     for text in (of_workers, kept, caplog.text, shown, *names):
-        assert scene.secret not in text
+        assert scenario.secret not in text

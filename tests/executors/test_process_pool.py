@@ -1,4 +1,4 @@
-"""Parts sent by the processes of a `ProcessPoolExecutor`, to OSS over HTTP."""
+"""Parts sent to OSS by the processes of a `ProcessPoolExecutor`."""
 
 from __future__ import annotations
 
@@ -19,53 +19,52 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="processes are k
 
 @pytest.fixture
 def pool():
-    """Makes pools; their processes are gone when the test ends."""
-    made = []
-
-    def make(workers):
-        made.append(ProcessPoolExecutor(workers, get_context("spawn")))
-        return made[-1]
-
-    yield make
-    for executor in made:
-        executor.shutdown(cancel_futures=True)
+    """A pool of one process, for a test that kills it."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        yield pool
 
 
-def test_parts_are_read_and_sent_by_the_workers_and_receipts_come_home(pool, scene):
-    executor = pool(2)
-    result = scene.upload(executor)
+@pytest.fixture(scope="module")
+def workers(importable):
+    """A pool of two processes, which all tests of this module use one after the other."""
+    with ProcessPoolExecutor(2, get_context("spawn")) as pool:
+        yield pool
 
-    assert scene.stored() == scene.data
+
+def test_workers_read_and_send_the_parts_and_the_results_return(workers, scenario):
+    result = scenario.upload(workers)
+
+    assert scenario.stored() == scenario.data
     assert (result.parts_sent, result.verified) == (12, True)
-    assert scene.senders() <= set(executor._processes)
-    assert scene.senders("CompleteMultipartUpload") == {os.getpid()}
+    assert scenario.senders() <= set(workers._processes)
+    assert scenario.senders("CompleteMultipartUpload") == {os.getpid()}
 
 
-def test_a_part_that_the_storage_failed_is_sent_again(pool, scene):
-    scene.server.plan(ServerFault("UploadPart", Fail("InternalError"), occurrence=3))
+def test_a_part_that_the_storage_failed_is_retried(workers, scenario):
+    scenario.server.plan(ServerFault("UploadPart", Fail("InternalError"), occurrence=3))
 
-    assert scene.upload(pool(2)).parts_sent == 12
-    assert scene.stored() == scene.data
+    assert scenario.upload(workers).parts_sent == 12
+    assert scenario.stored() == scenario.data
 
 
-def test_a_worker_that_is_killed_takes_its_pool_along_and_the_next_run_carries_on_with_another(pool, scene, meanwhile):
-    """`concurrent.futures` gives up a pool that lost a process; what had been acknowledged by then is kept."""
-    held, executor = scene.hold(4), pool(1)
+def test_a_killed_worker_breaks_its_pool_and_the_next_run_resumes_with_another_pool(pool, workers, scenario, meanwhile):
+    """`concurrent.futures` gives up a pool that lost a process; the acknowledged parts are kept."""
+    held = scenario.hold(4)
 
     def kill_in_mid_part():
         [worker] = held.wait_for()
         os.kill(worker, signal.SIGKILL)
 
     with meanwhile(kill_in_mid_part), pytest.raises(UploadFailed) as caught:
-        scene.upload(executor)
-    before = scene.answered()
-    result = scene.upload(pool(2))
+        scenario.upload(pool)
+    before = scenario.acknowledged()
+    result = scenario.upload(workers)
 
     assert (caught.value.resumable, caught.value.parts_done) == (True, 3)
     assert isinstance(caught.value.__cause__.__cause__, BrokenExecutor)
     assert (result.parts_resumed, result.parts_sent) == (3, 9)
-    assert not set(before) & set(scene.answered()[3:]), "no part that was acknowledged is sent again"
-    assert scene.stored() == scene.data
+    assert not set(before) & set(scenario.acknowledged()[3:]), "an acknowledged part was sent again"
+    assert scenario.stored() == scenario.data
 
 
 _POOL = (
@@ -74,70 +73,70 @@ _POOL = (
 )
 
 
-def test_a_coordinator_that_is_killed_is_carried_on_by_the_next_one(pool, scene, coordinator):
-    held = scene.hold(5, times=2)
+def test_the_next_coordinator_resumes_the_upload_of_a_killed_one(workers, scenario, coordinator):
+    held = scenario.hold(5, times=2)
     process = coordinator(_POOL)
     held.wait_for(2)
     process.kill()
     process.wait()
-    before = scene.answered()
-    result = scene.upload(pool(2))
+    before = scenario.acknowledged()
+    result = scenario.upload(workers)
 
-    assert scene.stored() == scene.data
+    assert scenario.stored() == scenario.data
     assert len(before) == 4
-    assert not set(before) & set(scene.answered()[4:]), "no part that was acknowledged is sent again"
+    assert not set(before) & set(scenario.acknowledged()[4:]), "an acknowledged part was sent again"
     assert (result.parts_resumed, result.parts_sent) == (4, 8)
 
 
-def test_a_ctrl_c_waits_for_the_parts_under_way_and_records_them(pool, scene, coordinator):
-    """The whole group gets it, as from a terminal; the workers were told to leave it to the coordinator."""
-    held = scene.hold(5, times=2)
+def test_a_ctrl_c_waits_for_the_parts_in_flight_and_records_them(workers, scenario, coordinator):
+    """The whole process group gets the signal, as from a terminal; the workers ignore it."""
+    held = scenario.hold(5, times=2)
     process = coordinator(_POOL)
     held.wait_for(2)
     os.killpg(process.pid, signal.SIGINT)
     assert process.stdout.readline() == b"interrupted\n"
-    held.let_go()
+    held.release()
 
     assert process.wait(60) == -signal.SIGINT
-    before = scene.answered()
+    before = scenario.acknowledged()
     assert sorted(before) == [1, 2, 3, 4, 5, 6]
-    result = scene.upload(pool(1))
+    result = scenario.upload(workers)
     assert result.parts_resumed == len(before)
-    assert scene.stored() == scene.data
+    assert scenario.stored() == scenario.data
 
 
-def test_a_pause_waits_for_the_parts_under_way_and_leaves_the_pool_usable(pool, scene):
-    held, executor = scene.hold(1, times=2), pool(2)
-    task = scene.start(executor)
+def test_a_pause_waits_for_the_parts_in_flight_and_leaves_the_pool_usable(workers, scenario):
+    held = scenario.hold(1, times=2)
+    task = scenario.start(workers)
     held.wait_for(2)
     task.pause()
     with pytest.raises(TimeoutError):
         task.result(0.2)
-    held.let_go()
+    held.release()
     with pytest.raises(UploadPaused) as caught:
         task.result(60)
-    before = scene.answered()
-    result = scene.upload(executor)
+    before = scenario.acknowledged()
+    result = scenario.upload(workers)
 
     assert caught.value.parts_done == len(before) >= 2
     assert (result.parts_resumed, result.parts_sent) == (len(before), 12 - len(before))
-    assert scene.stored() == scene.data
+    assert scenario.stored() == scenario.data
 
 
-def test_a_cancel_leaves_nothing_behind(pool, scene):
-    held, executor = scene.hold(1, times=2), pool(2)
-    task = scene.start(executor)
+def test_a_cancel_leaves_no_upload_behind(workers, scenario):
+    held = scenario.hold(1, times=2)
+    task = scenario.start(workers)
     held.wait_for(2)
     task.cancel()
-    held.let_go()
+    held.release()
     with pytest.raises(UploadCancelled):
         task.result(60)
 
-    assert list(scene.backend.list_uploads()) == []
+    assert list(scenario.backend.list_uploads()) == []
 
 
 class Pickling(Executor):
-    """Does at once what it is given, as it comes out of a pickle; what it was given stays to be looked at."""
+    """Runs each call at once, after a round trip through pickle; keeps the pickles in `given`."""
 
     def __init__(self):
         self.given = []
@@ -154,54 +153,54 @@ class Pickling(Executor):
         return future
 
 
-def test_a_bandwidth_limit_is_shared_out_among_the_parts_that_may_be_under_way(scene):
-    """Workers in other processes can't see each other's bytes, and keep to the limit together all the same."""
+def test_a_bandwidth_limit_is_divided_among_the_parallel_parts(scenario):
+    """Workers in other processes can't count each other's bytes, but must keep the limit together."""
     executor = Pickling()
-    scene.upload(executor, bandwidth_limit=10**9)
+    scenario.upload(executor, bandwidth_limit=10**9)
     rates = {job.body._state.limit.rate for _, (job, *_) in map(pickle.loads, executor.given)}
 
     assert rates == {10**9 / 4}
 
 
-def test_what_travels_for_a_part_of_a_file_is_small(scene):
-    """The path and the range, not the bytes."""
+def test_the_pickle_of_a_part_of_a_file_is_small(scenario):
+    """It has the path and the range, not the bytes."""
     executor = Pickling()
-    scene.upload(executor)
+    scenario.upload(executor)
 
     assert max(map(len, executor.given)) < 2048
 
 
-def test_a_worker_that_sees_another_file_under_the_path_fails_the_upload_and_costs_nothing(scene):
+def test_a_worker_with_another_file_under_the_path_fails_the_upload_which_stays_resumable(scenario):
     """As on a machine that does not share the file system."""
 
     class Elsewhere(Pickling):
         def submit(self, call, /, *arguments):
             if len(self.given) < 3:
                 return super().submit(call, *arguments)
-            status = scene.file.stat()
-            os.utime(scene.file, ns=(0, 0))
+            status = scenario.file.stat()
+            os.utime(scenario.file, ns=(0, 0))
             try:
                 return super().submit(call, *arguments)
             finally:
-                os.utime(scene.file, ns=(status.st_atime_ns, status.st_mtime_ns))
+                os.utime(scenario.file, ns=(status.st_atime_ns, status.st_mtime_ns))
 
     with pytest.raises(UploadFailed, match="is not the file that the upload was begun with") as caught:
-        scene.upload(Elsewhere())
+        scenario.upload(Elsewhere())
 
     assert caught.value.resumable
-    assert scene.answered() == [1, 2, 3]
-    assert scene.upload(Pickling()).parts_resumed == 3
-    assert scene.stored() == scene.data
+    assert scenario.acknowledged() == [1, 2, 3]
+    assert scenario.upload(Pickling()).parts_resumed == 3
+    assert scenario.stored() == scenario.data
 
 
-def test_a_change_of_the_source_that_a_worker_sees_first_is_one(scene):
+def test_a_source_change_that_only_a_worker_detects_is_a_source_change(scenario):
     class Late(Pickling):
         def submit(self, call, /, *arguments):
             if not self.given:
-                os.utime(scene.file, ns=(0, 0))
+                os.utime(scenario.file, ns=(0, 0))
             return super().submit(call, *arguments)
 
     with pytest.raises(SourceChanged):
-        scene.upload(Late())
+        scenario.upload(Late())
 
-    assert list(scene.backend.list_uploads()) == []
+    assert list(scenario.backend.list_uploads()) == []
