@@ -22,8 +22,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from partwise.server import OSSServer
     from partwise.testing import strategies
-    from partwise.testing._proof.oracles import in_order, slow_crc64
-    from partwise.testing._proof.sources import ChangingSource
     from partwise.testing._proof.state_machine import ResumeMachine
     from partwise.testing.conformance.backend_harness import BackendHarness, shown_options
     from partwise.testing.conformance.backend_machine import backend_machine
@@ -35,9 +33,10 @@ if TYPE_CHECKING:
     from partwise.testing.conformance_store import STORE_CHECKS, CheckpointStoreConformance
     from partwise.testing.durability.crash_points import crash_at, crashes_at
     from partwise.testing.durability.power_loss import PowerLoss, RecordedDisk, Survival
-    from partwise.testing.fakes import ChunkListBody, StrictBody, pseudo_random_bytes
+    from partwise.testing.fakes import ChangingSource, ChunkListBody, StrictBody, pseudo_random_bytes
     from partwise.testing.faults import Call, Fault, FaultKind, FaultPlan, SimulatedCrash
     from partwise.testing.faulty import FaultyBackend, FaultyCheckpointStore, FaultySource
+    from partwise.testing.oracles import in_order, slow_crc64
     from partwise.testing.proxy import FaultyProxy, LinkConditions, LinkFault
 
 _HOMES = {
@@ -65,12 +64,12 @@ _HOMES = {
     "FaultySource": "faulty",
     "crashes_at": "durability.crash_points",
     "crash_at": "durability.crash_points",
-    "ChangingSource": "_proof.sources",
+    "ChangingSource": "fakes",
     "ChunkListBody": "fakes",
     "StrictBody": "fakes",
     "pseudo_random_bytes": "fakes",
-    "in_order": "_proof.oracles",
-    "slow_crc64": "_proof.oracles",
+    "in_order": "oracles",
+    "slow_crc64": "oracles",
     "PowerLoss": "durability.power_loss",
     "RecordedDisk": "durability.power_loss",
     "Survival": "durability.power_loss",

@@ -1,27 +1,40 @@
 """
-Bodies for tests: well-behaved ones that make a backend's misuse visible, and ones that misbehave in every way there is.
+Bodies and sources for tests.
+
+`StrictBody` and `ChunkListBody` make misuse by a backend visible, and misbehave on demand. `ChangingSource` is a
+simulated file that changes while it is read.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 
+from partwise.checkpoint import Fingerprint
 from partwise.checksums import crc64
+from partwise.errors import SourceChanged
+
+
+def pseudo_random_bytes(size: int, seed: object = "") -> bytes:
+    """Return `size` bytes that look like noise: the same for the same seed, and no two parts alike."""
+    return hashlib.shake_128(repr(seed).encode()).digest(size)
+
+
+# --- bodies ----------------------------------------------------------------------------------------------------------
 
 
 class StrictBody:
     """
-    A body that keeps to the letter of the protocol and to no more than that.
+    A body that does what the protocol demands and nothing more.
 
-    Every piece lies in one buffer, which is overwritten before the next piece, so that whoever keeps a piece has
-    rubbish. With other arguments it breaks the protocol, as a source that shrinks, grows or fails does.
+    All chunks share one buffer, which is overwritten before the next chunk: a backend that keeps a chunk ends up with
+    rubbish. Other arguments make it break the protocol, as a source that shrinks, grows or fails does.
 
     Args:
-        data: the bytes that it gives.
+        data: the bytes that it yields.
         declared: the length that it claims to have; None: the true one.
-        chunk_size: the length of a piece in bytes.
-        error: raised once the bytes are used up. With less data than declared this is a source that fails half-way.
+        chunk_size: the size of a chunk in bytes.
+        error: raised once all bytes were yielded. With less data than declared this is a source that fails half-way.
     """
 
     def __init__(
@@ -38,9 +51,9 @@ class StrictBody:
         self._error = error
         self.crc64: int | None = None
         self.readings = 0
-        """How often somebody began to read it."""
+        """The number of times that reading it was started."""
         self.bytes_read = 0
-        """The bytes that were handed out, over all readings."""
+        """The number of bytes yielded, over all readings."""
 
     def __len__(self) -> int:
         return self._declared
@@ -53,12 +66,12 @@ class StrictBody:
         self.crc64 = None
         buffer = bytearray(self._chunk_size)
         for begin in range(0, len(self._data), self._chunk_size):
-            piece = self._data[begin : begin + self._chunk_size]
-            buffer[: len(piece)] = piece
-            self.bytes_read += len(piece)
-            if begin + len(piece) == len(self._data):
+            chunk = self._data[begin : begin + self._chunk_size]
+            buffer[: len(chunk)] = chunk
+            self.bytes_read += len(chunk)
+            if begin + len(chunk) == len(self._data):
                 self.crc64 = crc64(self._data)
-            yield memoryview(buffer)[: len(piece)]
+            yield memoryview(buffer)[: len(chunk)]
             buffer[:] = b"\xaa" * len(buffer)
         if self._error is not None:
             raise self._error
@@ -67,25 +80,138 @@ class StrictBody:
 
 class ChunkListBody:
     """
-    A body that gives the pieces it was made of, as they are.
+    A body that yields the given chunks, unchanged.
 
     Args:
-        pieces: views of any buffer, none of them empty.
+        chunks: views of any buffers, none of them empty.
     """
 
-    def __init__(self, *pieces: memoryview) -> None:
-        self._pieces = pieces
+    def __init__(self, *chunks: memoryview) -> None:
+        self._chunks = chunks
         self.crc64: int | None = None
 
     def __len__(self) -> int:
-        return sum(map(len, self._pieces))
+        return sum(map(len, self._chunks))
 
     def chunks(self) -> Iterator[memoryview]:
         self.crc64 = None
-        yield from self._pieces
-        self.crc64 = crc64(b"".join(self._pieces))
+        yield from self._chunks
+        self.crc64 = crc64(b"".join(self._chunks))
 
 
-def pseudo_random_bytes(size: int, seed: object = "") -> bytes:
-    """So many bytes that look like noise, the same for the same seed, with no two parts alike."""
-    return hashlib.shake_128(repr(seed).encode()).digest(size)
+# --- a source --------------------------------------------------------------------------------------------------------
+
+
+class ChangingSource:
+    """
+    A simulated file: its bytes, its mtime and its identity change when a test says so.
+
+    Its bodies read the bytes as they are at that time, a chunk at a time, as those of a real file do.
+
+    Args:
+        data: the bytes at first.
+        name: the name of the source.
+        chunk_size: the size of a chunk in bytes; 1 is the hardest case for a reader.
+        changes: called with the source in the middle of a reading of a body, by the number of that reading, counting
+            from 1.
+    """
+
+    def __init__(
+        self,
+        data: bytes,
+        *,
+        name: str = "/a/file",
+        chunk_size: int = 64 * 1024,
+        changes: Mapping[int, Callable[[ChangingSource], None]] | None = None,
+    ) -> None:
+        self.data = data
+        self.name = name
+        self.mtime_ns = 1_700_000_000_000_000_000
+        self.inode = 1
+        self.readings = 0
+        """The number of times that reading a body was started."""
+        self._chunk_size = chunk_size
+        self._changes = dict(changes or {})
+
+    def __repr__(self) -> str:
+        return f"<ChangingSource {self.name!r} of {len(self.data)} bytes>"
+
+    # --- changes -----------------------------------------------------------------------------------------------------
+
+    def write(self, data: bytes) -> None:
+        """Write other bytes in place: the mtime changes, the identity does not."""
+        self.data = data
+        self.touch()
+
+    def append(self, data: bytes) -> None:
+        """Append bytes."""
+        self.write(self.data + data)
+
+    def truncate(self, size: int) -> None:
+        """Keep the first `size` bytes."""
+        self.write(self.data[:size])
+
+    def touch(self) -> None:
+        """Change the mtime and nothing else, by a nanosecond."""
+        self.mtime_ns += 1
+
+    def replace(self, data: bytes) -> None:
+        """Replace the file by another one with the same mtime: only the identity shows it."""
+        self.data = data
+        self.inode += 1
+
+    def forge(self, data: bytes) -> None:
+        """Write other bytes of the same length in place and set the mtime back: only the content shows it."""
+        assert len(data) == len(self.data), "another length would show"
+        self.data = data
+
+    # --- the protocol ------------------------------------------------------------------------------------------------
+
+    def fingerprint(self) -> Fingerprint:
+        """Return the current size, mtime and identity."""
+        return Fingerprint(len(self.data), self.mtime_ns, str(self.inode))
+
+    def body(self, offset: int, size: int) -> _ChangingBody:
+        """Return the body of a range; its bytes are looked up when it is read."""
+        return _ChangingBody(self, offset, size)
+
+    def close(self) -> None:
+        """Do nothing: nothing is open."""
+
+    def _start_reading(self) -> Callable[[ChangingSource], None] | None:
+        self.readings += 1
+        return self._changes.get(self.readings)
+
+
+class _ChangingBody:
+    def __init__(self, source: ChangingSource, offset: int, size: int) -> None:
+        self._source = source
+        self._offset = offset
+        self._size = size
+        self.crc64: int | None = None
+
+    def __len__(self) -> int:
+        return self._size
+
+    def chunks(self) -> Iterator[memoryview]:
+        self.crc64 = None
+        source = self._source
+        change = source._start_reading()  # noqa: SLF001  # a body is a part of its source
+        checksum = done = 0
+        while done < self._size:
+            if change is not None and done >= self._size // 2:
+                change(source)
+                change = None
+            begin = self._offset + done
+            chunk = source.data[begin : begin + min(source._chunk_size, self._size - done)]  # noqa: SLF001  # likewise
+            if not chunk:
+                raise SourceChanged(
+                    f"{source.name} ends {self._size - done} bytes before byte {self._offset + self._size}",
+                    source=source.name,
+                )
+            checksum = crc64(chunk, checksum)
+            done += len(chunk)
+            if done == self._size:
+                self.crc64 = checksum
+            yield memoryview(chunk)
+        self.crc64 = checksum

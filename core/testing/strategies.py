@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 from partwise.checkpoint import Checkpoint, Fingerprint
 from partwise.errors import InvalidInput
 from partwise.model import KIB, MIB, Callback, ObjectOptions, PartLimits, StoredObject, UploadedPart
-from partwise.testing._proof.sources import ChangingSource
-from partwise.testing.fakes import ChunkListBody, StrictBody, pseudo_random_bytes
+from partwise.testing.fakes import ChangingSource, ChunkListBody, StrictBody, pseudo_random_bytes
 from partwise.testing.faults import BACKEND_OPERATIONS, OPERATIONS, Fault, FaultKind, FaultPlan
 
 __all__ = [

@@ -13,8 +13,7 @@ from partwise.config import TransferConfig
 from partwise.errors import UploadFailed
 from partwise.model import PartLimits
 from partwise.stores.memory import MemoryCheckpointStore
-from partwise.testing._proof.sources import ChangingSource
-from partwise.testing.fakes import pseudo_random_bytes
+from partwise.testing.fakes import ChangingSource, pseudo_random_bytes
 from partwise.testing.faults import Fault, FaultKind, FaultPlan
 from partwise.testing.faulty import FaultyBackend, FaultyCheckpointStore
 from partwise.uploader import Uploader

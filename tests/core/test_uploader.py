@@ -39,8 +39,7 @@ from partwise.registry import register_checkpoint_store
 from partwise.results import Progress
 from partwise.sources import StreamSource
 from partwise.stores.memory import MemoryCheckpointStore
-from partwise.testing._proof.sources import ChangingSource
-from partwise.testing.fakes import pseudo_random_bytes
+from partwise.testing.fakes import ChangingSource, pseudo_random_bytes
 from partwise.testing.faults import Fault, FaultKind, FaultPlan
 from partwise.testing.faulty import FaultyBackend
 from partwise.uploader import Explanation, PlannedPart, Uploader, upload

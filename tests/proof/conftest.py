@@ -1,4 +1,4 @@
-"""What the proof has in common: a world in memory, and the figures that are printed at the end."""
+"""Fixtures of these tests: scenarios in memory, and the counts that are printed at the end."""
 
 from __future__ import annotations
 
@@ -9,14 +9,10 @@ import pytest
 
 from partwise import TransferConfig
 from partwise._engine.control import Control
-from partwise.testing._proof.scenario import (
-    Happening,
-    MemoryHarness,
-    MemoryStoreHarness,
-    SimulatedFile,
-    SourcePlace,
-    World,
-)
+from partwise.testing._proof.events import Event
+from partwise.testing._proof.invariants import check
+from partwise.testing._proof.scenario import MemoryHarness, MemoryStoreHarness, Scenario
+from partwise.testing._proof.sources import ScenarioSource, SimulatedFile
 from partwise.testing.fakes import pseudo_random_bytes
 from partwise.testing.faults import Call, Fault, FaultPlan
 
@@ -29,7 +25,7 @@ PART = 8
 
 @pytest.fixture
 def config() -> Callable[..., TransferConfig]:
-    """Ways to transfer: parts of `PART` bytes, one at a time, no source too small for them, unless said otherwise."""
+    """Create configurations: parts of `PART` bytes, one at a time, for sources of any size, unless overridden."""
 
     def make(**changes: object) -> TransferConfig:
         return TransferConfig(**{"part_size": PART, "multipart_threshold": 0, "concurrency": 1, **changes})  # type: ignore[arg-type]  # as given
@@ -38,27 +34,28 @@ def config() -> Callable[..., TransferConfig]:
 
 
 @pytest.fixture
-def make_world() -> Iterator[Callable[..., World]]:
-    """Makes worlds: of a source of 3 parts and a bit in a simulated file, unless said otherwise."""
-    made: list[World] = []
+def make_scenario() -> Iterator[Callable[..., Scenario]]:
+    """Create scenarios that check every promise; the default source is a simulated file of 3 parts and 5 bytes."""
+    made: list[Scenario] = []
 
-    def make(source: SourcePlace | None = None, **capabilities: object) -> World:
-        world = World(
+    def make(source: ScenarioSource | None = None, **capabilities: object) -> Scenario:
+        scenario = Scenario(
             MemoryHarness(**capabilities),  # type: ignore[arg-type]  # as given
             MemoryStoreHarness(),
             source or SimulatedFile(pseudo_random_bytes(3 * PART + 5)),
+            check=check,
         )
-        made.append(world)
-        return world
+        made.append(scenario)
+        return scenario
 
     yield make
-    for world in made:
-        world.close()
+    for scenario in made:
+        scenario.close()
 
 
 @pytest.fixture
 def figure(record_property: Callable[[str, object], None]) -> Callable[[str, int], None]:
-    """Notes a figure; those of one name are summed up, and printed when all tests are done."""
+    """Report a count; counts of one name are added up and printed at the end of the session."""
     return lambda name, count: record_property(_FIGURE + name, count)
 
 
@@ -66,33 +63,33 @@ def figure(record_property: Callable[[str, object], None]) -> Callable[[str, int
 def _count_what_is_reached(
     monkeypatch: pytest.MonkeyPatch, record_property: Callable[[str, object], None]
 ) -> Iterator[None]:
-    """Notes how many faults have struck, and what else happened to a process, by kind."""
+    """Count the injected faults and the events of all processes, by kind."""
     reached: Counter[str] = Counter()
-    begin, occur = FaultPlan._begin, World._occur
+    original_begin, original_fire = FaultPlan._begin, Scenario._fire
 
-    def beginning(plan: FaultPlan, call: Call, thread: int | None) -> tuple[int, tuple[Fault, ...]]:
-        index, faults = begin(plan, call, thread)
+    def begin(plan: FaultPlan, call: Call, thread: int | None) -> tuple[int, tuple[Fault, ...]]:
+        index, faults = original_begin(plan, call, thread)
         if faults:
             reached.update(f"{fault.kind.name}: {fault.kind.value}" for fault in faults)
         return index, faults
 
-    def occurring(world: World, what: Happening, control: Control) -> None:
-        reached[f"{what.name}: {what.value}"] += 1
-        occur(world, what, control)
+    def fire(scenario: Scenario, event: Event, control: Control) -> None:
+        reached[f"{event.name}: {event.value}"] += 1
+        original_fire(scenario, event, control)
 
-    monkeypatch.setattr(FaultPlan, "_begin", beginning)
-    monkeypatch.setattr(World, "_occur", occurring)
+    monkeypatch.setattr(FaultPlan, "_begin", begin)
+    monkeypatch.setattr(Scenario, "_fire", fire)
     yield
     for kind, count in reached.items():
         record_property(_REACHED + kind, count)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print what was noted."""
-    # What is counted all through a test is complete when the test is torn down.
+    """Print the counts."""
+    # Properties that are recorded at the end of a fixture are complete in the report of the teardown.
     for title, prefix, when in (
-        ("the proof", _FIGURE, "call"),
-        ("faults reached in the proof, by kind", _REACHED, "teardown"),
+        ("tested sequences and instants", _FIGURE, "call"),
+        ("faults and events in them, by kind", _REACHED, "teardown"),
     ):
         figures: Counter[str] = Counter()
         for report in (*terminalreporter.getreports("passed"), *terminalreporter.getreports("")):

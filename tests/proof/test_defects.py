@@ -63,16 +63,10 @@ from partwise.model import GIB, KIB, MIB, PartLimits
 from partwise.stores.file import FileCheckpointStore
 from partwise.stores.memory import MemoryCheckpointStore
 from partwise.testing import strategies
-from partwise.testing._proof.scenario import (
-    Happening,
-    Incident,
-    Life,
-    SimulatedFile,
-    SimulatedStream,
-)
+from partwise.testing._proof.events import Event, ProcessScript, ScheduledEvent
 from partwise.testing._proof.simulation import Simulation
-from partwise.testing._proof.sources import ChangingSource
-from partwise.testing.fakes import StrictBody, pseudo_random_bytes
+from partwise.testing._proof.sources import SimulatedFile, SimulatedStream
+from partwise.testing.fakes import ChangingSource, StrictBody, pseudo_random_bytes
 from partwise.testing.faults import Fault, FaultKind, FaultPlan, SimulatedCrash
 from partwise.testing.faulty import FaultyBackend, FaultyCheckpointStore
 
@@ -80,20 +74,20 @@ PART = 8
 PARTS = 4
 CALLBACK = ObjectOptions(callback=Callback("http://127.0.0.1/told", "object=${object}"))
 SMALL = PartLimits(min_part_size=1, max_part_size=1024)
-CHANGES = [Happening.GROW, Happening.SHRINK, Happening.REWRITE, Happening.REPLACE, Happening.TOUCH]
+CHANGES = [Event.GROW, Event.SHRINK, Event.REWRITE, Event.REPLACE, Event.TOUCH]
 
 
-def sent(lived):
-    """The numbers of the parts that a life sent, in order."""
-    return [deed.part_number for deed in lived.asked if deed.operation == "upload_part"]
+def sent(trace):
+    """The numbers of the parts that a script sent, in order."""
+    return [call.part_number for call in trace.backend_calls if call.operation == "upload_part"]
 
 
-def asked(lived, operation):
-    return sum(deed.operation == operation for deed in lived.asked)
+def asked(trace, operation):
+    return sum(call.operation == operation for call in trace.backend_calls)
 
 
-def dies_after_part(number, **more):
-    return Life((Fault("append_part", FaultKind.CRASH_AFTER, number),), **more)
+def crash_after_part(number, **more):
+    return ProcessScript((Fault("append_part", FaultKind.CRASH_AFTER, number),), **more)
 
 
 @pytest.fixture
@@ -111,28 +105,28 @@ def store():
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_d01_a_source_that_changed_between_runs_is_sent_anew(make_world, config, change):
+def test_d01_a_source_that_changed_between_runs_is_sent_anew(make_scenario, config, change):
     """The checkpoint knew nothing of the source: parts of one file and of another made one object."""
-    world = make_world()
-    world.live(dies_after_part(2, config=config()))
-    world.change(change)
+    scenario = make_scenario()
+    scenario.run(crash_after_part(2, config=config()))
+    scenario.change(change)
 
-    lived = world.live(Life(config=config()))
+    trace = scenario.run(ProcessScript(config=config()))
 
-    assert lived.after.stored == world.source.version.data
-    assert lived.result.parts_resumed == 0
+    assert trace.after.stored == scenario.source.version.data
+    assert trace.result.parts_resumed == 0
 
 
-def test_d01_a_stream_that_changed_between_runs_is_sent_anew(make_world, config):
+def test_d01_a_stream_that_changed_between_runs_is_sent_anew(make_scenario, config):
     """It has neither time nor size: each part that is there is compared with the bytes that go by."""
-    world = make_world(SimulatedStream(pseudo_random_bytes(3 * PART + 5)))
-    world.live(dies_after_part(2, config=config()))
-    world.change(Happening.REWRITE)
+    scenario = make_scenario(SimulatedStream(pseudo_random_bytes(3 * PART + 5)))
+    scenario.run(crash_after_part(2, config=config()))
+    scenario.change(Event.REWRITE)
 
-    lived = world.live(Life(config=config()))
+    trace = scenario.run(ProcessScript(config=config()))
 
-    assert lived.after.stored == world.source.version.data
-    assert lived.result.parts_resumed == 0
+    assert trace.after.stored == scenario.source.version.data
+    assert trace.result.parts_resumed == 0
 
 
 @pytest.mark.parametrize("part_checksums", [True, False])
@@ -164,14 +158,14 @@ def test_d01_a_part_that_somebody_sends_again_before_complete_is_sent_again(back
     assert (result.parts_sent, backend.read("key")) == (4, pseudo_random_bytes(30))
 
 
-def test_d01_only_parts_that_still_match_are_kept_by_choice(make_world, config):
+def test_d01_only_parts_that_still_match_are_kept_by_choice(make_scenario, config):
     keeping = config(on_source_change="keep-matching")
-    for change, anew in ((Happening.GROW, [4, 5, 6]), (Happening.TOUCH, [4]), (Happening.REWRITE, [1, 2, 3, 4])):
-        world = make_world()
-        world.live(dies_after_part(3, config=config()))
-        world.change(change)
+    for change, anew in ((Event.GROW, [4, 5, 6]), (Event.TOUCH, [4]), (Event.REWRITE, [1, 2, 3, 4])):
+        scenario = make_scenario()
+        scenario.run(crash_after_part(3, config=config()))
+        scenario.change(change)
 
-        assert sent(world.live(Life(config=keeping))) == anew
+        assert sent(scenario.run(ProcessScript(config=keeping))) == anew
 
 
 def test_d02_another_key_or_another_source_has_a_checkpoint_of_its_own(backend, store):
@@ -201,9 +195,9 @@ def test_d02_the_one_file_of_another_upload_is_refused_and_left_alone(backend, t
         assert (tmp_path / "one.ucp").read_bytes() == before
 
 
-def test_d03_a_reader_that_gives_one_byte_at_a_time_is_read_to_its_end(make_world, config, backend, store):
+def test_d03_a_reader_that_gives_one_byte_at_a_time_is_read_to_its_end(make_scenario, config, backend, store):
     """What a short read left open was filled with zeros, and their checksum agreed."""
-    world = make_world(SimulatedFile(pseudo_random_bytes(30), chunk_size=1))
+    scenario = make_scenario(SimulatedFile(pseudo_random_bytes(30), chunk_size=1))
 
     class Trickle(io.BytesIO):
         def read(self, size=-1):
@@ -211,19 +205,19 @@ def test_d03_a_reader_that_gives_one_byte_at_a_time_is_read_to_its_end(make_worl
 
     simulated(backend, store).upload(StreamSource(Trickle(pseudo_random_bytes(30))), "stream")
 
-    assert world.live(Life(config=config())).after.stored == pseudo_random_bytes(30)
+    assert scenario.run(ProcessScript(config=config())).after.stored == pseudo_random_bytes(30)
     assert backend.read("stream") == pseudo_random_bytes(30)
 
 
 @pytest.mark.parametrize("chunk", range(2, 12))
-def test_d04_a_source_that_shrinks_in_a_part_makes_no_short_part(make_world, config, chunk):
+def test_d04_a_source_that_shrinks_in_a_part_makes_no_short_part(make_scenario, config, chunk):
     """The shorter part was uploaded, and was a success."""
-    world = make_world()
+    scenario = make_scenario()
 
-    lived = world.live(Life(incidents=(Incident("chunk", Happening.SHRINK, chunk),), config=config()))
+    trace = scenario.run(ProcessScript(events=(ScheduledEvent("chunk", Event.SHRINK, chunk),), config=config()))
 
-    assert isinstance(lived.error, SourceChanged)
-    assert lived.after.stored is None
+    assert isinstance(trace.error, SourceChanged)
+    assert trace.after.stored is None
 
 
 def test_d04_a_source_that_gives_less_than_it_said_makes_no_object(backend, store):
@@ -236,40 +230,40 @@ def test_d04_a_source_that_gives_less_than_it_said_makes_no_object(backend, stor
     assert backend.keys() == []
 
 
-def test_d05_a_cancel_at_any_point_never_completes_with_a_gap(make_world, config):
+def test_d05_a_cancel_at_any_point_never_completes_with_a_gap(make_scenario, config):
     """A cancel between two parts was not seen, and what was there so far was completed."""
-    calls = make_world().live(Life(config=config())).calls
+    calls = make_scenario().run(ProcessScript(config=config())).calls
     cancelled = 0
     for operation in {call.operation for call in calls}:
         for occurrence in range(1, 1 + sum(call.operation == operation for call in calls)):
-            world = make_world()
-            cancel = Incident(operation, Happening.CANCEL, occurrence)
+            scenario = make_scenario()
+            cancel = ScheduledEvent(operation, Event.CANCEL, occurrence)
 
-            lived = world.live(Life(incidents=(cancel,), config=config()))
+            trace = scenario.run(ProcessScript(events=(cancel,), config=config()))
 
-            cancelled += isinstance(lived.error, UploadCancelled)
-            assert lived.after.stored == (None if lived.result is None else world.source.version.data)
+            cancelled += isinstance(trace.error, UploadCancelled)
+            assert trace.after.stored == (None if trace.result is None else scenario.source.version.data)
     assert cancelled > 10
 
 
-def test_d05_a_cancel_is_heard_when_there_is_nothing_left_to_send(make_world, config):
-    world = make_world()
-    world.live(Life((Fault("complete_upload", FaultKind.CRASH_BEFORE),), config=config()))
+def test_d05_a_cancel_is_heard_when_there_is_nothing_left_to_send(make_scenario, config):
+    scenario = make_scenario()
+    scenario.run(ProcessScript((Fault("complete_upload", FaultKind.CRASH_BEFORE),), config=config()))
 
-    lived = world.live(Life(incidents=(Incident("list_parts", Happening.CANCEL),), config=config()))
+    trace = scenario.run(ProcessScript(events=(ScheduledEvent("list_parts", Event.CANCEL),), config=config()))
 
-    assert isinstance(lived.error, UploadCancelled)
-    assert (lived.after.stored, lived.after.pending) == (None, {})
+    assert isinstance(trace.error, UploadCancelled)
+    assert (trace.after.stored, trace.after.pending) == (None, {})
 
 
-def test_d05_a_cancel_is_heard_while_a_stream_goes_by_that_is_there_already(make_world, config):
-    world = make_world(SimulatedStream(pseudo_random_bytes(3 * PART + 5)))
-    world.live(Life((Fault("complete_upload", FaultKind.CRASH_BEFORE),), config=config()))
+def test_d05_a_cancel_is_heard_while_a_stream_goes_by_that_is_there_already(make_scenario, config):
+    scenario = make_scenario(SimulatedStream(pseudo_random_bytes(3 * PART + 5)))
+    scenario.run(ProcessScript((Fault("complete_upload", FaultKind.CRASH_BEFORE),), config=config()))
 
-    lived = world.live(Life(incidents=(Incident("read", Happening.CANCEL, PARTS),), config=config()))
+    trace = scenario.run(ProcessScript(events=(ScheduledEvent("read", Event.CANCEL, PARTS),), config=config()))
 
-    assert isinstance(lived.error, UploadCancelled)
-    assert (lived.after.stored, lived.after.pending) == (None, {})
+    assert isinstance(trace.error, UploadCancelled)
+    assert (trace.after.stored, trace.after.pending) == (None, {})
 
 
 def test_d06_a_part_that_is_refused_is_never_left_out(backend, store):
@@ -289,34 +283,36 @@ def test_d06_a_part_that_is_refused_is_never_left_out(backend, store):
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_d07_a_source_that_changes_at_any_point_of_the_upload_makes_no_mixture(make_world, config, change):
+def test_d07_a_source_that_changes_at_any_point_of_the_upload_makes_no_mixture(make_scenario, config, change):
     """Old bytes at the beginning, new ones at the end, and a success."""
-    calls = make_world().live(Life(config=config())).calls
+    calls = make_scenario().run(ProcessScript(config=config())).calls
     noticed = 0
     for operation in ("chunk", *{call.operation for call in calls}):
         for occurrence in range(1, 12):
-            world = make_world()
+            scenario = make_scenario()
 
-            lived = world.live(Life(incidents=(Incident(operation, change, occurrence),), config=config()))
+            trace = scenario.run(
+                ProcessScript(events=(ScheduledEvent(operation, change, occurrence),), config=config())
+            )
 
-            noticed += isinstance(lived.error, SourceChanged)
-            assert lived.after.stored in {None, *(version.data for version in world.source.versions)}
-            world.close()
+            noticed += isinstance(trace.error, SourceChanged)
+            assert trace.after.stored in {None, *(version.data for version in scenario.source.versions)}
+            scenario.close()
     assert noticed > 20
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_d07_a_source_that_changes_while_it_is_sent_in_one_piece_makes_no_mixture(make_world, config, change):
+def test_d07_a_source_that_changes_while_it_is_sent_in_one_piece_makes_no_mixture(make_scenario, config, change):
     noticed = 0
     for chunk in range(1, 13):
-        world = make_world()
-        incident = Incident("chunk", change, chunk)
+        scenario = make_scenario()
+        scheduled = ScheduledEvent("chunk", change, chunk)
 
-        lived = world.live(Life(incidents=(incident,), config=config(multipart_threshold=100)))
+        trace = scenario.run(ProcessScript(events=(scheduled,), config=config(multipart_threshold=100)))
 
-        noticed += isinstance(lived.error, SourceChanged)
-        assert lived.after.stored in {None, *(version.data for version in world.source.versions)}
-    assert noticed > 6 or change is Happening.REPLACE, "another file is read from its beginning instead"
+        noticed += isinstance(trace.error, SourceChanged)
+        assert trace.after.stored in {None, *(version.data for version in scenario.source.versions)}
+    assert noticed > 6 or change is Event.REPLACE, "another file is read from its beginning instead"
 
 
 def test_d07_bytes_in_memory_that_change_under_way_make_no_mixture(backend, store):
@@ -331,35 +327,35 @@ def test_d07_bytes_in_memory_that_change_under_way_make_no_mixture(backend, stor
     assert backend.keys() == []
 
 
-def test_d07_a_part_of_another_version_is_never_recorded(make_world, config):
+def test_d07_a_part_of_another_version_is_never_recorded(make_scenario, config):
     """The source changes, the process dies before it completes, and then the source is as before."""
-    world = make_world()
-    changed = Incident("read", Happening.REWRITE, occurrence=2)
+    scenario = make_scenario()
+    changed = ScheduledEvent("read", Event.REWRITE, occurrence=2)
     dying = Fault("upload_part", FaultKind.CRASH_BEFORE, 3)
-    world.live(Life((dying,), (changed,), config=config()))
-    world.change(Happening.RESTORE)
+    scenario.run(ProcessScript((dying,), (changed,), config=config()))
+    scenario.change(Event.RESTORE)
 
-    assert world.live(Life(config=config())).after.stored == world.source.version.data
+    assert scenario.run(ProcessScript(config=config())).after.stored == scenario.source.version.data
 
 
-def test_d08_a_nanosecond_is_a_change(make_world, config):
+def test_d08_a_nanosecond_is_a_change(make_scenario, config):
     """Times were compared by the second."""
-    world = make_world()
-    world.live(dies_after_part(2, config=config()))
-    world.change(Happening.TOUCH)
+    scenario = make_scenario()
+    scenario.run(crash_after_part(2, config=config()))
+    scenario.change(Event.TOUCH)
 
-    assert sent(world.live(Life(config=config()))) == [1, 2, 3, 4]
+    assert sent(scenario.run(ProcessScript(config=config()))) == [1, 2, 3, 4]
 
 
-def test_d08_a_forged_time_is_noticed_by_those_who_look_at_the_content(make_world, config):
+def test_d08_a_forged_time_is_noticed_by_those_who_look_at_the_content(make_scenario, config):
     """Same size, same time, other bytes. Without that look it is not noticed, and `FileSource` says so."""
-    world = make_world()
-    world.live(dies_after_part(2, config=config()))
-    world.change(Happening.FORGE)
+    scenario = make_scenario()
+    scenario.run(crash_after_part(2, config=config()))
+    scenario.change(Event.FORGE)
 
-    lived = world.live(Life(config=config(verify_source="content")))
+    trace = scenario.run(ProcessScript(config=config(verify_source="content")))
 
-    assert lived.after.stored == world.source.version.data
+    assert trace.after.stored == scenario.source.version.data
     assert "verify_source" in FileSource.__doc__
 
 
@@ -379,47 +375,49 @@ def test_d47_sizes_and_offsets_are_not_cut_off_at_two_gigabytes():
     ("operation", "forgotten"),
     [("list_parts", "between runs"), ("upload_part", "meanwhile"), ("complete_upload", "meanwhile")],
 )
-def test_d10_an_upload_that_is_gone_is_begun_anew_once(make_world, config, operation, forgotten):
+def test_d10_an_upload_that_is_gone_is_begun_anew_once(make_scenario, config, operation, forgotten):
     """The same dead id was tried by every run, for ever."""
-    world = make_world()
+    scenario = make_scenario()
     if forgotten == "between runs":
-        world.live(dies_after_part(2, config=config()))
-        world.expire()
-        lived = world.live(Life(config=config()))
+        scenario.run(crash_after_part(2, config=config()))
+        scenario.expire()
+        trace = scenario.run(ProcessScript(config=config()))
     else:
-        lived = world.live(Life((Fault(operation, FaultKind.FORGOTTEN_UPLOAD),), config=config()))
+        trace = scenario.run(ProcessScript((Fault(operation, FaultKind.FORGOTTEN_UPLOAD),), config=config()))
 
-    assert lived.result is not None
-    assert asked(lived, "initiate_upload") == (1 if forgotten == "between runs" else 2)
+    assert trace.result is not None
+    assert asked(trace, "initiate_upload") == (1 if forgotten == "between runs" else 2)
 
 
-def test_d11_a_failed_callback_leaves_the_object_and_no_checkpoint_and_the_next_run_is_sane(make_world, config):
+def test_d11_a_failed_callback_leaves_the_object_and_no_checkpoint_and_the_next_run_is_sane(make_scenario, config):
     """The checkpoint stayed, and the next run completed a dead id, for ever."""
-    world = make_world()
-    world.backend.callback_works = False
-    lived = world.live(Life(config=config(), options=CALLBACK))
-    world.backend.callback_works = True
+    scenario = make_scenario()
+    scenario.backend.callback_works = False
+    trace = scenario.run(ProcessScript(config=config(), options=CALLBACK))
+    scenario.backend.callback_works = True
 
-    again = world.live(Life(config=config(), options=CALLBACK))
+    again = scenario.run(ProcessScript(config=config(), options=CALLBACK))
 
-    assert isinstance(lived.error, CallbackError)
-    assert lived.error.result.size == 3 * PART + 5
-    assert (lived.after.stored, lived.after.record) == (world.source.version.data, None)
+    assert isinstance(trace.error, CallbackError)
+    assert trace.error.result.size == 3 * PART + 5
+    assert (trace.after.stored, trace.after.checkpoint) == (scenario.source.version.data, None)
     assert again.result.callback_response == b"heard"
 
 
-def test_d12_a_lost_answer_to_complete_is_a_success(make_world, config):
+def test_d12_a_lost_answer_to_complete_is_a_success(make_scenario, config):
     """All was sent again, or every further run failed."""
-    lived = make_world().live(Life((Fault("complete_upload", FaultKind.AFTER),), config=config()))
+    trace = make_scenario().run(ProcessScript((Fault("complete_upload", FaultKind.AFTER),), config=config()))
 
-    assert lived.result is not None
-    assert len(sent(lived)) == PARTS
+    assert trace.result is not None
+    assert len(sent(trace)) == PARTS
 
 
-def test_d12_a_lost_answer_to_the_only_attempt_is_a_success(make_world, config):
-    lived = make_world().live(Life((Fault("complete_upload", FaultKind.AFTER),), config=config(max_attempts=1)))
+def test_d12_a_lost_answer_to_the_only_attempt_is_a_success(make_scenario, config):
+    trace = make_scenario().run(
+        ProcessScript((Fault("complete_upload", FaultKind.AFTER),), config=config(max_attempts=1))
+    )
 
-    assert lived.result is not None
+    assert trace.result is not None
 
 
 def test_d12_a_proxy_that_asks_twice_makes_no_failure_of_a_success(backend, store):
@@ -435,45 +433,45 @@ def test_d12_a_proxy_that_asks_twice_makes_no_failure_of_a_success(backend, stor
     assert (result.parts_sent, backend.calls["upload_part"]) == (4, 4)
 
 
-def test_d12_a_death_before_the_answer_to_complete_costs_the_next_run_nothing(make_world, config):
-    world = make_world()
-    world.live(Life((Fault("complete_upload", FaultKind.CRASH_AFTER),), config=config()))
+def test_d12_a_death_before_the_answer_to_complete_costs_the_next_run_nothing(make_scenario, config):
+    scenario = make_scenario()
+    scenario.run(ProcessScript((Fault("complete_upload", FaultKind.CRASH_AFTER),), config=config()))
 
-    lived = world.live(Life(config=config()))
+    trace = scenario.run(ProcessScript(config=config()))
 
-    assert lived.result.bytes_resumed == len(world.source.version.data)
-    assert sent(lived) == []
-
-
-def test_d12_an_object_of_the_same_bytes_that_stood_there_before_is_not_taken_for_a_success(make_world, config):
-    world = make_world()
-    world.overwrite(world.source.version.data)
-
-    lived = world.live(Life((Fault("complete_upload", FaultKind.BEFORE),), config=config()))
-
-    assert asked(lived, "complete_upload") == 2
+    assert trace.result.bytes_resumed == len(scenario.source.version.data)
+    assert sent(trace) == []
 
 
-def test_d12_somebody_elses_object_is_not_taken_for_ours_where_only_a_token_tells(make_world, config):
+def test_d12_an_object_of_the_same_bytes_that_stood_there_before_is_not_taken_for_a_success(make_scenario, config):
+    scenario = make_scenario()
+    scenario.overwrite(scenario.source.version.data)
+
+    trace = scenario.run(ProcessScript((Fault("complete_upload", FaultKind.BEFORE),), config=config()))
+
+    assert asked(trace, "complete_upload") == 2
+
+
+def test_d12_somebody_elses_object_is_not_taken_for_ours_where_only_a_token_tells(make_scenario, config):
     """It stands there, of the same size, when the upload is found to be gone."""
-    world = make_world(capabilities=evolve(DEFAULT_CAPABILITIES, object_checksums=False))
-    world.overwrite(pseudo_random_bytes(3 * PART + 5, "foreign"))
+    scenario = make_scenario(capabilities=evolve(DEFAULT_CAPABILITIES, object_checksums=False))
+    scenario.overwrite(pseudo_random_bytes(3 * PART + 5, "foreign"))
 
-    lived = world.live(Life((Fault("complete_upload", FaultKind.FORGOTTEN_UPLOAD),), config=config()))
+    trace = scenario.run(ProcessScript((Fault("complete_upload", FaultKind.FORGOTTEN_UPLOAD),), config=config()))
 
-    assert lived.after.stored == world.source.version.data
-
-
-def test_d12_nor_is_it_taken_for_that_of_an_earlier_run(make_world, config):
-    world = make_world(capabilities=evolve(DEFAULT_CAPABILITIES, object_checksums=False))
-    world.live(Life((Fault("complete_upload", FaultKind.CRASH_BEFORE),), config=config()))
-    world.expire()
-    world.overwrite(pseudo_random_bytes(3 * PART + 5, "foreign"))
-
-    assert world.live(Life(config=config())).after.stored == world.source.version.data
+    assert trace.after.stored == scenario.source.version.data
 
 
-def test_d12_where_nothing_tells_nothing_is_guessed(make_world, config):
+def test_d12_nor_is_it_taken_for_that_of_an_earlier_run(make_scenario, config):
+    scenario = make_scenario(capabilities=evolve(DEFAULT_CAPABILITIES, object_checksums=False))
+    scenario.run(ProcessScript((Fault("complete_upload", FaultKind.CRASH_BEFORE),), config=config()))
+    scenario.expire()
+    scenario.overwrite(pseudo_random_bytes(3 * PART + 5, "foreign"))
+
+    assert scenario.run(ProcessScript(config=config())).after.stored == scenario.source.version.data
+
+
+def test_d12_where_nothing_tells_nothing_is_guessed(make_scenario, config):
     """An object of that size stands there, and neither checksum nor token says whose it is."""
     mute = evolve(
         DEFAULT_CAPABILITIES,
@@ -481,26 +479,26 @@ def test_d12_where_nothing_tells_nothing_is_guessed(make_world, config):
         object_checksums=False,
         options=DEFAULT_CAPABILITIES.options - {"metadata"},
     )
-    world = make_world(capabilities=mute)
-    world.live(Life((Fault("complete_upload", FaultKind.CRASH_AFTER),), config=config()))
+    scenario = make_scenario(capabilities=mute)
+    scenario.run(ProcessScript((Fault("complete_upload", FaultKind.CRASH_AFTER),), config=config()))
 
-    assert isinstance(world.live(Life(config=config())).error, OutcomeUnknown)
+    assert isinstance(scenario.run(ProcessScript(config=config())).error, OutcomeUnknown)
 
 
-def refusals(make_world, config) -> Iterator[BaseException]:
+def refusals(make_scenario, config) -> Iterator[BaseException]:
     """One error of each kind that refuses to go on."""
-    world = make_world()
-    yield world.live(Life(config=config(), resume="require")).error
+    scenario = make_scenario()
+    yield scenario.run(ProcessScript(config=config(), resume="require")).error
     unsure = evolve(DEFAULT_CAPABILITIES, object_checksums=False, options=DEFAULT_CAPABILITIES.options - {"metadata"})
-    world = make_world(capabilities=unsure)
-    yield world.live(Life((Fault("complete_upload", FaultKind.AFTER),), config=config())).error
-    world = make_world()
-    yield world.live(Life((Fault("upload_part", FaultKind.PERMANENT, 2),), config=config())).error
-    yield world.live(Life(incidents=(Incident("append_part", Happening.PAUSE),), config=config())).error
-    yield world.live(Life(incidents=(Incident("append_part", Happening.TOUCH),), config=config())).error
+    scenario = make_scenario(capabilities=unsure)
+    yield scenario.run(ProcessScript((Fault("complete_upload", FaultKind.AFTER),), config=config())).error
+    scenario = make_scenario()
+    yield scenario.run(ProcessScript((Fault("upload_part", FaultKind.PERMANENT, 2),), config=config())).error
+    yield scenario.run(ProcessScript(events=(ScheduledEvent("append_part", Event.PAUSE),), config=config())).error
+    yield scenario.run(ProcessScript(events=(ScheduledEvent("append_part", Event.TOUCH),), config=config())).error
 
 
-def test_d13_every_refusal_names_the_way_out(make_world, config):
+def test_d13_every_refusal_names_the_way_out(make_scenario, config):
     """'The file is inconsistent with before', for ever, and no word about what to do."""
     ways_out = {
         CannotResume: "resume='auto'",
@@ -509,7 +507,7 @@ def test_d13_every_refusal_names_the_way_out(make_world, config):
         UploadPaused: "the same call resumes",
         SourceChanged: "the next run sends every part",
     }
-    found = {type(error): str(error) for error in refusals(make_world, config)}
+    found = {type(error): str(error) for error in refusals(make_scenario, config)}
 
     assert found.keys() == ways_out.keys()
     assert [kind for kind, message in found.items() if ways_out[kind] not in message] == []
@@ -564,77 +562,77 @@ def test_d15_the_default_resumes_without_being_told_anything(backend, tmp_path, 
     assert simulated(backend).upload(path, "key").parts_resumed >= 1
 
 
-def test_d16_an_error_keeps_what_there_is_and_a_cancel_drops_it(make_world, config):
+def test_d16_an_error_keeps_what_there_is_and_a_cancel_drops_it(make_scenario, config):
     """Any error of the network aborted the upload and deleted the record."""
-    world = make_world()
+    scenario = make_scenario()
     outage = tuple(Fault("upload_part", FaultKind.BEFORE, n) for n in range(3, 8))
 
-    failed = world.live(Life(outage, config=config()))
+    failed = scenario.run(ProcessScript(outage, config=config()))
     assert failed.error.resumable
     assert next(iter(failed.after.pending.values())).keys() == {1, 2}
 
-    cancelled = world.live(Life(incidents=(Incident("upload_part", Happening.CANCEL),), config=config()))
-    assert (cancelled.after.record, cancelled.after.pending) == (None, {})
+    cancelled = scenario.run(ProcessScript(events=(ScheduledEvent("upload_part", Event.CANCEL),), config=config()))
+    assert (cancelled.after.checkpoint, cancelled.after.pending) == (None, {})
 
 
-def test_d17_a_complete_that_fails_keeps_the_parts(make_world, config):
+def test_d17_a_complete_that_fails_keeps_the_parts(make_scenario, config):
     """The checkpoint was deleted after a failed complete, and all was sent again."""
-    world = make_world()
+    scenario = make_scenario()
     outage = tuple(Fault("complete_upload", FaultKind.BEFORE, n) for n in range(1, 6))
-    failed = world.live(Life(outage, config=config()))
+    failed = scenario.run(ProcessScript(outage, config=config()))
 
-    lived = world.live(Life(config=config()))
+    trace = scenario.run(ProcessScript(config=config()))
 
     assert failed.error.resumable
-    assert (sent(lived), lived.result.parts_resumed) == ([], PARTS)
+    assert (sent(trace), trace.result.parts_resumed) == ([], PARTS)
 
 
-def test_d18_any_subset_of_parts_is_kept(make_world, config):
+def test_d18_any_subset_of_parts_is_kept(make_scenario, config):
     """Only the parts before the first gap counted."""
-    world = make_world(SimulatedFile(pseudo_random_bytes(6 * PART)))
+    scenario = make_scenario(SimulatedFile(pseudo_random_bytes(6 * PART)))
     # Part 3 makes no step while others can, and the process dies when five others are recorded.
     lagging = (2,) * 9 + (1,) * 60
     dying = Fault("append_part", FaultKind.CRASH_AFTER, 5)
-    dead = world.live(Life((dying,), choices=lagging, config=config(concurrency=3)))
-    held = {part.part_number for part in dead.after.record.parts}
+    dead = scenario.run(ProcessScript((dying,), choices=lagging, config=config(concurrency=3)))
+    held = {part.part_number for part in dead.after.checkpoint.parts}
 
-    lived = world.live(Life(config=config()))
+    trace = scenario.run(ProcessScript(config=config()))
 
     assert held != set(range(1, 6)), "the schedule leaves no gap any more"
-    assert set(sent(lived)) == {1, 2, 3, 4, 5, 6} - held
+    assert set(sent(trace)) == {1, 2, 3, 4, 5, 6} - held
 
 
-def test_d18_the_parts_of_a_stream_are_kept_as_well(make_world, config):
-    world = make_world(SimulatedStream(pseudo_random_bytes(3 * PART + 5)))
-    world.live(dies_after_part(2, config=config()))
+def test_d18_the_parts_of_a_stream_are_kept_as_well(make_scenario, config):
+    scenario = make_scenario(SimulatedStream(pseudo_random_bytes(3 * PART + 5)))
+    scenario.run(crash_after_part(2, config=config()))
 
-    assert sent(world.live(Life(config=config()))) == [3, 4]
+    assert sent(scenario.run(ProcessScript(config=config()))) == [3, 4]
 
 
 @pytest.mark.parametrize("parts", [0, 2])
 @pytest.mark.parametrize("kind", [FaultKind.BEFORE, FaultKind.AFTER, FaultKind.THROTTLED, FaultKind.PERMANENT])
-def test_d19_a_list_that_can_not_be_had_never_begins_an_upload_anew(make_world, config, kind, parts):
+def test_d19_a_list_that_can_not_be_had_never_begins_an_upload_anew(make_scenario, config, kind, parts):
     """Any error of the list was taken for 'there is no such upload'; so was an empty list."""
-    world = make_world()
+    scenario = make_scenario()
     dying = Fault("upload_part", FaultKind.CRASH_BEFORE, parts + 1)
-    world.live(Life((dying,), config=config()))
+    scenario.run(ProcessScript((dying,), config=config()))
 
-    lived = world.live(Life((Fault("list_parts", kind),), config=config()))
+    trace = scenario.run(ProcessScript((Fault("list_parts", kind),), config=config()))
 
-    assert asked(lived, "initiate_upload") == 0
-    assert isinstance(getattr(lived.error, "__cause__", None), AccessDenied) == (kind is FaultKind.PERMANENT)
+    assert asked(trace, "initiate_upload") == 0
+    assert isinstance(getattr(trace.error, "__cause__", None), AccessDenied) == (kind is FaultKind.PERMANENT)
 
 
-def test_d20_each_part_has_its_own_attempts(make_world, config):
+def test_d20_each_part_has_its_own_attempts(make_scenario, config):
     """Eight parts that failed once each used up the three attempts that all of them shared."""
-    world = make_world(SimulatedFile(pseudo_random_bytes(8 * PART)))
+    scenario = make_scenario(SimulatedFile(pseudo_random_bytes(8 * PART)))
     each = tuple(
         Fault("upload_part", FaultKind.BEFORE, occurrence, part_number=part)
         for part in range(1, 9)
         for occurrence in (1, 2)
     )
 
-    assert world.live(Life(each, config=config(max_attempts=3, concurrency=3))).result is not None
+    assert scenario.run(ProcessScript(each, config=config(max_attempts=3, concurrency=3))).result is not None
 
 
 @given(
@@ -661,26 +659,26 @@ def test_d22_the_largest_object_has_a_plan(size):
     assert plan_parts(size, PartLimits(min_part_size=100 * KIB)).parts_total <= 10_000
 
 
-def test_d25_options_that_change_no_byte_change_nothing(make_world, config):
+def test_d25_options_that_change_no_byte_change_nothing(make_scenario, config):
     """The comparison was the wrong way round: the same callback made every checkpoint invalid."""
     late = ObjectOptions(acl="private", traffic_limit=1_000_000, request_payer="requester", callback=CALLBACK.callback)
-    world = make_world()
-    world.live(dies_after_part(2, config=config()))
+    scenario = make_scenario()
+    scenario.run(crash_after_part(2, config=config()))
 
-    lived = world.live(Life(config=config(), options=late))
+    trace = scenario.run(ProcessScript(config=config(), options=late))
 
-    assert lived.result.parts_resumed == 2
+    assert trace.result.parts_resumed == 2
 
 
 @pytest.mark.parametrize("size", [PARTS * PART, PARTS * PART - 3])
-def test_d26_a_run_with_nothing_left_to_send_completes(make_world, config, size):
+def test_d26_a_run_with_nothing_left_to_send_completes(make_scenario, config, size):
     """The checksum of nothing at all was compared with the object's, after the object was complete."""
-    world = make_world(SimulatedFile(pseudo_random_bytes(size)))
-    world.live(Life((Fault("complete_upload", FaultKind.CRASH_BEFORE),), config=config()))
+    scenario = make_scenario(SimulatedFile(pseudo_random_bytes(size)))
+    scenario.run(ProcessScript((Fault("complete_upload", FaultKind.CRASH_BEFORE),), config=config()))
 
-    lived = world.live(Life(config=config()))
+    trace = scenario.run(ProcessScript(config=config()))
 
-    assert (sent(lived), lived.result.verified) == ([], True)
+    assert (sent(trace), trace.result.verified) == ([], True)
 
 
 @given(strategies.checkpoints())
@@ -689,12 +687,12 @@ def test_d27_whatever_is_written_can_be_read_back(checkpoint):
     assert Checkpoint.from_data(json.loads(json.dumps(checkpoint.to_data()))) == checkpoint
 
 
-def test_d44_the_shorter_last_part_is_known_again(make_world, config):
+def test_d44_the_shorter_last_part_is_known_again(make_scenario, config):
     """A part counted as done only if it was of the full size."""
-    world = make_world()
-    world.live(dies_after_part(PARTS, config=config()))
+    scenario = make_scenario()
+    scenario.run(crash_after_part(PARTS, config=config()))
 
-    assert sent(world.live(Life(config=config()))) == []
+    assert sent(scenario.run(ProcessScript(config=config()))) == []
 
 
 def test_d44_a_part_of_another_size_than_planned_is_sent_again(backend, store):
@@ -712,52 +710,52 @@ def test_d44_a_part_of_another_size_than_planned_is_sent_again(backend, store):
     assert (result.parts_resumed, backend.read("key")) == (1, pseudo_random_bytes(30))
 
 
-def test_d43_what_was_resumed_is_verified_like_all_else(make_world, config):
+def test_d43_what_was_resumed_is_verified_like_all_else(make_scenario, config):
     """After a crash the checksum of the object was not compared, without a word."""
-    world = make_world()
-    world.live(dies_after_part(2, config=config()))
+    scenario = make_scenario()
+    scenario.run(crash_after_part(2, config=config()))
 
-    assert world.live(Life(config=config())).result.verified
+    assert scenario.run(ProcessScript(config=config())).result.verified
 
 
-def test_d43_what_can_not_be_verified_is_not_said_to_be(make_world, config):
-    world = make_world(capabilities=evolve(DEFAULT_CAPABILITIES, object_checksums=False))
+def test_d43_what_can_not_be_verified_is_not_said_to_be(make_scenario, config):
+    scenario = make_scenario(capabilities=evolve(DEFAULT_CAPABILITIES, object_checksums=False))
 
-    assert not world.live(Life(config=config())).result.verified
+    assert not scenario.run(ProcessScript(config=config())).result.verified
 
 
 # --- uploads that are left behind ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("why", ["changed", "damaged", "options"])
-def test_d28_an_upload_that_is_given_up_is_aborted(make_world, config, why):
+def test_d28_an_upload_that_is_given_up_is_aborted(make_scenario, config, why):
     """Its parts were billed for ever."""
-    world = make_world()
-    world.live(dies_after_part(2, config=config()))
+    scenario = make_scenario()
+    scenario.run(crash_after_part(2, config=config()))
     faults: tuple[Fault, ...] = ()
     options = ObjectOptions()
     match why:
         case "changed":
-            world.change(Happening.TOUCH)
+            scenario.change(Event.TOUCH)
         case "damaged":
             faults = (Fault("load", FaultKind.DAMAGED),)
         case "options":
             options = ObjectOptions(metadata={"made": "otherwise"})
 
-    lived = world.live(Life(faults, config=config(), options=options))
+    trace = scenario.run(ProcessScript(faults, config=config(), options=options))
 
-    assert lived.result.parts_resumed == 0
-    assert lived.after.pending == {}
-
-
-def test_d28_another_part_size_gives_nothing_up(make_world, config):
-    world = make_world()
-    world.live(dies_after_part(2, config=config()))
-
-    assert world.live(Life(config=config(part_size=2 * PART))).result.parts_resumed == 2
+    assert trace.result.parts_resumed == 0
+    assert trace.after.pending == {}
 
 
-def test_d28_an_upload_that_died_with_its_id_is_listed(make_world, config, backend, store):
+def test_d28_another_part_size_gives_nothing_up(make_scenario, config):
+    scenario = make_scenario()
+    scenario.run(crash_after_part(2, config=config()))
+
+    assert scenario.run(ProcessScript(config=config(part_size=2 * PART))).result.parts_resumed == 2
+
+
+def test_d28_an_upload_that_died_with_its_id_is_listed(make_scenario, config, backend, store):
     """A death between the birth of an upload and its first record loses one id, and no more; `list_uploads` has it."""
     plan = FaultPlan([Fault("initiate_upload", FaultKind.CRASH_AFTER)])
     with plan, pytest.raises(SimulatedCrash):
@@ -768,12 +766,14 @@ def test_d28_an_upload_that_died_with_its_id_is_listed(make_world, config, backe
 
 
 @pytest.mark.parametrize("operation", ["upload_part", "complete_upload"])
-def test_d29_an_upload_that_nobody_could_carry_on_is_aborted(make_world, config, operation):
+def test_d29_an_upload_that_nobody_could_carry_on_is_aborted(make_scenario, config, operation):
     """Without a checkpoint, too, a failure left its parts behind."""
-    lived = make_world().live(Life((Fault(operation, FaultKind.PERMANENT),), config=config(), resume="never"))
+    trace = make_scenario().run(
+        ProcessScript((Fault(operation, FaultKind.PERMANENT),), config=config(), resume="never")
+    )
 
-    assert isinstance(lived.error, UploadFailed)
-    assert lived.after.pending == {}
+    assert isinstance(trace.error, UploadFailed)
+    assert trace.after.pending == {}
 
 
 def test_d30_a_record_outlives_an_abort_that_failed(backend, store):
@@ -798,11 +798,11 @@ def test_d30_a_record_outlives_an_abort_that_failed(backend, store):
 
 @pytest.mark.parametrize("concurrency", [1, 3])
 @pytest.mark.parametrize(("kind", "at_most"), [(FaultKind.PERMANENT, 1), (FaultKind.FORGOTTEN_UPLOAD, 2 * PARTS + 3)])
-def test_d09_an_error_that_stays_is_not_asked_for_again_and_again(make_world, config, kind, at_most, concurrency):
+def test_d09_an_error_that_stays_is_not_asked_for_again_and_again(make_scenario, config, kind, at_most, concurrency):
     """After a 403 on one part, all other parts were tried, three times over."""
-    lived = make_world().live(Life((Fault("upload_part", kind),), config=config(concurrency=concurrency)))
+    trace = make_scenario().run(ProcessScript((Fault("upload_part", kind),), config=config(concurrency=concurrency)))
 
-    assert len(sent(lived)) <= at_most - 1 + concurrency
+    assert len(sent(trace)) <= at_most - 1 + concurrency
 
 
 def mutated(data: bytes, draw) -> bytes:
@@ -879,17 +879,17 @@ def test_d32_no_thread_outlives_a_call_in_which_every_part_fails(backend, store)
     assert set(threading.enumerate()) == before
 
 
-def test_d33_what_arrives_while_an_upload_ends_is_recorded(make_world, config):
+def test_d33_what_arrives_while_an_upload_ends_is_recorded(make_scenario, config):
     """It returned with parts in flight, which arrived later, and were sent again by the next run."""
-    world = make_world()
+    scenario = make_scenario()
     # Two parts are on the storage when the first answer comes, and somebody asks for a pause.
     both = (0, 0, 0, 0, 1, 1, 1, 1, 0)
-    pause = Incident("append_part", Happening.PAUSE)
+    pause = ScheduledEvent("append_part", Event.PAUSE)
 
-    lived = world.live(Life(incidents=(pause,), choices=both, config=config(concurrency=2)))
+    trace = scenario.run(ProcessScript(events=(pause,), choices=both, config=config(concurrency=2)))
 
-    assert isinstance(lived.error, UploadPaused)
-    assert {part.part_number for part in lived.after.record.parts} == {1, 2}
+    assert isinstance(trace.error, UploadPaused)
+    assert {part.part_number for part in trace.after.checkpoint.parts} == {1, 2}
 
 
 def test_d34_cancelling_one_upload_touches_no_other(backend, store):
@@ -943,23 +943,23 @@ def test_d41_a_directory_without_a_slash_at_its_end_is_that_directory(tmp_path, 
 
 
 @pytest.mark.parametrize("concurrency", [1, 2, 4])
-def test_d42_a_stream_is_read_only_as_it_is_sent(make_world, config, concurrency):
+def test_d42_a_stream_is_read_only_as_it_is_sent(make_scenario, config, concurrency):
     """All fifty parts were in memory while the first one was under way."""
-    world = make_world(SimulatedStream(pseudo_random_bytes(50 * PART)))
+    scenario = make_scenario(SimulatedStream(pseudo_random_bytes(50 * PART)))
 
-    lived = world.live(Life(config=config(concurrency=concurrency)))
+    trace = scenario.run(ProcessScript(config=config(concurrency=concurrency)))
 
-    assert lived.most_bodies <= concurrency + 2
+    assert trace.most_bodies <= concurrency + 2
 
 
-def test_d46_a_resume_reads_only_what_it_sends(make_world, config):
+def test_d46_a_resume_reads_only_what_it_sends(make_scenario, config):
     """The whole file was read again after every part."""
-    world = make_world()
-    world.live(dies_after_part(3, config=config()))
+    scenario = make_scenario()
+    scenario.run(crash_after_part(3, config=config()))
 
-    lived = world.live(Life(config=config()))
+    trace = scenario.run(ProcessScript(config=config()))
 
-    assert sum(call.operation == "read" for call in lived.calls) == 1
+    assert sum(call.operation == "read" for call in trace.calls) == 1
 
 
 def test_d48_a_record_costs_the_same_however_many_there_are(tmp_path):
@@ -1022,15 +1022,17 @@ def test_d36_the_end_is_told_when_the_object_is_there(backend, store):
     assert (reports[-1][0].fraction, reports[-1][1]) == (1.0, ["key"])
 
 
-def test_d37_progress_never_goes_backwards_whatever_the_order(make_world, config):
+def test_d37_progress_never_goes_backwards_whatever_the_order(make_scenario, config):
     """50 % and then 42 %, and more than 100 %."""
     retried = Fault("upload_part", FaultKind.HALFWAY, 2)
 
-    lived = make_world().live(
-        Life((retried,), choices=(1, 2, 0, 1, 1, 2, 0, 2, 1) * 9, config=config(concurrency=3, progress_interval=0.001))
+    trace = make_scenario().run(
+        ProcessScript(
+            (retried,), choices=(1, 2, 0, 1, 1, 2, 0, 2, 1) * 9, config=config(concurrency=3, progress_interval=0.001)
+        )
     )
 
-    done = [told.progress.bytes_done for told in lived.reports]
+    done = [told.progress.bytes_done for told in trace.reports]
     assert done == sorted(done)
     assert len(done) > PARTS
 
@@ -1049,14 +1051,14 @@ def test_d38_a_record_that_vanished_fails_nothing(backend, tmp_path):
     assert result.warnings
 
 
-def test_d39_a_record_that_can_not_be_written_hides_no_error_of_the_upload(make_world, config):
+def test_d39_a_record_that_can_not_be_written_hides_no_error_of_the_upload(make_scenario, config):
     faults = (Fault("append_part", FaultKind.DISK_FULL), Fault("upload_part", FaultKind.PERMANENT, 2))
 
-    lived = make_world().live(Life(faults, config=config()))
+    trace = make_scenario().run(ProcessScript(faults, config=config()))
 
-    assert isinstance(lived.error, UploadFailed)
-    assert isinstance(lived.error.__cause__, AccessDenied)
-    assert any("could not be recorded" in warning for warning in lived.error.warnings)
+    assert isinstance(trace.error, UploadFailed)
+    assert isinstance(trace.error.__cause__, AccessDenied)
+    assert any("could not be recorded" in warning for warning in trace.error.warnings)
 
 
 def test_d45_a_limit_on_traffic_goes_with_every_part(backend, store):
@@ -1141,6 +1143,6 @@ def test_d24_a_203_is_a_failed_callback_and_not_a_success(store):
 
 
 def simulated(backend, store=None, **changes):
-    """An uploader in a world of its own, with small parts."""
+    """An uploader in a scenario of its own, with small parts."""
     config = TransferConfig(**{"part_size": PART, "multipart_threshold": 0, "concurrency": 1, **changes})
     return Simulation().uploader(backend, store, config)

@@ -1,11 +1,10 @@
 """
-Every instant at which a process can die or a call can fail, one after the other, for small uploads.
+Every instant at which a process can crash or a call can fail, one after the other, for small uploads.
 
-An upload is a few dozen calls of its storage, its store and its source. For each of them, the process dies just before
-it takes effect or just after; or it fails without effect, or takes effect and its answer is lost. Then another process
-runs, which nothing befalls. After every life, every promise of `partwise.testing._proof.invariants` is
-checked; here it is
-also counted how many parts were sent again, and looked whether anything was left behind.
+An upload is a few dozen calls of its storage, its store and its source. For each call, the process crashes just before
+it takes effect or just after; or the call fails without effect, or takes effect and its response is lost. Then another
+process runs undisturbed. After every process, every promise of `partwise.testing._proof.invariants` is checked; these
+tests also count how many parts were sent again, and check that nothing is left behind.
 """
 
 from __future__ import annotations
@@ -17,18 +16,10 @@ import pytest
 from attrs import define, evolve
 
 from partwise import PartwiseError, SourceChanged, TransferConfig
-from partwise.testing._proof.scenario import (
-    Happening,
-    Incident,
-    Life,
-    Lived,
-    MemoryHarness,
-    MemoryStoreHarness,
-    SimulatedFile,
-    SimulatedStream,
-    SourcePlace,
-    World,
-)
+from partwise.testing._proof.events import Event, ProcessScript, ProcessTrace, ScheduledEvent
+from partwise.testing._proof.invariants import check
+from partwise.testing._proof.scenario import MemoryHarness, MemoryStoreHarness, Scenario
+from partwise.testing._proof.sources import ScenarioSource, SimulatedFile, SimulatedStream
 from partwise.testing.fakes import pseudo_random_bytes
 from partwise.testing.faults import (
     BACKEND_OPERATIONS,
@@ -42,31 +33,31 @@ from partwise.testing.faults import (
 
 PART = 8
 
-#: A thousand worlds in one test take a while where a busy machine measures branches besides; no single one can hang.
+#: A test runs up to thousands of scenarios, which takes long while branches are measured on a busy machine.
 pytestmark = pytest.mark.timeout(600)
 
-DEATHS = (FaultKind.CRASH_BEFORE, FaultKind.CRASH_AFTER)
+CRASHES = (FaultKind.CRASH_BEFORE, FaultKind.CRASH_AFTER)
 FAILURES = (FaultKind.BEFORE, FaultKind.AFTER)
-#: Every other kind; but a store in memory can't tear what it writes: see `test_machine` and `test_every_system_call`.
-OTHERS = tuple(kind for kind in FaultKind if kind not in {*DEATHS, *FAILURES, FaultKind.TORN_WRITE})
+#: Every other kind. A store in memory can't tear its records: see `test_machine` and `test_every_system_call`.
+OTHERS = tuple(kind for kind in FaultKind if kind not in {*CRASHES, *FAILURES, FaultKind.TORN_WRITE})
 
 #: Orders in which parts make their steps: one after the other, in turns, the last one first.
 ORDERS = {"in order": (), "in turns": (0, 1) * 40, "backwards": (1,) * 80}
 
 
 @define(frozen=True)
-class Scene:
+class UploadCase:
     """
     One small upload.
 
     Args:
-        source: where the source lies.
-        parts: how many parts it makes; the last one is short.
-        concurrency: parts under way at once.
-        order: the order in which they make their steps.
+        source: the kind of source.
+        parts: its number of parts, the last one shorter; 0: a single put.
+        concurrency: the maximum number of parts in flight.
+        order: the order in which parts make their steps.
     """
 
-    source: type[SourcePlace]
+    source: type[ScenarioSource]
     parts: int
     concurrency: int = 1
     order: str = "in order"
@@ -76,41 +67,41 @@ class Scene:
         how = "in one piece" if not self.parts else f"{self.parts} parts, {self.concurrency} at once, {self.order}"
         return f"{where}, {how}"
 
-    def world(self) -> World:
+    def scenario(self) -> Scenario:
         size = PART * (self.parts - 1) + 5 if self.parts else 5
-        return World(MemoryHarness(), MemoryStoreHarness(), self.source(pseudo_random_bytes(size)))
+        return Scenario(MemoryHarness(), MemoryStoreHarness(), self.source(pseudo_random_bytes(size)), check=check)
 
-    def life(self, *faults: Fault) -> Life:
+    def script(self, *faults: Fault) -> ProcessScript:
         threshold = 0 if self.parts else PART
         config = TransferConfig(part_size=PART, multipart_threshold=threshold, concurrency=self.concurrency)
-        return Life(faults=faults, choices=ORDERS[self.order], config=config)
+        return ProcessScript(faults=faults, choices=ORDERS[self.order], config=config)
 
 
-SCENES = [
-    *(Scene(SimulatedFile, parts) for parts in (0, 1, 2, 3, 4)),
-    *(Scene(SimulatedFile, parts, 2, order) for parts in (2, 3, 4) for order in ORDERS),
-    *(Scene(SimulatedStream, parts) for parts in (0, 1, 2, 3)),
-    *(Scene(SimulatedStream, 3, 2, order) for order in ORDERS),
+CASES = [
+    *(UploadCase(SimulatedFile, parts) for parts in (0, 1, 2, 3, 4)),
+    *(UploadCase(SimulatedFile, parts, 2, order) for parts in (2, 3, 4) for order in ORDERS),
+    *(UploadCase(SimulatedStream, parts) for parts in (0, 1, 2, 3)),
+    *(UploadCase(SimulatedStream, 3, 2, order) for order in ORDERS),
 ]
-#: Two deaths in a row are the square of one.
+#: The number of pairs of crashes grows with the square of the number of calls.
 PAIRS = [
-    Scene(SimulatedFile, 0),
-    Scene(SimulatedFile, 2),
-    Scene(SimulatedFile, 2, 2, "in turns"),
-    Scene(SimulatedStream, 2),
+    UploadCase(SimulatedFile, 0),
+    UploadCase(SimulatedFile, 2),
+    UploadCase(SimulatedFile, 2, 2, "in turns"),
+    UploadCase(SimulatedStream, 2),
 ]
 
 
 def faults_at(
     calls: tuple[Call, ...], kinds: tuple[FaultKind, ...], operations: tuple[str, ...] = OPERATIONS
 ) -> list[Fault]:
-    """A fault of each kind at each of these calls, of those operations."""
+    """Return a fault of each kind for each of these calls, if it is of one of the operations."""
     seen: Counter[str] = Counter()
     planned: list[Fault] = []
     for call in calls:
         seen[call.operation] += 1
         if call.operation in operations:
-            # A call that was refused had no effect that a death could come after.
+            # A call that failed had no effect that a crash could follow.
             possible = (k for k in kinds if k is not FaultKind.CRASH_AFTER or call.outcome == "returned")
             planned += [
                 Fault(call.operation, k, seen[call.operation]) for k in possible if k.applies_to(call.operation)
@@ -118,192 +109,199 @@ def faults_at(
     return planned
 
 
-def uneventful(scene: Scene) -> Lived:
-    world = scene.world()
+def undisturbed_run(case: UploadCase) -> ProcessTrace:
+    scenario = case.scenario()
     try:
-        return world.live(scene.life())
+        return scenario.run(case.script())
     finally:
-        world.close()
+        scenario.close()
 
 
-def assert_done(scene: Scene, world: World, *lives: Lived, again: int) -> None:
-    """The last life did it, the object is there, nothing is left behind, and so many parts were sent twice at most."""
-    last = lives[-1]
-    assert last.result is not None, f"PROGRESS: nothing befell it, and it failed\n{last}"
-    assert world.situation().stored == world.source.version.data, f"EXACT\n{last}"
-    assert world.history.record is None, f"CLEAN: a checkpoint was left behind\n{last}"
-    left = [upload_id for upload_id in world.history.pending() if not world.history.uploads[upload_id].excused]
+def assert_done(case: UploadCase, scenario: Scenario, *traces: ProcessTrace, again: int) -> None:
+    """The last process stored the object, nothing is left behind, and at most `again` parts were sent twice."""
+    last = traces[-1]
+    assert last.result is not None, f"PROGRESS: nothing disturbed it, and it failed\n{last}"
+    assert scenario.snapshot().stored == scenario.source.version.data, f"EXACT\n{last}"
+    assert scenario.history.checkpoint is None, f"CLEAN: a checkpoint was left behind\n{last}"
+    left = [
+        upload_id for upload_id in scenario.history.pending() if not scenario.history.uploads[upload_id].orphan_reason
+    ]
     assert not left, f"CLEAN: uploads were left behind\n{last}"
     sent = 0
-    for lived in lives:
-        sent += sum(deed.operation == "upload_part" for deed in lived.asked)
-        if lived is not last and lived.after.stored is not None and lived.after.record is None:
-            sent = 0  # that upload was all over; what follows is another one of the same bytes
-    # A stream that was completed by a process that died at once is sent again: it can't be told before it was read.
-    if scene.source is SimulatedFile:
-        assert sent <= scene.parts + again, f"BOUNDED: {sent} parts were sent\n" + "\n".join(map(str, lives))
+    for trace in traces:
+        sent += sum(call.operation == "upload_part" for call in trace.backend_calls)
+        if trace is not last and trace.after.stored is not None and trace.after.checkpoint is None:
+            sent = 0  # that upload was finished; what follows is another one of the same bytes
+    # A stream that a crashed process has completed is sent again: it can't be recognised before it was read.
+    if case.source is SimulatedFile:
+        assert sent <= case.parts + again, f"BOUNDED: {sent} parts were sent\n" + "\n".join(map(str, traces))
 
 
-@pytest.mark.parametrize("scene", SCENES, ids=str)
-def test_a_death_at_any_instant_costs_no_more_than_what_was_in_flight(scene, figure):
-    deaths = faults_at(uneventful(scene).calls, DEATHS)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_after_a_crash_at_any_instant_only_parts_in_flight_are_sent_again(case, figure):
+    deaths = faults_at(undisturbed_run(case).calls, CRASHES)
     for death in deaths:
-        world = scene.world()
-        dead = world.live(scene.life(death))
-        assert dead.died, f"planned, and never reached: {death}"
-        assert_done(scene, world, dead, world.live(scene.life()), again=scene.concurrency)
-        world.close()
-    figure("instants of death, each followed by a run that ends well", len(deaths))
+        scenario = case.scenario()
+        dead = scenario.run(case.script(death))
+        assert dead.crashed, f"planned and never reached: {death}"
+        assert_done(case, scenario, dead, scenario.run(case.script()), again=case.concurrency)
+        scenario.close()
+    figure("instants of a crash, each followed by a successful run", len(deaths))
 
 
-@pytest.mark.parametrize("scene", PAIRS, ids=str)
-def test_a_second_death_while_recovering_from_the_first_costs_no_more(scene, figure):
+@pytest.mark.parametrize("case", PAIRS, ids=str)
+def test_after_a_second_crash_during_the_recovery_only_parts_in_flight_are_sent_again(case, figure):
     count = 0
-    for first in faults_at(uneventful(scene).calls, DEATHS):
-        world = scene.world()
-        world.live(scene.life(first))
-        recovery = world.live(scene.life())
-        world.close()
-        for second in faults_at(recovery.calls, DEATHS):
-            world = scene.world()
-            lives = [world.live(scene.life(death)) for death in (first, second)]
-            assert all(lived.died for lived in lives)
-            assert_done(scene, world, *lives, world.live(scene.life()), again=2 * scene.concurrency)
-            world.close()
+    for first in faults_at(undisturbed_run(case).calls, CRASHES):
+        scenario = case.scenario()
+        scenario.run(case.script(first))
+        recovery = scenario.run(case.script())
+        scenario.close()
+        for second in faults_at(recovery.calls, CRASHES):
+            scenario = case.scenario()
+            traces = [scenario.run(case.script(death)) for death in (first, second)]
+            assert all(trace.crashed for trace in traces)
+            assert_done(case, scenario, *traces, scenario.run(case.script()), again=2 * case.concurrency)
+            scenario.close()
             count += 1
-    figure("pairs of deaths, the second one while recovering from the first", count)
+    figure("pairs of crashes, the second one during the recovery from the first", count)
 
 
-@pytest.mark.parametrize("scene", SCENES, ids=str)
-def test_a_failure_of_the_storage_at_any_call_is_survived(scene, figure):
-    """With its effect or without: the run itself ends well, and at most the part that failed is sent again."""
-    failures = faults_at(uneventful(scene).calls, FAILURES, BACKEND_OPERATIONS)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_a_run_survives_a_failure_of_the_storage_at_any_call(case, figure):
+    """With or without effect: the run itself succeeds, and at most the part that failed is sent again."""
+    failures = faults_at(undisturbed_run(case).calls, FAILURES, BACKEND_OPERATIONS)
     for failure in failures:
-        world = scene.world()
-        lived = world.live(scene.life(failure))
-        assert lived.faults, f"planned, and never reached: {failure}"
-        assert_done(scene, world, lived, again=int(failure.operation == "upload_part"))
-        world.close()
-    figure("failures of the storage, with effect and without, each survived by the run itself", len(failures))
+        scenario = case.scenario()
+        trace = scenario.run(case.script(failure))
+        assert trace.faults, f"planned and never reached: {failure}"
+        assert_done(case, scenario, trace, again=int(failure.operation == "upload_part"))
+        scenario.close()
+    figure("failures of the storage, with or without effect, each survived by the run itself", len(failures))
 
 
-@pytest.mark.parametrize("scene", PAIRS, ids=str)
-def test_two_failures_of_the_storage_are_survived(scene, figure):
-    """The second one may strike what was only done because of the first, such as the look at a lost answer."""
+@pytest.mark.parametrize("case", PAIRS, ids=str)
+def test_a_run_survives_two_failures_of_the_storage(case, figure):
+    """The second one may hit a request that is only made because of the first, such as head after a lost response."""
     count = 0
-    for first in faults_at(uneventful(scene).calls, FAILURES, BACKEND_OPERATIONS):
-        world = scene.world()
-        shaken = world.live(scene.life(first))
-        world.close()
-        for second in faults_at(shaken.calls, FAILURES, BACKEND_OPERATIONS):
+    for first in faults_at(undisturbed_run(case).calls, FAILURES, BACKEND_OPERATIONS):
+        scenario = case.scenario()
+        disturbed = scenario.run(case.script(first))
+        scenario.close()
+        for second in faults_at(disturbed.calls, FAILURES, BACKEND_OPERATIONS):
             if (second.operation, second.occurrence) <= (first.operation, first.occurrence):
                 continue
-            world = scene.world()
-            lived = world.live(scene.life(first, second))
+            scenario = case.scenario()
+            trace = scenario.run(case.script(first, second))
             again = sum(fault.operation == "upload_part" for fault in (first, second))
-            assert_done(scene, world, lived, again=again)
-            world.close()
+            assert_done(case, scenario, trace, again=again)
+            scenario.close()
             count += 1
     figure("pairs of failures of the storage in one run, each survived by the run itself", count)
 
 
-@pytest.mark.parametrize("scene", PAIRS, ids=str)
-def test_a_failure_of_the_storage_and_then_a_death_cost_no_more(scene, figure):
+@pytest.mark.parametrize("case", PAIRS, ids=str)
+def test_after_a_failure_of_the_storage_and_a_crash_only_parts_in_flight_are_sent_again(case, figure):
     count = 0
-    for failure in faults_at(uneventful(scene).calls, FAILURES, BACKEND_OPERATIONS):
-        world = scene.world()
-        shaken = world.live(scene.life(failure))
-        world.close()
-        for death in faults_at(shaken.calls, DEATHS):
+    for failure in faults_at(undisturbed_run(case).calls, FAILURES, BACKEND_OPERATIONS):
+        scenario = case.scenario()
+        disturbed = scenario.run(case.script(failure))
+        scenario.close()
+        for death in faults_at(disturbed.calls, CRASHES):
             if (death.operation, death.occurrence) == (failure.operation, failure.occurrence):
                 continue
-            world = scene.world()
-            dead = world.live(scene.life(failure, death))
-            assert dead.died
-            again = scene.concurrency + (failure.operation == "upload_part")
-            assert_done(scene, world, dead, world.live(scene.life()), again=again)
-            world.close()
+            scenario = case.scenario()
+            dead = scenario.run(case.script(failure, death))
+            assert dead.crashed
+            again = case.concurrency + (failure.operation == "upload_part")
+            assert_done(case, scenario, dead, scenario.run(case.script()), again=again)
+            scenario.close()
             count += 1
-    figure("failures of the storage with a death in the same run, each followed by a run that ends well", count)
+    figure("failures of the storage with a crash in the same run, each followed by a successful run", count)
 
 
-@pytest.mark.parametrize("scene", SCENES, ids=str)
-def test_a_failure_of_store_or_source_at_any_call_loses_nothing(scene, figure):
-    """The run ends with an error of the tree, or ends well and says what it could not write; the next one is clean."""
-    failures = faults_at(uneventful(scene).calls, FAILURES, (*STORE_OPERATIONS, *SOURCE_OPERATIONS))
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_after_a_failure_of_store_or_source_at_any_call_the_next_run_succeeds(case, figure):
+    """The run raises a PartwiseError, or succeeds with a warning for what it could not write; the next run succeeds."""
+    failures = faults_at(undisturbed_run(case).calls, FAILURES, (*STORE_OPERATIONS, *SOURCE_OPERATIONS))
     for failure in failures:
-        world = scene.world()
-        lived = world.live(scene.life(failure))
-        assert lived.faults, f"planned, and never reached: {failure}"
-        assert lived.result is not None or isinstance(lived.error, PartwiseError), lived
-        lost_all = isinstance(lived.error, SourceChanged) or lived.result is not None
-        again = scene.parts if lost_all else scene.concurrency
-        assert_done(scene, world, lived, world.live(scene.life()), again=again)
-        world.close()
-    figure("failures of store and source, each followed by a run that ends well", len(failures))
+        scenario = case.scenario()
+        trace = scenario.run(case.script(failure))
+        assert trace.faults, f"planned and never reached: {failure}"
+        assert trace.result is not None or isinstance(trace.error, PartwiseError), trace
+        lost_all = isinstance(trace.error, SourceChanged) or trace.result is not None
+        again = case.parts if lost_all else case.concurrency
+        assert_done(case, scenario, trace, scenario.run(case.script()), again=again)
+        scenario.close()
+    figure("failures of store and source, each followed by a successful run", len(failures))
 
 
-def begun(scene: Scene) -> World:
-    """A world in which a process died when it had recorded two parts."""
-    world = scene.world()
-    world.live(scene.life(Fault("append_part", FaultKind.CRASH_AFTER, 2)))
-    return world
+def with_two_parts_recorded(case: UploadCase) -> Scenario:
+    """Create a scenario in which a process crashed when it had recorded two parts."""
+    scenario = case.scenario()
+    scenario.run(case.script(Fault("append_part", FaultKind.CRASH_AFTER, 2)))
+    return scenario
 
 
-def other_faults(scene: Scene, begin: Callable[[Scene], World]) -> list[Fault]:
-    world = begin(scene)
-    calls = world.live(scene.life()).calls
-    world.close()
+def other_faults(case: UploadCase, begin: Callable[[UploadCase], Scenario]) -> list[Fault]:
+    scenario = begin(case)
+    calls = scenario.run(case.script()).calls
+    scenario.close()
     return [evolve(fault, seconds=2.0) for fault in faults_at(calls, OTHERS)]
 
 
-#: Where each of the other kinds can strike: an upload in one piece, by parts, and one that is carried on.
-STRUCK = [
-    *((scene, Scene.world) for scene in (Scene(SimulatedFile, 0), Scene(SimulatedFile, 3), Scene(SimulatedStream, 2))),
-    (Scene(SimulatedFile, 4), begun),
-    (Scene(SimulatedFile, 4, 2, "in turns"), begun),
-    (Scene(SimulatedStream, 4), begun),
+#: Where the other kinds are injected: a single put, an upload by parts, and one that is resumed.
+FAULT_CASES = [
+    *(
+        (case, UploadCase.scenario)
+        for case in (UploadCase(SimulatedFile, 0), UploadCase(SimulatedFile, 3), UploadCase(SimulatedStream, 2))
+    ),
+    (UploadCase(SimulatedFile, 4), with_two_parts_recorded),
+    (UploadCase(SimulatedFile, 4, 2, "in turns"), with_two_parts_recorded),
+    (UploadCase(SimulatedStream, 4), with_two_parts_recorded),
 ]
 
 
 @pytest.mark.parametrize(
-    ("scene", "begin"), STRUCK, ids=[f"{scene}{', carried on' * (begin is begun)}" for scene, begin in STRUCK]
+    ("case", "begin"),
+    FAULT_CASES,
+    ids=[f"{case}{', resumed' * (begin is with_two_parts_recorded)}" for case, begin in FAULT_CASES],
 )
-def test_a_fault_of_any_other_kind_at_any_call_breaks_no_promise(scene, begin, figure):
-    """Throttled, refused, damaged, written in vain: whatever the run makes of it, the next one is clean."""
-    faults = other_faults(scene, begin)
+def test_a_fault_of_any_other_kind_at_any_call_breaks_no_promise(case, begin, figure):
+    """Throttled, denied, damaged, lost: whatever the outcome of the run, the next one succeeds."""
+    faults = other_faults(case, begin)
     for fault in faults:
-        world = begin(scene)
-        lived = world.live(scene.life(fault))
-        assert lived.faults, f"planned, and never reached: {fault}"
-        assert_done(scene, world, lived, world.live(scene.life()), again=scene.parts)
-        world.close()
-    figure("faults of every other kind, each followed by a run that ends well", len(faults))
+        scenario = begin(case)
+        trace = scenario.run(case.script(fault))
+        assert trace.faults, f"planned and never reached: {fault}"
+        assert_done(case, scenario, trace, scenario.run(case.script()), again=case.parts)
+        scenario.close()
+    figure("faults of every other kind, each followed by a successful run", len(faults))
 
 
-def test_every_kind_of_fault_strikes_somewhere():
-    struck = {fault.kind for scene, begin in STRUCK for fault in other_faults(scene, begin)}
+def test_every_kind_of_fault_is_injected_somewhere():
+    struck = {fault.kind for case, begin in FAULT_CASES for fault in other_faults(case, begin)}
 
     assert struck == set(OTHERS)
 
 
-WISHES = [Happening.INTERRUPT, Happening.EXIT, Happening.TIME_LIMIT, Happening.PAUSE, Happening.CANCEL]
+STOP_EVENTS = [Event.INTERRUPT, Event.EXIT, Event.TIME_LIMIT, Event.PAUSE, Event.CANCEL]
 
 
-@pytest.mark.parametrize("scene", SCENES, ids=str)
-@pytest.mark.parametrize("what", WISHES, ids=lambda what: what.name)
-def test_a_wish_to_stop_at_any_call_costs_no_more_than_what_was_in_flight(scene, what, figure):
-    """Whether Ctrl-C is pressed, a signal handler raises, or a pause or a cancel is asked for."""
-    calls = uneventful(scene).calls
+@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("what", STOP_EVENTS, ids=lambda what: what.name)
+def test_after_a_stop_request_at_any_call_only_parts_in_flight_are_sent_again(case, what, figure):
+    """By Ctrl-C, a signal handler that raises, a pause or a cancel."""
+    calls = undisturbed_run(case).calls
     seen: Counter[str] = Counter()
     for call in calls:
         seen[call.operation] += 1
-        world = scene.world()
-        stopping = evolve(scene.life(), incidents=(Incident(call.operation, what, seen[call.operation]),))
-        stopped = world.live(stopping)
-        dropped = what is Happening.CANCEL or stopped.result is not None
+        scenario = case.scenario()
+        stopping = evolve(case.script(), events=(ScheduledEvent(call.operation, what, seen[call.operation]),))
+        stopped = scenario.run(stopping)
+        dropped = what is Event.CANCEL or stopped.result is not None
         assert_done(
-            scene, world, stopped, world.live(scene.life()), again=scene.parts if dropped else scene.concurrency
+            case, scenario, stopped, scenario.run(case.script()), again=case.parts if dropped else case.concurrency
         )
-        world.close()
-    figure("instants of an interrupt, a pause or a cancel, each followed by a run that ends well", len(calls))
+        scenario.close()
+    figure("instants of an interrupt, a pause or a cancel, each followed by a successful run", len(calls))

@@ -50,7 +50,7 @@ class Disk:
             return Simulation().uploader(backend, store, config).upload(self.source, KEY)
 
     def dies(self, step, **changes):
-        """Whether the process died at this step of its life."""
+        """Whether the process died at this step of its script."""
         try:
             with crash_at(step):
                 self.upload(**changes)

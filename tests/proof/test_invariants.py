@@ -1,8 +1,8 @@
 """
-The invariants of the simulated world can be broken: each of them, by an account of a life that is not as it should be.
+Each invariant can fail: it is given the trace of a process that broke the promise.
 
-A life is lived that keeps every promise. Then its account is falsified in one point, as it would read had the engine
-broken a promise, and the invariant has to say so.
+A process is run that keeps every promise. Then its trace is falsified in one point, as it would read had the engine
+broken the promise, and the invariant has to report it.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ from partwise import (
     UploadCancelled,
     UploadFailed,
 )
-from partwise.testing._proof.events import Deed, TrueUpload
+from partwise.testing._proof.events import ActualUpload, BackendCall, Event, ProcessScript, ScheduledEvent
 from partwise.testing._proof.invariants import INVARIANTS, check
-from partwise.testing._proof.scenario import Happening, Incident, Life, SimulatedFile, World
-from partwise.testing._proof.simulation import Moment
+from partwise.testing._proof.scenario import Scenario
+from partwise.testing._proof.simulation import WorkerEvent
+from partwise.testing._proof.sources import SimulatedFile
 from partwise.testing.fakes import pseudo_random_bytes
 from partwise.testing.faults import Call, Fault, FaultKind
 
@@ -32,315 +33,323 @@ PARTS = 4
 
 
 @pytest.fixture
-def resumed(make_world, config):
-    """A world and a life in it, which carried on after a death when two of four parts were there."""
-    world: World = make_world(SimulatedFile(pseudo_random_bytes(3 * PART + 5)))
-    dead = Fault("append_part", FaultKind.CRASH_AFTER, 2)
-    world.live(Life((dead,), config=config(concurrency=2)))
-    return world, world.live(Life(config=config(concurrency=2)))
+def resumed(make_scenario, config):
+    """Return a scenario and the trace of a process that resumed after a crash, when two of four parts were stored."""
+    scenario: Scenario = make_scenario(SimulatedFile(pseudo_random_bytes(3 * PART + 5)))
+    crash = Fault("append_part", FaultKind.CRASH_AFTER, 2)
+    scenario.run(ProcessScript((crash,), config=config(concurrency=2)))
+    return scenario, scenario.run(ProcessScript(config=config(concurrency=2)))
 
 
-def deed(lived, operation, number=0):
-    return [deed for deed in lived.asked if deed.operation == operation][number]
+def call(trace, operation, number=0):
+    return [call for call in trace.backend_calls if call.operation == operation][number]
 
 
 def result(**changes):
-    def falsify(world, lived):
-        lived.result = evolve(
-            lived.result, **{name: change(getattr(lived.result, name)) for name, change in changes.items()}
+    def falsify(scenario, trace):
+        trace.result = evolve(
+            trace.result, **{name: change(getattr(trace.result, name)) for name, change in changes.items()}
         )
 
     return falsify
 
 
 def after(**changes):
-    def falsify(world, lived):
-        lived.after = evolve(lived.after, **changes)
+    def falsify(scenario, trace):
+        trace.after = evolve(trace.after, **changes)
 
     return falsify
 
 
-def failed(error, *, struck=None):
-    """It ended with this error; `struck` is a fault that its calls met."""
+def failed(error, *, fault=None):
+    """It ended with this error; `fault` was injected into one of its calls."""
 
-    def falsify(world, lived):
-        lived.result, lived.error = None, error
-        if struck is not None:
-            lived.calls += (Call(struck.operation, world.key, faults=(struck,), outcome="an error"),)
+    def falsify(scenario, trace):
+        trace.result, trace.error = None, error
+        if fault is not None:
+            trace.calls += (Call(fault.operation, scenario.key, faults=(fault,), outcome="an error"),)
 
     return falsify
 
 
-def asked(*more):
-    """It asked this of the storage, too."""
+def also_called(*more):
+    """It made these calls of the storage, too."""
 
-    def falsify(world, lived):
+    def falsify(scenario, trace):
         for operation, number, error in more:
-            upload_id = lived.before.record.upload_id
-            lived.asked.append(Deed(operation, upload_id, number, began=99.0, ended=99.0, error=error))
+            upload_id = trace.before.checkpoint.upload_id
+            trace.backend_calls.append(BackendCall(operation, upload_id, number, started=99.0, ended=99.0, error=error))
 
     return falsify
 
 
-def moments(*more):
-    def falsify(world, lived):
-        lived.transports[-1].moments += [Moment(what, 1, time, error) for what, time, error in more]
+def worker_events(*more):
+    def falsify(scenario, trace):
+        trace.worker_pools[-1].events += [WorkerEvent(what, 1, time, error) for what, time, error in more]
 
     return falsify
 
 
 def reported(number, **changes):
-    def falsify(world, lived):
-        told = lived.reports[number]
-        lived.reports[number] = evolve(told, progress=evolve(told.progress, **changes))
+    def falsify(scenario, trace):
+        report = trace.reports[number]
+        trace.reports[number] = evolve(report, progress=evolve(report.progress, **changes))
 
     return falsify
 
 
 def completed_with(parts):
-    def falsify(world, lived):
-        sent = deed(lived, "complete_upload")
-        lived.asked[lived.asked.index(sent)] = evolve(sent, parts=sent.parts[parts])
+    def falsify(scenario, trace):
+        sent = call(trace, "complete_upload")
+        trace.backend_calls[trace.backend_calls.index(sent)] = evolve(sent, parts=sent.parts[parts])
 
     return falsify
 
 
-def other_bytes_in_a_part(world, lived):
-    held = world.history.uploads[deed(lived, "complete_upload").upload_id].parts
+def other_bytes_in_a_part(scenario, trace):
+    held = scenario.history.uploads[call(trace, "complete_upload").upload_id].parts
     held[1] = evolve(held[1], data=b"x" * PART)
 
 
-def source_changed_before_complete(world, lived):
-    lived.changed_at = [2]
+def source_changed_before_complete(scenario, trace):
+    trace.changed_at = [2]
 
 
-def source_changed_and_all_was_kept(world, lived):
-    lived.result, lived.error = None, SourceChanged("it changed")
-    lived.after = evolve(lived.after, record=lived.before.record)
+def source_changed_and_the_checkpoint_was_kept(scenario, trace):
+    trace.result, trace.error = None, SourceChanged("it changed")
+    trace.after = evolve(trace.after, checkpoint=trace.before.checkpoint)
 
 
-def source_changed_and_the_upload_was_kept(world, lived):
-    lived.result, lived.error = None, SourceChanged("it changed")
-    lived.after = evolve(lived.after, pending=lived.before.pending)
+def source_changed_and_the_upload_was_kept(scenario, trace):
+    trace.result, trace.error = None, SourceChanged("it changed")
+    trace.after = evolve(trace.after, pending=trace.before.pending)
 
 
 def a_problem(text):
-    def falsify(world, lived):
-        world.history.problems.append(text)
+    def falsify(scenario, trace):
+        scenario.history.problems.append(text)
 
     return falsify
 
 
-def an_upload_that_nobody_knows(world, lived):
-    world.history.uploads["stray"] = TrueUpload("stray", lived.process)
-    lived.after = evolve(lived.after, pending={"stray": {}})
+def an_orphan(scenario, trace):
+    scenario.history.uploads["stray"] = ActualUpload("stray", trace.process)
+    trace.after = evolve(trace.after, pending={"stray": {}})
 
 
-def answered_late(world, lived):
-    """Its own upload answers that it is to be left alone, and it does not wait."""
-    first = lived.asked[0]
-    refused = evolve(first, error=Throttled("later", retry_after=1000.0), ended=first.began)
-    lived.asked.insert(0, refused)
+def ignored_retry_after(scenario, trace):
+    """The storage throttles it, and it does not wait."""
+    first = trace.backend_calls[0]
+    refused = evolve(first, error=Throttled("later", retry_after=1000.0), ended=first.started)
+    trace.backend_calls.insert(0, refused)
 
 
-def workers_left(world, lived):
-    lived.transports[-1]._attempts.append(object())
+def parts_left_in_flight(scenario, trace):
+    trace.worker_pools[-1]._attempts.append(object())
 
 
-def not_recorded(world, lived):
-    """It failed, and the record that is left lacks a part that arrived."""
-    lived.result, lived.error = None, UploadFailed("later")
-    record = evolve(lived.before.record, parts=lived.before.record.parts[:1])
-    lived.after = evolve(lived.after, record=record)
+def not_recorded(scenario, trace):
+    """It failed, and the checkpoint lacks a part that was acknowledged."""
+    trace.result, trace.error = None, UploadFailed("later")
+    checkpoint = evolve(trace.before.checkpoint, parts=trace.before.checkpoint.parts[:1])
+    trace.after = evolve(trace.after, checkpoint=checkpoint)
 
 
-def a_claim_is_left(world, lived):
-    world.history.claimed = True
+def claim_left_behind(scenario, trace):
+    scenario.history.claimed = True
 
 
-def a_record_is_left(world, lived):
-    lived.after = evolve(lived.after, record=lived.before.record)
+def checkpoint_left_behind(scenario, trace):
+    trace.after = evolve(trace.after, checkpoint=trace.before.checkpoint)
 
 
-def a_record_is_left_untold(world, lived):
-    a_record_is_left(world, lived)
-    disk = Fault("delete", FaultKind.BEFORE)
-    lived.calls += (Call("delete", "name", faults=(disk,), outcome="an error"),)
+def checkpoint_left_behind_unreported(scenario, trace):
+    checkpoint_left_behind(scenario, trace)
+    failing = Fault("delete", FaultKind.BEFORE)
+    trace.calls += (Call("delete", "name", faults=(failing,), outcome="an error"),)
 
 
-def too_many(world, lived):
-    lived.transports[-1].most_under_way = 3
+def too_many(scenario, trace):
+    trace.worker_pools[-1].most_in_flight = 3
 
 
-def too_many_bodies(world, lived):
-    lived.most_bodies = 50
+def too_many_bodies(scenario, trace):
+    trace.most_bodies = 50
 
 
-def backwards(world, lived):
-    lived.reports.insert(1, lived.reports[-2])
-    lived.reports.insert(2, lived.reports[0])
+def backwards(scenario, trace):
+    trace.reports.insert(1, trace.reports[-2])
+    trace.reports.insert(2, trace.reports[0])
 
 
-def told_after_the_end(world, lived):
-    lived.reports.append(lived.reports[-1])
+def reported_after_the_end(scenario, trace):
+    trace.reports.append(trace.reports[-1])
 
 
-def end_not_told(world, lived):
-    lived.reports.pop()
+def end_not_reported(scenario, trace):
+    trace.reports.pop()
 
 
-def checkpoint_of_less(world, lived):
-    kept = lived.reports[0].progress.checkpoint
+def checkpoint_of_fewer_parts(scenario, trace):
+    kept = trace.reports[0].progress.checkpoint
     fewer = evolve(kept, parts=kept.parts[:1])
-    lived.reports[0] = evolve(lived.reports[0], progress=evolve(lived.reports[0].progress, checkpoint=lambda: fewer))
+    trace.reports[0] = evolve(trace.reports[0], progress=evolve(trace.reports[0].progress, checkpoint=lambda: fewer))
 
 
-def checkpoint_of_what_is_not_there(world, lived):
-    lived.before = evolve(lived.before, pending={})
+def checkpoint_of_parts_not_stored(scenario, trace):
+    trace.before = evolve(trace.before, pending={})
 
 
-def other_error_than_the_callers(world, lived):
-    lived.occurred = (Incident("progress", Happening.RAISE),)
-    lived.result, lived.error = None, UploadFailed("something else")
+def other_error_than_the_callbacks(scenario, trace):
+    trace.occurred = (ScheduledEvent("progress", Event.RAISE),)
+    trace.result, trace.error = None, UploadFailed("something else")
 
 
-def object_vanished(world, lived):
-    world._storage._storage.objects.clear()
+def object_vanished(scenario, trace):
+    scenario._storage._storage.objects.clear()
 
 
-def saved_in_vain(world, lived):
-    lived.calls += (
+def initiated_without_a_checkpoint(scenario, trace):
+    trace.calls += (
         Call("save", "name", outcome="CheckpointUnwritable"),
-        Call("initiate_upload", world.key, outcome="returned"),
+        Call("initiate_upload", scenario.key, outcome="returned"),
     )
 
 
-def went_on_without_a_claim(world, lived):
-    lived.calls += (Call("claim", "name", outcome="CheckpointUnwritable"),)
+def went_on_without_a_claim(scenario, trace):
+    trace.calls += (Call("claim", "name", outcome="CheckpointUnwritable"),)
 
 
-def lost_a_receipt(world, lived):
-    lived.calls += (Call("append_part", "name", outcome="CheckpointUnwritable"),)
+def part_not_recorded_unreported(scenario, trace):
+    trace.calls += (Call("append_part", "name", outcome="CheckpointUnwritable"),)
 
 
-def told_a_secret(world, lived):
-    world.backend.secrets = ("hunter2",)
-    lived.log.append("signed with hunter2")
+def exposed_a_secret(scenario, trace):
+    scenario.backend.secrets = ("hunter2",)
+    trace.log.append("signed with hunter2")
 
 
-def told_a_secret_in_an_error(world, lived):
-    world.backend.secrets = ("hunter2",)
-    lived.error = UploadFailed("it failed")
-    lived.error.__cause__ = AccessDenied("denied", details={"signed with": "hunter2"})
+def exposed_a_secret_in_an_error(scenario, trace):
+    scenario.backend.secrets = ("hunter2",)
+    trace.error = UploadFailed("it failed")
+    trace.error.__cause__ = AccessDenied("denied", details={"signed with": "hunter2"})
 
 
 DENIED = AccessDenied("denied")
 
 FALSIFIED = [
-    ("EXACT", "of no version of the source", after(stored=b"other bytes")),
-    ("EXACT", "of no version that was there in its time", after(stored=None)),
-    ("EXACT", "the result tells of", result(size=lambda size: size + 1)),
-    ("EXACT", "the result tells of", result(crc64=lambda crc64: crc64 ^ 1)),
-    ("EXACT", "says neither yes nor why not", result(verified=lambda verified: False)),
-    ("EXACT", "make no whole", result(bytes_resumed=lambda count: count + 1)),
-    ("EXACT", "and says", result(bytes_sent=lambda count: count + 1, bytes_resumed=lambda count: count - 1)),
-    ("NO-MIX", "are not of one version", other_bytes_in_a_part),
-    ("NO-MIX", "the object was made all the same", source_changed_before_complete),
-    ("NO-MIX", "the checkpoint was kept", source_changed_and_all_was_kept),
+    ("EXACT", "is not a version of the source", after(stored=b"other bytes")),
+    ("EXACT", "is not a version that the source had during it", after(stored=None)),
+    ("EXACT", "the result reports", result(size=lambda size: size + 1)),
+    ("EXACT", "the result reports", result(crc64=lambda crc64: crc64 ^ 1)),
+    ("EXACT", "has neither verified nor a warning", result(verified=lambda verified: False)),
+    ("EXACT", "do not add up", result(bytes_resumed=lambda count: count + 1)),
+    ("EXACT", "and reports", result(bytes_sent=lambda count: count + 1, bytes_resumed=lambda count: count - 1)),
+    ("NO-MIX", "parts of more than one version", other_bytes_in_a_part),
+    ("NO-MIX", "the object was stored anyway", source_changed_before_complete),
+    ("NO-MIX", "the checkpoint was kept", source_changed_and_the_checkpoint_was_kept),
     ("NO-MIX", "were kept", source_changed_and_the_upload_was_kept),
     ("WHOLE", r"with the parts \[2, 3, 4\]", completed_with(slice(1, None))),
     ("WHOLE", r"with the parts \[\]", completed_with(slice(0, 0))),
     ("WHOLE", "with parts of 24 bytes", completed_with(slice(0, 3))),
-    ("BOUNDED", "another one was begun", asked(("initiate_upload", None, None))),
-    ("BOUNDED", "part 1 was on the storage, and was sent again", asked(("upload_part", 1, None))),
-    ("BOUNDED", "though its receipt had arrived", asked(("upload_part", 4, None))),
-    ("INTENT", "no checkpoint was durable", a_problem("INTENT: an upload was begun, and no checkpoint was durable")),
-    ("INTENT", "nobody knows of it any more", an_upload_that_nobody_knows),
+    ("BOUNDED", "another one was initiated", also_called(("initiate_upload", None, None))),
+    ("BOUNDED", "part 1 was on the storage, and was sent again", also_called(("upload_part", 1, None))),
+    ("BOUNDED", "was acknowledged, and was sent again", also_called(("upload_part", 4, None))),
+    (
+        "INTENT",
+        "no checkpoint was durable",
+        a_problem("INTENT: an upload was initiated, and no checkpoint was durable"),
+    ),
+    ("INTENT", "no checkpoint knows it", an_orphan),
     (
         "LOST-REPLY",
         "the upload failed",
-        failed(UploadFailed("no"), struck=Fault("complete_upload", FaultKind.AFTER)),
+        failed(UploadFailed("no"), fault=Fault("complete_upload", FaultKind.AFTER)),
     ),
     ("RETRY", "the upload failed", failed(UploadFailed("no"))),
-    ("RETRY", "was to wait until", answered_late),
+    ("RETRY", "was to wait until", ignored_retry_after),
     (
         "RETRY",
-        "while the storage was to be left alone",
-        moments(("delivered", 10.0, Throttled("later", retry_after=5.0)), ("submitted", 11.0, None)),
+        "before retry_after had elapsed",
+        worker_events(("delivered", 10.0, Throttled("later", retry_after=5.0)), ("submitted", 11.0, None)),
     ),
     ("ONE-OWNER", "was not refused at once", a_problem("ONE-OWNER: a second uploader was not refused at once")),
-    ("ONE-OWNER", "the claim was not free", failed(CheckpointBusy("busy", name="name"))),
-    ("ONE-OWNER", "the claim outlived its holder", a_claim_is_left),
-    ("CLEAN", "though nothing stood in the way", a_record_is_left),
-    ("CLEAN", "and nobody was told", a_record_is_left_untold),
-    ("CLEAN", "was left behind, and nobody was told", an_upload_that_nobody_knows),
-    ("FAST-FAIL", "and tried again", asked(("upload_part", 9, DENIED), ("upload_part", 9, DENIED))),
-    ("FAST-FAIL", "and that was a success", asked(("upload_part", 9, DENIED))),
-    ("FAST-FAIL", "part 1 was begun after a refusal", moments(("delivered", 1.0, DENIED), ("begun", 2.0, None))),
-    ("FAST-FAIL", "still under way at the end", workers_left),
-    ("FAST-FAIL", "arrived, and was not recorded", not_recorded),
-    ("CALLBACK", "has no result that fits", failed(CallbackError("no answer"))),
-    ("BOUNDED-MEMORY", "3 parts were under way at once, of 2", too_many),
-    ("BOUNDED-MEMORY", "50 parts of the source were held, of 2", too_many_bodies),
-    ("PROGRESS", "it went back", backwards),
-    ("PROGRESS", "something was told after the end", told_after_the_end),
-    ("PROGRESS", "its end was not told", end_not_told),
+    ("ONE-OWNER", "the claim was held", failed(CheckpointBusy("busy", name="name"))),
+    ("ONE-OWNER", "the claim was not released", claim_left_behind),
+    ("CLEAN", "though nothing kept it from being deleted", checkpoint_left_behind),
+    ("CLEAN", "a checkpoint was left behind, and that was not reported", checkpoint_left_behind_unreported),
+    ("CLEAN", "the upload stray was left behind, and that was not reported", an_orphan),
+    ("FAST-FAIL", "and was tried again", also_called(("upload_part", 9, DENIED), ("upload_part", 9, DENIED))),
+    ("FAST-FAIL", "and the upload succeeded", also_called(("upload_part", 9, DENIED))),
+    (
+        "FAST-FAIL",
+        "part 1 was started after a permanent error",
+        worker_events(("delivered", 1.0, DENIED), ("started", 2.0, None)),
+    ),
+    ("FAST-FAIL", "still in flight at the end", parts_left_in_flight),
+    ("FAST-FAIL", "was acknowledged, and not recorded", not_recorded),
+    ("CALLBACK", "does not have the result of the upload", failed(CallbackError("no response"))),
+    ("BOUNDED-MEMORY", "3 parts were in flight, with concurrency 2", too_many),
+    ("BOUNDED-MEMORY", "50 bodies were held, with concurrency 2", too_many_bodies),
+    ("PROGRESS", "it decreased", backwards),
+    ("PROGRESS", "there was a report after the end", reported_after_the_end),
+    ("PROGRESS", "its end was not reported", end_not_reported),
     ("PROGRESS", "bytes were acknowledged", reported(0, bytes_done=0)),
     ("PROGRESS", "of 29 bytes were done", reported(-1, bytes_done=30)),
-    ("PROGRESS", "the object was not said to be there", reported(-1, completed=False)),
-    ("PROGRESS", "no object is there", object_vanished),
-    ("PROGRESS", "would be resumed", checkpoint_of_less),
-    ("PROGRESS", "was told to be on the storage, and was not", checkpoint_of_what_is_not_there),
-    ("PROGRESS", "what the progress callback raised came out as", other_error_than_the_callers),
-    ("UNWRITABLE", "the checkpoint could not be saved", saved_in_vain),
-    ("UNWRITABLE", "there was no claim, and the upload went on", went_on_without_a_claim),
-    ("UNWRITABLE", "the result does not say so", lost_a_receipt),
-    ("SECRET", "a credential came out", told_a_secret),
-    ("SECRET", "a credential came out", told_a_secret_in_an_error),
+    ("PROGRESS", "completed was False", reported(-1, completed=False)),
+    ("PROGRESS", "there is no object", object_vanished),
+    ("PROGRESS", "would be resumed", checkpoint_of_fewer_parts),
+    ("PROGRESS", "was reported as stored, and was not", checkpoint_of_parts_not_stored),
+    ("PROGRESS", "the error of the progress callback was raised as", other_error_than_the_callbacks),
+    ("UNWRITABLE", "the checkpoint could not be saved", initiated_without_a_checkpoint),
+    ("UNWRITABLE", "the claim failed, and the upload went on", went_on_without_a_claim),
+    ("UNWRITABLE", "the result has no warning", part_not_recorded_unreported),
+    ("SECRET", "a credential was exposed", exposed_a_secret),
+    ("SECRET", "a credential was exposed", exposed_a_secret_in_an_error),
 ]
 
 
-def test_the_account_as_it_is_keeps_every_promise(resumed):
+def test_the_unchanged_trace_keeps_every_promise(resumed):
     check(*resumed)
 
 
 @pytest.mark.parametrize(
     ("name", "message", "falsify"), [pytest.param(*row, id=f"{row[0]}: {row[1]}") for row in FALSIFIED]
 )
-def test_a_promise_that_was_broken_is_told_by_its_name(resumed, name, message, falsify):
-    world, lived = resumed
-    falsify(world, lived)
+def test_a_broken_promise_is_reported_by_its_name(resumed, name, message, falsify):
+    scenario, trace = resumed
+    falsify(scenario, trace)
 
     with pytest.raises(AssertionError, match=rf"(?s)^{name}: [^\n]*{message}"):
-        INVARIANTS[name](world, lived)
+        INVARIANTS[name](scenario, trace)
 
 
-def test_a_callback_that_failed_though_nothing_is_stored_is_told(resumed):
-    world, lived = resumed
-    failed(CallbackError("no answer"))(world, lived)
-    lived.after = evolve(lived.after, stored=None)
+def test_a_failed_callback_without_an_object_is_reported(resumed):
+    scenario, trace = resumed
+    failed(CallbackError("no response"))(scenario, trace)
+    trace.after = evolve(trace.after, stored=None)
 
     with pytest.raises(AssertionError, match=r"CALLBACK: .* the object is not stored"):
-        INVARIANTS["CALLBACK"](world, lived)
+        INVARIANTS["CALLBACK"](scenario, trace)
 
 
-def test_a_cancel_that_leaves_its_upload_is_told(resumed):
-    world, lived = resumed
-    failed(UploadCancelled("cancelled"))(world, lived)
-    a_record_is_left(world, lived)
+def test_a_cancel_that_leaves_its_checkpoint_is_reported(resumed):
+    scenario, trace = resumed
+    failed(UploadCancelled("cancelled"))(scenario, trace)
+    checkpoint_left_behind(scenario, trace)
 
     with pytest.raises(AssertionError, match="CLEAN"):
-        INVARIANTS["CLEAN"](world, lived)
+        INVARIANTS["CLEAN"](scenario, trace)
 
 
-def test_a_claim_that_failed_may_end_in_nothing_but_an_error_of_the_store(resumed):
-    world, lived = resumed
-    went_on_without_a_claim(world, lived)
-    failed(CheckpointUnwritable("full", name="name"))(world, lived)
-    lived.asked.clear()
+def test_a_failed_claim_may_end_in_an_error_of_the_store_only(resumed):
+    scenario, trace = resumed
+    went_on_without_a_claim(scenario, trace)
+    failed(CheckpointUnwritable("full", name="name"))(scenario, trace)
+    trace.backend_calls.clear()
 
-    INVARIANTS["UNWRITABLE"](world, lived)
+    INVARIANTS["UNWRITABLE"](scenario, trace)
 
 
-def test_every_promise_was_seen_broken():
+def test_every_invariant_is_tested_to_fail():
     assert {name for name, _, _ in FALSIFIED} == INVARIANTS.keys()

@@ -1,9 +1,8 @@
 """
-Any sequence of failures, deaths and changes, drawn: no promise is broken.
+Randomly drawn sequences of failures, crashes and changes: no promise is broken.
 
-The number of sequences is that of the profile (``--hypothesis-profile``); those that touch a disk get a fifth of it,
-those over the wire a twentieth.
-What was found in this way is kept in `test_counterexamples`, told as a short story.
+The number of sequences is the `max_examples` of the profile (``--hypothesis-profile``); machines on a disk run a fifth
+of it, those that use a network a twentieth. Sequences that once broke a promise are kept in `test_counterexamples`.
 """
 
 from __future__ import annotations
@@ -25,11 +24,13 @@ from partwise.backends.oss import Credentials, OSSBackend
 from partwise.stores.file import FileCheckpointStore
 from partwise.stores.sqlite import SQLiteCheckpointStore
 from partwise.testing import BackendHarness, Fault, FaultKind, ResumeMachine, StoreHarness
-from partwise.testing._proof.scenario import Happening, Life, Lived, MemoryHarness, RealFile, SimulatedStream
-from partwise.testing._proof.state_machine import Manner
+from partwise.testing._proof.events import Event, ProcessScript, ProcessTrace
+from partwise.testing._proof.scenario import MemoryHarness
+from partwise.testing._proof.sources import RealFile, SimulatedStream
+from partwise.testing._proof.state_machine import RunParameters
 
 FULL = DEFAULT_CAPABILITIES
-#: Storages that offer less, and what they lack.
+#: Capabilities of storages that lack something, by what they lack.
 LACKING = {
     "lists of parts": evolve(FULL, lists_parts=False),
     "checksums of parts": evolve(FULL, part_checksums=False),
@@ -38,7 +39,7 @@ LACKING = {
     "checksums and metadata": evolve(
         FULL, part_checksums=False, object_checksums=False, options=FULL.options - {"metadata"}
     ),
-    "room for unequal parts": evolve(FULL, equal_part_sizes=True),
+    "parts of unequal sizes": evolve(FULL, equal_part_sizes=True),
 }
 
 
@@ -98,7 +99,7 @@ class Database(StoreHarness):
 
 
 class OverTheWire(BackendHarness):
-    """A bucket behind a server that speaks the protocol of OSS."""
+    """A bucket on a server that emulates OSS."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -124,15 +125,15 @@ class OverTheWire(BackendHarness):
 
 
 class FileOnDisk(RealFile):
-    """A file of its own directory."""
+    """A file in a temporary directory."""
 
     def __init__(self, data: bytes) -> None:
         self._directory = tempfile.TemporaryDirectory()
         super().__init__(Path(self._directory.name, "source"), data)
 
-    def change(self, what: Happening, size: int | None = None) -> None:
-        # What has been replaced never gets its identity back.
-        super().change(Happening.REWRITE if what is Happening.RESTORE else what, size)
+    def change(self, event: Event, size: int | None = None) -> None:
+        # A file that was replaced can't get its inode back.
+        super().change(Event.REWRITE if event is Event.RESTORE else event, size)
 
     def close(self) -> None:
         self._directory.cleanup()
@@ -154,23 +155,23 @@ class OnTheWire(ResumeMachine):
 
 
 def explore(machine: type[ResumeMachine], figure: object, *, share: int = 1) -> None:
-    """Run the machine on as many sequences as the profile says, or on a share of that."""
-    lived: Counter[str] = Counter()
+    """Run the machine on as many sequences as the profile says, or on one of `share` of them."""
+    counts: Counter[str] = Counter()
 
-    class Counting(machine):  # type: ignore[misc, valid-type]  # a machine like the one given
-        def _live(self, life: Life) -> Lived:
-            lived["lives"] += 1
-            return super()._live(life)
+    class Counting(machine):  # type: ignore[misc, valid-type]  # a subclass of the given machine
+        def _run(self, script: ProcessScript) -> ProcessTrace:
+            counts["processes"] += 1
+            return super()._run(script)
 
         def teardown(self) -> None:
-            lived["sequences"] += 1
+            counts["sequences"] += 1
             super().teardown()
 
     Counting.__qualname__ = Counting.__name__ = machine.__name__
     examples = max(1, settings().max_examples // share)
     run_state_machine_as_test(Counting, settings=settings(max_examples=examples, stateful_step_count=8))
-    figure("sequences of lives, drawn by Hypothesis", lived["sequences"])
-    figure("lives in them", lived["lives"])
+    figure("sequences of processes, drawn by Hypothesis", counts["sequences"])
+    figure("processes in them", counts["processes"])
 
 
 def test_no_sequence_breaks_a_promise(figure):
@@ -198,13 +199,13 @@ def test_no_sequence_breaks_a_promise_over_the_wire(figure):
 
 
 @pytest.mark.parametrize("number", [1, 2, 5])
-def test_a_death_in_the_middle_of_a_record_costs_no_part(number):
-    """The machine, led by hand: the record is torn, and the storage's own list has the part."""
+def test_no_part_is_lost_when_its_record_is_torn_by_a_crash(number):
+    """The rules are called directly: the record is torn, and the part is found in the list of the storage."""
     machine = OnDisk()
     machine.begin(source=0, parts=4, rest=1, verify="metadata")
-    machine.struck((Fault("append_part", FaultKind.TORN_WRITE, number),), None, Manner(concurrency=1))
+    machine.failing((Fault("append_part", FaultKind.TORN_WRITE, number),), None, RunParameters(concurrency=1))
     machine.teardown()
-    torn, done = machine.world.lives
+    torn, done = machine.scenario.traces
 
-    assert torn.died
+    assert torn.crashed
     assert (done.result.parts_resumed, done.result.parts_sent) == (number, 5 - number)

@@ -1,4 +1,4 @@
-"""The simulated world itself: what decides decides, and nothing else does."""
+"""The simulated scenario itself: what decides decides, and nothing else does."""
 
 from __future__ import annotations
 
@@ -16,19 +16,13 @@ from partwise._engine.workers import PartJob
 from partwise.backends.memory import MemoryBackend
 from partwise.model import PartLimits
 from partwise.stores.memory import MemoryCheckpointStore
-from partwise.testing._proof.events import NotingStore
-from partwise.testing._proof.scenario import (
-    Happening,
-    Incident,
-    Life,
-    MemoryHarness,
-    MemoryStoreHarness,
-    RealFile,
-    SimulatedFile,
-    World,
-)
-from partwise.testing._proof.simulation import Choices, ScriptedRandom, SimulatedClock, SimulatedTransport, Simulation
-from partwise.testing._proof.state_machine import Manner, ResumeMachine
+from partwise.testing._proof.events import Event, ProcessScript, ScheduledEvent
+from partwise.testing._proof.invariants import check
+from partwise.testing._proof.recording import RecordingStore
+from partwise.testing._proof.scenario import MemoryHarness, MemoryStoreHarness, Scenario
+from partwise.testing._proof.simulation import Choices, ScriptedRandom, SimulatedClock, SimulatedWorkers, Simulation
+from partwise.testing._proof.sources import RealFile, SimulatedFile
+from partwise.testing._proof.state_machine import ResumeMachine, RunParameters
 from partwise.testing.fakes import pseudo_random_bytes
 from partwise.testing.faults import Fault, FaultKind, FaultPlan, SimulatedCrash
 from partwise.testing.faulty import FaultyBackend
@@ -45,21 +39,22 @@ def backend():
 @pytest.fixture
 def jobs(backend):
     """Makes jobs for parts, over a backend that was struck by these faults."""
-    upload_id = backend.initiate_upload("key", Life().options)
+    upload_id = backend.initiate_upload("key", ProcessScript().options)
     source = BytesSource(pseudo_random_bytes(10 * PART))
 
     def make(*numbers, faults=()):
         struck = FaultyBackend(backend, FaultPlan(faults))
         flow = TransferState()
         return [
-            PartJob(struck, "key", upload_id, n, ThrottledBody(source.body((n - 1) * PART, PART), n, flow)) for n in numbers
+            PartJob(struck, "key", upload_id, n, ThrottledBody(source.body((n - 1) * PART, PART), n, flow))
+            for n in numbers
         ]
 
     return make
 
 
-def outcomes(transport, count):
-    return [transport.next_outcome(None) for _ in range(count)]
+def outcomes(workers, count):
+    return [workers.next_outcome(None) for _ in range(count)]
 
 
 def test_time_passes_only_when_somebody_waits():
@@ -94,20 +89,20 @@ def test_chance_is_the_least_the_middle_or_the_most():
     ("choices", "order"), [((), [1, 2, 3]), ((2,) * 5 + (1,) * 5, [3, 2, 1]), ((1,) * 5 + (0,) * 5, [2, 1, 3])]
 )
 def test_the_choices_say_which_part_finishes_next(jobs, choices, order):
-    transport = SimulatedTransport(Choices(choices), SimulatedClock())
+    workers = SimulatedWorkers(Choices(choices), SimulatedClock())
     for job in jobs(1, 2, 3):
-        transport.submit(job)
+        workers.submit(job)
 
-    assert [outcome.part_number for outcome in outcomes(transport, 3)] == order
-    assert (transport.most_under_way, transport.under_way) == (3, 0)
+    assert [outcome.part_number for outcome in outcomes(workers, 3)] == order
+    assert (workers.most_in_flight, workers.in_flight) == (3, 0)
 
 
 def test_a_part_can_be_on_the_storage_before_its_answer_comes(jobs, backend):
-    transport = SimulatedTransport(Choices((1,) * 4 + (0,) * 9), SimulatedClock())
+    workers = SimulatedWorkers(Choices((1,) * 4 + (0,) * 9), SimulatedClock())
     for job in jobs(1, 2):
-        transport.submit(job)
+        workers.submit(job)
 
-    first = transport.next_outcome(None)
+    first = workers.next_outcome(None)
 
     [upload] = backend.uploads.values()
     assert first.part_number == 1
@@ -115,45 +110,45 @@ def test_a_part_can_be_on_the_storage_before_its_answer_comes(jobs, backend):
 
 
 def test_parts_that_were_not_begun_can_be_taken_back(jobs, backend):
-    transport = SimulatedTransport(Choices((0,)), SimulatedClock())
+    workers = SimulatedWorkers(Choices((0,)), SimulatedClock())
     for job in jobs(1, 2):
-        transport.submit(job)
-    transport.next_outcome(None)
-    transport.cancel_pending()
+        workers.submit(job)
+    workers.next_outcome(None)
+    workers.cancel_pending()
 
-    assert isinstance(transport.next_outcome(None).error, TransferStopped)
+    assert isinstance(workers.next_outcome(None).error, TransferStopped)
     assert backend.calls["upload_part"] == 1
 
 
 def test_a_tick_comes_when_the_choices_say_that_no_part_is_done_in_time(jobs):
     clock = SimulatedClock(now=0.0)
-    transport = SimulatedTransport(Choices((1,)), clock)
+    workers = SimulatedWorkers(Choices((1,)), clock)
     [job] = jobs(1)
-    transport.submit(job)
+    workers.submit(job)
 
-    assert transport.next_outcome(5.0) is None
+    assert workers.next_outcome(5.0) is None
     assert clock.now() == 5.0
-    assert transport.next_outcome(5.0).part_number == 1
+    assert workers.next_outcome(5.0).part_number == 1
 
 
 def test_a_wake_ends_a_wait(jobs):
-    transport = SimulatedTransport(Choices(), SimulatedClock())
-    transport.wake()
-    assert transport.next_outcome(None) is None
+    workers = SimulatedWorkers(Choices(), SimulatedClock())
+    workers.wake()
+    assert workers.next_outcome(None) is None
 
 
 def test_a_loop_that_would_wait_for_ever_is_told_so():
     with pytest.raises(AssertionError, match="PROGRESS"):
-        SimulatedTransport(Choices(), SimulatedClock()).next_outcome(None)
+        SimulatedWorkers(Choices(), SimulatedClock()).next_outcome(None)
 
 
 def test_what_is_dead_stays_dead(jobs):
-    transport = SimulatedTransport(Choices(), SimulatedClock())
+    workers = SimulatedWorkers(Choices(), SimulatedClock())
     for job in jobs(1, 2, faults=[Fault("upload_part", FaultKind.CRASH_BEFORE)]):
-        transport.submit(job)
+        workers.submit(job)
     for _ in range(2):
         with pytest.raises(SimulatedCrash):
-            transport.next_outcome(None)
+            workers.next_outcome(None)
 
 
 @given(choices=st.lists(st.integers(0, 9), max_size=60), concurrency=st.integers(1, 4))
@@ -171,34 +166,40 @@ def test_the_same_choices_give_the_same_run(choices, concurrency):
 
 
 def test_a_world_goes_on_after_the_death_of_a_process():
-    world = World(MemoryHarness(), MemoryStoreHarness(), SimulatedFile(pseudo_random_bytes(4 * PART)))
+    scenario = Scenario(
+        MemoryHarness(), MemoryStoreHarness(), SimulatedFile(pseudo_random_bytes(4 * PART)), check=check
+    )
     config = TransferConfig(part_size=PART, multipart_threshold=0)
 
-    dead = world.live(Life((Fault("append_part", FaultKind.CRASH_AFTER, 2),), config=config))
-    done = world.live(Life(config=config))
-    world.close()
+    dead = scenario.run(ProcessScript((Fault("append_part", FaultKind.CRASH_AFTER, 2),), config=config))
+    done = scenario.run(ProcessScript(config=config))
+    scenario.close()
 
-    assert (dead.died, dead.result, len(dead.after.record.parts)) == (True, None, 2)
-    assert (done.result.parts_resumed, done.after.record, done.after.pending) == (2, None, {})
+    assert (dead.crashed, dead.result, len(dead.after.checkpoint.parts)) == (True, None, 2)
+    assert (done.result.parts_resumed, done.after.checkpoint, done.after.pending) == (2, None, {})
 
 
 def test_a_broken_promise_is_told_by_its_name_with_the_life_that_broke_it(monkeypatch):
     monkeypatch.setattr("partwise._engine.ledger._change", lambda old, new: None)
-    world = World(MemoryHarness(), MemoryStoreHarness(), SimulatedFile(pseudo_random_bytes(4 * PART)))
+    scenario = Scenario(
+        MemoryHarness(), MemoryStoreHarness(), SimulatedFile(pseudo_random_bytes(4 * PART)), check=check
+    )
     config = TransferConfig(part_size=PART, multipart_threshold=0)
-    world.live(Life((Fault("append_part", FaultKind.CRASH_AFTER, 2),), config=config))
-    world.change(Happening.REWRITE)
+    scenario.run(ProcessScript((Fault("append_part", FaultKind.CRASH_AFTER, 2),), config=config))
+    scenario.change(Event.REWRITE)
 
     with pytest.raises(AssertionError, match=r"(?s)^EXACT: .*process 2:.*complete_upload '\S+': returned"):
-        world.live(Life(config=config))
-    world.close()
+        scenario.run(ProcessScript(config=config))
+    scenario.close()
 
 
 @pytest.fixture
 def four_parts():
-    with_world = World(MemoryHarness(), MemoryStoreHarness(), SimulatedFile(pseudo_random_bytes(4 * PART)))
-    yield with_world
-    with_world.close()
+    scenario = Scenario(
+        MemoryHarness(), MemoryStoreHarness(), SimulatedFile(pseudo_random_bytes(4 * PART)), check=check
+    )
+    yield scenario
+    scenario.close()
 
 
 SMALL_PARTS = TransferConfig(part_size=PART, multipart_threshold=0)
@@ -208,16 +209,16 @@ SMALL_PARTS = TransferConfig(part_size=PART, multipart_threshold=0)
 def test_what_is_sent_before_it_is_recorded_is_told(four_parts, monkeypatch, save, told):
     """The first save is of the intent, the second one of the upload id."""
     saves = itertools.count(1)
-    honest = NotingStore.save
+    honest = RecordingStore.save
 
     def forgetful(store, checkpoint):
         if next(saves) != save:
             honest(store, checkpoint)
 
-    monkeypatch.setattr(NotingStore, "save", forgetful)
+    monkeypatch.setattr(RecordingStore, "save", forgetful)
 
     with pytest.raises(AssertionError, match=f"INTENT: .*{told}"):
-        four_parts.live(Life(config=SMALL_PARTS))
+        four_parts.run(ProcessScript(config=SMALL_PARTS))
 
 
 @pytest.mark.parametrize("outcome", ["it uploads, too", "it fails in another way"])
@@ -231,42 +232,42 @@ def test_a_second_uploader_that_is_not_refused_is_told(four_parts, monkeypatch, 
         yield
 
     monkeypatch.setattr(MemoryCheckpointStore, "claim", claim)
-    second = Incident("upload_part", Happening.SECOND_UPLOADER, 2)
+    second = ScheduledEvent("upload_part", Event.SECOND_UPLOADER, 2)
 
     with pytest.raises(AssertionError, match="ONE-OWNER: a second uploader was not refused at once"):
-        four_parts.live(Life(incidents=(second,), config=SMALL_PARTS))
+        four_parts.run(ProcessScript(events=(second,), config=SMALL_PARTS))
 
 
 def test_a_second_uploader_that_comes_when_nobody_is_there_is_none(four_parts):
-    early = Incident("fingerprint", Happening.SECOND_UPLOADER)
+    early = ScheduledEvent("fingerprint", Event.SECOND_UPLOADER)
 
-    lived = four_parts.live(Life(incidents=(early,), config=SMALL_PARTS))
+    trace = four_parts.run(ProcessScript(events=(early,), config=SMALL_PARTS))
 
-    assert lived.occurred == (early,)
-    assert len(lived.after.stored) == 4 * PART
+    assert trace.occurred == (early,)
+    assert len(trace.after.stored) == 4 * PART
 
 
 def test_a_plan_is_what_the_next_process_then_does():
     """The machine, led by hand: there is something to carry on, and then something that is done already."""
     machine = ResumeMachine()
     machine.begin(source=0, parts=4, rest=1, verify="metadata")
-    machine.killed(Fault("append_part", FaultKind.CRASH_AFTER, 2), Manner())
-    machine.explain(Manner())
-    machine.killed(Fault("complete_upload", FaultKind.CRASH_AFTER), Manner())
-    machine.explain(Manner())
-    carried_on, _, found = machine.world.lives[1:]
+    machine.killed(Fault("append_part", FaultKind.CRASH_AFTER, 2), RunParameters())
+    machine.explain(RunParameters())
+    machine.killed(Fault("complete_upload", FaultKind.CRASH_AFTER), RunParameters())
+    machine.explain(RunParameters())
+    carried_on, _, found = machine.scenario.traces[1:]
     machine.teardown()
 
     assert (carried_on.result.parts_resumed, carried_on.result.parts_sent) == (2, 3)
     # The upload is dead; what the storage had no time to remove of it is dropped.
-    last = [call.operation for call in found.asked[-2:]]
+    last = [call.operation for call in found.backend_calls[-2:]]
     assert (found.result.parts_sent, last) == (0, ["head_object", "abort_upload"])
 
 
 def test_a_file_on_the_disk_changes_as_one_that_is_simulated(tmp_path):
     place = RealFile(tmp_path / "source", b"first")
     seen = [place.open().fingerprint()]
-    for what in (Happening.REWRITE, Happening.REPLACE, Happening.TOUCH, Happening.FORGE):
+    for what in (Event.REWRITE, Event.REPLACE, Event.TOUCH, Event.FORGE):
         place.change(what)
         seen.append(place.open().fingerprint())
         assert (tmp_path / "source").read_bytes() == place.version.data
@@ -276,7 +277,7 @@ def test_a_file_on_the_disk_changes_as_one_that_is_simulated(tmp_path):
     assert rewritten.identity != replaced.identity
     assert touched == forged
     with pytest.raises(InvalidInput):
-        place.change(Happening.RESTORE)
+        place.change(Event.RESTORE)
 
 
 def test_what_stands_in_the_world_says_what_it_is(four_parts):
@@ -284,13 +285,13 @@ def test_what_stands_in_the_world_says_what_it_is(four_parts):
     clock.advance(1.5)
 
     assert repr(clock) == "<SimulatedClock at 1.500>"
-    assert repr(NotingStore(MemoryCheckpointStore(), four_parts.history)).startswith("NotingStore(<MemoryCheckpoint")
-    assert repr(four_parts._witnessed(four_parts._storage)).startswith("NotingBackend(<MemoryBackend")
+    assert repr(RecordingStore(MemoryCheckpointStore(), four_parts.history)).startswith(
+        "RecordingStore(<MemoryCheckpoint"
+    )
+    assert repr(four_parts._recorded(four_parts._storage)).startswith("RecordingBackend(<MemoryBackend")
 
 
-@pytest.mark.parametrize(
-    ("operation", "what"), [("no_such_operation", Happening.PAUSE), ("upload_part", Happening.RAISE)]
-)
+@pytest.mark.parametrize(("operation", "what"), [("no_such_operation", Event.PAUSE), ("upload_part", Event.RAISE)])
 def test_an_incident_that_can_not_be_is_refused(operation, what):
     with pytest.raises(InvalidInput):
-        Incident(operation, what)
+        ScheduledEvent(operation, what)

@@ -31,7 +31,7 @@ from partwise.testing import (
     pseudo_random_bytes,
     slow_crc64,
 )
-from partwise.testing._proof.simulation import told
+from partwise.testing._proof.simulation import without_frames
 
 # --- bodies ----------------------------------------------------------------------------------------------------------
 
@@ -268,9 +268,9 @@ def test_an_error_that_is_kept_lets_go_of_its_frames(monkeypatch: pytest.MonkeyP
     )
     with pytest.raises(ConnectionFailed) as caught:
         raise ConnectionFailed("gone") from OSError("x")
-    kept = told(caught.value)
+    kept = without_frames(caught.value)
 
     assert (type(kept), str(kept)) == (ConnectionFailed, "gone")
     assert kept is not None
     assert (kept.__traceback__, kept.__cause__, kept.__context__) == (None, None, None)
-    assert told(None) is None
+    assert without_frames(None) is None

@@ -1,1 +1,1 @@
-"""What the tests of the engine itself are made of: scenarios, invariants, a simulation, a state machine. Private."""
+"""The tests of the engine itself build on this: scenarios, invariants, a simulation, a state machine. Private."""

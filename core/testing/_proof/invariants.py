@@ -1,9 +1,9 @@
 """
-What must hold, whatever fails: the promises of the engine, by name, each held against an independent witness.
+The promises of the engine, by name: each function checks one of them against an independent record.
 
-Every function here looks at one life in one world, and raises AssertionError if the promise was broken; the message
-begins with the promise's name. None of them asks the engine: what it says of itself is compared with what the storage,
-the store and the source were seen to do.
+Each function looks at one process of a scenario and raises AssertionError if it broke the promise; the message starts
+with the name of the promise. None of them asks the engine: its reports are compared with what storage, store and source
+were seen to do.
 """
 
 from __future__ import annotations
@@ -26,431 +26,446 @@ from partwise.errors import (
 )
 from partwise.model import UploadedPart
 from partwise.results import Progress
-from partwise.testing._proof.events import Deed
-from partwise.testing._proof.expectations import (
-    cleaning_was_hindered,
-    effects_of,
-    excuse_uploads,
-    happened,
-    has_to_resume,
-    has_to_succeed,
-    ids_in,
-    parts_to_keep,
-    store_lied,
-    struck,
-    words_to_the_caller,
+from partwise.testing._proof.events import (
+    INTERRUPTS,
+    BackendCall,
+    CallbackBroke,
+    Event,
+    ProcessTrace,
+    ProgressRecord,
 )
-from partwise.testing._proof.oracles import slow_crc64
-from partwise.testing._proof.scenario import INTERRUPTS, Happening, Lived, Told, World
+from partwise.testing._proof.expectations import (
+    allow_expected_orphans,
+    cleanup_was_hindered,
+    effects_of,
+    had_event,
+    injected,
+    must_resume,
+    must_succeed,
+    parts_to_keep,
+    store_lost_writes,
+    text_for_caller,
+)
+from partwise.testing._proof.recording import checkpoint_ids
+from partwise.testing._proof.scenario import Scenario
 from partwise.testing.faults import FaultKind
+from partwise.testing.oracles import slow_crc64
 
-# What ends a process at once, in the middle of whatever it does.
-INTERRUPTIONS = (Happening.INTERRUPT, Happening.EXIT, Happening.TIME_LIMIT)
+#: Events that end a process at once, in the middle of any call.
+INTERRUPTIONS = (Event.INTERRUPT, Event.EXIT, Event.TIME_LIMIT)
 
-# Bytes of which the checksum is worked out bit by bit.
-_SLOWLY = 4096
+#: Up to this many bytes the checksum is computed bit by bit.
+_SLOW_CRC64_MAX = 4096
 
 
-def check(world: World, lived: Lived) -> None:
+def check(scenario: Scenario, trace: ProcessTrace) -> None:
     """
-    Hold every promise against a life that has just ended.
+    Check every promise for a process that has just ended.
 
     Raises:
-        AssertionError: one was broken; the message begins with its name, and tells the life.
+        AssertionError: one was broken; the message starts with its name and contains the trace.
     """
-    excuse_uploads(world, lived)
+    allow_expected_orphans(scenario, trace)
     for holds in INVARIANTS.values():
-        holds(world, lived)
+        holds(scenario, trace)
 
 
-def _broken(name: str, how: str, lived: Lived) -> NoReturn:
-    raise AssertionError(f"{name}: {how}\n{lived}")
+def _broken(name: str, how: str, trace: ProcessTrace) -> NoReturn:
+    raise AssertionError(f"{name}: {how}\n{trace}")
 
 
 def _crc64(data: bytes) -> int:
-    # The definition where that is quick, and elsewhere the library that has no part in combining checksums.
-    return slow_crc64(data) if len(data) <= _SLOWLY else fast_crc64(data)
+    # By definition where that is fast enough, else by the library, which has no part in combining checksums.
+    return slow_crc64(data) if len(data) <= _SLOW_CRC64_MAX else fast_crc64(data)
 
 
-def _versions_of_its_time(world: World, lived: Lived) -> set[bytes]:
-    return {world.source.versions[number].data for number in lived.versions}
+def _current_versions(scenario: Scenario, trace: ProcessTrace) -> set[bytes]:
+    """Return the bytes of every version that the source had while the process ran."""
+    return {scenario.source.versions[number].data for number in trace.versions}
 
 
 # --- the object ------------------------------------------------------------------------------------------------------
 
 
-def exact(world: World, lived: Lived) -> None:
-    """Success means that the object's bytes are the source's, of one version that was there in the time of the run."""
-    stored, result = lived.after.stored, lived.result
-    known = {*(version.data for version in world.source.versions), *world.history.foreign}
+def exact(scenario: Scenario, trace: ProcessTrace) -> None:
+    """After a success the object has the bytes of one version that the source had during the run."""
+    stored, result = trace.after.stored, trace.result
+    known = {*(version.data for version in scenario.source.versions), *scenario.history.foreign}
     if stored is not None and stored not in known:
-        _broken("EXACT", f"the object is of no version of the source: {stored!r}", lived)
+        _broken("EXACT", f"the object is not a version of the source: {stored!r}", trace)
     if result is None:
         return
-    if stored is None or stored not in _versions_of_its_time(world, lived):
-        _broken("EXACT", "it was a success, and the object is of no version that was there in its time", lived)
-    # An object that an earlier run was found to have made may be known by a token, and not by its checksum.
-    by_token = result.crc64 is None and result.parts_sent == 0 and not world.capabilities.object_checksums
+    if stored is None or stored not in _current_versions(scenario, trace):
+        _broken("EXACT", "the run succeeded, and the object is not a version that the source had during it", trace)
+    # An object that an earlier run made may be identified by a token instead of its checksum.
+    by_token = result.crc64 is None and result.parts_sent == 0 and not scenario.capabilities.object_checksums
     if result.size != len(stored) or (result.crc64 != _crc64(stored) and not by_token):
-        _broken("EXACT", f"the result tells of {result.size} bytes with CRC-64 {result.crc64}", lived)
-    if world.capabilities.object_checksums and not (result.verified or result.warnings):
-        _broken("EXACT", "the storage knows checksums of objects, and the result says neither yes nor why not", lived)
+        _broken("EXACT", f"the result reports {result.size} bytes with CRC-64 {result.crc64}", trace)
+    if scenario.capabilities.object_checksums and not (result.verified or result.warnings):
+        _broken("EXACT", "the storage reports object checksums; the result has neither verified nor a warning", trace)
     if result.bytes_sent + result.bytes_resumed != len(stored):
-        _broken("EXACT", f"{result.bytes_sent} bytes sent and {result.bytes_resumed} resumed make no whole", lived)
-    sent = _bytes_of_its_own(world, lived)
+        _broken("EXACT", f"{result.bytes_sent} bytes sent and {result.bytes_resumed} resumed do not add up", trace)
+    sent = _object_bytes_sent(scenario, trace)
     if sent is not None and result.bytes_sent != sent:
-        _broken("EXACT", f"it sent {sent} bytes of the object, and says {result.bytes_sent}", lived)
+        _broken("EXACT", f"it sent {sent} bytes of the object, and reports {result.bytes_sent}", trace)
 
 
-def _bytes_of_its_own(world: World, lived: Lived) -> int | None:
-    """The bytes of the object that this life sent; None where nobody can say."""
-    making = {"complete_upload", "put_object"}
-    made = [deed for deed in effects_of(world, lived) if deed.operation in making]
-    if not made:
-        # What it sent is gone, and an object of the same bytes was there; or an earlier life had made the object.
-        return None if any(deed.operation in making for deed in lived.asked) else 0
-    if made[-1].upload_id is None:
-        return len(lived.after.stored or b"")
-    held = [world.history.uploads[made[-1].upload_id].parts[part.part_number] for part in made[-1].parts]
-    return sum(len(part.data) for part in held if part.process == lived.process)
+def _object_bytes_sent(scenario: Scenario, trace: ProcessTrace) -> int | None:
+    """Return the number of bytes of the object that this process sent; None if that can't be known."""
+    storing = {"complete_upload", "put_object"}
+    stored_by = [call for call in effects_of(scenario, trace) if call.operation in storing]
+    if not stored_by:
+        # Its upload is lost and an object of the same bytes was there; or an earlier process stored the object.
+        return None if any(call.operation in storing for call in trace.backend_calls) else 0
+    last = stored_by[-1]
+    if last.upload_id is None:
+        return len(trace.after.stored or b"")
+    held = [scenario.history.uploads[last.upload_id].parts[part.part_number] for part in last.parts]
+    return sum(len(part.data) for part in held if part.process == trace.process)
 
 
-def no_mix(world: World, lived: Lived) -> None:
-    """Parts of two versions of the source never meet in one object; a source that changed takes its upload with it."""
-    known = {version.data for version in world.source.versions}
-    for deed in effects_of(world, lived):
-        if deed.operation == "complete_upload":
-            held = world.history.uploads[deed.upload_id or ""].parts
-            if b"".join(held[part.part_number].data for part in deed.parts) not in known:
-                _broken("NO-MIX", "parts that were completed are not of one version", lived)
-    for call_number, call in enumerate(lived.calls, start=1):
-        # Call no. 1 is the first look at the source: what changes before it changes unseen. Nothing has no last byte.
-        unseen = call.operation == "put_object" and lived.after.stored == b""
+def no_mix(scenario: Scenario, trace: ProcessTrace) -> None:
+    """No object has parts of two versions of the source; if the source changes, its upload is discarded."""
+    known = {version.data for version in scenario.source.versions}
+    for effect in effects_of(scenario, trace):
+        if effect.operation == "complete_upload":
+            held = scenario.history.uploads[effect.upload_id or ""].parts
+            if b"".join(held[part.part_number].data for part in effect.parts) not in known:
+                _broken("NO-MIX", "parts of more than one version were completed", trace)
+    for call_number, call in enumerate(trace.calls, start=1):
+        # Call no. 1 is the first fingerprint: a change before it can't be seen. Nor can one of an empty put.
+        unseen = call.operation == "put_object" and trace.after.stored == b""
         made = call.operation in {"complete_upload", "put_object"} and call.outcome == "returned" and not unseen
-        seen = any(1 < change < call_number for change in lived.changed_at)
-        if made and seen and not _is_of_a_file_that_took_its_place(world, lived):
-            _broken("NO-MIX", "the source had changed, and the object was made all the same", lived)
-    if isinstance(lived.error, SourceChanged) and world.records(lived.life) and not cleaning_was_hindered(lived):
-        if lived.after.record is not None:
-            _broken("NO-MIX", "the source changed, and the checkpoint was kept", lived)
-        if kept := lived.after.pending.keys() & ids_in(lived.before.record):
-            _broken("NO-MIX", f"the source changed, and the uploads {kept} were kept", lived)
+        seen = any(1 < change < call_number for change in trace.changed_at)
+        if made and seen and not _is_of_a_replacing_file(scenario, trace):
+            _broken("NO-MIX", "the source had changed, and the object was stored anyway", trace)
+    keeps_checkpoint = scenario.keeps_checkpoint(trace.script)
+    if isinstance(trace.error, SourceChanged) and keeps_checkpoint and not cleanup_was_hindered(trace):
+        if trace.after.checkpoint is not None:
+            _broken("NO-MIX", "the source changed, and the checkpoint was kept", trace)
+        if kept := trace.after.pending.keys() & checkpoint_ids(trace.before.checkpoint):
+            _broken("NO-MIX", f"the source changed, and the uploads {kept} were kept", trace)
 
 
-def _is_of_a_file_that_took_its_place(world: World, lived: Lived) -> bool:
+def _is_of_a_replacing_file(scenario: Scenario, trace: ProcessTrace) -> bool:
     """
-    Whether nothing befell the source but that other files took its place, with its time, and the object is of one of
-    these: it was compared by its bytes.
+    Return whether the only changes were replacements by files with the same mtime, and the object is one of those.
+
+    Such an object was compared by its bytes.
     """
-    befell = {incident.what for incident in lived.occurred if incident.what.changes_source}
-    later = lived.versions - {min(lived.versions)}
-    return befell == {Happening.REPLACE} and lived.after.stored in {world.source.versions[n].data for n in later}
+    changes = {scheduled.event for scheduled in trace.occurred if scheduled.event.changes_source}
+    later = trace.versions - {min(trace.versions)}
+    return changes == {Event.REPLACE} and trace.after.stored in {scenario.source.versions[n].data for n in later}
 
 
-def whole(world: World, lived: Lived) -> None:
-    """Complete is sent only with parts 1 to n whose sizes add up to the source's size."""
-    sizes = {len(data) for data in _versions_of_its_time(world, lived)}
-    for deed in lived.asked:
-        if deed.operation != "complete_upload":
+def whole(scenario: Scenario, trace: ProcessTrace) -> None:
+    """Complete is called only with parts 1 to n whose sizes add up to the size of the source."""
+    sizes = {len(data) for data in _current_versions(scenario, trace)}
+    for call in trace.backend_calls:
+        if call.operation != "complete_upload":
             continue
-        numbers = [part.part_number for part in deed.parts]
+        numbers = [part.part_number for part in call.parts]
         if numbers != list(range(1, len(numbers) + 1)) or not numbers:
-            _broken("WHOLE", f"complete was sent with the parts {numbers}", lived)
-        if sum(part.size for part in deed.parts) not in sizes:
-            _broken("WHOLE", f"complete was sent with parts of {sum(p.size for p in deed.parts)} bytes", lived)
+            _broken("WHOLE", f"complete was called with the parts {numbers}", trace)
+        if sum(part.size for part in call.parts) not in sizes:
+            _broken("WHOLE", f"complete was called with parts of {sum(p.size for p in call.parts)} bytes", trace)
 
 
-# --- carrying on -----------------------------------------------------------------------------------------------------
+# --- resuming --------------------------------------------------------------------------------------------------------
 
 
-def bounded(world: World, lived: Lived) -> None:
+def bounded(scenario: Scenario, trace: ProcessTrace) -> None:
     """
-    What the storage holds of this version of the source is not sent again.
+    A part of this version that the storage has is not sent again.
 
-    After a death that leaves the parts that were in flight; within a life, the attempts that failed.
+    After a crash only the parts that were in flight are sent again; within a run only those whose attempts failed.
     """
-    _bounded_within(lived)
-    record = lived.before.record
-    if record is None or not has_to_resume(world, lived, record):
+    _bounded_within_a_run(trace)
+    checkpoint = trace.before.checkpoint
+    if checkpoint is None or not must_resume(scenario, trace, checkpoint):
         return
-    if any(deed.operation == "initiate_upload" for deed in lived.asked):
-        _broken("BOUNDED", "there was an upload to carry on, and another one was begun", lived)
-    kept = parts_to_keep(world, lived, record)
-    for deed in lived.asked:
-        if deed.operation == "upload_part" and deed.part_number in kept:
-            _broken("BOUNDED", f"part {deed.part_number} was on the storage, and was sent again", lived)
+    if any(call.operation == "initiate_upload" for call in trace.backend_calls):
+        _broken("BOUNDED", "there was an upload to resume, and another one was initiated", trace)
+    kept = parts_to_keep(scenario, trace, checkpoint)
+    for call in trace.backend_calls:
+        if call.operation == "upload_part" and call.part_number in kept:
+            _broken("BOUNDED", f"part {call.part_number} was on the storage, and was sent again", trace)
 
 
-def _bounded_within(lived: Lived) -> None:
-    """A part whose receipt arrived is not sent again in the same life, unless the storage says that it is not there."""
-    doubted = any(deed.operation == "complete_upload" and deed.error is not None for deed in lived.asked)
-    if doubted or struck(lived, ("upload_part",), FaultKind.WRONG_CHECKSUM):
+def _bounded_within_a_run(trace: ProcessTrace) -> None:
+    """Check that an acknowledged part is not sent again in the same run, unless the storage reports it missing."""
+    complete_failed = any(
+        call.operation == "complete_upload" and call.error is not None for call in trace.backend_calls
+    )
+    if complete_failed or injected(trace, ("upload_part",), FaultKind.WRONG_CHECKSUM):
         return
-    arrived: set[tuple[str | None, int | None]] = set()
-    for deed in lived.asked:
-        if deed.operation == "upload_part":
-            if (deed.upload_id, deed.part_number) in arrived:
-                _broken("BOUNDED", f"part {deed.part_number} was sent again, though its receipt had arrived", lived)
-            if deed.error is None:
-                arrived.add((deed.upload_id, deed.part_number))
+    acknowledged: set[tuple[str | None, int | None]] = set()
+    for call in trace.backend_calls:
+        if call.operation == "upload_part":
+            if (call.upload_id, call.part_number) in acknowledged:
+                _broken("BOUNDED", f"part {call.part_number} was acknowledged, and was sent again", trace)
+            if call.error is None:
+                acknowledged.add((call.upload_id, call.part_number))
 
 
-def intent(world: World, lived: Lived) -> None:
+def intent(scenario: Scenario, trace: ProcessTrace) -> None:
     """
-    The checkpoint is durable before an upload is begun, and its id before a part is sent.
+    The checkpoint is durable before an upload is initiated, and its upload id before a part is sent.
 
-    The ids on the storage are those in the store, plus one for each lost answer to initiate, and those that the caller
-    was told of.
+    The pending uploads are those that the store knows, one for each lost response to initiate, and those that were
+    reported to the caller.
     """
-    if not store_lied(lived):
-        _no_problem_of("INTENT", world, lived)
-    for upload_id in lived.after.pending.keys() - ids_in(lived.after.record):
-        if not world.history.uploads[upload_id].excused:
-            _broken("INTENT", f"the upload {upload_id} is on the storage, and nobody knows of it any more", lived)
+    if not store_lost_writes(trace):
+        _raise_problem_of("INTENT", scenario, trace)
+    for upload_id in trace.after.pending.keys() - checkpoint_ids(trace.after.checkpoint):
+        if not scenario.history.uploads[upload_id].orphan_reason:
+            _broken("INTENT", f"the upload {upload_id} is on the storage, and no checkpoint knows it", trace)
 
 
-def _no_problem_of(name: str, world: World, lived: Lived) -> None:
-    for problem in world.history.problems:
+def _raise_problem_of(name: str, scenario: Scenario, trace: ProcessTrace) -> None:
+    for problem in scenario.history.problems:
         if problem.startswith(name):
-            raise AssertionError(f"{problem}\n{lived}")
+            raise AssertionError(f"{problem}\n{trace}")
 
 
 # --- failures --------------------------------------------------------------------------------------------------------
 
 
-def lost_reply(world: World, lived: Lived) -> None:
-    """A lost answer to any request is survived."""
-    if lived.result is None and struck(lived, None, FaultKind.AFTER) and has_to_succeed(world, lived):
-        _broken("LOST-REPLY", "answers were lost, and the upload failed", lived)
+def lost_reply(scenario: Scenario, trace: ProcessTrace) -> None:
+    """A run survives a lost response to any request."""
+    if trace.result is None and injected(trace, None, FaultKind.AFTER) and must_succeed(scenario, trace):
+        _broken("LOST-REPLY", "responses were lost, and the upload failed", trace)
 
 
-def retry(world: World, lived: Lived) -> None:
-    """Each part and each request has its own attempts; a storage that asks to be left alone is left alone."""
-    if lived.result is None and has_to_succeed(world, lived):
-        _broken("RETRY", "nothing failed more often than is granted, and the upload failed", lived)
-    for index, deed in enumerate(lived.asked):
-        if isinstance(deed.error, Throttled) and deed.error.retry_after:
-            _left_alone(lived, deed, lived.asked[index + 1 :], until=deed.ended + deed.error.retry_after)
-    for transport in lived.transports:
+def retry(scenario: Scenario, trace: ProcessTrace) -> None:
+    """Each part and each request has its own attempts; a storage that throttles gets the pause that it asks for."""
+    if trace.result is None and must_succeed(scenario, trace):
+        _broken("RETRY", "nothing failed more often than is allowed, and the upload failed", trace)
+    calls = trace.backend_calls
+    for index, call in enumerate(calls):
+        if isinstance(call.error, Throttled) and call.error.retry_after:
+            _check_backoff(trace, call, calls[index + 1 :], until=call.ended + call.error.retry_after)
+    for workers in trace.worker_pools:
         until = 0.0
-        for moment in transport.moments:
-            if moment.what == "submitted" and moment.time < until:
-                _broken("RETRY", f"part {moment.part_number} was sent while the storage was to be left alone", lived)
-            until = max(until, moment.time + (getattr(moment.error, "retry_after", None) or 0.0))
+        for event in workers.events:
+            if event.what == "submitted" and event.time < until:
+                _broken("RETRY", f"part {event.part_number} was submitted before retry_after had elapsed", trace)
+            until = max(until, event.time + (getattr(event.error, "retry_after", None) or 0.0))
 
 
-def _left_alone(lived: Lived, refused: Deed, later: list[Deed], *, until: float) -> None:
-    """Nothing but what was under way already is asked before the time that the storage wants to be left alone."""
-    if refused.operation == "abort_upload" or not any(_same_request(deed, refused) for deed in later):
-        return  # it was given up; what comes then is cleaning up, or an upload of its own
-    if early := [deed.operation for deed in later if deed.began < until and deed.operation != "upload_part"]:
-        _broken("RETRY", f"{refused.operation} was to wait until {until}, and {early} came before", lived)
+def _check_backoff(trace: ProcessTrace, refused: BackendCall, later: list[BackendCall], *, until: float) -> None:
+    """Check that only parts that were already in flight are requested before retry_after has elapsed."""
+    if refused.operation == "abort_upload" or not any(_same_request(call, refused) for call in later):
+        return  # the request was given up: what follows is cleanup, or another upload
+    if early := [call.operation for call in later if call.started < until and call.operation != "upload_part"]:
+        _broken("RETRY", f"{refused.operation} was to wait until {until}, and {early} came before", trace)
 
 
-def _same_request(one: Deed, other: Deed) -> bool:
+def _same_request(one: BackendCall, other: BackendCall) -> bool:
     return (one.operation, one.upload_id, one.part_number) == (other.operation, other.upload_id, other.part_number)
 
 
-def fast_fail(world: World, lived: Lived) -> None:
+def fast_fail(scenario: Scenario, trace: ProcessTrace) -> None:
     """
-    A permanent error is not retried and stops the other parts at once; the checkpoint stays.
+    A permanent error is not retried and stops the other parts at once; the checkpoint is kept.
 
-    An upload returns only when no worker of its own is running; what the storage acknowledged meanwhile is recorded. An
-    interrupt comes out as it was.
+    An upload returns only when none of its workers is running, and parts acknowledged until then are recorded. An
+    interrupt is re-raised unchanged.
     """
-    for index, deed in enumerate(lived.asked):
-        # Whoever may not look at the object, or abort an old upload, can still upload.
-        if isinstance(deed.error, AccessDenied) and deed.operation not in {"abort_upload", "head_object"}:
-            if any(_same_request(later, deed) for later in lived.asked[index + 1 :]):
-                _broken("FAST-FAIL", f"{deed.operation} was refused for good, and tried again", lived)
-            if lived.result is not None:
-                _broken("FAST-FAIL", f"{deed.operation} was refused for good, and that was a success", lived)
-    for transport in lived.transports:
+    for index, call in enumerate(trace.backend_calls):
+        # Without the right to head the object or to abort an old upload, an upload can still succeed.
+        if isinstance(call.error, AccessDenied) and call.operation not in {"abort_upload", "head_object"}:
+            if any(_same_request(later, call) for later in trace.backend_calls[index + 1 :]):
+                _broken("FAST-FAIL", f"{call.operation} failed permanently, and was tried again", trace)
+            if trace.result is not None:
+                _broken("FAST-FAIL", f"{call.operation} failed permanently, and the upload succeeded", trace)
+    for workers in trace.worker_pools:
         refused = False
-        for moment in transport.moments:
-            if refused and moment.what != "delivered":
-                _broken("FAST-FAIL", f"part {moment.part_number} was {moment.what} after a refusal", lived)
-            refused = refused or isinstance(moment.error, AccessDenied)
-        if transport.under_way and not lived.died:
-            _broken("FAST-FAIL", f"{transport.under_way} parts were still under way at the end", lived)
-    if (
-        happened(lived, *INTERRUPTIONS)
-        and lived.result is None
-        and not lived.died
-        and not isinstance(lived.error, INTERRUPTS)
-    ):
-        _broken("FAST-FAIL", f"an interrupt came out as {lived.error!r}", lived)
-    _what_arrived_is_recorded(world, lived)
+        for event in workers.events:
+            if refused and event.what != "delivered":
+                _broken("FAST-FAIL", f"part {event.part_number} was {event.what} after a permanent error", trace)
+            refused = refused or isinstance(event.error, AccessDenied)
+        if workers.in_flight and not trace.crashed:
+            _broken("FAST-FAIL", f"{workers.in_flight} parts were still in flight at the end", trace)
+    ended_otherwise = trace.result is None and not trace.crashed and not isinstance(trace.error, INTERRUPTS)
+    if had_event(trace, *INTERRUPTIONS) and ended_otherwise:
+        _broken("FAST-FAIL", f"an interrupt was raised as {trace.error!r}", trace)
+    _check_acknowledged_parts_are_recorded(scenario, trace)
 
 
-def _what_arrived_is_recorded(world: World, lived: Lived) -> None:
-    record = lived.after.record
-    if lived.died or record is None or record.upload_id is None or not world.records(lived.life):
+def _check_acknowledged_parts_are_recorded(scenario: Scenario, trace: ProcessTrace) -> None:
+    checkpoint = trace.after.checkpoint
+    if trace.crashed or checkpoint is None or checkpoint.upload_id is None:
         return
-    hindered = struck(lived, ("append_part", "save", "fingerprint")) or store_lied(lived)
-    if hindered or len(lived.versions) > 1 or happened(lived, Happening.RAISE, *INTERRUPTIONS):
+    if not scenario.keeps_checkpoint(trace.script):
         return
-    recorded = {part.part_number: part.etag for part in record.parts}
-    # What came of it last: an upload that was lost and begun anew sends the same numbers again.
-    came = {
-        moment.part_number: moment.error
-        for transport in lived.transports
-        for moment in transport.moments
-        if moment.what == "delivered"
+    hindered = injected(trace, ("append_part", "save", "fingerprint")) or store_lost_writes(trace)
+    if hindered or len(trace.versions) > 1 or had_event(trace, Event.RAISE, *INTERRUPTIONS):
+        return
+    recorded = {part.part_number: part.etag for part in checkpoint.parts}
+    # The last outcome of each part: an upload that was lost and restarted sends the same numbers again.
+    outcomes = {
+        event.part_number: event.error
+        for workers in trace.worker_pools
+        for event in workers.events
+        if event.what == "delivered"
     }
-    arrived = {number for number, error in came.items() if error is None}
-    for number, held in world.history.uploads[record.upload_id].parts.items():
-        if number in arrived and held.process == lived.process and recorded.get(number) != held.etag:
-            _broken("FAST-FAIL", f"part {number} arrived, and was not recorded", lived)
+    acknowledged = {number for number, error in outcomes.items() if error is None}
+    for number, held in scenario.history.uploads[checkpoint.upload_id].parts.items():
+        if number in acknowledged and held.process == trace.process and recorded.get(number) != held.etag:
+            _broken("FAST-FAIL", f"part {number} was acknowledged, and not recorded", trace)
 
 
-def unwritable(world: World, lived: Lived) -> None:
+def unwritable(scenario: Scenario, trace: ProcessTrace) -> None:
     """
-    A checkpoint that can't be written fails before anything is sent.
+    A checkpoint that can't be written is an error before anything is sent.
 
-    One that stops being writable in mid-upload fails nothing, and the result says so.
+    If it becomes unwritable during the upload, the upload goes on and the result has a warning.
     """
     claimed = saved = True
-    for call in lived.calls:
+    for call in trace.calls:
         if call.operation == "claim":
             claimed = call.outcome in {"returned", *(interrupt.__name__ for interrupt in INTERRUPTS)}
         if call.operation == "save":
             saved = call.outcome == "returned"
-        if call.operation == "initiate_upload" and world.records(lived.life) and not saved:
-            _broken("UNWRITABLE", "an upload was begun, though the checkpoint could not be saved", lived)
-    if not claimed and not lived.died and (lived.asked or not isinstance(lived.error, CheckpointError)):
-        _broken("UNWRITABLE", "there was no claim, and the upload went on", lived)
-    lost = [call for call in lived.calls if call.operation == "append_part" and call.outcome != "returned"]
-    if lost and lived.result is not None and not lived.result.warnings:
-        _broken("UNWRITABLE", "progress could not be recorded, and the result does not say so", lived)
+        if call.operation == "initiate_upload" and scenario.keeps_checkpoint(trace.script) and not saved:
+            _broken("UNWRITABLE", "an upload was initiated, though the checkpoint could not be saved", trace)
+    if not claimed and not trace.crashed and (trace.backend_calls or not isinstance(trace.error, CheckpointError)):
+        _broken("UNWRITABLE", "the claim failed, and the upload went on", trace)
+    lost = [call for call in trace.calls if call.operation == "append_part" and call.outcome != "returned"]
+    if lost and trace.result is not None and not trace.result.warnings:
+        _broken("UNWRITABLE", "progress could not be recorded, and the result has no warning", trace)
 
 
-# --- endings ---------------------------------------------------------------------------------------------------------
+# --- ending ----------------------------------------------------------------------------------------------------------
 
 
-def one_owner(world: World, lived: Lived) -> None:
-    """A second uploader is refused at once and does nothing; the claim is free when its holder is gone."""
-    _no_problem_of("ONE-OWNER", world, lived)
-    if isinstance(lived.error, CheckpointBusy):
-        _broken("ONE-OWNER", "the claim was not free, though nobody was there", lived)
-    if world.history.claimed:
-        _broken("ONE-OWNER", "the claim outlived its holder", lived)
+def one_owner(scenario: Scenario, trace: ProcessTrace) -> None:
+    """A second uploader is refused at once and does nothing; the claim is released when its holder ends."""
+    _raise_problem_of("ONE-OWNER", scenario, trace)
+    if isinstance(trace.error, CheckpointBusy):
+        _broken("ONE-OWNER", "the claim was held, though no other process was running", trace)
+    if scenario.history.claimed:
+        _broken("ONE-OWNER", "the claim was not released when its holder ended", trace)
 
 
-def clean(world: World, lived: Lived) -> None:
-    """Success and cancelling leave no checkpoint and no pending upload; what could not be cleaned up is reported."""
-    if lived.result is None and not isinstance(lived.error, UploadCancelled | CallbackError):
+def clean(scenario: Scenario, trace: ProcessTrace) -> None:
+    """Success and cancel leave neither checkpoint nor pending upload; what can't be cleaned up is reported."""
+    if trace.result is None and not isinstance(trace.error, UploadCancelled | CallbackError):
         return
-    records = world.records(lived.life)
-    if records and lived.after.record is not None and not cleaning_was_hindered(lived):
-        _broken("CLEAN", "a checkpoint was left behind, though nothing stood in the way", lived)
-    if records and lived.after.record is not None and not store_lied(lived) and not words_to_the_caller(lived):
-        _broken("CLEAN", "a checkpoint was left behind, and nobody was told", lived)
-    known = ids_in(lived.before.record) if records else set()
-    for upload_id in lived.after.pending:
-        upload = world.history.uploads[upload_id]
-        if (upload_id in known or upload.process == lived.process) and not upload.excused:
-            _broken("CLEAN", f"the upload {upload_id} was left behind, and nobody was told", lived)
+    keeps_checkpoint = scenario.keeps_checkpoint(trace.script)
+    if keeps_checkpoint and trace.after.checkpoint is not None:
+        if not cleanup_was_hindered(trace):
+            _broken("CLEAN", "a checkpoint was left behind, though nothing kept it from being deleted", trace)
+        if not store_lost_writes(trace) and not text_for_caller(trace):
+            _broken("CLEAN", "a checkpoint was left behind, and that was not reported", trace)
+    known = checkpoint_ids(trace.before.checkpoint) if keeps_checkpoint else set()
+    for upload_id in trace.after.pending:
+        upload = scenario.history.uploads[upload_id]
+        if (upload_id in known or upload.process == trace.process) and not upload.orphan_reason:
+            _broken("CLEAN", f"the upload {upload_id} was left behind, and that was not reported", trace)
 
 
-def callback(world: World, lived: Lived) -> None:
-    """A failed upload callback means that the object is stored, and the error has the result."""
-    error = lived.error
+def callback(scenario: Scenario, trace: ProcessTrace) -> None:
+    """If the upload callback fails, the object is stored and the error has the result."""
+    error = trace.error
     if not isinstance(error, CallbackError):
         return
-    if lived.after.stored not in _versions_of_its_time(world, lived):
-        _broken("CALLBACK", "the callback is said to have failed, and the object is not stored", lived)
-    if error.result is None or error.result.size != len(lived.after.stored or b""):
-        _broken("CALLBACK", f"the error has no result that fits: {error.result!r}", lived)
+    if trace.after.stored not in _current_versions(scenario, trace):
+        _broken("CALLBACK", "the error is a CallbackError, and the object is not stored", trace)
+    if error.result is None or error.result.size != len(trace.after.stored or b""):
+        _broken("CALLBACK", f"the error does not have the result of the upload: {error.result!r}", trace)
 
 
-# --- what it takes, and what it tells --------------------------------------------------------------------------------
+# --- memory, progress, secrets ---------------------------------------------------------------------------------------
 
 
-def bounded_memory(_: World, lived: Lived) -> None:
-    """No more parts are under way, and no more of the source is held, than the concurrency allows."""
-    concurrency = lived.life.config.concurrency
-    most = max((transport.most_under_way for transport in lived.transports), default=0)
+def bounded_memory(_: Scenario, trace: ProcessTrace) -> None:
+    """No more parts are in flight, and no more bodies are held, than the concurrency allows."""
+    concurrency = trace.script.config.concurrency
+    most = max((workers.most_in_flight for workers in trace.worker_pools), default=0)
     if most > concurrency:
-        _broken("BOUNDED-MEMORY", f"{most} parts were under way at once, of {concurrency}", lived)
-    # One more is being asked for while the others are under way, and one is at hand that turned out not to be needed.
-    # An upload that was lost and begun anew may have left some to the garbage collector.
-    if lived.most_bodies > (concurrency + 2) * max(1, len(lived.transports)):
-        _broken("BOUNDED-MEMORY", f"{lived.most_bodies} parts of the source were held, of {concurrency}", lived)
+        _broken("BOUNDED-MEMORY", f"{most} parts were in flight, with concurrency {concurrency}", trace)
+    # One more body is prepared while the others are in flight, and one may turn out not to be needed. An upload that
+    # was lost and restarted may have left some to the garbage collector.
+    if trace.most_bodies > (concurrency + 2) * max(1, len(trace.worker_pools)):
+        _broken("BOUNDED-MEMORY", f"{trace.most_bodies} bodies were held, with concurrency {concurrency}", trace)
 
 
-def _is_told_of_the_callback(lived: Lived) -> bool:
-    """The callback's own error came out; or an interrupt, from which it can still be found."""
-    error = lived.error
+def _raised_the_callback_error(trace: ProcessTrace) -> bool:
+    """Return whether the callback's own error was raised, or an interrupt that has it as cause or context."""
+    error = trace.error
     if isinstance(error, INTERRUPTS):
-        while error is not None and type(error).__name__ != "CallbackBroke":
+        while error is not None and not isinstance(error, CallbackBroke):
             error = error.__cause__ or error.__context__
-    return type(error).__name__ == "CallbackBroke"
+    return isinstance(error, CallbackBroke)
 
 
-def progress(world: World, lived: Lived) -> None:
-    """Bytes never go backwards, never exceed the total, and reach it only when the object is there."""
-    for before, after in pairwise(told.progress for told in lived.reports):
+def progress(scenario: Scenario, trace: ProcessTrace) -> None:
+    """Bytes never decrease, never exceed the total, and reach it only when the object is stored."""
+    for before, after in pairwise(report.progress for report in trace.reports):
         if after.bytes_done < before.bytes_done:
-            _broken("PROGRESS", f"it went back from {before.bytes_done} to {after.bytes_done} bytes", lived)
+            _broken("PROGRESS", f"it decreased from {before.bytes_done} to {after.bytes_done} bytes", trace)
         if before.completed:
-            _broken("PROGRESS", "something was told after the end", lived)
-    for told in lived.reports:
-        if why := _untrue(told.progress):
-            _broken("PROGRESS", why, lived)
-        if told.progress.completed and world.backend.read(world.key) is None:
-            _broken("PROGRESS", "the end was told, and no object is there", lived)
-        _what_is_told_would_be_resumed(world, lived, told)
-    if lived.result is not None and not (lived.reports and lived.reports[-1].progress.completed):
-        _broken("PROGRESS", "the upload was a success, and its end was not told", lived)
-    if happened(lived, Happening.RAISE) and not lived.died and not _is_told_of_the_callback(lived):
-        _broken("PROGRESS", f"what the progress callback raised came out as {lived.error!r}", lived)
+            _broken("PROGRESS", "there was a report after the end", trace)
+    for report in trace.reports:
+        if why := _contradiction(report.progress):
+            _broken("PROGRESS", why, trace)
+        if report.progress.completed and scenario.backend.read(scenario.key) is None:
+            _broken("PROGRESS", "the end was reported, and there is no object", trace)
+        _check_reported_parts(scenario, trace, report)
+    if trace.result is not None and not (trace.reports and trace.reports[-1].progress.completed):
+        _broken("PROGRESS", "the upload succeeded, and its end was not reported", trace)
+    if had_event(trace, Event.RAISE) and not trace.crashed and not _raised_the_callback_error(trace):
+        _broken("PROGRESS", f"the error of the progress callback was raised as {trace.error!r}", trace)
 
 
-def _untrue(report: Progress) -> str:
-    """Why a report can't be true; "" where it can."""
+def _contradiction(report: Progress) -> str:
+    """Return why a report can't be true; "" if it can."""
     if report.bytes_done < max(report.bytes_resumed, report.bytes_acknowledged):
         return f"{report.bytes_acknowledged} bytes were acknowledged, and {report.bytes_done} done"
     if report.bytes_total is None or report.bytes_done < report.bytes_total:
         return ""
     if report.bytes_done > report.bytes_total:
         return f"{report.bytes_done} of {report.bytes_total} bytes were done"
-    return "" if report.completed else "all bytes were done, and the object was not said to be there"
+    return "" if report.completed else "all bytes were done, and completed was False"
 
 
-def _what_is_told_would_be_resumed(world: World, lived: Lived, told: Told) -> None:
-    """The checkpoint in a report speaks of parts that the storage held at that instant, and of all that were told."""
-    kept = told.progress.checkpoint
+def _check_reported_parts(scenario: Scenario, trace: ProcessTrace, report: ProgressRecord) -> None:
+    """Check that the storage had every part of the reported checkpoint, and that each reported part is in it."""
+    kept = report.progress.checkpoint
     if kept is None or kept.upload_id is None:
         return
-    if len(kept.parts) != told.progress.parts_done:
-        _broken("PROGRESS", f"{told.progress.parts_done} parts were told, {len(kept.parts)} would be resumed", lived)
-    if not world.capabilities.lists_parts or struck(lived, None, FaultKind.FORGOTTEN_UPLOAD):
-        return  # what the record says is all that the engine can know
-    held = {number: part.etag for number, part in lived.before.pending.get(kept.upload_id, {}).items()}
-    for deed in world.history.effects[lived.effects : told.effects]:
-        if deed.upload_id == kept.upload_id and isinstance(deed.answer, UploadedPart):
-            held[deed.answer.part_number] = deed.answer.etag
+    if len(kept.parts) != report.progress.parts_done:
+        _broken(
+            "PROGRESS", f"{report.progress.parts_done} parts were reported, {len(kept.parts)} would be resumed", trace
+        )
+    if not scenario.capabilities.lists_parts or injected(trace, None, FaultKind.FORGOTTEN_UPLOAD):
+        return  # the engine can know nothing but what the checkpoint says
+    held = {number: part.etag for number, part in trace.before.pending.get(kept.upload_id, {}).items()}
+    for effect in scenario.history.effects[trace.effects : report.effects]:
+        if effect.upload_id == kept.upload_id and isinstance(effect.returned, UploadedPart):
+            held[effect.returned.part_number] = effect.returned.etag
     for part in kept.parts:
         if held.get(part.part_number) != part.etag:
-            _broken("PROGRESS", f"part {part.part_number} was told to be on the storage, and was not", lived)
+            _broken("PROGRESS", f"part {part.part_number} was reported as stored, and was not", trace)
 
 
-def secret(world: World, lived: Lived) -> None:
+def secret(scenario: Scenario, trace: ProcessTrace) -> None:
     """No credential is in a checkpoint, a log record, a repr or an error."""
-    if not world.backend.secrets:
+    if not scenario.backend.secrets:
         return
-    words = [*lived.log, repr(lived.result), *map(repr, lived.reports), repr(lived.after.record)]
-    error = lived.error
+    texts = [*trace.log, repr(trace.result), *map(repr, trace.reports), repr(trace.after.checkpoint)]
+    error = trace.error
     while error is not None:
-        words += [str(error), repr(error), repr(getattr(error, "details", ""))]
+        texts += [str(error), repr(error), repr(getattr(error, "details", ""))]
         error = error.__cause__
-    if any(hidden in word for hidden in world.backend.secrets for word in words):
-        _broken("SECRET", "a credential came out", lived)
+    if any(credential in text for credential in scenario.backend.secrets for text in texts):
+        _broken("SECRET", "a credential was exposed", trace)
 
 
-#: Every promise, by name. Two who own one upload break the other promises, too: that is told first.
-INVARIANTS: Mapping[str, Callable[[World, Lived], None]] = MappingProxyType(
+#: All invariants by name. ONE-OWNER is checked first, because violating it usually violates the others.
+INVARIANTS: Mapping[str, Callable[[Scenario, ProcessTrace], None]] = MappingProxyType(
     {
         "ONE-OWNER": one_owner,
         "EXACT": exact,

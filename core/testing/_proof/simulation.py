@@ -1,12 +1,12 @@
 """
-A world in which nothing is left to chance: time passes only when somebody waits, and workers are none.
+Deterministic runs: time passes only when the engine waits, and no thread is started.
 
     simulation = Simulation(choices=[2, 0, 1, 3])
     simulation.uploader(backend, store).upload(source, "key")
 
-Everything happens in the calling thread. A list of numbers decides what a scheduler decides elsewhere: which part moves
-next, which one finishes, how long a retry waits. The same numbers give the same run; Hypothesis draws them, and shrinks
-them to the order that matters.
+Everything happens in the calling thread. A list of numbers takes the decisions that threads and timing take elsewhere:
+which part makes its next step, which one finishes, how long a retry waits. The same numbers give the same run;
+Hypothesis draws them, and shrinks them to the order that matters.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from attrs import define, evolve
 from partwise._engine.context import Runtime
 from partwise._engine.throttle import TransferStopped
 from partwise._engine.workers import Outcome, PartJob
+from partwise.bodies import BodyWrapper
 from partwise.config import TransferConfig
 from partwise.errors import PartwiseError
 from partwise.model import UploadedPart
@@ -33,10 +34,10 @@ _NOON = 1_700_000_000.0
 
 class SimulatedClock:
     """
-    Time that passes only when somebody waits, and then at once.
+    A clock that advances only when a wait is requested, and then immediately.
 
     Args:
-        now: seconds since 1970, at first.
+        now: the initial time, in seconds since 1970.
     """
 
     def __init__(self, now: float = _NOON) -> None:
@@ -46,89 +47,87 @@ class SimulatedClock:
         return f"<SimulatedClock at {self._now - _NOON:.3f}>"
 
     def monotonic(self) -> float:
-        """Seconds, as `now`."""
+        """Return the time in seconds, the same as `now`."""
         return self._now
 
     def now(self) -> float:
-        """Seconds since 1970."""
+        """Return the seconds since 1970."""
         return self._now
 
     def wait(self, event: threading.Event, seconds: float) -> bool:
-        """Let the seconds pass, unless the event is set; nobody else is there to set it meanwhile."""
+        """Advance by `seconds` unless the event is set; no other thread can set it in the meantime."""
         if not event.is_set():
             self.advance(seconds)
         return event.is_set()
 
     def advance(self, seconds: float) -> None:
-        """Let time pass."""
+        """Advance the clock."""
         self._now += max(0.0, seconds)
 
 
 class Choices:
     """
-    Decisions that were made beforehand; after the last one, it is always the first possibility.
+    Decisions that are made in advance; after the last one, always the first possibility.
 
     Args:
-        numbers: any numbers from 0; each is taken modulo the number of possibilities at hand.
+        numbers: any numbers from 0; each is taken modulo the number of possibilities.
     """
 
     def __init__(self, numbers: Iterable[int] = ()) -> None:
         self._numbers = iter(numbers)
 
     def below(self, bound: int) -> int:
-        """The next decision: one of so many possibilities, counting from 0."""
+        """Return the next decision: one of `bound` possibilities, counting from 0."""
         return next(self._numbers, 0) % bound if bound > 1 else 0
 
 
 class ScriptedRandom:
-    """Randomness that is not: the least, the middle or the most, as the choices say."""
+    """Random numbers that the choices decide: the minimum, the middle or the maximum."""
 
     def __init__(self, choices: Choices) -> None:
         self._choices = choices
 
     def uniform(self, a: float, b: float, /) -> float:
-        """`a`, `b`, or what is half-way between them."""
+        """Return `a`, `b`, or the middle between them."""
         return a + (b - a) * self._choices.below(3) / 2
 
 
 @define(frozen=True)
-class Moment:
+class WorkerEvent:
     """
-    What a transport saw.
+    What simulated workers observed.
 
     Args:
-        what: the loop submitted the part, a worker began it, or its outcome was handed to the loop.
+        what: the scheduler submitted the part, a worker started it, or its outcome was delivered to the scheduler.
         part_number: which part.
-        time: when, by the simulation's clock.
-        error: the error in the outcome, if it was one.
+        time: when, on the clock of the simulation.
+        error: the error in the outcome, if there is one.
     """
 
-    what: Literal["submitted", "begun", "delivered"]
+    what: Literal["submitted", "started", "delivered"]
     part_number: int
     time: float
     error: BaseException | None = None
 
 
-def told(error: BaseException | None) -> BaseException | None:
-    """What an error says, without the frames that it came through, which would keep every body in them alive."""
-    if error is None:
-        return None
-    said = copy(error)
-    # A copy has none of these, unless somebody has taught copies to keep them, as importing Dask does (by tblib).
-    said.__traceback__ = said.__cause__ = said.__context__ = None
-    return said
+def without_frames(error: BaseException) -> BaseException:
+    """Return a copy of the error without traceback and causes, whose frames would keep every body in them alive."""
+    copied = copy(error)
+    # copy() drops these, unless a library has changed how exceptions are copied: importing Dask does (by tblib).
+    copied.__traceback__ = copied.__cause__ = copied.__context__ = None
+    return copied
 
 
-class SimulatedTransport:
+class SimulatedWorkers:
     """
-    Workers that are none: each time the loop asks for an outcome, the choices say which part makes its next step.
+    A worker pool without threads: when the scheduler asks for an outcome, the choices say which part makes a step.
 
-    A part goes through these steps, and those of other parts may come between any two of them: it is begun, half of it
-    is read, all of it is read, the storage takes it, its answer arrives.
+    A part goes through these steps, and those of other parts may come between any two of them: it is started, half of
+    it is read, all of it is read, the storage accepts it, its response arrives.
 
     Args:
-        choices: what decides.
-        clock: the simulation's time; a step takes a millisecond.
+        choices: the decisions.
+        clock: the clock of the simulation; a step takes a millisecond.
     """
 
     def __init__(self, choices: Choices, clock: SimulatedClock) -> None:
@@ -136,38 +135,38 @@ class SimulatedTransport:
         self._clock = clock
         self._attempts: list[_Attempt] = []
         self._woken = False
-        self._dead: SimulatedCrash | None = None
-        self.moments: list[Moment] = []
+        self._crash: SimulatedCrash | None = None
+        self.events: list[WorkerEvent] = []
         """What happened, in order."""
-        self.most_under_way = 0
-        """The most parts that were under way at one time."""
+        self.most_in_flight = 0
+        """The maximum number of parts that were in flight at the same time."""
 
     @property
-    def under_way(self) -> int:
-        """Parts whose outcome was not handed out yet."""
+    def in_flight(self) -> int:
+        """The number of parts whose outcome was not delivered yet."""
         return len(self._attempts)
 
     def submit(self, job: PartJob) -> None:
-        """Take on one attempt. Nothing of it happens before the loop asks for an outcome."""
+        """Accept one attempt. Nothing happens before the scheduler asks for an outcome."""
         self._attempts.append(_Attempt(job))
-        self.most_under_way = max(self.most_under_way, self.under_way)
-        self._note("submitted", job.part_number)
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        self._record("submitted", job.part_number)
 
     def next_outcome(self, timeout: float | None) -> Outcome | None:
         """
-        Let parts make steps until one of them is done, or the choices say that none is within the time.
+        Let parts make steps until one is done, or until the choices say that the timeout expires.
 
         Raises:
-            AssertionError: the loop would wait for ever.
-            SimulatedCrash: the process died in a step.
+            AssertionError: the scheduler would wait forever.
+            SimulatedCrash: the process crashed in a step.
         """
-        if self._dead is not None:
-            raise self._dead
+        if self._crash is not None:
+            raise self._crash
         while not self._woken:
-            possibilities = self.under_way + (timeout is not None)
-            assert possibilities, "PROGRESS: the loop waits for ever, since no part is under way"
+            possibilities = self.in_flight + (timeout is not None)
+            assert possibilities, "PROGRESS: the scheduler waits forever, since no part is in flight"
             index = self._choices.below(possibilities)
-            if index == self.under_way:
+            if index == self.in_flight:
                 self._clock.advance(timeout or 0.0)
                 return None
             outcome = self._step(self._attempts[index])
@@ -177,54 +176,57 @@ class SimulatedTransport:
         return None
 
     def cancel_pending(self) -> None:
-        """Take back the attempts that were not begun."""
+        """Cancel the attempts that were not started."""
         for attempt in self._attempts:
             attempt.cancel_pending()
 
     @property
     def idle(self) -> bool:
-        """Whether no part is under way."""
+        """Whether no part is in flight."""
         return not self._attempts
 
     def wake(self) -> None:
-        """Make the present or the next `next_outcome` return."""
+        """Make the current or the next `next_outcome` return."""
         self._woken = True
 
     def _step(self, attempt: _Attempt) -> Outcome | None:
-        if not attempt.begun:
-            self._note("begun", attempt.part_number)
+        if not attempt.started:
+            self._record("started", attempt.part_number)
         self._clock.advance(0.001)
         try:
             outcome = attempt.step()
-        except SimulatedCrash as death:
-            self._dead = death
+        except SimulatedCrash as crash:
+            self._crash = crash
             raise
         if outcome is not None:
             self._attempts.remove(attempt)
-            self._note("delivered", outcome.part_number, outcome.error)
+            self._record("delivered", outcome.part_number, outcome.error)
         return outcome
 
-    def _note(
-        self, what: Literal["submitted", "begun", "delivered"], part_number: int, error: BaseException | None = None
+    def _record(
+        self, what: Literal["submitted", "started", "delivered"], part_number: int, error: BaseException | None = None
     ) -> None:
-        self.moments.append(Moment(what, part_number, self._clock.monotonic(), told(error)))
+        copied = None if error is None else without_frames(error)
+        self.events.append(WorkerEvent(what, part_number, self._clock.monotonic(), copied))
 
 
 class _Attempt:
-    """One attempt at a part, made step by step."""
+    """One attempt to send a part, made step by step."""
 
     def __init__(self, job: PartJob) -> None:
         self.part_number = job.part_number
-        self.begun = False
-        self._steps: Iterator[None] = _steps_of(job)
+        self.started = False
+        self._cancelled = False
+        self._steps = _steps_of(job)
 
     def cancel_pending(self) -> None:
-        if not self.begun:
-            self.begun = True
-            self._steps = _taken_back()
+        if not self.started:
+            self.started = self._cancelled = True
 
     def step(self) -> Outcome | None:
-        self.begun = True
+        self.started = True
+        if self._cancelled:
+            return Outcome(self.part_number, error=TransferStopped("cancelled before it was started"))
         try:
             next(self._steps)
         except StopIteration as done:
@@ -241,55 +243,40 @@ def _steps_of(job: PartJob) -> Generator[None, None, UploadedPart]:
     yield
     body.read(len(body))
     yield
-    receipt = evolve(job, body=body).run()
+    part = evolve(job, body=body).run()
     yield
-    return receipt
+    return part
 
 
-def _taken_back() -> Iterator[None]:
-    return map(_raise_stopped, [None])
-
-
-def _raise_stopped(_: None) -> None:
-    raise TransferStopped("taken back before it was begun")
-
-
-class _SteppedBody:
+class _SteppedBody(BodyWrapper):
     """
-    A body that is read when the simulation says so, and given to the backend afterwards, as a network does.
+    A body that is read when the simulation says so, and passed to the backend afterwards.
 
-    What reading it raised, the backend sees at the place where it was raised.
+    The backend sees an error of the source at the chunk at which it was raised.
     """
 
     def __init__(self, body: Body) -> None:
-        self._body = body
+        super().__init__(body)
         self._chunks = body.chunks()
-        self._taken: list[bytes] = []
+        self._read: list[bytes] = []
         self._length = 0
         self._error: Exception | None = None
 
-    @property
-    def crc64(self) -> int | None:
-        return self._body.crc64
-
-    def __len__(self) -> int:
-        return len(self._body)
-
     def read(self, until: int) -> None:
-        """Read on until so many bytes were read; with all of them, read to the end of what is there."""
+        """Read until `until` bytes were read in all; for the length of the body, until its chunks are exhausted."""
         while self._error is None and (self._length < until or until == len(self)):
             try:
                 chunk = next(self._chunks, None)
-            except Exception as error:  # noqa: BLE001  # it is the backend's to meet
+            except Exception as error:  # noqa: BLE001  # raised again in chunks()
                 self._error = error
                 return
             if chunk is None:
                 return
-            self._taken.append(bytes(chunk))
+            self._read.append(bytes(chunk))
             self._length += len(chunk)
 
     def chunks(self) -> Iterator[memoryview]:
-        for chunk in self._taken:
+        for chunk in self._read:
             yield memoryview(chunk)
         if self._error is not None:
             raise self._error
@@ -297,12 +284,12 @@ class _SteppedBody:
 
 class Simulation:
     """
-    One process in a simulated world.
+    One simulated process.
 
     Args:
-        choices: the decisions of this process's scheduler; see `Choices`.
-        clock: time, which the processes of one world share; None: a clock of its own.
-        name: tells this process from others of its world.
+        choices: the decisions of its scheduler; see `Choices`.
+        clock: the clock, which the processes of one scenario share; None: a new one.
+        name: a name that no other process of the scenario has.
     """
 
     def __init__(self, choices: Iterable[int] = (), clock: SimulatedClock | None = None, name: str = "") -> None:
@@ -310,24 +297,24 @@ class Simulation:
         self.choices = Choices(choices)
         self.clock = clock or SimulatedClock()
         self.chance = ScriptedRandom(self.choices)
-        self.transports: list[SimulatedTransport] = []
-        """Every transport that was made, one for each time that parts were sent."""
+        self.worker_pools: list[SimulatedWorkers] = []
+        """Every worker pool that was created, one for each time that parts were sent."""
         self._tokens = 0
 
-    def transport(self) -> SimulatedTransport:
-        """A new transport."""
-        self.transports.append(SimulatedTransport(self.choices, self.clock))
-        return self.transports[-1]
+    def workers(self) -> SimulatedWorkers:
+        """Create a worker pool."""
+        self.worker_pools.append(SimulatedWorkers(self.choices, self.clock))
+        return self.worker_pools[-1]
 
-    def tools(self) -> Runtime:
-        """What the engine has from outside."""
-        return Runtime(self.transport, self.clock, self.chance, self._new_token)
+    def runtime(self) -> Runtime:
+        """Return the simulated environment of the engine."""
+        return Runtime(self.workers, self.clock, self.chance, self._new_token)
 
     def uploader(
         self, backend: MultipartBackend, store: CheckpointStore | None = None, config: TransferConfig | None = None
     ) -> Uploader:
-        """An uploader in this world."""
-        return Uploader(backend, store, config, clock=self.clock, chance=self.chance, transport=self.transport)
+        """Return an uploader that runs in this simulation."""
+        return Uploader(backend, store, config, clock=self.clock, chance=self.chance, transport=self.workers)
 
     def _new_token(self) -> str:
         self._tokens += 1

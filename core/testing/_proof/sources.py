@@ -1,122 +1,220 @@
-"""A source that changes under the reader's hands, as files do."""
+"""Sources of a scenario: each process opens the source, and the source changes while and between processes run."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import io
+import os
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import ClassVar
 
-from partwise.checkpoint import Fingerprint
-from partwise.checksums import crc64
-from partwise.errors import SourceChanged
+from attrs import define
+
+from partwise.errors import InvalidInput
+from partwise.protocols import Source
+from partwise.sources import BytesSource, FileSource, StreamSource
+from partwise.testing._proof.events import Event
+from partwise.testing.fakes import ChangingSource, pseudo_random_bytes
 
 
-class ChangingSource:
+@define(frozen=True)
+class Version:
     """
-    A file that is none: its bytes, its time and its identity change when a test says so.
-
-    Bodies read the bytes as they are when they are read, a piece at a time, as those of a file do.
+    One version of a source.
 
     Args:
-        data: the bytes at first.
-        name: the source's name.
-        chunk_size: the length of a piece in bytes; 1 gives the most awkward reader there is.
-        changes: what befalls the source in the middle of the how-manieth reading of a body, counting from 1.
+        number: from 0.
+        data: all bytes.
     """
 
-    def __init__(
-        self,
-        data: bytes,
-        *,
-        name: str = "/a/file",
-        chunk_size: int = 64 * 1024,
-        changes: Mapping[int, Callable[[ChangingSource], None]] | None = None,
-    ) -> None:
-        self.data = data
-        self.name = name
-        self.mtime_ns = 1_700_000_000_000_000_000
-        self.inode = 1
-        self.readings = 0
-        """How often somebody began to read a body."""
-        self._chunk_size = chunk_size
-        self._changes = dict(changes or {})
-
-    def __repr__(self) -> str:
-        return f"<ChangingSource {self.name!r} of {len(self.data)} bytes>"
-
-    # --- what befalls it ---------------------------------------------------------------------------------------------
-
-    def write(self, data: bytes) -> None:
-        """Other bytes, in place: the time changes, the identity does not."""
-        self.data = data
-        self.touch()
-
-    def append(self, data: bytes) -> None:
-        """It grows."""
-        self.write(self.data + data)
-
-    def truncate(self, size: int) -> None:
-        """It shrinks to `size` bytes."""
-        self.write(self.data[:size])
-
-    def touch(self) -> None:
-        """The time changes, and nothing else."""
-        self.mtime_ns += 1
-
-    def replace(self, data: bytes) -> None:
-        """Another file takes its place, with its time copied: only the identity tells."""
-        self.data = data
-        self.inode += 1
-
-    def forge(self, data: bytes) -> None:
-        """Other bytes of the same length, in place, and the time set back: only the content tells."""
-        assert len(data) == len(self.data), "a change of length would tell"
-        self.data = data
-
-    # --- the protocol ------------------------------------------------------------------------------------------------
-
-    def fingerprint(self) -> Fingerprint:
-        """Size, time and identity as they are now."""
-        return Fingerprint(len(self.data), self.mtime_ns, str(self.inode))
-
-    def body(self, offset: int, size: int) -> _ChangingBody:
-        """A range; the bytes are looked at when it is read."""
-        return _ChangingBody(self, offset, size)
-
-    def close(self) -> None:
-        """Nothing is open."""
-
-    def _begin_reading(self) -> Callable[[ChangingSource], None] | None:
-        self.readings += 1
-        return self._changes.get(self.readings)
+    number: int
+    data: bytes
 
 
-class _ChangingBody:
-    def __init__(self, source: ChangingSource, offset: int, size: int) -> None:
-        self._source = source
-        self._offset = offset
-        self._size = size
-        self.crc64: int | None = None
+class ScenarioSource(ABC):
+    """
+    A source that processes open, with the versions that it has had.
 
-    def __len__(self) -> int:
-        return self._size
+    Args:
+        data: the first version.
+    """
 
-    def chunks(self) -> Iterator[memoryview]:
-        self.crc64 = None
-        change = self._source._begin_reading()  # noqa: SLF001  # a body is part of its source
-        checksum = done = 0
-        while done < self._size:
-            if change is not None and done >= self._size // 2:
-                change(self._source)
-                change = None
-            begin = self._offset + done
-            piece = self._source.data[begin : begin + min(self._source._chunk_size, self._size - done)]  # noqa: SLF001  # likewise
-            if not piece:
-                raise SourceChanged(
-                    f"{self._source.name} ends {self._size - done} bytes before byte {self._offset + self._size}",
-                    source=self._source.name,
-                )
-            checksum = crc64(piece, checksum)
-            done += len(piece)
-            if done == self._size:
-                self.crc64 = checksum
-            yield memoryview(piece)
-        self.crc64 = checksum
+    sized: ClassVar[bool] = True
+    """Whether its size is known before it is read."""
+
+    seen_changing: ClassVar[bool] = True
+    """Whether a process that has opened it sees later changes."""
+
+    reopens: ClassVar[bool] = True
+    """Whether a process can read it again from the beginning."""
+
+    def __init__(self, data: bytes) -> None:
+        self.versions = [Version(0, data)]
+
+    @property
+    def version(self) -> Version:
+        """The current version."""
+        return self.versions[-1]
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """The name of the source."""
+
+    @abstractmethod
+    def open(self) -> Source:
+        """Open the source for one process."""
+
+    def change(self, event: Event, size: int | None = None) -> None:
+        """
+        Change the source.
+
+        Args:
+            event: how.
+            size: the new size in bytes, for GROW and SHRINK; None: about half as much again, or about two thirds.
+        """
+        data, number = self.version.data, len(self.versions)
+        match event:
+            case Event.GROW:
+                new_size = len(data) * 3 // 2 if size is None else size
+                data += pseudo_random_bytes(max(1, new_size - len(data)), number)
+            case Event.SHRINK:
+                data = data[: min(max(0, len(data) - 1), len(data) * 2 // 3 if size is None else size)]
+            case Event.EMPTY:
+                data = b""
+            case Event.REWRITE | Event.REPLACE | Event.FORGE:
+                data = pseudo_random_bytes(len(data), number)
+            case Event.RESTORE:
+                data = self.versions[0].data
+        self._apply(event, data)
+        self.versions.append(Version(number, data))
+
+    def close(self) -> None:  # noqa: B027  # most have nothing to remove
+        """Remove the source. The default does nothing."""
+
+    def _apply(self, event: Event, data: bytes) -> None:  # noqa: B027  # as its docstring says
+        """Apply a change to the opened source. The default does nothing: processes open the current version."""
+
+
+class SimulatedFile(ScenarioSource):
+    """
+    A simulated file; see `ChangingSource`.
+
+    Args:
+        data: the first version.
+        chunk_size: the size of a chunk in bytes; None: a tenth of the data.
+    """
+
+    def __init__(self, data: bytes, chunk_size: int | None = None) -> None:
+        super().__init__(data)
+        self._source = ChangingSource(data, chunk_size=chunk_size or max(3, len(data) // 10))
+        self._origin = (self._source.mtime_ns, self._source.inode)
+
+    @property
+    def name(self) -> str:
+        """The path."""
+        return self._source.name
+
+    def open(self) -> Source:
+        """Return the file, which later changes affect."""
+        return self._source
+
+    def _apply(self, event: Event, data: bytes) -> None:
+        match event:
+            case Event.REPLACE:
+                self._source.data = data
+                self._source.inode = self._origin[1] + len(self.versions)
+            case Event.FORGE:
+                self._source.forge(data)
+            case Event.RESTORE:
+                self._source.data = data
+                self._source.mtime_ns, self._source.inode = self._origin
+            case _:
+                self._source.data = data
+                # Neither this mtime nor the inode above has been used before.
+                self._source.mtime_ns = self._origin[0] + len(self.versions)
+
+
+class RealFile(ScenarioSource):
+    """
+    A file on the disk.
+
+    Args:
+        path: where to create it.
+        data: the first version.
+    """
+
+    def __init__(self, path: Path, data: bytes) -> None:
+        super().__init__(data)
+        self._path = path
+        path.write_bytes(data)
+        self._set_mtime(1_700_000_000_000_000_000)
+
+    @property
+    def name(self) -> str:
+        """The path."""
+        return str(self._path)
+
+    def open(self) -> Source:
+        """Open the file."""
+        return FileSource(self._path)
+
+    def _apply(self, event: Event, data: bytes) -> None:
+        mtime_ns = self._path.stat().st_mtime_ns
+        if event is Event.REPLACE:
+            other = self._path.with_suffix(".other")
+            other.write_bytes(data)
+            other.replace(self._path)
+            self._set_mtime(mtime_ns)
+        elif event is Event.RESTORE:
+            raise InvalidInput("a file can't get back the inode that it lost")
+        else:
+            self._path.write_bytes(data)
+            self._set_mtime(mtime_ns if event is Event.FORGE else mtime_ns + 1_000_000_000)
+
+    def _set_mtime(self, mtime_ns: int) -> None:
+        os.utime(self._path, ns=(mtime_ns, mtime_ns))
+
+
+class SimulatedStream(ScenarioSource):
+    """
+    A stream that each process opens at its beginning.
+
+    Args:
+        data: the first version.
+        name: the name of the source; "" for a stream that can't be identified in a later run.
+        spool_above: see `StreamSource`.
+    """
+
+    sized = False
+    seen_changing = False
+
+    def __init__(self, data: bytes, name: str = "a stream", spool_above: int = 1024) -> None:
+        super().__init__(data)
+        self._name = name
+        self._spool_above = spool_above
+
+    @property
+    def name(self) -> str:
+        """The name as given."""
+        return self._name
+
+    def open(self) -> Source:
+        """Open a stream of the current version."""
+        data = self.version.data
+        return StreamSource(lambda: io.BytesIO(data), name=self._name, spool_above=self._spool_above)
+
+
+class SimulatedBytes(ScenarioSource):
+    """Bytes in memory, which a later run recognises by their checksum."""
+
+    seen_changing = False
+
+    @property
+    def name(self) -> str:
+        """The default name of a `BytesSource`."""
+        return "bytes"
+
+    def open(self) -> Source:
+        """Return the bytes of the current version."""
+        return BytesSource(self.version.data)

@@ -1,13 +1,12 @@
 """
-A state machine that looks for a sequence of failures that breaks a promise of the engine.
+A state machine that searches for a sequence of failures that breaks a promise of the engine.
 
-Each step is the life of a process, or something that happens between two of them. Hypothesis draws what strikes the
-process, in which order its parts finish, when it dies; and cuts a sequence that fails down to a short one, which can be
-written down as a test, since every step is a call of `World` with a value.
+Each step is one process, or an event between two of them. Hypothesis draws the faults of the process, the order in
+which its parts finish, and when it crashes. A failing sequence is shrunk to a short one, which can be written down as a
+test, since every step is a call of `Scenario` with a value.
 
-The promises are those of `partwise.testing._proof.invariants`. To hold them against a backend or a store of
-your own, name
-the harness that its conformance suite uses:
+The promises are those of `partwise.testing._proof.invariants`. To test the engine with another backend or store, name
+the harness of its conformance suite:
 
     class MyMachine(ResumeMachine):
         backend = MyBackendHarness
@@ -33,53 +32,44 @@ from partwise._engine.reconcile import AlreadyStored, Resume
 from partwise.config import TransferConfig
 from partwise.errors import OutcomeUnknown, UploadNotFound
 from partwise.model import Callback, ObjectOptions
-from partwise.testing._proof.scenario import (
-    Happening,
-    Incident,
-    Life,
-    Lived,
-    MemoryHarness,
-    MemoryStoreHarness,
-    SimulatedBytes,
-    SimulatedFile,
-    SimulatedStream,
-    SourcePlace,
-    World,
-)
+from partwise.testing._proof.events import Event, ProcessScript, ProcessTrace, ScheduledEvent
+from partwise.testing._proof.invariants import check
+from partwise.testing._proof.scenario import MemoryHarness, MemoryStoreHarness, Scenario
+from partwise.testing._proof.sources import ScenarioSource, SimulatedBytes, SimulatedFile, SimulatedStream
 from partwise.testing.conformance_backend import BackendHarness
 from partwise.testing.conformance_store import StoreHarness
 from partwise.testing.fakes import pseudo_random_bytes
 from partwise.testing.faults import OPERATIONS, Fault, FaultKind
 from partwise.testing.strategies import faults
 
-# What an upload calls.
+# The operations that an upload calls.
 _CALLED = tuple(operation for operation in OPERATIONS if operation not in {"list_uploads", "scan"})
-_DEATHS = frozenset({FaultKind.CRASH_BEFORE, FaultKind.CRASH_AFTER})
-_FAILURES = frozenset(FaultKind) - _DEATHS
-_MEANWHILE = (
-    Happening.PAUSE,
-    Happening.CANCEL,
-    Happening.INTERRUPT,
-    Happening.EXIT,
-    Happening.TIME_LIMIT,
-    Happening.SECOND_UPLOADER,
-    Happening.EXPIRY,
-    Happening.GROW,
-    Happening.SHRINK,
-    Happening.EMPTY,
-    Happening.REWRITE,
-    Happening.REPLACE,
-    Happening.TOUCH,
+_CRASHES = frozenset({FaultKind.CRASH_BEFORE, FaultKind.CRASH_AFTER})
+_FAILURES = frozenset(FaultKind) - _CRASHES
+_DURING_A_RUN = (
+    Event.PAUSE,
+    Event.CANCEL,
+    Event.INTERRUPT,
+    Event.EXIT,
+    Event.TIME_LIMIT,
+    Event.SECOND_UPLOADER,
+    Event.EXPIRY,
+    Event.GROW,
+    Event.SHRINK,
+    Event.EMPTY,
+    Event.REWRITE,
+    Event.REPLACE,
+    Event.TOUCH,
 )
-_BETWEEN = (
-    Happening.GROW,
-    Happening.SHRINK,
-    Happening.EMPTY,
-    Happening.REWRITE,
-    Happening.REPLACE,
-    Happening.TOUCH,
-    Happening.RESTORE,
-    Happening.FORGE,
+_BETWEEN_RUNS = (
+    Event.GROW,
+    Event.SHRINK,
+    Event.EMPTY,
+    Event.REWRITE,
+    Event.REPLACE,
+    Event.TOUCH,
+    Event.RESTORE,
+    Event.FORGE,
 )
 _CALLBACK = Callback("http://127.0.0.1/told", "object=${object}")
 _OPTIONS = {
@@ -92,20 +82,20 @@ _OPTIONS = {
 
 
 @define(frozen=True)
-class Manner:
+class RunParameters:
     """
-    How a process goes about its upload, whatever befalls it.
+    How a process uploads, whatever happens to it.
 
     Args:
         schedule: the decisions of its scheduler; see `partwise.testing._proof.simulation.Choices`.
-        resume: its attitude to what it finds.
-        concurrency: parts under way at once.
+        resume: its resume mode.
+        concurrency: the maximum number of parts in flight.
         max_attempts: see `TransferConfig`.
-        more: bytes by which the part size that it asks for is larger than that of others.
-        in_one_piece: whether sources of less than two parts go in one piece.
-        keep_matching: whether matching parts of a source that changed are kept.
-        options: what is asked of the object, by name.
-        callback_works: whether the application server that is called back answers.
+        more: by how many bytes its part size exceeds that of the other processes.
+        in_one_piece: whether sources smaller than two parts are sent by a single put.
+        keep_matching: whether matching parts of a changed source are kept.
+        options: the object options, by name.
+        callback_works: whether the application server responds to the upload callback.
     """
 
     schedule: tuple[int, ...] = ()
@@ -119,10 +109,10 @@ class Manner:
     callback_works: bool = True
 
 
-def manners() -> st.SearchStrategy[Manner]:
-    """Ways to go about an upload, most of them much alike."""
+def run_parameters() -> st.SearchStrategy[RunParameters]:
+    """Return a strategy for run parameters, most of them the defaults."""
     return st.builds(
-        Manner,
+        RunParameters,
         schedule=st.lists(st.integers(0, 5), max_size=30).map(tuple),
         resume=st.sampled_from(("auto",) * 8 + ("require", "never")),
         concurrency=st.sampled_from((2, 2, 1, 3)),
@@ -135,43 +125,43 @@ def manners() -> st.SearchStrategy[Manner]:
     )
 
 
-def incidents() -> st.SearchStrategy[tuple[Incident, ...]]:
-    """What happens around one process."""
-    moments = st.sampled_from((*_CALLED, "chunk", "progress"))
-    meanwhile = st.builds(Incident, moments, st.sampled_from(_MEANWHILE), st.integers(1, 6))
-    raising = st.builds(Incident, st.just("progress"), st.just(Happening.RAISE), st.integers(1, 5))
-    return st.lists(st.one_of(meanwhile, meanwhile, meanwhile, raising), min_size=1, max_size=2).map(tuple)
+def scheduled_events() -> st.SearchStrategy[tuple[ScheduledEvent, ...]]:
+    """Return a strategy for one or two events during a run."""
+    points = st.sampled_from((*_CALLED, "chunk", "progress"))
+    during = st.builds(ScheduledEvent, points, st.sampled_from(_DURING_A_RUN), st.integers(1, 6))
+    raising = st.builds(ScheduledEvent, st.just("progress"), st.just(Event.RAISE), st.integers(1, 5))
+    return st.lists(st.one_of(during, during, during, raising), min_size=1, max_size=2).map(tuple)
 
 
 class ResumeMachine(RuleBasedStateMachine):
     """
-    Any sequence of lives, over one backend, one store and one source.
+    Any sequence of processes over one backend, one store and one source.
 
-    Subclass it, and name the harnesses. Each sequence has its own.
+    Subclass it and set the harnesses. Each sequence creates its own.
     """
 
     backend: ClassVar[Callable[[], BackendHarness]] = MemoryHarness
-    """Makes the harness of the backend, whose storage is empty at first."""
+    """Creates the harness of the backend, with an empty storage."""
 
     store: ClassVar[Callable[[], StoreHarness]] = MemoryStoreHarness
-    """Makes the harness of the store, which is empty at first."""
+    """Creates the harness of the store, which is empty."""
 
-    sources: ClassVar[tuple[Callable[[bytes], SourcePlace], ...]] = (SimulatedFile, SimulatedStream, SimulatedBytes)
-    """Where the source may lie; one of them is drawn for each sequence."""
+    sources: ClassVar[tuple[Callable[[bytes], ScenarioSource], ...]] = (SimulatedFile, SimulatedStream, SimulatedBytes)
+    """The kinds of source; one is drawn for each sequence."""
 
     torn_writes: ClassVar[bool] = False
-    """Whether the store writes one record after the other, so that a death can tear the last one."""
+    """Whether the store appends to its records, so that a crash can tear the last one."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._world: World | None = None
+        self._scenario: Scenario | None = None
         self._broken = False
 
     @property
-    def world(self) -> World:
-        """The world of this sequence."""
-        assert self._world is not None
-        return self._world
+    def scenario(self) -> Scenario:
+        """The scenario of this sequence."""
+        assert self._scenario is not None
+        return self._scenario
 
     @initialize(
         source=st.sampled_from((0, 0, 0, 1, 2)),
@@ -180,120 +170,123 @@ class ResumeMachine(RuleBasedStateMachine):
         verify=st.sampled_from(("metadata", "metadata", "content")),
     )
     def begin(self, source: int, parts: int, rest: int, verify: Literal["metadata", "content"]) -> None:
-        """A source lies somewhere; there is neither object nor upload."""
+        """Create a source; there is neither object nor upload."""
         backend, store = type(self).backend(), type(self).store()
         self.part_size = backend.part_size(backend.open_for_test())
         make = self.sources[source % len(self.sources)]
-        place = make(pseudo_random_bytes(max(0, parts * self.part_size + rest), "first"))
-        self._world = World(backend, store, place, torn_writes=self.torn_writes)
+        data = pseudo_random_bytes(max(0, parts * self.part_size + rest), "first")
+        self._scenario = Scenario(backend, store, make(data), torn_writes=self.torn_writes, check=check)
         self.verify = verify
 
-    @rule(death=faults(_CALLED, _DEATHS, occurrence_max=10), manner=manners())
-    def killed(self, death: Fault, manner: Manner) -> None:
-        """A process is killed before it is done."""
-        self._live(self._life(manner, faults=(death,)))
+    @rule(crash=faults(_CALLED, _CRASHES, occurrence_max=10), parameters=run_parameters())
+    def killed(self, crash: Fault, parameters: RunParameters) -> None:
+        """Run a process that crashes before it is done."""
+        self._run(self._script(parameters, faults=(crash,)))
 
     @rule(
-        struck=st.lists(faults(_CALLED, _FAILURES, occurrence_max=5), min_size=1, max_size=4).map(tuple),
-        death=st.none() | faults(_CALLED, _DEATHS, occurrence_max=6),
-        manner=manners(),
+        failures=st.lists(faults(_CALLED, _FAILURES, occurrence_max=5), min_size=1, max_size=4).map(tuple),
+        crash=st.none() | faults(_CALLED, _CRASHES, occurrence_max=6),
+        parameters=run_parameters(),
     )
-    def struck(self, struck: tuple[Fault, ...], death: Fault | None, manner: Manner) -> None:
-        """What a process calls fails, and perhaps it dies in the middle of that."""
-        self._live(self._life(manner, faults=self._possible(*struck, death)))
+    def failing(self, failures: tuple[Fault, ...], crash: Fault | None, parameters: RunParameters) -> None:
+        """Run a process whose calls fail, and that may crash as well."""
+        self._run(self._script(parameters, faults=self._possible(*failures, crash)))
 
     @rule(
-        happening=incidents(),
+        events=scheduled_events(),
         fault=st.none() | faults(_CALLED, _FAILURES, occurrence_max=5),
-        manner=manners(),
+        parameters=run_parameters(),
     )
-    def interrupted(self, happening: tuple[Incident, ...], fault: Fault | None, manner: Manner) -> None:
-        """Something happens around a process: a pause, a change of the source, a second uploader."""
-        self._live(self._life(manner, faults=self._possible(fault), incidents=happening))
+    def interrupted(self, events: tuple[ScheduledEvent, ...], fault: Fault | None, parameters: RunParameters) -> None:
+        """Run a process with events around it: a pause, a change of the source, a second uploader."""
+        self._run(self._script(parameters, faults=self._possible(fault), events=events))
 
-    @rule(what=st.sampled_from(_BETWEEN), parts=st.integers(0, 4), rest=st.sampled_from((1, 0, -1)))
-    def change(self, what: Happening, parts: int, rest: int) -> None:
-        """The source changes while nobody looks."""
-        # A change that leaves no trace but other bytes is only noticed by those who look at the bytes.
-        if what is Happening.FORGE and self.verify != "content":
-            what = Happening.REWRITE
-        self.world.change(what, max(0, parts * self.part_size + rest))
+    @rule(event=st.sampled_from(_BETWEEN_RUNS), parts=st.integers(0, 4), rest=st.sampled_from((1, 0, -1)))
+    def change(self, event: Event, parts: int, rest: int) -> None:
+        """Change the source while no process runs."""
+        # FORGE changes nothing but the bytes, which only a process that compares bytes can notice.
+        if event is Event.FORGE and self.verify != "content":
+            event = Event.REWRITE
+        self.scenario.change(event, max(0, parts * self.part_size + rest))
 
     @rule(what=st.sampled_from(("expiry", "foreign", "same")))
     def elsewhere(self, what: str) -> None:
-        """The storage drops the pending uploads, or somebody else stores an object: any, or one of the same bytes."""
-        data = self.world.source.version.data
+        """Drop the pending uploads, or store an object under the key: any, or one of the same bytes."""
+        data = self.scenario.source.version.data
         if what == "expiry":
-            self.world.expire()
+            self.scenario.expire()
         else:
-            self.world.overwrite(data if what == "same" else pseudo_random_bytes(len(data), "foreign"))
+            self.scenario.overwrite(data if what == "same" else pseudo_random_bytes(len(data), "foreign"))
 
-    @rule(manner=manners())
-    def explain(self, manner: Manner) -> None:
-        """A dry run changes nothing, and what it says is what a process that nothing befalls then does."""
-        life = self._life(evolve(manner, max_attempts=5, resume="auto", callback_works=True))
-        decision, _ = self.world.explain(life)
-        lived = self._live(life)
-        sent = {deed.part_number for deed in lived.asked if deed.operation == "upload_part"}
-        if isinstance(decision, Resume) and not self._lost_on_the_way(lived):
+    @rule(parameters=run_parameters())
+    def explain(self, parameters: RunParameters) -> None:
+        """Compare a dry run with what an undisturbed process then does."""
+        script = self._script(evolve(parameters, max_attempts=5, resume="auto", callback_works=True))
+        decision, _ = self.scenario.explain(script)
+        trace = self._run(script)
+        sent = {call.part_number for call in trace.backend_calls if call.operation == "upload_part"}
+        if isinstance(decision, Resume) and not self._found_the_upload_lost(trace):
             planned = {verdict.part_number for verdict in decision.parts if verdict.action == "send"}
-            assert sent == planned, f"PLAN: parts {planned} were to be sent, and {sent} were\n{lived}"
+            assert sent == planned, f"PLAN: parts {planned} were to be sent, and {sent} were\n{trace}"
         elif isinstance(decision, AlreadyStored):
-            assert not sent, f"PLAN: nothing was to be sent\n{lived}"
+            assert not sent, f"PLAN: nothing was to be sent\n{trace}"
 
     def teardown(self) -> None:
-        """Whatever happened: a process that nothing befalls gets the upload done, and leaves nothing behind."""
-        if self._world is None:
+        """Run an undisturbed process: whatever happened before, it succeeds and leaves nothing behind."""
+        if self._scenario is None:
             return
         try:
             if not self._broken:
                 self._ends_well()
         finally:
-            self._world.close()
+            self._scenario.close()
 
     def _ends_well(self) -> None:
-        peace = self._life(Manner())
-        lived = self._live(peace)
-        if isinstance(lived.error, OutcomeUnknown):
-            assert not self.world.capabilities.object_checksums, f"EXACT: something tells, and nobody asked\n{lived}"
-            lived = self._live(evolve(peace, resume="never"))
-        assert lived.result is not None, f"RETRY: nothing befell it, and it failed\n{lived}"
+        undisturbed = self._script(RunParameters())
+        trace = self._run(undisturbed)
+        if isinstance(trace.error, OutcomeUnknown):
+            checksums = self.scenario.capabilities.object_checksums
+            assert not checksums, f"EXACT: the checksum of the object decides, and it was not requested\n{trace}"
+            trace = self._run(evolve(undisturbed, resume="never"))
+        assert trace.result is not None, f"RETRY: nothing disturbed it, and it failed\n{trace}"
 
-    def _lost_on_the_way(self, lived: Lived) -> bool:
-        """Whether the storage, which can't list parts, only then let it be known that it has none of them."""
-        return not self.world.capabilities.lists_parts and any(
-            isinstance(deed.error, UploadNotFound) for deed in lived.asked
+    def _found_the_upload_lost(self, trace: ProcessTrace) -> bool:
+        """Return whether a storage that can't list parts reported only during the run that the upload is lost."""
+        return not self.scenario.capabilities.lists_parts and any(
+            isinstance(call.error, UploadNotFound) for call in trace.backend_calls
         )
 
     def _possible(self, *drawn: Fault | None) -> tuple[Fault, ...]:
-        """Those faults that were drawn and can happen to this store."""
+        """Return those faults that were drawn and that can be injected into this store."""
         faults = (fault for fault in drawn if fault is not None)
         return tuple(fault for fault in faults if self.torn_writes or fault.kind is not FaultKind.TORN_WRITE)
 
-    def _life(self, manner: Manner, *, faults: tuple[Fault, ...] = (), incidents: tuple[Incident, ...] = ()) -> Life:
-        options = _OPTIONS[manner.options]
-        if hasattr(self.world.backend, "callback_works"):
-            self.world.backend.callback_works = manner.callback_works
+    def _script(
+        self, parameters: RunParameters, *, faults: tuple[Fault, ...] = (), events: tuple[ScheduledEvent, ...] = ()
+    ) -> ProcessScript:
+        options = _OPTIONS[parameters.options]
+        if hasattr(self.scenario.backend, "callback_works"):
+            self.scenario.backend.callback_works = parameters.callback_works
         elif options.callback is not None:
-            options = ObjectOptions()  # nobody plays the server that would be called
-        return Life(
+            options = ObjectOptions()  # this harness has no application server to call back
+        return ProcessScript(
             faults,
-            incidents,
-            manner.schedule,
+            events,
+            parameters.schedule,
             TransferConfig(
-                part_size=self.part_size + manner.more,
-                multipart_threshold=2 * self.part_size if manner.in_one_piece else 0,
-                concurrency=manner.concurrency,
-                max_attempts=manner.max_attempts,
+                part_size=self.part_size + parameters.more,
+                multipart_threshold=2 * self.part_size if parameters.in_one_piece else 0,
+                concurrency=parameters.concurrency,
+                max_attempts=parameters.max_attempts,
                 verify_source=self.verify,
-                on_source_change="keep-matching" if manner.keep_matching else "restart",
+                on_source_change="keep-matching" if parameters.keep_matching else "restart",
             ),
-            options if options.explicitly_set() <= self.world.capabilities.options else ObjectOptions(),
-            manner.resume,
+            options if options.explicitly_set() <= self.scenario.capabilities.options else ObjectOptions(),
+            parameters.resume,
         )
 
-    def _live(self, life: Life) -> Lived:
-        self._broken = True  # until it has ended, and broken no promise
-        lived = self.world.live(life)
+    def _run(self, script: ProcessScript) -> ProcessTrace:
+        self._broken = True  # until the process has ended without breaking a promise
+        trace = self.scenario.run(script)
         self._broken = False
-        return lived
+        return trace

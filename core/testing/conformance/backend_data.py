@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 from partwise.errors import InvalidKey, PartwiseError, SourceChanged, UnsupportedOption
 from partwise.model import MIB, Callback, ObjectOptions
-from partwise.testing._proof.oracles import slow_crc64
 from partwise.testing.conformance.backend_harness import (
     NO_OPTIONS,
     WAYS,
@@ -18,6 +17,7 @@ from partwise.testing.conformance.backend_harness import (
 )
 from partwise.testing.conformance.suite import NotApplicable, Suite, must_raise, must_return
 from partwise.testing.fakes import ChunkListBody, StrictBody, pseudo_random_bytes
+from partwise.testing.oracles import slow_crc64
 
 CHECKS: Suite[BackendHarness] = Suite()
 

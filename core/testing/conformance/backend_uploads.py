@@ -7,11 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 from attrs import evolve
 
-from partwise._engine.pipelining import supports_pipelining
 from partwise.errors import ObjectExists, SourceChanged, UploadNotFound
 from partwise.model import MIB, ObjectOptions, UploadedPart
-from partwise.protocols import MultipartBackend
-from partwise.testing._proof.oracles import slow_crc64
+from partwise.protocols import MultipartBackend, SupportsPipelining
 from partwise.testing.conformance.backend_harness import (
     NO_OPTIONS,
     WAYS,
@@ -27,6 +25,7 @@ from partwise.testing.conformance.backend_harness import (
 )
 from partwise.testing.conformance.suite import NotApplicable, Suite, must_raise, must_return
 from partwise.testing.fakes import StrictBody, pseudo_random_bytes
+from partwise.testing.oracles import slow_crc64
 
 CHECKS: Suite[BackendHarness] = Suite()
 
@@ -147,7 +146,7 @@ def check_many_threads(harness: BackendHarness) -> None:
 def check_begun_parts(harness: BackendHarness) -> None:
     """Where parts can be begun, each is answered as if it were sent alone, in whatever order it is asked for (11)."""
     backend = harness.open_for_test()
-    if not supports_pipelining(backend):
+    if not isinstance(backend, SupportsPipelining):
         raise NotApplicable("the backend does not offer SupportsPipelining")
     pieces = pieces_of(harness.part_size(backend), 4, "begun")
     upload = harness.begin(backend, "begun")

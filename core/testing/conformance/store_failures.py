@@ -16,7 +16,6 @@ from attrs import evolve
 from partwise.checkpoint import Checkpoint
 from partwise.errors import CheckpointBusy, CheckpointDamaged
 from partwise.protocols import CheckpointStore
-from partwise.testing._proof.oracles import in_order
 from partwise.testing.conformance.store_harness import (
     StoreHarness,
     append,
@@ -32,6 +31,7 @@ from partwise.testing.conformance.store_harness import (
 )
 from partwise.testing.conformance.suite import NotApplicable, Suite, must_raise, must_return
 from partwise.testing.durability.crash_points import crashes_at
+from partwise.testing.oracles import in_order
 
 CHECKS: Suite[StoreHarness] = Suite()
 

@@ -10,8 +10,8 @@ from attrs import evolve
 from partwise.checkpoint import Checkpoint, Fingerprint
 from partwise.model import ObjectOptions, UploadedPart
 from partwise.protocols import CheckpointStore
-from partwise.testing._proof.oracles import in_order
 from partwise.testing.conformance.suite import Harness, NotApplicable, must_return
+from partwise.testing.oracles import in_order
 
 
 class StoreHarness(Harness[CheckpointStore]):

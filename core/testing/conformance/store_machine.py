@@ -17,7 +17,6 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from partwise.checkpoint import Checkpoint
 from partwise.errors import CheckpointBusy, CheckpointError
 from partwise.model import UploadedPart
-from partwise.testing._proof.oracles import in_order
 from partwise.testing.conformance.store_harness import (
     StoreHarness,
     append,
@@ -28,6 +27,7 @@ from partwise.testing.conformance.store_harness import (
     save,
 )
 from partwise.testing.conformance.suite import must_raise
+from partwise.testing.oracles import in_order
 from partwise.testing.strategies import checkpoints, uploaded_parts
 
 _numbers = st.integers(1, 3)

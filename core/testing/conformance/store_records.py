@@ -12,7 +12,6 @@ from partwise.checkpoint import Checkpoint, Fingerprint
 from partwise.errors import CheckpointError, CheckpointMismatch, CheckpointUnwritable, StoreClosed
 from partwise.model import ObjectOptions
 from partwise.protocols import CheckpointStore
-from partwise.testing._proof.oracles import in_order
 from partwise.testing.conformance.store_harness import (
     StoreHarness,
     append,
@@ -28,6 +27,7 @@ from partwise.testing.conformance.store_harness import (
     with_parts,
 )
 from partwise.testing.conformance.suite import NotApplicable, Suite, must_raise, must_return
+from partwise.testing.oracles import in_order
 
 CHECKS: Suite[StoreHarness] = Suite()
 

@@ -22,8 +22,7 @@ from partwise.errors import (
 )
 from partwise.model import ObjectOptions
 from partwise.sources import StreamSource
-from partwise.testing._proof.sources import ChangingSource
-from partwise.testing.fakes import pseudo_random_bytes
+from partwise.testing.fakes import ChangingSource, pseudo_random_bytes
 from partwise.testing.faults import Fault, FaultKind
 
 ONCE = ObjectOptions(forbid_overwrite=True)

@@ -16,7 +16,7 @@ from partwise.errors import (
 )
 from partwise.model import Callback, ObjectOptions, StoredObject
 from partwise.results import Progress, UploadResult
-from partwise.testing._proof.sources import ChangingSource
+from partwise.testing.fakes import ChangingSource
 from partwise.testing.faults import Fault, FaultKind
 
 TELL = ObjectOptions(callback=Callback("http://example.com", "a=b"))

@@ -10,8 +10,7 @@ import pytest
 from partwise import sources
 from partwise.errors import SourceChanged
 from partwise.sources import FileSource
-from partwise.testing._proof.sources import ChangingSource
-from partwise.testing.fakes import pseudo_random_bytes
+from partwise.testing.fakes import ChangingSource, pseudo_random_bytes
 
 
 def moved(source):

@@ -25,7 +25,7 @@ from partwise.backends.local import bookkeeping as local_bookkeeping
 from partwise.backends.local import upload_folder as local_uploads
 from partwise.errors import CheckpointUnwritable, ConnectionFailed, PartwiseError, UploadFailed
 from partwise.stores.memory import MemoryCheckpointStore
-from partwise.testing._proof.sources import ChangingSource
+from partwise.testing.fakes import ChangingSource
 from partwise.testing.faults import Fault, FaultKind
 from partwise.uploader import Uploader
 

@@ -22,8 +22,7 @@ from partwise.errors import (
 )
 from partwise.model import Callback, ObjectOptions, PartLimits, UploadedPart
 from partwise.sources import BytesSource, StreamSource
-from partwise.testing._proof.sources import ChangingSource
-from partwise.testing.fakes import pseudo_random_bytes
+from partwise.testing.fakes import ChangingSource, pseudo_random_bytes
 from partwise.testing.faults import Fault, FaultKind, SimulatedCrash
 from partwise.testing.faulty import FaultySource
 

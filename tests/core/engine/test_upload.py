@@ -36,8 +36,7 @@ from partwise.model import Callback, ObjectOptions, PartLimits, UploadedPart
 from partwise.results import UploadResult
 from partwise.sources import BytesSource, StreamSource
 from partwise.stores.file import FileCheckpointStore
-from partwise.testing._proof.sources import ChangingSource
-from partwise.testing.fakes import pseudo_random_bytes
+from partwise.testing.fakes import ChangingSource, pseudo_random_bytes
 from partwise.testing.faults import Fault, FaultKind
 from partwise.testing.faulty import FaultySource
 from partwise.uploader import Uploader

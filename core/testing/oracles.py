@@ -1,4 +1,4 @@
-"""Independent ways to know what is right: they share no code with what they bear witness about."""
+"""Independent ways to compute what is right: they share no code with what they check."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from partwise.checkpoint import Checkpoint
 
 
 def slow_crc64(data: bytes) -> int:
-    """The CRC-64/XZ of `data`, bit by bit as the definition has it; some 100 KiB a second."""
+    """Return the CRC-64/XZ of `data`, bit by bit as it is defined; about 100 KiB per second."""
     remainder = 0xFFFFFFFFFFFFFFFF
     for byte in data:
         remainder ^= byte
@@ -18,5 +18,5 @@ def slow_crc64(data: bytes) -> int:
 
 
 def in_order(checkpoint: Checkpoint) -> Checkpoint:
-    """The checkpoint with its parts by ascending number: their order means nothing, and is not compared."""
+    """Return the checkpoint with its parts in ascending order, since a store may return them in any order."""
     return evolve(checkpoint, parts=sorted(checkpoint.parts, key=lambda part: part.part_number))

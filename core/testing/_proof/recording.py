@@ -1,0 +1,335 @@
+"""
+Record what really happened, at the place where it happened.
+
+Wrappers directly around the storage, the store and the source record what took effect there, below every fault. So the
+tests know, without asking the engine, which bytes of which version of the source were read, which parts the storage has
+and which process sent them, and what the store would still have after a crash.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import TypeVar
+
+from attrs import evolve
+
+from partwise.bodies import BodyWrapper
+from partwise.checkpoint import Checkpoint, Fingerprint
+from partwise.errors import CallbackError
+from partwise.model import Capabilities, ObjectOptions, PartLimits, PendingUpload, StoredObject, UploadedPart
+from partwise.protocols import Body, CheckpointStore, MultipartBackend, Source, SupportsPerSource
+from partwise.testing._proof.events import ActualUpload, BackendCall, HeldPart
+from partwise.testing._proof.simulation import without_frames
+
+_T = TypeVar("_T")
+
+
+def checkpoint_ids(checkpoint: Checkpoint | None) -> set[str]:
+    """Return the upload ids that a checkpoint knows: its own, and those it still has to abort."""
+    if checkpoint is None:
+        return set()
+    return {*checkpoint.abandoned, *([] if checkpoint.upload_id is None else [checkpoint.upload_id])}
+
+
+# --- the storage -----------------------------------------------------------------------------------------------------
+
+
+class RecordingBackend:
+    """
+    A backend that records each call and its outcome.
+
+    Args:
+        backend: the backend to wrap.
+        record: called with each call, once it has ended.
+        clock: returns the time.
+    """
+
+    def __init__(
+        self, backend: MultipartBackend, record: Callable[[BackendCall], None], clock: Callable[[], float]
+    ) -> None:
+        self.inner = backend
+        self._record = record
+        self._clock = clock
+
+    def __repr__(self) -> str:
+        return f"RecordingBackend({self.inner!r})"
+
+    @property
+    def location(self) -> str:
+        """The location of the wrapped backend."""
+        return self.inner.location
+
+    @property
+    def limits(self) -> PartLimits:
+        """The limits of the wrapped backend."""
+        return self.inner.limits
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """The capabilities of the wrapped backend."""
+        return self.inner.capabilities
+
+    def initiate_upload(self, key: str, options: ObjectOptions) -> str:
+        call = BackendCall("initiate_upload", options=options)
+        return self._recorded(call, lambda: self.inner.initiate_upload(key, options))
+
+    def upload_part(self, key: str, upload_id: str, part_number: int, body: Body) -> UploadedPart:
+        call = BackendCall("upload_part", upload_id, part_number)
+        recording = _RecordingBody(body)
+        return self._recorded(call, lambda: self.inner.upload_part(key, upload_id, part_number, recording), recording)
+
+    def list_parts(self, key: str, upload_id: str) -> Iterable[UploadedPart]:
+        call = BackendCall("list_parts", upload_id)
+        return self._recorded(call, lambda: list(self.inner.list_parts(key, upload_id)))
+
+    def complete_upload(
+        self, key: str, upload_id: str, parts: Sequence[UploadedPart], options: ObjectOptions
+    ) -> StoredObject:
+        call = BackendCall("complete_upload", upload_id, parts=tuple(parts), options=options)
+        return self._recorded(call, lambda: self.inner.complete_upload(key, upload_id, parts, options))
+
+    def abort_upload(self, key: str, upload_id: str) -> None:
+        self._recorded(BackendCall("abort_upload", upload_id), lambda: self.inner.abort_upload(key, upload_id))
+
+    def list_uploads(self, prefix: str = "") -> Iterable[PendingUpload]:
+        return self._recorded(BackendCall("list_uploads"), lambda: list(self.inner.list_uploads(prefix)))
+
+    def put_object(self, key: str, body: Body, options: ObjectOptions) -> StoredObject:
+        recording = _RecordingBody(body)
+        call = BackendCall("put_object", options=options)
+        return self._recorded(call, lambda: self.inner.put_object(key, recording, options), recording)
+
+    def head_object(self, key: str) -> StoredObject | None:
+        return self._recorded(BackendCall("head_object"), lambda: self.inner.head_object(key))
+
+    def close(self) -> None:
+        self.inner.close()
+
+    def _recorded(self, call: BackendCall, action: Callable[[], _T], body: _RecordingBody | None = None) -> _T:
+        started = self._clock()
+
+        def record(*, returned: object = None, error: BaseException | None = None) -> None:
+            data = b"" if body is None else body.data
+            ended = self._clock()
+            self._record(evolve(call, data=data, started=started, ended=ended, returned=returned, error=error))
+
+        try:
+            returned = action()
+        except BaseException as error:
+            record(error=without_frames(error))
+            raise
+        record(returned=returned)
+        return returned
+
+
+class _RecordingBody(BodyWrapper):
+    data = b""
+
+    def chunks(self) -> Iterator[memoryview]:
+        self.data = b""
+        for chunk in super().chunks():
+            self.data += chunk
+            yield chunk
+
+
+# --- history ---------------------------------------------------------------------------------------------------------
+
+
+class History:
+    """What took effect on storage and store, over many processes."""
+
+    def __init__(self) -> None:
+        self.process = 0
+        """The number of the current process."""
+        self.uploads: dict[str, ActualUpload] = {}
+        """Every upload that the storage ever initiated, by id."""
+        self.checkpoint: Checkpoint | None = None
+        """The checkpoint that the store has durably."""
+        self.foreign: list[bytes] = []
+        """Objects that others stored under the key."""
+        self.effects: list[BackendCall] = []
+        """Every call that took effect on the storage, in order."""
+        self.claimed = False
+        """Whether the claim is held."""
+        self.checkpointed: set[str] = set()
+        """The ids of all uploads that were ever in a durable checkpoint."""
+        self.problems: list[str] = []
+        """Promises that the current process was seen to break, recorded at the call that broke them."""
+        self._keeps_checkpoint = False
+        self._appended: int | None = None
+
+    def start_process(self, *, keeps_checkpoint: bool) -> None:
+        """
+        Start a new process.
+
+        Args:
+            keeps_checkpoint: whether it has to keep a checkpoint.
+        """
+        self.process += 1
+        self.problems = []
+        self._keeps_checkpoint = keeps_checkpoint
+
+    def pending(self) -> dict[str, dict[int, HeldPart]]:
+        """Return the parts of each pending upload."""
+        return {upload.upload_id: dict(upload.parts) for upload in self.uploads.values() if upload.state == "pending"}
+
+    def checkpoint_saved(self, checkpoint: Checkpoint) -> None:
+        """Record that the store has made this checkpoint durable."""
+        self.checkpoint = checkpoint
+        self.checkpointed |= checkpoint_ids(checkpoint)
+
+    def part_appended(self, part: UploadedPart) -> None:
+        """Record that the store has made this part durable."""
+        assert self.checkpoint is not None
+        parts = {known.part_number: known for known in self.checkpoint.parts}
+        self.checkpoint = evolve(self.checkpoint, parts={**parts, part.part_number: part}.values())
+        self._appended = part.part_number
+
+    def part_torn(self) -> None:
+        """Record that the part that the store wrote last is lost."""
+        assert self.checkpoint is not None
+        assert self._appended is not None
+        kept = [part for part in self.checkpoint.parts if part.part_number != self._appended]
+        self.checkpoint = evolve(self.checkpoint, parts=kept)
+
+    def call_ended(self, call: BackendCall) -> None:
+        """Record a call of the storage itself, if it took effect."""
+        if call.error is not None and not isinstance(call.error, CallbackError):
+            return
+        self.effects.append(call)
+        match call:
+            case BackendCall("initiate_upload", returned=str(upload_id)):
+                self.uploads[upload_id] = ActualUpload(upload_id, self.process)
+                self._expect_checkpoint(None, "an upload was initiated")
+            case BackendCall("upload_part", str(upload_id), number, data, returned=UploadedPart(etag=etag)):
+                self.uploads[upload_id].parts[number or 0] = HeldPart(data, etag, self.process)
+                self._expect_checkpoint(upload_id, f"part {number} was sent")
+            case BackendCall("complete_upload", str(upload_id)):
+                self.uploads[upload_id].state = "completed"
+            case BackendCall("abort_upload", str(upload_id)) if upload_id in self.uploads:
+                upload = self.uploads[upload_id]
+                upload.state = "aborted" if upload.state == "pending" else upload.state
+
+    def _expect_checkpoint(self, upload_id: str | None, action: str) -> None:
+        if not self._keeps_checkpoint:
+            return
+        if self.checkpoint is None:
+            self.problems.append(f"INTENT: {action}, and no checkpoint was durable")
+        elif self.checkpoint.upload_id != upload_id:
+            self.problems.append(f"INTENT: {action}, and the checkpoint was of the upload {self.checkpoint.upload_id}")
+
+    def allow_orphans(self, upload_ids: Iterable[str], reason: str) -> None:
+        """Note that no checkpoint has to know these uploads, and why."""
+        for upload_id in upload_ids:
+            upload = self.uploads[upload_id]
+            upload.orphan_reason = upload.orphan_reason or reason
+
+
+# --- the store -------------------------------------------------------------------------------------------------------
+
+
+class RecordingStore:
+    """
+    A checkpoint store that records what it made durable.
+
+    Args:
+        store: the store to wrap.
+        history: where to record it.
+    """
+
+    def __init__(self, store: CheckpointStore, history: History) -> None:
+        self.inner = store
+        self._history = history
+
+    def __repr__(self) -> str:
+        return f"RecordingStore({self.inner!r})"
+
+    def claim(self, name: str) -> AbstractContextManager[None]:
+        return self._claim(name)
+
+    @contextmanager
+    def _claim(self, name: str) -> Iterator[None]:
+        with self.inner.claim(name):
+            assert not self._history.claimed, "ONE-OWNER: the store granted a claim that is held"
+            self._history.claimed = True
+            try:
+                yield
+            finally:
+                self._history.claimed = False
+
+    def load(self, name: str) -> Checkpoint | None:
+        return self.inner.load(name)
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        self.inner.save(checkpoint)
+        self._history.checkpoint_saved(checkpoint)
+
+    def append_part(self, name: str, part: UploadedPart) -> None:
+        self.inner.append_part(name, part)
+        self._history.part_appended(part)
+
+    def delete(self, name: str) -> None:
+        self.inner.delete(name)
+        self._history.checkpoint = None
+
+    def scan(self) -> Iterable[Checkpoint]:
+        return self.inner.scan()
+
+    def for_source(self, source: str) -> CheckpointStore:
+        if isinstance(self.inner, SupportsPerSource):
+            return RecordingStore(self.inner.for_source(source), self._history)
+        return self
+
+
+# --- the source ------------------------------------------------------------------------------------------------------
+
+
+class CountingSource:
+    """
+    A source that counts its live bodies, and calls a function before each chunk is read.
+
+    Args:
+        source: the source to wrap.
+        before_chunk: called before each chunk is read.
+    """
+
+    def __init__(self, source: Source, before_chunk: Callable[[], None]) -> None:
+        self.inner = source
+        self._before_chunk = before_chunk
+        self._alive: weakref.WeakSet[_CountedBody] = weakref.WeakSet()
+        self.most_bodies = 0
+        """The maximum number of bodies that were alive at the same time."""
+
+    @property
+    def name(self) -> str:
+        """The name of the wrapped source."""
+        return self.inner.name
+
+    def fingerprint(self) -> Fingerprint:
+        return self.inner.fingerprint()
+
+    def body(self, offset: int, size: int) -> Body:
+        body = _CountedBody(self.inner.body(offset, size), self._before_chunk)
+        self._alive.add(body)
+        self.most_bodies = max(self.most_bodies, len(self._alive))
+        return body
+
+    def close(self) -> None:
+        self.inner.close()
+
+
+class _CountedBody(BodyWrapper):
+    def __init__(self, body: Body, before_chunk: Callable[[], None]) -> None:
+        super().__init__(body)
+        self._before_chunk = before_chunk
+
+    def chunks(self) -> Iterator[memoryview]:
+        chunks = super().chunks()
+        while True:
+            self._before_chunk()
+            chunk = next(chunks, None)
+            if chunk is None:
+                return
+            yield chunk
