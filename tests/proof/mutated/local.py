@@ -17,7 +17,7 @@ MUTATIONS = [
     Mutation(
         "a backend takes any body",
         "backends/_argument_checks.py",
-        'check_methods("a body", body, ("chunks", "__len__"), "something with a length and chunks()")',
+        'check_methods("a body", body, ("chunks", "__len__"), "an object with a length and chunks()")',
         "None",
         ("tests/core/test_wrong_calls.py",),
     ),
