@@ -25,7 +25,7 @@ from urllib.parse import quote, unquote
 from attrs import define, evolve, field, fields
 
 from partwise._validation import brief, check_callable, check_text, check_type, is_whole
-from partwise.backends._checks import check_call, check_part, check_parts, check_put, exact_chunks
+from partwise.backends._argument_checks import check_call, check_part, check_parts, check_put, exact_chunks
 from partwise.checksums import crc64
 from partwise.errors import (
     BackendClosed,

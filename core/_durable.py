@@ -243,14 +243,14 @@ def read_open(file: int, most: int) -> bytes:
         return reader.read(min(most, os.fstat(file).st_size))
 
 
-def write(file: int, data: bytes) -> None:
+def write(file: int, data: bytes | memoryview) -> None:
     """
     Write all of `data`.
 
     Raises:
         OSError: as the system says; some of it may have been written.
     """
-    rest = memoryview(data)
+    rest = memoryview(data).cast("B")
     while rest:
         rest = rest[os.write(file, rest) :]
 

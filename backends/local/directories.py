@@ -1,15 +1,15 @@
 """
-Open directories: what is done below one stays below it, whatever its path leads to by then.
+Open directories, whose entries are reached through the directory's descriptor.
 
-A directory is opened once, and from then on its entries are reached through its descriptor, one name at a time, without
-following a symbolic link. Another program that renames a directory, or puts a link in its place, can't lead a call
-elsewhere.
+A directory is opened once. From then on its entries are reached through its descriptor, one name at a time, without
+following a symbolic link. So if another program renames a directory, or puts a link in its place, the call still works
+in the directory that was opened.
 
-Where the system can't do that (Windows), entries are reached by path. Links are refused there too, but one that is put
-in place between two steps of a call is followed: only users who are trusted may have the right to change the directory.
+Where the system can't do that (Windows), entries are reached by path. Links are refused there too, but one that is
+created between two steps of a call is followed: only trusted users may have permission to change the directory.
 """
 
-# One call of the system each, relative to a descriptor, which a Path can't do.
+# Most lines are one system call relative to a descriptor, which pathlib does not offer.
 # ruff: noqa: PTH102, PTH208
 
 from __future__ import annotations
@@ -18,18 +18,14 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterable
 from io import FileIO
-from types import TracebackType
-from typing import Self, TypeVar
 
+from partwise._closing import Closing
 from partwise._durable import Untrusted, open_trusted, sync_directory, untrusted
 from partwise._signals import ignored
 from partwise.errors import AccessDenied
 
-_T = TypeVar("_T")
-
-#: Whether the system reaches entries through a directory's descriptor.
+#: Whether the system can reach entries through a directory's descriptor.
 BY_DESCRIPTOR = (
     {os.open, os.mkdir, os.rename, os.unlink, os.rmdir, os.stat} <= os.supports_dir_fd
     and os.listdir in os.supports_fd
@@ -41,31 +37,29 @@ _PRIVATE_FILE = 0o600
 _PRIVATE_DIRECTORY = 0o700
 _PERMISSIONS = 0o777
 
-# What `open` answers, by system, where a link stands and none may be followed.
+# Errors of `open`, depending on the system, for a symbolic link that must not be followed.
 _LINK = {errno.ELOOP, errno.ENOTDIR, getattr(errno, "EMLINK", 0), getattr(errno, "EFTYPE", 0)}
-# What `open` answers to a socket, a device without a driver, and, on Windows, a directory.
+# Errors of `open` for a socket, a device without a driver, and, on Windows, a directory.
 _NOTHING_TO_READ = {errno.ENXIO, errno.ENODEV, errno.EOPNOTSUPP, errno.EISDIR}
-# What `chmod` answers on file systems that keep no permissions.
+# Errors of `chmod` on file systems that store no permissions.
 _NO_PERMISSIONS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL}
-# How often a folder is made again that other processes remove, since it is empty, before it is used.
-_TRIES_MAX = 100
 
 
-class LinkInTheWay(OSError):
-    """A symbolic link stands where a directory or a file was asked for."""
+class SymbolicLink(OSError):
+    """There is a symbolic link where a directory or a file is required."""
 
 
-class NotAFile(OSError):
-    """What stands there is not a regular file."""
+class NotARegularFile(OSError):
+    """The entry is not a regular file."""
 
 
-class Directory:
+class Directory(Closing):
     """
-    An open directory. Every name is that of an entry directly in it; no method follows a link.
+    An open directory. Each `name` is an entry directly in it. No method follows a symbolic link.
 
     Args:
-        path: what it is called in messages, and, without a descriptor, where it is.
-        descriptor: it is closed with this.
+        path: its path, for messages, and for system calls if there is no descriptor.
+        descriptor: its descriptor, which is closed with this object.
     """
 
     def __init__(self, path: str, descriptor: int | None) -> None:
@@ -75,54 +69,46 @@ class Directory:
     @classmethod
     def open(cls, path: str) -> Directory:
         """
-        Open a directory by its path; only the last name must not be a link.
+        Open a directory by its path. The last segment must not be a symbolic link; the others may be.
 
         Raises:
-            OSError: there is none.
+            OSError: there is no such directory.
         """
         if not BY_DESCRIPTOR:
-            _refuse_what_is_no_directory(path, os.lstat(path))
+            _require_directory(path, os.lstat(path))
             return cls(path, None)
         return cls(path, os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW))
 
     def __repr__(self) -> str:
         return f"<Directory {self.path}>"
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     def close(self) -> None:
-        """Close it. Closing twice is fine."""
+        """Close the descriptor. Closing twice is fine."""
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
             os.close(descriptor)
 
-    # Whatever interrupts a call between opening and its `with`, no descriptor is left open.
+    # An interrupt between opening and entering `with` must not leak the descriptor.
     __del__ = close
 
-    # --- directories below -------------------------------------------------------------------------------------------
+    # --- subdirectories ----------------------------------------------------------------------------------------------
 
-    def again(self) -> Directory:
-        """The same directory, open a second time."""
+    def duplicate(self) -> Directory:
+        """Return the same directory with a descriptor that is closed separately."""
         return Directory(self.path, None if self._descriptor is None else os.dup(self._descriptor))
 
     def enter(self, name: str) -> Directory:
         """
-        Open a directory in it.
+        Open a subdirectory.
 
         Raises:
             FileNotFoundError: there is no such entry.
-            LinkInTheWay: it is a symbolic link.
-            NotADirectoryError: it is something else.
+            SymbolicLink: it is a symbolic link.
+            NotADirectoryError: it is not a directory.
         """
         path = self.path_of(name)
         if self._descriptor is None:
-            _refuse_what_is_no_directory(path, os.lstat(path))
+            _require_directory(path, os.lstat(path))
             return Directory(path, None)
         try:
             descriptor = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=self._descriptor)
@@ -130,90 +116,90 @@ class Directory:
             if error.errno in _LINK:
                 found = self.status(name)
                 if found is not None:
-                    _refuse_what_is_no_directory(path, found)
-                    # It is a directory by now, so that the next attempt finds it.
+                    _require_directory(path, found)
+                    # It has become a directory since, so the next attempt can open it.
                     raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN), path) from error
             raise OSError(error.errno, error.strerror, path) from error
         return Directory(path, descriptor)
 
-    def enter_own(self, name: str) -> Directory:
+    def enter_trusted(self, name: str) -> Directory:
         """
-        Open a directory that is this user's alone, such as those of the bookkeeping.
+        Open a subdirectory that no other user can have changed, such as the metadata directory.
 
         Raises:
             FileNotFoundError: there is no such entry.
-            AccessDenied: it is a link, or not a directory, or others may write to it. Nothing in it was touched.
+            AccessDenied: it is not trusted; see `require_trusted`. Nothing in it was changed.
         """
         path = self.path_of(name)
         if self._descriptor is None:
-            self.refuse_foreign(name, os.lstat(path))
+            self.require_trusted(name, os.lstat(path))
             return Directory(path, None)
         try:
             return Directory(path, open_trusted(name, directory=True, dir_fd=self._descriptor))
         except Untrusted as error:
-            raise _not_ours(path, str(error.strerror)) from error
+            raise _untrusted_error(path, str(error.strerror)) from error
         except OSError as error:
             status = self.status(name) if error.errno == errno.EACCES else None
             if status is not None and status.st_uid != os.geteuid():  # root's
-                raise _not_ours(
-                    path, f"belongs to another user (uid {status.st_uid}), who alone may enter it"
+                raise _untrusted_error(
+                    path, f"belongs to another user (uid {status.st_uid}), and no other user may enter it"
                 ) from error
             raise OSError(error.errno, error.strerror, path) from error
 
-    def refuse_foreign(self, name: str, status: os.stat_result) -> None:
+    def require_trusted(self, name: str, status: os.stat_result) -> None:
         """
-        Make sure that an entry is a directory of this user (or of root) that others can't write to.
+        Check that an entry is a directory of this user or of root that other users can't write to.
 
         Raises:
-            AccessDenied: it is not.
+            AccessDenied: it is a symbolic link, not a directory, of another user, or writable by others.
         """
         reason = "is a junction" if _is_junction(status) else untrusted(status, directory=True)
         if reason is not None:
-            raise _not_ours(self.path_of(name), reason)
+            raise _untrusted_error(self.path_of(name), reason)
 
     def make(self, name: str, *, private: bool = False) -> bool:
-        """Make a directory in it, for this user alone if `private`; False if there is an entry of that name."""
+        """Create a subdirectory, with mode 0700 if `private`; return False if there is an entry of that name."""
         try:
-            os.mkdir(self._place(name), _PRIVATE_DIRECTORY if private else _PERMISSIONS, dir_fd=self._descriptor)
+            os.mkdir(self._operand(name), _PRIVATE_DIRECTORY if private else _PERMISSIONS, dir_fd=self._descriptor)
         except FileExistsError:
             return False
         return True
 
     def make_private(self) -> None:
-        """Take from others what an earlier version let them see."""
+        """Remove the permissions of other users, which earlier versions granted."""
         if self._descriptor is not None and self._status().st_mode & (_PERMISSIONS & ~_PRIVATE_DIRECTORY):
-            with _where_permissions_are_kept():
+            with _where_permissions_are_stored():
                 os.fchmod(self._descriptor, _PRIVATE_DIRECTORY)
 
     def sync(self) -> None:
-        """Bring the names in it to the disk, where the system can: Windows has no such thing."""
+        """Make the names in it durable, where the system can do that: Windows can't."""
         sync_directory(self.path if self._descriptor is None else self._descriptor)
 
     # --- entries -----------------------------------------------------------------------------------------------------
 
     def path_of(self, name: str) -> str:
-        """What an entry is called in messages."""
+        """Return the path of an entry, for messages."""
         return os.path.join(self.path, name)  # noqa: PTH118
 
     def status(self, name: str) -> os.stat_result | None:
-        """What an entry is, a link as such; None without one."""
+        """Return the status of an entry, of the link itself if it is one; None if there is no such entry."""
         try:
-            return os.stat(self._place(name), dir_fd=self._descriptor, follow_symlinks=False)
+            return os.stat(self._operand(name), dir_fd=self._descriptor, follow_symlinks=False)
         except (FileNotFoundError, NotADirectoryError):
             return None
 
     def check_writable(self, name: str | None = None) -> None:
         """
-        Make sure that entries can be made in it, as far as that shows without making one.
+        Check that entries can be created in it, as far as that is visible without creating one.
 
         Args:
-            name: an entry that is to be replaced, if there is one.
+            name: an entry that will be replaced, if any.
 
         Raises:
-            PermissionError: they can't.
+            PermissionError: entries can't be created, or this one can't be replaced.
         """
         if self._descriptor is None or os.access not in os.supports_dir_fd:
-            return  # then the write itself fails
+            return  # the write itself will fail
         effective = os.access in os.supports_effective_ids
         if not os.access(os.curdir, os.W_OK | os.X_OK, dir_fd=self._descriptor, effective_ids=effective):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), self.path)
@@ -221,26 +207,26 @@ class Directory:
         if name is not None and own.st_mode & stat.S_ISVTX and os.geteuid() not in (0, own.st_uid):
             found = self.status(name)
             if found is not None and found.st_uid != os.geteuid():
-                reason = "the directory is sticky, so that only the owner of a file may replace it"
+                reason = "the directory is sticky, so only the owner of a file may replace it"
                 raise PermissionError(errno.EPERM, reason, self.path_of(name))
 
     def names(self) -> list[str]:
-        """The names of all entries, sorted."""
+        """Return the names of all entries, sorted."""
         return sorted(os.listdir(self.path if self._descriptor is None else self._descriptor))
 
     def create(self, name: str, permissions: int = _PRIVATE_FILE) -> tuple[FileIO, int]:
         """
-        Make a file, open for reading and writing, which is for this user alone.
+        Create a file with mode 0600, open for reading and writing.
 
         Args:
-            name: there must be no such entry.
-            permissions: what it shall have in the end.
+            name: its name. There must be no such entry.
+            permissions: the permissions that the file should have when it is finished.
 
         Returns:
-            The file, and those of the permissions that this process's umask grants.
+            The file, and `permissions` reduced by the umask of this process.
         """
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
-        file = FileIO(os.open(self._place(name), flags, permissions, dir_fd=self._descriptor), "r+")
+        file = FileIO(os.open(self._operand(name), flags, permissions, dir_fd=self._descriptor), "r+")
         if self._descriptor is None:
             return file, permissions
         try:
@@ -255,95 +241,96 @@ class Directory:
 
     def open_file(self, name: str) -> FileIO:
         """
-        Open a regular file for reading. Nothing else is opened: a named pipe would be waited for without end.
+        Open a regular file for reading. The call never blocks, as opening a named pipe would.
 
         Raises:
             FileNotFoundError: there is no such entry.
-            LinkInTheWay: it is a symbolic link.
-            NotAFile: it is something else.
+            SymbolicLink: it is a symbolic link.
+            NotARegularFile: it is not a regular file.
         """
         flags = os.O_RDONLY | getattr(os, "O_BINARY", 0)
         flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
         path = self.path_of(name)
         try:
-            descriptor = os.open(self._place(name), flags, dir_fd=self._descriptor)
+            descriptor = os.open(self._operand(name), flags, dir_fd=self._descriptor)
         except OSError as error:
             kind: type[OSError] = OSError
             if error.errno in _LINK:
-                kind = LinkInTheWay
+                kind = SymbolicLink
             elif error.errno in _NOTHING_TO_READ:
-                kind = NotAFile
+                kind = NotARegularFile
             raise kind(error.errno, error.strerror, path) from error
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
-            raise NotAFile(errno.EINVAL, "not a regular file", path)
+            raise NotARegularFile(errno.EINVAL, "it is not a regular file", path)
         return FileIO(descriptor, "r")
 
-    def open_own_file(self, name: str) -> FileIO:
+    def open_trusted_file(self, name: str) -> FileIO:
         """
-        Open a regular file of this user (or of root) that others can't write to, for reading.
+        Open a regular file of this user or of root, which other users can't write to, for reading.
 
         Raises:
             FileNotFoundError: there is no such entry.
-            Untrusted: it is something else, or of another user, or others may write to it.
+            Untrusted: it is not a regular file, belongs to another user, or is writable by others.
         """
-        return FileIO(open_trusted(self._place(name), dir_fd=self._descriptor), "r")
+        return FileIO(open_trusted(self._operand(name), dir_fd=self._descriptor), "r")
 
     def unlink(self, name: str) -> None:
         """Remove a file."""
-        os.unlink(self._place(name), dir_fd=self._descriptor)
+        os.unlink(self._operand(name), dir_fd=self._descriptor)
 
     def discard(self, name: str) -> None:
-        """Remove a file, if that can be done."""
+        """Remove a file, ignoring errors."""
         with ignored(OSError):
             self.unlink(name)
 
     def remove_empty(self, name: str) -> None:
-        """Remove a directory, if nothing is in it."""
+        """Remove a subdirectory if it is empty, ignoring errors."""
         with ignored(OSError):
-            os.rmdir(self._place(name), dir_fd=self._descriptor)
+            os.rmdir(self._operand(name), dir_fd=self._descriptor)
 
     def move(self, name: str, directory: Directory, new: str) -> None:
-        """Move an entry to a directory, under a name that nothing has, or only a file where a file is moved."""
+        """Rename an entry into a directory. The new name must not exist; a file may exist if a file is moved."""
         os.rename(
-            self._place(name), directory._place(new), src_dir_fd=self._descriptor, dst_dir_fd=directory._descriptor
+            self._operand(name), directory._operand(new), src_dir_fd=self._descriptor, dst_dir_fd=directory._descriptor
         )
 
     def replace(self, name: str, directory: Directory, new: str) -> None:
-        """Move a file to a directory, in place of the one that has that name there."""
+        """Rename a file into a directory, replacing any file of the new name."""
         os.replace(
-            self._place(name), directory._place(new), src_dir_fd=self._descriptor, dst_dir_fd=directory._descriptor
+            self._operand(name), directory._operand(new), src_dir_fd=self._descriptor, dst_dir_fd=directory._descriptor
         )
 
     def link(self, name: str, directory: Directory, new: str) -> None:
         """
-        Give a file a second name.
+        Create a hard link to a file.
 
         Raises:
-            OSError: the name is taken, or this can't be done here.
+            OSError: the new name exists, or the file system has no hard links.
         """
         link = getattr(os, "link", None)
         if link is None:
             raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
         if self._descriptor is None:
-            link(self._place(name), directory._place(new))
+            link(self._operand(name), directory._operand(new))
         else:
             link(name, new, src_dir_fd=self._descriptor, dst_dir_fd=directory._descriptor)
 
     # --- itself ------------------------------------------------------------------------------------------------------
 
     def is_same(self, status: os.stat_result) -> bool:
-        """Whether this is the directory that an entry was found to be."""
+        """Whether this is the directory that `status` describes."""
         own = self._status()
         return (own.st_dev, own.st_ino) == (status.st_dev, status.st_ino)
 
     def modified(self) -> float:
-        """When an entry was last made or removed, in seconds since 1970."""
+        """Return when an entry was last created or removed, in seconds since 1970."""
         return self._status().st_mtime
 
     # --- inside ------------------------------------------------------------------------------------------------------
 
-    def _place(self, name: str) -> str:
+    def _operand(self, name: str) -> str:
+        """The path of an entry for a system call that also gets `dir_fd`."""
         return self.path_of(name) if self._descriptor is None else name
 
     def _status(self) -> os.stat_result:
@@ -351,7 +338,7 @@ class Directory:
 
 
 def make_directories(path: str) -> None:
-    """Make a directory, and those above it, where they are missing; each new name is durable."""
+    """Create a directory and its missing parents; each new name is durable."""
     if os.path.isdir(path):  # noqa: PTH112
         return
     parent = os.path.dirname(path)  # noqa: PTH120
@@ -366,143 +353,48 @@ def make_directories(path: str) -> None:
 
 
 def change_permissions(file: FileIO, permissions: int) -> None:
-    """Give an open file these permissions, where the file system keeps them."""
+    """Set the permissions of an open file, where the file system stores permissions."""
     if BY_DESCRIPTOR:
-        with _where_permissions_are_kept():
+        with _where_permissions_are_stored():
             os.fchmod(file.fileno(), permissions)
 
 
-def walk(root: Directory, names: Iterable[str], *, make: bool = False) -> Directory:
-    """
-    Open the directory at the end of a path.
-
-    Args:
-        root: where the path begins.
-        names: those on the way.
-        make: make what is missing, each new name durable.
-
-    Raises:
-        FileNotFoundError: one is missing.
-        LinkInTheWay: one is a symbolic link.
-        NotADirectoryError: one is something else.
-    """
-
-    def step(here: Directory, name: str) -> Directory:
-        try:
-            return here.enter(name)
-        except FileNotFoundError:
-            if not make:
-                raise
-        if here.make(name):
-            here.sync()
-        return here.enter(name)
-
-    return _steps(root, names, step)
+# --- checks ----------------------------------------------------------------------------------------------------------
 
 
-def walk_own(root: Directory, names: Iterable[str], *, make: bool = False) -> Directory:
-    """
-    Open a directory of the bookkeeping.
-
-    Args:
-        root: the bucket's directory.
-        names: those on the way; each must be a directory of this user alone.
-        make: make what is missing. That is not durable yet.
-
-    Raises:
-        FileNotFoundError: one is missing; with `make`, another process removed one meanwhile.
-        AccessDenied: one is a link, or others may write to it.
-    """
-
-    def step(here: Directory, name: str) -> Directory:
-        try:
-            found = here.enter_own(name)
-        except FileNotFoundError:
-            if not make:
-                raise
-            here.make(name, private=True)
-            return here.enter_own(name)
-        if make:
-            found.make_private()
-        return found
-
-    return _steps(root, names, step)
-
-
-def within(root: Directory, names: Iterable[str], action: Callable[[Directory], _T]) -> tuple[Directory, _T]:
-    """
-    Do something in a directory of the bookkeeping, which is made where it is missing.
-
-    Every write removes empty ones, in other processes too, so that this may have to be done again: `action` must have
-    no effect where it raises FileNotFoundError.
-
-    Returns:
-        The directory, which the caller closes, and what the action returned.
-    """
-    names = tuple(names)
-    tries = 0
-    while True:
-        tries += 1
-        try:
-            directory = walk_own(root, names, make=True)
-            try:
-                return directory, action(directory)
-            except BaseException:
-                directory.close()
-                raise
-        except FileNotFoundError:
-            if tries == _TRIES_MAX:
-                raise
-
-
-def _steps(root: Directory, names: Iterable[str], step: Callable[[Directory, str], Directory]) -> Directory:
-    here = root.again()
-    for name in names:
-        with here:
-            here = step(here, name)
-    return here
-
-
-def _refuse_what_is_no_directory(path: str, status: os.stat_result) -> None:
+def _require_directory(path: str, status: os.stat_result) -> None:
     if stat.S_ISLNK(status.st_mode) or _is_junction(status):
-        raise LinkInTheWay(errno.ELOOP, "a symbolic link", path)
+        raise SymbolicLink(errno.ELOOP, "it is a symbolic link", path)
     if not stat.S_ISDIR(status.st_mode):
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
 
 
 def _is_junction(status: os.stat_result) -> bool:
-    """Whether this is what Windows has beside symbolic links."""
+    """Whether this is a junction, which on Windows links to a directory without being a symbolic link."""
     tag = getattr(stat, "IO_REPARSE_TAG_MOUNT_POINT", None)
     return tag is not None and getattr(status, "st_reparse_tag", 0) == tag
 
 
-def _not_ours(path: str, reason: str) -> AccessDenied:
-    advice = "Find out what it is, and have it removed"
-    # Only for a directory of this user: of a link `chmod` would change what it leads to.
+def _untrusted_error(path: str, reason: str) -> AccessDenied:
+    hint = "Find out what it is and have it removed"
+    # Only for a directory of this user: `chmod` of a symbolic link would change the target of the link.
     if reason.startswith("can be written"):
-        advice = f"If all in it is yours, run: chmod go-w {path}"
+        hint = "If everything in it is yours, run chmod go-w on it"
     elif reason.startswith("belongs to another user"):
-        advice = (
-            "While that user has unfinished uploads here, or objects that were stored with options, it is in use;"
+        hint = (
+            "It is in use while that user has unfinished uploads here, or objects that were stored with options;"
             " otherwise have it removed"
         )
     return AccessDenied(
-        f"{path} {reason}. partwise keeps its own files there, and uses it only if it is a real directory of this user"
-        f" (or root) that no other user may write to. Nothing was changed. {advice}; or store into a directory of your"
-        " own",
+        f"{path} {reason}. partwise stores its own files there, and uses it only if it is a real directory of this user"
+        " or root that no other user may write to. Nothing was changed",
         code="UntrustedDirectory",
+        hint=f"{hint}; or store objects in a directory that only you use",
     )
 
 
-def _where_permissions_are_kept() -> contextlib.AbstractContextManager[None]:
-    return _Tolerating(_NO_PERMISSIONS)
+class _where_permissions_are_stored(contextlib.AbstractContextManager[None]):  # noqa: N801
+    """Ignore errors of `chmod` on file systems that store no permissions."""
 
-
-class _Tolerating(contextlib.AbstractContextManager[None]):
-    def __init__(self, numbers: set[int]) -> None:
-        self._numbers = numbers
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool:
-        return isinstance(error, OSError) and error.errno in self._numbers
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        return isinstance(error, OSError) and error.errno in _NO_PERMISSIONS

@@ -1,4 +1,4 @@
-"""What the operating system's errors mean to an upload."""
+"""Translate errors of the operating system to errors of partwise."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from partwise.errors import AccessDenied, BackendError, BucketNotFound, InvalidK
 
 
 def _numbers(*names: str) -> frozenset[int]:
-    # Not every system knows each of them.
+    # Not every system defines each of them.
     return frozenset(getattr(errno, name) for name in names if hasattr(errno, name))
 
 
@@ -22,32 +22,32 @@ _DENIED = _numbers("EACCES", "EPERM", "EROFS")
 _NO_DIRECTORY = _numbers("ENOTDIR", "EEXIST", "ELOOP")
 _TOO_LONG = _numbers("ENAMETOOLONG")
 
-#: What is said of the object by default: nothing that fails before it gets its name has changed one.
+#: What messages say about the object by default: a failure before the object gets its name has not changed any object.
 NO_OBJECT_CHANGED = "no object was changed"
 
 
-class Translating:
+class translate_os_errors:  # noqa: N801  # it is used as contextlib.suppress is
     """
-    A context in which an error of the operating system becomes one of the tree; it can be entered many times.
+    Translate an OSError that leaves the context to an error of partwise. The context can be entered repeatedly.
 
     Args:
-        doing: what is being done, to which object, for the message.
-        root: the bucket's directory.
-        kept: what is sure about the object, for the message.
-        missing: asked when a file is not there: what that means, or None if it has no meaning but that another program
-            removed it, which is an error that passes.
+        doing: the operation and its object, for the message, as in "storing 'key'".
+        bucket: the bucket's directory.
+        kept: what is certain about the object, for the message.
+        missing: called when a file is missing; returns the error that this means, if it means one. If it returns None,
+            another program removed the file, and the error is transient.
     """
 
     def __init__(
         self,
         doing: str,
-        root: Path,
+        bucket: Path,
         *,
         kept: str = NO_OBJECT_CHANGED,
         missing: Callable[[], BackendError | None] = lambda: None,
     ) -> None:
         self._doing = doing
-        self._root = root
+        self._bucket = bucket
         self._kept = kept
         self._missing = missing
 
@@ -59,49 +59,47 @@ class Translating:
     ) -> None:
         if isinstance(error, OSError):
             meaning = self._missing() if isinstance(error, FileNotFoundError) else None
-            raise (meaning or translated(error, self._doing, self._root, self._kept)) from error
+            raise (meaning or translated(error, self._doing, self._bucket, self._kept)) from error
 
 
-def translated(error: OSError, doing: str, root: Path, kept: str = NO_OBJECT_CHANGED) -> BackendError | InvalidKey:
+def translated(error: OSError, doing: str, bucket: Path, kept: str = NO_OBJECT_CHANGED) -> BackendError | InvalidKey:
     """
-    The error of the tree for one of the operating system.
+    Return the error of partwise for an error of the operating system.
 
     Args:
-        error: what the operating system said.
-        doing: what was being done, for the message.
-        root: the bucket's directory, by which the disk is named when it is full.
-        kept: what is sure about the object.
+        error: the error of the operating system.
+        doing: the operation and its object, for the message.
+        bucket: the bucket's directory. If the disk is full, the message names the disk that holds it.
+        kept: what is certain about the object.
     """
     code = errno.errorcode.get(error.errno or 0)
-    if error.errno in _NO_DIRECTORY and (root.is_symlink() or (root.exists() and not root.is_dir())):
-        return BucketNotFound(f"{doing} failed: {root} is not a directory; {kept}", code=code)
+    if error.errno in _NO_DIRECTORY and (bucket.is_symlink() or (bucket.exists() and not bucket.is_dir())):
+        return BucketNotFound(f"{doing} failed: {bucket} is not a directory; {kept}", code=code)
     if error.errno in _FULL:
         return ServerFailed(
-            f"{doing} failed: the disk at {_mount_point(root)}, which holds {root}, is full or its quota is used up; "
-            f"{kept}, and the parts stored so far are kept: make room and run the same call again",
+            f"{doing} failed: the disk at {_mount_point(bucket)}, which holds {bucket}, is full or its quota is used"
+            f" up; {kept}, and the parts stored so far are kept",
             code=code,
             retryable=False,
+            hint="Free some space and run the same call again",
         )
-    kind, advice = _meaning(error)
     place = f" ({error.filename})" if error.filename is not None else ""
-    return kind(f"{doing} in {root} failed: {error.strerror or error}{place}; {kept}{advice}", code=code)
+    message = f"{doing} in {bucket} failed: {error.strerror or error}{place}; {kept}"
+    if error.errno in _TOO_LONG:
+        return InvalidKey(message, hint="Choose a shorter key")
+    kind, hint = _kind_and_hint(error)
+    return kind(message, code=code, hint=hint)
 
 
-def _meaning(error: OSError) -> tuple[Callable[..., BackendError | InvalidKey], str]:
+def _kind_and_hint(error: OSError) -> tuple[type[BackendError], str]:
     if getattr(error, "winerror", None) in IN_USE_WINDOWS:
-        return ServerFailed, ". Another program has the file open"
-    # A file or folder that another program removed in between is there again at the next attempt, or known to be gone.
+        return ServerFailed, "Close the file in the other program that has it open"
+    # If another program removed a file or directory, the next attempt creates it again, or reports it missing.
     if is_transient(error) or error.errno == errno.ENOENT:
         return ServerFailed, ""
     if error.errno in _DENIED:
-        return AccessDenied, ". This user must be able to read, write and enter the directory"
-    if error.errno in _TOO_LONG:
-        return _key_too_long, ". Choose a shorter key"
+        return AccessDenied, "Give this user permission to read, write and enter the directory"
     return BackendError, ""
-
-
-def _key_too_long(message: str, *, code: str | None) -> InvalidKey:  # noqa: ARG001  # an InvalidKey has no code
-    return InvalidKey(message)
 
 
 def _mount_point(path: Path) -> Path:

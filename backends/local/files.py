@@ -1,7 +1,7 @@
 """
-The bytes of files: writing, copying, checksums.
+Copy, move and checksum files.
 
-Functions that not every system has are looked up when they are called, and done without where they are missing.
+System calls that not every system has are looked up when they are needed; without them a slower way is used.
 """
 
 from __future__ import annotations
@@ -11,43 +11,37 @@ import os
 import secrets
 from io import FileIO
 
+from partwise import _durable
 from partwise.backends.local.directories import Directory
 from partwise.checksums import crc64
 
-#: Bytes read at a time. Measured on ext4, 256 KiB to 8 MiB make little difference.
+#: Bytes read at a time. On ext4, sizes from 256 KiB to 8 MiB measure about the same.
 BLOCK = 1024 * 1024
 
-#: The names that `fresh_name` makes, as a regular expression.
-FRESH_NAME = "[0-9a-f]{16}"
+#: A regular expression of the names that `unique_name` returns.
+UNIQUE_NAME = "[0-9a-f]{16}"
 
-# What copy_file_range says where the kernel or the file system can't do it for these two files.
+# Errors of copy_file_range where the kernel or the file system does not support it for these two files.
 _NO_KERNEL_COPY = {errno.ENOSYS, errno.EXDEV, errno.EINVAL, errno.EPERM, errno.EOPNOTSUPP, errno.EBADF}
-# What link says where the file system has no hard links, or the user may not make one.
+# Errors of link where the file system has no hard links, or the user may not create one.
 _NO_LINK = {errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK, errno.EXDEV, errno.EINVAL}
 
 
-def fresh_name() -> str:
-    """A name that no other file has."""
+def unique_name() -> str:
+    """Return a random name that no other file has."""
     return secrets.token_hex(8)
 
 
-def write_all(file: FileIO, data: bytes | memoryview) -> None:
-    """Write all of `data`, in as many steps as the operating system takes."""
-    rest = memoryview(data).cast("B")
-    while rest:
-        rest = rest[os.write(file.fileno(), rest) :]
-
-
-def move_new(source: Directory, name: str, target: Directory, new: str) -> None:
+def rename_noreplace(source: Directory, name: str, target: Directory, new: str) -> None:
     """
-    Move the file `name` to `target` as `new`, unless that name is taken.
+    Move the file `name` to `target` as `new`, unless that name exists.
 
-    A hard link gives certainty, and leaves a second name of the same file for a moment. Where there are no links, the
-    name is looked for first: two writers that bring the same new name at the same instant may then both succeed, and
-    the last one stands; each is whole.
+    A hard link does that atomically; for a moment the file then has both names. On file systems without hard links the
+    name is checked first: two writers that create the same name at the same instant may then both succeed. Each file
+    is whole, and the last one stays.
 
     Raises:
-        FileExistsError: the name is taken.
+        FileExistsError: the name exists.
     """
     try:
         source.link(name, target, new)
@@ -55,42 +49,42 @@ def move_new(source: Directory, name: str, target: Directory, new: str) -> None:
         if error.errno not in _NO_LINK:
             raise
     else:
-        # The file has its name. Should the other one stay, then the sweep removes it.
+        # The file has its new name. If the old one can't be removed now, a later sweep removes it.
         source.discard(name)
         return
     if target.status(new) is not None:
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target.path_of(new))
-    # On Windows a rename never replaces, so that the question above is only for the others.
+    # On Windows a rename never replaces a file; the check above is for other systems.
     source.move(name, target, new)
 
 
 def append_copy(source: FileIO, target: FileIO, size: int, buffer: memoryview) -> tuple[int, int]:
     """
-    Append the first `size` bytes of `source` to `target`, by the kernel where it can.
+    Append the first `size` bytes of `source` to `target`, in the kernel where that is possible.
 
-    On a file system that shares blocks between files (Btrfs, XFS) the copy then takes neither time nor room. The
-    checksum is always taken from bytes that were read: what is meant to be there may not be what is there.
+    On file systems that share blocks between files (Btrfs, XFS) such a copy takes no time and no space. The checksum is
+    computed from the bytes that are read back from `target`, so it shows what was stored.
 
     Args:
         source: the file to copy from.
         target: a file open for reading and writing.
-        size: how many bytes to copy.
-        buffer: room to read into.
+        size: the number of bytes to copy.
+        buffer: memory to read into.
 
     Returns:
-        How many bytes there were, `size` unless `source` is shorter; and the CRC-64/XZ of them as they are in `target`.
+        The number of bytes copied, which is `size` unless `source` is shorter, and the CRC-64/XZ of the copy.
     """
     end = target.seek(0, os.SEEK_END)
     done = 0
     checksum = 0
     while done < size:
         block = buffer[: size - done]
-        moved = _copy_by_kernel(source, done, target, end + done, len(block))
+        moved = _copy_in_kernel(source, done, target, end + done, len(block))
         if moved is None:
             source.seek(done)
             moved = source.readinto(block)
             target.seek(end + done)
-            write_all(target, block[:moved])
+            _durable.write(target.fileno(), block[:moved])
         else:
             target.seek(end + done)
             moved = target.readinto(block[:moved])
@@ -101,8 +95,8 @@ def append_copy(source: FileIO, target: FileIO, size: int, buffer: memoryview) -
     return done, checksum
 
 
-def _copy_by_kernel(source: FileIO, offset: int, target: FileIO, target_offset: int, count: int) -> int | None:
-    """The number of bytes copied, which may be fewer; None where the kernel copies none."""
+def _copy_in_kernel(source: FileIO, offset: int, target: FileIO, target_offset: int, count: int) -> int | None:
+    """Return the number of bytes copied, which may be fewer than `count`; None if the kernel copied none."""
     copy = getattr(os, "copy_file_range", None)
     if copy is None:
         return None
@@ -112,12 +106,12 @@ def _copy_by_kernel(source: FileIO, offset: int, target: FileIO, target_offset: 
         if error.errno in _NO_KERNEL_COPY:
             return None
         raise
-    # None at all is the end of the file, or one of the file systems that mistake themselves for empty: reading tells.
+    # 0 means the end of the file, but some virtual file systems report it for any file. A plain read decides.
     return copied or None
 
 
-def checksum_of(file: FileIO) -> tuple[int, int]:
-    """The number of bytes from here to the end of a file, and their CRC-64/XZ."""
+def checksum_file(file: FileIO) -> tuple[int, int]:
+    """Return the number of bytes from the current position to the end of a file, and their CRC-64/XZ."""
     buffer = memoryview(bytearray(BLOCK))
     size = 0
     checksum = 0
@@ -128,5 +122,5 @@ def checksum_of(file: FileIO) -> tuple[int, int]:
 
 
 def etag_of(checksum: int) -> str:
-    """What a file whose bytes have this CRC-64 is called: the same bytes, the same name."""
+    """Return the ETag of a part or an object: its CRC-64/XZ as 16 hexadecimal digits."""
     return f"{checksum:016X}"

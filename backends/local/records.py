@@ -1,4 +1,4 @@
-"""The small JSON files of a directory's bookkeeping, and object options as plain data."""
+"""The small JSON files in the metadata directory, and object options as plain data."""
 
 from __future__ import annotations
 
@@ -6,82 +6,84 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from partwise import _durable
 from partwise._durable import Untrusted, sync
 from partwise.backends.local.directories import Directory
-from partwise.backends.local.files import write_all
 from partwise.errors import InvalidInput
 from partwise.model import ObjectOptions
 
 _VERSION = 1
 
-#: A record holds a key, options and some numbers. What is larger was not written here.
+#: A record holds a key, options and a few numbers. A larger file was not written by partwise.
 RECORD_BYTES_MAX = 1024 * 1024
 
 
 def encode_record(fields: Mapping[str, Any]) -> bytes:
     """
-    A record as bytes.
+    Encode a record.
 
     Raises:
-        InvalidInput: it would be larger than what `read_record` reads, or can't be written as UTF-8.
+        InvalidInput: it would be larger than `read_record` accepts, or can't be encoded as UTF-8.
     """
     try:
         encoded = json.dumps({"version": _VERSION, **fields}, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
         raise InvalidInput(
-            f"the options of {fields.get('key')!r:.300} can't be kept: {error.object[error.start : error.end]!r:.20} in"
-            " them can't be written as UTF-8. Nothing was stored; leave it out"
+            f"the options of {fields.get('key')!r:.300} can't be stored: they contain"
+            f" {error.object[error.start : error.end]!r:.20}, which can't be encoded as UTF-8. Nothing was stored"
         ) from error
     if len(encoded) > RECORD_BYTES_MAX:
         raise InvalidInput(
-            f"the options of {fields.get('key')!r:.300} take {len(encoded)} bytes, and a directory keeps"
-            f" {RECORD_BYTES_MAX} at most. Nothing was stored; give it less metadata"
+            f"the options of {fields.get('key')!r:.300} take {len(encoded)} bytes, and a directory stores at most"
+            f" {RECORD_BYTES_MAX}. Nothing was stored",
+            hint="Pass less {metadata}",
         )
     return encoded
 
 
 def write_record(directory: Directory, name: str, fields: Mapping[str, Any]) -> None:
-    """Write a record that stays; its name is durable once its directory is."""
+    """Write a record. Its bytes are durable when this returns, its name once the directory is synced."""
     encoded = encode_record(fields)
     file, _ = directory.create(name)
     with file:
-        write_all(file, encoded)
+        _durable.write(file.fileno(), encoded)
         sync(file)
 
 
 def read_record(directory: Directory, name: str) -> dict[str, Any] | None:
-    """The fields of a record; None where there is none, or none that this version can read and trust."""
+    """Return the fields of a record; None if it is missing, damaged, not trusted, or of another version."""
     try:
-        with directory.open_own_file(name) as file:
+        with directory.open_trusted_file(name) as file:
             encoded = file.read(RECORD_BYTES_MAX + 1)
         if len(encoded) > RECORD_BYTES_MAX:
             return None
         data = json.loads(encoded)
-    # A list in a list in a list, and so on, is a RecursionError.
+    # Deeply nested lists raise RecursionError.
     except (FileNotFoundError, Untrusted, ValueError, RecursionError):
         return None
     return data if isinstance(data, dict) and data.get("version") == _VERSION else None
 
 
 def options_to_data(options: ObjectOptions) -> dict[str, Any]:
-    """Those of the options that were asked for, by name."""
+    """Convert the options that were set explicitly to plain data, by name."""
     values = {name: getattr(options, name) for name in sorted(options.explicitly_set())}
     return {name: dict(value) if isinstance(value, Mapping) else value for name, value in values.items()}
 
 
 def options_from_data(data: object) -> ObjectOptions:
     """
-    The options that `options_to_data` made plain.
+    Convert the result of `options_to_data` back.
 
     Raises:
-        ValueError: it is something else, or names an option that this version does not know.
+        ValueError: `data` has another shape, or names an option that this version does not know.
     """
     if not isinstance(data, dict):
-        raise ValueError(f"options are given by name, not as {type(data).__name__}")  # noqa: TRY004  # as all else
+        raise ValueError(f"options must be a mapping, not {type(data).__name__}")  # noqa: TRY004  # as below
     for name, value in data.items():
-        mapping = name in {"metadata", "tags"}
-        texts = [*value, *value.values()] if mapping and isinstance(value, dict) else [value]
-        if not all(isinstance(text, str) for text in texts) and not (name == "forbid_overwrite" and value is True):
+        is_mapping = name in {"metadata", "tags"} and isinstance(value, dict)
+        texts = [*value, *value.values()] if is_mapping else [value]
+        is_flag = name == "forbid_overwrite" and value is True
+        if not is_flag and not all(isinstance(text, str) for text in texts):
             raise ValueError(f"the option {name!r:.100} can't be {value!r:.100}")
     try:
         return ObjectOptions(**data)

@@ -1,14 +1,15 @@
 """
-What a plain file can't say of itself: the options of an object, and its checksum, in a small record beside the objects.
+What a plain file can't store about its object: options and checksum, in a small record in the metadata directory.
 
-Only an object that was stored with options has a record. For any other the file says all there is: its checksum is had
-by reading it, which only `LocalBackend.head_object` has to do. Nothing that stores asks for that, since it has computed
-the checksum of the bytes it wrote; the engine does where the answer to *complete* was lost. To spare that one reading
-is not worth a folder of bookkeeping beside every backup, kept for as long as the backup is.
+Only an object that was stored with options has a record. Without one the checksum is computed from the file, which only
+`LocalBackend.head_object` needs: an upload has already computed the checksum of the bytes that it wrote, and the engine
+calls `head_object` only if the response to *complete* was lost. Avoiding this one read is not worth keeping a metadata
+directory beside every backup for as long as the backup exists.
 
-A record is for one version of one file, and its name says which: inode, size and time of modification. So it is written
-before the file gets the object's name, and the two need no common instant: until then the old record fits the old file,
-from then on the new one fits the new file. A file that was edited or put there by hand fits no record.
+A record describes one version of one file, and its name is made of that version's inode, size and modification time.
+So the record is written before the file gets the object's name, and the two steps need not be atomic: before the rename
+the old record matches the old file, after it the new record matches the new file. A file that was edited or created by
+hand matches no record.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ import re
 
 from attrs import define
 
-from partwise.backends.local.directories import Directory, walk_own, within
-from partwise.backends.local.keys import BOOKKEEPING
+from partwise.backends.local.directories import Directory
+from partwise.backends.local.keys import META_DIR
 from partwise.backends.local.records import (
     encode_record,
     options_from_data,
@@ -29,39 +30,40 @@ from partwise.backends.local.records import (
     read_record,
     write_record,
 )
+from partwise.backends.local.walk import make_and_use, walk_trusted
 from partwise.model import ObjectOptions
 
-_AREA = (BOOKKEEPING, "objects")
+_OBJECTS = (META_DIR, "objects")
 _NAME = re.compile(r"[0-9a-f]{1,16}-[0-9a-f]{1,16}-[0-9a-f]{1,16}\.json")
 _CHECKSUM = re.compile(r"[0-9A-F]{16}")
 
 
 @define(frozen=True)
-class Description:
-    """What is known of an object beside its bytes."""
+class ObjectMetadata:
+    """What is known about an object besides its bytes."""
 
     crc64: int
     options: ObjectOptions
 
     @property
-    def needed(self) -> bool:
-        """Whether it says more than the file itself."""
+    def needs_record(self) -> bool:
+        """Whether it contains more than the file itself shows."""
         return bool(self.options.explicitly_set() - {"forbid_overwrite"})
 
 
 def check_options(key: str, options: ObjectOptions) -> None:
     """
-    Refuse options that take more room than a record has.
+    Check that a record can store these options.
 
     Raises:
-        InvalidInput: they do.
+        InvalidInput: they are too large, or can't be encoded as UTF-8.
     """
-    encode_record(_fields(key, Description(0, options)))
+    encode_record(_fields(key, ObjectMetadata(0, options)))
 
 
 class Sidecars:
     """
-    The descriptions of all objects of a bucket: a folder for each key, in it a file for each version.
+    The metadata of all objects of a bucket: a directory for each key, which holds a record for each version.
 
     Args:
         root: the bucket's directory, open.
@@ -70,33 +72,33 @@ class Sidecars:
     def __init__(self, root: Directory) -> None:
         self._root = root
 
-    def write(self, key: str, version: os.stat_result, description: Description) -> None:
-        """Describe the file of this version, which is about to become the object `key`. Durable when it returns."""
+    def write(self, key: str, version: os.stat_result, metadata: ObjectMetadata) -> None:
+        """Write the metadata of a file that is about to become the object `key`. Durable when this returns."""
         name = _name(version)
 
         def put(folder: Directory) -> None:
-            # A name of the same inode, size and time can only be left from an attempt on this very file.
+            # A record of the same inode, size and time can only be left from an earlier attempt with this very file.
             with contextlib.suppress(FileNotFoundError):
                 folder.unlink(name)
-            write_record(folder, name, _fields(key, description))
+            write_record(folder, name, _fields(key, metadata))
 
-        folder, _ = within(self._root, (*_AREA, _folder_of(key)), put)
+        folder, _ = make_and_use(self._root, (*_OBJECTS, _folder_of(key)), put)
         with folder:
             folder.sync()
-        # Another process may have made these, and not have synced them yet.
-        for way in (_AREA, _AREA[:1], ()):
-            with walk_own(self._root, way) as directory:
+        # Another process may have created the directories above, and not have synced them yet.
+        for path in (_OBJECTS, _OBJECTS[:1], ()):
+            with walk_trusted(self._root, path) as directory:
                 directory.sync()
 
-    def read(self, key: str, version: os.stat_result) -> Description | None:
+    def read(self, key: str, version: os.stat_result) -> ObjectMetadata | None:
         """
-        The description of this version of the object; None where there is none that can be trusted.
+        Return the metadata of this version of an object; None if there is no record that can be trusted.
 
         Raises:
-            AccessDenied: others may write where descriptions are kept.
+            AccessDenied: other users may write to the directories of the records.
         """
         try:
-            folder = walk_own(self._root, (*_AREA, _folder_of(key)))
+            folder = walk_trusted(self._root, (*_OBJECTS, _folder_of(key)))
         except FileNotFoundError:
             return None
         with folder:
@@ -107,34 +109,36 @@ class Sidecars:
             checksum = record["crc64"]
             if not isinstance(checksum, str) or not _CHECKSUM.fullmatch(checksum):
                 return None
-            return Description(int(checksum, 16), options_from_data(record["options"]))
+            return ObjectMetadata(int(checksum, 16), options_from_data(record["options"]))
         except (KeyError, ValueError):
             return None
 
-    def settle(self, key: str, current: os.stat_result | None, replaced: os.stat_result | None, horizon: float) -> None:
+    def clean_up(
+        self, key: str, current: os.stat_result | None, replaced: os.stat_result | None, cutoff: float
+    ) -> None:
         """
-        Remove the description of the version that was replaced, and what crashes left of others.
+        Remove the metadata of the version that was replaced, and records that crashes left behind.
 
         Args:
             key: the object.
-            current: the version that stands, if one does.
-            replaced: the one that stood before.
-            horizon: seconds since 1970. What is younger may describe a file that is about to become the object.
+            current: the version that is stored now, if any.
+            replaced: the version that was stored before, if any.
+            cutoff: seconds since 1970. A younger record may describe a file that is about to become the object.
         """
         keep = None if current is None else _name(current)
-        gone = None if replaced is None else _name(replaced)
-        with contextlib.suppress(FileNotFoundError), walk_own(self._root, _AREA) as area:
-            with area.enter_own(_folder_of(key)) as folder:
+        outdated = None if replaced is None else _name(replaced)
+        with contextlib.suppress(FileNotFoundError), walk_trusted(self._root, _OBJECTS) as objects:
+            with objects.enter_trusted(_folder_of(key)) as folder:
                 for name in folder.names():
                     if name != keep and _NAME.fullmatch(name):
                         status = folder.status(name)
-                        if status is not None and (name == gone or status.st_mtime < horizon):
+                        if status is not None and (name == outdated or status.st_mtime < cutoff):
                             folder.discard(name)
-            area.remove_empty(_folder_of(key))
+            objects.remove_empty(_folder_of(key))
 
 
-def _fields(key: str, description: Description) -> dict[str, object]:
-    return {"key": key, "crc64": f"{description.crc64:016X}", "options": options_to_data(description.options)}
+def _fields(key: str, metadata: ObjectMetadata) -> dict[str, object]:
+    return {"key": key, "crc64": f"{metadata.crc64:016X}", "options": options_to_data(metadata.options)}
 
 
 def _folder_of(key: str) -> str:

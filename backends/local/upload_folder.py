@@ -1,23 +1,23 @@
 """
 A pending multipart upload as a folder.
 
-    uploads/<id>/upload.json         what it is for; without it there is no upload
-    uploads/<id>/parts/00001         a part: its bytes, and a seal of 24 bytes after them
+    uploads/<id>/upload.json         its record; without it there is no upload
+    uploads/<id>/parts/00001         a part: its bytes, followed by a trailer of 24 bytes
     uploads/<id>/parts/00001.*.new   a part that is being written
-    uploads/<id>/staged-<name>       the object that is being put together
-    uploads/<id>/commit-<name>       from now on the staged file may become the object at any instant
+    uploads/<id>/staged-<name>       the object that is being assembled
+    uploads/<id>/commit-<name>       a marker: from now on the staged file may become the object at any instant
 
-Each change is one rename or one new name, so that the death of a process at any point leaves the upload as it was
-before or after.
+Each change is one rename or one new name, so a crash at any point leaves the upload either as it was before or as it is
+after the change.
 
-A part and its seal get their name at once, so that a receipt is always that of the bytes beside it. A part without a
-whole seal, as the loss of power can leave it, is no part.
+A part and its trailer get their name in one step, so the trailer always describes the bytes before it. A file without
+a complete trailer, which a power loss can leave, is not a part.
 
-The staged file becomes the object by a rename or a link *out of this folder*, by way of the folder's own name. That
-makes the upload's death and the object's birth exclude each other without a lock: dropping the upload moves the folder
-away, and then there is nothing to rename any more. A process that dies after that rename and before it dropped the
-upload leaves a `commit` without its staged file (or with one that has a second name by now): such an upload is dead,
-for it would make a second object.
+The staged file becomes the object by a rename or a link *out of this folder*, by a path that contains the folder's
+name. So without any lock an upload can't be dropped and become an object at the same time: dropping it moves the folder
+away, and then the path of the staged file no longer exists. A process that crashes after the rename and before it
+removed the upload leaves a `commit` marker without its staged file (or with one that has a second name by now). Such an
+upload has ended, since completing it again would make a second object.
 """
 
 from __future__ import annotations
@@ -30,34 +30,35 @@ import re
 import struct
 from collections.abc import Iterator
 from io import FileIO
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from attrs import define
 
+from partwise import _durable
+from partwise._closing import Closing
 from partwise._durable import Untrusted
 from partwise._signals import ignored
 from partwise.backends.local.directories import Directory
-from partwise.backends.local.files import FRESH_NAME, etag_of, fresh_name, write_all
+from partwise.backends.local.files import UNIQUE_NAME, etag_of, unique_name
 from partwise.backends.local.records import options_from_data, options_to_data, read_record, write_record
 from partwise.errors import AccessDenied
 from partwise.model import ObjectOptions, UploadedPart
 
-_SEAL = struct.Struct(">8sQQ")
-_SEAL_MARK = b"partwise"
+_TRAILER = struct.Struct(">8sQQ")
+_TRAILER_MAGIC = b"partwise"
 
-#: The number of parts is that of the object storages: a plan that fits here then fits there, and a folder of that
-#: number of files is still quick to list.
+#: The limit of object storages: a plan that fits here fits there, and a folder of so many files is listed
+#: quickly.
 PARTS_MAX = 10_000
 
 _RECORD = "upload.json"
 _PARTS = "parts"
 _PART = re.compile("[0-9]{5}")
-_NEW_PART = re.compile(rf"[0-9]{{5}}\.{FRESH_NAME}\.new")
-_STAGED = re.compile(f"staged-{FRESH_NAME}")
-_COMMIT = re.compile(f"commit-{FRESH_NAME}")
+_NEW_PART = re.compile(rf"[0-9]{{5}}\.{UNIQUE_NAME}\.new")
+_STAGED = re.compile(f"staged-{UNIQUE_NAME}")
+_COMMIT = re.compile(f"commit-{UNIQUE_NAME}")
 
-# The year 9999, after which Python has no time.
+# The end of the year 9999, the last time that Python can represent.
 _INITIATED_MAX = 253_402_300_799
 _PERMISSIONS_MAX = 0o777
 
@@ -65,13 +66,13 @@ _PERMISSIONS_MAX = 0o777
 @define(frozen=True)
 class UploadRecord:
     """
-    What an upload is for.
+    What was requested when an upload was initiated.
 
     Args:
         key: the object.
-        initiated: when it began, in seconds since 1970.
-        options: what the object shall be like.
-        permissions: those of the file that the object is made of; None where it is made of something else.
+        initiated: the time, in seconds since 1970.
+        options: the options of the object.
+        permissions: those of the source file; None if the source is not a file.
     """
 
     key: str
@@ -80,205 +81,202 @@ class UploadRecord:
     permissions: int | None = None
 
     def to_data(self) -> dict[str, Any]:
-        """As plain data."""
+        """Convert to plain data."""
         data = {"key": self.key, "initiated": self.initiated, "options": options_to_data(self.options)}
         return data if self.permissions is None else {**data, "permissions": self.permissions}
 
     @classmethod
     def from_data(cls, data: dict[str, Any]) -> UploadRecord:
         """
-        What `to_data` made plain.
+        Convert the result of `to_data` back.
 
         Raises:
-            KeyError: something is missing.
-            ValueError: something is not what it should be.
+            KeyError: a field is missing.
+            ValueError: a field has an invalid value.
         """
         key, initiated, permissions = data["key"], data["initiated"], data.get("permissions")
         if not isinstance(key, str) or isinstance(initiated, bool) or not isinstance(initiated, int | float):
-            raise ValueError("its key or its time is of another type")  # noqa: TRY004  # as all else
+            raise ValueError("the key or the time is of another type")  # noqa: TRY004  # as below
         if not math.isfinite(initiated) or not 0 <= initiated <= _INITIATED_MAX:
-            raise ValueError("there is no such time")
+            raise ValueError("the time is out of range")
         if permissions is not None and (type(permissions) is not int or not 0 <= permissions <= _PERMISSIONS_MAX):
-            raise ValueError("there are no such permissions")
+            raise ValueError("the permissions are out of range")
         return cls(key, float(initiated), options_from_data(data["options"]), permissions)
 
 
-class UploadFolder:
+class UploadFolder(Closing):
     """
     The folder of one upload, open.
 
     Args:
-        uploads: the folder of all uploads. It is closed with this.
-        upload_id: the upload's id.
+        uploads: the directory of all uploads, which is closed with this object.
+        upload_id: the upload id.
 
     Raises:
         FileNotFoundError: there is no such upload.
-        AccessDenied: its folder is a link, or others may write to it.
+        AccessDenied: its folder is not trusted; see `Directory.require_trusted`.
     """
 
     def __init__(self, uploads: Directory, upload_id: str) -> None:
         self.upload_id = upload_id
         self._uploads = uploads
-        self._folder = uploads.enter_own(upload_id)
+        self._folder = uploads.enter_trusted(upload_id)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Close the directories. Closing twice is fine."""
         self._folder.close()
         self._uploads.close()
 
     @staticmethod
     def create(temp: Directory, record: UploadRecord) -> str:
-        """Make an upload in `temp`, durable but for its name, and return that."""
-        name = fresh_name()
+        """Create an upload in `temp` and return its name there. Everything but that name is durable."""
+        name = unique_name()
         try:
             temp.make(name, private=True)
-            with temp.enter_own(name) as folder:
+            with temp.enter_trusted(name) as folder:
                 folder.make(_PARTS, private=True)
                 write_record(folder, _RECORD, record.to_data())
                 folder.sync()
         except BaseException:
-            remove_upload(temp, name)
+            remove_upload_folder(temp, name)
             raise
         return name
 
     def record(self) -> UploadRecord | None:
-        """What the upload is for; None where there is no upload any more, or a dead one."""
-        if not self.stands():
+        """Read the record of the upload; None if the upload has ended: it was completed, or dropped."""
+        if not self.is_in_place():
             return None
         data = read_record(self._folder, _RECORD)
         try:
-            if data is None or self.committed():
+            if data is None or self.is_committed():
                 return None
             return UploadRecord.from_data(data)
         except (FileNotFoundError, KeyError, ValueError, OverflowError):
             return None
 
-    def stands(self) -> bool:
-        """Whether the folder is still where it was opened, so that the upload was not dropped."""
+    def is_in_place(self) -> bool:
+        """Whether the folder still has the name by which it was opened; dropping an upload moves it away."""
         found = self._uploads.status(self.upload_id)
-        # Without descriptors the second look is by name, too.
+        # Without descriptors the second lookup is by name, too, and may fail.
         with contextlib.suppress(FileNotFoundError):
             return found is not None and self._folder.is_same(found)
         return False
 
     def modified(self) -> float:
-        """When something was last added to the folder or removed from it, in seconds since 1970."""
+        """Return when an entry was last added to the folder or removed from it, in seconds since 1970."""
         return self._folder.modified()
 
-    def kill(self) -> None:
-        """Make the upload dead without moving its folder."""
+    def delete_record(self) -> None:
+        """End the upload without moving its folder."""
         with contextlib.suppress(FileNotFoundError):
             self._folder.unlink(_RECORD)
 
     # --- parts -------------------------------------------------------------------------------------------------------
 
-    def parts(self) -> Directory:
-        """The folder of the parts, open."""
-        return self._folder.enter_own(_PARTS)
+    def open_parts(self) -> Directory:
+        """Open the directory of the parts."""
+        return self._folder.enter_trusted(_PARTS)
 
     def place_part(self, parts: Directory, name: str, part_number: int) -> None:
         """
-        Let a written and sealed file be the part of this number, in place of any other.
+        Turn a file with a trailer into the part of this number, replacing any earlier one.
 
         Raises:
             FileNotFoundError: the upload was dropped meanwhile.
         """
         parts.replace(name, parts, part_name(part_number))
-        # By its descriptor the folder takes the file even when it was moved away.
-        if not self.stands():
+        # The rename uses the folder's descriptor, so it succeeds even after the folder was moved away.
+        if not self.is_in_place():
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), parts.path)
 
-    def receipts(self) -> dict[int, UploadedPart]:
-        """The receipts of the parts that are here, by ascending number."""
-        receipts = {}
-        with self.parts() as parts:
+    def parts(self) -> dict[int, UploadedPart]:
+        """Return the stored parts by number, ascending."""
+        found = {}
+        with self.open_parts() as parts:
             for name in parts.names():
                 if _PART.fullmatch(name):
-                    receipt = receipt_of(parts, name)
-                    if receipt is not None:
-                        receipts[receipt.part_number] = receipt
-        return receipts
+                    part = read_part(parts, name)
+                    if part is not None:
+                        found[part.part_number] = part
+        return found
 
     # --- becoming an object ------------------------------------------------------------------------------------------
 
-    def new_staged(self, permissions: int) -> tuple[str, FileIO, int]:
+    def create_staged(self, permissions: int) -> tuple[str, FileIO, int]:
         """
-        A file of its own to put the object together in.
+        Create a file in which the object is assembled.
 
         Returns:
-            Its name, the file, and those of the permissions that the umask grants.
+            Its name, the open file, and `permissions` reduced by the umask.
         """
-        name = f"staged-{fresh_name()}"
+        name = f"staged-{unique_name()}"
         return name, *self._folder.create(name, permissions)
 
-    def way_to(self, staged: str) -> tuple[Directory, str]:
+    def staged_path(self, staged: str) -> tuple[Directory, str]:
         """
-        Where a staged file is to be moved from: a name that leads by way of the folder's own, and so nowhere once the
-        upload was dropped.
+        Return where to rename a staged file from, as a directory and a path in it.
+
+        The path contains the folder's name, so it no longer exists once the upload was dropped.
         """
         return self._uploads, f"{self.upload_id}/{staged}"
 
-    def announce(self, staged: str) -> None:
-        """Say that the staged file, which is whole, may become the object from now on."""
+    def mark_committing(self, staged: str) -> None:
+        """Record durably that the staged file, which is complete, may become the object from now on."""
         self._folder.create(_marker(staged))[0].close()
         self._folder.sync()
 
     def unstage(self, staged: str) -> None:
-        """Remove a staged file and its announcement, unless it has become the object."""
+        """Remove a staged file and its marker, unless it has become the object."""
         if not self._became_object(staged):
-            # In this order: an announcement without its file would say that the upload is dead.
+            # The marker first: a marker without its file would mean that the upload has ended.
             for name in (_marker(staged), staged):
                 with contextlib.suppress(FileNotFoundError):
                     self._folder.unlink(name)
 
-    def committed(self) -> bool:
-        """Whether an object was made of this upload, so that it is dead."""
-        return any(self._became_object(staged) for staged in self._announced())
+    def is_committed(self) -> bool:
+        """Whether an object was made of this upload, which has thereby ended."""
+        return any(self._became_object(staged) for staged in self._marked())
 
     def _became_object(self, staged: str) -> bool:
         status = self._folder.status(staged)
         if status is not None:
             return status.st_nlink > 1
-        # Renamed, or never there: only an announced one is asked about, and that one was.
+        # Without its file, a marker shows that the file was renamed; without a marker it never existed.
         return self._folder.status(_marker(staged)) is not None
 
-    def _announced(self) -> Iterator[str]:
+    def _marked(self) -> Iterator[str]:
         for name in self._folder.names():
             if _COMMIT.fullmatch(name):
                 yield name.replace("commit-", "staged-", 1)
 
     # --- what crashes leave ------------------------------------------------------------------------------------------
 
-    def sweep(self, horizon: float) -> None:
-        """Remove what was left half written before `horizon`, in seconds since 1970. No part is touched."""
+    def sweep(self, cutoff: float) -> None:
+        """Remove incomplete files last changed before `cutoff`, in seconds since 1970. Parts are not removed."""
         for name in self._folder.names():
-            if _STAGED.fullmatch(name) and _is_older(self._folder, name, horizon):
+            if _STAGED.fullmatch(name) and _is_older(self._folder, name, cutoff):
                 self.unstage(name)
-        with self.parts() as parts:
+        with self.open_parts() as parts:
             for name in parts.names():
-                if _NEW_PART.fullmatch(name) and _is_older(parts, name, horizon):
+                if _NEW_PART.fullmatch(name) and _is_older(parts, name, cutoff):
                     parts.discard(name)
 
 
-def remove_upload(directory: Directory, name: str) -> None:
+def remove_upload_folder(directory: Directory, name: str) -> None:
     """
-    Remove the folder of an upload from a directory, as far as that goes.
+    Remove the folder of an upload from a directory, ignoring errors.
 
-    What is in it under names that no upload has is not touched, and neither is what a link leads to.
+    Entries whose names partwise does not use are kept, and so is the target of any link.
     """
     with ignored(OSError, AccessDenied):
-        with directory.enter_own(name) as folder:
-            # First of all, so that who has the folder open finds no upload from now on.
+        with directory.enter_trusted(name) as folder:
+            # The record first, so that a process that has the folder open finds no upload from now on.
             folder.discard(_RECORD)
             for entry in folder.names():
                 if _STAGED.fullmatch(entry) or _COMMIT.fullmatch(entry):
                     folder.discard(entry)
             with ignored(OSError, AccessDenied):
-                with folder.enter_own(_PARTS) as parts:
+                with folder.enter_trusted(_PARTS) as parts:
                     for entry in parts.names():
                         if _PART.fullmatch(entry) or _NEW_PART.fullmatch(entry):
                             parts.discard(entry)
@@ -286,9 +284,9 @@ def remove_upload(directory: Directory, name: str) -> None:
         directory.remove_empty(name)
 
 
-def _is_older(directory: Directory, name: str, horizon: float) -> bool:
+def _is_older(directory: Directory, name: str, cutoff: float) -> bool:
     status = directory.status(name)
-    return status is not None and status.st_mtime < horizon
+    return status is not None and status.st_mtime < cutoff
 
 
 def _marker(staged: str) -> str:
@@ -296,33 +294,33 @@ def _marker(staged: str) -> str:
 
 
 def part_name(part_number: int) -> str:
-    """What the file of a part is called."""
+    """Return the file name of a part."""
     return f"{part_number:05}"
 
 
 def new_part_name(part_number: int) -> str:
-    """A name of its own for a part that is being written."""
-    return f"{part_name(part_number)}.{fresh_name()}.new"
+    """Return a unique file name for a part that is being written."""
+    return f"{part_name(part_number)}.{unique_name()}.new"
 
 
-def seal(file: FileIO, size: int, checksum: int) -> None:
-    """Write after the bytes of a part what they are."""
-    write_all(file, _SEAL.pack(_SEAL_MARK, size, checksum))
+def write_trailer(file: FileIO, size: int, checksum: int) -> None:
+    """Append the size and the checksum of a part to its bytes."""
+    _durable.write(file.fileno(), _TRAILER.pack(_TRAILER_MAGIC, size, checksum))
 
 
-def receipt_of(parts: Directory, name: str) -> UploadedPart | None:
-    """The receipt of the part in this file; None where there is none, or no whole one."""
+def read_part(parts: Directory, name: str) -> UploadedPart | None:
+    """Return the part in this file, from its trailer; None if the file is missing or has no complete trailer."""
     part_number = int(name)
     try:
-        with parts.open_own_file(name) as file:
-            size = max(0, file.seek(0, os.SEEK_END) - _SEAL.size)
+        with parts.open_trusted_file(name) as file:
+            size = max(0, file.seek(0, os.SEEK_END) - _TRAILER.size)
             file.seek(size)
-            tail = file.read(_SEAL.size + 1)
+            tail = file.read(_TRAILER.size + 1)
     except (FileNotFoundError, Untrusted):
         return None
-    if len(tail) != _SEAL.size or not 1 <= part_number <= PARTS_MAX:
+    if len(tail) != _TRAILER.size or not 1 <= part_number <= PARTS_MAX:
         return None
-    mark, sealed_size, checksum = _SEAL.unpack(tail)
-    if mark != _SEAL_MARK or sealed_size != size:
+    magic, recorded_size, checksum = _TRAILER.unpack(tail)
+    if magic != _TRAILER_MAGIC or recorded_size != size:
         return None
     return UploadedPart(part_number, size, etag_of(checksum), checksum)

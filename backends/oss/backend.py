@@ -17,7 +17,7 @@ from typing import Any, Self, TypeVar
 from attrs import define, evolve, field
 
 from partwise._validation import brief, check_callable, check_path
-from partwise.backends._checks import check_call, check_part, check_put, exact_chunks
+from partwise.backends._argument_checks import check_call, check_part, check_put, exact_chunks
 from partwise.backends._http.addresses import is_loopback
 from partwise.backends._http.http1 import Answer
 from partwise.backends._http.proxies import Proxy, environment_proxy

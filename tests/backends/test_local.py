@@ -15,7 +15,9 @@ import pytest
 
 from partwise import _durable
 from partwise.backends.local import backend as local
+from partwise.backends.local import content as _local_content
 from partwise.backends.local import directories as _local_directories
+from partwise.backends.local import lookup as _local_lookup
 from partwise.backends.local import upload_folder as _local_uploads
 from partwise.backends.local.backend import ABANDONED_AFTER, LocalBackend, open_url
 from partwise.checksums import crc64
@@ -134,7 +136,7 @@ def test_a_pickled_backend_is_one_on_the_same_directory(backend, body):
 def test_reading_makes_no_directory(backend, directory):
     assert backend.head_object("key") is None
     assert backend.describe("key") is None
-    with pytest.raises(BucketNotFound, match="there is no directory"):
+    with pytest.raises(BucketNotFound, match="does not exist, so it has no uploads"):
         backend.list_uploads()
     backend.abort_upload("key", "0" * 32)
     assert not directory.exists()
@@ -339,7 +341,7 @@ def test_an_object_edited_by_hand_loses_its_description(backend, body, directory
 
 def test_the_description_is_not_read_from_the_bytes_again(backend, body, monkeypatch):
     backend.put_object("key", body(b"stored"), RICH)
-    monkeypatch.setattr(local, "checksum_of", lambda file: pytest.fail("the object was read"))
+    monkeypatch.setattr(_local_lookup, "checksum_file", lambda file: pytest.fail("the object was read"))
 
     assert backend.head_object("key").crc64 == crc64(b"stored")
 
@@ -404,7 +406,7 @@ def test_descriptions_that_crashes_left_go_once_they_are_old(directory, body, bo
 def test_an_object_that_is_replaced_while_looked_at_is_looked_at_again(backend, body, directory, monkeypatch):
     directory.mkdir()
     (directory / "key").write_bytes(b"by hand")
-    genuine = local.Sidecars.read
+    genuine = _local_lookup.Sidecars.read
 
     def replaced_meanwhile(self, key, version):
         found = genuine(self, key, version)
@@ -412,7 +414,7 @@ def test_an_object_that_is_replaced_while_looked_at_is_looked_at_again(backend, 
         backend.put_object("key", body(b"stored"), RICH)
         return found
 
-    monkeypatch.setattr(local.Sidecars, "read", replaced_meanwhile)
+    monkeypatch.setattr(_local_lookup.Sidecars, "read", replaced_meanwhile)
 
     assert backend.head_object("key").metadata == RICH.metadata
 
@@ -420,7 +422,7 @@ def test_an_object_that_is_replaced_while_looked_at_is_looked_at_again(backend, 
 def test_an_object_that_never_stands_still_is_an_error_that_passes(backend, directory, monkeypatch):
     directory.mkdir()
     (directory / "key").write_bytes(b"by hand")
-    monkeypatch.setattr(local, "_same_version", lambda left, right: False)
+    monkeypatch.setattr(_local_lookup, "_is_same_version", lambda left, right: False)
 
     with pytest.raises(ServerFailed):
         backend.head_object("key")
@@ -429,7 +431,7 @@ def test_an_object_that_never_stands_still_is_an_error_that_passes(backend, dire
 def test_an_object_that_vanishes_while_looked_at_is_none(backend, directory, monkeypatch):
     directory.mkdir()
     (directory / "key").write_bytes(b"by hand")
-    monkeypatch.setattr(local.Sidecars, "read", lambda self, key, version: (directory / "key").unlink())
+    monkeypatch.setattr(_local_lookup.Sidecars, "read", lambda self, key, version: (directory / "key").unlink())
 
     assert backend.head_object("key") is None
 
@@ -487,7 +489,7 @@ def test_a_bit_that_flips_in_a_part_is_found_at_complete_and_mended_by_sending_i
     data[place] ^= 4
     path.write_bytes(data)
 
-    with pytest.raises(PartRejected, match="part 2 is not what was stored"):
+    with pytest.raises(PartRejected, match="part 2 is damaged on the disk"):
         backend.complete_upload("key", upload_id, parts, NO_OPTIONS)
 
     assert backend.head_object("key") is None
@@ -504,7 +506,7 @@ def test_all_parts_that_were_damaged_are_found_at_once(backend, body, directory,
         path = books / "uploads" / upload_id / "parts" / f"{number:05}"
         path.write_bytes(b"\0" + path.read_bytes()[1:])
 
-    with pytest.raises(PartRejected, match="3 parts, the first of which is part 1, are not what was stored"):
+    with pytest.raises(PartRejected, match="3 parts, the first of which is part 1, are damaged on the disk"):
         backend.complete_upload("key", upload_id, parts, NO_OPTIONS)
 
     assert list(backend.list_parts("key", upload_id)) == [parts[1]]
@@ -536,7 +538,7 @@ def test_a_part_that_was_cut_short_is_no_part(backend, body, books, size):
 
 def test_a_part_that_is_cut_short_after_it_was_listed_is_rejected(backend, body, books, monkeypatch):
     upload_id, parts = begun(backend, body, b"x" * 3000)
-    monkeypatch.setattr(local.UploadFolder, "receipts", lambda self: {1: parts[0]})
+    monkeypatch.setattr(local.UploadFolder, "parts", lambda self: {1: parts[0]})
     os.truncate(books / "uploads" / upload_id / "parts" / "00001", 100)
 
     with pytest.raises(PartRejected):
@@ -545,7 +547,7 @@ def test_a_part_that_is_cut_short_after_it_was_listed_is_rejected(backend, body,
 
 def test_a_part_that_vanished_after_it_was_listed_is_an_error_that_passes(backend, body, books, monkeypatch):
     upload_id, parts = begun(backend, body, b"one")
-    monkeypatch.setattr(local.UploadFolder, "receipts", lambda self: {1: parts[0]})
+    monkeypatch.setattr(local.UploadFolder, "parts", lambda self: {1: parts[0]})
     (books / "uploads" / upload_id / "parts" / "00001").unlink()
 
     with pytest.raises(ServerFailed):
@@ -563,15 +565,15 @@ LOOKS = {"complete": ENDS["complete"], "list": lambda backend, upload_id, _: lis
 def test_an_upload_that_ends_while_its_parts_are_looked_at_is_no_more(backend, body, monkeypatch, end, look):
     """Parts that go with their upload are not parts that are missing."""
     upload_id, parts = begun(backend, body, b"one", b"two")
-    genuine = _local_uploads.receipt_of
+    genuine = _local_uploads.read_part
 
-    def receipt_of(folder, name):
+    def read_part(folder, name):
         if name == "00002":
-            monkeypatch.setattr(_local_uploads, "receipt_of", genuine)
+            monkeypatch.setattr(_local_uploads, "read_part", genuine)
             ENDS[end](backend, upload_id, parts)
         return genuine(folder, name)
 
-    monkeypatch.setattr(_local_uploads, "receipt_of", receipt_of)
+    monkeypatch.setattr(_local_uploads, "read_part", read_part)
     with pytest.raises(UploadNotFound):
         LOOKS[look](backend, upload_id, parts)
 
@@ -590,14 +592,14 @@ def test_an_upload_whose_record_can_not_be_read_is_none(backend, body, books, da
 
 def test_an_upload_that_is_aborted_while_it_is_completed_makes_no_object(backend, body, directory, monkeypatch):
     upload_id, parts = begun(backend, body, b"one")
-    genuine = local._assemble
+    genuine = local.assemble
 
     def aborted_meanwhile(*args):
         checksum = genuine(*args)
         LocalBackend(directory).abort_upload("key", upload_id)
         return checksum
 
-    monkeypatch.setattr(local, "_assemble", aborted_meanwhile)
+    monkeypatch.setattr(local, "assemble", aborted_meanwhile)
 
     with pytest.raises(UploadNotFound):
         backend.complete_upload("key", upload_id, parts, NO_OPTIONS)
@@ -606,13 +608,13 @@ def test_an_upload_that_is_aborted_while_it_is_completed_makes_no_object(backend
 
 def test_an_upload_that_is_aborted_at_the_last_instant_makes_no_object(backend, body, directory, monkeypatch):
     upload_id, parts = begun(backend, body, b"one")
-    genuine = local.UploadFolder.announce
+    genuine = local.UploadFolder.mark_committing
 
     def aborted_meanwhile(self, staged):
         genuine(self, staged)
         LocalBackend(directory).abort_upload("key", upload_id)
 
-    monkeypatch.setattr(local.UploadFolder, "announce", aborted_meanwhile)
+    monkeypatch.setattr(local.UploadFolder, "mark_committing", aborted_meanwhile)
 
     with pytest.raises(UploadNotFound):
         backend.complete_upload("key", upload_id, parts, NO_OPTIONS)
@@ -624,18 +626,19 @@ def test_an_upload_that_another_process_completed_meanwhile_makes_no_second_obje
 ):
     """Even if that process died before it dropped the upload."""
     upload_id, parts = begun(backend, body, b"one")
-    genuine = local._assemble
+    genuine = local.assemble
 
     def completed_meanwhile(*args):
         checksum = genuine(*args)
         monkeypatch.undo()
         other = LocalBackend(directory)
-        other._discard = lambda root, upload_id: None
-        other.complete_upload("key", upload_id, parts, NO_OPTIONS)
+        with monkeypatch.context() as crashed:
+            crashed.setattr(local, "drop_upload", lambda root, upload_id: None)
+            other.complete_upload("key", upload_id, parts, NO_OPTIONS)
         other.put_object("key", body(b"later"), NO_OPTIONS)
         return checksum
 
-    monkeypatch.setattr(local, "_assemble", completed_meanwhile)
+    monkeypatch.setattr(local, "assemble", completed_meanwhile)
 
     with pytest.raises(UploadNotFound):
         backend.complete_upload("key", upload_id, parts, NO_OPTIONS)
@@ -644,13 +647,13 @@ def test_an_upload_that_another_process_completed_meanwhile_makes_no_second_obje
 
 def test_a_part_that_vanishes_while_it_is_listed_is_not_listed(backend, body, books, monkeypatch):
     upload_id, parts = begun(backend, body, b"one", b"two")
-    genuine = _local_uploads.receipt_of
+    genuine = _local_uploads.read_part
 
     def vanishing(folder, name):
         (books / "uploads" / upload_id / "parts" / "00001").unlink(missing_ok=True)
         return genuine(folder, name)
 
-    monkeypatch.setattr(_local_uploads, "receipt_of", vanishing)
+    monkeypatch.setattr(_local_uploads, "read_part", vanishing)
 
     assert list(backend.list_parts("key", upload_id)) == parts[1:]
 
@@ -687,7 +690,7 @@ def test_stray_files_among_the_uploads_are_no_uploads(backend, body, books):
 def test_a_full_disk_says_which_and_keeps_the_parts(backend, body, books, monkeypatch):
     upload_id, parts = begun(backend, body, b"one")
     with monkeypatch.context() as full:
-        full.setattr(local, "write_all", raising(errno.ENOSPC))
+        full.setattr(_durable, "write", raising(errno.ENOSPC))
         with pytest.raises(ServerFailed, match=r"storing part 2 of 'key' failed: the disk at .* is full") as caught:
             backend.upload_part("key", upload_id, 2, body(b"two"))
 
@@ -700,7 +703,7 @@ def test_a_full_disk_says_which_and_keeps_the_parts(backend, body, books, monkey
 def test_a_disk_that_is_full_at_complete_keeps_the_upload(backend, body, directory, monkeypatch):
     upload_id, parts = begun(backend, body, b"one")
     with monkeypatch.context() as full:
-        full.setattr(local, "append_copy", raising(errno.ENOSPC))
+        full.setattr(_local_content, "append_copy", raising(errno.ENOSPC))
         with pytest.raises(ServerFailed):
             backend.complete_upload("key", upload_id, parts, NO_OPTIONS)
 
@@ -728,7 +731,7 @@ def test_what_is_forbidden_is_denied(backend, body, monkeypatch):
 def test_a_clean_up_that_fails_does_not_fail_a_complete(backend, body, directory, monkeypatch):
     upload_id, parts = begun(backend, body, b"one")
     with monkeypatch.context() as failing:
-        failing.setattr(local.LocalBackend, "_discard", raising(errno.EIO))
+        failing.setattr(local, "drop_upload", raising(errno.EIO))
         backend.complete_upload("key", upload_id, parts, NO_OPTIONS)
 
     assert (directory / "key").read_bytes() == b"one"
@@ -872,12 +875,12 @@ def test_an_abort_removes_what_a_process_that_died_was_removing(directory, body,
     assert not books.exists()
 
 
-def test_an_abort_removes_what_is_left_of_an_upload_whose_object_was_made(directory, body, books):
+def test_an_abort_removes_what_is_left_of_an_upload_whose_object_was_made(directory, body, books, monkeypatch):
     """As a process leaves it that dies when it has made the object."""
     upload_id, parts = begun(LocalBackend(directory), body, b"one")
-    dying = LocalBackend(directory)
-    dying._discard = raising(errno.EIO)
-    dying.complete_upload("key", upload_id, parts, NO_OPTIONS)
+    with monkeypatch.context() as crashed:
+        crashed.setattr(local, "drop_upload", raising(errno.EIO))
+        LocalBackend(directory).complete_upload("key", upload_id, parts, NO_OPTIONS)
     left = names_in(books / "uploads")
 
     LocalBackend(directory).abort_upload("key", upload_id)
@@ -1083,7 +1086,7 @@ def test_without_links_a_new_object_is_stored(backend, body, directory, no_links
 def test_without_links_an_object_is_not_overwritten(backend, body, directory, no_links, monkeypatch):
     backend.put_object("key", body(b"old"), NO_OPTIONS)
     # Past the first look, as by a writer that came in between.
-    monkeypatch.setattr(LocalBackend, "_check_place", lambda *args: None)
+    monkeypatch.setattr(local.Target, "check", lambda *args: None)
 
     with pytest.raises(ObjectExists):
         backend.put_object("key", body(b"new"), ONCE)
@@ -1093,13 +1096,13 @@ def test_without_links_an_object_is_not_overwritten(backend, body, directory, no
 
 def test_an_object_that_comes_in_between_is_not_overwritten(backend, body, directory, monkeypatch):
     upload_id, parts = begun(backend, body, b"new")
-    genuine = local.UploadFolder.announce
+    genuine = local.UploadFolder.mark_committing
 
     def stored_meanwhile(self, staged):
         genuine(self, staged)
         LocalBackend(directory).put_object("key", body(b"old"), NO_OPTIONS)
 
-    monkeypatch.setattr(local.UploadFolder, "announce", stored_meanwhile)
+    monkeypatch.setattr(local.UploadFolder, "mark_committing", stored_meanwhile)
 
     with pytest.raises(ObjectExists):
         backend.complete_upload("key", upload_id, parts, ONCE)

@@ -202,7 +202,7 @@ def test_a_complete_makes_the_object_or_leaves_the_upload_as_it_was(tmp_path, bo
 
 def test_a_complete_that_is_refused_at_the_last_instant_leaves_the_upload_as_it_was(tmp_path, body, monkeypatch):
     made = {}
-    genuine = UploadFolder.announce
+    genuine = UploadFolder.mark_committing
 
     def complete(mortal, directory):
         backend = LocalBackend(directory)
@@ -214,12 +214,12 @@ def test_a_complete_that_is_refused_at_the_last_instant_leaves_the_upload_as_it_
             genuine(self, staged)
             (directory / "a" / "key").touch()
 
-        monkeypatch.setattr(UploadFolder, "announce", stored_meanwhile)
+        monkeypatch.setattr(UploadFolder, "mark_committing", stored_meanwhile)
         with mortal.living(), contextlib.suppress(ObjectExists):
             backend.complete_upload("a/key", *made[directory], NEW_ONCE)
 
     for directory in deaths(complete, tmp_path):
-        monkeypatch.setattr(UploadFolder, "announce", genuine)
+        monkeypatch.setattr(UploadFolder, "mark_committing", genuine)
         upload_id, parts = made[directory]
         backend = LocalBackend(directory)
         assert list(backend.list_parts("a/key", upload_id)) == parts

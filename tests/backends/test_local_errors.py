@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from partwise.backends.local.errors import Translating, translated
+from partwise.backends.local.errors import translate_os_errors, translated
 from partwise.errors import AccessDenied, BackendError, BucketNotFound, InvalidKey, ServerFailed, UploadNotFound
 
 
@@ -72,7 +72,7 @@ def test_an_error_without_a_number_is_permanent():
 def test_the_native_error_is_the_cause(tmp_path):
     native = OSError(errno.EIO, "I/O error")
 
-    with pytest.raises(ServerFailed) as caught, Translating("storing", tmp_path):
+    with pytest.raises(ServerFailed) as caught, translate_os_errors("storing", tmp_path):
         raise native
 
     assert caught.value.__cause__ is native
@@ -81,12 +81,12 @@ def test_the_native_error_is_the_cause(tmp_path):
 def test_a_missing_file_can_have_a_meaning(tmp_path):
     meaning = UploadNotFound("gone")
 
-    with pytest.raises(UploadNotFound) as caught, Translating("storing", tmp_path, missing=lambda: meaning):
+    with pytest.raises(UploadNotFound) as caught, translate_os_errors("storing", tmp_path, missing=lambda: meaning):
         raise FileNotFoundError(errno.ENOENT, "No such file")
 
     assert caught.value is meaning
 
 
 def test_other_exceptions_pass(tmp_path):
-    with pytest.raises(ValueError, match="mine"), Translating("storing", tmp_path):
+    with pytest.raises(ValueError, match="mine"), translate_os_errors("storing", tmp_path):
         raise ValueError("mine")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from partwise.backends.local.keys import segments_of, split_file_url
+from partwise.backends.local.keys import split_file_url, split_key
 from partwise.errors import InvalidInput, InvalidKey
 
 
@@ -38,7 +38,7 @@ from partwise.errors import InvalidInput, InvalidKey
 )
 def test_a_key_that_is_no_path_in_the_directory_is_refused_everywhere(key, windows):
     with pytest.raises(InvalidKey):
-        segments_of(key, windows=windows)
+        split_key(key, windows=windows)
 
 
 @pytest.mark.parametrize("windows", [False, True])
@@ -46,7 +46,7 @@ def test_a_key_that_is_no_path_in_the_directory_is_refused_everywhere(key, windo
     "key", ["a", "a/b/c", "a b", ".a", "a.b", "...a", "a/.partwise", "partwise", "x" * 255, "é" * 127, "con1", "comma"]
 )
 def test_other_keys_are_the_names_on_the_way(key, windows):
-    assert segments_of(key, windows=windows) == tuple(key.split("/"))
+    assert split_key(key, windows=windows) == tuple(key.split("/"))
 
 
 @pytest.mark.parametrize(
@@ -81,14 +81,14 @@ def test_other_keys_are_the_names_on_the_way(key, windows):
     ],
 )
 def test_what_windows_can_not_hold_is_refused_there_only(key):
-    assert segments_of(key, windows=False)
+    assert split_key(key, windows=False)
     with pytest.raises(InvalidKey):
-        segments_of(key, windows=True)
+        split_key(key, windows=True)
 
 
 def test_the_message_shows_no_more_than_the_start_of_a_long_key():
     with pytest.raises(InvalidKey) as caught:
-        segments_of("x" * 10_000, windows=False)
+        split_key("x" * 10_000, windows=False)
 
     assert len(caught.value.message) < 500
 

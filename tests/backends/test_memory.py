@@ -108,7 +108,7 @@ def test_a_part_of_another_number_is_refused(body, number):
     backend = MemoryBackend(limits=SMALL)
     upload_id = backend.initiate_upload("key", NO_OPTIONS)
 
-    with pytest.raises(InvalidInput, match=f"a part number is from 1 to 3 here, not {number}"):
+    with pytest.raises(InvalidInput, match=f"a part number must be from 1 to 3, not {number}"):
         backend.upload_part("key", upload_id, number, body(b"x"))
 
 
@@ -117,7 +117,7 @@ def test_a_part_has_the_largest_size_and_not_a_byte_more(body):
     upload_id = backend.initiate_upload("key", NO_OPTIONS)
 
     assert backend.upload_part("key", upload_id, 1, body(b"12345")).size == 5
-    with pytest.raises(InvalidInput, match="part 1 has 6 bytes; 5 is the most here"):
+    with pytest.raises(InvalidInput, match="part 1 has 6 bytes; the maximum is 5"):
         backend.upload_part("key", upload_id, 1, body(b"123456"))
 
 
@@ -125,7 +125,7 @@ def test_an_object_at_once_has_the_largest_size_and_not_a_byte_more(body):
     backend = MemoryBackend(limits=SMALL)
 
     assert backend.put_object("key", body(b"1234567"), NO_OPTIONS).size == 7
-    with pytest.raises(InvalidInput, match="'key' has 8 bytes; 7 is the most at once here: send it in parts"):
+    with pytest.raises(InvalidInput, match="has 8 bytes; the maximum for a single request is 7"):
         backend.put_object("key", body(b"12345678"), NO_OPTIONS)
 
 
@@ -133,7 +133,7 @@ def test_an_object_in_parts_has_the_largest_size_and_not_a_byte_more(body):
     backend = MemoryBackend(limits=SMALL)
     upload_id, parts = begun(backend, body, b"12345", b"12345", b"12")
 
-    with pytest.raises(PartRejected, match="12 bytes, and 11 is the most") as caught:
+    with pytest.raises(PartRejected, match="12 bytes, and the maximum is 11") as caught:
         backend.complete_upload("key", upload_id, parts, NO_OPTIONS)
     parts[2] = backend.upload_part("key", upload_id, 3, body(b"1"))
 
@@ -156,7 +156,7 @@ def test_a_body_that_never_ends_is_read_no_further_than_it_said():
                 yield memoryview(b"four")
 
     backend = MemoryBackend(limits=ANY_SIZE)
-    with pytest.raises(IntegrityError, match="more than 10 bytes where it promised 10; nothing was stored"):
+    with pytest.raises(IntegrityError, match="more than 10 bytes instead of 10; nothing was stored"):
         backend.put_object("key", Endless(), NO_OPTIONS)
 
     assert asked == [4, 4, 4]
@@ -167,7 +167,7 @@ def test_a_body_that_never_ends_is_read_no_further_than_it_said():
 def test_a_body_of_another_length_than_it_said_stores_nothing(given, said):
     backend = MemoryBackend(limits=ANY_SIZE)
 
-    with pytest.raises(IntegrityError, match=f"the body of 'key' gave {said} where it promised 4") as caught:
+    with pytest.raises(IntegrityError, match=f"the body of 'key' had {said} instead of 4") as caught:
         backend.put_object("key", StrictBody(given, declared=4), NO_OPTIONS)
 
     assert caught.value.retryable
@@ -179,7 +179,7 @@ def test_parts_out_of_order_or_named_twice_are_rejected_at_complete(body, order)
     backend = MemoryBackend(limits=ANY_SIZE)
     upload_id, parts = begun(backend, body, b"1", b"2", b"3")
 
-    with pytest.raises(PartRejected, match=rf"part {order[-1]} was named after part {order[-2]}") as caught:
+    with pytest.raises(PartRejected, match=rf"part {order[-1]} is listed after part {order[-2]}") as caught:
         backend.complete_upload("key", upload_id, [parts[number - 1] for number in order], NO_OPTIONS)
 
     assert caught.value.code == "InvalidPartOrder"
@@ -196,7 +196,7 @@ def test_an_object_beyond_the_largest_is_rejected_at_complete(body):
     backend = MemoryBackend(limits=PartLimits(max_object_size=5))
     upload_id, parts = begun(backend, body, b"one", b"two")
 
-    with pytest.raises(PartRejected, match="6 bytes, and 5 is the most"):
+    with pytest.raises(PartRejected, match="6 bytes, and the maximum is 5"):
         backend.complete_upload("key", upload_id, parts, NO_OPTIONS)
 
     assert backend.keys() == []
@@ -206,7 +206,7 @@ def test_where_parts_must_be_equal_others_are_rejected_at_complete(body):
     backend = MemoryBackend(limits=ANY_SIZE, capabilities=Capabilities(equal_part_sizes=True))
     upload_id, parts = begun(backend, body, b"four", b"five!", b"6")
 
-    with pytest.raises(PartRejected, match="only the last may differ"):
+    with pytest.raises(PartRejected, match="only the last part may have another size"):
         backend.complete_upload("key", upload_id, parts, NO_OPTIONS)
     backend.complete_upload("key", upload_id, [parts[0], parts[2]], NO_OPTIONS)
 

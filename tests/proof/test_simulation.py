@@ -1,4 +1,4 @@
-"""The simulated scenario itself: what decides decides, and nothing else does."""
+"""The simulation itself: the choices take every decision, and nothing else does."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ def backend():
 
 @pytest.fixture
 def jobs(backend):
-    """Makes jobs for parts, over a backend that was struck by these faults."""
+    """Create jobs for parts, over a backend with these faults."""
     upload_id = backend.initiate_upload("key", ProcessScript().options)
     source = BytesSource(pseudo_random_bytes(10 * PART))
 
     def make(*numbers, faults=()):
-        struck = FaultyBackend(backend, FaultPlan(faults))
+        faulty = FaultyBackend(backend, FaultPlan(faults))
         flow = TransferState()
         return [
-            PartJob(struck, "key", upload_id, n, ThrottledBody(source.body((n - 1) * PART, PART), n, flow))
+            PartJob(faulty, "key", upload_id, n, ThrottledBody(source.body((n - 1) * PART, PART), n, flow))
             for n in numbers
         ]
 
@@ -57,16 +57,16 @@ def outcomes(workers, count):
     return [workers.next_outcome(None) for _ in range(count)]
 
 
-def test_time_passes_only_when_somebody_waits():
+def test_time_passes_only_in_a_wait():
     clock = SimulatedClock(now=100.0)
     assert not clock.wait(threading.Event(), 7.0)
     assert (clock.now(), clock.monotonic()) == (107.0, 107.0)
 
 
-def test_nobody_waits_for_what_has_happened():
-    clock, happened = SimulatedClock(now=100.0), threading.Event()
-    happened.set()
-    assert clock.wait(happened, 7.0)
+def test_a_wait_for_an_event_that_is_set_takes_no_time():
+    clock, event = SimulatedClock(now=100.0), threading.Event()
+    event.set()
+    assert clock.wait(event, 7.0)
     assert clock.now() == 100.0
 
 
@@ -75,12 +75,12 @@ def test_after_the_last_choice_it_is_always_the_first_possibility():
     assert [choices.below(3), choices.below(3), choices.below(3)] == [2, 1, 0]
 
 
-def test_what_is_no_choice_uses_none_up():
+def test_a_single_possibility_uses_no_choice():
     choices = Choices([1])
     assert [choices.below(1), choices.below(2)] == [0, 1]
 
 
-def test_chance_is_the_least_the_middle_or_the_most():
+def test_random_numbers_are_the_minimum_the_middle_or_the_maximum():
     chance = ScriptedRandom(Choices([0, 1, 2]))
     assert [chance.uniform(2.0, 6.0) for _ in range(3)] == [2.0, 4.0, 6.0]
 
@@ -97,7 +97,7 @@ def test_the_choices_say_which_part_finishes_next(jobs, choices, order):
     assert (workers.most_in_flight, workers.in_flight) == (3, 0)
 
 
-def test_a_part_can_be_on_the_storage_before_its_answer_comes(jobs, backend):
+def test_a_part_can_be_stored_before_its_response_arrives(jobs, backend):
     workers = SimulatedWorkers(Choices((1,) * 4 + (0,) * 9), SimulatedClock())
     for job in jobs(1, 2):
         workers.submit(job)
@@ -109,7 +109,7 @@ def test_a_part_can_be_on_the_storage_before_its_answer_comes(jobs, backend):
     assert upload.parts.keys() == {1, 2}
 
 
-def test_parts_that_were_not_begun_can_be_taken_back(jobs, backend):
+def test_parts_that_were_not_started_can_be_cancelled(jobs, backend):
     workers = SimulatedWorkers(Choices((0,)), SimulatedClock())
     for job in jobs(1, 2):
         workers.submit(job)
@@ -120,7 +120,7 @@ def test_parts_that_were_not_begun_can_be_taken_back(jobs, backend):
     assert backend.calls["upload_part"] == 1
 
 
-def test_a_tick_comes_when_the_choices_say_that_no_part_is_done_in_time(jobs):
+def test_a_wait_times_out_when_the_choices_say_so(jobs):
     clock = SimulatedClock(now=0.0)
     workers = SimulatedWorkers(Choices((1,)), clock)
     [job] = jobs(1)
@@ -137,12 +137,12 @@ def test_a_wake_ends_a_wait(jobs):
     assert workers.next_outcome(None) is None
 
 
-def test_a_loop_that_would_wait_for_ever_is_told_so():
+def test_a_scheduler_that_would_wait_forever_gets_an_assertion_error():
     with pytest.raises(AssertionError, match="PROGRESS"):
         SimulatedWorkers(Choices(), SimulatedClock()).next_outcome(None)
 
 
-def test_what_is_dead_stays_dead(jobs):
+def test_a_crashed_process_stays_crashed(jobs):
     workers = SimulatedWorkers(Choices(), SimulatedClock())
     for job in jobs(1, 2, faults=[Fault("upload_part", FaultKind.CRASH_BEFORE)]):
         workers.submit(job)
@@ -165,7 +165,7 @@ def test_the_same_choices_give_the_same_run(choices, concurrency):
     assert calls() == calls()
 
 
-def test_a_world_goes_on_after_the_death_of_a_process():
+def test_a_scenario_continues_after_the_crash_of_a_process():
     scenario = Scenario(
         MemoryHarness(), MemoryStoreHarness(), SimulatedFile(pseudo_random_bytes(4 * PART)), check=check
     )
@@ -179,8 +179,8 @@ def test_a_world_goes_on_after_the_death_of_a_process():
     assert (done.result.parts_resumed, done.after.checkpoint, done.after.pending) == (2, None, {})
 
 
-def test_a_broken_promise_is_told_by_its_name_with_the_life_that_broke_it(monkeypatch):
-    monkeypatch.setattr("partwise._engine.ledger._change", lambda old, new: None)
+def test_a_broken_promise_is_reported_by_its_name_with_the_trace(monkeypatch):
+    monkeypatch.setattr("partwise._engine.reconcile._describe_change", lambda old, new: None)
     scenario = Scenario(
         MemoryHarness(), MemoryStoreHarness(), SimulatedFile(pseudo_random_bytes(4 * PART)), check=check
     )
@@ -205,24 +205,24 @@ def four_parts():
 SMALL_PARTS = TransferConfig(part_size=PART, multipart_threshold=0)
 
 
-@pytest.mark.parametrize(("save", "told"), [(1, "no checkpoint was durable"), (2, "was of the upload None")])
-def test_what_is_sent_before_it_is_recorded_is_told(four_parts, monkeypatch, save, told):
-    """The first save is of the intent, the second one of the upload id."""
+@pytest.mark.parametrize(("save", "message"), [(1, "no checkpoint was durable"), (2, "was of the upload None")])
+def test_what_is_sent_before_it_is_recorded_is_reported(four_parts, monkeypatch, save, message):
+    """The first save records the intent, the second one the upload id."""
     saves = itertools.count(1)
-    honest = RecordingStore.save
+    original_save = RecordingStore.save
 
     def forgetful(store, checkpoint):
         if next(saves) != save:
-            honest(store, checkpoint)
+            original_save(store, checkpoint)
 
     monkeypatch.setattr(RecordingStore, "save", forgetful)
 
-    with pytest.raises(AssertionError, match=f"INTENT: .*{told}"):
+    with pytest.raises(AssertionError, match=f"INTENT: .*{message}"):
         four_parts.run(ProcessScript(config=SMALL_PARTS))
 
 
-@pytest.mark.parametrize("outcome", ["it uploads, too", "it fails in another way"])
-def test_a_second_uploader_that_is_not_refused_is_told(four_parts, monkeypatch, outcome):
+@pytest.mark.parametrize("outcome", ["it uploads", "it fails in another way"])
+def test_a_second_uploader_that_is_not_refused_is_reported(four_parts, monkeypatch, outcome):
     claims = itertools.count(1)
 
     @contextmanager
@@ -238,7 +238,7 @@ def test_a_second_uploader_that_is_not_refused_is_told(four_parts, monkeypatch, 
         four_parts.run(ProcessScript(events=(second,), config=SMALL_PARTS))
 
 
-def test_a_second_uploader_that_comes_when_nobody_is_there_is_none(four_parts):
+def test_a_second_uploader_does_not_start_while_no_claim_is_held(four_parts):
     early = ScheduledEvent("fingerprint", Event.SECOND_UPLOADER)
 
     trace = four_parts.run(ProcessScript(events=(early,), config=SMALL_PARTS))
@@ -247,40 +247,40 @@ def test_a_second_uploader_that_comes_when_nobody_is_there_is_none(four_parts):
     assert len(trace.after.stored) == 4 * PART
 
 
-def test_a_plan_is_what_the_next_process_then_does():
-    """The machine, led by hand: there is something to carry on, and then something that is done already."""
+def test_a_dry_run_predicts_what_the_next_process_does():
+    """The rules are called directly: first there is an upload to resume, then one that is already complete."""
     machine = ResumeMachine()
     machine.begin(source=0, parts=4, rest=1, verify="metadata")
     machine.killed(Fault("append_part", FaultKind.CRASH_AFTER, 2), RunParameters())
     machine.explain(RunParameters())
     machine.killed(Fault("complete_upload", FaultKind.CRASH_AFTER), RunParameters())
     machine.explain(RunParameters())
-    carried_on, _, found = machine.scenario.traces[1:]
+    resumed, _, found = machine.scenario.traces[1:]
     machine.teardown()
 
-    assert (carried_on.result.parts_resumed, carried_on.result.parts_sent) == (2, 3)
-    # The upload is dead; what the storage had no time to remove of it is dropped.
+    assert (resumed.result.parts_resumed, resumed.result.parts_sent) == (2, 3)
+    # The upload is complete; aborting it removes what the storage may not have removed yet.
     last = [call.operation for call in found.backend_calls[-2:]]
     assert (found.result.parts_sent, last) == (0, ["head_object", "abort_upload"])
 
 
-def test_a_file_on_the_disk_changes_as_one_that_is_simulated(tmp_path):
-    place = RealFile(tmp_path / "source", b"first")
-    seen = [place.open().fingerprint()]
-    for what in (Event.REWRITE, Event.REPLACE, Event.TOUCH, Event.FORGE):
-        place.change(what)
-        seen.append(place.open().fingerprint())
-        assert (tmp_path / "source").read_bytes() == place.version.data
+def test_a_real_file_changes_like_a_simulated_one(tmp_path):
+    source = RealFile(tmp_path / "source", b"first")
+    seen = [source.open().fingerprint()]
+    for event in (Event.REWRITE, Event.REPLACE, Event.TOUCH, Event.FORGE):
+        source.change(event)
+        seen.append(source.open().fingerprint())
+        assert (tmp_path / "source").read_bytes() == source.version.data
     first, rewritten, replaced, touched, forged = seen
 
     assert first.mtime_ns != rewritten.mtime_ns == replaced.mtime_ns != touched.mtime_ns
     assert rewritten.identity != replaced.identity
     assert touched == forged
     with pytest.raises(InvalidInput):
-        place.change(Event.RESTORE)
+        source.change(Event.RESTORE)
 
 
-def test_what_stands_in_the_world_says_what_it_is(four_parts):
+def test_the_parts_of_a_scenario_have_a_repr(four_parts):
     clock = SimulatedClock()
     clock.advance(1.5)
 
@@ -292,6 +292,6 @@ def test_what_stands_in_the_world_says_what_it_is(four_parts):
 
 
 @pytest.mark.parametrize(("operation", "what"), [("no_such_operation", Event.PAUSE), ("upload_part", Event.RAISE)])
-def test_an_incident_that_can_not_be_is_refused(operation, what):
+def test_an_event_at_an_impossible_hook_point_is_refused(operation, what):
     with pytest.raises(InvalidInput):
         ScheduledEvent(operation, what)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from partwise.backends.local import LocalBackend
+from partwise.backends.local import LocalBackend, lookup
 from partwise.errors import InvalidKey
 from partwise.server import ObjectAccess, OSSServer
 from partwise.server.access import access_to
@@ -172,13 +172,13 @@ def access(bucket: Path) -> ObjectAccess:
 
 def _swap(monkeypatch: pytest.MonkeyPatch, change: Callable[[], object]) -> None:
     """Change something when the key was found to be good."""
-    parent = LocalBackend._parent
+    open_parent = lookup.open_parent
 
-    def changed(self: LocalBackend, *args: Any) -> Any:
+    def changed(*args: Any) -> Any:
         change()
-        return parent(self, *args)
+        return open_parent(*args)
 
-    monkeypatch.setattr(LocalBackend, "_parent", changed)
+    monkeypatch.setattr(lookup, "open_parent", changed)
 
 
 def _become_a_link(folder: Path, target: Path) -> Callable[[], None]:

@@ -21,9 +21,9 @@ import pytest
 
 from partwise import TransferConfig, Uploader, _durable
 from partwise.backends.local import LocalBackend
-from partwise.backends.local import backend as local
 from partwise.backends.local import directories as _local_directories
 from partwise.backends.local import records as _local_records
+from partwise.backends.local import target as _local_target
 from partwise.backends.memory import MemoryBackend
 from partwise.checkpoint import Checkpoint, Fingerprint, checkpoint_name
 from partwise.checksums import crc64
@@ -378,7 +378,7 @@ def test_a_bucket_that_does_not_sync_is_found_out(
     function: str, noting: Noting, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as broken:
-        for module in (local, _local_directories, _local_records):
+        for module in (_local_target, _local_directories, _local_records):
             broken.setattr(module, function, lambda anything: None, raising=False)
         with noting.disk.recording():
             put(noting, NEW)

@@ -253,8 +253,8 @@ print(sorted({"pytest", "hypothesis", "werkzeug"} & sys.modules.keys()))
     assert ran.stdout.strip() == "[]"
 
 
-def test_an_error_that_is_kept_lets_go_of_its_frames(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Even where somebody has taught copies to keep them, as tblib does, which comes with Dask."""
+def test_without_frames_drops_traceback_and_causes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even if a library makes copies keep them, as tblib does, which Dask imports."""
 
     def remade(message: str, trace: TracebackType | None, cause: BaseException | None) -> ConnectionFailed:
         error = ConnectionFailed(message).with_traceback(trace)
@@ -271,6 +271,4 @@ def test_an_error_that_is_kept_lets_go_of_its_frames(monkeypatch: pytest.MonkeyP
     kept = without_frames(caught.value)
 
     assert (type(kept), str(kept)) == (ConnectionFailed, "gone")
-    assert kept is not None
     assert (kept.__traceback__, kept.__cause__, kept.__context__) == (None, None, None)
-    assert without_frames(None) is None

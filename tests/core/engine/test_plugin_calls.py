@@ -21,7 +21,7 @@ from partwise._engine.workers import InlineWorkers
 from partwise._signals import ignored, raised_by_signal
 from partwise._validation import check_path
 from partwise.backends.local import LocalBackend
-from partwise.backends.local import bookkeeping as local_bookkeeping
+from partwise.backends.local import metadata_dir as local_metadata_dir
 from partwise.backends.local import upload_folder as local_uploads
 from partwise.errors import CheckpointUnwritable, ConnectionFailed, PartwiseError, UploadFailed
 from partwise.stores.memory import MemoryCheckpointStore
@@ -115,7 +115,7 @@ def test_a_time_limit_that_a_store_takes_for_a_claim_that_fails_is_none(uploader
     """It is an OSError, and the store says that the checkpoint can't be written."""
     error = limited(TimeoutError("out of time"))
 
-    class Translating(MemoryCheckpointStore):
+    class translate_os_errors(MemoryCheckpointStore):
         @contextmanager
         def claim(self, name):
             with super().claim(name):
@@ -131,7 +131,7 @@ def test_a_time_limit_that_a_store_takes_for_a_claim_that_fails_is_none(uploader
                 raise CheckpointUnwritable("the checkpoint can't be written") from failed
 
     with pytest.raises(TimeoutError) as caught:
-        getattr(uploader(store=Translating()), call)(source, "key")
+        getattr(uploader(store=translate_os_errors()), call)(source, "key")
 
     assert caught.value is error
     assert error.__context__ is None
@@ -164,8 +164,8 @@ def test_a_time_limit_is_not_lost_where_errors_of_the_system_do_not_matter(limit
 def test_a_time_limit_while_a_bucket_is_cleaned_up_comes_out(limited, monkeypatch, tmp_path):
     """An upload's folder is removed as far as that goes once the object stands."""
     error, uploader = limited(TimeoutError("out of time")), Uploader(LocalBackend(tmp_path), MemoryCheckpointStore())
-    remove = local_uploads.remove_upload
-    monkeypatch.setattr(local_bookkeeping, "remove_upload", lambda *given: (strike(), remove(*given)))
+    remove = local_uploads.remove_upload_folder
+    monkeypatch.setattr(local_metadata_dir, "remove_upload_folder", lambda *given: (strike(), remove(*given)))
     uploader.config = TransferConfig(part_size=100 * 1024, multipart_threshold=0)
     with pytest.raises(TimeoutError) as caught:
         uploader.upload(bytes(10), "key")

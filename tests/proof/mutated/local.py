@@ -6,7 +6,7 @@ from mutated.mutation import Mutation
 
 FOLDERS = ("tests/server/test_folders.py",)
 MEMORY = "backends/memory.py"
-CHECKS = "backends/_checks.py"
+CHECKS = "backends/_argument_checks.py"
 MEMORY_TESTS = (
     "tests/backends/test_memory.py",
     "tests/backends/test_contract.py -k memory",
@@ -16,14 +16,14 @@ DIRECTORY = ("tests/backends/test_local_safety.py", "tests/backends/test_local.p
 MUTATIONS = [
     Mutation(
         "a backend takes any body",
-        "backends/_checks.py",
-        'check_methods("a body", body, ("chunks", "__len__"), "something with a length and chunks()")',
+        "backends/_argument_checks.py",
+        'check_methods("a body", body, ("chunks", "__len__"), "an object with a length and chunks()")',
         "None",
         ("tests/core/test_wrong_calls.py",),
     ),
     Mutation(
-        "a backend takes any receipts",
-        "backends/_checks.py",
+        "a backend accepts any part list",
+        "backends/_argument_checks.py",
         "    if not (is_list and all(",
         "    if not (is_list or all(",
         ("tests/core/test_wrong_calls.py",),
@@ -125,16 +125,16 @@ MUTATIONS = [
         DIRECTORY,
     ),
     Mutation(
-        "the bookkeeping is used whoever owns it",
+        "the metadata directory is used although another user owns it",
         "backends/local/directories.py",
         "            return Directory(path, open_trusted(name, directory=True, dir_fd=self._descriptor))",
         "            return self.enter(name)",
         DIRECTORY,
     ),
     Mutation(
-        "an unused directory of the bookkeeping is not looked at",
-        "backends/local/bookkeeping.py",
-        "                folder.refuse_foreign(name, status)",
+        "an unused directory of the metadata directory is not checked",
+        "backends/local/metadata_dir.py",
+        "                folder.require_trusted(name, status)",
         "                pass",
         DIRECTORY,
     ),
@@ -153,14 +153,14 @@ MUTATIONS = [
         DIRECTORY,
     ),
     Mutation(
-        "what is abandoned is so after minutes",
+        "files count as abandoned after minutes",
         "backends/local/backend.py",
         "ABANDONED_AFTER = 24 * 60 * 60",
         "ABANDONED_AFTER = 24 * 60",
         DIRECTORY,
     ),
     Mutation(
-        "what is abandoned is so after weeks",
+        "files count as abandoned after weeks",
         "backends/local/backend.py",
         "ABANDONED_AFTER = 24 * 60 * 60",
         "ABANDONED_AFTER = 14 * 24 * 60 * 60",
@@ -168,21 +168,21 @@ MUTATIONS = [
     ),
     Mutation(
         "an object's bytes are not synced",
-        "backends/local/backend.py",
+        "backends/local/target.py",
         "        sync(self.file)\n",
         "",
         DIRECTORY,
     ),
     Mutation(
         "an object's name is not synced",
-        "backends/local/backend.py",
+        "backends/local/target.py",
         "                parent.sync()",
         "                pass",
         DIRECTORY,
     ),
     Mutation(
         "an upload's name is not synced",
-        "backends/local/bookkeeping.py",
+        "backends/local/metadata_dir.py",
         "        uploads.sync()",
         "        pass",
         DIRECTORY,
@@ -190,34 +190,34 @@ MUTATIONS = [
     Mutation(
         "an object has the permissions that the umask leaves",
         "backends/local/backend.py",
-        "        permissions = _PERMISSIONS if self._source is None else self._source.permissions",
-        "        permissions = _PERMISSIONS",
+        "        permissions = _DEFAULT_PERMISSIONS if self._source is None else self._source.permissions",
+        "        permissions = _DEFAULT_PERMISSIONS",
         DIRECTORY,
     ),
     Mutation(
         "an object that is replaced loses its permissions",
-        "backends/local/backend.py",
-        "staged.granted if replaced is None else replaced.st_mode & _PERMISSIONS_MASK",
-        "staged.granted",
+        "backends/local/target.py",
+        "staged.permissions if replaced is None else replaced.st_mode & PERMISSIONS_MASK",
+        "staged.permissions",
         DIRECTORY,
     ),
     Mutation(
         "a named pipe is replaced",
-        "backends/local/backend.py",
-        "        if not stat.S_ISREG(found.st_mode):\n            raise BackendError(",
-        "        if False:\n            raise BackendError(",
+        "backends/local/target.py",
+        "        if not stat.S_ISREG(found.st_mode):\n            raise self._not_replaceable",
+        "        if False:\n            raise self._not_replaceable",
         DIRECTORY,
     ),
     Mutation(
         "a file is uploaded onto itself",
-        "backends/local/backend.py",
-        "        if self._source is not None and self._source.is_file(found):",
+        "backends/local/target.py",
+        "        if self.source is not None and self.source.is_described_by(found):",
         "        if False:",
         DIRECTORY,
     ),
     Mutation(
-        "bookkeeping that was removed meanwhile is not made again",
-        "backends/local/directories.py",
+        "a metadata directory that was removed meanwhile is not created again",
+        "backends/local/walk.py",
         "            if tries == _TRIES_MAX:",
         "            if tries == 1:",
         DIRECTORY,
@@ -225,7 +225,7 @@ MUTATIONS = [
     Mutation(
         "a part is placed in an upload that was dropped",
         "backends/local/upload_folder.py",
-        "        if not self.stands():\n            raise",
+        "        if not self.is_in_place():\n            raise",
         "        if False:\n            raise",
         DIRECTORY,
     ),
@@ -238,14 +238,14 @@ MUTATIONS = [
     ),
     Mutation(
         "a directory that is there already is not asked whether it may be written to",
-        "backends/local/backend.py",
+        "backends/local/target.py",
         "            parent.check_writable(name)",
         "            pass",
         DIRECTORY,
     ),
     Mutation(
         "the lowest directory on the way is not asked whether it may be written to",
-        "backends/local/backend.py",
+        "backends/local/target.py",
         "                parent.check_writable()",
         "                pass",
         DIRECTORY,
@@ -260,8 +260,8 @@ MUTATIONS = [
     Mutation(
         "an upload of a directory whose id is not learnt stays",
         "backends/local/backend.py",
-        "            if begun:\n",
-        "            if not begun:\n",
+        "            if may_exist:\n",
+        "            if not may_exist:\n",
         ("tests/backends/test_local_safety.py",),
     ),
 ]
