@@ -1,4 +1,4 @@
-"""The documents as a site: ``sphinx-build -W docs site``."""
+"""Settings of the documentation site, which ``sphinx-build -W docs site`` builds."""
 
 from importlib.metadata import version as version_of
 from typing import Any
@@ -20,7 +20,7 @@ html_css_files = ["partwise.css"]
 toc_object_entries_show_parents = "hide"
 
 myst_heading_anchors = 3
-suppress_warnings = ["misc.highlighting_failure"]  # theirs are shown in part
+suppress_warnings = ["misc.highlighting_failure"]  # code of other SDKs is shown in part
 
 # In docstrings a single backtick marks a name.
 default_role = "code"
@@ -32,13 +32,13 @@ napoleon_numpy_docstring = False
 
 
 def _skip(*event: Any) -> bool | None:
-    """The fields of a value are told once, as what it is made with."""
+    """Skip the fields of values, which are documented as arguments."""
     _, _, _, member, _, _ = event
     return True if repr(member) == "SLOTS_ATTR" else None  # it has no public name in every version of Sphinx
 
 
 def _shorten(*event: Any) -> tuple[str | None, str | None]:
-    """A default that is made anew for each value has no name of its own; a protocol is not made."""
+    """Show factory defaults as "...", and protocols without a signature."""
     *_, signature, returns = event
     if signature == "(*args, **kwargs)":
         return "", None
@@ -46,14 +46,14 @@ def _shorten(*event: Any) -> tuple[str | None, str | None]:
 
 
 def _keep_colons(*event: Any) -> None:
-    """What stands before a colon in the first line of a property's docstring is not its type."""
+    """Keep napoleon from reading a type before a colon in the first line of a property's docstring."""
     _, what, _, _, _, lines = event
     if what in ("attribute", "data", "property"):
-        lines[:0] = ["..", ""]  # napoleon looks at the first line alone, and this one shows nothing
+        lines[:0] = ["..", ""]  # napoleon looks at the first line only, and this one is not shown
 
 
 def setup(app: Sphinx) -> None:
-    """Called by Sphinx."""
+    """Connect the hooks above."""
     app.connect("autodoc-skip-member", _skip)
     app.connect("autodoc-process-signature", _shorten)
     app.connect("autodoc-process-docstring", _keep_colons, priority=400)  # before napoleon

@@ -60,7 +60,7 @@ THEME = TerminalTheme(
     ],
 )
 
-# No font is fetched from anywhere; each line says how wide it is to be, so that any of these will do.
+# No font is downloaded. Each line has an explicit width, so that any of these fonts fits.
 TEMPLATE = """\
 <svg xmlns="http://www.w3.org/2000/svg" class="{unique_id}" viewBox="0 0 {width} {height}" role="img">
 <style>
@@ -89,27 +89,27 @@ TEMPLATE = """\
 
 
 class Screen(io.StringIO):
-    """A terminal that remembers what is written to it."""
+    """Record what is written to a terminal."""
 
     def isatty(self) -> bool:
         return True
 
     def types(self, line: str) -> None:
-        """What a person types."""
+        """Record what a person types."""
         self.write(f"\x1b[90m$\x1b[0m \x1b[1m{line}\x1b[0m\n")
 
     def runs(self, *arguments: str) -> None:
-        """A line of the program, as it is typed, and what it says."""
+        """Run a command line and record it with its output."""
         self.types(" ".join(["partwise", *arguments]))
         main(arguments)
 
     def draws(self, meter: Bar) -> None:
-        """The bar as it stands."""
+        """Record the progress bar as it is now."""
         Console(file=self, force_terminal=True, color_system="standard", width=COLUMNS).print(meter)
 
 
 def at(done: float, total: float = 1024, *, elapsed: float, resumed: float = 0) -> Progress:
-    """A report, in MiB, of an upload in parts of 8 MiB."""
+    """Make a progress report, in MiB, of an upload with parts of 8 MiB."""
     return Progress(
         bytes_done=int(done * MIB),
         bytes_total=int(total * MIB),
@@ -132,7 +132,7 @@ ORDER = UploadOrder(
 
 
 def a_bar(*reports: Progress) -> Bar:
-    """The bar after these reports."""
+    """Show the progress bar after these reports."""
     meter = Bar("backup.tar", str(ORDER), Output(quiet=True))
     for report in reports:
         meter(report)
@@ -140,7 +140,7 @@ def a_bar(*reports: Progress) -> Bar:
 
 
 def resumed(screen: Screen) -> None:
-    """An upload that is killed, and the same line again."""
+    """Show an upload that is killed, and resumed by the same line."""
     screen.types(ORDER.command)
     screen.write(beginning(str(ORDER), at(0, elapsed=0)) + "\n")
     screen.draws(a_bar(at(0, elapsed=0), at(540, elapsed=12.9), at(624, elapsed=15.0)))
@@ -163,7 +163,7 @@ def resumed(screen: Screen) -> None:
 
 
 def status(screen: Screen) -> None:
-    """Three unfinished uploads, of which one is running."""
+    """Show three unfinished uploads, one of them running."""
     store = FileCheckpointStore("checkpoints")
     hour = 3600.0
     told = [
@@ -181,7 +181,7 @@ def status(screen: Screen) -> None:
             part_size=8 * MIB,
             upload_id="0004B9895DBBB6EC9",
             parts=tuple(UploadedPart(number, 8 * MIB, "etag") for number in range(1, parts + 1)),
-            created=time.time() - age - 30,  # in the middle of a minute, so that the next one does not begin meanwhile
+            created=time.time() - age - 30,  # in the middle of a minute, so that the shown age does not change
         )
         store.save(checkpoint)
         names.append(checkpoint.name)
@@ -190,7 +190,7 @@ def status(screen: Screen) -> None:
 
 
 def dry_run(screen: Screen) -> None:
-    """What the next run would do."""
+    """Show what the next run would do."""
     fates = [
         (1, 70, "keep", "recorded, and on the storage"),
         (71, 71, "send", "the storage holds another version of it than the recorded one"),
@@ -208,7 +208,7 @@ def dry_run(screen: Screen) -> None:
 
 
 def wrong(screen: Screen) -> None:
-    """Lines that make no sense."""
+    """Show invalid command lines."""
     Path("backup.tar").write_bytes(b"x")
     screen.runs("upload", "backup.tar", "/mnt/backups/")
     screen.runs("upload", "backup.tar", "file:///mnt/backups/", "--part-size", "8Q")
@@ -226,7 +226,7 @@ PICTURES: dict[str, Callable[[Screen], None]] = {
 
 @contextmanager
 def _terminal(screen: Screen) -> Iterator[None]:
-    """A folder of its own, with no state, and this terminal."""
+    """Use an empty directory, without state, and this terminal."""
     before, environment = Path.cwd(), dict(os.environ)
     with tempfile.TemporaryDirectory() as folder, redirect_stdout(screen), redirect_stderr(screen):
         os.chdir(folder)
@@ -242,7 +242,7 @@ def _terminal(screen: Screen) -> Iterator[None]:
 
 
 def drawn(name: str) -> str:
-    """One of the pictures, as SVG."""
+    """Return one of the pictures, as SVG."""
     screen = Screen()
     with _terminal(screen):
         PICTURES[name](screen)
