@@ -1,4 +1,4 @@
-"""Coroutine callbacks, and what becomes of an upload whose event loop is slow, blocked, stopped or closed."""
+"""Coroutine callbacks, and uploads whose event loop is slow, blocked, stopped or closed."""
 
 from __future__ import annotations
 
@@ -21,32 +21,32 @@ SOON = 30  # seconds: what takes longer hangs
 
 @pytest.fixture
 def uploader(backend, store):
-    """Sends five parts, one by one, from a thread."""
+    """Sends five parts, one at a time, from a thread."""
     return Uploader(backend, store, TransferConfig(part_size=10, multipart_threshold=0, concurrency=1))
 
 
 @pytest.fixture
 def kept(store):
-    """How many parts each checkpoint has."""
+    """Returns the number of parts in each checkpoint."""
     return lambda: [len(checkpoint.parts) for checkpoint in store.scan()]
 
 
 def run(coroutine):
-    """Like `asyncio.run`, and what the loop would have complained of to a log is an error."""
-    complaints = []
+    """Like `asyncio.run`, but asserts that the loop reports no errors to its exception handler."""
+    reported = []
 
     async def main():
-        asyncio.get_running_loop().set_exception_handler(lambda loop, context: complaints.append(context))
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: reported.append(context))
         return await coroutine
 
     result = asyncio.run(main())
     gc.collect()
-    assert complaints == []
+    assert reported == []
     return result
 
 
-class Held:
-    """A coroutine callback that never comes back from its n-th call."""
+class Hanging:
+    """A coroutine callback that never returns from its n-th call."""
 
     def __init__(self, call=2):
         self._call = call
@@ -70,7 +70,7 @@ async def until(event):
         await asyncio.sleep(0.001)
 
 
-# --- what may be given -----------------------------------------------------------------------------------------------
+# --- kinds of callbacks ----------------------------------------------------------------------------------------------
 
 
 class _Caller:
@@ -91,11 +91,11 @@ class _Caller:
         _Caller,
         lambda seen: _Caller(seen).method,
         lambda seen: functools.partial(_Caller.method, _Caller(seen)),
-        lambda seen: lambda progress: _Caller(seen).method(progress),  # not known by its looks
+        lambda seen: lambda progress: _Caller(seen).method(progress),  # not a coroutine function
     ],
-    ids=["an object", "a method", "a partial", "a function that gives a coroutine"],
+    ids=["an object", "a method", "a partial", "a function that returns a coroutine"],
 )
-def test_whatever_gives_something_to_await_is_awaited(uploader, source, shape):
+def test_whatever_a_callback_returns_is_awaited(uploader, source, shape):
     seen = []
 
     async def main():
@@ -105,7 +105,7 @@ def test_whatever_gives_something_to_await_is_awaited(uploader, source, shape):
     assert seen == sorted(seen)
 
 
-def test_a_coroutine_behind_the_shape_of_another_library_is_awaited(uploader, source):
+def test_adapters_for_other_libraries_accept_coroutine_functions(uploader, source):
     amounts, consumed, fractions = [], [], []
 
     async def amount(count):
@@ -131,21 +131,21 @@ def test_a_coroutine_behind_the_shape_of_another_library_is_awaited(uploader, so
     assert fractions[-1] == 1.0
 
 
-def test_what_must_be_awaited_is_refused_where_nothing_awaits(uploader, source, kept):
-    """Before anything is sent where that can be seen, and at the first call otherwise."""
+def test_a_coroutine_function_without_an_event_loop_is_rejected(uploader, source, kept):
+    """Before anything is sent if it is recognised as one, and at the first call otherwise."""
 
     async def report(progress): ...
 
-    for begin in (uploader.upload, uploader.start):
+    for call in (uploader.upload, uploader.start):
         for callback in (report, functools.partial(report), _Caller([])):
             with pytest.raises(InvalidInput, match="event loop"):
-                begin(source, "key", progress=callback)
+                call(source, "key", progress=callback)
     assert kept() == []
     with pytest.raises(InvalidInput, match="event loop"):
         uploader.upload(source, "key", progress=lambda progress: report(progress))  # noqa: PLW0108  # see above
 
 
-def test_an_upload_in_a_thread_of_ones_own_reports_to_a_loop(uploader, source):
+def test_an_upload_in_another_thread_reports_to_a_loop(uploader, source):
     seen = []
 
     async def report(progress):
@@ -159,7 +159,7 @@ def test_an_upload_in_a_thread_of_ones_own_reports_to_a_loop(uploader, source):
     assert seen[-1] == (45, threading.main_thread())
 
 
-def test_uploads_that_share_a_callback_do_not_share_their_ends(uploader, source):
+def test_a_callback_shared_by_uploads_is_abandoned_by_one_of_them_only(uploader, source):
     seen = []
 
     async def report(progress):
@@ -181,7 +181,7 @@ def test_uploads_that_share_a_callback_do_not_share_their_ends(uploader, source)
 # --- slow, raising, interrupted --------------------------------------------------------------------------------------
 
 
-def test_the_upload_waits_for_a_slow_call_so_that_calls_never_meet(uploader, source):
+def test_the_upload_waits_for_a_slow_callback_so_that_calls_never_overlap(uploader, source):
     started, ended = [], []
 
     async def report(progress):
@@ -198,7 +198,7 @@ def test_the_upload_waits_for_a_slow_call_so_that_calls_never_meet(uploader, sou
     assert started[-1] == 45
 
 
-def test_what_a_call_raises_pauses_the_upload_and_comes_out_of_await(uploader, source, kept):
+def test_an_error_in_a_callback_pauses_the_upload_and_propagates_from_await(uploader, source, kept):
     async def report(progress):
         await asyncio.sleep(0)
         if progress.parts_done == 2:
@@ -213,7 +213,7 @@ def test_what_a_call_raises_pauses_the_upload_and_comes_out_of_await(uploader, s
     assert uploader.upload(source, "key").parts_resumed == 2
 
 
-def test_a_stop_iteration_from_a_callback_comes_out_as_what_can_be_awaited(uploader, source):
+def test_a_stop_iteration_from_a_callback_becomes_a_runtime_error(uploader, source):
     async def main():
         with pytest.raises(RuntimeError, match="StopIteration"):
             await asyncio.wait_for(_wait(uploader.start(source, "key", progress=lambda _: next(iter(())))), SOON)
@@ -225,24 +225,24 @@ async def _wait(task):
     return await task
 
 
-@pytest.mark.parametrize(("wish", "left"), [("pause", 1), ("cancel", 0)])
-def test_a_call_under_way_does_not_hold_up_a_pause_or_a_cancel(uploader, source, kept, wish, left):
-    held = Held()
+@pytest.mark.parametrize(("mode", "left"), [("pause", 1), ("cancel", 0)])
+def test_a_pending_callback_does_not_delay_a_pause_or_a_cancel(uploader, source, kept, mode, left):
+    hanging = Hanging()
 
     async def main():
-        task = uploader.start(source, "key", progress=held.report)
-        await until(held.reached)
-        getattr(task, wish)()
-        with pytest.raises((UploadPaused,) if wish == "pause" else Exception, match=wish):
+        task = uploader.start(source, "key", progress=hanging.report)
+        await until(hanging.reached)
+        getattr(task, mode)()
+        with pytest.raises((UploadPaused,) if mode == "pause" else Exception, match=mode):
             await asyncio.wait_for(_wait(task), SOON)
-        assert not held.cancelled, "it is left to run"
+        assert not hanging.cancelled, "the call continues to run"
 
     run(main())
-    assert held.calls == 2, "a call under way is the last one"
+    assert hanging.calls == 2, "there are no further calls"
     assert len(kept()) == left
 
 
-def test_a_call_that_fails_after_its_upload_has_stopped_is_logged(uploader, source, caplog):
+def test_a_callback_that_fails_after_its_upload_has_stopped_is_logged(uploader, source, caplog):
     reached, go = threading.Event(), None
 
     async def report(progress):
@@ -267,25 +267,25 @@ def test_a_call_that_fails_after_its_upload_has_stopped_is_logged(uploader, sour
     assert "LookupError('too late')" in caplog.text
 
 
-# --- who waits, and stops waiting ------------------------------------------------------------------------------------
+# --- awaiting, and stopping to await ---------------------------------------------------------------------------------
 
 
-def test_cancelling_whoever_awaits_does_not_stop_the_upload(uploader, source):
-    """One may look on, and stop looking. To own an upload is to be in its ``async with``."""
-    held = Held()
+def test_cancelling_an_awaiting_task_does_not_stop_the_upload(uploader, source):
+    """Only leaving its ``async with`` block early stops the upload."""
+    hanging = Hanging()
     go = threading.Event()
 
     def report(progress):
-        held.reached.set()
+        hanging.reached.set()
         assert go.wait(SOON)
 
     async def main():
         task = uploader.start(source, "key", progress=report)
-        onlooker = asyncio.create_task(_wait(task))
-        await until(held.reached)
-        onlooker.cancel()
+        awaiting = asyncio.create_task(_wait(task))
+        await until(hanging.reached)
+        awaiting.cancel()
         with pytest.raises(asyncio.CancelledError):
-            await onlooker
+            await awaiting
         assert not task.done()
         go.set()
         return await task
@@ -293,8 +293,8 @@ def test_cancelling_whoever_awaits_does_not_stop_the_upload(uploader, source):
     assert run(main()).size == 45
 
 
-def test_whoever_stopped_awaiting_hears_nothing_of_the_failure(uploader, source, kept, caplog):
-    """No complaint about an exception that nobody fetched, and none about a loop that is closed by then."""
+def test_a_failure_after_awaiting_timed_out_is_not_reported(uploader, source, kept, caplog):
+    """Neither as an exception that was never retrieved, nor because the loop is closed by then."""
     reached, go = threading.Event(), threading.Event()
 
     def report(progress):
@@ -317,8 +317,8 @@ def test_whoever_stopped_awaiting_hears_nothing_of_the_failure(uploader, source,
 
 
 @pytest.mark.parametrize("ends", [LookupError, asyncio.CancelledError])
-def test_a_block_that_is_left_early_pauses_without_blocking_the_loop(uploader, source, backend, kept, ends):
-    held = Held(call=3)
+def test_leaving_an_async_with_block_early_pauses_without_blocking_the_loop(uploader, source, backend, kept, ends):
+    hanging = Hanging(call=3)
 
     async def main():
         ticks = 0
@@ -330,10 +330,10 @@ def test_a_block_that_is_left_early_pauses_without_blocking_the_loop(uploader, s
                 await asyncio.sleep(0)
 
         ticking = asyncio.create_task(tick())
-        with pytest.raises(ends):  # noqa: PT012  # what is left, and how
-            async with uploader.start(source, "key", progress=held.report) as task:
+        with pytest.raises(ends):  # noqa: PT012  # the block is left by the raise
+            async with uploader.start(source, "key", progress=hanging.report) as task:
                 assert isinstance(task, UploadTask)
-                await until(held.reached)
+                await until(hanging.reached)
                 before = ticks
                 raise ends
         assert task.done()
@@ -346,14 +346,14 @@ def test_a_block_that_is_left_early_pauses_without_blocking_the_loop(uploader, s
     assert uploader.upload(source, "key").size == 45
 
 
-def test_a_block_that_is_left_early_by_a_plain_with_does_not_hang(uploader, source, backend, kept):
-    """It blocks the loop, which therefore can't finish the call that the upload was waiting for."""
-    held = Held()
+def test_leaving_a_plain_with_block_early_does_not_hang(uploader, source, backend, kept):
+    """It blocks the loop, so the pending callback can't finish."""
+    hanging = Hanging()
 
     async def main():
         with pytest.raises(LookupError):  # noqa: PT012, SIM117
-            with uploader.start(source, "key", progress=held.report) as task:
-                await until(held.reached)
+            with uploader.start(source, "key", progress=hanging.report) as task:
+                await until(hanging.reached)
                 raise LookupError
         assert task.done()
 
@@ -362,7 +362,7 @@ def test_a_block_that_is_left_early_by_a_plain_with_does_not_hang(uploader, sour
     assert len(kept()) == 1
 
 
-def test_a_block_that_is_left_after_the_end_gives_the_result(uploader, source):
+def test_a_block_may_be_left_after_the_upload_has_ended(uploader, source):
     async def main():
         async with uploader.start(source, "key") as task:
             result = await task
@@ -371,28 +371,28 @@ def test_a_block_that_is_left_after_the_end_gives_the_result(uploader, source):
     run(main())
 
 
-# --- loops that run nothing any more ---------------------------------------------------------------------------------
+# --- loops that have stopped or are closed ---------------------------------------------------------------------------
 
 
-def test_a_loop_that_ends_in_mid_upload_pauses_it(uploader, source, kept):
-    held = Held()
+def test_a_loop_that_ends_during_an_upload_pauses_it(uploader, source, kept):
+    hanging = Hanging()
 
     async def main():
-        task = uploader.start(source, "key", progress=held.report)
-        await until(held.reached)
+        task = uploader.start(source, "key", progress=hanging.report)
+        await until(hanging.reached)
         return task
 
     task = run(main())
     with pytest.raises(UploadPaused, match=r"loop has ended.* The same call resumes it") as paused:
         task.result(SOON)
-    assert held.cancelled
+    assert hanging.cancelled
     assert paused.value.resumable
     assert (paused.value.key, paused.value.bytes_total) == ("key", 45)
     assert len(kept()) == 1
     assert uploader.upload(source, "key").size == 45
 
 
-def test_a_call_that_is_cancelled_pauses_the_upload(uploader, source, kept):
+def test_a_cancelled_callback_pauses_the_upload(uploader, source, kept):
     async def report(progress):
         if progress.parts_done == 2:
             raise asyncio.CancelledError
@@ -433,12 +433,12 @@ def test_a_loop_that_was_closed_before_it_ran_a_call_pauses_the_upload(uploader,
         task.result(0.05)
     loop.close()
     with pytest.raises(UploadPaused):
-        task.result(5)  # it is looked after twice a second
+        task.result(5)  # it is checked twice a second
     assert len(kept()) == 1
 
 
-def test_a_loop_that_has_ended_does_not_undo_what_is_complete(uploader, source, backend):
-    """The object is there, whether or not anybody could be told."""
+def test_a_loop_that_has_ended_does_not_fail_a_completed_upload(uploader, source, backend):
+    """The object is stored, even if the last progress can't be reported."""
     loop = asyncio.new_event_loop()
 
     async def report(progress): ...
@@ -450,7 +450,7 @@ def test_a_loop_that_has_ended_does_not_undo_what_is_complete(uploader, source, 
     assert backend.keys() == ["key"]
 
 
-def test_a_loop_that_stands_still_is_waited_for_and_can_be_left(uploader, source, kept):
+def test_the_upload_waits_for_a_stopped_loop_and_can_be_paused(uploader, source, kept):
     async def report(progress): ...
 
     loop = asyncio.new_event_loop()
@@ -470,7 +470,7 @@ def test_a_loop_that_stands_still_is_waited_for_and_can_be_left(uploader, source
     loop.close()
 
 
-def test_waiting_in_the_loop_that_the_callback_needs_is_told_instead_of_hanging(uploader, source, kept):
+def test_blocking_the_callbacks_loop_by_result_is_an_error(uploader, source, kept):
     async def report(progress): ...
 
     async def main():
@@ -482,7 +482,7 @@ def test_waiting_in_the_loop_that_the_callback_needs_is_told_instead_of_hanging(
     assert len(kept()) == 1
 
 
-def test_uploading_in_the_loop_that_the_callback_needs_is_told_instead_of_hanging(uploader, source):
+def test_blocking_the_callbacks_loop_by_upload_is_an_error(uploader, source):
     async def report(progress): ...
 
     async def main():
@@ -516,7 +516,7 @@ def test_no_coroutine_is_started_after_a_stop_request():
         thread = threading.Thread(target=runner, args=(Progress(1, 2),))
         runner.abandon()
         thread.start()
-        while thread.is_alive():  # noqa: ASYNC110  # it is no task
+        while thread.is_alive():  # noqa: ASYNC110  # a thread has no awaitable end
             await asyncio.sleep(0.001)
         del loop.call_soon_threadsafe
 

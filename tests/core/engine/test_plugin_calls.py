@@ -1,4 +1,4 @@
-"""Exceptions from outside (interrupts, exits, time limits) end an upload as a pause does, and come out as they were."""
+"""Interrupts, exits and time limits stop an upload as a pause does, and propagate unchanged; defects of plug-ins fail it."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ SIGNAL = getattr(signal, "SIGUSR1", signal.SIGTERM)  # Windows has none
 
 
 class TimeLimit(Exception):
-    """What a task queue's signal handler raises."""
+    """An exception that the signal handler of a task queue raises."""
 
 
 class Killed(BaseException):
-    """What ends a green thread."""
+    """An exception that ends a green thread."""
 
 
 @pytest.fixture
 def limited():
-    """Makes the next signal raise this, from such a handler."""
+    """Makes the next signal raise `error`, from a handler."""
     before = signal.getsignal(SIGNAL)
 
     def limit(error, handler=None):
@@ -56,23 +56,23 @@ def limited():
     signal.signal(SIGNAL, before)
 
 
-def strike(*_):
-    """The signal arrives now."""
+def send_signal(*_):
+    """Let the signal arrive now."""
     signal.raise_signal(SIGNAL)
 
 
-def struck_at(target, name, monkeypatch, *, call=1):
+def send_signal_at(target, name, monkeypatch, *, call=1):
     """Let the signal arrive in the n-th call of a method, before it does anything."""
     original, calls = getattr(target, name), 0
 
-    def striking(*args, **kwargs):
+    def interrupted_call(*args, **kwargs):
         nonlocal calls
         calls += 1
         if calls == call:
-            strike()
+            send_signal()
         return original(*args, **kwargs)
 
-    monkeypatch.setattr(target, name, striking)
+    monkeypatch.setattr(target, name, interrupted_call)
 
 
 # --- time limits -----------------------------------------------------------------------------------------------------
@@ -93,11 +93,11 @@ def struck_at(target, name, monkeypatch, *, call=1):
         ("source", "body", 3),
     ],
 )
-def test_a_time_limit_comes_out_as_it_was_and_what_there_is_is_kept(
+def test_a_time_limit_propagates_unchanged_and_the_upload_can_be_resumed(
     uploader, backend, *, store, source, limited, monkeypatch, of, name, call
 ):
     error = limited(TimeLimit("soft"))
-    struck_at({"backend": backend, "store": store, "source": source}[of], name, monkeypatch, call=call)
+    send_signal_at({"backend": backend, "store": store, "source": source}[of], name, monkeypatch, call=call)
     with pytest.raises(TimeLimit) as caught:
         uploader().upload(source, "key")
     monkeypatch.undo()
@@ -111,11 +111,11 @@ def test_a_time_limit_comes_out_as_it_was_and_what_there_is_is_kept(
 
 @pytest.mark.parametrize("call", ["upload", "abort"])
 @pytest.mark.parametrize("instant", ["entering", "leaving"])
-def test_a_time_limit_that_a_store_takes_for_a_claim_that_fails_is_none(uploader, source, limited, *, call, instant):
-    """It is an OSError, and the store says that the checkpoint can't be written."""
+def test_a_time_limit_that_a_store_translates_propagates_unchanged(uploader, source, limited, *, call, instant):
+    """It is an OSError, which the store takes to mean that the checkpoint can't be written."""
     error = limited(TimeoutError("out of time"))
 
-    class translate_os_errors(MemoryCheckpointStore):
+    class TranslatingStore(MemoryCheckpointStore):
         @contextmanager
         def claim(self, name):
             with super().claim(name):
@@ -126,46 +126,48 @@ def test_a_time_limit_that_a_store_takes_for_a_claim_that_fails_is_none(uploader
         def interrupted(self, now):
             try:
                 if now:
-                    strike()
+                    send_signal()
             except OSError as failed:
                 raise CheckpointUnwritable("the checkpoint can't be written") from failed
 
     with pytest.raises(TimeoutError) as caught:
-        getattr(uploader(store=translate_os_errors()), call)(source, "key")
+        getattr(uploader(store=TranslatingStore()), call)(source, "key")
 
     assert caught.value is error
     assert error.__context__ is None
 
 
 @pytest.mark.parametrize(
-    "make", [FileSource, lambda path: check_path("a bucket", path, strike)], ids=["a source", "a backend or a store"]
+    "make",
+    [FileSource, lambda path: check_path("a bucket", path, send_signal)],
+    ids=["a source", "a backend or a store"],
 )
-def test_a_time_limit_while_a_relative_path_is_made_absolute_comes_out_as_it_was(limited, monkeypatch, make):
+def test_a_time_limit_while_a_path_is_made_absolute_propagates_unchanged(limited, monkeypatch, make):
     error = limited(TimeoutError("out of time"))
-    monkeypatch.setattr(os.path, "abspath", strike)
+    monkeypatch.setattr(os.path, "abspath", send_signal)
     with pytest.raises(TimeoutError) as caught:
         make("data.bin")
 
     assert caught.value is error
 
 
-def test_a_time_limit_is_not_lost_where_errors_of_the_system_do_not_matter(limited):
+def test_a_time_limit_is_not_suppressed_where_os_errors_are_ignored(limited):
     error = limited(TimeoutError("out of time"))
     with ignored(OSError):
         raise FileNotFoundError
     with pytest.raises(ZeroDivisionError), ignored(OSError):
         raise ZeroDivisionError
     with pytest.raises(TimeoutError) as caught, ignored(OSError):
-        strike()
+        send_signal()
 
     assert caught.value is error
 
 
-def test_a_time_limit_while_a_bucket_is_cleaned_up_comes_out(limited, monkeypatch, tmp_path):
-    """An upload's folder is removed as far as that goes once the object stands."""
+def test_a_time_limit_while_a_bucket_is_cleaned_up_propagates(limited, monkeypatch, tmp_path):
+    """Errors while an upload's folder is removed are ignored once the object is stored."""
     error, uploader = limited(TimeoutError("out of time")), Uploader(LocalBackend(tmp_path), MemoryCheckpointStore())
     remove = local_uploads.remove_upload_folder
-    monkeypatch.setattr(local_metadata_dir, "remove_upload_folder", lambda *given: (strike(), remove(*given)))
+    monkeypatch.setattr(local_metadata_dir, "remove_upload_folder", lambda *given: (send_signal(), remove(*given)))
     uploader.config = TransferConfig(part_size=100 * 1024, multipart_threshold=0)
     with pytest.raises(TimeoutError) as caught:
         uploader.upload(bytes(10), "key")
@@ -175,22 +177,22 @@ def test_a_time_limit_while_a_bucket_is_cleaned_up_comes_out(limited, monkeypatc
     assert uploader.upload(bytes(10), "key").verified
 
 
-def test_a_time_limit_tells_what_is_kept(uploader, backend, source, limited, monkeypatch):
+def test_a_note_on_a_time_limit_says_what_is_kept(uploader, backend, source, limited, monkeypatch):
     error = limited(TimeLimit("soft"))
-    struck_at(backend, "upload_part", monkeypatch, call=3)
+    send_signal_at(backend, "upload_part", monkeypatch, call=3)
     with pytest.raises(TimeLimit):
         uploader().upload(source, "key")
 
-    assert error.__notes__[-1].endswith("stopped with 20 of 45 bytes, and the same call resumes.")
+    assert error.__notes__[-1].endswith("stopped with 20 of 45 bytes; the same call resumes.")
 
 
-def test_a_time_limit_that_a_backend_takes_for_a_broken_connection_is_none(uploader, backend, source, limited):
-    """It is a TimeoutError, as in many a recipe, and a socket raises that, too."""
+def test_a_time_limit_that_a_backend_translates_propagates_unchanged(uploader, backend, source, limited):
+    """It is often a TimeoutError, which a socket raises, too."""
     error, upload_part = limited(TimeoutError("out of time")), backend.upload_part
 
     def translating(*args):
         try:
-            strike()
+            send_signal()
         except OSError as lost:
             raise ConnectionFailed("lost") from lost
         return upload_part(*args)
@@ -203,16 +205,16 @@ def test_a_time_limit_that_a_backend_takes_for_a_broken_connection_is_none(uploa
     assert error.__context__ is None
 
 
-def test_a_time_limit_while_it_waits_comes_out(faulty, source, clock, limited):
+def test_a_time_limit_during_backoff_propagates(faulty, source, clock, limited):
     error = limited(TimeLimit("soft"))
-    clock.meanwhile = strike
+    clock.meanwhile = send_signal
     with pytest.raises(TimeLimit) as caught:
         faulty(Fault("initiate_upload", FaultKind.BEFORE)).upload(source, "key")
 
     assert caught.value is error
 
 
-def test_a_time_limit_while_threads_send_comes_out_and_no_thread_is_left(backend, store, source, limited, monkeypatch):
+def test_a_time_limit_while_threads_send_propagates_and_leaves_no_thread(backend, store, source, limited, monkeypatch):
     error, running = limited(TimeLimit("soft")), threading.active_count()
     upload_part = backend.upload_part
 
@@ -242,11 +244,11 @@ def _handlers(error):
         def method(self, number, frame):
             raising(number, frame)
 
-    def of_itself(number, frame):
+    def replaces_itself(number, frame):
         signal.signal(SIGNAL, signal.SIG_IGN)
         raise error
 
-    def of_many(*given):
+    def takes_anything(*given):
         raise error
 
     def deleting(number, frame):
@@ -258,36 +260,36 @@ def _handlers(error):
         "an object": Handler(),
         "a method": Handler().method,
         "a partial": functools.partial(lambda more, number, frame: raising(number, frame), "more"),
-        "one that takes anything": of_many,
+        "one that takes anything": takes_anything,
         "one that deletes its arguments": deleting,
         "a partial of one that deletes them": functools.partial(deleting),
         "a lambda": lambda *given: raising(*given[:2]),
-        "one that replaces itself": of_itself,
+        "one that replaces itself": replaces_itself,
     }
 
 
 @pytest.mark.parametrize("shape", _handlers(TimeLimit()))
-def test_any_signal_handler_is_known(limited, shape):
+def test_any_kind_of_signal_handler_is_recognised(limited, shape):
     error = TimeLimit("soft")
     limited(error, _handlers(error)[shape])
     with pytest.raises(TimeLimit) as caught:
-        call_plugin(strike)
+        call_plugin(send_signal)
 
     assert caught.value is error
 
 
-def test_the_defaults_of_signals_are_not_taken_for_handlers():
-    """They are values of an enumeration, whose calls raise errors of their own."""
+def test_default_signal_handlers_are_not_mistaken_for_functions():
+    """They are values of an enumeration, whose calls raise other errors."""
     with pytest.raises(PluginDefect, match="is not a valid Signals"):
         call_plugin(signal.Signals, 9999)
 
 
-def test_a_time_limit_that_is_being_handled_is_not_taken_for_a_new_one(uploader, backend, source, limited):
-    """A program that uploads once more, in the very block that handles its time limit."""
+def test_a_time_limit_that_is_being_handled_is_not_a_new_one(uploader, backend, source, limited):
+    """A program that uploads again in the block that handles its time limit."""
     limited(TimeLimit("soft"))
     backend.initiate_upload = lambda *_: {}["no such thing"]
     try:
-        strike()
+        send_signal()
     except TimeLimit:
         with pytest.raises(UploadFailed) as caught:
             uploader().upload(source, "key")
@@ -314,8 +316,8 @@ def test_only_the_main_thread_runs_signal_handlers():
     assert found == [None]
 
 
-def test_what_is_raised_beside_the_plugins_comes_out_as_it_was(uploader, source, clock, left_behind):
-    """Such as what another thread injects into this one."""
+def test_an_exception_raised_outside_of_plugins_propagates_unchanged(uploader, source, clock, left_behind):
+    """Such as one that another thread injects into this one."""
     error = TimeLimit("soft")
 
     class Injected(InlineWorkers):
@@ -329,8 +331,8 @@ def test_what_is_raised_beside_the_plugins_comes_out_as_it_was(uploader, source,
     assert len(left_behind()) == 2, "an upload and its checkpoint"
 
 
-def test_a_time_limit_at_any_call_comes_out_and_the_next_run_ends_well(make_backend, clock, limited):
-    """At one call of a Python function after the other, in the engine and in what it calls."""
+def test_a_time_limit_at_any_call_propagates_and_the_next_run_succeeds(make_backend, clock, limited):
+    """At each fifth call of a Python function of partwise, one run for each."""
     error = limited(TimeLimit("soft"))
     reached = 0
     for instant in range(1, 100_000, 5):
@@ -342,7 +344,7 @@ def test_a_time_limit_at_any_call_comes_out_and_the_next_run_ends_well(make_back
             clock=clock,
             transport=lambda: InlineWorkers(clock),
         )
-        source, left, came_out = ChangingSource(bytes(45)), instant, None
+        source, left, raised = ChangingSource(bytes(45)), instant, None
         error.__traceback__ = None
 
         def count(frame, event, _):
@@ -351,30 +353,30 @@ def test_a_time_limit_at_any_call_comes_out_and_the_next_run_ends_well(make_back
                 left -= 1
                 if left == 0:
                     sys.setprofile(None)
-                    strike()
+                    send_signal()
 
         sys.setprofile(count)
         try:
             uploader.upload(source, "key")
         except TimeLimit as caught:
-            came_out = caught
+            raised = caught
         finally:
             sys.setprofile(None)
         if left > 0:
             break
         reached += 1
-        assert came_out is error
-        error.__traceback__ = None  # a claim that was just being released goes with its frame
+        assert raised is error
+        error.__traceback__ = None  # releases a claim that was interrupted while it was released
         assert uploader.upload(source, "key").verified
-        assert [*store.scan(), *backend.uploads][1:] == [], "at most the upload whose id was never learnt"
+        assert [*store.scan(), *backend.uploads][1:] == [], "at most an upload whose id is not known"
     assert reached > 100
 
 
 # --- defects of plug-ins ---------------------------------------------------------------------------------------------
 
 
-def test_a_defect_before_anything_is_sent_leaves_as_it_was(uploader, source, monkeypatch):
-    """Of a source that is looked at, or of a store's claim: nothing of an upload is there to be told of."""
+def test_a_defect_before_anything_is_sent_propagates_unchanged(uploader, source, monkeypatch):
+    """Of a source's fingerprint, or of a store's claim: there is no upload yet to report."""
 
     def broken(*_):
         raise ZeroDivisionError("oh")
@@ -401,7 +403,7 @@ def test_a_defect_before_anything_is_sent_leaves_as_it_was(uploader, source, mon
         ("source", "body"),
     ],
 )
-def test_a_defect_of_a_plugin_is_a_failure_that_says_what_is_kept(
+def test_a_defect_of_a_plugin_fails_the_upload_which_says_what_is_kept(
     uploader, backend, *, store, source, monkeypatch, of, name, error
 ):
     def fail(*_):
@@ -415,7 +417,7 @@ def test_a_defect_of_a_plugin_is_a_failure_that_says_what_is_kept(
     assert caught.value.resumable is (name in {"complete_upload", "append_part", "body"})
 
 
-def test_a_defect_met_by_a_dry_run_or_an_abort_comes_out_as_it_was(uploader, interrupted, store, source, monkeypatch):
+def test_a_defect_in_a_dry_run_or_an_abort_propagates_unchanged(uploader, interrupted, store, source, monkeypatch):
     interrupted(source)
     monkeypatch.setattr(store, "load", lambda name: {}["no such thing"])
     for ask in (uploader().plan, uploader().abort):
@@ -423,7 +425,7 @@ def test_a_defect_met_by_a_dry_run_or_an_abort_comes_out_as_it_was(uploader, int
             ask(source, "key")
 
 
-def test_a_defect_met_by_cleaning_up_is_a_warning(uploader, backend, source, interrupted, monkeypatch):
+def test_a_defect_during_cleanup_is_a_warning(uploader, backend, source, interrupted, monkeypatch):
     interrupted(source)
     source.touch()
     monkeypatch.setattr(backend, "abort_upload", lambda *_: {}["no such thing"])
@@ -432,7 +434,7 @@ def test_a_defect_met_by_cleaning_up_is_a_warning(uploader, backend, source, int
     assert any("could not be aborted: KeyError: 'no such thing'" in warning for warning in result.warnings)
 
 
-def test_errors_of_the_tree_leave_a_plugin_as_they_are():
+def test_partwise_errors_of_a_plugin_propagate_unchanged():
     error = PartwiseError("x")
 
     def fail():
@@ -454,14 +456,14 @@ ENDS = [SystemExit(0), KeyboardInterrupt(), asyncio.CancelledError(), GeneratorE
 
 @pytest.mark.parametrize("end", ENDS, ids=lambda end: type(end).__name__)
 @pytest.mark.parametrize("how", ["never", "unnamed"])
-def test_an_exit_leaves_nothing_that_can_not_be_resumed(uploader, backend, *, data, left_behind, limited, end, how):
+def test_an_exit_aborts_an_upload_that_can_not_be_resumed(uploader, backend, *, data, left_behind, limited, end, how):
     limited(end)
     source = io.BytesIO(data) if how == "unnamed" else ChangingSource(data)
     with pytest.raises(type(end)) as caught:
         uploader().upload(
             source,
             "key",
-            progress=lambda at: strike() if at.parts_done == 2 else None,
+            progress=lambda at: send_signal() if at.parts_done == 2 else None,
             resume="auto" if how == "unnamed" else "never",
         )
 
@@ -471,10 +473,10 @@ def test_an_exit_leaves_nothing_that_can_not_be_resumed(uploader, backend, *, da
 
 
 @pytest.mark.parametrize("end", ENDS, ids=lambda end: type(end).__name__)
-def test_an_exit_keeps_what_can_be_resumed(uploader, backend, source, limited, end):
+def test_an_exit_keeps_an_upload_that_can_be_resumed(uploader, backend, source, limited, end):
     limited(end)
     with pytest.raises(type(end)) as caught:
-        uploader().upload(source, "key", progress=lambda at: strike() if at.parts_done == 2 else None)
+        uploader().upload(source, "key", progress=lambda at: send_signal() if at.parts_done == 2 else None)
 
     assert caught.value is end
     assert uploader().upload(source, "key").parts_resumed == 2
@@ -482,13 +484,13 @@ def test_an_exit_keeps_what_can_be_resumed(uploader, backend, source, limited, e
 
 
 @pytest.mark.parametrize("end", ENDS, ids=lambda end: type(end).__name__)
-def test_an_exit_ends_the_workers_and_closes_the_source(backend, data, limited, end):
+def test_an_exit_stops_the_workers_and_closes_the_source(backend, data, limited, end):
     limited(end)
     running, stream = threading.active_count(), io.BytesIO(data)
     uploader = Uploader(backend, None, TransferConfig(part_size=10, multipart_threshold=0, concurrency=3))
     with pytest.raises(type(end)):
         uploader.upload(
-            StreamSource(lambda: stream), "key", progress=lambda at: strike() if at.parts_done == 2 else None
+            StreamSource(lambda: stream), "key", progress=lambda at: send_signal() if at.parts_done == 2 else None
         )
 
     assert threading.active_count() == running
@@ -496,17 +498,17 @@ def test_an_exit_ends_the_workers_and_closes_the_source(backend, data, limited, 
     assert backend.uploads == {}
 
 
-def test_what_can_not_be_cleaned_up_does_not_hide_an_exit(uploader, backend, data, limited, monkeypatch):
+def test_a_failed_cleanup_does_not_hide_an_exit(uploader, backend, data, limited, monkeypatch):
     end = limited(SystemExit(0))
     monkeypatch.setattr(backend, "abort_upload", lambda *_: {}["no such thing"])
     with pytest.raises(SystemExit) as caught:
-        uploader().upload(io.BytesIO(data), "key", progress=lambda at: strike() if at.parts_done == 2 else None)
+        uploader().upload(io.BytesIO(data), "key", progress=lambda at: send_signal() if at.parts_done == 2 else None)
 
     assert caught.value is end
     assert "could not be aborted" in end.__notes__[-1]
 
 
-def test_a_source_that_can_not_be_closed_changes_nothing(uploader, backend, source, monkeypatch, caplog):
+def test_an_upload_succeeds_if_its_source_can_not_be_closed(uploader, backend, source, monkeypatch, caplog):
     def fail():
         raise OSError("bad descriptor")
 
@@ -516,25 +518,25 @@ def test_a_source_that_can_not_be_closed_changes_nothing(uploader, backend, sour
     assert "could not be closed: OSError('bad descriptor')" in caplog.text
 
 
-# --- in a thread that waits ------------------------------------------------------------------------------------------
+# --- in the thread that waits for a background upload ----------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     "end", [TimeLimit("soft"), TimeoutError("soft"), *ENDS], ids=lambda end: f"{type(end).__name__}"
 )
 @pytest.mark.parametrize("resume", ["auto", "never"])
-def test_an_exit_of_the_thread_that_waits_pauses_the_upload(backend, store, *, source, limited, end, resume):
+def test_an_exit_of_the_waiting_thread_pauses_the_upload(backend, store, *, source, limited, end, resume):
     limited(end)
     upload_part, main, waiting = backend.upload_part, threading.main_thread().ident, threading.Event()
 
     def kill(key, upload_id, number, body):
-        receipt = upload_part(key, upload_id, number, body)
+        part = upload_part(key, upload_id, number, body)
         if number == 2:
             assert waiting.wait(30)
             signal.pthread_kill(main, SIGNAL)
             while not task._control.requested.wait(0.2):
-                signal.pthread_kill(main, SIGNAL)  # the first one came just before it began to wait
-        return receipt
+                signal.pthread_kill(main, SIGNAL)  # the first one came just before the thread waited
+        return part
 
     backend.upload_part = kill
     uploader = Uploader(backend, store, TransferConfig(part_size=10, multipart_threshold=0, concurrency=1))
@@ -561,12 +563,12 @@ def test_a_thread_that_stops_waiting_does_not_stop_the_upload(backend, store, so
 
 
 class _Part:
-    """Stands for what a part holds in memory."""
+    """Stands for the bytes of a part."""
 
 
-@pytest.mark.parametrize("kind", [CheckpointUnwritable, OSError], ids=["an answer", "a defect"])
-def test_what_a_failed_call_was_given_is_freed_without_the_garbage_collector(kind):
-    """Parts whose records can't be written would otherwise fill the memory."""
+@pytest.mark.parametrize("kind", [CheckpointUnwritable, OSError], ids=["a partwise error", "a defect"])
+def test_the_arguments_of_a_failed_call_are_freed_without_the_garbage_collector(kind):
+    """Otherwise parts that can't be recorded would fill the memory."""
 
     def fail(part):
         raise kind("disk full")

@@ -1,4 +1,4 @@
-"""Sources that fail for a moment: what is tried again, how often, and what becomes of an upload."""
+"""Transient failures of a file at any system call: the upload succeeds, or keeps what was sent."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from partwise.sources import StreamSource
 CALLS = ["stat", "open", "read"]
 
 
-class System:
-    """The system as one module sees it: with some calls replaced."""
+class PatchedOS:
+    """The `os` module with some functions replaced."""
 
     def __init__(self, **replaced):
         vars(self).update(replaced)
@@ -34,7 +34,7 @@ def path(tmp_path, data):
 
 @pytest.fixture
 def failing(monkeypatch):
-    """Makes the n-th call of this kind, and as many after it, fail with this error; gives the number of all calls."""
+    """Makes `times` calls of this kind fail, from the one numbered `first`; returns the list of all calls."""
 
     def arrange(kind, first, name="ESTALE", times=1):
         calls = []
@@ -52,9 +52,9 @@ def failing(monkeypatch):
         if kind == "open":
             monkeypatch.setattr(sources, "FileIO", counted(sources.FileIO))
         elif kind == "stat":
-            monkeypatch.setattr(sources, "os", System(stat=counted(os.stat)))
+            monkeypatch.setattr(sources, "os", PatchedOS(stat=counted(os.stat)))
         elif hasattr(os, "preadv"):
-            monkeypatch.setattr(sources, "os", System(preadv=counted(os.preadv)))
+            monkeypatch.setattr(sources, "os", PatchedOS(preadv=counted(os.preadv)))
         else:
             pytest.skip("this platform has no positioned reads")
         return calls
@@ -63,7 +63,7 @@ def failing(monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["ESTALE", "EIO", "EAGAIN", "ETIMEDOUT", "EMFILE", "ENFILE"])
-@pytest.mark.parametrize("threshold", [0, 1000], ids=["parts", "one piece"])
+@pytest.mark.parametrize("threshold", [0, 1000], ids=["multipart", "single put"])
 @pytest.mark.parametrize("kind", CALLS)
 def test_a_source_that_fails_once_is_read_again(*, uploader, backend, path, data, failing, kind, threshold, name):
     calls = failing(kind, 1, name)
@@ -74,18 +74,16 @@ def test_a_source_that_fails_once_is_read_again(*, uploader, backend, path, data
     assert (result.verified, result.warnings) == (True, ())
 
 
-@pytest.mark.parametrize("instant", range(1, 9))
+@pytest.mark.parametrize("call", range(1, 9))
 @pytest.mark.parametrize("kind", CALLS)
-def test_at_whatever_instant_a_source_fails_the_upload_goes_on(
-    *, uploader, backend, path, data, failing, kind, instant
-):
-    failing(kind, instant)
+def test_the_upload_succeeds_at_whichever_call_the_source_fails(*, uploader, backend, path, data, failing, kind, call):
+    failing(kind, call)
     uploader().upload(path, "key")
 
     assert backend.read("key") == data
 
 
-def test_a_source_that_goes_on_failing_is_given_up_and_what_is_stored_is_kept(uploader, path, failing, clock):
+def test_after_the_last_attempt_the_upload_fails_and_keeps_what_is_stored(uploader, path, failing, clock):
     calls = failing("read", 3, times=1000)
     with pytest.raises(UploadFailed, match=r"can't be read: Stale file handle. Kept: 20 of 45 bytes") as caught:
         uploader(max_attempts=4).upload(path, "key")
@@ -95,7 +93,7 @@ def test_a_source_that_goes_on_failing_is_given_up_and_what_is_stored_is_kept(up
     assert (len(calls), clock.waits) == (2 + 4, [0.5, 1.0, 2.0])
 
 
-def test_a_source_that_fails_at_the_first_look_is_tried_again_as_often(uploader, path, failing, clock):
+def test_the_first_fingerprint_is_retried_as_often(uploader, path, failing, clock):
     failing("stat", 1, times=1000)
     with pytest.raises(SourceUnreadable, match="Stale file handle") as caught:
         uploader(max_attempts=3).upload(path, "key")
@@ -104,7 +102,7 @@ def test_a_source_that_fails_at_the_first_look_is_tried_again_as_often(uploader,
     assert clock.waits == [0.5, 1.0]
 
 
-def test_a_source_that_is_not_there_is_not_tried_again(uploader, path, clock):
+def test_a_missing_source_is_not_retried(uploader, path, clock):
     with pytest.raises(SourceUnreadable, match="No such file") as caught:
         uploader().upload(path.with_name("other"), "key")
 
@@ -112,7 +110,7 @@ def test_a_source_that_is_not_there_is_not_tried_again(uploader, path, clock):
     assert clock.waits == []
 
 
-def test_a_comparison_by_content_goes_on_after_a_failure(*, uploader, interrupted, backend, path, data, failing):
+def test_a_comparison_by_content_is_retried(*, uploader, interrupted, backend, path, data, failing):
     interrupted(path)
     failing("read", 1)
     result = uploader(verify_source="content").upload(path, "key")
@@ -121,7 +119,7 @@ def test_a_comparison_by_content_goes_on_after_a_failure(*, uploader, interrupte
     assert backend.read("key") == data
 
 
-def test_a_stream_that_can_not_be_opened_for_a_moment_is_opened_again(uploader, backend, path, data):
+def test_opening_a_stream_is_retried(uploader, backend, path, data):
     attempts = []
 
     def opened():

@@ -1,4 +1,4 @@
-"""Errors of the source that are transient: what is read again, and what is not."""
+"""Which errors of a source are transient, and what is read again after them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from partwise.stores.memory import MemoryCheckpointStore
 
 DATA = bytes(range(256)) * 40
 TRANSIENT = [errno.EIO, errno.ESTALE, errno.EAGAIN, errno.ETIMEDOUT, errno.EMFILE, errno.ENFILE, errno.EHOSTDOWN]
-FINAL = [errno.EACCES, errno.ENOENT, errno.EISDIR, errno.EPERM, errno.ELOOP]
+PERMANENT = [errno.EACCES, errno.ENOENT, errno.EISDIR, errno.EPERM, errno.ELOOP]
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def backend():
 
 
 class Failing:
-    """A function of `os` that fails at some of its calls on one file."""
+    """Wraps a function so that its calls numbered `at` fail; only calls that concern a file are counted."""
 
     def __init__(self, real, number, at, concerns=lambda *arguments: True):
         self.real, self.number, self.at, self.concerns = real, number, set(at), concerns
@@ -63,7 +63,7 @@ def upload(backend, source, **settings):
 
 @pytest.mark.parametrize("number", TRANSIENT, ids=errno.errorcode.get)
 @pytest.mark.parametrize("at", [1, 2, 7, 10])
-def test_a_read_that_fails_for_the_moment_is_retried(backend, path, monkeypatch, number, at):
+def test_a_transient_read_error_is_retried(backend, path, monkeypatch, number, at):
     reading = Failing(os.preadv, number, [at])
     monkeypatch.setattr(os, "preadv", reading)
     result = upload(backend, path)
@@ -72,8 +72,8 @@ def test_a_read_that_fails_for_the_moment_is_retried(backend, path, monkeypatch,
     assert (result.verified, reading.calls) == (True, 11)
 
 
-@pytest.mark.parametrize("number", FINAL, ids=errno.errorcode.get)
-def test_a_read_that_fails_for_good_is_not_retried(backend, path, monkeypatch, number):
+@pytest.mark.parametrize("number", PERMANENT, ids=errno.errorcode.get)
+def test_a_permanent_read_error_is_not_retried(backend, path, monkeypatch, number):
     reading = Failing(os.preadv, number, [3])
     monkeypatch.setattr(os, "preadv", reading)
     with pytest.raises(UploadFailed, match="can't be read") as caught:
@@ -82,7 +82,7 @@ def test_a_read_that_fails_for_good_is_not_retried(backend, path, monkeypatch, n
     assert (caught.value.retryable, caught.value.resumable, reading.calls) == (False, True, 3)
 
 
-def test_a_read_that_goes_on_failing_is_given_up_and_can_be_resumed(backend, path, monkeypatch):
+def test_after_the_last_attempt_the_upload_can_be_resumed(backend, path, monkeypatch):
     with monkeypatch.context() as patched:
         reading = Failing(os.preadv, errno.EIO, range(3, 100))
         patched.setattr(os, "preadv", reading)
@@ -92,7 +92,7 @@ def test_a_read_that_goes_on_failing_is_given_up_and_can_be_resumed(backend, pat
     assert (caught.value.retryable, caught.value.resumable, reading.calls) == (True, True, 6)
 
 
-def test_an_object_in_one_piece_is_read_again(backend, path, monkeypatch):
+def test_a_single_put_is_read_again(backend, path, monkeypatch):
     monkeypatch.setattr(os, "preadv", Failing(os.preadv, errno.ESTALE, [1]))
     config = TransferConfig(retry_base=0.0)
     Uploader(backend, MemoryCheckpointStore(), config).upload(path, "key")
@@ -101,17 +101,17 @@ def test_an_object_in_one_piece_is_read_again(backend, path, monkeypatch):
 
 
 @pytest.mark.parametrize("at", [1, 2, 5, 12])
-def test_a_look_at_the_file_that_fails_for_the_moment_is_retried(backend, path, monkeypatch, at):
-    looking = Failing(os.stat, errno.ESTALE, [at], lambda which, *_: which == str(path))
-    monkeypatch.setattr(os, "stat", looking)
+def test_a_transient_error_of_stat_is_retried(backend, path, monkeypatch, at):
+    failing = Failing(os.stat, errno.ESTALE, [at], lambda which, *_: which == str(path))
+    monkeypatch.setattr(os, "stat", failing)
     upload(backend, path)
 
     assert backend.read("key") == DATA
-    assert looking.calls > at
+    assert failing.calls > at
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ESTALE], ids=errno.errorcode.get)
-def test_a_file_that_can_not_be_opened_for_the_moment_is_opened_again(backend, path, monkeypatch, number):
+def test_a_transient_error_of_open_is_retried(backend, path, monkeypatch, number):
     from partwise import sources
 
     opening = Failing(sources.FileIO, number, [1, 2])
@@ -121,8 +121,8 @@ def test_a_file_that_can_not_be_opened_for_the_moment_is_opened_again(backend, p
     assert backend.read("key") == DATA
 
 
-def test_a_file_is_opened_anew_after_a_failed_read(path, monkeypatch):
-    """The descriptor of a file on a network file system stays stale for ever."""
+def test_a_file_is_opened_again_after_a_failed_read(path, monkeypatch):
+    """On a network file system, a stale descriptor stays stale."""
     source = FileSource(path)
     source.fingerprint()
     bodies = [source.body(0, 100).chunks() for _ in range(3)]
@@ -143,7 +143,7 @@ def test_a_file_is_opened_anew_after_a_failed_read(path, monkeypatch):
     source.close()
 
 
-def test_another_file_that_is_found_after_a_failed_read_is_not_read(path, tmp_path, monkeypatch):
+def test_a_file_that_was_replaced_is_not_read_after_a_failed_read(path, tmp_path, monkeypatch):
     source = FileSource(path)
     source.fingerprint()
     (tmp_path / "other").write_bytes(DATA[::-1])
@@ -157,7 +157,7 @@ def test_another_file_that_is_found_after_a_failed_read_is_not_read(path, tmp_pa
         list(body.chunks())
 
 
-def test_what_was_sent_is_read_again_after_a_transient_error_when_it_is_compared(backend, path, monkeypatch):
+def test_a_transient_error_while_sent_parts_are_compared_is_retried(backend, path, monkeypatch):
     store = MemoryCheckpointStore()
     config = TransferConfig(part_size=1024, multipart_threshold=0, retry_base=0.0, concurrency=1)
 
@@ -175,7 +175,7 @@ def test_what_was_sent_is_read_again_after_a_transient_error_when_it_is_compared
     assert backend.read("key") == DATA
 
 
-def test_a_stream_that_can_not_be_opened_says_why():
+def test_the_error_of_a_stream_that_can_not_be_opened_includes_the_cause():
     def opened():
         raise FileNotFoundError(errno.ENOENT, "No such file or directory", "gone")
 
@@ -190,7 +190,7 @@ class Full(io.BytesIO):
         raise OSError(errno.ENOSPC, "No space left on device")
 
 
-def test_a_part_that_finds_no_room_in_a_temporary_file_says_where_to_make_some(monkeypatch):
+def test_the_error_of_a_full_disk_names_the_temporary_directory(monkeypatch):
     monkeypatch.setattr(tempfile, "TemporaryFile", Full)
     monkeypatch.setattr(tempfile, "tempdir", "/the/temporary/directory")
 
@@ -198,7 +198,7 @@ def test_a_part_that_finds_no_room_in_a_temporary_file_says_where_to_make_some(m
         StreamSource(io.BytesIO(DATA), spool_above=0).body(0, 1024)
 
 
-def test_a_part_in_a_temporary_file_is_read_again_after_a_transient_error(monkeypatch):
+def test_a_spooled_part_is_read_again_after_a_transient_error(monkeypatch):
     body = StreamSource(io.BytesIO(DATA), spool_above=0).body(0, 1024)
     monkeypatch.setattr(body, "_file", FailingFile(body._file))
     with pytest.raises(SourceUnreadable) as caught:
@@ -225,13 +225,13 @@ class FailingFile:
 
 
 @pytest.mark.parametrize(
-    ("number", "expected"), [*((number, True) for number in TRANSIENT), *((number, False) for number in FINAL)]
+    ("number", "expected"), [*((number, True) for number in TRANSIENT), *((number, False) for number in PERMANENT)]
 )
-def test_the_class_of_an_error_number(number, expected):
+def test_error_numbers_are_classified_as_transient_or_permanent(number, expected):
     assert is_transient(OSError(number, "why")) is expected
 
 
-def test_a_file_that_another_program_has_locked_on_windows_is_transient():
+def test_a_sharing_violation_on_windows_is_transient():
     error = OSError("in use")
     error.winerror = 32
 
@@ -242,17 +242,17 @@ def test_a_file_that_another_program_has_locked_on_windows_is_transient():
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.EIO])
 @pytest.mark.parametrize("at", [1, 3])
-def test_a_part_of_a_stream_is_spooled_once_a_file_can_be_made_again(backend, monkeypatch, number, at):
+def test_creating_a_temporary_file_is_retried(backend, monkeypatch, number, at):
     failing = Failing(tempfile.TemporaryFile, number, {at})
     monkeypatch.setattr(tempfile, "TemporaryFile", failing)
     result = upload(backend, StreamSource(io.BytesIO(DATA), spool_above=0))
 
     assert backend.read("key") == DATA
-    assert (result.verified, failing.calls) == (True, 11 + 1), "the parts and the end of the stream, and one more try"
+    assert (result.verified, failing.calls) == (True, 11 + 1), "ten parts, the end of the stream, and one retry"
 
 
-def test_a_part_of_a_stream_of_which_bytes_were_read_is_not_asked_for_again(backend, monkeypatch):
-    """They are gone from the stream."""
+def test_a_part_that_was_partly_read_from_a_stream_is_not_retried(backend, monkeypatch):
+    """The bytes are gone from the stream."""
 
     class Broken(io.BytesIO):
         def write(self, _):
