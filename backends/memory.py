@@ -1,11 +1,10 @@
 """
-A bucket in this process's memory: the fake on which programs that upload are tested.
+A bucket in the memory of this process: a fake storage for testing programs that upload.
 
-It is strict where a real storage is strict, so that a test that passes here has shown something: parts below the
-minimum, stale receipts, wrong order, options that are not honoured, an id that is dead. What a real storage leaves to
-chance, it leaves open to tests: `snapshot` copies the storage at an instant, which is what the next process finds
-after a crash, and the back doors (`read`, `keys`, `describe`, `uploads`, `calls`) look inside without going through the
-protocol.
+It is as strict as a real storage, so that a test against it is meaningful: it refuses parts below the minimum size,
+outdated parts, a wrong order, unsupported options, and the id of an upload that has ended. `snapshot` copies the
+storage at one instant, which is what the next process finds after a crash. `read`, `keys`, `describe`, `uploads` and
+`calls` inspect the storage without the protocol.
 """
 
 from __future__ import annotations
@@ -18,14 +17,21 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from types import TracebackType
-from typing import NoReturn, Self, TypeVar
+from typing import NoReturn, TypeVar
 from urllib.parse import quote, unquote
 
 from attrs import define, evolve, field, fields
 
+from partwise._closing import Closing
 from partwise._validation import brief, check_callable, check_text, check_type, is_whole
-from partwise.backends._argument_checks import check_call, check_part, check_parts, check_put, exact_chunks
+from partwise.backends._argument_checks import (
+    check_call,
+    check_part,
+    check_parts,
+    check_put,
+    exact_chunks,
+    reject_settings,
+)
 from partwise.checksums import crc64
 from partwise.errors import (
     BackendClosed,
@@ -48,10 +54,10 @@ from partwise.model import (
 )
 from partwise.protocols import Body
 
-#: Those of Alibaba Cloud OSS: what fits them fits nearly everywhere.
+#: The limits of Alibaba Cloud OSS, which are stricter than those of most storages.
 DEFAULT_LIMITS = PartLimits(min_part_size=100 * KIB)
 
-#: All that an object can be asked for, but a callback, for which somebody must be there to call.
+#: Every option except a callback, which needs a server to call.
 DEFAULT_CAPABILITIES = Capabilities(
     options=frozenset(f.name for f in fields(ObjectOptions)) - {"callback"},
     part_checksums=True,
@@ -66,14 +72,14 @@ _Entry = TypeVar("_Entry")
 @define(frozen=True)
 class MemoryUpload:
     """
-    A pending upload, as a test sees it.
+    A pending upload.
 
     Args:
-        key: the object it is for.
-        upload_id: its id.
-        initiated: when, by the backend's clock.
-        options: what was asked for at its start.
-        parts: the receipts of the parts that are held, by number.
+        key: the key of the object.
+        upload_id: the upload id.
+        initiated: when it was initiated, by the backend's clock.
+        options: the options given to `initiate_upload`.
+        parts: the stored parts, by number.
     """
 
     key: str
@@ -84,10 +90,10 @@ class MemoryUpload:
 
 
 @define(frozen=True)
-class _Part:
+class _StoredPart:
     data: bytes
     md5: bytes
-    receipt: UploadedPart
+    part: UploadedPart
 
 
 @define(frozen=True)
@@ -103,17 +109,17 @@ class _Upload:
     upload_id: str
     initiated: datetime
     options: ObjectOptions
-    parts: dict[int, _Part] = field(factory=dict)
+    parts: dict[int, _StoredPart] = field(factory=dict)
 
     def copy(self) -> _Upload:
         return evolve(self, parts=dict(self.parts))
 
-    def receipts(self) -> dict[int, UploadedPart]:
-        return {number: self.parts[number].receipt for number in sorted(self.parts)}
+    def uploaded_parts(self) -> dict[int, UploadedPart]:
+        return {number: self.parts[number].part for number in sorted(self.parts)}
 
 
 class _Storage:
-    """What all handles on one bucket share. Whoever reads or changes it holds `lock`."""
+    """What all handles on one bucket share. Hold `lock` while reading or changing it."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -132,8 +138,8 @@ class _Storage:
         return copy
 
     def new_upload_id(self) -> str:
-        # Drawn from the name and a count: the same from run to run for a bucket of a given name, so that a failure
-        # replays, and never that of an upload in another bucket.
+        # Derived from the name and a count: reproducible for a bucket of a given name, so that a failure can be
+        # replayed, and different from the ids in other buckets.
         self.initiated += 1
         return hashlib.sha256(f"{self.name}\n{self.initiated}".encode()).hexdigest()[:32].upper()
 
@@ -141,29 +147,31 @@ class _Storage:
         upload = self.uploads.get(upload_id)
         if upload is None or upload.key != key:
             raise UploadNotFound(
-                f"memory://{self.name} has no upload {upload_id} of {key!r}: it was completed or aborted, or never was",
+                f"memory://{self.name} has no upload {upload_id} of {key!r}: it was completed or aborted,"
+                " or never existed",
                 code="NoSuchUpload",
             )
         return upload
 
 
-class MemoryBackend:
+class MemoryBackend(Closing):
     """
-    A bucket in memory, with the manners of a real one.
+    A bucket in memory that behaves like a real one.
 
     Args:
-        name: makes up `location`, which is ``memory://NAME``; None takes one that no other bucket has. Two backends of
-            one name are two buckets all the same: a second handle on the same storage comes from `handle`.
-        limits: what it accepts; by default what Alibaba Cloud OSS does (parts from 100 KiB to 5 GiB, 10,000 of them).
-        capabilities: what it can do; by default all but callbacks. Give fewer to play a poorer storage.
-        page_size: how many entries `list_parts` and `list_uploads` take from the storage at a time.
+        name: the name in `location`, which is ``memory://NAME``; None generates a unique one. Two backends of one name
+            are two separate buckets: for a second handle on the same storage call `handle`.
+        limits: its limits; by default those of Alibaba Cloud OSS (parts from 100 KiB to 5 GiB, 10,000 of them).
+        capabilities: what it supports; by default everything except callbacks. Pass fewer to emulate another storage.
+        page_size: the number of entries in a page of `list_parts` and `list_uploads`.
         clock: the storage's clock, in seconds since 1970.
-        callback: plays the application server of the option of that name: it is called with the stored object, and what
-            it returns is the `callback_response`. If it raises, the object stays, and `CallbackError` has it as its
-            cause. Without it the option is not honoured.
+        callback: emulates the application server of the option `callback`: it is called with the stored object, and
+            returns the `callback_response`. If it raises, the object stays stored, and a `CallbackError` is raised from
+            its exception. Without it the option is not supported.
 
     Raises:
-        InvalidInput: the name is empty, `page_size` is below 1, or `capabilities` promise callbacks that nobody plays.
+        InvalidInput: the name is empty, `page_size` is below 1, or `capabilities` include callbacks and there is no
+            `callback`.
     """
 
     def __init__(
@@ -177,11 +185,13 @@ class MemoryBackend:
         callback: Callable[[StoredObject], bytes] | None = None,
     ) -> None:
         if name == "":
-            raise InvalidInput("the name of a bucket in memory is not empty; leave it out for one of its own")
+            raise InvalidInput(
+                "the name of a bucket in memory must not be empty", hint="Pass no name to generate a unique one"
+            )
         if name is not None:
             check_text("the name of a bucket in memory", name)
         if not is_whole(page_size) or page_size < 1:
-            raise InvalidInput(f"page_size must be a whole number, at least 1, not {brief(page_size)}")
+            raise InvalidInput(f"page_size must be a positive integer, not {brief(page_size)}")
         if limits is not None:
             check_type("limits", limits, PartLimits, "PartLimits or None")
         if capabilities is not None:
@@ -193,7 +203,9 @@ class MemoryBackend:
             extra = frozenset() if callback is None else frozenset({"callback"})
             capabilities = evolve(DEFAULT_CAPABILITIES, options=DEFAULT_CAPABILITIES.options | extra)
         elif "callback" in capabilities.options and callback is None:
-            raise InvalidInput("the capabilities promise callbacks: give `callback`, which plays the server called")
+            raise InvalidInput(
+                "the capabilities include callbacks, but no function emulates the server", hint="Pass {callback}"
+            )
         self._limits = limits or DEFAULT_LIMITS
         self._capabilities = capabilities
         self._page_size = page_size
@@ -202,7 +214,7 @@ class MemoryBackend:
         self._storage = _Storage(name or uuid.uuid4().hex)
         self._closed = False
 
-    # --- what it is --------------------------------------------------------------------------------------------------
+    # --- properties --------------------------------------------------------------------------------------------------
 
     @property
     def location(self) -> str:
@@ -211,37 +223,29 @@ class MemoryBackend:
 
     @property
     def limits(self) -> PartLimits:
-        """As they were given."""
+        """As passed to the constructor."""
         return self._limits
 
     @property
     def capabilities(self) -> Capabilities:
-        """As they were given."""
+        """As passed to the constructor."""
         return self._capabilities
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.location}{' closed' if self._closed else ''}>"
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     def __reduce__(self) -> NoReturn:
-        raise TypeError("a MemoryBackend can't be pickled: its bytes live in this process alone, so use threads")
+        raise TypeError("a MemoryBackend can't be pickled: its bytes are in the memory of this process, so use threads")
 
     def close(self) -> None:
-        """Close this handle; others on the same storage go on. Closing twice is fine."""
+        """Close this handle; others on the same storage stay open. Closing twice is fine."""
         self._closed = True
 
     # --- a multipart upload ------------------------------------------------------------------------------------------
 
     def initiate_upload(self, key: str, options: ObjectOptions) -> str:
-        """Begin a multipart upload; see `MultipartBackend.initiate_upload`."""
-        self._begin("initiate_upload", key=key, options=options)
+        """Start a multipart upload; see `MultipartBackend.initiate_upload`."""
+        self._check_call("initiate_upload", key=key, options=options)
         options.require_supported_by(self._capabilities, self.location)
         with self._storage.lock:
             self._check_overwrite(key, options)
@@ -254,42 +258,41 @@ class MemoryBackend:
         Store one part; see `MultipartBackend.upload_part`.
 
         Raises:
-            InvalidInput: the part number or the size is beyond `limits`.
+            InvalidInput: the part number or the size exceeds `limits`.
         """
-        self._begin("upload_part", key=key, upload_id=upload_id, part_number=part_number, body=body)
+        self._check_call("upload_part", key=key, upload_id=upload_id, part_number=part_number, body=body)
         check_part(part_number, len(body), self._limits)
         with self._storage.lock:
             self._storage.upload(key, upload_id)
-        data = _copied(exact_chunks(body, f"part {part_number} of {key!r}"))
+        data = _read_all(exact_chunks(body, f"part {part_number} of {key!r}"))
         md5 = _md5(data)
-        receipt = UploadedPart(
-            part_number, len(data), md5.hex().upper(), crc64(data) if self._capabilities.part_checksums else None
-        )
+        checksum = crc64(data) if self._capabilities.part_checksums else None
+        part = UploadedPart(part_number, len(data), md5.hex().upper(), checksum)
         with self._storage.lock:
-            # Asked again: the upload may have been aborted or completed while the body was read.
-            self._storage.upload(key, upload_id).parts[part_number] = _Part(data, md5, receipt)
-        return receipt
+            # Looked up again, because the upload may have been aborted or completed while the body was read.
+            self._storage.upload(key, upload_id).parts[part_number] = _StoredPart(data, md5, part)
+        return part
 
     def list_parts(self, key: str, upload_id: str) -> Iterable[UploadedPart]:
-        """List the parts held, a page at a time; see `MultipartBackend.list_parts`."""
-        self._begin("list_parts", key=key, upload_id=upload_id)
+        """List the stored parts, page by page; see `MultipartBackend.list_parts`."""
+        self._check_call("list_parts", key=key, upload_id=upload_id)
         if not self._capabilities.lists_parts:
             raise UnsupportedOption(f"{self.location} does not list the parts of an upload")
 
         def following(after: UploadedPart | None) -> list[UploadedPart]:
             self._check_open()
             with self._storage.lock:
-                held = self._storage.upload(key, upload_id).receipts()
+                stored = self._storage.upload(key, upload_id).uploaded_parts()
             marker = 0 if after is None else after.part_number
-            return [receipt for number, receipt in held.items() if number > marker]
+            return [part for number, part in stored.items() if number > marker]
 
         return _paged(following, self._page_size)
 
     def complete_upload(
         self, key: str, upload_id: str, parts: Sequence[UploadedPart], options: ObjectOptions
     ) -> StoredObject:
-        """Make the object of the parts named; see `MultipartBackend.complete_upload`."""
-        self._begin("complete_upload", key=key, upload_id=upload_id, parts=parts, options=options)
+        """Make the object from these parts; see `MultipartBackend.complete_upload`."""
+        self._check_call("complete_upload", key=key, upload_id=upload_id, parts=parts, options=options)
         options.require_supported_by(self._capabilities, self.location)
         with self._storage.lock:
             upload = self._storage.upload(key, upload_id)
@@ -297,27 +300,28 @@ class MemoryBackend:
             check_parts(
                 key,
                 parts,
-                upload.receipts(),
+                upload.uploaded_parts(),
                 self._limits,
                 equal_part_sizes=self._capabilities.equal_part_sizes,
             )
-            held = [upload.parts[part.part_number] for part in parts]
-            etag = f"{_etag(b''.join(part.md5 for part in held))}-{len(held)}"
-            stored = self._store(key, b"".join(part.data for part in held), etag, _made_with(upload.options, options))
+            stored_parts = [upload.parts[part.part_number] for part in parts]
+            etag = f"{_etag(b''.join(part.md5 for part in stored_parts))}-{len(parts)}"
+            data = b"".join(part.data for part in stored_parts)
+            stored = self._store(key, data, etag, _final_options(upload.options, options))
             del self._storage.uploads[upload_id]
         return self._call_back(stored, options)
 
     def abort_upload(self, key: str, upload_id: str) -> None:
         """Drop an upload and its parts; see `MultipartBackend.abort_upload`."""
-        self._begin("abort_upload", key=key, upload_id=upload_id)
+        self._check_call("abort_upload", key=key, upload_id=upload_id)
         with self._storage.lock:
             upload = self._storage.uploads.get(upload_id)
             if upload is not None and upload.key == key:
                 del self._storage.uploads[upload_id]
 
     def list_uploads(self, prefix: str = "") -> Iterable[PendingUpload]:
-        """List the pending uploads, a page at a time; see `MultipartBackend.list_uploads`."""
-        self._begin("list_uploads", prefix=prefix)
+        """List the pending uploads, page by page; see `MultipartBackend.list_uploads`."""
+        self._check_call("list_uploads", prefix=prefix)
 
         def following(after: PendingUpload | None) -> list[PendingUpload]:
             self._check_open()
@@ -328,9 +332,9 @@ class MemoryBackend:
                         for upload in self._storage.uploads.values()
                         if upload.key.startswith(prefix)
                     ),
-                    key=_place,
+                    key=_sort_key,
                 )
-            start = 0 if after is None else bisect_right(pending, _place(after), key=_place)
+            start = 0 if after is None else bisect_right(pending, _sort_key(after), key=_sort_key)
             return pending[start:]
 
         return _paged(following, self._page_size)
@@ -344,10 +348,10 @@ class MemoryBackend:
         Raises:
             InvalidInput: the body is larger than `limits.max_put_size`.
         """
-        self._begin("put_object", key=key, body=body, options=options)
+        self._check_call("put_object", key=key, body=body, options=options)
         options.require_supported_by(self._capabilities, self.location)
         check_put(key, len(body), self._limits)
-        data = _copied(exact_chunks(body, repr(key)))
+        data = _read_all(exact_chunks(body, repr(key)))
         with self._storage.lock:
             self._check_overwrite(key, options)
             stored = self._store(key, data, _etag(data), options)
@@ -355,61 +359,63 @@ class MemoryBackend:
 
     def head_object(self, key: str) -> StoredObject | None:
         """Describe an object; see `MultipartBackend.head_object`."""
-        self._begin("head_object", key=key)
+        self._check_call("head_object", key=key)
         with self._storage.lock:
             found = self._storage.objects.get(key)
         return None if found is None else evolve(found.stored, metadata=found.options.metadata)
 
-    # --- back doors --------------------------------------------------------------------------------------------------
+    # --- for tests ---------------------------------------------------------------------------------------------------
 
     def handle(self) -> MemoryBackend:
-        """A second handle on the same storage, as another process would hold it; it is closed by itself."""
+        """Return a second handle on the same storage, as another process would have. It is closed separately."""
         return self._on(self._storage)
 
     def snapshot(self) -> MemoryBackend:
         """
-        A copy of the storage as it is at this instant, under the same `location`.
+        Return a copy of the storage as it is at this instant, with the same `location`.
 
-        Neither can change the other: carry on with the copy to see what a process finds that starts after a crash.
+        Changes to one do not affect the other. Continue with the copy to test what a process finds after a crash.
         """
         return self._on(self._storage.copy())
 
     def read(self, key: str) -> bytes:
         """
-        The bytes of an object.
+        Return the bytes of an object.
 
         Raises:
-            KeyError: there is none.
+            KeyError: there is no such object.
         """
         with self._storage.lock:
             return self._storage.objects[key].data
 
     def keys(self) -> list[str]:
-        """The keys of all objects, sorted."""
+        """Return the keys of all objects, sorted."""
         with self._storage.lock:
             return sorted(self._storage.objects)
 
     def describe(self, key: str) -> ObjectOptions | None:
-        """The options that an object was stored with, or None where there is none."""
+        """Return the options that an object was stored with; None if there is no such object."""
         with self._storage.lock:
             found = self._storage.objects.get(key)
         return None if found is None else found.options
 
     @property
     def uploads(self) -> dict[str, MemoryUpload]:
-        """The pending uploads by id, as they are now."""
+        """The pending uploads, by id."""
         with self._storage.lock:
             return {
-                upload_id: MemoryUpload(upload.key, upload_id, upload.initiated, upload.options, upload.receipts())
+                upload_id: MemoryUpload(
+                    upload.key, upload_id, upload.initiated, upload.options, upload.uploaded_parts()
+                )
                 for upload_id, upload in self._storage.uploads.items()
             }
 
     @property
     def calls(self) -> Counter[str]:
         """
-        How often each method of the protocol was called, by name, on any handle; refused calls count.
+        The number of calls of each method of the protocol, by name, on any handle. Refused calls count.
 
-        It is the live counter: ``backend.calls.clear()`` starts counting anew.
+        This is the counter itself: ``backend.calls.clear()`` resets it.
         """
         return self._storage.calls
 
@@ -426,7 +432,7 @@ class MemoryBackend:
         other._storage = storage
         return other
 
-    def _begin(self, operation: str, **given: object) -> None:
+    def _check_call(self, operation: str, **given: object) -> None:
         self._check_open()
         with self._storage.lock:
             self._storage.calls[operation] += 1
@@ -437,18 +443,18 @@ class MemoryBackend:
 
     def _check_open(self) -> None:
         if self._closed:
-            raise BackendClosed(f"{self.location} was closed; open it again to go on")
+            raise BackendClosed(f"{self.location} was closed", hint="Open it again to continue")
 
     def _check_overwrite(self, key: str, options: ObjectOptions) -> None:
         if options.forbid_overwrite and key in self._storage.objects:
             raise ObjectExists(
-                f"{self.location} has an object {key!r} already, and overwriting was forbidden",
+                f"{self.location} has an object {key!r} already, and overwriting is forbidden",
                 code="FileAlreadyExists",
             )
 
     def _store(self, key: str, data: bytes, etag: str, options: ObjectOptions) -> StoredObject:
-        # The checksum is taken from the bytes as they lie in the object, not combined from those of the parts: a test
-        # that compares it with the engine's combination then compares two different things.
+        # The checksum is computed from the bytes of the object, not combined from those of the parts, so that a test
+        # can compare it with the engine's combination.
         stored = StoredObject(key, len(data), etag, crc64(data) if self._capabilities.object_checksums else None)
         self._storage.objects[key] = _Object(data, stored, options)
         return stored
@@ -469,10 +475,10 @@ class MemoryBackend:
 
 def _paged(fetch: Callable[[_Entry | None], list[_Entry]], page_size: int) -> Iterator[_Entry]:
     """
-    Entries in pages, as a storage gives them: the first is taken now, each further one when it is reached.
+    Iterate over entries that a storage lists in pages: the first page is fetched now, the next ones when needed.
 
-    `fetch` gives what follows an entry (None: the start) at the time it is called, so that what appears or vanishes
-    meanwhile neither repeats nor hides any other entry.
+    `fetch` returns the entries that follow a given one (None: the start), as they are when it is called. So entries
+    that are added or removed meanwhile neither repeat nor hide any other entry.
     """
     first = fetch(None)
 
@@ -487,12 +493,12 @@ def _paged(fetch: Callable[[_Entry | None], list[_Entry]], page_size: int) -> It
     return entries()
 
 
-def _place(pending: PendingUpload) -> tuple[str, str]:
+def _sort_key(pending: PendingUpload) -> tuple[str, str]:
     return pending.key, pending.upload_id
 
 
-def _copied(chunks: Iterator[memoryview]) -> bytes:
-    # A chunk is valid until the next one is asked for, and join asks for all of them first.
+def _read_all(chunks: Iterator[memoryview]) -> bytes:
+    # A chunk is only valid until the next one is requested, and join requests all of them first, so each is copied.
     return b"".join(bytes(chunk) for chunk in chunks)
 
 
@@ -504,8 +510,8 @@ def _etag(data: bytes) -> str:
     return _md5(data).hex().upper()
 
 
-def _made_with(initiated: ObjectOptions, completed: ObjectOptions) -> ObjectOptions:
-    """The options of an object: what was fixed when its upload began, and what acts late as it was asked for last."""
+def _final_options(initiated: ObjectOptions, completed: ObjectOptions) -> ObjectOptions:
+    """The options of an object: those fixed by `initiate_upload`, and the others as given to `complete_upload`."""
     late = completed.explicitly_set() - completed.fixed_at_initiate().explicitly_set()
     return evolve(initiated.fixed_at_initiate(), **{name: getattr(completed, name) for name in late})
 
@@ -514,9 +520,9 @@ def _check_key(key: str) -> None:
     try:
         size = len(key.encode())
     except UnicodeEncodeError as error:
-        raise InvalidKey(f"{key!r} can't be a key: it can't be written as UTF-8") from error
+        raise InvalidKey(f"{key!r} can't be a key: it can't be encoded as UTF-8") from error
     if not 1 <= size <= _KEY_BYTES_MAX:
-        raise InvalidKey(f"a key has from 1 to {_KEY_BYTES_MAX} bytes of UTF-8; {key!r:.60} has {size}")
+        raise InvalidKey(f"a key must have from 1 to {_KEY_BYTES_MAX} bytes of UTF-8; {key!r:.60} has {size}")
 
 
 # --- by URL ----------------------------------------------------------------------------------------------------------
@@ -529,26 +535,24 @@ def open_url(url: str, **settings: object) -> tuple[MemoryBackend, str]:
     """
     Open ``memory://name/key``.
 
-    Within one process a name stands for one storage; each call gives a handle of its own on it.
+    Within one process a name refers to one storage; each call returns a new handle on it.
 
     Args:
-        url: the key is all that follows the name, as it stands there; it may be empty.
-        settings: `timeout` is accepted, though there is nothing to wait for.
+        url: the URL. The key is everything after the name, not decoded; it may be empty.
+        settings: only `timeout`, which has no effect.
 
     Returns:
-        The backend, and the key.
+        The backend and the key.
 
     Raises:
-        InvalidInput: the URL has no name, or there is a setting that means nothing here.
+        InvalidInput: the URL has no name, or there is an unknown setting.
     """
-    if settings.keys() - {"timeout"}:
-        unknown = ", ".join(sorted(settings.keys() - {"timeout"}))
-        raise InvalidInput(f"a bucket in memory has no setting {unknown}")
+    reject_settings("a bucket in memory", settings)
     scheme, _, rest = url.partition("://")
     quoted, _, key = rest.partition("/")
     name = unquote(quoted)
     if scheme.lower() != "memory" or not name:
-        raise InvalidInput(f"{url!r} names no bucket in memory: write memory://name/key")
+        raise InvalidInput(f"{url!r} does not name a bucket in memory", hint="Write memory://name/key")
     with _opened_lock:
         first = _opened.setdefault(name, MemoryBackend(name))
     return first.handle(), key

@@ -73,7 +73,7 @@ def test_an_impossible_backend_is_refused(wrong):
 
 @pytest.mark.parametrize("duplicate", [pickle.dumps, copy.copy, copy.deepcopy])
 def test_it_can_not_be_pickled_and_says_why(duplicate):
-    with pytest.raises(TypeError, match="this process alone"):
+    with pytest.raises(TypeError, match="memory of this process"):
         duplicate(MemoryBackend())
 
 
