@@ -57,6 +57,7 @@ if TYPE_CHECKING:
         UploadPaused,
         UploadStopped,
     )
+    from partwise.explain import Explanation, PlannedPart
     from partwise.model import (
         Callback,
         Capabilities,
@@ -75,7 +76,8 @@ if TYPE_CHECKING:
     )
     from partwise.results import Progress, UploadResult
     from partwise.sources import BytesSource, FileSource, StreamSource
-    from partwise.uploader import Explanation, PlannedPart, Uploader, UploadTask, upload
+    from partwise.task import UploadTask
+    from partwise.uploader import Uploader, upload
 
 # The same once more, by room.
 _NAMES = {
@@ -149,12 +151,11 @@ _NAMES = {
         "StreamSource",
     ),
     "uploader": (
-        "Explanation",
-        "PlannedPart",
         "Uploader",
-        "UploadTask",
         "upload",
     ),
+    "task": ("UploadTask",),
+    "explain": ("Explanation", "PlannedPart"),
 }
 
 _HOMES = {name: room for room, names in _NAMES.items() for name in names}

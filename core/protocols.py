@@ -364,11 +364,3 @@ class CheckpointStore(Protocol):
 
         One that appears or vanishes meanwhile may or may not be among them; one that is damaged is logged and left out.
         """
-
-
-@runtime_checkable
-class SupportsPerSource(Protocol):
-    """Optional, beside `CheckpointStore`: a store whose place depends on the source, such as a file beside it."""
-
-    def for_source(self, source: str) -> CheckpointStore:
-        """The store to use for the source of this name. The engine asks for it before it claims."""

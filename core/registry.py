@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from partwise._validation import brief, check_callable, instance_of
 from partwise.errors import InvalidInput, UnknownScheme
@@ -55,6 +55,12 @@ class StoreFactory(Protocol):
             InvalidInput: the URL makes no sense.
         """
 
+
+#: Returns the store for the source of a given name.
+StoreOfSource = Callable[[str], CheckpointStore]
+
+#: What the argument `store` of an uploader takes.
+StoreLike = CheckpointStore | str | StoreOfSource
 
 _registered: dict[tuple[str, str], Any] = {}
 
@@ -149,6 +155,41 @@ def open_checkpoint_store(url: str) -> CheckpointStore:
 def default_checkpoint_store() -> CheckpointStore:
     """The store that is used when none is given: files in the user's state directory."""
     return open_checkpoint_store("file:")
+
+
+def check_store(store: StoreLike) -> CheckpointStore | StoreOfSource:
+    """
+    Return the store that was given, or the one at its URL, or the function that was given.
+
+    Raises:
+        InvalidInput: it is none of these, or not the URL of a store.
+    """
+    if isinstance(store, str):
+        return open_checkpoint_store(store)
+    if not _is_store(store) and (isinstance(store, type) or not callable(store)):
+        expected = "a CheckpointStore, the URL of one, a function from the name of a source to one, or None"
+        raise InvalidInput(f"store is {expected}, not {brief(store)}")
+    return store
+
+
+def store_of_source(store: CheckpointStore | StoreOfSource, source: str) -> CheckpointStore:
+    """
+    Return the store for the source of this name.
+
+    Raises:
+        InvalidInput: the function of the caller returned something else.
+    """
+    if _is_store(store):
+        return cast(CheckpointStore, store)
+    found = cast(StoreOfSource, store)(source)
+    if not _is_store(found):
+        raise InvalidInput(f"the function given as store returned {brief(found)}, which is not a CheckpointStore")
+    return found
+
+
+def _is_store(value: object) -> bool:
+    methods = ("claim", "save", "append_part")
+    return not isinstance(value, type) and all(callable(getattr(value, name, None)) for name in methods)
 
 
 def _find(group: str, url: str) -> Any:

@@ -28,9 +28,9 @@ from partwise.cli.output import Output
 from partwise.cli.progress_display import Bar, beginning
 from partwise.cli.targets import BackendChoice, StoreChoice
 from partwise.cli.upload import UploadOrder, explained, in_words
+from partwise.explain import Explanation, PlannedPart
 from partwise.model import GIB, MIB
 from partwise.stores.file import FileCheckpointStore
-from partwise.uploader import Explanation, PlannedPart
 
 HERE = Path(__file__).parent / "pictures"
 COLUMNS = 92

@@ -23,11 +23,11 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NoReturn, Self
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 from partwise import _durable as files
@@ -93,9 +93,15 @@ class FileCheckpointStore:
         return store
 
     @staticmethod
-    def beside_source() -> BesideSourceStore:
-        """A store that keeps the checkpoint of a source beside it, as ``SOURCE.ucp``."""
-        return BesideSourceStore()
+    def beside_source() -> Callable[[str], FileCheckpointStore]:
+        """
+        A function that returns the store of one source: the checkpoint of ``backup.tar`` is ``backup.tar.ucp``.
+
+        Give it to an `Uploader` as its store. A source has one file beside it, so it can be uploaded to one target at a
+        time; a second one is refused as a CheckpointMismatch. The function raises InvalidInput for a source that is not
+        a file.
+        """
+        return _store_beside
 
     def __repr__(self) -> str:
         try:
@@ -414,82 +420,12 @@ def _check_replaceable(path: str) -> None:
 # --- beside the source -----------------------------------------------------------------------------------------------
 
 
-class BesideSourceStore:
-    """
-    Checkpoints beside their sources: that of ``/data/backup.tar`` is ``/data/backup.tar.ucp``.
-
-    It is asked for the store of one source first, by `for_source`; that one keeps the protocol. Since a source has one
-    file beside it, it is on its way to one target at a time; a second one is refused as a CheckpointMismatch.
-    """
-
-    def __init__(self) -> None:
-        self._closed = False
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} SOURCE{SUFFIX}{' closed' if self._closed else ''}>"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Give out no more stores. Those that were given out go on. Closing twice is fine."""
-        self._closed = True
-
-    def for_source(self, source: str) -> FileCheckpointStore:
-        """
-        The store of the source of this name; see `SupportsPerSource.for_source`.
-
-        Raises:
-            InvalidInput: the source is no file, so that there is no place beside it.
-        """
-        self._check_open()
-        if not os.path.isabs(check_text("the name of a source", source)):
-            raise InvalidInput(
-                f"the source {source!r} is no file with a place beside it; name a directory for its checkpoint instead"
-            )
-        return FileCheckpointStore.for_file(source + SUFFIX)
-
-    def scan(self) -> Iterable[Checkpoint]:
-        """None, since the sources are not known."""
-        self._check_open()
-        return ()
-
-    def claim(self, name: str) -> NoReturn:
-        """Refused: see `for_source`."""
-        raise self._unbound(name)
-
-    def load(self, name: str) -> NoReturn:
-        """Refused: see `for_source`."""
-        raise self._unbound(name)
-
-    def save(self, checkpoint: Checkpoint) -> NoReturn:
-        """Refused: see `for_source`."""
-        check_checkpoint(checkpoint)
-        raise self._unbound(checkpoint.name)
-
-    def append_part(self, name: str, part: UploadedPart) -> NoReturn:  # noqa: ARG002  # the protocol's
-        """Refused: see `for_source`."""
-        raise self._unbound(name)
-
-    def delete(self, name: str) -> NoReturn:
-        """Refused: see `for_source`."""
-        raise self._unbound(name)
-
-    def _unbound(self, name: str) -> InvalidInput:
-        self._check_open()
-        return InvalidInput(
-            f"the checkpoint {check_name(name)} has no place yet: this store keeps checkpoints beside their sources, so"
-            " ask for_source for the store to use"
+def _store_beside(source: str) -> FileCheckpointStore:
+    if not os.path.isabs(check_text("the name of a source", source)):
+        raise InvalidInput(
+            f"the source {source!r} is not a file, so it has no file beside it; name a directory for its checkpoint"
         )
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise closed(self)
+    return FileCheckpointStore.for_file(source + SUFFIX)
 
 
 # --- by URL ----------------------------------------------------------------------------------------------------------

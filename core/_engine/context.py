@@ -31,7 +31,6 @@ from partwise.protocols import (
     CheckpointStore,
     MultipartBackend,
     Source,
-    SupportsPerSource,
     SupportsRequestOptions,
     SupportsSourceFile,
 )
@@ -118,8 +117,8 @@ class UploadContext:
         self.source = request.source
         self.key = request.key
         self.backend = _for_source_file(_for_options(request.backend, request.options), request.source)
-        recorded = request.store is not None and request.resume != "never" and bool(request.source.name)
-        self.store = _for_source(request.store, request.source) if recorded and request.store is not None else None
+        recorded = request.resume != "never" and bool(request.source.name)
+        self.store = request.store if recorded else None
         #: The source as it was when this run looked at it, and the parts that it is cut into.
         self.fingerprint = Fingerprint()
         self.plan = PartPlan(1, 0)
@@ -346,7 +345,3 @@ def _for_source_file(backend: MultipartBackend, source: Source) -> MultipartBack
         # Only if its class has the method: a wrapper with `__getattr__` would be replaced by what it wraps.
         return backend.with_source_file(source.name) if hasattr(type(backend), "with_source_file") else backend
     return backend
-
-
-def _for_source(store: CheckpointStore, source: Source) -> CheckpointStore:
-    return store.for_source(source.name) if isinstance(store, SupportsPerSource) else store

@@ -29,7 +29,7 @@ def abort(file: str, target: BackendChoice, choice: StoreChoice, config: Transfe
     with target.open_object(file) as (backend, key, url), choice.open() as store:
         source = standard_input(threading.Event()) if file == STANDARD_INPUT else as_source(file)
         recorded = _recorded(store, checkpoint_name(backend.location, key, source.name))
-        dropped = Uploader(backend, store, config).abort(source, key)
+        dropped = Uploader(backend, store=store, config=config).abort(source, key)
     if not dropped:
         output.say(f"no unfinished upload of {file} to {url} is recorded in {choice}; nothing was done")
     elif isinstance(recorded, CheckpointDamaged) and recorded.upload_id is None:

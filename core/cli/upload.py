@@ -24,9 +24,11 @@ from partwise.cli.style import Colour, Line, Painted
 from partwise.cli.targets import BackendChoice, StoreChoice
 from partwise.config import TransferConfig
 from partwise.errors import CallbackError, UploadPaused
+from partwise.explain import Explanation, PlannedPart
 from partwise.model import ObjectOptions
 from partwise.results import Progress, UploadResult
-from partwise.uploader import Explanation, PlannedPart, Uploader, UploadTask
+from partwise.task import UploadTask
+from partwise.uploader import Uploader
 
 # Between two looks at whether a signal came, in seconds: on Windows nothing interrupts a wait.
 _LOOK = 0.2
@@ -89,7 +91,7 @@ def upload(order: UploadOrder, output: Output) -> int:
     """
     with order.target.open_object(order.file) as (backend, key, url), order.store.open() as store:
         order = evolve(order, url=url)
-        uploader = Uploader(backend, store, order.config)
+        uploader = Uploader(backend, store=store, config=order.config)
         began = time.monotonic()
         try:
             result = _perform(uploader, key, order, output)
@@ -117,7 +119,7 @@ def _perform(uploader: Uploader, key: str, order: UploadOrder, output: Output) -
         output.note("stopping; once more stops at once")
 
     with Signals(ask_to_stop, meter.restore_screen) as signals, meter:
-        task = uploader.start(source, key, order.options, meter, order.resume, **order.expected)
+        task = uploader.start(source, key, options=order.options, progress=meter, resume=order.resume, **order.expected)
         try:
             return _result_of(task)
         except UploadPaused as paused:
@@ -178,8 +180,8 @@ def explain(order: UploadOrder, output: Output) -> int:
     with order.target.open_object(order.file) as (backend, key, url), order.store.open() as store:
         order = evolve(order, url=url)
         source = standard_input(threading.Event()) if order.file == STANDARD_INPUT else order.file
-        explanation = Uploader(backend, store, order.config).plan(
-            source, key, order.options, order.resume, **order.expected
+        explanation = Uploader(backend, store=store, config=order.config).plan(
+            source, key, options=order.options, resume=order.resume, **order.expected
         )
     width = get_terminal_size().columns if sys.stdout.isatty() else None
     output.say(*explained(order, explanation, all_of_it=output.verbose, width=width))

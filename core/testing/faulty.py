@@ -33,7 +33,6 @@ from partwise.protocols import (
     CheckpointStore,
     MultipartBackend,
     Source,
-    SupportsPerSource,
     SupportsRequestOptions,
     SupportsSourceFile,
 )
@@ -266,12 +265,6 @@ class FaultyCheckpointStore:
         with self.plan.call("scan", "") as faults:
             self._refuse(faults, "scan", "")
             return list(self.inner.scan())
-
-    def for_source(self, source: str) -> CheckpointStore:
-        """The store for this source, struck by the same plan; this one, where all sources have one place."""
-        if isinstance(self.inner, SupportsPerSource):
-            return FaultyCheckpointStore(self.inner.for_source(source), self.plan, tear=self._tear)
-        return self
 
     def _write(self, operation: str, name: str, action: Callable[[], None], part_number: int | None = None) -> None:
         with self.plan.call(operation, name, part_number=part_number) as faults:

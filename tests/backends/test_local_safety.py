@@ -633,11 +633,11 @@ def test_a_run_that_finds_its_object_made_removes_what_is_left_of_the_upload(tmp
 
     monkeypatch.setattr(local, "drop_upload", die)
     with pytest.raises(Died):
-        Uploader(LocalBackend(directory), store, config).upload(source, "note.txt")
+        Uploader(LocalBackend(directory), store=store, config=config).upload(source, "note.txt")
     monkeypatch.undo()
     left = books.exists()
 
-    result = Uploader(LocalBackend(directory), store, config).upload(source, "note.txt")
+    result = Uploader(LocalBackend(directory), store=store, config=config).upload(source, "note.txt")
 
     assert left
     assert (result.parts_sent, result.parts_resumed, result.verified) == (0, 1, True)

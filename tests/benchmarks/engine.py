@@ -75,7 +75,7 @@ def main() -> None:
             source.truncate(parts * _PART_SIZE)
         backend = Nowhere()
         config = TransferConfig(part_size=_PART_SIZE, multipart_threshold=0)
-        uploader = Uploader(backend, STORES[store_name](place), config)  # type: ignore[arg-type]  # all it is asked for
+        uploader = Uploader(backend, store=STORES[store_name](place), config=config)  # type: ignore[arg-type]  # all it is asked for
         runs = []
         for _ in range(4):
             began = time.process_time()

@@ -166,7 +166,7 @@ def _partwise(task: Task, executor: Executor | None) -> None:
         ca_bundle=None if task.ca is None else str(task.ca),
     ) as backend:
         config = TransferConfig(part_size=task.part_size, multipart_threshold=0, concurrency=task.at_once)
-        uploader = Uploader(backend, FileCheckpointStore(task.state), config, executor)
+        uploader = Uploader(backend, store=FileCheckpointStore(task.state), config=config, executor=executor)
         result = uploader.upload(task.file, task.key, progress=told.append)
     if task.key != WARM_UP and not result.verified:
         raise RuntimeError("the checksum of the whole was not compared")

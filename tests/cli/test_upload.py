@@ -18,11 +18,11 @@ from partwise.cli.targets import BackendChoice, StoreChoice
 from partwise.cli.upload import UploadOrder, explained
 from partwise.config import TransferConfig
 from partwise.errors import AccessDenied, ConnectionFailed, InvalidInput, ServerFailed
+from partwise.explain import Explanation, PlannedPart
 from partwise.model import MIB, Capabilities, ObjectOptions, StoredObject
 from partwise.protocols import Body
 from partwise.registry import register_backend
 from partwise.testing import OSSServer
-from partwise.uploader import Explanation, PlannedPart
 
 Run = Callable[..., Any]
 

@@ -7,7 +7,8 @@ from collections.abc import Callable
 import pytest
 from attrs import evolve
 
-from partwise._engine.workers import InlineWorkers
+from partwise._engine.context import Runtime
+from partwise._engine.workers import ExecutorWorkers, InlineWorkers
 from partwise.backends.memory import DEFAULT_CAPABILITIES, MemoryBackend
 from partwise.config import TransferConfig
 from partwise.errors import UploadFailed
@@ -111,15 +112,9 @@ def uploader(backend, store, clock):
     """Makes an uploader that sends parts of 10 bytes one by one, in this thread."""
 
     def make(*, backend=backend, store=store, executor=None, transport=None, **config):
-        return Uploader(
-            backend,
-            store,
-            TransferConfig(**{"part_size": 10, "multipart_threshold": 0, "concurrency": 1, **config}),
-            executor,
-            clock=clock,
-            chance=Longest(),
-            transport=transport or (None if executor else lambda: InlineWorkers(clock)),
-        )
+        workers = transport or (lambda: ExecutorWorkers(executor) if executor else InlineWorkers(clock))
+        settings = TransferConfig(**{"part_size": 10, "multipart_threshold": 0, "concurrency": 1, **config})
+        return Uploader._with_runtime(Runtime(workers, clock, Longest()), backend, store=store, config=settings)
 
     return make
 
@@ -147,7 +142,7 @@ def interrupted(faulty):
     def begin(source, options=None, **settings):
         fault = Fault("upload_part", FaultKind.PERMANENT, part_number=3)
         with pytest.raises(UploadFailed) as caught:
-            faulty(fault, **settings).upload(source, "key", options)
+            faulty(fault, **settings).upload(source, "key", options=options)
         return caught.value
 
     return begin

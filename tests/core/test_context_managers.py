@@ -72,7 +72,7 @@ def remember(request, tmp_path):
     return {
         "file": lambda: FileCheckpointStore(tmp_path / "checkpoints"),
         "one file": lambda: FileCheckpointStore.for_file(tmp_path / "one.checkpoint"),
-        "beside": FileCheckpointStore.beside_source,
+        "beside": lambda: _left_open(FileCheckpointStore.beside_source()),
         "sqlite": lambda: SQLiteCheckpointStore(tmp_path / "uploads.db"),
         "memory": lambda: _left_open(memory),
     }[request.param]
@@ -113,7 +113,7 @@ def test_a_backend_that_is_left_under_a_running_upload_ends_it_without_an_object
             assert left.wait(SOON)
 
     with pytest.raises(Failed), storage() as backend:  # noqa: PT012
-        task = Uploader(backend, store, CONFIG).start(path, "key", progress=hold)
+        task = Uploader(backend, store=store, config=CONFIG).start(path, "key", progress=hold)
         assert reached.wait(SOON)
         raise Failed
     left.set()
@@ -123,7 +123,7 @@ def test_a_backend_that_is_left_under_a_running_upload_ends_it_without_an_object
     assert isinstance(failed.value.__cause__, BackendClosed)
     with storage() as backend:
         assert backend.head_object("key") is None
-        assert Uploader(backend, store, CONFIG).upload(path, "key").parts_resumed == 2
+        assert Uploader(backend, store=store, config=CONFIG).upload(path, "key").parts_resumed == 2
 
 
 def test_a_store_that_is_left_keeps_the_checkpoint_of_what_is_unfinished(remember, path):
@@ -134,19 +134,22 @@ def test_a_store_that_is_left_keeps_the_checkpoint_of_what_is_unfinished(remembe
             raise Failed
 
     with pytest.raises(Failed), remember() as store:
-        Uploader(bucket, store, CONFIG).upload(path, "key", progress=fail)
+        Uploader(bucket, store=store, config=CONFIG).upload(path, "key", progress=fail)
 
     assert bucket.keys() == []
     with remember() as store:
-        assert Uploader(bucket, store, CONFIG).upload(path, "key").parts_resumed == 2
+        assert Uploader(bucket, store=store, config=CONFIG).upload(path, "key").parts_resumed == 2
 
 
 def test_a_claim_that_is_left_is_free_and_what_it_was_held_for_is_still_there(remember, path):
     bucket = MemoryBackend()
-    with remember() as store, Uploader(bucket, store, CONFIG).start(path, "key", progress=_pause_at_2) as task:
+    with (
+        remember() as store,
+        Uploader(bucket, store=store, config=CONFIG).start(path, "key", progress=_pause_at_2) as task,
+    ):
         with pytest.raises(Failed):
             task.result(SOON)
-        bound = store.for_source(str(path)) if hasattr(store, "for_source") else store
+        bound = store(str(path)) if callable(store) else store
         [checkpoint] = [bound.load(name) for name in _names(bucket, path)]
         with pytest.raises(Failed), bound.claim(checkpoint.name):
             raise Failed
@@ -188,11 +191,11 @@ def test_a_task_that_is_left_with_every_part_sent_makes_no_object(storage, path,
         raise Failed
 
     def leave_a_block(backend):
-        with Uploader(backend, store, CONFIG).start(path, "key"):
+        with Uploader(backend, store=store, config=CONFIG).start(path, "key"):
             fail()
 
     async def leave_an_asynchronous_block(backend):
-        async with Uploader(backend, store, CONFIG).start(path, "key"):
+        async with Uploader(backend, store=store, config=CONFIG).start(path, "key"):
             fail()
 
     leave = {"with": leave_a_block, "async with": lambda backend: asyncio.run(leave_an_asynchronous_block(backend))}
@@ -201,7 +204,7 @@ def test_a_task_that_is_left_with_every_part_sent_makes_no_object(storage, path,
             leave[way](Holding(backend))
 
         assert backend.head_object("key") is None
-        assert Uploader(backend, store, CONFIG).upload(path, "key").parts_resumed == 3
+        assert Uploader(backend, store=store, config=CONFIG).upload(path, "key").parts_resumed == 3
 
 
 def test_nested_blocks_that_are_left_at_once_end_in_order(remember, storage, path):
@@ -209,7 +212,7 @@ def test_nested_blocks_that_are_left_at_once_end_in_order(remember, storage, pat
     reached = threading.Event()
     with pytest.raises(Failed), storage() as backend, remember() as store:  # noqa: PT012
         config = TransferConfig(part_size=PART, multipart_threshold=0, concurrency=1, bandwidth_limit=PART * 10)
-        with Uploader(backend, store, config).start(
+        with Uploader(backend, store=store, config=config).start(
             path, "key", progress=lambda p: p.parts_done and reached.set()
         ) as task:
             assert reached.wait(SOON)
@@ -220,7 +223,8 @@ def test_nested_blocks_that_are_left_at_once_end_in_order(remember, storage, pat
     assert paused.value.warnings == ()
     with storage() as backend, remember() as store:
         assert backend.head_object("key") is None
-        assert Uploader(backend, store, CONFIG).upload(path, "key").parts_resumed == paused.value.parts_done >= 1
+        result = Uploader(backend, store=store, config=CONFIG).upload(path, "key")
+        assert result.parts_resumed == paused.value.parts_done >= 1
 
 
 @pytest.mark.parametrize("make", [MemoryBackend, MemoryCheckpointStore])

@@ -100,7 +100,7 @@ def test_an_end_that_was_asked_for_is_told(backend, store, source, log, wish):
             getattr(task, wish)()
 
     config = TransferConfig(part_size=10, multipart_threshold=0, concurrency=1)
-    task = Uploader(backend, store, config).start(source, "key", progress=stop)
+    task = Uploader(backend, store=store, config=config).start(source, "key", progress=stop)
     begun.set()
     with pytest.raises(error):
         task.result(30)
@@ -147,7 +147,7 @@ def test_no_record_of_a_whole_upload_over_http_has_a_secret(log, caplog, tmp_pat
             credentials=Credentials(key.access_key_id, key.access_key_secret, key.security_token),
         ) as backend,
     ):
-        Uploader(backend, MemoryCheckpointStore(), config).upload(path, "key")
+        Uploader(backend, store=MemoryCheckpointStore(), config=config).upload(path, "key")
         told = [record for record in caplog.records if record.name.startswith("partwise")]
         everything = repr([vars(record) for record in told]) + caplog.text
 

@@ -31,8 +31,12 @@ SOURCE = bytes(range(256)) * 1600  # four parts
 CONFIG = TransferConfig(part_size=PART, multipart_threshold=0, concurrency=1)
 
 
+def new_uploader():
+    return Uploader(MemoryBackend(), store=MemoryCheckpointStore(), config=CONFIG)
+
+
 def upload(progress):
-    Uploader(MemoryBackend(), MemoryCheckpointStore(), CONFIG).upload(SOURCE, "key", progress=progress)
+    new_uploader().upload(SOURCE, "key", progress=progress)
 
 
 def test_for_boto3_the_amounts_add_up_to_the_size():
@@ -58,7 +62,7 @@ def test_for_oss2_consumed_and_total_end_alike():
 
 def test_for_oss2_the_total_of_a_stream_is_none_until_its_end():
     totals = []
-    Uploader(MemoryBackend(), MemoryCheckpointStore(), CONFIG).upload(
+    Uploader(MemoryBackend(), store=MemoryCheckpointStore(), config=CONFIG).upload(
         io.BytesIO(SOURCE), "key", progress=for_oss2(lambda consumed, total: totals.append(total))
     )
     assert totals[0] is None
@@ -105,7 +109,7 @@ def test_for_tqdm_the_bar_of_a_stream_has_a_total_at_its_end():
     with tqdm(unit="B", file=io.StringIO()) as bar:
         seen = []
         report = for_tqdm(bar)
-        Uploader(MemoryBackend(), MemoryCheckpointStore(), CONFIG).upload(
+        Uploader(MemoryBackend(), store=MemoryCheckpointStore(), config=CONFIG).upload(
             io.BytesIO(SOURCE), "key", progress=lambda progress: seen.append((report(progress), bar.total))
         )
 
@@ -128,7 +132,7 @@ def test_for_rich_the_task_of_a_stream_has_a_total_at_its_end():
     task = display.add_task("upload", total=None)
     seen = []
     report = for_rich(display, task)
-    Uploader(MemoryBackend(), MemoryCheckpointStore(), CONFIG).upload(
+    Uploader(MemoryBackend(), store=MemoryCheckpointStore(), config=CONFIG).upload(
         io.BytesIO(SOURCE), "key", progress=lambda progress: seen.append((report(progress), display.tasks[0].total))
     )
 
@@ -148,7 +152,9 @@ def test_calls_come_one_at_a_time_however_many_parts_are_under_way():
         inside.release()
 
     config = TransferConfig(part_size=PART // 4, multipart_threshold=0, concurrency=4, progress_interval=0.001)
-    Uploader(MemoryBackend(limits=PartLimits()), MemoryCheckpointStore(), config).upload(SOURCE, "key", progress=report)
+    Uploader(MemoryBackend(limits=PartLimits()), store=MemoryCheckpointStore(), config=config).upload(
+        SOURCE, "key", progress=report
+    )
 
     assert threads == {threading.current_thread()}
     assert amounts == sorted(amounts)
@@ -167,7 +173,7 @@ def test_a_coroutine_function_is_run_by_the_event_loop_one_call_at_a_time():
         running -= 1
 
     async def main():
-        task = Uploader(MemoryBackend(), MemoryCheckpointStore(), CONFIG).start(SOURCE, "key", progress=report)
+        task = new_uploader().start(SOURCE, "key", progress=report)
         return await task
 
     result = asyncio.run(main())
@@ -180,7 +186,7 @@ def test_what_a_coroutine_function_raises_stops_the_upload_and_comes_out():
         raise LookupError("enough")
 
     async def main():
-        await Uploader(MemoryBackend(), MemoryCheckpointStore(), CONFIG).start(SOURCE, "key", progress=report)
+        await new_uploader().start(SOURCE, "key", progress=report)
 
     with pytest.raises(LookupError, match="enough"):
         asyncio.run(main())
@@ -189,7 +195,7 @@ def test_what_a_coroutine_function_raises_stops_the_upload_and_comes_out():
 def test_a_coroutine_function_without_an_event_loop_is_refused():
     async def report(progress): ...
 
-    uploader = Uploader(MemoryBackend(), MemoryCheckpointStore(), CONFIG)
+    uploader = Uploader(MemoryBackend(), store=MemoryCheckpointStore(), config=CONFIG)
     with pytest.raises(InvalidInput, match="event loop"):
         uploader.start(SOURCE, "key", progress=report)
     with pytest.raises(InvalidInput, match="event loop"):

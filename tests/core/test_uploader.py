@@ -16,11 +16,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import partwise
+from partwise._engine.context import Runtime
 from partwise._engine.plan import PartPlan
 from partwise._engine.workers import InlineWorkers
 from partwise.backends.local import LocalBackend
 from partwise.backends.memory import MemoryBackend, open_url
 from partwise.checkpoint import Checkpoint
+from partwise.clock import default_random
 from partwise.config import TransferConfig
 from partwise.errors import (
     AccessDenied,
@@ -34,15 +36,17 @@ from partwise.errors import (
     UploadFailed,
     UploadPaused,
 )
+from partwise.explain import Explanation, PlannedPart
 from partwise.model import ObjectOptions, PartLimits
 from partwise.registry import register_checkpoint_store
 from partwise.results import Progress
 from partwise.sources import StreamSource
+from partwise.stores.file import FileCheckpointStore
 from partwise.stores.memory import MemoryCheckpointStore
 from partwise.testing.fakes import ChangingSource, pseudo_random_bytes
 from partwise.testing.faults import Fault, FaultKind, FaultPlan
 from partwise.testing.faulty import FaultyBackend
-from partwise.uploader import Explanation, PlannedPart, Uploader, upload
+from partwise.uploader import Uploader, upload
 
 SOON = 30  # seconds: what takes longer hangs
 
@@ -79,7 +83,7 @@ def threaded(store):
 
     def make(backend, **config):
         settings = {"part_size": 10, "multipart_threshold": 0, "concurrency": 1, "progress_interval": 0.005, **config}
-        return Uploader(backend, store, TransferConfig(**settings))
+        return Uploader(backend, store=store, config=TransferConfig(**settings))
 
     return make
 
@@ -338,8 +342,71 @@ def test_the_default_store_is_opened_when_it_is_needed(backend, source, monkeypa
     assert opened == ["file:"]
 
 
+def test_a_store_can_be_given_by_its_url(backend, tmp_path):
+    uploader = Uploader(backend, store=f"file://{tmp_path}/checkpoints")
+
+    assert repr(uploader.store) == repr(FileCheckpointStore(tmp_path / "checkpoints"))
+    assert not (tmp_path / "checkpoints").exists()
+
+
+@pytest.mark.parametrize("store", ["uploads.db", "nothing://here", "", "sqlite:", "file://elsewhere/dir"])
+def test_the_url_of_a_store_is_checked_when_the_uploader_is_created(backend, store):
+    with pytest.raises(InvalidInput):
+        Uploader(backend, store=store)
+
+
+def test_a_store_can_be_given_by_the_name_of_the_source(backend, store, source):
+    names = []
+
+    def store_of(name):
+        names.append(name)
+        return store
+
+    uploader = Uploader(backend, store=store_of, config=TransferConfig(part_size=10, multipart_threshold=0))
+    assert uploader.upload(source, "key").verified
+    assert uploader.plan(source, "key").action == "start"
+    assert not uploader.abort(source, "key")
+    assert names == ["/a/file"] * 3
+    assert uploader.store is store_of
+
+
+def test_a_source_without_a_name_or_a_run_without_resume_needs_no_store(backend, source):
+    uploader = Uploader(backend, store=lambda name: pytest.fail("no checkpoint is needed"))
+
+    assert uploader.upload(io.BytesIO(b"bytes"), "key").verified
+    assert uploader.upload(source, "key", resume="never").verified
+    with pytest.raises(InvalidInput, match="has no name"):
+        uploader.abort(io.BytesIO(b"bytes"), "key")
+
+
+@pytest.mark.parametrize("returned", [None, "sqlite:///uploads.db", MemoryCheckpointStore])
+def test_what_the_function_for_stores_returns_is_checked(backend, source, returned):
+    with pytest.raises(InvalidInput, match="not a CheckpointStore"):
+        Uploader(backend, store=lambda name: returned).upload(source, "key")
+
+
+def test_the_class_of_a_store_is_not_a_function_that_returns_one(backend):
+    with pytest.raises(InvalidInput, match="store is a CheckpointStore"):
+        Uploader(backend, store=FileCheckpointStore)
+
+
+@pytest.mark.parametrize("method", ["upload", "start", "plan"])
+def test_arguments_after_the_key_are_given_by_name(backend, method):
+    with pytest.raises(TypeError):
+        getattr(Uploader(backend), method)(b"x", "key", None)
+    with pytest.raises(TypeError):
+        Uploader(backend, None)
+
+
+@pytest.mark.parametrize("wrong", [{"options": {}}, {"progress": 5}, {"options": 0}], ids=repr)
+def test_start_refuses_arguments_of_the_wrong_type_at_the_call(backend, wrong):
+    with pytest.raises(InvalidInput):
+        Uploader(backend).start(b"x", "key", **wrong)
+
+
 def test_an_uploader_shows_what_it_was_made_with(backend, store):
-    assert repr(Uploader(backend, store)) == f"Uploader({backend!r}, store={store!r}, config={TransferConfig()!r})"
+    shown = f"Uploader({backend!r}, store={store!r}, config={TransferConfig()!r})"
+    assert repr(Uploader(backend, store=store)) == shown
 
 
 def test_an_executor_of_the_callers_own_sends_the_parts_and_is_not_shut_down(uploader, backend, source):
@@ -363,7 +430,7 @@ def test_parts_can_be_sent_from_other_processes(store, tmp_path, data):
     (tmp_path / "file").write_bytes(data)
     with ProcessPoolExecutor(1, get_context("spawn")) as executor:
         config = TransferConfig(part_size=10, multipart_threshold=0, concurrency=2, bandwidth_limit=10**9)
-        result = Uploader(backend, store, config, executor).upload(tmp_path / "file", "key")
+        result = Uploader(backend, store=store, config=config, executor=executor).upload(tmp_path / "file", "key")
 
     assert (tmp_path / "bucket" / "key").read_bytes() == data
     assert result.parts_sent == 5
@@ -407,7 +474,7 @@ def test_without_any_thread_an_upload_goes_on_all_the_same(threaded, backend, so
 def test_without_any_thread_a_pool_is_not_missed(backend, store, source, no_threads):
     config = TransferConfig(part_size=10, multipart_threshold=0, concurrency=2)
     with ThreadPoolExecutor(2) as executor:
-        result = Uploader(backend, store, config, executor).upload(source, "key")
+        result = Uploader(backend, store=store, config=config, executor=executor).upload(source, "key")
 
     assert result.parts_sent == backend.calls["upload_part"] == 5
 
@@ -419,7 +486,9 @@ def test_without_any_thread_a_task_is_done_before_it_is_handed_out(threaded, bac
 
     assert task.result().verified
     assert seen[-1].completed
-    assert "no thread can be started: can't start new thread; the upload of key runs in this one" in caplog.text
+    assert (
+        "no thread can be started: can't start new thread; the upload of key runs in the calling thread" in caplog.text
+    )
 
 
 def test_without_any_thread_a_task_in_an_event_loop_goes_on_without_its_coroutines(
@@ -459,8 +528,8 @@ def test_threads_serve_until_the_upload_has_ended(threaded, backend, source):
     assert backend.read("key") == source.data
 
 
-def test_no_thread_is_begun_for_what_goes_in_one_piece(threaded, backend, source, monkeypatch):
-    monkeypatch.setattr("partwise.uploader.ThreadWorkers", None)
+def test_a_single_put_starts_no_thread(threaded, backend, source, monkeypatch):
+    monkeypatch.setattr("threading.Thread.start", None)
 
     assert threaded(backend, multipart_threshold=50).upload(source, "key").verified
 
@@ -592,12 +661,11 @@ def test_progress_is_told_while_a_part_is_under_way(threaded, gate, source):
 )
 def test_progress_keeps_its_promises_whatever_fails(make_clock, size, concurrency, faults, stream):
     clock = make_clock()
-    uploader = Uploader(
+    uploader = Uploader._with_runtime(
+        Runtime(lambda: InlineWorkers(clock), clock, default_random()),
         FaultyBackend(MemoryBackend(limits=PartLimits()), FaultPlan(faults)),
-        MemoryCheckpointStore(),
-        TransferConfig(part_size=10, multipart_threshold=0, concurrency=concurrency),
-        clock=clock,
-        transport=lambda: InlineWorkers(clock),
+        store=MemoryCheckpointStore(),
+        config=TransferConfig(part_size=10, multipart_threshold=0, concurrency=concurrency),
     )
     seen = []
     source = (
@@ -756,7 +824,7 @@ def test_a_plan_of_a_stream_that_was_begun_says_how_many_parts_there_are(uploade
     plan = uploader().plan(StreamSource(io.BytesIO(data), name="dump"), "key")
 
     assert (plan.action, plan.parts) == ("resume", ())
-    assert "up to 2 parts need not be sent" in plan.reason
+    assert "up to 2 parts are not sent again" in plan.reason
 
 
 def test_a_plan_closes_its_source(uploader, data):
@@ -849,7 +917,7 @@ def test_an_upload_whose_checkpoint_is_damaged_can_be_aborted(faulty, source, in
 def test_an_upload_that_the_storage_does_not_abort_is_kept(faulty, source, interrupted, left_behind):
     interrupted(source)
     before = left_behind()
-    with pytest.raises(UploadFailed, match="could not be aborted.*Its checkpoint is kept") as caught:
+    with pytest.raises(UploadFailed, match=r"could not be aborted.*Its checkpoint is kept") as caught:
         faulty(Fault("abort_upload", FaultKind.PERMANENT)).abort(source, "key")
 
     assert caught.value.resumable
@@ -903,7 +971,7 @@ def test_all_arguments_are_handed_on(store, source, data):
 
 @pytest.mark.parametrize("url", ["memory://uploader", "memory://uploader/"])
 def test_a_url_without_a_key_is_refused(store, url):
-    with pytest.raises(InvalidInput, match="names no object: a key is missing"):
+    with pytest.raises(InvalidInput, match="has no key after the bucket"):
         upload(b"", url, store=store)
 
 
@@ -930,7 +998,7 @@ def test_an_abort_that_the_storage_fails_tells_why_and_that_it_may_pass():
 
     backend, store = Unreachable(), MemoryCheckpointStore()
     config = TransferConfig(part_size=100 * 1024, multipart_threshold=0, max_attempts=1)
-    uploader = Uploader(backend, store, config)
+    uploader = Uploader(backend, store=store, config=config)
 
     def enough(progress):
         raise LookupError("enough")

@@ -47,7 +47,7 @@ def with_fields(kind, **needed):
 
 
 def uploader():
-    return Uploader(MemoryBackend(), MemoryCheckpointStore())
+    return Uploader(MemoryBackend(), store=MemoryCheckpointStore())
 
 
 ENTRIES = {
@@ -68,7 +68,7 @@ ENTRIES = {
     "StreamSource spool_above": lambda value: StreamSource(io.BytesIO(), spool_above=value),
     "upload source": lambda value: uploader().upload(value, "key"),
     "upload key": lambda value: uploader().upload(b"x", value),
-    "upload options": lambda value: uploader().upload(b"x", "key", value),
+    "upload options": lambda value: uploader().upload(b"x", "key", options=value),
     "upload progress": lambda value: uploader().upload(b"x", "key", progress=None if callable(value) else value),
     "upload resume": lambda value: uploader().upload(b"x", "key", resume=value),
     "start source": lambda value: uploader().start(value, "key").result(10),
@@ -82,8 +82,8 @@ ENTRIES = {
     "FileCheckpointStore": FileCheckpointStore,
     "SQLiteCheckpointStore": SQLiteCheckpointStore,
     "Uploader backend": Uploader,
-    "Uploader store": lambda value: Uploader(MemoryBackend(), value),
-    "Uploader config": lambda value: Uploader(MemoryBackend(), None, value),
+    "Uploader store": lambda value: Uploader(MemoryBackend(), store=value),
+    "Uploader config": lambda value: Uploader(MemoryBackend(), store=None, config=value),
     "Uploader executor": lambda value: Uploader(MemoryBackend(), executor=value),
     "url of an upload": lambda value: partwise.upload(b"x", value, store=MemoryCheckpointStore()),
     "open_backend": partwise.open_backend,

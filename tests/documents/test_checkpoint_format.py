@@ -58,9 +58,9 @@ def interrupted(tmp_path, monkeypatch) -> Path:
 
     config = TransferConfig(part_size=1000, multipart_threshold=0, concurrency=1)
     options = ObjectOptions(content_type="text/plain", metadata={"who": "example"})
-    uploader = Uploader(LocalBackend(tmp_path / "bucket"), FileCheckpointStore(tmp_path / "state"), config)
+    uploader = Uploader(LocalBackend(tmp_path / "bucket"), store=FileCheckpointStore(tmp_path / "state"), config=config)
     with pytest.raises(Enough):
-        uploader.upload(source, "a/ключ", options, progress=stop)
+        uploader.upload(source, "a/ключ", options=options, progress=stop)
     (path,) = (tmp_path / "state").glob("*.ucp")
     return path
 

@@ -85,7 +85,7 @@ class Scenario:
     def uploader(self, executor, **config):
         """Return an uploader that sends four parts of 100 KiB in parallel by `executor`."""
         config = TransferConfig(part_size=PART, multipart_threshold=0, concurrency=4, retry_base=0.01, **config)
-        return Uploader(self.backend, FileCheckpointStore(self.checkpoints), config, executor)
+        return Uploader(self.backend, store=FileCheckpointStore(self.checkpoints), config=config, executor=executor)
 
     def upload(self, executor, **config):
         """Upload the file."""

@@ -57,7 +57,7 @@ def backend(oss_server, monkeypatch):
 def uploader(backend, tmp_path):
     def make(**config):
         settings = {"part_size": PART, "multipart_threshold": 0, "concurrency": 4, "retry_base": 0, **config}
-        return Uploader(backend, FileCheckpointStore(tmp_path / "state"), TransferConfig(**settings))
+        return Uploader(backend, store=FileCheckpointStore(tmp_path / "state"), config=TransferConfig(**settings))
 
     return make
 

@@ -152,7 +152,9 @@ def test_a_part_that_failed_once_does_not_stay_in_memory(config):
     gc.disable()
     try:
         with ThreadPoolExecutor(2) as executor:
-            uploader = Uploader(backend, MemoryCheckpointStore(), config(concurrency=2, retry_base=0.0), executor)
+            uploader = Uploader(
+                backend, store=MemoryCheckpointStore(), config=config(concurrency=2, retry_base=0.0), executor=executor
+            )
             uploader.upload(source, "key", progress=lambda _: counted.append(len(source.bodies)))
     finally:
         gc.enable()

@@ -858,7 +858,7 @@ def test_d31_a_cancel_while_nothing_is_in_flight_is_heard(backend, store):
     failing = FaultyBackend(backend, FaultPlan(Fault("upload_part", FaultKind.BEFORE, n) for n in range(1, 50)))
     patient = TransferConfig(part_size=PART, multipart_threshold=0, retry_base=10_000, retry_max=10_000)
 
-    task = Uploader(failing, store, patient).start(BytesSource(pseudo_random_bytes(30)), "key")
+    task = Uploader(failing, store=store, config=patient).start(BytesSource(pseudo_random_bytes(30)), "key")
     while backend.calls["initiate_upload"] == 0:
         time.sleep(0.001)
     task.cancel()
@@ -874,7 +874,7 @@ def test_d32_no_thread_outlives_a_call_in_which_every_part_fails(backend, store)
     config = TransferConfig(part_size=PART, multipart_threshold=0, concurrency=4)
 
     with pytest.raises(UploadFailed):
-        Uploader(refusing, store, config).upload(BytesSource(pseudo_random_bytes(8 * PART)), "key")
+        Uploader(refusing, store=store, config=config).upload(BytesSource(pseudo_random_bytes(8 * PART)), "key")
 
     assert set(threading.enumerate()) == before
 
@@ -901,7 +901,7 @@ def test_d34_cancelling_one_upload_touches_no_other(backend, store):
             slow.wait(60)
             return super().read(size)
 
-    uploader = Uploader(backend, store, TransferConfig(part_size=PART, multipart_threshold=0))
+    uploader = Uploader(backend, store=store, config=TransferConfig(part_size=PART, multipart_threshold=0))
     one = uploader.start(StreamSource(Waiting(pseudo_random_bytes(30)), name="one"), "one")
     two = uploader.start(StreamSource(Waiting(pseudo_random_bytes(30)), name="two"), "two")
     one.cancel()
@@ -923,7 +923,10 @@ def test_d40_bounds_are_checked_before_anything_is_asked(backend, store):
     assert not backend.calls
 
     many = TransferConfig(part_size=1, multipart_threshold=0, concurrency=100)
-    assert Uploader(backend, store, many).upload(BytesSource(pseudo_random_bytes(200)), "key").parts_sent == 200
+    assert (
+        Uploader(backend, store=store, config=many).upload(BytesSource(pseudo_random_bytes(200)), "key").parts_sent
+        == 200
+    )
 
 
 def test_d41_a_directory_without_a_slash_at_its_end_is_that_directory(tmp_path, backend):
@@ -1071,7 +1074,7 @@ def test_d45_a_limit_on_traffic_goes_with_every_part(backend, store):
             return self
 
     simulated(Binding(backend, FaultPlan()), store).upload(
-        BytesSource(pseudo_random_bytes(30)), "key", ObjectOptions(traffic_limit=1_000_000)
+        BytesSource(pseudo_random_bytes(30)), "key", options=ObjectOptions(traffic_limit=1_000_000)
     )
 
     assert bound == [1_000_000]
@@ -1082,7 +1085,7 @@ def test_d45_an_option_that_is_not_honoured_is_refused_before_anything_is_sent(s
 
     with pytest.raises(UnsupportedOption, match="traffic_limit"):
         simulated(backend, store).upload(
-            BytesSource(pseudo_random_bytes(30)), "key", ObjectOptions(traffic_limit=1_000_000)
+            BytesSource(pseudo_random_bytes(30)), "key", options=ObjectOptions(traffic_limit=1_000_000)
         )
 
     assert not backend.calls
@@ -1119,7 +1122,7 @@ def test_d21_expired_credentials_are_renewed_once_for_all_workers(store):
             server.settings = evolve(settings, access_keys=(evolve(first, expiration=1.0), second))
 
         config = TransferConfig(part_size=OSS_PART, multipart_threshold=0, concurrency=4, retry_base=0.0)
-        result = Uploader(backend, store, config).upload(
+        result = Uploader(backend, store=store, config=config).upload(
             BytesSource(pseudo_random_bytes(8 * OSS_PART)), "key", progress=run_out
         )
 
@@ -1134,7 +1137,9 @@ def test_d24_a_203_is_a_failed_callback_and_not_a_success(store):
         for key, threshold in (("parts", 0), ("piece", 10 * OSS_PART)):
             config = TransferConfig(part_size=OSS_PART, multipart_threshold=threshold)
             with pytest.raises(CallbackError) as failed:
-                Uploader(backend, store, config).upload(BytesSource(pseudo_random_bytes(3 * OSS_PART)), key, options)
+                Uploader(backend, store=store, config=config).upload(
+                    BytesSource(pseudo_random_bytes(3 * OSS_PART)), key, options=options
+                )
 
             assert failed.value.result.size == 3 * OSS_PART
             assert backend.head_object(key).size == 3 * OSS_PART

@@ -105,10 +105,10 @@ def sent_ids(loss: PowerLoss) -> set[Hashable]:
 def upload_in_two_lives(backend: MultipartBackend, store: FileCheckpointStore, source: Path, key: str) -> None:
     """Upload in a process that dies before it has recorded its second part, and in one that carries on."""
     plan = FaultPlan([Fault("upload_part", FaultKind.CRASH_AFTER, occurrence=2)])
-    dying = Uploader(FaultyBackend(backend, plan), FaultyCheckpointStore(store, plan), CONFIG)
+    dying = Uploader(FaultyBackend(backend, plan), store=FaultyCheckpointStore(store, plan), config=CONFIG)
     with plan, pytest.raises(SimulatedCrash):
-        dying.upload(source, key, NEW)
-    Uploader(backend, store, CONFIG).upload(source, key, NEW)
+        dying.upload(source, key, options=NEW)
+    Uploader(backend, store=store, config=CONFIG).upload(source, key, options=NEW)
 
 
 # --- a storage elsewhere ---------------------------------------------------------------------------------------------
@@ -174,7 +174,7 @@ def hold_elsewhere(loss: PowerLoss, storage: MemoryBackend, store: FileCheckpoin
     known = recorded_ids(store, name)
     assert done or used <= known, f"INTENT {loss}: parts were sent under {used}, and recorded is {known}"
     held = {number for upload in storage.uploads.values() for number in upload.parts}
-    result = Uploader(storage, store, CONFIG).upload(source, "key", NEW)
+    result = Uploader(storage, store=store, config=CONFIG).upload(source, "key", options=NEW)
     assert storage.read("key") == SOURCE, f"EXACT {loss}"
     assert result.verified, f"EXACT {loss}"
     damaged = any("damaged" in warning for warning in result.warnings)
@@ -291,7 +291,7 @@ def test_an_upload_within_one_disk_goes_on_after_any_loss(
         with LocalBackend(place / "bucket") as backend, FORMS["directory"](place) as store:
             known = recorded_ids(store, name)
             assert path.exists() or used <= known, f"INTENT {loss}: parts were sent under {used}, recorded is {known}"
-            result = Uploader(backend, store, CONFIG).upload(source, "a/key", NEW)
+            result = Uploader(backend, store=store, config=CONFIG).upload(source, "a/key", options=NEW)
             assert path.read_bytes() == SOURCE, f"EXACT {loss}"
             assert (result.verified, backend.describe("a/key")) == (True, NEW), f"EXACT {loss}"
             assert not used & {upload.upload_id for upload in backend.list_uploads()}, f"CLEAN {loss}"

@@ -57,7 +57,7 @@ def make_form(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> For
             return Form(name, lambda: FileCheckpointStore.for_file(tmp_path / "state.ucp"))
         case "beside source":
             source = str(tmp_path / SOURCE)
-            return Form(name, lambda: FileCheckpointStore.beside_source().for_source(source))
+            return Form(name, lambda: FileCheckpointStore.beside_source()(source))
         case "sqlite":
             return Form(name, lambda: SQLiteCheckpointStore(tmp_path / "uploads.db"))
     raise AssertionError(name)

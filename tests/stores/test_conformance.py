@@ -95,7 +95,7 @@ class BesideSourceHarness(ExplicitFileHarness):
     examples = 5  # the code is that of any file
 
     def open(self) -> FileCheckpointStore:
-        return FileCheckpointStore.beside_source().for_source(str(self.root / "backup.tar"))
+        return FileCheckpointStore.beside_source()(str(self.root / "backup.tar"))
 
 
 class SQLiteHarness(PlaceHarness):

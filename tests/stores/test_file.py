@@ -24,12 +24,10 @@ from partwise.errors import (
     CheckpointMismatch,
     CheckpointUnwritable,
     InvalidInput,
-    StoreClosed,
 )
 from partwise.model import UploadedPart
-from partwise.protocols import CheckpointStore, SupportsPerSource
 from partwise.stores import _journal as journal
-from partwise.stores.file import BesideSourceStore, FileCheckpointStore, open_url
+from partwise.stores.file import FileCheckpointStore, open_url
 from partwise.testing import crashes_at
 
 MakeCheckpoint = Callable[..., Checkpoint]
@@ -252,40 +250,15 @@ def test_the_checkpoint_of_a_source_is_beside_it(tmp_path: Path, checkpoint) -> 
     source = tmp_path / "backup.tar"
     saved = checkpoint(source=str(source))
     beside = FileCheckpointStore.beside_source()
-    beside.for_source(str(source)).save(saved)
+    beside(str(source)).save(saved)
     assert (tmp_path / "backup.tar.ucp").is_file()
-    assert beside.for_source(str(source)).load(saved.name) == saved
-
-
-def test_only_the_store_beside_sources_binds_sources(tmp_path: Path) -> None:
-    assert isinstance(FileCheckpointStore.beside_source(), SupportsPerSource)
-    assert isinstance(FileCheckpointStore.beside_source(), CheckpointStore)
-    assert not isinstance(FileCheckpointStore(tmp_path), SupportsPerSource)
-
-
-def test_before_it_is_asked_for_a_source_it_keeps_nothing(checkpoint, part) -> None:
-    saved = checkpoint()
-    with BesideSourceStore() as store:
-        for call in (
-            lambda: store.claim(saved.name),
-            lambda: store.load(saved.name),
-            lambda: store.save(saved),
-            lambda: store.append_part(saved.name, part(1)),
-            lambda: store.delete(saved.name),
-        ):
-            with pytest.raises(InvalidInput, match="for_source"):
-                call()
-        assert list(store.scan()) == []
-        assert repr(store) == "<BesideSourceStore SOURCE.ucp>"
-    for call in (store.scan, lambda: store.for_source("/a"), lambda: store.load(saved.name)):
-        with pytest.raises(StoreClosed):
-            call()
+    assert beside(str(source)).load(saved.name) == saved
 
 
 @pytest.mark.parametrize("source", ["", "standard input", "memory:bytes"])
-def test_a_source_that_is_no_file_has_no_place_beside_it(source: str) -> None:
+def test_a_source_that_is_not_a_file_has_no_checkpoint_beside_it(source: str) -> None:
     with pytest.raises(InvalidInput, match="name a directory"):
-        FileCheckpointStore.beside_source().for_source(source)
+        FileCheckpointStore.beside_source()(source)
 
 
 # --- by URL ----------------------------------------------------------------------------------------------------------

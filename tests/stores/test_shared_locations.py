@@ -108,7 +108,7 @@ def new_bucket() -> MemoryBackend:
 def upload(store: Any, source: Path) -> tuple[MemoryBackend, Any]:
     backend = new_bucket()
     config = TransferConfig(part_size=PART, multipart_threshold=0, concurrency=1)
-    return backend, Uploader(backend, store, config).upload(source, "key")
+    return backend, Uploader(backend, store=store, config=config).upload(source, "key")
 
 
 @pytest.fixture
@@ -485,7 +485,7 @@ def test_an_abort_does_not_say_that_it_dropped_what_is_another_user_s(
     before = identity(path)
 
     with acting_as(VICTIM):
-        uploader = Uploader(new_bucket(), store)
+        uploader = Uploader(new_bucket(), store=store)
         if is_sticky(shared):
             with pytest.raises(CheckpointDamaged, match="can't be set aside"):
                 uploader.abort(victims_source, "key")
@@ -501,7 +501,7 @@ def test_a_checkpoint_of_root_is_believed(shared: Path, victims_source: Path, fo
     store, path = open_form(form, shared, victims_source)
     saved = Checkpoint(new_bucket().location, "key", str(victims_source), _ANY, PART, upload_id="ID")
     if form == "beside":
-        store = store.for_source(str(victims_source))
+        store = store(str(victims_source))
     store.save(saved)
     path.chmod(0o644)
 

@@ -100,7 +100,7 @@ def test_its_upload_is_resumed_and_no_acknowledged_part_is_sent_again(kind, key,
     sent_before = backend.calls["upload_part"]
 
     with opened(kind, key, tmp_path) as store:
-        result = Uploader(backend, store, CONFIG).upload(source(key), key, OPTIONS)
+        result = Uploader(backend, store=store, config=CONFIG).upload(source(key), key, options=OPTIONS)
 
     assert (result.parts_resumed, result.parts_sent) == (4, 7)
     assert backend.calls["upload_part"] - sent_before == 7

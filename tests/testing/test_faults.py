@@ -39,7 +39,6 @@ from partwise.protocols import (
     CheckpointStore,
     MultipartBackend,
     Source,
-    SupportsPerSource,
     SupportsRequestOptions,
     SupportsSourceFile,
 )
@@ -828,20 +827,6 @@ def test_a_death_under_a_claim_gives_it_up() -> None:
         write(store, "save")
     with store.inner.claim(NAME):
         pass
-
-
-def test_a_store_that_binds_its_source_is_bound_and_still_struck(tmp_path: Path) -> None:
-    plan = FaultPlan([fault("load", FaultKind.BEFORE)])
-    store = FaultyCheckpointStore(FileCheckpointStore.beside_source(), plan)
-    assert isinstance(store, SupportsPerSource)
-    bound = store.for_source(str(tmp_path / "source"))
-    with plan, pytest.raises(CheckpointError, match="InjectedFault"):
-        bound.load(NAME)
-
-
-def test_a_store_that_does_not_bind_its_source_is_its_own() -> None:
-    store, _ = store_with()
-    assert store.for_source("/a/file") is store
 
 
 # --- a source --------------------------------------------------------------------------------------------------------

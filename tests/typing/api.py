@@ -1,8 +1,8 @@
 """
-The public face as a type checker sees it. It is never run: ``mypy --strict`` checks it, against what was installed.
+The public API as a type checker sees it. It is never run: ``mypy --strict`` checks it against the installed package.
 
-What must be accepted stands here as users write it. What must be refused has a ``type: ignore`` that names the error,
-and an ignore that is not needed is an error itself.
+What must be accepted is written as users write it. What must be refused has a ``type: ignore`` that names the error,
+and an unneeded ignore is an error itself.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, assert_type
+from typing import Any, Literal, assert_type
 
 import partwise
 from partwise import (
@@ -46,7 +46,7 @@ from partwise.backends.local import LocalBackend
 from partwise.backends.memory import MemoryBackend
 from partwise.backends.oss import Credentials, OSSBackend
 from partwise.progress import ProgressCallback, for_ali_oss, for_android, for_boto3, for_event_loop, for_ios, for_oss2
-from partwise.registry import BackendFactory, StoreFactory
+from partwise.registry import BackendFactory, StoreFactory, StoreOfSource
 from partwise.stores.file import FileCheckpointStore
 from partwise.stores.memory import MemoryCheckpointStore
 from partwise.stores.sqlite import SQLiteCheckpointStore
@@ -135,7 +135,7 @@ for shipped in (LocalBackend("bucket"), MemoryBackend(), OSSBackend("examplebuck
 for kept in (FileCheckpointStore(), FileCheckpointStore("dir"), MemoryCheckpointStore(), SQLiteCheckpointStore("db")):
     store = kept
 store = FileCheckpointStore.for_file(Path("one.checkpoint"))
-store = FileCheckpointStore.beside_source()
+store_of_source: StoreOfSource = FileCheckpointStore.beside_source()
 
 backend = NoBackend()  # type: ignore[assignment]
 backend = OwnStore()  # type: ignore[assignment]
@@ -163,7 +163,8 @@ partwise.upload(42, "memory://bucket/key")  # type: ignore[arg-type]
 partwise.upload(io.StringIO(), "memory://bucket/key")  # type: ignore[arg-type]
 partwise.upload("backup.tar", "memory://bucket/key", resume="sometimes")  # type: ignore[arg-type]
 partwise.upload("backup.tar", "memory://bucket/key", OwnStore())  # type: ignore[call-arg]
-partwise.upload("backup.tar", "memory://bucket/key", store="uploads.db")  # type: ignore[arg-type]
+partwise.upload("backup.tar", "memory://bucket/key", store="sqlite:///uploads.db")
+partwise.upload("backup.tar", "memory://bucket/key", store=b"uploads.db")  # type: ignore[arg-type]
 partwise.upload("backup.tar")  # type: ignore[call-arg]
 
 # --- an uploader -----------------------------------------------------------------------------------------------------
@@ -185,17 +186,22 @@ options = ObjectOptions(
 ObjectOptions(metadata=["made-by"])  # type: ignore[arg-type]
 ObjectOptions(colour="red")  # type: ignore[call-arg]
 
-uploader = Uploader(backend, store, config, ThreadPoolExecutor(4))
+uploader = Uploader(backend, store=store, config=config, executor=ThreadPoolExecutor(4))
 assert_type(uploader.backend, MultipartBackend)
-assert_type(uploader.store, CheckpointStore)
-assert_type(uploader.upload("backup.tar", "key", options), UploadResult)
+assert_type(uploader.store, CheckpointStore | StoreOfSource)
+assert_type(uploader.upload("backup.tar", "key", options=options), UploadResult)
 assert_type(uploader.abort("backup.tar", "key"), bool)
 assert_type(uploader.plan("backup.tar", "key"), Explanation)
 assert_type(
-    [(part.part_number, part.action) for part in uploader.plan("backup.tar", "key").parts], list[tuple[int, str]]
+    [(part.part_number, part.action) for part in uploader.plan("backup.tar", "key").parts],
+    list[tuple[int, Literal["keep", "adopt", "send"]]],
 )
 Uploader("oss://examplebucket")  # type: ignore[arg-type]
-Uploader(OwnBackend(), "uploads.db")  # type: ignore[arg-type]
+Uploader(OwnBackend(), store="sqlite:///uploads.db")
+Uploader(OwnBackend(), store=lambda source: OwnStore())
+Uploader(OwnBackend(), store=FileCheckpointStore.beside_source())
+Uploader(OwnBackend(), store=7)  # type: ignore[arg-type]
+Uploader(OwnBackend(), store)  # type: ignore[call-arg]
 uploader.upload("backup.tar")  # type: ignore[call-arg]
 
 

@@ -19,7 +19,7 @@ from partwise.bodies import BodyWrapper
 from partwise.checkpoint import Checkpoint, Fingerprint
 from partwise.errors import CallbackError
 from partwise.model import Capabilities, ObjectOptions, PartLimits, PendingUpload, StoredObject, UploadedPart
-from partwise.protocols import Body, CheckpointStore, MultipartBackend, Source, SupportsPerSource
+from partwise.protocols import Body, CheckpointStore, MultipartBackend, Source
 from partwise.testing._proof.events import ActualUpload, BackendCall, HeldPart
 from partwise.testing._proof.simulation import without_frames
 
@@ -276,11 +276,6 @@ class RecordingStore:
 
     def scan(self) -> Iterable[Checkpoint]:
         return self.inner.scan()
-
-    def for_source(self, source: str) -> CheckpointStore:
-        if isinstance(self.inner, SupportsPerSource):
-            return RecordingStore(self.inner.for_source(source), self._history)
-        return self
 
 
 # --- the source ------------------------------------------------------------------------------------------------------

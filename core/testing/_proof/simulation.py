@@ -314,7 +314,7 @@ class Simulation:
         self, backend: MultipartBackend, store: CheckpointStore | None = None, config: TransferConfig | None = None
     ) -> Uploader:
         """Return an uploader that runs in this simulation."""
-        return Uploader(backend, store, config, clock=self.clock, chance=self.chance, transport=self.workers)
+        return Uploader._with_runtime(self.runtime(), backend, store=store, config=config)  # noqa: SLF001  # for simulations
 
     def _new_token(self) -> str:
         self._tokens += 1

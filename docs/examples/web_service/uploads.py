@@ -72,7 +72,7 @@ class Uploads:
     def __init__(self, spool: Path, backend: MultipartBackend, prefix: str, config: TransferConfig | None) -> None:
         self._receiving, self._received = spool / "receiving", spool / "received"
         store = FileCheckpointStore(spool / "checkpoints")
-        self._uploader = Uploader(backend, store, config, ThreadPoolExecutor(PARTS_AT_ONCE))
+        self._uploader = Uploader(backend, store=store, config=config, executor=ThreadPoolExecutor(PARTS_AT_ONCE))
         self._prefix = prefix
         self._uploads: dict[str, Upload] = {}
 

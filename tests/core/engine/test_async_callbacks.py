@@ -22,7 +22,7 @@ SOON = 30  # seconds: what takes longer hangs
 @pytest.fixture
 def uploader(backend, store):
     """Sends five parts, one at a time, from a thread."""
-    return Uploader(backend, store, TransferConfig(part_size=10, multipart_threshold=0, concurrency=1))
+    return Uploader(backend, store=store, config=TransferConfig(part_size=10, multipart_threshold=0, concurrency=1))
 
 
 @pytest.fixture

@@ -134,7 +134,7 @@ def test_an_object_of_the_same_bytes_that_stood_there_before_does_not_count(faul
     faulty().upload(source.data, "key")
     before = backend.head_object("key").etag
     options = ObjectOptions(content_type="a/b")
-    faulty(Fault("complete_upload", FaultKind.BEFORE)).upload(source, "key", options)
+    faulty(Fault("complete_upload", FaultKind.BEFORE)).upload(source, "key", options=options)
 
     assert backend.describe("key").content_type == "a/b"
     assert backend.head_object("key").etag == before
@@ -152,14 +152,14 @@ def test_another_clients_object_does_not_count(faulty, backend, source):
 def test_without_checksums_another_clients_object_does_not_count(faulty, make_backend, source, metadata):
     backend = make_backend(object_checksums=False)
     faulty(backend=backend, multipart_threshold=50).upload(
-        pseudo_random_bytes(45, "other"), "key", ObjectOptions(metadata=metadata)
+        pseudo_random_bytes(45, "other"), "key", options=ObjectOptions(metadata=metadata)
     )
     faulty(Fault("complete_upload", FaultKind.BEFORE), backend=backend).upload(source, "key")
 
     assert backend.read("key") == source.data
 
 
-def test_a_second_attempt_that_finds_our_object_in_its_way_is_resolved(faulty, backend, source):
+def test_a_second_attempt_that_finds_our_object_in_its_way_is_resolved(faulty, backend, source, clock):
     """The first request was slow: it took effect after we had looked, and before we asked again."""
     made = faulty(Fault("complete_upload", FaultKind.BEFORE))
 
@@ -170,8 +170,8 @@ def test_a_second_attempt_that_finds_our_object_in_its_way_is_resolved(faulty, b
             with pytest.raises(ObjectExists):
                 backend.initiate_upload("key", ONCE)
 
-    made._clock.meanwhile = arrive
-    result = made.upload(source, "key", ONCE)
+    clock.meanwhile = arrive
+    result = made.upload(source, "key", options=ONCE)
 
     assert backend.read("key") == source.data
     assert result.verified
@@ -184,7 +184,7 @@ def test_an_object_that_stood_in_the_way_from_the_start_is_not_ours(uploader, ma
 
     storage = Storage(backend, lambda inner, upload_id: inner.put_object("key", source.body(0, 45), ObjectOptions()))
     with pytest.raises(UploadFailed) as caught:
-        uploader(backend=storage).upload(source, "key", ONCE)
+        uploader(backend=storage).upload(source, "key", options=ONCE)
 
     assert isinstance(caught.value.__cause__, ObjectExists)
     assert caught.value.resumable
@@ -203,7 +203,7 @@ def test_an_object_in_the_way_after_a_lost_response_may_be_ours(uploader, backen
             self._inner.complete_upload(key, upload_id, parts, options)
             raise ObjectExists("there it is")
 
-    assert uploader(backend=Refusing(backend)).upload(source, "key", ONCE).verified
+    assert uploader(backend=Refusing(backend)).upload(source, "key", options=ONCE).verified
 
 
 def test_a_storage_that_asks_for_a_pause_is_not_asked_for_the_object_meanwhile(faulty, source, clock):

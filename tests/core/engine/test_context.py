@@ -110,16 +110,6 @@ def test_what_can_not_be_resumed_has_no_store(run, settings):
     assert not made.is_resumable
 
 
-def test_a_store_is_bound_to_its_source(run, store):
-    class Binding(type(store)):
-        def for_source(self, source):
-            return (self, source)
-
-    binding = Binding()
-
-    assert run(store=binding).store == (binding, "/a/file")
-
-
 def test_an_impossible_part_size_is_reported_at_once(run):
     with pytest.raises(InvalidInput):
         run(part_size=2**60)

@@ -37,7 +37,7 @@ def store():
 
 @pytest.fixture(params=[0, 1 << 20], ids=["parts", "one piece"])
 def uploader(request, backend, store):
-    return Uploader(backend, store, TransferConfig(part_size=1024, multipart_threshold=request.param))
+    return Uploader(backend, store=store, config=TransferConfig(part_size=1024, multipart_threshold=request.param))
 
 
 @pytest.fixture(params=["file", "bytes", "stream", "named stream"])
@@ -92,13 +92,13 @@ def test_a_source_of_another_checksum_is_not_stored(uploader, backend, source_of
 def test_what_a_file_shows_at_once_is_refused_before_anything_is_sent(backend, store, tmp_path):
     (tmp_path / "data").write_bytes(DATA)
     with pytest.raises(SourceMismatch, match="has 10240 bytes where 7 was expected"):
-        Uploader(backend, store).upload(tmp_path / "data", "key", expected_size=7)
+        Uploader(backend, store=store).upload(tmp_path / "data", "key", expected_size=7)
 
     assert (list(backend.list_uploads()), list(store.scan())) == ([], [])
 
 
 def test_a_stream_that_was_cut_short_is_resumed_by_the_whole_one(backend, store):
-    uploader = Uploader(backend, store, TransferConfig(part_size=1024, multipart_threshold=0))
+    uploader = Uploader(backend, store=store, config=TransferConfig(part_size=1024, multipart_threshold=0))
     with pytest.raises(UploadFailed, match="the same call resumes") as caught:
         uploader.upload(StreamSource(io.BytesIO(DATA[:5000]), name="dump"), "key", expected_size=SIZE)
     assert (caught.value.resumable, caught.value.retryable) == (True, False)
@@ -109,7 +109,7 @@ def test_a_stream_that_was_cut_short_is_resumed_by_the_whole_one(backend, store)
 
 
 def test_an_empty_stream_does_not_discard_what_an_earlier_run_sent(backend, store):
-    uploader = Uploader(backend, store, TransferConfig(part_size=1024, multipart_threshold=0))
+    uploader = Uploader(backend, store=store, config=TransferConfig(part_size=1024, multipart_threshold=0))
     for data in (DATA[:5000], b""):
         with pytest.raises(UploadFailed) as caught:
             uploader.upload(StreamSource(io.BytesIO(data), name="dump"), "key", expected_size=SIZE)
@@ -121,9 +121,9 @@ def test_an_empty_stream_does_not_discard_what_an_earlier_run_sent(backend, stor
 def test_a_stream_that_is_too_long_is_not_read_to_its_end(backend, store):
     stream = io.BytesIO(DATA * 100)
     with pytest.raises(UploadFailed) as failed:
-        Uploader(backend, store, TransferConfig(part_size=1024, multipart_threshold=0, concurrency=1)).upload(
-            stream, "key", expected_size=SIZE
-        )
+        Uploader(
+            backend, store=store, config=TransferConfig(part_size=1024, multipart_threshold=0, concurrency=1)
+        ).upload(stream, "key", expected_size=SIZE)
 
     assert f"has at least {SIZE + 1024 - SIZE % 1024} bytes where {SIZE} was expected" in str(failed.value.__cause__)
     assert stream.tell() <= SIZE + 1024
@@ -132,7 +132,7 @@ def test_a_stream_that_is_too_long_is_not_read_to_its_end(backend, store):
 
 def test_a_plan_is_refused_too(backend, store):
     with pytest.raises(SourceMismatch):
-        Uploader(backend, store).plan(DATA, "key", expected_crc64=CHECKSUM ^ 1)
+        Uploader(backend, store=store).plan(DATA, "key", expected_crc64=CHECKSUM ^ 1)
 
 
 def test_the_short_call_takes_what_is_expected():
@@ -144,4 +144,4 @@ def test_the_short_call_takes_what_is_expected():
 @pytest.mark.parametrize("name", ["expected_size", "expected_crc64"])
 def test_an_expectation_that_can_not_be_is_refused(backend, store, name, wrong):
     with pytest.raises(InvalidInput, match=f"{name} must be an integer"):
-        Uploader(backend, store).upload(DATA, "key", **{name: wrong})
+        Uploader(backend, store=store).upload(DATA, "key", **{name: wrong})

@@ -35,13 +35,13 @@ def deaf(make_backend):
 def asked(uploader, mode, *, after=2):
     """Makes a progress callback that asks the running upload for an end once so many parts are there."""
     controls = []
-    ready = uploader._ready
+    ready = uploader._prepare
 
     def noting(order, control):
         controls.append(control)
         return ready(order, control)
 
-    uploader._ready = noting
+    uploader._prepare = noting
 
     def progress(at):
         if at.parts_done >= after:
@@ -56,7 +56,7 @@ def asked(uploader, mode, *, after=2):
 def test_the_result_has_the_callbacks_response(uploader, make_backend, source):
     backend = make_backend(callback=lambda stored: stored.key.encode())
 
-    assert uploader(backend=backend).upload(source, "key", TELL).callback_response == b"key"
+    assert uploader(backend=backend).upload(source, "key", options=TELL).callback_response == b"key"
 
 
 @pytest.mark.parametrize("threshold", [0, 50])
@@ -65,7 +65,7 @@ def test_a_failed_callback_means_that_the_object_is_stored(uploader, deaf, sourc
     with pytest.raises(
         CallbackError, match=r"key is stored, but its callback failed: .* Don't upload it again"
     ) as caught:
-        uploader(backend=deaf, multipart_threshold=threshold).upload(source, "key", TELL, seen.append)
+        uploader(backend=deaf, multipart_threshold=threshold).upload(source, "key", options=TELL, progress=seen.append)
     result = caught.value.result
 
     assert deaf.read("key") == source.data
@@ -80,14 +80,14 @@ def test_a_failed_callback_means_that_the_object_is_stored(uploader, deaf, sourc
 def test_after_a_failed_callback_the_next_run_is_sane(uploader, deaf, source):
     for _ in range(2):
         with pytest.raises(CallbackError):
-            uploader(backend=deaf).upload(source, "key", TELL)
+            uploader(backend=deaf).upload(source, "key", options=TELL)
 
     assert uploader(backend=deaf).upload(source, "key").parts_sent == 5
 
 
 def test_an_empty_object_whose_callback_failed_is_stored(uploader, deaf):
     with pytest.raises(CallbackError) as caught:
-        uploader(backend=deaf).upload(b"", "key", TELL)
+        uploader(backend=deaf).upload(b"", "key", options=TELL)
 
     assert caught.value.result.size == 0
 
@@ -107,7 +107,7 @@ def test_a_callback_that_fails_without_a_description_of_the_object_has_a_result(
 
         monkeypatch.setattr(deaf, name, terse)
     with pytest.raises(CallbackError) as caught:
-        uploader(backend=deaf, multipart_threshold=threshold).upload(source, "key", TELL)
+        uploader(backend=deaf, multipart_threshold=threshold).upload(source, "key", options=TELL)
 
     assert caught.value.status == 203
     assert (caught.value.result.size, caught.value.result.etag, caught.value.result.verified) == (45, "", False)
@@ -121,7 +121,7 @@ def test_a_failed_callback_does_not_hide_what_the_callers_own_raised(uploader, d
             raise LookupError("enough")
 
     with pytest.raises(LookupError, match="enough"):
-        uploader(backend=deaf).upload(source, "key", TELL, refuse)
+        uploader(backend=deaf).upload(source, "key", options=TELL, progress=refuse)
 
     assert deaf.read("key") == source.data
     assert left_behind(deaf) == []
@@ -471,7 +471,7 @@ def test_a_failure_that_ends_in_a_full_stop_has_no_second_one(uploader, backend,
 
 def test_stored_objects_of_a_failed_callback_pass_through(uploader, deaf, source):
     with pytest.raises(CallbackError) as caught:
-        uploader(backend=deaf).upload(source, "key", TELL)
+        uploader(backend=deaf).upload(source, "key", options=TELL)
 
     assert isinstance(caught.value.__cause__.result, StoredObject)
     assert caught.value.result.etag == caught.value.__cause__.result.etag

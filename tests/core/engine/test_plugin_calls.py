@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 import pytest
 
 from partwise import FileSource, StreamSource, TransferConfig
+from partwise._engine.context import Runtime
 from partwise._engine.plugin_calls import PluginDefect, call_plugin
 from partwise._engine.workers import InlineWorkers
 from partwise._signals import ignored, raised_by_signal
@@ -23,6 +24,7 @@ from partwise._validation import check_path
 from partwise.backends.local import LocalBackend
 from partwise.backends.local import metadata_dir as local_metadata_dir
 from partwise.backends.local import upload_folder as local_uploads
+from partwise.clock import default_random
 from partwise.errors import CheckpointUnwritable, ConnectionFailed, PartwiseError, UploadFailed
 from partwise.stores.memory import MemoryCheckpointStore
 from partwise.testing.fakes import ChangingSource
@@ -165,7 +167,8 @@ def test_a_time_limit_is_not_suppressed_where_os_errors_are_ignored(limited):
 
 def test_a_time_limit_while_a_bucket_is_cleaned_up_propagates(limited, monkeypatch, tmp_path):
     """Errors while an upload's folder is removed are ignored once the object is stored."""
-    error, uploader = limited(TimeoutError("out of time")), Uploader(LocalBackend(tmp_path), MemoryCheckpointStore())
+    error = limited(TimeoutError("out of time"))
+    uploader = Uploader(LocalBackend(tmp_path), store=MemoryCheckpointStore())
     remove = local_uploads.remove_upload_folder
     monkeypatch.setattr(local_metadata_dir, "remove_upload_folder", lambda *given: (send_signal(), remove(*given)))
     uploader.config = TransferConfig(part_size=100 * 1024, multipart_threshold=0)
@@ -224,7 +227,7 @@ def test_a_time_limit_while_threads_send_propagates_and_leaves_no_thread(backend
         return upload_part(key, upload_id, number, body)
 
     monkeypatch.setattr(backend, "upload_part", slow)
-    uploader = Uploader(backend, store, TransferConfig(part_size=10, multipart_threshold=0, concurrency=2))
+    uploader = Uploader(backend, store=store, config=TransferConfig(part_size=10, multipart_threshold=0, concurrency=2))
     with pytest.raises(TimeLimit) as caught:
         uploader.upload(source, "key")
 
@@ -337,12 +340,11 @@ def test_a_time_limit_at_any_call_propagates_and_the_next_run_succeeds(make_back
     reached = 0
     for instant in range(1, 100_000, 5):
         backend, store = make_backend(), MemoryCheckpointStore()
-        uploader = Uploader(
+        uploader = Uploader._with_runtime(
+            Runtime(lambda: InlineWorkers(clock), clock, default_random()),
             backend,
-            store,
-            TransferConfig(part_size=10, multipart_threshold=0, concurrency=2),
-            clock=clock,
-            transport=lambda: InlineWorkers(clock),
+            store=store,
+            config=TransferConfig(part_size=10, multipart_threshold=0, concurrency=2),
         )
         source, left, raised = ChangingSource(bytes(45)), instant, None
         error.__traceback__ = None
@@ -487,7 +489,7 @@ def test_an_exit_keeps_an_upload_that_can_be_resumed(uploader, backend, source, 
 def test_an_exit_stops_the_workers_and_closes_the_source(backend, data, limited, end):
     limited(end)
     running, stream = threading.active_count(), io.BytesIO(data)
-    uploader = Uploader(backend, None, TransferConfig(part_size=10, multipart_threshold=0, concurrency=3))
+    uploader = Uploader(backend, store=None, config=TransferConfig(part_size=10, multipart_threshold=0, concurrency=3))
     with pytest.raises(type(end)):
         uploader.upload(
             StreamSource(lambda: stream), "key", progress=lambda at: send_signal() if at.parts_done == 2 else None
@@ -539,7 +541,7 @@ def test_an_exit_of_the_waiting_thread_pauses_the_upload(backend, store, *, sour
         return part
 
     backend.upload_part = kill
-    uploader = Uploader(backend, store, TransferConfig(part_size=10, multipart_threshold=0, concurrency=1))
+    uploader = Uploader(backend, store=store, config=TransferConfig(part_size=10, multipart_threshold=0, concurrency=1))
     task = uploader.start(source, "key", resume=resume)
     wait = task._future.result
     task._future.result = lambda timeout: (waiting.set(), wait(timeout))[1]
@@ -554,7 +556,9 @@ def test_an_exit_of_the_waiting_thread_pauses_the_upload(backend, store, *, sour
 def test_a_thread_that_stops_waiting_does_not_stop_the_upload(backend, store, source):
     held, upload_part = threading.Event(), backend.upload_part
     backend.upload_part = lambda *args: held.wait(30) and upload_part(*args)
-    task = Uploader(backend, store, TransferConfig(part_size=10, multipart_threshold=0)).start(source, "key")
+    task = Uploader(backend, store=store, config=TransferConfig(part_size=10, multipart_threshold=0)).start(
+        source, "key"
+    )
     with suppress(TimeoutError):
         task.result(0.01)
     held.set()

@@ -339,7 +339,7 @@ def test_another_clients_object_of_our_size_does_not_count_as_ours(faulty, backe
 def test_other_options_start_again_and_abort_the_old_upload(uploader, backend, source, interrupted, left_behind):
     interrupted(source)
     options = ObjectOptions(content_type="text/plain")
-    result = uploader().upload(source, "key", options)
+    result = uploader().upload(source, "key", options=options)
 
     assert result.parts_resumed == 0
     assert result.warnings == ("started again: other options were asked for (content_type)",)
@@ -352,7 +352,7 @@ def test_options_that_act_late_change_nothing_and_act(faulty, make_backend, sour
     with pytest.raises(UploadFailed):
         faulty(Fault("upload_part", FaultKind.PERMANENT, part_number=3), backend=backend).upload(source, "key")
     late = ObjectOptions(acl="private", callback=Callback("http://example.com", "a=b"), forbid_overwrite=True)
-    result = faulty(backend=backend).upload(source, "key", late)
+    result = faulty(backend=backend).upload(source, "key", options=late)
 
     assert (result.parts_resumed, result.callback_response) == (2, b"told")
     assert backend.describe("key").acl == "private"
@@ -933,7 +933,7 @@ def test_a_part_size_that_is_used_or_was_not_asked_for_is_no_warning(uploader, s
 def test_a_dry_run_reports_a_part_size_that_is_not_used(uploader, source, interrupted, data):
     interrupted(source)
     interrupted(StreamSource(io.BytesIO(data), name="dump"))
-    words = "its parts have 10 bytes, and keep them, though 7 were asked for"
+    words = "the part size of the upload, 10 bytes, is kept instead of 7 bytes"
 
     assert uploader(part_size=7).plan(source, "key").reason == words
     assert uploader(part_size=7).plan(StreamSource(io.BytesIO(data), name="dump"), "key").reason.endswith(words)

@@ -58,7 +58,7 @@ class Failing:
 
 def upload(backend, source, **settings):
     config = TransferConfig(part_size=1024, multipart_threshold=0, retry_base=0.0, concurrency=1, **settings)
-    return Uploader(backend, MemoryCheckpointStore(), config).upload(source, "key")
+    return Uploader(backend, store=MemoryCheckpointStore(), config=config).upload(source, "key")
 
 
 @pytest.mark.parametrize("number", TRANSIENT, ids=errno.errorcode.get)
@@ -95,7 +95,7 @@ def test_after_the_last_attempt_the_upload_can_be_resumed(backend, path, monkeyp
 def test_a_single_put_is_read_again(backend, path, monkeypatch):
     monkeypatch.setattr(os, "preadv", Failing(os.preadv, errno.ESTALE, [1]))
     config = TransferConfig(retry_base=0.0)
-    Uploader(backend, MemoryCheckpointStore(), config).upload(path, "key")
+    Uploader(backend, store=MemoryCheckpointStore(), config=config).upload(path, "key")
 
     assert backend.read("key") == DATA
 
@@ -166,10 +166,10 @@ def test_a_transient_error_while_sent_parts_are_compared_is_retried(backend, pat
             raise StopIteration
 
     with pytest.raises(StopIteration):
-        Uploader(backend, store, config).upload(path, "key", progress=stop_half_way)
+        Uploader(backend, store=store, config=config).upload(path, "key", progress=stop_half_way)
     config = TransferConfig(multipart_threshold=0, retry_base=0.0, verify_source="content")
     monkeypatch.setattr(os, "preadv", Failing(os.preadv, errno.EIO, [1, 3]))
-    result = Uploader(backend, store, config).upload(path, "key")
+    result = Uploader(backend, store=store, config=config).upload(path, "key")
 
     assert result.parts_resumed >= 5
     assert backend.read("key") == DATA

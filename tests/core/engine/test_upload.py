@@ -9,13 +9,14 @@ import logging
 import pytest
 from attrs import evolve
 
+from partwise._engine.context import Runtime
 from partwise._engine.reconcile import TOKEN_NAME
 from partwise._engine.workers import InlineWorkers
 from partwise.backends.local import LocalBackend
 from partwise.backends.memory import MemoryBackend
 from partwise.checkpoint import checkpoint_name
 from partwise.checksums import crc64
-from partwise.clock import SystemClock
+from partwise.clock import SystemClock, default_random
 from partwise.config import TransferConfig
 from partwise.errors import (
     AccessDenied,
@@ -92,7 +93,7 @@ def test_the_bandwidth_limit_holds_after_a_wait(faulty, backend, source, clock):
 
 def test_threads_send_parts(uploader, backend, source, data):
     made = uploader(concurrency=3)
-    result = Uploader(backend, made.store, made.config).upload(source, "key")
+    result = Uploader(backend, store=made.store, config=made.config).upload(source, "key")
 
     assert backend.read("key") == data
     assert result.verified
@@ -290,7 +291,7 @@ def test_an_old_upload_that_could_not_be_aborted_is_remembered_by_its_old_checkp
 def test_an_object_that_must_not_be_overwritten_stays(uploader, backend, source, threshold, left_behind):
     uploader().upload(b"before", "key")
     with pytest.raises(UploadFailed) as caught:
-        uploader(multipart_threshold=threshold).upload(source, "key", ONCE)
+        uploader(multipart_threshold=threshold).upload(source, "key", options=ONCE)
 
     assert isinstance(caught.value.__cause__, ObjectExists)
     assert not caught.value.retryable
@@ -301,24 +302,24 @@ def test_an_object_that_must_not_be_overwritten_stays(uploader, backend, source,
 def test_an_object_of_the_same_bytes_is_in_the_way_like_any_other(uploader, source):
     uploader().upload(source.data, "key")
     with pytest.raises(UploadFailed) as caught:
-        uploader(multipart_threshold=50).upload(source, "key", ONCE)
+        uploader(multipart_threshold=50).upload(source, "key", options=ONCE)
 
     assert isinstance(caught.value.__cause__, ObjectExists)
 
 
 def test_our_own_object_after_a_lost_response_is_not_in_the_way(faulty, backend, source, data):
     """The second attempt finds an object that must not be overwritten: the one that the first has made."""
-    result = faulty(Fault("put_object", FaultKind.AFTER), multipart_threshold=50).upload(source, "key", ONCE)
+    result = faulty(Fault("put_object", FaultKind.AFTER), multipart_threshold=50).upload(source, "key", options=ONCE)
 
     assert backend.read("key") == data
     assert result.verified
 
 
-def test_another_clients_object_after_a_failed_attempt_is_in_the_way(faulty, backend, source, data):
+def test_another_clients_object_after_a_failed_attempt_is_in_the_way(faulty, backend, source, clock):
     made = faulty(Fault("put_object", FaultKind.BEFORE), multipart_threshold=50)
-    made._clock.meanwhile = lambda: faulty().upload(b"somebody else's", "key")
+    clock.meanwhile = lambda: faulty().upload(b"somebody else's", "key")
     with pytest.raises(UploadFailed) as caught:
-        made.upload(source, "key", ONCE)
+        made.upload(source, "key", options=ONCE)
 
     assert isinstance(caught.value.__cause__, ObjectExists)
     assert backend.read("key") == b"somebody else's"
@@ -328,7 +329,7 @@ def test_without_checksums_an_object_in_the_way_is_never_guessed_to_be_ours(faul
     backend = make_backend(object_checksums=False)
     with pytest.raises(UploadFailed) as caught:
         faulty(Fault("put_object", FaultKind.AFTER), backend=backend, multipart_threshold=50).upload(
-            source, "key", ONCE
+            source, "key", options=ONCE
         )
 
     assert isinstance(caught.value.__cause__, ObjectExists)
@@ -659,7 +660,7 @@ def test_a_claim_is_exited_as_it_was_entered(uploader, store, source):
     store.claim = lambda name: Claim()
     uploader().upload(source, "key")
     with pytest.raises(UploadFailed):
-        uploader().upload(source, "key", ONCE)
+        uploader().upload(source, "key", options=ONCE)
 
     assert left == [None, UploadFailed]
 
@@ -677,7 +678,7 @@ def test_two_keys_for_one_source_stay_apart(uploader, backend, source, interrupt
 
 def test_options_go_with_the_object(uploader, backend, source):
     options = ObjectOptions(content_type="a/b", metadata={"c": "d"}, acl="private", storage_class="IA")
-    uploader().upload(source, "key", options)
+    uploader().upload(source, "key", options=options)
 
     assert backend.describe("key") == options
 
@@ -700,7 +701,7 @@ def test_the_type_is_guessed_by_the_key_or_else_by_the_source(uploader, backend,
 
 
 def test_a_type_that_was_given_stands(uploader, backend, source):
-    uploader().upload(source, "report.pdf", ObjectOptions(content_type="text/plain"))
+    uploader().upload(source, "report.pdf", options=ObjectOptions(content_type="text/plain"))
 
     assert backend.describe("report.pdf").content_type == "text/plain"
 
@@ -716,7 +717,7 @@ def test_no_type_is_guessed_where_the_name_of_the_object_says_it(uploader, make_
     backend = make_backend(types_by_name=True)
     uploader(backend=backend).upload(source, "report.pdf")
     guessed = backend.describe("report.pdf").content_type
-    uploader(backend=backend).upload(source, "report.pdf", ObjectOptions(content_type="text/plain"))
+    uploader(backend=backend).upload(source, "report.pdf", options=ObjectOptions(content_type="text/plain"))
 
     assert guessed is None
     assert backend.describe("report.pdf").content_type == "text/plain"
@@ -793,7 +794,12 @@ def test_each_part_is_in_memory_once_while_parts_are_sent(tmp_path):
             return super().upload_part(key, upload_id, part_number, body)
 
     before = sum(isinstance(thing, UploadedPart) for thing in gc.get_objects())
-    uploader = Uploader(Bucket(tmp_path / "bucket"), store, config, transport=lambda: InlineWorkers(SystemClock()))
+    uploader = Uploader._with_runtime(
+        Runtime(lambda: InlineWorkers(SystemClock()), SystemClock(), default_random()),
+        Bucket(tmp_path / "bucket"),
+        store=store,
+        config=config,
+    )
     with pytest.raises(UploadFailed):
         uploader.upload(BytesSource(pseudo_random_bytes(500)), "key")
     result = uploader.upload(BytesSource(pseudo_random_bytes(500)), "key")
@@ -812,7 +818,7 @@ def test_a_guess_does_not_stand_in_the_way_of_resuming(uploader, interrupted, so
 def test_where_the_backend_has_no_checksum_a_token_goes_with_the_object(uploader, make_backend, source):
     backend = make_backend(object_checksums=False)
     options = ObjectOptions(metadata={"c": "d"})
-    result = uploader(backend=backend).upload(source, "key", options)
+    result = uploader(backend=backend).upload(source, "key", options=options)
     metadata = backend.describe("key").metadata
 
     assert metadata.pop(TOKEN_NAME)
@@ -839,9 +845,9 @@ def test_options_reach_the_backend_once_so_that_late_ones_can_be_refused_first(u
             return backend
 
     binding = Binding()
-    uploader(backend=binding).upload(source, "key", ObjectOptions(traffic_limit=819_200))
-    uploader(backend=binding).upload(source, "key", ObjectOptions(request_payer="requester"))
-    uploader(backend=binding).upload(source, "key", ObjectOptions(acl="private"))
+    uploader(backend=binding).upload(source, "key", options=ObjectOptions(traffic_limit=819_200))
+    uploader(backend=binding).upload(source, "key", options=ObjectOptions(request_payer="requester"))
+    uploader(backend=binding).upload(source, "key", options=ObjectOptions(acl="private"))
     uploader(backend=binding).upload(source, "key")
 
     assert [options.explicitly_set() for options in binding.asked] == [{"traffic_limit"}, {"request_payer"}, {"acl"}]

@@ -33,7 +33,7 @@ MODEL, DECIDING, RETRYING, TRANSPORT = (
     "core/_engine/retry.py",
     "core/_engine/workers.py",
 )
-THREADS, CALLING, UPLOADER = "core/_engine/thread_workers.py", "core/_engine/plugin_calls.py", "core/uploader.py"
+THREADS, CALLING = "core/_engine/thread_workers.py", "core/_engine/plugin_calls.py"
 PACING, PROGRESS = "core/_engine/throttle.py", "core/progress.py"
 CALLBACKS, CALLBACK_TESTS = "core/_engine/async_callbacks.py", ("tests/core/engine/test_async_callbacks.py",)
 SOURCES = "core/sources.py"
@@ -99,9 +99,9 @@ MUTATIONS = [
         OUTSIDE,
     ),
     Mutation(
-        "an exit of the thread that waits leaves the upload running",
-        UPLOADER,
-        "            self.pause()\n            self._wait_for_the_end()\n            raise\n",
+        "an exit of the waiting thread leaves the upload running",
+        "core/task.py",
+        "            self.pause()\n            self._join()\n            raise\n",
         "            raise\n",
         OUTSIDE,
     ),
@@ -199,7 +199,7 @@ MUTATIONS = [
     ),
     Mutation(
         "a wait for longer than clocks go raises OverflowError",
-        "core/uploader.py",
+        "core/task.py",
         "            timeout = min(timeout, threading.TIMEOUT_MAX)\n",
         "",
         ("tests/core/test_wrong_calls.py",),
