@@ -1,4 +1,4 @@
-"""Every code block of the documents runs."""
+"""Every code block of the documentation runs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from partwise.testing import OSSServer
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 
-# Blocks of these languages are looked at, not run: output, data, other languages. The gate runs what sets up an
+# Blocks of these languages are not run: output, data, other languages. `.ci/run` runs the commands that set up an
 # environment.
 SHOWN = {
     "text",
@@ -43,40 +43,40 @@ SHOWN = {
 }
 SET_UP = "python3 -m venv"
 
-# What is run as a program of its own: its workers are processes, which import it.
+# A block with this line is run as a program, because its worker processes import it.
 PROGRAM = 'if __name__ == "__main__":\n'
 
-# A directory that readers have and the machine that runs this has not.
-MADE_UP = "/mnt/backups"
+# A directory of the examples that does not exist on the test machine.
+EXAMPLE_DIRECTORY = "/mnt/backups"
 
 
 def blocks(document: Path) -> list[tuple[str, str, int]]:
-    """Language, text and first line of each fenced block."""
+    """Return language, text and first line of each fenced block."""
     tokens = MarkdownIt().parse(document.read_text(encoding="utf-8"))
     return [(token.info.strip(), token.content, (token.map or [0])[0] + 1) for token in tokens if token.type == "fence"]
 
 
 def defines_tests(document: Path) -> bool:
-    """Whether it has a test function or a test class."""
+    """Return whether the document defines a test function or a test class."""
     text = "".join(text for language, text, _ in blocks(document) if language == "python")
     return re.search(r"^(def test_|class Test|Test\w+ = )", text, re.MULTILINE) is not None
 
 
 @pytest.fixture
 def scratch(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Where temporary files go: in memory if there is such a place, since the suites for plug-ins sync them a lot."""
+    """Put temporary files in memory, if possible, because the conformance suites sync many of them."""
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(
         dir=memory if os.access(memory, os.W_OK) else None, ignore_cleanup_errors=True
     ) as directory:
         monkeypatch.setattr(tempfile, "tempdir", directory)
-        monkeypatch.setenv("TMPDIR", directory)  # of commands, likewise
+        monkeypatch.setenv("TMPDIR", directory)  # for commands
         yield
 
 
 @pytest.fixture
-def place(tmp_path: Path, scratch: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A place like a reader's: a file to upload, a state directory, and an OSS to upload to."""
+def workspace(tmp_path: Path, scratch: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A directory like that of a reader: a file to upload, a state directory, and an OSS server."""
     (tmp_path / "backup.tar").write_bytes(bytes(range(256)) * 4096 * 16 + b"end")
     (tmp_path / "mnt").mkdir()
     monkeypatch.chdir(tmp_path)
@@ -92,21 +92,20 @@ def place(tmp_path: Path, scratch: None, monkeypatch: pytest.MonkeyPatch) -> Ite
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=[str(path.relative_to(ROOT)) for path in DOCUMENTS])
-def test_every_block_of_a_document_runs(document: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_block_of_a_document_runs(document: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """
-    The Python blocks of one document are one module, as they are for a reader who types them in; but for those that are
-    whole programs.
+    The Python blocks of a document are one module, as for a reader who types them in, except those that are programs.
     """
     module = ModuleType("document")
     monkeypatch.setitem(sys.modules, "document", module)  # so that what it defines can be pickled
     by_pytest = defines_tests(document)
     for language, text, line in blocks(document):
-        text = text.replace(MADE_UP, str(place / "mnt"))  # noqa: PLW2901  # the block as it can be run here
+        text = text.replace(EXAMPLE_DIRECTORY, str(workspace / "mnt"))  # noqa: PLW2901  # as it can be run here
         if language == "python" and by_pytest:
-            continue  # see below
+            continue  # in the test below
         if language == "python" and PROGRAM in text:
-            (place / "program.py").write_text(text)
-            subprocess.run([sys.executable, "program.py"], check=True, cwd=place, timeout=60)
+            (workspace / "program.py").write_text(text)
+            subprocess.run([sys.executable, "program.py"], check=True, cwd=workspace, timeout=60)
         elif language == "python":
             code = compile("\n" * line + text, str(document), "exec", dont_inherit=True)
             try:
@@ -115,7 +114,7 @@ def test_every_block_of_a_document_runs(document: Path, place: Path, monkeypatch
                 pytest.fail(f"{document.name}:{line}: would have been skipped: {skipped}")
         elif language == "console":
             for command in re.findall(r"^\$ (.*(?:\\\n.*)*)", text, re.MULTILINE):
-                subprocess.run(command, shell=True, check=True, cwd=place, timeout=60)
+                subprocess.run(command, shell=True, check=True, cwd=workspace, timeout=60)
         else:
             assert (
                 language in SHOWN
@@ -124,30 +123,37 @@ def test_every_block_of_a_document_runs(document: Path, place: Path, monkeypatch
             ), f"{document.name}:{line}: a block of language {language!r} would not be run"
 
 
-def test_the_tests_of_the_documents_pass(place: Path) -> None:
-    """Where readers are shown how to test, pytest runs what they are shown: suites, state machines and fixtures."""
+def test_the_tests_of_the_documents_pass(workspace: Path) -> None:
+    """
+    Pytest passes with the tests that the documents show: conformance suites, state machines and fixtures.
+
+    The state machines of the suites run few examples here. `tests/testing` tests what they detect with all of them.
+    """
     documents = [path for path in DOCUMENTS if defines_tests(path)]
-    for document in documents:  # in one process, whose start costs more than most of the tests
+    for document in documents:  # all in one process, because it starts slowly
         lines: list[str] = []
         for language, text, line in blocks(document):
             if language == "python":
-                lines += [""] * (line - len(lines)) + text.splitlines()  # so that a failure names the document's line
+                lines += [""] * (
+                    line - len(lines)
+                ) + text.splitlines()  # so that a failure shows the line of the document
         name = f"test_{document.stem.replace('-', '_').lower()}.py"
-        (place / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
+        (workspace / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (workspace / "conftest.py").write_text("from partwise.testing import Suite\n\nSuite.examples = 6\n")
     ran = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", "."],
-        cwd=place,
+        cwd=workspace,
         capture_output=True,
         text=True,
         timeout=110,
         check=False,
     )
     assert documents
-    assert len(list(place.glob("test_*.py"))) == len(documents)
+    assert len(list(workspace.glob("test_*.py"))) == len(documents)
     assert ran.returncode == 0, f"{ran.stdout}{ran.stderr}"
 
 
-def test_links_between_documents_lead_somewhere() -> None:
+def test_links_between_documents_have_a_target() -> None:
     for document in DOCUMENTS:
         for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text(encoding="utf-8")):
             assert (document.parent / target).exists(), f"{document.name} links to {target}, which does not exist"

@@ -1,6 +1,6 @@
 """
-What the engine and a checkpoint store cost by themselves: uploads to a backend that reads its bodies and does nothing.
-Prints one line of JSON: microseconds of processor time a part, over all and over the first and the last thousand.
+Measure what the engine and a checkpoint store cost, by uploads to a backend that only reads the bodies. Prints one line
+of JSON: microseconds of CPU time per part, for all parts, the first thousand and the last thousand.
 
     python engine.py STORE PARTS      STORE: none, memory, file, sqlite
 """
@@ -26,8 +26,8 @@ _PART_SIZE = 64
 _STRETCH = 1000
 
 
-class Nowhere:
-    """A backend that reads what it is given and keeps nothing; it notes the processor time now and then."""
+class NullBackend:
+    """A backend that reads the bodies and stores nothing. It records the CPU time at every thousandth part."""
 
     location = "nowhere://"
     limits = PartLimits()
@@ -73,15 +73,15 @@ def main() -> None:
         place = Path(directory)
         with (place / "source").open("wb") as source:
             source.truncate(parts * _PART_SIZE)
-        backend = Nowhere()
+        backend = NullBackend()
         config = TransferConfig(part_size=_PART_SIZE, multipart_threshold=0)
-        uploader = Uploader(backend, store=STORES[store_name](place), config=config)  # type: ignore[arg-type]  # all it is asked for
+        uploader = Uploader(backend, store=STORES[store_name](place), config=config)  # type: ignore[arg-type]  # has all that is called
         runs = []
         for _ in range(4):
             began = time.process_time()
             uploader.upload(place / "source", "key", resume="never" if store_name == "none" else "auto")
             runs.append((time.process_time() - began, sorted(backend.marks.items())))
-    # The first one warms up.
+    # The first run is a warm-up.
     stretches = [
         [(later - earlier) / _STRETCH for (_, earlier), (_, later) in pairwise(marks)] for _, marks in runs[1:]
     ]

@@ -1,6 +1,6 @@
 """
-One upload by one peer, timed from inside a process of its own: imports and a small upload to warm up come before the
-clock. Prints one line of JSON.
+Measure one upload by one peer, in this process. Imports and a small warm-up upload are not measured. Prints one line of
+JSON.
 
     python peers.py PEER --file FILE --endpoint URL --part BYTES --at-once N [--state DIRECTORY] [--ca FILE] [--resume]
 """
@@ -32,7 +32,7 @@ WARM_UP = "warm-up"
 
 @define(frozen=True)
 class Task:
-    """What is to be uploaded, and how."""
+    """The upload to measure."""
 
     file: Path
     endpoint: str
@@ -46,8 +46,8 @@ class Task:
 # --- the reference ---------------------------------------------------------------------------------------------------
 
 
-class _Line:
-    """A connection that says the least that HTTP/1.1 allows."""
+class _Connection:
+    """A connection that sends the minimum that HTTP/1.1 allows."""
 
     def __init__(self, task: Task) -> None:
         url = urlsplit(task.endpoint)
@@ -59,14 +59,14 @@ class _Line:
             )
         self._host = url.netloc
 
-    def ask(self, method: str, target: str, pieces: Iterator[memoryview | bytes], length: int) -> bytes:
-        """Send a request, and give its answer, head and body."""
+    def request(self, method: str, target: str, chunks: Iterator[memoryview | bytes], length: int) -> bytes:
+        """Send a request and return its response, head and body."""
         self._sock.sendall(
             f"{method} {target} HTTP/1.1\r\nHost: {self._host}\r\nContent-Length: {length}\r\n"
             "Date: Thu, 01 Oct 2026 00:00:00 GMT\r\nAuthorization: OSS id:0123456789012345678901234567\r\n\r\n".encode()
         )
-        for piece in pieces:
-            self._sock.sendall(piece)
+        for chunk in chunks:
+            self._sock.sendall(chunk)
         answer = b""
         while b"\r\n\r\n" not in answer:
             answer += self._sock.recv(65536)
@@ -83,8 +83,10 @@ class _Line:
 
 def raw(task: Task) -> None:
     """
-    The physical reference: sockets and threads and nothing else. A mapped file, its CRC-64 taken of each mebibyte just
-    before that is sent; no signature, no checkpoint, no retry.
+    Upload by sockets and threads only, as the lower bound.
+
+    The file is mapped, and the CRC-64 of each MiB is computed just before it is sent. There are no signatures,
+    checkpoints and retries.
     """
     from fastcrc.crc64 import xz
 
@@ -92,21 +94,21 @@ def raw(task: Task) -> None:
     with task.file.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as mapped:
         view = memoryview(mapped)
 
-        def pieces(begin: int, end: int) -> Iterator[memoryview]:
+        def chunks(begin: int, end: int) -> Iterator[memoryview]:
             checksum = 0
             for at in range(begin, end, 1 << 20):
-                piece = view[at : min(at + (1 << 20), end)]
-                checksum = xz(piece, checksum)
-                yield piece
-                piece.release()
+                chunk = view[at : min(at + (1 << 20), end)]
+                checksum = xz(chunk, checksum)
+                yield chunk
+                chunk.release()
 
         base = f"/bucket/{task.key}"
-        answer = _Line(task).ask("POST", f"{base}?uploads", iter(()), 0)
+        answer = _Connection(task).request("POST", f"{base}?uploads", iter(()), 0)
         upload_id = answer.split(b"<UploadId>")[1].split(b"<")[0].decode()
         numbers, lock, etags = iter(range(1, -(-size // task.part_size) + 1)), threading.Lock(), {}
 
         def work() -> None:
-            line = _Line(task)
+            connection = _Connection(task)
             while True:
                 with lock:
                     number = next(numbers, None)
@@ -115,7 +117,7 @@ def raw(task: Task) -> None:
                 begin = (number - 1) * task.part_size
                 end = min(begin + task.part_size, size)
                 target = f"{base}?partNumber={number}&uploadId={upload_id}"
-                answer = line.ask("PUT", target, pieces(begin, end), end - begin)
+                answer = connection.request("PUT", target, chunks(begin, end), end - begin)
                 etags[number] = answer.split(b'ETag: "')[1].split(b'"')[0].decode()
 
         threads = [threading.Thread(target=work) for _ in range(task.at_once)]
@@ -128,27 +130,27 @@ def raw(task: Task) -> None:
             f"<Part><PartNumber>{n}</PartNumber><ETag>{etag}</ETag></Part>" for n, etag in sorted(etags.items())
         )
         body = f"<CompleteMultipartUpload>{document}</CompleteMultipartUpload>".encode()
-        _Line(task).ask("POST", f"{base}?uploadId={upload_id}", iter([body]), len(body))
+        _Connection(task).request("POST", f"{base}?uploadId={upload_id}", iter([body]), len(body))
         if len(etags) != -(-size // task.part_size):
             raise RuntimeError("a part was not sent")
 
 
-# --- ours ------------------------------------------------------------------------------------------------------------
+# --- partwise --------------------------------------------------------------------------------------------------------
 
 
 def partwise(task: Task) -> None:
-    """V4 signatures, CRC-64 of each part and of the whole, a checkpoint in a file, retries, progress: the defaults."""
+    """Upload with the defaults: V4 signatures, CRC-64 of parts and object, a checkpoint file, retries, progress."""
     _partwise(task, None)
 
 
 def partwise_processes(task: Task) -> None:
-    """The same, its parts sent by as many processes as are under way at once."""
+    """Upload like `partwise`, with a process for each parallel part."""
     if not _executors:
         _executors.append(ProcessPoolExecutor(task.at_once, get_context("spawn")))
     _partwise(task, _executors[0])
 
 
-#: Lasts from the warm-up to the end: what it costs to begin a process is not what an upload costs.
+#: Kept from the warm-up to the end: the start of a process is not part of the upload.
 _executors: list[ProcessPoolExecutor] = []
 
 
@@ -157,7 +159,7 @@ def _partwise(task: Task, executor: Executor | None) -> None:
     from partwise.backends.oss import Credentials, OSSBackend
     from partwise.stores.file import FileCheckpointStore
 
-    told: deque[Progress] = deque(maxlen=1)
+    progress: deque[Progress] = deque(maxlen=1)
     with OSSBackend(
         "bucket",
         endpoint=task.endpoint,
@@ -167,16 +169,16 @@ def _partwise(task: Task, executor: Executor | None) -> None:
     ) as backend:
         config = TransferConfig(part_size=task.part_size, multipart_threshold=0, concurrency=task.at_once)
         uploader = Uploader(backend, store=FileCheckpointStore(task.state), config=config, executor=executor)
-        result = uploader.upload(task.file, task.key, progress=told.append)
+        result = uploader.upload(task.file, task.key, progress=progress.append)
     if task.key != WARM_UP and not result.verified:
-        raise RuntimeError("the checksum of the whole was not compared")
+        raise RuntimeError("the checksum of the object was not verified")
 
 
 # --- others ----------------------------------------------------------------------------------------------------------
 
 
 def oss2(task: Task) -> None:
-    """oss2.resumable_upload, as it comes: CRC-64, and a record of the upload."""
+    """Upload by oss2.resumable_upload with its defaults: CRC-64, and a checkpoint file."""
     import oss2 as sdk
 
     bucket = sdk.Bucket(sdk.Auth("id", "secret"), task.endpoint, "bucket", connect_timeout=60)
@@ -192,7 +194,7 @@ def oss2(task: Task) -> None:
 
 
 def obstore(task: Task) -> None:
-    """obstore.put (in Rust), with unsigned payloads: no checksum at all, nothing is remembered."""
+    """Upload by obstore.put (in Rust) with unsigned payloads: no checksums, no checkpoint."""
     import obstore as sdk
 
     store = sdk.store.S3Store(
@@ -217,11 +219,11 @@ PEERS: dict[str, Callable[[Task], None]] = {
 }
 
 
-# --- the clock -------------------------------------------------------------------------------------------------------
+# --- measuring -------------------------------------------------------------------------------------------------------
 
 
 def _used() -> float:
-    """Seconds of processor time, of this process and of its workers."""
+    """Return the CPU seconds of this process and of its workers."""
     own = resource.getrusage(resource.RUSAGE_SELF)
     return own.ru_utime + own.ru_stime + sum(_used_by(pid) for pool in _executors for pid in pool._processes)
 
@@ -232,7 +234,7 @@ def _used_by(pid: int) -> float:
 
 
 def _peak() -> float:
-    """The most memory that this process held, in MiB; not what `ru_maxrss` says, which counts the parent in."""
+    """Return the peak memory of this process in MiB. `ru_maxrss` includes the parent process before the exec."""
     status = Path("/proc/self/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
@@ -246,16 +248,16 @@ def main() -> None:
     parser.add_argument("--at-once", type=int, required=True)
     parser.add_argument("--state", type=Path, required=True)
     parser.add_argument("--ca", type=Path)
-    parser.add_argument("--resume", action="store_true", help="no warm-up, and what was remembered stays")
+    parser.add_argument("--resume", action="store_true", help="keep the checkpoints, and do no warm-up")
     given = parser.parse_args()
-    # What this directory is named and has in it must not be taken for a package.
-    sys.path[:] = [place for place in sys.path if Path(place or ".").resolve() != Path(__file__).resolve().parent]
+    # The modules in this directory must not hide packages of the same name.
+    sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != Path(__file__).resolve().parent]
     given.state.mkdir(parents=True, exist_ok=True)
     task = Task(given.file, given.endpoint, given.part, given.at_once, given.state, given.ca, "key")
     upload = PEERS[given.peer]
     if not given.resume:
         small = given.state / "warm-up.bin"
-        # As many parts as are under way at once: each connection is made, each process is begun.
+        # One part for each parallel part, so that all connections are opened and all processes started.
         small.write_bytes(os.urandom(100 * 1024 * given.at_once))
         upload(evolve(task, file=small, part_size=100 * 1024, key=WARM_UP))
     gc.collect()

@@ -1,4 +1,4 @@
-"""Processor time against part size, for each peer. Needs matplotlib."""
+"""Plot CPU time against part size, for each peer. Needs matplotlib."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 _UNITS = {"KiB": 1 / 1024, "MiB": 1, "GiB": 1024}
 _NAMES = {
-    "raw": "raw sockets, CRC-64 (the reference)",
+    "raw": "raw sockets, CRC-64 (lower bound)",
     "partwise": "partwise: CRC-64, signatures, checkpoint",
     "obstore": "obstore (Rust): no checksum",
     "oss2": "oss2: CRC-64",
@@ -20,12 +20,12 @@ def draw(results: dict[str, dict[str, dict[str, float]]], path: Path) -> None:
 
     Args:
         results: by part size, such as "8 MiB", and peer.
-        path: where to; its ending says in which format.
+        path: the file to write; its extension selects the format.
     """
     import matplotlib as mpl
 
     mpl.use("Agg")
-    mpl.rcParams["svg.hashsalt"] = "partwise"  # the same figures make the same file
+    mpl.rcParams["svg.hashsalt"] = "partwise"  # equal figures make equal files
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(figsize=(7.2, 4.2))

@@ -1,13 +1,13 @@
 """
-What partwise costs, beside the physical reference and beside other uploaders, all in one run.
+Measure what an upload by partwise costs, compared with plain sockets and with other upload clients, in one run.
 
     python tests/benchmarks/run.py [--only CASE,...] [--peers PEER,...] [--reps N] [--size MIB] [--quick | --smoke]
                                    [--json FILE] [--plot FILE]
 
-Peers take turns, each upload in a fresh process, against one storage on the loopback (sink.py). The figure to look at
-first is processor time per GiB of the client, its share of the kernel's work included: it is what disturbs least by
-what else the machine does. All figures are medians. partwise must be installed, and fastcrc comes with it; oss2 and
-obstore join if they are installed, and a plot needs matplotlib.
+The clients (peers) take turns, each upload in a new process, against one storage on loopback (sink.py). The main figure
+is the CPU time of the client per GiB, kernel time included, because other load on the machine changes it least. All
+figures are medians. partwise must be installed; oss2 and obstore take part if they are installed; a plot needs
+matplotlib.
 """
 
 from __future__ import annotations
@@ -42,21 +42,21 @@ T = TypeVar("T")
 
 @define(frozen=True)
 class Plan:
-    """What was asked for, and where to work."""
+    """The options of the run, and its working directory."""
 
-    place: Path
+    directory: Path
     peers: tuple[str, ...]
     reps: int
     size: int
     scale: str
 
     def pick(self, *, full: T, quick: T, smoke: T) -> T:
-        """What suits how thorough the run is to be."""
+        """Return the value for the scale of this run."""
         return {"full": full, "quick": quick, "smoke": smoke}[self.scale]
 
     @property
     def small_parts(self) -> int:
-        """The most parts there may be, less one: at 10,000 other clients choose a part size of their own."""
+        """One less than the maximum number of parts: with 10,000 parts other clients change the part size."""
         return self.pick(full=9_999, quick=9_999, smoke=60)
 
 
@@ -64,8 +64,8 @@ class Plan:
 
 
 def source(plan: Plan, size: int) -> Path:
-    """A file of so many random bytes."""
-    path = plan.place / f"source-{size}"
+    """Return a file of this many random bytes."""
+    path = plan.directory / f"source-{size}"
     if not path.exists():
         with path.open("wb") as file:
             for begin in range(0, size, 4 * MIB):
@@ -84,8 +84,8 @@ def upload(
     ca: Path | None = None,
     resume: bool = False,
 ) -> Figures:
-    """One upload by one peer in a process of its own."""
-    state = plan.place / "state"
+    """Measure one upload by one peer in a new process."""
+    state = plan.directory / "state"
     if not resume:
         shutil.rmtree(state, ignore_errors=True)
     before = sink.counts()
@@ -114,7 +114,7 @@ def in_turns(
     certificate: Path | None = None,
     slow: tuple[str, ...] = ("oss2",),
 ) -> dict[str, Figures]:
-    """The medians of each peer, which take turns; the slow ones have fewer of them."""
+    """Return the medians of each peer. The peers take turns; slow peers run less often."""
     file = source(plan, size)
     with Sink(Table.of(file, part_size), certificate=certificate) as sink:
         return taking_turns(
@@ -130,7 +130,7 @@ def in_turns(
 def taking_turns(
     plan: Plan, uploads: dict[str, Callable[[], Figures]], *, slow: tuple[str, ...] = ()
 ) -> dict[str, Figures]:
-    """The medians of each of these, by its name; those that are slow run less often."""
+    """Return the medians of each upload by name. They take turns; slow ones run less often."""
     names = list(uploads)
     runs: dict[str, list[Figures]] = {name: [] for name in names}
     for rep in range(plan.reps):
@@ -168,10 +168,11 @@ def case(function: Case) -> Case:
 
 @case
 def parts(plan: Plan) -> dict[str, Any]:
-    """4 parts at once, of several sizes"""
-    sizes = plan.pick(full=(1, 2, 4, 8, 16, 32, 64), quick=(1, 8, 64), smoke=(1,))
+    """4 parts in parallel, of several sizes"""
+    small = plan.pick(full=(100 * KIB, 256 * KIB), quick=(100 * KIB,), smoke=())
+    large = plan.pick(full=(1, 2, 4, 8, 16, 32, 64), quick=(1, 8, 64), smoke=(1,))
     results = {}
-    for part_size in (100 * KIB, *plan.pick(full=(256 * KIB,), quick=(), smoke=()), *(size * MIB for size in sizes)):
+    for part_size in (*small, *(size * MIB for size in large)):
         size = min(plan.size, plan.small_parts * part_size)
         # oss2 takes a minute for a GiB of the smallest parts.
         peers = [peer for peer in plan.peers if peer != "oss2" or part_size > 100 * KIB or plan.scale == "full"]
@@ -182,17 +183,17 @@ def parts(plan: Plan) -> dict[str, Any]:
 
 @case
 def concurrency(plan: Plan) -> dict[str, Any]:
-    """parts of 8 MiB, several at once"""
-    peers = [peer for peer in plan.peers if peer != "oss2"]
+    """parts of 8 MiB, several in parallel"""
+    peers = [peer for peer in plan.peers if peer != "oss2" and (peer != "raw" or plan.scale != "smoke")]
     numbers = plan.pick(full=(1, 2, 4, 8), quick=(1, 2, 4, 8), smoke=(2,))
     results = {f"{n} at once": in_turns(plan, peers, plan.size, 8 * MIB, n) for n in numbers}
-    _show(results, "under way")
+    _show(results, "in flight")
     return results
 
 
 @case
 def growth(plan: Plan) -> dict[str, Any]:
-    """more parts, larger files; microseconds of processor time a part, and memory"""
+    """more parts, larger files; microseconds of CPU time per part, and memory"""
     results: dict[str, Any] = {}
     for share in plan.pick(full=(10, 4, 2, 1), quick=(10, 4, 2, 1), smoke=(1,)):
         count = plan.small_parts // share
@@ -210,9 +211,10 @@ def growth(plan: Plan) -> dict[str, Any]:
 
 @case
 def memory(plan: Plan) -> dict[str, Any]:
-    """the most memory a process holds, 8 parts at once"""
+    """peak memory of the process, 8 parts in parallel"""
     results = {}
-    for size, part_size in ((plan.size, 8 * MIB), (plan.size, 64 * MIB), (10 * plan.size, 64 * MIB)):
+    cases = ((plan.size, 8 * MIB), (plan.size, 64 * MIB), (10 * plan.size, 64 * MIB))
+    for size, part_size in plan.pick(full=cases, quick=cases, smoke=cases[2:]):
         one = evolve(plan, reps=1)
         figures = in_turns(one, ["partwise"], size, part_size, 8)["partwise"]
         results[f"{_bytes(size)} in parts of {_bytes(part_size)}"] = figures
@@ -224,10 +226,10 @@ def memory(plan: Plan) -> dict[str, Any]:
 
 @case
 def tls(plan: Plan) -> dict[str, Any]:
-    """over TLS, beside a plain TLS socket"""
+    """over TLS, compared with a plain TLS socket"""
     certificate = _certificate(plan)
     if certificate is None:
-        print("left out: there is no openssl to make a certificate with")
+        print("skipped: openssl is not installed, which makes the certificate")
         return {}
     cases = ((100 * KIB, 4), (MIB, 4), (8 * MIB, 1), (8 * MIB, 4))
     results = {
@@ -261,21 +263,21 @@ def _with_and_without_tls(plan: Plan, certificate: Path, part_size: int, at_once
 
 @case
 def processes(plan: Plan) -> dict[str, Any]:
-    """by threads and by processes, over TLS, where the cost is processor time"""
+    """by threads and by processes, over TLS, where CPU time is the bottleneck"""
     certificate = _certificate(plan)
     if certificate is None:
-        print("left out: there is no openssl to make a certificate with")
+        print("skipped: openssl is not installed, which makes the certificate")
         return {}
     peers = ["partwise", "partwise-processes"]
     numbers = plan.pick(full=(1, 2, 4), quick=(1, 2, 4), smoke=(2,))
     results = {f"{n} at once": in_turns(plan, peers, plan.size, 8 * MIB, n, certificate=certificate) for n in numbers}
-    _show(results, "under way", reference="partwise")
+    _show(results, "in flight", reference="partwise")
     return results
 
 
 @case
 def resume(plan: Plan) -> dict[str, Any]:
-    """9,999 parts of 100 KiB, of which one is missing, in a fresh process"""
+    """9,999 parts of 100 KiB, of which one is missing, in a new process"""
     file, part_size, last = source(plan, plan.small_parts * 100 * KIB), 100 * KIB, plan.small_parts
     table = Table.of(file, part_size)
     results = {}
@@ -287,7 +289,7 @@ def resume(plan: Plan) -> dict[str, Any]:
                 subprocess.run(
                     [
                         sys.executable, HERE / "peers.py", peer, "--file", file, "--endpoint", sink.endpoint, "--part",
-                        str(part_size), "--at-once", "4", "--state", plan.place / "state", "--resume",
+                        str(part_size), "--at-once", "4", "--state", plan.directory / "state", "--resume",
                     ],
                     check=False,
                     capture_output=True,
@@ -295,7 +297,7 @@ def resume(plan: Plan) -> dict[str, Any]:
                 )  # fmt: skip
             with Sink(table, port=port, missing=last) as sink:
                 runs.append(upload(plan, sink, peer, file, part_size=part_size, at_once=4, resume=True))
-            shutil.rmtree(plan.place / "state")
+            shutil.rmtree(plan.directory / "state")
         results[peer] = _medians(runs)
     rows = [[peer, f["wall"], f["cpu"], f["requests"]] for peer, f in results.items()]
     _table(["peer", "s", "CPU s", "requests"], rows)
@@ -304,9 +306,10 @@ def resume(plan: Plan) -> dict[str, Any]:
 
 @case
 def engine(plan: Plan) -> dict[str, Any]:
-    """the engine and a store by themselves: microseconds of processor time a part"""
+    """the engine with a store and no network: microseconds of CPU time per part"""
     count = plan.pick(full=10_000, quick=2000, smoke=100)
     names = ("none", "memory", "file", "sqlite")
+    names = plan.pick(full=names, quick=names, smoke=names[::3])
     results = {name: _python(HERE / "engine.py", name, count) for name in names}
     rows = [[name, f["part"], f["first"], f["last"]] for name, f in results.items()]
     _table(["store", f"all {count}", "first 1,000", "last 1,000"], rows)
@@ -315,10 +318,11 @@ def engine(plan: Plan) -> dict[str, Any]:
 
 @case
 def stores(plan: Plan) -> dict[str, Any]:
-    """stores with many unfinished uploads: microseconds for one operation"""
-    counts = plan.pick(full=(10, 100_000), quick=(10, 1000), smoke=(10, 20))
+    """stores with many unfinished uploads: microseconds per operation"""
+    counts = plan.pick(full=(10, 100_000), quick=(10, 1000), smoke=(10,))
+    rounds = plan.pick(full=300, quick=300, smoke=10)
     results = {
-        f"{name}, {count} uploads": _python(HERE / "stores.py", name, count)
+        f"{name}, {count} uploads": _python(HERE / "stores.py", name, count, rounds)
         for name in ("file", "sqlite")
         for count in counts
     }
@@ -329,57 +333,59 @@ def stores(plan: Plan) -> dict[str, Any]:
 
 @case
 def startup(plan: Plan) -> dict[str, Any]:
-    """milliseconds to begin, from compiled modules"""
+    """milliseconds to start, with compiled modules"""
     commands = {
         "python -c pass": ["-c", "pass"],
         "import partwise": ["-c", "import partwise"],
         "... the OSS backend and a store": ["-c", "import partwise.backends.oss, partwise.stores.file"],
         "partwise --help": ["-m", "partwise", "--help"],
     }
-    environment = {**os.environ, "PYTHONPYCACHEPREFIX": str(plan.place / "compiled")}
-    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    environment = dict(os.environ)
+    if plan.scale != "smoke":
+        environment |= {"PYTHONPYCACHEPREFIX": str(plan.directory / "compiled"), "PYTHONDONTWRITEBYTECODE": ""}
     script = (
         "import subprocess, sys, time; began = time.perf_counter();"
         "subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL); print(time.perf_counter() - began)"
     )
     taken: dict[str, list[float]] = {name: [] for name in commands}
-    for rep in range(2 + plan.pick(full=40, quick=10, smoke=1)):
+    warm_up = plan.pick(full=2, quick=2, smoke=0)  # the first runs compile
+    for rep in range(warm_up + plan.pick(full=40, quick=10, smoke=1)):
         for name, arguments in commands.items():
             timed = subprocess.run(
                 [sys.executable, "-c", script, sys.executable, *arguments],
                 env=environment,
-                cwd=plan.place,
+                cwd=plan.directory,
                 check=True,
                 capture_output=True,
                 text=True,
             )
-            if rep >= 2:  # the first ones compile
+            if rep >= warm_up:
                 taken[name].append(float(timed.stdout) * 1000)
     results = {name: statistics.median(times) for name, times in taken.items()}
     bare = results["python -c pass"]
-    _table(["", "ms", "more than nothing", "x nothing"], [[n, ms, ms - bare, ms / bare] for n, ms in results.items()])
+    _table(["", "ms", "ms above python", "x python"], [[n, ms, ms - bare, ms / bare] for n, ms in results.items()])
     return results
 
 
 def _certificate(plan: Plan) -> Path | None:
-    both = plan.place / "certificate.pem"
+    both = plan.directory / "certificate.pem"
     if not both.exists():
         if shutil.which("openssl") is None:
             return None
         subprocess.run(
             [
                 "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
-                "-keyout", plan.place / "key.pem", "-out", plan.place / "cert.pem", "-days", "2",
+                "-keyout", plan.directory / "key.pem", "-out", plan.directory / "cert.pem", "-days", "2",
                 "-subj", "/CN=sink", "-addext", "subjectAltName=IP:127.0.0.1",
             ],
             check=True,
             capture_output=True,
         )  # fmt: skip
-        both.write_text((plan.place / "cert.pem").read_text() + (plan.place / "key.pem").read_text())
+        both.write_text((plan.directory / "cert.pem").read_text() + (plan.directory / "key.pem").read_text())
     return both
 
 
-# --- showing ---------------------------------------------------------------------------------------------------------
+# --- output ----------------------------------------------------------------------------------------------------------
 
 
 def _show(results: dict[str, dict[str, Figures]], what: str, *, reference: str = "raw") -> None:
@@ -434,18 +440,20 @@ def _versions() -> dict[str, str]:
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").strip().partition("\n")[0])
-    parser.add_argument("--only", default="", help=f"of these cases: {', '.join(CASES)}")
+    parser.add_argument("--only", default="", help=f"run these cases only: {', '.join(CASES)}")
     parser.add_argument("--peers", default="raw,partwise,oss2,obstore")
-    parser.add_argument("--reps", type=int, default=5, help="turns of each peer; slow ones have a third of them")
-    parser.add_argument("--size", type=int, default=1024, help="of the file that is uploaded, in MiB")
+    parser.add_argument("--reps", type=int, default=5, help="runs of each peer; slow peers run a third of them")
+    parser.add_argument("--size", type=int, default=1024, help="size of the uploaded file in MiB")
     scale = parser.add_mutually_exclusive_group()
-    scale.add_argument("--quick", dest="scale", action="store_const", const="quick", help="fewer sizes and turns")
-    scale.add_argument("--smoke", dest="scale", action="store_const", const="smoke", help="to see that it runs")
+    scale.add_argument("--quick", dest="scale", action="store_const", const="quick", help="fewer sizes and runs")
+    scale.add_argument(
+        "--smoke", dest="scale", action="store_const", const="smoke", help="each case once, with tiny sizes, as a test"
+    )
     parser.add_argument("--json", type=Path, help="write all figures here")
-    parser.add_argument("--plot", type=Path, help="draw processor time against part size here")
+    parser.add_argument("--plot", type=Path, help="plot CPU time against part size to this file")
     given = parser.parse_args(arguments)
-    wanted = [name for name in given.only.split(",") if name] or list(CASES)
-    if unknown := set(wanted) - set(CASES):
+    selected = [name for name in given.only.split(",") if name] or list(CASES)
+    if unknown := set(selected) - set(CASES):
         parser.error(f"no such case: {', '.join(sorted(unknown))}")
     peers = tuple(peer for peer in given.peers.split(",") if peer in ("raw", "partwise") or _installed(peer))
     machine = {
@@ -463,7 +471,7 @@ def main(arguments: list[str] | None = None) -> None:
         else:
             reps = min(3, given.reps) if given.scale == "quick" else given.reps
             plan = Plan(Path(directory), peers, reps, given.size * MIB, given.scale or "full")
-        for name in wanted:
+        for name in selected:
             print(f"{name}: {CASES[name].__doc__}")
             results[name] = CASES[name](plan)
             if given.json:

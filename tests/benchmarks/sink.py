@@ -1,14 +1,14 @@
 """
-A storage that takes parts and throws them away: what uploaders are measured against. Linux is what it is made for.
+A storage that discards the parts, against which upload clients are measured. Needs Linux.
 
-It speaks as much of the protocols of OSS and of S3 as their clients ask of it, and remembers nothing: every answer
-follows from the request and from a table of the checksums of the one file that is sent, made before the clock starts.
-So several processes can answer for one storage, and the checksum in an answer costs nothing, as it does with a storage
-that is far away. The bytes that arrive are counted, not looked at: without TLS they are not even copied out of the
-kernel. What clients send is checked elsewhere, by the tests of the project.
+It implements what the clients use of the protocols of OSS and S3, without state: every response is derived from the
+request and from a table of checksums of the one file that is uploaded, which is computed before the measurement. So
+several processes can serve as one storage, and checksums in responses cost this machine nothing, as with a remote one.
+Received bytes are counted, but not verified; without TLS they are not even copied out of the kernel. The tests of the
+project verify what clients send.
 
-Each process serves one connection at a time, so that no two wait for one interpreter; there are as many as there may
-be connections.
+Each process serves one connection at a time, so that connections do not share an interpreter. There is a process for
+each possible connection.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from urllib.parse import parse_qs
 from attrs import define
 from fastcrc.crc64 import xz
 
-#: An upload of this key is for warming up: nothing is known of its parts.
+#: The key of the warm-up upload, whose parts are not in the table.
 WARM_UP = "warm-up"
 
 UPLOAD_ID = "0123456789ABCDEF0123456789ABCDEF"
@@ -41,7 +41,7 @@ _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
 @define(frozen=True)
 class Table:
-    """The checksums of a file: of each part, and of the whole."""
+    """The checksums of a file: of each part, and of the object."""
 
     size: int
     part_size: int
@@ -50,7 +50,7 @@ class Table:
 
     @classmethod
     def of(cls, path: Path, part_size: int) -> Table:
-        """Read the file, which brings it into the page cache, too."""
+        """Read the file, which also loads it into the page cache."""
         parts, whole = [], 0
         with path.open("rb") as file:
             while part := file.read(part_size):
@@ -59,13 +59,13 @@ class Table:
         return cls(path.stat().st_size, part_size, tuple(parts), whole)
 
     def size_of(self, number: int) -> int:
-        """The length of a part in bytes."""
+        """Return the length of a part in bytes."""
         return min(self.part_size, self.size - (number - 1) * self.part_size)
 
 
 @define(frozen=True)
 class Counts:
-    """What a sink has seen, and the processor time that it took."""
+    """The requests and bytes that a sink received, and its CPU time."""
 
     requests: int
     received: int
@@ -74,13 +74,13 @@ class Counts:
 
 class Sink:
     """
-    The storage, on a port of the loopback.
+    The storage, on a port of the loopback interface.
 
     Args:
-        table: what is known of the file.
-        port: where to listen; 0: anywhere.
-        refuse: the number of a part that is refused for good; 0: none.
-        missing: the number of the one part that is not listed; 0: nothing is listed at all.
+        table: the checksums of the file.
+        port: the port; 0: any free port.
+        refuse: the number of a part that is refused with a permanent error; 0: none.
+        missing: the number of the part that is missing in the list of parts; 0: the list is empty.
         certificate: certificate and key in one file, for TLS.
     """
 

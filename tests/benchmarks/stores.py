@@ -1,8 +1,8 @@
 """
-What claim, load, append and save cost in a store that holds many unfinished uploads. Prints one line of JSON:
-microseconds, medians, for each operation; the disk's own sync is part of save.
+Measure claim, load, append and save of a store with many unfinished uploads. Prints one line of JSON: the median of
+each operation in microseconds. The time of save includes the sync of the disk.
 
-    python stores.py STORE UPLOADS      STORE: file, sqlite
+    python stores.py STORE UPLOADS ROUNDS      STORE: file, sqlite
 """
 
 from __future__ import annotations
@@ -22,11 +22,9 @@ from partwise.stores import _journal
 from partwise.stores.file import FileCheckpointStore
 from partwise.stores.sqlite import SQLiteCheckpointStore
 
-_ROUNDS = 300
-
 
 def checkpoint(number: int) -> Checkpoint:
-    """The checkpoint of an upload with two parts."""
+    """Return the checkpoint of an upload with two parts."""
     parts = [UploadedPart(n, 8 << 20, "0123456789ABCDEF0123456789ABCDEF", 12345678901234567890) for n in (1, 2)]
     return Checkpoint(
         location="oss://bucket@oss-cn-hangzhou.aliyuncs.com",
@@ -40,7 +38,7 @@ def checkpoint(number: int) -> Checkpoint:
 
 
 def fill(store_name: str, place: Path, uploads: int) -> FileCheckpointStore | SQLiteCheckpointStore:
-    """A store with so many uploads, made without waiting for the disk each time."""
+    """Return a store with this many uploads, written without a sync for each of them."""
     if store_name == "file":
         store = FileCheckpointStore(place / "checkpoints")
         (place / "checkpoints").mkdir()
@@ -66,24 +64,24 @@ def fill(store_name: str, place: Path, uploads: int) -> FileCheckpointStore | SQ
     return database
 
 
-def _sum(text: str, *whose: object) -> str:
-    return _journal.checksum("".join(f"{item}\0" for item in whose).encode(), text.encode()).hex()
+def _sum(text: str, *fields: object) -> str:
+    return _journal.checksum("".join(f"{item}\0" for item in fields).encode(), text.encode()).hex()
 
 
 def microseconds(operation: Callable[[], object]) -> float:
-    """How long it takes, by the clock."""
+    """Return the wall time of one call."""
     began = time.perf_counter()
     operation()
     return (time.perf_counter() - began) * 1e6
 
 
 def main() -> None:
-    store_name, uploads = sys.argv[1], int(sys.argv[2])
+    store_name, uploads, rounds = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     figures: dict[str, list[float]] = {"claim": [], "load": [], "append": [], "save": []}
     with tempfile.TemporaryDirectory() as directory:
         store = fill(store_name, Path(directory), uploads)
-        os.sync()  # what is measured shall not wait for the disk to take what is not
-        for round_number in range(_ROUNDS):
+        os.sync()  # so that the measured syncs do not write these files
+        for round_number in range(rounds):
             mine = checkpoint(round_number * 7919 % uploads)
             claim = store.claim(mine.name)
             figures["claim"].append(microseconds(claim.__enter__))

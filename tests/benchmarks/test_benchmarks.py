@@ -1,4 +1,4 @@
-"""The benchmark runs. What it measures is not looked at here: no test asserts a time."""
+"""The benchmark runs to its end. No test asserts a time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 RUN = Path(__file__).with_name("run.py")
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the storage that it measures against is made for Linux")
+@pytest.mark.skipif(sys.platform != "linux", reason="the storage of the benchmark needs Linux")
 def test_every_case_runs_and_its_figures_are_written(tmp_path):
     figures = tmp_path / "figures.json"
     done = subprocess.run(
