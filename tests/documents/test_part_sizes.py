@@ -47,7 +47,7 @@ def test_the_figures_in_the_text_are_so(page) -> None:
     assert f"`multipart_threshold` ({TransferConfig().multipart_threshold // MIB} MiB)" in text
     assert f"up to {PREFERRED_PART_SIZE * LIMITS.max_parts / GIB:.1f} GiB" in text
     assert f"objects of up to {LIMITS.max_object_size / TIB:.1f} TiB" in text
-    assert f"{LIMITS.max_parts:,} of them at most" in text
+    assert f"at most {LIMITS.max_parts:,} of them" in text
 
 
 def test_the_table_of_streams_is_what_is_planned(rows) -> None:
@@ -57,7 +57,7 @@ def test_the_table_of_streams_is_what_is_planned(rows) -> None:
         size = in_bytes(row["size of each"])
         assert (plan.part(first).size, plan.part(last).size) == (size, size)
         end = plan.part(last).offset + size
-        unit = row["bytes up to there"].split()[1]
-        assert f"{end / UNITS[unit]:.1f} {unit}" == row["bytes up to there"]
+        unit = row["total bytes"].split()[1]
+        assert f"{end / UNITS[unit]:.1f} {unit}" == row["total bytes"]
     for before, after in pairwise(rows["stream"][:4]):
         assert 2 * in_bytes(before["size of each"]) == in_bytes(after["size of each"])

@@ -1,4 +1,4 @@
-"""Interrupts, exits and time limits stop an upload as a pause does, and propagate unchanged; defects of plug-ins fail it."""
+"""Interrupts, exits and time limits pause an upload, and propagate unchanged; defects of plug-ins fail it."""
 
 from __future__ import annotations
 
