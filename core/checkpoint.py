@@ -7,19 +7,18 @@ Plain data is not trusted: no value is coerced, unknown fields are refused, numb
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from attrs import Attribute, define, field
-from cattrs import BaseValidationError, Converter
-from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn
 
 from partwise._validation import all_of, brief, of_type, outline, text, text_or_none, to_tuple, whole
 from partwise.errors import CheckpointDamaged, InvalidInput
 from partwise.model import Callback, ObjectOptions, UploadedPart
+
+if TYPE_CHECKING:
+    from cattrs import Converter
 
 #: The version of the plain form that is written. Raised by a change that an older reader would get wrong.
 VERSION = 2
@@ -42,7 +41,7 @@ _REASON_MAX = 300
 
 #: What wrong data raises. The last two come from numbers that are too large and from values that are nested too deeply.
 _WRONG = (
-    BaseValidationError,
+    ExceptionGroup,
     CheckpointDamaged,
     InvalidInput,
     ValueError,
@@ -159,6 +158,9 @@ def checkpoint_name(location: str, key: str, source: str) -> str:
 
     It depends on all three, so that uploads of one file to two keys, or of two files to one key, have two names.
     """
+    import hashlib
+    import json
+
     identity = json.dumps([location, key, source], separators=(",", ":"))
     return hashlib.sha256(identity.encode()).hexdigest()[:32]
 
@@ -193,6 +195,10 @@ def _renamed(fields: dict[str, Any], version: object) -> dict[str, Any]:
 
 @lru_cache(maxsize=1)
 def _converter() -> Converter:
+    # Imported on first use: cattrs takes longer to import than all of partwise.
+    from cattrs import Converter
+    from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn
+
     converter = Converter(forbid_extra_keys=True)
     for scalar in (str, int, bool, float):
         converter.register_structure_hook(scalar, _strict)
