@@ -46,7 +46,7 @@ _PIPELINE_DEPTH = 2
 
 class InlineSwitch:
     """
-    Decides whether the scheduler's thread sends parts itself, from the times at which parts are done.
+    Decides whether the scheduler's thread sends parts itself: a heuristic over the times at which parts are done.
 
     A trial ends as soon as inline mode is known to be slower. The next one starts after twice as many parts as the last
     time, so that trials cost next to nothing where they fail. A window in which inline mode was fast enough offsets one

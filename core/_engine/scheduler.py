@@ -93,9 +93,10 @@ class PartScheduler:
         self._on_part_uploaded = on_part_uploaded
         self._on_tick = on_tick
         self._on_retry = on_retry
+        self._exhausted = False  # there are no new parts
         self._in_flight: dict[int, _Attempts] = {}
         self._retries: list[_Retry] = []  # a heap
-        self._hold_until = 0.0  # the storage asked for no requests before this time
+        self._hold_until = 0.0  # nothing is sent before this time, as the storage requested
         self._progress_error: ProgressRaised | None = None
 
     def run(self, parts: Iterator[tuple[int, Body]]) -> None:
@@ -131,11 +132,10 @@ class PartScheduler:
             del ended_by  # it refers to this frame
 
     def _send_all(self, parts: Iterator[tuple[int, Body]]) -> None:
-        exhausted = False
         while True:
             self._control.check()
-            exhausted = self._fill_workers(parts, exhausted=exhausted)
-            if exhausted and not self._in_flight and not self._retries:
+            self._fill_workers(parts)
+            if self._exhausted and not self._in_flight and not self._retries:
                 self._workers.cancel_pending()  # nothing is pending, but idle threads exit and release their buffers
                 return
             outcome = self._workers.next_outcome(self._timeout())
@@ -144,22 +144,22 @@ class PartScheduler:
             else:
                 self._handle_outcome(outcome)
 
-    def _fill_workers(self, parts: Iterator[tuple[int, Body]], *, exhausted: bool) -> bool:
-        """Submit parts while workers are free; return whether `parts` is exhausted."""
+    def _fill_workers(self, parts: Iterator[tuple[int, Body]]) -> None:
+        """Submit retries that are due and new parts, up to `concurrency`."""
         while len(self._in_flight) < self._concurrency and (now := self._clock.monotonic()) >= self._hold_until:
             if self._retries and self._retries[0].due <= now:
                 retry = heapq.heappop(self._retries)
                 self._submit(retry.part_number, retry.attempts)
-            elif not exhausted and len(self._in_flight) + len(self._retries) < self._concurrency:
+            elif not self._exhausted and len(self._in_flight) + len(self._retries) < self._concurrency:
                 # Parts that wait for a retry count: while a storage fails, a stream must not be read into memory.
                 part = next(parts, None)
                 if part is None:
-                    return True
+                    self._exhausted = True
+                    break
                 self._control.check()  # reading a stream may have taken long
                 self._submit(part[0], _Attempts(part[1]))
             else:
                 break
-        return exhausted
 
     def _submit(self, part_number: int, attempts: _Attempts) -> None:
         job = self._make_job(part_number, ThrottledBody(attempts.body, part_number, self._state))
@@ -173,7 +173,7 @@ class PartScheduler:
             raise BackendError(f"the executor rejected part {part_number}, which was not sent: {error}") from error
 
     def _timeout(self) -> float | None:
-        """Return the seconds to wait for the next outcome; None if there is no limit."""
+        """Return the maximum seconds to wait for the next outcome; None: no limit."""
         if not self._retries:
             return self._tick_interval
         # The part whose failure set `_hold_until` is among the retries, so without retries there is no hold.

@@ -37,7 +37,7 @@ _THREAD_HEADROOM = 32 * 1024 * 1024
 
 class CpuSaturation:
     """
-    Detects whether threads wait for processors, from the elapsed time and the processor time that they used.
+    Detects whether threads wait for processors: a heuristic over elapsed time and the processor time that they used.
 
     Args:
         processors: the number of processors.

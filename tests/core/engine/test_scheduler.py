@@ -113,11 +113,11 @@ class Scenario:
             tick_interval=tick_interval,
             make_job=lambda number, body: PartJob(None, "key", "ID", number, body),
             on_part_uploaded=lambda part: self.on_part_uploaded(part),  # noqa: PLW0108  # tests replace it
-            on_tick=lambda: self.on_tick(),  # noqa: PLW0108  # likewise
+            on_tick=lambda: self.on_tick(),  # noqa: PLW0108
             on_retry=lambda *retry: self.retries.append(retry),
         )
 
-    def work(self):
+    def part_bodies(self):
         """Yield the parts, and count those that the scheduler has taken."""
         for number in range(1, self.parts + 1):
             self.taken += 1
@@ -130,7 +130,7 @@ class Scenario:
         self.ticks.append(self.clock.time)
 
     def run(self):
-        self.scheduler.run(self.work())
+        self.scheduler.run(self.part_bodies())
 
     @property
     def times(self):
