@@ -1,4 +1,4 @@
-"""Adding to the ends of files, without reading again what is there."""
+"""Appending to files without reading again what they contain."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from partwise.stores import _journal as journal
 
 @define
 class _Tail:
-    """An open file, and where its last good line ends: the next one goes there, and is chained to it."""
+    """An open file, and the end of its last valid line: the next line is written there and chained to it."""
 
     file: int
     name: str
@@ -28,11 +28,11 @@ class _Tail:
 
 class Appender:
     """
-    The files that are open for lines to be added to them.
+    The files that are open for appending.
 
-    A file is read once, when its first line is added. From then on an addition costs one look at the file's size and
-    one write, however many there were. If that size is not what it was left at, somebody else has been there, and the
-    file is read again.
+    A file is read once, before its first line is appended. From then on an append costs one `fstat` and one write,
+    however many lines there are. If the size of the file is not what the last append left, another process has written
+    to it, and the file is read again.
     """
 
     def __init__(self) -> None:
@@ -40,36 +40,36 @@ class Appender:
         self._tails: dict[str, _Tail] = {}
 
     def append(
-        self, path: str, name: str, part: UploadedPart, *, admit: Callable[[Checkpoint], None], keep: bool
+        self, path: str, name: str, part: UploadedPart, *, validate: Callable[[Checkpoint], None], keep_open: bool
     ) -> None:
         """
-        Add the line of one part to the end of a file. What is torn there is cut off first.
+        Append the line of one part to a file. An incomplete last line is removed first.
 
         Args:
             path: the file.
-            name: the checkpoint that it is to be of.
-            part: the receipt.
-            admit: is called with the checkpoint that is found when the file is read; it raises if that is a wrong one.
-            keep: leave the file open for the next time.
+            name: the checkpoint that the file must contain.
+            part: the part.
+            validate: called with the checkpoint in the file when the file is read; raises if it is the wrong one.
+            keep_open: leave the file open for the next part.
 
         Raises:
-            OSError: as the system says. No part of the line is left, or it will be cut off before the next one.
-            CorruptJournal: what is there does not verify.
+            OSError: from the system. No byte of the line is left, or they are removed before the next append.
+            CorruptJournal: the content does not verify.
         """
         with self._lock:
-            tail = self._tail(path, name, admit)
+            tail = self._tail(path, name, validate)
             try:
                 _write_line(tail, part)
             except OSError:
-                # Where this fails, too, the size is not what it was left at, and the file is read again next time.
+                # If this fails too, the size differs from the expected one, and the next append reads the file again.
                 with suppress(OSError):
                     os.ftruncate(tail.file, tail.length)
                 raise
             finally:
-                if not keep:
+                if not keep_open:
                     self._close(path)
 
-    def let_go(self, path: str) -> None:
+    def close_file(self, path: str) -> None:
         """Close a file, if it is open."""
         with self._lock:
             self._close(path)
@@ -80,23 +80,23 @@ class Appender:
             for path in list(self._tails):
                 self._close(path)
 
-    def inherited(self) -> None:
-        """Close all files in a forked child, whose copy of the lock may be held by a thread that it has not."""
+    def close_after_fork(self) -> None:
+        """Close all files in a forked child. Its copy of the lock may be held by a thread that the child lacks."""
         self._lock = threading.Lock()
         self.close()
 
-    def _tail(self, path: str, name: str, admit: Callable[[Checkpoint], None]) -> _Tail:
+    def _tail(self, path: str, name: str, validate: Callable[[Checkpoint], None]) -> _Tail:
         tail = self._tails.get(path)
         if tail is not None:
-            state = os.fstat(tail.file)
-            if tail.name == name and state.st_size == tail.length and state.st_nlink:
+            status = os.fstat(tail.file)
+            if tail.name == name and status.st_size == tail.length and status.st_nlink:
                 return tail
             self._close(path)
         file = files.open_trusted(path, os.O_RDWR | os.O_APPEND)
         try:
             data = files.read_open(file, journal.BYTES_MAX + 1)
-            found = journal.decode_end(data)
-            admit(found.checkpoint)
+            found = journal.verify(data)
+            validate(found.checkpoint)
             if len(data) > found.length:
                 os.ftruncate(file, found.length)
         except BaseException:

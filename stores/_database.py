@@ -1,16 +1,16 @@
 """
-One SQLite file, opened when it is needed: its schema, its settings, and what its errors mean.
+One SQLite file, opened when needed: its schema, its settings, and how its errors are classified.
 
 A connection is shared by the threads of one process, one at a time, and never by two processes: SQLite's locks do not
-survive a fork. It is looked at before each use whether the file is still the one that was opened, since a person may
-have moved it away.
+survive a fork. Before each use it is checked that the file is still the one that was opened, since it may have been
+moved away.
 
-A database is code as much as data: a view or a trigger in it runs when it is used. So a file is used only if it can be
-trusted, as `_durable.untrusted` has it, and if what SQLite reads beside it can be, too; only if its schema is ours to
-the letter; and within limits of SQLite, which bound the size of a value and the work of one use.
+A database is code as well as data: a view or a trigger in it runs when it is used. So a file is used only if it and the
+files that SQLite reads beside it can be trusted (see `_durable.untrusted`), only if its schema is exactly that of
+partwise, and only within limits of SQLite on the size of a value and the work of one use.
 """
 
-# Paths are text in here, since most of them are made for one call of the system each.
+# Paths are strings here, since most are used for one system call each.
 # ruff: noqa: PTH105, PTH116, PTH120
 
 from __future__ import annotations
@@ -27,43 +27,43 @@ from pathlib import Path
 
 from partwise import _durable as files
 from partwise.stores import _journal as journal
-from partwise.stores._checks import nearly
-from partwise.stores._locations import name_aside
+from partwise.stores._locations import path_aside
 
+#: The version of the schema. The fields of a checkpoint have a version, too: see `partwise.checkpoint`.
 VERSION = 1
 
-#: "part", which tells our files from those of other programs.
+#: "part", which marks a database as one of partwise.
 _APPLICATION_ID = 0x70617274
 
-#: How long another writer is waited for. Each of ours holds the file for milliseconds.
+#: How long to wait for another writer. One of partwise holds the file for milliseconds.
 _BUSY_SECONDS = 5.0
 
-#: How long by those who have waited in vain just before.
-_BUSY_BRIEF_SECONDS = 0.05
+#: How long to wait after a wait that just timed out.
+_BUSY_AGAIN_SECONDS = 0.05
 
-#: What SQLite puts beside a database, and plays into it when it opens it.
-_BESIDE = ("-journal", "-wal", "-shm")
+#: Suffixes of the files that SQLite creates beside a database, and applies to it when it opens it.
+_SIDE_FILES = ("-journal", "-wal", "-shm")
 
-#: The most bytes in a value or row. A header is a line of a checkpoint file, and a row has little beside it.
+#: The maximum size of a value or row in bytes. A header is at most a line of a checkpoint file; a row has little more.
 _LENGTH_MAX = 2 * journal.LINE_MAX
 
-#: The most bytes in a statement, those of the schema included.
+#: The maximum length of a statement in bytes, those of the schema included.
 _STATEMENT_MAX = 4096
 
-#: The most operations of SQLite's machine in one use of the connection. The largest page of a scan takes a tenth of it.
+#: The maximum number of operations of SQLite's virtual machine in one use. The largest page of a scan needs a tenth.
 _OPERATIONS_MAX = 1_000_000_000
 
-#: After how many of them they are counted.
+#: How many operations there are between two counts.
 _OPERATIONS_STEP = 1_000_000
 
-#: The most operations before the schema is known to be ours. SQLite reads all of it first, and takes a minute for
+#: The maximum number of operations until the schema is verified. SQLite reads all of it first, and needs a minute for
 #: 200,000 views.
 _OPERATIONS_OF_SCHEMA_MAX = 100_000
 _OPERATIONS_OF_SCHEMA_STEP = 1_000
 
 _TABLES = (
     "CREATE TABLE checkpoints (name TEXT PRIMARY KEY, header TEXT NOT NULL, checksum TEXT NOT NULL) WITHOUT ROWID",
-    # With a position, for the order in which parts came is the order in which `load` gives them.
+    # The position keeps the order in which parts were appended, in which `load` returns them.
     """
     CREATE TABLE parts (
         position INTEGER PRIMARY KEY,
@@ -79,10 +79,10 @@ _TABLES = (
 
 _SCHEMA = (*_TABLES, f"PRAGMA application_id = {_APPLICATION_ID}", f"PRAGMA user_version = {VERSION}")
 
-#: Tables that SQLite makes by itself, when a person has it analyze the database.
-_OF_SQLITE = ("CREATE TABLE sqlite_stat1(tbl,idx,stat)", "CREATE TABLE sqlite_stat4(tbl,idx,neq,nlt,ndlt,sample)")
+#: Tables that SQLite creates when a user runs ANALYZE.
+_ANALYZE_TABLES = ("CREATE TABLE sqlite_stat1(tbl,idx,stat)", "CREATE TABLE sqlite_stat4(tbl,idx,neq,nlt,ndlt,sample)")
 
-#: What SQLite reports that has its cause outside of the file's content.
+#: SQLite's error codes whose cause is not the content of the file.
 _ENVIRONMENT = {
     sqlite3.SQLITE_AUTH,
     sqlite3.SQLITE_BUSY,
@@ -98,21 +98,21 @@ _ENVIRONMENT = {
     sqlite3.SQLITE_READONLY,
 }
 
-#: Connections that a forked child got from its parent. Closing one there would disturb the parent's locks, so they are
-#: kept out of the reach of the garbage collector.
+#: Connections that a forked child inherited from its parent. Closing one in the child would release the parent's locks,
+#: so they are kept from the garbage collector.
 _inherited: list[sqlite3.Connection] = []
 
 
-class Foreign(Exception):
-    """The file is a database that is not ours."""
+class UnrelatedDatabase(Exception):
+    """The file is a database that partwise did not create."""
 
 
-class OtherVersion(Exception):
-    """The file is a database of ours that another version of partwise made, and that only that one can use."""
+class OtherSchemaVersion(Exception):
+    """The file is a database of partwise whose schema this version does not know."""
 
 
-#: What the use of a database may raise. Python can't decode SQLite's message where that quotes damaged text.
-FAILURES = (sqlite3.Error, UnicodeDecodeError, Foreign, OtherVersion, OSError)
+#: The errors of a database. UnicodeDecodeError is that of a message of SQLite that quotes damaged text.
+DATABASE_ERRORS = (sqlite3.Error, UnicodeDecodeError, UnrelatedDatabase, OtherSchemaVersion, OSError)
 
 
 class Database:
@@ -120,7 +120,7 @@ class Database:
     The file at `path`.
 
     Args:
-        path: where it is, from the root. Its directory must exist.
+        path: its absolute path. Its directory must exist.
     """
 
     def __init__(self, path: str) -> None:
@@ -129,51 +129,51 @@ class Database:
 
     def _start(self) -> None:
         self._process = os.getpid()
-        self._lock = threading.RLock()  # for all below, and for the use of the connection
+        self._lock = threading.RLock()  # for all below, and for using the connection
         self._connection: sqlite3.Connection | None = None
         self._identity: tuple[int, int] | None = None
-        self._patience = 0.0  # seconds, of the connection
-        self._operations = 0  # of SQLite's machine, in this use
-        self._keepers = 0
+        self._busy_seconds = 0.0  # set on the connection
+        self._operations = 0  # of SQLite's virtual machine, in this use
+        self._open_count = 0  # contexts that keep the connection open
 
     @contextmanager
-    def kept_open(self) -> Iterator[None]:
-        """From entering to leaving, the connection stays open between uses."""
+    def keep_open(self) -> Iterator[None]:
+        """Keep the connection open between uses while the context is open."""
         self._check_process()
         process = self._process
         with self._lock:
-            self._keepers += 1
+            self._open_count += 1
         try:
             yield
         finally:
             if os.getpid() == process:
                 with self._lock:
-                    self._keepers -= 1
-                    if not self._keepers:
+                    self._open_count -= 1
+                    if not self._open_count:
                         self.close()
 
     @contextmanager
-    def use(self, *, create: bool, patient: bool = True) -> Iterator[sqlite3.Connection | None]:
+    def use(self, *, create: bool, wait: bool = True) -> Iterator[sqlite3.Connection | None]:
         """
-        The connection, for one thread at a time; None where there is no database.
+        Enter with the connection, one thread at a time; with None if there is no database.
 
-        What is under way when an error comes is rolled back.
+        A transaction that is open on exit is rolled back.
 
         Args:
-            create: make the database if there is none.
-            patient: wait for another writer as long as one may need.
+            create: create the database if there is none.
+            wait: wait for another writer as long as it may need; otherwise only briefly.
 
         Raises:
-            FAILURES: as they say.
+            DATABASE_ERRORS: the database can't be opened or used.
         """
-        with self.kept_open(), self._lock:
+        with self.keep_open(), self._lock:
             if self._connection is not None and self._identity != _identity(self.path):
                 self.close()
             if self._connection is None:
                 self._open(create=create)
             self._operations = 0
-            self._roll_back()  # what an interrupt kept the last use from rolling back
-            self._wait_for_others(_BUSY_SECONDS if patient else _BUSY_BRIEF_SECONDS)
+            self._roll_back()  # the last use, if an interrupt prevented that
+            self._set_busy_timeout(_BUSY_SECONDS if wait else _BUSY_AGAIN_SECONDS)
             try:
                 yield self._connection
             finally:
@@ -193,15 +193,15 @@ class Database:
 
     def set_aside(self) -> str:
         """
-        Move the file away, with all that is in it, and return where to.
+        Move the file away with everything in it, and return its new path.
 
         Raises:
-            OSError: as the system says.
+            OSError: from the system.
         """
         with self._lock:
             self.close()
-            aside = name_aside(self.path)
-            # The log first: SQLite would play it into a new database of the same name.
+            aside = path_aside(self.path)
+            # The log first: SQLite would apply it to a new database of the same name.
             for suffix in ("-wal", "-shm", ""):
                 try:
                     os.replace(self.path + suffix, aside + suffix)
@@ -209,10 +209,10 @@ class Database:
                     continue
             return aside
 
-    def _wait_for_others(self, seconds: float) -> None:
-        if self._connection is not None and self._patience != seconds:
+    def _set_busy_timeout(self, seconds: float) -> None:
+        if self._connection is not None and self._busy_seconds != seconds:
             self._connection.execute(f"PRAGMA busy_timeout = {round(1000 * seconds)}")
-            self._patience = seconds
+            self._busy_seconds = seconds
 
     def _check_process(self) -> None:
         if self._process != os.getpid():
@@ -224,9 +224,9 @@ class Database:
         if not os.path.lexists(self.path):
             if not create:
                 return
-            self._make()
+            self._create()
         self._identity = self._check_files()
-        # By way of a URI, since only so SQLite can be kept from making the file itself, for everybody to read.
+        # By a URI, the only way to keep SQLite from creating the file itself, which everyone could read.
         connection = sqlite3.connect(
             f"{Path(self.path).as_uri()}?mode=rw",
             uri=True,
@@ -240,7 +240,7 @@ class Database:
             self._check_opened()
             connection.set_progress_handler(self._count_operations, _OPERATIONS_STEP)
             if not ready and create:
-                _make_schema(connection)
+                _create_schema(connection)
                 ready = True
             if ready:
                 _configure(connection)
@@ -249,36 +249,35 @@ class Database:
             connection.close()
             raise
         if ready:
-            self._connection, self._patience = connection, _BUSY_SECONDS
+            self._connection, self._busy_seconds = connection, _BUSY_SECONDS
         else:
             connection.close()
 
-    def _make(self) -> None:
-        # Only a file that is not there is opened by us: to close a descriptor of one that SQLite has open would lose
-        # its locks.
-        self.check_place()
+    def _create(self) -> None:
+        # Only a new file is opened here: closing a descriptor of a file that SQLite has open would release its locks.
+        self.check_directory()
         try:
             os.close(files.create_private(self.path))
         except FileExistsError:
             return
         files.sync_directory(os.path.dirname(self.path))
 
-    def check_place(self) -> None:
+    def check_directory(self) -> None:
         """
-        Make sure that the directory is one for a database, before anything is made in it.
+        Make sure that a database can be kept in the directory, before anything is created in it.
 
         Raises:
-            OSError: it is not, or it can't be looked at.
+            OSError: it can't, or the directory can't be examined.
         """
         _check_directory(str(Path(self.path).parent))
 
     def _check_files(self) -> tuple[int, int]:
         """
-        Look at the file and at what is beside it, and return which file it is.
+        Check the file and those beside it, and return the file's device and inode.
 
-        By name, and not by descriptor: to close one of a file that SQLite has open would lose its locks.
+        By path and not by descriptor: closing a descriptor of a file that SQLite has open would release its locks.
         """
-        for suffix in _BESIDE:
+        for suffix in _SIDE_FILES:
             with suppress(FileNotFoundError):
                 files.check_trusted(self.path + suffix)
         status = files.check_trusted(self.path)
@@ -287,15 +286,15 @@ class Database:
 
     def _check_opened(self) -> None:
         """
-        Look again once SQLite has opened them, which it does by name.
+        Check the files again after SQLite has opened them, which it does by path.
 
-        Since no other user may write to the directory, only a program of this user can have replaced something.
+        Since no other user may write to the directory, only a program of this user can have replaced one.
         """
         if self._check_files() != self._identity:
-            raise OSError(errno.EAGAIN, f"another program replaced {self.path} while it was opened")
+            raise OSError(errno.EAGAIN, f"another program replaced {self.path} while it was being opened")
 
     def _restrict(self, connection: sqlite3.Connection) -> None:
-        # Damaged text need not be UTF-8, so it comes as bytes.
+        # Damaged text may not be UTF-8, so text is returned as bytes.
         connection.text_factory = bytes
         connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LENGTH_MAX)
         connection.setlimit(sqlite3.SQLITE_LIMIT_SQL_LENGTH, _STATEMENT_MAX)
@@ -305,26 +304,26 @@ class Database:
         connection.execute("PRAGMA cell_size_check = ON")
 
     def _count_operations(self) -> bool:
-        """Called by SQLite while it works; true makes it stop."""
+        """Count operations; called by SQLite while it works, and stops it by returning true."""
         self._operations += _OPERATIONS_STEP
         return self._operations > _OPERATIONS_MAX
 
 
 def _schema_counter() -> Callable[[], bool]:
-    """What SQLite is to call while it reads a schema; true makes it stop."""
+    """Return a function that SQLite calls while it reads a schema, and that stops it by returning true."""
     calls = count(1)
     return lambda: next(calls) * _OPERATIONS_OF_SCHEMA_STEP > _OPERATIONS_OF_SCHEMA_MAX
 
 
 def _check_directory(path: str) -> None:
     """
-    Refuse a directory to which others may write.
+    Refuse a directory that other users may write to.
 
-    They could put a journal beside the database for the moment in which SQLite opens it, which then plays the journal
-    into the database; or swap the database. To look before and after does not tell.
+    They could put a journal beside the database at the moment in which SQLite opens it, and SQLite would apply it; or
+    they could swap the database. Checks before and after do not detect that.
 
     Raises:
-        OSError: it is refused, or can't be looked at.
+        OSError: it is refused, or can't be examined.
     """
     status = os.stat(path)
     reason = files.untrusted(status, directory=True)
@@ -333,7 +332,7 @@ def _check_directory(path: str) -> None:
     only_the_group = status.st_mode & stat.S_IWGRP and not status.st_mode & stat.S_IWOTH
     if status.st_uid in (os.geteuid(), 0) and only_the_group and files.is_private_group(status.st_gid):
         return
-    raise files.Untrusted(f"{reason}, who could change a database in it: use a directory of your own", path)
+    raise files.Untrusted(f"{reason}, who could change a database in it: use a private directory", path)
 
 
 def _identity(path: str) -> tuple[int, int] | None:
@@ -346,53 +345,53 @@ def _identity(path: str) -> tuple[int, int] | None:
 
 def _is_ready(connection: sqlite3.Connection) -> bool:
     """
-    Whether the tables are there.
+    Return whether the database has its tables; false if it is empty.
 
     Raises:
-        FAILURES: it is not a database of ours, or not one at all.
+        DATABASE_ERRORS: it was not created by partwise, or is not a database.
     """
     try:
-        return _is_ours(connection)
+        return _has_our_schema(connection)
     except sqlite3.OperationalError as error:
         if _code(error) != sqlite3.SQLITE_INTERRUPT:
             raise
-        raise Foreign("it has far more tables or views than partwise makes") from error
+        raise UnrelatedDatabase("it has far more tables or views than partwise creates") from error
 
 
-def _is_ours(connection: sqlite3.Connection) -> bool:
+def _has_our_schema(connection: sqlite3.Connection) -> bool:
     application_id, version = (
         connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
     )
     if application_id == _APPLICATION_ID:
         if version != VERSION:
-            raise OtherVersion(f"it is of version {version}, and this version of partwise reads version {VERSION}")
+            raise OtherSchemaVersion(f"it has schema version {version}, and this version of partwise reads {VERSION}")
         _check_schema(connection)
         return True
     if application_id or version or connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-        raise Foreign("it is the database of another program")
+        raise UnrelatedDatabase("it is the database of another program")
     return False
 
 
 def _check_schema(connection: sqlite3.Connection) -> None:
     """
-    Make sure that our names stand for the tables that we made, and that nothing else will run when they are used.
+    Make sure that the tables are exactly those of partwise, so that nothing else runs when they are used.
 
-    Indexes that SQLite makes for itself have no text.
+    The indexes that SQLite creates by itself have no text.
     """
     rows = connection.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL LIMIT 10").fetchall()
     found = {_normal(sql) for (sql,) in rows}
     ours = {_normal(sql.encode()) for sql in _TABLES}
-    if not ours <= found <= ours | {_normal(sql.encode()) for sql in _OF_SQLITE}:
-        raise Foreign("its tables are not those that partwise makes")
+    if not ours <= found <= ours | {_normal(sql.encode()) for sql in _ANALYZE_TABLES}:
+        raise UnrelatedDatabase("its tables are not those that partwise creates")
 
 
 def _normal(sql: object) -> bytes:
     return b" ".join(sql.split()) if isinstance(sql, bytes) else b""
 
 
-def _make_schema(connection: sqlite3.Connection) -> None:
+def _create_schema(connection: sqlite3.Connection) -> None:
     connection.execute("BEGIN IMMEDIATE")
-    # Another process may have been quicker.
+    # Another process may have created it in the meantime.
     if not _is_ready(connection):
         for statement in _SCHEMA:
             connection.execute(statement)
@@ -405,36 +404,36 @@ def _configure(connection: sqlite3.Connection) -> None:
     try:
         connection.execute("PRAGMA journal_mode = WAL")
     except sqlite3.OperationalError:
-        # Others are at work in the file, or it can't be written to. It stays as it is, which is slower, not worse.
+        # Another program uses the file, or it can't be written to. Without this mode writes are slower, but as durable.
         return
 
 
 @contextmanager
 def durable_transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """What is done in it is done as a whole, and is on the medium when it is left; or it is not done."""
+    """Enter a transaction that is synced to the medium on exit, or rolled back if an error leaves it."""
     connection.execute("PRAGMA synchronous = FULL")
     try:
         connection.execute("BEGIN IMMEDIATE")
         yield
         connection.execute("COMMIT")
     finally:
-        # Nothing is under way after a commit. The setting can't be changed while something is.
+        # After a commit this does nothing. The setting can't be changed inside a transaction.
         connection.rollback()
         connection.execute("PRAGMA synchronous = NORMAL")
 
 
 def is_damage(error: Exception) -> bool:
-    """Whether an error from the use of a database tells of what is in the file, and not of the way there."""
-    # Our statements are right and their tables are there, so whatever SQLite has against them is the file's fault.
+    """Return whether an error of a database is caused by the content of the file, not by its environment."""
+    # The statements are correct and their tables exist, so if SQLite rejects one, the file is damaged.
     code = _code(error)
     return isinstance(error, UnicodeDecodeError) or (code is not None and code not in _ENVIRONMENT)
 
 
-def resembles(path: str) -> bool:
+def looks_like_database(path: str) -> bool:
     """
-    Whether a file that is no good database may have been one of ours once, or holds nothing.
+    Return whether a file that is not a valid database may once have been one of partwise, or is empty or all zeros.
 
-    What does not is somebody's file, named by mistake, and is left alone.
+    Any other file was probably named by mistake, and must not be changed.
 
     Raises:
         OSError: the file can't be read.
@@ -442,11 +441,12 @@ def resembles(path: str) -> bool:
     start = files.read(path, 72, trusted=False)
     if not start.strip(b"\0"):
         return True
-    return nearly(start[:16], b"SQLite format 3\0") and nearly(start[68:], _APPLICATION_ID.to_bytes(4, "big"))
+    mark = _APPLICATION_ID.to_bytes(4, "big")
+    return journal.mostly_equal(start[:16], b"SQLite format 3\0") and journal.mostly_equal(start[68:], mark)
 
 
 def as_os_error(error: Exception) -> OSError:
-    """What an error from the use of a database is in the terms of the operating system."""
+    """Translate an error of a database to one of the operating system."""
     if isinstance(error, OSError):
         return error
     match _code(error):
@@ -455,7 +455,7 @@ def as_os_error(error: Exception) -> OSError:
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
             return OSError(errno.EBUSY, f"another program has kept it locked for {_BUSY_SECONDS:g} seconds")
         case sqlite3.SQLITE_INTERRUPT:
-            return OSError(errno.ETIMEDOUT, f"it takes SQLite more than {_OPERATIONS_MAX:,} operations")
+            return OSError(errno.ETIMEDOUT, f"SQLite needs more than {_OPERATIONS_MAX:,} operations")
     return OSError(errno.EIO, str(error))
 
 

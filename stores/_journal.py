@@ -1,21 +1,21 @@
 r"""
-How a checkpoint is written down: lines of text that verify themselves. Pure: bytes in, values out.
+The text form of a checkpoint: lines that verify themselves. Pure: bytes in, values out.
 
-    partwise-checkpoint/1 {"version":1,"location":...} CHECKSUM      the checkpoint without its parts
-    [1,8388608,"etag","1234567890"] CHECKSUM                         one line a part
+    partwise-checkpoint/1 {"version":2,"location":...} CHECKSUM      the checkpoint without its parts
+    [1,8388608,"etag","1234567890"] CHECKSUM                         one line for each part
     [2,...
 
-CHECKSUM is BLAKE2b of 8 bytes, in hexadecimal, over the checksum of the line before and the text of this one; the
-first line takes the mark that it begins with in place of a line before. So an edit anywhere is seen, and so is a line
-that was dropped, moved, or taken from another checkpoint. It guards against accidents, not against a forger.
+CHECKSUM is BLAKE2b of 8 bytes, in hexadecimal, over the checksum of the line before and the text of this line; the
+first line uses its mark in place of a line before. So an edit anywhere is detected, as is a line that was removed,
+moved, or copied from another checkpoint. It protects against accidents, not against forgery.
 
-What the death of a process or the loss of power leaves at the end is told from damage: part of a line, or bytes of
-zero, without a newline after them. That was never acknowledged, and is left out. The first line is written together
-with the file, so it can't be torn.
+A killed process or a power loss leaves an incomplete line or zero bytes at the end, without a newline after them. That
+part was never acknowledged, and is ignored. The first line is written together with the file, so it can't be
+incomplete.
 
-The text is plain ASCII: whatever a path or a key is made of, lone surrogates too, comes back as it was.
+The text is plain ASCII: paths and keys come back unchanged, lone surrogates included.
 
-A file and a line have a largest size (`BYTES_MAX`, `LINE_MAX`), far beyond those of any upload. What is larger is
+A file and a line have a maximum size (`BYTES_MAX`, `LINE_MAX`), far beyond those of any upload. Anything larger is
 damage, and is not read to its end.
 """
 
@@ -32,14 +32,14 @@ from attrs import define, evolve
 from partwise.checkpoint import Checkpoint, checkpoint_name
 from partwise.errors import CheckpointDamaged, CheckpointUnwritable
 from partwise.model import MIB, UploadedPart
-from partwise.stores._checks import nearly
 
+#: The version of the lines. The fields have a version, too: see `partwise.checkpoint`.
 FORMAT = 1
 
-#: The largest file, in bytes: room for 100,000 receipts (the most that can be read), each written several times.
+#: The maximum size of a file in bytes: enough for 100,000 parts (the most that are read), each written several times.
 BYTES_MAX = 64 * MIB
 
-#: The longest line, in bytes. A receipt has about a hundred; a header has a key, a path, and some options.
+#: The maximum length of a line in bytes. A part needs about a hundred; a header has a key, a path, and some options.
 LINE_MAX = MIB
 
 _NAME = b"partwise-checkpoint/"
@@ -53,12 +53,12 @@ _to_text = json.JSONEncoder(separators=(",", ":")).encode
 @define(frozen=True)
 class Journal:
     """
-    What a file says.
+    The content of a file.
 
     Args:
-        checkpoint: the checkpoint with all its parts.
-        length: the bytes up to the end of the last good line. What follows is torn.
-        digest: the checksum of that line, which the next one is chained to.
+        checkpoint: the checkpoint.
+        length: the number of bytes up to the end of the last complete line.
+        digest: the checksum of that line, to which the next one is chained.
     """
 
     checkpoint: Checkpoint
@@ -68,13 +68,13 @@ class Journal:
 
 class CorruptJournal(Exception):
     """
-    What was read can't be trusted. It never leaves the stores, which make a CheckpointDamaged of it.
+    The stored text can't be trusted. Stores translate it to a CheckpointDamaged.
 
     Args:
-        reason: why, to follow on "it is damaged: ".
-        header: the checkpoint without parts, if that much of it could be verified.
-        upload_id: likewise; it may be known where the rest of the header can't be read.
-        name: the name of the checkpoint, if that much is known.
+        reason: why, a clause whose subject is "it".
+        header: the checkpoint without parts, if that could be verified.
+        upload_id: the upload's id, if known; it may be known where the rest of the header can't be read.
+        name: the name of the checkpoint, if known.
     """
 
     def __init__(
@@ -94,36 +94,37 @@ class CorruptJournal(Exception):
 
 # --- writing ---------------------------------------------------------------------------------------------------------
 
-#: The fields by which a checkpoint is named.
+#: The fields that make up the name of a checkpoint.
 _IDENTITY = ("location", "key", "source")
 
 
 def header_text(checkpoint: Checkpoint) -> str:
     """
-    The checkpoint without its parts, as one line of JSON.
+    Return the checkpoint without its parts as one line of JSON.
 
     Raises:
-        CheckpointUnwritable: it is longer than what `decode` reads.
+        CheckpointUnwritable: it is longer than `decode` accepts.
     """
     text = _to_text(evolve(checkpoint, parts=()).to_data())
     if len(text) > LINE_MAX - len(_MARK) - _END_CHARS:
         raise CheckpointUnwritable(
-            f"the checkpoint can't be written: its names and options have {len(text):,} bytes, and {LINE_MAX:,} are "
-            "the most; use shorter ones",
+            f"the checkpoint can't be written: its names and options have {len(text):,} bytes, and the maximum is"
+            f" {LINE_MAX:,}",
             name=checkpoint.name,
+            hint="Use a shorter key, path or metadata",
         )
     return text
 
 
 def part_text(part: UploadedPart) -> str:
-    """A receipt as one line of JSON: what `UploadedPart.to_data` makes of it."""
-    # By hand: the encoder takes longer for four values than all else does that recording a part takes.
+    """Return the data of a part (`UploadedPart.to_data`) as one line of JSON."""
+    # Not by the encoder, which takes longer for four values than everything else that recording a part needs.
     crc64 = "null" if part.crc64 is None else f'"{part.crc64}"'
     return f"[{part.part_number},{part.size},{_to_text(part.etag)},{crc64}]"
 
 
 def encode(checkpoint: Checkpoint) -> bytes:
-    """The whole file for a checkpoint."""
+    """Return the whole file for a checkpoint."""
     body = header_text(checkpoint).encode()
     digest = checksum(_MARK, body)
     lines = [_MARK + _line(body, digest)]
@@ -134,7 +135,7 @@ def encode(checkpoint: Checkpoint) -> bytes:
 
 
 def encode_part(digest: bytes, part: UploadedPart) -> tuple[bytes, bytes]:
-    """The line that adds a part after the line whose checksum is `digest`, and the checksum of that line."""
+    """Return the line of a part that follows a line with the checksum `digest`, and the line's own checksum."""
     body = part_text(part).encode()
     digest = checksum(digest, body)
     return _line(body, digest), digest
@@ -145,7 +146,7 @@ def _line(body: bytes, digest: bytes) -> bytes:
 
 
 def checksum(before: bytes, body: bytes) -> bytes:
-    """The checksum of `body` where `before` came before it."""
+    """Return the checksum of `body`, chained to `before`."""
     return blake2b(before + body, digest_size=_DIGEST_BYTES).digest()
 
 
@@ -154,7 +155,7 @@ def checksum(before: bytes, body: bytes) -> bytes:
 
 def decode(data: bytes) -> Journal:
     """
-    What a file says, its torn end left out.
+    Read a file, without an incomplete end.
 
     Raises:
         CorruptJournal: it does not verify.
@@ -163,9 +164,9 @@ def decode(data: bytes) -> Journal:
     return Journal(with_parts(lines.header, lines), lines.length, lines.digest)
 
 
-def decode_end(data: bytes) -> Journal:
+def verify(data: bytes) -> Journal:
     """
-    As `decode`, but all lines are verified and only the first one is read: the checkpoint is without its parts.
+    Verify all lines of a file, but read only the first one: the checkpoint is returned without its parts.
 
     Raises:
         CorruptJournal: it does not verify.
@@ -178,20 +179,20 @@ def decode_end(data: bytes) -> Journal:
 
 class _Lines:
     """
-    The lines of a file, to be iterated over once: each gives its text, after it was verified.
+    The lines of a file, to be iterated over once. Each yields its text, after it was verified.
 
     Args:
         data: the file.
 
     Raises:
-        CorruptJournal: the first line can't be read; and while it is iterated over, a line does not verify.
+        CorruptJournal: the first line can't be read; or, during the iteration, a line does not verify.
     """
 
     def __init__(self, data: bytes) -> None:
         first = _first_line(data)
         self.header, self.digest = _decode_header(first)
         if len(data) > BYTES_MAX:
-            raise CorruptJournal(f"it is larger than {BYTES_MAX // MIB} MiB, the most there can be", header=self.header)
+            raise CorruptJournal(f"it is larger than the maximum of {BYTES_MAX // MIB} MiB", header=self.header)
         self.length = len(first) + 1
         self._data = data
 
@@ -212,7 +213,7 @@ class _Lines:
 
 def decode_header(data: bytes) -> Checkpoint:
     """
-    The checkpoint without its parts, from a file's bytes, whatever follows the first line.
+    Read the checkpoint without its parts from a file's bytes. Only the first line is verified.
 
     Raises:
         CorruptJournal: the first line does not verify.
@@ -225,16 +226,16 @@ def _first_line(data: bytes) -> bytes:
     if end < 0 and len(data) > LINE_MAX:
         raise CorruptJournal(f"its first line is longer than {LINE_MAX:,} bytes")
     if end < 0:
-        raise CorruptJournal("it is cut off within its first line" if data else "it is empty")
+        raise CorruptJournal("its first line is incomplete" if data else "it is empty")
     return data[:end]
 
 
 def with_parts(header: Checkpoint, records: Iterable[bytes]) -> Checkpoint:
     """
-    The checkpoint with the parts that these texts are the receipts of. A later receipt of a number replaces an earlier.
+    Return the checkpoint with the parts in these records. A later record of a part number replaces an earlier one.
 
     Raises:
-        CorruptJournal: one of them is no receipt.
+        CorruptJournal: one of them is not a part.
     """
     parts = {}
     for record in records:
@@ -248,10 +249,10 @@ def with_parts(header: Checkpoint, records: Iterable[bytes]) -> Checkpoint:
 
 def header_from_text(body: bytes) -> Checkpoint:
     """
-    The checkpoint that `header_text` made a text of.
+    Read the text that `header_text` returned.
 
     Raises:
-        CorruptJournal: it can't be read, as when a newer version wrote it.
+        CorruptJournal: it can't be read, such as that of a newer version.
     """
     data: Any = None
     try:
@@ -268,22 +269,27 @@ def header_from_text(body: bytes) -> Checkpoint:
         ) from error
 
 
-def resembles(data: bytes) -> bool:
+def looks_like_checkpoint(data: bytes) -> bool:
     """
-    Whether a file may have been a checkpoint once: it begins nearly as one does, or holds nothing.
+    Return whether a file may once have been a checkpoint: it starts nearly like one, or is empty or all zeros.
 
-    What does not is somebody's file, named by mistake, and is left alone.
+    Any other file was probably named by mistake, and must not be changed.
     """
-    return nearly(data.strip(b"\0")[: len(_NAME)], _NAME)
+    return mostly_equal(data.strip(b"\0")[: len(_NAME)], _NAME)
+
+
+def mostly_equal(found: bytes, expected: bytes) -> bool:
+    """Return whether three of four bytes are equal, so that a few damaged bytes do not matter."""
+    return 4 * sum(left == right for left, right in zip(found, expected, strict=False)) >= 3 * len(found)
 
 
 def _decode_header(line: bytes) -> tuple[Checkpoint, bytes]:
     if not line.startswith(_MARK):
         other = re.match(re.escape(_NAME) + rb"([0-9]{1,9}) ", line)
         raise CorruptJournal(
-            f"it is of format {int(other[1])}, and this version of partwise reads format {FORMAT}"
+            f"it has format {int(other[1])}, and this version of partwise reads format {FORMAT}"
             if other
-            else "it does not begin as a checkpoint of partwise does"
+            else "it does not start like a checkpoint of partwise"
         )
     body = line[len(_MARK) : -_END_CHARS]
     digest = checksum(_MARK, body)

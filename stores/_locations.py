@@ -1,11 +1,13 @@
-"""Which file a checkpoint is in: one of a directory, or the only one."""
+"""The file of a checkpoint: one of a directory, or a single file."""
 
-# Paths are text in here, since most of them are made for one call of the system each.
+# Paths are strings here, since most are used for one system call each.
 # ruff: noqa: PTH112, PTH118, PTH120
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 import secrets
 from collections.abc import Iterable
 from contextlib import suppress
@@ -17,36 +19,35 @@ from partwise import _durable as files
 from partwise._validation import check_path
 from partwise.errors import CheckpointUnwritable
 from partwise.stores import _journal as journal
-from partwise.stores._checks import plain_name
 
 SUFFIX = ".ucp"
 
 
-class Place(Protocol):
+class Location(Protocol):
     """Where the checkpoints of a store are."""
 
     @property
     def shared(self) -> bool:
-        """Whether all names go to one file, so that it may hold the checkpoint of another name."""
+        """Whether all names have the same file, so that it may contain the checkpoint of another name."""
 
     def exists(self) -> bool:
-        """Whether the directory, or the file, is there."""
+        """Return whether the directory, or the file, exists."""
 
     def path(self, name: str) -> str:
-        """The file for this name."""
+        """Return the file for this name."""
 
     def paths(self) -> Iterable[str]:
-        """Every file there is that may hold a checkpoint; raises OSError."""
+        """Return every existing file that may contain a checkpoint; raises OSError."""
 
     def prepare(self) -> None:
-        """Make sure that files can be made; raises OSError."""
+        """Make sure that files can be created; raises OSError."""
 
-    def is_foreign(self, path: str) -> bool:
-        """Whether somebody's file is there, which was named by mistake and must not be touched; raises OSError."""
+    def is_unrelated(self, path: str) -> bool:
+        """Return whether a file exists there that never was a checkpoint and must not be changed; raises OSError."""
 
 
 @define(frozen=True)
-class Directory:
+class CheckpointDirectory:
     """
     A file for each name.
 
@@ -58,7 +59,7 @@ class Directory:
 
     @property
     def shared(self) -> bool:
-        """Never."""
+        """False: each name has a file."""
         return False
 
     def __str__(self) -> str:
@@ -66,17 +67,17 @@ class Directory:
 
     def root(self) -> str:
         """
-        The directory.
+        Return the directory.
 
         Raises:
-            CheckpointUnwritable: none was given, and the user has no home.
+            CheckpointUnwritable: none was given, and the user has no home directory.
         """
         if self.given is not None:
             return self.given
-        # Here and not above: a program that names its own place need not have a home.
+        # Imported late: a program that names a directory need not have a home directory.
         from platformdirs import user_state_path
 
-        # Where there is no home, later versions of it raise this, and earlier ones leave the ~ as it is.
+        # Without a home directory, later versions of platformdirs raise this, and earlier ones keep the ~.
         with suppress(RuntimeError):
             root = user_state_path("partwise", appauthor=False) / "checkpoints"
             if root.is_absolute():
@@ -84,20 +85,20 @@ class Directory:
         relative = os.environ.get("XDG_STATE_HOME", "").strip()
         ignored = f", and XDG_STATE_HOME, {relative!r:.100}, is not an absolute path" if relative else ""
         raise CheckpointUnwritable(
-            f"this user has no home directory to keep checkpoints in{ignored}: name a directory for them, or set"
-            " XDG_STATE_HOME to one. Nothing was done"
+            f"this user has no home directory to keep checkpoints in{ignored}. Nothing was done",
+            hint="Name a directory for checkpoints, or set XDG_STATE_HOME to one",
         )
 
     def exists(self) -> bool:
-        """Whether it is there. The state directory counts as being there, since it was not named and can't be wrong."""
+        """Return whether it exists. The default always does: it was not named, so its name can't be wrong."""
         return self.given is None or os.path.isdir(self.given)
 
     def path(self, name: str) -> str:
-        """The file for this name."""
-        return os.path.join(self.root(), plain_name(name) + SUFFIX)
+        """Return the file for this name."""
+        return os.path.join(self.root(), file_name(name) + SUFFIX)
 
     def paths(self) -> Iterable[str]:
-        """Every checkpoint file in the directory."""
+        """Return every checkpoint file in the directory."""
         try:
             with os.scandir(self.root()) as entries:
                 return [entry.path for entry in entries if entry.name.endswith(SUFFIX)]
@@ -105,18 +106,18 @@ class Directory:
             return []
 
     def prepare(self) -> None:
-        """Make the directory if it is missing."""
+        """Create the directory if it is missing."""
         root = self.root()
         files.make_private_directory(root)
         files.check_directory(root)
 
-    def is_foreign(self, path: str) -> bool:  # noqa: ARG002  # whatever it is, nobody but us makes files there
-        """Never: whatever has the name of a checkpoint there was made for one."""
+    def is_unrelated(self, path: str) -> bool:  # noqa: ARG002  # only partwise creates files of such a name
+        """Return False: a file with the name of a checkpoint there was created as one."""
         return False
 
 
 @define(frozen=True)
-class OneFile:
+class SingleFile:
     """
     One file, whatever the name.
 
@@ -128,62 +129,73 @@ class OneFile:
 
     @property
     def shared(self) -> bool:
-        """Always."""
+        """True: all names have this file."""
         return True
 
     def __str__(self) -> str:
         return self.file
 
     def exists(self) -> bool:
-        """Whether it is there, whatever it is."""
+        """Return whether it exists, whatever it is."""
         return os.path.lexists(self.file)
 
-    def path(self, name: str) -> str:  # noqa: ARG002  # there is one file, whatever the name
-        """The file."""
+    def path(self, name: str) -> str:  # noqa: ARG002  # the file is the same for every name
+        """Return the file."""
         return self.file
 
     def paths(self) -> Iterable[str]:
-        """The file, if it is there."""
+        """Return the file, if it exists."""
         return [self.file] if self.exists() else []
 
     def prepare(self) -> None:
-        """Look at the directory, which is not made: a name that is wrong in its middle is a slip of the keyboard."""
+        """Check the directory. It is not created: a wrong name in the middle of a path is probably a typing error."""
         files.check_directory(os.path.dirname(self.file))
 
-    def is_foreign(self, path: str) -> bool:
-        """Whether something is there that never was a checkpoint. Whose file it is, is not asked."""
+    def is_unrelated(self, path: str) -> bool:
+        """Return whether a file exists that never was a checkpoint, whoever owns it."""
         try:
-            return not journal.resembles(files.read(path, 64, trusted=False))
+            return not journal.looks_like_checkpoint(files.read(path, 64, trusted=False))
         except FileNotFoundError:
             return False
 
 
-def checked_path(path: object) -> str:
+def file_name(name: str) -> str:
     """
-    The path from the root.
+    Return the name in hexadecimal digits, which every file system and database keeps apart.
+
+    The engine's names are such digits already. For any other name it is a digest, which is longer than those.
+    """
+    if re.fullmatch("[0-9a-f]{32}", name):
+        return name
+    return hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def absolute_path(path: object) -> str:
+    """
+    Return the absolute path.
 
     Raises:
-        InvalidInput: it is empty, or can't be a path; or it is not from the root, and the working directory is gone.
+        InvalidInput: it is empty or can't be a path; or it is relative, and the working directory was removed.
     """
-    return check_path("the place for checkpoints", path, files.absolute)
+    return check_path("the path for checkpoints", path, files.absolute)
 
 
-def resolved_directory(path: str) -> str:
+def resolve_directory(path: str) -> str:
     """
-    The path with the symbolic links on the way resolved, so that two ways to a file are one place.
+    Return the path with the symbolic links in its directory resolved, so that two paths to one file are equal.
 
-    The last name stays as it is: a file that is a link is not used, since another user may have made the link.
+    The last name is kept: a file that is a link is not used, since another user may have created the link.
     """
     directory, name = os.path.split(path)
     return os.path.join(os.path.realpath(directory), name)
 
 
-def name_aside(path: str) -> str:
+def path_aside(path: str) -> str:
     """
-    The name under which to set a file aside: ``PATH.damaged``, or one like it where another file is not to be lost.
+    Return where to move a damaged file: ``PATH.damaged``, or a similar path if a file there must not be replaced.
 
     Raises:
-        OSError: as the system says.
+        OSError: from the system.
     """
     aside = path + ".damaged"
     if not os.path.lexists(aside) or (files.is_trusted(aside) and files.is_trusted(path)):

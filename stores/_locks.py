@@ -1,20 +1,18 @@
 """
-The sole right to a checkpoint, by a lock of the operating system on a small file.
+Claims: an operating system lock on a small file.
 
-The system lets go of such a lock when its process dies, by whatever death. Four things are decided beyond what
-`filelock` does:
+The system releases such a lock when the process ends, for whatever reason. Beyond `filelock` this module guarantees:
 
-- The lock file goes when the claim goes, while the lock is still held. Whoever opened the file before it went then
-  locks a file without a name; filelock looks, and gives such a lock up.
-- A table of the claims of this process is asked first. On some network file systems a process can't lock itself out,
-  and closing a second descriptor would even lose the first one's lock.
-- A child that was forked while the claim was held has neither the claim nor a say in its end: leaving the context there
-  touches nothing. filelock closes the child's copy of the descriptor, which would keep the lock alive. Versions before
-  3.30 do not, and so do not serve.
-- A lock that is only a file that says so is never taken, since a dead process would hold it for ever.
+- The lock file is removed when the claim is released, while the lock is still held. A process that opened the file
+  before then locks a file without a name; filelock checks for this and gives such a lock up.
+- Claims of this process are checked first, in a table. On some network file systems a process can't lock itself out,
+  and closing a second descriptor would even release the lock of the first one.
+- A child forked while the claim was held does not own the claim: leaving the context in the child changes nothing.
+  filelock closes the child's copy of the descriptor, which would keep the lock alive; versions before 3.30 do not.
+- A lock that is only the existence of a file is refused: it would outlive a killed process.
 """
 
-# Paths are text in here, since most of them are made for one call of the system each.
+# Paths are strings here, since most are used for one system call each.
 
 from __future__ import annotations
 
@@ -29,72 +27,72 @@ from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
 from partwise import _durable as files
 from partwise._signals import ignored
-from partwise.stores._checks import busy, unwritable
+from partwise.stores._errors import busy_error, unwritable_error
 
 
-class _Hold:
-    """Lives as long as its claim does: a claim that an interrupt kept from being let go of goes with its frame."""
+class _Holder:
+    """Weakly referenced by `_held`, so that a claim interrupted before its cleanup ends with its frame."""
 
 
-_held: WeakValueDictionary[str, _Hold] = WeakValueDictionary()
+_held: WeakValueDictionary[str, _Holder] = WeakValueDictionary()
 _held_lock = threading.Lock()
 
 
-def _forget_all() -> None:
+def _clear_after_fork() -> None:
     global _held_lock  # noqa: PLW0603  # another thread may have held it at the moment of the fork
     _held.clear()
     _held_lock = threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):  # pragma: no branch  # Windows has no fork
-    os.register_at_fork(after_in_child=_forget_all)
+    os.register_at_fork(after_in_child=_clear_after_fork)
 
 
 @contextmanager
-def claim(path: str, *, name: str, where: str, upload: Callable[[], str]) -> Iterator[None]:
+def claim(path: str, *, name: str, where: str, describe: Callable[[], str]) -> Iterator[None]:
     """
-    Hold the lock on `path` from entering to leaving; its directory must exist.
+    Hold the lock on `path` while the context is open. Its directory must exist.
 
     Args:
-        path: the lock file, which is made, and removed where that is safe.
+        path: the lock file, which is created, and removed where that is safe.
         name: the checkpoint's name, for the error.
-        where: the checkpoint's place, for the error.
-        upload: asked which upload it is, for the error.
+        where: the checkpoint's path, for the error.
+        describe: returns which upload it is, for the error.
 
     Raises:
         CheckpointBusy: it is held, in this process or in another.
-        CheckpointUnwritable: the lock can't be had there at all.
+        CheckpointUnwritable: a lock is not available there.
     """
     process = os.getpid()
-    place = os.path.realpath(path)
-    hold = _Hold()
+    key = os.path.realpath(path)
+    holder = _Holder()
     with _held_lock:
-        taken = _held.setdefault(place, hold) is not hold
+        taken = _held.setdefault(key, holder) is not holder
     if taken:
-        raise busy(upload(), by="another uploader in this process", name=name, where=where)
+        raise busy_error(describe(), by="another run in this process", name=name, where=where)
     try:
         try:
-            lock = _acquired(path)
+            lock = _acquire(path)
         except Timeout:
-            # filelock's error would only repeat that the lock file is locked.
-            raise busy(upload(), by="another process", name=name, where=where) from None
+            # filelock's error would add only that the lock file is locked.
+            raise busy_error(describe(), by="another process", name=name, where=where) from None
         except OSError as error:
-            raise unwritable(error, where, name=name) from error
+            raise unwritable_error(error, where, name=name) from error
         try:
             yield
         finally:
             if os.getpid() == process:
-                _let_go(lock, path)
+                _release(lock, path)
     finally:
         if os.getpid() == process:
             with _held_lock:
-                _held.pop(place, None)
+                _held.pop(key, None)
 
 
-def _acquired(path: str) -> BaseFileLock:
+def _acquire(path: str) -> BaseFileLock:
     with suppress(FileNotFoundError):
         if files.check_trusted(path).st_size:
-            raise FileExistsError(errno.EEXIST, f"{path} is in the way: it has content, which no lock of ours has")
+            raise FileExistsError(errno.EEXIST, f"{path} is not a lock file: it is not empty")
     lock: BaseFileLock = FileLock(path, mode=0o600, thread_local=False, fallback_to_soft=False)
     lock.acquire(blocking=False)
     try:
@@ -108,13 +106,13 @@ def _acquired(path: str) -> BaseFileLock:
 def _check_lock(lock: BaseFileLock, path: str) -> None:
     if isinstance(lock, SoftFileLock):
         raise OSError(errno.ENOSYS, "the file system has no locks that end with their process")
-    # Another file may have been put there after the first look.
+    # Another file may have been put there after the first check.
     with suppress(FileNotFoundError):
         files.check_trusted(path)
 
 
-def _let_go(lock: BaseFileLock, path: str) -> None:
-    # Not on Windows, where an open file can't be removed: filelock does it there after closing.
+def _release(lock: BaseFileLock, path: str) -> None:
+    # On Windows an open file can't be removed: filelock removes it there after closing.
     with ignored(OSError):
         files.remove(path)
     lock.release()

@@ -1,21 +1,21 @@
 """
 Checkpoints in one SQLite file, for many uploads and many processes.
 
-What is promised, and by what means:
+How the guarantees are met:
 
 - `save` is one transaction, on the medium when it returns (``synchronous=FULL`` in write-ahead mode).
-- `append_part` is one row in a transaction of its own with ``synchronous=NORMAL``: the death of the process does not
-  take it back; the loss of power may, for then the storage's own list has the part. It does not harm the file.
-- Every row carries a checksum over its text and what it belongs to, since SQLite itself does not notice a byte that
-  changed on the medium.
-- The file is for its owner alone (mode 0600), and so is what SQLite puts beside it.
+- `append_part` is one row in a transaction with ``synchronous=NORMAL``: a killed process does not lose it; a power loss
+  may, and then the storage's list has the part. The file is not damaged.
+- Every row has a checksum over its text and its key, since SQLite itself does not detect a byte that changed on the
+  medium.
+- The file is private to its owner (mode 0600), and so are the files that SQLite creates beside it.
 
-Claims are locks on small files in ``PATH.claims/``, each of which is there while its upload is under way. The
-connection is open while a claim is held; otherwise it is opened for each call. The file must be on a local disk:
-write-ahead mode needs memory that all its processes share.
+Claims are locks on small files in ``PATH.claims/``, which exist while their upload is in progress. The connection is
+open while a claim is held; otherwise it is opened for each call. The file must be on a local disk: write-ahead mode
+needs memory that all its processes share.
 """
 
-# Paths are text in here, since most of them are made for one call of the system each.
+# Paths are strings here, since most are used for one system call each.
 # ruff: noqa: PTH118, PTH120
 
 from __future__ import annotations
@@ -26,95 +26,87 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
-from types import TracebackType
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, TypeVar
 
 from partwise import _durable as files
+from partwise._closing import Closing
 from partwise.checkpoint import Checkpoint
 from partwise.errors import CheckpointDamaged, CheckpointError, CheckpointUnwritable, InvalidInput
 from partwise.model import MIB, PART_NUMBER_MAX, UploadedPart
 from partwise.stores import _journal as journal
-from partwise.stores._checks import (
-    absent,
-    check_checkpoint,
-    check_name,
-    check_receipt,
-    closed,
-    plain_name,
-    reason,
-    unreadable,
-    unwritable,
-    upload_of,
-)
+from partwise.stores._arguments import check_checkpoint, check_name, check_part
 from partwise.stores._database import (
-    FAILURES,
+    DATABASE_ERRORS,
     Database,
-    Foreign,
-    OtherVersion,
+    OtherSchemaVersion,
+    UnrelatedDatabase,
     as_os_error,
     durable_transaction,
     is_damage,
-    resembles,
+    looks_like_database,
 )
-from partwise.stores._locations import checked_path, resolved_directory
+from partwise.stores._errors import (
+    closed_error,
+    describe_upload,
+    not_found_error,
+    reason,
+    unreadable_error,
+    unwritable_error,
+)
+from partwise.stores._locations import absolute_path, file_name, resolve_directory
 from partwise.stores._locks import claim
 
 _log = logging.getLogger(__name__)
 
-_PAGE = 500  # checkpoints that `scan` takes at a time
-_NAMES_MAX = 1_000_000  # that it takes at all
+#: Checkpoints that `scan` reads in one use of the database, and in total.
+_PAGE = 500
+_NAMES_MAX = 1_000_000
 
 _T = TypeVar("_T")
 
 
-class SQLiteCheckpointStore:
+class SQLiteCheckpointStore(Closing):
     """
     Checkpoints in one SQLite file.
 
-    Safe to use from many threads and processes. It can be pickled: the copy has the same place, and no claim.
+    Safe to use from many threads and processes. It can be pickled: the copy has the same path and no claims.
 
     Args:
-        path: the file; it is made when first needed. Its directory must exist.
+        path: the file; created when first needed. Its directory must exist.
 
     Raises:
-        InvalidInput: `path` is no path.
+        InvalidInput: `path` is not a path.
     """
 
-    _patient = True  # as long as nobody was waited for in vain
+    _wait = True  # until a wait for another writer times out
 
     def __init__(self, path: str | bytes | os.PathLike[str] | os.PathLike[bytes]) -> None:
         if path == ":memory:":
-            raise InvalidInput("checkpoints in memory are kept by a MemoryCheckpointStore; give the path of a file")
-        self._path = resolved_directory(checked_path(path))
+            raise InvalidInput(
+                ":memory: is not the path of a file", hint="For checkpoints in memory use a MemoryCheckpointStore"
+            )
+        self._path = resolve_directory(absolute_path(path))
         self._closed = False
-        self._start()
+        self._reset()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._path}{' closed' if self._closed else ''}>"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def __getstate__(self) -> dict[str, Any]:
         return {"_path": self._path, "_closed": self._closed}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._start()
+        self._reset()
 
     def close(self) -> None:
-        """Let go of the file. A claim that is held lasts until its context is left. Closing twice is fine."""
+        """Close the file. A claim that is held lasts until its context ends. Closing twice is fine."""
         self._closed = True
         if self._process == os.getpid():
             self._database.close()
 
     def exists(self) -> bool:
-        """Whether the file is there; it need not be before something is saved."""
+        """Return whether the file exists. It need not before something is saved."""
         return os.path.lexists(self._path)
 
     # --- the protocol ------------------------------------------------------------------------------------------------
@@ -122,18 +114,19 @@ class SQLiteCheckpointStore:
     @contextmanager
     def claim(self, name: str) -> Iterator[None]:
         """
-        The sole right to this name; see `CheckpointStore.claim`.
+        Hold the exclusive right to this name; see `CheckpointStore.claim`.
 
         Raises:
-            CheckpointBusy: on entering: an uploader, here or in another process, holds it.
-            CheckpointUnwritable: on entering: the file can't be made or written to, or it is not ours.
+            CheckpointBusy: on entering: another run, in this or another process, holds it.
+            CheckpointUnwritable: on entering: the file can't be created or written to, or it is that of another
+                program.
         """
-        key = self._begin(name)
+        key = self._key_of(name)
         self._prepare(name)
         lock = os.path.join(f"{self._path}.claims", f"{key}.lock")
         with (
-            claim(lock, name=name, where=self._path, upload=lambda: self._upload(name)),
-            self._database.kept_open(),
+            claim(lock, name=name, where=self._path, describe=lambda: self._describe(name)),
+            self._database.keep_open(),
         ):
             self._check_writable(name)
             process = os.getpid()
@@ -146,16 +139,16 @@ class SQLiteCheckpointStore:
 
     def load(self, name: str) -> Checkpoint | None:
         """
-        The checkpoint with every part appended since; see `CheckpointStore.load`.
+        Return the checkpoint with every part appended since; see `CheckpointStore.load`.
 
-        While this store holds the claim, rows that can't be trusted are moved to a table of their own, and a file that
-        SQLite finds damaged is moved away whole, as ``PATH.damaged``: then every upload in it can only start again.
+        While this store holds the claim, rows that can't be trusted are moved to the table ``damaged``, and a file that
+        SQLite finds damaged is moved to ``PATH.damaged``: then every upload in it can only start again.
 
         Raises:
             CheckpointDamaged: it can't be trusted.
             CheckpointError: the file can't be read at all.
         """
-        key = self._begin(name)
+        key = self._key_of(name)
         try:
             with self._database.use(create=False) as connection:
                 if connection is None:
@@ -163,18 +156,18 @@ class SQLiteCheckpointStore:
                 try:
                     return _read(connection, key)
                 except journal.CorruptJournal as damage:
-                    kept = "it was left as it is"
+                    kept = "It was not changed"
                     if name in self._claimed:
                         _set_aside(connection, key)
-                        kept = "it was set aside in the table of damaged ones"
+                        kept = "It was set aside in the table damaged"
                     raise CheckpointDamaged(
-                        f"the checkpoint {name} in {self._path} can't be trusted: {damage.reason}; {kept}. Its upload "
-                        "can only start again",
+                        f"the checkpoint {name} in {self._path} can't be trusted: {damage.reason}. {kept}, and"
+                        " its upload can only start again",
                         name=name,
                         where=self._path,
                         upload_id=damage.upload_id,
                     ) from damage
-        except FAILURES as error:
+        except DATABASE_ERRORS as error:
             raise self._unreadable(error, name) from error
 
     def save(self, checkpoint: Checkpoint) -> None:
@@ -182,11 +175,11 @@ class SQLiteCheckpointStore:
         Keep the checkpoint, durably; see `CheckpointStore.save`.
 
         Raises:
-            CheckpointUnwritable: the file can't be written; what was there is still there, whole.
+            CheckpointUnwritable: the file can't be written; its previous content is still there, complete.
         """
         check_checkpoint(checkpoint)
         name = checkpoint.name
-        self._begin(name)
+        self._key_of(name)
         header = journal.header_text(checkpoint)
         checksum = _sum(header.encode(), name)
         with self._writing(name, create=True) as connection:
@@ -198,136 +191,138 @@ class SQLiteCheckpointStore:
 
     def append_part(self, name: str, part: UploadedPart) -> None:
         """
-        Add one receipt; see `CheckpointStore.append_part`.
+        Add one part; see `CheckpointStore.append_part`.
 
         Raises:
             CheckpointError: there is no checkpoint of this name.
-            CheckpointUnwritable: the file can't be written. What it held it holds, and later receipts can follow.
+            CheckpointUnwritable: the file can't be written. Its content is kept, and later parts can be appended.
         """
-        key = self._begin(name)
-        check_receipt(part)
+        key = self._key_of(name)
+        check_part(part)
         try:
-            with self._writing(name, create=False, patient=self._patient) as connection:
+            with self._writing(name, create=False, wait=self._wait) as connection:
                 if connection is None or not connection.execute(_ADD_PART, _part_row(key, part)).rowcount:
-                    raise absent(name, self._path)
+                    raise not_found_error(name, self._path)
         except CheckpointUnwritable:
-            # An upload goes on without its receipts, and must not wait for each of them anew while somebody keeps the
-            # file locked.
-            self._patient = False
+            # The upload continues without recording its parts, and must not wait for each of them while another program
+            # keeps the file locked.
+            self._wait = False
             raise
-        self._patient = True
+        self._wait = True
 
     def delete(self, name: str) -> None:
         """
-        Forget the checkpoint and what was set aside of it; see `CheckpointStore.delete`.
+        Delete the checkpoint and what was set aside of it; see `CheckpointStore.delete`.
 
         Raises:
             CheckpointUnwritable: the file can't be written.
         """
-        key = self._begin(name)
+        key = self._key_of(name)
         with self._writing(name, create=False) as connection:
             if connection is None:
                 return
             connection.execute("BEGIN IMMEDIATE")
             for table in ("checkpoints", "parts", "damaged"):
-                connection.execute(f"DELETE FROM {table} WHERE name = ?", (key,))  # noqa: S608  # ours
+                connection.execute(f"DELETE FROM {table} WHERE name = ?", (key,))  # noqa: S608  # constants
             connection.execute("COMMIT")
 
     def scan(self) -> Iterable[Checkpoint]:
         """
-        Every checkpoint that can be read; see `CheckpointStore.scan`.
+        Return every readable checkpoint; see `CheckpointStore.scan`.
 
-        Damaged ones stay where they are; the logger ``partwise.stores.sqlite`` gets a warning for each.
+        Damaged ones are not moved; the logger ``partwise.stores.sqlite`` gets a warning for each.
 
         Raises:
             CheckpointDamaged: while iterating: SQLite finds the file damaged.
             CheckpointError: while iterating: the file can't be read at all.
         """
         self._check_open()
-        return self._scanned()
+        return self._scan()
 
     # --- inside ------------------------------------------------------------------------------------------------------
 
-    def _start(self) -> None:
+    def _reset(self) -> None:
         self._process = os.getpid()
         self._claimed: set[str] = set()  # those of this store object
         self._database = Database(self._path)
 
     def _check_open(self) -> None:
         if self._closed:
-            raise closed(self)
+            raise closed_error(self)
         if self._process != os.getpid():
-            # A forked child has none of its parent's claims; what it has of the database, the database knows.
+            # A forked child has none of its parent's claims. The database handles its inherited connection itself.
             self._process = os.getpid()
             self._claimed = set()
 
-    def _begin(self, name: str) -> str:
+    def _key_of(self, name: str) -> str:
         self._check_open()
-        return plain_name(check_name(name))
+        return file_name(check_name(name))
 
     def _prepare(self, name: str) -> None:
         try:
             files.check_directory(os.path.dirname(self._path))
             if not self.exists():
-                self._database.check_place()
+                self._database.check_directory()
             files.make_trusted_directory(f"{self._path}.claims")
             files.check_directory(f"{self._path}.claims")
         except OSError as error:
-            raise unwritable(error, self._path, name=name) from error
+            raise unwritable_error(error, self._path, name=name) from error
 
     def _check_writable(self, name: str) -> None:
         try:
             with self._database.use(create=True) as connection:
                 assert connection is not None
                 connection.execute("BEGIN IMMEDIATE")
-        except FAILURES as error:
-            # What is damaged, `load` will tell of and set aside.
+        except DATABASE_ERRORS as error:
+            # A damaged file is reported and set aside by `load`.
             if self._state(error) != "damaged":
                 raise self._unwritable(error, name) from error
 
     @contextmanager
-    def _writing(self, name: str, *, create: bool, patient: bool = True) -> Iterator[sqlite3.Connection | None]:
+    def _writing(self, name: str, *, create: bool, wait: bool = True) -> Iterator[sqlite3.Connection | None]:
         try:
-            with self._database.use(create=create, patient=patient) as connection:
+            with self._database.use(create=create, wait=wait) as connection:
                 yield connection
-        except FAILURES as error:
+        except DATABASE_ERRORS as error:
             raise self._unwritable(error, name) from error
 
-    def _state(self, error: Exception) -> Literal["sound", "damaged", "not ours"]:
-        """What a failure says of the file."""
-        if isinstance(error, OtherVersion | files.Untrusted):
-            return "not ours"
-        if not isinstance(error, Foreign) and not is_damage(error):
-            return "sound"
+    def _state(self, error: Exception) -> Literal["intact", "damaged", "unusable"]:
+        """Return what an error says about the file; unusable: it must not be changed."""
+        if isinstance(error, OtherSchemaVersion | files.Untrusted):
+            return "unusable"
+        if not isinstance(error, UnrelatedDatabase) and not is_damage(error):
+            return "intact"
         try:
-            return "damaged" if resembles(self._path) else "not ours"
+            return "damaged" if looks_like_database(self._path) else "unusable"
         except OSError:
-            return "not ours"
+            return "unusable"
 
     def _unwritable(self, error: Exception, name: str) -> CheckpointUnwritable:
-        if self._state(error) == "sound":
-            return unwritable(as_os_error(error), self._path, name=name)
+        if self._state(error) == "intact":
+            return unwritable_error(as_os_error(error), self._path, name=name)
         return CheckpointUnwritable(
-            f"{self._path} can't hold checkpoints: {_why(error)}; it was left as it is. Move it away, or name another "
-            "file",
+            f"{self._path} can't hold checkpoints: {_reason(error)}. It was not changed",
             name=name,
             where=self._path,
+            hint="Move it away, or name another file",
         )
 
     def _unreadable(self, error: Exception, name: str) -> CheckpointError:
         state = self._state(error)
-        if state == "sound":
-            return unreadable(as_os_error(error), self._path, name=name)
-        kept = "it was left as it is"
+        if state == "intact":
+            return unreadable_error(as_os_error(error), self._path, name=name)
+        kept = "It was not changed"
         if state == "damaged" and name in self._claimed and (aside := self._move_away(name)) is not None:
-            kept = f"it was set aside as {aside}, and every upload in it can only start again"
-        return CheckpointDamaged(f"{self._path} can't be trusted: {_why(error)}; {kept}", name=name, where=self._path)
+            kept = f"It was set aside as {aside}, and every upload in it can only start again"
+        return CheckpointDamaged(
+            f"{self._path} can't be trusted: {_reason(error)}. {kept}", name=name, where=self._path
+        )
 
     def _move_away(self, name: str) -> str | None:
-        # One process at a time, and each looks once more: it would else move away the new file that another has begun.
+        # One process at a time, and each checks again: otherwise it might move away the new file of another process.
         lock = os.path.join(f"{self._path}.claims", "damaged.lock")
         try:
-            with claim(lock, name=name, where=self._path, upload=lambda: "the damaged file"):
+            with claim(lock, name=name, where=self._path, describe=lambda: "the damaged file"):
                 return self._database.set_aside() if self._is_damaged(name) else None
         except (CheckpointError, OSError):
             return None
@@ -337,20 +332,20 @@ class SQLiteCheckpointStore:
             # A damaged row is not a damaged file.
             with self._database.use(create=False) as connection, suppress(journal.CorruptJournal):
                 if connection is not None:
-                    _read(connection, plain_name(name))
-        except FAILURES as error:
+                    _read(connection, file_name(name))
+        except DATABASE_ERRORS as error:
             return self._state(error) == "damaged"
         return False
 
-    def _upload(self, name: str) -> str:
+    def _describe(self, name: str) -> str:
         try:
             with self._database.use(create=False) as connection:
-                header = None if connection is None else _read_header(connection, plain_name(name))
-        except (*FAILURES, journal.CorruptJournal):
+                header = None if connection is None else _read_header(connection, file_name(name))
+        except (*DATABASE_ERRORS, journal.CorruptJournal):
             header = None
-        return f"the upload {name}" if header is None else upload_of(header)
+        return f"the upload {name}" if header is None else describe_upload(header)
 
-    def _scanned(self) -> Iterator[Checkpoint]:
+    def _scan(self) -> Iterator[Checkpoint]:
         names = self._page(_names)
         for start in range(0, len(names), _PAGE):
             page = names[start : start + _PAGE]
@@ -360,7 +355,7 @@ class SQLiteCheckpointStore:
         try:
             with self._database.use(create=False) as connection:
                 return [] if connection is None else read(connection)
-        except FAILURES as error:
+        except DATABASE_ERRORS as error:
             raise self._unreadable(error, "") from error
 
     def _readable(self, names: list[str], connection: sqlite3.Connection) -> list[Checkpoint]:
@@ -376,13 +371,13 @@ class SQLiteCheckpointStore:
         return checkpoints
 
 
-def _why(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     return reason(error) if isinstance(error, OSError) else str(error)
 
 
 # --- rows ------------------------------------------------------------------------------------------------------------
 
-#: Only where there is a checkpoint. A part that is there already keeps its place among the others.
+#: Inserts only if the checkpoint exists. A part that is appended again keeps its position.
 _ADD_PART = (
     "INSERT INTO parts (name, part_number, record, checksum)"
     " SELECT :name, :number, :record, :checksum WHERE EXISTS (SELECT 1 FROM checkpoints WHERE name = :name)"
@@ -400,9 +395,9 @@ def _part_row(name: str, part: UploadedPart) -> dict[str, object]:
     }
 
 
-def _sum(text: bytes, *whose: object) -> str:
-    """The checksum of a row's text, which holds for the row that it is in and no other."""
-    return journal.checksum("".join(f"{item}\0" for item in whose).encode(), text).hex()
+def _sum(text: bytes, *key: object) -> str:
+    """Return the checksum of a row's text, which includes the key of the row."""
+    return journal.checksum("".join(f"{item}\0" for item in key).encode(), text).hex()
 
 
 def _names(connection: sqlite3.Connection) -> list[str]:
@@ -411,8 +406,8 @@ def _names(connection: sqlite3.Connection) -> list[str]:
 
 
 def _read(connection: sqlite3.Connection, name: str) -> Checkpoint | None:
-    """The checkpoint in its rows; raises CorruptJournal."""
-    connection.execute("BEGIN")  # the two are read as they were at one instant
+    """Read a checkpoint from its rows; raises CorruptJournal."""
+    connection.execute("BEGIN")  # one transaction, so that both tables are read as of one instant
     header_rows = connection.execute(_GET_HEADER, (name,)).fetchall()
     part_rows, size = [], 0
     for row in connection.execute(_GET_PARTS, (name, PART_NUMBER_MAX + 1)):
@@ -437,7 +432,7 @@ def _read(connection: sqlite3.Connection, name: str) -> Checkpoint | None:
 
 
 def _read_header(connection: sqlite3.Connection, name: str) -> Checkpoint | None:
-    """The checkpoint without its parts; raises CorruptJournal."""
+    """Read a checkpoint without its parts; raises CorruptJournal."""
     row = connection.execute(_GET_HEADER, (name,)).fetchone()
     return None if row is None else _header(name, *row)
 
@@ -453,12 +448,12 @@ def _header(name: str, text: object, checksum: object) -> Checkpoint:
         raise journal.CorruptJournal("its header does not match its checksum")
     header = journal.header_from_text(body)
     if header.name != name:
-        raise journal.CorruptJournal(f"it is of {upload_of(header)}")
+        raise journal.CorruptJournal(f"it is that of {describe_upload(header)}")
     return header
 
 
 def _text(value: object) -> bytes:
-    # A damaged column may hold anything at all.
+    # A damaged column may have a value of any type.
     return value if isinstance(value, bytes) else b""
 
 
@@ -466,10 +461,10 @@ def _set_aside(connection: sqlite3.Connection, name: str) -> None:
     connection.execute("BEGIN IMMEDIATE")
     for table, column in (("checkpoints", "header"), ("parts", "record")):
         connection.execute(
-            f"INSERT INTO damaged SELECT name, {column}, checksum FROM {table} WHERE name = ?",  # noqa: S608  # ours
+            f"INSERT INTO damaged SELECT name, {column}, checksum FROM {table} WHERE name = ?",  # noqa: S608  # constants
             (name,),
         )
-        connection.execute(f"DELETE FROM {table} WHERE name = ?", (name,))  # noqa: S608  # ours
+        connection.execute(f"DELETE FROM {table} WHERE name = ?", (name,))  # noqa: S608  # constants
     connection.execute("COMMIT")
 
 
@@ -480,18 +475,17 @@ def open_url(url: str) -> SQLiteCheckpointStore:
     """
     Open ``sqlite:///PATH``.
 
-    What follows the third slash is the path as one would write it anywhere, as SQLAlchemy has it, too: ``sqlite:///u.db``
-    is a file in the working directory, and ``sqlite:////var/lib/u.db``, with a fourth slash, one from the root. No
-    character in it means anything else.
+    The text after the third slash is the path, as in SQLAlchemy: ``sqlite:///u.db`` is a file in the working directory,
+    and ``sqlite:////var/lib/u.db``, with a fourth slash, is an absolute path. No character in it is special.
 
     Raises:
-        InvalidInput: the URL names no file.
+        InvalidInput: the URL does not name a file.
     """
     scheme, _, rest = url.partition(":")
     path = rest.removeprefix("///")
     if scheme.lower() != "sqlite" or not path or path == rest:
         raise InvalidInput(
-            f"{url!r} names no file for checkpoints: write sqlite:///PATH, which makes four slashes before a path from "
-            "the root"
+            f"{url!r} does not name a file for checkpoints",
+            hint="Use sqlite:///PATH, which has four slashes before an absolute path",
         )
     return SQLiteCheckpointStore(path)

@@ -40,8 +40,8 @@ def appender() -> Iterator[Appender]:
 def append(appender: Appender, path: Path, checkpoint: MakeCheckpoint, part: MakePart) -> Append:
     """Adds the part of this number."""
 
-    def add(number: int, *, keep: bool = True, admit: Callable[[Checkpoint], None] = lambda _: None) -> None:
-        appender.append(str(path), checkpoint().name, part(number), admit=admit, keep=keep)
+    def add(number: int, *, keep_open: bool = True, validate: Callable[[Checkpoint], None] = lambda _: None) -> None:
+        appender.append(str(path), checkpoint().name, part(number), validate=validate, keep_open=keep_open)
 
     return add
 
@@ -92,7 +92,7 @@ def test_what_another_process_added_is_not_written_over(
 
 
 def test_what_is_torn_is_cut_off_before_the_next_line(path: Path, append: Append) -> None:
-    append(1, keep=False)
+    append(1, keep_open=False)
     with path.open("ab") as file:
         file.write(b'[2,8388608,"ETAG')
     append(3)
@@ -101,21 +101,21 @@ def test_what_is_torn_is_cut_off_before_the_next_line(path: Path, append: Append
 
 
 @counts_descriptors
-@pytest.mark.parametrize("keep", [True, False])
-def test_a_file_is_open_only_for_as_long_as_it_is_to_be_kept(path: Path, append: Append, keep: bool) -> None:
+@pytest.mark.parametrize("keep_open", [True, False])
+def test_a_file_is_open_only_for_as_long_as_it_is_to_be_kept(path: Path, append: Append, keep_open: bool) -> None:
     before = open_descriptors()
     for number in (1, 2, 3):
-        append(number, keep=keep)
+        append(number, keep_open=keep_open)
 
-    assert open_descriptors() == before + keep
+    assert open_descriptors() == before + keep_open
 
 
 @counts_descriptors
 def test_closing_leaves_no_file_open(path: Path, append: Append, appender: Appender) -> None:
     before = open_descriptors()
     append(1)
-    appender.let_go(str(path))
-    appender.let_go(str(path))
+    appender.close_file(str(path))
+    appender.close_file(str(path))
     assert open_descriptors() == before
 
     append(2)
@@ -134,7 +134,7 @@ def test_a_file_that_is_damaged_or_not_admitted_is_not_left_open(path: Path, app
 
     before = open_descriptors()
     with pytest.raises(NotAdmitted):
-        append(1, admit=refuse)
+        append(1, validate=refuse)
     path.write_bytes(b"x" + path.read_bytes()[1:])
     with pytest.raises(journal.CorruptJournal):
         append(1)
@@ -173,7 +173,7 @@ def test_the_lines_of_two_threads_do_not_meet(path: Path, append: Append, append
 def test_a_forked_child_does_not_wait_for_a_thread_that_it_does_not_have(path: Path, appender: Appender) -> None:
     """Played: the child finds the lock as it was at that instant, held."""
     with appender._lock:
-        inheriting = threading.Thread(target=appender.inherited, daemon=True)
+        inheriting = threading.Thread(target=appender.close_after_fork, daemon=True)
         inherited_lock = appender._lock
         inheriting.start()
         inheriting.join(5)

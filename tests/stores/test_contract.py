@@ -95,7 +95,7 @@ def test_a_second_claim_says_which_upload_it_is_and_what_to_do(form, checkpoint:
             other.claim(saved.name).__enter__()
     assert caught.value.name == saved.name
     for word in (saved.key, saved.source, saved.location, "this process", "Wait"):
-        assert word in caught.value.message
+        assert word in str(caught.value)
 
 
 def test_a_claim_is_refused_before_there_is_a_checkpoint_too(form, checkpoint: MakeCheckpoint) -> None:
@@ -156,7 +156,7 @@ def test_a_pickled_store_has_the_same_place_and_no_claim(form, checkpoint: MakeC
     saved = checkpoint()
     with form.open() as store, store.claim(saved.name):
         if isinstance(store, MemoryCheckpointStore):
-            with pytest.raises(TypeError, match="in this process alone"):
+            with pytest.raises(TypeError, match="only in this process"):
                 pickle.dumps(store)
             return
         store.save(saved)
@@ -233,6 +233,6 @@ def test_a_checkpoint_that_was_removed_by_another_handle_can_t_be_appended_to(
         one.save(saved)
         one.append_part(saved.name, part(1))
         other.delete(saved.name)
-        with pytest.raises(CheckpointError, match="save it first"):
+        with pytest.raises(CheckpointError, match="Save the checkpoint first"):
             one.append_part(saved.name, part(2))
         assert one.load(saved.name) is None

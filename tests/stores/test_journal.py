@@ -15,7 +15,6 @@ from partwise.checkpoint import Checkpoint
 from partwise.errors import CheckpointDamaged
 from partwise.model import UploadedPart
 from partwise.stores import _journal as journal
-from partwise.stores._checks import nearly
 from partwise.stores.file import FileCheckpointStore
 from partwise.testing import strategies
 
@@ -249,16 +248,16 @@ def test_bytes_of_any_kind_are_damage_and_nothing_else(data: bytes) -> None:
 
 def test_what_was_a_checkpoint_once_is_known_after_an_edit(text: bytes) -> None:
     for position in range(len(text)):
-        assert journal.resembles(text[:position])
-        assert journal.resembles(text[:position] + b"?" + text[position + 1 :])
-    assert journal.resembles(bytes(100))
+        assert journal.looks_like_checkpoint(text[:position])
+        assert journal.looks_like_checkpoint(text[:position] + b"?" + text[position + 1 :])
+    assert journal.looks_like_checkpoint(bytes(100))
 
 
 @pytest.mark.parametrize(
     "data", [b"\x1f\x8b\x08", b"[magic]", b"Hello, world", b"\xef\xbb\xbfpartwise-checkpoint/1", b"\n"]
 )
 def test_what_never_was_a_checkpoint_is_not_taken_for_one(data: bytes) -> None:
-    assert not journal.resembles(data)
+    assert not journal.looks_like_checkpoint(data)
 
 
 @pytest.mark.parametrize(
@@ -274,4 +273,4 @@ def test_what_never_was_a_checkpoint_is_not_taken_for_one(data: bytes) -> None:
 )
 def test_what_differs_in_a_byte_of_four_is_nearly_the_same_and_no_more(found: bytes, is_nearly: bool) -> None:
     """A damaged checkpoint is set aside; a file that never was one is not touched."""
-    assert nearly(found, b"abcdefgh"[: len(found)]) is is_nearly
+    assert journal.mostly_equal(found, b"abcdefgh"[: len(found)]) is is_nearly

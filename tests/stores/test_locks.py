@@ -35,7 +35,7 @@ def test_a_lock_file_is_for_its_user_alone(tmp_path: Path) -> None:
     path = tmp_path / "state.lock"
     before = os.umask(0)
     try:
-        with _locks.claim(str(path), name=NAME, where="here", upload=lambda: "it"):
+        with _locks.claim(str(path), name=NAME, where="here", describe=lambda: "it"):
             mode = path.stat().st_mode & 0o777
     finally:
         os.umask(before)
@@ -46,7 +46,7 @@ def test_a_forked_child_does_not_wait_for_a_thread_that_took_the_table_of_claims
     """Played: the child finds the table's lock as it was at that instant, held."""
     inherited = _locks._held_lock
     with inherited:
-        _locks._forget_all()
+        _locks._clear_after_fork()
         assert not _locks._held_lock.locked()
 
 
@@ -272,7 +272,7 @@ def test_where_a_process_can_t_lock_itself_out_its_own_table_does(store, monkeyp
 def test_two_ways_to_a_directory_are_one_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "place").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "place")
-    monkeypatch.setattr(_locks, "_acquired", lambda path: filelock.FileLock(path + "2"))
+    monkeypatch.setattr(_locks, "_acquire", lambda path: filelock.FileLock(path + "2"))
     with FileCheckpointStore(tmp_path / "place").claim(NAME), pytest.raises(CheckpointBusy, match="in this process"):
         FileCheckpointStore(tmp_path / "link").claim(NAME).__enter__()
 
@@ -326,7 +326,7 @@ def test_a_lock_file_is_removed_while_its_lock_is_still_held(store, monkeypatch:
 def test_a_file_in_the_place_of_the_lock_that_has_content_is_not_touched(tmp_path: Path) -> None:
     lock = tmp_path / "poetry.lock"
     lock.write_text("[metadata]\n")
-    with pytest.raises(CheckpointUnwritable, match="is in the way"):
+    with pytest.raises(CheckpointUnwritable, match="is not a lock file"):
         FileCheckpointStore.for_file(tmp_path / "poetry").claim(NAME).__enter__()
     assert lock.read_text() == "[metadata]\n"
 

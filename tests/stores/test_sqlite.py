@@ -57,7 +57,7 @@ def test_the_file_is_made_when_it_is_needed(database, path: Path, checkpoint: Ma
     assert database.load(name) is None
     assert list(database.scan()) == []
     database.delete(name)
-    with pytest.raises(CheckpointError, match="save it first"):
+    with pytest.raises(CheckpointError, match="Save the checkpoint first"):
         database.append_part(name, UploadedPart(1, 1, "e"))
     assert not path.exists()
     with database.claim(name):
@@ -128,7 +128,7 @@ def test_a_file_that_was_moved_away_under_a_claim_is_begun_anew(database, path: 
     with database.claim(saved.name):
         database.save(saved)
         path.unlink()
-        with pytest.raises(CheckpointError, match="save it first"):
+        with pytest.raises(CheckpointError, match="Save the checkpoint first"):
             database.append_part(saved.name, part(1))
         assert database.load(saved.name) is None
         database.save(saved)
@@ -159,7 +159,7 @@ def test_a_file_that_others_keep_locked_is_waited_for_once_and_then_only_briefly
     with database.claim(saved.name), _impatient(), closing(sqlite3.connect(path, isolation_level=None)) as other:
         database.save(saved)
         other.execute("BEGIN EXCLUSIVE")
-        with pytest.raises(CheckpointUnwritable, match=r"kept it locked.*; wait until that one is done"):
+        with pytest.raises(CheckpointUnwritable, match=r"kept it locked.*. Wait until that program has finished"):
             database.append_part(saved.name, part(1))
         assert patience() == 20
         with pytest.raises(CheckpointUnwritable, match="kept it locked"):
@@ -176,7 +176,7 @@ def test_others_are_waited_for_as_long_as_a_slow_one_may_need(database, checkpoi
     """In milliseconds, by the numbers themselves."""
     with database.claim(checkpoint().name):
         assert ask_of(database, "PRAGMA busy_timeout") == 5_000
-        with database._database.use(create=False, patient=False):
+        with database._database.use(create=False, wait=False):
             assert ask_of(database, "PRAGMA busy_timeout") == 50
 
 
@@ -188,7 +188,7 @@ def ask_of(store: SQLiteCheckpointStore, statement: str) -> object:
 def _impatient():
     patch = pytest.MonkeyPatch()
     patch.setattr(_database, "_BUSY_SECONDS", 0.02)
-    patch.setattr(_database, "_BUSY_BRIEF_SECONDS", 0.001)
+    patch.setattr(_database, "_BUSY_AGAIN_SECONDS", 0.001)
     return closing(type("Undo", (), {"close": staticmethod(patch.undo)}))
 
 
@@ -259,13 +259,13 @@ def test_a_sealed_header_of_another_checkpoint_is_damage(database, path: Path, s
         module._sum(header.encode(), neighbour),
         neighbour,
     )
-    with pytest.raises(CheckpointDamaged, match="it is of the upload"):
+    with pytest.raises(CheckpointDamaged, match="it is that of the upload"):
         database.load(neighbour)
 
 
 def test_under_the_claim_damaged_rows_are_set_aside(database, path: Path, saved, checkpoint) -> None:
     change(path, "UPDATE parts SET record = '[]' WHERE part_number = 2")
-    with pytest.raises(CheckpointDamaged, match="left as it is"):
+    with pytest.raises(CheckpointDamaged, match="It was not changed"):
         database.load(saved.name)
     assert ask(path, "SELECT count(*) FROM damaged") == [(0,)]
     with database.claim(saved.name):
@@ -340,7 +340,7 @@ def cut(database, path: Path, saved: Checkpoint) -> bytes:
 
 
 def test_under_the_claim_a_damaged_file_is_set_aside_whole(database, path: Path, cut: bytes, saved, tmp_path) -> None:
-    with pytest.raises(CheckpointDamaged, match="left as it is"):
+    with pytest.raises(CheckpointDamaged, match="It was not changed"):
         database.load(saved.name)
     with pytest.raises(CheckpointDamaged):
         list(database.scan())
@@ -368,7 +368,7 @@ def test_a_file_that_was_replaced_since_is_not_set_aside(database, path: Path, c
 
     monkeypatch.setattr(SQLiteCheckpointStore, "_is_damaged", after_another_process)
     with database.claim(saved.name):
-        with pytest.raises(CheckpointDamaged, match="left as it is"):
+        with pytest.raises(CheckpointDamaged, match="It was not changed"):
             database.load(saved.name)
         assert database.load(saved.name) == saved
     assert not path.with_name("uploads.db.damaged").exists()
@@ -378,7 +378,7 @@ def test_a_file_that_vanished_since_is_not_set_aside(database, path: Path, cut, 
     real = SQLiteCheckpointStore._is_damaged
     monkeypatch.setattr(SQLiteCheckpointStore, "_is_damaged", lambda self, name: path.unlink() or real(self, name))
     with database.claim(saved.name):
-        with pytest.raises(CheckpointDamaged, match="left as it is"):
+        with pytest.raises(CheckpointDamaged, match="It was not changed"):
             database.load(saved.name)
         assert database.load(saved.name) is None
 
@@ -387,7 +387,7 @@ def test_a_file_that_can_t_be_looked_into_is_left_alone(database, path: Path, cu
     def refused(path: str) -> bool:
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr("partwise.stores.sqlite.resembles", refused)
+    monkeypatch.setattr("partwise.stores.sqlite.looks_like_database", refused)
     with pytest.raises(CheckpointUnwritable, match="can't hold checkpoints"):
         database.claim(saved.name).__enter__()
     assert path.read_bytes() == cut
@@ -398,7 +398,7 @@ def test_a_damaged_file_that_can_t_be_set_aside_is_told_of(database, path: Path,
         raise OSError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr(os, "replace", refused)
-    with database.claim(saved.name), pytest.raises(CheckpointDamaged, match="left as it is"):
+    with database.claim(saved.name), pytest.raises(CheckpointDamaged, match="It was not changed"):
         database.load(saved.name)
     assert path.read_bytes() == cut
 
@@ -415,7 +415,7 @@ def test_the_log_of_a_damaged_file_goes_with_it_and_before_it(path: Path, beside
 
 
 def test_sqlite_makes_no_file_of_its_own(database, path: Path, checkpoint, monkeypatch) -> None:
-    monkeypatch.setattr(_database.Database, "_make", lambda self: None)
+    monkeypatch.setattr(_database.Database, "_create", lambda self: None)
     with pytest.raises(CheckpointUnwritable):
         database.save(checkpoint())
     assert not path.exists()
@@ -435,7 +435,7 @@ def test_another_process_that_sets_the_file_aside_is_not_disturbed(database, pat
     with (
         database.claim(saved.name),
         filelock.FileLock(tmp_path / "uploads.db.claims" / "damaged.lock"),
-        pytest.raises(CheckpointDamaged, match="left as it is"),
+        pytest.raises(CheckpointDamaged, match="It was not changed"),
     ):
         database.load(saved.name)
     assert path.read_bytes() == cut
@@ -460,9 +460,9 @@ def assert_left_alone(path: Path, saved: Checkpoint, part: UploadedPart, why: st
             store.append_part(saved.name, part)
         with pytest.raises(CheckpointUnwritable, match="name another file"):
             store.delete(saved.name)
-        with pytest.raises(CheckpointDamaged, match="left as it is"):
+        with pytest.raises(CheckpointDamaged, match="It was not changed"):
             store.load(saved.name)
-        with pytest.raises(CheckpointDamaged, match="left as it is"):
+        with pytest.raises(CheckpointDamaged, match="It was not changed"):
             list(store.scan())
     assert path.read_bytes() == before
     assert {entry.name for entry in path.parent.iterdir()} <= {path.name, f"{path.name}.claims"}
@@ -564,10 +564,10 @@ def test_a_full_disk_is_told_of_and_nothing_is_lost(database, saved, checkpoint,
         with monkeypatch.context() as patch:
             patch.setattr(_database, "_configure", on_a_full_disk)
             database._database.close()
-            with pytest.raises(CheckpointUnwritable, match="free some space") as caught:
+            with pytest.raises(CheckpointUnwritable, match="Free some space") as caught:
                 database.save(large)
             assert isinstance(caught.value.__cause__, sqlite3.Error)
-            with pytest.raises(CheckpointUnwritable, match="free some space"):
+            with pytest.raises(CheckpointUnwritable, match="Free some space"):
                 append_all(range(4, 2000))
             found = database.load(saved.name)
             assert found.parts == tuple(part(number) for number in range(1, len(found.parts) + 1))

@@ -1,0 +1,40 @@
+"""Checks of the arguments of a store's methods, so that all stores refuse the same values."""
+
+from __future__ import annotations
+
+from partwise._validation import brief, check_type
+from partwise.checkpoint import Checkpoint
+from partwise.errors import InvalidInput
+from partwise.model import UploadedPart
+
+
+def check_name(name: object) -> str:
+    """
+    Return the name of a checkpoint.
+
+    Raises:
+        InvalidInput: it is empty or not a text.
+    """
+    if not isinstance(name, str) or not name:
+        raise InvalidInput(f"the name of a checkpoint must be a text that is not empty, not {brief(name)}")
+    return name
+
+
+def check_checkpoint(checkpoint: object) -> None:
+    """
+    Refuse a value that is not a checkpoint.
+
+    Raises:
+        InvalidInput: it is of another type.
+    """
+    check_type("the checkpoint to save", checkpoint, Checkpoint, "a Checkpoint")
+
+
+def check_part(part: object) -> None:
+    """
+    Refuse a value that is not an uploaded part.
+
+    Raises:
+        InvalidInput: it is of another type.
+    """
+    check_type("the part to append", part, UploadedPart, "an UploadedPart")
