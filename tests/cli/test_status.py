@@ -340,8 +340,8 @@ def test_a_user_without_a_home_is_told_what_to_name(
     ended = partwise(*(url if word == "URL" else word for word in line))
     assert ended.code == 1
     assert ended.err == (
-        "partwise: this user has no home directory to keep checkpoints in: name a directory for them, or set"
-        " XDG_STATE_HOME to one. Nothing was done (--checkpoint, --checkpoint-dir or --store; --no-resume does"
+        "partwise: this user has no home directory to keep checkpoints in. Nothing was done. Name a directory"
+        " for checkpoints, or set XDG_STATE_HOME to one (--checkpoint, --checkpoint-dir or --store; --no-resume does"
         " without)\n"
     )
 
@@ -354,7 +354,7 @@ def test_a_relative_state_directory_that_does_not_count_is_named(
     monkeypatch.setenv("XDG_STATE_HOME", "state")
     ended = partwise("status")
     assert ended.code == 1
-    assert "checkpoints in, and XDG_STATE_HOME, 'state', is not an absolute path: name a directory" in ended.err
+    assert "checkpoints in, and XDG_STATE_HOME, 'state', is not an absolute path. Nothing was done. Name a" in ended.err
 
 
 @pytest.mark.skipif(os.name == "nt", reason="every user has a home there")

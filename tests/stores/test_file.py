@@ -257,7 +257,7 @@ def test_the_checkpoint_of_a_source_is_beside_it(tmp_path: Path, checkpoint) -> 
 
 @pytest.mark.parametrize("source", ["", "standard input", "memory:bytes"])
 def test_a_source_that_is_not_a_file_has_no_checkpoint_beside_it(source: str) -> None:
-    with pytest.raises(InvalidInput, match="name a directory"):
+    with pytest.raises(InvalidInput, match="Name a directory"):
         FileCheckpointStore.beside_source()(source)
 
 

@@ -31,9 +31,9 @@ MUTATIONS = [
     ),
     Mutation(
         "a store saves what is not a checkpoint",
-        "stores/_checks.py",
-        '    check_type("what a store saves", checkpoint, Checkpoint, "a Checkpoint")',
-        '    check_type("what a store saves", checkpoint, object, "a Checkpoint")',
+        "stores/_arguments.py",
+        '    check_type("the checkpoint to save", checkpoint, Checkpoint, "a Checkpoint")',
+        '    check_type("the checkpoint to save", checkpoint, object, "a Checkpoint")',
         ("tests/core/test_wrong_calls.py",),
     ),
     Mutation(
@@ -67,8 +67,8 @@ MUTATIONS = [
     Mutation(
         "what SQLite reads beside a database is not looked at",
         "stores/_database.py",
-        '_BESIDE = ("-journal", "-wal", "-shm")',
-        '_BESIDE = ("-journal", "-shm")',
+        '_SIDE_FILES = ("-journal", "-wal", "-shm")',
+        '_SIDE_FILES = ("-journal", "-shm")',
         ("tests/stores/test_shared_locations.py",),
     ),
     Mutation(
@@ -163,7 +163,7 @@ MUTATIONS = [
         MEMORY_STORE_TESTS,
     ),
     Mutation(
-        "a closed store in memory saves", MEMORY_STORE, "        self._begin(checkpoint.name)\n", "", MEMORY_STORE_TESTS
+        "a closed store in memory saves", MEMORY_STORE, "        self._check_usable(checkpoint.name)\n", "", MEMORY_STORE_TESTS
     ),
     Mutation(
         "a handle in memory has claims of its own",
@@ -172,9 +172,9 @@ MUTATIONS = [
         "        handle._memory.entries = self._memory.entries ",
         MEMORY_STORE_TESTS,
     ),
-    Mutation("lines are added to a file that was removed", APPENDING, " and state.st_nlink:", ":", APPENDING_TESTS),
+    Mutation("lines are added to a file that was removed", APPENDING, " and status.st_nlink:", ":", APPENDING_TESTS),
     Mutation(
-        "what another process added is not seen", APPENDING, " and state.st_size == tail.length", "", APPENDING_TESTS
+        "what another process added is not seen", APPENDING, " and status.st_size == tail.length", "", APPENDING_TESTS
     ),
     Mutation(
         "a file that is not admitted stays open",
@@ -186,7 +186,7 @@ MUTATIONS = [
     Mutation(
         "a file that is not kept stays open",
         APPENDING,
-        "                if not keep:\n                    self._close(path)",
+        "                if not keep_open:\n                    self._close(path)",
         "                pass",
         APPENDING_TESTS,
     ),
@@ -227,8 +227,8 @@ MUTATIONS = [
         ("tests/stores/test_locks.py -k still_held",),
     ),
     Mutation(
-        "half of a mark is nearly the mark",
-        "stores/_checks.py",
+        "a file half of whose mark is damaged is still a checkpoint",
+        JOURNAL,
         "return 4 * sum",
         "return 8 * sum",
         ("tests/stores/test_journal.py -k nearly",),
@@ -243,7 +243,7 @@ MUTATIONS = [
     Mutation(
         "files are made before it is known that a database can be kept there",
         "stores/sqlite.py",
-        "                self._database.check_place()\n",
+        "                self._database.check_directory()\n",
         "                pass\n",
         ("tests/stores/test_shared_locations.py -k group",),
     ),
