@@ -20,6 +20,8 @@ from partwise.model import Callback, ObjectOptions, UploadedPart
 if TYPE_CHECKING:
     from cattrs import Converter
 
+__all__ = ["Checkpoint", "Fingerprint"]
+
 #: The version of the plain form that is written. Raised by a change that an older reader would get wrong.
 VERSION = 2
 

@@ -10,6 +10,8 @@ from partwise._validation import brief, whole
 from partwise.errors import InvalidInput
 from partwise.model import MIB
 
+__all__ = ["TransferConfig"]
+
 #: Each part at a time has a thread, a buffer and a connection of its own: a typo must not use up the machine.
 CONCURRENCY_MAX = 1000
 

@@ -21,6 +21,45 @@ if TYPE_CHECKING:
     from partwise.model import StoredObject
     from partwise.results import UploadResult
 
+__all__ = [
+    "AccessDenied",
+    "BackendClosed",
+    "BackendError",
+    "BucketNotFound",
+    "CallbackError",
+    "CannotResume",
+    "CheckpointBusy",
+    "CheckpointDamaged",
+    "CheckpointError",
+    "CheckpointMismatch",
+    "CheckpointUnwritable",
+    "ClockSkewed",
+    "ConnectionFailed",
+    "CredentialsExpired",
+    "IntegrityError",
+    "InvalidInput",
+    "InvalidKey",
+    "ObjectExists",
+    "OutcomeUnknown",
+    "PartRejected",
+    "PartwiseError",
+    "ServerFailed",
+    "SourceChanged",
+    "SourceError",
+    "SourceMismatch",
+    "SourceUnreadable",
+    "StoreClosed",
+    "Throttled",
+    "UnknownScheme",
+    "UnsupportedOption",
+    "UploadCancelled",
+    "UploadFailed",
+    "UploadNotFound",
+    "UploadPaused",
+    "UploadStopped",
+    "render_hint",
+]
+
 
 _SETTING = re.compile(r"\{(\w+)(?:=([^{}]*))?\}")
 

@@ -26,6 +26,8 @@ from partwise._validation import (
 )
 from partwise.errors import CheckpointDamaged, InvalidInput, UnsupportedOption
 
+__all__ = ["Callback", "Capabilities", "ObjectOptions", "PartLimits", "PendingUpload", "StoredObject", "UploadedPart"]
+
 KIB = 1024
 MIB = 1024 * KIB
 GIB = 1024 * MIB

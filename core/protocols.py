@@ -27,6 +27,16 @@ from typing import Protocol, runtime_checkable
 from partwise.checkpoint import Checkpoint, Fingerprint
 from partwise.model import Capabilities, ObjectOptions, PartLimits, PendingUpload, StoredObject, UploadedPart
 
+__all__ = [
+    "Body",
+    "CheckpointStore",
+    "MultipartBackend",
+    "Source",
+    "SupportsPipelining",
+    "SupportsRequestOptions",
+    "SupportsSourceFile",
+]
+
 # --- bytes -----------------------------------------------------------------------------------------------------------
 
 

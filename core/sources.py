@@ -26,6 +26,8 @@ from partwise.errors import InvalidInput, SourceChanged, SourceError, SourceUnre
 from partwise.model import MIB
 from partwise.protocols import Body, Source
 
+__all__ = ["BytesSource", "FileSource", "StreamSource"]
+
 #: Read and handed on at a time: no more than stays in a processor's own cache from the read to the send, since bytes
 #: that have to be fetched again cost more than all else does here; and no less, since each read, checksum and send is a
 #: turn in the interpreter among threads.

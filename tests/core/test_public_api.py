@@ -1,4 +1,4 @@
-"""The face: every name is there when it is asked for, and nothing is imported before."""
+"""The package: every name is available on first use, and nothing is imported before."""
 
 from __future__ import annotations
 
@@ -11,46 +11,71 @@ import pytest
 
 import partwise
 
+PACKAGE = Path(partwise.__file__).parent
+
 
 def run(code: str) -> str:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
 
 
-def test_importing_it_imports_no_room() -> None:
-    rooms = "[name for name in sys.modules if name.startswith('partwise.') or name in ('attrs', 'cattrs', 'urllib3')]"
-    assert run(f"import sys, partwise; print({rooms})") == "[]"
+def partwise_imports(block: ast.AST) -> list[ast.ImportFrom]:
+    found = [node for node in ast.walk(block) if isinstance(node, ast.ImportFrom) and node.module]
+    return [node for node in found if str(node.module).startswith("partwise.")]
 
 
-def test_what_checkers_see_is_what_there_is() -> None:
-    tree = ast.parse(Path(partwise.__file__).read_text(encoding="utf-8"))
-    seen = {
-        alias.name: f"{node.module}"
-        for block in tree.body
-        if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING"
-        for node in ast.walk(block)
-        if isinstance(node, ast.ImportFrom)
-        for alias in node.names
-    }
-    assert seen == {name: f"partwise.{home}" for name, home in partwise._HOMES.items()}
-    assert set(seen) == set(partwise.__all__)
+def test_importing_the_package_imports_no_submodule() -> None:
+    loaded = "[name for name in sys.modules if name.startswith('partwise.') or name in ('attrs', 'cattrs', 'urllib3')]"
+    assert run(f"import sys, partwise; print({loaded})") == "[]"
 
 
-def test_its_rooms_can_be_reached_by_it() -> None:
+def test_type_checkers_see_the_modules_whose_names_are_resolved() -> None:
+    tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
+    [block] = [node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
+    seen = [(node.module, [alias.name for alias in node.names]) for node in partwise_imports(block)]
+
+    assert sorted(seen) == sorted((f"partwise.{module}", ["*"]) for module in partwise._MODULES)
+
+
+@pytest.mark.parametrize("module", partwise._MODULES)
+def test_a_public_module_defines_what_it_exports(module: str) -> None:
+    tree = ast.parse((PACKAGE / f"{module}.py").read_text(encoding="utf-8"))
+    defined = {node.name for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)}
+    defined |= {ast.unparse(node.targets[0]) for node in tree.body if isinstance(node, ast.Assign)}
+
+    assert set(getattr(partwise, module).__all__) <= defined
+
+
+@pytest.mark.parametrize("module", partwise._MODULES)
+def test_a_public_module_imports_only_public_modules_before_it(module: str) -> None:
+    tree = ast.parse((PACKAGE / f"{module}.py").read_text(encoding="utf-8"))
+    later = partwise._MODULES[partwise._MODULES.index(module) :]
+    top = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
+
+    assert [node.module for node in top if str(node.module).removeprefix("partwise.") in later] == []
+
+
+def test_submodules_are_attributes_of_the_package() -> None:
     assert run("import partwise; print(partwise.errors.PartwiseError.__name__)") == "PartwiseError"
 
 
-def test_it_lists_its_names() -> None:
-    assert set(partwise.__all__) <= set(dir(partwise))
+def test_dir_lists_the_public_names() -> None:
+    assert set(partwise.__all__) | set(partwise._MODULES) <= set(dir(partwise))
 
 
-def test_a_name_is_the_same_thing_each_time() -> None:
+def test_a_name_is_the_same_object_each_time() -> None:
     assert partwise.Uploader is partwise.Uploader
 
 
-def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
-    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
-        _ = partwise.nothing  # type: ignore[attr-defined]  # that is the point
+@pytest.mark.parametrize("name", ["nothing", "_nothing", "__path_of_nothing__", "brief", "TYPE_CHECKING_"])
+def test_an_unknown_name_is_an_attribute_error(name: str) -> None:
+    with pytest.raises(AttributeError, match=f"no attribute '{name}'"):
+        getattr(partwise, name)
 
 
-def test_all_of_it_can_be_imported_at_once() -> None:
+def test_a_private_name_is_refused_without_importing_anything() -> None:
+    code = "import sys, partwise; hasattr(partwise, '_nothing'); print('partwise.errors' in sys.modules)"
+    assert run(code) == "False"
+
+
+def test_all_names_can_be_imported_at_once() -> None:
     assert run("from partwise import *; print(Uploader.__name__, upload.__name__)") == "Uploader upload"

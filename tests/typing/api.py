@@ -137,6 +137,13 @@ for kept in (FileCheckpointStore(), FileCheckpointStore("dir"), MemoryCheckpoint
 store = FileCheckpointStore.for_file(Path("one.checkpoint"))
 store_of_source: StoreOfSource = FileCheckpointStore.beside_source()
 
+if isinstance(backend, partwise.SupportsPipelining):
+    assert_type(backend.begin_part("key", "id", 1, OwnSource().body(0, 3))(), UploadedPart)
+if isinstance(backend, partwise.SupportsRequestOptions):
+    backend = backend.with_request_options(ObjectOptions())
+if isinstance(backend, partwise.SupportsSourceFile):
+    backend = backend.with_source_file("backup.tar")
+
 backend = NoBackend()  # type: ignore[assignment]
 backend = OwnStore()  # type: ignore[assignment]
 store = OwnBackend()  # type: ignore[assignment]
@@ -334,6 +341,10 @@ read: list[type[partwise.SourceError]] = [partwise.SourceChanged, partwise.Sourc
 stopped: list[type[partwise.UploadStopped]] = [partwise.UploadPaused, partwise.UploadCancelled, UploadFailed]
 unknown: type[UploadFailed] = partwise.OutcomeUnknown
 alone: type[PartwiseError] = partwise.CannotResume
+hinted = PartwiseError("it failed", hint="Pass {resume=never}")
+assert_type(hinted.hint, str)
+assert_type(partwise.render_hint(hinted.hint_template, lambda setting, value: f"--{setting} {value or ''}"), str)
+PartwiseError("it failed", "no positional hint")  # type: ignore[call-arg]
 planned: list[partwise.PlannedPart] = list(uploader.plan("backup.tar", "key").parts)
 busy: type[partwise.BackendError] = partwise.CheckpointBusy  # type: ignore[assignment]
 
