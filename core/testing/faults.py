@@ -1,19 +1,19 @@
 """
-Faults as values, and the plan by which they strike.
+Faults as values, and the plan that injects them.
 
-A `Fault` says which call fails and how. A `FaultPlan` is the script of one process's life: the faults that shall strike
-it, the trace of its calls, and whether it is dead. One plan is shared by the wrappers of everything that the process
-talks to (see `partwise.testing.faulty`)::
+A `Fault` says which call fails and how. A `FaultPlan` is for one process: it has the faults to inject, the trace of the
+calls, and whether the process has crashed. The wrappers of everything that the process calls share one plan (see
+`partwise.testing.faulty`)::
 
     plan = FaultPlan([Fault("upload_part", FaultKind.AFTER, occurrence=2)])
     with plan:
         Uploader(FaultyBackend(backend, plan), FaultyCheckpointStore(store, plan)).upload(source, "key")
 
-Leaving the block fails if a planned fault was never reached: such a test has shown nothing.
+Leaving the block raises AssertionError if a planned fault was never reached: such a test has tested nothing.
 
-Death is a fault too. It raises `SimulatedCrash`, which nobody who catches `Exception` sees, and from then on no call of
-this process has any effect. What was under way in other threads comes to its end before the death is told, so that
-whoever looks at the storage afterwards sees it standing still. The next process is a new plan around the same storage.
+A crash is a fault, too. It raises `SimulatedCrash`, which ``except Exception`` does not catch, and from then on no call
+of this process has any effect. Calls that are in flight in other threads end before the exception is raised, so that
+the storage does not change any more once the test sees it. The next process is a new plan around the same storage.
 """
 
 from __future__ import annotations
@@ -45,55 +45,55 @@ STORE_OPERATIONS = ("claim", "load", "save", "append_part", "delete", "scan")
 SOURCE_OPERATIONS = ("fingerprint", "body", "read")
 OPERATIONS = (*BACKEND_OPERATIONS, *STORE_OPERATIONS, *SOURCE_OPERATIONS)
 
-#: The code of every error that a fault raises; where an error has no code, its message begins with it.
+#: The code of every injected error; the message of an error without a code starts with it.
 INJECTED = "InjectedFault"
 
-# A death waits for what other threads have under way. They stop at the next piece of their bodies, so this is only for
-# a thread that hangs: better a test that fails than one that never ends.
-_DEATH_SECONDS_MAX = 30.0
+# A crash waits for the calls in flight in other threads. They stop at the next chunk of their bodies, so that this
+# timeout, in seconds, matters only if a thread hangs.
+_CRASH_TIMEOUT = 30.0
 
 
 class SimulatedCrash(BaseException):
     """
-    The process died here, as by a power cut or ``kill -9``. Catch it in the test that planned it, and nowhere else.
+    The process crashed here, as by ``kill -9``. Catch it only in the test that planned it.
 
-    It is no `Exception`, so that no code under test takes it for a failure that can be handled.
+    It is not an `Exception`, so that code under test does not handle it as a failure.
     """
 
 
 class FaultKind(Enum):
-    """What happens to the call that a fault strikes."""
+    """What happens to the call that a fault is injected into."""
 
     BEFORE = "fails before it has any effect"
-    AFTER = "takes effect, and the answer is lost"
+    AFTER = "takes effect, and its response is lost"
     HALFWAY = "fails when about half of the body was read"
-    DELAY = "is late"
-    CRASH_BEFORE = "the process dies before it has any effect"
-    CRASH_AFTER = "takes effect, and the process dies before the answer"
+    DELAY = "is delayed"
+    CRASH_BEFORE = "the process crashes before it has any effect"
+    CRASH_AFTER = "takes effect, and the process crashes before the response"
 
-    THROTTLED = "is refused for now, with a time to wait"
-    PERMANENT = "is refused for good"
-    WRONG_CHECKSUM = "answers with another checksum"
-    SHORT_LIST = "leaves out every other part"
+    THROTTLED = "is throttled, with a time to wait"
+    PERMANENT = "is denied permanently"
+    WRONG_CHECKSUM = "returns a wrong checksum"
+    SHORT_LIST = "omits every other part"
     FORGOTTEN_UPLOAD = "finds that the storage has dropped the upload"
 
-    LOST_WRITE = "pretends to have written"
+    LOST_WRITE = "reports success without writing"
     DISK_FULL = "finds the disk full, and so does every later write"
-    READ_ONLY = "finds the place read-only, and so does every later write and claim"
-    TORN_WRITE = "the process dies while it writes its record"
-    OLD_RECORD = "gives the record as it was one step earlier"
-    DAMAGED = "finds the record damaged"
+    READ_ONLY = "finds the disk read-only, and so does every later write and claim"
+    TORN_WRITE = "the process crashes while it writes its record"
+    OLD_RECORD = "returns the checkpoint as it was one write earlier"
+    DAMAGED = "finds the checkpoint damaged"
 
-    CHANGED = "finds the source modified, and so does every later look"
+    CHANGED = "finds the source modified, and so does every later fingerprint"
 
     def applies_to(self, operation: str) -> bool:
-        """Whether a fault of this kind can strike this operation."""
-        return operation in _STRIKES[self]
+        """Return whether a fault of this kind can be injected into this operation."""
+        return operation in _APPLICABLE[self]
 
 
 _WITH_BODY = frozenset({"upload_part", "put_object"})
 _WRITES = frozenset({"save", "append_part", "delete"})
-_STRIKES = {
+_APPLICABLE = {
     FaultKind.BEFORE: frozenset(OPERATIONS),
     FaultKind.AFTER: frozenset(BACKEND_OPERATIONS) | _WRITES,
     FaultKind.HALFWAY: _WITH_BODY | {"read"},
@@ -117,23 +117,23 @@ _STRIKES = {
 
 def _positive(_instance: object, attribute: Attribute[int], value: int | None) -> None:
     if value is not None and value < 1:
-        raise InvalidInput(f"{attribute.name} counts from 1, and can't be {value}")
+        raise InvalidInput(f"{attribute.name} must be at least 1, not {value}")
 
 
 @define(frozen=True)
 class Fault:
     """
-    One fault: which call it strikes, and what happens to that call.
+    One fault: the call that it is injected into, and what happens to that call.
 
     Args:
-        operation: the name of the method; ``"read"`` is the reading of a source's body.
+        operation: the name of the method; ``"read"`` is the reading of a body of the source.
         kind: what happens.
-        occurrence: strike the how-manieth call of this operation, counting from 1.
-        part_number: strike, and count, only calls for this part; None: calls for any part.
-        seconds: how long a DELAY is; for THROTTLED, the `retry_after` that the storage asks for.
+        occurrence: which call of this operation fails, counting from 1.
+        part_number: inject into, and count, only calls for this part; None: calls for any part.
+        seconds: the length of a DELAY; for THROTTLED, the `retry_after` of the storage.
 
     Raises:
-        InvalidInput: there is no such operation, or the kind can't happen to it.
+        InvalidInput: the operation does not exist, or the kind does not apply to it.
     """
 
     operation: str
@@ -144,9 +144,9 @@ class Fault:
 
     def __attrs_post_init__(self) -> None:
         if self.operation not in OPERATIONS:
-            raise InvalidInput(f"there is no operation {self.operation!r}; there are {', '.join(OPERATIONS)}")
+            raise InvalidInput(f"unknown operation {self.operation!r}; the operations are {', '.join(OPERATIONS)}")
         if not self.kind.applies_to(self.operation):
-            raise InvalidInput(f"{self.kind.name} can't happen to {self.operation}")
+            raise InvalidInput(f"{self.kind.name} does not apply to {self.operation}")
 
     def __str__(self) -> str:
         part = "" if self.part_number is None else f" of part {self.part_number}"
@@ -160,11 +160,11 @@ class Call:
 
     Args:
         operation: the name of the method.
-        subject: the key, the checkpoint's name, or the source's name that it was about.
-        upload_id: the multipart upload that it was about.
-        part_number: the part that it was about.
-        faults: the faults that struck it.
-        outcome: ``"returned"``, the name of the error it raised, or ``"under way"``.
+        subject: the key, the name of the checkpoint, or the name of the source.
+        upload_id: the multipart upload, if the call has one.
+        part_number: the part, if the call has one.
+        faults: the faults injected into it.
+        outcome: ``"returned"``, the name of the error that it raised, or ``"in flight"``.
     """
 
     operation: str
@@ -172,23 +172,23 @@ class Call:
     upload_id: str | None = None
     part_number: int | None = None
     faults: tuple[Fault, ...] = ()
-    outcome: str = "under way"
+    outcome: str = "in flight"
 
     def __str__(self) -> str:
         part = "" if self.part_number is None else f" part {self.part_number}"
-        struck = "".join(f" [{fault.kind.name}]" for fault in self.faults)
-        return f"{self.operation} {self.subject!r}{part}{struck}: {self.outcome}"
+        injected = "".join(f" [{fault.kind.name}]" for fault in self.faults)
+        return f"{self.operation} {self.subject!r}{part}{injected}: {self.outcome}"
 
 
 class FaultPlan:
     """
-    The faults that shall strike one process, and what became of it.
+    The faults to inject into one process, and the trace of its calls.
 
-    It may be used by many threads. As a context manager it calls `assert_all_reached` when the block ends well.
+    Thread-safe. As a context manager it calls `assert_all_reached` when the block ends without an error.
 
     Args:
-        faults: in any order; several may strike the same call.
-        sleep: how a DELAY passes its seconds.
+        faults: in any order; several may apply to the same call.
+        sleep: called with the seconds of a DELAY.
     """
 
     def __init__(self, faults: Iterable[Fault] = (), *, sleep: Callable[[float], None] = time.sleep) -> None:
@@ -198,55 +198,55 @@ class FaultPlan:
         self._counts: Counter[tuple[str, int | None]] = Counter()
         self._reached: list[Fault] = []
         self._calls: list[Call] = []
-        self._under_way: Counter[int] = Counter()  # by thread; reading a source has no effect, and does not count
+        self._in_flight: Counter[int] = Counter()  # by thread, without reads of the source: they have no effect
         self._crashed = False
 
     def __repr__(self) -> str:
         return f"FaultPlan({list(self.faults)!r})"
 
     def __str__(self) -> str:
-        """The trace, a line for each call."""
+        """Return the trace, one line for each call."""
         return "\n".join(f"{number}. {call}" for number, call in enumerate(self.calls, start=1))
 
-    # --- what became of it -------------------------------------------------------------------------------------------
+    # --- what happened -----------------------------------------------------------------------------------------------
 
     @property
     def calls(self) -> tuple[Call, ...]:
-        """The trace: every call so far, in the order in which they began. Calls after a death are none."""
+        """The trace: every call so far, in the order of their start. Calls after a crash are not in it."""
         with self._state:
             return tuple(self._calls)
 
     @property
     def reached(self) -> tuple[Fault, ...]:
-        """The faults that have struck, in the order in which they did."""
+        """The faults injected so far, in order."""
         with self._state:
             return tuple(self._reached)
 
     @property
     def unreached(self) -> tuple[Fault, ...]:
-        """The faults that have not struck."""
+        """The faults not injected so far."""
         with self._state:
             return tuple(fault for fault in self.faults if fault not in self._reached)
 
     @property
     def crashed(self) -> bool:
-        """Whether the process has died."""
+        """Whether the process has crashed."""
         return self._crashed
 
     def has_injected(self, kind: FaultKind) -> bool:
-        """Whether a fault of this kind has struck; some of them last."""
+        """Return whether a fault of this kind has been injected; some kinds affect later calls, too."""
         return any(fault.kind is kind for fault in self.reached)
 
     def assert_all_reached(self) -> None:
         """
-        Fail the test if a planned fault never struck.
+        Fail the test if a planned fault was never injected.
 
         Raises:
-            AssertionError: naming those faults, with the trace.
+            AssertionError: lists those faults, and the trace.
         """
         if self.unreached:
             planned = "\n".join(f"- {fault}" for fault in self.unreached)
-            raise AssertionError(f"planned, and never reached:\n{planned}\nThe calls were:\n{self}")
+            raise AssertionError(f"planned and never reached:\n{planned}\nThe calls were:\n{self}")
 
     def __enter__(self) -> Self:
         return self
@@ -264,13 +264,12 @@ class FaultPlan:
         self, operation: str, subject: str, *, upload_id: str | None = None, part_number: int | None = None
     ) -> Iterator[tuple[Fault, ...]]:
         """
-        One call of a wrapped object: enter it in the trace, and give the faults that strike it.
+        Run a block as one call: add it to the trace, and yield the faults to inject.
 
-        DELAY and CRASH_BEFORE are dealt with here, before the block; CRASH_AFTER after it. All others are the
-        wrapper's.
+        DELAY and CRASH_BEFORE are injected here before the block, CRASH_AFTER after it. The wrapper injects all others.
 
         Raises:
-            SimulatedCrash: the process is dead, or dies now.
+            SimulatedCrash: the process has crashed, or crashes now.
         """
         thread = None if operation in SOURCE_OPERATIONS else threading.get_ident()
         index, faults = self._begin(Call(operation, subject, upload_id, part_number), thread)
@@ -291,17 +290,17 @@ class FaultPlan:
 
     def check_alive(self) -> None:
         """
-        Do nothing, or stop a thread of a process that is dead.
+        Stop a thread of a process that has crashed.
 
         Raises:
-            SimulatedCrash: it is.
+            SimulatedCrash: the process has crashed.
         """
         if self._crashed:
-            raise SimulatedCrash("the process is dead: nothing that it calls can have an effect")
+            raise SimulatedCrash("the process has crashed: its calls have no effect")
 
     def crash(self, why: str) -> NoReturn:
         """
-        The process dies here. What other threads have under way comes to its end first.
+        Crash the process here, once the calls in flight in other threads have ended.
 
         Raises:
             SimulatedCrash: always.
@@ -310,7 +309,7 @@ class FaultPlan:
         with self._state:
             if not self._crashed:
                 self._crashed = True
-                self._state.wait_for(lambda: not any(thread != me for thread in self._under_way), _DEATH_SECONDS_MAX)
+                self._state.wait_for(lambda: not any(thread != me for thread in self._in_flight), _CRASH_TIMEOUT)
         raise SimulatedCrash(why)
 
     def _begin(self, call: Call, thread: int | None) -> tuple[int, tuple[Fault, ...]]:
@@ -319,14 +318,14 @@ class FaultPlan:
             self._counts[call.operation, None] += 1
             if call.part_number is not None:
                 self._counts[call.operation, call.part_number] += 1
-            faults = tuple(fault for fault in self.faults if self._strikes(fault, call))
+            faults = tuple(fault for fault in self.faults if self._applies(fault, call))
             self._reached.extend(faults)
             self._calls.append(evolve(call, faults=faults) if faults else call)
             if thread is not None:
-                self._under_way[thread] += 1
+                self._in_flight[thread] += 1
             return len(self._calls) - 1, faults
 
-    def _strikes(self, fault: Fault, call: Call) -> bool:
+    def _applies(self, fault: Fault, call: Call) -> bool:
         return (
             fault.operation == call.operation
             and fault.part_number in (None, call.part_number)
@@ -335,10 +334,13 @@ class FaultPlan:
 
     def _end(self, index: int, outcome: str, thread: int | None) -> None:
         with self._state:
-            self._calls[index] = evolve(self._calls[index], outcome=outcome)
+            call = self._calls[index]
+            self._calls[index] = Call(
+                call.operation, call.subject, call.upload_id, call.part_number, call.faults, outcome
+            )
             if thread is not None:
-                self._under_way[thread] -= 1
-                self._under_way = +self._under_way  # forgets the threads that have nothing under way
+                self._in_flight[thread] -= 1
+                self._in_flight = +self._in_flight  # drops the threads without calls in flight
                 self._state.notify_all()
 
     def _crash_by(self, faults: tuple[Fault, ...], kind: FaultKind) -> None:

@@ -1,8 +1,8 @@
 """
-Wrappers that let a `FaultPlan` strike a backend, a checkpoint store, or a source.
+Wrappers that inject the faults of a `FaultPlan` into a backend, a checkpoint store, or a source.
 
-Each has the protocol of what it wraps, forwards every method, and may be used from many threads. All wrappers of one
-process share one plan: when it dies, it is dead for each of them.
+Each has the protocol of what it wraps, forwards every method, and is thread-safe. All wrappers of one process share one
+plan: a crash affects all of them.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from attrs import evolve
 
+from partwise.bodies import BodyWrapper
 from partwise.checkpoint import Checkpoint, Fingerprint
 from partwise.errors import (
     AccessDenied,
@@ -38,7 +39,7 @@ from partwise.protocols import (
 )
 from partwise.testing.faults import INJECTED, Fault, FaultKind, FaultPlan
 
-_Answer = TypeVar("_Answer")
+_Result = TypeVar("_Result")
 _Described = TypeVar("_Described", UploadedPart, StoredObject)
 
 
@@ -49,11 +50,11 @@ class FaultyBackend:
     """
     A backend that fails as planned.
 
-    Pages of a listing are read within the call, so that a fault strikes the listing as a whole.
+    All pages of a listing are read within the call, so that a fault affects the listing as a whole.
 
     Args:
-        backend: what does the work.
-        plan: what strikes it.
+        backend: the backend to wrap.
+        plan: the faults to inject.
     """
 
     def __init__(self, backend: MultipartBackend, plan: FaultPlan) -> None:
@@ -65,34 +66,34 @@ class FaultyBackend:
 
     @property
     def location(self) -> str:
-        """The wrapped backend's."""
+        """The location of the wrapped backend."""
         return self.inner.location
 
     @property
     def limits(self) -> PartLimits:
-        """The wrapped backend's."""
+        """The limits of the wrapped backend."""
         return self.inner.limits
 
     @property
     def capabilities(self) -> Capabilities:
-        """The wrapped backend's."""
+        """The capabilities of the wrapped backend."""
         return self.inner.capabilities
 
     def initiate_upload(self, key: str, options: ObjectOptions) -> str:
         with self.plan.call("initiate_upload", key) as faults:
-            return self._struck(faults, lambda: self.inner.initiate_upload(key, options))
+            return self._injected(faults, lambda: self.inner.initiate_upload(key, options))
 
     def upload_part(self, key: str, upload_id: str, part_number: int, body: Body) -> UploadedPart:
         with self.plan.call("upload_part", key, upload_id=upload_id, part_number=part_number) as faults:
             self._forget_upload(faults, key, upload_id)
-            struck = _StruckBody(body, self.plan, faults)
-            receipt = self._struck(faults, lambda: self.inner.upload_part(key, upload_id, part_number, struck))
-            return _with_checksum_struck(faults, receipt)
+            faulty = _InjectedBody(body, self.plan, faults)
+            part = self._injected(faults, lambda: self.inner.upload_part(key, upload_id, part_number, faulty))
+            return _with_wrong_checksum(faults, part)
 
     def list_parts(self, key: str, upload_id: str) -> Iterable[UploadedPart]:
         with self.plan.call("list_parts", key, upload_id=upload_id) as faults:
             self._forget_upload(faults, key, upload_id)
-            parts = self._struck(faults, lambda: list(self.inner.list_parts(key, upload_id)))
+            parts = self._injected(faults, lambda: list(self.inner.list_parts(key, upload_id)))
             return parts[1::2] if _of_kind(faults, FaultKind.SHORT_LIST) else parts
 
     def complete_upload(
@@ -100,45 +101,45 @@ class FaultyBackend:
     ) -> StoredObject:
         with self.plan.call("complete_upload", key, upload_id=upload_id) as faults:
             self._forget_upload(faults, key, upload_id)
-            stored = self._struck(faults, lambda: self.inner.complete_upload(key, upload_id, parts, options))
-            return _with_checksum_struck(faults, stored)
+            stored = self._injected(faults, lambda: self.inner.complete_upload(key, upload_id, parts, options))
+            return _with_wrong_checksum(faults, stored)
 
     def abort_upload(self, key: str, upload_id: str) -> None:
         with self.plan.call("abort_upload", key, upload_id=upload_id) as faults:
-            self._struck(faults, lambda: self.inner.abort_upload(key, upload_id))
+            self._injected(faults, lambda: self.inner.abort_upload(key, upload_id))
 
     def list_uploads(self, prefix: str = "") -> Iterable[PendingUpload]:
         with self.plan.call("list_uploads", prefix) as faults:
-            return self._struck(faults, lambda: list(self.inner.list_uploads(prefix)))
+            return self._injected(faults, lambda: list(self.inner.list_uploads(prefix)))
 
     def put_object(self, key: str, body: Body, options: ObjectOptions) -> StoredObject:
         with self.plan.call("put_object", key) as faults:
-            struck = _StruckBody(body, self.plan, faults)
-            stored = self._struck(faults, lambda: self.inner.put_object(key, struck, options))
-            return _with_checksum_struck(faults, stored)
+            faulty = _InjectedBody(body, self.plan, faults)
+            stored = self._injected(faults, lambda: self.inner.put_object(key, faulty, options))
+            return _with_wrong_checksum(faults, stored)
 
     def head_object(self, key: str) -> StoredObject | None:
         with self.plan.call("head_object", key) as faults:
-            stored = self._struck(faults, lambda: self.inner.head_object(key))
-            return None if stored is None else _with_checksum_struck(faults, stored)
+            stored = self._injected(faults, lambda: self.inner.head_object(key))
+            return None if stored is None else _with_wrong_checksum(faults, stored)
 
     def close(self) -> None:
-        """Close the wrapped backend, even after a death: an operating system closes sockets too."""
+        """Close the wrapped backend, even after a crash, as the operating system closes sockets."""
         self.inner.close()
 
     def with_request_options(self, options: ObjectOptions) -> MultipartBackend:
-        """A handle struck by the same plan; this one, where the wrapped backend does not bind request options."""
+        """Return a wrapped handle with the same plan; this one if the backend does not support request options."""
         if isinstance(self.inner, SupportsRequestOptions):
             return FaultyBackend(self.inner.with_request_options(options), self.plan)
         return self
 
     def with_source_file(self, path: str) -> MultipartBackend:
-        """A handle struck by the same plan; this one, where the wrapped backend does not care for the source."""
+        """Return a wrapped handle with the same plan; this one if the backend does not support source files."""
         if isinstance(self.inner, SupportsSourceFile):
             return FaultyBackend(self.inner.with_source_file(path), self.plan)
         return self
 
-    def _struck(self, faults: Sequence[Fault], action: Callable[[], _Answer]) -> _Answer:
+    def _injected(self, faults: Sequence[Fault], action: Callable[[], _Result]) -> _Result:
         for fault in faults:
             match fault.kind:
                 case FaultKind.BEFORE:
@@ -147,33 +148,26 @@ class FaultyBackend:
                     raise Throttled(f"too many requests: {fault}", code=INJECTED, retry_after=fault.seconds)
                 case FaultKind.PERMANENT:
                     raise AccessDenied(f"not allowed: {fault}", code=INJECTED)
-        answer = action()
+        result = action()
         if lost := _of_kind(faults, FaultKind.AFTER):
-            raise ConnectionFailed(f"the answer was lost: {lost}", code=INJECTED)
-        return answer
+            raise ConnectionFailed(f"the response was lost: {lost}", code=INJECTED)
+        return result
 
     def _forget_upload(self, faults: Sequence[Fault], key: str, upload_id: str) -> None:
         if _of_kind(faults, FaultKind.FORGOTTEN_UPLOAD):
             self.inner.abort_upload(key, upload_id)
 
 
-class _StruckBody:
-    """The body of a part or an object on its way through a process that can fail half-way, or die."""
+class _InjectedBody(BodyWrapper):
+    """A body that fails half-way as planned, and stops when the process has crashed."""
 
     def __init__(self, body: Body, plan: FaultPlan, faults: Sequence[Fault]) -> None:
-        self._body = body
+        super().__init__(body)
         self._plan = plan
         self._halfway = _of_kind(faults, FaultKind.HALFWAY)
 
-    @property
-    def crc64(self) -> int | None:
-        return self._body.crc64
-
-    def __len__(self) -> int:
-        return len(self._body)
-
     def chunks(self) -> Iterator[memoryview]:
-        chunks: Iterable[memoryview] = self._body.chunks()
+        chunks = super().chunks()
         if self._halfway:
             lost = ConnectionFailed(f"the connection broke: {self._halfway}", code=INJECTED)
             chunks = _half(chunks, len(self), lost)
@@ -184,7 +178,7 @@ class _StruckBody:
 
 
 def _half(chunks: Iterable[memoryview], size: int, error: Exception) -> Iterator[memoryview]:
-    """The first half of `size` bytes, then the error."""
+    """Yield the first half of `size` bytes, then raise the error."""
     left = size // 2
     for chunk in chunks:
         if left:
@@ -195,7 +189,7 @@ def _half(chunks: Iterable[memoryview], size: int, error: Exception) -> Iterator
     raise error
 
 
-def _with_checksum_struck(faults: Sequence[Fault], value: _Described) -> _Described:
+def _with_wrong_checksum(faults: Sequence[Fault], value: _Described) -> _Described:
     if _of_kind(faults, FaultKind.WRONG_CHECKSUM):
         return evolve(value, crc64=(value.crc64 or 0) ^ 1)
     return value
@@ -209,18 +203,18 @@ class FaultyCheckpointStore:
     A checkpoint store that fails as planned.
 
     Args:
-        store: what does the work.
-        plan: what strikes it.
-        tear: cuts the end off the last record under a name, as a death in the middle of writing it does. Only a store
-            that writes one record after the other has such a thing; without it, TORN_WRITE can't be planned.
+        store: the store to wrap.
+        plan: the faults to inject.
+        tear: called with the name of a checkpoint, to cut off the end of its record, as a crash in the middle of
+            writing does. Only a store that appends to its records can have torn writes; TORN_WRITE needs it.
 
     Raises:
-        InvalidInput: the plan has a TORN_WRITE, and there is no `tear`.
+        InvalidInput: the plan has a TORN_WRITE, and `tear` is missing.
     """
 
     def __init__(self, store: CheckpointStore, plan: FaultPlan, *, tear: Callable[[str], None] | None = None) -> None:
         if tear is None and _of_kind(plan.faults, FaultKind.TORN_WRITE):
-            raise InvalidInput("a TORN_WRITE is planned: give `tear`, which cuts the last record of this store")
+            raise InvalidInput("a TORN_WRITE is planned: pass `tear`, which cuts off the end of a record of this store")
         self.inner = store
         self.plan = plan
         self._tear = tear
@@ -229,12 +223,12 @@ class FaultyCheckpointStore:
         return f"FaultyCheckpointStore({self.inner!r})"
 
     def claim(self, name: str) -> AbstractContextManager[None]:
-        """The claim of the wrapped store; the death of the process gives it up, as it gives up any lock."""
+        """Claim the checkpoint in the wrapped store; a crash releases the claim, as it releases any lock."""
         return self._claim(name)
 
     @contextmanager
     def _claim(self, name: str) -> Iterator[None]:
-        # The claim outlives the call, but not a death: an operating system takes back the locks of a process that dies.
+        # The claim is held after the call, but released by a crash, as the operating system releases locks.
         with ExitStack() as held:
             with self.plan.call("claim", name) as faults:
                 self._refuse(faults, "claim", name)
@@ -293,7 +287,7 @@ _LASTING: Mapping[FaultKind, int] = {FaultKind.DISK_FULL: errno.ENOSPC, FaultKin
 
 
 def one_step_older(checkpoint: Checkpoint) -> Checkpoint | None:
-    """What stood there before the last write: one part fewer, then no upload id, then no checkpoint."""
+    """Return the state before the last write: one part fewer, then no upload id, then no checkpoint."""
     if checkpoint.parts:
         return evolve(checkpoint, parts=checkpoint.parts[:-1])
     if checkpoint.upload_id is not None:
@@ -308,11 +302,11 @@ class FaultySource:
     """
     A source that fails as planned.
 
-    The operation ``"read"`` is one reading of one body; ``"body"`` is the asking for it.
+    The operation ``"body"`` is the call of `body`; ``"read"`` is one reading of the chunks of a body.
 
     Args:
-        source: what has the bytes.
-        plan: what strikes it.
+        source: the source to wrap.
+        plan: the faults to inject.
     """
 
     def __init__(self, source: Source, plan: FaultPlan) -> None:
@@ -324,7 +318,7 @@ class FaultySource:
 
     @property
     def name(self) -> str:
-        """The wrapped source's."""
+        """The name of the wrapped source."""
         return self.inner.name
 
     def fingerprint(self) -> Fingerprint:
@@ -341,27 +335,20 @@ class FaultySource:
             return _FaultyBody(self.inner.body(offset, size), self.plan, self.name)
 
     def close(self) -> None:
-        """Close the wrapped source, even after a death: an operating system closes files too."""
+        """Close the wrapped source, even after a crash, as the operating system closes files."""
         self.inner.close()
 
 
-class _FaultyBody:
+class _FaultyBody(BodyWrapper):
     def __init__(self, body: Body, plan: FaultPlan, name: str) -> None:
-        self._body = body
+        super().__init__(body)
         self._plan = plan
         self._name = name
-
-    @property
-    def crc64(self) -> int | None:
-        return self._body.crc64
-
-    def __len__(self) -> int:
-        return len(self._body)
 
     def chunks(self) -> Iterator[memoryview]:
         with self._plan.call("read", self._name) as faults:
             _refuse_source(faults, self._name)
-            chunks: Iterable[memoryview] = self._body.chunks()
+            chunks = super().chunks()
             if halfway := _of_kind(faults, FaultKind.HALFWAY):
                 cut = SourceChanged(f"{INJECTED}: {halfway}", source=self._name)
                 chunks = _half(chunks, len(self), cut)

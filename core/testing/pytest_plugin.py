@@ -1,8 +1,8 @@
 """
-Fixtures for those who test their own programs with pytest.
+pytest fixtures for programs that use partwise.
 
-pytest loads this module in every session where partwise is installed, so that it imports nothing of partwise until a
-fixture is asked for.
+pytest loads this module in every session of an environment with partwise. It imports nothing else of partwise before a
+fixture is used.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def memory_backend() -> Iterator[MemoryBackend]:
-    """A bucket in memory, empty."""
+    """An empty bucket in memory."""
     from partwise.backends.memory import MemoryBackend
 
     with MemoryBackend() as backend:
@@ -29,7 +29,7 @@ def memory_backend() -> Iterator[MemoryBackend]:
 
 @pytest.fixture
 def memory_store() -> Iterator[MemoryCheckpointStore]:
-    """A checkpoint store in memory, empty."""
+    """An empty checkpoint store in memory."""
     from partwise.stores.memory import MemoryCheckpointStore
 
     with MemoryCheckpointStore() as store:
@@ -39,12 +39,11 @@ def memory_store() -> Iterator[MemoryCheckpointStore]:
 @pytest.fixture
 def oss_server(memory_backend: MemoryBackend) -> Iterator[OSSServer]:
     """
-    An OSS-protocol server on the loopback interface; its bucket ``examplebucket`` is `memory_backend`.
+    A server on the loopback interface that emulates OSS; its bucket ``examplebucket`` is `memory_backend`.
 
-    It answers to an access key that is made for it: `access_key_id` and `access_key_secret`, in `region`, at
-    `endpoint`.
+    Connect to `endpoint` in `region`, with the generated `access_key_id` and `access_key_secret`.
 
-    A test that planned faults of which one was never reached fails at its end: it did not test what it meant to.
+    The test fails at its end if a planned fault was never reached, since it did not test that fault.
     """
     from partwise.server import OSSServer
 

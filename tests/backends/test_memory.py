@@ -517,7 +517,7 @@ def test_an_unknown_setting_is_refused_by_name():
         open_url("memory://name/key", region="r", endpoint="e", timeout=3)
 
 
-def test_a_foreign_receipt_of_the_same_size_is_stale(body):
+def test_a_foreign_part_of_the_same_size_is_stale(body):
     backend = MemoryBackend(limits=ANY_SIZE)
     upload_id, [part] = begun(backend, body, b"one")
 

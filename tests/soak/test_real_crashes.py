@@ -112,7 +112,7 @@ class Target:
 
     def broken(self) -> int:
         """How many connections were broken on the way."""
-        return 0 if self.proxy is None else sum(count for kind, count in self.proxy.struck.items() if kind.breaks)
+        return 0 if self.proxy is None else sum(count for kind, count in self.proxy.injected.items() if kind.breaks)
 
 
 @pytest.fixture
@@ -399,7 +399,7 @@ class Ordeal:
             return
         assert self.target.proxy is not None
         self.figures.requests += len(self.target.server.requests)
-        self.figures.faults.update(self.target.proxy.struck)
+        self.figures.faults.update(self.target.proxy.injected)
         sendings = self.target.server.requests_of("UploadPart")
         self.figures.sent_again += len(sendings) - self.parts
         self.figures.bytes_again += sum(r.body_length for r in sendings) - self.source.stat().st_size

@@ -379,7 +379,7 @@ def test_a_change_that_was_not_seen_is_told_at_the_end(place: Path) -> None:
     recording = RecordedDisk(place).recording()
     recording.__enter__()
     unseen(place / "made")
-    with pytest.raises(AssertionError, match="not seen: made"):
+    with pytest.raises(AssertionError, match="not recorded: made"):
         recording.__exit__(None, None, None)
 
 

@@ -118,7 +118,7 @@ def test_in_fair_conditions_all_bytes_get_through_both_ways(echo: EchoServer) ->
         assert sent_and_received(proxy, DATA) == (DATA, "in order")
         assert sent_and_received(proxy, b"") == (b"", "in order")
         assert proxy.connections == 2
-        assert sum(proxy.struck.values()) == 0
+        assert sum(proxy.injected.values()) == 0
 
 
 @pytest.mark.parametrize("kind", [LinkFault.DELAY, LinkFault.THROTTLE])
@@ -128,7 +128,7 @@ def test_what_only_takes_long_loses_nothing(echo: EchoServer, kind: LinkFault) -
     )
     with FaultyProxy(echo.url, slow) as proxy:
         assert sent_and_received(proxy, DATA) == (DATA, "in order")
-        assert proxy.struck[kind] == sum(proxy.struck.values()) > 0
+        assert proxy.injected[kind] == sum(proxy.injected.values()) > 0
     assert not kind.breaks
 
 
@@ -137,10 +137,10 @@ def test_a_connection_that_breaks_on_the_way_back_ends_at_the_byte_that_was_draw
     echo: EchoServer, kind: LinkFault
 ) -> None:
     broken = LinkConditions(seed=3, kinds=(kind,), sent_between=None, received_between=100_000, stall=0.05)
-    at, _ = next(broken.strikes(1, "received"))
+    at, _ = next(broken.faults(1, "received"))
     with FaultyProxy(echo.url, broken) as proxy:
         received, end = sent_and_received(proxy, DATA[:at])
-        assert proxy.struck == {**dict.fromkeys(LinkFault, 0), kind: 1}
+        assert proxy.injected == {**dict.fromkeys(LinkFault, 0), kind: 1}
     assert end == ("in order" if kind is LinkFault.TRUNCATE else "reset")
     # A reset may overtake what was sent before it.
     assert DATA.startswith(received)
@@ -152,10 +152,10 @@ def test_a_connection_that_breaks_on_the_way_there_ends_at_the_byte_that_was_dra
     echo: EchoServer, kind: LinkFault
 ) -> None:
     broken = LinkConditions(seed=4, kinds=(kind,), sent_between=100_000, received_between=None, stall=0.05)
-    at, _ = next(broken.strikes(1, "sent"))
+    at, _ = next(broken.faults(1, "sent"))
     with FaultyProxy(echo.url, broken) as proxy:
         received, _ = sent_and_received(proxy, DATA)
-        assert proxy.struck[kind] == 1
+        assert proxy.injected[kind] == 1
     echo.end()
     [(arrived, end)] = echo.seen
     assert len(received) <= arrived <= at
@@ -164,7 +164,7 @@ def test_a_connection_that_breaks_on_the_way_there_ends_at_the_byte_that_was_dra
 
 def test_what_is_drawn_depends_on_seed_connection_and_direction_alone() -> None:
     def drawn(seed: int, connection: int, direction: str) -> list[tuple[int, LinkFault]]:
-        return list(islice(LinkConditions(seed=seed).strikes(connection, direction), 5))  # type: ignore[arg-type]
+        return list(islice(LinkConditions(seed=seed).faults(connection, direction), 5))  # type: ignore[arg-type]
 
     scripts = [drawn(s, c, d) for s in (0, 1) for c in (1, 2) for d in ("sent", "received")]
     assert scripts == [drawn(s, c, d) for s in (0, 1) for c in (1, 2) for d in ("sent", "received")]
@@ -172,16 +172,16 @@ def test_what_is_drawn_depends_on_seed_connection_and_direction_alone() -> None:
 
 
 def test_faults_come_as_often_as_was_asked_for() -> None:
-    strikes = list(islice(LinkConditions(sent_between=1000).strikes(1, "sent"), 2000))
-    assert 900 < strikes[-1][0] / len(strikes) < 1100
-    assert {kind for _, kind in strikes} == set(LinkFault)
-    positions = [position for position, _ in strikes]
+    faults = list(islice(LinkConditions(sent_between=1000).faults(1, "sent"), 2000))
+    assert 900 < faults[-1][0] / len(faults) < 1100
+    assert {kind for _, kind in faults} == set(LinkFault)
+    positions = [position for position, _ in faults]
     assert positions == sorted(set(positions))
 
 
 @pytest.mark.parametrize("nothing", [LinkConditions(sent_between=None), LinkConditions(kinds=())])
 def test_where_no_fault_is_asked_for_there_is_none(nothing: LinkConditions) -> None:
-    assert list(nothing.strikes(1, "sent")) == []
+    assert list(nothing.faults(1, "sent")) == []
 
 
 @pytest.mark.parametrize(
@@ -208,7 +208,7 @@ def test_stopping_ends_what_is_under_way(echo: EchoServer) -> None:
         proxy.stop()
         proxy.stop()
         assert connection.recv(1) == b""
-    with pytest.raises(RuntimeError, match="no address"):
+    with pytest.raises(RuntimeError, match="no endpoint"):
         _ = proxy.endpoint
 
 
@@ -276,5 +276,5 @@ def test_a_proxy_without_descriptors_tries_again_but_not_at_once(
     "url", ["127.0.0.1:80", "http://host", "http://:80", "http://h:70000", "http://[", "http://h:x"]
 )
 def test_what_is_no_server_is_refused(url: str) -> None:
-    with pytest.raises(InvalidInput, match="host and a port"):
+    with pytest.raises(InvalidInput, match="host and port"):
         FaultyProxy(url, QUIET)

@@ -878,7 +878,7 @@ MUTANTS: dict[str, tuple[type[Honest], ...]] = {
     "pickle": (CopyIsElsewhere,),
     "failures_of_the_storage": (OneFailureIsAnother, ThrottledForGood, NoCause),
     "refusals_are_permanent": (RefusesForNow, DeadIdsMayComeBack),
-    "lost_replies": (CompletesEmptyTheSecondTime, AbortsWhateverThereIs, AbortWantsAnUpload),
+    "lost_responses": (CompletesEmptyTheSecondTime, AbortsWhateverThereIs, AbortWantsAnUpload),
     "delays_change_nothing": (KnowsItsBodies,),
     "complete": (JoinsBackwards, StaysPending),
     "put_object": (KeepsTheLonger,),
@@ -887,16 +887,16 @@ MUTANTS: dict[str, tuple[type[Honest], ...]] = {
     "sizes_at_the_edges": (LosesTheLastByte,),
     "parts_in_any_order": (JoinsInOrderOfSending,),
     "many_threads": (OneIdForMany,),
-    "begun_parts": (AnswersInOrderOfSending, ReadsWhenItIsAsked, OneBeginsEndsTheOthers),
+    "pipelined_parts": (AnswersInOrderOfSending, ReadsWhenItIsAsked, OneBeginsEndsTheOthers),
     "part_sent_again": (AppendsToThePart, SendsOnce),
     "part_replaced": (FirstOneStands,),
     "missing_part": (SkipsMissingParts, RefusalEndsTheUpload),
     "unnamed_parts_are_dropped": (JoinsAllThereIs,),
-    "stale_receipt": (AnyReceiptWillDo, RefusalEndsTheUpload),
-    "foreign_receipt": (AnyReceiptWillDo, RefusalEndsTheUpload),
+    "stale_part": (AnyReceiptWillDo, RefusalEndsTheUpload),
+    "foreign_part": (AnyReceiptWillDo, RefusalEndsTheUpload),
     "wrong_order": (AnyOrderWillDo, NamedTwiceWillDo, RefusalEndsTheUpload),
     "invisible_until_complete": (InitiateTruncates, PartsAreSeen),
-    "replaced_at_once": (RemovesThenStores, StoresInTwoSteps),
+    "replaced_atomically": (RemovesThenStores, StoresInTwoSteps),
     "forbid_overwrite": (OverwritesByPut, OverwritesByComplete),
     "complete_twice": (CompletesEmptyTheSecondTime, StaysPending),
     "two_uploads_of_one_key": (OneUploadAKey, FirstCompletedStands),
@@ -908,9 +908,9 @@ MUTANTS: dict[str, tuple[type[Honest], ...]] = {
     "pages_of_uploads": (OnePage, PagesByCount, PagesByPlaceIncluded),
     "pages_of_parts": (OnePage, PagesByPlaceIncluded),
     "resume_from_the_id": (PartsDieWithTheHandle, ListsOtherReceipts),
-    "receipts_with_a_checksum": (ComparesWholeReceipts,),
+    "parts_with_a_checksum": (ComparesWholeReceipts,),
     "buffers_of_every_kind": (BytesOnly, WholeBuffers),
-    "pieces_are_not_kept": (KeepsPieces, ReadsOnce),
+    "chunks_are_not_kept": (KeepsPieces, ReadsOnce),
     "body_too_short": (TakesShortBodies, PadsShortBodies),
     "body_too_long": (TakesShortBodies, CutsLongBodies),
     "bodies_that_fail": (WrapsWhatBodiesRaise, StoresHalfOfWhatFails, DropsThePartBefore, SwallowsCancelling),
@@ -996,18 +996,18 @@ def test_a_backend_may_be_declared_to_complete_without_parts() -> None:
 def test_a_declared_deviation_is_reported_as_not_applicable() -> None:
     class Declared(Harness):
         subject = AnyReceiptWillDo
-        deviations: ClassVar = {"stale_receipt": "this storage has no versions of parts"}
+        deviations: ClassVar = {"stale_part": "this storage has no versions of parts"}
 
     with pytest.raises(NotApplicable, match="has no versions of parts"):
-        BACKEND_CHECKS["stale_receipt"](Declared())
+        BACKEND_CHECKS["stale_part"](Declared())
 
 
 def test_a_declared_deviation_that_there_is_not_fails() -> None:
     class Declared(Harness):
-        deviations: ClassVar = {"stale_receipt": "this storage has no versions of parts"}
+        deviations: ClassVar = {"stale_part": "this storage has no versions of parts"}
 
     with pytest.raises(AssertionError, match="drop the declaration"):
-        BACKEND_CHECKS["stale_receipt"](Declared())
+        BACKEND_CHECKS["stale_part"](Declared())
 
 
 def test_a_deviation_from_no_check_is_refused() -> None:

@@ -631,7 +631,7 @@ class DamageEndsTheScan(Honest):
 
 
 MUTANTS: dict[str, tuple[type[Honest], ...]] = {
-    "nothing_there": (MakesUpWhatIsNotThere,),
+    "empty_store": (MakesUpWhatIsNotThere,),
     "round_trip": (ForgetsTheToken, TakesTextForLatin),
     "saving_again": (KeepsPartsOfBefore, ScansTwice),
     "append": (FirstAppendedCounts,),
@@ -642,7 +642,7 @@ MUTANTS: dict[str, tuple[type[Honest], ...]] = {
     "uploads_are_kept_apart": (OneFileForAll,),
     "strange_names": (NamesAreFiles, NamesOfOneCase),
     "vanishing_under_a_scan": (ScanWantsThemAll,),
-    "room_for_one": (OverwritesTheOther, DeletesTheOther),
+    "single_checkpoint": (OverwritesTheOther, DeletesTheOther),
     "handles_see_each_other": (OneHandleADirectory, LoadsFromItsCache),
     "reopening": (ForgetsWhenClosed,),
     "unwritable_place": (HidesTheCause, ClaimsAnywhere),
@@ -652,10 +652,10 @@ MUTANTS: dict[str, tuple[type[Honest], ...]] = {
     "claim_ends_with_its_process": (ClaimsWithinTheProcess, AFileSaysSo),
     "many_threads": (OneTemporaryForAll,),
     "readers_see_whole_records": (WritesInPlace, RemovesThenRenames),
-    "death_while_saving": (WritesInPlace, RemovesThenRenames, ScansHalfSaves),
-    "death_while_saving_first": (WritesInPlace, ScansHalfSaves),
-    "death_while_appending": (AppendsByRewriting, AppendsAfterTheTornLine),
-    "death_while_deleting": (DeletesByTruncating,),
+    "crash_while_saving": (WritesInPlace, RemovesThenRenames, ScansHalfSaves),
+    "crash_while_saving_first": (WritesInPlace, ScansHalfSaves),
+    "crash_while_appending": (AppendsByRewriting, AppendsAfterTheTornLine),
+    "crash_while_deleting": (DeletesByTruncating,),
     "torn_end": (TornIsDamaged, TornHeaderIsNothing),
     "damage": (LooksAtNoChecksum, DamagedIsNothing, DamagedHasNoName),
     "saving_after_damage": (DamagedStays, DamagedIsNothing),
@@ -678,7 +678,7 @@ def test_every_behaviour_is_covered_or_left_out_for_a_reason() -> None:
 @pytest.mark.parametrize("name", MUTANTS)
 def test_the_honest_store_passes(name: str) -> None:
     """No check fails on it, and none finds that it can't be shown."""
-    STORE_CHECKS[name](harness_of(RoomForOne if name == "room_for_one" else Honest)())
+    STORE_CHECKS[name](harness_of(RoomForOne if name == "single_checkpoint" else Honest)())
 
 
 @pytest.mark.parametrize(
@@ -720,7 +720,7 @@ def test_what_a_harness_can_not_show_is_not_applicable() -> None:
         def close(self) -> None:
             shutil.rmtree(self.directory)
 
-    blind = ("claim_ends_with_its_process", "damage", "reopening", "room_for_one", "torn_end", "unwritable_place")
+    blind = ("claim_ends_with_its_process", "damage", "reopening", "single_checkpoint", "torn_end", "unwritable_place")
     for name in blind:
         with pytest.raises(NotApplicable):
             STORE_CHECKS[name](Blind())
@@ -762,5 +762,5 @@ def test_a_write_that_never_ends_is_told() -> None:
                 path.with_suffix(".tmp").unlink(missing_ok=True)
             super().replace(path, data)
 
-    with pytest.raises(AssertionError, match="still not done after"):
-        STORE_CHECKS["death_while_saving"](harness_of(Busy)())
+    with pytest.raises(AssertionError, match="not finished after"):
+        STORE_CHECKS["crash_while_saving"](harness_of(Busy)())

@@ -185,7 +185,7 @@ def check_refusals_are_permanent(harness: BackendHarness) -> None:
 
 
 @CHECKS.covers(39)
-def check_lost_replies(harness: BackendHarness) -> None:
+def check_lost_responses(harness: BackendHarness) -> None:
     """An operation took effect and its answer was lost: doing it again comes to the same end (39)."""
     backend = harness.open_for_test()
     data = pseudo_random_bytes(harness.part_size(backend), "lost")

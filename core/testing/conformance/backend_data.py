@@ -12,8 +12,8 @@ from partwise.testing.conformance.backend_harness import (
     BackendHarness,
     Upload,
     listed_parts,
-    need_option,
     put,
+    skip_unless_supports,
 )
 from partwise.testing.conformance.suite import NotApplicable, Suite, must_raise, must_return
 from partwise.testing.fakes import ChunkListBody, StrictBody, pseudo_random_bytes
@@ -47,7 +47,7 @@ def check_buffers_of_every_kind(harness: BackendHarness) -> None:
 
 
 @CHECKS.covers(27, 28)
-def check_pieces_are_not_kept(harness: BackendHarness) -> None:
+def check_chunks_are_not_kept(harness: BackendHarness) -> None:
     """A piece is valid until the next one is asked for; a body is read again from its start (27, 28)."""
     backend = harness.open_for_test()
     data = pseudo_random_bytes(harness.part_size(backend), "pieces")
@@ -292,7 +292,7 @@ def check_options_are_kept(harness: BackendHarness) -> None:
 def check_metadata_comes_back(harness: BackendHarness) -> None:
     """`head_object` gives back the metadata, by parts and by put (34)."""
     backend = harness.open_for_test()
-    need_option(backend, "metadata")
+    skip_unless_supports(backend, "metadata")
     options = ObjectOptions(metadata={"author": "somebody else", "purpose": "to be kept"})
     data = pseudo_random_bytes(harness.part_size(backend))
     for way, store in WAYS.items():

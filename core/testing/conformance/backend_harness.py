@@ -1,4 +1,4 @@
-"""What an author tells the suite about a backend, and what the checks do with it."""
+"""The harness that describes a backend to its suite, and what the checks do with it."""
 
 from __future__ import annotations
 
@@ -19,66 +19,66 @@ NO_OPTIONS = ObjectOptions()
 
 class BackendHarness(Harness[MultipartBackend]):
     """
-    What the suite has to know about a backend. `open` and `read` must be given; the rest declares what is special.
+    Describes a backend to the suite. Implement `open` and `read`; override the rest if the defaults do not apply.
     """
 
     prefix: ClassVar[str] = ""
     """
-    What every key of the checks begins with. Where the storage is not empty at first, such as a bucket that is shared,
-    set one on each instance that no other has.
+    The prefix of every key in the checks. If the storage is not empty at first, such as a shared bucket, set a unique
+    one on each instance.
     """
 
     picklable: ClassVar[bool] = True
-    """Whether handles can be pickled. Those that can't must say so by a TypeError."""
+    """Whether handles can be pickled. If not, pickling must raise TypeError."""
 
     completes_without_parts: ClassVar[bool] = False
-    """Whether completing with no part makes an empty object; otherwise it is a `PartRejected`."""
+    """Whether completing without parts makes an empty object; otherwise it is a `PartRejected`."""
 
     secrets: ClassVar[Sequence[str]] = ()
-    """Credentials that the handle holds: they must not show in a repr, a location, or an error."""
+    """Credentials that a handle holds: no repr, location or error may contain them."""
 
     @abstractmethod
     def read(self, key: str) -> bytes | None:
-        """The bytes of an object, or None where there is none: by a back door, and never through the backend."""
+        """Return the bytes of an object, or None if it does not exist, without using the backend."""
 
-    def refuses(self, key: str) -> bool:  # noqa: ARG002  # for harnesses that look at it
-        """Whether the backend refuses this key with `InvalidKey`. The default refuses none."""
+    def refuses(self, key: str) -> bool:  # noqa: ARG002  # for overrides
+        """Return whether the backend refuses this key with `InvalidKey`. The default is that it refuses none."""
         return False
 
-    def options(self, key: str) -> Mapping[str, object]:  # noqa: ARG002  # likewise
+    def options(self, key: str) -> Mapping[str, object]:  # noqa: ARG002  # for overrides
         """
-        The options that the storage keeps with an object, by field name of `ObjectOptions`, by a back door.
+        Return the stored options of an object by field name of `ObjectOptions`, without using the backend.
 
-        Leave out what can't be seen: then the checks only see that the option is accepted.
+        Omit options that can't be inspected: the checks then only test that the option is accepted.
         """
         return {}
 
-    def open_with_page_size(self, page_size: int) -> MultipartBackend | None:  # noqa: ARG002  # likewise
-        """A handle whose listings come in pages of so many entries; None where that can't be chosen."""
+    def open_with_page_size(self, page_size: int) -> MultipartBackend | None:  # noqa: ARG002  # for overrides
+        """Open a handle whose listings have pages of `page_size` entries; None if that can't be configured."""
         return None
 
-    def open_failing(self, error: type[BackendError]) -> MultipartBackend | None:  # noqa: ARG002  # likewise
-        """A handle each of whose calls meets a storage that fails in this way; None where it can't be made to."""
+    def open_failing(self, error: type[BackendError]) -> MultipartBackend | None:  # noqa: ARG002  # for overrides
+        """Open a handle on a storage that fails each call in this way; None if that can't be simulated."""
         return None
 
     # --- for checks --------------------------------------------------------------------------------------------------
 
     def key(self, name: str) -> str:
-        """The key of this name below the prefix."""
+        """Return the key for this name, with the prefix."""
         return self.prefix + name
 
     def part_size(self, backend: MultipartBackend) -> int:
-        """The size of an ordinary part in the checks: small, and such that four of them are within the limits."""
+        """Return the usual part size of the checks: small, and four parts are within the limits."""
         limits = backend.limits
         return max(limits.min_part_size, min(64, limits.max_part_size, limits.max_object_size // 4))
 
     def begin(self, backend: MultipartBackend, name: str, options: ObjectOptions = NO_OPTIONS) -> Upload:
-        """Initiate an upload of the key of this name."""
+        """Initiate an upload to the key for this name."""
         return Upload(self, backend, self.key(name), options)
 
 
 class Upload:
-    """A multipart upload of a check, what can be done with it, and what must hold for it."""
+    """A multipart upload of a check: operations and assertions."""
 
     def __init__(self, harness: BackendHarness, backend: MultipartBackend, key: str, options: ObjectOptions) -> None:
         self.harness = harness
@@ -90,16 +90,16 @@ class Upload:
         """Send one part."""
         return self.backend.upload_part(self.key, self.upload_id, number, StrictBody(data))
 
-    def send_all(self, pieces: Iterable[bytes]) -> list[UploadedPart]:
-        """Send parts from 1 on."""
-        return [self.send(number, data) for number, data in enumerate(pieces, start=1)]
+    def send_all(self, contents: Iterable[bytes]) -> list[UploadedPart]:
+        """Send these parts, numbered from 1."""
+        return [self.send(number, data) for number, data in enumerate(contents, start=1)]
 
     def complete(self, parts: Sequence[UploadedPart], options: ObjectOptions = NO_OPTIONS) -> StoredObject:
-        """Complete it with these receipts."""
+        """Complete it with these parts."""
         return self.backend.complete_upload(self.key, self.upload_id, parts, options)
 
     def complete_again(self, parts: Sequence[UploadedPart], options: ObjectOptions = NO_OPTIONS) -> StoredObject | None:
-        """Complete it once more: the same object again, or None for UploadNotFound, are both right."""
+        """Complete it again: return the object, or None if UploadNotFound was raised; both are right."""
         try:
             return self.complete(parts, options)
         except UploadNotFound:
@@ -110,36 +110,36 @@ class Upload:
         self.backend.abort_upload(self.key, self.upload_id)
 
     def is_pending(self) -> bool:
-        """Whether it is listed among the pending uploads."""
+        """Return whether it is listed as pending."""
         return self.upload_id in pending_ids(self.backend, self.key)
 
     def must_hold(self, parts: Sequence[UploadedPart], duty: str) -> None:
-        """Its parts are these, as far as the backend lists parts."""
+        """Assert that it has exactly these parts, if the backend lists parts."""
         if self.backend.capabilities.lists_parts:
             listed = listed_parts(self.backend, self.key, self.upload_id)
-            assert listed == list(parts), f"{duty}: expected the parts {list(parts)}, and listed are {listed}"
+            assert listed == list(parts), f"{duty}: expected the parts {list(parts)}, but got {listed}"
 
     def must_refuse(self, parts: Sequence[UploadedPart], duty: str) -> None:
-        """It can't be completed with these receipts, and the object stays what it is."""
+        """Assert that completing with these parts is refused and leaves the object unchanged."""
         before = self.harness.read(self.key)
         must_raise(PartRejected, duty, self.complete, parts)
-        assert self.harness.read(self.key) == before, f"{duty}: no object was to be made"
+        assert self.harness.read(self.key) == before, f"{duty}: no object may be stored"
 
     def must_complete(self, parts: Sequence[UploadedPart], data: bytes, after: str) -> None:
-        """It is still usable after something was refused: these receipts make the object of this data."""
-        duty = f"after {after} an upload stays usable"
+        """Assert that it can still be completed with these parts, and makes an object of this data."""
+        duty = f"after {after} the upload is still usable"
         must_return(duty, self.complete, parts)
-        assert self.harness.read(self.key) == data, f"{duty}, and its object is another"
+        assert self.harness.read(self.key) == data, f"{duty}, and its object has the right bytes"
 
-    def must_be_dead(self, why: str, parts: Sequence[UploadedPart] | None = None) -> None:
-        """Every method takes its id for dead; completing is tried where there are receipts to try it with."""
-        must_be_dead(self.backend, self.key, self.upload_id, why, parts)
+    def must_not_be_found(self, why: str, parts: Sequence[UploadedPart] | None = None) -> None:
+        """Assert that every method raises UploadNotFound for its id; complete only if parts are given."""
+        must_not_be_found(self.backend, self.key, self.upload_id, why, parts)
 
 
-def must_be_dead(
+def must_not_be_found(
     backend: MultipartBackend, key: str, upload_id: str, why: str, parts: Sequence[UploadedPart] | None = None
 ) -> None:
-    """Every method takes this id for dead; completing is tried where there are receipts to try it with."""
+    """Assert that every method raises UploadNotFound for this id; complete only if parts are given."""
     duty = f"the id {upload_id!r:.40} {why}"
     errors = [must_raise(UploadNotFound, duty, backend.upload_part, key, upload_id, 1, StrictBody(b"x"))]
     if backend.capabilities.lists_parts:
@@ -150,35 +150,35 @@ def must_be_dead(
 
 
 def listed_parts(backend: MultipartBackend, key: str, upload_id: str) -> list[UploadedPart]:
-    """All parts of an upload, as they are listed."""
+    """Return all listed parts of an upload."""
     return list(backend.list_parts(key, upload_id))
 
 
 def pending_ids(backend: MultipartBackend, key: str) -> list[str]:
-    """The ids of the pending uploads of this key."""
+    """Return the ids of the pending uploads of this key."""
     return [pending.upload_id for pending in backend.list_uploads(key) if pending.key == key]
 
 
 def stored_size(backend: MultipartBackend, key: str) -> int | None:
-    """The size of an object as `head_object` has it; None where there is none."""
+    """Return the size of an object by `head_object`; None if it does not exist."""
     found = backend.head_object(key)
     return None if found is None else found.size
 
 
-def need_list_parts(backend: MultipartBackend) -> None:
-    """Go no further with a backend that does not list parts."""
+def skip_unless_lists_parts(backend: MultipartBackend) -> None:
+    """Skip the check for a backend that does not list parts."""
     if not backend.capabilities.lists_parts:
         raise NotApplicable("the backend does not list parts, as declared")
 
 
-def need_option(backend: MultipartBackend, name: str) -> None:
-    """Go no further with a backend that does not honour this option."""
+def skip_unless_supports(backend: MultipartBackend, name: str) -> None:
+    """Skip the check for a backend that does not support this option."""
     if name not in backend.capabilities.options:
-        raise NotApplicable(f"the backend does not honour {name}, as declared")
+        raise NotApplicable(f"the backend does not support {name}, as declared")
 
 
-def pieces_of(part_size: int, count: int, seed: object) -> list[bytes]:
-    """Parts of one size each but for the last, which is short."""
+def part_contents(part_size: int, count: int, seed: object) -> list[bytes]:
+    """Return the contents of `count` parts of one size, the last one shorter."""
     whole = [pseudo_random_bytes(part_size, (seed, number)) for number in range(1, count)]
     return [*whole, pseudo_random_bytes(max(1, part_size // 3), (seed, count))]
 
@@ -186,7 +186,7 @@ def pieces_of(part_size: int, count: int, seed: object) -> list[bytes]:
 def store_by_parts(
     harness: BackendHarness, backend: MultipartBackend, name: str, data: bytes, options: ObjectOptions = NO_OPTIONS
 ) -> StoredObject:
-    """Store an object of one or two parts."""
+    """Store an object by a multipart upload of one or two parts."""
     size = max(backend.limits.min_part_size, len(data) // 2 + 1)
     upload = harness.begin(backend, name, options)
     return upload.complete(upload.send_all(data[at : at + size] for at in range(0, len(data), size)), options)
@@ -204,5 +204,5 @@ WAYS = {"parts": store_by_parts, "put": put}
 
 
 def shown_options(options: ObjectOptions | None) -> dict[str, object]:
-    """Options as `BackendHarness.options` gives them, for a back door that has an `ObjectOptions` to show."""
+    """Return options as `BackendHarness.options` has to, from an `ObjectOptions`."""
     return {} if options is None else asdict(options, recurse=False)

@@ -194,10 +194,10 @@ class BackendMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: bool(self.dead))
     @rule(data=st.data(), handle=_handles)
-    def use_a_dead_id(self, data: st.DataObject, handle: int) -> None:
+    def use_a_finished_id(self, data: st.DataObject, handle: int) -> None:
         upload = list(self.dead.values())[data.draw(st.integers(0, len(self.dead) - 1), label="upload")]
         upload.backend = self.handles[handle]
-        upload.must_be_dead("is dead")
+        upload.must_not_be_found("is dead")
         upload.abort()
 
     @rule(name=_names, handle=_handles, version=_versions, loss=_losses)

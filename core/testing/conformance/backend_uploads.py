@@ -15,12 +15,12 @@ from partwise.testing.conformance.backend_harness import (
     WAYS,
     BackendHarness,
     listed_parts,
-    must_be_dead,
-    need_list_parts,
-    need_option,
+    must_not_be_found,
+    part_contents,
     pending_ids,
-    pieces_of,
     put,
+    skip_unless_lists_parts,
+    skip_unless_supports,
     stored_size,
 )
 from partwise.testing.conformance.suite import NotApplicable, Suite, must_raise, must_return
@@ -40,7 +40,7 @@ UNKNOWN_IDS = ("no-such-upload", "0" * 32, "../..", "a/b", "ä b", "x" * 300)
 def check_complete(harness: BackendHarness) -> None:
     """Initiate, send, complete: the object is the parts in a row, and what is returned describes it (7)."""
     backend = harness.open_for_test()
-    pieces = pieces_of(harness.part_size(backend), 3, "complete")
+    pieces = part_contents(harness.part_size(backend), 3, "complete")
     upload = harness.begin(backend, "object")
     parts = upload.send_all(pieces)
     described = [(part.part_number, part.size) for part in parts]
@@ -115,7 +115,7 @@ def check_sizes_at_the_edges(harness: BackendHarness) -> None:
 def check_parts_in_any_order(harness: BackendHarness) -> None:
     """Parts are sent backwards, or with gaps that are filled later; the object goes by number (10)."""
     backend = harness.open_for_test()
-    pieces = pieces_of(harness.part_size(backend), 4, "order")
+    pieces = part_contents(harness.part_size(backend), 4, "order")
     for order in ((4, 3, 2, 1), (1, 3, 4, 2)):
         upload = harness.begin(backend, f"order-{order[0]}")
         parts = {number: upload.send(number, pieces[number - 1]) for number in order}
@@ -131,7 +131,7 @@ def check_many_threads(harness: BackendHarness) -> None:
     with ThreadPoolExecutor(max_workers=8) as pool:
         uploads = list(pool.map(lambda n: harness.begin(backend, f"thread-{n}"), range(4)))
         assert len({upload.upload_id for upload in uploads}) == len(uploads), "every upload has an id of its own"
-        pieces = {upload.key: pieces_of(size, 4, upload.key) for upload in uploads}
+        pieces = {upload.key: part_contents(size, 4, upload.key) for upload in uploads}
         # One part of each upload at a time, so that neighbours in time belong to different uploads.
         jobs = [(upload, number) for number in (4, 2, 1, 3) for upload in uploads]
         sent = pool.map(lambda job: job[0].send(job[1], pieces[job[0].key][job[1] - 1]), jobs)
@@ -143,12 +143,12 @@ def check_many_threads(harness: BackendHarness) -> None:
 
 
 @CHECKS.covers(11)
-def check_begun_parts(harness: BackendHarness) -> None:
+def check_pipelined_parts(harness: BackendHarness) -> None:
     """Where parts can be begun, each is answered as if it were sent alone, in whatever order it is asked for (11)."""
     backend = harness.open_for_test()
     if not isinstance(backend, SupportsPipelining):
         raise NotApplicable("the backend does not offer SupportsPipelining")
-    pieces = pieces_of(harness.part_size(backend), 4, "begun")
+    pieces = part_contents(harness.part_size(backend), 4, "begun")
     upload = harness.begin(backend, "begun")
     bodies = [StrictBody(piece) for piece in pieces]
     answers = [backend.begin_part(upload.key, upload.upload_id, n, body) for n, body in enumerate(bodies, 1)]
@@ -204,7 +204,7 @@ def check_part_replaced(harness: BackendHarness) -> None:
 def check_missing_part(harness: BackendHarness) -> None:
     """Naming a part that was never sent is a PartRejected, and the upload stays usable (13)."""
     backend = harness.open_for_test()
-    pieces = pieces_of(harness.part_size(backend), 2, "missing")
+    pieces = part_contents(harness.part_size(backend), 2, "missing")
     upload = harness.begin(backend, "missing")
     part = upload.send(1, pieces[0])
     upload.must_refuse([part, evolve(part, part_number=2)], "part 2 was never sent")
@@ -216,14 +216,14 @@ def check_missing_part(harness: BackendHarness) -> None:
 def check_unnamed_parts_are_dropped(harness: BackendHarness) -> None:
     """Parts that `complete_upload` does not name are not in the object (13)."""
     backend = harness.open_for_test()
-    pieces = pieces_of(harness.part_size(backend), 3, "unnamed")
+    pieces = part_contents(harness.part_size(backend), 3, "unnamed")
     upload = harness.begin(backend, "unnamed")
     upload.complete(upload.send_all(pieces)[:2])
     assert harness.read(upload.key) == b"".join(pieces[:2]), "the object is made of the parts that were named"
 
 
 @CHECKS.covers(14)
-def check_stale_receipt(harness: BackendHarness) -> None:
+def check_stale_part(harness: BackendHarness) -> None:
     """The receipt of a part that was replaced since is refused, and the upload stays usable (14)."""
     backend = harness.open_for_test()
     old, new = (pseudo_random_bytes(harness.part_size(backend), age) for age in ("old", "new"))
@@ -234,7 +234,7 @@ def check_stale_receipt(harness: BackendHarness) -> None:
 
 
 @CHECKS.covers(14)
-def check_foreign_receipt(harness: BackendHarness) -> None:
+def check_foreign_part(harness: BackendHarness) -> None:
     """The receipt of another upload is refused, and the upload stays usable (14)."""
     backend = harness.open_for_test()
     theirs, ours = (pseudo_random_bytes(harness.part_size(backend), whose) for whose in ("theirs", "ours"))
@@ -276,7 +276,7 @@ def check_invisible_until_complete(harness: BackendHarness) -> None:
 
 
 @CHECKS.covers(16)
-def check_replaced_at_once(harness: BackendHarness) -> None:
+def check_replaced_atomically(harness: BackendHarness) -> None:
     """Whoever looks while objects are replaced sees one of them whole, and never none (16)."""
     backend = harness.open_for_test()
     size = harness.part_size(backend)
@@ -306,7 +306,7 @@ def check_replaced_at_once(harness: BackendHarness) -> None:
 def check_forbid_overwrite(harness: BackendHarness) -> None:
     """Where overwriting is forbidden, ObjectExists comes of each way to store, and the object stays (16, 36)."""
     backend = harness.open_for_test()
-    need_option(backend, "forbid_overwrite")
+    skip_unless_supports(backend, "forbid_overwrite")
     forbid = ObjectOptions(forbid_overwrite=True)
     data = pseudo_random_bytes(harness.part_size(backend))
     upload = harness.begin(backend, "forbidden", forbid)
@@ -364,7 +364,7 @@ def check_abort(harness: BackendHarness) -> None:
     parts = [upload.send(1, pseudo_random_bytes(harness.part_size(backend)))]
     upload.abort()
     assert not upload.is_pending(), "an aborted upload is not pending"
-    upload.must_be_dead("is aborted", parts)
+    upload.must_not_be_found("is aborted", parts)
     assert harness.read(upload.key) == b"the one before", "abort_upload touches no object"
 
 
@@ -393,10 +393,10 @@ def check_dead_ids(harness: BackendHarness) -> None:
     upload = harness.begin(backend, "dead")
     parts = [upload.send(1, pseudo_random_bytes(harness.part_size(backend)))]
     for unknown in UNKNOWN_IDS:
-        must_be_dead(backend, upload.key, unknown, "was never there", parts)
+        must_not_be_found(backend, upload.key, unknown, "was never there", parts)
     upload.complete(parts)
     # Completing is left out: the same object again is as good an answer, see check_complete_twice.
-    upload.must_be_dead("is completed")
+    upload.must_not_be_found("is completed")
 
 
 # --- listing and resuming --------------------------------------------------------------------------------------------
@@ -406,7 +406,7 @@ def check_dead_ids(harness: BackendHarness) -> None:
 def check_list_parts(harness: BackendHarness) -> None:
     """The parts of an upload are listed at once, by ascending number, with what their receipts say (22, 24)."""
     backend = harness.open_for_test()
-    need_list_parts(backend)
+    skip_unless_lists_parts(backend)
     size = harness.part_size(backend)
     upload = harness.begin(backend, "parts")
     upload.must_hold([], "an upload without parts has an empty list")
@@ -462,7 +462,7 @@ def check_pages_of_parts(harness: BackendHarness) -> None:
     """Parts are listed whole and in order whatever the size of a page, even if another one comes meanwhile (23)."""
     for page_size in (1, 2, 4):
         backend = _opened_with_page_size(harness, page_size)
-        need_list_parts(backend)
+        skip_unless_lists_parts(backend)
         size = harness.part_size(backend)
         upload = harness.begin(backend, "pages")
         parts = {number: upload.send(number, pseudo_random_bytes(size, number)) for number in (1, 2, 4, 5)}
@@ -480,7 +480,7 @@ def check_pages_of_parts(harness: BackendHarness) -> None:
 def check_resume_from_the_id(harness: BackendHarness) -> None:
     """A fresh handle carries on from the id alone, and receipts from `list_parts` complete the upload (25, 26)."""
     first = harness.open_for_test()
-    pieces = pieces_of(harness.part_size(first), 2, "resumed")
+    pieces = part_contents(harness.part_size(first), 2, "resumed")
     upload = harness.begin(first, "resumed")
     parts = [upload.send(1, pieces[0])]
     first.close()
@@ -495,10 +495,10 @@ def check_resume_from_the_id(harness: BackendHarness) -> None:
 
 
 @CHECKS.covers(26)
-def check_receipts_with_a_checksum(harness: BackendHarness) -> None:
+def check_parts_with_a_checksum(harness: BackendHarness) -> None:
     """Receipts are known by number and ETag: those in which the engine has noted a checksum are as good (26)."""
     backend = harness.open_for_test()
-    pieces = pieces_of(harness.part_size(backend), 2, "noted")
+    pieces = part_contents(harness.part_size(backend), 2, "noted")
     upload = harness.begin(backend, "noted")
     parts = [
         part if part.crc64 is not None else evolve(part, crc64=slow_crc64(piece))

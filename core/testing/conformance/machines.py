@@ -1,4 +1,4 @@
-"""Running state machines. Needs hypothesis."""
+"""Run the state machines of the suites. Needs hypothesis."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 
 def run_machine(machine: type[RuleBasedStateMachine], examples: int) -> None:
     """
-    Run a state machine on so many sequences of calls, however slow each of them is.
+    Run a state machine on `examples` sequences of calls, without a deadline.
 
     Raises:
-        AssertionError: the subject and the model differ; the output has the sequence of calls that shows it.
+        AssertionError: subject and model differ; the output has the sequence of calls after which they do.
     """
     run_state_machine_as_test(
         machine,

@@ -1,7 +1,7 @@
 """
-Any sequence of calls on one store or on several, beside a model that is nothing but a dict (20).
+Random sequences of calls of one or several stores, compared with a model that is a dict (20).
 
-Hypothesis draws the calls, and cuts a sequence that fails down to a short one. Needs hypothesis.
+Hypothesis draws the calls, and shrinks a failing sequence. Needs hypothesis.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ _numbers = st.integers(1, 3)
 
 class StoreMachine(RuleBasedStateMachine):
     """
-    The rules are the methods; each is done to all stores, which must agree with the model, and so with each other.
+    Each rule calls a method of all stores, which have to agree with the model, and thus with each other.
 
-    After each step every checkpoint is loaded, and all are scanned, by handles that took no part.
+    After each step every checkpoint is loaded, and all are scanned, through separate handles.
     """
 
     make_harnesses: ClassVar[Sequence[Callable[[], StoreHarness]]]
@@ -47,7 +47,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.open = ExitStack()
         self.harnesses = [self.open.enter_context(make()) for make in self.make_harnesses]
         self.stores = [harness.open_for_test() for harness in self.harnesses]
-        self.witnesses = [harness.open_for_test() for harness in self.harnesses]
+        self.readers = [harness.open_for_test() for harness in self.harnesses]
         self.holds_one = any(harness.holds_one for harness in self.harnesses)
         self.model: dict[str, Checkpoint] = {}
 
@@ -57,7 +57,7 @@ class StoreMachine(RuleBasedStateMachine):
     def _upload(self, number: int) -> Checkpoint:
         return sample(1 if self.holds_one else number)
 
-    # --- what can be done --------------------------------------------------------------------------------------------
+    # --- rules -------------------------------------------------------------------------------------------------------
 
     @rule(number=_numbers, drawn=checkpoints())
     def save(self, number: int, drawn: Checkpoint) -> None:
@@ -90,9 +90,9 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(number=_numbers)
     def claim_twice(self, number: int) -> None:
         name = self._upload(number).name
-        for store, witness in zip(self.stores, self.witnesses, strict=True):
+        for store, reader in zip(self.stores, self.readers, strict=True):
             with store.claim(name):
-                must_raise(CheckpointBusy, "the claim is held", enter_claim, witness, name)
+                must_raise(CheckpointBusy, "the claim is held", enter_claim, reader, name)
 
     @rule()
     def reopen(self) -> None:
@@ -101,37 +101,37 @@ class StoreMachine(RuleBasedStateMachine):
                 close(self.stores[index])
                 self.stores[index] = harness.open_for_test()
 
-    # --- what must hold ----------------------------------------------------------------------------------------------
+    # --- invariants --------------------------------------------------------------------------------------------------
 
     @invariant()
     def checkpoints_are_as_in_the_model(self) -> None:
         expected = {name: in_order(checkpoint) for name, checkpoint in self.model.items()}
         names = {self._upload(number).name for number in (1, 2, 3)}
-        for witness in self.witnesses:
+        for reader in self.readers:
             for name in names:
-                found = witness.load(name)
+                found = reader.load(name)
                 loaded = None if found is None else in_order(found)
-                assert loaded == expected.get(name), f"{witness!r} loads another checkpoint than was saved last"
-            scanned = [in_order(found) for found in witness.scan()]
-            assert len(scanned) == len(expected), f"{witness!r} scans each checkpoint once"
-            assert {found.name: found for found in scanned} == expected, f"{witness!r} scans what was saved last"
+                assert loaded == expected.get(name), f"{reader!r} loads what was saved last"
+            scanned = [in_order(found) for found in reader.scan()]
+            assert len(scanned) == len(expected), f"{reader!r} scans each checkpoint once"
+            assert {found.name: found for found in scanned} == expected, f"{reader!r} scans what was saved last"
 
 
 def store_machine(make_harness: Callable[[], StoreHarness]) -> type[StoreMachine]:
     """
-    A state machine for the store of this harness.
+    Return a state machine for the store of this harness.
 
     Args:
-        make_harness: makes a harness with an empty store, for each sequence of calls.
+        make_harness: creates a harness with an empty store, for each sequence of calls.
     """
     return agreement_machine([make_harness])
 
 
 def agreement_machine(make_harnesses: Sequence[Callable[[], StoreHarness]]) -> type[StoreMachine]:
     """
-    A state machine that does the same to several stores, which must agree.
+    Return a state machine that makes the same calls of several stores, which have to agree.
 
     Args:
-        make_harnesses: each makes a harness with an empty store, for each sequence of calls.
+        make_harnesses: each creates a harness with an empty store, for each sequence of calls.
     """
     return type("StoreMachine", (StoreMachine,), {"make_harnesses": tuple(make_harnesses)})

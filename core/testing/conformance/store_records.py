@@ -1,4 +1,4 @@
-"""What is kept, and where: one record, many records, several handles (1 to 9, 13, 14, 17, 19)."""
+"""One record, many records, several handles (1 to 9, 13, 14, 17, 19)."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from partwise.testing.conformance.store_harness import (
     delete,
     enter_claim,
     must_load,
-    receipt,
-    receipts,
     sample,
+    sample_part,
+    sample_parts,
     save,
     skip_unless_multiple,
     with_parts,
@@ -36,18 +36,18 @@ CHECKS: Suite[StoreHarness] = Suite()
 
 
 @CHECKS.covers(1)
-def check_nothing_there(harness: StoreHarness) -> None:
-    """Loading what was never saved gives None, and scanning gives nothing (1)."""
+def check_empty_store(harness: StoreHarness) -> None:
+    """Load of an unknown name returns None, and scan of an empty store yields nothing (1)."""
     store = harness.open_for_test()
     assert isinstance(store, CheckpointStore), "a store has all methods of CheckpointStore"
-    assert store.load(sample().name) is None, "load gives None where there is no checkpoint"
-    assert list(store.scan()) == [], "scan gives nothing where there is nothing"
+    assert store.load(sample().name) is None, "load returns None if there is no checkpoint"
+    assert list(store.scan()) == [], "scan yields nothing if there are no checkpoints"
 
 
 _VARIETY = (
     sample(1),
     evolve(sample(1), upload_id=None, fingerprint=Fingerprint(), created=0.0),
-    evolve(sample(1), parts_per_doubling=1000, token="a token", abandoned=("one", "two")),  # noqa: S106  # marks an object as ours
+    evolve(sample(1), parts_per_doubling=1000, token="a token", abandoned=("one", "two")),  # noqa: S106  # not a password
     sample(1, *range(1, 200)),
     sample(1, options=ObjectOptions(content_type="text/plain", metadata={"a": "b", "c": "\u00e4 \n"}, tags={"d": ""})),
     evolve(sample(1), fingerprint=Fingerprint(2**62, 2**62, "id", 2**64 - 1)),
@@ -57,84 +57,84 @@ _VARIETY = (
 
 @CHECKS.covers(2)
 def check_round_trip(harness: StoreHarness) -> None:
-    """What was saved is loaded again, equal in every field (2)."""
+    """A saved checkpoint is loaded equal in every field (2)."""
     store = harness.open_for_test()
     for checkpoint in _VARIETY:
         save(store, checkpoint)
-        must_load(store, checkpoint, "what was saved is loaded again")
+        must_load(store, checkpoint, "load returns what was saved")
         if harness.holds_one:
             delete(store, checkpoint.name)
 
 
 @CHECKS.covers(3)
 def check_saving_again(harness: StoreHarness) -> None:
-    """A second save takes the place of the first, appended parts included; there is one record (3)."""
+    """A second save replaces the first one and the parts appended to it (3)."""
     store = harness.open_for_test()
     first, second = sample(1, 1, 2), sample(1, 2, upload_id="another")
     save(store, first)
-    append(store, first.name, receipt(3))
+    append(store, first.name, sample_part(3))
     save(store, second)
-    must_load(store, second, "the last save stands, and the parts before it do not")
-    assert len(list(store.scan())) == 1, "a checkpoint that was saved twice is there once"
+    must_load(store, second, "the last save replaces the checkpoint with its parts")
+    assert len(list(store.scan())) == 1, "a checkpoint that was saved twice is scanned once"
 
 
 @CHECKS.covers(3)
 def check_append(harness: StoreHarness) -> None:
-    """Appended parts are in what is loaded; of one number, the last one counts (3)."""
+    """Appended parts are loaded; of several parts with one number, the last one counts (3)."""
     store = harness.open_for_test()
     checkpoint = sample(1, 1)
     save(store, checkpoint)
-    append(store, checkpoint.name, receipt(7))
-    append(store, checkpoint.name, receipt(3), receipt(1, "again"), receipt(7, "again"))
-    expected = with_parts(checkpoint, receipt(1, "again"), receipt(3), receipt(7, "again"))
-    must_load(store, expected, "each part that was appended counts, as it was appended last")
+    append(store, checkpoint.name, sample_part(7))
+    append(store, checkpoint.name, sample_part(3), sample_part(1, "again"), sample_part(7, "again"))
+    expected = with_parts(checkpoint, sample_part(1, "again"), sample_part(3), sample_part(7, "again"))
+    must_load(store, expected, "the last part of each number is loaded")
 
 
 @CHECKS.covers(3)
 def check_append_to_nothing(harness: StoreHarness) -> None:
-    """A part can't be appended to a checkpoint that is not there (3)."""
+    """Appending to a checkpoint that does not exist is a CheckpointError (3)."""
     store = harness.open_for_test()
     name = sample().name
-    must_raise(CheckpointError, "there is no checkpoint of this name", append, store, name, receipt(1))
-    assert store.load(name) is None, "nothing is made of a part alone"
+    must_raise(CheckpointError, "there is no checkpoint of this name", append, store, name, sample_part(1))
+    assert store.load(name) is None, "append does not create a checkpoint"
 
 
 @CHECKS.covers(4)
 def check_delete(harness: StoreHarness) -> None:
-    """A deleted checkpoint is gone with its parts and does not come back; deleting what is not there is fine (4)."""
+    """A deleted checkpoint is removed with its parts for good; delete is idempotent (4)."""
     store = harness.open_for_test()
     checkpoint = sample()
-    must_return("deleting what is not there is fine", delete, store, checkpoint.name)
+    must_return("deleting a checkpoint that does not exist is not an error", delete, store, checkpoint.name)
     save(store, checkpoint)
-    append(store, checkpoint.name, receipt(1))
+    append(store, checkpoint.name, sample_part(1))
     delete(store, checkpoint.name)
-    must_return("deleting twice is fine", delete, store, checkpoint.name)
-    assert store.load(checkpoint.name) is None, "a deleted checkpoint is gone"
+    must_return("deleting twice is not an error", delete, store, checkpoint.name)
+    assert store.load(checkpoint.name) is None, "a deleted checkpoint is not loaded"
     assert list(store.scan()) == [], "a deleted checkpoint is not scanned"
-    must_raise(CheckpointError, "the checkpoint was deleted", append, store, checkpoint.name, receipt(2))
+    must_raise(CheckpointError, "the checkpoint was deleted", append, store, checkpoint.name, sample_part(2))
     save(store, checkpoint)
-    must_load(store, checkpoint, "a checkpoint that is saved anew has no part of before")
+    must_load(store, checkpoint, "a checkpoint that is saved again has no old parts")
 
 
 @CHECKS.covers(17)
 def check_nothing_is_shared(harness: StoreHarness) -> None:
-    """Neither what was saved nor what was loaded or scanned is the store's own state (17)."""
+    """Changing a checkpoint after save, load or scan does not change the stored one (17)."""
     store = harness.open_for_test()
-    saved, expected = (sample(options=ObjectOptions(metadata={"author": "somebody"})) for _ in range(2))
+    saved, expected = (sample(options=ObjectOptions(metadata={"author": "one"})) for _ in range(2))
 
     def change(checkpoint: Checkpoint | None) -> None:
-        assert checkpoint is not None, "there is a checkpoint"
-        # The mappings are dicts, frozen by custom only.
-        cast("dict[str, str]", checkpoint.options.metadata)["author"] = "somebody else"
+        assert checkpoint is not None, "the checkpoint exists"
+        # The mappings are dicts, which only the types make read-only.
+        cast("dict[str, str]", checkpoint.options.metadata)["author"] = "another"
 
     save(store, saved)
     change(saved)
-    must_load(store, expected, "what happens to a checkpoint after save does not change what is stored")
+    must_load(store, expected, "changing a checkpoint after save does not change the stored one")
     change(store.load(expected.name))
-    must_load(store, expected, "what happens to what was loaded does not change what is stored")
+    must_load(store, expected, "changing a loaded checkpoint does not change the stored one")
     for scanned in store.scan():
         change(scanned)
-    must_load(store, expected, "what happens to what was scanned does not change what is stored")
+    must_load(store, expected, "changing a scanned checkpoint does not change the stored one")
 
 
 # --- many records ----------------------------------------------------------------------------------------------------
@@ -147,15 +147,15 @@ def check_scan(harness: StoreHarness) -> None:
     checkpoints = [sample(number) for number in range(1, 2 if harness.holds_one else 5)]
     for checkpoint in checkpoints:
         save(store, checkpoint)
-        append(store, checkpoint.name, receipt(1))
+        append(store, checkpoint.name, sample_part(1))
     scanned = sorted((in_order(found) for found in store.scan()), key=lambda found: found.key)
-    expected = [with_parts(checkpoint, receipt(1)) for checkpoint in checkpoints]
-    assert scanned == expected, "scan gives every checkpoint, once, with its parts"
+    expected = [with_parts(checkpoint, sample_part(1)) for checkpoint in checkpoints]
+    assert scanned == expected, "scan yields every checkpoint once, with its parts"
 
 
 @CHECKS.covers(6, 7)
 def check_uploads_are_kept_apart(harness: StoreHarness) -> None:
-    """One source on its way to several targets has several checkpoints, however alike the targets are (6, 7)."""
+    """One source that is uploaded to several similar targets has a checkpoint for each (6, 7)."""
     skip_unless_multiple(harness)
     store = harness.open_for_test()
     targets = [("mem://a", "b/c"), ("mem://a", "b"), ("mem://a/b", "c"), ("mem://a", "B"), ("mem://A", "b")]
@@ -163,11 +163,11 @@ def check_uploads_are_kept_apart(harness: StoreHarness) -> None:
     for checkpoint in checkpoints:
         save(store, checkpoint)
     for number, checkpoint in enumerate(checkpoints, start=1):
-        append(store, checkpoint.name, receipt(number))
+        append(store, checkpoint.name, sample_part(number))
     delete(store, checkpoints[0].name)
-    assert store.load(checkpoints[0].name) is None, "what was deleted is gone"
+    assert store.load(checkpoints[0].name) is None, "a deleted checkpoint is not loaded"
     for number, checkpoint in enumerate(checkpoints[1:], start=2):
-        must_load(store, with_parts(checkpoint, receipt(number)), "each upload has a checkpoint of its own")
+        must_load(store, with_parts(checkpoint, sample_part(number)), "each upload has its own checkpoint")
 
 
 _STRANGE_NAMES = (
@@ -192,12 +192,12 @@ _STRANGE_NAMES = (
 
 @CHECKS.covers(7)
 def check_strange_names(harness: StoreHarness) -> None:
-    """Any non-empty name is taken, whatever characters it is of, and claimed apart from every other (7)."""
+    """Any non-empty name is accepted, and its claim is independent of those of other names (7)."""
     store = harness.open_for_test()
     for name in _STRANGE_NAMES:
-        assert store.load(name) is None, f"load takes the name {name!r:.30}"
+        assert store.load(name) is None, f"load accepts the name {name!r:.30}"
         delete(store, name)
-        must_raise(CheckpointError, f"nothing is saved as {name!r:.30}", append, store, name, receipt(1))
+        must_raise(CheckpointError, f"there is no checkpoint {name!r:.30}", append, store, name, sample_part(1))
     if not harness.holds_one:
         for name, other in pairwise(_STRANGE_NAMES):
             with store.claim(name):
@@ -206,7 +206,7 @@ def check_strange_names(harness: StoreHarness) -> None:
 
 @CHECKS.covers(13)
 def check_vanishing_under_a_scan(harness: StoreHarness) -> None:
-    """Checkpoints that vanish while they are scanned disturb no other (13)."""
+    """Deleting checkpoints during a scan does not affect the others (13)."""
     skip_unless_multiple(harness)
     store, other = harness.open_for_test(), harness.open_for_test()
     checkpoints = [sample(number) for number in range(1, 6)]
@@ -219,26 +219,26 @@ def check_vanishing_under_a_scan(harness: StoreHarness) -> None:
         delete(other, name)
     scanned += [found.name for found in scanning]
     assert len(scanned) == len(set(scanned)), "each checkpoint is scanned once"
-    assert kept in scanned, "a checkpoint that is there all the time is scanned"
+    assert kept in scanned, "a checkpoint that is not deleted is scanned"
 
 
 @CHECKS.covers(5, 16)
-def check_room_for_one(harness: StoreHarness) -> None:
-    """Where there is room for one checkpoint, that of another upload is refused, and neither is touched (5, 16)."""
+def check_single_checkpoint(harness: StoreHarness) -> None:
+    """A store for a single checkpoint refuses that of another upload and changes neither (5, 16)."""
     if not harness.holds_one:
-        raise NotApplicable("the store has room for many checkpoints")
+        raise NotApplicable("the store holds many checkpoints")
     store = harness.open_for_test()
     here, other = sample(1, 1), sample(2)
     save(store, here)
-    duty = "the one place holds the checkpoint of another upload"
+    duty = "the store holds the checkpoint of another upload"
     must_raise(CheckpointMismatch, duty, store.load, other.name)
     must_raise(CheckpointMismatch, duty, save, store, other)
-    must_raise(CheckpointMismatch, duty, append, store, other.name, receipt(2))
+    must_raise(CheckpointMismatch, duty, append, store, other.name, sample_part(2))
     delete(store, other.name)
-    must_load(store, here, f"{duty}, which is not touched")
+    must_load(store, here, f"{duty}, which is unchanged")
     delete(store, here.name)
     save(store, other)
-    must_load(store, other, "once the place is free, another upload can have it")
+    must_load(store, other, "once it is deleted, another checkpoint can be saved")
 
 
 # --- handles ---------------------------------------------------------------------------------------------------------
@@ -246,41 +246,47 @@ def check_room_for_one(harness: StoreHarness) -> None:
 
 @CHECKS.covers(8)
 def check_handles_see_each_other(harness: StoreHarness) -> None:
-    """What is done by one handle is there for another at once (8)."""
+    """Changes through one handle are visible through another one at once (8)."""
     one, other = harness.open_for_test(), harness.open_for_test()
     checkpoint = sample()
     save(one, checkpoint)
-    must_load(other, checkpoint, "what one handle saved, another loads")
+    must_load(other, checkpoint, "a checkpoint saved through one handle is loaded through another")
     with one.claim(checkpoint.name):
-        one.append_part(checkpoint.name, receipt(1))
-        must_load(other, with_parts(checkpoint, receipt(1)), "what one handle appended, another loads at once")
-    append(other, checkpoint.name, receipt(2))
-    append(one, checkpoint.name, receipt(3))
-    must_load(one, with_parts(checkpoint, *receipts(1, 2, 3)), "parts appended by two handles in turn all count")
+        one.append_part(checkpoint.name, sample_part(1))
+        must_load(
+            other,
+            with_parts(checkpoint, sample_part(1)),
+            "a part appended through one handle is loaded through another at once",
+        )
+    append(other, checkpoint.name, sample_part(2))
+    append(one, checkpoint.name, sample_part(3))
+    must_load(
+        one, with_parts(checkpoint, *sample_parts(1, 2, 3)), "parts appended through two handles in turn are all loaded"
+    )
     delete(other, checkpoint.name)
-    assert one.load(checkpoint.name) is None, "what one handle deleted is gone for another"
+    assert one.load(checkpoint.name) is None, "a checkpoint deleted through one handle is not loaded through another"
 
 
 @CHECKS.covers(9)
 def check_reopening(harness: StoreHarness) -> None:
-    """Checkpoints are still there once every handle was closed (9)."""
+    """Checkpoints survive closing all handles (9)."""
     if not harness.durable:
         raise NotApplicable("the store is not durable, as declared")
     store = harness.open_for_test()
     save(store, sample(1, 1))
-    append(store, sample().name, receipt(2))
+    append(store, sample().name, sample_part(2))
     close(store)
-    must_load(harness.open_for_test(), sample(1, 1, 2), "what was saved and appended survives reopening")
+    must_load(harness.open_for_test(), sample(1, 1, 2), "saved and appended parts are loaded after reopening")
 
 
 @CHECKS.covers(14)
 def check_unwritable_place(harness: StoreHarness) -> None:
-    """A place that can't be written to is CheckpointUnwritable, with its cause, for a claim and for a save (14)."""
+    """A store that can't be written to raises CheckpointUnwritable with a cause, for claim and save (14)."""
     store = harness.open_unwritable()
     if store is None:
-        raise NotApplicable("the harness has no place that can't be written to: see StoreHarness.open_unwritable")
+        raise NotApplicable("the harness does not implement StoreHarness.open_unwritable")
     try:
-        duty = "nothing can be written there"
+        duty = "the store can't be written to"
         errors = [
             must_raise(CheckpointUnwritable, duty, enter_claim, store, sample().name),
             must_raise(CheckpointUnwritable, duty, store.save, sample()),
@@ -292,19 +298,19 @@ def check_unwritable_place(harness: StoreHarness) -> None:
 
 @CHECKS.covers(19)
 def check_close_and_repr(harness: StoreHarness) -> None:
-    """The repr names the class; a store that can be closed can be twice, and later use is StoreClosed (19)."""
+    """The repr names the class; close is idempotent, and later calls raise StoreClosed (19)."""
     store = harness.open_for_test()
     assert type(store).__name__ in repr(store), f"repr names the class {type(store).__name__}: {store!r}"
     if not hasattr(store, "close"):
         return
     close(store)
-    must_return("closing twice is fine", close, store)
+    must_return("closing twice is not an error", close, store)
     name = sample().name
     calls: dict[str, Callable[[], object]] = {
         "claim": lambda: enter_claim(store, name),
         "load": lambda: store.load(name),
         "save": lambda: store.save(sample()),
-        "append_part": lambda: store.append_part(name, receipt(1)),
+        "append_part": lambda: store.append_part(name, sample_part(1)),
         "delete": lambda: store.delete(name),
         "scan": lambda: list(store.scan()),
     }

@@ -1,8 +1,8 @@
 """
-What the two suites have in common: harnesses, checks, declared deviations, and how checks become tests.
+Shared by both conformance suites: harnesses, checks, declared deviations, and how checks become tests.
 
-A check is a function of one harness. It returns, or it raises AssertionError with a message that says what the contract
-asks for, or `NotApplicable` where this harness can't show what the check is about. No check needs pytest.
+A check is a function of one harness. It returns if the contract is kept. It raises AssertionError with a message that
+says what the contract demands, or `NotApplicable` if it can't be run with this harness. No check needs pytest.
 """
 
 from __future__ import annotations
@@ -21,45 +21,45 @@ from partwise.errors import InvalidInput, PartwiseError
 
 _Error = TypeVar("_Error", bound=BaseException)
 _Subject = TypeVar("_Subject")
-_Answer = TypeVar("_Answer")
+_Result = TypeVar("_Result")
 _P = ParamSpec("_P")
 
 
 class NotApplicable(SkipTest):
-    """This harness can't show what the check is about; the message says why. Test runners report it as skipped."""
+    """The check can't be run with this harness; the message says why. Test runners report it as skipped."""
 
 
 class Harness(ABC, Generic[_Subject]):
     """
-    What an author tells a suite about the backend or the store under test. Each check has a harness of its own.
+    Describes the backend or store under test. Each check gets a new harness.
 
-    As a context manager it closes, at the end, every handle that a check took by `open_for_test`, and then itself.
+    As a context manager it closes every handle that `open_for_test` returned, and then itself.
     """
 
     deviations: ClassVar[Mapping[str, str]] = MappingProxyType({})
     """
-    What is known to depart from the contract: the name of a check, and the reason.
+    Known deviations from the contract: the name of a check, and the reason.
 
-    A check that is named here must fail. One that passes after all fails the suite, so that no declaration outlives the
-    deviation.
+    A check that is listed here has to fail. If it passes, the suite fails, so that a declaration is removed once it is
+    obsolete.
     """
 
     examples: ClassVar[int] = 30
-    """How many sequences of calls the state machine tries."""
+    """The number of sequences of calls that the state machine tries."""
 
     @abstractmethod
     def open(self) -> _Subject:
-        """A handle; each one reaches the same storage, which is empty at first."""
+        """Open a handle; all handles use the same storage, which is empty at first."""
 
     def close(self) -> None:
-        """Remove the storage. The default leaves it."""
+        """Remove the storage. The default does nothing."""
 
     @cached_property
-    def _handles(self) -> ExitStack:  # made at first use, so that a harness need not call super().__init__()
+    def _handles(self) -> ExitStack:  # created on first use, so that a harness need not call super().__init__()
         return ExitStack()
 
     def open_for_test(self) -> _Subject:
-        """For checks: a handle that is closed when the check is over."""
+        """Open a handle that is closed at the end of the check."""
         subject = self.open()
         if callable(close := getattr(subject, "close", None)):
             self._handles.callback(close)
@@ -95,16 +95,16 @@ class Check(Generic[_Harness]):
 
     @property
     def name(self) -> str:
-        """The function's name without its ``check_``."""
+        """The name of the function without ``check_``."""
         return self.function.__name__.removeprefix("check_")
 
     def __call__(self, harness: _Harness) -> None:
         """
-        Check it, in the light of what the harness declares. The harness is closed afterwards.
+        Run the check, considering the declared deviations of the harness, and close the harness.
 
         Raises:
-            AssertionError: the contract is not kept, or a deviation was declared and there is none.
-            NotApplicable: the harness can't show it, or a deviation was declared and was found.
+            AssertionError: the contract is not kept, or a deviation was declared and the check passed.
+            NotApplicable: the check can't be run with this harness, or it failed and that deviation was declared.
         """
         with harness:
             reason = harness.deviations.get(self.name)
@@ -117,7 +117,7 @@ class Check(Generic[_Harness]):
                 raise
             except Exception as error:
                 raise NotApplicable(f"a declared deviation: {reason}") from error
-            raise AssertionError(f"{self.name} is declared to deviate ({reason}), and does not: drop the declaration")
+            raise AssertionError(f"{self.name} is declared to deviate ({reason}), but passes: remove the declaration")
 
 
 class Suite(Generic[_Harness]):
@@ -125,8 +125,8 @@ class Suite(Generic[_Harness]):
     Checks by name, in the order of their definition.
 
     Args:
-        suites: whose checks it begins with.
-        left_out: behaviours that no check covers, by number, and why not.
+        suites: suites whose checks it includes.
+        left_out: behaviours that no check covers, by number, with the reason.
     """
 
     def __init__(self, *suites: Suite[_Harness], left_out: Mapping[int, str] | None = None) -> None:
@@ -141,11 +141,11 @@ class Suite(Generic[_Harness]):
 
     @property
     def covered(self) -> frozenset[int]:
-        """The numbers of the behaviours that the checks cover."""
+        """The numbers of the covered behaviours."""
         return frozenset(item for check in self for item in check.items)
 
     def covers(self, *items: int) -> Callable[[Callable[[_Harness], None]], Callable[[_Harness], None]]:
-        """Enter the decorated function, which stays as it is, as the check of these behaviours."""
+        """Add the decorated function, unchanged, as the check of these behaviours."""
 
         def enter(function: Callable[[_Harness], None]) -> Callable[[_Harness], None]:
             check = Check(function, items)
@@ -156,24 +156,24 @@ class Suite(Generic[_Harness]):
         return enter
 
     def add_tests(self, test_class: type) -> None:
-        """Give the class one test method for each check, for test runners to find."""
+        """Add a test method for each check to the class."""
         for check in self:
             setattr(test_class, f"test_{check.name}", _as_test(check))
 
     def check_declarations(self, harness: _Harness) -> None:
         """
-        Look for declared deviations that are of no check.
+        Verify that each declared deviation names a check.
 
         Raises:
-            InvalidInput: naming them.
+            InvalidInput: lists those that do not.
         """
         if unknown := sorted(harness.deviations.keys() - self._checks.keys()):
-            raise InvalidInput(f"there is no check {', '.join(unknown)} to deviate from")
+            raise InvalidInput(f"unknown checks in deviations: {', '.join(unknown)}")
 
 
 def _as_test(check: Check[_Harness]) -> Callable[[Any], None]:
     def test(self: Any) -> None:
-        # Through the class, since a function in an attribute would become a method of the instance.
+        # Via the class: a function that is looked up on the instance would become a bound method.
         check(type(self).harness())
 
     test.__name__ = test.__qualname__ = f"test_{check.name}"
@@ -185,39 +185,39 @@ def must_raise(
     expected: type[_Error], duty: str, call: Callable[_P, object], *args: _P.args, **kwargs: _P.kwargs
 ) -> _Error:
     """
-    The error that a call raises, if it is the one that the contract asks for.
+    Call a function that has to raise an error, and return the error.
 
     Args:
-        expected: the class that it must be of.
-        duty: what the contract asks for, for the message.
-        call: what to call, with the arguments that follow.
+        expected: the class of the error.
+        duty: what the contract demands, for the message.
+        call: the function to call, with the arguments that follow.
 
     Raises:
-        AssertionError: nothing was raised, or an error of another class of the tree.
+        AssertionError: nothing was raised, or another PartwiseError.
     """
     try:
-        answer = call(*args, **kwargs)
+        result = call(*args, **kwargs)
     except expected as error:
         return error
     except PartwiseError as error:
         raise AssertionError(
-            f"{duty}: expected {expected.__name__}, and {type(error).__name__} came: {error}"
+            f"{duty}: expected {expected.__name__}, and {type(error).__name__} was raised: {error}"
         ) from error
-    raise AssertionError(f"{duty}: expected {expected.__name__}, and the call returned {answer!r}")
+    raise AssertionError(f"{duty}: expected {expected.__name__}, and the call returned {result!r}")
 
 
-def must_return(duty: str, call: Callable[_P, _Answer], *args: _P.args, **kwargs: _P.kwargs) -> _Answer:
+def must_return(duty: str, call: Callable[_P, _Result], *args: _P.args, **kwargs: _P.kwargs) -> _Result:
     """
-    The answer of a call that the contract does not let fail.
+    Call a function that must not fail, and return its result.
 
     Args:
-        duty: what the contract asks for, for the message.
-        call: what to call, with the arguments that follow.
+        duty: what the contract demands, for the message.
+        call: the function to call, with the arguments that follow.
 
     Raises:
-        AssertionError: an error of the tree was raised.
+        AssertionError: a PartwiseError was raised.
     """
     try:
         return call(*args, **kwargs)
     except PartwiseError as error:
-        raise AssertionError(f"{duty}, and {type(error).__name__} came: {error}") from error
+        raise AssertionError(f"{duty}, and {type(error).__name__} was raised: {error}") from error

@@ -1,1 +1,1 @@
-"""What happens to files when a process is killed or the power fails, at each system call."""
+"""Simulate crashes and power losses at each system call that changes a file."""

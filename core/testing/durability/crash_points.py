@@ -1,9 +1,9 @@
 """
-The death of a process between two calls of the operating system.
+Simulated crashes between two system calls.
 
-What a store promises about files must hold wherever the process dies. This lets it die at each step in turn, in this
-process: the calls that change files are counted, one of them is cut short, and none has an effect from then on, so that
-no cleaning up after the "death" can hide what a real one would leave.
+What a store promises about files must hold wherever the process crashes. `crash_at` counts the calls that change files
+and simulates a crash at one of them: from then on no call has an effect, so that ``finally`` blocks can't clean up what
+a real crash would leave behind.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from partwise.testing.faults import SimulatedCrash
 
 _P = ParamSpec("_P")
 
-#: The calls that change what is on a disk. Closing is not among them: the operating system closes for the dead.
+#: The calls that change files. `close` is not one of them: the operating system closes the files of a crashed process.
 _CHANGING = (
     "open",
     "write",
@@ -40,11 +40,11 @@ _CHANGING = (
 @contextmanager
 def crash_at(step: int) -> Iterator[None]:
     """
-    In the block, the calling thread dies at its `step`-th call of the `os` module that changes files, counting from 1.
-    To open a file changes something only where it makes or empties one.
+    Crash the calling thread at its `step`-th call of the `os` module that changes files, counting from 1.
 
-    A write that it dies at gets half of its bytes to the file. Calls that do not go through the `os` module, such as
-    those of a database's library, are not seen. Other threads are left alone.
+    Opening a file counts only if it creates or truncates the file. A write at which the thread crashes writes half of
+    its bytes. Calls that do not go through the `os` module, such as those of a database library, are not counted. Other
+    threads are not affected.
 
     Raises:
         SimulatedCrash: the step was reached.
@@ -62,7 +62,7 @@ def crash_at(step: int) -> Iterator[None]:
                 file, data, *rest = args
                 real(file, memoryview(data)[: len(data) // 2], *rest)
             if steps >= step:
-                raise SimulatedCrash(f"died at step {step}, os.{name}")
+                raise SimulatedCrash(f"crashed at step {step}, os.{name}")
             return real(*args, **kwargs)
 
         return call
@@ -79,7 +79,7 @@ def _changes(path: object, flags: int, *_: object, **__: object) -> bool:  # noq
 
 
 def crashes_at(step: int, action: Callable[_P, object], *args: _P.args, **kwargs: _P.kwargs) -> bool:
-    """Do something, and die at this step of it: True if it did, False if it came to its end in fewer steps."""
+    """Call `action` and crash at this step: return True, or False if it returned after fewer steps."""
     try:
         with crash_at(step):
             action(*args, **kwargs)

@@ -1,9 +1,9 @@
 """
-The loss of power: what is left of a directory if the machine stops at some instant.
+Simulated power loss: the possible states of a directory after the machine stops at any instant.
 
-The operating system keeps in memory what programs write, and brings it to the disk when it likes, or when it is told to
-by an ``fsync``: of a file for its bytes, of a directory for its names. This writes down by which calls a directory is
-changed, and afterwards makes it what it may be found to be, had the power been lost after any one of them::
+The operating system keeps written data in memory and writes it to the disk at any time, or on ``fsync``: of a file for
+its bytes, of a directory for its names. `RecordedDisk` records the calls that change a directory, and afterwards turns
+the directory into each state that a power loss after any of these calls could leave::
 
     disk = RecordedDisk(directory)
     with disk.recording():
@@ -13,14 +13,14 @@ changed, and afterwards makes it what it may be found to be, had the power been 
         loss.apply()
         assert "saved" not in loss.notes or open_store(directory).load(name) == checkpoint
 
-What it can't show:
+Limits:
 
-- What goes past Python's `os` module and its unbuffered files, such as the work of a database's library, is not seen.
-  It is noticed, though: when a recording ends, the directory is compared with what was written down.
-- Of the names in one directory that were not synced either all survive or none do, and so it is with the bytes of all
-  files: not every mixture is tried. A rename is one step, as on every file system that keeps a journal.
-- The disk is taken at its word: what it was told to keep is there. Files come back with other inode numbers, and with
-  the rights of new files.
+- Changes that do not go through the `os` module and unbuffered files of Python, such as those of a database library,
+  are not recorded. They are detected, though: when a recording ends, the directory is compared with the record.
+- Of the unsynced names in a directory either all survive or none, and likewise of the unsynced bytes of all files: not
+  every combination is tried. A rename is atomic, as on every journaling file system.
+- The disk is assumed to keep everything that was synced. Restored files have other inode numbers and the permissions of
+  new files.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ _ROOT = 0
 
 
 class Survival(Enum):
-    """What becomes of changes that were not synced."""
+    """What survives of the changes that were not synced."""
 
     NOTHING = "no change survives"
     DATA = "bytes survive, names do not"
-    CUT = "names survive, and files end where they were synced"
+    CUT = "names survive, and files have the length that was synced"
     TORN = "names survive, and of new bytes the first half"
     HOLE = "names survive, and of new bytes the second half; the first is zeros"
     ZEROS = "names survive, and new bytes are zeros"
@@ -58,7 +58,7 @@ class Survival(Enum):
 
 @define(frozen=True)
 class _Bytes:
-    """What a file holds, and the time of its last change in nanoseconds."""
+    """The bytes of a file, and its mtime in nanoseconds."""
 
     data: bytes = b""
     mtime_ns: int = 0
@@ -66,7 +66,7 @@ class _Bytes:
 
 @define
 class _Tree:
-    """Names by directory, and bytes by file. Directories and files go by numbers of our own, which never come again."""
+    """Names by directory and bytes by file. Both have node numbers, which are never reused."""
 
     names: dict[int, dict[str, int]] = field(factory=lambda: {_ROOT: {}})
     files: dict[int, _Bytes] = field(factory=dict)
@@ -75,7 +75,7 @@ class _Tree:
         return _Tree({directory: dict(names) for directory, names in self.names.items()}, dict(self.files))
 
     def walk(self, directory: int = _ROOT, path: str = "") -> Iterator[tuple[str, int]]:
-        """Path and number of all that can be reached, each directory before what is in it."""
+        """Yield path and node number of every file and directory, each directory before its contents."""
         for name, node in sorted(self.names.get(directory, {}).items()):
             yield path + name, node
             if node in self.names:
@@ -84,7 +84,7 @@ class _Tree:
 
 @define(frozen=True)
 class _Rename:
-    """From one directory to another; when either is synced the other half of it is safe, too."""
+    """A rename between two directories; once either is synced, the other half is durable, too."""
 
     source: tuple[int, str]
     target: tuple[int, str]
@@ -94,12 +94,12 @@ class _Rename:
 @define
 class _Disk:
     """
-    A disk, with what lies before it in memory.
+    A disk and the page cache of the operating system.
 
     Args:
         now: what programs see.
         safe: what was synced.
-        renames: those between directories of which neither was synced since.
+        renames: renames between two directories of which neither was synced since.
     """
 
     now: _Tree = field(factory=_Tree)
@@ -155,9 +155,9 @@ class _Disk:
     # --- what survives -----------------------------------------------------------------------------------------------
 
     def after(self, survival: Survival) -> _Tree:
-        """The disk when the power is back."""
+        """Return what is on the disk after a power loss."""
         names = self.safe.names if survival in {Survival.NOTHING, Survival.DATA} else self.now.names
-        # A directory that was never synced is there, and empty, if its own name is.
+        # A directory that was never synced is empty, if its own name survives.
         everywhere = {directory: names.get(directory, {}) for directory in self.now.names}
         return _Tree(everywhere, {node: self._surviving(node, survival) for node in self.now.files})
 
@@ -179,24 +179,24 @@ class _Disk:
 
 
 def _common_length(left: bytes, right: bytes) -> int:
-    """How many bytes at the start are the same."""
+    """Return the length of the common prefix."""
     different = (number for number, (one, other) in enumerate(zip(left, right, strict=False)) if one != other)
     return next(different, min(len(left), len(right)))
 
 
-# --- losing power ----------------------------------------------------------------------------------------------------
+# --- power losses ----------------------------------------------------------------------------------------------------
 
 
 @define(frozen=True)
 class PowerLoss:
     """
-    One instant, and one way in which the disk may be found after it.
+    A power loss at one instant, with one outcome for the changes that were not synced.
 
     Args:
-        instant: how many changes there were before it.
+        instant: the number of changes before it.
         call: the last of them.
-        survival: what becomes of those that were not synced.
-        notes: what had been noted by then.
+        survival: what survives of the changes that were not synced.
+        notes: the notes made before it.
     """
 
     instant: int
@@ -212,10 +212,10 @@ class PowerLoss:
 
     def apply(self) -> dict[int, int]:
         """
-        Make the directory what it would be found to be. Nobody may be using it.
+        Turn the directory into what the power loss would leave. No program may be using it.
 
         Returns:
-            the inode numbers that files have now, by those that they had.
+            the new inode number of each file, by its old one.
         """
         there = dict(self._tree.walk())
         for path in sorted(self._directory.rglob("*"), reverse=True):
@@ -238,7 +238,7 @@ class PowerLoss:
         return {self._inodes[node]: path.stat().st_ino for node, path in made.items()}
 
     def _found(self) -> Hashable:
-        """What two losses have in common that leave the same behind."""
+        """Return what identifies the state: losses that leave the same state are tried once."""
         left = [(path, node, self._tree.files.get(node, _Bytes()).data) for path, node in self._tree.walk()]
         return self.notes, tuple(left)
 
@@ -252,10 +252,10 @@ class _Instant:
 
 class RecordedDisk:
     """
-    What a directory is after every change, and what of it would survive the loss of power.
+    A directory after every change, and what would survive a power loss there.
 
     Args:
-        directory: what is in it by now is taken to be safe.
+        directory: its current contents are assumed to be durable.
     """
 
     def __init__(self, directory: str | os.PathLike[str]) -> None:
@@ -263,8 +263,8 @@ class RecordedDisk:
         self._lock = threading.RLock()
         self._disk = _Disk()
         self._notes: tuple[Hashable, ...] = ()
-        self._inodes: dict[int, int] = {}  # by our numbers
-        self._nodes: dict[tuple[int, int], int] = {}  # our numbers, by device and inode, of what is there
+        self._inodes: dict[int, int] = {}  # by node number
+        self._nodes: dict[tuple[int, int], int] = {}  # node numbers of existing files, by device and inode
         self._number(self.directory, _ROOT)
         self._take_up(self.directory, _ROOT)
         self._disk.safe = self._disk.now.copy()
@@ -273,28 +273,28 @@ class RecordedDisk:
     @contextmanager
     def recording(self) -> Iterator[None]:
         """
-        In the block, write down what any thread changes in the directory. To sync takes no time there.
+        Record what any thread changes in the directory during the block. A sync there does not wait for the disk.
 
         Raises:
-            AssertionError: it was changed in a way that was not seen.
+            AssertionError: the directory was changed in a way that was not recorded.
         """
         with RecordedCalls(self).in_place():
             yield
         self._compare()
 
     def note(self, note: Hashable) -> None:
-        """Write down something of your own, such as that a promise was given; an instant of its own."""
+        """Add a note of the test to the record, such as that a call returned; it is an instant, too."""
         with self._lock:
             self._notes = (*self._notes, note)
             self.changed(f"the note {note!r}")
 
     @property
     def instants(self) -> int:
-        """How many instants there were, before and after all changes so far."""
+        """The number of instants so far: before the first change, and after each one."""
         return len(self._instants)
 
     def losses(self) -> Iterator[PowerLoss]:
-        """Every instant, in every way; those that leave the same behind, with the same notes, once."""
+        """Yield a loss for every instant and outcome; those with the same state and notes only once."""
         seen = set()
         for number, instant in enumerate(self._instants):
             for survival in Survival:
@@ -380,4 +380,4 @@ class RecordedDisk:
             for path in self.directory.rglob("*")
         }
         missed = [path for path in written.keys() | there.keys() if written.get(path, ...) != there.get(path, ...)]
-        assert not missed, f"{self.directory} was changed in a way that was not seen: {', '.join(sorted(missed))}"
+        assert not missed, f"{self.directory} was changed in a way that was not recorded: {', '.join(sorted(missed))}"

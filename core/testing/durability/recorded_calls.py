@@ -1,9 +1,9 @@
 """
-The functions by which Python changes files, each followed by a word to a `RecordedDisk`.
+The functions by which Python changes files, each reporting its change to a `RecordedDisk`.
 
-Each does what the genuine one does, and then tells the disk what that has changed, if it was in the disk's directory.
-What is not told on purpose is refused there rather than missed: buffered writing, whose order can't be told, symbolic
-links, and moves across the directory's border.
+Each calls the original function, and then reports the change if it was in the directory of the disk. What can't be
+recorded is refused in that directory: buffered writes, whose order is unknown, symbolic links, and moves into or out of
+the directory.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
-#: The functions of `os` that change what is on a disk, or have it brought there.
+#: The functions of `os` that change or sync files.
 _CHANGING = (
     "open",
     "write",
@@ -50,10 +50,10 @@ _CHANGING = (
 
 class RecordedCalls:
     """
-    The functions, under the names that they have.
+    The recording functions, under their original names.
 
     Args:
-        disk: what is told.
+        disk: receives the changes.
     """
 
     def __init__(self, disk: RecordedDisk) -> None:
@@ -64,13 +64,13 @@ class RecordedCalls:
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """In the block, they stand in the places of the genuine ones."""
+        """Replace the original functions during the block."""
         with ExitStack() as patched:
             for name in self._os:
                 patched.enter_context(mock.patch.object(os, name, getattr(self, name)))
             patched.enter_context(mock.patch.object(io, "open", self.open_file))
             patched.enter_context(mock.patch("builtins.open", self.open_file))
-            if fcntl is not None:  # pragma: no branch  # Windows has none
+            if fcntl is not None:  # pragma: no branch  # not on Windows
                 patched.enter_context(mock.patch.object(fcntl, "fcntl", self.fcntl))
             yield
 
@@ -85,12 +85,12 @@ class RecordedCalls:
             return file
 
     def open_file(self, file: Any, mode: str = "r", buffering: int = -1, *args: Any, **kwargs: Any) -> Any:
-        """`open`, in its binary, unbuffered form for writing; others must keep away from the directory."""
+        """`open`: writing in the directory must be binary and unbuffered."""
         changes = not set(mode).isdisjoint("wax+")
         if not changes or isinstance(file, int) or self._disk.place(file) is None:
             return self._open_file(file, mode, buffering, *args, **kwargs)
         if buffering != 0 or any(args) or kwargs:
-            raise NotImplementedError(f"{file} is opened for buffered writing, whose order can't be told")
+            raise NotImplementedError(f"{file} is opened for buffered writing, which can't be recorded")
         with self._disk.changing():
             before = _status(file)
             opened = _RecordedFile(file, mode.replace("b", ""), self)
@@ -133,7 +133,7 @@ class RecordedCalls:
     ) -> int:
         """`os.copy_file_range`."""
         if offset_src is None or offset_dst is None:
-            raise NotImplementedError("copy_file_range is seen only where it is told both offsets")
+            raise NotImplementedError("copy_file_range can be recorded only with both offsets")
         with self._disk.changing():
             copied: int = self._os["copy_file_range"](src, dst, count, offset_src, offset_dst)
             self.wrote(dst, offset_dst, os.pread(src, copied, offset_src))
@@ -152,7 +152,7 @@ class RecordedCalls:
             self._truncated(os.stat(path))  # noqa: PTH116  # it may be a descriptor
 
     def wrote(self, file: int, offset: int, data: bytes) -> None:
-        """Bytes were written."""
+        """Record that bytes were written."""
         status = os.fstat(file)
         with self._disk.changing() as disk:
             node = self._disk.node(status)
@@ -182,7 +182,7 @@ class RecordedCalls:
             source = self._disk.place(src, dirs.get("src_dir_fd"))
             target = self._disk.place(dst, dirs.get("dst_dir_fd"))
             if (source is None) != (target is None):
-                raise NotImplementedError(f"{src} would be moved to {dst}, across the border of the directory")
+                raise NotImplementedError(f"{src} would be moved to {dst}, into or out of the recorded directory")
             replaced = _status(dst, dir_fd=dirs.get("dst_dir_fd"))
             self._os[how](src, dst, **dirs)
             if source is not None and target is not None:
@@ -202,9 +202,9 @@ class RecordedCalls:
                 self._disk.changed(f"linking {place[1]}")
 
     def symlink(self, src: Any, dst: Any, *args: Any, **options: Any) -> None:
-        """`os.symlink`, which must keep away from the directory."""
+        """`os.symlink`, which is refused in the directory."""
         if self._disk.place(dst, options.get("dir_fd")) is not None:
-            raise NotImplementedError(f"{dst} would be a symbolic link, and none are recorded")
+            raise NotImplementedError(f"{dst} would be a symbolic link, which can't be recorded")
         self._os["symlink"](src, dst, *args, **options)
 
     def unlink(self, path: Any, *, dir_fd: int | None = None) -> None:
@@ -250,7 +250,7 @@ class RecordedCalls:
         self._synced(file)
 
     def fcntl(self, file: Any, command: int, *args: Any) -> Any:
-        """`fcntl.fcntl`, which on macOS has a sync of its own."""
+        """`fcntl.fcntl`, which can sync on macOS."""
         assert self._fcntl is not None
         if command != getattr(fcntl, "F_FULLFSYNC", None):
             return self._fcntl(file, command, *args)
@@ -272,7 +272,7 @@ class RecordedCalls:
 
 
 class _RecordedFile(FileIO):
-    """A file that is open for writing without a buffer."""
+    """A file opened for unbuffered writing."""
 
     def __init__(self, path: Any, mode: str, calls: RecordedCalls) -> None:
         super().__init__(path, mode)

@@ -7,7 +7,7 @@ from mutated.mutation import PROOF, Mutation
 #: What is sure to notice comes first where that is not among the quickest.
 STORE_FAILS = ("tests/proof/test_every_instant.py -k store_or_source", *PROOF)
 STORAGE_FAILS = ("tests/proof/test_every_instant.py -k storage", *PROOF)
-WISHES = ("tests/proof/test_every_instant.py -k wish", *PROOF)
+WISHES = ("tests/proof/test_every_instant.py -k stop_request", *PROOF)
 MOVED = ("tests/core/engine/test_moved_sources.py",)
 BELIEVED = (
     "tests/core/engine/test_ledger.py",
