@@ -1,15 +1,15 @@
 """
-Durable and safe operations on files: for the checkpoint stores and for the local backend.
+Durable and safe file operations, for the checkpoint stores and the local backend.
 
-- Durable: a file is replaced whole or not at all, and is on the medium when the call returns.
-- Safe: a file or directory is used only if it is what was expected, belongs to this user (or root), and no other user
-  may write to it; symbolic links are not followed, and no open waits for a FIFO.
+- Durable: a file is replaced atomically, and is on the medium when the call returns.
+- Safe: a file or directory is used only if it has the expected type, belongs to this user (or root), and no other user
+  may write to it. Symbolic links are not followed, and no open blocks on a FIFO.
 
-Internal to partwise. It imports nothing of it. What an operating system lacks (directories that can be synced, flags of
-`os.open`, user ids) is looked up when it is needed, and done without; Windows has none of these.
+Internal to partwise, of which it imports nothing. Features that some systems lack (syncing a directory, flags of
+`os.open`, user ids) are looked up when needed, and skipped where missing; Windows has none of them.
 """
 
-# Paths are text in here, since most of them are made for one call of the system each.
+# Paths are strings here, since most are used for one system call each.
 # ruff: noqa: PTH100, PTH102, PTH105, PTH108, PTH110, PTH112, PTH120
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ _PRIVATE_DIRECTORY = 0o700
 #: Write permission for the group and for others.
 _WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
-#: What a directory answers that can't be synced: it is not allowed (as where it may be written but not read), not
-#: supported (as by some network and FUSE file systems), or not needed. Its names are then as durable as they get.
+#: Errors of syncing a directory that are ignored: it is not allowed (the directory may be written but not read), not
+#: supported (by some network and FUSE file systems), or not needed. Nothing more can be done for its names.
 _UNSYNCABLE = {errno.EACCES, errno.EPERM, errno.EINVAL, errno.EBADF, errno.ENOSYS, errno.ENOTSUP, errno.EISDIR}
 
 
-# --- what can be trusted ---------------------------------------------------------------------------------------------
+# --- trust -----------------------------------------------------------------------------------------------------------
 
 
 class Untrusted(PermissionError):
     """
-    A file or directory that another user may have planted or changed, so that it was not used.
+    A file or directory that another user may have created or changed. It was not used.
 
     Args:
-        reason: why, as `untrusted` says it.
-        path: what was refused.
+        reason: the reason that `untrusted` returned.
+        path: the refused path.
     """
 
     def __init__(self, reason: str, path: str) -> None:
@@ -55,19 +55,19 @@ class Untrusted(PermissionError):
 
 def untrusted(status: os.stat_result, *, directory: bool = False) -> str | None:
     """
-    Say why a file or directory can't be trusted, or None if it can.
+    Return why a file or directory can't be trusted, or None if it can.
 
-    It can if it is a regular file (a directory), belongs to this user or to root, and neither its group nor others may
-    write to it. Systems without user ids (Windows) tell of the kind only.
+    It is trusted if it is a regular file (or a directory, if `directory`), belongs to this user or to root, and neither
+    its group nor others may write to it. On systems without user ids (Windows) only the type is checked.
 
     Args:
-        status: of the thing itself: from `os.fstat`, or `os.stat` that does not follow symbolic links.
-        directory: a directory is expected, and not a file.
+        status: its status, from `os.fstat` or from `os.stat` without following symbolic links.
+        directory: expect a directory instead of a file.
 
     Returns:
-        The reason, to follow on the path: "belongs to another user (uid 1000)".
+        A clause whose subject is the path: "belongs to another user (uid 1000)".
     """
-    if (reason := _wrong_kind(status, directory=directory)) is not None:
+    if (reason := _wrong_type(status, directory=directory)) is not None:
         return reason
     if not hasattr(os, "geteuid"):
         return None
@@ -78,7 +78,7 @@ def untrusted(status: os.stat_result, *, directory: bool = False) -> str | None:
     return None
 
 
-def _wrong_kind(status: os.stat_result, *, directory: bool = False) -> str | None:
+def _wrong_type(status: os.stat_result, *, directory: bool = False) -> str | None:
     if stat.S_ISLNK(status.st_mode):
         return "is a symbolic link"
     if directory:
@@ -88,9 +88,9 @@ def _wrong_kind(status: os.stat_result, *, directory: bool = False) -> str | Non
 
 def is_private_group(gid: int) -> bool:
     """
-    Whether this user is the only member of a group, judged by its name and its list of members.
+    Return whether this user is the only member of a group, judged by its name and its list of members.
 
-    Many systems give each user a group of the same name, and make files that this group may write.
+    Many systems give each user a group of the same name, and create files that this group may write.
     """
     try:
         import grp
@@ -104,11 +104,11 @@ def is_private_group(gid: int) -> bool:
 
 def check_trusted(path: str, *, directory: bool = False, dir_fd: int | None = None) -> os.stat_result:
     """
-    Look at a file or directory without opening it, and return its status.
+    Check a file or directory without opening it, and return its status.
 
     Raises:
         Untrusted: it can't be trusted; see `untrusted`.
-        OSError: as the system says.
+        OSError: from the system.
     """
     status = os.stat(path, dir_fd=dir_fd, follow_symlinks=False)
     _refuse(path, untrusted(status, directory=directory))
@@ -117,10 +117,10 @@ def check_trusted(path: str, *, directory: bool = False, dir_fd: int | None = No
 
 def is_trusted(path: str) -> bool:
     """
-    Whether a regular file is there that can be trusted; see `untrusted`.
+    Return whether a regular file exists and can be trusted; see `untrusted`.
 
     Raises:
-        OSError: as the system says, unless it says that nothing is there.
+        OSError: from the system, unless the file does not exist.
     """
     try:
         check_trusted(path)
@@ -131,20 +131,20 @@ def is_trusted(path: str) -> bool:
 
 def open_trusted(path: str, flags: int = os.O_RDONLY, *, directory: bool = False, dir_fd: int | None = None) -> int:
     """
-    Open a file or directory that is there and that can be trusted; return its descriptor.
+    Open an existing file or directory that can be trusted, and return its descriptor.
 
-    A symbolic link in the last place of the path is not followed, and a FIFO is not waited for. The descriptor is not
+    A symbolic link as the last name of the path is not followed, and a FIFO does not block. The descriptor is not
     inherited by other programs.
 
     Args:
         path: what to open; relative to `dir_fd` if that is given.
-        flags: of `os.open`, beside those that make it safe. Not O_CREAT: for a new file see `create_private`.
+        flags: flags of `os.open`, in addition to those for safety. Not O_CREAT: for a new file see `create_private`.
         directory: open a directory, and refuse a file.
         dir_fd: the descriptor of a directory.
 
     Raises:
         Untrusted: it can't be trusted; see `untrusted`.
-        OSError: as the system says.
+        OSError: from the system.
     """
     return _open_checked(path, flags, untrusted, directory=directory, dir_fd=dir_fd)
 
@@ -152,18 +152,18 @@ def open_trusted(path: str, flags: int = os.O_RDONLY, *, directory: bool = False
 def _open_checked(
     path: str,
     flags: int,
-    judge: Callable[..., str | None],
+    refusal: Callable[..., str | None],
     *,
     directory: bool = False,
     dir_fd: int | None = None,
 ) -> int:
-    # First without opening: that would have effects on a device, and would not say that a file is another user's.
-    _refuse(path, judge(os.stat(path, dir_fd=dir_fd, follow_symlinks=False), directory=directory))
+    # First without opening: opening has effects on a device, and its error would not name another user's file.
+    _refuse(path, refusal(os.stat(path, dir_fd=dir_fd, follow_symlinks=False), directory=directory))
     kind = getattr(os, "O_DIRECTORY", 0) if directory else 0
     file = os.open(path, flags | kind | _flags("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"), dir_fd=dir_fd)
     try:
-        # It may have been replaced in between. Where there is no O_NOFOLLOW (Windows), by a link, too.
-        _refuse(path, judge(os.fstat(file), directory=directory))
+        # It may have been replaced in between; without O_NOFOLLOW (Windows), even by a link.
+        _refuse(path, refusal(os.fstat(file), directory=directory))
     except BaseException:
         os.close(file)
         raise
@@ -186,69 +186,71 @@ def _flags(*names: str) -> int:
 
 
 def absolute(path: str | os.PathLike[str]) -> str:
-    """The path from the root, so that a later change of the working directory changes nothing."""
+    """Return the absolute path, so that a later change of the working directory has no effect."""
     return os.path.abspath(os.fspath(path))
 
 
 def create_private(path: str) -> int:
     """
-    Make a file that is for its owner alone, open it for bytes as they are, and return its descriptor.
+    Create a file that is private to its owner, open it in binary mode, and return its descriptor.
 
     Raises:
-        Untrusted: the file system gives new files to another user, or lets others write to them, whatever is asked of
-            it. Nothing is left.
-        FileExistsError: something is there; a symbolic link is not followed.
-        OSError: as the system says.
+        Untrusted: the file system ignores the owner or mode of new files, so that others may write to it. The file is
+            removed.
+        FileExistsError: the path exists; a symbolic link is not followed.
+        OSError: from the system.
     """
     file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _flags("O_BINARY"), _PRIVATE_FILE)
     try:
         if (reason := untrusted(os.fstat(file))) is not None:
             os.unlink(path)
-            _refuse(path, f"{reason}, although it was made for this user alone: the file system keeps no owner or mode")
+            _refuse(
+                path, f"{reason}, although it was created as a private file: the file system keeps no owner or mode"
+            )
     except BaseException:
         os.close(file)
         raise
     return file
 
 
-def read(path: str, most: int, *, trusted: bool = True) -> bytes:
+def read(path: str, limit: int, *, trusted: bool = True) -> bytes:
     """
-    Read the first `most` bytes of a regular file, or all if there are fewer.
+    Read a regular file, at most its first `limit` bytes.
 
     Args:
         path: the file.
-        most: a bound, since a file may be far larger than what it was made for.
-        trusted: refuse a file that another user may have planted or changed. Otherwise only what is not a regular file
-            is refused.
+        limit: the maximum number of bytes, since a file may be far larger than intended.
+        trusted: refuse a file that another user may have created or changed. Otherwise everything but a regular file is
+            refused.
 
     Raises:
         Untrusted: it is refused.
-        OSError: as the system says.
+        OSError: from the system.
     """
-    file = _open_checked(path, os.O_RDONLY, untrusted if trusted else _wrong_kind)
+    file = _open_checked(path, os.O_RDONLY, untrusted if trusted else _wrong_type)
     try:
-        return read_open(file, most)
+        return read_open(file, limit)
     finally:
         os.close(file)
 
 
-def read_open(file: int, most: int) -> bytes:
+def read_open(file: int, limit: int) -> bytes:
     """
-    Read the first `most` bytes of an open regular file, from where it stands, or all if there are fewer.
+    Read at most `limit` bytes of an open regular file, from its current position.
 
-    It takes memory for what there is. A plain read takes it for all that is asked for, and fails where a process has a
-    small address space.
+    Memory is allocated for the size of the file. A plain `os.read` allocates `limit` bytes, and so fails where$
+    little memory is available.
     """
     with open(file, "rb", closefd=False) as reader:
-        return reader.read(min(most, os.fstat(file).st_size))
+        return reader.read(min(limit, os.fstat(file).st_size))
 
 
 def write(file: int, data: bytes | memoryview) -> None:
     """
-    Write all of `data`.
+    Write all of `data` to a file descriptor.
 
     Raises:
-        OSError: as the system says; some of it may have been written.
+        OSError: from the system; part of the data may have been written.
     """
     rest = memoryview(data).cast("B")
     while rest:
@@ -257,17 +259,16 @@ def write(file: int, data: bytes | memoryview) -> None:
 
 def replace(path: str, data: bytes, temporary: str) -> None:
     """
-    Make `data` the content of `path`, durably: whatever fails or dies, the file is the old one or the new one, whole.
+    Replace the content of a file atomically and durably: after any failure it is the old or the new content, complete.
 
     Args:
         path: the file.
         data: its new content.
-        temporary: a path in the same directory where nothing is. Nothing is there afterwards either, unless the process
-            dies.
+        temporary: an unused path in the same directory. It is unused afterwards, too, unless the process is killed.
 
     Raises:
-        OSError: as the system says. The old content stands, unless only the sync of the directory failed: then the new
-            one stands, but may not outlive the loss of power.
+        OSError: from the system. The file has the old content; or, if only the sync of the directory failed, the new
+            content, which a power loss may undo.
     """
     file = create_private(temporary)
     try:
@@ -286,10 +287,10 @@ def replace(path: str, data: bytes, temporary: str) -> None:
 
 def remove(path: str) -> None:
     """
-    Remove a file, unless it can't be trusted: then it is not ours to remove. One that is not there is fine.
+    Remove a file if it can be trusted. It is not an error if it does not exist.
 
     Raises:
-        OSError: as the system says.
+        OSError: from the system.
     """
     if is_trusted(path):
         with suppress(FileNotFoundError):
@@ -297,10 +298,10 @@ def remove(path: str) -> None:
 
 
 def sync(file: int | FileIO) -> None:
-    """Bring the bytes of an open file to the medium, past the cache of the drive where the system offers that."""
+    """Sync an open file to the medium, past the cache of the drive where the system can do that."""
     full = getattr(fcntl, "F_FULLFSYNC", None)
     if full is not None:
-        # On macOS fsync stops at the drive's own cache. Some file systems there know nothing better.
+        # On macOS fsync stops at the cache of the drive. Some file systems there do not support F_FULLFSYNC.
         with suppress(OSError):
             fcntl.fcntl(file, full)
             return
@@ -312,13 +313,13 @@ def sync(file: int | FileIO) -> None:
 
 def sync_directory(directory: str | os.PathLike[str] | int) -> None:
     """
-    Bring the names in a directory to the medium, where the system can do that.
+    Sync the names in a directory to the medium, where the system can do that.
 
     Args:
         directory: its path, or its descriptor.
 
     Raises:
-        OSError: it can, and failed.
+        OSError: the sync failed; not where syncing a directory is not supported.
     """
     try:
         if isinstance(directory, int):
@@ -336,10 +337,10 @@ def sync_directory(directory: str | os.PathLike[str] | int) -> None:
 
 def make_private_directory(path: str) -> None:
     """
-    Make a directory and those above it that are missing, each for its owner alone. One that is there is left as it is.
+    Create a directory and its missing parents, each private to its owner. Existing ones are not changed.
 
     Raises:
-        OSError: as the system says, or something else than a directory is there.
+        OSError: from the system, or the path is not a directory.
     """
     if os.path.isdir(path):
         return
@@ -357,11 +358,11 @@ def make_private_directory(path: str) -> None:
 
 def make_trusted_directory(path: str) -> None:
     """
-    Make a directory for this user alone, durably. One that is there is used only if it can be trusted.
+    Create a private directory, durably. An existing one is accepted only if it can be trusted.
 
     Raises:
         Untrusted: it can't be trusted; see `untrusted`.
-        OSError: as the system says.
+        OSError: from the system.
     """
     try:
         os.mkdir(path, _PRIVATE_DIRECTORY)
@@ -374,10 +375,10 @@ def make_trusted_directory(path: str) -> None:
 
 def check_directory(path: str) -> None:
     """
-    Make sure that files can be made in a directory, as far as that shows without making one.
+    Check that files can be created in a directory, as far as possible without creating one.
 
     Raises:
-        OSError: it is missing, is not a directory, or may not be written to.
+        OSError: it is missing, is not a directory, or is not writable.
     """
     if not os.path.exists(path):
         raise FileNotFoundError(errno.ENOENT, f"there is no directory {path}")

@@ -25,8 +25,8 @@ __all__ = ["Checkpoint", "Fingerprint"]
 #: The version of the plain form that is written. Raised by a change that an older reader would get wrong.
 VERSION = 2
 
-#: What version 1 called the fields that version 2 renamed: the field that holds them ("" is the checkpoint), the old
-#: name, the new name. Everything else is the same in both.
+#: The fields that version 2 renamed: the object that contains the field ("" is the checkpoint itself), its name in
+#: version 1, and its name in version 2. Everything else is the same in both versions.
 _RENAMED_SINCE_1 = (
     ("", "doubling_every", "parts_per_doubling"),
     ("fingerprint", "content", "crc64"),
@@ -95,12 +95,12 @@ class Checkpoint:
         source: the source's name, a path for a file.
         fingerprint: the version of the source that the parts were read from.
         part_size: the size of a part in bytes (of the first one, where sizes grow).
-        parts_per_doubling: for a source of unknown size: the part size doubles after every so many parts. None: it is
-            the same for all parts.
+        parts_per_doubling: for a source of unknown size: the number of parts after which the part size doubles. None:
+            all parts have the same size.
         options: the options that were fixed when the upload was initiated.
         upload_id: None until the upload was initiated.
         parts: the acknowledged parts, each part number once, in no particular order.
-        token: a random value in the object's metadata that identifies the object where the backend has no checksum of
+        token: a random value in the object's metadata that identifies the object if the backend has no checksums of
             objects.
         abandoned: ids of earlier uploads of this name that still have to be aborted.
         created: when the upload was started, in seconds since 1970.

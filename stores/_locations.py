@@ -152,7 +152,7 @@ class SingleFile:
         files.check_directory(os.path.dirname(self.file))
 
     def is_unrelated(self, path: str) -> bool:
-        """Return whether a file exists that never was a checkpoint, whoever owns it."""
+        """Return whether a file exists that never was a checkpoint, whether or not it can be trusted."""
         try:
             return not journal.looks_like_checkpoint(files.read(path, 64, trusted=False))
         except FileNotFoundError:

@@ -272,7 +272,7 @@ MUTATIONS = [
     Mutation(
         "what was swapped before it was opened is used",
         FILES,
-        "        _refuse(path, judge(os.fstat(file), directory=directory))",
+        "        _refuse(path, refusal(os.fstat(file), directory=directory))",
         "        pass",
         ("tests/core/test_durable.py",),
     ),
