@@ -10,7 +10,7 @@ STORAGE_FAILS = ("tests/proof/test_every_instant.py -k storage", *PROOF)
 WISHES = ("tests/proof/test_every_instant.py -k stop_request", *PROOF)
 MOVED = ("tests/core/engine/test_moved_sources.py",)
 BELIEVED = (
-    "tests/core/engine/test_ledger.py",
+    "tests/core/engine/test_reconcile.py",
     "tests/core/engine/test_resume.py",
     "tests/core/engine/test_complete.py",
 )
