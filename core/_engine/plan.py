@@ -145,8 +145,8 @@ def plan_parts(
 def _check_part_size(part_size: int, limits: PartLimits) -> None:
     if not limits.min_part_size <= part_size <= limits.max_part_size:
         raise InvalidInput(
-            f"the part size of {part_size} bytes is out of bounds: the storage accepts parts of {limits.min_part_size} to"
-            f" {limits.max_part_size} bytes"
+            f"the part size of {part_size} bytes is out of bounds: the storage accepts parts of"
+            f" {limits.min_part_size} to {limits.max_part_size} bytes"
         )
 
 

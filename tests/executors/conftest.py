@@ -176,7 +176,8 @@ if __name__ == "__main__":
     )
     config = TransferConfig(part_size={PART}, multipart_threshold=0, concurrency=2)
     MAKE_EXECUTOR
-    Uploader(backend, FileCheckpointStore(checkpoints), config, executor).upload(file, "key")
+    store = FileCheckpointStore(checkpoints)
+    Uploader(backend, store=store, config=config, executor=executor).upload(file, "key")
 """
 
 
