@@ -25,7 +25,7 @@ NO_OPTIONS = ObjectOptions()
 ONCE = ObjectOptions(forbid_overwrite=True)
 
 
-def begun(backend, body, *datas, key="key"):
+def start_upload(backend, body, *datas, key="key"):
     upload_id = backend.initiate_upload(key, NO_OPTIONS)
     return upload_id, [backend.upload_part(key, upload_id, n, body(data)) for n, data in enumerate(datas, 1)]
 
@@ -33,11 +33,11 @@ def begun(backend, body, *datas, key="key"):
 # --- the life of an upload -------------------------------------------------------------------------------------------
 
 
-def test_it_fits_the_protocol(backend):
+def test_it_implements_the_protocol(backend):
     assert isinstance(backend, MultipartBackend)
 
 
-def test_the_object_is_its_parts_in_order_of_number(backend, body, read):
+def test_the_object_is_its_parts_in_ascending_order(backend, body, read):
     upload_id = backend.initiate_upload("a/b.bin", NO_OPTIONS)
     parts = {n: backend.upload_part("a/b.bin", upload_id, n, body(bytes([n]) * 5000)) for n in (7, 1, 3)}
     whole = b"".join(bytes([n]) * 5000 for n in (1, 3, 7))
@@ -48,25 +48,25 @@ def test_the_object_is_its_parts_in_order_of_number(backend, body, read):
     assert ("a/b.bin", 15000, crc64(whole)) == (stored.key, stored.size, stored.crc64)
 
 
-def test_a_receipt_says_what_is_stored(backend, body):
-    _, [part] = begun(backend, body, b"x" * 2500)
+def test_an_uploaded_part_describes_what_is_stored(backend, body):
+    _, [part] = start_upload(backend, body, b"x" * 2500)
 
     assert (1, 2500, crc64(b"x" * 2500)) == (part.part_number, part.size, part.crc64)
 
 
-def test_the_list_of_parts_ascends_and_holds_the_same_receipts(backend, body):
+def test_the_part_list_is_ascending_and_has_the_same_parts(backend, body):
     upload_id = backend.initiate_upload("key", NO_OPTIONS)
     parts = [backend.upload_part("key", upload_id, n, body(b"%d" % n)) for n in (12, 2, 111)]
 
     assert sorted(parts, key=lambda part: part.part_number) == list(backend.list_parts("key", upload_id))
 
 
-def test_an_upload_without_parts_lists_none(backend):
+def test_an_upload_without_parts_has_an_empty_list(backend):
     assert list(backend.list_parts("key", backend.initiate_upload("key", NO_OPTIONS))) == []
 
 
-def test_a_receipt_from_the_list_completes(backend, body, read):
-    upload_id, _ = begun(backend, body, b"one", b"two")
+def test_listed_parts_can_be_completed(backend, body, read):
+    upload_id, _ = start_upload(backend, body, b"one", b"two")
 
     backend.complete_upload("key", upload_id, list(backend.list_parts("key", upload_id)), NO_OPTIONS)
 
@@ -74,14 +74,14 @@ def test_a_receipt_from_the_list_completes(backend, body, read):
 
 
 def test_an_object_is_invisible_until_complete(backend, body):
-    begun(backend, body, b"one")
+    start_upload(backend, body, b"one")
 
     assert backend.head_object("key") is None
 
 
-def test_the_object_that_stands_is_left_until_complete(backend, body, read):
+def test_an_existing_object_is_unchanged_until_complete(backend, body, read):
     backend.put_object("key", body(b"old"), NO_OPTIONS)
-    upload_id, parts = begun(backend, body, b"new")
+    upload_id, parts = start_upload(backend, body, b"new")
     before = read("key")
 
     backend.complete_upload("key", upload_id, parts, NO_OPTIONS)
@@ -89,24 +89,24 @@ def test_the_object_that_stands_is_left_until_complete(backend, body, read):
     assert (before, read("key")) == (b"old", b"new")
 
 
-def test_parts_that_are_not_named_are_dropped(backend, body, read):
-    upload_id, parts = begun(backend, body, b"one", b"two", b"three")
+def test_parts_that_are_not_listed_at_complete_are_dropped(backend, body, read):
+    upload_id, parts = start_upload(backend, body, b"one", b"two", b"three")
 
     backend.complete_upload("key", upload_id, parts[::2], NO_OPTIONS)
 
     assert read("key") == b"onethree"
 
 
-def test_an_empty_last_part_is_fine(backend, body, read):
-    upload_id, parts = begun(backend, body, b"")
+def test_an_empty_last_part_is_accepted(backend, body, read):
+    upload_id, parts = start_upload(backend, body, b"")
 
     stored = backend.complete_upload("key", upload_id, parts, NO_OPTIONS)
 
     assert (read("key"), stored.size, stored.crc64) == (b"", 0, 0)
 
 
-def test_of_a_part_sent_twice_the_last_one_stands(backend, body, read):
-    upload_id, [stale] = begun(backend, body, b"first")
+def test_a_part_sent_twice_replaces_the_first(backend, body, read):
+    upload_id, [stale] = start_upload(backend, body, b"first")
     fresh = backend.upload_part("key", upload_id, 1, body(b"second"))
 
     with pytest.raises(PartRejected):
@@ -117,7 +117,7 @@ def test_of_a_part_sent_twice_the_last_one_stands(backend, body, read):
 
 
 def test_the_same_part_sent_twice_is_harmless(backend, body, read):
-    upload_id, [first] = begun(backend, body, b"same")
+    upload_id, [first] = start_upload(backend, body, b"same")
     backend.upload_part("key", upload_id, 1, body(b"same"))
 
     backend.complete_upload("key", upload_id, [first], NO_OPTIONS)
@@ -136,8 +136,8 @@ def test_the_same_part_sent_twice_is_harmless(backend, body, read):
         pytest.param(lambda one, two: [one, UploadedPart(2, 4, two.etag)], id="other size"),
     ],
 )
-def test_parts_that_do_not_fit_are_rejected_and_the_upload_stays_usable(backend, body, read, named):
-    upload_id, parts = begun(backend, body, b"one", b"two")
+def test_wrong_parts_are_rejected_and_the_upload_stays_usable(backend, body, read, named):
+    upload_id, parts = start_upload(backend, body, b"one", b"two")
 
     with pytest.raises(PartRejected, match="kept"):
         backend.complete_upload("key", upload_id, named(*parts), NO_OPTIONS)
@@ -147,8 +147,8 @@ def test_parts_that_do_not_fit_are_rejected_and_the_upload_stays_usable(backend,
     assert read("key") == b"onetwo"
 
 
-def test_a_completed_upload_is_dead(backend, body, read):
-    upload_id, parts = begun(backend, body, b"one")
+def test_a_completed_upload_has_ended(backend, body, read):
+    upload_id, parts = start_upload(backend, body, b"one")
     backend.complete_upload("key", upload_id, parts, NO_OPTIONS)
     backend.put_object("key", body(b"later"), NO_OPTIONS)
 
@@ -163,8 +163,8 @@ def test_a_completed_upload_is_dead(backend, body, read):
     assert list(backend.list_uploads()) == []
 
 
-def test_an_aborted_upload_is_dead(backend, body):
-    upload_id, parts = begun(backend, body, b"one")
+def test_an_aborted_upload_has_ended(backend, body):
+    upload_id, parts = start_upload(backend, body, b"one")
     backend.abort_upload("key", upload_id)
 
     with pytest.raises(UploadNotFound):
@@ -178,8 +178,8 @@ def test_an_aborted_upload_is_dead(backend, body):
     assert list(backend.list_uploads()) == []
 
 
-def test_an_abort_touches_no_object_and_can_be_repeated(backend, body, read):
-    upload_id, parts = begun(backend, body, b"one")
+def test_an_abort_changes_no_object_and_can_be_repeated(backend, body, read):
+    upload_id, parts = start_upload(backend, body, b"one")
     backend.complete_upload("key", upload_id, parts, NO_OPTIONS)
 
     backend.abort_upload("key", upload_id)
@@ -190,8 +190,8 @@ def test_an_abort_touches_no_object_and_can_be_repeated(backend, body, read):
     assert read("key") == b"one"
 
 
-def test_an_abort_under_another_key_leaves_the_upload(backend, body):
-    upload_id, parts = begun(backend, body, b"one")
+def test_an_abort_under_another_key_keeps_the_upload(backend, body):
+    upload_id, parts = start_upload(backend, body, b"one")
 
     backend.abort_upload("other", upload_id)
 
@@ -199,7 +199,7 @@ def test_an_abort_under_another_key_leaves_the_upload(backend, body):
 
 
 @pytest.mark.parametrize("upload_id", ["", "0" * 32, "..", "../uploads", "a/b", "\0", "é", "x" * 1000])
-def test_an_unknown_id_is_no_upload(backend, body, upload_id):
+def test_an_unknown_id_is_upload_not_found(backend, body, upload_id):
     part = UploadedPart(1, 3, "etag")
 
     with pytest.raises(UploadNotFound):
@@ -211,15 +211,15 @@ def test_an_unknown_id_is_no_upload(backend, body, upload_id):
 
 
 def test_an_id_belongs_to_its_key(backend, body):
-    upload_id, parts = begun(backend, body, b"one")
+    upload_id, parts = start_upload(backend, body, b"one")
 
     with pytest.raises(UploadNotFound):
         backend.complete_upload("other", upload_id, parts, NO_OPTIONS)
 
 
-def test_two_uploads_of_one_key_stay_apart(backend, body, read):
-    first, first_parts = begun(backend, body, b"first")
-    second, second_parts = begun(backend, body, b"second")
+def test_two_uploads_of_one_key_are_independent(backend, body, read):
+    first, first_parts = start_upload(backend, body, b"first")
+    second, second_parts = start_upload(backend, body, b"second")
     backend.complete_upload("key", second, second_parts, NO_OPTIONS)
 
     backend.complete_upload("key", first, first_parts, NO_OPTIONS)
@@ -227,7 +227,7 @@ def test_two_uploads_of_one_key_stay_apart(backend, body, read):
     assert read("key") == b"first"
 
 
-def test_the_uploads_are_listed_by_key_then_id_under_their_prefix(backend):
+def test_uploads_are_listed_by_key_and_id_with_a_prefix(backend):
     pending = [(key, backend.initiate_upload(key, NO_OPTIONS)) for key in ("b/2", "a", "b/1", "b/2", "bb")]
 
     listed = list(backend.list_uploads())
@@ -251,7 +251,7 @@ def test_part_numbers_and_sizes_beyond_the_limits_are_refused(backend, body):
     assert list(backend.list_parts("key", upload_id)) == []
 
 
-def test_the_highest_part_number_is_fine(backend, body):
+def test_the_highest_part_number_is_accepted(backend, body):
     upload_id = backend.initiate_upload("key", NO_OPTIONS)
 
     part = backend.upload_part("key", upload_id, backend.limits.max_parts, body(b"x"))
@@ -263,7 +263,7 @@ def test_the_highest_part_number_is_fine(backend, body):
 
 
 @pytest.mark.parametrize("promised", [4999, 5001])
-def test_a_body_of_another_length_than_promised_stores_nothing(backend, body, promised):
+def test_a_body_of_a_wrong_length_stores_nothing(backend, body, promised):
     upload_id = backend.initiate_upload("key", NO_OPTIONS)
 
     with pytest.raises(IntegrityError, match="nothing was stored") as caught:
@@ -277,8 +277,8 @@ def test_a_body_of_another_length_than_promised_stores_nothing(backend, body, pr
 
 
 @pytest.mark.parametrize("failure", [OSError(28, "No space left"), ValueError("mine"), KeyboardInterrupt()])
-def test_what_a_body_raises_passes_through_and_stores_nothing(backend, body, failure):
-    upload_id, parts = begun(backend, body, b"stands")
+def test_exceptions_of_a_body_propagate_and_nothing_is_stored(backend, body, failure):
+    upload_id, parts = start_upload(backend, body, b"stands")
 
     def fail(given):
         if given >= 2000:
@@ -294,7 +294,7 @@ def test_what_a_body_raises_passes_through_and_stores_nothing(backend, body, fai
     assert backend.head_object("key") is None
 
 
-def test_an_upload_that_is_aborted_while_a_part_is_sent_takes_no_part(backend, body):
+def test_a_part_of_an_upload_that_is_aborted_meanwhile_is_not_acknowledged(backend, body):
     upload_id = backend.initiate_upload("key", NO_OPTIONS)
 
     def abort(given):
@@ -317,7 +317,7 @@ def test_a_put_stores_the_object(backend, body, read, data):
     assert backend.head_object("a/b") == stored
 
 
-def test_a_put_replaces(backend, body, read):
+def test_a_put_replaces_an_object(backend, body, read):
     backend.put_object("key", body(b"old and long"), ObjectOptions(metadata={"v": "1"}))
     backend.put_object("key", body(b"new"), NO_OPTIONS)
 
@@ -325,12 +325,12 @@ def test_a_put_replaces(backend, body, read):
     assert backend.head_object("key").metadata == {}
 
 
-def test_a_missing_object_has_no_head(backend):
+def test_the_head_of_a_missing_object_is_none(backend):
     assert backend.head_object("a/b") is None
 
 
-def test_the_head_of_an_object_made_of_parts_is_what_complete_said(backend, body):
-    upload_id, parts = begun(backend, body, b"one", b"two")
+def test_the_head_of_an_object_of_parts_is_the_result_of_complete(backend, body):
+    upload_id, parts = start_upload(backend, body, b"one", b"two")
 
     assert backend.complete_upload("key", upload_id, parts, NO_OPTIONS) == backend.head_object("key")
 
@@ -338,7 +338,7 @@ def test_the_head_of_an_object_made_of_parts_is_what_complete_said(backend, body
 # --- options ---------------------------------------------------------------------------------------------------------
 
 
-def test_options_come_back_with_the_object(backend, body):
+def test_options_are_returned_with_the_object(backend, body):
     options = ObjectOptions(
         content_type="text/plain",
         metadata={"a": "1", "b": "zwei"},
@@ -360,14 +360,14 @@ def test_options_come_back_with_the_object(backend, body):
     assert backend.describe("none") is None
 
 
-def test_an_option_that_is_not_honoured_is_refused(backend, body):
+def test_an_unsupported_option_is_refused_at_every_step(backend, body):
     options = ObjectOptions(callback=Callback("http://127.0.0.1/", "x"))
 
     with pytest.raises(UnsupportedOption, match="callback"):
         backend.initiate_upload("key", options)
     with pytest.raises(UnsupportedOption):
         backend.put_object("key", body(b"x"), options)
-    upload_id, parts = begun(backend, body, b"one")
+    upload_id, parts = start_upload(backend, body, b"one")
     with pytest.raises(UnsupportedOption):
         backend.complete_upload("key", upload_id, parts, options)
 
@@ -375,8 +375,8 @@ def test_an_option_that_is_not_honoured_is_refused(backend, body):
     assert len(list(backend.list_uploads())) == 1
 
 
-def test_forbidden_to_overwrite_it_refuses_at_every_step_and_keeps_the_upload(backend, body, read):
-    upload_id, parts = begun(backend, body, b"new")
+def test_forbid_overwrite_refuses_at_every_step_and_keeps_the_upload(backend, body, read):
+    upload_id, parts = start_upload(backend, body, b"new")
     backend.put_object("key", body(b"old"), ONCE)
 
     with pytest.raises(ObjectExists):
@@ -392,8 +392,8 @@ def test_forbidden_to_overwrite_it_refuses_at_every_step_and_keeps_the_upload(ba
     assert read("key") == b"new"
 
 
-def test_forbidden_to_overwrite_it_stores_where_nothing_is(backend, body, read):
-    upload_id, parts = begun(backend, body, b"one")
+def test_forbid_overwrite_stores_a_new_object(backend, body, read):
+    upload_id, parts = start_upload(backend, body, b"one")
 
     backend.complete_upload("key", upload_id, parts, ONCE)
 
@@ -406,7 +406,7 @@ def test_forbidden_to_overwrite_it_stores_where_nothing_is(backend, body, read):
 
 
 @pytest.mark.parametrize("key", ["", "x" * 1024, "\udcff"])
-def test_a_key_that_can_not_be_one_is_refused_by_every_method(backend, body, key):
+def test_an_invalid_key_is_refused_by_every_method(backend, body, key):
     part = UploadedPart(1, 1, "etag")
     calls = [
         lambda: backend.initiate_upload(key, NO_OPTIONS),
@@ -427,8 +427,8 @@ def test_a_key_that_can_not_be_one_is_refused_by_every_method(backend, body, key
     "key",
     ["a b", "ü/é", "日本語", "%2F", "a+b&c=d", "'\"", "...", "a/.partwise", ".hidden", "~", "-rf", "x" * 255, "🦔"],
 )
-def test_strange_keys_are_keys(backend, body, read, key):
-    upload_id, parts = begun(backend, body, b"one", key=key)
+def test_unusual_keys_are_accepted(backend, body, read, key):
+    upload_id, parts = start_upload(backend, body, b"one", key=key)
     backend.complete_upload(key, upload_id, parts, NO_OPTIONS)
 
     assert read(key) == b"one"
@@ -450,7 +450,7 @@ def test_many_threads_send_the_parts_of_one_upload(backend, body, read):
     assert crc64(b"".join(datas.values())) == stored.crc64
 
 
-def test_of_many_that_may_not_overwrite_one_stores(backend, body, read):
+def test_one_of_many_concurrent_puts_with_forbid_overwrite_succeeds(backend, body, read):
     def put(n):
         try:
             backend.put_object("key", body(b"%d" % n * 3000), ONCE)
@@ -465,8 +465,8 @@ def test_of_many_that_may_not_overwrite_one_stores(backend, body, read):
     assert b"%d" % winners[0] * 3000 == read("key")
 
 
-def test_completed_by_many_at_once_there_is_one_object(backend, body, read):
-    upload_id, parts = begun(backend, body, b"a" * 5000, b"b" * 5000)
+def test_many_concurrent_completes_make_one_object(backend, body, read):
+    upload_id, parts = start_upload(backend, body, b"a" * 5000, b"b" * 5000)
 
     def complete(_):
         try:
@@ -487,7 +487,7 @@ def test_completed_by_many_at_once_there_is_one_object(backend, body, read):
 
 
 def test_a_closed_backend_refuses_every_method(backend, body):
-    upload_id, [part] = begun(backend, body, b"one")
+    upload_id, [part] = start_upload(backend, body, b"one")
     backend.close()
     backend.close()
     calls = [
@@ -507,7 +507,7 @@ def test_a_closed_backend_refuses_every_method(backend, body):
     assert "closed" in repr(backend)
 
 
-def test_leaving_the_context_closes(backend):
+def test_leaving_the_context_closes_the_backend(backend):
     with backend as entered:
         assert entered is backend
 
@@ -515,5 +515,5 @@ def test_leaving_the_context_closes(backend):
         backend.head_object("key")
 
 
-def test_the_repr_names_class_and_location(backend):
+def test_the_repr_shows_class_and_location(backend):
     assert f"<{type(backend).__name__} {backend.location}>" == repr(backend)

@@ -49,11 +49,11 @@ def backend(directory):
 
 
 @pytest.fixture
-def books(directory):
+def meta_dir(directory):
     return directory / ".partwise"
 
 
-def begun(backend, body, *datas, key="key", options=NO_OPTIONS):
+def start_upload(backend, body, *datas, key="key", options=NO_OPTIONS):
     upload_id = backend.initiate_upload(key, options)
     return upload_id, [backend.upload_part(key, upload_id, n, body(data)) for n, data in enumerate(datas, 1)]
 
@@ -95,14 +95,14 @@ def test_the_location_is_the_same_through_a_symbolic_link(tmp_path):
     assert LocalBackend(tmp_path / "link").location == LocalBackend(tmp_path / "real").location
 
 
-def test_the_limits_leave_the_rest_to_the_file_system(backend):
+def test_the_size_of_an_object_is_limited_by_the_file_system(backend):
     limits = backend.limits
 
     assert (limits.min_part_size, limits.max_part_size, limits.max_parts) == (1, 5 * TIB, 10_000)
     assert limits.max_put_size == limits.max_object_size == 10_000 * 5 * TIB
 
 
-def test_it_promises_lists_and_checksums(backend):
+def test_the_capabilities_are_part_lists_and_checksums(backend):
     capabilities = backend.capabilities
 
     assert (capabilities.lists_parts, capabilities.part_checksums, capabilities.object_checksums) == (True, True, True)
@@ -118,13 +118,13 @@ def test_it_promises_lists_and_checksums(backend):
         {"request_payer": "requester"},
     ],
 )
-def test_what_a_directory_can_not_do_is_refused_by_name(backend, body, option):
+def test_an_unsupported_option_is_refused_by_name(backend, body, option):
     with pytest.raises(UnsupportedOption, match=next(iter(option))):
         backend.put_object("key", body(b"x"), ObjectOptions(**option))
 
 
-def test_a_pickled_backend_is_one_on_the_same_directory(backend, body):
-    upload_id, parts = begun(backend, body, b"one")
+def test_a_pickled_backend_opens_the_same_directory(backend, body):
+    upload_id, parts = start_upload(backend, body, b"one")
 
     other = pickle.loads(pickle.dumps(backend))
     other.complete_upload("key", upload_id, parts, NO_OPTIONS)
@@ -133,7 +133,7 @@ def test_a_pickled_backend_is_one_on_the_same_directory(backend, body):
     assert backend.head_object("key").size == 3
 
 
-def test_reading_makes_no_directory(backend, directory):
+def test_reading_does_not_create_the_directory(backend, directory):
     assert backend.head_object("key") is None
     assert backend.describe("key") is None
     with pytest.raises(BucketNotFound, match="does not exist, so it has no uploads"):
@@ -142,13 +142,13 @@ def test_reading_makes_no_directory(backend, directory):
     assert not directory.exists()
 
 
-def test_the_first_write_makes_the_directory_with_its_parents(tmp_path, body):
+def test_the_first_write_creates_the_directory_and_its_parents(tmp_path, body):
     LocalBackend(tmp_path / "a" / "b").put_object("key", body(b"x"), NO_OPTIONS)
 
     assert (tmp_path / "a" / "b" / "key").read_bytes() == b"x"
 
 
-def test_a_file_in_place_of_the_directory_is_no_bucket(backend, body, directory):
+def test_a_file_in_place_of_the_directory_is_bucket_not_found(backend, body, directory):
     directory.write_bytes(b"a file")
 
     with pytest.raises(BucketNotFound):
@@ -161,32 +161,32 @@ def test_a_file_in_place_of_the_directory_is_no_bucket(backend, body, directory)
     assert backend.head_object("key") is None
 
 
-def test_ids_can_not_be_guessed(backend):
+def test_upload_ids_are_random(backend):
     ids = {backend.initiate_upload("key", NO_OPTIONS) for _ in range(20)}
 
     assert len(ids) == 20
     assert all(len(upload_id) == 32 and int(upload_id, 16) >= 0 for upload_id in ids)
 
 
-def test_ids_and_times_can_be_given(directory):
+def test_upload_ids_and_times_can_be_injected(directory):
     backend = LocalBackend(directory, clock=lambda: 5000.25, upload_ids=lambda: "Id-1")
 
     assert backend.initiate_upload("key", NO_OPTIONS) == "Id-1"
     assert list(LocalBackend(directory).list_uploads()) == [PendingUpload("key", "Id-1", utc(5000.25))]
 
 
-def test_an_id_that_comes_twice_begins_no_second_upload(directory, body, books):
+def test_an_upload_id_that_is_in_use_is_not_used_again(directory, body, meta_dir):
     backend = LocalBackend(directory, upload_ids=lambda: "same")
-    _, parts = begun(backend, body, b"one")
+    _, parts = start_upload(backend, body, b"one")
 
     with pytest.raises(BackendError):
         backend.initiate_upload("other", NO_OPTIONS)
 
     assert list(backend.list_parts("key", "same")) == parts
-    assert names_in(books / "temp") == []
+    assert names_in(meta_dir / "temp") == []
 
 
-def test_an_id_that_is_no_name_is_refused(directory):
+def test_an_upload_id_that_is_not_a_file_name_is_refused(directory):
     with pytest.raises(InvalidInput):
         LocalBackend(directory, upload_ids=lambda: "../x").initiate_upload("key", NO_OPTIONS)
 
@@ -194,7 +194,7 @@ def test_an_id_that_is_no_name_is_refused(directory):
 # --- places ----------------------------------------------------------------------------------------------------------
 
 
-def test_under_an_object_there_is_no_place_for_another(backend, body, directory):
+def test_an_object_can_not_be_a_directory_as_well(backend, body, directory):
     backend.put_object("a", body(b"x"), NO_OPTIONS)
 
     with pytest.raises(BackendError, match="'a' is an object") as caught:
@@ -207,8 +207,8 @@ def test_under_an_object_there_is_no_place_for_another(backend, body, directory)
     assert list(backend.list_uploads()) == []
 
 
-def test_an_object_that_took_the_place_meanwhile_fails_complete_and_keeps_the_upload(backend, body):
-    upload_id, parts = begun(backend, body, b"one", key="a/b")
+def test_complete_fails_and_keeps_the_upload_if_an_object_replaced_the_directory(backend, body):
+    upload_id, parts = start_upload(backend, body, b"one", key="a/b")
     backend.put_object("a", body(b"x"), NO_OPTIONS)
 
     with pytest.raises(BackendError, match="'a' is an object"):
@@ -217,8 +217,8 @@ def test_an_object_that_took_the_place_meanwhile_fails_complete_and_keeps_the_up
     assert list(backend.list_parts("a/b", upload_id)) == parts
 
 
-def test_where_a_directory_stands_there_is_no_place_for_an_object(backend, body):
-    upload_id, parts = begun(backend, body, b"one", key="a")
+def test_a_directory_is_not_replaced_by_an_object(backend, body):
+    upload_id, parts = start_upload(backend, body, b"one", key="a")
     backend.put_object("a/b", body(b"x"), NO_OPTIONS)
 
     with pytest.raises(BackendError, match="a directory of that name"):
@@ -230,7 +230,7 @@ def test_where_a_directory_stands_there_is_no_place_for_an_object(backend, body)
     assert list(backend.list_parts("a", upload_id)) == parts
 
 
-def test_what_is_no_regular_file_is_no_object(backend, directory):
+def test_only_a_regular_file_is_an_object(backend, directory):
     directory.mkdir()
     if not hasattr(os, "mkfifo"):
         pytest.skip("no named pipes here")
@@ -240,13 +240,13 @@ def test_what_is_no_regular_file_is_no_object(backend, directory):
 
 
 @needs_symlinks
-@pytest.mark.parametrize("key", ["out/key", "out/deep/key", "books/uploads/key", "file"])
+@pytest.mark.parametrize("key", ["out/key", "out/deep/key", "meta/uploads/key", "file"])
 def test_a_symbolic_link_that_leads_out_is_refused(backend, body, directory, tmp_path, key):
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "secret").write_bytes(b"secret")
     (directory / ".partwise").mkdir(parents=True)
     (directory / "out").symlink_to(tmp_path / "elsewhere")
-    (directory / "books").symlink_to(".partwise")
+    (directory / "meta").symlink_to(".partwise")
     (directory / "file").symlink_to(tmp_path / "secret")
 
     with pytest.raises(InvalidKey, match="symbolic link"):
@@ -263,8 +263,8 @@ def test_a_symbolic_link_that_leads_out_is_refused(backend, body, directory, tmp
 
 
 @needs_symlinks
-def test_a_link_that_turns_outward_in_mid_upload_is_refused_at_complete(backend, body, directory, tmp_path):
-    upload_id, parts = begun(backend, body, b"one", key="sub/key")
+def test_a_link_that_leads_out_since_the_initiate_is_refused_at_complete(backend, body, directory, tmp_path):
+    upload_id, parts = start_upload(backend, body, b"one", key="sub/key")
     (tmp_path / "elsewhere").mkdir()
     (directory / "sub").symlink_to(tmp_path / "elsewhere")
 
@@ -275,7 +275,7 @@ def test_a_link_that_turns_outward_in_mid_upload_is_refused_at_complete(backend,
 
 
 @needs_symlinks
-def test_a_symbolic_link_within_the_directory_is_a_way(backend, body, directory):
+def test_a_symbolic_link_within_the_directory_is_followed(backend, body, directory):
     (directory / "real").mkdir(parents=True)
     (directory / "link").symlink_to("real")
 
@@ -286,7 +286,7 @@ def test_a_symbolic_link_within_the_directory_is_a_way(backend, body, directory)
 
 
 @needs_symlinks
-def test_a_loop_of_links_is_an_error_of_ours(backend, body, directory):
+def test_a_loop_of_links_is_a_backend_error(backend, body, directory):
     directory.mkdir()
     (directory / "a").symlink_to("b")
     (directory / "b").symlink_to("a")
@@ -295,7 +295,7 @@ def test_a_loop_of_links_is_an_error_of_ours(backend, body, directory):
         backend.put_object("a/key", body(b"x"), NO_OPTIONS)
 
 
-def test_a_path_too_long_for_the_system_is_an_invalid_key_before_anything_happens(backend):
+def test_a_path_too_long_for_the_system_is_refused_before_anything_is_written(backend):
     with pytest.raises(InvalidKey):
         backend.initiate_upload("/".join(["x" * 200] * 40), NO_OPTIONS)
 
@@ -305,7 +305,7 @@ def test_a_path_too_long_for_the_system_is_an_invalid_key_before_anything_happen
 # --- heads -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_file_put_there_by_hand_has_a_right_head(backend, directory):
+def test_the_head_of_a_file_created_by_hand_is_computed_from_its_bytes(backend, directory):
     (directory / "sub").mkdir(parents=True)
     (directory / "sub" / "mine").write_bytes(b"by hand" * 1000)
 
@@ -315,8 +315,8 @@ def test_a_file_put_there_by_hand_has_a_right_head(backend, directory):
     assert backend.describe("sub/mine") == NO_OPTIONS
 
 
-def test_the_same_bytes_have_the_same_etag_however_they_came(backend, body, directory):
-    upload_id, parts = begun(backend, body, b"one", b"two")
+def test_the_same_bytes_have_the_same_etag_however_they_were_uploaded(backend, body, directory):
+    upload_id, parts = start_upload(backend, body, b"one", b"two")
     stored = backend.complete_upload("key", upload_id, parts, NO_OPTIONS)
     (directory / "mine").write_bytes(b"onetwo")
 
@@ -325,7 +325,7 @@ def test_the_same_bytes_have_the_same_etag_however_they_came(backend, body, dire
 
 
 @pytest.mark.parametrize("edit", ["in place", "replaced", "appended"])
-def test_an_object_edited_by_hand_loses_its_description(backend, body, directory, edit):
+def test_an_object_edited_by_hand_loses_its_metadata(backend, body, directory, edit):
     backend.put_object("key", body(b"stored"), RICH)
     path = directory / "key"
     if edit == "replaced":
@@ -339,7 +339,7 @@ def test_an_object_edited_by_hand_loses_its_description(backend, body, directory
     assert (head.crc64, head.metadata) == (crc64(path.read_bytes()), {})
 
 
-def test_the_description_is_not_read_from_the_bytes_again(backend, body, monkeypatch):
+def test_an_object_with_a_record_is_not_read_for_its_checksum(backend, body, monkeypatch):
     backend.put_object("key", body(b"stored"), RICH)
     monkeypatch.setattr(_local_lookup, "checksum_file", lambda file: pytest.fail("the object was read"))
 
@@ -360,9 +360,9 @@ def test_the_description_is_not_read_from_the_bytes_again(backend, body, monkeyp
         b'{"version": 1, "key": "key", "crc64": "0", "options": {"later": 1}}',
     ],
 )
-def test_a_description_that_can_not_be_trusted_is_none(backend, body, books, damage):
+def test_a_damaged_record_of_metadata_is_ignored(backend, body, meta_dir, damage):
     backend.put_object("key", body(b"stored"), RICH)
-    [record] = books.glob("objects/*/*")
+    [record] = meta_dir.glob("objects/*/*")
     record.write_bytes(damage)
 
     head = backend.head_object("key")
@@ -370,22 +370,22 @@ def test_a_description_that_can_not_be_trusted_is_none(backend, body, books, dam
     assert (head.crc64, head.metadata) == (crc64(b"stored"), {})
 
 
-def test_a_replaced_object_leaves_no_description_behind(backend, body, books):
+def test_the_metadata_of_a_replaced_object_is_removed(backend, body, meta_dir):
     backend.put_object("key", body(b"old"), RICH)
     backend.put_object("key", body(b"new!"), RICH)
-    [record] = books.glob("objects/*/*")
+    [record] = meta_dir.glob("objects/*/*")
     described = json.loads(record.read_bytes())["crc64"]
 
     backend.put_object("key", body(b"newer"), NO_OPTIONS)
 
     assert described == f"{crc64(b'new!'):016X}"
-    assert not books.exists()
+    assert not meta_dir.exists()
     assert backend.describe("key") == NO_OPTIONS
 
 
-def test_descriptions_that_crashes_left_go_once_they_are_old(directory, body, books):
+def test_metadata_left_by_crashes_is_removed_once_it_is_old(directory, body, meta_dir):
     LocalBackend(directory).put_object("key", body(b"old"), RICH)
-    [record] = books.glob("objects/*/*")
+    [record] = meta_dir.glob("objects/*/*")
     left, not_ours = record.with_name("1-2-3.json"), record.with_name("notes.json")
     for path in (left, not_ours):
         path.write_bytes(b"{}")
@@ -399,11 +399,11 @@ def test_descriptions_that_crashes_left_go_once_they_are_old(directory, body, bo
     assert kept
     assert not left.exists()
     assert not_ours.exists()
-    assert len(list(books.glob("objects/*/*"))) == 2
+    assert len(list(meta_dir.glob("objects/*/*"))) == 2
     assert later.head_object("key").metadata == RICH.metadata
 
 
-def test_an_object_that_is_replaced_while_looked_at_is_looked_at_again(backend, body, directory, monkeypatch):
+def test_head_retries_if_the_object_is_replaced_meanwhile(backend, body, directory, monkeypatch):
     directory.mkdir()
     (directory / "key").write_bytes(b"by hand")
     genuine = _local_lookup.Sidecars.read
@@ -419,7 +419,7 @@ def test_an_object_that_is_replaced_while_looked_at_is_looked_at_again(backend, 
     assert backend.head_object("key").metadata == RICH.metadata
 
 
-def test_an_object_that_never_stands_still_is_an_error_that_passes(backend, directory, monkeypatch):
+def test_head_of_an_object_that_is_replaced_all_the_time_is_a_transient_error(backend, directory, monkeypatch):
     directory.mkdir()
     (directory / "key").write_bytes(b"by hand")
     monkeypatch.setattr(_local_lookup, "_is_same_version", lambda left, right: False)
@@ -428,7 +428,7 @@ def test_an_object_that_never_stands_still_is_an_error_that_passes(backend, dire
         backend.head_object("key")
 
 
-def test_an_object_that_vanishes_while_looked_at_is_none(backend, directory, monkeypatch):
+def test_head_of_an_object_that_is_deleted_meanwhile_is_none(backend, directory, monkeypatch):
     directory.mkdir()
     (directory / "key").write_bytes(b"by hand")
     monkeypatch.setattr(_local_lookup.Sidecars, "read", lambda self, key, version: (directory / "key").unlink())
@@ -439,8 +439,8 @@ def test_an_object_that_vanishes_while_looked_at_is_none(backend, directory, mon
 # --- parts -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_fresh_backend_carries_on_from_the_id_alone(directory, body):
-    upload_id, [one] = begun(LocalBackend(directory), body, b"one", options=RICH)
+def test_a_new_backend_continues_an_upload_by_its_id(directory, body):
+    upload_id, [one] = start_upload(LocalBackend(directory), body, b"one", options=RICH)
     fresh = LocalBackend(directory)
     two = fresh.upload_part("key", upload_id, 2, body(b"two"))
 
@@ -450,41 +450,41 @@ def test_a_fresh_backend_carries_on_from_the_id_alone(directory, body):
     assert fresh.describe("key") == RICH
 
 
-def test_nothing_is_left_of_a_completed_or_aborted_upload(backend, body, books):
-    upload_id, parts = begun(backend, body, b"one", b"two")
+def test_a_completed_or_aborted_upload_leaves_no_files(backend, body, meta_dir):
+    upload_id, parts = start_upload(backend, body, b"one", b"two")
     backend.complete_upload("key", upload_id, parts, ONCE)
-    upload_id, _ = begun(backend, body, b"one")
+    upload_id, _ = start_upload(backend, body, b"one")
     backend.abort_upload("key", upload_id)
 
-    assert not books.exists()
+    assert not meta_dir.exists()
 
 
-def test_a_failed_body_leaves_no_file(backend, body, books):
-    upload_id, _ = begun(backend, body)
+def test_a_failed_body_leaves_no_file(backend, body, meta_dir):
+    upload_id, _ = start_upload(backend, body)
     with pytest.raises(IntegrityError):
         backend.upload_part("key", upload_id, 1, body(b"x" * 5000, promised=6000))
     with pytest.raises(IntegrityError):
         backend.put_object("key", body(b"x" * 5000, promised=6000), NO_OPTIONS)
 
-    assert names_in(books / "uploads" / upload_id / "parts") == []
-    assert names_in(books / "temp") == []
+    assert names_in(meta_dir / "uploads" / upload_id / "parts") == []
+    assert names_in(meta_dir / "temp") == []
 
 
-def test_a_rejected_complete_leaves_no_file(backend, body, books):
-    upload_id, parts = begun(backend, body, b"one")
+def test_a_rejected_complete_leaves_no_file(backend, body, meta_dir):
+    upload_id, parts = start_upload(backend, body, b"one")
     backend.put_object("key", body(b"x"), NO_OPTIONS)
     with pytest.raises(ObjectExists):
         backend.complete_upload("key", upload_id, parts, ONCE)
 
-    assert names_in(books / "uploads" / upload_id) == ["parts", "upload.json"]
+    assert names_in(meta_dir / "uploads" / upload_id) == ["parts", "upload.json"]
 
 
 @pytest.mark.parametrize("place", [0, 1500, 2999])
-def test_a_bit_that_flips_in_a_part_is_found_at_complete_and_mended_by_sending_it_again(
-    backend, body, directory, books, place
+def test_a_flipped_bit_in_a_part_is_detected_at_complete_and_fixed_by_sending_it_again(
+    backend, body, directory, meta_dir, place
 ):
-    upload_id, parts = begun(backend, body, b"one", b"x" * 3000, b"three")
-    path = books / "uploads" / upload_id / "parts" / "00002"
+    upload_id, parts = start_upload(backend, body, b"one", b"x" * 3000, b"three")
+    path = meta_dir / "uploads" / upload_id / "parts" / "00002"
     data = bytearray(path.read_bytes())
     data[place] ^= 4
     path.write_bytes(data)
@@ -499,23 +499,23 @@ def test_a_bit_that_flips_in_a_part_is_found_at_complete_and_mended_by_sending_i
     assert (directory / "key").read_bytes() == b"one" + b"x" * 3000 + b"three"
 
 
-def test_all_parts_that_were_damaged_are_found_at_once(backend, body, directory, books):
+def test_one_complete_detects_all_damaged_parts(backend, body, directory, meta_dir):
     """The loss of power may damage many, and each that is found needs another attempt to complete."""
-    upload_id, parts = begun(backend, body, b"one", b"two", b"three", b"four")
+    upload_id, parts = start_upload(backend, body, b"one", b"two", b"three", b"four")
     for number in (1, 3, 4):
-        path = books / "uploads" / upload_id / "parts" / f"{number:05}"
+        path = meta_dir / "uploads" / upload_id / "parts" / f"{number:05}"
         path.write_bytes(b"\0" + path.read_bytes()[1:])
 
     with pytest.raises(PartRejected, match="3 parts, the first of which is part 1, are damaged on the disk"):
         backend.complete_upload("key", upload_id, parts, NO_OPTIONS)
 
     assert list(backend.list_parts("key", upload_id)) == [parts[1]]
-    assert names_in(books / "uploads" / upload_id) == ["parts", "upload.json"]
+    assert names_in(meta_dir / "uploads" / upload_id) == ["parts", "upload.json"]
 
 
-def test_a_bit_that_flips_in_a_seal_makes_another_receipt(backend, body, books):
-    upload_id, parts = begun(backend, body, b"one")
-    path = books / "uploads" / upload_id / "parts" / "00001"
+def test_a_flipped_bit_in_a_trailer_changes_the_part(backend, body, meta_dir):
+    upload_id, parts = start_upload(backend, body, b"one")
+    path = meta_dir / "uploads" / upload_id / "parts" / "00001"
     path.write_bytes(path.read_bytes()[:-1] + bytes([path.read_bytes()[-1] ^ 1]))
 
     with pytest.raises(PartRejected):
@@ -527,28 +527,28 @@ def test_a_bit_that_flips_in_a_seal_makes_another_receipt(backend, body, books):
 
 
 @pytest.mark.parametrize("size", [0, 10, 24, 3000, 3023])
-def test_a_part_that_was_cut_short_is_no_part(backend, body, books, size):
-    upload_id, parts = begun(backend, body, b"x" * 3000)
-    os.truncate(books / "uploads" / upload_id / "parts" / "00001", size)
+def test_a_truncated_part_is_not_listed(backend, body, meta_dir, size):
+    upload_id, parts = start_upload(backend, body, b"x" * 3000)
+    os.truncate(meta_dir / "uploads" / upload_id / "parts" / "00001", size)
 
     assert list(backend.list_parts("key", upload_id)) == []
     with pytest.raises(PartRejected):
         backend.complete_upload("key", upload_id, parts, NO_OPTIONS)
 
 
-def test_a_part_that_is_cut_short_after_it_was_listed_is_rejected(backend, body, books, monkeypatch):
-    upload_id, parts = begun(backend, body, b"x" * 3000)
+def test_a_part_truncated_after_it_was_listed_is_rejected(backend, body, meta_dir, monkeypatch):
+    upload_id, parts = start_upload(backend, body, b"x" * 3000)
     monkeypatch.setattr(local.UploadFolder, "parts", lambda self: {1: parts[0]})
-    os.truncate(books / "uploads" / upload_id / "parts" / "00001", 100)
+    os.truncate(meta_dir / "uploads" / upload_id / "parts" / "00001", 100)
 
     with pytest.raises(PartRejected):
         backend.complete_upload("key", upload_id, parts, NO_OPTIONS)
 
 
-def test_a_part_that_vanished_after_it_was_listed_is_an_error_that_passes(backend, body, books, monkeypatch):
-    upload_id, parts = begun(backend, body, b"one")
+def test_a_part_removed_after_it_was_listed_is_a_transient_error(backend, body, meta_dir, monkeypatch):
+    upload_id, parts = start_upload(backend, body, b"one")
     monkeypatch.setattr(local.UploadFolder, "parts", lambda self: {1: parts[0]})
-    (books / "uploads" / upload_id / "parts" / "00001").unlink()
+    (meta_dir / "uploads" / upload_id / "parts" / "00001").unlink()
 
     with pytest.raises(ServerFailed):
         backend.complete_upload("key", upload_id, parts, NO_OPTIONS)
@@ -562,9 +562,9 @@ LOOKS = {"complete": ENDS["complete"], "list": lambda backend, upload_id, _: lis
 
 
 @pytest.mark.parametrize(("end", "look"), [(end, look) for end in ENDS for look in LOOKS])
-def test_an_upload_that_ends_while_its_parts_are_looked_at_is_no_more(backend, body, monkeypatch, end, look):
+def test_an_upload_that_ends_while_its_parts_are_listed_is_not_found(backend, body, monkeypatch, end, look):
     """Parts that go with their upload are not parts that are missing."""
-    upload_id, parts = begun(backend, body, b"one", b"two")
+    upload_id, parts = start_upload(backend, body, b"one", b"two")
     genuine = _local_uploads.read_part
 
     def read_part(folder, name):
@@ -581,9 +581,9 @@ def test_an_upload_that_ends_while_its_parts_are_looked_at_is_no_more(backend, b
 @pytest.mark.parametrize(
     "damage", [b"", b"{}", b'{"version": 1, "key": "key"}', b'{"version": 9, "key": "key", "initiated": 1}']
 )
-def test_an_upload_whose_record_can_not_be_read_is_none(backend, body, books, damage):
-    upload_id, _ = begun(backend, body, b"one")
-    (books / "uploads" / upload_id / "upload.json").write_bytes(damage)
+def test_an_upload_with_a_damaged_record_is_not_found(backend, body, meta_dir, damage):
+    upload_id, _ = start_upload(backend, body, b"one")
+    (meta_dir / "uploads" / upload_id / "upload.json").write_bytes(damage)
 
     with pytest.raises(UploadNotFound):
         list(backend.list_parts("key", upload_id))
@@ -591,7 +591,7 @@ def test_an_upload_whose_record_can_not_be_read_is_none(backend, body, books, da
 
 
 def test_an_upload_that_is_aborted_while_it_is_completed_makes_no_object(backend, body, directory, monkeypatch):
-    upload_id, parts = begun(backend, body, b"one")
+    upload_id, parts = start_upload(backend, body, b"one")
     genuine = local.assemble
 
     def aborted_meanwhile(*args):
@@ -607,7 +607,7 @@ def test_an_upload_that_is_aborted_while_it_is_completed_makes_no_object(backend
 
 
 def test_an_upload_that_is_aborted_at_the_last_instant_makes_no_object(backend, body, directory, monkeypatch):
-    upload_id, parts = begun(backend, body, b"one")
+    upload_id, parts = start_upload(backend, body, b"one")
     genuine = local.UploadFolder.mark_committing
 
     def aborted_meanwhile(self, staged):
@@ -625,7 +625,7 @@ def test_an_upload_that_another_process_completed_meanwhile_makes_no_second_obje
     backend, body, directory, monkeypatch
 ):
     """Even if that process died before it dropped the upload."""
-    upload_id, parts = begun(backend, body, b"one")
+    upload_id, parts = start_upload(backend, body, b"one")
     genuine = local.assemble
 
     def completed_meanwhile(*args):
@@ -645,12 +645,12 @@ def test_an_upload_that_another_process_completed_meanwhile_makes_no_second_obje
     assert (directory / "key").read_bytes() == b"later"
 
 
-def test_a_part_that_vanishes_while_it_is_listed_is_not_listed(backend, body, books, monkeypatch):
-    upload_id, parts = begun(backend, body, b"one", b"two")
+def test_a_part_removed_during_the_listing_is_not_listed(backend, body, meta_dir, monkeypatch):
+    upload_id, parts = start_upload(backend, body, b"one", b"two")
     genuine = _local_uploads.read_part
 
     def vanishing(folder, name):
-        (books / "uploads" / upload_id / "parts" / "00001").unlink(missing_ok=True)
+        (meta_dir / "uploads" / upload_id / "parts" / "00001").unlink(missing_ok=True)
         return genuine(folder, name)
 
     monkeypatch.setattr(_local_uploads, "read_part", vanishing)
@@ -658,8 +658,8 @@ def test_a_part_that_vanishes_while_it_is_listed_is_not_listed(backend, body, bo
     assert list(backend.list_parts("key", upload_id)) == parts[1:]
 
 
-def test_an_abort_that_another_process_overtook_is_fine(backend, body, directory, monkeypatch):
-    upload_id, _ = begun(backend, body, b"one")
+def test_an_abort_after_another_process_aborted_succeeds(backend, body, directory, monkeypatch):
+    upload_id, _ = start_upload(backend, body, b"one")
     genuine = local.UploadFolder.record
 
     def aborted_meanwhile(self):
@@ -675,10 +675,10 @@ def test_an_abort_that_another_process_overtook_is_fine(backend, body, directory
     assert list(backend.list_uploads()) == []
 
 
-def test_stray_files_among_the_uploads_are_no_uploads(backend, body, books):
-    upload_id, parts = begun(backend, body, b"one")
-    (books / "uploads" / "stray").write_bytes(b"x")
-    (books / "uploads" / upload_id / "parts" / "note.txt").write_bytes(b"x")
+def test_stray_files_among_the_uploads_are_ignored(backend, body, meta_dir):
+    upload_id, parts = start_upload(backend, body, b"one")
+    (meta_dir / "uploads" / "stray").write_bytes(b"x")
+    (meta_dir / "uploads" / upload_id / "parts" / "note.txt").write_bytes(b"x")
 
     assert [upload.upload_id for upload in backend.list_uploads()] == [upload_id]
     assert list(backend.list_parts("key", upload_id)) == parts
@@ -687,8 +687,8 @@ def test_stray_files_among_the_uploads_are_no_uploads(backend, body, books):
 # --- what goes wrong -------------------------------------------------------------------------------------------------
 
 
-def test_a_full_disk_says_which_and_keeps_the_parts(backend, body, books, monkeypatch):
-    upload_id, parts = begun(backend, body, b"one")
+def test_a_full_disk_is_named_and_the_parts_are_kept(backend, body, meta_dir, monkeypatch):
+    upload_id, parts = start_upload(backend, body, b"one")
     with monkeypatch.context() as full:
         full.setattr(_durable, "write", raising(errno.ENOSPC))
         with pytest.raises(ServerFailed, match=r"storing part 2 of 'key' failed: the disk at .* is full") as caught:
@@ -696,12 +696,12 @@ def test_a_full_disk_says_which_and_keeps_the_parts(backend, body, books, monkey
 
     assert not caught.value.retryable
     assert isinstance(caught.value.__cause__, OSError)
-    assert names_in(books / "uploads" / upload_id / "parts") == ["00001"]
+    assert names_in(meta_dir / "uploads" / upload_id / "parts") == ["00001"]
     assert list(backend.list_parts("key", upload_id)) == parts
 
 
 def test_a_disk_that_is_full_at_complete_keeps_the_upload(backend, body, directory, monkeypatch):
-    upload_id, parts = begun(backend, body, b"one")
+    upload_id, parts = start_upload(backend, body, b"one")
     with monkeypatch.context() as full:
         full.setattr(_local_content, "append_copy", raising(errno.ENOSPC))
         with pytest.raises(ServerFailed):
@@ -712,14 +712,14 @@ def test_a_disk_that_is_full_at_complete_keeps_the_upload(backend, body, directo
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="nothing is forbidden to root")
-def test_a_directory_that_may_not_be_written_is_denied(directory, body):
+def test_a_directory_without_write_permission_is_access_denied(directory, body):
     directory.mkdir(mode=0o500)
 
     with pytest.raises(AccessDenied):
         LocalBackend(directory).put_object("key", body(b"x"), NO_OPTIONS)
 
 
-def test_what_is_forbidden_is_denied(backend, body, monkeypatch):
+def test_a_permission_error_is_access_denied(backend, body, monkeypatch):
     with monkeypatch.context() as denied:
         denied.setattr(os, "mkdir", raising(errno.EROFS))
         with pytest.raises(AccessDenied) as caught:
@@ -728,8 +728,8 @@ def test_what_is_forbidden_is_denied(backend, body, monkeypatch):
     assert caught.value.code == "EROFS"
 
 
-def test_a_clean_up_that_fails_does_not_fail_a_complete(backend, body, directory, monkeypatch):
-    upload_id, parts = begun(backend, body, b"one")
+def test_a_failed_clean_up_does_not_fail_complete(backend, body, directory, monkeypatch):
+    upload_id, parts = start_upload(backend, body, b"one")
     with monkeypatch.context() as failing:
         failing.setattr(local, "drop_upload", raising(errno.EIO))
         backend.complete_upload("key", upload_id, parts, NO_OPTIONS)
@@ -740,8 +740,8 @@ def test_a_clean_up_that_fails_does_not_fail_a_complete(backend, body, directory
         backend.complete_upload("key", upload_id, parts, NO_OPTIONS)
 
 
-def test_an_abort_that_fails_says_so(backend, body, monkeypatch):
-    upload_id, _ = begun(backend, body, b"one")
+def test_a_failed_abort_raises(backend, body, monkeypatch):
+    upload_id, _ = start_upload(backend, body, b"one")
     with monkeypatch.context() as failing:
         failing.setattr(os, "rename", raising(errno.EIO))
         with pytest.raises(ServerFailed):
@@ -751,42 +751,42 @@ def test_an_abort_that_fails_says_so(backend, body, monkeypatch):
     assert list(backend.list_uploads()) == []
 
 
-def test_an_upload_with_an_open_file_is_dropped_where_folders_with_open_files_can_not_be_moved(
-    backend, body, books, monkeypatch
+def test_an_upload_with_an_open_file_is_dropped_where_such_folders_can_not_be_renamed(
+    backend, body, meta_dir, monkeypatch
 ):
-    upload_id, _ = begun(backend, body, b"one")
+    upload_id, _ = start_upload(backend, body, b"one")
     with monkeypatch.context() as windows:
         windows.setattr(os, "rename", raising(errno.EACCES))
         backend.abort_upload("key", upload_id)
 
     assert list(backend.list_uploads()) == []
-    assert names_in(books / "uploads") == []
+    assert names_in(meta_dir / "uploads") == []
 
 
 # --- what other processes left ---------------------------------------------------------------------------------------
 
 
-FRESH = "0123456789abcdef"
+UNIQUE = "0123456789abcdef"
 
 
-def left_behind(books, upload_id):
+def left_behind(meta_dir, upload_id):
     """What the death of processes can leave: (files that must go at once, files that must go once they are old)."""
-    trash = books / "trash" / FRESH
+    trash = meta_dir / "trash" / UNIQUE
     (trash / "parts").mkdir(parents=True)
     (trash / "parts" / "00001").touch()
-    folder = books / "uploads" / upload_id
-    headless = books / "uploads" / "headless"
+    folder = meta_dir / "uploads" / upload_id
+    headless = meta_dir / "uploads" / "headless"
     (headless / "parts").mkdir(parents=True)
-    committed = books / "uploads" / "committed"
+    committed = meta_dir / "uploads" / "committed"
     shutil.copytree(folder, committed)
-    (committed / f"commit-{FRESH}").touch()
+    (committed / f"commit-{UNIQUE}").touch()
     old = [
-        books / "temp" / FRESH,
-        books / "temp" / FRESH[::-1] / "upload.json",
-        folder / "parts" / f"00002.{FRESH}.new",
-        folder / f"staged-{FRESH}",
-        folder / f"staged-{FRESH[::-1]}",
-        folder / f"commit-{FRESH[::-1]}",
+        meta_dir / "temp" / UNIQUE,
+        meta_dir / "temp" / UNIQUE[::-1] / "upload.json",
+        folder / "parts" / f"00002.{UNIQUE}.new",
+        folder / f"staged-{UNIQUE}",
+        folder / f"staged-{UNIQUE[::-1]}",
+        folder / f"commit-{UNIQUE[::-1]}",
     ]
     for path in old:
         path.parent.mkdir(exist_ok=True, parents=True)
@@ -794,9 +794,9 @@ def left_behind(books, upload_id):
     return [trash, committed], [*old, headless]
 
 
-def test_what_died_is_swept_by_the_first_write_of_a_later_backend(directory, body, books):
-    upload_id, parts = begun(LocalBackend(directory), body, b"one")
-    at_once, when_old = left_behind(books, upload_id)
+def test_the_first_write_of_a_later_backend_sweeps_what_crashes_left(directory, body, meta_dir):
+    upload_id, parts = start_upload(LocalBackend(directory), body, b"one")
+    at_once, when_old = left_behind(meta_dir, upload_id)
 
     now = LocalBackend(directory)
     now.initiate_upload("other", NO_OPTIONS)
@@ -811,9 +811,9 @@ def test_what_died_is_swept_by_the_first_write_of_a_later_backend(directory, bod
 
 
 @pytest.mark.parametrize(("age", "swept"), [(86_000, False), (86_800, True)], ids=["24 hours", "more than 24 hours"])
-def test_what_was_touched_in_the_last_24_hours_may_be_in_use(directory, body, books, age, swept):
-    upload_id, _ = begun(LocalBackend(directory), body, b"one")
-    _, when_old = left_behind(books, upload_id)
+def test_files_changed_in_the_last_24_hours_are_not_swept(directory, body, meta_dir, age, swept):
+    upload_id, _ = start_upload(LocalBackend(directory), body, b"one")
+    _, when_old = left_behind(meta_dir, upload_id)
     now = time.time()
     for path in when_old:
         os.utime(path, (now, now))
@@ -825,9 +825,9 @@ def test_what_was_touched_in_the_last_24_hours_may_be_in_use(directory, body, bo
 
 
 @pytest.mark.parametrize(("age", "dropped"), [(86_000, False), (86_800, True)], ids=["24 hours", "more than 24 hours"])
-def test_a_description_of_the_last_24_hours_may_be_of_an_object_to_come(directory, body, books, age, dropped):
+def test_metadata_of_the_last_24_hours_is_kept(directory, body, meta_dir, age, dropped):
     LocalBackend(directory).put_object("key", body(b"old"), RICH)
-    [record] = books.glob("objects/*/*")
+    [record] = meta_dir.glob("objects/*/*")
     coming = record.with_name("1-2-3.json")
     coming.write_bytes(b"{}")
 
@@ -852,10 +852,10 @@ READS = {
 
 @pytest.mark.parametrize("read", READS)
 @pytest.mark.parametrize("upload", ["pending", "committed", "missing"])
-def test_a_read_changes_nothing_whatever_processes_left(directory, body, books, read, upload):
+def test_a_read_does_not_remove_what_crashes_left(directory, body, meta_dir, read, upload):
     LocalBackend(directory).put_object("object", body(b"x"), RICH)
-    upload_id, _ = begun(LocalBackend(directory), body, b"one")
-    left_behind(books, upload_id)
+    upload_id, _ = start_upload(LocalBackend(directory), body, b"one")
+    left_behind(meta_dir, upload_id)
     before = all_in(directory)
     later = LocalBackend(directory, clock=lambda: time.time() + ABANDONED_AFTER + 60)
 
@@ -865,49 +865,49 @@ def test_a_read_changes_nothing_whatever_processes_left(directory, body, books, 
     assert all_in(directory) == before
 
 
-def test_an_abort_removes_what_a_process_that_died_was_removing(directory, body, books):
-    upload_id, _ = begun(LocalBackend(directory), body, b"one")
-    trash = books / "trash"
+def test_an_abort_finishes_the_removal_that_a_crashed_process_started(directory, body, meta_dir):
+    upload_id, _ = start_upload(LocalBackend(directory), body, b"one")
+    trash = meta_dir / "trash"
     trash.mkdir(mode=0o700)
-    (books / "uploads" / upload_id).rename(trash / FRESH)
+    (meta_dir / "uploads" / upload_id).rename(trash / UNIQUE)
     LocalBackend(directory).abort_upload("key", upload_id)
 
-    assert not books.exists()
+    assert not meta_dir.exists()
 
 
-def test_an_abort_removes_what_is_left_of_an_upload_whose_object_was_made(directory, body, books, monkeypatch):
+def test_an_abort_removes_what_is_left_of_a_completed_upload(directory, body, meta_dir, monkeypatch):
     """As a process leaves it that dies when it has made the object."""
-    upload_id, parts = begun(LocalBackend(directory), body, b"one")
+    upload_id, parts = start_upload(LocalBackend(directory), body, b"one")
     with monkeypatch.context() as crashed:
         crashed.setattr(local, "drop_upload", raising(errno.EIO))
         LocalBackend(directory).complete_upload("key", upload_id, parts, NO_OPTIONS)
-    left = names_in(books / "uploads")
+    left = names_in(meta_dir / "uploads")
 
     LocalBackend(directory).abort_upload("key", upload_id)
 
     assert left == [upload_id]
-    assert not books.exists()
+    assert not meta_dir.exists()
     assert (directory / "key").read_bytes() == b"one"
 
 
-def test_only_names_that_are_made_here_are_ever_removed(directory, body, books):
-    upload_id, _ = begun(LocalBackend(directory), body, b"one")
-    left_behind(books, upload_id)
+def test_only_names_that_partwise_generates_are_removed(directory, body, meta_dir):
+    upload_id, _ = start_upload(LocalBackend(directory), body, b"one")
+    left_behind(meta_dir, upload_id)
     strange = [
-        books / "notes",
-        books / "trash" / "letters",
-        books / "trash" / "album" / "parts" / "00001",
-        books / "trash" / FRESH / "letter",
-        books / "trash" / FRESH / "parts" / "letter",
-        books / "trash" / FRESH / "album" / "00001",
-        books / "temp" / "letter",
-        books / "temp" / FRESH[::-1] / "letter",
-        books / "uploads" / "notes.txt",
-        books / "uploads" / "album" / "picture",
-        books / "uploads" / "album" / "parts" / "picture",
-        books / "uploads" / upload_id / "staged-letter",
-        books / "uploads" / upload_id / "parts" / "letter.new",
-        books / "uploads" / upload_id / "parts" / "00001.new",
+        meta_dir / "notes",
+        meta_dir / "trash" / "letters",
+        meta_dir / "trash" / "album" / "parts" / "00001",
+        meta_dir / "trash" / UNIQUE / "letter",
+        meta_dir / "trash" / UNIQUE / "parts" / "letter",
+        meta_dir / "trash" / UNIQUE / "album" / "00001",
+        meta_dir / "temp" / "letter",
+        meta_dir / "temp" / UNIQUE[::-1] / "letter",
+        meta_dir / "uploads" / "notes.txt",
+        meta_dir / "uploads" / "album" / "picture",
+        meta_dir / "uploads" / "album" / "parts" / "picture",
+        meta_dir / "uploads" / upload_id / "staged-letter",
+        meta_dir / "uploads" / upload_id / "parts" / "letter.new",
+        meta_dir / "uploads" / upload_id / "parts" / "00001.new",
     ]
     for path in strange:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -917,16 +917,17 @@ def test_only_names_that_are_made_here_are_ever_removed(directory, body, books):
     later.put_object("other", body(b"x"), NO_OPTIONS)
     later.abort_upload("key", upload_id)
 
-    [moved] = [path for path in (books / "trash").iterdir() if path.name not in {"letters", "album", FRESH}]
+    [moved] = [path for path in (meta_dir / "trash").iterdir() if path.name not in {"letters", "album", UNIQUE}]
     kept = [
-        moved / path.relative_to(books / "uploads" / upload_id) if upload_id in path.parts else path for path in strange
+        moved / path.relative_to(meta_dir / "uploads" / upload_id) if upload_id in path.parts else path
+        for path in strange
     ]
     assert [path.read_bytes() for path in kept] == [b"mine"] * len(strange)
 
 
-def test_a_sweep_that_fails_stops_nothing(directory, body, books, monkeypatch):
-    upload_id, _ = begun(LocalBackend(directory), body, b"one")
-    left_behind(books, upload_id)
+def test_a_failed_sweep_does_not_fail_the_call(directory, body, meta_dir, monkeypatch):
+    upload_id, _ = start_upload(LocalBackend(directory), body, b"one")
+    left_behind(meta_dir, upload_id)
     later = LocalBackend(directory, clock=lambda: time.time() + ABANDONED_AFTER + 60)
     with monkeypatch.context() as failing:
         failing.setattr(os, "unlink", raising(errno.EIO))
@@ -940,28 +941,28 @@ def test_a_sweep_that_fails_stops_nothing(directory, body, books, monkeypatch):
 
 def complete_three(backend, body, directory, options=NO_OPTIONS):
     datas = [bytes([n]) * 2_500_000 for n in (1, 2)] + [b"tail"]
-    upload_id, parts = begun(backend, body, *datas)
+    upload_id, parts = start_upload(backend, body, *datas)
     stored = backend.complete_upload("key", upload_id, parts, options)
     assert (directory / "key").read_bytes() == b"".join(datas)
     assert stored.crc64 == crc64(b"".join(datas))
 
 
-def test_without_copying_in_the_kernel_parts_are_read_and_written(backend, body, directory, monkeypatch):
+def test_without_copy_file_range_parts_are_read_and_written(backend, body, directory, monkeypatch):
     monkeypatch.delattr(os, "copy_file_range", raising=False)
 
     complete_three(backend, body, directory)
 
 
 @pytest.mark.parametrize("number", [errno.ENOSYS, errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP])
-def test_where_the_kernel_refuses_to_copy_parts_are_read_and_written(backend, body, directory, monkeypatch, number):
+def test_where_copy_file_range_is_refused_parts_are_read_and_written(backend, body, directory, monkeypatch, number):
     monkeypatch.setattr(os, "copy_file_range", raising(number), raising=False)
 
     complete_three(backend, body, directory)
 
 
-def test_a_kernel_that_fails_to_copy_for_good_fails_complete(backend, body, directory, monkeypatch):
+def test_a_permanent_error_of_copy_file_range_fails_complete(backend, body, directory, monkeypatch):
     monkeypatch.setattr(os, "copy_file_range", raising(errno.EIO), raising=False)
-    upload_id, parts = begun(backend, body, b"one")
+    upload_id, parts = start_upload(backend, body, b"one")
 
     with pytest.raises(ServerFailed):
         backend.complete_upload("key", upload_id, parts, NO_OPTIONS)
@@ -970,21 +971,21 @@ def test_a_kernel_that_fails_to_copy_for_good_fails_complete(backend, body, dire
 
 
 @pytest.mark.skipif(not hasattr(os, "copy_file_range"), reason="this system does not copy in the kernel")
-def test_a_kernel_that_copies_less_than_asked_is_asked_again(backend, body, directory, monkeypatch):
+def test_a_short_copy_of_the_kernel_is_continued(backend, body, directory, monkeypatch):
     genuine = os.copy_file_range
     monkeypatch.setattr(os, "copy_file_range", lambda s, t, n, so, to: genuine(s, t, min(n, 99_999), so, to))
 
     complete_three(backend, body, directory)
 
 
-def test_a_kernel_that_says_that_there_is_nothing_to_copy_is_not_believed(backend, body, directory, monkeypatch):
+def test_a_copy_of_zero_bytes_by_the_kernel_is_checked_by_reading(backend, body, directory, monkeypatch):
     monkeypatch.setattr(os, "copy_file_range", lambda *args: 0, raising=False)
 
     complete_three(backend, body, directory)
 
 
 @pytest.mark.skipif(not hasattr(os, "copy_file_range"), reason="this system does not copy in the kernel")
-def test_bytes_that_are_copied_wrong_are_found(backend, body, monkeypatch):
+def test_bytes_that_are_copied_wrong_are_detected(backend, body, monkeypatch):
     genuine = os.copy_file_range
 
     def wrong(source, target, count, source_offset, target_offset):
@@ -993,7 +994,7 @@ def test_bytes_that_are_copied_wrong_are_found(backend, body, monkeypatch):
         return copied
 
     monkeypatch.setattr(os, "copy_file_range", wrong)
-    upload_id, parts = begun(backend, body, b"one")
+    upload_id, parts = start_upload(backend, body, b"one")
 
     with pytest.raises(PartRejected):
         backend.complete_upload("key", upload_id, parts, NO_OPTIONS)
@@ -1005,7 +1006,7 @@ def test_without_descriptors_of_directories_entries_are_reached_by_path(backend,
 
     complete_three(backend, body, directory)
     backend.put_object("a/b", body(b"x"), RICH)
-    upload_id, _ = begun(backend, body, b"one")
+    upload_id, _ = start_upload(backend, body, b"one")
     backend.abort_upload("key", upload_id)
 
     assert backend.describe("a/b") == RICH
@@ -1021,7 +1022,7 @@ def without_directories(genuine):
     return opens
 
 
-def test_where_directories_can_not_be_synced_that_is_fine(backend, body, directory, monkeypatch):
+def test_directories_that_can_not_be_synced_are_no_error(backend, body, directory, monkeypatch):
     genuine = os.fsync
 
     def no_directories(descriptor):
@@ -1034,7 +1035,7 @@ def test_where_directories_can_not_be_synced_that_is_fine(backend, body, directo
     complete_three(backend, body, directory)
 
 
-def test_the_fullest_sync_there_is_is_used(backend, body, monkeypatch):
+def test_the_strongest_sync_of_the_system_is_used(backend, body, monkeypatch):
     synced = []
 
     class Fcntl:
@@ -1057,13 +1058,13 @@ def test_the_fullest_sync_there_is_is_used(backend, body, monkeypatch):
     assert set(synced) == {"plain"}
 
 
-def test_without_fcntl_files_are_synced_by_the_plain_call(backend, body, monkeypatch):
+def test_without_fcntl_files_are_synced_by_fsync(backend, body, monkeypatch):
     monkeypatch.setattr(_durable, "fcntl", None)
     backend.put_object("key", body(b"x"), NO_OPTIONS)
     assert backend.head_object("key").size == 1
 
 
-def test_a_sync_that_fails_fails_the_call(backend, body, monkeypatch):
+def test_a_failed_sync_fails_the_call(backend, body, monkeypatch):
     monkeypatch.setattr(os, "fsync", raising(errno.EIO))
 
     with pytest.raises(ServerFailed):
@@ -1079,11 +1080,11 @@ def no_links(request, monkeypatch):
         monkeypatch.setattr(os, "link", raising(request.param))
 
 
-def test_without_links_a_new_object_is_stored(backend, body, directory, no_links):
+def test_without_hard_links_a_new_object_is_stored(backend, body, directory, no_links):
     complete_three(backend, body, directory, ONCE)
 
 
-def test_without_links_an_object_is_not_overwritten(backend, body, directory, no_links, monkeypatch):
+def test_without_hard_links_an_object_is_not_overwritten(backend, body, directory, no_links, monkeypatch):
     backend.put_object("key", body(b"old"), NO_OPTIONS)
     # Past the first look, as by a writer that came in between.
     monkeypatch.setattr(local.Target, "check", lambda *args: None)
@@ -1094,8 +1095,8 @@ def test_without_links_an_object_is_not_overwritten(backend, body, directory, no
     assert (directory / "key").read_bytes() == b"old"
 
 
-def test_an_object_that_comes_in_between_is_not_overwritten(backend, body, directory, monkeypatch):
-    upload_id, parts = begun(backend, body, b"new")
+def test_an_object_stored_meanwhile_is_not_overwritten(backend, body, directory, monkeypatch):
+    upload_id, parts = start_upload(backend, body, b"new")
     genuine = local.UploadFolder.mark_committing
 
     def stored_meanwhile(self, staged):
@@ -1111,7 +1112,7 @@ def test_an_object_that_comes_in_between_is_not_overwritten(backend, body, direc
     assert list(backend.list_parts("key", upload_id)) == parts
 
 
-def test_a_link_that_fails_for_good_fails_the_call(backend, body, monkeypatch):
+def test_a_permanent_error_of_link_fails_the_call(backend, body, monkeypatch):
     monkeypatch.setattr(os, "link", raising(errno.ENOSPC))
 
     with pytest.raises(ServerFailed):

@@ -129,8 +129,8 @@ def assert_whole(directory, body, versions):
 def assert_clean(directory, body):
     """A later process finds nothing that it would not remove."""
     later(directory).put_object("sweep", body(b""), NO_OPTIONS)
-    books = directory / ".partwise"
-    assert [*books.glob("temp/*"), *books.glob("trash/*"), *books.glob("uploads/*")] == []
+    meta_dir = directory / ".partwise"
+    assert [*meta_dir.glob("temp/*"), *meta_dir.glob("trash/*"), *meta_dir.glob("uploads/*")] == []
 
 
 @pytest.mark.parametrize("options", [NEW, NEW_ONCE], ids=["over an object", "where nothing is"])
@@ -200,7 +200,7 @@ def test_a_complete_makes_the_object_or_leaves_the_upload_as_it_was(tmp_path, bo
     assert seen == {before, "new"}
 
 
-def test_a_complete_that_is_refused_at_the_last_instant_leaves_the_upload_as_it_was(tmp_path, body, monkeypatch):
+def test_a_complete_that_is_refused_at_the_rename_leaves_the_upload_as_it_was(tmp_path, body, monkeypatch):
     made = {}
     genuine = UploadFolder.mark_committing
 
@@ -228,7 +228,7 @@ def test_a_complete_that_is_refused_at_the_last_instant_leaves_the_upload_as_it_
         assert_clean(directory, body)
 
 
-def test_a_part_sent_again_is_the_old_one_or_the_new_one(tmp_path, body):
+def test_a_part_that_is_replaced_is_the_old_one_or_the_new_one(tmp_path, body):
     ids = {}
     receipts = {(2700, crc64(b"old" * 900)): b"old" * 900, (3600, crc64(b"new!" * 900)): b"new!" * 900}
 
@@ -252,7 +252,7 @@ def test_a_part_sent_again_is_the_old_one_or_the_new_one(tmp_path, body):
     assert seen == set(receipts.values())
 
 
-def test_an_abort_drops_the_upload_or_leaves_it_whole(tmp_path, body):
+def test_an_abort_ends_the_upload_or_leaves_it_complete(tmp_path, body):
     made = {}
 
     def abort(mortal, directory):
@@ -280,7 +280,7 @@ def test_an_abort_drops_the_upload_or_leaves_it_whole(tmp_path, body):
     assert seen == {"whole", "dropped"}
 
 
-def test_an_upload_has_begun_or_has_not(tmp_path, body):
+def test_an_initiated_upload_exists_completely_or_not_at_all(tmp_path, body):
     def initiate(mortal, directory):
         with mortal.living():
             LocalBackend(directory).initiate_upload("a/key", NEW)
@@ -330,7 +330,7 @@ for version in count():
 """
 
 
-def test_a_writer_that_is_killed_leaves_whole_objects_to_readers_at_any_time(directory, body):
+def test_readers_see_whole_objects_whenever_a_writer_is_killed(directory, body):
     backend = LocalBackend(directory)
 
     def observe():

@@ -27,14 +27,14 @@ from partwise.errors import AccessDenied, BackendError, BucketNotFound, InvalidK
         (errno.EISDIR, BackendError, False),
     ],
 )
-def test_each_error_has_a_class_by_what_helps(tmp_path, number, kind, retryable):
+def test_each_error_number_has_its_class(tmp_path, number, kind, retryable):
     error = translated(OSError(number, os.strerror(number), "/a/file"), "storing 'key'", tmp_path)
 
     assert (type(error), error.retryable, error.code) == (kind, retryable, errno.errorcode[number])
     assert "storing 'key'" in error.message
 
 
-def test_a_full_disk_is_named_with_what_is_kept(tmp_path):
+def test_a_full_disk_is_named_and_the_message_says_what_is_kept(tmp_path):
     error = translated(OSError(errno.ENOSPC, "No space"), "storing part 3 of 'key'", tmp_path / "not" / "there")
     mount = tmp_path
     while not os.path.ismount(mount):
@@ -44,18 +44,18 @@ def test_a_full_disk_is_named_with_what_is_kept(tmp_path):
     assert "the parts stored so far are kept" in error.message
 
 
-def test_too_long_a_path_is_a_key_that_can_not_be():
+def test_a_path_that_is_too_long_is_an_invalid_key():
     assert isinstance(translated(OSError(errno.ENAMETOOLONG, "File name too long"), "looking", Path("/")), InvalidKey)
 
 
-def test_a_file_where_the_bucket_should_be_is_no_bucket(tmp_path):
+def test_a_file_in_place_of_the_bucket_is_bucket_not_found(tmp_path):
     file = tmp_path / "file"
     file.touch()
 
     assert isinstance(translated(NotADirectoryError(errno.ENOTDIR, "Not a directory"), "x", file), BucketNotFound)
 
 
-def test_a_file_that_is_open_elsewhere_passes_on_windows():
+def test_a_file_that_another_program_has_open_is_a_transient_error_on_windows():
     error = PermissionError(errno.EACCES, "in use")
     error.winerror = 32
 
@@ -78,7 +78,7 @@ def test_the_native_error_is_the_cause(tmp_path):
     assert caught.value.__cause__ is native
 
 
-def test_a_missing_file_can_have_a_meaning(tmp_path):
+def test_a_missing_file_can_be_translated_to_another_error(tmp_path):
     meaning = UploadNotFound("gone")
 
     with pytest.raises(UploadNotFound) as caught, translate_os_errors("storing", tmp_path, missing=lambda: meaning):
@@ -87,6 +87,6 @@ def test_a_missing_file_can_have_a_meaning(tmp_path):
     assert caught.value is meaning
 
 
-def test_other_exceptions_pass(tmp_path):
+def test_other_exceptions_propagate(tmp_path):
     with pytest.raises(ValueError, match="mine"), translate_os_errors("storing", tmp_path):
         raise ValueError("mine")

@@ -36,7 +36,7 @@ from partwise.errors import InvalidInput, InvalidKey
         "a/" + "é" * 128,
     ],
 )
-def test_a_key_that_is_no_path_in_the_directory_is_refused_everywhere(key, windows):
+def test_a_key_that_is_not_a_path_in_the_directory_is_refused_everywhere(key, windows):
     with pytest.raises(InvalidKey):
         split_key(key, windows=windows)
 
@@ -45,7 +45,7 @@ def test_a_key_that_is_no_path_in_the_directory_is_refused_everywhere(key, windo
 @pytest.mark.parametrize(
     "key", ["a", "a/b/c", "a b", ".a", "a.b", "...a", "a/.partwise", "partwise", "x" * 255, "é" * 127, "con1", "comma"]
 )
-def test_other_keys_are_the_names_on_the_way(key, windows):
+def test_other_keys_are_split_at_the_slashes(key, windows):
     assert split_key(key, windows=windows) == tuple(key.split("/"))
 
 
@@ -80,7 +80,7 @@ def test_other_keys_are_the_names_on_the_way(key, windows):
         "pa12ef~1",
     ],
 )
-def test_what_windows_can_not_hold_is_refused_there_only(key):
+def test_what_windows_can_not_store_is_refused_only_there(key):
     assert split_key(key, windows=False)
     with pytest.raises(InvalidKey):
         split_key(key, windows=True)
@@ -111,7 +111,7 @@ def test_the_message_shows_no_more_than_the_start_of_a_long_key():
         ("file:///C:/dir/key", "/C:/dir", "key"),
     ],
 )
-def test_a_url_names_a_directory_and_a_key(url, directory, key):
+def test_a_url_is_split_into_directory_and_key(url, directory, key):
     assert split_file_url(url, windows=False) == (Path(directory), key)
 
 
@@ -124,7 +124,7 @@ def test_a_url_names_a_directory_and_a_key(url, directory, key):
         ("file:///share/key", "/share", "key"),
     ],
 )
-def test_on_windows_a_url_may_begin_with_a_drive(url, directory, key):
+def test_on_windows_a_url_may_start_with_a_drive(url, directory, key):
     assert split_file_url(url, windows=True) == (Path(directory), key)
 
 
@@ -144,6 +144,6 @@ def test_on_windows_a_url_may_begin_with_a_drive(url, directory, key):
         "/dir/key",
     ],
 )
-def test_a_url_that_is_not_a_file_here_is_refused(url):
+def test_another_url_is_refused(url):
     with pytest.raises(InvalidInput):
         split_file_url(url, windows=False)

@@ -46,7 +46,7 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has neither des
 NO_OPTIONS = ObjectOptions()
 ONCE = ObjectOptions(forbid_overwrite=True)
 RICH = ObjectOptions(metadata={"a": "1"})
-FRESH = "0123456789abcdef"
+UNIQUE = "0123456789abcdef"
 MARKED = "fedcba9876543210"
 
 
@@ -61,7 +61,7 @@ def backend(directory):
 
 
 @pytest.fixture
-def books(directory):
+def meta_dir(directory):
     return directory / ".partwise"
 
 
@@ -71,20 +71,20 @@ def victim(tmp_path):
     victim = tmp_path / "Documents"
     names = [
         "letter.txt",
-        FRESH,
+        UNIQUE,
         "upload.json",
-        f"staged-{FRESH}",
-        f"commit-{FRESH}",
+        f"staged-{UNIQUE}",
+        f"commit-{UNIQUE}",
         "00001",
-        f"00001.{FRESH}.new",
+        f"00001.{UNIQUE}.new",
         "parts/00001",
-        f"parts/00002.{FRESH}.new",
+        f"parts/00002.{UNIQUE}.new",
         f"{MARKED}/upload.json",
         f"{MARKED}/parts/00001",
         "objects/0/1-2-3.json",
         "uploads/one/upload.json",
-        f"temp/{FRESH}",
-        f"trash/{FRESH}/parts/00001",
+        f"temp/{UNIQUE}",
+        f"trash/{UNIQUE}/parts/00001",
         "1-2-3.json",
     ]
     for name in names:
@@ -98,7 +98,7 @@ def all_in(folder):
     return {path.relative_to(folder): path.lstat()[:7] for path in [folder, *folder.rglob("*")]}
 
 
-def begun(backend, *datas, key="key", options=NO_OPTIONS):
+def start_upload(backend, *datas, key="key", options=NO_OPTIONS):
     upload_id = backend.initiate_upload(key, options)
     return upload_id, [backend.upload_part(key, upload_id, n, BytesBody(data)) for n, data in enumerate(datas, 1)]
 
@@ -201,16 +201,16 @@ def plant(place, victim):
 
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("name", ["", "uploads", "objects", "temp", "trash"])
-def test_a_link_in_place_of_a_bookkeeping_directory_refuses_every_call(directory, books, victim, name, call):
+def test_every_call_refuses_a_link_in_place_of_a_metadata_directory(directory, meta_dir, victim, name, call):
     LocalBackend(directory).put_object("object", BytesBody(b"object"), RICH)
-    upload_id, parts = begun(LocalBackend(directory), b"one")
-    plant(books / name if name else books, victim)
+    upload_id, parts = start_upload(LocalBackend(directory), b"one")
+    plant(meta_dir / name if name else meta_dir, victim)
     before = all_in(directory), all_in(victim)
 
     with pytest.raises(AccessDenied) as caught:
         CALLS[call](LocalBackend(directory, clock=lambda: 1e10), upload_id, parts)
 
-    assert f"{books / name if name else books} is a symbolic link" in caught.value.message
+    assert f"{meta_dir / name if name else meta_dir} is a symbolic link" in caught.value.message
     assert "Nothing was changed" in caught.value.message
     assert "store objects in a directory that only you use" in caught.value.hint
     assert "chmod" not in str(caught.value), "it would change the target of the link"
@@ -219,9 +219,9 @@ def test_a_link_in_place_of_a_bookkeeping_directory_refuses_every_call(directory
 
 
 @pytest.mark.parametrize("call", ["part", "list_parts", "complete", "abort", "list_uploads"])
-def test_a_link_in_place_of_an_upload_refuses_what_concerns_it(directory, books, victim, call):
-    upload_id, parts = begun(LocalBackend(directory), b"one")
-    plant(books / "uploads" / upload_id, victim)
+def test_calls_for_an_upload_refuse_a_link_in_its_place(directory, meta_dir, victim, call):
+    upload_id, parts = start_upload(LocalBackend(directory), b"one")
+    plant(meta_dir / "uploads" / upload_id, victim)
     before = all_in(victim)
 
     with pytest.raises(AccessDenied, match="is a symbolic link"):
@@ -231,9 +231,9 @@ def test_a_link_in_place_of_an_upload_refuses_what_concerns_it(directory, books,
 
 
 @pytest.mark.parametrize("call", ["part", "list_parts", "complete"])
-def test_a_link_in_place_of_the_parts_refuses_what_concerns_them(directory, books, victim, call):
-    upload_id, parts = begun(LocalBackend(directory), b"one")
-    plant(books / "uploads" / upload_id / "parts", victim)
+def test_calls_for_parts_refuse_a_link_in_place_of_their_directory(directory, meta_dir, victim, call):
+    upload_id, parts = start_upload(LocalBackend(directory), b"one")
+    plant(meta_dir / "uploads" / upload_id / "parts", victim)
     before = all_in(victim)
 
     with pytest.raises(AccessDenied, match="is a symbolic link"):
@@ -243,10 +243,10 @@ def test_a_link_in_place_of_the_parts_refuses_what_concerns_them(directory, book
 
 
 @pytest.mark.parametrize("call", ["put", "head", "describe"])
-def test_a_link_in_place_of_the_descriptions_of_a_key_refuses_what_concerns_them(directory, books, victim, call):
+def test_calls_for_a_key_refuse_a_link_in_place_of_its_metadata(directory, meta_dir, victim, call):
     LocalBackend(directory).put_object("object", BytesBody(b"object"), RICH)
     LocalBackend(directory).put_object("other", BytesBody(b"other"), RICH)
-    for folder in list((books / "objects").iterdir()):
+    for folder in list((meta_dir / "objects").iterdir()):
         plant(folder, victim)
     before = all_in(victim)
 
@@ -260,11 +260,11 @@ def test_a_link_in_place_of_the_descriptions_of_a_key_refuses_what_concerns_them
 @pytest.mark.parametrize(
     "place",
     [
-        f"trash/{FRESH}",
-        f"trash/{FRESH}/parts",
-        f"trash/{FRESH}/staged-{FRESH}",
-        f"temp/{FRESH}",
-        f"temp/{FRESH}/parts",
+        f"trash/{UNIQUE}",
+        f"trash/{UNIQUE}/parts",
+        f"trash/{UNIQUE}/staged-{UNIQUE}",
+        f"temp/{UNIQUE}",
+        f"temp/{UNIQUE}/parts",
         "uploads/dead",
         "uploads/dead/parts",
         "uploads/dead/commit-0123456789abcdef",
@@ -273,10 +273,10 @@ def test_a_link_in_place_of_the_descriptions_of_a_key_refuses_what_concerns_them
         "objects/0123456789abcdef0123456789abcdef",
     ],
 )
-def test_what_a_link_among_the_left_overs_leads_to_is_never_removed(directory, books, victim, place):
-    upload_id, _ = begun(LocalBackend(directory), b"one")
-    (books / "uploads" / "dead" / "parts").mkdir(parents=True)
-    plant(books / place.replace("ID", upload_id), victim)
+def test_the_target_of_a_link_among_abandoned_files_is_never_removed(directory, meta_dir, victim, place):
+    upload_id, _ = start_upload(LocalBackend(directory), b"one")
+    (meta_dir / "uploads" / "dead" / "parts").mkdir(parents=True)
+    plant(meta_dir / place.replace("ID", upload_id), victim)
     before = all_in(victim)
 
     later = LocalBackend(directory, clock=lambda: 1e10)
@@ -290,10 +290,10 @@ def test_what_a_link_among_the_left_overs_leads_to_is_never_removed(directory, b
 
 @pytest.mark.parametrize(("mode", "why"), [(0o770, "mode 0770"), (0o707, "mode 0707"), (0o722, "mode 0722")])
 @pytest.mark.parametrize("name", ["", "uploads", "objects", "temp", "trash"])
-def test_a_bookkeeping_directory_that_others_may_write_to_is_refused(directory, books, name, mode, why):
+def test_a_metadata_directory_that_others_may_write_to_is_refused(directory, meta_dir, name, mode, why):
     LocalBackend(directory).put_object("object", BytesBody(b"object"), RICH)
-    begun(LocalBackend(directory), b"one")
-    place = books / name if name else books
+    start_upload(LocalBackend(directory), b"one")
+    place = meta_dir / name if name else meta_dir
     place.mkdir(exist_ok=True)
     place.chmod(mode)
 
@@ -309,9 +309,9 @@ def test_a_bookkeeping_directory_that_others_may_write_to_is_refused(directory, 
 
 @pytest.mark.parametrize("name", ["", "uploads", "objects", "temp", "trash"])
 @pytest.mark.parametrize("kind", ["a pipe", "a file", "a socket"])
-def test_something_else_in_place_of_a_bookkeeping_directory_is_refused(directory, books, name, kind):
-    (books if name else directory).mkdir(parents=True)
-    place = books / name if name else books
+def test_something_else_in_place_of_a_metadata_directory_is_refused(directory, meta_dir, name, kind):
+    (meta_dir if name else directory).mkdir(parents=True)
+    place = meta_dir / name if name else meta_dir
     stand(place, kind)
 
     for call in ("put", "initiate", "head", "list_uploads"):
@@ -366,7 +366,7 @@ def swapping(tmp_path, level):
 
 
 def complete_in(backend, key):
-    upload_id, parts = begun(backend, b"new", key=key)
+    upload_id, parts = start_upload(backend, b"new", key=key)
     backend.complete_upload(key, upload_id, parts, NO_OPTIONS)
 
 
@@ -386,7 +386,7 @@ EVERY = dict.fromkeys(WRITES, 1) | {"complete": 4}
 
 @pytest.mark.parametrize("level", ["deep", "deep/er"])
 @pytest.mark.parametrize("write", WRITES)
-def test_a_directory_that_is_swapped_for_a_link_at_any_step_leads_no_write_out(tmp_path, level, write):
+def test_no_write_leaves_the_bucket_if_a_directory_becomes_a_link_at_any_step(tmp_path, level, write):
     count = 0
     for (_, outside), outcome in at_each_step(
         swapping(tmp_path, level), lambda case: WRITES[write](case[0]), every=EVERY[write]
@@ -414,14 +414,14 @@ READS = {
 
 @pytest.mark.parametrize("level", ["deep", "deep/er"])
 @pytest.mark.parametrize("read", READS)
-def test_a_directory_that_is_swapped_for_a_link_at_any_step_leads_no_read_out(tmp_path, level, read):
+def test_no_read_leaves_the_bucket_if_a_directory_becomes_a_link_at_any_step(tmp_path, level, read):
     for _, outcome in at_each_step(swapping(tmp_path, level), lambda case: READS[read](case[0])):
         assert outcome not in (SECRET, crc64(SECRET))
         assert outcome in (None, b"object", crc64(b"object")) or isinstance(outcome, BackendError | InvalidKey)
 
 
 @pytest.mark.parametrize("read", READS)
-def test_an_object_that_is_swapped_for_a_link_at_any_step_is_not_read_elsewhere(tmp_path, read):
+def test_no_read_leaves_the_bucket_if_an_object_becomes_a_link_at_any_step(tmp_path, read):
     def make(number):
         directory, secret = tmp_path / f"{number}" / "bucket", tmp_path / f"{number}" / "secret"
         backend = LocalBackend(directory)
@@ -438,7 +438,7 @@ def test_an_object_that_is_swapped_for_a_link_at_any_step_is_not_read_elsewhere(
         assert outcome not in (SECRET, crc64(SECRET))
 
 
-def test_a_bucket_that_is_swapped_for_a_link_is_refused(directory, tmp_path, backend):
+def test_a_bucket_that_becomes_a_link_is_refused(directory, tmp_path, backend):
     backend.put_object("key", BytesBody(b"x"), NO_OPTIONS)
     (tmp_path / "outside").mkdir()
     directory.rename(tmp_path / "moved")
@@ -450,7 +450,7 @@ def test_a_bucket_that_is_swapped_for_a_link_is_refused(directory, tmp_path, bac
     assert list((tmp_path / "outside").iterdir()) == []
 
 
-def test_a_program_that_swaps_a_directory_all_the_time_gets_no_object(tmp_path):
+def test_no_object_leaves_the_bucket_while_a_program_swaps_a_directory_all_the_time(tmp_path):
     directory, outside = tmp_path / "bucket", tmp_path / "outside"
     (directory / "deep").mkdir(parents=True)
     outside.mkdir()
@@ -517,7 +517,7 @@ MEANWHILE = {
 
 
 @pytest.mark.parametrize("call", MEANWHILE)
-def test_directories_that_another_process_makes_at_any_step_are_not_taken_for_objects(tmp_path, call):
+def test_directories_that_another_process_creates_at_any_step_are_used(tmp_path, call):
     def make(number):
         directory = tmp_path / f"{number}"
         return LocalBackend(directory), lambda: (directory / "deep" / "er").mkdir(parents=True, exist_ok=True)
@@ -531,7 +531,7 @@ def test_directories_that_another_process_makes_at_any_step_are_not_taken_for_ob
     ("call", "other", "every"),
     [("put", "put", 1), ("put with options", "put with options", 1), ("put", "upload", 4), ("upload", "put", 4)],
 )
-def test_bookkeeping_that_another_process_removes_when_it_is_done_is_made_again(tmp_path, call, other, every):
+def test_metadata_directories_that_another_process_removes_are_created_again(tmp_path, call, other, every):
     def make(number):
         directory = tmp_path / f"{number}"
         return LocalBackend(directory), lambda: MEANWHILE[other](LocalBackend(directory), "other")
@@ -542,7 +542,7 @@ def test_bookkeeping_that_another_process_removes_when_it_is_done_is_made_again(
         assert (backend.directory / "other").read_bytes() == b"new"
 
 
-def test_many_threads_that_store_into_a_directory_to_come_succeed(tmp_path):
+def test_many_threads_can_store_into_a_directory_that_does_not_exist_yet(tmp_path):
     failures = []
 
     def store(backend, start, key):
@@ -563,9 +563,9 @@ def test_many_threads_that_store_into_a_directory_to_come_succeed(tmp_path):
     assert failures == []
 
 
-def test_a_part_that_arrives_in_an_upload_that_was_dropped_meanwhile_is_not_stored(backend, directory, monkeypatch):
+def test_a_part_of_an_upload_that_was_dropped_meanwhile_is_not_acknowledged(backend, directory, monkeypatch):
     """The folder is open, so that the file can be moved within it wherever it is."""
-    upload_id, _ = begun(backend)
+    upload_id, _ = start_upload(backend)
     monkeypatch.setattr(_local_metadata_dir, "remove_upload_folder", lambda *args: None)
 
     class Aborting(BytesBody):
@@ -581,27 +581,27 @@ def test_a_part_that_arrives_in_an_upload_that_was_dropped_meanwhile_is_not_stor
 
 
 @pytest.mark.parametrize("call", ["put", "upload"])
-def test_an_object_without_options_leaves_no_bookkeeping(backend, books, call):
+def test_an_object_without_options_leaves_no_metadata_directory(backend, meta_dir, call):
     MEANWHILE[call](backend, "a/key")
 
-    assert not books.exists()
+    assert not meta_dir.exists()
     assert backend.head_object("a/key").crc64 == crc64(b"new")
 
 
-def test_the_bookkeeping_stays_while_it_is_needed(backend, books):
-    upload_id, _ = begun(backend, b"one")
+def test_the_metadata_directory_is_kept_while_it_is_needed(backend, meta_dir):
+    upload_id, _ = start_upload(backend, b"one")
     backend.put_object("plain", BytesBody(b"x"), NO_OPTIONS)
-    while_pending = sorted(path.name for path in books.iterdir())
+    while_pending = sorted(path.name for path in meta_dir.iterdir())
     backend.put_object("described", BytesBody(b"x"), RICH)
     backend.abort_upload("key", upload_id)
-    while_described = sorted(path.name for path in books.iterdir())
+    while_described = sorted(path.name for path in meta_dir.iterdir())
     backend.delete_object("described")
 
     assert (while_pending, while_described) == (["uploads"], ["objects"])
-    assert not books.exists()
+    assert not meta_dir.exists()
 
 
-def test_a_call_that_fails_leaves_no_bookkeeping(backend, books, directory):
+def test_a_failed_call_leaves_no_metadata_directory(backend, meta_dir, directory):
     (directory / "key").mkdir(parents=True)
 
     with pytest.raises(BackendError):
@@ -609,10 +609,10 @@ def test_a_call_that_fails_leaves_no_bookkeeping(backend, books, directory):
     with pytest.raises(BackendError):
         backend.initiate_upload("key", NO_OPTIONS)
 
-    assert not books.exists()
+    assert not meta_dir.exists()
 
 
-def test_an_ordinary_upload_leaves_the_object_alone_whatever_its_ending(tmp_path, directory, books):
+def test_an_upload_leaves_only_the_object(tmp_path, directory, meta_dir):
     source = tmp_path / "note.txt"
     source.write_bytes(b"note")
     for config in (TransferConfig(), TransferConfig(multipart_threshold=0)):
@@ -621,7 +621,9 @@ def test_an_ordinary_upload_leaves_the_object_alone_whatever_its_ending(tmp_path
         assert [path.name for path in directory.iterdir()] == ["note.txt"]
 
 
-def test_a_run_that_finds_its_object_made_removes_what_is_left_of_the_upload(tmp_path, directory, books, monkeypatch):
+def test_a_run_that_finds_its_object_completed_removes_the_rest_of_the_upload(
+    tmp_path, directory, meta_dir, monkeypatch
+):
     """The process that made it died before it had removed the parts; the next one has nothing left to write."""
     source = tmp_path / "note.txt"
     source.write_bytes(b"note")
@@ -635,7 +637,7 @@ def test_a_run_that_finds_its_object_made_removes_what_is_left_of_the_upload(tmp
     with pytest.raises(Died):
         Uploader(LocalBackend(directory), store=store, config=config).upload(source, "note.txt")
     monkeypatch.undo()
-    left = books.exists()
+    left = meta_dir.exists()
 
     result = Uploader(LocalBackend(directory), store=store, config=config).upload(source, "note.txt")
 
@@ -702,7 +704,7 @@ def test_a_new_object_has_the_permissions_of_its_source_within_the_umask(tmp_pat
 
 
 @pytest.mark.parametrize(("mask", "expected"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
-def test_an_object_that_is_made_of_no_file_has_what_the_umask_leaves(store_file, umask, mask, expected):
+def test_an_object_without_a_source_file_has_the_default_permissions_of_the_umask(store_file, umask, mask, expected):
     umask(mask)
 
     assert mode(store_file(BytesSource(b"x"))) == expected
@@ -720,12 +722,12 @@ def test_an_object_that_is_replaced_keeps_its_permissions(tmp_path, store_file, 
     assert mode(store_file(source)) == permissions
 
 
-def test_the_permissions_are_those_of_the_beginning_in_whichever_process_it_is_completed(tmp_path, directory, umask):
+def test_the_permissions_are_those_of_the_source_when_the_upload_was_initiated(tmp_path, directory, umask):
     source = tmp_path / "source"
     source.write_bytes(b"x")
     source.chmod(0o640)
     umask(0o022)
-    upload_id, parts = begun(LocalBackend(directory).with_source_file(str(source)), b"one")
+    upload_id, parts = start_upload(LocalBackend(directory).with_source_file(str(source)), b"one")
     source.unlink()
 
     LocalBackend(directory).complete_upload("key", upload_id, parts, NO_OPTIONS)
@@ -734,9 +736,9 @@ def test_the_permissions_are_those_of_the_beginning_in_whichever_process_it_is_c
 
 
 @pytest.mark.parametrize("permissions", [0o4777, -1, "0640", 6.5, True, None, [], 10**30])
-def test_permissions_that_are_none_are_not_believed(directory, books, permissions):
-    upload_id, parts = begun(LocalBackend(directory), b"one")
-    path = books / "uploads" / upload_id / "upload.json"
+def test_a_record_with_invalid_permissions_is_ignored(directory, meta_dir, permissions):
+    upload_id, parts = start_upload(LocalBackend(directory), b"one")
+    path = meta_dir / "uploads" / upload_id / "upload.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "permissions": permissions}))
 
     with contextlib.suppress(UploadNotFound):
@@ -745,14 +747,14 @@ def test_permissions_that_are_none_are_not_believed(directory, books, permission
     assert permissions is None or not (directory / "key").exists()
 
 
-def test_all_of_the_bookkeeping_is_for_this_user_alone(backend, books, umask):
+def test_the_metadata_directory_is_private(backend, meta_dir, umask):
     umask(0o000)
     seen = {}
 
     class Looking(BytesBody):
         def chunks(self):
-            for path in [books, *books.rglob("*")]:
-                seen[path.relative_to(books).as_posix()] = mode(path), path.is_dir()
+            for path in [meta_dir, *meta_dir.rglob("*")]:
+                seen[path.relative_to(meta_dir).as_posix()] = mode(path), path.is_dir()
             yield from super().chunks()
 
     upload_id = backend.initiate_upload("key", RICH)
@@ -776,13 +778,13 @@ def test_all_of_the_bookkeeping_is_for_this_user_alone(backend, books, umask):
     assert any(name.startswith("objects/") for name in seen)
 
 
-def test_a_staged_object_is_for_this_user_alone_until_it_is_whole(tmp_path, directory, books, umask, monkeypatch):
+def test_a_staged_object_is_private_until_it_is_complete(tmp_path, directory, meta_dir, umask, monkeypatch):
     umask(0o000)
     seen = []
     genuine = local.assemble
 
     def looking(*args):
-        seen.extend(mode(path) for path in books.glob("uploads/*/staged-*"))
+        seen.extend(mode(path) for path in meta_dir.glob("uploads/*/staged-*"))
         return genuine(*args)
 
     monkeypatch.setattr(local, "assemble", looking)
@@ -791,21 +793,21 @@ def test_a_staged_object_is_for_this_user_alone_until_it_is_whole(tmp_path, dire
     assert seen == [0o600]
 
 
-def test_bookkeeping_of_an_earlier_version_is_closed_to_others_by_a_write(directory, books):
-    upload_id, _ = begun(LocalBackend(directory), b"one")
-    for path in [books, books / "uploads"]:
+def test_a_write_makes_the_metadata_directory_of_an_earlier_version_private(directory, meta_dir):
+    upload_id, _ = start_upload(LocalBackend(directory), b"one")
+    for path in [meta_dir, meta_dir / "uploads"]:
         path.chmod(0o755)
 
     LocalBackend(directory).list_uploads()
-    read = [mode(books), mode(books / "uploads")]
-    begun(LocalBackend(directory), b"two", key="other")
+    read = [mode(meta_dir), mode(meta_dir / "uploads")]
+    start_upload(LocalBackend(directory), b"two", key="other")
 
     assert read == [0o755, 0o755]
-    assert [mode(books), mode(books / "uploads")] == [0o700, 0o700]
+    assert [mode(meta_dir), mode(meta_dir / "uploads")] == [0o700, 0o700]
     assert list(LocalBackend(directory).list_parts("key", upload_id))
 
 
-def test_where_permissions_can_not_be_changed_objects_are_stored(backend, directory, monkeypatch):
+def test_objects_are_stored_where_permissions_can_not_be_changed(backend, directory, monkeypatch):
     def refuse(*args):
         raise OSError(errno.EPERM, "Operation not permitted")
 
@@ -825,8 +827,8 @@ KINDS = ["a pipe", "a socket", pytest.param("a device", marks=needs_root)]
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("way", ["itself", "a link to it"])
-def test_what_is_not_a_regular_file_is_not_replaced(backend, directory, kind, way):
-    upload_id, parts = begun(backend, b"one")
+def test_only_a_regular_file_is_replaced(backend, directory, kind, way):
+    upload_id, parts = start_upload(backend, b"one")
     stand(directory / "special", kind)
     if way == "itself":
         (directory / "special").rename(directory / "key")
@@ -853,7 +855,7 @@ def test_what_is_not_a_regular_file_is_not_replaced(backend, directory, kind, wa
 
 @pytest.mark.parametrize("way", ["the same path", "a hard link", "a link", "a link in between", "another spelling"])
 @pytest.mark.parametrize("threshold", [0, 10**9], ids=["in parts", "in one piece"])
-def test_a_file_is_not_uploaded_onto_itself(directory, books, tmp_path, way, threshold):
+def test_a_source_file_is_not_replaced_by_its_object(directory, meta_dir, tmp_path, way, threshold):
     (directory / "sub").mkdir(parents=True)
     source = directory / "sub" / "file"
     source.write_bytes(b"precious")
@@ -899,10 +901,10 @@ ODD = {
 
 @pytest.mark.parametrize("odd", ODD)
 @pytest.mark.parametrize("name", ["upload.json", "parts/00001", "parts/00002", "parts", ".", "staged", "commit"])
-def test_something_odd_in_an_upload_stops_no_other(directory, books, name, odd):
-    upload_id, parts = begun(LocalBackend(directory), b"one")
-    other_id, _ = begun(LocalBackend(directory), b"one", key="other")
-    place = books / "uploads" / other_id / (f"{name}-{FRESH}" if name in {"staged", "commit"} else name)
+def test_an_odd_entry_in_an_upload_does_not_affect_other_uploads(directory, meta_dir, name, odd):
+    upload_id, parts = start_upload(LocalBackend(directory), b"one")
+    other_id, _ = start_upload(LocalBackend(directory), b"one", key="other")
+    place = meta_dir / "uploads" / other_id / (f"{name}-{UNIQUE}" if name in {"staged", "commit"} else name)
     if place.is_dir():
         shutil.rmtree(place)
     else:
@@ -922,9 +924,9 @@ def test_something_odd_in_an_upload_stops_no_other(directory, books, name, odd):
 
 
 @pytest.mark.parametrize("odd", ODD)
-def test_a_description_that_is_something_odd_is_none(backend, books, odd):
+def test_an_odd_entry_in_place_of_metadata_is_ignored(backend, meta_dir, odd):
     backend.put_object("key", BytesBody(b"object"), RICH)
-    [record] = books.glob("objects/*/*")
+    [record] = meta_dir.glob("objects/*/*")
     record.unlink()
     ODD[odd](record)
 
@@ -963,9 +965,9 @@ RECORDS = st.fixed_dictionaries(
 @example(record={"version": 1, "key": "key", "crc64": "-000000000000001", "options": {}})
 @example(record={"version": 1, "key": "key", "crc64": "F" * 40, "options": {}})
 @example(record={"version": 1, "key": "key", "crc64": "0000000000000001", "options": {"metadata": {"a": 1}}})
-def test_no_record_makes_a_call_fail(tmp_path_factory, record):
+def test_no_content_of_a_record_makes_a_call_fail(tmp_path_factory, record):
     directory = tmp_path_factory.mktemp("fuzz") / "bucket"
-    upload_id, _ = begun(LocalBackend(directory), b"one")
+    upload_id, _ = start_upload(LocalBackend(directory), b"one")
     LocalBackend(directory).put_object("key", BytesBody(b"object"), RICH)
     encoded = json.dumps(record).encode()
     for path in [*directory.glob(".partwise/objects/*/*"), *directory.glob(".partwise/uploads/*/upload.json")]:
@@ -984,7 +986,7 @@ def test_no_record_makes_a_call_fail(tmp_path_factory, record):
     shutil.rmtree(directory.parent)
 
 
-def test_options_that_could_not_be_read_back_are_refused_before_anything_is_stored(backend, directory):
+def test_options_too_large_for_a_record_are_refused_before_anything_is_stored(backend, directory):
     large = ObjectOptions(metadata={"a": "x" * 2**20})
 
     with pytest.raises(InvalidInput, match=r"options of .* bytes.*Pass less metadata="):
@@ -999,7 +1001,7 @@ def test_options_that_could_not_be_read_back_are_refused_before_anything_is_stor
 @pytest.mark.parametrize(
     "options", [{"content_type": "a\udcff"}, {"metadata": {"a": "\ud800"}}, {"tags": {"\udcff": "a"}}]
 )
-def test_options_that_are_no_text_are_refused_before_anything_is_stored(backend, directory, call, options):
+def test_options_that_are_not_utf8_are_refused_before_anything_is_stored(backend, directory, call, options):
     body = (BytesBody(b"x"),) if call == "put_object" else ()
 
     with pytest.raises(InvalidInput, match=r"can't be encoded as UTF-8. Nothing was stored"):
@@ -1009,9 +1011,9 @@ def test_options_that_are_no_text_are_refused_before_anything_is_stored(backend,
 
 
 @pytest.mark.parametrize("name", ["00000", "10001", "99999", "٠٠٠٠١", "1", "000001"])  # noqa: RUF001
-def test_a_part_of_a_number_that_none_has_is_none(directory, books, name):
-    upload_id, parts = begun(LocalBackend(directory), b"one")
-    folder = books / "uploads" / upload_id / "parts"
+def test_a_part_with_an_invalid_number_is_ignored(directory, meta_dir, name):
+    upload_id, parts = start_upload(LocalBackend(directory), b"one")
+    folder = meta_dir / "uploads" / upload_id / "parts"
     shutil.copy(folder / "00001", folder / name)
 
     assert list(LocalBackend(directory).list_parts("key", upload_id)) == parts
@@ -1022,7 +1024,7 @@ def test_a_part_of_a_number_that_none_has_is_none(directory, books, name):
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC, errno.EROFS])
 @pytest.mark.parametrize("call", MEANWHILE)
-def test_a_failure_after_the_object_stands_says_that_it_stands(backend, directory, monkeypatch, call, number):
+def test_a_failure_after_the_rename_says_that_the_object_is_stored(backend, directory, monkeypatch, call, number):
     def fail(file):
         if (directory / "key").exists():
             raise OSError(number, os.strerror(number))
@@ -1037,7 +1039,7 @@ def test_a_failure_after_the_object_stands_says_that_it_stands(backend, director
 
 
 @pytest.mark.parametrize("call", MEANWHILE)
-def test_a_failure_before_the_object_stands_says_that_none_was_changed(backend, directory, monkeypatch, call):
+def test_a_failure_before_the_rename_says_that_no_object_was_changed(backend, directory, monkeypatch, call):
     def fail(*args, **kwargs):
         raise OSError(errno.EACCES, os.strerror(errno.EACCES))
 
@@ -1049,7 +1051,7 @@ def test_a_failure_before_the_object_stands_says_that_none_was_changed(backend, 
     assert not (directory / "key").exists()
 
 
-def test_a_directory_whose_names_can_not_be_synced_is_no_failure(backend, directory, monkeypatch):
+def test_a_directory_that_can_not_be_synced_is_no_failure(backend, directory, monkeypatch):
     def refuse(file):
         if stat.S_ISDIR(os.fstat(file if isinstance(file, int) else file.fileno()).st_mode):
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
@@ -1090,7 +1092,7 @@ on_linux = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="this s
 
 @on_linux
 @pytest.mark.parametrize("options", [NO_OPTIONS, RICH, ONCE], ids=["plain", "with options", "once"])
-def test_the_bytes_of_an_object_are_synced_before_it_has_its_name_and_the_name_after(backend, order, options):
+def test_the_bytes_of_an_object_are_synced_before_the_rename_and_its_name_after(backend, order, options):
     backend.put_object("a/key", BytesBody(b"x"), options)
 
     named = order.index(("link" if options is ONCE else "replace", "key"))
@@ -1105,7 +1107,7 @@ def test_the_bytes_of_an_object_are_synced_before_it_has_its_name_and_the_name_a
 
 @on_linux
 @pytest.mark.parametrize("error", [OSError(errno.EIO, "stumbles"), KeyboardInterrupt()])
-def test_an_upload_whose_id_the_caller_does_not_learn_is_not_left_behind(directory, monkeypatch, error):
+def test_an_upload_whose_id_is_not_returned_is_removed(directory, monkeypatch, error):
     """Its beginning fails, or is interrupted, when it has its name already."""
     backend, sync = LocalBackend(directory), _local_directories.Directory.sync
 
@@ -1123,7 +1125,7 @@ def test_an_upload_whose_id_the_caller_does_not_learn_is_not_left_behind(directo
     assert list(directory.iterdir()) == [], "nor is anything else"
 
 
-def test_an_upload_is_synced_before_it_has_its_name_and_the_name_after(backend, order):
+def test_an_upload_is_synced_before_the_rename_and_its_name_after(backend, order):
     upload_id = backend.initiate_upload("a/key", NO_OPTIONS)
 
     named = order.index(("rename", upload_id))
@@ -1135,8 +1137,8 @@ def test_an_upload_is_synced_before_it_has_its_name_and_the_name_after(backend, 
 
 
 @on_linux
-def test_an_object_of_parts_is_synced_and_announced_before_it_has_its_name(backend, order):
-    upload_id, parts = begun(backend, b"one", key="a/key")
+def test_an_object_of_parts_is_synced_and_marked_before_the_rename(backend, order):
+    upload_id, parts = start_upload(backend, b"one", key="a/key")
     order.clear()
     backend.complete_upload("a/key", upload_id, parts, NO_OPTIONS)
 
@@ -1147,7 +1149,7 @@ def test_an_object_of_parts_is_synced_and_announced_before_it_has_its_name(backe
 
 
 @on_linux
-def test_each_new_directory_on_the_way_to_a_key_is_synced(backend, order):
+def test_each_new_directory_in_the_path_of_a_key_is_synced(backend, order):
     backend.put_object("a/b/c/key", BytesBody(b"x"), NO_OPTIONS)
 
     names = [name for what, name in order if what == "sync"]
@@ -1192,7 +1194,7 @@ def as_user(uid, action):
 
 
 @needs_root
-def test_bookkeeping_that_another_user_planted_is_refused_with_the_owner(shared):
+def test_a_metadata_directory_of_another_user_is_refused_and_the_owner_named(shared):
     bucket = shared / "bucket"
     bucket.mkdir()
     bucket.chmod(0o777)
@@ -1206,7 +1208,7 @@ def test_bookkeeping_that_another_user_planted_is_refused_with_the_owner(shared)
 
 
 @needs_root
-def test_two_users_share_a_bucket_in_turns_and_the_second_is_refused_at_once_in_words(shared):
+def test_two_users_share_a_bucket_in_turns_and_the_second_is_refused_meanwhile(shared):
     bucket = shared / "bucket"
     bucket.mkdir()
     bucket.chmod(0o777)
@@ -1241,7 +1243,7 @@ def test_two_users_share_a_bucket_in_turns_and_the_second_is_refused_at_once_in_
 
 @needs_root
 @pytest.mark.parametrize("level", [".partwise/trash", ".partwise/temp", ".partwise/uploads", ".partwise/objects"])
-def test_what_another_user_links_to_in_a_bucket_of_root_is_kept(shared, victim, level):
+def test_the_target_of_a_link_that_another_user_planted_in_a_bucket_of_root_is_kept(shared, victim, level):
     """As where the bookkeeping was once open to others."""
     bucket = shared / "bucket"
     (bucket / ".partwise").mkdir(parents=True)
@@ -1259,10 +1261,10 @@ def test_what_another_user_links_to_in_a_bucket_of_root_is_kept(shared, victim, 
 
 
 @needs_root
-def test_parts_that_another_user_planted_are_no_parts(shared):
+def test_parts_that_another_user_planted_are_ignored(shared):
     """With a receipt of their own the object would be theirs."""
     bucket = shared / "bucket"
-    upload_id, parts = begun(LocalBackend(bucket), b"one")
+    upload_id, parts = start_upload(LocalBackend(bucket), b"one")
     planted = bucket / ".partwise" / "uploads" / upload_id / "parts" / "00001"
     os.chown(planted, ALICE, ALICE)
 
@@ -1280,13 +1282,13 @@ def test_another_user_can_not_read_an_object_of_a_private_file_nor_its_parts(sha
         config = TransferConfig(multipart_threshold=10 * number)
         Uploader(LocalBackend(bucket), config=config).upload(source, "key", resume="never")
         assert as_user(ALICE, (bucket / "key").read_bytes)[1].startswith("PermissionError")
-    begun(LocalBackend(bucket), b"secret", key="other")
+    start_upload(LocalBackend(bucket), b"secret", key="other")
     assert as_user(ALICE, lambda: list((bucket / ".partwise").iterdir()))[1].startswith("PermissionError")
 
 
 @needs_root
 @pytest.mark.parametrize("key", ["key", "sub/key"])
-def test_a_directory_that_may_be_written_but_not_read_is_refused_before_anything_is_written(shared, key):
+def test_a_writable_directory_that_is_not_readable_is_refused_before_anything_is_written(shared, key):
     box = shared / "box"
     place = (box / key).parent
     place.mkdir(parents=True)
@@ -1304,7 +1306,7 @@ def test_a_directory_that_may_be_written_but_not_read_is_refused_before_anything
 
 
 @needs_root
-def test_a_directory_that_may_not_be_written_is_refused(shared):
+def test_a_directory_without_write_permission_is_refused(shared):
     (shared / "bucket").mkdir(mode=0o755)
 
     code, said = as_user(ALICE, lambda: LocalBackend(shared / "bucket").put_object("key", BytesBody(b"x"), NO_OPTIONS))
@@ -1314,7 +1316,7 @@ def test_a_directory_that_may_not_be_written_is_refused(shared):
 
 @needs_root
 @pytest.mark.parametrize("key", ["sub/key", "sub/deep/er/key"])
-def test_a_key_in_a_directory_that_may_not_be_written_is_refused_before_anything_is_sent(shared, key):
+def test_a_key_in_a_directory_without_write_permission_is_refused_before_anything_is_sent(shared, key):
     """Completing it would fail, after all parts were sent, and leave an upload that keeps other users out."""
     bucket = shared / "bucket"
     (bucket / "sub").mkdir(parents=True)
@@ -1346,9 +1348,9 @@ def test_in_a_sticky_directory_an_object_of_another_user_is_refused_before_anyth
 
 
 @needs_root
-def test_bookkeeping_of_root_that_is_in_use_refuses_other_users_with_the_owner(shared):
+def test_a_metadata_directory_of_root_is_refused_for_other_users_and_the_owner_named(shared):
     bucket = shared / "bucket"
-    begun(LocalBackend(bucket))
+    start_upload(LocalBackend(bucket))
     bucket.chmod(0o777)
 
     code, said = as_user(ALICE, lambda: LocalBackend(bucket).put_object("other", BytesBody(b"x"), NO_OPTIONS))

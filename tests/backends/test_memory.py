@@ -38,7 +38,7 @@ ANY_SIZE = PartLimits()
 CALLBACK = ObjectOptions(callback=Callback("http://127.0.0.1/done", "object=${object}"))
 
 
-def begun(backend, body, *datas, key="key"):
+def start_upload(backend, body, *datas, key="key"):
     upload_id = backend.initiate_upload(key, NO_OPTIONS)
     return upload_id, [backend.upload_part(key, upload_id, n, body(data)) for n, data in enumerate(datas, 1)]
 
@@ -50,29 +50,29 @@ def test_by_default_the_limits_are_those_of_oss():
     assert MemoryBackend().limits == PartLimits(100 * KIB, 5 * GIB, 10_000, 10_000 * 5 * GIB, 5 * GIB)
 
 
-def test_by_default_all_is_honoured_but_callbacks():
+def test_by_default_all_options_but_callbacks_are_supported():
     honoured = MemoryBackend().capabilities
 
     assert honoured.options == {field.name for field in fields(ObjectOptions)} - {"callback"}
     assert (honoured.lists_parts, honoured.part_checksums, honoured.object_checksums) == (True, True, True)
 
 
-def test_the_location_is_made_of_the_name():
+def test_the_location_contains_the_name():
     assert MemoryBackend("a bucket/ü").location == "memory://a%20bucket%2F%C3%BC"
 
 
-def test_without_a_name_each_has_one_of_its_own():
+def test_without_a_name_each_bucket_has_a_unique_one():
     assert MemoryBackend().location != MemoryBackend().location
 
 
 @pytest.mark.parametrize("wrong", [{"name": ""}, {"page_size": 0}, {"capabilities": Capabilities({"callback"})}])
-def test_an_impossible_backend_is_refused(wrong):
+def test_invalid_arguments_are_refused(wrong):
     with pytest.raises(InvalidInput):
         MemoryBackend(**wrong)
 
 
 @pytest.mark.parametrize("duplicate", [pickle.dumps, copy.copy, copy.deepcopy])
-def test_it_can_not_be_pickled_and_says_why(duplicate):
+def test_it_can_not_be_pickled_and_the_error_says_why(duplicate):
     with pytest.raises(TypeError, match="memory of this process"):
         duplicate(MemoryBackend())
 
@@ -82,7 +82,7 @@ def test_it_can_not_be_pickled_and_says_why(duplicate):
 
 def test_a_small_part_that_is_not_the_last_is_rejected_at_complete(body):
     backend = MemoryBackend(limits=PartLimits(min_part_size=1000))
-    upload_id, parts = begun(backend, body, b"x" * 1000, b"x" * 999, b"x")
+    upload_id, parts = start_upload(backend, body, b"x" * 1000, b"x" * 999, b"x")
 
     with pytest.raises(PartRejected, match="part 2 has 999 bytes") as caught:
         backend.complete_upload("key", upload_id, parts, NO_OPTIONS)
@@ -96,7 +96,7 @@ SMALL = PartLimits(min_part_size=1, max_part_size=5, max_parts=3, max_object_siz
 
 
 @pytest.mark.parametrize("number", [1, 3])
-def test_parts_are_numbered_from_one_to_the_most(body, number):
+def test_parts_are_numbered_from_one_to_the_maximum(body, number):
     backend = MemoryBackend(limits=SMALL)
     upload_id = backend.initiate_upload("key", NO_OPTIONS)
 
@@ -104,7 +104,7 @@ def test_parts_are_numbered_from_one_to_the_most(body, number):
 
 
 @pytest.mark.parametrize("number", [-1, 0, 4])
-def test_a_part_of_another_number_is_refused(body, number):
+def test_a_part_number_beyond_the_maximum_is_refused(body, number):
     backend = MemoryBackend(limits=SMALL)
     upload_id = backend.initiate_upload("key", NO_OPTIONS)
 
@@ -112,7 +112,7 @@ def test_a_part_of_another_number_is_refused(body, number):
         backend.upload_part("key", upload_id, number, body(b"x"))
 
 
-def test_a_part_has_the_largest_size_and_not_a_byte_more(body):
+def test_a_part_of_the_maximum_size_is_accepted_and_one_byte_more_refused(body):
     backend = MemoryBackend(limits=SMALL)
     upload_id = backend.initiate_upload("key", NO_OPTIONS)
 
@@ -121,7 +121,7 @@ def test_a_part_has_the_largest_size_and_not_a_byte_more(body):
         backend.upload_part("key", upload_id, 1, body(b"123456"))
 
 
-def test_an_object_at_once_has_the_largest_size_and_not_a_byte_more(body):
+def test_a_put_of_the_maximum_size_is_accepted_and_one_byte_more_refused(body):
     backend = MemoryBackend(limits=SMALL)
 
     assert backend.put_object("key", body(b"1234567"), NO_OPTIONS).size == 7
@@ -129,9 +129,9 @@ def test_an_object_at_once_has_the_largest_size_and_not_a_byte_more(body):
         backend.put_object("key", body(b"12345678"), NO_OPTIONS)
 
 
-def test_an_object_in_parts_has_the_largest_size_and_not_a_byte_more(body):
+def test_an_object_in_parts_of_the_maximum_size_is_accepted_and_one_byte_more_refused(body):
     backend = MemoryBackend(limits=SMALL)
-    upload_id, parts = begun(backend, body, b"12345", b"12345", b"12")
+    upload_id, parts = start_upload(backend, body, b"12345", b"12345", b"12")
 
     with pytest.raises(PartRejected, match="12 bytes, and the maximum is 11") as caught:
         backend.complete_upload("key", upload_id, parts, NO_OPTIONS)
@@ -141,7 +141,7 @@ def test_an_object_in_parts_has_the_largest_size_and_not_a_byte_more(body):
     assert backend.complete_upload("key", upload_id, parts, NO_OPTIONS).size == 11
 
 
-def test_a_body_that_never_ends_is_read_no_further_than_it_said():
+def test_an_endless_body_is_read_no_further_than_its_length():
     asked = []
 
     class Endless:
@@ -164,7 +164,7 @@ def test_a_body_that_never_ends_is_read_no_further_than_it_said():
 
 
 @pytest.mark.parametrize(("given", "said"), [(b"", "0 bytes"), (b"123", "3 bytes"), (b"12345", "more than 4 bytes")])
-def test_a_body_of_another_length_than_it_said_stores_nothing(given, said):
+def test_a_body_of_a_wrong_length_stores_nothing_in_memory(given, said):
     backend = MemoryBackend(limits=ANY_SIZE)
 
     with pytest.raises(IntegrityError, match=f"the body of 'key' had {said} instead of 4") as caught:
@@ -175,9 +175,9 @@ def test_a_body_of_another_length_than_it_said_stores_nothing(given, said):
 
 
 @pytest.mark.parametrize("order", [[1, 1], [2, 1], [1, 3, 2]])
-def test_parts_out_of_order_or_named_twice_are_rejected_at_complete(body, order):
+def test_parts_out_of_order_or_listed_twice_are_rejected_at_complete(body, order):
     backend = MemoryBackend(limits=ANY_SIZE)
-    upload_id, parts = begun(backend, body, b"1", b"2", b"3")
+    upload_id, parts = start_upload(backend, body, b"1", b"2", b"3")
 
     with pytest.raises(PartRejected, match=rf"part {order[-1]} is listed after part {order[-2]}") as caught:
         backend.complete_upload("key", upload_id, [parts[number - 1] for number in order], NO_OPTIONS)
@@ -185,16 +185,16 @@ def test_parts_out_of_order_or_named_twice_are_rejected_at_complete(body, order)
     assert caught.value.code == "InvalidPartOrder"
 
 
-def test_parts_of_any_sizes_are_taken_unless_they_must_be_equal(body):
+def test_parts_of_any_sizes_are_accepted_unless_they_must_be_equal(body):
     backend = MemoryBackend(limits=ANY_SIZE)
-    upload_id, parts = begun(backend, body, b"1", b"22", b"333")
+    upload_id, parts = start_upload(backend, body, b"1", b"22", b"333")
 
     assert backend.complete_upload("key", upload_id, parts, NO_OPTIONS).size == 6
 
 
-def test_an_object_beyond_the_largest_is_rejected_at_complete(body):
+def test_an_object_beyond_the_maximum_size_is_rejected_at_complete(body):
     backend = MemoryBackend(limits=PartLimits(max_object_size=5))
-    upload_id, parts = begun(backend, body, b"one", b"two")
+    upload_id, parts = start_upload(backend, body, b"one", b"two")
 
     with pytest.raises(PartRejected, match="6 bytes, and the maximum is 5"):
         backend.complete_upload("key", upload_id, parts, NO_OPTIONS)
@@ -202,9 +202,9 @@ def test_an_object_beyond_the_largest_is_rejected_at_complete(body):
     assert backend.keys() == []
 
 
-def test_where_parts_must_be_equal_others_are_rejected_at_complete(body):
+def test_parts_of_unequal_size_are_rejected_where_they_must_be_equal(body):
     backend = MemoryBackend(limits=ANY_SIZE, capabilities=Capabilities(equal_part_sizes=True))
-    upload_id, parts = begun(backend, body, b"four", b"five!", b"6")
+    upload_id, parts = start_upload(backend, body, b"four", b"five!", b"6")
 
     with pytest.raises(PartRejected, match="only the last part may have another size"):
         backend.complete_upload("key", upload_id, parts, NO_OPTIONS)
@@ -213,7 +213,7 @@ def test_where_parts_must_be_equal_others_are_rejected_at_complete(body):
     assert backend.read("key") == b"four6"
 
 
-def test_where_parts_are_not_listed_asking_is_refused():
+def test_list_parts_is_refused_without_the_capability():
     backend = MemoryBackend(capabilities=Capabilities(lists_parts=False))
     upload_id = backend.initiate_upload("key", NO_OPTIONS)
 
@@ -221,18 +221,18 @@ def test_where_parts_are_not_listed_asking_is_refused():
         backend.list_parts("key", upload_id)
 
 
-def test_where_parts_have_no_checksums_receipts_have_none(body):
+def test_without_part_checksums_parts_have_none(body):
     backend = MemoryBackend(limits=ANY_SIZE, capabilities=Capabilities(object_checksums=True))
-    upload_id, parts = begun(backend, body, b"one")
+    upload_id, parts = start_upload(backend, body, b"one")
 
     assert [part.crc64 for part in parts] == [None]
     assert [part.crc64 for part in backend.list_parts("key", upload_id)] == [None]
     assert backend.complete_upload("key", upload_id, parts, NO_OPTIONS).crc64 is not None
 
 
-def test_where_objects_have_no_checksums_nothing_reports_one(body):
+def test_without_object_checksums_objects_have_none(body):
     backend = MemoryBackend(limits=ANY_SIZE, capabilities=Capabilities(part_checksums=True))
-    upload_id, parts = begun(backend, body, b"one")
+    upload_id, parts = start_upload(backend, body, b"one")
 
     assert backend.complete_upload("key", upload_id, parts, NO_OPTIONS).crc64 is None
     assert backend.put_object("put", body(b"one"), NO_OPTIONS).crc64 is None
@@ -241,7 +241,7 @@ def test_where_objects_have_no_checksums_nothing_reports_one(body):
 
 def test_etags_are_those_of_object_storages(body):
     backend = MemoryBackend(limits=ANY_SIZE)
-    upload_id, parts = begun(backend, body, b"one", b"two")
+    upload_id, parts = start_upload(backend, body, b"one", b"two")
     digests = [md5(b"one"), md5(b"two")]
     of_both = md5(digests[0].digest() + digests[1].digest()).hexdigest().upper()
 
@@ -267,9 +267,9 @@ def test_a_key_is_measured_in_bytes():
 
 
 @pytest.mark.parametrize("page_size", [1, 2, 3, 4])
-def test_pages_of_any_size_give_all_entries_once(body, page_size):
+def test_pages_of_any_size_list_all_entries_once(body, page_size):
     backend = MemoryBackend(limits=ANY_SIZE, page_size=page_size)
-    upload_id, parts = begun(backend, body, b"1", b"2", b"3")
+    upload_id, parts = start_upload(backend, body, b"1", b"2", b"3")
     backend.initiate_upload("key", NO_OPTIONS)
     backend.initiate_upload("other", NO_OPTIONS)
 
@@ -277,7 +277,7 @@ def test_pages_of_any_size_give_all_entries_once(body, page_size):
     assert [upload.key for upload in backend.list_uploads()] == ["key", "key", "other"]
 
 
-def test_parts_that_come_between_pages_are_seen_once_or_not_at_all(body):
+def test_parts_added_between_pages_are_listed_once_or_not_at_all(body):
     backend = MemoryBackend(limits=ANY_SIZE, page_size=2)
     upload_id = backend.initiate_upload("key", NO_OPTIONS)
     for number in (2, 4, 6):
@@ -292,7 +292,7 @@ def test_parts_that_come_between_pages_are_seen_once_or_not_at_all(body):
     assert seen == [2, 4, 5, 6]
 
 
-def test_uploads_are_listed_by_how_their_key_begins():
+def test_uploads_are_listed_by_the_prefix_of_their_key():
     backend = MemoryBackend()
     for key in ("a/b", "b", "b/a", "c/b"):
         backend.initiate_upload(key, NO_OPTIONS)
@@ -302,7 +302,7 @@ def test_uploads_are_listed_by_how_their_key_begins():
     assert list(backend.list_uploads("/b")) == []
 
 
-def test_uploads_that_vanish_between_pages_hide_no_other():
+def test_uploads_removed_between_pages_hide_no_other():
     backend = MemoryBackend(page_size=2)
     ids = {key: backend.initiate_upload(key, NO_OPTIONS) for key in "abcde"}
     listing = iter(backend.list_uploads())
@@ -315,9 +315,9 @@ def test_uploads_that_vanish_between_pages_hide_no_other():
     assert seen == ["a", "b", "c", "e"]
 
 
-def test_an_upload_that_dies_between_pages_is_not_found(body):
+def test_an_upload_that_ends_between_pages_is_not_found(body):
     backend = MemoryBackend(limits=ANY_SIZE, page_size=1)
-    upload_id, _ = begun(backend, body, b"1", b"2")
+    upload_id, _ = start_upload(backend, body, b"1", b"2")
     listing = iter(backend.list_parts("key", upload_id))
     next(listing)
     backend.abort_upload("key", upload_id)
@@ -326,9 +326,9 @@ def test_an_upload_that_dies_between_pages_is_not_found(body):
         next(listing)
 
 
-def test_a_page_is_not_turned_after_close(body):
+def test_no_page_is_fetched_after_close(body):
     backend = MemoryBackend(limits=ANY_SIZE, page_size=1)
-    upload_id, _ = begun(backend, body, b"1", b"2")
+    upload_id, _ = start_upload(backend, body, b"1", b"2")
     listing = iter(backend.list_parts("key", upload_id))
     next(listing)
     backend.close()
@@ -340,7 +340,7 @@ def test_a_page_is_not_turned_after_close(body):
 # --- options ---------------------------------------------------------------------------------------------------------
 
 
-def test_what_acts_late_is_taken_from_complete_and_the_rest_from_the_start(body):
+def test_late_options_are_taken_from_complete_and_the_others_from_initiate(body):
     backend = MemoryBackend(limits=ANY_SIZE)
     upload_id = backend.initiate_upload("key", ObjectOptions(content_type="text/plain", acl="private"))
     part = backend.upload_part("key", upload_id, 1, body(b"x"))
@@ -365,23 +365,23 @@ def test_every_option_of_requests_and_objects_is_accepted_by_default(body):
     assert backend.describe("key") == options
 
 
-def test_a_callback_answers(body):
+def test_the_response_of_the_callback_is_returned(body):
     backend = MemoryBackend(limits=ANY_SIZE, callback=lambda stored: f"got {stored.key}".encode())
-    upload_id, parts = begun(backend, body, b"one")
+    upload_id, parts = start_upload(backend, body, b"one")
 
     assert backend.complete_upload("key", upload_id, parts, CALLBACK).callback_response == b"got key"
     assert backend.put_object("put", body(b"x"), CALLBACK).callback_response == b"got put"
     assert backend.put_object("put", body(b"x"), NO_OPTIONS).callback_response is None
 
 
-def test_a_callback_that_fails_leaves_the_object(body):
+def test_a_failed_callback_keeps_the_object(body):
     failure = RuntimeError("application server down")
 
     def fail(stored):
         raise failure
 
     backend = MemoryBackend(limits=ANY_SIZE, callback=fail)
-    upload_id, parts = begun(backend, body, b"one")
+    upload_id, parts = start_upload(backend, body, b"one")
 
     with pytest.raises(CallbackError) as caught:
         backend.complete_upload("key", upload_id, parts, CALLBACK)
@@ -408,7 +408,7 @@ def test_the_keys_are_sorted(body):
     assert backend.keys() == ["a", "a/c", "b"]
 
 
-def test_the_uploads_can_be_looked_at(body):
+def test_the_uploads_can_be_inspected(body):
     backend = MemoryBackend(limits=ANY_SIZE, clock=lambda: 1000.0)
     options = ObjectOptions(content_type="text/plain")
     upload_id = backend.initiate_upload("key", options)
@@ -422,7 +422,7 @@ def test_the_uploads_can_be_looked_at(body):
 
 def test_calls_are_counted_by_name_on_all_handles(body):
     backend = MemoryBackend(limits=ANY_SIZE)
-    upload_id, _ = begun(backend, body, b"one", b"two")
+    upload_id, _ = start_upload(backend, body, b"one", b"two")
     with pytest.raises(PartRejected):
         backend.handle().complete_upload("key", upload_id, [], NO_OPTIONS)
     counted = dict(backend.calls)
@@ -434,7 +434,7 @@ def test_calls_are_counted_by_name_on_all_handles(body):
     assert dict(backend.calls) == {"head_object": 1}
 
 
-def test_ids_follow_from_the_name():
+def test_upload_ids_are_derived_from_the_name():
     def ids(name):
         backend = MemoryBackend(name)
         return [backend.initiate_upload("key", NO_OPTIONS) for _ in range(3)]
@@ -446,10 +446,10 @@ def test_ids_follow_from_the_name():
 # --- handles and snapshots -------------------------------------------------------------------------------------------
 
 
-def test_a_handle_is_on_the_same_storage_and_closes_by_itself(body):
+def test_a_handle_shares_the_storage_and_is_closed_separately(body):
     backend = MemoryBackend("name", limits=ANY_SIZE, page_size=7)
     other = backend.handle()
-    upload_id, parts = begun(other, body, b"one")
+    upload_id, parts = start_upload(other, body, b"one")
     other.close()
 
     backend.complete_upload("key", upload_id, parts, NO_OPTIONS)
@@ -460,10 +460,10 @@ def test_a_handle_is_on_the_same_storage_and_closes_by_itself(body):
         other.head_object("key")
 
 
-def test_a_snapshot_and_the_original_go_their_own_ways(body):
+def test_a_snapshot_and_the_original_are_independent(body):
     backend = MemoryBackend("name", limits=ANY_SIZE)
     backend.put_object("old", body(b"old"), NO_OPTIONS)
-    upload_id, [one] = begun(backend, body, b"one")
+    upload_id, [one] = start_upload(backend, body, b"one")
 
     copied = backend.snapshot()
     two = backend.upload_part("key", upload_id, 2, body(b"two"))
@@ -488,7 +488,7 @@ def test_a_snapshot_of_a_closed_backend_is_open(body):
 # --- by URL ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_url_names_one_storage_in_a_process(body):
+def test_a_url_refers_to_one_storage_within_a_process(body):
     first, key = open_url("memory://one-of-a-process/a/b c%20#?")
     first.put_object(key, body(b"x"), NO_OPTIONS)
     first.close()
@@ -517,9 +517,9 @@ def test_an_unknown_setting_is_refused_by_name():
         open_url("memory://name/key", region="r", endpoint="e", timeout=3)
 
 
-def test_a_foreign_part_of_the_same_size_is_stale(body):
+def test_a_part_of_another_upload_of_the_same_size_is_rejected(body):
     backend = MemoryBackend(limits=ANY_SIZE)
-    upload_id, [part] = begun(backend, body, b"one")
+    upload_id, [part] = start_upload(backend, body, b"one")
 
     with pytest.raises(PartRejected):
         backend.complete_upload("key", upload_id, [UploadedPart(1, 3, part.etag[::-1])], NO_OPTIONS)

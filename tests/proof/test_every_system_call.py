@@ -92,7 +92,7 @@ def disks(tmp_path):
     [(1, {"multipart_threshold": PART}), (1, {}), (3, {}), (3, {"concurrency": 2})],
     ids=["in one piece", "1 part", "3 parts", "3 parts, 2 at once"],
 )
-def test_a_death_at_any_system_call_is_recovered_from(tmp_path, figure, parts, changes):
+def test_the_next_run_recovers_from_a_crash_at_any_system_call(tmp_path, figure, parts, changes):
     data = pseudo_random_bytes(parts * PART - 100)
     step, orphans = 0, 0
     with disks(tmp_path) as make:
@@ -113,7 +113,7 @@ def test_a_death_at_any_system_call_is_recovered_from(tmp_path, figure, parts, c
     figure("system calls at which a process died, each followed by a run that ends well", step - 1)
 
 
-def test_a_death_at_any_system_call_of_a_recovery_is_recovered_from(tmp_path, figure):
+def test_the_next_run_recovers_from_a_crash_at_any_system_call_of_a_recovery(tmp_path, figure):
     data = pseudo_random_bytes(2 * PART)
     count = 0
     with disks(tmp_path) as make:
