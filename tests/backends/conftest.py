@@ -1,4 +1,4 @@
-"""What the tests of the backends share: bodies, and a backend of each kind."""
+"""Fixtures of the tests of the backends: bodies, and a backend of each kind."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ Made = Callable[..., "BytesBody"]
 
 class BytesBody:
     """
-    Bytes as a body, in chunks that share one buffer, so that a chunk that was kept shows.
+    Bytes as a body, in chunks that share one buffer, so that keeping a chunk is detected.
 
     Args:
         data: the bytes.
-        promised: the length that the body claims; its own by default.
-        chunk: bytes at a time.
-        before: called before each chunk with the number of bytes given so far.
+        promised: the length that the body claims; by default that of `data`.
+        chunk: the size of the chunks.
+        before: called before each chunk with the number of bytes yielded so far.
     """
 
     def __init__(
@@ -60,13 +60,13 @@ def body() -> Made:
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
-    """A bucket's directory, not there yet."""
+    """A bucket's directory, which does not exist yet."""
     return tmp_path / "bucket"
 
 
 @pytest.fixture(params=["memory", "local", "local by path"])
 def backend(request: pytest.FixtureRequest, directory: Path, monkeypatch: pytest.MonkeyPatch) -> MultipartBackend:
-    """A backend of each kind that takes parts of any size; a directory also as where it can't be opened, on Windows."""
+    """A backend of each kind with parts of any size; the local one also without descriptors, as on Windows."""
     if request.param == "memory":
         return MemoryBackend(limits=PartLimits())
     if request.param == "local by path":
@@ -76,7 +76,7 @@ def backend(request: pytest.FixtureRequest, directory: Path, monkeypatch: pytest
 
 @pytest.fixture
 def read(backend: MultipartBackend, directory: Path) -> Callable[[str], bytes]:
-    """Reads an object by a back door."""
+    """Reads an object without the backend."""
     if isinstance(backend, MemoryBackend):
         return backend.read
     return lambda key: (directory / key).read_bytes()

@@ -1,4 +1,4 @@
-"""What the backend in memory and the one in a directory have in common, through the protocol."""
+"""The contract of every backend, for the memory and the local backend."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def start_upload(backend, body, *datas, key="key"):
     return upload_id, [backend.upload_part(key, upload_id, n, body(data)) for n, data in enumerate(datas, 1)]
 
 
-# --- the life of an upload -------------------------------------------------------------------------------------------
+# --- a multipart upload ----------------------------------------------------------------------------------------------
 
 
 def test_it_implements_the_protocol(backend):
@@ -435,7 +435,7 @@ def test_unusual_keys_are_accepted(backend, body, read, key):
     assert key == backend.head_object(key).key
 
 
-# --- many at once ----------------------------------------------------------------------------------------------------
+# --- concurrency -----------------------------------------------------------------------------------------------------
 
 
 def test_many_threads_send_the_parts_of_one_upload(backend, body, read):

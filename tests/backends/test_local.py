@@ -1,4 +1,4 @@
-"""The directory as a bucket: what it does beyond the common contract."""
+"""The local backend: what it does beyond the common contract."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def start_upload(backend, body, *datas, key="key", options=NO_OPTIONS):
 
 
 def names_in(folder):
-    """The names in a folder; none where there is none."""
+    """The names in a folder; an empty list if there is no folder."""
     return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
 
 
@@ -70,7 +70,7 @@ def raising(number):
     return fail
 
 
-# --- what it is ------------------------------------------------------------------------------------------------------
+# --- properties ------------------------------------------------------------------------------------------------------
 
 
 def test_an_object_is_a_plain_file(backend, body, directory):
@@ -191,7 +191,7 @@ def test_an_upload_id_that_is_not_a_file_name_is_refused(directory):
         LocalBackend(directory, upload_ids=lambda: "../x").initiate_upload("key", NO_OPTIONS)
 
 
-# --- places ----------------------------------------------------------------------------------------------------------
+# --- paths -----------------------------------------------------------------------------------------------------------
 
 
 def test_an_object_can_not_be_a_directory_as_well(backend, body, directory):
@@ -500,7 +500,7 @@ def test_a_flipped_bit_in_a_part_is_detected_at_complete_and_fixed_by_sending_it
 
 
 def test_one_complete_detects_all_damaged_parts(backend, body, directory, meta_dir):
-    """The loss of power may damage many, and each that is found needs another attempt to complete."""
+    """A power loss may damage many, and each attempt to complete takes time."""
     upload_id, parts = start_upload(backend, body, b"one", b"two", b"three", b"four")
     for number in (1, 3, 4):
         path = meta_dir / "uploads" / upload_id / "parts" / f"{number:05}"
@@ -563,7 +563,7 @@ LOOKS = {"complete": ENDS["complete"], "list": lambda backend, upload_id, _: lis
 
 @pytest.mark.parametrize(("end", "look"), [(end, look) for end in ENDS for look in LOOKS])
 def test_an_upload_that_ends_while_its_parts_are_listed_is_not_found(backend, body, monkeypatch, end, look):
-    """Parts that go with their upload are not parts that are missing."""
+    """Parts that are removed together with their upload are not missing parts."""
     upload_id, parts = start_upload(backend, body, b"one", b"two")
     genuine = _local_uploads.read_part
 
@@ -624,7 +624,7 @@ def test_an_upload_that_is_aborted_at_the_last_instant_makes_no_object(backend, 
 def test_an_upload_that_another_process_completed_meanwhile_makes_no_second_object(
     backend, body, directory, monkeypatch
 ):
-    """Even if that process died before it dropped the upload."""
+    """Even if that process crashed before it dropped the upload."""
     upload_id, parts = start_upload(backend, body, b"one")
     genuine = local.assemble
 
@@ -684,7 +684,7 @@ def test_stray_files_among_the_uploads_are_ignored(backend, body, meta_dir):
     assert list(backend.list_parts("key", upload_id)) == parts
 
 
-# --- what goes wrong -------------------------------------------------------------------------------------------------
+# --- failures --------------------------------------------------------------------------------------------------------
 
 
 def test_a_full_disk_is_named_and_the_parts_are_kept(backend, body, meta_dir, monkeypatch):
@@ -763,14 +763,14 @@ def test_an_upload_with_an_open_file_is_dropped_where_such_folders_can_not_be_re
     assert names_in(meta_dir / "uploads") == []
 
 
-# --- what other processes left ---------------------------------------------------------------------------------------
+# --- what crashed processes leave ------------------------------------------------------------------------------------
 
 
 UNIQUE = "0123456789abcdef"
 
 
 def left_behind(meta_dir, upload_id):
-    """What the death of processes can leave: (files that must go at once, files that must go once they are old)."""
+    """What crashes can leave: files to be removed at once, and files to be removed once they are old."""
     trash = meta_dir / "trash" / UNIQUE
     (trash / "parts").mkdir(parents=True)
     (trash / "parts" / "00001").touch()
@@ -876,7 +876,7 @@ def test_an_abort_finishes_the_removal_that_a_crashed_process_started(directory,
 
 
 def test_an_abort_removes_what_is_left_of_a_completed_upload(directory, body, meta_dir, monkeypatch):
-    """As a process leaves it that dies when it has made the object."""
+    """As left by a process that crashes after it stored the object."""
     upload_id, parts = start_upload(LocalBackend(directory), body, b"one")
     with monkeypatch.context() as crashed:
         crashed.setattr(local, "drop_upload", raising(errno.EIO))
@@ -936,7 +936,7 @@ def test_a_failed_sweep_does_not_fail_the_call(directory, body, meta_dir, monkey
         assert later.initiate_upload("other", NO_OPTIONS)
 
 
-# --- systems that can do less ----------------------------------------------------------------------------------------
+# --- systems with fewer features -------------------------------------------------------------------------------------
 
 
 def complete_three(backend, body, directory, options=NO_OPTIONS):
@@ -1086,7 +1086,7 @@ def test_without_hard_links_a_new_object_is_stored(backend, body, directory, no_
 
 def test_without_hard_links_an_object_is_not_overwritten(backend, body, directory, no_links, monkeypatch):
     backend.put_object("key", body(b"old"), NO_OPTIONS)
-    # Past the first look, as by a writer that came in between.
+    # Without the first check, as if a writer had stored the object after it.
     monkeypatch.setattr(local.Target, "check", lambda *args: None)
 
     with pytest.raises(ObjectExists):

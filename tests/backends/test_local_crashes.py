@@ -1,9 +1,9 @@
 """
-The death of a process at any point: nothing is ever torn, and nothing that was acknowledged is lost.
+A crash of the process at any point: no object is torn, and nothing that was acknowledged is lost.
 
-Each scenario is run once to count its calls of the file system, then twice for each of them: to die just before it, and
-to die just after it. In death nothing works any more, so that no clean-up runs; a fresh backend on the same directory
-is the next process.
+Each scenario runs once to count its file system calls, then twice for each of them: with a crash just before the call,
+and with a crash just after it. After the crash every call fails, so no clean-up runs; a new backend on the same
+directory is the next process.
 """
 
 from __future__ import annotations
@@ -31,72 +31,72 @@ NEW_ONCE = ObjectOptions(metadata={"version": "new"}, forbid_overwrite=True)
 CALLS = ["open", "write", "fchmod", "mkdir", "rename", "replace", "link", "unlink", "rmdir", "fsync", "copy_file_range"]
 
 
-class Died(BaseException):
+class Crashed(BaseException):
     """The process was killed here."""
 
 
-class Mortal:
+class CrashingProcess:
     """
-    Lets the process die at one of its calls of the file system.
+    Crashes at one of its file system calls.
 
     Args:
-        at: which call, from 0; None never.
-        after: die when the call has had its effect, not before.
+        at: the number of the call, from 0; None never.
+        after: crash after the call has taken effect, not before.
     """
 
     def __init__(self, at=None, *, after=False):
         self.count = 0
         self._at = at
         self._after = after
-        self._dead = False
+        self._crashed = False
 
     def step(self, effect=lambda: None, undo=lambda result: None):
-        if self._dead:
-            raise Died
+        if self._crashed:
+            raise Crashed
         number = self.count
         self.count += 1
-        self._dead = number == self._at
-        if self._dead and not self._after:
-            raise Died
+        self._crashed = number == self._at
+        if self._crashed and not self._after:
+            raise Crashed
         try:
             result = effect()
         except OSError:
-            if self._dead:
-                raise Died from None
+            if self._crashed:
+                raise Crashed from None
             raise
-        if self._dead:
+        if self._crashed:
             undo(result)
-            raise Died
+            raise Crashed
         return result
 
     def chunk(self, given):
-        """To be called before each chunk of a body: a death between two writes."""
+        """To be called before each chunk of a body: a crash between two writes."""
         self.step()
 
     @contextlib.contextmanager
-    def living(self):
+    def running(self):
         with pytest.MonkeyPatch.context() as patch:
             for name in CALLS:
                 if hasattr(os, name):
-                    patch.setattr(os, name, self._mortal(getattr(os, name), os.close if name == "open" else None))
+                    patch.setattr(os, name, self._crashing(getattr(os, name), os.close if name == "open" else None))
             yield
 
-    def _mortal(self, genuine, undo):
-        # To bring bytes to the disk is of no consequence here, and takes long.
+    def _crashing(self, genuine, undo):
+        # Syncing is slow and has no effect on these tests.
         effect = (lambda *args: None) if genuine is os.fsync else genuine
 
         def call(*args, **kwargs):
-            # To open a file or a directory that is there changes nothing.
-            if genuine.__name__ == "open" and not args[1] & os.O_CREAT and not self._dead:
+            # Opening an existing file or directory changes nothing.
+            if genuine.__name__ == "open" and not args[1] & os.O_CREAT and not self._crashed:
                 return genuine(*args, **kwargs)
             return self.step(lambda: effect(*args, **kwargs), undo or (lambda result: None))
 
         return call
 
 
-def deaths(scenario, root):
-    """Runs `scenario(mortal, directory)` to each of its deaths, each in a directory of its own, and yields that."""
-    counting = Mortal()
+def crashes(scenario, root):
+    """Run `scenario(process, directory)` with a crash at each call, each time in a new directory, and yield that."""
+    counting = CrashingProcess()
     (root / "count").mkdir()
     scenario(counting, root / "count")
     assert counting.count > 5
@@ -104,8 +104,8 @@ def deaths(scenario, root):
         for after in (False, True):
             directory = root / f"{at}-{after}"
             directory.mkdir()
-            with pytest.raises(Died):
-                scenario(Mortal(at, after=after), directory)
+            with pytest.raises(Crashed):
+                scenario(CrashingProcess(at, after=after), directory)
             yield directory
 
 
@@ -114,7 +114,7 @@ def later(directory):
 
 
 def assert_whole(directory, body, versions):
-    """The object is one of the versions, and its head is that version's; returns its name."""
+    """Check that the object is one of the versions, with the head of that version; return its name."""
     backend = LocalBackend(directory)
     head = backend.head_object("a/key")
     if head is None:
@@ -127,25 +127,25 @@ def assert_whole(directory, body, versions):
 
 
 def assert_clean(directory, body):
-    """A later process finds nothing that it would not remove."""
+    """Check that a later process removes everything that is left."""
     later(directory).put_object("sweep", body(b""), NO_OPTIONS)
     meta_dir = directory / ".partwise"
     assert [*meta_dir.glob("temp/*"), *meta_dir.glob("trash/*"), *meta_dir.glob("uploads/*")] == []
 
 
-@pytest.mark.parametrize("options", [NEW, NEW_ONCE], ids=["over an object", "where nothing is"])
+@pytest.mark.parametrize("options", [NEW, NEW_ONCE], ids=["replacing an object", "a new object"])
 def test_a_put_stores_the_whole_object_or_leaves_the_old_one(tmp_path, body, options):
     before = None if options.forbid_overwrite else b"old" * 900
 
-    def put(mortal, directory):
+    def put(process, directory):
         if before is not None:
             LocalBackend(directory).put_object("a/key", body(before), OLD)
         backend = LocalBackend(directory)
-        with mortal.living():
-            backend.put_object("a/key", body(b"new!" * 900, before=mortal.chunk), options)
+        with process.running():
+            backend.put_object("a/key", body(b"new!" * 900, before=process.chunk), options)
 
     seen = set()
-    for directory in deaths(put, tmp_path):
+    for directory in crashes(put, tmp_path):
         seen.add(assert_whole(directory, body, {"old": b"old" * 900, "new": b"new!" * 900, None: None}))
         LocalBackend(directory).put_object("a/key", body(b"new!" * 900), NEW)
         assert assert_whole(directory, body, {"new": b"new!" * 900}) == "new"
@@ -154,16 +154,16 @@ def test_a_put_stores_the_whole_object_or_leaves_the_old_one(tmp_path, body, opt
 
 
 @pytest.mark.parametrize("links", [True, False])
-@pytest.mark.parametrize("options", [NEW, NEW_ONCE], ids=["over an object", "where nothing is"])
+@pytest.mark.parametrize("options", [NEW, NEW_ONCE], ids=["replacing an object", "a new object"])
 def test_a_complete_makes_the_object_or_leaves_the_upload_as_it_was(tmp_path, body, options, links, monkeypatch):
-    """And never both: an upload whose object was made is dead, so that it can't make a second one."""
+    """And never both: an upload whose object was made has ended, so it can't make a second one."""
     if not links:
         monkeypatch.delattr(os, "link")
     whole = b"one" * 900 + b"two" * 500
     before = None if options.forbid_overwrite else "old"
     made = {}
 
-    def complete(mortal, directory):
+    def complete(process, directory):
         backend = LocalBackend(directory)
         if before is not None:
             backend.put_object("a/key", body(b"old" * 900), OLD)
@@ -173,11 +173,11 @@ def test_a_complete_makes_the_object_or_leaves_the_upload_as_it_was(tmp_path, bo
             for n, data in enumerate([b"one" * 900, b"two" * 500], 1)
         ]
         made[directory] = (upload_id, parts)
-        with mortal.living():
+        with process.running():
             backend.complete_upload("a/key", upload_id, parts, options)
 
     seen = set()
-    for directory in deaths(complete, tmp_path):
+    for directory in crashes(complete, tmp_path):
         upload_id, parts = made[directory]
         name = assert_whole(directory, body, {"old": b"old" * 900, "new": whole, None: None})
         seen.add(name)
@@ -204,7 +204,7 @@ def test_a_complete_that_is_refused_at_the_rename_leaves_the_upload_as_it_was(tm
     made = {}
     genuine = UploadFolder.mark_committing
 
-    def complete(mortal, directory):
+    def complete(process, directory):
         backend = LocalBackend(directory)
         upload_id = backend.initiate_upload("a/key", NEW)
         made[directory] = (upload_id, [backend.upload_part("a/key", upload_id, 1, body(b"new!"))])
@@ -215,10 +215,10 @@ def test_a_complete_that_is_refused_at_the_rename_leaves_the_upload_as_it_was(tm
             (directory / "a" / "key").touch()
 
         monkeypatch.setattr(UploadFolder, "mark_committing", stored_meanwhile)
-        with mortal.living(), contextlib.suppress(ObjectExists):
+        with process.running(), contextlib.suppress(ObjectExists):
             backend.complete_upload("a/key", *made[directory], NEW_ONCE)
 
-    for directory in deaths(complete, tmp_path):
+    for directory in crashes(complete, tmp_path):
         monkeypatch.setattr(UploadFolder, "mark_committing", genuine)
         upload_id, parts = made[directory]
         backend = LocalBackend(directory)
@@ -230,46 +230,46 @@ def test_a_complete_that_is_refused_at_the_rename_leaves_the_upload_as_it_was(tm
 
 def test_a_part_that_is_replaced_is_the_old_one_or_the_new_one(tmp_path, body):
     ids = {}
-    receipts = {(2700, crc64(b"old" * 900)): b"old" * 900, (3600, crc64(b"new!" * 900)): b"new!" * 900}
+    contents = {(2700, crc64(b"old" * 900)): b"old" * 900, (3600, crc64(b"new!" * 900)): b"new!" * 900}
 
-    def send(mortal, directory):
+    def send(process, directory):
         backend = LocalBackend(directory)
         ids[directory] = upload_id = backend.initiate_upload("a/key", NEW)
         backend.upload_part("a/key", upload_id, 1, body(b"old" * 900))
-        with mortal.living():
-            backend.upload_part("a/key", upload_id, 1, body(b"new!" * 900, before=mortal.chunk))
+        with process.running():
+            backend.upload_part("a/key", upload_id, 1, body(b"new!" * 900, before=process.chunk))
 
     seen = set()
-    for directory in deaths(send, tmp_path):
+    for directory in crashes(send, tmp_path):
         backend = later(directory)
         backend.initiate_upload("other", NO_OPTIONS)
         [part] = backend.list_parts("a/key", ids[directory])
-        data = receipts[part.size, part.crc64]
+        data = contents[part.size, part.crc64]
         seen.add(data)
         assert [path.name for path in directory.glob(f".partwise/uploads/{ids[directory]}/parts/*")] == ["00001"]
         backend.complete_upload("a/key", ids[directory], [part], NO_OPTIONS)
         assert assert_whole(directory, body, {"new": data}) == "new"
-    assert seen == set(receipts.values())
+    assert seen == set(contents.values())
 
 
 def test_an_abort_ends_the_upload_or_leaves_it_complete(tmp_path, body):
     made = {}
 
-    def abort(mortal, directory):
+    def abort(process, directory):
         backend = LocalBackend(directory)
         backend.put_object("a/key", body(b"old" * 900), OLD)
         upload_id = backend.initiate_upload("a/key", NEW)
         made[directory] = (upload_id, [backend.upload_part("a/key", upload_id, n, body(b"x")) for n in (1, 2, 3)])
-        with mortal.living():
+        with process.running():
             backend.abort_upload("a/key", upload_id)
 
     seen = set()
-    for directory in deaths(abort, tmp_path):
+    for directory in crashes(abort, tmp_path):
         upload_id, parts = made[directory]
         backend = LocalBackend(directory)
         try:
             assert list(backend.list_parts("a/key", upload_id)) == parts
-            seen.add("whole")
+            seen.add("complete")
         except UploadNotFound:
             assert list(backend.list_uploads()) == []
             seen.add("dropped")
@@ -277,16 +277,16 @@ def test_an_abort_ends_the_upload_or_leaves_it_complete(tmp_path, body):
         assert list(backend.list_uploads()) == []
         assert assert_whole(directory, body, {"old": b"old" * 900}) == "old"
         assert_clean(directory, body)
-    assert seen == {"whole", "dropped"}
+    assert seen == {"complete", "dropped"}
 
 
 def test_an_initiated_upload_exists_completely_or_not_at_all(tmp_path, body):
-    def initiate(mortal, directory):
-        with mortal.living():
+    def initiate(process, directory):
+        with process.running():
             LocalBackend(directory).initiate_upload("a/key", NEW)
 
     seen = set()
-    for directory in deaths(initiate, tmp_path):
+    for directory in crashes(initiate, tmp_path):
         backend = LocalBackend(directory)
         pending = list(backend.list_uploads())
         seen.add(len(pending))
@@ -298,7 +298,7 @@ def test_an_initiated_upload_exists_completely_or_not_at_all(tmp_path, body):
     assert seen == {0, 1}
 
 
-# --- the real thing --------------------------------------------------------------------------------------------------
+# --- real processes --------------------------------------------------------------------------------------------------
 
 WRITER = """
 import sys

@@ -1,4 +1,4 @@
-"""What the operating system's errors become."""
+"""The translation of errors of the operating system."""
 
 from __future__ import annotations
 

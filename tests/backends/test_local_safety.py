@@ -1,8 +1,8 @@
 """
-The directory as a bucket among other programs and other users: what is planted in it, and what changes during a call.
+The local backend beside other programs and users: what they plant in the bucket, and what they change during a call.
 
-Where a test lets something happen "at each step", it happens just before the first call of the operating system that a
-backend makes, then before the second one, and so on until the backend gets to its end without it.
+"At each step" means: just before the first system call that a backend makes, in the next round before the second one,
+and so on until the call ends before that step.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def meta_dir(directory):
 
 @pytest.fixture
 def victim(tmp_path):
-    """A directory elsewhere, full of names that partwise itself would give."""
+    """A directory outside the bucket, with names that partwise generates."""
     victim = tmp_path / "Documents"
     names = [
         "letter.txt",
@@ -105,11 +105,11 @@ def start_upload(backend, *datas, key="key", options=NO_OPTIONS):
 
 class Steps:
     """
-    Does something just before one of the calls of the `os` module in the block.
+    Calls `action` just before one of the calls of the `os` module in the block.
 
     Args:
-        number: before which of them, from 1.
-        action: what to do.
+        number: the number of that call, from 1.
+        action: what to call.
     """
 
     NAMES = ("open", "stat", "lstat", "mkdir", "rename", "replace", "link", "unlink", "rmdir", "listdir", "write")
@@ -144,15 +144,15 @@ class Steps:
 
 def at_each_step(make, act, *, every=1):
     """
-    Calls `act(case)` once for each of its steps.
+    Call `act(case)` once for each of its steps.
 
     Args:
-        make: makes a case by a number, and returns it and what is to happen in it.
+        make: makes a case for a number, and returns it with the action to call at the step.
         act: what is disturbed.
-        every: 1 takes every step, 2 every other one, and so on.
+        every: 1 tests every step, 2 every other one, and so on.
 
     Yields:
-        the case, and what `act` returned, or the error of ours that it raised.
+        the case, and what `act` returned, or the partwise error that it raised.
     """
     number = 1
     while True:
@@ -170,7 +170,7 @@ def at_each_step(make, act, *, every=1):
         number += every
 
 
-# --- links in the bookkeeping ----------------------------------------------------------------------------------------
+# --- links in the metadata directory ---------------------------------------------------------------------------------
 
 
 def put(backend, upload_id, parts):
@@ -192,7 +192,7 @@ CALLS = {
 
 
 def plant(place, victim):
-    """Put a link to a directory elsewhere in the place of one of the bookkeeping."""
+    """Replace a metadata directory by a link to a directory outside the bucket."""
     if place.is_dir():
         shutil.rmtree(place)
     place.parent.mkdir(parents=True, exist_ok=True)
@@ -322,7 +322,7 @@ def test_something_else_in_place_of_a_metadata_directory_is_refused(directory, m
 
 
 def stand(path, kind):
-    """Put something there that is not a regular file (or is one)."""
+    """Create an entry of this kind."""
     if kind == "a pipe":
         os.mkfifo(path)
     elif kind == "a socket":
@@ -339,13 +339,13 @@ def stand(path, kind):
         os.mknod(path, stat.S_IFCHR | 0o600, os.makedev(1, 3))
 
 
-# --- directories that are swapped for links in mid-call --------------------------------------------------------------
+# --- directories that become links during a call ---------------------------------------------------------------------
 
 SECRET = b"secret"
 
 
 def swapping(tmp_path, level):
-    """Makes buckets in which ``deep`` (or ``deep/er``) becomes a link that leads out, at a step."""
+    """Makes buckets in which ``deep`` (or ``deep/er``) becomes a link that leads out at a step."""
 
     def make(number):
         directory, outside = tmp_path / f"{number}" / "bucket", tmp_path / f"{number}" / "outside"
@@ -380,7 +380,7 @@ WRITES = {
 }
 
 
-# An upload is long, and in most of it no key is looked at.
+# An upload has many steps, and few of them resolve a key.
 EVERY = dict.fromkeys(WRITES, 1) | {"complete": 4}
 
 
@@ -507,7 +507,7 @@ def test_a_link_to_an_object_is_read_and_replaced(backend, directory):
     assert not (directory / "link").is_symlink()
 
 
-# --- what other processes do meanwhile -------------------------------------------------------------------------------
+# --- other processes at the same time --------------------------------------------------------------------------------
 
 MEANWHILE = {
     "put": lambda backend, key: backend.put_object(key, BytesBody(b"new"), NO_OPTIONS),
@@ -564,7 +564,7 @@ def test_many_threads_can_store_into_a_directory_that_does_not_exist_yet(tmp_pat
 
 
 def test_a_part_of_an_upload_that_was_dropped_meanwhile_is_not_acknowledged(backend, directory, monkeypatch):
-    """The folder is open, so that the file can be moved within it wherever it is."""
+    """The folder is open, so the file can be renamed within it even after the folder was moved."""
     upload_id, _ = start_upload(backend)
     monkeypatch.setattr(_local_metadata_dir, "remove_upload_folder", lambda *args: None)
 
@@ -577,7 +577,7 @@ def test_a_part_of_an_upload_that_was_dropped_meanwhile_is_not_acknowledged(back
         backend.upload_part("key", upload_id, 1, Aborting(b"one"))
 
 
-# --- when the bookkeeping goes ---------------------------------------------------------------------------------------
+# --- removal of the metadata directory -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("call", ["put", "upload"])
@@ -624,17 +624,17 @@ def test_an_upload_leaves_only_the_object(tmp_path, directory, meta_dir):
 def test_a_run_that_finds_its_object_completed_removes_the_rest_of_the_upload(
     tmp_path, directory, meta_dir, monkeypatch
 ):
-    """The process that made it died before it had removed the parts; the next one has nothing left to write."""
+    """The process that made it crashed before it removed the parts; the next run has nothing left to write."""
     source = tmp_path / "note.txt"
     source.write_bytes(b"note")
     config = TransferConfig(multipart_threshold=0, retry_base=0, max_attempts=1)
     store = FileCheckpointStore(tmp_path / "state")
 
     def die(*args):
-        raise Died
+        raise Crashed
 
     monkeypatch.setattr(local, "drop_upload", die)
-    with pytest.raises(Died):
+    with pytest.raises(Crashed):
         Uploader(LocalBackend(directory), store=store, config=config).upload(source, "note.txt")
     monkeypatch.undo()
     left = meta_dir.exists()
@@ -646,7 +646,7 @@ def test_a_run_that_finds_its_object_completed_removes_the_rest_of_the_upload(
     assert [path.name for path in directory.iterdir()] == ["note.txt"]
 
 
-class Died(BaseException):
+class Crashed(BaseException):
     """The process was killed here."""
 
 
@@ -659,7 +659,7 @@ def mode(path):
 
 @pytest.fixture(params=["put", "upload"])
 def store_file(request, directory):
-    """Uploads a file, in one piece or in parts, as another process would each time."""
+    """Uploads a file, in a single request or in parts, with a new backend each time."""
 
     def store(source, key="key"):
         config = TransferConfig(multipart_threshold=10**9 if request.param == "put" else 0)
@@ -671,7 +671,7 @@ def store_file(request, directory):
 
 @pytest.fixture
 def umask():
-    """Sets the process's umask, until the end of the test."""
+    """Sets the umask of the process until the end of the test."""
     before = os.umask(0o022)
     yield os.umask
     os.umask(before)
@@ -769,7 +769,7 @@ def test_the_metadata_directory_is_private(backend, meta_dir, umask):
         )
         backend.complete_upload("key", upload_id, [part], NO_OPTIONS)
 
-    # One that is whole has the permissions of the object that it is about to become.
+    # A complete staged file has the permissions of its object.
     private = {found for name, found in seen.items() if "staged-" not in name}
     assert private == {(0o700, True), (0o600, False)}
     assert any("staged-" in name for name in seen)
@@ -817,7 +817,7 @@ def test_objects_are_stored_where_permissions_can_not_be_changed(backend, direct
         call(backend, "key")
 
 
-# --- what may not be replaced ----------------------------------------------------------------------------------------
+# --- entries that are not replaced -----------------------------------------------------------------------------------
 
 needs_root = pytest.mark.skipif(
     not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root: to make a device, to be two users"
@@ -854,7 +854,7 @@ def test_only_a_regular_file_is_replaced(backend, directory, kind, way):
 
 
 @pytest.mark.parametrize("way", ["the same path", "a hard link", "a link", "a link in between", "another spelling"])
-@pytest.mark.parametrize("threshold", [0, 10**9], ids=["in parts", "in one piece"])
+@pytest.mark.parametrize("threshold", [0, 10**9], ids=["in parts", "in a single request"])
 def test_a_source_file_is_not_replaced_by_its_object(directory, meta_dir, tmp_path, way, threshold):
     (directory / "sub").mkdir(parents=True)
     source = directory / "sub" / "file"
@@ -882,7 +882,7 @@ def test_a_source_file_is_not_replaced_by_its_object(directory, meta_dir, tmp_pa
     assert all_in(directory) == before
 
 
-# --- bookkeeping that is not what it should be -----------------------------------------------------------------------
+# --- odd entries in the metadata directory ---------------------------------------------------------------------------
 
 DEEP = b"[" * 200_000
 
@@ -894,7 +894,7 @@ ODD = {
     "deeply nested": lambda path: path.write_bytes(DEEP),
     "deeply nested in a record": lambda path: path.write_bytes(b'{"version": 1, "key": ' + DEEP),
     "huge and sparse": lambda path: (path.touch(), os.truncate(path, 2**40)),
-    "a number without end": lambda path: path.write_bytes(b'{"version": 1, "initiated": ' + b"1" * 9000 + b"}"),
+    "a very long number": lambda path: path.write_bytes(b'{"version": 1, "initiated": ' + b"1" * 9000 + b"}"),
     "writable by others": lambda path: (path.write_bytes(b"{}"), path.chmod(0o666)),
 }
 
@@ -1019,7 +1019,7 @@ def test_a_part_with_an_invalid_number_is_ignored(directory, meta_dir, name):
     assert list(LocalBackend(directory).list_parts("key", upload_id)) == parts
 
 
-# --- what is said after the object stands ----------------------------------------------------------------------------
+# --- messages of late failures ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC, errno.EROFS])
@@ -1061,12 +1061,12 @@ def test_a_directory_that_can_not_be_synced_is_no_failure(backend, directory, mo
         call(backend, "key")
 
 
-# --- what is synced, and when ----------------------------------------------------------------------------------------
+# --- the order of syncs ----------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def order(monkeypatch):
-    """What was synced and renamed, in the order in which that happened."""
+    """What was synced and renamed, in order."""
     order = []
 
     def fsync(file):
@@ -1108,7 +1108,7 @@ def test_the_bytes_of_an_object_are_synced_before_the_rename_and_its_name_after(
 @on_linux
 @pytest.mark.parametrize("error", [OSError(errno.EIO, "stumbles"), KeyboardInterrupt()])
 def test_an_upload_whose_id_is_not_returned_is_removed(directory, monkeypatch, error):
-    """Its beginning fails, or is interrupted, when it has its name already."""
+    """`initiate_upload` fails, or is interrupted, after the rename."""
     backend, sync = LocalBackend(directory), _local_directories.Directory.sync
 
     def failing(self):
@@ -1122,7 +1122,7 @@ def test_an_upload_whose_id_is_not_returned_is_removed(directory, monkeypatch, e
         backend.initiate_upload("key", ObjectOptions())
 
     assert list(backend.list_uploads()) == []
-    assert list(directory.iterdir()) == [], "nor is anything else"
+    assert list(directory.iterdir()) == [], "nothing else is left either"
 
 
 def test_an_upload_is_synced_before_the_rename_and_its_name_after(backend, order):
@@ -1164,14 +1164,14 @@ ALICE, BOB = 12345, 12346
 
 @pytest.fixture
 def shared():
-    """A directory that every user may do anything in."""
+    """A directory in which every user has every permission."""
     with tempfile.TemporaryDirectory() as path:
         Path(path).chmod(0o777)
         yield Path(path)
 
 
 def as_user(uid, action):
-    """Do something as another user, in a process of its own; what it returns is made a string."""
+    """Call `action` as another user in a child process; return its exit code and the result as a string."""
     read, write = os.pipe()
     child = os.fork()
     if not child:
@@ -1244,7 +1244,7 @@ def test_two_users_share_a_bucket_in_turns_and_the_second_is_refused_meanwhile(s
 @needs_root
 @pytest.mark.parametrize("level", [".partwise/trash", ".partwise/temp", ".partwise/uploads", ".partwise/objects"])
 def test_the_target_of_a_link_that_another_user_planted_in_a_bucket_of_root_is_kept(shared, victim, level):
-    """As where the bookkeeping was once open to others."""
+    """As if the metadata directory had once been writable by others."""
     bucket = shared / "bucket"
     (bucket / ".partwise").mkdir(parents=True)
     (bucket / ".partwise").chmod(0o777)
@@ -1262,7 +1262,7 @@ def test_the_target_of_a_link_that_another_user_planted_in_a_bucket_of_root_is_k
 
 @needs_root
 def test_parts_that_another_user_planted_are_ignored(shared):
-    """With a receipt of their own the object would be theirs."""
+    """Otherwise they could determine the bytes of the object."""
     bucket = shared / "bucket"
     upload_id, parts = start_upload(LocalBackend(bucket), b"one")
     planted = bucket / ".partwise" / "uploads" / upload_id / "parts" / "00001"
@@ -1317,7 +1317,7 @@ def test_a_directory_without_write_permission_is_refused(shared):
 @needs_root
 @pytest.mark.parametrize("key", ["sub/key", "sub/deep/er/key"])
 def test_a_key_in_a_directory_without_write_permission_is_refused_before_anything_is_sent(shared, key):
-    """Completing it would fail, after all parts were sent, and leave an upload that keeps other users out."""
+    """Completing would fail after all parts were sent, and the pending upload would lock out other users."""
     bucket = shared / "bucket"
     (bucket / "sub").mkdir(parents=True)
     bucket.chmod(0o777)
@@ -1339,12 +1339,12 @@ def test_in_a_sticky_directory_an_object_of_another_user_is_refused_before_anyth
 
     refused = as_user(BOB, lambda: LocalBackend(bucket).initiate_upload("key", NO_OPTIONS))
     others = [as_user(uid, lambda: complete_in(LocalBackend(bucket), "key")) for uid in (ALICE, 0)]
-    beside = as_user(BOB, lambda: complete_in(LocalBackend(bucket), "other"))
+    another = as_user(BOB, lambda: complete_in(LocalBackend(bucket), "other"))
 
     assert refused[0] == 1
     assert refused[1].startswith("AccessDenied")
     assert "only the owner of a file may replace it" in refused[1]
-    assert [code for code, _ in (*others, beside)] == [0, 0, 0]
+    assert [code for code, _ in (*others, another)] == [0, 0, 0]
 
 
 @needs_root

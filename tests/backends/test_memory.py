@@ -1,4 +1,4 @@
-"""The bucket in memory: what it does beyond, and more strictly than, the common contract."""
+"""The memory backend: what it does beyond the common contract, or more strictly."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def start_upload(backend, body, *datas, key="key"):
     return upload_id, [backend.upload_part(key, upload_id, n, body(data)) for n, data in enumerate(datas, 1)]
 
 
-# --- what it is ------------------------------------------------------------------------------------------------------
+# --- properties ------------------------------------------------------------------------------------------------------
 
 
 def test_by_default_the_limits_are_those_of_oss():
@@ -392,7 +392,7 @@ def test_a_failed_callback_keeps_the_object(body):
     assert backend.uploads == {}
 
 
-# --- back doors ------------------------------------------------------------------------------------------------------
+# --- for tests -------------------------------------------------------------------------------------------------------
 
 
 def test_a_missing_object_can_not_be_read():

@@ -1,8 +1,9 @@
 """
-Every call of the operating system at which a process can die, with files on a real disk.
+A crash of the process at every system call, with files on a real disk.
 
-Storage, store and source are directories here. The process dies at its first call that changes a file, then at its
-second, and so on until it gets to its end; a write that it dies at leaves half of its bytes. Then another process runs.
+Storage, checkpoint store and source are directories here. The process crashes at its first call that changes a file, in
+the next round at its second, and so on until it ends without a crash; a write at which it crashes leaves half of its
+bytes. Then another process runs.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ KEY = "exampledir/object"
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
-    """The medium is not waited for, since it is processes that die here; what was there before is no garbage."""
+    """Skip syncs, which matter only for power losses; exclude earlier objects from garbage collection."""
     monkeypatch.setattr(os, "fsync", lambda file: None)
     gc.collect()
     gc.freeze()
@@ -37,7 +38,7 @@ def _quick(monkeypatch):
 
 
 class Disk:
-    """A source, a bucket and checkpoints, each in a directory of its own."""
+    """A source, a bucket and checkpoints, each in a separate directory."""
 
     def __init__(self, path: Path, data: bytes) -> None:
         self.source, self.bucket, self.checkpoints = path / "source", path / "bucket", path / "checkpoints"
@@ -49,18 +50,18 @@ class Disk:
         with LocalBackend(self.bucket) as backend, FileCheckpointStore(self.checkpoints) as store:
             return Simulation().uploader(backend, store, config).upload(self.source, KEY)
 
-    def dies(self, step, **changes):
-        """Whether the process died at this step of its script."""
+    def crashes(self, step, **changes):
+        """Whether the process crashed at this step."""
         try:
             with crash_at(step):
                 self.upload(**changes)
         except SimulatedCrash:
-            died = True
+            crashed = True
         else:
-            died = False
-        # The system closes the files of the dead, and lets go of their locks; here they go with the last reference.
+            crashed = False
+        # The system closes the files of a crashed process and releases its locks; here garbage collection does.
         gc.collect()
-        return died
+        return crashed
 
     def stored(self):
         path = self.bucket / KEY
@@ -76,7 +77,7 @@ class Disk:
 
 @contextmanager
 def disks(tmp_path):
-    """Makes disks of their own, one for each instant."""
+    """Makes a new disk for each crash."""
     count = 0
 
     def make(data):
@@ -90,7 +91,7 @@ def disks(tmp_path):
 @pytest.mark.parametrize(
     ("parts", "changes"),
     [(1, {"multipart_threshold": PART}), (1, {}), (3, {}), (3, {"concurrency": 2})],
-    ids=["in one piece", "1 part", "3 parts", "3 parts, 2 at once"],
+    ids=["single request", "1 part", "3 parts", "3 parts, 2 in parallel"],
 )
 def test_the_next_run_recovers_from_a_crash_at_any_system_call(tmp_path, figure, parts, changes):
     data = pseudo_random_bytes(parts * PART - 100)
@@ -99,18 +100,18 @@ def test_the_next_run_recovers_from_a_crash_at_any_system_call(tmp_path, figure,
         while True:
             step += 1
             disk = make(data)
-            died = disk.dies(step, **changes)
-            assert disk.stored() in {None, data}, f"EXACT: died at step {step}"
+            crashed = disk.crashes(step, **changes)
+            assert disk.stored() in {None, data}, f"EXACT: crashed at step {step}"
             result = disk.upload(**changes)
-            assert disk.stored() == data, f"EXACT: died at step {step}"
-            assert result.verified, f"EXACT: died at step {step}"
-            assert disk.records() == [], f"CLEAN: died at step {step}"
+            assert disk.stored() == data, f"EXACT: crashed at step {step}"
+            assert result.verified, f"EXACT: crashed at step {step}"
+            assert disk.records() == [], f"CLEAN: crashed at step {step}"
             orphans += len(disk.pending())
-            if not died:
+            if not crashed:
                 break
-    # An upload whose id was never recorded is left, for `list_uploads` to find; that is the matter of a few instants.
+    # A crash before the id is saved leaves an orphan, which `list_uploads` finds; few steps do.
     assert orphans <= step // 4
-    figure("system calls at which a process died, each followed by a run that ends well", step - 1)
+    figure("system calls at which a process crashed, each followed by a run that succeeds", step - 1)
 
 
 def test_the_next_run_recovers_from_a_crash_at_any_system_call_of_a_recovery(tmp_path, figure):
@@ -118,17 +119,17 @@ def test_the_next_run_recovers_from_a_crash_at_any_system_call_of_a_recovery(tmp
     count = 0
     with disks(tmp_path) as make:
         first = 0
-        while make(data).dies(first := first + 7):
+        while make(data).crashes(first := first + 7):
             second = 0
             while True:
                 disk = make(data)
-                assert disk.dies(first)
+                assert disk.crashes(first)
                 second += 4
-                if not disk.dies(second):
+                if not disk.crashes(second):
                     break
                 count += 1
-                assert disk.stored() in {None, data}, f"EXACT: died at steps {first} and {second}"
+                assert disk.stored() in {None, data}, f"EXACT: crashed at steps {first} and {second}"
                 disk.upload()
-                assert disk.stored() == data, f"EXACT: died at steps {first} and {second}"
-                assert disk.records() == [], f"CLEAN: died at steps {first} and {second}"
-    figure("pairs of system calls at which two processes died, followed by a run that ends well", count)
+                assert disk.stored() == data, f"EXACT: crashed at steps {first} and {second}"
+                assert disk.records() == [], f"CLEAN: crashed at steps {first} and {second}"
+    figure("pairs of system calls at which two processes crashed, followed by a run that succeeds", count)
