@@ -1,32 +1,57 @@
 """
-Profiles of Hypothesis, for ``--hypothesis-profile``: `quick` (the default), `ci`, `soak`, and `mutation`, for which it
-is enough that something fails.
+Configuration of the whole test suite: Hypothesis profiles, processes, order.
+
+Hypothesis profiles, for ``--hypothesis-profile``: `quick` (the default), `ci`, `soak`, and `mutation`, which needs to
+find a failure, but not the smallest one.
 """
 
 from __future__ import annotations
 
 import gc
+import os
 import signal
+import sys
+from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, Phase, settings
 
-# A shared machine is slow now and then: no example has a deadline, and none is too slow to be generated.
-_PATIENT = (HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much)
+# Shared machines are slow at times: examples have no deadline, and may take any time to generate.
+_SLOW = (HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much)
 
-settings.register_profile("quick", deadline=None, max_examples=100, suppress_health_check=_PATIENT)
+settings.register_profile("quick", deadline=None, max_examples=100, suppress_health_check=_SLOW)
 settings.register_profile("ci", settings.get_profile("quick"), max_examples=1_000, print_blob=True)
 settings.register_profile("soak", settings.get_profile("ci"), max_examples=20_000)
 settings.register_profile("mutation", settings.get_profile("quick"), phases=[Phase.generate], database=None)
 settings.load_profile("quick")
 
-# Whoever starts the tests in the background of a script, or by nohup, starts them with these signals ignored, and every
-# process that they start as well; then those that are about signals would wait for ever.
+# In a background job of a script, and under nohup, these signals are ignored, also in all child processes. The tests of
+# signals would wait for ever.
 for _name, _default in (("SIGINT", signal.default_int_handler), ("SIGHUP", signal.SIG_DFL)):
     if signal.getsignal(getattr(signal, _name, signal.SIGINT)) is signal.SIG_IGN:
         signal.signal(getattr(signal, _name), _default)
 
+# The suite starts some hundred Python processes, and pytest rewrites all test modules. Without cached bytecode each of
+# these compiles everything again. Git ignores the cache.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
+#: Files with long tests. They come first, so that no process is left with a long test at the end.
+_LONG = ("test_documents.py", "test_benchmarks.py", "test_every_instant.py", "test_processes.py")
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Return 2 for the whole suite or directories of it, and 0 (this process) for single files and tests."""
+    return 2 if all(Path(argument).is_dir() for argument in config.args) else 0
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Move the files with long tests to the front."""
+    items.sort(key=lambda item: item.path.name not in _LONG)
+
 
 def pytest_collection_finish() -> None:
-    """Spare each garbage collection a walk over the ten thousand tests, which live as long as the session does."""
+    """Exempt the collected tests, which live as long as the session, from garbage collection."""
     gc.collect()
     gc.freeze()

@@ -20,7 +20,7 @@ import h11
 from partwise.model import KIB
 from partwise.server.body import RequestBody
 from partwise.server.errors import ServiceError
-from partwise.server.messages import DropConnection, Request, ServerResponse, to_bytes, to_text
+from partwise.server.messages import DropConnection, ServerRequest, ServerResponse, to_bytes, to_text
 
 _RECEIVE_BYTES = 256 * KIB
 
@@ -37,7 +37,7 @@ _HEAD_BYTES_MAX = 64 * KIB
 _FIELDS_MAX = 256
 
 #: Responds to a request; raises DropConnection to send no response.
-Responder = Callable[[Request, RequestBody], ServerResponse]
+Responder = Callable[[ServerRequest, RequestBody], ServerResponse]
 
 #: Responds to input that is not a valid request.
 Refuser = Callable[[ServiceError], ServerResponse]
@@ -117,7 +117,7 @@ class ClientConnection:
         self._http.receive_data(self._socket.recv(limit))
         return time.monotonic() - started
 
-    def _body_of(self, request: Request) -> RequestBody:
+    def _body_of(self, request: ServerRequest) -> RequestBody:
         chunked = request.header("transfer-encoding") is not None
         return RequestBody(
             self._body_chunks(),
@@ -198,7 +198,7 @@ class ClientConnection:
         self._socket.close()
 
 
-def _parse_request(event: h11.Request) -> Request:
+def _parse_request(event: h11.Request) -> ServerRequest:
     """
     Convert h11's event.
 
@@ -211,4 +211,4 @@ def _parse_request(event: h11.Request) -> Request:
     if len(event.headers) > _FIELDS_MAX or event.target.count(b"&") > _FIELDS_MAX:
         raise ServiceError("BadRequest", f"There are more than {_FIELDS_MAX} headers or parameters.", status=431)
     headers = [(to_text(name), to_text(value)) for name, value in event.headers]
-    return Request.parsed(event.method.decode(), event.target.decode(), headers)
+    return ServerRequest.parsed(event.method.decode(), event.target.decode(), headers)

@@ -8,7 +8,7 @@ from partwise.errors import PartwiseError
 from partwise.server.body import RequestBody
 from partwise.server.errors import ServiceError
 from partwise.server.exchange import Exchange
-from partwise.server.messages import Request, ServerResponse, Target
+from partwise.server.messages import RequestTarget, ServerRequest, ServerResponse
 from partwise.server.settings import ServerSettings
 
 
@@ -28,10 +28,10 @@ class Dialect(Protocol):
     def secrets(self) -> frozenset[str]:
         """Headers (in lower case) and query parameters that are not recorded."""
 
-    def parse_target(self, request: Request, settings: ServerSettings) -> Target:
+    def parse_target(self, request: ServerRequest, settings: ServerSettings) -> RequestTarget:
         """Return what the request is addressed to."""
 
-    def operation_of(self, request: Request, target: Target) -> str:
+    def operation_of(self, request: ServerRequest, target: RequestTarget) -> str:
         """Return the name of the operation."""
 
     def authenticate(self, exchange: Exchange) -> None:
@@ -40,13 +40,15 @@ class Dialect(Protocol):
     def perform(self, exchange: Exchange) -> ServerResponse:
         """Run the operation."""
 
-    def verify_body(self, request: Request, body: RequestBody) -> None:
+    def verify_body(self, request: ServerRequest, body: RequestBody) -> None:
         """Compare a body that arrived completely with the digests in its request; raise ServiceError on a mismatch."""
 
     def error_for(self, error: PartwiseError) -> ServiceError:
         """Translate the error of a backend."""
 
-    def error_response(self, error: ServiceError, request_id: str, target: Target, method: str) -> ServerResponse:
+    def error_response(
+        self, error: ServiceError, request_id: str, target: RequestTarget, method: str
+    ) -> ServerResponse:
         """Return the response that refuses a request."""
 
     def common_headers(self, request_id: str, now: float, seconds: float) -> tuple[tuple[str, str], ...]:

@@ -11,7 +11,7 @@ from attrs import define, field
 from partwise.server.body import RequestBody
 from partwise.server.buckets import Bucket, Buckets
 from partwise.server.errors import ServiceError
-from partwise.server.messages import Request, ServerResponse, Target
+from partwise.server.messages import RequestTarget, ServerRequest, ServerResponse
 from partwise.server.settings import ServerSettings
 
 if TYPE_CHECKING:  # the effects of a fault act on an exchange, and an exchange lists its faults: a cycle of types only
@@ -41,13 +41,13 @@ class Exchange:
         corrupt_checksum: a fault makes the checksum header wrong.
     """
 
-    request: Request
+    request: ServerRequest
     body: RequestBody
     settings: ServerSettings
     buckets: Buckets
     wait: Callable[[float], None]
     request_id: str
-    target: Target = field(factory=Target)
+    target: RequestTarget = field(factory=RequestTarget)
     operation: str = ""
     faults: tuple[ServerFault, ...] = ()
     clock_offset: float = 0.0
@@ -145,7 +145,7 @@ def record_request(
         number,
         exchange.operation,
         request.method,
-        request.request_target.partition("?")[0],
+        request.raw_target.partition("?")[0],
         target.bucket,
         target.key,
         {name: value for name, value in request.query if name not in secrets},

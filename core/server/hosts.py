@@ -13,7 +13,7 @@ from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from partwise.server.errors import ServiceError
-from partwise.server.messages import Request
+from partwise.server.messages import ServerRequest
 from partwise.server.settings import ServerSettings
 
 
@@ -39,7 +39,7 @@ def is_loopback(host: str) -> bool:
     return host == "localhost" or (is_address(host) and ip_address(host).is_loopback)
 
 
-def check_hosts(request: Request, settings: ServerSettings, listen_address: str) -> None:
+def check_hosts(request: ServerRequest, settings: ServerSettings, listen_address: str) -> None:
     """
     Refuse a request that names a host which is neither loopback nor allowed.
 
@@ -61,7 +61,7 @@ def check_hosts(request: Request, settings: ServerSettings, listen_address: str)
             )
 
 
-def _named_hosts(request: Request) -> Iterator[tuple[str, str]]:
+def _named_hosts(request: ServerRequest) -> Iterator[tuple[str, str]]:
     yield "Host", host_of(request.header("host") or "")
     origin = request.header("origin")
     if origin is not None:

@@ -34,32 +34,32 @@ def is_utf8(text: str) -> bool:
 
 
 @define(frozen=True)
-class Request:
+class ServerRequest:
     """
     The head of a request.
 
     Args:
         method: in upper case.
-        request_target: path and query, exactly as sent.
+        raw_target: path and query, exactly as sent.
         headers: names in lower case, in the order sent.
         path: the path, percent-decoded once.
         query: the decoded query parameters, in the order sent. A parameter without a value has the value ``""``.
     """
 
     method: str
-    request_target: str
+    raw_target: str
     headers: tuple[tuple[str, str], ...]
     path: str
     query: tuple[tuple[str, str], ...]
 
     @classmethod
-    def parsed(cls, method: str, request_target: str, headers: Sequence[tuple[str, str]]) -> Request:
+    def parsed(cls, method: str, raw_target: str, headers: Sequence[tuple[str, str]]) -> ServerRequest:
         """Parse a request target in origin form."""
-        raw_path, _, raw_query = request_target.partition("?")
+        raw_path, _, raw_query = raw_target.partition("?")
         pairs = (field.partition("=") for field in raw_query.split("&") if field)
         query = tuple((_form_decoded(name), _form_decoded(value)) for name, _, value in pairs)
         path = to_text(unquote_to_bytes(raw_path))
-        return cls(method, request_target, tuple((name.lower(), value) for name, value in headers), path, query)
+        return cls(method, raw_target, tuple((name.lower(), value) for name, value in headers), path, query)
 
     def header(self, name: str) -> str | None:
         """Return the value of a header (name in lower case), or None. Repeated headers are joined by commas."""
@@ -81,7 +81,7 @@ def _form_decoded(field: str) -> str:
 
 
 @define(frozen=True)
-class Target:
+class RequestTarget:
     """
     What a request is addressed to.
 

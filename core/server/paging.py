@@ -8,13 +8,13 @@ from typing import Generic, TypeVar
 from attrs import define
 
 from partwise.server.errors import bad_argument
-from partwise.server.messages import Request
+from partwise.server.messages import ServerRequest
 
 _Entry = TypeVar("_Entry")
 
 
 @define(frozen=True)
-class Page(Generic[_Entry]):
+class ListPage(Generic[_Entry]):
     """
     One page.
 
@@ -39,7 +39,7 @@ def page_of(
     delimiter: str = "",
     marker: str = "",
     limit: int = 1000,
-) -> Page[_Entry]:
+) -> ListPage[_Entry]:
     """
     Return the first page of `entries`.
 
@@ -59,14 +59,14 @@ def page_of(
         if common is not None and (common <= marker or (prefixes and common == prefixes[-1])):
             continue
         if len(listed) + len(prefixes) == limit:
-            return Page(tuple(listed), tuple(prefixes), True, last)
+            return ListPage(tuple(listed), tuple(prefixes), True, last)
         if common is None:
             listed.append(entry)
             last = entry
         else:
             prefixes.append(common)
             last = common
-    return Page(tuple(listed), tuple(prefixes), False, last)
+    return ListPage(tuple(listed), tuple(prefixes), False, last)
 
 
 def _common_prefix(key: str, prefix: str, delimiter: str) -> str | None:
@@ -76,7 +76,7 @@ def _common_prefix(key: str, prefix: str, delimiter: str) -> str | None:
     return prefix + head + found if found else None
 
 
-def limit_of(request: Request, name: str, default: int, page_limit: int) -> int:
+def limit_of(request: ServerRequest, name: str, default: int, page_limit: int) -> int:
     """
     Return the limit of a page: that of the request, but no more than `page_limit`.
 

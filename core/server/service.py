@@ -25,7 +25,14 @@ from partwise.server.errors import ServiceError, bad_argument
 from partwise.server.exchange import Exchange, ReceivedRequest, record_request
 from partwise.server.faults import ServerFault, ServerFaultPlan
 from partwise.server.hosts import check_hosts
-from partwise.server.messages import DropConnection, EarlyResponse, Request, ServerResponse, Target, is_utf8
+from partwise.server.messages import (
+    DropConnection,
+    EarlyResponse,
+    RequestTarget,
+    ServerRequest,
+    ServerResponse,
+    is_utf8,
+)
 from partwise.server.recent import Recent
 from partwise.server.settings import ServerSettings
 
@@ -79,7 +86,7 @@ class Service:
         with self._lock:
             return self._recorded.values()
 
-    def respond(self, request: Request, body: RequestBody) -> ServerResponse:
+    def respond(self, request: ServerRequest, body: RequestBody) -> ServerResponse:
         """
         Respond to a request.
 
@@ -109,7 +116,7 @@ class Service:
     def refuse(self, error: ServiceError) -> ServerResponse:
         """Return the response to input that is not a valid request."""
         request_id = self._new_request_id()
-        response = self._dialect.error_response(error, request_id, Target(), "")
+        response = self._dialect.error_response(error, request_id, RequestTarget(), "")
         headers = self._dialect.common_headers(request_id, self.settings.now(), 0.0)
         return evolve(response, headers=(*headers, *response.headers))
 
@@ -151,7 +158,7 @@ class Service:
         except PermissionError:
             refusal = ServiceError("AccessDenied", "The server has no permission to do this in its directory.")
         except Exception as error:  # noqa: BLE001 -- a defect of the backend or of the server: log it, and respond
-            _log.exception("%s %s failed", exchange.request.method, exchange.request.request_target)
+            _log.exception("%s %s failed", exchange.request.method, exchange.request.raw_target)
             refusal = ServiceError("InternalError", f"{type(error).__name__}: {error}")
         return self._dialect.error_response(refusal, exchange.request_id, exchange.target, exchange.request.method)
 

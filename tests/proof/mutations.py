@@ -69,6 +69,7 @@ def noticed_by(mutation: Mutation | None, tests_to_run: tuple[str, ...]) -> str 
                 "-m",
                 "pytest",
                 "-x",
+                "-n0",
                 "-q",
                 "-p",
                 "no:cacheprovider",

@@ -9,7 +9,7 @@ from attrs import evolve
 
 from partwise.server import OSSServer, ServerSettings
 from partwise.server.errors import ServiceError
-from partwise.server.messages import Request
+from partwise.server.messages import ServerRequest
 from partwise.server.oss.addressing import parse_target
 
 _SETTINGS = ServerSettings(
@@ -20,7 +20,7 @@ _SETTINGS = ServerSettings(
 def _bucket_and_key(
     host: str, request_target: str, settings: ServerSettings = _SETTINGS
 ) -> tuple[str | None, str | None]:
-    target = parse_target(Request.parsed("GET", request_target, [("Host", host)]), settings)
+    target = parse_target(ServerRequest.parsed("GET", request_target, [("Host", host)]), settings)
     return target.bucket, target.key
 
 

@@ -11,14 +11,14 @@ from attrs import evolve
 from partwise.server import OSSServer, ServerSettings
 from partwise.server.errors import ServiceError
 from partwise.server.hosts import check_hosts
-from partwise.server.messages import Request
+from partwise.server.messages import ServerRequest
 from partwise.server.oss.errors import error_response
 from partwise.server.oss.routing import OPERATIONS
 from partwise.server.settings import AccessKey
 
 
 def _is_refused(headers: dict[str, str], listen_address: str = "127.0.0.1", **settings: Any) -> bool:
-    request = Request.parsed("GET", "/examplebucket/key", list(headers.items()))
+    request = ServerRequest.parsed("GET", "/examplebucket/key", list(headers.items()))
     try:
         check_hosts(request, ServerSettings(**settings), listen_address)
     except ServiceError as error:

@@ -16,7 +16,7 @@ from attrs import evolve
 
 from partwise.server import AccessKey, OSSServer, ServerSettings
 from partwise.server.errors import ServiceError
-from partwise.server.messages import Request
+from partwise.server.messages import ServerRequest
 from partwise.server.oss.addressing import parse_target
 from partwise.server.oss.errors import error_response
 from partwise.server.oss.signatures import authenticate
@@ -26,20 +26,20 @@ _VECTORS: list[dict[str, Any]] = _CONTENT["vectors"]
 _QUIRKS: list[dict[str, Any]] = _CONTENT["quirks"]
 
 
-def _request(vector: dict[str, Any]) -> Request:
+def _request(vector: dict[str, Any]) -> ServerRequest:
     headers = {name.lower(): value for name, value in {**vector["headers"], **_added(vector)}.items()}
     headers.setdefault(
         "host", f"{vector['bucket']}.example.com" if vector["bucket"] else "oss-cn-hangzhou.aliyuncs.com"
     )
     if vector["mode"] == "presign":
         target = vector["expected"]["url"].removeprefix("http://").partition("/")[2]
-        return Request.parsed(vector["method"], f"/{target}", list(headers.items()))
+        return ServerRequest.parsed(vector["method"], f"/{target}", list(headers.items()))
     headers["authorization"] = vector["expected"]["authorization"]
     fields = [
         quote(name, safe="") + ("" if value is None else f"={quote(value, safe='')}") for name, value in vector["query"]
     ]
     target = "/" + quote(vector["key"] or "", safe="") + ("?" + "&".join(fields) if fields else "")
-    return Request.parsed(vector["method"], target, list(headers.items()))
+    return ServerRequest.parsed(vector["method"], target, list(headers.items()))
 
 
 def _added(vector: dict[str, Any]) -> dict[str, str]:
@@ -96,7 +96,7 @@ _STS = next(v for v in _VECTORS if v["mode"] == "header" and "security_token" in
 _STS_URL = next(v for v in _VECTORS if v["mode"] == "presign" and "security_token" in v["credentials"])
 
 
-def _code(request: Request, settings: ServerSettings, now: float) -> str:
+def _code(request: ServerRequest, settings: ServerSettings, now: float) -> str:
     with pytest.raises(ServiceError) as caught:
         authenticate(request, parse_target(request, settings), settings, now)
     return caught.value.code
@@ -106,7 +106,7 @@ def _settings(vector: dict[str, Any], **changes: Any) -> ServerSettings:
     return ServerSettings(access_keys=[AccessKey(**vector["credentials"])], **changes)
 
 
-def _with_headers(request: Request, **headers: str) -> Request:
+def _with_headers(request: ServerRequest, **headers: str) -> ServerRequest:
     changed = {name.replace("_", "-"): value for name, value in headers.items()}
     kept = tuple((name, value) for name, value in request.headers if name not in changed)
     return evolve(request, headers=(*kept, *changed.items()))
@@ -184,7 +184,7 @@ def test_one_of_several_access_keys_may_sign() -> None:
 
 
 def test_no_signature_is_refused_unless_anybody_may_come() -> None:
-    request = Request.parsed("GET", "/key", [("host", "examplebucket.example.com")])
+    request = ServerRequest.parsed("GET", "/key", [("host", "examplebucket.example.com")])
     assert _code(request, ServerSettings(), 0) == "AccessDenied"
     settings = ServerSettings(allow_anonymous=True)
     assert authenticate(request, parse_target(request, settings), settings, 0) is None

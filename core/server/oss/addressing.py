@@ -6,7 +6,7 @@ import re
 
 from partwise.server.errors import ServiceError
 from partwise.server.hosts import host_of, is_address
-from partwise.server.messages import Request, Target
+from partwise.server.messages import RequestTarget, ServerRequest
 from partwise.server.settings import ServerSettings
 
 _ENDPOINT = re.compile(r"(s3\.)?oss-[a-z0-9-]+\.aliyuncs\.com|[a-z0-9-]+\.oss\.aliyuncs\.com")
@@ -14,7 +14,7 @@ _KEY_BYTES_MAX = 1023
 _NUMBER_DIGITS_MAX = 9
 
 
-def parse_target(request: Request, settings: ServerSettings) -> Target:
+def parse_target(request: ServerRequest, settings: ServerSettings) -> RequestTarget:
     """
     Return what the request is addressed to.
 
@@ -38,7 +38,7 @@ def parse_target(request: Request, settings: ServerSettings) -> Target:
     else:
         bucket, key = host.partition(".")[0], path
     _check_key(key)
-    return Target(host, bucket, key or None, request.param("uploadId") or None, _part_number(request))
+    return RequestTarget(host, bucket, key or None, request.param("uploadId") or None, _part_number(request))
 
 
 def _is_single_label(host: str) -> bool:
@@ -56,7 +56,7 @@ def _check_key(key: str) -> None:
         raise ServiceError("InvalidObjectName")
 
 
-def _part_number(request: Request) -> int | None:
+def _part_number(request: ServerRequest) -> int | None:
     """Return the part number; None if there is none or it is not a number, which the operation refuses."""
     text = request.param("partNumber") or ""
     return int(text) if text.isascii() and text.isdigit() and len(text) <= _NUMBER_DIGITS_MAX else None

@@ -24,7 +24,7 @@ from partwise.model import KIB, MIB
 from partwise.server.errors import ServiceError, bad_argument
 from partwise.server.hosts import is_loopback
 from partwise.server.listener import shut_down
-from partwise.server.messages import Request, is_utf8, to_bytes
+from partwise.server.messages import ServerRequest, is_utf8, to_bytes
 
 #: Seconds from the connection to the application server until the end of its response.
 CALLBACK_TIMEOUT = 5.0
@@ -151,7 +151,7 @@ def _parse_json(text: bytes) -> object:
         raise ValueError("it is nested too deeply") from None
 
 
-def callback_of(request: Request) -> CallbackRequest | None:
+def callback_of(request: ServerRequest) -> CallbackRequest | None:
     """
     Return the callback of a request, from a header or from the query; None if it has none.
 
@@ -180,7 +180,7 @@ def callback_of(request: Request) -> CallbackRequest | None:
     )
 
 
-def _decoded(request: Request, name: str) -> dict[str, object] | None:
+def _decoded(request: ServerRequest, name: str) -> dict[str, object] | None:
     in_header, in_query = request.header(f"x-oss-{name}"), request.param(name)
     if in_header is not None and in_query is not None:
         raise bad_argument(name, "", f"x-oss-{name} and the query parameter {name} exclude each other.")

@@ -8,7 +8,7 @@ from partwise.errors import PartwiseError
 from partwise.server.body import RequestBody
 from partwise.server.errors import ServiceError
 from partwise.server.exchange import Exchange
-from partwise.server.messages import Request, ServerResponse, Target
+from partwise.server.messages import RequestTarget, ServerRequest, ServerResponse
 from partwise.server.oss import errors
 from partwise.server.oss.addressing import parse_target
 from partwise.server.oss.headers import CHECKSUM, http_date
@@ -24,11 +24,11 @@ class OSSDialect:
     operations = OPERATIONS
     secrets = frozenset({"authorization", "Signature", "security-token", "x-oss-security-token", "x-oss-signature"})
 
-    def parse_target(self, request: Request, settings: ServerSettings) -> Target:
+    def parse_target(self, request: ServerRequest, settings: ServerSettings) -> RequestTarget:
         """Return what the request is addressed to."""
         return parse_target(request, settings)
 
-    def operation_of(self, request: Request, target: Target) -> str:
+    def operation_of(self, request: ServerRequest, target: RequestTarget) -> str:
         """Return the name of the operation."""
         return operation_of(request, target)
 
@@ -40,7 +40,7 @@ class OSSDialect:
         """Run the operation."""
         return HANDLERS[exchange.operation](exchange)
 
-    def verify_body(self, request: Request, body: RequestBody) -> None:
+    def verify_body(self, request: ServerRequest, body: RequestBody) -> None:
         """Compare the body with the Content-MD5 and the CRC-64 in the headers of its request."""
         md5, crc64 = request.header("content-md5"), request.header(CHECKSUM)
         if md5 is not None and md5 != base64.b64encode(body.md5).decode():
@@ -52,7 +52,9 @@ class OSSDialect:
         """Translate the error of a backend."""
         return errors.error_for(error)
 
-    def error_response(self, error: ServiceError, request_id: str, target: Target, method: str) -> ServerResponse:
+    def error_response(
+        self, error: ServiceError, request_id: str, target: RequestTarget, method: str
+    ) -> ServerResponse:
         """Return the response that refuses a request."""
         return errors.error_response(error, request_id, target.host, is_head=method == "HEAD")
 

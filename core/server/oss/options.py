@@ -8,7 +8,7 @@ from attrs import evolve
 
 from partwise.model import KIB, ObjectOptions
 from partwise.server.errors import ServiceError, bad_argument
-from partwise.server.messages import Request, to_bytes
+from partwise.server.messages import ServerRequest, to_bytes
 
 _STORAGE_CLASSES = ("Standard", "IA", "Archive", "ColdArchive", "DeepColdArchive")
 _ACLS = ("default", "private", "public-read", "public-read-write")
@@ -36,7 +36,7 @@ _PLAIN_HEADERS = (
 _NOT_FOR_BACKENDS = frozenset({"callback", "traffic_limit", "request_payer"})
 
 
-def options_of(request: Request) -> ObjectOptions:
+def options_of(request: ServerRequest) -> ObjectOptions:
     """
     Return the object options of a request, without its callback.
 
@@ -74,7 +74,7 @@ def options_of(request: Request) -> ObjectOptions:
     )
 
 
-def traffic_limit_of(request: Request) -> int | None:
+def traffic_limit_of(request: ServerRequest) -> int | None:
     """
     Return the traffic limit of a request in bits per second. It is validated, but not enforced.
 
@@ -92,14 +92,14 @@ def traffic_limit_of(request: Request) -> int | None:
     return int(text)
 
 
-def _one_of(request: Request, header: str, values: tuple[str, ...]) -> str | None:
+def _one_of(request: ServerRequest, header: str, values: tuple[str, ...]) -> str | None:
     value = request.header(header)
     if value is not None and value not in values:
         raise bad_argument(header, value, f"{header} must be one of {', '.join(values)}.")
     return value
 
 
-def _metadata(request: Request) -> dict[str, str]:
+def _metadata(request: ServerRequest) -> dict[str, str]:
     metadata = {name.removeprefix(_METADATA): value for name, value in request.headers if name.startswith(_METADATA)}
     size = sum(len(to_bytes(name)) + len(to_bytes(value)) for name, value in metadata.items())
     if size > _METADATA_BYTES_MAX:
@@ -107,7 +107,7 @@ def _metadata(request: Request) -> dict[str, str]:
     return metadata
 
 
-def _tags(request: Request) -> dict[str, str]:
+def _tags(request: ServerRequest) -> dict[str, str]:
     text = request.header("x-oss-tagging") or ""
     tags = parse_qsl(text, keep_blank_values=True)
     if len(tags) > _TAGS_MAX or len(dict(tags)) < len(tags):

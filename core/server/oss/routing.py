@@ -7,7 +7,7 @@ A server that ignored unknown sub-resources would store an ACL document as an ob
 from __future__ import annotations
 
 from partwise.server.errors import ServiceError
-from partwise.server.messages import Request, Target
+from partwise.server.messages import RequestTarget, ServerRequest
 from partwise.server.oss.signatures import SUBRESOURCES
 
 # The sub-resources that accompany an operation. All others select one.
@@ -46,7 +46,7 @@ _OBJECT = {
 OPERATIONS = frozenset({*_SERVICE.values(), *_BUCKET.values(), *_OBJECT.values(), "ListObjectsV2"})
 
 
-def operation_of(request: Request, target: Target) -> str:
+def operation_of(request: ServerRequest, target: RequestTarget) -> str:
     """
     Return the name of the operation in the API reference.
 

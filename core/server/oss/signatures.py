@@ -20,7 +20,7 @@ from urllib.parse import quote
 from attrs import define
 
 from partwise.server.errors import ServiceError, bad_argument
-from partwise.server.messages import Request, Target, to_bytes
+from partwise.server.messages import RequestTarget, ServerRequest, to_bytes
 from partwise.server.oss.xml import xml_time
 from partwise.server.settings import AccessKey, ServerSettings
 
@@ -64,7 +64,9 @@ class _Claim:
     expires: str = ""
 
 
-def authenticate(request: Request, target: Target, settings: ServerSettings, now: float) -> AccessKey | None:
+def authenticate(
+    request: ServerRequest, target: RequestTarget, settings: ServerSettings, now: float
+) -> AccessKey | None:
     """
     Return the access key that signed the request; None for an unsigned request, if the settings allow that.
 
@@ -98,7 +100,7 @@ def authenticate(request: Request, target: Target, settings: ServerSettings, now
 # --- parsing the claim -----------------------------------------------------------------------------------------------
 
 
-def _parse_claim(request: Request) -> _Claim | None:
+def _parse_claim(request: ServerRequest) -> _Claim | None:
     header = request.header("authorization")
     in_query = [name for name in ("OSSAccessKeyId", "Signature") if request.has_param(name)]
     in_query += [name for name in ("x-oss-signature-version", "x-oss-signature") if request.has_param(name)]
@@ -113,7 +115,7 @@ def _parse_claim(request: Request) -> _Claim | None:
     return _v4_query(request) if in_query[0].startswith("x-oss-") else _v1_query(request)
 
 
-def _v1_header(request: Request, header: str) -> _Claim:
+def _v1_header(request: ServerRequest, header: str) -> _Claim:
     scheme, _, rest = header.partition(" ")
     access_key_id, colon, signature = rest.strip().rpartition(":")
     if scheme != "OSS" or not colon or not access_key_id:
@@ -122,7 +124,7 @@ def _v1_header(request: Request, header: str) -> _Claim:
     return _Claim("v1", False, access_key_id, signature, request.header("x-oss-security-token"), date)
 
 
-def _v1_query(request: Request) -> _Claim:
+def _v1_query(request: ServerRequest) -> _Claim:
     return _Claim(
         "v1",
         True,
@@ -133,7 +135,7 @@ def _v1_query(request: Request) -> _Claim:
     )
 
 
-def _v4_header(request: Request, header: str) -> _Claim:
+def _v4_header(request: ServerRequest, header: str) -> _Claim:
     fields: dict[str, str] = {}
     for field in header[len(_V4) :].split(","):
         name, equals, value = field.strip().partition("=")
@@ -159,7 +161,7 @@ def _v4_header(request: Request, header: str) -> _Claim:
     )
 
 
-def _v4_query(request: Request) -> _Claim:
+def _v4_query(request: ServerRequest) -> _Claim:
     version = _required(request, "x-oss-signature-version")
     if version != _V4:
         raise bad_argument("x-oss-signature-version", version, "The signature version is unknown.")
@@ -177,7 +179,7 @@ def _v4_query(request: Request) -> _Claim:
     )
 
 
-def _required(request: Request, name: str) -> str:
+def _required(request: ServerRequest, name: str) -> str:
     value = request.param(name)
     if not value:
         raise bad_argument(name, "", f"The query of a presigned URL must have {name}.")
@@ -275,7 +277,7 @@ def _check_token(claim: _Claim, access_key: AccessKey, settings: ServerSettings,
 # --- the signature ---------------------------------------------------------------------------------------------------
 
 
-def _check_signature(claim: _Claim, request: Request, target: Target, access_key: AccessKey) -> None:
+def _check_signature(claim: _Claim, request: ServerRequest, target: RequestTarget, access_key: AccessKey) -> None:
     elements = {"OSSAccessKeyId": claim.access_key_id, "SignatureProvided": claim.signature}
     if claim.version == "v1":
         string_to_sign = _v1_string_to_sign(claim, request, target)
@@ -295,13 +297,13 @@ def _equal(left: str, right: str) -> bool:
     return hmac.compare_digest(to_bytes(left), to_bytes(right))
 
 
-def _v1_string_to_sign(claim: _Claim, request: Request, target: Target) -> bytes:
+def _v1_string_to_sign(claim: _Claim, request: ServerRequest, target: RequestTarget) -> bytes:
     signed_headers = _header_lines(request, {name for name, _ in request.headers if name.startswith("x-oss-")})
     lines = [request.method, request.header("content-md5") or "", request.header("content-type") or "", claim.date]
     return to_bytes("\n".join(lines) + "\n" + signed_headers + _v1_resource(request, target))
 
 
-def _v1_resource(request: Request, target: Target) -> str:
+def _v1_resource(request: ServerRequest, target: RequestTarget) -> str:
     path = "/" if target.bucket is None else f"/{target.bucket}/{target.key or ''}"
     signed = sorted(
         (to_bytes(name), name, value)
@@ -317,7 +319,7 @@ def _v1_signature(secret: str, string_to_sign: bytes) -> str:
     return base64.b64encode(digest).decode()
 
 
-def _v4_canonical_request(claim: _Claim, request: Request, target: Target) -> bytes:
+def _v4_canonical_request(claim: _Claim, request: ServerRequest, target: RequestTarget) -> bytes:
     path = "/" if target.bucket is None else f"/{target.bucket}/{target.key or ''}"
     query = sorted(
         (_encoded(name), _encoded(value))
@@ -346,7 +348,7 @@ def _encoded(text: str) -> str:
     return quote(to_bytes(text), safe="-_.~")
 
 
-def _header_lines(request: Request, names: Iterable[str]) -> str:
+def _header_lines(request: ServerRequest, names: Iterable[str]) -> str:
     return "".join(f"{name}:{(request.header(name) or '').strip()}\n" for name in sorted(names))
 
 

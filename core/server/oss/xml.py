@@ -10,7 +10,7 @@ from xml.etree import ElementTree as ET
 from xml.parsers import expat
 
 from partwise.server.errors import ServiceError, bad_argument
-from partwise.server.messages import Request
+from partwise.server.messages import ServerRequest
 
 #: An element: its name, and its text or its children.
 Node = tuple[str, "str | Sequence[Node]"]
@@ -56,7 +56,7 @@ def boolean(*, value: bool) -> str:
     return "true" if value else "false"
 
 
-def key_encoder(request: Request) -> Callable[[str], str]:
+def key_encoder(request: ServerRequest) -> Callable[[str], str]:
     """
     Return the function that encodes keys for a response, by the ``encoding-type`` of the request.
 
@@ -69,7 +69,7 @@ def key_encoder(request: Request) -> Callable[[str], str]:
     return (lambda key: quote(key, safe="")) if encoding_type else (lambda key: key)
 
 
-def encoding_node(request: Request) -> tuple[Node, ...]:
+def encoding_node(request: ServerRequest) -> tuple[Node, ...]:
     """Return the element that names the encoding of keys, if the request has one."""
     encoding_type = request.param("encoding-type")
     return (("EncodingType", encoding_type),) if encoding_type else ()
