@@ -1,7 +1,7 @@
 """
-Does a backend keep the promises of `MultipartBackend`?
+Test whether a backend keeps the contract of `MultipartBackend`.
 
-An author writes a harness of some ten lines and a test class of two:
+Write a harness of about ten lines and a test class of two:
 
     class MineHarness(BackendHarness):
         def __init__(self):
@@ -17,19 +17,19 @@ An author writes a harness of some ten lines and a test class of two:
     class TestMyBackend(BackendConformance):
         harness = MineHarness
 
-Every check is also a plain function, ``check_...(harness)``, and `BACKEND_CHECKS` has them all. To see that keys behave
-alike below a prefix (33), run the class again with a harness whose `prefix` is not empty.
+Each check is also a plain function, ``check_...(harness)``; `BACKEND_CHECKS` has all of them. To test keys with a
+prefix (33), run the class again with a harness whose `prefix` is not empty.
 
 The behaviours, by number:
 
     contract    1 protocol, repr    2 two handles    3 capabilities    5 close    6 pickle
-    an upload   7 complete    8 no part, no byte    9 sizes at the edges    10 order of sending    11 at the same time
-                12 a part again    13 a part missing    14 bad receipts    15 invisible until complete    16 replacing
-                17 abort    18 abort what is gone    19 complete twice    20 two uploads of one key    21 dead ids
-    resuming    22 listings    23 pages    24 listed at once    25 a fresh handle    26 listed receipts
-    data        27 buffers    28 bodies    29 wrong length    30 bodies that fail    31 checksums
-    objects     32 strange keys    33 prefix    34 options, metadata    35 limits
-    failing     36 errors    37 retryable or not    38 cancelled    39 lost replies    40 delays
+    an upload   7 complete    8 no part, no byte    9 sizes at the edges    10 order of sending    11 concurrency
+                12 a part again    13 a missing part    14 wrong parts    15 invisible until complete    16 replacing
+                17 abort    18 abort again    19 complete twice    20 two uploads of one key    21 unknown ids
+    resuming    22 listings    23 pages    24 listed at once    25 a new handle    26 listed parts
+    data        27 buffers    28 bodies    29 wrong length    30 failing bodies    31 checksums
+    objects     32 unusual keys    33 prefix    34 options, metadata    35 limits
+    failures    36 errors    37 retryable or not    38 cancelled    39 lost responses    40 delays
     41 any sequence of calls: `backend_machine`
 """
 
@@ -39,10 +39,10 @@ from collections.abc import Callable
 from typing import ClassVar
 
 from partwise.testing.conformance import backend_contract, backend_data, backend_uploads
-from partwise.testing.conformance.backend_harness import BackendHarness
+from partwise.testing.conformance.backend_harness import BackendHarness, shown_options
 from partwise.testing.conformance.suite import Suite
 
-__all__ = ["BACKEND_CHECKS", "BackendConformance", "BackendHarness"]
+__all__ = ["BACKEND_CHECKS", "BackendConformance", "BackendHarness", "shown_options"]
 
 #: Every check of a backend.
 BACKEND_CHECKS: Suite[BackendHarness] = Suite(
@@ -50,25 +50,25 @@ BACKEND_CHECKS: Suite[BackendHarness] = Suite(
     backend_uploads.CHECKS,
     backend_data.CHECKS,
     left_out={
-        4: "errors are classes with fields: there are no predicates that could be asked about a success",
-        33: "it is the suite run again with a harness that has a prefix",
-        41: "it is a state machine, which needs hypothesis, and is a test of its own beside the checks",
+        4: "errors are classes with fields: there are no predicates to test on a success",
+        33: "run the suite again with a harness that has a prefix",
+        41: "it is a state machine, which needs hypothesis, and has a separate test",
     },
 )
 
 
 class BackendConformance:
     """
-    The suite for pytest: subclass it under a name that begins with ``Test``, and set `harness`.
+    The suite for pytest: subclass it with a name that starts with ``Test``, and set `harness`.
 
-    There is a test method for each check, and one for the state machine, which needs hypothesis.
+    It has a test method for each check, and one for the state machine, which needs hypothesis.
     """
 
     harness: ClassVar[Callable[[], BackendHarness]]
-    """What makes a harness with an empty storage: the harness class itself, or any function."""
+    """Creates a harness with an empty storage: the harness class, or a function."""
 
     def test_any_sequence_of_calls(self) -> None:
-        """Hypothesis looks for a sequence of calls after which the backend and a model of it differ (41)."""
+        """Hypothesis searches for a sequence of calls after which backend and model differ (41)."""
         from partwise.testing.conformance.backend_machine import backend_machine
         from partwise.testing.conformance.machines import run_machine
 
@@ -77,8 +77,8 @@ class BackendConformance:
             examples = harness.examples
         run_machine(backend_machine(make), examples)
 
-    def test_declared_deviations_are_of_checks(self) -> None:
-        """Each declared deviation is of a check that there is."""
+    def test_declared_deviations_name_checks(self) -> None:
+        """Each declared deviation names a check."""
         with type(self).harness() as harness:
             BACKEND_CHECKS.check_declarations(harness)
 

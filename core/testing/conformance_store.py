@@ -1,7 +1,7 @@
 """
-Does a checkpoint store keep the promises of `CheckpointStore`?
+Test whether a checkpoint store keeps the contract of `CheckpointStore`.
 
-An author writes a harness of some ten lines and a test class of two:
+Write a harness of about ten lines and a test class of two:
 
     class MineHarness(StoreHarness):
         def __init__(self):
@@ -16,15 +16,15 @@ An author writes a harness of some ten lines and a test class of two:
     class TestMyStore(CheckpointStoreConformance):
         harness = MineHarness
 
-Every check is also a plain function, ``check_...(harness)``, and `STORE_CHECKS` has them all.
+Each check is also a plain function, ``check_...(harness)``; `STORE_CHECKS` has all of them.
 
 The behaviours, by number:
 
-    1 nothing there    2 round trip    3 saving again    4 delete    5 scan    6 uploads of one source
-    7 strange names    8 two handles    9 reopening    10 whole or not at all    11 damage    12 other versions
-    13 vanishing under a scan    14 unwritable    15 at the same time    16 claims    17 no shared state
-    18 no secret    19 close, repr    20 any sequence of calls: `store_machine`, and `agreement_machine` for several
-    stores side by side
+    1 empty store    2 round trip    3 saving again    4 delete    5 scan    6 uploads of one source
+    7 unusual names    8 two handles    9 reopening    10 atomic writes    11 damage    12 other versions
+    13 deleting during a scan    14 unwritable    15 concurrency    16 claims    17 no shared state
+    18 no secret    19 close, repr    20 any sequence of calls: `store_machine`, and `agreement_machine` to compare
+    several stores
 """
 
 from __future__ import annotations
@@ -43,25 +43,25 @@ STORE_CHECKS: Suite[StoreHarness] = Suite(
     store_records.CHECKS,
     store_failures.CHECKS,
     left_out={
-        12: "the plain form of a checkpoint is the library's affair: Checkpoint.from_data refuses other versions",
-        18: "a checkpoint has no field for a secret, and a store is given nothing else",
-        20: "it is a state machine, which needs hypothesis, and is a test of its own beside the checks",
+        12: "Checkpoint.from_data refuses other versions",
+        18: "a checkpoint has no field for a secret, and a store gets nothing else",
+        20: "it is a state machine, which needs hypothesis, and has a separate test",
     },
 )
 
 
 class CheckpointStoreConformance:
     """
-    The suite for pytest: subclass it under a name that begins with ``Test``, and set `harness`.
+    The suite for pytest: subclass it with a name that starts with ``Test``, and set `harness`.
 
-    There is a test method for each check, and one for the state machine, which needs hypothesis.
+    It has a test method for each check, and one for the state machine, which needs hypothesis.
     """
 
     harness: ClassVar[Callable[[], StoreHarness]]
-    """What makes a harness with an empty store: the harness class itself, or any function."""
+    """Creates a harness with an empty store: the harness class, or a function."""
 
     def test_any_sequence_of_calls(self) -> None:
-        """Hypothesis looks for a sequence of calls after which the store and a model of it differ (20)."""
+        """Hypothesis searches for a sequence of calls after which store and model differ (20)."""
         from partwise.testing.conformance.machines import run_machine
         from partwise.testing.conformance.store_machine import store_machine
 
@@ -70,8 +70,8 @@ class CheckpointStoreConformance:
             examples = harness.examples
         run_machine(store_machine(make), examples)
 
-    def test_declared_deviations_are_of_checks(self) -> None:
-        """Each declared deviation is of a check that there is."""
+    def test_declared_deviations_name_checks(self) -> None:
+        """Each declared deviation names a check."""
         with type(self).harness() as harness:
             STORE_CHECKS.check_declarations(harness)
 

@@ -14,6 +14,8 @@ from partwise.checkpoint import Fingerprint
 from partwise.checksums import crc64
 from partwise.errors import SourceChanged
 
+__all__ = ["ChangingSource", "ChunkListBody", "StrictBody", "pseudo_random_bytes"]
+
 
 def pseudo_random_bytes(size: int, seed: object = "") -> bytes:
     """Return `size` bytes that look like noise: the same for the same seed, and no two parts alike."""

@@ -31,6 +31,8 @@ from attrs import Attribute, define, evolve, field
 
 from partwise.errors import InvalidInput
 
+__all__ = ["Call", "Fault", "FaultKind", "FaultPlan", "SimulatedCrash"]
+
 BACKEND_OPERATIONS = (
     "initiate_upload",
     "upload_part",

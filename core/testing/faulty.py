@@ -39,6 +39,8 @@ from partwise.protocols import (
 )
 from partwise.testing.faults import INJECTED, Fault, FaultKind, FaultPlan
 
+__all__ = ["FaultyBackend", "FaultyCheckpointStore", "FaultySource"]
+
 _Result = TypeVar("_Result")
 _Described = TypeVar("_Described", UploadedPart, StoredObject)
 

@@ -6,6 +6,8 @@ from attrs import evolve
 
 from partwise.checkpoint import Checkpoint
 
+__all__ = ["in_order", "slow_crc64"]
+
 
 def slow_crc64(data: bytes) -> int:
     """Return the CRC-64/XZ of `data`, bit by bit as it is defined; about 100 KiB per second."""

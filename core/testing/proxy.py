@@ -33,6 +33,8 @@ from attrs import Attribute, define, field
 from partwise.errors import InvalidInput
 from partwise.model import KIB, MIB
 
+__all__ = ["FaultyProxy", "LinkConditions", "LinkFault"]
+
 _RECEIVE_BYTES = 64 * KIB
 
 # How long a throttled connection waits between two chunks, in seconds.

@@ -871,7 +871,7 @@ class HeadHasNoMetadata(Honest):
 
 MUTANTS: dict[str, tuple[type[Honest], ...]] = {
     "protocol": (NoRepr, LocationIsNoURL, UnknownOption),
-    "no_secret_is_shown": (SecretInRepr, SecretInErrors),
+    "secrets_are_not_exposed": (SecretInRepr, SecretInErrors),
     "handles_see_each_other": (HandleOfItsOwn, ClosesOthers),
     "listing_is_as_declared": (ListsThoughDeclaredNot,),
     "close": (SecondCloseFails, UsableAfterClose),
@@ -891,7 +891,7 @@ MUTANTS: dict[str, tuple[type[Honest], ...]] = {
     "part_sent_again": (AppendsToThePart, SendsOnce),
     "part_replaced": (FirstOneStands,),
     "missing_part": (SkipsMissingParts, RefusalEndsTheUpload),
-    "unnamed_parts_are_dropped": (JoinsAllThereIs,),
+    "other_parts_are_dropped": (JoinsAllThereIs,),
     "stale_part": (AnyReceiptWillDo, RefusalEndsTheUpload),
     "foreign_part": (AnyReceiptWillDo, RefusalEndsTheUpload),
     "wrong_order": (AnyOrderWillDo, NamedTwiceWillDo, RefusalEndsTheUpload),
@@ -901,8 +901,8 @@ MUTANTS: dict[str, tuple[type[Honest], ...]] = {
     "complete_twice": (CompletesEmptyTheSecondTime, StaysPending),
     "two_uploads_of_one_key": (OneUploadAKey, FirstCompletedStands),
     "abort": (AbortKeepsParts, AbortRemovesTheObject),
-    "abort_what_is_gone": (AbortWantsAnUpload, AbortRemovesTheObject, AbortsWhateverThereIs),
-    "dead_ids": (UnknownIdsListNothing, DeadIdsMayComeBack, PathsAreIds, StaysPending),
+    "abort_again": (AbortWantsAnUpload, AbortRemovesTheObject, AbortsWhateverThereIs),
+    "unknown_ids": (UnknownIdsListNothing, DeadIdsMayComeBack, PathsAreIds, StaysPending),
     "list_parts": (ListsAsText, ListsLate),
     "list_uploads": (UploadsInOrderOfTime, PrefixIsAFolder, TimeWithoutZone, AbortKeepsParts),
     "pages_of_uploads": (OnePage, PagesByCount, PagesByPlaceIncluded),
@@ -917,10 +917,10 @@ MUTANTS: dict[str, tuple[type[Honest], ...]] = {
     "checksums": (OtherChecksum, ChecksumThoughDeclaredNot, ChecksumOfTheLastPart),
     "strange_keys": (KeysOfOneCase, NormalisesKeys, TakesWhatItIsSaidToRefuse),
     "part_too_small": (SmallPartsWillDo, RefusalEndsTheUpload),
-    "limits_are_within_reach": (HighestNumberIsTooHigh, LargestPartIsTooLarge),
+    "limits_are_accepted": (HighestNumberIsTooHigh, LargestPartIsTooLarge),
     "other_options_are_refused": (DropsOptions,),
     "options_are_kept": (PutDropsOptions, MultipartDropsMetadata),
-    "metadata_comes_back": (HeadHasNoMetadata, MultipartDropsMetadata),
+    "metadata_is_returned": (HeadHasNoMetadata, MultipartDropsMetadata),
 }
 
 
@@ -1006,7 +1006,7 @@ def test_a_declared_deviation_that_there_is_not_fails() -> None:
     class Declared(Harness):
         deviations: ClassVar = {"stale_part": "this storage has no versions of parts"}
 
-    with pytest.raises(AssertionError, match="drop the declaration"):
+    with pytest.raises(AssertionError, match="remove the declaration"):
         BACKEND_CHECKS["stale_part"](Declared())
 
 
@@ -1021,10 +1021,10 @@ def test_a_deviation_from_no_check_is_refused() -> None:
 def test_a_declared_deviation_does_not_make_a_check_applicable() -> None:
     class Declared(Harness):
         secrets = ()
-        deviations: ClassVar = {"no_secret_is_shown": "it shows them all"}
+        deviations: ClassVar = {"secrets_are_not_exposed": "it shows them all"}
 
-    with pytest.raises(NotApplicable, match="names no secrets"):
-        BACKEND_CHECKS["no_secret_is_shown"](Declared())
+    with pytest.raises(NotApplicable, match="does not set BackendHarness.secrets"):
+        BACKEND_CHECKS["secrets_are_not_exposed"](Declared())
 
 
 class Generous(Honest):
@@ -1050,7 +1050,7 @@ def test_what_a_harness_can_not_show_is_not_applicable() -> None:
         def open_failing(self, error: type[BackendError]) -> None:
             return None
 
-    for name in ("no_secret_is_shown", "pages_of_parts", "pages_of_uploads", "failures_of_the_storage"):
+    for name in ("secrets_are_not_exposed", "pages_of_parts", "pages_of_uploads", "failures_of_the_storage"):
         with pytest.raises(NotApplicable):
             BACKEND_CHECKS[name](Blind())
     BACKEND_CHECKS["options_are_kept"](Blind())

@@ -641,7 +641,7 @@ MUTANTS: dict[str, tuple[type[Honest], ...]] = {
     "scan": (ScansHeadersOnly, ScansTwice, OneFileForAll),
     "uploads_are_kept_apart": (OneFileForAll,),
     "strange_names": (NamesAreFiles, NamesOfOneCase),
-    "vanishing_under_a_scan": (ScanWantsThemAll,),
+    "deleting_during_a_scan": (ScanWantsThemAll,),
     "single_checkpoint": (OverwritesTheOther, DeletesTheOther),
     "handles_see_each_other": (OneHandleADirectory, LoadsFromItsCache),
     "reopening": (ForgetsWhenClosed,),

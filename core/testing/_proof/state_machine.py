@@ -42,6 +42,8 @@ from partwise.testing.fakes import pseudo_random_bytes
 from partwise.testing.faults import OPERATIONS, Fault, FaultKind
 from partwise.testing.strategies import faults
 
+__all__ = ["ResumeMachine"]
+
 # The operations that an upload calls.
 _CALLED = tuple(operation for operation in OPERATIONS if operation not in {"list_uploads", "scan"})
 _CRASHES = frozenset({FaultKind.CRASH_BEFORE, FaultKind.CRASH_AFTER})

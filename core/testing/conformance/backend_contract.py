@@ -1,4 +1,4 @@
-"""The contract as such, and failing (1 to 6, 36 to 40)."""
+"""The contract in general, and failures (1 to 6, 36 to 40)."""
 
 from __future__ import annotations
 
@@ -53,26 +53,26 @@ _FAILURES = (
 
 @CHECKS.covers(1)
 def check_protocol(harness: BackendHarness) -> None:
-    """The backend has the protocol's methods and properties, and a repr that names its class (1)."""
+    """The backend has the methods and properties of the protocol, and a repr that names its class (1)."""
     backend = harness.open_for_test()
     assert isinstance(backend, MultipartBackend), "a backend has all methods and properties of MultipartBackend"
     assert "://" in backend.location, f"location is a URL, not {backend.location!r}"
     assert isinstance(backend.limits, PartLimits), "limits is a PartLimits"
     assert isinstance(backend.capabilities, Capabilities), "capabilities is a Capabilities"
     unknown = backend.capabilities.options - {a.name for a in fields(ObjectOptions)}
-    assert not unknown, f"capabilities.options names fields of ObjectOptions; there is no {sorted(unknown)}"
+    assert not unknown, f"capabilities.options names fields of ObjectOptions, but not {sorted(unknown)}"
     assert type(backend).__name__ in repr(backend), f"repr names the class {type(backend).__name__}: {backend!r}"
 
 
 @CHECKS.covers(1)
-def check_no_secret_is_shown(harness: BackendHarness) -> None:
-    """No credential shows in a repr, a location, or an error (1)."""
+def check_secrets_are_not_exposed(harness: BackendHarness) -> None:
+    """No repr, location or error contains a credential (1)."""
     if not harness.secrets:
-        raise NotApplicable("the harness names no secrets: see BackendHarness.secrets")
+        raise NotApplicable("the harness does not set BackendHarness.secrets")
     backend = harness.open_for_test()
     key = harness.key("secret")
     unknown = must_raise(
-        UploadNotFound, "the id never was", backend.upload_part, key, "no-such-upload", 1, StrictBody(b"x")
+        UploadNotFound, "the id does not exist", backend.upload_part, key, "no-such-upload", 1, StrictBody(b"x")
     )
     backend.close()
     closed = must_raise(BackendClosed, "the backend was closed", backend.head_object, key)
@@ -80,30 +80,30 @@ def check_no_secret_is_shown(harness: BackendHarness) -> None:
     for error in (unknown, closed):
         shown[type(error).__name__] = f"{error!r} {error} {vars(error)}"
     leaks = [where for where, text in shown.items() if any(secret in text for secret in harness.secrets)]
-    assert not leaks, f"a secret shows in {', '.join(leaks)}"
+    assert not leaks, f"a secret is exposed in {', '.join(leaks)}"
 
 
 @CHECKS.covers(2, 24)
 def check_handles_see_each_other(harness: BackendHarness) -> None:
-    """What is done by one handle is there for another at once, and closing one leaves the other open (2, 24)."""
+    """Changes through one handle are visible through another at once; closing one leaves the other open (2, 24)."""
     one, other = harness.open_for_test(), harness.open_for_test()
     assert one.location == other.location, "location is the same for every handle on one storage"
     assert (one.limits, one.capabilities) == (other.limits, other.capabilities), "limits and capabilities are constant"
     data = pseudo_random_bytes(harness.part_size(one), "shared")
     upload = harness.begin(one, "shared")
-    assert upload.upload_id in pending_ids(other, upload.key), "an upload is there as soon as initiate_upload returns"
+    assert upload.upload_id in pending_ids(other, upload.key), "an upload is listed as soon as initiate_upload returns"
     part = upload.send(1, data)
     if other.capabilities.lists_parts:
         seen = listed_parts(other, upload.key, upload.upload_id)
-        assert seen == [part], "a part is there as soon as upload_part returns"
+        assert seen == [part], "a part is listed as soon as upload_part returns"
     upload.complete([part])
     one.close()
-    assert stored_size(other, upload.key) == len(data), "an object is there as soon as complete_upload returns"
+    assert stored_size(other, upload.key) == len(data), "an object exists as soon as complete_upload returns"
 
 
 @CHECKS.covers(3)
 def check_listing_is_as_declared(harness: BackendHarness) -> None:
-    """`list_parts` works, or raises UnsupportedOption where the capabilities say that it does not (3)."""
+    """`list_parts` works, or raises UnsupportedOption if `capabilities.lists_parts` is False (3)."""
     backend = harness.open_for_test()
     upload = harness.begin(backend, "listing")
     if backend.capabilities.lists_parts:
@@ -115,11 +115,11 @@ def check_listing_is_as_declared(harness: BackendHarness) -> None:
 
 @CHECKS.covers(5)
 def check_close(harness: BackendHarness) -> None:
-    """Closing twice is fine; every method after that raises BackendClosed (5)."""
+    """Close is idempotent; every later call raises BackendClosed (5)."""
     backend = harness.open_for_test()
     upload = harness.begin(backend, "closed")
     backend.close()
-    must_return("closing twice is fine", backend.close)
+    must_return("closing twice is not an error", backend.close)
     for operation, call in _calls(backend, upload.key, upload.upload_id).items():
         must_raise(BackendClosed, f"{operation} after close", call)
     assert harness.read(upload.key) is None, "nothing is stored after close"
@@ -127,33 +127,33 @@ def check_close(harness: BackendHarness) -> None:
 
 @CHECKS.covers(6)
 def check_pickle(harness: BackendHarness) -> None:
-    """A handle that was pickled is a handle on the same storage; one that can't be says so by a TypeError (6)."""
+    """A pickled handle uses the same storage; pickling raises TypeError if not supported (6)."""
     backend = harness.open_for_test()
     if not harness.picklable:
-        must_raise(TypeError, "the backend is declared not to be picklable", pickle.dumps, backend)
+        must_raise(TypeError, "the backend is declared not picklable", pickle.dumps, backend)
         return
     data = pseudo_random_bytes(harness.part_size(backend))
     upload = harness.begin(backend, "pickled")
-    copy = cast("MultipartBackend", pickle.loads(pickle.dumps(backend)))  # noqa: S301  # our own bytes, of a moment ago
+    copy = cast("MultipartBackend", pickle.loads(pickle.dumps(backend)))  # noqa: S301  # trusted bytes
     try:
         assert (copy.location, copy.limits) == (backend.location, backend.limits), "the copy reaches the same storage"
-        duty = "an upload goes on by a handle that was pickled"
+        duty = "an upload is continued by an unpickled handle"
         part = must_return(duty, copy.upload_part, upload.key, upload.upload_id, 1, StrictBody(data))
     finally:
         copy.close()
     upload.complete([part])
-    assert harness.read(upload.key) == data, "a part that was sent through a copy is as good as any"
+    assert harness.read(upload.key) == data, "a part sent through an unpickled handle is stored"
 
 
-# --- failing ---------------------------------------------------------------------------------------------------------
+# --- failures --------------------------------------------------------------------------------------------------------
 
 
 @CHECKS.covers(36, 37)
 def check_failures_of_the_storage(harness: BackendHarness) -> None:
-    """Each way in which the storage fails is the error of the tree that stands for it, from every method (36, 37)."""
+    """Every method raises the right error class for each kind of failure of the storage (36, 37)."""
     failing = {kind: backend for kind in _FAILURES if (backend := harness.open_failing(kind)) is not None}
     if not failing:
-        raise NotApplicable("the harness can't make its storage fail: see BackendHarness.open_failing")
+        raise NotApplicable("the harness does not implement BackendHarness.open_failing")
     for kind, backend in failing.items():
         try:
             for operation, call in _calls(backend, harness.key("failing"), "no-such-upload").items():
@@ -168,7 +168,7 @@ def check_failures_of_the_storage(harness: BackendHarness) -> None:
 
 @CHECKS.covers(37)
 def check_refusals_are_permanent(harness: BackendHarness) -> None:
-    """What trying again can't mend is not retryable (37)."""
+    """Errors that a retry can't fix are not retryable (37)."""
     backend = harness.open_for_test()
     upload = harness.begin(backend, "permanent")
     never_sent = UploadedPart(1, harness.part_size(backend), "no-such-etag")
@@ -178,45 +178,45 @@ def check_refusals_are_permanent(harness: BackendHarness) -> None:
     if "forbid_overwrite" in backend.capabilities.options:
         put(harness, backend, "permanent", b"x")
         forbid = ObjectOptions(forbid_overwrite=True)
-        duty = "overwriting is forbidden"
+        duty = "forbid_overwrite is set"
         errors.append(must_raise(ObjectExists, duty, put, harness, backend, "permanent", b"y", forbid))
     for error in errors:
-        assert not error.retryable, f"{type(error).__name__} is permanent: trying again can't mend it"
+        assert not error.retryable, f"{type(error).__name__} is permanent: a retry can't fix it"
 
 
 @CHECKS.covers(39)
 def check_lost_responses(harness: BackendHarness) -> None:
-    """An operation took effect and its answer was lost: doing it again comes to the same end (39)."""
+    """After a lost response, repeating an operation that took effect has the same result (39)."""
     backend = harness.open_for_test()
     data = pseudo_random_bytes(harness.part_size(backend), "lost")
     key = harness.key("lost")
     changing = ("initiate_upload", "upload_part", "complete_upload", "abort_upload", "put_object")
     plan = FaultPlan([Fault(operation, FaultKind.AFTER) for operation in changing])
     faulty = FaultyBackend(backend, plan)
-    lost = "the answer is lost"
+    lost = "the response is lost"
     with plan:
         must_raise(ConnectionFailed, lost, harness.begin, faulty, "lost")
         orphans = pending_ids(backend, key)
-        assert len(orphans) == 1, "list_uploads finds an upload whose id nobody learned"
+        assert len(orphans) == 1, "list_uploads finds an upload whose id was lost"
         upload = harness.begin(faulty, "lost")
         must_raise(ConnectionFailed, lost, faulty.abort_upload, key, orphans[0])
-        must_return("aborting once more is fine", faulty.abort_upload, key, orphans[0])
-        assert pending_ids(backend, key) == [upload.upload_id], "aborting once more touches no other upload"
+        must_return("aborting again is not an error", faulty.abort_upload, key, orphans[0])
+        assert pending_ids(backend, key) == [upload.upload_id], "aborting again does not affect other uploads"
         must_raise(ConnectionFailed, lost, upload.send, 1, data)
         part = upload.send(1, data)
-        upload.must_hold([part], "sending a part once more leaves one part")
+        upload.must_hold([part], "sending a part again results in one part")
         must_raise(ConnectionFailed, lost, upload.complete, [part])
-        assert stored_size(backend, key) == len(data), "head_object tells that the object was made"
+        assert stored_size(backend, key) == len(data), "head_object shows that the object exists"
         upload.complete_again([part])
-        assert harness.read(key) == data, "completing once more leaves the object"
+        assert harness.read(key) == data, "completing again does not change the object"
         must_raise(ConnectionFailed, lost, put, harness, faulty, "lost", b"put")
         put(harness, faulty, "lost", b"put")
-        assert harness.read(key) == b"put", "putting once more leaves the object"
+        assert harness.read(key) == b"put", "putting again results in the same object"
 
 
 @CHECKS.covers(40)
 def check_delays_change_nothing(harness: BackendHarness) -> None:
-    """Through a wrapper that delays each call, everything is as without it (40)."""
+    """A wrapper that delays each call changes nothing (40)."""
     backend = harness.open_for_test()
     operations = [name for name in BACKEND_OPERATIONS if name != "list_parts" or backend.capabilities.lists_parts]
     waited: list[float] = []
@@ -229,7 +229,7 @@ def check_delays_change_nothing(harness: BackendHarness) -> None:
         part = upload.send(1, data)
         upload.must_hold([part], "the part is listed")
         upload.complete([part])
-        assert harness.read(upload.key) == data, "the object is there"
+        assert harness.read(upload.key) == data, "the object exists"
         put(harness, delayed, "delayed", b"put")
         assert stored_size(delayed, upload.key) == 3, "the object was replaced"
         upload.abort()
@@ -237,7 +237,7 @@ def check_delays_change_nothing(harness: BackendHarness) -> None:
 
 
 def _calls(backend: MultipartBackend, key: str, upload_id: str) -> dict[str, Callable[[], object]]:
-    """One call of each method, by name."""
+    """Return a call of each method, by name."""
     part = UploadedPart(1, 1, "etag")
     calls: dict[str, Callable[[], object]] = {
         "initiate_upload": lambda: backend.initiate_upload(key, NO_OPTIONS),

@@ -27,7 +27,7 @@ CHECKS: Suite[BackendHarness] = Suite()
 
 @CHECKS.covers(27)
 def check_buffers_of_every_kind(harness: BackendHarness) -> None:
-    """Pieces may be views of bytes, of a bytearray, of a part of either, and of any length (27)."""
+    """Chunks may be views of bytes, of a bytearray, of a slice of either, and of any length (27)."""
     backend = harness.open_for_test()
     data = pseudo_random_bytes(harness.part_size(backend), "buffers")
     padded = bytearray(b"(" + data + b")")
@@ -41,21 +41,21 @@ def check_buffers_of_every_kind(harness: BackendHarness) -> None:
     for kind, body in bodies.items():
         upload = harness.begin(backend, "buffer")
         upload.complete([backend.upload_part(upload.key, upload.upload_id, 1, body)])
-        assert harness.read(upload.key) == data, f"upload_part takes pieces that are {kind}"
+        assert harness.read(upload.key) == data, f"upload_part accepts chunks that are {kind}"
         backend.put_object(upload.key, body, NO_OPTIONS)
-        assert harness.read(upload.key) == data, f"put_object takes pieces that are {kind}"
+        assert harness.read(upload.key) == data, f"put_object accepts chunks that are {kind}"
 
 
 @CHECKS.covers(27, 28)
 def check_chunks_are_not_kept(harness: BackendHarness) -> None:
-    """A piece is valid until the next one is asked for; a body is read again from its start (27, 28)."""
+    """A chunk is valid until the next one is read; a body is always read from its start (27, 28)."""
     backend = harness.open_for_test()
-    data = pseudo_random_bytes(harness.part_size(backend), "pieces")
+    data = pseudo_random_bytes(harness.part_size(backend), "chunks")
     body = StrictBody(data, chunk_size=max(1, len(data) // 7))
-    upload = harness.begin(backend, "pieces")
+    upload = harness.begin(backend, "chunks")
     backend.upload_part(upload.key, upload.upload_id, 1, body)
     upload.complete([backend.upload_part(upload.key, upload.upload_id, 1, body)])
-    duty = "sends or copies a piece before it asks for the next, and reads a body from its start"
+    duty = "sends or copies a chunk before it reads the next, and reads a body from its start"
     assert harness.read(upload.key) == data, f"upload_part {duty}"
     for _ in range(2):
         backend.put_object(upload.key, body, NO_OPTIONS)
@@ -64,7 +64,7 @@ def check_chunks_are_not_kept(harness: BackendHarness) -> None:
 
 @CHECKS.covers(29)
 def check_body_too_short(harness: BackendHarness) -> None:
-    """A body that ends before its length is an error, and nothing is stored (29)."""
+    """A body that is shorter than its length is an error, and nothing is stored (29)."""
     backend = harness.open_for_test()
     size = harness.part_size(backend)
     _check_wrong_length(harness.begin(backend, "short"), StrictBody(pseudo_random_bytes(size - 1), declared=size), size)
@@ -72,7 +72,7 @@ def check_body_too_short(harness: BackendHarness) -> None:
 
 @CHECKS.covers(29)
 def check_body_too_long(harness: BackendHarness) -> None:
-    """A body that goes on beyond its length is an error, and nothing is stored (29)."""
+    """A body that is longer than its length is an error, and nothing is stored (29)."""
     backend = harness.open_for_test()
     size = harness.part_size(backend)
     _check_wrong_length(harness.begin(backend, "long"), StrictBody(pseudo_random_bytes(size), declared=size - 1), size)
@@ -81,62 +81,62 @@ def check_body_too_long(harness: BackendHarness) -> None:
 def _check_wrong_length(upload: Upload, body: StrictBody, size: int) -> None:
     before = pseudo_random_bytes(size, "before")
     parts = [upload.send(1, before)]
-    duty = f"{body!r} gives another number of bytes"
+    duty = f"{body!r} yields another number of bytes"
     must_raise(PartwiseError, duty, upload.backend.upload_part, upload.key, upload.upload_id, 1, body)
-    upload.must_hold(parts, f"{duty}: the part before is to stand")
+    upload.must_hold(parts, f"{duty}: the previous part is unchanged")
     must_raise(PartwiseError, duty, upload.backend.put_object, upload.key, body, NO_OPTIONS)
-    assert upload.harness.read(upload.key) is None, f"{duty}: no object was to be made"
+    assert upload.harness.read(upload.key) is None, f"{duty}: no object may be stored"
     upload.must_complete(parts, before, "a body of a wrong length")
 
 
-class _NotOfTheTree(Exception):
-    """What a defect in a source raises."""
+class _OtherError(Exception):
+    """An error that is not a PartwiseError, as a defect of a source raises."""
 
 
 class _Cancelled(BaseException):
-    """What an event loop or a signal raises in the middle of anything."""
+    """An exception that an event loop or a signal handler raises at any time."""
 
 
 @CHECKS.covers(30, 38)
 def check_bodies_that_fail(harness: BackendHarness) -> None:
-    """What a body raises passes through unchanged, be it at once or half-way, and nothing is stored (30, 38)."""
+    """An error of a body is re-raised unchanged, at its start or half-way, and nothing is stored (30, 38)."""
     backend = harness.open_for_test()
     size = harness.part_size(backend)
     before = pseudo_random_bytes(size, "before")
     upload = harness.begin(backend, "failing-body")
     parts = [upload.send(1, before)]
-    for error in (SourceChanged("it was cut short"), _NotOfTheTree("a defect"), _Cancelled("stop")):
+    for error in (SourceChanged("it was cut short"), _OtherError("a defect"), _Cancelled("stop")):
         for given in (b"", pseudo_random_bytes(size // 2, "half")):
             body = StrictBody(given, declared=size, error=error)
             duty = f"the body raised {type(error).__name__} after {len(given)} of {size} bytes"
             raised = must_raise(type(error), duty, backend.upload_part, upload.key, upload.upload_id, 1, body)
-            assert raised is error, f"{duty}: upload_part lets it through unchanged"
-            upload.must_hold(parts, f"{duty}: the part before is to stand")
+            assert raised is error, f"{duty}: upload_part re-raises it unchanged"
+            upload.must_hold(parts, f"{duty}: the previous part is unchanged")
             raised = must_raise(type(error), duty, backend.put_object, upload.key, body, NO_OPTIONS)
-            assert raised is error, f"{duty}: put_object lets it through unchanged"
-            assert harness.read(upload.key) is None, f"{duty}: no object was to be made"
+            assert raised is error, f"{duty}: put_object re-raises it unchanged"
+            assert harness.read(upload.key) is None, f"{duty}: no object may be stored"
     upload.must_complete(parts, before, "a body that failed")
 
 
 @CHECKS.covers(31)
 def check_checksums(harness: BackendHarness) -> None:
-    """Where checksums are declared, they are the CRC-64/XZ of what is stored; elsewhere they are None (31)."""
+    """Checksums are the CRC-64/XZ of the stored bytes if declared, and otherwise None (31)."""
     backend = harness.open_for_test()
-    pieces = [pseudo_random_bytes(harness.part_size(backend), "checksums"), b"the last part"]
-    of_parts = [slow_crc64(piece) if backend.capabilities.part_checksums else None for piece in pieces]
-    of_object = slow_crc64(b"".join(pieces)) if backend.capabilities.object_checksums else None
+    contents = [pseudo_random_bytes(harness.part_size(backend), "checksums"), b"the last part"]
+    of_parts = [slow_crc64(content) if backend.capabilities.part_checksums else None for content in contents]
+    of_object = slow_crc64(b"".join(contents)) if backend.capabilities.object_checksums else None
     upload = harness.begin(backend, "checksums")
-    parts = upload.send_all(pieces)
-    assert [part.crc64 for part in parts] == of_parts, "receipts have the checksums of the parts, if declared"
+    parts = upload.send_all(contents)
+    assert [part.crc64 for part in parts] == of_parts, "upload_part returns the checksum of the part, if declared"
     if backend.capabilities.lists_parts:
         listed = [part.crc64 for part in listed_parts(backend, upload.key, upload.upload_id)]
-        assert listed == of_parts, "list_parts gives the checksums of the parts, if declared"
-    assert upload.complete(parts).crc64 == of_object, "complete_upload gives the checksum of the object, if declared"
+        assert listed == of_parts, "list_parts returns the checksums of the parts, if declared"
+    assert upload.complete(parts).crc64 == of_object, "complete_upload returns the checksum of the object, if declared"
     found = backend.head_object(upload.key)
-    assert found is not None and found.crc64 == of_object, "head_object gives the checksum of the object, if declared"  # noqa: PT018  # one fact
-    stored = put(harness, backend, "checksums", b"at once")
-    of_put = {None, slow_crc64(b"at once")} if backend.capabilities.object_checksums else {None}
-    assert stored.crc64 in of_put, "put_object gives the checksum of the object, or None"
+    assert found is not None and found.crc64 == of_object, "head_object returns the checksum of the object, if declared"  # noqa: PT018  # one fact
+    stored = put(harness, backend, "checksums", b"by put")
+    of_put = {None, slow_crc64(b"by put")} if backend.capabilities.object_checksums else {None}
+    assert stored.crc64 in of_put, "put_object returns the checksum of the object, or None"
 
 
 # --- keys and limits -------------------------------------------------------------------------------------------------
@@ -158,7 +158,7 @@ _STRANGE_NAMES = (
     "percent%20%2F",
     "plus+and&=?#;:,@!$*()[]{}<>|^~",
     "umlaut/\u00e4\u00f6\u00fc",
-    "umlaut/a\u0308o\u0308u\u0308",  # the same to the eye, other characters
+    "umlaut/a\u0308o\u0308u\u0308",  # looks the same, but has other characters
     "\u6587\u4ef6/\U0001f4e6",
     "control/\x01\x7f",
     "line\nbreak\ttab",
@@ -168,7 +168,7 @@ _STRANGE_NAMES = (
 
 @CHECKS.covers(32, 36)
 def check_strange_keys(harness: BackendHarness) -> None:
-    """Strange keys name objects of their own, or are refused with InvalidKey as declared (32, 36)."""
+    """Unusual keys are distinct and unchanged, or refused with InvalidKey as declared (32, 36)."""
     backend = harness.open_for_test()
     size = harness.part_size(backend)
     kept = {}
@@ -181,16 +181,16 @@ def check_strange_keys(harness: BackendHarness) -> None:
             continue
         kept[key] = pseudo_random_bytes(size, name)
         upload = harness.begin(backend, name)
-        assert upload.is_pending(), f"list_uploads gives {key!r} as it is"
+        assert upload.is_pending(), f"list_uploads returns {key!r} unchanged"
         stored = upload.complete([upload.send(1, kept[key])])
-        assert stored.key == key, f"complete_upload gives {key!r} as it is, not {stored.key!r}"
+        assert stored.key == key, f"complete_upload returns {key!r} unchanged, not {stored.key!r}"
     for key, data in kept.items():
-        assert harness.read(key) == data, f"{key!r} names an object of its own"
+        assert harness.read(key) == data, f"{key!r} is distinct from all other keys"
         found = backend.head_object(key)
-        assert found is not None and found.key == key, f"head_object gives {key!r} as it is"  # noqa: PT018  # one fact
+        assert found is not None and found.key == key, f"head_object returns {key!r} unchanged"  # noqa: PT018  # one fact
         backend.put_object(key, StrictBody(data[::-1]), NO_OPTIONS)
     for key, data in kept.items():
-        assert harness.read(key) == data[::-1], f"{key!r} names an object of its own for put_object too"
+        assert harness.read(key) == data[::-1], f"{key!r} is distinct from all other keys for put_object, too"
 
 
 @CHECKS.covers(35)
@@ -199,27 +199,27 @@ def check_part_too_small(harness: BackendHarness) -> None:
     backend = harness.open_for_test()
     least = backend.limits.min_part_size
     if least == 1:
-        raise NotApplicable("no part is too small here")
-    pieces = [pseudo_random_bytes(least, 1), pseudo_random_bytes(least, 2)]
+        raise NotApplicable("min_part_size is 1")
+    contents = [pseudo_random_bytes(least, 1), pseudo_random_bytes(least, 2)]
     upload = harness.begin(backend, "small")
-    parts = upload.send_all([pieces[0][:-1], pieces[1]])
+    parts = upload.send_all([contents[0][:-1], contents[1]])
     upload.must_refuse(parts, f"part 1 has {least - 1} bytes, and min_part_size is {least}")
-    part = must_return("after a part was too small an upload stays usable", upload.send, 1, pieces[0])
-    upload.must_complete([part, parts[1]], b"".join(pieces), "a part was too small")
+    part = must_return("after a part was too small the upload is still usable", upload.send, 1, contents[0])
+    upload.must_complete([part, parts[1]], b"".join(contents), "a part was too small")
 
 
 @CHECKS.covers(35)
-def check_limits_are_within_reach(harness: BackendHarness) -> None:
+def check_limits_are_accepted(harness: BackendHarness) -> None:
     """The smallest and the largest part, and the highest part number, are accepted (35)."""
     backend = harness.open_for_test()
     limits = backend.limits
     upload = harness.begin(backend, "limits")
-    # A larger "largest part" is only taken at its word: the checks are to be quick.
+    # A larger max_part_size is not tested, so that the checks are fast.
     sizes = [size for size in (limits.min_part_size, limits.max_part_size) if size <= MIB]
     for size in sizes or [limits.min_part_size]:
         duty = f"a part no. {limits.max_parts} of {size} bytes is within the limits"
         part = must_return(duty, upload.send, limits.max_parts, pseudo_random_bytes(size))
-        assert (part.part_number, part.size) == (limits.max_parts, size), f"{duty}, and has such a receipt"
+        assert (part.part_number, part.size) == (limits.max_parts, size), f"{duty}, and its result has number and size"
         upload.must_hold([part], f"{duty}, and is listed")
 
 
@@ -244,60 +244,60 @@ _SAMPLES: Mapping[str, ObjectOptions] = {
     "request_payer": ObjectOptions(request_payer="requester"),
     "callback": ObjectOptions(callback=Callback(url="http://127.0.0.1:9/", body="key=${object}")),
 }
-_GO_WITH_REQUESTS = frozenset({"callback", "forbid_overwrite", "traffic_limit", "request_payer"})
+_NOT_STORED = frozenset({"callback", "forbid_overwrite", "traffic_limit", "request_payer"})
 
 
 @CHECKS.covers(3, 36)
 def check_other_options_are_refused(harness: BackendHarness) -> None:
-    """An option that is not among the capabilities is refused by every method, and never dropped (3, 36)."""
+    """Every method refuses an option that is not in the capabilities (3, 36)."""
     backend = harness.open_for_test()
     refused = {name: options for name, options in _SAMPLES.items() if name not in backend.capabilities.options}
     if not refused:
-        raise NotApplicable("the backend honours every option there is")
+        raise NotApplicable("the backend supports every option")
     data = pseudo_random_bytes(harness.part_size(backend))
     for name, options in refused.items():
-        duty = f"{name} is not among capabilities.options"
+        duty = f"{name} is not in capabilities.options"
         must_raise(UnsupportedOption, duty, harness.begin, backend, name, options)
         must_raise(UnsupportedOption, duty, put, harness, backend, name, b"x", options)
         upload = harness.begin(backend, name)
         part = upload.send(1, data)
         must_raise(UnsupportedOption, duty, upload.complete, [part], options)
-        assert harness.read(upload.key) is None, f"{duty}: nothing was to be stored"
+        assert harness.read(upload.key) is None, f"{duty}: nothing may be stored"
         upload.must_complete([part], data, "an option was refused")
 
 
 @CHECKS.covers(3, 34)
 def check_options_are_kept(harness: BackendHarness) -> None:
-    """Each option that is declared is accepted, and the back door finds it with the object (3, 34)."""
+    """Each declared option is accepted and stored with the object (3, 34)."""
     backend = harness.open_for_test()
-    honoured = backend.capabilities.options
+    supported = backend.capabilities.options
     samples = {
         name: options
         for name, options in _SAMPLES.items()
-        if name not in _GO_WITH_REQUESTS and options.explicitly_set() <= honoured
+        if name not in _NOT_STORED and options.explicitly_set() <= supported
     }
     if not samples:
-        raise NotApplicable("the backend honours no option that stays with an object")
+        raise NotApplicable("the backend supports no option that is stored with an object")
     data = pseudo_random_bytes(harness.part_size(backend))
     for name, options in samples.items():
         for way, store in WAYS.items():
             store(harness, backend, f"{name}-{way}", data, options)
             kept = harness.options(harness.key(f"{name}-{way}"))
             if name in kept:
-                asked = getattr(options, name)
-                assert kept[name] == asked, f"{name} is kept, by {way}: {asked!r} was asked, {kept[name]!r} is there"
+                expected = getattr(options, name)
+                assert kept[name] == expected, f"{name} is stored by {way}: expected {expected!r}, not {kept[name]!r}"
 
 
 @CHECKS.covers(34)
-def check_metadata_comes_back(harness: BackendHarness) -> None:
-    """`head_object` gives back the metadata, by parts and by put (34)."""
+def check_metadata_is_returned(harness: BackendHarness) -> None:
+    """`head_object` returns the metadata of an object stored by parts or by put (34)."""
     backend = harness.open_for_test()
     skip_unless_supports(backend, "metadata")
-    options = ObjectOptions(metadata={"author": "somebody else", "purpose": "to be kept"})
+    options = ObjectOptions(metadata={"author": "an author", "purpose": "a test"})
     data = pseudo_random_bytes(harness.part_size(backend))
     for way, store in WAYS.items():
         store(harness, backend, way, data, options)
         found = backend.head_object(harness.key(way))
-        assert found is not None, f"there is an object, stored by {way}"
+        assert found is not None, f"head_object finds an object stored by {way}"
         kept = {name.lower(): value for name, value in found.metadata.items()}
-        assert kept == options.metadata, f"head_object gives the metadata of an object that was stored by {way}"
+        assert kept == options.metadata, f"head_object returns the metadata of an object stored by {way}"

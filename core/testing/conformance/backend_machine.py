@@ -1,7 +1,7 @@
 """
-Any sequence of calls on a backend, beside a model that is nothing but dicts (41).
+Random sequences of calls of a backend, compared with a model that consists of dicts (41).
 
-Hypothesis draws the calls, and cuts a sequence that fails down to a short one. Needs hypothesis.
+Hypothesis draws the calls, and shrinks a failing sequence. Needs hypothesis.
 """
 
 from __future__ import annotations
@@ -28,12 +28,14 @@ from partwise.testing.fakes import pseudo_random_bytes
 from partwise.testing.faults import Fault, FaultKind, FaultPlan
 from partwise.testing.faulty import FaultyBackend
 
-_Answer = TypeVar("_Answer")
+__all__ = ["backend_machine"]
+
+_Result = TypeVar("_Result")
 
 _NAMES = ("a", "ab", "c/d")
 _names = st.sampled_from(_NAMES)
 _handles = st.integers(0, 1)
-# Few of each, so that calls meet: the same part sent again, with other bytes or the same.
+# Few values, so that parts are sent again, with the same bytes or others.
 _numbers = st.integers(1, 2)
 _versions = st.integers(0, 1)
 _UPLOADS_MAX = 3
@@ -42,14 +44,14 @@ _losses = st.sampled_from((None, FaultKind.BEFORE, FaultKind.AFTER))
 
 @define
 class _Pending:
-    """An upload in the model: the bytes and the receipt of each part, and receipts that are not good any more."""
+    """An upload in the model: bytes and result of each part, and parts that were replaced."""
 
     upload: Upload
     parts: dict[int, tuple[bytes, UploadedPart]] = field(factory=dict)
     stale: dict[int, UploadedPart] = field(factory=dict)
 
     @property
-    def receipts(self) -> list[UploadedPart]:
+    def current(self) -> list[UploadedPart]:
         return [self.parts[number][1] for number in sorted(self.parts)]
 
     @property
@@ -57,8 +59,8 @@ class _Pending:
         return b"".join(self.parts[number][0] for number in sorted(self.parts))
 
     def wrong(self, part_size: int) -> list[list[UploadedPart]]:
-        """Lists of receipts that can't be completed with."""
-        right = self.receipts
+        """Return lists of parts that complete must refuse."""
+        right = self.current
         stale = [self.stale.get(part.part_number, part) for part in right]
         missing = [*right, UploadedPart(9, part_size, "no-such-etag")]
         return [parts for parts in (stale, missing, right[::-1]) if parts != right]
@@ -66,10 +68,9 @@ class _Pending:
 
 class BackendMachine(RuleBasedStateMachine):
     """
-    The rules are the methods, by one of two handles, with a first answer that may get lost.
+    Each rule calls a method through one of two handles; a first call may fail, or lose its response.
 
-    After each step the objects are read by the back door, and uploads and parts are listed by a handle that took no
-    part.
+    After each step the objects are read without the backend, and uploads and parts are listed through a third handle.
     """
 
     make_harness: ClassVar[Callable[[], BackendHarness]]
@@ -78,19 +79,19 @@ class BackendMachine(RuleBasedStateMachine):
         super().__init__()
         self.harness = type(self).make_harness()
         self.handles = [self.harness.open_for_test(), self.harness.open_for_test()]
-        self.witness = self.harness.open_for_test()
-        self.part_size = self.harness.part_size(self.witness)
+        self.reader = self.harness.open_for_test()
+        self.part_size = self.harness.part_size(self.reader)
         self.objects: dict[str, bytes] = {}
         self.uploads: dict[str, _Pending] = {}
-        self.dead: dict[str, Upload] = {}
+        self.finished: dict[str, Upload] = {}
 
     def teardown(self) -> None:
         self.harness.__exit__(None, None, None)
 
     def _repeated(
-        self, handle: int, operation: str, loss: FaultKind | None, action: Callable[[MultipartBackend], _Answer]
-    ) -> _Answer:
-        """Do it by this handle; where a loss is drawn, a first time with a fault, and then once more."""
+        self, handle: int, operation: str, loss: FaultKind | None, action: Callable[[MultipartBackend], _Result]
+    ) -> _Result:
+        """Call the action with this handle; if a loss is drawn, first with a fault and then again."""
         backend = self.handles[handle]
         if loss is not None:
             faulty = FaultyBackend(backend, FaultPlan([Fault(operation, loss)]))
@@ -98,16 +99,16 @@ class BackendMachine(RuleBasedStateMachine):
         return action(backend)
 
     def _drawn(self, data: st.DataObject, handle: int) -> _Pending:
-        # By the order in which they began, since their ids may be random.
+        # In the order of their start, since their ids may be random.
         pending = list(self.uploads.values())[data.draw(st.integers(0, len(self.uploads) - 1), label="upload")]
         pending.upload.backend = self.handles[handle]
         return pending
 
-    def _died(self, upload: Upload) -> None:
+    def _finish(self, upload: Upload) -> None:
         del self.uploads[upload.upload_id]
-        self.dead[upload.upload_id] = upload
+        self.finished[upload.upload_id] = upload
 
-    # --- what can be done --------------------------------------------------------------------------------------------
+    # --- rules -------------------------------------------------------------------------------------------------------
 
     @precondition(lambda self: len(self.uploads) < _UPLOADS_MAX)
     @rule(name=_names, handle=_handles, lost=st.booleans(), versions=st.lists(_versions, max_size=2))
@@ -117,12 +118,12 @@ class BackendMachine(RuleBasedStateMachine):
             faulty = FaultyBackend(backend, FaultPlan([Fault("initiate_upload", FaultKind.AFTER)]))
             must_raise(ConnectionFailed, "a fault was planned", self.harness.begin, faulty, name)
             key = self.harness.key(name)
-            orphans = set(pending_ids(self.witness, key)) - self.uploads.keys()
+            orphans = set(pending_ids(self.reader, key)) - self.uploads.keys()
             assert len(orphans) == 1, "an upload whose id was lost is found by list_uploads"
-            self.witness.abort_upload(key, orphans.pop())
+            self.reader.abort_upload(key, orphans.pop())
         pending = _Pending(self.harness.begin(backend, name))
-        known = self.uploads.keys() | self.dead.keys()
-        assert pending.upload.upload_id not in known, "every upload has an id of its own"
+        known = self.uploads.keys() | self.finished.keys()
+        assert pending.upload.upload_id not in known, "every upload has a unique id"
         self.uploads[pending.upload.upload_id] = pending
         for number, version in enumerate(versions, start=1):
             self._send(pending, handle, number, version, None)
@@ -162,42 +163,42 @@ class BackendMachine(RuleBasedStateMachine):
         pending = self._drawn(data, handle)
         if not pending.parts:
             return
-        upload, receipts = pending.upload, pending.receipts
-        if listed and self.witness.capabilities.lists_parts:
-            receipts = listed_parts(self.witness, upload.key, upload.upload_id)
+        upload, parts = pending.upload, pending.current
+        if listed and self.reader.capabilities.lists_parts:
+            parts = listed_parts(self.reader, upload.key, upload.upload_id)
 
         def complete(backend: MultipartBackend) -> object:
             upload.backend = backend
-            return upload.complete(receipts)
+            return upload.complete(parts)
 
         try:
             self._repeated(handle, "complete_upload", loss, complete)
         except UploadNotFound:
             assert loss is FaultKind.AFTER, "an upload that is pending is found"
         self.objects[upload.key] = pending.data
-        self._died(upload)
+        self._finish(upload)
 
     @precondition(lambda self: bool(self.uploads))
     @rule(data=st.data(), handle=_handles)
     def complete_wrongly(self, data: st.DataObject, handle: int) -> None:
-        # Each way to be wrong, since the state in which there are several is the rare one.
+        # All wrong lists, since states with several of them are rare.
         pending = self._drawn(data, handle)
         for wrong in pending.wrong(self.part_size):
-            pending.upload.must_refuse(wrong, "the receipts are not those of the parts, in order")
+            pending.upload.must_refuse(wrong, "these are not the current parts in order")
 
     @precondition(lambda self: bool(self.uploads))
     @rule(data=st.data(), handle=_handles, loss=_losses)
     def abort(self, data: st.DataObject, handle: int, loss: FaultKind | None) -> None:
         upload = self._drawn(data, handle).upload
         self._repeated(handle, "abort_upload", loss, lambda backend: backend.abort_upload(upload.key, upload.upload_id))
-        self._died(upload)
+        self._finish(upload)
 
-    @precondition(lambda self: bool(self.dead))
+    @precondition(lambda self: bool(self.finished))
     @rule(data=st.data(), handle=_handles)
     def use_a_finished_id(self, data: st.DataObject, handle: int) -> None:
-        upload = list(self.dead.values())[data.draw(st.integers(0, len(self.dead) - 1), label="upload")]
+        upload = list(self.finished.values())[data.draw(st.integers(0, len(self.finished) - 1), label="upload")]
         upload.backend = self.handles[handle]
-        upload.must_not_be_found("is dead")
+        upload.must_not_be_found("is completed or aborted")
         upload.abort()
 
     @rule(name=_names, handle=_handles, version=_versions, loss=_losses)
@@ -211,32 +212,32 @@ class BackendMachine(RuleBasedStateMachine):
         self.handles[handle].close()
         self.handles[handle] = self.harness.open_for_test()
 
-    # --- what must hold ----------------------------------------------------------------------------------------------
+    # --- invariants --------------------------------------------------------------------------------------------------
 
     @invariant()
     def objects_are_as_in_the_model(self) -> None:
         for key in map(self.harness.key, _NAMES):
             expected = self.objects.get(key)
-            assert self.harness.read(key) == expected, f"the object {key!r} is another than was stored last"
-            found = self.witness.head_object(key)
-            assert (found is None) == (expected is None), f"head_object tells whether there is an object {key!r}"
-            assert found is None or found.size == len(expected or b""), f"head_object tells the size of {key!r}"
+            assert self.harness.read(key) == expected, f"the object {key!r} is what was stored last"
+            found = self.reader.head_object(key)
+            assert (found is None) == (expected is None), f"head_object shows whether {key!r} exists"
+            assert found is None or found.size == len(expected or b""), f"head_object returns the size of {key!r}"
 
     @invariant()
     def uploads_are_as_in_the_model(self) -> None:
-        listed = {pending.upload_id: pending.key for pending in self.witness.list_uploads(self.harness.prefix)}
+        listed = {pending.upload_id: pending.key for pending in self.reader.list_uploads(self.harness.prefix)}
         expected = {upload_id: pending.upload.key for upload_id, pending in self.uploads.items()}
         assert listed == expected, "list_uploads lists the uploads that are pending"
         for pending in self.uploads.values():
-            pending.upload.backend = self.witness
-            pending.upload.must_hold(pending.receipts, "list_parts lists the parts that were sent last")
+            pending.upload.backend = self.reader
+            pending.upload.must_hold(pending.current, "list_parts lists the parts that were sent last")
 
 
 def backend_machine(make_harness: Callable[[], BackendHarness]) -> type[BackendMachine]:
     """
-    A state machine for the backend of this harness.
+    Return a state machine for the backend of this harness.
 
     Args:
-        make_harness: makes a harness with an empty storage, for each sequence of calls.
+        make_harness: creates a harness with an empty storage, for each sequence of calls.
     """
     return type("BackendMachine", (BackendMachine,), {"make_harness": staticmethod(make_harness)})

@@ -5,6 +5,8 @@ from __future__ import annotations
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 
+__all__ = ["run_machine"]
+
 
 def run_machine(machine: type[RuleBasedStateMachine], examples: int) -> None:
     """

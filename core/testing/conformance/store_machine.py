@@ -30,6 +30,8 @@ from partwise.testing.conformance.suite import must_raise
 from partwise.testing.oracles import in_order
 from partwise.testing.strategies import checkpoints, uploaded_parts
 
+__all__ = ["agreement_machine", "store_machine"]
+
 _numbers = st.integers(1, 3)
 
 

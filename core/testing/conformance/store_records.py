@@ -205,7 +205,7 @@ def check_strange_names(harness: StoreHarness) -> None:
 
 
 @CHECKS.covers(13)
-def check_vanishing_under_a_scan(harness: StoreHarness) -> None:
+def check_deleting_during_a_scan(harness: StoreHarness) -> None:
     """Deleting checkpoints during a scan does not affect the others (13)."""
     skip_unless_multiple(harness)
     store, other = harness.open_for_test(), harness.open_for_test()

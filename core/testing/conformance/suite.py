@@ -19,6 +19,8 @@ from attrs import define
 
 from partwise.errors import InvalidInput, PartwiseError
 
+__all__ = ["Check", "NotApplicable", "Suite"]
+
 _Error = TypeVar("_Error", bound=BaseException)
 _Subject = TypeVar("_Subject")
 _Result = TypeVar("_Result")

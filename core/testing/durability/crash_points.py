@@ -17,6 +17,8 @@ from unittest import mock
 
 from partwise.testing.faults import SimulatedCrash
 
+__all__ = ["crash_at", "crashes_at"]
+
 _P = ParamSpec("_P")
 
 #: The calls that change files. `close` is not one of them: the operating system closes the files of a crashed process.

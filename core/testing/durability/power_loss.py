@@ -38,6 +38,8 @@ from attrs import define, evolve, field
 
 from partwise.testing.durability.recorded_calls import RecordedCalls
 
+__all__ = ["PowerLoss", "RecordedDisk", "Survival"]
+
 _ROOT = 0
 
 
