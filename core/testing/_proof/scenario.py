@@ -380,11 +380,11 @@ def _time_is_up(_number: int, _frame: FrameType | None) -> None:
 
 @contextmanager
 def _logging_to(lines: list[str]) -> Iterator[None]:
-    class Lines(logging.Handler):
+    class LineHandler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             lines.append(f"{record.getMessage()} {record.__dict__.get('key')} {record.__dict__.get('upload_id')}")
 
-    logger, handler = logging.getLogger("partwise"), Lines()
+    logger, handler = logging.getLogger("partwise"), LineHandler()
     level, propagate = logger.level, logger.propagate
     logger.setLevel(logging.DEBUG)
     logger.propagate = False
