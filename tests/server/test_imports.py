@@ -27,9 +27,10 @@ class Blocker(MetaPathFinder):
 
 sys.meta_path.insert(0, Blocker())
 
-from partwise import MemoryCheckpointStore, TransferConfig, Uploader
+from partwise import TransferConfig, Uploader
 from partwise.backends.oss import Credentials, OSSBackend
 from partwise.server import Fail, OSSServer, ServerFault
+from partwise.stores.memory import MemoryCheckpointStore
 
 with OSSServer(faults=[ServerFault("UploadPart", Fail())]) as server:
     credentials = Credentials(server.access_key_id, server.access_key_secret)
