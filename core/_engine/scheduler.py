@@ -49,6 +49,7 @@ class _Retry:
     attempts: _Attempts = field(order=False)
 
 
+@define(kw_only=True, eq=False)
 class PartScheduler:
     """
     Sends parts by a pool of workers. Made for one call of `run`.
@@ -67,37 +68,23 @@ class PartScheduler:
         on_retry: called with part number, error and delay in seconds, for each failure that is retried.
     """
 
-    def __init__(
-        self,
-        *,
-        workers: WorkerPool,
-        state: TransferState,
-        policy: RetryPolicy,
-        clock: Clock,
-        control: Control,
-        concurrency: int,
-        tick_interval: float | None,
-        make_job: Callable[[int, Body], PartJob],
-        on_part_uploaded: Callable[[UploadedPart], None],
-        on_tick: Callable[[], None],
-        on_retry: Callable[[int, BaseException, float], None],
-    ) -> None:
-        self._workers = workers
-        self._state = state
-        self._policy = policy
-        self._clock = clock
-        self._control = control
-        self._concurrency = concurrency
-        self._tick_interval = tick_interval
-        self._make_job = make_job
-        self._on_part_uploaded = on_part_uploaded
-        self._on_tick = on_tick
-        self._on_retry = on_retry
-        self._exhausted = False  # there are no new parts
-        self._in_flight: dict[int, _Attempts] = {}
-        self._retries: list[_Retry] = []  # a heap
-        self._hold_until = 0.0  # nothing is sent before this time, as the storage requested
-        self._progress_error: ProgressRaised | None = None
+    _workers: WorkerPool
+    _state: TransferState
+    _policy: RetryPolicy
+    _clock: Clock
+    _control: Control
+    _concurrency: int
+    _tick_interval: float | None
+    _make_job: Callable[[int, Body], PartJob]
+    _on_part_uploaded: Callable[[UploadedPart], None]
+    _on_tick: Callable[[], None]
+    _on_retry: Callable[[int, BaseException, float], None]
+
+    _exhausted: bool = field(default=False, init=False)  # no new parts are left
+    _in_flight: dict[int, _Attempts] = field(factory=dict, init=False)
+    _retries: list[_Retry] = field(factory=list, init=False)  # a heap
+    _hold_until: float = field(default=0.0, init=False)  # nothing is sent before this time, as the storage requested
+    _progress_error: ProgressRaised | None = field(default=None, init=False)
 
     def run(self, parts: Iterator[tuple[int, Body]]) -> None:
         """

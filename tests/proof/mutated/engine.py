@@ -529,7 +529,7 @@ MUTATIONS = [
         "attempts are counted for all parts together",
         SENDING,
         "        attempts.count_failure(sent)\n",
-        '        attempts.count_failure(sent)\n        self._all = getattr(self, "_all", 0) + 1\n        attempts.failures = self._all\n',
+        "        attempts.count_failure(sent)\n        for other in self._in_flight.values():\n            other.failures += 1\n",
     ),
     Mutation(
         "an upload returns while its parts are in flight",
