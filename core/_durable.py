@@ -28,6 +28,7 @@ except ImportError:  # Windows
 
 _PRIVATE_FILE = 0o600
 _PRIVATE_DIRECTORY = 0o700
+_ANY_DIRECTORY = 0o777
 
 #: Write permission for the group and for others.
 _WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
@@ -335,20 +336,24 @@ def sync_directory(directory: str | os.PathLike[str] | int) -> None:
             raise
 
 
-def make_private_directory(path: str) -> None:
+def make_directories(path: str, *, private: bool) -> None:
     """
-    Create a directory and its missing parents, each private to its owner. Existing ones are not changed.
+    Create a directory and its missing parents; each new name is durable. Existing directories are not changed.
+
+    Args:
+        path: the directory.
+        private: give each new directory mode 0700; otherwise the umask decides.
 
     Raises:
-        OSError: from the system, or the path is not a directory.
+        OSError: as the system says; NotADirectoryError if there is something else than a directory.
     """
     if os.path.isdir(path):
         return
     parent = os.path.dirname(path)
     if parent != path:
-        make_private_directory(parent)
+        make_directories(parent, private=private)
     try:
-        os.mkdir(path, _PRIVATE_DIRECTORY)
+        os.mkdir(path, _PRIVATE_DIRECTORY if private else _ANY_DIRECTORY)
     except FileExistsError:
         if not os.path.isdir(path):
             raise NotADirectoryError(errno.ENOTDIR, f"{path} is not a directory") from None

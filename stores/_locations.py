@@ -108,7 +108,7 @@ class CheckpointDirectory:
     def prepare(self) -> None:
         """Create the directory if it is missing."""
         root = self.root()
-        files.make_private_directory(root)
+        files.make_directories(root, private=True)
         files.check_directory(root)
 
     def is_unrelated(self, path: str) -> bool:  # noqa: ARG002  # only partwise creates files of such a name

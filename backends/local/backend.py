@@ -30,12 +30,13 @@ from pathlib import Path
 from typing import BinaryIO, Self
 
 from partwise._closing import Closing
+from partwise._durable import make_directories
 from partwise._signals import ignored
 from partwise._validation import brief, check_callable, check_path, check_text
 from partwise.backends._argument_checks import check_call, check_part, check_parts, check_put, reject_settings
 from partwise.backends.local import lookup
 from partwise.backends.local.content import assemble, write_body
-from partwise.backends.local.directories import Directory, NotARegularFile, make_directories
+from partwise.backends.local.directories import Directory, NotARegularFile
 from partwise.backends.local.errors import translate_os_errors
 from partwise.backends.local.files import etag_of, unique_name
 from partwise.backends.local.keys import split_file_url
@@ -493,7 +494,7 @@ class LocalBackend(Closing):
     def _writing(self, translating: translate_os_errors) -> Iterator[Directory]:
         """Open the bucket's directory for a write, creating it if needed; remove empty directories at the end."""
         with translating:
-            make_directories(str(self._root))
+            make_directories(str(self._root), private=False)
             root = self._open_root()
         with root:
             with translating:

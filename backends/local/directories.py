@@ -10,7 +10,7 @@ created between two steps of a call is followed: only trusted users may have per
 """
 
 # Most lines are one system call relative to a descriptor, which pathlib does not offer.
-# ruff: noqa: PTH102, PTH208
+# ruff: noqa: PTH208
 
 from __future__ import annotations
 
@@ -335,21 +335,6 @@ class Directory(Closing):
 
     def _status(self) -> os.stat_result:
         return os.lstat(self.path) if self._descriptor is None else os.fstat(self._descriptor)
-
-
-def make_directories(path: str) -> None:
-    """Create a directory and its missing parents; each new name is durable."""
-    if os.path.isdir(path):  # noqa: PTH112
-        return
-    parent = os.path.dirname(path)  # noqa: PTH120
-    make_directories(parent)
-    try:
-        os.mkdir(path)
-    except FileExistsError:
-        if not os.path.isdir(path):  # noqa: PTH112
-            raise
-    else:
-        sync_directory(parent)
 
 
 def change_permissions(file: FileIO, permissions: int) -> None:

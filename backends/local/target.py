@@ -74,20 +74,6 @@ class StagedFile:
 
 
 @define(frozen=True)
-class _Existing:
-    """
-    What is stored under a key.
-
-    Args:
-        found: whether there is an entry.
-        file: the status of the regular file, or of the one that a link there leads to.
-    """
-
-    found: bool
-    file: os.stat_result | None = None
-
-
-@define(frozen=True)
 class Target:
     """
     A key in an open bucket, under which an object will be stored.
@@ -129,7 +115,8 @@ class Target:
         except NotADirectoryError as error:
             raise self._parent_is_an_object(error) from error
         with parent:
-            if self._existing(parent, name).found and self.forbid_overwrite:
+            exists, _ = self._existing(parent, name)
+            if exists and self.forbid_overwrite:
                 raise self._object_exists()
             parent.check_writable(name)
 
@@ -159,7 +146,7 @@ class Target:
         except NotADirectoryError as error:
             raise self._parent_is_an_object(error) from error
         with parent:
-            replaced = self._existing(parent, name).file
+            _, replaced = self._existing(parent, name)
             permissions = staged.permissions if replaced is None else replaced.st_mode & PERMISSIONS_MASK
             version = staged.finish(permissions)
             if metadata.needs_record:
@@ -181,9 +168,9 @@ class Target:
         except FileExistsError as error:
             raise self._object_exists() from error
 
-    def _existing(self, parent: Directory, name: str) -> _Existing:
+    def _existing(self, parent: Directory, name: str) -> tuple[bool, os.stat_result | None]:
         """
-        Return what is stored under the key, if an object can replace it.
+        Return whether there is an entry, and the status of the file there or at the end of a link.
 
         Raises:
             InvalidKey: it is a symbolic link that leads out of the bucket.
@@ -192,7 +179,7 @@ class Target:
         """
         found = parent.status(name)
         if found is None:
-            return _Existing(found=False)
+            return False, None
         if stat.S_ISLNK(found.st_mode):
             # The link itself would be replaced, but its target decides whether that is allowed.
             try:
@@ -201,7 +188,7 @@ class Target:
             except (FileNotFoundError, NotADirectoryError):
                 found = None
             if found is None:
-                return _Existing(found=True)
+                return True, None
         if self.source is not None and self.source.is_described_by(found):
             raise InvalidInput(
                 f"{self.key!r} in {self.root.path} is the source file of the upload, by this or another name. Nothing"
@@ -210,7 +197,7 @@ class Target:
             )
         if not stat.S_ISREG(found.st_mode):
             raise self._not_replaceable(found)
-        return _Existing(found=True, file=found)
+        return True, found
 
     # --- errors ------------------------------------------------------------------------------------------------------
 

@@ -378,7 +378,7 @@ def test_a_bucket_that_does_not_sync_is_found_out(
     function: str, noting: Noting, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as broken:
-        for module in (_local_target, _local_directories, _local_records):
+        for module in (_durable, _local_target, _local_directories, _local_records):
             broken.setattr(module, function, lambda anything: None, raising=False)
         with noting.disk.recording():
             put(noting, NEW)

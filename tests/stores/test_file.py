@@ -745,7 +745,7 @@ def test_a_root_that_is_missing_is_told_of(monkeypatch: pytest.MonkeyPatch) -> N
     # As a drive may be on Windows.
     monkeypatch.setattr(os.path, "isdir", lambda _: False)
     with pytest.raises(OSError, match="is not a directory"):
-        files.make_private_directory(str(Path(os.sep).resolve()))
+        files.make_directories(str(Path(os.sep).resolve()), private=True)
 
 
 # --- what other systems lack -----------------------------------------------------------------------------------------
@@ -822,7 +822,7 @@ def test_files_are_opened_as_binary_where_that_makes_a_difference(directory, che
 def test_a_directory_that_appears_meanwhile_is_fine(tmp_path: Path, monkeypatch) -> None:
     real = os.mkdir
     monkeypatch.setattr(os, "mkdir", lambda path, mode: (real(path, mode), real(path, mode)))
-    files.make_private_directory(str(tmp_path / "one" / "two"))
+    files.make_directories(str(tmp_path / "one" / "two"), private=True)
     assert (tmp_path / "one" / "two").is_dir()
 
 
@@ -847,7 +847,7 @@ def test_a_file_that_appears_where_a_directory_is_made_is_told_of(tmp_path: Path
 
     monkeypatch.setattr(os, "mkdir", taken)
     with pytest.raises(NotADirectoryError):
-        files.make_private_directory(str(tmp_path / "one"))
+        files.make_directories(str(tmp_path / "one"), private=True)
 
 
 def test_opening_the_store_brings_no_more_than_it_needs() -> None:
