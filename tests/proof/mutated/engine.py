@@ -943,7 +943,7 @@ MUTATIONS = [
         THREADS,
         " and self._finished.empty() and not self._inline.pending",
         " and self._finished.empty()",
-        THREADS_TESTS,
+        PIPELINING_TESTS,
     ),
     Mutation(
         "parts that are larger than the storage accepts are kept",
