@@ -1,4 +1,4 @@
-"""The service of the documents, as a program of its own and as a module."""
+"""The web service of the documentation, as a program and as a module."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 EXAMPLE = Path(__file__).parent.parent.parent / "docs" / "examples" / "web_service"
-SOON = 30  # seconds: what takes longer hangs
+SOON = 30  # seconds; anything that takes longer hangs
 
 PROGRAM = """
 import sys
@@ -40,7 +40,7 @@ uvicorn.run(
 
 @pytest.fixture
 def example(monkeypatch):
-    """The example's modules, importable as they are for their reader."""
+    """Makes the modules of the example importable."""
     monkeypatch.syspath_prepend(EXAMPLE)
     yield
     for name in ("service", "uploads"):
@@ -48,14 +48,14 @@ def example(monkeypatch):
 
 
 class Service:
-    """The service as a process, which can die and be started anew at the same address."""
+    """The service as a process, which can be killed and restarted at the same address."""
 
     def __init__(self, spool: Path, target: str, environment: dict[str, str]) -> None:
         self.spool = spool
         self._target = target
         self._environment = environment
         self._process: subprocess.Popen[bytes] | None = None
-        # Bound, but not listening: the address is ours while the service is away, and asking there is refused.
+        # Bound, but not listening: the port stays reserved while the service is down, and connections are refused.
         self._address = socket.socket()
         self._address.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self._address.bind(("127.0.0.1", 0))
@@ -63,34 +63,34 @@ class Service:
         self.url = f"http://127.0.0.1:{self._port}/"
 
     def start(self, *, bandwidth_limit: int = 0) -> None:
-        """Start, and wait until it answers. Bytes a second; 0 is no limit."""
+        """Start the service, and wait until it responds. `bandwidth_limit` is in bytes per second; 0: unlimited."""
         self._process = subprocess.Popen(
             [sys.executable, "-c", PROGRAM, str(self.spool), self._target, str(self._port), str(bandwidth_limit)],
             env={**os.environ, **self._environment, "PYTHONPATH": str(EXAMPLE)},
         )
         give_up = time.monotonic() + SOON
         while True:
-            assert self._process.poll() is None, "the service has ended"
+            assert self._process.poll() is None, "the service exited"
             with suppress(OSError), urllib.request.urlopen(self.url + "uploads", timeout=SOON):
                 return
-            assert time.monotonic() < give_up, "the service does not answer"
+            assert time.monotonic() < give_up, "the service does not respond"
             time.sleep(0.02)
 
-    def end(self, signal_number: int = signal.SIGTERM) -> int:
-        """End it, and give its exit code."""
+    def stop(self, signal_number: int = signal.SIGTERM) -> int:
+        """Send a signal to the service, and return its exit code."""
         assert self._process is not None
         self._process.send_signal(signal_number)
         return self._process.wait(SOON)
 
     def close(self) -> None:
         if self._process is not None and self._process.poll() is None:
-            self.end(signal.SIGKILL)
+            self.stop(signal.SIGKILL)
         self._address.close()
 
 
 @pytest.fixture(scope="module")
 def make_service(tmp_path_factory) -> Iterator[Callable[..., Service]]:
-    """Makes a service that is not running yet, with a spool directory of its own."""
+    """Makes a service with a new spool directory; it is not started yet."""
     made: list[Service] = []
 
     def make(target: str, **environment: str) -> Service:

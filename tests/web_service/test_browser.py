@@ -1,4 +1,4 @@
-"""The page, in a real browser, over a service that dies."""
+"""The page in a real browser, over a service that is killed and restarted."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from partwise.testing.fakes import pseudo_random_bytes
 
 SOON = 30_000  # milliseconds
 SIZE = 3 * 1024 * 1024  # 12 parts
-SLOW, FAST = 500_000, 1_500_000  # bytes a second
+SLOW, FAST = 500_000, 1_500_000  # bytes per second
 
-# What keeps it from talking to anybody but the service.
+# Options that keep the browser from connecting to anything but the service.
 ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -32,13 +32,13 @@ ARGUMENTS = [
 
 
 def installed_browser() -> str:
-    """The browser that is installed; where there is none a test is skipped at home, and fails in CI."""
+    """Return the installed browser. Without one, tests are skipped, but fail in CI."""
     for name in ("chromium", "chromium-browser", "google-chrome"):
         if (path := shutil.which(name)) is not None:
             return path
     if os.environ.get("CI"):
-        pytest.fail("no Chromium is installed: in CI the page must be looked at in a browser")
-    pytest.skip("no Chromium is installed: on Debian, apt-get install chromium")
+        pytest.fail("no Chromium is installed; in CI the tests of the page must run in a browser")
+    pytest.skip("no Chromium is installed; on Debian: apt-get install chromium")
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def page(browser: Browser):
 
 @pytest.fixture
 def storage():
-    """What the files arrive at: a bucket behind a server that a client takes for OSS."""
+    """The storage of the service: an OSS server with a bucket in memory."""
     with OSSServer(buckets={"examplebucket": (bucket := MemoryBackend())}) as server:
         server.bucket = bucket
         yield server
@@ -80,10 +80,10 @@ def service(make_service, storage):
     )
 
 
-def test_no_browser_is_a_failure_in_ci_and_nowhere_else(monkeypatch):
+def test_a_missing_browser_fails_the_test_in_ci_only(monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda name: None)
     monkeypatch.setenv("CI", "true")
-    with pytest.raises(pytest.fail.Exception, match="in CI the page must be looked at"):
+    with pytest.raises(pytest.fail.Exception, match="in CI the tests of the page must run"):
         installed_browser()
     monkeypatch.delenv("CI")
     with pytest.raises(pytest.skip.Exception, match="apt-get install chromium"):
@@ -98,65 +98,65 @@ def row_of(page: Page, name: str):
     return page.locator("li").filter(has=page.get_by_text(name, exact=True))
 
 
-def is_in_state(row, state: str) -> None:
+def wait_for_state(row, state: str) -> None:
     expect(row).to_have_attribute("data-state", state, timeout=SOON)
 
 
-def has_sent(page: Page, row, share: float) -> None:
-    is_in_state(row, "sending")  # the bar has filled once before, while the file was received
+def wait_until_sent(page: Page, row, share: float) -> None:
+    wait_for_state(row, "sending")  # the bar was full before, when the file had been received
     page.wait_for_function(
         "([bar, share]) => bar.position >= share", arg=[row.locator("progress").element_handle(), share], timeout=SOON
     )
 
 
 def kept_by(row) -> str:
-    """How much the page says was kept."""
+    """Return the kept size that the page shows."""
     expect(row.locator(".figures")).to_contain_text("kept", timeout=SOON)
     return re.search(r"([\d.]+\s.?B) kept", row.locator(".figures").text_content())[1].replace(
         "\N{NO-BREAK SPACE}", " "
     )
 
 
-def in_words(size: int) -> str:
+def format_size(size: int) -> str:
     return f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.1f} kB"
 
 
-def test_a_service_that_is_killed_in_mid_upload_carries_on_before_the_eyes_of_its_user(page, service, storage):
+def test_a_service_killed_within_an_upload_resumes_it_and_the_page_shows_that(page, service, storage):
     data = pseudo_random_bytes(SIZE)
     service.start(bandwidth_limit=SLOW)
     page.goto(service.url)
     choose(page, "holiday.mov", data)
     row = row_of(page, "holiday.mov")
-    has_sent(page, row, 0.4)
+    wait_until_sent(page, row, 0.4)
 
-    service.end(signal.SIGKILL)
+    service.stop(signal.SIGKILL)
     expect(page.locator(".note")).to_contain_text("can't be reached", timeout=SOON)
     [upload] = storage.bucket.uploads
     acknowledged = sum(part.size for part in storage.bucket.list_parts("incoming/holiday.mov", upload))
 
     service.start(bandwidth_limit=FAST)
     expect(page.locator(".note")).to_be_hidden(timeout=SOON)
-    is_in_state(row, "sending")
+    wait_for_state(row, "sending")
     assert acknowledged > 0
-    assert kept_by(row) == in_words(acknowledged)
-    is_in_state(row, "stored")
+    assert kept_by(row) == format_size(acknowledged)
+    wait_for_state(row, "stored")
 
     assert storage.bucket.read("incoming/holiday.mov") == data
     assert storage.bucket.uploads == {}
     assert [path.name for path in service.spool.rglob("*") if path.is_file()] == []
 
 
-def test_a_service_that_is_stopped_in_order_pauses_and_carries_on(page, service, storage):
+def test_a_service_that_is_stopped_pauses_its_upload_and_resumes_it_after_a_restart(page, service, storage):
     data = pseudo_random_bytes(SIZE)
     service.start(bandwidth_limit=SLOW)
     page.goto(service.url)
     choose(page, "holiday.mov", data)
     row = row_of(page, "holiday.mov")
-    has_sent(page, row, 0.3)
+    wait_until_sent(page, row, 0.3)
 
-    assert service.end(signal.SIGTERM) in (0, -signal.SIGTERM)
+    assert service.stop(signal.SIGTERM) in (0, -signal.SIGTERM)
     service.start()
-    is_in_state(row, "stored")
+    wait_for_state(row, "stored")
     assert kept_by(row) != "0.0 kB"
     assert storage.bucket.read("incoming/holiday.mov") == data
 
@@ -168,44 +168,44 @@ def test_the_buttons_pause_resume_and_cancel(page, service, storage):
     choose(page, "one.bin", data)
     choose(page, "two.bin", data)
     one, two = row_of(page, "one.bin"), row_of(page, "two.bin")
-    has_sent(page, one, 0.2)
+    wait_until_sent(page, one, 0.2)
 
     one.get_by_role("button", name="Pause").click()
-    is_in_state(one, "paused")
+    wait_for_state(one, "paused")
     expect(one.get_by_role("button", name="Pause")).to_be_hidden()
     two.get_by_role("button", name="Cancel").click()
     expect(two).to_have_count(0, timeout=SOON)
     assert {upload.key for upload in storage.bucket.list_uploads()} == {"incoming/one.bin"}
 
     one.get_by_role("button", name="Resume").click()
-    is_in_state(one, "stored")
+    wait_for_state(one, "stored")
     one.get_by_role("button", name="Dismiss").click()
     expect(one).to_have_count(0, timeout=SOON)
     assert storage.bucket.keys() == ["incoming/one.bin"]
     assert storage.bucket.read("incoming/one.bin") == data
 
 
-def test_a_failure_is_shown_and_can_be_tried_again(page, service, storage):
+def test_a_failure_is_shown_and_the_upload_can_be_resumed(page, service, storage):
     storage.plan(ServerFault("InitiateMultipartUpload", Fail("AccessDenied")))
     service.start()
     page.goto(service.url)
     choose(page, "holiday.mov", pseudo_random_bytes(SIZE))
     row = row_of(page, "holiday.mov")
-    is_in_state(row, "failed")
+    wait_for_state(row, "failed")
     expect(row.locator(".error")).to_contain_text("AccessDenied")
 
     row.get_by_role("button", name="Resume").click()
-    is_in_state(row, "stored")
+    wait_for_state(row, "stored")
     expect(row.locator(".error")).to_be_hidden()
 
 
-def test_a_name_is_shown_as_it_is_and_does_nothing(page, service, storage):
-    """Names come from whoever sends a file."""
+def test_a_file_name_is_shown_as_text_and_never_interpreted(page, service, storage):
+    """The client chooses the name."""
     name = "<img src=x onerror='document.title=1'>& 100% ü#?.bin"
     service.start()
     page.goto(service.url)
     choose(page, name, b"some bytes")
-    is_in_state(row_of(page, name), "stored")
+    wait_for_state(row_of(page, name), "stored")
 
     assert page.title() == "Uploads"
     assert storage.bucket.keys() == [f"incoming/{name}"]
@@ -218,6 +218,6 @@ def test_the_page_fits_its_window(page, service, width):
     page.goto(service.url)
     name = "a-very-long-name-" * 8 + ".bin"
     choose(page, name, b"some bytes")
-    is_in_state(row_of(page, name), "stored")
+    wait_for_state(row_of(page, name), "stored")
 
     assert page.evaluate("document.documentElement.scrollWidth") <= width

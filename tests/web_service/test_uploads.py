@@ -1,4 +1,4 @@
-"""What the service does with files, without a browser and mostly without HTTP."""
+"""The handling of files by the service, without a browser and mostly without HTTP."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ CONFIG = TransferConfig(part_size=PART, multipart_threshold=0, concurrency=1)
 
 
 class Held:
-    """A bucket that holds back what comes after so many parts, until it is let go."""
+    """A bucket that holds back all parts after the first N, until it is released."""
 
     def __init__(self, inner, parts):
         self._inner, self._parts = inner, parts
-        self.reached, self.let_go = threading.Event(), threading.Event()
+        self.reached, self.released = threading.Event(), threading.Event()
 
     def __getattr__(self, name):
         return getattr(self._inner, name)
@@ -35,7 +35,7 @@ class Held:
     def upload_part(self, key, upload_id, part_number, body):
         if part_number > self._parts:
             self.reached.set()
-            assert self.let_go.wait(SOON)
+            assert self.released.wait(SOON)
         return self._inner.upload_part(key, upload_id, part_number, body)
 
 
@@ -48,21 +48,21 @@ def bucket():
 def held(bucket):
     held = Held(bucket, parts=4)
     yield held
-    held.let_go.set()
+    held.released.set()
 
 
 @pytest.fixture
 def serve(example, tmp_path):
-    """One life of a service, always on the same spool directory."""
+    """Runs a service; all of them use the same spool directory."""
     from uploads import Uploads
 
     @asynccontextmanager
-    async def live(backend):
+    async def run(backend):
         uploads = Uploads(tmp_path, backend, "incoming/", CONFIG)
         async with uploads.running():
             yield uploads
 
-    return live
+    return run
 
 
 async def chunks(data, size=64 * 1024):
@@ -85,7 +85,7 @@ def spooled(tmp_path):
     return sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file())
 
 
-def test_a_file_is_received_sent_and_gone_from_the_spool(serve, bucket, tmp_path):
+def test_a_received_file_is_uploaded_and_removed_from_the_spool(serve, bucket, tmp_path):
     async def main():
         async with serve(bucket) as uploads:
             await uploads.receive("file.bin", len(DATA), chunks(DATA))
@@ -98,17 +98,17 @@ def test_a_file_is_received_sent_and_gone_from_the_spool(serve, bucket, tmp_path
     assert spooled(tmp_path) == []
 
 
-def test_a_file_is_on_the_disk_while_it_is_received_and_not_in_memory(serve, bucket, tmp_path):
+def test_a_file_is_written_to_disk_while_it_is_received(serve, bucket, tmp_path):
     async def main():
         async with serve(bucket) as uploads:
 
             async def observed():
                 async for chunk in chunks(DATA):
                     yield chunk
-                    [half] = (tmp_path / "receiving").iterdir()
+                    [partial] = (tmp_path / "receiving").iterdir()
                     [entry] = uploads.report()
                     assert entry["state"] == "receiving"
-                    assert entry["done"] - half.stat().st_size < 2 * 64 * 1024
+                    assert entry["done"] - partial.stat().st_size < 2 * 64 * 1024
 
             await uploads.receive("file.bin", len(DATA), observed())
             await until(lambda: state_of(uploads) == "stored")
@@ -117,8 +117,8 @@ def test_a_file_is_on_the_disk_while_it_is_received_and_not_in_memory(serve, buc
     assert bucket.read("incoming/file.bin") == DATA
 
 
-def test_a_file_has_its_name_only_once_it_is_on_the_disk(serve, bucket, tmp_path, monkeypatch):
-    """Else the loss of power could leave a file that looks whole and is not."""
+def test_a_file_is_renamed_only_after_its_sync(serve, bucket, tmp_path, monkeypatch):
+    """Otherwise a power failure could leave an incomplete file under its final name."""
     synced = []
 
     def sync(descriptor):
@@ -135,10 +135,10 @@ def test_a_file_has_its_name_only_once_it_is_on_the_disk(serve, bucket, tmp_path
     assert synced == [(len(DATA), "receiving")]
 
 
-def test_half_a_file_is_never_sent_and_leaves_nothing(serve, bucket, tmp_path):
+def test_an_incomplete_file_is_not_uploaded_and_is_removed(serve, bucket, tmp_path):
     async def broken():
         yield DATA[:PART]
-        raise ConnectionError("the sender has gone")
+        raise ConnectionError("the client disconnected")
 
     async def main():
         async with serve(bucket) as uploads:
@@ -151,10 +151,10 @@ def test_half_a_file_is_never_sent_and_leaves_nothing(serve, bucket, tmp_path):
     assert (bucket.keys(), bucket.uploads) == ([], {})
 
 
-def test_what_a_dead_service_had_half_received_goes_once_nobody_writes_to_it(serve, bucket, tmp_path):
+def test_incomplete_files_of_a_killed_service_are_removed_after_an_hour_without_a_write(serve, bucket, tmp_path):
     receiving = tmp_path / "receiving"
     receiving.mkdir()
-    for name, age in (("forsaken", 7200), ("of-another-service", 10)):
+    for name, age in (("abandoned", 7200), ("of-another-service", 10)):
         (receiving / name).write_bytes(b"half a fi")
         os.utime(receiving / name, (time.time() - age,) * 2)
 
@@ -166,12 +166,12 @@ def test_what_a_dead_service_had_half_received_goes_once_nobody_writes_to_it(ser
     assert spooled(tmp_path) == ["receiving/of-another-service"]
 
 
-def test_a_service_that_ends_pauses_and_the_next_one_carries_on(serve, bucket, held, tmp_path):
+def test_a_service_that_stops_pauses_its_uploads_and_the_next_one_resumes_them(serve, bucket, held, tmp_path):
     async def first():
         async with serve(held) as uploads:
             await uploads.receive("file.bin", len(DATA), chunks(DATA))
             await until(held.reached.is_set)
-            held.let_go.set()
+            held.released.set()
 
     async def second():
         async with serve(bucket) as uploads:
@@ -188,17 +188,17 @@ def test_a_service_that_ends_pauses_and_the_next_one_carries_on(serve, bucket, h
     assert spooled(tmp_path) == []
 
 
-def test_pausing_keeps_what_is_there_and_resuming_carries_on(serve, bucket, held):
+def test_a_pause_keeps_the_uploaded_parts_for_the_resume(serve, bucket, held):
     async def main():
         async with serve(held) as uploads:
             await uploads.receive("file.bin", len(DATA), chunks(DATA))
             await until(held.reached.is_set)
             uploads.pause("file.bin")
             uploads.pause("file.bin")  # twice is fine
-            held.let_go.set()
+            held.released.set()
             await until(lambda: state_of(uploads) == "paused")
             [entry] = uploads.report()
-            assert entry["done"] in (4 * PART, 5 * PART), "only what the storage has acknowledged"
+            assert entry["done"] in (4 * PART, 5 * PART), "only acknowledged bytes count"
             uploads.resume("file.bin")
             uploads.resume("file.bin")
             await until(lambda: state_of(uploads) == "stored")
@@ -209,15 +209,15 @@ def test_pausing_keeps_what_is_there_and_resuming_carries_on(serve, bucket, held
 
 
 @pytest.mark.parametrize("paused_first", [True, False])
-def test_dropping_leaves_nothing_behind(serve, bucket, held, tmp_path, paused_first):
+def test_cancelling_leaves_no_file_and_no_upload(serve, bucket, held, tmp_path, paused_first):
     async def main():
         async with serve(held) as uploads:
             await uploads.receive("file.bin", len(DATA), chunks(DATA))
             await until(held.reached.is_set)
             if paused_first:
                 uploads.pause("file.bin")
-                await asyncio.sleep(0.01)  # it has begun to pause
-            asyncio.get_running_loop().call_later(0.05, held.let_go.set)
+                await asyncio.sleep(0.01)  # it has started to pause
+            asyncio.get_running_loop().call_later(0.05, held.released.set)
             await uploads.drop("file.bin")
             assert uploads.report() == []
             assert (bucket.keys(), bucket.uploads) == ([], {})
@@ -226,11 +226,11 @@ def test_dropping_leaves_nothing_behind(serve, bucket, held, tmp_path, paused_fi
     asyncio.run(main())
 
 
-def test_an_upload_that_another_service_still_holds_is_waited_for(serve, bucket, held, monkeypatch):
-    """As while the old service ends and the new one has begun."""
+def test_an_upload_waits_for_another_service_that_still_has_the_claim(serve, bucket, held, monkeypatch):
+    """As while the old service shuts down and the new one has started."""
     import uploads as module
 
-    monkeypatch.setattr(module, "BUSY_RETRY", 0.01)
+    monkeypatch.setattr(module, "BUSY_RETRY_SECONDS", 0.01)
 
     async def main():
         async with serve(held) as old:
@@ -239,7 +239,7 @@ def test_an_upload_that_another_service_still_holds_is_waited_for(serve, bucket,
             async with serve(bucket) as new:
                 await until(lambda: state_of(new) == "waiting")
                 old.pause("file.bin")
-                held.let_go.set()
+                held.released.set()
                 await until(lambda: state_of(new) == "stored")
                 assert new.report()[0]["kept"] >= 4 * PART
                 assert state_of(old) == "paused"
@@ -248,27 +248,27 @@ def test_an_upload_that_another_service_still_holds_is_waited_for(serve, bucket,
     assert bucket.read("incoming/file.bin") == DATA
 
 
-def test_a_failure_is_told_and_can_be_tried_again(serve, bucket, tmp_path):
+def test_a_failure_is_reported_and_keeps_the_file(serve, bucket, tmp_path):
     async def main():
         async with serve(bucket) as uploads:
             bucket.close()
             await uploads.receive("file.bin", len(DATA), chunks(DATA))
             await until(lambda: state_of(uploads) == "failed")
             assert "closed" in uploads.report()[0]["error"]
-            assert spooled(tmp_path) == ["received/file.bin"], "nothing is lost by it"
+            assert spooled(tmp_path) == ["received/file.bin"], "the file must be kept"
 
     asyncio.run(main())
 
 
-def test_a_name_is_on_its_way_but_once(serve, bucket, held):
+def test_a_name_can_be_uploaded_only_once_at_a_time(serve, bucket, held):
     from uploads import Refused
 
     async def main():
         async with serve(held) as uploads:
             await uploads.receive("file.bin", len(DATA), chunks(DATA))
-            with pytest.raises(Refused, match="on its way already"):
+            with pytest.raises(Refused, match="already being uploaded"):
                 await uploads.receive("file.bin", 3, chunks(b"new"))
-            held.let_go.set()
+            held.released.set()
             await until(lambda: state_of(uploads) == "stored")
             await uploads.receive("file.bin", 3, chunks(b"new"))
             await until(lambda: bucket.read("incoming/file.bin") == b"new")
@@ -277,23 +277,23 @@ def test_a_name_is_on_its_way_but_once(serve, bucket, held):
 
 
 @pytest.mark.parametrize("name", ["..", ".", ".hidden", "a/b", "/etc/passwd", "", "a\nb", "a\0b", "ü" * 101])
-def test_a_name_that_leads_elsewhere_is_refused_before_anything_is_read(serve, bucket, tmp_path, name):
+def test_an_invalid_name_is_refused_before_the_body_is_read(serve, bucket, tmp_path, name):
     from uploads import Refused
 
     async def unread():
-        pytest.fail("it was read")
+        pytest.fail("the body was read")
         yield b""
 
     async def main():
         async with serve(bucket) as uploads:
-            with pytest.raises(Refused, match="can't be the name"):
+            with pytest.raises(Refused, match="not a valid file name"):
                 await uploads.receive(name, 1, unread())
 
     asyncio.run(main())
     assert spooled(tmp_path) == []
 
 
-def test_only_so_many_that_are_stored_are_remembered(serve, bucket, monkeypatch):
+def test_the_list_keeps_a_limited_number_of_stored_files(serve, bucket, monkeypatch):
     import uploads as module
 
     monkeypatch.setattr(module, "LISTED_MAX", 2)

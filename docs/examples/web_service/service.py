@@ -1,5 +1,5 @@
 """
-A web service that takes files and stores them, on a connection that breaks and a machine that restarts.
+A web service that receives files and uploads them, and survives network failures and restarts.
 
     TARGET=oss://examplebucket/incoming/ SPOOL=/var/spool/uploads uvicorn --factory service:app
 """
@@ -23,18 +23,18 @@ PAGE = Path(__file__).with_name("page.html")
 
 
 def app() -> Starlette:
-    """The service as the environment asks for it."""
+    """Create the service with the settings of the environment."""
     return create_app(Path(os.environ["SPOOL"]), os.environ["TARGET"])
 
 
 def create_app(spool: Path, target: str, config: TransferConfig | None = None) -> Starlette:
     """
-    The service.
+    Create the service.
 
     Args:
-        spool: a directory on a disk that outlives the service, with room for the files that are on their way.
-        target: where to, such as ``oss://examplebucket/incoming/``; what follows the bucket begins each key.
-        config: how to transfer.
+        spool: a directory on a persistent disk, with enough space for all files in transit.
+        target: the URL to upload to, such as ``oss://examplebucket/incoming/``. Its path is the prefix of all keys.
+        config: the transfer settings.
     """
     backend, prefix = open_backend(target)
     uploads = Uploads(spool, backend, prefix, config)
@@ -53,7 +53,7 @@ def create_app(spool: Path, target: str, config: TransferConfig | None = None) -
 
     async def receive(request: Request) -> Response:
         length = request.headers.get("Content-Length")
-        with suppress(ClientDisconnect):  # there is nobody left to answer
+        with suppress(ClientDisconnect):  # no client is left to respond to
             await uploads.receive(_name(request), int(length) if length else None, request.stream())
         return Response(status_code=202)
 
