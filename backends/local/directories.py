@@ -168,7 +168,7 @@ class Directory(Closing):
     def make_private(self) -> None:
         """Remove the permissions of other users, which earlier versions granted."""
         if self._descriptor is not None and self._status().st_mode & (_PERMISSIONS & ~_PRIVATE_DIRECTORY):
-            with _where_permissions_are_stored():
+            with _ignoring_unsupported_chmod():
                 os.fchmod(self._descriptor, _PRIVATE_DIRECTORY)
 
     def sync(self) -> None:
@@ -340,7 +340,7 @@ class Directory(Closing):
 def change_permissions(file: FileIO, permissions: int) -> None:
     """Set the permissions of an open file, where the file system stores permissions."""
     if BY_DESCRIPTOR:
-        with _where_permissions_are_stored():
+        with _ignoring_unsupported_chmod():
             os.fchmod(file.fileno(), permissions)
 
 
@@ -378,7 +378,7 @@ def _untrusted_error(path: str, reason: str) -> AccessDenied:
     )
 
 
-class _where_permissions_are_stored(contextlib.AbstractContextManager[None]):  # noqa: N801
+class _ignoring_unsupported_chmod(contextlib.AbstractContextManager[None]):  # noqa: N801
     """Ignore errors of `chmod` on file systems that store no permissions."""
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:

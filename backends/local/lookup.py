@@ -20,7 +20,7 @@ from partwise.backends.local.walk import walk
 from partwise.errors import InvalidKey, ServerFailed
 from partwise.model import ObjectOptions
 
-# Two attempts nearly always suffice. So many mean that the file system never reports the same status twice.
+# Two attempts nearly always suffice. If a hundred fail, the file system never reports the same status twice.
 _STAT_RETRIES = 100
 
 

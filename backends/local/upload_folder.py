@@ -47,8 +47,7 @@ from partwise.model import ObjectOptions, UploadedPart
 _TRAILER = struct.Struct(">8sQQ")
 _TRAILER_MAGIC = b"partwise"
 
-#: The limit of object storages: a plan that fits here fits there, and a folder of so many files is listed
-#: quickly.
+#: The limit of object storages, so a plan that fits here fits there. A folder of 10,000 files is still listed quickly.
 PARTS_MAX = 10_000
 
 _RECORD = "upload.json"

@@ -59,7 +59,7 @@ def start_upload(backend, body, *datas, key="key", options=NO_OPTIONS):
 
 
 def names_in(folder):
-    """The names in a folder; an empty list if there is no folder."""
+    """The names in a folder; an empty list if it does not exist."""
     return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
 
 

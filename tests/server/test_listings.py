@@ -222,7 +222,7 @@ def test_every_folder_of_a_directory_is_a_bucket(tmp_path: Path, client_of: Call
     assert (tmp_path / "one" / "key").read_bytes() == b"x"
 
 
-def test_the_bookkeeping_of_a_directory_is_not_listed(tmp_path: Path, client_of: Callable[[OSSServer], Any]) -> None:
+def test_the_metadata_directory_is_not_listed(tmp_path: Path, client_of: Callable[[OSSServer], Any]) -> None:
     (tmp_path / "bucket").mkdir()
     with OSSServer(directory=tmp_path) as server:
         client = client_of(server)
