@@ -1,8 +1,7 @@
 """
-The reference of the command line, from the program itself: ``python docs/options.py`` writes it anew.
+Generate the reference of the command line: ``python docs/options.py``.
 
-What stands in docs/reference/command-line.md up to the mark is written by hand; a test compares the rest with the
-program.
+docs/reference/command-line.md is written by hand up to the mark. A test compares the rest with the program.
 """
 
 from __future__ import annotations
@@ -10,51 +9,45 @@ from __future__ import annotations
 import inspect
 import sys
 from pathlib import Path
-from typing import Any
 
-import typer
+import click
 
 from partwise.cli.app import app
+from partwise.cli.help_pages import Argument, by_heading
 
 PAGE = Path(__file__).parent / "reference" / "command-line.md"
 MARK = "<!-- what follows is written by docs/options.py -->\n"
 
 
 def reference() -> str:
-    """All commands, with their arguments and options."""
-    program = typer.main.get_command(app)
-    return "\n".join(_command(name, one) for name, one in program.commands.items())  # type: ignore[attr-defined]
+    """Return the reference of all commands, with their arguments and options."""
+    return "\n".join(_command(name, command) for name, command in app.commands.items())
 
 
-def _command(name: str, command: Any) -> str:
-    arguments = [one for one in command.params if one.param_type_name == "argument"]
-    options: dict[str, list[Any]] = {}
-    for one in command.params:
-        if one.param_type_name == "option":
-            options.setdefault(getattr(one, "rich_help_panel", None) or "Options", []).append(one)
+def _command(name: str, command: click.Command) -> str:
+    arguments = [(one.metavar or "", one.explanation) for one in command.params if isinstance(one, Argument)]
     lines = [
         f"## partwise {name}\n",
-        f"```text\npartwise {' '.join([name, '[OPTIONS]', *(one.metavar for one in arguments)])}\n```\n",
-        inspect.cleandoc(command.help) + "\n",
+        f"```text\npartwise {' '.join([name, '[OPTIONS]', *(metavar for metavar, _ in arguments)])}\n```\n",
+        inspect.cleandoc(command.help or "") + "\n",
     ]
     if arguments:
-        lines += _table("argument", [(one.metavar.strip("[]"), one.help) for one in arguments])
-    for heading, ones in options.items():
-        lines += _table(heading, [(_written(one), one.help) for one in ones])
+        lines += _table("Arguments", [(metavar.strip("[]"), explanation) for metavar, explanation in arguments])
+    for heading, options in by_heading(command.params).items():
+        lines += _table(heading, [(_flags(option), option.help or "") for option in options])
     return "\n".join(lines)
 
 
-def _written(option: Any) -> str:
-    value = "" if option.is_flag else f" {option.metavar}"
-    return "`, `".join(sorted(option.opts, key=len)) + value
+def _flags(option: click.Option) -> str:
+    return "`, `".join(option.opts) + ("" if option.is_flag else f" {option.metavar}")
 
 
 def _table(heading: str, rows: list[tuple[str, str]]) -> list[str]:
-    return [f"| {heading} | |", "|---|---|", *(f"| `{name}` | {_text(told)} |" for name, told in rows), ""]
+    return [f"| {heading} | |", "|---|---|", *(f"| `{name}` | {_text(text)} |" for name, text in rows), ""]
 
 
-def _text(told: str) -> str:
-    return told.replace("|", "\\|")
+def _text(text: str) -> str:
+    return text.replace("|", "\\|")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,8 @@
 """
-Pictures of what the command line looks like, for the documents: ``python docs/pictures.py`` draws them all anew.
+Draw the pictures of the command line for the documents: ``python docs/pictures.py``.
 
-Nothing in them is typed in by hand but the lines that a person types: what stands under these is what the program says,
-drawn by a terminal that remembers instead of showing. Times and rates are given, so that every run draws the same; a
-test draws them again, and compares.
+Only the command lines are typed in: the rest is the program's own output, recorded instead of shown. Times and rates
+are given, so that every run draws the same. A test draws them again, and compares.
 """
 
 from __future__ import annotations
@@ -25,9 +24,10 @@ from partwise import Checkpoint, ObjectOptions, Progress, TransferConfig, Upload
 from partwise.checkpoint import Fingerprint
 from partwise.cli import main
 from partwise.cli.output import Output
-from partwise.cli.progress_display import Bar, beginning
-from partwise.cli.targets import BackendChoice, StoreChoice
-from partwise.cli.upload import UploadOrder, explained, in_words
+from partwise.cli.progress_bar import Bar
+from partwise.cli.progress_display import format_start
+from partwise.cli.targets import BackendSpec, StoreSpec
+from partwise.cli.upload import UploadCommand, format_plan, format_result
 from partwise.explain import Explanation, PlannedPart
 from partwise.model import GIB, MIB
 from partwise.stores.file import FileCheckpointStore
@@ -89,27 +89,31 @@ TEMPLATE = """\
 
 
 class Screen(io.StringIO):
-    """Record what is written to a terminal."""
+    """A terminal that records what is written to it."""
 
     def isatty(self) -> bool:
         return True
 
     def types(self, line: str) -> None:
-        """Record what a person types."""
+        """Show a command line, as a person types it."""
         self.write(f"\x1b[90m$\x1b[0m \x1b[1m{line}\x1b[0m\n")
 
     def runs(self, *arguments: str) -> None:
-        """Run a command line and record it with its output."""
+        """Run a command, and show the command line and its output."""
         self.types(" ".join(["partwise", *arguments]))
         main(arguments)
 
-    def draws(self, meter: Bar) -> None:
-        """Record the progress bar as it is now."""
-        Console(file=self, force_terminal=True, color_system="standard", width=COLUMNS).print(meter)
+    def draws(self, *reports: Progress) -> None:
+        """Show the bar after these reports."""
+        console = Console(file=self, force_terminal=True, color_system="standard", width=COLUMNS)
+        meter = Bar("backup.tar", str(COMMAND), Output(quiet=True), console)
+        for report in reports:
+            meter(report)
+        console.print(meter)
 
 
 def at(done: float, total: float = 1024, *, elapsed: float, resumed: float = 0) -> Progress:
-    """Make a progress report, in MiB, of an upload with parts of 8 MiB."""
+    """Return a report, in MiB, of an upload in parts of 8 MiB."""
     return Progress(
         bytes_done=int(done * MIB),
         bytes_total=int(total * MIB),
@@ -120,10 +124,10 @@ def at(done: float, total: float = 1024, *, elapsed: float, resumed: float = 0) 
     )
 
 
-ORDER = UploadOrder(
+COMMAND = UploadCommand(
     file="backup.tar",
-    target=BackendChoice("oss://examplebucket/backup.tar", {}),
-    store=StoreChoice(),
+    target=BackendSpec("oss://examplebucket/backup.tar", {}),
+    store=StoreSpec(),
     config=TransferConfig(),
     options=ObjectOptions(),
     resume="auto",
@@ -131,23 +135,15 @@ ORDER = UploadOrder(
 )
 
 
-def a_bar(*reports: Progress) -> Bar:
-    """Show the progress bar after these reports."""
-    meter = Bar("backup.tar", str(ORDER), Output(quiet=True))
-    for report in reports:
-        meter(report)
-    return meter
-
-
 def resumed(screen: Screen) -> None:
-    """Show an upload that is killed, and resumed by the same line."""
-    screen.types(ORDER.command)
-    screen.write(beginning(str(ORDER), at(0, elapsed=0)) + "\n")
-    screen.draws(a_bar(at(0, elapsed=0), at(540, elapsed=12.9), at(624, elapsed=15.0)))
+    """An upload that is killed, and the same command again."""
+    screen.types(COMMAND.command)
+    screen.write(format_start(str(COMMAND), at(0, elapsed=0)) + "\n")
+    screen.draws(at(0, elapsed=0), at(540, elapsed=12.9), at(624, elapsed=15.0))
     screen.write("Killed\n")
-    screen.types(ORDER.command)
-    screen.write(beginning(str(ORDER), at(616, elapsed=0, resumed=616)) + "\n")
-    screen.draws(a_bar(at(616, elapsed=0, resumed=616), at(778, elapsed=4.0, resumed=616)))
+    screen.types(COMMAND.command)
+    screen.write(format_start(str(COMMAND), at(616, elapsed=0, resumed=616)) + "\n")
+    screen.draws(at(616, elapsed=0, resumed=616), at(778, elapsed=4.0, resumed=616))
     result = UploadResult(
         key="backup.tar",
         size=GIB,
@@ -159,20 +155,20 @@ def resumed(screen: Screen) -> None:
         parts_resumed=77,
         verified=True,
     )
-    Output().say(*in_words(ORDER, result, 10.1))
+    Output().say(*format_result(COMMAND, result, 10.1))
 
 
 def status(screen: Screen) -> None:
     """Show three unfinished uploads, one of them running."""
     store = FileCheckpointStore("checkpoints")
     hour = 3600.0
-    told = [
+    uploads = [
         ("/srv/backups/shop.tar", "examplebucket@cn-hangzhou", "2026/shop.tar", 512, 41, 26 * hour),
         ("/srv/backups/photos.tar", "examplebucket@cn-hangzhou", "2026/photos.tar", 40_000, 3120, 3.2 * hour),
         ("-", "logs@cn-beijing", "today.jsonl", None, 12, 1.1 * hour),
     ]
     names = []
-    for source, bucket, key, size, parts, age in told:
+    for source, bucket, key, size, parts, age in uploads:
         checkpoint = Checkpoint(
             location=f"oss://{bucket}",
             key=key,
@@ -181,7 +177,7 @@ def status(screen: Screen) -> None:
             part_size=8 * MIB,
             upload_id="0004B9895DBBB6EC9",
             parts=tuple(UploadedPart(number, 8 * MIB, "etag") for number in range(1, parts + 1)),
-            created=time.time() - age - 30,  # in the middle of a minute, so that the shown age does not change
+            created=time.time() - age - 30,  # in the middle of a minute, so that the age is the same in every run
         )
         store.save(checkpoint)
         names.append(checkpoint.name)
@@ -190,8 +186,8 @@ def status(screen: Screen) -> None:
 
 
 def dry_run(screen: Screen) -> None:
-    """Show what the next run would do."""
-    fates = [
+    """What the next run would do."""
+    outcomes = [
         (1, 70, "keep", "recorded, and on the storage"),
         (71, 71, "send", "the storage holds another version of it than the recorded one"),
         (72, 76, "keep", "recorded, and on the storage"),
@@ -200,15 +196,15 @@ def dry_run(screen: Screen) -> None:
     ]
     parts = tuple(
         PlannedPart(number, (number - 1) * 8 * MIB, 8 * MIB, action, why)
-        for first, last, action, why in fates
+        for first, last, action, why in outcomes
         for number in range(first, last + 1)
     )
     screen.types("partwise upload --dry-run backup.tar oss://examplebucket/backup.tar")
-    Output().say(*explained(ORDER, Explanation("resume", "", parts), width=COLUMNS))
+    Output().say(*format_plan(COMMAND, Explanation("resume", "", parts), width=COLUMNS))
 
 
 def wrong(screen: Screen) -> None:
-    """Show invalid command lines."""
+    """Wrong command lines."""
     Path("backup.tar").write_bytes(b"x")
     screen.runs("upload", "backup.tar", "/mnt/backups/")
     screen.runs("upload", "backup.tar", "file:///mnt/backups/", "--part-size", "8Q")
@@ -226,7 +222,7 @@ PICTURES: dict[str, Callable[[Screen], None]] = {
 
 @contextmanager
 def _terminal(screen: Screen) -> Iterator[None]:
-    """Use an empty directory, without state, and this terminal."""
+    """Use this terminal, in an empty directory without any state."""
     before, environment = Path.cwd(), dict(os.environ)
     with tempfile.TemporaryDirectory() as folder, redirect_stdout(screen), redirect_stderr(screen):
         os.chdir(folder)
@@ -242,7 +238,7 @@ def _terminal(screen: Screen) -> Iterator[None]:
 
 
 def drawn(name: str) -> str:
-    """Return one of the pictures, as SVG."""
+    """Return a picture as SVG."""
     screen = Screen()
     with _terminal(screen):
         PICTURES[name](screen)

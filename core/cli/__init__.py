@@ -1,26 +1,25 @@
 """
 The command line: ``partwise upload``, ``status``, ``abort``, ``uploads``, ``gc``, ``serve`` and ``demo``.
 
-    app, flags  the commands and their flags, for typer; each hands what was asked to a module of its own
-    helping     the help pages
-    completing  what shells complete
-    running     from a command's work to its exit code
-    upload, status, abort, pending, serve, demo
-                what the commands do
-    meters      how far an upload is, as a bar, as lines, or as objects
-    asking, values
-                what people write (sizes, spans of time, NAME=VALUE, flags) -> values
-    wording     values -> what people read
-    outcomes    an error -> one line, one JSON object, one exit code
-    output      which words go to which stream; all that is printed is escaped there
-    streams     standard output and error, to which writing never fails
-    colours     what is coloured
-    opening     URLs and flags -> backends and stores
-    retries     requests to the storage, made again as the engine makes them
-    stopping    Ctrl-C, SIGTERM and SIGHUP
-    piping      standard input as a source
+    app, common_options   the commands and their flags, for click
+    help_pages            commands and options whose help pages have headings
+    completion            shell completion
+    param_types, parsing  from text to sizes, rates, durations, pairs and URLs
+    runner                from a command line to an exit code
+    upload, status, abort, gc, serve, demo
+                          what the commands do
+    progress_display      progress as a bar, as lines, or as objects
+    formatting            from values to text
+    reporting             from an error to text, an object and an exit code
+    output                which text goes to which stream; everything printed is escaped there
+    streams               standard output and error whose writes never fail
+    style                 colors
+    targets               from URLs and flags to backends and stores
+    retries               requests that are retried as the engine's are
+    signals               Ctrl-C, SIGTERM and SIGHUP
+    stdin                 standard input as a source
 
-Nothing heavy is imported before the command that needs it is known, so that ``--help`` and completion answer at once.
+Modules that a command needs are imported when it runs, so that ``--help`` and completion are fast.
 """
 
 from __future__ import annotations
@@ -32,15 +31,15 @@ from partwise.cli.streams import steady_streams
 
 __all__ = ["main"]
 
-_EXTRA = {"typer", "rich", "click"}  # click came with typer before typer had its own
+_EXTRA = {"click", "rich"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """
-    Run one command, and return its exit code.
+    Run one command and return its exit code.
 
     Args:
-        arguments: what follows the program's name; None takes this process's.
+        arguments: the command line without the program's name; None: that of this process.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     with steady_streams():
@@ -50,7 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if (error.name or "").partition(".")[0] not in _EXTRA:
                 raise
             from partwise.cli.output import Output
+            from partwise.cli.reporting import ErrorReport
 
-            Output().problem('the command line needs typer and rich: pip install "partwise[cli]"')
+            message = "the command line needs click and rich, which are not installed"
+            Output().error(ErrorReport(message, hint='Run: pip install "partwise[cli]"'))
             return 2
         return run(given)

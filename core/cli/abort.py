@@ -1,15 +1,15 @@
-"""``partwise abort``: drop one unfinished upload, on the storage and here."""
+"""``partwise abort``: delete an unfinished upload from the storage, and its checkpoint."""
 
 from __future__ import annotations
 
 import threading
 
 from partwise.checkpoint import Checkpoint, checkpoint_name
-from partwise.cli.formatting import count, share
+from partwise.cli.formatting import format_ratio, pluralize
 from partwise.cli.output import Output
 from partwise.cli.reporting import DONE
 from partwise.cli.stdin import STANDARD_INPUT, standard_input
-from partwise.cli.targets import BackendChoice, StoreChoice
+from partwise.cli.targets import BackendSpec, StoreSpec
 from partwise.config import TransferConfig
 from partwise.errors import CheckpointDamaged, CheckpointError
 from partwise.protocols import CheckpointStore
@@ -17,28 +17,28 @@ from partwise.sources import as_source
 from partwise.uploader import Uploader
 
 
-def abort(file: str, target: BackendChoice, choice: StoreChoice, config: TransferConfig, output: Output) -> int:
+def abort(file: str, target: BackendSpec, spec: StoreSpec, config: TransferConfig, output: Output) -> int:
     """
-    Drop the unfinished upload of a file, which need not exist any more.
+    Abort the unfinished upload of a file, which need not exist any more.
 
     Raises:
-        InvalidInput: the place for checkpoints is not there.
-        PartwiseError: as `Uploader.abort` says.
+        InvalidInput: the checkpoint store does not exist.
+        PartwiseError: as `Uploader.abort` does.
     """
-    choice.check_that_it_is_there()
-    with target.open_object(file) as (backend, key, url), choice.open() as store:
+    spec.require_existing()
+    with target.open_object(file) as (backend, key, url), spec.open() as store:
         source = standard_input(threading.Event()) if file == STANDARD_INPUT else as_source(file)
-        recorded = _recorded(store, checkpoint_name(backend.location, key, source.name))
+        recorded = _load(store, checkpoint_name(backend.location, key, source.name))
         dropped = Uploader(backend, store=store, config=config).abort(source, key)
     if not dropped:
-        output.say(f"no unfinished upload of {file} to {url} is recorded in {choice}; nothing was done")
+        output.say(f"no unfinished upload of {file} to {url} is recorded in {spec}; nothing was changed")
     elif isinstance(recorded, CheckpointDamaged) and recorded.upload_id is None:
         output.say(
-            f"dropped the damaged checkpoint of {file} to {url}; which upload it was of can't be read: if the storage"
-            " still has one, 'partwise gc' drops it"
+            f"deleted the damaged checkpoint of {file} to {url}, whose upload id can't be read; if the storage"
+            " still has the upload, 'partwise gc' drops it"
         )
     else:
-        output.say(f"dropped the upload of {file} to {url}{_what(recorded)}, and its checkpoint")
+        output.say(f"dropped the upload of {file} to {url}{_size_of(recorded)}, and its checkpoint")
     output.record(
         {
             "ok": True,
@@ -50,8 +50,8 @@ def abort(file: str, target: BackendChoice, choice: StoreChoice, config: Transfe
     return DONE
 
 
-def _recorded(store: CheckpointStore, name: str) -> Checkpoint | CheckpointDamaged | None:
-    """What is recorded, as far as it can be read: it only serves to say what is dropped."""
+def _load(store: CheckpointStore, name: str) -> Checkpoint | CheckpointDamaged | None:
+    """Load the checkpoint as far as it can be read: it is only used in messages."""
     try:
         return store.load(name)
     except CheckpointDamaged as error:
@@ -60,8 +60,8 @@ def _recorded(store: CheckpointStore, name: str) -> Checkpoint | CheckpointDamag
         return None
 
 
-def _what(checkpoint: Checkpoint | CheckpointDamaged | None) -> str:
+def _size_of(checkpoint: Checkpoint | CheckpointDamaged | None) -> str:
     if not isinstance(checkpoint, Checkpoint):
         return ""
-    done = share(checkpoint.bytes_done, checkpoint.fingerprint.size)
-    return f": {done} in {count(len(checkpoint.parts), 'part')} on the storage"
+    done = format_ratio(checkpoint.bytes_done, checkpoint.fingerprint.size)
+    return f": {done} in {pluralize(len(checkpoint.parts), 'part')} on the storage"

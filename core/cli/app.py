@@ -1,45 +1,82 @@
 """
-The commands and their flags, for typer.
+The commands and their flags, for click.
 
-What a command does is in a module of its own, which is imported when the command is called. Flags stay text here, and
-are read by `asking`, so that a slip of the keyboard is told in our words whatever the version of typer.
+What a command does is in a module of its own, which is imported when the command runs.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+import os
+from typing import TYPE_CHECKING, Any
 
-import rich  # noqa: F401  # belongs to the same extra: without it the failure would come later, and in other words
-import typer
+import click
+import rich  # noqa: F401  # of the same extra: if it is missing, say so here, and not when a bar is drawn
 
-from partwise.cli import common_options
+from partwise.cli.common_options import (
+    OUTPUT,
+    bucket_url,
+    checkpoint_options,
+    connection_options,
+    json_option,
+    max_attempts_option,
+    object_url,
+    quiet_option,
+    verbose_option,
+)
 from partwise.cli.completion import (
     ACLS,
     CALLBACK_TYPES,
     ENCRYPTIONS,
-    METERS,
-    ON_SOURCE_CHANGE,
     STORAGE_CLASSES,
-    VERIFY_SOURCE,
-    rejoin,
-    words,
+    VARIABLE,
+    Suggestions,
 )
-from partwise.cli.help_pages import WIDTH_MAX, Command, Group
-from partwise.cli.runner import carry_out, invoke
+from partwise.cli.help_pages import WIDTH_MAX, Group, Option, OptionGroup, argument
+from partwise.cli.param_types import Value, unique_pairs
+from partwise.cli.runner import invoke, run_command
 
 if TYPE_CHECKING:
     from partwise.cli.output import Output
+    from partwise.cli.targets import BackendSpec, StoreSpec
+    from partwise.config import TransferConfig
+    from partwise.model import Callback
 
 
 def _examples(*lines: str) -> str:
     return "\n".join(["Examples:", *(f"  {line}" for line in lines)])
 
 
-app = typer.Typer(
-    name="partwise",
+def _show_version(ctx: click.Context, param: click.Parameter, given: bool) -> None:  # noqa: ARG001  # click's
+    if not given:
+        return
+    from importlib.metadata import PackageNotFoundError, version
+
+    from partwise.cli.output import Output
+
+    try:
+        Output().say(f"partwise {version('partwise')}")
+    except PackageNotFoundError:
+        Output().say("partwise, unknown version: the package metadata is missing")
+    ctx.exit()
+
+
+def _show_completion(ctx: click.Context, param: click.Parameter, shell: str | None) -> None:  # noqa: ARG001  # click's
+    if shell is not None:
+        from partwise.cli.completion import script
+
+        ctx.exit(run_command(lambda output: output.verbatim(script(shell.strip(), app))))
+
+
+def _install_completion(ctx: click.Context, param: click.Parameter, shell: str | None) -> None:  # noqa: ARG001  # click's
+    if shell is not None:
+        from partwise.cli.completion import install
+
+        ctx.exit(run_command(lambda output: output.say(*install(shell.strip(), app))))
+
+
+@click.group(
+    "partwise",
     cls=Group,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": WIDTH_MAX},
     epilog=_examples(
         "partwise demo",
@@ -48,620 +85,602 @@ app = typer.Typer(
         "partwise status",
     ),
 )
+@click.option(
+    "--version",
+    cls=Option,
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_show_version,
+    help="Show the version and exit.",
+)
+# An option whose value may be left out has a value then that no one types.
+@click.option(
+    "--install-completion",
+    cls=Option,
+    metavar="[SHELL]",
+    is_flag=False,
+    flag_value=" ",
+    expose_value=False,
+    is_eager=True,
+    callback=_install_completion,
+    help="Install completion for bash, zsh or fish; default: the shell in SHELL.",
+)
+@click.option(
+    "--show-completion",
+    cls=Option,
+    metavar="[SHELL]",
+    is_flag=False,
+    flag_value=" ",
+    expose_value=False,
+    is_eager=True,
+    callback=_show_completion,
+    help="Show the completion script instead of installing it.",
+)
+def app() -> None:
+    """Resumable multipart uploads: if one is stopped, killed or disconnected, run the same command again to resume."""
+
+
+# --- upload ----------------------------------------------------------------------------------------------------------
 
 _EXIT_CODES = """
 
 Exit codes:
   0    done
-  1    failed for good: something has to change first
+  1    failed: fix the cause first
   2    wrong usage
-  3    busy: another process has this upload
-  75   failed for now: run the same line again to carry on
-  130  stopped by Ctrl-C (143: by SIGTERM): the same line carries on"""
+  3    busy: another process is running this upload
+  75   failed, but retryable: run the same command again to resume
+  130  stopped by Ctrl-C (143: by SIGTERM): run the same command again"""
 
-# --- upload ----------------------------------------------------------------------------------------------------------
+transfer_options = (
+    OptionGroup("Transfer")
+    .option(
+        "part_size",
+        "--part-size",
+        metavar="SIZE",
+        type=Value("part_size"),
+        help="Part size; default: auto, which is 8MiB, and more for very large files.",
+    )
+    .option(
+        "multipart_threshold",
+        "--multipart-threshold",
+        metavar="SIZE",
+        type=Value("size"),
+        help="Upload smaller files in a single request; default: 10MiB.",
+    )
+    .option(
+        "concurrency",
+        "--concurrency",
+        metavar="N",
+        type=Value("concurrency"),
+        help="Number of parts to upload in parallel, up to 1000; default: 4.",
+    )
+    .option(
+        "max_attempts",
+        "--max-attempts",
+        metavar="N",
+        type=Value("positive_integer"),
+        help="Consecutive failures of a part before giving up; default: 5.",
+    )
+    .option(
+        "bandwidth_limit",
+        "--bandwidth-limit",
+        metavar="SIZE",
+        type=Value("rate"),
+        help="Maximum upload rate per second, such as 20MiB.",
+    )
+)
 
-_HOW = "How it is sent"
-_RESUMING = "Carrying on"
-_OBJECT = "What the object is like"
-_CALLBACK = "Whom OSS tells once it is stored"
+expected_options = (
+    OptionGroup("Transfer")
+    .option(
+        "expected_size",
+        "--expect-size",
+        metavar="SIZE",
+        type=Value("exact_size"),
+        help="Fail, and store nothing, unless the source has this size.",
+    )
+    .option(
+        "expected_crc64",
+        "--expect-crc64",
+        metavar="N",
+        type=Value("crc64"),
+        help="Fail, and store nothing, unless the source has this CRC-64/XZ: decimal, or 0x and hexadecimal digits.",
+    )
+)
+
+_RESUMING = "Resuming"
+
+resume_options = (
+    OptionGroup(_RESUMING)
+    .option("no_resume", "--no-resume", is_flag=True, help="Neither read nor write a checkpoint.")
+    .option("require_resume", "--require-resume", is_flag=True, help="Fail if the upload can't be resumed.")
+    .option(
+        "dry_run",
+        "-n",
+        "--dry-run",
+        is_flag=True,
+        help="Show which parts would be kept or sent, and why; send nothing.",
+    )
+)
+
+change_options = (
+    OptionGroup(_RESUMING)
+    .option(
+        "verify_source",
+        "--verify-source",
+        metavar="HOW",
+        type=click.Choice(["metadata", "content"], case_sensitive=False),
+        help="metadata (default): compare size and time; content: read the parts sent before and compare checksums.",
+    )
+    .option(
+        "on_source_change",
+        "--on-source-change",
+        metavar="WHAT",
+        type=click.Choice(["restart", "keep-matching"], case_sensitive=False),
+        help="restart (default), or keep-matching: read the file, and keep the parts that did not change.",
+    )
+)
+
+object_options = (
+    OptionGroup("Object properties")
+    .option("content_type", "--content-type", metavar="TYPE", help="Default: guessed from the name's extension.")
+    .option(
+        "metadata",
+        "--meta",
+        metavar="NAME=VALUE",
+        multiple=True,
+        type=Value("pair"),
+        callback=unique_pairs,
+        help="User metadata; can be repeated.",
+    )
+    .option(
+        "acl",
+        "--acl",
+        metavar="ACL",
+        type=Suggestions(ACLS),
+        help="private, public-read, public-read-write or default.",
+    )
+    .option(
+        "storage_class",
+        "--storage-class",
+        metavar="CLASS",
+        type=Suggestions(STORAGE_CLASSES),
+        help="Standard, IA, Archive, ColdArchive or DeepColdArchive.",
+    )
+    .option(
+        "tags",
+        "--tag",
+        metavar="NAME=VALUE",
+        multiple=True,
+        type=Value("pair"),
+        callback=unique_pairs,
+        help="Object tag; can be repeated.",
+    )
+    .option("cache_control", "--cache-control", metavar="VALUE", help="Cache-Control header of the object.")
+    .option(
+        "content_disposition",
+        "--content-disposition",
+        metavar="VALUE",
+        help="Content-Disposition header of the object.",
+    )
+    .option("content_encoding", "--content-encoding", metavar="VALUE", help="Content-Encoding header of the object.")
+    .option("forbid_overwrite", "--forbid-overwrite", is_flag=True, help="Fail if the object exists.")
+    .option(
+        "encryption",
+        "--encryption",
+        metavar="METHOD",
+        type=Suggestions(ENCRYPTIONS),
+        help="Server-side encryption: AES256, KMS or SM4.",
+    )
+    .option("kms_key_id", "--kms-key-id", metavar="ID", help="Key for --encryption KMS.")
+    .option(
+        "traffic_limit",
+        "--traffic-limit",
+        metavar="BITS",
+        type=Value("positive_integer"),
+        help="Maximum rate of each request in bits per second, enforced by OSS.",
+    )
+)
+
+callback_options = (
+    OptionGroup("Callback")
+    .option(
+        "callback_url", "--callback-url", metavar="URL", help="Server to which OSS sends a POST once it has stored."
+    )
+    .option("callback_host", "--callback-host", metavar="HOST", help="Host header; default: the URL's host.")
+    .option(
+        "callback_body",
+        "--callback-body",
+        metavar="TEXT",
+        help="Body of the request, such as 'object=${object}&size=${size}'.",
+    )
+    .option(
+        "callback_body_type",
+        "--callback-body-type",
+        metavar="TYPE",
+        type=Suggestions(CALLBACK_TYPES),
+        help="application/json, or application/x-www-form-urlencoded (default).",
+    )
+    .option(
+        "callback_variables",
+        "--callback-var",
+        metavar="x:NAME=VALUE",
+        multiple=True,
+        type=Value("pair"),
+        callback=unique_pairs,
+        help="Custom variable of the callback; can be repeated.",
+    )
+)
+
+progress_options = (
+    OptionGroup(OUTPUT)
+    .option(
+        "progress",
+        "--progress",
+        metavar="FORM",
+        type=click.Choice(["auto", "lines", "json", "none"], case_sensitive=False),
+        default="auto",
+        help="auto (a bar on a terminal, lines elsewhere), lines, json (one object per line), or none.",
+    )
+    .option(
+        "progress_interval",
+        "--progress-interval",
+        metavar="DURATION",
+        type=Value("duration"),
+        help="Time between two lines or objects of progress, such as 10s.",
+    )
+)
 
 
 @app.command(
-    cls=Command,
-    short_help="Upload a file, or carry on with its upload.",
+    short_help="Upload a file, or resume its upload.",
     epilog=_examples(
         "partwise upload backup.tar oss://examplebucket/backup.tar",
         "partwise upload backup.tar oss://examplebucket/2026/",
         "partwise upload --dry-run backup.tar oss://examplebucket/backup.tar",
         "partwise upload --bandwidth-limit 20MiB backup.tar oss://examplebucket/",
-        "partwise upload --checkpoint-dir /var/lib/backups backup.tar oss://examplebucket/",
-        "partwise upload --progress json backup.tar oss://examplebucket/ | jq .fraction",
+        "partwise upload --checkpoint-dir checkpoints b.tar oss://examplebucket/",
+        "partwise upload --progress json b.tar oss://examplebucket/ | jq .fraction",
         "pg_dump shop | partwise upload - oss://examplebucket/shop.sql --meta host=db1",
     )
     + _EXIT_CODES,
 )
-def upload(
-    *,
-    context: typer.Context,
-    file: Annotated[
-        str,
-        typer.Argument(
-            metavar="FILE",
-            help="A file, or - for standard input. To resume that, pipe in the same bytes again. A producer that fails"
-            " half way looks like one that ends: use set -o pipefail, or --expect-size.",
-        ),
-    ],
-    url: common_options.ObjectURL,
-    part_size: Annotated[
-        str,
-        typer.Option(
-            metavar="SIZE", help="Default: auto, which is 8MiB, and more for very large files.", rich_help_panel=_HOW
-        ),
-    ] = "auto",
-    multipart_threshold: Annotated[
-        str | None,
-        typer.Option(metavar="SIZE", help="Send smaller files in one piece; default: 10MiB.", rich_help_panel=_HOW),
-    ] = None,
-    concurrency: Annotated[
-        str | None,
-        typer.Option(
-            metavar="N", help="Number of parts uploaded in parallel, 1000 at most; default: 4.", rich_help_panel=_HOW
-        ),
-    ] = None,
-    max_attempts: Annotated[
-        str | None,
-        typer.Option(
-            metavar="N", help="Give up when a part fails so often in a row; default: 5.", rich_help_panel=_HOW
-        ),
-    ] = None,
-    bandwidth_limit: Annotated[
-        str | None,
-        typer.Option(metavar="SIZE", help="Send so many bytes a second at most, as in 20MiB.", rich_help_panel=_HOW),
-    ] = None,
-    expect_size: Annotated[
-        str | None,
-        typer.Option(metavar="SIZE", help="Store nothing unless the source has this many bytes.", rich_help_panel=_HOW),
-    ] = None,
-    expect_crc64: Annotated[
-        str | None,
-        typer.Option(
-            metavar="N",
-            help="Store nothing unless the source has this CRC-64/XZ; decimal, or 0x and hexadecimal digits.",
-            rich_help_panel=_HOW,
-        ),
-    ] = None,
-    no_resume: Annotated[
-        bool,
-        typer.Option("--no-resume", help="Ignore and write no checkpoint.", rich_help_panel=_RESUMING),
-    ] = False,
-    require_resume: Annotated[
-        bool,
-        typer.Option("--require-resume", help="Fail rather than start from nothing.", rich_help_panel=_RESUMING),
-    ] = False,
-    dry_run: Annotated[
-        bool,
-        typer.Option(
-            "--dry-run", "-n", help="Say what would be kept or sent, and why; do nothing.", rich_help_panel=_RESUMING
-        ),
-    ] = False,
-    verify_source: Annotated[
-        str | None,
-        typer.Option(
-            metavar="HOW",
-            help="metadata (default), or content: read what was sent before, and compare it.",
-            autocompletion=words(VERIFY_SOURCE),
-            rich_help_panel=_RESUMING,
-        ),
-    ] = None,
-    on_source_change: Annotated[
-        str | None,
-        typer.Option(
-            metavar="WHAT",
-            help="restart (default), or keep-matching: read the file, keep the parts that are the same.",
-            autocompletion=words(ON_SOURCE_CHANGE),
-            rich_help_panel=_RESUMING,
-        ),
-    ] = None,
-    checkpoint: common_options.Checkpoint = None,
-    checkpoint_dir: common_options.CheckpointDir = None,
-    store: common_options.Store = None,
-    content_type: Annotated[
-        str | None, typer.Option(metavar="TYPE", help="Default: by the ending of the name.", rich_help_panel=_OBJECT)
-    ] = None,
-    meta: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="Metadata; may be given again.", rich_help_panel=_OBJECT),
-    ] = None,
-    acl: Annotated[
-        str | None,
-        typer.Option(
-            metavar="RULE",
-            help="private, public-read, public-read-write or default.",
-            autocompletion=words(ACLS),
-            rich_help_panel=_OBJECT,
-        ),
-    ] = None,
-    storage_class: Annotated[
-        str | None,
-        typer.Option(
-            metavar="CLASS",
-            help="Standard, IA, Archive, ColdArchive or DeepColdArchive.",
-            autocompletion=words(STORAGE_CLASSES),
-            rich_help_panel=_OBJECT,
-        ),
-    ] = None,
-    tag: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=VALUE", help="A tag; may be given again.", rich_help_panel=_OBJECT)
-    ] = None,
-    cache_control: Annotated[
-        str | None, typer.Option(metavar="VALUE", help="Cache-Control of the object.", rich_help_panel=_OBJECT)
-    ] = None,
-    content_disposition: Annotated[
-        str | None, typer.Option(metavar="VALUE", help="Content-Disposition of the object.", rich_help_panel=_OBJECT)
-    ] = None,
-    content_encoding: Annotated[
-        str | None, typer.Option(metavar="VALUE", help="Content-Encoding of the object.", rich_help_panel=_OBJECT)
-    ] = None,
-    forbid_overwrite: Annotated[
-        bool, typer.Option("--forbid-overwrite", help="Fail if the object exists.", rich_help_panel=_OBJECT)
-    ] = False,
-    encryption: Annotated[
-        str | None,
-        typer.Option(
-            metavar="METHOD",
-            help="AES256, KMS or SM4.",
-            autocompletion=words(ENCRYPTIONS),
-            rich_help_panel=_OBJECT,
-        ),
-    ] = None,
-    kms_key_id: Annotated[
-        str | None, typer.Option(metavar="ID", help="The key under KMS.", rich_help_panel=_OBJECT)
-    ] = None,
-    traffic_limit: Annotated[
-        str | None,
-        typer.Option(metavar="BITS", help="Bits a second that OSS grants each request.", rich_help_panel=_OBJECT),
-    ] = None,
-    callback_url: Annotated[
-        str | None, typer.Option(metavar="URL", help="Post to this application server.", rich_help_panel=_CALLBACK)
-    ] = None,
-    callback_host: Annotated[
-        str | None, typer.Option(metavar="HOST", help="Default: that of the URL.", rich_help_panel=_CALLBACK)
-    ] = None,
-    callback_body: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TEXT", help="What to post, as in 'object=${object}&size=${size}'.", rich_help_panel=_CALLBACK
-        ),
-    ] = None,
-    callback_body_type: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TYPE",
-            help="application/json, or application/x-www-form-urlencoded (default).",
-            autocompletion=words(CALLBACK_TYPES),
-            rich_help_panel=_CALLBACK,
-        ),
-    ] = None,
-    callback_var: Annotated[
-        list[str] | None,
-        typer.Option(metavar="x:NAME=VALUE", help="A variable for it; may be given again.", rich_help_panel=_CALLBACK),
-    ] = None,
-    endpoint: common_options.Endpoint = None,
-    region: common_options.Region = None,
-    signature_version: common_options.SignatureVersion = None,
-    addressing_style: common_options.AddressingStyle = None,
-    ca_bundle: common_options.CaBundle = None,
-    proxy: common_options.Proxy = None,
-    timeout: common_options.Timeout = None,
-    json: common_options.Json = False,
-    progress: Annotated[
-        str,
-        typer.Option(
-            metavar="FORM",
-            help="auto (a bar on a terminal, lines elsewhere), lines, json (an object a line), or none.",
-            autocompletion=words(METERS),
-            rich_help_panel=common_options.WORDS,
-        ),
-    ] = "auto",
-    progress_interval: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SPAN",
-            help="Between two lines or objects of progress, as in 10s.",
-            rich_help_panel=common_options.WORDS,
-        ),
-    ] = None,
-    quiet: common_options.Quiet = False,
-    verbose: common_options.Verbose = False,
-) -> int:
+@argument(
+    "file",
+    "FILE",
+    "A file, or - for standard input. To resume standard input, pipe in the same bytes again. A producer that fails"
+    " half way looks like one that ends: use set -o pipefail, or --expect-size.",
+)
+@object_url
+@transfer_options
+@expected_options
+@resume_options
+@change_options
+@checkpoint_options
+@object_options
+@callback_options
+@connection_options
+@json_option
+@progress_options
+@quiet_option
+@verbose_option
+@click.pass_context
+def upload(ctx: click.Context, /, **given: Any) -> int:
     """
-    Upload a file, or carry on with its upload if an earlier run did not get to its end.
+    Upload a file, or resume its upload if an earlier run was stopped.
 
-    If this is stopped or killed, or the network goes, run the same line again: what is on the storage already is not
-    sent a second time.
+    If the upload is stopped or killed, or the network fails, run the same command again: parts that the storage already
+    has are not sent again.
 
-    Sizes are written as in 8MiB, 8M (the same), 8MB (8,000,000 bytes) or 1.5GiB; spans of time as in 90s, 5m or 1h30m.
-    The access key for OSS comes from OSS_ACCESS_KEY_ID, OSS_ACCESS_KEY_SECRET and OSS_SESSION_TOKEN, or from
+    A SIZE is written as 8MiB, 8M (the same), 8MB (8,000,000 bytes) or 1.5GiB; a DURATION as 90s, 5m or 1h30m. The
+    access key for OSS comes from OSS_ACCESS_KEY_ID, OSS_ACCESS_KEY_SECRET and OSS_SESSION_TOKEN, or from
     ~/.ossutilconfig.
     """
 
     def work(output: Output) -> int:
-        from partwise.cli import formatting, from_flags, parsing
+        from partwise.cli import formatting
         from partwise.cli import upload as command
+        from partwise.config import TransferConfig
+        from partwise.model import ObjectOptions
 
-        order = command.UploadOrder(
-            file=file,
-            target=from_flags.backend(
-                url,
-                endpoint=endpoint,
-                region=region,
-                signature_version=signature_version,
-                addressing_style=addressing_style,
-                ca_bundle=ca_bundle,
-                proxy=proxy,
-                timeout=timeout,
-            ),
-            store=from_flags.store(checkpoint, checkpoint_dir, store, no_resume=no_resume),
-            config=from_flags.config(
-                part_size=part_size,
-                multipart_threshold=multipart_threshold,
-                concurrency=concurrency,
-                max_attempts=max_attempts,
-                bandwidth_limit=bandwidth_limit,
-                verify_source=verify_source,
-                on_source_change=on_source_change,
-            ),
-            options=from_flags.options(
-                callback=from_flags.callback(
-                    url=callback_url,
-                    host=callback_host,
-                    body=callback_body,
-                    body_type=callback_body_type,
-                    variables=callback_var or (),
-                ),
-                meta=meta or (),
-                tag=tag or (),
-                content_type=content_type,
-                acl=acl,
-                storage_class=storage_class,
-                forbid_overwrite=forbid_overwrite,
-                encryption=encryption,
-                kms_key_id=kms_key_id,
-                cache_control=cache_control,
-                content_disposition=content_disposition,
-                content_encoding=content_encoding,
-                traffic_limit=traffic_limit,
-            ),
-            resume=from_flags.resume(no_resume=no_resume, require_resume=require_resume),
-            expected_size=None if expect_size is None else parsing.exact_size("--expect-size", expect_size),
-            expected_crc64=None if expect_crc64 is None else parsing.crc64("--expect-crc64", expect_crc64),
-            command=formatting.command_line(context.obj),
-            meter=from_flags.meter(progress),
-            interval=None if progress_interval is None else parsing.seconds("--progress-interval", progress_interval),
+        request = command.UploadCommand(
+            file=given["file"],
+            target=_target(given),
+            store=_store(given),
+            config=TransferConfig(**transfer_options.values(given), **change_options.values(given)),
+            options=ObjectOptions(callback=_callback(given), **object_options.values(given)),
+            resume=command.resume_mode(no_resume=given["no_resume"], require_resume=given["require_resume"]),
+            command=formatting.command_line(ctx.obj),
+            progress=given["progress"],
+            interval=given["progress_interval"],
+            expected=expected_options.values(given),
         )
-        return command.explain(order, output) if dry_run else command.upload(order, output)
+        return command.explain(request, output) if given["dry_run"] else command.upload(request, output)
 
-    return carry_out(
-        work,
-        json=json,
-        quiet=quiet,
-        verbose=verbose,
-        subject=_subject(file, url),
-        events=progress.strip().lower() == "json",
-    )
+    return _run(work, given, events=given["progress"] == "json")
 
 
-# --- what was begun --------------------------------------------------------------------------------------------------
+# --- unfinished uploads ----------------------------------------------------------------------------------------------
 
 
 @app.command(
-    cls=Command,
-    short_help="List the unfinished uploads that are recorded here.",
+    short_help="List the unfinished uploads that have a checkpoint here.",
     epilog=_examples(
         "partwise status",
         "partwise status --checkpoint-dir /var/lib/backups",
         "partwise status --json | jq -r 'select(.running | not) | .source'",
     ),
 )
-def status(
-    *,
-    checkpoint: common_options.Checkpoint = None,
-    checkpoint_dir: common_options.CheckpointDir = None,
-    store: common_options.Store = None,
-    json: common_options.Json = False,
-    quiet: common_options.Quiet = False,
-    verbose: common_options.Verbose = False,
-) -> int:
+@checkpoint_options
+@json_option
+@quiet_option
+@verbose_option
+def status(**given: Any) -> int:
     """
-    List the unfinished uploads that are recorded here: how far each is, how large, how old, whether it is running now
-    or was stopped, and where it goes.
+    List the unfinished uploads that have a checkpoint here: progress, size, age, whether the upload is running now or
+    stopped, source and target.
 
-    With --json, one object a line.
+    With --json, one object per line.
     """
 
     def work(output: Output) -> int:
-        from partwise.cli import from_flags
         from partwise.cli import status as command
 
-        return command.status(from_flags.store(checkpoint, checkpoint_dir, store), output)
+        return command.status(_store(given), output)
 
-    return carry_out(work, json=json, quiet=quiet, verbose=verbose)
+    return _run(work, given)
 
 
 @app.command(
-    cls=Command,
-    short_help="Drop an unfinished upload and its checkpoint.",
+    short_help="Abort an unfinished upload and delete its checkpoint.",
     epilog=_examples(
         "partwise abort backup.tar oss://examplebucket/backup.tar",
         "partwise abort - oss://examplebucket/shop.sql",
-        "partwise abort --checkpoint-dir /var/lib/backups backup.tar oss://examplebucket/backup.tar",
+        "partwise abort --checkpoint-dir checkpoints b.tar oss://examplebucket/b.tar",
     ),
 )
-def abort(
-    *,
-    file: Annotated[str, typer.Argument(metavar="FILE", help="As it was uploaded; it need not exist any more.")],
-    url: common_options.ObjectURL,
-    checkpoint: common_options.Checkpoint = None,
-    checkpoint_dir: common_options.CheckpointDir = None,
-    store: common_options.Store = None,
-    endpoint: common_options.Endpoint = None,
-    region: common_options.Region = None,
-    signature_version: common_options.SignatureVersion = None,
-    addressing_style: common_options.AddressingStyle = None,
-    ca_bundle: common_options.CaBundle = None,
-    proxy: common_options.Proxy = None,
-    timeout: common_options.Timeout = None,
-    max_attempts: common_options.MaxAttempts = None,
-    json: common_options.Json = False,
-    quiet: common_options.Quiet = False,
-    verbose: common_options.Verbose = False,
-) -> int:
+@argument("file", "FILE", "The file, written as for the upload. It need not exist any more.")
+@object_url
+@checkpoint_options
+@connection_options
+@max_attempts_option
+@json_option
+@quiet_option
+@verbose_option
+def abort(**given: Any) -> int:
     """
-    Drop an unfinished upload: its parts on the storage, then its checkpoint.
+    Abort an unfinished upload: delete its parts from the storage, then its checkpoint.
 
-    An object that stands under the key is not touched. It is not an error if there is no such upload.
+    An object that is stored under the key is not touched. It is not an error if there is no such upload.
     """
 
     def work(output: Output) -> int:
         from partwise.cli import abort as command
-        from partwise.cli import from_flags
 
-        target = from_flags.backend(
-            url,
-            endpoint=endpoint,
-            region=region,
-            signature_version=signature_version,
-            addressing_style=addressing_style,
-            ca_bundle=ca_bundle,
-            proxy=proxy,
-            timeout=timeout,
-        )
-        choice = from_flags.store(checkpoint, checkpoint_dir, store)
-        return command.abort(file, target, choice, from_flags.retrying(max_attempts), output)
+        return command.abort(given["file"], _target(given), _store(given), _retry_config(given), output)
 
-    return carry_out(work, json=json, quiet=quiet, verbose=verbose, subject=_subject(file, url))
+    return _run(work, given)
 
 
 @app.command(
-    cls=Command,
-    short_help="List the pending uploads that the storage holds.",
+    short_help="List the pending uploads of a bucket.",
     epilog=_examples(
         "partwise uploads oss://examplebucket",
         "partwise uploads oss://examplebucket/backups/",
         "partwise uploads --json oss://examplebucket | jq -r .upload_id",
     ),
 )
-def uploads(
-    *,
-    url: common_options.BucketURL,
-    endpoint: common_options.Endpoint = None,
-    region: common_options.Region = None,
-    signature_version: common_options.SignatureVersion = None,
-    addressing_style: common_options.AddressingStyle = None,
-    ca_bundle: common_options.CaBundle = None,
-    proxy: common_options.Proxy = None,
-    timeout: common_options.Timeout = None,
-    max_attempts: common_options.MaxAttempts = None,
-    json: common_options.Json = False,
-    quiet: common_options.Quiet = False,
-    verbose: common_options.Verbose = False,
-) -> int:
+@bucket_url
+@connection_options
+@max_attempts_option
+@json_option
+@quiet_option
+@verbose_option
+def uploads(**given: Any) -> int:
     """
-    List the pending multipart uploads that the storage holds, whoever began them.
+    List the pending multipart uploads of a bucket, including those of other programs.
 
-    With --json, one object a line.
+    With --json, one object per line.
     """
 
     def work(output: Output) -> int:
-        from partwise.cli import from_flags
         from partwise.cli import gc as command
 
-        target = from_flags.backend(
-            url,
-            endpoint=endpoint,
-            region=region,
-            signature_version=signature_version,
-            addressing_style=addressing_style,
-            ca_bundle=ca_bundle,
-            proxy=proxy,
-            timeout=timeout,
-        )
-        return command.uploads(target, from_flags.retrying(max_attempts), output)
+        return command.uploads(_target(given), _retry_config(given), output)
 
-    return carry_out(work, json=json, quiet=quiet, verbose=verbose)
+    return _run(work, given)
+
+
+gc_options = (
+    OptionGroup("Options")
+    .option(
+        "older_than",
+        "--older-than",
+        metavar="DURATION",
+        type=Value("age"),
+        default="7d",
+        help="Keep younger uploads, such as 12h; default: 7d.",
+    )
+    .option("dry_run", "-n", "--dry-run", is_flag=True, help="Only list what would be aborted.")
+    .option("yes", "-y", "--yes", is_flag=True, help="Do not ask for confirmation on a terminal.")
+)
 
 
 @app.command(
-    cls=Command,
-    short_help="Drop pending uploads that nobody owns.",
+    short_help="Abort orphans: old pending uploads without a checkpoint.",
     epilog=_examples(
         "partwise gc --dry-run oss://examplebucket",
         "partwise gc --older-than 30d oss://examplebucket",
         "partwise gc --checkpoint-dir /var/lib/backups oss://examplebucket/backups/",
     ),
 )
-def gc(
-    *,
-    url: common_options.BucketURL,
-    older_than: Annotated[
-        str, typer.Option("--older-than", metavar="SPAN", help="Keep younger ones, as in 12h; default: 7d.")
-    ] = "7d",
-    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Only list what would be dropped.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Drop without asking, on a terminal too.")] = False,
-    checkpoint: common_options.Checkpoint = None,
-    checkpoint_dir: common_options.CheckpointDir = None,
-    store: common_options.Store = None,
-    endpoint: common_options.Endpoint = None,
-    region: common_options.Region = None,
-    signature_version: common_options.SignatureVersion = None,
-    addressing_style: common_options.AddressingStyle = None,
-    ca_bundle: common_options.CaBundle = None,
-    proxy: common_options.Proxy = None,
-    timeout: common_options.Timeout = None,
-    max_attempts: common_options.MaxAttempts = None,
-    json: common_options.Json = False,
-    quiet: common_options.Quiet = False,
-    verbose: common_options.Verbose = False,
-) -> int:
+@bucket_url
+@gc_options
+@checkpoint_options
+@connection_options
+@max_attempts_option
+@json_option
+@quiet_option
+@verbose_option
+def gc(**given: Any) -> int:
     """
-    Drop orphans: pending uploads that are old and that no checkpoint here owns.
+    Abort orphans: pending uploads that are old and that no checkpoint here belongs to.
 
-    On a terminal it lists them and asks first. Elsewhere, as in a script or from cron, it does not ask.
+    On a terminal, it lists them and asks for confirmation. In a script or a cron job, it does not ask.
 
-    Checkpoints on other machines, or in other places than the one named, are not known here: their uploads are kept
-    only if they are young enough. An upload that is running here is never dropped.
+    Checkpoints on other machines, or in other places than the one given, are not known here: their uploads are kept
+    only if they are young enough. An upload that is running here is never aborted.
     """
 
     def work(output: Output) -> int:
-        from partwise.cli import from_flags, parsing
         from partwise.cli import gc as command
 
-        target = from_flags.backend(
-            url,
-            endpoint=endpoint,
-            region=region,
-            signature_version=signature_version,
-            addressing_style=addressing_style,
-            ca_bundle=ca_bundle,
-            proxy=proxy,
-            timeout=timeout,
+        request = command.GcCommand(
+            target=_target(given),
+            store=_store(given),
+            config=_retry_config(given),
+            **gc_options.values(given),
         )
-        wanted = command.Collection(
-            target=target,
-            store=from_flags.store(checkpoint, checkpoint_dir, store),
-            older_than=parsing.age("--older-than", older_than),
-            config=from_flags.retrying(max_attempts),
-            dry_run=dry_run,
-            yes=yes,
-        )
-        return command.collect(wanted, output)
+        return command.gc(request, output)
 
-    return carry_out(work, json=json, quiet=quiet, verbose=verbose)
+    return _run(work, given)
 
 
-# --- to try it out ---------------------------------------------------------------------------------------------------
+# --- server and demo -------------------------------------------------------------------------------------------------
 
 
 @app.command(
-    cls=Command,
-    short_help="Run an OSS-protocol server on loopback, for tests.",
+    short_help="Run a server that emulates OSS, for tests.",
     epilog=_examples(
         "partwise serve ~/buckets",
         "partwise serve --port 9000 ~/buckets",
         "partwise serve --json ~/buckets | head -1 | jq -r .endpoint",
     ),
 )
-def serve(
-    directory: Annotated[str, typer.Argument(metavar="DIR", help="Each folder in it is a bucket.")],
-    *,
-    port: Annotated[str, typer.Option(metavar="N", help="Default: 0, which takes a free one.")] = "0",
-    allow_host: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME", help="A host that requests may name besides localhost; may be repeated."),
-    ] = None,
-    json: common_options.Json = False,
-    quiet: common_options.Quiet = False,
-    verbose: common_options.Verbose = False,
-) -> int:
+@argument("directory", "DIR", "Each directory in it is a bucket.")
+@click.option(
+    "--port", cls=Option, metavar="N", type=Value("port"), default=0, help="Port; default: 0, which takes a free one."
+)
+@click.option(
+    "hosts",
+    "--allow-host",
+    cls=Option,
+    metavar="NAME",
+    multiple=True,
+    help="A host name to accept besides localhost; can be repeated.",
+)
+@json_option
+@quiet_option
+@verbose_option
+def serve(**given: Any) -> int:
     """
-    Run a server on loopback that clients of Alibaba Cloud OSS take for OSS, for tests in any language.
+    Run a server on loopback that emulates Alibaba Cloud OSS, for tests in any language.
 
-    With --json it prints one object: endpoint, access_key_id, access_key_secret, region. Ctrl-C and SIGTERM end it.
+    With --json it prints one object: endpoint, access_key_id, access_key_secret, region. Stop it with Ctrl-C or
+    SIGTERM.
 
-    The access key is made for this run. To bring your own, set PARTWISE_SERVE_ACCESS_KEY_ID and
-    PARTWISE_SERVE_ACCESS_KEY_SECRET; no flag takes it, since other users can read command lines.
+    The access key is generated for this run. To use your own, set PARTWISE_SERVE_ACCESS_KEY_ID and
+    PARTWISE_SERVE_ACCESS_KEY_SECRET; there is no flag for it, since other users can read command lines.
     """
 
     def work(output: Output) -> int:
-        from partwise.cli import parsing
         from partwise.cli import serve as command
 
-        return command.serve(directory, parsing.whole("--port", port, 0, 65535), allow_host or [], output)
+        return command.serve(given["directory"], given["port"], given["hosts"], output)
 
-    return carry_out(work, json=json, quiet=quiet, verbose=verbose)
+    return _run(work, given)
 
 
 @app.command(
-    cls=Command,
-    short_help="See an upload killed half way and carried on.",
+    short_help="Show an upload that is killed half way and resumed.",
     epilog=_examples("partwise demo", "partwise demo --size 1GiB", "partwise demo backup.tar"),
 )
-def demo(
-    file: Annotated[
-        str | None, typer.Argument(metavar="[FILE]", help="What to upload; random bytes if nothing is said.")
-    ] = None,
-    size: Annotated[str, typer.Option(metavar="SIZE", help="How many random bytes; default: 256MiB.")] = "256MiB",
-    verbose: common_options.Verbose = False,
-) -> int:
+@argument("file", "[FILE]", "The file to upload; default: random bytes.", required=False)
+@click.option(
+    "--size",
+    cls=Option,
+    metavar="SIZE",
+    type=Value("size"),
+    default="256MiB",
+    help="Size of the random file; default: 256MiB.",
+)
+@verbose_option
+def demo(**given: Any) -> int:
     """
-    See it happen: an upload over HTTP is killed half way, carried on by the same line, and compared byte for byte.
+    Show how an upload over HTTP is killed half way, resumed by the same command, and compared byte for byte.
 
-    The server runs on loopback, and all is in a temporary folder that is removed.
+    The server runs on loopback, and everything is in a temporary directory that is deleted.
     """
 
     def work(output: Output) -> int:
         from partwise.cli import demo as command
-        from partwise.cli import parsing
 
-        return command.demo(file, parsing.size("--size", size), output)
+        return command.demo(given["file"], given["size"], output)
 
-    return carry_out(work, json=False, quiet=False, verbose=verbose)
-
-
-# --- the whole -------------------------------------------------------------------------------------------------------
+    return _run(work, given)
 
 
-def _subject(file: str, url: str) -> str:
-    """What an upload is called in messages."""
-    return f"{'standard input' if file == '-' else file} to {url}"
+# --- from flags to values --------------------------------------------------------------------------------------------
 
 
-def _show_version(asked: bool) -> None:
-    if asked:
-        from importlib.metadata import PackageNotFoundError, version
+def _run(work: Any, given: dict[str, Any], *, events: bool = False) -> int:
+    file, url = given.get("file"), given.get("url")
+    return run_command(
+        work,
+        json=given.get("json", False),
+        quiet=given.get("quiet", False),
+        verbose=given["verbose"],
+        subject=f"{'standard input' if file == '-' else file} to {url}" if file and url else "",
+        events=events,
+    )
 
-        from partwise.cli.output import Output
 
-        try:
-            Output().say(f"partwise {version('partwise')}")
-        except PackageNotFoundError:
-            Output().say("partwise, of an unknown version: the metadata of the package is missing")
-        raise typer.Exit
+def _target(given: dict[str, Any]) -> BackendSpec:
+    from partwise.cli.targets import BackendSpec
+
+    return BackendSpec(given["url"], connection_options.values(given))
 
 
-@app.callback()
-def partwise(
-    version: Annotated[
-        bool, typer.Option("--version", help="Say which version this is.", callback=_show_version, is_eager=True)
-    ] = False,
-) -> None:
-    """Resumable multipart uploads: if one is stopped, killed or cut off, the same line run again carries on."""
+def _store(given: dict[str, Any]) -> StoreSpec:
+    from partwise.cli.targets import StoreSpec
+    from partwise.errors import InvalidInput
+
+    spec = StoreSpec(given["checkpoint"], given["checkpoint_dir"], given["store"])
+    if given.get("no_resume") and spec.is_given:
+        raise InvalidInput(
+            "--no-resume excludes --checkpoint, --checkpoint-dir and --store", hint="Leave out one of them"
+        )
+    return spec
+
+
+def _retry_config(given: dict[str, Any]) -> TransferConfig:
+    from partwise.config import TransferConfig
+
+    return TransferConfig(**max_attempts_option.values(given))
+
+
+def _callback(given: dict[str, Any]) -> Callback | None:
+    from partwise.errors import InvalidInput
+    from partwise.model import Callback
+
+    values = {name.removeprefix("callback_"): value for name, value in callback_options.values(given).items() if value}
+    if not values:
+        return None
+    if not values.keys() >= {"url", "body"}:
+        raise InvalidInput("a callback needs both --callback-url and --callback-body")
+    return Callback(**values)
 
 
 def run(arguments: list[str]) -> int:
-    """Run one command, and return its exit code. No command at all, and ``help``, ask for help."""
-    rejoin()
+    """Run one command and return its exit code. ``help`` and an empty command line show the help."""
+    if VARIABLE in os.environ:
+        from partwise.cli.completion import complete
+        from partwise.cli.output import Output
+
+        if complete(app, Output()):
+            return 0
     if arguments[:1] in ([], ["help"]):
         arguments = [*arguments[1:], "--help"]
-    return invoke(typer.main.get_command(app), arguments)
+    return invoke(app, arguments)

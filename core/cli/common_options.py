@@ -1,128 +1,103 @@
-"""The flags that several commands have, each told once."""
+"""The arguments and options that several commands have."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from partwise.cli.completion import ADDRESSING_STYLES, SIGNATURES, Suggestions
+from partwise.cli.help_pages import OptionGroup, argument
+from partwise.cli.param_types import Value
 
-import typer
+OUTPUT = "Output"
+CONNECTION = "OSS connection"
 
-from partwise.cli.completion import ADDRESSING_STYLES, SIGNATURES, words
+object_url = argument(
+    "url",
+    "URL",
+    "oss://bucket/key, or file:///directory/key. If it ends with a slash, the file's name is added.",
+    type=Value("url"),
+)
+bucket_url = argument(
+    "url", "URL", "oss://bucket, or oss://bucket/prefix to select keys; file:///directory/.", type=Value("url")
+)
 
-#: Headings of the help pages.
-RECORD = "Where progress is recorded"
-WAY = "The way to OSS"
-WORDS = "What is printed"
-
-Checkpoint = Annotated[
-    str | None,
-    typer.Option(
-        "--checkpoint",
-        metavar="FILE",
-        help="In this file, which is for one upload.",
-        rich_help_panel=RECORD,
-    ),
-]
-CheckpointDir = Annotated[
-    str | None,
-    typer.Option(
+checkpoint_options = (
+    OptionGroup("Checkpoint")
+    .option("checkpoint", "--checkpoint", metavar="FILE", help="Use this checkpoint file, for one upload.")
+    .option(
+        "checkpoint_dir",
         "--checkpoint-dir",
         metavar="DIR",
-        help="In this directory; default: your state directory.",
-        rich_help_panel=RECORD,
-    ),
-]
-Store = Annotated[
-    str | None,
-    typer.Option("--store", metavar="URL", help="In a store, such as sqlite:///uploads.db.", rich_help_panel=RECORD),
-]
-Endpoint = Annotated[
-    str | None,
-    typer.Option(
+        help="Use this directory of checkpoints; default: your state directory.",
+    )
+    .option(
+        "store",
+        "--store",
+        metavar="URL",
+        type=Value("store_url"),
+        help="Use a checkpoint store, such as sqlite:///uploads.db.",
+    )
+)
+
+connection_options = (
+    OptionGroup(CONNECTION)
+    .option(
+        "endpoint",
         "--endpoint",
         metavar="HOST",
-        help="Host of the region, or a custom domain; else OSS_ENDPOINT, or ~/.ossutilconfig.",
-        rich_help_panel=WAY,
-    ),
-]
-Region = Annotated[
-    str | None,
-    typer.Option(
+        help="Host of the region, or a custom domain; default: OSS_ENDPOINT, or ~/.ossutilconfig.",
+    )
+    .option(
+        "region",
         "--region",
         metavar="ID",
-        help="Such as cn-hangzhou; else OSS_REGION, ~/.ossutilconfig, or the endpoint's.",
-        rich_help_panel=WAY,
-    ),
-]
-SignatureVersion = Annotated[
-    str | None,
-    typer.Option(
+        help="Such as cn-hangzhou; default: OSS_REGION, ~/.ossutilconfig, or the endpoint's.",
+    )
+    .option(
+        "signature_version",
         "--signature-version",
         metavar="VERSION",
+        type=Suggestions(SIGNATURES),
         help="How requests are signed: v4 (default) or v1.",
-        autocompletion=words(SIGNATURES),
-        rich_help_panel=WAY,
-    ),
-]
-AddressingStyle = Annotated[
-    str | None,
-    typer.Option(
+    )
+    .option(
+        "addressing_style",
         "--addressing-style",
         metavar="STYLE",
-        help="Where the bucket's name goes: virtual (default), path, or cname for a custom domain.",
-        autocompletion=words(ADDRESSING_STYLES),
-        rich_help_panel=WAY,
-    ),
-]
-CaBundle = Annotated[
-    str | None,
-    typer.Option(
+        type=Suggestions(ADDRESSING_STYLES),
+        help="How URLs name the bucket: virtual (default), path, or cname for a custom domain.",
+    )
+    .option(
+        "ca_bundle",
         "--ca-bundle",
         metavar="PATH",
         help="Certificate authorities to trust; default: the system's.",
-        rich_help_panel=WAY,
-    ),
-]
-Proxy = Annotated[
-    str | None,
-    typer.Option(
+    )
+    .option(
+        "proxy",
         "--proxy",
         metavar="URL",
-        help="HTTP proxy, http://[user:password@]host:port; else https_proxy, http_proxy, all_proxy; '' for none.",
-        rich_help_panel=WAY,
-    ),
-]
-Timeout = Annotated[
-    str | None,
-    typer.Option(
+        help="HTTP proxy, http://[user:password@]host:port; '' for none; default: https_proxy, http_proxy, all_proxy.",
+    )
+    .option(
+        "timeout",
         "--timeout",
-        metavar="SPAN",
-        help="Give up an attempt when nothing has moved for so long; default: 60s.",
-        rich_help_panel=WAY,
-    ),
-]
-MaxAttempts = Annotated[
-    str | None,
-    typer.Option(
-        "--max-attempts",
-        metavar="N",
-        help="Consecutive failures of a request before giving up; default: 5.",
-        rich_help_panel=WAY,
-    ),
-]
-Json = Annotated[
-    bool, typer.Option("--json", help="JSON on standard output; words go to standard error.", rich_help_panel=WORDS)
-]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Nothing but errors.", rich_help_panel=WORDS)]
-Verbose = Annotated[
-    bool, typer.Option("--verbose", "-v", help="Also what the library logs, and tracebacks.", rich_help_panel=WORDS)
-]
+        metavar="DURATION",
+        type=Value("positive_duration"),
+        help="Time without any data sent or received after which an attempt fails; default: 60s.",
+    )
+)
 
-ObjectURL = Annotated[
-    str,
-    typer.Argument(
-        metavar="URL", help="oss://bucket/key, or file:///directory/key. After a slash at its end goes the file's name."
-    ),
-]
-BucketURL = Annotated[
-    str, typer.Argument(metavar="URL", help="oss://bucket, or oss://bucket/prefix for some keys; file:///directory/.")
-]
+max_attempts_option = OptionGroup(CONNECTION).option(
+    "max_attempts",
+    "--max-attempts",
+    metavar="N",
+    type=Value("positive_integer"),
+    help="Consecutive failures of a request before giving up; default: 5.",
+)
+
+json_option = OptionGroup(OUTPUT).option(
+    "json", "--json", is_flag=True, help="Write JSON to standard output, and text to standard error."
+)
+quiet_option = OptionGroup(OUTPUT).option("quiet", "-q", "--quiet", is_flag=True, help="Print only errors.")
+verbose_option = OptionGroup(OUTPUT).option(
+    "verbose", "-v", "--verbose", is_flag=True, help="Print the library's log, and tracebacks."
+)

@@ -1,43 +1,152 @@
-"""What a shell can complete: words for flags that take one of some, and ``--flag=value`` in bash."""
+"""Shell completion: the words that options suggest, and the script of each shell."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, MutableMapping
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-#: What OSS takes. A backend of your own may take others, so these are offered, and not insisted on.
+import click
+
+if TYPE_CHECKING:
+    from partwise.cli.output import Output
+
+#: The environment variable by which the scripts of the shells ask for completions.
+VARIABLE = "_PARTWISE_COMPLETE"
+SHELLS = ("bash", "zsh", "fish")
+
+# Values that OSS accepts. Another backend may accept others, so these are suggested and not enforced.
 ACLS = ("default", "private", "public-read", "public-read-write")
 STORAGE_CLASSES = ("Standard", "IA", "Archive", "ColdArchive", "DeepColdArchive")
 ENCRYPTIONS = ("AES256", "KMS", "SM4")
 SIGNATURES = ("v4", "v1")
 ADDRESSING_STYLES = ("virtual", "path", "cname")
 CALLBACK_TYPES = ("application/x-www-form-urlencoded", "application/json")
-VERIFY_SOURCE = ("metadata", "content")
-ON_SOURCE_CHANGE = ("restart", "keep-matching")
-METERS = ("auto", "lines", "json", "none")
 
 
-def words(choices: tuple[str, ...]) -> Callable[[], list[str]]:
-    """Offers these words."""
-    return lambda: list(choices)
-
-
-def rejoin(environment: MutableMapping[str, str] = os.environ) -> None:
+class Suggestions(click.ParamType):  # type: ignore[type-arg]  # older versions of click have none
     """
-    Undo, where bash asks for completions, what it does to ``--acl=private``: it splits at ``=``, and what is to be
-    completed would be taken for a second value. As two words, ``--acl private``, it means the same.
+    Text, for which a shell suggests some words.
+
+    Args:
+        words: what is suggested.
     """
-    if environment.get("_PARTWISE_COMPLETE") != "complete_bash" or not environment.get("COMP_CWORD", "").isdecimal():
-        return
-    given = environment.get("COMP_WORDS", "").split("\n")
-    current = int(environment["COMP_CWORD"])
-    kept: list[str] = []
-    for number, word in enumerate(given):
-        if word == "=" and kept and kept[-1].startswith("--"):
-            if number == current:
-                kept.append("")  # the value is still to come
-            elif number < current:
-                environment["COMP_CWORD"] = str(int(environment["COMP_CWORD"]) - 1)
-        else:
-            kept.append(word)
-    environment["COMP_WORDS"] = "\n".join(kept)
+
+    name = "text"
+
+    def __init__(self, words: tuple[str, ...]) -> None:
+        self._words = words
+
+    def shell_complete(self, ctx: Any, param: Any, incomplete: str) -> list[Any]:  # noqa: ARG002  # click's signature
+        """Return the words that begin as the text does."""
+        from click.shell_completion import CompletionItem
+
+        return [CompletionItem(word) for word in self._words if word.startswith(incomplete)]
+
+
+def complete(command: click.Command, output: Output) -> bool:
+    """Respond to a shell that asks for completions or for its script; False if none does."""
+    shell, _, request = os.environ.get(VARIABLE, "").partition("_")
+    if shell not in SHELLS or request not in ("source", "complete"):
+        return False
+    completer = _completer(shell, command)
+    output.verbatim(completer.source() if request == "source" else completer.complete())
+    return True
+
+
+def _completer(shell: str, command: click.Command) -> Any:
+    from click.shell_completion import BashComplete, get_completion_class
+
+    class Bash(BashComplete):
+        """Bash splits ``--acl=private`` at the ``=``; click expects the value right after the option."""
+
+        def get_completion_args(self) -> tuple[list[str], str]:
+            words, incomplete = super().get_completion_args()
+            return list(_without_equals(words)), incomplete
+
+    kind = Bash if shell == "bash" else get_completion_class(shell)
+    assert kind is not None
+    return kind(command, {}, "partwise", VARIABLE)
+
+
+def _without_equals(words: list[str]) -> Iterator[str]:
+    previous = ""
+    for word in words:
+        if word != "=" or not previous.startswith("--"):
+            yield word
+        previous = word
+
+
+# --- installation ----------------------------------------------------------------------------------------------------
+
+
+def script(shell: str, command: click.Command) -> str:
+    """
+    Return the completion script of a shell.
+
+    Args:
+        shell: its name; "" for the one in the environment variable SHELL.
+        command: the program.
+
+    Raises:
+        InvalidInput: there is no script for this shell.
+    """
+    return str(_completer(_known(shell), command).source())
+
+
+def install(shell: str, command: click.Command) -> list[str]:
+    """
+    Write the completion script of a shell, and have its start-up file read it. Return what was done, in lines.
+
+    Raises:
+        InvalidInput: there is no script for this shell.
+        PartwiseError: a file can't be written.
+    """
+    from partwise.errors import PartwiseError
+
+    shell = _known(shell)
+    try:
+        return _install(shell, script(shell, command))
+    except (OSError, RuntimeError) as error:  # RuntimeError: there is no home directory
+        raise PartwiseError(f"completion could not be installed: {error}") from error
+
+
+def _install(shell: str, text: str) -> list[str]:
+    if shell == "fish":
+        file = _directory("XDG_CONFIG_HOME", ".config") / "fish" / "completions" / "partwise.fish"
+        _write(file, text)
+        return [f"wrote {file}"]
+    import shlex
+
+    file = _directory("XDG_DATA_HOME", ".local/share") / "partwise" / f"completion.{shell}"
+    line = f". {shlex.quote(str(file))}"
+    if shell == "zsh":
+        line = f"(( $+functions[compdef] )) || {{ autoload -Uz compinit && compinit; }}; {line}"
+    startup = Path.home() / f".{shell}rc"
+    _write(file, text)
+    present = startup.read_text(encoding="utf-8", errors="replace") if startup.exists() else ""
+    if line in present.splitlines():
+        return [f"wrote {file}, which {startup} reads"]
+    with startup.open("a", encoding="utf-8") as stream:
+        stream.write(f"{'' if present.endswith(chr(10)) or not present else chr(10)}{line}\n")
+    return [f"wrote {file}, and added a line to {startup} that reads it", "open a new shell to use it"]
+
+
+def _write(file: Path, text: str) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text, encoding="utf-8")
+
+
+def _directory(variable: str, default: str) -> Path:
+    given = os.environ.get(variable)
+    return Path(given) if given else Path.home() / default
+
+
+def _known(shell: str) -> str:
+    from partwise.errors import InvalidInput
+
+    name = shell or Path(os.environ.get("SHELL", "")).name
+    if name not in SHELLS:
+        raise InvalidInput(f"there is no completion for the shell {name!r}", hint=f"Name one of {', '.join(SHELLS)}")
+    return name

@@ -1,8 +1,8 @@
 """
-``partwise demo``: an upload over HTTP that is killed half way, carried on by the same line, and compared byte for byte.
+``partwise demo``: an upload over HTTP is killed half way, resumed by the same command, and compared byte for byte.
 
-Nothing is played: the server speaks the protocol of OSS on loopback, the uploads are processes of their own that run
-the lines that are shown, and the kill is the system's.
+Nothing is simulated: the server implements the protocol of OSS on loopback, the commands that are shown run as separate
+processes, and the first one is killed by SIGKILL.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from typing import TYPE_CHECKING
 
 from attrs import define, field
 
-from partwise.cli.formatting import amount, command_line, count, one_line
+from partwise.cli.formatting import collapse_lines, command_line, format_size, pluralize
 from partwise.cli.output import Output, show_cursor
 from partwise.cli.serve import server_module
-from partwise.cli.signals import Signals, Stopped
-from partwise.cli.style import Painted
+from partwise.cli.signals import SignalReceived, Signals
+from partwise.cli.style import Styled
 from partwise.config import TransferConfig
 from partwise.errors import InvalidInput, PartwiseError, SourceUnreadable
 from partwise.model import KIB, MIB
@@ -36,95 +36,94 @@ from partwise.stores.file import FileCheckpointStore
 if TYPE_CHECKING:
     from partwise.server import OSSServer
 
-#: The smallest file that has a middle to be killed in, in parts of the least size that the protocol takes.
+#: The minimum size of a file that can be killed half way, given the minimum part size of the protocol.
 SIZE_MIN = MIB
 
 _PARTS = 64
 _PART_SIZE_MIN = 100 * KIB
 
-# Seconds that a large file would take in one go: enough to see it, and for the kill to hit the middle. Small ones are
-# sent at this rate, in bytes a second, and take less.
+# Seconds that a large file would take without the kill: long enough to watch, and to hit the middle. Small files are
+# sent at the minimum rate, in bytes per second, and take less.
 _SECONDS = 5
 _RATE_MIN = 8 * MIB
 
-_LOOK = 0.01
+_POLL = 0.01
 _BUCKET = "demo"
 _CHECKPOINTS = "checkpoints"
 
 
 def demo(file: str | None, size: int, output: Output) -> int:
     """
-    Show it.
+    Run the demo.
 
     Args:
-        file: what to upload; None makes a file of random bytes.
-        size: how large that one is to be, in bytes.
-        output: where to.
+        file: the file to upload; None: generate one with random bytes.
+        size: bytes of the generated file.
+        output: where to print.
 
     Raises:
-        Stopped: a signal came. All is cleaned up.
-        InvalidInput: the size is too small, or what the server needs is not installed.
-        PartwiseError: it can't be shown here, or did not go as it should.
+        SignalReceived: a signal arrived. Everything is cleaned up.
+        InvalidInput: the size is too small, or a package is not installed.
+        PartwiseError: the demo can't run here, or did not succeed.
     """
     module = server_module()
-    stops = _Stops()
+    signals = _DeferrableSignals()
     try:
-        with Signals(stops.heard), _folder(stops) as folder:
-            path = _made_up(folder, size) if file is None else _given(file, folder)
+        with Signals(signals.handle), _temporary_directory(signals) as folder:
+            path = _generate(folder, size) if file is None else _check_given(file, folder)
             buckets = folder / "buckets"
             (buckets / _BUCKET).mkdir(parents=True)
             with module.OSSServer(directory=buckets) as server:
-                _Demo(folder, path, server, output, stops).run()
+                _Demo(folder, path, server, output, signals).run()
     except OSError as error:
-        raise PartwiseError(f"the demo can't be shown here: {one_line(str(error))}") from error
+        raise PartwiseError(f"the demo can't run here: {collapse_lines(str(error))}") from error
     return 0
 
 
-class _Stops:
-    """A signal as an exception, but not while something is made, or removed, that must not be left behind."""
+class _DeferrableSignals:
+    """Raises an exception for a signal, except while something is created or deleted that must not be left behind."""
 
     def __init__(self) -> None:
-        self._is_held = False
+        self._is_deferred = False
         self._number: int | None = None
 
-    def heard(self, number: int) -> None:
-        """Stop here, or as soon as that can be."""
-        if not self._is_held:
-            raise Stopped(number)
+    def handle(self, number: int) -> None:
+        """Raise now, or at the end of the current `deferred` block."""
+        if not self._is_deferred:
+            raise SignalReceived(number)
         self._number = number
 
     @contextmanager
-    def held(self) -> Iterator[None]:
-        """Let no signal in; one that comes is raised at the end."""
-        self._is_held = True
+    def deferred(self) -> Iterator[None]:
+        """Defer signals to the end of the block."""
+        self._is_deferred = True
         try:
             yield
         finally:
-            self._is_held = False
+            self._is_deferred = False
         if self._number is not None:
             number, self._number = self._number, None
-            raise Stopped(number)
+            raise SignalReceived(number)
 
 
 @contextmanager
-def _folder(stops: _Stops) -> Iterator[Path]:
+def _temporary_directory(signals: _DeferrableSignals) -> Iterator[Path]:
     folder = None
     try:
-        with stops.held():
+        with signals.deferred():
             folder = tempfile.mkdtemp(prefix="partwise-demo-")
         yield Path(folder)
     finally:
         if folder is not None:
-            # Ends of processes that were killed may still be closing files on Windows, which keeps them from being
-            # removed.
-            with stops.held():
+            # On Windows, files that a killed process is still closing can't be deleted.
+            with signals.deferred():
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-def _made_up(folder: Path, size: int) -> Path:
+def _generate(folder: Path, size: int) -> Path:
     if size < SIZE_MIN:
-        raise InvalidInput(f"--size: {amount(size)} are too few to be killed in the middle; give 1MiB or more")
-    _check_room(folder, 3 * size)
+        raise InvalidInput(f"--size: {format_size(size)} is too small", hint="Use 1MiB or more")
+    _check_free_space(folder, 3 * size)
     path = folder / "backup.tar"
     with path.open("wb") as file:
         for begin in range(0, size, MIB):
@@ -132,19 +131,21 @@ def _made_up(folder: Path, size: int) -> Path:
     return path
 
 
-def _given(file: str, folder: Path) -> Path:
+def _check_given(file: str, folder: Path) -> Path:
     size = FileSource(file).fingerprint().size or 0
     if size < SIZE_MIN:
-        raise SourceUnreadable(f"{file} is too small to be killed in the middle; give a file of 1 MiB or more")
-    _check_room(folder, 2 * size)
+        raise SourceUnreadable(f"{file} is too small for the demo", hint="Use a file of 1 MiB or more")
+    _check_free_space(folder, 2 * size)
     return Path(file).absolute()
 
 
-def _check_room(folder: Path, needed: int) -> None:
-    # The parts, the object made of them, and perhaps the file itself.
+def _check_free_space(folder: Path, needed: int) -> None:
+    # For the parts, for the object, and perhaps for the file.
     free = shutil.disk_usage(folder).free
     if free < needed:
-        raise PartwiseError(f"the demo needs {amount(needed)} in {folder.parent}, where {amount(free)} are free")
+        raise PartwiseError(
+            f"the demo needs {format_size(needed)} in {folder.parent}, but {format_size(free)} are free"
+        )
 
 
 @define
@@ -153,7 +154,7 @@ class _Demo:
     file: Path
     server: OSSServer
     output: Output
-    stops: _Stops
+    signals: _DeferrableSignals
     size: int = field(init=False)
     line: list[str] = field(init=False)
     processes: list[subprocess.Popen[bytes]] = field(init=False, factory=list)
@@ -172,63 +173,65 @@ class _Demo:
             self.line += ["--multipart-threshold", "0"]
 
     def run(self) -> None:
-        """Kill, carry on, compare."""
+        """Kill, resume, compare."""
         try:
-            kept, first = self._killed_half_way()
-            second = self._carried_on()
+            kept, first = self._kill_half_way()
+            second = self._resume()
         finally:
-            with self.stops.held():
+            with self.signals.deferred():
                 for process in self.processes:
                     process.kill()
                     process.wait()
-        self._compared(kept, first, second)
+        self._compare(kept, first, second)
 
-    # --- the acts ----------------------------------------------------------------------------------------------------
+    # --- steps -------------------------------------------------------------------------------------------------------
 
-    def _killed_half_way(self) -> tuple[int, int]:
-        """The bytes that were recorded, and those that the server received."""
-        self._headline(f"An upload of {amount(self.size)} to an OSS server on loopback, {self.server.endpoint}")
-        upload = self._begin(self.line)
+    def _kill_half_way(self) -> tuple[int, int]:
+        """Return the bytes in the checkpoint, and the bytes that the server received."""
+        self._headline(f"An upload of {format_size(self.size)} to an OSS server on loopback, {self.server.endpoint}")
+        upload = self._start(self.line)
         store = FileCheckpointStore(self.folder / _CHECKPOINTS)
         while 2 * _recorded(store) < self.size:
             if upload.poll() is not None:
-                raise PartwiseError(f"the upload ended by itself, with exit code {upload.returncode}")
-            time.sleep(_LOOK)
+                raise PartwiseError(f"the upload ended before it was killed, with exit code {upload.returncode}")
+            time.sleep(_POLL)
         upload.kill()
         upload.wait()
         if sys.stderr.isatty():
-            # The bar died with its process, which had hidden the cursor.
+            # The killed process had hidden it.
             show_cursor()
         name = "SIGKILL" if hasattr(signal, "SIGKILL") else "TerminateProcess"
-        self._headline(f"Killed half way, by {name}: no handler runs, nothing is flushed. What is left:")
-        self._finish(self._begin(["status", "--checkpoint-dir", _CHECKPOINTS]))
+        self._headline(f"Killed half way by {name}: no handler runs, nothing is flushed. The checkpoint:")
+        self._wait_for(self._start(["status", "--checkpoint-dir", _CHECKPOINTS]))
         return _recorded(store), self._received()
 
-    def _carried_on(self) -> int:
-        """The bytes that the server received."""
-        self._headline("The same line again")
+    def _resume(self) -> int:
+        """Return the bytes that the server received."""
+        self._headline("The same command again")
         before = self._received()
-        self._finish(self._begin(self.line))
+        self._wait_for(self._start(self.line))
         return self._received() - before
 
-    def _compared(self, kept: int, first: int, second: int) -> None:
+    def _compare(self, kept: int, first: int, second: int) -> None:
         stored = self.folder / "buckets" / _BUCKET / self.file.name
         pending = len(list(self.server.backend(_BUCKET).list_uploads()))
         checkpoints = len(list(FileCheckpointStore(self.folder / _CHECKPOINTS).scan()))
         if not filecmp.cmp(self.file, stored, shallow=False):
             raise PartwiseError("the object differs from the file")
         if pending or checkpoints:
-            raise PartwiseError(f"left behind: {count(pending, 'upload')} and {count(checkpoints, 'checkpoint')}")
-        self._headline("Compared: equal, byte for byte; no checkpoint and no upload is left behind")
-        self.output.say(f"{amount(kept):>11} kept of the first run, from which the server had received {amount(first)}")
-        self.output.say(f"{amount(second):>11} sent by the second run")
+            raise PartwiseError(f"left over: {pluralize(pending, 'upload')} and {pluralize(checkpoints, 'checkpoint')}")
+        self._headline("The object equals the file byte for byte; no checkpoint and no upload is left")
+        self.output.say(
+            f"{format_size(kept):>11} kept from the first run (the server had received {format_size(first)})"
+        )
+        self.output.say(f"{format_size(second):>11} sent by the second run")
 
-    # --- the means ---------------------------------------------------------------------------------------------------
+    # --- processes ---------------------------------------------------------------------------------------------------
 
-    def _begin(self, arguments: list[str]) -> subprocess.Popen[bytes]:
+    def _start(self, arguments: list[str]) -> subprocess.Popen[bytes]:
         self.output.say(f"$ {command_line(arguments)}")
-        with self.stops.held():
-            process = subprocess.Popen(  # noqa: S603  # this program, with arguments of our own
+        with self.signals.deferred():
+            process = subprocess.Popen(  # noqa: S603  # this program, with fixed arguments
                 [sys.executable, "-m", "partwise", *arguments],
                 cwd=self.folder,
                 env={
@@ -243,15 +246,15 @@ class _Demo:
             self.processes.append(process)
         return process
 
-    def _finish(self, process: subprocess.Popen[bytes]) -> None:
+    def _wait_for(self, process: subprocess.Popen[bytes]) -> None:
         if process.wait():
-            raise PartwiseError(f"that line ended with exit code {process.returncode}")
+            raise PartwiseError(f"the command ended with exit code {process.returncode}")
 
     def _received(self) -> int:
         return sum(request.body_length for request in self.server.requests_of("UploadPart"))
 
     def _headline(self, text: str) -> None:
-        self.output.say("", Painted(text, "bold"))
+        self.output.say("", Styled(text, "bold"))
 
 
 def _recorded(store: FileCheckpointStore) -> int:

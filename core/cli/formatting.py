@@ -1,4 +1,4 @@
-"""Values in the words of people. Pure."""
+"""Format values for people. No function here does I/O."""
 
 from __future__ import annotations
 
@@ -13,36 +13,37 @@ from partwise.model import GIB, KIB, MIB, TIB, utc
 _BINARY = ((TIB, "TiB"), (GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB"))
 
 
-def amount(count: float) -> str:
-    """A number of bytes: ``17 B``, ``1.5 KiB``, ``256.0 MiB``."""
+def format_size(count: float) -> str:
+    """Format a number of bytes: ``17 B``, ``1.5 KiB``, ``256.0 MiB``."""
     unit, name = _unit(count)
     return f"{count / unit:.1f} {name}" if unit > 1 else f"{int(count)} B"
 
 
-def share(done: int, total: int | None, *, between: str = " of ") -> str:
-    """Some of all bytes, in one unit: ``128.0 of 256.0 MiB``; only the first where the whole is not known."""
+def format_ratio(done: int, total: int | None, *, separator: str = " of ") -> str:
+    """Format done and total bytes in one unit: ``128.0 of 256.0 MiB``; only the former if the total is not known."""
     if total is None:
-        return amount(done)
+        return format_size(done)
     unit, name = _unit(total)
-    return f"{done / unit:.1f}{between}{total / unit:.1f} {name}" if unit > 1 else f"{done}{between}{total} {name}"
+    return f"{done / unit:.1f}{separator}{total / unit:.1f} {name}" if unit > 1 else f"{done}{separator}{total} {name}"
 
 
-def percent(done: int, total: int | None) -> str:
-    """``61 %``, rounded down, so that it is 100 only when all is there; a question mark where nothing tells."""
+def format_percent(done: int, total: int | None) -> str:
+    """Format a percentage, rounded down, so that 100 % means all: ``61 %``; ``?`` if the total is not known."""
     if total is None:
         return "?"
     return f"{100 * done // total} %" if total else "100 %"
 
 
-def count(number: int, noun: str) -> str:
-    """``1 part``, ``32 parts``, ``10,000 parts``."""
+def pluralize(number: int, noun: str) -> str:
+    """Format a number with its noun: ``1 part``, ``32 parts``, ``10,000 parts``."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def span(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """
-    A span of time in its two largest units: ``0.8 s``, ``42 s``, ``3 min 20 s``, ``2 h 5 min``, ``3 d 4 h``; a question
-    mark where it is not finite.
+    Format a duration in its two largest units: ``0.8 s``, ``42 s``, ``3 min 20 s``, ``2 h 5 min``, ``3 d 4 h``.
+
+    A number that is not finite is a question mark.
     """
     if not math.isfinite(seconds):
         return "?"
@@ -65,21 +66,21 @@ def _two(large: int, unit: str, small: int, smaller: str) -> str:
     return f"{large} {unit} {small} {smaller}" if small else f"{large} {unit}"
 
 
-def age(seconds: float) -> str:
-    """How old something is: a span, negative where it is dated in the future by a wrong clock: ``-2 h 5 min``."""
-    return f"-{span(-seconds)}" if seconds <= -1 else span(seconds)
+def format_age(seconds: float) -> str:
+    """Format an age; one in the future, by a wrong clock, is negative: ``-2 h 5 min``."""
+    return f"-{format_duration(-seconds)}" if seconds <= -1 else format_duration(seconds)
 
 
-def moment(seconds: float) -> str | None:
-    """Seconds since 1970 as a date with its time; None where they are not a date."""
+def format_time(seconds: float) -> str | None:
+    """Format seconds since 1970 as an ISO 8601 date and time; None if they are not a valid date."""
     try:
         return utc(seconds).isoformat()
     except (ValueError, OverflowError, OSError):
         return None
 
 
-def timer(seconds: float | None) -> str:
-    """A span of time at a fixed place on the screen: ``0:42``, ``2:05:00``; dashes where it can't be said."""
+def format_timer(seconds: float | None) -> str:
+    """Format a duration with a stable width: ``0:42``, ``2:05:00``; dashes if it is not known."""
     if seconds is None or not seconds < 100 * 3600:
         return "-:--"
     minutes, rest = divmod(max(0, round(seconds)), 60)
@@ -87,66 +88,58 @@ def timer(seconds: float | None) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def numbers(first: int, last: int) -> str:
-    """A run of part numbers: ``7``, ``1-120``."""
+def format_range(first: int, last: int) -> str:
+    """Format a range of part numbers: ``7``, ``1-120``."""
     return f"{first}" if first == last else f"{first}-{last}"
 
 
-def one_line(text: str) -> str:
-    """The text without line breaks and the like; spaces in a row, which may be part of a name, stay."""
+def collapse_lines(text: str) -> str:
+    """Replace line breaks and tabs by a space. Consecutive spaces, which may be part of a name, stay."""
     return re.sub(r"\s*[\t\n\v\f\r]\s*", " ", text.strip())
 
 
-def shown(text: str) -> str:
+def escape_control(text: str) -> str:
     """
-    The text with every character escaped that is not printable, as in ``a\\nb``.
+    Escape every character that is not printable, as in ``a\\nb``.
 
-    These are control characters, marks of direction, separators other than the space, and halves of surrogates, by
-    which Python keeps bytes that are not text. `output` applies it to all that is printed; it changes nothing when it
-    is applied again.
+    These are control characters, bidirectional marks, separators other than the space, and lone surrogates, by which
+    Python keeps bytes that are not text. `output` applies it to everything that is printed. It is idempotent.
     """
-    return text if text.isprintable() else "".join(map(_shown, text))
+    return text if text.isprintable() else "".join(map(_escape, text))
 
 
-def _shown(sign: str) -> str:
-    return sign if sign.isprintable() else sign.encode("unicode_escape").decode()
+def _escape(character: str) -> str:
+    return character if character.isprintable() else character.encode("unicode_escape").decode()
 
 
 def columns(rows: Sequence[Sequence[str]], *, right: Collection[int] = (), width: int | None = None) -> list[str]:
     """
-    Rows as lines, with the cells of a column one under the other, and two spaces between columns.
+    Align the cells of rows in columns, with two spaces between columns.
 
     Args:
-        rows: of equal length, `shown`. The last column is not padded.
-        right: the columns that are set to the right, by number.
-        width: fold the last column, between words, so that lines have no more columns than this; None: never.
+        rows: of equal length, escaped. The last column is not padded.
+        right: indices of the columns that are right-aligned.
+        width: maximum width of a line, for which the last column is folded between words; None: fold nothing.
     """
     widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)][:-1]
-    room = None if width is None else max(20, width - sum(widths) - 2 * len(widths))
+    last_width = None if width is None else max(20, width - sum(widths) - 2 * len(widths))
     lines = []
     for *cells, last in rows:
         padded = [
             cell.rjust(wide) if number in right else cell.ljust(wide)
             for number, (cell, wide) in enumerate(zip(cells, widths, strict=True))
         ]
-        first, *more = [last] if room is None else textwrap.wrap(last, room, break_long_words=False) or [""]
+        first, *more = [last] if last_width is None else textwrap.wrap(last, last_width, break_long_words=False) or [""]
         lines.append("  ".join([*padded, first]).rstrip())
         lines += [" " * (sum(widths) + 2 * len(widths)) + line for line in more]
     return lines
 
 
-def shortened(text: str, width: int) -> str:
-    """The text in at most so many columns: beginning and end of it, with ``..`` between."""
-    if len(text) <= width:
-        return text
-    tail = max(1, (width - 2) * 2 // 3)
-    return f"{text[: max(0, width - 2 - tail)]}..{text[-tail:]}"
-
-
 def command_line(arguments: Sequence[str]) -> str:
     """
-    What to type to run this command again. All of it is printable: what is not is written as a shell reads it (``$'…'``
-    of POSIX, which bash, zsh and ksh have).
+    Return the command line to run this command again, quoted for a shell.
+
+    It is printable: other characters are written as ``$'…'`` of POSIX, which bash, zsh and ksh support.
     """
     if os.name == "nt":
         import subprocess
@@ -160,17 +153,19 @@ def _quoted(argument: str) -> str:
 
     if argument.isprintable():
         return shlex.quote(argument)
-    # Byte by byte and in octal: it depends on no encoding, and no digit that follows is taken for a part of it.
-    escaped = "".join(
-        f"\\{sign}" if sign in "\\'" else sign if sign.isprintable() else _octal(sign) for sign in argument
-    )
+    # Byte by byte, so that no encoding matters, and in octal with three digits, so that digits may follow.
+    escaped = "".join(_escape_for_shell(character) for character in argument)
     return f"$'{escaped}'"
 
 
-def _octal(sign: str) -> str:
-    # Half a surrogate stands for a byte that is not text.
-    errors = "surrogateescape" if "\udc80" <= sign <= "\udcff" else "surrogatepass"
-    return "".join(f"\\{byte:03o}" for byte in sign.encode(errors=errors))
+def _escape_for_shell(character: str) -> str:
+    if character in "\\'":
+        return f"\\{character}"
+    if character.isprintable():
+        return character
+    # A lone surrogate of this range stands for a byte that is not text.
+    errors = "surrogateescape" if "\udc80" <= character <= "\udcff" else "surrogatepass"
+    return "".join(f"\\{byte:03o}" for byte in character.encode(errors=errors))
 
 
 def _unit(count: float) -> tuple[int, str]:

@@ -1,4 +1,4 @@
-"""``partwise uploads`` and ``partwise gc``: the pending uploads that the storage holds, and those that nobody owns."""
+"""``partwise uploads`` and ``partwise gc``: list the pending uploads of a storage, and abort orphans."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from typing import Any
 from attrs import define, evolve
 
 from partwise.checkpoint import Checkpoint
-from partwise.cli.formatting import age, count, shown, span
+from partwise.cli.formatting import escape_control, format_age, format_duration, pluralize
 from partwise.cli.output import Output
-from partwise.cli.reporting import DONE, FAILED, exit_code, failure, sentence
+from partwise.cli.reporting import DONE, FAILED, ErrorReport, exit_code, failure, format_error
 from partwise.cli.retries import Retries
-from partwise.cli.status import is_running, scanned
-from partwise.cli.style import Colour, Line, Painted
-from partwise.cli.targets import BackendChoice, StoreChoice
+from partwise.cli.status import is_running, scan
+from partwise.cli.style import Color, Line, Styled
+from partwise.cli.targets import BackendSpec, StoreSpec
 from partwise.config import TransferConfig
 from partwise.errors import BackendError
 from partwise.model import PendingUpload
 from partwise.protocols import CheckpointStore, MultipartBackend
 
-# Uploads that are younger than this, in seconds, may well be running.
-_LIKELY_RUNNING = 3600.0
+# Younger uploads, in seconds, may well be running.
+_PROBABLY_RUNNING = 3600.0
 
 
-def uploads(target: BackendChoice, config: TransferConfig, output: Output) -> int:
+def uploads(target: BackendSpec, config: TransferConfig, output: Output) -> int:
     """
-    List the pending multipart uploads of a bucket, or of the keys that begin as the URL says.
+    List the pending multipart uploads of a bucket, or of the keys that begin with the URL's prefix.
 
     Raises:
-        InvalidInput: the URL names a directory that is not there, or keys of which nothing is there.
-        BackendError: the storage can't be asked.
+        InvalidInput: the URL names a directory that does not exist, or a prefix that nothing matches.
+        BackendError: the storage can't be listed.
     """
     with target.open_prefix() as (backend, prefix):
         found = 0
@@ -40,16 +40,16 @@ def uploads(target: BackendChoice, config: TransferConfig, output: Output) -> in
             found += 1
             output.record(_as_data(pending))
             if not output.json:
-                # A line at a time, since there may be many thousands, and what follows them is not known yet.
+                # Printed one by one, since there may be many thousands.
                 if found == 1:
-                    output.say(Painted(_line("AGE", "UPLOAD ID", "KEY"), "bold"))
-                output.say(_line(age(_age(pending)), shown(pending.upload_id), pending.key))
+                    output.say(Styled(_line("AGE", "UPLOAD ID", "KEY"), "bold"))
+                output.say(_line(format_age(_age(pending)), escape_control(pending.upload_id), pending.key))
         if not found:
-            target.check_that_it_names_something(backend, prefix)
+            target.require_matching_name(backend, prefix)
     output.note(
-        f"{count(found, 'pending upload')} at {target.url}" if found else f"no uploads are pending at {target.url}"
+        f"{pluralize(found, 'pending upload')} at {target.url}" if found else f"no uploads are pending at {target.url}"
     )
-    return output.listed()
+    return output.list_exit_code()
 
 
 def _line(age: str, upload_id: str, key: str) -> str:
@@ -57,14 +57,14 @@ def _line(age: str, upload_id: str, key: str) -> str:
 
 
 @define(frozen=True)
-class Judged:
+class GcDecision:
     """
     What `gc` does with one pending upload.
 
     Args:
         pending: the upload.
-        orphan: whether it is to be dropped.
-        why: in words.
+        orphan: whether to abort it.
+        why: the reason.
     """
 
     pending: PendingUpload
@@ -73,140 +73,150 @@ class Judged:
 
 
 @define(frozen=True)
-class Collection:
+class GcCommand:
     """
-    What one call of `gc` asks for.
+    What one call of `gc` is asked to do.
 
     Args:
         target: where the uploads are.
-        store: where the checkpoints are that own some of them.
-        older_than: seconds; younger ones are kept.
-        config: how often a request is made.
-        dry_run: drop nothing.
-        yes: ask nothing.
+        store: where the checkpoints are.
+        older_than: seconds; younger uploads are kept.
+        config: how often a request is retried.
+        dry_run: abort nothing.
+        yes: do not ask for confirmation.
     """
 
-    target: BackendChoice
-    store: StoreChoice
+    target: BackendSpec
+    store: StoreSpec
     older_than: float
     config: TransferConfig
     dry_run: bool = False
     yes: bool = False
 
 
-def collect(wanted: Collection, output: Output) -> int:
+def gc(command: GcCommand, output: Output) -> int:
     """
-    Drop the pending uploads that are old and that no checkpoint here owns.
+    Abort the pending uploads that are old and that no checkpoint here belongs to.
 
-    Where a person is at a terminal, the uploads are listed, and dropped only after a question.
+    On a terminal, the uploads are listed, and aborted only after confirmation.
 
     Raises:
-        InvalidInput: the URL names a directory that is not there, or the store is not.
-        BackendError: the storage can't be asked. One that only fails to drop an upload is reported, and the rest goes
-            on.
-        CheckpointError: the store can't be read, so that nothing is known of owners; nothing was dropped.
+        InvalidInput: the URL names a directory that does not exist, or the store does not exist.
+        BackendError: the storage can't be listed. An upload that can't be aborted is reported, and gc continues.
+        CheckpointError: the store can't be read, so that it is not known which uploads have a checkpoint. Nothing was
+            aborted.
     """
-    wanted.store.check_that_it_is_there(the_file_too=True)
-    if wanted.older_than < _LIKELY_RUNNING:
+    command.store.require_existing(including_file=True)
+    if command.older_than < _PROBABLY_RUNNING:
         output.warning(
-            f"an upload that is younger than {span(_LIKELY_RUNNING)} may well be running: those of other machines,"
-            " users and stores look like orphans here"
+            f"an upload that is younger than {format_duration(_PROBABLY_RUNNING)} may still be running: those of other"
+            " machines, users and stores look like orphans here"
         )
-    with wanted.target.open_prefix() as (backend, prefix), wanted.store.open() as store:
-        retries = Retries(wanted.config)
-        judged = judge(backend, retries.pending_uploads(backend, prefix), store, wanted.older_than)
-        if not judged:
-            wanted.target.check_that_it_names_something(backend, prefix)
-        orphans = sum(one.orphan for one in judged)
-        asks = orphans > 0 and not wanted.dry_run and not wanted.yes and output.can_ask()
-        if judged and (asks or not output.json):
-            output.say(Painted(f"{'ACTION':<10}  {'AGE':<12}  {'WHY':<26}  KEY", "bold"))
-        drop = not wanted.dry_run
+    with command.target.open_prefix() as (backend, prefix), command.store.open() as store:
+        retries = Retries(command.config)
+        decisions = decide(backend, retries.pending_uploads(backend, prefix), store, command.older_than)
+        if not decisions:
+            command.target.require_matching_name(backend, prefix)
+        orphans = sum(decision.orphan for decision in decisions)
+        asks = orphans > 0 and not command.dry_run and not command.yes and output.can_ask()
+        if decisions and (asks or not output.json):
+            output.say(Styled(f"{'ACTION':<10}  {'AGE':<12}  {'WHY':<26}  KEY", "bold"))
+        drop = not command.dry_run
         if asks:
-            output.say(*(_told(one, "would drop" if one.orphan else "keep") for one in judged))
-            drop = output.ask(f"drop {count(orphans, 'upload')} at {wanted.target.url} for good?")
+            output.say(*(_row(decision, "would drop" if decision.orphan else "keep") for decision in decisions))
+            drop = output.ask(f"drop {pluralize(orphans, 'upload')} at {command.target.url} for good?")
             if drop:
-                judged = _judged_again(judged, backend, store)  # the answer may have taken its time
+                decisions = _decide_again(decisions, backend, store)  # the response may have taken a while
         code = dropped = 0
-        for one in judged:
-            error = _drop(one.pending, backend, retries) if one.orphan and drop else None
+        for decision in decisions:
+            error = _drop(decision.pending, backend, retries) if decision.orphan and drop else None
             if error is not None:
                 code = max(code, exit_code(error))
-                _report(one.pending, error, output)
+                _report(decision.pending, error, output)
                 continue
-            dropped += one.orphan
-            action = "keep" if not one.orphan else "dropped" if drop else "would drop"
-            output.record({**_as_data(one.pending), "action": action, "why": one.why})
+            dropped += decision.orphan
+            action = "keep" if not decision.orphan else "dropped" if drop else "would drop"
+            output.record({**_as_data(decision.pending), "action": action, "why": decision.why})
             if not output.json and not asks:
-                output.say(_told(one, action))
+                output.say(_row(decision, action))
     if asks and not drop:
         output.note("nothing was dropped")
         return FAILED
-    output.note(f"{'dropped' if drop else 'would drop'} {count(dropped, 'upload')} at {wanted.target.url}")
-    return code or _unless_unreadable(judged, wanted.store, output) or output.listed()
+    output.note(f"{'dropped' if drop else 'would drop'} {pluralize(dropped, 'upload')} at {command.target.url}")
+    return code or _fail_if_unreadable(decisions, command.store, output) or output.list_exit_code()
 
 
 def _drop(pending: PendingUpload, backend: MultipartBackend, retries: Retries) -> BackendError | None:
-    """Drop an upload. One that can't be dropped does not stop the others, so its error is returned."""
+    """Abort an upload. A failure is returned, since it does not stop the others."""
     try:
-        retries.call(lambda: backend.abort_upload(pending.key, pending.upload_id), f"dropping {pending.upload_id}")
+        retries.call(lambda: backend.abort_upload(pending.key, pending.upload_id), f"aborting {pending.upload_id}")
     except BackendError as error:
         return error
     return None
 
 
 def _report(pending: PendingUpload, error: BackendError, output: Output) -> None:
-    what = f"{shown(pending.key)} ({shown(pending.upload_id)})"
-    output.problem(f"{what} was not dropped: {sentence(error)}", error)
+    report = format_error(error)
+    message = f"{escape_control(pending.key)} ({escape_control(pending.upload_id)}) was not dropped"
+    output.error(ErrorReport(message, report.message, hint=report.hint), error)
     output.record({**_as_data(pending), "action": "failed", **failure(error)})
 
 
-def _unless_unreadable(judged: Sequence[Judged], store: StoreChoice, output: Output) -> int:
-    if not any(one.why == _UNREADABLE for one in judged):
+def _fail_if_unreadable(decisions: Sequence[GcDecision], store: StoreSpec, output: Output) -> int:
+    if not any(decision.why == _UNREADABLE for decision in decisions):
         return DONE
-    output.problem(
-        f"some checkpoints in {store} can't be read, so it is not known which uploads they own, and none was taken for"
-        " an orphan. The warnings name them: run their uploads again, or remove them, and then run gc again"
+    output.error(
+        ErrorReport(
+            f"some checkpoints in {store} can't be read",
+            "it is not known to which uploads they belong, so no upload was treated as an orphan",
+            hint="Resume the uploads of the checkpoints that the warnings name, or delete these; then run gc again",
+        )
     )
     return FAILED
 
 
-_COLOURS: dict[str, Colour] = {"keep": "cyan", "would drop": "yellow", "dropped": "green"}
+_COLORS: dict[str, Color] = {"keep": "cyan", "would drop": "yellow", "dropped": "green"}
 
 
-def _told(judged: Judged, action: str) -> Line:
-    padded = f"{action:<{max(map(len, _COLOURS))}}"
-    rest = f"  {age(_age(judged.pending)):<12}  {judged.why:<26}  {judged.pending.key}"
-    return (Painted(padded, _COLOURS[action]), rest)
+def _row(decision: GcDecision, action: str) -> Line:
+    padded = f"{action:<{max(map(len, _COLORS))}}"
+    rest = f"  {format_age(_age(decision.pending)):<12}  {decision.why:<26}  {decision.pending.key}"
+    return (Styled(padded, _COLORS[action]), rest)
 
 
-def judge(
+# --- decisions -------------------------------------------------------------------------------------------------------
+
+# The upload may belong to a damaged checkpoint, or to one of another user.
+_UNREADABLE = "a checkpoint is unreadable"
+
+
+def decide(
     backend: MultipartBackend, pending: Iterable[PendingUpload], store: CheckpointStore, older_than: float
-) -> list[Judged]:
-    """Which of the pending uploads are orphans, and why; the owners are looked up after the list was had."""
-    judged = []
-    for one in pending:
-        seconds = _age(one)
+) -> list[GcDecision]:
+    """Decide which of the pending uploads are orphans. The checkpoints are read after the list is complete."""
+    decisions = []
+    for upload in pending:
+        seconds = _age(upload)
         if isnan(seconds) or seconds <= -1:
-            # Its age is not known. By the storage's clock, or after ours was set right, it may be young.
-            judged.append(Judged(one, orphan=False, why="dated in the future"))
+            # The age is unknown: a clock is wrong, or was, so that the upload may be young.
+            decisions.append(GcDecision(upload, orphan=False, why="dated in the future"))
         elif seconds < older_than:
-            judged.append(Judged(one, orphan=False, why=f"younger than {span(older_than)}"))
+            decisions.append(GcDecision(upload, orphan=False, why=f"younger than {format_duration(older_than)}"))
         else:
-            judged.append(Judged(one, orphan=True, why="no checkpoint here owns it"))
-    # In this order: what is on the list by now has had the time to be recorded.
-    return _judged_again(judged, backend, store)
+            decisions.append(GcDecision(upload, orphan=True, why="no checkpoint here owns it"))
+    # In this order, since an upload that is listed by now has had the time to be recorded.
+    return _decide_again(decisions, backend, store)
 
 
 @define(frozen=True)
 class Owners:
     """
-    What the checkpoints of a store speak for.
+    What belongs to the checkpoints of a store.
 
     Args:
-        upload_ids: uploads that they own.
-        running: keys that an uploader is at right now.
-        unreadable: how many checkpoints can't be read, so that no one knows what they own.
+        upload_ids: their uploads.
+        running: keys with an upload that is running now.
+        unreadable: number of checkpoints that can't be read, so that their uploads are not known.
     """
 
     upload_ids: frozenset[str]
@@ -214,48 +224,46 @@ class Owners:
     unreadable: int
 
 
-def _scanned(store: CheckpointStore, location: str) -> tuple[list[Checkpoint], int]:
-    """The checkpoints for one storage, and the number of those that can't be read."""
-    checkpoints, unreadable = scanned(store)
-    return [one for one in checkpoints if one.location == location], unreadable
-
-
-def owners(backend: MultipartBackend, store: CheckpointStore, judged: Sequence[Judged]) -> Owners:
+def find_owners(backend: MultipartBackend, store: CheckpointStore, decisions: Sequence[GcDecision]) -> Owners:
     """
-    Who owns what now.
+    Find the uploads that have a checkpoint now.
 
-    An upload that has just begun may be on the storage before its id is in the checkpoint, whose claim is held by then.
-    Claims are looked at first, and ids after that, so that an id that is recorded in between is seen.
+    A new upload may be on the storage before its id is in the checkpoint, which is claimed by then. Therefore claims
+    are checked first and ids are read again after that, so that an id that is recorded in between is seen.
     """
-    keys = {one.pending.key for one in judged if one.orphan}
-    first, unreadable = _scanned(store, backend.location)
+    keys = {decision.pending.key for decision in decisions if decision.orphan}
+    first, unreadable = _scan(store, backend.location)
     running = frozenset(one.key for one in first if one.key in keys and is_running(store, one))
-    second = _scanned(store, backend.location)[0] if any(one.key in keys for one in first) else []
+    second = _scan(store, backend.location)[0] if any(one.key in keys for one in first) else []
     ids = (upload_id for one in (*first, *second) for upload_id in (one.upload_id, *one.abandoned))
     return Owners(frozenset(upload_id for upload_id in ids if upload_id is not None), running, unreadable)
 
 
-def _judged_again(judged: Sequence[Judged], backend: MultipartBackend, store: CheckpointStore) -> list[Judged]:
-    found = owners(backend, store, judged)
-    return [_judged(one, found) for one in judged]
+def _scan(store: CheckpointStore, location: str) -> tuple[list[Checkpoint], int]:
+    """Return the checkpoints for one storage, and the number of checkpoints that can't be read."""
+    checkpoints, unreadable = scan(store)
+    return [checkpoint for checkpoint in checkpoints if checkpoint.location == location], unreadable
 
 
-def _judged(judged: Judged, found: Owners) -> Judged:
-    if judged.pending.upload_id in found.upload_ids:
-        return evolve(judged, orphan=False, why="a checkpoint here owns it")
-    if judged.orphan and judged.pending.key in found.running:
-        return evolve(judged, orphan=False, why="an upload is running here")
-    if judged.orphan and found.unreadable:
-        return evolve(judged, orphan=False, why=_UNREADABLE)
-    return judged
+def _decide_again(
+    decisions: Sequence[GcDecision], backend: MultipartBackend, store: CheckpointStore
+) -> list[GcDecision]:
+    owners = find_owners(backend, store, decisions)
+    return [_keep_if_owned(decision, owners) for decision in decisions]
 
 
-# The upload may be that of a checkpoint that is damaged, or that belongs to another user.
-_UNREADABLE = "a checkpoint is unreadable"
+def _keep_if_owned(decision: GcDecision, owners: Owners) -> GcDecision:
+    if decision.pending.upload_id in owners.upload_ids:
+        return evolve(decision, orphan=False, why="a checkpoint here owns it")
+    if decision.orphan and decision.pending.key in owners.running:
+        return evolve(decision, orphan=False, why="an upload is running here")
+    if decision.orphan and owners.unreadable:
+        return evolve(decision, orphan=False, why=_UNREADABLE)
+    return decision
 
 
 def _age(pending: PendingUpload) -> float:
-    """Seconds since it began; negative if that is dated in the future, not a number if the date is invalid."""
+    """Return seconds since initiation: negative if that is in the future, not a number if the date is invalid."""
     try:
         return time.time() - pending.initiated.timestamp()
     except (ValueError, OverflowError, OSError):

@@ -1,117 +1,140 @@
-"""
-The help pages: flags under headings, examples as they are to be typed.
-
-Written here rather than by typer, whose pages differ from version to version and cost a tenth of a second.
-"""
+"""Commands and options of click whose help pages have headings, and examples line by line."""
 
 from __future__ import annotations
 
-import inspect
 import sys
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
 
-from typer.core import TyperCommand, TyperGroup
+import click
 
-from partwise.cli.style import painted
+from partwise.cli.style import styled
 
-#: The widest that text runs, in columns, however wide the terminal.
+#: The maximum width of help pages in columns, however wide the terminal is.
 WIDTH_MAX = 100
 
 _LEFT_MAX = 34
 
-
-class Command(TyperCommand):
-    """A command whose `rich_help_panel` values are headings, and whose epilog is shown line by line."""
-
-    def get_params(self, ctx: Any) -> list[Any]:
-        """All parameters, ``--help`` too."""
-        return _as_they_stand(super().get_params(ctx))
-
-    def format_help(self, ctx: Any, formatter: Any) -> None:
-        """Write the whole page."""
-        _write_page(self, ctx, formatter)
+_F = TypeVar("_F", bound=Callable[..., Any])
 
 
-class Group(TyperGroup):
-    """The same for the program as a whole, with its commands in the order in which they are told of."""
+class Argument(click.Argument):
+    """
+    An argument with an explanation on the help page; some versions of click have none, others a page of their own.
 
-    def get_params(self, ctx: Any) -> list[Any]:
-        """All parameters, ``--help`` too."""
-        return _as_they_stand(super().get_params(ctx))
+    Args:
+        explanation: what it means.
+    """
 
-    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002  # the signature of groups
-        """The names of all commands, in the order of the code."""
+    def __init__(self, *args: Any, explanation: str, **attributes: Any) -> None:
+        super().__init__(*args, **attributes)
+        self.explanation = explanation
+
+
+class Option(click.Option):
+    """
+    An option that is listed under a heading.
+
+    Args:
+        heading: the heading.
+    """
+
+    def __init__(self, *args: Any, heading: str = "Options", **attributes: Any) -> None:
+        super().__init__(*args, **attributes)
+        self.heading = heading
+
+
+def argument(name: str, metavar: str, explanation: str, **attributes: Any) -> Callable[[_F], _F]:
+    """Declare an argument: a decorator."""
+    return click.argument(name, cls=Argument, metavar=metavar, explanation=explanation, **attributes)
+
+
+class OptionGroup:
+    """
+    Options of one heading, declared once: a decorator for each command that has them.
+
+    Args:
+        heading: the heading on the help page.
+    """
+
+    def __init__(self, heading: str) -> None:
+        self._heading = heading
+        self._decorators: list[Callable[[Any], Any]] = []
+        self._names: list[str] = []
+
+    def option(self, name: str, *flags: str, **attributes: Any) -> OptionGroup:
+        """
+        Add an option, and return the group.
+
+        Args:
+            name: the parameter that receives it.
+            flags: how it is written.
+            attributes: as for `click.option`.
+        """
+        self._names.append(name)
+        self._decorators.append(click.option(name, *flags, cls=Option, heading=self._heading, **attributes))
+        return self
+
+    def values(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the values of the options of this group that were given; others are left out."""
+        return {name: given[name] for name in self._names if given[name] is not None}
+
+    def __call__(self, function: _F) -> _F:
+        for decorate in reversed(self._decorators):
+            function = decorate(function)
+        return function
+
+
+class Command(click.Command):
+    """A command whose page lists its arguments, and its options under their headings."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write arguments and options."""
+        parameters = self.get_params(ctx)
+        _write_section(formatter, "Arguments", _arguments(parameters))
+        for heading, options in by_heading(parameters).items():
+            records = (option.get_help_record(ctx) for option in options)
+            _write_section(formatter, heading, [record for record in records if record is not None])
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002  # click's
+        """Write the examples as they are."""
+        if self.epilog:
+            formatter.write("\n" + "\n".join(map(_bold_if_heading, self.epilog.split("\n"))) + "\n")
+
+
+class Group(Command, click.Group):
+    """The program, with its commands in the order of their definition."""
+
+    command_class = Command
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's signature
+        """Return the names of all commands."""
         return list(self.commands)
 
-    def format_help(self, ctx: Any, formatter: Any) -> None:
-        """Write the whole page."""
-        _write_page(self, ctx, formatter)
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write commands, then options."""
+        _write_section(formatter, "Commands", [(name, one.short_help or "") for name, one in self.commands.items()])
+        super().format_options(ctx, formatter)
 
 
-class _AsItStands:
-    def coerce(self, value: Any, **_: Any) -> Any:
-        return list(value) if isinstance(value, tuple) else value
-
-
-def _as_they_stand(parameters: list[Any]) -> list[Any]:
-    """
-    Have typer make nothing of what was given: our parameters are switches and text, and `asking` reads the text.
-
-    Some versions of it would have another library validate that text is text, whose import takes longer than all the
-    rest of a help page. Where there is no such thing to be left out, nothing is lost.
-    """
-    for parameter in parameters:
-        if hasattr(parameter, "_runtime_param"):
-            parameter._runtime_param = _AsItStands()  # noqa: SLF001  # there is no public way
-    return parameters
-
-
-def _write_page(command: Any, ctx: Any, formatter: Any) -> None:
-    parameters = command.get_params(ctx)
-    arguments = [parameter for parameter in parameters if parameter.param_type_name == "argument"]
-    usage = ["[OPTIONS]", *(parameter.metavar for parameter in arguments)]
-    formatter.write_usage(ctx.command_path, " ".join([*usage, *(["COMMAND ..."] if _commands(command) else [])]))
-    formatter.write_paragraph()
-    formatter.write_text(inspect.cleandoc(command.help or ""))
-    _write_section(formatter, "Commands", _commands(command))
-    _write_section(formatter, "Arguments", [(_argument_name(one), one.help or "") for one in arguments])
-    for heading, options in _by_heading(parameters).items():
-        _write_section(formatter, heading, [(_option_name(one), one.help or "") for one in options])
-    if command.epilog:
-        formatter.write("\n" + _emphasised_headings(command.epilog) + "\n")
-
-
-def _commands(command: Any) -> list[tuple[str, str]]:
-    commands = getattr(command, "commands", {})
-    return [(name, one.short_help or "") for name, one in commands.items()]
-
-
-def _by_heading(parameters: list[Any]) -> dict[str, list[Any]]:
-    """The options by heading, in the order in which headings first come."""
-    found: dict[str, list[Any]] = {}
-    for parameter in parameters:
-        if parameter.param_type_name == "option" and not parameter.hidden:
-            heading = getattr(parameter, "rich_help_panel", None) or "Options"
-            found.setdefault(heading, []).append(parameter)
+def by_heading(parameters: Iterable[click.Parameter]) -> dict[str, list[click.Option]]:
+    """Return the options by heading, in the order in which the headings first occur."""
+    found: dict[str, list[click.Option]] = {}
+    for option in parameters:
+        if isinstance(option, click.Option) and not option.hidden:
+            found.setdefault(getattr(option, "heading", "Options"), []).append(option)
     return found
 
 
-def _argument_name(parameter: Any) -> str:
-    return painted(parameter.metavar.strip("[]"), "cyan", sys.stdout)
+def _arguments(parameters: Iterable[click.Parameter]) -> list[tuple[str, str]]:
+    return [((one.metavar or "").strip("[]"), one.explanation) for one in parameters if isinstance(one, Argument)]
 
 
-def _option_name(parameter: Any) -> str:
-    value = "" if parameter.is_flag or not parameter.metavar else f" {parameter.metavar}"
-    return painted(", ".join(sorted(parameter.opts, key=len)), "cyan", sys.stdout) + value
-
-
-def _write_section(formatter: Any, heading: str, rows: list[tuple[str, str]]) -> None:
+def _write_section(formatter: click.HelpFormatter, heading: str, rows: list[tuple[str, str]]) -> None:
     if rows:
-        with formatter.section(painted(heading, "bold", sys.stdout)):
-            formatter.write_dl(rows, col_max=_LEFT_MAX)
+        with formatter.section(styled(heading, "bold", sys.stdout)):
+            formatter.write_dl([(styled(name, "cyan", sys.stdout), text) for name, text in rows], col_max=_LEFT_MAX)
 
 
-def _emphasised_headings(text: str) -> str:
-    return "\n".join(
-        painted(line, "bold", sys.stdout) if line and not line.startswith(" ") else line for line in text.split("\n")
-    )
+def _bold_if_heading(line: str) -> str:
+    return styled(line, "bold", sys.stdout) if line and not line.startswith(" ") else line

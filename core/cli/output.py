@@ -1,11 +1,11 @@
 """
-Which words go where: what was asked for to standard output; progress, warnings and errors to standard error.
+Print: results to standard output; progress, warnings and errors to standard error.
 
-With ``--json`` standard output is for programs alone, and all words for people go to standard error.
+With ``--json``, standard output is for programs, and all text for people goes to standard error.
 
-All that is printed goes through this module, and every character that is not printable is escaped here. The names of
-files, keys, upload ids and checkpoints, the answers of servers, and messages of errors may hold anything; none of it
-begins a line of its own, or gives an order to a terminal.
+Everything that is printed goes through this module, which escapes every character that is not printable. File names,
+keys, upload ids, checkpoints, responses of servers and error messages may contain anything: none of it can start a new
+line or control the terminal.
 """
 
 from __future__ import annotations
@@ -20,12 +20,14 @@ import time
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Any, TextIO
 
 from attrs import define
 
-from partwise.cli.formatting import shown
-from partwise.cli.style import Line, Painted, painted
+from partwise.cli.formatting import collapse_lines, escape_control
+from partwise.cli.reporting import ErrorReport
+from partwise.cli.style import Color, Line, Styled, styled
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -36,16 +38,16 @@ _SHOW_CURSOR = b"\x1b[?25h\n"
 @define(frozen=True)
 class Output:
     """
-    How much to say, and to whom.
+    The output of a command.
 
-    Output is written in lines. Each is text, or a tuple of texts, of which some may be `Painted`; a line break within
-    one is escaped like any other control character.
+    It is written in lines. A line is text, or a tuple of texts, of which some may be `Styled`; a line break within a
+    line is escaped like any other control character.
 
     Args:
-        json: standard output is for programs.
-        quiet: nothing but errors.
-        verbose: what the library logs, and tracebacks.
-        events: what happens on the way is for programs too, one object a line.
+        json: write objects to standard output.
+        quiet: print only errors.
+        verbose: print the library's log, and tracebacks.
+        events: write events as objects, too.
     """
 
     json: bool = False
@@ -54,79 +56,99 @@ class Output:
     events: bool = False
 
     def say(self, *lines: Line) -> None:
-        """What was asked for, in words."""
+        """Print the result of the command."""
         if not self.quiet:
             _write(sys.stderr if self.json else sys.stdout, *lines)
 
-    def listed(self) -> int:
+    def verbatim(self, text: str) -> None:
+        """Print a program for a shell, which contains nothing from outside, without escaping it."""
+        sys.stdout.write(text if text.endswith("\n") else f"{text}\n")
+        sys.stdout.flush()
+
+    def list_exit_code(self) -> int:
         """
-        The exit code of a command that was asked for a list: 1 if standard output did not take all of it, as on a full
-        disk, where a reader still waits for the rest. One that has left early, as `head` does, has what it wanted.
+        Return the exit code of a command that prints a list: 1 if standard output could not take it, as on a full disk.
+
+        A reader that closed the pipe early, such as `head`, has what it wanted: that is 0.
         """
         failure = getattr(sys.stdout, "failure", None) if getattr(sys.stdout, "is_cut_short", False) else None
         if failure is None:
             return 0
-        self.problem(f"standard output could not be written: {getattr(failure, 'strerror', None) or failure}")
+        reason = getattr(failure, "strerror", None) or str(failure)
+        self.error(ErrorReport("standard output could not be written", reason))
         return 1
 
     def note(self, *lines: Line) -> None:
-        """Words beside what was asked for: how far it is, what to do next."""
+        """Print information beside the result: progress, what to do next."""
         if not self.quiet:
             _write(sys.stderr, *lines)
 
     def warning(self, text: str) -> None:
-        """What may go wrong, in one line."""
-        self.note((Painted("partwise: warning:", "yellow"), f" {text}"))
+        """Print a warning."""
+        if not self.quiet:
+            _write(sys.stderr, *_labelled("warning", text, "yellow"))
 
-    def problem(self, text: str, error: BaseException | None = None, *more: Line) -> None:
-        """An error, in one line, and what follows it; with its traceback where that was asked for."""
-        trace: list[Line] = []
+    def error(self, report: ErrorReport, error: BaseException | None = None) -> None:
+        """
+        Print an error, each part of it on a line of its own that begins with what it is.
+
+        Args:
+            report: the error, for people.
+            error: the exception, whose traceback is printed if the output is verbose.
+        """
+        lines: list[Line] = []
         if self.verbose and isinstance(error, Exception):
-            # Indented, so that no line of a message looks like one that begins here.
+            # Indented, so that no line of a message looks like one of ours.
             written = "".join(traceback.format_exception(error)).rstrip()
-            trace = [f"  {line}" for line in written.split("\n")]
-        _write(sys.stderr, *trace, (Painted("partwise:", "red"), f" {text}"), *more)
+            lines += [f"  {line}" for line in written.split("\n")]
+        lines += _labelled("error", collapse_lines(report.message), "red")
+        for label, text in (("cause", report.cause), ("kept", report.kept), ("hint", report.hint)):
+            if text:
+                lines += _labelled(label, collapse_lines(text), "cyan")
+        if report.command:
+            lines.append(f"  {report.command}")
+        _write(sys.stderr, *lines)
 
     def record(self, data: Mapping[str, Any]) -> None:
-        """One object for programs, on a line of its own; nothing where it was not asked for."""
+        """Write an object to standard output, in a line, if JSON was asked for."""
         if self.json:
             _write(sys.stdout, as_json(data))
 
     def event(self, kind: str, **facts: Any) -> None:
-        """Something that happened on the way, as an object of its own; nothing where that was not asked for."""
+        """Write an event as an object, if events were asked for."""
         if self.events:
             self.record({"event": kind, **facts})
 
     def can_ask(self) -> bool:
-        """Whether a person is there: what is typed comes from a terminal, and a question can be seen on one."""
+        """Return whether standard input is a terminal, and a question can be seen on one."""
         try:
             return sys.stdin is not None and sys.stdin.isatty() and _for_questions().isatty()
         except (OSError, ValueError):  # ValueError: it was closed
             return False
 
     def ask(self, question: str) -> bool:
-        """Ask a question whose answer is yes or no. What is not a clear yes, such as the end of the input, is a no."""
+        """Ask for confirmation. Anything but a clear yes, such as the end of the input, is a no."""
         stream = _for_questions()
         stream.write(f"{_rendered(question, stream)} [y/N] ")
         stream.flush()
         try:
-            answer = sys.stdin.readline()
+            response = sys.stdin.readline()
         except (OSError, ValueError):  # ValueError: it is not text
-            answer = ""
-        if not answer.endswith("\n"):
-            _write(stream, "")  # the cursor still stands behind the question
-        return answer.strip().lower() in ("y", "yes")
+            response = ""
+        if not response.endswith("\n"):
+            _write(stream, "")  # the cursor is still on the line of the question
+        return response.strip().lower() in ("y", "yes")
 
     @contextmanager
     def logging(self) -> Iterator[None]:
-        """Show what the library logs: its warnings, with ``--verbose`` all of it, with ``--quiet`` nothing."""
+        """Print what the library logs: warnings, everything with ``--verbose``, nothing with ``--quiet``."""
         logger = logging.getLogger("partwise")
         handler = _Handler(self)
         level, propagate, last_resort = logger.level, logger.propagate, logging.lastResort
         logger.addHandler(handler)
         logger.setLevel(logging.DEBUG if self.verbose else logging.WARNING)
-        logger.propagate = False  # whoever configured the root logger of this process would say it a second time
-        # Warnings of other libraries, which may quote a server, would otherwise be printed as they are.
+        logger.propagate = False  # handlers of the root logger would print it a second time
+        # Python would print warnings of other libraries, which may quote a server, without escaping them.
         logging.lastResort = _Handler(self, logging.WARNING)
         try:
             yield
@@ -138,7 +160,7 @@ class Output:
 
 
 class _Handler(logging.Handler):
-    """Writes to what standard error is at the time, since a bar on the screen takes its place for a while."""
+    """Writes to the current standard error, which is replaced while there is a bar."""
 
     def __init__(self, output: Output, level: int = logging.NOTSET) -> None:
         super().__init__(level)
@@ -147,7 +169,7 @@ class _Handler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             text = record.getMessage()
-        except Exception:  # noqa: BLE001  # arguments that don't fit the message are a defect, but not of the upload
+        except Exception:  # noqa: BLE001  # arguments that do not fit the message must not stop the upload
             text = str(record.msg)
         level = record.levelname.lower()
         if record.levelno >= logging.WARNING:
@@ -155,13 +177,11 @@ class _Handler(logging.Handler):
         if self._output.verbose:
             _write(sys.stderr, f"{time.strftime('%H:%M:%S', time.localtime(record.created))} {level}: {text}")
         elif not self._output.quiet:
-            _write(sys.stderr, (Painted(f"partwise: {level}:", "yellow"), f" {text}"))
+            _write(sys.stderr, *_labelled(level, text, "yellow"))
 
 
 def as_json(data: Mapping[str, Any]) -> str:
-    """
-    An object as JSON in printable ASCII. What JSON has no form for is null (numbers without a value) or text.
-    """
+    """Return an object as JSON in printable ASCII. NaN and infinity become null, unknown types become text."""
     try:
         return json.dumps(data, ensure_ascii=True, allow_nan=False, default=str)
     except ValueError:
@@ -179,10 +199,23 @@ def _finite(value: Any) -> Any:
     return value
 
 
+def _labelled(label: str, text: str, color: Color) -> list[Line]:
+    """Return ``label: text`` as lines: folded on a terminal, indented after the first, one line elsewhere."""
+    first, more = escape_control(text), list[str]()
+    if sys.stderr.isatty():
+        import textwrap
+
+        width = max(40, get_terminal_size().columns) - len(label) - 2
+        first, *more = textwrap.wrap(first, width, break_long_words=False, break_on_hyphens=False) or [""]
+    indent = " " * (len(label) + 2)
+    return [(Styled(f"{label}:", color), f" {first}"), *(f"{indent}{line}" for line in more)]
+
+
 def _rendered(line: Line, stream: TextIO) -> str:
     pieces = (line,) if isinstance(line, str) else line
     return "".join(
-        painted(shown(piece), piece.colour, stream) if isinstance(piece, Painted) else shown(piece) for piece in pieces
+        styled(escape_control(piece), piece.color, stream) if isinstance(piece, Styled) else escape_control(piece)
+        for piece in pieces
     )
 
 
@@ -196,40 +229,40 @@ def _write(stream: TextIO, *lines: Line) -> None:
     stream.flush()
 
 
-# --- beside a bar ----------------------------------------------------------------------------------------------------
+# --- with a bar ------------------------------------------------------------------------------------------------------
 
 
 class AboveTheBar(io.TextIOBase):
     """
-    Standard error while there is a bar: whole lines, above it, in one piece each, so that a path can be copied.
+    Standard error while there is a bar: prints complete lines above it, unfolded, so that paths can be copied.
 
     Args:
-        console: what draws the bar.
-        screen: what standard error is otherwise.
+        console: draws the bar.
+        screen: the original standard error.
     """
 
     def __init__(self, console: Console, screen: TextIO) -> None:
         self._console = console
         self._screen = screen
-        self._rest = ""
+        self._incomplete = ""
 
     def write(self, text: str, /) -> int:
-        """Show the lines that are whole by now."""
-        *lines, self._rest = (self._rest + text).split("\n")
+        """Print the lines that are complete."""
+        *lines, self._incomplete = (self._incomplete + text).split("\n")
         for line in lines:
             self._console.print(line, markup=False, emoji=False, highlight=False, soft_wrap=True)
         return len(text)
 
     def fileno(self) -> int:
-        """That of the screen."""
+        """Return the descriptor of the screen."""
         return self._screen.fileno()
 
     def isatty(self) -> bool:
-        """Whether the screen is a terminal."""
+        """Return whether the screen is a terminal."""
         return self._screen.isatty()
 
 
 def show_cursor() -> None:
-    """Show the terminal's cursor again, whatever hid it; by a call of the system, since locks may be held."""
+    """Show the terminal's cursor again. It is a system call, since a signal handler calls it: locks may be held."""
     with suppress(OSError, ValueError):
         os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, _SHOW_CURSOR)

@@ -1,39 +1,40 @@
 """
-How a command ended: an error as one line for people, as one object for programs, and as one exit code.
+Report how a command ended: an error as text, as a JSON object, and as an exit code.
 
     0    done
-    1    failed for good: something has to change first (a right, a bucket, the file)
-    2    wrong usage: the line itself has to change
-    3    busy: another process has this upload
-    75   failed for now: the same line run again may do, and carries on
-    130  interrupted by Ctrl-C, 143 by SIGTERM, 129 by the end of its terminal: the same line carries on
+    1    failed: the cause has to be fixed first (a permission, a bucket, the file)
+    2    wrong usage: the command line has to be changed
+    3    busy: another process is running this upload
+    75   failed, but retryable: the same command may succeed, and resumes
+    130  stopped by Ctrl-C, 143 by SIGTERM, 129 by the end of the terminal (SIGHUP): the same command resumes
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from attrs import asdict
+from attrs import asdict, define, has
 
-from partwise.cli.formatting import count, one_line, share, shown
-from partwise.cli.parsing import advice_as_flags, as_flags
-from partwise.cli.signals import Stopped
+from partwise.cli.formatting import collapse_lines, escape_control, format_ratio, pluralize
+from partwise.cli.signals import SignalReceived
 from partwise.errors import (
     BackendError,
     CannotResume,
     CheckpointBusy,
     CheckpointUnwritable,
-    IntegrityError,
     InvalidInput,
     OutcomeUnknown,
     PartwiseError,
     SourceError,
     UploadFailed,
     UploadStopped,
+    render_hint,
 )
-from partwise.model import StoredObject
-from partwise.results import UploadResult
+
+if TYPE_CHECKING:
+    from partwise.model import StoredObject
+    from partwise.results import UploadResult
 
 DONE = 0
 FAILED = 1
@@ -43,9 +44,9 @@ TRY_AGAIN = 75  # EX_TEMPFAIL of sysexits.h
 
 
 def exit_code(error: BaseException) -> int:  # noqa: PLR0911  # a table
-    """What the process exits with after this error; see the table of this module."""
+    """Return the exit code for an error; see the table above."""
     match error:
-        case Stopped():
+        case SignalReceived():
             return 128 + error.signal
         case KeyboardInterrupt():
             return 130
@@ -60,112 +61,182 @@ def exit_code(error: BaseException) -> int:  # noqa: PLR0911  # a table
     return FAILED
 
 
-def sentence(error: BaseException, subject: str = "") -> str:
+@define(frozen=True)
+class ErrorReport:
     """
-    What happened, what is kept, and what to do, in one line.
+    An error for people; each field is printed on a line of its own.
+
+    Args:
+        message: what happened, and to what.
+        cause: why, if the message does not say.
+        kept: what a later run can use.
+        hint: what to do next.
+        command: a command line to type next, printed exactly as it is.
+    """
+
+    message: str
+    cause: str = ""
+    kept: str = ""
+    hint: str = ""
+    command: str = ""
+
+    def one_line(self) -> str:
+        """Return all but the command in one line, escaped, for programs."""
+        what_and_why = f"{self.message}: {self.cause}" if self.cause else self.message
+        kept = f"kept: {self.kept}" if self.kept else ""
+        hint = "" if self.command else self.hint  # it introduces the command
+        return escape_control(collapse_lines(_sentences(what_and_why, kept, hint)))
+
+
+def format_error(error: BaseException, subject: str = "") -> ErrorReport:  # noqa: PLR0911  # a table
+    """
+    Describe an error.
 
     Args:
         error: what a command raised.
-        subject: what it was about, such as "backup.tar to oss://bucket/backup.tar".
+        subject: what the command works on, such as "backup.tar to oss://bucket/backup.tar".
     """
-    return shown(one_line(_sentence(error, shown(subject))))
-
-
-def _sentence(error: BaseException, subject: str) -> str:  # noqa: PLR0911  # a table
     match error:
-        case OutcomeUnknown():
-            return f"{error} (here: 'partwise abort', or --no-resume)"
-        case UploadFailed() if _says_less_than_its_cause(error):
-            return f"{subject or error.key} could not be uploaded: {_reason(error.__cause__)}. {_kept(error)}"
-        case CannotResume():
-            return (
-                f"{subject or 'the upload'} can't be resumed: {error.reason}. Nothing was changed; leave out"
-                " --require-resume to send all parts"
-            )
-        case CheckpointUnwritable():
-            return f"{error} (--checkpoint, --checkpoint-dir or --store; --no-resume does without)"
-        case InvalidInput():
-            return as_flags(str(error))
-        case PartwiseError():
-            return advice_as_flags(str(error))
-        case Stopped():
-            return str(error) or "stopped"
+        case SignalReceived():
+            return ErrorReport(str(error) or "stopped", kept=error.kept, hint=error.hint, command=error.command)
         case KeyboardInterrupt():
-            return "interrupted"
-    return f"{type(error).__name__}: {error}. This is a defect; run with --verbose for the traceback"
+            return ErrorReport("interrupted")
+        case UploadFailed() if error.reason:
+            return _upload_failed(error, subject)
+        case CannotResume():
+            message = f"{subject or 'the upload'} can't be resumed; nothing was changed"
+            return ErrorReport(message, error.reason, hint=_hint(error))
+        case UploadStopped():
+            return ErrorReport(error.message, error.reason, error.kept, _hint(error))
+        case PartwiseError():
+            return ErrorReport(error.message, hint=_hint(error))
+    return ErrorReport(
+        f"{type(error).__name__}: {error}", hint="This is a defect of partwise; --verbose shows the traceback"
+    )
 
 
-def _says_less_than_its_cause(error: UploadFailed) -> bool:
-    # An object that is not what was sent is told by the failure itself; so is what has no cause.
-    cause = error.__cause__
-    return cause is not None and not (isinstance(cause, IntegrityError) and not cause.retryable)
-
-
-def _reason(cause: BaseException | None) -> str:
-    said = advice_as_flags(str(cause)) if isinstance(cause, PartwiseError) else f"{type(cause).__name__}: {cause}"
-    return said.rstrip(".")
-
-
-def _kept(error: UploadStopped) -> str:
-    retryable = isinstance(error, UploadFailed) and error.retryable
-    if not error.resumable:
-        return "Nothing is kept; run the same line again" if retryable else "Nothing is kept"
-    again = "run the same line again" if retryable else "put that right and run the same line again"
-    return f"Kept: {progress_of(error)}; {again} to carry on"
+def _upload_failed(error: UploadFailed, subject: str) -> ErrorReport:
+    again = "run the same command again" + (" to resume" if error.resumable else "")
+    next_step = ""
+    if error.retryable:
+        next_step = again.capitalize()
+    elif error.resumable:
+        next_step = f"Then {again}" if error.hint else f"Fix the cause, then {again}"
+    return ErrorReport(
+        f"{subject or error.key} could not be uploaded",
+        error.reason,
+        progress_of(error) if error.resumable else "nothing",
+        _sentences(_hint(error), next_step),
+    )
 
 
 def progress_of(error: UploadStopped) -> str:
-    """How far a stopped upload got: ``8.0 of 64.0 MiB (1 of 8 parts)``."""
+    """Return the progress of a stopped upload: ``8.0 of 64.0 MiB (1 of 8 parts)``."""
     of = "" if error.parts_total is None else f"{error.parts_done:,} of "
-    parts = count(error.parts_done if error.parts_total is None else error.parts_total, "part")
-    return f"{share(error.bytes_done, error.bytes_total)} ({of}{parts})"
+    parts = pluralize(error.parts_done if error.parts_total is None else error.parts_total, "part")
+    return f"{format_ratio(error.bytes_done, error.bytes_total)} ({of}{parts})"
+
+
+# --- hints -----------------------------------------------------------------------------------------------------------
+
+_SAME_NAME = (
+    *("part_size", "multipart_threshold", "concurrency", "max_attempts", "bandwidth_limit", "verify_source"),
+    *("on_source_change", "checkpoint", "checkpoint_dir", "store", "content_type", "acl", "storage_class"),
+    *("cache_control", "content_disposition", "content_encoding", "forbid_overwrite", "encryption", "kms_key_id"),
+    *("traffic_limit", "endpoint", "region", "signature_version", "addressing_style", "ca_bundle", "proxy"),
+)
+
+#: The flags for the settings that hints of the library name, ``setting`` or ``setting=value``.
+FLAGS = {
+    **{setting: f"--{setting.replace('_', '-')}" for setting in _SAME_NAME},
+    "callback": "--callback-url and --callback-body",
+    "connect_timeout": "--timeout",
+    "credentials": "OSS_ACCESS_KEY_ID, OSS_ACCESS_KEY_SECRET and OSS_SESSION_TOKEN",
+    "expected_crc64": "--expect-crc64",
+    "expected_size": "--expect-size",
+    "metadata": "--meta",
+    "read_timeout": "--timeout",
+    "resume=auto": "no --require-resume",
+    "resume=never": "--no-resume",
+    "resume=require": "--require-resume",
+    "tags": "--tag",
+}
+
+# What the hint of the library does not know.
+_FURTHER_HINTS: dict[type[PartwiseError], str] = {
+    CheckpointUnwritable: "Use --checkpoint, --checkpoint-dir or --store for another place, or --no-resume for none",
+}
+
+
+def hint_as_flags(error: PartwiseError) -> str:
+    """Return the hint of an error, with settings as flags."""
+    return render_hint(error.hint_template, _flag)
+
+
+def _hint(error: PartwiseError) -> str:
+    return _sentences(hint_as_flags(error), _FURTHER_HINTS.get(type(error), ""))
+
+
+def _sentences(*texts: str) -> str:
+    return ". ".join(text.rstrip(".") for text in texts if text)
+
+
+def _flag(setting: str, value: str | None) -> str:
+    if value is None:
+        return FLAGS.get(setting, setting)
+    return FLAGS.get(f"{setting}={value}") or f"{FLAGS.get(setting, setting)} {value}"
 
 
 # --- for programs ----------------------------------------------------------------------------------------------------
 
 
 def success(result: UploadResult) -> dict[str, Any]:
-    """A finished upload as one object."""
+    """Return a finished upload as an object."""
     return {"ok": True, **result_fields(result)}
 
 
 def failure(error: BaseException, subject: str = "") -> dict[str, Any]:
-    """An error as one object."""
-    stop = error.__cause__ if isinstance(error, Stopped) and isinstance(error.__cause__, UploadStopped) else error
-    told = {
+    """Return an error as an object."""
+    stop = (
+        error.__cause__ if isinstance(error, SignalReceived) and isinstance(error.__cause__, UploadStopped) else error
+    )
+    payload = {
         "type": type(stop).__name__,
-        "message": sentence(error, subject),
+        "message": format_error(error, subject).one_line(),
         "retryable": exit_code(error) == TRY_AGAIN,
         "resumable": bool(getattr(stop, "resumable", False)),
         **_fields(stop),
     }
     cause = stop.__cause__
     if cause is not None and type(cause) is not type(stop):
-        told["cause"] = {"type": type(cause).__name__, "message": one_line(str(cause)), **_fields(cause)}
-    return {"ok": False, "error": told, "exit_code": exit_code(error)}
+        message = format_error(cause).one_line() if isinstance(cause, PartwiseError) else collapse_lines(str(cause))
+        payload["cause"] = {"type": type(cause).__name__, "message": message, **_fields(cause)}
+    return {"ok": False, "error": payload, "exit_code": exit_code(error)}
 
 
 def result_fields(result: UploadResult | StoredObject) -> dict[str, Any]:
-    """
-    A stored object by the names of its fields. A checksum is a string, since not every reader of JSON keeps 64 bits.
-    """
+    """Return a stored object by field name. A checksum is a string, since some JSON parsers lose digits of 64 bits."""
     return {name: _plain(name, value) for name, value in asdict(result).items()}
 
 
+# The message contains them already.
+_IN_THE_MESSAGE = frozenset({"hint_template", "kept"})
+
+
 def _fields(error: BaseException) -> dict[str, Any]:
-    """What an error knows beside its message, by name; what it does not know is left out."""
+    """Return the other fields of an error by name; empty ones are left out."""
     known = vars(error) if isinstance(error, PartwiseError) else {}
     return {
         name: _plain(name, value)
         for name, value in known.items()
-        if not name.startswith("_") and value not in (None, "", (), {})
+        if name not in _IN_THE_MESSAGE and value not in (None, "", (), {})
     }
 
 
-def _plain(name: str, value: object) -> Any:
+def _plain(name: str, value: Any) -> Any:
+    if has(type(value)):
+        return result_fields(value)
     match value:
-        case UploadResult() | StoredObject():
-            return result_fields(value)
         case bytes():
             return value.decode(errors="backslashreplace")
         case int() if name == "crc64":

@@ -1,4 +1,4 @@
-"""Requests of commands to the storage, retried as those of an upload are."""
+"""Requests of `abort`, `uploads` and `gc`, retried like those of an upload."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _T = TypeVar("_T")
 
 class Retries:
     """
-    Makes requests that concern one storage.
+    Calls one storage with retries.
 
-    Once a request has failed as often as allowed, the storage is taken to be down, and each further request is made
-    only once, until one succeeds: a thousand of them would otherwise take hours to fail.
+    After a request has used up its attempts, the storage counts as down, and further requests are tried only once until
+    one succeeds: a thousand requests would otherwise take hours to fail.
 
     Args:
-        config: how often, and how long to wait in between.
+        config: the number of attempts, and the delays between them.
     """
 
     def __init__(self, config: TransferConfig) -> None:
@@ -38,24 +38,24 @@ class Retries:
         self._never = threading.Event()
         self._down = False
 
-    def call(self, attempt: Callable[[], _T], what: str) -> _T:
+    def call(self, attempt: Callable[[], _T], description: str) -> _T:
         """
-        Make a request. A Ctrl-C while it waits comes out as KeyboardInterrupt.
+        Make a request with retries. Ctrl-C during a wait raises KeyboardInterrupt.
 
         Args:
             attempt: the request.
-            what: what it is, for the log.
+            description: what it does, for the log.
 
         Raises:
-            BackendError: that of the last attempt.
+            BackendError: the last attempt failed.
         """
         policy = evolve(self._policy, max_attempts=1) if self._down else self._policy
 
-        def note(error: BackendError | SourceError, delay: float) -> None:
-            logger.info("%s: tried again in %.1f s: %s", what, delay, error)
+        def log_retry(error: BackendError | SourceError, delay: float) -> None:
+            logger.info("%s: retrying in %.1f s: %s", description, delay, error)
 
         try:
-            result = call_with_retries(attempt, policy, self._wait, note)
+            result = call_with_retries(attempt, policy, self._wait, log_retry)
         except BackendError as error:
             self._down = is_retryable(error)
             raise
@@ -64,22 +64,22 @@ class Retries:
 
     def pending_uploads(self, backend: MultipartBackend, prefix: str) -> Iterator[PendingUpload]:
         """
-        The pending uploads, as they come. Where the list breaks off, it is asked for again, and goes on.
+        Iterate over the pending uploads. If the list fails in the middle, it is requested again, and continues.
 
         Raises:
-            BackendError: that of the last attempt in a row that brought nothing new.
+            BackendError: the last of several consecutive attempts without a new upload failed.
         """
         seen: set[tuple[str, str]] = set()
-        left: Iterator[PendingUpload] | None = None
+        rest: Iterator[PendingUpload] | None = None
 
         def advance() -> PendingUpload | None:
-            nonlocal left
-            if left is None:
-                left = iter(backend.list_uploads(prefix))
+            nonlocal rest
+            if rest is None:
+                rest = iter(backend.list_uploads(prefix))
             try:
-                return next((one for one in left if (one.key, one.upload_id) not in seen), None)
+                return next((one for one in rest if (one.key, one.upload_id) not in seen), None)
             except BackendError:
-                left = None
+                rest = None
                 raise
 
         while (found := self.call(advance, f"listing the uploads in {backend.location}")) is not None:

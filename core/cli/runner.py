@@ -1,30 +1,28 @@
-"""From a command's work to its exit code: every end that it can have is told here, and nowhere else."""
+"""From a command line to an exit code: every error ends here, as text, as an object and as a code."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-import typer
+import click
 
-from partwise.cli import style
+from partwise.cli.style import use_color
 
 if TYPE_CHECKING:
     from partwise.cli.output import Output
-
-# The root of what typer raises for a line that it can't make sense of. It comes from click, or from a copy of click in
-# typer, by version; only this way to it is public in both.
-_WrongLine: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+    from partwise.cli.reporting import ErrorReport
 
 
-def invoke(command: Any, arguments: list[str]) -> int:
+def invoke(command: click.Command, arguments: list[str]) -> int:
     """
-    Have typer read the line and call the function of its command, and return what that returns.
+    Have click parse the line and run its command. Return the exit code.
 
     Args:
-        command: what typer made of the app.
-        arguments: the line, without the program's name. Commands find it as their context's `obj`.
+        command: the program.
+        arguments: the line, without the program's name. Commands get it as the `obj` of their context.
     """
     try:
         code = command.main(
@@ -32,89 +30,95 @@ def invoke(command: Any, arguments: list[str]) -> int:
             prog_name="partwise",
             standalone_mode=False,
             obj=arguments,
-            color=True if style.wanted(sys.stdout) else None,
+            color=True if use_color(sys.stdout) else None,
         )
-    except _WrongLine as error:
-        return _wrong_line(error, arguments)
-    except (OSError, RuntimeError) as error:
-        # Only typer's own work comes here, such as installing completion without a home, or into one that is read-only.
-        from partwise.cli.output import Output
-        from partwise.cli.reporting import FAILED
-
-        Output().problem(f"that can't be done here: {error}")
-        return FAILED
+    except click.UsageError as error:
+        return _usage_error(error, arguments)
     return code if isinstance(code, int) else 0
 
 
-def _wrong_line(error: Any, arguments: list[str]) -> int:
-    from partwise.cli.formatting import one_line, shown
+def _usage_error(error: click.UsageError, arguments: list[str]) -> int:
     from partwise.cli.output import Output
     from partwise.cli.reporting import WRONG_USAGE
 
-    message = shown(one_line(_no_such_flag(error) or error.format_message()))
-    path = getattr(getattr(error, "ctx", None), "command_path", "partwise")
-    # The line could not be read, so whether it asks for JSON is a guess, and one that harms nobody.
+    # The line could not be parsed, so whether it asks for JSON is a guess.
     output = Output(json="--json" in arguments)
-    see = f"see '{path} --help'{_if_it_was_a_file(error)}"
-    output.problem(f"{message.rstrip('.')}{'' if message.endswith('?') else ';'} {see}")
-    told = {"type": "UsageError", "message": message, "retryable": False, "resumable": False}
-    output.record({"ok": False, "error": told, "exit_code": WRONG_USAGE})
+    report = _format_usage_error(error)
+    output.error(report)
+    # What a value is refused for is the same error as in a program; all else is only known to command lines.
+    kind = "InvalidInput" if type(error) is click.BadParameter else "UsageError"
+    payload = {"type": kind, "message": report.one_line(), "retryable": False, "resumable": False}
+    output.record({"ok": False, "error": payload, "exit_code": WRONG_USAGE})
     return WRONG_USAGE
 
 
-def _no_such_flag(error: Any) -> str:
-    """In our words, since typer's differ from version to version; "" for any other error."""
-    if not hasattr(error, "option_name") or not hasattr(error, "possibilities"):
-        return ""
+def _format_usage_error(error: click.UsageError) -> ErrorReport:
+    """Describe a command line that could not be parsed."""
+    from partwise.cli.reporting import ErrorReport, hint_as_flags
+    from partwise.errors import PartwiseError
+
+    cause, hint = error.__cause__, ""
+    match error:
+        case click.NoSuchOption():
+            message = f"no such option: {error.option_name}"
+            hint = _similar(error) or _filename_hint(error.option_name)
+        case click.BadParameter() if error.message and error.param is not None:
+            message = f"{_name(error.param)}: {error.message}"
+            hint = hint_as_flags(cause) if isinstance(cause, PartwiseError) else ""
+        case _:
+            text = error.format_message()
+            message = text[:1].lower() + text[1:]
+    if not hint:
+        hint = f"See '{error.ctx.command_path if error.ctx else 'partwise'} --help'"
+    return ErrorReport(message.rstrip("."), hint=hint)
+
+
+def _name(parameter: click.Parameter) -> str:
+    if isinstance(parameter, click.Option):
+        return max(parameter.opts, key=len)
+    return (getattr(parameter, "metavar", None) or "").strip("[]")
+
+
+def _similar(error: click.NoSuchOption) -> str:
     from difflib import get_close_matches
 
-    # Those that differ by a letter or two, if there are any: the others would only distract.
-    possible = sorted(error.possibilities or ())
-    similar = " or ".join(sorted(get_close_matches(error.option_name, possible, cutoff=0.8)) or possible)
-    return f"No such option: {error.option_name}.{f' Did you mean {similar}?' if similar else ''}"
+    # Only names that differ by a letter or two: click's own suggestions are less similar.
+    similar = get_close_matches(error.option_name, error.possibilities or (), 1, 0.8)
+    return f"Did you mean {similar[0]}?" if similar else ""
 
 
-def _if_it_was_a_file(error: Any) -> str:
-    """What to type where a file's name was taken for a flag."""
-    name = str(getattr(error, "option_name", None) or "")
-    from pathlib import Path
-
-    return f"; a file of that name is written ./{name}" if name and Path(name).exists() else ""
+def _filename_hint(name: str) -> str:
+    return f"Write a file of that name as ./{name}" if Path(name).exists() else ""
 
 
-def carry_out(
-    work: Callable[[Output], int],
+def run_command(
+    work: Callable[[Output], int | None],
     *,
-    json: bool,
-    quiet: bool,
-    verbose: bool,
+    json: bool = False,
+    quiet: bool = False,
+    verbose: bool = False,
     subject: str = "",
     events: bool = False,
 ) -> int:
     """
-    Do the work of a command; tell an error in one line, and as one object where that was asked for.
+    Run a command and return its exit code. An error is printed, and written as an object if JSON was asked for.
 
     Args:
-        work: is given the output, and returns the exit code.
-        json: objects on standard output.
-        quiet: nothing but errors.
-        verbose: what the library logs, and tracebacks.
-        subject: what the command is about, for messages.
-        events: objects on standard output, for what happens on the way too.
+        work: gets the output, and returns the exit code; None is 0.
+        json: write objects to standard output.
+        quiet: print only errors.
+        verbose: print the library's log, and tracebacks.
+        subject: what the command works on, for messages.
+        events: write events to standard output as objects, too.
     """
     from partwise.cli.output import Output
-    from partwise.cli.reporting import exit_code, failure, sentence
-    from partwise.cli.signals import Stopped
+    from partwise.cli.reporting import exit_code, failure, format_error
 
     output = Output(json=json or events, quiet=quiet and not verbose, verbose=verbose, events=events)
     with output.logging():
         try:
-            return work(output)
-        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  # a defect, too, ends in one line
-            text, again = sentence(error, subject), []
-            if isinstance(error, Stopped) and error.command:
-                # A line to be typed is shown as it is, since spaces in it count.
-                text, again = f"{text} {error.advice}", [f"  {error.command}"]
-            output.problem(text, error, *again)
+            return work(output) or 0
+        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  # a defect is reported, too
+            output.error(format_error(error, subject), error)
             output.record(failure(error, subject))
             return exit_code(error)

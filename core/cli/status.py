@@ -1,4 +1,4 @@
-"""``partwise status``: the unfinished uploads that are recorded here."""
+"""``partwise status``: list the unfinished uploads that have a checkpoint here."""
 
 from __future__ import annotations
 
@@ -15,16 +15,24 @@ from attrs import define
 
 from partwise._engine.plan import PartPlan
 from partwise.checkpoint import Checkpoint
-from partwise.cli.formatting import age, amount, columns, moment, percent, shown
+from partwise.cli.formatting import (
+    columns,
+    escape_control,
+    format_age,
+    format_percent,
+    format_size,
+    format_time,
+    pluralize,
+)
 from partwise.cli.output import Output
 from partwise.cli.reporting import FAILED
-from partwise.cli.style import Colour, Line, Painted
-from partwise.cli.targets import StoreChoice, url_of
+from partwise.cli.style import Color, Line, Styled
+from partwise.cli.targets import StoreSpec, url_of
 from partwise.errors import CheckpointBusy, PartwiseError
 from partwise.protocols import CheckpointStore
 
 _STATES = {True: "running", False: "stopped", None: "unknown"}
-_COLOURS: dict[str, Colour] = {"running": "green", "stopped": "yellow", "unknown": "grey", "unreadable": "red"}
+_COLORS: dict[str, Color] = {"running": "green", "stopped": "yellow", "unknown": "grey", "unreadable": "red"}
 _HEADINGS = ("DONE", "SIZE", "AGE", "STATE", "UPLOAD")
 _STATE = _HEADINGS.index("STATE")
 
@@ -33,14 +41,14 @@ _F = TypeVar("_F")
 
 
 @define(frozen=True)
-class Known:
+class StatusRow:
     """
     One unfinished upload.
 
     Args:
-        checkpoint: what is recorded of it.
-        running: whether an uploader is at it now; None where that can't be found out.
-        age: seconds since it began; negative if that is dated in the future, not a number if the date is invalid.
+        checkpoint: its checkpoint.
+        running: whether it is running now; None if that is not known.
+        age: seconds since it started: negative if that is in the future, not a number if the date is invalid.
     """
 
     checkpoint: Checkpoint
@@ -49,32 +57,32 @@ class Known:
 
     @property
     def parts_total(self) -> int | None:
-        """The number of its parts; None for a stream, whose end is not known."""
+        """The number of its parts; None for a stream, whose size is not known."""
         checkpoint = self.checkpoint
         return PartPlan(checkpoint.part_size, checkpoint.fingerprint.size, checkpoint.parts_per_doubling).parts_total
 
     def figures(self) -> list[str]:
-        """How far it is, in short: done, size, age, state. What can't be computed is a question mark."""
-        found = [_or_else(None, get) for get in (self._done, self._size, lambda: age(self.age))]
+        """Return progress, size, age and state. What can't be computed is a question mark."""
+        found = [_or_else(None, get) for get in (self._done, self._size, lambda: format_age(self.age))]
         state = "unreadable" if None in found else _STATES[self.running]
         return [*("?" if one is None else one for one in found), state]
 
     def _done(self) -> str:
         done, total = self.checkpoint.bytes_done, self.checkpoint.fingerprint.size
-        return amount(done) if total is None else percent(done, total)
+        return format_size(done) if total is None else format_percent(done, total)
 
     def _size(self) -> str:
         total = self.checkpoint.fingerprint.size
-        return "?" if total is None else amount(total)
+        return "?" if total is None else format_size(total)
 
-    def places(self) -> tuple[str, str]:
-        """From where to where."""
+    def endpoints(self) -> tuple[str, str]:
+        """Return the source and the target."""
         source = "standard input" if self.checkpoint.source == "-" else self.checkpoint.source
         url = _or_else("?", lambda: url_of(self.checkpoint))
-        return shown(str(source)), f"-> {shown(url)}"
+        return escape_control(str(source)), f"-> {escape_control(url)}"
 
     def as_data(self) -> dict[str, Any]:
-        """For programs. What can't be computed is None."""
+        """Return the upload as an object. What can't be computed is None."""
         checkpoint = self.checkpoint
         return {
             "source": checkpoint.source,
@@ -88,7 +96,7 @@ class Known:
             "parts_done": _or_else(None, lambda: len(checkpoint.parts)),
             "parts_total": _or_else(None, lambda: self.parts_total),
             "part_size": checkpoint.part_size,
-            "created": _or_else(None, lambda: moment(checkpoint.created)),
+            "created": _or_else(None, lambda: format_time(checkpoint.created)),
             "age": _or_else(None, lambda: round(self.age, 1)),
             "running": self.running,
             "name": _or_else(None, lambda: checkpoint.name),
@@ -100,75 +108,76 @@ class Known:
 
 
 def _or_else(fallback: _F, get: Callable[[], _T]) -> _T | _F:
-    """What `get` returns. A store may hold anything, and one odd entry must not hide the others."""
+    """Return what `get` returns. A store may contain anything, and an invalid checkpoint must not hide the others."""
     try:
         return get()
     except Exception:  # noqa: BLE001  # see above
         return fallback
 
 
-def status(choice: StoreChoice, output: Output) -> int:
+def status(spec: StoreSpec, output: Output) -> int:
     """
-    Tell the unfinished uploads of a store, the oldest first.
+    Print the unfinished uploads of a store, the oldest first.
 
     Raises:
         CheckpointError: the store can't be read.
     """
-    choice.check_that_it_is_there()
-    with choice.open() as store:
-        checkpoints, unreadable = scanned(store)
-        known = sorted(_known(store, checkpoints), key=lambda one: (isnan(one.age), -one.age))
-    for one in known:
+    spec.require_existing()
+    with spec.open() as store:
+        checkpoints, unreadable = scan(store)
+        uploads = sorted(_rows(store, checkpoints), key=lambda one: (isnan(one.age), -one.age))
+    for one in uploads:
         output.record(one.as_data())
-    if not known and unreadable:
-        output.note(f"no unfinished upload that can be read is recorded in {choice}")
-        if choice.file:
-            return FAILED  # the only one that was asked for
-    elif not known and choice.file and not os.path.lexists(choice.file):
-        output.note(f"there is no file {choice.file}: its upload has not begun, or it is finished")
-    elif not known:
-        output.note(f"no unfinished uploads are recorded in {choice}")
+    if not uploads and unreadable:
+        output.note(f"no unfinished upload that can be read is recorded in {spec}")
+        if spec.file:
+            return FAILED  # it is the only checkpoint that was asked for
+    elif not uploads and spec.file and not os.path.lexists(spec.file):
+        output.note(f"there is no file {spec.file}: its upload has not started, or is finished")
+    elif not uploads:
+        output.note(f"no unfinished uploads are recorded in {spec}")
     elif not output.json:
-        output.say(*table(known, get_terminal_size().columns if sys.stdout.isatty() else None))
-        output.note(f"{len(known):,} unfinished: to carry one on, run its line again; to drop it, 'partwise abort'")
-    return output.listed()
+        output.say(*table(uploads, get_terminal_size().columns if sys.stdout.isatty() else None))
+        found = pluralize(len(uploads), "unfinished upload")
+        output.note(f"{found}: run its command again to resume it, or 'partwise abort' to drop it")
+    return output.list_exit_code()
 
 
-def table(known: Sequence[Known], width: int | None) -> list[Line]:
+def table(uploads: Sequence[StatusRow], width: int | None) -> list[Line]:
     """
-    The uploads in lines, under headings.
+    Format the uploads as lines, under headings.
 
-    Paths are never cut, so that they can be copied: where one line has no room for both, each has a line of its own.
+    Paths are never truncated, so that they can be copied: if source and target do not fit one line, each gets its own.
 
     Args:
-        known: the uploads.
-        width: columns of the terminal; None elsewhere, where an upload is one line, however long, for other programs.
+        uploads: the uploads.
+        width: columns of the terminal; None: one line for each upload, however long, for other programs.
     """
-    rows = [list(_HEADINGS), *([*one.figures(), "  ".join(one.places())] for one in known)]
+    rows = [list(_HEADINGS), *([*one.figures(), "  ".join(one.endpoints())] for one in uploads)]
     lines = columns(rows, right={0, 1})
     if width is not None and max(map(len, lines)) > width:
-        rows[1:] = [row for one in known for row in _in_two(one)]
+        rows[1:] = [row for one in uploads for row in _two_rows(one)]
         lines = columns(rows, right={0, 1})
-    coloured = [_coloured(line, row) for line, row in zip(lines[1:], rows[1:], strict=True)]
-    return [Painted(lines[0], "bold"), *coloured]
+    colored = [_colored(line, row) for line, row in zip(lines[1:], rows[1:], strict=True)]
+    return [Styled(lines[0], "bold"), *colored]
 
 
-def _in_two(one: Known) -> list[list[str]]:
-    source, target = one.places()
+def _two_rows(one: StatusRow) -> list[list[str]]:
+    source, target = one.endpoints()
     figures = one.figures()
     return [[*figures, source], [*("" for _ in figures), target]]
 
 
-def _coloured(line: str, row: Sequence[str]) -> Line:
+def _colored(line: str, row: Sequence[str]) -> Line:
     state = row[_STATE]
-    if state not in _COLOURS:
+    if state not in _COLORS:
         return line
     before, _, after = line.partition(f" {state} ")
-    return (f"{before} ", Painted(state, _COLOURS[state]), f" {after}")
+    return (f"{before} ", Styled(state, _COLORS[state]), f" {after}")
 
 
-class _Unreadable(logging.Handler):
-    """Counts the checkpoints that a store leaves out: each is logged as a warning."""
+class _CountWarnings(logging.Handler):
+    """Counts the checkpoints that a store skips: it logs a warning for each."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -178,26 +187,26 @@ class _Unreadable(logging.Handler):
         self.count += 1
 
 
-def scanned(store: CheckpointStore) -> tuple[list[Checkpoint], int]:
-    """The checkpoints of a store, and the number of those that can't be read."""
-    logger, counting = logging.getLogger("partwise.stores"), _Unreadable()
-    logger.addHandler(counting)
+def scan(store: CheckpointStore) -> tuple[list[Checkpoint], int]:
+    """Return the checkpoints of a store, and the number of checkpoints that can't be read."""
+    logger, counter = logging.getLogger("partwise.stores"), _CountWarnings()
+    logger.addHandler(counter)
     try:
-        return list(store.scan()), counting.count
+        return list(store.scan()), counter.count
     finally:
-        logger.removeHandler(counting)
+        logger.removeHandler(counter)
 
 
-def _known(store: CheckpointStore, checkpoints: Sequence[Checkpoint]) -> Iterator[Known]:
+def _rows(store: CheckpointStore, checkpoints: Sequence[Checkpoint]) -> Iterator[StatusRow]:
     now = time.time()
     for checkpoint in checkpoints:
-        began = _or_else(nan, lambda one=checkpoint: float(one.created))  # type: ignore[misc]  # its own, not the last
-        yield Known(checkpoint, is_running(store, checkpoint), now - began)
+        started = _or_else(nan, lambda one=checkpoint: float(one.created))  # type: ignore[misc]  # bound here
+        yield StatusRow(checkpoint, is_running(store, checkpoint), now - started)
 
 
 def is_running(store: CheckpointStore, checkpoint: Checkpoint) -> bool | None:
-    """Whether an uploader is at it now; None where that can't be found out."""
-    # Only a claim tells: it is held while an uploader lives, and by no dead one. Ours is released at once.
+    """Return whether the upload is running now; None if that is not known."""
+    # A run claims its checkpoint, and a claim ends with its process. Our own claim is released at once.
     try:
         with store.claim(checkpoint.name):
             return False

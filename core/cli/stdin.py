@@ -1,4 +1,4 @@
-"""Standard input as a source that can be told to stop, though nothing comes from it."""
+"""Standard input as a source, whose reads end when the upload is to stop."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from partwise._engine.throttle import TransferStopped
 from partwise.errors import SourceUnreadable
 from partwise.sources import StreamSource
 
-#: What stands for standard input on the command line and, as the source's name, in checkpoints.
+#: Standard input on the command line and, as the name of the source, in checkpoints.
 STANDARD_INPUT = "-"
 
-# How long a stop may go unnoticed while a producer is silent, in seconds.
-_PATIENCE = 0.2
+# Seconds between two checks whether to stop, while no bytes arrive.
+_POLL = 0.2
 
 
 class _Pipe:
     """
-    The bytes of a descriptor, as they come.
+    The bytes of a pipe.
 
-    A read waits for bytes, however long, but not once `stop` is set: an upload that is to stop would otherwise wait for
-    a producer that has nothing to say.
+    A read waits for bytes, but not any more once `stop` is set: a stopped upload would otherwise wait for a producer
+    that writes nothing.
     """
 
     def __init__(self, stream: Any, stop: threading.Event) -> None:
@@ -34,36 +34,36 @@ class _Pipe:
         descriptor = _descriptor(self._stream)
         if descriptor is None:
             return bytes(self._stream.read(size))
-        while not _has_news(descriptor):
-            self._go_on()
+        while not _is_readable(descriptor):
+            self._check_stop()
         data = os.read(descriptor, size)
         if not data:
-            # The Ctrl-C that stops us stops the producer, too, and its death looks like the end of the bytes.
-            self._go_on()
+            # Ctrl-C kills the producer, too, which looks like the end of its bytes.
+            self._check_stop()
         return data
 
-    def _go_on(self) -> None:
+    def _check_stop(self) -> None:
         if self._stop.is_set():
             raise TransferStopped("the upload is ending")
 
 
 def standard_input(stop: threading.Event) -> StreamSource:
     """
-    Standard input, from where it stands to its end.
+    Return standard input as a source, from its current position to its end.
 
     Args:
-        stop: when it is set, reading waits no longer.
+        stop: when it is set, reads fail instead of waiting.
 
     Raises:
         SourceUnreadable: this process has no standard input.
     """
     if sys.stdin is None:
-        raise SourceUnreadable("standard input is closed, so there is nothing to read", source=STANDARD_INPUT)
+        raise SourceUnreadable("standard input is closed", source=STANDARD_INPUT)
     return StreamSource(_Pipe(sys.stdin.buffer, stop), name=STANDARD_INPUT)
 
 
 def _descriptor(stream: Any) -> int | None:
-    # Windows can't wait for a pipe, and a program that runs the command in its own process may have no descriptor.
+    # Windows can't wait for a pipe; a program that runs the command in its own process may have replaced the stream.
     if os.name == "nt":
         return None
     try:
@@ -73,7 +73,7 @@ def _descriptor(stream: Any) -> int | None:
     return int(number)
 
 
-def _has_news(descriptor: int) -> bool:
+def _is_readable(descriptor: int) -> bool:
     import select
 
-    return bool(select.select([descriptor], [], [], _PATIENCE)[0])
+    return bool(select.select([descriptor], [], [], _POLL)[0])

@@ -1,8 +1,8 @@
 """
-Standard output and standard error to which writing never fails.
+Standard output and standard error whose writes never fail.
 
-A command may be started without them (``>&-``), its reader may leave (``| head``), its terminal may go away, the disk
-behind them may be full. None of this must end an upload, or make a failure of one that has succeeded.
+They may be closed (``>&-``), the reader may exit (``| head``), the terminal may be closed, the disk may be full. None
+of this may stop an upload, or turn a finished one into a failure.
 """
 
 from __future__ import annotations
@@ -15,43 +15,43 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TextIO
 
-# The reader or the terminal is gone, so output has no recipient.
+# The reader has exited or the terminal was closed: no one waits for the output.
 _GONE = frozenset({errno.EPIPE, errno.EIO, errno.EBADF, errno.ENXIO, errno.ECONNRESET})
 
-# What fits into the buffer of a stream, in characters of up to four bytes. Of more than that, a stream that does not
-# block would lose what the pipe has no room for.
-_PIECE = 2000
+# Characters, of up to four bytes, that fit into the buffer of a stream. Of a longer text, a non-blocking stream would
+# lose what does not fit into the pipe.
+_CHUNK = 2000
 
 
 class SteadyStream(io.TextIOBase):
     """
-    A stream that drops what can't be written, and remembers why.
+    A stream that drops what it can't write, and remembers why.
 
-    It has no `buffer`, so that no library writes past it.
+    It has no `buffer`, so that no library bypasses it.
 
     Args:
-        stream: where the text goes; None drops all of it.
+        stream: where to write; None drops everything.
     """
 
     def __init__(self, stream: TextIO | None) -> None:
         self._stream = stream
-        #: Why text was dropped: the first error; None where none was, or where the stream was closed from the start.
+        #: The error for which text was dropped; None if there was none, or if the stream was closed from the start.
         self.failure: Exception | None = None
 
     @property
     def is_cut_short(self) -> bool:
-        """Whether text is missing that a reader still waits for, as on a full disk."""
+        """Whether text was lost that a reader still expects, as on a full disk."""
         return self.failure is not None and getattr(self.failure, "errno", None) not in _GONE
 
     def write(self, text: str, /) -> int:
         """Write, or drop."""
         if not isinstance(text, str):
-            raise TypeError("text is written here, not bytes")
-        if len(text) <= _PIECE or self._stream is None or _blocks(self._stream):
+            raise TypeError("expected text, not bytes")
+        if len(text) <= _CHUNK or self._stream is None or _blocks(self._stream):
             self._write(text)
         else:
-            for begin in range(0, len(text), _PIECE):
-                self._write(text[begin : begin + _PIECE])
+            for begin in range(0, len(text), _CHUNK):
+                self._write(text[begin : begin + _CHUNK])
                 self.flush()
         return len(text)
 
@@ -68,9 +68,9 @@ class SteadyStream(io.TextIOBase):
         except BlockingIOError:
             self.flush()
         except RuntimeError:
-            pass  # the handler of a signal writes in the middle of another write to the same stream
+            pass  # a signal handler writes during another write to the same stream
         except (OSError, ValueError) as error:  # ValueError: it was closed
-            self._give_up(stream, error)
+            self._discard(stream, error)
 
     def flush(self) -> None:
         """Flush, or drop."""
@@ -79,39 +79,39 @@ class SteadyStream(io.TextIOBase):
             try:
                 return stream.flush()
             except BlockingIOError:
-                # Another process made the pipe non-blocking, and its reader is slow.
+                # Another process has made the pipe non-blocking, and the reader is slow.
                 try:
-                    _wait_for_room(stream)
+                    _wait_until_writable(stream)
                 except (OSError, ValueError) as error:
-                    return self._give_up(stream, error)
+                    return self._discard(stream, error)
             except RuntimeError:
-                return None  # as above
+                return None  # see _write
             except (OSError, ValueError) as error:
-                return self._give_up(stream, error)
+                return self._discard(stream, error)
         return None
 
     def fileno(self) -> int:
-        """The descriptor; raises OSError where there is none."""
+        """Return the descriptor, or raise OSError if there is none."""
         if self._stream is None:
             raise io.UnsupportedOperation("fileno")
         return self._stream.fileno()
 
     def isatty(self) -> bool:
-        """Whether it is a terminal, and still there."""
+        """Return whether it is a terminal that is still open."""
         with suppress(OSError, ValueError):
             return self._stream is not None and self._stream.isatty()
         return False
 
     @property
-    def encoding(self) -> str:  # type: ignore[override]  # a property does
+    def encoding(self) -> str:  # type: ignore[override]  # read-only here
         """The encoding of the stream behind this one."""
         return getattr(self._stream, "encoding", None) or "utf-8"
 
-    def _give_up(self, stream: TextIO, error: Exception) -> None:
+    def _discard(self, stream: TextIO, error: Exception) -> None:
         self.failure, self._stream = error, None
         with suppress(OSError, ValueError):
-            # What is still in its buffer must not fail once more at exit. Only where it is this process's own: the file
-            # that a calling program put in its place is not ours to close.
+            # Discard its buffer, so that the flush at exit does not fail again. Only if the descriptor is that of this
+            # process: a calling program may have replaced the stream by a file that must stay open.
             if stream.fileno() in (1, 2):
                 null = os.open(os.devnull, os.O_WRONLY)
                 os.dup2(null, stream.fileno())
@@ -125,7 +125,7 @@ def _blocks(stream: TextIO) -> bool:
         return True
 
 
-def _wait_for_room(stream: TextIO) -> None:
+def _wait_until_writable(stream: TextIO) -> None:
     import select
 
     select.select([], [stream.fileno()], [])
@@ -133,7 +133,7 @@ def _wait_for_room(stream: TextIO) -> None:
 
 @contextmanager
 def steady_streams() -> Iterator[SteadyStream]:
-    """Replace standard output and standard error of this process for a while; yields standard output."""
+    """Replace standard output and standard error of this process, and restore them at the end."""
     _occupy_closed_descriptors()
     before = sys.stdout, sys.stderr
     out, err = SteadyStream(sys.stdout), SteadyStream(sys.stderr)
@@ -148,10 +148,10 @@ def steady_streams() -> Iterator[SteadyStream]:
 
 def _occupy_closed_descriptors() -> None:
     """
-    Open the null device in the place of standard streams that are closed.
+    Open the null device for standard streams that are closed.
 
-    Otherwise the next file that is opened, a checkpoint or an object, gets the number 1 or 2, and with it whatever a
-    library or a child process writes to its standard output or error.
+    Otherwise the next file to be opened, perhaps a checkpoint, gets descriptor 1 or 2, and whatever a library or a
+    child process writes to standard output or standard error goes into it.
     """
     if None not in (sys.stdin, sys.stdout, sys.stderr):
         return

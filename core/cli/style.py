@@ -1,8 +1,8 @@
 """
-Colours on a terminal, and nowhere else.
+Colors on a terminal.
 
-``NO_COLOR`` forbids them everywhere, ``FORCE_COLOR`` wants them everywhere, and ``TERM=dumb`` has none; the first two
-count if they are there and not empty. No library is imported for it: help is to come at once.
+``NO_COLOR`` turns them off, ``FORCE_COLOR`` turns them on everywhere, if set and not empty; ``TERM=dumb`` has none. No
+library is imported for them, so that help pages are fast.
 """
 
 from __future__ import annotations
@@ -10,51 +10,51 @@ from __future__ import annotations
 import os
 from typing import Literal, Self, TextIO
 
-Colour = Literal["bold", "red", "green", "yellow", "cyan", "grey"]
+Color = Literal["bold", "red", "green", "yellow", "cyan", "grey"]
 
 
-class Painted(str):
+class Styled(str):
     """
-    Text that has a colour where it goes to a terminal.
+    Text that is printed in a color on a terminal.
 
     Args:
         text: the text.
-        colour: the colour.
+        color: the color.
     """
 
-    __slots__ = ("colour",)
+    __slots__ = ("color",)
 
-    colour: Colour
+    color: Color
 
-    def __new__(cls, text: str, colour: Colour) -> Self:
+    def __new__(cls, text: str, color: Color) -> Self:
         made = super().__new__(cls, text)
-        made.colour = colour
+        made.color = color
         return made
 
 
-#: A line to be printed: a text, or its pieces.
+#: A line to print: text, or pieces of text.
 Line = str | tuple[str, ...]
 
 
-# The numbers of ISO 6429, in the order in which they are nested.
-_CODES: dict[Colour, int] = {"bold": 1, "red": 31, "green": 32, "yellow": 33, "cyan": 36, "grey": 90}
+# The codes of ISO 6429 (ANSI).
+_CODES: dict[Color, int] = {"bold": 1, "red": 31, "green": 32, "yellow": 33, "cyan": 36, "grey": 90}
 
 
 def can_move_the_cursor(stream: TextIO) -> bool:
-    """Whether it is a terminal on which a line can be drawn anew."""
+    """Return whether it is a terminal on which a line can be overwritten."""
     return stream.isatty() and os.environ.get("TERM", "") not in ("dumb", "unknown")
 
 
-def wanted(stream: TextIO) -> bool:
-    """Whether what goes there shall have colours."""
+def use_color(stream: TextIO) -> bool:
+    """Return whether to print colors there."""
     if os.environ.get("NO_COLOR"):
         return False
     if os.environ.get("FORCE_COLOR"):
         return True
-    # A console of Windows has to be asked first; words without colours are as true.
+    # A console of Windows does not support them without being switched.
     return os.name != "nt" and can_move_the_cursor(stream)
 
 
-def painted(text: str, colour: Colour, stream: TextIO) -> str:
-    """The text in a colour, where that stream shall have colours."""
-    return f"\x1b[{_CODES[colour]}m{text}\x1b[0m" if text and wanted(stream) else text
+def styled(text: str, color: Color, stream: TextIO) -> str:
+    """Return the text in a color, if that stream shows colors."""
+    return f"\x1b[{_CODES[color]}m{text}\x1b[0m" if text and use_color(stream) else text

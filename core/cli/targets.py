@@ -1,9 +1,8 @@
-"""From what was said on the command line to a backend, a store, a source."""
+"""Open what the command line names: backends by URL, checkpoint stores by flags."""
 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,7 +11,7 @@ from urllib.parse import quote
 from attrs import define
 
 from partwise.checkpoint import Checkpoint
-from partwise.cli.parsing import at_most_one
+from partwise.cli.parsing import require_at_most_one
 from partwise.cli.stdin import STANDARD_INPUT
 from partwise.errors import InvalidInput
 from partwise.protocols import CheckpointStore, MultipartBackend
@@ -20,12 +19,12 @@ from partwise.registry import default_checkpoint_store, open_backend, open_check
 
 
 @define(frozen=True)
-class StoreChoice:
+class StoreSpec:
     """
-    Where progress is recorded; the user's state directory if nothing is said.
+    The checkpoint store that the flags name; by default the user's state directory.
 
     Args:
-        file: one file, for one upload.
+        file: a checkpoint file, for one upload.
         directory: a directory of checkpoints.
         url: the URL of a store.
     """
@@ -35,12 +34,11 @@ class StoreChoice:
     url: str | None = None
 
     def __attrs_post_init__(self) -> None:
-        at_most_one(checkpoint=self.file, checkpoint_dir=self.directory, store=self.url)
-        _refuse_memory(self.url or "", "--store")
+        require_at_most_one(checkpoint=self.file, checkpoint_dir=self.directory, store=self.url)
 
     @property
     def is_given(self) -> bool:
-        """Whether anything was said."""
+        """Whether a flag names a store."""
         return (self.file, self.directory, self.url) != (None, None, None)
 
     def __str__(self) -> str:
@@ -51,10 +49,10 @@ class StoreChoice:
     @contextmanager
     def open(self) -> Iterator[CheckpointStore]:
         """
-        The store, closed at the end if it can be closed.
+        Open the store, and close it at the end if it has a method for that.
 
         Raises:
-            InvalidInput: what was said makes no sense.
+            InvalidInput: the store can't be opened.
         """
         store = self._open()
         try:
@@ -64,35 +62,40 @@ class StoreChoice:
             if close is not None:
                 close()
 
-    def check_that_it_is_there(self, *, the_file_too: bool = False) -> None:
+    def require_existing(self, *, including_file: bool = False) -> None:
         """
-        Refuse a place that does not exist, whose name is most likely a typo, unlike one that holds nothing.
+        Refuse a store that does not exist: its name is probably misspelled, and it would look like an empty one.
 
-        A store that was named by a URL is asked by its method `exists`, if it has one.
+        A store that is named by a URL is asked by its method `exists`, if it has one.
 
         Args:
-            the_file_too: a file for one upload has to exist, too; without this only its directory, since the file goes
-                with its upload.
+            including_file: a checkpoint file has to exist, too. Otherwise only its directory has to, since the file is
+                deleted with its upload.
 
         Raises:
-            InvalidInput: the place that was named does not exist.
+            InvalidInput: the store does not exist.
         """
-        missing = None
-        if self.directory and not os.path.isdir(self.directory):  # noqa: PTH112  # fails on no name
-            missing = f"--checkpoint-dir: there is no directory {self.directory}"
-        elif self.file:
-            there = os.path.isdir(os.path.dirname(self.file) or ".")  # noqa: PTH112, PTH120  # likewise
-            if not there or (the_file_too and not os.path.exists(self.file)):  # noqa: PTH110  # likewise
-                missing = f"--checkpoint: there is no {'directory of the ' * (not there)}file {self.file}"
-            elif os.path.isdir(self.file):  # noqa: PTH112  # likewise
-                missing = f"--checkpoint: {self.file} is a directory, which --checkpoint-dir takes"
-        elif self.url:
+        missing = self._missing(including_file=including_file)
+        if missing:
+            raise InvalidInput(f"{missing}; nothing was changed")
+
+    # The functions of os.path return False for names that are invalid; the methods of Path raise.
+    def _missing(self, *, including_file: bool) -> str:
+        if self.directory and not os.path.isdir(self.directory):  # noqa: PTH112  # see above
+            return f"--checkpoint-dir: there is no directory {self.directory}"
+        if self.file:
+            if not os.path.isdir(os.path.dirname(self.file) or "."):  # noqa: PTH112, PTH120  # see above
+                return f"--checkpoint: there is no directory for the file {self.file}"
+            if including_file and not os.path.exists(self.file):  # noqa: PTH110  # see above
+                return f"--checkpoint: there is no file {self.file}"
+            if os.path.isdir(self.file):  # noqa: PTH112  # see above
+                return f"--checkpoint: {self.file} is a directory: use --checkpoint-dir"
+        if self.url:
             with self.open() as store:
                 exists = getattr(store, "exists", None)
                 if exists is not None and not exists():
-                    missing = f"--store: {self.url} does not exist"
-        if missing is not None:
-            raise InvalidInput(f"{missing}, so nothing is recorded there; nothing was done")
+                    return f"--store: {self.url} does not exist"
+        return ""
 
     def _open(self) -> CheckpointStore:
         if self.url is not None:
@@ -107,13 +110,13 @@ class StoreChoice:
 
 
 @define(frozen=True)
-class BackendChoice:
+class BackendSpec:
     """
-    Where objects are.
+    The backend that a URL and the flags name.
 
     Args:
         url: as it was given.
-        settings: what else was said about the way there; None stands for what was not said.
+        settings: the connection settings that were given.
     """
 
     url: str
@@ -122,13 +125,11 @@ class BackendChoice:
     @contextmanager
     def open(self) -> Iterator[tuple[MultipartBackend, str]]:
         """
-        The backend, closed at the end, and what the URL has beyond the bucket: a key, a prefix, or nothing.
+        Open the backend, close it at the end, and yield it with the rest of the URL: a key, a prefix, or "".
 
         Raises:
-            InvalidInput: the URL or a setting makes no sense.
+            InvalidInput: the URL or a setting is invalid.
         """
-        _check_scheme(self.url)
-        _refuse_memory(self.url, "URL")
         backend, key = open_backend(self.url, **self.settings)
         try:
             yield backend, key
@@ -138,108 +139,79 @@ class BackendChoice:
     @contextmanager
     def open_prefix(self) -> Iterator[tuple[MultipartBackend, str]]:
         """
-        The backend, and how the keys begin that the URL speaks of; "" for all keys of the bucket.
+        Open the backend, and yield it with the prefix of the keys that the URL selects; "" for all keys.
 
         Raises:
-            InvalidInput: the URL or a setting makes no sense, or names a directory that is not there, or one of which
-                the slash at its end is missing.
+            InvalidInput: the URL or a setting is invalid, the URL names a directory that does not exist, or a directory
+                without a slash at its end.
         """
         with self.open() as (backend, prefix):
             if prefix:
-                _check_that_it_is_no_directory(backend, prefix, self.url, "for what is in it, end it with a slash")
+                _refuse_directory(backend, prefix, self.url, "To select what is in it, end the URL with a slash")
             directory = _directory_of(backend)
-            if directory is not None and not os.path.isdir(directory):  # noqa: PTH112  # fails on no name
-                raise InvalidInput(f"{self.url!r:.200}: there is no directory {directory}; nothing was done")
+            if directory is not None and not os.path.isdir(directory):  # noqa: PTH112  # invalid names are not there
+                raise InvalidInput(f"{self.url!r:.200}: there is no directory {directory}; nothing was changed")
             yield backend, prefix
 
-    def check_that_it_names_something(self, backend: MultipartBackend, prefix: str) -> None:
+    def require_matching_name(self, backend: MultipartBackend, prefix: str) -> None:
         """
-        Tell keys of which no upload is pending from a directory that is not there and whose slash is missing.
+        For a prefix without any pending upload: refuse it if no name in the backend's directory matches it, either.
+
+        It is then probably misspelled, or a directory that does not exist, written without its slash.
 
         Raises:
-            InvalidInput: in the directory of the backend, if it has one, no name begins as the URL says.
+            InvalidInput: no name matches. Backends without a directory are not checked.
         """
         directory = _directory_of(backend)
         if directory is None or not prefix:
             return
         above, begin = os.path.split(prefix)
-        with suppress(OSError, ValueError):  # what can't be read can't be told from a name that is wrong
+        with suppress(OSError, ValueError):  # if it can't be read, no name is known to match
             if any(name.startswith(begin) for name in os.listdir(directory / above)):  # noqa: PTH208  # all names
                 return
         raise InvalidInput(
-            f"{self.url!r:.200}: nothing in {directory} has a name that begins with {prefix!r:.100}, and no upload to"
-            " such a key is pending; nothing was done"
+            f"{self.url!r:.200}: no name in {directory} begins with {prefix!r:.100}, and no upload to such a key is"
+            " pending; nothing was changed"
         )
 
     @contextmanager
     def open_object(self, file: str) -> Iterator[tuple[MultipartBackend, str, str]]:
         """
-        The backend, the key of the object that the URL names, and its whole URL, for people.
+        Open the backend, and yield it with the key of the object and the object's URL.
 
-        Where the URL ends like a folder, with a slash or with the bucket, the file's name goes there.
+        If the URL ends with a slash or is that of a bucket, the file's name is added.
 
         Args:
             file: what is uploaded: a path, or ``-``.
 
         Raises:
-            InvalidInput: the URL names no object, and neither does the file.
+            InvalidInput: the URL names no object, and the file has no name to add.
         """
         if not file:
             raise InvalidInput("the name of the file is empty")
         with self.open() as (backend, key):
             if key and not key.endswith("/"):
-                _check_that_it_is_no_directory(backend, key, self.url, "to put the file into it, end it with a slash")
+                _refuse_directory(backend, key, self.url, "To upload into it, end the URL with a slash")
                 yield backend, key, self.url
             else:
-                name = _name(file, self.url)
-                # Only in file: URLs are there signs that don't stand for themselves.
-                shown = quote(os.fsencode(name), safe="") if self.url.lower().startswith("file:") else name
-                yield backend, key + name, f"{self.url.rstrip('/')}/{shown}"
+                name = _name_of(file, self.url)
+                # Only file: URLs are percent-encoded; in others each character stands for itself.
+                in_url = quote(os.fsencode(name), safe="") if self.url.lower().startswith("file:") else name
+                yield backend, key + name, f"{self.url.rstrip('/')}/{in_url}"
 
 
-def _check_scheme(url: str) -> None:
+def _refuse_directory(backend: MultipartBackend, key: str, url: str, hint: str) -> None:
     """
-    Help those who name a directory as other programs take it.
+    Refuse a key or prefix that is a directory: the slash at its end was probably forgotten.
 
     Raises:
-        InvalidInput: this is no URL.
-    """
-    if ":" not in url.replace("\\", "/").partition("/")[0] or re.match(r"[A-Za-z]:[\\/]", url):
-        example = "oss://bucket/key"
-        with suppress(OSError, ValueError):  # the working directory was removed; or it is the name of nothing
-            if url:
-                as_uri = Path(url).absolute().as_uri()
-                example += f", or {as_uri}{'/' * url.endswith('/')} for a directory of this machine"
-        raise InvalidInput(f"{url!r:.200} is not a URL: write {example}")
-
-
-def _refuse_memory(url: str, what: str) -> None:
-    """
-    Refuse to keep in this process what is to outlive it.
-
-    Raises:
-        InvalidInput: the URL is of the storage, or the store, that exists in the memory of one process only.
-    """
-    if url.partition(":")[0].lower() == "memory":
-        instead = "oss://bucket/key or file:///directory/key" if what == "URL" else "sqlite:///uploads.db"
-        raise InvalidInput(
-            f"{what}: {url!r:.200} is the memory of this process, which ends with the command: nothing would be kept;"
-            f" write {instead}"
-        )
-
-
-def _check_that_it_is_no_directory(backend: MultipartBackend, key: str, url: str, advice: str) -> None:
-    """
-    Help those who name a directory and forget its slash.
-
-    Raises:
-        InvalidInput: there is a directory of that name.
+        InvalidInput: it is a directory.
     """
     directory = _directory_of(backend)
     if directory is None or ".." in Path(key).parts:
         return
-    if os.path.isdir(directory / key):  # noqa: PTH112  # a name that is too long is for the backend to refuse
-        raise InvalidInput(f"{url!r:.200} is a directory: {advice}")
+    if os.path.isdir(directory / key):  # noqa: PTH112  # the backend refuses names that are too long
+        raise InvalidInput(f"{url!r:.200} is a directory", hint=hint)
 
 
 def _directory_of(backend: MultipartBackend) -> Path | None:
@@ -247,18 +219,18 @@ def _directory_of(backend: MultipartBackend) -> Path | None:
     return directory if isinstance(directory, Path) else None
 
 
-def _name(file: str, url: str) -> str:
+def _name_of(file: str, url: str) -> str:
     name = "" if file == STANDARD_INPUT else Path(file).name
     if not name:
-        raise InvalidInput(f"{url!r:.200} names no object, and {file!r} has no name to give it: write the whole key")
+        raise InvalidInput(f"{url!r:.200} names no object, and {file!r} has no name to add", hint="Write the whole key")
     return name
 
 
 def url_of(checkpoint: Checkpoint) -> str:
     """
-    Where a recorded upload goes, as it is written on the command line.
+    Return the URL of a recorded upload, as it is written on the command line.
 
-    A location says more than that: where there is an ``@``, the region or host that tells buckets of one name apart.
+    A checkpoint's location may have an ``@`` and a region or host after the bucket; URLs do not.
     """
     scheme, _, rest = checkpoint.location.partition("://")
     if scheme == "file":

@@ -1,139 +1,163 @@
-"""``partwise upload``: one upload, from the line that asks for it to its exit code."""
+"""``partwise upload``, and ``--dry-run``."""
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from contextlib import suppress
+from itertools import groupby
 from pathlib import Path
 from shutil import get_terminal_size
 from typing import Any
 
-from attrs import asdict, define, evolve
+from attrs import asdict, define, evolve, field
 
 from partwise._engine.context import ResumeMode
-from partwise.cli.formatting import amount, columns, count, numbers, shown, span
+from partwise.cli.formatting import columns, escape_control, format_duration, format_range, format_size, pluralize
 from partwise.cli.output import Output
+from partwise.cli.parsing import require_at_most_one
 from partwise.cli.progress_display import Kind, meter_for
 from partwise.cli.reporting import DONE, progress_of, success
-from partwise.cli.signals import Signals, Stopped
+from partwise.cli.signals import SignalReceived, Signals
 from partwise.cli.stdin import STANDARD_INPUT, standard_input
-from partwise.cli.style import Colour, Line, Painted
-from partwise.cli.targets import BackendChoice, StoreChoice
+from partwise.cli.style import Color, Line, Styled
+from partwise.cli.targets import BackendSpec, StoreSpec
 from partwise.config import TransferConfig
-from partwise.errors import CallbackError, UploadPaused
+from partwise.errors import CallbackError, SourceUnreadable, UploadPaused
 from partwise.explain import Explanation, PlannedPart
 from partwise.model import ObjectOptions
 from partwise.results import Progress, UploadResult
+from partwise.sources import StreamSource
 from partwise.task import UploadTask
 from partwise.uploader import Uploader
 
-# Between two looks at whether a signal came, in seconds: on Windows nothing interrupts a wait.
-_LOOK = 0.2
+# Seconds between two checks for a signal: on Windows, signals do not interrupt a wait.
+_POLL = 0.2
 
 
 @define(frozen=True)
-class UploadOrder:
+class UploadCommand:
     """
-    What one line asks for.
+    An upload as the command line describes it.
 
     Args:
         file: a path, or ``-`` for standard input.
-        target: where to.
-        store: where progress is recorded.
+        target: the URL, with its connection settings.
+        store: where the checkpoint is.
         config: how to transfer.
-        options: what the object shall be like.
+        options: properties of the object.
         resume: "auto", "require" or "never".
-        command: the line itself, to be shown where it is to be run again.
-        meter: how progress is shown.
-        interval: seconds between two lines or objects of progress; None: what suits them.
-        url: the whole URL of the object, for people.
-        expected_size: bytes that the source must have; None: any number.
-        expected_crc64: the CRC-64/XZ that it must have; None: any.
+        command: the command line, to be shown if it should be run again.
+        progress: the form in which progress is shown.
+        interval: seconds between two lines or objects of progress; None: the default of the form.
+        url: the URL of the object, for messages.
+        expected: `expected_size` and `expected_crc64`, as far as they were given.
     """
 
     file: str
-    target: BackendChoice
-    store: StoreChoice
+    target: BackendSpec
+    store: StoreSpec
     config: TransferConfig
     options: ObjectOptions
     resume: ResumeMode
     command: str
-    meter: Kind = "auto"
+    progress: Kind = "auto"
     interval: float | None = None
     url: str = ""
-    expected_size: int | None = None
-    expected_crc64: int | None = None
+    expected: Mapping[str, int] = field(factory=dict)
 
     def __str__(self) -> str:
-        return f"{self.source} to {shown(self.url or self.target.url)}"
-
-    @property
-    def expected(self) -> dict[str, int | None]:
-        """What the library calls what the source must be like."""
-        return {"expected_size": self.expected_size, "expected_crc64": self.expected_crc64}
+        return f"{self.source} to {escape_control(self.url or self.target.url)}"
 
     @property
     def source(self) -> str:
-        """The source, as people call it."""
-        return "standard input" if self.file == STANDARD_INPUT else shown(self.file)
+        """The source, for messages."""
+        return "standard input" if self.file == STANDARD_INPUT else escape_control(self.file)
 
 
-def upload(order: UploadOrder, output: Output) -> int:
+def resume_mode(*, no_resume: bool, require_resume: bool) -> ResumeMode:
     """
-    Upload, showing how far it is, and tell what came of it.
+    Return the resume mode that the flags ask for.
 
     Raises:
-        Stopped: a signal asked for a stop; the message says what is kept and how to go on.
-        PartwiseError: as `Uploader.upload` says.
+        InvalidInput: both flags were given.
     """
-    with order.target.open_object(order.file) as (backend, key, url), order.store.open() as store:
-        order = evolve(order, url=url)
-        uploader = Uploader(backend, store=store, config=order.config)
-        began = time.monotonic()
+    require_at_most_one(no_resume=no_resume, require_resume=require_resume)
+    return "never" if no_resume else "require" if require_resume else "auto"
+
+
+def upload(command: UploadCommand, output: Output) -> int:
+    """
+    Upload, show progress, and print the result.
+
+    Raises:
+        SignalReceived: a signal stopped the upload; it says what is kept and how to resume.
+        PartwiseError: as `Uploader.upload` does.
+    """
+    with command.target.open_object(command.file) as (backend, key, url), command.store.open() as store:
+        command = evolve(command, url=url)
+        uploader = Uploader(backend, store=store, config=command.config)
+        started = time.monotonic()
         try:
-            result = _perform(uploader, key, order, output)
+            result = _perform(uploader, key, command, output)
         except CallbackError as error:
             if isinstance(error.result, UploadResult):
-                output.note(*in_words(order, error.result, time.monotonic() - began))
+                output.note(*format_result(command, error.result, time.monotonic() - started))
             raise
-        output.say(*in_words(order, result, time.monotonic() - began))
+        output.say(*format_result(command, result, time.monotonic() - started))
         output.record({**success(result), "url": url})
         return DONE
 
 
-def _perform(uploader: Uploader, key: str, order: UploadOrder, output: Output) -> UploadResult:
+def _perform(uploader: Uploader, key: str, command: UploadCommand, output: Output) -> UploadResult:
     stop = threading.Event()
-    source = standard_input(stop) if order.file == STANDARD_INPUT else order.file
-    name = order.source if order.file == STANDARD_INPUT else Path(order.file).name
-    meter = meter_for(output, name, str(order), order.meter, order.interval)
+    source = _source(command.file, stop)
+    name = command.source if command.file == STANDARD_INPUT else Path(command.file).name
+    meter = meter_for(output, name, str(command), command.progress, command.interval)
     task: UploadTask | None = None
 
-    def ask_to_stop(number: int) -> None:
+    def pause(number: int) -> None:
         if task is None:
-            raise Stopped(number, "stopped before anything was sent")
+            raise SignalReceived(number, "stopped before anything was sent")
         stop.set()
         task.pause()
-        output.note("stopping; once more stops at once")
+        output.note("Stopping… press Ctrl-C again to quit immediately")
 
-    with Signals(ask_to_stop, meter.restore_screen) as signals, meter:
-        task = uploader.start(source, key, options=order.options, progress=meter, resume=order.resume, **order.expected)
+    with Signals(pause, meter.restore_screen) as signals, meter:
+        task = uploader.start(
+            source, key, options=command.options, progress=meter, resume=command.resume, **command.expected
+        )
         try:
             return _result_of(task)
         except UploadPaused as paused:
-            raise _stopped(signals.received or signal.SIGINT, order, paused) from paused
-        except Stopped as stopped:
-            # No thread could be started, so the upload ran in this one before there was a task to be paused.
-            until = _paused_at(task.progress, key, resumable=order.resume != "never")
-            raise _stopped(stopped.signal, order, until) from until
+            raise _stopped(signals.received or signal.SIGINT, command, paused) from paused
+        except SignalReceived as received:
+            # No thread could be started, so that the upload ran in this one, before there was a task to pause.
+            state = _paused_at(task.progress, key, resumable=command.resume != "never")
+            raise _stopped(received.signal, command, state) from state
+
+
+def _source(file: str, stop: threading.Event) -> str | StreamSource:
+    if file == STANDARD_INPUT:
+        return standard_input(stop)
+    # The functions of os.path return False for invalid names, which the library refuses.
+    if os.path.exists(file) and not os.path.isfile(file) and not os.path.isdir(file):  # noqa: PTH110, PTH112, PTH113
+        raise SourceUnreadable(
+            f"{file} is not a regular file",
+            source=file,
+            hint="Use standard input: partwise upload - URL < FILE, or COMMAND | partwise upload - URL",
+        )
+    return file
 
 
 def _result_of(task: UploadTask) -> UploadResult:
     while not task.done():
         with suppress(TimeoutError):
-            return task.result(_LOOK)
+            return task.result(_POLL)
     return task.result()
 
 
@@ -149,129 +173,127 @@ def _paused_at(progress: Progress, key: str, *, resumable: bool) -> UploadPaused
     )
 
 
-def _stopped(number: int, order: UploadOrder, paused: UploadPaused) -> Stopped:
+def _stopped(number: int, command: UploadCommand, paused: UploadPaused) -> SignalReceived:
     if not paused.resumable:
-        return Stopped(number, "stopped. Nothing is kept.", advice="To start again:", command=order.command)
-    piped = ", pipe in the same bytes from their start" if order.file == STANDARD_INPUT else ""
-    kept = f"stopped. Kept: {progress_of(paused)}."
-    return Stopped(number, kept, advice=f"To carry on{piped}:", command=order.command)
+        return SignalReceived(number, "stopped", kept="nothing", hint="To start again:", command=command.command)
+    piped = ", pipe in the same bytes from the start" if command.file == STANDARD_INPUT else ""
+    hint = f"To resume{piped}:"
+    return SignalReceived(number, "stopped", kept=progress_of(paused), hint=hint, command=command.command)
 
 
-def in_words(order: UploadOrder, result: UploadResult, seconds: float) -> list[str]:
-    """A finished upload, in two lines: what there is now, and what it took."""
+def format_result(command: UploadCommand, result: UploadResult, seconds: float) -> list[str]:
+    """Describe a finished upload in two lines: what is stored, and what was sent."""
     checksum = "checksum verified" if result.verified else "the storage reports no checksum"
-    rate = f" ({amount(result.bytes_sent / seconds)}/s)" if seconds > 0 and result.bytes_sent else ""
-    took = f"sent {amount(result.bytes_sent)} in {count(result.parts_sent, 'part')}, {span(seconds)}{rate}"
+    rate = f" ({format_size(result.bytes_sent / seconds)}/s)" if seconds > 0 and result.bytes_sent else ""
+    sent = f"sent {format_size(result.bytes_sent)} in {pluralize(result.parts_sent, 'part')}"
+    details = f"  {sent}, {format_duration(seconds)}{rate}"
     if result.bytes_resumed:
-        took += f"; resumed {amount(result.bytes_resumed)} in {count(result.parts_resumed, 'part')}"
-    return [f"stored {order.source} as {order.url or order.target.url}: {amount(result.size)}, {checksum}", f"  {took}"]
+        details += f"; resumed {format_size(result.bytes_resumed)} in {pluralize(result.parts_resumed, 'part')}"
+    url = command.url or command.target.url
+    return [f"stored {command.source} as {url}: {format_size(result.size)}, {checksum}", details]
 
 
-# --- asking first ----------------------------------------------------------------------------------------------------
+# --- dry run ---------------------------------------------------------------------------------------------------------
 
 
-def explain(order: UploadOrder, output: Output) -> int:
+def explain(command: UploadCommand, output: Output) -> int:
     """
-    Tell what an upload would do, part by part, without doing it.
+    Print what an upload would do, part by part, without doing it.
 
     Raises:
-        PartwiseError: as `Uploader.plan` says.
+        PartwiseError: as `Uploader.plan` does.
     """
-    with order.target.open_object(order.file) as (backend, key, url), order.store.open() as store:
-        order = evolve(order, url=url)
-        source = standard_input(threading.Event()) if order.file == STANDARD_INPUT else order.file
-        explanation = Uploader(backend, store=store, config=order.config).plan(
-            source, key, options=order.options, resume=order.resume, **order.expected
+    with command.target.open_object(command.file) as (backend, key, url), command.store.open() as store:
+        command = evolve(command, url=url)
+        source = _source(command.file, threading.Event())
+        explanation = Uploader(backend, store=store, config=command.config).plan(
+            source, key, options=command.options, resume=command.resume, **command.expected
         )
     width = get_terminal_size().columns if sys.stdout.isatty() else None
-    output.say(*explained(order, explanation, all_of_it=output.verbose, width=width))
+    output.say(*format_plan(command, explanation, all_numbers=output.verbose, width=width))
     output.record({**as_data(explanation), "url": url})
     return DONE
 
 
 _HEADLINES = {
-    "put": "would be sent in one piece",
+    "put": "would be sent in a single request",
     "start": "would be sent from the start",
     "resume": "would be resumed",
-    "done": "is there already: nothing would be sent",
-    "unknown": "can't be decided: an upload would stop here",
+    "done": "is stored already: nothing would be sent",
+    "unknown": "can't be decided: an upload would fail here",
 }
 
-# With more lines than this, what happens to the parts can't be taken in one after the other.
+# Above this number of lines, parts are grouped by action and reason instead of listed in order.
 _RUNS_MAX = 20
 
-# Of the numbers of parts in a line, where they are not asked for in full.
+# Part number ranges per line, unless all are asked for.
 _RANGES_MAX = 12
 
+# As in the bar: cyan is stored already, green is sent.
+_COLORS: dict[str, Color] = {"keep": "cyan", "adopt": "cyan", "send": "green"}
 
-def explained(
-    order: UploadOrder, explanation: Explanation, *, all_of_it: bool = False, width: int | None = None
+
+def format_plan(
+    command: UploadCommand, explanation: Explanation, *, all_numbers: bool = False, width: int | None = None
 ) -> list[Line]:
     """
-    An explanation in lines: what happens to each part, from the first to the last, with neighbours that fare alike in
-    one line; or, where that would be many lines, from each fate to its parts.
+    Describe what an upload would do, in lines.
+
+    Neighbouring parts with the same action and reason share a line. If there are too many lines, all parts with the
+    same action and reason do.
 
     Args:
-        order: what was asked for.
+        command: what was asked for.
         explanation: what would be done.
-        all_of_it: leave out no number, however many there are.
-        width: columns of the terminal; None elsewhere, where no line is folded.
+        all_numbers: leave out no part number, however many there are.
+        width: columns of the terminal; None: fold no lines.
     """
     reason = f" ({explanation.reason})" if explanation.reason else ""
-    lines: list[Line] = [f"{order} {_HEADLINES[explanation.action]}{reason}"]
-    runs = alike(explanation.parts)
+    lines: list[Line] = [f"{command} {_HEADLINES[explanation.action]}{reason}"]
+    runs = runs_of_parts(explanation.parts)
     if len(runs) <= _RUNS_MAX:
-        rows = [_row([run], numbers(run[0].part_number, run[-1].part_number)) for run in runs]
+        rows = [_row([run], format_range(run[0].part_number, run[-1].part_number)) for run in runs]
     else:
-        fates: dict[tuple[str, str], list[list[PlannedPart]]] = {}
+        groups: dict[tuple[str, str], list[list[PlannedPart]]] = {}
         for run in runs:
-            fates.setdefault((run[0].action, run[0].why), []).append(run)
-        rows = [_row(same, _ranges(same, None if all_of_it else _RANGES_MAX)) for same in fates.values()]
+            groups.setdefault((run[0].action, run[0].why), []).append(run)
+        rows = [_row(group, _ranges(group, None if all_numbers else _RANGES_MAX)) for group in groups.values()]
     if rows:
-        # A row that is folded has lines without an action.
+        # A folded row continues in lines without an action.
         for line in columns(rows, right={2}, width=None if width is None else width - 2):
             action = line.partition(" ")[0]
-            lines.append(("  ", Painted(action, _COLOURS.get(action, "cyan")), line.removeprefix(action)))
+            lines.append(("  ", Styled(action, _COLORS.get(action, "cyan")), line.removeprefix(action)))
         kept, sent = _bytes(explanation.parts, sent=False), _bytes(explanation.parts, sent=True)
-        lines.append(f"  {count(len(explanation.parts), 'part')}: {amount(kept)} kept, {amount(sent)} to send")
+        parts = pluralize(len(explanation.parts), "part")
+        lines.append(f"  {parts}: {format_size(kept)} kept, {format_size(sent)} to send")
     return lines
 
 
-# As in the bar: what is there, and what is sent.
-_COLOURS: dict[str, Colour] = {"keep": "cyan", "adopt": "cyan", "send": "green"}
-
-
-def _row(runs: list[list[PlannedPart]], which: str) -> list[str]:
+def _row(runs: list[list[PlannedPart]], ranges: str) -> list[str]:
     parts = [part for run in runs for part in run]
-    size = amount(sum(part.size for part in parts))
-    many = len(runs) > 1
-    named = f"{count(len(parts), 'part')}" if many else f"{'part' if len(parts) == 1 else 'parts'} {which}"
-    return [parts[0].action, named, size, f"{parts[0].why}: {which}" if many else parts[0].why]
+    size, why = format_size(sum(part.size for part in parts)), parts[0].why
+    if len(runs) > 1:
+        return [parts[0].action, pluralize(len(parts), "part"), size, f"{why}: {ranges}"]
+    return [parts[0].action, f"{'part' if len(parts) == 1 else 'parts'} {ranges}", size, why]
 
 
-def _ranges(runs: list[list[PlannedPart]], most: int | None) -> str:
-    told = [numbers(run[0].part_number, run[-1].part_number) for run in runs[:most]]
-    left = len(runs) - len(told)
-    return ", ".join(told) + (f" and {left:,} more such runs (--verbose has all)" if left else "")
+def _ranges(runs: list[list[PlannedPart]], maximum: int | None) -> str:
+    shown = [format_range(run[0].part_number, run[-1].part_number) for run in runs[:maximum]]
+    left = len(runs) - len(shown)
+    return ", ".join(shown) + (f" and {pluralize(left, 'more range')} (--verbose shows all)" if left else "")
 
 
 def _bytes(parts: tuple[PlannedPart, ...], *, sent: bool) -> int:
     return sum(part.size for part in parts if (part.action == "send") == sent)
 
 
-def alike(parts: tuple[PlannedPart, ...]) -> list[list[PlannedPart]]:
-    """The parts in runs of neighbours for which the same is done for the same reason."""
-    runs: list[list[PlannedPart]] = []
-    for part in parts:
-        if runs and (runs[-1][0].action, runs[-1][0].why) == (part.action, part.why):
-            runs[-1].append(part)
-        else:
-            runs.append([part])
-    return runs
+def runs_of_parts(parts: tuple[PlannedPart, ...]) -> list[list[PlannedPart]]:
+    """Group neighbouring parts with the same action and reason."""
+    return [list(run) for _, run in groupby(parts, key=lambda part: (part.action, part.why))]
 
 
 def as_data(explanation: Explanation) -> dict[str, Any]:
-    """An explanation as one object."""
+    """Return an explanation as an object."""
     return {
         "ok": True,
         "dry_run": True,

@@ -1,4 +1,4 @@
-"""What shells complete, asked as they ask."""
+"""Shell completion, requested as the shells do."""
 
 from __future__ import annotations
 
@@ -6,16 +6,20 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from partwise.cli.completion import rejoin
+Run = Callable[..., Any]
+
+posix = pytest.mark.skipif(os.name == "nt", reason="paths are those of POSIX")
 
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """An environment in which ``partwise`` is a program."""
+    """An environment with the program ``partwise``."""
     folder = tmp_path_factory.mktemp("programs")
     script = folder / "partwise"
     script.write_text(f"#!{sys.executable}\nimport sys\nfrom partwise.cli import main\nsys.exit(main())\n")
@@ -23,7 +27,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return {**os.environ, "PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
 
 
-def asked(program: dict[str, str], shell: str, script: str) -> list[str]:
+def run(program: dict[str, str], shell: str, script: str) -> list[str]:
     ran = subprocess.run(
         [shell, *_QUIETLY[shell], script], env=program, capture_output=True, text=True, timeout=60, check=True
     )
@@ -31,14 +35,14 @@ def asked(program: dict[str, str], shell: str, script: str) -> list[str]:
     return ran.stdout.split()
 
 
-# Without anybody's start-up files.
-_QUIETLY = {"bash": ["--norc", "-c"], "fish": ["--no-config", "-c"]}
+# Without start-up files.
+_QUIETLY = {"bash": ["--norc", "-c"], "fish": ["--no-config", "-c"], "zsh": ["-f", "-c"]}
 
 
 def bash(program: dict[str, str], *words: str) -> list[str]:
-    """What bash would offer for the last of these words, which are split as bash splits them."""
+    """Return what bash suggests for the last of these words, which are split as bash splits them."""
     quoted = " ".join(f"'{word}'" for word in words)
-    return asked(
+    return run(
         program,
         "bash",
         f'eval "$(partwise --show-completion bash)"; COMP_WORDS=({quoted}); COMP_CWORD={len(words) - 1};'
@@ -46,12 +50,12 @@ def bash(program: dict[str, str], *words: str) -> list[str]:
     )
 
 
-needs_bash = pytest.mark.skipif(shutil.which("bash") is None or os.name == "nt", reason="there is no bash")
+needs_bash = pytest.mark.skipif(shutil.which("bash") is None or os.name == "nt", reason="bash is not installed")
 
 
 @needs_bash
 @pytest.mark.parametrize(
-    ("words", "offered"),
+    ("words", "suggested"),
     [
         (["partwise", "st"], ["status"]),
         (["partwise", "upload", "--addr"], ["--addressing-style"]),
@@ -62,40 +66,99 @@ needs_bash = pytest.mark.skipif(shutil.which("bash") is None or os.name == "nt",
         (["partwise", "upload", "--addressing-style", ""], ["virtual", "path", "cname"]),
         (["partwise", "upload", "--progress", "j"], ["json"]),
         (["partwise", "upload", "--encryption", "K"], ["KMS"]),
-        (["partwise", "upload", "backup"], []),  # files are bash's own affair
+        (["partwise", "upload", "backup"], []),  # bash completes file names itself
     ],
     ids=" ".join,
 )
-def test_bash_completes(program: dict[str, str], words: list[str], offered: list[str]) -> None:
-    assert sorted(bash(program, *words)) == sorted(offered)
+def test_bash_completes(program: dict[str, str], words: list[str], suggested: list[str]) -> None:
+    assert sorted(bash(program, *words)) == sorted(suggested)
 
 
-@pytest.mark.skipif(shutil.which("fish") is None, reason="there is no fish")
+@pytest.mark.skipif(shutil.which("fish") is None, reason="fish is not installed")
 def test_fish_completes(program: dict[str, str]) -> None:
     script = "partwise --show-completion fish | source; complete -C 'partwise upload --acl pub'"
-    assert asked(program, "fish", script) == ["public-read", "public-read-write"]
+    assert run(program, "fish", script) == ["public-read", "public-read-write"]
 
 
-def test_only_bash_is_helped_with_equals_signs() -> None:
-    given = {"_PARTWISE_COMPLETE": "complete_zsh", "COMP_WORDS": "partwise\n--acl\n=\np", "COMP_CWORD": "3"}
-    environment = dict(given)
-    rejoin(environment)
-    assert environment == given
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="zsh is not installed")
+def test_zsh_reads_the_script(program: dict[str, str]) -> None:
+    run(program, "zsh", 'autoload -Uz compinit && compinit -u; eval "$(partwise --show-completion zsh)"')
 
 
-def test_an_equals_sign_after_the_word_that_is_completed_moves_nothing() -> None:
+def test_zsh_is_given_the_words_it_asks_for(program: dict[str, str]) -> None:
     environment = {
-        "_PARTWISE_COMPLETE": "complete_bash",
+        **program,
+        "_PARTWISE_COMPLETE": "zsh_complete",
+        "COMP_WORDS": "partwise upload --encryption S",
+        "COMP_CWORD": "3",
+    }
+    ran = subprocess.run(["partwise"], env=environment, capture_output=True, text=True, timeout=60, check=True)
+    assert ran.stdout.split("\n")[:2] == ["plain", "SM4"]
+
+
+def test_an_equals_sign_after_the_completed_word_changes_nothing(program: dict[str, str]) -> None:
+    environment = {
+        **program,
+        "_PARTWISE_COMPLETE": "bash_complete",
         "COMP_WORDS": "partwise\nst\n--acl\n=\np",
         "COMP_CWORD": "1",
     }
-    rejoin(environment)
-    assert (environment["COMP_WORDS"], environment["COMP_CWORD"]) == ("partwise\nst\n--acl\np", "1")
+    ran = subprocess.run(["partwise"], env=environment, capture_output=True, text=True, timeout=60, check=True)
+    assert ran.stdout == "plain,status\n"
+
+
+@pytest.mark.parametrize(
+    ("shell", "file", "startup"),
+    [
+        ("bash", ".local/share/partwise/completion.bash", ".bashrc"),
+        ("zsh", ".local/share/partwise/completion.zsh", ".zshrc"),
+        ("fish", ".config/fish/completions/partwise.fish", None),
+    ],
+)
+def test_completion_is_installed_once(
+    *, partwise: Run, place: Path, monkeypatch: pytest.MonkeyPatch, shell: str, file: str, startup: str | None
+) -> None:
+    home = place / "home"
+    home.mkdir()
+    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    monkeypatch.setenv("SHELL", f"/usr/bin/{shell}")
+    before = "alias x=y"
+    if startup is not None:
+        (home / startup).write_text(before)
+
+    assert partwise("--install-completion").code == 0
+    assert partwise("--install-completion", shell).code == 0
+
+    assert (home / file).read_text().strip() == partwise("--show-completion", shell).out.strip()
+    if startup is not None:
+        first, added = (home / startup).read_text().splitlines()
+        assert first == before
+        assert str(home / file) in added
+
+
+def test_an_unknown_shell_is_wrong_usage(partwise: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHELL", "/bin/csh")
+    for line in (["--show-completion"], ["--install-completion"], ["--show-completion", "csh"]):
+        ended = partwise(*line)
+        assert (ended.code, ended.out) == (2, "")
+        assert ended.err == ("error: there is no completion for the shell 'csh'\nhint: Name one of bash, zsh, fish\n")
+
+
+@posix
+def test_a_home_that_is_read_only_fails_the_installation(
+    partwise: Run, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (place / "file").write_text("")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(place / "file"))
+    ended = partwise("--install-completion", "fish")
+    assert ended.code == 1
+    assert ended.err.startswith("error: completion could not be installed: ")
 
 
 @pytest.mark.parametrize("line", [["--help"], ["upload", "--help"], ["uplaod"]], ids=" ".join)
-def test_help_imports_nothing_that_it_does_not_need(line: list[str], tmp_path: Path) -> None:
-    """A tenth of a second is what a person notices, and completion asks at every key."""
+def test_help_imports_only_what_it_needs(line: list[str], tmp_path: Path) -> None:
+    """A delay of a tenth of a second is noticeable, and completion runs at every key press."""
     heavy = ("partwise._engine.upload", "cattrs", "urllib3", "pydantic", "rich.console", "importlib.metadata")
     code = (
         "import sys; from partwise.cli import main; main(sys.argv[1:]);"

@@ -26,27 +26,27 @@ from partwise.cli import formatting
     ],
 )
 def test_amounts_have_the_largest_unit_that_fits(count: float, expected: str) -> None:
-    assert formatting.amount(count) == expected
+    assert formatting.format_size(count) == expected
 
 
 def test_a_share_has_one_unit() -> None:
-    assert formatting.share(1024, 256 * 1024**2) == "0.0 of 256.0 MiB"
-    assert formatting.share(5, 10, between="/") == "5/10 B"
+    assert formatting.format_ratio(1024, 256 * 1024**2) == "0.0 of 256.0 MiB"
+    assert formatting.format_ratio(5, 10, between="/") == "5/10 B"
 
 
 def test_a_share_of_what_is_not_known_is_an_amount() -> None:
-    assert formatting.share(2048, None) == "2.0 KiB"
+    assert formatting.format_ratio(2048, None) == "2.0 KiB"
 
 
 @pytest.mark.parametrize(
     ("done", "total", "expected"), [(0, 10, "0 %"), (999, 1000, "99 %"), (5, 5, "100 %"), (0, 0, "100 %")]
 )
 def test_a_hundred_per_cent_is_said_only_when_all_is_there(done: int, total: int, expected: str) -> None:
-    assert formatting.percent(done, total) == expected
+    assert formatting.format_percent(done, total) == expected
 
 
 def test_a_percentage_of_what_is_not_known_is_a_question_mark() -> None:
-    assert formatting.percent(5, None) == "?"
+    assert formatting.format_percent(5, None) == "?"
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_a_percentage_of_what_is_not_known_is_a_question_mark() -> None:
     ],
 )
 def test_spans_of_time_have_two_units(seconds: float, expected: str) -> None:
-    assert formatting.span(seconds) == expected
+    assert formatting.format_duration(seconds) == expected
 
 
 @pytest.mark.parametrize(
@@ -91,41 +91,41 @@ def test_spans_of_time_have_two_units(seconds: float, expected: str) -> None:
     ],
 )
 def test_timers_keep_their_form(seconds: float | None, expected: str) -> None:
-    assert formatting.timer(seconds) == expected
+    assert formatting.format_timer(seconds) == expected
 
 
 def test_nouns_are_counted() -> None:
-    assert [formatting.count(n, "part") for n in (0, 1, 10_000)] == ["0 parts", "1 part", "10,000 parts"]
+    assert [formatting.pluralize(n, "part") for n in (0, 1, 10_000)] == ["0 parts", "1 part", "10,000 parts"]
 
 
 def test_runs_of_numbers_are_told_by_their_ends() -> None:
-    assert (formatting.numbers(7, 7), formatting.numbers(1, 120)) == ("7", "1-120")
+    assert (formatting.format_range(7, 7), formatting.format_range(1, 120)) == ("7", "1-120")
 
 
 @given(st.text(min_size=1, max_size=80), st.integers(4, 60))
 def test_a_shortened_text_fits_and_keeps_both_ends(text: str, width: int) -> None:
-    short = formatting.shortened(text, width)
+    short = formatting.shorten(text, width)
     assert len(short) <= max(width, min(len(text), width))
     assert short[-1] == text[-1]
 
 
 def test_one_line_has_no_breaks() -> None:
-    assert formatting.one_line("a\n  b\r\nc\t") == "a b c"
+    assert formatting.collapse_lines("a\n  b\r\nc\t") == "a b c"
 
 
 def test_one_line_leaves_spaces_that_may_be_part_of_a_name() -> None:
-    assert formatting.one_line("'a  b' is missing\n") == "'a  b' is missing"
+    assert formatting.collapse_lines("'a  b' is missing\n") == "'a  b' is missing"
 
 
 @given(st.text(st.characters()))
 def test_what_is_shown_neither_breaks_a_line_nor_gives_orders(text: str) -> None:
-    assert formatting.shown(text).isprintable()
-    assert formatting.shown(formatting.shown(text)) == formatting.shown(text)
+    assert formatting.escape_control(text).isprintable()
+    assert formatting.escape_control(formatting.escape_control(text)) == formatting.escape_control(text)
 
 
 @given(st.text(st.characters(categories=["L", "N", "P", "S"], include_characters=" ")))
 def test_letters_and_signs_are_shown_as_they_are(text: str) -> None:
-    assert formatting.shown(text) == text
+    assert formatting.escape_control(text) == text
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_letters_and_signs_are_shown_as_they_are(text: str) -> None:
     ids=ascii,
 )
 def test_what_is_not_printable_is_escaped(text: str, expected: str) -> None:
-    assert formatting.shown(text) == expected
+    assert formatting.escape_control(text) == expected
 
 
 def test_an_age_in_the_future_is_negative() -> None:
@@ -153,13 +153,13 @@ def test_an_age_in_the_future_is_negative() -> None:
 
 @pytest.mark.parametrize("seconds", [float("nan"), float("inf"), float("-inf")])
 def test_what_is_no_span_of_time_is_a_question_mark(seconds: float) -> None:
-    assert (formatting.span(seconds), formatting.age(seconds)[-1]) == ("?", "?")
+    assert (formatting.format_duration(seconds), formatting.age(seconds)[-1]) == ("?", "?")
 
 
 @pytest.mark.parametrize("seconds", [float("nan"), float("inf"), 1e20, -1e20, 1e300])
 def test_what_is_no_date_has_no_words(seconds: float) -> None:
-    assert formatting.moment(seconds) is None
-    assert formatting.moment(0) == "1970-01-01T00:00:00+00:00"
+    assert formatting.format_time(seconds) is None
+    assert formatting.format_time(0) == "1970-01-01T00:00:00+00:00"
 
 
 def test_cells_stand_one_under_the_other() -> None:

@@ -1,4 +1,4 @@
-"""``partwise uploads`` and ``partwise gc``: what the storage holds, and what of it nobody owns."""
+"""``partwise uploads`` and ``partwise gc``."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ def backend(bucket: Path) -> LocalBackend:
 
 @pytest.fixture
 def url(bucket: Path, store: FileCheckpointStore) -> str:
-    """A bucket and a place for checkpoints, both of which are there."""
+    """The URL of an existing bucket; the directory of checkpoints exists, too."""
     bucket.mkdir(exist_ok=True)
     return f"{bucket.as_uri()}/"
 
 
 @pytest.fixture
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """How long was waited for; nothing waits."""
+    """Record waits instead of waiting."""
     waited: list[float] = []
     monkeypatch.setattr(SystemClock, "wait", lambda clock, event, seconds: waited.append(seconds))
     return waited
@@ -56,7 +56,7 @@ def store(place: Path) -> FileCheckpointStore:
     return FileCheckpointStore(place / "checkpoints")
 
 
-def begin(backend: LocalBackend, key: str, *, days_ago: float = 0) -> str:
+def initiate(backend: LocalBackend, key: str, *, days_ago: float = 0) -> str:
     import time
 
     then = LocalBackend(backend.directory, clock=lambda: time.time() - days_ago * DAY)
@@ -84,8 +84,8 @@ def pending(backend: LocalBackend) -> set[str]:
 # --- uploads ---
 
 
-def test_pending_uploads_are_told(partwise: Run, backend: LocalBackend, url: str) -> None:
-    first, second = begin(backend, "a", days_ago=2), begin(backend, "b")
+def test_pending_uploads_are_listed(partwise: Run, backend: LocalBackend, url: str) -> None:
+    first, second = initiate(backend, "a", days_ago=2), initiate(backend, "b")
     ended = partwise("uploads", url)
     head, *rows = ended.out.splitlines()
     assert head.split() == ["AGE", "UPLOAD", "ID", "KEY"]
@@ -94,10 +94,10 @@ def test_pending_uploads_are_told(partwise: Run, backend: LocalBackend, url: str
     assert ended.err == f"2 pending uploads at {url}\n"
 
 
-def test_the_key_of_a_pending_upload_can_not_give_orders_to_the_terminal(
+def test_the_key_of_a_pending_upload_can_not_control_the_terminal(
     partwise: Run, backend: LocalBackend, url: str
 ) -> None:
-    begin(backend, "a\x1b[2Jb", days_ago=8)
+    initiate(backend, "a\x1b[2Jb", days_ago=8)
     for command in ("uploads", "gc"):
         ended = partwise(command, url)
         assert "a\\x1b[2Jb" in ended.out
@@ -105,78 +105,76 @@ def test_the_key_of_a_pending_upload_can_not_give_orders_to_the_terminal(
 
 
 def test_each_pending_upload_is_an_object(partwise: Run, backend: LocalBackend, url: str) -> None:
-    upload_id = begin(backend, "a", days_ago=2)
-    (told,) = partwise("uploads", url, "--json").objects
-    assert (told["key"], told["upload_id"], told["initiated"][-6:]) == ("a", upload_id, "+00:00")
-    assert told["age"] >= 2 * DAY
+    upload_id = initiate(backend, "a", days_ago=2)
+    (payload,) = partwise("uploads", url, "--json").objects
+    assert (payload["key"], payload["upload_id"], payload["initiated"][-6:]) == ("a", upload_id, "+00:00")
+    assert payload["age"] >= 2 * DAY
 
 
 def test_a_prefix_narrows_the_list(partwise: Run, backend: LocalBackend, url: str) -> None:
-    begin(backend, "a"), begin(backend, "ab"), begin(backend, "b")
+    initiate(backend, "a"), initiate(backend, "ab"), initiate(backend, "b")
     assert [one["key"] for one in partwise("uploads", f"{url}a", "--json").objects] == ["a", "ab"]
 
 
-def test_that_nothing_is_pending_is_said(partwise: Run, url: str) -> None:
+def test_an_empty_list_is_reported(partwise: Run, url: str) -> None:
     ended = partwise("uploads", url)
     assert (ended.code, ended.out, ended.err) == (0, "", f"no uploads are pending at {url}\n")
 
 
-def test_a_storage_that_can_not_be_asked_for_now_may_be_asked_again(
-    partwise: Run, url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_connection_failure_is_retryable(partwise: Run, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*arguments: object) -> None:
-        raise ConnectionFailed("the line is dead")
+        raise ConnectionFailed("connection reset")
 
     monkeypatch.setattr(LocalBackend, "list_uploads", fail)
     ended = partwise("uploads", url, "--json", "--max-attempts", "1")
     assert (ended.code, ended.last["error"]["type"]) == (75, "ConnectionFailed")
 
 
-def test_uploads_of_a_directory_that_has_lost_its_slash_are_not_those_that_begin_like_it(
+def test_a_directory_without_its_slash_is_not_a_prefix(
     partwise: Run, bucket: Path, backend: LocalBackend, url: str
 ) -> None:
-    begin(backend, "a", days_ago=8)
+    initiate(backend, "a", days_ago=8)
     for command in ("uploads", "gc"):
         ended = partwise(command, bucket.as_uri())
         assert (ended.code, ended.out) == (2, "")
-        assert ended.err == (f"partwise: '{bucket.as_uri()}' is a directory: for what is in it, end it with a slash\n")
+        assert ended.err == (
+            f"error: '{bucket.as_uri()}' is a directory\nhint: To select what is in it, end the URL with a slash\n"
+        )
 
 
-def test_uploads_of_a_directory_that_is_not_there_are_not_none(partwise: Run, place: Path) -> None:
+def test_a_missing_directory_is_wrong_usage(partwise: Run, place: Path) -> None:
     for command in ("uploads", "gc"):
         ended = partwise(command, f"{(place / 'typo').as_uri()}/", "--json")
         assert (ended.code, ended.last["ok"]) == (2, False)
-        assert f"there is no directory {place / 'typo'}; nothing was done" in ended.err
+        assert f"there is no directory {place / 'typo'}; nothing was changed" in ended.err
         assert not (place / "typo").exists()
 
 
-def test_a_directory_that_is_not_there_and_has_lost_its_slash_is_not_an_empty_one(
+def test_a_prefix_that_no_name_matches_is_wrong_usage(
     partwise: Run, bucket: Path, backend: LocalBackend, url: str
 ) -> None:
-    begin(backend, "ab", days_ago=8)
+    initiate(backend, "ab", days_ago=8)
     (bucket / "there.tar").touch()
     for command in (("uploads",), ("gc", "--dry-run")):
         for prefix, code in {"typo": 2, "there": 0, "a": 0, "typo/a": 2}.items():
             ended = partwise(*command, f"{url}{prefix}")
-            assert (ended.code, "has a name that begins" in ended.err or "no directory" in ended.err) == (
+            assert (ended.code, "no name in" in ended.err or "no directory" in ended.err) == (
                 code,
                 code == 2,
             ), (command, prefix)
 
 
-def test_an_upload_that_is_dated_in_the_future_has_a_negative_age(
-    partwise: Run, backend: LocalBackend, url: str
-) -> None:
-    begin(backend, "a", days_ago=-1.5)
+def test_an_upload_from_the_future_has_a_negative_age(partwise: Run, backend: LocalBackend, url: str) -> None:
+    initiate(backend, "a", days_ago=-1.5)
     assert partwise("uploads", url).out.splitlines()[1].startswith("-1 d 12 h  ")
     assert partwise("uploads", url, "--json").last["age"] < 0
 
 
-# --- a storage that fails for a moment ---
+# --- transient failures ---
 
 
 class Flaky(MemoryBackend):
-    """Raises errors for requests of a kind, then answers; each page has one upload."""
+    """Raises these errors for one kind of request, then succeeds; each page has one upload."""
 
     def __init__(self, **errors: list[Exception]) -> None:
         super().__init__("flaky")
@@ -186,7 +184,7 @@ class Flaky(MemoryBackend):
             self.initiate_upload(key, ObjectOptions())
 
     def close(self) -> None:
-        """It serves more than one command."""
+        """Do nothing: more than one command uses it."""
 
     def list_uploads(self, prefix: str = "") -> Any:
         for pending in list(super().list_uploads(prefix)):
@@ -203,19 +201,17 @@ class Flaky(MemoryBackend):
 @pytest.mark.parametrize(
     "errors", [[ServerFailed("503")], [ClockSkewed("an hour off")], [ConnectionFailed("reset")] * 4], ids=repr
 )
-def test_uploads_are_listed_though_the_storage_fails_for_a_moment(
-    partwise: Run, waits: list[float], errors: list[Exception]
-) -> None:
+def test_uploads_retries_transient_failures(partwise: Run, waits: list[float], errors: list[Exception]) -> None:
     Flaky(list=list(errors))
     ended = partwise("uploads", "flaky:", "--json")
     assert (ended.code, [one["key"] for one in ended.objects]) == (0, ["a", "b", "c"])
     assert len(waits) == len(errors)
 
 
-def test_a_list_that_breaks_off_goes_on_where_it_was(
+def test_a_list_that_fails_in_the_middle_continues(
     partwise: Run, waits: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each part that brings something new has all attempts for itself, and nothing is listed twice."""
+    """New uploads reset the number of attempts, and none is listed twice."""
     backend = Flaky()
     whole = list(backend.list_uploads())
     lengths = iter([1, 2, 3])
@@ -231,9 +227,7 @@ def test_a_list_that_breaks_off_goes_on_where_it_was(
     assert (ended.code, [one["key"] for one in ended.objects]) == (0, ["a", "b", "c"])
 
 
-def test_a_storage_that_stays_down_is_given_up_after_as_many_attempts_as_were_allowed(
-    partwise: Run, waits: list[float]
-) -> None:
+def test_uploads_gives_up_after_the_maximum_of_attempts(partwise: Run, waits: list[float]) -> None:
     backend = Flaky(list=[ServerFailed("503")] * 9)
     assert partwise("uploads", "flaky:").code == 75
     assert (len(backend.errors["list"]), len(waits)) == (4, 4)
@@ -241,37 +235,35 @@ def test_a_storage_that_stays_down_is_given_up_after_as_many_attempts_as_were_al
     assert (len(backend.errors["list"]), len(waits)) == (2, 5)
 
 
-def test_the_wait_that_the_storage_asks_for_is_granted_to_commands_too(partwise: Run, waits: list[float]) -> None:
+def test_retry_after_is_honoured(partwise: Run, waits: list[float]) -> None:
     Flaky(list=[ServerFailed("503", retry_after=40.0)])
     assert partwise("uploads", "flaky:").code == 0
     assert waits == [40.0]
 
 
-def test_a_refusal_is_not_tried_again(partwise: Run, waits: list[float]) -> None:
+def test_a_permanent_failure_is_not_retried(partwise: Run, waits: list[float]) -> None:
     Flaky(list=[AccessDenied("not yours")])
     assert (partwise("uploads", "flaky:").code, waits) == (1, [])
 
 
-def test_a_ctrl_c_ends_the_wait_for_the_storage(partwise: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_ends_a_backoff(partwise: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*arguments: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(SystemClock, "wait", interrupt)
     Flaky(list=[ServerFailed("503")])
     ended = partwise("uploads", "flaky:")
-    assert (ended.code, ended.err) == (130, "partwise: interrupted\n")
+    assert (ended.code, ended.err) == (130, "error: interrupted\n")
 
 
-def test_orphans_are_dropped_though_the_storage_fails_for_a_moment(
-    partwise: Run, store: FileCheckpointStore, waits: list[float]
-) -> None:
+def test_gc_retries_transient_failures(partwise: Run, store: FileCheckpointStore, waits: list[float]) -> None:
     backend = Flaky(list=[ServerFailed("503")], abort=[ClockSkewed("an hour off"), ConnectionFailed("reset")])
     ended = partwise("gc", "flaky:", *HERE, "--json")
     assert (ended.code, [one["action"] for one in ended.objects]) == (0, ["dropped"] * 3)
     assert list(backend.list_uploads()) == []
 
 
-def test_a_storage_that_went_down_is_not_waited_for_at_each_orphan_again(
+def test_gc_does_not_back_off_for_each_orphan_while_the_storage_is_down(
     partwise: Run, store: FileCheckpointStore, waits: list[float]
 ) -> None:
     backend = Flaky(abort=[ServerFailed("503")] * 6)
@@ -280,7 +272,7 @@ def test_a_storage_that_went_down_is_not_waited_for_at_each_orphan_again(
     assert (len(waits), backend.errors["abort"]) == (4, [])
 
 
-def test_an_upload_is_dropped_though_the_storage_fails_for_a_moment(
+def test_abort_retries_transient_failures(
     partwise: Run, store: FileCheckpointStore, small: Path, waits: list[float]
 ) -> None:
     backend = Flaky(abort=[ServerFailed("503")] * 3)
@@ -294,7 +286,7 @@ def test_an_upload_is_dropped_though_the_storage_fails_for_a_moment(
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[OSSServer]:
-    """An OSS server with a pending upload, and an environment that leads to it."""
+    """An OSS server with a pending upload, and the environment variables to use it."""
     backend = MemoryBackend()
     backend.initiate_upload("k", ObjectOptions())
     with OSSServer(buckets={"examplebucket": backend}) as server:
@@ -317,7 +309,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[OSSServer]:
     ],
     ids=["503", "an hour ahead", "an hour behind"],
 )
-def test_every_command_goes_on_over_a_failure_or_a_wrong_clock(
+def test_every_command_survives_a_failure_and_a_wrong_clock(
     *, partwise: Run, store: FileCheckpointStore, small: Path, server: OSSServer, waits: list[float], fault: ServerFault
 ) -> None:
     for line in (
@@ -336,8 +328,8 @@ def test_every_command_goes_on_over_a_failure_or_a_wrong_clock(
 # --- gc ---
 
 
-class Typing(io.StringIO):
-    """A person at a terminal, who has typed this."""
+class Typed(io.StringIO):
+    """Standard input at a terminal, on which this is typed."""
 
     def isatty(self) -> bool:
         return True
@@ -345,21 +337,21 @@ class Typing(io.StringIO):
 
 @pytest.fixture
 def at_a_terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Standard input and standard error are a terminal, at which this is typed."""
+    """Make standard input and standard error a terminal, on which this is typed."""
 
-    def sit_down(answer: str) -> None:
-        monkeypatch.setattr("sys.stdin", Typing(answer))
+    def at_a_terminal(answer: str) -> None:
+        monkeypatch.setattr("sys.stdin", Typed(answer))
         monkeypatch.setattr(SteadyStream, "isatty", lambda stream: stream is sys.stderr)
         monkeypatch.setenv("TERM", "dumb")
 
-    return sit_down
+    return at_a_terminal
 
 
 @pytest.mark.parametrize("answer", ["y\n", " YES \n", "y"])
-def test_on_a_terminal_the_orphans_are_listed_and_dropped_after_a_yes(
+def test_on_a_terminal_orphans_are_dropped_after_a_yes(
     partwise: Run, backend: LocalBackend, url: str, at_a_terminal: Any, answer: str
 ) -> None:
-    begin(backend, "a", days_ago=8), begin(backend, "b", days_ago=1)
+    initiate(backend, "a", days_ago=8), initiate(backend, "b", days_ago=1)
     at_a_terminal(answer)
     ended = partwise("gc", url, *HERE)
     assert ended.out.splitlines() == [
@@ -373,10 +365,10 @@ def test_on_a_terminal_the_orphans_are_listed_and_dropped_after_a_yes(
 
 
 @pytest.mark.parametrize("answer", ["n\n", "\n", "", "yesterday\n", "yes no\n"])
-def test_what_is_not_a_yes_drops_nothing(
+def test_anything_but_a_yes_drops_nothing(
     partwise: Run, backend: LocalBackend, url: str, at_a_terminal: Any, answer: str
 ) -> None:
-    upload_id = begin(backend, "a", days_ago=8)
+    upload_id = initiate(backend, "a", days_ago=8)
     at_a_terminal(answer)
     ended = partwise("gc", url, *HERE)
     assert (ended.code, ended.err.splitlines()[-1][-19:]) == (1, "nothing was dropped")
@@ -389,17 +381,17 @@ def test_an_interrupted_question_drops_nothing(
     def interrupt(stream: object) -> str:
         raise KeyboardInterrupt
 
-    upload_id = begin(backend, "a", days_ago=8)
+    upload_id = initiate(backend, "a", days_ago=8)
     at_a_terminal("")
-    monkeypatch.setattr(Typing, "readline", interrupt)
+    monkeypatch.setattr(Typed, "readline", interrupt)
     assert partwise("gc", url, *HERE).code == 130
     assert pending(backend) == {upload_id}
 
 
-def test_a_program_at_a_terminal_is_told_what_came_of_the_question(
+def test_json_shows_the_outcome_of_the_question(
     partwise: Run, backend: LocalBackend, url: str, at_a_terminal: Any
 ) -> None:
-    begin(backend, "a", days_ago=8)
+    initiate(backend, "a", days_ago=8)
     at_a_terminal("n\n")
     ended = partwise("gc", url, *HERE, "--json")
     assert (ended.code, ended.last["action"], "would drop  8 d" in ended.err) == (1, "would drop", True)
@@ -408,7 +400,7 @@ def test_a_program_at_a_terminal_is_told_what_came_of_the_question(
     assert (ended.code, ended.last["action"]) == (0, "dropped")
 
 
-def test_an_upload_that_was_recorded_while_the_question_stood_is_not_dropped(
+def test_an_upload_that_is_recorded_during_the_question_is_kept(
     *,
     partwise: Run,
     backend: LocalBackend,
@@ -417,72 +409,72 @@ def test_an_upload_that_was_recorded_while_the_question_stood_is_not_dropped(
     at_a_terminal: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    adopted, _ = begin(backend, "a", days_ago=8), begin(backend, "b", days_ago=8)
+    adopted, _ = initiate(backend, "a", days_ago=8), initiate(backend, "b", days_ago=8)
 
     def answer(stream: object) -> str:
         own(store, backend.location, adopted)
         return "y\n"
 
     at_a_terminal("")
-    monkeypatch.setattr(Typing, "readline", answer)
+    monkeypatch.setattr(Typed, "readline", answer)
     assert partwise("gc", url, *HERE).code == 0
     assert pending(backend) == {adopted}
 
 
 @pytest.mark.parametrize("flag", ["--yes", "-y", "--dry-run"])
-def test_nothing_is_asked_where_that_was_said_or_where_nothing_would_be_dropped(
+def test_yes_and_dry_run_ask_nothing(
     partwise: Run, backend: LocalBackend, url: str, at_a_terminal: Any, flag: str
 ) -> None:
-    upload_id = begin(backend, "a", days_ago=8)
+    upload_id = initiate(backend, "a", days_ago=8)
     at_a_terminal("")
     ended = partwise("gc", url, *HERE, flag)
     assert (ended.code, "[y/N]" in ended.err) == (0, False)
     assert pending(backend) == ({upload_id} if flag == "--dry-run" else set())
 
 
-def test_a_question_goes_to_standard_output_where_standard_error_is_a_file(
+def test_the_question_goes_to_standard_output_if_standard_error_is_a_file(
     partwise: Run, backend: LocalBackend, url: str, at_a_terminal: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begin(backend, "a", days_ago=8)
+    initiate(backend, "a", days_ago=8)
     at_a_terminal("n\n")
     monkeypatch.setattr(SteadyStream, "isatty", lambda stream: stream is sys.stdout)
     ended = partwise("gc", url, *HERE)
     assert (ended.code, ended.out[-6:], pending(backend) == set()) == (1, "[y/N] ", False)
 
 
-def test_nothing_is_asked_where_the_question_could_not_be_seen_or_not_answered(
+def test_gc_asks_nothing_without_a_terminal(
     partwise: Run, backend: LocalBackend, url: str, at_a_terminal: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As in a script, whose output goes to a log, or from cron: there it goes on as it always did."""
+    """In a script whose output goes to a log, and in a cron job, it drops without a question."""
     closed = io.StringIO()
     closed.close()
     at_a_terminal("")
-    for stdin, is_terminal in ((Typing(""), False), (io.StringIO(), True), (None, True), (closed, True)):
-        begin(backend, "a", days_ago=8)
+    for stdin, is_terminal in ((Typed(""), False), (io.StringIO(), True), (None, True), (closed, True)):
+        initiate(backend, "a", days_ago=8)
         monkeypatch.setattr("sys.stdin", stdin)
         monkeypatch.setattr(SteadyStream, "isatty", lambda stream, answer=is_terminal: answer)
         ended = partwise("gc", url, *HERE)
         assert (ended.code, "[y/N]" in ended.out + ended.err, pending(backend)) == (0, False, set())
 
 
-def test_nothing_is_asked_about_nothing(partwise: Run, backend: LocalBackend, url: str, at_a_terminal: Any) -> None:
-    begin(backend, "a", days_ago=1)
+def test_gc_asks_nothing_without_orphans(partwise: Run, backend: LocalBackend, url: str, at_a_terminal: Any) -> None:
+    initiate(backend, "a", days_ago=1)
     at_a_terminal("")
     ended = partwise("gc", url, *HERE)
     assert (ended.code, ended.err) == (0, f"dropped 0 uploads at {url}\n")
 
 
 @pytest.mark.parametrize(("age", "warns"), [("59m", True), ("3599s", True), ("0s", True), ("1h", False), ("7d", False)])
-def test_an_age_below_an_hour_draws_a_warning(partwise: Run, url: str, age: str, *, warns: bool) -> None:
+def test_an_age_below_an_hour_is_warned_about(partwise: Run, url: str, age: str, *, warns: bool) -> None:
     ended = partwise("gc", url, *HERE, "--older-than", age)
-    assert (ended.code, "partwise: warning: an upload that is younger than 1 h may" in ended.err) == (0, warns)
+    assert (ended.code, "warning: an upload that is younger than 1 h may" in ended.err) == (0, warns)
 
 
-def test_an_upload_that_is_running_here_is_never_dropped(
+def test_a_running_upload_is_never_dropped(
     partwise: Run, backend: LocalBackend, store: FileCheckpointStore, url: str
 ) -> None:
-    """Its id may be on the storage's list before it is in the checkpoint, which is claimed by then."""
-    starting, _ = begin(backend, "k", days_ago=8), begin(backend, "other", days_ago=8)
+    """The storage may list its id before the checkpoint has it; by then, the checkpoint is claimed."""
+    starting, _ = initiate(backend, "k", days_ago=8), initiate(backend, "other", days_ago=8)
     own(store, backend.location, None)
     (recorded,) = store.scan()
     with store.claim(recorded.name):
@@ -494,10 +486,10 @@ def test_an_upload_that_is_running_here_is_never_dropped(
     assert pending(backend) == {starting}
 
 
-def test_an_id_that_is_recorded_while_claims_are_looked_at_is_seen(
+def test_an_id_that_is_recorded_during_the_check_of_claims_is_seen(
     partwise: Run, backend: LocalBackend, store: FileCheckpointStore, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    upload_id = begin(backend, "k", days_ago=8)
+    upload_id = initiate(backend, "k", days_ago=8)
     own(store, backend.location, None)
 
     def recorded_just_now(*arguments: object) -> bool:
@@ -509,60 +501,58 @@ def test_an_id_that_is_recorded_while_claims_are_looked_at_is_seen(
     assert pending(backend) == {upload_id}
 
 
-def test_nothing_is_an_orphan_while_a_checkpoint_can_not_be_read(
+def test_nothing_is_an_orphan_if_a_checkpoint_is_unreadable(
     partwise: Run, backend: LocalBackend, store: FileCheckpointStore, url: str, place: Path
 ) -> None:
-    """It may be damaged, or of another user, and own any of them."""
-    upload_id = begin(backend, "k", days_ago=8)
+    """It may be damaged, or of another user, and any upload may belong to it."""
+    upload_id = initiate(backend, "k", days_ago=8)
     own(store, backend.location, upload_id)
     (recorded,) = (place / "checkpoints").glob("*.ucp")
     recorded.write_bytes(recorded.read_bytes().replace(b"bucket", b"bakery"))
     ended = partwise("gc", url, *HERE, "--json")
     assert (ended.code, ended.last["action"], ended.last["why"]) == (1, "keep", "a checkpoint is unreadable")
     assert ended.err.count(f"{recorded.name} is left out") == 1
-    assert ended.err.splitlines()[-1].startswith(
-        "partwise: some checkpoints in checkpoints can't be read, so it is not"
-    )
+    assert ended.err.splitlines()[-3] == "error: some checkpoints in checkpoints can't be read"
     assert pending(backend) == {upload_id}
     recorded.unlink()
     assert (partwise("gc", url, *HERE).code, pending(backend)) == (0, set())
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() != 0, reason="needs root: the checkpoint is another user's")
-def test_what_another_user_records_is_not_an_orphan(
+def test_the_upload_of_another_user_is_not_an_orphan(
     partwise: Run, backend: LocalBackend, store: FileCheckpointStore, url: str, place: Path
 ) -> None:
-    """A checkpoint of another user is not trusted, and its upload is still that user's."""
-    upload_id = begin(backend, "k", days_ago=8)
+    """The checkpoint of another user is not trusted, but its upload is kept."""
+    upload_id = initiate(backend, "k", days_ago=8)
     own(store, backend.location, upload_id)
     (recorded,) = (place / "checkpoints").glob("*.ucp")
     os.chown(recorded, 12345, 12345)
     assert (partwise("gc", url, *HERE).code, pending(backend)) == (1, {upload_id})
 
 
-def test_owners_are_looked_up_once_for_all_uploads(
+def test_the_store_is_read_once_for_all_uploads(
     partwise: Run, backend: LocalBackend, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scan, scans = FileCheckpointStore.scan, []
     monkeypatch.setattr(FileCheckpointStore, "scan", lambda store: scans.append(store) or scan(store))
     for key in "abcdef":
-        begin(backend, key, days_ago=8)
+        initiate(backend, key, days_ago=8)
     assert partwise("gc", url, *HERE).code == 0
     assert len(scans) == 1
 
 
-def test_an_upload_that_is_dated_in_the_future_is_kept(partwise: Run, backend: LocalBackend, url: str) -> None:
-    """One of two clocks is wrong, so its age is not known."""
-    upload_id = begin(backend, "a", days_ago=-1)
+def test_an_upload_from_the_future_is_kept(partwise: Run, backend: LocalBackend, url: str) -> None:
+    """A clock is wrong, so that its age is not known."""
+    upload_id = initiate(backend, "a", days_ago=-1)
     ended = partwise("gc", url, *HERE, "--older-than", "0s")
     assert ended.out.splitlines()[1] == "keep        -1 d          dated in the future         a"
     assert pending(backend) == {upload_id}
 
 
-def test_what_has_no_date_that_a_clock_can_show_is_kept(
+def test_an_upload_with_an_invalid_date_is_kept(
     partwise: Run, backend: LocalBackend, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    odd = PendingUpload("a", "U", datetime.min)  # noqa: DTZ901  # as the backend of another author may give it
+    odd = PendingUpload("a", "U", datetime.min)  # noqa: DTZ901  # as a third-party backend may return it
     monkeypatch.setattr(LocalBackend, "list_uploads", lambda backend, prefix="": [odd])
     ended = partwise("gc", url, *HERE, "--json")
     assert (ended.code, ended.last["action"], ended.last["age"]) == (0, "keep", None)
@@ -570,17 +560,17 @@ def test_what_has_no_date_that_a_clock_can_show_is_kept(
 
 
 @pytest.mark.parametrize("where", ["--checkpoint-dir=typo", "--checkpoint=checkpoints/typo.ucp"])
-def test_nothing_is_dropped_where_the_place_of_checkpoints_is_not_there(
+def test_nothing_is_dropped_if_the_store_does_not_exist(
     partwise: Run, backend: LocalBackend, url: str, where: str
 ) -> None:
-    """Otherwise a typo would make an orphan of every upload."""
-    upload_id = begin(backend, "a", days_ago=8)
+    """Otherwise every upload would look like an orphan after a typing error."""
+    upload_id = initiate(backend, "a", days_ago=8)
     assert partwise("gc", url, where).code == 2
     assert pending(backend) == {upload_id}
 
 
 def test_an_orphan_is_dropped(partwise: Run, backend: LocalBackend, url: str) -> None:
-    begin(backend, "a", days_ago=8)
+    initiate(backend, "a", days_ago=8)
     ended = partwise("gc", url, *HERE)
     assert ended.code == 0
     assert ended.out.splitlines() == [
@@ -592,59 +582,59 @@ def test_an_orphan_is_dropped(partwise: Run, backend: LocalBackend, url: str) ->
 
 
 def test_a_dry_run_drops_nothing(partwise: Run, backend: LocalBackend, url: str) -> None:
-    upload_id = begin(backend, "a", days_ago=8)
+    upload_id = initiate(backend, "a", days_ago=8)
     ended = partwise("gc", url, *HERE, "--dry-run")
     assert ended.out.splitlines()[1] == "would drop  8 d           no checkpoint here owns it  a"
     assert pending(backend) == {upload_id}
 
 
-def test_the_young_are_spared(partwise: Run, backend: LocalBackend, url: str) -> None:
-    upload_id = begin(backend, "a", days_ago=2)
+def test_young_uploads_are_kept(partwise: Run, backend: LocalBackend, url: str) -> None:
+    upload_id = initiate(backend, "a", days_ago=2)
     ended = partwise("gc", url, *HERE)
     assert ended.out.splitlines()[1] == "keep        2 d           younger than 7 d            a"
     assert pending(backend) == {upload_id}
 
 
-def test_how_young_can_be_said(partwise: Run, backend: LocalBackend, url: str) -> None:
-    begin(backend, "a", days_ago=2)
+def test_the_minimum_age_can_be_set(partwise: Run, backend: LocalBackend, url: str) -> None:
+    initiate(backend, "a", days_ago=2)
     partwise("gc", url, *HERE, "--older-than", "1d")
     assert pending(backend) == set()
 
 
-def test_exactly_as_old_as_was_said_is_old_enough(
+def test_the_minimum_age_is_inclusive(
     partwise: Run, backend: LocalBackend, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begun = datetime(2026, 1, 1, tzinfo=UTC)
+    started = datetime(2026, 1, 1, tzinfo=UTC)
     uploads = [
-        PendingUpload(key, key, begun + timedelta(seconds=seconds))
+        PendingUpload(key, key, started + timedelta(seconds=seconds))
         for key, seconds in {"a": -1, "b": 0, "c": 1}.items()
     ]
     monkeypatch.setattr(LocalBackend, "list_uploads", lambda backend, prefix="": uploads)
-    monkeypatch.setattr("time.time", lambda: begun.timestamp() + 7 * DAY)
-    told = partwise("gc", url, *HERE, "--dry-run", "--json").objects
-    assert [one["action"] for one in told] == ["would drop", "would drop", "keep"]
+    monkeypatch.setattr("time.time", lambda: started.timestamp() + 7 * DAY)
+    payloads = partwise("gc", url, *HERE, "--dry-run", "--json").objects
+    assert [one["action"] for one in payloads] == ["would drop", "would drop", "keep"]
 
 
-def test_an_orphan_is_dropped_though_a_stopped_upload_has_its_key(
+def test_an_orphan_with_the_key_of_a_stopped_upload_is_dropped(
     partwise: Run, backend: LocalBackend, store: FileCheckpointStore, url: str
 ) -> None:
-    owned, _ = begin(backend, "k", days_ago=8), begin(backend, "k", days_ago=8)
+    owned, _ = initiate(backend, "k", days_ago=8), initiate(backend, "k", days_ago=8)
     own(store, backend.location, owned)
     assert partwise("gc", url, *HERE).code == 0
     assert pending(backend) == {owned}
 
 
-def test_nothing_has_no_table(partwise: Run, backend: LocalBackend, url: str) -> None:
+def test_an_empty_list_has_no_table(partwise: Run, backend: LocalBackend, url: str) -> None:
     ended = partwise("gc", url, *HERE)
     assert (ended.out, ended.err) == ("", f"dropped 0 uploads at {url}\n")
-    begin(backend, "a", days_ago=8)
+    initiate(backend, "a", days_ago=8)
     assert "ACTION" not in partwise("gc", url, *HERE, "--json").err
 
 
-def test_what_a_checkpoint_owns_is_never_dropped(
+def test_uploads_of_a_checkpoint_are_never_dropped(
     partwise: Run, backend: LocalBackend, store: FileCheckpointStore, url: str
 ) -> None:
-    owned, abandoned, orphan = (begin(backend, key, days_ago=400) for key in "kka")
+    owned, abandoned, orphan = (initiate(backend, key, days_ago=400) for key in "kka")
     own(store, backend.location, owned, abandoned)
     ended = partwise("gc", url, *HERE, "--json", "--older-than", "0s")
     assert {one["upload_id"]: one["action"] for one in ended.objects} == {
@@ -655,25 +645,25 @@ def test_what_a_checkpoint_owns_is_never_dropped(
     assert pending(backend) == {owned, abandoned}
 
 
-def test_a_checkpoint_of_another_bucket_owns_nothing_here(
+def test_checkpoints_of_another_bucket_do_not_count(
     partwise: Run, backend: LocalBackend, store: FileCheckpointStore, url: str
 ) -> None:
-    own(store, "oss://elsewhere", begin(backend, "k", days_ago=8))
+    own(store, "oss://elsewhere", initiate(backend, "k", days_ago=8))
     partwise("gc", url, *HERE)
     assert pending(backend) == set()
 
 
-def test_a_prefix_spares_all_other_keys(partwise: Run, backend: LocalBackend, url: str) -> None:
-    spared = begin(backend, "b", days_ago=8)
-    begin(backend, "a", days_ago=8)
+def test_a_prefix_keeps_all_other_keys(partwise: Run, backend: LocalBackend, url: str) -> None:
+    kept = initiate(backend, "b", days_ago=8)
+    initiate(backend, "a", days_ago=8)
     partwise("gc", f"{url}a", *HERE)
-    assert pending(backend) == {spared}
+    assert pending(backend) == {kept}
 
 
-def test_one_that_can_not_be_dropped_does_not_stop_the_rest(
+def test_a_failed_abort_does_not_stop_gc(
     partwise: Run, backend: LocalBackend, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stubborn, other = begin(backend, "a", days_ago=8), begin(backend, "b", days_ago=8)
+    stubborn, other = initiate(backend, "a", days_ago=8), initiate(backend, "b", days_ago=8)
     abort = LocalBackend.abort_upload
 
     def sometimes(self: LocalBackend, key: str, upload_id: str) -> None:
@@ -685,13 +675,13 @@ def test_one_that_can_not_be_dropped_does_not_stop_the_rest(
     ended = partwise("gc", url, *HERE, "--json")
     assert ended.code == 1
     assert [(one["upload_id"], one["action"]) for one in ended.objects] == [(stubborn, "failed"), (other, "dropped")]
-    assert f"partwise: a ({stubborn}) was not dropped: not yours" in ended.err
+    assert f"error: a ({stubborn}) was not dropped\ncause: not yours\n" in ended.err
 
 
-def test_nothing_is_dropped_where_nobody_can_tell_who_owns_what(
+def test_nothing_is_dropped_if_the_store_can_not_be_read(
     partwise: Run, backend: LocalBackend, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    upload_id = begin(backend, "a", days_ago=8)
+    upload_id = initiate(backend, "a", days_ago=8)
 
     def fail(store: FileCheckpointStore) -> None:
         raise CheckpointError("the directory can't be listed")

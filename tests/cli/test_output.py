@@ -24,10 +24,12 @@ import partwise.cli
 from partwise.backends.memory import MemoryBackend
 from partwise.checkpoint import Checkpoint, Fingerprint
 from partwise.cli import main
+from partwise.cli.formatting import collapse_lines, escape_control
 from partwise.cli.output import Output, as_json
 from partwise.cli.progress_display import meter_for
+from partwise.cli.reporting import ErrorReport
 from partwise.cli.streams import SteadyStream, steady_streams
-from partwise.cli.style import Painted
+from partwise.cli.style import Styled
 from partwise.errors import AccessDenied, BackendError
 from partwise.model import ObjectOptions
 from partwise.registry import register_backend, register_checkpoint_store
@@ -41,8 +43,8 @@ posix = pytest.mark.skipif(os.name == "nt", reason="names of files can't have su
 
 #: Clears the screen by a control sequence of seven bits and by one of eight, goes to the beginning of the line, turns
 #: the direction of writing round, begins a line that looks like ours, and has bytes that are not text.
-HOSTILE = "a\x1b[2J\x9b1m\r\u202eb\u2066\x7f\npartwise: [red]all is well[/red] :bomb: \udc9b\udcff"
-ESCAPED = "a\\x1b[2J\\x9b1m\\r\\u202eb\\u2066\\x7f\\npartwise: [red]all is well[/red] :bomb: \\udc9b\\udcff"
+HOSTILE = "a\x1b[2J\x9b1m\r\u202eb\u2066\x7f\nerror: [red]all is well[/red] :bomb: \udc9b\udcff"
+ESCAPED = "a\\x1b[2J\\x9b1m\\r\\u202eb\\u2066\\x7f\\nerror: [red]all is well[/red] :bomb: \\udc9b\\udcff"
 
 # --- lines ---
 
@@ -57,10 +59,17 @@ def test_what_is_said_is_escaped(capsys: pytest.CaptureFixture[str]) -> None:
     output.say(HOSTILE)
     output.note(HOSTILE)
     output.warning(HOSTILE)
-    output.problem(HOSTILE, None, HOSTILE)
+    output.error(ErrorReport(HOSTILE, HOSTILE, HOSTILE, HOSTILE, HOSTILE))
     written = capsys.readouterr()
     assert written.out == f"{ESCAPED}\n"
-    assert written.err.splitlines() == [ESCAPED, f"partwise: warning: {ESCAPED}", f"partwise: {ESCAPED}", ESCAPED]
+    in_one_line = escape_control(collapse_lines(HOSTILE))
+    labels = ("error", "cause", "kept", "hint")
+    assert written.err.splitlines() == [
+        ESCAPED,
+        f"warning: {ESCAPED}",
+        *(f"{label}: {in_one_line}" for label in labels),
+        f"  {ESCAPED}",
+    ]
 
 
 @given(st.text(st.characters()))
@@ -68,14 +77,14 @@ def test_no_text_breaks_a_line_or_stops_the_output(text: str) -> None:
     screen = io.StringIO()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sys.stdout", screen)
-        Output().say(text, ("x", Painted(text, "red")))
+        Output().say(text, ("x", Styled(text, "red")))
     assert screen.getvalue().count("\n") == 2
     assert printed(screen.getvalue())
 
 
 def test_only_what_is_painted_is_coloured(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
-    Output().say(("\x1b[31m", Painted("\x1b", "green"), "!"))
+    Output().say(("\x1b[31m", Styled("\x1b", "green"), "!"))
     assert capsys.readouterr().out == "\\x1b[31m\x1b[32m\\x1b\x1b[0m!\n"
 
 
@@ -85,14 +94,14 @@ def test_the_colour_is_that_of_the_stream_that_is_written_to(
     """With --json words go to standard error, which need not be a terminal where standard output is one."""
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     monkeypatch.setenv("TERM", "xterm")
-    Output(json=True).say(Painted("x", "green"))
+    Output(json=True).say(Styled("x", "green"))
     assert capsys.readouterr().err == "x\n"
 
 
 def test_a_traceback_is_escaped_and_none_of_its_lines_looks_like_ours(capsys: pytest.CaptureFixture[str]) -> None:
-    Output(verbose=True).problem("no", AccessDenied(HOSTILE))
+    Output(verbose=True).error(ErrorReport("no"), AccessDenied(HOSTILE))
     *trace, last = capsys.readouterr().err.splitlines()
-    assert last == "partwise: no"
+    assert last == "error: no"
     assert all(line.startswith("  ") and line.isprintable() for line in trace)
 
 
@@ -107,15 +116,15 @@ def test_what_the_library_and_others_log_is_escaped(capsys: pytest.CaptureFixtur
         assert logging.lastResort.level == logging.WARNING
     assert logging.lastResort is before
     assert capsys.readouterr().err.splitlines() == [
-        f"partwise: warning: {ESCAPED} is damaged",
-        f"partwise: warning: {ESCAPED}",
+        f"warning: {ESCAPED} is damaged",
+        f"warning: {ESCAPED}",
     ]
 
 
 def test_a_log_record_that_does_not_fit_its_arguments_fails_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     with Output().logging():
         logging.getLogger("partwise").warning("%d parts", "many")
-    assert capsys.readouterr().err == "partwise: warning: %d parts\n"
+    assert capsys.readouterr().err == "warning: %d parts\n"
 
 
 # --- objects ---
@@ -221,7 +230,7 @@ def test_no_command_prints_what_is_not_printable(
     ended = partwise(*line)
     assert printed(ended.out)
     assert printed(ended.err)
-    assert "\npartwise: [red]" not in f"\n{ended.out}{ended.err}", "a name has begun a line of its own"
+    assert "\nerror: [red]" not in f"\n{ended.out}{ended.err}", "a name has begun a line of its own"
     if "--json" in line:
         assert ended.objects
 
@@ -256,7 +265,7 @@ def test_a_directory_of_checkpoints_that_someone_else_filled_gives_no_orders(
     assert printed(ended.out)
     assert printed(ended.err)
     assert ended.err.count(" is left out: ") == 3
-    assert "\npartwise: [red]" not in ended.err
+    assert "\nerror: [red]" not in ended.err
 
 
 def test_a_question_is_escaped(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -304,7 +313,7 @@ def test_nothing_is_printed_past_the_output() -> None:
                 (".print", ".echo", ".secho", ".style", "os.write", "stdout.write", "stderr.write", ".writelines")
             ):
                 found.append(f"{path.name}:{node.lineno}: {called}")
-            if called in ("Console", "Live") and path.name != "progress_display.py":
+            if called in ("Console", "Live") and path.name != "progress_bar.py":
                 found.append(f"{path.name}:{node.lineno}: {called}")
     assert found == []
 
@@ -494,7 +503,7 @@ def test_a_list_that_is_cut_short_by_a_full_disk_is_a_failure(
     with instead(monkeypatch, stdout=None if gone is None else Broken(gone), stderr=words):
         assert main([f"{bucket.as_uri()}/" if word == "BUCKET" else word for word in line]) == code
     reason = os.strerror(gone) if code and gone else ""
-    assert (f"partwise: standard output could not be written: {reason}\n" in words.getvalue()) == bool(code)
+    assert (f"error: standard output could not be written\ncause: {reason}\n" in words.getvalue()) == bool(code)
 
 
 @pytest.mark.parametrize("line", [["--help"], ["upload", "--help"], ["--version"], ["uplaod"]], ids=" ".join)

@@ -1,4 +1,4 @@
-"""Lines in processes of their own: what comes back when they end, are stopped, or are killed."""
+"""Commands in processes of their own, which end, are stopped, or are killed."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ posix = pytest.mark.skipif(os.name == "nt", reason="there are no such signals, a
 KEPT = ("--checkpoint-dir", "checkpoints")
 SMALL_PARTS = ("--part-size", "128K", "--multipart-threshold", "0")
 
-#: The large file takes some ten seconds like this: long enough to be stopped anywhere on the way.
+#: The large file takes some ten seconds with these flags: long enough to be stopped at any point.
 SLOWLY = (*KEPT, *SMALL_PARTS, "--bandwidth-limit", "400K")
 
 
-#: An endpoint at which nobody listens.
-NOBODY = ("--endpoint", "http://127.0.0.1:9", "--region", "cn-hangzhou")
+#: An endpoint that refuses connections.
+REFUSED = ("--endpoint", "http://127.0.0.1:9", "--region", "cn-hangzhou")
 
 # --- exit codes ---
 
@@ -45,8 +45,8 @@ NOBODY = ("--endpoint", "http://127.0.0.1:9", "--region", "cn-hangzhou")
         (["upload", ".", "URL"], 1),
         (["upload", "small.bin", "URL", "--nonsense"], 2),
         (["upload", "small.bin", "file:///tmp/x/%2e%2e"], 2),
-        (["upload", "small.bin", "oss://bucket/key", *NOBODY, "--max-attempts", "1"], 75),
-        (["uploads", "oss://bucket", *NOBODY, "--max-attempts", "1"], 75),
+        (["upload", "small.bin", "oss://bucket/key", *REFUSED, "--max-attempts", "1"], 75),
+        (["uploads", "oss://bucket", *REFUSED, "--max-attempts", "1"], 75),
     ],
     ids=lambda value: value if isinstance(value, int) else " ".join(value),
 )
@@ -56,17 +56,18 @@ def test_the_exit_code_is_that_of_the_process(child: Start, small: Path, url: st
     assert ended.code == code
     assert "Traceback" not in ended.err
     if code:
-        assert ended.err.startswith("partwise: ")
-        assert ended.err.count("\n") == 1
+        lines = ended.err.splitlines()
+        assert lines[0].startswith("error: ")
+        assert {line.partition(": ")[0] for line in lines[1:]} <= {"cause", "kept", "hint"}
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="this user may read everything")
-def test_a_file_that_may_not_be_read_is_told(child: Start, small: Path, url: str) -> None:
+def test_an_unreadable_file_fails(child: Start, small: Path, url: str) -> None:
     small.chmod(0)
     assert child("upload", "small.bin", url, *SMALL_PARTS).end().code == 1
 
 
-def test_the_module_can_be_run_by_its_name(child: Start) -> None:
+def test_the_module_can_be_run(child: Start) -> None:
     assert child("--version").end().out.startswith("partwise ")
 
 
@@ -77,7 +78,7 @@ def test_a_name_that_standard_output_can_not_show_is_escaped(child: Start, place
 
 
 @posix
-def test_a_reader_that_goes_away_fails_nothing(child: Start, small: Path, bucket: Path, url: str) -> None:
+def test_a_closed_pipe_does_not_fail_an_upload(child: Start, small: Path, bucket: Path, url: str) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     line = child("upload", "small.bin", url, *SMALL_PARTS, stdout=writing, stderr=writing)
@@ -88,7 +89,7 @@ def test_a_reader_that_goes_away_fails_nothing(child: Start, small: Path, bucket
 
 @posix
 @pytest.mark.parametrize("line", [("status", *KEPT), ("status", *KEPT, "--json"), ("upload", "--help")], ids=" ".join)
-def test_a_list_may_be_left_after_its_first_line(child: Start, place: Path, line: tuple[str, ...]) -> None:
+def test_a_reader_may_exit_after_the_first_line(child: Start, place: Path, line: tuple[str, ...]) -> None:
     """As ``| head -1`` does."""
     store = FileCheckpointStore(place / "checkpoints")
     for number in range(3):
@@ -107,11 +108,11 @@ def test_a_list_may_be_left_after_its_first_line(child: Start, place: Path, line
 
 
 def as_a_shell_reads_it(line: str) -> list[str]:
-    """The words of a line. They may be in octal, which not every plain shell knows."""
+    """Split a command line as a shell does. It may contain octal escapes, which not every shell has."""
     if "$'" not in line:
         return shlex.split(line)
     if shutil.which("bash") is None:
-        pytest.skip("there is no bash to read the line")
+        pytest.skip("bash is not installed")
     script = f"partwise() {{ printf '%s\\0' partwise \"$@\"; }}; {line}"
     ran = subprocess.run(["bash", "--norc", "-c", script], capture_output=True, check=True)
     return [os.fsdecode(word) for word in ran.stdout.split(b"\0")[:-1]]
@@ -119,16 +120,14 @@ def as_a_shell_reads_it(line: str) -> list[str]:
 
 @posix
 @pytest.mark.parametrize("name", ["a  b", "-x'\"$HOME", "ü 备份\n\x1b[2J"], ids=ascii)
-def test_a_file_may_be_called_as_it_likes(
-    child: Start, recorded: Recorded, large: Path, bucket: Path, name: str
-) -> None:
-    """And the line that is shown to go on with is one that a shell takes for the same."""
+def test_a_file_may_have_any_name(child: Start, recorded: Recorded, large: Path, bucket: Path, name: str) -> None:
+    """The command line that is shown to resume the upload is quoted for a shell."""
     large.rename(large.parent / name)
     slow = child("upload", f"./{name}", f"{bucket.as_uri()}/", *SLOWLY)
     recorded()
     ended = slow.send(signal.SIGINT)
     assert ended.code == 130
-    again = ended.err.rpartition("To carry on:\n  ")[2].removesuffix("\n")
+    again = ended.err.rpartition("hint: To resume:\n  ")[2].removesuffix("\n")
     assert again.isprintable()
     assert as_a_shell_reads_it(again)[:3] == ["partwise", "upload", f"./{name}"]
     ended = child("upload", *KEPT, "--json", "--", name, f"{bucket.as_uri()}/").end()
@@ -142,7 +141,7 @@ def test_a_file_may_be_called_as_it_likes(
 
 @posix
 @pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
-def test_what_is_stopped_is_kept_and_carried_on_by_the_same_line(
+def test_a_stopped_upload_is_resumed_by_the_same_command(
     *, child: Start, recorded: Recorded, large: Path, bucket: Path, url: str, name: str, code: int
 ) -> None:
     number = getattr(signal, name)
@@ -153,8 +152,8 @@ def test_what_is_stopped_is_kept_and_carried_on_by_the_same_line(
     assert ended.code == code
     assert ended.last["exit_code"] == code
     assert (ended.last["error"]["resumable"], ended.last["error"]["bytes_done"]) == (True, kept)
-    assert re.fullmatch(r"stopped\. Kept: \S+ of 4\.0 MiB \(\d+ of 33 parts\)\.", ended.last["error"]["message"])
-    assert f"To carry on:\n  partwise upload large.bin {url} --checkpoint-dir checkpoints" in ended.err
+    assert re.fullmatch(r"stopped\. kept: \S+ of 4\.0 MiB \(\d+ of 33 parts\)", ended.last["error"]["message"])
+    assert f"hint: To resume:\n  partwise upload large.bin {url} --checkpoint-dir checkpoints" in ended.err
     assert "Traceback" not in ended.err
 
     ended = child("upload", "large.bin", url, *KEPT, "--json").end()
@@ -164,10 +163,10 @@ def test_what_is_stopped_is_kept_and_carried_on_by_the_same_line(
 
 
 @posix
-def test_what_is_stopped_is_kept_where_no_thread_could_be_started(
+def test_a_stopped_upload_is_kept_without_threads(
     *, child: Start, recorded: Recorded, large: Path, url: str, place: Path
 ) -> None:
-    """The upload runs in the main thread then, from within the call that begins it."""
+    """Without threads, the upload runs in the main thread, inside the call that starts it."""
     (place / "threadless.py").write_text(
         "import sys, threading\n"
         "from partwise.cli import main\n"
@@ -182,12 +181,14 @@ def test_what_is_stopped_is_kept_where_no_thread_could_be_started(
     kept = recorded()
     assert ended.code == 130
     assert (ended.last["error"]["resumable"], ended.last["error"]["bytes_done"]) == (True, kept)
-    assert f"To carry on:\n  partwise upload large.bin {url}" in ended.err
+    assert f"hint: To resume:\n  partwise upload large.bin {url}" in ended.err
 
 
 @posix
-def test_a_second_signal_ends_it_at_once(child: Start, recorded: Recorded, large: Path, url: str, place: Path) -> None:
-    """The storage hangs, so that the first signal has to wait for it."""
+def test_a_second_signal_ends_the_process_at_once(
+    child: Start, recorded: Recorded, large: Path, url: str, place: Path
+) -> None:
+    """The storage hangs, so that the first signal waits for it."""
     (place / "hanging.py").write_text(
         "import sys, time, partwise\n"
         "from partwise.backends.memory import MemoryBackend\n"
@@ -202,16 +203,14 @@ def test_a_second_signal_ends_it_at_once(child: Start, recorded: Recorded, large
     line = child("upload", "large.bin", "hanging:k", *KEPT, *SMALL_PARTS, program=("hanging.py",))
     line.read_until("hangs", on="stderr")
     line.process.send_signal(signal.SIGINT)
-    line.read_until("once more", on="stderr")
+    line.read_until("press Ctrl-C again", on="stderr")
     line.process.send_signal(signal.SIGINT)
     assert line.process.wait() == 130
 
 
 @posix
-def test_a_signal_that_is_ignored_stays_ignored(
-    child: Start, recorded: Recorded, small: Path, bucket: Path, url: str
-) -> None:
-    """As for a script's background jobs, which a Ctrl-C at the terminal must not reach."""
+def test_an_ignored_signal_stays_ignored(child: Start, recorded: Recorded, small: Path, bucket: Path, url: str) -> None:
+    """A shell ignores SIGINT for the background jobs of a script."""
     ignoring = child(
         "upload",
         "small.bin",
@@ -226,22 +225,20 @@ def test_a_signal_that_is_ignored_stays_ignored(
 
 
 @posix
-def test_without_resuming_a_stop_keeps_nothing_and_says_so(child: Start, large: Path, bucket: Path, url: str) -> None:
+def test_a_stop_with_no_resume_keeps_nothing(child: Start, large: Path, bucket: Path, url: str) -> None:
     slow = child("upload", "large.bin", url, "--no-resume", *SMALL_PARTS, "--bandwidth-limit", "400K")
     parts = bucket / ".partwise" / "uploads"
     wait_for(lambda: any(parts.rglob("*")) if parts.exists() else False)
     ended = slow.send(signal.SIGINT)
     assert ended.code == 130
-    assert "Nothing is kept. To start again:\n  partwise upload large.bin" in ended.err
+    assert "kept: nothing\nhint: To start again:\n  partwise upload large.bin" in ended.err
     assert child("uploads", f"{bucket.as_uri()}/", "--json").end().out == ""
 
 
 # --- killed ---
 
 
-def test_what_is_killed_is_carried_on_with_fewer_bytes(
-    child: Start, recorded: Recorded, large: Path, bucket: Path, url: str
-) -> None:
+def test_a_killed_upload_is_resumed(child: Start, recorded: Recorded, large: Path, bucket: Path, url: str) -> None:
     slow = child("upload", "large.bin", url, *SLOWLY)
     recorded()
     slow.process.kill()
@@ -250,14 +247,14 @@ def test_what_is_killed_is_carried_on_with_fewer_bytes(
 
     ended = child("upload", "large.bin", url, *KEPT, "--json").end()
     assert ended.code == 0
-    # A part whose record was lost with the process is adopted from the storage.
+    # A part that the checkpoint lacks, since the process was killed, is adopted from the storage.
     assert ended.last["bytes_resumed"] >= kept
     assert ended.last["bytes_sent"] + ended.last["bytes_resumed"] == large.stat().st_size
     assert (bucket / "copy").read_bytes() == large.read_bytes()
     assert list((bucket.parent / "checkpoints").iterdir()) == []
 
 
-def test_a_second_process_is_refused_at_once_until_the_first_is_dead(
+def test_a_second_process_is_refused_while_the_first_runs(
     child: Start, recorded: Recorded, large: Path, bucket: Path, url: str
 ) -> None:
     first = child("upload", "large.bin", url, *SLOWLY)
@@ -274,7 +271,7 @@ def test_a_second_process_is_refused_at_once_until_the_first_is_dead(
     assert (bucket / "copy").read_bytes() == large.read_bytes()
 
 
-def test_a_source_that_changes_on_the_way_is_not_mixed(
+def test_a_source_that_changes_during_the_upload_is_not_mixed(
     child: Start, recorded: Recorded, large: Path, bucket: Path, url: str
 ) -> None:
     slow = child("upload", "large.bin", url, *SLOWLY, "--json")
@@ -301,7 +298,7 @@ def test_standard_input_may_be_a_file(child: Start, large: Path, bucket: Path, u
     assert (bucket / "copy").read_bytes() == large.read_bytes()
 
 
-def test_the_same_bytes_piped_in_again_carry_on(
+def test_piping_in_the_same_bytes_again_resumes(
     child: Start, recorded: Recorded, large: Path, bucket: Path, url: str
 ) -> None:
     first = child("upload", "-", url, *KEPT, *SMALL_PARTS)
@@ -322,7 +319,7 @@ def test_the_same_bytes_piped_in_again_carry_on(
 
 
 @posix
-def test_a_silent_producer_does_not_keep_a_stop_waiting(
+def test_a_silent_producer_does_not_delay_a_stop(
     child: Start, recorded: Recorded, large: Path, bucket: Path, url: str
 ) -> None:
     line = child("upload", "-", url, *KEPT, *SMALL_PARTS)
@@ -331,8 +328,8 @@ def test_a_silent_producer_does_not_keep_a_stop_waiting(
     recorded(512 * 1024)
     line.process.send_signal(signal.SIGINT)
     assert line.process.wait() == 130
-    words = line.process.stderr.read().decode()
-    assert "To carry on, pipe in the same bytes from their start:\n  partwise upload -" in words
+    text = line.process.stderr.read().decode()
+    assert "hint: To resume, pipe in the same bytes from the start:\n  partwise upload -" in text
     assert not (bucket / "copy").exists()
 
 
@@ -347,7 +344,7 @@ def wait_for(condition: Callable[[], object], patience: float = 60.0) -> None:
 
 
 class Screen:
-    """A terminal of so many columns, and what was written to it."""
+    """A terminal, and what was written to it."""
 
     def __init__(self, columns: int) -> None:
         import fcntl
@@ -360,7 +357,7 @@ class Screen:
         self.written = b""
 
     def read_until(self, pattern: str) -> str:
-        """All that was written so far, once it matches."""
+        """Read until the text matches, and return all of it."""
         while not re.search(pattern, self.written.decode(errors="replace")):
             self.written += os.read(self.ours, 65536)
         return self.written.decode(errors="replace")
@@ -382,24 +379,24 @@ def test_a_terminal_shows_a_bar_with_what_was_resumed(
     screen = Screen(columns)
     environment = {**os.environ, "TERM": "xterm-256color", "LANG": "C.UTF-8"}
     line = child("upload", "large.bin", url, *SLOWLY, stderr=screen.theirs, env=environment)
-    shown = screen.read_until(r"[4-9]\d%.* left")
+    screen_text = screen.read_until(r"[4-9]\d%.* left")
     line.process.send_signal(signal.SIGINT)
-    shown = screen.read_until("To carry on")
+    screen_text = screen.read_until("To resume")
     line.process.wait()
     screen.close()
-    assert f"resuming large.bin to {url} at " in shown, "a path is in one piece"
-    assert re.search("\x1b\\[36m━+\x1b\\[0m\x1b\\[32m━+", shown), "resumed and sent have colours of their own"
-    assert "KiB/s" in shown
-    assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l"), "the cursor is shown again"
-    drawn = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
+    assert f"resuming large.bin to {url} at " in screen_text, "a path is not folded"
+    assert re.search("\x1b\\[36m━+\x1b\\[0m\x1b\\[32m━+", screen_text), "resumed and sent differ in color"
+    assert "KiB/s" in screen_text
+    assert screen_text.rindex("\x1b[?25h") > screen_text.rindex("\x1b[?25l"), "the cursor is shown again"
+    drawn = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen_text)
     bars = [one for one in re.split(r"[\r\n]", drawn) if one.startswith("large.bin ")]
     assert bars
     assert max(map(len, bars)) < columns
 
 
 @posix
-def test_an_upload_outlives_its_terminal(child: Start, small: Path, bucket: Path, url: str) -> None:
-    """Not each of them sends a signal when it goes; what is written to it fails from then on."""
+def test_an_upload_survives_its_terminal(child: Start, small: Path, bucket: Path, url: str) -> None:
+    """Not every terminal sends SIGHUP when it is closed, but writing to it fails."""
     screen = Screen(80)
     environment = {**os.environ, "TERM": "xterm-256color", "LANG": "C.UTF-8"}
     slow = (*SMALL_PARTS, "--bandwidth-limit", "600K")
@@ -411,17 +408,17 @@ def test_an_upload_outlives_its_terminal(child: Start, small: Path, bucket: Path
 
 
 @posix
-def test_no_colour_is_shown_to_those_who_asked_for_none(child: Start, large: Path, url: str) -> None:
+def test_no_color_turns_colors_off(child: Start, large: Path, url: str) -> None:
     screen = Screen(80)
     environment = {**os.environ, "TERM": "xterm-256color", "LANG": "C.UTF-8", "NO_COLOR": "1"}
     line = child("upload", "large.bin", url, *SLOWLY, stderr=screen.theirs, env=environment)
-    shown = screen.read_until(r"[1-9]\d?%.* left")
+    screen_text = screen.read_until(r"[1-9]\d?%.* left")
     line.process.kill()
     line.process.wait()
     screen.close()
-    assert not re.search("\x1b\\[[0-9;]*3[0-9]m", shown)
+    assert not re.search("\x1b\\[[0-9;]*3[0-9]m", screen_text)
 
 
 @posix
-def test_no_colour_is_in_a_page_that_goes_to_a_file(child: Start) -> None:
+def test_help_in_a_file_has_no_colors(child: Start) -> None:
     assert "\x1b" not in child("upload", "--help").end().out

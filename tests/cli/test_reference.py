@@ -55,8 +55,8 @@ def test_a_picture_shows_what_the_program_says(name: str) -> None:
 
 
 def test_every_picture_is_checked_and_shown() -> None:
-    shown = set(re.findall(r"pictures/([\w-]+)\.svg", (DOCS / "command-line.md").read_text(encoding="utf-8")))
-    assert shown == {path.stem for path in (DOCS / "pictures").glob("*.svg")} == set(program("pictures").PICTURES)
+    linked = set(re.findall(r"pictures/([\w-]+)\.svg", (DOCS / "command-line.md").read_text(encoding="utf-8")))
+    assert linked == {path.stem for path in (DOCS / "pictures").glob("*.svg")} == set(program("pictures").PICTURES)
 
 
 # --- objects ---

@@ -1,15 +1,22 @@
-"""Every error as a line, an object and an exit code."""
+"""Errors as text, as objects and as exit codes."""
 
 from __future__ import annotations
 
+import ast
 import json
+import re
 import signal
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 import partwise
-from partwise.cli.reporting import exit_code, failure, sentence, success
-from partwise.cli.signals import Stopped
+import partwise.backends
+import partwise.stores
+from partwise.cli.app import app
+from partwise.cli.reporting import FLAGS, ErrorReport, exit_code, failure, format_error, success
+from partwise.cli.signals import SignalReceived
 from partwise.errors import (
     AccessDenied,
     BackendError,
@@ -36,24 +43,24 @@ from partwise.errors import (
 )
 from partwise.results import UploadResult
 
-UNTRUSTED = "it can't be trusted; if it is your own, name its authority by ca_bundle="
 
-
-@pytest.mark.parametrize("error", [ConnectionFailed(UNTRUSTED), UploadFailed("no", resumable=False)])
-def test_advice_is_given_in_flags(error: PartwiseError) -> None:
-    if isinstance(error, UploadFailed):
-        error.__cause__ = ConnectionFailed(UNTRUSTED)
-
-    assert "name its authority by --ca-bundle" in sentence(error, "a to b")
-    assert "ca_bundle" not in sentence(error, "a to b")
-
-
-def failed(cause: Exception | None, *, resumable: bool = True) -> UploadFailed:
+def failed(cause: Exception | None, *, resumable: bool = True, hint: str = "") -> UploadFailed:
     error = UploadFailed(
-        "it failed", key="k", resumable=resumable, bytes_done=2**20, bytes_total=2**22, parts_done=1, parts_total=4
+        "it failed",
+        reason=str(cause or ""),
+        key="k",
+        resumable=resumable,
+        bytes_done=2**20,
+        bytes_total=2**22,
+        parts_done=1,
+        parts_total=4,
+        hint=hint,
     )
     error.__cause__ = cause
     return error
+
+
+# --- exit codes ---
 
 
 @pytest.mark.parametrize(
@@ -82,8 +89,8 @@ def failed(cause: Exception | None, *, resumable: bool = True) -> UploadFailed:
         (CallbackError("x"), 1),
         (ZeroDivisionError("x"), 1),
         (KeyboardInterrupt(), 130),
-        (Stopped(signal.SIGINT), 130),
-        (Stopped(signal.SIGTERM), 143),
+        (SignalReceived(signal.SIGINT), 130),
+        (SignalReceived(signal.SIGTERM), 143),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else str(value),
 )
@@ -91,11 +98,13 @@ def test_each_error_has_its_exit_code(error: BaseException, code: int) -> None:
     assert exit_code(error) == code
 
 
-def test_an_unknown_outcome_is_not_tried_again_even_if_its_cause_would_pass() -> None:
+def test_an_unknown_outcome_is_not_retryable_even_if_its_cause_is() -> None:
     error = OutcomeUnknown("x")
     error.__cause__ = ConnectionFailed("x")
     assert exit_code(error) == 1
 
+
+# --- text ---
 
 ALL = [
     kind
@@ -105,54 +114,130 @@ ALL = [
 
 
 @pytest.mark.parametrize("kind", ALL)
-def test_every_error_of_the_tree_is_one_line_and_one_object(kind: type[PartwiseError]) -> None:
-    error = kind("first\nsecond")
-    assert "\n" not in sentence(error, "a to b")
-    told = json.loads(json.dumps(failure(error, "a to b")))
-    assert told["ok"] is False
-    assert told["exit_code"] == exit_code(error)
-    assert told["error"]["type"] == kind.__name__
-    assert told["error"]["message"]
-    assert {"retryable", "resumable"} <= told["error"].keys()
+def test_every_error_is_one_line_and_one_object(kind: type[PartwiseError]) -> None:
+    error = kind("first\nsecond", hint="third\nfourth")
+    assert "\n" not in format_error(error, "a to b").one_line()
+    payload = json.loads(json.dumps(failure(error, "a to b")))
+    assert payload["ok"] is False
+    assert payload["exit_code"] == exit_code(error)
+    assert payload["error"]["type"] == kind.__name__
+    assert payload["error"]["message"]
+    assert {"retryable", "resumable"} <= payload["error"].keys()
 
 
-def test_a_failure_that_will_pass_says_what_is_kept_and_what_to_do() -> None:
-    assert sentence(failed(ConnectionFailed("the line is dead.")), "f to u") == (
-        "f to u could not be uploaded: the line is dead. Kept: 1.0 of 4.0 MiB (1 of 4 parts);"
-        " run the same line again to carry on"
+def test_a_retryable_failure_says_what_is_kept_and_to_run_it_again() -> None:
+    assert format_error(failed(ConnectionFailed("connection reset")), "f to u") == ErrorReport(
+        "f to u could not be uploaded",
+        cause="connection reset",
+        kept="1.0 of 4.0 MiB (1 of 4 parts)",
+        hint="Run the same command again to resume",
     )
 
 
-def test_a_failure_that_will_not_pass_says_that_something_has_to_change_first() -> None:
-    assert "put that right and run the same line again to carry on" in sentence(failed(AccessDenied("no")), "f to u")
+def test_a_permanent_failure_says_to_fix_the_cause_first() -> None:
+    error = failed(AccessDenied("no"))
+    assert format_error(error, "f to u").hint == "Fix the cause, then run the same command again to resume"
+
+
+def test_the_hint_of_a_permanent_failure_comes_first() -> None:
+    error = failed(AccessDenied("no"), hint="Check {credentials}.")
+    assert format_error(error, "f to u").hint == (
+        "Check OSS_ACCESS_KEY_ID, OSS_ACCESS_KEY_SECRET and OSS_SESSION_TOKEN."
+        " Then run the same command again to resume"
+    )
 
 
 def test_a_failure_that_keeps_nothing_says_so() -> None:
-    assert sentence(failed(AccessDenied("no"), resumable=False)).endswith("Nothing is kept")
-    assert sentence(failed(Throttled("busy"), resumable=False)).endswith("Nothing is kept; run the same line again")
+    permanent = format_error(failed(AccessDenied("no"), resumable=False), "f to u")
+    assert (permanent.kept, permanent.hint) == ("nothing", "")
+    retryable = format_error(failed(Throttled("busy"), resumable=False), "f to u")
+    assert (retryable.kept, retryable.hint) == ("nothing", "Run the same command again")
 
 
-def test_a_wrong_object_is_told_by_the_failure_itself() -> None:
+def test_a_failure_without_a_reason_is_described_by_its_message() -> None:
+    """As for an object that is stored, but differs from what was sent."""
     error = failed(IntegrityError("differs", retryable=False), resumable=False)
-    assert sentence(error, "f to u") == "it failed"
+    error.reason = ""
+    assert format_error(error, "f to u") == ErrorReport("it failed")
 
 
-def test_a_defect_says_how_to_see_more() -> None:
-    words = sentence(ZeroDivisionError("division by zero"))
-    assert words == "ZeroDivisionError: division by zero. This is a defect; run with --verbose for the traceback"
+def test_one_line_has_neither_a_command_nor_its_introduction() -> None:
+    report = ErrorReport("stopped", kept="1 part", hint="To resume:", command="partwise upload f u")
+    assert report.one_line() == "stopped. kept: 1 part"
 
 
-def test_advice_is_in_terms_of_flags() -> None:
-    assert "--require-resume" in sentence(CannotResume("x", reason="the source changed"), "f to u")
-    assert "--no-resume" in sentence(OutcomeUnknown("x"))
-    assert "--checkpoint-dir" in sentence(CheckpointUnwritable("x"))
+def test_an_unexpected_error_is_reported_as_a_defect() -> None:
+    report = format_error(ZeroDivisionError("division by zero"))
+    assert report.message == "ZeroDivisionError: division by zero"
+    assert report.hint == "This is a defect of partwise; --verbose shows the traceback"
 
 
-def test_an_object_of_a_failure_holds_what_the_error_knows() -> None:
+def test_one_line_joins_the_parts_of_an_error() -> None:
+    report = ErrorReport("f could not be uploaded", "denied.", "1 part", "Ask for permission.")
+    assert report.one_line() == "f could not be uploaded: denied. kept: 1 part. Ask for permission"
+
+
+# --- hints ---
+
+
+def test_a_hint_names_flags() -> None:
+    assert (
+        format_error(ConnectionFailed("x", hint="Pass {ca_bundle} with a file")).hint == "Pass --ca-bundle with a file"
+    )
+    assert (
+        format_error(AccessDenied("x", hint="Pass {addressing_style=virtual}")).hint
+        == "Pass --addressing-style virtual"
+    )
+    assert format_error(OutcomeUnknown("x", hint="Pass {resume=never}")).hint == "Pass --no-resume"
+    assert "--checkpoint-dir" in format_error(CheckpointUnwritable("x")).hint
+
+
+SETTING = re.compile(r"\{+(\w+)(?:=([^{}]*))?\}+")
+
+
+def hints_of_the_library() -> Iterator[tuple[str, str]]:
+    """The text of every ``hint=`` in the library, with its file; braces of f-strings are doubled in settings."""
+    package = Path(partwise.__file__).parent
+    roots = [package, *(Path(module.__file__).parent for module in (partwise.backends, partwise.stores))]
+    for path in {path for root in roots for path in root.rglob("*.py") if path.parent.name != "cli"}:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.keyword) and node.arg == "hint":
+                for part in ast.walk(node.value):
+                    if isinstance(part, ast.Constant) and isinstance(part.value, str):
+                        yield path.name, part.value
+
+
+def test_every_setting_in_a_hint_of_the_library_has_a_flag() -> None:
+    hints = list(hints_of_the_library())
+    assert len(hints) >= 20
+    unknown = [
+        (name, match[0])
+        for name, hint in hints
+        for match in SETTING.finditer(hint)
+        if match[1] not in FLAGS and f"{match[1]}={match[2]}" not in FLAGS
+    ]
+    assert unknown == []
+
+
+def test_every_flag_that_a_hint_may_name_exists() -> None:
+    known = {flag for command in app.commands.values() for parameter in command.params for flag in parameter.opts}
+    named = {flag for text in FLAGS.values() for flag in re.findall(r"--[\w-]+", text)}
+    assert named - known == set()
+
+
+# --- objects ---
+
+
+def test_the_object_of_a_failure_has_the_fields_of_the_error() -> None:
     cause = BackendError("no", code="AccessDenied", status=403, request_id="R1", details={"a": "b"})
-    told = failure(failed(cause), "f to u")["error"]
-    assert (told["key"], told["bytes_done"], told["parts_total"], told["resumable"]) == ("k", 2**20, 4, True)
-    assert told["cause"] == {
+    payload = failure(failed(cause), "f to u")["error"]
+    assert (payload["key"], payload["bytes_done"], payload["parts_total"], payload["resumable"]) == (
+        "k",
+        2**20,
+        4,
+        True,
+    )
+    assert payload["cause"] == {
         "type": "BackendError",
         "message": "no",
         "code": "AccessDenied",
@@ -163,20 +248,32 @@ def test_an_object_of_a_failure_holds_what_the_error_knows() -> None:
     }
 
 
-def test_an_object_of_a_failed_callback_holds_the_result() -> None:
+def test_the_object_of_an_error_has_no_field_for_its_hint() -> None:
+    payload = failure(ConnectionFailed("x", hint="Pass {ca_bundle}"))["error"]
+    assert payload == {
+        "type": "ConnectionFailed",
+        "message": "x. Pass --ca-bundle",
+        "retryable": True,
+        "resumable": False,
+    }
+
+
+def test_the_object_of_a_failed_callback_has_the_result() -> None:
     error = CallbackError("x", result=UploadResult("k", 3, "etag", crc64=2**64 - 1, callback_response=b"\xff{}"))
     result = failure(error)["error"]["result"]
     assert (result["key"], result["crc64"], result["callback_response"]) == ("k", str(2**64 - 1), "\\xff{}")
 
 
-def test_an_object_of_a_stop_tells_how_far_it_got() -> None:
-    stopped = Stopped(signal.SIGTERM, "stopped")
-    stopped.__cause__ = UploadPaused("x", key="k", resumable=True, bytes_done=5)
-    told = failure(stopped)
-    assert told["exit_code"] == 143
-    assert (told["error"]["type"], told["error"]["resumable"], told["error"]["bytes_done"]) == ("UploadPaused", True, 5)
+def test_the_object_of_a_stopped_upload_has_its_progress() -> None:
+    received = SignalReceived(signal.SIGTERM, "stopped")
+    received.__cause__ = UploadPaused("x", key="k", resumable=True, bytes_done=5)
+    payload = failure(received)
+    error = payload["error"]
+    assert payload["exit_code"] == 143
+    assert (error["type"], error["resumable"], error["bytes_done"]) == ("UploadPaused", True, 5)
 
 
-def test_an_object_of_a_success_is_the_result() -> None:
-    told = success(UploadResult("k", 3, "etag", crc64=7, warnings=("w",)))
-    assert (told["ok"], told["key"], told["size"], told["crc64"], told["warnings"]) == (True, "k", 3, "7", ["w"])
+def test_the_object_of_a_success_is_the_result() -> None:
+    payload = success(UploadResult("k", 3, "etag", crc64=7, warnings=("w",)))
+    fields = (payload["ok"], payload["key"], payload["size"], payload["crc64"], payload["warnings"])
+    assert fields == (True, "k", 3, "7", ["w"])

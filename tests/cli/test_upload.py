@@ -1,10 +1,11 @@
-"""``partwise upload`` in this process: what it does, says and returns."""
+"""``partwise upload`` in this process."""
 
 from __future__ import annotations
 
 import io
 import logging
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,8 @@ import pytest
 from partwise.backends.local import LocalBackend
 from partwise.backends.memory import MemoryBackend
 from partwise.checksums import crc64
-from partwise.cli.targets import BackendChoice, StoreChoice
-from partwise.cli.upload import UploadOrder, explained
+from partwise.cli.targets import BackendSpec, StoreSpec
+from partwise.cli.upload import UploadCommand, format_plan
 from partwise.config import TransferConfig
 from partwise.errors import AccessDenied, ConnectionFailed, InvalidInput, ServerFailed
 from partwise.explain import Explanation, PlannedPart
@@ -30,7 +31,7 @@ PARTS = ("--part-size", "100K", "--multipart-threshold", "0")
 
 
 class Spy(MemoryBackend):
-    """A storage that outlives the command; it knows how often it was closed."""
+    """A storage that outlives the command, and counts how often it is closed."""
 
     closings = 0
 
@@ -40,7 +41,7 @@ class Spy(MemoryBackend):
 
 @pytest.fixture
 def opened() -> dict[str, Any]:
-    """A scheme ``spy:`` whose backend is that under "backend", and what its factory was last called with."""
+    """Register the scheme ``spy:``; "backend" is its backend, "settings" the last arguments of its factory."""
     seen: dict[str, Any] = {"backend": Spy("spy")}
 
     def open_url(url: str, **settings: object) -> tuple[Any, str]:
@@ -51,7 +52,7 @@ def opened() -> dict[str, Any]:
     return seen
 
 
-# --- what is done ---
+# --- the upload ---
 
 
 def test_a_file_is_stored(partwise: Run, small: Path, url: str, bucket: Path) -> None:
@@ -60,7 +61,7 @@ def test_a_file_is_stored(partwise: Run, small: Path, url: str, bucket: Path) ->
     assert (bucket / "copy").read_bytes() == small.read_bytes()
 
 
-def test_the_result_is_told_in_two_lines(partwise: Run, small: Path, url: str) -> None:
+def test_the_result_is_two_lines(partwise: Run, small: Path, url: str) -> None:
     first, second = partwise("upload", "small.bin", url, *PARTS).out.splitlines()
     assert first == f"stored small.bin as {url}: 293.0 KiB, checksum verified"
     assert second.startswith("  sent 293.0 KiB in 3 parts, ")
@@ -70,10 +71,10 @@ def test_the_result_is_one_object(partwise: Run, small: Path, url: str) -> None:
     ended = partwise("upload", "small.bin", url, *PARTS, "--json")
     assert ended.code == 0
     assert ended.out.count("\n") == 1
-    told = ended.last
-    etag = told.pop("etag")
+    payload = ended.last
+    etag = payload.pop("etag")
     assert isinstance(etag, str)
-    assert told == {
+    assert payload == {
         "ok": True,
         "url": url,
         "key": "copy",
@@ -92,25 +93,25 @@ def test_the_result_is_one_object(partwise: Run, small: Path, url: str) -> None:
     assert "stored small.bin" in ended.err
 
 
-def test_elsewhere_than_on_a_terminal_the_beginning_is_told(partwise: Run, small: Path, url: str) -> None:
+def test_without_a_terminal_the_start_is_printed(partwise: Run, small: Path, url: str) -> None:
     assert partwise("upload", "small.bin", url, *PARTS).err == f"uploading small.bin to {url}: 293.0 KiB in 3 parts\n"
 
 
-def test_the_quiet_hear_nothing(partwise: Run, small: Path, url: str) -> None:
+def test_quiet_prints_nothing(partwise: Run, small: Path, url: str) -> None:
     ended = partwise("upload", "small.bin", url, *PARTS, "--quiet")
     assert (ended.code, ended.out, ended.err) == (0, "", "")
 
 
-def test_the_quiet_hear_of_errors(partwise: Run, place: Path, url: str) -> None:
+def test_quiet_prints_errors(partwise: Run, place: Path, url: str) -> None:
     ended = partwise("upload", "missing.bin", url, "--quiet")
-    assert ended.err == f"partwise: {place / 'missing.bin'} can't be read: No such file or directory\n"
+    assert ended.err == f"error: {place / 'missing.bin'} can't be read: No such file or directory\n"
 
 
-def test_the_verbose_hear_what_the_library_logs(partwise: Run, small: Path, url: str) -> None:
-    assert ": begins, as upload " in partwise("upload", "small.bin", url, *PARTS, "--verbose").err
+def test_verbose_prints_the_log(partwise: Run, small: Path, url: str) -> None:
+    assert re.search("^[0-9:]{8} info: ", partwise("upload", "small.bin", url, *PARTS, "--verbose").err)
 
 
-def test_the_logger_is_left_as_it_was(partwise: Run, small: Path, url: str) -> None:
+def test_the_logger_is_restored(partwise: Run, small: Path, url: str) -> None:
     logger = logging.getLogger("partwise")
     before = (logger.level, logger.propagate, list(logger.handlers))
     partwise("upload", "small.bin", url, "--verbose")
@@ -140,7 +141,7 @@ def test_the_flags_become_options(partwise: Run, small: Path, url: str, bucket: 
     )
 
 
-def test_an_object_can_be_spared(partwise: Run, small: Path, url: str, bucket: Path) -> None:
+def test_an_existing_object_can_be_protected(partwise: Run, small: Path, url: str, bucket: Path) -> None:
     bucket.mkdir()
     (bucket / "copy").write_bytes(b"mine")
     ended = partwise("upload", "small.bin", url, "--forbid-overwrite", "--json")
@@ -148,9 +149,7 @@ def test_an_object_can_be_spared(partwise: Run, small: Path, url: str, bucket: P
     assert (bucket / "copy").read_bytes() == b"mine"
 
 
-def test_settings_go_to_the_backend_only_where_they_were_given(
-    partwise: Run, small: Path, opened: dict[str, Any]
-) -> None:
+def test_only_given_settings_are_passed_to_the_backend(partwise: Run, small: Path, opened: dict[str, Any]) -> None:
     partwise("upload", "small.bin", "spy:k")
     assert opened["settings"] == {}
     given = ("--endpoint", "e", "--region", "r", "--signature-version", "v1", "--addressing-style", "path")
@@ -166,7 +165,7 @@ def test_settings_go_to_the_backend_only_where_they_were_given(
     }
 
 
-def test_an_interrupt_before_anything_was_begun_is_told(
+def test_an_interrupt_before_the_start_is_reported(
     partwise: Run, small: Path, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupt(*arguments: object, **settings: object) -> None:
@@ -174,14 +173,14 @@ def test_an_interrupt_before_anything_was_begun_is_told(
 
     monkeypatch.setattr("partwise.cli.targets.open_backend", interrupt)
     ended = partwise("upload", "small.bin", url)
-    assert (ended.code, ended.err) == (130, "partwise: interrupted\n")
+    assert (ended.code, ended.err) == (130, "error: interrupted\n")
 
 
-# --- where it goes ---
+# --- the target ---
 
 
 @pytest.mark.parametrize("given", ["spy:", "spy:folder/", "spy:a//"])
-def test_after_a_slash_goes_the_name_of_the_file(
+def test_the_name_of_the_file_is_added_after_a_slash(
     partwise: Run, small: Path, opened: dict[str, Any], given: str
 ) -> None:
     ended = partwise("upload", str(small), given, "--json")
@@ -189,16 +188,14 @@ def test_after_a_slash_goes_the_name_of_the_file(
     assert opened["backend"].read(ended.last["key"]) == small.read_bytes()
 
 
-def test_the_whole_url_is_told_where_the_name_was_added(partwise: Run, place: Path, bucket: Path) -> None:
+def test_the_result_has_the_url_with_the_added_name(partwise: Run, place: Path, bucket: Path) -> None:
     (place / "my file#1.bin").write_bytes(b"x")
     ended = partwise("upload", "my file#1.bin", f"{bucket.as_uri()}/", "--json")
     assert ended.last["url"] == f"{bucket.as_uri()}/my%20file%231.bin"
     assert (bucket / "my file#1.bin").read_bytes() == b"x"
 
 
-def test_what_was_sent_to_a_folder_is_dropped_by_the_same_words(
-    partwise: Run, small: Path, opened: dict[str, Any]
-) -> None:
+def test_abort_takes_the_same_folder_as_upload(partwise: Run, small: Path, opened: dict[str, Any]) -> None:
     opened["backend"] = Failing(ServerFailed("down"))
     assert partwise("upload", "small.bin", "spy:folder/", *ONE_BY_ONE).code == 75
     ended = partwise("abort", "small.bin", "spy:folder/", "--checkpoint-dir", "checkpoints", "--json")
@@ -206,7 +203,7 @@ def test_what_was_sent_to_a_folder_is_dropped_by_the_same_words(
 
 
 @pytest.mark.skipif(os.name == "nt", reason="names are text there")
-def test_a_name_that_is_no_text_can_not_be_a_key_and_is_told_so(partwise: Run, place: Path, bucket: Path) -> None:
+def test_a_name_that_is_not_utf_8_can_not_be_a_key(partwise: Run, place: Path, bucket: Path) -> None:
     os.close(os.open(os.fsencode(place) + b"/\xff.bin", os.O_CREAT))
     ended = partwise("upload", "\udcff.bin", f"{bucket.as_uri()}/")
     assert (ended.code, "a key can't be written as UTF-8: '\\udcff.bin'" in ended.err) == (2, True)
@@ -216,14 +213,16 @@ def test_a_name_that_is_no_text_can_not_be_a_key_and_is_told_so(partwise: Run, p
 
 
 @pytest.mark.parametrize("line", [("-", "spy:folder/"), ("", "spy:k"), ("/", "spy:folder/")], ids=repr)
-def test_what_has_no_name_needs_the_whole_key(partwise: Run, opened: dict[str, Any], line: tuple[str, str]) -> None:
+def test_a_source_without_a_name_needs_the_whole_key(
+    partwise: Run, opened: dict[str, Any], line: tuple[str, str]
+) -> None:
     ended = partwise("upload", *line)
     assert ended.code == 2
     assert "name" in ended.err
 
 
 @pytest.mark.parametrize("key", ["a b%2B+?#ü", "a//b", "%2F", "x?acl", "./a", "key:1"])
-def test_in_an_oss_url_every_sign_of_the_key_stands_for_itself(
+def test_the_key_in_an_oss_url_is_taken_literally(
     partwise: Run, small: Path, monkeypatch: pytest.MonkeyPatch, key: str
 ) -> None:
     backend = MemoryBackend()
@@ -243,7 +242,7 @@ def test_in_an_oss_url_every_sign_of_the_key_stands_for_itself(
 # --- progress for programs ---
 
 
-def test_progress_is_told_as_objects_and_the_result_is_the_last(partwise: Run, small: Path, url: str) -> None:
+def test_progress_is_written_as_objects_before_the_result(partwise: Run, small: Path, url: str) -> None:
     ended = partwise("upload", "small.bin", url, *PARTS, "--progress", "JSON", "--progress-interval", "0")
     *events, result = ended.objects
     assert {one["event"] for one in events} == {"progress"}
@@ -252,34 +251,30 @@ def test_progress_is_told_as_objects_and_the_result_is_the_last(partwise: Run, s
     assert (result["ok"], "event" in result) == (True, False)
 
 
-def test_a_warning_is_an_object_among_the_others(
-    partwise: Run, small: Path, place: Path, opened: dict[str, Any]
-) -> None:
+def test_a_warning_is_an_object(partwise: Run, small: Path, place: Path, opened: dict[str, Any]) -> None:
     opened["backend"] = backend = Failing(ServerFailed("down"))
     partwise("upload", "small.bin", "spy:k", *ONE_BY_ONE)
     (recorded,) = (place / "checkpoints").glob("*.ucp")
     recorded.write_bytes(recorded.read_bytes().replace(b"small", b"smell"))
     backend.error = None
     ended = partwise("upload", "small.bin", "spy:k", *ONE_BY_ONE, "--progress", "json", "--quiet")
-    told = [one["message"] for one in ended.objects if one.get("event") == "warning"]
-    assert [said for said in told if said.endswith(ended.last["warnings"][0])], told
+    warnings = [one["message"] for one in ended.objects if one.get("event") == "warning"]
+    assert [text for text in warnings if text.endswith(ended.last["warnings"][0])], warnings
     assert ended.err == ""
 
 
-def test_an_error_is_the_last_object_after_those_of_progress(
-    partwise: Run, small: Path, opened: dict[str, Any]
-) -> None:
+def test_an_error_is_the_last_object_after_progress(partwise: Run, small: Path, opened: dict[str, Any]) -> None:
     opened["backend"] = Failing(ServerFailed("down"))
     ended = partwise("upload", "small.bin", "spy:k", *ONE_BY_ONE, "--progress", "json")
     assert ended.objects[0]["event"] == "progress"
     assert (ended.last["ok"], ended.last["exit_code"]) == (False, 75)
 
 
-# --- carrying on ---
+# --- resuming ---
 
 
 class Failing(Spy):
-    """Takes so many parts, and then fails with an error."""
+    """Accepts some parts, then fails with an error."""
 
     def __init__(self, error: Exception, *, after: int = 1) -> None:
         super().__init__("spy")
@@ -296,16 +291,16 @@ class Failing(Spy):
 ONE_BY_ONE = (*PARTS, "--concurrency", "1", "--max-attempts", "1", "--checkpoint-dir", "checkpoints")
 
 
-def test_an_upload_that_failed_for_now_is_carried_on_by_the_same_line(
-    partwise: Run, small: Path, opened: dict[str, Any]
-) -> None:
+def test_a_retryable_failure_is_resumed_by_the_same_command(partwise: Run, small: Path, opened: dict[str, Any]) -> None:
     opened["backend"] = backend = Failing(ServerFailed("the storage is down"))
     ended = partwise("upload", "small.bin", "spy:k", *ONE_BY_ONE)
     assert ended.code == 75
-    assert ended.err.splitlines()[-1] == (
-        "partwise: small.bin to spy:k could not be uploaded: the storage is down."
-        " Kept: 100.0 of 293.0 KiB (1 of 3 parts); run the same line again to carry on"
-    )
+    assert ended.err.splitlines()[-4:] == [
+        "error: small.bin to spy:k could not be uploaded",
+        "cause: the storage is down",
+        "kept: 100.0 of 293.0 KiB (1 of 3 parts)",
+        "hint: Run the same command again to resume",
+    ]
     backend.error = None
     ended = partwise("upload", "small.bin", "spy:k", *ONE_BY_ONE)
     assert ended.code == 0
@@ -314,18 +309,21 @@ def test_an_upload_that_failed_for_now_is_carried_on_by_the_same_line(
     assert backend.read("k") == small.read_bytes()
 
 
-def test_an_upload_that_was_denied_has_failed_for_good_and_is_kept(
-    partwise: Run, small: Path, opened: dict[str, Any]
-) -> None:
+def test_a_denied_upload_is_not_retryable_but_resumable(partwise: Run, small: Path, opened: dict[str, Any]) -> None:
     opened["backend"] = Failing(AccessDenied("not yours"))
     ended = partwise("upload", "small.bin", "spy:k", *ONE_BY_ONE, "--json")
     assert ended.code == 1
-    told = ended.last["error"]
-    assert (told["type"], told["resumable"], told["retryable"], told["parts_done"]) == ("UploadFailed", True, False, 1)
+    error = ended.last["error"]
+    assert (error["type"], error["resumable"], error["retryable"], error["parts_done"]) == (
+        "UploadFailed",
+        True,
+        False,
+        1,
+    )
     assert ended.last["exit_code"] == 1
 
 
-def test_a_defect_of_a_backend_ends_in_one_line(partwise: Run, small: Path, opened: dict[str, Any]) -> None:
+def test_a_defect_of_a_backend_has_no_traceback(partwise: Run, small: Path, opened: dict[str, Any]) -> None:
     opened["backend"] = Failing(ZeroDivisionError("oops"))
     ended = partwise("upload", "small.bin", "spy:k", *ONE_BY_ONE)
     assert ended.code == 1
@@ -333,35 +331,36 @@ def test_a_defect_of_a_backend_ends_in_one_line(partwise: Run, small: Path, open
     assert "Traceback" not in ended.err
 
 
-def test_the_verbose_are_shown_tracebacks(partwise: Run, small: Path, opened: dict[str, Any]) -> None:
+def test_verbose_prints_tracebacks(partwise: Run, small: Path, opened: dict[str, Any]) -> None:
     opened["backend"] = Failing(ZeroDivisionError("oops"))
     assert "Traceback" in partwise("upload", "small.bin", "spy:k", *ONE_BY_ONE, "--verbose").err
 
 
-def test_a_defect_of_the_command_itself_is_called_one(
+def test_a_defect_of_the_command_is_reported_as_one(
     partwise: Run, small: Path, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delattr("partwise.cli.upload.meter_for")
     ended = partwise("upload", "small.bin", url)
     assert ended.code == 1
-    assert ended.err.startswith("partwise: NameError: ")
-    assert ended.err.endswith("This is a defect; run with --verbose for the traceback\n")
+    assert ended.err.startswith("error: NameError: ")
+    assert ended.err.endswith("\nhint: This is a defect of partwise; --verbose shows the traceback\n")
 
 
-def test_without_resuming_nothing_is_kept(partwise: Run, small: Path, place: Path, opened: dict[str, Any]) -> None:
+def test_no_resume_keeps_nothing(partwise: Run, small: Path, place: Path, opened: dict[str, Any]) -> None:
     opened["backend"] = backend = Failing(ConnectionFailed("gone"))
     ended = partwise("upload", "small.bin", "spy:k", *PARTS, "--max-attempts", "1", "--no-resume")
     assert ended.code == 75
-    assert ended.err.splitlines()[-1].endswith("Nothing is kept; run the same line again")
+    assert ended.err.splitlines()[-2:] == ["kept: nothing", "hint: Run the same command again"]
     assert list(backend.list_uploads()) == []
 
 
-def test_what_can_not_be_resumed_is_refused_where_that_is_required(partwise: Run, small: Path, url: str) -> None:
+def test_require_resume_refuses_to_start(partwise: Run, small: Path, url: str) -> None:
     ended = partwise("upload", "small.bin", url, "--require-resume")
     assert ended.code == 1
     assert ended.err == (
-        f"partwise: small.bin to {url} can't be resumed: there is no checkpoint of it. Nothing was changed; leave out"
-        " --require-resume to send all parts\n"
+        f"error: small.bin to {url} can't be resumed; nothing was changed\n"
+        "cause: there is no checkpoint of it\n"
+        "hint: To start again from the first byte, pass no --require-resume\n"
     )
 
 
@@ -370,7 +369,7 @@ def test_what_can_not_be_resumed_is_refused_where_that_is_required(partwise: Run
     [("--checkpoint", "here.ucp"), ("--checkpoint-dir", "there"), ("--store", "sqlite:///uploads.db"), ()],
     ids=["file", "directory", "store", "default"],
 )
-def test_progress_is_recorded_where_that_was_said(
+def test_the_checkpoint_is_kept_in_the_given_store(
     partwise: Run, small: Path, opened: dict[str, Any], where: tuple[str, ...]
 ) -> None:
     opened["backend"] = backend = Failing(ServerFailed("down"))
@@ -383,9 +382,7 @@ def test_progress_is_recorded_where_that_was_said(
     assert partwise("status", "--json", *where).out == ""
 
 
-def test_a_file_for_one_upload_is_not_given_to_another(
-    partwise: Run, small: Path, large: Path, opened: dict[str, Any]
-) -> None:
+def test_a_checkpoint_file_is_for_one_upload(partwise: Run, small: Path, large: Path, opened: dict[str, Any]) -> None:
     opened["backend"] = Failing(ServerFailed("down"))
     line = (*PARTS, "--concurrency", "1", "--max-attempts", "1", "--checkpoint", "here.ucp")
     assert partwise("upload", "small.bin", "spy:k", *line).code == 75
@@ -394,15 +391,13 @@ def test_a_file_for_one_upload_is_not_given_to_another(
     assert str(small) in ended.err
 
 
-def test_a_place_that_is_a_file_is_told_with_the_flags_that_name_another(
-    partwise: Run, small: Path, place: Path, url: str
-) -> None:
+def test_an_unwritable_checkpoint_has_a_hint_with_flags(partwise: Run, small: Path, place: Path, url: str) -> None:
     ended = partwise("upload", "small.bin", url, *PARTS, "--checkpoint-dir", "small.bin/in", "--json")
     assert (ended.code, ended.last["error"]["type"]) == (1, "CheckpointUnwritable")
-    assert "(--checkpoint, --checkpoint-dir or --store; --no-resume does without)" in ended.err
+    assert "Use --checkpoint, --checkpoint-dir or --store for another place, or --no-resume" in ended.err
 
 
-def test_a_damaged_checkpoint_draws_a_warning(partwise: Run, small: Path, place: Path, opened: dict[str, Any]) -> None:
+def test_a_damaged_checkpoint_is_warned_about(partwise: Run, small: Path, place: Path, opened: dict[str, Any]) -> None:
     opened["backend"] = backend = Failing(ServerFailed("down"))
     partwise("upload", "small.bin", "spy:k", *ONE_BY_ONE)
     (recorded,) = (place / "checkpoints").glob("*.ucp")
@@ -410,11 +405,11 @@ def test_a_damaged_checkpoint_draws_a_warning(partwise: Run, small: Path, place:
     backend.error = None
     ended = partwise("upload", "small.bin", "spy:k", *ONE_BY_ONE, "--json")
     assert (ended.code, ended.last["parts_sent"]) == (0, 3)
-    assert "partwise: warning: " in ended.err
+    assert "warning: " in ended.err
     assert len(ended.last["warnings"]) == 1
 
 
-def test_a_failed_callback_says_that_the_object_is_stored(partwise: Run, small: Path, opened: dict[str, Any]) -> None:
+def test_a_failed_callback_reports_the_stored_object(partwise: Run, small: Path, opened: dict[str, Any]) -> None:
     def fail(stored: StoredObject) -> bytes:
         raise OSError("the application server is down")
 
@@ -428,10 +423,10 @@ def test_a_failed_callback_says_that_the_object_is_stored(partwise: Run, small: 
     assert backend.read("k") == small.read_bytes()
 
 
-# --- asking first ---
+# --- dry run ---
 
 
-def test_a_dry_run_says_what_would_be_done_and_does_nothing(partwise: Run, small: Path, url: str, bucket: Path) -> None:
+def test_a_dry_run_shows_the_plan_and_sends_nothing(partwise: Run, small: Path, url: str, bucket: Path) -> None:
     ended = partwise("upload", "small.bin", url, *PARTS, "--dry-run")
     assert (ended.code, ended.err) == (0, "")
     assert ended.out.splitlines() == [
@@ -442,7 +437,7 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(partwise: Run, small
     assert not bucket.exists()
 
 
-def test_a_dry_run_of_a_resume_tells_runs_of_parts(partwise: Run, small: Path, opened: dict[str, Any]) -> None:
+def test_a_dry_run_of_a_resume_shows_ranges_of_parts(partwise: Run, small: Path, opened: dict[str, Any]) -> None:
     opened["backend"] = Failing(ServerFailed("down"))
     partwise("upload", "small.bin", "spy:k", *ONE_BY_ONE)
     ended = partwise("upload", "small.bin", "spy:k", *ONE_BY_ONE, "--dry-run")
@@ -454,18 +449,18 @@ def test_a_dry_run_of_a_resume_tells_runs_of_parts(partwise: Run, small: Path, o
     ]
 
 
-def a_patchwork(parts: int) -> tuple[UploadOrder, Explanation]:
-    """Of so many parts of which every other one is there."""
-    order = UploadOrder(
-        "f", BackendChoice("spy:k", {}), StoreChoice(), TransferConfig(), ObjectOptions(), "auto", "partwise upload"
+def a_patchwork(parts: int) -> tuple[UploadCommand, Explanation]:
+    """Return a plan in which every other part is kept."""
+    command = UploadCommand(
+        "f", BackendSpec("spy:k", {}), StoreSpec(), TransferConfig(), ObjectOptions(), "auto", "partwise upload"
     )
-    fates = (("send", "it was not sent yet"), ("keep", "recorded, and on the storage"))
-    planned = (PlannedPart(n, (n - 1) * MIB, MIB, *fates[n % 2]) for n in range(1, parts + 1))
-    return order, Explanation("resume", "", tuple(planned))
+    outcomes = (("send", "it was not sent yet"), ("keep", "recorded, and on the storage"))
+    planned = (PlannedPart(n, (n - 1) * MIB, MIB, *outcomes[n % 2]) for n in range(1, parts + 1))
+    return command, Explanation("resume", "", tuple(planned))
 
 
-def test_a_few_runs_of_parts_are_told_in_their_order() -> None:
-    lines = explained(*a_patchwork(5))
+def test_a_few_ranges_are_listed_in_order() -> None:
+    lines = format_plan(*a_patchwork(5))
     assert ["".join(line).split()[:3] for line in lines[1:-1]] == [
         ["keep", "part", "1"],
         ["send", "part", "2"],
@@ -475,9 +470,9 @@ def test_a_few_runs_of_parts_are_told_in_their_order() -> None:
     ]
 
 
-def test_many_runs_of_parts_are_folded_by_what_happens_to_them() -> None:
-    headline, kept, sent, sums = map("".join, explained(*a_patchwork(10_000)))
-    rest = "and 4,988 more such runs (--verbose has all)"
+def test_many_ranges_are_grouped_by_action_and_reason() -> None:
+    headline, kept, sent, sums = map("".join, format_plan(*a_patchwork(10_000)))
+    rest = "and 4,988 more ranges (--verbose shows all)"
     assert headline == "f to spy:k would be resumed"
     assert sums == "  10,000 parts: 4.9 GiB kept, 4.9 GiB to send"
     assert kept == (
@@ -488,23 +483,23 @@ def test_many_runs_of_parts_are_folded_by_what_happens_to_them() -> None:
     )
 
 
-def test_on_a_terminal_what_is_told_of_many_parts_is_folded_between_words() -> None:
-    lines = ["".join(line) for line in explained(*a_patchwork(10_000), width=80)]
+def test_the_plan_is_folded_on_a_terminal() -> None:
+    lines = ["".join(line) for line in format_plan(*a_patchwork(10_000), width=80)]
     assert max(map(len, lines)) <= 80
     assert {line[:30].strip() for line in lines[2:4]} == {""}
 
 
-def test_all_numbers_are_told_to_the_verbose() -> None:
-    kept = "".join(explained(*a_patchwork(100), all_of_it=True)[1])
+def test_verbose_shows_all_part_numbers() -> None:
+    kept = "".join(format_plan(*a_patchwork(100), all_numbers=True)[1])
     assert kept.endswith(": " + ", ".join(map(str, range(1, 100, 2))))
 
 
 def test_a_dry_run_is_one_object(partwise: Run, small: Path, url: str) -> None:
-    told = partwise("upload", "small.bin", url, *PARTS, "--dry-run", "--json").last
-    assert (told["ok"], told["dry_run"], told["action"]) == (True, True, "start")
-    assert (told["bytes_to_keep"], told["bytes_to_send"]) == (0, 300_000)
-    assert [part["part_number"] for part in told["parts"]] == [1, 2, 3]
-    assert told["parts"][2] == {
+    payload = partwise("upload", "small.bin", url, *PARTS, "--dry-run", "--json").last
+    assert (payload["ok"], payload["dry_run"], payload["action"]) == (True, True, "start")
+    assert (payload["bytes_to_keep"], payload["bytes_to_send"]) == (0, 300_000)
+    assert [part["part_number"] for part in payload["parts"]] == [1, 2, 3]
+    assert payload["parts"][2] == {
         "part_number": 3,
         "offset": 204_800,
         "size": 95_200,
@@ -513,8 +508,9 @@ def test_a_dry_run_is_one_object(partwise: Run, small: Path, url: str) -> None:
     }
 
 
-def test_a_dry_run_of_a_small_file_says_that_it_goes_in_one_piece(partwise: Run, small: Path, url: str) -> None:
-    assert partwise("upload", "small.bin", url, "--dry-run").out == f"small.bin to {url} would be sent in one piece\n"
+def test_a_dry_run_of_a_small_file_shows_a_single_request(partwise: Run, small: Path, url: str) -> None:
+    ended = partwise("upload", "small.bin", url, "--dry-run")
+    assert ended.out == f"small.bin to {url} would be sent in a single request\n"
 
 
 def test_a_dry_run_reads_nothing_of_standard_input(partwise: Run, url: str) -> None:
@@ -538,16 +534,16 @@ def test_standard_input_without_a_descriptor_is_read(
     assert (bucket / "copy").read_bytes() == b"piped"
 
 
-def test_standard_input_that_is_closed_is_told(partwise: Run, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_closed_standard_input_is_an_error(partwise: Run, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", None)
     ended = partwise("upload", "-", url)
-    assert (ended.code, ended.err) == (1, "partwise: standard input is closed, so there is nothing to read\n")
+    assert (ended.code, ended.err) == (1, "error: standard input is closed\n")
 
 
 # --- plug-ins ---
 
 
-def test_a_backend_is_closed_whatever_happens(partwise: Run, small: Path, opened: dict[str, Any]) -> None:
+def test_the_backend_is_always_closed(partwise: Run, small: Path, opened: dict[str, Any]) -> None:
     for arguments in (["small.bin", "spy:k"], ["small.bin", "spy:"], ["missing.bin", "spy:k"]):
         opened["backend"] = backend = Spy("spy")
         partwise("upload", *arguments)
@@ -569,7 +565,7 @@ def test_the_options_that_a_backend_lacks_are_wrong_usage(partwise: Run, small: 
 
 
 @pytest.mark.parametrize("flags", [("--expect-size", "11"), ("--expect-size", "11B", "--expect-crc64", "0x2a")])
-def test_what_is_not_as_expected_is_not_stored(partwise, place, flags):
+def test_a_source_that_is_not_as_expected_is_not_stored(partwise, place, flags):
     (place / "short.bin").write_bytes(b"ten bytes.")
     ended = partwise("upload", "short.bin", f"file://{place}/box/short.bin", *flags)
 
@@ -577,15 +573,13 @@ def test_what_is_not_as_expected_is_not_stored(partwise, place, flags):
     assert not (place / "box" / "short.bin").exists()
 
 
-def test_standard_input_is_called_by_that_name_where_it_fails(
-    partwise: Run, place: Path, url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_errors_name_standard_input(partwise: Run, place: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"ten bytes.")))
     ended = partwise("upload", "-", url, "--expect-size", "11")
-    assert ended.err.startswith(f"partwise: standard input to {url} could not be uploaded: ")
+    assert ended.err.startswith(f"error: standard input to {url} could not be uploaded\n")
 
 
-def test_what_is_as_expected_is_stored(partwise, place):
+def test_a_source_that_is_as_expected_is_stored(partwise, place):
     (place / "short.bin").write_bytes(b"123456789")
     flags = ("--expect-size", "9", "--expect-crc64", "0x995DC9BBDF1939FA")  # the check value of CRC-64/XZ
     ended = partwise("upload", "short.bin", f"file://{place}/box/short.bin", *flags)
@@ -605,7 +599,7 @@ def test_what_is_as_expected_is_stored(partwise, place):
         ("--expect-crc64", "0x1995DC9BBDF1939FA"),
     ],
 )
-def test_an_expectation_that_can_not_be_is_refused(partwise, place, flag, value):
+def test_an_invalid_expectation_is_wrong_usage(partwise, place, flag, value):
     (place / "short.bin").write_bytes(b"ten bytes.")
     ended = partwise("upload", "short.bin", f"file://{place}/box/short.bin", f"{flag}={value}")
 
@@ -633,7 +627,7 @@ def stopped(partwise: Run, opened: dict[str, Any], place: Path) -> Path:
     return path
 
 
-def test_a_changed_source_is_sent_anew_unless_matching_parts_are_to_be_kept(
+def test_a_changed_source_starts_again_unless_matching_parts_are_kept(
     partwise: Run, opened: dict[str, Any], stopped: Path
 ) -> None:
     stopped.write_bytes(stopped.read_bytes()[:-1] + b"d")
@@ -644,33 +638,33 @@ def test_a_changed_source_is_sent_anew_unless_matching_parts_are_to_be_kept(
     assert "would be resumed" in partwise(*line, "--on-source-change", "keep-matching").out
 
 
-def test_the_content_is_looked_at_if_that_is_asked_for(partwise: Run, stopped: Path) -> None:
+def test_verify_source_content_reads_the_source(partwise: Run, stopped: Path) -> None:
     status = stopped.stat()
     stopped.write_bytes(b"a" + stopped.read_bytes()[1:])
     os.utime(stopped, ns=(status.st_atime_ns, status.st_mtime_ns))
     line = ("upload", *PARTS, "--dry-run", "three.bin", "spy:key")
 
     assert "would be resumed" in partwise(*line).out
-    assert "the bytes of part 1 are others" in partwise(*line, "--verify-source", "content").out
+    assert "the bytes of part 1 " in partwise(*line, "--verify-source", "content").out
 
 
 @pytest.mark.parametrize("flags", [("--verify-source", "perhaps"), ("--on-source-change", "")])
-def test_a_choice_that_there_is_not_is_wrong_usage(
-    partwise: Run, small: Path, url: str, flags: tuple[str, str]
-) -> None:
+def test_an_unknown_choice_is_wrong_usage(partwise: Run, small: Path, url: str, flags: tuple[str, str]) -> None:
     ended = partwise("upload", *flags, "any.bin", url)
 
     assert (ended.code, flags[0] in ended.err) == (2, True)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this platform has no FIFOs")
-def test_a_fifo_is_told_to_be_given_as_standard_input(partwise: Run, place: Path, url: str) -> None:
+def test_a_fifo_gets_a_hint_to_use_standard_input(partwise: Run, place: Path, url: str) -> None:
     os.mkfifo(place / "fifo")
     ended = partwise("upload", "fifo", url)
 
     assert ended.code == 1
-    assert "is a FIFO, not a regular file" in ended.err
-    assert "partwise upload - URL < FILE or COMMAND | partwise upload - URL" in ended.err
+    assert ended.err == (
+        "error: fifo is not a regular file\n"
+        "hint: Use standard input: partwise upload - URL < FILE, or COMMAND | partwise upload - URL\n"
+    )
 
 
 @pytest.mark.parametrize("command", ["upload", "abort"])

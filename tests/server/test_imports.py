@@ -18,7 +18,7 @@ _UPLOAD_WITHOUT_TEST_TOOLS = """
 import sys
 from importlib.abc import MetaPathFinder
 
-BLOCKED = {"pytest", "_pytest", "hypothesis", "typer", "rich"}
+BLOCKED = {"pytest", "_pytest", "hypothesis", "click", "rich"}
 
 class Blocker(MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
