@@ -1,4 +1,4 @@
-"""A client of a few lines, with a signer of its own, so that the server's tests lean on nobody else's."""
+"""A small client with its own signer, so that the tests of the server do not depend on another implementation."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Reply:
     body: bytes
 
     def text(self, path: str) -> str | None:
-        """The text of the first element at this path below the root."""
+        """Return the text of the first element at this path below the root."""
         return ET.fromstring(self.body).findtext(path)
 
     def texts(self, path: str) -> list[str]:
@@ -54,7 +54,7 @@ class Client:
     def sign(
         self, method: str, bucket: str | None, key: str | None, query: Mapping[str, str], headers: dict[str, Any]
     ) -> None:
-        """Add to `headers` what signs the request."""
+        """Add the signature to `headers`."""
         date = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(self.clock()))
         headers["x-oss-date"] = date
         headers["x-oss-content-sha256"] = "UNSIGNED-PAYLOAD"
@@ -143,12 +143,12 @@ class Client:
         return self("POST", key, {"uploadId": upload_id}, headers, body)
 
     def upload(self, key: str, parts: list[bytes], headers: Mapping[str, str] | None = None) -> Reply:
-        """A whole multipart upload."""
+        """Run a complete multipart upload."""
         upload_id = self.begin(key, headers)
-        receipts = [
+        parts_done = [
             (number, self.part(key, upload_id, number, body).headers["ETag"]) for number, body in enumerate(parts, 1)
         ]
-        return self.complete(key, upload_id, receipts)
+        return self.complete(key, upload_id, parts_done)
 
 
 @pytest.fixture
@@ -201,7 +201,7 @@ def sdk_connections(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture(params=["memory", "directory"])
 def served(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[OSSServer]:
-    """A server over each kind of bucket; ``examplebucket`` is there."""
+    """A server with ``examplebucket``, in memory and in a directory."""
     directory = None
     if request.param == "directory":
         directory = tmp_path / "served"

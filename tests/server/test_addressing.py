@@ -1,4 +1,4 @@
-"""Which bucket and which key: by path, by host, by a host of one's own; and the path decoded once."""
+"""The bucket and key of a request: from path, host and custom host; the path is decoded once."""
 
 from __future__ import annotations
 
@@ -52,7 +52,9 @@ def _bucket_and_key(
         ("localhost", "/examplebucket/%3Fx%23", ("examplebucket", "?x#")),
     ],
 )
-def test_a_request_is_for_a_bucket_and_a_key(host: str, target: str, place: tuple[str | None, str | None]) -> None:
+def test_the_bucket_and_key_are_found_in_host_and_path(
+    host: str, target: str, place: tuple[str | None, str | None]
+) -> None:
     assert _bucket_and_key(host, target) == place
 
 
@@ -68,18 +70,18 @@ def test_a_request_is_for_a_bucket_and_a_key(host: str, target: str, place: tupl
     ],
     ids=lambda value: value[:20],
 )
-def test_a_path_that_names_no_key_is_refused(target: str, code: str) -> None:
+def test_an_invalid_path_is_refused(target: str, code: str) -> None:
     with pytest.raises(ServiceError) as caught:
         _bucket_and_key("localhost", target)
     assert caught.value.code == code
 
 
-def test_a_key_has_1023_bytes_at_most() -> None:
+def test_a_key_has_at_most_1023_bytes() -> None:
     assert _bucket_and_key("localhost", "/b/" + "%C3%A9" * 511 + "a") == ("b", "é" * 511 + "a")
 
 
 @pytest.mark.parametrize("host", ["oss-cn-hangzhou.aliyuncs.com", "cn-hangzhou.oss.aliyuncs.com"])
-def test_an_endpoint_of_the_service_refuses_path_style_as_the_service_does(host: str) -> None:
+def test_an_endpoint_of_the_service_refuses_path_style_requests(host: str) -> None:
     with pytest.raises(ServiceError) as caught:
         _bucket_and_key(host, "/examplebucket/a", ServerSettings())
     assert caught.value.code == "SecondLevelDomainForbidden"
@@ -99,7 +101,9 @@ def test_an_endpoint_of_the_service_refuses_path_style_as_the_service_does(host:
         ("files.example.com", "/dir%2Fkey"),
     ],
 )
-def test_one_signature_fits_all_addresses(server: OSSServer, client: Any, host: str | None, target: str) -> None:
+def test_a_signature_is_valid_for_all_styles_of_address(
+    server: OSSServer, client: Any, host: str | None, target: str
+) -> None:
     cnames = {"files.example.com": "examplebucket"}
     server.settings = evolve(server.settings, cnames=cnames, hosts={"oss-cn-hangzhou.aliyuncs.com"})
     assert client("PUT", "dir/key", host=host, target=target, body=b"x").status == 200
@@ -108,7 +112,7 @@ def test_one_signature_fits_all_addresses(server: OSSServer, client: Any, host: 
 
 
 @pytest.mark.parametrize("field", ["uploads", "uploads="])
-def test_a_bare_query_key_and_an_empty_one_are_the_same(client: Any, field: str) -> None:
+def test_a_parameter_without_a_value_equals_one_with_an_empty_value(client: Any, field: str) -> None:
     reply = client("POST", "key", {"uploads": ""}, target=f"/examplebucket/key?{field}")
     assert reply.status == 200
 

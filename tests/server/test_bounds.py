@@ -1,4 +1,4 @@
-"""What a client may cost the server: memory, threads, time and disk, each with a bound."""
+"""Limits of what a client can cost the server: memory, threads, time and disk."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from partwise.server.oss.xml import parse_part_list
 from partwise.server.recent import Recent
 from partwise.server.service import Service
 
-# --- what is kept in memory ------------------------------------------------------------------------------------------
+# --- memory ----------------------------------------------------------------------------------------------------------
 
 
-def test_the_newest_entries_are_kept_within_both_bounds() -> None:
+def test_the_oldest_entries_are_dropped_above_either_limit() -> None:
     recent: Recent[str, int] = Recent(3, 100)
     for number, key in enumerate("abcd"):
         recent.put(key, number, 10)
@@ -40,7 +40,7 @@ def test_the_newest_entries_are_kept_within_both_bounds() -> None:
     assert recent.values() == ()
 
 
-def test_an_entry_that_is_put_again_is_the_newest_and_counts_once() -> None:
+def test_an_entry_that_is_replaced_becomes_the_newest_and_counts_once() -> None:
     recent: Recent[str, int] = Recent(2, 20)
     for key in "abab":
         recent.put(key, 1, 10)
@@ -53,7 +53,7 @@ def test_an_entry_that_is_put_again_is_the_newest_and_counts_once() -> None:
     assert recent.values() == (3, 4)
 
 
-def test_so_many_requests_are_kept_as_the_settings_say(client_of: Any) -> None:
+def test_the_settings_limit_the_number_of_recorded_requests(client_of: Any) -> None:
     with OSSServer(settings=ServerSettings(max_recorded_requests=2)) as server:
         client = client_of(server)
         for key in ("a", "b", "c"):
@@ -67,7 +67,9 @@ def test_so_many_requests_are_kept_as_the_settings_say(client_of: Any) -> None:
         assert [(request.number, request.key) for request in server.requests] == [(5, "e")]
 
 
-def test_large_requests_leave_room_for_fewer(client: Any, server: OSSServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fewer_requests_are_recorded_if_they_are_large(
+    client: Any, server: OSSServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     client("GET", "key")
     small = server.requests[0].size
     client("GET", "key", headers={"X-Padding": "x" * 50_000})
@@ -81,7 +83,7 @@ def test_large_requests_leave_room_for_fewer(client: Any, server: OSSServer, mon
     assert [request.number for request in server.requests] == [11, 12, 13]
 
 
-def test_requests_take_32_mib_at_most_by_default() -> None:
+def test_recorded_requests_take_at_most_32_mib_by_default() -> None:
     service = Service(
         OSSDialect(), ServerSettings(), GivenBuckets({}, 0), (), lambda _: None, listen_address="127.0.0.1"
     )
@@ -89,7 +91,7 @@ def test_requests_take_32_mib_at_most_by_default() -> None:
     assert ServerSettings().max_recorded_requests == 20_000
 
 
-def test_what_is_known_of_objects_does_not_grow_without_end(server: OSSServer) -> None:
+def test_what_is_remembered_of_objects_and_parts_is_limited(server: OSSServer) -> None:
     bucket = server._service.buckets.find("examplebucket")
     assert bucket is not None
     for number in range(40):
@@ -103,7 +105,7 @@ def test_what_is_known_of_objects_does_not_grow_without_end(server: OSSServer) -
 
 
 @pytest.mark.parametrize("changes", [{"max_recorded_requests": -1}, {"max_connections": 0}], ids=str)
-def test_bounds_that_are_none_are_refused(changes: Any) -> None:
+def test_invalid_limits_are_refused(changes: Any) -> None:
     with pytest.raises(InvalidInput):
         ServerSettings(**changes)
 
@@ -119,7 +121,7 @@ def _connect(server: OSSServer) -> socket.socket:
 _REQUEST = b"GET /examplebucket/key HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
-def test_a_client_too_many_is_hung_up_on() -> None:
+def test_a_connection_above_the_maximum_is_closed() -> None:
     with OSSServer(settings=ServerSettings(max_connections=2)) as server:
         first, second = _connect(server), _connect(server)
         for connection in (first, second):
@@ -128,7 +130,7 @@ def test_a_client_too_many_is_hung_up_on() -> None:
         with _connect(server) as third:
             assert third.recv(1) == b""
         first.close()
-        for _ in range(1000):  # until the server has noticed
+        for _ in range(1000):  # until the server has noticed it
             with _connect(server) as fourth:
                 fourth.sendall(_REQUEST)
                 try:
@@ -142,7 +144,9 @@ def test_a_client_too_many_is_hung_up_on() -> None:
         second.close()
 
 
-def test_a_server_without_threads_hangs_up_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_connection_is_closed_if_no_thread_can_be_started_and_the_server_continues(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     with OSSServer() as server:
         with monkeypatch.context() as patch:
             patch.setattr(threading.Thread, "start", _no_thread)
@@ -158,8 +162,8 @@ def _no_thread(_: threading.Thread) -> None:
 
 
 @define
-class Drip:
-    """A socket that gives a number of bytes after a number of seconds, again and again."""
+class TrickleSocket:
+    """A socket that yields chunks of bytes, each after a number of seconds."""
 
     clock: Any
     pieces: Iterator[tuple[float, bytes]]
@@ -184,10 +188,10 @@ class Drip:
         self.patience = seconds
 
     def setsockopt(self, *_: object) -> None:
-        """There is nothing to set."""
+        """Do nothing."""
 
     def close(self) -> None:
-        """There is nothing to close."""
+        """Do nothing."""
 
     def __enter__(self) -> Self:
         return self
@@ -198,7 +202,7 @@ class Drip:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A clock that only what is received moves."""
+    """A simulated clock, which only received data advances."""
     clock = SimpleNamespace(now=1000.0)
     fake = SimpleNamespace(monotonic=lambda: clock.now)
     monkeypatch.setattr("partwise.server.connection.time", fake)
@@ -207,15 +211,15 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @pytest.fixture
-def drip(clock: Any, server: OSSServer) -> Any:
-    """Serve a client that sends these pieces after these seconds; what was sent back, and how long it took."""
+def trickle(clock: Any, server: OSSServer) -> Any:
+    """Serve a client that sends these chunks after these seconds; return what was sent back."""
     server.settings = evolve(server.settings, allow_anonymous=True)
 
-    def serve(pieces: Iterator[tuple[float, bytes]]) -> Drip:
-        socket: Any = Drip(clock, pieces)
+    def serve(pieces: Iterator[tuple[float, bytes]]) -> TrickleSocket:
+        socket: Any = TrickleSocket(clock, pieces)
         ClientConnection(socket, server._service.respond, server._service.refuse, 60.0).serve()
-        drip: Drip = socket
-        return drip
+        trickle: TrickleSocket = socket
+        return trickle
 
     return serve
 
@@ -224,19 +228,19 @@ def _each(data: bytes, seconds: float, size: int = 1) -> Iterator[tuple[float, b
     return ((seconds, data[begin : begin + size]) for begin in range(0, len(data), size))
 
 
-def test_a_head_that_drips_is_given_up_in_the_time_of_silence(drip: Any, clock: Any) -> None:
-    assert drip(_each(_REQUEST, 10.0)).sent == b""
+def test_a_head_that_trickles_in_is_given_up_after_the_idle_timeout(trickle: Any, clock: Any) -> None:
+    assert trickle(_each(_REQUEST, 10.0)).sent == b""
     assert clock.now == 1000.0 + 10 + 60
 
 
-def test_a_head_that_comes_slowly_is_taken(drip: Any) -> None:
-    assert drip(_each(_REQUEST, 60.0 / len(_REQUEST))).sent.startswith(b"HTTP/1.1 404 ")
+def test_a_slow_head_is_accepted(trickle: Any) -> None:
+    assert trickle(_each(_REQUEST, 60.0 / len(_REQUEST))).sent.startswith(b"HTTP/1.1 404 ")
 
 
-def test_a_client_may_be_idle_before_it_begins(drip: Any) -> None:
-    begun = iter([(59.0, _REQUEST[:5]), (59.0, _REQUEST[5:])])
-    assert drip(begun).sent.startswith(b"HTTP/1.1 404 ")
-    assert drip(iter([(60.0, _REQUEST)])).sent == b""
+def test_a_client_may_be_idle_before_its_first_byte(trickle: Any) -> None:
+    initiated = iter([(59.0, _REQUEST[:5]), (59.0, _REQUEST[5:])])
+    assert trickle(initiated).sent.startswith(b"HTTP/1.1 404 ")
+    assert trickle(iter([(60.0, _REQUEST)])).sent == b""
 
 
 def _put(length: int) -> bytes:
@@ -248,46 +252,48 @@ def _after_a_head(head: bytes, pieces: Iterator[tuple[float, bytes]]) -> Iterato
     yield from pieces
 
 
-def test_a_body_that_drips_is_given_up(drip: Any, clock: Any, server: OSSServer) -> None:
-    answer = drip(_after_a_head(_put(100_000), _each(bytes(100_000), 10.0)))
+def test_a_body_that_trickles_in_is_given_up(trickle: Any, clock: Any, server: OSSServer) -> None:
+    answer = trickle(_after_a_head(_put(100_000), _each(bytes(100_000), 10.0)))
     assert b"<Code>RequestTimeout</Code>" in answer.sent
     assert clock.now < 1000 + 2 * 60
     assert server.backend().head_object("key") is None
 
 
-def test_a_slow_body_is_taken(drip: Any, clock: Any, server: OSSServer) -> None:
-    """At a little more than 1 KiB a second, with a pause."""
+def test_a_slow_body_is_accepted(trickle: Any, clock: Any, server: OSSServer) -> None:
+    """Slightly faster than 1 KiB per second, with a pause."""
     body = bytes(500 * KIB)
     pieces = _after_a_head(_put(len(body)), _each(body, 0.99, KIB))
-    assert drip(pieces).sent.startswith(b"HTTP/1.1 200 ")
+    assert trickle(pieces).sent.startswith(b"HTTP/1.1 200 ")
     assert clock.now > 1000 + 490
     paused = _after_a_head(_put(3), iter([(20.0, b"1"), (20.0, b"2"), (19.0, b"3")]))
-    assert drip(paused).sent.startswith(b"HTTP/1.1 200 ")
+    assert trickle(paused).sent.startswith(b"HTTP/1.1 200 ")
 
 
-def test_a_body_that_stops_is_given_up_after_the_silence_however_much_came_before(drip: Any, clock: Any) -> None:
+def test_a_stalled_body_is_given_up_after_the_idle_timeout_however_much_arrived_before(
+    trickle: Any, clock: Any
+) -> None:
     pieces = _after_a_head(_put(10 * MIB), iter([(0.0, bytes(9 * MIB)), (61.0, bytes(MIB))]))
-    assert b"<Code>RequestTimeout</Code>" in drip(pieces).sent
+    assert b"<Code>RequestTimeout</Code>" in trickle(pieces).sent
     assert clock.now == 1000 + 60
 
 
-def test_a_client_that_is_refused_and_sends_on_without_end_is_cut_off(drip: Any, clock: Any, server: OSSServer) -> None:
+def test_a_refused_client_that_sends_without_end_is_disconnected(trickle: Any, clock: Any, server: OSSServer) -> None:
     server.settings = evolve(server.settings, allow_anonymous=False)
-    answer = drip(_after_a_head(_put(10**15), ((1.0, bytes(64 * KIB)) for _ in iter(int, 1))))
+    answer = trickle(_after_a_head(_put(10**15), ((1.0, bytes(64 * KIB)) for _ in iter(int, 1))))
     assert answer.sent.startswith(b"HTTP/1.1 403 ")
     assert b"Connection: close" in answer.sent
     assert clock.now == 1000 + 61
 
 
-def test_an_answer_must_be_taken_in_the_time_of_silence(drip: Any) -> None:
-    """A socket's limit is that of one `sendall`, and each is of a bounded size."""
-    answer = drip(iter([(0.0, _REQUEST[:9]), (30.0, _REQUEST[9:20]), (20.0, _REQUEST[20:])]))
+def test_each_chunk_of_a_response_must_be_received_within_the_idle_timeout(trickle: Any) -> None:
+    """The timeout of a socket is that of one `sendall`, each of which has a limited size."""
+    answer = trickle(iter([(0.0, _REQUEST[:9]), (30.0, _REQUEST[9:20]), (20.0, _REQUEST[20:])]))
     assert answer.patience_of_sends == [60.0]
 
 
-def test_a_body_that_is_slower_than_1_kib_a_second_is_given_up(drip: Any) -> None:
+def test_a_body_slower_than_1_kib_per_second_is_given_up(trickle: Any) -> None:
     body = bytes(2000 * KIB)
-    answer = drip(_after_a_head(_put(len(body)), _each(body, 1.1, KIB)))
+    answer = trickle(_after_a_head(_put(len(body)), _each(body, 1.1, KIB)))
     assert b"<Code>RequestTimeout</Code>" in answer.sent
 
 
@@ -304,8 +310,8 @@ def test_a_body_that_is_slower_than_1_kib_a_second_is_given_up(drip: Any) -> Non
     ],
     ids=["60,000 bytes", "70,000 bytes", "256 parameters", "257 parameters"],
 )
-def test_a_request_line_is_bounded(drip: Any, request_: bytes, status: int) -> None:
-    answer = drip(iter([(0.0, request_ + b" HTTP/1.1\r\nHost: localhost\r\n\r\n")]))
+def test_the_size_of_the_request_line_is_limited(trickle: Any, request_: bytes, status: int) -> None:
+    answer = trickle(iter([(0.0, request_ + b" HTTP/1.1\r\nHost: localhost\r\n\r\n")]))
     assert answer.sent.startswith(b"HTTP/1.1 %d " % status)
 
 
@@ -320,22 +326,22 @@ def test_a_request_line_is_bounded(drip: Any, request_: bytes, status: int) -> N
     ],
     ids=["256 headers", "257 headers", "60,000 bytes", "70,000 bytes", "1 MB"],
 )
-def test_headers_are_bounded(drip: Any, headers: bytes, status: int) -> None:
-    """However large the pieces are in which they come."""
+def test_number_and_size_of_headers_are_limited(trickle: Any, headers: bytes, status: int) -> None:
+    """Whatever the size of the chunks in which they arrive."""
     head = b"GET /examplebucket/key HTTP/1.1\r\nHost: localhost\r\n" + headers + b"\r\n"
     for size in (len(head), 60_000):
-        answer = drip(_each(head, 0.0, size))
+        answer = trickle(_each(head, 0.0, size))
         assert answer.sent.startswith(b"HTTP/1.1 %d " % status)
 
 
 @pytest.mark.parametrize("length", ["-1", "9" * 21, "9" * 4400, "0x1", "1,2", "+1", "1_0"])
-def test_a_length_that_is_none_is_refused(drip: Any, length: str) -> None:
+def test_an_invalid_content_length_is_refused(trickle: Any, length: str) -> None:
     head = b"PUT /examplebucket/key HTTP/1.1\r\nHost: localhost\r\nContent-Length: %s\r\n\r\n" % length.encode()
-    assert drip(iter([(0.0, head)])).sent.startswith(b"HTTP/1.1 400 ")
+    assert trickle(iter([(0.0, head)])).sent.startswith(b"HTTP/1.1 400 ")
 
 
 @pytest.mark.parametrize("module", ["oss.multipart", "oss.objects", "body"])
-def test_a_body_is_as_large_as_that_of_a_part_at_most(
+def test_a_body_larger_than_the_maximum_is_refused(
     server: OSSServer, client: Any, monkeypatch: pytest.MonkeyPatch, module: str
 ) -> None:
     upload_id = client.begin("key")
@@ -354,7 +360,7 @@ def test_a_body_is_as_large_as_that_of_a_part_at_most(
     assert stored is None or stored.size == 10
 
 
-def test_a_body_has_5_gib_at_most() -> None:
+def test_the_maximum_body_is_5_gib() -> None:
     from partwise.server.body import BODY_BYTES_MAX
 
     assert BODY_BYTES_MAX == 5 * 1024**3
@@ -373,7 +379,7 @@ _LAUGHS = '<!DOCTYPE a [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;&a;">]>'
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
-def test_a_document_type_is_refused_in_any_encoding(encoding: str) -> None:
+def test_a_document_type_declaration_is_refused_in_any_encoding(encoding: str) -> None:
     head = f'<?xml version="1.0" encoding="{encoding}"?>'
     with pytest.raises(ServiceError, match="document type"):
         parse_part_list((head + _LAUGHS + _document(_PART)).encode(encoding))
@@ -394,13 +400,13 @@ def test_a_document_type_is_refused_in_any_encoding(encoding: str) -> None:
     ],
     ids=["deep", "deeper than 8", "long", "long ETag", "long number", "-1", "1_0", "wide 1"],
 )
-def test_a_document_that_no_client_sends_is_refused(document: str) -> None:
+def test_an_excessive_document_is_refused(document: str) -> None:
     with pytest.raises(ServiceError) as caught:
         parse_part_list(document.encode())
     assert caught.value.code == "MalformedXML"
 
 
-def test_a_document_of_the_most_parts_is_read() -> None:
+def test_a_document_with_the_maximum_number_of_parts_is_read() -> None:
     parts = [
         f"<Part><PartNumber> {n} </PartNumber><ETag>&quot;{'E' * 32}&quot;</ETag></Part>" for n in range(1, 10_001)
     ]
@@ -408,14 +414,14 @@ def test_a_document_of_the_most_parts_is_read() -> None:
     assert (len(read), read[-1]) == (10_000, (10_000, "E" * 32))
 
 
-def test_elements_that_mean_nothing_here_are_passed_over() -> None:
+def test_unknown_elements_are_ignored() -> None:
     space = 'xmlns="http://doc.oss-cn-hangzhou.aliyuncs.com"'
     odd = "<Part><ETag>a</ETag><x><y><z/></y></x><PartNumber>2</PartNumber></Part>"
     document = f"<CompleteMultipartUpload {space}><Other><Part/></Other>{_PART}{odd}</CompleteMultipartUpload>"
     assert parse_part_list(document.encode()) == [(1, "etag"), (2, "a")]
 
 
-# --- what the service bounds, on both sides --------------------------------------------------------------------------
+# --- limits of the service, on both sides ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -433,19 +439,19 @@ def test_elements_that_mean_nothing_here_are_passed_over() -> None:
     ],
     ids=str,
 )
-def test_what_is_asked_of_an_object_is_bounded(client: Any, headers: dict[str, str], status: int) -> None:
+def test_metadata_and_tags_of_an_object_are_limited(client: Any, headers: dict[str, str], status: int) -> None:
     assert client("PUT", "key", headers=headers, body=b"x").status == status
 
 
 @pytest.mark.parametrize(("number", "status"), [("10000", 200), ("10001", 400), ("1", 200), ("0", 400)])
-def test_the_last_part_has_the_number_10000(client: Any, number: str, status: int) -> None:
+def test_the_maximum_part_number_is_10000(client: Any, number: str, status: int) -> None:
     upload_id = client.begin("key")
     assert client("PUT", "key", {"partNumber": number, "uploadId": upload_id}, body=b"x").status == status
 
 
 @pytest.mark.parametrize("name", ["max-keys", "max-uploads", "max-parts"])
 @pytest.mark.parametrize(("limit", "status"), [("1000", 200), ("1001", 400), ("1", 200), ("0", 400)])
-def test_a_list_has_1000_entries_at_most(client: Any, name: str, limit: str, status: int) -> None:
+def test_a_list_has_at_most_1000_entries(client: Any, name: str, limit: str, status: int) -> None:
     queries = {"max-keys": {}, "max-uploads": {"uploads": ""}, "max-parts": {"uploadId": client.begin("key")}}
     key = "key" if name == "max-parts" else None
     reply = client("GET", key, {**queries[name], name: limit})
@@ -454,7 +460,7 @@ def test_a_list_has_1000_entries_at_most(client: Any, name: str, limit: str, sta
         assert reply.text("".join(word.title() for word in name.split("-"))) == limit
 
 
-def test_a_document_has_4_mib_at_most(client: Any) -> None:
+def test_a_document_has_at_most_4_mib(client: Any) -> None:
     upload_id = client.begin("key")
     etag = client.part("key", upload_id, 1, b"x").headers["ETag"]
     document = _document(f"<Part><PartNumber>1</PartNumber><ETag>{etag}</ETag></Part>")
@@ -465,11 +471,11 @@ def test_a_document_has_4_mib_at_most(client: Any) -> None:
 
 
 @pytest.mark.parametrize(("size", "status"), [(100 * KIB, 200), (100 * KIB - 1, 400)])
-def test_every_part_but_the_last_has_100_kib_at_least(client: Any, size: int, status: int) -> None:
+def test_every_part_but_the_last_has_at_least_100_kib(client: Any, size: int, status: int) -> None:
     assert client.upload("key", [bytes(size), b"x"]).status == status
 
 
-def test_an_object_has_as_many_bytes_as_the_backend_takes(client_of: Any) -> None:
+def test_the_backend_limits_the_size_of_an_object(client_of: Any) -> None:
     limits = PartLimits(min_part_size=1, max_part_size=10, max_object_size=20)
     for last, status in ((b"x" * 10, 200), (b"x" * 10 + b"y", 400)):
         with OSSServer(
@@ -478,10 +484,10 @@ def test_an_object_has_as_many_bytes_as_the_backend_takes(client_of: Any) -> Non
             client = client_of(server)
             upload_id = client.begin("key")
             parts = [(1, bytes(10)), (2, last[:10]), (3, last[10:])]
-            receipts = [(n, client.part("key", upload_id, n, data).headers["ETag"]) for n, data in parts if data]
-            assert client.complete("key", upload_id, receipts).status == status
+            parts_done = [(n, client.part("key", upload_id, n, data).headers["ETag"]) for n, data in parts if data]
+            assert client.complete("key", upload_id, parts_done).status == status
 
 
-def test_so_many_clients_are_served_by_default() -> None:
-    """Each has a descriptor, and may have a file open; a process often has 1,024."""
+def test_the_default_maximum_is_512_connections() -> None:
+    """Each has a file descriptor, and may have a file open; the limit of a process is often 1,024."""
     assert ServerSettings().max_connections == 512

@@ -1,4 +1,4 @@
-"""Upload callbacks: what is posted, what comes back, and that nobody outside of this machine is called."""
+"""Upload callbacks: the request, the response, and that no other machine is called."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MD5 = hashlib.md5(b"hello").hexdigest().upper()
 
 @define
 class _Application:
-    """An application server that says what it is told to say."""
+    """An application server with given responses."""
 
     url: str
     status: int = 200
@@ -48,7 +48,7 @@ def application() -> Iterator[_Application]:
             self.wfile.write(app.body)
 
         def log_message(self, *args: object) -> None:
-            """Say nothing."""
+            """Do not log."""
 
     server = HTTPServer(("127.0.0.1", 0), Handler)
     app = _Application(f"http://127.0.0.1:{server.server_port}/notify?by=oss")
@@ -68,7 +68,7 @@ def _headers(url: str, body: str = "key=${object}", **more: str) -> dict[str, st
     return {"x-oss-callback": _encoded({"callbackUrl": url, "callbackBody": body, **more})}
 
 
-def test_the_client_gets_what_the_application_answers(application: _Application, client: Any) -> None:
+def test_the_client_gets_the_response_of_the_application(application: _Application, client: Any) -> None:
     reply = client("PUT", "dir/a b", headers=_headers(application.url), body=b"hello")
     assert (reply.status, reply.body) == (200, b'{"Status":"OK"}')
     assert reply.headers["Content-Type"] == "application/json"
@@ -80,7 +80,7 @@ def test_the_client_gets_what_the_application_answers(application: _Application,
     assert headers["Host"] == application.url.split("/")[2]
 
 
-def test_variables_are_filled_in(application: _Application, client: Any) -> None:
+def test_variables_are_replaced_by_their_values(application: _Application, client: Any) -> None:
     template = "&".join(
         f"{n}=${{{n}}}" for n in ("bucket", "object", "etag", "size", "mimeType", "crc64", "x:who", "no")
     )
@@ -100,14 +100,14 @@ def test_variables_are_filled_in(application: _Application, client: Any) -> None
 
 def test_a_completed_upload_calls_back_once(application: _Application, client: Any) -> None:
     upload_id = client.begin("key", {**_headers(application.url), "Content-Type": "text/x"})
-    receipt = client.part("key", upload_id, 1, b"hello").headers["ETag"]
+    etag = client.part("key", upload_id, 1, b"hello").headers["ETag"]
     headers = _headers(application.url, "${operation} ${mimeType} ${size}")
-    reply = client.complete("key", upload_id, [(1, receipt)], headers)
+    reply = client.complete("key", upload_id, [(1, etag)], headers)
     assert (reply.status, reply.body) == (200, b'{"Status":"OK"}')
     assert [body for _, _, body in application.posted] == [b"CompleteMultipartUpload text%2Fx 5"]
 
 
-def test_a_callback_may_stand_in_the_query(application: _Application, client: Any) -> None:
+def test_a_callback_can_be_given_in_the_query(application: _Application, client: Any) -> None:
     query = {
         "callback": _encoded({"callbackUrl": application.url, "callbackBody": "${x:a}"}),
         "callback-var": _encoded({"x:a": "1"}),
@@ -116,14 +116,14 @@ def test_a_callback_may_stand_in_the_query(application: _Application, client: An
     assert application.posted[0][2] == b"1"
 
 
-def test_a_body_of_json_has_values_as_json_has_them() -> None:
+def test_values_in_a_json_body_are_json_literals() -> None:
     template = '{"key":${object},"size":${size},"me":${x:me},"quoted":"${object}","none":${no}}'
     request = CallbackRequest(("",), template, body_type="application/json", variables={"x:me": "é"})
     filled = json.loads(request.filled({"object": 'a"b', "size": 5}))
     assert filled == {"key": 'a"b', "size": 5, "me": "é", "quoted": 'a"b', "none": ""}
 
 
-def test_the_first_url_that_answers_is_enough(application: _Application, client: Any) -> None:
+def test_urls_are_tried_until_one_responds(application: _Application, client: Any) -> None:
     urls = f"http://127.0.0.1:{_free_port()}/; {application.url.removeprefix('http://')}"
     assert client("PUT", "key", headers=_headers(urls), body=b"x").status == 200
     assert len(application.posted) == 1
@@ -162,7 +162,7 @@ def _fail_size(app: _Application) -> None:
 
 
 @pytest.mark.parametrize("fail", [_fail_status, _fail_json, _fail_length, _fail_size, _fail_depth, _fail_redirect])
-def test_an_answer_that_is_not_as_agreed_is_a_failed_callback(
+def test_an_unexpected_response_of_the_application_is_a_failed_callback(
     server: OSSServer, application: _Application, client: Any, fail: Callable[[_Application], None]
 ) -> None:
     fail(application)
@@ -175,12 +175,14 @@ def test_an_answer_that_is_not_as_agreed_is_a_failed_callback(
     assert len(application.posted) == 1
 
 
-def test_an_application_server_that_drips_is_waited_for_once(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A byte now and then would begin the wait anew, at each of them."""
+def test_the_timeout_applies_to_the_whole_response_of_an_application_server(
+    client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A timeout per read would restart with each byte that trickles in."""
     monkeypatch.setattr("partwise.server.oss.callbacks.CALLBACK_TIMEOUT", 0.15)
     ended = threading.Event()
 
-    def drip(listener: socket.socket) -> None:
+    def trickle(listener: socket.socket) -> None:
         connection, _ = listener.accept()
         with connection:
             connection.sendall(b"HTTP/1.1 200 OK\r\nX-Header: ")
@@ -191,7 +193,7 @@ def test_an_application_server_that_drips_is_waited_for_once(client: Any, monkey
                 ended.set()
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=drip, args=(listener,))
+        thread = threading.Thread(target=trickle, args=(listener,))
         thread.start()
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
         reply = client("PUT", "key", headers=_headers(url), body=b"hello")
@@ -208,9 +210,9 @@ def test_an_application_server_that_drips_is_waited_for_once(client: Any, monkey
         *("http://localhost.example.com/", "http://[::]/", "http://169.254.169.254/latest/"),
     ],
 )
-def test_nobody_but_loopback_is_called(client: Any, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+def test_only_hosts_on_loopback_are_called(client: Any, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     def refuse(*_: object) -> None:
-        raise AssertionError("nobody may be called")
+        raise AssertionError("no host may be called")
 
     monkeypatch.setattr("partwise.server.oss.callbacks.HTTPConnection", refuse)
     reply = client("PUT", "key", headers=_headers(url), body=b"hello")
@@ -219,13 +221,13 @@ def test_nobody_but_loopback_is_called(client: Any, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("host", ["a\r\nX-Injected: 1", "a b\n", "\x00"])
-def test_a_callback_adds_no_headers_of_its_own(application: _Application, client: Any, host: str) -> None:
+def test_a_callback_host_can_add_no_headers(application: _Application, client: Any, host: str) -> None:
     headers = {"x-oss-callback": _encoded({"callbackUrl": application.url, "callbackBody": "x", "callbackHost": host})}
     client("PUT", "key", headers=headers, body=b"x")
     assert not any("X-Injected" in posted for _, posted, _ in application.posted)
 
 
-def test_a_type_that_is_not_utf8_is_handed_on_as_it_is(application: _Application, client: Any) -> None:
+def test_a_content_type_that_is_not_utf8_is_passed_on_unchanged(application: _Application, client: Any) -> None:
     headers = {**_headers(application.url, "${mimeType}"), "Content-Type": b"text/\xff"}
     assert client("PUT", "key", headers=headers, body=b"x", signed=False).status == 403
     request = CallbackRequest(("",), "${mimeType}")
@@ -260,20 +262,20 @@ def test_localhost_is_called(application: _Application, client: Any) -> None:
     ],
     ids=lambda headers: str(len(str(headers))),
 )
-def test_a_callback_that_is_none_is_refused_before_anything_is_stored(client: Any, headers: dict[str, str]) -> None:
+def test_an_invalid_callback_is_refused_and_nothing_is_stored(client: Any, headers: dict[str, str]) -> None:
     reply = client("PUT", "key", headers=headers, body=b"x")
     assert (reply.status, reply.code) == (400, "InvalidArgument")
     assert client("HEAD", "key").status == 404
 
 
 @pytest.mark.parametrize(("urls", "status"), [(5, 200), (6, 400)])
-def test_a_callback_has_5_urls_at_most(application: _Application, client: Any, urls: int, status: int) -> None:
+def test_a_callback_has_at_most_5_urls(application: _Application, client: Any, urls: int, status: int) -> None:
     headers = _headers(";".join([application.url] * urls))
     assert client("PUT", "key", headers=headers, body=b"x").status == status
 
 
 @pytest.mark.parametrize(("size", "status"), [(5 * 1024, 200), (5 * 1024 + 4, 400)])
-def test_a_callback_has_5_kib_at_most(application: _Application, client: Any, size: int, status: int) -> None:
+def test_a_callback_has_at_most_5_kib(application: _Application, client: Any, size: int, status: int) -> None:
     def padded(text: str) -> str:
         return _headers(application.url, "x" + text)["x-oss-callback"]
 
@@ -282,14 +284,14 @@ def test_a_callback_has_5_kib_at_most(application: _Application, client: Any, si
 
 
 @pytest.mark.parametrize(("size", "status"), [(1024 * 1024, 200), (1024 * 1024 + 1, 203)])
-def test_an_answer_to_a_callback_has_1_mib_at_most(
+def test_the_response_to_a_callback_has_at_most_1_mib(
     application: _Application, client: Any, size: int, status: int
 ) -> None:
     application.body = b'"' + b"x" * (size - 2) + b'"'
     assert client("PUT", "key", headers=_headers(application.url), body=b"x").status == status
 
 
-def test_a_callback_in_two_places_is_refused(client: Any) -> None:
+def test_a_callback_in_header_and_query_is_refused(client: Any) -> None:
     headers = _headers("http://127.0.0.1")
     reply = client("PUT", "key", {"callback": headers["x-oss-callback"]}, headers, b"x")
     assert (reply.status, reply.code) == (400, "InvalidArgument")

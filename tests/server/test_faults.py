@@ -1,4 +1,4 @@
-"""Planned faults: what strikes, when, and what the client sees of it."""
+"""Planned faults: which requests they apply to, and what the client sees."""
 
 from __future__ import annotations
 
@@ -44,24 +44,24 @@ def _keys(server: OSSServer) -> list[str]:
 # --- which requests --------------------------------------------------------------------------------------------------
 
 
-def test_a_fault_strikes_the_occurrence_it_names(server: OSSServer, client: Any) -> None:
+def test_a_fault_applies_to_the_occurrence_that_it_names(server: OSSServer, client: Any) -> None:
     server.plan(ServerFault("PutObject", Fail(), occurrence=2, times=2))
     assert [client("PUT", "key", body=b"x").status for _ in range(5)] == [200, 500, 500, 200, 200]
 
 
 @pytest.mark.parametrize("seconds", [-1, math.nan, math.inf])
-def test_a_delay_without_an_end_is_refused(seconds: float) -> None:
+def test_a_delay_that_is_not_finite_is_refused(seconds: float) -> None:
     with pytest.raises(InvalidInput):
         Delay(seconds)
     assert Delay(0).seconds == 0
 
 
-def test_a_fault_can_go_on_for_ever(server: OSSServer, client: Any) -> None:
+def test_a_fault_can_apply_to_all_later_requests(server: OSSServer, client: Any) -> None:
     server.plan(ServerFault(None, Fail("ServiceUnavailable"), occurrence=2, times=None))
     assert [client("HEAD", "key").status for _ in range(4)] == [404, 503, 503, 503]
 
 
-def test_a_fault_can_be_for_one_key_or_one_part(server: OSSServer, client: Any) -> None:
+def test_a_fault_can_select_a_key_or_a_part(server: OSSServer, client: Any) -> None:
     server.plan(ServerFault("PutObject", Fail(), key="b"), ServerFault("UploadPart", Fail("BadRequest"), part_number=2))
     assert [client("PUT", key, body=b"x").status for key in "abb"] == [200, 500, 200]
     upload_id = client.begin("c")
@@ -74,13 +74,13 @@ def test_a_fault_counts_from_when_it_was_planned(server: OSSServer, client: Any)
     assert [client("HEAD", "key").status for _ in range(2)] == [403, 404]
 
 
-def test_a_fault_that_struck_nothing_is_told() -> None:
+def test_a_fault_that_applied_to_no_request_is_listed_as_unreached() -> None:
     fault = ServerFault("PutObject", Fail())
     with OSSServer(faults=[fault]) as server:
         assert server.unreached_faults == (fault,)
 
 
-def test_the_record_names_the_faults(server: OSSServer, client: Any) -> None:
+def test_a_recorded_request_names_its_faults(server: OSSServer, client: Any) -> None:
     fault = ServerFault("HeadObject", Fail("AccessDenied"))
     server.plan(fault)
     client("HEAD", "key")
@@ -123,7 +123,7 @@ def test_a_fault_of_an_unknown_operation_is_refused_when_it_is_planned(server: O
     assert server.unreached_faults == ()
 
 
-# --- answers that say no ---------------------------------------------------------------------------------------------
+# --- refusals --------------------------------------------------------------------------------------------------------
 
 
 def test_a_failure_before_the_effect_stores_nothing(server: OSSServer, client: Any) -> None:
@@ -134,19 +134,19 @@ def test_a_failure_before_the_effect_stores_nothing(server: OSSServer, client: A
     assert server.requests[0].body_length == len(_DATA)
 
 
-def test_a_failure_after_the_effect_stores_all(server: OSSServer, client: Any) -> None:
+def test_a_failure_after_the_effect_stores_the_object(server: OSSServer, client: Any) -> None:
     server.plan(ServerFault("PutObject", Fail("InternalError", after_effect=True)))
     assert client("PUT", "key", body=_DATA).status == 500
     assert client("GET", "key").body == _DATA
 
 
-def test_a_failure_may_have_any_code_and_status(server: OSSServer, client: Any) -> None:
+def test_a_failure_can_have_any_code_and_status(server: OSSServer, client: Any) -> None:
     server.plan(ServerFault("GetObject", Fail("Teapot", status=418, message="short and stout")))
     reply = client("GET", "key")
     assert (reply.status, reply.code, reply.text("Message")) == (418, "Teapot", "short and stout")
 
 
-def test_a_failure_after_reading_lets_go_of_the_object(server: OSSServer, client: Any) -> None:
+def test_a_failure_after_the_effect_closes_the_file_of_the_object(server: OSSServer, client: Any) -> None:
     client("PUT", "key", body=b"x")
     server.plan(
         ServerFault("GetObject", Fail(after_effect=True)), ServerFault("GetObject", ReplaceResponse(), occurrence=2)
@@ -154,7 +154,7 @@ def test_a_failure_after_reading_lets_go_of_the_object(server: OSSServer, client
     assert [client("GET", "key").status for _ in range(3)] == [500, 502, 200]
 
 
-def test_an_upload_is_forgotten(server: OSSServer, client: Any) -> None:
+def test_an_upload_can_be_forgotten(server: OSSServer, client: Any) -> None:
     server.plan(ServerFault("UploadPart", ForgetUpload(), occurrence=2))
     upload_id = client.begin("key")
     assert client.part("key", upload_id, 1, b"x").status == 200
@@ -162,12 +162,12 @@ def test_an_upload_is_forgotten(server: OSSServer, client: Any) -> None:
     assert client("GET", None, {"uploads": ""}).texts("Upload") == []
 
 
-def test_forgetting_needs_an_upload(server: OSSServer, client: Any) -> None:
+def test_forgetting_does_nothing_without_an_upload(server: OSSServer, client: Any) -> None:
     server.plan(ServerFault("HeadObject", ForgetUpload()))
     assert client("HEAD", "key").status == 404
 
 
-def test_a_clock_that_is_off_refuses_and_tells_its_time(server: OSSServer, client: Any) -> None:
+def test_a_wrong_clock_refuses_requests_and_shows_its_time(server: OSSServer, client: Any) -> None:
     server.plan(ServerFault("HeadObject", SkewClock(3600)), ServerFault("HeadObject", SkewClock(-600), occurrence=2))
     refused = client("HEAD", "key")
     assert (refused.status, server.requests[0].code) == (403, "RequestTimeTooSkewed")
@@ -176,11 +176,11 @@ def test_a_clock_that_is_off_refuses_and_tells_its_time(server: OSSServer, clien
     assert client("HEAD", "key").status == 404
 
 
-# --- answers that do not come ----------------------------------------------------------------------------------------
+# --- lost, cut and late responses ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("reset", [True, False])
-def test_a_lost_answer_is_lost_after_the_effect(server: OSSServer, client: Any, reset: bool) -> None:
+def test_a_response_is_lost_after_the_effect(server: OSSServer, client: Any, reset: bool) -> None:
     server.plan(ServerFault("PutObject", LoseResponse(reset=reset)))
     with pytest.raises(ConnectionResetError if reset else http.client.RemoteDisconnected):
         client("PUT", "key", body=_DATA)
@@ -198,7 +198,7 @@ def test_a_reset_within_the_request_stores_nothing(server: OSSServer, client: An
 
 
 def _raw_answer(server: OSSServer) -> bytes:
-    """All that comes back, byte by byte as it came."""
+    """Return all bytes of the response, as received."""
     host, port = server.endpoint.removeprefix("http://").split(":")
     received = b""
     with socket.create_connection((host, int(port)), timeout=20) as connection:
@@ -209,7 +209,7 @@ def _raw_answer(server: OSSServer) -> bytes:
 
 
 @pytest.mark.parametrize("after_bytes", [1, 20, 400, 300_000, 800_000])
-def test_an_answer_is_cut(server: OSSServer, client: Any, after_bytes: int) -> None:
+def test_a_response_is_cut(server: OSSServer, client: Any, after_bytes: int) -> None:
     client("PUT", "key", body=_DATA * 4)
     server.settings = evolve(server.settings, allow_anonymous=True)
     server.plan(ServerFault("GetObject", CutResponse(after_bytes, reset=False)))
@@ -217,13 +217,13 @@ def test_an_answer_is_cut(server: OSSServer, client: Any, after_bytes: int) -> N
     assert _raw_answer(server).endswith(_DATA * 4)
 
 
-def test_an_answer_is_not_cut_beyond_its_end(server: OSSServer, client: Any) -> None:
+def test_a_cut_beyond_the_end_sends_the_whole_response(server: OSSServer, client: Any) -> None:
     client("PUT", "key", body=_DATA)
     server.plan(ServerFault("GetObject", CutResponse(10**9, reset=False)))
     assert client("GET", "key").body == _DATA
 
 
-def test_an_answer_is_cut_by_a_reset(server: OSSServer, client: Any) -> None:
+def test_a_response_is_cut_by_a_reset(server: OSSServer, client: Any) -> None:
     client("PUT", "key", body=_DATA)
     server.plan(ServerFault("GetObject", CutResponse(20, reset=True)))
     with pytest.raises(ConnectionResetError):
@@ -231,14 +231,14 @@ def test_an_answer_is_cut_by_a_reset(server: OSSServer, client: Any) -> None:
     assert server.requests[-1].status == 200
 
 
-def test_a_slow_answer_comes_all_the_same(server: OSSServer, client: Any) -> None:
+def test_a_delayed_response_is_complete(server: OSSServer, client: Any) -> None:
     server.plan(ServerFault("PutObject", Delay(0.01)), ServerFault("GetObject", Delay(0.01, after_effect=True)))
     assert client("PUT", "key", body=b"x").status == 200
     assert client("GET", "key").body == b"x"
 
 
 @pytest.mark.parametrize("after_effect", [True, False])
-def test_the_end_of_the_server_ends_a_delay(after_effect: bool) -> None:
+def test_stopping_the_server_ends_a_delay(after_effect: bool) -> None:
     with OSSServer(faults=[ServerFault("HeadObject", Delay(600, after_effect=after_effect))]) as server:
         connection = http.client.HTTPConnection(server.endpoint.removeprefix("http://"), timeout=20)
         connection.request("HEAD", "/examplebucket/key")
@@ -250,11 +250,11 @@ def test_the_end_of_the_server_ends_a_delay(after_effect: bool) -> None:
     assert len(server.requests) == 1
 
 
-# --- answers that are wrong ------------------------------------------------------------------------------------------
+# --- wrong responses and wrong data ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("before_effect", [True, False])
-def test_a_proxy_answers_in_place_of_the_service(server: OSSServer, client: Any, before_effect: bool) -> None:
+def test_a_proxy_responds_instead_of_the_service(server: OSSServer, client: Any, before_effect: bool) -> None:
     server.plan(ServerFault("PutObject", ReplaceResponse(b"<html>busy", 503, before_effect=before_effect)))
     reply = client("PUT", "key", body=b"x")
     assert (reply.status, reply.body, reply.headers["Content-Type"]) == (503, b"<html>busy", "text/html")
@@ -262,25 +262,25 @@ def test_a_proxy_answers_in_place_of_the_service(server: OSSServer, client: Any,
     assert _keys(server) == ([] if before_effect else ["key"])
 
 
-def test_a_document_stops_in_the_middle(server: OSSServer, client: Any) -> None:
+def test_a_document_is_truncated(server: OSSServer, client: Any) -> None:
     server.plan(ServerFault("InitiateMultipartUpload", TruncateBody(80)))
     reply = client("POST", "key", {"uploads": ""})
     assert (reply.status, len(reply.body), reply.headers["Content-Length"]) == (200, 80, "80")
 
 
-def test_truncating_leaves_an_object_alone(server: OSSServer, client: Any) -> None:
+def test_the_body_of_an_object_is_not_truncated(server: OSSServer, client: Any) -> None:
     client("PUT", "key", body=b"data")
     server.plan(ServerFault("GetObject", TruncateBody(1)))
     assert client("GET", "key").body == b"data"
 
 
-def test_a_wrong_checksum_is_reported_of_the_right_bytes(server: OSSServer, client: Any) -> None:
+def test_a_wrong_checksum_is_reported_for_correct_data(server: OSSServer, client: Any) -> None:
     server.plan(ServerFault("PutObject", WrongChecksum()))
     assert client("PUT", "key", body=b"data").headers["x-oss-hash-crc64ecma"] == str(crc64(b"data") ^ 1)
     assert client("HEAD", "key").headers["x-oss-hash-crc64ecma"] == str(crc64(b"data"))
 
 
-def test_no_checksum_is_reported(server: OSSServer, client: Any) -> None:
+def test_checksums_can_be_suppressed_by_a_fault(server: OSSServer, client: Any) -> None:
     server.plan(ServerFault("UploadPart", NoChecksum()), ServerFault("ListParts", NoChecksum()))
     upload_id = client.begin("key")
     assert client.part("key", upload_id, 1, b"x").headers["x-oss-hash-crc64ecma"] is None
@@ -288,7 +288,7 @@ def test_no_checksum_is_reported(server: OSSServer, client: Any) -> None:
     assert client("GET", "key", {"uploadId": upload_id}).texts("Part/HashCrc64ecma") == [str(crc64(b"x"))]
 
 
-def test_a_byte_is_changed_on_its_way(server: OSSServer, client: Any) -> None:
+def test_a_byte_can_be_corrupted_before_it_is_stored(server: OSSServer, client: Any) -> None:
     server.plan(ServerFault("PutObject", CorruptBody(at=150_000)))
     reply = client("PUT", "key", body=_DATA)
     stored = client("GET", "key").body

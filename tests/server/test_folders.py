@@ -1,4 +1,4 @@
-"""A directory that is served: nothing outside of it is read, written, listed or removed."""
+"""Buckets in a directory: nothing outside of it is read, written, listed or deleted."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="links, modes and FIFOs 
 
 @pytest.fixture
 def outside(tmp_path: Path) -> Path:
-    """A directory beside the one that is served, with a file."""
+    """A directory next to the served one, with a file."""
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "secret").write_bytes(b"secret")
@@ -38,7 +38,7 @@ def bucket(tmp_path: Path, outside: Path) -> Path:
 
 @pytest.fixture
 def client(tmp_path: Path, bucket: Path, outside: Path, client_of: Callable[[OSSServer], Any]) -> Iterator[Any]:
-    """A client of the server over the directory. What is outside is as it was in the end."""
+    """A client of a server over the directory. The files outside of it must be unchanged at the end."""
     with OSSServer(directory=tmp_path / "served") as server:
         yield client_of(server)
     assert {path.name: path.read_bytes() for path in outside.iterdir()} == {"secret": b"secret"}
@@ -48,14 +48,14 @@ def _mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-def test_folders_that_the_server_makes_are_its_users_alone(tmp_path: Path, client_of: Any) -> None:
+def test_new_folders_are_accessible_to_their_owner_only(tmp_path: Path, client_of: Any) -> None:
     with OSSServer(directory=tmp_path / "new" / "served") as server:
         assert client_of(server)("PUT", None, bucket="newbucket").status == 200
     assert _mode(tmp_path / "new" / "served") == 0o700
     assert _mode(tmp_path / "new" / "served" / "newbucket") == 0o700
 
 
-def test_a_folder_that_is_there_keeps_its_mode(tmp_path: Path, bucket: Path, client_of: Any) -> None:
+def test_an_existing_folder_keeps_its_mode(tmp_path: Path, bucket: Path, client_of: Any) -> None:
     bucket.parent.chmod(0o750)
     bucket.chmod(0o751)
     with OSSServer(directory=tmp_path / "served") as server:
@@ -63,7 +63,7 @@ def test_a_folder_that_is_there_keeps_its_mode(tmp_path: Path, bucket: Path, cli
     assert (_mode(bucket.parent), _mode(bucket)) == (0o750, 0o751)
 
 
-def test_a_link_is_no_bucket(bucket: Path, outside: Path, client: Any) -> None:
+def test_a_link_is_not_a_bucket(bucket: Path, outside: Path, client: Any) -> None:
     (bucket.parent / "linkedbucket").symlink_to(outside)
     assert client("GET", "secret", bucket="linkedbucket").code == "NoSuchBucket"
     assert client("PUT", "new", bucket="linkedbucket", body=b"x").code == "NoSuchBucket"
@@ -73,14 +73,14 @@ def test_a_link_is_no_bucket(bucket: Path, outside: Path, client: Any) -> None:
     assert client("GET", None, bucket=None).texts("Buckets/Bucket/Name") == ["examplebucket"]
 
 
-def test_a_bucket_that_becomes_a_link_is_none_any_more(bucket: Path, outside: Path, client: Any) -> None:
+def test_a_bucket_that_is_replaced_by_a_link_is_no_longer_a_bucket(bucket: Path, outside: Path, client: Any) -> None:
     assert client("GET", "a/key").body == b"data"
     bucket.rename(bucket.with_name("moved"))
     bucket.symlink_to(outside)
     assert client("GET", "secret").code == "NoSuchBucket"
 
 
-def test_a_folder_that_becomes_a_link_while_it_is_opened_is_no_bucket(
+def test_a_folder_replaced_by_a_link_while_it_is_opened_is_not_a_bucket(
     bucket: Path, outside: Path, client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def opened(folder: Path) -> LocalBackend:
@@ -92,13 +92,13 @@ def test_a_folder_that_becomes_a_link_while_it_is_opened_is_no_bucket(
     assert client("PUT", "new", body=b"planted").status == 404
 
 
-def test_a_file_that_stands_in_a_buckets_place_is_said(bucket: Path, client: Any) -> None:
+def test_creating_a_bucket_with_the_name_of_a_file_is_refused(bucket: Path, client: Any) -> None:
     (bucket.parent / "taken").write_bytes(b"")
     assert client("PUT", None, bucket="taken").code == "BucketAlreadyExists"
 
 
 @pytest.mark.parametrize("name", ["outside", "..", ".", "%2e%2e", "served%2f..%2foutside", "%00", "Examplebucket"])
-def test_no_name_of_a_bucket_leads_out(client: Any, name: str) -> None:
+def test_no_bucket_name_leaves_the_directory(client: Any, name: str) -> None:
     for method in ("GET", "PUT", "DELETE"):
         reply = client(method, target=f"/{name}/secret", signed=False)
         assert reply.status in (400, 403, 404)
@@ -108,7 +108,7 @@ def test_no_name_of_a_bucket_leads_out(client: Any, name: str) -> None:
 
 @pytest.mark.parametrize("key", ["../outside/secret", "../../outside/secret", "a/../../../outside/secret", ".", "a/.."])
 @pytest.mark.parametrize("encoded", [False, True], ids=["plain", "encoded"])
-def test_no_key_leads_out(client: Any, outside: Path, key: str, encoded: bool) -> None:
+def test_no_key_leaves_the_bucket(client: Any, outside: Path, key: str, encoded: bool) -> None:
     target = "/examplebucket/" + (key.replace(".", "%2e").replace("/", "%2F") if encoded else key)
     for method in ("GET", "HEAD", "PUT", "DELETE"):
         reply = client(method, key, target=target, body=b"planted" if method == "PUT" else None)
@@ -122,7 +122,7 @@ def test_odd_keys_reach_no_file(client: Any, outside: Path, key: str) -> None:
         assert client(method, key, body=b"planted" if method == "PUT" else None).status in (400, 404)
 
 
-def test_a_link_that_leads_out_is_no_object(bucket: Path, outside: Path, client: Any) -> None:
+def test_a_link_out_of_the_bucket_is_not_an_object(bucket: Path, outside: Path, client: Any) -> None:
     (bucket / "file").symlink_to(outside / "secret")
     (bucket / "folder").symlink_to(outside)
     for key in ("file", "folder/secret", "folder/new"):
@@ -132,7 +132,7 @@ def test_a_link_that_leads_out_is_no_object(bucket: Path, outside: Path, client:
     assert (bucket / "file").is_symlink()
 
 
-def test_a_link_within_the_bucket_is_what_it_leads_to(bucket: Path, client: Any) -> None:
+def test_a_link_within_the_bucket_is_the_object_that_it_points_to(bucket: Path, client: Any) -> None:
     (bucket / "link").symlink_to("a/key")
     assert client("GET", "link").body == b"data"
     assert client("DELETE", "link").status == 204
@@ -140,7 +140,7 @@ def test_a_link_within_the_bucket_is_what_it_leads_to(bucket: Path, client: Any)
     assert client("GET", "a/key").body == b"data"
 
 
-def test_a_fifo_is_no_object_and_is_not_waited_for(bucket: Path, client: Any) -> None:
+def test_a_fifo_is_not_an_object_and_does_not_block(bucket: Path, client: Any) -> None:
     os.mkfifo(bucket / "fifo")
     assert client("GET", "fifo").status == 404
     assert client("HEAD", "fifo").status == 404
@@ -149,7 +149,7 @@ def test_a_fifo_is_no_object_and_is_not_waited_for(bucket: Path, client: Any) ->
     assert client("GET", None).texts("Contents/Key") == ["a/key"]
 
 
-def test_what_the_server_may_not_do_is_said_without_a_traceback(
+def test_a_missing_permission_is_reported_without_a_traceback(
     client: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def refuse(*_: Any, **__: Any) -> None:
@@ -160,7 +160,7 @@ def test_what_the_server_may_not_do_is_said_without_a_traceback(
     assert (reply.status, reply.code, caplog.records) == (403, "AccessDenied", [])
 
 
-# --- what changes at the wrong moment --------------------------------------------------------------------------------
+# --- changes at the wrong moment -------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -171,7 +171,7 @@ def access(bucket: Path) -> ObjectAccess:
 
 
 def _swap(monkeypatch: pytest.MonkeyPatch, change: Callable[[], object]) -> None:
-    """Change something when the key was found to be good."""
+    """Change something right after the key was accepted."""
     open_parent = lookup.open_parent
 
     def changed(*args: Any) -> Any:
@@ -189,7 +189,7 @@ def _become_a_link(folder: Path, target: Path) -> Callable[[], None]:
     return change
 
 
-def test_a_folder_that_becomes_a_link_at_the_last_moment_is_not_followed(
+def test_a_folder_replaced_by_a_link_at_the_last_moment_is_not_followed(
     bucket: Path, outside: Path, access: ObjectAccess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (bucket / "a" / "secret").write_bytes(b"mine")
@@ -198,7 +198,7 @@ def test_a_folder_that_becomes_a_link_at_the_last_moment_is_not_followed(
         access.open_object("a/secret")
 
 
-def test_a_file_that_becomes_a_link_at_the_last_moment_is_not_followed(
+def test_a_file_replaced_by_a_link_at_the_last_moment_is_not_followed(
     bucket: Path, outside: Path, access: ObjectAccess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _swap(monkeypatch, _become_a_link(bucket / "a" / "key", outside / "secret"))
@@ -206,7 +206,7 @@ def test_a_file_that_becomes_a_link_at_the_last_moment_is_not_followed(
         access.open_object("a/key")
 
 
-def test_a_folder_that_becomes_a_link_is_not_deleted_from(
+def test_nothing_is_deleted_from_a_folder_that_was_replaced_by_a_link(
     bucket: Path, outside: Path, access: ObjectAccess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (bucket / "a" / "secret").write_bytes(b"mine")
@@ -216,7 +216,7 @@ def test_a_folder_that_becomes_a_link_is_not_deleted_from(
     assert (outside / "secret").read_bytes() == b"secret"
 
 
-def test_no_descriptor_is_left(bucket: Path, access: ObjectAccess) -> None:
+def test_no_file_descriptor_leaks(bucket: Path, access: ObjectAccess) -> None:
     if not Path("/proc/self/fd").exists():
         pytest.skip("no /proc: descriptors can't be counted")
     before = len(list(Path("/proc/self/fd").iterdir()))

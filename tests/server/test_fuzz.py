@@ -1,4 +1,4 @@
-"""Whatever bytes come, the server answers or hangs up; it never fails."""
+"""Whatever bytes arrive, the server responds or closes the connection; it never fails."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from partwise.server.oss.xml import parse_part_list
 
 
 class Wire:
-    """A socket whose other end has sent all that it will send."""
+    """A socket whose peer has sent everything."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -40,7 +40,7 @@ class Wire:
         assert seconds > 0
 
     def setsockopt(self, *_: object) -> None:
-        """There is nothing to set."""
+        """Do nothing."""
 
     def close(self) -> None:
         self.closed = True
@@ -53,7 +53,7 @@ class Wire:
 
 
 class Fuzzed:
-    """A server without a socket: bytes go in, bytes come out. It needs no signature, so that requests get far."""
+    """A server without a socket: bytes in, bytes out. It allows anonymous requests, so that they get far."""
 
     def __init__(self) -> None:
         self.directory = Path(tempfile.mkdtemp())
@@ -65,7 +65,7 @@ class Fuzzed:
         self.failures: list[str] = []
 
     def __call__(self, data: bytes) -> bytes:
-        """What comes back."""
+        """Return the response."""
         service = self.server._service
         self.failures = []
         wire: Any = Wire(data)
@@ -146,7 +146,7 @@ def _quoted(text: str) -> str:
 
 @st.composite
 def requests(draw: st.DrawFn) -> bytes:
-    """A request, more or less."""
+    """Generate a request that is approximately valid."""
     method = draw(st.sampled_from(["GET", "HEAD", "PUT", "POST", "DELETE", "OPTIONS", "CONNECT"]))
     query = draw(st.lists(st.tuples(_PARAMETERS, _TEXTS), max_size=3))
     target = draw(_PATHS) + ("?" + "&".join(f"{name}={_quoted(value)}" for name, value in query) if query else "")
@@ -185,14 +185,14 @@ _CALLBACK = base64.b64encode(json.dumps({"callbackUrl": "http://127.0.0.1:1", "c
 @example(_get("/examplebucket/" + "a" * 300))
 @example(_get("/examplebucket/" + "a/" * 500 + "b"))
 @example(b"PUT /examplebucket/k HTTP/1.1\r\nHost: localhost\r\nx-oss-callback: " + _CALLBACK + b"\r\n\r\n")
-def test_no_request_makes_the_server_fail(fuzzed: Fuzzed, data: bytes) -> None:
+def test_no_generated_request_is_an_internal_error(fuzzed: Fuzzed, data: bytes) -> None:
     fuzzed(data)
 
 
 @given(data=st.binary(max_size=200))
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @example(b"\xff" * 70_000)
-def test_no_bytes_make_the_server_fail(fuzzed: Fuzzed, data: bytes) -> None:
+def test_no_random_bytes_are_an_internal_error(fuzzed: Fuzzed, data: bytes) -> None:
     fuzzed(data)
     fuzzed(b"GET / HTTP/1.1\r\n" + data)
     fuzzed(b"PUT /examplebucket/key2 HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n" + data)
@@ -207,7 +207,7 @@ _PIECES = st.sampled_from(_XML.split())
 @settings(max_examples=100, deadline=None)
 @example(b'<?xml version="1.0" encoding="nonsense"?><a/>')
 @example(b'<?xml version="1.0" encoding="utf-7"?><a/>')
-def test_no_document_makes_the_server_fail(body: bytes) -> None:
+def test_no_generated_document_is_an_internal_error(body: bytes) -> None:
     try:
         parts = parse_part_list(body)
     except ServiceError as error:

@@ -1,4 +1,4 @@
-"""Who may ask: access keys of one's own, and hosts that no web page of another site can name."""
+"""Access: the random access key of each server, and hosts that no web page of another site can name."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _is_refused(headers: dict[str, str], listen_address: str = "127.0.0.1", **se
 # --- access keys -----------------------------------------------------------------------------------------------------
 
 
-def test_each_server_has_a_key_of_its_own() -> None:
+def test_each_server_has_its_own_access_key() -> None:
     servers = [OSSServer() for _ in range(3)]
     assert len({server.access_key_id for server in servers}) == 3
     assert len({server.access_key_secret for server in servers}) == 3
@@ -39,7 +39,7 @@ def test_each_server_has_a_key_of_its_own() -> None:
         server.stop()
 
 
-def test_a_change_of_the_settings_keeps_the_key() -> None:
+def test_a_change_of_the_settings_keeps_the_access_key() -> None:
     settings = ServerSettings()
     assert evolve(settings, page_limit=1).access_keys == settings.access_keys
     assert ServerSettings().access_keys != settings.access_keys
@@ -48,7 +48,7 @@ def test_a_change_of_the_settings_keeps_the_key() -> None:
 @pytest.mark.parametrize(
     "keys", [("partwise-test-id", "partwise-test-secret"), ("", ""), ("partwise", "partwise")], ids=str
 )
-def test_a_key_that_is_known_to_all_opens_nothing(client: Any, keys: tuple[str, str]) -> None:
+def test_well_known_access_keys_are_refused(client: Any, keys: tuple[str, str]) -> None:
     assert client("PUT", "key", body=b"mine").status == 200
     stranger = evolve(client, access_key_id=keys[0], access_key_secret=keys[1])
     assert stranger("GET", "key").status in (400, 403)
@@ -81,7 +81,7 @@ _REQUESTS = {
 
 
 @pytest.mark.parametrize("operation", sorted(OPERATIONS))
-def test_no_operation_answers_without_a_signature(server: OSSServer, client: Any, operation: str) -> None:
+def test_no_operation_runs_without_a_signature(server: OSSServer, client: Any, operation: str) -> None:
     method, target = _REQUESTS[operation]
     reply = client(method, target=target, signed=False)
     assert reply.status == 403
@@ -90,7 +90,7 @@ def test_no_operation_answers_without_a_signature(server: OSSServer, client: Any
     assert server.bucket_names == ["examplebucket"]
 
 
-def test_a_form_that_a_web_page_posts_is_not_taken(client: Any) -> None:
+def test_a_form_posted_by_a_web_page_is_refused(client: Any) -> None:
     body = b'--x\r\nContent-Disposition: form-data; name="key"\r\n\r\nkey\r\n--x--\r\n'
     headers = {"Content-Type": "multipart/form-data; boundary=x"}
     for key in (None, "key"):
@@ -98,14 +98,14 @@ def test_a_form_that_a_web_page_posts_is_not_taken(client: Any) -> None:
         assert (reply.status, reply.code) == (501, "NotImplemented")
 
 
-def test_no_answer_lets_a_web_page_of_another_site_read_it(client: Any) -> None:
+def test_no_response_can_be_read_by_a_web_page_of_another_site(client: Any) -> None:
     reply = client("GET", None, headers={"Origin": "http://localhost:3000"})
     assert reply.status == 200
     assert not any(name.lower().startswith("access-control-") for name in reply.headers)
     assert client("OPTIONS", "key", headers={"Origin": "http://localhost:3000"}).status == 501
 
 
-def test_a_refusal_names_no_secret(server: OSSServer, client: Any) -> None:
+def test_a_refusal_contains_no_secret(server: OSSServer, client: Any) -> None:
     secret = server.access_key_secret
     wrong = evolve(client, access_key_secret="0" * 40)
     for reply in (wrong("GET", "key"), wrong("PUT", "key", body=b"x"), client("GET", "nothing")):
@@ -125,7 +125,7 @@ def test_a_refusal_names_no_secret(server: OSSServer, client: Any) -> None:
         ".127.0.0.1:80",  # so does ali-oss
     ],
 )
-def test_loopback_may_be_named(host: str) -> None:
+def test_loopback_hosts_are_allowed(host: str) -> None:
     assert not _is_refused({"Host": host})
 
 
@@ -138,7 +138,7 @@ def test_loopback_may_be_named(host: str) -> None:
         "examplebucket.127.0.0.1",
     ],
 )
-def test_a_host_that_was_not_given_is_refused(host: str) -> None:
+def test_other_hosts_are_refused(host: str) -> None:
     assert _is_refused({"Host": host})
 
 
@@ -147,24 +147,24 @@ def test_a_request_without_a_host_is_refused() -> None:
 
 
 @pytest.mark.parametrize("host", ["oss.example.com", "examplebucket.oss.example.com:80", "OSS.example.com"])
-def test_a_host_that_was_given_may_be_named_and_so_may_its_buckets(host: str) -> None:
+def test_a_host_in_the_settings_is_allowed_and_so_are_its_buckets(host: str) -> None:
     assert not _is_refused({"Host": host}, hosts={"oss.example.com"})
     assert _is_refused({"Host": f"evil.{host}" if host.startswith("examplebucket") else f"evil-{host}"}, hosts={host})
 
 
-def test_the_other_ways_to_give_a_host_count() -> None:
+def test_cnames_and_path_style_hosts_are_allowed() -> None:
     assert not _is_refused({"Host": "files.example.com"}, cnames={"files.example.com": "examplebucket"})
     assert not _is_refused({"Host": "store.example.com"}, path_style_hosts={"store.example.com"})
     assert _is_refused({"Host": "a.files.example.com"}, cnames={"files.example.com": "examplebucket"})
 
 
-def test_the_address_that_is_listened_on_may_be_named() -> None:
+def test_the_listen_address_is_allowed() -> None:
     assert not _is_refused({"Host": "192.0.2.1:80"}, listen_address="192.0.2.1")
     assert _is_refused({"Host": "192.0.2.2:80"}, listen_address="192.0.2.1")
 
 
 @pytest.mark.parametrize("everywhere", ["0.0.0.0", "::"])
-def test_a_server_on_all_addresses_may_be_named_by_each_but_by_no_name(everywhere: str) -> None:
+def test_a_server_on_all_addresses_allows_any_address_but_no_other_name(everywhere: str) -> None:
     assert not _is_refused({"Host": "192.0.2.1:80"}, listen_address=everywhere)
     assert _is_refused({"Host": "example.com"}, listen_address=everywhere)
 
@@ -175,12 +175,12 @@ def test_a_web_page_of_another_site_is_refused(origin: str) -> None:
 
 
 @pytest.mark.parametrize("origin", ["http://localhost:3000", "http://127.0.0.1", "https://app.example.com"])
-def test_a_web_page_of_this_machine_may_ask(origin: str) -> None:
+def test_a_web_page_of_this_machine_is_allowed(origin: str) -> None:
     assert not _is_refused({"Host": "127.0.0.1", "Origin": origin}, hosts={"App.example.com"})
 
 
-def test_a_name_that_resolves_to_loopback_reaches_nothing() -> None:
-    """Neither with a signature nor where none is needed."""
+def test_a_host_name_that_resolves_to_loopback_is_refused() -> None:
+    """With a signature, and if none is required."""
     settings = ServerSettings(allow_anonymous=True)
     with OSSServer(settings=settings) as server:
         connection = http.client.HTTPConnection(server.endpoint.removeprefix("http://"), timeout=20)
@@ -194,11 +194,11 @@ def test_a_name_that_resolves_to_loopback_reaches_nothing() -> None:
         assert {request.code for request in server.requests} == {"AccessDenied"}
 
 
-def test_a_key_made_for_a_server_can_sign_at_no_other(client: Any) -> None:
+def test_the_access_key_of_a_server_is_refused_by_others(client: Any) -> None:
     with OSSServer() as other:
         assert evolve(client, endpoint=other.endpoint)("GET", None).code == "InvalidAccessKeyId"
 
 
-def test_a_new_key_is_safe_in_a_shell() -> None:
+def test_a_new_access_key_needs_no_quoting_in_a_shell() -> None:
     key = AccessKey.new()
     assert f"{key.access_key_id}{key.access_key_secret}".replace("-", "").isalnum()

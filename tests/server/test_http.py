@@ -1,4 +1,4 @@
-"""HTTP as such: connections, framing, large bodies, and clients that misbehave."""
+"""HTTP: connections, framing, large bodies, and clients that misbehave."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def _read_all(connection: socket.socket) -> bytes:
 
 
 @pytest.fixture
-def anybody() -> Iterator[OSSServer]:
-    """A server that asks for no signature."""
+def open_server() -> Iterator[OSSServer]:
+    """A server that allows anonymous requests."""
     with OSSServer(settings=ServerSettings(allow_anonymous=True)) as server:
         yield server
 
 
-def test_a_connection_serves_many_requests(anybody: OSSServer) -> None:
-    connection = http.client.HTTPConnection(anybody.endpoint.removeprefix("http://"), timeout=20)
+def test_a_connection_serves_many_requests(open_server: OSSServer) -> None:
+    connection = http.client.HTTPConnection(open_server.endpoint.removeprefix("http://"), timeout=20)
     sockets = set()
     for method, path, body in [
         ("PUT", "/examplebucket/a", b"1"),
@@ -53,11 +53,11 @@ def test_a_connection_serves_many_requests(anybody: OSSServer) -> None:
         connection.getresponse().read()
     connection.close()
     assert len(sockets) == 1
-    assert [request.status for request in anybody.requests] == [200, 200, 404, 404, 200, 204, 404]
+    assert [request.status for request in open_server.requests] == [200, 200, 404, 404, 200, 204, 404]
 
 
-def test_a_body_may_be_chunked(anybody: OSSServer) -> None:
-    connection = http.client.HTTPConnection(anybody.endpoint.removeprefix("http://"), timeout=20)
+def test_a_chunked_body_is_accepted(open_server: OSSServer) -> None:
+    connection = http.client.HTTPConnection(open_server.endpoint.removeprefix("http://"), timeout=20)
     connection.request("PUT", "/examplebucket/key", iter([b"one", b"two" * 100_000]), encode_chunked=True)
     assert connection.getresponse().read() == b""
     connection.request("GET", "/examplebucket/key")
@@ -65,16 +65,16 @@ def test_a_body_may_be_chunked(anybody: OSSServer) -> None:
     connection.close()
 
 
-def test_a_body_without_any_framing_is_refused(anybody: OSSServer) -> None:
-    with _connect(anybody) as connection:
+def test_a_body_without_any_framing_is_refused(open_server: OSSServer) -> None:
+    with _connect(open_server) as connection:
         connection.sendall(b"PUT /examplebucket/key HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         answer = _read_all(connection)
     assert answer.startswith(b"HTTP/1.1 411 ")
     assert b"<Code>MissingContentLength</Code>" in answer
 
 
-def test_a_client_that_asks_first_is_told_to_go_on(anybody: OSSServer) -> None:
-    with _connect(anybody) as connection:
+def test_a_client_that_expects_100_continue_gets_it(open_server: OSSServer) -> None:
+    with _connect(open_server) as connection:
         connection.sendall(
             b"PUT /examplebucket/key HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n"
             b"Expect: 100-continue\r\nConnection: close\r\n\r\n"
@@ -84,8 +84,8 @@ def test_a_client_that_asks_first_is_told_to_go_on(anybody: OSSServer) -> None:
         assert _read_all(connection).startswith(b"HTTP/1.1 200 ")
 
 
-def test_a_client_that_asks_first_is_refused_before_it_sends(anybody: OSSServer) -> None:
-    with _connect(anybody) as connection:
+def test_a_client_that_expects_100_continue_is_refused_before_it_sends_the_body(open_server: OSSServer) -> None:
+    with _connect(open_server) as connection:
         connection.sendall(
             b"PUT /nothing/key HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n"
         )
@@ -94,45 +94,45 @@ def test_a_client_that_asks_first_is_refused_before_it_sends(anybody: OSSServer)
     assert b"connection: close" in answer.lower()
 
 
-def test_a_body_that_ends_early_stores_nothing(anybody: OSSServer) -> None:
-    with _connect(anybody) as connection:
+def test_a_body_that_ends_early_stores_nothing(open_server: OSSServer) -> None:
+    with _connect(open_server) as connection:
         connection.sendall(b"PUT /examplebucket/key HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nhalf")
         connection.shutdown(socket.SHUT_WR)
         answer = _read_all(connection)
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert b"<Code>IncompleteBody</Code>" in answer
-    assert anybody.backend().head_object("key") is None
+    assert open_server.backend().head_object("key") is None
 
 
-def test_a_body_that_stops_coming_times_out(anybody: OSSServer) -> None:
-    anybody.settings = evolve(anybody.settings, idle_timeout=0.05)
-    with _connect(anybody) as connection:
+def test_a_stalled_body_times_out(open_server: OSSServer) -> None:
+    open_server.settings = evolve(open_server.settings, idle_timeout=0.05)
+    with _connect(open_server) as connection:
         connection.sendall(b"PUT /examplebucket/key HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nhalf")
         answer = _read_all(connection)
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert b"<Code>RequestTimeout</Code>" in answer
 
 
-def test_an_idle_connection_is_closed_without_a_word(anybody: OSSServer) -> None:
-    anybody.settings = evolve(anybody.settings, idle_timeout=0.05)
-    with _connect(anybody) as connection:
+def test_an_idle_connection_is_closed_without_a_response(open_server: OSSServer) -> None:
+    open_server.settings = evolve(open_server.settings, idle_timeout=0.05)
+    with _connect(open_server) as connection:
         assert _read_all(connection) == b""
 
 
-def test_what_is_no_http_is_refused(anybody: OSSServer) -> None:
-    with _connect(anybody) as connection:
+def test_input_that_is_not_http_is_refused(open_server: OSSServer) -> None:
+    with _connect(open_server) as connection:
         connection.sendall(b"hello\r\n\r\n")
         answer = _read_all(connection)
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert b"<Code>BadRequest</Code>" in answer
-    assert anybody.requests == ()
+    assert open_server.requests == ()
 
 
-def _break_off(server: OSSServer, begun: bytes) -> None:
-    """Send the beginning of a request, reset the connection, and wait until the server has seen it."""
+def _break_off(server: OSSServer, start: bytes) -> None:
+    """Send the start of a request, reset the connection, and wait until the server has noticed."""
     before = len(server.requests)
     connection = _connect(server)
-    connection.sendall(begun)
+    connection.sendall(start)
     linger = struct.pack("ii" if os.name == "posix" else "hh", 1, 0)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
     connection.close()
@@ -141,24 +141,24 @@ def _break_off(server: OSSServer, begun: bytes) -> None:
         time.sleep(0.002)
 
 
-def test_a_client_that_goes_away_in_the_middle_is_on_record(anybody: OSSServer) -> None:
-    _break_off(anybody, b"PUT /examplebucket/key HTTP/1.1\r\nHost: localhost\r\nContent-Length: 900000\r\n\r\nhalf")
-    assert [request.status for request in anybody.requests] == [None]
-    assert anybody.backend().head_object("key") is None
+def test_a_request_whose_client_disconnects_is_recorded(open_server: OSSServer) -> None:
+    _break_off(open_server, b"PUT /examplebucket/key HTTP/1.1\r\nHost: localhost\r\nContent-Length: 900000\r\n\r\nhalf")
+    assert [request.status for request in open_server.requests] == [None]
+    assert open_server.backend().head_object("key") is None
 
 
-def test_a_client_that_goes_away_before_it_has_sent_all_gets_no_object(anybody: OSSServer) -> None:
-    """A request to read may have a body too; whoever breaks it off does not get an answer."""
-    connection = http.client.HTTPConnection(anybody.endpoint.removeprefix("http://"), timeout=20)
+def test_a_client_that_disconnects_within_its_body_gets_no_response(open_server: OSSServer) -> None:
+    """A GET request can have a body, too; without its end there is no response."""
+    connection = http.client.HTTPConnection(open_server.endpoint.removeprefix("http://"), timeout=20)
     connection.request("PUT", "/examplebucket/key", b"data")
     connection.getresponse().read()
     connection.close()
-    _break_off(anybody, b"GET /examplebucket/key HTTP/1.1\r\nHost: localhost\r\nContent-Length: 900000\r\n\r\nhalf")
-    assert [request.status for request in anybody.requests] == [200, None]
+    _break_off(open_server, b"GET /examplebucket/key HTTP/1.1\r\nHost: localhost\r\nContent-Length: 900000\r\n\r\nhalf")
+    assert [request.status for request in open_server.requests] == [200, None]
 
 
-def test_a_large_body_is_never_held_whole(tmp_path: Any) -> None:
-    """The backend sees pieces of a bounded size, as they come."""
+def test_a_large_body_is_never_in_memory_as_a_whole(tmp_path: Any) -> None:
+    """The backend gets chunks of limited size, as they arrive."""
     sizes: list[int] = []
 
     class Counting(MemoryBackend):
@@ -185,12 +185,12 @@ class _Empty:
         return iter(())
 
 
-def test_an_object_that_shrinks_while_it_is_read_breaks_the_connection(
-    anybody: OSSServer, monkeypatch: pytest.MonkeyPatch
+def test_an_object_truncated_while_it_is_sent_ends_the_connection(
+    open_server: OSSServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    backend = anybody.backend()
+    backend = open_server.backend()
     assert isinstance(backend, MemoryBackend)
-    connection = http.client.HTTPConnection(anybody.endpoint.removeprefix("http://"), timeout=20)
+    connection = http.client.HTTPConnection(open_server.endpoint.removeprefix("http://"), timeout=20)
     connection.request("PUT", "/examplebucket/key", b"data")
     connection.getresponse().read()
     monkeypatch.setattr(backend, "read", lambda key: b"d")
@@ -200,12 +200,12 @@ def test_an_object_that_shrinks_while_it_is_read_breaks_the_connection(
     connection.close()
 
 
-def test_an_object_that_vanishes_before_it_is_read_is_missing(
-    anybody: OSSServer, monkeypatch: pytest.MonkeyPatch
+def test_an_object_deleted_before_it_is_opened_is_not_found(
+    open_server: OSSServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    backend = anybody.backend()
+    backend = open_server.backend()
     assert isinstance(backend, MemoryBackend)
-    connection = http.client.HTTPConnection(anybody.endpoint.removeprefix("http://"), timeout=20)
+    connection = http.client.HTTPConnection(open_server.endpoint.removeprefix("http://"), timeout=20)
     connection.request("PUT", "/examplebucket/key", b"data")
     connection.getresponse().read()
     monkeypatch.setattr(backend, "read", {}.__getitem__)

@@ -29,30 +29,30 @@ def test_uploads_are_listed_by_key_and_then_by_id(client: Any) -> None:
     assert all(time.endswith(".000Z") for time in reply.texts("Upload/Initiated"))
 
 
-def test_uploads_come_in_pages(client: Any) -> None:
-    begun = sorted((key, client.begin(key)) for key in ("a", "b", "b", "b", "c"))
+def test_uploads_are_listed_in_pages(client: Any) -> None:
+    initiated = sorted((key, client.begin(key)) for key in ("a", "b", "b", "b", "c"))
     seen: list[tuple[str, str]] = []
     markers: dict[str, str] = {}
     for _ in range(5):
         reply = client("GET", None, {"uploads": "", "max-uploads": "1", **markers})
         seen += zip(reply.texts("Upload/Key"), reply.texts("Upload/UploadId"), strict=True)
         markers = {"key-marker": reply.text("NextKeyMarker"), "upload-id-marker": reply.text("NextUploadIdMarker")}
-    assert seen == begun
+    assert seen == initiated
     assert reply.text("IsTruncated") == "false"
 
 
-def test_a_key_marker_alone_leaves_out_its_key(client: Any) -> None:
+def test_a_key_marker_without_an_id_skips_all_uploads_of_its_key(client: Any) -> None:
     for key in ("a", "b", "b", "c"):
         client.begin(key)
     assert client("GET", None, {"uploads": "", "key-marker": "b"}).texts("Upload/Key") == ["c"]
 
 
-def test_an_upload_id_marker_alone_means_nothing(client: Any) -> None:
+def test_an_upload_id_marker_without_a_key_marker_is_ignored(client: Any) -> None:
     client.begin("a")
     assert client("GET", None, {"uploads": "", "upload-id-marker": "F" * 32}).texts("Upload/Key") == ["a"]
 
 
-def test_uploads_are_rolled_up_at_a_delimiter(client: Any) -> None:
+def test_uploads_are_grouped_by_a_delimiter(client: Any) -> None:
     for key in _KEYS:
         client.begin(key)
     reply = client("GET", None, {"uploads": "", "delimiter": "/"})
@@ -63,7 +63,7 @@ def test_uploads_are_rolled_up_at_a_delimiter(client: Any) -> None:
     assert below.texts("CommonPrefixes/Prefix") == ["dir/sub/"]
 
 
-def test_rolled_up_uploads_are_not_repeated_on_the_next_page(client: Any) -> None:
+def test_common_prefixes_of_uploads_are_not_repeated_on_the_next_page(client: Any) -> None:
     for key in _KEYS:
         client.begin(key)
     query = {"uploads": "", "delimiter": "/", "max-uploads": "3"}
@@ -74,7 +74,7 @@ def test_rolled_up_uploads_are_not_repeated_on_the_next_page(client: Any) -> Non
     assert (second.texts("Upload/Key"), second.texts("CommonPrefixes/Prefix")) == (["z"], ["é/"])
 
 
-def test_keys_of_uploads_are_encoded_where_that_is_asked_for(client: Any) -> None:
+def test_keys_of_uploads_are_encoded_on_request(client: Any) -> None:
     client.begin("a b/é\x01")
     reply = client("GET", None, {"uploads": "", "encoding-type": "url", "prefix": "a b/", "key-marker": "a+"})
     assert reply.texts("Upload/Key") == []
@@ -83,7 +83,7 @@ def test_keys_of_uploads_are_encoded_where_that_is_asked_for(client: Any) -> Non
     assert (reply.text("EncodingType"), reply.text("Prefix")) == ("url", "a%20b%2F")
 
 
-def test_a_key_that_xml_can_not_hold_is_garbled_without_encoding(client: Any) -> None:
+def test_a_key_that_xml_does_not_allow_is_changed_without_encoding(client: Any) -> None:
     client.begin("a\x01b")
     assert client("GET", None, {"uploads": ""}).texts("Upload/Key") == ["a\ufffdb"]
 
@@ -94,7 +94,7 @@ def test_completed_and_aborted_uploads_are_not_listed(client: Any) -> None:
     assert client("GET", None, {"uploads": ""}).texts("Upload") == []
 
 
-def test_the_server_can_give_one_upload_a_page(server: OSSServer, client: Any) -> None:
+def test_a_page_can_be_limited_to_one_upload(server: OSSServer, client: Any) -> None:
     server.settings = evolve(server.settings, page_limit=1)
     for key in ("a", "b"):
         client.begin(key)
@@ -103,7 +103,7 @@ def test_the_server_can_give_one_upload_a_page(server: OSSServer, client: Any) -
 
 
 @pytest.mark.parametrize("limit", ["0", "1001", "many", "1e3"])
-def test_the_length_of_a_page_has_bounds(client: Any, limit: str) -> None:
+def test_an_invalid_page_limit_is_refused(client: Any, limit: str) -> None:
     assert client("GET", None, {"uploads": "", "max-uploads": limit}).code == "InvalidArgument"
 
 
@@ -120,7 +120,7 @@ def test_objects_are_listed(client: Any) -> None:
 
 
 @pytest.mark.parametrize("version", ["1", "2"])
-def test_objects_come_in_pages(client: Any, version: str) -> None:
+def test_objects_are_listed_in_pages(client: Any, version: str) -> None:
     for key in _KEYS:
         client("PUT", key, body=b"")
     marker, following = ("marker", "NextMarker") if version == "1" else ("continuation-token", "NextContinuationToken")
@@ -137,14 +137,14 @@ def test_objects_come_in_pages(client: Any, version: str) -> None:
     assert (keys, prefixes) == (["a", "a b", "z"], ["dir/", "é/"])
 
 
-def test_the_second_version_starts_after_a_key_and_counts(client: Any) -> None:
+def test_list_objects_v2_starts_after_a_key_and_counts_the_keys(client: Any) -> None:
     for key in _KEYS:
         client("PUT", key, body=b"")
     reply = client("GET", None, {"list-type": "2", "start-after": "dir/2", "prefix": "d"})
     assert (reply.texts("Contents/Key"), reply.text("KeyCount")) == (["dir/sub/3"], "1")
 
 
-def test_a_continuation_token_of_somebody_elses_is_refused(client: Any) -> None:
+def test_an_invalid_continuation_token_is_refused(client: Any) -> None:
     assert client("GET", None, {"list-type": "2", "continuation-token": "a"}).code == "InvalidArgument"
 
 
@@ -154,7 +154,7 @@ def test_a_continuation_token_of_somebody_elses_is_refused(client: Any) -> None:
     st.sampled_from(["", "a", "a/"]),
     st.integers(1, 4),
 )
-def test_pages_of_any_length_add_up_to_one(keys: list[str], delimiter: str, prefix: str, limit: int) -> None:
+def test_pages_of_any_size_contain_the_whole_list(keys: list[str], delimiter: str, prefix: str, limit: int) -> None:
     keys = [key for key in keys if key.startswith(prefix)]
 
     def pages(size: int) -> tuple[list[str], list[str]]:
@@ -183,7 +183,7 @@ def test_pages_of_any_length_add_up_to_one(keys: list[str], delimiter: str, pref
 # --- buckets ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_bucket_says_where_it_is(server: OSSServer, client: Any) -> None:
+def test_bucket_info_and_location_are_reported(server: OSSServer, client: Any) -> None:
     info = client("GET", None, {"bucketInfo": ""})
     assert (info.text("Bucket/Name"), info.text("Bucket/Region")) == ("examplebucket", "cn-hangzhou")
     location = client("GET", None, {"location": ""})
@@ -192,12 +192,12 @@ def test_a_bucket_says_where_it_is(server: OSSServer, client: Any) -> None:
 
 
 @pytest.mark.parametrize("query", [{}, {"uploads": ""}, {"bucketInfo": ""}, {"location": ""}, {"acl": ""}], ids=str)
-def test_a_bucket_that_is_missing_is_told(client: Any, query: dict[str, str]) -> None:
+def test_a_missing_bucket_is_refused(client: Any, query: dict[str, str]) -> None:
     reply = client("GET", None, query, bucket="nothing-here")
     assert (reply.status, reply.code, reply.text("BucketName")) == (404, "NoSuchBucket", "nothing-here")
 
 
-def test_buckets_can_be_made_and_are_listed(server: OSSServer, client: Any) -> None:
+def test_buckets_can_be_created_and_are_listed(server: OSSServer, client: Any) -> None:
     assert [client("PUT", None, bucket="another").status for _ in range(2)] == [200, 200]
     assert client("PUT", "key", bucket="another", body=b"x").status == 200
     assert client("GET", bucket=None).texts("Buckets/Bucket/Name") == ["another", "examplebucket"]
@@ -222,7 +222,7 @@ def test_every_folder_of_a_directory_is_a_bucket(tmp_path: Path, client_of: Call
     assert (tmp_path / "one" / "key").read_bytes() == b"x"
 
 
-def test_the_metadata_directory_is_not_listed(tmp_path: Path, client_of: Callable[[OSSServer], Any]) -> None:
+def test_the_metadata_folder_of_a_backend_is_not_listed(tmp_path: Path, client_of: Callable[[OSSServer], Any]) -> None:
     (tmp_path / "bucket").mkdir()
     with OSSServer(directory=tmp_path) as server:
         client = client_of(server)
@@ -232,7 +232,7 @@ def test_the_metadata_directory_is_not_listed(tmp_path: Path, client_of: Callabl
         assert client("GET", None, {"uploads": ""}, bucket="bucket").texts("Upload/UploadId") == [upload_id]
 
 
-# --- what is not served ----------------------------------------------------------------------------------------------
+# --- unsupported requests --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -252,7 +252,7 @@ def test_the_metadata_directory_is_not_listed(tmp_path: Path, client_of: Callabl
     ],
     ids=str,
 )
-def test_what_the_server_does_not_know_it_refuses(
+def test_unknown_operations_are_refused(
     server: OSSServer, client: Any, method: str, key: str | None, query: dict[str, str]
 ) -> None:
     reply = client(method, key, query, body=b"<X/>")
@@ -261,6 +261,6 @@ def test_what_the_server_does_not_know_it_refuses(
     assert client("HEAD", "key").status == 404
 
 
-def test_copying_is_not_taken_for_storing(client: Any) -> None:
+def test_a_copy_request_is_refused(client: Any) -> None:
     reply = client("PUT", "key", headers={"x-oss-copy-source": "/examplebucket/other"}, body=b"")
     assert (reply.status, reply.code) == (501, "NotImplemented")

@@ -31,7 +31,7 @@ def etag(data: bytes) -> str:
     return f'"{hashlib.md5(data).hexdigest().upper()}"'
 
 
-# --- the whole way ---------------------------------------------------------------------------------------------------
+# --- complete uploads ------------------------------------------------------------------------------------------------
 
 
 def test_parts_become_an_object(server: OSSServer, client: Any) -> None:
@@ -47,7 +47,7 @@ def test_parts_become_an_object(server: OSSServer, client: Any) -> None:
     assert backend.uploads == {}
 
 
-def test_the_receipt_of_a_part_says_what_was_stored(client: Any) -> None:
+def test_the_response_to_a_part_describes_what_was_stored(client: Any) -> None:
     upload_id = client.begin("key")
     reply = client.part("key", upload_id, 1, LAST)
     assert (reply.status, reply.body) == (200, b"")
@@ -56,7 +56,7 @@ def test_the_receipt_of_a_part_says_what_was_stored(client: Any) -> None:
     assert reply.headers["x-oss-hash-crc64ecma"] == str(crc64(LAST))
 
 
-def test_a_part_is_replaced_by_a_later_one_of_its_number(client: Any) -> None:
+def test_a_part_is_replaced_by_a_later_one_with_its_number(client: Any) -> None:
     upload_id = client.begin("key")
     stale = client.part("key", upload_id, 1, FIRST).headers["ETag"]
     fresh = client.part("key", upload_id, 1, LAST).headers["ETag"]
@@ -65,7 +65,7 @@ def test_a_part_is_replaced_by_a_later_one_of_its_number(client: Any) -> None:
     assert client("GET", "key").body == LAST
 
 
-def test_parts_that_are_not_listed_are_dropped(client: Any) -> None:
+def test_parts_that_complete_does_not_list_are_dropped(client: Any) -> None:
     upload_id = client.begin("key")
     etags = [client.part("key", upload_id, number, FIRST).headers["ETag"] for number in (1, 5, 8)]
     assert client.complete("key", upload_id, [(1, etags[0]), (8, etags[2])]).status == 200
@@ -78,7 +78,7 @@ def test_quotes_around_etags_are_optional(client: Any) -> None:
     assert client.complete("key", upload_id, [(1, bare)]).status == 200
 
 
-def test_complete_all_takes_every_part(client: Any) -> None:
+def test_complete_all_uses_every_part(client: Any) -> None:
     upload_id = client.begin("key")
     client.part("key", upload_id, 2, LAST)
     client.part("key", upload_id, 1, FIRST)
@@ -87,38 +87,38 @@ def test_complete_all_takes_every_part(client: Any) -> None:
     assert client("GET", "key").body == FIRST + LAST
 
 
-def test_two_uploads_of_one_key_stay_apart(client: Any) -> None:
+def test_two_uploads_of_one_key_are_independent(client: Any) -> None:
     one, other = client.begin("key"), client.begin("key")
     assert one != other
-    receipt = client.part("key", one, 1, LAST).headers["ETag"]
-    assert client.complete("key", other, [(1, receipt)]).code == "InvalidPart"
-    assert client.complete("key", one, [(1, receipt)]).status == 200
+    etag = client.part("key", one, 1, LAST).headers["ETag"]
+    assert client.complete("key", other, [(1, etag)]).code == "InvalidPart"
+    assert client.complete("key", one, [(1, etag)]).status == 200
 
 
-def test_the_key_is_encoded_where_that_is_asked_for(client: Any) -> None:
+def test_the_key_is_encoded_on_request(client: Any) -> None:
     reply = client("POST", "a/b+c", {"uploads": "", "encoding-type": "url"})
     assert (reply.text("Key"), reply.text("EncodingType")) == ("a%2Fb%2Bc", "url")
     assert client("POST", "a/b", {"uploads": "", "encoding-type": "base64"}).code == "InvalidArgument"
 
 
-def test_the_etag_of_an_object_made_of_parts_can_be_anything(server: OSSServer, client: Any) -> None:
+def test_the_etag_of_a_multipart_object_can_be_changed(server: OSSServer, client: Any) -> None:
     server.settings = evolve(server.settings, multipart_etag=lambda etag: "F" * 32 + "-1")
     reply = client.upload("key", [LAST])
     assert reply.headers["ETag"] == '"FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF-1"' == client("HEAD", "key").headers["ETag"]
 
 
-# --- what a part may be ----------------------------------------------------------------------------------------------
+# --- limits of a part ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("number", ["0", "10001", "-1", "one", "100000"])
-def test_a_part_number_is_from_1_to_10000(client: Any, number: str) -> None:
+def test_a_part_number_outside_1_to_10000_is_refused(client: Any, number: str) -> None:
     reply = client("PUT", "key", {"partNumber": number, "uploadId": client.begin("key")}, body=b"x")
     assert (reply.status, reply.code) == (400, "InvalidArgument")
     assert (reply.text("ArgumentName"), reply.text("ArgumentValue")) == ("PartNumber", number)
 
 
 @pytest.mark.parametrize("left_out", ["partNumber", "uploadId"])
-def test_half_of_a_parts_address_is_refused(client: Any, left_out: str) -> None:
+def test_a_part_without_number_or_upload_id_is_refused(client: Any, left_out: str) -> None:
     query = {"partNumber": "1", "uploadId": client.begin("key")}
     del query[left_out]
     reply = client("PUT", "key", query, body=b"x")
@@ -126,13 +126,13 @@ def test_half_of_a_parts_address_is_refused(client: Any, left_out: str) -> None:
     assert client("HEAD", "key").status == 404
 
 
-def test_a_part_for_an_unknown_upload_names_it(client: Any) -> None:
+def test_the_refusal_of_a_part_names_the_unknown_upload(client: Any) -> None:
     reply = client.part("key", "F" * 32, 1, LAST)
     assert (reply.status, reply.code, reply.text("UploadId")) == (404, "NoSuchUpload", "F" * 32)
     assert reply.headers["x-oss-ec"] == "0017-00000244"
 
 
-def test_an_upload_is_of_one_key_only(client: Any) -> None:
+def test_an_upload_id_is_valid_for_its_key_only(client: Any) -> None:
     assert client.part("other", client.begin("key"), 1, LAST).code == "NoSuchUpload"
 
 
@@ -144,13 +144,13 @@ def test_a_wrong_md5_stores_nothing(client: Any) -> None:
     assert client("GET", "key", {"uploadId": upload_id}).texts("Part") == []
 
 
-def test_a_right_md5_is_accepted(client: Any) -> None:
+def test_a_correct_md5_is_accepted(client: Any) -> None:
     md5 = base64.b64encode(hashlib.md5(LAST).digest()).decode()
     assert client.part("key", client.begin("key"), 1, LAST, {"Content-MD5": md5}).status == 200
 
 
 @pytest.mark.parametrize(("checksum", "status"), [(str(crc64(LAST)), 200), ("1", 400)])
-def test_a_crc64_sent_along_is_checked(client: Any, checksum: str, status: int) -> None:
+def test_a_crc64_in_the_request_is_checked(client: Any, checksum: str, status: int) -> None:
     reply = client.part("key", client.begin("key"), 1, LAST, {"x-oss-hash-crc64ecma": checksum})
     assert reply.status == status
     assert status == 200 or reply.code == "InvalidCRC64"
@@ -161,7 +161,7 @@ def test_encryption_is_refused_on_a_part(client: Any) -> None:
     assert (reply.status, reply.code) == (400, "InvalidArgument")
 
 
-def test_a_part_beyond_the_limit_is_refused(client_of: Callable[[OSSServer], Any]) -> None:
+def test_a_part_above_the_maximum_size_is_refused(client_of: Callable[[OSSServer], Any]) -> None:
     backend = MemoryBackend(limits=PartLimits(max_part_size=99))
     with OSSServer({"examplebucket": backend}) as server:
         client = client_of(server)
@@ -172,7 +172,7 @@ def test_a_part_beyond_the_limit_is_refused(client_of: Callable[[OSSServer], Any
     ("header", "query", "accepted"),
     [("819200", None, True), (None, "838860800", True), ("819199", None, False), ("819200", "819200", False)],
 )
-def test_a_traffic_limit_is_within_bounds_and_given_once(
+def test_a_traffic_limit_out_of_range_or_given_twice_is_refused(
     client: Any, header: str | None, query: str | None, accepted: bool
 ) -> None:
     fields = {"partNumber": "1", "uploadId": client.begin("key")} | ({"x-oss-traffic-limit": query} if query else {})
@@ -180,7 +180,7 @@ def test_a_traffic_limit_is_within_bounds_and_given_once(
     assert (client("PUT", "key", fields, headers, LAST).status == 200) is accepted
 
 
-def test_a_sequential_upload_takes_parts_in_order_and_once(client: Any) -> None:
+def test_a_sequential_upload_accepts_each_part_once_and_in_order(client: Any) -> None:
     upload_id = client.begin("key", query={"sequential": ""})
     assert client.part("key", upload_id, 2, LAST).code == "PartNotSequential"
     assert client.part("key", upload_id, 1, FIRST).status == 200
@@ -193,7 +193,7 @@ def test_a_sequential_upload_takes_parts_in_order_and_once(client: Any) -> None:
 
 
 @pytest.mark.parametrize("order", [(2, 1), (1, 1)])
-def test_parts_must_ascend(client: Any, order: tuple[int, int]) -> None:
+def test_the_parts_of_complete_must_be_in_ascending_order(client: Any, order: tuple[int, int]) -> None:
     upload_id = client.begin("key")
     etags = {number: client.part("key", upload_id, number, FIRST).headers["ETag"] for number in (1, 2)}
     reply = client.complete("key", upload_id, [(number, etags[number]) for number in order])
@@ -201,7 +201,7 @@ def test_parts_must_ascend(client: Any, order: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("named", [(2, etag(FIRST)), (1, etag(b"other")), (1, etag(FIRST).lower())])
-def test_a_part_that_is_not_there_is_named(client: Any, named: tuple[int, str]) -> None:
+def test_the_refusal_names_a_part_that_does_not_exist(client: Any, named: tuple[int, str]) -> None:
     upload_id = client.begin("key")
     client.part("key", upload_id, 1, FIRST)
     reply = client.complete("key", upload_id, [named])
@@ -212,7 +212,7 @@ def test_a_part_that_is_not_there_is_named(client: Any, named: tuple[int, str]) 
     assert client.complete("key", upload_id, [(1, etag(FIRST))]).status == 200
 
 
-def test_all_parts_but_the_last_listed_have_the_least_size(client: Any) -> None:
+def test_all_parts_but_the_last_listed_have_the_minimum_size(client: Any) -> None:
     upload_id = client.begin("key")
     small = b"x" * (PART - 1)
     for number, data in enumerate((small, FIRST, LAST), 1):
@@ -224,7 +224,7 @@ def test_all_parts_but_the_last_listed_have_the_least_size(client: Any) -> None:
     assert client.complete("key", upload_id, [(2, etag(FIRST)), (3, etag(LAST))]).status == 200
 
 
-def test_the_least_size_of_a_part_can_be_set(client_of: Callable[[OSSServer], Any]) -> None:
+def test_the_minimum_part_size_can_be_set(client_of: Callable[[OSSServer], Any]) -> None:
     backend = MemoryBackend(limits=PartLimits(min_part_size=1))
     with OSSServer({"examplebucket": backend}, settings=ServerSettings(min_part_size=1)) as server:
         assert client_of(server).upload("key", [b"a", b"b", b"c"]).status == 200
@@ -245,7 +245,7 @@ def test_the_least_size_of_a_part_can_be_set(client_of: Callable[[OSSServer], An
         b" " * (4 * 1024 * 1024 + 1),
     ],
 )
-def test_a_document_that_is_none_is_refused(client: Any, body: bytes) -> None:
+def test_an_invalid_document_is_refused(client: Any, body: bytes) -> None:
     upload_id = client.begin("key")
     client.part("key", upload_id, 1, LAST)
     reply = client("POST", "key", {"uploadId": upload_id}, body=body)
@@ -269,12 +269,12 @@ def test_complete_all_and_a_document_exclude_each_other(client: Any) -> None:
     assert (reply.status, reply.code) == (400, "InvalidArgument")
 
 
-def test_complete_all_of_nothing_is_refused(client: Any) -> None:
+def test_complete_all_without_parts_is_refused(client: Any) -> None:
     query = {"uploadId": client.begin("key")}
     assert client("POST", "key", query, {"x-oss-complete-all": "yes"}, b"").code == "InvalidPart"
 
 
-def test_an_upload_is_completed_once(client: Any) -> None:
+def test_a_completed_upload_can_not_be_completed_again(client: Any) -> None:
     upload_id = client.begin("key")
     client.part("key", upload_id, 1, LAST)
     assert client.complete("key", upload_id, [(1, etag(LAST))]).status == 200
@@ -282,20 +282,20 @@ def test_an_upload_is_completed_once(client: Any) -> None:
     assert (again.status, again.code) == (404, "NoSuchUpload")
 
 
-def test_overwriting_can_be_forbidden_when_it_begins_and_when_it_completes(client: Any) -> None:
+def test_overwriting_can_be_forbidden_at_initiate_and_at_complete(client: Any) -> None:
     upload_id = client.begin("key", {"x-oss-forbid-overwrite": "true"})
     client.part("key", upload_id, 1, LAST)
     client("PUT", "key", body=b"there")
     refused = client.complete("key", upload_id, [(1, etag(LAST))], {"x-oss-forbid-overwrite": "true"})
     assert (refused.status, refused.code, refused.text("EC")) == (409, "FileAlreadyExists", "0042-00000214")
-    begun = client("POST", "key", {"uploads": ""}, {"x-oss-forbid-overwrite": "true"})
-    assert begun.code == "FileAlreadyExists"
+    initiated = client("POST", "key", {"uploads": ""}, {"x-oss-forbid-overwrite": "true"})
+    assert initiated.code == "FileAlreadyExists"
     assert client("GET", "key").body == b"there"
-    # What was forbidden at the start alone does not bind the end.
+    # If only initiate forbids it, complete may overwrite.
     assert client.complete("key", upload_id, [(1, etag(LAST))]).status == 200
 
 
-def test_an_object_too_large_is_refused(client_of: Callable[[OSSServer], Any]) -> None:
+def test_an_object_above_the_maximum_size_is_refused(client_of: Callable[[OSSServer], Any]) -> None:
     with OSSServer({"examplebucket": MemoryBackend(limits=PartLimits(max_object_size=150))}) as server:
         client = client_of(server)
         upload_id = client.begin("key")
@@ -306,10 +306,10 @@ def test_an_object_too_large_is_refused(client_of: Callable[[OSSServer], Any]) -
 
 
 @pytest.mark.parametrize("part_checksums", [True, False])
-def test_the_checksum_of_the_whole_follows_from_those_of_the_parts(
+def test_the_checksum_of_the_object_is_computed_from_those_of_the_parts(
     client_of: Callable[[OSSServer], Any], part_checksums: bool
 ) -> None:
-    """Where the backend itself tells none of the object; without those of the parts there is none."""
+    """If the backend reports none of the object; without those of the parts it stays unknown."""
     backend = MemoryBackend(capabilities=Capabilities(part_checksums=part_checksums, object_checksums=False))
     with OSSServer({"examplebucket": backend}) as server:
         reply = client_of(server).upload("key", [FIRST, LAST])
@@ -320,7 +320,7 @@ def test_the_checksum_of_the_whole_follows_from_those_of_the_parts(
 # --- aborting --------------------------------------------------------------------------------------------------------
 
 
-def test_an_aborted_upload_is_gone(client: Any) -> None:
+def test_an_aborted_upload_no_longer_exists(client: Any) -> None:
     upload_id = client.begin("key")
     client.part("key", upload_id, 1, LAST)
     assert client("DELETE", "key", {"uploadId": upload_id}).status == 204
@@ -352,12 +352,12 @@ def test_parts_are_listed_by_number(client: Any) -> None:
     assert (reply.text("MaxParts"), reply.text("PartNumberMarker")) == ("1000", "0")
 
 
-def test_the_list_of_no_parts_is_empty(client: Any) -> None:
+def test_an_upload_without_parts_has_an_empty_list(client: Any) -> None:
     reply = client("GET", "key", {"uploadId": client.begin("key")})
     assert (reply.texts("Part"), reply.text("NextPartNumberMarker")) == ([], "0")
 
 
-def test_the_list_of_parts_comes_in_pages(client: Any) -> None:
+def test_parts_are_listed_in_pages(client: Any) -> None:
     upload_id = client.begin("key")
     for number in range(1, 6):
         client.part("key", upload_id, number, b"x")
@@ -371,7 +371,7 @@ def test_the_list_of_parts_comes_in_pages(client: Any) -> None:
     assert (seen, pages, marker) == (["1", "2", "3", "4", "5"], 3, "5")
 
 
-def test_the_server_can_give_one_part_a_page(server: OSSServer, client: Any) -> None:
+def test_a_page_can_be_limited_to_one_part(server: OSSServer, client: Any) -> None:
     server.settings = evolve(server.settings, page_limit=1)
     upload_id = client.begin("key")
     for number in (1, 2):
@@ -381,14 +381,14 @@ def test_the_server_can_give_one_part_a_page(server: OSSServer, client: Any) -> 
 
 
 @pytest.mark.parametrize("query", [{"max-parts": "0"}, {"max-parts": "1001"}, {"part-number-marker": "x"}])
-def test_pages_have_bounds(client: Any, query: dict[str, str]) -> None:
+def test_invalid_limits_and_markers_are_refused(client: Any, query: dict[str, str]) -> None:
     reply = client("GET", "key", {"uploadId": client.begin("key"), **query})
     assert (reply.status, reply.code) == (400, "InvalidArgument")
     assert reply.text("ArgumentName") == next(iter(query))
 
 
 @pytest.mark.parametrize("name", ["list_checksums", "checksums"])
-def test_checksums_can_be_held_back(server: OSSServer, client: Any, name: str) -> None:
+def test_the_settings_can_suppress_checksums(server: OSSServer, client: Any, name: str) -> None:
     changes: dict[str, Any] = {name: False}
     server.settings = evolve(server.settings, **changes)
     upload_id = client.begin("key")
@@ -426,7 +426,7 @@ def test_a_failure_of_the_backend_is_answered_as_the_service_would(  # noqa: PLR
     assert reply.headers["Retry-After"] == (None if error.retry_after is None else "2")
 
 
-def test_a_defect_of_the_backend_is_an_internal_error_and_in_the_log(
+def test_a_defect_of_the_backend_is_an_internal_error_and_is_logged(
     server: OSSServer, client: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(*_: object) -> str:

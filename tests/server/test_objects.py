@@ -1,4 +1,4 @@
-"""Whole objects: storing, reading, describing, deleting, and the options that go with them."""
+"""Objects: put, get, head, delete, and their options."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ def test_what_was_put_is_read_back(client: Any) -> None:
     assert read.headers["x-oss-object-type"] == "Normal"
 
 
-def test_an_empty_object_is_an_object(client: Any) -> None:
+def test_an_empty_object_can_be_stored(client: Any) -> None:
     assert client("PUT", "key", body=b"").headers["x-oss-hash-crc64ecma"] == "0"
     assert client("GET", "key").body == b""
     assert client("HEAD", "key").headers["Content-Length"] == "0"
 
 
-def test_head_describes_an_object_put_at_once(client: Any) -> None:
+def test_head_describes_an_object_stored_by_put(client: Any) -> None:
     client("PUT", "key", headers={"Content-Type": "text/plain"}, body=b"hello")
     reply = client("HEAD", "key")
     assert (reply.status, reply.body) == (200, b"")
@@ -63,7 +63,7 @@ def test_head_describes_an_object_put_at_once(client: Any) -> None:
     assert reply.headers["Last-Modified"].endswith(" GMT")
 
 
-def test_head_of_an_object_made_of_parts_has_no_md5(client: Any) -> None:
+def test_head_of_a_multipart_object_has_no_md5(client: Any) -> None:
     client.upload("key", [_PART, b"end"])
     reply = client("HEAD", "key")
     assert reply.headers["x-oss-object-type"] == "Multipart"
@@ -78,7 +78,7 @@ def test_object_meta_is_the_short_form_of_head(client: Any) -> None:
     assert reply.headers["x-oss-meta-a"] is None
 
 
-def test_an_object_that_is_missing_is_told_in_a_document(client: Any) -> None:
+def test_a_missing_object_is_refused_with_a_document(client: Any) -> None:
     reply = client("GET", "missing")
     assert (reply.status, reply.code, reply.text("Key")) == (404, "NoSuchKey", "missing")
     assert reply.text("RequestId") == reply.headers["x-oss-request-id"]
@@ -88,7 +88,7 @@ def test_an_object_that_is_missing_is_told_in_a_document(client: Any) -> None:
 
 
 @pytest.mark.parametrize(("bucket", "code"), [("examplebucket", "NoSuchKey"), ("other", "NoSuchBucket")])
-def test_a_refused_head_has_its_document_in_a_header(client: Any, bucket: str, code: str) -> None:
+def test_the_document_of_a_refused_head_is_in_a_header(client: Any, bucket: str, code: str) -> None:
     reply = client("HEAD", "missing", bucket=bucket)
     assert (reply.status, reply.body, reply.headers["Content-Length"]) == (404, b"", "0")
     document = ET.fromstring(base64.b64decode(reply.headers["x-oss-err"]))
@@ -96,7 +96,7 @@ def test_a_refused_head_has_its_document_in_a_header(client: Any, bucket: str, c
     assert document.findtext("EC") == reply.headers["x-oss-ec"]
 
 
-def test_deleting_needs_no_object(client: Any) -> None:
+def test_deleting_a_missing_object_succeeds(client: Any) -> None:
     client("PUT", "key", body=b"hello")
     assert [client("DELETE", "key").status for _ in range(2)] == [204, 204]
     assert client("HEAD", "key").status == 404
@@ -119,7 +119,7 @@ def test_a_wrong_md5_stores_no_object(client: Any) -> None:
     assert client("HEAD", "key").status == 404
 
 
-def test_an_object_too_large_to_put_is_refused(client_of: Callable[[OSSServer], Any]) -> None:
+def test_an_object_too_large_for_put_is_refused(client_of: Callable[[OSSServer], Any]) -> None:
     with OSSServer({"examplebucket": MemoryBackend(limits=PartLimits(max_put_size=4))}) as server:
         assert client_of(server)("PUT", "key", body=b"12345").code == "InvalidArgument"
 
@@ -144,7 +144,7 @@ def test_an_object_too_large_to_put_is_refused(client_of: Callable[[OSSServer], 
         ("lines=0-1", 200, b"0123456789", None),
     ],
 )
-def test_a_range_outside_of_the_object_is_taken_for_none(
+def test_a_range_outside_of_the_object_is_ignored(
     client: Any, header: str, status: int, body: bytes, content_range: str | None
 ) -> None:
     client("PUT", "key", body=b"0123456789")
@@ -157,7 +157,9 @@ def test_a_range_outside_of_the_object_is_taken_for_none(
     ("header", "status", "body"),
     [("bytes=5-10", 206, b"56789"), ("bytes=10-", 416, None), ("bytes=-0", 416, None)],
 )
-def test_a_range_can_mean_what_it_means_in_http(client: Any, header: str, status: int, body: bytes | None) -> None:
+def test_a_range_can_have_the_standard_behaviour_of_http(
+    client: Any, header: str, status: int, body: bytes | None
+) -> None:
     client("PUT", "key", body=b"0123456789")
     reply = client("GET", "key", headers={"Range": header, "x-oss-range-behavior": "standard"})
     assert reply.status == status
@@ -184,16 +186,14 @@ _PAST, _FUTURE = formatdate(0, usegmt=True), formatdate(4_000_000_000, usegmt=Tr
         ("If-Modified-Since", "today", 400),
     ],
 )
-def test_conditions_decide_whether_there_is_an_answer(
-    client: Any, method: str, name: str, value: str, status: int
-) -> None:
+def test_conditions_decide_about_the_response(client: Any, method: str, name: str, value: str, status: int) -> None:
     client("PUT", "key", body=b"hello")
     reply = client(method, "key", headers={name: value})
     assert reply.status == status
     assert status != 304 or (reply.body, reply.headers["ETag"]) == (b"", _etag(b"hello"))
 
 
-def test_the_query_overrides_headers_of_the_answer(client: Any) -> None:
+def test_the_query_can_override_headers_of_the_response(client: Any) -> None:
     client("PUT", "key", headers={"Content-Type": "text/plain"}, body=b"x")
     query = {"response-content-type": "image/png", "response-cache-control": "no-store"}
     reply = client("GET", "key", query)
@@ -220,7 +220,7 @@ _ENCRYPTION = ("x-oss-server-side-encryption", "x-oss-server-side-data-encryptio
 
 @pytest.fixture(params=["memory", "directory", "none honoured"])
 def any_client(request: pytest.FixtureRequest, tmp_path: Path, client_of: Callable[[OSSServer], Any]) -> Iterable[Any]:
-    """A client of a server whose backend honours all options, or some, or none."""
+    """A client of a server whose backend supports all options, some, or none."""
     if request.param == "directory":
         backend: LocalBackend | MemoryBackend = LocalBackend(tmp_path)
     elif request.param == "memory":
@@ -231,7 +231,7 @@ def any_client(request: pytest.FixtureRequest, tmp_path: Path, client_of: Callab
         yield client_of(server)
 
 
-def test_options_of_a_put_are_shown_by_head(any_client: Any) -> None:
+def test_head_shows_the_options_of_put(any_client: Any) -> None:
     reply = any_client("PUT", "key", headers={**_GIVEN, "x-oss-tagging": "a=1&b=%202"}, body=b"hello")
     assert {name: reply.headers[name] for name in _ENCRYPTION} == {name: _GIVEN[name] for name in _ENCRYPTION}
     head = any_client("HEAD", "key").headers
@@ -239,7 +239,7 @@ def test_options_of_a_put_are_shown_by_head(any_client: Any) -> None:
     assert head["x-oss-tagging-count"] == "2"
 
 
-def test_options_of_an_upload_are_fixed_when_it_begins(any_client: Any) -> None:
+def test_the_options_of_an_upload_are_fixed_at_initiate(any_client: Any) -> None:
     reply = any_client("POST", "key", {"uploads": ""}, _GIVEN)
     assert reply.headers["x-oss-server-side-encryption"] == "KMS"
     upload_id = reply.text("UploadId")
@@ -251,7 +251,7 @@ def test_options_of_an_upload_are_fixed_when_it_begins(any_client: Any) -> None:
     assert {name: head[name] for name in _GIVEN} == _GIVEN
 
 
-def test_what_the_backend_honours_reaches_it(server: OSSServer, client: Any) -> None:
+def test_the_backend_gets_the_options_that_it_supports(server: OSSServer, client: Any) -> None:
     client("PUT", "key", headers={**_GIVEN, "x-oss-tagging": "a=1", "x-oss-object-acl": "private"}, body=b"hello")
     backend = server.backend()
     assert isinstance(backend, MemoryBackend)
@@ -272,16 +272,16 @@ def test_what_the_backend_honours_reaches_it(server: OSSServer, client: Any) -> 
     )
 
 
-def test_a_plain_object_has_a_type_and_a_class(client: Any) -> None:
+def test_an_object_without_options_has_a_default_type_and_storage_class(client: Any) -> None:
     client("PUT", "key", body=b"hello")
     head = client("HEAD", "key").headers
     assert (head["Content-Type"], head["x-oss-storage-class"]) == ("application/octet-stream", "Standard")
 
 
-def test_the_acl_of_an_object_is_given_on_complete(client: Any) -> None:
+def test_the_acl_of_an_object_is_set_at_complete(client: Any) -> None:
     upload_id = client.begin("key", {"x-oss-object-acl": "public-read"})
-    receipt = client.part("key", upload_id, 1, b"x").headers["ETag"]
-    client.complete("key", upload_id, [(1, receipt)], {"x-oss-object-acl": "private"})
+    etag = client.part("key", upload_id, 1, b"x").headers["ETag"]
+    client.complete("key", upload_id, [(1, etag)], {"x-oss-object-acl": "private"})
     assert client("GET", "key", {"acl": ""}).text("AccessControlList/Grant") == "private"
 
 
@@ -301,13 +301,13 @@ def test_the_acl_of_an_object_is_given_on_complete(client: Any) -> None:
     ],
     ids=lambda value: str(value)[:40],
 )
-def test_an_option_that_the_service_refuses_stores_nothing(client: Any, headers: dict[str, str], code: str) -> None:
+def test_an_invalid_option_is_refused_and_nothing_is_stored(client: Any, headers: dict[str, str], code: str) -> None:
     assert client("PUT", "key", headers=headers, body=b"x").code == code
     assert client("POST", "key", {"uploads": ""}, headers).code == code
     assert client("HEAD", "key").status == 404
 
 
-# --- objects that came past the server -------------------------------------------------------------------------------
+# --- objects that were not stored through the server -----------------------------------------------------------------
 
 
 class _Bytes:
@@ -325,7 +325,9 @@ class _Bytes:
         yield memoryview(self._data)
 
 
-def test_an_object_written_past_the_server_is_shown_as_the_backend_has_it(server: OSSServer, client: Any) -> None:
+def test_an_object_written_without_the_server_is_shown_as_the_backend_describes_it(
+    server: OSSServer, client: Any
+) -> None:
     client("PUT", "key", headers={"Content-Type": "text/old", "x-oss-meta-a": "old"}, body=b"old")
     options = ObjectOptions(content_type="text/new", metadata={"a": "new"})
     server.backend().put_object("key", _Bytes(b"new bytes"), options)  # type: ignore[arg-type]
@@ -333,7 +335,7 @@ def test_an_object_written_past_the_server_is_shown_as_the_backend_has_it(server
     assert (head["Content-Type"], head["x-oss-meta-a"], head["Content-Length"]) == ("text/new", "new", "9")
 
 
-def test_a_file_put_into_a_bucket_by_hand_is_an_object(tmp_path: Path, client_of: Callable[[OSSServer], Any]) -> None:
+def test_a_file_copied_into_a_bucket_is_an_object(tmp_path: Path, client_of: Callable[[OSSServer], Any]) -> None:
     (tmp_path / "examplebucket" / "dir").mkdir(parents=True)
     (tmp_path / "examplebucket" / "dir" / "file").write_bytes(b"by hand")
     with OSSServer(directory=tmp_path) as server:
@@ -344,7 +346,7 @@ def test_a_file_put_into_a_bucket_by_hand_is_an_object(tmp_path: Path, client_of
     assert not (tmp_path / "examplebucket" / "dir" / "file").exists()
 
 
-def test_a_file_that_vanishes_before_it_is_read_is_missing(
+def test_a_file_deleted_before_it_is_opened_is_not_found(
     tmp_path: Path, client_of: Callable[[OSSServer], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "examplebucket").mkdir()
@@ -362,7 +364,7 @@ def test_a_file_that_vanishes_before_it_is_read_is_missing(
 
 
 @pytest.mark.parametrize("key", ["a/../b", "..", ".partwise/x", "dir/"])
-def test_a_key_that_the_backend_can_not_hold_is_refused(
+def test_a_key_that_the_backend_does_not_support_is_refused(
     tmp_path: Path, client_of: Callable[[OSSServer], Any], key: str
 ) -> None:
     (tmp_path / "examplebucket").mkdir()
@@ -372,7 +374,7 @@ def test_a_key_that_the_backend_can_not_hold_is_refused(
 
 
 class _WriteOnly:
-    """A backend that stores and gives nothing back."""
+    """A backend that can store, but not read."""
 
     def __init__(self) -> None:
         self._backend = MemoryBackend()
@@ -384,7 +386,7 @@ class _WriteOnly:
 
 
 @pytest.mark.parametrize(("method", "key"), [("GET", "key"), ("DELETE", "key"), ("GET", None)])
-def test_a_backend_that_gives_nothing_back_is_told_so(
+def test_reading_from_a_backend_that_can_not_read_objects_is_refused(
     client_of: Callable[[OSSServer], Any], method: str, key: str | None
 ) -> None:
     backend: Any = _WriteOnly()
@@ -399,7 +401,7 @@ def test_a_backend_that_gives_nothing_back_is_told_so(
 
 
 class _Reader(_WriteOnly):
-    """A backend that has the optional methods itself."""
+    """A backend with the optional methods of `ObjectAccess`."""
 
     def open_object(self, key: str) -> Any:
         return io.BytesIO(self._backend.read(key))
@@ -418,7 +420,7 @@ class _Reader(_WriteOnly):
         return self._backend.describe(key)
 
 
-def test_a_backend_may_have_the_reading_methods_itself(client_of: Callable[[OSSServer], Any]) -> None:
+def test_a_backend_can_implement_object_access_itself(client_of: Callable[[OSSServer], Any]) -> None:
     backend: Any = _Reader()
     with OSSServer({"examplebucket": backend}) as server:
         backend.put_object("key", _Bytes(b"data"), ObjectOptions())

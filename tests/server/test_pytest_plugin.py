@@ -1,4 +1,4 @@
-"""The pytest plugin: its fixtures, and that it costs nothing until one is asked for."""
+"""The pytest plugin: its fixtures, and that it imports nothing until one is used."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 pytest_plugins = ["pytester"]
 
-# Whether or not the plugin is registered by its entry point, it is loaded once.
+# The plugin is loaded once, whether or not it is registered by its entry point.
 _LOADED = ("-p", "no:partwise", "-p", "partwise.testing.pytest_plugin", "-p", "no:cacheprovider")
 
 
@@ -35,7 +35,7 @@ _LOADED = ("-p", "no:partwise", "-p", "partwise.testing.pytest_plugin", "-p", "n
     ],
     ids=["server", "memory"],
 )
-def test_fixtures_work_in_somebody_elses_tests(pytester: pytest.Pytester, test: str) -> None:
+def test_the_fixtures_work_in_tests_of_other_projects(pytester: pytest.Pytester, test: str) -> None:
     pytester.makepyfile(test)
     pytester.runpytest_inprocess(*_LOADED).assert_outcomes(passed=1)
 
@@ -55,7 +55,7 @@ def test_a_planned_fault_that_was_not_reached_fails_the_test(pytester: pytest.Py
 
 
 @pytest.mark.parametrize("module", ["h11", "hypothesis", "partwise.server", "partwise.backends.memory"])
-def test_loading_the_plugin_loads_nothing_else(module: str, loaded_modules: Any) -> None:
+def test_loading_the_plugin_imports_nothing_else(module: str, loaded_modules: Any) -> None:
     assert module not in loaded_modules
 
 

@@ -37,10 +37,10 @@ _FILES = sorted((Path(__file__).parent.parent / "data" / "oss" / "wire").glob("*
 
 
 class _RecordedIds(MemoryBackend):
-    """Gives uploads the ids that the recording server gave."""
+    """Gives uploads the ids of the recording."""
 
     def __init__(self, clock: Any) -> None:
-        # The recording server asked for no least size.
+        # The recording server had no minimum part size.
         super().__init__(clock=clock, limits=PartLimits(min_part_size=1))
         self._real: dict[str, str] = {}
 
@@ -93,7 +93,7 @@ def _body(recorded: dict[str, Any]) -> bytes:
 
 
 def _faults(requests: Iterable[dict[str, Any]]) -> list[ServerFault]:
-    """The failures that the recording server made up."""
+    """The faults that the recording server injected."""
     counts: Counter[str] = Counter()
     faults = []
     for request in requests:
@@ -122,7 +122,7 @@ def _settings(recording: dict[str, Any]) -> ServerSettings:
 
 
 def _facts(document: str) -> list[tuple[str, str]]:
-    """The elements of a document that are not the server's to choose."""
+    """Return the elements of a document that do not depend on the server."""
     chosen = {"Location", "StorageClass", "Message", "RequestId", "RecommendDoc", "HostId", "EC"}
     return sorted(
         (element.tag, (element.text or "").strip())
@@ -132,7 +132,7 @@ def _facts(document: str) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("path", _FILES, ids=lambda path: path.name.removesuffix(".http.json"))
-def test_a_recording_is_answered_as_it_was(path: Path) -> None:
+def test_the_responses_to_a_recording_are_those_recorded(path: Path) -> None:
     recording = json.loads(path.read_text("utf-8"))
     settings = _settings(recording)
     with OSSServer(
@@ -157,7 +157,7 @@ def _compare(request: dict[str, Any], response: http.client.HTTPResponse, conten
         return
     sent = {name.lower() for name, _ in request["headers"]}
     if request["operation"] == "CompleteMultipartUpload" and "x-oss-callback" in sent:
-        # The application server of the recording is not on this machine, so nobody is called.
+        # The application server of the recording is not on this machine, so it is not called.
         assert (response.status, b"<Code>CallbackFailed</Code>" in content) == (203, True)
     else:
         assert response.status == recorded["status"], content

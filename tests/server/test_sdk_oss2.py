@@ -36,7 +36,7 @@ _DATA = random.Random(1).randbytes(3 * _PART + 12_345)
 
 @pytest.fixture(params=["v1", "v4"])
 def bucket_of(request: pytest.FixtureRequest, sdk_connections: None) -> Callable[..., Any]:
-    """Makes a client's bucket for a server, with either signature."""
+    """Makes the bucket of a client for a server, for each signature version."""
 
     def make(server: OSSServer, name: str = "examplebucket") -> Any:
         key = (server.access_key_id, server.access_key_secret)
@@ -88,7 +88,7 @@ def test_a_resumable_upload_is_resumed(served: OSSServer, bucket: Any, source: P
     assert bucket.get_object("dir/three parts+中.bin").read() == _DATA
 
 
-def test_an_upload_that_is_gone_is_begun_anew(served: OSSServer, bucket: Any, source: Path) -> None:
+def test_an_upload_that_no_longer_exists_is_started_again(served: OSSServer, bucket: Any, source: Path) -> None:
     served.plan(ServerFault("UploadPart", Fail("InternalError"), part_number=3))
     with pytest.raises(oss2.exceptions.ServerError):
         _upload(bucket, source, num_threads=1)
@@ -98,13 +98,13 @@ def test_an_upload_that_is_gone_is_begun_anew(served: OSSServer, bucket: Any, so
     assert bucket.get_object("dir/three parts+中.bin").read() == _DATA
 
 
-def test_the_client_sees_that_a_part_was_corrupted(served: OSSServer, bucket: Any, source: Path) -> None:
+def test_the_client_detects_a_corrupted_part(served: OSSServer, bucket: Any, source: Path) -> None:
     served.plan(ServerFault("UploadPart", CorruptBody(at=5), part_number=2))
     with pytest.raises(oss2.exceptions.InconsistentError):
         _upload(bucket, source, num_threads=1)
 
 
-def test_the_client_sees_a_lost_answer(served: OSSServer, bucket: Any, source: Path) -> None:
+def test_the_client_reports_a_lost_response(served: OSSServer, bucket: Any, source: Path) -> None:
     served.plan(ServerFault("CompleteMultipartUpload", LoseResponse()))
     with pytest.raises(oss2.exceptions.RequestError):
         _upload(bucket, source, num_threads=1)
@@ -187,7 +187,7 @@ def test_errors_are_those_of_the_service(served: OSSServer, bucket_of: Callable[
         bucket.put_object("key", b"data")
 
 
-def test_a_clock_that_is_off(served: OSSServer, bucket: Any) -> None:
+def test_a_wrong_clock_is_reported(served: OSSServer, bucket: Any) -> None:
     served.settings = evolve(served.settings, clock_offset=1000)
     with pytest.raises(oss2.exceptions.ServerError, match="RequestTimeTooSkewed"):
         bucket.put_object("key", b"data")

@@ -34,7 +34,7 @@ _KEY = "dir/three parts+中.bin"
 
 @pytest.fixture(params=["v1", "v4"])
 def client_with(request: pytest.FixtureRequest, sdk_connections: None) -> Callable[..., Any]:
-    """Makes a client for a server, with either signature."""
+    """Makes a client for a server, for each signature version."""
 
     def make(server: OSSServer, **settings: Any) -> Any:
         config = oss.config.load_default()
@@ -102,7 +102,7 @@ def test_an_upload_is_resumed(served: OSSServer, sdk: Any, source: Path) -> None
     assert _read(sdk) == _DATA
 
 
-def test_an_upload_that_is_gone_is_begun_anew(served: OSSServer, sdk: Any, source: Path) -> None:
+def test_an_upload_that_no_longer_exists_is_started_again(served: OSSServer, sdk: Any, source: Path) -> None:
     served.plan(ServerFault("UploadPart", Fail("AccessDenied"), part_number=3))
     with pytest.raises(oss.exceptions.BaseError):
         _upload(sdk, source, parallel_num=1)
@@ -111,7 +111,7 @@ def test_an_upload_that_is_gone_is_begun_anew(served: OSSServer, sdk: Any, sourc
     assert len(served.requests_of("InitiateMultipartUpload")) == 2
 
 
-def test_a_part_that_fails_for_a_moment_is_sent_again(
+def test_a_part_with_a_transient_failure_is_retried(
     served: OSSServer, client_with: Callable[..., Any], source: Path
 ) -> None:
     at_once = oss.retry.StandardRetryer(backoff_delayer=oss.retry.FixedDelayBackoff(0.0))
@@ -127,7 +127,7 @@ def test_a_part_that_fails_for_a_moment_is_sent_again(
     assert _read(sdk) == _DATA
 
 
-def test_a_small_file_is_put_at_once(served: OSSServer, sdk: Any, tmp_path: Path) -> None:
+def test_a_small_file_is_stored_by_one_request(served: OSSServer, sdk: Any, tmp_path: Path) -> None:
     (tmp_path / "small").write_bytes(b"small")
     sdk.uploader().upload_file(oss.PutObjectRequest(bucket="examplebucket", key="small"), str(tmp_path / "small"))
     assert [request.operation for request in served.requests] == ["PutObject"]
@@ -136,11 +136,11 @@ def test_a_small_file_is_put_at_once(served: OSSServer, sdk: Any, tmp_path: Path
 
 def test_a_multipart_upload_by_hand(sdk: Any) -> None:
     names = {"bucket": "examplebucket", "key": _KEY}
-    begun = sdk.initiate_multipart_upload(
+    initiated = sdk.initiate_multipart_upload(
         oss.InitiateMultipartUploadRequest(**names, metadata={"author": "someone"}, content_type="text/x")
     )
-    assert begun.key == _KEY
-    ids = {**names, "upload_id": begun.upload_id}
+    assert initiated.key == _KEY
+    ids = {**names, "upload_id": initiated.upload_id}
     parts = []
     for number, data in ((1, _DATA[:_PART]), (2, b"end")):
         result = sdk.upload_part(oss.UploadPartRequest(**ids, part_number=number, body=data))
@@ -154,7 +154,7 @@ def test_a_multipart_upload_by_hand(sdk: Any) -> None:
     uploads = [
         found for page in sdk.list_multipart_uploads_paginator(limit=1).iter_page(request) for found in page.uploads
     ]
-    assert [(found.key, found.upload_id) for found in uploads] == [(_KEY, begun.upload_id)]
+    assert [(found.key, found.upload_id) for found in uploads] == [(_KEY, initiated.upload_id)]
     done = sdk.complete_multipart_upload(
         oss.CompleteMultipartUploadRequest(
             **ids, complete_multipart_upload=oss.CompleteMultipartUpload(parts=parts), acl="private"
@@ -239,7 +239,7 @@ def test_errors_are_those_of_the_service(served: OSSServer, client_with: Callabl
     assert _service_error(caught).code == "InvalidAccessKeyId"
 
 
-def test_a_document_that_stops_in_the_middle(served: OSSServer, sdk: Any) -> None:
+def test_a_truncated_document_is_an_error(served: OSSServer, sdk: Any) -> None:
     served.plan(ServerFault("InitiateMultipartUpload", TruncateBody(60)))
     with pytest.raises(ET.ParseError):
         sdk.initiate_multipart_upload(oss.InitiateMultipartUploadRequest(bucket="examplebucket", key="key"))
@@ -250,7 +250,7 @@ def test_temporary_credentials(client_with: Callable[..., Any], source: Path, re
     with OSSServer(settings=ServerSettings(access_keys=[key])) as server:
         sdk = client_with(server)
         if "v1" in request.node.name:
-            # Under V1 this client puts the token where the rules have none.
+            # With V1 this client puts the token where the specification does not allow it.
             with pytest.raises(oss.exceptions.BaseError):
                 _upload(sdk, source)
         else:

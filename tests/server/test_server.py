@@ -1,4 +1,4 @@
-"""The server as a whole: its life, what it shows, and the directory form."""
+"""The server as a whole: start and stop, its attributes, and `serve_directory`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from partwise.errors import BackendClosed, InvalidInput
 from partwise.server import AccessKey, OSSServer, ServerSettings, serve_directory
 
 
-def test_nothing_is_left_after_the_end() -> None:
+def test_no_thread_and_no_connection_is_left_after_stop() -> None:
     before = set(threading.enumerate())
     with OSSServer() as server:
         host, port = server.endpoint.removeprefix("http://").split(":")
@@ -34,7 +34,7 @@ def test_nothing_is_left_after_the_end() -> None:
         socket.create_connection((host, int(port)))
 
 
-def test_a_server_lives_once() -> None:
+def test_a_server_can_be_started_once() -> None:
     server = OSSServer()
     with pytest.raises(RuntimeError, match="not started"):
         _ = server.endpoint
@@ -45,7 +45,7 @@ def test_a_server_lives_once() -> None:
         server.start()
 
 
-def test_stopping_a_server_that_never_ran_is_fine() -> None:
+def test_a_server_that_was_not_started_can_be_stopped() -> None:
     server = OSSServer()
     server.stop()
     assert repr(server) == "<OSSServer stopped>"
@@ -53,7 +53,7 @@ def test_stopping_a_server_that_never_ran_is_fine() -> None:
         server.start()
 
 
-def test_it_tells_what_a_client_needs() -> None:
+def test_the_attributes_have_what_a_client_needs() -> None:
     with OSSServer() as server:
         assert server.announcement() == {
             "endpoint": server.endpoint,
@@ -66,7 +66,7 @@ def test_it_tells_what_a_client_needs() -> None:
         assert repr(server) == f"<OSSServer {server.endpoint}>"
 
 
-def test_a_temporary_key_shows_its_token() -> None:
+def test_the_security_token_of_a_temporary_key_is_shown() -> None:
     settings = ServerSettings(region="eu-central-1", access_keys=[AccessKey("STS.id", "secret", "token")])
     with OSSServer(settings=settings) as server:
         assert (server.region, server.access_key_id, server.security_token) == ("eu-central-1", "STS.id", "token")
@@ -74,7 +74,7 @@ def test_a_temporary_key_shows_its_token() -> None:
     assert repr(OSSServer()) == "<OSSServer not started>"
 
 
-def test_backends_that_were_handed_in_stay_open() -> None:
+def test_given_backends_stay_open() -> None:
     backend = MemoryBackend()
     with OSSServer({"bucket": backend}) as server:
         assert server.backend("bucket") is backend
@@ -82,7 +82,7 @@ def test_backends_that_were_handed_in_stay_open() -> None:
     assert backend.head_object("key") is None
 
 
-def test_backends_that_the_server_made_are_closed(client_of: Any, tmp_path: Path) -> None:
+def test_backends_created_by_the_server_are_closed(client_of: Any, tmp_path: Path) -> None:
     with OSSServer() as server:
         own = server.backend()
         client_of(server)("PUT", None, bucket="made")
@@ -95,7 +95,7 @@ def test_backends_that_the_server_made_are_closed(client_of: Any, tmp_path: Path
             backend.head_object("key")
 
 
-def test_there_is_no_backend_without_a_bucket() -> None:
+def test_the_backend_of_a_missing_bucket_is_a_key_error() -> None:
     with pytest.raises(KeyError):
         OSSServer().backend("nothing")
 
@@ -106,7 +106,7 @@ def test_buckets_and_a_directory_exclude_each_other(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("port", [-1, 65_536])
-def test_a_port_that_is_none_is_refused(port: int) -> None:
+def test_an_invalid_port_is_refused(port: int) -> None:
     with pytest.raises(InvalidInput):
         OSSServer(port=port)
 
@@ -119,18 +119,18 @@ def test_a_port_that_is_none_is_refused(port: int) -> None:
     ],
     ids=str,
 )
-def test_settings_that_no_server_can_have_are_refused(changes: Any) -> None:
+def test_invalid_settings_are_refused(changes: Any) -> None:
     with pytest.raises(InvalidInput):
         ServerSettings(**changes)
 
 
-def test_a_key_that_ends_at_no_time_is_refused() -> None:
+def test_an_invalid_expiration_is_refused() -> None:
     with pytest.raises(InvalidInput):
         AccessKey("id", "secret", "token", expiration=math.nan)
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "example.com"])
-def test_listening_for_others_draws_a_warning(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_listening_on_other_addresses_than_loopback_warns(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("partwise.server.server.Listener", lambda *_: _NoListener())
     server = OSSServer(host=host)
     with pytest.warns(UserWarning, match="clients that can reach it"):
@@ -139,7 +139,7 @@ def test_listening_for_others_draws_a_warning(host: str, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.com"])
-def test_a_server_that_needs_no_signature_listens_on_loopback_only(host: str) -> None:
+def test_a_server_that_allows_anonymous_requests_listens_on_loopback_only(host: str) -> None:
     with pytest.raises(InvalidInput, match="loopback"):
         OSSServer(host=host, settings=ServerSettings(allow_anonymous=True))
     server = OSSServer(host=host)
@@ -175,36 +175,36 @@ def test_the_loopback_of_ipv6_works() -> None:
         connection.close()
 
 
-def test_the_record_shows_requests_without_secrets(client_of: Any) -> None:
+def test_recorded_requests_have_no_secrets(client_of: Any) -> None:
     settings = ServerSettings(access_keys=[AccessKey("STS.id", "secret", "token")])
     with OSSServer(settings=settings) as server:
         client = client_of(server)
         upload_id = client.begin("dir/key", {"x-oss-meta-a": "b"})
         client.part("dir/key", upload_id, 7, b"12345")
-    begun, part = server.requests
-    assert (begun.number, begun.operation, begun.method, begun.bucket, begun.key) == (
+    initiated, part = server.requests
+    assert (initiated.number, initiated.operation, initiated.method, initiated.bucket, initiated.key) == (
         1,
         "InitiateMultipartUpload",
         "POST",
         "examplebucket",
         "dir/key",
     )
-    assert begun.path == "/examplebucket/dir/key"
-    assert begun.headers["x-oss-meta-a"] == "b"
+    assert initiated.path == "/examplebucket/dir/key"
+    assert initiated.headers["x-oss-meta-a"] == "b"
     assert (part.query, part.part_number, part.body_length, part.status) == (
         {"partNumber": "7", "uploadId": upload_id},
         7,
         5,
         200,
     )
-    assert begun.part_number is None
+    assert initiated.part_number is None
     assert server.requests_of("UploadPart") == (part,)
-    shown = f"{begun!r} {dict(begun.headers)} {dict(begun.query)}"
+    shown = f"{initiated!r} {dict(initiated.headers)} {dict(initiated.query)}"
     assert "token" not in shown
     assert "Signature" not in shown
 
 
-def test_many_clients_at_once(client_of: Any) -> None:
+def test_many_clients_are_served_in_parallel(client_of: Any) -> None:
     with OSSServer() as server:
         client = client_of(server)
         upload_id = client.begin("key")
@@ -221,10 +221,10 @@ def test_many_clients_at_once(client_of: Any) -> None:
         assert client("GET", "key").body == b"".join(data)
 
 
-# --- a directory, until interrupted ----------------------------------------------------------------------------------
+# --- serve_directory -------------------------------------------------------------------------------------------------
 
 
-def test_a_directory_is_served_until_somebody_stops_it(tmp_path: Path, client_of: Any) -> None:
+def test_a_directory_is_served_until_the_server_is_stopped(tmp_path: Path, client_of: Any) -> None:
     statuses: list[int] = []
 
     def started(server: OSSServer) -> None:
@@ -241,7 +241,7 @@ def test_a_directory_is_served_until_somebody_stops_it(tmp_path: Path, client_of
     assert (tmp_path / "data" / "bucket" / "key").read_bytes() == b"x"
 
 
-def test_an_interrupt_is_seen_while_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupt_ends_the_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     waits = []
 
     def interrupted(_: threading.Event, timeout: float | None = None) -> bool:
@@ -257,7 +257,7 @@ def test_an_interrupt_is_seen_while_waiting(tmp_path: Path, monkeypatch: pytest.
     assert None not in waits
 
 
-def test_nobody_needs_to_be_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_started_callback_is_optional(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(OSSServer, "wait", OSSServer.stop)
     serve_directory(tmp_path / "data")
     assert (tmp_path / "data").is_dir()

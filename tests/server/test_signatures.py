@@ -1,4 +1,4 @@
-"""Signatures: the published vectors, and what is refused."""
+"""Signatures: the published test vectors, and refusals."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_a_published_signature_is_accepted(vector: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("vector", _VECTORS, ids=lambda vector: vector["id"])
-def test_a_refusal_shows_what_should_have_been_signed(vector: dict[str, Any]) -> None:
+def test_a_refusal_shows_the_expected_string_to_sign(vector: dict[str, Any]) -> None:
     with pytest.raises(ServiceError) as caught:
         _authenticate(vector, access_key_secret="another")
     assert caught.value.code == "SignatureDoesNotMatch"
@@ -79,15 +79,15 @@ def test_a_refusal_shows_what_should_have_been_signed(vector: dict[str, Any]) ->
 
 
 @pytest.mark.parametrize("vector", _QUIRKS, ids=lambda vector: vector["id"])
-def test_a_signature_that_departs_from_the_rules_is_refused(vector: dict[str, Any]) -> None:
+def test_a_signature_that_violates_the_specification_is_refused(vector: dict[str, Any]) -> None:
     with pytest.raises(ServiceError) as caught:
         _authenticate(vector)
-    # A token in a header that is not the documented one is no token.
+    # A security token in an undocumented header is ignored.
     expected = "InvalidAccessKeyId" if vector["disagrees_in"] == ["token-header"] else "SignatureDoesNotMatch"
     assert caught.value.code == expected
 
 
-# --- what is refused -------------------------------------------------------------------------------------------------
+# --- refusals --------------------------------------------------------------------------------------------------------
 
 _BY_ID = {vector["id"]: vector for vector in _VECTORS}
 _V1, _V4 = _BY_ID["oss2-v1-header-key00-get"], _BY_ID["v2-v4-header-key00-get"]
@@ -114,7 +114,7 @@ def _with_headers(request: ServerRequest, **headers: str) -> ServerRequest:
 
 @pytest.mark.parametrize("vector", [_V1, _V4], ids=["v1", "v4"])
 @pytest.mark.parametrize("skew", [-900, 900])
-def test_a_clock_may_be_a_quarter_of_an_hour_off(vector: dict[str, Any], skew: int) -> None:
+def test_a_clock_skew_of_15_minutes_is_accepted(vector: dict[str, Any], skew: int) -> None:
     request, settings = _request(vector), _settings(vector)
     accepted = authenticate(request, parse_target(request, settings), settings, vector["unix_time"] + skew)
     assert accepted is not None
@@ -122,7 +122,7 @@ def test_a_clock_may_be_a_quarter_of_an_hour_off(vector: dict[str, Any], skew: i
 
 @pytest.mark.parametrize("vector", [_V1, _V4], ids=["v1", "v4"])
 @pytest.mark.parametrize("skew", [-901, 901])
-def test_a_clock_that_is_further_off_is_told_both_times(vector: dict[str, Any], skew: int) -> None:
+def test_the_refusal_of_a_larger_clock_skew_shows_both_times(vector: dict[str, Any], skew: int) -> None:
     request, settings = _request(vector), _settings(vector)
     with pytest.raises(ServiceError) as caught:
         authenticate(request, parse_target(request, settings), settings, vector["unix_time"] + skew)
@@ -133,7 +133,7 @@ def test_a_clock_that_is_further_off_is_told_both_times(vector: dict[str, Any], 
 
 
 @pytest.mark.parametrize("vector", [_V1_URL, _V4_URL], ids=["v1", "v4"])
-def test_a_presigned_url_holds_to_its_last_second(vector: dict[str, Any]) -> None:
+def test_a_presigned_url_is_valid_until_its_last_second(vector: dict[str, Any]) -> None:
     request, settings = _request(vector), _settings(vector)
     end = vector["unix_time"] + vector["expires_seconds"]
     assert authenticate(request, parse_target(request, settings), settings, end) is not None
@@ -142,7 +142,7 @@ def test_a_presigned_url_holds_to_its_last_second(vector: dict[str, Any]) -> Non
     assert _refusal(caught.value)[:2] == ("AccessDenied", 403)
 
 
-def test_a_presigned_v4_url_holds_from_a_quarter_of_an_hour_before_its_date() -> None:
+def test_a_presigned_v4_url_is_valid_from_15_minutes_before_its_date() -> None:
     request, settings, date = _request(_V4_URL), _settings(_V4_URL), _V4_URL["unix_time"]
     assert authenticate(request, parse_target(request, settings), settings, date - 900) is not None
     with pytest.raises(ServiceError, match="not valid yet"):
@@ -150,7 +150,7 @@ def test_a_presigned_v4_url_holds_from_a_quarter_of_an_hour_before_its_date() ->
 
 
 @pytest.mark.parametrize("seconds", ["0", "604801", "-1", "soon", "9" * 30])
-def test_a_presigned_v4_url_holds_for_a_week_at_most(seconds: str) -> None:
+def test_a_presigned_v4_url_is_valid_for_at_most_a_week(seconds: str) -> None:
     request = _request(_V4_URL)
     query = tuple((name, seconds if name == "x-oss-expires" else value) for name, value in request.query)
     changed = evolve(request, query=query)
@@ -159,16 +159,16 @@ def test_a_presigned_v4_url_holds_for_a_week_at_most(seconds: str) -> None:
 
 @pytest.mark.parametrize("vector", [_V1, _V4], ids=["v1", "v4"])
 @pytest.mark.parametrize("date", ["", "yesterday", "2025-03-09"])
-def test_a_date_that_is_none_is_refused(vector: dict[str, Any], date: str) -> None:
+def test_an_invalid_date_is_refused(vector: dict[str, Any], date: str) -> None:
     name = "date" if vector is _V1 else "x_oss_date"
     request = _with_headers(_request(vector), **{name: date})
     expected = "AccessDenied" if vector is _V1 or date == "" else "InvalidArgument"
     if vector is _V4 and date == "":
-        expected = "InvalidArgument"  # the scope names another day
+        expected = "InvalidArgument"  # the scope has another date
     assert _code(request, _settings(vector), vector["unix_time"]) == expected
 
 
-def test_an_unknown_access_key_is_named() -> None:
+def test_the_refusal_names_an_unknown_access_key() -> None:
     request = _request(_V4)
     with pytest.raises(ServiceError) as caught:
         authenticate(request, parse_target(request, ServerSettings()), ServerSettings(), _V4["unix_time"])
@@ -176,14 +176,14 @@ def test_an_unknown_access_key_is_named() -> None:
     assert caught.value.elements == {"OSSAccessKeyId": "testid0000EXAMPLE"}
 
 
-def test_one_of_several_access_keys_may_sign() -> None:
+def test_any_of_several_access_keys_can_sign() -> None:
     request = _request(_V4)
     settings = ServerSettings(access_keys=[AccessKey("other", "secret"), AccessKey(**_V4["credentials"])])
     accepted = authenticate(request, parse_target(request, settings), settings, _V4["unix_time"])
     assert accepted == settings.access_keys[1]
 
 
-def test_no_signature_is_refused_unless_anybody_may_come() -> None:
+def test_an_unsigned_request_is_refused_unless_the_settings_allow_it() -> None:
     request = ServerRequest.parsed("GET", "/key", [("host", "examplebucket.example.com")])
     assert _code(request, ServerSettings(), 0) == "AccessDenied"
     settings = ServerSettings(allow_anonymous=True)
@@ -238,27 +238,27 @@ def test_a_malformed_v1_authorization_is_refused(header: str) -> None:
     assert _code(request, _settings(_V1), _V1["unix_time"]) == "InvalidArgument"
 
 
-def test_fields_of_a_v4_authorization_come_in_any_order() -> None:
+def test_the_fields_of_a_v4_authorization_can_have_any_order() -> None:
     credential, signature = _V4["expected"]["authorization"].removeprefix("OSS4-HMAC-SHA256 ").split(",")
     request = _with_headers(_request(_V4), authorization=f"OSS4-HMAC-SHA256 {signature} , {credential}")
     settings = _settings(_V4)
     assert authenticate(request, parse_target(request, settings), settings, _V4["unix_time"]) is not None
 
 
-def test_a_v4_header_needs_the_payload_header() -> None:
+def test_a_v4_signature_in_a_header_requires_the_payload_header() -> None:
     request = _request(_V4)
     headers = tuple(pair for pair in request.headers if pair[0] != "x-oss-content-sha256")
     assert _code(evolve(request, headers=headers), _settings(_V4), _V4["unix_time"]) == "InvalidArgument"
 
 
 @pytest.mark.parametrize("vector", [_V1_URL, _V4_URL], ids=["v1", "v4"])
-def test_two_signatures_are_refused(vector: dict[str, Any]) -> None:
+def test_a_signature_in_header_and_query_is_refused(vector: dict[str, Any]) -> None:
     request = _with_headers(_request(vector), authorization="OSS id:signature")
     assert _code(request, _settings(vector), vector["unix_time"]) == "InvalidArgument"
 
 
 @pytest.mark.parametrize("vector", [_V1_URL, _V4_URL], ids=["v1", "v4"])
-def test_a_presigned_url_needs_all_its_parameters(vector: dict[str, Any]) -> None:
+def test_a_presigned_url_without_one_of_its_parameters_is_refused(vector: dict[str, Any]) -> None:
     request = _request(vector)
     for left_out in {name for name, _ in request.query}:
         query = tuple(pair for pair in request.query if pair[0] != left_out)
@@ -266,13 +266,13 @@ def test_a_presigned_url_needs_all_its_parameters(vector: dict[str, Any]) -> Non
         assert code == "InvalidArgument", left_out
 
 
-def test_a_token_in_a_header_of_a_presigned_url_is_refused() -> None:
+def test_a_security_token_in_a_header_of_a_presigned_url_is_refused() -> None:
     request = _with_headers(_request(_V1_URL), x_oss_security_token="token")
     assert _code(request, _settings(_V1_URL), _V1_URL["unix_time"]) == "InvalidRequest"
 
 
 @pytest.mark.parametrize("vector", [_STS, _STS_URL], ids=["header", "query"])
-def test_a_temporary_key_needs_its_own_token(vector: dict[str, Any]) -> None:
+def test_a_temporary_key_requires_its_own_security_token(vector: dict[str, Any]) -> None:
     request, now = _request(vector), vector["unix_time"]
     temporary = AccessKey(**vector["credentials"])
 
@@ -285,7 +285,7 @@ def test_a_temporary_key_needs_its_own_token(vector: dict[str, Any]) -> None:
     assert code(evolve(temporary, security_token="another"), other) == "AccessKeyIdAndSecurityTokenNotMatch"
 
 
-def test_a_temporary_key_ends() -> None:
+def test_a_temporary_key_expires() -> None:
     request, now = _request(_STS), _STS["unix_time"]
     ending = evolve(AccessKey(**_STS["credentials"]), expiration=now + 1)
     settings = ServerSettings(access_keys=[ending])
@@ -293,16 +293,16 @@ def test_a_temporary_key_ends() -> None:
     assert _code(request, ServerSettings(access_keys=[evolve(ending, expiration=now)]), now) == "SecurityTokenExpired"
 
 
-def test_a_key_does_not_show_its_secrets() -> None:
+def test_the_repr_of_an_access_key_has_no_secrets() -> None:
     shown = repr(ServerSettings(access_keys=[AccessKey("id", "the secret", "the token")]))
     assert "the secret" not in shown
     assert "the token" not in shown
 
 
-# --- over the wire ---------------------------------------------------------------------------------------------------
+# --- over HTTP -------------------------------------------------------------------------------------------------------
 
 
-def test_the_answer_to_a_wrong_signature_helps_to_find_the_mistake(server: OSSServer, client: Any) -> None:
+def test_the_refusal_of_a_wrong_signature_shows_the_string_to_sign(server: OSSServer, client: Any) -> None:
     client.access_key_secret = "wrong"
     reply = client("PUT", "key", body=b"data")
     assert (reply.status, reply.code) == (403, "SignatureDoesNotMatch")
@@ -313,7 +313,7 @@ def test_the_answer_to_a_wrong_signature_helps_to_find_the_mistake(server: OSSSe
     assert server.requests[0].body_length == 4
 
 
-def test_a_v1_url_works_in_a_plain_browser(server: OSSServer, client: Any) -> None:
+def test_a_v1_url_needs_no_headers(server: OSSServer, client: Any) -> None:
     client("PUT", "key", body=b"data")
     expires = int(time.time()) + 60
     text = f"GET\n\n\n{expires}\n/examplebucket/key?response-content-type=text/x"
@@ -329,7 +329,7 @@ def test_a_v1_url_works_in_a_plain_browser(server: OSSServer, client: Any) -> No
     assert "Signature" not in server.requests[-1].query
 
 
-def test_bytes_that_are_not_ascii_are_signed_as_they_are_sent(client: Any) -> None:
+def test_bytes_that_are_not_ascii_are_signed_as_sent(client: Any) -> None:
     reply = client("PUT", "ключ/中 +%", headers={"x-oss-meta-note": "é 中".encode()}, body=b"")
     assert reply.status == 200
     assert client("HEAD", "ключ/中 +%").headers["x-oss-meta-note"].encode("latin-1") == "é 中".encode()

@@ -163,7 +163,11 @@ MUTATIONS = [
         MEMORY_STORE_TESTS,
     ),
     Mutation(
-        "a closed store in memory saves", MEMORY_STORE, "        self._check_usable(checkpoint.name)\n", "", MEMORY_STORE_TESTS
+        "a closed store in memory saves",
+        MEMORY_STORE,
+        "        self._check_usable(checkpoint.name)\n",
+        "",
+        MEMORY_STORE_TESTS,
     ),
     Mutation(
         "a handle in memory has claims of its own",
