@@ -184,7 +184,7 @@ def sdk_connections(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """
     Closes the connections of an SDK when the test ends.
 
-    The SDKs leave some to the garbage collector, which may come to the socket before it comes to what would close it.
+    The SDKs leave some open, and the garbage collector may finalize a socket before the object that would close it.
     """
     opened: list[HTTPConnection] = []
     connect = HTTPConnection.connect

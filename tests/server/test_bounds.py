@@ -238,8 +238,8 @@ def test_a_slow_head_is_accepted(trickle: Any) -> None:
 
 
 def test_a_client_may_be_idle_before_its_first_byte(trickle: Any) -> None:
-    initiated = iter([(59.0, _REQUEST[:5]), (59.0, _REQUEST[5:])])
-    assert trickle(initiated).sent.startswith(b"HTTP/1.1 404 ")
+    chunks = iter([(59.0, _REQUEST[:5]), (59.0, _REQUEST[5:])])
+    assert trickle(chunks).sent.startswith(b"HTTP/1.1 404 ")
     assert trickle(iter([(60.0, _REQUEST)])).sent == b""
 
 
