@@ -1,4 +1,4 @@
-"""Checkpoints to plain data and back, read with suspicion."""
+"""Checkpoints as plain data, which is not trusted when it is read."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TEXTS = st.text(max_size=8)
 COUNTS = st.integers(0, 2**63)
 CHECKSUMS = st.none() | st.integers(0, 2**64 - 1)
 MAPPINGS = st.dictionaries(TEXTS, TEXTS, max_size=3)
-RECEIPTS = st.builds(UploadedPart, st.integers(1, 10_000), COUNTS, TEXTS, CHECKSUMS)
+PARTS = st.builds(UploadedPart, st.integers(1, 10_000), COUNTS, TEXTS, CHECKSUMS)
 CALLBACKS = st.builds(
     Callback,
     url=TEXTS,
@@ -50,7 +50,7 @@ CHECKPOINTS = st.builds(
     parts_per_doubling=st.none() | st.integers(1, 10_000),
     options=OPTIONS,
     upload_id=st.none() | TEXTS,
-    parts=st.lists(RECEIPTS, max_size=4, unique_by=lambda part: part.part_number),
+    parts=st.lists(PARTS, max_size=4, unique_by=lambda part: part.part_number),
     token=st.none() | TEXTS,
     abandoned=st.lists(TEXTS, max_size=3),
     created=st.floats(0, 253_402_300_799),
@@ -82,12 +82,12 @@ def nested(depth):
 
 
 @given(CHECKPOINTS)
-def test_what_goes_through_json_comes_back_equal(checkpoint):
+def test_a_checkpoint_survives_json(checkpoint):
     assert Checkpoint.from_data(json.loads(json.dumps(checkpoint.to_data()))) == checkpoint
 
 
-def test_the_plain_form_stays_as_it_is():
-    """It is written on disks by one version and read by the next."""
+def test_the_plain_form_is_stable():
+    """One version writes it and the next one reads it."""
     assert CHECKPOINT.to_data() == {
         "version": 2,
         "location": "memory://bucket",
@@ -103,7 +103,7 @@ def test_the_plain_form_stays_as_it_is():
     }
 
 
-def test_what_is_given_away_shares_nothing_with_the_checkpoint():
+def test_plain_data_shares_nothing_with_the_checkpoint():
     data = CHECKPOINT.to_data()
     data["options"]["metadata"]["a"] = "c"
     data["parts"].clear()
@@ -112,12 +112,12 @@ def test_what_is_given_away_shares_nothing_with_the_checkpoint():
     assert len(CHECKPOINT.parts) == 2
 
 
-def test_a_whole_number_of_seconds_is_a_time_too():
+def test_a_time_may_be_an_integer():
     assert Checkpoint.from_data({**CHECKPOINT.to_data(), "created": 2}).created == 2.0
 
 
 @pytest.mark.parametrize("data", [None, [], "text", 1, True])
-def test_what_is_no_object_is_no_checkpoint(data):
+def test_data_that_is_not_a_dict_is_refused(data):
     with pytest.raises(CheckpointDamaged, match="a dict of named fields, not a"):
         Checkpoint.from_data(data)
 
@@ -131,7 +131,7 @@ def test_another_version_is_refused(version):
         Checkpoint.from_data({**CHECKPOINT.to_data(), "version": version})
 
 
-def test_a_form_without_a_version_is_refused():
+def test_data_without_a_version_is_refused():
     data = CHECKPOINT.to_data()
     del data["version"]
 
@@ -141,7 +141,7 @@ def test_a_form_without_a_version_is_refused():
 
 @pytest.mark.parametrize("where", [[], ["fingerprint"], ["options"], ["options", "callback"]])
 def test_an_unknown_field_is_refused(where):
-    """A field that an older version does not know may be one that changes what the others mean."""
+    """A field that an older version does not know may change the meaning of others."""
     data = deepcopy(CHECKPOINT.to_data())
     place = data
     for name in where:
@@ -153,7 +153,7 @@ def test_an_unknown_field_is_refused(where):
 
 
 @pytest.mark.parametrize("name", ["location", "key", "source", "fingerprint", "part_size"])
-def test_a_field_without_a_default_must_be_there(name):
+def test_a_field_without_a_default_is_required(name):
     data = CHECKPOINT.to_data()
     del data[name]
 
@@ -188,12 +188,12 @@ def test_a_field_without_a_default_must_be_there(name):
         ("parts", [[0, 10, "E1", None]]),
     ],
 )
-def test_nothing_is_taken_for_what_it_is_not(name, value):
+def test_a_value_of_another_type_is_refused(name, value):
     with pytest.raises(CheckpointDamaged, match=r"can't be read: .+"):
         Checkpoint.from_data({**CHECKPOINT.to_data(), name: value})
 
 
-def test_a_part_that_is_named_twice_is_a_contradiction():
+def test_a_part_number_that_occurs_twice_is_refused():
     data = CHECKPOINT.to_data()
     data["parts"].append([1, 10, "E3", None])
 
@@ -202,8 +202,8 @@ def test_a_part_that_is_named_twice_is_a_contradiction():
 
 
 @given(st.sampled_from([a.name for a in attrs.fields(Checkpoint)]), ANYTHING)
-def test_whatever_is_wrong_comes_out_as_one_error(name, value):
-    """What is let through, on the other hand, is a checkpoint like any other."""
+def test_any_wrong_value_raises_checkpoint_damaged(name, value):
+    """Any accepted value makes a valid checkpoint."""
     with suppress(CheckpointDamaged):
         checkpoint = Checkpoint.from_data({**CHECKPOINT.to_data(), name: value})
         assert Checkpoint.from_data(checkpoint.to_data()) == checkpoint
@@ -227,7 +227,7 @@ NUMBERS_OF_A_CHECKPOINT = [
     [float("nan"), float("inf"), -float("inf"), 1e20, 1e308, -1e20, 2**64, -(2**64), 10**400, -(10**400), 10**5000],
     ids=lambda value: f"{value:g}" if isinstance(value, float) else f"{value.bit_length()} bits",
 )
-def test_a_number_that_is_none_or_is_out_of_range_is_damage(where, value):
+def test_an_invalid_number_is_damage(where, value):
     data = deepcopy(CHECKPOINT.to_data())
     place = data
     for name in where[:-1]:
@@ -239,31 +239,31 @@ def test_a_number_that_is_none_or_is_out_of_range_is_damage(where, value):
 
 
 @pytest.mark.parametrize("created", [-1, -1e-9, 253_402_300_800, "2024", True, None])
-def test_a_time_that_is_no_date_is_damage(created):
+def test_a_time_without_a_date_is_damage(created):
     with pytest.raises(CheckpointDamaged):
         Checkpoint.from_data({**CHECKPOINT.to_data(), "created": created})
 
 
 @pytest.mark.parametrize("created", [0, 253_402_300_799])
-def test_the_first_and_the_last_time_are_dates(created):
+def test_the_first_and_the_last_time_have_dates(created):
     utc(Checkpoint.from_data({**CHECKPOINT.to_data(), "created": created}).created)
 
 
 @pytest.mark.parametrize("created", [float("nan"), float("inf"), 1e20, -1.0])
-def test_no_checkpoint_can_be_made_with_a_time_that_is_no_date(created):
+def test_a_checkpoint_can_t_be_created_with_a_time_without_a_date(created):
     with pytest.raises(InvalidInput, match=r"Checkpoint\.created must be seconds since 1970"):
         attrs.evolve(CHECKPOINT, created=created)
 
 
 @pytest.mark.parametrize("name", [a.name for a in attrs.fields(Checkpoint)] + ["version", "novelty"])
 @pytest.mark.parametrize("depth", [10, 900, 5000])
-def test_what_is_nested_deeply_is_damage(name, depth):
+def test_deeply_nested_data_is_damage(name, depth):
     with pytest.raises(CheckpointDamaged) as caught:
         Checkpoint.from_data({**CHECKPOINT.to_data(), name: nested(depth)})
     assert len(str(caught.value)) < 500
 
 
-def test_a_message_shows_no_more_than_the_begin_of_what_is_wrong():
+def test_a_message_shows_only_the_start_of_a_wrong_value():
     for data in (
         {**CHECKPOINT.to_data(), "x" * 10**6: 1},
         {**CHECKPOINT.to_data(), "part_size": "x" * 10**6},
@@ -275,11 +275,11 @@ def test_a_message_shows_no_more_than_the_begin_of_what_is_wrong():
         assert len(str(caught.value)) < 500
 
 
-# --- receipts --------------------------------------------------------------------------------------------------------
+# --- uploaded parts --------------------------------------------------------------------------------------------------
 
 
-@given(RECEIPTS)
-def test_a_receipt_goes_through_json_and_comes_back_equal(part):
+@given(PARTS)
+def test_an_uploaded_part_survives_json(part):
     assert UploadedPart.from_data(json.loads(json.dumps(part.to_data()))) == part
 
 
@@ -316,16 +316,16 @@ def test_a_receipt_goes_through_json_and_comes_back_equal(part):
         [1, 10, nested(900), None],
     ],
 )
-def test_what_is_no_receipt_is_refused(data):
+def test_data_that_is_not_a_part_is_refused(data):
     with pytest.raises(
         CheckpointDamaged, match=r"not (an uploaded part|the number and size|a CRC-64)|must be a whole number from"
     ):
         UploadedPart.from_data(data)
 
 
-def test_the_highest_number_is_one():
+def test_the_highest_part_number_is_accepted():
     assert UploadedPart.from_data([PART_NUMBER_MAX, 2**64 - 1, "E", None]).part_number == 100_000
 
 
-def test_the_largest_checksum_is_one():
+def test_the_largest_checksum_is_accepted():
     assert UploadedPart.from_data([1, 10, "E", str(2**64 - 1)]).crc64 == 2**64 - 1

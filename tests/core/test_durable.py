@@ -1,4 +1,4 @@
-"""Durable and safe operations on files, which the stores and the local backend share."""
+"""Durable and safe file operations."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from partwise._durable import Untrusted, is_private_group, open_trusted, read, s
 
 OTHER = 12345
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "geteuid"), reason="no user ids: the owner of a file is not known")
+pytestmark = pytest.mark.skipif(not hasattr(os, "geteuid"), reason="the system has no user ids")
 
 
 @pytest.fixture
 def open_place() -> Iterator[Path]:
-    """A directory that other users can reach, unlike those of pytest."""
+    """A directory that other users can access, unlike those of pytest."""
     if os.geteuid() != 0:
         pytest.skip("needs root: only root can act as another user")
     path = Path(tempfile.mkdtemp())
@@ -38,7 +38,7 @@ def open_place() -> Iterator[Path]:
 
 @contextmanager
 def acting_as(uid: int) -> Iterator[None]:
-    """Only the effective user is changed, which is the one that the system's checks use; it can be changed back."""
+    """Change only the effective user, which the checks of the system use, and which can be changed back."""
     os.seteuid(uid)
     try:
         yield
@@ -47,7 +47,7 @@ def acting_as(uid: int) -> Iterator[None]:
 
 
 def open_files() -> int:
-    """How many files this process has open, where the system shows it."""
+    """The number of open files of this process, where the system shows it."""
     return len(list(Path("/proc/self/fd").iterdir())) if sys.platform == "linux" else 0
 
 
@@ -94,11 +94,11 @@ def make_directory(path: Path) -> Path:
     return path
 
 
-# --- what can be trusted ---------------------------------------------------------------------------------------------
+# --- trust -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o644, 0o400, 0o755, 0o000])
-def test_a_file_of_this_user_that_only_he_may_write_is_trusted(tmp_path: Path, mode: int) -> None:
+def test_a_file_that_only_this_user_may_write_is_trusted(tmp_path: Path, mode: int) -> None:
     assert untrusted(make_file(tmp_path / "file", mode).stat()) is None
 
 
@@ -130,7 +130,7 @@ def test_a_directory_that_others_may_write_is_not_trusted(tmp_path: Path, mode: 
     ],
 )
 @pytest.mark.parametrize("flags", [os.O_RDONLY, os.O_WRONLY, os.O_RDWR])
-def test_what_is_not_a_regular_file_is_refused_at_once(
+def test_anything_but_a_regular_file_is_refused_without_blocking(
     tmp_path: Path, make: Callable[[Path], Path], reason: str, flags: int
 ) -> None:
     path = make(tmp_path / "thing")
@@ -147,7 +147,7 @@ def test_what_is_not_a_regular_file_is_refused_at_once(
     ("make", "reason"),
     [(make_file, "is not a directory"), (make_fifo, "is not a directory"), (make_link, "is a symbolic link")],
 )
-def test_what_is_not_a_directory_is_refused_as_one(tmp_path: Path, make: Callable[[Path], Path], reason: str) -> None:
+def test_anything_but_a_directory_is_refused_as_one(tmp_path: Path, make: Callable[[Path], Path], reason: str) -> None:
     with pytest.raises(Untrusted, match=reason):
         open_trusted(str(make(tmp_path / "thing")), directory=True)
 
@@ -160,7 +160,7 @@ def test_a_link_to_a_directory_is_refused_as_one(tmp_path: Path) -> None:
         open_trusted(str(tmp_path / "link"), directory=True)
 
 
-def test_what_is_trusted_is_opened_relative_to_a_directory(tmp_path: Path) -> None:
+def test_a_trusted_file_is_opened_relative_to_a_directory(tmp_path: Path) -> None:
     make_file(make_directory(tmp_path / "directory") / "file")
 
     directory = open_trusted(str(tmp_path / "directory"), directory=True)
@@ -174,7 +174,7 @@ def test_what_is_trusted_is_opened_relative_to_a_directory(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("make", [make_fifo, make_link, make_directory])
-def test_what_is_put_in_the_place_of_a_file_after_the_first_look_is_refused(
+def test_a_file_replaced_after_the_first_check_is_refused(
     tmp_path: Path, make: Callable[[Path], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = make_file(tmp_path / "file")
@@ -196,7 +196,7 @@ def test_what_is_put_in_the_place_of_a_file_after_the_first_look_is_refused(
     assert open_files() == before
 
 
-def test_what_is_missing_is_missing(tmp_path: Path) -> None:
+def test_a_missing_file_raises_file_not_found(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         open_trusted(str(tmp_path / "nothing"))
 
@@ -215,7 +215,7 @@ def test_a_file_of_another_user_is_not_trusted_and_one_of_root_is(open_place: Pa
         open_trusted(str(file))
 
 
-def test_a_file_of_another_user_that_can_t_be_read_is_said_to_be_his(open_place: Path) -> None:
+def test_an_unreadable_file_of_another_user_is_refused_by_its_owner(open_place: Path) -> None:
     file = make_file(open_place / "file", 0o600)
     os.chown(file, OTHER + 1, OTHER + 1)
 
@@ -234,7 +234,7 @@ def test_a_directory_of_another_user_is_not_trusted(open_place: Path) -> None:
         os.close(open_trusted(str(directory), directory=True))
 
 
-def test_without_user_ids_the_kind_alone_tells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_user_ids_only_the_type_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "geteuid")
 
     assert untrusted(make_file(tmp_path / "file", 0o666).stat()) is None
@@ -262,7 +262,7 @@ def test_a_group_is_private_if_it_has_the_name_of_its_user_and_no_other_member(
 
 
 @pytest.mark.parametrize("module", ["grp", "pwd"])
-def test_a_group_that_nothing_is_known_of_is_not_private(monkeypatch: pytest.MonkeyPatch, module: str) -> None:
+def test_an_unknown_group_is_not_private(monkeypatch: pytest.MonkeyPatch, module: str) -> None:
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, module, None)
         assert not is_private_group(os.getgid())
@@ -274,7 +274,7 @@ def test_a_group_that_nothing_is_known_of_is_not_private(monkeypatch: pytest.Mon
 # --- durable ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_directory_that_may_be_written_and_not_read_is_synced_as_far_as_it_goes(open_place: Path) -> None:
+def test_syncing_a_directory_that_may_not_be_read_is_no_error(open_place: Path) -> None:
     box = open_place / "box"
     box.mkdir()
     box.chmod(0o333)
@@ -286,7 +286,7 @@ def test_a_directory_that_may_be_written_and_not_read_is_synced_as_far_as_it_goe
 @pytest.mark.parametrize("code", [errno.EACCES, errno.EPERM, errno.EINVAL, errno.EBADF, errno.ENOSYS, errno.ENOTSUP])
 @pytest.mark.parametrize("call", ["open", "fsync"])
 @pytest.mark.parametrize("form", [str, Path])
-def test_a_directory_that_can_t_be_synced_is_done_without(
+def test_a_directory_that_does_not_support_sync_is_accepted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, call: str, form: Callable[[Path], str | Path]
 ) -> None:
     monkeypatch.setattr(os, call, _failing(code))
@@ -302,7 +302,7 @@ def test_a_directory_whose_sync_fails_is_an_error(tmp_path: Path, monkeypatch: p
         sync_directory(tmp_path)
 
 
-def test_a_directory_is_synced_by_its_descriptor_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_directory_can_be_synced_by_its_descriptor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synced = []
     directory = os.open(tmp_path, os.O_RDONLY)
     monkeypatch.setattr(os, "fsync", lambda file: synced.append(os.fstat(file)))
@@ -321,8 +321,8 @@ def _failing(code: int) -> Callable[..., int]:
     return fail
 
 
-def test_a_file_takes_as_much_memory_as_it_has_bytes(tmp_path):
-    """However large it may be at the most: a process may have a small address space."""
+def test_reading_a_file_allocates_its_size_and_not_the_limit(tmp_path):
+    """Even with a large limit, since little memory may be available."""
     path = tmp_path / "small"
     path.write_bytes(b"ten bytes.")
     tracemalloc.start()

@@ -1,4 +1,4 @@
-"""The checkpoint format as it is documented is the one that is written, and can be read by its description alone."""
+"""The documented checkpoint format is the one that is written, and can be read by its description alone."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ JSON_TYPES = {"integer": int, "text": str, "object": dict, "array": list, "array
 
 @pytest.fixture
 def document(page) -> dict[str, Any]:
-    """What the page defines: its reader."""
+    """The definitions of the page's reader."""
     block = next(
         text for text in re.findall(r"```python\n(.*?)```", page("checkpoint-format"), re.DOTALL) if "def " in text
     )
@@ -37,7 +37,7 @@ def document(page) -> dict[str, Any]:
 
 @pytest.fixture
 def read(document):
-    """The reader of the page. It knows nothing of partwise."""
+    """The reader of the page, which does not use partwise."""
     assert "partwise" not in {name.partition(".")[0] for name in document if not name.startswith("__")}
     return document["read_checkpoint"]
 
@@ -48,7 +48,7 @@ class Enough(Exception):
 
 @pytest.fixture
 def interrupted(tmp_path, monkeypatch) -> Path:
-    """The checkpoint file of an upload that was broken off after some of its parts."""
+    """The checkpoint file of an upload that was interrupted after some of its parts."""
     source = tmp_path / "söurce"
     source.write_bytes(bytes(range(256)) * 40)
 
@@ -66,21 +66,21 @@ def interrupted(tmp_path, monkeypatch) -> Path:
 
 
 def stored(path: Path) -> Checkpoint | None:
-    """What the store itself reads."""
+    """The checkpoint as the store reads it."""
     return FileCheckpointStore(path.parent).load(path.stem)
 
 
-def test_a_checkpoint_is_read_by_the_documented_rules_alone(read, interrupted: Path) -> None:
-    header, receipts = read(interrupted.read_bytes())
+def test_a_checkpoint_can_be_read_by_the_documented_rules_alone(read, interrupted: Path) -> None:
+    header, parts = read(interrupted.read_bytes())
     expected = stored(interrupted)
     assert expected is not None
     assert len(expected.parts) >= 3
     assert header == evolve(expected, parts=()).to_data()
     assert header["options"] == {"content_type": "text/plain", "metadata": {"who": "example"}}
-    assert receipts == {part.part_number: (part.size, part.etag, str(part.crc64)) for part in expected.parts}
+    assert parts == {part.part_number: (part.size, part.etag, str(part.crc64)) for part in expected.parts}
 
 
-def test_wherever_it_is_cut_off_the_reader_and_the_store_agree_on_what_is_torn_and_what_is_damaged(
+def test_the_documented_reader_and_the_store_agree_about_files_truncated_anywhere(
     document, read, interrupted: Path
 ) -> None:
     whole = interrupted.read_bytes()
@@ -106,25 +106,25 @@ def test_wherever_it_is_cut_off_the_reader_and_the_store_agree_on_what_is_torn_a
     assert {"damaged", "set()", "{1}", "{1, 2}"} <= outcomes
 
 
-def test_an_edit_of_any_byte_is_damage_unless_it_makes_a_torn_end(document, read, interrupted: Path) -> None:
+def test_a_changed_byte_is_damage_unless_it_makes_the_end_incomplete(document, read, interrupted: Path) -> None:
     whole = interrupted.read_bytes()
     last = whole.rindex(b"\n")
     for place in range(last):
         with pytest.raises(document["Damaged"]):
             read(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
-    receipts = read(whole)[1]
-    assert set(read(whole[:last] + b"\x0b")[1]) == set(receipts) - {max(receipts)}
+    parts = read(whole)[1]
+    assert set(read(whole[:last] + b"\x0b")[1]) == set(parts) - {max(parts)}
 
 
 def test_every_field_is_documented_with_its_type_and_its_default(section, tables, names) -> None:
-    (header, fingerprint), (receipt,) = (
-        tables(section("checkpoint-format", heading)) for heading in ("The header", "A receipt")
+    (header, fingerprint), (part,) = (
+        tables(section("checkpoint-format", heading)) for heading in ("The header", "A part")
     )
     for documented, value in ((header, Checkpoint), (fingerprint, Fingerprint)):
         assert [names(row["field"])[0] for row in documented if "version" not in row["field"]] == [
             field.name for field in fields(value)
         ]
-    assert len(receipt) == len(fields(UploadedPart))
+    assert len(part) == len(fields(UploadedPart))
     full = evolve(FULL, parts=()).to_data()
     for row in header:
         (name,) = names(row["field"])
@@ -142,9 +142,9 @@ def _plain(value: object) -> object:
     return list(value) if isinstance(value, tuple) else value
 
 
-def test_every_option_that_is_recorded_is_documented_and_so_is_every_one_that_is_not(section, names) -> None:
+def test_recorded_and_unrecorded_options_are_documented(section, names) -> None:
     text = section("checkpoint-format", "The header").partition("The options, each as in")[2]
-    recorded, _, late = text.partition("Those that act later")
+    recorded, _, late = text.partition("The options that act later")
     every = {field.name for field in fields(ObjectOptions)}
     assert set(names(recorded)) & every == set(FULL.to_data()["options"])
     assert set(names(late)) & every == every - set(FULL.to_data()["options"])
@@ -188,12 +188,12 @@ def test_every_field_survives_the_documented_reader(read, tmp_path) -> None:
         store.save(FULL)
         store.append_part(FULL.name, UploadedPart(2, 5, "q"))
         store.append_part(FULL.name, UploadedPart(2, 5, "r", 2**64 - 1))
-    header, receipts = read((tmp_path / f"{FULL.name}.ucp").read_bytes())
+    header, parts = read((tmp_path / f"{FULL.name}.ucp").read_bytes())
     assert Checkpoint.from_data(header) == FULL
-    assert receipts == {2: (5, "r", str(2**64 - 1))}
+    assert parts == {2: (5, "r", str(2**64 - 1))}
 
 
-def test_parts_of_growing_sizes_lie_where_the_formula_says() -> None:
+def test_parts_of_growing_sizes_follow_the_documented_formula() -> None:
     from partwise._engine.plan import PartPlan
 
     size, every = 5, 3
@@ -222,8 +222,8 @@ def test_rows_in_sqlite_have_the_documented_checksums(tmp_path) -> None:
     assert (application, version) == (0x70617274, 1)
 
 
-def test_the_bounds_are_those_that_are_documented(page) -> None:
-    """With the numbers themselves: to change one is to change the format."""
+def test_the_documented_bounds_are_the_actual_ones(page) -> None:
+    """With literal numbers: to change one is to change the format."""
     text = page("checkpoint-format")
     for documented, found, expected in (
         ("| a file | 64 MiB |", _journal.BYTES_MAX, 64 * 2**20),

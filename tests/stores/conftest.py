@@ -1,4 +1,4 @@
-"""What the tests of the stores share: a checkpoint, its parts, and a store of each form."""
+"""Fixtures of the tests of the stores: a checkpoint, its parts, and a store of each kind."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def checkpoint_of(key: str = "exampledir/backup.tar", source: str = "/data/backu
 @define
 class Form:
     """
-    One way to keep checkpoints.
+    A kind of store.
 
     Args:
-        name: for the test's name.
-        open: gives another handle on the same place.
+        name: shown in the test's name.
+        open: returns another handle on the same checkpoints.
     """
 
     name: str
@@ -70,7 +70,7 @@ def form(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
 
 @pytest.fixture(params=[name for name in FORMS if name not in ("explicit file", "beside source")])
 def roomy(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Form:
-    """A form that has room for many checkpoints."""
+    """A kind of store that can hold many checkpoints."""
     return make_form(request.param, tmp_path, monkeypatch)
 
 

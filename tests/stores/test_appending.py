@@ -1,4 +1,4 @@
-"""Lines that are added to the ends of files: which file is written to, and what is left open."""
+"""Appending to files: which file is written to, and which files stay open."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Append = Callable[..., None]
 
 @pytest.fixture
 def path(tmp_path: Path, checkpoint: MakeCheckpoint) -> Path:
-    """A file that holds a checkpoint without parts."""
+    """A file with a checkpoint without parts."""
     path = tmp_path / "checkpoint"
     path.write_bytes(journal.encode(checkpoint()))
     path.chmod(0o600)
@@ -38,7 +38,7 @@ def appender() -> Iterator[Appender]:
 
 @pytest.fixture
 def append(appender: Appender, path: Path, checkpoint: MakeCheckpoint, part: MakePart) -> Append:
-    """Adds the part of this number."""
+    """A function that appends the part of this number."""
 
     def add(number: int, *, keep_open: bool = True, validate: Callable[[Checkpoint], None] = lambda _: None) -> None:
         appender.append(str(path), checkpoint().name, part(number), validate=validate, keep_open=keep_open)
@@ -51,14 +51,14 @@ def numbers(path: Path) -> list[int]:
 
 
 def open_descriptors() -> int:
-    return len(os.listdir("/dev/fd"))  # noqa: PTH208  # names alone, by one call
+    return len(os.listdir("/dev/fd"))  # noqa: PTH208  # only names are needed
 
 
 counts_descriptors = pytest.mark.skipif(not os.path.isdir("/dev/fd"), reason="the number of open files is not known")  # noqa: PTH112
 
 
-def test_a_file_that_was_removed_meanwhile_is_not_written_to(path: Path, append: Append) -> None:
-    """The line would be acknowledged, and be in no file that has a name."""
+def test_nothing_is_appended_to_a_file_that_was_removed(path: Path, append: Append) -> None:
+    """The line would be acknowledged, and then be lost with the file."""
     append(1)
     path.unlink()
 
@@ -66,7 +66,7 @@ def test_a_file_that_was_removed_meanwhile_is_not_written_to(path: Path, append:
         append(2)
 
 
-def test_a_file_that_was_put_in_its_place_is_the_one_that_is_written_to(
+def test_a_file_that_replaced_the_open_one_is_appended_to(
     path: Path, append: Append, checkpoint: MakeCheckpoint
 ) -> None:
     append(1)
@@ -79,7 +79,7 @@ def test_a_file_that_was_put_in_its_place_is_the_one_that_is_written_to(
     assert numbers(path) == [1, 2]
 
 
-def test_what_another_process_added_is_not_written_over(
+def test_a_line_appended_by_another_process_is_kept(
     path: Path, append: Append, checkpoint: MakeCheckpoint, part: MakePart
 ) -> None:
     append(1)
@@ -91,7 +91,7 @@ def test_what_another_process_added_is_not_written_over(
     assert numbers(path) == [1, 7, 2]
 
 
-def test_what_is_torn_is_cut_off_before_the_next_line(path: Path, append: Append) -> None:
+def test_an_incomplete_line_is_removed_before_the_next_append(path: Path, append: Append) -> None:
     append(1, keep_open=False)
     with path.open("ab") as file:
         file.write(b'[2,8388608,"ETAG')
@@ -102,7 +102,7 @@ def test_what_is_torn_is_cut_off_before_the_next_line(path: Path, append: Append
 
 @counts_descriptors
 @pytest.mark.parametrize("keep_open", [True, False])
-def test_a_file_is_open_only_for_as_long_as_it_is_to_be_kept(path: Path, append: Append, keep_open: bool) -> None:
+def test_a_file_stays_open_only_with_keep_open(path: Path, append: Append, keep_open: bool) -> None:
     before = open_descriptors()
     for number in (1, 2, 3):
         append(number, keep_open=keep_open)
@@ -125,15 +125,15 @@ def test_closing_leaves_no_file_open(path: Path, append: Append, appender: Appen
 
 
 @counts_descriptors
-def test_a_file_that_is_damaged_or_not_admitted_is_not_left_open(path: Path, append: Append) -> None:
-    class NotAdmitted(Exception):
+def test_a_damaged_or_invalid_file_is_closed(path: Path, append: Append) -> None:
+    class NotValid(Exception):
         pass
 
     def refuse(_: Checkpoint) -> None:
-        raise NotAdmitted
+        raise NotValid
 
     before = open_descriptors()
-    with pytest.raises(NotAdmitted):
+    with pytest.raises(NotValid):
         append(1, validate=refuse)
     path.write_bytes(b"x" + path.read_bytes()[1:])
     with pytest.raises(journal.CorruptJournal):
@@ -142,9 +142,7 @@ def test_a_file_that_is_damaged_or_not_admitted_is_not_left_open(path: Path, app
     assert open_descriptors() == before
 
 
-def test_a_line_that_the_disk_takes_only_some_of_is_cut_off_again(
-    path: Path, append: Append, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_partially_written_line_is_removed(path: Path, append: Append, monkeypatch: pytest.MonkeyPatch) -> None:
     append(1)
     write = os.write
     monkeypatch.setattr(os, "write", lambda file, data: write(file, data[:9]))
@@ -157,8 +155,8 @@ def test_a_line_that_the_disk_takes_only_some_of_is_cut_off_again(
     assert numbers(path) == [1, 3]
 
 
-def test_the_lines_of_two_threads_do_not_meet(path: Path, append: Append, appender: Appender) -> None:
-    """One thread is held up with the lock that each addition takes: the other waits for it."""
+def test_two_threads_do_not_append_at_the_same_time(path: Path, append: Append, appender: Appender) -> None:
+    """The test holds the lock that each append takes, and the append waits for it."""
     append(1)
     adding = threading.Thread(target=append, args=(2,), daemon=True)
     with appender._lock:
@@ -170,8 +168,8 @@ def test_the_lines_of_two_threads_do_not_meet(path: Path, append: Append, append
     assert numbers(path) == [1, 2]
 
 
-def test_a_forked_child_does_not_wait_for_a_thread_that_it_does_not_have(path: Path, appender: Appender) -> None:
-    """Played: the child finds the lock as it was at that instant, held."""
+def test_a_forked_child_does_not_wait_for_a_lock_of_a_parent_s_thread(path: Path, appender: Appender) -> None:
+    """Simulated: the child finds the lock as it was at the moment of the fork, held."""
     with appender._lock:
         inheriting = threading.Thread(target=appender.close_after_fork, daemon=True)
         inherited_lock = appender._lock
@@ -181,7 +179,7 @@ def test_a_forked_child_does_not_wait_for_a_thread_that_it_does_not_have(path: P
         assert appender._lock is not inherited_lock
 
 
-def test_all_that_was_added_is_the_checkpoints(path: Path, append: Append, checkpoint: MakeCheckpoint, part) -> None:
+def test_all_appended_parts_are_in_the_checkpoint(path: Path, append: Append, checkpoint: MakeCheckpoint, part) -> None:
     for number in (3, 1, 2, 1):
         append(number)
 

@@ -1,4 +1,4 @@
-"""What is read has bounds: sizes, counts, depth, and the work that SQLite does for it."""
+"""Reading is bounded: sizes, counts, nesting, and the work of SQLite."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ SAVED = Checkpoint("oss://bucket", "key", "/data/file", Fingerprint(100, 1), 10,
 
 
 @contextmanager
-def taking_at_most(size: int) -> Iterator[None]:
-    """What is done in it takes no more memory than this at any time."""
+def limited_memory(size: int) -> Iterator[None]:
+    """Fail if the block allocates more memory than this at any time."""
     tracemalloc.start()
     try:
         yield
@@ -40,7 +40,7 @@ def taking_at_most(size: int) -> Iterator[None]:
 
 
 def sealed(*bodies: bytes) -> bytes:
-    """A file whose checksums are right, whatever its lines say."""
+    """A file with these lines and valid checksums."""
     digest = mark = journal._MARK
     lines = []
     for body in bodies:
@@ -55,15 +55,15 @@ HEADER = journal.header_text(SAVED).encode()
 # --- a file ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("begin", [b"", journal.encode(SAVED)], ids=["of zeros", "behind a checkpoint"])
-def test_a_file_of_gibibytes_costs_no_more_than_its_bound(tmp_path: Path, begin: bytes) -> None:
+@pytest.mark.parametrize("begin", [b"", journal.encode(SAVED)], ids=["only zeros", "zeros after a checkpoint"])
+def test_reading_a_file_of_gibibytes_takes_bounded_memory(tmp_path: Path, begin: bytes) -> None:
     store = FileCheckpointStore(tmp_path)
     path = store.path_for(SAVED.name)
     path.write_bytes(begin)
-    os.truncate(path, 3 * 1024 * MIB)  # sparse: it takes no room
+    os.truncate(path, 3 * 1024 * MIB)  # sparse
     path.chmod(0o600)
 
-    with taking_at_most(2 * journal.BYTES_MAX + MIB):
+    with limited_memory(2 * journal.BYTES_MAX + MIB):
         with store.claim(SAVED.name):
             with pytest.raises(CheckpointDamaged):
                 store.append_part(SAVED.name, UploadedPart(1, 10, "e"))
@@ -77,18 +77,18 @@ def test_a_file_of_gibibytes_costs_no_more_than_its_bound(tmp_path: Path, begin:
     Path(str(caught.value.where)).unlink()
 
 
-def test_of_a_file_of_gibibytes_the_name_of_the_upload_costs_one_line(tmp_path: Path) -> None:
+def test_naming_the_upload_of_a_file_of_gibibytes_reads_one_line(tmp_path: Path) -> None:
     store = FileCheckpointStore.for_file(tmp_path / "state.ucp")
     (tmp_path / "state.ucp").write_bytes(journal.encode(SAVED))
     (tmp_path / "state.ucp").chmod(0o600)
     os.truncate(tmp_path / "state.ucp", 3 * 1024 * MIB)
 
-    with taking_at_most(8 * MIB), store.claim(SAVED.name), pytest.raises(CheckpointError, match="'/data/file'"):
+    with limited_memory(8 * MIB), store.claim(SAVED.name), pytest.raises(CheckpointError, match="'/data/file'"):
         FileCheckpointStore.for_file(tmp_path / "state.ucp").claim("another").__enter__()
 
 
 @pytest.mark.parametrize("more", [0, 1])
-def test_a_file_may_be_as_large_as_its_bound_and_not_larger(monkeypatch: pytest.MonkeyPatch, more: int) -> None:
+def test_a_file_may_have_the_maximum_size_but_not_more(monkeypatch: pytest.MonkeyPatch, more: int) -> None:
     data = journal.encode(evolve(SAVED, parts=[UploadedPart(number, 10, "e") for number in range(1, 5)]))
     monkeypatch.setattr(journal, "BYTES_MAX", len(data) - more)
 
@@ -98,9 +98,7 @@ def test_a_file_may_be_as_large_as_its_bound_and_not_larger(monkeypatch: pytest.
 
 @pytest.mark.parametrize("more", [0, 1])
 @pytest.mark.parametrize("line", [1, 2])
-def test_a_line_may_be_as_long_as_its_bound_and_not_longer(
-    monkeypatch: pytest.MonkeyPatch, line: int, more: int
-) -> None:
+def test_a_line_may_have_the_maximum_length_but_not_more(monkeypatch: pytest.MonkeyPatch, line: int, more: int) -> None:
     checkpoint = evolve(SAVED, parts=[UploadedPart(1, 10, "e" * 1000 if line == 2 else "e")])
     data = journal.encode(checkpoint)
     lengths = [len(text) for text in data.split(b"\n")]
@@ -111,7 +109,7 @@ def test_a_line_may_be_as_long_as_its_bound_and_not_longer(
         assert journal.decode(data).checkpoint == checkpoint
 
 
-def test_what_could_not_be_read_again_is_not_written(tmp_path: Path) -> None:
+def test_a_checkpoint_that_could_not_be_read_again_is_not_written(tmp_path: Path) -> None:
     longest = journal.LINE_MAX - len(HEADER) - len(journal._MARK) - journal._END_CHARS
     for store in (FileCheckpointStore(tmp_path), SQLiteCheckpointStore(tmp_path / "uploads.db")):
         for more in (0, 1):
@@ -126,7 +124,7 @@ def test_what_could_not_be_read_again_is_not_written(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("depth", [100, 900, 100_000])
 @pytest.mark.parametrize("where", ["header", "field", "part"])
-def test_what_is_nested_deeply_is_damage(tmp_path: Path, depth: int, where: str) -> None:
+def test_deeply_nested_data_is_damage(tmp_path: Path, depth: int, where: str) -> None:
     nested = b"[" * depth + b"]" * depth
     bodies = {
         "header": [nested],
@@ -144,9 +142,7 @@ def test_what_is_nested_deeply_is_damage(tmp_path: Path, depth: int, where: str)
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "1e20", "-1", "9" * 30, "9" * 5000])
 @pytest.mark.parametrize("field", ["created", "part_size", "size"])
-def test_a_number_that_is_none_or_out_of_range_is_damage_to_its_file_alone(
-    tmp_path: Path, number: str, field: str
-) -> None:
+def test_an_invalid_number_damages_only_its_file(tmp_path: Path, number: str, field: str) -> None:
     data = json.loads(HEADER)
     data["created"] = 1.5
     (data["fingerprint"] if field == "size" else data)[field] = "HERE"
@@ -169,7 +165,7 @@ JSON = st.recursive(
 
 
 @given(st.sampled_from([*json.loads(HEADER), "parts", "abandoned", "created", "options", "novelty"]), JSON)
-def test_whatever_a_sealed_header_says_it_is_a_checkpoint_or_damage(field: str, value: Any) -> None:
+def test_any_header_with_a_valid_checksum_is_a_checkpoint_or_damage(field: str, value: Any) -> None:
     data = sealed(json.dumps({**json.loads(HEADER), field: value}).encode())
     with suppress(journal.CorruptJournal):
         assert journal.decode(data).checkpoint.part_size >= 1
@@ -177,14 +173,14 @@ def test_whatever_a_sealed_header_says_it_is_a_checkpoint_or_damage(field: str, 
 
 @settings(max_examples=50)
 @given(st.lists(JSON | st.lists(JSON, min_size=4, max_size=4), max_size=3))
-def test_whatever_a_sealed_receipt_says_it_is_a_part_or_damage(receipts: list[Any]) -> None:
-    data = sealed(HEADER, *(json.dumps(receipt).encode() for receipt in receipts))
+def test_any_record_with_a_valid_checksum_is_a_part_or_damage(records: list[Any]) -> None:
+    data = sealed(HEADER, *(json.dumps(record).encode() for record in records))
     with suppress(journal.CorruptJournal):
-        assert len(journal.decode(data).checkpoint.parts) <= len(receipts)
+        assert len(journal.decode(data).checkpoint.parts) <= len(records)
 
 
 @given(st.binary(max_size=200), st.integers(0, 200), st.integers(1, 200))
-def test_whatever_a_file_holds_it_is_a_checkpoint_or_damage(noise: bytes, place: int, length: int) -> None:
+def test_any_file_is_a_checkpoint_or_damage(noise: bytes, place: int, length: int) -> None:
     whole = journal.encode(evolve(SAVED, parts=(UploadedPart(1, 10, "e"),)))
     for data in (noise, whole[:place] + noise + whole[place + length :]):
         with suppress(journal.CorruptJournal):
@@ -202,7 +198,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def make(path: Path, *statements: str) -> None:
-    """A database that says it is ours."""
+    """A database with the marks of partwise."""
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         for statement in statements:
             connection.execute(statement)
@@ -217,7 +213,7 @@ ENDLESS = (
     "SELECT x AS name, x AS header, x AS checksum FROM c"
 )
 
-#: Each is a database that looks like ours, and would do something of its own when it is used.
+#: Each is a database that looks like one of partwise, and would run other code when it is used.
 TRAPS = {
     "an endless view": (f"CREATE VIEW checkpoints AS {ENDLESS}", PARTS, DAMAGED),
     "an endless view of parts": (CHECKPOINTS, f"CREATE VIEW parts AS {ENDLESS}", DAMAGED),
@@ -241,7 +237,7 @@ TRAPS = {
 
 
 @pytest.mark.parametrize("trap", TRAPS)
-def test_a_database_whose_tables_are_not_ours_to_the_letter_is_damaged(path: Path, trap: str) -> None:
+def test_a_database_with_any_other_schema_is_damaged(path: Path, trap: str) -> None:
     try:
         make(path, *TRAPS[trap])
     except sqlite3.OperationalError as error:
@@ -251,7 +247,7 @@ def test_a_database_whose_tables_are_not_ours_to_the_letter_is_damaged(path: Pat
     before = path.read_bytes()
 
     with SQLiteCheckpointStore(path) as store:
-        with pytest.raises(CheckpointDamaged, match="not those that partwise creates. It was not changed"):
+        with pytest.raises(CheckpointDamaged, match=r"not those that partwise creates\. It was not changed"):
             list(store.scan())
         with pytest.raises(CheckpointUnwritable, match="its tables are not those"):
             store.save(SAVED)
@@ -264,7 +260,7 @@ def test_a_database_whose_tables_are_not_ours_to_the_letter_is_damaged(path: Pat
     assert path.with_name("uploads.db.damaged").read_bytes() == before
 
 
-def test_a_database_that_was_analyzed_vacuumed_or_laid_out_otherwise_is_still_ours(path: Path) -> None:
+def test_a_database_that_was_analyzed_vacuumed_or_laid_out_otherwise_is_accepted(path: Path) -> None:
     with SQLiteCheckpointStore(path) as store:
         store.save(SAVED)
         with closing(sqlite3.connect(path, isolation_level=None)) as connection:
@@ -286,13 +282,13 @@ def test_a_value_of_many_mebibytes_is_not_read(path: Path) -> None:
             store.load(SAVED.name)
 
 
-def test_parts_of_many_mebibytes_in_all_are_damage(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parts_of_more_than_the_maximum_total_size_are_damage(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(journal, "BYTES_MAX", MIB)
     with SQLiteCheckpointStore(path) as store:
         store.save(SAVED)
         for number in range(1, 41):
             store.append_part(SAVED.name, UploadedPart(number, 10, "e" * (MIB // 4)))
-        with taking_at_most(5 * MIB), pytest.raises(CheckpointDamaged, match="more than 1 MiB") as caught:
+        with limited_memory(5 * MIB), pytest.raises(CheckpointDamaged, match="more than 1 MiB") as caught:
             store.load(SAVED.name)
         with store.claim(SAVED.name), pytest.raises(CheckpointDamaged, match="set aside"):
             store.load(SAVED.name)
@@ -302,7 +298,7 @@ def test_parts_of_many_mebibytes_in_all_are_damage(path: Path, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("ours", [True, False])
-def test_a_schema_of_thousands_of_views_is_not_read_to_its_end(
+def test_a_schema_of_thousands_of_views_is_not_read_to_the_end(
     path: Path, monkeypatch: pytest.MonkeyPatch, ours: bool
 ) -> None:
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
@@ -319,7 +315,7 @@ def test_a_schema_of_thousands_of_views_is_not_read_to_its_end(
         store.load(SAVED.name)
 
 
-def test_more_parts_than_there_can_be_are_damage(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_parts_than_the_maximum_are_damage(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with SQLiteCheckpointStore(path) as store:
         store.save(evolve(SAVED, parts=[UploadedPart(number, 10, "e") for number in (1, 2, 3)]))
         monkeypatch.setattr(sqlite_store, "PART_NUMBER_MAX", 3)
@@ -330,8 +326,8 @@ def test_more_parts_than_there_can_be_are_damage(path: Path, monkeypatch: pytest
         assert caught.value.upload_id == "ID"
 
 
-def test_work_without_end_is_stopped(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever makes it so: the bound does not depend on the schema."""
+def test_endless_work_of_sqlite_is_stopped(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bound does not depend on the schema."""
     monkeypatch.setattr(_database, "_OPERATIONS_MAX", 10_000)
     monkeypatch.setattr(_database, "_OPERATIONS_STEP", 1_000)
     with SQLiteCheckpointStore(path) as store:
@@ -345,7 +341,7 @@ def test_work_without_end_is_stopped(path: Path, monkeypatch: pytest.MonkeyPatch
         assert store.load(SAVED.name) == SAVED
 
 
-def test_the_work_of_one_use_does_not_count_for_the_next(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_operations_of_each_use_are_counted_separately(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_database, "_OPERATIONS_MAX", 2_000)
     monkeypatch.setattr(_database, "_OPERATIONS_STEP", 10)
     with SQLiteCheckpointStore(path) as store, store.claim(SAVED.name):
@@ -354,10 +350,10 @@ def test_the_work_of_one_use_does_not_count_for_the_next(path: Path, monkeypatch
             store.append_part(SAVED.name, UploadedPart(number, 10, "e"))
 
 
-def test_a_file_of_gibibytes_that_is_no_database_costs_nothing(path: Path) -> None:
+def test_a_file_of_gibibytes_that_is_not_a_database_takes_no_memory(path: Path) -> None:
     path.touch(0o600)
     os.truncate(path, 3 * 1024 * MIB)
-    with SQLiteCheckpointStore(path) as store, taking_at_most(MIB), pytest.raises(CheckpointDamaged):
+    with SQLiteCheckpointStore(path) as store, limited_memory(MIB), pytest.raises(CheckpointDamaged):
         store.load(SAVED.name)
 
 
@@ -366,7 +362,7 @@ ROW = st.none() | st.integers(-(2**63), 2**63 - 1) | st.floats() | st.binary(max
 
 @settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(column=st.sampled_from(["header", "record"]), value=ROW, seal=st.booleans())
-def test_whatever_a_row_holds_it_is_a_checkpoint_or_damage(path: Path, column: str, value: Any, seal: bool) -> None:
+def test_any_row_is_a_checkpoint_or_damage(path: Path, column: str, value: Any, seal: bool) -> None:
     table = {"header": "checkpoints", "record": "parts"}[column]
     whose = (SAVED.name,) if column == "header" else (SAVED.name, 1)
     text = value.encode() if isinstance(value, str) else value

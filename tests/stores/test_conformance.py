@@ -1,4 +1,4 @@
-"""Every form of every store passes the public suite, and all of them agree."""
+"""Every kind of store passes the public suite, and all of them agree."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class MemoryHarness(StoreHarness):
 
 
 class PlaceHarness(StoreHarness):
-    """In a directory of its own."""
+    """A harness with a private directory."""
 
     def __init__(self) -> None:
         self.temporary = tempfile.TemporaryDirectory()
@@ -62,7 +62,7 @@ class DirectoryHarness(PlaceHarness):
 
 
 class DefaultDirectoryHarness(PlaceHarness):
-    examples = 5  # the code is that of any directory
+    examples = 5  # the code is the same as for any directory
 
     def __init__(self) -> None:
         super().__init__()
@@ -92,7 +92,7 @@ class ExplicitFileHarness(DirectoryHarness):
 
 
 class BesideSourceHarness(ExplicitFileHarness):
-    examples = 5  # the code is that of any file
+    examples = 5  # the code is the same as for any single file
 
     def open(self) -> FileCheckpointStore:
         return FileCheckpointStore.beside_source()(str(self.root / "backup.tar"))

@@ -1,4 +1,4 @@
-"""What every form of a store does, beyond what the public suite asks of any store."""
+"""The behaviour of every kind of store, beyond the public suite."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from partwise.testing import strategies
 MakeCheckpoint = Callable[..., Checkpoint]
 MakePart = Callable[..., UploadedPart]
 
-# A store keeps what was saved for the example before, as it does from run to run.
+# The store is shared by all examples, as it is by all runs.
 _KEEPS = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @_KEEPS
 @given(saved=strategies.checkpoints())
-def test_what_was_saved_is_loaded_in_every_field_and_in_order(roomy, saved: Checkpoint) -> None:
+def test_a_saved_checkpoint_is_loaded_with_every_field_and_in_order(roomy, saved: Checkpoint) -> None:
     store = roomy.open()
     store.save(saved)
     assert store.load(saved.name) == saved
@@ -37,7 +37,7 @@ def test_what_was_saved_is_loaded_in_every_field_and_in_order(roomy, saved: Chec
 
 @_KEEPS
 @given(saved=strategies.checkpoints(), part=strategies.uploaded_parts())
-def test_a_part_that_is_appended_comes_last_or_takes_the_place_of_its_number(roomy, saved, part) -> None:
+def test_an_appended_part_comes_last_or_replaces_the_part_of_its_number(roomy, saved, part) -> None:
     with roomy.open() as store:
         store.save(saved)
         store.append_part(saved.name, part)
@@ -45,7 +45,7 @@ def test_a_part_that_is_appended_comes_last_or_takes_the_place_of_its_number(roo
         assert store.load(saved.name) == evolve(saved, parts=numbers.values())
 
 
-def test_parts_are_loaded_in_the_order_in_which_they_came(form, checkpoint: MakeCheckpoint, part: MakePart) -> None:
+def test_parts_are_loaded_in_the_order_of_appending(form, checkpoint: MakeCheckpoint, part: MakePart) -> None:
     saved = checkpoint(parts=(part(5), part(2)))
     with form.open() as store, store.claim(saved.name):
         store.save(saved)
@@ -54,7 +54,7 @@ def test_parts_are_loaded_in_the_order_in_which_they_came(form, checkpoint: Make
         assert store.load(saved.name).parts == (part(5, 2), part(2), part(9, 2), part(1, 2))
 
 
-def test_saving_a_checkpoint_that_names_a_part_twice_keeps_the_last(form, checkpoint: MakeCheckpoint, part: MakePart):
+def test_saving_a_checkpoint_with_a_part_number_twice_keeps_the_last(form, checkpoint: MakeCheckpoint, part: MakePart):
     saved = checkpoint(parts=(part(1), part(2), part(1, 2)))
     with form.open() as store:
         store.save(saved)
@@ -62,7 +62,7 @@ def test_saving_a_checkpoint_that_names_a_part_twice_keeps_the_last(form, checkp
 
 
 @pytest.mark.parametrize("name", ["", None, 5, b"bytes"], ids=repr)
-def test_a_name_is_a_text_that_is_not_empty(form, name: object, part: MakePart) -> None:
+def test_a_name_must_be_a_text_that_is_not_empty(form, name: object, part: MakePart) -> None:
     with form.open() as store:
         for call in (
             lambda: store.claim(name).__enter__(),
@@ -74,7 +74,7 @@ def test_a_name_is_a_text_that_is_not_empty(form, name: object, part: MakePart) 
                 call()
 
 
-def test_names_of_any_characters_are_claimed_side_by_side(roomy) -> None:
+def test_names_of_any_characters_are_claimed_independently(roomy) -> None:
     names = ["a", "A", "a/b", "a\0", "..", "\ud800", "\ud83d\ude00", "\U0001f600", "n" * 10_000, "0" * 32, "0" * 64]
     with roomy.open() as store:
         claims = [store.claim(name) for name in names]
@@ -87,7 +87,7 @@ def test_names_of_any_characters_are_claimed_side_by_side(roomy) -> None:
             claim.__exit__(None, None, None)
 
 
-def test_a_second_claim_says_which_upload_it_is_and_what_to_do(form, checkpoint: MakeCheckpoint) -> None:
+def test_the_error_of_a_second_claim_names_the_upload_and_has_a_hint(form, checkpoint: MakeCheckpoint) -> None:
     saved = checkpoint()
     with form.open() as store, form.open() as other, store.claim(saved.name):
         store.save(saved)
@@ -98,13 +98,13 @@ def test_a_second_claim_says_which_upload_it_is_and_what_to_do(form, checkpoint:
         assert word in str(caught.value)
 
 
-def test_a_claim_is_refused_before_there_is_a_checkpoint_too(form, checkpoint: MakeCheckpoint) -> None:
+def test_a_second_claim_is_refused_before_there_is_a_checkpoint(form, checkpoint: MakeCheckpoint) -> None:
     name = checkpoint().name
     with form.open() as store, store.claim(name), pytest.raises(CheckpointBusy, match=name):
         store.claim(name).__enter__()
 
 
-def test_a_claim_that_was_refused_leaves_the_first_one_as_it_is(form, checkpoint: MakeCheckpoint) -> None:
+def test_a_refused_claim_does_not_affect_the_first_one(form, checkpoint: MakeCheckpoint) -> None:
     name = checkpoint().name
     with form.open() as store, store.claim(name):
         for _ in range(3):
@@ -112,7 +112,7 @@ def test_a_claim_that_was_refused_leaves_the_first_one_as_it_is(form, checkpoint
                 store.claim(name).__enter__()
 
 
-def test_a_claim_can_be_left_by_another_thread(form, checkpoint: MakeCheckpoint) -> None:
+def test_a_claim_can_be_released_by_another_thread(form, checkpoint: MakeCheckpoint) -> None:
     name = checkpoint().name
     with form.open() as store:
         claim = store.claim(name)
@@ -124,7 +124,7 @@ def test_a_claim_can_be_left_by_another_thread(form, checkpoint: MakeCheckpoint)
             assert store.load(name) is None
 
 
-def test_a_claim_outlives_the_closing_of_the_store(form, checkpoint: MakeCheckpoint, part: MakePart) -> None:
+def test_a_claim_lasts_after_the_store_is_closed(form, checkpoint: MakeCheckpoint, part: MakePart) -> None:
     saved = checkpoint()
     store, other = form.open(), form.open()
     with store.claim(saved.name):
@@ -138,21 +138,21 @@ def test_a_claim_outlives_the_closing_of_the_store(form, checkpoint: MakeCheckpo
     other.close()
 
 
-def test_scan_after_close_is_refused_before_anything_is_asked_of_it(form) -> None:
+def test_scan_after_close_raises_before_it_is_iterated_over(form) -> None:
     store = form.open()
     store.close()
     with pytest.raises(StoreClosed, match=type(store).__name__):
         store.scan()
 
 
-def test_the_repr_says_that_a_store_is_closed(form) -> None:
+def test_the_repr_shows_that_a_store_is_closed(form) -> None:
     store = form.open()
     assert "closed" not in repr(store)
     store.close()
     assert "closed" in repr(store)
 
 
-def test_a_pickled_store_has_the_same_place_and_no_claim(form, checkpoint: MakeCheckpoint) -> None:
+def test_a_pickled_store_has_the_same_location_and_no_claim(form, checkpoint: MakeCheckpoint) -> None:
     saved = checkpoint()
     with form.open() as store, store.claim(saved.name):
         if isinstance(store, MemoryCheckpointStore):
@@ -167,7 +167,7 @@ def test_a_pickled_store_has_the_same_place_and_no_claim(form, checkpoint: MakeC
                 copy.claim(saved.name).__enter__()
 
 
-def test_a_store_that_is_dropped_without_closing_warns_of_nothing(form, checkpoint: MakeCheckpoint, part: MakePart):
+def test_a_store_that_is_collected_without_closing_causes_no_warning(form, checkpoint: MakeCheckpoint, part: MakePart):
     saved = checkpoint()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -195,14 +195,14 @@ def test_uploads_in_many_threads_keep_every_part(roomy, checkpoint: MakeCheckpoi
         assert {found.name: found for found in store.scan()} == expected
 
 
-def test_of_saves_at_the_same_time_one_stands_whole(form, checkpoint: MakeCheckpoint, part: MakePart) -> None:
+def test_of_concurrent_saves_one_is_kept_complete(form, checkpoint: MakeCheckpoint, part: MakePart) -> None:
     versions = [checkpoint(upload_id=str(n), parts=tuple(part(p, n) for p in range(1, 20))) for n in range(8)]
     with form.open() as store, ThreadPoolExecutor(8) as pool:
         list(pool.map(store.save, versions))
         assert store.load(versions[0].name) in versions
 
 
-def test_handles_that_append_in_turn_do_not_disturb_each_other(form, checkpoint: MakeCheckpoint, part: MakePart):
+def test_handles_that_append_in_turn_keep_each_other_s_parts(form, checkpoint: MakeCheckpoint, part: MakePart):
     saved = checkpoint()
     with form.open() as one, form.open() as other:
         one.save(saved)

@@ -1,4 +1,4 @@
-"""The file store: places, modes, crashes, full disks, and what is missing on other systems."""
+"""The file store: paths, modes, crashes, full disks, and features that other systems lack."""
 
 from __future__ import annotations
 
@@ -43,10 +43,12 @@ def refuse(error: int) -> Callable[..., object]:
     return call
 
 
-# --- places ----------------------------------------------------------------------------------------------------------
+# --- paths -----------------------------------------------------------------------------------------------------------
 
 
-def test_the_default_directory_is_in_the_user_s_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checkpoint):
+def test_the_default_directory_is_in_the_user_s_state_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checkpoint
+):
     monkeypatch.setattr("platformdirs.user_state_path", lambda name, **_: tmp_path / name)
     store = FileCheckpointStore()
     assert not (tmp_path / "partwise").exists(), "nothing is made before it is needed"
@@ -55,7 +57,7 @@ def test_the_default_directory_is_in_the_user_s_state(tmp_path: Path, monkeypatc
     assert store.path_for(checkpoint().name).is_file()
 
 
-def test_without_a_home_the_default_directory_is_refused_with_the_way_out(monkeypatch, checkpoint) -> None:
+def test_without_a_home_directory_the_error_has_a_hint(monkeypatch, checkpoint) -> None:
     monkeypatch.setattr("platformdirs.user_state_path", lambda *_, **__: Path("~/.local/state/partwise"))
     store = FileCheckpointStore()
     with pytest.raises(CheckpointUnwritable, match="Name a directory"):
@@ -63,7 +65,7 @@ def test_without_a_home_the_default_directory_is_refused_with_the_way_out(monkey
     assert "without a directory" in repr(store)
 
 
-def test_a_relative_directory_stays_where_it_was_named(tmp_path: Path, monkeypatch, checkpoint) -> None:
+def test_a_relative_directory_does_not_follow_the_working_directory(tmp_path: Path, monkeypatch, checkpoint) -> None:
     monkeypatch.chdir(tmp_path)
     store = FileCheckpointStore("there")
     (tmp_path / "elsewhere").mkdir()
@@ -73,14 +75,14 @@ def test_a_relative_directory_stays_where_it_was_named(tmp_path: Path, monkeypat
 
 
 @pytest.mark.parametrize("place", ["", "nul\0byte", b"nul\0byte", "\ud800", 5], ids=repr)
-def test_what_can_t_be_a_path_is_refused(place: object) -> None:
+def test_an_invalid_path_is_refused(place: object) -> None:
     with pytest.raises(InvalidInput, match="is given by its path"):
         FileCheckpointStore(place)  # type: ignore[arg-type]  # on purpose
     with pytest.raises(InvalidInput, match="is given by its path"):
         FileCheckpointStore.for_file(place)  # type: ignore[arg-type]  # on purpose
 
 
-def test_names_that_are_not_plain_go_to_files_of_plain_names(tmp_path: Path) -> None:
+def test_any_name_has_a_file_with_a_plain_name(tmp_path: Path) -> None:
     store = FileCheckpointStore(tmp_path)
     names = ["a", "A", "a/b", "../a", "nul\0", "\ud800", "F" * 32, "f" * 31, "f" * 32 + "\n", "n" * 5000, "CON"]
     paths = {store.path_for(name) for name in names} | {store.path_for("f" * 32)}
@@ -91,7 +93,7 @@ def test_names_that_are_not_plain_go_to_files_of_plain_names(tmp_path: Path) -> 
 
 
 @posix_only
-def test_files_and_directories_that_are_made_are_for_their_owner_alone(tmp_path: Path, checkpoint, part) -> None:
+def test_created_files_and_directories_are_private(tmp_path: Path, checkpoint, part) -> None:
     saved = checkpoint()
     old = os.umask(0)
     try:
@@ -111,13 +113,13 @@ def test_files_and_directories_that_are_made_are_for_their_owner_alone(tmp_path:
 
 
 @posix_only
-def test_a_directory_that_is_there_keeps_its_mode(tmp_path: Path, checkpoint) -> None:
+def test_an_existing_directory_keeps_its_mode(tmp_path: Path, checkpoint) -> None:
     tmp_path.chmod(0o755)
     FileCheckpointStore(tmp_path).save(checkpoint())
     assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o755
 
 
-def test_nothing_is_left_but_the_checkpoint_and_after_delete_nothing(directory, tmp_path: Path, checkpoint, part):
+def test_only_the_checkpoint_is_left_and_nothing_after_delete(directory, tmp_path: Path, checkpoint, part):
     saved = checkpoint()
     with directory.claim(saved.name):
         directory.save(saved)
@@ -136,7 +138,7 @@ def one_file(tmp_path: Path) -> FileCheckpointStore:
     return FileCheckpointStore.for_file(tmp_path / "state.ucp")
 
 
-def test_another_upload_is_refused_by_name_and_neither_is_touched(one_file, tmp_path: Path, checkpoint, part) -> None:
+def test_another_upload_is_refused_by_name_and_neither_is_changed(one_file, tmp_path: Path, checkpoint, part) -> None:
     here, other = checkpoint(parts=(part(1),)), checkpoint("other.tar", "/data/other.tar")
     one_file.save(here)
     before = (tmp_path / "state.ucp").read_bytes()
@@ -167,7 +169,7 @@ def test_another_upload_is_refused_while_the_first_one_appends(one_file, checkpo
     assert one_file.load(here.name).parts == (part(1), part(3))
 
 
-def test_a_damaged_file_of_another_upload_is_still_its(one_file, tmp_path: Path, checkpoint, part) -> None:
+def test_a_damaged_file_of_another_upload_still_belongs_to_it(one_file, tmp_path: Path, checkpoint, part) -> None:
     one_file.save(checkpoint(parts=(part(1), part(2))))
     path = tmp_path / "state.ucp"
     path.write_bytes(path.read_bytes().replace(b"ETAG-1", b"ETAG-X"))
@@ -184,7 +186,7 @@ def test_all_names_of_one_file_share_one_claim(one_file, checkpoint) -> None:
 
 
 @posix_only
-def test_two_ways_to_one_file_are_one_place(one_file, tmp_path: Path, checkpoint) -> None:
+def test_two_paths_to_one_file_share_one_claim(one_file, tmp_path: Path, checkpoint) -> None:
     one_file.save(checkpoint())
     (tmp_path / "way").symlink_to(tmp_path)
     link = FileCheckpointStore.for_file(tmp_path / "way" / "state.ucp")
@@ -194,7 +196,7 @@ def test_two_ways_to_one_file_are_one_place(one_file, tmp_path: Path, checkpoint
     assert one_file.load(checkpoint().name).upload_id == "another"
 
 
-def test_a_file_that_never_was_a_checkpoint_is_not_touched(tmp_path: Path, checkpoint, part, caplog) -> None:
+def test_a_file_that_never_was_a_checkpoint_is_not_changed(tmp_path: Path, checkpoint, part, caplog) -> None:
     precious = tmp_path / "backup.tar"
     precious.write_bytes(b"precious bytes\n" * 10)
     saved = checkpoint()
@@ -214,7 +216,7 @@ def test_a_file_that_never_was_a_checkpoint_is_not_touched(tmp_path: Path, check
     assert list(tmp_path.iterdir()) == [precious]
 
 
-def test_an_empty_file_is_a_place_for_a_checkpoint(tmp_path: Path, checkpoint) -> None:
+def test_an_empty_file_can_be_used_for_a_checkpoint(tmp_path: Path, checkpoint) -> None:
     (tmp_path / "empty").touch()
     store = FileCheckpointStore.for_file(tmp_path / "empty")
     with store.claim(checkpoint().name):
@@ -224,7 +226,7 @@ def test_an_empty_file_is_a_place_for_a_checkpoint(tmp_path: Path, checkpoint) -
         assert store.load(checkpoint().name) == checkpoint()
 
 
-def test_the_directory_of_one_file_is_not_made(tmp_path: Path, checkpoint) -> None:
+def test_the_directory_of_a_single_file_is_not_created(tmp_path: Path, checkpoint) -> None:
     store = FileCheckpointStore.for_file(tmp_path / "missing" / "state.ucp")
     with pytest.raises(CheckpointUnwritable, match="there is no directory"):
         store.claim(checkpoint().name).__enter__()
@@ -233,8 +235,8 @@ def test_the_directory_of_one_file_is_not_made(tmp_path: Path, checkpoint) -> No
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names")
-def test_a_pipe_is_no_place_and_is_not_waited_for(tmp_path: Path, checkpoint) -> None:
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no FIFOs")
+def test_a_fifo_is_refused_without_blocking(tmp_path: Path, checkpoint) -> None:
     os.mkfifo(tmp_path / "pipe")
     store = FileCheckpointStore.for_file(tmp_path / "pipe")
     with pytest.raises(CheckpointUnwritable, match="not a regular file"):
@@ -264,7 +266,7 @@ def test_a_source_that_is_not_a_file_has_no_checkpoint_beside_it(source: str) ->
 # --- by URL ----------------------------------------------------------------------------------------------------------
 
 
-def test_file_alone_is_the_default_directory() -> None:
+def test_a_file_url_without_a_path_is_the_default_directory() -> None:
     assert repr(open_url("File:")) == repr(FileCheckpointStore())
 
 
@@ -322,7 +324,7 @@ def test_under_the_claim_a_damaged_file_is_set_aside(directory, tmp_path: Path, 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_reader_without_the_claim_leaves_a_damaged_file_to_its_owner(directory, tmp_path: Path, checkpoint, part):
+def test_a_reader_without_the_claim_does_not_move_a_damaged_file(directory, tmp_path: Path, checkpoint, part):
     saved = checkpoint(parts=(part(1), part(2)))
     directory.save(saved)
     bad = damage(directory, saved)
@@ -333,7 +335,7 @@ def test_a_reader_without_the_claim_leaves_a_damaged_file_to_its_owner(directory
     assert directory.path_for(saved.name).read_bytes() == bad
 
 
-def test_a_damaged_file_that_can_t_be_set_aside_is_told_of_and_replaced(directory, checkpoint, part, monkeypatch):
+def test_a_damaged_file_that_can_t_be_set_aside_is_reported_and_replaced(directory, checkpoint, part, monkeypatch):
     saved = checkpoint(parts=(part(1), part(2)))
     directory.save(saved)
     damage(directory, saved)
@@ -346,7 +348,7 @@ def test_a_damaged_file_that_can_t_be_set_aside_is_told_of_and_replaced(director
         assert directory.load(saved.name) == saved
 
 
-def test_a_damaged_file_is_not_added_to(directory, checkpoint, part) -> None:
+def test_nothing_is_appended_to_a_damaged_file(directory, checkpoint, part) -> None:
     saved = checkpoint(parts=(part(1), part(2)))
     directory.save(saved)
     bad = damage(directory, saved)
@@ -356,10 +358,8 @@ def test_a_damaged_file_is_not_added_to(directory, checkpoint, part) -> None:
 
 
 @pytest.mark.parametrize("own", [True, False])
-def test_an_upload_of_another_version_is_given_to_be_aborted_only_under_its_own_name(
-    directory, checkpoint, own: bool
-) -> None:
-    """Its checkpoint can't be read, but may be a copy, of an upload that is alive."""
+def test_the_upload_id_of_another_version_is_reported_only_under_its_own_name(directory, checkpoint, own: bool) -> None:
+    """The checkpoint can't be read, and may be a copy of that of an upload in progress."""
     saved, other = checkpoint(), checkpoint("other.tar")
     body = json.dumps({**(saved if own else other).to_data(), "version": 3}).encode()
     directory.save(saved)
@@ -370,7 +370,7 @@ def test_an_upload_of_another_version_is_given_to_be_aborted_only_under_its_own_
     assert caught.value.upload_id == (saved.upload_id if own else None)
 
 
-def test_a_copy_under_another_name_is_not_trusted_and_its_upload_not_given_away(directory, checkpoint, part) -> None:
+def test_a_copy_under_another_name_is_not_trusted_and_its_upload_id_not_reported(directory, checkpoint, part) -> None:
     saved, other = checkpoint(), checkpoint("other.tar")
     directory.save(saved)
     directory.path_for(other.name).write_bytes(directory.path_for(saved.name).read_bytes())
@@ -385,7 +385,7 @@ def test_a_copy_under_another_name_is_not_trusted_and_its_upload_not_given_away(
             directory.load(other.name)
 
 
-def test_a_torn_last_record_is_cut_off_before_the_next_one(directory, checkpoint, part) -> None:
+def test_an_incomplete_last_line_is_removed_before_the_next_one(directory, checkpoint, part) -> None:
     saved = checkpoint(parts=(part(1), part(2)))
     directory.save(saved)
     path = directory.path_for(saved.name)
@@ -396,7 +396,7 @@ def test_a_torn_last_record_is_cut_off_before_the_next_one(directory, checkpoint
     assert b"\0" not in path.read_bytes()
 
 
-def test_an_unreadable_file_is_neither_damaged_nor_absent(directory, checkpoint, monkeypatch) -> None:
+def test_an_unreadable_file_is_neither_damaged_nor_missing(directory, checkpoint, monkeypatch) -> None:
     directory.save(checkpoint())
     monkeypatch.setattr(files, "read", refuse(errno.EACCES))
     with pytest.raises(CheckpointError, match="can't be read") as caught:
@@ -408,7 +408,9 @@ def test_an_unreadable_file_is_neither_damaged_nor_absent(directory, checkpoint,
 # --- scanning --------------------------------------------------------------------------------------------------------
 
 
-def test_what_can_t_be_read_is_logged_and_left_out_of_a_scan(directory, tmp_path, checkpoint, part, caplog) -> None:
+def test_unreadable_checkpoints_are_logged_and_left_out_of_a_scan(
+    directory, tmp_path, checkpoint, part, caplog
+) -> None:
     good, bad = checkpoint("good"), checkpoint("bad", parts=(part(1), part(2)))
     for saved in (good, bad):
         directory.save(saved)
@@ -424,7 +426,7 @@ def test_what_can_t_be_read_is_logged_and_left_out_of_a_scan(directory, tmp_path
     assert directory.path_for(bad.name).exists()
 
 
-def test_what_vanishes_during_a_scan_is_passed_over(directory, checkpoint, caplog) -> None:
+def test_a_checkpoint_deleted_during_a_scan_is_skipped(directory, checkpoint, caplog) -> None:
     saved = [checkpoint(str(number)) for number in range(3)]
     for one in saved:
         directory.save(one)
@@ -444,7 +446,7 @@ def test_a_directory_that_can_t_be_listed_is_an_error_and_not_an_empty_scan(tmp_
     assert list(FileCheckpointStore(tmp_path / "missing").scan()) == []
 
 
-def test_nothing_but_scan_lists_the_directory(directory, checkpoint, part, monkeypatch) -> None:
+def test_only_scan_lists_the_directory(directory, checkpoint, part, monkeypatch) -> None:
     monkeypatch.setattr(os, "scandir", refuse(errno.EIO))
     monkeypatch.setattr(os, "listdir", refuse(errno.EIO))
     saved = checkpoint()
@@ -461,7 +463,7 @@ def test_nothing_but_scan_lists_the_directory(directory, checkpoint, part, monke
 
 
 @pytest.mark.parametrize("first", [True, False], ids=["first save", "later save"])
-def test_a_save_that_dies_at_any_step_leaves_the_old_or_the_new_one_whole(tmp_path: Path, checkpoint, part, first):
+def test_a_save_killed_at_any_step_leaves_the_old_or_the_new_one_complete(tmp_path: Path, checkpoint, part, first):
     old, new = checkpoint(parts=(part(1),)), checkpoint(upload_id="another", parts=(part(2), part(3)))
     found = []
     step = 0
@@ -515,7 +517,7 @@ def test_a_save_is_synced_before_it_is_renamed_and_its_directory_after(directory
     assert calls == ["write", "fsync", "replace", "fsync"]
 
 
-def test_a_large_save_that_is_written_in_pieces_is_whole(directory, checkpoint, part, monkeypatch) -> None:
+def test_a_large_save_with_short_writes_is_complete(directory, checkpoint, part, monkeypatch) -> None:
     saved = checkpoint(parts=tuple(part(number) for number in range(1, 50)))
     real = os.write
     monkeypatch.setattr(os, "write", lambda file, data: real(file, data[:100]))
@@ -523,7 +525,7 @@ def test_a_large_save_that_is_written_in_pieces_is_whole(directory, checkpoint, 
     assert directory.load(saved.name) == saved
 
 
-def test_an_append_that_dies_at_any_step_leaves_the_part_or_not_and_others_can_follow(tmp_path, checkpoint, part):
+def test_an_append_killed_at_any_step_does_not_prevent_later_ones(tmp_path, checkpoint, part):
     old = checkpoint(parts=(part(1),))
     new = evolve(old, parts=(part(1), part(2)))
     found = []
@@ -539,7 +541,7 @@ def test_an_append_that_dies_at_any_step_leaves_the_part_or_not_and_others_can_f
 
 
 @pytest.mark.parametrize("cutting_back_fails", [False, True])
-def test_an_append_to_a_full_disk_fails_and_later_ones_can_follow(
+def test_an_append_to_a_full_disk_fails_and_does_not_prevent_later_ones(
     directory, checkpoint, part, monkeypatch, cutting_back_fails: bool
 ) -> None:
     saved = checkpoint()
@@ -564,7 +566,9 @@ def test_an_append_to_a_full_disk_fails_and_later_ones_can_follow(
         assert directory.load(saved.name).parts == (part(1), part(3))
 
 
-def test_a_temporary_file_that_can_t_be_removed_is_no_obstacle(directory, tmp_path: Path, checkpoint, monkeypatch):
+def test_a_temporary_file_that_can_t_be_removed_does_not_prevent_a_save(
+    directory, tmp_path: Path, checkpoint, monkeypatch
+):
     saved = checkpoint()
     (tmp_path / f"{saved.name}.ucp.tmp").write_bytes(b"half")
     with directory.claim(saved.name), monkeypatch.context() as patch:
@@ -574,22 +578,22 @@ def test_a_temporary_file_that_can_t_be_removed_is_no_obstacle(directory, tmp_pa
     assert (tmp_path / f"{saved.name}.ucp.tmp").read_bytes() == b"half"
 
 
-def test_what_is_in_the_place_of_the_temporary_file_is_neither_written_to_nor_removed(tmp_path: Path) -> None:
-    (tmp_path / "temporary").write_bytes(b"of somebody")
+def test_an_entry_with_the_name_of_the_temporary_file_is_not_changed(tmp_path: Path) -> None:
+    (tmp_path / "temporary").write_bytes(b"of another program")
     with pytest.raises(FileExistsError):
         files.replace(str(tmp_path / "new"), b"data", str(tmp_path / "temporary"))
-    assert (tmp_path / "temporary").read_bytes() == b"of somebody"
+    assert (tmp_path / "temporary").read_bytes() == b"of another program"
     assert not (tmp_path / "new").exists()
 
 
-def test_a_delete_that_fails_is_told_of(directory, checkpoint, monkeypatch) -> None:
+def test_a_failed_delete_is_reported(directory, checkpoint, monkeypatch) -> None:
     directory.save(checkpoint())
     monkeypatch.setattr(os, "unlink", refuse(errno.EACCES))
     with pytest.raises(CheckpointUnwritable, match="Make that path writable"):
         directory.delete(checkpoint().name)
 
 
-def test_a_temporary_file_of_a_dead_process_is_no_obstacle_and_goes(directory, tmp_path: Path, checkpoint) -> None:
+def test_the_temporary_file_of_a_killed_process_is_removed(directory, tmp_path: Path, checkpoint) -> None:
     saved = checkpoint()
     (tmp_path / f"{saved.name}.ucp.tmp").write_bytes(b"half")
     with directory.claim(saved.name):
@@ -602,7 +606,7 @@ def test_a_temporary_file_of_a_dead_process_is_no_obstacle_and_goes(directory, t
 
 
 def test_a_forked_child_shares_no_open_file_with_its_parent(directory, checkpoint, part, monkeypatch) -> None:
-    # Played by another process id: what a child does can't be seen from here otherwise.
+    # Simulated by another process id: the test can't observe a real child.
     closed = []
     real = os.close
     saved = checkpoint()
@@ -623,7 +627,9 @@ def test_a_forked_child_shares_no_open_file_with_its_parent(directory, checkpoin
 # --- the cost of a part ----------------------------------------------------------------------------------------------
 
 
-def test_a_part_costs_one_write_of_one_line_however_many_there_were(directory, checkpoint, part, monkeypatch) -> None:
+def test_appending_a_part_is_one_write_of_one_line_after_any_number_of_parts(
+    directory, checkpoint, part, monkeypatch
+) -> None:
     calls: list[tuple[str, int]] = []
     saved = checkpoint()
     with directory.claim(saved.name):
@@ -644,7 +650,7 @@ def test_a_part_costs_one_write_of_one_line_however_many_there_were(directory, c
     assert max(size for _, size in calls) < 100
 
 
-def test_no_file_is_open_once_the_claim_is_left(directory, checkpoint, part, monkeypatch) -> None:
+def test_no_file_is_open_after_the_claim(directory, checkpoint, part, monkeypatch) -> None:
     opened, closed = [], []
     real_close = os.close
     for name in ("create_private", "open_trusted"):
@@ -667,10 +673,10 @@ def test_no_file_is_open_once_the_claim_is_left(directory, checkpoint, part, mon
     assert opened[-1] in closed
 
 
-# --- places that can't be used ---------------------------------------------------------------------------------------
+# --- unusable paths --------------------------------------------------------------------------------------------------
 
 
-def test_a_file_where_the_directory_should_be_is_told_of_at_the_claim(tmp_path: Path, checkpoint) -> None:
+def test_a_file_in_place_of_the_directory_is_reported_at_the_claim(tmp_path: Path, checkpoint) -> None:
     (tmp_path / "file").touch()
     for directory in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(CheckpointUnwritable, match=r"(?i)not a directory") as caught:
@@ -679,7 +685,7 @@ def test_a_file_where_the_directory_should_be_is_told_of_at_the_claim(tmp_path: 
         assert "keep the checkpoint elsewhere" in caught.value.hint
 
 
-def test_a_directory_where_the_file_should_be_is_told_of(tmp_path: Path, checkpoint) -> None:
+def test_a_directory_in_place_of_the_file_is_reported(tmp_path: Path, checkpoint) -> None:
     (tmp_path / "state.ucp").mkdir()
     store = FileCheckpointStore.for_file(tmp_path / "state.ucp")
     with pytest.raises(CheckpointUnwritable, match="not a regular file"):
@@ -687,7 +693,7 @@ def test_a_directory_where_the_file_should_be_is_told_of(tmp_path: Path, checkpo
 
 
 def as_nobody(action: Callable[[], None]) -> int:
-    """Do it in a child that has no privileges, since the rights of a directory do not bind root; its exit status."""
+    """Call it in an unprivileged child, since permissions do not bind root; return the exit status."""
     pid = os.fork()
     if not pid:
         try:
@@ -703,10 +709,10 @@ def as_nobody(action: Callable[[], None]) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
-@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # of a fork beside other threads
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # about a fork while other threads run
 @pytest.mark.parametrize("leftover_lock", [False, True])
-def test_a_read_only_directory_is_told_of_at_the_claim(tmp_path: Path, checkpoint, part, leftover_lock: bool) -> None:
+def test_a_read_only_directory_is_reported_at_the_claim(tmp_path: Path, checkpoint, part, leftover_lock: bool) -> None:
     saved = checkpoint()
     place = tmp_path / "place"
     store = FileCheckpointStore(place)
@@ -735,23 +741,23 @@ def test_a_read_only_directory_is_told_of_at_the_claim(tmp_path: Path, checkpoin
         place.chmod(0o755)
 
 
-def test_a_place_that_is_no_directory_is_not_taken_for_one(tmp_path: Path) -> None:
+def test_a_path_that_is_not_a_directory_is_refused_as_one(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(NotADirectoryError, match="is not a directory"):
         files.check_directory(str(tmp_path / "file"))
 
 
-def test_a_root_that_is_missing_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
-    # As a drive may be on Windows.
+def test_a_missing_root_directory_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Like a drive on Windows.
     monkeypatch.setattr(os.path, "isdir", lambda _: False)
     with pytest.raises(OSError, match="is not a directory"):
         files.make_directories(str(Path(os.sep).resolve()), private=True)
 
 
-# --- what other systems lack -----------------------------------------------------------------------------------------
+# --- features that other systems lack --------------------------------------------------------------------------------
 
 
-def test_a_directory_that_can_t_be_synced_is_done_without(directory, checkpoint, monkeypatch) -> None:
+def test_a_directory_that_does_not_support_sync_is_accepted(directory, checkpoint, monkeypatch) -> None:
     monkeypatch.delattr(os, "O_DIRECTORY", raising=False)
     real = os.open
 
@@ -765,7 +771,7 @@ def test_a_directory_that_can_t_be_synced_is_done_without(directory, checkpoint,
     assert directory.load(checkpoint().name) == checkpoint()
 
 
-def test_a_directory_whose_sync_fails_is_told_of(directory, checkpoint, monkeypatch) -> None:
+def test_a_directory_whose_sync_fails_is_reported(directory, checkpoint, monkeypatch) -> None:
     real = os.fsync
 
     def failing(file: int) -> None:
@@ -778,7 +784,7 @@ def test_a_directory_whose_sync_fails_is_told_of(directory, checkpoint, monkeypa
         directory.save(checkpoint())
 
 
-def test_the_fullest_sync_there_is_is_used(directory, checkpoint, monkeypatch) -> None:
+def test_the_most_complete_sync_of_the_system_is_used(directory, checkpoint, monkeypatch) -> None:
     synced = []
 
     class Fcntl:
@@ -799,13 +805,13 @@ def test_the_fullest_sync_there_is_is_used(directory, checkpoint, monkeypatch) -
     assert synced == ["plain", "plain"]
 
 
-def test_without_fcntl_files_are_synced_by_the_plain_call(directory, checkpoint, monkeypatch) -> None:
+def test_without_fcntl_files_are_synced_by_fsync(directory, checkpoint, monkeypatch) -> None:
     monkeypatch.setattr(files, "fcntl", None)
     directory.save(checkpoint())
     assert directory.load(checkpoint().name) == checkpoint()
 
 
-def test_files_are_opened_as_binary_where_that_makes_a_difference(directory, checkpoint, monkeypatch) -> None:
+def test_files_are_opened_in_binary_mode_where_it_exists(directory, checkpoint, monkeypatch) -> None:
     monkeypatch.setattr(os, "O_BINARY", 1 << 30, raising=False)
     real = os.open
     seen = []
@@ -819,28 +825,28 @@ def test_files_are_opened_as_binary_where_that_makes_a_difference(directory, che
     assert seen[0]
 
 
-def test_a_directory_that_appears_meanwhile_is_fine(tmp_path: Path, monkeypatch) -> None:
+def test_a_directory_created_by_another_process_at_the_same_time_is_accepted(tmp_path: Path, monkeypatch) -> None:
     real = os.mkdir
     monkeypatch.setattr(os, "mkdir", lambda path, mode: (real(path, mode), real(path, mode)))
     files.make_directories(str(tmp_path / "one" / "two"), private=True)
     assert (tmp_path / "one" / "two").is_dir()
 
 
-def test_a_directory_that_vanishes_at_once_is_told_of(tmp_path: Path, checkpoint, monkeypatch) -> None:
+def test_a_directory_removed_at_the_same_time_is_reported(tmp_path: Path, checkpoint, monkeypatch) -> None:
     store = FileCheckpointStore(tmp_path / "one")
     monkeypatch.setattr(os, "mkdir", lambda path, mode: None)
     with pytest.raises(CheckpointUnwritable, match="there is no directory"):
         store.claim(checkpoint().name).__enter__()
 
 
-def test_a_file_in_the_place_of_the_directory_of_one_file_is_told_of(tmp_path: Path, checkpoint) -> None:
+def test_a_file_in_place_of_the_directory_of_a_single_file_is_reported(tmp_path: Path, checkpoint) -> None:
     (tmp_path / "file").touch()
     store = FileCheckpointStore.for_file(tmp_path / "file" / "state.ucp")
     with pytest.raises(CheckpointUnwritable, match="is not a directory"):
         store.claim(checkpoint().name).__enter__()
 
 
-def test_a_file_that_appears_where_a_directory_is_made_is_told_of(tmp_path: Path, monkeypatch) -> None:
+def test_a_file_created_in_place_of_the_directory_at_the_same_time_is_reported(tmp_path: Path, monkeypatch) -> None:
     def taken(path: str, mode: int) -> None:
         Path(path).touch()
         raise FileExistsError(errno.EEXIST, "File exists")
@@ -850,8 +856,8 @@ def test_a_file_that_appears_where_a_directory_is_made_is_told_of(tmp_path: Path
         files.make_directories(str(tmp_path / "one"), private=True)
 
 
-def test_opening_the_store_brings_no_more_than_it_needs() -> None:
-    # In a process of its own, since this one has everything already.
+def test_opening_the_store_imports_no_more_than_it_needs() -> None:
+    # In a new process, since this one has imported everything already.
     code = "import sys; before = set(sys.modules); import partwise.stores.file; print(*set(sys.modules) - before)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     brought = set(done.stdout.split())

@@ -1,4 +1,4 @@
-"""A checkpoint in a file: what is told from damage, and what never comes out of it."""
+"""The text of a checkpoint: damage is detected, and never yields a wrong checkpoint."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def prefixes(whole: Checkpoint) -> list[Checkpoint]:
 
 @pytest.fixture(params=["directory", "explicit file"])
 def reopened(request: pytest.FixtureRequest, tmp_path, whole: Checkpoint) -> Iterator[Callable[[bytes], object]]:
-    """What `load` makes of a file of these bytes: the checkpoint, or the damage."""
+    """A function that loads a file of these bytes and returns the checkpoint or the error."""
     store = FileCheckpointStore(tmp_path)
     if request.param == "explicit file":
         store = FileCheckpointStore.for_file(store.path_for(whole.name))
@@ -56,10 +56,10 @@ def reopened(request: pytest.FixtureRequest, tmp_path, whole: Checkpoint) -> Ite
     store.close()
 
 
-# --- what it looks like ----------------------------------------------------------------------------------------------
+# --- the text --------------------------------------------------------------------------------------------------------
 
 
-def test_a_file_is_lines_of_ascii_that_a_person_can_read(text: bytes, whole: Checkpoint) -> None:
+def test_a_file_is_readable_lines_of_ascii(text: bytes, whole: Checkpoint) -> None:
     first, *lines = text.decode("ascii").splitlines()
     mark, rest = first.split(" ", 1)
     assert mark == "partwise-checkpoint/1"
@@ -67,7 +67,7 @@ def test_a_file_is_lines_of_ascii_that_a_person_can_read(text: bytes, whole: Che
     assert [json.loads(line.split(" ")[0])[:2] for line in lines] == [[1, 8388608], [2, 8388608], [3, 8388608]]
 
 
-def test_each_checksum_is_over_the_one_before_and_the_text(text: bytes) -> None:
+def test_each_checksum_covers_the_previous_one_and_the_text(text: bytes) -> None:
     before = b"partwise-checkpoint/1 "
     for line in text.removeprefix(before).splitlines():
         body, checksum = line.rsplit(b" ", 1)
@@ -75,21 +75,21 @@ def test_each_checksum_is_over_the_one_before_and_the_text(text: bytes) -> None:
         assert checksum == before.hex().encode()
 
 
-def test_lone_surrogates_and_odd_characters_come_back_as_they_were(checkpoint: MakeCheckpoint) -> None:
+def test_lone_surrogates_and_unusual_characters_are_kept(checkpoint: MakeCheckpoint) -> None:
     odd = checkpoint(key="\u2028\U0001f4e6\n\0\x7f\"'\\", source="/a/\udcff\ud800")
     assert journal.decode(journal.encode(odd)).checkpoint == odd
 
 
 @given(checkpoint=strategies.checkpoints())
 @settings(max_examples=50, deadline=None)
-def test_what_is_written_is_read(checkpoint: Checkpoint) -> None:
+def test_a_written_checkpoint_is_read_unchanged(checkpoint: Checkpoint) -> None:
     data = journal.encode(checkpoint)
     found = journal.decode(data)
     assert (found.checkpoint, found.length) == (checkpoint, len(data))
 
 
 @given(part=strategies.uploaded_parts())
-def test_a_receipt_is_written_as_its_plain_data(part: UploadedPart) -> None:
+def test_a_part_is_written_as_its_plain_data(part: UploadedPart) -> None:
     assert journal.part_text(part) == json.dumps(part.to_data(), separators=(",", ":"))
 
 
@@ -97,7 +97,7 @@ def test_a_receipt_is_written_as_its_plain_data(part: UploadedPart) -> None:
 
 
 @pytest.mark.parametrize("flip", [0x01, 0x80, 0xFF])
-def test_a_byte_that_was_edited_anywhere_never_gives_anything_false(
+def test_a_changed_byte_anywhere_never_yields_a_wrong_checkpoint(
     text: bytes, prefixes: list[Checkpoint], reopened: Callable[[bytes], object], flip: int
 ) -> None:
     for position in range(len(text)):
@@ -110,7 +110,7 @@ def test_a_byte_that_was_edited_anywhere_never_gives_anything_false(
             assert isinstance(found, CheckpointDamaged), f"byte {position}"
 
 
-def test_a_byte_that_became_a_newline_or_zero_never_gives_anything_false(text: bytes, prefixes, reopened) -> None:
+def test_a_byte_changed_to_a_newline_or_zero_never_yields_a_wrong_checkpoint(text: bytes, prefixes, reopened) -> None:
     for position in range(len(text)):
         for byte in b"\n\0":
             if text[position] != byte:
@@ -118,7 +118,7 @@ def test_a_byte_that_became_a_newline_or_zero_never_gives_anything_false(text: b
                 assert isinstance(found, CheckpointDamaged) or found in prefixes, f"byte {position}"
 
 
-def test_a_file_that_was_cut_at_any_length_loses_parts_from_its_end_at_most(text: bytes, prefixes, reopened) -> None:
+def test_a_file_truncated_at_any_length_loses_only_parts_at_its_end(text: bytes, prefixes, reopened) -> None:
     ends = [position + 1 for position, byte in enumerate(text) if byte == ord("\n")]
     for length in range(len(text)):
         found = reopened(text[:length])
@@ -129,24 +129,24 @@ def test_a_file_that_was_cut_at_any_length_loses_parts_from_its_end_at_most(text
             assert isinstance(found, CheckpointDamaged), f"cut at {length}"
 
 
-def test_zeros_at_the_end_are_torn(text: bytes, prefixes, reopened) -> None:
+def test_zeros_at_the_end_are_an_incomplete_line(text: bytes, prefixes, reopened) -> None:
     ends = [position + 1 for position, byte in enumerate(text) if byte == ord("\n")]
     for length in range(ends[0], len(text) + 1):
         found = reopened(text[:length] + bytes(4096))
         assert found == prefixes[sum(end <= length for end in ends) - 1], f"zeros from {length}"
 
 
-def test_zeros_before_a_good_line_are_damage(text: bytes, reopened) -> None:
+def test_zeros_before_a_valid_line_are_damage(text: bytes, reopened) -> None:
     *lines, last = text.splitlines(keepends=True)
     assert isinstance(reopened(b"".join(lines) + bytes(100) + last), CheckpointDamaged)
 
 
 @pytest.mark.parametrize("torn", [b"", b"\0", b"\0" * 4096, b"partwise", b"\n", b"\n\n"], ids=repr)
-def test_what_has_no_whole_first_line_is_damage(reopened, torn: bytes) -> None:
+def test_a_file_without_a_complete_first_line_is_damage(reopened, torn: bytes) -> None:
     assert isinstance(reopened(torn), CheckpointDamaged)
 
 
-def test_lines_in_another_order_dropped_or_doubled_are_damage(text: bytes, reopened) -> None:
+def test_reordered_removed_or_duplicated_lines_are_damage(text: bytes, reopened) -> None:
     header, *lines = text.splitlines(keepends=True)
     for edited in (
         [header, lines[1], lines[0], lines[2]],
@@ -173,7 +173,7 @@ def test_lines_of_another_checkpoint_are_damage(text: bytes, whole: Checkpoint, 
         assert isinstance(reopened(b"".join(edited)), CheckpointDamaged)
 
 
-def test_the_upload_id_is_told_where_the_first_line_verifies(text: bytes, whole: Checkpoint, reopened) -> None:
+def test_the_upload_id_is_reported_if_the_first_line_verifies(text: bytes, whole: Checkpoint, reopened) -> None:
     damage = reopened(text[:-40] + b"?" + text[-39:])
     assert isinstance(damage, CheckpointDamaged)
     assert (damage.upload_id, damage.name) == ("UPLOAD", whole.name)
@@ -183,7 +183,7 @@ def test_the_upload_id_is_told_where_the_first_line_verifies(text: bytes, whole:
 
 
 def sealed(*bodies: bytes) -> bytes:
-    """A file whose checksums are right, whatever it says."""
+    """A file with these lines and valid checksums."""
     before, lines = b"partwise-checkpoint/1 ", []
     for body in bodies:
         before = journal.checksum(before, body)
@@ -198,7 +198,7 @@ def test_another_format_is_refused_by_its_number(text: bytes, reopened) -> None:
     assert "format 1" in damage.message
 
 
-def test_another_version_of_the_plain_form_is_refused_by_its_number_and_its_upload_is_told(whole, reopened) -> None:
+def test_another_version_of_the_fields_is_refused_by_its_number_and_its_upload_id_is_reported(whole, reopened) -> None:
     data = {**whole.to_data(), "version": 7, "something": "new"}
     damage = reopened(sealed(json.dumps(data).encode()))
     assert isinstance(damage, CheckpointDamaged)
@@ -215,7 +215,7 @@ def test_another_version_of_the_plain_form_is_refused_by_its_number_and_its_uplo
     ],
     ids=lambda body: repr(body[:30]),
 )
-def test_a_first_line_that_is_sealed_and_makes_no_sense_is_damage(reopened, header: bytes) -> None:
+def test_an_invalid_first_line_with_a_valid_checksum_is_damage(reopened, header: bytes) -> None:
     damage = reopened(sealed(header))
     assert isinstance(damage, CheckpointDamaged)
     assert damage.upload_id is None
@@ -230,23 +230,23 @@ def test_a_first_line_that_is_sealed_and_makes_no_sense_is_damage(reopened, head
     ],
     ids=lambda body: repr(body[:30]),
 )
-def test_a_line_that_is_sealed_and_is_no_receipt_is_damage(whole: Checkpoint, reopened, record: bytes) -> None:
+def test_an_invalid_part_with_a_valid_checksum_is_damage(whole: Checkpoint, reopened, record: bytes) -> None:
     damage = reopened(sealed(journal.header_text(whole).encode(), record))
     assert isinstance(damage, CheckpointDamaged)
     assert damage.upload_id == "UPLOAD"
 
 
 @given(data=st.binary(max_size=300) | st.binary(max_size=300).map(lambda rest: b"partwise-checkpoint/1 " + rest))
-def test_bytes_of_any_kind_are_damage_and_nothing_else(data: bytes) -> None:
+def test_arbitrary_bytes_are_damage(data: bytes) -> None:
     for read in (journal.decode, journal.decode_header):
         with pytest.raises(journal.CorruptJournal):
             read(data)
 
 
-# --- is it ours? -----------------------------------------------------------------------------------------------------
+# --- recognising a checkpoint ----------------------------------------------------------------------------------------
 
 
-def test_what_was_a_checkpoint_once_is_known_after_an_edit(text: bytes) -> None:
+def test_a_damaged_checkpoint_still_looks_like_one(text: bytes) -> None:
     for position in range(len(text)):
         assert journal.looks_like_checkpoint(text[:position])
         assert journal.looks_like_checkpoint(text[:position] + b"?" + text[position + 1 :])
@@ -256,7 +256,7 @@ def test_what_was_a_checkpoint_once_is_known_after_an_edit(text: bytes) -> None:
 @pytest.mark.parametrize(
     "data", [b"\x1f\x8b\x08", b"[magic]", b"Hello, world", b"\xef\xbb\xbfpartwise-checkpoint/1", b"\n"]
 )
-def test_what_never_was_a_checkpoint_is_not_taken_for_one(data: bytes) -> None:
+def test_a_file_that_never_was_a_checkpoint_does_not_look_like_one(data: bytes) -> None:
     assert not journal.looks_like_checkpoint(data)
 
 
@@ -271,6 +271,6 @@ def test_what_never_was_a_checkpoint_is_not_taken_for_one(data: bytes) -> None:
         (b"abcdeXXX", False),
     ],
 )
-def test_what_differs_in_a_byte_of_four_is_nearly_the_same_and_no_more(found: bytes, is_nearly: bool) -> None:
-    """A damaged checkpoint is set aside; a file that never was one is not touched."""
+def test_bytes_are_mostly_equal_if_at_most_one_of_four_differs(found: bytes, is_nearly: bool) -> None:
+    """A damaged checkpoint is set aside; a file that never was one is not changed."""
     assert journal.mostly_equal(found, b"abcdefgh"[: len(found)]) is is_nearly

@@ -1,4 +1,4 @@
-"""Claims across processes: who holds one, when it ends, and what is left of it."""
+"""Claims across processes: exclusion, release, and the files that are left."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from partwise.stores import _locks
 from partwise.stores.file import FileCheckpointStore
 from partwise.stores.sqlite import SQLiteCheckpointStore
 
-forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
-#: From 3.12 on, Python warns of a fork if there are other threads, as a test runner may have.
+forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
+#: From 3.12 on, Python warns about a fork while other threads run, as in a test runner.
 may_fork = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 posix_only = pytest.mark.skipif(os.name == "nt", reason="Windows removes the lock file in its own way")
 
@@ -31,7 +31,7 @@ NAME = "0123456789abcdef" * 2
 
 
 @posix_only
-def test_a_lock_file_is_for_its_user_alone(tmp_path: Path) -> None:
+def test_a_lock_file_is_private(tmp_path: Path) -> None:
     path = tmp_path / "state.lock"
     before = os.umask(0)
     try:
@@ -42,8 +42,8 @@ def test_a_lock_file_is_for_its_user_alone(tmp_path: Path) -> None:
     assert mode == 0o600
 
 
-def test_a_forked_child_does_not_wait_for_a_thread_that_took_the_table_of_claims() -> None:
-    """Played: the child finds the table's lock as it was at that instant, held."""
+def test_a_forked_child_does_not_wait_for_the_lock_of_the_table_of_claims() -> None:
+    """Simulated: the child finds the lock of the table as it was at the moment of the fork, held."""
     inherited = _locks._held_lock
     with inherited:
         _locks._clear_after_fork()
@@ -52,7 +52,7 @@ def test_a_forked_child_does_not_wait_for_a_thread_that_took_the_table_of_claims
 
 @pytest.fixture(params=["directory", "explicit file", "sqlite"])
 def opens(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The expression that opens the store, for this process and for others."""
+    """The expression that opens the store, in this process and in others."""
     return {
         "directory": f"FileCheckpointStore({str(tmp_path / 'place')!r})",
         "explicit file": f"FileCheckpointStore.for_file({str(tmp_path / 'state.ucp')!r})",
@@ -62,7 +62,7 @@ def opens(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture
 def store(opens: str) -> Iterator[FileCheckpointStore | SQLiteCheckpointStore]:
-    with eval(opens) as opened:  # the same text as in the other processes
+    with eval(opens) as opened:  # the same expression as in the other processes
         yield opened
 
 
@@ -72,7 +72,7 @@ def locks(tmp_path: Path) -> list[str]:
 
 @contextmanager
 def another_process(opens: str, code: str) -> Iterator[subprocess.Popen[str]]:
-    """A process that opens the store as `store` and runs the code; it is dead when the context is left."""
+    """A process that opens the store as `store` and runs the code; killed when the context ends."""
     lines = (
         "import os, sys, time, threading, subprocess",
         "from partwise.errors import CheckpointBusy",
@@ -101,7 +101,7 @@ def line_from(process: subprocess.Popen[str]) -> str:
 HOLDS = "with store.claim(NAME): say('held'); sys.stdin.read()"
 
 
-def test_a_claim_of_another_process_is_refused_and_free_once_it_is_killed(opens, store, tmp_path: Path) -> None:
+def test_the_claim_of_another_process_is_released_when_it_is_killed(opens, store, tmp_path: Path) -> None:
     with another_process(opens, HOLDS) as process:
         assert line_from(process) == "held"
         with pytest.raises(CheckpointBusy, match="another process"):
@@ -113,7 +113,7 @@ def test_a_claim_of_another_process_is_refused_and_free_once_it_is_killed(opens,
     assert locks(tmp_path) == []
 
 
-def test_a_claim_of_another_process_is_free_once_it_is_left(opens, store, tmp_path: Path) -> None:
+def test_the_claim_of_another_process_can_be_taken_after_its_release(opens, store, tmp_path: Path) -> None:
     with another_process(opens, HOLDS) as process:
         assert line_from(process) == "held"
         process.communicate("")
@@ -169,12 +169,12 @@ with store.claim(NAME):
 
 @forks
 @may_fork
-def test_a_forked_child_that_leaves_the_context_ends_nothing(opens, store, tmp_path: Path) -> None:
+def test_a_forked_child_that_leaves_the_context_releases_nothing(opens, store, tmp_path: Path) -> None:
     claim = store.claim(NAME)
     claim.__enter__()
     child = os.fork()
     if not child:
-        # The child must not return into pytest, and has to leave by the door that cleans up.
+        # The child must not return into pytest, but must run the clean-up of the context.
         try:
             claim.__exit__(None, None, None)
         finally:
@@ -204,7 +204,7 @@ def test_a_forked_child_holds_none_of_its_parent_s_claims(store) -> None:
 
 
 @posix_only
-def test_never_two_hold_the_claim_and_nothing_is_left(opens, store, tmp_path: Path) -> None:
+def test_a_claim_is_exclusive_and_leaves_no_files(opens, store, tmp_path: Path) -> None:
     witness = tmp_path / "witness"
     code = f"""
 import random
@@ -245,7 +245,7 @@ say(f"{{len(overlaps)}} {{len(held)}}")
     assert locks(tmp_path) == []
 
 
-# --- what locks may be like elsewhere --------------------------------------------------------------------------------
+# --- locks of other systems ------------------------------------------------------------------------------------------
 
 
 def refuse(error: int) -> Callable[..., object]:
@@ -255,7 +255,9 @@ def refuse(error: int) -> Callable[..., object]:
     return call
 
 
-def test_where_a_process_can_t_lock_itself_out_its_own_table_does(store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_table_refuses_second_claims_where_a_process_can_t_lock_itself_out(
+    store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Yielding:
         def __init__(self, *args: object, fallback_to_soft: bool = True, **kwargs: object) -> None: ...
         def acquire(self, **kwargs: object) -> None: ...
@@ -269,7 +271,7 @@ def test_where_a_process_can_t_lock_itself_out_its_own_table_does(store, monkeyp
 
 
 @posix_only
-def test_two_ways_to_a_directory_are_one_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_paths_to_a_directory_share_one_claim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "place").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "place")
     monkeypatch.setattr(_locks, "_acquire", lambda path: filelock.FileLock(path + "2"))
@@ -292,7 +294,7 @@ def test_a_file_system_without_locks_is_refused(store, monkeypatch: pytest.Monke
     assert isinstance(caught.value.__cause__, OSError)
 
 
-def test_a_lock_file_that_can_t_be_removed_stays_and_is_no_obstacle(store, tmp_path: Path, monkeypatch) -> None:
+def test_a_lock_file_that_can_t_be_removed_does_not_prevent_a_claim(store, tmp_path: Path, monkeypatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(os, "unlink", refuse(errno.EACCES))
         with store.claim(NAME):
@@ -305,7 +307,7 @@ def test_a_lock_file_that_can_t_be_removed_stays_and_is_no_obstacle(store, tmp_p
 
 @posix_only
 def test_a_lock_file_is_removed_while_its_lock_is_still_held(store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Otherwise another uploader could lock it in between, and a third one would lock a new file of that name."""
+    """Otherwise another process could lock it in between, and a third one would lock a new file of that name."""
     fcntl = pytest.importorskip("fcntl")
     removed = []
     real = os.unlink
@@ -323,7 +325,7 @@ def test_a_lock_file_is_removed_while_its_lock_is_still_held(store, monkeypatch:
     assert removed
 
 
-def test_a_file_in_the_place_of_the_lock_that_has_content_is_not_touched(tmp_path: Path) -> None:
+def test_a_file_with_content_in_place_of_the_lock_is_not_changed(tmp_path: Path) -> None:
     lock = tmp_path / "poetry.lock"
     lock.write_text("[metadata]\n")
     with pytest.raises(CheckpointUnwritable, match="is not a lock file"):
@@ -331,7 +333,7 @@ def test_a_file_in_the_place_of_the_lock_that_has_content_is_not_touched(tmp_pat
     assert lock.read_text() == "[metadata]\n"
 
 
-def test_an_interrupt_in_the_block_frees_the_claim(store, tmp_path: Path) -> None:
+def test_an_interrupt_in_the_block_releases_the_claim(store, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), store.claim(NAME):
         raise KeyboardInterrupt
     assert locks(tmp_path) == []
@@ -339,7 +341,7 @@ def test_an_interrupt_in_the_block_frees_the_claim(store, tmp_path: Path) -> Non
         pass
 
 
-def test_a_context_that_is_dropped_frees_the_claim(store) -> None:
+def test_a_collected_context_releases_the_claim(store) -> None:
     def claims_and_forgets() -> None:
         store.claim(NAME).__enter__()
 
@@ -348,7 +350,7 @@ def test_a_context_that_is_dropped_frees_the_claim(store) -> None:
         pass
 
 
-def test_an_interrupt_while_a_claim_is_let_go_of_does_not_hold_it_for_ever(store, monkeypatch) -> None:
+def test_an_interrupt_during_the_release_of_a_claim_does_not_keep_it(store, monkeypatch) -> None:
     class Interrupted(WeakValueDictionary):
         def pop(self, *arguments):
             raise KeyboardInterrupt

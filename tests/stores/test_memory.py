@@ -1,4 +1,4 @@
-"""The store in memory: what only it has."""
+"""The store in memory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MakeCheckpoint = Callable[..., Checkpoint]
 MakePart = Callable[..., UploadedPart]
 
 
-def test_a_snapshot_has_what_was_there_and_shares_nothing(checkpoint: MakeCheckpoint, part: MakePart) -> None:
+def test_a_snapshot_is_an_independent_copy(checkpoint: MakeCheckpoint, part: MakePart) -> None:
     saved = checkpoint()
     store = MemoryCheckpointStore()
     store.save(saved)
@@ -28,24 +28,24 @@ def test_a_snapshot_has_what_was_there_and_shares_nothing(checkpoint: MakeCheckp
     assert snapshot.load(saved.name) == evolve(saved, parts=(part(2),))
 
 
-def test_what_is_in_the_store_changes_with_no_mapping_outside(checkpoint: MakeCheckpoint) -> None:
+def test_the_store_shares_no_mapping_with_its_callers(checkpoint: MakeCheckpoint) -> None:
     metadata = {"a": "1"}
     saved = checkpoint(options=ObjectOptions(metadata=metadata))
     store = MemoryCheckpointStore()
     store.save(saved)
     kept = saved.options.metadata
     for mapping in (metadata, kept):
-        mapping["a"] = "changed"  # type: ignore[index]  # frozen by custom only
+        mapping["a"] = "changed"  # type: ignore[index]  # frozen by convention only
     first = store.load(saved.name)
     assert first is not None
     assert first.options.metadata == {"a": "1"}
-    first.options.metadata["a"] = "changed"  # type: ignore[index]  # likewise
+    first.options.metadata["a"] = "changed"  # type: ignore[index]  # frozen by convention only
     [scanned] = store.scan()
     assert scanned.options.metadata == {"a": "1"}
 
 
 @pytest.mark.parametrize("ends", [None, KeyError(), KeyboardInterrupt(), GeneratorExit()], ids=repr)
-def test_a_claim_ends_however_its_block_does(ends: BaseException | None) -> None:
+def test_a_claim_is_released_however_its_block_ends(ends: BaseException | None) -> None:
     store = MemoryCheckpointStore()
     with suppress(BaseException), store.claim("name"):
         if ends is not None:
@@ -54,7 +54,9 @@ def test_a_claim_ends_however_its_block_does(ends: BaseException | None) -> None
         pass
 
 
-def test_what_is_gone_may_be_deleted_and_takes_no_more_parts(part: MakePart, checkpoint: MakeCheckpoint) -> None:
+def test_a_deleted_checkpoint_can_be_deleted_again_but_not_appended_to(
+    part: MakePart, checkpoint: MakeCheckpoint
+) -> None:
     store = MemoryCheckpointStore()
     store.save(checkpoint())
     for _ in range(2):
@@ -84,7 +86,7 @@ def test_a_closed_handle_refuses_everything(part: MakePart, checkpoint: MakeChec
     assert list(handle.scan()) == []
 
 
-def test_nobody_holds_a_claim_in_a_snapshot(checkpoint: MakeCheckpoint) -> None:
+def test_no_claim_is_held_in_a_snapshot(checkpoint: MakeCheckpoint) -> None:
     store = MemoryCheckpointStore()
     with store.claim("name"):
         with store.snapshot().claim("name"):
@@ -93,7 +95,7 @@ def test_nobody_holds_a_claim_in_a_snapshot(checkpoint: MakeCheckpoint) -> None:
             store.claim("name").__enter__()
 
 
-def test_handles_share_the_memory_and_close_each_for_itself(checkpoint: MakeCheckpoint) -> None:
+def test_handles_share_the_memory_and_are_closed_separately(checkpoint: MakeCheckpoint) -> None:
     store = MemoryCheckpointStore()
     handle = store.handle()
     handle.save(checkpoint())
@@ -110,7 +112,7 @@ def test_a_claim_holds_through_every_handle() -> None:
         pass
 
 
-def test_a_carried_checkpoint_is_put_in_and_taken_out_as_plain_data(checkpoint: MakeCheckpoint, part: MakePart) -> None:
+def test_a_checkpoint_kept_as_plain_data_is_saved_and_loaded_again(checkpoint: MakeCheckpoint, part: MakePart) -> None:
     row = checkpoint(parts=(part(1),)).to_data()
     store = MemoryCheckpointStore()
     store.save(Checkpoint.from_data(row))
@@ -120,7 +122,7 @@ def test_a_carried_checkpoint_is_put_in_and_taken_out_as_plain_data(checkpoint: 
     assert taken.to_data() == checkpoint(parts=(part(1), part(2))).to_data()
 
 
-def test_a_url_of_one_name_stands_for_one_memory(checkpoint: MakeCheckpoint) -> None:
+def test_urls_with_the_same_name_share_one_memory(checkpoint: MakeCheckpoint) -> None:
     with open_url("memory://of this test") as one, open_url("memory://of%20this%20test") as other:
         one.save(checkpoint())
         assert other.load(checkpoint().name) == checkpoint()
@@ -131,12 +133,12 @@ def test_a_url_of_one_name_stands_for_one_memory(checkpoint: MakeCheckpoint) -> 
 @pytest.mark.parametrize(
     "url", ["memory:name", "memory://name/more", "memory://name?x", "memory://name#x", "file:", ""]
 )
-def test_a_url_that_says_more_than_a_name_is_refused(url: str) -> None:
+def test_a_url_with_more_than_a_name_is_refused(url: str) -> None:
     with pytest.raises(InvalidInput, match="memory://NAME"):
         open_url(url)
 
 
-def test_the_repr_says_how_many_there_are(checkpoint: MakeCheckpoint) -> None:
+def test_the_repr_shows_the_number_of_checkpoints(checkpoint: MakeCheckpoint) -> None:
     store = MemoryCheckpointStore()
     store.save(checkpoint())
     assert repr(store) == "<MemoryCheckpointStore of 1>"

@@ -1,4 +1,4 @@
-"""What others may have put where checkpoints are: it is not trusted, not followed, not waited for, and not removed."""
+"""Entries planted by others where checkpoints are: not trusted, followed, waited for, or removed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from partwise.stores import _locks
 from partwise.stores.file import FileCheckpointStore
 from partwise.stores.sqlite import SQLiteCheckpointStore
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "geteuid"), reason="no user ids: the owner of a file is not known")
+pytestmark = pytest.mark.skipif(not hasattr(os, "geteuid"), reason="the system has no user ids")
 
 VICTIM, ATTACKER = 12345, 54321
 PART = 1000
@@ -37,11 +37,11 @@ _PART = UploadedPart(1, 1, "etag")
 Plant = Callable[[Path], Path]
 
 
-# --- what is planted -------------------------------------------------------------------------------------------------
+# --- planted entries -------------------------------------------------------------------------------------------------
 
 
 def link_to_a_file(path: Path) -> Path:
-    """A link to something precious, which must stay as it is."""
+    """A link to a valuable file, which must not change."""
     precious = path.parent / "precious"
     precious.write_bytes(b"precious")
     path.symlink_to(precious)
@@ -97,11 +97,11 @@ def everything(place: Path) -> set[tuple[int, int, int, int]]:
     return {identity(path) for path in place.rglob("*")}
 
 
-# --- a whole upload beside each of them ------------------------------------------------------------------------------
+# --- an upload with each of them -------------------------------------------------------------------------------------
 
 
 def new_bucket() -> MemoryBackend:
-    """An empty one, always of the same name."""
+    """An empty bucket, always with the same name."""
     return MemoryBackend("bucket", limits=PartLimits())
 
 
@@ -132,7 +132,7 @@ def name(source: Path) -> str:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("ending", [".ucp", ".ucp.lock", ".ucp.tmp", ".ucp.damaged"])
-def test_nothing_that_is_planted_in_a_directory_is_used_or_lost(
+def test_no_planted_entry_of_a_directory_is_used_or_lost(
     place: Path, source: Path, name: str, kind: Plant, ending: str
 ) -> None:
     planted = kind(place / f"{name}{ending}")
@@ -154,7 +154,7 @@ def test_nothing_that_is_planted_in_a_directory_is_used_or_lost(
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("ending", ["", ".lock", ".tmp", ".damaged"])
 @pytest.mark.parametrize("beside", [False, True])
-def test_nothing_that_is_planted_for_one_file_is_used_or_lost(
+def test_no_planted_entry_in_place_of_a_single_file_is_used_or_lost(
     place: Path, source: Path, kind: Plant, ending: str, beside: bool
 ) -> None:
     source = source.rename(place / "source")
@@ -162,7 +162,7 @@ def test_nothing_that_is_planted_for_one_file_is_used_or_lost(
     before = everything(place)
     store = FileCheckpointStore.beside_source() if beside else FileCheckpointStore.for_file(place / "source.ucp")
 
-    # An empty file may be what the loss of power left of a checkpoint, so it is set aside. What never was one is not.
+    # An empty file may be a checkpoint after a power loss, so it is set aside. Any other file is not.
     goes_on = ending in {".tmp", ".damaged"} or (not ending and kind in {writable_by_all, of_another_user})
     if goes_on:
         backend, result = upload(store, source)
@@ -178,7 +178,7 @@ def test_nothing_that_is_planted_for_one_file_is_used_or_lost(
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("ending", ["", "-wal", "-journal", "-shm", ".claims", ".claims/lock", ".damaged"])
-def test_nothing_that_is_planted_beside_a_database_is_used_or_lost(
+def test_no_planted_entry_beside_a_database_is_used_or_lost(
     place: Path, source: Path, name: str, kind: Plant, ending: str
 ) -> None:
     if ending == ".claims" and kind is directory:
@@ -210,7 +210,7 @@ def test_nothing_that_is_planted_beside_a_database_is_used_or_lost(
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("read", ["load", "scan"])
-def test_a_reader_of_a_planted_database_learns_why_it_is_not_used(place: Path, kind: Plant, read: str) -> None:
+def test_a_reader_of_a_planted_database_gets_the_reason(place: Path, kind: Plant, read: str) -> None:
     kind(place / "uploads.db")
     before = everything(place)
     with SQLiteCheckpointStore(place / "uploads.db") as store:
@@ -223,7 +223,7 @@ def test_a_reader_of_a_planted_database_learns_why_it_is_not_used(place: Path, k
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_planted_file_hides_no_other_from_a_scan(
+def test_a_planted_file_does_not_hide_others_from_a_scan(
     place: Path, kind: Plant, checkpoint: Callable[..., Checkpoint], caplog: pytest.LogCaptureFixture
 ) -> None:
     kind(place / "planted.ucp")
@@ -235,7 +235,7 @@ def test_a_planted_file_hides_no_other_from_a_scan(
 
 
 @pytest.mark.parametrize("mode", [0o620, 0o602, 0o666])
-def test_a_checkpoint_that_others_may_write_is_set_aside_and_given_no_id_to_be_aborted(
+def test_a_checkpoint_that_others_may_write_is_set_aside_and_its_upload_id_not_reported(
     place: Path, mode: int, checkpoint: Callable[..., Checkpoint]
 ) -> None:
     saved = checkpoint()
@@ -262,7 +262,7 @@ def test_a_checkpoint_that_others_may_write_is_set_aside_and_given_no_id_to_be_a
     assert [path.name for path in place.iterdir()] == [f"{saved.name}.ucp.damaged"], "it is not ours to remove"
 
 
-def test_what_is_set_aside_again_and_again_replaces_nothing_of_others(
+def test_setting_files_aside_repeatedly_replaces_no_file_of_others(
     place: Path, checkpoint: Callable[..., Checkpoint]
 ) -> None:
     saved = checkpoint()
@@ -351,10 +351,10 @@ def test_a_lock_that_is_swapped_while_it_is_taken_is_not_held(
 
 
 @pytest.mark.parametrize("form", ["directory", "one file", "sqlite"])
-def test_where_a_private_file_can_t_be_made_nothing_is_sent(
+def test_nothing_is_sent_where_a_private_file_can_t_be_created(
     place: Path, source: Path, form: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As on FAT and some network file systems, whose files all may write, whatever mode they are made with."""
+    """As on FAT and some network file systems, where everyone may write to all files, whatever their mode."""
     real = os.open
 
     def without_modes(path: Any, flags: int, mode: int = 0o777, **more: Any) -> int:
@@ -377,9 +377,7 @@ def test_where_a_private_file_can_t_be_made_nothing_is_sent(
         upload(store, source)
 
 
-def test_a_file_that_turns_out_to_be_writable_by_all_is_not_left(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_new_file_that_is_writable_by_all_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = os.open
     monkeypatch.setattr(
         os, "open", lambda path, flags, mode=0o777: (file := real(path, flags, mode), os.fchmod(file, 0o666))[0]
@@ -397,7 +395,7 @@ def test_a_file_that_turns_out_to_be_writable_by_all_is_not_left(
 
 @pytest.fixture(params=[0o777, 0o1777], ids=["not sticky", "sticky"])
 def shared(request: pytest.FixtureRequest) -> Iterator[Path]:
-    """A directory that all may write to."""
+    """A directory that everyone may write to."""
     if os.geteuid() != 0:
         pytest.skip("needs root: only root can act as two users")
     parent = Path(tempfile.mkdtemp())
@@ -415,7 +413,7 @@ def is_sticky(place: Path) -> bool:
 
 @contextmanager
 def acting_as(uid: int) -> Iterator[None]:
-    """Only the effective user changes, which is the one that the system's checks use; it can be changed back."""
+    """Change only the effective user, which the checks of the system use, and which can be changed back."""
     os.seteuid(uid)
     try:
         yield
@@ -424,7 +422,7 @@ def acting_as(uid: int) -> Iterator[None]:
 
 
 def forged(source: Path) -> bytes:
-    """A checkpoint whose receipts say that all was sent, to an upload of the attacker."""
+    """A checkpoint that claims that all parts were sent, to an upload of the attacker."""
     checkpoint = Checkpoint(
         new_bucket().location,
         "key",
@@ -455,9 +453,7 @@ def open_form(form: str, shared: Path, source: Path) -> tuple[Any, Path]:
 
 
 @pytest.mark.parametrize("form", ["directory", "one file", "beside"])
-def test_a_checkpoint_that_another_user_planted_is_never_believed(
-    shared: Path, victims_source: Path, form: str
-) -> None:
+def test_a_checkpoint_planted_by_another_user_is_never_trusted(shared: Path, victims_source: Path, form: str) -> None:
     store, path = open_form(form, shared, victims_source)
     with acting_as(ATTACKER):
         path.write_bytes(forged(victims_source))
@@ -466,7 +462,7 @@ def test_a_checkpoint_that_another_user_planted_is_never_believed(
 
     with acting_as(VICTIM):
         if is_sticky(shared):
-            # Nothing can be put in its place, which is said before anything is sent.
+            # It can't be replaced, and that is reported before anything is sent.
             with pytest.raises(
                 CheckpointUnwritable, match=rf"belongs to another user \(uid {ATTACKER}\).*It was not changed"
             ):
@@ -481,7 +477,7 @@ def test_a_checkpoint_that_another_user_planted_is_never_believed(
 
 
 @pytest.mark.parametrize("form", ["directory", "one file"])
-def test_an_abort_does_not_say_that_it_dropped_what_is_another_user_s(
+def test_an_abort_does_not_report_a_checkpoint_of_another_user_as_dropped(
     shared: Path, victims_source: Path, form: str
 ) -> None:
     store, path = open_form(form, shared, victims_source)
@@ -502,7 +498,7 @@ def test_an_abort_does_not_say_that_it_dropped_what_is_another_user_s(
 
 
 @pytest.mark.parametrize("form", ["directory", "one file", "beside"])
-def test_a_checkpoint_of_root_is_believed(shared: Path, victims_source: Path, form: str) -> None:
+def test_a_checkpoint_of_root_is_trusted(shared: Path, victims_source: Path, form: str) -> None:
     store, path = open_form(form, shared, victims_source)
     saved = Checkpoint(new_bucket().location, "key", str(victims_source), _ANY, PART, upload_id="ID")
     if form == "beside":
@@ -515,7 +511,7 @@ def test_a_checkpoint_of_root_is_believed(shared: Path, victims_source: Path, fo
 
 
 @pytest.mark.parametrize("ending", ["", "-wal", "-journal", ".claims"])
-def test_a_database_that_another_user_planted_is_never_opened(shared: Path, victims_source: Path, ending: str) -> None:
+def test_a_database_planted_by_another_user_is_never_opened(shared: Path, victims_source: Path, ending: str) -> None:
     path = shared / "uploads.db"
     saved = Checkpoint(new_bucket().location, "key", str(victims_source), _ANY, PART, upload_id="ID")
     with acting_as(ATTACKER):
@@ -532,7 +528,7 @@ def test_a_database_that_another_user_planted_is_never_opened(shared: Path, vict
     before = everything(shared)
 
     with acting_as(VICTIM), SQLiteCheckpointStore(path) as store:
-        # Where there is no database yet, the directory is refused before what is planted beside it is looked at.
+        # Without a database, the directory is refused before the planted entry is examined.
         why = "can be written by other users" if ending else rf"belongs to another user \(uid {ATTACKER}\)"
         with pytest.raises(CheckpointUnwritable, match=rf"{why}.*It was not changed"):
             upload(store, victims_source)
@@ -547,7 +543,7 @@ def test_a_database_that_another_user_planted_is_never_opened(shared: Path, vict
 
 @pytest.mark.parametrize("call", ["load", "save", "scan", "claim"])
 def test_a_database_in_a_directory_that_others_may_write_to_is_not_opened(shared: Path, call: str) -> None:
-    """They could put a journal beside it for the moment in which SQLite looks for one and plays it back."""
+    """They could put a journal beside it at the moment in which SQLite looks for one and applies it."""
     saved = Checkpoint("oss://b", "key", "/data", _ANY, 1)
     mode = shared.stat().st_mode
     shared.chmod(0o755)
@@ -570,7 +566,7 @@ def test_a_database_in_a_directory_that_others_may_write_to_is_not_opened(shared
     ("mode", "private", "usable"),
     [(0o775, True, True), (0o775, False, False), (0o777, True, False), (0o1777, True, False), (0o755, False, True)],
 )
-def test_a_database_may_be_where_only_a_group_of_this_user_alone_may_write(
+def test_a_database_may_be_in_a_directory_that_only_a_private_group_may_write_to(
     place: Path, mode: int, private: bool, usable: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_durable, "is_private_group", lambda gid: private and gid == place.stat().st_gid)
@@ -596,9 +592,7 @@ def test_a_database_in_a_directory_of_another_user_is_not_opened(shared: Path) -
         store.save(Checkpoint("oss://b", "key", "/data", _ANY, 1))
 
 
-def test_a_directory_for_checkpoints_that_is_another_user_s_can_be_used_as_far_as_he_lets(
-    shared: Path, victims_source: Path
-) -> None:
+def test_a_directory_of_another_user_can_be_used_if_it_is_writable(shared: Path, victims_source: Path) -> None:
     with acting_as(ATTACKER):
         (shared / "his").mkdir()
         (shared / "his").chmod(0o777)
@@ -610,7 +604,7 @@ def test_a_directory_for_checkpoints_that_is_another_user_s_can_be_used_as_far_a
     assert list((shared / "his").iterdir()) == []
 
 
-def test_two_users_of_one_directory_do_not_disturb_each_other(shared: Path) -> None:
+def test_two_users_can_share_one_directory(shared: Path) -> None:
     for uid in (VICTIM, ATTACKER):
         with acting_as(uid):
             store = FileCheckpointStore(shared)

@@ -1,4 +1,4 @@
-"""The SQLite store: the file, its damage, its neighbours, and the processes that share it."""
+"""The SQLite store: the file, damage, files of other programs, and processes that share it."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ MakePart = Callable[..., UploadedPart]
 
 _ANY_VERSION = Fingerprint()
 
-forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
-may_fork = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # of a fork beside other threads
+forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
+may_fork = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # about a fork while other threads run
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def change(path: Path, statement: str, *values: object) -> None:
-    """By a back door."""
+    """Change the database, not through the store."""
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute(statement, values)
 
@@ -52,7 +52,7 @@ def ask(path: Path, statement: str) -> list[tuple[object, ...]]:
 # --- the file --------------------------------------------------------------------------------------------------------
 
 
-def test_the_file_is_made_when_it_is_needed(database, path: Path, checkpoint: MakeCheckpoint) -> None:
+def test_the_file_is_created_when_it_is_needed(database, path: Path, checkpoint: MakeCheckpoint) -> None:
     name = checkpoint().name
     assert database.load(name) is None
     assert list(database.scan()) == []
@@ -75,7 +75,7 @@ def test_between_claims_there_is_one_file_and_an_empty_directory(database, tmp_p
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such modes")
-def test_all_files_are_for_their_owner_alone(database, tmp_path: Path, checkpoint, part) -> None:
+def test_all_files_are_private(database, tmp_path: Path, checkpoint, part) -> None:
     saved = checkpoint()
     old = os.umask(0)
     try:
@@ -111,7 +111,7 @@ def test_a_save_is_on_the_medium_and_an_append_only_in_the_log(database, checkpo
         assert connection.execute("PRAGMA journal_mode").fetchone() == (b"wal",)
 
 
-def test_rows_are_text_that_a_person_can_read(database, path: Path, checkpoint, part) -> None:
+def test_rows_are_readable_text(database, path: Path, checkpoint, part) -> None:
     saved = checkpoint()
     database.save(saved)
     database.append_part(saved.name, part(7))
@@ -123,7 +123,7 @@ def test_rows_are_text_that_a_person_can_read(database, path: Path, checkpoint, 
     ]
 
 
-def test_a_file_that_was_moved_away_under_a_claim_is_begun_anew(database, path: Path, checkpoint, part) -> None:
+def test_a_file_moved_away_during_a_claim_is_created_again(database, path: Path, checkpoint, part) -> None:
     saved = checkpoint()
     with database.claim(saved.name):
         database.save(saved)
@@ -143,20 +143,20 @@ def test_without_write_ahead_mode_it_is_only_slower(database, path: Path, checkp
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN")
         other.execute("SELECT * FROM checkpoints").fetchall()
-        with _impatient():
+        with _short_timeouts():
             assert database.load(saved.name) == saved
         other.execute("COMMIT")
     database.append_part(saved.name, part(1))
     assert database.load(saved.name).parts == (part(1),)
 
 
-def test_a_file_that_others_keep_locked_is_waited_for_once_and_then_only_briefly(database, path, checkpoint, part):
+def test_a_file_that_stays_locked_is_waited_for_once_and_then_only_briefly(database, path, checkpoint, part):
     saved = checkpoint()
 
     def patience():
         return ask_of(database, "PRAGMA busy_timeout")
 
-    with database.claim(saved.name), _impatient(), closing(sqlite3.connect(path, isolation_level=None)) as other:
+    with database.claim(saved.name), _short_timeouts(), closing(sqlite3.connect(path, isolation_level=None)) as other:
         database.save(saved)
         other.execute("BEGIN EXCLUSIVE")
         with pytest.raises(CheckpointUnwritable, match=r"kept it locked.*. Wait until that program has finished"):
@@ -172,8 +172,8 @@ def test_a_file_that_others_keep_locked_is_waited_for_once_and_then_only_briefly
         assert database.load(saved.name).parts == (part(3), part(4))
 
 
-def test_others_are_waited_for_as_long_as_a_slow_one_may_need(database, checkpoint) -> None:
-    """In milliseconds, by the numbers themselves."""
+def test_another_writer_is_waited_for_as_long_as_a_slow_one_may_need(database, checkpoint) -> None:
+    """In milliseconds, with literal numbers."""
     with database.claim(checkpoint().name):
         assert ask_of(database, "PRAGMA busy_timeout") == 5_000
         with database._database.use(create=False, wait=False):
@@ -181,11 +181,11 @@ def test_others_are_waited_for_as_long_as_a_slow_one_may_need(database, checkpoi
 
 
 def ask_of(store: SQLiteCheckpointStore, statement: str) -> object:
-    """Of the connection that the store keeps open while it holds a claim."""
+    """Query through the connection that the store keeps open during a claim."""
     return store._database._connection.execute(statement).fetchone()[0]
 
 
-def _impatient():
+def _short_timeouts():
     patch = pytest.MonkeyPatch()
     patch.setattr(_database, "_BUSY_SECONDS", 0.02)
     patch.setattr(_database, "_BUSY_AGAIN_SECONDS", 0.001)
@@ -197,7 +197,7 @@ def _impatient():
 
 @pytest.fixture
 def saved(database, checkpoint: MakeCheckpoint, part: MakePart) -> Checkpoint:
-    """A checkpoint in the database, beside another one."""
+    """A checkpoint in the database, which also has another one."""
     saved = checkpoint(parts=(part(1), part(2)))
     database.save(saved)
     database.append_part(saved.name, part(3))
@@ -206,7 +206,7 @@ def saved(database, checkpoint: MakeCheckpoint, part: MakePart) -> Checkpoint:
 
 
 @pytest.mark.parametrize("table", ["checkpoints", "parts"])
-def test_a_byte_that_was_edited_anywhere_in_a_row_is_damage(database, path, saved, checkpoint, table: str) -> None:
+def test_a_changed_byte_anywhere_in_a_row_is_damage(database, path, saved, checkpoint, table: str) -> None:
     texts = ("header", "checksum") if table == "checkpoints" else ("record", "checksum")
     number = ["part_number"] if table == "parts" else []
     where = "name = ? AND part_number = 2" if table == "parts" else "name = ?"
@@ -246,7 +246,9 @@ def test_rows_of_another_checkpoint_are_damage(database, path: Path, saved, chec
         database.load(neighbour)
 
 
-def test_a_sealed_header_of_another_checkpoint_is_damage(database, path: Path, saved, checkpoint) -> None:
+def test_a_header_of_another_checkpoint_with_a_valid_checksum_is_damage(
+    database, path: Path, saved, checkpoint
+) -> None:
     from partwise.stores import _journal as journal
     from partwise.stores import sqlite as module
 
@@ -291,7 +293,7 @@ def test_damaged_rows_are_logged_and_left_out_of_a_scan(database, path: Path, sa
     assert saved.name in record.getMessage()
 
 
-def test_what_vanishes_during_a_scan_is_passed_over(database, checkpoint, monkeypatch) -> None:
+def test_a_checkpoint_deleted_during_a_scan_is_skipped(database, checkpoint, monkeypatch) -> None:
     monkeypatch.setattr("partwise.stores.sqlite._PAGE", 1)
     for number in range(3):
         database.save(checkpoint(str(number)))
@@ -306,9 +308,7 @@ def test_what_vanishes_during_a_scan_is_passed_over(database, checkpoint, monkey
 # --- a damaged file --------------------------------------------------------------------------------------------------
 
 
-def test_a_byte_that_was_edited_anywhere_in_the_file_never_gives_anything_false(
-    tmp_path: Path, checkpoint, part
-) -> None:
+def test_a_changed_byte_anywhere_in_the_file_never_yields_a_wrong_checkpoint(tmp_path: Path, checkpoint, part) -> None:
     path = tmp_path / "small.db"
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA page_size = 512")
@@ -318,14 +318,14 @@ def test_a_byte_that_was_edited_anywhere_in_the_file_never_gives_anything_false(
         store.save(whole)
         good = path.read_bytes()
         assert len(good) <= 10 * 512
-        # Most of a page is zeros that nobody reads: of these every sixteenth will do.
+        # Most of a page is unused zeros: every sixteenth of these is enough.
         for position in (position for position, byte in enumerate(good) if byte or not position % 16):
             path.write_bytes(good[:position] + bytes([good[position] ^ 0xFF]) + good[position + 1 :])
             try:
                 found = store.load(whole.name)
             except CheckpointDamaged:
                 continue
-            # Where a name was edited, there is no checkpoint, or one of its parts is missing.
+            # If a name was changed, there is no checkpoint, or a part is missing.
             if found is not None:
                 assert evolve(found, parts=()) == evolve(whole, parts=()), f"byte {position}"
                 assert set(found.parts) <= set(whole.parts), f"byte {position}"
@@ -333,7 +333,7 @@ def test_a_byte_that_was_edited_anywhere_in_the_file_never_gives_anything_false(
 
 @pytest.fixture
 def cut(database, path: Path, saved: Checkpoint) -> bytes:
-    """The file of the database is cut short."""
+    """Truncate the file of the database."""
     data = path.read_bytes()[: path.stat().st_size // 2]
     path.write_bytes(data)
     return data
@@ -374,7 +374,7 @@ def test_a_file_that_was_replaced_since_is_not_set_aside(database, path: Path, c
     assert not path.with_name("uploads.db.damaged").exists()
 
 
-def test_a_file_that_vanished_since_is_not_set_aside(database, path: Path, cut, saved, monkeypatch) -> None:
+def test_a_file_that_was_removed_since_is_not_set_aside(database, path: Path, cut, saved, monkeypatch) -> None:
     real = SQLiteCheckpointStore._is_damaged
     monkeypatch.setattr(SQLiteCheckpointStore, "_is_damaged", lambda self, name: path.unlink() or real(self, name))
     with database.claim(saved.name):
@@ -383,7 +383,7 @@ def test_a_file_that_vanished_since_is_not_set_aside(database, path: Path, cut, 
         assert database.load(saved.name) is None
 
 
-def test_a_file_that_can_t_be_looked_into_is_left_alone(database, path: Path, cut, saved, monkeypatch) -> None:
+def test_a_file_that_can_t_be_examined_is_not_changed(database, path: Path, cut, saved, monkeypatch) -> None:
     def refused(path: str) -> bool:
         raise OSError(errno.EIO, "Input/output error")
 
@@ -393,7 +393,7 @@ def test_a_file_that_can_t_be_looked_into_is_left_alone(database, path: Path, cu
     assert path.read_bytes() == cut
 
 
-def test_a_damaged_file_that_can_t_be_set_aside_is_told_of(database, path: Path, cut, saved, monkeypatch) -> None:
+def test_a_damaged_file_that_can_t_be_set_aside_is_reported(database, path: Path, cut, saved, monkeypatch) -> None:
     def refused(*_: object) -> None:
         raise OSError(errno.EACCES, "Permission denied")
 
@@ -404,7 +404,7 @@ def test_a_damaged_file_that_can_t_be_set_aside_is_told_of(database, path: Path,
 
 
 @pytest.mark.parametrize("beside", [("-wal", "-shm"), ("-wal",), ()])
-def test_the_log_of_a_damaged_file_goes_with_it_and_before_it(path: Path, beside, monkeypatch) -> None:
+def test_the_log_of_a_damaged_file_is_moved_before_it(path: Path, beside, monkeypatch) -> None:
     for suffix in (*beside, ""):
         path.with_name(path.name + suffix).write_text(suffix)
     moved = []
@@ -414,14 +414,14 @@ def test_the_log_of_a_damaged_file_goes_with_it_and_before_it(path: Path, beside
     assert moved == [(f"{path}{suffix}", f"{path}.damaged{suffix}") for suffix in (*beside, "")]
 
 
-def test_sqlite_makes_no_file_of_its_own(database, path: Path, checkpoint, monkeypatch) -> None:
+def test_sqlite_does_not_create_the_file(database, path: Path, checkpoint, monkeypatch) -> None:
     monkeypatch.setattr(_database.Database, "_create", lambda self: None)
     with pytest.raises(CheckpointUnwritable):
         database.save(checkpoint())
     assert not path.exists()
 
 
-def test_a_file_of_zeros_is_what_the_loss_of_power_leaves(database, path: Path, checkpoint) -> None:
+def test_a_file_of_zeros_as_after_a_power_loss_is_set_aside(database, path: Path, checkpoint) -> None:
     path.write_bytes(bytes(8192))
     name = checkpoint().name
     with database.claim(name):
@@ -431,7 +431,7 @@ def test_a_file_of_zeros_is_what_the_loss_of_power_leaves(database, path: Path, 
         assert database.load(name) == checkpoint()
 
 
-def test_another_process_that_sets_the_file_aside_is_not_disturbed(database, path, cut, saved, tmp_path) -> None:
+def test_a_file_that_another_process_sets_aside_is_not_moved(database, path, cut, saved, tmp_path) -> None:
     with (
         database.claim(saved.name),
         filelock.FileLock(tmp_path / "uploads.db.claims" / "damaged.lock"),
@@ -441,15 +441,15 @@ def test_another_process_that_sets_the_file_aside_is_not_disturbed(database, pat
     assert path.read_bytes() == cut
 
 
-def test_a_claim_of_a_damaged_database_is_refused_by_its_name(database, path: Path, cut, saved) -> None:
+def test_a_second_claim_in_a_damaged_database_is_refused_by_its_name(database, path: Path, cut, saved) -> None:
     with database.claim(saved.name), pytest.raises(CheckpointBusy, match=saved.name):
         database.claim(saved.name).__enter__()
 
 
-# --- files of others -------------------------------------------------------------------------------------------------
+# --- files of other programs -----------------------------------------------------------------------------------------
 
 
-def assert_left_alone(path: Path, saved: Checkpoint, part: UploadedPart, why: str) -> None:
+def assert_not_changed(path: Path, saved: Checkpoint, part: UploadedPart, why: str) -> None:
     before = path.read_bytes()
     with SQLiteCheckpointStore(path) as store:
         with pytest.raises(CheckpointUnwritable, match=why):
@@ -468,24 +468,24 @@ def assert_left_alone(path: Path, saved: Checkpoint, part: UploadedPart, why: st
     assert {entry.name for entry in path.parent.iterdir()} <= {path.name, f"{path.name}.claims"}
 
 
-def test_the_database_of_another_program_is_left_alone(path: Path, checkpoint, part) -> None:
+def test_the_database_of_another_program_is_not_changed(path: Path, checkpoint, part) -> None:
     change(path, "CREATE TABLE users (name TEXT)")
-    assert_left_alone(path, checkpoint(), part(1), "another program")
+    assert_not_changed(path, checkpoint(), part(1), "another program")
     change(path, "PRAGMA application_id = 5")
-    assert_left_alone(path, checkpoint(), part(1), "another program")
+    assert_not_changed(path, checkpoint(), part(1), "another program")
 
 
-def test_a_database_of_another_version_is_left_alone(database, path: Path, saved, part) -> None:
+def test_a_database_of_another_schema_version_is_not_changed(database, path: Path, saved, part) -> None:
     change(path, "PRAGMA user_version = 7")
-    assert_left_alone(path, saved, part(1), "version 7")
+    assert_not_changed(path, saved, part(1), "version 7")
 
 
-def test_a_file_that_is_no_database_is_left_alone(path: Path, checkpoint, part) -> None:
+def test_a_file_that_is_not_a_database_is_not_changed(path: Path, checkpoint, part) -> None:
     path.write_bytes(b"precious bytes\n" * 1000)
-    assert_left_alone(path, checkpoint(), part(1), "not a database")
+    assert_not_changed(path, checkpoint(), part(1), "not a database")
 
 
-def test_a_directory_in_its_place_is_told_of(path: Path, checkpoint) -> None:
+def test_a_directory_in_place_of_the_database_is_reported(path: Path, checkpoint) -> None:
     path.mkdir()
     with SQLiteCheckpointStore(path) as store:
         with pytest.raises(CheckpointUnwritable):
@@ -494,7 +494,9 @@ def test_a_directory_in_its_place_is_told_of(path: Path, checkpoint) -> None:
             store.load(checkpoint().name)
 
 
-def test_two_that_make_the_database_at_once_make_one(database, path: Path, checkpoint, monkeypatch) -> None:
+def test_two_processes_that_create_the_database_at_once_create_one(
+    database, path: Path, checkpoint, monkeypatch
+) -> None:
     real = _database._is_ready
     asked = []
 
@@ -512,7 +514,9 @@ def test_two_that_make_the_database_at_once_make_one(database, path: Path, check
     assert asked[0] is False
 
 
-def test_a_file_that_appears_while_the_database_is_made_is_used(database, path: Path, checkpoint, monkeypatch) -> None:
+def test_a_file_that_another_process_creates_at_the_same_time_is_used(
+    database, path: Path, checkpoint, monkeypatch
+) -> None:
     with SQLiteCheckpointStore(path) as other:
         other.save(checkpoint("other"))
     with monkeypatch.context() as patch:
@@ -521,23 +525,23 @@ def test_a_file_that_appears_while_the_database_is_made_is_used(database, path: 
     assert len(list(database.scan())) == 2
 
 
-def test_an_empty_file_is_a_place_for_a_database(database, path: Path, checkpoint) -> None:
+def test_an_empty_file_can_be_used_for_a_database(database, path: Path, checkpoint) -> None:
     path.touch()
     assert database.load(checkpoint().name) is None
     database.save(checkpoint())
     assert database.load(checkpoint().name) == checkpoint()
 
 
-# --- places that can't be used ---------------------------------------------------------------------------------------
+# --- unusable paths --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("place", ["", "nul\0byte", b"nul\0byte", "\ud800", 5, ":memory:"], ids=repr)
-def test_what_can_t_be_a_path_is_refused(place: object) -> None:
+def test_an_invalid_path_is_refused(place: object) -> None:
     with pytest.raises(InvalidInput):
         SQLiteCheckpointStore(place)  # type: ignore[arg-type]  # on purpose
 
 
-def test_a_missing_directory_is_not_made(tmp_path: Path, checkpoint) -> None:
+def test_a_missing_directory_is_not_created(tmp_path: Path, checkpoint) -> None:
     with (
         SQLiteCheckpointStore(tmp_path / "missing" / "uploads.db") as store,
         pytest.raises(CheckpointUnwritable, match="there is no directory") as caught,
@@ -547,7 +551,7 @@ def test_a_missing_directory_is_not_made(tmp_path: Path, checkpoint) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_full_disk_is_told_of_and_nothing_is_lost(database, saved, checkpoint, part, monkeypatch) -> None:
+def test_a_full_disk_is_reported_and_nothing_is_lost(database, saved, checkpoint, part, monkeypatch) -> None:
     real = _database._configure
 
     def on_a_full_disk(connection: sqlite3.Connection) -> None:
@@ -577,8 +581,8 @@ def test_a_full_disk_is_told_of_and_nothing_is_lost(database, saved, checkpoint,
         assert database.load(saved.name) == large
 
 
-def test_a_database_that_is_locked_for_long_is_told_of(database, path: Path, saved, part) -> None:
-    with closing(sqlite3.connect(path, isolation_level=None)) as other, _impatient():
+def test_a_database_that_stays_locked_is_reported(database, path: Path, saved, part) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as other, _short_timeouts():
         other.execute("BEGIN IMMEDIATE")
         for call in (
             lambda: database.save(saved),
@@ -594,9 +598,9 @@ def test_a_database_that_is_locked_for_long_is_told_of(database, path: Path, sav
         database.append_part(saved.name, part(9))
 
 
-def test_a_database_that_can_t_be_read_is_neither_damaged_nor_absent(database, path: Path, saved) -> None:
+def test_a_database_that_can_t_be_read_is_neither_damaged_nor_missing(database, path: Path, saved) -> None:
     change(path, "PRAGMA journal_mode = DELETE")
-    with closing(sqlite3.connect(path, isolation_level=None)) as other, _impatient():
+    with closing(sqlite3.connect(path, isolation_level=None)) as other, _short_timeouts():
         other.execute("BEGIN EXCLUSIVE")
         with pytest.raises(CheckpointError, match="can't be read") as caught:
             database.load(saved.name)
@@ -607,7 +611,7 @@ def test_a_database_that_can_t_be_read_is_neither_damaged_nor_absent(database, p
 
 @forks
 @may_fork
-def test_a_read_only_place_is_told_of_at_the_claim(database, path: Path, tmp_path: Path, saved, part) -> None:
+def test_a_read_only_directory_is_reported_at_the_claim(database, path: Path, tmp_path: Path, saved, part) -> None:
     tmp_path.chmod(0o555)
     path.chmod(0o444)
     for above in tmp_path.parents:
@@ -637,7 +641,7 @@ def test_a_read_only_place_is_told_of_at_the_claim(database, path: Path, tmp_pat
         tmp_path.chmod(0o755)
 
 
-def test_a_directory_that_can_t_be_synced_is_done_without(database, checkpoint, monkeypatch) -> None:
+def test_a_directory_that_does_not_support_sync_is_accepted(database, checkpoint, monkeypatch) -> None:
     def refused(file: int) -> None:
         raise OSError(errno.EINVAL, "Invalid argument")
 
@@ -651,7 +655,7 @@ def test_a_directory_that_can_t_be_synced_is_done_without(database, checkpoint, 
 
 @forks
 @may_fork
-def test_a_forked_child_opens_the_file_for_itself(database, saved, checkpoint, part) -> None:
+def test_a_forked_child_opens_a_new_connection(database, saved, checkpoint, part) -> None:
     with database.claim(saved.name):
         database.append_part(saved.name, part(4))
         connection = database._database._connection
@@ -708,25 +712,25 @@ def test_processes_that_write_at_the_same_time_lose_nothing(path: Path) -> None:
     assert found == {f"key {number}": list(range(1, 101)) for number in range(4)}
 
 
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no such signal")
-@pytest.mark.parametrize("told", [0, 1, 50])
-def test_what_a_killed_process_was_told_is_kept_is_kept(path: Path, told: int) -> None:
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="the system has no SIGKILL")
+@pytest.mark.parametrize("acknowledged", [0, 1, 50])
+def test_parts_acknowledged_before_a_process_is_killed_are_kept(path: Path, acknowledged: int) -> None:
     with writer(path, "key", 10_000) as process:
         assert process.stdout is not None
-        lines = [process.stdout.readline() for _ in range(told + 1)]
+        lines = [process.stdout.readline() for _ in range(acknowledged + 1)]
         process.kill()
     assert lines[0] == "saved\n"
     name = Checkpoint("oss://b", "key", "/data/a", _ANY_VERSION, 1).name
     with SQLiteCheckpointStore(path) as store, store.claim(name):
         numbers = [part.part_number for part in store.load(name).parts]
         assert numbers == list(range(1, len(numbers) + 1))
-        assert len(numbers) >= told
+        assert len(numbers) >= acknowledged
 
 
 # --- by URL ----------------------------------------------------------------------------------------------------------
 
 
-def test_what_follows_the_third_slash_is_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_path_follows_the_third_slash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     here = Path(os.path.realpath(tmp_path))
     assert repr(open_url("sqlite:///uploads.db")) == f"<SQLiteCheckpointStore {here / 'uploads.db'}>"
@@ -736,12 +740,12 @@ def test_what_follows_the_third_slash_is_the_path(tmp_path: Path, monkeypatch: p
 
 
 @pytest.mark.parametrize("url", ["", "sqlite:", "sqlite://", "sqlite:///", "sqlite://host/x", "sqlite:x", "file:///x"])
-def test_a_url_that_names_no_file_is_refused(url: str) -> None:
+def test_a_url_without_a_file_is_refused(url: str) -> None:
     with pytest.raises(InvalidInput, match="four slashes"):
         open_url(url)
 
 
-def test_a_path_with_odd_characters_is_that_file(tmp_path: Path, checkpoint) -> None:
+def test_characters_of_a_path_are_not_special_in_a_url(tmp_path: Path, checkpoint) -> None:
     path = tmp_path / "b%20?c#d e.db"
     with SQLiteCheckpointStore(path) as store:
         store.save(checkpoint())

@@ -1,4 +1,4 @@
-"""What is brought to the medium, and in which order: without this the loss of power takes what was promised."""
+"""What is synced to the medium, and in which order, so that a power loss breaks no guarantee."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MakeCheckpoint = Callable[..., Checkpoint]
 
 
 class Calls:
-    """The calls of the system that change what is on the medium, each with the names below `root` that it is about."""
+    """Records the system calls that change the medium, each with its names below `root`."""
 
     def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self._root = root
@@ -95,7 +95,7 @@ def test_a_part_is_written_and_not_synced(tmp_path: Path, calls: Calls, checkpoi
     assert calls.made == [("write", f"{checkpoint().name}.ucp")]
 
 
-def test_each_directory_that_is_made_for_checkpoints_is_synced_into_the_one_above(
+def test_each_created_directory_is_synced_into_its_parent(
     tmp_path: Path, calls: Calls, checkpoint: MakeCheckpoint
 ) -> None:
     FileCheckpointStore(tmp_path / "one" / "two").save(checkpoint())
@@ -111,10 +111,10 @@ def test_a_new_database_is_synced_into_its_directory_before_it_is_used(
         calls.made.clear()
         store.save(checkpoint())
         store.load(checkpoint().name)
-        assert calls.made == [], "one that is there has its name already"
+        assert calls.made == [], "an existing directory is synced already"
 
 
-def test_the_directory_of_claims_is_synced_into_the_one_above(
+def test_the_directory_of_claims_is_synced_into_its_parent(
     tmp_path: Path, calls: Calls, checkpoint: MakeCheckpoint
 ) -> None:
     with SQLiteCheckpointStore(tmp_path / "uploads.db") as store, store.claim(checkpoint().name):
@@ -126,7 +126,7 @@ def test_the_directory_of_claims_is_synced_into_the_one_above(
         ]
 
 
-def test_sqlite_syncs_past_the_cache_of_the_drive_where_the_system_offers_that(
+def test_sqlite_syncs_past_the_cache_of_the_drive_where_the_system_can(
     tmp_path: Path, checkpoint: MakeCheckpoint
 ) -> None:
     with SQLiteCheckpointStore(tmp_path / "uploads.db") as store, store.claim(checkpoint().name):
@@ -139,10 +139,10 @@ def test_sqlite_syncs_past_the_cache_of_the_drive_where_the_system_offers_that(
         assert found == {"fullfsync": 1, "synchronous": 1, "journal_mode": b"wal"}
 
 
-def test_a_file_is_not_open_while_another_takes_its_place(
+def test_a_file_is_closed_before_it_is_replaced(
     tmp_path: Path, checkpoint: MakeCheckpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Windows refuses that."""
+    """Windows can't replace an open file."""
     store = FileCheckpointStore(tmp_path)
     open_files = []
     real = os.replace

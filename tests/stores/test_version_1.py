@@ -30,7 +30,7 @@ KEYS = ["bytes", "stream"]
 
 @contextmanager
 def opened(kind: str, key: str, folder: Path):
-    """A store with the saved checkpoint of this key, in a folder of its own."""
+    """A store with the saved checkpoint of this key, in a new folder."""
     for path in (*SAVED.glob("*.ucp"), SAVED / "uploads.db"):
         shutil.copy(path, folder)
         (folder / path.name).chmod(0o600)
