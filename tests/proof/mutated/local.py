@@ -205,7 +205,7 @@ MUTATIONS = [
         "a named pipe is replaced",
         "backends/local/target.py",
         "        if not stat.S_ISREG(found.st_mode):\n            raise self._not_replaceable",
-        "        if False:\n            raise self._not_replaceable",
+        "        if stat.S_ISDIR(found.st_mode):\n            raise self._not_replaceable",
         DIRECTORY,
     ),
     Mutation(
