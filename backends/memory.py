@@ -246,7 +246,6 @@ class MemoryBackend(Closing):
     def initiate_upload(self, key: str, options: ObjectOptions) -> str:
         """Start a multipart upload; see `MultipartBackend.initiate_upload`."""
         self._check_call("initiate_upload", key=key, options=options)
-        options.require_supported_by(self._capabilities, self.location)
         with self._storage.lock:
             self._check_overwrite(key, options)
             upload = _Upload(key, self._storage.new_upload_id(), utc(self._clock()), options)
@@ -293,7 +292,6 @@ class MemoryBackend(Closing):
     ) -> StoredObject:
         """Make the object from these parts; see `MultipartBackend.complete_upload`."""
         self._check_call("complete_upload", key=key, upload_id=upload_id, parts=parts, options=options)
-        options.require_supported_by(self._capabilities, self.location)
         with self._storage.lock:
             upload = self._storage.upload(key, upload_id)
             self._check_overwrite(key, options)
@@ -349,7 +347,6 @@ class MemoryBackend(Closing):
             InvalidInput: the body is larger than `limits.max_put_size`.
         """
         self._check_call("put_object", key=key, body=body, options=options)
-        options.require_supported_by(self._capabilities, self.location)
         check_put(key, len(body), self._limits)
         data = _read_all(exact_chunks(body, repr(key)))
         with self._storage.lock:
@@ -437,9 +434,10 @@ class MemoryBackend(Closing):
         with self._storage.lock:
             self._storage.calls[operation] += 1
         check_call(**given)
-        key = given.get("key")
-        if isinstance(key, str):
+        if isinstance(key := given.get("key"), str):
             _check_key(key)
+        if isinstance(options := given.get("options"), ObjectOptions):
+            options.require_supported_by(self._capabilities, self.location)
 
     def _check_open(self) -> None:
         if self._closed:

@@ -223,10 +223,7 @@ class LocalBackend(Closing):
             BackendError: there is something other than a regular file under `key`, or an object in place of a
                 directory. Permanent.
         """
-        self._check_open()
-        check_call(key=key, options=options)
-        options.require_supported_by(CAPABILITIES, self.location)
-        lookup.segments_of(key)
+        self._check_call(key=key, options=options)
         upload_id = check_text("an upload id", self._new_upload_id())
         if not UPLOAD_ID.fullmatch(upload_id):
             raise InvalidInput(f"{brief(upload_id)} can't be an upload id of a directory")
@@ -254,8 +251,7 @@ class LocalBackend(Closing):
         Raises:
             InvalidInput: the part number or the size exceeds `limits`.
         """
-        self._check_open()
-        check_call(key=key, upload_id=upload_id, part_number=part_number, body=body)
+        self._check_call(key=key, upload_id=upload_id, part_number=part_number, body=body)
         check_part(part_number, len(body), LIMITS)
         what = f"part {part_number} of {key!r}"
         with self._open_upload(key, upload_id, f"looking for the upload of {key!r}") as (folder, _):
@@ -280,8 +276,7 @@ class LocalBackend(Closing):
 
     def list_parts(self, key: str, upload_id: str) -> Iterable[UploadedPart]:
         """List the stored parts; see `MultipartBackend.list_parts`. Their bytes are not read."""
-        self._check_open()
-        check_call(key=key, upload_id=upload_id)
+        self._check_call(key=key, upload_id=upload_id)
         doing = f"listing the parts of {key!r}"
         with self._open_upload(key, upload_id, doing) as (folder, _), self._translating(doing, folder, key):
             return list(self._stored_parts(key, folder).values())
@@ -300,9 +295,7 @@ class LocalBackend(Closing):
             BackendError: there is something other than a regular file under `key`, or an object in place of a
                 directory. Permanent; the upload can still be used.
         """
-        self._check_open()
-        check_call(key=key, upload_id=upload_id, parts=parts, options=options)
-        options.require_supported_by(CAPABILITIES, self.location)
+        self._check_call(key=key, upload_id=upload_id, parts=parts, options=options)
         doing = f"completing {key!r}"
         with (
             self._open_upload(key, upload_id, doing) as (folder, record),
@@ -320,9 +313,7 @@ class LocalBackend(Closing):
 
     def abort_upload(self, key: str, upload_id: str) -> None:
         """Drop an upload and its parts; see `MultipartBackend.abort_upload`."""
-        self._check_open()
-        check_call(key=key, upload_id=upload_id)
-        lookup.segments_of(key)
+        self._check_call(key=key, upload_id=upload_id)
         if not UPLOAD_ID.fullmatch(upload_id):
             return
         translating = self._translating(f"aborting the upload of {key!r}")
@@ -346,8 +337,7 @@ class LocalBackend(Closing):
         Raises:
             BucketNotFound: the directory does not exist (yet).
         """
-        self._check_open()
-        check_call(prefix=prefix)
+        self._check_call(prefix=prefix)
         pending = []
         with self._translating("listing the uploads"):
             try:
@@ -378,11 +368,8 @@ class LocalBackend(Closing):
             BackendError: there is something other than a regular file under `key`, or an object in place of a
                 directory. Permanent.
         """
-        self._check_open()
-        check_call(key=key, body=body, options=options)
-        options.require_supported_by(CAPABILITIES, self.location)
+        self._check_call(key=key, body=body, options=options)
         check_put(key, len(body), LIMITS)
-        lookup.segments_of(key)
         check_options(key, options)
         permissions = _DEFAULT_PERMISSIONS if self._source is None else self._source.permissions
         translating = self._translating(f"storing {key!r}")
@@ -411,7 +398,6 @@ class LocalBackend(Closing):
         An object that was stored without options, or by another program, or was changed since, is read for its
         checksum.
         """
-        self._check_open()
         found = self._stat_object(key)
         if found is None:
             return None
@@ -434,7 +420,6 @@ class LocalBackend(Closing):
 
     def describe(self, key: str) -> ObjectOptions | None:
         """Return the options of an object, none if another program stored it; None if there is no object."""
-        self._check_open()
         found = self._stat_object(key)
         return None if found is None else found[1].options
 
@@ -445,7 +430,7 @@ class LocalBackend(Closing):
         Raises:
             KeyError: there is no such object.
         """
-        self._check_open()
+        self._check_call(key=key)
         with self._translating(f"opening {key!r}"):
             try:
                 with self._open_root() as root:
@@ -462,7 +447,7 @@ class LocalBackend(Closing):
         Raises:
             InvalidKey: it is a symbolic link that leads out of the bucket.
         """
-        self._check_open()
+        self._check_call(key=key)
         missing = contextlib.suppress(FileNotFoundError, NotADirectoryError)
         with self._translating(f"deleting {key!r}"), missing, self._open_root() as root:
             check_metadata_dir(root)
@@ -479,9 +464,15 @@ class LocalBackend(Closing):
 
     # --- steps of the operations -------------------------------------------------------------------------------------
 
-    def _check_open(self) -> None:
+    def _check_call(self, **given: object) -> None:
+        """Refuse a closed backend, arguments of a wrong type, unsupported options and invalid keys."""
         if self._state.closed:
             raise BackendClosed(f"{self.location} was closed", hint="Open it again to continue")
+        check_call(**given)
+        if isinstance(options := given.get("options"), ObjectOptions):
+            options.require_supported_by(CAPABILITIES, self.location)
+        if isinstance(key := given.get("key"), str):
+            lookup.segments_of(key)
 
     def _open_root(self) -> Directory:
         return Directory.open(str(self._root))
@@ -510,7 +501,6 @@ class LocalBackend(Closing):
     @contextlib.contextmanager
     def _open_upload(self, key: str, upload_id: str, doing: str) -> Iterator[tuple[UploadFolder, UploadRecord]]:
         """Open the folder of an upload, and read its record."""
-        lookup.segments_of(key)
         folder = record = None
         if UPLOAD_ID.fullmatch(upload_id):
             missing = contextlib.suppress(FileNotFoundError)
@@ -558,7 +548,7 @@ class LocalBackend(Closing):
         return checksum
 
     def _stat_object(self, key: str) -> tuple[int, ObjectMetadata] | None:
-        lookup.segments_of(key)
+        self._check_call(key=key)
         with self._translating(f"looking up {key!r}"):
             try:
                 with self._open_root() as root:

@@ -312,7 +312,7 @@ def test_a_metadata_directory_that_others_may_write_to_is_refused(directory, met
 def test_something_else_in_place_of_a_metadata_directory_is_refused(directory, meta_dir, name, kind):
     (meta_dir if name else directory).mkdir(parents=True)
     place = meta_dir / name if name else meta_dir
-    stand(place, kind)
+    create_entry(place, kind)
 
     for call in ("put", "initiate", "head", "list_uploads"):
         with pytest.raises(AccessDenied, match="is not a directory"):
@@ -321,7 +321,7 @@ def test_something_else_in_place_of_a_metadata_directory_is_refused(directory, m
     assert place.exists()
 
 
-def stand(path, kind):
+def create_entry(path, kind):
     """Create an entry of this kind."""
     if kind == "a pipe":
         os.mkfifo(path)
@@ -829,7 +829,7 @@ KINDS = ["a pipe", "a socket", pytest.param("a device", marks=needs_root)]
 @pytest.mark.parametrize("way", ["itself", "a link to it"])
 def test_only_a_regular_file_is_replaced(backend, directory, kind, way):
     upload_id, parts = start_upload(backend, b"one")
-    stand(directory / "special", kind)
+    create_entry(directory / "special", kind)
     if way == "itself":
         (directory / "special").rename(directory / "key")
     else:
@@ -888,7 +888,7 @@ DEEP = b"[" * 200_000
 
 ODD = {
     "a pipe": getattr(os, "mkfifo", None),  # Windows has none
-    "a socket": lambda path: stand(path, "a socket"),
+    "a socket": lambda path: create_entry(path, "a socket"),
     "a directory": lambda path: path.mkdir(),
     "a link": lambda path: path.symlink_to("/etc/hostname"),
     "deeply nested": lambda path: path.write_bytes(DEEP),
