@@ -281,6 +281,7 @@ class FaultPlan:
                 if fault.kind is FaultKind.DELAY:
                     self._sleep(fault.seconds)
             self._crash_by(faults, FaultKind.CRASH_BEFORE)
+            self.on_call(operation)
             yield faults
             self._crash_by(faults, FaultKind.CRASH_AFTER)
             self.check_alive()
@@ -289,6 +290,9 @@ class FaultPlan:
             raise
         finally:
             self._end(index, outcome, thread)
+
+    def on_call(self, operation: str) -> None:
+        """Do nothing. Subclasses may override it, to do something in each call before it takes effect."""
 
     def check_alive(self) -> None:
         """

@@ -113,7 +113,20 @@ class RecordingBackend:
         def record(*, returned: object = None, error: BaseException | None = None) -> None:
             data = b"" if body is None else body.data
             ended = self._clock()
-            self._record(evolve(call, data=data, started=started, ended=ended, returned=returned, error=error))
+            self._record(
+                BackendCall(
+                    call.operation,
+                    call.upload_id,
+                    call.part_number,
+                    data,
+                    call.parts,
+                    call.options,
+                    started,
+                    ended,
+                    returned,
+                    error,
+                )
+            )
 
         try:
             returned = action()

@@ -51,7 +51,7 @@ from partwise.testing._proof.sources import ScenarioSource
 from partwise.testing.conformance_backend import BackendHarness
 from partwise.testing.conformance_store import StoreHarness
 from partwise.testing.fakes import StrictBody
-from partwise.testing.faults import Fault, FaultPlan, SimulatedCrash
+from partwise.testing.faults import FaultPlan, SimulatedCrash
 from partwise.testing.faulty import FaultyBackend, FaultyCheckpointStore, FaultySource
 
 # --- storage and store in memory -------------------------------------------------------------------------------------
@@ -125,13 +125,8 @@ class _ScheduledFaults(FaultPlan):
         self._reached_points: Counter[str] = Counter()
         self.occurred: list[ScheduledEvent] = []
 
-    @contextmanager
-    def call(
-        self, operation: str, subject: str, *, upload_id: str | None = None, part_number: int | None = None
-    ) -> Iterator[tuple[Fault, ...]]:
-        with super().call(operation, subject, upload_id=upload_id, part_number=part_number) as faults:
-            self.reach(operation)
-            yield faults
+    def on_call(self, operation: str) -> None:
+        self.reach(operation)
 
     def reach(self, hook_point: str) -> None:
         """Fire the events that are scheduled for this occurrence of the hook point."""
