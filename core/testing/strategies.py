@@ -1,7 +1,7 @@
 """
-Hypothesis strategies for the values of partwise, and for what befalls them.
+Hypothesis strategies for the values and faults of partwise.
 
-Each gives what the protocols allow, and nothing else; where it matters, it leans to the edges.
+Each generates what the protocols allow, and nothing else; many prefer values at the limits.
 """
 
 from __future__ import annotations
@@ -49,25 +49,25 @@ _PRINTABLE = st.text(alphabet=st.characters(min_codepoint=0x20, max_codepoint=0x
 
 
 def keys() -> st.SearchStrategy[str]:
-    """Keys of up to 1,023 bytes of UTF-8: plain ones, and ones of any character, slashes and dots in odd places."""
+    """Return keys of up to 1,023 bytes of UTF-8: plain ones, and ones with any characters, slashes and dots."""
     odd = st.text(alphabet=st.characters(exclude_categories=["Cs"]) | st.sampled_from("/.\\ %+?#&'\""), min_size=1)
     names = st.lists(_WORD, min_size=1, max_size=4).map("/".join)
     return (names | odd).filter(lambda key: len(key.encode()) <= 1023)
 
 
 def etags() -> st.SearchStrategy[str]:
-    """What storages call a version: hexadecimal digits, sometimes in quotes or with a count behind."""
+    """Return ETags: hexadecimal digits, sometimes quoted or followed by a number of parts."""
     digits = st.text(alphabet="0123456789ABCDEF", min_size=32, max_size=32)
     return digits | digits.map('"{}"'.format) | st.builds("{}-{}".format, digits, st.integers(1, 10_000))
 
 
 def crc64s() -> st.SearchStrategy[int]:
-    """Any CRC-64."""
+    """Return any CRC-64."""
     return st.integers(0, _CRC64_MAX)
 
 
 def part_limits() -> st.SearchStrategy[PartLimits]:
-    """Limits of storages: from tiny ones, which small data brings to the edge, to those of real ones."""
+    """Return limits: tiny ones, which small data can reach, and those of real storages."""
     real = st.sampled_from((PartLimits(), PartLimits(min_part_size=100 * KIB), PartLimits(min_part_size=5 * MIB)))
 
     @st.composite
@@ -87,7 +87,7 @@ def part_limits() -> st.SearchStrategy[PartLimits]:
 
 
 def part_sizes(limits: PartLimits) -> st.SearchStrategy[int]:
-    """Part sizes within the limits, leaning to the smallest, the largest, powers of two, and their neighbours."""
+    """Return part sizes within the limits; they prefer the limits, powers of two, and the adjacent numbers."""
     least, most = limits.min_part_size, limits.max_part_size
     powers = [2**n + d for n in range(most.bit_length() + 1) for d in (-1, 0, 1) if least <= 2**n + d <= most]
     edges = sorted({least, min(least + 1, most), max(most - 1, least), most, *powers})
@@ -95,7 +95,7 @@ def part_sizes(limits: PartLimits) -> st.SearchStrategy[int]:
 
 
 def sizes(part_size: int, *, parts_max: int = 5) -> st.SearchStrategy[int]:
-    """Sizes of sources of up to so many parts, with a leaning to whole parts and a byte less or more."""
+    """Return sizes of up to `parts_max` parts; they prefer whole parts, and a byte less or more."""
     edges = sorted({max(0, part_size * count + d) for count in range(parts_max + 1) for d in (-1, 0, 1)})
     return st.sampled_from([size for size in edges if size <= part_size * parts_max]) | st.integers(
         0, part_size * parts_max
@@ -106,27 +106,27 @@ def sizes(part_size: int, *, parts_max: int = 5) -> st.SearchStrategy[int]:
 
 
 def contents(sizes: st.SearchStrategy[int] | None = None) -> st.SearchStrategy[bytes]:
-    """Bytes that look like noise and cost one draw, however many they are; by default up to 1,000."""
+    """Return bytes that look like noise, from a single draw of any size; by default up to 1,000."""
     return st.builds(pseudo_random_bytes, sizes if sizes is not None else st.integers(0, 1000), st.integers(0, 3))
 
 
 @st.composite
 def bodies(draw: st.DrawFn, data: st.SearchStrategy[bytes] | None = None) -> tuple[StrictBody | ChunkListBody, bytes]:
-    """A body that keeps its promises, cut into pieces in some way, and the bytes that it has."""
+    """Return a body that keeps the protocol, with chunks of any sizes, and its bytes."""
     content = draw(contents() if data is None else data)
     if draw(st.booleans()):
         return StrictBody(content, chunk_size=draw(st.integers(1, max(1, len(content))))), content
     cuts = sorted(draw(st.sets(st.integers(1, len(content) - 1), max_size=4))) if len(content) > 1 else []
     view = memoryview(content)
-    pieces = (view[begin:end] for begin, end in pairwise([0, *cuts, len(content)]))
-    return ChunkListBody(*filter(None, pieces)), content
+    chunks = (view[begin:end] for begin, end in pairwise([0, *cuts, len(content)]))
+    return ChunkListBody(*filter(None, chunks)), content
 
 
 @st.composite
 def changing_sources(
     draw: st.DrawFn, data: st.SearchStrategy[bytes] | None = None, *, readings_max: int = 5
 ) -> ChangingSource:
-    """A source which, while one of its first bodies is read, may grow, shrink, be touched, rewritten or replaced."""
+    """Return a source that may change while one of its first bodies is read."""
     content = draw(contents() if data is None else data)
     other = pseudo_random_bytes(len(content), "other")
     changes = (
@@ -145,12 +145,12 @@ def changing_sources(
 
 
 def metadata() -> st.SearchStrategy[dict[str, str]]:
-    """Metadata: lower-case names, and values that fit into a header."""
+    """Return metadata with lower-case names, and values that are valid in a header."""
     return st.dictionaries(_WORD, _PRINTABLE.map(str.strip), max_size=4)
 
 
 def callbacks() -> st.SearchStrategy[Callback]:
-    """Callbacks, with what is optional and without."""
+    """Return callbacks, with and without the optional fields."""
     return st.builds(
         Callback,
         url=_WORD.map("http://127.0.0.1/{}".format),
@@ -164,10 +164,10 @@ def callbacks() -> st.SearchStrategy[Callback]:
 
 def object_options(only: Collection[str] | None = None) -> st.SearchStrategy[ObjectOptions]:
     """
-    Options, most of them left at their defaults.
+    Return object options, most of them unset.
 
     Args:
-        only: the names of the options that may be given, such as a backend's ``capabilities.options``; None: all.
+        only: the names of the allowed options, such as the ``capabilities.options`` of a backend; None: all.
     """
     values: dict[str, st.SearchStrategy[Any]] = {
         "content_type": st.sampled_from(("text/plain", "application/octet-stream")),
@@ -198,7 +198,7 @@ def object_options(only: Collection[str] | None = None) -> st.SearchStrategy[Obj
 
 
 def uploaded_parts(numbers: st.SearchStrategy[int] | None = None) -> st.SearchStrategy[UploadedPart]:
-    """Receipts; by default of parts 1 to 10,000, with a leaning to the first few, so that numbers meet."""
+    """Return parts; by default with numbers from 1 to 10,000 that prefer the first few, so that they repeat."""
     return st.builds(
         UploadedPart,
         part_number=numbers if numbers is not None else st.integers(1, 5) | st.integers(1, 10_000),
@@ -209,7 +209,7 @@ def uploaded_parts(numbers: st.SearchStrategy[int] | None = None) -> st.SearchSt
 
 
 def stored_objects() -> st.SearchStrategy[StoredObject]:
-    """Objects as a storage describes them."""
+    """Return stored objects."""
     return st.builds(
         StoredObject,
         key=keys(),
@@ -224,7 +224,7 @@ def stored_objects() -> st.SearchStrategy[StoredObject]:
 
 
 def fingerprints() -> st.SearchStrategy[Fingerprint]:
-    """Versions of sources: files, bytes, streams."""
+    """Return fingerprints of files, bytes and streams."""
     return st.builds(
         Fingerprint,
         size=st.none() | st.integers(0, 2**60),
@@ -235,7 +235,7 @@ def fingerprints() -> st.SearchStrategy[Fingerprint]:
 
 
 def checkpoints() -> st.SearchStrategy[Checkpoint]:
-    """Checkpoints that a store has to take; the names of their sources may hold lone surrogates, as paths do."""
+    """Return checkpoints; the names of their sources may have lone surrogates, as paths can."""
     return st.builds(
         Checkpoint,
         location=_WORD.map("memory://{}".format),
@@ -263,15 +263,15 @@ def faults(
     occurrence_max: int = 5,
 ) -> st.SearchStrategy[Fault]:
     """
-    Faults that can happen.
+    Return faults.
 
     Args:
-        operations: which may be struck.
-        kinds: what may happen; None: anything but a TORN_WRITE, which not every store offers.
-        occurrence_max: how late it may strike.
+        operations: the operations into which they are injected.
+        kinds: the kinds of faults; None: all but TORN_WRITE, which not every store supports.
+        occurrence_max: the maximum occurrence.
 
     Raises:
-        InvalidInput: nothing of that can happen to any of these operations.
+        InvalidInput: none of the kinds applies to any of the operations.
     """
     allowed = set(FaultKind) - {FaultKind.TORN_WRITE} if kinds is None else set(kinds)
     pairs = [
@@ -281,7 +281,7 @@ def faults(
         if kind in allowed and kind.applies_to(operation)
     ]
     if not pairs:
-        raise InvalidInput(f"none of {sorted(kind.name for kind in allowed)} can happen to {operations}")
+        raise InvalidInput(f"none of {sorted(kind.name for kind in allowed)} applies to {operations}")
 
     def build(pair: tuple[str, FaultKind], occurrence: int, seconds: float) -> Fault:
         timed = pair[1] in {FaultKind.DELAY, FaultKind.THROTTLED}
@@ -298,13 +298,13 @@ def fault_plans(
     occurrence_max: int = 5,
 ) -> st.SearchStrategy[FaultPlan]:
     """
-    Plans of a few faults, no two of which strike the same call; delays pass at once.
+    Return plans of a few faults, at most one for each call; delays take no time.
 
     Args:
-        operations: which may be struck.
-        kinds: what may happen; None: anything but a TORN_WRITE, which not every store offers.
-        faults_max: how many faults a plan may have.
-        occurrence_max: how late they may strike.
+        operations: the operations into which they are injected.
+        kinds: the kinds of faults; None: all but TORN_WRITE, which not every store supports.
+        faults_max: the maximum number of faults of a plan.
+        occurrence_max: the maximum occurrence.
     """
     planned = st.lists(
         faults(operations, kinds, occurrence_max=occurrence_max),
@@ -315,4 +315,4 @@ def fault_plans(
 
 
 def _no_sleep(seconds: float) -> None:
-    """A delay that is only told."""
+    """Do not sleep."""

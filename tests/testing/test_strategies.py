@@ -124,5 +124,5 @@ def test_delays_of_drawn_plans_pass_at_once(plan: FaultPlan) -> None:
 
 
 def test_faults_that_can_not_happen_can_not_be_drawn() -> None:
-    with pytest.raises(InvalidInput, match="can happen to"):
+    with pytest.raises(InvalidInput, match="applies to"):
         strategies.faults(("save",), [FaultKind.SHORT_LIST])
