@@ -1,4 +1,4 @@
-"""IP addresses and names of this machine, as hosts of URLs."""
+"""Which hosts are IP addresses, and which are this machine."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import ipaddress
 
 
 def is_ip(host: str) -> bool:
+    """Return whether a host is an IP address, as opposed to a name."""
     try:
         ipaddress.ip_address(host)
     except ValueError:
@@ -14,7 +15,7 @@ def is_ip(host: str) -> bool:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host is this machine itself, so that what is sent to it does not leave it."""
+    """Return whether a host is this machine itself, so that requests to it do not leave it."""
     name = host.lower().removesuffix(".")
     return (
         name == "localhost" or name.endswith(".localhost") or (is_ip(name) and ipaddress.ip_address(name).is_loopback)

@@ -1,12 +1,10 @@
 """
-One exchange of HTTP/1.1 over a connected socket: a request's head as bytes, and an answer read with limits on all
-of it.
+HTTP/1.1 messages: build the head of a request, and read a response from a connection, with a limit on every length.
 
-urllib3 makes the connections; see `transport`. The exchange is done here because of what it costs: for a part of
-100 KiB, urllib3's request path takes some 170 to 260 microseconds of processor time, http.client's some 80 to 110, this
-one some 30, and with four threads, which wait for each other's turns in the interpreter, the rates are 4,000, 10,000
-and 30,000 parts a second. What is left out is what the protocol of OSS has no use for: redirects, cookies, compressed
-and pipelined answers.
+urllib3 only makes the connections; see `client`. Its request path costs too much for small parts: for a part of
+100 KiB it takes some 170 to 260 microseconds of CPU time, that of http.client some 80 to 110, this module some 30. With
+four threads, which compete for the GIL, the rates are 4,000, 10,000 and 30,000 parts per second. Not supported, because
+object storage does not need it: redirects, cookies, compressed responses, pipelining on one connection.
 """
 
 from __future__ import annotations
@@ -19,41 +17,40 @@ from attrs import define
 
 HEAD_BYTES_MAX = 64 * 1024
 
-#: The service sends some fifteen.
+#: A storage service sends some fifteen.
 HEADERS_MAX = 256
 
-#: The longest documents are pages of a thousand uploads whose keys are long and percent-encoded: some 4 MiB.
+#: The longest document is a page of 1,000 uploads with long, percent-encoded keys: some 4 MiB.
 BODY_BYTES_MAX = 8 * 1024 * 1024
 
-#: Statuses of the server's own failures that the next request will meet with, too: it does not know what was asked, or
-#: the version of HTTP.
-LASTING_FAILURES = frozenset({501, 505})
+#: The 5xx statuses that a retry does not change: method not implemented, HTTP version not supported.
+PERMANENT_5XX = frozenset({501, 505})
 
 _RECEIVE = 64 * 1024
 _INTERIM_MAX = 8
 
 
-class BadAnswer(Exception):
-    """What came back is no HTTP, or not all of it; the message says what is wrong."""
+class ProtocolError(Exception):
+    """The response is not valid HTTP, or incomplete; the message says why."""
 
 
-class NotHTTP(BadAnswer):
-    """The first bytes that came back are not those of an HTTP answer: something else is spoken there."""
+class NotHTTP(ProtocolError):
+    """The first bytes received are not those of an HTTP response: the peer speaks another protocol."""
 
 
-class TooLong(BadAnswer):
-    """The answer is longer than any that the protocol knows."""
+class ResponseTooLarge(ProtocolError):
+    """The response exceeds a limit."""
 
 
 @define(frozen=True)
-class Answer:
+class Response:
     """
-    What a server answered.
+    An HTTP response.
 
     Args:
-        status: the HTTP status.
-        headers: by lower-case name; the values of a name that occurs twice are joined by a comma.
-        body: the body, b"" where there is none.
+        status: the status code.
+        headers: by lower-case name; the values of a repeated name are joined by a comma.
+        body: the body, b"" if there is none.
     """
 
     status: int
@@ -63,171 +60,177 @@ class Answer:
 
 def request_head(method: str, target: str, fixed: str, headers: Mapping[str, str], length: int | None) -> bytes:
     """
-    A request up to its body.
+    Build the request line and the headers of a request.
 
     Args:
         method: the HTTP method.
-        target: what is asked for, fully encoded; it goes out as it is.
-        fixed: header lines that are the same each time, each with its line end.
-        headers: the others.
-        length: of the body in bytes; None for a request that has none.
+        target: the request target, fully encoded; it is sent unchanged.
+        fixed: header lines that are the same for every request, each with its line end.
+        headers: the other headers.
+        length: the length of the body in bytes; None for a request without a body.
 
     Raises:
-        ValueError: a line end, or a character beyond latin-1, got into a value. Nothing was sent.
+        ValueError: a value contains a line end or a character outside latin-1.
     """
     lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
     framing = "" if length is None else f"Content-Length: {length}\r\n"
-    # A value with a line end would be a header of its own, or a request of its own.
+    # A line end in a value would inject a header, or a second request.
     if lines.count("\n") != len(headers) or lines.count("\r") != len(headers) or not target.isprintable():
         raise ValueError("a header or the target holds a line end or another control character")
     return f"{method} {target} HTTP/1.1\r\n{fixed}{lines}{framing}\r\n".encode("latin-1")
 
 
-def read_answer(receive: Callable[[int], bytes], method: str) -> tuple[Answer, bool]:
+def read_response(receive: Callable[[int], bytes], method: str) -> tuple[Response, bool]:
     """
-    Read an answer from a connection.
+    Read a response from a connection.
 
     Args:
-        receive: gives up to N bytes, b"" at the end of the connection. What it raises is not caught.
-        method: of the request that is being answered. After an answer to CONNECT that is a success, the connection is
-            the tunnel's.
+        receive: returns up to N bytes, b"" at the end of the connection. Its exceptions propagate.
+        method: the method of the request. After a successful CONNECT, the connection is the tunnel's.
 
     Returns:
-        The answer, and whether the connection can be used for another request.
+        The response, and whether the connection can be used for another request.
 
     Raises:
-        TooLong: it is longer than any that the protocol knows.
-        NotHTTP: it does not begin as an HTTP answer does.
-        BadAnswer: it is not valid HTTP, or the connection ended before it did.
+        ResponseTooLarge: the response exceeds a limit.
+        NotHTTP: the first bytes are not those of an HTTP response.
+        ProtocolError: the response is not valid HTTP, or the connection ended too early.
     """
     reader = _Reader(receive)
     reader.check_start(b"HTTP/")
     for _ in range(_INTERIM_MAX):
-        version, status, headers = _parsed_head(reader.until(b"\r\n\r\n", HEAD_BYTES_MAX))
+        version, status, headers = _parse_head(reader.read_until(b"\r\n\r\n", HEAD_BYTES_MAX))
         if status >= 200:
             break
     else:
-        raise BadAnswer("there is no end of interim answers")
+        raise ProtocolError("too many 1xx responses")
     if method == "CONNECT" and status < 300:
-        return Answer(status, headers, b""), reader.spent
-    body, framed = _body(reader, method, status, headers)
-    options = _options(headers.get("connection", ""))
-    stays = "close" not in options and (version == "1.1" or "keep-alive" in options)
-    return Answer(status, headers, body), framed and stays and reader.spent
+        return Response(status, headers, b""), reader.is_drained
+    body, framed = _read_body(reader, method, status, headers)
+    options = _connection_options(headers.get("connection", ""))
+    persistent = "close" not in options and (version == "1.1" or "keep-alive" in options)
+    return Response(status, headers, body), framed and persistent and reader.is_drained
 
 
 @lru_cache(maxsize=8)
-def _options(connection: str) -> frozenset[str]:
-    return frozenset(option.strip().lower() for option in connection.split(","))
+def _connection_options(value: str) -> frozenset[str]:
+    return frozenset(option.strip().lower() for option in value.split(","))
 
 
 class _Reader:
-    """Bytes of a connection, as many as are asked for."""
+    """Read from a connection with a buffer."""
 
-    __slots__ = ("_at", "_buffer", "_receive")
+    __slots__ = ("_buffer", "_position", "_receive")
 
     def __init__(self, receive: Callable[[int], bytes]) -> None:
         self._receive = receive
         self._buffer = b""
-        self._at = 0  # what comes before was taken
+        self._position = 0  # of the first unread byte in the buffer
 
     @property
-    def spent(self) -> bool:
-        """Whether all that was received was taken."""
-        return self._at == len(self._buffer)
+    def is_drained(self) -> bool:
+        """Whether everything that was received has been read."""
+        return self._position == len(self._buffer)
 
     def check_start(self, expected: bytes) -> None:
-        """Receive until the first bytes are known to be the expected ones, which are not taken."""
+        """Receive until the first bytes are known to be `expected`, without consuming them."""
         while not self._buffer.startswith(expected):
             if not expected.startswith(self._buffer):
                 raise NotHTTP(f"it begins with {self._buffer[:_SHOWN]!r}, which is not HTTP")
-            received = self._receive(_RECEIVE)
-            if not received:
-                raise BadAnswer("the connection was closed in the middle of the answer" if self._buffer else _NO_ANSWER)
-            self._buffer += received
+            self._buffer += self._receive_some()
 
-    def until(self, end: bytes, longest: int) -> bytes:
-        """What comes before `end`, which is taken off too."""
-        searched = self._at
-        while (found := self._buffer.find(end, searched)) < 0:
-            held = len(self._buffer) - self._at
-            if held > longest:
-                raise TooLong(f"a line or a head in it has more than {longest} bytes")
-            received = self._receive(_RECEIVE)
-            if not received:
-                raise BadAnswer("the connection was closed in the middle of the answer" if self._buffer else _NO_ANSWER)
-            self._buffer = self._buffer[self._at :] + received
-            self._at = 0
-            searched = max(0, held - len(end) + 1)
-        taken = self._buffer[self._at : found]
-        self._at = found + len(end)
-        return taken
+    def read_until(self, separator: bytes, limit: int) -> bytes:
+        """Read the bytes before `separator`, and skip the separator."""
+        searched = self._position
+        while (found := self._buffer.find(separator, searched)) < 0:
+            held = len(self._buffer) - self._position
+            if held > limit:
+                raise ResponseTooLarge(f"a line or a head in it has more than {limit} bytes")
+            received = self._receive_some()
+            self._buffer = self._buffer[self._position :] + received
+            self._position = 0
+            searched = max(0, held - len(separator) + 1)
+        data = self._buffer[self._position : found]
+        self._position = found + len(separator)
+        return data
 
-    def exactly(self, size: int) -> bytes:
-        """The next `size` bytes."""
-        if self._at + size <= len(self._buffer):
-            taken = self._buffer[self._at : self._at + size]
-            self._at += size
-            return taken
-        # One buffer, whatever the size of what arrives: an object for each byte would take fifty times the memory.
-        gathered = bytearray(self._buffer[self._at :])
-        self._buffer, self._at = b"", 0
+    def read_exactly(self, size: int) -> bytes:
+        """Read the next `size` bytes."""
+        end = self._position + size
+        if end <= len(self._buffer):
+            data = self._buffer[self._position : end]
+            self._position = end
+            return data
+        # One growing buffer: a list of the pieces received would take up to fifty times the memory if they are tiny.
+        gathered = self._take_buffer()
         while missing := size - len(gathered):
             received = self._receive(min(missing, _RECEIVE))
             if not received:
-                raise BadAnswer(f"the connection was closed {missing} bytes before the end of the answer")
+                raise ProtocolError(f"the connection was closed {missing} bytes before the end of the response")
             gathered += received
         return bytes(gathered)
 
-    def rest(self, longest: int) -> bytes:
-        """Everything up to the end of the connection."""
-        taken = bytearray(self._buffer[self._at :])
-        self._buffer, self._at = b"", 0
+    def read_all(self, limit: int) -> bytes:
+        """Read until the end of the connection."""
+        gathered = self._take_buffer()
         while received := self._receive(_RECEIVE):
-            taken += received
-            if len(taken) > longest:
-                raise _too_long()
-        return bytes(taken)
+            gathered += received
+            if len(gathered) > limit:
+                raise _body_too_large()
+        return bytes(gathered)
+
+    def _take_buffer(self) -> bytearray:
+        gathered = bytearray(self._buffer[self._position :])
+        self._buffer, self._position = b"", 0
+        return gathered
+
+    def _receive_some(self) -> bytes:
+        received = self._receive(_RECEIVE)
+        if not received:
+            raise ProtocolError(
+                "the connection was closed in the middle of the response"
+                if self._buffer
+                else "the connection was closed without a response"
+            )
+        return received
 
 
-_NO_ANSWER = "the connection was closed without an answer"
-
-#: Bytes of what was received that a message shows: enough to recognise a protocol by, too few to be a secret.
+#: How much of an unexpected response a message shows: enough to recognise a protocol, too little to contain a secret.
 _SHOWN = 8
 
 
-# Names are what RFC 9110 calls tokens, near enough. A line that holds a bare line end is none: one reader's value would
-# be another's next header.
+# Names are approximately the tokens of RFC 9110. A bare CR or LF in a line is refused: another reader would see the
+# start of the next header there (response splitting).
 _HEAD = re.compile(r"HTTP/(1\.[01]) ([0-9]{3})(?: [^\r\n]*)?\r\n((?:[!-9;-~]+:[^\r\n]*\r\n)*)")
 _HEADER = re.compile(r"([!-9;-~]+):[ \t]*([^\r\n]*)")
 
 
-def _parsed_head(head: bytes) -> tuple[str, int, dict[str, str]]:
+def _parse_head(head: bytes) -> tuple[str, int, dict[str, str]]:
     text = head.decode("latin-1") + "\r\n"
     parsed = _HEAD.fullmatch(text)
     if parsed is None:
-        raise BadAnswer(_misfit(text))
+        raise ProtocolError(_head_problem(text))
     version, code, lines = parsed.groups()
     fields = _HEADER.findall(lines)
     if len(fields) > HEADERS_MAX:
-        raise TooLong(f"it has more than {HEADERS_MAX} headers")
+        raise ResponseTooLarge(f"it has more than {HEADERS_MAX} headers")
     if " \r" in lines or "\t\r" in lines:
         fields = [(name, value.rstrip(" \t")) for name, value in fields]
     headers = {name.lower(): value for name, value in fields}
     if len(headers) < len(fields):
-        headers = _joined(fields)
+        headers = _join_repeated(fields)
     return version, int(code), headers
 
 
-def _joined(fields: list[tuple[str, str]]) -> dict[str, str]:
+def _join_repeated(fields: list[tuple[str, str]]) -> dict[str, str]:
     values: dict[str, list[str]] = {}
     for name, value in fields:
         values.setdefault(name.lower(), []).append(value)
     return {name: ", ".join(found) for name, found in values.items()}
 
 
-def _misfit(text: str) -> str:
-    """What is wrong with a head that is none."""
+def _head_problem(text: str) -> str:
+    """Describe why a head is invalid."""
     status_line, *lines = text.split("\r\n")[:-1]
     if not _HEAD.fullmatch(f"{status_line}\r\n"):
         return f"its first line begins with {status_line[:_SHOWN]!r}, and is not a status line"
@@ -235,56 +238,59 @@ def _misfit(text: str) -> str:
     return f"line {number} of its head is not a header"
 
 
-def _body(reader: _Reader, method: str, status: int, headers: Mapping[str, str]) -> tuple[bytes, bool]:
-    """The body, and whether its end is known by other means than the end of the connection."""
+def _read_body(reader: _Reader, method: str, status: int, headers: Mapping[str, str]) -> tuple[bytes, bool]:
+    """Read the body; also return whether it was delimited by more than the end of the connection."""
     if method == "HEAD" or status in (204, 304):
         return b"", True
     coding = headers.get("transfer-encoding")
     length = headers.get("content-length")
     if coding is not None:
-        if coding.lower() != "chunked" or length is not None:
-            raise BadAnswer("it is framed in a way that can be read in two ways")
-        return _chunked(reader), True
+        if length is not None:
+            raise ProtocolError("ambiguous framing: it has both Transfer-Encoding and Content-Length")
+        if coding.lower() != "chunked":
+            raise ProtocolError("its Transfer-Encoding is not supported")
+        return _read_chunked(reader), True
     if length is None:
-        return reader.rest(BODY_BYTES_MAX), False
-    if not _is_number(length):
-        raise BadAnswer("its Content-Length is not a number")
+        return reader.read_all(BODY_BYTES_MAX), False
+    if not (length.isascii() and length.isdigit()):
+        raise ProtocolError("its Content-Length is not a number")
     if len(length) > 12 or int(length) > BODY_BYTES_MAX:
-        raise _too_long()
-    return reader.exactly(int(length)), True
+        raise _body_too_large()
+    return reader.read_exactly(int(length)), True
 
 
-def _chunked(reader: _Reader) -> bytes:
-    # What frames the chunks counts, too: it is received, and could be many times what it frames.
+def _read_chunked(reader: _Reader) -> bytes:
+    # The framing counts against the limit, too: it may be many times larger than the data.
     body, framing = bytearray(), 0
     while True:
-        line = reader.until(b"\r\n", HEAD_BYTES_MAX)
+        line = reader.read_until(b"\r\n", HEAD_BYTES_MAX)
         framing += len(line) + 4
-        size_text = line.partition(b";")[0].strip()
-        try:
-            size = int(size_text, 16) if size_text.isalnum() and len(size_text) <= 16 else -1
-        except ValueError:
-            size = -1
-        if size < 0:
-            raise BadAnswer("the length of a chunk is not a number")
+        size = _chunk_size(line)
         if size == 0:
             break
         if len(body) + size + framing > BODY_BYTES_MAX:
-            raise _too_long()
-        body += reader.exactly(size)
-        if reader.exactly(2) != b"\r\n":
-            raise BadAnswer("a chunk is longer than it says")
+            raise _body_too_large()
+        body += reader.read_exactly(size)
+        if reader.read_exactly(2) != b"\r\n":
+            raise ProtocolError("a chunk is longer than its declared length")
     trailer = 0
-    while line := reader.until(b"\r\n", HEAD_BYTES_MAX):
+    while line := reader.read_until(b"\r\n", HEAD_BYTES_MAX):
         trailer += len(line)
         if trailer > HEAD_BYTES_MAX:
-            raise TooLong(f"its trailer has more than {HEAD_BYTES_MAX} bytes")
+            raise ResponseTooLarge(f"its trailer has more than {HEAD_BYTES_MAX} bytes")
     return bytes(body)
 
 
-def _too_long() -> TooLong:
-    return TooLong(f"it has more than {BODY_BYTES_MAX} bytes")
+# int() alone would accept a sign, underscores and any length.
+_CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,16}")
 
 
-def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdigit()
+def _chunk_size(line: bytes) -> int:
+    text = line.partition(b";")[0].strip()
+    if not _CHUNK_SIZE.fullmatch(text):
+        raise ProtocolError("the length of a chunk is not a number")
+    return int(text, 16)
+
+
+def _body_too_large() -> ResponseTooLarge:
+    return ResponseTooLarge(f"it has more than {BODY_BYTES_MAX} bytes")

@@ -1,7 +1,7 @@
 """
-Which proxy requests go through: the one that was given, or the environment's, read as curl reads it. Pure.
+Which proxy requests go through: the one that was set, or that of the environment, read as curl reads it. Pure.
 
-Only plain HTTP proxies are supported. Another kind is refused: to connect without it would go a way that was not meant.
+Only plain HTTP proxies are supported. Another kind is an error: connecting directly would bypass it.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from attrs import define, field
 from partwise.backends._http.addresses import is_loopback
 from partwise.errors import InvalidInput
 
-#: What curl takes where a proxy's URL has no port.
+#: As in curl, for a proxy URL without a port.
 _DEFAULT_PORT = 1080
 
 _HOST = re.compile(r"[A-Za-z0-9_.-]+|[0-9A-Fa-f:.]+")
 
-#: Beside these there is ``HTTP_PROXY``, which curl does not read: a web server sets it from a header of its client.
+#: curl does not read HTTP_PROXY: a CGI server sets it from the client's Proxy header (CVE-2016-5385, "httpoxy").
 _VARIABLES = {"https": ("https_proxy", "HTTPS_PROXY"), "http": ("http_proxy",)}
 _VARIABLES_FOR_ALL = ("all_proxy", "ALL_PROXY")
 _EXCEPTIONS = ("no_proxy", "NO_PROXY")
@@ -34,74 +34,77 @@ class Proxy:
     An HTTP proxy.
 
     Args:
-        host: its host.
-        port: its port.
+        host: the host.
+        port: the port.
         authorization: the value of Proxy-Authorization; a secret.
-        password: the password in it, to be kept out of messages.
-        source: where the proxy was named: ``proxy=`` or a variable of the environment.
+        password: the password in it, to keep it out of messages.
+        variable: the environment variable that names the proxy; None if it was set by the caller.
     """
 
     host: str
     port: int
     authorization: str | None = field(default=None, repr=False)
     password: str | None = field(default=None, repr=False)
-    source: str = "proxy="
+    variable: str | None = None
 
     @classmethod
-    def parse(cls, url: str, source: str = "proxy=") -> Proxy:
+    def parse(cls, url: str, variable: str | None = None) -> Proxy:
         """
-        The proxy of a URL like ``http://user:password@host:3128``, or of ``host:3128``.
+        Parse a URL such as ``http://user:password@host:3128``, or ``host:3128``.
 
         Raises:
-            InvalidInput: it is not one. The message does not show the URL, which may hold a password.
+            InvalidInput: it is invalid. The message does not contain the URL, which may contain a password.
         """
         try:
             parts = urlsplit(url if "://" in url else f"http://{url}")
             host, port = parts.hostname or "", parts.port
         except ValueError:
-            # Raised below: this error holds the URL, and would be the context of one that is raised here.
+            # The error is raised below: this one contains the URL, and would be its context.
             parts, host, port = urlsplit(""), "", None
-        if parts.scheme != "http" and re.fullmatch(r"https|socks[45]?[ah]?", parts.scheme):
-            raise _unusable(source, f"; proxies of the kind {parts.scheme}:// are not supported")
+        if re.fullmatch(r"https|socks[45]?[ah]?", parts.scheme):
+            raise _invalid(variable, f": {parts.scheme}:// proxies are not supported")
         if parts.scheme != "http" or parts.path not in ("", "/") or parts.query or parts.fragment:
-            raise _unusable(source)
-        if (
-            re.search(r"[\x00- \x7f]", url)
-            or not _HOST.fullmatch(host)
-            or port == 0
-            or (port is None and "://" not in url)
-        ):
-            raise _unusable(source)
+            raise _invalid(variable)
+        if re.search(r"[\x00- \x7f]", url) or not _HOST.fullmatch(host):
+            raise _invalid(variable)
+        if port == 0 or (port is None and "://" not in url):
+            raise _invalid(variable)
         authorization = password = None
         if parts.username is not None:
             password = unquote(parts.password or "")
             user = f"{unquote(parts.username)}:{password}".encode("utf-8", "surrogateescape")
             authorization = f"Basic {b64encode(user).decode()}"
-        return cls(host, port or _DEFAULT_PORT, authorization, password, source)
+        return cls(host, port or _DEFAULT_PORT, authorization, password, variable)
 
     @property
     def headers(self) -> dict[str, str]:
-        """What the proxy itself is sent."""
+        """The headers that are meant for the proxy."""
         return {} if self.authorization is None else {"Proxy-Authorization": self.authorization}
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """What must not be shown."""
-        written = None if self.authorization is None else self.authorization.removeprefix("Basic ")
-        return tuple(secret for secret in (self.password, written) if secret)
+        """The values that must not appear in any output."""
+        encoded = None if self.authorization is None else self.authorization.removeprefix("Basic ")
+        return tuple(secret for secret in (self.password, encoded) if secret)
 
     @property
     def authority(self) -> str:
-        """Host and port, for people."""
+        """Host and port, as in a URL."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def sign_in_hint(self) -> str:
+        """The hint of an error that says that the proxy requires other credentials."""
+        source = "" if self.variable is None else f". The proxy comes from the environment variable {self.variable}"
+        return f"Pass {{proxy=http://user:password@host:port}}{source}"
 
 
 def environment_proxy(scheme: str, host: str, environment: Mapping[str, str]) -> Proxy | None:
     """
-    The proxy that the environment names for a host, as curl takes it; None to connect without one.
+    Return the proxy that the environment names for a host, as curl reads it; None to connect directly.
 
-    `https_proxy`, `http_proxy` or `all_proxy`, less the hosts in `no_proxy`; each in upper case, too, but for
-    `HTTP_PROXY`. The lower case is looked at first. This machine itself is always reached without a proxy.
+    The variables are `https_proxy`, `http_proxy` and `all_proxy`, and `no_proxy` for exceptions, in lower case first,
+    then in upper case; `HTTP_PROXY` is not read. This machine itself is always reached directly.
 
     Args:
         scheme: ``http`` or ``https``.
@@ -109,7 +112,7 @@ def environment_proxy(scheme: str, host: str, environment: Mapping[str, str]) ->
         environment: the variables.
 
     Raises:
-        InvalidInput: the variable holds what can't be a proxy. The message names the variable, and not its value.
+        InvalidInput: the variable's value is not a proxy. The message contains the variable's name, not its value.
     """
     name = next((name for name in (*_VARIABLES[scheme], *_VARIABLES_FOR_ALL) if environment.get(name)), None)
     if name is None or is_loopback(host):
@@ -138,6 +141,9 @@ def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
         return None
 
 
-def _unusable(source: str, why: str = "") -> InvalidInput:
-    how = "http://host:port or http://user:password@host:port"
-    return InvalidInput(f"{source} can't be used: a proxy is given as {how}{why}")
+def _invalid(variable: str | None, why: str = "") -> InvalidInput:
+    source = "" if variable is None else f" in the environment variable {variable}"
+    return InvalidInput(
+        f"the proxy{source} is invalid{why}",
+        hint="Pass {proxy=http://host:port} or {proxy=http://user:password@host:port}",
+    )

@@ -1,10 +1,10 @@
 """
-TLS over a connected socket: encrypted in memory, and sent by as few calls as will do.
+TLS over a connected socket, encrypted in memory, so that many TLS records go to the kernel in one call.
 
-Python's own TLS socket has the kernel send each record of 16 KiB by itself, which wakes whoever waits at the other end
-each time, and it looks before each call whether that would block. Here a piece of a body becomes records in memory
-first, and one call sends them all: parts of 1 MiB cost a fifth less processor time for it. All that makes TLS secure,
-the verification of certificates and names too, is done by OpenSSL behind `ssl.SSLObject`, as it is for asyncio.
+Python's own TLS socket sends each record of 16 KiB with a system call of its own, which wakes the receiver each time,
+and calls poll() before each of them. Here a piece of the body is encrypted into memory first and sent by one call:
+parts of 1 MiB cost a fifth less CPU time. All that makes TLS secure, certificate and host name verification included,
+is done by OpenSSL behind `ssl.SSLObject`, as in asyncio.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from partwise.model import MIB
 
 _RECEIVE = 64 * 1024
 
-#: Encrypted at a time: so much is held twice, as records and on the way to the kernel.
-_PIECE = MIB // 2
+#: Bytes to encrypt before they are sent. Memory holds them twice: plain and encrypted.
+_BATCH_BYTES = MIB // 2
 
 _T = TypeVar("_T")
 
 
 def tls_context(ca_bundle: str | None) -> ssl.SSLContext:
     """
-    What a server has to prove: a valid certificate for its name.
+    Return a context that requires a valid certificate for the server's name.
 
     Args:
-        ca_bundle: a file or directory of the authorities to trust; None trusts those of the system.
+        ca_bundle: a file or directory of certificate authorities to trust; None trusts those of the system.
 
     Raises:
-        InvalidInput: there is no such file, or no certificate in it.
+        InvalidInput: the file does not exist or contains no certificate.
     """
     try:
         if ca_bundle is None:
@@ -49,107 +49,111 @@ def tls_context(ca_bundle: str | None) -> ssl.SSLContext:
         else:
             context = ssl.create_default_context(cafile=ca_bundle)
     except (OSError, ValueError) as error:
-        raise InvalidInput(f"the certificates in {ca_bundle} can't be used: {error}") from error
+        raise InvalidInput(
+            f"the certificates in {ca_bundle} can't be used: {error}",
+            hint="Pass {ca_bundle} with a PEM file, or a directory that was prepared with `openssl rehash`",
+        ) from error
     context.set_alpn_protocols(["http/1.1"])
     return context
 
 
 class TLSSocket:
     """
-    A socket whose bytes go by TLS. Used by one thread at a time.
+    A socket that sends and receives by TLS. One thread at a time may use it.
 
-    What it has are the methods of a socket that are used here, and no more: there is no way past the encryption.
+    It has the few methods of a socket that are used here; none of them bypasses the encryption.
 
     Args:
-        sock: a connected socket, whose timeout is that of each step of the handshake, too.
-        context: what the server has to prove.
-        host: whom it has to be: a host's name or address.
-        deadline: until when the handshake may take, by `time.monotonic`.
+        sock: a connected socket; its timeout applies to each step of the handshake.
+        context: which certificates are valid.
+        host: the name or address that the certificate must be for.
+        deadline: when the handshake must be done, by `time.monotonic`.
 
     Raises:
-        ssl.SSLCertVerificationError: the certificate is not valid, or is another's.
-        OSError: there is no TLS to be had. `sock` is left open.
+        ssl.SSLCertVerificationError: the certificate is invalid or for another host.
+        OSError: the handshake failed. `sock` is left open.
     """
 
-    #: When `recv` gives up, by `time.monotonic`. It receives a record whole, however slowly that arrives, so that its
-    #: caller can't look at the time itself.
+    #: When `recv` gives up, by `time.monotonic`. One call may wait for many packets, until a TLS record is complete, so
+    #: the caller can't check the time between them.
     deadline = math.inf
 
     def __init__(self, sock: socket.socket, context: ssl.SSLContext, host: str, *, deadline: float = math.inf) -> None:
         self._sock = sock
-        self._arrived, self._leaving = ssl.MemoryBIO(), ssl.MemoryBIO()
-        # As a certificate has them: an address without brackets, a name without the dot of the root.
-        self._tls = context.wrap_bio(self._arrived, self._leaving, server_hostname=host.strip("[]").rstrip("."))
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        # As in certificates: an address without brackets, a name without a trailing dot.
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host.strip("[]").rstrip("."))
         try:
-            self._done(self._tls.do_handshake, deadline)
+            self._run(self._tls.do_handshake, deadline)
         finally:
             with contextlib.suppress(OSError):
-                self._flush()  # the end of the handshake, or why it failed
+                self._flush()  # the last handshake message, or the alert that says why it failed
 
     # --- bytes -------------------------------------------------------------------------------------------------------
 
     def sendall(self, data: bytes | memoryview) -> None:
-        """As a socket's."""
+        """Send all of `data`, as `socket.sendall` does."""
         self.sendmsg((data,))
 
     def sendmsg(self, buffers: Iterable[bytes | memoryview]) -> int:
-        """As a socket's, but all of it is sent."""
+        """Send all buffers, as `socket.sendmsg` does, but completely."""
         sent = 0
         for buffer in buffers:
-            for begin in range(0, len(buffer), _PIECE):
-                if self._leaving.pending >= _PIECE:
+            for start in range(0, len(buffer), _BATCH_BYTES):
+                if self._outgoing.pending >= _BATCH_BYTES:
                     self._flush()
-                piece = memoryview(buffer)[begin : begin + _PIECE]
+                piece = memoryview(buffer)[start : start + _BATCH_BYTES]
                 while piece:
-                    written = self._done(partial(self._tls.write, piece))
+                    written = self._run(partial(self._tls.write, piece))
                     piece = piece[written:]
                     sent += written
         self._flush()
         return sent
 
     def recv(self, size: int) -> bytes:
-        """As a socket's: up to so many bytes, b"" at the end, be it said by TLS or not."""
+        """Receive up to `size` bytes; b"" at the end, whether TLS announced it or the connection was just closed."""
         try:
-            return self._done(partial(self._tls.read, size), self.deadline)
+            return self._run(partial(self._tls.read, size), self.deadline)
         except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
             return b""
 
-    def _done(self, step: Callable[[], _T], deadline: float = math.inf) -> _T:
+    def _run(self, step: Callable[[], _T], deadline: float = math.inf) -> _T:
+        """Run a step of OpenSSL until it needs no more data, moving data between its buffers and the socket."""
         while True:
             try:
                 return step()
             except ssl.SSLWantReadError:
                 self._flush()
-                arrived = self._sock.recv(_RECEIVE)
+                received = self._sock.recv(_RECEIVE)
                 if time.monotonic() > deadline:
-                    raise TimeoutError("what is sent by TLS took too long to arrive") from None
-                if arrived:
-                    self._arrived.write(arrived)
+                    raise TimeoutError("the TLS data took too long to arrive") from None
+                if received:
+                    self._incoming.write(received)
                 else:
-                    self._arrived.write_eof()
+                    self._incoming.write_eof()
 
     def _flush(self) -> None:
-        if self._leaving.pending:
-            send_all(self._sock, self._leaving.read())
+        if self._outgoing.pending:
+            send_all(self._sock, self._outgoing.read())
 
-    # --- the socket beneath ------------------------------------------------------------------------------------------
+    # --- the underlying socket ---------------------------------------------------------------------------------------
 
     def fileno(self) -> int:
-        """As a socket's."""
+        """Return the file descriptor of the socket."""
         return self._sock.fileno()
 
     def gettimeout(self) -> float | None:
-        """As a socket's."""
+        """Return the timeout of the socket."""
         return self._sock.gettimeout()
 
     def settimeout(self, seconds: float | None) -> None:
-        """As a socket's."""
+        """Set the timeout of the socket."""
         self._sock.settimeout(seconds)
 
     def setsockopt(self, level: int, option: int, value: bytes) -> None:
-        """As a socket's."""
+        """Set an option of the socket."""
         self._sock.setsockopt(level, option, value)
 
     def close(self) -> None:
-        """As a socket's. The other side is not told by TLS, which nobody waits for: each answer says how long it is."""
+        """Close the socket without a TLS close_notify: the length of each response is known, so none is needed."""
         self._sock.close()

@@ -1,4 +1,4 @@
-"""The OSS backend: nine operations, each of them one request (lists: one a page), over the parts beside this module."""
+"""The OSS backend: nine operations, each of which is one request (a list: one request per page)."""
 
 from __future__ import annotations
 
@@ -6,70 +6,45 @@ import importlib.metadata
 import logging
 import os
 import pickle
-import re
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 from attrs import define, evolve, field
 
+from partwise._closing import Closing
 from partwise._validation import brief, check_callable, check_path
 from partwise.backends._argument_checks import check_call, check_part, check_put, exact_chunks
 from partwise.backends._http.addresses import is_loopback
-from partwise.backends._http.http1 import Answer
+from partwise.backends._http.client import HTTPClient
+from partwise.backends._http.connections import Endpoint
+from partwise.backends._http.headers import check_header_value
+from partwise.backends._http.http1 import Response
 from partwise.backends._http.proxies import Proxy, environment_proxy
 from partwise.backends._http.tls_pump import tls_context
 from partwise.backends.oss.addressing import check_key, check_prefix, resolve
+from partwise.backends.oss.client import OSSClient, OSSRequest, SigningContext
 from partwise.backends.oss.clock import ServerClock
-from partwise.backends.oss.credentials import (
-    Credentials,
-    Issued,
-    Keyring,
-    as_provider,
-)
-from partwise.backends.oss.errors import callback_failure, failure, read, server_time
-from partwise.backends.oss.options import (
-    CAPABILITIES,
-    METADATA_PREFIX,
-    Request,
-    check,
-    check_header_value,
-    headers_for,
-    metadata_of,
-)
-from partwise.backends.oss.redaction import contains, redacted
-from partwise.backends.oss.request_template import PartHeads
-from partwise.backends.oss.signing import Query, Signable, Signing, signing_v1, signing_v4
-from partwise.backends.oss.transport import Transport, how_to_sign_on
+from partwise.backends.oss.credentials import CredentialsCache, as_provider
+from partwise.backends.oss.errors import callback_error_for
+from partwise.backends.oss.options import CAPABILITIES, RequestKind, check_options, headers_for, metadata_of
+from partwise.backends.oss.paging import list_pages
+from partwise.backends.oss.responses import checksum_of, etag_of, ids_of, parse_body, size_of
 from partwise.backends.oss.xml import (
-    NAME_MAX,
-    BadDocument,
     CompleteDocument,
     Entry,
+    ListPage,
     Marker,
-    Page,
-    bare_etag,
-    crc64_of,
     parse_completed,
+    parse_etag,
     parse_initiated,
     parse_parts,
     parse_uploads,
 )
 from partwise.content_types import guess_content_type
-from partwise.errors import (
-    BackendClosed,
-    BackendError,
-    ClockSkewed,
-    CredentialsExpired,
-    IntegrityError,
-    InvalidInput,
-    PartRejected,
-    ServerFailed,
-    UploadNotFound,
-)
+from partwise.errors import BackendClosed, BackendError, IntegrityError, InvalidInput, PartRejected, UploadNotFound
 from partwise.model import (
     GIB,
     KIB,
@@ -94,91 +69,26 @@ SIGNATURE_VERSIONS = ("v4", "v1")
 
 _PAGE_SIZE_MAX = 1000
 
-#: Entries of one list of uploads. A caller may have to hold them all, and a server that makes up more and more is not
-#: a bucket; one that really has more can be listed by prefixes.
+#: Uploads in one list. The caller may have to keep them all, and a server that reports more and more is not a bucket. A
+#: bucket that really has more can be listed by prefixes.
 _UPLOADS_MAX = 100_000
 
-#: Pages of one list that have no entry, though more is said to follow.
-_EMPTY_PAGES_MAX = 100
-
-#: Pages of one list that have fewer entries than were asked for. A server that says each time that more follows would
-#: otherwise be asked once for every entry. As many as an upload can have parts, for servers that list them singly.
-_SHORT_PAGES_MAX = 10_000
-
-#: Seconds; more is a mistake, or in milliseconds.
+#: Seconds. A larger value is a mistake, or in milliseconds.
 _TIMEOUT_MAX = 86_400
 
 _CONNECTIONS_MAX = 10_000
-
-#: Bytes of a body in which parts of secrets are looked for, too; a longer one is a page of a list.
-_SEARCHED_FOR_PARTS = 4096
-
-#: What is signed in addition to what V4 always signs, so that a request is not good at another host.
-_ADDITIONAL_HEADERS = ("host",)
-
-#: The headers of an answer that are kept as they are, beside the metadata.
-_KEPT_HEADERS = frozenset({"etag", "x-oss-request-id", "x-oss-version-id"})
-
-# What the two look like in nearly every answer to a part, so that nothing has to be looked for in it.
-_PLAIN_ETAG = re.compile('"[0-9A-F]{32}"')
-_PLAIN_REQUEST_ID = re.compile("[0-9A-F]{24}")
-
-#: Digits of an object's size: of the largest it has fourteen.
-_SIZE_DIGITS_MAX = 18
-
-_SIGNATURE = re.compile(rb"\r\nAuthorization: (?:OSS4.*Signature=|OSS .*:)(.+)\r\n")
-
-_WRONG_REGION = "0002-00000226"
 
 _NO_OPTIONS = ObjectOptions()
 
 _log = logging.getLogger("partwise.backends.oss")
 
-_Parsed = TypeVar("_Parsed")
-
 
 @define(frozen=True)
-class _Request:
-    """One request, as the operations think of it."""
-
-    what: str  # for people: what is done to which object
-    method: str
-    key: str | None
-    query: Query
-    headers: Mapping[str, str]
-    body: Iterable[bytes | memoryview] = ()
-    length: int | None = 0
-
-
-@define(frozen=True)
-class _Sent:
+class _PickleState:
     """
-    What a request was signed with, which may have been replaced when its answer comes.
+    How a backend was created, to create it again in another process.
 
-    Args:
-        issued: the credentials.
-        offset: what was added to our clock.
-        head: the head that was sent, which has the signature.
-    """
-
-    issued: Issued
-    offset: float
-    head: bytes
-
-
-@define
-class _Latest:
-    """The heads that were made last, and what they are good for; replaced as a whole, so threads need no lock."""
-
-    made: tuple[tuple[str, str, int, int], PartHeads] | None = None
-
-
-@define(frozen=True)
-class _Recipe:
-    """
-    How a backend was made, so that another process can make it again.
-
-    Those that were made by one call of the constructor are equal, however often they were pickled.
+    Backends from the same call of the constructor have equal states, however often they were pickled.
     """
 
     kind: type[OSSBackend]
@@ -186,54 +96,55 @@ class _Recipe:
     settings: dict[str, Any] = field(eq=False, repr=False)
 
 
-# A process pool unpickles a backend for each part. All of them send by the connections of one, and with its
-# credentials: otherwise each part would cost a TLS handshake, and perhaps a visit to whoever gives credentials.
-# What drops out of here closes its connections when the last handle on it is gone.
+# A process pool unpickles a backend for each part. All copies share the connections and the credentials of one backend;
+# otherwise each part would require a TLS handshake, and perhaps a call of the credentials provider. The connections of
+# a backend that is evicted from this cache are closed when its last handle is garbage-collected.
 @lru_cache(maxsize=8)
-def _made_again(recipe: _Recipe) -> OSSBackend:
-    backend = recipe.kind(**recipe.settings)
-    backend._recipe = recipe  # noqa: SLF001  # so that a copy of a copy is one more of the same
+def _rebuild(state: _PickleState) -> OSSBackend:
+    backend = state.kind(**state.settings)
+    backend._pickle_state = state  # noqa: SLF001  # so that a copy of a copy is equal, too
     return backend
 
 
-def _restored(recipe: _Recipe, options: ObjectOptions | None) -> OSSBackend:
-    return _made_again(recipe).with_request_options(options or _NO_OPTIONS)
+def _unpickle(state: _PickleState, options: ObjectOptions | None) -> OSSBackend:
+    return _rebuild(state).with_request_options(options or _NO_OPTIONS)
 
 
-class OSSBackend:
+class OSSBackend(Closing):
     """
     A bucket of Alibaba Cloud OSS.
 
-    Uploads that were begun by one way to the bucket (from inside or outside its region, accelerated, by http or https)
-    can be carried on by another: `location` names the bucket, not the way. A custom domain is a place of its own.
+    An upload that was started through one endpoint of a bucket (from inside or outside its region, accelerated, by http
+    or https) can be resumed through another: `location` identifies the bucket, not the endpoint. A custom domain is a
+    location of its own, since its bucket is unknown.
 
-    It can be pickled if its credentials can, which are then in the pickle. In another process all copies of one backend
-    share their connections.
+    The backend can be pickled if its credentials can, which are then part of the pickle. In another process, all copies
+    of one backend share their connections.
 
     Args:
         bucket: the bucket's name.
         endpoint: the region's host, a custom domain (with ``addressing_style="cname"``) or a test server, with or
-            without ``https://`` or ``http://``; https where it does not say. None takes ``oss-REGION.aliyuncs.com``.
-        region: the region's id, such as ``cn-hangzhou``; None takes it from the endpoint.
-        credentials: `Credentials`; a function that returns them, called again before they expire; an object with
-            `get_credential()` as in the package alibabacloud-credentials, or with `get_credentials()`; or a provider.
-            None takes the environment's.
+            without ``https://`` or ``http://``; the default scheme is https. None means ``oss-REGION.aliyuncs.com``.
+        region: the region's id, such as ``cn-hangzhou``; None derives it from the endpoint.
+        credentials: `Credentials`; a function that returns them, which is called again before they expire; an object
+            with `get_credential()` as in the package alibabacloud-credentials, or with `get_credentials()`; or a
+            provider. None means the environment.
         signature_version: ``"v4"``, or ``"v1"`` for old services.
-        addressing_style: ``"virtual"``, ``"path"`` or ``"cname"``; a virtual one becomes path by itself for an IP
-            address and for localhost.
-        connect_timeout: seconds that making a connection may take.
-        read_timeout: seconds for which a connection may be silent, or take no bytes.
+        addressing_style: ``"virtual"``, ``"path"`` or ``"cname"``; for an IP address and for localhost, virtual means
+            path.
+        connect_timeout: seconds to make a connection.
+        read_timeout: seconds for which a connection may send nothing, or accept nothing.
         ca_bundle: a file or directory of certificate authorities to trust instead of the system's.
-        proxy: a proxy to go through, ``http://[user:password@]host:port``; None takes that of the environment, as curl
-            does (`https_proxy`, `http_proxy`, `all_proxy`, less `no_proxy`; never for this machine itself), and ``""``
-            none at all.
-        max_connections: how many idle connections are kept; as many as there are workers is enough.
-        page_size: how many entries a list asks for at a time, 1 to 1000.
-        user_agent: what the service logs us as; None says partwise and its version.
-        clock: our clock, in seconds since 1970.
+        proxy: a proxy, ``http://[user:password@]host:port``; None means that of the environment, as for curl
+            (`https_proxy`, `http_proxy`, `all_proxy`, except for the hosts in `no_proxy` and for this machine); ``""``
+            connects directly.
+        max_connections: how many idle connections to keep; the number of workers is enough.
+        page_size: how many entries to request per page of a list, 1 to 1000.
+        user_agent: the User-Agent header; None means partwise and its version.
+        clock: the local clock, in seconds since 1970.
 
     Raises:
-        InvalidInput: one of these is impossible, or the region can't be known.
+        InvalidInput: an argument is invalid, or the region is unknown.
     """
 
     def __init__(
@@ -256,21 +167,21 @@ class OSSBackend:
     ) -> None:
         if signature_version not in SIGNATURE_VERSIONS:
             raise InvalidInput(
-                f"signature_version is {' or '.join(SIGNATURE_VERSIONS)}, not {brief(signature_version)}"
+                f"the signature version must be {' or '.join(SIGNATURE_VERSIONS)}, not {brief(signature_version)}"
             )
         for name, seconds in (("connect_timeout", connect_timeout), ("read_timeout", read_timeout)):
             if type(seconds) not in (int, float) or not 0 < seconds <= _TIMEOUT_MAX:
                 raise InvalidInput(
-                    f"{name} is a number of seconds above 0, {_TIMEOUT_MAX} at most, not {brief(seconds)}"
+                    f"{name} must be a number of seconds above 0, up to {_TIMEOUT_MAX}, not {brief(seconds)}"
                 )
-        for name, number, most in (
+        for name, number, maximum in (
             ("max_connections", max_connections, _CONNECTIONS_MAX),
             ("page_size", page_size, _PAGE_SIZE_MAX),
         ):
-            if type(number) is not int or not 1 <= number <= most:
-                raise InvalidInput(f"{name} is a number from 1 to {most}, not {brief(number)}")
+            if type(number) is not int or not 1 <= number <= maximum:
+                raise InvalidInput(f"{name} must be a number from 1 to {maximum}, not {brief(number)}")
         if proxy is not None and not isinstance(proxy, str):
-            raise InvalidInput(f"proxy is a URL, not {type(proxy).__name__}")
+            raise InvalidInput(f"proxy must be a URL, not {type(proxy).__name__}")
         if ca_bundle is not None:
             ca_bundle = check_path("ca_bundle", ca_bundle, str)
         check_callable("clock", clock)
@@ -298,52 +209,62 @@ class OSSBackend:
             "user_agent": user_agent,
             "clock": clock,
         }
-        self._recipe = _Recipe(type(self), uuid.uuid4().hex, settings)
-        self._v4 = signature_version == "v4"
+        self._pickle_state = _PickleState(type(self), uuid.uuid4().hex, settings)
         self._page_size = page_size
         scheme, host = self._address.scheme, self._address.host
-        found = environment_proxy(scheme, host, os.environ) if proxy is None else Proxy.parse(proxy) if proxy else None
-        self._clock = ServerClock(clock, authenticated=scheme == "https" or (found is None and is_loopback(host)))
-        self._keyring = Keyring(provider, self._clock)
-        self._transport = Transport(
+        if proxy is None:
+            used_proxy = environment_proxy(scheme, host, os.environ)
+        else:
+            used_proxy = Proxy.parse(proxy) if proxy else None
+        http_endpoint = Endpoint(
             scheme=scheme,
             host=host,
             port=self._address.port,
             authority=self._address.authority,
-            user_agent=_default_user_agent() if user_agent is None else check_header_value("user_agent", user_agent),
             connect_timeout=connect_timeout,
             read_timeout=read_timeout,
-            max_connections=max_connections,
             context=tls_context(ca_bundle) if scheme == "https" else None,
-            proxy=found,
+            proxy=used_proxy,
         )
-        self._options = _NO_OPTIONS
-        self._part_headers: dict[str, str] = {}
-        self._heads = _Latest()
+        http = HTTPClient(
+            http_endpoint,
+            user_agent=_default_user_agent() if user_agent is None else check_header_value("user_agent", user_agent),
+            max_connections=max_connections,
+        )
+        local = used_proxy is None and is_loopback(host)
+        server_clock = ServerClock(clock, authenticated=scheme == "https" or local)
+        self._client = OSSClient(
+            self._address,
+            http,
+            CredentialsCache(provider, server_clock),
+            server_clock,
+            v4=signature_version == "v4",
+        )
+        self._request_options = _NO_OPTIONS
         self._other_headers: dict[str, str] = {}
-        self._owner = True
+        self._owns_client = True
         self._closed = False
 
-    # --- what it is --------------------------------------------------------------------------------------------------
+    # --- properties --------------------------------------------------------------------------------------------------
 
     @property
     def location(self) -> str:
         """
-        ``oss://BUCKET@HOST``: free of credentials, and the same by every way to the bucket.
+        ``oss://BUCKET@HOST``: without credentials, and the same for every endpoint of the bucket.
 
-        For the service's own endpoints HOST is ``oss-REGION.aliyuncs.com``, whether the endpoint is public, internal,
-        dual-stack or accelerated. A custom domain or a test server stands for itself, with its port.
+        For the endpoints of OSS, HOST is ``oss-REGION.aliyuncs.com``, whether they are public, internal, dual-stack or
+        accelerated. For a custom domain or a test server, it is that host, with its port.
         """
         return self._address.location
 
     @property
     def limits(self) -> PartLimits:
-        """Parts of 100 KiB to 5 GiB, 10,000 of them; 5 GiB at once."""
+        """Up to 10,000 parts of 100 KiB to 5 GiB; up to 5 GiB in one request."""
         return LIMITS
 
     @property
     def capabilities(self) -> Capabilities:
-        """Every option, lists of parts, checksums of parts and of objects."""
+        """All options, lists of parts, checksums of parts and of objects."""
         return CAPABILITIES
 
     @property
@@ -353,191 +274,167 @@ class OSSBackend:
 
     @property
     def region(self) -> str | None:
-        """The region's id, None where it is not known, which only V1 can do without."""
+        """The region's id; None if it is unknown, which only V1 allows."""
         return self._address.region
 
     @property
     def endpoint(self) -> str:
-        """Scheme and host that requests go to."""
+        """Scheme and host of the requests."""
         return f"{self._address.scheme}://{self._address.authority}"
 
     def __repr__(self) -> str:
         closed = ", closed" if self._closed else ""
         return f"OSSBackend({self.bucket!r}, endpoint={self.endpoint!r}, region={self.region!r}{closed})"
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     def __reduce__(
         self,
-    ) -> tuple[Callable[[_Recipe, ObjectOptions | None], OSSBackend], tuple[_Recipe, ObjectOptions | None]]:
+    ) -> tuple[Callable[[_PickleState, ObjectOptions | None], OSSBackend], tuple[_PickleState, ObjectOptions | None]]:
         for name in ("credentials", "clock"):
             try:
-                pickle.dumps(self._recipe.settings[name])
+                pickle.dumps(self._pickle_state.settings[name])
             except Exception as error:
                 raise TypeError(
-                    f"this OSSBackend can't be pickled, since its {name} can't be ({type(error).__name__}): give a "
-                    "function of a module, Credentials, or None for the environment"
+                    f"this OSSBackend can't be pickled, since its {name} can't be ({type(error).__name__}): pass a "
+                    "module-level function, Credentials, or None for the environment"
                 ) from error
-        return _restored, (self._recipe, None if self._options == _NO_OPTIONS else self._options)
+        options = self._request_options
+        return _unpickle, (self._pickle_state, None if options == _NO_OPTIONS else options)
 
     def close(self) -> None:
         """Close the connections; those in use are closed when their request ends. Closing twice is fine."""
         self._closed = True
-        if self._owner:
-            self._transport.close()
+        if self._owns_client:
+            self._client.close()
 
     def with_request_options(self, options: ObjectOptions) -> Self:
         """
-        A handle that shares these connections, whose requests carry `traffic_limit` and `request_payer`.
+        Return a handle with the same connections, whose requests have `traffic_limit` and `request_payer`.
 
-        It lives as long as this one; closing it closes nothing else.
+        The handle is valid until this backend is closed; closing the handle closes no connection.
 
-        All options are checked here, since those of an upload that is carried on are sent only when it is completed.
+        All options are checked here, since those of a resumed upload are sent only when it is completed.
 
         Raises:
             InvalidInput: an option has a value that can't be sent.
         """
         self._check_open()
-        check(options)
+        check_options(options)
         bound = object.__new__(type(self))
         bound.__dict__.update(self.__dict__)
-        bound._owner = False
-        bound._bind(ObjectOptions(traffic_limit=options.traffic_limit, request_payer=options.request_payer))
+        bound._owns_client = False
+        request_options = ObjectOptions(traffic_limit=options.traffic_limit, request_payer=options.request_payer)
+        if request_options != self._request_options:
+            bound._request_options = request_options
+            bound._other_headers = headers_for(RequestKind.OTHER, request_options)
+            bound._client = self._client.with_part_headers(headers_for(RequestKind.PART, request_options))
         return bound
 
-    def _bind(self, options: ObjectOptions) -> None:
-        if options == self._options:
-            return  # the headers, and the heads made with them, are those of the handle that this one is of
-        self._options = options
-        self._part_headers = headers_for(Request.PART, options)
-        self._other_headers = headers_for(Request.OTHER, options)
-        self._heads = _Latest()
-
-    # --- a multipart upload ------------------------------------------------------------------------------------------
+    # --- multipart uploads -------------------------------------------------------------------------------------------
 
     def initiate_upload(self, key: str, options: ObjectOptions) -> str:
         """
-        Begin a multipart upload; see `MultipartBackend.initiate_upload`.
+        Initiate a multipart upload; see `MultipartBackend.initiate_upload`.
 
-        All options are checked here, also those that act when the upload is completed.
+        All options are checked here, including those that are sent when the upload is completed.
 
         Raises:
             InvalidInput: an option has a value that can't be sent.
         """
-        headers = self._object_headers(Request.INITIATE, key, options)
-        what = f"beginning an upload of {self._of(key)}"
+        headers = self._option_headers(RequestKind.INITIATE, key, options)
+        operation = f"initiating an upload of {self._describe(key)}"
         query = (("uploads", None), ("encoding-type", "url"))
-        return _parsed(self._send(_Request(what, "POST", key, query, headers)), parse_initiated, what)
+        response = self._send(OSSRequest(operation, "POST", key, query, headers))
+        return parse_body(response, parse_initiated, operation)
 
     def upload_part(self, key: str, upload_id: str, part_number: int, body: Body) -> UploadedPart:
         """
         Store one part; see `MultipartBackend.upload_part`.
 
-        The service's checksum is compared with the body's here already.
-
         Raises:
-            InvalidInput: the part number or the size is beyond `limits`.
+            InvalidInput: the part number or the size exceeds `limits`.
         """
         return self.begin_part(key, upload_id, part_number, body)()
 
     def begin_part(self, key: str, upload_id: str, part_number: int, body: Body) -> Callable[[], UploadedPart]:
-        """Send one part, and ask for its receipt later; see `SupportsPipelining.begin_part`, and `upload_part`."""
-        self._begin(key, upload_id=upload_id, body=body)
+        """Send one part, and wait for the response later; see `SupportsPipelining.begin_part` and `upload_part`."""
+        self._check_usable(key, upload_id=upload_id, body=body)
         size = len(body)
         check_part(part_number, size, LIMITS)
-        what = f"part {part_number} of {self._of(key)}"
-        issued, (now, offset) = self._keyring.current(), self._clock.reading()
-        head = self._part_heads(key, upload_id, issued, now).head(part_number, size)
-        wait = self._transport.begin("PUT", head, exact_chunks(body, what))
+        operation = f"part {part_number} of {self._describe(key)}"
+        chunks = exact_chunks(body, operation)
+        wait = self._client.start_part(key, upload_id, part_number, size=size, chunks=chunks, operation=operation)
 
-        def receipt() -> UploadedPart:
-            answer = wait()
-            if not _is_plain(answer) or _log.isEnabledFor(logging.DEBUG):
-                sent = _Sent(issued, offset, head)
-                answer = _masked(answer, self._secrets(sent))
-                _tell(answer, what, key, (("uploadId", upload_id),), part_number)
-                self._judge(answer, what, sent)
-            checksum = self._verified(answer, body, what, final=False)
-            return UploadedPart(part_number, size, _etag(answer, what), checksum)
+        def part() -> UploadedPart:
+            response = wait()
+            return UploadedPart(part_number, size, etag_of(response, operation), checksum_of(response, operation))
 
-        return receipt
+        return part
 
     def list_parts(self, key: str, upload_id: str) -> Iterable[UploadedPart]:
-        """List the parts held, a page at a time; see `MultipartBackend.list_parts`."""
-        self._begin(key, upload_id=upload_id)
-        what = f"listing the parts of upload {upload_id} of {self._of(key)}"
+        """List the stored parts, page by page; see `MultipartBackend.list_parts`."""
+        self._check_usable(key, upload_id=upload_id)
+        operation = f"listing the parts of upload {upload_id} of {self._describe(key)}"
 
-        def fetch(marker: int) -> Page[UploadedPart, int]:
+        def fetch(marker: int) -> ListPage[UploadedPart, int]:
             query = [("uploadId", upload_id), ("max-parts", str(self._page_size)), ("encoding-type", "url")]
             if marker:
                 query.append(("part-number-marker", str(marker)))
-            return self._page(_Request(what, "GET", key, query, self._other_headers, length=None), parse_parts)
+            request = OSSRequest(operation, "GET", key, query, self._other_headers, length=None)
+            return self._fetch_page(request, parse_parts)
 
-        return _paged(
-            fetch,
-            0,
-            what,
-            LIMITS.max_parts,
-            page_size=self._page_size,
-            advice="the service keeps no more parts of an upload",
-        )
+        return list_pages(fetch, 0, operation, LIMITS.max_parts, page_size=self._page_size)
 
     def complete_upload(
         self, key: str, upload_id: str, parts: Sequence[UploadedPart], options: ObjectOptions
     ) -> StoredObject:
-        """Make the object of the parts named; see `MultipartBackend.complete_upload`."""
-        own = self._object_headers(Request.COMPLETE, key, options)
+        """Complete an upload with these parts; see `MultipartBackend.complete_upload`."""
+        option_headers = self._option_headers(RequestKind.COMPLETE, key, options)
         check_call(upload_id=upload_id, parts=parts)
         if not parts:
-            raise PartRejected(f"{self._of(key)} can't be completed: no part was named; the upload is kept")
+            raise PartRejected(f"{self._describe(key)} can't be completed: no parts were given; the upload is kept")
         document = CompleteDocument(parts)
-        # The list of parts has no checksum of its own.
-        headers = {**own, "Content-Type": "application/xml", "Content-MD5": document.md5}
-        what = f"completing upload {upload_id} of {self._of(key)}"
+        # OSS verifies a part list only by this header: a list has no checksum.
+        headers = {**option_headers, "Content-Type": "application/xml", "Content-MD5": document.md5}
+        operation = f"completing upload {upload_id} of {self._describe(key)}"
         query = (("uploadId", upload_id), ("encoding-type", "url"))
-        request = _Request(what, "POST", key, query, headers, document, document.length)
-        answer, sent = self._exchange(request, expected=(200, 203))
-        etag = bare_etag(answer.headers.get("etag", ""))
+        request = OSSRequest(operation, "POST", key, query, headers, document, document.length)
+        response, context = self._client.send(request, expected=(200, 203))
+        etag = parse_etag(response.headers.get("etag", ""))
         if etag is None:
-            # A callback's answer is the application's, and says nothing of the object.
-            etag = "" if options.callback else _parsed(answer, parse_completed, what) or _etag(answer, what)
+            # With a callback, the body is the response of the application server, without an ETag.
+            from_body = None if options.callback else parse_body(response, parse_completed, operation)
+            etag = "" if options.callback else from_body or etag_of(response, operation)
         size = sum(part.size for part in parts)
-        stored = StoredObject(key, size, etag, _checksum(answer, what), **_identity(answer))
-        return self._called_back(answer, sent, stored, options, what)
+        stored = StoredObject(key, size, etag, checksum_of(response, operation), **ids_of(response))
+        return self._with_callback_result(response, context, stored, options, operation)
 
     def abort_upload(self, key: str, upload_id: str) -> None:
-        """Drop an upload and its parts; see `MultipartBackend.abort_upload`."""
-        self._begin(key, upload_id=upload_id)
-        what = f"aborting upload {upload_id} of {self._of(key)}"
+        """Abort an upload and delete its parts; see `MultipartBackend.abort_upload`."""
+        self._check_usable(key, upload_id=upload_id)
+        operation = f"aborting upload {upload_id} of {self._describe(key)}"
+        request = OSSRequest(operation, "DELETE", key, (("uploadId", upload_id),), self._other_headers)
         try:
-            self._send(
-                _Request(what, "DELETE", key, (("uploadId", upload_id),), self._other_headers), expected=(200, 204)
-            )
+            self._client.send(request, expected=(200, 204))
         except UploadNotFound:
-            _log.debug("%s: it is gone already", what, extra={"key": key, "upload_id": upload_id, "part_number": None})
+            extra = {"key": key, "upload_id": upload_id, "part_number": None}
+            _log.debug("%s: it does not exist any more", operation, extra=extra)
 
     def list_uploads(self, prefix: str = "") -> Iterable[PendingUpload]:
-        """List the pending uploads, a page at a time; see `MultipartBackend.list_uploads`."""
+        """List the pending uploads, page by page; see `MultipartBackend.list_uploads`."""
         self._check_open()
         check_prefix(prefix)
-        what = f"listing the uploads in {self.location}"
+        operation = f"listing the uploads in {self.location}"
 
-        def fetch(marker: tuple[str, str]) -> Page[PendingUpload, tuple[str, str]]:
+        def fetch(marker: tuple[str, str]) -> ListPage[PendingUpload, tuple[str, str]]:
             query = [("uploads", None), ("max-uploads", str(self._page_size)), ("encoding-type", "url")]
             for name, value in (("prefix", prefix), ("key-marker", marker[0]), ("upload-id-marker", marker[1])):
                 if value:
                     query.append((name, value))
-            return self._page(_Request(what, "GET", None, query, self._other_headers, length=None), parse_uploads)
+            request = OSSRequest(operation, "GET", None, query, self._other_headers, length=None)
+            return self._fetch_page(request, parse_uploads)
 
-        return _paged(
-            fetch, ("", ""), what, _UPLOADS_MAX, page_size=self._page_size, advice="list them by a prefix of their keys"
-        )
+        hint = "List them by a prefix of their keys"
+        return list_pages(fetch, ("", ""), operation, _UPLOADS_MAX, page_size=self._page_size, hint=hint)
 
     # --- objects -----------------------------------------------------------------------------------------------------
 
@@ -545,312 +442,101 @@ class OSSBackend:
         """
         Store a whole object; see `MultipartBackend.put_object`.
 
-        The service's checksum is compared with the body's. Where they differ, what was stored stands under the key; the
-        error is retryable unless overwriting was forbidden, since then it can't be put right by storing it again.
+        The checksum that OSS reports is compared with that of the body. If they differ, the damaged object is stored
+        under the key. The error is retryable, unless overwriting is forbidden: a retry could not replace the object.
 
         Raises:
             InvalidInput: the body is larger than `limits.max_put_size`, or an option has a value that can't be sent.
         """
-        headers = self._object_headers(Request.PUT, key, options)
+        headers = self._option_headers(RequestKind.PUT, key, options)
         check_call(body=body)
         size = len(body)
         check_put(key, size, LIMITS)
-        what = f"storing {self._of(key)}"
-        chunks = exact_chunks(body, self._of(key))
-        answer, sent = self._exchange(_Request(what, "PUT", key, (), headers, chunks, size), expected=(200, 203))
-        checksum = self._verified(answer, body, what, final=options.forbid_overwrite)
-        stored = StoredObject(key, size, _etag(answer, what), checksum, **_identity(answer))
-        return self._called_back(answer, sent, stored, options, what)
+        operation = f"storing {self._describe(key)}"
+        chunks = exact_chunks(body, self._describe(key))
+        request = OSSRequest(operation, "PUT", key, (), headers, chunks, size)
+        response, context = self._client.send(request, expected=(200, 203))
+        checksum = checksum_of(response, operation)
+        if checksum is not None and body.crc64 is not None and checksum != body.crc64:
+            raise IntegrityError(
+                f"{operation}: the stored object has the CRC-64 {checksum}, but {body.crc64} was sent",
+                status=response.status,
+                request_id=response.headers.get("x-oss-request-id"),
+                retryable=not options.forbid_overwrite,
+            )
+        stored = StoredObject(key, size, etag_of(response, operation), checksum, **ids_of(response))
+        return self._with_callback_result(response, context, stored, options, operation)
 
     def head_object(self, key: str) -> StoredObject | None:
         """Describe an object; see `MultipartBackend.head_object`."""
-        self._begin(key)
-        what = f"looking at {self._of(key)}"
+        self._check_usable(key)
+        operation = f"looking up {self._describe(key)}"
         try:
-            answer = self._send(_Request(what, "HEAD", key, (), self._other_headers, length=None))
+            response = self._send(OSSRequest(operation, "HEAD", key, (), self._other_headers, length=None))
         except BackendError as error:
-            # Where the service does not say why, the object is what is most likely to be missing.
+            # Without a code, the object is what is most likely missing.
             if error.status == 404 and error.code in (None, "NoSuchKey"):
                 return None
             raise
-        length = answer.headers.get("content-length", "")
-        if not (length.isascii() and length.isdigit() and len(length) <= _SIZE_DIGITS_MAX):
-            raise _unusable(answer, what, "it does not say the object's size")
         return StoredObject(
             key,
-            int(length),
-            _etag(answer, what),
-            _checksum(answer, what),
-            metadata=metadata_of(answer.headers),
-            **_identity(answer),
+            size_of(response, operation),
+            etag_of(response, operation),
+            checksum_of(response, operation),
+            metadata=metadata_of(response.headers),
+            **ids_of(response),
         )
 
-    # --- one request -------------------------------------------------------------------------------------------------
-
-    def _send(self, request: _Request, expected: tuple[int, ...] = (200,)) -> Answer:
-        return self._exchange(request, expected)[0]
-
-    def _exchange(self, request: _Request, expected: tuple[int, ...]) -> tuple[Answer, _Sent]:
-        issued, (now, offset) = self._keyring.current(), self._clock.reading()
-        signable = Signable(request.method, self._address.bucket, request.key, request.query, request.headers)
-        signing = self._signing(signable, issued.credentials, now)
-        target = self._address.target(request.key, request.query)
-        head = self._transport.head(request.method, target, {**request.headers, **signing.signed()}, request.length)
-        sent = _Sent(issued, offset, head)
-        answer = _masked(self._transport.begin(request.method, head, request.body)(), self._secrets(sent))
-        _tell(answer, request.what, request.key, request.query)
-        return self._judge(answer, request.what, sent, expected), sent
-
-    def _signing(self, request: Signable, credentials: Credentials, now: float) -> Signing:
-        address = self._address
-        if self._v4:
-            assert address.region is not None  # `resolve` saw to it
-            # The host is in each head already.
-            request = request.with_headers({"Host": address.authority})
-            return signing_v4(credentials, request, now, region=address.region, additional_headers=_ADDITIONAL_HEADERS)
-        return signing_v1(credentials, request, now)
-
-    def _secrets(self, sent: _Sent) -> tuple[str, ...]:
-        """What an answer to a request may repeat and must not be shown."""
-        signature = _SIGNATURE.search(sent.head)
-        own = () if signature is None else (signature[1].decode("latin-1"),)
-        return (*sent.issued.credentials.secrets, *self._transport.secrets, *own)
-
-    def _part_heads(self, key: str, upload_id: str, issued: Issued, now: float) -> PartHeads:
-        same = (key, upload_id, issued.generation, int(now))
-        made = self._heads.made
-        if made is not None and made[0] == same:
-            return made[1]
-        headers = self._part_headers
-        heads = PartHeads(
-            query=lambda number: (("partNumber", number), ("uploadId", upload_id)),
-            sign=lambda query: self._signing(
-                Signable("PUT", self._address.bucket, key, query, headers), issued.credentials, now
-            ),
-            write=lambda query, added: self._transport.head(
-                "PUT", self._address.target(key, query), {**headers, **added}, None
-            ),
-        )
-        self._heads.made = same, heads
-        return heads
-
-    def _judge(self, answer: Answer, what: str, sent: _Sent, expected: tuple[int, ...] = (200,)) -> Answer:
-        if answer.status in expected:
-            return answer
-        raise self._failure(answer, what, sent)
-
-    def _failure(self, answer: Answer, what: str, sent: _Sent) -> BackendError:
-        said = read(answer, self._secrets(sent))
-        error = failure(answer, what, said)
-        if isinstance(error, ClockSkewed):
-            theirs = server_time(answer, said)
-            error.retryable = theirs is not None and self._clock.correct(theirs, sent.offset)
-            if theirs is not None and not error.retryable:
-                _advise(error, self._about_clocks(theirs))
-        elif answer.status == 407:
-            proxy = self._transport.proxy
-            _advise(error, "something on the way asks for a password" if proxy is None else how_to_sign_on(proxy))
-        elif self._v4 and (said.ec == _WRONG_REGION or "signing region" in said.message.lower()):
-            _advise(error, self._about_region())
-        elif self._v4 and said.code == "SignatureDoesNotMatch":
-            _advise(
-                error, f"check the secret; {self._about_region()}, and nothing on the way may change the Host header"
-            )
-        elif isinstance(error, CredentialsExpired):
-            error.retryable = self._keyring.renew(sent.issued)
-        elif said.code == "InvalidAccessKeyId" and self._keyring.renew(sent.issued):
-            # A key that was rotated away looks like one that never was; there is another now.
-            error = CredentialsExpired(
-                error.message,
-                code=error.code,
-                status=error.status,
-                request_id=error.request_id,
-                host_id=error.host_id,
-                ec=error.ec,
-                details=error.details,
-            )
-        return error
-
-    def _page(self, request: _Request, parse: Callable[[bytes], Page[Entry, Marker]]) -> Page[Entry, Marker]:
-        self._check_open()
-        return _parsed(self._send(request), parse, request.what)
-
-    def _about_clocks(self, theirs: float) -> str:
-        ahead = self._clock.difference(theirs)
-        side = "ahead of" if ahead > 0 else "behind"
-        # Nothing takes over more than a day.
-        other_way = ", or give an endpoint by https" if self._clock.would_correct_if_authenticated(theirs) else ""
-        return (
-            f"the service's clock is {abs(ahead):.0f} seconds {side} this machine's, which is not taken over from this "
-            f"answer: set the clock of this machine{other_way}"
-        )
-
-    def _about_region(self) -> str:
-        region = self._address.region
-        return f"requests were signed for the region {region}: give the bucket's own by region= or OSS_REGION"
-
-    # --- what requests and answers have in common --------------------------------------------------------------------
-
-    def _begin(self, key: str, **given: object) -> None:
-        self._check_open()
-        check_key(key)
-        check_call(**given)
+    # --- steps that operations share ---------------------------------------------------------------------------------
 
     def _check_open(self) -> None:
         if self._closed:
-            raise BackendClosed(f"the backend for {self.location} was closed; open it again to go on")
+            raise BackendClosed(f"the backend for {self.location} is closed", hint="Open a new one")
 
-    def _of(self, key: str) -> str:
+    def _check_usable(self, key: str, **arguments: object) -> None:
+        self._check_open()
+        check_key(key)
+        check_call(**arguments)
+
+    def _describe(self, key: str) -> str:
         return f"{key!r} in {self.location}"
 
-    def _object_headers(self, request: Request, key: str, options: ObjectOptions) -> dict[str, str]:
-        self._begin(key, options=options)
+    def _option_headers(self, kind: RequestKind, key: str, options: ObjectOptions) -> dict[str, str]:
+        self._check_usable(key, options=options)
         options.require_supported_by(CAPABILITIES, self.location)
-        if self._options != _NO_OPTIONS:
+        check_options(options)
+        if self._request_options != _NO_OPTIONS:
             options = evolve(
                 options,
-                traffic_limit=options.traffic_limit or self._options.traffic_limit,
-                request_payer=options.request_payer or self._options.request_payer,
+                traffic_limit=options.traffic_limit or self._request_options.traffic_limit,
+                request_payer=options.request_payer or self._request_options.request_payer,
             )
-        check(options)
-        headers = headers_for(request, options)
-        if request is not Request.COMPLETE:
+        headers = headers_for(kind, options)
+        if kind is not RequestKind.COMPLETE:
             headers.setdefault("Content-Type", guess_content_type(key) or "application/octet-stream")
         return headers
 
-    def _verified(self, answer: Answer, body: Body, what: str, *, final: bool) -> int | None:
-        """The service's checksum of what it stored, compared with the body's."""
-        theirs = _checksum(answer, what)
-        if theirs is not None and body.crc64 is not None and theirs != body.crc64:
-            raise IntegrityError(
-                f"{what}: the bytes that were stored have the CRC-64 {theirs}, those that were sent {body.crc64}",
-                status=answer.status,
-                request_id=answer.headers.get("x-oss-request-id"),
-                retryable=not final,
-            )
-        return theirs
+    def _send(self, request: OSSRequest) -> Response:
+        return self._client.send(request)[0]
 
-    def _called_back(
-        self, answer: Answer, sent: _Sent, stored: StoredObject, options: ObjectOptions, what: str
+    def _fetch_page(
+        self, request: OSSRequest, parse: Callable[[bytes], ListPage[Entry, Marker]]
+    ) -> ListPage[Entry, Marker]:
+        self._check_open()
+        return parse_body(self._send(request), parse, request.operation)
+
+    def _with_callback_result(
+        self,
+        response: Response,
+        context: SigningContext,
+        stored: StoredObject,
+        options: ObjectOptions,
+        operation: str,
     ) -> StoredObject:
-        if answer.status == 203:
-            raise callback_failure(answer, what, read(answer, self._secrets(sent)), stored)
-        return stored if options.callback is None else evolve(stored, callback_response=answer.body)
-
-
-def _is_plain(answer: Answer) -> bool:
-    """Whether this is the usual answer to a part, in which there is nothing to be masked."""
-    headers = answer.headers
-    return (
-        answer.status == 200
-        and _PLAIN_ETAG.fullmatch(headers.get("etag", "")) is not None
-        and _PLAIN_REQUEST_ID.fullmatch(headers.get("x-oss-request-id", "")) is not None
-    )
-
-
-def _masked(answer: Answer, secrets: tuple[str, ...]) -> Answer:
-    """
-    The answer without secrets in what is kept of it.
-
-    What an answer means that is a failure is for `read`, which masks all of it.
-    """
-    headers = {}
-    for name, value in answer.headers.items():
-        is_metadata = name.startswith(METADATA_PREFIX)
-        kept = redacted(value, secrets) if is_metadata or name in _KEPT_HEADERS else value
-        headers[redacted(name, secrets) if is_metadata else name] = kept
-    body = answer.body
-    if len(body) <= _SEARCHED_FOR_PARTS or contains(body, secrets):
-        body = redacted(body.decode("latin-1"), secrets).encode("latin-1")
-    return Answer(answer.status, headers, body)
-
-
-def _advise(error: BackendError, advice: str) -> None:
-    error.args = (f"{error.message}; {advice}",)
-
-
-def _tell(answer: Answer, what: str, key: str | None, query: Query, part_number: int | None = None) -> None:
-    if _log.isEnabledFor(logging.DEBUG):
-        fields = {"key": key, "upload_id": dict(query).get("uploadId"), "part_number": part_number}
-        _log.debug("%s: %d (request %s)", what, answer.status, answer.headers.get("x-oss-request-id"), extra=fields)
-
-
-def _paged(
-    fetch: Callable[[Marker], Page[Entry, Marker]], start: Marker, what: str, most: int, *, page_size: int, advice: str
-) -> Iterator[Entry]:
-    """
-    The entries of all pages: the first page is taken now, each further one when it is reached.
-
-    Args:
-        fetch: gives the page that follows a marker.
-        start: the marker of the first page.
-        what: what is listed, for the message.
-        most: entries that there can be.
-        page_size: entries that a page was asked for.
-        advice: what to do about more.
-    """
-    first = fetch(start)
-
-    def entries(page: Page[Entry, Marker], marker: Marker) -> Iterator[Entry]:
-        count = empty = short = 0
-        while True:
-            count += len(page.entries)
-            empty += not page.entries
-            short += len(page.entries) < page_size
-            if count > most or empty > _EMPTY_PAGES_MAX:
-                found = f"more than {most} entries" if count > most else f"more than {_EMPTY_PAGES_MAX} empty pages"
-                raise BackendError(f"{what}: the list has {found}; {advice}")
-            if short > _SHORT_PAGES_MAX:
-                found = f"more than {_SHORT_PAGES_MAX} pages of fewer than {page_size} entries"
-                raise BackendError(f"{what}: the list has {found}; {advice}")
-            yield from page.entries
-            if page.next_marker is None:
-                return
-            if page.next_marker <= marker:
-                raise BackendError(f"{what}: the list does not advance beyond {marker!r:.200}")
-            marker = page.next_marker
-            page = fetch(marker)
-
-    return entries(first, start)
-
-
-def _identity(answer: Answer) -> dict[str, Any]:
-    return {
-        "version_id": answer.headers.get("x-oss-version-id"),
-        "request_id": answer.headers.get("x-oss-request-id"),
-    }
-
-
-def _etag(answer: Answer, what: str) -> str:
-    etag = bare_etag(answer.headers.get("etag", ""))
-    if etag is None:
-        raise _unusable(answer, what, "it has no ETag")
-    if len(etag) > NAME_MAX:
-        raise _unusable(answer, what, f"its ETag has more than {NAME_MAX} characters")
-    return etag
-
-
-def _checksum(answer: Answer, what: str) -> int | None:
-    try:
-        return crc64_of(answer.headers.get("x-oss-hash-crc64ecma"))
-    except BadDocument as error:
-        raise _unusable(answer, what, str(error)) from error
-
-
-def _parsed(answer: Answer, parse: Callable[[bytes], _Parsed], what: str) -> _Parsed:
-    try:
-        return parse(answer.body)
-    except BadDocument as error:
-        raise _unusable(answer, what, str(error)) from error
-
-
-def _unusable(answer: Answer, what: str, why: str) -> ServerFailed:
-    # Retryable: it was said by something on the way, or cut short, and may be whole the next time.
-    return ServerFailed(
-        f"{what}: the answer can't be used: {why}",
-        status=answer.status,
-        request_id=answer.headers.get("x-oss-request-id"),
-    )
+        if response.status == 203:
+            details = self._client.error_details(response, context)
+            raise callback_error_for(response, operation, details, stored)
+        return stored if options.callback is None else evolve(stored, callback_response=response.body)
 
 
 @lru_cache(maxsize=1)

@@ -1,10 +1,10 @@
 """
-Who signs: access keys, where they come from, and how the threads of one process share those that expire.
+Access keys, the providers they come from, and the cache through which the threads of a process share them.
 
-A provider is asked for credentials by `fetch`; that is all it does. `Keyring` stands between providers and requests: it
-knows which credentials are in use, asks for new ones before they expire, and lets one thread ask for all.
+A provider only returns credentials, by `fetch`. `CredentialsCache` keeps those in use, fetches new ones before they
+expire, and lets one thread fetch for all.
 
-No secret leaves this module but in `Credentials` themselves, whose repr does not show it.
+Secrets leave this module only inside `Credentials`, whose repr does not show them.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from attrs import define, evolve, field
 
 from partwise.errors import CredentialsExpired, InvalidInput, PartwiseError
 
-HOW_TO_GIVE_CREDENTIALS = (
-    "give credentials=Credentials(...), set OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET (and OSS_SESSION_TOKEN for "
-    "temporary ones), or write them to ~/.ossutilconfig"
+CREDENTIALS_HINT = (
+    "Set OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET (and OSS_SESSION_TOKEN for temporary credentials), write them to "
+    "~/.ossutilconfig, or pass Credentials in Python"
 )
 
-#: Asked for again so many seconds before they expire, at the latest: a part that was signed just before can be under
-#: way for as long, and a provider that fails for a while has the time to recover.
+#: Seconds before the expiration at which new credentials are fetched: a part that was signed just before may be in
+#: flight for that long, and a provider with a temporary failure has time to recover.
 _RENEW_SECONDS_BEFORE = 300.0
 
-#: ... and no sooner than in the last fifth of their life, for those that live shorter than that.
-_RENEW_SHARE_OF_LIFE = 0.2
+#: ... but not before this last share of the validity, for credentials that are valid for a short time only.
+_RENEW_SHARE = 0.2
 
-#: A provider that failed to renew credentials that are still good is left alone for so many seconds.
+#: Seconds to wait after a provider failed, if the credentials in use are still valid.
 _PAUSE_AFTER_FAILURE = 10.0
 
-#: A provider that refreshes inside and does not say until when is asked again after so many seconds. Asking costs it a
-#: lock and a comparison; at thousands of requests a second that is still better not done each time.
+#: Seconds after which a client that refreshes by itself, and does not report an expiration, is called again. The call
+#: takes a lock and a comparison, too much for each of thousands of requests per second.
 _HOLD_SECONDS = 30.0
 
 
@@ -43,21 +43,22 @@ def _to_time(value: datetime | float | None) -> datetime | None:
     if value is None or isinstance(value, datetime):
         return value
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise InvalidInput(f"the expiration of credentials is a time or a number, not {type(value).__name__}")
+        raise InvalidInput(f"the expiration of credentials must be a datetime or a number, not {type(value).__name__}")
     try:
         return datetime.fromtimestamp(value, UTC)
     except (ValueError, OverflowError, OSError) as error:
         # Which of the three depends on the number and on the platform.
         raise InvalidInput(
-            "the expiration of credentials is a time in seconds since 1970, and no such number: is it in milliseconds?"
+            "the expiration of credentials is out of range: it is in seconds since 1970",
+            hint="Divide it by 1000 if it is in milliseconds",
         ) from error
 
 
-def _what_is_wrong(value: object) -> str | None:
+def _problem(value: object) -> str | None:
     if not isinstance(value, str) or not value:
-        return f"is empty: {HOW_TO_GIVE_CREDENTIALS}"
+        return "is empty"
     if not (value.isascii() and value.isprintable()) or " " in value:
-        return "holds a space or another character that no access key has"
+        return "contains a space or another character that access keys never contain"
     return None
 
 
@@ -68,17 +69,17 @@ def _none_if_empty(value: str | None) -> str | None:
 @define(frozen=True, repr=False)
 class Credentials:
     """
-    What a request is signed with.
+    An access key.
 
     Args:
-        access_key_id: the id, which is sent with every request and is no secret.
+        access_key_id: the id, which is sent with every request and is not secret.
         access_key_secret: the secret, which is never sent.
-        security_token: the token that belongs to temporary credentials; it is a secret too.
-        expiration: when they stop being good: a time with a time zone, or seconds since 1970; None: never, or unknown.
+        security_token: the token of temporary credentials; it is secret, too.
+        expiration: when they expire: a datetime with a time zone, or seconds since 1970; None: never, or unknown.
 
     Raises:
-        InvalidInput: the id or the secret is empty, one of the three can't go into a header, or the expiration has no
-            time zone or can't be a time.
+        InvalidInput: the id or the secret is empty, a value can't be sent in a header, or the expiration is out of
+            range or has no time zone.
     """
 
     access_key_id: str
@@ -90,39 +91,39 @@ class Credentials:
         for name in ("access_key_id", "access_key_secret", "security_token"):
             if name == "security_token" and self.security_token is None:
                 continue
-            # The value is not shown, and is not in this frame either: it may be the secret, in the place of the id.
-            wrong = _what_is_wrong(getattr(self, name))
-            if wrong is not None:
-                raise InvalidInput(f"the {name} {wrong}")
+            # The value is neither shown nor a local variable here: id and secret may have been swapped.
+            problem = _problem(getattr(self, name))
+            if problem is not None:
+                raise InvalidInput(f"the {name} {problem}", hint=CREDENTIALS_HINT)
         if self.expiration is not None and self.expiration.tzinfo is None:
-            raise InvalidInput(f"the expiration of credentials needs a time zone, and {self.expiration} has none")
+            raise InvalidInput(f"the expiration of credentials requires a time zone, and {self.expiration} has none")
 
     def __repr__(self) -> str:
         token = "" if self.security_token is None else ", security_token=***"
-        until = "" if self.expiration is None else f", expiration={self.expiration.isoformat()}"
-        return f"Credentials(access_key_id='***{self.access_key_id[-4:]}', access_key_secret=***{token}{until})"
+        expiration = "" if self.expiration is None else f", expiration={self.expiration.isoformat()}"
+        return f"Credentials(access_key_id='***{self.access_key_id[-4:]}', access_key_secret=***{token}{expiration})"
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """What must not be shown."""
+        """The values that must not appear in any output."""
         return tuple(secret for secret in (self.access_key_secret, self.security_token) if secret)
 
 
-# --- where they come from --------------------------------------------------------------------------------------------
+# --- providers -------------------------------------------------------------------------------------------------------
 
 
 @runtime_checkable
 class CredentialsProvider(Protocol):
-    """Something that can be asked for credentials, from any thread, but by one thread at a time."""
+    """A source of credentials. It is called from any thread, by one thread at a time."""
 
-    #: Whether asking again may give others.
+    #: Whether another call may return other credentials.
     renewable: bool
 
-    #: For credentials without an expiration: ask again after so many seconds; None: they are good until refused.
+    #: For credentials without an expiration: seconds after which to fetch again; None: when they are refused.
     hold_seconds: float | None
 
     def fetch(self) -> Credentials:
-        """The credentials to use from now on. Whatever it raises is taken for a failure that may pass."""
+        """Return the credentials to use from now on. Any exception counts as a transient failure."""
 
 
 class StaticCredentials:
@@ -130,7 +131,7 @@ class StaticCredentials:
     Credentials that never change.
 
     Args:
-        credentials: these.
+        credentials: the credentials.
     """
 
     renewable = False
@@ -150,12 +151,12 @@ class EnvironmentCredentials:
     """
     Credentials from environment variables, read again when those in use are refused.
 
-    `OSS_ACCESS_KEY_ID`, `OSS_ACCESS_KEY_SECRET` and `OSS_SESSION_TOKEN`; where the first is not set,
+    `OSS_ACCESS_KEY_ID`, `OSS_ACCESS_KEY_SECRET` and `OSS_SESSION_TOKEN`; if the first is not set,
     `ALIBABA_CLOUD_ACCESS_KEY_ID`, `ALIBABA_CLOUD_ACCESS_KEY_SECRET` and `ALIBABA_CLOUD_SECURITY_TOKEN`. The two
     families are never mixed.
 
     Args:
-        environment: the variables; None takes those of the process.
+        environment: the variables; None means those of the process.
     """
 
     renewable = True
@@ -179,14 +180,14 @@ class EnvironmentCredentials:
 
     def fetch(self) -> Credentials:
         """
-        The credentials as they are now.
+        Return the current credentials.
 
         Raises:
             InvalidInput: they are not set, or only the id is.
         """
         family = self._family()
         if family is None:
-            raise InvalidInput(f"there are no credentials: {HOW_TO_GIVE_CREDENTIALS}")
+            raise InvalidInput("no credentials are configured", hint=CREDENTIALS_HINT)
         variables = self._variables()
         key_id, secret, token = family
         if not variables.get(secret):
@@ -206,7 +207,7 @@ class CallableCredentials:
     Credentials from a function, which is called again before they expire, and when they are refused.
 
     Args:
-        function: gives `Credentials`, best with an expiration. It may block; it is called by one thread at a time.
+        function: returns `Credentials`, preferably with an expiration. It may block; one thread at a time calls it.
     """
 
     renewable = True
@@ -221,18 +222,18 @@ class CallableCredentials:
     def fetch(self) -> Credentials:
         credentials = self._function()
         if not isinstance(credentials, Credentials):
-            raise InvalidInput(f"the function gave {type(credentials).__name__} for credentials, not Credentials")
+            raise InvalidInput(f"the credentials function must return Credentials, not {type(credentials).__name__}")
         return credentials
 
 
 class ClientCredentials:
     """
-    Credentials from a client that refreshes them inside, known by its shape: `get_credential()`, as in the package
-    alibabacloud-credentials, or `get_credentials()`, as in the providers of the official SDKs.
+    Credentials from a client that refreshes them by itself: an object with `get_credential()`, as in the package
+    alibabacloud-credentials, or with `get_credentials()`, as the providers of the official SDKs.
 
     Args:
-        client: what it gives has `access_key_id`, `access_key_secret` and perhaps `security_token` and `expiration`, as
-            attributes or by `get_access_key_id()` and so on.
+        client: returns objects with `access_key_id`, `access_key_secret` and optionally `security_token` and
+            `expiration`, as attributes or by methods `get_access_key_id()` and so on.
     """
 
     renewable = True
@@ -245,181 +246,181 @@ class ClientCredentials:
         return f"ClientCredentials({type(self._client).__name__})"
 
     def fetch(self) -> Credentials:
-        # One call for all of them: asked for one by one they could be of two generations.
-        ask = getattr(self._client, "get_credential", None) or self._client.get_credentials
-        given = ask()
-        if isinstance(given, Credentials):
-            return given
-        expiration = _member(given, "expiration")
+        # One call for all values: separate calls could return values of two access keys.
+        get = getattr(self._client, "get_credential", None) or self._client.get_credentials
+        result = get()
+        if isinstance(result, Credentials):
+            return result
+        expiration = _member(result, "expiration")
         return Credentials(
-            _member(given, "access_key_id") or "",
-            _member(given, "access_key_secret") or "",
-            _member(given, "security_token"),
+            _member(result, "access_key_id") or "",
+            _member(result, "access_key_secret") or "",
+            _member(result, "security_token"),
             expiration if isinstance(expiration, datetime) and expiration.tzinfo else None,
         )
 
 
-def _member(given: object, name: str) -> Any:
-    value = getattr(given, name, None)
-    if value is None:
-        getter = getattr(given, f"get_{name}", None)
-        value = getter() if callable(getter) else None
-    return value
+def _member(value: object, name: str) -> Any:
+    member = getattr(value, name, None)
+    if member is None:
+        getter = getattr(value, f"get_{name}", None)
+        member = getter() if callable(getter) else None
+    return member
 
 
-def as_provider(given: object) -> CredentialsProvider:
+def as_provider(credentials: object) -> CredentialsProvider:
     """
-    What a caller gave for credentials, as a provider.
+    Return a provider for what the caller passed as credentials.
 
     Args:
-        given: `Credentials`, a provider, a client as `ClientCredentials` takes it, a function that returns
+        credentials: `Credentials`, a provider, a client as for `ClientCredentials`, a function that returns
             `Credentials`, or None for the environment.
 
     Raises:
-        InvalidInput: it is none of these.
+        InvalidInput: it is something else.
     """
-    if given is None:
+    if credentials is None:
         return EnvironmentCredentials()
-    if isinstance(given, Credentials):
-        return StaticCredentials(given)
-    if isinstance(given, CredentialsProvider):
-        return given
-    if callable(getattr(given, "get_credential", None)) or callable(getattr(given, "get_credentials", None)):
-        return ClientCredentials(given)
-    if callable(given):
-        return CallableCredentials(given)
+    if isinstance(credentials, Credentials):
+        return StaticCredentials(credentials)
+    if isinstance(credentials, CredentialsProvider):
+        return credentials
+    if any(callable(getattr(credentials, name, None)) for name in ("get_credential", "get_credentials")):
+        return ClientCredentials(credentials)
+    if callable(credentials):
+        return CallableCredentials(credentials)
     raise InvalidInput(
-        f"credentials are Credentials, a function that returns them, or a client with get_credential(), "
-        f"not {type(given).__name__}"
+        "credentials must be Credentials, a function that returns them, or a client with get_credential(), not "
+        f"{type(credentials).__name__}"
     )
 
 
-# --- how they are shared ---------------------------------------------------------------------------------------------
+# --- the cache -------------------------------------------------------------------------------------------------------
 
 
 @define(frozen=True)
-class Issued:
+class CachedCredentials:
     """
     Credentials in use.
 
     Args:
-        credentials: what to sign with.
-        generation: tells a thread whose credentials were refused whether others came meanwhile.
-        renew_at: when to ask for others, in seconds since 1970; None: not before these are refused.
-        good_until: when they expire, likewise; None: never, or unknown.
+        credentials: the credentials.
+        generation: a number that changes with the credentials, so that a thread whose credentials were refused can see
+            whether another thread has fetched new ones since.
+        renew_at: when to fetch new ones, in seconds since 1970; None: when these are refused.
+        expires_at: when they expire, in seconds since 1970; None: never, or unknown.
     """
 
     credentials: Credentials
     generation: int
     renew_at: float | None
-    good_until: float | None
+    expires_at: float | None
 
 
-class Keyring:
+class CredentialsCache:
     """
     The credentials that the threads of one process share.
 
-    One thread asks the provider for new ones; the others go on with the old while those still hold, and wait where
-    there are none. Credentials that the storage refused are asked for again once, however many threads saw the
-    refusal.
+    One thread fetches new ones from the provider. The others continue with the old ones while these are valid, and wait
+    otherwise. When credentials are refused, new ones are fetched once, regardless of how many threads were refused.
 
     Args:
         provider: where credentials come from.
-        clock: the storage's time, in seconds since 1970.
+        clock: the time of OSS, in seconds since 1970.
     """
 
     def __init__(self, provider: CredentialsProvider, clock: Callable[[], float]) -> None:
         self.provider = provider
         self._clock = clock
-        self._issued: Issued | None = None
-        self._fetching = threading.Lock()
+        self._cached: CachedCredentials | None = None
+        self._fetch_lock = threading.Lock()
         self._pid = os.getpid()
 
-    def current(self) -> Issued:
+    def current(self) -> CachedCredentials:
         """
-        What to sign the next request with.
+        Return the credentials to sign the next request with.
 
         Raises:
-            CredentialsExpired: there are none that hold, and the provider can't be had. Retryable.
-            InvalidInput: the provider says that it has none.
+            CredentialsExpired: there are no valid credentials, and the provider failed. Retryable.
+            InvalidInput: the provider reports that none are configured.
         """
-        issued = self._issued
-        if issued is not None:
-            if issued.renew_at is None or (now := self._clock()) < issued.renew_at:
-                return issued
-            if issued.good_until is None or now < issued.good_until:
-                return self._renewed_early(issued)
+        cached = self._cached
+        if cached is not None:
+            if cached.renew_at is None or (now := self._clock()) < cached.renew_at:
+                return cached
+            if cached.expires_at is None or now < cached.expires_at:
+                return self._renew_early(cached)
         with self._lock():
-            # Another thread may have been here while this one waited.
-            if self._issued is not None and self._issued is not issued:
-                return self._issued
+            # Another thread may have fetched while this one waited.
+            if self._cached is not None and self._cached is not cached:
+                return self._cached
             return self._fetch(refused=False)
 
-    def renew(self, refused: Issued) -> bool:
+    def renew(self, refused: CachedCredentials) -> bool:
         """
-        Get others than those that the storage refused, unless another thread has done so already.
+        Fetch new credentials after a refusal, unless another thread has done so already.
 
         Returns:
-            Whether there are others now; the same again are as good as none.
+            Whether there are other credentials now, so that a retry can help.
 
         Raises:
-            CredentialsExpired: the provider can't be had. Retryable.
+            CredentialsExpired: the provider failed. Retryable.
         """
         if not self.provider.renewable:
             return False
         with self._lock():
-            current = self._issued
+            current = self._cached
             if current is None or current.generation == refused.generation:
                 current = self._fetch(refused=True)
             return current.credentials != refused.credentials
 
-    def _renewed_early(self, issued: Issued) -> Issued:
+    def _renew_early(self, cached: CachedCredentials) -> CachedCredentials:
         lock = self._lock()
         if not lock.acquire(blocking=False):
-            return issued
+            return cached
         try:
-            if self._issued is not issued:
-                return self._issued or issued
+            if self._cached is not cached:
+                return self._cached or cached
             return self._fetch(refused=False)
         except PartwiseError:
-            # The old ones still hold, so nothing is lost yet. Once they have expired, the pause must not keep them.
-            paused = self._clock() + _PAUSE_AFTER_FAILURE
-            renew_at = paused if issued.good_until is None else min(paused, issued.good_until)
-            self._issued = evolve(issued, renew_at=renew_at)
-            return self._issued
+            # The old ones are still valid, so continue with them. The pause ends when they expire, at the latest.
+            resume_at = self._clock() + _PAUSE_AFTER_FAILURE
+            renew_at = resume_at if cached.expires_at is None else min(resume_at, cached.expires_at)
+            self._cached = evolve(cached, renew_at=renew_at)
+            return self._cached
         finally:
             lock.release()
 
-    def _fetch(self, *, refused: bool) -> Issued:
+    def _fetch(self, *, refused: bool) -> CachedCredentials:
         try:
             credentials = self.provider.fetch()
         except PartwiseError:
             raise
         except Exception as error:
-            # The provider's own words may hold what it knows; they are in the cause, for those who look for it.
+            # The message of the provider's exception may contain secrets, so it is only in the cause.
             raise CredentialsExpired(
-                f"new credentials can't be had: the provider failed with {type(error).__name__}"
+                f"no new credentials: the credentials provider raised {type(error).__name__}"
             ) from error
-        before = self._issued
+        previous = self._cached
         generation = 0
-        if before is not None:
-            generation = before.generation + (refused or credentials != before.credentials)
-        good_until = None if credentials.expiration is None else credentials.expiration.timestamp()
-        self._issued = Issued(credentials, generation, self._renew_at(good_until), good_until)
-        return self._issued
+        if previous is not None:
+            generation = previous.generation + (refused or credentials != previous.credentials)
+        expires_at = None if credentials.expiration is None else credentials.expiration.timestamp()
+        self._cached = CachedCredentials(credentials, generation, self._renew_at(expires_at), expires_at)
+        return self._cached
 
-    def _renew_at(self, good_until: float | None) -> float | None:
+    def _renew_at(self, expires_at: float | None) -> float | None:
         if not self.provider.renewable:
             return None
         now = self._clock()
-        if good_until is not None:
-            return good_until - min(_RENEW_SECONDS_BEFORE, max(0.0, good_until - now) * _RENEW_SHARE_OF_LIFE)
+        if expires_at is not None:
+            return expires_at - min(_RENEW_SECONDS_BEFORE, max(0.0, expires_at - now) * _RENEW_SHARE)
         hold = self.provider.hold_seconds
         return None if hold is None else now + hold
 
     def _lock(self) -> threading.Lock:
-        # A child of a fork inherits the lock as it was at that instant, perhaps held by a thread it does not have.
+        # After a fork, the child has a copy of the lock, which a thread that it does not have may hold.
         if self._pid != os.getpid():
-            self._fetching = threading.Lock()
+            self._fetch_lock = threading.Lock()
             self._pid = os.getpid()
-        return self._fetching
+        return self._fetch_lock

@@ -1,8 +1,8 @@
 """
-What an answer means that is no success. Pure.
+Translate a failed response of OSS to an error of `partwise.errors`. Pure.
 
-One table says for every code of the service which error of the tree it is; the rest goes by the HTTP status. What the
-service said is kept in the error, less anything secret.
+One table maps the error codes of OSS; other failures are mapped by their HTTP status. The error keeps what OSS
+reported, with secrets masked.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import base64
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 from attrs import define, field
 
-from partwise.backends._http.http1 import LASTING_FAILURES, Answer
-from partwise.backends.oss.redaction import redacted
-from partwise.backends.oss.xml import BadDocument, parse_error
+from partwise.backends._http.headers import parse_date
+from partwise.backends._http.http1 import PERMANENT_5XX, Response
+from partwise.backends._http.redaction import redact
+from partwise.backends.oss.xml import BadDocument, parse_error_document
 from partwise.errors import (
     AccessDenied,
     BackendError,
@@ -36,7 +36,7 @@ from partwise.errors import (
 )
 from partwise.model import StoredObject
 
-#: Codes whose error is not what their HTTP status alone says.
+#: The error codes whose class does not follow from the HTTP status.
 ERRORS: dict[str, type[BackendError]] = {
     # The upload and its parts
     "NoSuchUpload": UploadNotFound,
@@ -46,14 +46,14 @@ ERRORS: dict[str, type[BackendError]] = {
     # The bytes
     "InvalidDigest": IntegrityError,
     "InvalidCRC64": IntegrityError,
-    # The service saw the connection break, or wait in vain, where we may have seen nothing.
+    # OSS saw the connection break or time out, even if this side did not.
     "IncompleteBody": ConnectionFailed,
     "RequestTimeout": ConnectionFailed,
     # The object
     "FileAlreadyExists": ObjectExists,
     "CallbackFailed": CallbackError,
     "NoSuchBucket": BucketNotFound,
-    # Who asks, and when
+    # The account and the clock
     "AccessDenied": AccessDenied,
     "SignatureDoesNotMatch": AccessDenied,
     "InvalidAccessKeyId": AccessDenied,
@@ -69,7 +69,7 @@ ERRORS: dict[str, type[BackendError]] = {
     "InvalidSecurityToken": CredentialsExpired,
     "AccessKeyIdAndSecurityTokenNotMatch": CredentialsExpired,
     "RequestTimeTooSkewed": ClockSkewed,
-    # The service's own trouble
+    # Internal failures and rate limits of OSS
     "BadRequest": ServerFailed,
     "InternalError": ServerFailed,
     "ServiceUnavailable": ServerFailed,
@@ -81,59 +81,71 @@ ERRORS: dict[str, type[BackendError]] = {
     "DownloadTrafficRateLimitExceeded": Throttled,
 }
 
-#: What to do about it, where that is not plain from what the service says.
-_ADVICE = {
-    "InvalidAccessKeyId": "check the access key id",
+#: What to do next, where the error message of OSS does not say it.
+_HINTS = {
+    "InvalidAccessKeyId": "Check the access key id",
     "SecurityTokenExpired": (
-        "pass a function or a credentials client as credentials=, so that expired ones are replaced by themselves"
+        "Set new credentials. A Python program can pass a function or a credentials client, which is called again "
+        "before they expire"
     ),
-    "SecondLevelDomainForbidden": "use addressing_style='virtual'",
-    "NonStandardHostForbidden": "use the region's endpoint, or addressing_style='cname' for a custom domain",
-    "TransferAccelerationDisabled": "turn on transfer acceleration for the bucket, or use the region's endpoint",
-    "NoSuchBucket": "check the bucket's name and its region",
-    "NoSuchUpload": "it was completed or aborted, or never was",
+    "SecondLevelDomainForbidden": "Pass {addressing_style=virtual}",
+    "NonStandardHostForbidden": (
+        "Pass the region's {endpoint}, or {addressing_style=cname} if the endpoint is a custom domain"
+    ),
+    "TransferAccelerationDisabled": "Enable transfer acceleration for the bucket, or pass the region's {endpoint}",
+    "NoSuchBucket": "Check the bucket's name and its region",
+}
+
+#: What the error means for the upload, where the error message of OSS does not say it.
+_CONSEQUENCES = {
+    "NoSuchUpload": "the upload was completed or aborted, or never existed",
     "InvalidPart": "the upload and its parts are kept",
     "InvalidPartOrder": "the upload and its parts are kept",
     "EntityTooSmall": "the upload and its parts are kept",
     "FileAlreadyExists": "overwriting was forbidden",
     "CallbackFailed": "the object is stored",
 }
-_V1_WITHDRAWN = "0002-00000080"
 
-#: A wait that is longer than this is taken for a mistake, and cut to it.
+#: The `ec` of a request with a V1 signature to a bucket that does not accept it.
+_V1_REFUSED = "0002-00000080"
+
+#: The `ec` of a request that was signed for another region.
+_WRONG_REGION = "0002-00000226"
+
+#: A longer wait is considered a mistake, and shortened to this.
 _RETRY_AFTER_SECONDS_MAX = 3600.0
 
-#: Elements of an error document that have a field of their own.
+#: Elements of an error document that have a field of their own in `BackendError`.
 _FIELDS = frozenset({"Code", "Message", "RequestId", "HostId", "EC"})
 
-#: Elements that repeat the request byte by byte, in a form that can't be searched for secrets.
-_UNREADABLE = frozenset({"StringToSignBytes", "CanonicalRequestBytes"})
+#: Elements that repeat the request as a list of byte values, which can't be searched for secrets.
+_BYTE_LISTS = frozenset({"StringToSignBytes", "CanonicalRequestBytes"})
 
-#: Bytes of an answer that is no error document in which to look for what it says.
-_LOOKED_AT = 4096
+#: How many bytes of a response without an error document are searched for an error code.
+_SEARCHED_BYTES = 4096
 _CODE = re.compile(rb"<Code>\s*([A-Za-z0-9.]{1,64})\s*</Code>")
 
-#: Characters of what the service says that are kept: of a code, and of each text.
+#: How many characters are kept of a code or an id, and of a message.
 _WORD_MAX = 100
 _TEXT_MAX = 4000
 
-#: Elements of an error document beyond those that have a field: the service sends ten at most.
+#: How many further elements of an error document are kept; OSS sends ten at most.
 _DETAILS_MAX = 50
 
 
 @define(frozen=True)
-class Said:
+class ErrorDetails:
     """
-    What the service said about a failure.
+    What a failed response says.
 
     Args:
-        code: its word for it; None where the answer is not the service's.
-        message: its message, or the first bytes of an answer that is no error document.
-        request_id: its name for the request.
-        host_id: the host that answered.
-        ec: its finer code.
-        details: everything else, by element name.
-        location: where a redirect points.
+        code: the error code of OSS; None if the response is not from OSS.
+        message: its message, or the first characters of a response without an error document.
+        request_id: the id of the request.
+        host_id: the host that responded.
+        ec: the finer error code.
+        details: the other elements of the error document, by name.
+        location: the target of a redirect.
     """
 
     code: str | None
@@ -144,138 +156,143 @@ class Said:
     details: dict[str, str] = field(factory=dict)
     location: str | None = None
 
+    @property
+    def is_wrong_region(self) -> bool:
+        """Whether the request was signed for another region than that of the bucket."""
+        return self.ec == _WRONG_REGION or "signing region" in self.message.lower()
 
-def read(answer: Answer, secrets: Iterable[str] = ()) -> Said:
-    """What a failed answer says, without `secrets`, wherever in the answer they are repeated."""
+
+def parse_error(response: Response, secrets: Iterable[str] = ()) -> ErrorDetails:
+    """Return what a failed response says, with `secrets` masked wherever the response repeats them."""
     hidden = tuple(secrets)
 
-    def shown(text: str, longest: int = _TEXT_MAX) -> str:
-        return redacted(text, hidden)[:longest]
+    def text(value: str, size_max: int = _TEXT_MAX) -> str:
+        return redact(value, hidden)[:size_max]
 
-    def word(*texts: str | None) -> str | None:
-        return shown(_printable(next(filter(None, texts), "")), _WORD_MAX) or None
+    def word(*values: str | None) -> str | None:
+        return text(_printable(next(filter(None, values), "")), _WORD_MAX) or None
 
-    request_id, ec = answer.headers.get("x-oss-request-id"), answer.headers.get("x-oss-ec")
-    location = word(answer.headers.get("location"))
+    request_id, ec = response.headers.get("x-oss-request-id"), response.headers.get("x-oss-ec")
+    location = word(response.headers.get("location"))
     try:
-        document = parse_error(_document(answer))
+        document = parse_error_document(_error_document(response))
     except BadDocument:
-        # A gateway's page, or a document that was cut short: its code may still be there.
-        start = answer.body[:_LOOKED_AT]
+        # From a gateway, or truncated, in which case it may still contain the code.
+        start = response.body[:_SEARCHED_BYTES]
         code = _CODE.search(start)
-        return Said(
+        return ErrorDetails(
             word(code[1].decode()) if code else None,
-            shown(_printable(start.decode("utf-8", "replace")), 200).strip(),
+            text(_printable(start.decode("utf-8", "replace")), 200).strip(),
             word(request_id),
             ec=word(ec),
             location=location,
         )
-    details = [(name, text) for name, text in document.items() if name not in _FIELDS and name not in _UNREADABLE]
-    return Said(
+    others = [(name, value) for name, value in document.items() if name not in _FIELDS and name not in _BYTE_LISTS]
+    return ErrorDetails(
         word(document.get("Code")),
-        shown(document.get("Message", "")),
+        text(document.get("Message", "")),
         word(document.get("RequestId"), request_id),
         word(document.get("HostId")),
         word(document.get("EC"), ec),
-        {shown(name, _WORD_MAX): shown(text) for name, text in details[:_DETAILS_MAX]},
+        {text(name, _WORD_MAX): text(value) for name, value in others[:_DETAILS_MAX]},
         location,
     )
 
 
-def failure(answer: Answer, what: str, said: Said) -> BackendError:
+def error_for(response: Response, operation: str, details: ErrorDetails) -> BackendError:
     """
-    The error that a failed answer is.
+    Return the error for a failed response.
 
     Args:
-        answer: the answer.
-        what: what was tried, such as ``"part 3 of 'a/b' in oss://bucket@host"``, to begin the message with.
-        said: what `read` made of the answer.
+        response: the response.
+        operation: what failed, such as ``"part 3 of 'a/b' in oss://bucket@host"``; the message begins with it.
+        details: the result of `parse_error`.
     """
-    kind = _kind(answer, said)
-    # A 401 is not a code of the service's own: a gateway on the way asks to be asked again.
-    retryable = kind.default_retryable or (kind is AccessDenied and answer.status == 401 and said.code is None)
-    if answer.status == 407:
-        kind, retryable = ConnectionFailed, False
-    common: dict[str, Any] = {
-        "code": said.code,
-        "status": answer.status,
-        "request_id": said.request_id,
-        "host_id": said.host_id,
-        "ec": said.ec,
-        "details": said.details,
-    }
-    message = _message(answer, what, said)
+    kind = ConnectionFailed if response.status == 407 else _class_for(response, details)
     if kind is CallbackError:
-        return CallbackError(message, **common)  # it is never retryable, so it can't be told to be
-    return kind(message, retryable=retryable, retry_after=retry_after(answer) if retryable else None, **common)
-
-
-def callback_failure(answer: Answer, what: str, said: Said, result: StoredObject) -> CallbackError:
-    """The error that a callback's failure is: the object is stored, and `result` describes it."""
-    return CallbackError(
-        _message(answer, what, said),
-        result=result,
-        code=said.code,
-        status=answer.status,
-        request_id=said.request_id,
-        host_id=said.host_id,
-        ec=said.ec,
-        details=said.details,
+        return callback_error_for(response, operation, details)
+    # OSS never responds 401: a gateway in between wants the request again. 407 is a proxy that wants other credentials.
+    repeat_401 = response.status == 401 and kind is AccessDenied and details.code is None
+    retryable = response.status != 407 and (kind.default_retryable or repeat_401)
+    return kind(
+        _message(response, operation, details),
+        retryable=retryable,
+        retry_after=retry_after(response) if retryable else None,
+        **_fields(response, details),
     )
 
 
-def retry_after(answer: Answer) -> float | None:
-    """Seconds that the service asks us to wait, where it does; an hour at most."""
+def callback_error_for(
+    response: Response, operation: str, details: ErrorDetails, result: StoredObject | None = None
+) -> CallbackError:
+    """Return the error for a failed callback; `result` describes the object, which is stored."""
+    return CallbackError(_message(response, operation, details), result=result, **_fields(response, details))
+
+
+def _fields(response: Response, details: ErrorDetails) -> dict[str, Any]:
+    return {
+        "code": details.code,
+        "status": response.status,
+        "request_id": details.request_id,
+        "host_id": details.host_id,
+        "ec": details.ec,
+        "details": details.details,
+        "hint": _hint(response, details),
+    }
+
+
+def retry_after(response: Response) -> float | None:
+    """Return the seconds that a response asks to wait, an hour at most; None if it does not ask."""
     seconds: float | None = None
-    asked = answer.headers.get("retry-after", "").strip()
-    if asked.isascii() and asked.isdigit():
-        seconds = float(asked[:12])
-    elif (when := _http_time(asked)) is not None:
-        now = date_of(answer)
-        seconds = None if now is None else when - now
-    delay = answer.headers.get("x-oss-qos-delay-time", "").strip()
+    value = response.headers.get("retry-after", "").strip()
+    if value.isascii() and value.isdigit():
+        seconds = float(value[:12])
+    elif (date := parse_date(value)) is not None:
+        now = response_date(response)
+        seconds = None if now is None else date - now
+    delay = response.headers.get("x-oss-qos-delay-time", "").strip()  # in milliseconds
     if delay.isascii() and delay.isdigit():
         seconds = max(seconds or 0.0, float(delay[:12]) / 1000)
     return None if seconds is None else min(max(seconds, 0.0), _RETRY_AFTER_SECONDS_MAX)
 
 
-def date_of(answer: Answer) -> float | None:
-    """The time at which an answer was given, by its Date header, in seconds since 1970."""
-    return _http_time(answer.headers.get("date", ""))
+def response_date(response: Response) -> float | None:
+    """Return the Date header of a response, in seconds since 1970."""
+    return parse_date(response.headers.get("date", ""))
 
 
-def server_time(answer: Answer, said: Said) -> float | None:
+def server_time(response: Response, details: ErrorDetails) -> float | None:
     """
-    The service's clock, in seconds since 1970.
+    Return the clock of OSS, in seconds since 1970.
 
-    What it compared the request with, where it says that; otherwise the Date of its answer, which anything on the way
-    may have set.
+    This is the time that the request was compared with, if the error says it; otherwise the Date of the response, which
+    a proxy or gateway may have set.
     """
     try:
-        stated = datetime.fromisoformat(said.details.get("ServerTime", ""))
+        stated = datetime.fromisoformat(details.details.get("ServerTime", ""))
         return stated.replace(tzinfo=stated.tzinfo or UTC).timestamp()
     except (ValueError, OverflowError):
-        return date_of(answer)
+        return response_date(response)
 
 
-def _document(answer: Answer) -> bytes:
-    # The answer to a HEAD has no body, so the document is in a header. Elsewhere the header may be there too.
-    if answer.body:
-        return answer.body
+def _error_document(response: Response) -> bytes:
+    # The response to a HEAD has no body, so OSS puts the document into a header, there and sometimes elsewhere.
+    if response.body:
+        return response.body
     try:
-        return base64.b64decode(answer.headers.get("x-oss-err", ""))
-    except ValueError as error:  # which `binascii.Error` is; another where the text is not ASCII
+        return base64.b64decode(response.headers.get("x-oss-err", ""))
+    except ValueError as error:  # `binascii.Error`, or a plain ValueError if the text is not ASCII
         raise BadDocument("x-oss-err is not base64") from error
 
 
-def _kind(answer: Answer, said: Said) -> type[BackendError]:
-    status = answer.status
-    waits = "retry-after" in answer.headers or "x-oss-qos-delay-time" in answer.headers
-    if status == 429 or (status == 503 and waits):
+def _class_for(response: Response, details: ErrorDetails) -> type[BackendError]:
+    status = response.status
+    asks_to_wait = "retry-after" in response.headers or "x-oss-qos-delay-time" in response.headers
+    if status == 429 or (status == 503 and asks_to_wait):
         return Throttled
-    if said.code in ERRORS:
-        return ERRORS[said.code]
-    if status >= 500 and status not in LASTING_FAILURES:
+    if details.code in ERRORS:
+        return ERRORS[details.code]
+    if status >= 500 and status not in PERMANENT_5XX:
         return ServerFailed
     if status == 408:
         return ConnectionFailed
@@ -284,35 +301,38 @@ def _kind(answer: Answer, said: Said) -> type[BackendError]:
     return BackendError
 
 
-def _message(answer: Answer, what: str, said: Said) -> str:
-    status = f"HTTP {answer.status}" if said.request_id is None else f"HTTP {answer.status}, request {said.request_id}"
-    if 300 <= answer.status < 400:
-        where = said.details.get("Endpoint") or said.location or "it does not say where"
-        return (
-            f"{what}: the answer sends us elsewhere ({where:.200}), and a signed request is not sent on: give the "
-            f"bucket's own endpoint ({status})"
-        )
-    words = ": ".join(filter(None, (said.code, said.message))) or "the answer says nothing more"
-    if not words.endswith((".", "!", "?")):
-        words += "."
-    advice = _ADVICE.get(said.code or "")
-    if answer.status == 203:
-        advice = _ADVICE["CallbackFailed"]
-    elif said.ec == _V1_WITHDRAWN:
-        advice = "the V1 signature is not accepted any more: use signature_version='v4'"
-    elif "Endpoint" in said.details:
-        advice = f"the bucket is reached by the endpoint {said.details['Endpoint']:.200}"
-    return f"{what}: {words} ({status}){f'; {advice}' if advice else ''}"
+def _message(response: Response, operation: str, details: ErrorDetails) -> str:
+    status = f"HTTP {response.status}"
+    if details.request_id is not None:
+        status += f", request {details.request_id}"
+    if _is_redirect(response):
+        target = details.details.get("Endpoint") or details.location or "no target given"
+        return f"{operation}: redirected ({target:.200}), and a signed request is not sent to another host ({status})"
+    text = ": ".join(filter(None, (details.code, details.message))) or "no error message"
+    if not text.endswith((".", "!", "?")):
+        text += "."
+    if response.status == 203:
+        consequence = _CONSEQUENCES["CallbackFailed"]
+    elif details.ec == _V1_REFUSED:
+        consequence = "the V1 signature is not accepted"
+    elif "Endpoint" in details.details:
+        consequence = f"the endpoint of the bucket is {details.details['Endpoint']:.200}"
+    else:
+        consequence = _CONSEQUENCES.get(details.code or "", "")
+    return f"{operation}: {text} ({status}){consequence and '; '}{consequence}"
+
+
+def _hint(response: Response, details: ErrorDetails) -> str:
+    if _is_redirect(response) or "Endpoint" in details.details:
+        return "Pass the bucket's own {endpoint}"
+    if details.ec == _V1_REFUSED:
+        return "Pass {signature_version=v4}"
+    return _HINTS.get(details.code or "", "")
+
+
+def _is_redirect(response: Response) -> bool:
+    return 300 <= response.status < 400
 
 
 def _printable(text: str) -> str:
     return "".join(character if character.isprintable() else " " for character in text).strip()
-
-
-def _http_time(text: str) -> float | None:
-    try:
-        when = parsedate_to_datetime(text[:_WORD_MAX])
-        # A zone of -0000 gives a time without a zone.
-        return when.replace(tzinfo=when.tzinfo or UTC).timestamp()
-    except (ValueError, TypeError, OverflowError, IndexError):
-        return None

@@ -1,9 +1,9 @@
 """
-Which option becomes which header on which request, in one table. Pure.
+The headers that carry `ObjectOptions`: one table of which option is sent in which header of which requests. Pure.
 
-An option is honoured or refused: a value that can't be sent as it was given, and would not come back the same, is an
-error here, before anything is sent. That goes for values of metadata beyond ASCII too: HTTP has no one way to write
-them, so percent-encode them (or whatever their reader undoes) before they get here.
+An option is honoured or refused. A value that can't be sent unchanged is an error before anything is sent. That
+includes metadata values outside ASCII: HTTP has no standard encoding for them, so the caller must encode them, such as
+by percent-encoding, in the form that the reader of the object decodes.
 """
 
 from __future__ import annotations
@@ -16,36 +16,28 @@ from enum import Flag, auto
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from attrs import define, fields
+from attrs import define
 
-from partwise._validation import brief
+from partwise.backends._http.headers import check_header_value
 from partwise.errors import InvalidInput
 from partwise.model import KIB, Callback, Capabilities, ObjectOptions
 
 METADATA_PREFIX = "x-oss-meta-"
 
-#: In bytes, names and values together.
+#: Bytes of all names and values together.
 METADATA_BYTES_MAX = 8 * KIB
 
 TAGS_MAX = 10
 TAG_NAME_MAX = 128
 TAG_VALUE_MAX = 256
 
-#: In bits a second.
+#: Bits per second.
 TRAFFIC_LIMIT_MIN = 819_200
 TRAFFIC_LIMIT_MAX = 838_860_800
 
-#: Of the header, in bytes, as it is sent.
+#: Bytes of each header, encoded.
 CALLBACK_BYTES_MAX = 5 * KIB
 CALLBACK_URLS_MAX = 5
-
-#: All of them are honoured.
-CAPABILITIES = Capabilities(
-    options=frozenset(f.name for f in fields(ObjectOptions)),
-    lists_parts=True,
-    part_checksums=True,
-    object_checksums=True,
-)
 
 _ACLS = ("default", "private", "public-read", "public-read-write")
 _STORAGE_CLASSES = ("Standard", "IA", "Archive", "ColdArchive", "DeepColdArchive")
@@ -56,8 +48,8 @@ _CALLBACK_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?|[0-9A-Fa-
 _CALLBACK_VARIABLE = re.compile(r"x:[^A-Z\s]+")
 
 
-class Request(Flag):
-    """The kinds of request that options go with."""
+class RequestKind(Flag):
+    """Kinds of requests, as far as options are concerned."""
 
     PUT = auto()
     INITIATE = auto()
@@ -66,172 +58,178 @@ class Request(Flag):
     OTHER = auto()  # lists, head, abort
 
 
-_CREATION = Request.PUT | Request.INITIATE
-_APPEARANCE = Request.PUT | Request.COMPLETE
-_EVERY = Request.PUT | Request.INITIATE | Request.PART | Request.COMPLETE | Request.OTHER
+_CREATION = RequestKind.PUT | RequestKind.INITIATE
+_APPEARANCE = RequestKind.PUT | RequestKind.COMPLETE
+_EVERY = _CREATION | _APPEARANCE | RequestKind.PART | RequestKind.OTHER
 
 
-def headers_for(request: Request, options: ObjectOptions) -> dict[str, str]:
+def check_options(options: ObjectOptions) -> None:
     """
-    The headers that carry the options on one kind of request.
+    Check all options, including those that are sent only when the upload is completed.
 
     Raises:
-        InvalidInput: an option has a value that can't be sent.
+        InvalidInput: an option has a value that can't be sent, or requires another option.
     """
-    given = options.explicitly_set()
+    present = options.explicitly_set()
+    for rule in _RULES:
+        if rule.option in present:
+            rule.check(rule.option, getattr(options, rule.option))
+    if options.encryption != "KMS" and (options.data_encryption or options.kms_key_id):
+        raise InvalidInput(
+            "data_encryption and kms_key_id require the encryption KMS", hint="Pass {encryption=KMS} with them"
+        )
+
+
+def headers_for(kind: RequestKind, options: ObjectOptions) -> dict[str, str]:
+    """Return the headers that carry the options on one kind of request; the options are those of `check_options`."""
+    present = options.explicitly_set()
     headers: dict[str, str] = {}
     for rule in _RULES:
-        if request & rule.requests and rule.option in given:
+        if kind & rule.requests and rule.option in present:
             headers.update(rule.write(rule.header, getattr(options, rule.option)))
     return headers
 
 
-def check(options: ObjectOptions) -> None:
-    """
-    Refuse what can't be honoured now, rather than by the request that ends the upload.
-
-    Raises:
-        InvalidInput: an option has a value that can't be sent, or makes no sense without another.
-    """
-    headers_for(_EVERY, options)
-    if options.encryption != "KMS" and (options.data_encryption or options.kms_key_id):
-        raise InvalidInput("data_encryption and kms_key_id go with encryption='KMS' alone")
-
-
 def metadata_of(headers: Mapping[str, str]) -> dict[str, str]:
-    """The metadata among the headers of an answer."""
+    """Return the metadata in the headers of a response."""
     return {
         name.removeprefix(METADATA_PREFIX): value for name, value in headers.items() if name.startswith(METADATA_PREFIX)
     }
 
 
-def check_header_value(name: str, value: object) -> str:
-    """
-    The value, if it arrives as it is sent.
-
-    Raises:
-        InvalidInput: it is no text, is empty, has white space around it, or holds a character beyond printable ASCII.
-    """
-    if not isinstance(value, str) or not value:
-        raise InvalidInput(f"{name} is a text that is not empty, not {brief(value)}")
-    if not (value.isascii() and value.isprintable()):
-        raise InvalidInput(
-            f"{name} is sent as a header, so it holds printable ASCII alone, not {value!r:.60}: encode it, for example "
-            "with urllib.parse.quote"
-        )
-    if value != value.strip():
-        raise InvalidInput(f"{name} would lose the white space around {value!r:.60} on the way")
-    return value
+# --- plain values ----------------------------------------------------------------------------------------------------
 
 
-# --- how each value is written ---------------------------------------------------------------------------------------
+def _accept(_: str, __: Any) -> None:
+    """Check nothing."""
 
 
-def _text(header: str, value: Any) -> dict[str, str]:
-    return {header: check_header_value(header, value)}
+def _write_text(header: str, value: Any) -> dict[str, str]:
+    return {header: value}
 
 
-def _true(header: str, _: Any) -> dict[str, str]:
+def _one_of(*known: str) -> Callable[[str, Any], None]:
+    def check(option: str, value: Any) -> None:
+        if value not in known:
+            raise InvalidInput(f"{option} must be one of {', '.join(known)}, not {value!r:.60}")
+
+    return check
+
+
+def _write_true(header: str, _: Any) -> dict[str, str]:
     return {header: "true"}
 
 
-def _one_of(*known: str) -> Callable[[str, Any], dict[str, str]]:
-    def write(header: str, value: Any) -> dict[str, str]:
-        if value not in known:
-            raise InvalidInput(f"{header} is one of {', '.join(known)}, not {value!r:.60}")
-        return {header: value}
-
-    return write
-
-
-def _traffic_limit(header: str, value: Any) -> dict[str, str]:
+def _check_traffic_limit(option: str, value: Any) -> None:
     if type(value) is not int or not TRAFFIC_LIMIT_MIN <= value <= TRAFFIC_LIMIT_MAX:
         raise InvalidInput(
-            f"traffic_limit is from {TRAFFIC_LIMIT_MIN} to {TRAFFIC_LIMIT_MAX} bits a second, not {value!r:.60}"
+            f"{option} must be from {TRAFFIC_LIMIT_MIN} to {TRAFFIC_LIMIT_MAX} bits per second, not {value!r:.60}"
         )
+
+
+def _write_number(header: str, value: Any) -> dict[str, str]:
     return {header: str(value)}
 
 
-def _metadata(header: str, value: Any) -> dict[str, str]:
-    headers: dict[str, str] = {}
+# --- metadata and tags -----------------------------------------------------------------------------------------------
+
+
+def _check_metadata(_: str, value: Any) -> None:
+    names: set[str] = set()
     for name, text in value.items():
         if not (isinstance(name, str) and _METADATA_NAME.fullmatch(name)):
-            raise InvalidInput(f"a name in metadata is of ASCII letters, digits and hyphens, not {name!r:.60}")
-        lower = header + name.lower()
-        if lower in headers:
-            raise InvalidInput(f"metadata has {name!r} twice: names differ by more than case")
-        headers[lower] = check_header_value(f"metadata {name!r}", text) if text != "" else ""
-    size = sum(len(name) - len(header) + len(text) for name, text in headers.items())
+            raise InvalidInput(f"a metadata name consists of ASCII letters, digits and hyphens, unlike {name!r:.60}")
+        if name.lower() in names:
+            raise InvalidInput(f"metadata contains {name!r} twice: names are case-insensitive")
+        names.add(name.lower())
+        if text != "":
+            check_header_value(f"metadata {name!r}", text)
+    size = sum(len(name) + len(text) for name, text in value.items())
     if size > METADATA_BYTES_MAX:
-        raise InvalidInput(f"metadata has {size} bytes, names and values together; {METADATA_BYTES_MAX} is the most")
-    return headers
+        raise InvalidInput(f"metadata has {size} bytes in names and values; the maximum is {METADATA_BYTES_MAX}")
 
 
-def _tags(header: str, value: Any) -> dict[str, str]:
+def _write_metadata(header: str, value: Any) -> dict[str, str]:
+    return {header + name.lower(): text for name, text in value.items()}
+
+
+def _check_tags(_: str, value: Any) -> None:
     if len(value) > TAGS_MAX:
-        raise InvalidInput(f"an object has at most {TAGS_MAX} tags, not {len(value)}")
+        raise InvalidInput(f"an object can have up to {TAGS_MAX} tags, not {len(value)}")
     for name, text in value.items():
-        for what, said in (("name", name), ("value", text)):
-            _check_text(f"the {what} of a tag", said)
+        _check_text("a tag name", name)
+        _check_text("a tag value", text)
         if not 1 <= len(name) <= TAG_NAME_MAX or len(text) > TAG_VALUE_MAX:
             raise InvalidInput(
-                f"a tag's name has 1 to {TAG_NAME_MAX} characters and its value at most {TAG_VALUE_MAX}; "
+                f"a tag has a name of 1 to {TAG_NAME_MAX} characters and a value of up to {TAG_VALUE_MAX}; "
                 f"{name!r:.60} has {len(name)} and {len(text)}"
             )
+
+
+def _write_tags(header: str, value: Any) -> dict[str, str]:
     return {header: "&".join(f"{quote(name, safe='')}={quote(text, safe='')}" for name, text in value.items())}
 
 
-def _callback(header: str, value: Any) -> dict[str, str]:
+# --- callbacks -------------------------------------------------------------------------------------------------------
+
+
+def _check_callback(option: str, value: Any) -> None:
     callback: Callback = value
-    _check_callback_way(callback)
+    _check_callback_target(callback)
     _check_callback_content(callback)
-    asked = {
+    for name, text in _write_callback(option, callback).items():
+        if len(text) > CALLBACK_BYTES_MAX:
+            raise InvalidInput(
+                f"the header for {name} would have {len(text)} bytes; the maximum is {CALLBACK_BYTES_MAX}"
+            )
+
+
+def _write_callback(header: str, value: Any) -> dict[str, str]:
+    callback: Callback = value
+    members = {
         "callbackUrl": callback.url,
         "callbackHost": callback.host,
         "callbackBody": callback.body,
         "callbackBodyType": callback.body_type,
         "callbackSNI": callback.sni,
     }
-    headers = {header: _base64_json({name: said for name, said in asked.items() if said is not None})}
+    headers = {header: _base64_json({name: member for name, member in members.items() if member is not None})}
     if callback.variables:
         headers[f"{header}-var"] = _base64_json(callback.variables)
-    for name, text in headers.items():
-        if len(text) > CALLBACK_BYTES_MAX:
-            raise InvalidInput(f"{name} would have {len(text)} bytes, and {CALLBACK_BYTES_MAX} is the most")
     return headers
 
 
-def _check_callback_way(callback: Callback) -> None:
+def _check_callback_target(callback: Callback) -> None:
     url: object = callback.url
     urls = url.split(";") if isinstance(url, str) else []
     if not 1 <= len(urls) <= CALLBACK_URLS_MAX or not all(map(_is_callback_url, urls)):
         raise InvalidInput(
-            f"a callback has 1 to {CALLBACK_URLS_MAX} URLs of http or https, separated by ';', in ASCII and without "
-            f"spaces, not {callback.url!r:.60}"
+            f"a callback has 1 to {CALLBACK_URLS_MAX} http or https URLs, separated by ';', in ASCII without spaces, "
+            f"not {callback.url!r:.60}"
         )
     host: object = callback.host
     if host is not None and not (isinstance(host, str) and "/" not in host and _is_callback_url(host)):
-        raise InvalidInput(f"the host of a callback is like example.com or example.com:8080, not {host!r:.60}")
+        raise InvalidInput(f"a callback host is like example.com or example.com:8080, unlike {host!r:.60}")
     if callback.sni not in (None, True, False):
-        raise InvalidInput(f"the sni of a callback is True or False, not {callback.sni!r:.60}")
+        raise InvalidInput(f"the sni of a callback must be True or False, not {callback.sni!r:.60}")
 
 
 def _check_callback_content(callback: Callback) -> None:
     if not callback.body:
-        raise InvalidInput("a callback needs a body, which is what is posted: give one such as 'object=${object}'")
+        raise InvalidInput("a callback requires a body", hint="Give it the content that OSS posts")
     if callback.body_type not in (None, *_CALLBACK_TYPES):
-        raise InvalidInput(f"the body of a callback is of type {' or '.join(_CALLBACK_TYPES)}")
+        raise InvalidInput(f"the body type of a callback must be {' or '.join(_CALLBACK_TYPES)}")
     variables: Mapping[Any, Any] = callback.variables
     for name, text in variables.items():
         if not (isinstance(name, str) and _CALLBACK_VARIABLE.fullmatch(name)):
-            raise InvalidInput(f"a callback's variable has a lower-case name that begins with 'x:', not {name!r:.60}")
-        _check_text(f"the name of the callback's variable {name!r:.60}", name)
-        _check_text(f"the callback's variable {name}", text)
-    _check_text("the body of a callback", callback.body)
+            raise InvalidInput(f"a callback variable has a lower-case name that begins with 'x:', unlike {name!r:.60}")
+        _check_text(f"the name of the callback variable {name!r:.60}", name)
+        _check_text(f"the callback variable {name}", text)
+    _check_text("a callback body", callback.body)
 
 
 def _is_callback_url(url: str) -> bool:
-    """Whether the service can be asked to post there; without a scheme it is http."""
+    """Return whether OSS can post to a URL; without a scheme it is http."""
     if not (url.isascii() and url.isprintable()) or any(character in url for character in ' "<>\\'):
         return False
     try:
@@ -244,15 +242,15 @@ def _is_callback_url(url: str) -> bool:
 
 def _check_text(what: str, text: object) -> None:
     """
-    Refuse what can't be written as UTF-8, or is a control character.
+    Refuse text with surrogates, which UTF-8 can't encode, or with control characters.
 
     Raises:
-        InvalidInput: it is one, or is not a text.
+        InvalidInput: it contains one, or is not a str.
     """
     if not isinstance(text, str):
-        raise InvalidInput(f"{what} is a text, not {type(text).__name__}")
+        raise InvalidInput(f"{what} must be text, not {type(text).__name__}")
     if any("\ud800" <= character <= "\udfff" or (character < " " and character not in "\t\r\n") for character in text):
-        raise InvalidInput(f"{what} holds a character that is not text: {text!r:.60}")
+        raise InvalidInput(f"{what} contains a control character or a surrogate: {text!r:.60}")
 
 
 def _base64_json(value: Mapping[str, object]) -> str:
@@ -266,12 +264,14 @@ def _base64_json(value: Mapping[str, object]) -> str:
 class _Rule:
     option: str
     header: str
-    requests: Request
-    write: Callable[[str, Any], dict[str, str]] = _text
+    requests: RequestKind
+    check: Callable[[str, Any], object] = check_header_value
+    write: Callable[[str, Any], dict[str, str]] = _write_text
 
 
-# What makes an object goes with the request that creates it or begins to; what shows it goes with the one that makes it
-# appear. forbid_overwrite goes with both: each of them checks for itself, and an object may come to be in between.
+# Options that describe the object are sent with the request that creates it or initiates its upload; those that affect
+# its visibility are sent with the request that makes it appear. forbid_overwrite is sent with both, since OSS checks it
+# in each request, and an object may have been created between them.
 _RULES = (
     _Rule("content_type", "Content-Type", _CREATION),
     _Rule("cache_control", "Cache-Control", _CREATION),
@@ -279,15 +279,25 @@ _RULES = (
     _Rule("content_encoding", "Content-Encoding", _CREATION),
     _Rule("content_language", "Content-Language", _CREATION),
     _Rule("expires", "Expires", _CREATION),
-    _Rule("metadata", METADATA_PREFIX, _CREATION, _metadata),
+    _Rule("metadata", METADATA_PREFIX, _CREATION, _check_metadata, _write_metadata),
     _Rule("storage_class", "x-oss-storage-class", _CREATION, _one_of(*_STORAGE_CLASSES)),
-    _Rule("tags", "x-oss-tagging", _CREATION, _tags),
+    _Rule("tags", "x-oss-tagging", _CREATION, _check_tags, _write_tags),
     _Rule("encryption", "x-oss-server-side-encryption", _CREATION, _one_of(*_ENCRYPTIONS)),
     _Rule("data_encryption", "x-oss-server-side-data-encryption", _CREATION, _one_of("SM4")),
     _Rule("kms_key_id", "x-oss-server-side-encryption-key-id", _CREATION),
     _Rule("acl", "x-oss-object-acl", _APPEARANCE, _one_of(*_ACLS)),
-    _Rule("callback", "x-oss-callback", _APPEARANCE, _callback),
-    _Rule("forbid_overwrite", "x-oss-forbid-overwrite", _CREATION | _APPEARANCE, _true),
-    _Rule("traffic_limit", "x-oss-traffic-limit", Request.PUT | Request.PART, _traffic_limit),
+    _Rule("callback", "x-oss-callback", _APPEARANCE, _check_callback, _write_callback),
+    _Rule("forbid_overwrite", "x-oss-forbid-overwrite", _CREATION | _APPEARANCE, _accept, _write_true),
+    _Rule(
+        "traffic_limit", "x-oss-traffic-limit", RequestKind.PUT | RequestKind.PART, _check_traffic_limit, _write_number
+    ),
     _Rule("request_payer", "x-oss-request-payer", _EVERY, _one_of("requester")),
+)
+
+#: An option without a rule is refused, not ignored.
+CAPABILITIES = Capabilities(
+    options=frozenset(rule.option for rule in _RULES),
+    lists_parts=True,
+    part_checksums=True,
+    object_checksums=True,
 )

@@ -1,10 +1,9 @@
 """
-The configuration file of ossutil, `~/.ossutilconfig`, of its first and its second generation.
+The configuration file of ossutil, `~/.ossutilconfig`, versions 1 and 2.
 
-The first has one section ``[Credentials]`` and tables of endpoints by bucket; the second has profiles,
-``[default]`` and ``[profile NAME]``, and a section ``[buckets NAME]`` for a bucket. Names of sections and of keys
-are read in any case and with any of the hyphens and underscores that ossutil allows. Only what is needed to reach a
-bucket is read.
+Version 1 has a section ``[Credentials]``, and tables of endpoints by bucket; version 2 has profiles, ``[default]`` and
+``[profile NAME]``, and a section ``[buckets NAME]`` per bucket. Section and key names are case-insensitive, with or
+without the hyphens and underscores that ossutil allows. Only the values needed to access a bucket are read.
 """
 
 from __future__ import annotations
@@ -22,33 +21,33 @@ from partwise.errors import InvalidInput
 
 DEFAULT_PATH = "~/.ossutilconfig"
 
-#: In bytes. Of a file with a hundred profiles it is the hundredth part.
+#: Bytes. A file with a hundred profiles has a hundredth of this.
 _SIZE_MAX = 4 * 1024 * 1024
 
-#: The modes in which a profile's keys are what they seem.
+#: The modes in which a profile's access key is used as it is.
 _KEY_MODES = ("ak", "ststoken")
 
 
 @define(frozen=True)
 class Configuration:
     """
-    What the file says about one bucket.
+    The settings for one bucket.
 
     Args:
-        credentials: the keys, None where it has none.
+        credentials: the access key, None if there is none.
         region: the region's id.
         endpoint: the endpoint.
-        addressing_style: the addressing style that goes with the endpoint.
-        only_ossutil: how the profile gets credentials, where that is a way that only ossutil knows.
-        wrong: why its keys can't be used, where it has some that can't.
+        addressing_style: the addressing style of the endpoint.
+        unsupported_mode: how the profile gets credentials, if only ossutil supports it.
+        problem: why the access key can't be used, if it is invalid.
     """
 
     credentials: Credentials | None = None
     region: str | None = None
     endpoint: str | None = None
     addressing_style: str | None = None
-    only_ossutil: str | None = None
-    wrong: str | None = None
+    unsupported_mode: str | None = None
+    problem: str | None = None
 
 
 @define
@@ -61,30 +60,29 @@ class _Profile:
 
 def read_configuration(bucket: str, *, path: str | Path | None = None, profile: str | None = None) -> Configuration:
     """
-    Read what the file says about a bucket; a file that is not there says nothing, nor does one in a home that is not.
+    Read the settings for a bucket. They are empty if the file or the home directory does not exist.
 
     Args:
         bucket: the bucket.
-        path: the file; None takes `~/.ossutilconfig`.
-        profile: the profile; None takes the default one.
+        path: the file; None means `~/.ossutilconfig`.
+        profile: the profile; None means the default profile.
 
     Raises:
-        InvalidInput: the file can't be read, or has no such profile. Neither the error nor what it was raised from
-            holds anything of the file.
+        InvalidInput: the file can't be read, or has no such profile. Neither the error nor its cause contains any
+            content of the file.
     """
     try:
         file = Path(path or DEFAULT_PATH).expanduser()
     except RuntimeError as error:
-        # A process of a user who is not in the user database, as in many containers.
+        # The user is not in the user database, as in many containers.
         if path is not None:
-            raise InvalidInput(f"{path} can't be found: this user has no home directory") from error
+            raise InvalidInput(f"{path} not found: this user has no home directory") from error
         return Configuration()
     sections = _sections(file)
     if isinstance(sections, str):
         raise InvalidInput(f"{file} {sections}")
     chosen = _profile(sections, profile, file)
-    own = sections.get(f"buckets {bucket}", {})
-    by_bucket = _Profile({_plain(name): value for name, value in own.items()})
+    by_bucket = _Profile({_plain(name): value for name, value in sections.get(f"buckets {bucket}", {}).items()})
     cname = sections.get("bucket-cname", {}).get(bucket)
     endpoint = (
         by_bucket.get("endpoint") or cname or sections.get("bucket-endpoint", {}).get(bucket) or chosen.get("endpoint")
@@ -98,27 +96,27 @@ def read_configuration(bucket: str, *, path: str | Path | None = None, profile: 
         region=by_bucket.get("region") or chosen.get("region"),
         endpoint=endpoint,
         addressing_style=None if style is None else style.lower(),
-        only_ossutil=None if usable else mode,
-        wrong=f"in {file} {credentials}" if isinstance(credentials, str) else None,
+        unsupported_mode=None if usable else mode,
+        problem=f"in {file} {credentials}" if isinstance(credentials, str) else None,
     )
 
 
 def _sections(file: Path) -> dict[str, dict[str, str]] | str:
     """
-    The sections of the file, or what is wrong with it.
+    Return the sections of the file, or what is wrong with it.
 
-    What is wrong is returned and not raised: errors of decoding and of parsing hold the file or a line of it, which may
-    be the secret, and an error that is raised while one of them is handled keeps it, as do the frames of its traceback.
+    It is returned, not raised: a decoding or parsing error contains the file or a line of it, which may be the secret,
+    and would be the context of an exception that is raised while it is handled.
     """
     parser = configparser.RawConfigParser(
         delimiters=("=",),
         comment_prefixes=("#", ";"),
         inline_comment_prefixes=("#",),
-        default_section="\0",  # a section that is called "default" is one like the others
+        default_section="\0",  # so that a section named "default" is not special
         strict=False,
         empty_lines_in_values=False,
     )
-    parser.optionxform = lambda name: name.strip().lower()  # type: ignore[assignment,method-assign]  # as documented
+    parser.optionxform = lambda name: name.strip().lower()  # type: ignore[assignment,method-assign]  # documented
     try:
         parser.read_string(_content(file).decode("utf-8-sig"))
     except (FileNotFoundError, NotADirectoryError):
@@ -133,7 +131,7 @@ def _sections(file: Path) -> dict[str, dict[str, str]] | str:
 
 
 def _content(file: Path) -> bytes:
-    # Opened without waiting, and looked at when it is open: a FIFO would never end, and a device is not read.
+    # Checked after opening it, without blocking: a FIFO would block for ever, and a device must not be read.
     descriptor = os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
     with os.fdopen(descriptor, "rb") as opened:
         mode = os.fstat(opened.fileno()).st_mode
@@ -146,10 +144,10 @@ def _content(file: Path) -> bytes:
 
 
 def _profile(sections: Mapping[str, dict[str, str]], name: str | None, file: Path) -> _Profile:
-    wanted = [f"profile {name.lower()}"] if name else ["profile default", "default", "credentials"]
+    titles = [f"profile {name.lower()}"] if name else ["profile default", "default", "credentials"]
     if name and name.lower() == "default":
-        wanted.append("default")
-    section = next((sections[title] for title in wanted if title in sections), None)
+        titles.append("default")
+    section = next((sections[title] for title in titles if title in sections), None)
     if section is None:
         if name:
             raise InvalidInput(f"{file} has no profile {name!r}")
@@ -162,7 +160,7 @@ def _plain(name: str) -> str:
 
 
 def _credentials(profile: _Profile) -> Credentials | str | None:
-    """The keys; None where there are none, and what is wrong with them where they can't be used."""
+    """Return the access key; None if there is none, and what is wrong with it if it is invalid."""
     key_id, secret = profile.get("accesskeyid"), profile.get("accesskeysecret")
     if key_id is None or secret is None:
         return None

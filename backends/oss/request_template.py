@@ -1,10 +1,10 @@
 """
-The heads of the requests that send parts, with all that parts have in common written once.
+The heads of part requests, built from a template.
 
-To write down and sign a request takes as long as everything else that Python does for a small part. Of the parts of one
-upload that are sent within one second, with the same credentials, only number, length and signature differ. So the
-general rules are followed once, for a part whose number stands nowhere else, and what they give is cut where that
-number and the signature stand. There is no second set of rules that could come to differ from the first.
+To build and sign the head of a request takes as long as all other Python code for a small part. The parts of one upload
+that are sent within one second with the same credentials differ only in number, length and signature. So one head is
+built by the general code, with a placeholder as its part number, and split where the placeholder and the signature are.
+There is no second implementation that could diverge from the general one.
 """
 
 from __future__ import annotations
@@ -12,44 +12,44 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from itertools import count
 
-from partwise.backends.oss.signing import Query, Signing
+from partwise.backends.oss.signing import PreparedSignature, Query
 
 
-class PartHeads:
+class PartRequestTemplate:
     """
-    The heads for the parts of one upload.
+    Builds the heads for the parts of one upload.
 
     Args:
-        query: the query for a part number.
-        sign: prepares the signing of a request with this query; the time and the credentials are its affair.
-        write: gives a request's head, without a length, for a query and for the headers that `sign` adds.
+        query: returns the query for a part number.
+        prepare: prepares the signature of a request with this query, for fixed credentials and a fixed time.
+        build: returns the head of a request without a length, given its query and the headers of its signature.
     """
 
     def __init__(
         self,
         *,
         query: Callable[[str], Query],
-        sign: Callable[[Query], Signing],
-        write: Callable[[Query, Mapping[str, str]], bytes],
+        prepare: Callable[[Query], PreparedSignature],
+        build: Callable[[Query, Mapping[str, str]], bytes],
     ) -> None:
-        for stranger in count():
-            # Keys, ids and tokens may hold any text, this one too, but not all of them.
-            number, signature = f"NUMBER{stranger}", f"SIGNATURE{stranger}"
-            signing = sign(query(number))
-            added = {**signing.headers, "Authorization": signing.authorization + signature}
-            head = write(query(number), added).decode("latin-1")
-            if signing.text.count(number) == head.count(number) == head.count(signature) == 1:
+        for attempt in count():
+            # A key, an upload id or a token may contain a placeholder, so try others until both are unique.
+            number, signature = f"NUMBER{attempt}", f"SIGNATURE{attempt}"
+            prepared = prepare(query(number))
+            added = {**prepared.headers, "Authorization": prepared.authorization + signature}
+            head = build(query(number), added).decode("latin-1")
+            if prepared.text.count(number) == head.count(number) == head.count(signature) == 1:
                 break
-        self._sign = signing.sign
-        self._text = signing.text.partition(number)[::2]
-        self._to_number, _, rest = head.partition(number)
-        self._to_signature, _, rest = rest.partition(signature)
-        self._to_length = rest.removesuffix("\r\n") + "Content-Length: "
+        self._sign = prepared.sign
+        self._text = prepared.text.partition(number)[::2]
+        self._before_number, _, rest = head.partition(number)
+        self._before_signature, _, rest = rest.partition(signature)
+        self._before_length = rest.removesuffix("\r\n") + "Content-Length: "
 
     def head(self, part_number: int, size: int) -> bytes:
-        """The head for one part of `size` bytes."""
+        """Return the head of the request for a part of `size` bytes."""
         before, after = self._text
         signature = self._sign(f"{before}{part_number}{after}")
-        return (f"{self._to_number}{part_number}{self._to_signature}{signature}{self._to_length}{size}\r\n\r\n").encode(
-            "latin-1"
-        )
+        return (
+            f"{self._before_number}{part_number}{self._before_signature}{signature}{self._before_length}{size}\r\n\r\n"
+        ).encode("latin-1")

@@ -1,9 +1,8 @@
 """
-The two signatures of Alibaba Cloud OSS, V4 and the older V1, in a header and in a URL.
+The signatures of Alibaba Cloud OSS, V4 and the older V1, in a header and in a URL. Pure.
 
-Nothing here knows the network or reads a clock: a signature is a function of the credentials, the request and a time.
-The functions that give the text to be signed stand beside those that sign, so that a server can verify with the
-same rules, and so that a refused signature can be compared with what the storage computed.
+A signature is a function of the credentials, the request and the time. The functions that return the text to sign are
+public, so that a rejected signature can be compared with the text that OSS reports.
 
 Times are in seconds since 1970.
 """
@@ -29,12 +28,12 @@ Query: TypeAlias = Sequence[tuple[str, str | None]]
 ALGORITHM_V4 = "OSS4-HMAC-SHA256"
 UNSIGNED_PAYLOAD = "UNSIGNED-PAYLOAD"
 
-#: The longest life of a presigned V4 URL, in seconds.
+#: The longest validity of a presigned V4 URL, in seconds.
 PRESIGN_V4_SECONDS_MAX = 604_800
 
 _SCOPE_END = "aliyun_v4_request"
 
-#: What V1 signs of a query, beside everything that begins with ``x-oss-`` or ``response-``.
+#: The query parameters that V1 signs, in addition to those that begin with ``x-oss-`` or ``response-``.
 _SIGNED_BY_V1 = frozenset(
     """
     acl append asyncFetch bucketInfo callback callback-var cname comp continuation-token cors delete encryption endTime
@@ -49,14 +48,14 @@ _SIGNED_BY_V1 = frozenset(
 @define(frozen=True)
 class Signable:
     """
-    A request, as far as it is signed.
+    The parts of a request that a signature covers.
 
     Args:
         method: the HTTP method.
-        bucket: the bucket, which is signed even where the URL does not name it; None for the service as a whole.
-        key: the object, None for the bucket as a whole.
-        query: (name, value) pairs, not encoded; a value of None or "" is a name without value.
-        headers: those that are sent, at least those that are signed; names may be in any case.
+        bucket: the bucket, which is signed even if the URL does not contain it; None for requests without a bucket.
+        key: the key; None for requests to the bucket.
+        query: (name, value) pairs, not encoded; with a value of None or "" only the name is sent.
+        headers: the headers, at least those that are signed; names in any case.
     """
 
     method: str
@@ -66,24 +65,24 @@ class Signable:
     headers: Mapping[str, str]
 
     def with_headers(self, added: Mapping[str, str]) -> Signable:
-        """The same request with more headers."""
+        """Return the same request with more headers."""
         return Signable(self.method, self.bucket, self.key, self.query, {**self.headers, **added})
 
     def with_query(self, query: Query) -> Signable:
-        """The same request with another query."""
+        """Return the same request with another query."""
         return Signable(self.method, self.bucket, self.key, query, self.headers)
 
 
 @define(frozen=True)
-class Signing:
+class PreparedSignature:
     """
-    A request that is all but signed.
+    Everything for a signature but the signature itself.
 
     Args:
-        headers: what is sent beside the request's own headers; with `authorization` to come.
-        authorization: what the Authorization header says before the signature, which is its end.
-        text: what the signature is of.
-        sign: gives the signature of such a text.
+        headers: the headers to add to the request, except Authorization.
+        authorization: the Authorization header up to the signature, which is its end.
+        text: the text to sign.
+        sign: returns the signature of a text.
     """
 
     headers: dict[str, str]
@@ -92,25 +91,25 @@ class Signing:
     sign: Callable[[str], str]
 
     def signed(self) -> dict[str, str]:
-        """The headers that make the request a signed one, to be sent beside its own."""
+        """Return the headers to add to the request, Authorization included."""
         return {**self.headers, "Authorization": self.authorization + self.sign(self.text)}
 
 
-# --- what both share -------------------------------------------------------------------------------------------------
+# --- encoding --------------------------------------------------------------------------------------------------------
 
 
 @lru_cache(maxsize=1024)
 def encoded_key(key: str) -> str:
-    """A key as it goes into a path: percent-encoded UTF-8, with the slashes kept."""
+    """Return a key as in a path: percent-encoded UTF-8, with unencoded slashes."""
     return quote(key, safe="/")
 
 
 def encoded_query(query: Query) -> str:
-    """A query as V4 signs it and as it is sent: percent-encoded, by name, a bare name where there is no value."""
+    """Return a query as V4 signs it and as it is sent: percent-encoded, sorted, without "=" where there is no value."""
     return _joined(tuple(query))
 
 
-# Each query is asked for twice in a row: to be signed, and to be sent.
+# Each query is encoded twice in a row: to be signed, and to be sent.
 @lru_cache(maxsize=64)
 def _joined(query: tuple[tuple[str, str | None], ...]) -> str:
     pairs = sorted([(_encoded(name), _encoded(value or "")) for name, value in query])
@@ -118,19 +117,19 @@ def _joined(query: tuple[tuple[str, str | None], ...]) -> str:
 
 
 def _encoded(text: str) -> str:
-    # Nearly all there is: names, numbers, ids.
+    # A shortcut for nearly all values: names, numbers, ids.
     return text if text.isalnum() and text.isascii() else quote(text, safe="")
 
 
 @lru_cache(maxsize=8)
 def basic_time(seconds: int) -> str:
-    """A time as V4 writes it: ``20250309T080706Z``."""
+    """Return a time in the format of V4: ``20250309T080706Z``."""
     return _time.strftime("%Y%m%dT%H%M%SZ", _time.gmtime(seconds))
 
 
 @lru_cache(maxsize=8)
 def http_date(seconds: int) -> str:
-    """A time as V1 and HTTP write it: ``Sun, 09 Mar 2025 08:07:06 GMT``."""
+    """Return a time in the format of V1 and HTTP: ``Sun, 09 Mar 2025 08:07:06 GMT``."""
     return formatdate(seconds, usegmt=True)
 
 
@@ -138,7 +137,7 @@ def http_date(seconds: int) -> str:
 
 
 def scope_v4(time: float, region: str, product: str = "oss") -> str:
-    """What a V4 signature is good for: one day, one region, one product."""
+    """Return the scope in which a V4 signature is valid: a day, a region, a product."""
     return _scope_v4(basic_time(int(time))[:8], region, product)
 
 
@@ -149,14 +148,15 @@ def _scope_v4(day: str, region: str, product: str) -> str:
 
 def canonical_request_v4(request: Signable, additional_headers: Iterable[str] = ()) -> str:
     """
-    The request as V4 hashes it.
+    Return the canonical request of V4.
 
     Args:
-        request: the request; in a presigned URL its query holds everything but the signature itself.
-        additional_headers: names of headers to sign beside those that always are; what is not sent is left out.
+        request: the request; the query of a presigned URL has all parameters but the signature.
+        additional_headers: names of headers to sign in addition to those that V4 always signs; those that the request
+            does not have are ignored.
     """
     resource = f"/{request.bucket}/{encoded_key(request.key or '')}" if request.bucket else "/"
-    additional = _really_additional(request.headers, additional_headers)
+    additional = _additional_names(request.headers, additional_headers)
     named = [(name.lower(), value) for name, value in request.headers.items()]
     signed = sorted(
         [(name, value.strip()) for name, value in named if _always_signed(name) or name in additional],
@@ -169,7 +169,7 @@ def canonical_request_v4(request: Signable, additional_headers: Iterable[str] = 
 
 
 def string_to_sign_v4(canonical_request: str, time: float, region: str, product: str = "oss") -> str:
-    """The text that a V4 signature is of."""
+    """Return the text that V4 signs."""
     return _before_digest_v4(time, region, product) + _digest_v4(canonical_request)
 
 
@@ -182,8 +182,8 @@ def _digest_v4(canonical_request: str) -> str:
 
 
 def signature_v4(secret: str, string_to_sign: str, time: float, region: str, product: str = "oss") -> str:
-    """The V4 signature of a text, in hexadecimal."""
-    return _hexdigest(_signing_v4(secret, basic_time(int(time))[:8], region, product), string_to_sign)
+    """Return the V4 signature of a text, in hexadecimal."""
+    return _hexdigest(_keyed_hmac_v4(secret, basic_time(int(time))[:8], region, product), string_to_sign)
 
 
 def _hexdigest(empty: hmac.HMAC, text: str) -> str:
@@ -192,7 +192,7 @@ def _hexdigest(empty: hmac.HMAC, text: str) -> str:
     return signature.hexdigest()
 
 
-def signing_v4(
+def prepare_v4(
     credentials: Credentials,
     request: Signable,
     time: float,
@@ -200,19 +200,19 @@ def signing_v4(
     region: str,
     product: str = "oss",
     additional_headers: Iterable[str] = (),
-) -> Signing:
-    """A request that is all but signed; its text is the canonical request. Arguments as for `sign_v4`."""
+) -> PreparedSignature:
+    """Prepare a V4 signature, whose text is the canonical request; see `sign_v4`."""
     added = {"x-oss-date": basic_time(int(time)), "x-oss-content-sha256": UNSIGNED_PAYLOAD}
     if credentials.security_token is not None:
         added["x-oss-security-token"] = credentials.security_token
-    additional = _really_additional(request.headers, additional_headers)
+    additional = _additional_names(request.headers, additional_headers)
     canonical = canonical_request_v4(request.with_headers(added), additional)
-    # Where there are none, their name must not be there either.
+    # The field is omitted if it would be empty.
     named = f"AdditionalHeaders={';'.join(additional)}," if additional else ""
     scope = scope_v4(time, region, product)
     before_digest = _before_digest_v4(time, region, product)
-    empty = _signing_v4(credentials.access_key_secret, basic_time(int(time))[:8], region, product)
-    return Signing(
+    empty = _keyed_hmac_v4(credentials.access_key_secret, basic_time(int(time))[:8], region, product)
+    return PreparedSignature(
         added,
         f"{ALGORITHM_V4} Credential={credentials.access_key_id}/{scope},{named}Signature=",
         canonical,
@@ -230,17 +230,17 @@ def sign_v4(
     additional_headers: Iterable[str] = (),
 ) -> dict[str, str]:
     """
-    The headers that make a request a signed one, to be sent beside its own.
+    Return the headers that sign a request, to be added to its own.
 
     Args:
-        credentials: whose signature it is.
-        request: what is sent anyway.
-        time: the storage's time, within 15 minutes.
+        credentials: the credentials to sign with.
+        request: the request without its signature.
+        time: the time of OSS, which tolerates 15 minutes.
         region: the region's id, such as ``cn-hangzhou``, without ``oss-``.
-        product: ``oss``; another on a cloud box.
+        product: ``oss``; another value on a cloud box.
         additional_headers: see `canonical_request_v4`.
     """
-    return signing_v4(
+    return prepare_v4(
         credentials, request, time, region=region, product=product, additional_headers=additional_headers
     ).signed()
 
@@ -256,16 +256,16 @@ def presign_v4(
     additional_headers: Iterable[str] = (),
 ) -> list[tuple[str, str | None]]:
     """
-    The whole query of a URL that is good by itself for `expires_in` seconds (1 to 604800) from `time`.
+    Return the query of a presigned URL that is valid for `expires_in` seconds (1 to 604,800) from `time`.
 
-    The headers that were signed must be sent with it as they are here.
+    The signed headers must be sent with it unchanged.
 
     Raises:
-        ValueError: `expires_in` is out of bounds.
+        ValueError: `expires_in` is out of range.
     """
     if not 1 <= expires_in <= PRESIGN_V4_SECONDS_MAX:
-        raise ValueError(f"a V4 URL is good for 1 to {PRESIGN_V4_SECONDS_MAX} seconds, not {expires_in}")
-    additional = _really_additional(request.headers, additional_headers)
+        raise ValueError(f"a V4 URL is valid for 1 to {PRESIGN_V4_SECONDS_MAX} seconds, not {expires_in}")
+    additional = _additional_names(request.headers, additional_headers)
     query: list[tuple[str, str | None]] = [
         *request.query,
         ("x-oss-signature-version", ALGORITHM_V4),
@@ -288,18 +288,18 @@ def _always_signed(lower_name: str) -> bool:
     return lower_name.startswith("x-oss-") or lower_name in ("content-type", "content-md5")
 
 
-def _really_additional(headers: Mapping[str, str], wanted: Iterable[str]) -> list[str]:
-    asked = {name.lower() for name in wanted}
-    if not asked:
+def _additional_names(headers: Mapping[str, str], additional_headers: Iterable[str]) -> list[str]:
+    requested = {name.lower() for name in additional_headers}
+    if not requested:
         return []
-    return sorted(name for name in asked & {name.lower() for name in headers} if not _always_signed(name))
+    return sorted(name for name in requested & {name.lower() for name in headers} if not _always_signed(name))
 
 
-# A key is good for a day, and deriving it costs several times what the signature does. Few are in use at a time; the
-# room is for programs that write to several regions, and for the turn of the day.
+# A derived key is valid for a day, and deriving it takes several times as long as a signature. Few keys are in use at a
+# time: more than one for programs that write to several regions, and at midnight.
 @lru_cache(maxsize=32)
-def _signing_v4(secret: str, day: str, region: str, product: str) -> hmac.HMAC:
-    """The signing of a text that is still empty, to be copied: to begin with the key again would take as long again."""
+def _keyed_hmac_v4(secret: str, day: str, region: str, product: str) -> hmac.HMAC:
+    """Return the HMAC of an empty text, to be copied: initialising it with the key takes as long as signing."""
     key = f"aliyun_v4{secret}".encode()
     for link in (day, region, product, _SCOPE_END):
         key = hmac.digest(key, link.encode(), "sha256")
@@ -311,11 +311,11 @@ def _signing_v4(secret: str, day: str, region: str, product: str) -> hmac.HMAC:
 
 def string_to_sign_v1(request: Signable, date: str) -> str:
     """
-    The text that a V1 signature is of.
+    Return the text that V1 signs.
 
     Args:
-        request: the request; of its query only the part is signed that V1 knows of.
-        date: the `x-oss-date` that is sent, otherwise the `Date`; in a presigned URL the second at which it expires.
+        request: the request; V1 signs only some parameters of the query.
+        date: the `x-oss-date` header if it is sent, otherwise `Date`; for a presigned URL the second when it expires.
     """
     headers = {name.lower(): value.strip() for name, value in request.headers.items()}
     lines = "".join([f"{name}:{value}\n" for name, value in sorted(headers.items()) if name.startswith("x-oss-")])
@@ -330,17 +330,17 @@ def string_to_sign_v1(request: Signable, date: str) -> str:
 
 
 def signature_v1(secret: str, string_to_sign: str) -> str:
-    """The V1 signature of a text, in base64."""
+    """Return the V1 signature of a text, in base64."""
     return base64.b64encode(hmac.digest(secret.encode(), string_to_sign.encode(), "sha1")).decode()
 
 
-def signing_v1(credentials: Credentials, request: Signable, time: float) -> Signing:
-    """A request that is all but signed; its text is the string to sign. Arguments as for `sign_v1`."""
+def prepare_v1(credentials: Credentials, request: Signable, time: float) -> PreparedSignature:
+    """Prepare a V1 signature, whose text is the string to sign; see `sign_v1`."""
     date = http_date(int(time))
     added = {"Date": date}
     if credentials.security_token is not None:
         added["x-oss-security-token"] = credentials.security_token
-    return Signing(
+    return PreparedSignature(
         added,
         f"OSS {credentials.access_key_id}:",
         string_to_sign_v1(request.with_headers(added), date),
@@ -349,17 +349,17 @@ def signing_v1(credentials: Credentials, request: Signable, time: float) -> Sign
 
 
 def sign_v1(credentials: Credentials, request: Signable, time: float) -> dict[str, str]:
-    """The headers that make a request a signed one, to be sent beside its own; see `sign_v4`."""
-    return signing_v1(credentials, request, time).signed()
+    """Return the headers that sign a request, to be added to its own; see `sign_v4`."""
+    return prepare_v1(credentials, request, time).signed()
 
 
 def presign_v1(
     credentials: Credentials, request: Signable, time: float, *, expires_in: int
 ) -> list[tuple[str, str | None]]:
     """
-    The whole query of a URL that is good by itself until `expires_in` seconds after `time`.
+    Return the query of a presigned URL that is valid until `expires_in` seconds after `time`.
 
-    The headers that were signed must be sent with it as they are here.
+    The signed headers must be sent with it unchanged.
     """
     expires = str(int(time) + expires_in)
     query = list(request.query)

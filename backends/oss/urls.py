@@ -1,4 +1,4 @@
-"""``oss://bucket/key``: from a URL and what lies around it in the environment to a backend and a key."""
+"""``oss://bucket/key``: open a backend by URL, with settings from the environment and from ossutil's file."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from partwise.backends.oss.addressing import HOW_TO_GIVE_ENDPOINT, region_of
+from partwise.backends.oss.addressing import ENDPOINT_HINT, region_of
 from partwise.backends.oss.backend import OSSBackend
-from partwise.backends.oss.credentials import HOW_TO_GIVE_CREDENTIALS, EnvironmentCredentials
+from partwise.backends.oss.credentials import CREDENTIALS_HINT, EnvironmentCredentials
 from partwise.backends.oss.ossutil import DEFAULT_PATH, Configuration, read_configuration
 from partwise.errors import InvalidInput
 
 _log = logging.getLogger("partwise.backends.oss")
 
-#: Handed to the backend as they are.
-_PASSED_ON = (
+#: Passed to the backend unchanged.
+_BACKEND_SETTINGS = (
     "signature_version",
     "connect_timeout",
     "read_timeout",
@@ -28,55 +28,63 @@ _PASSED_ON = (
     "user_agent",
 )
 
-SETTINGS = ("credentials", "region", "endpoint", "addressing_style", "timeout", "profile", "config_file", *_PASSED_ON)
+SETTINGS = (
+    "credentials",
+    "region",
+    "endpoint",
+    "addressing_style",
+    "timeout",
+    "profile",
+    "config_file",
+    *_BACKEND_SETTINGS,
+)
 
 
 def open_url(url: str, **settings: Any) -> tuple[OSSBackend, str]:
     """
     Open ``oss://bucket/key``.
 
-    The key is all that follows the bucket's slash, letter for letter, as ossutil takes it: nothing is decoded, and
-    ``?``, ``#`` and ``%`` are characters like any other. It may be empty.
+    The key is everything after the bucket's slash, unchanged, as in ossutil: nothing is decoded, and ``?``, ``#`` and
+    ``%`` have no special meaning. It may be empty.
 
-    What `settings` leave out is looked for in the environment (`OSS_ENDPOINT`, `OSS_REGION`, `OSS_ACCESS_KEY_ID` and so
-    on), then in ossutil's configuration file. A profile that is asked for by name goes before the environment. The file
-    is read only for what is found nowhere else. Where it could only add an endpoint to a region that is known, and
-    can't be read, it adds nothing.
+    Missing settings are taken from the environment (`OSS_ENDPOINT`, `OSS_REGION`, `OSS_ACCESS_KEY_ID` and so on), then
+    from ossutil's configuration file. A profile that is given by name takes precedence over the environment. The file
+    is read only if a setting is missing. If the region is known and the file can't be read, it is ignored.
 
     Args:
         url: the URL.
-        settings: the arguments of `OSSBackend`, by name, and these; one that is None counts as left out.
-            `timeout`: seconds, for `connect_timeout` and `read_timeout` both.
+        settings: the arguments of `OSSBackend`, by name, and the following; None counts as missing.
+            `timeout`: seconds, for both `connect_timeout` and `read_timeout`.
             `profile`: a profile of ossutil's configuration file.
-            `config_file`: another file than ``~/.ossutilconfig``.
+            `config_file`: a file to read instead of ``~/.ossutilconfig``.
 
     Returns:
         The backend, and the key.
 
     Raises:
-        InvalidInput: the URL has no bucket, a setting is unknown, or region or credentials are found nowhere.
+        InvalidInput: the URL has no bucket, a setting is unknown, or no region or no credentials are configured.
     """
     unknown = sorted(settings.keys() - set(SETTINGS))
     if unknown:
         known = ", ".join(sorted(SETTINGS))
-        raise InvalidInput(f"an oss:// URL has no setting {', '.join(unknown)}; there are {known}")
+        raise InvalidInput(f"unknown setting for an oss:// URL: {', '.join(unknown)}; the settings are {known}")
     given = {name: value for name, value in settings.items() if value is not None}
     scheme, _, rest = url.partition("://")
     bucket, _, key = rest.partition("/")
     if scheme.lower() != "oss" or not bucket:
-        raise InvalidInput(f"{url!r:.200} names no object in OSS: write oss://bucket/key")
+        raise InvalidInput(f"{url!r:.200} is not the URL of an object in OSS: oss://bucket/key")
     profile, path = given.pop("profile", None), given.pop("config_file", None)
 
     @cache
     def file() -> Configuration:
-        # Read only when it is needed.
+        # Read at most once, and only if it is needed.
         return read_configuration(bucket, path=path, profile=profile)
 
-    place = _place(given, file, by_name=profile is not None)
-    if place.region is None and place.endpoint is None:
+    where = _locate(given, file, by_name=profile is not None)
+    if where.region is None and where.endpoint is None:
         raise InvalidInput(
-            f"neither a region nor an endpoint is known for {url!r:.200}: {HOW_TO_GIVE_ENDPOINT}, or write one to "
-            f"{DEFAULT_PATH}"
+            f"neither the region nor the endpoint of {url!r:.200} is known",
+            hint=f"{ENDPOINT_HINT}, or write one to {DEFAULT_PATH}",
         )
     timeout = given.pop("timeout", None)
     if timeout is not None:
@@ -85,30 +93,32 @@ def open_url(url: str, **settings: Any) -> tuple[OSSBackend, str]:
     credentials = given.pop("credentials", None) or _credentials(file, by_name=profile is not None)
     backend = OSSBackend(
         bucket,
-        endpoint=place.endpoint,
-        region=place.region,
+        endpoint=where.endpoint,
+        region=where.region,
         credentials=credentials,
-        addressing_style=place.addressing_style or "virtual",
+        addressing_style=where.addressing_style or "virtual",
         **given,
     )
     return backend, key
 
 
-def _place(given: dict[str, Any], file: Callable[[], Configuration], *, by_name: bool) -> Configuration:
+def _locate(given: dict[str, Any], file: Callable[[], Configuration], *, by_name: bool) -> Configuration:
     """
-    Where the bucket is, from what was said most closely.
+    Find region, endpoint and addressing style.
 
-    Region and endpoint may come from two places, and then contradict each other; whatever was said more closely holds.
+    Region and endpoint may come from different sources and contradict each other; the source of higher precedence wins.
     """
-    asked = Configuration(
+    arguments = Configuration(
         region=given.pop("region", None),
         endpoint=given.pop("endpoint", None),
         addressing_style=given.pop("addressing_style", None),
     )
-    if asked.endpoint is not None and (asked.region is not None or region_of(asked.endpoint) is not None):
-        return asked
-    around = Configuration(region=os.environ.get("OSS_REGION") or None, endpoint=os.environ.get("OSS_ENDPOINT") or None)
-    levels = [asked, file(), around] if by_name else [asked, around]
+    if arguments.endpoint is not None and (arguments.region is not None or region_of(arguments.endpoint) is not None):
+        return arguments
+    environment = Configuration(
+        region=os.environ.get("OSS_REGION") or None, endpoint=os.environ.get("OSS_ENDPOINT") or None
+    )
+    levels = [arguments, file(), environment] if by_name else [arguments, environment]
     if not by_name:
         levels.append(_from_file(file, levels))
     region, region_level = _first(levels, "region")
@@ -118,14 +128,14 @@ def _place(given: dict[str, Any], file: Callable[[], Configuration], *, by_name:
             region = None
         elif region_level < endpoint_level:
             endpoint = None
-    style = asked.addressing_style
+    style = arguments.addressing_style
     if style is None and endpoint is not None:
         style = levels[endpoint_level].addressing_style
     return Configuration(region=region, endpoint=endpoint, addressing_style=style)
 
 
 def _from_file(file: Callable[[], Configuration], levels: list[Configuration]) -> Configuration:
-    """What the file adds to what was said more closely; nothing where that is all there is to say."""
+    """Return the settings of the file; empty if the levels above it have everything, and the file is not read then."""
     region, endpoint = _first(levels, "region")[0], _first(levels, "endpoint")[0]
     if endpoint is not None and (region is not None or region_of(endpoint) is not None):
         return Configuration()
@@ -134,14 +144,16 @@ def _from_file(file: Callable[[], Configuration], levels: list[Configuration]) -
     except InvalidInput as error:
         if region is None:
             raise
-        # The region is enough to find the bucket by.
-        _log.debug("without the configuration file: %s", error)
+        # The region alone is enough to access the bucket.
+        _log.debug("continuing without the configuration file: %s", error)
         return Configuration()
 
 
 def _first(levels: list[Configuration], name: str) -> tuple[str | None, int]:
+    """Return the first value of a setting that is not None, and its level; -1 if there is none."""
     return next(
-        ((value, level) for level, said in enumerate(levels) if (value := getattr(said, name)) is not None), (None, -1)
+        ((value, number) for number, level in enumerate(levels) if (value := getattr(level, name)) is not None),
+        (None, -1),
     )
 
 
@@ -149,10 +161,12 @@ def _credentials(file: Callable[[], Configuration], *, by_name: bool) -> object:
     environment = EnvironmentCredentials()
     if environment.present and not (by_name and file().credentials):
         return environment
-    if file().credentials is None:
-        only, wrong = file().only_ossutil, file().wrong
-        why = f" ({wrong})" if wrong else ""
-        if only is not None:
-            why = f" (those of mode {only!r} in the configuration file are for ossutil alone)"
-        raise InvalidInput(f"there are no credentials{why}: {HOW_TO_GIVE_CREDENTIALS}")
-    return file().credentials
+    configuration = file()
+    if configuration.credentials is not None:
+        return configuration.credentials
+    why = ""
+    if configuration.unsupported_mode is not None:
+        why = f" (only ossutil supports those of mode {configuration.unsupported_mode!r} in the configuration file)"
+    elif configuration.problem is not None:
+        why = f" ({configuration.problem})"
+    raise InvalidInput(f"no credentials are configured{why}", hint=CREDENTIALS_HINT)

@@ -1,8 +1,8 @@
 """
-The XML documents of the protocol: written, and read with suspicion.
+The XML documents of OSS: write the part list, parse the others with limits.
 
-Elements are found by their local name, since the service writes its namespace on some documents and not on others. A
-document type declaration is refused: no document of the protocol has one, and all attacks by entities need it.
+Elements are found by their local name, since OSS declares its namespace in some documents only. A document type
+declaration is refused: no document of OSS has one, and all entity attacks need it.
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ from partwise.model import PendingUpload, UploadedPart
 
 _CRC64_MAX = 2**64 - 1
 
-#: Entries of one page: what the protocol allows, however few were asked for.
+#: Entries of one page: the limit of the protocol, even if fewer were requested.
 _ENTRIES_MAX = 1000
 
-#: Elements of one document, and how deep they stand in each other. A page of uploads has five thousand, four deep at
-#: most; what is tiny on the wire takes a hundred bytes of memory each.
+#: Elements of one document, and their nesting. A page of uploads has 5,000, up to four deep. In memory an element takes
+#: a hundred bytes, however small it is in the document.
 _ELEMENTS_MAX = 50_000
 _DEPTH_MAX = 16
 
-#: Characters of one tag, and how many tags may have attributes. The service writes a namespace, and no more.
+#: Characters of one tag, and how many tags may have attributes. OSS declares a namespace, and nothing else.
 _TAG_MAX = 4096
 _WITH_ATTRIBUTES_MAX = 16
 
-#: Characters of an upload id or an ETag (the service's have 32), bytes of a key (1023). They are kept, and sent again.
+#: Characters of an upload id or an ETag (those of OSS have 32), bytes of a key (1,023): they are kept and sent again.
 NAME_MAX = 1024
 
 _PART_NUMBER_MAX = 10_000
 
-#: In bytes: more than any object can have.
+#: Bytes; no object is larger.
 _SIZE_MAX = 10**15
 
-_PIECE_BYTES = 64 * 1024
+_CHUNK_BYTES = 64 * 1024
 
 
 Entry = TypeVar("Entry")
@@ -51,64 +51,66 @@ Marker = TypeVar("Marker", int, tuple[str, str])
 
 
 class BadDocument(Exception):
-    """A document is not what it should be; the message says why."""
+    """A document is invalid; the message says why."""
 
 
 @define(frozen=True)
-class Page(Generic[Entry, Marker]):
+class ListPage(Generic[Entry, Marker]):
     """
     One page of a list.
 
     Args:
-        entries: what is on it.
-        next_marker: what to go on after, None on the last page. It only ever grows.
+        entries: its entries.
+        next_marker: where the next page starts; None on the last page. It only grows.
     """
 
     entries: tuple[Entry, ...]
     next_marker: Marker | None
 
 
-# --- written ---------------------------------------------------------------------------------------------------------
+# --- writing ---------------------------------------------------------------------------------------------------------
 
 
 class CompleteDocument:
     """
-    The list of parts that an object shall be made of, piece by piece as it is iterated over.
+    The part list of a complete request; iterating yields it in chunks.
 
-    Of 10,000 parts it is a megabyte: more than all else that is remembered of them. So it is written twice, once for
-    its length and its MD5, and once to be sent.
+    With 10,000 parts it has a megabyte, more than all other state of the upload. So it is generated twice rather than
+    kept: once for its length and its MD5, and once to be sent.
 
     Args:
-        parts: the parts.
+        parts: the parts of the object.
+
+    Attributes:
+        length: the length in bytes.
+        md5: the MD5 in base64, as a header has it.
     """
 
     def __init__(self, parts: Sequence[UploadedPart]) -> None:
         self._parts = parts
         md5, length = hashlib.md5(usedforsecurity=False), 0
-        for piece in self:
-            md5.update(piece)
-            length += len(piece)
-        #: In bytes.
+        for chunk in self:
+            md5.update(chunk)
+            length += len(chunk)
         self.length = length
-        #: As a header has it.
         self.md5 = base64.b64encode(md5.digest()).decode()
 
     def __iter__(self) -> Iterator[bytes]:
-        piece = bytearray(b"<CompleteMultipartUpload>")
+        chunk = bytearray(b"<CompleteMultipartUpload>")
         for part in self._parts:
-            listed = f'<Part><PartNumber>{part.part_number}</PartNumber><ETag>"{escape(part.etag)}"</ETag></Part>'
-            piece += listed.encode()
-            if len(piece) > _PIECE_BYTES:
-                yield bytes(piece)
-                piece.clear()
-        yield bytes(piece + b"</CompleteMultipartUpload>")
+            element = f'<Part><PartNumber>{part.part_number}</PartNumber><ETag>"{escape(part.etag)}"</ETag></Part>'
+            chunk += element.encode()
+            if len(chunk) > _CHUNK_BYTES:
+                yield bytes(chunk)
+                chunk.clear()
+        yield bytes(chunk + b"</CompleteMultipartUpload>")
 
 
-# --- read ------------------------------------------------------------------------------------------------------------
+# --- parsing ---------------------------------------------------------------------------------------------------------
 
 
 def parse_initiated(data: bytes) -> str:
-    """The id of the upload that was begun."""
+    """Return the id of the upload that was initiated."""
     upload_id = _name(_children(_root(data, "InitiateMultipartUploadResult")), "UploadId")
     if not upload_id:
         raise BadDocument("it has no upload id")
@@ -116,22 +118,22 @@ def parse_initiated(data: bytes) -> str:
 
 
 def parse_completed(data: bytes) -> str | None:
-    """The ETag of the object that was made, if the document says it."""
-    return bare_etag(_name(_children(_root(data, "CompleteMultipartUploadResult")), "ETag"))
+    """Return the ETag of the object that was completed, if the document has it."""
+    return parse_etag(_name(_children(_root(data, "CompleteMultipartUploadResult")), "ETag"))
 
 
-def parse_parts(data: bytes) -> Page[UploadedPart, int]:
-    """One page of parts; its marker is a part number."""
+def parse_parts(data: bytes) -> ListPage[UploadedPart, int]:
+    """Return one page of parts; the marker is a part number."""
     root = _root(data, "ListPartsResult")
     page = _children(root)
     parts = tuple([_part(_children(element)) for element in _all(root, "Part")])
     if not _truncated(page):
-        return Page(parts, None)
-    return Page(parts, _number(page, "NextPartNumberMarker", _PART_NUMBER_MAX))
+        return ListPage(parts, None)
+    return ListPage(parts, _number(page, "NextPartNumberMarker", _PART_NUMBER_MAX))
 
 
-def parse_uploads(data: bytes) -> Page[PendingUpload, tuple[str, str]]:
-    """One page of pending uploads; its marker is a key and an upload id."""
+def parse_uploads(data: bytes) -> ListPage[PendingUpload, tuple[str, str]]:
+    """Return one page of pending uploads; the marker is a key and an upload id."""
     root = _root(data, "ListMultipartUploadsResult")
     page = _children(root)
     encoded = _text(page, "EncodingType") == "url"
@@ -142,32 +144,32 @@ def parse_uploads(data: bytes) -> Page[PendingUpload, tuple[str, str]]:
     try:
         uploads = tuple([_upload(_children(element), decoded) for element in _all(root, "Upload")])
         if not _truncated(page):
-            return Page(uploads, None)
-        # A missing marker is read as an empty one, which does not advance: the reader of pages notices that.
-        return Page(uploads, (_key(decoded(page.get("NextKeyMarker", ""))), _name(page, "NextUploadIdMarker")))
+            return ListPage(uploads, None)
+        # A missing marker becomes an empty one, which does not advance: `_list_pages` of the backend notices that.
+        return ListPage(uploads, (_key(decoded(page.get("NextKeyMarker", ""))), _name(page, "NextUploadIdMarker")))
     except UnicodeDecodeError as error:
         raise BadDocument("a key in it is not UTF-8") from error
 
 
-def parse_error(data: bytes) -> dict[str, str]:
-    """All that an error document says, by element name."""
+def parse_error_document(data: bytes) -> dict[str, str]:
+    """Return the texts of an error document, by element name."""
     return {name: text.strip() for name, text in _children(_root(data, "Error")).items()}
 
 
-def bare_etag(etag: str) -> str | None:
+def parse_etag(text: str) -> str | None:
     """
-    An ETag without the quotes that some answers have around it; None for an empty one.
+    Return an ETag without quotes; None if it is empty.
 
-    What compresses or caches on the way may have marked it as a weak one, ``W/"..."``. The service knows it without.
+    A proxy that compresses or caches may have turned it into a weak one, ``W/"..."``. OSS expects it without that mark.
     """
-    etag = etag.strip()
-    if etag[:3] in ('W/"', 'w/"'):
-        etag = etag[2:]
-    return etag.strip('"') or None
+    text = text.strip()
+    if text[:3] in ('W/"', 'w/"'):
+        text = text[2:]
+    return text.strip('"') or None
 
 
-def crc64_of(text: str | None) -> int | None:
-    """A CRC-64 as the protocol writes it, in decimal; None where there is none."""
+def parse_crc64(text: str | None) -> int | None:
+    """Return a CRC-64, which OSS writes in decimal; None if there is none."""
     if not text:
         return None
     if not (text.isascii() and text.isdigit() and len(text) <= 20 and (value := int(text)) <= _CRC64_MAX):
@@ -181,15 +183,14 @@ def _root(data: bytes, name: str) -> ET.Element:
     except UnicodeDecodeError as error:
         raise BadDocument("it is not UTF-8") from error
     if "\0" in text or "<!DOCTYPE" in text or "<!ENTITY" in text:
-        # A zero is how UTF-16 gives itself away, which the parser recognises whatever it is told, and in which a
-        # declaration looks different.
+        # The parser detects UTF-16 even in a str, and a declaration in UTF-16 would pass this check. It contains zeros.
         raise BadDocument("it has a document type declaration")
     if text.count("<") > 2 * _ELEMENTS_MAX or _LONG_TAG.search(text):
         raise BadDocument(f"it has more than {_ELEMENTS_MAX} elements, or a tag of more than {_TAG_MAX} characters")
     if len(_ATTRIBUTES.findall(text)) > _WITH_ATTRIBUTES_MAX:
         raise BadDocument(f"more than {_WITH_ATTRIBUTES_MAX} of its elements have attributes")
     try:
-        root = ET.fromstring(text)  # noqa: S314  # what makes it unsafe was refused above
+        root = ET.fromstring(text)  # noqa: S314  # entity attacks need a declaration, see above
     except ET.ParseError as error:
         raise BadDocument(f"it is not XML ({error.code} at {error.position})") from error
     except ValueError as error:
@@ -205,7 +206,7 @@ def _root(data: bytes, name: str) -> ET.Element:
     return root
 
 
-# Neither looks beyond the next tag, so that both are linear.
+# Neither pattern matches beyond the next tag, so both take linear time.
 _LONG_TAG = re.compile(f"<[^<>]{{{_TAG_MAX}}}")
 _ATTRIBUTES = re.compile("<[^<>]*=")
 
@@ -217,7 +218,7 @@ def _local(tag: str) -> str:
 def _all(root: ET.Element, name: str) -> list[ET.Element]:
     found = [element for element in root if _local(element.tag) == name]
     if len(found) > _ENTRIES_MAX:
-        raise BadDocument(f"it has more than {_ENTRIES_MAX} entries, and no page has")
+        raise BadDocument(f"it has more than {_ENTRIES_MAX} entries")
     return found
 
 
@@ -230,15 +231,15 @@ def _text(children: dict[str, str], name: str) -> str:
 
 
 def _truncated(page: dict[str, str]) -> bool:
-    said = _text(page, "IsTruncated").lower()
-    if said not in ("true", "false"):
-        # To take a list for whole that is not would be to send parts that are there, or to miss uploads.
+    truncated = _text(page, "IsTruncated").lower()
+    if truncated not in ("true", "false"):
+        # A default would be wrong: if an incomplete list counts as complete, parts are sent again, uploads are missed.
         raise BadDocument("it does not say whether it is the last page")
-    return said == "true"
+    return truncated == "true"
 
 
 def _name(children: dict[str, str], name: str) -> str:
-    """A text that is sent again as it is."""
+    """Return a text that is kept and sent again."""
     text = _text(children, name)
     if len(text) > NAME_MAX:
         raise BadDocument(f"its {name} has more than {NAME_MAX} characters")
@@ -251,22 +252,24 @@ def _key(key: str) -> str:
     return key
 
 
-def _number(children: dict[str, str], name: str, most: int) -> int:
+def _number(children: dict[str, str], name: str, maximum: int) -> int:
     text = _text(children, name)
-    if not (text.isascii() and text.isdigit() and len(text) <= 20 and int(text) <= most):
-        raise BadDocument(f"its {name} is not a number up to {most}")
+    if not (text.isascii() and text.isdigit() and len(text) <= 20 and int(text) <= maximum):
+        raise BadDocument(f"its {name} is not a number up to {maximum}")
     return int(text)
 
 
 def _part(children: dict[str, str]) -> UploadedPart:
-    number, etag = _number(children, "PartNumber", _PART_NUMBER_MAX), bare_etag(_name(children, "ETag"))
+    number, etag = _number(children, "PartNumber", _PART_NUMBER_MAX), parse_etag(_name(children, "ETag"))
     if number < 1 or etag is None:
         raise BadDocument("a part in it has no number or no ETag")
-    return UploadedPart(number, _number(children, "Size", _SIZE_MAX), etag, crc64_of(_text(children, "HashCrc64ecma")))
+    return UploadedPart(
+        number, _number(children, "Size", _SIZE_MAX), etag, parse_crc64(_text(children, "HashCrc64ecma"))
+    )
 
 
 def _upload(children: dict[str, str], decoded: Callable[[str], str]) -> PendingUpload:
-    # White space belongs to a key, so it is not stripped.
+    # Not stripped: white space is part of a key.
     key, upload_id = _key(decoded(children.get("Key", ""))), _name(children, "UploadId")
     try:
         initiated = datetime.fromisoformat(_text(children, "Initiated"))

@@ -24,7 +24,7 @@ def test_the_check_value_is_that_of_the_variant():
 
 
 @pytest.mark.parametrize("case", cases("crc"))
-def test_crc64_of_known_bytes(kit, case: dict[str, Any]):
+def test_parse_crc64_known_bytes(kit, case: dict[str, Any]):
     data = kit.generated(case["bytes"])
     assert (case["length"], case["sha256"]) == (len(data), hashlib.sha256(data).hexdigest())
     assert case["crc64"] == str(crc64(data))

@@ -1,4 +1,4 @@
-"""Credentials: what they show, where they come from, how threads share them."""
+"""Credentials, their providers, and the cache that threads share."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from partwise.backends.oss.credentials import (
     CallableCredentials,
     ClientCredentials,
     Credentials,
+    CredentialsCache,
     CredentialsProvider,
     EnvironmentCredentials,
-    Keyring,
     StaticCredentials,
     as_provider,
 )
@@ -28,15 +28,15 @@ from partwise.errors import CredentialsExpired, InvalidInput
 NOW = 1_000_000.0
 
 
-def until(seconds: float) -> datetime:
+def in_seconds(seconds: float) -> datetime:
     return datetime.fromtimestamp(NOW + seconds, UTC)
 
 
 # --- credentials -----------------------------------------------------------------------------------------------------
 
 
-def test_no_repr_shows_a_secret():
-    credentials = Credentials("testid0000EXAMPLE", "hunter2", "STS.token", until(60))
+def test_a_repr_contains_no_secret():
+    credentials = Credentials("testid0000EXAMPLE", "hunter2", "STS.token", in_seconds(60))
     for shown in (credentials, StaticCredentials(credentials), as_provider(Client(credentials)), [credentials]):
         for text in (repr(shown), str(shown), f"{shown}"):
             assert "hunter2" not in text
@@ -44,12 +44,12 @@ def test_no_repr_shows_a_secret():
             assert "testid" not in text
 
 
-def test_the_end_of_the_id_is_shown_so_that_keys_can_be_told_apart():
+def test_a_repr_shows_the_end_of_the_id():
     assert "***MPLE" in repr(Credentials("testid0000EXAMPLE", "secret"))
 
 
 @pytest.mark.parametrize("bad", [("", "secret"), ("id", ""), ("id", "se cret"), ("id", "hunter2\r\nx: y"), ("ïd", "s")])
-def test_what_can_be_no_key_is_refused_without_being_shown(bad):
+def test_an_invalid_key_is_refused_and_not_shown(bad):
     with pytest.raises(InvalidInput) as raised:
         Credentials(*bad)
     assert "hunter2" not in str(raised.value)
@@ -61,14 +61,14 @@ def test_a_token_with_a_line_end_is_refused():
 
 
 @pytest.mark.parametrize("secret", [None, 5, b"secret", ["secret"]])
-def test_what_is_no_text_is_refused(secret):
+def test_a_value_that_is_not_text_is_refused(secret):
     with pytest.raises(InvalidInput, match="access_key_secret"):
         Credentials("id", secret)
 
 
-def test_a_repr_says_whether_there_are_a_token_and_an_expiration():
+def test_a_repr_shows_whether_there_are_a_token_and_an_expiration():
     plain = Credentials("testid0000EXAMPLE", "secret")
-    full = Credentials("testid0000EXAMPLE", "secret", "token", until(60))
+    full = Credentials("testid0000EXAMPLE", "secret", "token", in_seconds(60))
     assert repr(plain) == "Credentials(access_key_id='***MPLE', access_key_secret=***)"
     assert repr(full) == (
         "Credentials(access_key_id='***MPLE', access_key_secret=***, security_token=***,"
@@ -85,9 +85,11 @@ def test_an_empty_token_is_none():
     assert Credentials("id", "secret", "").security_token is None
 
 
-@pytest.mark.parametrize("given", [NOW, int(NOW), until(0), until(0).astimezone(timezone(timedelta(hours=8)))])
-def test_an_expiration_is_a_time(given):
-    assert Credentials("id", "secret", None, given).expiration == until(0)
+@pytest.mark.parametrize(
+    "value", [NOW, int(NOW), in_seconds(0), in_seconds(0).astimezone(timezone(timedelta(hours=8)))]
+)
+def test_an_expiration_is_a_datetime_or_a_timestamp(value):
+    assert Credentials("id", "secret", None, value).expiration == in_seconds(0)
 
 
 @pytest.mark.parametrize(
@@ -109,42 +111,42 @@ def test_an_expiration_is_a_time(given):
         [1],
     ],
 )
-def test_an_expiration_that_can_not_be_a_time_is_refused(given):
-    with pytest.raises(InvalidInput, match="the expiration of credentials is a time"):
+def test_an_invalid_expiration_is_refused(given):
+    with pytest.raises(InvalidInput, match="the expiration of credentials"):
         Credentials("id", "secret", expiration=given)
 
 
-def test_an_expiration_in_milliseconds_is_recognised():
+def test_the_hint_for_an_expiration_out_of_range_suggests_milliseconds():
     with pytest.raises(InvalidInput, match="milliseconds"):
         Credentials("id", "secret", expiration=1.7e12)
 
 
 @given(st.floats() | st.integers() | st.none() | st.text(max_size=5) | st.booleans() | st.datetimes())
-def test_any_expiration_is_a_time_or_refused(value):
+def test_an_arbitrary_expiration_is_accepted_or_refused(value):
     with contextlib.suppress(InvalidInput):
         expiration = Credentials("id", "secret", expiration=value).expiration
         assert expiration is None or expiration.timestamp() is not None
 
 
-def test_a_function_whose_expiration_can_not_be_a_time_says_so():
-    ring_of_it = ring(CallableCredentials(lambda: Credentials("id", "secret", expiration=1.7e12)))
+def test_an_invalid_expiration_from_a_function_is_an_error():
+    cache = make_cache(CallableCredentials(lambda: Credentials("id", "secret", expiration=1.7e12)))
     with pytest.raises(InvalidInput, match="milliseconds"):
-        ring_of_it.current()
+        cache.current()
 
 
-def test_a_refused_key_is_not_in_the_frame_that_refuses_it():
-    """Programs that collect errors keep the local variables of frames."""
+def test_an_invalid_key_is_not_a_local_variable_of_the_traceback():
+    """Error trackers record the local variables of frames."""
     with pytest.raises(InvalidInput) as raised:
         Credentials("id", "hunter2 hunter2")
     captured = traceback.TracebackException.from_exception(raised.value, capture_locals=True)
-    ours = [frame for frame in captured.stack if "credentials.py" in frame.filename and "test_" not in frame.filename]
-    assert ours
-    assert "hunter2" not in repr([frame.locals for frame in ours])
+    frames = [frame for frame in captured.stack if "credentials.py" in frame.filename and "test_" not in frame.filename]
+    assert frames
+    assert "hunter2" not in repr([frame.locals for frame in frames])
 
 
 def test_an_expiration_without_a_time_zone_is_refused():
     with pytest.raises(InvalidInput, match="time zone"):
-        Credentials("id", "secret", None, datetime(2030, 1, 1))  # noqa: DTZ001  # that is the point
+        Credentials("id", "secret", None, datetime(2030, 1, 1))  # noqa: DTZ001  # intended
 
 
 # --- providers -------------------------------------------------------------------------------------------------------
@@ -186,14 +188,14 @@ def test_the_environment(environment, expected):
     assert provider.fetch() == Credentials(*expected)
 
 
-def test_an_environment_without_credentials_says_how_to_give_them():
+def test_without_variables_the_hint_names_them():
     provider = EnvironmentCredentials({})
     assert not provider.present
-    with pytest.raises(InvalidInput, match="set OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET"):
+    with pytest.raises(InvalidInput, match="Set OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET"):
         provider.fetch()
 
 
-def test_an_environment_with_half_of_the_credentials_says_which_half():
+def test_if_one_variable_is_missing_the_error_names_it():
     with pytest.raises(InvalidInput, match="OSS_ACCESS_KEY_SECRET is not"):
         EnvironmentCredentials({"OSS_ACCESS_KEY_ID": "a"}).fetch()
 
@@ -207,7 +209,7 @@ def test_the_environment_is_read_again_each_time(monkeypatch):
 
 
 class Model:
-    """As alibabacloud-credentials gives it."""
+    """Credentials as of alibabacloud-credentials."""
 
     access_key_id = "id"
     access_key_secret = "secret"
@@ -216,7 +218,7 @@ class Model:
 
 
 class Getters:
-    """As its providers give it."""
+    """Credentials as of its providers."""
 
     def get_access_key_id(self):
         return "id"
@@ -229,30 +231,33 @@ class Getters:
 
 
 class Client:
-    def __init__(self, given):
-        self.given = given
+    def __init__(self, credentials):
+        self.credentials = credentials
 
     def get_credential(self):
-        return self.given
+        return self.credentials
 
 
 class SDKProvider(Client):
     get_credential = None
 
     def get_credentials(self):
-        return self.given
+        return self.credentials
 
 
 @pytest.mark.parametrize("client", [Client, SDKProvider])
-@pytest.mark.parametrize("given", [Model(), Getters(), Credentials("id", "secret", "token")])
-def test_a_client_is_known_by_its_shape(client, given):
-    provider = as_provider(client(given))
+@pytest.mark.parametrize("credentials", [Model(), Getters(), Credentials("id", "secret", "token")])
+def test_a_client_is_recognised_by_its_methods(client, credentials):
+    provider = as_provider(client(credentials))
     assert isinstance(provider, ClientCredentials)
     assert provider.fetch() == Credentials("id", "secret", "token")
 
 
-@pytest.mark.parametrize(("expiration", "kept"), [(until(60), until(60)), (datetime(2030, 1, 1), None), ("soon", None)])  # noqa: DTZ001
-def test_a_clients_expiration_is_kept_where_it_is_a_time(expiration, kept):
+@pytest.mark.parametrize(
+    ("expiration", "kept"),
+    [(in_seconds(60), in_seconds(60)), (datetime(2030, 1, 1), None), ("soon", None)],  # noqa: DTZ001  # intended
+)
+def test_the_expiration_of_a_client_is_kept_if_it_is_valid(expiration, kept):
     model = Model()
     model.expiration = expiration
     assert as_provider(Client(model)).fetch().expiration == kept
@@ -263,7 +268,7 @@ def test_a_client_without_credentials_is_an_error():
         as_provider(Client(object())).fetch()
 
 
-def test_what_is_a_provider_stays_one():
+def test_a_provider_is_used_as_it_is():
     provider = EnvironmentCredentials({})
     assert as_provider(provider) is provider
     assert isinstance(as_provider(None), EnvironmentCredentials)
@@ -271,30 +276,30 @@ def test_what_is_a_provider_stays_one():
     assert all(isinstance(as_provider(kind), CredentialsProvider) for kind in (None, Client(1), Credentials("i", "s")))
 
 
-@pytest.mark.parametrize("given", [5, "id:secret", ("id", "secret")])
-def test_what_can_be_no_credentials_is_refused(given):
-    with pytest.raises(InvalidInput, match="credentials are Credentials, a function"):
-        as_provider(given)
+@pytest.mark.parametrize("value", [5, "id:secret", ("id", "secret")])
+def test_other_values_are_refused(value):
+    with pytest.raises(InvalidInput, match="credentials must be Credentials, a function"):
+        as_provider(value)
 
 
-def test_a_function_that_gives_something_else_is_an_error():
-    with pytest.raises(InvalidInput, match="gave tuple for credentials"):
+def test_a_function_that_returns_something_else_is_an_error():
+    with pytest.raises(InvalidInput, match="must return Credentials, not tuple"):
         as_provider(lambda: ("id", "hunter2")).fetch()
 
 
-# --- sharing ---------------------------------------------------------------------------------------------------------
+# --- the cache -------------------------------------------------------------------------------------------------------
 
 
 class Rotating:
-    """A provider that gives the next credentials each time it is asked."""
+    """A provider that returns other credentials with each call."""
 
     renewable = True
     hold_seconds: float | None = None
 
-    def __init__(self, life: float | None = 3600.0) -> None:
-        self.life = life
+    def __init__(self, validity: float | None = 3600.0) -> None:
+        self.validity = validity
         self.now = NOW
-        self.asked = 0
+        self.calls = 0
         self.fails: Exception | None = None
         self.gate: threading.Event | None = None
         self.entered = threading.Event()
@@ -305,198 +310,198 @@ class Rotating:
             assert self.gate.wait(10)
         if self.fails is not None:
             raise self.fails
-        self.asked += 1
-        expiration = None if self.life is None else self.now + self.life
-        return Credentials("id", f"secret{self.asked}", None, expiration)
+        self.calls += 1
+        expiration = None if self.validity is None else self.now + self.validity
+        return Credentials("id", f"secret{self.calls}", None, expiration)
 
     def clock(self):
         return self.now
 
 
-def ring(provider) -> Keyring:
-    return Keyring(provider, getattr(provider, "clock", lambda: NOW))
+def make_cache(provider) -> CredentialsCache:
+    return CredentialsCache(provider, getattr(provider, "clock", lambda: NOW))
 
 
-def test_credentials_are_asked_for_once():
+def test_credentials_are_fetched_once():
     provider = Rotating()
-    keys = ring(provider)
-    assert {keys.current().credentials.access_key_secret for _ in range(5)} == {"secret1"}
-    assert provider.asked == 1
+    cache = make_cache(provider)
+    assert {cache.current().credentials.access_key_secret for _ in range(5)} == {"secret1"}
+    assert provider.calls == 1
 
 
-@pytest.mark.parametrize(("life", "early"), [(3600.0, 300.0), (1500.0, 300.0), (100.0, 20.0), (10.0, 2.0)])
-def test_they_are_asked_for_again_before_they_expire(life, early):
-    provider = Rotating(life)
-    keys = ring(provider)
-    keys.current()
-    provider.now += life - early - 1
-    assert keys.current().credentials.access_key_secret == "secret1"
+@pytest.mark.parametrize(("validity", "early"), [(3600.0, 300.0), (1500.0, 300.0), (100.0, 20.0), (10.0, 2.0)])
+def test_new_credentials_are_fetched_before_the_old_ones_expire(validity, early):
+    provider = Rotating(validity)
+    cache = make_cache(provider)
+    cache.current()
+    provider.now += validity - early - 1
+    assert cache.current().credentials.access_key_secret == "secret1"
     provider.now += 1
-    assert keys.current().credentials.access_key_secret == "secret2"
+    assert cache.current().credentials.access_key_secret == "secret2"
 
 
-def test_those_without_an_expiration_are_good_until_they_are_refused():
+def test_credentials_without_an_expiration_are_used_until_they_are_refused():
     provider = Rotating(None)
-    keys = ring(provider)
-    first = keys.current()
+    cache = make_cache(provider)
+    first = cache.current()
     provider.now += 1e9
-    assert keys.current() is first
-    assert keys.renew(first)
-    assert keys.current().credentials.access_key_secret == "secret2"
+    assert cache.current() is first
+    assert cache.renew(first)
+    assert cache.current().credentials.access_key_secret == "secret2"
 
 
-def test_a_client_that_refreshes_inside_is_asked_again_from_time_to_time():
+def test_a_client_that_refreshes_by_itself_is_called_periodically():
     provider = Rotating(None)
     provider.hold_seconds = 30.0
-    keys = ring(provider)
-    keys.current()
+    cache = make_cache(provider)
+    cache.current()
     provider.now += 29
-    assert keys.current().credentials.access_key_secret == "secret1"
+    assert cache.current().credentials.access_key_secret == "secret1"
     provider.now += 1
-    assert keys.current().credentials.access_key_secret == "secret2"
+    assert cache.current().credentials.access_key_secret == "secret2"
 
 
-def test_a_client_is_asked_again_after_thirty_seconds():
-    given = iter([Credentials("id", "secret1"), Credentials("id", "secret2")])
+def test_a_client_is_called_again_after_thirty_seconds():
+    results = iter([Credentials("id", "secret1"), Credentials("id", "secret2")])
     client, now = Client(None), [NOW]
-    client.get_credential = lambda: next(given)
-    keys = Keyring(as_provider(client), lambda: now[0])
+    client.get_credential = lambda: next(results)
+    cache = CredentialsCache(as_provider(client), lambda: now[0])
     seen = []
     for seconds in (0.0, 29.9, 30.0):
         now[0] = NOW + seconds
-        seen.append(keys.current().credentials.access_key_secret)
+        seen.append(cache.current().credentials.access_key_secret)
     assert seen == ["secret1", "secret1", "secret2"]
 
 
-def test_one_thread_asks_and_all_wait_where_there_are_none():
+def test_without_credentials_one_thread_fetches_and_the_others_wait():
     provider = Rotating()
     provider.gate = threading.Event()
-    keys = ring(provider)
+    cache = make_cache(provider)
     seen: list[str] = []
     threads = [
-        threading.Thread(target=lambda: seen.append(keys.current().credentials.access_key_secret)) for _ in "12345"
+        threading.Thread(target=lambda: seen.append(cache.current().credentials.access_key_secret)) for _ in "12345"
     ]
     for thread in threads:
         thread.start()
     provider.gate.set()
     for thread in threads:
         thread.join(10)
-    assert (seen, provider.asked) == (["secret1"] * 5, 1)
+    assert (seen, provider.calls) == (["secret1"] * 5, 1)
 
 
-def test_others_use_the_old_ones_while_one_thread_asks():
+def test_while_one_thread_fetches_the_others_use_the_old_credentials():
     provider = Rotating()
-    keys = ring(provider)
-    keys.current()
+    cache = make_cache(provider)
+    cache.current()
     provider.now += 3400
     provider.gate = threading.Event()
     provider.entered.clear()
-    asking = threading.Thread(target=keys.current)
-    asking.start()
+    fetching = threading.Thread(target=cache.current)
+    fetching.start()
     assert provider.entered.wait(10)
-    assert keys.current().credentials.access_key_secret == "secret1"
+    assert cache.current().credentials.access_key_secret == "secret1"
     provider.gate.set()
-    asking.join(10)
-    assert keys.current().credentials.access_key_secret == "secret2"
+    fetching.join(10)
+    assert cache.current().credentials.access_key_secret == "secret2"
 
 
-def test_a_thread_that_comes_just_after_a_renewal_takes_what_is_there():
+def test_a_thread_that_arrives_after_a_renewal_uses_its_result():
     provider = Rotating()
-    keys = ring(provider)
-    old = keys.current()
+    cache = make_cache(provider)
+    old = cache.current()
     provider.now += 3400
-    new = keys.current()
-    assert keys._renewed_early(old) is new
-    assert provider.asked == 2
+    new = cache.current()
+    assert cache._renew_early(old) is new
+    assert provider.calls == 2
 
 
-def test_a_failure_to_renew_early_is_borne_and_tried_again_a_little_later():
+def test_a_failed_early_renewal_is_retried_after_ten_seconds():
     provider = Rotating()
-    keys = ring(provider)
-    keys.current()
+    cache = make_cache(provider)
+    cache.current()
     provider.now += 3400
-    provider.fails = OSError("metadata service is away")
-    assert keys.current().credentials.access_key_secret == "secret1"
+    provider.fails = OSError("no route to the metadata service")
+    assert cache.current().credentials.access_key_secret == "secret1"
     provider.fails = None
     for seconds in (0.0, 9.9):
         provider.now = NOW + 3400 + seconds
-        assert keys.current().credentials.access_key_secret == "secret1"
+        assert cache.current().credentials.access_key_secret == "secret1"
     provider.now = NOW + 3410
-    assert keys.current().credentials.access_key_secret == "secret2"
+    assert cache.current().credentials.access_key_secret == "secret2"
 
 
-def test_a_failure_once_they_have_expired_is_an_error_that_is_worth_retrying():
+def test_a_failed_renewal_after_the_expiration_is_a_retryable_error():
     provider = Rotating()
-    keys = ring(provider)
-    keys.current()
+    cache = make_cache(provider)
+    cache.current()
     provider.now += 3601
     provider.fails = OSError("the secret is hunter2")
     with pytest.raises(CredentialsExpired) as raised:
-        keys.current()
+        cache.current()
     assert (raised.value.retryable, raised.value.__cause__) == (True, provider.fails)
     assert "hunter2" not in str(raised.value)
     provider.fails = None
-    assert keys.current().credentials.access_key_secret == "secret2"
+    assert cache.current().credentials.access_key_secret == "secret2"
 
 
-def test_they_are_used_until_the_very_second_at_which_they_expire():
+def test_credentials_are_used_up_to_their_expiration():
     provider = Rotating()
-    keys = ring(provider)
-    keys.current()
-    provider.fails = OSError("away")
+    cache = make_cache(provider)
+    cache.current()
+    provider.fails = OSError("unreachable")
     provider.now = NOW + 3599.9
-    assert keys.current().credentials.access_key_secret == "secret1"
+    assert cache.current().credentials.access_key_secret == "secret1"
     provider.now = NOW + 3600
     with pytest.raises(CredentialsExpired):
-        keys.current()
+        cache.current()
 
 
-def test_a_client_that_fails_when_it_is_asked_again_is_left_alone_for_ten_seconds():
+def test_a_client_that_fails_is_not_called_for_ten_seconds():
     provider = Rotating(None)
     provider.hold_seconds = 30.0
-    keys = ring(provider)
-    keys.current()
+    cache = make_cache(provider)
+    cache.current()
     provider.now += 30
-    provider.fails = OSError("away")
-    assert keys.current().credentials.access_key_secret == "secret1"
+    provider.fails = OSError("unreachable")
+    assert cache.current().credentials.access_key_secret == "secret1"
     provider.fails = None
     provider.now += 9.9
-    assert keys.current().credentials.access_key_secret == "secret1"
+    assert cache.current().credentials.access_key_secret == "secret1"
     provider.now += 0.1
-    assert keys.current().credentials.access_key_secret == "secret2"
+    assert cache.current().credentials.access_key_secret == "secret2"
 
 
-def test_an_error_of_ours_comes_out_of_the_provider_as_it_is():
-    with pytest.raises(InvalidInput, match="there are no credentials"):
-        ring(EnvironmentCredentials({})).current()
+def test_a_partwise_error_of_a_provider_propagates():
+    with pytest.raises(InvalidInput, match="no credentials are configured"):
+        make_cache(EnvironmentCredentials({})).current()
 
 
-def test_refused_credentials_are_asked_for_once_by_all_who_saw_the_refusal():
+def test_after_a_refusal_new_credentials_are_fetched_once_for_all_threads():
     provider = Rotating()
-    keys = ring(provider)
-    refused = keys.current()
+    cache = make_cache(provider)
+    refused = cache.current()
     results: list[bool] = []
     barrier = threading.Barrier(6)
 
     def work():
         barrier.wait(10)
-        results.append(keys.renew(refused))
+        results.append(cache.renew(refused))
 
     threads = [threading.Thread(target=work) for _ in range(6)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(10)
-    assert (results, provider.asked) == ([True] * 6, 2)
+    assert (results, provider.calls) == ([True] * 6, 2)
 
 
-def test_a_thread_that_saw_the_refusal_waits_for_the_one_that_asks():
+def test_a_refused_thread_waits_for_the_one_that_fetches():
     provider = Rotating()
-    keys = ring(provider)
-    refused = keys.current()
+    cache = make_cache(provider)
+    refused = cache.current()
     provider.gate = threading.Event()
     provider.entered.clear()
-    threads = [threading.Thread(target=keys.renew, args=(refused,), daemon=True) for _ in range(2)]
+    threads = [threading.Thread(target=cache.renew, args=(refused,), daemon=True) for _ in range(2)]
     threads[0].start()
     assert provider.entered.wait(10)
     provider.entered.clear()
@@ -505,122 +510,126 @@ def test_a_thread_that_saw_the_refusal_waits_for_the_one_that_asks():
     provider.gate.set()
     for thread in threads:
         thread.join(10)
-    assert provider.asked == 2
+    assert provider.calls == 2
 
 
-def test_the_same_credentials_again_are_none():
-    asked = []
-    keys = ring(CallableCredentials(lambda: asked.append(1) or Credentials("id", "secret")))
-    refused = keys.current()
-    assert not keys.renew(refused)
-    assert not keys.renew(refused)
-    assert len(asked) == 2, "others who saw the same refusal know the answer"
+def test_unchanged_credentials_do_not_count_as_new():
+    calls = []
+    cache = make_cache(CallableCredentials(lambda: calls.append(1) or Credentials("id", "secret")))
+    refused = cache.current()
+    assert not cache.renew(refused)
+    assert not cache.renew(refused)
+    assert len(calls) == 2, "a second thread with the same refusal does not fetch again"
 
 
-def test_credentials_that_came_before_the_refusal_of_the_old_ones_was_seen_are_taken():
+def test_credentials_that_were_renewed_before_the_refusal_arrived_are_used():
     provider = Rotating()
-    keys = ring(provider)
-    refused = keys.current()
+    cache = make_cache(provider)
+    refused = cache.current()
     provider.now += 3400
-    assert keys.current().credentials.access_key_secret == "secret2"
-    assert keys.renew(refused)
-    assert provider.asked == 2
+    assert cache.current().credentials.access_key_secret == "secret2"
+    assert cache.renew(refused)
+    assert provider.calls == 2
 
 
-def test_the_environment_is_asked_again_for_what_was_refused():
+def test_the_environment_is_read_again_after_a_refusal():
     environment = {"OSS_ACCESS_KEY_ID": "id", "OSS_ACCESS_KEY_SECRET": "old"}
-    keys = ring(EnvironmentCredentials(environment))
-    refused = keys.current()
+    cache = make_cache(EnvironmentCredentials(environment))
+    refused = cache.current()
     environment["OSS_ACCESS_KEY_SECRET"] = "new"
-    assert keys.current().credentials.access_key_secret == "old"
-    assert keys.renew(refused)
-    assert keys.current().credentials.access_key_secret == "new"
+    assert cache.current().credentials.access_key_secret == "old"
+    assert cache.renew(refused)
+    assert cache.current().credentials.access_key_secret == "new"
 
 
 @pytest.mark.parametrize("shape", ["client", "function"])
-def test_a_client_or_a_function_is_asked_again_for_what_was_refused(shape):
+def test_a_client_or_a_function_is_called_again_after_a_refusal(shape):
     client = Client(Credentials("id", "old"))
-    keys = ring(as_provider(client if shape == "client" else lambda: client.given))
-    refused = keys.current()
-    client.given = Credentials("id", "new")
-    assert keys.renew(refused)
-    assert keys.current().credentials.access_key_secret == "new"
+    cache = make_cache(as_provider(client if shape == "client" else lambda: client.credentials))
+    refused = cache.current()
+    client.credentials = Credentials("id", "new")
+    assert cache.renew(refused)
+    assert cache.current().credentials.access_key_secret == "new"
 
 
-def test_credentials_that_never_change_are_asked_for_once():
-    asked = []
+def test_static_credentials_are_fetched_once():
+    calls = []
 
     class Counted(StaticCredentials):
         def fetch(self):
-            asked.append(1)
+            calls.append(1)
             return super().fetch()
 
-    keys = ring(Counted(Credentials("id", "secret", None, NOW - 5)))
+    cache = make_cache(Counted(Credentials("id", "secret", None, NOW - 5)))
     for _ in range(3):
-        assert not keys.renew(keys.current())
-    assert len(asked) == 1
+        assert not cache.renew(cache.current())
+    assert len(calls) == 1
 
 
-def test_a_client_that_was_asked_again_meanwhile_is_still_asked_for_others_when_refused():
+def test_a_client_is_called_after_a_refusal_even_if_it_was_called_since_with_the_same_result():
     calls = iter(["one", "one", "two"])
     provider = ClientCredentials(Client(None))
     provider.fetch = lambda: Credentials("id", next(calls))
     now = [NOW]
-    keys = Keyring(provider, lambda: now[0])
-    refused = keys.current()
+    cache = CredentialsCache(provider, lambda: now[0])
+    refused = cache.current()
     now[0] += 31
-    keys.current()
-    assert keys.renew(refused)
-    assert keys.current().credentials.access_key_secret == "two"
+    cache.current()
+    assert cache.renew(refused)
+    assert cache.current().credentials.access_key_secret == "two"
 
 
 def test_static_credentials_can_not_be_renewed():
-    keys = ring(StaticCredentials(Credentials("id", "secret", None, NOW - 5)))
-    assert not keys.renew(keys.current())
+    cache = make_cache(StaticCredentials(Credentials("id", "secret", None, NOW - 5)))
+    assert not cache.renew(cache.current())
 
 
-def test_a_provider_that_fails_when_others_are_needed_is_worth_retrying():
+def test_a_provider_that_fails_after_a_refusal_is_a_retryable_error():
     provider = Rotating()
-    keys = ring(provider)
-    refused = keys.current()
-    provider.fails = OSError("away")
+    cache = make_cache(provider)
+    refused = cache.current()
+    provider.fails = OSError("unreachable")
     with pytest.raises(CredentialsExpired) as raised:
-        keys.renew(refused)
+        cache.renew(refused)
     assert raised.value.retryable
 
 
-def test_a_process_of_another_number_does_not_wait_for_its_parents_lock(monkeypatch):
-    """A fork, played: a child finds the lock as it was at that instant."""
+def test_a_process_with_another_pid_does_not_wait_for_the_lock(monkeypatch):
+    """A simulated fork: the child has a copy of the locked lock."""
     provider = Rotating()
-    keys = ring(provider)
-    with keys._lock():
+    cache = make_cache(provider)
+    with cache._lock():
         monkeypatch.setattr(os, "getpid", lambda: -1)
-        assert keys.current().credentials.access_key_secret == "secret1"
-        assert keys._lock() is keys._lock(), "the child's own threads wait for each other"
+        assert cache.current().credentials.access_key_secret == "secret1"
+        assert cache._lock() is cache._lock(), "the threads of the child share a lock"
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_a_child_does_not_wait_for_a_thread_that_it_does_not_have():
+def test_a_forked_child_does_not_wait_for_a_thread_of_its_parent():
     provider = Rotating()
     provider.gate = threading.Event()
-    keys = ring(provider)
-    asking = threading.Thread(target=keys.current)
-    asking.start()
+    cache = make_cache(provider)
+    fetching = threading.Thread(target=cache.current)
+    fetching.start()
     assert provider.entered.wait(10)
     child = os.fork()
     if child == 0:  # pragma: no cover  # not seen by the parent's coverage
         provider.gate = None
-        os._exit(0 if keys.current().credentials.access_key_secret == "secret1" else 1)
+        os._exit(0 if cache.current().credentials.access_key_secret == "secret1" else 1)
     _, status = os.waitpid(child, 0)
     provider.gate.set()
-    asking.join(10)
+    fetching.join(10)
     assert os.waitstatus_to_exitcode(status) == 0
 
 
 @pytest.mark.parametrize(
     "provider",
-    [StaticCredentials(Credentials("id", "secret", "t", until(1))), EnvironmentCredentials(), CallableCredentials(len)],
+    [
+        StaticCredentials(Credentials("id", "secret", "t", in_seconds(1))),
+        EnvironmentCredentials(),
+        CallableCredentials(len),
+    ],
 )
-def test_a_provider_can_be_pickled_if_what_it_holds_can(provider):
+def test_a_provider_can_be_pickled_if_its_contents_can(provider):
     assert repr(pickle.loads(pickle.dumps(provider))) == repr(provider)

@@ -1,4 +1,4 @@
-"""What each answer means that is no success."""
+"""The error for each failed response."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from partwise.backends._http.http1 import Answer
+from partwise.backends._http.http1 import Response
 from partwise.backends.oss.errors import (
     ERRORS,
-    Said,
-    callback_failure,
-    date_of,
-    failure,
-    read,
+    ErrorDetails,
+    callback_error_for,
+    error_for,
+    parse_error,
+    response_date,
     retry_after,
     server_time,
 )
@@ -38,7 +38,7 @@ from partwise.errors import (
 )
 from partwise.model import StoredObject
 
-#: The table of the protocol: code, status, error, whether to try again.
+#: The error table of OSS: code, status, error class, whether it is retryable.
 TABLE = [
     ("NoSuchUpload", 404, UploadNotFound, False),
     ("InvalidPart", 400, PartRejected, False),
@@ -105,134 +105,137 @@ TABLE = [
     ("CallbackFailed", 203, CallbackError, False),
 ]
 
-WHAT = "part 3 of 'a/b' in oss://examplebucket@host"
+OPERATION = "part 3 of 'a/b' in oss://examplebucket@host"
 
 
 def document(code: str | None = "X", message: str = "Words.", **elements: str) -> bytes:
-    given = {"Code": code, "Message": message, "RequestId": "REQ", "HostId": "HOST", "EC": "0001-1", **elements}
-    inside = "".join(f"<{name}>{value}</{name}>" for name, value in given.items() if value is not None)
-    return f"<Error>{inside}</Error>".encode()
+    contents = {"Code": code, "Message": message, "RequestId": "REQ", "HostId": "HOST", "EC": "0001-1", **elements}
+    text = "".join(f"<{name}>{value}</{name}>" for name, value in contents.items() if value is not None)
+    return f"<Error>{text}</Error>".encode()
 
 
-def an_answer(status: int = 400, body: bytes = b"", **headers: str) -> Answer:
-    return Answer(status, {name.replace("_", "-"): value for name, value in headers.items()}, body)
+def make_response(status: int = 400, body: bytes = b"", **headers: str) -> Response:
+    return Response(status, {name.replace("_", "-"): value for name, value in headers.items()}, body)
 
 
-def made(answer: Answer, secrets: tuple[str, ...] = ()) -> BackendError:
-    return failure(answer, WHAT, read(answer, secrets))
+def error_of(response: Response, secrets: tuple[str, ...] = ()) -> BackendError:
+    return error_for(response, OPERATION, parse_error(response, secrets))
 
 
 # --- the table -------------------------------------------------------------------------------------------------------
 
 
-def test_every_code_that_is_mapped_is_in_the_table():
+def test_every_mapped_code_is_in_the_table():
     assert set(ERRORS) <= {code for code, *_ in TABLE}
 
 
 @pytest.mark.parametrize(("code", "status", "kind", "retryable"), TABLE)
-def test_a_code_is_an_error_of_the_tree(code, status, kind, retryable):
-    error = made(an_answer(status, document(code) if code else b""))
+def test_a_code_has_its_error_class(code, status, kind, retryable):
+    error = error_of(make_response(status, document(code) if code else b""))
     assert (kind, retryable) == (type(error), error.retryable)
     assert (code, status) == (error.code, error.status)
 
 
 @pytest.mark.parametrize(("code", "status", "kind", "retryable"), TABLE)
 def test_an_error_survives_pickling(code, status, kind, retryable):
-    error = made(an_answer(status, document(code, Bucket="b")))
-    again = pickle.loads(pickle.dumps(error))
-    assert (type(error), error.args, vars(error)) == (type(again), again.args, vars(again))
+    error = error_of(make_response(status, document(code, Bucket="b")))
+    copy = pickle.loads(pickle.dumps(error))
+    assert (type(error), error.args, vars(error)) == (type(copy), copy.args, vars(copy))
 
 
-def test_all_that_the_service_says_is_kept():
-    error = made(an_answer(400, document("InvalidArgument", ArgumentName="PartNumber", ArgumentValue="0")))
+def test_the_error_keeps_what_oss_reports():
+    error = error_of(make_response(400, document("InvalidArgument", ArgumentName="PartNumber", ArgumentValue="0")))
     assert (error.request_id, error.host_id, error.ec) == ("REQ", "HOST", "0001-1")
     assert error.details == {"ArgumentName": "PartNumber", "ArgumentValue": "0"}
-    assert error.message == f"{WHAT}: InvalidArgument: Words. (HTTP 400, request REQ)"
+    assert error.message == f"{OPERATION}: InvalidArgument: Words. (HTTP 400, request REQ)"
 
 
-def test_an_older_document_without_ec_is_enough():
-    answer = an_answer(404, b"<Error><Code>NoSuchUpload</Code></Error>", x_oss_request_id="R", x_oss_ec="E")
-    assert (made(answer).request_id, made(answer).ec) == ("R", "E")
+def test_headers_replace_missing_elements_of_older_documents():
+    response = make_response(404, b"<Error><Code>NoSuchUpload</Code></Error>", x_oss_request_id="R", x_oss_ec="E")
+    assert (error_of(response).request_id, error_of(response).ec) == ("R", "E")
 
 
-# --- answers that are no documents -----------------------------------------------------------------------------------
+# --- responses without a document ------------------------------------------------------------------------------------
 
 
-def test_the_answer_to_a_head_has_its_document_in_a_header():
+def test_the_response_to_a_head_has_its_document_in_a_header():
     text = base64.b64encode(document("NoSuchBucket")).decode()
-    error = made(an_answer(404, x_oss_err=text))
+    error = error_of(make_response(404, x_oss_err=text))
     assert (BucketNotFound, "Words.") == (type(error), error.message.split(": ")[2].split(" (")[0])
 
 
 @pytest.mark.parametrize("text", ["!!!", "x", base64.b64encode(b"nonsense").decode()])
-def test_a_header_that_is_no_document_leaves_the_status(text):
-    error = made(an_answer(404, x_oss_err=text))
+def test_without_a_valid_document_the_status_decides(text):
+    error = error_of(make_response(404, x_oss_err=text))
     assert (BackendError, None) == (type(error), error.code)
 
 
-def test_a_gateways_page_is_shown_in_part():
+def test_the_beginning_of_a_gateways_page_is_shown():
     page = b"<!DOCTYPE html>\n<html>" + b"x" * 5000 + b"\x1b[31m"
-    error = made(an_answer(502, page))
+    error = error_of(make_response(502, page))
     assert (ServerFailed, None) == (type(error), error.code)
     assert "<!DOCTYPE html> <html>xxx" in error.message
     assert len(error.message) < 400
     assert error.message.isprintable()
 
 
-def test_a_document_that_was_cut_short_still_tells_its_code():
-    error = made(an_answer(404, document("NoSuchUpload")[:40]))
+def test_the_code_is_found_in_a_truncated_document():
+    error = error_of(make_response(404, document("NoSuchUpload")[:40]))
     assert (UploadNotFound, "NoSuchUpload") == (type(error), error.code)
 
 
 @pytest.mark.parametrize(("before", "found"), [(4000, True), (4096, False)])
-def test_a_code_is_looked_for_at_the_beginning_of_what_is_not_a_document(before, found):
-    error = made(an_answer(404, b"x" * before + b"<Code>NoSuchUpload</Code>"))
+def test_a_code_is_searched_only_at_the_beginning_of_other_bodies(before, found):
+    error = error_of(make_response(404, b"x" * before + b"<Code>NoSuchUpload</Code>"))
     assert (type(error) is UploadNotFound) is found
 
 
-def test_an_answer_that_says_far_too_much_is_cut():
-    error = made(an_answer(400, document("C" * 1000, "m" * 100_000, Endpoint="e" * 100_000)))
+def test_long_texts_are_truncated():
+    error = error_of(make_response(400, document("C" * 1000, "m" * 100_000, Endpoint="e" * 100_000)))
     assert (len(error.code), len(error.details["Endpoint"])) == (100, 4000)
     assert len(error.message) < 5000
 
 
-def test_an_answer_that_says_nothing_is_told_by_its_status():
-    assert made(an_answer(400)).message == f"{WHAT}: the answer says nothing more. (HTTP 400)"
+def test_an_empty_response_is_described_by_its_status():
+    assert error_of(make_response(400)).message == f"{OPERATION}: no error message. (HTTP 400)"
 
 
-# --- advice ----------------------------------------------------------------------------------------------------------
+# --- hints -----------------------------------------------------------------------------------------------------------
 
 
-def test_the_wrong_endpoint_names_the_right_one():
-    error = made(an_answer(403, document("AccessDenied", Endpoint="oss-cn-beijing.aliyuncs.com")))
-    assert "the endpoint oss-cn-beijing.aliyuncs.com" in error.message
+def test_the_error_for_a_wrong_endpoint_contains_the_right_one():
+    error = error_of(make_response(403, document("AccessDenied", Endpoint="oss-cn-beijing.aliyuncs.com")))
+    assert "the endpoint of the bucket is oss-cn-beijing.aliyuncs.com" in error.message
+    assert error.hint_template == "Pass the bucket's own {endpoint}"
 
 
 @pytest.mark.parametrize("where", [{"location": "https://other.example.com/"}, {}])
-def test_a_redirect_is_not_followed_and_says_so(where):
-    error = made(an_answer(307, **where))
-    assert "not sent on" in error.message
-    assert where.get("location", "does not say where") in error.message
+def test_a_redirect_is_an_error_and_not_followed(where):
+    error = error_of(make_response(307, **where))
+    assert "not sent to another host" in error.message
+    assert where.get("location", "no target given") in error.message
+    assert "{endpoint}" in error.hint_template
 
 
-def test_a_redirect_with_a_document_names_the_endpoint():
-    error = made(an_answer(301, document("PermanentRedirect", Endpoint="oss-cn-beijing.aliyuncs.com")))
+def test_a_redirect_with_a_document_contains_the_endpoint():
+    error = error_of(make_response(301, document("PermanentRedirect", Endpoint="oss-cn-beijing.aliyuncs.com")))
     assert (AccessDenied, True) == (type(error), "oss-cn-beijing.aliyuncs.com" in error.message)
 
 
-def test_a_service_that_refuses_v1_says_what_to_use():
-    assert "signature_version='v4'" in made(an_answer(403, document("AccessDenied", EC="0002-00000080"))).message
+def test_if_v1_is_refused_the_hint_names_v4():
+    error = error_of(make_response(403, document("AccessDenied", EC="0002-00000080")))
+    assert error.hint == "Pass signature_version='v4'"
 
 
 @pytest.mark.parametrize("code", ["InvalidPart", "InvalidPartOrder", "EntityTooSmall"])
-def test_a_refused_completion_says_what_is_kept(code):
-    assert made(an_answer(400, document(code))).message.endswith("the upload and its parts are kept")
+def test_the_error_for_rejected_parts_says_what_is_kept(code):
+    assert error_of(make_response(400, document(code))).message.endswith("the upload and its parts are kept")
 
 
 def test_a_failed_callback_says_that_the_object_is_stored():
     result = StoredObject("a/b", 3, "ETAG")
-    answer = an_answer(203, document("CallbackFailed"))
-    error = callback_failure(answer, WHAT, read(answer), result)
+    response = make_response(203, document("CallbackFailed"))
+    error = callback_error_for(response, OPERATION, parse_error(response), result)
     assert (result, False, "CallbackFailed") == (error.result, error.retryable, error.code)
     assert error.message.endswith("the object is stored")
 
@@ -259,13 +262,13 @@ def test_a_failed_callback_says_that_the_object_is_stored():
         ({"retry_after": "Sun, 09 Mar 2025 08:07:36 GMT"}, None),
     ],
 )
-def test_the_wait_that_the_service_asks_for(headers, seconds):
-    assert seconds == retry_after(an_answer(503, **headers))
+def test_the_wait_that_a_response_asks_for(headers, seconds):
+    assert seconds == retry_after(make_response(503, **headers))
 
 
 @pytest.mark.parametrize("headers", [{"retry_after": "2"}, {"x_oss_qos_delay_time": "2000"}])
-def test_a_busy_service_that_says_how_long_throttles(headers):
-    error = made(an_answer(503, document("ServiceUnavailable"), **headers))
+def test_a_503_with_a_wait_is_throttling(headers):
+    error = error_of(make_response(503, document("ServiceUnavailable"), **headers))
     assert (Throttled, 2.0) == (type(error), error.retry_after)
 
 
@@ -279,18 +282,18 @@ def test_a_busy_service_that_says_how_long_throttles(headers):
         {"retry_after": "Fri, 31 Dec 9999 23:59:59 GMT", "date": "Sun, 09 Mar 2025 08:07:06 GMT"},
     ],
 )
-def test_no_service_makes_us_wait_for_more_than_an_hour(headers):
-    assert retry_after(an_answer(503, **headers)) == 3600.0
+def test_a_wait_is_at_most_an_hour(headers):
+    assert retry_after(make_response(503, **headers)) == 3600.0
 
 
-def test_an_hour_is_waited_for():
-    assert retry_after(an_answer(503, retry_after="3600")) == 3600.0
-    assert retry_after(an_answer(503, retry_after="3599")) == 3599.0
+def test_a_wait_of_an_hour_is_not_shortened():
+    assert retry_after(make_response(503, retry_after="3600")) == 3600.0
+    assert retry_after(make_response(503, retry_after="3599")) == 3599.0
 
 
 @pytest.mark.parametrize("seconds", ["-1", "+1", "1_0", "1.5", "1e3", "inf", "nan", "\u0661", "\xb2", "", "true"])
-def test_a_wait_that_is_not_a_plain_number_is_not_known(seconds):
-    assert retry_after(an_answer(503, retry_after=seconds, x_oss_qos_delay_time=seconds)) is None
+def test_a_wait_that_is_not_a_plain_number_is_ignored(seconds):
+    assert retry_after(make_response(503, retry_after=seconds, x_oss_qos_delay_time=seconds)) is None
 
 
 @pytest.mark.parametrize(
@@ -306,30 +309,30 @@ def test_a_wait_that_is_not_a_plain_number_is_not_known(seconds):
     ],
 )
 @pytest.mark.parametrize("headers", [{"retry_after": "2"}, {"x_oss_qos_delay_time": "2000"}])
-def test_a_wait_is_asked_for_by_whatever_is_worth_another_attempt(status, code, kind, headers):
-    error = made(an_answer(status, document(code) if code else b"", **headers))
+def test_every_retryable_error_has_the_wait_of_its_response(status, code, kind, headers):
+    error = error_of(make_response(status, document(code) if code else b"", **headers))
     assert (type(error), error.retryable, error.retry_after) == (kind, True, 2.0)
 
 
 def test_a_permanent_error_has_no_wait():
-    assert made(an_answer(403, document("AccessDenied"), retry_after="5")).retry_after is None
+    assert error_of(make_response(403, document("AccessDenied"), retry_after="5")).retry_after is None
 
 
-# --- the service's clock ---------------------------------------------------------------------------------------------
+# --- the clock of OSS ------------------------------------------------------------------------------------------------
 
 
-def test_the_services_clock_is_what_it_compared_with():
-    answer = an_answer(
+def test_the_clock_of_oss_is_the_server_time_of_the_document():
+    response = make_response(
         403,
         document("RequestTimeTooSkewed", ServerTime="2025-03-09T09:07:06.000Z"),
         date="Sun, 09 Mar 2025 08:07:06 GMT",
     )
-    assert server_time(answer, read(answer)) == 1741507626.0 + 3600
+    assert server_time(response, parse_error(response)) == 1741507626.0 + 3600
 
 
-def test_the_services_clock_is_the_date_of_its_answer_otherwise():
-    answer = an_answer(403, document("RequestTimeTooSkewed"), date="Sun, 09 Mar 2025 08:07:06 GMT")
-    assert server_time(answer, read(answer)) == date_of(answer) == 1741507626.0
+def test_without_a_server_time_the_clock_of_oss_is_the_date_header():
+    response = make_response(403, document("RequestTimeTooSkewed"), date="Sun, 09 Mar 2025 08:07:06 GMT")
+    assert server_time(response, parse_error(response)) == response_date(response) == 1741507626.0
 
 
 @pytest.mark.parametrize(
@@ -346,8 +349,8 @@ def test_the_services_clock_is_the_date_of_its_answer_otherwise():
         ("9" * 4400, None),
     ],
 )
-def test_a_date_of_any_zone_or_out_of_range_is_a_time_or_none(date, seconds):
-    found = date_of(an_answer(200, date=date))
+def test_a_date_may_have_any_zone_and_is_none_if_out_of_range(date, seconds):
+    found = response_date(make_response(200, date=date))
     assert found == seconds or (seconds is None and (found is None or isinstance(found, float)))
 
 
@@ -355,31 +358,34 @@ def test_a_date_of_any_zone_or_out_of_range_is_a_time_or_none(date, seconds):
 @example("Sun, 09 Mar 2025 08:07:06 -0000", "0001-01-01T00:00:00+23:59")
 @example("Mon, 01 Jan 0001 00:00:00 +2359", "9999-12-31T23:59:59-23:59")
 @example("Thu, 01 Jan 1970 00:00:00 -2400", "2025-W10-7")
-def test_any_dates_are_times_or_not_known(date, stated):
+def test_arbitrary_dates_are_times_or_none(date, stated):
     for text in (date, f"Sun, 09 Mar 2025 08:07:06 {date}", f"Sun, {date} GMT"):
-        answer = an_answer(403, date=text, retry_after=text)
-        for found in (date_of(answer), server_time(answer, Said("X", "", details={"ServerTime": stated}))):
+        response = make_response(403, date=text, retry_after=text)
+        details = ErrorDetails("X", "", details={"ServerTime": stated})
+        for found in (response_date(response), server_time(response, details)):
             assert found is None or math.isfinite(found)
-        assert retry_after(answer) is None or 0 <= retry_after(answer) <= 3600
+        assert retry_after(response) is None or 0 <= retry_after(response) <= 3600
 
 
 @given(st.binary(max_size=200), st.text(st.characters(max_codepoint=255), max_size=60))
 @example(b"", "\x80")
-def test_any_answer_is_an_error_of_the_tree(body, text):
+def test_an_arbitrary_response_becomes_a_backend_error(body, text):
     for status in (203, 307, 400, 403, 404, 407, 500, 503):
-        error = made(an_answer(status, body, x_oss_err=text, location=text, x_oss_ec=text, x_oss_request_id=text))
+        error = error_of(
+            make_response(status, body, x_oss_err=text, location=text, x_oss_ec=text, x_oss_request_id=text)
+        )
         assert isinstance(error, BackendError)
 
 
-def test_an_error_document_of_many_elements_is_cut():
+def test_at_most_fifty_details_are_kept():
     body = document(**{f"E{n}": "x" for n in range(500)})
-    assert len(made(an_answer(400, body)).details) == 50
+    assert len(error_of(make_response(400, body)).details) == 50
 
 
 @pytest.mark.parametrize("date", ["", "yesterday", "Sun, 99 Mar 2025 08:07:06 GMT"])
-def test_a_clock_that_is_not_told_is_not_known(date):
-    answer = an_answer(403, document("RequestTimeTooSkewed", ServerTime="noon"), date=date)
-    assert server_time(answer, read(answer)) is None
+def test_without_a_valid_time_the_clock_of_oss_is_unknown(date):
+    response = make_response(403, document("RequestTimeTooSkewed", ServerTime="noon"), date=date)
+    assert server_time(response, parse_error(response)) is None
 
 
 # --- secrets ---------------------------------------------------------------------------------------------------------
@@ -397,43 +403,48 @@ SECRETS = ("testsecret", TOKEN)
         f"the token {TOKEN} is bad, and so is testsecret",
     ],
 )
-def test_no_secret_is_in_an_error(shown):
+def test_an_error_contains_no_secret(shown):
     hexed = " ".join(f"{byte:02x}" for byte in shown.encode())
     body = document("SignatureDoesNotMatch", shown, StringToSign=shown, CanonicalRequest=shown, StringToSignBytes=hexed)
-    error = made(an_answer(403, body), SECRETS)
-    told = repr((error.args, vars(error)))
+    error = error_of(make_response(403, body), SECRETS)
+    text = repr((error.args, vars(error)))
     for secret in (*SECRETS, "STS.testtoken", hexed):
-        assert secret not in told
+        assert secret not in text
     assert set(error.details) == {"StringToSign", "CanonicalRequest"}
 
 
 @pytest.mark.parametrize("status", [301, 403, 407, 500])
-def test_no_secret_is_in_what_an_answer_says_of_itself(status):
-    """Its code, its ids, its host, and where it points: in elements and in headers."""
+def test_codes_ids_and_hosts_contain_no_secret(status):
+    """In elements and in headers, the redirect target included."""
     names = ("Code", "RequestId", "HostId", "EC", "Endpoint", "testsecret")
     body = "".join(f"<{name}>{TOKEN}</{name}>" for name in names)
     headers = dict.fromkeys(("x_oss_request_id", "x_oss_ec", "location", "x_oss_err"), TOKEN)
-    for answer in (an_answer(status, f"<Error>{body}</Error>".encode(), **headers), an_answer(status, **headers)):
-        error = made(answer, SECRETS)
-        told = repr((error.args, vars(error)))
-        assert "STS" not in told
-        assert "testsecret" not in told
+    for response in (
+        make_response(status, f"<Error>{body}</Error>".encode(), **headers),
+        make_response(status, **headers),
+    ):
+        error = error_of(response, SECRETS)
+        text = repr((error.args, vars(error)))
+        assert "STS" not in text
+        assert "testsecret" not in text
 
 
-def test_what_an_answer_says_of_itself_is_printable_and_short():
+def test_codes_and_ids_are_printable_and_short():
     body = "<Error><Code>a&#9;b</Code><RequestId>R\x9b31m</RequestId><HostId>" + "h" * 200 + "</HostId></Error>"
-    error = made(an_answer(400, body.encode(), x_oss_ec="e\x1b[31m"))
+    error = error_of(make_response(400, body.encode(), x_oss_ec="e\x1b[31m"))
     assert (error.code, error.request_id, error.host_id, error.ec) == ("a b", "R 31m", "h" * 100, "e [31m")
 
 
-def test_no_secret_is_in_the_part_of_a_page_that_is_shown():
+def test_the_shown_part_of_a_page_contains_no_secret():
     page = f"<html>{'x' * 180}{TOKEN}".encode()
-    assert "STS" not in made(an_answer(502, page), SECRETS).message
+    assert "STS" not in error_of(make_response(502, page), SECRETS).message
 
 
-def test_a_message_is_not_garbled_by_the_secret_of_a_test():
-    assert "Words" in made(an_answer(403, document("AccessDenied")), ("o",)).message
+def test_a_very_short_secret_does_not_garble_messages():
+    assert "Words" in error_of(make_response(403, document("AccessDenied")), ("o",)).message
 
 
-def test_a_token_of_somebody_else_is_not_shown_either():
-    assert "abc" not in repr(vars(made(an_answer(403, document("X", StringToSign="x-oss-security-token:abc\n/b")))))
+def test_an_unknown_security_token_is_masked_too():
+    assert "abc" not in repr(
+        vars(error_of(make_response(403, document("X", StringToSign="x-oss-security-token:abc\n/b"))))
+    )

@@ -8,13 +8,13 @@ import json
 import pytest
 from attrs import fields
 
-from partwise.backends.oss.options import CAPABILITIES, Request, check, headers_for, metadata_of
+from partwise.backends.oss.options import CAPABILITIES, RequestKind, check_options, headers_for, metadata_of
 from partwise.errors import InvalidInput
 from partwise.model import Callback, ObjectOptions
 
 CALLBACK = Callback("http://cb.example.com/cb", "bucket=${bucket}&object=${object}")
 
-#: The table of the protocol: option, header, and the requests that carry it.
+#: The options of OSS: option, value, headers, and the requests that carry them.
 TABLE = [
     ("content_type", "text/plain", {"Content-Type": "text/plain"}, "put initiate"),
     ("cache_control", "no-cache", {"Cache-Control": "no-cache"}, "put initiate"),
@@ -42,33 +42,33 @@ TABLE = [
     ("traffic_limit", 819200, {"x-oss-traffic-limit": "819200"}, "put part"),
     ("request_payer", "requester", {"x-oss-request-payer": "requester"}, "put initiate part complete other"),
 ]
-REQUESTS = {request.name.lower(): request for request in Request if request.name}
+REQUESTS = {request.name.lower(): request for request in RequestKind if request.name}
 
 
-def test_the_table_has_every_option():
+def test_the_table_contains_every_option():
     assert {row[0] for row in TABLE} == {field.name for field in fields(ObjectOptions)} == CAPABILITIES.options
 
 
 @pytest.mark.parametrize("request_name", REQUESTS)
 @pytest.mark.parametrize(("option", "value", "headers", "on"), TABLE, ids=[row[0] for row in TABLE])
-def test_an_option_goes_with_the_requests_it_belongs_to(option, value, headers, on, request_name):
+def test_an_option_is_sent_with_its_requests_only(option, value, headers, on, request_name):
     options = ObjectOptions(**{option: value})
     expected = headers if request_name in on.split() else {}
     assert expected == headers_for(REQUESTS[request_name], options)
 
 
-def test_no_option_is_no_header():
-    assert all(headers_for(request, ObjectOptions()) == {} for request in Request)
+def test_without_options_there_are_no_headers():
+    assert all(headers_for(request, ObjectOptions()) == {} for request in RequestKind)
 
 
 def test_all_options_together():
     options = ObjectOptions(**{row[0]: row[1] for row in TABLE})
-    check(options)
+    check_options(options)
     expected = {name: value for row in TABLE if "put" in row[3] for name, value in row[2].items()}
-    assert expected == headers_for(Request.PUT, options)
+    assert expected == headers_for(RequestKind.PUT, options)
 
 
-# --- what can't be sent ----------------------------------------------------------------------------------------------
+# --- invalid values --------------------------------------------------------------------------------------------------
 
 TEXTS = [row[0] for row in TABLE if isinstance(row[1], str) and row[0] not in ("encryption", "data_encryption")]
 
@@ -77,64 +77,64 @@ TEXTS = [row[0] for row in TABLE if isinstance(row[1], str) and row[0] not in ("
 @pytest.mark.parametrize(
     "value", ["a\r\nx-oss-object-acl: public-read", "a\nb", "a\rb", "a\x00b", "ü", "中", "", " a", "a\t"]
 )
-def test_a_header_can_not_be_smuggled_or_mangled(option, value):
+def test_a_value_that_would_inject_or_change_a_header_is_refused(option, value):
     with pytest.raises(InvalidInput):
-        check(ObjectOptions(**{option: value}))
+        check_options(ObjectOptions(**{option: value}))
 
 
 @pytest.mark.parametrize("value", ["a\r\nb", "ü", " a", "a ", "\x7f"])
-def test_a_value_of_metadata_is_refused_unless_it_comes_back_the_same(value):
+def test_a_metadata_value_that_would_not_be_returned_unchanged_is_refused(value):
     with pytest.raises(InvalidInput):
-        check(ObjectOptions(metadata={"name": value}))
+        check_options(ObjectOptions(metadata={"name": value}))
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a_b", "a.b", "ü", "a:b", "a\r\n"])
-def test_a_name_of_metadata_is_of_letters_digits_and_hyphens(name):
+def test_a_metadata_name_consists_of_letters_digits_and_hyphens(name):
     with pytest.raises(InvalidInput):
-        check(ObjectOptions(metadata={name: "x"}))
+        check_options(ObjectOptions(metadata={name: "x"}))
 
 
-def test_names_of_metadata_that_differ_by_case_alone_are_refused():
-    with pytest.raises(InvalidInput, match="more than case"):
-        check(ObjectOptions(metadata={"A": "1", "a": "2"}))
+def test_metadata_names_that_differ_only_in_case_are_refused():
+    with pytest.raises(InvalidInput, match="case-insensitive"):
+        check_options(ObjectOptions(metadata={"A": "1", "a": "2"}))
 
 
 @pytest.mark.parametrize(("size", "fits"), [(8192 - 1, True), (8192, False)])
-def test_metadata_has_8_kib(size, fits):
+def test_metadata_is_limited_to_8_kib(size, fits):
     options = ObjectOptions(metadata={"n": "x" * size})
     if fits:
-        check(options)
+        check_options(options)
         return
-    with pytest.raises(InvalidInput, match="8192 is the most"):
-        check(options)
+    with pytest.raises(InvalidInput, match="the maximum is 8192"):
+        check_options(options)
 
 
-def test_metadata_may_be_empty():
-    assert headers_for(Request.PUT, ObjectOptions(metadata={"a": ""})) == {"x-oss-meta-a": ""}
+def test_a_metadata_value_may_be_empty():
+    assert headers_for(RequestKind.PUT, ObjectOptions(metadata={"a": ""})) == {"x-oss-meta-a": ""}
 
 
 @pytest.mark.parametrize(
     "tags",
     [{str(n): "" for n in range(11)}, {"": "x"}, {"k" * 129: "x"}, {"k": "x" * 257}],
 )
-def test_tags_have_limits(tags):
+def test_tags_are_limited_in_number_and_length(tags):
     with pytest.raises(InvalidInput):
-        check(ObjectOptions(tags=tags))
+        check_options(ObjectOptions(tags=tags))
 
 
-def test_tags_at_their_limits():
-    check(ObjectOptions(tags={f"{n:0128}": "x" * 256 for n in range(10)}))
+def test_tags_at_their_limits_are_accepted():
+    check_options(ObjectOptions(tags={f"{n:0128}": "x" * 256 for n in range(10)}))
 
 
 @pytest.mark.parametrize("limit", [819_199, 838_860_801, 0, -1])
-def test_a_traffic_limit_has_bounds(limit):
+def test_a_traffic_limit_out_of_range_is_refused(limit):
     with pytest.raises(InvalidInput, match="819200 to 838860800"):
-        check(ObjectOptions(traffic_limit=limit))
+        check_options(ObjectOptions(traffic_limit=limit))
 
 
 @pytest.mark.parametrize("limit", [819_200, 838_860_800])
-def test_a_traffic_limit_at_its_bounds(limit):
-    check(ObjectOptions(traffic_limit=limit))
+def test_a_traffic_limit_at_its_limits_is_accepted(limit):
+    check_options(ObjectOptions(traffic_limit=limit))
 
 
 @pytest.mark.parametrize(
@@ -148,9 +148,9 @@ def test_a_traffic_limit_at_its_bounds(limit):
         {"request_payer": "me"},
     ],
 )
-def test_what_makes_no_sense_is_refused(options):
+def test_unknown_or_contradictory_values_are_refused(options):
     with pytest.raises(InvalidInput):
-        check(ObjectOptions(**options))
+        check_options(ObjectOptions(**options))
 
 
 # --- callbacks -------------------------------------------------------------------------------------------------------
@@ -169,7 +169,7 @@ def test_a_callback_with_everything():
         variables={"x:var1": "value-1", "x:二": "中"},
         sni=False,
     )
-    headers = headers_for(Request.COMPLETE, ObjectOptions(callback=callback))
+    headers = headers_for(RequestKind.COMPLETE, ObjectOptions(callback=callback))
     assert decoded(headers["x-oss-callback"]) == {
         "callbackUrl": "http://a/;https://b/",
         "callbackHost": "a.example.com",
@@ -195,9 +195,9 @@ def test_a_callback_with_everything():
         Callback("http://a/", "b", variables={"x:a": "b" * 5000}),
     ],
 )
-def test_a_callback_that_the_service_would_refuse_is_refused_first(callback):
+def test_a_callback_that_oss_would_reject_is_refused(callback):
     with pytest.raises(InvalidInput):
-        check(ObjectOptions(callback=callback))
+        check_options(ObjectOptions(callback=callback))
 
 
 @pytest.mark.parametrize(
@@ -227,9 +227,9 @@ def test_a_callback_that_the_service_would_refuse_is_refused_first(callback):
         " ",
     ],
 )
-def test_a_callbacks_url_is_one_that_can_be_posted_to(url):
-    with pytest.raises(InvalidInput, match="a callback has 1 to 5 URLs of http or https"):
-        check(ObjectOptions(callback=Callback(url, "b")))
+def test_an_invalid_callback_url_is_refused(url):
+    with pytest.raises(InvalidInput, match="a callback has 1 to 5 http or https URLs"):
+        check_options(ObjectOptions(callback=Callback(url, "b")))
 
 
 @pytest.mark.parametrize(
@@ -244,8 +244,8 @@ def test_a_callbacks_url_is_one_that_can_be_posted_to(url):
         "http://a/;https://b/;c/;http://d;e",
     ],
 )
-def test_what_can_be_posted_to_is_a_callbacks_url(url):
-    check(ObjectOptions(callback=Callback(url, "b")))
+def test_a_valid_callback_url_is_accepted(url):
+    check_options(ObjectOptions(callback=Callback(url, "b")))
 
 
 @pytest.mark.parametrize(
@@ -268,30 +268,30 @@ def test_what_can_be_posted_to_is_a_callbacks_url(url):
         {"variables": {5: "a"}},
     ],
 )
-def test_what_goes_with_a_callback_is_looked_at_too(more):
+def test_the_other_fields_of_a_callback_are_checked_too(more):
     with pytest.raises(InvalidInput):
-        check(ObjectOptions(callback=Callback(**{"url": "http://a/", "body": "b", **more})))
+        check_options(ObjectOptions(callback=Callback(**{"url": "http://a/", "body": "b", **more})))
 
 
-def test_a_callback_of_the_longest_header_fits_and_one_byte_more_does_not():
-    """5 KiB in base64 are 3,840 bytes of JSON."""
+def test_a_callback_header_is_limited_to_5_kib():
+    """3,840 bytes of JSON are 5 KiB in base64."""
     frame = len('{"callbackUrl":"http://a/","callbackBody":""}')
-    check(ObjectOptions(callback=Callback("http://a/", "b" * (3840 - frame))))
-    with pytest.raises(InvalidInput, match="5120 is the most"):
-        check(ObjectOptions(callback=Callback("http://a/", "b" * (3841 - frame))))
+    check_options(ObjectOptions(callback=Callback("http://a/", "b" * (3840 - frame))))
+    with pytest.raises(InvalidInput, match="the maximum is 5120"):
+        check_options(ObjectOptions(callback=Callback("http://a/", "b" * (3841 - frame))))
 
 
 @pytest.mark.parametrize(
     "options",
     [{"tags": {"\ud800": "a"}}, {"tags": {"a": "\ud800"}}, {"tags": {1: "a"}}, {"metadata": {1: "a"}}],
 )
-def test_what_is_not_text_is_refused(options):
+def test_values_that_are_not_text_are_refused(options):
     with pytest.raises(InvalidInput):
-        check(ObjectOptions(**options))
+        check_options(ObjectOptions(**options))
 
 
-# --- types and metadata ----------------------------------------------------------------------------------------------
+# --- metadata of responses -------------------------------------------------------------------------------------------
 
 
-def test_metadata_is_found_among_the_headers_of_an_answer():
+def test_metadata_is_taken_from_the_headers_of_a_response():
     assert metadata_of({"etag": "x", "x-oss-meta-author": "me", "x-oss-meta-": ""}) == {"author": "me", "": ""}

@@ -1,4 +1,4 @@
-"""The configuration file of ossutil, of both generations."""
+"""The configuration file of ossutil, versions 1 and 2."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from partwise.backends.oss import Credentials
 from partwise.backends.oss.ossutil import Configuration, read_configuration
 from partwise.errors import InvalidInput
 
-FIRST = """
+VERSION_1 = """
 [Credentials]
 language=EN
 accessKeyID = id1
@@ -31,7 +31,7 @@ bucket-a = oss-cn-beijing.aliyuncs.com
 bucket-b = static.example.com
 """
 
-SECOND = """
+VERSION_2 = """
 # a comment
 [default]
 access-key-id = id1
@@ -67,14 +67,14 @@ def file(tmp_path):
     return write
 
 
-def test_a_file_that_is_not_there_says_nothing(tmp_path):
+def test_a_missing_file_is_empty(tmp_path):
     assert read_configuration("b", path=tmp_path / "none") == Configuration()
 
 
 def test_the_file_is_in_the_home_directory(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
-    (tmp_path / ".ossutilconfig").write_text(FIRST)
+    (tmp_path / ".ossutilconfig").write_text(VERSION_1)
     assert read_configuration("b").credentials == Credentials("id1", "secret1", "token1")
 
 
@@ -86,8 +86,8 @@ def test_the_file_is_in_the_home_directory(tmp_path, monkeypatch):
         ("bucket-b", "static.example.com", "cname"),
     ],
 )
-def test_the_first_generation(file, bucket, endpoint, style):
-    found = read_configuration(bucket, path=file(FIRST))
+def test_version_1(file, bucket, endpoint, style):
+    found = read_configuration(bucket, path=file(VERSION_1))
     assert found == Configuration(Credentials("id1", "secret1", "token1"), None, endpoint, style)
 
 
@@ -107,11 +107,11 @@ def test_the_first_generation(file, bucket, endpoint, style):
         ),
     ],
 )
-def test_the_second_generation(file, bucket, profile, expected):
-    assert expected == read_configuration(bucket, path=file(SECOND), profile=profile)
+def test_version_2(file, bucket, profile, expected):
+    assert expected == read_configuration(bucket, path=file(VERSION_2), profile=profile)
 
 
-def test_a_default_profile_by_its_long_name(file):
+def test_the_default_profile_may_have_the_long_section_name(file):
     text = "[profile default]\naccess-key-id=a\naccess-key-secret=b\n"
     for profile in (None, "default"):
         assert read_configuration("b", path=file(text), profile=profile).credentials == Credentials("a", "b")
@@ -122,9 +122,9 @@ def test_a_file_without_keys_has_no_credentials(file, text):
     assert read_configuration("b", path=file(text)).credentials is None
 
 
-def test_a_profile_that_is_not_there_is_an_error(file):
+def test_a_missing_profile_is_an_error(file):
     with pytest.raises(InvalidInput, match="has no profile 'prod'"):
-        read_configuration("b", path=file(SECOND), profile="prod")
+        read_configuration("b", path=file(VERSION_2), profile="prod")
 
 
 @pytest.mark.parametrize(
@@ -139,40 +139,40 @@ def test_a_profile_that_is_not_there_is_an_error(file):
         "[Credentials]\nx=1\n" + "hunter2" * 700_000,
     ],
 )
-def test_a_file_that_is_broken_is_refused_without_being_shown(file, text):
+def test_a_broken_file_is_refused_and_not_shown(file, text):
     with pytest.raises(InvalidInput) as raised:
         read_configuration("b", path=file(text))
     error = raised.value
     assert str(file(text)) in str(error)
     assert (error.__cause__, error.__context__) == (None, None)
-    # Programs that collect errors keep the local variables of frames.
+    # Error trackers record the local variables of frames.
     captured = traceback.TracebackException.from_exception(error, capture_locals=True)
-    ours = [frame for frame in captured.stack if "test_" not in frame.filename]
-    assert "hunter2" not in repr([(frame.line, frame.locals) for frame in ours])
+    frames = [frame for frame in captured.stack if "test_" not in frame.filename]
+    assert "hunter2" not in repr([(frame.line, frame.locals) for frame in frames])
 
 
 @pytest.mark.parametrize("secret", ["hunter2 hunter2", "hunter2\u00e9", "hunter2\x00"])
-def test_keys_that_can_not_be_used_are_told_where_they_are_needed_and_not_shown(file, secret):
+def test_an_invalid_access_key_is_reported_and_not_shown(file, secret):
     text = f"[default]\naccess-key-id=id\naccess-key-secret={secret}\nregion=cn-hangzhou\n"
     found = read_configuration("b", path=file(text))
     assert (found.credentials, found.region) == (None, "cn-hangzhou")
-    assert f"in {file(text)} the access_key_secret holds" in found.wrong
+    assert f"in {file(text)} the access_key_secret contains" in found.problem
     assert "hunter2" not in repr(found)
 
 
-def test_a_file_that_may_not_be_read_is_an_error(tmp_path):
+def test_an_unreadable_file_is_an_error(tmp_path):
     with pytest.raises(InvalidInput, match="can't be read"):
         read_configuration("b", path=tmp_path)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFOs here")
-def test_a_fifo_is_not_waited_for(tmp_path):
+def test_a_fifo_is_refused_without_blocking(tmp_path):
     os.mkfifo(tmp_path / "config")
     with pytest.raises(InvalidInput, match="not a regular file"):
         read_configuration("b", path=tmp_path / "config")
 
 
-def test_a_file_that_is_far_too_large_is_not_read_to_its_end(tmp_path):
+def test_a_huge_file_is_not_read_completely(tmp_path):
     with (tmp_path / "config").open("wb") as sparse:
         sparse.truncate(10**10)
     with pytest.raises(InvalidInput, match="has more than 4194304 bytes"):
@@ -180,25 +180,25 @@ def test_a_file_that_is_far_too_large_is_not_read_to_its_end(tmp_path):
 
 
 def no_home(monkeypatch):
-    def nobody(self):
+    def fail(self):
         raise RuntimeError("Could not determine home directory.")
 
-    monkeypatch.setattr(Path, "expanduser", nobody)
+    monkeypatch.setattr(Path, "expanduser", fail)
 
 
-def test_a_user_without_a_home_has_no_file(monkeypatch):
+def test_without_a_home_directory_the_default_file_is_empty(monkeypatch):
     no_home(monkeypatch)
     assert read_configuration("b") == Configuration()
 
 
-def test_a_file_in_a_home_that_is_not_there_can_not_be_named(monkeypatch):
+def test_without_a_home_directory_an_explicit_file_is_an_error(monkeypatch):
     no_home(monkeypatch)
     with pytest.raises(InvalidInput, match="this user has no home directory"):
         read_configuration("b", path="~/other")
 
 
 @pytest.mark.parametrize("home", ["/nonexistent", "file"])
-def test_a_home_that_is_not_a_directory_has_no_file(tmp_path, monkeypatch, home):
+def test_an_invalid_home_directory_counts_as_missing(tmp_path, monkeypatch, home):
     (tmp_path / "file").touch()
     for name in ("HOME", "USERPROFILE"):
         monkeypatch.setenv(name, str(tmp_path / home))
@@ -209,7 +209,7 @@ def test_a_home_that_is_not_a_directory_has_no_file(tmp_path, monkeypatch, home)
 @given(st.text(max_size=80) | st.binary(max_size=80))
 @example("[a]\n b\n")
 @example("[default]\naccess-key-id=a\naccess-key-secret= \x00\n")
-def test_any_file_is_read_or_refused(content):
+def test_an_arbitrary_file_is_read_or_refused(content):
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory, "config")
         for text in (content, f"[default]\n{content}" if isinstance(content, str) else b"[default]\n" + content):

@@ -14,8 +14,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from partwise.backends.oss import Credentials
-from partwise.backends.oss import backend as backend_module
+from partwise.backends.oss import Credentials, client
 from partwise.errors import AccessDenied, CallbackError, UploadNotFound
 from partwise.model import Callback, ObjectOptions, UploadedPart
 
@@ -143,7 +142,7 @@ def test_the_list_of_parts_is_byte_for_byte_that_of_the_official_client(kit, ser
 @pytest.fixture
 def host_unsigned(monkeypatch):
     """Signatures without the Host header, which the recorded clients do not sign."""
-    monkeypatch.setattr(backend_module, "_ADDITIONAL_HEADERS", ())
+    monkeypatch.setattr(client, "_ADDITIONAL_HEADERS", ())
 
 
 @pytest.mark.usefixtures("host_unsigned")

@@ -1,4 +1,4 @@
-"""Heads of part requests, written once and filled in, are those that the general rules give."""
+"""Heads from the template are equal to those from the general code."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from partwise.backends._http.http1 import request_head
 from partwise.backends.oss.credentials import Credentials
-from partwise.backends.oss.request_template import PartHeads
-from partwise.backends.oss.signing import Signable, encoded_key, encoded_query, signing_v1, signing_v4
+from partwise.backends.oss.request_template import PartRequestTemplate
+from partwise.backends.oss.signing import Signable, encoded_key, encoded_query, prepare_v1, prepare_v4
 
 NOW = 1_700_000_000.0
 FIXED = "Host: h\r\n"
@@ -26,20 +26,20 @@ def query_of(upload_id):
     return lambda number: (("partNumber", number), ("uploadId", upload_id))
 
 
-def rules(version, key, credentials, headers):
-    """The general rules: how a request is signed, and how it is written."""
+def general_code(version, key, credentials, headers):
+    """The general code: how a request is signed, and how its head is built."""
 
-    def sign(query):
+    def prepare(query):
         signable = Signable("PUT", "bucket", key, query, headers)
         if version == "v4":
-            return signing_v4(credentials, signable, NOW, region="r")
-        return signing_v1(credentials, signable, NOW)
+            return prepare_v4(credentials, signable, NOW, region="r")
+        return prepare_v1(credentials, signable, NOW)
 
-    def write(query, added, length=None):
+    def build(query, added, length=None):
         target = f"/{encoded_key(key)}?{encoded_query(query)}"
         return request_head("PUT", target, FIXED, {**headers, **added}, length)
 
-    return sign, write
+    return prepare, build
 
 
 @given(
@@ -59,25 +59,25 @@ def rules(version, key, credentials, headers):
     parts=[(7, 5)],
 )
 @example(version="v1", key="NUMBER0/SIGNATURE1", upload_id="NUMBER", token="NUMBER2", headers={}, parts=[(7, 5)])
-def test_every_head_is_the_one_that_the_rules_give(*, version, key, upload_id, token, headers, parts):
+def test_every_head_is_equal_to_that_of_the_general_code(*, version, key, upload_id, token, headers, parts):
     credentials = Credentials("id", "secret", token)
-    sign, write = rules(version, key, credentials, headers)
-    heads = PartHeads(query=query_of(upload_id), sign=sign, write=write)
+    prepare, build = general_code(version, key, credentials, headers)
+    template = PartRequestTemplate(query=query_of(upload_id), prepare=prepare, build=build)
 
     for part_number, size in parts:
         query = query_of(upload_id)(str(part_number))
-        assert write(query, sign(query).signed(), size) == heads.head(part_number, size)
+        assert build(query, prepare(query).signed(), size) == template.head(part_number, size)
 
 
-def test_the_rules_are_followed_once_for_many_parts():
-    sign, write = rules("v4", "key", Credentials("id", "secret"), {})
-    asked = []
+def test_the_general_code_runs_once_for_many_parts():
+    prepare, build = general_code("v4", "key", Credentials("id", "secret"), {})
+    queries = []
 
     def counted(query):
-        asked.append(query)
-        return sign(query)
+        queries.append(query)
+        return prepare(query)
 
-    heads = PartHeads(query=query_of("upload"), sign=counted, write=write)
-    signatures = {re.search(rb"Signature=([0-9a-f]{64})", heads.head(number, 1))[1] for number in range(1, 101)}
+    template = PartRequestTemplate(query=query_of("upload"), prepare=counted, build=build)
+    signatures = {re.search(rb"Signature=([0-9a-f]{64})", template.head(number, 1))[1] for number in range(1, 101)}
 
-    assert (len(asked), len(signatures)) == (1, 100)
+    assert (len(queries), len(signatures)) == (1, 100)

@@ -163,6 +163,6 @@ def test_a_callback_that_can_not_be_is_refused_before_an_upload_is_carried_on(up
     with pytest.raises(UploadFailed):
         uploader().upload(file, "key")
     sent = len(oss_server.requests)
-    with pytest.raises(InvalidInput, match="a callback has 1 to 5 URLs"):
+    with pytest.raises(InvalidInput, match="a callback has 1 to 5 http or https URLs"):
         uploader().upload(file, "key", options=ObjectOptions(callback=Callback("ftp://a/", "b")))
     assert len(oss_server.requests) == sent

@@ -1,4 +1,4 @@
-"""``oss://bucket/key``, and what lies around it."""
+"""``oss://bucket/key``, with settings from the environment and from ossutil's file."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import pytest
 from partwise.backends.oss import Credentials, OSSBackend, open_url
 from partwise.errors import InvalidInput
 
-PLACE = {"region": "cn-hangzhou", "credentials": Credentials("id", "secret")}
+SETTINGS = {"region": "cn-hangzhou", "credentials": Credentials("id", "secret")}
 
 
 @pytest.fixture(autouse=True)
 def bare(monkeypatch, tmp_path):
-    """An environment in which nothing is said."""
+    """An environment without settings."""
     for name in (
         "OSS_REGION",
         "OSS_ENDPOINT",
@@ -56,30 +56,32 @@ def opened(url="oss://examplebucket/key", **settings) -> OSSBackend:
         ("oss://examplebucket", ""),
     ],
 )
-def test_the_key_is_what_follows_the_bucket_letter_for_letter(url, key):
-    backend, found = open_url(url, **PLACE)
+def test_the_key_is_everything_after_the_bucket_unchanged(url, key):
+    backend, found = open_url(url, **SETTINGS)
     backend.close()
     assert (key, "examplebucket") == (found, backend.bucket)
 
 
 @pytest.mark.parametrize("url", ["oss://", "oss:///key", "s3://examplebucket/key", "examplebucket/key", ""])
-def test_a_url_that_names_no_bucket_is_refused(url):
-    with pytest.raises(InvalidInput, match="write oss://bucket/key"):
-        open_url(url, **PLACE)
+def test_a_url_without_a_bucket_is_refused(url):
+    with pytest.raises(InvalidInput, match="is not the URL of an object in OSS"):
+        open_url(url, **SETTINGS)
 
 
-def test_an_unknown_setting_is_refused_and_the_known_are_named():
-    with pytest.raises(InvalidInput, match=r"no setting colour, size; there are .*ca_bundle.*region"):
-        open_url("oss://examplebucket/key", **PLACE, colour="red", size=1)
+def test_the_error_for_an_unknown_setting_lists_the_known_ones():
+    with pytest.raises(
+        InvalidInput, match=r"unknown setting for an oss:// URL: colour, size; the settings are .*ca_bundle.*region"
+    ):
+        open_url("oss://examplebucket/key", **SETTINGS, colour="red", size=1)
 
 
-def test_a_setting_that_is_none_is_left_out():
-    assert opened(**PLACE, endpoint=None, timeout=None, profile=None, proxy=None).region == "cn-hangzhou"
+def test_a_setting_of_none_counts_as_missing():
+    assert opened(**SETTINGS, endpoint=None, timeout=None, profile=None, proxy=None).region == "cn-hangzhou"
 
 
 def test_settings_reach_the_backend():
     backend = opened(
-        credentials=PLACE["credentials"],
+        credentials=SETTINGS["credentials"],
         endpoint="http://127.0.0.1:1",
         region="cn-hangzhou",
         addressing_style="cname",
@@ -87,8 +89,11 @@ def test_settings_reach_the_backend():
         max_connections=3,
     )
     assert backend.endpoint == "http://127.0.0.1:1"
-    assert (backend._recipe.settings["connect_timeout"], backend._recipe.settings["read_timeout"]) == (7, 7)
-    assert (backend._recipe.settings["addressing_style"], backend._recipe.settings["max_connections"]) == ("cname", 3)
+    assert (backend._pickle_state.settings["connect_timeout"], backend._pickle_state.settings["read_timeout"]) == (7, 7)
+    assert (backend._pickle_state.settings["addressing_style"], backend._pickle_state.settings["max_connections"]) == (
+        "cname",
+        3,
+    )
 
 
 @pytest.mark.parametrize(
@@ -110,35 +115,35 @@ def test_settings_reach_the_backend():
     ],
     ids=lambda setting: next(iter(setting)),
 )
-def test_each_setting_that_is_documented_is_taken(setting):
-    settings = opened(**PLACE, **setting)._recipe.settings
+def test_every_documented_setting_is_accepted(setting):
+    settings = opened(**SETTINGS, **setting)._pickle_state.settings
     for name in setting.keys() & settings.keys() - {"endpoint"}:
         assert setting[name] in (None, settings[name])
 
 
-def test_a_timeout_of_its_own_goes_before_the_one_for_both():
-    backend = opened(**PLACE, timeout=7, connect_timeout=1)
-    assert (backend._recipe.settings["connect_timeout"], backend._recipe.settings["read_timeout"]) == (1, 7)
+def test_a_specific_timeout_takes_precedence():
+    backend = opened(**SETTINGS, timeout=7, connect_timeout=1)
+    assert (backend._pickle_state.settings["connect_timeout"], backend._pickle_state.settings["read_timeout"]) == (1, 7)
 
 
-# --- where the bucket is ---------------------------------------------------------------------------------------------
+# --- region and endpoint ---------------------------------------------------------------------------------------------
 
 
-def test_nothing_known_says_how_to_give_it():
+def test_without_region_and_endpoint_the_hint_names_all_sources():
     with pytest.raises(InvalidInput, match=r"region= or endpoint=, or set OSS_REGION or OSS_ENDPOINT, or write one to"):
-        open_url("oss://examplebucket/key", credentials=PLACE["credentials"])
+        open_url("oss://examplebucket/key", credentials=SETTINGS["credentials"])
 
 
-def test_a_variable_that_is_empty_says_nothing(monkeypatch, config):
+def test_an_empty_variable_counts_as_missing(monkeypatch, config):
     config("[default]\nregion=cn-beijing\n")
     monkeypatch.setenv("OSS_REGION", "")
     monkeypatch.setenv("OSS_ENDPOINT", "")
-    assert opened(credentials=PLACE["credentials"]).region == "cn-beijing"
+    assert opened(credentials=SETTINGS["credentials"]).region == "cn-beijing"
 
 
-def test_an_endpoint_that_tells_its_region_needs_no_file(config):
+def test_with_an_endpoint_of_oss_the_file_is_not_read(config):
     config("no configuration at all")
-    backend = opened(credentials=PLACE["credentials"], endpoint="oss-cn-hangzhou.aliyuncs.com")
+    backend = opened(credentials=SETTINGS["credentials"], endpoint="oss-cn-hangzhou.aliyuncs.com")
     assert backend.region == "cn-hangzhou"
 
 
@@ -150,80 +155,80 @@ FINANCE, GATE = "oss-cn-hzjbp-a.aliyuncs.com", "gate.example.com"
 
 
 @pytest.mark.parametrize(
-    ("said", "found"),
+    ("sources", "expected"),
     [
         (({}, {"OSS_REGION": "cn-beijing"}, ""), (BEIJING, "cn-beijing")),
         (({}, {"OSS_ENDPOINT": BEIJING}, ""), (BEIJING, "cn-beijing")),
         (({}, {}, CONFIG), (BEIJING, "cn-beijing")),
         (({"region": "cn-hangzhou"}, {"OSS_REGION": "cn-beijing"}, ""), (HANGZHOU, "cn-hangzhou")),
         (({}, {"OSS_REGION": "cn-hangzhou"}, CONFIG), (HANGZHOU, "cn-hangzhou")),
-        # Region and endpoint from two places.
+        # Region and endpoint from different sources.
         (({"region": "r-1"}, {"OSS_ENDPOINT": GATE}, ""), (GATE, "r-1")),
         (({"endpoint": GATE}, {"OSS_REGION": "r-1"}, ""), (GATE, "r-1")),
-        # Two places that contradict each other: what was said more closely holds.
+        # Sources that contradict each other: the one of higher precedence wins.
         (({"endpoint": HANGZHOU}, {"OSS_REGION": "cn-beijing"}, ""), (HANGZHOU, "cn-hangzhou")),
         (({"region": "cn-hangzhou"}, {"OSS_ENDPOINT": BEIJING}, ""), (HANGZHOU, "cn-hangzhou")),
         (({}, {"OSS_ENDPOINT": HANGZHOU}, CONFIG), (HANGZHOU, "cn-hangzhou")),
-        # One place that seems to contradict itself knows better.
+        # One source that seems to contradict itself is trusted.
         (({"endpoint": FINANCE, "region": "cn-hzfinance"}, {}, ""), (FINANCE, "cn-hzfinance")),
         (({}, {"OSS_ENDPOINT": FINANCE, "OSS_REGION": "cn-hzfinance"}, ""), (FINANCE, "cn-hzfinance")),
     ],
 )
-def test_region_and_endpoint_come_from_the_closest_place(monkeypatch, config, said, found):
-    settings, environment, file = said
+def test_region_and_endpoint_follow_the_precedence_of_sources(monkeypatch, config, sources, expected):
+    settings, environment, file = sources
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     config(file)
-    backend = opened(credentials=PLACE["credentials"], **settings)
-    host, region = found
+    backend = opened(credentials=SETTINGS["credentials"], **settings)
+    host, region = expected
     assert (f"https://examplebucket.{host}", region) == (backend.endpoint, backend.region)
 
 
-def test_the_files_custom_domain_comes_with_its_style(config):
+def test_a_custom_domain_from_the_file_implies_cname(config):
     config("[Credentials]\naccessKeyID=a\naccessKeySecret=b\n[Bucket-Cname]\nexamplebucket=static.example.com\n")
     assert opened(region="cn-hangzhou").endpoint == "https://static.example.com"
 
 
-def test_a_style_that_is_asked_for_goes_with_an_endpoint_from_elsewhere(config):
+def test_an_explicit_style_applies_to_an_endpoint_from_the_file(config):
     config("[default]\nendpoint=static.example.com\n")
-    backend = opened(credentials=PLACE["credentials"], region="cn-hangzhou", addressing_style="cname")
+    backend = opened(credentials=SETTINGS["credentials"], region="cn-hangzhou", addressing_style="cname")
     assert backend.endpoint == "https://static.example.com"
 
 
-def test_the_files_style_does_not_go_with_an_endpoint_from_elsewhere(config):
+def test_the_style_of_the_file_does_not_apply_to_another_endpoint(config):
     config("[default]\nendpoint=static.example.com\naddressing-style=cname\n")
-    backend = opened(credentials=PLACE["credentials"], endpoint="oss-cn-hangzhou.aliyuncs.com")
+    backend = opened(credentials=SETTINGS["credentials"], endpoint="oss-cn-hangzhou.aliyuncs.com")
     assert backend.endpoint == "https://examplebucket.oss-cn-hangzhou.aliyuncs.com"
 
 
-# --- who asks --------------------------------------------------------------------------------------------------------
+# --- credentials -----------------------------------------------------------------------------------------------------
 
 
 def keys_of(backend: OSSBackend) -> str:
-    return backend._keyring.current().credentials.access_key_secret
+    return backend._client._credentials.current().credentials.access_key_secret
 
 
-def test_no_credentials_anywhere_says_how_to_give_them():
+def test_without_credentials_the_hint_names_all_sources():
     with pytest.raises(InvalidInput, match=r"OSS_ACCESS_KEY_ID.*~/.ossutilconfig"):
         open_url("oss://examplebucket/key", region="cn-hangzhou")
 
 
-def test_credentials_that_only_ossutil_can_get_are_named(config):
+def test_the_error_names_a_mode_that_only_ossutil_supports(config):
     config("[default]\nmode=EcsRamRole\nregion=cn-hangzhou\n")
     with pytest.raises(InvalidInput, match="mode 'EcsRamRole'"):
         open_url("oss://examplebucket/key")
 
 
-def test_the_environment_goes_before_the_file(monkeypatch, config):
+def test_the_environment_takes_precedence_over_the_file(monkeypatch, config):
     config(CONFIG)
     assert keys_of(opened()) == "filesecret"
     monkeypatch.setenv("OSS_ACCESS_KEY_ID", "id")
     monkeypatch.setenv("OSS_ACCESS_KEY_SECRET", "environment")
     assert keys_of(opened()) == "environment"
-    assert keys_of(opened(credentials=PLACE["credentials"])) == "secret"
+    assert keys_of(opened(credentials=SETTINGS["credentials"])) == "secret"
 
 
-def test_a_profile_that_is_asked_for_goes_before_the_environment(monkeypatch, config):
+def test_an_explicit_profile_takes_precedence_over_the_environment(monkeypatch, config):
     monkeypatch.setenv("OSS_ACCESS_KEY_ID", "id")
     monkeypatch.setenv("OSS_ACCESS_KEY_SECRET", "environment")
     monkeypatch.setenv("OSS_REGION", "cn-hangzhou")
@@ -234,7 +239,7 @@ def test_a_profile_that_is_asked_for_goes_before_the_environment(monkeypatch, co
     assert (keys_of(backend), backend.region) == ("environment", "cn-hangzhou")
 
 
-def test_another_file_can_be_named(tmp_path):
+def test_another_file_can_be_given(tmp_path):
     path = tmp_path / "other"
     path.write_text(CONFIG)
     assert keys_of(opened(config_file=path)) == "filesecret"
@@ -242,15 +247,15 @@ def test_another_file_can_be_named(tmp_path):
 
 @pytest.fixture
 def unreadable(config, tmp_path):
-    """A configuration that can't be read, by anyone: root reads what it may not."""
+    """A configuration that can't be read, even by root."""
     (tmp_path / ".ossutilconfig").mkdir()
 
 
-SAID = {"OSS_ACCESS_KEY_ID": "id", "OSS_ACCESS_KEY_SECRET": "environment"}
+KEYS = {"OSS_ACCESS_KEY_ID": "id", "OSS_ACCESS_KEY_SECRET": "environment"}
 
 
 @pytest.mark.parametrize(
-    "place",
+    "where",
     [
         {"OSS_REGION": "cn-hangzhou"},
         {"OSS_ENDPOINT": HANGZHOU},
@@ -258,15 +263,15 @@ SAID = {"OSS_ACCESS_KEY_ID": "id", "OSS_ACCESS_KEY_SECRET": "environment"}
     ],
 )
 @pytest.mark.usefixtures("unreadable")
-def test_a_file_that_can_not_be_read_changes_nothing_where_all_is_said(monkeypatch, place):
-    for name, value in {**SAID, **place}.items():
+def test_an_unreadable_file_is_ignored_if_nothing_is_missing(monkeypatch, where):
+    for name, value in {**KEYS, **where}.items():
         monkeypatch.setenv(name, value)
-    backend = opened(**({"region": "cn-hangzhou"} if "OSS_REGION" not in place else {}))
+    backend = opened(**({"region": "cn-hangzhou"} if "OSS_REGION" not in where else {}))
     assert (keys_of(backend), backend.region) == ("environment", "cn-hangzhou")
 
 
-def test_a_file_is_not_opened_where_nothing_is_missing(monkeypatch):
-    for name, value in {**SAID, "OSS_REGION": "r-1", "OSS_ENDPOINT": GATE}.items():
+def test_the_file_is_not_read_if_nothing_is_missing(monkeypatch):
+    for name, value in {**KEYS, "OSS_REGION": "r-1", "OSS_ENDPOINT": GATE}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr("partwise.backends.oss.urls.read_configuration", lambda *_, **__: pytest.fail("it was read"))
     assert opened().region == "r-1"
@@ -278,27 +283,27 @@ def test_a_file_is_not_opened_where_nothing_is_missing(monkeypatch):
 
 @pytest.mark.parametrize("missing", ["OSS_REGION", "OSS_ACCESS_KEY_ID"])
 @pytest.mark.usefixtures("unreadable")
-def test_a_file_that_is_needed_and_can_not_be_read_is_an_error(monkeypatch, missing):
-    for name, value in {**SAID, "OSS_REGION": "cn-hangzhou"}.items():
+def test_an_unreadable_file_is_an_error_if_a_setting_is_missing(monkeypatch, missing):
+    for name, value in {**KEYS, "OSS_REGION": "cn-hangzhou"}.items():
         if name != missing:
             monkeypatch.setenv(name, value)
     with pytest.raises(InvalidInput, match="can't be read"):
         open_url("oss://examplebucket/key")
 
 
-def test_keys_in_the_file_that_can_not_be_used_concern_nobody_who_has_others(monkeypatch, config):
+def test_an_invalid_key_in_the_file_is_an_error_only_if_it_is_used(monkeypatch, config):
     config("[default]\naccess-key-id=a\naccess-key-secret=hunter2 hunter2\nregion=cn-beijing\n")
-    with pytest.raises(InvalidInput, match="the access_key_secret holds a space") as raised:
+    with pytest.raises(InvalidInput, match="the access_key_secret contains a space") as raised:
         open_url("oss://examplebucket/key")
     assert "hunter2" not in str(raised.value)
-    for name, value in SAID.items():
+    for name, value in KEYS.items():
         monkeypatch.setenv(name, value)
     assert (keys_of(opened()), opened().region) == ("environment", "cn-beijing")
 
 
-def test_a_broken_file_concerns_nobody_who_has_said_everything(config):
+def test_a_broken_file_is_an_error_only_if_it_is_needed(config):
     config("no configuration at all")
-    backend = opened(**PLACE, endpoint="oss-cn-hangzhou.aliyuncs.com")
+    backend = opened(**SETTINGS, endpoint="oss-cn-hangzhou.aliyuncs.com")
     assert backend.region == "cn-hangzhou"
     with pytest.raises(InvalidInput, match="not a configuration file of ossutil"):
         open_url("oss://examplebucket/key", region="cn-hangzhou")

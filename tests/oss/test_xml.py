@@ -1,4 +1,4 @@
-"""The XML of the protocol: what is written, what is read, what is refused."""
+"""The XML of OSS: the part list that is sent, the documents that are parsed, and those that are refused."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def parts_page(*parts: str, truncated: str = "false", more: str = "") -> bytes:
 
 
 def uploads_page(*uploads: str, truncated: str = "false", more: str = "") -> bytes:
-    inside = f"<IsTruncated>{truncated}</IsTruncated>{more}{''.join(uploads)}"
-    return f"<ListMultipartUploadsResult>{inside}</ListMultipartUploadsResult>".encode()
+    contents = f"<IsTruncated>{truncated}</IsTruncated>{more}{''.join(uploads)}"
+    return f"<ListMultipartUploadsResult>{contents}</ListMultipartUploadsResult>".encode()
 
 
-# --- written ---------------------------------------------------------------------------------------------------------
+# --- writing ---------------------------------------------------------------------------------------------------------
 
 
-def test_the_list_of_parts_is_as_the_official_clients_write_it(kit):
+def test_the_part_list_is_that_of_the_official_clients(kit):
     recorded = kit.recording("alibabacloud-oss-v2-fresh-3parts-v4")["requests"]
     answers = [dict(request["response"]["headers"]) for request in recorded[1:4]]
     parts = [UploadedPart(n, 1, answer["ETag"].strip('"')) for n, answer in enumerate(answers, 1)]
@@ -42,25 +42,25 @@ def test_the_list_of_parts_is_as_the_official_clients_write_it(kit):
 
 
 @given(st.text(st.characters(min_codepoint=0x21, exclude_categories=("Cs", "Cn", "Co")), min_size=1))
-def test_any_etag_comes_out_of_the_list_of_parts_as_it_went_in(etag):
+def test_any_etag_survives_in_the_part_list(etag):
     root = ET.fromstring(b"".join(xml.CompleteDocument([UploadedPart(7, 1, etag)])))
     assert ("7", f'"{etag}"') == (root.findtext("Part/PartNumber"), root.findtext("Part/ETag"))
 
 
 @pytest.mark.parametrize("count", [1, 700, 10_000])
-def test_a_long_list_of_parts_comes_in_pieces_with_the_length_and_the_md5_of_the_whole(count):
+def test_a_long_part_list_is_sent_in_chunks_with_the_length_and_md5_of_the_whole(count):
     document = xml.CompleteDocument([UploadedPart(n, 1, f"{n:032X}") for n in range(1, count + 1)])
-    pieces = list(document)
-    whole = b"".join(pieces)
+    chunks = list(document)
+    whole = b"".join(chunks)
 
     assert (document.length, document.md5) == (len(whole), base64.b64encode(hashlib.md5(whole).digest()).decode())
     assert [part.findtext("PartNumber") for part in ET.fromstring(whole)] == [str(n) for n in range(1, count + 1)]
-    assert all(65_536 < len(piece) < 66_000 for piece in pieces[:-1]), "a piece is 64 KiB and what its last part takes"
-    assert 0 < len(pieces[-1]) < 66_000
-    assert pieces == list(document), "it can be sent more than once"
+    assert all(65_536 < len(chunk) < 66_000 for chunk in chunks[:-1]), "a chunk ends with the part that exceeds 64 KiB"
+    assert 0 < len(chunks[-1]) < 66_000
+    assert chunks == list(document), "it can be sent more than once"
 
 
-# --- read ------------------------------------------------------------------------------------------------------------
+# --- parsing ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("namespace", ["", ' xmlns="http://doc.oss-cn-hangzhou.aliyuncs.com"', ' xmlns="urn:other"'])
@@ -85,12 +85,12 @@ def test_a_page_of_parts():
     assert page.next_marker == 3
 
 
-def test_the_last_page_has_no_marker_even_if_the_document_does():
+def test_the_last_page_has_no_marker_even_if_the_document_has_one():
     page = xml.parse_parts(parts_page(more="<NextPartNumberMarker>3</NextPartNumberMarker>"))
     assert (page.entries, page.next_marker) == ((), None)
 
 
-def test_a_page_of_uploads_is_decoded_as_it_says():
+def test_a_page_of_uploads_is_url_decoded_if_it_says_so():
     markers = "<NextKeyMarker>b%2F%E4%B8%AD</NextKeyMarker><NextUploadIdMarker>I%20</NextUploadIdMarker>"
     page = xml.parse_uploads(
         uploads_page(
@@ -101,43 +101,43 @@ def test_a_page_of_uploads_is_decoded_as_it_says():
     assert page.next_marker == ("b/中", "I%20")
 
 
-def test_a_page_of_uploads_that_is_not_encoded_is_taken_literally():
+def test_a_page_of_uploads_without_an_encoding_is_not_decoded():
     page = xml.parse_uploads(uploads_page(UPLOAD.format(" a%2Bb &amp; ", "I")))
     assert page.entries == (PendingUpload(" a%2Bb & ", "I", WHEN),)
 
 
-def test_all_that_an_error_says_is_kept():
-    said = xml.parse_error(b"<Error><Code> NoSuchKey\n</Code><Message>x</Message><Odd/><EC>1</EC></Error>")
-    assert said == {"Code": "NoSuchKey", "Message": "x", "Odd": "", "EC": "1"}
+def test_an_error_document_becomes_a_dict_of_its_elements():
+    elements = xml.parse_error_document(b"<Error><Code> NoSuchKey\n</Code><Message>x</Message><Odd/><EC>1</EC></Error>")
+    assert elements == {"Code": "NoSuchKey", "Message": "x", "Odd": "", "EC": "1"}
 
 
 @pytest.mark.parametrize(("text", "value"), [(None, None), ("", None), ("0", 0), ("18446744073709551615", 2**64 - 1)])
-def test_a_checksum_is_a_decimal(text, value):
-    assert value == xml.crc64_of(text)
+def test_a_checksum_is_decimal(text, value):
+    assert value == xml.parse_crc64(text)
 
 
 @pytest.mark.parametrize(
     "text", ["-1", "1.0", "0x1", "18446744073709551616", "1" * 21, "0" * 21, "9" * 5000, "abc", " 1", "\u0661"]
 )
-def test_what_is_no_checksum_is_refused(text):
+def test_an_invalid_checksum_is_assert_refused(text):
     with pytest.raises(BadDocument):
-        xml.crc64_of(text)
+        xml.parse_crc64(text)
 
 
-def test_the_last_page_is_known_however_it_is_written():
+def test_is_truncated_is_read_in_any_case_and_with_white_space():
     assert xml.parse_parts(parts_page(truncated=" False ")).next_marker is None
     more = "<NextPartNumberMarker> 7 </NextPartNumberMarker>"
     assert xml.parse_parts(parts_page(truncated="TRUE", more=more)).next_marker == 7
 
 
 @pytest.mark.parametrize(("etag", "bare"), [('"E"', "E"), ("E", "E"), (' "E" ', "E"), ('""', None), ("", None)])
-def test_an_etag_comes_without_its_quotes(etag, bare):
-    assert xml.bare_etag(etag) == bare
+def test_an_etag_is_returned_without_quotes(etag, bare):
+    assert xml.parse_etag(etag) == bare
 
 
-@pytest.mark.parametrize(("size", "read"), [("5368709120", 5_368_709_120), ("0" * 20, 0)])
-def test_a_number_has_twenty_digits_at_most(size, read):
-    assert xml.parse_parts(parts_page(PART.format(1, "E", 1, size))).entries[0].size == read
+@pytest.mark.parametrize(("size", "value"), [("5368709120", 5_368_709_120), ("0" * 20, 0)])
+def test_a_number_has_at_most_twenty_digits(size, value):
+    assert xml.parse_parts(parts_page(PART.format(1, "E", 1, size))).entries[0].size == value
     for longer in ("0" * 21, "9" * 5000):
         with pytest.raises(BadDocument, match="its Size is"):
             xml.parse_parts(parts_page(PART.format(1, "E", 1, longer)))
@@ -179,7 +179,7 @@ def test_a_document_type_is_refused_in_any_encoding(text, encoding):
         b"\x00",
     ],
 )
-def test_what_is_no_answer_to_an_initiate_is_refused(data):
+def test_an_invalid_response_to_initiate_is_assert_refused(data):
     with pytest.raises(BadDocument):
         xml.parse_initiated(data)
 
@@ -199,7 +199,7 @@ def test_what_is_no_answer_to_an_initiate_is_refused(data):
         parts_page("<Part/>"),
     ],
 )
-def test_what_is_no_page_of_parts_is_refused(data):
+def test_an_invalid_page_of_parts_is_assert_refused(data):
     with pytest.raises(BadDocument):
         xml.parse_parts(data)
 
@@ -215,22 +215,22 @@ def test_what_is_no_page_of_parts_is_refused(data):
         uploads_page(UPLOAD.format("%FF", "I"), more="<EncodingType>url</EncodingType>"),
     ],
 )
-def test_what_is_no_page_of_uploads_is_refused(data):
+def test_an_invalid_page_of_uploads_is_assert_refused(data):
     with pytest.raises(BadDocument):
         xml.parse_uploads(data)
 
 
 @given(st.binary(max_size=200))
-def test_any_bytes_are_read_or_refused(data):
-    for parse in (xml.parse_initiated, xml.parse_parts, xml.parse_uploads, xml.parse_error):
+def test_arbitrary_bytes_are_assert_refused(data):
+    for parse in (xml.parse_initiated, xml.parse_parts, xml.parse_uploads, xml.parse_error_document):
         with pytest.raises(BadDocument):
             parse(data)
 
 
-# --- bounded ---------------------------------------------------------------------------------------------------------
+# --- limits ----------------------------------------------------------------------------------------------------------
 
 
-def refused(parse, data: bytes, why: str) -> None:
+def assert_refused(parse, data: bytes, why: str) -> None:
     tracemalloc.start()
     with pytest.raises(BadDocument, match=why):
         parse(data)
@@ -256,21 +256,23 @@ def refused(parse, data: bytes, why: str) -> None:
         ("<Part><PartNumber>1</PartNumber><ETag>E</ETag><Size>1000000000000001</Size></Part>", "Size is not a number"),
     ],
 )
-def test_a_document_beyond_all_bounds_is_refused_and_costs_little(inside, why):
-    refused(xml.parse_parts, parts_page(more=inside), why)
+def test_a_document_beyond_a_limit_is_refused_with_little_memory(inside, why):
+    assert_refused(xml.parse_parts, parts_page(more=inside), why)
 
 
 @pytest.mark.parametrize("number", ["1" * 4400, "-1", "+1", "1_0", " ", "\u0661\u0662", "1e3", "NaN", "0x1", "10001"])
-def test_a_part_number_is_of_plain_digits_within_bounds(number):
-    refused(xml.parse_parts, parts_page(PART.format(number, "E", 1, 1)), "PartNumber is not a number up to 10000")
+def test_a_part_number_consists_of_digits_within_limits(number):
+    assert_refused(
+        xml.parse_parts, parts_page(PART.format(number, "E", 1, 1)), "PartNumber is not a number up to 10000"
+    )
 
 
 @pytest.mark.parametrize("size", ["1" * 4400, "-1", "1_0", "\u0661", "1e3", "inf", str(10**15 + 1)])
-def test_a_size_is_of_plain_digits_within_bounds(size):
-    refused(xml.parse_parts, parts_page(PART.format(1, "E", 1, size)), "Size is not a number up to")
+def test_a_size_consists_of_digits_within_limits(size):
+    assert_refused(xml.parse_parts, parts_page(PART.format(1, "E", 1, size)), "Size is not a number up to")
 
 
-def test_what_is_just_within_bounds_is_read():
+def test_documents_at_the_limits_are_accepted():
     page = xml.parse_parts(parts_page(*[PART.format(n, "E" * 1024, 1, 10**15) for n in range(9001, 10_001)]))
     assert (len(page.entries), page.entries[-1].part_number, page.entries[-1].size) == (1000, 10_000, 10**15)
     for more in ("<a>" * 15 + "</a>" * 15, '<a b=""/>' * 16, f"<{'a' * 4094}/>", "<a/>" * 99_990):
@@ -284,15 +286,15 @@ def test_what_is_just_within_bounds_is_read():
 
 
 @pytest.mark.parametrize(("key", "upload_id"), [("k" * 1025, "I"), ("\u4e2d" * 342, "I"), ("k", "I" * 1025)])
-def test_a_key_or_an_upload_id_that_can_not_be_one_is_refused(key, upload_id):
-    refused(xml.parse_uploads, uploads_page(UPLOAD.format(key, upload_id)), "has more than 1024")
+def test_a_key_or_an_upload_id_that_is_too_long_is_assert_refused(key, upload_id):
+    assert_refused(xml.parse_uploads, uploads_page(UPLOAD.format(key, upload_id)), "has more than 1024")
     marker = f"<NextKeyMarker>{key}</NextKeyMarker><NextUploadIdMarker>{upload_id}</NextUploadIdMarker>"
-    refused(xml.parse_uploads, uploads_page(truncated="true", more=marker), "has more than 1024")
+    assert_refused(xml.parse_uploads, uploads_page(truncated="true", more=marker), "has more than 1024")
 
 
-def test_an_upload_id_without_end_is_refused():
+def test_the_length_of_a_new_upload_id_is_limited():
     document = f"<InitiateMultipartUploadResult><UploadId>{'I' * 1025}</UploadId></InitiateMultipartUploadResult>"
-    refused(xml.parse_initiated, document.encode(), "UploadId has more than 1024")
+    assert_refused(xml.parse_initiated, document.encode(), "UploadId has more than 1024")
 
 
 @given(
@@ -309,9 +311,9 @@ def test_an_upload_id_without_end_is_refused():
     ),
     st.sampled_from(["ListPartsResult", "ListMultipartUploadsResult", "InitiateMultipartUploadResult", "Error"]),
 )
-def test_any_document_is_read_or_refused(inside, root):
+def test_an_arbitrary_document_is_read_or_assert_refused(inside, root):
     data = f"<{root}><IsTruncated>false</IsTruncated>{inside}</{root}>".encode()
-    for parse in (xml.parse_initiated, xml.parse_parts, xml.parse_uploads, xml.parse_error):
+    for parse in (xml.parse_initiated, xml.parse_parts, xml.parse_uploads, xml.parse_error_document):
         with contextlib.suppress(BadDocument):
             parse(data)
 
@@ -330,8 +332,8 @@ def test_any_document_is_read_or_refused(inside, root):
         ('W/""', None),
     ],
 )
-def test_an_etag_that_was_marked_as_weak_on_the_way_is_the_services(written, bare):
-    assert xml.bare_etag(written) == bare
+def test_the_mark_of_a_weak_etag_is_removed(written, bare):
+    assert xml.parse_etag(written) == bare
     if bare is not None:
         listed = xml.parse_parts(parts_page(PART.format(1, written.replace('"', "&quot;"), 1, 1)))
         assert listed.entries[0].etag == bare

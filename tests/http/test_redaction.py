@@ -1,4 +1,4 @@
-"""What a server repeats of the secrets of a request is masked, however it writes it."""
+"""Secrets that a server repeats are masked, in whatever form."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from partwise.backends.oss.redaction import contains, redacted
+from partwise.backends._http.redaction import contains, redact
 
 TOKEN = "STS.testtoken/with+chars=and==padding"
 SECRET = "hunter2SecretKeyOfThirtyLetter"
@@ -43,9 +43,9 @@ WRITTEN = {
 
 @pytest.mark.parametrize("secret", SECRETS)
 @pytest.mark.parametrize("written", WRITTEN.values(), ids=WRITTEN)
-def test_a_secret_is_masked_however_it_is_written(secret, written):
+def test_a_secret_is_masked_in_every_form(secret, written):
     form = written(secret)
-    shown = redacted(f"before <{form}> after", SECRETS)
+    shown = redact(f"before <{form}> after", SECRETS)
 
     assert shown.startswith("before <")
     assert shown.endswith("> after")
@@ -53,32 +53,32 @@ def test_a_secret_is_masked_however_it_is_written(secret, written):
     assert not any(form[at : at + 12] in shown for at in range(len(form) - 11))
 
 
-def test_what_stands_around_a_secret_stays():
-    assert redacted(f"a{SECRET}b{TOKEN}{SECRET} c", SECRETS) == "a***b****** c"
+def test_the_text_around_a_secret_is_kept():
+    assert redact(f"a{SECRET}b{TOKEN}{SECRET} c", SECRETS) == "a***b****** c"
 
 
 @given(st.text(string.ascii_letters + string.digits + "+/=.", min_size=12, max_size=60), st.text(), st.text())
-def test_no_part_of_a_secret_that_is_recognisable_is_left(secret, before, after):
-    shown = redacted(f"{before}{secret}{after}", [secret])
+def test_no_recognisable_part_of_a_secret_remains(secret, before, after):
+    shown = redact(f"{before}{secret}{after}", [secret])
     assert not any(secret[at : at + 12] in shown for at in range(len(secret) - 11))
 
 
 @given(st.text(max_size=80))
-def test_a_text_without_a_secret_is_left_as_it_is(text):
+def test_a_text_without_a_secret_is_unchanged(text):
     if "token" not in text.lower():
-        assert redacted(text, SECRETS) == text
+        assert redact(text, SECRETS) == text
 
 
-def test_a_short_secret_is_masked_as_a_whole_and_one_of_a_test_is_not():
-    assert redacted("hunter2 Hunter2", ["hunter2"]) == "*** Hunter2"
-    assert redacted("Words", ["o", "abc", ""]) == "Words"
+def test_a_short_secret_is_masked_only_as_a_whole_and_one_below_four_characters_never():
+    assert redact("hunter2 Hunter2", ["hunter2"]) == "*** Hunter2"
+    assert redact("Words", ["o", "abc", ""]) == "Words"
 
 
-def test_the_token_of_another_request_is_masked_by_its_name():
-    assert redacted("x-oss-security-token:abc\n/b", ()) == "x-oss-security-token:***\n/b"
+def test_a_security_token_is_masked_by_its_name_even_if_it_is_unknown():
+    assert redact("x-oss-security-token:abc\n/b", ()) == "x-oss-security-token:***\n/b"
 
 
 @pytest.mark.parametrize("written", ["as it is", "quoted in a path", "in base64", "in hexadecimal"])
-def test_a_whole_secret_is_found_in_bytes(written):
+def test_a_whole_secret_in_one_of_its_forms_is_found_in_bytes(written):
     assert contains(b"x" * 100_000 + WRITTEN[written](TOKEN).encode(), SECRETS)
     assert not contains(b"x" * 100_000 + TOKEN[:10].encode(), SECRETS)

@@ -1,4 +1,4 @@
-"""One exchange of HTTP/1.1: heads that are sent, answers that are read, with limits on all of it."""
+"""HTTP/1.1 messages: building the heads of requests, and reading responses with limits."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from partwise.backends._http.http1 import (
     BODY_BYTES_MAX,
     HEAD_BYTES_MAX,
     HEADERS_MAX,
-    Answer,
-    BadAnswer,
     NotHTTP,
-    TooLong,
-    read_answer,
+    ProtocolError,
+    Response,
+    ResponseTooLarge,
+    read_response,
     request_head,
 )
 
 
 class Wire:
-    """A connection that gives its bytes in pieces, and then ends."""
+    """A connection that returns its bytes in pieces, and then ends."""
 
     def __init__(self, data: bytes, piece: int = 65536) -> None:
         self.data, self.piece = data, piece
@@ -34,8 +34,8 @@ class Wire:
         return taken
 
 
-def read(data: bytes, method: str = "PUT", piece: int = 65536) -> tuple[Answer, bool]:
-    return read_answer(Wire(data, piece), method)
+def read(data: bytes, method: str = "PUT", piece: int = 65536) -> tuple[Response, bool]:
+    return read_response(Wire(data, piece), method)
 
 
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -43,12 +43,12 @@ OK = b"HTTP/1.1 200 OK\r\n"
 # --- requests --------------------------------------------------------------------------------------------------------
 
 
-def test_a_head_with_a_body_to_come():
+def test_the_head_of_a_request_with_a_body():
     head = request_head("PUT", "/k?a=b", "Host: h\r\n", {"x-a": "1"}, 5)
     assert head == b"PUT /k?a=b HTTP/1.1\r\nHost: h\r\nx-a: 1\r\nContent-Length: 5\r\n\r\n"
 
 
-def test_a_head_without_a_body():
+def test_the_head_of_a_request_without_a_body():
     assert request_head("GET", "/", "Host: h\r\n", {}, None) == b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
 
 
@@ -69,7 +69,7 @@ def test_a_line_end_in_the_target_is_refused():
         request_head("GET", "/ HTTP/1.1\r\nx: y", "", {}, None)
 
 
-# --- answers ---------------------------------------------------------------------------------------------------------
+# --- responses -------------------------------------------------------------------------------------------------------
 
 GOOD = [
     (OK + b"Content-Length: 0\r\n\r\n", "PUT", b"", True),
@@ -95,26 +95,26 @@ GOOD = [
 
 @pytest.mark.parametrize("piece", [1, 2, 7, 65536])
 @pytest.mark.parametrize(("data", "method", "body", "reusable"), GOOD)
-def test_an_answer_is_read_however_it_arrives(data, method, body, reusable, piece):
-    answer, again = read(data, method, piece)
-    assert (body, reusable) == (answer.body, again)
+def test_a_response_is_read_whatever_the_size_of_the_pieces(data, method, body, reusable, piece):
+    response, found_reusable = read(data, method, piece)
+    assert (body, reusable) == (response.body, found_reusable)
 
 
-def test_a_connection_on_which_more_came_than_was_asked_for_is_not_used_again():
+def test_a_connection_with_surplus_data_is_not_reused():
     assert read(OK + b"Content-Length: 3\r\n\r\nabcHTTP/1.1 200 OK\r\n", "GET") == (
-        Answer(200, {"content-length": "3"}, b"abc"),
+        Response(200, {"content-length": "3"}, b"abc"),
         False,
     )
 
 
-def test_headers_are_found_by_lower_case_name():
-    answer, _ = read(OK + b'ETag: "x"\r\nX-A: 1\r\nx-a: 2\r\nContent-Length: 0\r\n\r\n')
-    assert answer.headers == {"etag": '"x"', "x-a": "1, 2", "content-length": "0"}
+def test_header_names_are_lower_case_and_repeated_values_are_joined():
+    response, _ = read(OK + b'ETag: "x"\r\nX-A: 1\r\nx-a: 2\r\nContent-Length: 0\r\n\r\n')
+    assert response.headers == {"etag": '"x"', "x-a": "1, 2", "content-length": "0"}
 
 
 def test_a_header_may_be_latin_1():
-    answer, _ = read(OK + b"x-oss-meta-a: \xfc\r\nContent-Length: 0\r\n\r\n")
-    assert answer.headers["x-oss-meta-a"] == "ü"
+    response, _ = read(OK + b"x-oss-meta-a: \xfc\r\nContent-Length: 0\r\n\r\n")
+    assert response.headers["x-oss-meta-a"] == "ü"
 
 
 BAD = [
@@ -153,13 +153,13 @@ BAD = [
 
 @pytest.mark.parametrize("piece", [1, 65536])
 @pytest.mark.parametrize("data", BAD)
-def test_what_is_no_answer_is_refused(data, piece):
-    with pytest.raises(BadAnswer):
+def test_an_invalid_response_is_refused(data, piece):
+    with pytest.raises(ProtocolError):
         read(data, "GET", piece)
 
 
 class Endless:
-    """A connection that never stops."""
+    """A connection that never ends."""
 
     def __init__(self, start: bytes, fill: bytes) -> None:
         self.waiting, self.fill, self.given = start, fill, 0
@@ -187,49 +187,49 @@ class Endless:
         (OK + b"Transfer-Encoding: chunked\r\n\r\n0\r\n", b"a: b\r\n"),
     ],
 )
-def test_an_answer_without_end_is_cut_off(start, fill):
+def test_an_endless_response_is_refused_at_a_limit(start, fill):
     wire = Endless(start, fill)
-    with pytest.raises(TooLong):
-        read_answer(wire, "GET")
+    with pytest.raises(ResponseTooLarge):
+        read_response(wire, "GET")
     assert wire.given <= BODY_BYTES_MAX + 16 * HEAD_BYTES_MAX
 
 
-def test_interim_answers_without_end_are_cut_off():
-    with pytest.raises(BadAnswer):
-        read_answer(Endless(b"", b"HTTP/1.1 100 Continue\r\n\r\n"), "PUT")
+def test_endless_1xx_responses_are_refused():
+    with pytest.raises(ProtocolError):
+        read_response(Endless(b"", b"HTTP/1.1 100 Continue\r\n\r\n"), "PUT")
 
 
 @given(st.binary(max_size=300), st.integers(1, 50))
-def test_any_bytes_are_read_or_refused(data, piece):
+def test_arbitrary_bytes_are_read_or_refused(data, piece):
     for method in ("HEAD", "GET"):
         for prefix in (b"", OK, OK + b"Transfer-Encoding: chunked\r\n\r\n"):
             try:
-                answer, _ = read(prefix + data, method, piece)
-            except BadAnswer:
+                response, _ = read(prefix + data, method, piece)
+            except ProtocolError:
                 continue
-            assert isinstance(answer.body, bytes)
+            assert isinstance(response.body, bytes)
 
 
 @given(st.binary(max_size=2000), st.integers(1, 300), st.lists(st.integers(1, 400), max_size=8))
-def test_a_body_comes_out_as_it_went_in(body, piece, cuts):
+def test_a_body_is_read_unchanged_by_either_framing(body, piece, cuts):
     chunks, rest = [], body
     for cut in cuts:
         chunks.append(rest[:cut])
         rest = rest[cut:]
     chunked = b"".join(b"%x\r\n%b\r\n" % (len(c), c) for c in [*chunks, rest] if c) + b"0\r\n\r\n"
     for framed in (b"Content-Length: %d\r\n\r\n" % len(body) + body, b"Transfer-Encoding: chunked\r\n\r\n" + chunked):
-        answer, reusable = read(OK + framed, "GET", piece)
-        assert (body, True) == (answer.body, reusable)
+        response, reusable = read(OK + framed, "GET", piece)
+        assert (body, True) == (response.body, reusable)
 
 
 @pytest.mark.parametrize(("count", "fits"), [(256, True), (257, False)])
-def test_an_answer_has_a_limited_number_of_headers(count, fits):
+def test_the_number_of_headers_is_limited(count, fits):
     assert HEADERS_MAX == 256
     data = OK + b"".join(b"x-%d: 1\r\n" % n for n in range(count - 1)) + b"Content-Length: 0\r\n\r\n"
     if fits:
         assert len(read(data)[0].headers) == count
         return
-    with pytest.raises(TooLong, match="headers"):
+    with pytest.raises(ResponseTooLarge, match="headers"):
         read(data)
 
 
@@ -240,7 +240,7 @@ def test_an_answer_has_a_limited_number_of_headers(count, fits):
         (OK + b"\r\n", b"x"),
     ],
 )
-def test_an_answer_takes_memory_for_its_bytes_however_few_arrive_at_a_time(start, fill):
+def test_memory_is_proportional_to_the_bytes_even_if_they_arrive_one_by_one(start, fill):
     class Dripping:
         def __init__(self):
             self.pieces = iter([start])
@@ -254,8 +254,8 @@ def test_an_answer_takes_memory_for_its_bytes_however_few_arrive_at_a_time(start
             return fill[:most] if self.left > 0 else b""
 
     tracemalloc.start()
-    with contextlib.suppress(BadAnswer):
-        read_answer(Dripping(), "GET")
+    with contextlib.suppress(ProtocolError):
+        read_response(Dripping(), "GET")
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 500_000
@@ -263,20 +263,20 @@ def test_an_answer_takes_memory_for_its_bytes_however_few_arrive_at_a_time(start
 
 @pytest.mark.parametrize("piece", [1, 65536])
 @pytest.mark.parametrize("data", [b"SSH-2.0-OpenSSH_9.6\r\n", b"\x15\x03\x01\x00\x02\x02\x28", b"HTTPX", b"\r\n", b"h"])
-def test_what_does_not_begin_as_http_is_known_at_once(data, piece):
-    """Without a blank line to come, which other protocols do not send."""
+def test_another_protocol_is_recognised_by_its_first_bytes(data, piece):
+    """The blank line that ends a head may never come: other protocols do not send one."""
     with pytest.raises(NotHTTP, match="is not HTTP"):
         read(data, piece=piece)
 
 
 @pytest.mark.parametrize("data", [b"H", b"HTTP", b"HTTP/", b"HTTP/1.1 200"])
-def test_an_answer_that_ends_at_its_beginning_is_cut_short_and_not_something_else(data):
-    with pytest.raises(BadAnswer) as raised:
+def test_a_response_that_is_truncated_in_its_first_line_is_not_another_protocol(data):
+    with pytest.raises(ProtocolError) as raised:
         read(data)
     assert not isinstance(raised.value, NotHTTP)
 
 
-def test_no_more_of_an_answer_is_shown_than_tells_what_is_spoken_there():
+def test_messages_show_only_the_first_bytes_of_an_invalid_response():
     secret = b"hunter2-and-more-of-it"
     for data in (
         secret,
@@ -286,42 +286,42 @@ def test_no_more_of_an_answer_is_shown_than_tells_what_is_spoken_there():
         OK + b"Transfer-Encoding: chunked\r\n\r\n" + secret + b"\r\n",
         OK + b"Transfer-Encoding: " + secret + b"\r\n\r\n",
     ):
-        with pytest.raises(BadAnswer) as raised:
+        with pytest.raises(ProtocolError) as raised:
             read(data, "GET")
         assert "hunter2-and" not in str(raised.value)
 
 
-@pytest.mark.parametrize(("more", "in_order"), [(b"", True), (b"x", False)])
-def test_a_tunnel_has_no_body_however_its_opening_is_framed(more, in_order):
+@pytest.mark.parametrize(("surplus", "drained"), [(b"", True), (b"x", False)])
+def test_a_response_that_opens_a_tunnel_has_no_body_whatever_its_framing_headers(surplus, drained):
     opened = b"HTTP/1.1 200 Connection established\r\nTransfer-Encoding: chunked\r\n\r\n"
-    assert read(opened + more, "CONNECT") == (Answer(200, {"transfer-encoding": "chunked"}, b""), in_order)
+    assert read(opened + surplus, "CONNECT") == (Response(200, {"transfer-encoding": "chunked"}, b""), drained)
 
 
-def test_a_tunnel_that_is_refused_has_a_body():
+def test_a_response_that_refuses_a_tunnel_has_a_body():
     assert read(b"HTTP/1.1 407 No\r\nContent-Length: 2\r\n\r\nno", "CONNECT")[0].body == b"no"
 
 
 @pytest.mark.parametrize(("interim", "fits"), [(7, True), (8, False)])
-def test_seven_interim_answers_may_come_before_the_answer(interim, fits):
+def test_seven_1xx_responses_may_precede_the_response(interim, fits):
     data = b"HTTP/1.1 100 Continue\r\n\r\n" * interim + OK + b"Content-Length: 0\r\n\r\n"
-    with contextlib.nullcontext() if fits else pytest.raises(BadAnswer, match="interim"):
+    with contextlib.nullcontext() if fits else pytest.raises(ProtocolError, match="too many 1xx"):
         assert read(data)[0].status == 200
 
 
 @pytest.mark.parametrize(("more", "fits"), [(0, True), (1, False)])
-def test_an_answer_has_a_body_of_eight_mebibytes_at_most(more, fits):
+def test_the_body_is_limited_to_eight_mebibytes(more, fits):
     body = bytes(8 * 1024 * 1024 + more)
     for framed in (
         b"Content-Length: %d\r\n\r\n" % len(body) + body,
         b"\r\n" + body,
     ):
-        with contextlib.nullcontext() if fits else pytest.raises(TooLong):
+        with contextlib.nullcontext() if fits else pytest.raises(ResponseTooLarge):
             assert len(read(OK + framed, "GET")[0].body) == len(body)
 
 
 @pytest.mark.parametrize(("size", "fits"), [(60_000, True), (140_000, False)])
-def test_a_head_has_64_kibibytes_at_most(size, fits):
-    """... and what arrived with its last byte."""
+def test_the_head_is_limited_to_64_kibibytes(size, fits):
+    """The limit is checked per piece received, so a head may exceed it by what arrived with its last byte."""
     data = OK + b"a: " + b"x" * size + b"\r\nContent-Length: 0\r\n\r\n"
-    with contextlib.nullcontext() if fits else pytest.raises(TooLong):
+    with contextlib.nullcontext() if fits else pytest.raises(ResponseTooLarge):
         assert len(read(data)[0].headers["a"]) == size

@@ -1,4 +1,4 @@
-"""Which proxy requests go through: the one that was given, or the environment's, as curl reads it."""
+"""Which proxy requests go through: the one that was set, or that of the environment, as curl reads it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ HOST = "examplebucket.oss-cn-hangzhou.aliyuncs.com"
         ("user:p%40ss@proxy:1", "proxy", 1, "Basic dXNlcjpwQHNz"),
     ],
 )
-def test_a_proxy_is_given_by_a_url(url, host, port, authorization):
+def test_a_proxy_is_parsed_from_a_url(url, host, port, authorization):
     proxy = Proxy.parse(url)
     assert (proxy.host, proxy.port, proxy.authorization) == (host, port, authorization)
 
@@ -53,23 +53,23 @@ def test_a_proxy_is_given_by_a_url(url, host, port, authorization):
         "ftp://u:hunter2@h:1",
     ],
 )
-def test_what_can_not_be_a_proxy_is_refused_without_being_shown(url):
-    with pytest.raises(InvalidInput, match="a proxy is given as http://host:port") as raised:
+def test_an_invalid_proxy_is_refused_and_not_shown(url):
+    with pytest.raises(InvalidInput, match="proxy='http://host:port'") as raised:
         Proxy.parse(url, "HTTPS_PROXY")
-    assert str(raised.value).startswith("HTTPS_PROXY can't be used")
+    assert str(raised.value).startswith("the proxy in the environment variable HTTPS_PROXY is invalid")
     assert "hunter2" not in "".join(traceback.format_exception(raised.value))
     assert raised.value.__cause__ is None
     assert "hunter2" not in repr(raised.value.__context__)
 
 
 @pytest.mark.parametrize("scheme", ["https", "socks4", "socks5", "socks5h"])
-def test_a_proxy_of_another_kind_is_named_as_not_supported(scheme):
-    with pytest.raises(InvalidInput, match=f"{scheme}:// are not supported"):
+def test_other_kinds_of_proxies_are_not_supported(scheme):
+    with pytest.raises(InvalidInput, match=f"{scheme}:// proxies are not supported"):
         Proxy.parse(f"{scheme}://h:1")
 
 
 @given(st.text(max_size=60))
-def test_any_text_is_a_proxy_or_refused(text):
+def test_arbitrary_text_is_a_proxy_or_refused(text):
     for url in (text, f"http://{text}", f"http://user:{text}@host:1"):
         try:
             proxy = Proxy.parse(url)
@@ -79,11 +79,11 @@ def test_any_text_is_a_proxy_or_refused(text):
         assert 1 <= proxy.port <= 65535
 
 
-def test_a_password_that_is_not_utf_8_is_sent_as_the_bytes_that_the_environment_had():
+def test_a_password_that_is_not_utf_8_is_sent_byte_for_byte():
     assert Proxy.parse("http://u:\udcff@h:1").authorization == "Basic dTr/"
 
 
-def test_no_password_is_in_a_repr():
+def test_the_repr_does_not_contain_the_password():
     proxy = Proxy.parse("http://user:hunter2@host:1")
     assert proxy.authorization is not None
     assert "hunter2" not in repr(proxy)
@@ -96,11 +96,11 @@ def test_no_password_is_in_a_repr():
 
 def named(environment, scheme="https", host=HOST):
     proxy = environment_proxy(scheme, host, environment)
-    return None if proxy is None else (proxy.host, proxy.source)
+    return None if proxy is None else (proxy.host, proxy.variable)
 
 
 @pytest.mark.parametrize(
-    ("scheme", "environment", "found"),
+    ("scheme", "environment", "expected"),
     [
         ("https", {}, None),
         ("https", {"https_proxy": "http://a:1"}, ("a", "https_proxy")),
@@ -110,7 +110,7 @@ def named(environment, scheme="https", host=HOST):
         ("https", {"http_proxy": "http://a:1"}, None),
         ("http", {"http_proxy": "http://a:1"}, ("a", "http_proxy")),
         ("http", {"https_proxy": "http://a:1"}, None),
-        # A web server makes it of what its client sends.
+        # A CGI server sets it from a header of its client.
         ("http", {"HTTP_PROXY": "http://a:1"}, None),
         ("https", {"all_proxy": "http://a:1"}, ("a", "all_proxy")),
         ("http", {"ALL_PROXY": "a:1"}, ("a", "ALL_PROXY")),
@@ -118,17 +118,17 @@ def named(environment, scheme="https", host=HOST):
         ("https", {"https_proxy": "http://a:1", "all_proxy": "http://b:1"}, ("a", "https_proxy")),
     ],
 )
-def test_the_environment_names_a_proxy_as_for_curl(scheme, environment, found):
-    assert named(environment, scheme) == found
+def test_the_variables_are_read_as_by_curl(scheme, environment, expected):
+    assert named(environment, scheme) == expected
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST.", "a.localhost", "127.0.0.1", "127.8.9.10", "::1"])
-def test_this_machine_is_reached_without_the_environments_proxy(host):
+def test_this_machine_is_reached_directly(host):
     assert named({"all_proxy": "http://a:1"}, host=host) is None
 
 
 @pytest.mark.parametrize(
-    ("exceptions", "host", "spared"),
+    ("exceptions", "host", "direct"),
     [
         ("*", HOST, True),
         (" * ", HOST, True),
@@ -161,20 +161,20 @@ def test_this_machine_is_reached_without_the_environments_proxy(host):
     ],
 )
 @pytest.mark.parametrize("name", ["no_proxy", "NO_PROXY"])
-def test_hosts_are_spared_as_curl_spares_them(name, exceptions, host, spared):
-    assert (named({"https_proxy": "http://a:1", name: exceptions}, host=host) is None) is spared
+def test_exceptions_are_matched_as_by_curl(name, exceptions, host, direct):
+    assert (named({"https_proxy": "http://a:1", name: exceptions}, host=host) is None) is direct
 
 
-def test_the_exceptions_in_lower_case_go_before_those_in_upper_case():
+def test_no_proxy_in_lower_case_takes_precedence():
     environment = {"https_proxy": "http://a:1", "no_proxy": "other.com", "NO_PROXY": "*"}
     assert named(environment) == ("a", "https_proxy")
 
 
-def test_a_proxy_that_is_not_asked_is_not_looked_at():
+def test_a_proxy_that_is_not_used_is_not_validated():
     assert named({"https_proxy": "socks5://h:1"}, host="localhost") is None
     assert named({"https_proxy": "socks5://h:1", "no_proxy": "*"}) is None
 
 
 @given(st.text(max_size=40), st.text(max_size=40))
-def test_any_exceptions_are_read(exceptions, host):
+def test_arbitrary_exceptions_are_accepted(exceptions, host):
     environment_proxy("https", host or "h", {"https_proxy": "http://a:1", "no_proxy": exceptions})

@@ -1,4 +1,4 @@
-"""TLS over a socket: nothing goes in the clear, to nobody but who was meant, and its ends are those of a socket."""
+"""TLS over a socket: everything is encrypted, the server is verified, and the methods behave like those of a socket."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from queue import SimpleQueue
 
 import pytest
 
-from partwise.backends._http.timeouts import SILENCE, limit_silence
+from partwise.backends._http.timeouts import TIMEOUT_ERRORS, set_timeout
 from partwise.backends._http.tls_pump import TLSSocket, tls_context
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -19,11 +19,11 @@ pytestmark = pytest.mark.filterwarnings("error")
 
 class Server:
     """
-    The other end of a connection, in a thread of its own, that does what it is told; what comes of it is in `outcome`.
+    The other end of a connection, in a thread; the result of its script is in `outcome`.
 
     Args:
         certificate: its certificate and key.
-        talk: what it does with its TLS socket; with the bare one if there is no certificate.
+        talk: its script, called with its TLS socket, or with the plain socket without a certificate.
     """
 
     def __init__(self, certificate, talk):
@@ -58,7 +58,7 @@ class Server:
 
 @pytest.fixture
 def serve(certificate):
-    """Makes servers that do what they are told."""
+    """A function that starts a server with a script."""
     made = []
 
     def make(talk, certificate=certificate):
@@ -72,7 +72,7 @@ def serve(certificate):
 
 @pytest.fixture
 def trusting(certificate):
-    """A context that trusts the certificate of these tests."""
+    """A context that trusts the certificate of the server."""
     return tls_context(str(certificate[0]))
 
 
@@ -86,7 +86,7 @@ def read_all(sock, size):
 
 
 @pytest.mark.parametrize("sizes", [[1], [0, 5, 0], [100, 16_384], [3_000_000], [700, 1 << 19, 1, (1 << 20) + 1]])
-def test_what_is_sent_arrives_and_so_does_the_answer(serve, trusting, sizes):
+def test_data_arrives_in_both_directions(serve, trusting, sizes):
     buffers = [os.urandom(size) for size in sizes]
 
     def echo(sock):
@@ -101,8 +101,8 @@ def test_what_is_sent_arrives_and_so_does_the_answer(serve, trusting, sizes):
     assert read_all(tls, sum(sizes)) == b"".join(buffers) == server.outcome.get(timeout=30)
 
 
-def test_nothing_goes_in_the_clear(serve, trusting):
-    """What crosses the wire is looked at there; and there is no method of a bare socket that would send it so."""
+def test_everything_is_encrypted(serve, trusting):
+    """The wire is recorded; and the methods of a socket that would send plain data do not exist."""
     secret, wire = b"a secret of thirty-two characters", []
 
     class Tapped:
@@ -125,18 +125,18 @@ def test_nothing_goes_in_the_clear(serve, trusting):
     tls.sendmsg([secret, memoryview(secret)])
 
     assert server.outcome.get(timeout=30) == 3 * secret
-    assert len(wire) == 4, "two steps of the handshake, and each call that sends is one"
+    assert len(wire) == 4, "two steps of the handshake, and one for each call that sends"
     assert not any(secret[:8] in piece for piece in wire)
     assert not any(hasattr(tls, name) for name in ("send", "sendto", "sendfile", "makefile", "recv_into", "dup"))
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.1."])
-def test_the_server_must_be_the_one_that_was_meant(serve, trusting, host):
+def test_a_certificate_for_the_host_is_accepted(serve, trusting, host):
     TLSSocket(serve(lambda sock: sock.recv(1)).ours, trusting, host).close()
 
 
 @pytest.mark.parametrize("host", ["127.0.0.2", "localhost", "examplebucket.oss-cn-hangzhou.aliyuncs.com"])
-def test_any_other_is_refused_and_told_so(serve, trusting, host):
+def test_a_certificate_for_another_host_is_refused_with_an_alert(serve, trusting, host):
     server = serve(lambda sock: sock.recv(1))
     with pytest.raises(ssl.SSLCertVerificationError):
         TLSSocket(server.ours, trusting, host)
@@ -144,20 +144,20 @@ def test_any_other_is_refused_and_told_so(serve, trusting, host):
     assert "alert" in str(server.outcome.get(timeout=30)).lower()
 
 
-def test_a_certificate_of_nobody_we_know_is_refused(serve):
+def test_a_certificate_of_an_unknown_authority_is_refused(serve):
     with pytest.raises(ssl.SSLCertVerificationError):
         TLSSocket(serve(lambda sock: sock.recv(1)).ours, tls_context(None), "127.0.0.1")
 
 
-def test_addresses_of_the_sixth_version_are_known_with_and_without_brackets(serve, kit, tmp_path):
-    certificate = kit.make_certificate(tmp_path, "IP:::1")
+def test_ipv6_addresses_match_with_and_without_brackets(serve, make_certificate, tmp_path):
+    certificate = make_certificate(tmp_path, "IP:::1")
     for host in ("::1", "[::1]"):
         server = serve(lambda sock: sock.recv(1), certificate)
         TLSSocket(server.ours, tls_context(str(certificate[0])), host).close()
 
 
-def test_http_is_what_is_spoken_within(serve, trusting, certificate):
-    """Some servers speak HTTP/2 unless they are asked for HTTP/1.1."""
+def test_http_1_1_is_negotiated(serve, trusting, certificate):
+    """Some servers choose HTTP/2 otherwise."""
     seen = SimpleQueue()
 
     def hello(sock):
@@ -173,11 +173,11 @@ def test_http_is_what_is_spoken_within(serve, trusting, certificate):
     assert seen.get(timeout=30) == "http/1.1"
 
 
-@pytest.mark.parametrize("said", [True, False], ids=["said by TLS", "not said"])
-def test_the_end_of_a_connection_is_its_end(serve, trusting, said):
+@pytest.mark.parametrize("announced", [True, False], ids=["with close_notify", "without"])
+def test_the_end_of_a_connection_is_the_end_of_the_data(serve, trusting, announced):
     def farewell(sock):
         sock.sendall(b"the last words")
-        if said:
+        if announced:
             with contextlib.suppress(OSError):
                 sock.unwrap()
 
@@ -187,9 +187,9 @@ def test_the_end_of_a_connection_is_its_end(serve, trusting, said):
     assert [tls.recv(100), tls.recv(100)] == [b"", b""]
 
 
-def test_bytes_that_were_tampered_with_are_an_error(serve, trusting):
-    def answer(sock):
-        sock.sendall(b"an answer")
+def test_modified_data_is_an_error(serve, trusting):
+    def respond(sock):
+        sock.sendall(b"a response")
         return sock.recv(1)
 
     class Tampering:
@@ -209,7 +209,7 @@ def test_bytes_that_were_tampered_with_are_an_error(serve, trusting):
                 data[-1] ^= 1
             return bytes(data)
 
-    sock = Tampering(serve(answer).ours)
+    sock = Tampering(serve(respond).ours)
     tls = TLSSocket(sock, trusting, "127.0.0.1")
     sock.after = True
 
@@ -217,14 +217,14 @@ def test_bytes_that_were_tampered_with_are_an_error(serve, trusting):
         tls.recv(100)
 
 
-@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n"])
-def test_a_server_that_speaks_no_tls_is_an_error(serve, trusting, answer):
-    server = serve(lambda sock: answer and sock.sendall(answer), None)
+@pytest.mark.parametrize("response", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n"])
+def test_a_server_that_does_not_speak_tls_is_an_error(serve, trusting, response):
+    server = serve(lambda sock: response and sock.sendall(response), None)
     with pytest.raises(OSError, match=r"EOF|WRONG_VERSION|reset|Broken"):
         TLSSocket(server.ours, trusting, "127.0.0.1")
 
 
-def test_silence_in_the_handshake_ends_it(serve, trusting):
+def test_a_handshake_times_out(serve, trusting):
     quiet = threading.Event()
     server = serve(lambda sock: quiet.wait(30), None)
     server.ours.settimeout(0.05)
@@ -233,13 +233,13 @@ def test_silence_in_the_handshake_ends_it(serve, trusting):
     quiet.set()
 
 
-def test_silence_is_limited_as_on_any_socket(serve, trusting):
+def test_timeouts_apply_as_to_any_socket(serve, trusting):
     quiet = threading.Event()
     tls = TLSSocket(serve(lambda sock: quiet.wait(30)).ours, trusting, "127.0.0.1")
-    limit_silence(tls, 0.05)
+    set_timeout(tls, 0.05)
 
-    with pytest.raises(SILENCE):
+    with pytest.raises(TIMEOUT_ERRORS):
         tls.recv(1)
-    with pytest.raises(SILENCE):
+    with pytest.raises(TIMEOUT_ERRORS):
         tls.sendall(bytes(50_000_000))
     quiet.set()
