@@ -144,9 +144,9 @@ class Checkpoint:
         """
         if not isinstance(data, dict):
             raise CheckpointDamaged(f"a checkpoint is a dict of named fields, not a {type(data).__name__}")
-        fields = {name: value for name, value in data.items() if name != "version"}
+        fields = _current_fields(data)
         try:
-            checkpoint = _converter().structure(_renamed(fields, data.get("version")), cls)
+            checkpoint = _converter().structure(fields, cls)
         except _WRONG as error:
             raise CheckpointDamaged(f"the checkpoint can't be read: {_first_reason(error)}") from error
         if len({part.part_number for part in checkpoint.parts}) != len(checkpoint.parts):
@@ -170,26 +170,29 @@ def checkpoint_name(location: str, key: str, source: str) -> str:
 # --- plain data ------------------------------------------------------------------------------------------------------
 
 
-def _renamed(fields: dict[str, Any], version: object) -> dict[str, Any]:
+def _current_fields(data: dict[str, Any]) -> dict[str, Any]:
     """
-    Return the fields of a checkpoint by their names in the version that is written.
+    Return the fields of a checkpoint, without its version, by their names in the version that is written.
 
     Raises:
-        CheckpointDamaged: they are of a version that is not read, or have a name that their version does not have.
+        CheckpointDamaged: the version is not read, or has no field of this name.
     """
+    version = data.get("version")
     if type(version) is not int or version not in (1, VERSION):
         raise CheckpointDamaged(
-            f"it is of version {outline(version)}, and this version of partwise reads versions 1 to {VERSION}. Resume"
-            " the upload with the version of partwise that wrote it, or start the upload again"
+            f"the checkpoint is of version {outline(version)}, and this version of partwise reads versions 1 to"
+            f" {VERSION}",
+            hint="Resume the upload with the version of partwise that wrote the checkpoint, or start the upload again",
         )
+    fields = {name: value for name, value in data.items() if name != "version"}
     if version == VERSION:
         return fields
     for place, old, new in _RENAMED_SINCE_1:
         inner = fields.get(place) if place else fields
         if not isinstance(inner, dict):
-            continue  # left out, or wrong, which is found later
+            continue  # omitted, or of a wrong type, which is refused later
         if new in inner:
-            raise CheckpointDamaged(f"version 1 of a checkpoint has no field {new}; start the upload again")
+            raise CheckpointDamaged(f"version 1 of a checkpoint has no field {new}", hint="Start the upload again")
         renamed = {new if name == old else name: value for name, value in inner.items()}
         fields = {**fields, place: renamed} if place else renamed
     return fields

@@ -263,7 +263,7 @@ def header_from_text(body: bytes) -> Checkpoint:
         upload_id = fields.get("upload_id")
         identity = [found for name in _IDENTITY if isinstance(found := fields.get(name), str)]
         raise CorruptJournal(
-            str(error),
+            error.message if isinstance(error, CheckpointDamaged) else str(error),
             upload_id=upload_id if isinstance(upload_id, str) else None,
             name=checkpoint_name(*identity) if len(identity) == len(_IDENTITY) else None,
         ) from error

@@ -126,7 +126,7 @@ def test_data_that_is_not_a_dict_is_refused(data):
 def test_another_version_is_refused(version):
     with pytest.raises(
         CheckpointDamaged,
-        match=rf"it is of version {version!r}, and this version of partwise reads versions 1 to 2\. Resume",
+        match=rf"the checkpoint is of version {version!r}, and this version of partwise reads versions 1 to 2\. Resume",
     ):
         Checkpoint.from_data({**CHECKPOINT.to_data(), "version": version})
 

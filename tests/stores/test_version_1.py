@@ -178,7 +178,7 @@ def test_a_field_that_only_version_2_has_is_refused_by_name(place, name, value):
     data = json.loads((SAVED / "bytes.json").read_text())
     (data[place] if place else data)[name] = value
 
-    with pytest.raises(CheckpointDamaged, match=f"version 1 of a checkpoint has no field {name}; start the upload"):
+    with pytest.raises(CheckpointDamaged, match=f"version 1 of a checkpoint has no field {name}\\. Start the upload"):
         Checkpoint.from_data(data)
 
 
