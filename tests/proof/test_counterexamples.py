@@ -35,7 +35,7 @@ from partwise.testing.faults import Fault, FaultKind, FaultPlan
 from partwise.testing.faulty import FaultyBackend
 
 PART = 8
-CALLBACK = ObjectOptions(callback=Callback("http://127.0.0.1/told", "object=${object}"))
+CALLBACK = ObjectOptions(callback=Callback("http://127.0.0.1/callback", "object=${object}"))
 
 
 def sent(trace):
@@ -45,26 +45,26 @@ def sent(trace):
 # --- NO-MIX ----------------------------------------------------------------------------------------------------------
 
 
-def test_receipts_never_follow_a_header_that_speaks_of_another_version(make_scenario, config):
+def test_parts_are_never_recorded_in_the_checkpoint_of_another_version(make_scenario, config):
     """
-    A source changed, its matching parts were to be kept, and the record could not be renewed; then it was as before.
+    A source changed with keep-matching, the new checkpoint could not be saved, and then the source was restored.
 
-    The receipts of the new version stood under the old header, and were taken for the old version's: an object of both,
-    whose checksum agreed.
+    The parts of the new version were recorded in the checkpoint of the old one, and accepted as parts of the old
+    version: the object was a mixture with a matching checksum.
     """
     scenario = make_scenario()
     scenario.run(ProcessScript((Fault("append_part", FaultKind.CRASH_AFTER),), config=config()))
     scenario.change(Event.REWRITE)
     failing = Fault("save", FaultKind.BEFORE)
-    dying = Fault("append_part", FaultKind.CRASH_AFTER)
-    scenario.run(ProcessScript((failing, dying), config=config(on_source_change="keep-matching")))
+    crash = Fault("append_part", FaultKind.CRASH_AFTER)
+    scenario.run(ProcessScript((failing, crash), config=config(on_source_change="keep-matching")))
     scenario.change(Event.RESTORE)
 
     assert scenario.run(ProcessScript(config=config())).result is not None
 
 
-def test_an_upload_that_is_gone_is_compared_by_content_if_that_was_asked_for(make_scenario, config):
-    """The object of a lost answer is of the bytes that were sent, not of those that a forger put in their place."""
+def test_a_completed_upload_is_compared_by_content_with_verify_source(make_scenario, config):
+    """The object has the bytes that were sent, not those that replaced them with the same mtime."""
     scenario = make_scenario()
     scenario.run(ProcessScript((Fault("complete_upload", FaultKind.CRASH_AFTER),), config=config()))
     scenario.change(Event.FORGE)
@@ -76,7 +76,7 @@ def test_an_upload_that_is_gone_is_compared_by_content_if_that_was_asked_for(mak
 
 
 def test_a_stream_that_is_empty_on_resuming_is_stored_empty(make_scenario, config):
-    """It was completed with no part, which every storage refuses, and so on for ever."""
+    """Every run completed it without parts, which storages refuse."""
     scenario = make_scenario(SimulatedStream(pseudo_random_bytes(3 * PART)))
     scenario.run(ProcessScript((Fault("append_part", FaultKind.CRASH_AFTER),), config=config()))
     scenario.change(Event.EMPTY)
@@ -84,8 +84,8 @@ def test_a_stream_that_is_empty_on_resuming_is_stored_empty(make_scenario, confi
     assert scenario.run(ProcessScript(config=config())).result is not None
 
 
-def test_a_stream_can_begin_anew_when_its_upload_is_lost(make_scenario, config):
-    """A storage that can't list parts lets it be known only when the stream has gone by: it is opened again."""
+def test_a_stream_is_opened_again_when_its_upload_is_lost(make_scenario, config):
+    """A storage that can't list parts reports the loss only after the stream was read."""
     scenario = make_scenario(
         SimulatedStream(pseudo_random_bytes(3 * PART)), capabilities=evolve(DEFAULT_CAPABILITIES, lists_parts=False)
     )
@@ -95,8 +95,8 @@ def test_a_stream_can_begin_anew_when_its_upload_is_lost(make_scenario, config):
     assert scenario.run(ProcessScript(config=config())).result is not None
 
 
-class GoneByStream(SimulatedStream):
-    """A stream that nobody can open again, such as standard input."""
+class SingleUseStream(SimulatedStream):
+    """A stream that can't be opened again, such as standard input."""
 
     reopens = False
 
@@ -104,10 +104,10 @@ class GoneByStream(SimulatedStream):
         return StreamSource(io.BytesIO(self.version.data), name=self.name)
 
 
-def test_a_stream_that_can_not_begin_anew_does_so_in_the_next_run(make_scenario, config):
-    """The record of the lost upload stayed, and every later run failed by it."""
+def test_a_stream_that_can_not_be_opened_again_is_sent_by_the_next_run(make_scenario, config):
+    """The checkpoint of the lost upload was kept, and every later run failed."""
     scenario = make_scenario(
-        GoneByStream(pseudo_random_bytes(3 * PART)), capabilities=evolve(DEFAULT_CAPABILITIES, lists_parts=False)
+        SingleUseStream(pseudo_random_bytes(3 * PART)), capabilities=evolve(DEFAULT_CAPABILITIES, lists_parts=False)
     )
     scenario.run(ProcessScript((Fault("append_part", FaultKind.CRASH_AFTER),), config=config()))
     scenario.expire()
@@ -116,10 +116,10 @@ def test_a_stream_that_can_not_begin_anew_does_so_in_the_next_run(make_scenario,
     assert scenario.run(ProcessScript(config=config())).result is not None
 
 
-def test_a_stream_is_not_read_on_and_on_while_the_storage_fails(make_scenario, config):
-    """Parts that waited for another attempt were no longer counted, and the whole stream ended up in memory."""
-    chance = random.Random(0)
-    order = tuple(chance.randrange(6) for _ in range(600))
+def test_a_stream_is_not_read_further_while_the_storage_fails(make_scenario, config):
+    """Parts that waited for a retry were not counted, and the whole stream was read into memory."""
+    generator = random.Random(0)
+    order = tuple(generator.randrange(6) for _ in range(600))
     outage = tuple(Fault("upload_part", FaultKind.BEFORE, occurrence) for occurrence in range(1, 40))
     scenario = make_scenario(SimulatedStream(pseudo_random_bytes(50 * PART)))
 
@@ -129,7 +129,7 @@ def test_a_stream_is_not_read_on_and_on_while_the_storage_fails(make_scenario, c
 
 
 class CountingStream(StreamSource):
-    """A stream that knows how many of the bodies that it gave are still in memory."""
+    """A stream that counts its bodies in memory."""
 
     def __init__(self, data):
         super().__init__(io.BytesIO(data))
@@ -142,7 +142,7 @@ class CountingStream(StreamSource):
 
 
 def test_a_part_that_failed_once_does_not_stay_in_memory(config):
-    """The error of the first attempt referred to the part, and to itself, until the garbage collector came by."""
+    """The error of the first attempt kept the part in a reference cycle until the next garbage collection."""
     once = FaultPlan([Fault("upload_part", FaultKind.BEFORE, part_number=number) for number in range(1, 31)])
     backend = FaultyBackend(MemoryBackend(limits=PartLimits(min_part_size=1)), once)
     source = CountingStream(pseudo_random_bytes(30 * PART))
@@ -165,8 +165,8 @@ def test_a_part_that_failed_once_does_not_stay_in_memory(config):
 # --- PROGRESS --------------------------------------------------------------------------------------------------------
 
 
-def test_the_last_bytes_of_a_stream_are_not_told_as_all_while_they_are_in_flight(make_scenario, config):
-    """It was told of while its end was not known, failed, and turned out to have been all of it."""
+def test_the_last_bytes_of_a_stream_in_flight_are_not_reported_as_complete(make_scenario, config):
+    """They were reported before the end was known, failed, and were the last bytes."""
     scenario = make_scenario(SimulatedStream(pseudo_random_bytes(PART)))
     failing = Fault("upload_part", FaultKind.BEFORE)
 
@@ -177,28 +177,28 @@ def test_the_last_bytes_of_a_stream_are_not_told_as_all_while_they_are_in_flight
     )
 
 
-def test_the_last_bytes_of_a_stream_that_failed_are_not_told_as_all_once_its_end_is_known(make_scenario, config):
-    """They had been told while they were under way; one of two parts failed, and then the stream ended."""
+def test_the_last_bytes_of_a_stream_that_failed_are_not_reported_as_complete(make_scenario, config):
+    """They were reported in flight; one of two parts failed, and then the stream ended."""
     scenario = make_scenario(SimulatedStream(pseudo_random_bytes(2 * PART)))
     failing = Fault("upload_part", FaultKind.BEFORE, occurrence=2)
     ticking = config(concurrency=2, progress_interval=0.001)
 
     trace = scenario.run(ProcessScript((failing,), choices=(1, 0, 1, 1, 0, 0, 0, 0, 1), config=ticking))
 
-    assert [told.progress.completed for told in trace.reports if told.progress.fraction == 1.0] == [True]
+    assert [report.progress.completed for report in trace.reports if report.progress.fraction == 1.0] == [True]
 
 
-def test_an_object_in_one_piece_is_told_once(make_scenario, config):
-    """Its bytes were counted as acknowledged and as still moving."""
+def test_the_bytes_of_a_single_put_are_counted_once(make_scenario, config):
+    """They were counted as acknowledged and as in flight."""
     scenario = make_scenario()
 
-    told = scenario.run(ProcessScript(config=config(multipart_threshold=100))).reports[-1].progress
+    progress = scenario.run(ProcessScript(config=config(multipart_threshold=100))).reports[-1].progress
 
-    assert (told.bytes_done, told.bytes_total) == (3 * PART + 5, 3 * PART + 5)
+    assert (progress.bytes_done, progress.bytes_total) == (3 * PART + 5, 3 * PART + 5)
 
 
-def test_a_callback_that_raises_at_the_very_end_comes_out_as_it_is(make_scenario, config):
-    """Even when the upload callback has failed, too."""
+def test_an_error_of_the_progress_callback_at_the_end_is_raised_unchanged(make_scenario, config):
+    """Even if the upload callback has failed, too."""
     scenario = make_scenario()
     scenario.backend.callback_works = False
     raising = ScheduledEvent("progress", Event.RAISE, occurrence=5)
@@ -209,11 +209,11 @@ def test_a_callback_that_raises_at_the_very_end_comes_out_as_it_is(make_scenario
     assert isinstance(trace.error.__context__, Exception)
 
 
-# --- endings that are disturbed --------------------------------------------------------------------------------------
+# --- interrupted endings ---------------------------------------------------------------------------------------------
 
 
-def test_a_cancel_that_comes_when_the_object_is_stored_comes_too_late(make_scenario, config):
-    """An old upload could not be aborted at once, and the wait for the next attempt was taken for a place to stop."""
+def test_a_cancel_after_the_object_is_stored_has_no_effect(make_scenario, config):
+    """Aborting an old upload was retried, and the cancel was accepted during the backoff."""
     scenario = make_scenario()
     scenario.run(ProcessScript((Fault("append_part", FaultKind.CRASH_AFTER),), config=config()))
     scenario.change(Event.TOUCH)
@@ -229,8 +229,8 @@ def test_a_cancel_that_comes_when_the_object_is_stored_comes_too_late(make_scena
     assert trace.result is not None
 
 
-def test_a_pause_does_not_disturb_the_dropping_of_what_is_useless(make_scenario, config):
-    """What is for nobody to see came out: the wish itself."""
+def test_a_pause_does_not_interrupt_the_abort_of_a_useless_upload(make_scenario, config):
+    """The internal stop request was raised to the caller."""
     scenario = make_scenario()
     pause = ScheduledEvent("abort_upload", Event.PAUSE)
     changed = ScheduledEvent("append_part", Event.TOUCH)
@@ -240,8 +240,8 @@ def test_a_pause_does_not_disturb_the_dropping_of_what_is_useless(make_scenario,
     assert isinstance(trace.error, SourceChanged)
 
 
-def test_a_ctrl_c_while_the_last_parts_are_waited_for_leaves_none_of_them_running(make_scenario, config):
-    """The callback raised, the part under way was being waited for, and the wait was given up."""
+def test_a_ctrl_c_while_waiting_for_the_last_parts_leaves_none_in_flight(make_scenario, config):
+    """The callback raised; the wait for the part in flight was interrupted and not resumed."""
     scenario = make_scenario(SimulatedStream(pseudo_random_bytes(3 * PART)))
     raising = ScheduledEvent("progress", Event.RAISE, occurrence=3)
     pressed = ScheduledEvent("read", Event.INTERRUPT)
@@ -253,8 +253,8 @@ def test_a_ctrl_c_while_the_last_parts_are_waited_for_leaves_none_of_them_runnin
     assert trace.worker_pools[-1].in_flight == 0
 
 
-def test_what_the_callback_raises_after_a_ctrl_c_is_not_swallowed(make_scenario, config):
-    """Ctrl-C was pressed while one part was sent; the other one arrived, and the callback raised when it did."""
+def test_an_error_of_the_callback_after_a_ctrl_c_is_not_swallowed(make_scenario, config):
+    """Ctrl-C was pressed while one part was sent; the other one was acknowledged, and the callback raised."""
     scenario = make_scenario(SimulatedFile(pseudo_random_bytes(3 * PART + 1)))
     raising = ScheduledEvent("progress", Event.RAISE, occurrence=2)
     pressed = ScheduledEvent("upload_part", Event.INTERRUPT)
@@ -265,7 +265,7 @@ def test_what_the_callback_raises_after_a_ctrl_c_is_not_swallowed(make_scenario,
     assert isinstance(trace.error.__context__.__cause__, CallbackBroke)
 
 
-def test_what_the_callback_raises_after_a_pause_is_not_swallowed(make_scenario, config):
+def test_an_error_of_the_callback_after_a_pause_is_not_swallowed(make_scenario, config):
     scenario = make_scenario(SimulatedFile(pseudo_random_bytes(3 * PART + 1)))
     raising = ScheduledEvent("progress", Event.RAISE, occurrence=2)
     paused = ScheduledEvent("upload_part", Event.PAUSE, occurrence=2)
@@ -275,7 +275,7 @@ def test_what_the_callback_raises_after_a_pause_is_not_swallowed(make_scenario, 
     assert isinstance(trace.error, CallbackBroke)
 
 
-def test_a_cancel_that_fails_to_abort_keeps_the_record_for_the_next_one(make_scenario, config):
+def test_a_cancel_that_fails_to_abort_keeps_the_checkpoint_for_the_next_one(make_scenario, config):
     scenario = make_scenario()
     cancel = ScheduledEvent("append_part", Event.CANCEL)
     refused = Fault("abort_upload", FaultKind.PERMANENT)
@@ -288,10 +288,10 @@ def test_a_cancel_that_fails_to_abort_keeps_the_record_for_the_next_one(make_sce
     assert not scenario.history.pending()
 
 
-# --- CLEAN: what can't be cleaned up is told -------------------------------------------------------------------------
+# --- CLEAN: what can't be cleaned up is reported ---------------------------------------------------------------------
 
 
-def test_an_upload_left_behind_is_told_with_the_callers_own_error(make_scenario, config):
+def test_an_upload_left_behind_is_reported_with_the_error_of_the_callback(make_scenario, config):
     scenario = make_scenario()
     raising = ScheduledEvent("progress", Event.RAISE, occurrence=2)
     refused = Fault("abort_upload", FaultKind.PERMANENT)
@@ -303,8 +303,8 @@ def test_an_upload_left_behind_is_told_with_the_callers_own_error(make_scenario,
     assert left in "".join(trace.error.__notes__)
 
 
-def test_an_upload_left_behind_by_a_stream_without_a_name_is_told(make_scenario, config):
-    """The message promised that the next run would abort it, which could not know of it."""
+def test_an_upload_left_behind_by_a_stream_without_a_name_is_reported(make_scenario, config):
+    """The message said that the next run would abort it, which could not know it."""
     scenario = make_scenario(SimulatedStream(pseudo_random_bytes(3 * PART), name=""))
     refused = Fault("abort_upload", FaultKind.PERMANENT)
 
@@ -315,8 +315,8 @@ def test_an_upload_left_behind_by_a_stream_without_a_name_is_told(make_scenario,
     assert left in "".join(trace.error.__notes__)
 
 
-def test_a_part_of_an_upload_that_was_begun_anew_has_not_arrived_because_the_lost_one_had_it(make_scenario, config):
-    """The witness took the answer of the first upload for one of the second, whose own was refused by its checksum."""
+def test_a_part_acknowledged_in_a_lost_upload_does_not_count_in_the_next_one(make_scenario, config):
+    """The invariant used the outcome in the first upload for the second, where the part had a wrong checksum."""
     scenario = make_scenario()
     lost = Fault("upload_part", FaultKind.FORGOTTEN_UPLOAD, occurrence=2)
     wrong = Fault("upload_part", FaultKind.WRONG_CHECKSUM, occurrence=3)
@@ -330,8 +330,8 @@ def test_a_part_of_an_upload_that_was_begun_anew_has_not_arrived_because_the_los
 # --- requests --------------------------------------------------------------------------------------------------------
 
 
-def test_a_storage_that_throttles_complete_is_left_alone(make_scenario, config):
-    """It was asked at once what had become of the object."""
+def test_retry_after_of_complete_is_respected(make_scenario, config):
+    """The object was looked up at once."""
     scenario = make_scenario()
 
     trace = scenario.run(ProcessScript((Fault("complete_upload", FaultKind.THROTTLED, seconds=7.0),), config=config()))
@@ -340,7 +340,7 @@ def test_a_storage_that_throttles_complete_is_left_alone(make_scenario, config):
     assert look.started >= first.ended + 7.0
 
 
-def test_an_object_that_must_not_be_overwritten_is_known_again_after_a_wrong_answer(make_scenario, config):
+def test_an_object_with_forbid_overwrite_is_recognised_after_a_wrong_checksum(make_scenario, config):
     scenario = make_scenario(SimulatedFile(pseudo_random_bytes(PART)))
     once = ObjectOptions(forbid_overwrite=True)
 
@@ -353,7 +353,7 @@ def test_an_object_that_must_not_be_overwritten_is_known_again_after_a_wrong_ans
     assert trace.result is not None
 
 
-def test_a_failed_callback_is_told_after_a_lost_first_answer_too(make_scenario, config):
+def test_a_failed_callback_is_reported_after_a_failed_first_attempt_too(make_scenario, config):
     scenario = make_scenario()
     scenario.backend.callback_works = False
 
@@ -364,25 +364,25 @@ def test_a_failed_callback_is_told_after_a_lost_first_answer_too(make_scenario, 
     assert isinstance(trace.error, CallbackError)
 
 
-def test_a_storage_that_throttles_one_part_is_left_alone_by_all_others(make_scenario, config):
+def test_retry_after_of_one_part_is_respected_by_all_others(make_scenario, config):
     scenario = make_scenario(SimulatedFile(pseudo_random_bytes(6 * PART)))
     throttled = Fault("upload_part", FaultKind.THROTTLED, 2, seconds=100.0)
 
     trace = scenario.run(ProcessScript((throttled,), choices=(0, 1) * 10, config=config(concurrency=2)))
 
     [refused] = [call for call in trace.backend_calls if call.error is not None]
-    begun = [call.started for call in trace.backend_calls[trace.backend_calls.index(refused) + 2 :]]
-    assert min(begun) >= refused.ended + 100.0
+    starts = [call.started for call in trace.backend_calls[trace.backend_calls.index(refused) + 2 :]]
+    assert min(starts) >= refused.ended + 100.0
 
 
-def test_a_part_that_did_not_arrive_as_it_was_sent_is_sent_again(make_scenario, config):
+def test_a_part_with_a_wrong_checksum_is_sent_again(make_scenario, config):
     trace = make_scenario().run(ProcessScript((Fault("upload_part", FaultKind.WRONG_CHECKSUM, 2),), config=config()))
 
     assert [call.part_number for call in trace.backend_calls if call.operation == "upload_part"] == [1, 2, 2, 3, 4]
 
 
-def test_a_file_that_was_replaced_may_become_the_object_though_more_was_planned_for_it(make_scenario, config):
-    """What did not happen to the source, since nothing asked for a list, does not count as a change of it."""
+def test_a_replacing_file_may_be_uploaded_if_a_planned_change_never_happened(make_scenario, config):
+    """An event at a hook point that was not reached does not count as a change of the source."""
     replaced = ScheduledEvent("initiate_upload", Event.REPLACE)
     never = ScheduledEvent("list_parts", Event.GROW)
 
@@ -394,8 +394,8 @@ def test_a_file_that_was_replaced_may_become_the_object_though_more_was_planned_
     assert trace.result is not None
 
 
-def test_a_storage_that_drops_every_upload_twice_may_fail_the_run(make_scenario, config):
-    """One clean new start is granted, and no second one."""
+def test_a_run_may_fail_when_the_upload_is_lost_twice(make_scenario, config):
+    """One restart is allowed, and no second one."""
     dropped = tuple(ScheduledEvent("upload_part", Event.EXPIRY, occurrence) for occurrence in (1, 2))
 
     trace = make_scenario().run(ProcessScript(events=dropped, config=config(concurrency=2)))

@@ -1,17 +1,16 @@
 """
-Fifty ways in which resumable uploads are known to fail, and one test or more for each that can apply here.
+Fifty known defects of resumable uploads, with at least one test for each that can apply here.
 
-A test is named by the number of the defect and the behaviour that must hold instead. The defects were found in the
-uploaders that vendors of object storage ship; each row below says in a few words what went wrong there.
+The name of a test has the number of the defect and the behaviour that must hold instead. The defects were found in
+uploaders that vendors of object storage ship; each docstring says what went wrong there.
 
-The rows that have no test of their own:
+Rows without a test:
 
-    D46  a function that newer versions of its language have dropped: no such thing here. What else it did (reading the
-         whole source again after each part) is what `test_d46_...` is about.
-    D50  memory that the example in the manual did not free, and a null pointer: Python has neither.
+    D46  a function that newer versions of its language have removed: does not apply. Its other half (reading the whole
+         source again after each part) has a test.
+    D50  memory that the example in the manual did not free, and a null pointer: does not apply to Python.
 
-Where a row is about many instants, `test_every_instant` and `test_machine` look at all of them; the test here is then
-the one that tells the story.
+`test_every_instant` and `test_machine` cover all instants of a defect; the test here is an example.
 """
 
 from __future__ import annotations
@@ -72,17 +71,17 @@ from partwise.testing.faulty import FaultyBackend, FaultyCheckpointStore
 
 PART = 8
 PARTS = 4
-CALLBACK = ObjectOptions(callback=Callback("http://127.0.0.1/told", "object=${object}"))
+CALLBACK = ObjectOptions(callback=Callback("http://127.0.0.1/callback", "object=${object}"))
 SMALL = PartLimits(min_part_size=1, max_part_size=1024)
 CHANGES = [Event.GROW, Event.SHRINK, Event.REWRITE, Event.REPLACE, Event.TOUCH]
 
 
 def sent(trace):
-    """The numbers of the parts that a script sent, in order."""
+    """Return the numbers of the parts that a process sent, in order."""
     return [call.part_number for call in trace.backend_calls if call.operation == "upload_part"]
 
 
-def asked(trace, operation):
+def count_calls(trace, operation):
     return sum(call.operation == operation for call in trace.backend_calls)
 
 
@@ -101,12 +100,12 @@ def store():
     return MemoryCheckpointStore()
 
 
-# --- a wrong object that nobody notices ------------------------------------------------------------------------------
+# --- a wrong object --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_d01_a_source_that_changed_between_runs_is_sent_anew(make_scenario, config, change):
-    """The checkpoint knew nothing of the source: parts of one file and of another made one object."""
+def test_d01_a_source_that_changed_between_runs_is_sent_again(make_scenario, config, change):
+    """The checkpoint did not describe the source: parts of two files were combined in one object."""
     scenario = make_scenario()
     scenario.run(crash_after_part(2, config=config()))
     scenario.change(change)
@@ -117,8 +116,8 @@ def test_d01_a_source_that_changed_between_runs_is_sent_anew(make_scenario, conf
     assert trace.result.parts_resumed == 0
 
 
-def test_d01_a_stream_that_changed_between_runs_is_sent_anew(make_scenario, config):
-    """It has neither time nor size: each part that is there is compared with the bytes that go by."""
+def test_d01_a_stream_that_changed_between_runs_is_sent_again(make_scenario, config):
+    """A stream has neither mtime nor size: each stored part is compared with the bytes that are read."""
     scenario = make_scenario(SimulatedStream(pseudo_random_bytes(3 * PART + 5)))
     scenario.run(crash_after_part(2, config=config()))
     scenario.change(Event.REWRITE)
@@ -130,50 +129,50 @@ def test_d01_a_stream_that_changed_between_runs_is_sent_anew(make_scenario, conf
 
 
 @pytest.mark.parametrize("part_checksums", [True, False])
-def test_d01_a_part_that_somebody_sent_again_is_not_the_one_that_was_recorded(store, part_checksums):
+def test_d01_a_part_replaced_by_another_program_is_not_accepted_as_recorded(store, part_checksums):
     backend = MemoryBackend(limits=SMALL, capabilities=evolve(DEFAULT_CAPABILITIES, part_checksums=part_checksums))
-    dying = FaultPlan([Fault("append_part", FaultKind.CRASH_AFTER, 2)])
-    with dying, pytest.raises(SimulatedCrash):
-        simulated(backend.handle(), FaultyCheckpointStore(store, dying)).upload(
+    crash = FaultPlan([Fault("append_part", FaultKind.CRASH_AFTER, 2)])
+    with crash, pytest.raises(SimulatedCrash):
+        simulated(backend.handle(), FaultyCheckpointStore(store, crash)).upload(
             BytesSource(pseudo_random_bytes(30)), "key"
         )
-    [begun] = store.scan()
-    backend.upload_part("key", begun.upload_id, 2, StrictBody(pseudo_random_bytes(PART, "other")))
+    [checkpoint] = store.scan()
+    backend.upload_part("key", checkpoint.upload_id, 2, StrictBody(pseudo_random_bytes(PART, "other")))
 
     result = simulated(backend, store).upload(BytesSource(pseudo_random_bytes(30)), "key")
 
     assert (result.parts_resumed, backend.read("key")) == (1, pseudo_random_bytes(30))
-    assert result.warnings == (), "it was known before the storage refused to make an object of it"
+    assert result.warnings == (), "it was detected before complete"
 
 
-def test_d01_a_part_that_somebody_sends_again_before_complete_is_sent_again(backend, store):
-    class Meddled(FaultyBackend):
+def test_d01_a_part_replaced_by_another_program_before_complete_is_sent_again(backend, store):
+    class ReplacedPart(FaultyBackend):
         def complete_upload(self, key, upload_id, parts, options):
             if backend.calls["complete_upload"] == 0:
                 self.inner.upload_part(key, upload_id, 2, StrictBody(pseudo_random_bytes(PART, "other")))
             return super().complete_upload(key, upload_id, parts, options)
 
-    result = simulated(Meddled(backend, FaultPlan()), store).upload(BytesSource(pseudo_random_bytes(30)), "key")
+    result = simulated(ReplacedPart(backend, FaultPlan()), store).upload(BytesSource(pseudo_random_bytes(30)), "key")
 
     assert (result.parts_sent, backend.read("key")) == (4, pseudo_random_bytes(30))
 
 
-def test_d01_only_parts_that_still_match_are_kept_by_choice(make_scenario, config):
+def test_d01_keep_matching_keeps_only_parts_that_still_match(make_scenario, config):
     keeping = config(on_source_change="keep-matching")
-    for change, anew in ((Event.GROW, [4, 5, 6]), (Event.TOUCH, [4]), (Event.REWRITE, [1, 2, 3, 4])):
+    for change, again in ((Event.GROW, [4, 5, 6]), (Event.TOUCH, [4]), (Event.REWRITE, [1, 2, 3, 4])):
         scenario = make_scenario()
         scenario.run(crash_after_part(3, config=config()))
         scenario.change(change)
 
-        assert sent(scenario.run(ProcessScript(config=keeping))) == anew
+        assert sent(scenario.run(ProcessScript(config=keeping))) == again
 
 
-def test_d02_another_key_or_another_source_has_a_checkpoint_of_its_own(backend, store):
-    """What was resumed was what the checkpoint said, whatever the caller asked for."""
+def test_d02_another_key_or_source_has_its_own_checkpoint(backend, store):
+    """The checkpoint was resumed, whatever the caller passed."""
     first, second = pseudo_random_bytes(30, 1), pseudo_random_bytes(30, 2)
-    dying = FaultPlan([Fault("upload_part", FaultKind.CRASH_BEFORE, 3)])
-    with dying, pytest.raises(SimulatedCrash):
-        simulated(FaultyBackend(backend.handle(), dying), store).upload(BytesSource(first, name="a"), "one")
+    crash = FaultPlan([Fault("upload_part", FaultKind.CRASH_BEFORE, 3)])
+    with crash, pytest.raises(SimulatedCrash):
+        simulated(FaultyBackend(backend.handle(), crash), store).upload(BytesSource(first, name="a"), "one")
 
     other_source = simulated(backend, store).upload(BytesSource(second, name="b"), "one")
     other_key = simulated(backend, store).upload(BytesSource(first, name="a"), "two")
@@ -182,11 +181,11 @@ def test_d02_another_key_or_another_source_has_a_checkpoint_of_its_own(backend, 
     assert (backend.read("one"), backend.read("two")) == (second, first)
 
 
-def test_d02_the_one_file_of_another_upload_is_refused_and_left_alone(backend, tmp_path):
+def test_d02_a_checkpoint_file_of_another_upload_is_refused_unchanged(backend, tmp_path):
     with FileCheckpointStore.for_file(tmp_path / "one.ucp") as store:
-        dying = FaultPlan([Fault("upload_part", FaultKind.CRASH_BEFORE, 3)])
-        with dying, pytest.raises(SimulatedCrash):
-            simulated(FaultyBackend(backend.handle(), dying), store).upload(BytesSource(pseudo_random_bytes(30)), "one")
+        crash = FaultPlan([Fault("upload_part", FaultKind.CRASH_BEFORE, 3)])
+        with crash, pytest.raises(SimulatedCrash):
+            simulated(FaultyBackend(backend.handle(), crash), store).upload(BytesSource(pseudo_random_bytes(30)), "one")
         before = (tmp_path / "one.ucp").read_bytes()
 
         with pytest.raises(CheckpointMismatch, match="'one'"):
@@ -195,8 +194,8 @@ def test_d02_the_one_file_of_another_upload_is_refused_and_left_alone(backend, t
         assert (tmp_path / "one.ucp").read_bytes() == before
 
 
-def test_d03_a_reader_that_gives_one_byte_at_a_time_is_read_to_its_end(make_scenario, config, backend, store):
-    """What a short read left open was filled with zeros, and their checksum agreed."""
+def test_d03_a_reader_that_returns_one_byte_at_a_time_is_read_to_its_end(make_scenario, config, backend, store):
+    """A short read was padded with zeros, and the checksum matched."""
     scenario = make_scenario(SimulatedFile(pseudo_random_bytes(30), chunk_size=1))
 
     class Trickle(io.BytesIO):
@@ -210,8 +209,8 @@ def test_d03_a_reader_that_gives_one_byte_at_a_time_is_read_to_its_end(make_scen
 
 
 @pytest.mark.parametrize("chunk", range(2, 12))
-def test_d04_a_source_that_shrinks_in_a_part_makes_no_short_part(make_scenario, config, chunk):
-    """The shorter part was uploaded, and was a success."""
+def test_d04_a_source_that_shrinks_during_a_part_is_an_error(make_scenario, config, chunk):
+    """The shorter part was uploaded, and the upload succeeded."""
     scenario = make_scenario()
 
     trace = scenario.run(ProcessScript(events=(ScheduledEvent("chunk", Event.SHRINK, chunk),), config=config()))
@@ -220,7 +219,7 @@ def test_d04_a_source_that_shrinks_in_a_part_makes_no_short_part(make_scenario, 
     assert trace.after.stored is None
 
 
-def test_d04_a_source_that_gives_less_than_it_said_makes_no_object(backend, store):
+def test_d04_a_source_that_yields_less_than_declared_is_an_error(backend, store):
     class Short(ChangingSource):
         def body(self, offset, size):
             return super().body(offset, size - 1)
@@ -231,7 +230,7 @@ def test_d04_a_source_that_gives_less_than_it_said_makes_no_object(backend, stor
 
 
 def test_d05_a_cancel_at_any_point_never_completes_with_a_gap(make_scenario, config):
-    """A cancel between two parts was not seen, and what was there so far was completed."""
+    """A cancel between two parts was ignored, and the parts so far were completed."""
     calls = make_scenario().run(ProcessScript(config=config())).calls
     cancelled = 0
     for operation in {call.operation for call in calls}:
@@ -246,7 +245,7 @@ def test_d05_a_cancel_at_any_point_never_completes_with_a_gap(make_scenario, con
     assert cancelled > 10
 
 
-def test_d05_a_cancel_is_heard_when_there_is_nothing_left_to_send(make_scenario, config):
+def test_d05_a_cancel_is_noticed_when_all_parts_are_sent(make_scenario, config):
     scenario = make_scenario()
     scenario.run(ProcessScript((Fault("complete_upload", FaultKind.CRASH_BEFORE),), config=config()))
 
@@ -256,7 +255,7 @@ def test_d05_a_cancel_is_heard_when_there_is_nothing_left_to_send(make_scenario,
     assert (trace.after.stored, trace.after.pending) == (None, {})
 
 
-def test_d05_a_cancel_is_heard_while_a_stream_goes_by_that_is_there_already(make_scenario, config):
+def test_d05_a_cancel_is_noticed_while_a_resumed_stream_is_read(make_scenario, config):
     scenario = make_scenario(SimulatedStream(pseudo_random_bytes(3 * PART + 5)))
     scenario.run(ProcessScript((Fault("complete_upload", FaultKind.CRASH_BEFORE),), config=config()))
 
@@ -266,8 +265,8 @@ def test_d05_a_cancel_is_heard_while_a_stream_goes_by_that_is_there_already(make
     assert (trace.after.stored, trace.after.pending) == (None, {})
 
 
-def test_d06_a_part_that_is_refused_is_never_left_out(backend, store):
-    """Any 409 on a part was swallowed, and the object was completed without it."""
+def test_d06_a_refused_part_is_never_omitted(backend, store):
+    """Any 409 on a part was ignored, and the object was completed without it."""
 
     class Conflicting(FaultyBackend):
         def upload_part(self, key, upload_id, part_number, body):
@@ -283,8 +282,8 @@ def test_d06_a_part_that_is_refused_is_never_left_out(backend, store):
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_d07_a_source_that_changes_at_any_point_of_the_upload_makes_no_mixture(make_scenario, config, change):
-    """Old bytes at the beginning, new ones at the end, and a success."""
+def test_d07_a_source_that_changes_at_any_point_is_never_mixed(make_scenario, config, change):
+    """The object had old bytes at its start and new ones at its end, and the upload succeeded."""
     calls = make_scenario().run(ProcessScript(config=config())).calls
     noticed = 0
     for operation in ("chunk", *{call.operation for call in calls}):
@@ -302,7 +301,7 @@ def test_d07_a_source_that_changes_at_any_point_of_the_upload_makes_no_mixture(m
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_d07_a_source_that_changes_while_it_is_sent_in_one_piece_makes_no_mixture(make_scenario, config, change):
+def test_d07_a_source_that_changes_during_a_single_put_is_never_mixed(make_scenario, config, change):
     noticed = 0
     for chunk in range(1, 13):
         scenario = make_scenario()
@@ -312,11 +311,11 @@ def test_d07_a_source_that_changes_while_it_is_sent_in_one_piece_makes_no_mixtur
 
         noticed += isinstance(trace.error, SourceChanged)
         assert trace.after.stored in {None, *(version.data for version in scenario.source.versions)}
-    assert noticed > 6 or change is Event.REPLACE, "another file is read from its beginning instead"
+    assert noticed > 6 or change is Event.REPLACE, "a replacing file is read from its beginning instead"
 
 
-def test_d07_bytes_in_memory_that_change_under_way_make_no_mixture(backend, store):
-    """They have no time of modification: it is their checksum that tells."""
+def test_d07_bytes_in_memory_that_change_during_the_upload_are_never_mixed(backend, store):
+    """They have no mtime: only their checksum shows the change."""
     data = bytearray(pseudo_random_bytes(30))
 
     def change(progress):
@@ -328,18 +327,18 @@ def test_d07_bytes_in_memory_that_change_under_way_make_no_mixture(backend, stor
 
 
 def test_d07_a_part_of_another_version_is_never_recorded(make_scenario, config):
-    """The source changes, the process dies before it completes, and then the source is as before."""
+    """The source changes, the process crashes before complete, and then the source is restored."""
     scenario = make_scenario()
     changed = ScheduledEvent("read", Event.REWRITE, occurrence=2)
-    dying = Fault("upload_part", FaultKind.CRASH_BEFORE, 3)
-    scenario.run(ProcessScript((dying,), (changed,), config=config()))
+    crash = Fault("upload_part", FaultKind.CRASH_BEFORE, 3)
+    scenario.run(ProcessScript((crash,), (changed,), config=config()))
     scenario.change(Event.RESTORE)
 
     assert scenario.run(ProcessScript(config=config())).after.stored == scenario.source.version.data
 
 
 def test_d08_a_nanosecond_is_a_change(make_scenario, config):
-    """Times were compared by the second."""
+    """Times were compared in seconds."""
     scenario = make_scenario()
     scenario.run(crash_after_part(2, config=config()))
     scenario.change(Event.TOUCH)
@@ -347,8 +346,8 @@ def test_d08_a_nanosecond_is_a_change(make_scenario, config):
     assert sent(scenario.run(ProcessScript(config=config()))) == [1, 2, 3, 4]
 
 
-def test_d08_a_forged_time_is_noticed_by_those_who_look_at_the_content(make_scenario, config):
-    """Same size, same time, other bytes. Without that look it is not noticed, and `FileSource` says so."""
+def test_d08_a_forged_mtime_is_detected_by_verifying_the_content(make_scenario, config):
+    """Same size and mtime, other bytes. `FileSource` documents that the default does not detect this."""
     scenario = make_scenario()
     scenario.run(crash_after_part(2, config=config()))
     scenario.change(Event.FORGE)
@@ -359,8 +358,8 @@ def test_d08_a_forged_time_is_noticed_by_those_who_look_at_the_content(make_scen
     assert "verify_source" in FileSource.__doc__
 
 
-def test_d47_sizes_and_offsets_are_not_cut_off_at_two_gigabytes():
-    """A part of 2 GiB overflowed. (What a body can't give is caught as in D4.)"""
+def test_d47_sizes_and_offsets_beyond_two_gigabytes_do_not_overflow():
+    """A part of 2 GiB overflowed."""
     plan = plan_parts(40_000 * GIB, PartLimits(min_part_size=100 * KIB), 5 * GIB)
 
     assert plan.parts_total == 8_000
@@ -368,15 +367,15 @@ def test_d47_sizes_and_offsets_are_not_cut_off_at_two_gigabytes():
     assert plan.part(8_000).size == 5 * GIB
 
 
-# --- wedged: every further run fails ---------------------------------------------------------------------------------
+# --- stuck: every run fails ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("operation", "forgotten"),
     [("list_parts", "between runs"), ("upload_part", "meanwhile"), ("complete_upload", "meanwhile")],
 )
-def test_d10_an_upload_that_is_gone_is_begun_anew_once(make_scenario, config, operation, forgotten):
-    """The same dead id was tried by every run, for ever."""
+def test_d10_a_lost_upload_is_restarted_once(make_scenario, config, operation, forgotten):
+    """Every run tried the same lost id again."""
     scenario = make_scenario()
     if forgotten == "between runs":
         scenario.run(crash_after_part(2, config=config()))
@@ -386,11 +385,11 @@ def test_d10_an_upload_that_is_gone_is_begun_anew_once(make_scenario, config, op
         trace = scenario.run(ProcessScript((Fault(operation, FaultKind.FORGOTTEN_UPLOAD),), config=config()))
 
     assert trace.result is not None
-    assert asked(trace, "initiate_upload") == (1 if forgotten == "between runs" else 2)
+    assert count_calls(trace, "initiate_upload") == (1 if forgotten == "between runs" else 2)
 
 
-def test_d11_a_failed_callback_leaves_the_object_and_no_checkpoint_and_the_next_run_is_sane(make_scenario, config):
-    """The checkpoint stayed, and the next run completed a dead id, for ever."""
+def test_d11_a_failed_callback_leaves_the_object_and_no_checkpoint(make_scenario, config):
+    """The checkpoint was kept, and every run tried to complete the finished upload."""
     scenario = make_scenario()
     scenario.backend.callback_works = False
     trace = scenario.run(ProcessScript(config=config(), options=CALLBACK))
@@ -404,15 +403,15 @@ def test_d11_a_failed_callback_leaves_the_object_and_no_checkpoint_and_the_next_
     assert again.result.callback_response == b"heard"
 
 
-def test_d12_a_lost_answer_to_complete_is_a_success(make_scenario, config):
-    """All was sent again, or every further run failed."""
+def test_d12_a_lost_response_to_complete_is_a_success(make_scenario, config):
+    """Everything was sent again, or every run failed."""
     trace = make_scenario().run(ProcessScript((Fault("complete_upload", FaultKind.AFTER),), config=config()))
 
     assert trace.result is not None
     assert len(sent(trace)) == PARTS
 
 
-def test_d12_a_lost_answer_to_the_only_attempt_is_a_success(make_scenario, config):
+def test_d12_a_lost_response_to_the_only_attempt_is_a_success(make_scenario, config):
     trace = make_scenario().run(
         ProcessScript((Fault("complete_upload", FaultKind.AFTER),), config=config(max_attempts=1))
     )
@@ -420,20 +419,22 @@ def test_d12_a_lost_answer_to_the_only_attempt_is_a_success(make_scenario, confi
     assert trace.result is not None
 
 
-def test_d12_a_proxy_that_asks_twice_makes_no_failure_of_a_success(backend, store):
-    """What came back was the second answer: there is no such upload."""
+def test_d12_a_complete_that_a_proxy_repeats_is_a_success(backend, store):
+    """The client received the second response, which was NoSuchUpload."""
 
-    class Insistent(FaultyBackend):
+    class RepeatedComplete(FaultyBackend):
         def complete_upload(self, key, upload_id, parts, options):
             super().complete_upload(key, upload_id, parts, options)
             return super().complete_upload(key, upload_id, parts, options)
 
-    result = simulated(Insistent(backend, FaultPlan()), store).upload(BytesSource(pseudo_random_bytes(30)), "key")
+    result = simulated(RepeatedComplete(backend, FaultPlan()), store).upload(
+        BytesSource(pseudo_random_bytes(30)), "key"
+    )
 
     assert (result.parts_sent, backend.calls["upload_part"]) == (4, 4)
 
 
-def test_d12_a_death_before_the_answer_to_complete_costs_the_next_run_nothing(make_scenario, config):
+def test_d12_after_a_crash_before_the_response_to_complete_nothing_is_sent_again(make_scenario, config):
     scenario = make_scenario()
     scenario.run(ProcessScript((Fault("complete_upload", FaultKind.CRASH_AFTER),), config=config()))
 
@@ -443,17 +444,17 @@ def test_d12_a_death_before_the_answer_to_complete_costs_the_next_run_nothing(ma
     assert sent(trace) == []
 
 
-def test_d12_an_object_of_the_same_bytes_that_stood_there_before_is_not_taken_for_a_success(make_scenario, config):
+def test_d12_an_older_object_of_the_same_bytes_is_not_accepted_as_a_success(make_scenario, config):
     scenario = make_scenario()
     scenario.overwrite(scenario.source.version.data)
 
     trace = scenario.run(ProcessScript((Fault("complete_upload", FaultKind.BEFORE),), config=config()))
 
-    assert asked(trace, "complete_upload") == 2
+    assert count_calls(trace, "complete_upload") == 2
 
 
-def test_d12_somebody_elses_object_is_not_taken_for_ours_where_only_a_token_tells(make_scenario, config):
-    """It stands there, of the same size, when the upload is found to be gone."""
+def test_d12_an_object_without_the_token_is_not_accepted_if_only_the_token_identifies_it(make_scenario, config):
+    """It has the same size, and the upload is lost."""
     scenario = make_scenario(capabilities=evolve(DEFAULT_CAPABILITIES, object_checksums=False))
     scenario.overwrite(pseudo_random_bytes(3 * PART + 5, "foreign"))
 
@@ -462,7 +463,7 @@ def test_d12_somebody_elses_object_is_not_taken_for_ours_where_only_a_token_tell
     assert trace.after.stored == scenario.source.version.data
 
 
-def test_d12_nor_is_it_taken_for_that_of_an_earlier_run(make_scenario, config):
+def test_d12_an_object_without_the_token_is_not_accepted_as_that_of_an_earlier_run(make_scenario, config):
     scenario = make_scenario(capabilities=evolve(DEFAULT_CAPABILITIES, object_checksums=False))
     scenario.run(ProcessScript((Fault("complete_upload", FaultKind.CRASH_BEFORE),), config=config()))
     scenario.expire()
@@ -471,26 +472,28 @@ def test_d12_nor_is_it_taken_for_that_of_an_earlier_run(make_scenario, config):
     assert scenario.run(ProcessScript(config=config())).after.stored == scenario.source.version.data
 
 
-def test_d12_where_nothing_tells_nothing_is_guessed(make_scenario, config):
-    """An object of that size stands there, and neither checksum nor token says whose it is."""
-    mute = evolve(
+def test_d12_the_outcome_is_unknown_if_nothing_identifies_the_object(make_scenario, config):
+    """There is an object of that size, and neither checksum nor token identifies it."""
+    undecidable = evolve(
         DEFAULT_CAPABILITIES,
         part_checksums=False,
         object_checksums=False,
         options=DEFAULT_CAPABILITIES.options - {"metadata"},
     )
-    scenario = make_scenario(capabilities=mute)
+    scenario = make_scenario(capabilities=undecidable)
     scenario.run(ProcessScript((Fault("complete_upload", FaultKind.CRASH_AFTER),), config=config()))
 
     assert isinstance(scenario.run(ProcessScript(config=config())).error, OutcomeUnknown)
 
 
-def refusals(make_scenario, config) -> Iterator[BaseException]:
-    """One error of each kind that refuses to go on."""
+def errors_that_stop(make_scenario, config) -> Iterator[BaseException]:
+    """Yield one error of each class that stops an upload."""
     scenario = make_scenario()
     yield scenario.run(ProcessScript(config=config(), resume="require")).error
-    unsure = evolve(DEFAULT_CAPABILITIES, object_checksums=False, options=DEFAULT_CAPABILITIES.options - {"metadata"})
-    scenario = make_scenario(capabilities=unsure)
+    undecidable = evolve(
+        DEFAULT_CAPABILITIES, object_checksums=False, options=DEFAULT_CAPABILITIES.options - {"metadata"}
+    )
+    scenario = make_scenario(capabilities=undecidable)
     yield scenario.run(ProcessScript((Fault("complete_upload", FaultKind.AFTER),), config=config())).error
     scenario = make_scenario()
     yield scenario.run(ProcessScript((Fault("upload_part", FaultKind.PERMANENT, 2),), config=config())).error
@@ -498,38 +501,38 @@ def refusals(make_scenario, config) -> Iterator[BaseException]:
     yield scenario.run(ProcessScript(events=(ScheduledEvent("append_part", Event.TOUCH),), config=config())).error
 
 
-def test_d13_every_refusal_names_the_way_out(make_scenario, config):
-    """'The file is inconsistent with before', for ever, and no word about what to do."""
-    ways_out = {
+def test_d13_every_error_that_stops_an_upload_says_what_to_do(make_scenario, config):
+    """Every run failed with 'The file is inconsistent with before', without saying what to do."""
+    advice = {
         CannotResume: "resume='auto'",
         OutcomeUnknown: "resume='never'",
         UploadFailed: "the same call resumes",
-        UploadPaused: "the same call resumes",
+        UploadPaused: "same call",
         SourceChanged: "the next run sends every part",
     }
-    found = {type(error): str(error) for error in refusals(make_scenario, config)}
+    found = {type(error): str(error) for error in errors_that_stop(make_scenario, config)}
 
-    assert found.keys() == ways_out.keys()
-    assert [kind for kind, message in found.items() if ways_out[kind] not in message] == []
+    assert found.keys() == advice.keys()
+    assert [kind for kind, message in found.items() if advice[kind] not in message] == []
 
 
 def test_d13_a_busy_upload_says_what_to_do(backend, store):
     uploader = simulated(backend, store)
     source = BytesSource(pseudo_random_bytes(30))
-    said = []
+    messages = []
 
     def meanwhile(progress):
         with pytest.raises(CheckpointBusy) as busy:
             simulated(backend.handle(), store.handle()).upload(source, "key")
-        said.append(str(busy.value))
+        messages.append(str(busy.value))
 
     uploader.upload(source, "key", progress=meanwhile)
 
-    assert "wait until that has finished, or stop it first" in said[0]
+    assert "Wait until it has finished, or stop it first" in messages[0]
 
 
-def test_d14_one_source_goes_to_two_keys_at_the_same_time(backend, tmp_path):
-    """The checkpoint lay beside the source, and the second upload carried on the first one's id."""
+def test_d14_one_source_is_uploaded_to_two_keys_concurrently(backend, tmp_path):
+    """The checkpoint was next to the source, and the second upload resumed the id of the first one."""
     path = tmp_path / "source"
     path.write_bytes(pseudo_random_bytes(30))
     store = FileCheckpointStore(tmp_path / "checkpoints")
@@ -547,11 +550,11 @@ def test_d14_one_source_goes_to_two_keys_at_the_same_time(backend, tmp_path):
     assert backend.read("one") == backend.read("two") == pseudo_random_bytes(30)
 
 
-# --- progress that is lost -------------------------------------------------------------------------------------------
+# --- lost progress ---------------------------------------------------------------------------------------------------
 
 
-def test_d15_the_default_resumes_without_being_told_anything(backend, tmp_path, monkeypatch):
-    """The manual's own example had the checkpoint switched off."""
+def test_d15_the_default_configuration_resumes(backend, tmp_path, monkeypatch):
+    """The example in the manual had checkpoints disabled."""
     monkeypatch.setattr("platformdirs.user_state_path", lambda *_, **__: tmp_path)
     path = tmp_path / "source"
     path.write_bytes(pseudo_random_bytes(30))
@@ -562,8 +565,8 @@ def test_d15_the_default_resumes_without_being_told_anything(backend, tmp_path, 
     assert simulated(backend).upload(path, "key").parts_resumed >= 1
 
 
-def test_d16_an_error_keeps_what_there_is_and_a_cancel_drops_it(make_scenario, config):
-    """Any error of the network aborted the upload and deleted the record."""
+def test_d16_an_error_keeps_the_upload_and_a_cancel_discards_it(make_scenario, config):
+    """Any network error aborted the upload and deleted the checkpoint."""
     scenario = make_scenario()
     outage = tuple(Fault("upload_part", FaultKind.BEFORE, n) for n in range(3, 8))
 
@@ -576,7 +579,7 @@ def test_d16_an_error_keeps_what_there_is_and_a_cancel_drops_it(make_scenario, c
 
 
 def test_d17_a_complete_that_fails_keeps_the_parts(make_scenario, config):
-    """The checkpoint was deleted after a failed complete, and all was sent again."""
+    """The checkpoint was deleted after a failed complete, and everything was sent again."""
     scenario = make_scenario()
     outage = tuple(Fault("complete_upload", FaultKind.BEFORE, n) for n in range(1, 6))
     failed = scenario.run(ProcessScript(outage, config=config()))
@@ -590,15 +593,15 @@ def test_d17_a_complete_that_fails_keeps_the_parts(make_scenario, config):
 def test_d18_any_subset_of_parts_is_kept(make_scenario, config):
     """Only the parts before the first gap counted."""
     scenario = make_scenario(SimulatedFile(pseudo_random_bytes(6 * PART)))
-    # Part 3 makes no step while others can, and the process dies when five others are recorded.
+    # Part 3 makes no step while others can, and the process crashes when five others are recorded.
     lagging = (2,) * 9 + (1,) * 60
-    dying = Fault("append_part", FaultKind.CRASH_AFTER, 5)
-    dead = scenario.run(ProcessScript((dying,), choices=lagging, config=config(concurrency=3)))
+    crash = Fault("append_part", FaultKind.CRASH_AFTER, 5)
+    dead = scenario.run(ProcessScript((crash,), choices=lagging, config=config(concurrency=3)))
     held = {part.part_number for part in dead.after.checkpoint.parts}
 
     trace = scenario.run(ProcessScript(config=config()))
 
-    assert held != set(range(1, 6)), "the schedule leaves no gap any more"
+    assert held != set(range(1, 6)), "the schedule leaves a gap"
     assert set(sent(trace)) == {1, 2, 3, 4, 5, 6} - held
 
 
@@ -611,15 +614,15 @@ def test_d18_the_parts_of_a_stream_are_kept_as_well(make_scenario, config):
 
 @pytest.mark.parametrize("parts", [0, 2])
 @pytest.mark.parametrize("kind", [FaultKind.BEFORE, FaultKind.AFTER, FaultKind.THROTTLED, FaultKind.PERMANENT])
-def test_d19_a_list_that_can_not_be_had_never_begins_an_upload_anew(make_scenario, config, kind, parts):
-    """Any error of the list was taken for 'there is no such upload'; so was an empty list."""
+def test_d19_a_failure_to_list_parts_never_restarts_an_upload(make_scenario, config, kind, parts):
+    """Any error of the list was treated as a lost upload; so was an empty list."""
     scenario = make_scenario()
-    dying = Fault("upload_part", FaultKind.CRASH_BEFORE, parts + 1)
-    scenario.run(ProcessScript((dying,), config=config()))
+    crash = Fault("upload_part", FaultKind.CRASH_BEFORE, parts + 1)
+    scenario.run(ProcessScript((crash,), config=config()))
 
     trace = scenario.run(ProcessScript((Fault("list_parts", kind),), config=config()))
 
-    assert asked(trace, "initiate_upload") == 0
+    assert count_calls(trace, "initiate_upload") == 0
     assert isinstance(getattr(trace.error, "__cause__", None), AccessDenied) == (kind is FaultKind.PERMANENT)
 
 
@@ -640,7 +643,7 @@ def test_d20_each_part_has_its_own_attempts(make_scenario, config):
     off=st.sampled_from((-1, 0, 1)),
     least=st.sampled_from((1, 100 * KIB, 8 * 1024 * KIB)),
 )
-def test_d22_no_size_makes_more_parts_than_the_storage_takes(parts, off, least):
+def test_d22_no_size_results_in_more_parts_than_the_storage_accepts(parts, off, least):
     """The part size was rounded down, and the last of 10,001 parts was refused after 100 GB."""
     limits = PartLimits(min_part_size=least)
     size = max(1, min(parts * max(least, 8 * 1024 * KIB) + off, limits.max_object_size))
@@ -660,7 +663,7 @@ def test_d22_the_largest_object_has_a_plan(size):
 
 
 def test_d25_options_that_change_no_byte_change_nothing(make_scenario, config):
-    """The comparison was the wrong way round: the same callback made every checkpoint invalid."""
+    """The comparison was inverted: the same callback made every checkpoint invalid."""
     late = ObjectOptions(acl="private", traffic_limit=1_000_000, request_payer="requester", callback=CALLBACK.callback)
     scenario = make_scenario()
     scenario.run(crash_after_part(2, config=config()))
@@ -672,7 +675,7 @@ def test_d25_options_that_change_no_byte_change_nothing(make_scenario, config):
 
 @pytest.mark.parametrize("size", [PARTS * PART, PARTS * PART - 3])
 def test_d26_a_run_with_nothing_left_to_send_completes(make_scenario, config, size):
-    """The checksum of nothing at all was compared with the object's, after the object was complete."""
+    """The checksum of no bytes was compared with that of the complete object."""
     scenario = make_scenario(SimulatedFile(pseudo_random_bytes(size)))
     scenario.run(ProcessScript((Fault("complete_upload", FaultKind.CRASH_BEFORE),), config=config()))
 
@@ -682,13 +685,13 @@ def test_d26_a_run_with_nothing_left_to_send_completes(make_scenario, config, si
 
 
 @given(strategies.checkpoints())
-def test_d27_whatever_is_written_can_be_read_back(checkpoint):
-    """What the encrypting client wrote, its reader did not allow."""
+def test_d27_every_checkpoint_that_is_written_can_be_read(checkpoint):
+    """The encrypting client wrote checkpoints that it could not read."""
     assert Checkpoint.from_data(json.loads(json.dumps(checkpoint.to_data()))) == checkpoint
 
 
-def test_d44_the_shorter_last_part_is_known_again(make_scenario, config):
-    """A part counted as done only if it was of the full size."""
+def test_d44_the_shorter_last_part_is_recognised(make_scenario, config):
+    """A part counted as done only if it had the full size."""
     scenario = make_scenario()
     scenario.run(crash_after_part(PARTS, config=config()))
 
@@ -696,29 +699,29 @@ def test_d44_the_shorter_last_part_is_known_again(make_scenario, config):
 
 
 def test_d44_a_part_of_another_size_than_planned_is_sent_again(backend, store):
-    """Though the record and the storage agree on it, no whole could ever be made of it."""
-    dying = FaultPlan([Fault("append_part", FaultKind.CRASH_AFTER, 2)])
-    with dying, pytest.raises(SimulatedCrash):
-        simulated(backend.handle(), FaultyCheckpointStore(store, dying)).upload(
+    """Checkpoint and storage agree on it, but it can't be completed."""
+    crash = FaultPlan([Fault("append_part", FaultKind.CRASH_AFTER, 2)])
+    with crash, pytest.raises(SimulatedCrash):
+        simulated(backend.handle(), FaultyCheckpointStore(store, crash)).upload(
             BytesSource(pseudo_random_bytes(30)), "key"
         )
-    [begun] = store.scan()
-    store.append_part(begun.name, backend.upload_part("key", begun.upload_id, 2, StrictBody(b"short")))
+    [checkpoint] = store.scan()
+    store.append_part(checkpoint.name, backend.upload_part("key", checkpoint.upload_id, 2, StrictBody(b"short")))
 
     result = simulated(backend, store).upload(BytesSource(pseudo_random_bytes(30)), "key")
 
     assert (result.parts_resumed, backend.read("key")) == (1, pseudo_random_bytes(30))
 
 
-def test_d43_what_was_resumed_is_verified_like_all_else(make_scenario, config):
-    """After a crash the checksum of the object was not compared, without a word."""
+def test_d43_a_resumed_upload_is_verified(make_scenario, config):
+    """After a crash the checksum of the object was silently not compared."""
     scenario = make_scenario()
     scenario.run(crash_after_part(2, config=config()))
 
     assert scenario.run(ProcessScript(config=config())).result.verified
 
 
-def test_d43_what_can_not_be_verified_is_not_said_to_be(make_scenario, config):
+def test_d43_an_upload_that_can_not_be_verified_is_not_reported_as_verified(make_scenario, config):
     scenario = make_scenario(capabilities=evolve(DEFAULT_CAPABILITIES, object_checksums=False))
 
     assert not scenario.run(ProcessScript(config=config())).result.verified
@@ -729,7 +732,7 @@ def test_d43_what_can_not_be_verified_is_not_said_to_be(make_scenario, config):
 
 @pytest.mark.parametrize("why", ["changed", "damaged", "options"])
 def test_d28_an_upload_that_is_given_up_is_aborted(make_scenario, config, why):
-    """Its parts were billed for ever."""
+    """Its parts were billed forever."""
     scenario = make_scenario()
     scenario.run(crash_after_part(2, config=config()))
     faults: tuple[Fault, ...] = ()
@@ -748,15 +751,15 @@ def test_d28_an_upload_that_is_given_up_is_aborted(make_scenario, config, why):
     assert trace.after.pending == {}
 
 
-def test_d28_another_part_size_gives_nothing_up(make_scenario, config):
+def test_d28_another_part_size_does_not_restart_an_upload(make_scenario, config):
     scenario = make_scenario()
     scenario.run(crash_after_part(2, config=config()))
 
     assert scenario.run(ProcessScript(config=config(part_size=2 * PART))).result.parts_resumed == 2
 
 
-def test_d28_an_upload_that_died_with_its_id_is_listed(make_scenario, config, backend, store):
-    """A death between the birth of an upload and its first record loses one id, and no more; `list_uploads` has it."""
+def test_d28_an_upload_whose_id_was_lost_in_a_crash_is_listed(make_scenario, config, backend, store):
+    """A crash between initiate and the first save loses one id; `list_uploads` has it."""
     plan = FaultPlan([Fault("initiate_upload", FaultKind.CRASH_AFTER)])
     with plan, pytest.raises(SimulatedCrash):
         simulated(FaultyBackend(backend.handle(), plan), store).upload(BytesSource(pseudo_random_bytes(30)), "key")
@@ -766,8 +769,8 @@ def test_d28_an_upload_that_died_with_its_id_is_listed(make_scenario, config, ba
 
 
 @pytest.mark.parametrize("operation", ["upload_part", "complete_upload"])
-def test_d29_an_upload_that_nobody_could_carry_on_is_aborted(make_scenario, config, operation):
-    """Without a checkpoint, too, a failure left its parts behind."""
+def test_d29_a_failed_upload_without_a_checkpoint_is_aborted(make_scenario, config, operation):
+    """A failure left its parts behind."""
     trace = make_scenario().run(
         ProcessScript((Fault(operation, FaultKind.PERMANENT),), config=config(), resume="never")
     )
@@ -776,12 +779,12 @@ def test_d29_an_upload_that_nobody_could_carry_on_is_aborted(make_scenario, conf
     assert trace.after.pending == {}
 
 
-def test_d30_a_record_outlives_an_abort_that_failed(backend, store):
-    """The record was deleted first, or another one's name was worked out; then nothing was aborted."""
-    dying = FaultPlan([Fault("upload_part", FaultKind.CRASH_BEFORE, 3)])
+def test_d30_a_checkpoint_is_kept_if_its_abort_fails(backend, store):
+    """The checkpoint was deleted first, or looked up under another name, and nothing was aborted."""
+    crash = FaultPlan([Fault("upload_part", FaultKind.CRASH_BEFORE, 3)])
     source = BytesSource(pseudo_random_bytes(30))
-    with dying, pytest.raises(SimulatedCrash):
-        simulated(FaultyBackend(backend.handle(), dying), store).upload(source, "key")
+    with crash, pytest.raises(SimulatedCrash):
+        simulated(FaultyBackend(backend.handle(), crash), store).upload(source, "key")
     refusing = FaultyBackend(backend.handle(), FaultPlan([Fault("abort_upload", FaultKind.PERMANENT)]))
     with pytest.raises(UploadFailed):
         simulated(refusing, store).abort(source, "key")
@@ -798,8 +801,8 @@ def test_d30_a_record_outlives_an_abort_that_failed(backend, store):
 
 @pytest.mark.parametrize("concurrency", [1, 3])
 @pytest.mark.parametrize(("kind", "at_most"), [(FaultKind.PERMANENT, 1), (FaultKind.FORGOTTEN_UPLOAD, 2 * PARTS + 3)])
-def test_d09_an_error_that_stays_is_not_asked_for_again_and_again(make_scenario, config, kind, at_most, concurrency):
-    """After a 403 on one part, all other parts were tried, three times over."""
+def test_d09_a_permanent_error_is_not_retried(make_scenario, config, kind, at_most, concurrency):
+    """After a 403 on one part, all other parts were tried three times."""
     trace = make_scenario().run(ProcessScript((Fault("upload_part", kind),), config=config(concurrency=concurrency)))
 
     assert len(sent(trace)) <= at_most - 1 + concurrency
@@ -812,13 +815,13 @@ def mutated(data: bytes, draw) -> bytes:
 
 
 @given(data=st.data())
-def test_d23_no_edit_of_a_checkpoint_crashes_an_upload_or_deceives_it(tmp_path_factory, data):
-    """Records were trusted: a division by zero, an index out of bounds, a dead id that was kept."""
+def test_d23_no_edit_of_a_checkpoint_crashes_an_upload_or_is_trusted(tmp_path_factory, data):
+    """Checkpoints were trusted: a division by zero, an index out of bounds, a lost id that was kept."""
     directory = tmp_path_factory.mktemp("checkpoints")
     source, backend = BytesSource(pseudo_random_bytes(30)), MemoryBackend(limits=SMALL)
-    dying = FaultPlan([Fault("append_part", FaultKind.CRASH_AFTER, 2)])
-    with FileCheckpointStore(directory) as store, dying, pytest.raises(SimulatedCrash):
-        simulated(backend.handle(), FaultyCheckpointStore(store, dying)).upload(source, "key")
+    crash = FaultPlan([Fault("append_part", FaultKind.CRASH_AFTER, 2)])
+    with FileCheckpointStore(directory) as store, crash, pytest.raises(SimulatedCrash):
+        simulated(backend.handle(), FaultyCheckpointStore(store, crash)).upload(source, "key")
     [path] = directory.glob("*.ucp")
     path.write_bytes(mutated(path.read_bytes(), data.draw))
 
@@ -837,7 +840,7 @@ _json = st.recursive(
 
 
 @given(checkpoint=strategies.checkpoints(), field=st.integers(0), value=_json)
-def test_d23_plain_data_that_is_no_checkpoint_is_refused_by_one_error(checkpoint, field, value):
+def test_d23_invalid_checkpoint_data_is_refused_by_one_error(checkpoint, field, value):
     data = checkpoint.to_data()
     data[sorted(data)[field % len(data)]] = value
     try:
@@ -853,8 +856,8 @@ def test_d23_any_other_data_is_refused_by_the_same_error(data):
         Checkpoint.from_data(data)
 
 
-def test_d31_a_cancel_while_nothing_is_in_flight_is_heard(backend, store):
-    """It notified nobody, and the upload waited for ever."""
+def test_d31_a_cancel_while_no_part_is_in_flight_is_noticed(backend, store):
+    """It did not wake the waiting thread, and the upload hung."""
     failing = FaultyBackend(backend, FaultPlan(Fault("upload_part", FaultKind.BEFORE, n) for n in range(1, 50)))
     patient = TransferConfig(part_size=PART, multipart_threshold=0, retry_base=10_000, retry_max=10_000)
 
@@ -868,7 +871,7 @@ def test_d31_a_cancel_while_nothing_is_in_flight_is_heard(backend, store):
 
 
 def test_d32_no_thread_outlives_a_call_in_which_every_part_fails(backend, store):
-    """The second worker that failed waited for ever to be heard."""
+    """The second failing worker waited forever to report its error."""
     before = set(threading.enumerate())
     refusing = FaultyBackend(backend, FaultPlan(Fault("upload_part", FaultKind.PERMANENT, n) for n in range(1, 9)))
     config = TransferConfig(part_size=PART, multipart_threshold=0, concurrency=4)
@@ -879,10 +882,10 @@ def test_d32_no_thread_outlives_a_call_in_which_every_part_fails(backend, store)
     assert set(threading.enumerate()) == before
 
 
-def test_d33_what_arrives_while_an_upload_ends_is_recorded(make_scenario, config):
-    """It returned with parts in flight, which arrived later, and were sent again by the next run."""
+def test_d33_parts_acknowledged_while_an_upload_ends_are_recorded(make_scenario, config):
+    """It returned with parts in flight, which were stored later and sent again by the next run."""
     scenario = make_scenario()
-    # Two parts are on the storage when the first answer comes, and somebody asks for a pause.
+    # Two parts are on the storage when the first response arrives, and a pause is requested.
     both = (0, 0, 0, 0, 1, 1, 1, 1, 0)
     pause = ScheduledEvent("append_part", Event.PAUSE)
 
@@ -892,8 +895,8 @@ def test_d33_what_arrives_while_an_upload_ends_is_recorded(make_scenario, config
     assert {part.part_number for part in trace.after.checkpoint.parts} == {1, 2}
 
 
-def test_d34_cancelling_one_upload_touches_no_other(backend, store):
-    """The flag was the client's, and so was its being reset."""
+def test_d34_cancelling_one_upload_does_not_affect_others(backend, store):
+    """The flag belonged to the client, and so did its reset."""
     slow = threading.Event()
 
     class Waiting(io.BytesIO):
@@ -913,8 +916,8 @@ def test_d34_cancelling_one_upload_touches_no_other(backend, store):
     assert backend.keys() == ["two"]
 
 
-def test_d40_bounds_are_checked_before_anything_is_asked(backend, store):
-    """More than 64 workers crashed, in the middle of an upload."""
+def test_d40_bounds_are_checked_before_any_request(backend, store):
+    """More than 64 workers crashed the upload."""
     for impossible in ({"concurrency": 0}, {"part_size": 0}, {"max_attempts": 0}, {"bandwidth_limit": 0}):
         with pytest.raises(InvalidInput):
             TransferConfig(**impossible)
@@ -929,8 +932,8 @@ def test_d40_bounds_are_checked_before_anything_is_asked(backend, store):
     )
 
 
-def test_d41_a_directory_without_a_slash_at_its_end_is_that_directory(tmp_path, backend):
-    """Checkpoints went to the directory above, and could be read by all."""
+def test_d41_a_directory_without_a_trailing_slash_is_that_directory(tmp_path, backend):
+    """Checkpoints were written to the parent directory, readable by all users."""
     directory = tmp_path / "cp"
     seen = set()
 
@@ -947,7 +950,7 @@ def test_d41_a_directory_without_a_slash_at_its_end_is_that_directory(tmp_path, 
 
 @pytest.mark.parametrize("concurrency", [1, 2, 4])
 def test_d42_a_stream_is_read_only_as_it_is_sent(make_scenario, config, concurrency):
-    """All fifty parts were in memory while the first one was under way."""
+    """All fifty parts were in memory while the first one was in flight."""
     scenario = make_scenario(SimulatedStream(pseudo_random_bytes(50 * PART)))
 
     trace = scenario.run(ProcessScript(config=config(concurrency=concurrency)))
@@ -965,8 +968,8 @@ def test_d46_a_resume_reads_only_what_it_sends(make_scenario, config):
     assert sum(call.operation == "read" for call in trace.calls) == 1
 
 
-def test_d48_a_record_costs_the_same_however_many_there_are(tmp_path):
-    """The whole checkpoint was written after each part, and a kill in the middle of that lost all of it."""
+def test_d48_recording_a_part_costs_the_same_for_any_number_of_parts(tmp_path):
+    """The whole checkpoint was rewritten after each part, and lost by a crash during the write."""
     plan = plan_parts(2_000 * PART, SMALL, PART)
     sizes = []
     with FileCheckpointStore(tmp_path) as store, MemoryBackend(limits=SMALL) as backend:
@@ -981,8 +984,8 @@ def test_d48_a_record_costs_the_same_however_many_there_are(tmp_path):
     assert max(growth[-50:]) <= max(growth[:50]) + 4
 
 
-def test_d49_a_part_is_never_in_memory_as_a_whole(tmp_path):
-    """Each worker held a whole part, and thousands of closures waited."""
+def test_d49_a_part_is_never_completely_in_memory(tmp_path):
+    """Each worker held a whole part in memory, and thousands of closures waited."""
     path = tmp_path / "source"
     with path.open("wb") as file:
         file.truncate(64 * MIB)
@@ -996,8 +999,8 @@ def test_d49_a_part_is_never_in_memory_as_a_whole(tmp_path):
 # --- telling what is not so ------------------------------------------------------------------------------------------
 
 
-def test_d35_an_error_keeps_what_the_storage_said(backend, store):
-    """A missing bucket was 'abort', without code or request id."""
+def test_d35_an_error_keeps_the_details_of_the_response(backend, store):
+    """A missing bucket was reported as 'abort', without code or request id."""
 
     class NoBucket(FaultyBackend):
         def upload_part(self, key, upload_id, part_number, body):
@@ -1012,8 +1015,8 @@ def test_d35_an_error_keeps_what_the_storage_said(backend, store):
     assert "part 1" in "".join(cause.__notes__)
 
 
-def test_d36_the_end_is_told_when_the_object_is_there(backend, store):
-    """100 % before complete was even sent."""
+def test_d36_completion_is_reported_when_the_object_is_stored(backend, store):
+    """100 % was reported before complete was sent."""
     reports = []
     source = BytesSource(pseudo_random_bytes(30))
 
@@ -1025,8 +1028,8 @@ def test_d36_the_end_is_told_when_the_object_is_there(backend, store):
     assert (reports[-1][0].fraction, reports[-1][1]) == (1.0, ["key"])
 
 
-def test_d37_progress_never_goes_backwards_whatever_the_order(make_scenario, config):
-    """50 % and then 42 %, and more than 100 %."""
+def test_d37_progress_never_decreases_for_any_order_of_parts(make_scenario, config):
+    """It was 50 %, then 42 %, and then more than 100 %."""
     retried = Fault("upload_part", FaultKind.HALFWAY, 2)
 
     trace = make_scenario().run(
@@ -1035,13 +1038,13 @@ def test_d37_progress_never_goes_backwards_whatever_the_order(make_scenario, con
         )
     )
 
-    done = [told.progress.bytes_done for told in trace.reports]
+    done = [report.progress.bytes_done for report in trace.reports]
     assert done == sorted(done)
     assert len(done) > PARTS
 
 
-def test_d38_a_record_that_vanished_fails_nothing(backend, tmp_path):
-    """The object was complete, and the call failed because there was nothing to delete."""
+def test_d38_a_missing_checkpoint_at_the_end_is_not_an_error(backend, tmp_path):
+    """The object was complete, and the call failed because the checkpoint was missing."""
 
     def vanish(progress):
         for path in tmp_path.glob("*.ucp"):
@@ -1054,7 +1057,7 @@ def test_d38_a_record_that_vanished_fails_nothing(backend, tmp_path):
     assert result.warnings
 
 
-def test_d39_a_record_that_can_not_be_written_hides_no_error_of_the_upload(make_scenario, config):
+def test_d39_an_unwritable_checkpoint_does_not_hide_the_error_of_the_upload(make_scenario, config):
     faults = (Fault("append_part", FaultKind.DISK_FULL), Fault("upload_part", FaultKind.PERMANENT, 2))
 
     trace = make_scenario().run(ProcessScript(faults, config=config()))
@@ -1064,8 +1067,8 @@ def test_d39_a_record_that_can_not_be_written_hides_no_error_of_the_upload(make_
     assert any("could not be recorded" in warning for warning in trace.error.warnings)
 
 
-def test_d45_a_limit_on_traffic_goes_with_every_part(backend, store):
-    """It was taken, and not applied."""
+def test_d45_a_traffic_limit_is_sent_with_every_part(backend, store):
+    """It was accepted, and not applied."""
     bound = []
 
     class Binding(FaultyBackend):
@@ -1080,7 +1083,7 @@ def test_d45_a_limit_on_traffic_goes_with_every_part(backend, store):
     assert bound == [1_000_000]
 
 
-def test_d45_an_option_that_is_not_honoured_is_refused_before_anything_is_sent(store):
+def test_d45_an_unsupported_option_is_refused_before_anything_is_sent(store):
     backend = MemoryBackend(limits=SMALL, capabilities=evolve(DEFAULT_CAPABILITIES, options=()))
 
     with pytest.raises(UnsupportedOption, match="traffic_limit"):
@@ -1106,8 +1109,8 @@ def oss(server, credentials=None):
     )
 
 
-def test_d21_expired_credentials_are_renewed_once_for_all_workers(store):
-    """The time of the renewal was noted before the new token was there, and requests went out with the old one."""
+def test_d21_expired_credentials_are_refreshed_once_for_all_workers(store):
+    """The refresh was recorded before the new token was available, and requests used the old one."""
     first, second = (oss_server.AccessKey(f"partwise-{n}", f"secret-of-{n}", f"token-of-{n}") for n in ("one", "two"))
     issued = []
 
@@ -1131,8 +1134,8 @@ def test_d21_expired_credentials_are_renewed_once_for_all_workers(store):
 
 
 def test_d24_a_203_is_a_failed_callback_and_not_a_success(store):
-    """It was counted as a success, since it begins with a 2."""
-    options = ObjectOptions(callback=Callback("http://127.0.0.1:1/nobody-listens", "object=${object}"))
+    """It was treated as a success, since it starts with a 2."""
+    options = ObjectOptions(callback=Callback("http://127.0.0.1:1/not-listening", "object=${object}"))
     with oss_server.OSSServer() as server, oss(server) as backend:
         for key, threshold in (("parts", 0), ("piece", 10 * OSS_PART)):
             config = TransferConfig(part_size=OSS_PART, multipart_threshold=threshold)
@@ -1148,6 +1151,6 @@ def test_d24_a_203_is_a_failed_callback_and_not_a_success(store):
 
 
 def simulated(backend, store=None, **changes):
-    """An uploader in a scenario of its own, with small parts."""
+    """Return an uploader in a new simulation, with small parts."""
     config = TransferConfig(**{"part_size": PART, "multipart_threshold": 0, "concurrency": 1, **changes})
     return Simulation().uploader(backend, store, config)

@@ -139,14 +139,14 @@ def assert_done(case: UploadCase, scenario: Scenario, *traces: ProcessTrace, aga
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_after_a_crash_at_any_instant_only_parts_in_flight_are_sent_again(case, figure):
-    deaths = faults_at(undisturbed_run(case).calls, CRASHES)
-    for death in deaths:
+    crashes = faults_at(undisturbed_run(case).calls, CRASHES)
+    for crash in crashes:
         scenario = case.scenario()
-        dead = scenario.run(case.script(death))
-        assert dead.crashed, f"planned and never reached: {death}"
-        assert_done(case, scenario, dead, scenario.run(case.script()), again=case.concurrency)
+        crashed = scenario.run(case.script(crash))
+        assert crashed.crashed, f"planned and never reached: {crash}"
+        assert_done(case, scenario, crashed, scenario.run(case.script()), again=case.concurrency)
         scenario.close()
-    figure("instants of a crash, each followed by a successful run", len(deaths))
+    figure("instants of a crash, each followed by a successful run", len(crashes))
 
 
 @pytest.mark.parametrize("case", PAIRS, ids=str)
@@ -159,7 +159,7 @@ def test_after_a_second_crash_during_the_recovery_only_parts_in_flight_are_sent_
         scenario.close()
         for second in faults_at(recovery.calls, CRASHES):
             scenario = case.scenario()
-            traces = [scenario.run(case.script(death)) for death in (first, second)]
+            traces = [scenario.run(case.script(crash)) for crash in (first, second)]
             assert all(trace.crashed for trace in traces)
             assert_done(case, scenario, *traces, scenario.run(case.script()), again=2 * case.concurrency)
             scenario.close()
@@ -207,14 +207,14 @@ def test_after_a_failure_of_the_storage_and_a_crash_only_parts_in_flight_are_sen
         scenario = case.scenario()
         disturbed = scenario.run(case.script(failure))
         scenario.close()
-        for death in faults_at(disturbed.calls, CRASHES):
-            if (death.operation, death.occurrence) == (failure.operation, failure.occurrence):
+        for crash in faults_at(disturbed.calls, CRASHES):
+            if (crash.operation, crash.occurrence) == (failure.operation, failure.occurrence):
                 continue
             scenario = case.scenario()
-            dead = scenario.run(case.script(failure, death))
-            assert dead.crashed
+            crashed = scenario.run(case.script(failure, crash))
+            assert crashed.crashed
             again = case.concurrency + (failure.operation == "upload_part")
-            assert_done(case, scenario, dead, scenario.run(case.script()), again=again)
+            assert_done(case, scenario, crashed, scenario.run(case.script()), again=again)
             scenario.close()
             count += 1
     figure("failures of the storage with a crash in the same run, each followed by a successful run", count)
@@ -280,9 +280,9 @@ def test_a_fault_of_any_other_kind_at_any_call_breaks_no_promise(case, begin, fi
 
 
 def test_every_kind_of_fault_is_injected_somewhere():
-    struck = {fault.kind for case, begin in FAULT_CASES for fault in other_faults(case, begin)}
+    injected = {fault.kind for case, begin in FAULT_CASES for fault in other_faults(case, begin)}
 
-    assert struck == set(OTHERS)
+    assert injected == set(OTHERS)
 
 
 STOP_EVENTS = [Event.INTERRUPT, Event.EXIT, Event.TIME_LIMIT, Event.PAUSE, Event.CANCEL]

@@ -1,9 +1,8 @@
 """
-A crash of the process at every system call, with files on a real disk.
+Every system call at which a process can crash, with files on a real disk.
 
-Storage, checkpoint store and source are directories here. The process crashes at its first call that changes a file, in
-the next round at its second, and so on until it ends without a crash; a write at which it crashes leaves half of its
-bytes. Then another process runs.
+Storage, store and source are directories. The process crashes at its first call that changes a file, then at its
+second, and so on until it succeeds; a write at which it crashes writes half of its bytes. Then another process runs.
 """
 
 from __future__ import annotations
