@@ -1,4 +1,4 @@
-"""Time and randomness as the engine uses them. A simulation or a test passes its own."""
+"""Time and randomness as the engine uses them; a test passes its own."""
 
 from __future__ import annotations
 

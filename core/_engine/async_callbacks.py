@@ -34,7 +34,7 @@ _tasks: set[asyncio.Future[object]] = set()
 
 class CallbackRunner:
     """
-    A progress callback that can be called from the thread of an upload, even if it returns an awaitable.
+    Calls a progress callback from an upload's thread, and awaits what it returns.
 
     Args:
         callback: what to call.
@@ -50,15 +50,15 @@ class CallbackRunner:
 
     def abandon(self) -> None:
         """
-        Stop waiting for the pending call, and submit no further ones. Called when the upload is to stop.
+        Stop waiting for the pending call, and submit no further ones.
 
-        The thread that waits for the upload to stop may be the one that runs the loop.
+        Called when the upload is to stop. The thread that waits for the upload to stop may be the one that runs the loop.
         """
         self._abandoned = True
         self._wakeup.set()
 
     def mark_loop_blocked(self) -> None:
-        """Report that the loop waits for the upload, so that it can run nothing that the upload waits for."""
+        """Report that the loop waits for the upload, and so can't run the callback."""
         self._blocked = True
         self._wakeup.set()
 
@@ -124,7 +124,9 @@ def _submit_to_loop(
     """
     Have an event loop await something.
 
-    Unlike `asyncio.run_coroutine_threadsafe`, a call that is cancelled before the loop starts it leaves no task.
+    The future of `asyncio.run_coroutine_threadsafe` would not do: it is not marked as running, so cancelling it stops a
+    call that has started. Here, `cancel` stops a call that the loop has not started, and leaves no task; it has no
+    effect on one that has started.
 
     Args:
         awaitable: what to await.
@@ -164,9 +166,10 @@ def _submit_to_loop(
 
 def bind_callback(callback: ProgressCallback, loop: asyncio.AbstractEventLoop | None) -> CallbackRunner:
     """
-    Make a runner of the callback for one upload, with `loop` to await what it returns.
+    Make a runner of the callback for one upload.
 
-    A callback from `for_event_loop` keeps its own loop, and may be shared by several uploads: each gets its own runner.
+    `loop` awaits what the callback returns. A callback from `for_event_loop` keeps its own loop, and may be shared by
+    several uploads: each gets its own runner.
 
     Raises:
         InvalidInput: the callback is a coroutine function, and there is no loop.
@@ -198,7 +201,7 @@ def _no_event_loop() -> InvalidInput:
 
 
 def _close_if_not_started(awaitable: object) -> None:
-    """Close a coroutine that will never run, so that Python does not warn that it was never awaited."""
+    """Close a coroutine that will never run, so that Python does not warn of it."""
     if inspect.iscoroutine(awaitable) and inspect.getcoroutinestate(awaitable) == inspect.CORO_CREATED:
         awaitable.close()
 

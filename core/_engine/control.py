@@ -1,4 +1,4 @@
-"""How other threads pause or cancel a running upload, and the two private exceptions that end one early."""
+"""Pause and cancel of a running upload, and the private exceptions that end one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ StopMode = Literal["pause", "cancel"]
 
 
 class StopRequested(PartwiseError):
-    """A pause or a cancel was requested. The engine translates it; callers never see it."""
+    """A pause or a cancel was requested. It never reaches the caller."""
 
     def __init__(self, mode: StopMode) -> None:
         super().__init__(mode)
@@ -20,7 +20,7 @@ class StopRequested(PartwiseError):
 
 
 class ProgressRaised(PartwiseError):
-    """The caller's progress callback raised. The engine re-raises its `__cause__`; callers never see this error."""
+    """The progress callback raised the `__cause__`, which the engine re-raises."""
 
 
 class Control:

@@ -1,5 +1,5 @@
 """
-Small parts on a fast network: sent by the scheduler's own thread, several in flight at a time.
+Pipelining of small parts: one thread sends them, several are in flight.
 
 For small parts the cost is the interpreter. The GIL lets one thread run Python at a time, so several threads send no
 more parts than one, each part is passed to a thread and back, and each system call may hand the GIL to another thread.
@@ -46,9 +46,9 @@ _PIPELINE_DEPTH = 2
 
 class InlineSwitch:
     """
-    Decides whether the scheduler's thread sends parts itself: a heuristic over the times at which parts are done.
+    Decides whether the scheduler's thread sends parts itself (inline mode).
 
-    A trial ends as soon as inline mode is known to be slower. The next one starts after twice as many parts as the last
+    This is a heuristic over the times at which parts are done. A trial ends as soon as inline mode is known to be slower. The next one starts after twice as many parts as the last
     time, so that trials cost next to nothing where they fail. A window in which inline mode was fast enough offsets one
     failed trial, since anything may delay a part now and then.
 
@@ -111,7 +111,7 @@ class InlinePipeline:
         self.pending: deque[tuple[int, Callable[[], UploadedPart]]] = deque()
 
     def next_outcome(self) -> Outcome:
-        """Send parts up to the pipeline's depth, and return the outcome of the first one. There must be one."""
+        """Fill the pipeline, and return the outcome of its first part; there must be one."""
         while self.jobs and len(self.pending) <= (_PIPELINE_DEPTH if supports_pipelining(self.jobs[0].backend) else 0):
             job = self.jobs.popleft()
             try:
@@ -123,9 +123,9 @@ class InlinePipeline:
 
 def begin(job: PartJob) -> Callable[[], UploadedPart]:
     """
-    Send a part, and return a function that waits for the response and returns the part.
+    Send a part, and return a function that waits for the response.
 
-    Either step raises what `PartJob.run` raises. If the backend does not support pipelining, nothing is sent before the
+    That function returns the uploaded part. Either step raises what `PartJob.run` raises. If the backend does not support pipelining, nothing is sent before the
     returned function is called.
     """
     if not supports_pipelining(job.backend):
@@ -135,7 +135,7 @@ def begin(job: PartJob) -> Callable[[], UploadedPart]:
 
 
 def supports_pipelining(backend: MultipartBackend) -> TypeGuard[SupportsPipelining]:
-    """Return whether `begin_part` of this backend may be called in place of `upload_part`."""
+    """Return whether `begin_part` may be called in place of `upload_part`."""
     return _class_supports_pipelining(type(backend)) and "upload_part" not in getattr(backend, "__dict__", ())
 
 

@@ -1,7 +1,7 @@
 """
-Part sizes: from the size of a source and the limits of a storage to a plan of parts. This is pure arithmetic.
+Plan parts from the size of a source and the limits of a storage.
 
-A plan computes the offset and the size of each part by a formula, so it takes no more memory for the largest object
+This is pure arithmetic. A plan computes the offset and the size of each part by a formula, so it takes no more memory for the largest object
 than for the smallest.
 
 If the size is known, all parts but the last have the same size. If it is not (a stream), parts start small, to save
@@ -99,7 +99,7 @@ class PartPlan:
 
 
 def is_single_put(size: int, limits: PartLimits, threshold: int) -> bool:
-    """Return whether an object of `size` bytes is stored by one request: it is empty, or smaller than `threshold`."""
+    """Return whether one request stores the object: it is empty, or below `threshold`."""
     return size == 0 or (size < threshold and size <= limits.max_put_size)
 
 

@@ -1,5 +1,5 @@
 """
-Calls of plug-ins (a backend, a store, a source), and the exceptions that they may raise.
+Calls of plug-ins (backends, stores, sources), and the exceptions they may raise.
 
 There are three kinds. A `PartwiseError` is part of the plug-in's contract, and propagates. Any other exception is a
 defect of the plug-in; it becomes a `PluginDefect`, so that the engine can report it along with what is kept. The third
@@ -24,7 +24,7 @@ _T = TypeVar("_T")
 
 
 class PluginDefect(PartwiseError):
-    """A plug-in raised an exception that it must not raise, the `__cause__`. Callers never see this error."""
+    """A plug-in raised the `__cause__`, which is not a `PartwiseError`."""
 
 
 def call_plugin(call: Callable[[*_Ts], _T], *args: *_Ts) -> _T:
@@ -50,7 +50,7 @@ def call_plugin(call: Callable[[*_Ts], _T], *args: *_Ts) -> _T:
 
 def call_plugin_unwrapped(call: Callable[[*_Ts], _T], *args: *_Ts) -> _T:
     """
-    Call a plug-in outside the stages of an upload, where a defect propagates as it was raised.
+    Call a plug-in outside the stages of an upload, where defects propagate.
 
     Raises:
         BaseException: what the plug-in or a signal handler raised.

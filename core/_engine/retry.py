@@ -64,7 +64,7 @@ class RetryPolicy:
 
 
 def is_retryable(error: BaseException) -> bool:
-    """Return whether the error is transient, so that the same operation may succeed if it is retried."""
+    """Return whether the error is transient, so that a retry may succeed."""
     return isinstance(error, BackendError | SourceError) and error.retryable
 
 

@@ -1,8 +1,8 @@
 """
-The scheduler of parts: it keeps the workers busy, retries transient failures with backoff, and stops on request.
+Send parts: keep the workers busy, retry transient failures, stop on request.
 
-It knows nothing of checkpoints. It is given the parts to send, and a callback for each part that the storage has
-acknowledged. `run` returns or raises only when no worker is sending a part of this upload any more.
+The scheduler knows nothing of checkpoints. It is given the parts to send, and a callback for each part that the storage
+has acknowledged. `run` returns or raises only when no worker is sending a part of this upload any more.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _PROGRESS_SHARE = 8
 
 @define
 class _Attempts:
-    """The attempts at one part: consecutive failures without progress, and the most bytes that one of them sent."""
+    """The failures of one part in a row, and the most bytes that an attempt sent."""
 
     body: Body
     failures: int = 0
@@ -88,7 +88,7 @@ class PartScheduler:
 
     def run(self, parts: Iterator[tuple[int, Body]]) -> None:
         """
-        Send all parts. The next one is taken from `parts` only when it can be sent at once.
+        Send all parts. One is taken from `parts` only when it can be sent at once.
 
         Raises:
             StopRequested: a pause or a cancel was requested.
@@ -189,7 +189,11 @@ class PartScheduler:
         drop_traceback(error)
 
     def _stop_workers(self) -> None:
-        """Make the workers stop, and wait until they have. An interrupt is raised once they have stopped."""
+        """
+        Make the workers stop, and wait until they have.
+
+        An interrupt during the wait is raised once they have stopped.
+        """
         if not self._in_flight:
             return
         self._state.stop.set()
@@ -205,7 +209,7 @@ class PartScheduler:
         raise self._with_progress_error(interrupt)
 
     def _drain_workers(self) -> None:
-        """Wait for the outcomes of all parts in flight, and report the parts that were acknowledged."""
+        """Wait for all parts in flight, and report those that were acknowledged."""
         while self._in_flight:
             outcome = self._workers.next_outcome(None)
             if outcome is None:
@@ -223,7 +227,7 @@ class PartScheduler:
                     continue  # the run is ending because of an earlier error
 
     def _with_progress_error(self, error: BaseException) -> BaseException:
-        """Attach what the progress callback raised, if it did, to the error that takes precedence."""
+        """Attach the progress callback's error to the one that takes precedence."""
         if self._progress_error is not None:
             error.add_note(f"The progress callback also raised {self._progress_error.__cause__!r}.")
             error.__context__ = self._progress_error

@@ -37,7 +37,9 @@ _THREAD_HEADROOM = 32 * 1024 * 1024
 
 class CpuSaturation:
     """
-    Detects whether threads wait for processors: a heuristic over elapsed time and the processor time that they used.
+    Detects whether threads wait for processors instead of the network.
+
+    This is a heuristic over the elapsed time and the processor time that the threads used.
 
     Args:
         processors: the number of processors.
@@ -92,7 +94,7 @@ class WorkerSlots:
         self._free.get()
 
     def keep(self) -> None:
-        """Keep the slot for another part. If there are too many slots, give this one up and wait for another."""
+        """Keep the slot for another part; if it is surplus, wait for another one."""
         try:
             self._surplus.pop()
         except IndexError:
@@ -107,7 +109,7 @@ class WorkerSlots:
             self._free.put(None)
 
     def resize(self, count: int) -> None:
-        """Set the number of slots. A thread that holds a surplus one keeps it until it calls `keep` or `release`."""
+        """Set the number of slots. Surplus ones end with `keep` or `release`."""
         while self._count > count:
             self._count -= 1
             try:
@@ -221,7 +223,7 @@ class ThreadWorkers:
         return outcome
 
     def _adapt(self) -> None:
-        """After each part: switch between threads and inline mode, and limit how many threads work at a time."""
+        """After each part: choose the mode, and how many threads may work."""
         switch, now = self._switch, self._clock.monotonic()
         switch.part_done(now)
         if self._processors < self._workers and not switch.inline:

@@ -1,5 +1,5 @@
 """
-The bytes in flight: how fast they may be sent, how many were sent, and when to stop.
+Throttle, count and stop the bytes in flight.
 
 The scheduler and the workers of one upload share a `TransferState`, and nothing else: a worker gets everything that it
 needs with its job, and returns everything else in its outcome.
@@ -22,7 +22,7 @@ _MIN_CHUNK_SIZE = 4096
 
 
 class TransferStopped(PartwiseError):
-    """The upload is stopping, so the part is not sent. The engine translates it; callers never see it."""
+    """The upload is stopping, so a part is not sent. It never reaches the caller."""
 
 
 class BandwidthLimit:
@@ -78,11 +78,11 @@ class TransferState:
         self._sent: dict[int, int] = {}
 
     def set_sent(self, part_number: int, count: int) -> None:
-        """Set the bytes of this part that its current attempt has sent. Called by the one worker that sends it."""
+        """Set the bytes that the current attempt has sent. Called by its worker only."""
         self._sent[part_number] = count
 
     def sent(self, part_number: int) -> int:
-        """Return the bytes of this part that its current attempt has sent; 0 if it is not in flight."""
+        """Return the bytes that the current attempt has sent; 0 if there is none."""
         return self._sent.get(part_number, 0)
 
     def in_flight_bytes(self) -> int:
@@ -90,13 +90,13 @@ class TransferState:
         return sum(list(self._sent.values()))
 
     def remove_part(self, part_number: int) -> int:
-        """Remove a part that is no longer in flight, and return the bytes of it that were sent."""
+        """Remove a part whose attempt has ended, and return the bytes it has sent."""
         return self._sent.pop(part_number, 0)
 
 
 class ThrottledBody(BodyWrapper):
     """
-    A body whose bytes are counted, and sent no faster than the limit. It stops when the upload does.
+    A body whose bytes are limited and counted, and which stops with the upload.
 
     Bytes count as sent once the backend asks for the next chunk. Pickling leaves the shared state behind: in another
     process the body only keeps to its share of the limit.

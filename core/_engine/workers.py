@@ -1,9 +1,10 @@
 """
-The interface between the scheduler, which decides what to send, and the workers that send it.
+The interface between the scheduler and the workers that send parts.
 
-The scheduler submits one attempt at a part at a time, and takes one outcome at a time; it does not know how parts are
-sent. `InlineWorkers` sends them in the scheduler's own thread, `ExecutorWorkers` by any `concurrent.futures.Executor`,
-`thread_workers.ThreadWorkers` by own threads, and a simulation chooses which part finishes next.
+The scheduler decides what to send. It submits one attempt at a part at a time, and takes one outcome at a time; it does
+not know how parts are sent. `InlineWorkers` sends them in the scheduler's own thread, `ExecutorWorkers` by any
+`concurrent.futures.Executor`, `thread_workers.ThreadWorkers` by own threads. A simulation chooses which part finishes
+next.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ class PartJob:
         return self.verify(part)
 
     def call_backend(self, call: Callable[[*_Ts], _T], *args: *_Ts) -> _T:
-        """Call the backend, and translate an exception that it must not raise to a `BackendError`."""
+        """Call the backend, and translate a defect of it to a `BackendError`."""
         try:
             return call_plugin(call, *args)
         except PluginDefect as defect:
@@ -76,7 +77,7 @@ class PartJob:
 
     def verify(self, part: UploadedPart) -> UploadedPart:
         """
-        Compare what the storage reports with the bytes that were read, and return the part with its checksum.
+        Compare the storage's report with the bytes read, and add the checksum.
 
         Raises:
             IntegrityError: they differ.
@@ -144,7 +145,7 @@ class WorkerPool(Protocol):
 
     def cancel_pending(self) -> None:
         """
-        Cancel the attempts that no worker has started, where the pool can tell which these are.
+        Cancel the attempts that no worker has started, if these are known.
 
         Each of them still has an outcome, an error. Until the next `submit`, `next_outcome` returns None as soon as the
         pool is idle.
@@ -190,7 +191,11 @@ class InlineWorkers:
 
 
 def lacks_resources(error: BaseException) -> bool:
-    """Return whether a thread or a process could not be started because of a limit on threads, processes or memory."""
+    """
+    Return whether a thread or a process could not be started for lack of resources.
+
+    The cause is a limit on threads, processes or memory.
+    """
     if isinstance(error, OSError):
         return error.errno in (errno.EAGAIN, errno.ENOMEM)
     return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "start new thread" in str(error))
@@ -217,7 +222,9 @@ _superseded: set[str] = set()
 
 class ExecutorWorkers:
     """
-    Sends parts by a `concurrent.futures.Executor`: threads, processes, or the machines of a cluster.
+    Sends parts by a `concurrent.futures.Executor`.
+
+    Its workers are threads, processes, or the machines of a cluster.
 
     Where the executor can't start a thread or a process that a part needs, the scheduler's thread sends that part.
     """
