@@ -1,8 +1,8 @@
 """
 Plan parts from the size of a source and the limits of a storage.
 
-This is pure arithmetic. A plan computes the offset and the size of each part by a formula, so it takes no more memory for the largest object
-than for the smallest.
+This is pure arithmetic. A plan computes the offset and the size of each part by a formula, so it takes no more memory
+for the largest object than for the smallest.
 
 If the size is known, all parts but the last have the same size. If it is not (a stream), parts start small, to save
 memory, and their size doubles after every N parts, so that the part numbers suffice: starting at 8 MiB, 10,000 parts
