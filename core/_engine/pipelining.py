@@ -125,8 +125,8 @@ def begin(job: PartJob) -> Callable[[], UploadedPart]:
     """
     Send a part, and return a function that waits for the response.
 
-    That function returns the uploaded part. Either step raises what `PartJob.run` raises. If the backend does not support pipelining, nothing is sent before the
-    returned function is called.
+    That function returns the uploaded part. Either step raises what `PartJob.run` raises. If the backend does not
+    support pipelining, nothing is sent before the returned function is called.
     """
     if not supports_pipelining(job.backend):
         return job.run
