@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from partwise._validation import brief, check_methods, check_text, check_type, is_whole
+from partwise._validation import brief, check_methods, check_string, check_type, is_integer
 from partwise.errors import IntegrityError, InvalidInput, InvalidKey, PartRejected
 from partwise.model import ObjectOptions, PartLimits, UploadedPart
 from partwise.protocols import Body
@@ -20,13 +20,13 @@ def _check_part_list(parts: Any) -> None:
 
 #: The check of each argument of the methods of a backend, by its name.
 _ARGUMENTS: Mapping[str, Callable[[object], object]] = {
-    "key": lambda key: check_text("a key", key, InvalidKey),
-    "upload_id": lambda upload_id: check_text("an upload id", upload_id),
+    "key": lambda key: check_string("a key", key, InvalidKey),
+    "upload_id": lambda upload_id: check_string("an upload id", upload_id),
     "part_number": lambda number: check_type("a part number", number, int, "a whole number"),
     "body": lambda body: check_methods("a body", body, ("chunks", "__len__"), "an object with a length and chunks()"),
     "parts": _check_part_list,
     "options": lambda options: check_type("options", options, ObjectOptions, "ObjectOptions"),
-    "prefix": lambda prefix: check_text("the prefix of keys", prefix, InvalidKey),
+    "prefix": lambda prefix: check_string("the prefix of keys", prefix, InvalidKey),
 }
 
 
@@ -67,7 +67,7 @@ def check_part(part_number: int, size: int, limits: PartLimits) -> None:
     Raises:
         InvalidInput: the number is not from 1 to `max_parts`, or the part is larger than `max_part_size`.
     """
-    if not is_whole(part_number) or not 1 <= part_number <= limits.max_parts:
+    if not is_integer(part_number) or not 1 <= part_number <= limits.max_parts:
         raise InvalidInput(f"a part number must be from 1 to {limits.max_parts}, not {brief(part_number)}")
     if size > limits.max_part_size:
         raise InvalidInput(f"part {part_number} has {size} bytes; the maximum is {limits.max_part_size}")

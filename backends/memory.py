@@ -23,7 +23,7 @@ from urllib.parse import quote, unquote
 from attrs import define, evolve, field, fields
 
 from partwise._closing import Closing
-from partwise._validation import brief, check_callable, check_text, check_type, is_whole
+from partwise._validation import brief, check_callable, check_string, check_type, is_integer
 from partwise.backends._argument_checks import (
     check_call,
     check_part,
@@ -189,8 +189,8 @@ class MemoryBackend(Closing):
                 "the name of a bucket in memory must not be empty", hint="Pass no name to generate a unique one"
             )
         if name is not None:
-            check_text("the name of a bucket in memory", name)
-        if not is_whole(page_size) or page_size < 1:
+            check_string("the name of a bucket in memory", name)
+        if not is_integer(page_size) or page_size < 1:
             raise InvalidInput(f"page_size must be a positive integer, not {brief(page_size)}")
         if limits is not None:
             check_type("limits", limits, PartLimits, "PartLimits or None")

@@ -1,7 +1,7 @@
 """
-Checks of what callers give, so that a wrong value is an `InvalidInput` that names it, wherever it was given.
+Checks of arguments and fields: a wrong value raises an `InvalidInput` that names it.
 
-Internal to partwise. Our own backends and stores share it with the engine, so that all of them refuse alike.
+Private to partwise. Its backends and stores use it, too, so that all of them report wrong values alike.
 """
 
 from __future__ import annotations
@@ -16,17 +16,23 @@ from attrs import Attribute
 from partwise._signals import raised_by_signal
 from partwise.errors import InvalidInput
 
-_SHOWN_MAX = 60
+_BRIEF_LENGTH = 60
 
-# Beyond this no storage, file or machine has a use for a number, and messages have no room for it.
-_WHOLE_MAX = 2**128
+#: No storage, file or machine needs a larger number, and a message could not show it.
+_INTEGER_MAX = 2**128
+
+#: A validator of an attrs field.
+Validator = Callable[[Any, "Attribute[Any]", Any], None]
+
+
+# --- values in messages ----------------------------------------------------------------------------------------------
 
 
 def brief(value: object) -> str:
-    """A value in a message: short, whatever it is. Python refuses to write a whole number of 5,000 digits."""
+    """Return a short text for any value. Python itself refuses to format an integer of 5,000 digits."""
     try:
-        return f"{value!r:.{_SHOWN_MAX}}"
-    except Exception:  # noqa: BLE001  # a value of the caller's own may raise anything
+        return f"{value!r:.{_BRIEF_LENGTH}}"
+    except Exception:  # noqa: BLE001  # the __repr__ of any object may raise anything
         return f"a {type(value).__name__}"
 
 
@@ -36,221 +42,207 @@ _outline.maxlevel, _outline.maxother = 2, 60
 
 
 def outline(value: object) -> str:
-    """Plain data in a message. Unlike `brief` it takes little memory, however large or deeply nested the data is."""
+    """Return a short text for plain data. Unlike `brief` it takes little memory for large or deeply nested data."""
     try:
         return _outline.repr(value)
-    except ValueError:  # an integer of more digits than Python writes
+    except ValueError:  # an integer of more digits than Python formats
         return f"a huge {type(value).__name__}"
 
 
-def _name(instance: object, attribute: Attribute[Any]) -> str:
-    return f"{type(instance).__name__}.{attribute.name}"
+# --- validators and converters of attrs fields -----------------------------------------------------------------------
 
 
-def whole(least: int, most: int | None = None, *also: object) -> Callable[[Any, Attribute[Any], Any], None]:
-    """A validator of whole numbers from `least` to `most`, and of the values in `also`, such as None."""
-
-    highest = _WHOLE_MAX if most is None else most
+def integer(minimum: int, maximum: int | None = None, *also: object) -> Validator:
+    """Return a validator of integers in a range, and of the values in `also`, such as None."""
+    highest = _INTEGER_MAX if maximum is None else maximum
 
     def check(instance: object, attribute: Attribute[Any], value: object) -> None:
-        # The first question alone is nearly always the answer, and eight such checks are made for each part.
-        if type(value) is int or (isinstance(value, int) and not isinstance(value, bool)):
-            if least <= value <= highest:
+        # The first test alone nearly always decides, and eight such checks are made for each part.
+        if type(value) is int or is_integer(value):
+            if minimum <= value <= highest:
                 return
         else:
-            # Not by `any`: it leaves a generator half way, and what a signal handler raises at its end is lost.
+            # Not by `any`: it abandons a generator, and what a signal handler raises while that is closed is lost.
             for one in also:
                 if value is one or (isinstance(one, str) and value == one):
                     return
-        bounds = f"from {least} on" if most is None else f"from {least} to {most}"
-        raise InvalidInput(f"{_name(instance, attribute)} must be a whole number {bounds}, not {brief(value)}")
+        raise InvalidInput(f"{field_name(instance, attribute)} must be {_range(minimum, maximum)}, not {brief(value)}")
 
     return check
 
 
-def text_or_none(instance: object, attribute: Attribute[Any], value: object) -> None:
-    """A validator of text, and of None."""
-    if value is not None and not isinstance(value, str):
-        raise InvalidInput(f"{_name(instance, attribute)} must be text, not {brief(value)}")
-
-
-def yes_or_no(instance: object, attribute: Attribute[Any], value: object) -> None:
-    """A validator of True and False."""
-    if not isinstance(value, bool):
-        raise InvalidInput(f"{_name(instance, attribute)} must be True or False, not {brief(value)}")
-
-
-def text(instance: object, attribute: Attribute[Any], value: object) -> None:
-    """A validator of text."""
-    instance_of(value, str, f"{_name(instance, attribute)} must be text")
-
-
-def of_type(*kinds: type) -> Callable[[Any, Attribute[Any], Any], None]:
-    """A validator of values of these types."""
-    words = " or ".join("None" if kind is type(None) else kind.__name__ for kind in kinds)
+def number(minimum: float, maximum: float, expected: str) -> Validator:
+    """Return a validator of integers and floats in a range; `expected` describes it for the message."""
 
     def check(instance: object, attribute: Attribute[Any], value: object) -> None:
-        if not isinstance(value, kinds):
-            raise InvalidInput(f"{_name(instance, attribute)} must be {words}, not {brief(value)}")
+        # NaN compares as false, so it is not in the range.
+        if not isinstance(value, int | float) or isinstance(value, bool) or not minimum <= value <= maximum:
+            raise InvalidInput(f"{field_name(instance, attribute)} must be {expected}, not {brief(value)}")
 
     return check
 
 
-def all_of(kind: type) -> Callable[[Any, Attribute[Any], Any], None]:
-    """A validator of tuples of values of one type."""
+def choice(*choices: str) -> Validator:
+    """Return a validator of these strings."""
+
+    def check(instance: object, attribute: Attribute[Any], value: object) -> None:
+        check_choice(field_name(instance, attribute), value, choices)
+
+    return check
+
+
+def string(instance: object, attribute: Attribute[Any], value: object) -> None:
+    """Validate a string."""
+    check_type(field_name(instance, attribute), value, str, "a string")
+
+
+def optional_string(instance: object, attribute: Attribute[Any], value: object) -> None:
+    """Validate a string or None."""
+    if value is not None:
+        check_type(field_name(instance, attribute), value, str, "a string or None")
+
+
+def boolean(instance: object, attribute: Attribute[Any], value: object) -> None:
+    """Validate True or False."""
+    check_type(field_name(instance, attribute), value, bool, "True or False")
+
+
+def of_type(*kinds: type) -> Validator:
+    """Return a validator of values of these types."""
+    expected = " or ".join("None" if kind is type(None) else kind.__name__ for kind in kinds)
+
+    def check(instance: object, attribute: Attribute[Any], value: object) -> None:
+        check_type(field_name(instance, attribute), value, kinds, expected)
+
+    return check
+
+
+def tuple_of(kind: type) -> Validator:
+    """Return a validator of tuples whose items are all of one type."""
 
     def check(instance: object, attribute: Attribute[Any], value: Any) -> None:
-        # By their types, of which there are few: an upload has many parts.
+        # The set of types is small, while an upload has many parts.
         if not all(issubclass(one, kind) for one in set(map(type, value))):
-            raise InvalidInput(f"{_name(instance, attribute)} must hold {kind.__name__} alone, not {brief(value)}")
+            name = field_name(instance, attribute)
+            raise InvalidInput(f"{name} must contain only {kind.__name__}, not {brief(value)}")
 
     return check
 
 
 def to_tuple(value: Iterable[Any]) -> tuple[Any, ...]:
-    """A converter to a tuple."""
+    """Convert an iterable to a tuple; a string is refused."""
     if isinstance(value, str | bytes) or not isinstance(value, Iterable):
-        raise InvalidInput(f"several values must be a list or a tuple of them, not {brief(value)}")
+        raise InvalidInput(f"several values must be a list or a tuple, not {brief(value)}")
     return tuple(value)
 
 
-def texts_by_name(value: Mapping[str, str]) -> dict[str, str]:
-    """A converter to a copy of a mapping from text to text."""
-    instance_of(value, Mapping, "names and values must be a mapping from text to text")
+def string_mapping(value: Mapping[str, str]) -> dict[str, str]:
+    """Copy a mapping from strings to strings."""
+    check_type("names and values", value, Mapping, "a mapping from strings to strings")
     if not all(isinstance(one, str) for pair in value.items() for one in pair):
-        raise InvalidInput(f"names and values must be a mapping from text to text, not {brief(value)}")
+        raise InvalidInput(f"names and values must be a mapping from strings to strings, not {brief(value)}")
     return dict(value)
 
 
-def names(value: Iterable[str]) -> frozenset[str]:
-    """A converter to a set of names."""
+def string_set(value: Iterable[str]) -> frozenset[str]:
+    """Convert an iterable of strings to a set; a string is refused."""
     try:
         found = frozenset(value)
     except TypeError as error:
-        raise InvalidInput(f"names must be a set of text, not {brief(value)}") from error
+        raise InvalidInput(f"names must be a set of strings, not {brief(value)}") from error
     if isinstance(value, str) or not all(isinstance(name, str) for name in found):
-        raise InvalidInput(f"names must be a set of text, not {brief(value)}")
+        raise InvalidInput(f"names must be a set of strings, not {brief(value)}")
     return found
 
 
-def check_whole(value: object, least: int, what: str) -> None:
-    """
-    Make sure that an argument is a whole number from `least` on.
-
-    Raises:
-        InvalidInput: it is not.
-    """
-    if not is_whole(value) or not least <= value <= _WHOLE_MAX:
-        raise InvalidInput(f"{what}, not {brief(value)}")
+def field_name(instance: object, attribute: Attribute[Any]) -> str:
+    """Return the name of a field for messages, such as ``TransferConfig.part_size``."""
+    return f"{type(instance).__name__}.{attribute.name}"
 
 
-def one_of(value: object, choices: tuple[str, ...], what: str) -> None:
-    """
-    Make sure that an argument is one of some words.
-
-    Raises:
-        InvalidInput: it is not.
-    """
-    if not isinstance(value, str) or value not in choices:
-        raise InvalidInput(f"{what}, not {brief(value)}")
+# --- checks of arguments ---------------------------------------------------------------------------------------------
+#
+# Each takes the name of the argument for the message and its value, and raises InvalidInput if the value is wrong.
 
 
-def instance_of(value: object, kind: type, what: str) -> None:
-    """
-    Make sure that an argument is of its type.
-
-    Raises:
-        InvalidInput: it is not.
-    """
-    if not isinstance(value, kind):
-        raise InvalidInput(f"{what}, not {type(value).__name__} ({brief(value)})")
-
-
-def is_whole(value: object) -> TypeGuard[int]:
-    """Whether it is a whole number, which True and False are not."""
+def is_integer(value: object) -> TypeGuard[int]:
+    """Return whether a value is an integer. True and False are not."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
+def check_integer(what: str, value: object, minimum: int) -> None:
+    """Check that an argument is an integer of at least `minimum`."""
+    if not is_integer(value) or not minimum <= value <= _INTEGER_MAX:
+        raise InvalidInput(f"{what} must be {_range(minimum)}, not {brief(value)}")
+
+
 def check_number(what: str, value: object) -> None:
-    """
-    Make sure that an argument is an integer or a float, and not NaN.
-
-    Raises:
-        InvalidInput: it is not.
-    """
+    """Check that an argument is an integer or a float, and not NaN."""
     if not isinstance(value, int | float) or isinstance(value, bool) or value != value:  # noqa: PLR0124  # NaN alone
-        raise InvalidInput(f"{what} is a number, not {brief(value)}")
+        raise InvalidInput(f"{what} must be a number, not {brief(value)}")
 
 
-def check_type(what: str, value: object, kind: type, expected: str) -> None:
-    """
-    Make sure that an argument is of its type.
+def check_choice(what: str, value: object, choices: tuple[str, ...]) -> None:
+    """Check that an argument is one of these strings."""
+    if not isinstance(value, str) or value not in choices:
+        *others, last = map(repr, choices)
+        raise InvalidInput(f"{what} must be {', '.join(others)} or {last}, not {brief(value)}")
 
-    Raises:
-        InvalidInput: it is not.
-    """
+
+def check_type(what: str, value: object, kind: type | tuple[type, ...], expected: str) -> None:
+    """Check the type of an argument; `expected` is the type for the message."""
     if not isinstance(value, kind):
-        raise InvalidInput(f"{what} is {expected}, not {brief(value)}")
+        raise InvalidInput(f"{what} must be {expected}, not {brief(value)}")
 
 
 def check_callable(what: str, value: object) -> None:
-    """
-    Make sure that an argument can be called.
-
-    Raises:
-        InvalidInput: it can't.
-    """
+    """Check that an argument can be called."""
     if not callable(value):
-        raise InvalidInput(f"{what} is a function, not {brief(value)}")
+        raise InvalidInput(f"{what} must be a function, not {brief(value)}")
+
+
+def has_methods(value: object, methods: tuple[str, ...]) -> bool:
+    """Return whether a value is an object, not a class, with these methods."""
+    return not isinstance(value, type) and all(callable(getattr(value, name, None)) for name in methods)
 
 
 def check_methods(what: str, value: object, methods: tuple[str, ...], expected: str) -> None:
-    """
-    Make sure that an argument is an object with these methods.
-
-    Raises:
-        InvalidInput: it lacks one of them.
-    """
-    if isinstance(value, type) or not all(callable(getattr(value, name, None)) for name in methods):
-        raise InvalidInput(f"{what} is {expected}, not {brief(value)}")
+    """Check that an argument is an object with these methods; `expected` is the type for the message."""
+    if not has_methods(value, methods):
+        raise InvalidInput(f"{what} must be {expected}, not {brief(value)}")
 
 
-def check_text(what: str, value: object, error: type[InvalidInput] = InvalidInput) -> str:
-    """
-    Return an argument, if it is a text that can be written as UTF-8.
-
-    Raises:
-        InvalidInput: it is not a text, or has a lone surrogate in it; of the class `error`.
-    """
+def check_string(what: str, value: object, error: type[InvalidInput] = InvalidInput) -> str:
+    """Return an argument that is a string with a UTF-8 encoding; otherwise raise `error`."""
     if not isinstance(value, str):
-        raise error(f"{what} is text, not {brief(value)}")
+        raise error(f"{what} must be a string, not {brief(value)}")
     if not value.isascii():
         try:
             value.encode()
-        except UnicodeEncodeError:
-            raise error(f"{what} can't be written as UTF-8: {brief(value)}") from None
+        except UnicodeEncodeError:  # a lone surrogate
+            raise error(f"{what} can't be encoded as UTF-8: {brief(value)}") from None
     return value
 
 
 def check_path(what: str, path: object, resolve: Callable[[str], str] = os.path.abspath) -> str:
     """
-    Return a path from the root, as text.
+    Return a path as an absolute one.
 
     Args:
-        what: the argument, as the message names it.
-        path: text, bytes as the operating system has them, or an object that stands for one of them.
-        resolve: makes it a path from the root.
+        what: the argument, for the message.
+        path: a string, bytes in the encoding of the file system, or a path object.
+        resolve: makes a path absolute.
 
     Raises:
-        InvalidInput: it can't be a path; or it is not from the root, and there is no working directory.
+        InvalidInput: it is not a path, or it is relative and there is no working directory.
     """
     try:
-        found = os.fsdecode(path)  # type: ignore[arg-type]  # it refuses what it can't take
+        found = os.fsdecode(path)  # type: ignore[arg-type]  # raises TypeError for anything else
         os.fsencode(found)
     except (TypeError, UnicodeError):
-        raise InvalidInput(f"{what} is given by its path, not {brief(path)}") from None
+        raise InvalidInput(f"{what} must be a path, not {brief(path)}") from None
     if not found or "\0" in found:
-        raise InvalidInput(f"{what} is given by its path, which is not empty and has no NUL, not {brief(path)}")
+        raise InvalidInput(f"{what} must be a path that is not empty and has no NUL character, not {brief(path)}")
     try:
         return resolve(found)
     except OSError as error:  # of os.getcwd
@@ -259,18 +251,22 @@ def check_path(what: str, path: object, resolve: Callable[[str], str] = os.path.
         gone = isinstance(error, FileNotFoundError)
         why = "was removed" if gone else f"can't be read ({error.strerror or error})"
         raise InvalidInput(
-            f"{what}, {brief(path)}, leads nowhere, since the working directory {why}: write the path from the root"
+            f"{what} is the relative path {brief(path)}, and the working directory {why}", hint="Use an absolute path"
         ) from error
 
 
 def split_url(url: str, split: Callable[[str], Any]) -> Any:
     """
-    Split a URL by `urllib.parse.urlsplit`, which is not imported for this.
+    Split a URL by `urllib.parse.urlsplit`, which the caller imports.
 
     Raises:
-        InvalidInput: it can't be a URL, as one whose host has a bracket too many.
+        InvalidInput: it is not a URL, such as one with an unmatched bracket in its host.
     """
     try:
         return split(url)
     except ValueError as error:
-        raise InvalidInput(f"{brief(url)} can't be a URL: {error}") from None
+        raise InvalidInput(f"{brief(url)} is not a URL: {error}") from None
+
+
+def _range(minimum: int, maximum: int | None = None) -> str:
+    return f"an integer of at least {minimum}" if maximum is None else f"an integer from {minimum} to {maximum}"

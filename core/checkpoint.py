@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from attrs import Attribute, define, field
+from attrs import define, field
 
-from partwise._validation import all_of, brief, of_type, outline, text, text_or_none, to_tuple, whole
+from partwise._validation import integer, number, of_type, optional_string, outline, string, to_tuple, tuple_of
 from partwise.errors import CheckpointDamaged, InvalidInput
 from partwise.model import Callback, ObjectOptions, UploadedPart
 
@@ -57,13 +57,6 @@ _WRONG = (
 _T = TypeVar("_T")
 
 
-def _a_time(instance: Any, attribute: Attribute[Any], value: object) -> None:
-    # The range is written so that NaN, which compares as false, is refused.
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _SECONDS_MAX:
-        name = f"{type(instance).__name__}.{attribute.name}"
-        raise InvalidInput(f"{name} must be seconds since 1970, up to the year 9999, not {brief(value)}")
-
-
 @define(frozen=True)
 class Fingerprint:
     """
@@ -76,10 +69,10 @@ class Fingerprint:
         crc64: the CRC-64/XZ of all bytes, where it is known without reading a file or stream.
     """
 
-    size: int | None = field(default=None, validator=whole(0, None, None))
-    mtime_ns: int | None = field(default=None, validator=whole(-_INTEGER_MAX, _INTEGER_MAX, None))
-    identity: str | None = field(default=None, validator=text_or_none)
-    crc64: int | None = field(default=None, validator=whole(0, _INTEGER_MAX, None))
+    size: int | None = field(default=None, validator=integer(0, None, None))
+    mtime_ns: int | None = field(default=None, validator=integer(-_INTEGER_MAX, _INTEGER_MAX, None))
+    identity: str | None = field(default=None, validator=optional_string)
+    crc64: int | None = field(default=None, validator=integer(0, _INTEGER_MAX, None))
 
 
 @define(frozen=True)
@@ -106,18 +99,18 @@ class Checkpoint:
         created: when the upload was started, in seconds since 1970.
     """
 
-    location: str = field(validator=text)
-    key: str = field(validator=text)
-    source: str = field(validator=text)
+    location: str = field(validator=string)
+    key: str = field(validator=string)
+    source: str = field(validator=string)
     fingerprint: Fingerprint = field(validator=of_type(Fingerprint))
-    part_size: int = field(validator=whole(1))
-    parts_per_doubling: int | None = field(default=None, validator=whole(1, None, None))
+    part_size: int = field(validator=integer(1))
+    parts_per_doubling: int | None = field(default=None, validator=integer(1, None, None))
     options: ObjectOptions = field(factory=ObjectOptions, validator=of_type(ObjectOptions))
-    upload_id: str | None = field(default=None, validator=text_or_none)
-    parts: tuple[UploadedPart, ...] = field(default=(), converter=to_tuple, validator=all_of(UploadedPart))
-    token: str | None = field(default=None, validator=text_or_none)
-    abandoned: tuple[str, ...] = field(default=(), converter=to_tuple, validator=all_of(str))
-    created: float = field(default=0.0, validator=_a_time)
+    upload_id: str | None = field(default=None, validator=optional_string)
+    parts: tuple[UploadedPart, ...] = field(default=(), converter=to_tuple, validator=tuple_of(UploadedPart))
+    token: str | None = field(default=None, validator=optional_string)
+    abandoned: tuple[str, ...] = field(default=(), converter=to_tuple, validator=tuple_of(str))
+    created: float = field(default=0.0, validator=number(0, _SECONDS_MAX, "seconds since 1970, up to the year 9999"))
 
     @property
     def name(self) -> str:

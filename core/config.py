@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
-from attrs import Attribute, define, field
+from attrs import define, field
 
-from partwise._validation import brief, whole
-from partwise.errors import InvalidInput
+from partwise._validation import choice, integer, number
 from partwise.model import MIB
 
 __all__ = ["TransferConfig"]
@@ -18,22 +17,7 @@ CONCURRENCY_MAX = 1000
 # Some systems can't wait for more than 49 days in one call.
 _SECONDS_MAX = 30 * 86_400
 
-
-def _seconds(instance: Any, attribute: Attribute[Any], value: object) -> None:
-    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= _SECONDS_MAX:
-        raise InvalidInput(f"{_name(instance, attribute)} must be seconds, 30 days of them at most, not {brief(value)}")
-
-
-def _name(instance: Any, attribute: Attribute[Any]) -> str:
-    return f"{type(instance).__name__}.{attribute.name}"
-
-
-def _one_of(*choices: str) -> Any:
-    def check(instance: Any, attribute: Attribute[Any], value: object) -> None:
-        if not isinstance(value, str) or value not in choices:
-            raise InvalidInput(f"{_name(instance, attribute)} must be one of {choices}, not {brief(value)}")
-
-    return check
+_duration = number(0, _SECONDS_MAX, "seconds from 0 to 30 days")
 
 
 @define(frozen=True)
@@ -46,7 +30,7 @@ class TransferConfig:
             it. An upload that is resumed keeps the part size that it began with.
         multipart_threshold: a source of fewer bytes than this is sent as one object, without parts or checkpoint.
         concurrency: the most parts in flight at once, up to 1000, and with it the memory used: 1 MiB for each. Of a
-            stream, which can be read but once, a whole part for each; see `StreamSource`.
+            stream, which can be read but once, a integer part for each; see `StreamSource`.
         max_attempts: how often one part, or one request beside the parts, is tried in a row before the upload fails.
         retry_base: seconds; the wait after the n-th failure in a row is drawn from 0 to ``retry_base * 2**(n - 1)``.
         retry_max: seconds; the longest such wait. A longer one that the storage asks for is granted.
@@ -59,15 +43,15 @@ class TransferConfig:
         progress_interval: seconds between two reports of progress while no part is finished.
     """
 
-    part_size: int | Literal["auto"] = field(default="auto", validator=whole(1, None, "auto"))
-    multipart_threshold: int = field(default=10 * MIB, validator=whole(0))
-    concurrency: int = field(default=4, validator=whole(1, CONCURRENCY_MAX))
-    max_attempts: int = field(default=5, validator=whole(1))
-    retry_base: float = field(default=0.5, validator=_seconds)
-    retry_max: float = field(default=30.0, validator=_seconds)
-    bandwidth_limit: int | None = field(default=None, validator=whole(1, None, None))
-    verify_source: Literal["metadata", "content"] = field(default="metadata", validator=_one_of("metadata", "content"))
+    part_size: int | Literal["auto"] = field(default="auto", validator=integer(1, None, "auto"))
+    multipart_threshold: int = field(default=10 * MIB, validator=integer(0))
+    concurrency: int = field(default=4, validator=integer(1, CONCURRENCY_MAX))
+    max_attempts: int = field(default=5, validator=integer(1))
+    retry_base: float = field(default=0.5, validator=_duration)
+    retry_max: float = field(default=30.0, validator=_duration)
+    bandwidth_limit: int | None = field(default=None, validator=integer(1, None, None))
+    verify_source: Literal["metadata", "content"] = field(default="metadata", validator=choice("metadata", "content"))
     on_source_change: Literal["restart", "keep-matching"] = field(
-        default="restart", validator=_one_of("restart", "keep-matching")
+        default="restart", validator=choice("restart", "keep-matching")
     )
-    progress_interval: float = field(default=0.2, validator=_seconds)
+    progress_interval: float = field(default=0.2, validator=_duration)

@@ -11,18 +11,17 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from attrs import Attribute, define, evolve, field, fields
+from attrs import define, evolve, field, fields
 
 from partwise._validation import (
-    instance_of,
-    names,
+    boolean,
+    integer,
     of_type,
+    optional_string,
     outline,
-    text,
-    text_or_none,
-    texts_by_name,
-    whole,
-    yes_or_no,
+    string,
+    string_mapping,
+    string_set,
 )
 from partwise.errors import CheckpointDamaged, InvalidInput, UnsupportedOption
 
@@ -56,11 +55,11 @@ class PartLimits:
         max_put_size: the largest object that one `put_object` can make.
     """
 
-    min_part_size: int = field(default=1, validator=whole(1))
-    max_part_size: int = field(default=5 * GIB, validator=whole(1))
-    max_parts: int = field(default=10_000, validator=whole(1))
-    max_object_size: int = field(default=10_000 * 5 * GIB, validator=whole(0))
-    max_put_size: int = field(default=5 * GIB, validator=whole(0))
+    min_part_size: int = field(default=1, validator=integer(1))
+    max_part_size: int = field(default=5 * GIB, validator=integer(1))
+    max_parts: int = field(default=10_000, validator=integer(1))
+    max_object_size: int = field(default=10_000 * 5 * GIB, validator=integer(0))
+    max_put_size: int = field(default=5 * GIB, validator=integer(0))
 
     def __attrs_post_init__(self) -> None:
         if self.min_part_size > self.max_part_size:
@@ -82,12 +81,12 @@ class Capabilities:
             given where the caller asked for none.
     """
 
-    options: frozenset[str] = field(default=frozenset(), converter=names)
-    lists_parts: bool = field(default=True, validator=yes_or_no)
-    part_checksums: bool = field(default=False, validator=yes_or_no)
-    object_checksums: bool = field(default=False, validator=yes_or_no)
-    equal_part_sizes: bool = field(default=False, validator=yes_or_no)
-    types_by_name: bool = field(default=False, validator=yes_or_no)
+    options: frozenset[str] = field(default=frozenset(), converter=string_set)
+    lists_parts: bool = field(default=True, validator=boolean)
+    part_checksums: bool = field(default=False, validator=boolean)
+    object_checksums: bool = field(default=False, validator=boolean)
+    equal_part_sizes: bool = field(default=False, validator=boolean)
+    types_by_name: bool = field(default=False, validator=boolean)
 
 
 # --- what is asked of an object --------------------------------------------------------------------------------------
@@ -107,11 +106,11 @@ class Callback:
         sni: whether the storage sends the host's name when it makes a TLS connection to `url`.
     """
 
-    url: str = field(validator=text)
-    body: str = field(validator=text)
-    host: str | None = field(default=None, validator=text_or_none)
-    body_type: str | None = field(default=None, validator=text_or_none)
-    variables: Mapping[str, str] = field(factory=dict, converter=texts_by_name)
+    url: str = field(validator=string)
+    body: str = field(validator=string)
+    host: str | None = field(default=None, validator=optional_string)
+    body_type: str | None = field(default=None, validator=optional_string)
+    variables: Mapping[str, str] = field(factory=dict, converter=string_mapping)
     sni: bool | None = field(default=None, validator=of_type(bool, type(None)))
 
 
@@ -146,28 +145,23 @@ class ObjectOptions:
         callback: tell an application server once the object is stored.
     """
 
-    content_type: str | None = field(default=None, validator=text_or_none)
-    acl: str | None = field(default=None, validator=text_or_none)
-    metadata: Mapping[str, str] = field(factory=dict, converter=texts_by_name)
-    storage_class: str | None = field(default=None, validator=text_or_none)
-    tags: Mapping[str, str] = field(factory=dict, converter=texts_by_name)
-    forbid_overwrite: bool = field(default=False, validator=yes_or_no)
-    encryption: str | None = field(default=None, validator=text_or_none)
-    data_encryption: str | None = field(default=None, validator=text_or_none)
-    kms_key_id: str | None = field(default=None, validator=text_or_none)
-    cache_control: str | None = field(default=None, validator=text_or_none)
-    content_disposition: str | None = field(default=None, validator=text_or_none)
-    content_encoding: str | None = field(default=None, validator=text_or_none)
-    content_language: str | None = field(default=None, validator=text_or_none)
-    expires: str | None = field(default=None, validator=text_or_none)
-    traffic_limit: int | None = field(default=None, validator=whole(-_BITS64_MAX, _BITS64_MAX, None))
-    request_payer: str | None = field(default=None, validator=text_or_none)
-    callback: Callback | None = field(default=None)
-
-    @callback.validator
-    def _check_callback(self, _: Attribute[Any], value: object) -> None:
-        if value is not None:
-            instance_of(value, Callback, "ObjectOptions.callback must be a Callback")
+    content_type: str | None = field(default=None, validator=optional_string)
+    acl: str | None = field(default=None, validator=optional_string)
+    metadata: Mapping[str, str] = field(factory=dict, converter=string_mapping)
+    storage_class: str | None = field(default=None, validator=optional_string)
+    tags: Mapping[str, str] = field(factory=dict, converter=string_mapping)
+    forbid_overwrite: bool = field(default=False, validator=boolean)
+    encryption: str | None = field(default=None, validator=optional_string)
+    data_encryption: str | None = field(default=None, validator=optional_string)
+    kms_key_id: str | None = field(default=None, validator=optional_string)
+    cache_control: str | None = field(default=None, validator=optional_string)
+    content_disposition: str | None = field(default=None, validator=optional_string)
+    content_encoding: str | None = field(default=None, validator=optional_string)
+    content_language: str | None = field(default=None, validator=optional_string)
+    expires: str | None = field(default=None, validator=optional_string)
+    traffic_limit: int | None = field(default=None, validator=integer(-_BITS64_MAX, _BITS64_MAX, None))
+    request_payer: str | None = field(default=None, validator=optional_string)
+    callback: Callback | None = field(default=None, validator=of_type(Callback, type(None)))
 
     def explicitly_set(self) -> frozenset[str]:
         """The names of the options that were asked for, which are those that differ from the default."""
@@ -211,10 +205,10 @@ class UploadedPart:
         crc64: the CRC-64/XZ of its bytes, None where it is not known.
     """
 
-    part_number: int = field(validator=whole(1))
-    size: int = field(validator=whole(0))
-    etag: str = field(validator=text)
-    crc64: int | None = field(default=None, validator=whole(0, _BITS64_MAX, None))
+    part_number: int = field(validator=integer(1))
+    size: int = field(validator=integer(0))
+    etag: str = field(validator=string)
+    crc64: int | None = field(default=None, validator=integer(0, _BITS64_MAX, None))
 
     def to_data(self) -> list[Any]:
         """
@@ -290,7 +284,7 @@ class StoredObject:
     version_id: str | None = None
     request_id: str | None = None
     callback_response: bytes | None = None
-    metadata: Mapping[str, str] = field(factory=dict, converter=texts_by_name)
+    metadata: Mapping[str, str] = field(factory=dict, converter=string_mapping)
 
 
 def utc(seconds: float) -> datetime:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from partwise._validation import brief, check_callable, instance_of
+from partwise._validation import brief, check_callable, check_type, has_methods
 from partwise.errors import InvalidInput, UnknownScheme
 from partwise.protocols import CheckpointStore, MultipartBackend
 
@@ -177,7 +177,7 @@ def check_store(store: StoreLike) -> CheckpointStore | StoreOfSource:
         return open_checkpoint_store(store)
     if not _is_store(store) and (isinstance(store, type) or not callable(store)):
         expected = "a CheckpointStore, the URL of one, a function from the name of a source to one, or None"
-        raise InvalidInput(f"store is {expected}, not {brief(store)}")
+        raise InvalidInput(f"store must be {expected}, not {brief(store)}")
     return store
 
 
@@ -197,12 +197,11 @@ def store_of_source(store: CheckpointStore | StoreOfSource, source: str) -> Chec
 
 
 def _is_store(value: object) -> bool:
-    methods = ("claim", "save", "append_part")
-    return not isinstance(value, type) and all(callable(getattr(value, name, None)) for name in methods)
+    return has_methods(value, ("claim", "save", "append_part"))
 
 
 def _find(group: str, url: str) -> Any:
-    instance_of(url, str, f"a URL is text, as {_example(group)}")
+    check_type("the URL", url, str, f"a string such as {_example(group)}")
     scheme, colon, _ = url.partition(":")
     scheme = scheme.lower()
     if not colon or not scheme:

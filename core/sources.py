@@ -18,8 +18,7 @@ from io import BufferedRandom, FileIO
 from typing import Protocol
 
 from partwise._os_errors import is_transient
-from partwise._signals import raised_by_signal
-from partwise._validation import brief, check_methods, check_whole, instance_of
+from partwise._validation import brief, check_integer, check_methods, check_path, check_type
 from partwise.checkpoint import Fingerprint
 from partwise.checksums import crc64
 from partwise.errors import InvalidInput, SourceChanged, SourceError, SourceUnreadable
@@ -235,28 +234,6 @@ class FileBody:
         return file
 
 
-def _absolute(path: object) -> str:
-    try:
-        text = os.fsdecode(os.fspath(path))  # type: ignore[call-overload]  # what is not a path is refused below
-    except TypeError as error:
-        raise InvalidInput(f"a path is text, bytes or a path object, not {type(path).__name__}") from error
-    except ValueError as error:  # Windows: bytes that are not text
-        raise InvalidInput(f"{brief(path)} can't be a path: {error}") from error
-    if not text:
-        raise InvalidInput("the path of a source is empty")
-    try:
-        return os.path.abspath(text)  # noqa: PTH100  # Path.absolute() keeps ".."
-    except OSError as error:
-        if raised_by_signal(error) is not None:
-            raise
-        raise InvalidInput(
-            f"{text} is relative, and the working directory can't be read ({error.strerror or error}): it was removed,"
-            " or may not be entered. Nothing was sent; change to a directory that exists, or give the whole path"
-        ) from error
-    except ValueError as error:
-        raise InvalidInput(f"{text!r:.60} can't be a path: {error}") from error
-
-
 def _open_for_reading(path: str) -> tuple[FileIO, os.stat_result]:
     try:
         file = FileIO(path)
@@ -315,7 +292,7 @@ class FileSource:
     """
 
     def __init__(self, path: str | os.PathLike[str] | os.PathLike[bytes]) -> None:
-        self._path = _absolute(path)
+        self._path = check_path("the path of a source", path)
         self._files = _OpenFiles(self._path)
         self._seen: tuple[tuple[int, int, int, int], Fingerprint] | None = None
 
@@ -437,7 +414,7 @@ class BytesSource:
     """
 
     def __init__(self, data: bytes | bytearray | memoryview, *, name: str = "bytes") -> None:
-        instance_of(name, str, "the name of bytes is text")
+        check_type("the name of bytes", name, str, "a string")
         self._data = _plain(data)
         self._name = name
         self._fingerprint: Fingerprint | None = None
@@ -516,9 +493,9 @@ class StreamSource:
     def __init__(
         self, stream: _Readable | Callable[[], _Readable], *, name: str = "", spool_above: int = 16 * MIB
     ) -> None:
-        instance_of(name, str, "the name of a stream is text")
+        check_type("the name of a stream", name, str, "a string")
         # -1 keeps all parts in files.
-        check_whole(spool_above, -1, "spool_above is a number of bytes")
+        check_integer("spool_above", spool_above, -1)
         if not callable(stream) and not hasattr(stream, "read"):
             raise InvalidInput(f"a stream has the method read, or is a function that opens one, not {brief(stream)}")
         self._open = stream if callable(stream) and not hasattr(stream, "read") else None

@@ -14,7 +14,7 @@ from partwise._engine.control import Control
 from partwise._engine.thread_workers import ThreadWorkers
 from partwise._engine.upload import UploadRun
 from partwise._engine.workers import ExecutorWorkers, InlineWorkers
-from partwise._validation import brief, check_methods, check_type
+from partwise._validation import check_callable, check_methods, check_type
 from partwise.clock import SystemClock, default_random
 from partwise.config import TransferConfig
 from partwise.errors import InvalidInput
@@ -300,13 +300,12 @@ def _check_call(
     key: object, options: object, progress: ProgressCallback | None, *, loop: AbstractEventLoop | None
 ) -> CallbackRunner | None:
     """Refuse arguments of the wrong type, and return the runner of the progress callback."""
-    check_type("key", key, str, "text")
+    check_type("key", key, str, "a string")
     if options is not None:
         check_type("options", options, ObjectOptions, "an ObjectOptions or None")
     if progress is None:
         return None
-    if not callable(progress):
-        raise InvalidInput(f"progress is a function that is called, not {brief(progress)}")
+    check_callable("progress", progress)
     return bind_callback(progress, loop)
 
 

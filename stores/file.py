@@ -32,7 +32,7 @@ from urllib.parse import urlsplit
 from partwise import _durable as files
 from partwise._closing import Closing
 from partwise._signals import ignored
-from partwise._validation import check_text, split_url
+from partwise._validation import check_string, split_url
 from partwise.checkpoint import Checkpoint
 from partwise.errors import CheckpointDamaged, CheckpointMismatch, CheckpointUnwritable, InvalidInput
 from partwise.model import UploadedPart
@@ -419,7 +419,7 @@ def _check_replaceable(path: str) -> None:
 
 
 def _store_beside(source: str) -> FileCheckpointStore:
-    if not os.path.isabs(check_text("the name of a source", source)):
+    if not os.path.isabs(check_string("the name of a source", source)):
         raise InvalidInput(
             f"the source {source!r} is not a file, so it can't have a checkpoint beside it",
             hint="Name a directory for its checkpoint",

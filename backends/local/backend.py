@@ -32,7 +32,7 @@ from typing import BinaryIO, Self
 from partwise._closing import Closing
 from partwise._durable import make_directories
 from partwise._signals import ignored
-from partwise._validation import brief, check_callable, check_path, check_text
+from partwise._validation import brief, check_callable, check_path, check_string
 from partwise.backends._argument_checks import check_call, check_part, check_parts, check_put, reject_settings
 from partwise.backends.local import lookup
 from partwise.backends.local.content import assemble, write_body
@@ -224,7 +224,7 @@ class LocalBackend(Closing):
                 directory. Permanent.
         """
         self._check_call(key=key, options=options)
-        upload_id = check_text("an upload id", self._new_upload_id())
+        upload_id = check_string("an upload id", self._new_upload_id())
         if not UPLOAD_ID.fullmatch(upload_id):
             raise InvalidInput(f"{brief(upload_id)} can't be an upload id of a directory")
         permissions = None if self._source is None else self._source.permissions

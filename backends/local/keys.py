@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from urllib.parse import unquote_to_bytes, urlsplit
 
-from partwise._validation import brief, check_text, split_url
+from partwise._validation import brief, check_string, split_url
 from partwise.errors import InvalidInput, InvalidKey
 
 #: The metadata directory in a bucket's directory: pending uploads, and options of objects. No key leads into it.
@@ -35,7 +35,7 @@ def split_key(key: str, *, windows: bool) -> tuple[str, ...]:
     Raises:
         InvalidKey: the key can't be a path inside the directory.
     """
-    check_text("a key", key, InvalidKey)
+    check_string("a key", key, InvalidKey)
     if not key:
         raise InvalidKey("a key must not be empty")
     segments = tuple(key.split("/"))

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from attrs import define
 
-from partwise._validation import brief, check_text
+from partwise._validation import brief, check_string
 from partwise.backends._http.addresses import is_ip
 from partwise.backends.oss.signing import Query, encoded_key, encoded_query
 from partwise.errors import InvalidInput, InvalidKey
@@ -96,7 +96,7 @@ def resolve(
     Raises:
         InvalidInput: an argument is invalid, or the region is unknown.
     """
-    if not _BUCKET.fullmatch(check_text("bucket", bucket)):
+    if not _BUCKET.fullmatch(check_string("bucket", bucket)):
         raise InvalidInput(
             f"{brief(bucket)} is not a valid bucket name: it has 3 to 63 lower-case letters, digits and hyphens, and "
             "begins and ends with a letter or digit"
@@ -178,12 +178,12 @@ def region_of(endpoint: str) -> str | None:
 
 
 def _utf8(key: str) -> bytes:
-    return check_text("a key", key, InvalidKey).encode()
+    return check_string("a key", key, InvalidKey).encode()
 
 
 def _checked_region(region: str) -> str:
     # OSS reports the "location" of a bucket as the region's id with this prefix; signatures require it without.
-    check_text("region", region)
+    check_string("region", region)
     region = region.strip().removeprefix("oss-")
     if not _REGION.fullmatch(region):
         raise InvalidInput(f"{region!r} is not a valid region id, such as cn-hangzhou")
@@ -191,7 +191,7 @@ def _checked_region(region: str) -> str:
 
 
 def _parsed(endpoint: str) -> tuple[str, str, int]:
-    text = check_text("endpoint", endpoint).strip()
+    text = check_string("endpoint", endpoint).strip()
     wrong = InvalidInput(
         f"{_without_user(text)!r} is not a valid endpoint, such as https://oss-cn-hangzhou.aliyuncs.com"
     )

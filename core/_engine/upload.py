@@ -61,7 +61,7 @@ from partwise._engine.stream import StreamParts
 from partwise._engine.throttle import TransferStopped
 from partwise._engine.workers import PartJob
 from partwise._signals import raised_by_signal
-from partwise._validation import check_whole, instance_of, one_of
+from partwise._validation import check_choice, check_integer
 from partwise.checkpoint import Checkpoint
 from partwise.content_types import guess_content_type
 from partwise.errors import (
@@ -441,12 +441,10 @@ class UploadRun:
 
 
 def _validate(request: UploadRequest) -> None:
-    one_of(request.resume, ("auto", "require", "never"), "resume must be 'auto', 'require' or 'never'")
-    instance_of(request.key, str, "the key of an object must be str")
+    check_choice("resume", request.resume, ("auto", "require", "never"))
     if not request.key:
         raise InvalidInput("the key of an object can't be empty")
     for name, expected in (("expected_size", request.expected_size), ("expected_crc64", request.expected_crc64)):
         if expected is not None:
-            check_whole(expected, 0, f"{name} must be an integer from 0, or None")
-    instance_of(request.options, ObjectOptions, "options must be ObjectOptions")
+            check_integer(name, expected, 0)
     request.options.require_supported_by(request.backend.capabilities, request.backend.location)

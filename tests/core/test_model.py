@@ -60,16 +60,16 @@ LATE = {"acl", "callback", "forbid_overwrite", "traffic_limit", "request_payer"}
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: UploadedPart(0, 1, "E"), "UploadedPart.part_number must be a whole number from 1 on, not 0"),
-        (lambda: UploadedPart(1, -1, "E"), "UploadedPart.size must be a whole number from 0 on, not -1"),
-        (lambda: Fingerprint(-1), "Fingerprint.size must be a whole number from 0 on, not -1"),
-        (lambda: attrs.evolve(CHECKPOINT, part_size=0), "Checkpoint.part_size must be a whole number from 1 on, not 0"),
+        (lambda: UploadedPart(0, 1, "E"), "UploadedPart.part_number must be an integer of at least 1, not 0"),
+        (lambda: UploadedPart(1, -1, "E"), "UploadedPart.size must be an integer of at least 0, not -1"),
+        (lambda: Fingerprint(-1), "Fingerprint.size must be an integer of at least 0, not -1"),
+        (lambda: attrs.evolve(CHECKPOINT, part_size=0), "Checkpoint.part_size must be an integer of at least 1, not 0"),
         (
             lambda: attrs.evolve(CHECKPOINT, parts_per_doubling=0),
-            "Checkpoint.parts_per_doubling must be a whole number from 1 on, not 0",
+            "Checkpoint.parts_per_doubling must be an integer of at least 1, not 0",
         ),
-        (lambda: PartLimits(min_part_size=0), "PartLimits.min_part_size must be a whole number from 1 on, not 0"),
-        (lambda: PartLimits(max_parts=0), "PartLimits.max_parts must be a whole number from 1 on, not 0"),
+        (lambda: PartLimits(min_part_size=0), "PartLimits.min_part_size must be an integer of at least 1, not 0"),
+        (lambda: PartLimits(max_parts=0), "PartLimits.max_parts must be an integer of at least 1, not 0"),
         (lambda: PartLimits(min_part_size=9, max_part_size=8), "min_part_size 9 is above max_part_size 8"),
     ],
 )

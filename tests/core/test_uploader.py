@@ -386,7 +386,7 @@ def test_what_the_function_for_stores_returns_is_checked(backend, source, return
 
 
 def test_the_class_of_a_store_is_not_a_function_that_returns_one(backend):
-    with pytest.raises(InvalidInput, match="store is a CheckpointStore"):
+    with pytest.raises(InvalidInput, match="store must be a CheckpointStore"):
         Uploader(backend, store=FileCheckpointStore)
 
 

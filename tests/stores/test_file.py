@@ -76,9 +76,9 @@ def test_a_relative_directory_does_not_follow_the_working_directory(tmp_path: Pa
 
 @pytest.mark.parametrize("place", ["", "nul\0byte", b"nul\0byte", "\ud800", 5], ids=repr)
 def test_an_invalid_path_is_refused(place: object) -> None:
-    with pytest.raises(InvalidInput, match="is given by its path"):
+    with pytest.raises(InvalidInput, match="must be a path"):
         FileCheckpointStore(place)  # type: ignore[arg-type]  # on purpose
-    with pytest.raises(InvalidInput, match="is given by its path"):
+    with pytest.raises(InvalidInput, match="must be a path"):
         FileCheckpointStore.for_file(place)  # type: ignore[arg-type]  # on purpose
 
 
