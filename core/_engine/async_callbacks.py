@@ -52,7 +52,7 @@ class CallbackRunner:
         """
         Stop waiting for the pending call, and submit no further ones.
 
-        Called when the upload is to stop. The thread that waits for the upload to stop may be the one that runs the loop.
+        Called when the upload is to stop. The thread that waits for that may be the one that runs the loop.
         """
         self._abandoned = True
         self._wakeup.set()

@@ -48,9 +48,10 @@ class InlineSwitch:
     """
     Decides whether the scheduler's thread sends parts itself (inline mode).
 
-    This is a heuristic over the times at which parts are done. A trial ends as soon as inline mode is known to be slower. The next one starts after twice as many parts as the last
-    time, so that trials cost next to nothing where they fail. A window in which inline mode was fast enough offsets one
-    failed trial, since anything may delay a part now and then.
+    This is a heuristic over the times at which parts are done. A trial ends as soon as inline mode is known to be
+    slower. The next one starts after twice as many parts as the last time, so that trials cost next to nothing where
+    they fail. A window in which inline mode was fast enough offsets one failed trial, since anything may delay a part
+    now and then.
 
     Args:
         now: the current time in seconds.
