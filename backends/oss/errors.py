@@ -85,7 +85,7 @@ ERRORS: dict[str, type[BackendError]] = {
 _HINTS = {
     "InvalidAccessKeyId": "Check the access key id",
     "SecurityTokenExpired": (
-        "Set new credentials. A Python program can pass a function or a credentials client, which is called again "
+        "Pass new {credentials}. A Python program can pass a function or a credentials client, which is called again "
         "before they expire"
     ),
     "SecondLevelDomainForbidden": "Pass {addressing_style=virtual}",

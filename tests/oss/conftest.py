@@ -1,4 +1,4 @@
-"""A scripted HTTP server on loopback, and backends that talk to it. The server shares no code with the backend."""
+"""A scripted HTTP server on the loopback, and backends that connect to it. The server shares no code with them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NOW = 1741507626.0
 
 @define
 class Received:
-    """One request, as it came over the wire."""
+    """One request as it was received."""
 
     connection: int
     method: str
@@ -51,13 +51,13 @@ class Received:
         return {unquote(name): unquote(value) for name, _, value in pairs}
 
     def header(self, name: str) -> str | None:
-        """A header that comes once at most."""
+        """A header that may occur at most once."""
         found = [value for given, value in self.headers if given.lower() == name.lower()]
         assert len(found) <= 1, f"{name} was sent {len(found)} times"
         return found[0] if found else None
 
     def oss_headers(self) -> dict[str, str]:
-        """The service's own headers but those that every signed request has."""
+        """The x-oss-* headers, without those that every signed request has."""
         signing = {"x-oss-date", "x-oss-content-sha256", "x-oss-security-token"}
         return {n.lower(): v for n, v in self.headers if n.lower().startswith("x-oss-") and n.lower() not in signing}
 
@@ -66,7 +66,7 @@ Reply = bytes | Callable[[Received, socket.socket], bytes | None]
 
 
 def answer(status: int = 200, body: bytes | str = b"", **headers: str) -> bytes:
-    """An answer as bytes; names of headers are written with underscores."""
+    """A response as bytes; header names are written with underscores."""
     data = body.encode() if isinstance(body, str) else body
     lines = {"Server": "AliyunOSS", "Date": "Sun, 09 Mar 2025 08:07:06 GMT", "Content-Length": str(len(data))}
     lines["x-oss-request-id"] = "67CD4A3A0000000000000001"
@@ -78,7 +78,7 @@ def answer(status: int = 200, body: bytes | str = b"", **headers: str) -> bytes:
 def error(
     status: int, code: str, message: str = "Something.", headers: dict[str, str] | None = None, **more: str
 ) -> bytes:
-    """An error document as the service writes it."""
+    """An error response of OSS."""
     elements = {"Code": code, "Message": message, "RequestId": "REQ1", "HostId": "examplebucket.example.com", **more}
     document = "".join(f"<{name}>{value}</{name}>" for name, value in elements.items())
     body = f'<?xml version="1.0" encoding="UTF-8"?>\n<Error>{document}</Error>'
@@ -86,7 +86,7 @@ def error(
 
 
 def stored(received: Received, _: socket.socket | None = None) -> bytes:
-    """What the service answers to a part or an object that it stored."""
+    """The response of OSS to a part or an object that it stored."""
     md5 = hashlib.md5(received.body).digest()
     return answer(
         ETag=f'"{md5.hex().upper()}"',
@@ -96,18 +96,18 @@ def stored(received: Received, _: socket.socket | None = None) -> bytes:
 
 
 def initiated(upload_id: str = "UPLOADID") -> bytes:
-    """The answer to the beginning of an upload."""
+    """The response to initiate."""
     return answer(
         body=f"<InitiateMultipartUploadResult><UploadId>{upload_id}</UploadId></InitiateMultipartUploadResult>"
     )
 
 
 def hang_up(_: Received, __: socket.socket) -> None:
-    """Close the connection instead of answering."""
+    """Close the connection without a response."""
 
 
 class ScriptedServer:
-    """Answers requests with what it was told, in order, and then as a service that stores everything would."""
+    """Sends the scripted replies in order, and then stores everything."""
 
     def __init__(self, context: ssl.SSLContext | None = None) -> None:
         self.replies: list[Reply] = []
@@ -142,7 +142,7 @@ class ScriptedServer:
             assert not thread.is_alive(), "a connection of the scripted server did not end"
 
     def drop_connections(self) -> None:
-        """Close every open connection, as a service does with idle ones."""
+        """Close every open connection, as servers do with idle ones."""
         for connection in list(self._open):
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
@@ -168,7 +168,7 @@ class ScriptedServer:
         try:
             if self._context is not None:
                 connection = self._context.wrap_socket(plain, server_side=True)
-                self._open.append(connection)  # in place of the plain one, which is detached from now on
+                self._open.append(connection)  # instead of the plain one, which is detached now
             while (received := self._read(connection, number)) is not None:
                 with self._lock:
                     self.requests.append(received)
@@ -219,7 +219,7 @@ def server() -> Iterator[ScriptedServer]:
 
 @pytest.fixture
 def connect(server: ScriptedServer) -> Iterator[Callable[..., OSSBackend]]:
-    """Opens backends on the server, and closes them."""
+    """A function that opens backends on the server; they are closed at the end."""
     opened: list[OSSBackend] = []
 
     def make(**settings: Any) -> OSSBackend:
@@ -248,7 +248,7 @@ def oss(connect: Callable[..., OSSBackend]) -> OSSBackend:
 
 @define
 class Bytes:
-    """A body, written for the tests: pieces of a size that is asked for, and a failure where one is asked for."""
+    """A body with a chunk size, and with a failure at a position."""
 
     data: bytes
     piece: int = 4096
@@ -268,7 +268,7 @@ class Bytes:
                 if self.fails_after is not None and begin >= self.fails_after:
                     assert self.failure is not None
                     raise self.failure
-                # One buffer for all pieces, as real bodies have: whoever keeps one sees the next.
+                # A new buffer per chunk; real bodies reuse one.
                 yield memoryview(bytearray(self.data[begin : begin + self.piece]))
             self.crc64 = xz(self.data, 0)
         finally:
@@ -277,7 +277,7 @@ class Bytes:
 
 @pytest.fixture
 def body() -> type[Bytes]:
-    """Makes bodies."""
+    """The class of bodies."""
     return Bytes
 
 
@@ -325,7 +325,7 @@ def make_certificate(directory, name: str):
 
 
 class Kit:
-    """What test modules take from here; they can't import it."""
+    """The helpers of this file, which test modules can't import."""
 
     NOW = NOW
     DATA = DATA
@@ -349,5 +349,5 @@ def kit() -> type[Kit]:
 
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory):
-    """A certificate of our own for 127.0.0.1, and its key."""
+    """A self-signed certificate for 127.0.0.1, and its key."""
     return make_certificate(tmp_path_factory.mktemp("tls"), "IP:127.0.0.1")

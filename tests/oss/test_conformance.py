@@ -1,4 +1,4 @@
-"""The backend keeps the promises of `MultipartBackend`, against a server that was written apart from it."""
+"""The backend passes the conformance suite, against a server that shares no code with it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from partwise.testing import BackendConformance, BackendHarness, OSSServer, show
 
 
 class OSSHarness(BackendHarness):
-    """A bucket on a server of the test kit, by V4."""
+    """A bucket on the test server, with V4 signatures."""
 
     examples = 5
     secrets = ("partwise-test-secret",)
@@ -74,7 +74,7 @@ class OSSHarness(BackendHarness):
 
 
 class TemporaryKeyByV1(OSSHarness):
-    """The older signature, with temporary credentials."""
+    """V1 signatures with temporary credentials."""
 
     signature_version = "v1"
     secrets = ("partwise-test-secret", "STS.token")

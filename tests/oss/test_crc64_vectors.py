@@ -18,27 +18,27 @@ def cases(name: str) -> list[Any]:
     return [pytest.param(case, id=case["id"]) for case in VECTORS[name]]
 
 
-def test_the_check_value_is_that_of_the_variant():
+def test_the_check_value_is_that_of_crc_64_xz():
     assert int(VECTORS["algorithm"]["check"], 16) == crc64(b"123456789")
     assert VECTORS["algorithm"]["check_decimal"] == str(crc64(b"123456789"))
 
 
 @pytest.mark.parametrize("case", cases("crc"))
-def test_parse_crc64_known_bytes(kit, case: dict[str, Any]):
+def test_crc64_of_known_bytes(kit, case: dict[str, Any]):
     data = kit.generated(case["bytes"])
     assert (case["length"], case["sha256"]) == (len(data), hashlib.sha256(data).hexdigest())
     assert case["crc64"] == str(crc64(data))
 
 
 @pytest.mark.parametrize("case", cases("crc"))
-def test_crc64_carried_on_from_any_cut(kit, case: dict[str, Any]):
+def test_crc64_continued_from_any_position(kit, case: dict[str, Any]):
     data = kit.generated(case["bytes"])
     for cut in {0, 1, len(data) // 3, len(data)}:
         assert case["crc64"] == str(crc64(data[cut:], crc64(data[:cut])))
 
 
 @pytest.mark.parametrize("case", cases("combine"))
-def test_combining_the_checksums_of_two_runs(kit, case: dict[str, Any]):
+def test_combining_two_checksums(kit, case: dict[str, Any]):
     first, second = kit.generated(case["first"]), kit.generated(case["second"])
     assert (case["crc_first"], case["crc_second"]) == (str(crc64(first)), str(crc64(second)))
     assert case["len_second"] == len(second)
@@ -47,12 +47,12 @@ def test_combining_the_checksums_of_two_runs(kit, case: dict[str, Any]):
 
 
 @pytest.mark.parametrize("case", cases("combine_lengths_only"))
-def test_combining_over_lengths_that_no_test_can_hold(case: dict[str, Any]):
+def test_combining_checksums_of_very_long_data(case: dict[str, Any]):
     combined = crc64_combine(int(case["crc_first"]), int(case["crc_second"]), case["len_second"])
     assert case["combined"] == str(combined)
 
 
-def test_folding_the_parts_of_an_object(kit):
+def test_folding_the_checksums_of_parts(kit):
     fold, total = VECTORS["fold"], 0
     for step in fold["steps"]:
         data = kit.generated(step["part"])

@@ -1,9 +1,9 @@
 """
 Requests compared with those of the official clients, recorded from the wire.
 
-Each scenario is played against a server that gives the recorded answers. What is compared is what the service acts on:
-method, bucket and key, query, the service's own headers, the type, the length and the bytes. Where the clients differ
-among themselves (a type on a request whose type means nothing, optional query keys), what may differ is named.
+Each scenario runs against a server that sends the recorded responses. Compared is everything that OSS acts on: method,
+bucket and key, query, x-oss-* headers, content type, length and bytes. Where the official clients differ from each
+other (a content type without effect, optional query parameters), the permitted differences are listed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ KEY = "dir/three parts+中.bin"
 SIZES = [102400, 102400, 12345]
 WHOLE = 217145
 
-#: Those that change nothing: how long a page is where the default is asked for, and how keys in the answer are written.
+#: Query parameters without effect on the result: default page sizes, and the encoding of keys in the response.
 FREE_QUERY = {"encoding-type", "max-parts", "max-uploads", "prefix", "delimiter", "key-marker", "upload-id-marker"}
 
 
@@ -36,7 +36,7 @@ def small(kit, body) -> Any:
 
 
 def recorded_object(request: dict[str, Any], bucket: str) -> str:
-    """The key that a recorded request is about, whatever the style of its address."""
+    """The key of a recorded request, for any addressing style."""
     path = unquote(request["target"].partition("?")[0])
     host = dict(request["headers"])["Host"]
     return path.removeprefix("/") if host.startswith(f"{bucket}.") else path.removeprefix(f"/{bucket}/")
@@ -54,7 +54,7 @@ def same_request(ours, theirs: dict[str, Any], bucket: str = "examplebucket") ->
     for name in ("x-oss-security-token", "x-oss-content-sha256"):
         assert headers.get(name) == ours.header(name)
     if theirs["operation"] != "CompleteMultipartUpload" and theirs["method"] in ("PUT", "POST"):
-        # The clients write the list of parts each in its own way; the answer shows that they mean the same.
+        # The clients format the part list differently.
         assert headers["content-length"] == ours.header("content-length")
         assert theirs["body"]["sha256"] == hashlib.sha256(ours.body).hexdigest()
     for name in ("cache-control", "content-disposition", "content-encoding", "expires"):
@@ -81,12 +81,12 @@ def backend_for(connect, recording: dict[str, Any], **more: Any):
 
 
 def upload(kit, body, backend, options: ObjectOptions | None = None) -> Any:
-    """A fresh upload of three parts, as an engine makes it."""
+    """A new upload of three parts, as the engine makes it."""
     options = options or ObjectOptions()
     bound = backend.with_request_options(options)
     upload_id = bound.initiate_upload(KEY, options)
-    receipts = [bound.upload_part(KEY, upload_id, n, part) for n, part in enumerate(parts(kit, body), 1)]
-    return bound.complete_upload(KEY, upload_id, receipts, options)
+    uploaded = [bound.upload_part(KEY, upload_id, n, part) for n, part in enumerate(parts(kit, body), 1)]
+    return bound.complete_upload(KEY, upload_id, uploaded, options)
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_a_fresh_upload_of_three_parts(kit, server, connect, body, name):
         assert stored.callback_response == recording["requests"][-1]["response"]["body_text"].encode()
 
 
-def test_the_list_of_parts_is_byte_for_byte_that_of_the_official_client(kit, server, connect, body):
+def test_the_part_list_is_byte_for_byte_that_of_the_official_client(kit, server, connect, body):
     recording = play(kit, server, "alibabacloud-oss-v2-fresh-3parts-v4")
     upload(kit, body, backend_for(connect, recording))
     theirs = recording["requests"][-1]
@@ -146,8 +146,8 @@ def host_unsigned(monkeypatch):
 
 
 @pytest.mark.usefixtures("host_unsigned")
-def test_signatures_are_those_of_the_official_client_where_the_signed_headers_are(kit, server, connect, body):
-    """A part's request has nothing in it that could differ, so its signature must not either."""
+def test_part_signatures_are_equal_to_those_of_the_official_client(kit, server, connect, body):
+    """Part requests have no permitted differences, so their signatures must be equal."""
     for name in ("alibabacloud-oss-v2-fresh-3parts-v4", "alibabacloud-oss-v2-fresh-3parts-v1"):
         server.requests.clear()
         recording = play(kit, server, name)
@@ -195,7 +195,7 @@ def test_rich_headers_on_a_put(kit, server, connect, body):
     same_request(server.requests[0], recording["requests"][0])
 
 
-def test_the_traffic_limit_goes_with_parts_where_one_official_client_drops_it(kit, server, connect, body):
+def test_parts_have_the_traffic_limit_that_one_official_client_omits(kit, server, connect, body):
     recording = play(kit, server, "oss2-rich-headers-3parts-v4")
     limited = ObjectOptions(traffic_limit=838860800, request_payer="requester")
     backend = backend_for(connect, recording).with_request_options(limited)
@@ -207,7 +207,7 @@ def test_the_traffic_limit_goes_with_parts_where_one_official_client_drops_it(ki
         same_request(ours, request)
 
 
-def test_a_failed_callback_is_an_error_that_carries_the_object(kit, server, connect, body):
+def test_the_error_of_a_failed_callback_contains_the_object(kit, server, connect, body):
     recording = play(kit, server, "alibabacloud-oss-v2-callback-203-v4")
     callback = Callback("http://cb.example.com/cb", "bucket=${bucket}&object=${object}")
     with pytest.raises(CallbackError) as raised:
@@ -222,8 +222,8 @@ def test_a_failed_callback_is_an_error_that_carries_the_object(kit, server, conn
     assert (raised.value.code, raised.value.ec, raised.value.status) == ("CallbackFailed", "0007-00000203", 203)
 
 
-def test_a_callback_that_no_other_client_sends_goes_with_the_completion(kit, server, connect, body):
-    """The one whose uploader puts it on the first request is never called back."""
+def test_a_callback_is_sent_with_complete_as_only_one_client_does(kit, server, connect, body):
+    """Another client sends it with initiate, where it has no effect."""
     recording = play(kit, server, "oss2-callback-complete-v4")
     theirs = next(r for r in recording["requests"] if r["operation"] == "CompleteMultipartUpload")
     headers = {name.lower(): value for name, value in theirs["headers"]}
@@ -267,7 +267,7 @@ def test_a_resume_lists_the_parts_once_and_sends_what_is_missing(kit, server, co
     assert stored.crc64 == 17556320702373757072
 
 
-def test_an_upload_that_is_gone(kit, server, connect):
+def test_a_lost_upload(kit, server, connect):
     recording = kit.recording("alibabacloud-oss-v2-resume-nosuchupload-v4")
     gone = next(r for r in recording["requests"] if r["response"]["status"] == 404)
     server.reply(kit.recorded_answer(gone["response"]))
@@ -304,7 +304,7 @@ def test_the_pages_of_a_list_of_parts(kit, server, connect):
     assert all(part.crc64 is not None and '"' not in part.etag for part in held)
     assert len(recorded) == len(server.requests) == 3
     for theirs, ours in zip(recorded, server.requests, strict=True):
-        # The first page is asked for without a marker, or with that of part 0.
+        # The clients request the first page without a marker, or with that of part 0.
         expected = {name: value for name, value in theirs["query"] if (name, value) != ("part-number-marker", "0")}
         assert expected == ours.query
 
@@ -317,7 +317,7 @@ def test_an_abort(kit, server, connect):
 
 
 @pytest.mark.parametrize("name", ["alibabacloud-oss-v2-head-404-v4", "oss2-head-404-v4", "ali-oss-head-404-v4"])
-def test_a_head_of_an_object_that_is_not_there(kit, server, connect, name):
+def test_head_of_a_missing_object(kit, server, connect, name):
     recording = kit.recording(name)
     theirs = recording["requests"][0]
     server.reply(kit.recorded_answer({**theirs["response"], "body_text": ""}))
@@ -343,7 +343,7 @@ def odd_keys() -> list[str]:
 
 @pytest.mark.parametrize("key", odd_keys())
 @pytest.mark.usefixtures("host_unsigned")
-def test_an_odd_key_goes_as_the_official_client_sends_it_and_dots_go_right(kit, server, connect, body, key):
+def test_unusual_keys_are_sent_as_by_the_official_client_except_for_dots(kit, server, connect, body, key):
     recording = kit.recording("alibabacloud-oss-v2-odd-keys-v4")
     theirs = recording["requests"][odd_keys().index(key)]
     server.reply(kit.recorded_answer(theirs["response"]))
@@ -360,7 +360,7 @@ def test_an_odd_key_goes_as_the_official_client_sends_it_and_dots_go_right(kit, 
 
 
 @pytest.mark.usefixtures("host_unsigned")
-def test_every_form_of_address_is_signed_alike(kit, server, connect, body):
+def test_the_signature_does_not_depend_on_the_addressing_style(kit, server, connect, body):
     recording = kit.recording("alibabacloud-oss-v2-addressing-v4")
     for theirs in recording["requests"]:
         server.reply(kit.recorded_answer(theirs["response"]))
@@ -376,7 +376,7 @@ def test_every_form_of_address_is_signed_alike(kit, server, connect, body):
     ]
 
 
-def test_sts_in_v1_is_signed_by_its_documented_header(kit, server, connect, body):
+def test_v1_signs_the_documented_header_of_the_security_token(kit, server, connect, body):
     recording = play(kit, server, "ali-oss-sts-3parts-v1")
     upload(kit, body, backend_for(connect, recording))
     token = "STS.testtoken/with+chars=and==padding"

@@ -1,4 +1,4 @@
-"""Small parts on a quick line: the loop sends them itself, and has several of them on their way at a time."""
+"""Small parts on a fast link: the loop sends them itself, with several in flight at a time."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DATA = pseudo_random_bytes(11 * PART + 7)
 
 
 class Backend(OSSBackend):
-    """It notes which threads begin parts, and how many of them wait for an answer at a time."""
+    """A backend that records which threads send parts, and how many parts are in flight."""
 
     def __init__(self, *args, **settings):
         super().__init__(*args, **settings)
@@ -34,11 +34,11 @@ class Backend(OSSBackend):
         self.waiting += 1
         self.most_waiting = max(self.most_waiting, self.waiting)
 
-        def answer():
+        def counted_wait():
             self.waiting -= 1
             return wait()
 
-        return answer
+        return counted_wait
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def backend(oss_server, monkeypatch):
     ) as backend:
         yield backend
         assert backend.threads == {threading.main_thread()}
-        assert backend.waiting == 0, "every part that was begun was answered"
+        assert backend.waiting == 0, "the response to every part was read"
 
 
 @pytest.fixture
@@ -70,9 +70,7 @@ def file(tmp_path):
 
 
 @pytest.mark.parametrize("concurrency", [1, 2, 3, 9])
-def test_several_parts_are_on_their_way_but_no_more_than_were_asked_for(
-    uploader, backend, memory_backend, file, concurrency
-):
+def test_several_parts_are_in_flight_up_to_the_concurrency(uploader, backend, memory_backend, file, concurrency):
     result = uploader(concurrency=concurrency).upload(file, "key")
 
     assert memory_backend.read("key") == DATA
@@ -92,7 +90,7 @@ def test_several_parts_are_on_their_way_but_no_more_than_were_asked_for(
     ],
     ids=lambda effect: type(effect).__name__,
 )
-def test_a_part_that_fails_is_sent_again_and_no_other(uploader, oss_server, memory_backend, file, effect):
+def test_only_the_failed_part_is_sent_again(uploader, oss_server, memory_backend, file, effect):
     oss_server.plan(ServerFault("UploadPart", effect, part_number=5))
     result = uploader().upload(file, "key")
 
@@ -102,18 +100,18 @@ def test_a_part_that_fails_is_sent_again_and_no_other(uploader, oss_server, memo
     assert sorted(sent) == sorted([*range(1, 13), 5])
 
 
-def test_what_was_on_its_way_is_recorded_when_a_part_fails_for_good(uploader, oss_server, memory_backend, file):
+def test_parts_in_flight_are_recorded_when_a_part_fails_permanently(uploader, oss_server, memory_backend, file):
     oss_server.plan(ServerFault("UploadPart", Fail("AccessDenied"), part_number=5))
     with pytest.raises(UploadFailed) as caught:
         uploader().upload(file, "key")
     result = uploader().upload(file, "key")
 
-    assert caught.value.parts_done >= 6, "part 6 and 7 were on their way when part 5 was refused"
+    assert caught.value.parts_done >= 6, "parts 6 and 7 were in flight when part 5 was refused"
     assert result.parts_resumed == caught.value.parts_done
     assert memory_backend.read("key") == DATA
 
 
-def test_what_was_on_its_way_is_recorded_at_a_pause(uploader, backend, file):
+def test_parts_in_flight_are_recorded_at_a_pause(uploader, backend, file):
     def pause(progress):
         if progress.parts_done == 4:
             raise UploadPaused
@@ -126,7 +124,7 @@ def test_what_was_on_its_way_is_recorded_at_a_pause(uploader, backend, file):
     assert result.verified
 
 
-def test_an_upload_that_is_lost_is_begun_anew_though_parts_are_on_their_way(uploader, oss_server, memory_backend, file):
+def test_a_lost_upload_is_started_again_although_parts_are_in_flight(uploader, oss_server, memory_backend, file):
     oss_server.plan(ServerFault("UploadPart", ForgetUpload(), part_number=5))
     result = uploader().upload(file, "key")
 
@@ -134,7 +132,7 @@ def test_an_upload_that_is_lost_is_begun_anew_though_parts_are_on_their_way(uplo
     assert result.parts_sent == 12
 
 
-def test_a_file_that_changes_with_parts_on_their_way_makes_no_object(uploader, memory_backend, file):
+def test_a_file_that_changes_with_parts_in_flight_creates_no_object(uploader, memory_backend, file):
     def change(progress):
         if progress.parts_done == 4:
             file.write_bytes(DATA + b"more")
@@ -145,7 +143,7 @@ def test_a_file_that_changes_with_parts_on_their_way_makes_no_object(uploader, m
     assert memory_backend.head_object("key") is None
 
 
-def test_a_server_that_goes_away_ends_all_that_is_on_its_way(uploader, oss_server, backend, file):
+def test_a_server_that_stops_fails_all_parts_in_flight(uploader, oss_server, backend, file):
     def stop(progress):
         if progress.parts_done == 4:
             oss_server.stop()
@@ -157,8 +155,8 @@ def test_a_server_that_goes_away_ends_all_that_is_on_its_way(uploader, oss_serve
     assert caught.value.resumable
 
 
-def test_a_callback_that_can_not_be_is_refused_before_an_upload_is_carried_on(uploader, oss_server, file):
-    """It acts when the upload is completed, but what is known to fail then is not begun."""
+def test_an_invalid_callback_is_refused_before_an_upload_is_resumed(uploader, oss_server, file):
+    """A callback is sent only with complete, but it is checked before anything is sent."""
     oss_server.plan(ServerFault("UploadPart", Fail("AccessDenied"), part_number=5))
     with pytest.raises(UploadFailed):
         uploader().upload(file, "key")
