@@ -1,4 +1,4 @@
-"""Checks of arguments, part lists and bodies, which every backend here makes in the same way."""
+"""Checks of arguments, part lists and bodies, which all backends here share."""
 
 from __future__ import annotations
 
@@ -46,7 +46,9 @@ def check_call(**given: object) -> None:
 
 def reject_settings(what: str, settings: Mapping[str, object]) -> None:
     """
-    Refuse the settings of `open_url` that have no meaning without a network. `timeout` is accepted and ignored.
+    Refuse settings of `open_url` that have no meaning without a network.
+
+    `timeout` is accepted and ignored.
 
     Args:
         what: what is opened, for the message.

@@ -1,5 +1,5 @@
 """
-A bucket in the memory of this process: a fake storage for testing programs that upload.
+A bucket in the memory of this process, for testing programs that upload.
 
 It is as strict as a real storage, so that a test against it is meaningful: it refuses parts below the minimum size,
 outdated parts, a wrong order, unsupported options, and the id of an upload that has ended. `snapshot` copies the
@@ -364,12 +364,16 @@ class MemoryBackend(Closing):
     # --- for tests ---------------------------------------------------------------------------------------------------
 
     def handle(self) -> MemoryBackend:
-        """Return a second handle on the same storage, as another process would have. It is closed separately."""
+        """
+        Return a second handle on the same storage, as another process would have.
+
+        It is closed separately.
+        """
         return self._on(self._storage)
 
     def snapshot(self) -> MemoryBackend:
         """
-        Return a copy of the storage as it is at this instant, with the same `location`.
+        Return a copy of the storage at this instant, with the same `location`.
 
         Changes to one do not affect the other. Continue with the copy to test what a process finds after a crash.
         """
@@ -391,7 +395,7 @@ class MemoryBackend(Closing):
             return sorted(self._storage.objects)
 
     def describe(self, key: str) -> ObjectOptions | None:
-        """Return the options that an object was stored with; None if there is no such object."""
+        """Return the options of an object; None if there is no such object."""
         with self._storage.lock:
             found = self._storage.objects.get(key)
         return None if found is None else found.options
@@ -410,7 +414,9 @@ class MemoryBackend(Closing):
     @property
     def calls(self) -> Counter[str]:
         """
-        The number of calls of each method of the protocol, by name, on any handle. Refused calls count.
+        The number of calls of each method of the protocol, by name, on any handle.
+
+        Refused calls count.
 
         This is the counter itself: ``backend.calls.clear()`` resets it.
         """
@@ -473,7 +479,9 @@ class MemoryBackend(Closing):
 
 def _paged(fetch: Callable[[_Entry | None], list[_Entry]], page_size: int) -> Iterator[_Entry]:
     """
-    Iterate over entries that a storage lists in pages: the first page is fetched now, the next ones when needed.
+    Iterate over entries that a storage lists in pages.
+
+    The first page is fetched now, the next ones when needed.
 
     `fetch` returns the entries that follow a given one (None: the start), as they are when it is called. So entries
     that are added or removed meanwhile neither repeat nor hide any other entry.
@@ -509,7 +517,11 @@ def _etag(data: bytes) -> str:
 
 
 def _final_options(initiated: ObjectOptions, completed: ObjectOptions) -> ObjectOptions:
-    """The options of an object: those fixed by `initiate_upload`, and the others as given to `complete_upload`."""
+    """
+    The options of an object that is made from parts.
+
+    Most are fixed by `initiate_upload`; the others are those given to `complete_upload`.
+    """
     late = completed.explicitly_set() - completed.fixed_at_initiate().explicitly_set()
     return evolve(initiated.fixed_at_initiate(), **{name: getattr(completed, name) for name in late})
 

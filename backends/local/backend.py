@@ -111,7 +111,7 @@ def _new_upload_id() -> str:
 
 
 class _State:
-    """What a backend shares with the handles that `LocalBackend.with_source_file` returns."""
+    """The state that a backend shares with its handles; see `with_source_file`."""
 
     def __init__(self) -> None:
         self.closed = False
@@ -183,14 +183,20 @@ class LocalBackend(Closing):
 
     @property
     def limits(self) -> PartLimits:
-        """Up to 10,000 parts of any size. The file system may have a lower limit for the size of a file."""
+        """
+        Up to 10,000 parts of any size.
+
+        The file system may have a lower limit for the size of a file.
+        """
         return LIMITS
 
     @property
     def capabilities(self) -> Capabilities:
         """
-        Part lists, and checksums of parts and objects. The options that describe an object (content type, headers,
-        metadata and tags), which `describe` returns, and `forbid_overwrite`.
+        Part lists, checksums of parts and objects, and the options of an object.
+
+        The options are those that describe an object (content type, headers, metadata and tags), which `describe`
+        returns, and `forbid_overwrite`.
         """
         return CAPABILITIES
 
@@ -198,11 +204,19 @@ class LocalBackend(Closing):
         return f"<{type(self).__name__} {self.location}{' closed' if self._state.closed else ''}>"
 
     def close(self) -> None:
-        """Refuse further calls. Nothing is held open between calls. Closing twice is fine."""
+        """
+        Refuse further calls. Closing twice is fine.
+
+        Nothing is held open between calls.
+        """
         self._state.closed = True
 
     def with_source_file(self, path: str) -> Self:
-        """See `SupportsSourceFile.with_source_file`. A missing file is ignored here; the source reports it."""
+        """
+        See `SupportsSourceFile.with_source_file`.
+
+        A missing file is ignored here; the source reports it.
+        """
         try:
             status = os.stat(path)  # noqa: PTH116
         except (OSError, ValueError):
@@ -216,7 +230,9 @@ class LocalBackend(Closing):
 
     def initiate_upload(self, key: str, options: ObjectOptions) -> str:
         """
-        Start a multipart upload; see `MultipartBackend.initiate_upload`. It is durable when this returns.
+        Start a multipart upload; see `MultipartBackend.initiate_upload`.
+
+        It is durable when this returns.
 
         Raises:
             InvalidInput: the object would replace its own source, or the options take more than a mebibyte.
@@ -246,7 +262,9 @@ class LocalBackend(Closing):
 
     def upload_part(self, key: str, upload_id: str, part_number: int, body: Body) -> UploadedPart:
         """
-        Store one part; see `MultipartBackend.upload_part`. It survives a crash of the process.
+        Store one part; see `MultipartBackend.upload_part`.
+
+        It survives a crash of the process.
 
         Raises:
             InvalidInput: the part number or the size exceeds `limits`.
@@ -275,7 +293,11 @@ class LocalBackend(Closing):
         return UploadedPart(part_number, len(body), etag_of(checksum), checksum)
 
     def list_parts(self, key: str, upload_id: str) -> Iterable[UploadedPart]:
-        """List the stored parts; see `MultipartBackend.list_parts`. Their bytes are not read."""
+        """
+        List the stored parts; see `MultipartBackend.list_parts`.
+
+        Their bytes are not read.
+        """
         self._check_call(key=key, upload_id=upload_id)
         doing = f"listing the parts of {key!r}"
         with self._open_upload(key, upload_id, doing) as (folder, _), self._translating(doing, folder, key):
@@ -285,7 +307,9 @@ class LocalBackend(Closing):
         self, key: str, upload_id: str, parts: Sequence[UploadedPart], options: ObjectOptions
     ) -> StoredObject:
         """
-        Make the object from these parts; see `MultipartBackend.complete_upload`. It is durable when this returns.
+        Make the object from these parts; see `MultipartBackend.complete_upload`.
+
+        It is durable when this returns.
 
         The bytes of each part are read again and compared with its checksum. Parts that were damaged on the disk are
         refused and removed, so that `list_parts` does not list them.
@@ -360,7 +384,9 @@ class LocalBackend(Closing):
 
     def put_object(self, key: str, body: Body, options: ObjectOptions) -> StoredObject:
         """
-        Store a whole object; see `MultipartBackend.put_object`. It is durable when this returns.
+        Store a whole object; see `MultipartBackend.put_object`.
+
+        It is durable when this returns.
 
         Raises:
             InvalidInput: the body is larger than `limits.max_put_size`, the object would replace its own source, or the
@@ -419,7 +445,11 @@ class LocalBackend(Closing):
         return path
 
     def describe(self, key: str) -> ObjectOptions | None:
-        """Return the options of an object, none if another program stored it; None if there is no object."""
+        """
+        Return the options of an object; None if there is no object.
+
+        An object that another program stored has no options.
+        """
         found = self._stat_object(key)
         return None if found is None else found[1].options
 
@@ -442,7 +472,9 @@ class LocalBackend(Closing):
 
     def delete_object(self, key: str) -> None:
         """
-        Delete an object and its metadata; of a symbolic link, the link. It is not an error if there is no such object.
+        Delete an object and its metadata.
+
+        Of a symbolic link, the link is deleted. It is not an error if there is no such object.
 
         Raises:
             InvalidKey: it is a symbolic link that leads out of the bucket.
@@ -465,7 +497,7 @@ class LocalBackend(Closing):
     # --- steps of the operations -------------------------------------------------------------------------------------
 
     def _check_call(self, **given: object) -> None:
-        """Refuse a closed backend, arguments of a wrong type, unsupported options and invalid keys."""
+        """Check that the backend is open, and the types, options and key of a call."""
         if self._state.closed:
             raise BackendClosed(f"{self.location} was closed", hint="Open it again to continue")
         check_call(**given)
@@ -478,12 +510,16 @@ class LocalBackend(Closing):
         return Directory.open(str(self._root))
 
     def _cutoff(self) -> float:
-        """The time, in seconds since 1970, before which incomplete files count as abandoned."""
+        """The cutoff for abandoned files, in seconds since 1970."""
         return self._clock() - ABANDONED_AFTER
 
     @contextlib.contextmanager
     def _writing(self, translating: translate_os_errors) -> Iterator[Directory]:
-        """Open the bucket's directory for a write, creating it if needed; remove empty directories at the end."""
+        """
+        Open the bucket's directory for a write, creating it if needed.
+
+        At the end, empty directories of the metadata directory are removed.
+        """
         with translating:
             make_directories(str(self._root), private=False)
             root = self._open_root()
@@ -560,7 +596,11 @@ class LocalBackend(Closing):
     # --- errors ------------------------------------------------------------------------------------------------------
 
     def _translating(self, doing: str, folder: UploadFolder | None = None, key: str = "") -> translate_os_errors:
-        """Translate errors; with `folder`, a missing file means UploadNotFound if the upload has ended."""
+        """
+        Translate errors of the operating system.
+
+        With `folder`, a missing file means UploadNotFound if the upload has ended.
+        """
 
         def missing() -> UploadNotFound | None:
             with ignored(OSError):

@@ -55,7 +55,9 @@ class NotARegularFile(OSError):
 
 class Directory(Closing):
     """
-    An open directory. Each `name` is an entry directly in it. No method follows a symbolic link.
+    An open directory. Each `name` is an entry directly in it.
+
+    No method follows a symbolic link.
 
     Args:
         path: its path, for messages, and for system calls if there is no descriptor.
@@ -69,7 +71,9 @@ class Directory(Closing):
     @classmethod
     def open(cls, path: str) -> Directory:
         """
-        Open a directory by its path. The last segment must not be a symbolic link; the others may be.
+        Open a directory by its path.
+
+        The last segment must not be a symbolic link; the others may be.
 
         Raises:
             OSError: there is no such directory.
@@ -124,7 +128,7 @@ class Directory(Closing):
 
     def enter_trusted(self, name: str) -> Directory:
         """
-        Open a subdirectory that no other user can have changed, such as the metadata directory.
+        Open a subdirectory that no other user can have changed.
 
         Raises:
             FileNotFoundError: there is no such entry.
@@ -148,7 +152,9 @@ class Directory(Closing):
 
     def require_trusted(self, name: str, status: os.stat_result) -> None:
         """
-        Check that an entry is a directory of this user or of root that other users can't write to.
+        Check that an entry is a directory that no other user can have changed.
+
+        It must belong to this user or to root, and other users must not be able to write to it.
 
         Raises:
             AccessDenied: it is a symbolic link, not a directory, of another user, or writable by others.
@@ -158,7 +164,11 @@ class Directory(Closing):
             raise _untrusted_error(self.path_of(name), reason)
 
     def make(self, name: str, *, private: bool = False) -> bool:
-        """Create a subdirectory, with mode 0700 if `private`; return False if there is an entry of that name."""
+        """
+        Create a subdirectory, with mode 0700 if `private`.
+
+        Return False if there is an entry of that name.
+        """
         try:
             os.mkdir(self._operand(name), _PRIVATE_DIRECTORY if private else _PERMISSIONS, dir_fd=self._descriptor)
         except FileExistsError:
@@ -182,7 +192,11 @@ class Directory(Closing):
         return os.path.join(self.path, name)  # noqa: PTH118
 
     def status(self, name: str) -> os.stat_result | None:
-        """Return the status of an entry, of the link itself if it is one; None if there is no such entry."""
+        """
+        Return the status of an entry; None if there is no such entry.
+
+        A symbolic link is not followed.
+        """
         try:
             return os.stat(self._operand(name), dir_fd=self._descriptor, follow_symlinks=False)
         except (FileNotFoundError, NotADirectoryError):
@@ -190,7 +204,7 @@ class Directory(Closing):
 
     def check_writable(self, name: str | None = None) -> None:
         """
-        Check that entries can be created in it, as far as that is visible without creating one.
+        Check that entries can be created in it, without creating one.
 
         Args:
             name: an entry that will be replaced, if any.
@@ -241,7 +255,9 @@ class Directory(Closing):
 
     def open_file(self, name: str) -> FileIO:
         """
-        Open a regular file for reading. The call never blocks, as opening a named pipe would.
+        Open a regular file for reading.
+
+        The call never blocks, as opening a named pipe would.
 
         Raises:
             FileNotFoundError: there is no such entry.
@@ -267,7 +283,7 @@ class Directory(Closing):
 
     def open_trusted_file(self, name: str) -> FileIO:
         """
-        Open a regular file of this user or of root, which other users can't write to, for reading.
+        Open a regular file for reading that no other user can have changed.
 
         Raises:
             FileNotFoundError: there is no such entry.
@@ -290,7 +306,11 @@ class Directory(Closing):
             os.rmdir(self._operand(name), dir_fd=self._descriptor)
 
     def move(self, name: str, directory: Directory, new: str) -> None:
-        """Rename an entry into a directory. The new name must not exist; a file may exist if a file is moved."""
+        """
+        Rename an entry into a directory.
+
+        The new name must not exist; a file may exist if a file is moved.
+        """
         os.rename(
             self._operand(name), directory._operand(new), src_dir_fd=self._descriptor, dst_dir_fd=directory._descriptor
         )
@@ -355,7 +375,7 @@ def _require_directory(path: str, status: os.stat_result) -> None:
 
 
 def _is_junction(status: os.stat_result) -> bool:
-    """Whether this is a junction, which on Windows links to a directory without being a symbolic link."""
+    """Whether this is a junction: a link to a directory on Windows."""
     tag = getattr(stat, "IO_REPARSE_TAG_MOUNT_POINT", None)
     return tag is not None and getattr(status, "st_reparse_tag", 0) == tag
 

@@ -28,7 +28,9 @@ NO_OBJECT_CHANGED = "no object was changed"
 
 class translate_os_errors:  # noqa: N801  # it is used as contextlib.suppress is
     """
-    Translate an OSError that leaves the context to an error of partwise. The context can be entered repeatedly.
+    Translate an OSError that leaves the context to an error of partwise.
+
+    The context can be entered repeatedly.
 
     Args:
         doing: the operation and its object, for the message, as in "storing 'key'".

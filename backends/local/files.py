@@ -60,7 +60,9 @@ def rename_noreplace(source: Directory, name: str, target: Directory, new: str) 
 
 def append_copy(source: FileIO, target: FileIO, size: int, buffer: memoryview) -> tuple[int, int]:
     """
-    Append the first `size` bytes of `source` to `target`, in the kernel where that is possible.
+    Append the first `size` bytes of `source` to `target`.
+
+    The kernel copies them where that is possible.
 
     On file systems that share blocks between files (Btrfs, XFS) such a copy takes no time and no space. The checksum is
     computed from the bytes that are read back from `target`, so it shows what was stored.
@@ -96,7 +98,11 @@ def append_copy(source: FileIO, target: FileIO, size: int, buffer: memoryview) -
 
 
 def _copy_in_kernel(source: FileIO, offset: int, target: FileIO, target_offset: int, count: int) -> int | None:
-    """Return the number of bytes copied, which may be fewer than `count`; None if the kernel copied none."""
+    """
+    Copy bytes in the kernel and return their number.
+
+    It may be smaller than `count`. None means that the kernel copied nothing.
+    """
     copy = getattr(os, "copy_file_range", None)
     if copy is None:
         return None
@@ -111,7 +117,7 @@ def _copy_in_kernel(source: FileIO, offset: int, target: FileIO, target_offset: 
 
 
 def checksum_file(file: FileIO) -> tuple[int, int]:
-    """Return the number of bytes from the current position to the end of a file, and their CRC-64/XZ."""
+    """Read a file to its end; return the number of bytes and their CRC-64/XZ."""
     buffer = memoryview(bytearray(BLOCK))
     size = 0
     checksum = 0

@@ -1,4 +1,4 @@
-"""Which keys can be paths in a directory, and how a ``file:`` URL is split into directory and key."""
+"""Which keys can be paths in a directory, and how ``file:`` URLs are split."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _WINDOWS_DRIVE = re.compile(r"/[A-Za-z]:(/|$)")
 
 def split_key(key: str, *, windows: bool) -> tuple[str, ...]:
     """
-    Split a key into path segments: the names between the bucket's directory and the object.
+    Split a key into path segments.
 
     A backslash is refused on every system, because it separates segments on Windows. Names that only Windows can't
     store are refused only there.

@@ -1,5 +1,5 @@
 """
-Find objects in the bucket's directory: from a key to an open directory and a name in it.
+Find objects: from a key to an open directory and a name in it.
 
 A symbolic link that stays inside the bucket is followed: its target is determined by path, and is then reached through
 directories opened one by one, without following any link.
@@ -36,7 +36,9 @@ def segments_of(key: str) -> tuple[str, ...]:
 
 def open_parent(root: Directory, key: str, *, make: bool = False) -> tuple[Directory, str]:
     """
-    Open the directory that contains an object, and return it with the object's name, which may be a link's name.
+    Open the directory that contains an object.
+
+    Return it with the object's name in it, which may be the name of a symbolic link.
 
     Args:
         root: the bucket's directory.
@@ -57,7 +59,11 @@ def open_parent(root: Directory, key: str, *, make: bool = False) -> tuple[Direc
 
 
 def open_lowest_parent(root: Directory, key: str) -> Directory:
-    """Open the lowest directory that exists on the path to an object, in which missing ones will be created."""
+    """
+    Open the lowest directory that exists on the path to an object.
+
+    Missing ones will be created in it.
+    """
     while True:
         try:
             return open_parent(root, key)[0]
@@ -89,7 +95,7 @@ def find_object(root: Directory, key: str) -> tuple[Directory, str, os.stat_resu
 
 def resolve_links(bucket: Path, key: str, *, follow_last: bool) -> tuple[str, ...]:
     """
-    Return the path to an object, relative to the bucket and without symbolic links.
+    Return the path of an object, relative to the bucket, without symbolic links.
 
     Args:
         bucket: the bucket's directory.
@@ -110,7 +116,9 @@ def resolve_links(bucket: Path, key: str, *, follow_last: bool) -> tuple[str, ..
 
 def stat_object(root: Directory, key: str) -> tuple[int, ObjectMetadata] | None:
     """
-    Return the size and the metadata of an object; None if there is no regular file under the key.
+    Return the size and the metadata of an object.
+
+    None if there is no regular file under the key.
 
     Without a record of its metadata the file is read for its checksum.
 

@@ -1,5 +1,7 @@
 """
-The metadata directory ``.partwise``: create and end uploads in it, remove what crashes left, and remove it when empty.
+The metadata directory ``.partwise``.
+
+Create and end uploads in it, remove what crashes left, and remove it when it is empty.
 
 Only what partwise created is ever removed: entries with names that it generates, in directories that no other user can
 write to, reached through descriptors. Every other entry is kept, and so is the target of any link.
@@ -36,7 +38,9 @@ _UNIQUE_NAME = re.compile(UNIQUE_NAME)
 
 def check_metadata_dir(root: Directory) -> None:
     """
-    Check that every directory in the metadata directory is trusted, before any of them is used.
+    Check that every directory in the metadata directory is trusted.
+
+    Called before any of them is used.
 
     Raises:
         AccessDenied: one is not; see `Directory.require_trusted`.
@@ -49,7 +53,7 @@ def check_metadata_dir(root: Directory) -> None:
 
 
 def remove_empty_directories(root: Directory) -> None:
-    """Remove the metadata directory and the directories in it where they are empty, ignoring errors."""
+    """Remove the metadata directory and its directories if empty, ignoring errors."""
     with _ignoring_errors():
         with root.enter_trusted(META_DIR) as folder:
             for name in _NAMES:
@@ -95,7 +99,9 @@ def open_upload(root: Directory, upload_id: str) -> UploadFolder:
 
 def open_uploads(root: Directory) -> Iterator[UploadFolder]:
     """
-    Open the folder of each upload in turn, also of those that have ended; it is closed when the next one is opened.
+    Open the folder of each upload in turn, also of those that have ended.
+
+    It is closed when the next one is opened.
 
     Raises:
         AccessDenied: a folder is not trusted; see `Directory.require_trusted`.
@@ -107,7 +113,11 @@ def open_uploads(root: Directory) -> Iterator[UploadFolder]:
 
 
 def drop_upload(root: Directory, upload_id: str) -> None:
-    """End an upload atomically, then remove its files. It is not an error if there is no such upload."""
+    """
+    End an upload atomically, then remove its files.
+
+    It is not an error if there is no such upload.
+    """
     name = unique_name()
     with contextlib.suppress(FileNotFoundError), walk_trusted(root, _UPLOADS) as uploads:
 
@@ -134,7 +144,11 @@ def drop_upload(root: Directory, upload_id: str) -> None:
 
 
 def empty_trash(root: Directory) -> None:
-    """Finish the removal of dropped uploads, which a crashed process may have left incomplete; ignore errors."""
+    """
+    Finish the removal of dropped uploads, ignoring errors.
+
+    A crashed process may have left it incomplete.
+    """
     with _ignoring_errors(), walk_trusted(root, _TRASH) as trash:
         for name in trash.names():
             if _UNIQUE_NAME.fullmatch(name):

@@ -1,4 +1,4 @@
-"""The small JSON files in the metadata directory, and object options as plain data."""
+"""Small JSON files in the metadata directory, and object options as plain data."""
 
 from __future__ import annotations
 
@@ -42,7 +42,11 @@ def encode_record(fields: Mapping[str, Any]) -> bytes:
 
 
 def write_record(directory: Directory, name: str, fields: Mapping[str, Any]) -> None:
-    """Write a record. Its bytes are durable when this returns, its name once the directory is synced."""
+    """
+    Write a record.
+
+    Its bytes are durable when this returns, its name once the directory is synced.
+    """
     encoded = encode_record(fields)
     file, _ = directory.create(name)
     with file:
@@ -51,7 +55,11 @@ def write_record(directory: Directory, name: str, fields: Mapping[str, Any]) -> 
 
 
 def read_record(directory: Directory, name: str) -> dict[str, Any] | None:
-    """Return the fields of a record; None if it is missing, damaged, not trusted, or of another version."""
+    """
+    Return the fields of a record.
+
+    None if it is missing, damaged, not trusted, or of another version.
+    """
     try:
         with directory.open_trusted_file(name) as file:
             encoded = file.read(RECORD_BYTES_MAX + 1)

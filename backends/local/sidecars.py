@@ -1,5 +1,7 @@
 """
-What a plain file can't store about its object: options and checksum, in a small record in the metadata directory.
+What a plain file can't store about its object: options and checksum.
+
+They are in a small record in the metadata directory.
 
 Only an object that was stored with options has a record. Without one the checksum is computed from the file, which only
 `LocalBackend.head_object` needs: an upload has already computed the checksum of the bytes that it wrote, and the engine
@@ -63,7 +65,9 @@ def check_options(key: str, options: ObjectOptions) -> None:
 
 class Sidecars:
     """
-    The metadata of all objects of a bucket: a directory for each key, which holds a record for each version.
+    The metadata of all objects of a bucket.
+
+    There is a directory for each key, which holds a record for each version.
 
     Args:
         root: the bucket's directory, open.
@@ -73,7 +77,11 @@ class Sidecars:
         self._root = root
 
     def write(self, key: str, version: os.stat_result, metadata: ObjectMetadata) -> None:
-        """Write the metadata of a file that is about to become the object `key`. Durable when this returns."""
+        """
+        Write the metadata of a file that is about to become the object `key`.
+
+        Durable when this returns.
+        """
         name = _name(version)
 
         def put(folder: Directory) -> None:
@@ -92,7 +100,9 @@ class Sidecars:
 
     def read(self, key: str, version: os.stat_result) -> ObjectMetadata | None:
         """
-        Return the metadata of this version of an object; None if there is no record that can be trusted.
+        Return the metadata of this version of an object.
+
+        None if there is no record that can be trusted.
 
         Raises:
             AccessDenied: other users may write to the directories of the records.
@@ -117,7 +127,7 @@ class Sidecars:
         self, key: str, current: os.stat_result | None, replaced: os.stat_result | None, cutoff: float
     ) -> None:
         """
-        Remove the metadata of the version that was replaced, and records that crashes left behind.
+        Remove the metadata of the version that was replaced, and what crashes left.
 
         Args:
             key: the object.

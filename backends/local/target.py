@@ -1,4 +1,4 @@
-"""Where an object is stored: check that it can be, and publish a complete file there."""
+"""Check that an object can be stored under a key, and publish it there."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class StagedFile:
 
     def finish(self, permissions: int) -> os.stat_result:
         """
-        Set the permissions, make the bytes durable, close the file and return its status.
+        Set the permissions, sync and close the file, and return its status.
 
         Raises:
             FileNotFoundError: the file was removed meanwhile, with the upload that it belongs to.
@@ -170,7 +170,9 @@ class Target:
 
     def _existing(self, parent: Directory, name: str) -> tuple[bool, os.stat_result | None]:
         """
-        Return whether there is an entry, and the status of the file there or at the end of a link.
+        Return whether there is an entry, and the status of its file.
+
+        For a symbolic link that is the status of its target.
 
         Raises:
             InvalidKey: it is a symbolic link that leads out of the bucket.

@@ -128,7 +128,11 @@ class UploadFolder(Closing):
 
     @staticmethod
     def create(temp: Directory, record: UploadRecord) -> str:
-        """Create an upload in `temp` and return its name there. Everything but that name is durable."""
+        """
+        Create an upload in `temp` and return its name there.
+
+        Everything but that name is durable.
+        """
         name = unique_name()
         try:
             temp.make(name, private=True)
@@ -142,7 +146,7 @@ class UploadFolder(Closing):
         return name
 
     def record(self) -> UploadRecord | None:
-        """Read the record of the upload; None if the upload has ended: it was completed, or dropped."""
+        """Read the record of the upload; None if the upload was completed or dropped."""
         if not self.is_in_place():
             return None
         data = read_record(self._folder, _RECORD)
@@ -154,7 +158,11 @@ class UploadFolder(Closing):
             return None
 
     def is_in_place(self) -> bool:
-        """Whether the folder still has the name by which it was opened; dropping an upload moves it away."""
+        """
+        Whether the folder still has the name by which it was opened.
+
+        Dropping an upload moves it away.
+        """
         found = self._uploads.status(self.upload_id)
         # Without descriptors the second lookup is by name, too, and may fail.
         with contextlib.suppress(FileNotFoundError):
@@ -162,7 +170,7 @@ class UploadFolder(Closing):
         return False
 
     def modified(self) -> float:
-        """Return when an entry was last added to the folder or removed from it, in seconds since 1970."""
+        """Return when an entry was last added or removed, in seconds since 1970."""
         return self._folder.modified()
 
     def delete_record(self) -> None:
@@ -178,7 +186,7 @@ class UploadFolder(Closing):
 
     def place_part(self, parts: Directory, name: str, part_number: int) -> None:
         """
-        Turn a file with a trailer into the part of this number, replacing any earlier one.
+        Turn a file with a trailer into a part, replacing any earlier one.
 
         Raises:
             FileNotFoundError: the upload was dropped meanwhile.
@@ -220,7 +228,11 @@ class UploadFolder(Closing):
         return self._uploads, f"{self.upload_id}/{staged}"
 
     def mark_committing(self, staged: str) -> None:
-        """Record durably that the staged file, which is complete, may become the object from now on."""
+        """
+        Record durably that the staged file may become the object from now on.
+
+        The staged file must be complete.
+        """
         self._folder.create(_marker(staged))[0].close()
         self._folder.sync()
 
@@ -251,7 +263,11 @@ class UploadFolder(Closing):
     # --- what crashes leave ------------------------------------------------------------------------------------------
 
     def sweep(self, cutoff: float) -> None:
-        """Remove incomplete files last changed before `cutoff`, in seconds since 1970. Parts are not removed."""
+        """
+        Remove incomplete files that were last changed before `cutoff`.
+
+        Parts are not removed.
+        """
         for name in self._folder.names():
             if _STAGED.fullmatch(name) and _is_older(self._folder, name, cutoff):
                 self.unstage(name)
@@ -308,7 +324,11 @@ def write_trailer(file: FileIO, size: int, checksum: int) -> None:
 
 
 def read_part(parts: Directory, name: str) -> UploadedPart | None:
-    """Return the part in this file, from its trailer; None if the file is missing or has no complete trailer."""
+    """
+    Return the part in this file; None if there is no part.
+
+    Without a complete trailer there is no part.
+    """
     part_number = int(name)
     try:
         with parts.open_trusted_file(name) as file:

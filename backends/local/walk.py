@@ -1,4 +1,8 @@
-"""Open a directory at the end of a path of several segments, from one open directory to the next."""
+"""
+Open directories at the end of a path of several segments.
+
+Each is opened through the descriptor of the one before.
+"""
 
 from __future__ import annotations
 
@@ -72,7 +76,9 @@ def walk_trusted(root: Directory, names: Iterable[str], *, make: bool = False) -
 
 def make_and_use(root: Directory, names: Iterable[str], action: Callable[[Directory], _T]) -> tuple[Directory, _T]:
     """
-    Open a directory in the metadata directory, creating it if needed, and call `action` with it.
+    Open a directory in the metadata directory and call `action` with it.
+
+    It is created if needed.
 
     Every write removes empty directories, also those of other processes. If that happens before `action` has created an
     entry, both steps are repeated: `action` must have no effect when it raises FileNotFoundError.

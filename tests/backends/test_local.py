@@ -406,10 +406,10 @@ def test_metadata_left_by_crashes_is_removed_once_it_is_old(directory, body, met
 def test_head_retries_if_the_object_is_replaced_meanwhile(backend, body, directory, monkeypatch):
     directory.mkdir()
     (directory / "key").write_bytes(b"by hand")
-    genuine = _local_lookup.Sidecars.read
+    original = _local_lookup.Sidecars.read
 
     def replaced_meanwhile(self, key, version):
-        found = genuine(self, key, version)
+        found = original(self, key, version)
         monkeypatch.undo()
         backend.put_object("key", body(b"stored"), RICH)
         return found
@@ -565,13 +565,13 @@ LOOKS = {"complete": ENDS["complete"], "list": lambda backend, upload_id, _: lis
 def test_an_upload_that_ends_while_its_parts_are_listed_is_not_found(backend, body, monkeypatch, end, look):
     """Parts that are removed together with their upload are not missing parts."""
     upload_id, parts = start_upload(backend, body, b"one", b"two")
-    genuine = _local_uploads.read_part
+    original = _local_uploads.read_part
 
     def read_part(folder, name):
         if name == "00002":
-            monkeypatch.setattr(_local_uploads, "read_part", genuine)
+            monkeypatch.setattr(_local_uploads, "read_part", original)
             ENDS[end](backend, upload_id, parts)
-        return genuine(folder, name)
+        return original(folder, name)
 
     monkeypatch.setattr(_local_uploads, "read_part", read_part)
     with pytest.raises(UploadNotFound):
@@ -592,10 +592,10 @@ def test_an_upload_with_a_damaged_record_is_not_found(backend, body, meta_dir, d
 
 def test_an_upload_that_is_aborted_while_it_is_completed_makes_no_object(backend, body, directory, monkeypatch):
     upload_id, parts = start_upload(backend, body, b"one")
-    genuine = local.assemble
+    original = local.assemble
 
     def aborted_meanwhile(*args):
-        checksum = genuine(*args)
+        checksum = original(*args)
         LocalBackend(directory).abort_upload("key", upload_id)
         return checksum
 
@@ -608,10 +608,10 @@ def test_an_upload_that_is_aborted_while_it_is_completed_makes_no_object(backend
 
 def test_an_upload_that_is_aborted_at_the_last_instant_makes_no_object(backend, body, directory, monkeypatch):
     upload_id, parts = start_upload(backend, body, b"one")
-    genuine = local.UploadFolder.mark_committing
+    original = local.UploadFolder.mark_committing
 
     def aborted_meanwhile(self, staged):
-        genuine(self, staged)
+        original(self, staged)
         LocalBackend(directory).abort_upload("key", upload_id)
 
     monkeypatch.setattr(local.UploadFolder, "mark_committing", aborted_meanwhile)
@@ -626,10 +626,10 @@ def test_an_upload_that_another_process_completed_meanwhile_makes_no_second_obje
 ):
     """Even if that process crashed before it dropped the upload."""
     upload_id, parts = start_upload(backend, body, b"one")
-    genuine = local.assemble
+    original = local.assemble
 
     def completed_meanwhile(*args):
-        checksum = genuine(*args)
+        checksum = original(*args)
         monkeypatch.undo()
         other = LocalBackend(directory)
         with monkeypatch.context() as crashed:
@@ -647,23 +647,23 @@ def test_an_upload_that_another_process_completed_meanwhile_makes_no_second_obje
 
 def test_a_part_removed_during_the_listing_is_not_listed(backend, body, meta_dir, monkeypatch):
     upload_id, parts = start_upload(backend, body, b"one", b"two")
-    genuine = _local_uploads.read_part
+    original = _local_uploads.read_part
 
-    def vanishing(folder, name):
+    def removing(folder, name):
         (meta_dir / "uploads" / upload_id / "parts" / "00001").unlink(missing_ok=True)
-        return genuine(folder, name)
+        return original(folder, name)
 
-    monkeypatch.setattr(_local_uploads, "read_part", vanishing)
+    monkeypatch.setattr(_local_uploads, "read_part", removing)
 
     assert list(backend.list_parts("key", upload_id)) == parts[1:]
 
 
 def test_an_abort_after_another_process_aborted_succeeds(backend, body, directory, monkeypatch):
     upload_id, _ = start_upload(backend, body, b"one")
-    genuine = local.UploadFolder.record
+    original = local.UploadFolder.record
 
     def aborted_meanwhile(self):
-        found = genuine(self)
+        found = original(self)
         monkeypatch.undo()
         LocalBackend(directory).abort_upload("key", upload_id)
         return found
@@ -972,8 +972,8 @@ def test_a_permanent_error_of_copy_file_range_fails_complete(backend, body, dire
 
 @pytest.mark.skipif(not hasattr(os, "copy_file_range"), reason="this system does not copy in the kernel")
 def test_a_short_copy_of_the_kernel_is_continued(backend, body, directory, monkeypatch):
-    genuine = os.copy_file_range
-    monkeypatch.setattr(os, "copy_file_range", lambda s, t, n, so, to: genuine(s, t, min(n, 99_999), so, to))
+    original = os.copy_file_range
+    monkeypatch.setattr(os, "copy_file_range", lambda s, t, n, so, to: original(s, t, min(n, 99_999), so, to))
 
     complete_three(backend, body, directory)
 
@@ -986,10 +986,10 @@ def test_a_copy_of_zero_bytes_by_the_kernel_is_checked_by_reading(backend, body,
 
 @pytest.mark.skipif(not hasattr(os, "copy_file_range"), reason="this system does not copy in the kernel")
 def test_bytes_that_are_copied_wrong_are_detected(backend, body, monkeypatch):
-    genuine = os.copy_file_range
+    original = os.copy_file_range
 
     def wrong(source, target, count, source_offset, target_offset):
-        copied = genuine(source, target, count, source_offset, target_offset)
+        copied = original(source, target, count, source_offset, target_offset)
         os.pwrite(target, b"?", target_offset)
         return copied
 
@@ -1014,21 +1014,21 @@ def test_without_descriptors_of_directories_entries_are_reached_by_path(backend,
         backend.put_object("key/c", body(b"x"), NO_OPTIONS)
 
 
-def without_directories(genuine):
+def without_directories(original):
     def opens(path, flags, mode=0o777, *, dir_fd=None):
         assert dir_fd is None
-        return genuine(path, flags, mode)
+        return original(path, flags, mode)
 
     return opens
 
 
 def test_directories_that_can_not_be_synced_are_no_error(backend, body, directory, monkeypatch):
-    genuine = os.fsync
+    original = os.fsync
 
     def no_directories(descriptor):
         if Path(f"/proc/self/fd/{descriptor}").is_dir():
             raise OSError(errno.EINVAL, "Invalid argument")
-        genuine(descriptor)
+        original(descriptor)
 
     monkeypatch.setattr(os, "fsync", no_directories)
 
@@ -1097,10 +1097,10 @@ def test_without_hard_links_an_object_is_not_overwritten(backend, body, director
 
 def test_an_object_stored_meanwhile_is_not_overwritten(backend, body, directory, monkeypatch):
     upload_id, parts = start_upload(backend, body, b"new")
-    genuine = local.UploadFolder.mark_committing
+    original = local.UploadFolder.mark_committing
 
     def stored_meanwhile(self, staged):
-        genuine(self, staged)
+        original(self, staged)
         LocalBackend(directory).put_object("key", body(b"old"), NO_OPTIONS)
 
     monkeypatch.setattr(local.UploadFolder, "mark_committing", stored_meanwhile)

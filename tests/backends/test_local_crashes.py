@@ -81,14 +81,14 @@ class CrashingProcess:
                     patch.setattr(os, name, self._crashing(getattr(os, name), os.close if name == "open" else None))
             yield
 
-    def _crashing(self, genuine, undo):
+    def _crashing(self, original, undo):
         # Syncing is slow and has no effect on these tests.
-        effect = (lambda *args: None) if genuine is os.fsync else genuine
+        effect = (lambda *args: None) if original is os.fsync else original
 
         def call(*args, **kwargs):
             # Opening an existing file or directory changes nothing.
-            if genuine.__name__ == "open" and not args[1] & os.O_CREAT and not self._crashed:
-                return genuine(*args, **kwargs)
+            if original.__name__ == "open" and not args[1] & os.O_CREAT and not self._crashed:
+                return original(*args, **kwargs)
             return self.step(lambda: effect(*args, **kwargs), undo or (lambda result: None))
 
         return call
@@ -202,7 +202,7 @@ def test_a_complete_makes_the_object_or_leaves_the_upload_as_it_was(tmp_path, bo
 
 def test_a_complete_that_is_refused_at_the_rename_leaves_the_upload_as_it_was(tmp_path, body, monkeypatch):
     made = {}
-    genuine = UploadFolder.mark_committing
+    original = UploadFolder.mark_committing
 
     def complete(process, directory):
         backend = LocalBackend(directory)
@@ -211,7 +211,7 @@ def test_a_complete_that_is_refused_at_the_rename_leaves_the_upload_as_it_was(tm
         (directory / "a").mkdir()
 
         def stored_meanwhile(self, staged):
-            genuine(self, staged)
+            original(self, staged)
             (directory / "a" / "key").touch()
 
         monkeypatch.setattr(UploadFolder, "mark_committing", stored_meanwhile)
@@ -219,7 +219,7 @@ def test_a_complete_that_is_refused_at_the_rename_leaves_the_upload_as_it_was(tm
             backend.complete_upload("a/key", *made[directory], NEW_ONCE)
 
     for directory in crashes(complete, tmp_path):
-        monkeypatch.setattr(UploadFolder, "mark_committing", genuine)
+        monkeypatch.setattr(UploadFolder, "mark_committing", original)
         upload_id, parts = made[directory]
         backend = LocalBackend(directory)
         assert list(backend.list_parts("a/key", upload_id)) == parts

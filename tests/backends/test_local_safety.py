@@ -128,12 +128,12 @@ class Steps:
     def __exit__(self, *exception):
         self._patch.undo()
 
-    def _stepping(self, genuine):
+    def _stepping(self, original):
         def call(*args, **kwargs):
             self._count += 1
             if self._count == self._number:
                 self._action()
-            return genuine(*args, **kwargs)
+            return original(*args, **kwargs)
 
         return call
 
@@ -265,9 +265,9 @@ def test_calls_for_a_key_refuse_a_link_in_place_of_its_metadata(directory, meta_
         f"trash/{UNIQUE}/staged-{UNIQUE}",
         f"temp/{UNIQUE}",
         f"temp/{UNIQUE}/parts",
-        "uploads/dead",
-        "uploads/dead/parts",
-        "uploads/dead/commit-0123456789abcdef",
+        "uploads/ended",
+        "uploads/ended/parts",
+        "uploads/ended/commit-0123456789abcdef",
         "uploads/ID/parts",
         "uploads/ID/staged-0123456789abcdef",
         "objects/0123456789abcdef0123456789abcdef",
@@ -275,7 +275,7 @@ def test_calls_for_a_key_refuse_a_link_in_place_of_its_metadata(directory, meta_
 )
 def test_the_target_of_a_link_among_abandoned_files_is_never_removed(directory, meta_dir, victim, place):
     upload_id, _ = start_upload(LocalBackend(directory), b"one")
-    (meta_dir / "uploads" / "dead" / "parts").mkdir(parents=True)
+    (meta_dir / "uploads" / "ended" / "parts").mkdir(parents=True)
     plant(meta_dir / place.replace("ID", upload_id), victim)
     before = all_in(victim)
 
@@ -760,12 +760,12 @@ def test_the_metadata_directory_is_private(backend, meta_dir, umask):
     upload_id = backend.initiate_upload("key", RICH)
     part = backend.upload_part("key", upload_id, 1, Looking(b"x"))
     backend.put_object("other", Looking(b"x"), RICH)
-    announced = local.UploadFolder.mark_committing
+    mark_committing = local.UploadFolder.mark_committing
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             local.UploadFolder,
             "mark_committing",
-            lambda self, staged: (announced(self, staged), list(Looking(b"").chunks())),
+            lambda self, staged: (mark_committing(self, staged), list(Looking(b"").chunks())),
         )
         backend.complete_upload("key", upload_id, [part], NO_OPTIONS)
 
@@ -781,11 +781,11 @@ def test_the_metadata_directory_is_private(backend, meta_dir, umask):
 def test_a_staged_object_is_private_until_it_is_complete(tmp_path, directory, meta_dir, umask, monkeypatch):
     umask(0o000)
     seen = []
-    genuine = local.assemble
+    original = local.assemble
 
     def looking(*args):
         seen.extend(mode(path) for path in meta_dir.glob("uploads/*/staged-*"))
-        return genuine(*args)
+        return original(*args)
 
     monkeypatch.setattr(local, "assemble", looking)
     complete_in(LocalBackend(directory), "key")
@@ -1074,9 +1074,9 @@ def order(monkeypatch):
         path = Path(f"/proc/self/fd/{descriptor}").readlink()
         order.append(("sync", path.name))
 
-    def recorded(name, genuine):
+    def recorded(name, original):
         def call(source, target, **kwargs):
-            genuine(source, target, **kwargs)
+            original(source, target, **kwargs)
             order.append((name, Path(target).name))
 
         return call
