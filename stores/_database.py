@@ -125,9 +125,9 @@ class Database:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self._start()
+        self._reset()
 
-    def _start(self) -> None:
+    def _reset(self) -> None:
         self._process = os.getpid()
         self._lock = threading.RLock()  # for all below, and for using the connection
         self._connection: sqlite3.Connection | None = None
@@ -218,7 +218,7 @@ class Database:
         if self._process != os.getpid():
             if self._connection is not None:
                 _inherited.append(self._connection)
-            self._start()
+            self._reset()
 
     def _open(self, *, create: bool) -> None:
         if not os.path.lexists(self.path):
