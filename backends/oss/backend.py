@@ -35,8 +35,8 @@ from partwise.backends.oss.responses import checksum_of, etag_of, ids_of, parse_
 from partwise.backends.oss.xml import (
     CompleteDocument,
     Entry,
-    ListPage,
     Marker,
+    ResultPage,
     parse_completed,
     parse_etag,
     parse_initiated,
@@ -375,7 +375,7 @@ class OSSBackend(Closing):
         self._check_usable(key, upload_id=upload_id)
         operation = f"listing the parts of upload {upload_id} of {self._describe(key)}"
 
-        def fetch(marker: int) -> ListPage[UploadedPart, int]:
+        def fetch(marker: int) -> ResultPage[UploadedPart, int]:
             query = [("uploadId", upload_id), ("max-parts", str(self._page_size)), ("encoding-type", "url")]
             if marker:
                 query.append(("part-number-marker", str(marker)))
@@ -425,7 +425,7 @@ class OSSBackend(Closing):
         check_prefix(prefix)
         operation = f"listing the uploads in {self.location}"
 
-        def fetch(marker: tuple[str, str]) -> ListPage[PendingUpload, tuple[str, str]]:
+        def fetch(marker: tuple[str, str]) -> ResultPage[PendingUpload, tuple[str, str]]:
             query = [("uploads", None), ("max-uploads", str(self._page_size)), ("encoding-type", "url")]
             for name, value in (("prefix", prefix), ("key-marker", marker[0]), ("upload-id-marker", marker[1])):
                 if value:
@@ -520,8 +520,8 @@ class OSSBackend(Closing):
         return self._client.send(request)[0]
 
     def _fetch_page(
-        self, request: OSSRequest, parse: Callable[[bytes], ListPage[Entry, Marker]]
-    ) -> ListPage[Entry, Marker]:
+        self, request: OSSRequest, parse: Callable[[bytes], ResultPage[Entry, Marker]]
+    ) -> ResultPage[Entry, Marker]:
         self._check_open()
         return parse_body(self._send(request), parse, request.operation)
 

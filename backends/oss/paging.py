@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from partwise.backends.oss.xml import Entry, ListPage, Marker
+from partwise.backends.oss.xml import Entry, Marker, ResultPage
 from partwise.errors import BackendError
 
 #: Pages without entries in one list, although OSS announces more.
@@ -16,7 +16,7 @@ _SHORT_PAGES_MAX = 10_000
 
 
 def list_pages(
-    fetch: Callable[[Marker], ListPage[Entry, Marker]],
+    fetch: Callable[[Marker], ResultPage[Entry, Marker]],
     start: Marker,
     operation: str,
     maximum: int,
@@ -40,7 +40,7 @@ def list_pages(
     """
     first = fetch(start)
 
-    def entries(page: ListPage[Entry, Marker], marker: Marker) -> Iterator[Entry]:
+    def entries(page: ResultPage[Entry, Marker], marker: Marker) -> Iterator[Entry]:
         count = empty = short = 0
         while True:
             count += len(page.entries)

@@ -55,7 +55,7 @@ class BadDocument(Exception):
 
 
 @define(frozen=True)
-class ListPage(Generic[Entry, Marker]):
+class ResultPage(Generic[Entry, Marker]):
     """
     One page of a list.
 
@@ -122,17 +122,17 @@ def parse_completed(data: bytes) -> str | None:
     return parse_etag(_name(_children(_root(data, "CompleteMultipartUploadResult")), "ETag"))
 
 
-def parse_parts(data: bytes) -> ListPage[UploadedPart, int]:
+def parse_parts(data: bytes) -> ResultPage[UploadedPart, int]:
     """Return one page of parts; the marker is a part number."""
     root = _root(data, "ListPartsResult")
     page = _children(root)
     parts = tuple([_part(_children(element)) for element in _all(root, "Part")])
     if not _truncated(page):
-        return ListPage(parts, None)
-    return ListPage(parts, _number(page, "NextPartNumberMarker", _PART_NUMBER_MAX))
+        return ResultPage(parts, None)
+    return ResultPage(parts, _number(page, "NextPartNumberMarker", _PART_NUMBER_MAX))
 
 
-def parse_uploads(data: bytes) -> ListPage[PendingUpload, tuple[str, str]]:
+def parse_uploads(data: bytes) -> ResultPage[PendingUpload, tuple[str, str]]:
     """Return one page of pending uploads; the marker is a key and an upload id."""
     root = _root(data, "ListMultipartUploadsResult")
     page = _children(root)
@@ -144,9 +144,9 @@ def parse_uploads(data: bytes) -> ListPage[PendingUpload, tuple[str, str]]:
     try:
         uploads = tuple([_upload(_children(element), decoded) for element in _all(root, "Upload")])
         if not _truncated(page):
-            return ListPage(uploads, None)
+            return ResultPage(uploads, None)
         # A missing marker becomes an empty one, which does not advance: `_list_pages` of the backend notices that.
-        return ListPage(uploads, (_key(decoded(page.get("NextKeyMarker", ""))), _name(page, "NextUploadIdMarker")))
+        return ResultPage(uploads, (_key(decoded(page.get("NextKeyMarker", ""))), _name(page, "NextUploadIdMarker")))
     except UnicodeDecodeError as error:
         raise BadDocument("a key in it is not UTF-8") from error
 

@@ -25,7 +25,7 @@ from partwise import TransferConfig, Uploader
 from partwise.backends.oss import Credentials, OSSBackend
 from partwise.backends.oss import backend as backend_module
 from partwise.backends.oss.paging import list_pages
-from partwise.backends.oss.xml import ListPage
+from partwise.backends.oss.xml import ResultPage
 from partwise.checksums import crc64
 from partwise.errors import (
     AccessDenied,
@@ -1069,7 +1069,7 @@ def test_the_hint_for_too_many_uploads_suggests_a_prefix(server, oss, kit, monke
 
 def test_a_list_may_have_a_hundred_thousand_uploads(oss):
     def fetch(n):
-        return ListPage(tuple(range(1000)), n + 1 if n < 99 else None)
+        return ResultPage(tuple(range(1000)), n + 1 if n < 99 else None)
 
     assert sum(1 for _ in list_pages(fetch, 0, "a list", backend_module._UPLOADS_MAX, page_size=1000)) == 100_000
 
@@ -1077,7 +1077,7 @@ def test_a_list_may_have_a_hundred_thousand_uploads(oss):
 @pytest.mark.parametrize("size", [1, 1000])
 def test_a_list_may_have_ten_thousand_short_pages(size):
     def fetch(n, last):
-        return ListPage((n,), n + 1 if n < last else None)
+        return ResultPage((n,), n + 1 if n < last else None)
 
     def length(last):
         pages = list_pages(lambda n: fetch(n, last), 1, "a list", 100_000, page_size=size, hint="Stop")
