@@ -1,4 +1,4 @@
-"""The list of mutations does not rot; to run them takes `mutations.py` itself, and longer."""
+"""The list of mutations fits the code; `mutations.py` runs them, which takes longer."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ _PATH = Path(__file__).with_name("mutations.py")
 
 @pytest.fixture(scope="module")
 def mutations():
-    """The script, as a module."""
+    """Import the script as a module."""
     specification = importlib.util.spec_from_file_location("mutations", _PATH)
     module = importlib.util.module_from_spec(specification)
-    sys.modules["mutations"] = module  # where attrs looks for the names of types
+    sys.modules["mutations"] = module  # attrs resolves type names there
     specification.loader.exec_module(module)
     yield module
     del sys.modules["mutations"]
 
 
-def test_the_code_that_a_mutation_replaces_stands_in_the_source_once(mutations):
-    stands = {m.name: (mutations.ROOT / m.file).read_text().count(m.before) for m in mutations.MUTATIONS}
+def test_the_code_that_a_mutation_replaces_is_in_the_source_once(mutations):
+    counts = {m.name: (mutations.ROOT / m.file).read_text().count(m.before) for m in mutations.MUTATIONS}
 
-    assert {name: count for name, count in stands.items() if count != 1} == {}
+    assert {name: count for name, count in counts.items() if count != 1} == {}
 
 
-def test_a_mutation_changes_the_code_and_leaves_it_python(mutations):
+def test_a_mutation_changes_the_code_and_is_valid_python(mutations):
     for mutation in mutations.MUTATIONS:
         code = (mutations.ROOT / mutation.file).read_text()
         broken = code.replace(mutation.before, mutation.after)
@@ -38,10 +38,10 @@ def test_a_mutation_changes_the_code_and_leaves_it_python(mutations):
         compile(broken, mutation.name, "exec")
 
 
-def test_each_name_for_files_or_tests_is_given_once(mutations):
-    """Or else one group of mutations is judged by the tests of another."""
+def test_each_name_for_files_or_tests_is_assigned_once(mutations):
+    """Otherwise one group of mutations would run the tests of another."""
     for area in mutations.AREAS:
-        given = [
+        assigned = [
             name.id
             for node in ast.parse(Path(area.__file__).read_text()).body
             if isinstance(node, ast.Assign)
@@ -50,10 +50,10 @@ def test_each_name_for_files_or_tests_is_given_once(mutations):
             if isinstance(name, ast.Name)
         ]
 
-        assert [name for name, count in Counter(given).items() if count > 1] == [], area.__name__
+        assert [name for name, count in Counter(assigned).items() if count > 1] == [], area.__name__
 
 
-def test_each_mutation_has_a_name_of_its_own_and_tests_that_are_there(mutations):
+def test_each_mutation_has_a_unique_name_and_existing_tests(mutations):
     names = [mutation.name for mutation in mutations.MUTATIONS]
     files = {tests.split()[0] for mutation in mutations.MUTATIONS for tests in mutation.tests}
 

@@ -1,4 +1,4 @@
-"""What the long runs have in common: they are asked for by name, and what they counted is printed at the end."""
+"""Shared by the long runs: they need ``-m soak``, and their counts are printed at the end."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ _FIGURES = "soak: "
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """A long run is for ``-m soak`` alone."""
+    """Skip long runs without ``-m soak``."""
     if "soak" in config.option.markexpr:
         return
     for item in items:
         if item.get_closest_marker("soak"):
-            item.add_marker(pytest.mark.skip(reason="long: ask for it with -m soak"))
+            item.add_marker(pytest.mark.skip(reason="long: run it with -m soak"))
 
 
 @pytest.fixture
 def tell(request: pytest.FixtureRequest, record_property: Callable[[str, object], None]) -> Callable[[object], None]:
-    """Notes figures in words, to be printed when all tests are done."""
+    """Report counts, to be printed at the end of the session."""
     return lambda figures: record_property(f"{_FIGURES}{request.node.name}", str(figures))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print what was noted."""
-    told = [
+    """Print the reported counts."""
+    reported = [
         (name.removeprefix(_FIGURES), figures)
         for report in terminalreporter.getreports("passed")
         for name, figures in report.user_properties
         if name.startswith(_FIGURES)
     ]
-    if told:
-        terminalreporter.section("real deaths, and the loss of power")
-        for name, figures in told:
+    if reported:
+        terminalreporter.section("real crashes and power loss")
+        for name, figures in reported:
             terminalreporter.write_line(f"{name}: {figures}")

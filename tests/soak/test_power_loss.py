@@ -1,13 +1,12 @@
 """
-The loss of power at any instant: what was not synced is gone, whole or in part, and the same upload is run again.
+Power loss at any instant: unsynced changes are lost, completely or partially, and the same upload is run again.
 
-An upload is recorded once: a process that dies on the way, and one that carries on. Then, for every change of a file
-and every way in which a file system may treat what was not synced
-(`partwise.testing.durability.power_loss`), the directory is made
-what the next start of the machine finds, and the upload is run again. It must end EXACT and CLEAN; and INTENT must hold
-before it begins: no part was ever sent under an id that no record has.
+An upload is recorded once: a process that crashes, and one that resumes. Then, for every change of a file and every way
+in which a file system may treat unsynced changes (`partwise.testing.durability.power_loss`), the directory is put into
+the state after the loss, and the upload is run again. EXACT and CLEAN must hold afterwards, and INTENT before: no part
+was ever sent with an upload id that no checkpoint has.
 
-SQLite syncs by means of its own, which are not seen here; it is only looked whether it is told to.
+SQLite syncs its files itself, which can't be recorded; the test only verifies that syncs are requested.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ from partwise.testing import (
     pseudo_random_bytes,
 )
 
-pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no way to sync the names in a directory")
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows can't sync directories")
 
 PART = 600
 SOURCE = pseudo_random_bytes(2 * PART + 123)
@@ -62,13 +61,13 @@ Tell = Callable[[object], None]
 
 @pytest.fixture(autouse=True)
 def _no_waiting_for_disks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What runs after a loss need not bring anything to a real disk."""
+    """Make fsync a no-op: uploads after a loss need not be durable."""
     monkeypatch.setattr(os, "fsync", lambda file: None)
 
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
-    """The directory whose power is lost."""
+    """Return the directory that is affected by the loss."""
     place = tmp_path / "place"
     place.mkdir()
     return place
@@ -76,7 +75,7 @@ def place(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    """A file that was there long before."""
+    """Return a file that is durable."""
     path = tmp_path / "source"
     path.write_bytes(SOURCE)
     return path
@@ -89,7 +88,7 @@ FORMS: dict[str, Callable[[Path], FileCheckpointStore]] = {
 
 
 def recorded_ids(store: FileCheckpointStore, name: str) -> set[str | None]:
-    """The upload ids that a record has, though it may be damaged otherwise."""
+    """Return the upload ids in a checkpoint, even if it is damaged."""
     try:
         found = store.load(name)
     except CheckpointDamaged as damaged:
@@ -98,28 +97,28 @@ def recorded_ids(store: FileCheckpointStore, name: str) -> set[str | None]:
 
 
 def sent_ids(loss: PowerLoss) -> set[Hashable]:
-    """The upload ids that a part was sent under."""
+    """Return the upload ids with which a part was sent."""
     return {note[1] for note in loss.notes if isinstance(note, tuple) and note[0] == "sends"}
 
 
-def upload_in_two_lives(backend: MultipartBackend, store: FileCheckpointStore, source: Path, key: str) -> None:
-    """Upload in a process that dies before it has recorded its second part, and in one that carries on."""
+def upload_in_two_processes(backend: MultipartBackend, store: FileCheckpointStore, source: Path, key: str) -> None:
+    """Upload in a process that crashes before it has recorded its second part, and in one that resumes."""
     plan = FaultPlan([Fault("upload_part", FaultKind.CRASH_AFTER, occurrence=2)])
-    dying = Uploader(FaultyBackend(backend, plan), store=FaultyCheckpointStore(store, plan), config=CONFIG)
+    crashing = Uploader(FaultyBackend(backend, plan), store=FaultyCheckpointStore(store, plan), config=CONFIG)
     with plan, pytest.raises(SimulatedCrash):
-        dying.upload(source, key, options=NEW)
+        crashing.upload(source, key, options=NEW)
     Uploader(backend, store=store, config=CONFIG).upload(source, key, options=NEW)
 
 
-# --- a storage elsewhere ---------------------------------------------------------------------------------------------
+# --- a remote storage ------------------------------------------------------------------------------------------------
 
 
-class Elsewhere:
+class RemoteStorage:
     """
-    A storage that keeps its power. What it held at each instant is known.
+    A storage that is not affected by the loss. Its state at each instant is recorded.
 
     Args:
-        disk: gets the notes ("sends", upload id) before a part leaves, and ("holds", a number) when something arrived.
+        disk: gets the notes ("sends", upload id) before a part is sent, and ("holds", number) after a change.
     """
 
     def __init__(self, disk: RecordedDisk) -> None:
@@ -132,73 +131,71 @@ class Elsewhere:
 
     def initiate_upload(self, key: str, options: ObjectOptions) -> str:
         upload_id = self._backend.initiate_upload(key, options)
-        self._arrived()
+        self._changed()
         return upload_id
 
     def upload_part(self, key: str, upload_id: str, part_number: int, body: Body) -> UploadedPart:
         self._disk.note(("sends", upload_id))
         part = self._backend.upload_part(key, upload_id, part_number, body)
-        self._arrived()
+        self._changed()
         return part
 
     def complete_upload(
         self, key: str, upload_id: str, parts: Sequence[UploadedPart], options: ObjectOptions
     ) -> StoredObject:
         stored = self._backend.complete_upload(key, upload_id, parts, options)
-        self._arrived()
+        self._changed()
         return stored
 
     def at(self, loss: PowerLoss) -> MemoryBackend:
-        """The storage as it was in this instant."""
+        """Return the storage as it was at this instant."""
         held = [note[1] for note in loss.notes if isinstance(note, tuple) and note[0] == "holds"]
         return self._snapshots[max(held, default=0)].snapshot()
 
-    def _arrived(self) -> None:
+    def _changed(self) -> None:
         self._snapshots.append(self._backend.snapshot())
         self._disk.note(("holds", len(self._snapshots) - 1))
 
 
-def upload_elsewhere(form: str, place: Path, source: Path) -> tuple[RecordedDisk, Elsewhere]:
-    """Upload, and write down what becomes of the checkpoint meanwhile."""
+def upload_to_remote_storage(form: str, place: Path, source: Path) -> tuple[RecordedDisk, RemoteStorage]:
+    """Upload, and record the changes of the checkpoint."""
     disk = RecordedDisk(place)
-    storage = Elsewhere(disk)
+    storage = RemoteStorage(disk)
     with disk.recording(), FORMS[form](place) as store:
-        upload_in_two_lives(storage, store, source, "key")
+        upload_in_two_processes(storage, store, source, "key")
     return disk, storage
 
 
-def hold_elsewhere(loss: PowerLoss, storage: MemoryBackend, store: FileCheckpointStore, source: Path) -> bool:
-    """Upload again after a loss, and hold what was promised; whether the record was found damaged."""
+def check_after_loss(loss: PowerLoss, storage: MemoryBackend, store: FileCheckpointStore, source: Path) -> bool:
+    """Upload again after a loss, check the promises, and return whether the checkpoint was damaged."""
     name = checkpoint_name(storage.location, "key", str(source))
     done, used = storage.head_object("key") is not None, sent_ids(loss)
     known = recorded_ids(store, name)
-    assert done or used <= known, f"INTENT {loss}: parts were sent under {used}, and recorded is {known}"
+    assert done or used <= known, f"INTENT {loss}: parts were sent with {used}, and the checkpoint has {known}"
     held = {number for upload in storage.uploads.values() for number in upload.parts}
     result = Uploader(storage, store=store, config=CONFIG).upload(source, "key", options=NEW)
     assert storage.read("key") == SOURCE, f"EXACT {loss}"
     assert result.verified, f"EXACT {loss}"
     damaged = any("damaged" in warning for warning in result.warnings)
-    assert damaged or done or result.parts_sent == PARTS - len(held), f"BOUNDED {loss}: {result} beside {held}"
+    assert damaged or done or result.parts_sent == PARTS - len(held), f"BOUNDED {loss}: {result}, stored {held}"
     assert not used & {upload.upload_id for upload in storage.list_uploads()}, f"CLEAN {loss}"
     return damaged
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_an_upload_to_a_storage_elsewhere_goes_on_after_any_loss(
-    form: str, place: Path, source: Path, tell: Tell
-) -> None:
-    """The storage's list has what a record lost. Only a record with a hole is given up, and its upload with it."""
-    disk, storage = upload_elsewhere(form, place, source)
+def test_an_upload_to_a_remote_storage_resumes_after_any_loss(form: str, place: Path, source: Path, tell: Tell) -> None:
+    """The list of the storage has the parts that the checkpoint lost. Only one with a hole starts the upload again."""
+    disk, storage = upload_to_remote_storage(form, place, source)
     losses = damaged = 0
     for loss in disk.losses():
         losses += 1
         loss.apply()
         with FORMS[form](place) as store:
-            was_damaged = hold_elsewhere(loss, storage.at(loss), store, source)
-        assert not was_damaged or loss.survival is Survival.HOLE, f"{loss}: the record was damaged"
+            was_damaged = check_after_loss(loss, storage.at(loss), store, source)
+        assert not was_damaged or loss.survival is Survival.HOLE, f"{loss}: the checkpoint was damaged"
         damaged += was_damaged
         assert_no_file_is_left(place, loss)
-    tell(f"{disk.instants} instants, {losses} states of the disk that differ, {damaged} with a hole in the record")
+    tell(f"{disk.instants} instants, {losses} different states of the disk, {damaged} with a hole in the checkpoint")
     assert losses > disk.instants
 
 
@@ -208,28 +205,28 @@ def assert_no_file_is_left(place: Path, loss: PowerLoss) -> None:
 
 
 @pytest.mark.parametrize("function", ["sync", "sync_directory"])
-def test_a_store_that_does_not_sync_is_found_out(
+def test_a_store_that_does_not_sync_is_detected(
     function: str, place: Path, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as broken:
         broken.setattr(_durable, function, lambda anything: None)
-        disk, storage = upload_elsewhere("directory", place, source)
+        disk, storage = upload_to_remote_storage("directory", place, source)
 
-    def hold_all() -> None:
+    def check_all() -> None:
         for loss in disk.losses():
             loss.apply()
             with FORMS["directory"](place) as store:
-                hold_elsewhere(loss, storage.at(loss), store, source)
+                check_after_loss(loss, storage.at(loss), store, source)
 
     with pytest.raises(AssertionError, match=r"^(INTENT|BOUNDED)"):
-        hold_all()
+        check_all()
 
 
-# --- all on one disk -------------------------------------------------------------------------------------------------
+# --- everything on one disk ------------------------------------------------------------------------------------------
 
 
-class Noting(LocalBackend):
-    """A directory that notes when a part is about to be stored, and when an object is there."""
+class NotedBackend(LocalBackend):
+    """A directory that notes when a part is about to be stored, and when an object is stored."""
 
     disk: RecordedDisk
 
@@ -251,19 +248,19 @@ class Noting(LocalBackend):
 
 
 @pytest.fixture
-def noting(place: Path) -> Noting:
-    """A bucket in a directory whose power will be lost."""
-    backend = Noting(place / "bucket")
+def noting(place: Path) -> NotedBackend:
+    """Return a bucket in the directory that is affected by the loss."""
+    backend = NotedBackend(place / "bucket")
     backend.disk = RecordedDisk(place)
     return backend
 
 
-def strike(loss: PowerLoss, place: Path) -> None:
+def apply(loss: PowerLoss, place: Path) -> None:
     """
-    Let the power be lost.
+    Apply the loss.
 
-    What a bucket knows of its objects beside their bytes goes by inode numbers. Since those are others now, it is told
-    so; a real disk would have kept them.
+    The metadata of objects is found by inode number. Restored files have other inode numbers, unlike on a real disk, so
+    the metadata files are renamed.
     """
     inodes = loss.apply()
     moved = []
@@ -275,28 +272,30 @@ def strike(loss: PowerLoss, place: Path) -> None:
         record.rename(record.with_name(name))
 
 
-def test_an_upload_within_one_disk_goes_on_after_any_loss(
-    noting: Noting, place: Path, source: Path, tell: Tell
+def test_an_upload_within_one_disk_resumes_after_any_loss(
+    noting: NotedBackend, place: Path, source: Path, tell: Tell
 ) -> None:
     name = checkpoint_name(noting.location, "a/key", str(source))
     with noting.disk.recording(), FORMS["directory"](place) as store:
-        upload_in_two_lives(noting, store, source, "a/key")
+        upload_in_two_processes(noting, store, source, "a/key")
 
     losses = 0
     path = place / "bucket" / "a" / "key"
     for loss in noting.disk.losses():
         losses += 1
-        strike(loss, place)
+        apply(loss, place)
         used = sent_ids(loss)
         with LocalBackend(place / "bucket") as backend, FORMS["directory"](place) as store:
             known = recorded_ids(store, name)
-            assert path.exists() or used <= known, f"INTENT {loss}: parts were sent under {used}, recorded is {known}"
+            assert path.exists() or used <= known, (
+                f"INTENT {loss}: parts were sent with {used}, the checkpoint has {known}"
+            )
             result = Uploader(backend, store=store, config=CONFIG).upload(source, "a/key", options=NEW)
             assert path.read_bytes() == SOURCE, f"EXACT {loss}"
             assert (result.verified, backend.describe("a/key")) == (True, NEW), f"EXACT {loss}"
             assert not used & {upload.upload_id for upload in backend.list_uploads()}, f"CLEAN {loss}"
         assert_no_file_is_left(place / "state", loss)
-    tell(f"{noting.disk.instants} instants, {losses} states of the disk that differ")
+    tell(f"{noting.disk.instants} instants, {losses} different states of the disk")
     assert losses > noting.disk.instants
 
 
@@ -316,66 +315,66 @@ def complete(backend: LocalBackend, options: ObjectOptions) -> None:
     backend.complete_upload("a/key", upload_id, parts, options)
 
 
-def hold_object(loss: PowerLoss, place: Path, options: ObjectOptions, old: bytes | None) -> bytes | None:
+def check_object(loss: PowerLoss, place: Path, options: ObjectOptions, old: bytes | None) -> bytes | None:
     """
-    Whatever was lost, an object is whole, and its upload is dead; once it was said to be stored, it is there.
+    Check that an object is complete and its upload gone, and that an object that was reported as stored exists.
 
     Returns:
-        the bytes that were found.
+        the bytes of the object.
     """
     path = place / "bucket" / "a" / "key"
     with LocalBackend(place / "bucket") as backend:
         found = path.read_bytes() if path.exists() else None
-        assert found == SOURCE or ("stored" not in loss.notes and found == old), f"{loss}: found is {found!r:.50}"
-        assert found != SOURCE or list(backend.list_uploads()) == [], f"{loss}: a second object could be made"
+        assert found == SOURCE or ("stored" not in loss.notes and found == old), f"{loss}: the object is {found!r:.50}"
+        assert found != SOURCE or list(backend.list_uploads()) == [], f"{loss}: a second object could be completed"
         described = {SOURCE: options, old: OLD, None: None}[found]
-        assert backend.describe("a/key") == described, f"{loss}: its description is gone"
+        assert backend.describe("a/key") == described, f"{loss}: its metadata is lost"
         head = backend.head_object("a/key")
         assert (None if head is None else head.crc64) == (None if found is None else crc64(found)), loss
     return found
 
 
 @pytest.mark.parametrize(
-    "options", [NEW, NEW_ONCE, PLAIN], ids=["over an object", "where nothing is", "without options"]
+    "options", [NEW, NEW_ONCE, PLAIN], ids=["replacing an object", "new object", "without options"]
 )
 @pytest.mark.parametrize("store_it", [put, complete])
-def test_an_object_that_was_stored_is_there_after_any_loss(
+def test_a_stored_object_exists_after_any_loss(
     store_it: Callable[[LocalBackend, ObjectOptions], None], options: ObjectOptions, place: Path, tell: Tell
 ) -> None:
     old = None if options.forbid_overwrite else b"old" * 300
     if old is not None:
         LocalBackend(place / "bucket").put_object("a/key", BytesBody(old), OLD)
-    backend = Noting(place / "bucket")
+    backend = NotedBackend(place / "bucket")
     backend.disk = RecordedDisk(place)
     with backend.disk.recording():
         store_it(backend, options)
     found = []
     for loss in backend.disk.losses():
-        strike(loss, place)
-        found.append(hold_object(loss, place, options, old))
-    tell(f"{backend.disk.instants} instants, {len(found)} states of the disk that differ")
+        apply(loss, place)
+        found.append(check_object(loss, place, options, old))
+    tell(f"{backend.disk.instants} instants, {len(found)} different states of the disk")
     assert set(found) == {old, SOURCE}
 
 
-def test_an_upload_that_was_begun_is_known_after_any_loss(noting: Noting, place: Path) -> None:
+def test_an_initiated_upload_is_listed_after_any_loss(noting: NotedBackend, place: Path) -> None:
     with noting.disk.recording():
         upload_id = noting.initiate_upload("a/key", NEW)
-        noting.disk.note("begun")
+        noting.disk.note("initiated")
     found = set()
     for loss in noting.disk.losses():
         loss.apply()
         pending = []
-        # The directory itself may be gone.
+        # The directory itself may be lost.
         with LocalBackend(place / "bucket") as backend, suppress(BucketNotFound):
             pending = [(upload.key, upload.upload_id) for upload in backend.list_uploads()]
-        assert pending == [("a/key", upload_id)] or ("begun" not in loss.notes and pending == []), loss
+        assert pending == [("a/key", upload_id)] or ("initiated" not in loss.notes and pending == []), loss
         found.add(len(pending))
     assert found == {0, 1}
 
 
 @pytest.mark.parametrize("function", ["sync", "sync_directory"])
-def test_a_bucket_that_does_not_sync_is_found_out(
-    function: str, noting: Noting, place: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_bucket_that_does_not_sync_is_detected(
+    function: str, noting: NotedBackend, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as broken:
         for module in (_durable, _local_target, _local_directories, _local_records):
@@ -383,31 +382,31 @@ def test_a_bucket_that_does_not_sync_is_found_out(
         with noting.disk.recording():
             put(noting, NEW)
 
-    def hold_all() -> None:
+    def check_all() -> None:
         for loss in noting.disk.losses():
-            strike(loss, place)
-            hold_object(loss, place, NEW, None)
+            apply(loss, place)
+            check_object(loss, place, NEW, None)
 
-    with pytest.raises(AssertionError, match="found is"):
-        hold_all()
+    with pytest.raises(AssertionError, match="the object is"):
+        check_all()
 
 
 # --- SQLite ----------------------------------------------------------------------------------------------------------
 
 
-def test_sqlite_is_told_to_sync_a_checkpoint_and_not_to_wait_for_a_part(place: Path) -> None:
+def test_sqlite_syncs_a_checkpoint_and_does_not_wait_for_a_part(place: Path) -> None:
     checkpoint = Checkpoint("memory://bucket", "key", "source", Fingerprint(), part_size=1, upload_id="id")
-    said: list[str] = []
+    statements: list[str] = []
     with SQLiteCheckpointStore(place / "uploads.db") as store, store.claim(checkpoint.name):
         with store._database.use(create=True) as connection:
             assert connection is not None
-            told = [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "fullfsync")]
-            connection.set_trace_callback(said.append)
+            pragmas = [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "fullfsync")]
+            connection.set_trace_callback(statements.append)
         store.save(checkpoint)
         store.append_part(checkpoint.name, UploadedPart(1, 1, "etag"))
-    assert told == [b"wal", 1]
+    assert pragmas == [b"wal", 1]
     synchronous, transactions = "NORMAL", []
-    for statement in said:
+    for statement in statements:
         if statement.startswith("PRAGMA synchronous ="):
             synchronous = statement.split()[-1]
         elif statement.split()[0] in {"INSERT", "COMMIT"}:

@@ -1,10 +1,10 @@
 """
-Real deaths: the real command over real sockets, killed at drawn instants and started again until it is done.
+Real crashes: the real command over real sockets, killed at random instants and restarted until it succeeds.
 
-Nothing is played. The command is a process of its own, the kill is the system's (SIGKILL, or TerminateProcess), the
-server speaks the protocol of OSS on loopback, and a proxy in between breaks connections at drawn bytes. The same line
-is started again and again, as a timer would; then the object, the store, the storage and the server's own record of
-requests tell whether what was promised holds.
+Nothing is simulated. The command is a process, killed by the operating system (SIGKILL, or TerminateProcess), the
+server emulates OSS on the loopback interface, and a proxy in between breaks connections at random bytes. The same
+command is run repeatedly, as a timer would. Then the object, the store, the storage and the requests that the server
+recorded are checked against the promises.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from partwise.testing import FaultyProxy, LinkConditions, LinkFault, OSSServer
 PART = 512 * KIB
 CONCURRENCY = 4
 
-#: Where a death is aimed at. Where it strikes is a matter of the machine's timing, and is counted.
+#: The stages at which a kill is aimed. The actual stage depends on timing, and is counted.
 STAGES = ("start-up", "beginning", "parts", "completing", "cleaning up")
 
-#: Seconds after which a run that was to be killed, or to end, is taken for hung.
-PATIENCE = 100.0
+#: Seconds after which a run that neither ends nor reaches its stage has hung.
+HANG_SECONDS = 100.0
 
 KILLED = 1 if os.name == "nt" else -9
 TRY_AGAIN = 75
@@ -47,7 +47,7 @@ BUCKET = "examplebucket"
 
 
 class Folder:
-    """A directory that parts and the object lie in, looked at from outside while others work there."""
+    """A directory with parts and the object, inspected from outside while other processes change it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -55,15 +55,15 @@ class Folder:
         self._uploads = folder / ".partwise" / "uploads"
 
     def uploads(self) -> dict[str, dict[int, tuple[int, int]]]:
-        """By upload id and part number, what tells one sending of a part from another."""
+        """Return what identifies each stored part, by upload id and part number."""
         return {upload: self._parts(upload) for upload in _names(self._uploads)}
 
     def parts(self) -> int:
-        """How many parts there are, of all uploads."""
+        """Return the number of parts of all uploads."""
         return sum(len(parts) for parts in self.uploads().values())
 
     def trash(self) -> list[str]:
-        """What is being removed."""
+        """Return the names of what is being removed."""
         return _names(self.folder / ".partwise" / "trash")
 
     def _parts(self, upload: str) -> dict[int, tuple[int, int]]:
@@ -73,14 +73,14 @@ class Folder:
                 try:
                     status = (self._uploads / upload / "parts" / name).stat()
                 except OSError:
-                    continue  # it was moved away in this instant
+                    continue  # it was moved at this instant
                 parts[int(name)] = (status.st_ino, status.st_mtime_ns)
         return parts
 
 
 def _names(folder: Path) -> list[str]:
     try:
-        return os.listdir(folder)  # noqa: PTH208  # asked for a thousand times a second
+        return os.listdir(folder)  # noqa: PTH208  # called a thousand times per second
     except OSError:
         return []
 
@@ -88,15 +88,15 @@ def _names(folder: Path) -> list[str]:
 @define
 class Target:
     """
-    Where uploads go, and what was seen there.
+    The target of uploads, and what can be observed there.
 
     Args:
-        folder: where objects and parts lie in the end.
-        url: what the command is given.
-        environment: what it needs to know beside.
-        flags: likewise.
-        server: what it talks to, if that is a server.
-        proxy: what lies between.
+        folder: the directory with objects and parts.
+        url: the target URL of the command.
+        environment: its environment variables.
+        flags: its flags.
+        server: the server, if there is one.
+        proxy: the proxy in front of it.
     """
 
     folder: Folder
@@ -107,17 +107,17 @@ class Target:
     proxy: FaultyProxy | None = None
 
     def seen(self) -> int:
-        """How many requests the server has answered; without a server, how many uploads have begun."""
+        """Return the number of requests to the server; without a server, the number of uploads."""
         return len(self.folder.uploads()) if self.server is None else len(self.server.requests)
 
     def broken(self) -> int:
-        """How many connections were broken on the way."""
+        """Return the number of broken connections."""
         return 0 if self.proxy is None else sum(count for kind, count in self.proxy.injected.items() if kind.breaks)
 
 
 @pytest.fixture
 def oss(tmp_path: Path) -> Iterator[Callable[[LinkConditions], Target]]:
-    """Makes the target of an upload by way of a server, and a proxy in such conditions."""
+    """Create a server as a target, behind a proxy with these conditions."""
     running: list[OSSServer | FaultyProxy] = []
 
     def start(conditions: LinkConditions) -> Target:
@@ -145,31 +145,30 @@ def oss(tmp_path: Path) -> Iterator[Callable[[LinkConditions], Target]]:
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Callable[[], Target]:
-    """Makes the target of an upload to a directory."""
+    """Create a directory as a target."""
     made: list[Path] = []
 
     def make() -> Target:
         made.append(tmp_path / f"bucket-{len(made)}")
         folder = Folder(made[-1])
-        # Slow enough for a death to find parts under way.
+        # Slow enough for a kill to find parts in flight.
         return Target(folder, f"{folder.folder.as_uri()}/copy", {}, ("--bandwidth-limit", "24MiB"))
 
     return make
 
 
-# --- where progress is recorded --------------------------------------------------------------------------------------
+# --- checkpoint stores -----------------------------------------------------------------------------------------------
 
 
 @define(frozen=True)
 class Record:
     """
-    One form in which progress is recorded, for uploads that run in `place`.
+    A kind of checkpoint store, for uploads that run in a directory.
 
     Args:
         name: its name.
-        flags: what asks for it.
-        left: what is in a directory of it and of what goes with it, by a way of its own; nothing once an upload is
-            done.
+        flags: the flags that select it.
+        left: returns what the store has in a directory, without using the store; nothing once an upload is done.
     """
 
     name: str
@@ -196,15 +195,15 @@ RECORDS = (
 )
 
 
-# --- deaths ----------------------------------------------------------------------------------------------------------
+# --- kills -----------------------------------------------------------------------------------------------------------
 
-#: Seconds after which the command gives up a connection that is silent; a stall lasts longer, a delay does not.
+#: The timeout of the command, in seconds; a stall is longer, a delay shorter.
 TIMEOUT = 5
 
 
 @define
 class Figures:
-    """What happened, over all uploads of one test."""
+    """The counts of all uploads of one test."""
 
     uploads: int = 0
     runs: int = 0
@@ -224,35 +223,35 @@ class Figures:
         faults = ", ".join(f"{self.faults[kind]} {kind.name}" for kind in LinkFault)
         return (
             f"{self.uploads} uploads, {self.runs} runs; {self.kills.total()} kills ({kills}), {self.too_late} of them"
-            f" when all was done; {self.ended_75} ended 75; {self.requests} requests; {self.parts} parts,"
-            f" {self.sent_again} sendings more ({self.bytes_again} of {self.bytes} bytes); {self.orphans} orphans;"
-            f" {self.faults.total()} faults on the way ({faults})"
+            f" when everything was done; {self.ended_75} exited with 75; {self.requests} requests; {self.parts} parts,"
+            f" {self.sent_again} sent again ({self.bytes_again} of {self.bytes} bytes); {self.orphans} orphans;"
+            f" {self.faults.total()} connection faults ({faults})"
         )
 
 
 @define
-class Ordeal:
+class KilledUpload:
     """
-    One upload that is killed again and again.
+    One upload that is killed repeatedly.
 
     Args:
         source: the file.
-        target: where it goes.
-        record: where progress is recorded.
+        target: its target.
+        record: its checkpoint store.
         place: the working directory.
-        chance: what is drawn is drawn from it.
-        figures: what happens is counted there.
+        random: the random numbers.
+        figures: the counts.
     """
 
     source: Path
     target: Target
     record: Record
     place: Path
-    chance: Random
+    random: Random
     figures: Figures
     log: list[str] = field(factory=list)
     held: dict[str, dict[int, tuple[int, int]]] = field(factory=dict)
-    sent_anew: int = 0
+    parts_sent_again: int = 0
     stops: int = 0
     done: bool = False
     foreign: set[str] = field(factory=set)
@@ -266,11 +265,11 @@ class Ordeal:
 
     @property
     def parts(self) -> int:
-        """How many parts there are to send."""
+        """The number of parts of the source."""
         return -(-self.source.stat().st_size // PART)
 
-    def endure(self, stages: list[str]) -> None:
-        """Be killed at each of these stages, or when all was done before that; then run to the end, and look."""
+    def run(self, stages: list[str]) -> None:
+        """Kill it at each of these stages, unless it is done before; then run it to the end, and check the promises."""
         self.figures.uploads += 1
         self.foreign = set(self.record.left(self.place))
         ends = False
@@ -278,18 +277,18 @@ class Ordeal:
             ends = self._run(stage)
             if ends:
                 break
-        assert ends, self.told()
+        assert ends, self.describe()
         self._count()
-        self._hold()
+        self._check()
 
-    def told(self) -> str:
-        """How it went, for the message of a failure."""
-        return "\n".join([f"uploading by way of {self.record} to {self.target.url}", *self.log])
+    def describe(self) -> str:
+        """Return what happened, for the message of a failure."""
+        return "\n".join([f"uploading with {self.record} to {self.target.url}", *self.log])
 
     # --- one run -----------------------------------------------------------------------------------------------------
 
     def _run(self, stage: str | None) -> bool:
-        """Start the line once; whether the upload is done."""
+        """Run the command once; return whether the upload is done."""
         self.figures.runs += 1
         number = len(self.log)
         out, err = self.place / f"{number}.out", self.place / f"{number}.err"
@@ -306,14 +305,14 @@ class Ordeal:
             finally:
                 process.kill()
                 process.wait()
-        words = err.read_text(errors="replace")
+        output = err.read_text(errors="replace")
         code = process.returncode
-        self.log.append(f"{number}. aimed at {stage}, reached {reached}, ended {code}: {words[-400:]}")
-        assert "Traceback" not in words, self.told()
+        self.log.append(f"{number}. aimed at {stage}, reached {reached}, ended {code}: {output[-400:]}")
+        assert "Traceback" not in output, self.describe()
         if code == 0:
             self._succeeded(json.loads(out.read_text().splitlines()[-1]))
             return True
-        assert code == TRY_AGAIN or (code == KILLED and stage is not None), self.told()
+        assert code == TRY_AGAIN or (code == KILLED and stage is not None), self.describe()
         self.stops += 1
         if code == TRY_AGAIN:
             self.figures.ended_75 += 1
@@ -321,24 +320,24 @@ class Ordeal:
             self.figures.kills[reached] += 1
         self._look()
         if self.target.folder.object.exists() and self._forgotten():
-            # It died on its way out. Nothing tells another run that there is nothing left to do.
+            # It was killed after it had finished. The next run can't know that there is nothing left to do.
             self.figures.too_late += 1
             return True
         return False
 
     def _forgotten(self) -> bool:
-        """Whether there is no checkpoint; a process that dies on its way out may leave the lock that it held."""
+        """Return whether there is no checkpoint; a process that is killed at its end may leave its lock file."""
         return all(name.endswith(".lock") for name in self._left())
 
     def _left(self) -> set[str]:
-        """What is there of this upload."""
+        """Return what the store has of this upload."""
         return set(self.record.left(self.place)) - self.foreign
 
     def _await(self, process: subprocess.Popen[bytes], stage: str | None) -> str:
-        """Wait for the instant of the death, or for the end of the process; say what it had come to."""
+        """Wait for the instant of the kill, or for the end of the process; return the stage that it had reached."""
         seen, parts = self.target.seen(), self.target.folder.parts()
-        enough = parts + self.chance.randint(1, max(1, self.parts - parts))
-        delay = self.chance.uniform(0.0, {"start-up": 0.8, "parts": 0.02, "completing": 0.06}.get(stage or "", 0.01))
+        enough = parts + self.random.randint(1, max(1, self.parts - parts))
+        delay = self.random.uniform(0.0, {"start-up": 0.8, "parts": 0.02, "completing": 0.06}.get(stage or "", 0.01))
         reached: dict[str | None, Callable[[], bool]] = {
             "start-up": lambda: True,
             "beginning": lambda: self.target.seen() > seen,
@@ -347,9 +346,9 @@ class Ordeal:
             "cleaning up": self.target.folder.object.exists,
             None: lambda: False,
         }
-        limit = time.monotonic() + PATIENCE
+        limit = time.monotonic() + HANG_SECONDS
         while process.poll() is None and not reached[stage]():
-            assert time.monotonic() < limit, self.told()
+            assert time.monotonic() < limit, self.describe()
             time.sleep(0.001)
         limit = time.monotonic() + delay
         while process.poll() is None and time.monotonic() < limit:
@@ -357,7 +356,7 @@ class Ordeal:
         return self._stage(seen, parts)
 
     def _stage(self, seen: int, parts: int) -> str:
-        """What a run has come to that began when so much was seen, and so many parts were there."""
+        """Return the stage that a run has reached, given the requests and parts at its start."""
         if self.target.folder.object.exists():
             return "cleaning up"
         if self.target.folder.parts() >= self.parts:
@@ -367,35 +366,35 @@ class Ordeal:
         return "beginning" if self.target.seen() > seen else "start-up"
 
     def _look(self) -> None:
-        """See what the storage holds after a death, and which of that was sent anew since the last one."""
+        """Record which parts the storage has after a kill, and which were sent again since the last one."""
         now = self.target.folder.uploads()
         for upload, parts in now.items():
             if parts:
                 self.used.add(upload)
             before = self.held.get(upload, {})
-            self.sent_anew += sum(parts[number] != before[number] for number in parts.keys() & before.keys())
+            self.parts_sent_again += sum(parts[number] != before[number] for number in parts.keys() & before.keys())
         self.held = now
 
     # --- what must hold ----------------------------------------------------------------------------------------------
 
     def _succeeded(self, result: dict[str, object]) -> None:
         self.done = True
-        assert result["ok"], self.told()
-        assert result["verified"], self.told()
-        assert (result["size"], result["key"]) == (self.source.stat().st_size, "copy"), self.told()
+        assert result["ok"], self.describe()
+        assert result["verified"], self.describe()
+        assert (result["size"], result["key"]) == (self.source.stat().st_size, "copy"), self.describe()
         warnings = result["warnings"]
         assert isinstance(warnings, list)
-        assert not [warning for warning in warnings if "lost" not in warning], f"{warnings}\n{self.told()}"
-        # What the storage held when the last run began is kept, whether or not its record outlived that death.
+        assert not [warning for warning in warnings if "lost" not in warning], f"{warnings}\n{self.describe()}"
+        # Parts on the storage at the start of the last run are kept, even if their records were lost in the kill.
         held = max((len(parts) for parts in self.held.values()), default=0)
-        assert int(str(result["parts_resumed"])) >= held, f"{held} parts were held: {result}\n{self.told()}"
+        assert int(str(result["parts_resumed"])) >= held, f"{held} parts were stored: {result}\n{self.describe()}"
 
     def _count(self) -> None:
         self.figures.parts += self.parts
         self.figures.bytes += self.source.stat().st_size
         if self.target.server is None:
-            self.figures.sent_again += self.sent_anew
-            self.figures.bytes_again += self.sent_anew * PART
+            self.figures.sent_again += self.parts_sent_again
+            self.figures.bytes_again += self.parts_sent_again * PART
             return
         assert self.target.proxy is not None
         self.figures.requests += len(self.target.server.requests)
@@ -404,29 +403,29 @@ class Ordeal:
         self.figures.sent_again += len(sendings) - self.parts
         self.figures.bytes_again += sum(r.body_length for r in sendings) - self.source.stat().st_size
 
-    def _hold(self) -> None:
-        assert filecmp.cmp(self.source, self.target.folder.object, shallow=False), self.told()
-        assert self._left() == set() or (not self.done and self._forgotten()), f"{self._left()}\n{self.told()}"
+    def _check(self) -> None:
+        assert filecmp.cmp(self.source, self.target.folder.object, shallow=False), self.describe()
+        assert self._left() == set() or (not self.done and self._forgotten()), f"{self._left()}\n{self.describe()}"
         if self.target.server is not None:
-            self._hold_requests(self.target.server)
+            self._check_requests(self.target.server)
         else:
-            # Here no answer is ever lost, so what was there at a death is there for good.
-            assert self.sent_anew == 0, self.told()
-        assert len(self.used) <= 1, f"parts went to the uploads {self.used}\n{self.told()}"
-        # An id that nobody learned, because the process died or the connection broke before the answer to its
-        # beginning, may be left; no byte was ever sent under it, and the garbage collector takes it.
-        left = self._after_the_server_is_done()
-        assert not left & self.used, self.told()
-        assert self.target.folder.trash() == [], self.told()
-        assert len(left) <= self.stops + self.target.broken(), self.told()
+            # No response is ever lost here, so no part has to be sent again.
+            assert self.parts_sent_again == 0, self.describe()
+        assert len(self.used) <= 1, f"parts went to the uploads {self.used}\n{self.describe()}"
+        # An upload whose id was lost, because the process was killed or the connection broke before the response to
+        # initiate, is an orphan without parts, which gc aborts.
+        left = self._left_when_the_server_is_idle()
+        assert not left & self.used, self.describe()
+        assert self.target.folder.trash() == [], self.describe()
+        assert len(left) <= self.stops + self.target.broken(), self.describe()
         self.figures.orphans += len(left)
         if left:
             self._collect_garbage()
-            assert self.target.folder.uploads() == {}, self.told()
+            assert self.target.folder.uploads() == {}, self.describe()
 
-    def _after_the_server_is_done(self) -> set[str]:
-        """The uploads that are left, once a server that was asked by a process now dead has done what it was asked."""
-        limit = time.monotonic() + PATIENCE
+    def _left_when_the_server_is_idle(self) -> set[str]:
+        """Return the uploads that are left once the server has finished the requests of killed processes."""
+        limit = time.monotonic() + HANG_SECONDS
         while time.monotonic() < limit:
             left = set(self.target.folder.uploads())
             if not left & self.used and not self.target.folder.trash():
@@ -434,25 +433,25 @@ class Ordeal:
             time.sleep(0.01)
         return left
 
-    def _hold_requests(self, server: OSSServer) -> None:
+    def _check_requests(self, server: OSSServer) -> None:
         sendings = server.requests_of("UploadPart")
         self.used |= {request.query["uploadId"] for request in sendings}
         self.used |= {request.query["uploadId"] for request in server.requests_of("CompleteMultipartUpload")}
-        assert {request.part_number for request in sendings} == set(range(1, self.parts + 1)), self.told()
-        # A stop costs no more than what was under way; a connection that breaks costs the request that it carried.
+        assert {request.part_number for request in sendings} == set(range(1, self.parts + 1)), self.describe()
+        # A kill costs at most the parts in flight; a broken connection costs the request on it.
         bound = CONCURRENCY * self.stops + self.target.broken()
-        assert len(sendings) - self.parts <= bound, f"{len(sendings)} sendings of {self.parts} parts\n{self.told()}"
-        assert {request.operation for request in server.requests} <= EXPECTED, self.told()
-        # A run that finds the object made has the storage remove what may be left of the upload. No other is aborted.
+        assert len(sendings) - self.parts <= bound, f"{len(sendings)} sendings of {self.parts} parts\n{self.describe()}"
+        assert {request.operation for request in server.requests} <= EXPECTED, self.describe()
+        # A run that finds the object complete aborts the upload, in case parts are left. No other upload is aborted.
         completing = {request.query["uploadId"] for request in server.requests_of("CompleteMultipartUpload")}
         aborted = {request.query["uploadId"] for request in server.requests_of("AbortMultipartUpload")}
-        assert aborted <= completing, self.told()
-        assert not aborted or "an earlier run had completed the upload" in self.told(), self.told()
+        assert aborted <= completing, self.describe()
+        assert not aborted or "an earlier run completed the upload" in self.describe(), self.describe()
 
     def _collect_garbage(self) -> None:
         url = self.target.url.removesuffix("copy")
         again = ("--timeout", str(TIMEOUT)) if self.target.server is not None else ()
-        # A checkpoint file of its own goes when its upload is done, and gc refuses to go by one that is not there.
+        # A single checkpoint file is deleted when its upload is done, and gc refuses a missing file.
         one_file = self.record.flags[:1] == ("--checkpoint",) and not (self.place / self.record.flags[1]).exists()
         record = ("--checkpoint-dir", ".") if one_file else self.record.flags
         for _ in range(5):
@@ -466,7 +465,7 @@ class Ordeal:
             )
             if ended.returncode == 0:
                 return
-        pytest.fail(f"gc: {ended.returncode} {ended.stderr}\n{self.told()}")
+        pytest.fail(f"gc: {ended.returncode} {ended.stderr}\n{self.describe()}")
 
 
 EXPECTED = {
@@ -480,15 +479,15 @@ EXPECTED = {
 }
 
 
-# --- many of them ----------------------------------------------------------------------------------------------------
+# --- many uploads ----------------------------------------------------------------------------------------------------
 
 
-def random_file(path: Path, size: int, chance: Random) -> Path:
-    path.write_bytes(chance.randbytes(size))
+def random_file(path: Path, size: int, random: Random) -> Path:
+    path.write_bytes(random.randbytes(size))
     return path
 
 
-def suffer(
+def kill_uploads(
     kills: int,
     target: Callable[[int], Target],
     record: Callable[[int], Record],
@@ -500,25 +499,25 @@ def suffer(
     bytes_max: int = 60 * MIB,
 ) -> Figures:
     """
-    Upload one file after the other, until so many processes were killed, at each of these stages one at least.
+    Upload one file after the other until `kills` processes were killed, at least one at each of `stages`.
 
-    Where a kill strikes is a matter of luck: on a busy machine it may come too late, by a poor line the process may
-    give up before. What was missed is aimed at again, in another upload.
+    The stage of a kill depends on timing: on a busy machine it may come too late, and on a bad connection the process
+    may give up before. A stage that was missed is tried again with another upload.
     """
-    chance, figures = Random(seed), Figures()
+    random, figures = Random(seed), Figures()
     while figures.kills.total() < kills or not figures.kills.keys() >= set(stages):
-        assert figures.uploads < kills, f"the kills miss what they are aimed at: {figures}"
+        assert figures.uploads < kills, f"the kills miss their stages: {figures}"
         number = figures.uploads
-        source = random_file(place / f"source-{number}", chance.randint(20 * MIB, bytes_max), chance)
-        Ordeal(source, target(number), record(number), place, chance, figures).endure(aims(chance, figures))
+        source = random_file(place / f"source-{number}", random.randint(20 * MIB, bytes_max), random)
+        KilledUpload(source, target(number), record(number), place, random, figures).run(aims(random, figures))
         source.unlink()
     return figures
 
 
-# --- in short --------------------------------------------------------------------------------------------------------
+# --- the short run ---------------------------------------------------------------------------------------------------
 
-#: A fault now and then, none of which lasts.
-SHOWERS = LinkConditions(
+#: Few faults, all of them short.
+UNRELIABLE = LinkConditions(
     sent_between=6 * MIB,
     received_between=12 * KIB,
     kinds=(LinkFault.RESET, LinkFault.TRUNCATE, LinkFault.DELAY),
@@ -526,59 +525,59 @@ SHOWERS = LinkConditions(
 
 
 @pytest.mark.parametrize("record", RECORDS, ids=str)
-def test_an_upload_that_is_killed_three_times_is_carried_on(
+def test_an_upload_resumes_after_three_kills(
     oss: Callable[[LinkConditions], Target], record: Record, tmp_path: Path, tell: Callable[[object], None]
 ) -> None:
-    figures = suffer(
+    figures = kill_uploads(
         3,
-        lambda number: oss(evolve(SHOWERS, seed=1 + number)),
+        lambda number: oss(evolve(UNRELIABLE, seed=1 + number)),
         lambda number: record,
         tmp_path,
         f"short {record}",
-        aims=lambda chance, figures: ["beginning", "parts", "completing"],
+        aims=lambda random, figures: ["beginning", "parts", "completing"],
         bytes_max=21 * MIB,
     )
     tell(figures)
 
 
-def test_an_upload_to_a_directory_that_is_killed_three_times_is_carried_on(
+def test_an_upload_to_a_directory_resumes_after_three_kills(
     directory: Callable[[], Target], tmp_path: Path, tell: Callable[[object], None]
 ) -> None:
-    figures = suffer(
+    figures = kill_uploads(
         3,
         lambda number: directory(),
         lambda number: RECORDS[0],
         tmp_path,
         "short",
-        aims=lambda chance, figures: ["start-up", "parts", "cleaning up"],
+        aims=lambda random, figures: ["start-up", "parts", "cleaning up"],
         bytes_max=21 * MIB,
     )
     tell(figures)
 
 
-# --- at length -------------------------------------------------------------------------------------------------------
+# --- the long run ----------------------------------------------------------------------------------------------------
 
-#: All of them, and more often.
-STORM = LinkConditions(sent_between=6 * MIB, received_between=12 * KIB, stall=TIMEOUT + 1.0)
+#: All kinds of faults.
+VERY_UNRELIABLE = LinkConditions(sent_between=6 * MIB, received_between=12 * KIB, stall=TIMEOUT + 1.0)
 
 
-def drawn_stages(chance: Random, figures: Figures) -> list[str]:
-    """Some deaths on the way, and one or two at the end; first those that come early and were never met so far."""
-    # A directory shows only of a new upload that it begins.
+def drawn_stages(random: Random, figures: Figures) -> list[str]:
+    """Return some kills during the upload and one or two at its end; first early stages that were missed so far."""
+    # In a directory only the start of a new upload can be observed.
     missed = [stage for stage in STAGES[:2] if stage not in figures.kills]
-    early = chance.choices(STAGES[:3], weights=(1, 1, 3), k=chance.randint(1, 6))
-    return [*missed, *early, *chance.choice((["completing"], ["cleaning up"], ["completing", "cleaning up"]))]
+    early = random.choices(STAGES[:3], weights=(1, 1, 3), k=random.randint(1, 6))
+    return [*missed, *early, *random.choice((["completing"], ["cleaning up"], ["completing", "cleaning up"]))]
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("record", RECORDS, ids=str)
-def test_uploads_that_are_killed_at_length_are_carried_on(
+def test_uploads_resume_after_many_kills(
     oss: Callable[[LinkConditions], Target], record: Record, tmp_path: Path, tell: Callable[[object], None]
 ) -> None:
-    figures = suffer(
+    figures = kill_uploads(
         50,
-        lambda number: oss(evolve(STORM, seed=number)),
+        lambda number: oss(evolve(VERY_UNRELIABLE, seed=number)),
         lambda number: record,
         tmp_path,
         f"long {record}",
@@ -590,10 +589,10 @@ def test_uploads_that_are_killed_at_length_are_carried_on(
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
-def test_uploads_to_a_directory_that_are_killed_at_length_are_carried_on(
+def test_uploads_to_a_directory_resume_after_many_kills(
     directory: Callable[[], Target], tmp_path: Path, tell: Callable[[object], None]
 ) -> None:
-    figures = suffer(
+    figures = kill_uploads(
         50,
         lambda number: directory(),
         lambda number: RECORDS[number % len(RECORDS)],

@@ -1,4 +1,4 @@
-"""One way to break the code."""
+"""A mutation of the code."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from attrs import define
 
-#: What tests the engine's promises.
+#: The tests of the promises of the engine.
 PROOF = (
     "tests/proof/test_counterexamples.py",
     "tests/proof/test_defects.py",
@@ -18,14 +18,14 @@ PROOF = (
 @define(frozen=True)
 class Mutation:
     """
-    One way to break the engine.
+    One place in which the code is broken.
 
     Args:
-        name: what is wrong then.
-        file: where, from the root.
-        before: the code that is replaced.
-        after: what it is replaced by.
-        tests: what has to notice, in the order in which to run it.
+        name: the resulting defect.
+        file: the path of the file, from the root.
+        before: the code to replace.
+        after: the replacement.
+        tests: the tests that have to detect it, in this order.
     """
 
     name: str
@@ -35,9 +35,9 @@ class Mutation:
     tests: tuple[str, ...] = PROOF
 
     def apply(self, tree: Path) -> None:
-        """Make it in a copy of the tree."""
+        """Apply it to a copy of the tree."""
         path = tree / self.file
         code = path.read_text()
         if code.count(self.before) != 1:
-            raise LookupError(f"{self.name}: {self.file} has its code {code.count(self.before)} times, not once")
+            raise LookupError(f"{self.name}: {self.file} contains its code {code.count(self.before)} times, not once")
         path.write_text(code.replace(self.before, self.after))
