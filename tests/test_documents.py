@@ -146,9 +146,7 @@ def test_the_tests_of_the_documents_pass(workspace: Path) -> None:
                 ) + text.splitlines()  # so that a failure shows the line of the document
         name = f"test_{document.stem.replace('-', '_').lower()}.py"
         (workspace / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
-    (workspace / "conftest.py").write_text(
-        "from partwise.testing.conformance.suite import Harness\n\nHarness.examples = 6\n"
-    )
+    (workspace / "conftest.py").write_text(FEW_EXAMPLES)
     ran = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", "."],
         cwd=workspace,
