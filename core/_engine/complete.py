@@ -57,7 +57,7 @@ class Completion:
             which must be sent before `run` is called again.
 
         Raises:
-            UploadLost: the upload id is gone, and no object of ours is stored.
+            UploadLost: the upload id is gone, and no object of this upload is stored.
             CallbackError: the object is stored, but the callback failed.
             OutcomeUnknown: the upload id is gone, and nothing shows whether the stored object is ours.
             SourceChanged: the source is not what it was.

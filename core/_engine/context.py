@@ -295,7 +295,7 @@ class UploadContext:
         self.control = Control()
 
     def new_transfer_state(self) -> TransferState:
-        """Start counting the bytes in flight anew, for workers that start now."""
+        """Reset the count of bytes in flight, for workers that start now."""
         self.transfer = TransferState(self._limit, self.request.config.concurrency)
         return self.transfer
 

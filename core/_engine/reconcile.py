@@ -284,7 +284,7 @@ def _reconcile_without_upload(facts: Facts, found: Checkpoint, plan: PartPlan, *
     ours = found.token is None or (facts.head.metadata.get(TOKEN_NAME) == found.token and trusted)
     if not ours or not _parts_can_make(facts.head, found, plan):
         return start
-    # A checkpoint says what was sent, not what the source is: whoever can write one can make its parts add up to any
+    # A checkpoint says what was sent, not what the source is: anyone who can write one can make its parts add up to any
     # object. So the source is read before the object is believed to be its upload.
     unread = tuple(number for number in range(1, (plan.parts_total or 0) + 1) if number not in facts.local)
     if unread:
