@@ -115,7 +115,7 @@ class Uploader:
         expected_crc64: int | None = None,
     ) -> UploadResult:
         """
-        UploadRun `source` as the object `key`, and return once the object is stored.
+        Upload `source` as the object `key`, and return once the object is stored.
 
         If an earlier call for the same source, key and backend did not finish, this one resumes it. A KeyboardInterrupt
         pauses: workers end, the checkpoint is kept, and KeyboardInterrupt propagates. So does any other exception from
@@ -322,7 +322,7 @@ def upload(
     expected_crc64: int | None = None,
 ) -> UploadResult:
     """
-    UploadRun `source` to the object at a URL. If an earlier call did not finish, this one resumes it::
+    Upload `source` to the object at a URL. If an earlier call did not finish, this one resumes it::
 
         upload("backup.tar", "file:///mnt/backups/backup.tar")
 
