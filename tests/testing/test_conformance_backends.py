@@ -1,4 +1,4 @@
-"""The backends that ship keep the promises of `MultipartBackend`."""
+"""The backends of partwise keep the contract of `MultipartBackend`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TINY = PartLimits(min_part_size=5, max_part_size=64, max_parts=8, max_object_siz
 
 @pytest.fixture(autouse=True)
 def _no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing here can tell whether bytes outlive the loss of power, so that need not be waited for."""
+    """Make fsync a no-op: these tests do not simulate power loss."""
     monkeypatch.setattr(os, "fsync", lambda file: None)
 
 
@@ -54,26 +54,26 @@ class MemoryHarness(BackendHarness):
 
 
 class DefaultLimits(MemoryHarness):
-    """The limits of a real storage: parts of 100 KiB at least."""
+    """The limits of a real storage: parts of at least 100 KiB."""
 
     limits = None
     examples = 10
 
 
 class TinyLimits(MemoryHarness):
-    """All limits within reach."""
+    """Limits that the tests can reach."""
 
     limits = TINY
 
 
 class BelowPrefix(MemoryHarness):
-    """Every key lies below a prefix."""
+    """All keys have a prefix."""
 
     prefix = "deep/er/"
 
 
 class PoorCapabilities(MemoryHarness):
-    """A storage that honours no option, lists no parts, and reports no checksums."""
+    """A storage that supports no option, lists no parts, and reports no checksums."""
 
     capabilities = Capabilities(lists_parts=False, equal_part_sizes=True)
 
@@ -108,7 +108,7 @@ class LocalHarness(BackendHarness):
 
 
 class LocalBelowPrefix(LocalHarness):
-    """Every key lies below a prefix."""
+    """All keys have a prefix."""
 
     prefix = "deep/er/"
 

@@ -1,4 +1,4 @@
-"""Plans of faults, and the wrappers that they strike."""
+"""Fault plans, and the wrappers that inject the faults."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ NAME = CHECKPOINT.name
 
 
 class Scene:
-    """One upload of one part in memory, and a plan that strikes what is called on `faulty`."""
+    """An upload of one part in memory, and a plan whose faults are injected into calls of `faulty`."""
 
     def __init__(self, *faults: Fault, slept: list[float] | None = None) -> None:
         self.plan = FaultPlan(faults, sleep=(slept if slept is not None else []).append)
@@ -106,7 +106,7 @@ def test_a_fault_on_an_unknown_operation_is_refused() -> None:
         Fault("upload", FaultKind.BEFORE)
 
 
-def test_a_fault_that_can_not_happen_is_refused() -> None:
+def test_a_fault_that_does_not_apply_is_refused() -> None:
     with pytest.raises(InvalidInput, match="SHORT_LIST does not apply to upload_part"):
         Fault("upload_part", FaultKind.SHORT_LIST)
 
@@ -118,7 +118,7 @@ def test_occurrences_and_parts_count_from_one(numbers: dict[str, int]) -> None:
 
 
 @pytest.mark.parametrize("kind", FaultKind)
-def test_every_kind_of_fault_can_happen_to_something(kind: FaultKind) -> None:
+def test_every_kind_of_fault_applies_to_an_operation(kind: FaultKind) -> None:
     assert any(kind.applies_to(operation) for operation in OPERATIONS)
 
 
@@ -136,7 +136,7 @@ ON_STORES = ["claim", "load", "save", "append_part", "delete", "scan"]
 ON_SOURCES = ["fingerprint", "body", "read"]
 ON_ALL = [*ON_BACKENDS, *ON_STORES, *ON_SOURCES]
 
-STRIKES = {
+APPLICABLE = {
     FaultKind.BEFORE: ON_ALL,
     FaultKind.AFTER: [*ON_BACKENDS, "save", "append_part", "delete"],
     FaultKind.HALFWAY: ["upload_part", "put_object", "read"],
@@ -158,8 +158,8 @@ STRIKES = {
 }
 
 
-def test_the_operations_that_can_fail_are_all_there_are() -> None:
-    """The tests of the proof go through these lists: what is missing there is never struck."""
+def test_all_operations_can_fail() -> None:
+    """The tests of the promises use these lists: no fault is injected into an operation that is missing."""
     assert list(BACKEND_OPERATIONS) == ON_BACKENDS
     assert list(STORE_OPERATIONS) == ON_STORES
     assert list(SOURCE_OPERATIONS) == ON_SOURCES
@@ -167,8 +167,8 @@ def test_the_operations_that_can_fail_are_all_there_are() -> None:
 
 
 @pytest.mark.parametrize("kind", FaultKind)
-def test_what_a_fault_of_each_kind_can_strike(kind: FaultKind) -> None:
-    assert {operation for operation in ON_ALL if kind.applies_to(operation)} == set(STRIKES[kind])
+def test_each_kind_of_fault_applies_to_its_operations(kind: FaultKind) -> None:
+    assert {operation for operation in ON_ALL if kind.applies_to(operation)} == set(APPLICABLE[kind])
 
 
 def test_a_fault_reads_as_a_sentence() -> None:
@@ -176,7 +176,7 @@ def test_a_fault_reads_as_a_sentence() -> None:
     assert "no. 2 of part 3" in str(Fault("upload_part", FaultKind.BEFORE, 2, part_number=3))
 
 
-def test_a_fault_strikes_the_call_of_its_occurrence_and_no_other() -> None:
+def test_a_fault_is_injected_into_its_occurrence_only() -> None:
     scene = Scene(fault("head_object", FaultKind.BEFORE, 2))
     scene.do("head_object")
     scene.do("list_parts")
@@ -198,7 +198,7 @@ def test_a_fault_on_a_part_counts_the_calls_for_that_part() -> None:
     assert scene.plan.unreached == ()
 
 
-def test_a_fault_on_a_part_strikes_no_other_part_afterwards() -> None:
+def test_a_fault_on_a_part_is_not_injected_into_other_parts_later() -> None:
     scene = Scene(Fault("upload_part", FaultKind.BEFORE, 1, part_number=2))
     with pytest.raises(ConnectionFailed):
         scene.faulty.upload_part("key", scene.upload_id, 2, StrictBody(DATA))
@@ -215,7 +215,7 @@ def test_a_fault_on_any_part_counts_the_calls_for_all_parts() -> None:
         scene.faulty.upload_part("key", scene.upload_id, 1, StrictBody(DATA))
 
 
-def test_a_plan_that_was_carried_out_passes() -> None:
+def test_a_plan_whose_faults_were_all_injected_passes() -> None:
     scene = Scene(fault("head_object", FaultKind.BEFORE))
     with scene.plan, pytest.raises(ConnectionFailed):
         scene.do("head_object")
@@ -234,14 +234,14 @@ def test_an_error_in_the_block_is_not_hidden_by_unreached_faults() -> None:
         _ = 1 // 0
 
 
-def test_the_repr_of_a_plan_makes_it_again() -> None:
+def test_the_repr_of_a_plan_can_be_evaluated() -> None:
     plan = FaultPlan([Fault("upload_part", FaultKind.THROTTLED, 2, seconds=1.5)])
     readable = repr(plan).replace("<FaultKind.THROTTLED: 'is throttled, with a time to wait'>", "THROTTLED")
     again = eval(readable, {"FaultPlan": FaultPlan, "Fault": Fault, "THROTTLED": FaultKind.THROTTLED})
     assert again.faults == plan.faults
 
 
-def test_the_trace_tells_every_call_and_what_became_of_it() -> None:
+def test_the_trace_has_every_call_with_its_outcome() -> None:
     scene = Scene(fault("upload_part", FaultKind.AFTER))
     with pytest.raises(ConnectionFailed):
         scene.do("upload_part")
@@ -253,7 +253,7 @@ def test_the_trace_tells_every_call_and_what_became_of_it() -> None:
     assert str(scene.plan) == "1. upload_part 'key' part 2 [AFTER]: ConnectionFailed\n2. head_object 'key': returned"
 
 
-def test_a_call_under_way_is_in_the_trace() -> None:
+def test_a_call_in_flight_is_in_the_trace() -> None:
     plan = FaultPlan()
     with plan.call("head_object", "key"):
         assert plan.calls[0].outcome == "in flight"
@@ -285,7 +285,7 @@ def test_wrappers_have_the_protocols_of_what_they_wrap() -> None:
     assert isinstance(FaultySource(BytesSource(DATA), plan).body(0, 5), Body)
 
 
-def test_a_wrapped_backend_tells_of_itself_what_the_backend_tells() -> None:
+def test_a_wrapped_backend_has_the_properties_of_the_backend() -> None:
     backend = MemoryBackend("bucket")
     faulty = FaultyBackend(backend, FaultPlan())
     assert (faulty.location, faulty.limits, faulty.capabilities) == (
@@ -307,7 +307,7 @@ def test_without_a_fault_a_call_does_what_the_backend_does(operation: str) -> No
 
 
 @pytest.mark.parametrize("operation", BACKEND_OPERATIONS)
-def test_a_failure_before_the_effect_has_none(operation: str) -> None:
+def test_a_failure_before_the_effect_changes_nothing(operation: str) -> None:
     scene = Scene(fault(operation, FaultKind.BEFORE))
     before = scene.state()
     with scene.plan, pytest.raises(ConnectionFailed) as caught:
@@ -319,7 +319,7 @@ def test_a_failure_before_the_effect_has_none(operation: str) -> None:
 @pytest.mark.parametrize(
     "operation", ["initiate_upload", "upload_part", "complete_upload", "abort_upload", "put_object"]
 )
-def test_a_lost_answer_leaves_the_effect(operation: str) -> None:
+def test_a_lost_response_keeps_the_effect(operation: str) -> None:
     scene, honest = Scene(fault(operation, FaultKind.AFTER)), Scene()
     with scene.plan, pytest.raises(ConnectionFailed, match="the response was lost"):
         scene.do(operation)
@@ -347,13 +347,13 @@ def test_a_failure_half_way_has_read_half_and_stores_nothing(operation: str) -> 
 
 
 @pytest.mark.parametrize("body", [StrictBody(b""), StrictBody(b"x"), StrictBody(b"short", declared=100)])
-def test_a_failure_half_way_strikes_a_body_that_has_no_half(body: StrictBody) -> None:
+def test_a_failure_half_way_fails_a_body_without_a_half(body: StrictBody) -> None:
     scene = Scene(fault("put_object", FaultKind.HALFWAY))
     with scene.plan, pytest.raises(ConnectionFailed):
         scene.faulty.put_object("put", body, NO_OPTIONS)
 
 
-def test_a_backend_finds_the_checksum_of_a_body_that_it_has_read() -> None:
+def test_a_backend_has_the_checksum_of_a_body_that_it_has_read() -> None:
     class Reads(MemoryBackend):
         def put_object(self, key: str, body: Body, options: ObjectOptions) -> StoredObject:
             assert body.crc64 is None
@@ -365,7 +365,7 @@ def test_a_backend_finds_the_checksum_of_a_body_that_it_has_read() -> None:
     assert stored.crc64 == crc64(DATA)
 
 
-def test_a_delay_sleeps_as_it_was_told_and_changes_nothing() -> None:
+def test_a_delay_sleeps_as_planned_and_changes_nothing() -> None:
     slept: list[float] = []
     scene = Scene(Fault("head_object", FaultKind.DELAY, seconds=2.5), slept=slept)
     with scene.plan:
@@ -396,7 +396,7 @@ def test_a_wrong_checksum_differs_from_the_right_one(operation: str) -> None:
     assert wrong != right
 
 
-def test_a_wrong_checksum_is_one_where_the_storage_has_none() -> None:
+def test_a_wrong_checksum_is_set_where_the_storage_has_none() -> None:
     scene = Scene(fault("head_object", FaultKind.WRONG_CHECKSUM))
     scene.backend = MemoryBackend(capabilities=Capabilities())
     scene.backend.put_object("key", StrictBody(DATA), NO_OPTIONS)
@@ -426,7 +426,7 @@ def test_pages_of_a_listing_are_read_within_the_call() -> None:
     assert [call.outcome for call in plan.calls] == ["ConnectionFailed"] * 2
 
 
-def test_a_body_stops_at_its_next_piece_when_the_process_dies() -> None:
+def test_a_body_stops_at_its_next_chunk_when_the_process_crashes() -> None:
     plan = FaultPlan()
     body = StrictBody(DATA, chunk_size=7)
 
@@ -444,13 +444,13 @@ def test_a_body_stops_at_its_next_piece_when_the_process_dies() -> None:
     assert body.bytes_read <= 14
 
 
-def test_a_wrong_checksum_of_an_object_that_is_not_there_is_none() -> None:
+def test_a_wrong_checksum_of_a_missing_object_is_none() -> None:
     scene = Scene(fault("head_object", FaultKind.WRONG_CHECKSUM))
     with scene.plan:
         assert scene.do("head_object") is None
 
 
-def test_a_short_list_leaves_out_every_other_part() -> None:
+def test_a_short_list_omits_every_other_part() -> None:
     scene = Scene(fault("list_parts", FaultKind.SHORT_LIST))
     for number in (2, 3):
         scene.backend.upload_part("key", scene.upload_id, number, StrictBody(DATA))
@@ -473,7 +473,7 @@ def test_closing_the_wrapper_closes_the_backend() -> None:
         scene.backend.head_object("key")
 
 
-def test_a_backend_that_binds_request_options_is_bound_and_still_struck() -> None:
+def test_a_backend_with_request_options_is_still_wrapped() -> None:
     class Binding(MemoryBackend):
         bound: ObjectOptions | None = None
 
@@ -491,12 +491,12 @@ def test_a_backend_that_binds_request_options_is_bound_and_still_struck() -> Non
         bound.head_object("key")
 
 
-def test_a_backend_that_does_not_bind_request_options_is_its_own_handle() -> None:
+def test_a_backend_that_does_not_support_request_options_is_its_own_handle() -> None:
     scene = Scene()
     assert scene.faulty.with_request_options(NO_OPTIONS) is scene.faulty
 
 
-def test_a_backend_that_knows_its_source_file_is_given_it_and_still_struck(tmp_path: Path) -> None:
+def test_a_backend_with_a_source_file_is_still_wrapped(tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.write_bytes(b"x")
     source.chmod(0o600)
@@ -512,16 +512,16 @@ def test_a_backend_that_knows_its_source_file_is_given_it_and_still_struck(tmp_p
         assert (tmp_path / "bucket" / "key").stat().st_mode & 0o777 == 0o600
 
 
-def test_a_backend_that_does_not_know_its_source_file_is_its_own_handle() -> None:
+def test_a_backend_that_does_not_support_source_files_is_its_own_handle() -> None:
     scene = Scene()
     assert scene.faulty.with_source_file("/a/file") is scene.faulty
 
 
-# --- death -----------------------------------------------------------------------------------------------------------
+# --- crashes ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("operation", BACKEND_OPERATIONS)
-def test_after_a_death_nothing_has_an_effect(operation: str) -> None:
+def test_after_a_crash_nothing_has_an_effect(operation: str) -> None:
     scene = Scene(fault("head_object", FaultKind.CRASH_BEFORE))
     with pytest.raises(SimulatedCrash):
         scene.do("head_object")
@@ -533,7 +533,7 @@ def test_after_a_death_nothing_has_an_effect(operation: str) -> None:
     assert len(scene.plan.calls) == 1
 
 
-def test_a_death_before_the_effect_has_none_and_one_after_it_has() -> None:
+def test_a_crash_before_the_effect_prevents_it_and_one_after_does_not() -> None:
     for kind, effect in ((FaultKind.CRASH_BEFORE, []), (FaultKind.CRASH_AFTER, ["put"])):
         scene = Scene(fault("put_object", kind))
         with pytest.raises(SimulatedCrash):
@@ -541,17 +541,17 @@ def test_a_death_before_the_effect_has_none_and_one_after_it_has() -> None:
         assert scene.backend.keys() == effect
 
 
-def test_death_is_no_exception_that_can_be_handled() -> None:
+def test_a_simulated_crash_is_not_an_exception() -> None:
     assert not issubclass(SimulatedCrash, Exception)
 
 
-def test_a_death_does_not_wait_for_a_source_that_is_being_read() -> None:
-    """Reading has no effect that could be seen afterwards."""
-    plan, begun, end = FaultPlan(), threading.Event(), threading.Event()
+def test_a_crash_does_not_wait_for_a_source_that_is_being_read() -> None:
+    """Reading has no effect on the storage."""
+    plan, started, end = FaultPlan(), threading.Event(), threading.Event()
 
     def read() -> None:
         with suppress(SimulatedCrash), plan.call("read", "source"):
-            begun.set()
+            started.set()
             end.wait(30)
 
     def die() -> None:
@@ -560,7 +560,7 @@ def test_a_death_does_not_wait_for_a_source_that_is_being_read() -> None:
 
     reading, dying = threading.Thread(target=read, daemon=True), threading.Thread(target=die, daemon=True)
     reading.start()
-    assert begun.wait(30)
+    assert started.wait(30)
     dying.start()
     dying.join(5)
     waits = dying.is_alive()
@@ -569,7 +569,7 @@ def test_a_death_does_not_wait_for_a_source_that_is_being_read() -> None:
     assert not waits
 
 
-def test_one_process_dies_for_all_that_it_talks_to() -> None:
+def test_a_crash_affects_all_wrappers_of_a_process() -> None:
     plan = FaultPlan([fault("save", FaultKind.CRASH_BEFORE)])
     store = FaultyCheckpointStore(MemoryCheckpointStore(), plan)
     backend = FaultyBackend(MemoryBackend(), plan)
@@ -588,8 +588,8 @@ def test_one_process_dies_for_all_that_it_talks_to() -> None:
             call()
 
 
-def test_a_death_waits_for_what_is_under_way_and_that_call_has_no_answer() -> None:
-    """The other thread is in the middle of a part; it stops at its next piece, before the death is told."""
+def test_a_crash_waits_for_calls_in_flight_which_have_no_response() -> None:
+    """The other thread is in the middle of a part; it stops at its next chunk, before the crash is raised."""
     scene = Scene(fault("head_object", FaultKind.CRASH_BEFORE))
     reading, go_on = threading.Event(), threading.Event()
 
@@ -615,8 +615,8 @@ def test_a_death_waits_for_what_is_under_way_and_that_call_has_no_answer() -> No
     assert scene.backend.keys() == []
 
 
-def test_a_call_that_ends_after_the_death_has_no_answer() -> None:
-    """Nobody is left to hear it, though the storage has done it."""
+def test_a_call_that_ends_after_the_crash_has_no_response() -> None:
+    """The storage has done it, but the process has crashed."""
     called, go_on = threading.Event(), threading.Event()
 
     class Slow(MemoryBackend):
@@ -641,7 +641,7 @@ def test_a_call_that_ends_after_the_death_has_no_answer() -> None:
     assert backend.uploads == {}
 
 
-def test_who_is_dead_can_not_die_again() -> None:
+def test_a_second_crash_does_not_wait() -> None:
     plan = FaultPlan()
     for _ in range(2):
         with pytest.raises(SimulatedCrash, match="of old age"):
@@ -652,7 +652,7 @@ def test_who_is_dead_can_not_die_again() -> None:
 
 
 def store_with(*faults: Fault, tear: Callable[[str], None] | None = None) -> tuple[FaultyCheckpointStore, FaultPlan]:
-    """A store that holds CHECKPOINT, struck by these faults."""
+    """Return a store with CHECKPOINT and these faults."""
     inner = MemoryCheckpointStore()
     inner.save(CHECKPOINT)
     plan = FaultPlan(faults)
@@ -684,7 +684,7 @@ def test_without_a_fault_a_store_does_what_it_does() -> None:
 
 
 @pytest.mark.parametrize("operation", WRITES)
-def test_a_write_that_fails_before_leaves_the_record(operation: str) -> None:
+def test_a_write_that_fails_before_its_effect_keeps_the_checkpoint(operation: str) -> None:
     store, plan = store_with(fault(operation, FaultKind.BEFORE))
     with plan, pytest.raises(CheckpointUnwritable, match="InjectedFault"):
         write(store, operation)
@@ -692,7 +692,7 @@ def test_a_write_that_fails_before_leaves_the_record(operation: str) -> None:
 
 
 @pytest.mark.parametrize("operation", WRITES)
-def test_a_write_whose_answer_is_lost_has_happened(operation: str) -> None:
+def test_a_write_whose_response_is_lost_has_happened(operation: str) -> None:
     store, plan = store_with(fault(operation, FaultKind.AFTER))
     with plan, pytest.raises(CheckpointUnwritable, match="InjectedFault"):
         write(store, operation)
@@ -700,7 +700,7 @@ def test_a_write_whose_answer_is_lost_has_happened(operation: str) -> None:
 
 
 @pytest.mark.parametrize("operation", WRITES)
-def test_a_lost_write_pretends(operation: str) -> None:
+def test_a_lost_write_reports_success(operation: str) -> None:
     store, plan = store_with(fault(operation, FaultKind.LOST_WRITE))
     with plan:
         write(store, operation)
@@ -724,7 +724,7 @@ def test_a_claim_that_fails_is_not_held() -> None:
 
 
 @pytest.mark.parametrize("kind", [FaultKind.DISK_FULL, FaultKind.READ_ONLY])
-def test_a_full_disk_and_a_read_only_place_stay_so(kind: FaultKind) -> None:
+def test_a_full_disk_and_a_read_only_disk_stay_so(kind: FaultKind) -> None:
     store, plan = store_with(fault("append_part", kind))
     with plan:
         for operation in ("append_part", "save"):
@@ -749,7 +749,7 @@ def test_on_a_full_disk_a_checkpoint_can_be_deleted_and_on_a_read_only_one_not_e
         write(store, "delete")
 
 
-def test_a_torn_write_is_a_death_after_which_the_end_is_missing(tmp_path: Path) -> None:
+def test_a_torn_write_is_a_crash_after_which_the_end_is_missing(tmp_path: Path) -> None:
     inner = FileCheckpointStore(tmp_path)
     inner.save(CHECKPOINT)
 
@@ -767,12 +767,12 @@ def test_a_torn_write_is_a_death_after_which_the_end_is_missing(tmp_path: Path) 
     inner.close()
 
 
-def test_a_torn_write_needs_something_to_tear() -> None:
+def test_a_torn_write_needs_tear() -> None:
     with pytest.raises(InvalidInput, match="pass `tear`"):
         store_with(fault("append_part", FaultKind.TORN_WRITE))
 
 
-def test_an_old_record_is_one_step_older() -> None:
+def test_an_old_checkpoint_is_one_write_older() -> None:
     store, plan = store_with(fault("load", FaultKind.OLD_RECORD))
     with plan:
         assert store.load(NAME) == evolve(CHECKPOINT, parts=())
@@ -792,14 +792,14 @@ def test_one_step_before_the_third_part_there_were_two() -> None:
     assert (older.parts, older.upload_id) == (parts[:2], "id")
 
 
-def test_an_old_record_of_nothing_is_nothing() -> None:
+def test_an_old_checkpoint_of_none_is_none() -> None:
     plan = FaultPlan([fault("load", FaultKind.OLD_RECORD)])
     with plan:
         assert FaultyCheckpointStore(MemoryCheckpointStore(), plan).load(NAME) is None
 
 
 @pytest.mark.parametrize("saved", [True, False])
-def test_a_damaged_record_knows_its_upload_if_there_is_one(saved: bool) -> None:
+def test_a_damaged_checkpoint_has_its_upload_id_if_there_is_one(saved: bool) -> None:
     store, plan = store_with(fault("load", FaultKind.DAMAGED))
     if not saved:
         store.inner.delete(NAME)
@@ -809,7 +809,7 @@ def test_a_damaged_record_knows_its_upload_if_there_is_one(saved: bool) -> None:
 
 
 @pytest.mark.parametrize("kind", [FaultKind.CRASH_BEFORE, FaultKind.CRASH_AFTER])
-def test_a_death_at_a_claim_leaves_it_free(kind: FaultKind) -> None:
+def test_a_crash_in_a_claim_does_not_hold_it(kind: FaultKind) -> None:
     store, _ = store_with(fault("claim", kind))
     with pytest.raises(SimulatedCrash):
         store.claim(NAME).__enter__()
@@ -817,11 +817,11 @@ def test_a_death_at_a_claim_leaves_it_free(kind: FaultKind) -> None:
         pass
 
 
-def test_a_death_under_a_claim_gives_it_up() -> None:
+def test_a_crash_releases_the_claim() -> None:
     store, _ = store_with(fault("save", FaultKind.CRASH_BEFORE))
-    with ExitStack() as life:
-        life.enter_context(pytest.raises(SimulatedCrash))
-        life.enter_context(store.claim(NAME))
+    with ExitStack() as process:
+        process.enter_context(pytest.raises(SimulatedCrash))
+        process.enter_context(store.claim(NAME))
         with pytest.raises(CheckpointBusy):
             store.inner.claim(NAME).__enter__()
         write(store, "save")
@@ -837,7 +837,7 @@ def source_with(*faults: Fault) -> tuple[FaultySource, FaultPlan]:
     return FaultySource(BytesSource(DATA, name="some bytes"), plan), plan
 
 
-def test_without_a_fault_a_source_gives_its_bytes() -> None:
+def test_without_a_fault_a_source_yields_its_bytes() -> None:
     source, plan = source_with()
     with plan:
         body = source.body(10, 20)
@@ -849,13 +849,13 @@ def test_without_a_fault_a_source_gives_its_bytes() -> None:
 
 
 @pytest.mark.parametrize("operation", SOURCE_OPERATIONS)
-def test_a_source_that_fails_before_gives_nothing(operation: str) -> None:
+def test_a_source_that_fails_before_its_effect_yields_nothing(operation: str) -> None:
     source, plan = source_with(fault(operation, FaultKind.BEFORE))
     with plan, pytest.raises(SourceUnreadable, match="InjectedFault"):
         source.fingerprint() if operation == "fingerprint" else list(source.body(0, 100).chunks())
 
 
-def test_a_source_that_fails_half_way_has_given_half() -> None:
+def test_a_source_that_fails_half_way_has_yielded_half() -> None:
     source, plan = source_with(fault("read", FaultKind.HALFWAY))
     chunks = source.body(0, 100).chunks()
     assert bytes(next(chunks)) == DATA[:50]
@@ -863,7 +863,7 @@ def test_a_source_that_fails_half_way_has_given_half() -> None:
         next(chunks)
 
 
-def test_a_source_without_a_time_changes_too() -> None:
+def test_a_source_without_an_mtime_can_change() -> None:
     plan = FaultPlan([fault("fingerprint", FaultKind.CHANGED)])
     source = BytesSource(DATA)
     assert source.fingerprint().mtime_ns is None
@@ -877,7 +877,7 @@ def test_a_changed_source_stays_changed() -> None:
     assert first != second == third
 
 
-def test_a_crash_while_reading_is_one() -> None:
+def test_a_crash_while_reading_is_raised() -> None:
     source, plan = source_with(fault("read", FaultKind.CRASH_AFTER))
     backend = FaultyBackend(MemoryBackend(), plan)
     with pytest.raises(SimulatedCrash):
@@ -889,7 +889,7 @@ def test_a_crash_while_reading_is_one() -> None:
 
 
 @given(plan=strategies.fault_plans(BACKEND_OPERATIONS))
-def test_whatever_is_planned_only_errors_of_the_tree_and_deaths_come(plan: FaultPlan) -> None:
+def test_any_plan_raises_only_partwise_errors_and_crashes(plan: FaultPlan) -> None:
     backend = FaultyBackend(MemoryBackend("bucket"), plan)
     for _ in range(3):
         try:
@@ -904,6 +904,6 @@ def test_whatever_is_planned_only_errors_of_the_tree_and_deaths_come(plan: Fault
     assert set(plan.reached) | set(plan.unreached) == set(plan.faults)
 
 
-def test_operations_of_the_three_protocols_have_names_of_their_own() -> None:
+def test_operations_of_the_three_protocols_have_different_names() -> None:
     names = (*BACKEND_OPERATIONS, *STORE_OPERATIONS, *SOURCE_OPERATIONS)
     assert len(set(names)) == len(names)

@@ -1,4 +1,4 @@
-"""The loss of power, played: what is gone after it, and what is not."""
+"""Simulated power loss: what survives it, and what does not."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def _no_waiting_for_disks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def found(place: Path) -> Found:
-    """All that is in a directory: files by their bytes, directories as None."""
+    """Return the contents of a directory: files by their bytes, directories as None."""
     return {
         path.relative_to(place).as_posix(): path.read_bytes() if path.is_file() else None for path in place.rglob("*")
     }
 
 
 def at_the_end(disk: RecordedDisk, place: Path) -> dict[Survival, Found]:
-    """What is there if the power is lost after all changes, in each way; those that are alike are under the first."""
+    """Return the states after a loss following all changes; equal ones under the first."""
     ends = {}
     for loss in disk.losses():
         if loss.instant == disk.instants - 1:
@@ -66,7 +66,7 @@ def sync_names(directory: Path) -> None:
 # --- what survives ---------------------------------------------------------------------------------------------------
 
 
-def test_what_was_not_synced_survives_in_every_way_there_is(place: Path) -> None:
+def test_unsynced_changes_survive_in_every_possible_way(place: Path) -> None:
     disk = RecordedDisk(place)
     with disk.recording():
         write(place / "file", b"abcdef")
@@ -81,7 +81,7 @@ def test_what_was_not_synced_survives_in_every_way_there_is(place: Path) -> None
     }
 
 
-def test_what_was_synced_survives_in_every_way(place: Path) -> None:
+def test_synced_changes_always_survive(place: Path) -> None:
     disk = RecordedDisk(place)
     with disk.recording():
         write(place / "file", b"abcdef", sync=True)
@@ -90,7 +90,7 @@ def test_what_was_synced_survives_in_every_way(place: Path) -> None:
     assert at_the_end(disk, place) == {Survival.NOTHING: {"file": b"abcdef"}}
 
 
-def test_a_name_may_be_gone_though_the_bytes_were_synced(place: Path) -> None:
+def test_a_name_may_be_lost_though_the_bytes_were_synced(place: Path) -> None:
     disk = RecordedDisk(place)
     with disk.recording():
         write(place / "file", b"abcdef", sync=True)
@@ -98,7 +98,7 @@ def test_a_name_may_be_gone_though_the_bytes_were_synced(place: Path) -> None:
     assert at_the_end(disk, place) == {Survival.NOTHING: {}, Survival.CUT: {"file": b"abcdef"}}
 
 
-def test_bytes_may_be_gone_though_the_name_was_synced(place: Path) -> None:
+def test_bytes_may_be_lost_though_the_name_was_synced(place: Path) -> None:
     disk = RecordedDisk(place)
     with disk.recording():
         write(place / "file", b"ab")
@@ -109,7 +109,7 @@ def test_bytes_may_be_gone_though_the_name_was_synced(place: Path) -> None:
     assert ends[Survival.DATA] == {"file": b"ab"}
 
 
-def test_what_was_there_before_is_safe(place: Path) -> None:
+def test_files_from_before_the_recording_are_durable(place: Path) -> None:
     (place / "inner").mkdir()
     (place / "inner" / "file").write_bytes(b"old")
     os.link(place / "inner" / "file", place / "second name")
@@ -123,7 +123,7 @@ def test_what_was_there_before_is_safe(place: Path) -> None:
     assert ends[Survival.ZEROS] == {"inner": None, "inner/file": b"old\0\0", "second name": b"old\0\0"}
 
 
-def test_every_instant_is_played_and_what_is_alike_only_once(place: Path) -> None:
+def test_every_instant_is_yielded_and_equal_states_only_once(place: Path) -> None:
     disk = RecordedDisk(place)
     with disk.recording():
         write(place / "new", b"ab", sync=True)
@@ -145,7 +145,7 @@ def test_every_instant_is_played_and_what_is_alike_only_once(place: Path) -> Non
     ]
 
 
-def test_notes_tell_instants_apart(place: Path) -> None:
+def test_states_with_different_notes_are_different(place: Path) -> None:
     disk = RecordedDisk(place)
     with disk.recording():
         disk.note("before")
@@ -229,8 +229,8 @@ def use_an_inode_again(place: Path) -> None:
     "action",
     [make_and_remove, write_in_many_ways, copy_within_the_kernel, move, remove_by_descriptors, use_an_inode_again],
 )
-def test_what_was_written_down_is_what_was_done(place: Path, action: Callable[[Path], None]) -> None:
-    """When the recording ends, the two are compared."""
+def test_the_record_equals_the_directory(place: Path, action: Callable[[Path], None]) -> None:
+    """They are compared when the recording ends."""
     if action is copy_within_the_kernel and not hasattr(os, "copy_file_range"):
         pytest.skip("this system has no copy_file_range")
     disk = RecordedDisk(place)
@@ -244,7 +244,7 @@ def test_what_was_written_down_is_what_was_done(place: Path, action: Callable[[P
 
 
 @pytest.mark.parametrize("synced", ["source", "target"])
-def test_a_rename_between_directories_is_one_step(place: Path, synced: str) -> None:
+def test_a_rename_between_directories_is_atomic(place: Path, synced: str) -> None:
     for name in ("source", "target"):
         (place / name).mkdir()
     (place / "source" / "file").write_bytes(b"abc")
@@ -260,7 +260,7 @@ def test_a_rename_between_directories_is_one_step(place: Path, synced: str) -> N
     assert found(place) == {"source": None, "source/file": b"abc", "target": None}
 
 
-def test_two_names_are_of_one_file_after_a_loss_and_its_inode_is_told(place: Path) -> None:
+def test_hard_links_survive_a_loss_with_one_new_inode(place: Path) -> None:
     disk = RecordedDisk(place)
     with disk.recording():
         write(place / "one", b"abc", sync=True)
@@ -274,7 +274,7 @@ def test_two_names_are_of_one_file_after_a_loss_and_its_inode_is_told(place: Pat
     assert inodes == {before: (place / "one").stat().st_ino}
 
 
-def test_times_of_modification_come_back(place: Path) -> None:
+def test_mtimes_are_restored(place: Path) -> None:
     disk = RecordedDisk(place)
     with disk.recording():
         write(place / "file", b"abc", sync=True)
@@ -285,7 +285,7 @@ def test_times_of_modification_come_back(place: Path) -> None:
     assert (place / "file").stat().st_mtime_ns == before
 
 
-def test_changes_elsewhere_are_left_alone(place: Path, tmp_path: Path) -> None:
+def test_changes_in_other_directories_are_not_recorded(place: Path, tmp_path: Path) -> None:
     disk = RecordedDisk(place)
     with disk.recording():
         elsewhere = tmp_path / "elsewhere"
@@ -312,7 +312,7 @@ def test_a_call_that_fails_changes_nothing(place: Path) -> None:
     assert disk.instants == 1
 
 
-def test_many_threads_are_written_down(place: Path) -> None:
+def test_changes_of_many_threads_are_recorded(place: Path) -> None:
     disk = RecordedDisk(place)
     with disk.recording():
         threads = [threading.Thread(target=write, args=(place / f"{n}", b"%d" % n)) for n in range(8)]
@@ -323,15 +323,15 @@ def test_many_threads_are_written_down(place: Path) -> None:
     assert disk.instants == 17
 
 
-def test_afterwards_the_calls_are_what_they_were(place: Path) -> None:
+def test_the_original_calls_are_restored(place: Path) -> None:
     before = (os.open, os.rename, open)
     with RecordedDisk(place).recording():
         assert os.open is not before[0]
     assert (os.open, os.rename, open) == before
 
 
-def test_a_sync_of_the_drive_is_a_sync(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As macOS has it."""
+def test_f_fullfsync_is_a_sync(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on macOS."""
     fcntl = pytest.importorskip("fcntl")
     monkeypatch.setattr(fcntl, "F_FULLFSYNC", 51, raising=False)
     disk = RecordedDisk(place)
@@ -345,7 +345,7 @@ def test_a_sync_of_the_drive_is_a_sync(place: Path, monkeypatch: pytest.MonkeyPa
     assert at_the_end(disk, place) == {Survival.NOTHING: {"file": b"abc"}}
 
 
-# --- what can't be seen ----------------------------------------------------------------------------------------------
+# --- what can't be recorded ------------------------------------------------------------------------------------------
 
 
 def buffered(place: Path) -> None:
@@ -366,7 +366,7 @@ def copied_without_offsets(place: Path) -> None:
 
 
 @pytest.mark.parametrize("action", [buffered, linked, moved_in, copied_without_offsets])
-def test_what_could_not_be_written_down_is_refused(place: Path, action: Callable[[Path], None]) -> None:
+def test_calls_that_can_not_be_recorded_are_refused(place: Path, action: Callable[[Path], None]) -> None:
     if action is copied_without_offsets and not hasattr(os, "copy_file_range"):
         pytest.skip("this system has no copy_file_range")
     with RecordedDisk(place).recording(), pytest.raises(NotImplementedError):
@@ -374,7 +374,7 @@ def test_what_could_not_be_written_down_is_refused(place: Path, action: Callable
     assert list(place.iterdir()) == []
 
 
-def test_a_change_that_was_not_seen_is_told_at_the_end(place: Path) -> None:
+def test_a_change_that_was_not_recorded_is_reported_at_the_end(place: Path) -> None:
     unseen = os.mkdir
     recording = RecordedDisk(place).recording()
     recording.__enter__()
@@ -392,7 +392,7 @@ def test_a_system_that_lacks_a_call_is_recorded_without_it(place: Path, monkeypa
     assert disk.instants == 3
 
 
-def test_a_disk_that_is_full_is_left_as_it_is(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_write_to_a_full_disk_is_not_recorded(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(file: int, data: bytes) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 

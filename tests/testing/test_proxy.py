@@ -1,4 +1,4 @@
-"""The proxy that breaks connections: what gets through, what does not, and what is counted."""
+"""The proxy that breaks connections: what is forwarded, what is lost, and what is counted."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ QUIET = LinkConditions(sent_between=None, received_between=None)
 
 
 class Echo(socketserver.StreamRequestHandler):
-    """Sends back what it gets, and says at the end how that was."""
+    """Echoes what it receives, and records how the connection ended."""
 
     def handle(self) -> None:
         received = 0
@@ -53,7 +53,7 @@ class EchoServer(socketserver.ThreadingTCPServer):
         return f"http://127.0.0.1:{self.server_address[1]}"
 
     def end(self) -> None:
-        """Have every connection served to its end, those too that were made and not accepted so far."""
+        """Wait until every connection has ended, including those not accepted yet."""
         self.shutdown()
         self.thread.join()
         while not self.idle:
@@ -81,12 +81,12 @@ def connected(proxy: FaultyProxy) -> socket.socket:
 
 
 def sent_and_received(proxy: FaultyProxy, data: bytes) -> tuple[bytes, str]:
-    """What came back, and how it ended."""
+    """Return what was received, and how the connection ended."""
     received = bytearray()
     ends = set()
 
     def send(connection: socket.socket) -> None:
-        # Whoever of the two notices a reset first has it all to himself.
+        # Only the side that notices a reset first sees it.
         try:
             connection.sendall(data)
         except OSError:
@@ -113,7 +113,7 @@ def sent_and_received(proxy: FaultyProxy, data: bytes) -> tuple[bytes, str]:
 DATA = bytes(range(256)) * 4096 * 3
 
 
-def test_in_fair_conditions_all_bytes_get_through_both_ways(echo: EchoServer) -> None:
+def test_without_faults_all_bytes_are_forwarded_in_both_directions(echo: EchoServer) -> None:
     with FaultyProxy(echo.url, QUIET) as proxy:
         assert sent_and_received(proxy, DATA) == (DATA, "in order")
         assert sent_and_received(proxy, b"") == (b"", "in order")
@@ -122,7 +122,7 @@ def test_in_fair_conditions_all_bytes_get_through_both_ways(echo: EchoServer) ->
 
 
 @pytest.mark.parametrize("kind", [LinkFault.DELAY, LinkFault.THROTTLE])
-def test_what_only_takes_long_loses_nothing(echo: EchoServer, kind: LinkFault) -> None:
+def test_faults_that_only_delay_lose_nothing(echo: EchoServer, kind: LinkFault) -> None:
     slow = LinkConditions(
         kinds=(kind,), sent_between=MIB, received_between=MIB, delay=0.01, throttle_rate=MIB, throttle_bytes=1000
     )
@@ -133,9 +133,7 @@ def test_what_only_takes_long_loses_nothing(echo: EchoServer, kind: LinkFault) -
 
 
 @pytest.mark.parametrize("kind", [kind for kind in LinkFault if kind.breaks])
-def test_a_connection_that_breaks_on_the_way_back_ends_at_the_byte_that_was_drawn(
-    echo: EchoServer, kind: LinkFault
-) -> None:
+def test_a_fault_in_received_bytes_happens_at_the_drawn_byte(echo: EchoServer, kind: LinkFault) -> None:
     broken = LinkConditions(seed=3, kinds=(kind,), sent_between=None, received_between=100_000, stall=0.05)
     at, _ = next(broken.faults(1, "received"))
     with FaultyProxy(echo.url, broken) as proxy:
@@ -148,9 +146,7 @@ def test_a_connection_that_breaks_on_the_way_back_ends_at_the_byte_that_was_draw
 
 
 @pytest.mark.parametrize("kind", [kind for kind in LinkFault if kind.breaks])
-def test_a_connection_that_breaks_on_the_way_there_ends_at_the_byte_that_was_drawn(
-    echo: EchoServer, kind: LinkFault
-) -> None:
+def test_a_fault_in_sent_bytes_happens_at_the_drawn_byte(echo: EchoServer, kind: LinkFault) -> None:
     broken = LinkConditions(seed=4, kinds=(kind,), sent_between=100_000, received_between=None, stall=0.05)
     at, _ = next(broken.faults(1, "sent"))
     with FaultyProxy(echo.url, broken) as proxy:
@@ -162,7 +158,7 @@ def test_a_connection_that_breaks_on_the_way_there_ends_at_the_byte_that_was_dra
     assert arrived == at or end == "reset"
 
 
-def test_what_is_drawn_depends_on_seed_connection_and_direction_alone() -> None:
+def test_faults_depend_on_seed_connection_and_direction_only() -> None:
     def drawn(seed: int, connection: int, direction: str) -> list[tuple[int, LinkFault]]:
         return list(islice(LinkConditions(seed=seed).faults(connection, direction), 5))  # type: ignore[arg-type]
 
@@ -171,7 +167,7 @@ def test_what_is_drawn_depends_on_seed_connection_and_direction_alone() -> None:
     assert len({tuple(script) for script in scripts}) == len(scripts)
 
 
-def test_faults_come_as_often_as_was_asked_for() -> None:
+def test_faults_are_as_frequent_as_configured() -> None:
     faults = list(islice(LinkConditions(sent_between=1000).faults(1, "sent"), 2000))
     assert 900 < faults[-1][0] / len(faults) < 1100
     assert {kind for _, kind in faults} == set(LinkFault)
@@ -180,7 +176,7 @@ def test_faults_come_as_often_as_was_asked_for() -> None:
 
 
 @pytest.mark.parametrize("nothing", [LinkConditions(sent_between=None), LinkConditions(kinds=())])
-def test_where_no_fault_is_asked_for_there_is_none(nothing: LinkConditions) -> None:
+def test_without_configured_faults_there_are_none(nothing: LinkConditions) -> None:
     assert list(nothing.faults(1, "sent")) == []
 
 
@@ -188,18 +184,18 @@ def test_where_no_fault_is_asked_for_there_is_none(nothing: LinkConditions) -> N
     "name", ["sent_between", "received_between", "delay", "stall", "throttle_rate", "throttle_bytes"]
 )
 @pytest.mark.parametrize("value", [0, -1, math.nan, math.inf], ids=str)
-def test_an_impossible_number_is_refused(name: str, value: Any) -> None:
+def test_an_invalid_number_is_refused(name: str, value: Any) -> None:
     with pytest.raises(InvalidInput, match=name):
         LinkConditions(**{name: value})
 
 
-def test_a_server_that_is_not_there_is_a_reset(echo: EchoServer) -> None:
+def test_a_missing_server_is_a_reset(echo: EchoServer) -> None:
     echo.end()
     with FaultyProxy(echo.url, QUIET) as proxy:
         assert sent_and_received(proxy, b"x") == (b"", "reset")
 
 
-def test_stopping_ends_what_is_under_way(echo: EchoServer) -> None:
+def test_stopping_ends_open_connections(echo: EchoServer) -> None:
     proxy = FaultyProxy(echo.url, QUIET)
     proxy.start()
     with connected(proxy) as connection:
@@ -212,7 +208,7 @@ def test_stopping_ends_what_is_under_way(echo: EchoServer) -> None:
         _ = proxy.endpoint
 
 
-def test_a_client_that_vanishes_is_told_to_the_server(echo: EchoServer) -> None:
+def test_a_client_that_disconnects_disconnects_the_server(echo: EchoServer) -> None:
     with FaultyProxy(echo.url, QUIET) as proxy:
         with connected(proxy) as connection:
             connection.sendall(b"x")
@@ -221,7 +217,7 @@ def test_a_client_that_vanishes_is_told_to_the_server(echo: EchoServer) -> None:
     assert echo.seen == [(1, "in order")]
 
 
-def test_a_proxy_lives_once(echo: EchoServer) -> None:
+def test_a_proxy_can_be_started_once(echo: EchoServer) -> None:
     proxy = FaultyProxy(echo.url, QUIET)
     with pytest.raises(RuntimeError, match="not running"):
         _ = proxy.endpoint
@@ -230,7 +226,7 @@ def test_a_proxy_lives_once(echo: EchoServer) -> None:
         proxy.start()
 
 
-def test_a_client_too_many_waits_for_its_turn(echo: EchoServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_beyond_the_limit_waits(echo: EchoServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("partwise.testing.proxy._LINKS_MAX", 1)
     with FaultyProxy(echo.url, QUIET) as proxy, connected(proxy) as first:
         first.sendall(b"1")
@@ -246,7 +242,7 @@ def test_a_client_too_many_waits_for_its_turn(echo: EchoServer, monkeypatch: pyt
             assert second.recv(1) == b"2"
 
 
-def test_a_proxy_without_descriptors_tries_again_but_not_at_once(
+def test_a_proxy_without_file_descriptors_retries_after_a_pause(
     echo: EchoServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tried: list[int] = []
@@ -265,16 +261,16 @@ def test_a_proxy_without_descriptors_tries_again_but_not_at_once(
         return listener
 
     monkeypatch.setattr("partwise.testing.proxy.socket.create_server", create_server)
-    begun = time.monotonic()
+    started = time.monotonic()
     with FaultyProxy(echo.url, QUIET) as proxy:
         assert sent_and_received(proxy, b"x") == (b"x", "in order")
     assert len(tried) == 4
-    assert time.monotonic() - begun > 0.06
+    assert time.monotonic() - started > 0.06
 
 
 @pytest.mark.parametrize(
     "url", ["127.0.0.1:80", "http://host", "http://:80", "http://h:70000", "http://[", "http://h:x"]
 )
-def test_what_is_no_server_is_refused(url: str) -> None:
+def test_an_invalid_upstream_is_refused(url: str) -> None:
     with pytest.raises(InvalidInput, match="host and port"):
         FaultyProxy(url, QUIET)

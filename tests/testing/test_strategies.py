@@ -1,4 +1,4 @@
-"""The strategies give what the protocols allow."""
+"""The strategies generate what the protocols allow."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from partwise.testing.faults import BACKEND_OPERATIONS, STORE_OPERATIONS
 
 
 @given(key=strategies.keys())
-def test_keys_fit_everywhere(key: str) -> None:
+def test_keys_are_accepted_everywhere(key: str) -> None:
     assert 1 <= len(key.encode()) <= 1023
 
 
@@ -34,7 +34,7 @@ def test_part_sizes_are_within_the_limits(limits: PartLimits, data: st.DataObjec
 
 
 @given(part_size=st.integers(1, 1000), parts_max=st.integers(1, 4), data=st.data())
-def test_sizes_are_of_so_many_parts_at_most(part_size: int, parts_max: int, data: st.DataObject) -> None:
+def test_sizes_have_at_most_parts_max_parts(part_size: int, parts_max: int, data: st.DataObject) -> None:
     assert 0 <= data.draw(strategies.sizes(part_size, parts_max=parts_max)) <= part_size * parts_max
 
 
@@ -44,7 +44,7 @@ def test_contents_have_the_size_that_was_drawn(data: bytes) -> None:
 
 
 @given(drawn=strategies.bodies())
-def test_bodies_keep_their_promises(drawn: tuple[StrictBody | ChunkListBody, bytes]) -> None:
+def test_bodies_keep_the_protocol(drawn: tuple[StrictBody | ChunkListBody, bytes]) -> None:
     body, data = drawn
     pieces = [bytes(chunk) for chunk in body.chunks()]
     assert b"".join(pieces) == data
@@ -66,12 +66,12 @@ def test_changing_sources_change_at_most_once(source: ChangingSource) -> None:
 
 
 @given(options=strategies.object_options({"metadata", "acl"}))
-def test_options_are_of_those_that_were_allowed(options: ObjectOptions) -> None:
+def test_options_are_allowed_ones(options: ObjectOptions) -> None:
     assert options.explicitly_set() <= {"metadata", "acl"}
 
 
 @given(options=strategies.object_options(()))
-def test_where_no_option_is_allowed_none_is_given(options: ObjectOptions) -> None:
+def test_without_allowed_options_none_is_set(options: ObjectOptions) -> None:
     assert options == ObjectOptions()
 
 
@@ -99,13 +99,13 @@ def test_values_can_be_drawn(strategy: st.SearchStrategy[object], kind: type) ->
 
 
 @given(fault=strategies.faults(STORE_OPERATIONS))
-def test_faults_are_of_the_operations_asked_for_and_need_nothing_to_tear(fault: Fault) -> None:
+def test_faults_are_for_the_given_operations_without_torn_writes(fault: Fault) -> None:
     assert fault.operation in STORE_OPERATIONS
     assert fault.kind is not FaultKind.TORN_WRITE
 
 
 @given(fault=strategies.faults(kinds=[FaultKind.DELAY, FaultKind.AFTER]))
-def test_only_what_takes_time_has_seconds(fault: Fault) -> None:
+def test_only_timed_faults_have_seconds(fault: Fault) -> None:
     assert fault.operation in BACKEND_OPERATIONS
     assert fault.kind is FaultKind.DELAY or not fault.seconds
 
@@ -116,13 +116,13 @@ def test_plans_have_no_two_faults_for_one_call(plan: FaultPlan) -> None:
 
 
 @given(plan=strategies.fault_plans(("head_object",), [FaultKind.DELAY]))
-def test_delays_of_drawn_plans_pass_at_once(plan: FaultPlan) -> None:
+def test_delays_of_drawn_plans_take_no_time(plan: FaultPlan) -> None:
     for _ in range(5):
         with plan.call("head_object", "key"):
             pass
     assert plan.unreached == ()
 
 
-def test_faults_that_can_not_happen_can_not_be_drawn() -> None:
+def test_faults_that_do_not_apply_can_not_be_drawn() -> None:
     with pytest.raises(InvalidInput, match="applies to"):
         strategies.faults(("save",), [FaultKind.SHORT_LIST])

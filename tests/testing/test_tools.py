@@ -1,4 +1,4 @@
-"""The smaller tools of the kit: bodies, sources, witnesses, deaths, and the face of the package."""
+"""The smaller tools of the kit: bodies, sources, oracles, crashes, and the public names."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from partwise.testing._proof.simulation import without_frames
 # --- bodies ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_tricky_body_overwrites_the_piece_before() -> None:
+def test_a_strict_body_overwrites_the_previous_chunk() -> None:
     chunks = StrictBody(b"abcdef", chunk_size=4).chunks()
     first = next(chunks)
     assert bytes(first) == b"abcd"
@@ -44,7 +44,7 @@ def test_a_tricky_body_overwrites_the_piece_before() -> None:
     assert bytes(first) != b"abcd"
 
 
-def test_a_tricky_body_can_be_read_again_and_counts() -> None:
+def test_a_strict_body_can_be_read_again_and_counts() -> None:
     body = StrictBody(b"abcdef", chunk_size=4)
     for _ in range(2):
         assert b"".join(map(bytes, body.chunks())) == b"abcdef"
@@ -52,7 +52,7 @@ def test_a_tricky_body_can_be_read_again_and_counts() -> None:
     assert repr(body) == "<StrictBody of 6 bytes>"
 
 
-def test_a_tricky_body_lies_about_its_length_and_fails_as_told() -> None:
+def test_a_strict_body_declares_a_wrong_length_and_fails_as_configured() -> None:
     error = ZeroDivisionError()
     body = StrictBody(b"abc", declared=10, error=error)
     assert len(body) == 10
@@ -61,20 +61,20 @@ def test_a_tricky_body_lies_about_its_length_and_fails_as_told() -> None:
     assert caught.value is error
 
 
-def test_bodies_have_the_protocol_of_bodies() -> None:
+def test_bodies_implement_the_protocol() -> None:
     assert isinstance(StrictBody(b""), Body)
     assert isinstance(ChunkListBody(), Body)
     assert isinstance(ChangingSource(b"").body(0, 0), Body)
 
 
-def test_a_body_of_pieces_gives_them_as_they_are() -> None:
+def test_a_chunk_list_body_yields_its_chunks_unchanged() -> None:
     pieces = (memoryview(b"ab"), memoryview(b"c"))
     body = ChunkListBody(*pieces)
     assert tuple(body.chunks()) == pieces
     assert (len(body), body.crc64) == (3, crc64(b"abc"))
 
 
-def test_filler_is_the_same_for_the_same_seed_and_another_for_another() -> None:
+def test_pseudo_random_bytes_depend_on_the_seed_only() -> None:
     assert pseudo_random_bytes(20, "a") == pseudo_random_bytes(20, "a")
     assert pseudo_random_bytes(20, "a") != pseudo_random_bytes(20, "b")
     assert len(pseudo_random_bytes(20)) == 20
@@ -87,7 +87,7 @@ def read(source: ChangingSource, offset: int, size: int) -> bytes:
     return b"".join(map(bytes, source.body(offset, size).chunks()))
 
 
-def test_a_changing_source_is_a_source_and_gives_its_bytes() -> None:
+def test_a_changing_source_is_a_source_and_yields_its_bytes() -> None:
     source = ChangingSource(b"0123456789", chunk_size=3)
     assert isinstance(source, Source)
     assert read(source, 2, 7) == b"2345678"
@@ -104,7 +104,7 @@ def test_its_bodies_have_the_checksum_of_what_was_read() -> None:
     assert len(body) == 7
 
 
-def test_its_bodies_raise_source_changed_where_it_was_cut_short() -> None:
+def test_its_bodies_raise_source_changed_if_it_was_truncated() -> None:
     source = ChangingSource(b"0123456789")
     body = source.body(5, 5)
     source.truncate(7)
@@ -113,7 +113,7 @@ def test_its_bodies_raise_source_changed_where_it_was_cut_short() -> None:
     assert caught.value.source == "/a/file"
 
 
-def test_each_change_is_told_by_what_it_changes() -> None:
+def test_each_change_shows_in_the_fingerprint_as_documented() -> None:
     def changed_by(change: str, *args: object) -> set[str]:
         source = ChangingSource(b"0123456789")
         before = source.fingerprint()
@@ -129,14 +129,14 @@ def test_each_change_is_told_by_what_it_changes() -> None:
     assert changed_by("forge", b"9876543210") == set()
 
 
-def test_a_planned_change_comes_in_the_middle_of_its_reading() -> None:
+def test_a_planned_change_happens_in_the_middle_of_its_reading() -> None:
     source = ChangingSource(b"0123456789", chunk_size=1, changes={2: lambda source: source.write(b"abcdefghij")})
     assert read(source, 0, 10) == b"0123456789"
     assert read(source, 0, 10) == b"01234fghij"
     assert source.readings == 2
 
 
-# --- witnesses -------------------------------------------------------------------------------------------------------
+# --- oracles ---------------------------------------------------------------------------------------------------------
 
 
 def test_the_slow_checksum_has_the_published_check_value() -> None:
@@ -158,7 +158,7 @@ def test_the_order_of_parts_is_not_compared() -> None:
     assert in_order(one) == in_order(other)
 
 
-# --- deaths ----------------------------------------------------------------------------------------------------------
+# --- crashes ---------------------------------------------------------------------------------------------------------
 
 
 def replace_file(path: Path, data: bytes) -> None:
@@ -172,7 +172,7 @@ def replace_file(path: Path, data: bytes) -> None:
     temporary.replace(path)
 
 
-def test_a_process_dies_at_each_step_in_turn_and_then_comes_to_its_end(tmp_path: Path) -> None:
+def test_a_process_crashes_at_each_step_and_then_succeeds(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"old")
     found = []
@@ -189,7 +189,7 @@ def test_a_process_dies_at_each_step_in_turn_and_then_comes_to_its_end(tmp_path:
     ]
 
 
-def test_a_death_lets_nothing_be_cleaned_up(tmp_path: Path) -> None:
+def test_after_a_crash_nothing_is_cleaned_up(tmp_path: Path) -> None:
     (tmp_path / "left").touch()
 
     def tidy() -> None:
@@ -202,7 +202,7 @@ def test_a_death_lets_nothing_be_cleaned_up(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["left"]
 
 
-def test_other_threads_do_not_die(tmp_path: Path) -> None:
+def test_other_threads_do_not_crash(tmp_path: Path) -> None:
     thread = threading.Thread(target=(tmp_path / "made").mkdir)
     with crash_at(1):
         thread.start()
@@ -210,37 +210,37 @@ def test_other_threads_do_not_die(tmp_path: Path) -> None:
     assert (tmp_path / "made").is_dir()
 
 
-def test_after_a_death_the_calls_are_what_they_were(tmp_path: Path) -> None:
+def test_after_a_crash_the_original_calls_are_restored(tmp_path: Path) -> None:
     before = os.mkdir
     with pytest.raises(SimulatedCrash), crash_at(1):
         (tmp_path / "made").mkdir()
     assert os.mkdir is before
 
 
-def test_a_call_that_a_system_does_not_have_is_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_call_that_a_system_does_not_have_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "truncate")
     with crash_at(1):
         assert not hasattr(os, "truncate")
 
 
-# --- the face --------------------------------------------------------------------------------------------------------
+# --- public names ----------------------------------------------------------------------------------------------------
 
 
-def test_every_name_of_the_face_is_there() -> None:
+def test_every_public_name_exists() -> None:
     missing = [name for name in partwise.testing.__all__ if getattr(partwise.testing, name, None) is None]
     assert missing == []
 
 
-def test_the_face_lists_its_names() -> None:
+def test_dir_lists_the_public_names() -> None:
     assert set(partwise.testing.__all__) <= set(dir(partwise.testing))
 
 
-def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
+def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = partwise.testing.nothing
 
 
-def test_the_kit_needs_neither_pytest_nor_hypothesis_nor_werkzeug_before_they_are_used() -> None:
+def test_the_kit_imports_neither_pytest_nor_hypothesis_nor_h11_before_they_are_used() -> None:
     script = """
 import sys
 import partwise.testing as kit
