@@ -65,7 +65,7 @@ class Received:
 Reply = bytes | Callable[[Received, socket.socket], bytes | None]
 
 
-def answer(status: int = 200, body: bytes | str = b"", **headers: str) -> bytes:
+def make_response(status: int = 200, body: bytes | str = b"", **headers: str) -> bytes:
     """A response as bytes; header names are written with underscores."""
     data = body.encode() if isinstance(body, str) else body
     lines = {"Server": "AliyunOSS", "Date": "Sun, 09 Mar 2025 08:07:06 GMT", "Content-Length": str(len(data))}
@@ -82,13 +82,13 @@ def error(
     elements = {"Code": code, "Message": message, "RequestId": "REQ1", "HostId": "examplebucket.example.com", **more}
     document = "".join(f"<{name}>{value}</{name}>" for name, value in elements.items())
     body = f'<?xml version="1.0" encoding="UTF-8"?>\n<Error>{document}</Error>'
-    return answer(status, body, Content_Type="application/xml", **(headers or {}))
+    return make_response(status, body, Content_Type="application/xml", **(headers or {}))
 
 
 def stored(received: Received, _: socket.socket | None = None) -> bytes:
     """The response of OSS to a part or an object that it stored."""
     md5 = hashlib.md5(received.body).digest()
-    return answer(
+    return make_response(
         ETag=f'"{md5.hex().upper()}"',
         x_oss_hash_crc64ecma=str(xz(received.body, 0)),
         Content_MD5=base64.b64encode(md5).decode(),
@@ -97,7 +97,7 @@ def stored(received: Received, _: socket.socket | None = None) -> bytes:
 
 def initiated(upload_id: str = "UPLOADID") -> bytes:
     """The response to initiate."""
-    return answer(
+    return make_response(
         body=f"<InitiateMultipartUploadResult><UploadId>{upload_id}</UploadId></InitiateMultipartUploadResult>"
     )
 
@@ -251,7 +251,7 @@ class Bytes:
     """A body with a chunk size, and with a failure at a position."""
 
     data: bytes
-    piece: int = 4096
+    chunk_size: int = 4096
     claimed: int | None = None
     fails_after: int | None = None
     failure: BaseException | None = None
@@ -264,12 +264,12 @@ class Bytes:
     def chunks(self) -> Iterator[memoryview]:
         self.crc64 = None
         try:
-            for begin in range(0, len(self.data), self.piece):
-                if self.fails_after is not None and begin >= self.fails_after:
+            for start in range(0, len(self.data), self.chunk_size):
+                if self.fails_after is not None and start >= self.fails_after:
                     assert self.failure is not None
                     raise self.failure
                 # A new buffer per chunk; real bodies reuse one.
-                yield memoryview(bytearray(self.data[begin : begin + self.piece]))
+                yield memoryview(bytearray(self.data[start : start + self.chunk_size]))
             self.crc64 = xz(self.data, 0)
         finally:
             self.closed = True
@@ -308,7 +308,7 @@ def recording(name: str) -> dict[str, Any]:
     return json.loads((DATA / "wire" / f"{name}.http.json").read_text(encoding="utf-8"))
 
 
-def recorded_answer(response: dict[str, Any]) -> bytes:
+def recorded_response(response: dict[str, Any]) -> bytes:
     """The bytes of a recorded response."""
     data = response.get("body_text", "").encode()
     head = "".join(f"{name}: {value}\r\n" for name, value in response["headers"])
@@ -330,7 +330,7 @@ class Kit:
     NOW = NOW
     DATA = DATA
     ScriptedServer = ScriptedServer
-    answer = staticmethod(answer)
+    response = staticmethod(make_response)
     error = staticmethod(error)
     stored = staticmethod(stored)
     initiated = staticmethod(initiated)
@@ -338,7 +338,7 @@ class Kit:
     make_certificate = staticmethod(make_certificate)
     generated = staticmethod(generated)
     recording = staticmethod(recording)
-    recorded_answer = staticmethod(recorded_answer)
+    recorded_response = staticmethod(recorded_response)
 
 
 @pytest.fixture(scope="session")

@@ -137,7 +137,7 @@ def test_initiate_returns_the_upload_id_and_guesses_the_content_type(server, oss
 
 @pytest.mark.parametrize("body", ["", "<html/>", "<!DOCTYPE x><InitiateMultipartUploadResult/>", "<Error></Error>"])
 def test_a_response_without_an_upload_id_is_retryable(server, oss, kit, body):
-    server.reply(kit.answer(body=body))
+    server.reply(kit.response(body=body))
     with pytest.raises(ServerFailed, match="invalid response") as raised:
         oss.initiate_upload("key", PLAIN)
     assert (raised.value.retryable, raised.value.request_id) == (True, "67CD4A3A0000000000000001")
@@ -191,13 +191,13 @@ def test_a_part_has_the_etag_and_the_checksum_of_oss(server, oss, body):
 
 
 def test_a_part_without_a_checksum_has_none(server, oss, body, kit):
-    server.reply(kit.answer(ETag='"E"'))
+    server.reply(kit.response(ETag='"E"'))
     assert oss.upload_part("key", "ID", 1, body(b"x")).crc64 is None
 
 
 def test_the_checksum_of_a_part_is_that_of_oss_even_if_it_differs_from_the_body(server, oss, body, kit):
     """The engine compares the two."""
-    server.reply(kit.answer(ETag='"E"', x_oss_hash_crc64ecma="5"))
+    server.reply(kit.response(ETag='"E"', x_oss_hash_crc64ecma="5"))
     assert oss.upload_part("key", "ID", 1, body(b"x")).crc64 == 5
 
 
@@ -205,10 +205,10 @@ def test_the_engine_sends_a_part_again_if_oss_reports_another_checksum(server, o
     data = bytes(range(256)) * 600
     server.reply(
         kit.initiated(),
-        kit.answer(ETag='"E"', x_oss_hash_crc64ecma="5"),
+        kit.response(ETag='"E"', x_oss_hash_crc64ecma="5"),
         kit.stored,
         kit.stored,
-        kit.answer(body=COMPLETED, ETag='"E-2"', x_oss_hash_crc64ecma=str(crc64(data))),
+        kit.response(body=COMPLETED, ETag='"E-2"', x_oss_hash_crc64ecma=str(crc64(data))),
     )
     config = TransferConfig(part_size=102_400, multipart_threshold=0, concurrency=1, retry_base=0.001)
     result = Uploader(oss, store=MemoryCheckpointStore(), config=config).upload(BytesSource(data), "key")
@@ -219,7 +219,7 @@ def test_the_engine_sends_a_part_again_if_oss_reports_another_checksum(server, o
 
 @pytest.mark.parametrize("headers", [{}, {"ETag": '""'}, {"ETag": "x", "x_oss_hash_crc64ecma": "many"}])
 def test_an_invalid_response_to_a_part_is_retryable(server, oss, body, kit, headers):
-    server.reply(kit.answer(**headers))
+    server.reply(kit.response(**headers))
     with pytest.raises(ServerFailed) as raised:
         oss.upload_part("key", "ID", 1, body(b"x"))
     assert raised.value.retryable
@@ -271,7 +271,7 @@ def parts_page(kit, numbers, following=None):
     )
     marker = "" if following is None else f"<NextPartNumberMarker>{following}</NextPartNumberMarker>"
     more = "false" if following is None else "true"
-    return kit.answer(body=f"<ListPartsResult>{marker}<IsTruncated>{more}</IsTruncated>{listed}</ListPartsResult>")
+    return kit.response(body=f"<ListPartsResult>{marker}<IsTruncated>{more}</IsTruncated>{listed}</ListPartsResult>")
 
 
 def uploads_page(kit, entries, following=None):
@@ -285,7 +285,7 @@ def uploads_page(kit, entries, following=None):
             f"<NextKeyMarker>{following[0]}</NextKeyMarker><NextUploadIdMarker>{following[1]}</NextUploadIdMarker>"
         )
     more = "false" if following is None else "true"
-    return kit.answer(
+    return kit.response(
         body=f"<ListMultipartUploadsResult><EncodingType>url</EncodingType>{markers}<IsTruncated>{more}</IsTruncated>"
         f"{listed}</ListMultipartUploadsResult>"
     )
@@ -352,7 +352,7 @@ def test_a_failure_of_a_later_page_is_raised_when_it_is_reached(server, oss, kit
 
 
 def test_a_truncated_page_is_retryable(server, oss, kit):
-    server.reply(kit.answer(body="<ListPartsResult><IsTruncated>false</IsTruncated><Part>"))
+    server.reply(kit.response(body="<ListPartsResult><IsTruncated>false</IsTruncated><Part>"))
     with pytest.raises(ServerFailed):
         oss.list_parts("key", "ID")
 
@@ -370,7 +370,7 @@ COMPLETED = (
 
 
 def test_complete_returns_the_object_from_the_headers(server, oss, kit):
-    server.reply(kit.answer(body=COMPLETED, ETag='"HEAD-2"', x_oss_hash_crc64ecma="77", x_oss_version_id="V1"))
+    server.reply(kit.response(body=COMPLETED, ETag='"HEAD-2"', x_oss_hash_crc64ecma="77", x_oss_version_id="V1"))
     stored = oss.complete_upload("dir/key", "ID", PARTS, PLAIN)
     assert stored == StoredObject("dir/key", 102405, "HEAD-2", 77, "V1", "67CD4A3A0000000000000001")
     request = server.requests[0]
@@ -381,21 +381,21 @@ def test_complete_returns_the_object_from_the_headers(server, oss, kit):
 
 
 def test_without_an_etag_header_the_etag_is_taken_from_the_document(server, oss, kit):
-    server.reply(kit.answer(body=COMPLETED))
+    server.reply(kit.response(body=COMPLETED))
     stored = oss.complete_upload("key", "ID", PARTS, PLAIN)
     assert (stored.etag, stored.crc64) == ("XML-2", None)
 
 
 @pytest.mark.parametrize("body", ["", "<html/>", COMPLETED.replace("&quot;XML-2&quot;", "")])
 def test_a_response_to_complete_without_an_etag_is_retryable(server, oss, kit, body):
-    server.reply(kit.answer(body=body))
+    server.reply(kit.response(body=body))
     with pytest.raises(ServerFailed) as raised:
         oss.complete_upload("key", "ID", PARTS, PLAIN)
     assert raised.value.retryable
 
 
 def test_a_callback_response_is_returned_and_not_parsed(server, oss, kit):
-    server.reply(kit.answer(body=COMPLETED, ETag='"HEAD"'), kit.answer(body=COMPLETED))
+    server.reply(kit.response(body=COMPLETED, ETag='"HEAD"'), kit.response(body=COMPLETED))
     stored = oss.complete_upload("key", "ID", PARTS, CALLBACK)
     assert (stored.etag, stored.callback_response) == ("HEAD", COMPLETED.encode())
     stored = oss.complete_upload("key", "ID", PARTS, CALLBACK)
@@ -407,7 +407,7 @@ def test_the_error_of_a_failed_callback_contains_the_stored_object(server, oss, 
     options, document = case
     headers = {"ETag": '"E"', "x-oss-hash-crc64ecma": str(crc64(b"x")), "x-oss-version-id": "V"}
     plain = {name.replace("-", "_"): value for name, value in headers.items()}
-    reply = kit.error(203, "CallbackFailed", "502", headers=plain) if document else kit.answer(203, "oops", **plain)
+    reply = kit.error(203, "CallbackFailed", "502", headers=plain) if document else kit.response(203, "oops", **plain)
     server.reply(reply, reply)
     for call in (
         lambda: oss.complete_upload("key", "ID", [UploadedPart(1, 1, "A")], options),
@@ -497,13 +497,13 @@ def test_put_stores_an_empty_object(server, oss, body):
 
 
 def test_put_returns_the_callback_response(server, oss, body, kit):
-    server.reply(kit.answer(body='{"ok":1}', ETag='"E"'))
+    server.reply(kit.response(body='{"ok":1}', ETag='"E"'))
     assert oss.put_object("key", body(b"x"), CALLBACK).callback_response == b'{"ok":1}'
 
 
 @pytest.mark.parametrize("forbidden", [False, True])
 def test_an_object_with_another_checksum_is_an_error(server, oss, body, kit, forbidden):
-    server.reply(kit.answer(ETag='"E"', x_oss_hash_crc64ecma="5"))
+    server.reply(kit.response(ETag='"E"', x_oss_hash_crc64ecma="5"))
     with pytest.raises(IntegrityError) as raised:
         oss.put_object("key", body(b"x"), ObjectOptions(forbid_overwrite=forbidden))
     assert raised.value.retryable is not forbidden
@@ -528,11 +528,11 @@ def test_head_describes_an_object(server, oss):
 
 def head_error(kit, status: int, code: str) -> bytes:
     document = f"<Error><Code>{code}</Code><Message>m</Message></Error>"
-    return kit.answer(status, x_oss_err=base64.b64encode(document.encode()).decode())
+    return kit.response(status, x_oss_err=base64.b64encode(document.encode()).decode())
 
 
 def test_head_of_a_missing_object_is_none(server, oss, kit):
-    server.reply(head_error(kit, 404, "NoSuchKey"), kit.answer(404))
+    server.reply(head_error(kit, 404, "NoSuchKey"), kit.response(404))
     assert oss.head_object("key") is None
     assert oss.head_object("key") is None
 
@@ -550,7 +550,7 @@ def test_any_other_failure_of_head_is_an_error(server, oss, kit, refusal):
 
 
 def test_head_without_size_or_etag_is_an_error(server, oss, kit):
-    server.reply(b"HTTP/1.1 200 OK\r\nETag: x\r\n\r\n", kit.answer())
+    server.reply(b"HTTP/1.1 200 OK\r\nETag: x\r\n\r\n", kit.response())
     for _ in range(2):
         with pytest.raises(ServerFailed):
             oss.head_object("key")
@@ -607,11 +607,11 @@ def test_request_options_are_sent_with_their_requests(server, oss, body, kit):
     server.reply(kit.initiated())
     handle.initiate_upload("key", PLAIN)
     handle.upload_part("key", "ID", 1, body(b"x"))
-    server.reply(parts_page(kit, []), uploads_page(kit, []), kit.answer(body=COMPLETED))
+    server.reply(parts_page(kit, []), uploads_page(kit, []), kit.response(body=COMPLETED))
     list(handle.list_parts("key", "ID"))
     list(handle.list_uploads())
     handle.complete_upload("key", "ID", PARTS, PLAIN)
-    server.reply(kit.answer(204))
+    server.reply(kit.response(204))
     handle.abort_upload("key", "ID")
     handle.put_object("key", body(b"x"), PLAIN)
     handle.head_object("key")
@@ -810,7 +810,7 @@ def test_an_error_its_traceback_and_the_log_contain_no_secret(server, connect, k
     server.reply(
         kit.error(403, "SignatureDoesNotMatch", f"bad {token}", StringToSign=echoed, CanonicalRequest=echoed),
         kit.error(403, "SecurityTokenExpired", token),
-        kit.answer(502, f"<html>{token} hunter2secret</html>"),
+        kit.response(502, f"<html>{token} hunter2secret</html>"),
         kit.hang_up,
         skewed(kit, StringToSign=echoed),
     )
@@ -842,7 +842,7 @@ def test_the_user_agent_without_a_known_version(server, connect, monkeypatch):
 
 def test_requests_and_responses_are_logged(server, oss, kit, caplog):
     with caplog.at_level(logging.DEBUG, "partwise.backends.oss"):
-        server.reply(kit.answer(404))
+        server.reply(kit.response(404))
         oss.head_object("dir/key")
     assert "looking up 'dir/key' in oss://examplebucket@127.0.0.1" in caplog.text
     assert "404 (request 67CD4A3A0000000000000001)" in caplog.text
@@ -1095,7 +1095,7 @@ def test_a_list_may_have_ten_thousand_short_pages(size):
 @pytest.mark.parametrize("etag", ["E" * 1025, "E" * 60_000])
 def test_the_length_of_an_etag_is_limited(server, oss, body, kit, etag):
     """It is kept and recorded for each part, and sent again by complete."""
-    server.reply(kit.answer(ETag=f'"{etag[:1024]}"'), kit.answer(ETag=f'"{etag}"'), kit.answer(ETag=etag))
+    server.reply(kit.response(ETag=f'"{etag[:1024]}"'), kit.response(ETag=f'"{etag}"'), kit.response(ETag=etag))
     assert oss.upload_part("key", "ID", 1, body(b"")).etag == etag[:1024]
     for call in (lambda: oss.upload_part("key", "ID", 1, body(b"")), lambda: oss.head_object("key")):
         with pytest.raises(ServerFailed, match="its ETag has more than 1024 characters"):
@@ -1117,7 +1117,7 @@ def test_head_with_an_invalid_length_is_retryable(server, oss, length):
 
 @pytest.mark.parametrize("checksum", ["1" * 4400, "-1", "1_0", "\xb2", "1, 1", "18446744073709551616"])
 def test_an_invalid_checksum_is_an_error(server, oss, body, kit, checksum):
-    server.reply(kit.answer(ETag='"E"', x_oss_hash_crc64ecma=checksum).decode().encode("latin-1"))
+    server.reply(kit.response(ETag='"E"', x_oss_hash_crc64ecma=checksum).decode().encode("latin-1"))
     with pytest.raises(ServerFailed):
         oss.upload_part("key", "ID", 1, body(b"x"))
 
@@ -1162,11 +1162,11 @@ def test_the_mark_of_a_weak_etag_is_removed_in_every_operation(server, oss, body
     weak = 'W/"0123456789ABCDEF0123456789ABCDEF"'
     bare = "0123456789ABCDEF0123456789ABCDEF"
     server.reply(
-        kit.answer(ETag=weak),
-        kit.answer(ETag=weak),
+        kit.response(ETag=weak),
+        kit.response(ETag=weak),
         b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nETag: " + weak.encode() + b"\r\n\r\n",
-        kit.answer(body=COMPLETED, ETag=weak),
-        kit.answer(body=COMPLETED.replace("&quot;XML-2&quot;", weak.replace('"', "&quot;"))),
+        kit.response(body=COMPLETED, ETag=weak),
+        kit.response(body=COMPLETED.replace("&quot;XML-2&quot;", weak.replace('"', "&quot;"))),
     )
     assert oss.upload_part("key", "ID", 1, body(b"x")).etag == bare
     assert oss.put_object("key", body(b"x"), PLAIN).etag == bare

@@ -338,7 +338,7 @@ def test_a_response_that_exceeds_the_limits_is_not_retryable(server, oss):
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_a_redirect_is_never_followed(server, oss, kit, status):
-    server.reply(kit.answer(status, Location=f"{server.endpoint}/elsewhere"))
+    server.reply(kit.response(status, Location=f"{server.endpoint}/elsewhere"))
     with pytest.raises(BackendError, match="not sent to another host") as raised:
         oss.initiate_upload("key", ObjectOptions())
     assert (len(server.requests), raised.value.retryable) == (1, False)
@@ -885,7 +885,7 @@ def test_a_proxy_that_refuses_a_tunnel_is_retryable_only_for_a_transient_status(
 
 def test_a_forwarding_proxy_that_requires_a_password_is_not_retryable_and_shows_no_secret(server, connect, body, kit):
     backend = connect(endpoint="http://oss.example.com", proxy=f"http://user:hunter2pass@127.0.0.1:{server.port}")
-    server.reply(kit.answer(407, "<html>hunter2pass dXNlcjpodW50ZXIycGFzcw==</html>"))
+    server.reply(kit.response(407, "<html>hunter2pass dXNlcjpodW50ZXIycGFzcw==</html>"))
     with pytest.raises(ConnectionFailed, match=r"Pass proxy='http://user:password@host:port'") as raised:
         backend.upload_part(*PART, body(b"x"))
     assert not raised.value.retryable
@@ -971,8 +971,8 @@ def send_slowly(data, clock):
     """A script that sends three bytes at a time, every nine seconds by the clock of the test."""
 
     def talk(connection):
-        for begin in range(0, len(data), 3):
-            connection.sendall(data[begin : begin + 3])
+        for start in range(0, len(data), 3):
+            connection.sendall(data[start : start + 3])
             time.sleep(0.002)
             clock.now += 9
 
@@ -1008,10 +1008,10 @@ def test_a_response_may_take_longer_than_the_read_timeout(server, connect, kit, 
     response = kit.initiated()
 
     def slowly(_, sock):
-        for begin in range(0, len(response), 60):
+        for start in range(0, len(response), 60):
             time.sleep(0.005)
             clock.now += 9 if clock.now < 1030 else 0
-            sock.sendall(response[begin : begin + 60])
+            sock.sendall(response[start : start + 60])
 
     server.reply(slowly)
     assert connect(read_timeout=10.0).initiate_upload("key", ObjectOptions()) == "UPLOADID"

@@ -1,4 +1,4 @@
-"""The values and sizes of options that the service knows, as its documentation has them."""
+"""The documented values and limits of options."""
 
 from __future__ import annotations
 

@@ -42,32 +42,32 @@ def recorded_object(request: dict[str, Any], bucket: str) -> str:
     return path.removeprefix("/") if host.startswith(f"{bucket}.") else path.removeprefix(f"/{bucket}/")
 
 
-def same_request(ours, theirs: dict[str, Any], bucket: str = "examplebucket") -> None:
-    headers = {name.lower(): value for name, value in theirs["headers"]}
-    query = {name: value for name, value in theirs["query"] if name not in FREE_QUERY}
-    assert theirs["method"] == ours.method
-    assert f"/{bucket}/{recorded_object(theirs, bucket)}" == ours.path
-    assert query == {name: value for name, value in ours.query.items() if name not in FREE_QUERY}
+def same_request(sent, recorded_request: dict[str, Any], bucket: str = "examplebucket") -> None:
+    headers = {name.lower(): value for name, value in recorded_request["headers"]}
+    query = {name: value for name, value in recorded_request["query"] if name not in FREE_QUERY}
+    assert recorded_request["method"] == sent.method
+    assert f"/{bucket}/{recorded_object(recorded_request, bucket)}" == sent.path
+    assert query == {name: value for name, value in sent.query.items() if name not in FREE_QUERY}
     signing = {"x-oss-date", "x-oss-content-sha256", "x-oss-security-token"}
     own = {name: value for name, value in headers.items() if name.startswith("x-oss-") and name not in signing}
-    assert own == ours.oss_headers()
+    assert own == sent.oss_headers()
     for name in ("x-oss-security-token", "x-oss-content-sha256"):
-        assert headers.get(name) == ours.header(name)
-    if theirs["operation"] != "CompleteMultipartUpload" and theirs["method"] in ("PUT", "POST"):
+        assert headers.get(name) == sent.header(name)
+    if recorded_request["operation"] != "CompleteMultipartUpload" and recorded_request["method"] in ("PUT", "POST"):
         # The clients format the part list differently.
-        assert headers["content-length"] == ours.header("content-length")
-        assert theirs["body"]["sha256"] == hashlib.sha256(ours.body).hexdigest()
+        assert headers["content-length"] == sent.header("content-length")
+        assert recorded_request["body"]["sha256"] == hashlib.sha256(sent.body).hexdigest()
     for name in ("cache-control", "content-disposition", "content-encoding", "expires"):
-        assert headers.get(name) == ours.header(name)
-    if theirs["operation"] in ("PutObject", "InitiateMultipartUpload"):
-        assert headers["content-type"] == ours.header("content-type")
-    if theirs["operation"] == "UploadPart":
-        assert ours.header("content-type") is None
+        assert headers.get(name) == sent.header(name)
+    if recorded_request["operation"] in ("PutObject", "InitiateMultipartUpload"):
+        assert headers["content-type"] == sent.header("content-type")
+    if recorded_request["operation"] == "UploadPart":
+        assert sent.header("content-type") is None
 
 
 def play(kit, server, name: str) -> dict[str, Any]:
     recording = kit.recording(name)
-    server.reply(*[kit.recorded_answer(request["response"]) for request in recording["requests"]])
+    server.reply(*[kit.recorded_response(request["response"]) for request in recording["requests"]])
     return recording
 
 
@@ -123,8 +123,8 @@ def test_a_fresh_upload_of_three_parts(kit, server, connect, body, name):
         }
     stored = upload(kit, body, backend_for(connect, recording), ObjectOptions(**options))
     assert len(recording["requests"]) == len(server.requests)
-    for theirs, ours in zip(recording["requests"], server.requests, strict=True):
-        same_request(ours, theirs)
+    for recorded_request, sent in zip(recording["requests"], server.requests, strict=True):
+        same_request(sent, recorded_request)
     assert (stored.key, stored.size) == (KEY, WHOLE)
     assert (stored.etag, stored.crc64) == ("2E8744D9E33720E02BA508DED0C42D16-3", 17556320702373757072)
     if "callback" in name:
@@ -134,9 +134,9 @@ def test_a_fresh_upload_of_three_parts(kit, server, connect, body, name):
 def test_the_part_list_is_byte_for_byte_that_of_the_official_client(kit, server, connect, body):
     recording = play(kit, server, "alibabacloud-oss-v2-fresh-3parts-v4")
     upload(kit, body, backend_for(connect, recording))
-    theirs = recording["requests"][-1]
-    assert theirs["body"]["text"].encode() == server.requests[-1].body
-    assert dict(theirs["headers"])["Content-MD5"] == server.requests[-1].header("content-md5")
+    recorded_request = recording["requests"][-1]
+    assert recorded_request["body"]["text"].encode() == server.requests[-1].body
+    assert dict(recorded_request["headers"])["Content-MD5"] == server.requests[-1].header("content-md5")
 
 
 @pytest.fixture
@@ -152,8 +152,8 @@ def test_part_signatures_are_equal_to_those_of_the_official_client(kit, server, 
         server.requests.clear()
         recording = play(kit, server, name)
         upload(kit, body, backend_for(connect, recording))
-        for theirs, ours in list(zip(recording["requests"], server.requests, strict=True))[1:4]:
-            assert dict(theirs["headers"])["Authorization"] == ours.header("authorization")
+        for recorded_request, sent in list(zip(recording["requests"], server.requests, strict=True))[1:4]:
+            assert dict(recorded_request["headers"])["Authorization"] == sent.header("authorization")
 
 
 def test_a_put_below_the_threshold(kit, server, connect, body):
@@ -167,8 +167,8 @@ def test_a_put_below_the_threshold(kit, server, connect, body):
         recording = play(kit, server, name)
         backend = backend_for(connect, recording)
         stored = backend.put_object("dir/small.txt", small(kit, body), ObjectOptions())
-        theirs, ours = recording["requests"][0], server.requests[0]
-        same_request(ours, theirs)
+        recorded_request, sent = recording["requests"][0], server.requests[0]
+        same_request(sent, recorded_request)
         assert (
             stored.size,
             stored.etag,
@@ -199,12 +199,12 @@ def test_parts_have_the_traffic_limit_that_one_official_client_omits(kit, server
     recording = play(kit, server, "oss2-rich-headers-3parts-v4")
     limited = ObjectOptions(traffic_limit=838860800, request_payer="requester")
     backend = backend_for(connect, recording).with_request_options(limited)
-    theirs = [request for request in recording["requests"] if request["operation"] == "UploadPart"]
-    server.replies[:] = [kit.recorded_answer(request["response"]) for request in theirs]
+    recorded_request = [request for request in recording["requests"] if request["operation"] == "UploadPart"]
+    server.replies[:] = [kit.recorded_response(request["response"]) for request in recorded_request]
     for number, part in enumerate(parts(kit, body), 1):
         backend.upload_part(KEY, "0004B9895DBBB6EC98E36A8D77C10001", number, part)
-    for request, ours in zip(theirs, server.requests, strict=True):
-        same_request(ours, request)
+    for request, sent in zip(recorded_request, server.requests, strict=True):
+        same_request(sent, request)
 
 
 def test_the_error_of_a_failed_callback_contains_the_object(kit, server, connect, body):
@@ -225,19 +225,19 @@ def test_the_error_of_a_failed_callback_contains_the_object(kit, server, connect
 def test_a_callback_is_sent_with_complete_as_only_one_client_does(kit, server, connect, body):
     """Another client sends it with initiate, where it has no effect."""
     recording = play(kit, server, "oss2-callback-complete-v4")
-    theirs = next(r for r in recording["requests"] if r["operation"] == "CompleteMultipartUpload")
-    headers = {name.lower(): value for name, value in theirs["headers"]}
-    server.replies[:] = [kit.recorded_answer(theirs["response"])]
+    recorded_request = next(r for r in recording["requests"] if r["operation"] == "CompleteMultipartUpload")
+    headers = {name.lower(): value for name, value in recorded_request["headers"]}
+    server.replies[:] = [kit.recorded_response(recorded_request["response"])]
     variables = {"x:var1": "value-1"} if "x-oss-callback-var" in headers else {}
     callback = Callback("http://cb.example.com/cb", "bucket=${bucket}&object=${object}", variables=variables)
     stored = backend_for(connect, recording).complete_upload(
         KEY, "ID", [UploadedPart(1, WHOLE, "E")], ObjectOptions(callback=callback)
     )
-    ours = server.requests[-1]
+    sent = server.requests[-1]
     assert {n: v for n, v in headers.items() if n.startswith("x-oss-callback")} == {
-        n: v for n, v in ours.oss_headers().items() if n.startswith("x-oss-callback")
+        n: v for n, v in sent.oss_headers().items() if n.startswith("x-oss-callback")
     }
-    assert stored.callback_response == theirs["response"]["body_text"].encode()
+    assert stored.callback_response == recorded_request["response"]["body_text"].encode()
 
 
 def test_a_resume_lists_the_parts_once_and_sends_what_is_missing(kit, server, connect, body):
@@ -249,28 +249,28 @@ def test_a_resume_lists_the_parts_once_and_sends_what_is_missing(kit, server, co
     upload_id = dict(listing["query"])["uploadId"]
     backend = backend_for(connect, recording)
 
-    server.reply(kit.recorded_answer(refused["response"]))
+    server.reply(kit.recorded_response(refused["response"]))
     with pytest.raises(AccessDenied) as raised:
         backend.upload_part(KEY, upload_id, 2, parts(kit, body)[1])
     assert (raised.value.retryable, raised.value.ec) == (False, "0003-00000001")
 
-    server.reply(kit.recorded_answer(listing["response"]))
+    server.reply(kit.recorded_response(listing["response"]))
     held = list(backend.list_parts(KEY, upload_id))
     same_request(server.requests[-1], listing)
     assert held == [UploadedPart(1, 102400, "E1978FD9B93973974AB2F2D39BE4AFE9", 6224048988634414979)]
 
-    server.reply(*[kit.recorded_answer(r["response"]) for r in rest])
+    server.reply(*[kit.recorded_response(r["response"]) for r in rest])
     missing = [backend.upload_part(KEY, upload_id, n, parts(kit, body)[n - 1]) for n in (2, 3)]
     stored = backend.complete_upload(KEY, upload_id, held + missing, ObjectOptions())
-    for theirs, ours in zip(rest, server.requests[-3:], strict=True):
-        same_request(ours, theirs)
+    for recorded_request, sent in zip(rest, server.requests[-3:], strict=True):
+        same_request(sent, recorded_request)
     assert stored.crc64 == 17556320702373757072
 
 
 def test_a_lost_upload(kit, server, connect):
     recording = kit.recording("alibabacloud-oss-v2-resume-nosuchupload-v4")
     gone = next(r for r in recording["requests"] if r["response"]["status"] == 404)
-    server.reply(kit.recorded_answer(gone["response"]))
+    server.reply(kit.recorded_response(gone["response"]))
     with pytest.raises(UploadNotFound) as raised:
         backend_for(connect, recording).list_parts(KEY, dict(gone["query"])["uploadId"])
     assert (raised.value.code, raised.value.ec) == ("NoSuchUpload", "0017-00000244")
@@ -286,43 +286,50 @@ def test_the_pages_of_a_list_of_uploads(kit, server, connect):
         for r in lists(kit)
         if r["operation"] == "ListMultipartUploads" and ["max-uploads", "2"] in r["query"] and len(r["query"]) in (3, 5)
     ]
-    server.reply(*[kit.recorded_answer(r["response"]) for r in recorded[:2]])
+    server.reply(*[kit.recorded_response(r["response"]) for r in recorded[:2]])
     backend = connect(page_size=2)
     uploads = list(backend.list_uploads())
     assert [upload.key for upload in uploads] == ["a b", "a+c", "b/中", "b/中"]
     assert [upload.upload_id[-1] for upload in uploads] == ["1", "2", "3", "4"]
-    for theirs, ours in zip(recorded[:2], server.requests, strict=True):
-        assert dict(theirs["query"]) == ours.query
-        assert ours.path == "/examplebucket/"
+    for recorded_request, sent in zip(recorded[:2], server.requests, strict=True):
+        assert dict(recorded_request["query"]) == sent.query
+        assert sent.path == "/examplebucket/"
 
 
 def test_the_pages_of_a_list_of_parts(kit, server, connect):
     recorded = [r for r in lists(kit) if r["operation"] == "ListParts" and ["max-parts", "2"] in r["query"]]
-    server.reply(*[kit.recorded_answer(r["response"]) for r in recorded])
+    server.reply(*[kit.recorded_response(r["response"]) for r in recorded])
     held = list(connect(page_size=2).list_parts("a b", "0004B9895DBBB6EC98E36A8D77C10001"))
     assert [(part.part_number, part.size) for part in held] == [(n, n) for n in range(1, 6)]
     assert all(part.crc64 is not None and '"' not in part.etag for part in held)
     assert len(recorded) == len(server.requests) == 3
-    for theirs, ours in zip(recorded, server.requests, strict=True):
+    for recorded_request, sent in zip(recorded, server.requests, strict=True):
         # The clients request the first page without a marker, or with that of part 0.
-        expected = {name: value for name, value in theirs["query"] if (name, value) != ("part-number-marker", "0")}
-        assert expected == ours.query
+        expected = {
+            name: value for name, value in recorded_request["query"] if (name, value) != ("part-number-marker", "0")
+        }
+        assert expected == sent.query
 
 
 def test_an_abort(kit, server, connect):
-    theirs = next(r for r in lists(kit) if r["operation"] == "AbortMultipartUpload")
-    server.reply(kit.recorded_answer(theirs["response"]))
-    connect().abort_upload(recorded_object(theirs, "examplebucket"), dict(theirs["query"])["uploadId"])
-    same_request(server.requests[0], theirs)
+    recorded_request = next(r for r in lists(kit) if r["operation"] == "AbortMultipartUpload")
+    server.reply(kit.recorded_response(recorded_request["response"]))
+    connect().abort_upload(
+        recorded_object(recorded_request, "examplebucket"), dict(recorded_request["query"])["uploadId"]
+    )
+    same_request(server.requests[0], recorded_request)
 
 
 @pytest.mark.parametrize("name", ["alibabacloud-oss-v2-head-404-v4", "oss2-head-404-v4", "ali-oss-head-404-v4"])
 def test_head_of_a_missing_object(kit, server, connect, name):
     recording = kit.recording(name)
-    theirs = recording["requests"][0]
-    server.reply(kit.recorded_answer({**theirs["response"], "body_text": ""}))
+    recorded_request = recording["requests"][0]
+    server.reply(kit.recorded_response({**recorded_request["response"], "body_text": ""}))
     assert backend_for(connect, recording).head_object("no/such key") is None
-    assert (theirs["method"], "/examplebucket/no/such key") == (server.requests[0].method, server.requests[0].path)
+    assert (recorded_request["method"], "/examplebucket/no/such key") == (
+        server.requests[0].method,
+        server.requests[0].path,
+    )
 
 
 def odd_keys() -> list[str]:
@@ -345,25 +352,25 @@ def odd_keys() -> list[str]:
 @pytest.mark.usefixtures("host_unsigned")
 def test_unusual_keys_are_sent_as_by_the_official_client_except_for_dots(kit, server, connect, body, key):
     recording = kit.recording("alibabacloud-oss-v2-odd-keys-v4")
-    theirs = recording["requests"][odd_keys().index(key)]
-    server.reply(kit.recorded_answer(theirs["response"]))
-    options = ObjectOptions(content_type=dict(theirs["headers"]).get("Content-Type"))
+    recorded_request = recording["requests"][odd_keys().index(key)]
+    server.reply(kit.recorded_response(recorded_request["response"]))
+    options = ObjectOptions(content_type=dict(recorded_request["headers"]).get("Content-Type"))
     backend_for(connect, recording).put_object(key, body(b"x"), options)
-    ours = server.requests[0]
-    assert ours.path == f"/examplebucket/{key}"
-    if theirs["signature_verified"]:
-        assert ours.target == f"/examplebucket{theirs['target']}"
-        assert dict(theirs["headers"])["Authorization"] == ours.header("authorization")
+    sent = server.requests[0]
+    assert sent.path == f"/examplebucket/{key}"
+    if recorded_request["signature_verified"]:
+        assert sent.target == f"/examplebucket{recorded_request['target']}"
+        assert dict(recorded_request["headers"])["Authorization"] == sent.header("authorization")
     else:
-        assert "/dot/dots" in theirs["target"]
-        assert ours.target == "/examplebucket/dot/./and/../dots"
+        assert "/dot/dots" in recorded_request["target"]
+        assert sent.target == "/examplebucket/dot/./and/../dots"
 
 
 @pytest.mark.usefixtures("host_unsigned")
 def test_the_signature_does_not_depend_on_the_addressing_style(kit, server, connect, body):
     recording = kit.recording("alibabacloud-oss-v2-addressing-v4")
-    for theirs in recording["requests"]:
-        server.reply(kit.recorded_answer(theirs["response"]))
+    for recorded_request in recording["requests"]:
+        server.reply(kit.recorded_response(recorded_request["response"]))
     for style in ("path", "virtual", "cname"):
         backend = connect(addressing_style=style)
         backend.put_object("dir/small.txt", small(kit, body), ObjectOptions())
