@@ -1,15 +1,15 @@
 """
-Which errors of the operating system are transient: for the files that are read, and for those that are written.
+Transient errors of the operating system, for files that are read and for files that are written.
 
-Internal to partwise. It imports nothing of it.
+Private to partwise. It imports no other module of partwise.
 """
 
 from __future__ import annotations
 
 import errno
 
-#: A network file system or a disk that fails for a moment, a server behind it that restarts, too many open files, no
-#: memory for the moment, a lock. None of them says that the file is not there or may not be used.
+#: A temporary failure of a disk or a network file system, a restart of its server, too many open files, out of memory,
+#: a lock. None of them means that the file does not exist or that access is denied.
 _TRANSIENT = frozenset(
     getattr(errno, name)
     for name in (
@@ -41,13 +41,13 @@ _TRANSIENT = frozenset(
     if hasattr(errno, name)  # not every system knows each of them
 )
 
-#: Windows: another program has the file open, or has locked a part of it.
+#: Windows: another program has opened the file, or locked a part of it.
 IN_USE_WINDOWS = frozenset({32, 33})
 
-#: Windows: the network path is gone for the moment, timed out, or out of resources.
+#: Windows: the network path is not available, timed out, or out of resources.
 _TRANSIENT_WINDOWS = IN_USE_WINDOWS | {53, 59, 64, 121, 1231, 1450}
 
 
 def is_transient(error: OSError) -> bool:
-    """Whether the same operation may succeed if it is tried again, since the cause may be gone by then."""
+    """Return whether the same operation may succeed if it is retried."""
     return error.errno in _TRANSIENT or getattr(error, "winerror", None) in _TRANSIENT_WINDOWS

@@ -1,7 +1,7 @@
 """
-Exceptions that a signal handler raises, such as the time limits of task queues, told from those of a failed operation.
+Tell exceptions raised by a signal handler, such as the time limits of task queues, from those of a failed operation.
 
-Internal to partwise. It imports nothing of it.
+Private to partwise. It imports no other module of partwise.
 """
 
 from __future__ import annotations
@@ -17,13 +17,12 @@ from typing import Any
 
 class ignored:  # noqa: N801  # it is used as contextlib.suppress is
     """
-    `contextlib.suppress`, but an exception that a signal handler raised comes out, of whatever class it is.
+    `contextlib.suppress`, except that an exception raised by a signal handler propagates, whatever its class.
 
-    A time limit is often a TimeoutError, which is an OSError, and it must not be lost where errors of the operating
-    system don't matter.
+    A time limit is often a TimeoutError, which is an OSError. It must not be lost where an OSError is ignored.
 
     Args:
-        kinds: the classes of exceptions that don't matter.
+        kinds: the classes of exceptions to ignore.
     """
 
     def __init__(self, *kinds: type[Exception]) -> None:
@@ -40,14 +39,14 @@ class ignored:  # noqa: N801  # it is used as contextlib.suppress is
 
 def raised_by_signal(error: BaseException, handled: BaseException | None = None) -> BaseException | None:
     """
-    Find the exception that a signal handler raised, among an exception and those that led to it.
+    Find an exception raised by a signal handler: the given one, its causes and its contexts.
 
     Args:
         error: the exception.
-        handled: an exception that was being handled before, and is not looked at.
+        handled: an exception that was being handled before. It is not searched.
 
     Returns:
-        the exception, or None. A program that has one is in its main thread: no other runs signal handlers.
+        the exception, or None. It can only be found in the main thread, since no other one runs signal handlers.
     """
     if threading.current_thread() is not threading.main_thread():
         return None
@@ -70,14 +69,14 @@ def raised_by_signal(error: BaseException, handled: BaseException | None = None)
 
 def _is_signal_handler(frame: FrameType) -> bool:
     """
-    Whether this is the call of a signal handler.
+    Return whether this is the call of a signal handler.
 
-    It is called with a number and the frame that it interrupts, which then is its caller. `signal.getsignal` alone
-    could not tell: a handler may have been replaced since, even by itself.
+    A handler is called with a number and the interrupted frame, which is also its caller. `signal.getsignal` alone
+    would not do: a handler may have been replaced since, even by itself.
     """
     code = frame.f_code
     if not code.co_flags & CO_OPTIMIZED:
-        return False  # the body of a module or a class, which is no function
+        return False  # the body of a module or a class, not a function
     values = frame.f_locals
     names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount + bool(code.co_flags & CO_VARARGS)]
     given: list[object] = []
@@ -85,8 +84,8 @@ def _is_signal_handler(frame: FrameType) -> bool:
         value = values.get(name)
         given.extend(value if isinstance(value, tuple) else (value,))
     if isinstance(values, dict):
-        # Before Python 3.13 it is a copy that the frame keeps, and a reference cycle by the exception that is handled
-        # there: what the frame holds, such as the bytes of a part, would stay until the garbage collector runs.
+        # Before Python 3.13 it is a copy that the frame keeps. With an exception among its values, that is a reference
+        # cycle: what the frame references, such as the bytes of a part, would stay until the garbage collector runs.
         values.clear()
     return any(
         isinstance(number, int) and interrupted is frame.f_back
@@ -96,13 +95,13 @@ def _is_signal_handler(frame: FrameType) -> bool:
 
 
 def _installed() -> set[CodeType]:
-    """The code of the handlers that there are now: one that has deleted its arguments is known by nothing else."""
+    """Return the code of the installed handlers. One that has deleted its arguments is recognised only by this."""
     found = set()
     for number in signal.valid_signals():
         handler: Any = signal.getsignal(number)
         while isinstance(handler, partial):
             handler = handler.func
-        if handler is None or isinstance(handler, int):  # none of Python, or the default
+        if handler is None or isinstance(handler, int):  # not installed by Python, or the default
             continue
         code = getattr(handler, "__code__", None) or getattr(type(handler).__call__, "__code__", None)
         if isinstance(code, CodeType):

@@ -1,14 +1,14 @@
 """
-CRC-64/XZ, and how the checksum of a whole follows from those of its parts.
+CRC-64/XZ, and the checksum of an object from the checksums of its parts.
 
-The variant is the one that Alibaba Cloud OSS reports as `x-oss-hash-crc64ecma`: polynomial 0x42F0E1EBA9EA3693
-reflected, initial value and final xor all ones. Because the two are equal, they cancel in a combination:
+The variant is that of Alibaba Cloud OSS, `x-oss-hash-crc64ecma`: polynomial 0x42F0E1EBA9EA3693 reflected, initial value
+and final xor all ones. Because the two are equal, they cancel in a combination:
 
     crc64_combine(crc64(a), crc64(b), len(b)) == crc64(a + b)
 
 Appending `length` zero bytes to a message multiplies its remainder by x^(8*length) modulo the polynomial. That is a
-linear map on 64 bits; it is worked out once for each length and kept as a table for each byte, so that combining a
-further part of the same length is eight look-ups.
+linear map on 64 bits. It is computed once for each length and stored as one table per byte, so that combining another
+part of the same length takes eight look-ups.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ _X = 1 << 62
 
 def crc64(data: bytes | bytearray | memoryview, initial: int = 0) -> int:
     """
-    The CRC-64/XZ of `data`; with `initial`, of what `initial` is the checksum of, followed by `data`.
+    Return the CRC-64/XZ of `data`, or of the bytes whose checksum is `initial` followed by `data`.
 
-    The interpreter's lock is let go of for large data, so that workers compute at the same time.
+    The interpreter's lock is released for large data, so that workers compute concurrently.
     """
     return _xz(data, initial)
 
 
 def crc64_combine(first: int, second: int, second_length: int) -> int:
     """
-    The checksum of two runs of bytes in a row, from the checksum of each.
+    Return the checksum of two concatenated byte sequences from the checksum of each.
 
     Args:
-        first: the checksum of the first run.
-        second: the checksum of the second run.
-        second_length: the length of the second run in bytes.
+        first: the checksum of the first sequence.
+        second: the checksum of the second sequence.
+        second_length: the length of the second sequence in bytes.
     """
     a, b, c, d, e, f, g, h = _shift_tables(second_length)
     return (
@@ -56,7 +56,7 @@ def crc64_combine(first: int, second: int, second_length: int) -> int:
 
 
 def crc64_fold(runs: Iterable[tuple[int, int]]) -> int:
-    """The checksum of many runs in a row, from the (checksum, length in bytes) of each; 0 for no run at all."""
+    """Return the checksum of concatenated byte sequences from the (checksum, length) of each; 0 if there is none."""
     total = 0
     for checksum, length in runs:
         total = crc64_combine(total, checksum, length)
@@ -68,7 +68,7 @@ def _times_x(value: int) -> int:
 
 
 def _multiply(left: int, right: int) -> int:
-    """The product of two polynomials over GF(2), modulo the checksum's polynomial, all in reflected bit order."""
+    """Return the product of two polynomials over GF(2) modulo that of the checksum, in reflected bit order."""
     product = 0
     while left:
         if left & _ONE:
@@ -78,9 +78,8 @@ def _multiply(left: int, right: int) -> int:
     return product
 
 
-# A plan has at most three lengths under way at once (its part size, a last part, a size that has doubled); the rest
-# of the room is for programs that upload many files. A source of growing parts needs a new one only every thousandth
-# part.
+# An upload uses at most three lengths at once (its part size, the last part, a doubled size). The other entries are for
+# programs that upload many files. A source with growing parts needs a new length only every thousandth part.
 @lru_cache(maxsize=64)
 def _shift_tables(length: int) -> tuple[tuple[int, ...], ...]:
     if length < 0:

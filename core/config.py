@@ -1,4 +1,4 @@
-"""How to transfer: the one set of choices that an `Uploader` is made with."""
+"""The configuration of an `Uploader`."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from partwise.model import MIB
 
 __all__ = ["TransferConfig"]
 
-#: Each part at a time has a thread, a buffer and a connection of its own: a typo must not use up the machine.
+#: Each concurrent part has its own thread, buffer and connection: a typo must not exhaust the machine.
 CONCURRENCY_MAX = 1000
 
-# Some systems can't wait for more than 49 days in one call.
+# Some systems can't wait longer than 49 days in one call.
 _SECONDS_MAX = 30 * 86_400
 
 _duration = number(0, _SECONDS_MAX, "seconds from 0 to 30 days")
@@ -23,24 +23,26 @@ _duration = number(0, _SECONDS_MAX, "seconds from 0 to 30 days")
 @define(frozen=True)
 class TransferConfig:
     """
-    How to transfer. The defaults suit most programs.
+    The configuration of transfers. The defaults suit most programs.
 
     Args:
-        part_size: bytes in a part, or "auto", which takes 8 MiB and more only where the size of the object demands
-            it. An upload that is resumed keeps the part size that it began with.
-        multipart_threshold: a source of fewer bytes than this is sent as one object, without parts or checkpoint.
-        concurrency: the most parts in flight at once, up to 1000, and with it the memory used: 1 MiB for each. Of a
-            stream, which can be read but once, a integer part for each; see `StreamSource`.
-        max_attempts: how often one part, or one request beside the parts, is tried in a row before the upload fails.
-        retry_base: seconds; the wait after the n-th failure in a row is drawn from 0 to ``retry_base * 2**(n - 1)``.
-        retry_max: seconds; the longest such wait. A longer one that the storage asks for is granted.
-        bandwidth_limit: bytes a second for all parts together; None: as fast as it goes.
-        verify_source: how a resume makes sure that parts sent earlier are of the source as it is now. "metadata": size,
-            modification time and inode; where only the inode differs, which on some file systems does not last, also
-            the bytes. "content": the bytes are read again and compared by checksum in any case.
+        part_size: bytes per part, or "auto": 8 MiB, or more if the size of the object requires it. A resumed upload
+            keeps its part size.
+        multipart_threshold: a source smaller than this number of bytes is sent in one request, without parts and
+            checkpoint.
+        concurrency: the maximum number of parts in flight, up to 1000. Each uses 1 MiB of memory; for a stream, which
+            can only be read once, a whole part (see `StreamSource`).
+        max_attempts: consecutive failures of a part, or of another request, before the upload fails.
+        retry_base: seconds; the wait after the n-th consecutive failure is random, from 0 to
+            ``retry_base * 2**(n - 1)``.
+        retry_max: seconds; the maximum of such a wait. A longer wait requested by the storage is respected.
+        bandwidth_limit: bytes per second for all parts together; None: no limit.
+        verify_source: how a resume checks that earlier parts belong to the current source. "metadata": size,
+            modification time and inode; if only the inode differs, which some file systems do not keep, also the bytes.
+            "content": the bytes are always read again and compared by checksum.
         on_source_change: what a resume does if the source has changed. "restart": send all parts. "keep-matching": read
-            the source, and keep those parts whose checksum still holds.
-        progress_interval: seconds between two reports of progress while no part is finished.
+            the source, and keep the parts whose checksum still matches.
+        progress_interval: seconds between two progress reports while no part is finished.
     """
 
     part_size: int | Literal["auto"] = field(default="auto", validator=integer(1, None, "auto"))

@@ -1,15 +1,15 @@
 """
-Which content type the ending of a name stands for: one rule, the same on every machine.
+Content types by the ending of a name, by the same rule on every machine.
 
-The backends that send a content type use it, too, so that an upload has one type whichever of them it goes through.
+Backends that send a content type use it, too, so that an object has the same type with each of them.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
 
-#: A compressed file is of the type of its compression, whatever is inside. The type of what is inside would be wrong
-#: without a content encoding, and with one a client would decompress what was stored as a compressed file.
+#: A compressed file has the type of its compression, whatever it contains. The type of its content would be wrong
+#: without a content encoding, and with one, clients would decompress a file that was stored compressed.
 _COMPRESSED = {
     ".br": "application/x-brotli",
     ".bz2": "application/x-bzip2",
@@ -36,15 +36,15 @@ def guess_content_type(name: str) -> str | None:
     """
     Guess the content type of an object or a file by the ending of its name.
 
-    Capital letters make no difference. A compressed file (``.gz``, ``.tar.gz``, ``.svgz``, ``.zst`` …) is of the type
-    of its compression.
+    The ending is not case-sensitive. A compressed file (``.gz``, ``.tar.gz``, ``.svgz``, ``.zst`` …) has the type of
+    its compression.
 
     Args:
-        name: a key or a path; what stands after its last slash counts.
+        name: a key or a path; only the part after its last slash counts.
 
     Returns:
-        The type; None where there is no ending or it is not known. A name that is only an ending, such as ``.txt``,
-        has none.
+        the type; None if there is no ending or it is not known. A name that is only an ending, such as ``.txt``, has
+        none.
     """
     stem, dot, ending = name.rpartition("/")[2].lower().rpartition(".")
     if not stem:
@@ -54,8 +54,8 @@ def guess_content_type(name: str) -> str | None:
 
 @lru_cache(maxsize=1)
 def _types() -> dict[str, str]:
-    """The table that comes with Python, without what a machine adds to it."""
-    from mimetypes import MimeTypes  # here, since many uploads name their type
+    """Return the table of Python itself, without the additions of this machine."""
+    from mimetypes import MimeTypes  # imported here: many uploads specify their type
 
     usual, registered = MimeTypes().types_map
     return {**usual, **registered}

@@ -1,8 +1,7 @@
 """
-The values that cross the protocols.
+The values that the engine exchanges with backends.
 
-All of them are frozen: a value that was handed over never changes under its holder. Sizes are in bytes, times in
-seconds unless a name says otherwise, part numbers count from 1.
+All of them are immutable. Sizes are in bytes, times in seconds unless a name says otherwise, part numbers count from 1.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ PART_NUMBER_MAX = 100_000
 _BITS64_MAX = 2**64 - 1
 
 
-# --- what a backend is -----------------------------------------------------------------------------------------------
+# --- properties of a backend -----------------------------------------------------------------------------------------
 
 
 @define(frozen=True)
@@ -48,11 +47,11 @@ class PartLimits:
     What a storage accepts, in bytes and counts.
 
     Args:
-        min_part_size: the smallest part, the last one excepted.
+        min_part_size: the smallest part, except for the last one.
         max_part_size: the largest part.
         max_parts: the number of parts, and the highest part number.
-        max_object_size: the largest object that parts can make.
-        max_put_size: the largest object that one `put_object` can make.
+        max_object_size: the largest object made of parts.
+        max_put_size: the largest object stored by one `put_object`.
     """
 
     min_part_size: int = field(default=1, validator=integer(1))
@@ -77,8 +76,8 @@ class Capabilities:
         part_checksums: `UploadedPart.crc64` comes from the storage, for each part.
         object_checksums: `StoredObject.crc64` comes from the storage, from `complete_upload` and from `head_object`.
         equal_part_sizes: all parts but the last must be of one size.
-        types_by_name: an object without a content type has the one that the ending of its key says, so that none is
-            given where the caller asked for none.
+        types_by_name: the storage itself derives the content type of an object from the ending of its key, so the
+            engine guesses none.
     """
 
     options: frozenset[str] = field(default=frozenset(), converter=string_set)
@@ -89,21 +88,21 @@ class Capabilities:
     types_by_name: bool = field(default=False, validator=boolean)
 
 
-# --- what is asked of an object --------------------------------------------------------------------------------------
+# --- properties of an object -----------------------------------------------------------------------------------------
 
 
 @define(frozen=True)
 class Callback:
     """
-    Ask the storage to tell an application server, by one HTTP POST, that the object is stored.
+    A request that the storage sends to an application server once the object is stored, by HTTP POST.
 
     Args:
-        url: where to; up to five, separated by ``;``.
-        body: what is posted, with the storage's variables such as ``bucket=${bucket}&object=${object}``.
-        host: the Host header of that request; None takes it from `url`.
+        url: the URL of the server; up to five, separated by ``;``.
+        body: the body of the request, with variables of the storage such as ``bucket=${bucket}&object=${object}``.
+        host: the Host header of the request; None takes it from `url`.
         body_type: ``application/x-www-form-urlencoded`` (the default) or ``application/json``.
-        variables: values of your own, by a lower-case name that starts with ``x:``.
-        sni: whether the storage sends the host's name when it makes a TLS connection to `url`.
+        variables: custom values, by a lower-case name that starts with ``x:``.
+        sni: whether the storage sends the host name in the TLS handshake with `url`.
     """
 
     url: str = field(validator=string)
@@ -114,35 +113,35 @@ class Callback:
     sni: bool | None = field(default=None, validator=of_type(bool, type(None)))
 
 
-#: These act when the object comes to be, or on requests; all others are fixed when the upload is initiated.
+#: These take effect when the object is created, or per request. All others are fixed when the upload is initiated.
 _LATE_OPTIONS = ("acl", "callback", "forbid_overwrite", "traffic_limit", "request_payer")
 
 
 @define(frozen=True)
 class ObjectOptions:
     """
-    What the object shall be like. Each option that the backend does not honour is refused before anything is sent.
+    The properties of an object. An option that the backend does not support is refused before anything is sent.
 
     Args:
-        content_type: the MIME type; None lets the ending of the key, or else of the source's name, decide where the
-            backend keeps types (`partwise.content_types.guess_content_type`). A compressed file is of the type of its
+        content_type: the MIME type; None guesses it from the ending of the key, or else of the source's name, if the
+            backend stores types (`partwise.content_types.guess_content_type`). A compressed file has the type of its
             compression.
-        acl: the object's access rule, such as ``"private"`` or ``"public-read"``.
-        metadata: values of your own, kept with the object; names are case-insensitive ASCII.
+        acl: the access rule, such as ``"private"`` or ``"public-read"``.
+        metadata: custom values, stored with the object; names are case-insensitive ASCII.
         storage_class: such as ``"Standard"``, ``"IA"``, ``"Archive"``.
         tags: tags of the object, by name.
         forbid_overwrite: fail with `ObjectExists` rather than replace an object.
         encryption: server-side encryption: ``"AES256"``, ``"KMS"`` or ``"SM4"``.
         data_encryption: the cipher under KMS: ``"SM4"``.
         kms_key_id: the key under KMS.
-        cache_control: the header of that name, given back with the object.
-        content_disposition: likewise.
-        content_encoding: likewise.
-        content_language: likewise.
-        expires: likewise, as an HTTP date.
-        traffic_limit: bits a second that the storage grants to each request.
-        request_payer: ``"requester"`` where the requester pays.
-        callback: tell an application server once the object is stored.
+        cache_control: the header of this name in downloads of the object.
+        content_disposition: the header of this name, likewise.
+        content_encoding: the header of this name, likewise.
+        content_language: the header of this name, likewise.
+        expires: the header of this name, likewise; an HTTP date.
+        traffic_limit: the storage's limit for each request, in bits per second.
+        request_payer: ``"requester"`` if the requester pays.
+        callback: a request to an application server once the object is stored.
     """
 
     content_type: str | None = field(default=None, validator=optional_string)
@@ -164,33 +163,33 @@ class ObjectOptions:
     callback: Callback | None = field(default=None, validator=of_type(Callback, type(None)))
 
     def explicitly_set(self) -> frozenset[str]:
-        """The names of the options that were asked for, which are those that differ from the default."""
+        """Return the names of the options that differ from their default."""
         return frozenset(a.name for a in fields(type(self)) if getattr(self, a.name) != getattr(_NO_OPTIONS, a.name))
 
     def require_supported_by(self, capabilities: Capabilities, location: str) -> None:
         """
-        Refuse what a backend does not honour, before anything is sent.
+        Refuse options that a backend does not support, before anything is sent.
 
         Args:
             capabilities: those of the backend.
-            location: which backend it is, for the message.
+            location: the backend's location, for the message.
 
         Raises:
-            UnsupportedOption: an option was asked for that is not among `capabilities.options`.
+            UnsupportedOption: an option is set that is not in `capabilities.options`.
         """
-        refused = self.explicitly_set() - capabilities.options
-        if refused:
-            raise UnsupportedOption(f"{location} does not honour {', '.join(sorted(refused))}. Nothing was sent")
+        unsupported = self.explicitly_set() - capabilities.options
+        if unsupported:
+            raise UnsupportedOption(f"{location} does not support {', '.join(sorted(unsupported))}. Nothing was sent")
 
     def fixed_at_initiate(self) -> ObjectOptions:
-        """Only what is fixed when the upload is initiated; a change of these makes a resume impossible."""
+        """Return the options that are fixed when the upload is initiated. If these differ, it can't be resumed."""
         return evolve(self, **{name: getattr(_NO_OPTIONS, name) for name in _LATE_OPTIONS})
 
 
 _NO_OPTIONS = ObjectOptions()
 
 
-# --- what a backend answers ------------------------------------------------------------------------------------------
+# --- results of a backend --------------------------------------------------------------------------------------------
 
 
 @define(frozen=True)
@@ -199,10 +198,10 @@ class UploadedPart:
     A part that the storage has acknowledged.
 
     Args:
-        part_number: 1 to the backend's `max_parts`.
-        size: its length in bytes.
-        etag: what the storage calls this version of the part; opaque, sent back unchanged.
-        crc64: the CRC-64/XZ of its bytes, None where it is not known.
+        part_number: from 1 to the backend's `max_parts`.
+        size: its size in bytes.
+        etag: the storage's tag of this version of the part; opaque, sent back unchanged.
+        crc64: the CRC-64/XZ of its bytes, None if it is not known.
     """
 
     part_number: int = field(validator=integer(1))
@@ -251,9 +250,9 @@ class PendingUpload:
     A multipart upload that was initiated and neither completed nor aborted.
 
     Args:
-        key: the object it is for.
+        key: the key of its object.
         upload_id: its id.
-        initiated: when, by the storage's clock, with a time zone.
+        initiated: the time of its start by the storage's clock, with a time zone.
     """
 
     key: str
@@ -267,14 +266,14 @@ class StoredObject:
     An object as the storage describes it.
 
     Args:
-        key: its name.
-        size: its length in bytes.
-        etag: what the storage calls this version of it; opaque.
-        crc64: the CRC-64/XZ of its bytes as the storage computed it, None where it does not.
+        key: its key.
+        size: its size in bytes.
+        etag: the storage's tag of this version of the object; opaque.
+        crc64: the CRC-64/XZ of its bytes as computed by the storage, None if it computes none.
         version_id: its version in a versioned bucket.
-        request_id: the request that told us.
-        callback_response: what the application server answered, where a callback was asked for.
-        metadata: the values kept with it, where the backend keeps them and `head_object` was asked.
+        request_id: the storage's id of the request that returned this.
+        callback_response: the response of the application server, if there was a callback.
+        metadata: the values stored with it; only from `head_object`, if the backend stores metadata.
     """
 
     key: str
@@ -288,5 +287,5 @@ class StoredObject:
 
 
 def utc(seconds: float) -> datetime:
-    """Seconds since 1970 as a time in UTC."""
+    """Return seconds since 1970 as a time in UTC."""
     return datetime.fromtimestamp(seconds, UTC)

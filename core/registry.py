@@ -1,13 +1,12 @@
 """
-From a URL to a backend or a store.
+Backends and checkpoint stores by URL.
 
-The scheme decides who serves it. They are asked in this order:
+The scheme of the URL selects a factory. These are searched in this order:
 
-1. what the program has registered, by `register_backend` or `register_checkpoint_store`;
-2. what ships with partwise, which works without the metadata of installed packages, as where those were stripped to
-   save room, or where partwise is imported from a zip file;
-3. what other distributions offer, by an entry point in the group `partwise.backends` or `partwise.checkpoint_stores`,
-   named like the scheme. So an installed package can't take over a scheme that ships with partwise.
+1. factories registered by the program, by `register_backend` or `register_checkpoint_store`;
+2. those of partwise itself, which need no package metadata, so they work in a zip file or a stripped installation;
+3. those of other distributions: entry points in the group `partwise.backends` or `partwise.checkpoint_stores` with the
+   name of the scheme. So an installed package can't replace a scheme of partwise.
 """
 
 from __future__ import annotations
@@ -38,30 +37,30 @@ CHECKPOINT_STORES = "partwise.checkpoint_stores"
 
 
 class BackendFactory(Protocol):
-    """Makes a backend of a URL."""
+    """Creates a backend from a URL."""
 
     def __call__(self, url: str, /, **settings: Any) -> tuple[MultipartBackend, str]:
         """
-        The backend that the URL names, and the key in it ("" where the URL names no object).
+        Return the backend at a URL, and the key in the URL ("" if it has none).
 
         Args:
-            url: as the user gave it.
-            settings: what else the user said (an endpoint, a region). One that means nothing here is refused.
+            url: the URL, unchanged.
+            settings: further settings, such as an endpoint or a region. Unknown ones are refused.
 
         Raises:
-            InvalidInput: the URL or a setting makes no sense.
+            InvalidInput: the URL or a setting is invalid.
         """
 
 
 class StoreFactory(Protocol):
-    """Makes a checkpoint store of a URL."""
+    """Creates a checkpoint store from a URL."""
 
     def __call__(self, url: str, /) -> CheckpointStore:
         """
-        The store that the URL names.
+        Return the store at a URL.
 
         Raises:
-            InvalidInput: the URL makes no sense.
+            InvalidInput: the URL is invalid.
         """
 
 
@@ -73,7 +72,7 @@ StoreLike = CheckpointStore | str | StoreOfSource
 
 _registered: dict[tuple[str, str], Any] = {}
 
-#: The modules that serve what ships, each by its `open_url`. By name, so that only what is used is imported.
+#: The modules of partwise's own schemes, each with a factory `open_url`. By name, so that only used ones are imported.
 _SHIPPED = {
     BACKENDS: {
         "file": "partwise.backends.local",
@@ -90,17 +89,16 @@ _SHIPPED = {
 
 def register_backend(scheme: str, factory: BackendFactory) -> None:
     """
-    Serve URLs of this scheme by `factory` in this process, before any other.
+    Use `factory` for backend URLs of this scheme in this process::
 
         register_backend("database", lambda url: (DatabaseBackend("objects.db"), url.removeprefix("database:")))
 
     Args:
-        scheme: what stands before the colon, such as ``"database"``; capitals make no difference. What was registered
-            for it before is replaced.
-        factory: called with each URL as the user gave it.
+        scheme: the part before the colon, such as ``"database"``; not case-sensitive. An earlier factory is replaced.
+        factory: called with each URL.
 
     Raises:
-        InvalidInput: no URL can begin with such a scheme, or `factory` can't be called.
+        InvalidInput: the scheme is not valid in a URL, or `factory` can't be called.
     """
     check_callable("factory", factory)
     _registered[BACKENDS, _checked(scheme)] = factory
@@ -108,39 +106,37 @@ def register_backend(scheme: str, factory: BackendFactory) -> None:
 
 def register_checkpoint_store(scheme: str, factory: StoreFactory) -> None:
     """
-    Serve store URLs of this scheme by `factory` in this process, before any other.
+    Use `factory` for store URLs of this scheme in this process.
 
     Args:
-        scheme: as for `register_backend`. A scheme may serve both.
-        factory: called with each URL as the user gave it.
+        scheme: as for `register_backend`, and independent of it.
+        factory: called with each URL.
 
     Raises:
-        InvalidInput: no URL can begin with such a scheme, or `factory` can't be called.
+        InvalidInput: the scheme is not valid in a URL, or `factory` can't be called.
     """
     check_callable("factory", factory)
     _registered[CHECKPOINT_STORES, _checked(scheme)] = factory
 
 
 def _checked(scheme: object) -> str:
-    # RFC 3986, 3.1. "things://" would be registered, and never found.
+    # RFC 3986, 3.1. A scheme such as "things://" would never match.
     if not isinstance(scheme, str) or not re.fullmatch(r"[a-z][a-z0-9+.-]*", scheme, re.ASCII | re.IGNORECASE):
-        raise InvalidInput(
-            f"{brief(scheme)} can't be the scheme of a URL: a letter, then letters, digits, '+', '.' and '-'"
-        )
+        raise InvalidInput(f"{brief(scheme)} is not a URL scheme: a letter, then letters, digits, '+', '.' and '-'")
     return scheme.lower()
 
 
 def open_backend(url: str, **settings: Any) -> tuple[MultipartBackend, str]:
     """
-    The backend that a URL such as ``oss://bucket/key`` names, and the key.
+    Return the backend at a URL such as ``oss://bucket/key``, and the key.
 
     Args:
         url: the URL.
-        settings: handed to the plug-in. Those that are None count as not given.
+        settings: arguments for the factory. Those that are None are left out.
 
     Raises:
-        UnknownScheme: no plug-in serves this scheme.
-        InvalidInput: the plug-in can't make sense of the URL or of a setting.
+        UnknownScheme: no plug-in handles this scheme.
+        InvalidInput: the URL or a setting is invalid.
     """
     factory: BackendFactory = _find(BACKENDS, url)
     return factory(url, **{name: value for name, value in settings.items() if value is not None})
@@ -148,21 +144,21 @@ def open_backend(url: str, **settings: Any) -> tuple[MultipartBackend, str]:
 
 def open_checkpoint_store(url: str) -> CheckpointStore:
     """
-    The store that a URL such as ``sqlite:///uploads.db`` names.
+    Return the store at a URL such as ``sqlite:///uploads.db``.
 
     Args:
         url: the URL. ``file:`` alone is the store in the user's state directory.
 
     Raises:
-        UnknownScheme: no plug-in serves this scheme.
-        InvalidInput: the plug-in can't make sense of the URL.
+        UnknownScheme: no plug-in handles this scheme.
+        InvalidInput: the URL is invalid.
     """
     factory: StoreFactory = _find(CHECKPOINT_STORES, url)
     return factory(url)
 
 
 def default_checkpoint_store() -> CheckpointStore:
-    """The store that is used when none is given: files in the user's state directory."""
+    """Return the default store: files in the user's state directory."""
     return open_checkpoint_store("file:")
 
 
@@ -205,7 +201,7 @@ def _find(group: str, url: str) -> Any:
     scheme, colon, _ = url.partition(":")
     scheme = scheme.lower()
     if not colon or not scheme:
-        raise InvalidInput(f"{url!r} is not a URL: it does not begin with a scheme, as {_example(group)} does")
+        raise InvalidInput(f"{url!r} is not a URL: it does not start with a scheme, as {_example(group)} does")
     if (group, scheme) in _registered:
         return _registered[group, scheme]
     if scheme in _SHIPPED[group]:
@@ -213,11 +209,11 @@ def _find(group: str, url: str) -> Any:
     for found in _installed(group):
         if found.name == scheme:
             return _load(found.load, url)
-    raise UnknownScheme(f"{url!r}: nothing installed serves {scheme}: URLs; there is {_known(group)}")
+    raise UnknownScheme(f"{url!r}: no installed plug-in handles {scheme}: URLs. Known are {_known(group)}")
 
 
 def _installed(group: str) -> Iterable[EntryPoint]:
-    # Here and not above: it takes longer to import than all of this package, and a program may bring its own backend.
+    # Imported here: it takes longer to import than all of partwise.
     from importlib.metadata import entry_points
 
     return entry_points(group=group)
@@ -227,7 +223,7 @@ def _load(load: Callable[[], Any], url: str) -> Any:
     try:
         return load()
     except (ImportError, AttributeError) as error:
-        raise UnknownScheme(f"{url!r}: the plug-in for it can't be loaded: {error}") from error
+        raise UnknownScheme(f"{url!r}: its plug-in can't be loaded: {error}") from error
 
 
 def _example(group: str) -> str:

@@ -108,7 +108,7 @@ class Progress:
         """
         The checkpoint of the upload at this instant; None if it is not resumable.
 
-        To resume later, keep `checkpoint.to_data()`, and save the checkpoint made from it into a `MemoryCheckpointStore`
-        before the next upload.
+        To resume later, keep `checkpoint.to_data()`. Before the next upload, save the checkpoint made from it into a
+        `MemoryCheckpointStore`.
         """
         return self._checkpoint()

@@ -1,9 +1,9 @@
 """
-Where the bytes come from: files, bytes in memory, streams.
+Sources of bytes: files, bytes in memory, streams.
 
-Files are read by positioned reads into a small buffer that is used again and again, with the checksum taken while the
-bytes are still in the processor's cache. They are never mapped into memory: touching a mapped file that somebody cut
-short kills the process, where a read just comes up short and can be reported.
+Files are read by positioned reads into a small reused buffer, and the checksum is computed while the bytes are in the
+CPU cache. They are not mapped into memory: access to a mapped file that was truncated kills the process, while a read
+only returns fewer bytes, which can be reported.
 """
 
 from __future__ import annotations
@@ -27,36 +27,36 @@ from partwise.protocols import Body, Source
 
 __all__ = ["BytesSource", "FileSource", "StreamSource"]
 
-#: Read and handed on at a time: no more than stays in a processor's own cache from the read to the send, since bytes
-#: that have to be fetched again cost more than all else does here; and no less, since each read, checksum and send is a
-#: turn in the interpreter among threads.
+#: Size of the chunks of a body. Larger ones would not stay in the CPU cache from the read to the send, and a cache miss
+#: costs more than anything else here. Smaller ones switch between threads in the interpreter more often.
 CHUNK_SIZE_MAX = MIB
 
-#: ... of parts below the size given first: a good part of them, so that the next piece is read while the last one is on
-#: its way.
+#: Parts smaller than the first size have chunks of the second one, so that the next chunk is read while the previous
+#: one is being sent.
 _SMALL_PART, _SMALL_CHUNK = 4 * MIB, MIB // 2
 
 
 def chunk_size(part_size: int) -> int:
-    """How many bytes of a part of this size are read and handed on at a time."""
+    """Return the size of the chunks in which a part of this size is read."""
     return CHUNK_SIZE_MAX if part_size >= _SMALL_PART else _SMALL_CHUNK
 
 
 class _Buffer(threading.local):
     """
-    The buffer of each thread, so that a thousand parts do not allocate a thousand buffers, and so that a thread finds
-    in its processor's cache what it wrote to last. It goes when the thread does.
+    A reusable buffer per thread: a thousand parts do not allocate a thousand buffers, and it stays in the CPU cache.
+
+    It is freed when its thread ends.
     """
 
     def __init__(self) -> None:
         self._free: memoryview | None = None
 
-    def take(self) -> memoryview:
-        """One that nobody uses; several bodies may be read by one thread in turns."""
+    def acquire(self) -> memoryview:
+        """Return a buffer that is not in use; one thread may read several bodies in turns."""
         buffer, self._free = self._free, None
         return memoryview(bytearray(CHUNK_SIZE_MAX)) if buffer is None else buffer
 
-    def give_back(self, buffer: memoryview) -> None:
+    def release(self, buffer: memoryview) -> None:
         self._free = buffer
 
 
@@ -65,16 +65,16 @@ _buffers = _Buffer()
 
 class _OpenFiles:
     """
-    A file, opened once for each body that is read at one time, and kept open for the next.
+    A pool of file objects of one file: as many as bodies are read concurrently, kept open for the next ones.
 
-    To open, position and close it for each part takes four calls of the system more, and each of them a turn in the
-    interpreter among threads. As above, a list's `append` and `pop` need no lock.
+    To open, position and close the file for each part takes four more system calls, each of which releases the
+    interpreter's lock. `append` and `pop` of a list are atomic, so the pool needs no lock.
 
     Args:
         path: the file.
-        inode: its inode. 0: it is not known. A file that is found under this name with another inode is not read,
-            unless its size and time are those in `version`: it may be the same file on a file system whose inodes do
-            not last. Then its inode is noted in `others`.
+        inode: its inode; 0 if it is not known. If the path has another inode, the file is not read, unless it has the
+            size and time in `version`: then it may be the same file on a file system with unstable inodes, and its
+            inode is added to `others`.
         version: size in bytes and modification time in nanoseconds.
     """
 
@@ -86,33 +86,34 @@ class _OpenFiles:
         self._idle: list[FileIO] = []
         self._closed = False
         self._opened: set[FileIO] = set()
-        # Not by a method of its own: when a circle of these and of a read that was never ended is collected, the file
-        # might be finalized first. What a finalizer refers to is not collected before it has run.
+        # Not `__del__`: in a reference cycle with an unfinished read, the file might be finalized first. What a
+        # `weakref.finalize` refers to is not collected before it has run.
         weakref.finalize(self, _close_all, self._opened)
 
-    def take(self) -> FileIO:
-        """An open file, for one reader at a time."""
+    def acquire(self) -> FileIO:
+        """Return an open file for one reader."""
         try:
             return self._idle.pop()
         except IndexError:
             return self._open()
 
-    def give_back(self, file: FileIO) -> None:
-        """The reader is done with it."""
+    def release(self, file: FileIO) -> None:
+        """Return a file to the pool."""
         self._idle.append(file)
         if self._closed:
             self.close()
 
     def discard(self, file: FileIO) -> None:
         """
-        Close a file that could not be read, and all that are idle: none of them may outlive what made the read fail,
-        such as the restart of a file server. The next reader opens the file anew.
+        Close a file that could not be read, and all idle ones. The next reader opens the file again.
+
+        What made the read fail, such as the restart of a file server, may have invalidated all of them.
         """
         self._close(file)
         self._close_idle()
 
     def close(self) -> None:
-        """Close what nobody reads, now; and what is being read, when it is given back."""
+        """Close idle files now, and files in use when they are released."""
         self._closed = True
         self._close_idle()
 
@@ -136,29 +137,29 @@ class _OpenFiles:
                 self.others.add(status.st_ino)
                 return file
             self._close(file)
-            raise SourceChanged(
-                f"{self._path} was replaced by another file while it was being uploaded", source=self._path
-            )
+            raise SourceChanged(f"{self._path} was replaced by another file during the upload", source=self._path)
         return file
 
 
 def _close_all(files: Iterable[FileIO]) -> None:
     for file in files:
-        with suppress(OSError):  # on a network file system that is gone, closing may fail, too
+        with suppress(OSError):  # closing may fail, too, if a network file system is not available
             file.close()
 
 
 class FileBody:
     """
-    A range of a file. It can be pickled: the copy opens the file each time it is read, and makes sure that it is the
-    same file there, which on another machine it may not be.
+    A range of a file.
+
+    It can be pickled. The copy opens the file each time it is read, and checks that it is the same file, since another
+    machine may have another one at this path.
 
     Args:
         path: the file.
-        offset: where the range begins, in bytes from 0.
+        offset: the first byte of the range, from 0.
         size: its length in bytes.
-        files: where open files are kept; None: they are not.
-        version: size in bytes and modification time in nanoseconds of the file that is meant; None: any.
+        files: the pool of open files; None opens and closes one for each read.
+        version: size in bytes and modification time in nanoseconds of the file; None: any.
     """
 
     def __init__(
@@ -188,8 +189,8 @@ class FileBody:
     def chunks(self) -> Iterator[memoryview]:
         self.crc64 = None
         files, path = self._files, self.path
-        file = self._open() if files is None else files.take()
-        whole = _buffers.take()
+        file = self._open() if files is None else files.acquire()
+        whole = _buffers.acquire()
         buffer = whole[: chunk_size(self.size)]
         checksum, at, end = 0, self.offset, self.offset + self.size
         readable = True
@@ -200,7 +201,7 @@ class FileBody:
                 readable = True
                 if not count:
                     raise SourceChanged(
-                        f"{path} was cut short while it was being uploaded: it ends {end - at} bytes before byte {end}",
+                        f"{path} was truncated during the upload: it ends {end - at} bytes before byte {end}",
                         source=path,
                     )
                 at += count
@@ -211,11 +212,11 @@ class FileBody:
                 yield chunk
             self.crc64 = checksum
         finally:
-            _buffers.give_back(whole)
+            _buffers.release(whole)
             if files is None:
                 file.close()
             elif readable:
-                files.give_back(file)
+                files.release(file)
             else:
                 files.discard(file)
 
@@ -226,9 +227,8 @@ class FileBody:
 
             file.close()
             raise SourceUnreadable(
-                f"{self.path} on {platform.node()} is not the file that the upload was begun with: it has"
-                f" {status.st_size} bytes of {status.st_mtime_ns} ns since 1970, and (size, time) should be"
-                f" {self._version}",
+                f"{self.path} on {platform.node()} is not the file that is being uploaded: its (size, time) is"
+                f" {(status.st_size, status.st_mtime_ns)}, not {self._version}",
                 source=self.path,
             )
         return file
@@ -246,22 +246,19 @@ def _open_for_reading(path: str) -> tuple[FileIO, os.stat_result]:
         raise _unreadable(path, error) from error
 
 
-def _not_a_file(path: str, mode: int) -> str:
+def _not_a_file(path: str, mode: int) -> SourceUnreadable:
     if stat.S_ISDIR(mode):
-        return f"{path} is a directory; only files and streams can be uploaded"
+        return SourceUnreadable(f"{path} is a directory; only files and streams can be uploaded", source=path)
     kinds = {stat.S_IFIFO: "a FIFO", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device", stat.S_IFSOCK: "a socket"}
-    return (
-        f"{path} is {kinds.get(stat.S_IFMT(mode), 'something else')}, not a regular file. What can only be read from"
-        f" beginning to end is uploaded as a stream: {STREAM_ADVICE}"
+    return SourceUnreadable(
+        f"{path} is {kinds.get(stat.S_IFMT(mode), 'a special file')}, not a regular file",
+        source=path,
+        hint="Upload it as a stream: an open file, or StreamSource(open(path, 'rb'), name=path), which is resumable",
     )
 
 
-#: How a program uploads what is not a regular file; the command line has words of its own for it.
-STREAM_ADVICE = "give it as an open file, or as StreamSource(open(path, 'rb'), name=path), which can be resumed"
-
-
 def _read_into(file: FileIO, buffer: memoryview, offset: int, path: str) -> int:
-    preadv = getattr(os, "preadv", None)  # Windows has none
+    preadv = getattr(os, "preadv", None)  # not on Windows
     try:
         if preadv is not None:
             return int(preadv(file.fileno(), (buffer,), offset))
@@ -280,15 +277,15 @@ class FileSource:
     """
     A regular file.
 
-    One version of it is told from another by size, modification time in nanoseconds, and inode. What writes to a file
-    in place and sets its time back goes unnoticed unless ``TransferConfig(verify_source="content")`` is asked for.
+    Changes are detected by size, modification time in nanoseconds, and inode. A program that writes to a file in place
+    and resets its time is not noticed, except with ``TransferConfig(verify_source="content")``.
 
     Args:
-        path: the file. It is named in the checkpoint by its absolute path.
-            Bytes are a path as the system writes it.
+        path: the file, a string, a path object, or bytes in the encoding of the file system. The checkpoint contains
+            its absolute path.
 
     Raises:
-        InvalidInput: it is not a path; or it is relative, and the working directory does not exist any more.
+        InvalidInput: it is not a path, or it is relative and there is no working directory.
     """
 
     def __init__(self, path: str | os.PathLike[str] | os.PathLike[bytes]) -> None:
@@ -309,21 +306,20 @@ class FileSource:
 
     def fingerprint(self) -> Fingerprint:
         """
-        Size, modification time and inode as they are now. The first time the file is opened, too, so that one that may
-        not be read is known before anything is sent.
+        Return the current size, modification time and inode.
+
+        The first call opens the file, too, so that a missing permission is noticed before anything is sent.
 
         Raises:
-            SourceUnreadable: there is no such file, it is no regular file, it may not be read, or it has bytes that it
-                does not count, as files under /proc have.
+            SourceUnreadable: the file does not exist, is not a regular file, is not readable, or reports a size of 0
+                although it has bytes, as files under /proc do.
         """
         try:
-            status = os.stat(self._path)  # noqa: PTH116  # asked for after every part; a Path costs more than the call
+            status = os.stat(self._path)  # noqa: PTH116  # called after every part; a Path costs more than the call
         except OSError as error:
             raise _unreadable(self._path, error) from error
-        except ValueError as error:
-            raise SourceUnreadable(f"{self._path!r} can't be a path: {error}", source=self._path) from error
         if not stat.S_ISREG(status.st_mode):
-            raise SourceUnreadable(_not_a_file(self._path, status.st_mode), source=self._path)
+            raise _not_a_file(self._path, status.st_mode)
         version = (status.st_size, status.st_mtime_ns, status.st_ino, len(self._files.others))
         seen = self._seen
         if seen is not None and seen[0] == version:
@@ -331,20 +327,20 @@ class FileSource:
         if self._files.inode != status.st_ino:
             self._replace_files(status.st_ino)
         self._files.version = version[:2]
-        # What was read under another inode than this one counts as a change of identity, too.
+        # A file that was read under another inode counts as a change of identity, too.
         inodes = [status.st_ino, *sorted(self._files.others)]
         identity = "+".join(map(str, inodes)) if status.st_ino else None
         fingerprint = Fingerprint(status.st_size, status.st_mtime_ns, identity)
         if seen is None:
-            self._try_to_read(empty=not status.st_size)
+            self._check_readable(empty=not status.st_size)
         self._seen = version, fingerprint
         return fingerprint
 
-    def _try_to_read(self, *, empty: bool) -> None:
-        with self._files.take() as file:
+    def _check_readable(self, *, empty: bool) -> None:
+        with self._files.acquire() as file:
             if empty and _read_into(file, memoryview(bytearray(1)), 0, self._path):
                 raise SourceUnreadable(
-                    f"{self._path} says that it is empty, and has bytes all the same: upload it as a stream",
+                    f"{self._path} reports a size of 0 bytes, but has more. Upload it as a stream",
                     source=self._path,
                 )
 
@@ -353,11 +349,11 @@ class FileSource:
         old.close()
 
     def body(self, offset: int, size: int) -> FileBody:
-        """A range of the file as it was last seen; nothing is opened yet."""
+        """Return a range of the file in the version of the last fingerprint. Nothing is opened yet."""
         return FileBody(self._path, offset, size, self._files, None if self._seen is None else self._seen[0][:2])
 
     def close(self) -> None:
-        """Close the file, which is kept open from one part to the next. A further upload opens it anew."""
+        """Close the file, which is kept open between parts. The next upload opens it again."""
         self._replace_files(self._files.inode)
 
 
@@ -366,7 +362,7 @@ class BytesBody:
     Bytes in memory.
 
     Args:
-        data: the bytes, which must not change while they are being read.
+        data: the bytes. They must not change while they are read.
     """
 
     def __init__(self, data: bytes | bytearray | memoryview) -> None:
@@ -396,21 +392,21 @@ def _plain(data: bytes | bytearray | memoryview) -> memoryview:
     try:
         return memoryview(data).cast("B")
     except TypeError as error:
-        raise InvalidInput(f"the view can't be read as plain bytes, so copy it with bytes(): {error}") from error
+        raise InvalidInput(f"the view is not contiguous bytes: {error}", hint="Copy it with bytes()") from error
 
 
 class BytesSource:
     """
     Bytes in memory.
 
-    They are known again by their checksum, so a later run that is given the same bytes under the same name resumes.
+    They are identified by their checksum: a later run with the same bytes and the same name resumes.
 
     Args:
-        data: the bytes, which must not change during the upload. A view must be contiguous.
-        name: tells them from other bytes on their way to the same key.
+        data: the bytes. They must not change during the upload. A view must be contiguous.
+        name: distinguishes them from other bytes that are uploaded to the same key.
 
     Raises:
-        InvalidInput: `data` is a view with gaps.
+        InvalidInput: `data` is a view that is not contiguous.
     """
 
     def __init__(self, data: bytes | bytearray | memoryview, *, name: str = "bytes") -> None:
@@ -427,7 +423,7 @@ class BytesSource:
         return f"<BytesSource {self._name!r} of {len(self._data)} bytes>"
 
     def fingerprint(self) -> Fingerprint:
-        """Size and checksum, taken once: the parts that were sent must add up to it, or the buffer was written to."""
+        """Return size and checksum, computed once. If the parts sent do not add up to it, the bytes were changed."""
         if self._fingerprint is None:
             self._fingerprint = Fingerprint(size=len(self._data), crc64=crc64(self._data))
         return self._fingerprint
@@ -436,7 +432,7 @@ class BytesSource:
         return BytesBody(self._data[offset : offset + size])
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing."""
 
 
 class _Readable(Protocol):
@@ -444,11 +440,11 @@ class _Readable(Protocol):
 
 
 class _SpooledBody:
-    """A part of a stream, kept in a temporary file because it is large. To another process it goes by its bytes."""
+    """A large part of a stream, in a temporary file. Pickling copies its bytes."""
 
     def __init__(self, file: BufferedRandom, size: int, checksum: int) -> None:
         self._file = file
-        # Not by a method of its own: when both are collected in a circle, the file might be finalized first.
+        # Not `__del__`: in a reference cycle, the file might be finalized first.
         weakref.finalize(self, file.close)
         self._size = size
         self._checksum = checksum
@@ -475,29 +471,30 @@ class _SpooledBody:
 
 class StreamSource:
     """
-    A stream that can be read once, from its present position to its end: a pipe, a socket, a decompressor.
+    A stream that can be read once, from its current position to its end: a pipe, a socket, a decompressor.
 
-    Its size is not known until its end was seen. One part for each worker is held, in memory up to `spool_above` bytes
-    and in a temporary file beyond that, since a part may have to be sent twice.
+    Its size is known only at its end. Since a part may have to be sent twice, one part per worker is kept: in memory up
+    to `spool_above` bytes, above that in a temporary file.
 
-    A stream without a name can't be resumed: no checkpoint is kept, and a failure aborts the upload. With a name, a
-    later run that is given a stream of the same bytes, from their beginning, reads along and sends only the parts
-    that the storage does not hold yet; each part that it skips was compared by checksum.
+    A stream without a name is not resumable: there is no checkpoint, and a failure aborts the upload. With a name, a
+    later run reads a stream of the same bytes from their start, compares the checksum of each part with what the
+    storage has, and sends only the parts that are missing.
 
     Args:
-        stream: anything with a binary ``read(size)``; or a callable that opens it, called when reading begins.
-        name: how a later run knows the stream again; "" for a stream that can't be produced a second time.
-        spool_above: parts of more bytes than this are kept in a temporary file.
+        stream: an object with a binary ``read(size)``, or a function that opens one, called when reading starts.
+        name: identifies the stream in a later run; "" for a stream that can't be produced again.
+        spool_above: parts larger than this number of bytes are kept in a temporary file; -1: all parts.
     """
 
     def __init__(
         self, stream: _Readable | Callable[[], _Readable], *, name: str = "", spool_above: int = 16 * MIB
     ) -> None:
         check_type("the name of a stream", name, str, "a string")
-        # -1 keeps all parts in files.
         check_integer("spool_above", spool_above, -1)
         if not callable(stream) and not hasattr(stream, "read"):
-            raise InvalidInput(f"a stream has the method read, or is a function that opens one, not {brief(stream)}")
+            raise InvalidInput(
+                f"a stream must have a method read, or be a function that opens one, not {brief(stream)}"
+            )
         self._open = stream if callable(stream) and not hasattr(stream, "read") else None
         self._stream = None if self._open else stream
         self._name = name
@@ -512,18 +509,18 @@ class StreamSource:
         return f"<StreamSource {self._name!r}>"
 
     def fingerprint(self) -> Fingerprint:
-        """Nothing tells one version of a stream from another but reading it."""
+        """Return an empty fingerprint: only reading a stream shows its version."""
         return Fingerprint()
 
     def body(self, offset: int, size: int) -> Body:
         """
-        The next `size` bytes, or what is left of the stream. Blocks until they are there.
+        Return the next `size` bytes, or the rest of the stream. Blocks until they are available.
 
         Raises:
-            SourceError: the stream fails, gives no bytes for the moment, or was read from before.
+            SourceError: the stream fails, is non-blocking, or is not at `offset`.
         """
         if offset != self._position:
-            raise SourceError(f"the stream is at byte {self._position}, and can't go to {offset}", source=self._name)
+            raise SourceError(f"the stream is at byte {self._position}, and can't seek to {offset}", source=self._name)
         if self._stream is None:
             assert self._open is not None
             try:
@@ -532,12 +529,12 @@ class StreamSource:
                 raise SourceError(
                     f"the stream can't be opened: {error}", source=self._name, retryable=is_transient(error)
                 ) from error
-            check_methods("what opens a stream gives", stream, ("read",), "a stream, which has the method read")
+            check_methods("the return value of the function that opens a stream", stream, ("read",), "a binary stream")
             self._stream = stream
         return self._spooled(size) if size > self._spool_above else self._in_memory(size)
 
     def close(self) -> None:
-        """Close what the callable opened; a further upload opens it anew. A stream that was given is the caller's."""
+        """Close what the function opened; the next upload opens it again. A stream from the caller stays open."""
         if self._open and self._stream is not None:
             closing = getattr(self._stream, "close", None)
             if closing is not None:
@@ -553,14 +550,16 @@ class StreamSource:
             except (OSError, ValueError) as error:
                 raise SourceError(f"the stream failed at byte {self._position}: {error}", source=self._name) from error
             if piece is None:
-                raise SourceError("the stream would block; give one that waits for its bytes", source=self._name)
+                raise SourceError("the stream is non-blocking. Pass one that waits for its bytes", source=self._name)
             if not isinstance(piece, bytes | bytearray | memoryview):
-                raise InvalidInput(f"the stream gives {type(piece).__name__}, not bytes: open it in binary mode")
+                raise InvalidInput(
+                    f"the stream returned {type(piece).__name__}, not bytes", hint="Open it in binary mode"
+                )
             piece = bytes(piece)
             if not piece:
                 return
             if len(piece) > asked:
-                raise InvalidInput(f"the stream gave {len(piece)} bytes where {asked} were asked for")
+                raise InvalidInput(f"the stream returned {len(piece)} bytes, more than the {asked} requested")
             self._position += len(piece)
             size -= len(piece)
             yield piece
@@ -574,8 +573,8 @@ class StreamSource:
         try:
             file: BufferedRandom = tempfile.TemporaryFile()  # noqa: SIM115  # lives as long as the body
         except OSError as error:
-            # Nothing of the part was read yet, so it can be asked for again.
-            raise self._unspooled(error, retryable=is_transient(error)) from error
+            # Nothing was read from the stream yet, so the part can be requested again.
+            raise self._spool_error(error, retryable=is_transient(error)) from error
         checksum = 0
         length = 0
         try:
@@ -585,38 +584,38 @@ class StreamSource:
                 try:
                     file.write(piece)
                 except OSError as error:
-                    raise self._unspooled(error) from error
+                    raise self._spool_error(error) from error
             try:
                 file.flush()
             except OSError as error:
-                raise self._unspooled(error) from error
+                raise self._spool_error(error) from error
         except BaseException:
-            with suppress(OSError):  # what could not be written is tried again when the file is closed
+            with suppress(OSError):  # closing writes again what could not be written
                 file.close()
             raise
         return _SpooledBody(file, length, checksum)
 
-    def _unspooled(self, error: OSError, *, retryable: bool = False) -> SourceError:
+    def _spool_error(self, error: OSError, *, retryable: bool = False) -> SourceError:
         import tempfile
 
         where = tempfile.tempdir or "the directory for temporary files"
         return SourceError(
-            f"a part of the stream can't be kept in {where}: {error.strerror or error}. Make room there, or name"
-            " another directory by TMPDIR, or keep parts in memory (spool_above)",
+            f"a part of the stream can't be kept in {where}: {error.strerror or error}",
             source=self._name,
             retryable=retryable,
+            hint="Free space there, set TMPDIR to another directory, or keep parts in memory by a larger {spool_above}",
         )
 
 
-#: What can be uploaded: a path, bytes, a binary stream, or a source of one's own.
+#: What can be uploaded: a path, bytes, a binary stream, or a `Source`.
 SourceLike = str | os.PathLike[str] | os.PathLike[bytes] | bytes | bytearray | memoryview | _Readable | Source
 
 
 def as_source(source: object) -> Source:
     """
-    What a caller gave, as a `Source`: a path, bytes, a binary stream, or a source of their own.
+    Return a `Source` for a path, bytes, a binary stream, or a source.
 
-    A stream that is given without more is one that can't be resumed; `StreamSource` with a name is.
+    A stream is not resumable; a `StreamSource` with a name is.
 
     Raises:
         InvalidInput: it is none of these.
@@ -630,5 +629,5 @@ def as_source(source: object) -> Source:
     if hasattr(source, "read"):
         return StreamSource(source)
     raise InvalidInput(
-        f"a source is a path, bytes, a binary stream or a Source, not {type(source).__name__} ({brief(source)})"
+        f"a source must be a path, bytes, a binary stream or a Source, not {type(source).__name__} ({brief(source)})"
     )

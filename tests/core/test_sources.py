@@ -171,7 +171,7 @@ def test_a_file_that_is_cut_short_has_changed(path):
     body = FileSource(path).body(500, 500)
     path.write_bytes(DATA[:900])
 
-    with pytest.raises(SourceChanged, match=r"was cut short .* it ends 100 bytes before byte 1000") as caught:
+    with pytest.raises(SourceChanged, match=r"was truncated .* it ends 100 bytes before byte 1000") as caught:
         read(body)
     assert caught.value.source == str(path)
     assert body.crc64 is None
@@ -213,7 +213,7 @@ def test_what_is_no_file_can_not_be_read(tmp_path, make, reason):
 def test_a_fifo_is_refused_rather_than_waited_for(tmp_path):
     os.mkfifo(tmp_path / "fifo")
 
-    with pytest.raises(SourceUnreadable, match=r"is a FIFO, not a regular file.*uploaded as a stream.*StreamSource"):
+    with pytest.raises(SourceUnreadable, match=r"is a FIFO, not a regular file.*Upload it as a stream.*StreamSource"):
         FileSource(tmp_path / "fifo").fingerprint()
 
 
@@ -254,7 +254,7 @@ def test_a_file_that_may_not_be_read_says_so(look):
 def test_a_file_that_does_not_count_its_bytes_is_refused_rather_than_taken_for_empty():
     assert Path("/proc/self/stat").stat().st_size == 0
 
-    with pytest.raises(SourceUnreadable, match="says that it is empty, and has bytes all the same"):
+    with pytest.raises(SourceUnreadable, match="reports a size of 0 bytes, but has more"):
         FileSource("/proc/self/stat").fingerprint()
 
 
@@ -305,7 +305,7 @@ def test_a_pickled_body_is_of_the_file_that_its_source_saw(path, change):
     assert read(copy) == DATA[100:300]
     change(path)
 
-    with pytest.raises(SourceUnreadable, match="is not the file that the upload was begun with") as caught:
+    with pytest.raises(SourceUnreadable, match="is not the file that is being uploaded") as caught:
         read(copy)
     assert caught.value.source == str(path)
 
@@ -323,12 +323,12 @@ def test_nothing_is_open_between_reads(path):
 
 
 class Buffers(sources._Buffer):
-    """Buffers that are counted when they are made, and that know who has them."""
+    """Records the buffers that are allocated."""
 
     made: ClassVar = []
 
-    def take(self):
-        buffer = super().take()
+    def acquire(self):
+        buffer = super().acquire()
         if not any(buffer is known for known in self.made):
             self.made.append(buffer)
         return buffer
@@ -423,7 +423,7 @@ def test_a_file_that_took_the_place_of_the_one_that_was_looked_at_is_not_read(pa
     path.rename(path.with_name("first"))
     path.write_bytes(pseudo_random_bytes(1000, seed=1))
 
-    with pytest.raises(SourceChanged, match="was replaced by another file while it was being uploaded") as caught:
+    with pytest.raises(SourceChanged, match="was replaced by another file during the upload") as caught:
         read(source.body(0, 10))
     assert caught.value.source == str(path)
     assert open_files(path) == []
@@ -534,7 +534,7 @@ def test_a_view_of_larger_items_is_its_bytes(code):
 
 
 def test_a_view_with_gaps_is_refused():
-    with pytest.raises(InvalidInput, match="copy it with bytes"):
+    with pytest.raises(InvalidInput, match="Copy it with bytes"):
         as_source(memoryview(DATA)[::2])
 
 
@@ -640,7 +640,7 @@ def test_a_stream_can_not_go_anywhere_but_on(streamed, offset):
     source = streamed(io.BytesIO(DATA), name="dump")
     source.body(0, 10)
 
-    with pytest.raises(SourceError, match=f"the stream is at byte 10, and can't go to {offset}") as caught:
+    with pytest.raises(SourceError, match=f"the stream is at byte 10, and can't seek to {offset}") as caught:
         source.body(offset, 10)
     assert caught.value.source == "dump"
 
@@ -663,18 +663,18 @@ def test_a_stream_whose_read_fails_says_why(streamed):
 
 def test_a_stream_that_would_block_is_refused(streamed):
     """No bytes for the moment are not the end."""
-    with pytest.raises(SourceError, match="would block"):
+    with pytest.raises(SourceError, match="non-blocking"):
         streamed(Fixed(None)).body(0, 10)
 
 
 def test_a_text_stream_is_refused(streamed):
-    with pytest.raises(InvalidInput, match="the stream gives str, not bytes: open it in binary mode"):
+    with pytest.raises(InvalidInput, match=r"the stream returned str, not bytes\. Open it in binary mode"):
         streamed(io.StringIO("text")).body(0, 10)
 
 
 def test_a_stream_that_gives_more_than_it_was_asked_for_is_refused(streamed):
     """Its parts would be longer than planned."""
-    with pytest.raises(InvalidInput, match="gave 11 bytes where 10 were asked for"):
+    with pytest.raises(InvalidInput, match="returned 11 bytes, more than the 10 requested"):
         streamed(Fixed(b"eleven byte")).body(0, 10)
 
 
@@ -896,5 +896,5 @@ def test_an_open_file_is_a_stream(path):
 
 @pytest.mark.parametrize("given", [None, 7, ["a", "b"], object()])
 def test_what_is_no_source_is_refused(given):
-    with pytest.raises(InvalidInput, match="a source is a path, bytes, a binary stream or a Source, not"):
+    with pytest.raises(InvalidInput, match="a source must be a path, bytes, a binary stream or a Source, not"):
         as_source(given)

@@ -184,7 +184,7 @@ def test_a_worker_with_another_file_under_the_path_fails_the_upload_which_stays_
             finally:
                 os.utime(scenario.file, ns=(status.st_atime_ns, status.st_mtime_ns))
 
-    with pytest.raises(UploadFailed, match="is not the file that the upload was begun with") as caught:
+    with pytest.raises(UploadFailed, match="is not the file that is being uploaded") as caught:
         scenario.upload(Elsewhere())
 
     assert caught.value.resumable

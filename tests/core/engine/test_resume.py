@@ -263,7 +263,7 @@ def test_progress_does_not_go_back_when_it_starts_again(faulty, source):
 
 def test_a_stream_that_lost_its_upload_in_mid_run_can_not_start_again(faulty, left_behind):
     """What was read of it has been consumed. The next run starts again."""
-    with pytest.raises(UploadFailed, match="the stream is at byte 30, and can't go to 0") as caught:
+    with pytest.raises(UploadFailed, match="the stream is at byte 30, and can't seek to 0") as caught:
         faulty(Fault("upload_part", FaultKind.FORGOTTEN_UPLOAD, part_number=3)).upload(
             StreamSource(io.BytesIO(pseudo_random_bytes(45)), name="dump"), "key"
         )

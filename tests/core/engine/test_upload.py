@@ -137,7 +137,7 @@ def test_what_completes_an_upload_is_its_parts_in_order(uploader, backend, sourc
             {"options": ObjectOptions(callback=Callback("http://a/", "b"), content_type="a/b")},
             {},
             UnsupportedOption,
-            "memory://bucket does not honour callback. Nothing was sent",
+            "memory://bucket does not support callback. Nothing was sent",
         ),
         ({}, {"part_size": 2**40}, InvalidInput, "the part size of 1099511627776 bytes is out of bounds"),
         ({"source": 7}, {}, InvalidInput, "a source is a path, bytes"),

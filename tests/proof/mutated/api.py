@@ -57,7 +57,7 @@ MUTATIONS = [
         "a stale file is read again",
         SOURCES,
         "                files.discard(file)",
-        "                files.give_back(file)",
+        "                files.release(file)",
         SOURCE_FAILS,
     ),
     Mutation(
@@ -392,8 +392,8 @@ MUTATIONS = [
     Mutation(
         "a part of a stream for which no file can be made is given up",
         SOURCES,
-        "raise self._unspooled(error, retryable=is_transient(error))",
-        "raise self._unspooled(error)",
+        "raise self._spool_error(error, retryable=is_transient(error))",
+        "raise self._spool_error(error)",
         ("tests/core/engine/test_transient_source_errors.py",),
     ),
     Mutation(
