@@ -73,7 +73,7 @@ _BETWEEN_RUNS = (
     Event.RESTORE,
     Event.FORGE,
 )
-_CALLBACK = Callback("http://127.0.0.1/told", "object=${object}")
+_CALLBACK = Callback("http://127.0.0.1/callback", "object=${object}")
 _OPTIONS = {
     "plain": ObjectOptions(),
     "metadata": ObjectOptions(metadata={"made": "otherwise"}),
@@ -228,7 +228,7 @@ class ResumeMachine(RuleBasedStateMachine):
         trace = self._run(script)
         sent = {call.part_number for call in trace.backend_calls if call.operation == "upload_part"}
         if isinstance(decision, Resume) and not self._found_the_upload_lost(trace):
-            planned = {verdict.part_number for verdict in decision.parts if verdict.action == "send"}
+            planned = {part.part_number for part in decision.parts if part.action == "send"}
             assert sent == planned, f"PLAN: parts {planned} were to be sent, and {sent} were\n{trace}"
         elif isinstance(decision, AlreadyStored):
             assert not sent, f"PLAN: nothing was to be sent\n{trace}"

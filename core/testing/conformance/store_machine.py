@@ -37,7 +37,7 @@ _numbers = st.integers(1, 3)
 
 class StoreMachine(RuleBasedStateMachine):
     """
-    Each rule calls a method of all stores, which have to agree with the model, and thus with each other.
+    Each rule calls a method of all stores, which have to agree with the model and therefore with each other.
 
     After each step every checkpoint is loaded, and all are scanned, through separate handles.
     """
