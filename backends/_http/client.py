@@ -189,27 +189,18 @@ class HTTPClient:
         return response, reusable and not must_close
 
     def _response_lost(self, error: Exception, *, late: bool, permanent: bool) -> ConnectionFailed:
+        maybe = "the request may have taken effect"
         if isinstance(error, TIMEOUT_ERRORS):
-            what, seconds = (
-                ("finish its response", self._response_timeout) if late else ("respond", self._endpoint.read_timeout)
-            )
-            return ConnectionFailed(
-                f"{self._url} did not {what} within {seconds:g} seconds; the request may have taken effect"
-            )
+            what, seconds = "respond", self._endpoint.read_timeout
+            if late:
+                what, seconds = "finish its response", self._response_timeout
+            return ConnectionFailed(f"{self._url} did not {what} within {seconds:g} seconds; {maybe}")
         if not isinstance(error, NotHTTP):
-            return ConnectionFailed(
-                f"the response of {self._url} was lost: {error}; the request may have taken effect",
-                retryable=not permanent,
-            )
-        uses_tls = self._endpoint.context is not None
-        server_uses_tls = any(record in str(error) for record in _TLS_RECORDS)
-        return ConnectionFailed(
-            f"the response of {self._url} was lost: {error}",
-            retryable=not permanent,
-            hint="The server speaks TLS: pass {endpoint} with https://"
-            if server_uses_tls and not uses_tls
-            else ENDPOINT_HINT,
-        )
+            return ConnectionFailed(f"the response of {self._url} was lost: {error}; {maybe}", retryable=not permanent)
+        hint = ENDPOINT_HINT
+        if self._endpoint.context is None and any(record in str(error) for record in _TLS_RECORDS):
+            hint = "The server speaks TLS: pass {endpoint} with https://"
+        return ConnectionFailed(f"the response of {self._url} was lost: {error}", retryable=not permanent, hint=hint)
 
     def _describe(self, send_error: OSError) -> str:
         if isinstance(send_error, TooSlow):

@@ -64,15 +64,18 @@ def test_only_http_and_https_callback_urls_are_accepted(url):
 
 @pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "application/json"])
 def test_a_callback_body_is_a_form_or_json(kind):
-    callback = Callback("http://a/", "b", body_type=kind)
-    headers = headers_for(RequestKind.PUT, ObjectOptions(callback=callback))
+    options = ObjectOptions(callback=Callback("http://a/", "b", body_type=kind))
+    check_options(options)
+    headers = headers_for(RequestKind.PUT, options)
     assert decoded(headers["x-oss-callback"])["callbackBodyType"] == kind
 
 
 def test_the_callback_header_is_limited_to_5_kib():
     """3,840 bytes of JSON are 5,120 bytes in base64."""
     free = 3840 - len('{"callbackUrl":"http://a/","callbackBody":""}')
-    headers = headers_for(RequestKind.PUT, ObjectOptions(callback=Callback("http://a/", "b" * free)))
+    options = ObjectOptions(callback=Callback("http://a/", "b" * free))
+    check_options(options)
+    headers = headers_for(RequestKind.PUT, options)
     assert len(headers["x-oss-callback"]) == 5120
 
     with pytest.raises(InvalidInput, match="the header for callback would have 5124 bytes; the maximum is 5120"):

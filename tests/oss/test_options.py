@@ -110,7 +110,9 @@ def test_metadata_is_limited_to_8_kib(size, fits):
 
 
 def test_a_metadata_value_may_be_empty():
-    assert headers_for(RequestKind.PUT, ObjectOptions(metadata={"a": ""})) == {"x-oss-meta-a": ""}
+    options = ObjectOptions(metadata={"a": ""})
+    check_options(options)
+    assert headers_for(RequestKind.PUT, options) == {"x-oss-meta-a": ""}
 
 
 @pytest.mark.parametrize(
@@ -169,7 +171,9 @@ def test_a_callback_with_everything():
         variables={"x:var1": "value-1", "x:二": "中"},
         sni=False,
     )
-    headers = headers_for(RequestKind.COMPLETE, ObjectOptions(callback=callback))
+    options = ObjectOptions(callback=callback)
+    check_options(options)
+    headers = headers_for(RequestKind.COMPLETE, options)
     assert decoded(headers["x-oss-callback"]) == {
         "callbackUrl": "http://a/;https://b/",
         "callbackHost": "a.example.com",
