@@ -14,6 +14,9 @@ from partwise.model import ObjectOptions
 
 _VERSION = 1
 
+#: Options whose name was another one in version 0.1.0.
+_OLD_NAMES = {"tagging": "tags"}
+
 #: A record holds a key, options and a few numbers. A larger file was not written by partwise.
 RECORD_BYTES_MAX = 1024 * 1024
 
@@ -87,6 +90,7 @@ def options_from_data(data: object) -> ObjectOptions:
     """
     if not isinstance(data, dict):
         raise ValueError(f"options must be a mapping, not {type(data).__name__}")  # noqa: TRY004  # as below
+    data = {_OLD_NAMES.get(name, name): value for name, value in data.items()}
     for name, value in data.items():
         is_mapping = name in {"metadata", "tags"} and isinstance(value, dict)
         texts = [*value, *value.values()] if is_mapping else [value]

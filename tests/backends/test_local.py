@@ -370,6 +370,15 @@ def test_a_damaged_record_of_metadata_is_ignored(backend, body, meta_dir, damage
     assert (head.crc64, head.metadata) == (crc64(b"stored"), {})
 
 
+def test_tags_stored_by_version_0_1_0_are_read(backend, body, meta_dir):
+    """Their name in the record was "tagging"."""
+    backend.put_object("key", body(b"abc"), ObjectOptions(tags={"team": "a"}))
+    [record] = meta_dir.glob("objects/*/*")
+    record.write_text(record.read_text().replace('"tags"', '"tagging"'))
+
+    assert backend.describe("key").tags == {"team": "a"}
+
+
 def test_the_metadata_of_a_replaced_object_is_removed(backend, body, meta_dir):
     backend.put_object("key", body(b"old"), RICH)
     backend.put_object("key", body(b"new!"), RICH)
