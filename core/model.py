@@ -72,7 +72,7 @@ class Capabilities:
 
     Args:
         options: the names of the `ObjectOptions` fields that it honours. An upload that asks for any other is refused.
-        lists_parts: `list_parts` works. Where it does not, the checkpoint's own record is what a resume goes by.
+        lists_parts: `list_parts` works. Otherwise a resume relies on the parts in the checkpoint.
         part_checksums: `UploadedPart.crc64` comes from the storage, for each part.
         object_checksums: `StoredObject.crc64` comes from the storage, from `complete_upload` and from `head_object`.
         equal_part_sizes: all parts but the last must be of one size.
