@@ -100,7 +100,7 @@ def test_it_is_told_what_is_better_here(text: str) -> None:
 
 
 def test_all_ten_are_compared_by_every_option(section, tables) -> None:
-    first, second = tables(section("coming-from-an-sdk", "All of them at a glance"))
+    first, second = tables(section("coming-from-an-sdk", "All SDKs at a glance"))
     assert [*first[0], *second[0]] == ["here", *list(SDKS)[:5], "here", *list(SDKS)[5:]]
     assert [row["here"] for row in first] == [row["here"] for row in second]
     assert all(cell for row in [*first, *second] for cell in row.values())
