@@ -33,7 +33,7 @@ TIMEOUT = 30.0
 
 @pytest.fixture(scope="module")
 def importable():
-    """Let worker processes import the modules beside the tests; spawned processes inherit the path."""
+    """Let worker processes import the modules next to the tests; spawned processes inherit the path."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(HERE)
         yield
