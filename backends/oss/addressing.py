@@ -147,7 +147,7 @@ def check_key(key: str) -> str:
     Raises:
         InvalidKey: it is not 1 to 1,023 bytes of UTF-8, or begins with a slash or a backslash.
     """
-    size = len(_utf8(key))
+    size = len(check_string("a key", key, InvalidKey).encode())
     if not 1 <= size <= KEY_BYTES_MAX:
         raise InvalidKey(f"a key has 1 to {KEY_BYTES_MAX} bytes of UTF-8; {key!r:.60} has {size}")
     if key[0] in "/\\":
@@ -162,8 +162,7 @@ def check_prefix(prefix: str) -> str:
     Raises:
         InvalidKey: it can't be encoded as UTF-8.
     """
-    _utf8(prefix)
-    return prefix
+    return check_string("the prefix of keys", prefix, InvalidKey)
 
 
 def region_of(endpoint: str) -> str | None:
@@ -175,10 +174,6 @@ def region_of(endpoint: str) -> str | None:
     """
     _, host, _ = _parsed(endpoint)
     return _region_of(host)
-
-
-def _utf8(key: str) -> bytes:
-    return check_string("a key", key, InvalidKey).encode()
 
 
 def _checked_region(region: str) -> str:

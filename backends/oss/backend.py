@@ -499,7 +499,7 @@ class OSSBackend(Closing):
         check_call(**arguments)
 
     def _describe(self, key: str) -> str:
-        return f"{key!r} in {self.location}"
+        return f"{key!r} in {self._address.location}"
 
     def _option_headers(self, kind: RequestKind, key: str, options: ObjectOptions) -> dict[str, str]:
         self._check_usable(key, options=options)
