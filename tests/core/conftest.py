@@ -1,4 +1,4 @@
-"""What the tests of the core share: a clock that only moves when somebody waits, and uploads in one thread."""
+"""Fixtures of the core tests: a clock that only advances in `wait`, and uploads in one thread."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from partwise.uploader import Uploader
 
 
 class FakeClock:
-    """Time that passes only in `wait`, and all at once; `waits` are the seconds that were asked for."""
+    """A clock that only advances in `wait`, without waiting; `waits` are the requested seconds."""
 
     def __init__(self) -> None:
         self.time = 1000.0
@@ -44,7 +44,7 @@ class FakeClock:
 
 
 class Longest:
-    """No chance at all: each draw is the largest there is."""
+    """Randomness that always draws the maximum."""
 
     def uniform(self, a, b, /):
         return b

@@ -1,4 +1,4 @@
-"""What a transfer can be asked for, and what it can't."""
+"""Valid and invalid configurations."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_a_number_may_be_as_small_as_makes_sense(name, least):
 
 @pytest.mark.parametrize("name", ["part_size", "multipart_threshold", "concurrency", "max_attempts", "bandwidth_limit"])
 @pytest.mark.parametrize("value", [1.0, "8 MiB", True, [1]])
-def test_a_count_is_a_whole_number(name, value):
+def test_a_count_is_an_integer(name, value):
     with pytest.raises(InvalidInput, match=f"TransferConfig.{name} must be an integer"):
         TransferConfig(**{name: value})
 
@@ -66,7 +66,7 @@ def test_not_every_number_can_be_left_out(name):
 
 
 @pytest.mark.parametrize("name", ["verify_source", "on_source_change"])
-def test_a_choice_is_one_of_those_there_are(name):
+def test_a_choice_is_one_of_the_documented_strings(name):
     with pytest.raises(InvalidInput, match=rf"TransferConfig\.{name} must be '.*' or '.*', not 'perhaps'"):
         TransferConfig(**{name: "perhaps"})
 

@@ -29,7 +29,7 @@ from partwise.model import StoredObject
 
 ALL = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, PartwiseError)]
 
-#: A value other than the default for each field of any error.
+#: For each field of any error a value that is not its default.
 VALUES = {
     "code": "SlowDown",
     "status": 503,

@@ -1,4 +1,4 @@
-"""What a log tells of an upload: under which logger, at which level, with which fields, and never a secret."""
+"""Log records of an upload: logger, level and fields, and no secrets."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def log(caplog):
     """The records of this package as (level, key, upload id, part number, text), the latest first forgotten."""
 
     def read():
-        told = [
+        found = [
             (r.levelname, r.key, r.upload_id, r.part_number, r.getMessage())
             for r in caplog.records
             if r.name == "partwise" or r.name.startswith("partwise.")
         ]
         caplog.clear()
-        return told
+        return found
 
     with caplog.at_level(logging.DEBUG, "partwise"):
         yield read
@@ -75,10 +75,10 @@ def test_an_upload_that_fails_and_is_carried_on_is_told_from_beginning_to_end(up
 @pytest.mark.parametrize("operation", ["initiate_upload", "complete_upload"])
 def test_what_is_no_part_is_tried_again_under_the_uploads_name(faulty, source, log, operation):
     faulty(Fault(operation, FaultKind.BEFORE)).upload(source, "key")
-    told = [entry for entry in log() if "retrying" in entry[4]]
+    found = [entry for entry in log() if "retrying" in entry[4]]
 
-    assert [(level, key, number) for level, key, _, number, _ in told] == [("INFO", "key", None)]
-    assert (told[0][2] is None) == (operation == "initiate_upload")
+    assert [(level, key, number) for level, key, _, number, _ in found] == [("INFO", "key", None)]
+    assert (found[0][2] is None) == (operation == "initiate_upload")
 
 
 def test_an_object_in_one_piece_is_told_without_an_upload_id(uploader, source, log):
@@ -90,18 +90,18 @@ def test_an_object_in_one_piece_is_told_without_an_upload_id(uploader, source, l
     ]
 
 
-@pytest.mark.parametrize("wish", ["pause", "cancel"])
-def test_an_end_that_was_asked_for_is_told(backend, store, source, log, wish):
-    error = {"pause": UploadPaused, "cancel": UploadCancelled}[wish]
-    begun = threading.Event()
+@pytest.mark.parametrize("mode", ["pause", "cancel"])
+def test_a_requested_stop_is_logged(backend, store, source, log, mode):
+    error = {"pause": UploadPaused, "cancel": UploadCancelled}[mode]
+    started = threading.Event()
 
     def stop(progress):
-        if progress.parts_done == 2 and begun.wait(30):
-            getattr(task, wish)()
+        if progress.parts_done == 2 and started.wait(30):
+            getattr(task, mode)()
 
     config = TransferConfig(part_size=10, multipart_threshold=0, concurrency=1)
     task = Uploader(backend, store=store, config=config).start(source, "key", progress=stop)
-    begun.set()
+    started.set()
     with pytest.raises(error):
         task.result(30)
     level, key, upload, _, text = log()[-1]
@@ -148,20 +148,20 @@ def test_no_record_of_a_whole_upload_over_http_has_a_secret(log, caplog, tmp_pat
         ) as backend,
     ):
         Uploader(backend, store=MemoryCheckpointStore(), config=config).upload(path, "key")
-        told = [record for record in caplog.records if record.name.startswith("partwise")]
-        everything = repr([vars(record) for record in told]) + caplog.text
+        found = [record for record in caplog.records if record.name.startswith("partwise")]
+        everything = repr([vars(record) for record in found]) + caplog.text
 
-    assert {"partwise", "partwise.backends.oss"} <= {record.name for record in told}
-    assert any("retrying" in record.getMessage() for record in told)
-    sent = [record for record in told if record.name == "partwise.backends.oss" and record.part_number]
+    assert {"partwise", "partwise.backends.oss"} <= {record.name for record in found}
+    assert any("retrying" in record.getMessage() for record in found)
+    sent = [record for record in found if record.name == "partwise.backends.oss" and record.part_number]
     assert {record.part_number for record in sent} == {1, 2, 3, 4}
-    assert {(record.key, record.upload_id) for record in sent} == {("key", told[-1].upload_id)}
+    assert {(record.key, record.upload_id) for record in sent} == {("key", found[-1].upload_id)}
     for secret in (key.access_key_secret, key.security_token, "Signature", "OSS4-HMAC"):
         assert secret not in everything
 
 
 def test_a_program_that_sets_up_no_logging_is_not_spoken_to():
-    """Without a handler of its own, Python would print each warning of a library."""
+    """Without a handler, Python would print the warnings of a library to stderr."""
     program = "import partwise, logging; logging.getLogger('partwise').warning('something is odd')"
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
 

@@ -29,7 +29,7 @@ from partwise.results import Progress, UploadResult
 KEPT = {"location": "l", "key": "k", "source": "s", "fingerprint": Fingerprint(), "part_size": 1}
 CHECKPOINT = Checkpoint("memory://bucket", "key", "/a/file", Fingerprint(25), part_size=10)
 
-#: For each option a value other than the default.
+#: For each option a value that is not its default.
 OPTIONS = {
     "content_type": "text/plain",
     "acl": "private",
@@ -147,7 +147,7 @@ def test_no_value_changes_under_its_holder(value):
 
 
 def test_what_is_handed_over_is_copied():
-    """Whoever made a value can't change it by what it was made of."""
+    """A value can't be changed by changing its arguments."""
     metadata, parts, options = {"a": "b"}, [UploadedPart(1, 1, "E")], {"acl"}
     values = (
         ObjectOptions(metadata=metadata, tags=metadata),
@@ -200,7 +200,7 @@ def test_a_name_is_32_hexadecimal_digits():
 
 
 def test_a_name_is_the_same_from_version_to_version():
-    """Or else nobody's checkpoint is found again."""
+    """Otherwise existing checkpoints would not be found."""
     assert checkpoint_name("memory://bucket", "key", "/a/file") == "cf8cc4409936c71c8e04f30f5f9c0f72"
 
 

@@ -64,7 +64,7 @@ def test_a_url_names_a_store():
 
 
 def test_a_scheme_may_be_written_in_capitals():
-    """The rest of the URL is the plug-in's affair."""
+    """The plug-in parses the rest of the URL."""
     register_backend("THINGS", lambda url, **settings: (url, settings))
 
     assert open_backend("Things://Box/Key") == ("Things://Box/Key", {})
@@ -125,14 +125,14 @@ def test_a_setting_that_means_nothing_is_refused():
 
 
 @pytest.mark.parametrize("url", ["", "key", "/dir/key", ":key", "bucket/key"])
-def test_what_is_no_url_is_refused(url):
+def test_an_invalid_url_is_refused(url):
     with pytest.raises(InvalidInput, match="does not start with a scheme, as oss://bucket/key or file:///dir/key does"):
         open_backend(url)
     with pytest.raises(InvalidInput, match=r"does not start with a scheme, as sqlite:///uploads.db does"):
         open_checkpoint_store(url)
 
 
-def test_an_unknown_scheme_is_told_with_those_there_are(installed):
+def test_an_unknown_scheme_is_reported_with_the_known_ones(installed):
     installed(EntryPoint("things", "m:f", BACKENDS), EntryPoint("redis", "m:f", CHECKPOINT_STORES))
     register_backend("box", lambda url, **settings: (None, ""))
 

@@ -200,7 +200,7 @@ def test_a_path_with_a_nul_character_is_refused_at_once(tmp_path):
         (lambda path: path / "file" / "below", "Not a directory|No such file"),
     ],
 )
-def test_what_is_no_file_can_not_be_read(tmp_path, make, reason):
+def test_a_path_that_is_not_a_file_is_unreadable(tmp_path, make, reason):
     (tmp_path / "file").touch()
     path = make(tmp_path)
 
@@ -226,7 +226,7 @@ def test_a_file_that_vanished_can_not_be_read(path):
     assert isinstance(caught.value.__cause__, FileNotFoundError)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="there is no such permission")
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such permission")
 @pytest.mark.parametrize("look", ["FileSource('file').fingerprint()", "list(FileBody('file', 0, 10).chunks())"])
 def test_a_file_that_may_not_be_read_says_so(look):
     """At the first look already, before anything is sent; in a child that gives up its privileges, for root may."""
@@ -311,7 +311,7 @@ def test_a_pickled_body_is_of_the_file_that_its_source_saw(path, change):
 
 
 def test_nothing_is_open_between_reads(path):
-    """A body that was given up half-way lets go of the file, too."""
+    """A body that is abandoned half-way releases its file, too."""
     source = FileSource(path)
     chunks = source.body(0, 1000).chunks()
     next(chunks)
@@ -387,11 +387,11 @@ def test_a_read_that_nobody_ended_is_closed_in_whatever_order_it_is_collected(pa
     circle.append(circle)
     del source, chunks, circle
 
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught_warnings:
         warnings.simplefilter("always")
         gc.collect()
 
-    assert [str(warning.message) for warning in told if str(path) in str(warning.message)] == []
+    assert [str(warning.message) for warning in caught_warnings if str(path) in str(warning.message)] == []
 
 
 def test_a_spooled_part_is_closed_in_whatever_order_it_is_collected():
@@ -401,11 +401,11 @@ def test_a_spooled_part_is_closed_in_whatever_order_it_is_collected():
     circle.append(circle)
     del body, circle
 
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught_warnings:
         warnings.simplefilter("always")
         gc.collect()
 
-    assert [str(warning.message) for warning in told if "rb+" in str(warning.message)] == []
+    assert [str(warning.message) for warning in caught_warnings if "rb+" in str(warning.message)] == []
 
 
 def test_a_file_that_nobody_closed_is_closed_with_its_source(path):
@@ -417,7 +417,7 @@ def test_a_file_that_nobody_closed_is_closed_with_its_source(path):
 
 
 def test_a_file_that_took_the_place_of_the_one_that_was_looked_at_is_not_read(path):
-    """Its bytes would be those of another version, even if the first one is back before anybody looks again."""
+    """Its bytes would belong to another version, even if the first one is restored before the next check."""
     source = FileSource(path)
     source.fingerprint()
     path.rename(path.with_name("first"))
@@ -585,7 +585,7 @@ class Dripping(io.RawIOBase):
 
 
 class Fixed:
-    """A stream that gives this, whatever is asked for."""
+    """A stream that returns this, whatever size is requested."""
 
     def __init__(self, answer):
         self.answer = answer
@@ -684,7 +684,7 @@ def test_a_stream_may_give_any_bytes(streamed, kind):
 
 
 class ReusesItsBuffer:
-    """A stream that gives views of one buffer, which each read fills anew, as `readinto` loops do."""
+    """A stream that returns views of one buffer, which each read overwrites, as `readinto` loops do."""
 
     def __init__(self, data, step):
         self._stream, self._buffer = io.BytesIO(data), bytearray(step)

@@ -182,11 +182,11 @@ def test_cancelling_one_task_touches_no_other(threaded, gate, backend, data):
     assert backend.keys() == ["other"]
 
 
-@pytest.mark.parametrize("wish", ["pause", "cancel"])
-def test_a_task_that_has_ended_can_not_be_stopped(threaded, backend, source, wish):
+@pytest.mark.parametrize("mode", ["pause", "cancel"])
+def test_a_task_that_has_ended_can_not_be_stopped(threaded, backend, source, mode):
     task = threaded(backend).start(source, "key")
     task.result(SOON)
-    getattr(task, wish)()
+    getattr(task, mode)()
 
     assert task.result().verified
     assert backend.read("key") == source.data
@@ -252,7 +252,7 @@ def test_an_interrupt_while_waiting_pauses_the_upload_and_waits_for_it(threaded,
 
 
 def test_a_program_can_end_while_a_task_runs(threaded, gate, source):
-    """For the upload that is no worse than any other death, and it is resumed."""
+    """For the upload this is like any other crash, and it is resumable."""
     task = threaded(gate).start(source, "key")
 
     assert task._thread.daemon
@@ -404,12 +404,12 @@ def test_start_refuses_arguments_of_the_wrong_type_at_the_call(backend, wrong):
         Uploader(backend).start(b"x", "key", **wrong)
 
 
-def test_an_uploader_shows_what_it_was_made_with(backend, store):
+def test_the_repr_of_an_uploader_has_its_arguments(backend, store):
     shown = f"Uploader({backend!r}, store={store!r}, config={TransferConfig()!r})"
     assert repr(Uploader(backend, store=store)) == shown
 
 
-def test_an_executor_of_the_callers_own_sends_the_parts_and_is_not_shut_down(uploader, backend, source):
+def test_an_executor_sends_the_parts_and_is_not_shut_down(uploader, backend, source):
     with ThreadPoolExecutor(2) as executor:
         names = []
         upload_part = backend.upload_part
@@ -479,7 +479,7 @@ def test_without_any_thread_a_pool_is_not_missed(backend, store, source, no_thre
     assert result.parts_sent == backend.calls["upload_part"] == 5
 
 
-def test_without_any_thread_a_task_is_done_before_it_is_handed_out(threaded, backend, source, no_threads, caplog):
+def test_without_threads_a_task_is_done_when_it_is_returned(threaded, backend, source, no_threads, caplog):
     seen = []
     with threaded(backend).start(source, "key", progress=seen.append) as task:
         assert task.done()
@@ -494,16 +494,16 @@ def test_without_any_thread_a_task_is_done_before_it_is_handed_out(threaded, bac
 def test_without_any_thread_a_task_in_an_event_loop_goes_on_without_its_coroutines(
     threaded, backend, source, no_threads
 ):
-    begun = []
+    started = []
 
     async def report(progress):
-        begun.append(progress)
+        started.append(progress)
 
     async def main():
         return await threaded(backend).start(source, "key", progress=report)
 
     assert asyncio.run(main()).verified
-    assert begun == []
+    assert started == []
 
 
 def test_no_thread_is_left_behind(threaded, backend, source):
@@ -862,7 +862,7 @@ def test_a_plan_that_reads_notices_a_change(uploader, source, interrupted):
         uploader(verify_source="content").plan(changing, "key")
 
 
-# --- dropping what was begun -----------------------------------------------------------------------------------------
+# --- aborting unfinished uploads -------------------------------------------------------------------------------------
 
 
 def _name(uploader, source):

@@ -98,7 +98,7 @@ VALUES = [*NUMBERS, *TEXTS, *OTHERS]
 
 KEYS = Credentials("id", "secret")
 CHECKPOINT = Checkpoint("memory://x", "k", "s", Fingerprint(size=1), 1)
-RECEIPT = UploadedPart(1, 1, "E")
+PART = UploadedPart(1, 1, "E")
 
 
 def try_all(call, values=VALUES):
@@ -157,9 +157,9 @@ def test_the_methods_of_an_uploader_refuse_wrong_arguments(method, name):
         return  # it takes none
 
     def call(value):
-        begun = getattr(uploader(), method)(**{"source": b"x", "key": "k", name: value})
+        started = getattr(uploader(), method)(**{"source": b"x", "key": "k", name: value})
         if method == "start":
-            begun.result(10)
+            started.result(10)
 
     try_all(call)
 
@@ -471,7 +471,7 @@ METHODS = {
     "initiate_upload": ["k", ObjectOptions()],
     "upload_part": ["k", "ID", 1, BytesSource(b"xx").body(0, 2)],
     "list_parts": ["k", "ID"],
-    "complete_upload": ["k", "ID", [RECEIPT], ObjectOptions()],
+    "complete_upload": ["k", "ID", [PART], ObjectOptions()],
     "abort_upload": ["k", "ID"],
     "list_uploads": [""],
     "put_object": ["k", BytesSource(b"xx").body(0, 2), ObjectOptions()],
@@ -536,7 +536,7 @@ def test_the_methods_of_a_store_refuse_wrong_arguments(which, method, tmp_path):
                 pass
 
     if method == "append_part":
-        try_all(lambda value: call(value, RECEIPT))
+        try_all(lambda value: call(value, PART))
         store.save(CHECKPOINT)
         try_all(lambda value: call(CHECKPOINT.name, value))
         assert store.load(CHECKPOINT.name) == CHECKPOINT

@@ -41,7 +41,7 @@ FILES, JOURNAL = "core/_durable.py", "stores/_journal.py"
 
 MUTATIONS = [
     Mutation(
-        "a file that was opened under another inode is taken for the same",
+        "a file opened under another inode is not noted",
         "core/sources.py",
         "                self.others.add(status.st_ino)\n",
         "                pass\n",
@@ -114,7 +114,7 @@ MUTATIONS = [
     ),
     # --- wrong types and numbers -------------------------------------------------------------------------------------
     Mutation(
-        "any number of parts at a time can be asked for",
+        "concurrency has no maximum",
         "core/config.py",
         "integer(1, CONCURRENCY_MAX)",
         "integer(1)",
@@ -177,14 +177,14 @@ MUTATIONS = [
         ("tests/core/test_model.py",),
     ),
     Mutation(
-        "a checkpoint holds anything in place of receipts",
+        "a checkpoint accepts anything as parts",
         "core/checkpoint.py",
         ", validator=tuple_of(UploadedPart)",
         "",
         ("tests/core/test_model.py",),
     ),
     Mutation(
-        "a text is taken for several texts",
+        "a string is accepted as several strings",
         "core/_validation.py",
         "if isinstance(value, str | bytes) or not isinstance(value, Iterable):",
         "if not isinstance(value, Iterable):",
@@ -219,7 +219,7 @@ MUTATIONS = [
         ("tests/core/test_wrong_calls.py",),
     ),
     Mutation(
-        "a removed working directory is no wrong usage",
+        "a removed working directory is not an invalid argument",
         "core/_validation.py",
         "    except OSError as error:  # of os.getcwd\n",
         "    except NotADirectoryError as error:  # of os.getcwd\n",
@@ -291,7 +291,7 @@ MUTATIONS = [
         ("tests/stores/test_shared_locations.py",),
     ),
     Mutation(
-        "a new private file is taken for private",
+        "a new private file is assumed to be private",
         FILES,
         "        if (reason := untrusted(os.fstat(file))) is not None:",
         "        if (reason := untrusted(os.fstat(file))) is not None and False:",
