@@ -90,14 +90,14 @@ def options_from_data(data: object) -> ObjectOptions:
     """
     if not isinstance(data, dict):
         raise ValueError(f"options must be a mapping, not {type(data).__name__}")  # noqa: TRY004  # as below
-    data = {_OLD_NAMES.get(name, name): value for name, value in data.items()}
-    for name, value in data.items():
+    values: dict[str, Any] = {_OLD_NAMES.get(name, name): value for name, value in data.items()}
+    for name, value in values.items():
         is_mapping = name in {"metadata", "tags"} and isinstance(value, dict)
         texts = [*value, *value.values()] if is_mapping else [value]
         is_flag = name == "forbid_overwrite" and value is True
         if not is_flag and not all(isinstance(text, str) for text in texts):
             raise ValueError(f"the option {name!r:.100} can't be {value!r:.100}")
     try:
-        return ObjectOptions(**data)
+        return ObjectOptions(**values)
     except TypeError as error:
         raise ValueError(str(error)) from error

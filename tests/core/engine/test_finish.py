@@ -257,7 +257,7 @@ def test_a_stop_request_ends_what_is_a_single_put(uploader, backend, data, left_
 
 
 def test_a_stop_request_does_not_leave_a_failed_upload_behind(faulty, source, left_behind, clock):
-    """Nothing could resume it, so it is aborted, even if that takes two attempts and another client asks for a pause."""
+    """Nothing could resume it, so it is aborted, even if that takes two attempts and a pause is requested."""
     made = faulty(Fault("upload_part", FaultKind.PERMANENT, part_number=3), Fault("abort_upload", FaultKind.BEFORE))
     progress = asked(made, "pause")
     clock.meanwhile = lambda: progress(progress_of(9))
