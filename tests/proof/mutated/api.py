@@ -410,4 +410,40 @@ MUTATIONS = [
         "isinstance(error, self._kinds)",
         OUTSIDE,
     ),
+    # --- hints and stores --------------------------------------------------------------------------------------------
+    Mutation(
+        "a hint does not show the suggested value of a setting",
+        "core/errors.py",
+        'f"{setting}={value!r}"',
+        'f"{setting}="',
+        ("tests/core/test_errors.py",),
+    ),
+    Mutation(
+        "a stopped upload does not show its reason",
+        "core/errors.py",
+        'f"{self.message}: {self.reason}" if self.reason else self.message',
+        "self.message",
+        ("tests/core/test_errors.py",),
+    ),
+    Mutation(
+        "the class of a store is accepted as a function that returns stores",
+        "core/registry.py",
+        "(isinstance(store, type) or not callable(store))",
+        "not callable(store)",
+        ("tests/core/test_uploader.py",),
+    ),
+    Mutation(
+        "what the function for stores returns is not checked",
+        "core/registry.py",
+        "    if not _is_store(found):\n",
+        "    if False:\n",
+        ("tests/core/test_uploader.py",),
+    ),
+    Mutation(
+        "an unknown private name imports all modules",
+        "core/__init__.py",
+        'if not name.startswith("_"):',
+        "if True:",
+        ("tests/core/test_public_api.py",),
+    ),
 ]
