@@ -146,7 +146,7 @@ def test_a_time_limit_that_a_store_translates_propagates_unchanged(uploader, sou
 )
 def test_a_time_limit_while_a_path_is_made_absolute_propagates_unchanged(limited, monkeypatch, make):
     error = limited(TimeoutError("out of time"))
-    monkeypatch.setattr(os.path, "abspath", send_signal)
+    monkeypatch.setattr(os, "getcwd", send_signal)
     with pytest.raises(TimeoutError) as caught:
         make("data.bin")
 
