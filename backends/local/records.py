@@ -90,7 +90,7 @@ def options_from_data(data: object) -> ObjectOptions:
     """
     if not isinstance(data, dict):
         raise ValueError(f"options must be a mapping, not {type(data).__name__}")  # noqa: TRY004  # as below
-    values: dict[str, Any] = {_OLD_NAMES.get(name, name): value for name, value in data.items()}
+    values: dict[str, Any] = {_OLD_NAMES.get(str(name), str(name)): value for name, value in data.items()}
     for name, value in values.items():
         is_mapping = name in {"metadata", "tags"} and isinstance(value, dict)
         texts = [*value, *value.values()] if is_mapping else [value]
