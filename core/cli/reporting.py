@@ -64,7 +64,7 @@ def exit_code(error: BaseException) -> int:  # noqa: PLR0911  # a table
 @define(frozen=True)
 class ErrorReport:
     """
-    An error for people; each field is printed on a line of its own.
+    An error for people; each field is printed on a separate line.
 
     Args:
         message: what happened, and to what.
@@ -159,6 +159,7 @@ FLAGS = {
     "resume=auto": "no --require-resume",
     "resume=never": "--no-resume",
     "resume=require": "--require-resume",
+    "spool_above": "spool_above",  # only programs upload open files
     "tags": "--tag",
 }
 

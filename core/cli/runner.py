@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 def invoke(command: click.Command, arguments: list[str]) -> int:
     """
-    Have click parse the line and run its command. Return the exit code.
+    Parse a command line and run its command. Return the exit code.
 
     Args:
         command: the program.
-        arguments: the line, without the program's name. Commands get it as the `obj` of their context.
+        arguments: the command line, without the program's name. Commands get it as the `obj` of their context.
     """
     try:
         code = command.main(
@@ -41,11 +41,11 @@ def _usage_error(error: click.UsageError, arguments: list[str]) -> int:
     from partwise.cli.output import Output
     from partwise.cli.reporting import WRONG_USAGE
 
-    # The line could not be parsed, so whether it asks for JSON is a guess.
+    # The command line could not be parsed, so it is a guess whether it requests JSON.
     output = Output(json="--json" in arguments)
     report = _format_usage_error(error)
     output.error(report)
-    # What a value is refused for is the same error as in a program; all else is only known to command lines.
+    # An invalid value has the type of the library's error; other usage errors exist only here.
     kind = "InvalidInput" if type(error) is click.BadParameter else "UsageError"
     payload = {"type": kind, "message": report.one_line(), "retryable": False, "resumable": False}
     output.record({"ok": False, "error": payload, "exit_code": WRONG_USAGE})
@@ -101,7 +101,7 @@ def run_command(
     events: bool = False,
 ) -> int:
     """
-    Run a command and return its exit code. An error is printed, and written as an object if JSON was asked for.
+    Run a command and return its exit code. An error is printed, and written as an object if JSON was requested.
 
     Args:
         work: gets the output, and returns the exit code; None is 0.

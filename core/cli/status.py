@@ -131,7 +131,7 @@ def status(spec: StoreSpec, output: Output) -> int:
     if not uploads and unreadable:
         output.note(f"no unfinished upload that can be read is recorded in {spec}")
         if spec.file:
-            return FAILED  # it is the only checkpoint that was asked for
+            return FAILED  # it is the only checkpoint that was requested
     elif not uploads and spec.file and not os.path.lexists(spec.file):
         output.note(f"there is no file {spec.file}: its upload has not started, or is finished")
     elif not uploads:

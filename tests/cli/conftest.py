@@ -1,4 +1,4 @@
-"""What the tests of the command line share: a place of their own, the command in this process, and in others."""
+"""Fixtures of the command line: a working directory, and the command in this process and in others."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PATIENCE = 60.0
 
 @define(frozen=True)
 class Ended:
-    """How a command ended: its exit code, and what it wrote."""
+    """The exit code and the output of a command."""
 
     code: int
     out: str
@@ -43,7 +43,7 @@ class Ended:
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder to work in, which is also the home of all state."""
+    """The working directory, which is also the home directory."""
     monkeypatch.chdir(tmp_path)
     for name in ("HOME", "XDG_STATE_HOME", "LOCALAPPDATA"):
         monkeypatch.setenv(name, str(tmp_path / "home"))
@@ -55,7 +55,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def partwise(place: Path, capfd: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
-    """Run a line in this process."""
+    """Run commands in this process."""
 
     def run(*arguments: str) -> Ended:
         capfd.readouterr()
@@ -68,7 +68,7 @@ def partwise(place: Path, capfd: pytest.CaptureFixture[str]) -> Callable[..., En
 
 @define
 class Child:
-    """A line in a process of its own."""
+    """A command in a process of its own."""
 
     process: subprocess.Popen[bytes]
     ended: Ended | None = field(default=None, init=False)
@@ -85,7 +85,7 @@ class Child:
         for line in getattr(self.process, on):
             if words in line.decode():
                 return
-        raise AssertionError(f"it ended without having said {words!r}")
+        raise AssertionError(f"it ended without printing {words!r}")
 
     def send(self, signal: int) -> Ended:
         """Send a signal, and wait for its end."""
@@ -95,7 +95,7 @@ class Child:
 
 @pytest.fixture
 def child(place: Path) -> Iterator[Callable[..., Child]]:
-    """Start a line in a process of its own; what still runs at the end of the test is killed."""
+    """Start commands in processes of their own, which are killed at the end of the test."""
     children: list[Child] = []
 
     def start(*arguments: str, program: tuple[str, ...] = ("-m", "partwise"), **options: Any) -> Child:
@@ -116,17 +116,17 @@ def child(place: Path) -> Iterator[Callable[..., Child]]:
 
 @pytest.fixture
 def recorded(place: Path) -> Callable[..., int]:
-    """Wait until at least so many bytes are recorded in the directory ``checkpoints``, and say how many."""
+    """Wait until the directory ``checkpoints`` records a minimum of bytes, and return their number."""
 
-    def wait(least: int = 1) -> int:
+    def wait(minimum: int = 1) -> int:
         store = FileCheckpointStore(place / "checkpoints")
         limit = time.monotonic() + PATIENCE
         while time.monotonic() < limit:
             done = sum(checkpoint.bytes_done for checkpoint in store.scan())
-            if done >= least:
+            if done >= minimum:
                 return done
             time.sleep(0.01)
-        raise AssertionError(f"{least} bytes were not recorded within {PATIENCE} seconds")
+        raise AssertionError(f"{minimum} bytes were not recorded within {PATIENCE} seconds")
 
     return wait
 

@@ -1,4 +1,4 @@
-"""Values in the words of people."""
+"""Values formatted for people."""
 
 from __future__ import annotations
 
@@ -25,27 +25,27 @@ from partwise.cli import formatting
         (3e12, "2.7 TiB"),
     ],
 )
-def test_amounts_have_the_largest_unit_that_fits(count: float, expected: str) -> None:
+def test_a_size_has_the_largest_unit_that_fits(count: float, expected: str) -> None:
     assert formatting.format_size(count) == expected
 
 
-def test_a_share_has_one_unit() -> None:
+def test_a_ratio_has_one_unit() -> None:
     assert formatting.format_ratio(1024, 256 * 1024**2) == "0.0 of 256.0 MiB"
-    assert formatting.format_ratio(5, 10, between="/") == "5/10 B"
+    assert formatting.format_ratio(5, 10, separator="/") == "5/10 B"
 
 
-def test_a_share_of_what_is_not_known_is_an_amount() -> None:
+def test_a_ratio_without_a_total_is_a_size() -> None:
     assert formatting.format_ratio(2048, None) == "2.0 KiB"
 
 
 @pytest.mark.parametrize(
     ("done", "total", "expected"), [(0, 10, "0 %"), (999, 1000, "99 %"), (5, 5, "100 %"), (0, 0, "100 %")]
 )
-def test_a_hundred_per_cent_is_said_only_when_all_is_there(done: int, total: int, expected: str) -> None:
+def test_a_hundred_percent_means_all(done: int, total: int, expected: str) -> None:
     assert formatting.format_percent(done, total) == expected
 
 
-def test_a_percentage_of_what_is_not_known_is_a_question_mark() -> None:
+def test_a_percentage_without_a_total_is_a_question_mark() -> None:
     assert formatting.format_percent(5, None) == "?"
 
 
@@ -71,7 +71,7 @@ def test_a_percentage_of_what_is_not_known_is_a_question_mark() -> None:
         (90_000, "1 d 1 h"),
     ],
 )
-def test_spans_of_time_have_two_units(seconds: float, expected: str) -> None:
+def test_a_duration_has_at_most_two_units(seconds: float, expected: str) -> None:
     assert formatting.format_duration(seconds) == expected
 
 
@@ -90,7 +90,7 @@ def test_spans_of_time_have_two_units(seconds: float, expected: str) -> None:
         (float("nan"), "-:--"),
     ],
 )
-def test_timers_keep_their_form(seconds: float | None, expected: str) -> None:
+def test_a_timer_has_a_stable_width(seconds: float | None, expected: str) -> None:
     assert formatting.format_timer(seconds) == expected
 
 
@@ -98,33 +98,26 @@ def test_nouns_are_counted() -> None:
     assert [formatting.pluralize(n, "part") for n in (0, 1, 10_000)] == ["0 parts", "1 part", "10,000 parts"]
 
 
-def test_runs_of_numbers_are_told_by_their_ends() -> None:
+def test_a_range_is_shown_by_its_ends() -> None:
     assert (formatting.format_range(7, 7), formatting.format_range(1, 120)) == ("7", "1-120")
 
 
-@given(st.text(min_size=1, max_size=80), st.integers(4, 60))
-def test_a_shortened_text_fits_and_keeps_both_ends(text: str, width: int) -> None:
-    short = formatting.shorten(text, width)
-    assert len(short) <= max(width, min(len(text), width))
-    assert short[-1] == text[-1]
-
-
-def test_one_line_has_no_breaks() -> None:
+def test_collapsed_text_has_no_line_breaks() -> None:
     assert formatting.collapse_lines("a\n  b\r\nc\t") == "a b c"
 
 
-def test_one_line_leaves_spaces_that_may_be_part_of_a_name() -> None:
+def test_collapsed_text_keeps_spaces_within_names() -> None:
     assert formatting.collapse_lines("'a  b' is missing\n") == "'a  b' is missing"
 
 
 @given(st.text(st.characters()))
-def test_what_is_shown_neither_breaks_a_line_nor_gives_orders(text: str) -> None:
+def test_escaped_text_is_printable(text: str) -> None:
     assert formatting.escape_control(text).isprintable()
     assert formatting.escape_control(formatting.escape_control(text)) == formatting.escape_control(text)
 
 
 @given(st.text(st.characters(categories=["L", "N", "P", "S"], include_characters=" ")))
-def test_letters_and_signs_are_shown_as_they_are(text: str) -> None:
+def test_printable_text_is_not_changed(text: str) -> None:
     assert formatting.escape_control(text) == text
 
 
@@ -143,26 +136,31 @@ def test_letters_and_signs_are_shown_as_they_are(text: str) -> None:
     ],
     ids=ascii,
 )
-def test_what_is_not_printable_is_escaped(text: str, expected: str) -> None:
+def test_unprintable_characters_are_escaped(text: str, expected: str) -> None:
     assert formatting.escape_control(text) == expected
 
 
 def test_an_age_in_the_future_is_negative() -> None:
-    assert [formatting.age(seconds) for seconds in (59, 0.4, -0.9, -7500)] == ["59 s", "0.4 s", "0.0 s", "-2 h 5 min"]
+    assert [formatting.format_age(seconds) for seconds in (59, 0.4, -0.9, -7500)] == [
+        "59 s",
+        "0.4 s",
+        "0.0 s",
+        "-2 h 5 min",
+    ]
 
 
 @pytest.mark.parametrize("seconds", [float("nan"), float("inf"), float("-inf")])
-def test_what_is_no_span_of_time_is_a_question_mark(seconds: float) -> None:
-    assert (formatting.format_duration(seconds), formatting.age(seconds)[-1]) == ("?", "?")
+def test_an_infinite_duration_is_a_question_mark(seconds: float) -> None:
+    assert (formatting.format_duration(seconds), formatting.format_age(seconds)[-1]) == ("?", "?")
 
 
 @pytest.mark.parametrize("seconds", [float("nan"), float("inf"), 1e20, -1e20, 1e300])
-def test_what_is_no_date_has_no_words(seconds: float) -> None:
+def test_an_invalid_date_has_no_text(seconds: float) -> None:
     assert formatting.format_time(seconds) is None
     assert formatting.format_time(0) == "1970-01-01T00:00:00+00:00"
 
 
-def test_cells_stand_one_under_the_other() -> None:
+def test_cells_are_aligned() -> None:
     assert formatting.columns([["a", "1", "x"], ["bbb", "22", ""]], right={1}) == ["a     1  x", "bbb  22"]
 
 
@@ -174,11 +172,11 @@ def test_a_command_line_can_be_typed_again(arguments: list[str]) -> None:
 
 @pytest.mark.skipif(os.name == "nt", reason="quoting is that of POSIX shells")
 @given(st.lists(st.text(st.characters(exclude_characters="\0"))))
-def test_a_command_line_gives_no_orders_to_the_terminal(arguments: list[str]) -> None:
+def test_a_command_line_is_printable(arguments: list[str]) -> None:
     assert formatting.command_line(arguments).isprintable()
 
 
-@pytest.mark.skipif(shutil.which("bash") is None or os.name == "nt", reason="there is no bash")
+@pytest.mark.skipif(shutil.which("bash") is None or os.name == "nt", reason="bash is not installed")
 def test_a_command_line_that_is_not_printable_can_be_typed_again_too() -> None:
     arguments = ["\x1b[2J", "a'b\\\n7", "\u202ecod.exe", "\udcff\udc9b1", "ü\t備", "", "$HOME `x`", "\x011"]
     line = formatting.command_line(arguments)

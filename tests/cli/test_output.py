@@ -1,4 +1,4 @@
-"""What is printed: all of it escaped, in one place, and to streams that never fail."""
+"""Everything printed is escaped, by one module, to streams that never fail."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def printed(text: str) -> bool:
     return text.replace("\n", "").isprintable()
 
 
-def test_what_is_said_is_escaped(capsys: pytest.CaptureFixture[str]) -> None:
+def test_printed_text_is_escaped(capsys: pytest.CaptureFixture[str]) -> None:
     output = Output(verbose=True)
     output.say(HOSTILE)
     output.note(HOSTILE)
@@ -82,15 +82,13 @@ def test_no_text_breaks_a_line_or_stops_the_output(text: str) -> None:
     assert printed(screen.getvalue())
 
 
-def test_only_what_is_painted_is_coloured(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_styled_text_has_colors(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     Output().say(("\x1b[31m", Styled("\x1b", "green"), "!"))
     assert capsys.readouterr().out == "\\x1b[31m\x1b[32m\\x1b\x1b[0m!\n"
 
 
-def test_the_colour_is_that_of_the_stream_that_is_written_to(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_colors_depend_on_the_stream(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """With --json words go to standard error, which need not be a terminal where standard output is one."""
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     monkeypatch.setenv("TERM", "xterm")
@@ -98,14 +96,14 @@ def test_the_colour_is_that_of_the_stream_that_is_written_to(
     assert capsys.readouterr().err == "x\n"
 
 
-def test_a_traceback_is_escaped_and_none_of_its_lines_looks_like_ours(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_traceback_is_escaped_and_indented(capsys: pytest.CaptureFixture[str]) -> None:
     Output(verbose=True).error(ErrorReport("no"), AccessDenied(HOSTILE))
     *trace, last = capsys.readouterr().err.splitlines()
     assert last == "error: no"
     assert all(line.startswith("  ") and line.isprintable() for line in trace)
 
 
-def test_what_the_library_and_others_log_is_escaped(capsys: pytest.CaptureFixture[str]) -> None:
+def test_log_messages_are_escaped(capsys: pytest.CaptureFixture[str]) -> None:
     before = logging.lastResort
     with Output().logging():
         logging.getLogger("partwise.stores.file").warning("%s is damaged", HOSTILE)
@@ -121,7 +119,7 @@ def test_what_the_library_and_others_log_is_escaped(capsys: pytest.CaptureFixtur
     ]
 
 
-def test_a_log_record_that_does_not_fit_its_arguments_fails_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_log_record_does_not_fail(capsys: pytest.CaptureFixture[str]) -> None:
     with Output().logging():
         logging.getLogger("partwise").warning("%d parts", "many")
     assert capsys.readouterr().err == "warning: %d parts\n"
@@ -131,14 +129,14 @@ def test_a_log_record_that_does_not_fit_its_arguments_fails_nothing(capsys: pyte
 
 
 @given(st.text(st.characters()))
-def test_json_is_printable_ascii_and_says_the_same(text: str) -> None:
+def test_json_is_printable_ascii(text: str) -> None:
     written = as_json({"message": text})
     assert written.isascii()
     assert written.isprintable()
     assert json.loads(written) == json.loads(json.dumps({"message": text}))
 
 
-def test_what_json_has_no_form_for_is_null_or_text() -> None:
+def test_values_without_a_json_form_are_null_or_text() -> None:
     odd = {"a": float("nan"), "b": [float("inf"), 1.5], "c": {"d": float("-inf")}, "e": Path("/x"), "f": (1,)}
     assert json.loads(as_json(odd)) == {"a": None, "b": [None, 1.5], "c": {"d": None}, "e": "/x", "f": [1]}
 
@@ -147,7 +145,7 @@ def test_what_json_has_no_form_for_is_null_or_text() -> None:
 
 
 class HostileServer(MemoryBackend):
-    """Whatever it says may be an order to the terminal."""
+    """A server whose responses try to control the terminal."""
 
     def __init__(self) -> None:
         super().__init__("hostile")
@@ -221,7 +219,7 @@ def hostile(place: Path, hostile_file: str) -> str:
     ],
     ids=" ".join,
 )
-def test_no_command_prints_what_is_not_printable(
+def test_every_command_prints_only_printable_text(
     partwise: Run, bucket: Path, hostile: str, hostile_file: str, line: tuple[str, ...]
 ) -> None:
     words = {"FILE": hostile_file, "URL": hostile, "BUCKET": f"{bucket.as_uri()}/", "WORDS": HOSTILE}
@@ -230,7 +228,7 @@ def test_no_command_prints_what_is_not_printable(
     ended = partwise(*line)
     assert printed(ended.out)
     assert printed(ended.err)
-    assert "\nerror: [red]" not in f"\n{ended.out}{ended.err}", "a name has begun a line of its own"
+    assert "\nerror: [red]" not in f"\n{ended.out}{ended.err}", "a name starts a line"
     if "--json" in line:
         assert ended.objects
 
@@ -251,7 +249,7 @@ def test_a_status_of_hostile_entries_is_a_line_for_each(partwise: Run) -> None:
 
 @posix
 @pytest.mark.parametrize("line", [("status",), ("status", "--verbose"), ("gc", "BUCKET")], ids=" ".join)
-def test_a_directory_of_checkpoints_that_someone_else_filled_gives_no_orders(
+def test_a_hostile_directory_of_checkpoints_is_escaped(
     partwise: Run, place: Path, bucket: Path, line: tuple[str, ...]
 ) -> None:
     bucket.mkdir()
@@ -300,7 +298,7 @@ def test_a_bar_and_what_is_written_above_it_are_escaped(monkeypatch: pytest.Monk
 PRINTERS = {"output.py", "streams.py"}
 
 
-def test_nothing_is_printed_past_the_output() -> None:
+def test_only_the_output_module_prints() -> None:
     found = []
     for path in sorted(Path(partwise.cli.__file__).parent.glob("*.py")):
         if path.name in PRINTERS:
@@ -461,7 +459,7 @@ def test_an_upload_ends_well_whatever_became_of_the_streams(
 
 
 class VanishingTerminal(Terminal):
-    """A terminal that goes away after some writing."""
+    """A terminal that is closed after some output."""
 
     def __init__(self, writes: int) -> None:
         super().__init__()
@@ -507,9 +505,7 @@ def test_a_list_that_is_cut_short_by_a_full_disk_is_a_failure(
 
 
 @pytest.mark.parametrize("line", [["--help"], ["upload", "--help"], ["--version"], ["uplaod"]], ids=" ".join)
-def test_pages_and_slips_are_told_to_no_one_without_a_failure_of_their_own(
-    monkeypatch: pytest.MonkeyPatch, line: list[str]
-) -> None:
+def test_help_and_usage_errors_need_no_output(monkeypatch: pytest.MonkeyPatch, line: list[str]) -> None:
     for stream in (None, Broken(errno.EIO)):
         with instead(monkeypatch, stdout=stream, stderr=stream):
             assert main(line) == (2 if line == ["uplaod"] else 0)
@@ -529,7 +525,7 @@ def test_an_upload_may_be_started_with_closed_streams(
 
 
 @posix
-def test_no_file_of_ours_gets_the_number_of_a_closed_stream(child: Any, place: Path) -> None:
+def test_no_file_gets_the_descriptor_of_a_closed_stream(child: Any, place: Path) -> None:
     """What a library writes to standard error would otherwise go into an object, or into a checkpoint."""
     (place / "program.py").write_text(
         "import os, sys\n"

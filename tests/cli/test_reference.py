@@ -1,4 +1,4 @@
-"""What the documents say of the command line is what it does."""
+"""The documents about the command line agree with it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def program(name: str) -> ModuleType:
     return module
 
 
-def test_the_reference_tells_the_options_that_there_are() -> None:
+def test_the_reference_lists_all_options() -> None:
     """If this fails: python docs/options.py."""
     options = program("options")
     _, mark, written = PAGE.read_text(encoding="utf-8").partition(options.MARK)
@@ -78,8 +78,8 @@ def done(partwise: Run, small: Path, url: str) -> list[dict[str, Any]]:
 
 
 def test_the_result_is_as_documented(done: list[dict[str, Any]]) -> None:
-    (told,) = documented("The result of an upload")
-    assert done[-1].keys() == told.keys()
+    (documented_object,) = documented("The result of an upload")
+    assert done[-1].keys() == documented_object.keys()
 
 
 def test_progress_is_as_documented(done: list[dict[str, Any]]) -> None:
@@ -91,24 +91,24 @@ def test_progress_is_as_documented(done: list[dict[str, Any]]) -> None:
 def test_an_error_is_as_documented(partwise: Run, small: Path) -> None:
     class Dead(MemoryBackend):
         def upload_part(self, *arguments: object) -> Any:
-            raise ConnectionFailed("the line is dead")
+            raise ConnectionFailed("connection reset")
 
     register_backend("dead", lambda url, **settings: (Dead(), "k"))
     line = ("--part-size", "100K", "--multipart-threshold", "0", "--max-attempts", "1")
     error = partwise("upload", "small.bin", "dead:k", *line, "--json").last
-    (told,) = documented("An error")
-    assert error.keys() == told.keys()
+    (documented_object,) = documented("An error")
+    assert error.keys() == documented_object.keys()
     # What is empty is left out.
-    assert told["error"].keys() <= error["error"].keys() | {"bytes_done", "parts_done"}
-    assert told["error"]["cause"].keys() <= error["error"]["cause"].keys()
+    assert documented_object["error"].keys() <= error["error"].keys() | {"bytes_done", "parts_done"}
+    assert documented_object["error"]["cause"].keys() <= error["error"]["cause"].keys()
 
 
 def test_a_dry_run_is_as_documented(partwise: Run, small: Path, url: str) -> None:
     line = ("--part-size", "100K", "--multipart-threshold", "0")
     plan = partwise("upload", "-n", "small.bin", url, *line, "--json").last
-    (told,) = documented("A dry run")
-    assert plan.keys() == told.keys()
-    assert plan["parts"][0].keys() == told["parts"][0].keys()
+    (documented_object,) = documented("A dry run")
+    assert plan.keys() == documented_object.keys()
+    assert plan["parts"][0].keys() == documented_object["parts"][0].keys()
 
 
 def test_what_is_recorded_pending_and_dropped_is_as_documented(partwise: Run, place: Path, small: Path) -> None:

@@ -207,4 +207,18 @@ MUTATIONS = [
         "        if False:\n",
         SERVE_AND_DEMO,
     ),
+    Mutation(
+        "hints name Python arguments on the command line",
+        "core/cli/reporting.py",
+        "        return FLAGS.get(setting, setting)\n",
+        "        return setting\n",
+        ("tests/cli/test_reporting.py",),
+    ),
+    Mutation(
+        "the command line prints no cause",
+        CLI_OUTPUT,
+        '(("cause", report.cause), ',
+        "(",
+        ("tests/cli/test_output.py",),
+    ),
 ]
