@@ -170,10 +170,10 @@ def test_the_list_of_defects_has_every_row_and_the_number_of_its_tests() -> None
     """Each of the fifty is in the table of `docs/proof.md`; `tests/proof/test_defects.py` has the tests."""
     document = (ROOT / "docs" / "proof.md").read_text(encoding="utf-8")
     rows = re.findall(r"(?m)^\| D(\d+) \|.*\| (\d+|-) \|$", document)
-    told = {int(number): int(count.replace("-", "0")) for number, count in rows}
+    documented = {int(number): int(count.replace("-", "0")) for number, count in rows}
     code = (ROOT / "tests" / "proof" / "test_defects.py").read_text(encoding="utf-8")
     tests = Counter(int(number) for number in re.findall(r"(?m)^def test_d(\d\d)_", code))
 
-    assert told == {number: tests[number] for number in range(1, 51)}
-    assert {number for number, count in told.items() if not count} == {50}
+    assert documented == {number: tests[number] for number in range(1, 51)}
+    assert {number for number, count in documented.items() if not count} == {50}
     assert f": {len(tests)} of the fifty rows have one or more" in document

@@ -26,14 +26,14 @@ def test_the_class_hierarchy_is_complete(section) -> None:
 
 
 def test_each_error_has_advice(page, tables, names) -> None:
-    told = {
+    documented = {
         name: row["what to do if it is raised" if "retried" in row else "what to do"]
         for table in tables(page("errors"))
         for row in table
         for name in names(row["error"])
     }
-    assert set(told) == set(CLASSES)
-    assert [name for name, advice in told.items() if not advice] == ["UploadStopped", "PartwiseError"]
+    assert set(documented) == set(CLASSES)
+    assert [name for name, advice in documented.items() if not advice] == ["UploadStopped", "PartwiseError"]
 
 
 def test_each_error_of_the_storage_is_retried_as_documented(page, tables, names) -> None:
@@ -46,8 +46,8 @@ def test_each_error_of_the_storage_is_retried_as_documented(page, tables, names)
 
 
 def test_the_fields_of_a_storage_error_are_documented(section, names) -> None:
-    told = names(section("errors", "Errors of the storage").split("\n\n")[0])
-    assert set(told) >= {*vars(BackendError()), "message"}
+    documented = names(section("errors", "Errors of the storage").split("\n\n")[0])
+    assert set(documented) >= {*vars(BackendError()), "message"}
 
 
 def test_every_error_is_a_name_of_the_package() -> None:

@@ -21,7 +21,7 @@ def in_bytes(text: str) -> float:
 
 @pytest.fixture
 def rows(page, tables):
-    """The rows of a table of the page, by the heading that it stands under."""
+    """The rows of a table of the page, by the heading that it is under."""
     auto, stream = tables(page("part-size"))
     return {"auto": auto, "stream": stream}
 
@@ -34,14 +34,14 @@ def test_the_table_is_what_auto_picks(rows) -> None:
     assert len(rows["auto"]) >= 8
 
 
-def test_a_smaller_part_size_would_not_do_where_auto_picks_more_than_it_prefers(rows) -> None:
+def test_a_smaller_part_size_is_not_enough_if_auto_exceeds_its_preference(rows) -> None:
     larger = [row for row in rows["auto"] if in_bytes(row["part size"]) > PREFERRED_PART_SIZE]
     for row in larger:
         assert -(-in_bytes(row["object"]) // (in_bytes(row["part size"]) - MIB)) > LIMITS.max_parts
     assert larger
 
 
-def test_the_figures_in_the_text_are_so(page) -> None:
+def test_the_figures_in_the_text_are_right(page) -> None:
     text = " ".join(page("part-size").split())
     assert f"**{PREFERRED_PART_SIZE // MIB} MiB**" in text
     assert f"`multipart_threshold` ({TransferConfig().multipart_threshold // MIB} MiB)" in text

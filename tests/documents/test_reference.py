@@ -83,11 +83,11 @@ def named(function: object) -> list[str]:
 @pytest.mark.parametrize(
     ("name", "value"), [(name, value) for name, value in {**FACE, **SHIPPED}.items() if name != "UploadTask"]
 )
-def test_every_argument_is_told_of(name: str, value: object) -> None:
+def test_every_argument_is_documented(name: str, value: object) -> None:
     text = inspect.getdoc(value) or ""
-    told = set(re.findall(r"^    (\w+): ", text, re.MULTILINE)) | set(re.findall(r"`(\w+)`", text))
+    documented = set(re.findall(r"^    (\w+): ", text, re.MULTILINE)) | set(re.findall(r"`(\w+)`", text))
     inherited = set()
     if inspect.isclass(value) and issubclass(value, BaseException):
         for base in value.__mro__[1:]:
             inherited |= set(re.findall(r"^    (\w+): ", inspect.getdoc(base) or "", re.MULTILINE))
-    assert set(arguments(value)) - told - inherited - {"message"} == set()
+    assert set(arguments(value)) - documented - inherited - {"message"} == set()

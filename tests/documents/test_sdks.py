@@ -45,7 +45,7 @@ WORDS = {
         CheckpointBrokenError FileInconsistentError""",
 }
 
-#: The rows of the tables at a glance, by a word of ours in them.
+#: The rows of the tables at a glance, by a partwise name in them.
 OPTIONS = [
     "concurrency",
     "part_size",
@@ -75,7 +75,7 @@ def text(section, sdk: str) -> str:
     return section("coming-from-an-sdk", sdk)
 
 
-def test_its_call_stands_beside_ours(text: str, sdk: str) -> None:
+def test_its_call_is_beside_partwises(text: str, sdk: str) -> None:
     beside = re.search(r'<div class="beside">\n\n(.*?)\n</div>\n', text, re.DOTALL)
     assert beside
     theirs, ours = re.findall(r"```(\w+)\n(.*?)```", beside[1], re.DOTALL)
@@ -93,7 +93,7 @@ def test_each_of_its_options_is_mapped(text: str, sdk: str, tables) -> None:
     assert [word for word in WORDS[sdk].split() if not re.search(rf"\b{re.escape(word)}\b", mapped)] == []
 
 
-def test_it_is_told_what_is_better_here(text: str) -> None:
+def test_it_says_what_is_better_here(text: str) -> None:
     better = re.search(r"^\*\*Better here\.\*\* (.*?)(?:\n\n|\Z)", text, re.MULTILINE | re.DOTALL)
     assert better
     assert better[1].count(".") >= 4
