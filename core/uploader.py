@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Generator
 from contextlib import contextmanager
 from functools import partial
@@ -51,7 +52,8 @@ class Uploader:
     Args:
         backend: where to upload. The caller closes it.
         store: where checkpoints are kept: a store, its URL, or a function that returns the store for the source of a
-            given name, such as `FileCheckpointStore.beside_source()`; None: files in the user's state directory.
+            given name, such as `FileCheckpointStore.beside_source()`; None: files in the user's state directory. A
+            store that is opened from a URL is closed when the uploader is no longer used.
         config: how to transfer; None: the defaults.
         executor: what sends the parts; None: each upload starts threads, at most `config.concurrency`. An executor (a
             process pool, a cluster's) is given at most `config.concurrency` parts at a time, and is not shut down.
@@ -76,6 +78,8 @@ class Uploader:
         self.backend = backend
         self.config = config or TransferConfig()
         self._store = None if store is None else check_store(store)
+        if isinstance(store, str) and (close := getattr(self._store, "close", None)) is not None:
+            weakref.finalize(self, close)  # what was opened here, is closed here
         self._executor = executor
         self._runtime: Runtime | None = None
 

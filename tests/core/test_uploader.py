@@ -43,6 +43,7 @@ from partwise.results import Progress
 from partwise.sources import StreamSource
 from partwise.stores.file import FileCheckpointStore
 from partwise.stores.memory import MemoryCheckpointStore
+from partwise.stores.sqlite import SQLiteCheckpointStore
 from partwise.testing.fakes import ChangingSource, pseudo_random_bytes
 from partwise.testing.faults import Fault, FaultKind, FaultPlan
 from partwise.testing.faulty import FaultyBackend
@@ -377,6 +378,16 @@ def test_a_source_without_a_name_or_a_run_without_resume_needs_no_store(backend,
     assert uploader.upload(source, "key", resume="never").verified
     with pytest.raises(InvalidInput, match="has no name"):
         uploader.abort(io.BytesIO(b"bytes"), "key")
+
+
+def test_a_store_opened_from_a_url_is_closed_with_the_uploader(backend, tmp_path, monkeypatch):
+    closed = []
+    monkeypatch.setattr(SQLiteCheckpointStore, "close", closed.append)
+    uploader = Uploader(backend, store=f"sqlite:///{tmp_path}/uploads.db")
+
+    assert closed == []
+    del uploader
+    assert len(closed) == 1
 
 
 @pytest.mark.parametrize("returned", [None, "sqlite:///uploads.db", MemoryCheckpointStore])
