@@ -447,7 +447,6 @@ class _SpooledBody:
         # Not `__del__`: in a reference cycle, the file might be finalized first.
         weakref.finalize(self, file.close)
         self._size = size
-        self._checksum = checksum
         self.crc64: int | None = checksum
 
     def __len__(self) -> int:

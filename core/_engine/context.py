@@ -176,7 +176,7 @@ class UploadContext:
         for part in checkpoint.parts:
             # A store that does not verify its records may return impossible values. Such a part does not count.
             if part.part_number <= limits.max_parts and part.size <= limits.max_part_size:
-                self.ledger.record(part, resumed=True)
+                self.ledger.add(part, resumed=True)
         self.checkpoint = evolve(checkpoint, parts=())
 
     def snapshot(self) -> Checkpoint | None:

@@ -140,7 +140,7 @@ def finish_completed_earlier(context: UploadContext, stored: StoredObject, check
     context.checkpoint = evolve(checkpoint, parts=(), abandoned=(*checkpoint.abandoned, *own))
     parts = PartPlan(checkpoint.part_size, stored.size, checkpoint.parts_per_doubling).parts_total or 0
     context.ledger = Ledger(PartPlan(stored.size, stored.size))
-    context.ledger.record(UploadedPart(1, stored.size, stored.etag, stored.crc64), resumed=True)
+    context.ledger.add(UploadedPart(1, stored.size, stored.etag, stored.crc64), resumed=True)
     context.warn("an earlier run completed the upload, but the response was lost")
     return evolve(finish(context, stored), parts_resumed=parts)
 

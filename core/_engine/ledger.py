@@ -30,7 +30,7 @@ class Ledger:
         self.bytes_resumed = 0
         self._parts: dict[int, UploadedPart] = {}
         self._resumed: set[int] = set()
-        #: Each part as it was recorded, and the number of each part that was removed.
+        #: Each part that was added, and the number of each part that was removed.
         self._history: list[UploadedPart | int] = []
 
     @property
@@ -47,9 +47,9 @@ class Ledger:
         """Return whether this part is acknowledged."""
         return part_number in self._parts
 
-    def record(self, part: UploadedPart, *, resumed: bool = False) -> None:
+    def add(self, part: UploadedPart, *, resumed: bool = False) -> None:
         """
-        Record an acknowledged part. It replaces an earlier one of the same number.
+        Add an acknowledged part. It replaces an earlier one of the same number.
 
         Args:
             part: the part.
@@ -64,8 +64,8 @@ class Ledger:
             self.bytes_resumed += part.size
 
     def replace(self, part: UploadedPart) -> None:
-        """Replace a recorded part by one with another ETag; whether an earlier run sent it does not change."""
-        self.record(part, resumed=part.part_number in self._resumed)
+        """Replace a part by one with another ETag; whether an earlier run sent it does not change."""
+        self.add(part, resumed=part.part_number in self._resumed)
 
     def remove(self, part_number: int) -> None:
         """Remove a part that the storage does not hold after all, so that it is sent again."""

@@ -43,7 +43,7 @@ def put_object(context: UploadContext, body: Body, options: ObjectOptions) -> St
 
 def _record_object(context: UploadContext, body: Body, etag: str) -> None:
     if len(body):
-        context.ledger.record(UploadedPart(1, len(body), etag, body.crc64))
+        context.ledger.add(UploadedPart(1, len(body), etag, body.crc64))
 
 
 def _check_source(context: UploadContext) -> None:

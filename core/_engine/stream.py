@@ -91,7 +91,7 @@ class StreamParts:
         candidate = self._candidates.get(number)
         if candidate is None or candidate.size != len(body) or candidate.crc64 != checksum_of(body):
             return False
-        context.ledger.record(candidate, resumed=True)
+        context.ledger.add(candidate, resumed=True)
         if candidate not in self._recorded:
             context.record_part(candidate)
         context.emit_progress()

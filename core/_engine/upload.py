@@ -401,7 +401,7 @@ class UploadRun:
         context = self._context
         had_moved = context.source_moved
         context.check_source()
-        context.ledger.record(part)
+        context.ledger.add(part)
         if context.source_moved and not had_moved:
             compare_moved_source(context)  # now, before more is sent of another file; and again before complete
         context.record_part(part)

@@ -318,7 +318,7 @@ def test_a_deleted_working_directory_is_wrong_usage(partwise: Run, monkeypatch: 
 
     monkeypatch.setattr("os.getcwd", gone)
     ended = partwise("status", where)
-    assert (ended.code, "the working directory was removed: write the path from the root" in ended.err) == (2, True)
+    assert (ended.code, "the working directory was removed" in ended.err) == (2, True)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="every user has a home there")

@@ -128,7 +128,7 @@ def test_what_is_adopted_counts_as_resumed(started_run):
 
 def test_a_snapshot_has_the_parts_of_this_instant(started_run):
     made = started_run()
-    made.ledger.record(UploadedPart(1, 10, "E1"))
+    made.ledger.add(UploadedPart(1, 10, "E1"))
 
     assert [part.part_number for part in made.snapshot().parts] == [1, 2]
 
@@ -328,7 +328,7 @@ def test_100_percent_is_not_reported_before_it_is_stored(reporting):
     assert [at.bytes_done for at in seen] == [10]
 
     for number, size in ((1, 10), (3, 10), (4, 10), (5, 5)):
-        made.ledger.record(UploadedPart(number, size, "E"))
+        made.ledger.add(UploadedPart(number, size, "E"))
     made.transfer.remove_part(1)
     made.emit_progress()
     assert all(at.bytes_done < 45 for at in seen)

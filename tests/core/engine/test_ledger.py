@@ -21,7 +21,7 @@ def part_of(number, size=10, etag=None, crc=None):
 def ledger_of(*parts, plan=PLAN, resumed=False):
     ledger = Ledger(plan)
     for part in parts:
-        ledger.record(part, resumed=resumed)
+        ledger.add(part, resumed=resumed)
     return ledger
 
 
@@ -33,7 +33,7 @@ def test_a_new_ledger_lacks_every_part():
     assert not ledger.is_complete()
 
 
-def test_a_recorded_part_is_no_longer_missing():
+def test_an_added_part_is_no_longer_missing():
     ledger = ledger_of(part_of(2))
 
     assert ledger.has(2)
@@ -44,7 +44,7 @@ def test_a_recorded_part_is_no_longer_missing():
 
 def test_what_was_resumed_is_counted_apart():
     ledger = ledger_of(part_of(2), resumed=True)
-    ledger.record(part_of(1))
+    ledger.add(part_of(1))
 
     assert (ledger.bytes_done, ledger.bytes_resumed, ledger.parts_resumed) == (20, 10, 1)
 
@@ -60,7 +60,7 @@ def test_a_replaced_part_stays_of_its_run(resumed):
 
 def test_the_parts_of_earlier_runs_are_known():
     ledger = ledger_of(part_of(3), part_of(1), resumed=True)
-    ledger.record(part_of(2))
+    ledger.add(part_of(2))
     ledger.remove(3)
 
     assert list(ledger.resumed_parts()) == [part_of(1)]
@@ -97,7 +97,7 @@ def test_removing_a_part_that_is_not_recorded_changes_nothing():
 def test_a_resumed_part_that_was_removed_and_sent_again_counts_as_sent():
     ledger = ledger_of(part_of(1), part_of(2), resumed=True)
     ledger.remove(1)
-    ledger.record(part_of(1, etag="new"))
+    ledger.add(part_of(1, etag="new"))
 
     assert (ledger.bytes_done, ledger.bytes_resumed, ledger.parts_resumed) == (20, 10, 1)
 
@@ -105,7 +105,7 @@ def test_a_resumed_part_that_was_removed_and_sent_again_counts_as_sent():
 def test_a_resumed_part_that_is_removed_twice_is_subtracted_once():
     ledger = ledger_of(part_of(1), part_of(2), resumed=True)
     ledger.remove(1)
-    ledger.record(part_of(1, etag="new"))
+    ledger.add(part_of(1, etag="new"))
     ledger.remove(1)
 
     assert (ledger.bytes_resumed, ledger.parts_resumed) == (10, 1)
@@ -113,7 +113,7 @@ def test_a_resumed_part_that_is_removed_twice_is_subtracted_once():
 
 def test_a_resumed_part_that_was_sent_again_counts_as_sent():
     ledger = ledger_of(part_of(1), resumed=True)
-    ledger.record(part_of(1, etag="new"))
+    ledger.add(part_of(1, etag="new"))
 
     assert (ledger.bytes_done, ledger.bytes_resumed, ledger.parts_resumed) == (10, 0, 0)
 
@@ -125,8 +125,8 @@ def test_parts_ascend_whatever_order_they_were_recorded_in():
 def test_an_earlier_version_can_be_read():
     ledger = ledger_of(part_of(2), part_of(1))
     then = ledger.version
-    ledger.record(part_of(3, 5))
-    ledger.record(part_of(1, etag="new"))
+    ledger.add(part_of(3, 5))
+    ledger.add(part_of(1, etag="new"))
 
     assert ledger.at_version(0) == ()
     assert set(ledger.at_version(then)) == {part_of(1), part_of(2)}
@@ -137,7 +137,7 @@ def test_an_earlier_version_stays_as_it_was_when_a_part_is_removed():
     ledger = ledger_of(part_of(1), part_of(2))
     then = ledger.version
     ledger.remove(1)
-    ledger.record(part_of(3, 5))
+    ledger.add(part_of(3, 5))
 
     assert ledger.at_version(then) == (part_of(1), part_of(2))
     assert ledger.at_version(ledger.version) == (part_of(2), part_of(3, 5))
