@@ -382,12 +382,12 @@ def test_a_source_without_a_name_or_a_run_without_resume_needs_no_store(backend,
 
 def test_a_store_opened_from_a_url_is_closed_with_the_uploader(backend, tmp_path, monkeypatch):
     closed = []
-    monkeypatch.setattr(SQLiteCheckpointStore, "close", closed.append)
+    monkeypatch.setattr(SQLiteCheckpointStore, "close", lambda store: closed.append(type(store)))
     uploader = Uploader(backend, store=f"sqlite:///{tmp_path}/uploads.db")
 
     assert closed == []
     del uploader
-    assert len(closed) == 1
+    assert closed == [SQLiteCheckpointStore]
 
 
 @pytest.mark.parametrize("returned", [None, "sqlite:///uploads.db", MemoryCheckpointStore])
