@@ -206,7 +206,7 @@ def test_abort_takes_the_same_folder_as_upload(partwise: Run, small: Path, opene
 def test_a_name_that_is_not_utf_8_can_not_be_a_key(partwise: Run, place: Path, bucket: Path) -> None:
     os.close(os.open(os.fsencode(place) + b"/\xff.bin", os.O_CREAT))
     ended = partwise("upload", "\udcff.bin", f"{bucket.as_uri()}/")
-    assert (ended.code, "a key can't be written as UTF-8: '\\udcff.bin'" in ended.err) == (2, True)
+    assert (ended.code, "UTF-8" in ended.err and "'\\udcff.bin'" in ended.err) == (2, True)
     ended = partwise("abort", "\udcff.bin", f"{bucket.as_uri()}/")
     assert (ended.code, "/%FF.bin is recorded" in ended.out) == (0, True)
     assert partwise("upload", "\udcff.bin", f"{bucket.as_uri()}/name.bin").code == 0
@@ -677,4 +677,4 @@ def test_without_a_working_directory_a_relative_file_is_wrong_usage(
     monkeypatch.setattr("os.getcwd", gone)
     ended = partwise(command, "small.bin", url)
 
-    assert (ended.code, "small.bin is relative, and the working directory" in ended.err) == (2, True)
+    assert (ended.code, "small.bin" in ended.err and "working directory" in ended.err) == (2, True)
