@@ -34,7 +34,7 @@ _COMPRESSED = {
 
 def guess_content_type(name: str) -> str | None:
     """
-    Guess the content type of an object or a file by the ending of its name.
+    Guess the content type of an object or a file from the ending of its name.
 
     The ending is not case-sensitive. A compressed file (``.gz``, ``.tar.gz``, ``.svgz``, ``.zst`` …) has the type of
     its compression.

@@ -135,10 +135,10 @@ class ObjectOptions:
         data_encryption: the cipher under KMS: ``"SM4"``.
         kms_key_id: the key under KMS.
         cache_control: the header of this name in downloads of the object.
-        content_disposition: the header of this name, likewise.
-        content_encoding: the header of this name, likewise.
-        content_language: the header of this name, likewise.
-        expires: the header of this name, likewise; an HTTP date.
+        content_disposition: the same for this header.
+        content_encoding: the same for this header.
+        content_language: the same for this header.
+        expires: the same for this header; an HTTP date.
         traffic_limit: the storage's limit for each request, in bits per second.
         request_payer: ``"requester"`` if the requester pays.
         callback: a request to an application server once the object is stored.

@@ -351,7 +351,7 @@ class CheckpointStore(Protocol):
         """
         Store the checkpoint under `checkpoint.name`, and replace an existing one.
 
-        It is atomic, and durable when it returns: it survives the death of the process and a loss of power.
+        It is atomic, and durable when it returns: it survives a crash of the process and a loss of power.
 
         Raises:
             CheckpointMismatch: the store holds a single checkpoint, and it belongs to another upload.
@@ -361,7 +361,7 @@ class CheckpointStore(Protocol):
         """
         Add a part to the checkpoint that was saved under this name.
 
-        The cost does not depend on the number of parts. When it returns, the part survives the death of the process. A
+        The cost does not depend on the number of parts. When it returns, the part survives a crash of the process. A
         loss of power may lose it; the part list of the storage still has it then.
 
         Raises:

@@ -167,7 +167,7 @@ def check_store(store: StoreLike) -> CheckpointStore | StoreOfSource:
     Return the store that was given, or the one at its URL, or the function that was given.
 
     Raises:
-        InvalidInput: it is none of these, or not the URL of a store.
+        InvalidInput: it is not one of these, or not the URL of a store.
     """
     if isinstance(store, str):
         return open_checkpoint_store(store)

@@ -617,7 +617,7 @@ def as_source(source: object) -> Source:
     A stream is not resumable; a `StreamSource` with a name is.
 
     Raises:
-        InvalidInput: it is none of these.
+        InvalidInput: it is not one of these.
     """
     if isinstance(source, str | os.PathLike):
         return FileSource(source)

@@ -134,7 +134,7 @@ class Uploader:
             resume: "auto": resume, or start (again) if that is not possible. "require": resume, or raise CannotResume.
                 "never": read and write no checkpoint; a failure aborts the upload.
             expected_size: the size in bytes that the source must have. Without it, a stream that ends early because its
-                producer died can't be told from a complete one.
+                producer failed looks like a complete one.
             expected_crc64: the CRC-64/XZ that the source must have, as a number.
 
         Raises:

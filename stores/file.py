@@ -8,7 +8,7 @@ How the guarantees are met:
 - `append_part` is one write of one line at the end of the file, which stays open while the claim is held. It is not
   synced: a killed process does not lose the line; a power loss may, and then the storage's list has the part. Without a
   claim, each append opens and reads the file first.
-- Every line has a checksum that is chained to the line before, so that damage can be told from an incomplete end.
+- Every line has a checksum that is chained to the line before, so that damage is distinguished from an incomplete end.
 - Files are private to their owner (mode 0600), and so are directories that the store creates (0700).
 
 Beside a checkpoint ``NAME.ucp`` there may be, for a while: ``NAME.ucp.lock``, locked while a run holds the claim;
@@ -102,7 +102,7 @@ class FileCheckpointStore(Closing):
     @staticmethod
     def beside_source() -> Callable[[str], FileCheckpointStore]:
         """
-        A function that returns the store of one source: the checkpoint of ``backup.tar`` is ``backup.tar.ucp``.
+        Return a function that makes the store of one source: ``backup.tar.ucp`` for ``backup.tar``.
 
         Give it to an `Uploader` as its store. A source has one file beside it, so it can be uploaded to one target at a
         time; a second one is refused as a CheckpointMismatch. The function raises InvalidInput for a source that is not

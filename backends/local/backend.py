@@ -510,7 +510,7 @@ class LocalBackend(Closing):
         return Directory.open(str(self._root))
 
     def _cutoff(self) -> float:
-        """The cutoff for abandoned files, in seconds since 1970."""
+        """Return the cutoff for abandoned files, in seconds since 1970."""
         return self._clock() - ABANDONED_AFTER
 
     @contextlib.contextmanager

@@ -339,7 +339,7 @@ class Directory(Closing):
     # --- itself ------------------------------------------------------------------------------------------------------
 
     def is_same(self, status: os.stat_result) -> bool:
-        """Whether this is the directory that `status` describes."""
+        """Return whether this is the directory that `status` describes."""
         own = self._status()
         return (own.st_dev, own.st_ino) == (status.st_dev, status.st_ino)
 
@@ -350,7 +350,7 @@ class Directory(Closing):
     # --- inside ------------------------------------------------------------------------------------------------------
 
     def _operand(self, name: str) -> str:
-        """The path of an entry for a system call that also gets `dir_fd`."""
+        """Return the path of an entry for a system call that also gets `dir_fd`."""
         return self.path_of(name) if self._descriptor is None else name
 
     def _status(self) -> os.stat_result:
@@ -375,7 +375,7 @@ def _require_directory(path: str, status: os.stat_result) -> None:
 
 
 def _is_junction(status: os.stat_result) -> bool:
-    """Whether this is a junction: a link to a directory on Windows."""
+    """Return whether this is a junction: a link to a directory on Windows."""
     tag = getattr(stat, "IO_REPARSE_TAG_MOUNT_POINT", None)
     return tag is not None and getattr(status, "st_reparse_tag", 0) == tag
 

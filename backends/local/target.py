@@ -36,7 +36,7 @@ class SourceFile:
     permissions: int
 
     def is_described_by(self, status: os.stat_result) -> bool:
-        """Whether `status` is the status of this file."""
+        """Return whether `status` is the status of this file."""
         return bool(self.inode) and (self.device, self.inode) == (status.st_dev, status.st_ino)
 
 

@@ -159,7 +159,7 @@ class UploadFolder(Closing):
 
     def is_in_place(self) -> bool:
         """
-        Whether the folder still has the name by which it was opened.
+        Return whether the folder still has the name by which it was opened.
 
         Dropping an upload moves it away.
         """
@@ -245,7 +245,7 @@ class UploadFolder(Closing):
                     self._folder.unlink(name)
 
     def is_committed(self) -> bool:
-        """Whether an object was made of this upload, which has thereby ended."""
+        """Return whether an object was made of this upload, which has thereby ended."""
         return any(self._became_object(staged) for staged in self._marked())
 
     def _became_object(self, staged: str) -> bool:

@@ -127,7 +127,7 @@ class Completion:
         context = self._context
         delay = context.policy.delay(self._failures, error)
         if delay is not None and error.retry_after is not None:
-            context.wait(delay)  # a storage that asks for a pause is not asked for the object meanwhile, either
+            context.wait(delay)  # during a pause that the storage requests, no HEAD is sent, either
             delay = 0.0
         # If overwriting is forbidden, the object that exists may be the one that an earlier attempt made.
         may_be_stored = error.retryable or (self._failures > 1 and isinstance(error, ObjectExists))

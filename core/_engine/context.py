@@ -47,10 +47,10 @@ _T = TypeVar("_T")
 @define(frozen=True)
 class UploadRequest:
     """
-    What the caller asked for.
+    What the caller requested.
 
     Args:
-        backend: where the object goes.
+        backend: the storage.
         store: where progress is recorded; None: nowhere.
         source: where the bytes come from.
         key: the object's key.
@@ -103,7 +103,7 @@ class UploadContext:
     Hold the state of one run of one upload.
 
     Args:
-        request: what the caller asked for.
+        request: what the caller requested.
         runtime: what the engine gets from outside.
         control: how other threads request a pause or a cancel.
     """
@@ -170,7 +170,7 @@ class UploadContext:
         )
 
     def adopt_checkpoint(self, checkpoint: Checkpoint, plan: PartPlan) -> None:
-        """Take the upload of an earlier run for this one's. Its parts count as resumed."""
+        """Continue the upload of an earlier run. Its parts count as resumed."""
         self.ledger = Ledger(plan)
         limits = self.backend.limits
         for part in checkpoint.parts:
@@ -184,7 +184,7 @@ class UploadContext:
         return None if self.checkpoint is None else evolve(self.checkpoint, parts=self.ledger.parts())
 
     def clear(self) -> None:
-        """Forget the upload, of which the storage holds nothing any more."""
+        """Forget the upload, which no longer exists on the storage."""
         self.checkpoint = None
         self.ledger = Ledger(self.ledger.plan)
 
@@ -322,7 +322,7 @@ class UploadContext:
             self.warn(f"{prefix}: {error}")
 
     def log_fields(self, part_number: int | None = None) -> dict[str, object]:
-        """Return what every log record carries beside its text. The upload id is the last one that existed."""
+        """Return the extra fields of each log record. The upload id is the last one that existed."""
         if self.checkpoint is not None:
             self._last_upload_id = self.checkpoint.upload_id
         return {"key": self.key, "upload_id": self._last_upload_id, "part_number": part_number}

@@ -297,8 +297,10 @@ def _wrong_object_error(context: UploadContext, stored: StoredObject, sent_crc64
 
 def pause_for(context: UploadContext, error: BaseException) -> None:
     """
-    Pause the upload, or cancel it if that was requested, because an exception from outside partwise ends the run: an
-    interrupt, an exit, a time limit, the error of a progress callback. The exception gets a note of what is kept.
+    Pause the upload, or cancel it if a cancel was requested.
+
+    An exception from outside partwise ends the run: an interrupt, an exit, a time limit, the error of a progress
+    callback. It gets a note that says how much is kept.
     """
     if context.checkpoint is None:
         return

@@ -197,7 +197,7 @@ def reconcile(facts: Facts) -> Question | Decision:  # noqa: PLR0911  # a table 
     |                                                        | keep the parts whose checksum still matches, unless the |
     |                                                        | source is empty or has too many parts for the storage   |
     | the storage does not accept the recorded part size     | start again, abort the old upload                       |
-    | another part size was asked for                        | the recorded one stays                                  |
+    | another part size was requested                        | the recorded one stays                                  |
     | the storage does not know the upload id                | done, if an object of our size is stored, and the source|
     |                                                        | (which is read) has its checksum and that of each       |
     |                                                        | recorded part. Without a checksum of the object: our    |
@@ -221,7 +221,7 @@ def reconcile(facts: Facts) -> Question | Decision:  # noqa: PLR0911  # a table 
         return Start(abandon=found.abandoned)
     abandon = (*found.abandoned, found.upload_id)
     if (difference := _different_options(found.options, facts.wanted.options)) is not None:
-        return Start(f"other options were asked for ({difference})", abandon)
+        return Start(f"other options were requested ({difference})", abandon)
     if facts.wanted.fingerprint.size is None:
         return _reconcile_stream(facts, found, abandon)
     plan = PartPlan(found.part_size, facts.wanted.fingerprint.size, found.parts_per_doubling)

@@ -11,7 +11,7 @@ from partwise.clock import Random, default_random
 from partwise.config import TransferConfig
 from partwise.errors import BackendError, SourceError
 
-#: The longest wait in seconds that a storage may ask for.
+#: The longest wait in seconds that a storage may request.
 _MAX_RETRY_AFTER = 86_400.0
 
 _T = TypeVar("_T")
@@ -39,7 +39,7 @@ class RetryPolicy:
 
     @classmethod
     def from_config(cls, config: TransferConfig, random: Random) -> RetryPolicy:
-        """Make the policy that a configuration describes."""
+        """Make the policy of a configuration."""
         return cls(config.max_attempts, config.retry_base, config.retry_max, random)
 
     def delay(self, failures: int, error: BaseException) -> float | None:

@@ -1,7 +1,7 @@
 """
 The stages of one upload, as a table.
 
-`UploadRun` follows it, and asserts that it does. A change of the life of an upload is a change of this table first.
+`UploadRun` follows it, and asserts that it does. To change what follows what, change this table first.
 
     RECONCILE   load the checkpoint, ask the storage what it holds, decide
     START       abort what can't be resumed; save the intent, initiate, save the upload id

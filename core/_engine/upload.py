@@ -86,7 +86,7 @@ class UploadRun:
     Run one upload. Made for one call of `run` or of `explain`.
 
     Args:
-        request: what the caller asked for.
+        request: what the caller requested.
         runtime: what the engine gets from outside.
         control: how other threads request a pause or a cancel.
 
@@ -209,7 +209,7 @@ class UploadRun:
             try:
                 following = actions[stage]()
             except UploadLost as error:
-                # Aborted by another client, or expired. A second loss is no accident any more.
+                # Aborted by another client, or expired. A second loss in one run is not a coincidence.
                 if recovered:
                     discard_upload(self._context)
                     raise UploadNotFound(f"the storage lost the upload twice in a row: {error}") from error
@@ -269,7 +269,7 @@ class UploadRun:
         context = self._context
         if context.request.config.part_size not in ("auto", checkpoint.part_size):
             context.warn(
-                f"parts of {context.request.config.part_size} bytes were asked for, but the resumed upload has parts of"
+                f"parts of {context.request.config.part_size} bytes were requested, but the resumed upload has parts of"
                 f" {checkpoint.part_size} bytes and keeps them; to change that, abort it and upload again"
             )
 
@@ -420,7 +420,7 @@ class UploadRun:
         return Stage.SEND if self._stored is None else Stage.FINISH
 
     def _keep_callback_error(self, error: CallbackError) -> None:
-        """The object is stored, so the upload finishes first; the error is raised afterwards."""
+        """Keep the error until the upload is finished: the object is stored. It is raised afterwards."""
         context = self._context
         stored = error.result
         if not isinstance(stored, StoredObject):

@@ -101,7 +101,7 @@ ERRORS: Mapping[str, ErrorKind] = {
 }
 
 
-# The first match decides, so a class stands before its base.
+# The first match decides, so a class comes before its base.
 _CODE_BY_CLASS: tuple[tuple[type[PartwiseError], str], ...] = (
     (InvalidKey, "InvalidObjectName"),
     (UnsupportedOption, "NotImplemented"),

@@ -282,7 +282,7 @@ class ProcessTrace:
         return tuple((call, fault) for call in self.calls for fault in call.faults)
 
     def __str__(self) -> str:
-        """The calls line by line, then the events, then the outcome."""
+        """Return the calls line by line, then the events, then the outcome."""
         outcome = "it crashed" if self.crashed else f"{self.result or self.error!r}"
         events = [f"   ({scheduled.event.value}, at {scheduled.operation})" for scheduled in self.occurred]
         return "\n".join([f"process {self.process}:", *(f"   {call}" for call in self.calls), *events, outcome])

@@ -296,7 +296,7 @@ class Simulation:
         self.name = name
         self.choices = Choices(choices)
         self.clock = clock or SimulatedClock()
-        self.chance = ScriptedRandom(self.choices)
+        self.random = ScriptedRandom(self.choices)
         self.worker_pools: list[SimulatedWorkers] = []
         """Every worker pool that was created, one for each time that parts were sent."""
         self._tokens = 0
@@ -308,7 +308,7 @@ class Simulation:
 
     def runtime(self) -> Runtime:
         """Return the simulated environment of the engine."""
-        return Runtime(self.workers, self.clock, self.chance, self._new_token)
+        return Runtime(self.workers, self.clock, self.random, self._new_token)
 
     def uploader(
         self, backend: MultipartBackend, store: CheckpointStore | None = None, config: TransferConfig | None = None

@@ -268,7 +268,7 @@ class RecordedDisk:
         self._inodes: dict[int, int] = {}  # by node number
         self._nodes: dict[tuple[int, int], int] = {}  # node numbers of existing files, by device and inode
         self._number(self.directory, _ROOT)
-        self._take_up(self.directory, _ROOT)
+        self._add_tree(self.directory, _ROOT)
         self._disk.safe = self._disk.now.copy()
         self._instants = [_Instant("nothing", self._disk.copy(), ())]
 
@@ -318,16 +318,16 @@ class RecordedDisk:
 
     @contextmanager
     def changing(self) -> Iterator[_Disk]:
-        """One change at a time; gives the disk to change."""
+        """Enter with the disk to change, one thread at a time."""
         with self._lock:
             yield self._disk
 
     def changed(self, call: str) -> None:
-        """Take the disk as it is now for an instant at which the power may be lost."""
+        """Record the disk as it is now: the power may be lost at this instant."""
         self._instants.append(_Instant(call, self._disk.copy(), self._notes))
 
     def place(self, path: Any, dir_fd: int | None = None) -> tuple[int, str] | None:
-        """Directory and name of a path; None if it is elsewhere."""
+        """Return the directory and the name of a path; None if it is elsewhere."""
         parent, name = os.path.split(os.fspath(path))
         try:
             status = os.stat(parent or os.curdir, dir_fd=dir_fd)
@@ -337,18 +337,18 @@ class RecordedDisk:
         return None if directory is None else (directory, os.fsdecode(name))
 
     def node(self, status: os.stat_result) -> int | None:
-        """The number of a file or directory; None if it is elsewhere."""
+        """Return the number of a file or directory; None if it is elsewhere."""
         return self._nodes.get((status.st_dev, status.st_ino))
 
     def add(self, status: os.stat_result) -> int:
-        """A number for what was just made."""
+        """Assign a number to a file or directory that was just created, and return it."""
         node = len(self._inodes)
         self._inodes[node] = status.st_ino
         self._nodes[status.st_dev, status.st_ino] = node
         return node
 
     def lose(self, status: os.stat_result) -> None:
-        """What has lost its last name: its inode number may be given to another."""
+        """Forget a file that has lost its last name: its inode number may be used again."""
         if status.st_nlink <= 1 or stat.S_ISDIR(status.st_mode):
             self._nodes.pop((status.st_dev, status.st_ino), None)
 
@@ -359,7 +359,7 @@ class RecordedDisk:
         assert expected in (None, node)
         return node
 
-    def _take_up(self, directory: Path, number: int) -> None:
+    def _add_tree(self, directory: Path, number: int) -> None:
         for entry in sorted(directory.iterdir()):
             status = entry.stat()
             known = self.node(status)
@@ -367,7 +367,7 @@ class RecordedDisk:
             self._disk.put_name(number, entry.name, node)
             if entry.is_dir():
                 self._disk.make_directory(node)
-                self._take_up(entry, node)
+                self._add_tree(entry, node)
             elif known is None:
                 self._disk.make_file(node, status.st_mtime_ns)
                 self._disk.write(node, 0, entry.read_bytes(), status.st_mtime_ns)

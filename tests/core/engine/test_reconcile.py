@@ -102,12 +102,12 @@ class TestOptions:
     def test_an_option_that_is_fixed_at_initiate_starts_again(self, name, value):
         wanted = evolve(WANTED, options=ObjectOptions(**{name: value}))
 
-        assert reconcile(facts(wanted=wanted)) == Start(f"other options were asked for ({name})", ("OLD", "ID"))
+        assert reconcile(facts(wanted=wanted)) == Start(f"other options were requested ({name})", ("OLD", "ID"))
 
     def test_all_options_that_differ_are_named(self):
         wanted = evolve(WANTED, options=ObjectOptions(content_type="a/b", storage_class="IA"))
 
-        assert reconcile(facts(wanted=wanted)).reason == "other options were asked for (content_type, storage_class)"
+        assert reconcile(facts(wanted=wanted)).reason == "other options were requested (content_type, storage_class)"
 
     def test_options_that_act_later_change_nothing(self):
         late = ObjectOptions(

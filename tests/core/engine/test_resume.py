@@ -342,7 +342,7 @@ def test_other_options_start_again_and_abort_the_old_upload(uploader, backend, s
     result = uploader().upload(source, "key", options=options)
 
     assert result.parts_resumed == 0
-    assert result.warnings == ("started again: other options were asked for (content_type)",)
+    assert result.warnings == ("started again: other options were requested (content_type)",)
     assert backend.describe("key").content_type == "text/plain"
     assert left_behind() == []
 
@@ -919,7 +919,7 @@ def test_a_part_size_that_is_not_used_is_a_warning(uploader, source, interrupted
     result = uploader(part_size=7).upload(source, "key")
 
     [warning] = result.warnings
-    assert warning.startswith("parts of 7 bytes were asked for, but the resumed upload has parts of 10 bytes")
+    assert warning.startswith("parts of 7 bytes were requested, but the resumed upload has parts of 10 bytes")
     assert warning in caplog.text
 
 
@@ -945,7 +945,7 @@ def test_a_part_size_that_a_stream_does_not_use_is_a_warning(uploader, interrupt
     result = uploader(part_size=7).upload(StreamSource(io.BytesIO(data), name="dump"), "key")
 
     assert result.parts_resumed == 2
-    assert result.warnings[0].startswith("parts of 7 bytes were asked for")
+    assert result.warnings[0].startswith("parts of 7 bytes were requested")
 
 
 # --- bounds ----------------------------------------------------------------------------------------------------------
