@@ -188,7 +188,7 @@ def test_a_store_imports_what_a_third_party_store_can_import(path):
 
 
 @pytest.mark.parametrize("path", modules("backends/_http"), ids=identifier)
-def test_http_knows_no_storage_service(path):
+def test_http_imports_no_storage_service(path):
     backends = {module for module, _ in imports(path) if inner(module) == "backends"}
 
     assert {module for module in backends if not module.startswith("partwise.backends._http")} == set()

@@ -1031,7 +1031,7 @@ def without_directories(original):
     return opens
 
 
-def test_directories_that_can_not_be_synced_are_no_error(backend, body, directory, monkeypatch):
+def test_directories_that_can_not_be_synced_are_not_an_error(backend, body, directory, monkeypatch):
     original = os.fsync
 
     def no_directories(descriptor):

@@ -1051,7 +1051,7 @@ def test_a_failure_before_the_rename_says_that_no_object_was_changed(backend, di
     assert not (directory / "key").exists()
 
 
-def test_a_directory_that_can_not_be_synced_is_no_failure(backend, directory, monkeypatch):
+def test_a_directory_that_can_not_be_synced_is_not_a_failure(backend, directory, monkeypatch):
     def refuse(file):
         if stat.S_ISDIR(os.fstat(file if isinstance(file, int) else file.fileno()).st_mode):
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))

@@ -85,7 +85,7 @@ def test_zsh_reads_the_script(program: dict[str, str]) -> None:
     run(program, "zsh", 'autoload -Uz compinit && compinit -u; eval "$(partwise --show-completion zsh)"')
 
 
-def test_zsh_is_given_the_words_it_asks_for(program: dict[str, str]) -> None:
+def test_zsh_gets_the_words_that_it_requests(program: dict[str, str]) -> None:
     environment = {
         **program,
         "_PARTWISE_COMPLETE": "zsh_complete",

@@ -177,7 +177,7 @@ def test_a_command_line_is_printable(arguments: list[str]) -> None:
 
 
 @pytest.mark.skipif(shutil.which("bash") is None or os.name == "nt", reason="bash is not installed")
-def test_a_command_line_that_is_not_printable_can_be_typed_again_too() -> None:
+def test_a_command_line_that_is_not_printable_can_be_pasted_too() -> None:
     arguments = ["\x1b[2J", "a'b\\\n7", "\u202ecod.exe", "\udcff\udc9b1", "ü\t備", "", "$HOME `x`", "\x011"]
     line = formatting.command_line(arguments)
     ran = subprocess.run(

@@ -475,7 +475,7 @@ class VanishingTerminal(Terminal):
 
 
 @pytest.mark.parametrize("writes", [*range(7), 12])
-def test_an_upload_ends_well_though_its_terminal_goes_away_under_the_bar(
+def test_an_upload_succeeds_if_its_terminal_is_closed_under_the_bar(
     *, small: Path, url: str, bucket: Path, monkeypatch: pytest.MonkeyPatch, writes: int
 ) -> None:
     monkeypatch.setenv("TERM", "xterm")

@@ -32,7 +32,7 @@ def test_any_kind_of_buffer_will_do(data):
 
 
 @given(st.binary(max_size=200), st.binary(max_size=200))
-def test_it_can_be_carried_on(first, second):
+def test_a_checksum_can_be_continued(first, second):
     assert crc64(first + second) == crc64(second, crc64(first))
 
 

@@ -274,7 +274,7 @@ def test_an_unknown_group_is_not_private(monkeypatch: pytest.MonkeyPatch, module
 # --- durable ---------------------------------------------------------------------------------------------------------
 
 
-def test_syncing_a_directory_that_may_not_be_read_is_no_error(open_place: Path) -> None:
+def test_syncing_a_directory_that_can_not_be_read_is_not_an_error(open_place: Path) -> None:
     box = open_place / "box"
     box.mkdir()
     box.chmod(0o333)

@@ -37,7 +37,7 @@ def log(caplog):
         yield read
 
 
-def test_an_upload_that_fails_and_is_carried_on_is_told_from_beginning_to_end(uploader, faulty, backend, source, log):
+def test_an_upload_that_fails_and_is_resumed_is_logged_from_start_to_end(uploader, faulty, backend, source, log):
     broken = faulty(
         Fault("upload_part", FaultKind.BEFORE, part_number=2),
         Fault("upload_part", FaultKind.PERMANENT, part_number=4),
@@ -73,7 +73,7 @@ def test_an_upload_that_fails_and_is_carried_on_is_told_from_beginning_to_end(up
 
 
 @pytest.mark.parametrize("operation", ["initiate_upload", "complete_upload"])
-def test_what_is_no_part_is_tried_again_under_the_uploads_name(faulty, source, log, operation):
+def test_a_retry_of_a_request_other_than_a_part_is_logged_with_the_upload(faulty, source, log, operation):
     faulty(Fault(operation, FaultKind.BEFORE)).upload(source, "key")
     found = [entry for entry in log() if "retrying" in entry[4]]
 
@@ -81,7 +81,7 @@ def test_what_is_no_part_is_tried_again_under_the_uploads_name(faulty, source, l
     assert (found[0][2] is None) == (operation == "initiate_upload")
 
 
-def test_an_object_in_one_piece_is_told_without_an_upload_id(uploader, source, log):
+def test_a_single_put_is_logged_without_an_upload_id(uploader, source, log):
     uploader(multipart_threshold=1000).upload(source, "key")
 
     assert [(*entry[:4], entry[4].partition("bucket: ")[2]) for entry in log()] == [
@@ -111,7 +111,7 @@ def test_a_requested_stop_is_logged(backend, store, source, log, mode):
     assert f"ended by {error.__name__}" in text
 
 
-def test_one_that_somebody_else_holds_is_told(uploader, store, source, log):
+def test_a_busy_upload_is_logged(uploader, store, source, log):
     made = uploader()
     with pytest.raises(CheckpointBusy):
         made.upload(source, "key", progress=lambda _: made.upload(source, "key"))
@@ -121,7 +121,7 @@ def test_one_that_somebody_else_holds_is_told(uploader, store, source, log):
     ] * 2
 
 
-def test_what_went_wrong_beside_the_upload_is_a_warning(faulty, source, log):
+def test_a_part_that_is_not_recorded_is_logged_as_a_warning(faulty, source, log):
     faulty(Fault("append_part", FaultKind.DISK_FULL)).upload(source, "key")
     [warning] = [entry for entry in log() if entry[0] == "WARNING"]
 

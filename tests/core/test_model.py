@@ -146,7 +146,7 @@ def test_no_value_changes_under_its_holder(value):
         setattr(value, name, None)
 
 
-def test_what_is_handed_over_is_copied():
+def test_mappings_that_are_passed_are_copied():
     """A value can't be changed by changing its arguments."""
     metadata, parts, options = {"a": "b"}, [UploadedPart(1, 1, "E")], {"acl"}
     values = (
@@ -221,7 +221,7 @@ def test_a_key_that_no_encoding_holds_still_has_a_name():
     assert len(checkpoint_name("memory://bucket", "key", "/a/\udcff")) == 32
 
 
-def test_a_checkpoint_knows_its_bytes():
+def test_a_checkpoint_has_the_bytes_of_its_parts():
     parts = (UploadedPart(2, 10, "E"), UploadedPart(3, 5, "E"))
 
     assert attrs.evolve(CHECKPOINT, parts=parts).bytes_done == 15

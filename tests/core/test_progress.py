@@ -140,7 +140,7 @@ def test_for_rich_the_task_of_a_stream_has_a_total_at_its_end():
     assert seen[-1] == (None, len(SOURCE))
 
 
-def test_calls_come_one_at_a_time_however_many_parts_are_under_way():
+def test_calls_come_one_at_a_time_for_any_number_of_parts_in_flight():
     """From one thread, so that a callback needs no lock."""
     inside, threads, amounts = threading.Lock(), set(), []
 
@@ -181,7 +181,7 @@ def test_a_coroutine_function_is_run_by_the_event_loop_one_call_at_a_time():
     assert calls[-1] == result.size == len(SOURCE)
 
 
-def test_what_a_coroutine_function_raises_stops_the_upload_and_comes_out():
+def test_what_a_coroutine_function_raises_stops_the_upload_and_propagates():
     async def report(progress):
         raise LookupError("enough")
 
@@ -212,7 +212,7 @@ class Bar:
         self.shown.append((self.n, self.total))
 
 
-def test_a_bar_of_tqdm_is_shown_anew_and_keeps_its_total_until_there_is_another():
+def test_a_bar_of_tqdm_is_refreshed_and_keeps_its_total_until_it_is_known():
     bar = Bar()
     report = for_tqdm(bar)
     report(Progress(3, None))

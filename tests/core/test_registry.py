@@ -70,7 +70,7 @@ def test_a_scheme_may_be_written_in_capitals():
     assert open_backend("Things://Box/Key") == ("Things://Box/Key", {})
 
 
-def test_what_a_program_registers_goes_first():
+def test_what_a_program_registers_takes_precedence():
     backend, store = MemoryBackend(), MemoryCheckpointStore()
     register_backend("memory", lambda url, **settings: (backend, "key"))
     register_checkpoint_store("memory", lambda url: store)
@@ -110,7 +110,7 @@ def test_a_backends_scheme_serves_no_stores():
         open_checkpoint_store("things:")
 
 
-def test_settings_are_handed_on_but_for_those_that_were_not_given():
+def test_only_settings_that_were_given_are_passed_on():
     register_backend("things", lambda url, **settings: (settings, ""))
 
     assert open_backend("things:", region="cn-hangzhou", endpoint=None, timeout=0)[0] == {

@@ -94,7 +94,7 @@ def test_a_body_can_be_read_again_from_its_start(body_of):
     assert read(body) == read(body) == DATA
 
 
-def test_a_body_has_its_checksum_before_its_last_piece_is_asked_for_more(body_of):
+def test_a_body_has_its_checksum_when_its_last_chunk_is_yielded(body_of):
     """A backend that counts bytes may stop asking once it has them all."""
     data = pseudo_random_bytes(2 * MIB)
     body = body_of(data)
@@ -251,7 +251,7 @@ def test_a_file_that_may_not_be_read_says_so(look):
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="this platform has no such files")
-def test_a_file_that_does_not_count_its_bytes_is_refused_rather_than_taken_for_empty():
+def test_a_file_without_a_size_is_refused_instead_of_stored_as_empty():
     assert Path("/proc/self/stat").stat().st_size == 0
 
     with pytest.raises(SourceUnreadable, match="reports a size of 0 bytes, but has more"):
@@ -376,7 +376,7 @@ def test_what_is_being_read_when_the_source_is_closed_is_read_to_its_end(path):
 
 
 @pytest.mark.parametrize("early", [False, True], ids=["in order", "the file first"])
-def test_a_read_that_nobody_ended_is_closed_in_whatever_order_it_is_collected(path, early):
+def test_a_read_that_was_not_finished_is_closed_in_any_order_of_collection(path, early):
     """As when the frames of an error hold both, in a circle: the source may be finalized before the read is."""
     source = FileSource(path)
     chunks = source.body(0, 1000).chunks()
@@ -408,7 +408,7 @@ def test_a_spooled_part_is_closed_in_whatever_order_it_is_collected():
     assert [str(warning.message) for warning in caught_warnings if "rb+" in str(warning.message)] == []
 
 
-def test_a_file_that_nobody_closed_is_closed_with_its_source(path):
+def test_a_file_that_was_not_closed_is_closed_with_its_source(path):
     source = FileSource(path)
     read(source.body(0, 10))
     del source
@@ -416,7 +416,7 @@ def test_a_file_that_nobody_closed_is_closed_with_its_source(path):
     assert open_files(path) == []
 
 
-def test_a_file_that_took_the_place_of_the_one_that_was_looked_at_is_not_read(path):
+def test_a_file_that_replaced_the_one_of_the_fingerprint_is_not_read(path):
     """Its bytes would belong to another version, even if the first one is restored before the next check."""
     source = FileSource(path)
     source.fingerprint()
@@ -429,7 +429,7 @@ def test_a_file_that_took_the_place_of_the_one_that_was_looked_at_is_not_read(pa
     assert open_files(path) == []
 
 
-def test_a_source_that_is_looked_at_anew_reads_the_file_that_is_there(path):
+def test_a_source_with_a_new_fingerprint_reads_the_current_file(path):
     source = FileSource(path)
     source.fingerprint()
     assert read(source.body(0, 10)) == DATA[:10]
@@ -487,7 +487,7 @@ def test_there_is_one_buffer_for_each_thread_that_reads(path, buffers):
     assert 1 <= len(buffers.made) <= 3
 
 
-def test_a_buffer_goes_when_its_thread_does(path):
+def test_a_buffer_is_freed_when_its_thread_ends(path):
     """A program that uploads now and then does not keep what its uploads needed."""
     gone = []
 
@@ -620,14 +620,14 @@ def test_a_stream_that_gives_one_byte_at_a_time_fills_its_parts(streamed):
     assert [len(source.body(offset, 600)) for offset in (0, 600)] == [600, 400]
 
 
-def test_a_stream_is_read_from_where_it_stands(streamed):
+def test_a_stream_is_read_from_its_current_position(streamed):
     stream = io.BytesIO(DATA)
     stream.seek(990)
 
     assert read(streamed(stream).body(0, 100)) == DATA[990:]
 
 
-def test_a_body_of_a_stream_can_be_read_while_the_stream_goes_on(streamed):
+def test_a_body_of_a_stream_can_be_read_while_the_stream_is_read_further(streamed):
     source = streamed(io.BytesIO(DATA))
     first = source.body(0, 10)
     source.body(10, 10)
@@ -672,7 +672,7 @@ def test_a_text_stream_is_refused(streamed):
         streamed(io.StringIO("text")).body(0, 10)
 
 
-def test_a_stream_that_gives_more_than_it_was_asked_for_is_refused(streamed):
+def test_a_stream_that_returns_more_than_requested_is_refused(streamed):
     """Its parts would be longer than planned."""
     with pytest.raises(InvalidInput, match="returned 11 bytes, more than the 10 requested"):
         streamed(Fixed(b"eleven byte")).body(0, 10)
@@ -724,7 +724,7 @@ def test_a_callable_is_opened_when_reading_begins(streamed):
     assert [stream.closed for stream in opened] == [True]
 
 
-def test_a_callable_is_opened_anew_for_a_further_upload(streamed):
+def test_a_callable_is_called_again_for_a_further_upload(streamed):
     source = streamed(lambda: io.BytesIO(DATA))
     source.body(0, 10)
     source.close()
@@ -761,7 +761,7 @@ def test_only_large_parts_are_kept_in_a_file():
     assert type(source.body(10, 11)) is sources._SpooledBody
 
 
-def test_a_spooled_part_goes_to_another_process_by_its_bytes():
+def test_a_spooled_part_is_pickled_as_its_bytes():
     body = StreamSource(io.BytesIO(DATA), spool_above=0).body(0, 1000)
 
     assert read(pickle.loads(pickle.dumps(body))) == DATA
@@ -830,7 +830,7 @@ def test_an_entry_of_a_directory_of_bytes_can_be_uploaded(path):
 
 
 @pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="names there are text")
-def test_a_name_that_is_no_text_can_be_read(tmp_path):
+def test_a_name_that_is_not_text_can_be_read(tmp_path):
     name = os.fsencode(tmp_path) + b"/\xff\xfe"
     Path(os.fsdecode(name)).write_bytes(DATA)
 
@@ -838,7 +838,7 @@ def test_a_name_that_is_no_text_can_be_read(tmp_path):
 
 
 @pytest.mark.parametrize("path", ["", b"", 7, None, 1.5, ["a"]])
-def test_what_is_no_path_is_refused(path):
+def test_a_value_that_is_not_a_path_is_refused(path):
     with pytest.raises(InvalidInput, match="path"):
         FileSource(path)
 
@@ -895,6 +895,6 @@ def test_an_open_file_is_a_stream(path):
 
 
 @pytest.mark.parametrize("given", [None, 7, ["a", "b"], object()])
-def test_what_is_no_source_is_refused(given):
+def test_a_value_that_is_not_a_source_is_refused(given):
     with pytest.raises(InvalidInput, match="a source must be a path, bytes, a binary stream or a Source, not"):
         as_source(given)

@@ -110,7 +110,7 @@ def test_a_task_gives_what_upload_would_raise(threaded, backend):
     assert task.done()
 
 
-def test_a_task_runs_while_its_caller_goes_on(threaded, gate, source):
+def test_a_task_runs_while_its_caller_continues(threaded, gate, source):
     task = threaded(gate).start(source, "key")
     assert gate.reached.wait(SOON)
 
@@ -123,7 +123,7 @@ def test_a_task_runs_while_its_caller_goes_on(threaded, gate, source):
     assert task.result(SOON).verified
 
 
-def test_a_timeout_of_the_callers_own_callback_is_not_taken_for_ours(threaded, backend, source):
+def test_a_timeout_of_the_callers_callback_is_not_mistaken_for_one_of_partwise(threaded, backend, source):
     def refuse(at):
         raise TimeoutError("my own")
 
@@ -133,7 +133,7 @@ def test_a_timeout_of_the_callers_own_callback_is_not_taken_for_ours(threaded, b
         task.result(SOON)
 
 
-def test_a_task_can_be_paused_and_carried_on(threaded, gate, backend, source):
+def test_a_task_can_be_paused_and_resumed(threaded, gate, backend, source):
     task = threaded(gate).start(source, "key")
     assert gate.reached.wait(SOON)
     task.pause()
@@ -219,7 +219,7 @@ def test_a_tasks_progress_reaches_the_callback_too(threaded, backend, source):
     assert seen[-1] is task.progress
 
 
-def test_a_task_that_has_not_begun_has_no_progress(threaded, gate, source):
+def test_a_task_that_has_not_started_has_no_progress(threaded, gate, source):
     class Slow(ChangingSource):
         def fingerprint(self):
             assert gate.opened.wait(SOON)
@@ -475,7 +475,7 @@ def no_threads(monkeypatch):
     monkeypatch.setattr(threading.Thread, "start", refuse)
 
 
-def test_without_any_thread_an_upload_goes_on_all_the_same(threaded, backend, source, no_threads):
+def test_an_upload_works_without_any_thread(threaded, backend, source, no_threads):
     seen = []
     result = threaded(backend, concurrency=4).upload(source, "key", progress=seen.append)
 
@@ -502,7 +502,7 @@ def test_without_threads_a_task_is_done_when_it_is_returned(threaded, backend, s
     )
 
 
-def test_without_any_thread_a_task_in_an_event_loop_goes_on_without_its_coroutines(
+def test_without_any_thread_a_task_in_an_event_loop_continues_without_its_coroutines(
     threaded, backend, source, no_threads
 ):
     started = []
@@ -568,7 +568,7 @@ def test_a_bandwidth_limit_is_kept_to(uploader, backend, clock):
     assert backend.read("key") == data
 
 
-def test_a_bandwidth_limit_holds_what_goes_in_one_piece_too(uploader, clock):
+def test_a_bandwidth_limit_applies_to_a_single_put_too(uploader, clock):
     uploader(multipart_threshold=2**20, bandwidth_limit=1024).upload(pseudo_random_bytes(3 * 4096), "key")
 
     assert clock.time == 1000.0 + 2 * 4
@@ -577,7 +577,7 @@ def test_a_bandwidth_limit_holds_what_goes_in_one_piece_too(uploader, clock):
 # --- progress --------------------------------------------------------------------------------------------------------
 
 
-def test_progress_goes_from_nothing_to_the_whole(uploader, source):
+def test_progress_goes_from_zero_to_the_total(uploader, source):
     seen = []
     uploader().upload(source, "key", progress=seen.append)
 
@@ -597,14 +597,14 @@ def test_progress_begins_with_what_was_resumed(uploader, source, interrupted):
     assert [(at.bytes_done, at.bytes_resumed) for at in seen] == [(20, 20), (30, 20), (40, 20), (45, 20)]
 
 
-def test_completed_is_told_only_when_the_object_is_there(uploader, backend, source):
+def test_completed_is_reported_only_once_the_object_is_stored(uploader, backend, source):
     there = []
     uploader().upload(source, "key", progress=lambda at: there.append((at.completed, bool(backend.keys()))))
 
     assert there == [(False, False)] * 5 + [(True, True)]
 
 
-def test_completed_is_not_told_of_an_object_that_is_not_right(faulty, source):
+def test_completed_is_not_reported_for_an_object_with_wrong_bytes(faulty, source):
     seen = []
     with pytest.raises(UploadFailed):
         faulty(Fault("complete_upload", FaultKind.WRONG_CHECKSUM)).upload(source, "key", progress=seen.append)
@@ -612,7 +612,7 @@ def test_completed_is_not_told_of_an_object_that_is_not_right(faulty, source):
     assert not any(at.completed for at in seen)
 
 
-def test_what_goes_in_one_piece_is_told_when_it_is_there(uploader, source):
+def test_a_single_put_is_reported_once_it_is_stored(uploader, source):
     seen = []
     uploader(multipart_threshold=50).upload(source, "key", progress=seen.append)
 
@@ -627,7 +627,7 @@ def test_the_progress_of_a_stream_has_a_total_once_its_end_was_seen(uploader, da
     assert [at.fraction for at in seen] == [None] * 5 + [1.0]
 
 
-def test_time_goes_by_in_progress(uploader, source, clock):
+def test_progress_has_the_elapsed_time(uploader, source, clock):
     class Taking(InlineWorkers):
         def next_outcome(self, timeout):
             clock.time += 2.0
@@ -640,7 +640,7 @@ def test_time_goes_by_in_progress(uploader, source, clock):
     assert [at.rate for at in seen] == [0.0, 5.0, 5.0, 5.0, 5.0, 4.5]
 
 
-def test_progress_is_told_while_a_part_is_under_way(threaded, gate, source):
+def test_progress_is_reported_while_a_part_is_in_flight(threaded, gate, source):
     """From the bytes that the backend has taken."""
     ticked = threading.Event()
 
@@ -715,7 +715,7 @@ def _row(backend, at):
     return checkpoint and json.dumps(checkpoint.to_data()), backend.snapshot(), at.parts_done
 
 
-def test_a_checkpoint_is_that_of_its_instant_whenever_it_is_asked_for(uploader, source):
+def test_a_checkpoint_is_that_of_its_progress_whenever_it_is_requested(uploader, source):
     seen = []
     uploader().upload(source, "key", progress=seen.append)
 
@@ -772,11 +772,11 @@ def test_a_plan_of_a_fresh_upload(uploader, backend, source, left_behind):
 @pytest.mark.parametrize(
     ("size", "threshold", "action"), [(0, 0, "put"), (19, 20, "put"), (20, 20, "start"), (12, 20, "put")]
 )
-def test_a_plan_says_what_goes_in_one_piece(uploader, size, threshold, action):
+def test_a_plan_says_what_is_a_single_put(uploader, size, threshold, action):
     assert uploader(multipart_threshold=threshold).plan(pseudo_random_bytes(size), "key").action == action
 
 
-def test_a_plan_knows_what_is_too_large_for_one_piece(uploader, make_backend):
+def test_a_plan_refuses_what_is_too_large_for_a_single_put(uploader, make_backend):
     backend = make_backend(limits=PartLimits(max_put_size=12))
 
     assert uploader(backend=backend, multipart_threshold=20).plan(pseudo_random_bytes(12), "key").action == "put"
@@ -804,7 +804,7 @@ def test_a_plan_says_why_it_would_start_again(uploader, source, interrupted, lef
     assert left_behind() == before
 
 
-def test_a_plan_sees_that_it_is_done(faulty, uploader, source):
+def test_a_plan_reports_that_the_object_is_stored(faulty, uploader, source):
     with pytest.raises(UploadFailed):
         faulty(Fault("complete_upload", FaultKind.AFTER), Fault("head_object", FaultKind.PERMANENT)).upload(
             source, "key"
@@ -813,7 +813,7 @@ def test_a_plan_sees_that_it_is_done(faulty, uploader, source):
     assert uploader().plan(source, "key").action == "done"
 
 
-def test_a_plan_sees_that_nobody_knows(faulty, make_backend, source):
+def test_a_plan_reports_an_unknown_outcome(faulty, make_backend, source):
     backend = make_backend(object_checksums=False, options=frozenset())
     with pytest.raises(UploadFailed):
         faulty(
@@ -830,7 +830,7 @@ def test_a_plan_of_a_stream_does_not_read_it(uploader, data):
     assert stream.tell() == 0
 
 
-def test_a_plan_of_a_stream_that_was_begun_says_how_many_parts_there_are(uploader, interrupted, data):
+def test_a_plan_of_a_started_stream_has_the_number_of_its_parts(uploader, interrupted, data):
     interrupted(StreamSource(io.BytesIO(data), name="dump"))
     plan = uploader().plan(StreamSource(io.BytesIO(data), name="dump"), "key")
 
@@ -936,7 +936,7 @@ def test_an_upload_that_the_storage_does_not_abort_is_kept(faulty, source, inter
     assert left_behind() == before
 
 
-def test_an_upload_that_is_under_way_is_not_aborted(uploader, store, source, interrupted, left_behind):
+def test_an_upload_that_runs_is_not_aborted(uploader, store, source, interrupted, left_behind):
     interrupted(source)
     before = left_behind()
     with store.claim(_name(uploader(), source)), pytest.raises(CheckpointBusy):
@@ -953,7 +953,7 @@ def test_an_upload_that_was_never_recorded_can_not_be_aborted(uploader):
 # --- by URL ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_file_goes_to_where_a_url_says(tmp_path, store, data):
+def test_a_file_is_uploaded_to_a_url(tmp_path, store, data):
     (tmp_path / "file").write_bytes(data)
     target = tmp_path / "bucket" / "copy"
     result = upload(tmp_path / "file", target.as_uri(), store=store)
@@ -962,7 +962,7 @@ def test_a_file_goes_to_where_a_url_says(tmp_path, store, data):
     assert (result.key, result.size) == ("copy", 45)
 
 
-def test_all_arguments_are_handed_on(store, source, data):
+def test_all_arguments_are_passed_on(store, source, data):
     seen = []
     upload(
         source,

@@ -166,17 +166,17 @@ def test_the_methods_of_an_uploader_refuse_wrong_arguments(method, name):
 
 @pytest.mark.parametrize("name", ["options", "progress", "key"])
 @pytest.mark.parametrize("value", [0, False, [], b"", {}])
-def test_an_empty_value_of_a_wrong_type_is_not_taken_for_none(name, value):
+def test_an_empty_value_of_a_wrong_type_is_not_treated_as_none(name, value):
     with pytest.raises(InvalidInput):
         uploader().upload(**{"source": b"x", "key": "k", name: value})
 
 
-def test_a_wrong_config_that_is_empty_is_not_taken_for_none():
+def test_a_wrong_config_that_is_empty_is_not_treated_as_none():
     with pytest.raises(InvalidInput, match="config must be a TransferConfig or None, not"):
         uploader(config={})
 
 
-def test_waiting_for_a_wrong_time_is_refused_and_the_upload_goes_on():
+def test_waiting_for_a_wrong_time_is_refused_and_the_upload_continues():
     released = threading.Event()
 
     class Slow(MemoryBackend):
@@ -218,7 +218,7 @@ def test_the_name_of_a_source_is_a_text(make):
 
 
 @pytest.mark.parametrize("size", [-2, -(10**30), 1.5, math.nan, math.inf, True, "5", None, Decimal(3)], ids=brief)
-def test_parts_are_spooled_above_a_whole_number(size):
+def test_the_spooling_threshold_must_be_an_integer(size):
     with pytest.raises(InvalidInput, match="spool_above must be an integer of at least -1"):
         StreamSource(io.BytesIO(b"x"), spool_above=size)
     assert StreamSource(io.BytesIO(b"xy"), spool_above=10**30).body(0, 2).crc64 is None
@@ -258,7 +258,7 @@ def test_a_file_whose_name_is_not_unicode_is_uploaded_and_resumed(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a working directory can't be removed there")
-def test_a_removed_working_directory_is_said_in_words(tmp_path, monkeypatch):
+def test_a_removed_working_directory_is_a_clear_error(tmp_path, monkeypatch):
     (tmp_path / "gone").mkdir()
     (tmp_path / "file").write_bytes(b"x")
     monkeypatch.chdir(tmp_path / "gone")
@@ -350,7 +350,7 @@ def test_the_parts_at_a_time_are_bounded_since_each_takes_a_thread(name):
 
 
 @pytest.mark.parametrize("name", ["expected_size", "expected_crc64"])
-def test_what_is_expected_of_a_source_is_a_whole_number(name):
+def test_expected_values_of_a_source_are_integers(name):
     with pytest.raises(SourceError, match=str(2**64 - 1)):
         uploader().upload(b"x", "k", **{name: 2**64 - 1})
     for value in [-1, 1.5, math.nan, True, 10**5000, "5"]:
@@ -559,5 +559,5 @@ def test_the_store_of_a_source_refuses_wrong_names():
 @pytest.mark.parametrize(
     "value", [10**5000, DEEP, "x" * 10**6, Unshowable(), [[[1]]] * 1000, {10**5000: DEEP}], ids=brief
 )
-def test_any_value_is_shown_in_a_few_words(value):
+def test_any_value_is_shown_briefly(value):
     assert 0 < len(brief(value)) < 500

@@ -145,6 +145,6 @@ def test_seconds_are_those_that_every_system_can_wait_for(name):
 
 @pytest.mark.parametrize("value", [7, b"private", ["a"], math.nan])
 @pytest.mark.parametrize("name", ["acl", "content_type", "expires", "cache_control", "metadata", "tags"])
-def test_an_option_that_is_no_text_is_refused(name, value):
+def test_an_option_that_is_not_a_string_is_refused(name, value):
     with pytest.raises(InvalidInput):
         ObjectOptions(**{name: value})

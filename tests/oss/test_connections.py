@@ -46,7 +46,7 @@ def test_a_body_arrives_unchanged_with_a_content_length(server, oss, body, size,
     assert part.size == size
 
 
-def test_a_body_arrives_without_sendmsg_too(server, oss, body, monkeypatch):
+def test_a_body_is_sent_without_sendmsg_too(server, oss, body, monkeypatch):
     """Sockets on Windows do not have it."""
 
     class WithoutSendmsg:

@@ -286,7 +286,7 @@ def test_documents_at_the_limits_are_accepted():
 
 
 @pytest.mark.parametrize(("key", "upload_id"), [("k" * 1025, "I"), ("\u4e2d" * 342, "I"), ("k", "I" * 1025)])
-def test_a_key_or_an_upload_id_that_is_too_long_is_assert_refused(key, upload_id):
+def test_a_key_or_an_upload_id_that_is_too_long_is_refused(key, upload_id):
     assert_refused(xml.parse_uploads, uploads_page(UPLOAD.format(key, upload_id)), "has more than 1024")
     marker = f"<NextKeyMarker>{key}</NextKeyMarker><NextUploadIdMarker>{upload_id}</NextUploadIdMarker>"
     assert_refused(xml.parse_uploads, uploads_page(truncated="true", more=marker), "has more than 1024")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import re
+import shlex
 import sys
 from collections import Counter
 from pathlib import Path
@@ -59,3 +61,14 @@ def test_each_mutation_has_a_unique_name_and_existing_tests(mutations):
 
     assert len(set(names)) == len(names)
     assert {name for name in files if not (mutations.ROOT / name).exists()} == set()
+
+
+def test_each_word_that_selects_tests_of_a_mutation_selects_one(mutations):
+    """A renamed test must not leave a mutation with no test, or with a slow one that was excluded."""
+    for selection in {tests for mutation in mutations.MUTATIONS for tests in mutation.tests if " -k " in tests}:
+        path, _, expression = shlex.split(selection)
+        code = (mutations.ROOT / path).read_text()
+        known = " ".join(map("".join, re.findall(r"def (test_\w+)|class (\w+)|\"([\w.]+)\"", code)))
+        words = set(re.findall(r"\w+", expression)) - {"and", "or", "not"}
+
+        assert {word for word in words if word not in known} == set(), selection

@@ -111,7 +111,7 @@ def test_the_client_reports_a_lost_response(served: OSSServer, bucket: Any, sour
     assert bucket.get_object("dir/three parts+中.bin").read() == _DATA
 
 
-def test_a_multipart_upload_by_hand(bucket: Any) -> None:
+def test_a_multipart_upload_request_by_request(bucket: Any) -> None:
     key = "by hand"
     upload_id = bucket.init_multipart_upload(key, headers={"x-oss-meta-a": "b"}).upload_id
     parts = []

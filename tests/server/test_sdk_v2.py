@@ -134,7 +134,7 @@ def test_a_small_file_is_stored_by_one_request(served: OSSServer, sdk: Any, tmp_
     assert _read(sdk, "small") == b"small"
 
 
-def test_a_multipart_upload_by_hand(sdk: Any) -> None:
+def test_a_multipart_upload_request_by_request(sdk: Any) -> None:
     names = {"bucket": "examplebucket", "key": _KEY}
     initiated = sdk.initiate_multipart_upload(
         oss.InitiateMultipartUploadRequest(**names, metadata={"author": "someone"}, content_type="text/x")

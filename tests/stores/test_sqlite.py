@@ -339,7 +339,9 @@ def cut(database, path: Path, saved: Checkpoint) -> bytes:
     return data
 
 
-def test_under_the_claim_a_damaged_file_is_set_aside_whole(database, path: Path, cut: bytes, saved, tmp_path) -> None:
+def test_under_the_claim_a_damaged_file_is_set_aside_unchanged(
+    database, path: Path, cut: bytes, saved, tmp_path
+) -> None:
     with pytest.raises(CheckpointDamaged, match="It was not changed"):
         database.load(saved.name)
     with pytest.raises(CheckpointDamaged):

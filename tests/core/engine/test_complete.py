@@ -89,7 +89,7 @@ def test_a_lost_response_is_resolved_at_once(faulty, source, clock):
     assert clock.waits == []
 
 
-def test_a_storage_that_asks_for_a_pause_once_too_often_is_not_waited_for(faulty, source, clock):
+def test_a_pause_after_the_last_attempt_is_not_waited_for(faulty, source, clock):
     with pytest.raises(UploadFailed) as caught:
         faulty(Fault("complete_upload", FaultKind.THROTTLED, seconds=60.0), max_attempts=1).upload(source, "key")
 
@@ -117,9 +117,7 @@ def test_without_checksums_a_lost_response_is_resolved_by_the_token(faulty, make
     assert left_behind(backend) == []
 
 
-def test_where_parts_can_not_be_listed_a_lost_response_is_resolved_all_the_same(
-    faulty, make_backend, source, left_behind
-):
+def test_where_parts_can_not_be_listed_a_lost_response_is_resolved_too(faulty, make_backend, source, left_behind):
     """An abort makes sure that no upload lingers; it touches no object."""
     backend = make_backend(lists_parts=False)
     faulty(COMPLETE_LOST, backend=backend).upload(source, "key")
@@ -206,7 +204,7 @@ def test_an_object_in_the_way_after_a_lost_response_may_be_ours(uploader, backen
     assert uploader(backend=Refusing(backend)).upload(source, "key", options=ONCE).verified
 
 
-def test_a_storage_that_asks_for_a_pause_is_not_asked_for_the_object_meanwhile(faulty, source, clock):
+def test_no_head_is_sent_during_a_pause_that_the_storage_requests(faulty, source, clock):
     made = faulty(Fault("complete_upload", FaultKind.THROTTLED, seconds=60.0))
     made.upload(source, "key")
     operations = [call.operation for call in made.backend.plan.calls]
@@ -220,7 +218,7 @@ def test_a_storage_that_asks_for_a_pause_is_not_asked_for_the_object_meanwhile(f
     assert clock.waits[0] == 60.0
 
 
-def test_the_last_attempt_is_looked_after_too(faulty, backend, source):
+def test_a_lost_response_to_the_last_attempt_is_resolved_too(faulty, backend, source):
     made = faulty(
         Fault("complete_upload", FaultKind.BEFORE),
         Fault("complete_upload", FaultKind.AFTER, occurrence=2),
@@ -238,7 +236,7 @@ def test_completing_fails_after_as_many_attempts_as_any_request(faulty, backend,
     assert (caught.value.resumable, caught.value.retryable) == (True, True)
 
 
-def test_what_is_refused_for_good_is_not_asked_about(faulty, backend, source):
+def test_no_head_follows_a_permanent_refusal(faulty, backend, source):
     with pytest.raises(UploadFailed) as caught:
         faulty(Fault("complete_upload", FaultKind.PERMANENT)).upload(source, "key")
 
@@ -246,7 +244,7 @@ def test_what_is_refused_for_good_is_not_asked_about(faulty, backend, source):
     assert backend.calls["head_object"] == 0
 
 
-def test_an_object_that_can_not_be_looked_at_leaves_the_question_to_the_next_run(faulty, source):
+def test_a_failed_head_leaves_the_decision_to_the_next_run(faulty, source):
     with pytest.raises(UploadFailed) as caught:
         faulty(COMPLETE_LOST, Fault("head_object", FaultKind.PERMANENT)).upload(source, "key")
 
@@ -301,7 +299,7 @@ def test_an_unknown_outcome_ends_with_an_abort(faulty, mute, source, left_behind
     assert faulty(backend=backend).upload(source, "key").parts_sent == 5
 
 
-def test_an_unknown_outcome_ends_with_never_too(faulty, mute, source):
+def test_an_unknown_outcome_is_raised_with_never_too(faulty, mute, source):
     backend = mute()
     with pytest.raises(OutcomeUnknown):
         faulty(COMPLETE_LOST, backend=backend).upload(source, "key")

@@ -451,7 +451,7 @@ def test_an_upload_that_can_not_be_discarded_is_reported(faulty, backend, source
     assert list(backend.uploads) == [caught.value.upload_id]
 
 
-def test_a_changed_source_is_reported_in_the_callers_words(uploader, data):
+def test_a_changed_source_is_reported_by_the_name_that_the_caller_gave(uploader, data):
     source = ChangingSource(data, name="/home/me/film", changes={2: ChangingSource.touch}, chunk_size=3)
     with pytest.raises(
         SourceChanged, match=r"^/home/me/film to key in memory://bucket changed during the upload\. Nothing was"

@@ -50,7 +50,7 @@ def test_what_was_resumed_is_counted_apart():
 
 
 @pytest.mark.parametrize("resumed", [True, False])
-def test_a_replaced_part_stays_of_its_run(resumed):
+def test_a_replaced_part_still_counts_for_its_run(resumed):
     ledger = ledger_of(part_of(2), resumed=resumed)
     ledger.replace(part_of(2, etag="OTHER"))
 

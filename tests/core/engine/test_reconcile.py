@@ -135,7 +135,7 @@ class TestSourceChanged:
 
         assert reconcile(facts(wanted=wanted)) == Start(f"the source changed: {why}", ("OLD", "ID"))
 
-    def test_another_inode_alone_is_no_change_if_the_bytes_are_the_same(self):
+    def test_another_inode_alone_is_not_a_change_if_the_bytes_are_the_same(self):
         """A file system that was mounted again may number its files anew."""
         now = evolve(NOW, identity="other")
         known = {"wanted": evolve(WANTED, fingerprint=now), "listed": PARTS}
@@ -210,7 +210,7 @@ class TestSourceChanged:
 
 
 class TestPartSize:
-    def test_the_recorded_part_size_stands(self):
+    def test_the_recorded_part_size_is_kept(self):
         decision = reconcile(facts(wanted=evolve(WANTED, part_size=7), **TRUE))
 
         assert decision.plan == PLAN
@@ -218,10 +218,10 @@ class TestPartSize:
 
 
 class TestGone:
-    def test_the_storages_list_is_asked_for_first(self):
+    def test_the_part_list_is_needed_first(self):
         assert reconcile(facts()) == NeedPartList()
 
-    def test_the_object_is_asked_for_next(self):
+    def test_the_object_is_needed_next(self):
         assert reconcile(facts(listed=Missing.NO_UPLOAD)) == NeedObject()
 
     def test_no_object_starts_again(self):
@@ -491,7 +491,7 @@ class TestVerifyingContent:
 
 
 class TestStreams:
-    def test_the_storages_list_is_asked_for(self):
+    def test_the_part_list_is_needed(self):
         assert reconcile(facts(STREAM_FOUND, STREAM)) == NeedPartList()
 
     def test_what_the_storage_holds_is_compared_while_reading(self):
@@ -499,7 +499,7 @@ class TestStreams:
 
         assert decision == CompareWhileReading(STREAM_FOUND, PartPlan(10, None, 5), dict(enumerate(PARTS, 1)))
 
-    def test_a_checksum_that_only_the_record_has_goes_with_the_etag_that_is_listed(self):
+    def test_a_checksum_that_only_the_checkpoint_has_is_kept_with_the_etag_that_is_listed(self):
         held = evolve(PARTS[0], etag=f'W/"{PARTS[0].etag}"', crc64=None)
 
         assert reconcile(facts(STREAM_FOUND, STREAM, listed=(held,))).candidates == {
@@ -659,7 +659,7 @@ def test_it_never_adopts_a_part_without_an_equal_checksum(world):
 
 
 @given(WORLDS)
-def test_what_is_resumed_is_whole_but_for_what_is_sent(world):
+def test_a_resumed_upload_lacks_only_the_parts_that_are_sent(world):
     _, decision, _ = world.ask()
     if isinstance(decision, Resume):
         numbers = list(range(1, decision.plan.parts_total + 1))

@@ -170,7 +170,7 @@ def test_where_parts_can_not_be_listed_the_checkpoint_decides(uploader, make_bac
     assert backend.calls["list_parts"] == 0
 
 
-def test_the_recorded_part_size_stands(uploader, backend, source, data, interrupted):
+def test_the_recorded_part_size_is_kept(uploader, backend, source, data, interrupted):
     interrupted(source)
     result = uploader(part_size=7, concurrency=3).upload(source, "key")
 
@@ -614,7 +614,7 @@ def test_an_old_upload_that_can_not_be_aborted_at_all_is_named(faulty, backend, 
     assert list(backend.uploads) == [old]
 
 
-def test_an_old_upload_that_is_gone_already_is_fine(uploader, backend, source, interrupted, monkeypatch):
+def test_an_old_upload_that_no_longer_exists_is_not_an_error(uploader, backend, source, interrupted, monkeypatch):
     interrupted(source)
     source.touch()
 
@@ -734,7 +734,7 @@ def test_a_named_stream_of_other_bytes_is_sent_again_part_by_part(uploader, back
     assert (result.parts_resumed, result.parts_sent) == (1, 4)
 
 
-def test_a_named_stream_that_is_shorter_this_time_is_no_longer(uploader, backend, data, interrupted):
+def test_a_named_stream_that_is_shorter_now_is_stored_as_it_is(uploader, backend, data, interrupted):
     interrupted(dump(data))
     result = uploader().upload(dump(data[:15]), "key")
 
@@ -924,7 +924,7 @@ def test_a_part_size_that_is_not_used_is_a_warning(uploader, source, interrupted
 
 
 @pytest.mark.parametrize("part_size", ["auto", 10])
-def test_a_part_size_that_is_used_or_was_not_asked_for_is_no_warning(uploader, source, interrupted, part_size):
+def test_a_part_size_that_is_used_or_was_not_requested_causes_no_warning(uploader, source, interrupted, part_size):
     interrupted(source)
 
     assert uploader(part_size=part_size).upload(source, "key").warnings == ()

@@ -263,7 +263,7 @@ def test_with_a_limit_a_share_of_it_is_unpickled():
     assert unpickled.crc64 == crc64(b"abc")
 
 
-def test_a_limit_that_is_not_shared_is_unpickled_whole():
+def test_a_limit_that_is_not_shared_is_unpickled_undivided():
     unpickled = pickle.loads(
         pickle.dumps(ThrottledBody(BytesBody(b"abc"), 3, TransferState(BandwidthLimit(1000, ManualClock()))))
     )

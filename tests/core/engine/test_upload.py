@@ -106,7 +106,7 @@ def test_a_second_upload_replaces_the_object(uploader, backend):
     assert backend.read("key") == b"after" * 5
 
 
-def test_nothing_is_asked_that_need_not_be(uploader, backend, source):
+def test_no_unnecessary_request_is_sent(uploader, backend, source):
     """What each request costs adds up over a million objects."""
     uploader().upload(source, "key")
 
@@ -183,7 +183,7 @@ def test_an_empty_source_is_a_single_put_whatever_the_threshold(uploader, backen
 
 
 @pytest.mark.parametrize(("size", "operation"), [(12, "put_object"), (13, "upload_part")])
-def test_what_is_too_large_for_a_single_put_goes_in_parts(uploader, make_backend, size, operation):
+def test_what_is_too_large_for_a_single_put_is_sent_in_parts(uploader, make_backend, size, operation):
     backend = make_backend(limits=PartLimits(max_put_size=12))
     uploader(backend=backend, multipart_threshold=20).upload(pseudo_random_bytes(size), "key")
 
@@ -362,14 +362,14 @@ def test_an_empty_stream_is_an_empty_object(uploader, backend):
 
 
 @pytest.mark.parametrize(("size", "operation"), [(7, "put_object"), (8, "upload_part"), (9, "upload_part")])
-def test_a_stream_that_ends_within_its_first_part_goes_by_the_threshold(uploader, backend, size, operation):
+def test_a_stream_that_ends_within_its_first_part_follows_the_threshold(uploader, backend, size, operation):
     result = uploader(multipart_threshold=8).upload(stream(pseudo_random_bytes(size)), "key")
 
     assert operation in backend.calls
     assert (result.size, result.parts_sent) == (size, 1)
 
 
-def test_a_stream_that_fills_its_first_part_goes_in_parts(uploader, backend):
+def test_a_stream_that_fills_its_first_part_is_sent_in_parts(uploader, backend):
     """Whether there is more is not known before that part was sent."""
     result = uploader(multipart_threshold=2000).upload(stream(pseudo_random_bytes(10)), "key")
 
@@ -488,7 +488,7 @@ def test_a_part_that_fails_for_good_stops_the_upload_and_keeps_it(faulty, backen
     assert [part.part_number for part in checkpoint.parts] == [1, 2]
 
 
-def test_a_part_that_fails_too_often_says_that_another_run_is_worth_it(faulty, source):
+def test_a_part_that_fails_too_often_says_that_another_run_may_succeed(faulty, source):
     faults = [Fault("upload_part", FaultKind.BEFORE, part_number=1, occurrence=n) for n in (1, 2)]
     with pytest.raises(UploadFailed) as caught:
         faulty(*faults, max_attempts=2).upload(source, "key")
@@ -520,7 +520,7 @@ def test_a_defect_of_a_plug_in_is_reported_with_what_is_kept(uploader, backend, 
     assert caught.value.resumable
 
 
-def test_a_defect_beside_the_parts_is_reported_with_what_is_kept(uploader, backend, source, monkeypatch):
+def test_a_defect_outside_of_the_parts_is_reported_with_what_is_kept(uploader, backend, source, monkeypatch):
     def defective(*_):
         raise ZeroDivisionError("oh")
 
@@ -534,7 +534,7 @@ def test_a_defect_beside_the_parts_is_reported_with_what_is_kept(uploader, backe
 # --- beginning -------------------------------------------------------------------------------------------------------
 
 
-def test_the_intent_is_recorded_before_anything_is_asked_of_the_storage(faulty, source):
+def test_the_intent_is_saved_before_any_request_to_the_storage(faulty, source):
     """And the upload's id before its first part is sent."""
     made = faulty()
     made.upload(source, "key")
@@ -700,7 +700,7 @@ def test_the_type_is_guessed_by_the_key_or_else_by_the_source(uploader, backend,
     assert backend.describe(key).content_type == kind
 
 
-def test_a_type_that_was_given_stands(uploader, backend, source):
+def test_a_content_type_that_was_given_is_kept(uploader, backend, source):
     uploader().upload(source, "report.pdf", options=ObjectOptions(content_type="text/plain"))
 
     assert backend.describe("report.pdf").content_type == "text/plain"
@@ -815,7 +815,7 @@ def test_a_guess_does_not_stand_in_the_way_of_resuming(uploader, interrupted, so
     assert uploader().upload(source, "key").parts_resumed == 2
 
 
-def test_where_the_backend_has_no_checksum_a_token_goes_with_the_object(uploader, make_backend, source):
+def test_where_the_backend_has_no_checksum_the_object_has_a_token(uploader, make_backend, source):
     backend = make_backend(object_checksums=False)
     options = ObjectOptions(metadata={"c": "d"})
     result = uploader(backend=backend).upload(source, "key", options=options)
@@ -980,14 +980,14 @@ def forgetful(backend, monkeypatch, **changes):
     )
 
 
-def test_a_checksum_that_is_not_reported_at_once_is_asked_for(uploader, backend, source, monkeypatch):
+def test_a_checksum_that_is_not_reported_at_once_is_requested(uploader, backend, source, monkeypatch):
     forgetful(backend, monkeypatch)
 
     assert uploader().upload(source, "key").verified
     assert backend.calls["head_object"] == 1
 
 
-def test_a_checksum_that_can_not_be_asked_for_is_a_warning(faulty, backend, source, monkeypatch):
+def test_a_checksum_that_can_not_be_requested_is_a_warning(faulty, backend, source, monkeypatch):
     forgetful(backend, monkeypatch)
     result = faulty(Fault("head_object", FaultKind.PERMANENT)).upload(source, "key")
 
@@ -1011,7 +1011,7 @@ def test_the_checksum_of_an_object_that_is_gone_does_not_count(uploader, backend
     assert not uploader().upload(source, "key").verified
 
 
-def test_without_checksums_none_is_asked_for(uploader, make_backend, source):
+def test_without_checksums_none_is_requested(uploader, make_backend, source):
     backend = make_backend(object_checksums=False)
     uploader(backend=backend).upload(source, "key")
 
@@ -1037,7 +1037,7 @@ def test_the_log_names_the_object_and_the_upload(uploader, source, caplog):
     assert "started, as upload" in caplog.text
 
 
-def test_what_goes_wrong_is_logged(faulty, source, caplog):
+def test_a_warning_is_logged(faulty, source, caplog):
     faulty(Fault("append_part", FaultKind.BEFORE)).upload(source, "key")
 
     assert "key: progress could not be recorded" in caplog.text

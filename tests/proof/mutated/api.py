@@ -16,7 +16,7 @@ ENGINE_BOUNDS = (
     "tests/core/engine/test_scheduler.py",
     "tests/core/engine/test_upload.py",
 )
-OUTSIDE = (
+PLUGIN_CALLS_TESTS = (
     "tests/core/engine/test_plugin_calls.py",
     "tests/core/engine/test_scheduler.py",
     "tests/core/engine/test_finish.py",
@@ -27,17 +27,17 @@ OUTSIDE = (
 SOURCE_FAILS = ("tests/core/engine/test_transient_source_errors.py",)
 PROGRESS_TESTS = ("tests/core/test_progress.py",)
 SIGNALS = "core/_signals.py"
-MODEL, DECIDING, RETRYING, TRANSPORT = (
+MODEL, RESUME, RETRY, WORKERS = (
     "core/model.py",
     "core/_engine/resume.py",
     "core/_engine/retry.py",
     "core/_engine/workers.py",
 )
-THREADS, CALLING = "core/_engine/thread_workers.py", "core/_engine/plugin_calls.py"
-PACING, PROGRESS = "core/_engine/throttle.py", "core/progress.py"
+THREAD_WORKERS, PLUGIN_CALLS = "core/_engine/thread_workers.py", "core/_engine/plugin_calls.py"
+THROTTLE, PROGRESS = "core/_engine/throttle.py", "core/progress.py"
 CALLBACKS, CALLBACK_TESTS = "core/_engine/async_callbacks.py", ("tests/core/engine/test_async_callbacks.py",)
 SOURCES = "core/sources.py"
-FILES, JOURNAL = "core/_durable.py", "stores/_journal.py"
+DURABLE, JOURNAL = "core/_durable.py", "stores/_journal.py"
 
 MUTATIONS = [
     Mutation(
@@ -82,28 +82,28 @@ MUTATIONS = [
         SIGNALS,
         "        found += (one.__context__, one.__cause__)\n",
         "",
-        OUTSIDE,
+        PLUGIN_CALLS_TESTS,
     ),
     Mutation(
         "what a failed call was given stays in memory",
         SIGNALS,
         "        values.clear()\n",
         "        pass\n",
-        OUTSIDE,
+        PLUGIN_CALLS_TESTS,
     ),
     Mutation(
         "a time limit that is being handled counts as a new one",
         SIGNALS,
         "    seen = {id(handled), id(None)}",
         "    seen = {id(None)}",
-        OUTSIDE,
+        PLUGIN_CALLS_TESTS,
     ),
     Mutation(
         "an exit of the waiting thread leaves the upload running",
         "core/task.py",
         "            self.pause()\n            self._join()\n            raise\n",
         "            raise\n",
-        OUTSIDE,
+        PLUGIN_CALLS_TESTS,
     ),
     Mutation(
         "a coroutine is started after the stop",
@@ -235,21 +235,21 @@ MUTATIONS = [
     # --- the file store ----------------------------------------------------------------------------------------------
     Mutation(
         "a save is not synced",
-        FILES,
+        DURABLE,
         "            write(file, data)\n            sync(file)",
         "            write(file, data)",
         (*DISK[1:], *STORES),
     ),
     Mutation(
         "the name of a save is not synced",
-        FILES,
+        DURABLE,
         "        raise\n    sync_directory(os.path.dirname(path))",
         "        raise",
         (*DISK[1:], *STORES),
     ),
     Mutation(
         "a save is written in place",
-        FILES,
+        DURABLE,
         "        os.replace(temporary, path)",
         '        with open(path, "wb") as target:\n            target.write(data)\n        os.unlink(temporary)',
         (*DISK, *STORES),
@@ -257,56 +257,56 @@ MUTATIONS = [
     # --- what others may have planted, and what is too large ----------------------------------------------------------
     Mutation(
         "a file of another user is trusted",
-        FILES,
+        DURABLE,
         "    if status.st_uid not in (os.geteuid(), 0):",
         "    if status.st_uid is None:",
         ("tests/core/test_durable.py", "tests/stores/test_shared_locations.py"),
     ),
     Mutation(
         "a file that others may write is trusted",
-        FILES,
+        DURABLE,
         "    if status.st_mode & _WRITABLE_BY_OTHERS:",
         "    if status.st_mode & 0:",
         ("tests/core/test_durable.py",),
     ),
     Mutation(
         "what was swapped before it was opened is used",
-        FILES,
+        DURABLE,
         "        _refuse(path, refusal(os.fstat(file), directory=directory))",
         "        pass",
         ("tests/core/test_durable.py",),
     ),
     Mutation(
         "a link that was swapped in is followed",
-        FILES,
+        DURABLE,
         '_flags("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY")',
         '_flags("O_NONBLOCK", "O_BINARY")',
         ("tests/core/test_durable.py",),
     ),
     Mutation(
         "what others planted is removed",
-        FILES,
+        DURABLE,
         "    if is_trusted(path):\n        with suppress(FileNotFoundError):",
         "    if True:\n        with suppress(FileNotFoundError):",
         ("tests/stores/test_shared_locations.py",),
     ),
     Mutation(
         "a new private file is assumed to be private",
-        FILES,
+        DURABLE,
         "        if (reason := untrusted(os.fstat(file))) is not None:",
         "        if (reason := untrusted(os.fstat(file))) is not None and False:",
         ("tests/stores/test_shared_locations.py",),
     ),
     Mutation(
         "a write-only directory fails to be synced",
-        FILES,
+        DURABLE,
         "_UNSYNCABLE = {errno.EACCES, errno.EPERM, ",
         "_UNSYNCABLE = {",
         ("tests/core/test_durable.py",),
     ),
     Mutation(
         "a new directory is not synced into the one above",
-        FILES,
+        DURABLE,
         "    else:\n        sync_directory(parent)",
         "    else:\n        pass",
         ("tests/stores/test_syncs.py",),
@@ -401,14 +401,14 @@ MUTATIONS = [
         SIGNALS,
         "trace.tb_frame.f_code in installed or ",
         "",
-        OUTSIDE,
+        PLUGIN_CALLS_TESTS,
     ),
     Mutation(
         "a time limit is lost where errors of the system don't matter",
         SIGNALS,
         "isinstance(error, self._kinds) and raised_by_signal(error) is None",
         "isinstance(error, self._kinds)",
-        OUTSIDE,
+        PLUGIN_CALLS_TESTS,
     ),
     # --- hints and stores --------------------------------------------------------------------------------------------
     Mutation(

@@ -7,9 +7,9 @@ from mutated.mutation import PROOF, Mutation
 #: What is sure to notice comes first where that is not among the quickest.
 STORE_FAILS = ("tests/proof/test_every_instant.py -k store_or_source", *PROOF)
 STORAGE_FAILS = ("tests/proof/test_every_instant.py -k storage", *PROOF)
-WISHES = ("tests/proof/test_every_instant.py -k stop_request", *PROOF)
+STOP_REQUESTS = ("tests/proof/test_every_instant.py -k stop_request", *PROOF)
 MOVED = ("tests/core/engine/test_moved_sources.py",)
-BELIEVED = (
+RECONCILE_TESTS = (
     "tests/core/engine/test_reconcile.py",
     "tests/core/engine/test_resume.py",
     "tests/core/engine/test_complete.py",
@@ -23,7 +23,7 @@ ENGINE_BOUNDS = (
     "tests/core/engine/test_scheduler.py",
     "tests/core/engine/test_upload.py",
 )
-OUTSIDE = (
+PLUGIN_CALLS_TESTS = (
     "tests/core/engine/test_plugin_calls.py",
     "tests/core/engine/test_scheduler.py",
     "tests/core/engine/test_finish.py",
@@ -31,29 +31,33 @@ OUTSIDE = (
     "tests/core/engine/test_workers.py",
     "tests/core/test_uploader.py",
 )
-PIPELINED = (
+PIPELINED_PARTS_TESTS = (
     "tests/core/engine/test_pipelining.py",
     "tests/oss/test_small_parts.py",
 )
 EXPECTED = ("tests/core/engine/test_expected_source.py",)
 SOURCE_FAILS = ("tests/core/engine/test_transient_source_errors.py",)
-PACING_TESTS = ("tests/core/engine/test_throttle.py",)
-THREADS_TESTS = ("tests/core/engine/test_thread_workers.py",)
+THROTTLE_TESTS = ("tests/core/engine/test_throttle.py",)
+THREAD_WORKERS_TESTS = ("tests/core/engine/test_thread_workers.py",)
 PIPELINING_TESTS = ("tests/core/engine/test_pipelining.py",)
-PLANNING = "core/_engine/plan.py"
+PLAN = "core/_engine/plan.py"
 CANCEL_TESTS = ("tests/core/engine/test_workers.py -k cancel",)
-PLANNING_TESTS = ("tests/core/engine/test_plan.py",)
-ENGINE, RUN, LEDGER = "core/_engine/upload.py", "core/_engine/context.py", "core/_engine/ledger.py"
-SENDING, COMPLETING, ENDINGS = "core/_engine/scheduler.py", "core/_engine/complete.py", "core/_engine/finish.py"
-MODEL, DECIDING, RETRYING, TRANSPORT = (
+PLAN_TESTS = ("tests/core/engine/test_plan.py",)
+UPLOAD, CONTEXT, LEDGER = "core/_engine/upload.py", "core/_engine/context.py", "core/_engine/ledger.py"
+SCHEDULER, COMPLETE, FINISH = "core/_engine/scheduler.py", "core/_engine/complete.py", "core/_engine/finish.py"
+MODEL, RESUME, RETRY, WORKERS = (
     "core/model.py",
     "core/_engine/resume.py",
     "core/_engine/retry.py",
     "core/_engine/workers.py",
 )
-THREADS, CALLING, UPLOADER = "core/_engine/thread_workers.py", "core/_engine/plugin_calls.py", "core/uploader.py"
+THREAD_WORKERS, PLUGIN_CALLS, UPLOADER = (
+    "core/_engine/thread_workers.py",
+    "core/_engine/plugin_calls.py",
+    "core/uploader.py",
+)
 PIPELINING = "core/_engine/pipelining.py"
-PACING, PROGRESS = "core/_engine/throttle.py", "core/progress.py"
+THROTTLE, PROGRESS = "core/_engine/throttle.py", "core/progress.py"
 
 MUTATIONS = [
     # --- the order of things -----------------------------------------------------------------------------------------
@@ -70,18 +74,18 @@ MUTATIONS = [
         "            with self._claim():\n                pass\n            result = self._run_stages()\n",
     ),
     Mutation(
-        "the first save is left out", ENGINE, "            call_plugin(context.store.save, intent)", "            pass"
+        "the first save is left out", UPLOAD, "            call_plugin(context.store.save, intent)", "            pass"
     ),
     Mutation(
         "a first save that fails is swallowed",
-        ENGINE,
+        UPLOAD,
         "            call_plugin(context.store.save, intent)",
         "            try:\n                context.store.save(intent)\n            except Exception:\n                pass",
         STORE_FAILS,
     ),
     Mutation(
         "the second save is left out",
-        ENGINE,
+        UPLOAD,
         "                call_plugin(context.store.save, context.checkpoint)\n        except",
         "                pass\n        except",
     ),
@@ -124,7 +128,7 @@ MUTATIONS = [
         "        had_moved = context.source_moved\n        context.check_source()\n",
         "        had_moved = context.source_moved\n",
     ),
-    Mutation("the source is not looked at before complete", COMPLETING, "        context.check_source()\n", ""),
+    Mutation("the source is not looked at before complete", COMPLETE, "        context.check_source()\n", ""),
     Mutation(
         "the source is not checked before the last bytes of a single put",
         "core/_engine/single_put.py",
@@ -175,56 +179,56 @@ MUTATIONS = [
         "core/_engine/reconcile.py",
         " or part.crc64 not in (None, facts.local[part.part_number])\n",
         "\n",
-        BELIEVED,
+        RECONCILE_TESTS,
     ),
     Mutation(
         "a token is believed without the recorded parts",
         "core/_engine/reconcile.py",
         "        return len(known) == len(parts)  # nothing else",
         "        return True  # nothing else",
-        BELIEVED,
+        RECONCILE_TESTS,
     ),
     Mutation(
         "a source is read though the object can't be ours",
         "core/_engine/reconcile.py",
         "    return len(known) < len(parts) or crc64_fold(known) == stored.crc64",
         "    return True",
-        BELIEVED,
+        RECONCILE_TESTS,
     ),
     Mutation(
         "parts of an upload that was completed before are not compared",
         "core/_engine/complete.py",
         "        return head if (upload_was_seen and lists_parts) or",
         "        return head if lists_parts or",
-        BELIEVED,
+        RECONCILE_TESTS,
     ),
     Mutation(
         "parts of an upload that a storage can't list are not compared",
         "core/_engine/complete.py",
         "        return head if (upload_was_seen and lists_parts) or",
         "        return head if upload_was_seen or",
-        BELIEVED,
+        RECONCILE_TESTS,
     ),
     Mutation(
         "a part whose ETag a proxy altered is sent again",
         "core/_engine/reconcile.py",
         "    if recorded.crc64 is not None and recorded.crc64 == listed.crc64:",
         "    if False:",
-        BELIEVED,
+        RECONCILE_TESTS,
     ),
     Mutation(
         "complete gets the recorded ETag though the storage lists another",
         "core/_engine/reconcile.py",
         " else evolve(recorded, etag=listed.etag)\n    if recorded is not None and trusted",
         " else recorded\n    if recorded is not None and trusted",
-        BELIEVED,
+        RECONCILE_TESTS,
     ),
     Mutation(
         "a part size that is not granted is not spoken of",
-        ENGINE,
+        UPLOAD,
         '        if context.request.config.part_size not in ("auto", checkpoint.part_size):',
         "        if False:",
-        BELIEVED,
+        RECONCILE_TESTS,
     ),
     Mutation(
         "the content is not compared",
@@ -247,13 +251,13 @@ MUTATIONS = [
     # --- what is carried on ------------------------------------------------------------------------------------------
     Mutation(
         "the checkpoint is trusted without the list",
-        DECIDING,
+        RESUME,
         "    if not context.backend.capabilities.lists_parts:",
         "    if True:",
     ),
     Mutation(
         "a list that fails counts as gone",
-        DECIDING,
+        RESUME,
         "    except UploadNotFound:\n        return Missing.NO_UPLOAD",
         "    except Exception:\n        return Missing.NO_UPLOAD",
     ),
@@ -341,28 +345,28 @@ MUTATIONS = [
         PIPELINING,
         "    return lambda: job.verify(job.call_backend(read_response))",
         "    return lambda: job.call_backend(read_response)",
-        PIPELINED,
+        PIPELINED_PARTS_TESTS,
     ),
     Mutation(
         "pending responses are lost when the upload ends",
-        THREADS,
+        THREAD_WORKERS,
         "        if (inline.jobs or inline.pending) and self._finished.empty():",
         "        if inline.jobs and self._finished.empty():",
-        PIPELINED,
+        PIPELINED_PARTS_TESTS,
     ),
     Mutation(
         "an overriding upload_part is bypassed by an inherited begin_part",
         PIPELINING,
         '        if "upload_part" in vars(ancestor):\n            break  #',
         '        if "upload_part" in vars(ancestor):\n            pass  #',
-        PIPELINED,
+        PIPELINED_PARTS_TESTS,
     ),
     Mutation(
         "more parts are pipelined than the depth",
         PIPELINING,
         "(_PIPELINE_DEPTH if supports_pipelining(self.jobs[0].backend) else 0)",
         "100",
-        PIPELINED,
+        PIPELINED_PARTS_TESTS,
     ),
     # --- completing --------------------------------------------------------------------------------------------------
     Mutation(
@@ -373,7 +377,7 @@ MUTATIONS = [
     ),
     Mutation(
         "a part is left out",
-        ENGINE,
+        UPLOAD,
         "        for number in context.ledger.missing():\n",
         "        for number in list(context.ledger.missing())[:1]:\n",
     ),
@@ -404,7 +408,7 @@ MUTATIONS = [
     ),
     Mutation(
         "an upload that is gone alone is a success",
-        COMPLETING,
+        COMPLETE,
         "    return None if head.crc64 is None or combined is None else head.crc64 == combined",
         "    return True",
     ),
@@ -416,7 +420,7 @@ MUTATIONS = [
     ),
     Mutation(
         "another upload's token is taken for ours",
-        COMPLETING,
+        COMPLETE,
         "        return head.metadata.get(TOKEN_NAME) == context.checkpoint.token",
         "        return True",
     ),
@@ -440,7 +444,7 @@ MUTATIONS = [
     ),
     Mutation(
         "the checksum of a part is not compared",
-        TRANSPORT,
+        WORKERS,
         " or part.size != len(self.body) or part.crc64 not in (None, sent):",
         ":",
     ),
@@ -459,20 +463,20 @@ MUTATIONS = [
     # --- failures ----------------------------------------------------------------------------------------------------
     Mutation(
         "permanent errors are retried",
-        RETRYING,
+        RETRY,
         "    return isinstance(error, BackendError | SourceError) and error.retryable",
         "    return isinstance(error, BackendError | SourceError)",
     ),
     Mutation(
         "nothing is retried",
-        RETRYING,
+        RETRY,
         "        if not is_retryable(error) or failures >= self.max_attempts:",
         "        if True:",
         STORAGE_FAILS,
     ),
     Mutation(
         "requests other than parts are not retried",
-        RETRYING,
+        RETRY,
         "            delay = policy.delay(failures, error)",
         "            delay = None",
         STORAGE_FAILS,
@@ -502,50 +506,50 @@ MUTATIONS = [
     # --- transient errors of the source -------------------------------------------------------------------------------
     Mutation(
         "errors of the source are not retried",
-        RETRYING,
+        RETRY,
         "isinstance(error, BackendError | SourceError) and error.retryable",
         "isinstance(error, BackendError) and error.retryable",
         SOURCE_FAILS,
     ),
     Mutation(
         "retry_after is ignored",
-        RETRYING,
+        RETRY,
         'getattr(error, "retry_after", None) or 0.0',
         "0.0",
     ),
     Mutation(
         "retry_after holds only the part that failed",
-        SENDING,
+        SCHEDULER,
         "            self._hold_until = max(self._hold_until, due)",
         "            pass",
     ),
     Mutation(
         "complete does not leave the storage alone",
-        COMPLETING,
+        COMPLETE,
         "    if delay is not None and error.retry_after is not None:",
         "    if False:",
     ),
     Mutation(
         "attempts are counted for all parts together",
-        SENDING,
+        SCHEDULER,
         "        attempts.count_failure(sent)\n",
         "        attempts.count_failure(sent)\n        for other in self._in_flight.values():\n            other.failures += 1\n",
     ),
     Mutation(
         "an upload returns while its parts are in flight",
-        SENDING,
+        SCHEDULER,
         "        self._stop_workers()\n        if",
         "        pass\n        if",
     ),
     Mutation(
         "parts acknowledged while an upload stops are not reported",
-        SENDING,
+        SCHEDULER,
         "                try:\n                    self._on_part_uploaded(outcome.part)",
         "                try:\n                    pass",
     ),
     Mutation(
         "pending parts are sent although the upload stops",
-        SENDING,
+        SCHEDULER,
         "        self._workers.cancel_pending()\n",
         "",
     ),
@@ -565,120 +569,120 @@ MUTATIONS = [
     ),
     Mutation(
         "a part that waits for a retry does not count towards concurrency",
-        SENDING,
+        SCHEDULER,
         " and len(self._in_flight) + len(self._retries) < self._concurrency:",
         ":",
     ),
-    Mutation("the traceback of an error keeps its part in memory", SENDING, "        drop_traceback(error)\n", ""),
+    Mutation("the traceback of an error keeps its part in memory", SCHEDULER, "        drop_traceback(error)\n", ""),
     Mutation(
         "an error does not name its part",
-        SENDING,
+        SCHEDULER,
         '            error.add_note(f"Raised while part {outcome.part_number} was being sent.")\n',
         "",
     ),
     # --- exceptions from outside, and threads that are scarce --------------------------------------------------------
     Mutation(
         "a time limit counts as a defect of a plug-in",
-        CALLING,
+        PLUGIN_CALLS,
         "        from_signal = raised_by_signal(error, handled)\n",
         "        from_signal = None\n",
-        OUTSIDE,
+        PLUGIN_CALLS_TESTS,
     ),
     Mutation(
         "an exit leaves what can't be resumed",
         "core/_engine/upload.py",
         "            pause_for(context, error)\n            raise\n",
         "            raise\n",
-        OUTSIDE,
+        PLUGIN_CALLS_TESTS,
     ),
     Mutation(
         "an exit after a cancel keeps the upload",
         "core/_engine/finish.py",
         "    if context.control.cancelled:\n        discard_upload(context)\n        return\n",
         "",
-        OUTSIDE,
+        PLUGIN_CALLS_TESTS,
     ),
     Mutation(
         "an exit while the last parts finish leaves them running",
-        SENDING,
+        SCHEDULER,
         "        self._drain_workers()\n        raise self._with_progress_error(interrupt)",
         "        raise self._with_progress_error(interrupt)",
-        OUTSIDE,
+        PLUGIN_CALLS_TESTS,
     ),
     Mutation(
         "a progress error while the last parts finish is suppressed",
-        SENDING,
+        SCHEDULER,
         "                except ProgressRaised as error:\n                    self._progress_error = error\n",
         "",
-        OUTSIDE,
+        PLUGIN_CALLS_TESTS,
     ),
     Mutation(
         "a progress error takes precedence over an interrupt",
-        SENDING,
+        SCHEDULER,
         "        if self._progress_error is not None and isinstance(ended_by, PartwiseError):",
         "        if self._progress_error is not None:",
-        OUTSIDE,
+        PLUGIN_CALLS_TESTS,
     ),
     Mutation(
         "an interrupt loses the part that was being submitted",
-        SENDING,
+        SCHEDULER,
         "            if raised_by_signal(error) is not None:\n                raise\n            del self",
         "            del self",
-        OUTSIDE,
+        PLUGIN_CALLS_TESTS,
     ),
     Mutation(
         "an upload fails where no more threads can be started",
-        TRANSPORT,
+        WORKERS,
         "    return isinstance(error, MemoryError) or",
         "    return False and",
-        OUTSIDE,
+        PLUGIN_CALLS_TESTS,
     ),
     Mutation(
         "a part that an executor refused but queued is sent twice",
-        TRANSPORT,
+        WORKERS,
         "            _superseded.add(attempt_id)\n",
         "",
-        OUTSIDE,
+        PLUGIN_CALLS_TESTS,
     ),
     # --- bounds, and what two places read ----------------------------------------------------------------------------
     Mutation(
         "unused bandwidth is saved up",
-        PACING,
+        THROTTLE,
         "            self._reserved_until = start + count / self.rate",
         "            self._reserved_until += count / self.rate",
         ENGINE_BOUNDS,
     ),
     Mutation(
         "two workers reserve the same time",
-        PACING,
+        THROTTLE,
         "        with self._lock:\n            now = self._clock.monotonic()",
         "        if True:\n            now = self._clock.monotonic()",
         ENGINE_BOUNDS,
     ),
     Mutation(
         "each sending has a bandwidth limit of its own",
-        RUN,
+        CONTEXT,
         "        self.transfer = TransferState(self._limit, ",
         "        self.transfer = TransferState(self._limit and BandwidthLimit(self._limit.rate, self.clock), ",
         ENGINE_BOUNDS,
     ),
     Mutation(
         "the last part that a storage takes is not carried on",
-        RUN,
+        CONTEXT,
         "part.part_number <= limits.max_parts",
         "part.part_number < limits.max_parts",
         ENGINE_BOUNDS,
     ),
     Mutation(
         "the largest part that a storage takes is not carried on",
-        RUN,
+        CONTEXT,
         "part.size <= limits.max_part_size",
         "part.size < limits.max_part_size",
         ENGINE_BOUNDS,
     ),
     Mutation(
         "the time that the storage asks for is waited for twice",
-        COMPLETING,
+        COMPLETE,
         "        delay = 0.0\n",
         "",
         ENGINE_BOUNDS,
@@ -689,14 +693,14 @@ MUTATIONS = [
         "core/_engine/finish.py",
         "    discard_unless_resumable(context)\n    return stopped_error(\n        context,\n        UploadPaused,",
         "    discard_upload(context)\n    return stopped_error(\n        context,\n        UploadPaused,",
-        WISHES,
+        STOP_REQUESTS,
     ),
     Mutation(
         "a cancel keeps the upload",
         "core/_engine/finish.py",
         "        discarded = discard_upload(context)\n        return stopped_error(",
         "        discarded = True\n        return stopped_error(",
-        WISHES,
+        STOP_REQUESTS,
     ),
     Mutation(
         "a cancel before complete is ignored",
@@ -721,7 +725,7 @@ MUTATIONS = [
         "core/_engine/finish.py",
         "    if not context.is_resumable:\n        discard_upload(context)",
         "    pass",
-        WISHES,
+        STOP_REQUESTS,
     ),
     Mutation(
         "old uploads are not aborted at the end",
@@ -731,13 +735,13 @@ MUTATIONS = [
     ),
     Mutation(
         "what is left behind is not told",
-        ENDINGS,
+        FINISH,
         '        context.warn(f"the upload {upload_id} could not be aborted: {error}")\n',
         "",
     ),
     Mutation(
         "what else went wrong does not go with the error",
-        ENGINE,
+        UPLOAD,
         "                error.add_note(warning)",
         "                pass",
     ),
@@ -760,7 +764,7 @@ MUTATIONS = [
         "            pass\n",
     ),
     Mutation(
-        "resume='require' starts again", DECIDING, '    if context.request.resume != "require" or', "    if True or"
+        "resume='require' starts again", RESUME, '    if context.request.resume != "require" or', "    if True or"
     ),
     # --- progress ----------------------------------------------------------------------------------------------------
     Mutation(
@@ -769,7 +773,7 @@ MUTATIONS = [
         "            self._stored = self._completion.run()\n",
         "            self._context.emit_progress(completed=True)\n            self._stored = self._completion.run()\n",
     ),
-    Mutation("the end is not told", ENDINGS, "        context.emit_progress(completed=True)\n", "        pass\n"),
+    Mutation("the end is not told", FINISH, "        context.emit_progress(completed=True)\n", "        pass\n"),
     Mutation(
         "progress goes backwards",
         "core/_engine/reporter.py",
@@ -790,24 +794,24 @@ MUTATIONS = [
     ),
     Mutation(
         "a share of the limit is lost in another process",
-        PACING,
+        THROTTLE,
         "shares: int = 1",
         "shares: int = 2",
-        PACING_TESTS,
+        THROTTLE_TESTS,
     ),
     Mutation(
         "a chunk of the limit is a fraction of a byte",
-        PACING,
+        THROTTLE,
         "int(self.rate / _CHUNKS_PER_SECOND)",
         "self.rate / _CHUNKS_PER_SECOND",
-        PACING_TESTS,
+        THROTTLE_TESTS,
     ),
     Mutation(
         "bytes in flight are summed while parts start",
-        PACING,
+        THROTTLE,
         "sum(list(self._sent.values()))",
         "sum(self._sent.values())",
-        PACING_TESTS,
+        THROTTLE_TESTS,
     ),
     Mutation(
         "inline mode is never tried for fast parts",
@@ -833,114 +837,126 @@ MUTATIONS = [
     Mutation("a trial is timed too late", PIPELINING, "_WARMUP_PARTS = 8", "_WARMUP_PARTS = 9", PIPELINING_TESTS),
     Mutation(
         "processors count as saturated too early",
-        THREADS,
+        THREAD_WORKERS,
         "_BUSY_ABOVE, _IDLE_BELOW = 0.4, 0.25",
         "_BUSY_ABOVE, _IDLE_BELOW = 0.35, 0.25",
-        THREADS_TESTS,
+        THREAD_WORKERS_TESTS,
     ),
     Mutation(
         "processors count as saturated too late",
-        THREADS,
+        THREAD_WORKERS,
         "_BUSY_ABOVE, _IDLE_BELOW = 0.4, 0.25",
         "_BUSY_ABOVE, _IDLE_BELOW = 0.45, 0.25",
-        THREADS_TESTS,
+        THREAD_WORKERS_TESTS,
     ),
     Mutation(
         "saturation ends too early",
-        THREADS,
+        THREAD_WORKERS,
         "_BUSY_ABOVE, _IDLE_BELOW = 0.4, 0.25",
         "_BUSY_ABOVE, _IDLE_BELOW = 0.4, 0.3",
-        THREADS_TESTS,
+        THREAD_WORKERS_TESTS,
     ),
     Mutation(
         "saturation ends too late",
-        THREADS,
+        THREAD_WORKERS,
         "_BUSY_ABOVE, _IDLE_BELOW = 0.4, 0.25",
         "_BUSY_ABOVE, _IDLE_BELOW = 0.4, 0.2",
-        THREADS_TESTS,
+        THREAD_WORKERS_TESTS,
     ),
-    Mutation("saturation is sampled twice as often", THREADS, "_SAMPLE_EVERY = 4", "_SAMPLE_EVERY = 2", THREADS_TESTS),
-    Mutation("saturation is sampled half as often", THREADS, "_SAMPLE_EVERY = 4", "_SAMPLE_EVERY = 8", THREADS_TESTS),
+    Mutation(
+        "saturation is sampled twice as often",
+        THREAD_WORKERS,
+        "_SAMPLE_EVERY = 4",
+        "_SAMPLE_EVERY = 2",
+        THREAD_WORKERS_TESTS,
+    ),
+    Mutation(
+        "saturation is sampled half as often",
+        THREAD_WORKERS,
+        "_SAMPLE_EVERY = 4",
+        "_SAMPLE_EVERY = 8",
+        THREAD_WORKERS_TESTS,
+    ),
     Mutation(
         "two parts at one clock tick divide by zero",
-        THREADS,
+        THREAD_WORKERS,
         "max(now - self._sampled_at, 1e-9)",
         "(now - self._sampled_at)",
-        THREADS_TESTS,
+        THREAD_WORKERS_TESTS,
     ),
     Mutation(
         "cancelled workers that are idle wait for ever",
-        TRANSPORT,
+        WORKERS,
         "if outcome is not None or (self._cancelled and self.idle):",
         "if outcome is not None:",
         CANCEL_TESTS,
     ),
     Mutation(
         "a cancellation lasts beyond the next submit",
-        TRANSPORT,
+        WORKERS,
         "        self._cancelled = False\n        attempt_id",
         "        attempt_id",
         CANCEL_TESTS,
     ),
     Mutation(
         "a stream starts with larger parts",
-        PLANNING,
+        PLAN,
         "PREFERRED_PART_SIZE = 8 * MIB",
         "PREFERRED_PART_SIZE = 16 * MIB",
-        PLANNING_TESTS,
+        PLAN_TESTS,
     ),
     Mutation(
         "a stream's parts double once more",
-        PLANNING,
+        PLAN,
         "_STREAM_GENERATIONS = 10",
         "_STREAM_GENERATIONS = 11",
-        PLANNING_TESTS,
+        PLAN_TESTS,
     ),
     Mutation(
         "saturation is not measured",
-        THREADS,
+        THREAD_WORKERS,
         "            self._saturation.part_done(now, self._total_cpu)\n",
         "            pass\n",
-        THREADS_TESTS,
+        THREAD_WORKERS_TESTS,
     ),
     Mutation(
         "saturation is measured where there are enough processors",
-        THREADS,
+        THREAD_WORKERS,
         "if self._processors < self._workers and not",
         "if self._processors <= self._workers and not",
-        THREADS_TESTS,
+        THREAD_WORKERS_TESTS,
     ),
     Mutation(
         "saturation is measured in inline mode",
-        THREADS,
+        THREAD_WORKERS,
         "if self._processors < self._workers and not switch.inline:",
         "if self._processors < self._workers:",
-        THREADS_TESTS,
+        THREAD_WORKERS_TESTS,
     ),
     Mutation(
         "parts in flight are counted down twice",
-        THREADS,
+        THREAD_WORKERS,
         "            self._in_flight -= 1\n",
         "            self._in_flight -= 2\n",
-        THREADS_TESTS,
+        THREAD_WORKERS_TESTS,
     ),
     Mutation(
         "workers without parts do not wait",
-        THREADS,
+        THREAD_WORKERS,
         "block=not (self._stopping and self.idle)",
         "block=not self.idle",
-        THREADS_TESTS,
+        THREAD_WORKERS_TESTS,
     ),
     Mutation(
         "CPU times are summed while threads add theirs",
-        THREADS,
+        THREAD_WORKERS,
         "sum(list(self._cpu_seconds.values()))",
         "sum(self._cpu_seconds.values())",
-        THREADS_TESTS,
+        THREAD_WORKERS_TESTS,
     ),
     Mutation(
         "workers are idle while a response is pending",
-        THREADS,
+        THREAD_WORKERS,
         " and self._finished.empty() and not self._inline.pending",
         " and self._finished.empty()",
         PIPELINING_TESTS,
@@ -961,7 +977,7 @@ MUTATIONS = [
     ),
     Mutation(
         "threads take the last of the memory",
-        THREADS,
+        THREAD_WORKERS,
         "            if self._threads:\n                _check_memory()\n",
         "",
         ("tests/core/engine/test_thread_workers.py",),

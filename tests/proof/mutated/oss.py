@@ -8,15 +8,15 @@ HTTP1 = "backends/_http/http1.py"
 OPTIONS = "backends/oss/options.py"
 CREDENTIALS = "backends/oss/credentials.py"
 SIGNING = "backends/oss/signing.py"
-CONNECTIONS = "backends/_http/client.py"
-DOCUMENTS = "backends/oss/xml.py"
+HTTP_CLIENT = "backends/_http/client.py"
+XML = "backends/oss/xml.py"
 ADDRESSING = "backends/oss/addressing.py"
 HTTP1_TESTS = ("tests/http/test_response_limits.py",)
 OPTIONS_TESTS = ("tests/oss/test_option_limits.py",)
 CREDENTIALS_TESTS = ("tests/oss/test_credentials.py",)
 SIGNING_TESTS = ("tests/oss/test_signing.py",)
 CONNECTIONS_TESTS = ("tests/oss/test_connections.py",)
-DOCUMENTS_TESTS = ("tests/oss/test_xml.py",)
+XML_TESTS = ("tests/oss/test_xml.py",)
 ADDRESSING_TESTS = ("tests/oss/test_addressing.py",)
 URLS = "backends/oss/urls.py"
 URLS_TESTS = ("tests/oss/test_urls.py",)
@@ -411,35 +411,35 @@ MUTATIONS = [
     ),
     Mutation(
         "a connection may be idle for longer",
-        CONNECTIONS,
+        HTTP_CLIENT,
         "_IDLE_SECONDS_MAX = 50.0",
         "_IDLE_SECONDS_MAX = 50.5",
         CONNECTIONS_TESTS,
     ),
     Mutation(
         "a connection may be idle for less",
-        CONNECTIONS,
+        HTTP_CLIENT,
         "idle_since >= oldest",
         "idle_since > oldest",
         CONNECTIONS_TESTS,
     ),
     Mutation(
         "a connection is reused unchecked for longer",
-        CONNECTIONS,
+        HTTP_CLIENT,
         "_RECENT_SECONDS = 1.0",
         "_RECENT_SECONDS = 2.0",
         CONNECTIONS_TESTS,
     ),
     Mutation(
         "a connection is reused unchecked for less",
-        CONNECTIONS,
+        HTTP_CLIENT,
         "_RECENT_SECONDS = 1.0",
         "_RECENT_SECONDS = 0.5",
         CONNECTIONS_TESTS,
     ),
     Mutation(
         "a connection that was idle for a second is not checked",
-        CONNECTIONS,
+        HTTP_CLIENT,
         "if idle_since > unchecked_after",
         "if idle_since >= unchecked_after",
         CONNECTIONS_TESTS,
@@ -475,37 +475,33 @@ MUTATIONS = [
     ),
     Mutation(
         "a long part list is sent in larger chunks",
-        DOCUMENTS,
+        XML,
         "_CHUNK_BYTES = 64 * 1024",
         "_CHUNK_BYTES = 128 * 1024",
-        DOCUMENTS_TESTS,
+        XML_TESTS,
     ),
     Mutation(
         "each part of a long part list is a chunk",
-        DOCUMENTS,
+        XML,
         "if len(chunk) > _CHUNK_BYTES:",
         "if chunk:",
-        DOCUMENTS_TESTS,
+        XML_TESTS,
     ),
-    Mutation(
-        "a checksum may have any number of digits", DOCUMENTS, "len(text) <= 20 and (value", "(value", DOCUMENTS_TESTS
-    ),
+    Mutation("a checksum may have any number of digits", XML, "len(text) <= 20 and (value", "(value", XML_TESTS),
     Mutation(
         "a checksum may have one more digit",
-        DOCUMENTS,
+        XML,
         "len(text) <= 20 and (value",
         "len(text) <= 21 and (value",
-        DOCUMENTS_TESTS,
+        XML_TESTS,
     ),
-    Mutation(
-        "a document type without an entity is accepted", DOCUMENTS, ' or "<!DOCTYPE" in text or', " or", DOCUMENTS_TESTS
-    ),
+    Mutation("a document type without an entity is accepted", XML, ' or "<!DOCTYPE" in text or', " or", XML_TESTS),
     Mutation(
         "IsTruncated is case-sensitive",
-        DOCUMENTS,
+        XML,
         '_text(page, "IsTruncated").lower()',
         '_text(page, "IsTruncated")',
-        DOCUMENTS_TESTS,
+        XML_TESTS,
     ),
     Mutation(
         "a path-style host that begins with the bucket's name is refused",

@@ -8,11 +8,11 @@ STORES = ("tests/stores",)
 DISK = ("tests/proof/test_every_system_call.py", "tests/soak/test_power_loss.py")
 MEMORY_STORE = "stores/memory.py"
 APPENDING = "stores/_appending.py"
-CLAIMS = "stores/_locks.py"
+LOCKS = "stores/_locks.py"
 MEMORY_STORE_TESTS = ("tests/stores/test_memory.py",)
 APPENDING_TESTS = ("tests/stores/test_appending.py",)
-CLAIMS_TESTS = ("tests/stores/test_locks.py -k 'lock_file_is or lock_of_the_table'",)
-FILES, JOURNAL = "core/_durable.py", "stores/_journal.py"
+LOCKS_TESTS = ("tests/stores/test_locks.py -k 'lock_file_is or lock_of_the_table'",)
+DURABLE, JOURNAL = "core/_durable.py", "stores/_journal.py"
 
 MUTATIONS = [
     Mutation(
@@ -219,13 +219,13 @@ MUTATIONS = [
         "            if False:\n",
         APPENDING_TESTS,
     ),
-    Mutation("a lock file is readable by other users", CLAIMS, "mode=0o600", "mode=0o644", CLAIMS_TESTS),
+    Mutation("a lock file is readable by other users", LOCKS, "mode=0o600", "mode=0o644", LOCKS_TESTS),
     Mutation(
         "a forked child waits for the lock of the table of claims",
-        CLAIMS,
+        LOCKS,
         "    _held_lock = threading.Lock()\n\n\nif",
         "\n\nif",
-        CLAIMS_TESTS,
+        LOCKS_TESTS,
     ),
     Mutation(
         "a lock file is removed after its lock was released",
