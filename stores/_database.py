@@ -264,7 +264,7 @@ class Database:
 
     def check_directory(self) -> None:
         """
-        Make sure that a database can be kept in the directory, before anything is created in it.
+        Check that the directory can hold a database, before anything is created in it.
 
         Raises:
             OSError: it can't, or the directory can't be examined.
@@ -374,9 +374,9 @@ def _has_our_schema(connection: sqlite3.Connection) -> bool:
 
 def _check_schema(connection: sqlite3.Connection) -> None:
     """
-    Make sure that the tables are exactly those of partwise, so that nothing else runs when they are used.
+    Check that the tables are exactly those of partwise.
 
-    The indexes that SQLite creates by itself have no text.
+    So nothing else, such as a trigger, runs when they are used. The indexes that SQLite creates by itself have no text.
     """
     rows = connection.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL LIMIT 10").fetchall()
     found = {_normal(sql) for (sql,) in rows}
@@ -431,9 +431,9 @@ def is_damage(error: Exception) -> bool:
 
 def looks_like_database(path: str) -> bool:
     """
-    Return whether a file that is not a valid database may once have been one of partwise, or is empty or all zeros.
+    Return whether an invalid database may once have been one of partwise.
 
-    Any other file was probably named by mistake, and must not be changed.
+    A file that is empty or all zeros may, too. Any other file was probably named by mistake, and must not be changed.
 
     Raises:
         OSError: the file can't be read.

@@ -166,7 +166,9 @@ def decode(data: bytes) -> Journal:
 
 def verify(data: bytes) -> Journal:
     """
-    Verify all lines of a file, but read only the first one: the checkpoint is returned without its parts.
+    Verify all lines of a file, and return the checkpoint without its parts.
+
+    Only the first line is decoded.
 
     Raises:
         CorruptJournal: it does not verify.
@@ -213,7 +215,9 @@ class _Lines:
 
 def decode_header(data: bytes) -> Checkpoint:
     """
-    Read the checkpoint without its parts from a file's bytes. Only the first line is verified.
+    Return the checkpoint in a file's bytes, without its parts.
+
+    Only the first line is verified.
 
     Raises:
         CorruptJournal: the first line does not verify.
@@ -232,7 +236,9 @@ def _first_line(data: bytes) -> bytes:
 
 def with_parts(header: Checkpoint, records: Iterable[bytes]) -> Checkpoint:
     """
-    Return the checkpoint with the parts in these records. A later record of a part number replaces an earlier one.
+    Return the checkpoint with the parts in these records.
+
+    A later record of a part number replaces an earlier one.
 
     Raises:
         CorruptJournal: one of them is not a part.
@@ -271,9 +277,10 @@ def header_from_text(body: bytes) -> Checkpoint:
 
 def looks_like_checkpoint(data: bytes) -> bool:
     """
-    Return whether a file may once have been a checkpoint: it starts nearly like one, or is empty or all zeros.
+    Return whether a file may once have been a checkpoint.
 
-    Any other file was probably named by mistake, and must not be changed.
+    It may if it starts nearly like one, or is empty or all zeros. Any other file was probably named by mistake, and
+    must not be changed.
     """
     return mostly_equal(data.strip(b"\0")[: len(_NAME)], _NAME)
 

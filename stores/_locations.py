@@ -161,9 +161,10 @@ class SingleFile:
 
 def file_name(name: str) -> str:
     """
-    Return the name in hexadecimal digits, which every file system and database keeps apart.
+    Return the name in hexadecimal digits.
 
-    The engine's names are such digits already. For any other name it is a digest, which is longer than those.
+    Every file system and database keeps such names apart. The engine's names are such digits already. For any other
+    name it is a digest, which is longer than those.
     """
     if re.fullmatch("[0-9a-f]{32}", name):
         return name
@@ -182,9 +183,10 @@ def absolute_path(path: object) -> str:
 
 def resolve_directory(path: str) -> str:
     """
-    Return the path with the symbolic links in its directory resolved, so that two paths to one file are equal.
+    Return the path with the symbolic links in its directory resolved.
 
-    The last name is kept: a file that is a link is not used, since another user may have created the link.
+    So two paths to one file are equal. The last name is kept: a file that is a link is not used, since another user may
+    have created the link.
     """
     directory, name = os.path.split(path)
     return os.path.join(os.path.realpath(directory), name)
@@ -192,7 +194,9 @@ def resolve_directory(path: str) -> str:
 
 def path_aside(path: str) -> str:
     """
-    Return where to move a damaged file: ``PATH.damaged``, or a similar path if a file there must not be replaced.
+    Return where to move a damaged file.
+
+    It is ``PATH.damaged``, or a similar path if a file there must not be replaced.
 
     Raises:
         OSError: from the system.

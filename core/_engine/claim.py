@@ -12,7 +12,9 @@ from partwise.protocols import CheckpointStore
 
 class Claim:
     """
-    Hold the store's claim on the upload's checkpoint. A refused claim says which upload it is about.
+    Hold the store's claim on the upload's checkpoint.
+
+    The error of a refused claim names the upload.
 
     Args:
         store: the store.

@@ -1,5 +1,7 @@
 """
-Complete an upload, whatever responses are lost: one object in the end, and no part is sent again for a lost response.
+Complete an upload, even if responses are lost.
+
+The result is one object, and no part is sent again because of a lost response.
 
 A request to complete can fail in three ways that look alike from here: it never arrived; it arrived and was refused; or
 it took effect and the response was lost. Two facts settle it: whether the upload id is gone, and whether the object
@@ -119,7 +121,9 @@ class Completion:
 
     def _resolve_failure(self, error: BackendError) -> StoredObject | None:
         """
-        Return the object, if this failure hides a success; else None, once it is time for the next attempt.
+        Return the object if the failed request took effect; else wait and return None.
+
+        After None, it is time for the next attempt.
 
         Raises:
             BackendError: `error`, if there is no next attempt.
@@ -188,10 +192,12 @@ class Completion:
 
     def _resumed_parts_match_source(self) -> bool:
         """
-        Read the parts that earlier runs recorded, and return whether they are of the source.
+        Return whether the parts that earlier runs recorded have the source's bytes.
 
-        Needed if neither a list nor a request of this run has shown that the storage knew the upload: then nothing but
-        the checkpoint speaks for those parts.
+        They are read for that.
+
+        Needed if neither a list nor a request of this run has shown that the storage knew the upload: then only the
+        checkpoint says that those parts were uploaded.
         """
         context = self._context
         if context.fingerprint.size is None:
@@ -207,7 +213,9 @@ class Completion:
 
     def _repair(self, error: PartRejected) -> None:
         """
-        Remove the parts that the storage does not hold as recorded from the ledger, so that they are sent again.
+        Remove from the ledger the parts that the storage does not hold as recorded.
+
+        They are then sent again.
 
         A part whose ETag alone differs, because a proxy has altered it, gets the ETag that the storage lists.
 
@@ -245,7 +253,9 @@ class Completion:
 
 def compare_moved_source(context: UploadContext) -> None:
     """
-    Read again what was sent of a source whose identity has changed; see `UploadContext.check_source`.
+    Read again what was sent of a source whose identity has changed.
+
+    See `UploadContext.check_source`.
 
     Raises:
         SourceChanged: its bytes are not those that were sent.

@@ -94,7 +94,7 @@ def delete_checkpoint(context: UploadContext) -> None:
 
 def finish(context: UploadContext, stored: StoredObject) -> UploadResult:
     """
-    Verify the stored object, delete the checkpoint, report the end, and return the result.
+    Verify the object, delete the checkpoint, report the end, return the result.
 
     Raises:
         UploadFailed: the object is not what was sent.
@@ -218,7 +218,7 @@ def upload_failed_error(context: UploadContext, cause: BaseException) -> UploadS
 
 def stop_requested_error(context: UploadContext, mode: StopMode) -> UploadStopped:
     """
-    Carry out a requested pause or cancel, and return the UploadPaused or UploadCancelled.
+    Pause or cancel the upload, and return the UploadPaused or UploadCancelled.
 
     A cancel discards the upload, and so does a pause if it can't be resumed.
     """

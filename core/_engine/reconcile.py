@@ -148,7 +148,9 @@ class Resume:
 @define(frozen=True)
 class CompareWhileReading:
     """
-    Resume the upload of a stream: read it from its start, and skip each part that equals its candidate.
+    Resume the upload of a stream.
+
+    It is read from its start, and each part that equals its candidate is skipped.
 
     Args:
         checkpoint: what was recorded.

@@ -31,7 +31,7 @@ class ProgressReporter:
 
     def emit(self, ledger: Ledger, transfer: TransferState, checkpoint: Checkpoint | None, *, completed: bool) -> None:
         """
-        Call the callback, unless all bytes are sent and the object is not stored yet: 100 % is reported once it is.
+        Call the callback, but not with 100 % before the object is stored.
 
         Args:
             ledger: the acknowledged parts.

@@ -59,7 +59,9 @@ def load_checkpoint(context: UploadContext) -> Checkpoint | DamagedCheckpoint | 
 
 def load_and_decide(context: UploadContext) -> tuple[Decision, Checkpoint | None]:
     """
-    Load the checkpoint and decide what to do. The context adopts it, so that a failure reports what is kept.
+    Load the checkpoint and decide what to do.
+
+    The context adopts the checkpoint, so that a failure reports what is kept.
 
     Returns:
         the decision, and the checkpoint as the store has it; None if there is none, or it is damaged.

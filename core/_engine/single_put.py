@@ -59,7 +59,9 @@ def _check_source(context: UploadContext) -> None:
 
 class SourceCheckedBody(BodyWrapper):
     """
-    Check the source before the last bytes are handed out, so that two versions never mix in one object.
+    Check the source before the last bytes are yielded.
+
+    So two versions of the source never mix in one object.
 
     Args:
         body: the body.

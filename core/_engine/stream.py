@@ -56,7 +56,9 @@ class StreamParts:
 
     def parts(self) -> Iterator[tuple[int, Body]]:
         """
-        Iterate over the parts that have to be sent, and set the size in the ledger's plan at the end of the stream.
+        Iterate over the parts that have to be sent.
+
+        At the end of the stream, its size is set in the ledger's plan.
 
         Raises:
             SourceError: the stream can't be read, or needs more parts than the storage accepts.

@@ -111,8 +111,8 @@ def source(data):
 def uploader(backend, store, clock):
     """Makes an uploader that sends parts of 10 bytes one by one, in this thread."""
 
-    def make(*, backend=backend, store=store, executor=None, transport=None, **config):
-        workers = transport or (lambda: ExecutorWorkers(executor) if executor else InlineWorkers(clock))
+    def make(*, backend=backend, store=store, executor=None, new_workers=None, **config):
+        workers = new_workers or (lambda: ExecutorWorkers(executor) if executor else InlineWorkers(clock))
         settings = TransferConfig(**{"part_size": 10, "multipart_threshold": 0, "concurrency": 1, **config})
         return Uploader._with_runtime(Runtime(workers, clock, Longest()), backend, store=store, config=settings)
 

@@ -634,7 +634,7 @@ def test_progress_has_the_elapsed_time(uploader, source, clock):
             return super().next_outcome(timeout)
 
     seen = []
-    uploader(transport=lambda: Taking(clock)).upload(source, "key", progress=seen.append)
+    uploader(new_workers=lambda: Taking(clock)).upload(source, "key", progress=seen.append)
 
     assert [at.elapsed for at in seen] == [0.0, 2.0, 4.0, 6.0, 8.0, 10.0]
     assert [at.rate for at in seen] == [0.0, 5.0, 5.0, 5.0, 5.0, 4.5]

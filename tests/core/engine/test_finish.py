@@ -319,7 +319,7 @@ def test_a_progress_callback_that_raised_is_not_called_again(uploader, unpaced, 
             raise LookupError("enough")
 
     with pytest.raises(LookupError):
-        uploader(concurrency=3, transport=lambda: Eager(clock)).upload(source, "key", progress=refuse)
+        uploader(concurrency=3, new_workers=lambda: Eager(clock)).upload(source, "key", progress=refuse)
     [checkpoint] = store.scan()
 
     assert calls == [0, 1, 2]
@@ -348,7 +348,7 @@ def test_what_a_progress_callback_raises_after_a_stop_request_propagates_and_the
     uploader, unpaced, *, source, clock, left_behind, mode
 ):
     """Other parts are in flight when the pause is requested, and one of them makes the callback raise."""
-    made = uploader(concurrency=3, transport=lambda: Eager(clock))
+    made = uploader(concurrency=3, new_workers=lambda: Eager(clock))
     ask = asked(made, mode, after=2)
 
     def report(at):

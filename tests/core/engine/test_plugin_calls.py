@@ -328,7 +328,7 @@ def test_an_exception_raised_outside_of_plugins_propagates_unchanged(uploader, s
             raise error
 
     with pytest.raises(TimeLimit) as caught:
-        uploader(transport=lambda: Injected(clock)).upload(source, "key")
+        uploader(new_workers=lambda: Injected(clock)).upload(source, "key")
 
     assert caught.value is error
     assert len(left_behind()) == 2, "an upload and its checkpoint"
