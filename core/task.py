@@ -1,4 +1,4 @@
-"""`UploadTask`, the handle of an upload that runs in the background."""
+"""`UploadTask`: an upload that runs in the background."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class UploadTask:
                 raise
             logger.warning("no thread can be started: %s; the upload of %s runs in the calling thread", error, key)
             if callback is not None and callback.loop is not None:
-                callback.abandon()  # this thread blocks the event loop, which could await nothing
+                callback.stop_waiting()  # this thread blocks the event loop, which could await nothing
             self._run()
 
     def _run(self) -> None:

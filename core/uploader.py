@@ -177,16 +177,16 @@ class Uploader:
         expected_crc64: int | None = None,
     ) -> UploadTask:
         """
-        Start an upload in the background, and return its handle at once. The arguments are those of `upload`.
+        Start an upload in the background, and return its task at once. The arguments are those of `upload`.
 
         In a running event loop of asyncio, `progress` may be a coroutine function. The loop runs it, one call at a
         time. If the loop ends before the upload does, the upload is paused. When the upload is paused or cancelled, a
         call that is still running is not waited for, and no further ones are made.
 
-        If no thread can be started, the upload runs in the calling thread, and the handle is returned when it has
+        If no thread can be started, the upload runs in the calling thread, and the task is returned when it has
         ended; a coroutine function is not run then.
 
-        The handle's `result` raises what `upload` raises.
+        The task's `result` raises what `upload` raises.
 
         Raises:
             InvalidInput: `progress` is a coroutine function, and no event loop is running here; or `key`, `options` or
@@ -195,7 +195,7 @@ class Uploader:
         callback = _check_call(key, options, progress, loop=running_loop())
         control = Control()
         if callback is not None:
-            control.on_request(callback.abandon)
+            control.on_request(callback.stop_waiting)
 
         def prepare(report: ProgressCallback) -> AbstractContextManager[UploadRun]:
             request = self._request(

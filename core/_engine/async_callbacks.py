@@ -45,16 +45,16 @@ class CallbackRunner:
         self.callback = callback
         self.loop = loop
         self._wakeup = threading.Event()
-        self._abandoned = False
+        self._stopping = False
         self._blocked = False
 
-    def abandon(self) -> None:
+    def stop_waiting(self) -> None:
         """
         Stop waiting for the pending call, and submit no further ones.
 
         Called when the upload is to stop. The thread that waits for that may be the one that runs the loop.
         """
-        self._abandoned = True
+        self._stopping = True
         self._wakeup.set()
 
     def mark_loop_blocked(self) -> None:
@@ -66,7 +66,7 @@ class CallbackRunner:
         returned = self.callback(progress)
         if returned is None or not inspect.isawaitable(returned):
             return
-        if self._abandoned:
+        if self._stopping:
             _close_if_not_started(returned)
         elif not self._await_in_loop(returned) and not progress.completed:
             raise _paused(progress)
@@ -91,7 +91,7 @@ class CallbackRunner:
             return False
         try:
             while not outcome.done():
-                if self._abandoned:
+                if self._stopping:
                     outcome.add_done_callback(_log_failure)
                     return True
                 if self._blocked:

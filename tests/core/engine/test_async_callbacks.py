@@ -514,7 +514,7 @@ def test_no_coroutine_is_started_after_a_stop_request():
         loop.call_soon_threadsafe = at_once
         runner = bind_callback(report, loop)
         thread = threading.Thread(target=runner, args=(Progress(1, 2),))
-        runner.abandon()
+        runner.stop_waiting()
         thread.start()
         while thread.is_alive():  # noqa: ASYNC110  # a thread has no awaitable end
             await asyncio.sleep(0.001)

@@ -108,7 +108,7 @@ MUTATIONS = [
     Mutation(
         "a coroutine is started after the stop",
         CALLBACKS,
-        "        if self._abandoned:\n            _close_if_not_started(returned)\n        elif",
+        "        if self._stopping:\n            _close_if_not_started(returned)\n        elif",
         "        if",
         CALLBACK_TESTS,
     ),
