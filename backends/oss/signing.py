@@ -1,5 +1,5 @@
 """
-The signatures of Alibaba Cloud OSS, V4 and the older V1, in a header and in a URL. Pure.
+The signatures of Alibaba Cloud OSS, V4 and the older V1. Pure.
 
 A signature is a function of the credentials, the request and the time. The functions that return the text to sign are
 public, so that a rejected signature can be compared with the text that OSS reports.
@@ -27,9 +27,6 @@ Query: TypeAlias = Sequence[tuple[str, str | None]]
 
 ALGORITHM_V4 = "OSS4-HMAC-SHA256"
 UNSIGNED_PAYLOAD = "UNSIGNED-PAYLOAD"
-
-#: The longest validity of a presigned V4 URL, in seconds.
-PRESIGN_V4_SECONDS_MAX = 604_800
 
 _SCOPE_END = "aliyun_v4_request"
 
@@ -67,10 +64,6 @@ class Signable:
     def with_headers(self, added: Mapping[str, str]) -> Signable:
         """Return the same request with more headers."""
         return Signable(self.method, self.bucket, self.key, self.query, {**self.headers, **added})
-
-    def with_query(self, query: Query) -> Signable:
-        """Return the same request with another query."""
-        return Signable(self.method, self.bucket, self.key, query, self.headers)
 
 
 @define(frozen=True)
@@ -151,7 +144,7 @@ def canonical_request_v4(request: Signable, additional_headers: Iterable[str] = 
     Return the canonical request of V4.
 
     Args:
-        request: the request; the query of a presigned URL has all parameters but the signature.
+        request: the request; a presigned URL is signed with all its parameters but the signature.
         additional_headers: names of headers to sign in addition to those that V4 always signs; those that the request
             does not have are ignored.
     """
@@ -170,26 +163,8 @@ def canonical_request_v4(request: Signable, additional_headers: Iterable[str] = 
 
 def string_to_sign_v4(canonical_request: str, time: float, region: str, product: str = "oss") -> str:
     """Return the text that V4 signs."""
-    return _before_digest_v4(time, region, product) + _digest_v4(canonical_request)
-
-
-def _before_digest_v4(time: float, region: str, product: str) -> str:
-    return f"{ALGORITHM_V4}\n{basic_time(int(time))}\n{scope_v4(time, region, product)}\n"
-
-
-def _digest_v4(canonical_request: str) -> str:
-    return hashlib.sha256(canonical_request.encode()).hexdigest()
-
-
-def signature_v4(secret: str, string_to_sign: str, time: float, region: str, product: str = "oss") -> str:
-    """Return the V4 signature of a text, in hexadecimal."""
-    return _hexdigest(_keyed_hmac_v4(secret, basic_time(int(time))[:8], region, product), string_to_sign)
-
-
-def _hexdigest(empty: hmac.HMAC, text: str) -> str:
-    signature = empty.copy()
-    signature.update(text.encode())
-    return signature.hexdigest()
+    digest = hashlib.sha256(canonical_request.encode()).hexdigest()
+    return f"{ALGORITHM_V4}\n{basic_time(int(time))}\n{scope_v4(time, region, product)}\n{digest}"
 
 
 def prepare_v4(
@@ -201,36 +176,8 @@ def prepare_v4(
     product: str = "oss",
     additional_headers: Iterable[str] = (),
 ) -> PreparedSignature:
-    """Prepare a V4 signature, whose text is the canonical request; see `sign_v4`."""
-    added = {"x-oss-date": basic_time(int(time)), "x-oss-content-sha256": UNSIGNED_PAYLOAD}
-    if credentials.security_token is not None:
-        added["x-oss-security-token"] = credentials.security_token
-    additional = _additional_names(request.headers, additional_headers)
-    canonical = canonical_request_v4(request.with_headers(added), additional)
-    # The field is omitted if it would be empty.
-    named = f"AdditionalHeaders={';'.join(additional)}," if additional else ""
-    scope = scope_v4(time, region, product)
-    before_digest = _before_digest_v4(time, region, product)
-    empty = _keyed_hmac_v4(credentials.access_key_secret, basic_time(int(time))[:8], region, product)
-    return PreparedSignature(
-        added,
-        f"{ALGORITHM_V4} Credential={credentials.access_key_id}/{scope},{named}Signature=",
-        canonical,
-        lambda canonical_request: _hexdigest(empty, before_digest + _digest_v4(canonical_request)),
-    )
-
-
-def sign_v4(
-    credentials: Credentials,
-    request: Signable,
-    time: float,
-    *,
-    region: str,
-    product: str = "oss",
-    additional_headers: Iterable[str] = (),
-) -> dict[str, str]:
     """
-    Return the headers that sign a request, to be added to its own.
+    Prepare a V4 signature, whose text is the canonical request.
 
     Args:
         credentials: the credentials to sign with.
@@ -240,48 +187,23 @@ def sign_v4(
         product: ``oss``; another value on a cloud box.
         additional_headers: see `canonical_request_v4`.
     """
-    return prepare_v4(
-        credentials, request, time, region=region, product=product, additional_headers=additional_headers
-    ).signed()
-
-
-def presign_v4(
-    credentials: Credentials,
-    request: Signable,
-    time: float,
-    *,
-    expires_in: int,
-    region: str,
-    product: str = "oss",
-    additional_headers: Iterable[str] = (),
-) -> list[tuple[str, str | None]]:
-    """
-    Return the query of a presigned URL that is valid for `expires_in` seconds (1 to 604,800) from `time`.
-
-    The signed headers must be sent with it unchanged.
-
-    Raises:
-        ValueError: `expires_in` is out of range.
-    """
-    if not 1 <= expires_in <= PRESIGN_V4_SECONDS_MAX:
-        raise ValueError(f"a V4 URL is valid for 1 to {PRESIGN_V4_SECONDS_MAX} seconds, not {expires_in}")
-    additional = _additional_names(request.headers, additional_headers)
-    query: list[tuple[str, str | None]] = [
-        *request.query,
-        ("x-oss-signature-version", ALGORITHM_V4),
-        ("x-oss-credential", f"{credentials.access_key_id}/{scope_v4(time, region, product)}"),
-        ("x-oss-date", basic_time(int(time))),
-        ("x-oss-expires", str(expires_in)),
-    ]
-    if additional:
-        query.append(("x-oss-additional-headers", ";".join(additional)))
+    added = {"x-oss-date": basic_time(int(time)), "x-oss-content-sha256": UNSIGNED_PAYLOAD}
     if credentials.security_token is not None:
-        query.append(("x-oss-security-token", credentials.security_token))
-    canonical = canonical_request_v4(request.with_query(query), additional)
-    signature = signature_v4(
-        credentials.access_key_secret, string_to_sign_v4(canonical, time, region, product), time, region, product
-    )
-    return [*query, ("x-oss-signature", signature)]
+        added["x-oss-security-token"] = credentials.security_token
+    additional = _additional_names(request.headers, additional_headers)
+    canonical = canonical_request_v4(request.with_headers(added), additional)
+    # The field is omitted if it would be empty.
+    named = f"AdditionalHeaders={';'.join(additional)}," if additional else ""
+    scope = scope_v4(time, region, product)
+    empty = _keyed_hmac_v4(credentials.access_key_secret, basic_time(int(time))[:8], region, product)
+
+    def sign(canonical_request: str) -> str:
+        signature = empty.copy()
+        signature.update(string_to_sign_v4(canonical_request, time, region, product).encode())
+        return signature.hexdigest()
+
+    authorization = f"{ALGORITHM_V4} Credential={credentials.access_key_id}/{scope},{named}Signature="
+    return PreparedSignature(added, authorization, canonical, sign)
 
 
 def _always_signed(lower_name: str) -> bool:
@@ -335,7 +257,7 @@ def signature_v1(secret: str, string_to_sign: str) -> str:
 
 
 def prepare_v1(credentials: Credentials, request: Signable, time: float) -> PreparedSignature:
-    """Prepare a V1 signature, whose text is the string to sign; see `sign_v1`."""
+    """Prepare a V1 signature, whose text is the string to sign."""
     date = http_date(int(time))
     added = {"Date": date}
     if credentials.security_token is not None:
@@ -346,27 +268,6 @@ def prepare_v1(credentials: Credentials, request: Signable, time: float) -> Prep
         string_to_sign_v1(request.with_headers(added), date),
         partial(signature_v1, credentials.access_key_secret),
     )
-
-
-def sign_v1(credentials: Credentials, request: Signable, time: float) -> dict[str, str]:
-    """Return the headers that sign a request, to be added to its own; see `sign_v4`."""
-    return prepare_v1(credentials, request, time).signed()
-
-
-def presign_v1(
-    credentials: Credentials, request: Signable, time: float, *, expires_in: int
-) -> list[tuple[str, str | None]]:
-    """
-    Return the query of a presigned URL that is valid until `expires_in` seconds after `time`.
-
-    The signed headers must be sent with it unchanged.
-    """
-    expires = str(int(time) + expires_in)
-    query = list(request.query)
-    if credentials.security_token is not None:
-        query.append(("security-token", credentials.security_token))
-    signature = signature_v1(credentials.access_key_secret, string_to_sign_v1(request.with_query(query), expires))
-    return [*query, ("OSSAccessKeyId", credentials.access_key_id), ("Expires", expires), ("Signature", signature)]
 
 
 def _signed_by_v1(name: str) -> bool:

@@ -396,20 +396,6 @@ MUTATIONS = [
         CREDENTIALS_TESTS,
     ),
     Mutation(
-        "a presigned URL for a week is refused",
-        SIGNING,
-        "1 <= expires_in <= PRESIGN",
-        "1 <= expires_in < PRESIGN",
-        SIGNING_TESTS,
-    ),
-    Mutation(
-        "a presigned URL for a second is refused",
-        SIGNING,
-        "if not 1 <= expires_in",
-        "if not 1 < expires_in",
-        SIGNING_TESTS,
-    ),
-    Mutation(
         "a connection may be idle for longer",
         HTTP_CLIENT,
         "_IDLE_SECONDS_MAX = 50.0",
@@ -464,13 +450,6 @@ MUTATIONS = [
         SIGNING,
         "requested & {name.lower() for name in headers}",
         "requested & set(headers)",
-        SIGNING_TESTS,
-    ),
-    Mutation(
-        "a V1 URL expires at a fraction of a second",
-        SIGNING,
-        "str(int(time) + expires_in)",
-        "str(time + expires_in)",
         SIGNING_TESTS,
     ),
     Mutation(
