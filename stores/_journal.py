@@ -52,18 +52,11 @@ _to_text = json.JSONEncoder(separators=(",", ":")).encode
 
 @define(frozen=True)
 class Journal:
-    """
-    The content of a file.
-
-    Args:
-        checkpoint: the checkpoint.
-        length: the number of bytes up to the end of the last complete line.
-        digest: the checksum of that line, to which the next one is chained.
-    """
+    """The content of a file."""
 
     checkpoint: Checkpoint
-    length: int
-    digest: bytes
+    length: int  # the number of bytes up to the end of the last complete line
+    digest: bytes  # the checksum of that line, to which the next one is chained
 
 
 class CorruptJournal(Exception):

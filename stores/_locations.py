@@ -48,14 +48,9 @@ class Location(Protocol):
 
 @define(frozen=True)
 class CheckpointDirectory:
-    """
-    A file for each name.
+    """A file for each name."""
 
-    Args:
-        given: the directory; None is the user's state directory for partwise.
-    """
-
-    given: str | None
+    given: str | None  # the directory; None is the user's state directory for partwise
 
     @property
     def shared(self) -> bool:
@@ -118,12 +113,7 @@ class CheckpointDirectory:
 
 @define(frozen=True)
 class SingleFile:
-    """
-    One file, whatever the name.
-
-    Args:
-        file: the file.
-    """
+    """One file, whatever the name."""
 
     file: str
 

@@ -46,28 +46,16 @@ ENDPOINT_HINT = "Check the scheme and the port of {endpoint}, and any proxy or g
 
 @define(frozen=True)
 class Endpoint:
-    """
-    A server, and how to connect to it.
-
-    Args:
-        scheme: ``http`` or ``https``.
-        host: the host.
-        port: the port.
-        authority: the value of the Host header.
-        connect_timeout: seconds to make a connection.
-        read_timeout: seconds for which a connection may send nothing, or accept nothing.
-        context: which certificates are valid; None for http.
-        proxy: the proxy to connect through; None connects directly.
-    """
+    """A server, and how to connect to it."""
 
     scheme: str
     host: str
     port: int
-    authority: str
-    connect_timeout: float
-    read_timeout: float
-    context: ssl.SSLContext | None = None
-    proxy: Proxy | None = None
+    authority: str  # the value of the Host header
+    connect_timeout: float  # seconds to make a connection
+    read_timeout: float  # seconds for which a connection may send nothing, or accept nothing
+    context: ssl.SSLContext | None = None  # which certificates are valid; None for http
+    proxy: Proxy | None = None  # the proxy to connect through; None connects directly
 
     @property
     def url(self) -> str:

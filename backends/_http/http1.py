@@ -44,18 +44,11 @@ class ResponseTooLarge(ProtocolError):
 
 @define(frozen=True)
 class Response:
-    """
-    An HTTP response.
-
-    Args:
-        status: the status code.
-        headers: by lower-case name; the values of a repeated name are joined by a comma.
-        body: the body, b"" if there is none.
-    """
+    """An HTTP response."""
 
     status: int
-    headers: Mapping[str, str]
-    body: bytes
+    headers: Mapping[str, str]  # by lower-case name; the values of a repeated name are joined by a comma
+    body: bytes  # the body, b"" if there is none
 
 
 def request_head(method: str, target: str, fixed: str, headers: Mapping[str, str], length: int | None) -> bytes:

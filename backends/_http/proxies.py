@@ -30,22 +30,13 @@ _EXCEPTIONS = ("no_proxy", "NO_PROXY")
 
 @define(frozen=True)
 class Proxy:
-    """
-    An HTTP proxy.
-
-    Args:
-        host: the host.
-        port: the port.
-        authorization: the value of Proxy-Authorization; a secret.
-        password: the password in it, to keep it out of messages.
-        variable: the environment variable that names the proxy; None if it was set by the caller.
-    """
+    """An HTTP proxy."""
 
     host: str
     port: int
-    authorization: str | None = field(default=None, repr=False)
-    password: str | None = field(default=None, repr=False)
-    variable: str | None = None
+    authorization: str | None = field(default=None, repr=False)  # the value of Proxy-Authorization; a secret
+    password: str | None = field(default=None, repr=False)  # the password in it, to keep it out of messages
+    variable: str | None = None  # the environment variable that names the proxy; None if it was set by the caller
 
     @classmethod
     def parse(cls, url: str, variable: str | None = None) -> Proxy:

@@ -42,20 +42,12 @@ class SourceFile:
 
 @define(frozen=True)
 class StagedFile:
-    """
-    A complete file that will become an object.
+    """A complete file that will become an object."""
 
-    Args:
-        directory: where it is.
-        name: its path from there.
-        file: the open file.
-        permissions: the permissions of a new object.
-    """
-
-    directory: Directory
-    name: str
+    directory: Directory  # where it is
+    name: str  # its path from there
     file: FileIO
-    permissions: int
+    permissions: int  # the permissions of a new object
 
     def finish(self, permissions: int) -> os.stat_result:
         """
@@ -75,22 +67,13 @@ class StagedFile:
 
 @define(frozen=True)
 class Target:
-    """
-    A key in an open bucket, under which an object will be stored.
+    """A key in an open bucket, under which an object will be stored."""
 
-    Args:
-        root: the bucket's directory, open.
-        key: the object.
-        location: the bucket, for messages.
-        forbid_overwrite: refuse to replace an object.
-        source: the file that the object is made from, if it is made from one.
-    """
-
-    root: Directory
+    root: Directory  # the bucket's directory, open
     key: str
-    location: str
-    forbid_overwrite: bool
-    source: SourceFile | None
+    location: str  # the bucket, for messages
+    forbid_overwrite: bool  # refuse to replace an object
+    source: SourceFile | None  # the file that the object is made from, if it is made from one
 
     def check(self) -> None:
         """

@@ -64,20 +64,12 @@ _PERMISSIONS_MAX = 0o777
 
 @define(frozen=True)
 class UploadRecord:
-    """
-    What was requested when an upload was initiated.
-
-    Args:
-        key: the object.
-        initiated: the time, in seconds since 1970.
-        options: the options of the object.
-        permissions: those of the source file; None if the source is not a file.
-    """
+    """What was requested when an upload was initiated."""
 
     key: str
-    initiated: float
+    initiated: float  # the time, in seconds since 1970
     options: ObjectOptions
-    permissions: int | None = None
+    permissions: int | None = None  # those of the source file; None if the source is not a file
 
     def to_data(self) -> dict[str, Any]:
         """Convert to plain data."""

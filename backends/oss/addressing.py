@@ -37,26 +37,15 @@ ENDPOINT_HINT = "Pass {region} or {endpoint}, or set OSS_REGION or OSS_ENDPOINT"
 
 @define(frozen=True)
 class Address:
-    """
-    How to reach a bucket.
-
-    Args:
-        bucket: the bucket's name.
-        region: the region's id, such as ``cn-hangzhou``; None with V1, which does not need it.
-        scheme: ``http`` or ``https``.
-        host: the host to connect to, without brackets if it is an IPv6 address.
-        port: the port to connect to.
-        path: the prefix of every path: ``/`` or ``/BUCKET/``.
-        location: a URL of the bucket that does not depend on the endpoint.
-    """
+    """How to reach a bucket."""
 
     bucket: str
-    region: str | None
+    region: str | None  # the region's id, such as ``cn-hangzhou``; None with V1, which does not need it
     scheme: str
-    host: str
+    host: str  # the host to connect to, without brackets if it is an IPv6 address
     port: int
-    path: str
-    location: str
+    path: str  # the prefix of every path: ``/`` or ``/BUCKET/``
+    location: str  # a URL of the bucket that does not depend on the endpoint
 
     @property
     def authority(self) -> str:

@@ -31,42 +31,24 @@ _log = logging.getLogger("partwise.backends.oss")
 
 @define(frozen=True)
 class OSSRequest:
-    """
-    A request before it is signed.
+    """A request before it is signed."""
 
-    Args:
-        operation: what is done to which object, for messages.
-        method: the HTTP method.
-        key: the key; None for a request to the bucket.
-        query: the query.
-        headers: the headers, without those of the signature.
-        chunks: the body.
-        length: the length of the body in bytes; None for a request without a body.
-    """
-
-    operation: str
+    operation: str  # what is done to which object, for messages
     method: str
-    key: str | None
+    key: str | None  # the key; None for a request to the bucket
     query: Query
-    headers: Mapping[str, str]
+    headers: Mapping[str, str]  # the headers, without those of the signature
     chunks: Iterable[bytes | memoryview] = ()
-    length: int | None = 0
+    length: int | None = 0  # the length of the body in bytes; None for a request without a body
 
 
 @define(frozen=True)
 class SigningContext:
-    """
-    What a request was signed with: credentials and clock may have changed when its response arrives.
-
-    Args:
-        cached: the credentials.
-        offset: the correction of the clock.
-        head: the head of the request, which contains the signature.
-    """
+    """What a request was signed with: credentials and clock may have changed when its response arrives."""
 
     cached: CachedCredentials
-    offset: float
-    head: bytes
+    offset: float  # the correction of the clock
+    head: bytes  # the head of the request, which contains the signature
 
 
 @define

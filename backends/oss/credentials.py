@@ -300,21 +300,14 @@ def as_provider(credentials: object) -> CredentialsProvider:
 
 @define(frozen=True)
 class CachedCredentials:
-    """
-    Credentials in use.
-
-    Args:
-        credentials: the credentials.
-        generation: a number that changes with the credentials, so that a thread whose credentials were refused can see
-            whether another thread has fetched new ones since.
-        renew_at: when to fetch new ones, in seconds since 1970; None: when these are refused.
-        expires_at: when they expire, in seconds since 1970; None: never, or unknown.
-    """
+    """Credentials in use."""
 
     credentials: Credentials
+    # a number that changes with the credentials, so that a thread whose credentials were refused can see whether
+    # another thread has fetched new ones since
     generation: int
-    renew_at: float | None
-    expires_at: float | None
+    renew_at: float | None  # when to fetch new ones, in seconds since 1970; None: when these are refused
+    expires_at: float | None  # when they expire, in seconds since 1970; None: never, or unknown
 
 
 class CredentialsCache:

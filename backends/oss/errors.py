@@ -135,26 +135,15 @@ _DETAILS_MAX = 50
 
 @define(frozen=True)
 class ErrorDetails:
-    """
-    What a failed response says.
+    """What a failed response says."""
 
-    Args:
-        code: the error code of OSS; None if the response is not from OSS.
-        message: its message, or the first characters of a response without an error document.
-        request_id: the id of the request.
-        host_id: the host that responded.
-        ec: the finer error code.
-        details: the other elements of the error document, by name.
-        location: the target of a redirect.
-    """
-
-    code: str | None
-    message: str
+    code: str | None  # the error code of OSS; None if the response is not from OSS
+    message: str  # its message, or the first characters of a response without an error document
     request_id: str | None = None
-    host_id: str | None = None
-    ec: str | None = None
-    details: dict[str, str] = field(factory=dict)
-    location: str | None = None
+    host_id: str | None = None  # the host that responded
+    ec: str | None = None  # the finer error code
+    details: dict[str, str] = field(factory=dict)  # the other elements of the error document, by name
+    location: str | None = None  # the target of a redirect
 
     @property
     def is_wrong_region(self) -> bool:

@@ -44,22 +44,14 @@ _SIGNED_BY_V1 = frozenset(
 
 @define(frozen=True)
 class Signable:
-    """
-    The parts of a request that a signature covers.
-
-    Args:
-        method: the HTTP method.
-        bucket: the bucket, which is signed even if the URL does not contain it; None for requests without a bucket.
-        key: the key; None for requests to the bucket.
-        query: (name, value) pairs, not encoded; with a value of None or "" only the name is sent.
-        headers: the headers, at least those that are signed; names in any case.
-    """
+    """The parts of a request that a signature covers."""
 
     method: str
+    # the bucket, which is signed even if the URL does not contain it; None for requests without a bucket
     bucket: str | None
-    key: str | None
-    query: Query
-    headers: Mapping[str, str]
+    key: str | None  # the key; None for requests to the bucket
+    query: Query  # (name, value) pairs, not encoded; with a value of None or "" only the name is sent
+    headers: Mapping[str, str]  # the headers, at least those that are signed; names in any case
 
     def with_headers(self, added: Mapping[str, str]) -> Signable:
         """Return the same request with more headers."""
@@ -68,20 +60,12 @@ class Signable:
 
 @define(frozen=True)
 class PreparedSignature:
-    """
-    Everything for a signature but the signature itself.
+    """Everything for a signature but the signature itself."""
 
-    Args:
-        headers: the headers to add to the request, except Authorization.
-        authorization: the Authorization header up to the signature, which is its end.
-        text: the text to sign.
-        sign: returns the signature of a text.
-    """
-
-    headers: dict[str, str]
-    authorization: str
+    headers: dict[str, str]  # the headers to add to the request, except Authorization
+    authorization: str  # the Authorization header up to the signature, which is its end
     text: str
-    sign: Callable[[str], str]
+    sign: Callable[[str], str]  # returns the signature of a text
 
     def signed(self) -> dict[str, str]:
         """Return the headers to add to the request, Authorization included."""

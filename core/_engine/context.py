@@ -46,32 +46,18 @@ _T = TypeVar("_T")
 
 @define(frozen=True)
 class UploadRequest:
-    """
-    What the caller requested.
-
-    Args:
-        backend: the storage.
-        store: where progress is recorded; None: nowhere.
-        source: where the bytes come from.
-        key: the object's key.
-        options: the object's properties.
-        config: how to transfer.
-        resume: "auto", "require" or "never".
-        on_progress: is called with the progress.
-        expected_size: the size in bytes that the source must have; None: any.
-        expected_crc64: the CRC-64/XZ that the source must have; None: any.
-    """
+    """What the caller requested."""
 
     backend: MultipartBackend
-    store: CheckpointStore | None
+    store: CheckpointStore | None  # where progress is recorded; None: nowhere
     source: Source
     key: str
     options: ObjectOptions
     config: TransferConfig
     resume: ResumeMode = "auto"
     on_progress: Callable[[Progress], object] | None = None
-    expected_size: int | None = None
-    expected_crc64: int | None = None
+    expected_size: int | None = None  # the size in bytes that the source must have; None: any
+    expected_crc64: int | None = None  # the CRC-64/XZ that the source must have; None: any
 
 
 def _random_token() -> str:
@@ -82,20 +68,12 @@ def _random_token() -> str:
 
 @define(frozen=True)
 class Runtime:
-    """
-    What the engine gets from outside, so that a simulation can replace it.
+    """What the engine gets from outside, so that a simulation can replace it."""
 
-    Args:
-        new_workers: makes the workers that send parts; called each time that parts are sent.
-        clock: time.
-        random: randomness, for the jitter between attempts.
-        new_token: makes a unique name for an upload.
-    """
-
-    new_workers: Callable[[], WorkerPool]
+    new_workers: Callable[[], WorkerPool]  # makes the workers that send parts; called each time that parts are sent
     clock: Clock
-    random: Random
-    new_token: Callable[[], str] = field(default=_random_token)
+    random: Random  # randomness, for the jitter between attempts
+    new_token: Callable[[], str] = field(default=_random_token)  # makes a unique name for an upload
 
 
 class UploadContext:

@@ -28,34 +28,20 @@ _STREAM_GENERATIONS = 10
 
 @define(frozen=True)
 class PartRange:
-    """
-    One part of a plan.
+    """One part of a plan."""
 
-    Args:
-        part_number: from 1.
-        offset: its first byte in the source, counting from 0.
-        size: its length in bytes.
-    """
-
-    part_number: int
-    offset: int
-    size: int
+    part_number: int  # from 1
+    offset: int  # its first byte in the source, counting from 0
+    size: int  # its length in bytes
 
 
 @define(frozen=True)
 class PartPlan:
-    """
-    The offset and the size of each part.
+    """The offset and the size of each part."""
 
-    Args:
-        part_size: bytes in a part (in the first one, if sizes double).
-        size: total bytes; None while it is unknown.
-        parts_per_doubling: the number of parts after which the part size doubles; None: it never does.
-    """
-
-    part_size: int
-    size: int | None
-    parts_per_doubling: int | None = None
+    part_size: int  # bytes in a part (in the first one, if sizes double)
+    size: int | None  # total bytes; None while it is unknown
+    parts_per_doubling: int | None = None  # the number of parts after which the part size doubles; None: it never does
 
     @property
     def parts_total(self) -> int | None:

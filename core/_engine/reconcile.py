@@ -37,41 +37,23 @@ class Missing(Enum):
 
 @define(frozen=True)
 class DamagedCheckpoint:
-    """
-    A checkpoint was found and can't be trusted.
-
-    Args:
-        reason: why.
-        upload_id: the upload id, where that much of it could still be verified.
-    """
+    """A checkpoint was found and can't be trusted."""
 
     reason: str
-    upload_id: str | None = None
+    upload_id: str | None = None  # the upload id, where that much of it could still be verified
 
 
 @define(frozen=True)
 class Facts:
-    """
-    What is known so far. None means "not asked yet".
+    """What is known so far. None means "not asked yet"."""
 
-    Args:
-        wanted: the checkpoint that a new upload would start with.
-        found: what the store had.
-        listed: the storage's list of parts.
-        head: the object that is stored under the key.
-        local: checksums of parts of the source as it is now, by part number.
-        verify_content: compare kept parts with the source by checksum even if the source seems unchanged.
-        keep_matching: if the source changed, keep the parts whose checksum still matches.
-        limits: what the storage accepts.
-    """
-
-    wanted: Checkpoint
+    wanted: Checkpoint  # the checkpoint that a new upload would start with
     found: Checkpoint | DamagedCheckpoint | None = None
     listed: tuple[UploadedPart, ...] | Literal[Missing.NO_UPLOAD, Missing.LISTING_UNSUPPORTED] | None = None
-    head: StoredObject | Literal[Missing.NO_OBJECT] | None = None
-    local: Mapping[int, int] = field(factory=dict)
-    verify_content: bool = False
-    keep_matching: bool = False
+    head: StoredObject | Literal[Missing.NO_OBJECT] | None = None  # the object that is stored under the key
+    local: Mapping[int, int] = field(factory=dict)  # checksums of parts of the source as it is now, by part number
+    verify_content: bool = False  # compare kept parts with the source by checksum even if the source seems unchanged
+    keep_matching: bool = False  # if the source changed, keep the parts whose checksum still matches
     limits: PartLimits = field(factory=PartLimits)
 
 
@@ -101,48 +83,28 @@ class NeedChecksums:
 
 @define(frozen=True)
 class Start:
-    """
-    Start a new upload.
+    """Start a new upload."""
 
-    Args:
-        reason: why an earlier one can't be resumed; "" if there was none.
-        abandon: ids of earlier uploads, which are of no use any more and must be aborted.
-    """
-
-    reason: str = ""
-    abandon: tuple[str, ...] = ()
+    reason: str = ""  # why an earlier one can't be resumed; "" if there was none
+    abandon: tuple[str, ...] = ()  # ids of earlier uploads, which are of no use any more and must be aborted
 
 
 @define(frozen=True)
 class PartDecision:
-    """
-    What to do about one part, and why.
-
-    Args:
-        part_number: the part.
-        action: "keep" (recorded), "adopt" (on the storage, not recorded) or "send".
-        why: the reason, for people.
-    """
+    """What to do about one part, and why."""
 
     part_number: int
-    action: Literal["keep", "adopt", "send"]
-    why: str
+    action: Literal["keep", "adopt", "send"]  # "keep" (recorded), "adopt" (on the storage, not recorded) or "send"
+    why: str  # the reason, for people
 
 
 @define(frozen=True)
 class Resume:
-    """
-    Resume the upload.
+    """Resume the upload."""
 
-    Args:
-        checkpoint: what was recorded, with those parts only that are kept or adopted.
-        plan: the parts of the source as it is now, with the recorded part size.
-        parts: what to do about each part, by ascending number.
-    """
-
-    checkpoint: Checkpoint
-    plan: PartPlan
-    parts: tuple[PartDecision, ...]
+    checkpoint: Checkpoint  # what was recorded, with those parts only that are kept or adopted
+    plan: PartPlan  # the parts of the source as it is now, with the recorded part size
+    parts: tuple[PartDecision, ...]  # what to do about each part, by ascending number
 
 
 @define(frozen=True)
@@ -151,16 +113,11 @@ class CompareWhileReading:
     Resume the upload of a stream.
 
     It is read from its start, and each part that equals its candidate is skipped.
-
-    Args:
-        checkpoint: what was recorded.
-        plan: the recorded part sizes; the size of the source is not known.
-        candidates: the parts on the storage whose checksum is known, by part number.
     """
 
     checkpoint: Checkpoint
-    plan: PartPlan
-    candidates: Mapping[int, UploadedPart]
+    plan: PartPlan  # the recorded part sizes; the size of the source is not known
+    candidates: Mapping[int, UploadedPart]  # the parts on the storage whose checksum is known, by part number
 
 
 @define(frozen=True)

@@ -24,17 +24,11 @@ class RetryPolicy:
 
     The delay is drawn evenly from zero up to a bound that doubles with each failure, so that clients that failed
     together do not retry together.
-
-    Args:
-        max_attempts: consecutive attempts, the first one included.
-        base: the bound in seconds before the second attempt.
-        max_delay: the maximum of the bound in seconds.
-        random: the source of randomness for the jitter.
     """
 
-    max_attempts: int
-    base: float
-    max_delay: float
+    max_attempts: int  # consecutive attempts, the first one included
+    base: float  # the bound in seconds before the second attempt
+    max_delay: float  # the maximum of the bound in seconds
     random: Random = field(factory=default_random, repr=False)
 
     @classmethod

@@ -51,22 +51,7 @@ class _Retry:
 
 @define(kw_only=True, eq=False)
 class PartScheduler:
-    """
-    Sends parts by a pool of workers. Made for one call of `run`.
-
-    Args:
-        workers: the pool.
-        state: shared with the workers.
-        policy: which failures are retried, and with which backoff.
-        clock: the time.
-        control: how other threads request a stop.
-        concurrency: the maximum number of parts in flight.
-        tick_interval: seconds after which `on_tick` is called while no part finishes; None: never.
-        make_job: makes an attempt from a part's number and body.
-        on_part_uploaded: called with each part that the storage has acknowledged. What it raises ends the run.
-        on_tick: called when `tick_interval` has passed, or when a stop is requested. What it raises ends the run.
-        on_retry: called with part number, error and delay in seconds, for each failure that is retried.
-    """
+    """Sends parts by a pool of workers. Made for one call of `run`."""
 
     _workers: WorkerPool
     _state: TransferState
@@ -74,10 +59,13 @@ class PartScheduler:
     _clock: Clock
     _control: Control
     _concurrency: int
-    _tick_interval: float | None
+    _tick_interval: float | None  # seconds after which `on_tick` is called while no part finishes; None: never
     _make_job: Callable[[int, Body], PartJob]
+    # called with each part that the storage has acknowledged. What it raises ends the run.
     _on_part_uploaded: Callable[[UploadedPart], None]
+    # called when `tick_interval` has passed, or when a stop is requested. What it raises ends the run.
     _on_tick: Callable[[], None]
+    # called with part number, error and delay in seconds, for each failure that is retried
     _on_retry: Callable[[int, BaseException, float], None]
 
     _exhausted: bool = field(default=False, init=False)  # no new parts are left

@@ -58,40 +58,23 @@ def _line(age: str, upload_id: str, key: str) -> str:
 
 @define(frozen=True)
 class GcDecision:
-    """
-    What `gc` does with one pending upload.
-
-    Args:
-        pending: the upload.
-        orphan: whether to abort it.
-        why: the reason.
-    """
+    """What `gc` does with one pending upload."""
 
     pending: PendingUpload
-    orphan: bool
+    orphan: bool  # whether to abort it
     why: str
 
 
 @define(frozen=True)
 class GcCommand:
-    """
-    What one call of `gc` is asked to do.
+    """What one call of `gc` is asked to do."""
 
-    Args:
-        target: where the uploads are.
-        store: where the checkpoints are.
-        older_than: seconds; younger uploads are kept.
-        config: how often a request is retried.
-        dry_run: abort nothing.
-        yes: do not ask for confirmation.
-    """
-
-    target: BackendSpec
-    store: StoreSpec
-    older_than: float
+    target: BackendSpec  # where the uploads are
+    store: StoreSpec  # where the checkpoints are
+    older_than: float  # seconds; younger uploads are kept
     config: TransferConfig
-    dry_run: bool = False
-    yes: bool = False
+    dry_run: bool = False  # abort nothing
+    yes: bool = False  # do not ask for confirmation
 
 
 def gc(command: GcCommand, output: Output) -> int:
@@ -210,18 +193,11 @@ def decide(
 
 @define(frozen=True)
 class Owners:
-    """
-    What belongs to the checkpoints of a store.
+    """What belongs to the checkpoints of a store."""
 
-    Args:
-        upload_ids: their uploads.
-        running: keys with an upload that is running now.
-        unreadable: number of checkpoints that can't be read, so that their uploads are not known.
-    """
-
-    upload_ids: frozenset[str]
-    running: frozenset[str]
-    unreadable: int
+    upload_ids: frozenset[str]  # their uploads
+    running: frozenset[str]  # keys with an upload that is running now
+    unreadable: int  # number of checkpoints that can't be read, so that their uploads are not known
 
 
 def find_owners(backend: MultipartBackend, store: CheckpointStore, decisions: Sequence[GcDecision]) -> Owners:

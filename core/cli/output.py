@@ -42,18 +42,12 @@ class Output:
 
     It is written in lines. A line is text, or a tuple of texts, of which some may be `Styled`; a line break within a
     line is escaped like any other control character.
-
-    Args:
-        json: write objects to standard output.
-        quiet: print only errors.
-        verbose: print the library's log, and tracebacks.
-        events: write events as objects, too.
     """
 
-    json: bool = False
+    json: bool = False  # write objects to standard output
     quiet: bool = False
-    verbose: bool = False
-    events: bool = False
+    verbose: bool = False  # print the library's log, and tracebacks
+    events: bool = False  # write events as objects, too
 
     def say(self, *lines: Line) -> None:
         """Print the result of the command."""

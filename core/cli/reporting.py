@@ -63,22 +63,13 @@ def exit_code(error: BaseException) -> int:  # noqa: PLR0911  # a table
 
 @define(frozen=True)
 class ErrorReport:
-    """
-    An error for people; each field is printed on a separate line.
+    """An error for people; each field is printed on a separate line."""
 
-    Args:
-        message: what happened, and to what.
-        cause: why, if the message does not say.
-        kept: what a later run can use.
-        hint: what to do next.
-        command: a command line to type next, printed exactly as it is.
-    """
-
-    message: str
-    cause: str = ""
-    kept: str = ""
-    hint: str = ""
-    command: str = ""
+    message: str  # what happened, and to what
+    cause: str = ""  # why, if the message does not say
+    kept: str = ""  # what a later run can use
+    hint: str = ""  # what to do next
+    command: str = ""  # a command line to type next, printed exactly as it is
 
     def one_line(self) -> str:
         """Return all but the command in one line, escaped, for programs."""

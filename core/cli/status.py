@@ -42,18 +42,11 @@ _F = TypeVar("_F")
 
 @define(frozen=True)
 class StatusRow:
-    """
-    One unfinished upload.
-
-    Args:
-        checkpoint: its checkpoint.
-        running: whether it is running now; None if that is not known.
-        age: seconds since it started: negative if that is in the future, not a number if the date is invalid.
-    """
+    """One unfinished upload."""
 
     checkpoint: Checkpoint
-    running: bool | None
-    age: float
+    running: bool | None  # whether it is running now; None if that is not known
+    age: float  # seconds since it started: negative if that is in the future, not a number if the date is invalid
 
     @property
     def parts_total(self) -> int | None:

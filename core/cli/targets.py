@@ -20,18 +20,11 @@ from partwise.registry import default_checkpoint_store, open_backend, open_check
 
 @define(frozen=True)
 class StoreSpec:
-    """
-    The checkpoint store that the flags name; by default the user's state directory.
+    """The checkpoint store that the flags name; by default the user's state directory."""
 
-    Args:
-        file: a checkpoint file, for one upload.
-        directory: a directory of checkpoints.
-        url: the URL of a store.
-    """
-
-    file: str | None = None
-    directory: str | None = None
-    url: str | None = None
+    file: str | None = None  # a checkpoint file, for one upload
+    directory: str | None = None  # a directory of checkpoints
+    url: str | None = None  # the URL of a store
 
     def __attrs_post_init__(self) -> None:
         require_at_most_one(checkpoint=self.file, checkpoint_dir=self.directory, store=self.url)
@@ -111,16 +104,10 @@ class StoreSpec:
 
 @define(frozen=True)
 class BackendSpec:
-    """
-    The backend that a URL and the flags name.
-
-    Args:
-        url: as it was given.
-        settings: the connection settings that were given.
-    """
+    """The backend that a URL and the flags name."""
 
     url: str
-    settings: Mapping[str, object]
+    settings: Mapping[str, object]  # the connection settings that were given
 
     @contextmanager
     def open(self) -> Iterator[tuple[MultipartBackend, str]]:

@@ -41,34 +41,19 @@ _POLL = 0.2
 
 @define(frozen=True)
 class UploadCommand:
-    """
-    An upload as the command line describes it.
+    """An upload as the command line describes it."""
 
-    Args:
-        file: a path, or ``-`` for standard input.
-        target: the URL, with its connection settings.
-        store: where the checkpoint is.
-        config: how to transfer.
-        options: properties of the object.
-        resume: "auto", "require" or "never".
-        command: the command line, to be shown if it should be run again.
-        progress: the form in which progress is shown.
-        interval: seconds between two lines or objects of progress; None: the default of the form.
-        url: the URL of the object, for messages.
-        expected: `expected_size` and `expected_crc64`, as far as they were given.
-    """
-
-    file: str
-    target: BackendSpec
-    store: StoreSpec
+    file: str  # a path, or ``-`` for standard input
+    target: BackendSpec  # the URL, with its connection settings
+    store: StoreSpec  # where the checkpoint is
     config: TransferConfig
     options: ObjectOptions
     resume: ResumeMode
-    command: str
-    progress: Kind = "auto"
-    interval: float | None = None
-    url: str = ""
-    expected: Mapping[str, int] = field(factory=dict)
+    command: str  # the command line, to be shown if it should be run again
+    progress: Kind = "auto"  # the form in which progress is shown
+    interval: float | None = None  # seconds between two lines or objects of progress; None: the default of the form
+    url: str = ""  # the URL of the object, for messages
+    expected: Mapping[str, int] = field(factory=dict)  # `expected_size` and `expected_crc64`, as far as they were given
 
     def __str__(self) -> str:
         return f"{self.source} to {escape_control(self.url or self.target.url)}"

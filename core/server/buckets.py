@@ -40,38 +40,22 @@ _BUCKET_NAME = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
 
 @define(frozen=True)
 class ObjectInfo:
-    """
-    What HEAD shows of one version of an object.
+    """What HEAD shows of one version of an object."""
 
-    Args:
-        stored: the description by the backend.
-        etag: as clients see it, without quotes.
-        options: the options that it was stored with.
-        object_type: ``"Normal"`` or ``"Multipart"``.
-        modified: when it was stored, in seconds since 1970.
-        content_md5: the value of the Content-MD5 header; None for an object that is made of parts.
-    """
-
-    stored: StoredObject
-    etag: str
-    options: ObjectOptions
-    object_type: str
-    modified: float
-    content_md5: str | None = None
+    stored: StoredObject  # the description by the backend
+    etag: str  # as clients see it, without quotes
+    options: ObjectOptions  # the options that it was stored with
+    object_type: str  # ``"Normal"`` or ``"Multipart"``
+    modified: float  # when it was stored, in seconds since 1970
+    content_md5: str | None = None  # the value of the Content-MD5 header; None for an object that is made of parts
 
 
 @define(frozen=True)
 class UploadInfo:
-    """
-    What the server knows of a pending upload.
+    """What the server knows of a pending upload."""
 
-    Args:
-        options: the options that it was initiated with.
-        sequential: its parts must be uploaded in order.
-    """
-
-    options: ObjectOptions = field(factory=ObjectOptions)
-    sequential: bool = False
+    options: ObjectOptions = field(factory=ObjectOptions)  # the options that it was initiated with
+    sequential: bool = False  # its parts must be uploaded in order
 
 
 class Bucket:

@@ -35,21 +35,13 @@ def is_utf8(text: str) -> bool:
 
 @define(frozen=True)
 class ServerRequest:
-    """
-    The head of a request.
+    """The head of a request."""
 
-    Args:
-        method: in upper case.
-        raw_target: path and query, exactly as sent.
-        headers: names in lower case, in the order sent.
-        path: the path, percent-decoded once.
-        query: the decoded query parameters, in the order sent. A parameter without a value has the value ``""``.
-    """
-
-    method: str
-    raw_target: str
-    headers: tuple[tuple[str, str], ...]
-    path: str
+    method: str  # in upper case
+    raw_target: str  # path and query, exactly as sent
+    headers: tuple[tuple[str, str], ...]  # names in lower case, in the order sent
+    path: str  # the path, percent-decoded once
+    # the decoded query parameters, in the order sent. A parameter without a value has the value ``""``.
     query: tuple[tuple[str, str], ...]
 
     @classmethod
@@ -82,22 +74,13 @@ def _form_decoded(field: str) -> str:
 
 @define(frozen=True)
 class RequestTarget:
-    """
-    What a request is addressed to.
+    """What a request is addressed to."""
 
-    Args:
-        host: the host without its port, in lower case.
-        bucket: None for a request to the service.
-        key: None for a request to a bucket.
-        upload_id: None if the request names no upload.
-        part_number: None if the request names no part.
-    """
-
-    host: str = ""
-    bucket: str | None = None
-    key: str | None = None
-    upload_id: str | None = None
-    part_number: int | None = None
+    host: str = ""  # the host without its port, in lower case
+    bucket: str | None = None  # None for a request to the service
+    key: str | None = None  # None for a request to a bucket
+    upload_id: str | None = None  # None if the request names no upload
+    part_number: int | None = None  # None if the request names no part
 
 
 @define(frozen=True)
@@ -127,28 +110,17 @@ class FileSlice:
 
 @define(frozen=True)
 class ServerResponse:
-    """
-    A response, before it is sent.
-
-    Args:
-        status: the HTTP status.
-        headers: all headers but Content-Length, which is derived from the body.
-        body: the bytes, or the part of a file to send.
-        length: the Content-Length if it is not the length of the body, as in the response to HEAD.
-        code: the error code of a refusal, for the recorded request.
-        foreign: the response does not come from the service, and gets none of its common headers.
-        cut_after: bytes of the raw response, head included, after which the connection ends; None: all is sent.
-        reset: end a cut connection by a reset instead of an orderly close.
-    """
+    """A response, before it is sent."""
 
     status: int = 200
-    headers: tuple[tuple[str, str], ...] = ()
-    body: bytes | FileSlice = b""
-    length: int | None = None
-    code: str = ""
-    foreign: bool = False
+    headers: tuple[tuple[str, str], ...] = ()  # all headers but Content-Length, which is derived from the body
+    body: bytes | FileSlice = b""  # the bytes, or the part of a file to send
+    length: int | None = None  # the Content-Length if it is not the length of the body, as in the response to HEAD
+    code: str = ""  # the error code of a refusal, for the recorded request
+    foreign: bool = False  # the response does not come from the service, and gets none of its common headers
+    # bytes of the raw response, head included, after which the connection ends; None: all is sent
     cut_after: int | None = None
-    reset: bool = False
+    reset: bool = False  # end a cut connection by a reset instead of an orderly close
 
     @property
     def body_length(self) -> int:

@@ -15,19 +15,12 @@ _Entry = TypeVar("_Entry")
 
 @define(frozen=True)
 class ListPage(Generic[_Entry]):
-    """
-    One page.
+    """One page."""
 
-    Args:
-        entries: the entries on it.
-        prefixes: the common prefixes on it, each of which counts as one entry.
-        truncated: whether more entries follow.
-        last: the last entry or common prefix, after which the next page starts; None on an empty page.
-    """
-
-    entries: tuple[_Entry, ...]
-    prefixes: tuple[str, ...]
-    truncated: bool
+    entries: tuple[_Entry, ...]  # the entries on it
+    prefixes: tuple[str, ...]  # the common prefixes on it, each of which counts as one entry
+    truncated: bool  # whether more entries follow
+    # the last entry or common prefix, after which the next page starts; None on an empty page
     last: _Entry | str | None
 
 

@@ -43,22 +43,13 @@ class CallbackFailed(Exception):
 
 @define(frozen=True)
 class CallbackRequest:
-    """
-    The callback of a request.
+    """The callback of a request."""
 
-    Args:
-        urls: tried in order until one responds correctly.
-        body: the template of the body.
-        host: the Host header; None: the host of the URL.
-        body_type: the Content-Type, which also determines how values are encoded in the body.
-        variables: the values of custom variables, by ``x:name``.
-    """
-
-    urls: tuple[str, ...]
-    body: str
-    host: str | None = None
-    body_type: str = _FORM
-    variables: Mapping[str, str] = field(factory=dict)
+    urls: tuple[str, ...]  # tried in order until one responds correctly
+    body: str  # the template of the body
+    host: str | None = None  # the Host header; None: the host of the URL
+    body_type: str = _FORM  # the Content-Type, which also determines how values are encoded in the body
+    variables: Mapping[str, str] = field(factory=dict)  # the values of custom variables, by ``x:name``
 
     def deliver(self, values: Mapping[str, str | int]) -> bytes:
         """

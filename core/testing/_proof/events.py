@@ -76,18 +76,11 @@ def _is_hook_point(_instance: object, attribute: Attribute[str], value: str) -> 
 
 @define(frozen=True)
 class ScheduledEvent:
-    """
-    An event at a hook point of a process.
+    """An event at a hook point of a process."""
 
-    Args:
-        operation: one of `HOOK_POINTS`.
-        event: what happens.
-        occurrence: the occurrence of the hook point at which it happens, counting from 1.
-    """
-
-    operation: str = field(validator=_is_hook_point)
+    operation: str = field(validator=_is_hook_point)  # one of `HOOK_POINTS`
     event: Event
-    occurrence: int = 1
+    occurrence: int = 1  # the occurrence of the hook point at which it happens, counting from 1
 
     def __attrs_post_init__(self) -> None:
         if self.event is Event.RAISE and self.operation != "progress":
@@ -96,21 +89,11 @@ class ScheduledEvent:
 
 @define(frozen=True)
 class ProcessScript:
-    """
-    The plan for one process that uploads.
+    """The plan for one process that uploads."""
 
-    Args:
-        faults: the faults injected into its calls.
-        events: what happens around it.
-        choices: the decisions of its scheduler; see `Choices`.
-        config: its transfer configuration.
-        options: the object options that it passes.
-        resume: its resume mode.
-    """
-
-    faults: tuple[Fault, ...] = ()
-    events: tuple[ScheduledEvent, ...] = ()
-    choices: tuple[int, ...] = ()
+    faults: tuple[Fault, ...] = ()  # the faults injected into its calls
+    events: tuple[ScheduledEvent, ...] = ()  # what happens around it
+    choices: tuple[int, ...] = ()  # the decisions of its scheduler; see `Choices`
     config: TransferConfig = field(factory=TransferConfig)
     options: ObjectOptions = field(factory=ObjectOptions)
     resume: ResumeMode = "auto"
@@ -133,146 +116,80 @@ INTERRUPTS = (KeyboardInterrupt, SystemExit, TimeIsUp)
 
 @define(frozen=True)
 class BackendCall:
-    """
-    One call of a backend and its outcome.
-
-    Args:
-        operation: the name of the method.
-        upload_id: the multipart upload that it was for, if the id was an argument.
-        part_number: the part that it was for.
-        data: the bytes that were read from the body.
-        parts: the parts to complete.
-        options: the object options.
-        started: when it started, on the clock of the scenario.
-        ended: when it ended, on the same clock.
-        returned: what it returned.
-        error: what it raised.
-    """
+    """One call of a backend and its outcome."""
 
     operation: str
-    upload_id: str | None = None
-    part_number: int | None = None
-    data: bytes = b""
-    parts: tuple[UploadedPart, ...] = ()
+    upload_id: str | None = None  # the multipart upload that it was for, if the id was an argument
+    part_number: int | None = None  # the part that it was for
+    data: bytes = b""  # the bytes that were read from the body
+    parts: tuple[UploadedPart, ...] = ()  # the parts to complete
     options: ObjectOptions | None = None
-    started: float = 0.0
-    ended: float = 0.0
+    started: float = 0.0  # when it started, on the clock of the scenario
+    ended: float = 0.0  # when it ended, on the same clock
     returned: object = None
     error: BaseException | None = None
 
 
 @define(frozen=True)
 class HeldPart:
-    """
-    A part as the storage has it.
-
-    Args:
-        data: its bytes.
-        etag: its ETag.
-        process: the number of the process that sent it.
-    """
+    """A part as the storage has it."""
 
     data: bytes
     etag: str
-    process: int
+    process: int  # the number of the process that sent it
 
 
 @define
 class ActualUpload:
-    """
-    A multipart upload as the storage has it.
-
-    Args:
-        upload_id: its id.
-        process: the number of the process that initiated it.
-        state: pending, completed or aborted.
-        orphan_reason: why no checkpoint has to know it, such as a lost response; "" if one has to.
-        parts: the parts that the storage has, by number.
-    """
+    """A multipart upload as the storage has it."""
 
     upload_id: str
-    process: int
-    state: Literal["pending", "completed", "aborted"] = "pending"
-    orphan_reason: str = ""
-    parts: dict[int, HeldPart] = field(factory=dict)
+    process: int  # the number of the process that initiated it
+    state: Literal["pending", "completed", "aborted"] = "pending"  # pending, completed or aborted
+    orphan_reason: str = ""  # why no checkpoint has to know it, such as a lost response; "" if one has to
+    parts: dict[int, HeldPart] = field(factory=dict)  # the parts that the storage has, by number
 
 
 @define(frozen=True)
 class Snapshot:
-    """
-    The state of a scenario at one instant, as it was recorded below every fault.
+    """The state of a scenario at one instant, as it was recorded below every fault."""
 
-    Args:
-        checkpoint: what the store would return to the next process.
-        pending: the parts that the storage has, by number, for each pending upload.
-        stored: the bytes of the object; None if there is none.
-        version: the number of the current version of the source.
-    """
-
-    checkpoint: Checkpoint | None
-    pending: dict[str, dict[int, HeldPart]]
-    stored: bytes | None
-    version: int
+    checkpoint: Checkpoint | None  # what the store would return to the next process
+    pending: dict[str, dict[int, HeldPart]]  # the parts that the storage has, by number, for each pending upload
+    stored: bytes | None  # the bytes of the object; None if there is none
+    version: int  # the number of the current version of the source
 
 
 @define(frozen=True)
 class ProgressRecord:
-    """
-    One progress report.
-
-    Args:
-        progress: the report.
-        effects: the number of calls that had taken effect on the storage by then.
-        backend_calls: the number of backend calls of the process that had ended by then.
-    """
+    """One progress report."""
 
     progress: Progress
-    effects: int
-    backend_calls: int
+    effects: int  # the number of calls that had taken effect on the storage by then
+    backend_calls: int  # the number of backend calls of the process that had ended by then
 
 
 @define(eq=False)
 class ProcessTrace:
-    """
-    A process that has ended, and everything that was observed of it.
-
-    Args:
-        script: the plan.
-        process: its number.
-        before: the state when it started.
-        after: the state when it had ended.
-        versions: the numbers of the versions that the source had while it ran.
-        changed_at: for each change of the source that it could see, how many calls it had started by then.
-        calls: every call that it made, in order, with the faults injected into it.
-        occurred: the scheduled events that happened.
-        backend_calls: its calls of the backend, as it saw their outcomes.
-        effects: where in the history of the scenario its effects start.
-        effects_end: where they end.
-        reports: what its progress callback received.
-        worker_pools: the simulated workers that sent its parts.
-        most_bodies: the maximum number of bodies of the source that it held at the same time.
-        log: what it logged.
-        result: what the upload returned, if it succeeded.
-        error: what it raised.
-        crashed: whether it crashed.
-    """
+    """A process that has ended, and everything that was observed of it."""
 
     script: ProcessScript
     process: int
-    before: Snapshot
-    effects: int
-    effects_end: int = 0
-    after: Snapshot = field(init=False)
-    versions: set[int] = field(factory=set)
+    before: Snapshot  # the state when it started
+    effects: int  # where in the history of the scenario its effects start
+    effects_end: int = 0  # where they end
+    after: Snapshot = field(init=False)  # the state when it had ended
+    versions: set[int] = field(factory=set)  # the numbers of the versions that the source had while it ran
+    # for each change of the source that it could see, how many calls it had started by then
     changed_at: list[int] = field(factory=list)
-    calls: tuple[Call, ...] = ()
+    calls: tuple[Call, ...] = ()  # every call that it made, in order, with the faults injected into it
     occurred: tuple[ScheduledEvent, ...] = ()
-    backend_calls: list[BackendCall] = field(factory=list)
-    reports: list[ProgressRecord] = field(factory=list)
-    worker_pools: list[SimulatedWorkers] = field(factory=list)
-    most_bodies: int = 0
+    backend_calls: list[BackendCall] = field(factory=list)  # its calls of the backend, as it saw their outcomes
+    reports: list[ProgressRecord] = field(factory=list)  # what its progress callback received
+    worker_pools: list[SimulatedWorkers] = field(factory=list)  # the simulated workers that sent its parts
+    most_bodies: int = 0  # the maximum number of bodies of the source that it held at the same time
     log: list[str] = field(factory=list)
-    result: UploadResult | None = None
+    result: UploadResult | None = None  # what the upload returned, if it succeeded
     error: BaseException | None = None
     crashed: bool = False
 

@@ -94,20 +94,13 @@ class ScriptedRandom:
 
 @define(frozen=True)
 class WorkerEvent:
-    """
-    What simulated workers observed.
+    """What simulated workers observed."""
 
-    Args:
-        what: the scheduler submitted the part, a worker started it, or its outcome was delivered to the scheduler.
-        part_number: which part.
-        time: when, on the clock of the simulation.
-        error: the error in the outcome, if there is one.
-    """
-
+    # the scheduler submitted the part, a worker started it, or its outcome was delivered to the scheduler
     what: Literal["submitted", "started", "delivered"]
     part_number: int
-    time: float
-    error: BaseException | None = None
+    time: float  # when, on the clock of the simulation
+    error: BaseException | None = None  # the error in the outcome, if there is one
 
 
 def without_frames(error: BaseException) -> BaseException:

@@ -19,15 +19,9 @@ from partwise.testing.fakes import ChangingSource, pseudo_random_bytes
 
 @define(frozen=True)
 class Version:
-    """
-    One version of a source.
+    """One version of a source."""
 
-    Args:
-        number: from 0.
-        data: all bytes.
-    """
-
-    number: int
+    number: int  # from 0
     data: bytes
 
 

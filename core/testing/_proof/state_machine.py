@@ -85,30 +85,17 @@ _OPTIONS = {
 
 @define(frozen=True)
 class RunParameters:
-    """
-    How a process uploads, whatever happens to it.
+    """How a process uploads, whatever happens to it."""
 
-    Args:
-        schedule: the decisions of its scheduler; see `partwise.testing._proof.simulation.Choices`.
-        resume: its resume mode.
-        concurrency: the maximum number of parts in flight.
-        max_attempts: see `TransferConfig`.
-        more: by how many bytes its part size exceeds that of the other processes.
-        in_one_piece: whether sources smaller than two parts are sent by a single put.
-        keep_matching: whether matching parts of a changed source are kept.
-        options: the object options, by name.
-        callback_works: whether the application server responds to the upload callback.
-    """
-
-    schedule: tuple[int, ...] = ()
+    schedule: tuple[int, ...] = ()  # the decisions of its scheduler; see `partwise.testing._proof.simulation.Choices`
     resume: ResumeMode = "auto"
     concurrency: int = 2
     max_attempts: int = 5
-    more: int = 0
-    in_one_piece: bool = False
-    keep_matching: bool = False
-    options: str = "plain"
-    callback_works: bool = True
+    more: int = 0  # by how many bytes its part size exceeds that of the other processes
+    in_one_piece: bool = False  # whether sources smaller than two parts are sent by a single put
+    keep_matching: bool = False  # whether matching parts of a changed source are kept
+    options: str = "plain"  # the object options, by name
+    callback_works: bool = True  # whether the application server responds to the upload callback
 
 
 def run_parameters() -> st.SearchStrategy[RunParameters]:

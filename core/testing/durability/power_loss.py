@@ -95,18 +95,11 @@ class _Rename:
 
 @define
 class _Disk:
-    """
-    A disk and the page cache of the operating system.
+    """A disk and the page cache of the operating system."""
 
-    Args:
-        now: what programs see.
-        safe: what was synced.
-        renames: renames between two directories of which neither was synced since.
-    """
-
-    now: _Tree = field(factory=_Tree)
-    safe: _Tree = field(factory=_Tree)
-    renames: tuple[_Rename, ...] = ()
+    now: _Tree = field(factory=_Tree)  # what programs see
+    safe: _Tree = field(factory=_Tree)  # what was synced
+    renames: tuple[_Rename, ...] = ()  # renames between two directories of which neither was synced since
 
     def copy(self) -> _Disk:
         return _Disk(self.now.copy(), self.safe.copy(), self.renames)
