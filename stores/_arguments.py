@@ -9,32 +9,17 @@ from partwise.model import UploadedPart
 
 
 def check_name(name: object) -> str:
-    """
-    Return the name of a checkpoint.
-
-    Raises:
-        InvalidInput: it is empty or not a text.
-    """
+    """Return the name of a checkpoint; raise InvalidInput if it is empty or no text."""
     if not isinstance(name, str) or not name:
         raise InvalidInput(f"the name of a checkpoint must be a text that is not empty, not {brief(name)}")
     return name
 
 
 def check_checkpoint(checkpoint: object) -> None:
-    """
-    Refuse a value that is not a checkpoint.
-
-    Raises:
-        InvalidInput: it is of another type.
-    """
+    """Raise InvalidInput if the value is not a checkpoint."""
     check_type("the checkpoint to save", checkpoint, Checkpoint, "a Checkpoint")
 
 
 def check_part(part: object) -> None:
-    """
-    Refuse a value that is not an uploaded part.
-
-    Raises:
-        InvalidInput: it is of another type.
-    """
+    """Raise InvalidInput if the value is not an uploaded part."""
     check_type("the part to append", part, UploadedPart, "an UploadedPart")

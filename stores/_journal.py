@@ -147,12 +147,7 @@ def checksum(before: bytes, body: bytes) -> bytes:
 
 
 def decode(data: bytes) -> Journal:
-    """
-    Read a file, without an incomplete end.
-
-    Raises:
-        CorruptJournal: it does not verify.
-    """
+    """Read a file, without an incomplete end; raise CorruptJournal if it is damaged."""
     lines = _Lines(data)
     return Journal(with_parts(lines.header, lines), lines.length, lines.digest)
 

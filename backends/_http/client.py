@@ -59,11 +59,6 @@ class HTTPClient:
 
     A request uses one connection exclusively. There are as many connections as concurrent requests; up to
     `max_connections` idle ones are kept.
-
-    Args:
-        endpoint: the server, and how to connect to it.
-        user_agent: the value of the User-Agent header.
-        max_connections: how many idle connections to keep.
     """
 
     def __init__(self, endpoint: Endpoint, *, user_agent: str, max_connections: int) -> None:

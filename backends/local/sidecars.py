@@ -68,9 +68,6 @@ class Sidecars:
     The metadata of all objects of a bucket.
 
     There is a directory for each key, which holds a record for each version.
-
-    Args:
-        root: the bucket's directory, open.
     """
 
     def __init__(self, root: Directory) -> None:

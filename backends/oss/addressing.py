@@ -145,12 +145,7 @@ def check_key(key: str) -> str:
 
 
 def check_prefix(prefix: str) -> str:
-    """
-    Return the prefix if a key can begin with it.
-
-    Raises:
-        InvalidKey: it can't be encoded as UTF-8.
-    """
+    """Return the prefix; raise InvalidKey if it can not be encoded as UTF-8."""
     return check_string("the prefix of keys", prefix, InvalidKey)
 
 

@@ -59,17 +59,7 @@ class _TemplateCache:
 
 
 class OSSClient:
-    """
-    Sends signed requests to one bucket. Thread-safe.
-
-    Args:
-        address: how to reach the bucket.
-        http: the connections.
-        credentials: the credentials to sign with.
-        clock: the time of OSS.
-        v4: whether to sign with V4, or with V1.
-        part_headers: the headers of every part request.
-    """
+    """Sends signed requests to one bucket. Thread-safe."""
 
     def __init__(
         self,

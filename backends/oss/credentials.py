@@ -316,10 +316,6 @@ class CredentialsCache:
 
     One thread fetches new ones from the provider. The others continue with the old ones while these are valid, and wait
     otherwise. When credentials are refused, new ones are fetched once, regardless of how many threads were refused.
-
-    Args:
-        provider: where credentials come from.
-        clock: the time of OSS, in seconds since 1970.
     """
 
     def __init__(self, provider: CredentialsProvider, clock: Callable[[], float]) -> None:

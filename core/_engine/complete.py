@@ -38,12 +38,7 @@ class UploadLost(PartwiseError):
 
 
 class Completion:
-    """
-    Make the object of the parts in the ledger.
-
-    Args:
-        context: the upload.
-    """
+    """Make the object of the parts in the ledger."""
 
     def __init__(self, context: UploadContext) -> None:
         self._context = context

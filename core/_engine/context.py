@@ -77,14 +77,7 @@ class Runtime:
 
 
 class UploadContext:
-    """
-    Hold the state of one run of one upload.
-
-    Args:
-        request: what the caller requested.
-        runtime: what the engine gets from outside.
-        control: how other threads request a pause or a cancel.
-    """
+    """Hold the state of one run of one upload."""
 
     def __init__(self, request: UploadRequest, runtime: Runtime, control: Control) -> None:
         self.request = request
@@ -259,12 +252,7 @@ class UploadContext:
         return call_with_retries(partial(call_plugin, attempt), self.policy, self.wait, self.log_retry)
 
     def wait(self, seconds: float) -> None:
-        """
-        Wait.
-
-        Raises:
-            StopRequested: a pause or a cancel is requested.
-        """
+        """Wait; raise StopRequested if a pause or a cancel is requested."""
         self.clock.wait(self.control.requested, seconds)
         self.control.check()
 

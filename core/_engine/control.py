@@ -50,12 +50,7 @@ class Control:
         return self._mode == "cancel"
 
     def check(self) -> None:
-        """
-        Raise if a pause or a cancel was requested.
-
-        Raises:
-            StopRequested: one was requested.
-        """
+        """Raise StopRequested if a pause or a cancel was requested."""
         if self._mode is not None:
             raise StopRequested(self._mode)
 

@@ -19,9 +19,6 @@ class Ledger:
 
     Every change is also appended to a history that never changes afterwards, so that a progress report can give the
     parts as they were when it was made, from any thread.
-
-    Args:
-        plan: the parts that the upload needs.
     """
 
     def __init__(self, plan: PartPlan) -> None:
@@ -48,13 +45,7 @@ class Ledger:
         return part_number in self._parts
 
     def add(self, part: UploadedPart, *, resumed: bool = False) -> None:
-        """
-        Add an acknowledged part. It replaces an earlier one of the same number.
-
-        Args:
-            part: the part.
-            resumed: an earlier run sent it.
-        """
+        """Add an acknowledged part. It replaces an earlier one of the same number."""
         self._forget(part.part_number)
         self._parts[part.part_number] = part
         self._history.append(part)

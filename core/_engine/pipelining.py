@@ -52,9 +52,6 @@ class InlineSwitch:
     slower. The next one starts after twice as many parts as the last time, so that trials cost next to nothing where
     they fail. A window in which inline mode was fast enough offsets one failed trial, since anything may delay a part
     now and then.
-
-    Args:
-        now: the current time in seconds.
     """
 
     def __init__(self, now: float) -> None:

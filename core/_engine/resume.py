@@ -85,11 +85,6 @@ def decide(
     """
     Decide what to do.
 
-    Args:
-        context: the upload.
-        found: what the store has of it.
-        listed: what is already known of the storage's list of parts.
-
     Raises:
         CannotResume: ``resume="require"``, and the decision is to start.
         BackendError: the storage could not be asked. That is never a reason to start a new upload: the storage may

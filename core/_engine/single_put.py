@@ -62,10 +62,6 @@ class SourceCheckedBody(BodyWrapper):
     Check the source before the last bytes are yielded.
 
     So two versions of the source never mix in one object.
-
-    Args:
-        body: the body.
-        check: called then; what it raises ends the reading.
     """
 
     def __init__(self, body: Body, check: Callable[[], None]) -> None:

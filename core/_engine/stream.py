@@ -20,12 +20,7 @@ from partwise.protocols import Body
 
 
 class StreamParts:
-    """
-    Read the parts of a stream, one after the other.
-
-    Args:
-        context: the upload.
-    """
+    """Read the parts of a stream, one after the other."""
 
     def __init__(self, context: UploadContext) -> None:
         self._context = context

@@ -40,9 +40,6 @@ class CpuSaturation:
     Detects whether threads wait for processors instead of the network.
 
     This is a heuristic over the elapsed time and the processor time that the threads used.
-
-    Args:
-        processors: the number of processors.
     """
 
     def __init__(self, processors: int) -> None:
@@ -77,9 +74,6 @@ class WorkerSlots:
     A thread keeps its slot from part to part, and the others wait: handing each part to another thread would cost the
     data in the caches. Only one thread may call `resize`; any thread may call the other methods. No lock is needed,
     since `append` and `pop` of a list are atomic.
-
-    Args:
-        count: the number of slots.
     """
 
     def __init__(self, count: int) -> None:

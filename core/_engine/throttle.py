@@ -31,10 +31,6 @@ class BandwidthLimit:
 
     Each `acquire` reserves the time that its bytes take at the limit, after all earlier reservations. Idle time is not
     saved up: there are no bursts after it.
-
-    Args:
-        rate: bytes per second.
-        clock: the time, and how to wait.
     """
 
     def __init__(self, rate: float, clock: Clock) -> None:
@@ -100,11 +96,6 @@ class ThrottledBody(BodyWrapper):
 
     Bytes count as sent once the backend asks for the next chunk. Pickling leaves the shared state behind: in another
     process the body only keeps to its share of the limit.
-
-    Args:
-        body: the body to wrap.
-        part_number: the part that it is the body of.
-        state: what limits it, counts its bytes, and stops it.
     """
 
     def __init__(self, body: Body, part_number: int, state: TransferState) -> None:

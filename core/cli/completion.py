@@ -26,12 +26,7 @@ CALLBACK_TYPES = ("application/x-www-form-urlencoded", "application/json")
 
 
 class Suggestions(click.ParamType):  # type: ignore[type-arg]  # older versions of click have none
-    """
-    Text, for which a shell suggests some words.
-
-    Args:
-        words: what is suggested.
-    """
+    """Text, for which a shell suggests some words."""
 
     name = "text"
 

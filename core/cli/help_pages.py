@@ -32,12 +32,7 @@ class Argument(click.Argument):
 
 
 class Option(click.Option):
-    """
-    An option that is listed under a heading.
-
-    Args:
-        heading: the heading.
-    """
+    """An option that is listed under a heading."""
 
     def __init__(self, *args: Any, heading: str = "Options", **attributes: Any) -> None:
         super().__init__(*args, **attributes)

@@ -227,13 +227,7 @@ def _write(stream: TextIO, *lines: Line) -> None:
 
 
 class AboveTheBar(io.TextIOBase):
-    """
-    Standard error while there is a bar: prints complete lines above it, unfolded, so that paths can be copied.
-
-    Args:
-        console: draws the bar.
-        screen: the original standard error.
-    """
+    """Standard error while there is a bar: prints complete lines above it, unfolded, so that paths can be copied."""
 
     def __init__(self, console: Console, screen: TextIO) -> None:
         self._console = console

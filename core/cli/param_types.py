@@ -12,12 +12,7 @@ import click
 
 
 class Value(click.ParamType):  # type: ignore[type-arg]  # older versions of click have none
-    """
-    A value that a function of `partwise.cli.parsing` parses.
-
-    Args:
-        name: the name of the function.
-    """
+    """A value that a function of `partwise.cli.parsing` parses."""
 
     def __init__(self, name: str) -> None:
         self.name = name

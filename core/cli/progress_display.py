@@ -208,13 +208,7 @@ class Events(NullMeter):
 
 
 def as_data(progress: Progress, rate: RateEstimator) -> dict[str, Any]:
-    """
-    Return a report as an object.
-
-    Args:
-        progress: the report.
-        rate: the estimate of the rate.
-    """
+    """Return a report as an object."""
     left = 0.0 if progress.completed else rate.time_left(progress)
     return {
         "bytes_done": progress.bytes_done,

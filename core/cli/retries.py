@@ -27,9 +27,6 @@ class Retries:
 
     After a request has used up its attempts, the storage counts as down, and further requests are tried only once until
     one succeeds: a thousand requests would otherwise take hours to fail.
-
-    Args:
-        config: the number of attempts, and the delays between them.
     """
 
     def __init__(self, config: TransferConfig) -> None:

@@ -14,13 +14,7 @@ Color = Literal["bold", "red", "green", "yellow", "cyan", "grey"]
 
 
 class Styled(str):
-    """
-    Text that is printed in a color on a terminal.
-
-    Args:
-        text: the text.
-        color: the color.
-    """
+    """Text that is printed in a color on a terminal."""
 
     __slots__ = ("color",)
 

@@ -65,12 +65,7 @@ class UploadCommand:
 
 
 def resume_mode(*, no_resume: bool, require_resume: bool) -> ResumeMode:
-    """
-    Return the resume mode that the flags ask for.
-
-    Raises:
-        InvalidInput: both flags were given.
-    """
+    """Return the resume mode of the flags; raise InvalidInput if both were given."""
     require_at_most_one(no_resume=no_resume, require_resume=require_resume)
     return "never" if no_resume else "require" if require_resume else "auto"
 

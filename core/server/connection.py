@@ -199,12 +199,7 @@ class ClientConnection:
 
 
 def _parse_request(event: h11.Request) -> ServerRequest:
-    """
-    Convert h11's event.
-
-    Raises:
-        ServiceError: the head is too large.
-    """
+    """Convert h11's event; raise ServiceError if the head is too large."""
     size = len(event.target) + sum(len(name) + len(value) for name, value in event.headers)
     if size > _HEAD_BYTES_MAX:
         raise ServiceError("BadRequest", f"The head has more than {_HEAD_BYTES_MAX} bytes.", status=431)

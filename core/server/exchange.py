@@ -23,20 +23,36 @@ _FIXED_BYTES = 1024
 
 @define
 class Exchange:
-    """A request that is being served. Operations and planned faults act on it."""
+    """
+    A request that is being served. Operations and planned faults act on it.
 
-    request: ServerRequest  # the head of the request
-    body: RequestBody  # the body of the request
-    settings: ServerSettings  # the settings when the request arrived
+    Args:
+        request: the head of the request.
+        body: the body of the request.
+        settings: the settings when the request arrived.
+        buckets: the buckets of the server.
+        wait: waits this many seconds; raises DropConnection if the server stops meanwhile.
+        request_id: the id that the server gave the request.
+        target: what the request is addressed to; empty until it is parsed.
+        operation: its name in the API reference; empty until it is known.
+        faults: the planned faults that apply to it.
+        clock_offset: seconds that a fault added to the server's clock for this request.
+        report_checksums: False: a fault suppresses checksums in this response.
+        corrupt_checksum: a fault makes the checksum header wrong.
+    """
+
+    request: ServerRequest
+    body: RequestBody
+    settings: ServerSettings
     buckets: Buckets
-    wait: Callable[[float], None]  # waits this many seconds; raises DropConnection if the server stops meanwhile
-    request_id: str  # the id that the server gave the request
-    target: RequestTarget = field(factory=RequestTarget)  # what the request is addressed to; empty until it is parsed
-    operation: str = ""  # its name in the API reference; empty until it is known
-    faults: tuple[ServerFault, ...] = ()  # the planned faults that apply to it
-    clock_offset: float = 0.0  # seconds that a fault added to the server's clock for this request
-    report_checksums: bool = True  # False: a fault suppresses checksums in this response
-    corrupt_checksum: bool = False  # a fault makes the checksum header wrong
+    wait: Callable[[float], None]
+    request_id: str
+    target: RequestTarget = field(factory=RequestTarget)
+    operation: str = ""
+    faults: tuple[ServerFault, ...] = ()
+    clock_offset: float = 0.0
+    report_checksums: bool = True
+    corrupt_checksum: bool = False
 
     @property
     def now(self) -> float:

@@ -345,12 +345,7 @@ class ServerFault:
 
 
 class ServerFaultPlan:
-    """
-    The planned faults, and how many requests matched each. It is thread-safe.
-
-    Args:
-        operations: the names of all operations of the server.
-    """
+    """The planned faults, and how many requests matched each. It is thread-safe."""
 
     def __init__(self, operations: frozenset[str]) -> None:
         self._operations = operations

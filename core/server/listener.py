@@ -51,12 +51,7 @@ class Listener(socketserver.TCPServer):
         return host, port
 
     def start(self) -> None:
-        """
-        Start to accept connections.
-
-        Raises:
-            OSError: no thread can be started.
-        """
+        """Start to accept connections; raise OSError if no thread can be started."""
         try:
             self._accepting.start()
         except RuntimeError as error:

@@ -92,12 +92,7 @@ class FileSlice:
     length: int
 
     def chunks(self) -> Iterator[bytes]:
-        """
-        Yield the bytes.
-
-        Raises:
-            EOFError: the file became shorter.
-        """
+        """Yield the bytes; raise EOFError if the file became shorter."""
         self.file.seek(self.offset)
         left = self.length
         while left:
@@ -110,17 +105,28 @@ class FileSlice:
 
 @define(frozen=True)
 class ServerResponse:
-    """A response, before it is sent."""
+    """
+    A response, before it is sent.
+
+    Args:
+        status: the HTTP status.
+        headers: all headers but Content-Length, which is derived from the body.
+        body: the bytes, or the part of a file to send.
+        length: the Content-Length if it is not the length of the body, as in the response to HEAD.
+        code: the error code of a refusal, for the recorded request.
+        foreign: the response does not come from the service, and gets none of its common headers.
+        cut_after: bytes of the raw response, head included, after which the connection ends; None: all is sent.
+        reset: end a cut connection by a reset instead of an orderly close.
+    """
 
     status: int = 200
-    headers: tuple[tuple[str, str], ...] = ()  # all headers but Content-Length, which is derived from the body
-    body: bytes | FileSlice = b""  # the bytes, or the part of a file to send
-    length: int | None = None  # the Content-Length if it is not the length of the body, as in the response to HEAD
-    code: str = ""  # the error code of a refusal, for the recorded request
-    foreign: bool = False  # the response does not come from the service, and gets none of its common headers
-    # bytes of the raw response, head included, after which the connection ends; None: all is sent
+    headers: tuple[tuple[str, str], ...] = ()
+    body: bytes | FileSlice = b""
+    length: int | None = None
+    code: str = ""
+    foreign: bool = False
     cut_after: int | None = None
-    reset: bool = False  # end a cut connection by a reset instead of an orderly close
+    reset: bool = False
 
     @property
     def body_length(self) -> int:

@@ -130,12 +130,7 @@ def _shut_down_after(seconds: float, connection: socket.socket) -> Iterator[None
 
 
 def _parse_json(text: bytes) -> object:
-    """
-    Parse a JSON text.
-
-    Raises:
-        ValueError: it is not JSON, or is nested too deeply.
-    """
+    """Parse a JSON text; raise ValueError if it is invalid, or nested too deeply."""
     try:
         return json.loads(text)
     except RecursionError:

@@ -37,14 +37,7 @@ def checkpoint_ids(checkpoint: Checkpoint | None) -> set[str]:
 
 
 class RecordingBackend:
-    """
-    A backend that records each call and its outcome.
-
-    Args:
-        backend: the backend to wrap.
-        record: called with each call, once it has ended.
-        clock: returns the time.
-    """
+    """A backend that records each call and its outcome."""
 
     def __init__(
         self, backend: MultipartBackend, record: Callable[[BackendCall], None], clock: Callable[[], float]
@@ -174,12 +167,7 @@ class History:
         self._appended: int | None = None
 
     def start_process(self, *, keeps_checkpoint: bool) -> None:
-        """
-        Start a new process.
-
-        Args:
-            keeps_checkpoint: whether it has to keep a checkpoint.
-        """
+        """Start a new process."""
         self.process += 1
         self.problems = []
         self._keeps_checkpoint = keeps_checkpoint
@@ -244,13 +232,7 @@ class History:
 
 
 class RecordingStore:
-    """
-    A checkpoint store that records what it made durable.
-
-    Args:
-        store: the store to wrap.
-        history: where to record it.
-    """
+    """A checkpoint store that records what it made durable."""
 
     def __init__(self, store: CheckpointStore, history: History) -> None:
         self.inner = store
@@ -295,13 +277,7 @@ class RecordingStore:
 
 
 class CountingSource:
-    """
-    A source that counts its live bodies, and calls a function before each chunk is read.
-
-    Args:
-        source: the source to wrap.
-        before_chunk: called before each chunk is read.
-    """
+    """A source that counts its live bodies, and calls a function before each chunk is read."""
 
     def __init__(self, source: Source, before_chunk: Callable[[], None]) -> None:
         self.inner = source

@@ -26,12 +26,7 @@ class Version:
 
 
 class ScenarioSource(ABC):
-    """
-    A source that processes open, with the versions that it has had.
-
-    Args:
-        data: the first version.
-    """
+    """A source that processes open, with the versions that it has had."""
 
     sized: ClassVar[bool] = True
     """Whether its size is known before it is read."""
@@ -130,13 +125,7 @@ class SimulatedFile(ScenarioSource):
 
 
 class RealFile(ScenarioSource):
-    """
-    A file on the disk.
-
-    Args:
-        path: where to create it.
-        data: the first version.
-    """
+    """A file on the disk."""
 
     def __init__(self, path: Path, data: bytes) -> None:
         super().__init__(data)
