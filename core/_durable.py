@@ -103,7 +103,7 @@ def is_private_group(gid: int) -> bool:
     return (group.gr_gid, group.gr_name) == (user.pw_gid, user.pw_name) and set(group.gr_mem) <= {user.pw_name}
 
 
-def check_trusted(path: str, *, directory: bool = False, dir_fd: int | None = None) -> os.stat_result:
+def check_trusted(path: str, *, directory: bool = False) -> os.stat_result:
     """
     Check a file or directory without opening it, and return its status.
 
@@ -111,7 +111,7 @@ def check_trusted(path: str, *, directory: bool = False, dir_fd: int | None = No
         Untrusted: it can't be trusted; see `untrusted`.
         OSError: from the system.
     """
-    status = os.stat(path, dir_fd=dir_fd, follow_symlinks=False)
+    status = os.lstat(path)
     _refuse(path, untrusted(status, directory=directory))
     return status
 

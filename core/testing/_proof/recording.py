@@ -106,20 +106,7 @@ class RecordingBackend:
         def record(*, returned: object = None, error: BaseException | None = None) -> None:
             data = b"" if body is None else body.data
             ended = self._clock()
-            self._record(
-                BackendCall(
-                    call.operation,
-                    call.upload_id,
-                    call.part_number,
-                    data,
-                    call.parts,
-                    call.options,
-                    started,
-                    ended,
-                    returned,
-                    error,
-                )
-            )
+            self._record(evolve(call, data=data, started=started, ended=ended, returned=returned, error=error))
 
         try:
             returned = action()
@@ -147,20 +134,13 @@ class History:
     """What took effect on storage and store, over many processes."""
 
     def __init__(self) -> None:
-        self.process = 0
-        """The number of the current process."""
-        self.uploads: dict[str, ActualUpload] = {}
-        """Every upload that the storage ever initiated, by id."""
-        self.checkpoint: Checkpoint | None = None
-        """The checkpoint that the store has durably."""
-        self.foreign: list[bytes] = []
-        """Objects that others stored under the key."""
-        self.effects: list[BackendCall] = []
-        """Every call that took effect on the storage, in order."""
-        self.claimed = False
-        """Whether the claim is held."""
-        self.checkpointed: set[str] = set()
-        """The ids of all uploads that were ever in a durable checkpoint."""
+        self.process = 0  # the number of the current process
+        self.uploads: dict[str, ActualUpload] = {}  # every upload that the storage ever initiated, by id
+        self.checkpoint: Checkpoint | None = None  # the checkpoint that the store has durably
+        self.foreign: list[bytes] = []  # objects that others stored under the key
+        self.effects: list[BackendCall] = []  # every call that took effect on the storage, in order
+        self.claimed = False  # whether the claim is held
+        self.checkpointed: set[str] = set()  # the ids of all uploads that were ever in a durable checkpoint
         self.problems: list[str] = []
         """Promises that the current process was seen to break, recorded at the call that broke them."""
         self._keeps_checkpoint = False
@@ -283,8 +263,7 @@ class CountingSource:
         self.inner = source
         self._before_chunk = before_chunk
         self._alive: weakref.WeakSet[_CountedBody] = weakref.WeakSet()
-        self.most_bodies = 0
-        """The maximum number of bodies that were alive at the same time."""
+        self.most_bodies = 0  # the maximum number of bodies that were alive at the same time
 
     @property
     def name(self) -> str:

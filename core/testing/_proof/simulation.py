@@ -46,13 +46,11 @@ class SimulatedClock:
     def __repr__(self) -> str:
         return f"<SimulatedClock at {self._now - _NOON:.3f}>"
 
-    def monotonic(self) -> float:
-        """Return the time in seconds, the same as `now`."""
-        return self._now
-
     def now(self) -> float:
         """Return the seconds since 1970."""
         return self._now
+
+    monotonic = now
 
     def wait(self, event: threading.Event, seconds: float) -> bool:
         """Advance by `seconds` unless the event is set; no other thread can set it in the meantime."""
@@ -129,10 +127,8 @@ class SimulatedWorkers:
         self._attempts: list[_Attempt] = []
         self._woken = False
         self._crash: SimulatedCrash | None = None
-        self.events: list[WorkerEvent] = []
-        """What happened, in order."""
-        self.most_in_flight = 0
-        """The maximum number of parts that were in flight at the same time."""
+        self.events: list[WorkerEvent] = []  # what happened, in order
+        self.most_in_flight = 0  # the maximum number of parts that were in flight at the same time
 
     @property
     def in_flight(self) -> int:

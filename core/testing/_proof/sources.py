@@ -28,14 +28,11 @@ class Version:
 class ScenarioSource(ABC):
     """A source that processes open, with the versions that it has had."""
 
-    sized: ClassVar[bool] = True
-    """Whether its size is known before it is read."""
+    sized: ClassVar[bool] = True  # whether its size is known before it is read
 
-    seen_changing: ClassVar[bool] = True
-    """Whether a process that has opened it sees later changes."""
+    seen_changing: ClassVar[bool] = True  # whether a process that has opened it sees later changes
 
-    reopens: ClassVar[bool] = True
-    """Whether a process can read it again from the beginning."""
+    reopens: ClassVar[bool] = True  # whether a process can read it again from the beginning
 
     def __init__(self, data: bytes) -> None:
         self.versions = [Version(0, data)]
