@@ -42,13 +42,7 @@ _UNSYNCABLE = {errno.EACCES, errno.EPERM, errno.EINVAL, errno.EBADF, errno.ENOSY
 
 
 class Untrusted(PermissionError):
-    """
-    A file or directory that another user may have created or changed. It was not used.
-
-    Args:
-        reason: the reason that `untrusted` returned.
-        path: the refused path.
-    """
+    """A file or directory that another user may have created or changed. It was not used."""
 
     def __init__(self, reason: str, path: str) -> None:
         super().__init__(errno.EACCES, reason, path)
@@ -287,12 +281,7 @@ def replace(path: str, data: bytes, temporary: str) -> None:
 
 
 def remove(path: str) -> None:
-    """
-    Remove a file if it can be trusted. It is not an error if it does not exist.
-
-    Raises:
-        OSError: from the system.
-    """
+    """Remove a file if it can be trusted. It is not an error if it does not exist."""
     if is_trusted(path):
         with suppress(FileNotFoundError):
             os.unlink(path)

@@ -20,9 +20,6 @@ class ignored:  # noqa: N801  # it is used as contextlib.suppress is
     `contextlib.suppress`, except that an exception raised by a signal handler propagates, whatever its class.
 
     A time limit is often a TimeoutError, which is an OSError. It must not be lost where an OSError is ignored.
-
-    Args:
-        kinds: the classes of exceptions to ignore.
     """
 
     def __init__(self, *kinds: type[Exception]) -> None:

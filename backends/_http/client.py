@@ -98,16 +98,9 @@ class HTTPClient:
 
     def head(self, method: str, target: str, headers: Mapping[str, str], length: int | None) -> bytes:
         """
-        Build the request line and the headers of a request.
+        Build the request line and the headers of a request; see `http1.request_head`.
 
-        Args:
-            method: the HTTP method.
-            target: path and query, fully encoded.
-            headers: all headers but Host, User-Agent, Accept-Encoding and Content-Length.
-            length: the length of the body in bytes; None for a request without a body.
-
-        Raises:
-            ValueError: a value contains a line end or a character outside latin-1.
+        `headers` are all but Host, User-Agent, Accept-Encoding and Content-Length.
         """
         return request_head(method, self._target_prefix + target, self._fixed_headers, headers, length)
 

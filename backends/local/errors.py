@@ -68,11 +68,7 @@ def translated(error: OSError, doing: str, bucket: Path, kept: str = NO_OBJECT_C
     """
     Return the error of partwise for an error of the operating system.
 
-    Args:
-        error: the error of the operating system.
-        doing: the operation and its object, for the message.
-        bucket: the bucket's directory. If the disk is full, the message names the disk that holds it.
-        kept: what is certain about the object.
+    The arguments are those of `translate_os_errors`. If the disk is full, the message names the disk of `bucket`.
     """
     code = errno.errorcode.get(error.errno or 0)
     if error.errno in _NO_DIRECTORY and (bucket.is_symlink() or (bucket.exists() and not bucket.is_dir())):

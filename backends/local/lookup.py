@@ -25,12 +25,7 @@ _STAT_RETRIES = 100
 
 
 def segments_of(key: str) -> tuple[str, ...]:
-    """
-    Split a key into path segments, by the rules of this system.
-
-    Raises:
-        InvalidKey: the key can't be a path inside the directory.
-    """
+    """Split a key into path segments; raise InvalidKey if this system can't store it."""
     return split_key(key, windows=os.name == "nt")
 
 

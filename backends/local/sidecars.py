@@ -54,12 +54,7 @@ class ObjectMetadata:
 
 
 def check_options(key: str, options: ObjectOptions) -> None:
-    """
-    Check that a record can store these options.
-
-    Raises:
-        InvalidInput: they are too large, or can't be encoded as UTF-8.
-    """
+    """Raise InvalidInput if these options are too large for a record, or not UTF-8."""
     encode_record(_fields(key, ObjectMetadata(0, options)))
 
 

@@ -95,10 +95,6 @@ class OSSClient:
         """
         Send a request and return the response, and what the request was signed with.
 
-        Args:
-            request: the request.
-            expected: the statuses that are not errors.
-
         Raises:
             BackendError: the response has another status, or the connection failed.
         """

@@ -128,11 +128,6 @@ def _submit_to_loop(
     call that has started. Here, `cancel` stops a call that the loop has not started, and leaves no task; it has no
     effect on one that has started.
 
-    Args:
-        awaitable: what to await.
-        loop: the loop that awaits it.
-        on_done: called when the outcome is set.
-
     Returns:
         the outcome: True, or what was raised; False if the loop cancelled it, as a loop does that ends.
 

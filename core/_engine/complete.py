@@ -247,14 +247,7 @@ class Completion:
 
 
 def compare_moved_source(context: UploadContext) -> None:
-    """
-    Read again what was sent of a source whose identity has changed.
-
-    See `UploadContext.check_source`.
-
-    Raises:
-        SourceChanged: its bytes are not those that were sent.
-    """
+    """Raise SourceChanged if a moved source has other bytes than those that were sent."""
     sent = {part.part_number: part.crc64 for part in context.ledger.parts()}
     if local_checksums(context, context.ledger.plan, sent) != sent:
         raise SourceChanged(

@@ -266,12 +266,7 @@ class UploadContext:
         return self.transfer
 
     def emit_progress(self, *, completed: bool = False) -> None:
-        """
-        Call the caller's progress callback, if there is one.
-
-        Raises:
-            ProgressRaised: the callback raised.
-        """
+        """Call the progress callback, if any; raise ProgressRaised if it raises."""
         self._reporter.emit(
             self.ledger, self.transfer, self.checkpoint if self.is_resumable else None, completed=completed
         )

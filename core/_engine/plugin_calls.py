@@ -49,12 +49,7 @@ def call_plugin(call: Callable[[*_Ts], _T], *args: *_Ts) -> _T:
 
 
 def call_plugin_unwrapped(call: Callable[[*_Ts], _T], *args: *_Ts) -> _T:
-    """
-    Call a plug-in outside the stages of an upload, where defects propagate.
-
-    Raises:
-        BaseException: what the plug-in or a signal handler raised.
-    """
+    """Call a plug-in outside the stages of an upload, where defects propagate."""
     try:
         return call_plugin(call, *args)
     except PluginDefect as defect:

@@ -115,12 +115,7 @@ def decide(
 
 
 def check_resume_mode(context: UploadContext, decision: Decision) -> None:
-    """
-    Check that the caller's resume mode allows a decision.
-
-    Raises:
-        CannotResume: ``resume="require"``, and the decision is to start.
-    """
+    """Raise CannotResume if a start was decided, and ``resume="require"``."""
     if context.request.resume != "require" or not isinstance(decision, Start):
         return
     reason = decision.reason or "there is no checkpoint of it"

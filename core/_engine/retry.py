@@ -71,11 +71,7 @@ def call_with_retries(
     """
     Call `attempt`, retrying retryable errors according to the retry policy.
 
-    Args:
-        attempt: one operation of a backend or of a source.
-        policy: how often to retry, and how long to wait in between.
-        wait: waits for a number of seconds. What it raises ends the retrying.
-        on_retry: called before each wait, with the error and the seconds.
+    Before each `wait`, `on_retry` is called with the error and the seconds. What `wait` raises ends the retrying.
 
     Raises:
         BackendError, SourceError: the error of the last attempt.

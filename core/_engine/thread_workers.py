@@ -268,12 +268,7 @@ def _available_processors() -> int:
 
 
 def _check_memory() -> None:
-    """
-    Check that the address space suffices for another thread.
-
-    Raises:
-        MemoryError: another thread would take the last of a small address space, and leave none to work with.
-    """
+    """Raise MemoryError if another thread would take the last of the address space."""
     import mmap  # not every upload starts a second thread
 
     try:

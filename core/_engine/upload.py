@@ -235,13 +235,7 @@ class UploadRun:
         return self._apply_decision(decide(context, context.snapshot(), listed=Missing.NO_UPLOAD), None)
 
     def _apply_decision(self, decision: Decision, recorded: Checkpoint | None) -> Stage:
-        """
-        Prepare the stage that follows from a decision.
-
-        Args:
-            decision: the decision.
-            recorded: the checkpoint as the store has it; None if it has none that can be used.
-        """
+        """Prepare the stage that follows. `recorded` is the store's checkpoint, if usable."""
         context = self._context
         match decision:
             case Resume(checkpoint, plan, parts):

@@ -19,12 +19,7 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 
 class Argument(click.Argument):
-    """
-    An argument with an explanation on the help page; some versions of click have none, others a page of their own.
-
-    Args:
-        explanation: what it means.
-    """
+    """An argument with an explanation on the help page, as not all versions of click have."""
 
     def __init__(self, *args: Any, explanation: str, **attributes: Any) -> None:
         super().__init__(*args, **attributes)
@@ -45,12 +40,7 @@ def argument(name: str, metavar: str, explanation: str, **attributes: Any) -> Ca
 
 
 class OptionGroup:
-    """
-    Options of one heading, declared once: a decorator for each command that has them.
-
-    Args:
-        heading: the heading on the help page.
-    """
+    """Options of one heading, declared once: a decorator for each command that has them."""
 
     def __init__(self, heading: str) -> None:
         self._heading = heading
@@ -58,14 +48,7 @@ class OptionGroup:
         self._names: list[str] = []
 
     def option(self, name: str, *flags: str, **attributes: Any) -> OptionGroup:
-        """
-        Add an option, and return the group.
-
-        Args:
-            name: the parameter that receives it.
-            flags: how it is written.
-            attributes: as for `click.option`.
-        """
+        """Add an option, and return the group."""
         self._names.append(name)
         self._decorators.append(click.option(name, *flags, cls=Option, heading=self._heading, **attributes))
         return self

@@ -154,12 +154,7 @@ def age(text: str) -> float:
 
 
 def integer(text: str, minimum: int, maximum: int | None = None) -> int:
-    """
-    Parse an integer.
-
-    Raises:
-        InvalidInput: it is not an integer, or is out of bounds.
-    """
+    """Parse an integer; raise InvalidInput for any other text, or if out of bounds."""
     number = int(text) if re.fullmatch(r"-?[0-9]{1,18}", text.strip(), re.ASCII) else None
     if number is None or number < minimum or (maximum is not None and number > maximum):
         if maximum is not None:

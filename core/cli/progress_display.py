@@ -72,12 +72,7 @@ def format_start(subject: str, progress: Progress) -> str:
 
 
 class RateEstimator:
-    """
-    Estimates the current upload rate.
-
-    Args:
-        window: seconds over which to average.
-    """
+    """Estimates the current upload rate, averaged over `window` seconds."""
 
     def __init__(self, window: float = 8.0) -> None:
         self._window = window

@@ -39,10 +39,6 @@ class Retries:
         """
         Make a request with retries. Ctrl-C during a wait raises KeyboardInterrupt.
 
-        Args:
-            attempt: the request.
-            description: what it does, for the log.
-
         Raises:
             BackendError: the last attempt failed.
         """

@@ -87,10 +87,5 @@ class Signals:
 
 
 def raise_signal(number: int) -> None:
-    """
-    Stop at any point: for commands that need no cleanup.
-
-    Raises:
-        SignalReceived: always.
-    """
+    """Raise SignalReceived at any point: for commands that need no cleanup."""
     raise SignalReceived(number)

@@ -188,12 +188,7 @@ class BackendSpec:
 
 
 def _refuse_directory(backend: MultipartBackend, key: str, url: str, hint: str) -> None:
-    """
-    Refuse a key or prefix that is a directory: the slash at its end was probably forgotten.
-
-    Raises:
-        InvalidInput: it is a directory.
-    """
+    """Raise InvalidInput for a directory: the slash at its end was probably forgotten."""
     directory = _directory_of(backend)
     if directory is None or ".." in Path(key).parts:
         return

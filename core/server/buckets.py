@@ -59,14 +59,7 @@ class UploadInfo:
 
 
 class Bucket:
-    """
-    One bucket.
-
-    Args:
-        name: its name.
-        backend: stores the bytes.
-        created: when it was created, in seconds since 1970.
-    """
+    """One bucket. `created` is in seconds since 1970."""
 
     def __init__(self, name: str, backend: MultipartBackend, created: float) -> None:
         self.name = name
@@ -259,11 +252,6 @@ def _is_bucket(folder: Path) -> bool:
 
 
 def check_name(name: str) -> None:
-    """
-    Refuse an invalid bucket name.
-
-    Raises:
-        ServiceError: InvalidBucketName.
-    """
+    """Raise an InvalidBucketName error if a bucket name is invalid."""
     if not _BUCKET_NAME.fullmatch(name):
         raise ServiceError("InvalidBucketName", elements={"BucketName": name})

@@ -52,11 +52,4 @@ class Dialect(Protocol):
         """Return the response that refuses a request."""
 
     def common_headers(self, request_id: str, now: float, seconds: float) -> tuple[tuple[str, str], ...]:
-        """
-        Return the headers that every response has.
-
-        Args:
-            request_id: the id of the request.
-            now: the server's clock, in seconds since 1970.
-            seconds: how long the request took.
-        """
+        """Return the headers of every response, for a request that took `seconds`."""

@@ -87,12 +87,7 @@ class Service:
             return self._recorded.values()
 
     def respond(self, request: ServerRequest, body: RequestBody) -> ServerResponse:
-        """
-        Respond to a request.
-
-        Raises:
-            DropConnection: send no response.
-        """
+        """Respond to a request; raise DropConnection to send no response."""
         started = time.monotonic()
         exchange = Exchange(request, body, self.settings, self.buckets, self._wait, self._new_request_id())
         body.verify = partial(self._dialect.verify_body, request, body)

@@ -55,9 +55,6 @@ class CallbackRequest:
         """
         Post the callback and return the JSON of the response.
 
-        Args:
-            values: the values of the variables of the service, by name.
-
         Raises:
             CallbackFailed: no URL responded correctly.
         """

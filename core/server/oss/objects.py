@@ -111,23 +111,13 @@ def get_object_acl(exchange: Exchange) -> ServerResponse:
 
 
 def check_overwrite(exchange: Exchange, forbidden: bool) -> None:
-    """
-    Refuse to overwrite an object, if the request forbids it.
-
-    Raises:
-        ServiceError: FileAlreadyExists.
-    """
+    """Raise a FileAlreadyExists error if the request forbids overwriting an object."""
     if forbidden and exchange.bucket.backend.head_object(exchange.key) is not None:
         raise ServiceError("FileAlreadyExists", elements={"Key": exchange.key})
 
 
 def check_length(exchange: Exchange) -> None:
-    """
-    Refuse a body without a length.
-
-    Raises:
-        ServiceError: MissingContentLength.
-    """
+    """Raise a MissingContentLength error if the body has no length."""
     request = exchange.request
     if request.header("content-length") is None and request.header("transfer-encoding") is None:
         raise ServiceError("MissingContentLength")
