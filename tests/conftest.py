@@ -11,7 +11,9 @@ import gc
 import os
 import signal
 import sys
+from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -55,3 +57,21 @@ def pytest_collection_finish() -> None:
     """Exempt the collected tests, which live as long as the session, from garbage collection."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable(report: object) -> Generator[None, Any, Any]:
+    """Escape what UTF-8 can't encode in the report of a failure, which would end the worker process instead."""
+    data = yield
+    return _encodable(data) if getattr(report, "failed", False) else data
+
+
+def _encodable(value: Any) -> Any:
+    match value:
+        case str():
+            return value.encode("utf-8", "backslashreplace").decode()
+        case dict():
+            return {key: _encodable(item) for key, item in value.items()}
+        case list() | tuple():
+            return type(value)(map(_encodable, value))
+    return value

@@ -47,7 +47,7 @@ def fill(store_name: str, place: Path, uploads: int) -> FileCheckpointStore | SQ
             store.path_for(made.name).write_bytes(_journal.encode(made))
         return store
     database = SQLiteCheckpointStore(place / "checkpoints.db")
-    with database._database.kept_open(), database._database.use(create=True) as connection:
+    with database._database.keep_open(), database._database.use(create=True) as connection:
         assert connection is not None
         connection.execute("BEGIN")
         for number in range(uploads):
