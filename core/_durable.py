@@ -98,25 +98,14 @@ def is_private_group(gid: int) -> bool:
 
 
 def check_trusted(path: str, *, directory: bool = False) -> os.stat_result:
-    """
-    Check a file or directory without opening it, and return its status.
-
-    Raises:
-        Untrusted: it can't be trusted; see `untrusted`.
-        OSError: from the system.
-    """
+    """Check a path without opening it, and return its status; raise Untrusted if refused."""
     status = os.lstat(path)
     _refuse(path, untrusted(status, directory=directory))
     return status
 
 
 def is_trusted(path: str) -> bool:
-    """
-    Return whether a regular file exists and can be trusted; see `untrusted`.
-
-    Raises:
-        OSError: from the system, unless the file does not exist.
-    """
+    """Return whether a regular file exists and can be trusted; see `untrusted`."""
     try:
         check_trusted(path)
     except (Untrusted, FileNotFoundError):
@@ -351,13 +340,7 @@ def make_directories(path: str, *, private: bool) -> None:
 
 
 def make_trusted_directory(path: str) -> None:
-    """
-    Create a private directory, durably. An existing one is accepted only if it can be trusted.
-
-    Raises:
-        Untrusted: it can't be trusted; see `untrusted`.
-        OSError: from the system.
-    """
+    """Create a private directory, durably, or accept a trusted one; else raise Untrusted."""
     try:
         os.mkdir(path, _PRIVATE_DIRECTORY)
     except FileExistsError:

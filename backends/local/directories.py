@@ -164,11 +164,7 @@ class Directory(Closing):
             raise _untrusted_error(self.path_of(name), reason)
 
     def make(self, name: str, *, private: bool = False) -> bool:
-        """
-        Create a subdirectory, with mode 0700 if `private`.
-
-        Return False if there is an entry of that name.
-        """
+        """Create a subdirectory, with mode 0700 if `private`; False if the name exists."""
         try:
             os.mkdir(self._operand(name), _PRIVATE_DIRECTORY if private else _PERMISSIONS, dir_fd=self._descriptor)
         except FileExistsError:
@@ -192,11 +188,7 @@ class Directory(Closing):
         return os.path.join(self.path, name)  # noqa: PTH118
 
     def status(self, name: str) -> os.stat_result | None:
-        """
-        Return the status of an entry; None if there is no such entry.
-
-        A symbolic link is not followed.
-        """
+        """Return the status of an entry, of a link itself; None if there is no such entry."""
         try:
             return os.stat(self._operand(name), dir_fd=self._descriptor, follow_symlinks=False)
         except (FileNotFoundError, NotADirectoryError):

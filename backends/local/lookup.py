@@ -54,11 +54,7 @@ def open_parent(root: Directory, key: str, *, make: bool = False) -> tuple[Direc
 
 
 def open_lowest_parent(root: Directory, key: str) -> Directory:
-    """
-    Open the lowest directory that exists on the path to an object.
-
-    Missing ones will be created in it.
-    """
+    """Open the lowest directory that exists on the path to an object."""
     while True:
         try:
             return open_parent(root, key)[0]

@@ -37,14 +37,7 @@ _UNIQUE_NAME = re.compile(UNIQUE_NAME)
 
 
 def check_metadata_dir(root: Directory) -> None:
-    """
-    Check that every directory in the metadata directory is trusted.
-
-    Called before any of them is used.
-
-    Raises:
-        AccessDenied: one is not; see `Directory.require_trusted`.
-    """
+    """Raise AccessDenied unless every directory in the metadata directory is trusted."""
     with contextlib.suppress(FileNotFoundError), root.enter_trusted(META_DIR) as folder:
         for name in _NAMES:
             status = folder.status(name)
@@ -113,11 +106,7 @@ def open_uploads(root: Directory) -> Iterator[UploadFolder]:
 
 
 def drop_upload(root: Directory, upload_id: str) -> None:
-    """
-    End an upload atomically, then remove its files.
-
-    It is not an error if there is no such upload.
-    """
+    """End an upload atomically, if it exists, then remove its files."""
     name = unique_name()
     with contextlib.suppress(FileNotFoundError), walk_trusted(root, _UPLOADS) as uploads:
 
@@ -144,11 +133,7 @@ def drop_upload(root: Directory, upload_id: str) -> None:
 
 
 def empty_trash(root: Directory) -> None:
-    """
-    Finish the removal of dropped uploads, ignoring errors.
-
-    A crashed process may have left it incomplete.
-    """
+    """Finish removals of dropped uploads that crashes interrupted, ignoring errors."""
     with _ignoring_errors(), walk_trusted(root, _TRASH) as trash:
         for name in trash.names():
             if _UNIQUE_NAME.fullmatch(name):

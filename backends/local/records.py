@@ -58,11 +58,7 @@ def write_record(directory: Directory, name: str, fields: Mapping[str, Any]) -> 
 
 
 def read_record(directory: Directory, name: str) -> dict[str, Any] | None:
-    """
-    Return the fields of a record.
-
-    None if it is missing, damaged, not trusted, or of another version.
-    """
+    """Return the fields; None if missing, damaged, not trusted, or of another version."""
     try:
         with directory.open_trusted_file(name) as file:
             encoded = file.read(RECORD_BYTES_MAX + 1)
@@ -82,12 +78,7 @@ def options_to_data(options: ObjectOptions) -> dict[str, Any]:
 
 
 def options_from_data(data: object) -> ObjectOptions:
-    """
-    Convert the result of `options_to_data` back.
-
-    Raises:
-        ValueError: `data` has another shape, or names an option that this version does not know.
-    """
+    """Convert back; raise ValueError for another shape or an unknown option."""
     if not isinstance(data, dict):
         raise ValueError(f"options must be a mapping, not {type(data).__name__}")  # noqa: TRY004  # as below
     values: dict[str, Any] = {_OLD_NAMES.get(str(name), str(name)): value for name, value in data.items()}

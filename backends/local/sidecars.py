@@ -59,21 +59,13 @@ def check_options(key: str, options: ObjectOptions) -> None:
 
 
 class Sidecars:
-    """
-    The metadata of all objects of a bucket.
-
-    There is a directory for each key, which holds a record for each version.
-    """
+    """The metadata of a bucket's objects: a directory per key, a record per version."""
 
     def __init__(self, root: Directory) -> None:
         self._root = root
 
     def write(self, key: str, version: os.stat_result, metadata: ObjectMetadata) -> None:
-        """
-        Write the metadata of a file that is about to become the object `key`.
-
-        Durable when this returns.
-        """
+        """Write, durably, the metadata of a file that is about to become object `key`."""
         name = _name(version)
 
         def put(folder: Directory) -> None:

@@ -78,13 +78,7 @@ class UploadRecord:
 
     @classmethod
     def from_data(cls, data: dict[str, Any]) -> UploadRecord:
-        """
-        Convert the result of `to_data` back.
-
-        Raises:
-            KeyError: a field is missing.
-            ValueError: a field has an invalid value.
-        """
+        """Convert the result of `to_data` back; raise KeyError or ValueError if invalid."""
         key, initiated, permissions = data["key"], data["initiated"], data.get("permissions")
         if not isinstance(key, str) or isinstance(initiated, bool) or not isinstance(initiated, int | float):
             raise ValueError("the key or the time is of another type")  # noqa: TRY004  # as below
@@ -150,11 +144,7 @@ class UploadFolder(Closing):
             return None
 
     def is_in_place(self) -> bool:
-        """
-        Return whether the folder still has the name by which it was opened.
-
-        Dropping an upload moves it away.
-        """
+        """Return whether the folder still has its name; dropping an upload moves it away."""
         found = self._uploads.status(self.upload_id)
         # Without descriptors the second lookup is by name, too, and may fail.
         with contextlib.suppress(FileNotFoundError):
@@ -220,11 +210,7 @@ class UploadFolder(Closing):
         return self._uploads, f"{self.upload_id}/{staged}"
 
     def mark_committing(self, staged: str) -> None:
-        """
-        Record durably that the staged file may become the object from now on.
-
-        The staged file must be complete.
-        """
+        """Record durably that the staged file, now complete, may become the object."""
         self._folder.create(_marker(staged))[0].close()
         self._folder.sync()
 
@@ -255,11 +241,7 @@ class UploadFolder(Closing):
     # --- what crashes leave ------------------------------------------------------------------------------------------
 
     def sweep(self, cutoff: float) -> None:
-        """
-        Remove incomplete files that were last changed before `cutoff`.
-
-        Parts are not removed.
-        """
+        """Remove incomplete files, but no parts, that were last changed before `cutoff`."""
         for name in self._folder.names():
             if _STAGED.fullmatch(name) and _is_older(self._folder, name, cutoff):
                 self.unstage(name)
@@ -316,11 +298,7 @@ def write_trailer(file: FileIO, size: int, checksum: int) -> None:
 
 
 def read_part(parts: Directory, name: str) -> UploadedPart | None:
-    """
-    Return the part in this file; None if there is no part.
-
-    Without a complete trailer there is no part.
-    """
+    """Return the part in this file; None without a complete trailer."""
     part_number = int(name)
     try:
         with parts.open_trusted_file(name) as file:

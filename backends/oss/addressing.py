@@ -150,12 +150,7 @@ def check_prefix(prefix: str) -> str:
 
 
 def region_of(endpoint: str) -> str | None:
-    """
-    Return the region in the name of an endpoint, None if there is none.
-
-    Raises:
-        InvalidInput: the endpoint is invalid.
-    """
+    """Return the region in an endpoint's name, or None; raise InvalidInput if invalid."""
     _, host, _ = _parsed(endpoint)
     return _region_of(host)
 

@@ -53,12 +53,7 @@ class PartPlan:
         return self.number_at(self.size - 1) if self.size else 0
 
     def part(self, number: int) -> PartRange:
-        """
-        Return part `number`, which ends at the end of the source if that is known.
-
-        Raises:
-            ValueError: there is no such part.
-        """
+        """Return part `number`, which ends with the source; raise ValueError if there is none."""
         if number < 1:
             raise ValueError(f"part numbers start at 1, not at {number}")
         if self.parts_per_doubling is None:

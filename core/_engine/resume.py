@@ -35,12 +35,7 @@ from partwise.protocols import Body, Source
 
 
 def load_checkpoint(context: UploadContext) -> Checkpoint | DamagedCheckpoint | None:
-    """
-    Load this upload's checkpoint from the store.
-
-    Raises:
-        CheckpointMismatch: the store has the checkpoint of another upload in its place.
-    """
+    """Load this upload's checkpoint; raise CheckpointMismatch if it is another one's."""
     if context.store is None:
         return None
     try:

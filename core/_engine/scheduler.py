@@ -177,11 +177,7 @@ class PartScheduler:
         drop_traceback(error)
 
     def _stop_workers(self) -> None:
-        """
-        Make the workers stop, and wait until they have.
-
-        An interrupt during the wait is raised once they have stopped.
-        """
+        """Stop the workers and wait for them; an interrupt meanwhile is raised afterwards."""
         if not self._in_flight:
             return
         self._state.stop.set()

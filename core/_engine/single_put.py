@@ -58,11 +58,7 @@ def _check_source(context: UploadContext) -> None:
 
 
 class SourceCheckedBody(BodyWrapper):
-    """
-    Check the source before the last bytes are yielded.
-
-    So two versions of the source never mix in one object.
-    """
+    """Checks the source before its last bytes: two versions never mix in one object."""
 
     def __init__(self, body: Body, check: Callable[[], None]) -> None:
         super().__init__(body)

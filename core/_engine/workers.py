@@ -191,11 +191,7 @@ class InlineWorkers:
 
 
 def lacks_resources(error: BaseException) -> bool:
-    """
-    Return whether a thread or a process could not be started for lack of resources.
-
-    The cause is a limit on threads, processes or memory.
-    """
+    """Return whether a limit on threads, processes or memory prevented a start."""
     if isinstance(error, OSError):
         return error.errno in (errno.EAGAIN, errno.ENOMEM)
     return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "start new thread" in str(error))

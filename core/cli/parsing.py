@@ -141,12 +141,7 @@ def positive_duration(text: str) -> float:
 
 
 def age(text: str) -> float:
-    """
-    Parse the minimum age of what is to be deleted; see `duration`. The unit is required.
-
-    Raises:
-        InvalidInput: it is not a duration, or has no unit.
-    """
+    """Parse a minimum age, a duration with a unit; raise InvalidInput for other text."""
     number = text.strip()
     if re.fullmatch(_NUMBER, number):
         raise InvalidInput(f"{text!r:.60} has no unit", hint=f"Write {number:.20}d or {number:.20}s")
@@ -194,12 +189,7 @@ def pair(text: str) -> tuple[str, str]:
 
 
 def url(text: str) -> str:
-    """
-    Check the URL of a bucket, an object or a directory, and return it.
-
-    Raises:
-        InvalidInput: it is a path, or names the memory of this process.
-    """
+    """Return a URL; raise InvalidInput for a path or the memory of this process."""
     if ":" not in text.replace("\\", "/").partition("/")[0] or re.match(r"[A-Za-z]:[\\/]", text):
         example = "oss://bucket/key"
         with suppress(OSError, ValueError):  # the working directory was removed, or this can't be a path
@@ -212,12 +202,7 @@ def url(text: str) -> str:
 
 
 def store_url(text: str) -> str:
-    """
-    Check the URL of a checkpoint store, and return it.
-
-    Raises:
-        InvalidInput: it names the memory of this process.
-    """
+    """Return a checkpoint store's URL; raise InvalidInput for this process's memory."""
     return _not_memory(text, "Write sqlite:///uploads.db")
 
 

@@ -177,12 +177,7 @@ def format_result(command: UploadCommand, result: UploadResult, seconds: float) 
 
 
 def explain(command: UploadCommand, output: Output) -> int:
-    """
-    Print what an upload would do, part by part, without doing it.
-
-    Raises:
-        PartwiseError: as `Uploader.plan` does.
-    """
+    """Print, part by part, what an upload would do; raise what `Uploader.plan` raises."""
     with command.target.open_object(command.file) as (backend, key, url), command.store.open() as store:
         command = evolve(command, url=url)
         source = _source(command.file, threading.Event())

@@ -353,12 +353,7 @@ class ServerFaultPlan:
         self._planned: list[_Planned] = []
 
     def add(self, faults: Iterable[ServerFault]) -> None:
-        """
-        Plan more faults.
-
-        Raises:
-            InvalidInput: the server does not have the operation of a fault.
-        """
+        """Plan more faults; raise InvalidInput for one of an unknown operation."""
         planned = [_Planned(fault) for fault in faults]
         for name in (entry.fault.operation for entry in planned):
             if name is not None and name not in self._operations:

@@ -47,12 +47,7 @@ OPERATIONS = frozenset({*_SERVICE.values(), *_BUCKET.values(), *_OBJECT.values()
 
 
 def operation_of(request: ServerRequest, target: RequestTarget) -> str:
-    """
-    Return the name of the operation in the API reference.
-
-    Raises:
-        ServiceError: NotImplemented.
-    """
+    """Return the operation's name in the API reference, or raise a NotImplemented error."""
     selectors = " ".join(sorted({name for name, _ in request.query} & _SELECTORS))
     if target.bucket is None:
         table = _SERVICE
