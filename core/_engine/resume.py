@@ -117,7 +117,7 @@ def check_resume_mode(context: UploadContext, decision: Decision) -> None:
     raise CannotResume(
         f"{context.description} can't be resumed: {reason}. Nothing was changed",
         reason=reason,
-        hint="To start again from the first byte, pass {resume=auto}",
+        hint="To start again from the first byte: {resume=auto}",
     )
 
 

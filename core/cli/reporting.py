@@ -147,7 +147,7 @@ FLAGS = {
     "expected_size": "--expect-size",
     "metadata": "--meta",
     "read_timeout": "--timeout",
-    "resume=auto": "no --require-resume",
+    "resume=auto": "omit --require-resume",
     "resume=never": "--no-resume",
     "resume=require": "--require-resume",
     "spool_above": "spool_above",  # only programs upload open files

@@ -360,7 +360,7 @@ def test_require_resume_refuses_to_start(partwise: Run, small: Path, url: str) -
     assert ended.err == (
         f"error: small.bin to {url} can't be resumed; nothing was changed\n"
         "cause: there is no checkpoint of it\n"
-        "hint: To start again from the first byte, pass no --require-resume\n"
+        "hint: To start again from the first byte: omit --require-resume\n"
     )
 
 

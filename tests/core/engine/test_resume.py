@@ -646,7 +646,7 @@ def test_require_refuses_to_start_again(uploader, source, interrupted, left_behi
     with pytest.raises(
         CannotResume,
         match=r"^/a/file to key in memory://bucket can't be resumed: the source changed: it was modified\. "
-        r"Nothing was changed\. To start again from the first byte, pass resume='auto'$",
+        r"Nothing was changed\. To start again from the first byte: resume='auto'$",
     ) as caught:
         uploader().upload(source, "key", resume="require")
 
