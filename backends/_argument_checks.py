@@ -63,12 +63,7 @@ def reject_settings(what: str, settings: Mapping[str, object]) -> None:
 
 
 def check_part(part_number: int, size: int, limits: PartLimits) -> None:
-    """
-    Refuse a part number or a part size that exceeds the limits.
-
-    Raises:
-        InvalidInput: the number is not from 1 to `max_parts`, or the part is larger than `max_part_size`.
-    """
+    """Raise InvalidInput if a part number or a part size exceeds the limits."""
     if not is_integer(part_number) or not 1 <= part_number <= limits.max_parts:
         raise InvalidInput(f"a part number must be from 1 to {limits.max_parts}, not {brief(part_number)}")
     if size > limits.max_part_size:
@@ -76,12 +71,7 @@ def check_part(part_number: int, size: int, limits: PartLimits) -> None:
 
 
 def check_put(key: str, size: int, limits: PartLimits) -> None:
-    """
-    Refuse an object that is too large for a single request.
-
-    Raises:
-        InvalidInput: it is larger than `max_put_size`.
-    """
+    """Raise InvalidInput if an object is larger than `max_put_size`."""
     if size > limits.max_put_size:
         raise InvalidInput(
             f"{key!r} has {size} bytes; the maximum for a single request is {limits.max_put_size}",

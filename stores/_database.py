@@ -192,12 +192,7 @@ class Database:
                 self._connection = None
 
     def set_aside(self) -> str:
-        """
-        Move the file away with everything in it, and return its new path.
-
-        Raises:
-            OSError: from the system.
-        """
+        """Move the file away with everything in it, and return its new path."""
         with self._lock:
             self.close()
             aside = path_aside(self.path)
@@ -263,12 +258,7 @@ class Database:
         files.sync_directory(os.path.dirname(self.path))
 
     def check_directory(self) -> None:
-        """
-        Check that the directory can hold a database, before anything is created in it.
-
-        Raises:
-            OSError: it can't, or the directory can't be examined.
-        """
+        """Raise OSError unless the directory can hold a database. Nothing is created."""
         _check_directory(str(Path(self.path).parent))
 
     def _check_files(self) -> tuple[int, int]:

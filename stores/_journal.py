@@ -153,14 +153,7 @@ def decode(data: bytes) -> Journal:
 
 
 def verify(data: bytes) -> Journal:
-    """
-    Verify all lines of a file, and return the checkpoint without its parts.
-
-    Only the first line is decoded.
-
-    Raises:
-        CorruptJournal: it does not verify.
-    """
+    """Verify all lines, and return the checkpoint without parts, or raise CorruptJournal."""
     lines = _Lines(data)
     for _ in lines:
         pass
@@ -202,14 +195,7 @@ class _Lines:
 
 
 def decode_header(data: bytes) -> Checkpoint:
-    """
-    Return the checkpoint in a file's bytes, without its parts.
-
-    Only the first line is verified.
-
-    Raises:
-        CorruptJournal: the first line does not verify.
-    """
+    """Verify the first line alone; return its checkpoint, or raise CorruptJournal."""
     return _decode_header(_first_line(data))[0]
 
 
@@ -242,12 +228,7 @@ def with_parts(header: Checkpoint, records: Iterable[bytes]) -> Checkpoint:
 
 
 def header_from_text(body: bytes) -> Checkpoint:
-    """
-    Read the text that `header_text` returned.
-
-    Raises:
-        CorruptJournal: it can't be read, such as that of a newer version.
-    """
+    """Read the text that `header_text` returned; raise CorruptJournal if that fails."""
     data: Any = None
     try:
         data = _from_text(body)

@@ -234,10 +234,5 @@ class BackendMachine(RuleBasedStateMachine):
 
 
 def backend_machine(make_harness: Callable[[], BackendHarness]) -> type[BackendMachine]:
-    """
-    Return a state machine for the backend of this harness.
-
-    Args:
-        make_harness: creates a harness with an empty storage, for each sequence of calls.
-    """
+    """Return a state machine for the backend of this harness."""
     return type("BackendMachine", (BackendMachine,), {"make_harness": staticmethod(make_harness)})

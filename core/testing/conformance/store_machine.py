@@ -120,12 +120,7 @@ class StoreMachine(RuleBasedStateMachine):
 
 
 def store_machine(make_harness: Callable[[], StoreHarness]) -> type[StoreMachine]:
-    """
-    Return a state machine for the store of this harness.
-
-    Args:
-        make_harness: creates a harness with an empty store, for each sequence of calls.
-    """
+    """Return a state machine for the store of this harness."""
     return agreement_machine([make_harness])
 
 

@@ -163,12 +163,7 @@ class Suite(Generic[_Harness]):
             setattr(test_class, f"test_{check.name}", _as_test(check))
 
     def check_declarations(self, harness: _Harness) -> None:
-        """
-        Verify that each declared deviation names a check.
-
-        Raises:
-            InvalidInput: lists those that do not.
-        """
+        """Raise InvalidInput if a declared deviation names no check."""
         if unknown := sorted(harness.deviations.keys() - self._checks.keys()):
             raise InvalidInput(f"unknown checks in deviations: {', '.join(unknown)}")
 
@@ -187,15 +182,9 @@ def must_raise(
     expected: type[_Error], duty: str, call: Callable[_P, object], *args: _P.args, **kwargs: _P.kwargs
 ) -> _Error:
     """
-    Call a function that has to raise an error, and return the error.
+    Call a function that has to raise the expected error, and return the error.
 
-    Args:
-        expected: the class of the error.
-        duty: what the contract demands, for the message.
-        call: the function to call, with the arguments that follow.
-
-    Raises:
-        AssertionError: nothing was raised, or another PartwiseError.
+    `duty` is what the contract demands; an AssertionError begins with it.
     """
     try:
         result = call(*args, **kwargs)
@@ -210,14 +199,9 @@ def must_raise(
 
 def must_return(duty: str, call: Callable[_P, _Result], *args: _P.args, **kwargs: _P.kwargs) -> _Result:
     """
-    Call a function that must not fail, and return its result.
+    Call a function that must not raise a PartwiseError, and return its result.
 
-    Args:
-        duty: what the contract demands, for the message.
-        call: the function to call, with the arguments that follow.
-
-    Raises:
-        AssertionError: a PartwiseError was raised.
+    `duty` is what the contract demands; an AssertionError begins with it.
     """
     try:
         return call(*args, **kwargs)

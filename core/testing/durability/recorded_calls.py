@@ -49,12 +49,7 @@ _CHANGING = (
 
 
 class RecordedCalls:
-    """
-    The recording functions, under their original names.
-
-    Args:
-        disk: receives the changes.
-    """
+    """The recording functions, under their original names."""
 
     def __init__(self, disk: RecordedDisk) -> None:
         self._disk = disk
