@@ -34,11 +34,15 @@ class _Entry:
 
     @classmethod
     def of(cls, checkpoint: Checkpoint) -> _Entry:
-        return cls(deepcopy(evolve(checkpoint, parts=())), {part.part_number: part for part in checkpoint.parts})
+        return cls(_detached(checkpoint, ()), {part.part_number: part for part in checkpoint.parts})
 
     def checkpoint(self) -> Checkpoint:
-        # Copied when stored and when returned: the mappings in the options can be changed.
-        return evolve(deepcopy(self.header), parts=tuple(self.parts.values()))
+        return _detached(self.header, tuple(self.parts.values()))
+
+
+def _detached(checkpoint: Checkpoint, parts: tuple[UploadedPart, ...]) -> Checkpoint:
+    """Copy a checkpoint when it is stored or returned: the mappings in its options can be changed."""
+    return evolve(checkpoint, options=deepcopy(checkpoint.options), parts=parts)
 
 
 @define

@@ -137,15 +137,15 @@ MUTATIONS = [
     Mutation(
         "a saved checkpoint in memory shares its mappings with the caller",
         MEMORY_STORE,
-        "cls(deepcopy(evolve(checkpoint, parts=())),",
+        "cls(_detached(checkpoint, ()),",
         "cls(evolve(checkpoint, parts=()),",
         MEMORY_STORE_TESTS,
     ),
     Mutation(
         "a checkpoint loaded from memory shares its mappings with the store",
         MEMORY_STORE,
-        "evolve(deepcopy(self.header),",
-        "evolve(self.header,",
+        "_detached(self.header, tuple(",
+        "evolve(self.header, parts=tuple(",
         MEMORY_STORE_TESTS,
     ),
     Mutation(
