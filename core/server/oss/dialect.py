@@ -3,19 +3,40 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable, Mapping
 
-from partwise.errors import PartwiseError
 from partwise.server.body import RequestBody
 from partwise.server.errors import ServiceError
 from partwise.server.exchange import Exchange
 from partwise.server.messages import RequestTarget, ServerRequest, ServerResponse
-from partwise.server.oss import errors
+from partwise.server.oss import errors, listings, multipart, objects
 from partwise.server.oss.addressing import parse_target
 from partwise.server.oss.headers import CHECKSUM, http_date
-from partwise.server.oss.operations import HANDLERS
 from partwise.server.oss.routing import OPERATIONS, operation_of
 from partwise.server.oss.signatures import authenticate
-from partwise.server.settings import ServerSettings
+
+#: The function of each operation.
+_HANDLERS: Mapping[str, Callable[[Exchange], ServerResponse]] = {
+    "AbortMultipartUpload": multipart.abort_multipart_upload,
+    "CompleteMultipartUpload": multipart.complete_multipart_upload,
+    "DeleteObject": objects.delete_object,
+    "GetBucketAcl": listings.get_bucket_acl,
+    "GetBucketInfo": listings.get_bucket_info,
+    "GetBucketLocation": listings.get_bucket_location,
+    "GetObject": objects.get_object,
+    "GetObjectAcl": objects.get_object_acl,
+    "GetObjectMeta": objects.get_object_meta,
+    "HeadObject": objects.head_object,
+    "InitiateMultipartUpload": multipart.initiate_multipart_upload,
+    "ListBuckets": listings.list_buckets,
+    "ListMultipartUploads": multipart.list_multipart_uploads,
+    "ListObjects": listings.list_objects,
+    "ListObjectsV2": listings.list_objects_v2,
+    "ListParts": multipart.list_parts,
+    "PutBucket": listings.put_bucket,
+    "PutObject": objects.put_object,
+    "UploadPart": multipart.upload_part,
+}
 
 
 class OSSDialect:
@@ -24,13 +45,9 @@ class OSSDialect:
     operations = OPERATIONS
     secrets = frozenset({"authorization", "Signature", "security-token", "x-oss-security-token", "x-oss-signature"})
 
-    def parse_target(self, request: ServerRequest, settings: ServerSettings) -> RequestTarget:
-        """Return what the request is addressed to."""
-        return parse_target(request, settings)
-
-    def operation_of(self, request: ServerRequest, target: RequestTarget) -> str:
-        """Return the name of the operation."""
-        return operation_of(request, target)
+    parse_target = staticmethod(parse_target)
+    operation_of = staticmethod(operation_of)
+    error_for = staticmethod(errors.error_for)
 
     def authenticate(self, exchange: Exchange) -> None:
         """Check who signed the request, and the signature."""
@@ -38,7 +55,7 @@ class OSSDialect:
 
     def perform(self, exchange: Exchange) -> ServerResponse:
         """Run the operation."""
-        return HANDLERS[exchange.operation](exchange)
+        return _HANDLERS[exchange.operation](exchange)
 
     def verify_body(self, request: ServerRequest, body: RequestBody) -> None:
         """Compare the body with the Content-MD5 and the CRC-64 in the headers of its request."""
@@ -47,10 +64,6 @@ class OSSDialect:
             raise ServiceError("InvalidDigest")
         if crc64 is not None and crc64 != str(body.crc64):
             raise ServiceError("InvalidCRC64")
-
-    def error_for(self, error: PartwiseError) -> ServiceError:
-        """Translate the error of a backend."""
-        return errors.error_for(error)
 
     def error_response(
         self, error: ServiceError, request_id: str, target: RequestTarget, method: str
