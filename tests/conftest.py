@@ -60,10 +60,9 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_report_to_serializable(report: object) -> Generator[None, Any, Any]:
-    """Escape what UTF-8 can't encode in the report of a failure, which would end the worker process instead."""
-    data = yield
-    return _encodable(data) if getattr(report, "failed", False) else data
+def pytest_report_to_serializable() -> Generator[None, Any, Any]:
+    """Escape what UTF-8 can't encode in a report, such as a logged file name; it would end the worker process."""
+    return _encodable((yield))
 
 
 def _encodable(value: Any) -> Any:
