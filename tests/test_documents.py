@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import subprocess
@@ -82,7 +83,20 @@ def scratch(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture
-def workspace(tmp_path: Path, scratch: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def configured_logging() -> Iterator[None]:
+    """Undo what a document configures: the levels and the handlers of the loggers."""
+    loggers = [logging.getLogger(), logging.getLogger("partwise")]
+    before = [(logger.level, logger.handlers[:]) for logger in loggers]
+    yield
+    for logger, (level, handlers) in zip(loggers, before, strict=True):
+        logger.setLevel(level)
+        logger.handlers[:] = handlers
+
+
+@pytest.fixture
+def workspace(
+    tmp_path: Path, scratch: None, configured_logging: None, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Path]:
     """A directory like that of a reader: a file to upload, a state directory, and an OSS server."""
     (tmp_path / "backup.tar").write_bytes(bytes(range(256)) * 4096 * 16 + b"end")
     (tmp_path / "mnt").mkdir()

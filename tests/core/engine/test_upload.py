@@ -793,6 +793,7 @@ def test_each_part_is_in_memory_once_while_parts_are_sent(tmp_path):
                     raise ConnectionFailed("not this time")
             return super().upload_part(key, upload_id, part_number, body)
 
+    gc.collect()
     before = sum(isinstance(thing, UploadedPart) for thing in gc.get_objects())
     uploader = Uploader._with_runtime(
         Runtime(lambda: InlineWorkers(SystemClock()), SystemClock(), default_random()),
