@@ -112,7 +112,7 @@ def test_a_number_has_bounds_on_both_sides(kind, needed, name, least, most):
             kind(**{**needed, name: value})
 
 
-def test_a_checkpoint_holds_receipts_and_ids_alone():
+def test_a_checkpoint_contains_only_parts_and_ids():
     assert attrs.evolve(CHECKPOINT, parts=[UploadedPart(1, 1, "E")], abandoned=["A"]).abandoned == ("A",)
     for name, value in [("parts", [UploadedPart(1, 1, "E"), "E"]), ("abandoned", ["A", None]), ("abandoned", "AB")]:
         with pytest.raises(InvalidInput):
