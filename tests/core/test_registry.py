@@ -241,6 +241,6 @@ def test_the_default_store_is_one_of_files():
     assert opened == ["file:"]
 
 
-def test_the_face_offers_registering():
+def test_the_package_offers_registering():
     assert partwise.register_backend is register_backend
     assert partwise.open_backend is open_backend

@@ -402,7 +402,7 @@ def test_a_transfer_with_any_value_is_made_or_refused(name, value):
 # --- from URLs -------------------------------------------------------------------------------------------------------
 
 
-def test_urls_that_are_none_are_refused():
+def test_values_that_are_not_urls_are_refused():
     try_all(open_backend)
     try_all(open_checkpoint_store)
     for scheme in ("file:", "sqlite:", "memory:", "file://", "sqlite:///", "memory://"):

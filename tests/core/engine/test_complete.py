@@ -33,16 +33,16 @@ COMPLETE_LOST = Fault("complete_upload", FaultKind.AFTER)
 class Storage:
     """A bucket in which something happens before, or instead of, the first completions."""
 
-    def __init__(self, inner, *happenings):
+    def __init__(self, inner, *effects):
         self._inner = inner
-        self._happenings = list(happenings)
+        self._effects = list(effects)
 
     def __getattr__(self, name):
         return getattr(self._inner, name)
 
     def complete_upload(self, key, upload_id, parts, options):
-        if self._happenings:
-            self._happenings.pop(0)(self._inner, upload_id)
+        if self._effects:
+            self._effects.pop(0)(self._inner, upload_id)
         return self._inner.complete_upload(key, upload_id, parts, options)
 
 
@@ -453,7 +453,7 @@ def test_parts_that_do_not_make_up_the_source_are_never_completed(uploader, back
     assert backend.calls["complete_upload"] == 0
 
 
-# --- ETags that are altered on their way -----------------------------------------------------------------------------
+# --- ETags that are altered by a proxy -------------------------------------------------------------------------------
 
 
 class Middlebox:
@@ -585,7 +585,7 @@ def test_parts_that_the_storage_listed_are_not_read_for_a_lost_response(faulty, 
 
 
 def test_parts_of_an_upload_that_another_run_completed_are_read(uploader, backend, source, interrupted, monkeypatch):
-    """No request of this run can have made the object, so that only the checkpoint speaks of the parts it kept."""
+    """No request of this run can have made the object, so only the checkpoint says which parts it kept."""
     interrupted(source)
     readings, complete = source.readings, backend.complete_upload
 

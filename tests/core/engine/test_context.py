@@ -229,13 +229,13 @@ def test_a_part_that_can_not_be_recorded_is_reported_once(started_run, store, mo
     made = started_run()
 
     def refuse(name, part):
-        raise CheckpointUnwritable(f"no room for part {part.part_number}")
+        raise CheckpointUnwritable(f"disk full at part {part.part_number}")
 
     monkeypatch.setattr(store, "append_part", refuse)
     made.record_part(UploadedPart(1, 10, "E1"))
     made.record_part(UploadedPart(3, 10, "E3"))
 
-    assert made.warnings == ["progress could not be recorded: no room for part 1"]
+    assert made.warnings == ["progress could not be recorded: disk full at part 1"]
 
 
 def test_without_a_store_nothing_is_recorded(run):

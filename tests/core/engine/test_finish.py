@@ -33,7 +33,7 @@ def deaf(make_backend):
 
 
 def asked(uploader, mode, *, after=2):
-    """Makes a progress callback that asks the running upload for an end once so many parts are there."""
+    """Make a progress callback that pauses or cancels the upload after `after` parts."""
     controls = []
     ready = uploader._prepare
 
@@ -411,7 +411,7 @@ def test_an_interrupt_leaves_nothing_that_can_not_be_resumed(uploader, backend, 
 # --- with a note of what else went wrong -----------------------------------------------------------------------------
 
 
-def test_an_error_that_has_no_room_for_warnings_is_given_them_as_notes(faulty, data):
+def test_an_error_without_a_warnings_field_gets_them_as_notes(faulty, data):
     source = ChangingSource(data, changes={3: ChangingSource.touch}, chunk_size=3)
     with pytest.raises(SourceChanged) as caught:
         faulty(Fault("append_part", FaultKind.BEFORE)).upload(source, "key")
@@ -419,7 +419,7 @@ def test_an_error_that_has_no_room_for_warnings_is_given_them_as_notes(faulty, d
     assert [note.split(":")[0] for note in caught.value.__notes__] == ["progress could not be recorded"]
 
 
-def test_an_error_that_has_room_for_warnings_is_given_no_notes(faulty, source):
+def test_an_error_with_a_warnings_field_gets_no_notes(faulty, source):
     with pytest.raises(UploadFailed) as caught:
         faulty(Fault("append_part", FaultKind.BEFORE), Fault("complete_upload", FaultKind.PERMANENT)).upload(
             source, "key"

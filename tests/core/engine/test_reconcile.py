@@ -668,7 +668,7 @@ def test_a_resumed_upload_lacks_only_the_parts_that_are_sent(world):
         assert [part_decision.part_number for part_decision in decision.parts] == numbers
         assert kept == [part_decision.part_number for part_decision in decision.parts if part_decision.action != "send"]
         assert all(part.size == decision.plan.part(part.part_number).size for part in decision.checkpoint.parts)
-        assert numbers, "an upload of no part can't be completed"
+        assert numbers, "an upload of zero parts can't be completed"
 
 
 @given(WORLDS)

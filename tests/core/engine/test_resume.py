@@ -52,7 +52,7 @@ def overwrite_part(backend):
     return overwrite
 
 
-# --- carrying on -----------------------------------------------------------------------------------------------------
+# --- resuming --------------------------------------------------------------------------------------------------------
 
 
 def test_a_second_run_sends_only_what_is_missing(uploader, backend, source, interrupted, left_behind):
@@ -348,13 +348,13 @@ def test_other_options_start_again_and_abort_the_old_upload(uploader, backend, s
 
 
 def test_options_that_act_late_change_nothing_and_act(faulty, make_backend, source):
-    backend = make_backend(callback=lambda stored: b"told")
+    backend = make_backend(callback=lambda stored: b"response")
     with pytest.raises(UploadFailed):
         faulty(Fault("upload_part", FaultKind.PERMANENT, part_number=3), backend=backend).upload(source, "key")
     late = ObjectOptions(acl="private", callback=Callback("http://example.com", "a=b"), forbid_overwrite=True)
     result = faulty(backend=backend).upload(source, "key", options=late)
 
-    assert (result.parts_resumed, result.callback_response) == (2, b"told")
+    assert (result.parts_resumed, result.callback_response) == (2, b"response")
     assert backend.describe("key").acl == "private"
 
 
@@ -453,7 +453,7 @@ def test_what_was_kept_of_a_changed_source_is_of_the_new_version_from_then_on(fa
 
 
 def test_what_was_kept_of_a_changed_source_must_be_recorded_as_such(faulty, backend, store, source, interrupted):
-    """Parts of this version must never follow a record that speaks of another."""
+    """Parts of this version must never follow the header of another."""
     interrupted(source)
     before = list(store.scan())
     source.touch()
@@ -839,7 +839,7 @@ def plant(uploader, backend, store, source, interrupted):
 
 
 def test_a_planted_checkpoint_does_not_make_an_attackers_object_ours(uploader, backend, source, data, plant):
-    """Its parts add up to the object that stands there, of the size of our source."""
+    """Its parts add up to the stored object, which has the size of our source."""
     plant(pseudo_random_bytes(45, "attack"))
     result = uploader().upload(source, "key")
 

@@ -79,9 +79,9 @@ def test_the_bandwidth_limit_holds_after_a_wait(faulty, backend, source, clock):
     upload_part = backend.upload_part
 
     def noting(key, upload_id, number, body):
-        receipt = upload_part(key, upload_id, number, body)
+        part = upload_part(key, upload_id, number, body)
         began.append(clock.time - 1000.0)
-        return receipt
+        return part
 
     backend.upload_part = noting
     faulty(
@@ -317,12 +317,12 @@ def test_our_own_object_after_a_lost_response_is_not_in_the_way(faulty, backend,
 
 def test_another_clients_object_after_a_failed_attempt_is_in_the_way(faulty, backend, source, clock):
     made = faulty(Fault("put_object", FaultKind.BEFORE), multipart_threshold=50)
-    clock.meanwhile = lambda: faulty().upload(b"somebody else's", "key")
+    clock.meanwhile = lambda: faulty().upload(b"another client's", "key")
     with pytest.raises(UploadFailed) as caught:
         made.upload(source, "key", options=ONCE)
 
     assert isinstance(caught.value.__cause__, ObjectExists)
-    assert backend.read("key") == b"somebody else's"
+    assert backend.read("key") == b"another client's"
 
 
 def test_without_checksums_an_object_in_the_way_is_never_guessed_to_be_ours(faulty, make_backend, source):
@@ -593,7 +593,7 @@ def test_an_upload_whose_id_can_not_be_recorded_is_aborted(faulty, source, left_
 
 
 def test_an_interrupt_before_the_id_is_recorded_leaves_no_upload(uploader, backend, store, source, monkeypatch):
-    """No record would ever tell of it."""
+    """No checkpoint would ever contain its id."""
     save = store.save
 
     def interrupt(checkpoint):
@@ -884,9 +884,9 @@ def test_a_source_that_changes_after_its_last_part_is_never_completed(uploader, 
             backend_upload = backend.upload_part
 
             def then_touch(*arguments):
-                receipt = backend_upload(*arguments)
+                part = backend_upload(*arguments)
                 source.touch()
-                return receipt
+                return part
 
             backend.upload_part = then_touch
 

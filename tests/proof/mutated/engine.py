@@ -248,7 +248,7 @@ MUTATIONS = [
         "        if known is not None and",
         "        if False and",
     ),
-    # --- what is carried on ------------------------------------------------------------------------------------------
+    # --- what is resumed ------------------------------------------------------------------------------------------
     Mutation(
         "the checkpoint is trusted without the list",
         RESUME,
@@ -419,7 +419,7 @@ MUTATIONS = [
         "    return True",
     ),
     Mutation(
-        "another upload's token is taken for ours",
+        "another upload's token counts as this one's",
         COMPLETE,
         "        return head.metadata.get(TOKEN_NAME) == context.checkpoint.token",
         "        return True",
@@ -667,14 +667,14 @@ MUTATIONS = [
         ENGINE_BOUNDS,
     ),
     Mutation(
-        "the last part that a storage takes is not carried on",
+        "the last part that a storage accepts is not resumed",
         CONTEXT,
         "part.part_number <= limits.max_parts",
         "part.part_number < limits.max_parts",
         ENGINE_BOUNDS,
     ),
     Mutation(
-        "the largest part that a storage takes is not carried on",
+        "the largest part that a storage accepts is not resumed",
         CONTEXT,
         "part.size <= limits.max_part_size",
         "part.size < limits.max_part_size",
@@ -734,7 +734,7 @@ MUTATIONS = [
         "    left = ()",
     ),
     Mutation(
-        "what is left behind is not told",
+        "an orphan that is left is not reported",
         FINISH,
         '        context.warn(f"the upload {upload_id} could not be aborted: {error}")\n',
         "",
@@ -773,7 +773,7 @@ MUTATIONS = [
         "            self._stored = self._completion.run()\n",
         "            self._context.emit_progress(completed=True)\n            self._stored = self._completion.run()\n",
     ),
-    Mutation("the end is not told", FINISH, "        context.emit_progress(completed=True)\n", "        pass\n"),
+    Mutation("the end is not reported", FINISH, "        context.emit_progress(completed=True)\n", "        pass\n"),
     Mutation(
         "progress goes backwards",
         "core/_engine/reporter.py",
