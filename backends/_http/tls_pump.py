@@ -1,7 +1,7 @@
 """
 TLS over a connected socket, encrypted in memory, so that many TLS records go to the kernel in one call.
 
-Python's own TLS socket sends each record of 16 KiB with a system call of its own, which wakes the receiver each time,
+Python's own TLS socket sends each record of 16 KiB with a separate system call, which wakes the receiver each time,
 and calls poll() before each of them. Here a piece of the body is encrypted into memory first and sent by one call:
 parts of 1 MiB cost a fifth less CPU time. All that makes TLS secure, certificate and host name verification included,
 is done by OpenSSL behind `ssl.SSLObject`, as in asyncio.

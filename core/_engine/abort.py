@@ -8,7 +8,7 @@ from partwise._engine.claim import Claim
 from partwise._engine.context import UploadContext
 from partwise._engine.finish import discard_upload, stopped_error
 from partwise._engine.plan import PartPlan
-from partwise._engine.plugin_calls import call_plugin, call_plugin_unwrapped
+from partwise._engine.plugin_calls import call_plugin_unwrapped
 from partwise._engine.reconcile import DamagedCheckpoint
 from partwise._engine.resume import load_checkpoint
 from partwise.errors import InvalidInput, UploadFailed
@@ -48,5 +48,5 @@ def abort_upload(context: UploadContext) -> bool:
             ) from context.abort_error
         if isinstance(found, DamagedCheckpoint):
             # Raises if the damaged checkpoint is still there: it may be another user's, which can't be removed.
-            call_plugin(context.store.load, context.name)
+            call_plugin_unwrapped(context.store.load, context.name)
         return True

@@ -35,7 +35,7 @@ class StreamParts:
 
     def take_first(self) -> Body:
         """Return the first part, reading it if that has not been done. The next call reads on from there."""
-        first = self._first or self.read_first()
+        first = self.read_first() if self._first is None else self._first  # an empty body is false
         self._first = None
         return first
 

@@ -143,9 +143,7 @@ class UploadRun:
             the decision, and the plan of parts that a new upload would have.
         """
         try:
-            return load_and_decide(self._context)[0], self._context.plan
-        except PluginDefect as error:
-            raise error.__cause__ or error  # noqa: B904  # as it was
+            return call_plugin_unwrapped(load_and_decide, self._context)[0], self._context.plan
         finally:
             self._close_source()
 
@@ -168,7 +166,7 @@ class UploadRun:
         """Follow the table of stages to its end, and translate what ends the upload early for the caller."""
         context = self._context
         try:
-            return self._follow_table()
+            result = self._follow_table()
         except StopRequested as request:
             raise stop_requested_error(context, request.mode) from None
         except TransferStopped:
@@ -177,8 +175,6 @@ class UploadRun:
             own = error.__cause__ or error
             pause_for(context, own)
             raise own  # noqa: B904  # the caller's own error, as it was raised
-        except CallbackError:
-            raise
         except SourceChanged as error:
             raise source_changed_error(context, error) from error
         except (InvalidInput, UploadStopped, CheckpointError, CannotResume):
@@ -193,6 +189,9 @@ class UploadRun:
             # An interrupt, an exit, a time limit. It is not partwise's, and propagates unchanged.
             pause_for(context, error)
             raise
+        if self._callback_error is not None:
+            raise callback_failed_error(self._callback_error, result) from self._callback_error
+        return result
 
     def _follow_table(self) -> UploadResult:
         actions = {
@@ -227,6 +226,7 @@ class UploadRun:
 
     def _recover(self) -> Stage:
         context = self._context
+        self._completion = Completion(context)  # the failures of the lost upload do not count against the next one
         if context.fingerprint.size is None:
             # A stream that can be opened again starts again. Any other one has been consumed, so this run fails, and
             # the next one must not find a checkpoint of the lost upload.
@@ -429,8 +429,6 @@ class UploadRun:
             self._result = finish_completed_earlier(context, self._stored, self._completed_earlier)
         else:
             self._result = finish(context, self._stored)
-        if self._callback_error is not None:
-            raise callback_failed_error(self._callback_error, self._result) from self._callback_error
         return Stage.DONE
 
 

@@ -1,7 +1,7 @@
 """
 The commands and their flags, for click.
 
-What a command does is in a module of its own, which is imported when the command runs.
+Each command is implemented in a separate module, which is imported when the command runs.
 """
 
 from __future__ import annotations

@@ -84,7 +84,7 @@ class Output:
 
     def error(self, report: ErrorReport, error: BaseException | None = None) -> None:
         """
-        Print an error, each part of it on a line of its own that begins with what it is.
+        Print an error, each part of it on a separate line that begins with its name.
 
         Args:
             report: the error, for people.

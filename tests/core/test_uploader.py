@@ -29,6 +29,7 @@ from partwise.errors import (
     BackendClosed,
     CannotResume,
     CheckpointBusy,
+    CheckpointDamaged,
     InvalidInput,
     SourceChanged,
     UnknownScheme,
@@ -848,6 +849,19 @@ def test_a_plan_closes_its_source(uploader, data):
     uploader().plan(Closing(data), "key")
 
     assert len(closed) == 1
+
+
+def test_a_defect_of_the_store_after_an_abort_propagates_as_it_was(uploader, store, source, interrupted, monkeypatch):
+    """The store is asked once more for a damaged checkpoint, which it may have failed to remove."""
+    interrupted(source)
+    answers = [CheckpointDamaged("damaged"), LookupError("defective")]
+
+    def load(name):
+        raise answers.pop(0)
+
+    monkeypatch.setattr(store, "load", load)
+    with pytest.raises(LookupError, match="defective"):
+        uploader().abort(source, "key")
 
 
 def test_a_plan_takes_no_claim(uploader, store, source):

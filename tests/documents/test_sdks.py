@@ -1,4 +1,4 @@
-"""Whoever comes from one of the ten SDKs finds its call beside ours, each of its options, and what is better here."""
+"""The page for users of the ten SDKs has each call beside partwise's, each option, and what is better here."""
 
 from __future__ import annotations
 

@@ -252,6 +252,16 @@ def test_an_upload_that_is_lost_twice_fails(faulty, source, operation, left_behi
     assert left_behind() == []
 
 
+def test_failures_to_complete_a_lost_upload_do_not_count_against_the_next_one(faulty, backend, source, data):
+    def complete(kind, *occurrences):
+        return [Fault("complete_upload", kind, occurrence=n) for n in occurrences]
+
+    faults = complete(FaultKind.BEFORE, 1, 2, 4, 5) + complete(FaultKind.FORGOTTEN_UPLOAD, 3)
+    faulty(*faults, max_attempts=3).upload(source, "key")
+
+    assert backend.read("key") == data
+
+
 def test_progress_does_not_go_back_when_it_starts_again(faulty, source):
     seen = []
     faulty(Fault("upload_part", FaultKind.FORGOTTEN_UPLOAD, part_number=4)).upload(

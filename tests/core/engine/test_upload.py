@@ -20,6 +20,7 @@ from partwise.clock import SystemClock, default_random
 from partwise.config import TransferConfig
 from partwise.errors import (
     AccessDenied,
+    CallbackError,
     CheckpointBusy,
     CheckpointUnwritable,
     ConnectionFailed,
@@ -359,6 +360,36 @@ def test_an_open_file_can_be_uploaded(uploader, backend, tmp_path, data):
 def test_an_empty_stream_is_an_empty_object(uploader, backend):
     assert uploader().upload(stream(b""), "key").size == 0
     assert backend.calls == {"put_object": 1}
+
+
+def test_the_end_of_an_empty_stream_is_read_once(uploader):
+    """On a terminal, a second read would wait until the user ends the input once more."""
+
+    class Terminal(io.BytesIO):
+        reads = 0
+
+        def read(self, size=-1, /):
+            self.reads += 1
+            return super().read(size)
+
+    terminal = Terminal()
+    uploader().upload(terminal, "key")
+
+    assert terminal.reads == 1
+
+
+def test_a_callback_error_before_the_object_is_stored_is_a_failure(uploader, backend, store, source, monkeypatch):
+    """A backend must not raise it for a part; then nothing is stored, and what was sent is kept."""
+
+    def defective(*_):
+        raise CallbackError("the callback failed")
+
+    monkeypatch.setattr(backend, "upload_part", defective)
+    with pytest.raises(UploadFailed) as caught:
+        uploader().upload(source, "key")
+
+    assert caught.value.resumable
+    assert store.load(NAME) is not None
 
 
 @pytest.mark.parametrize(("size", "operation"), [(7, "put_object"), (8, "upload_part"), (9, "upload_part")])

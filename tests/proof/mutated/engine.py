@@ -754,14 +754,28 @@ MUTATIONS = [
     Mutation(
         "a failed callback is a failure",
         "core/_engine/upload.py",
-        "        except CallbackError:\n            raise\n        except SourceChanged",
-        "        except SourceChanged",
+        "            self._stored = self._completion.run()\n        except CallbackError as error:\n",
+        "            self._stored = self._completion.run()\n        except ZeroDivisionError as error:\n",
     ),
     Mutation(
         "a failed callback is a success",
         "core/_engine/upload.py",
-        "            raise callback_failed_error(self._callback_error, self._result) from self._callback_error\n",
+        "            raise callback_failed_error(self._callback_error, result) from self._callback_error\n",
         "            pass\n",
+    ),
+    Mutation(
+        "the failures to complete a lost upload count against the next one",
+        "core/_engine/upload.py",
+        "        self._completion = Completion(context)  # the failures",
+        "        pass  # the failures",
+        ("tests/core/engine/test_resume.py",),
+    ),
+    Mutation(
+        "the end of an empty stream is read twice",
+        "core/_engine/stream.py",
+        "        first = self.read_first() if self._first is None else self._first",
+        "        first = self._first or self.read_first()",
+        ("tests/core/engine/test_upload.py",),
     ),
     Mutation(
         "resume='require' starts again", RESUME, '    if context.request.resume != "require" or', "    if True or"
