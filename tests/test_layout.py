@@ -54,6 +54,7 @@ ENGINE = [
     "control",
     "plan",
     "plugin_calls",
+    "status",
     "retry",
     "throttle",
     "workers",

@@ -20,6 +20,7 @@ from partwise._engine.plan import PartPlan, plan_parts
 from partwise._engine.plugin_calls import call_plugin
 from partwise._engine.reporter import ProgressReporter
 from partwise._engine.retry import RetryPolicy, call_with_retries
+from partwise._engine.status import RunStatus
 from partwise._engine.throttle import BandwidthLimit, TransferState
 from partwise._engine.workers import WorkerPool
 from partwise.checkpoint import Checkpoint, Fingerprint, checkpoint_name
@@ -85,6 +86,7 @@ class UploadContext:
         self.clock = runtime.clock
         self.control = control
         self.policy = RetryPolicy.from_config(request.config, runtime.random)
+        self.status = RunStatus(self._log_failing, self._log_recovered)
         self.source = request.source
         self.key = request.key
         self.backend = _for_source_file(_for_options(request.backend, request.options), request.source)
@@ -289,9 +291,16 @@ class UploadContext:
         return {"key": self.key, "upload_id": self._last_upload_id, "part_number": part_number}
 
     def log_retry(self, error: BaseException, delay: float, part_number: int | None = None) -> None:
-        """Log a transient error and the backoff before the next attempt, at level INFO."""
+        """Count and log a transient error and the backoff before the next attempt, at level INFO."""
+        self.status.retries += 1
         what = self.description if part_number is None else f"part {part_number} of {self.description}"
         logger.info("%s: retrying in %.1f s: %s", what, delay, error, extra=self.log_fields(part_number))
+
+    def _log_failing(self, status: RunStatus) -> None:
+        logger.warning("%s: %s; retrying", self.description, status.reason, extra=self.log_fields())
+
+    def _log_recovered(self, seconds: float) -> None:
+        logger.info("%s: the storage answers again, after %.1f s", self.description, seconds, extra=self.log_fields())
 
 
 def _for_options(backend: MultipartBackend, options: ObjectOptions) -> MultipartBackend:

@@ -14,6 +14,7 @@ from attrs import define, field
 
 from partwise._engine.control import Control, ProgressRaised
 from partwise._engine.retry import RetryPolicy
+from partwise._engine.status import RunStatus
 from partwise._engine.throttle import ThrottledBody, TransferState
 from partwise._engine.workers import Outcome, PartJob, WorkerPool
 from partwise._signals import raised_by_signal
@@ -67,6 +68,7 @@ class PartScheduler:
     _on_tick: Callable[[], None]
     # called with part number, error and delay in seconds, for each failure that is retried
     _on_retry: Callable[[int, BaseException, float], None]
+    _status: RunStatus = field(factory=RunStatus)
 
     _exhausted: bool = field(default=False, init=False)  # no new parts are left
     _in_flight: dict[int, _Attempts] = field(factory=dict, init=False)
@@ -146,6 +148,7 @@ class PartScheduler:
                 raise
             del self._in_flight[part_number]
             raise BackendError(f"the executor rejected part {part_number}, which was not sent: {error}") from error
+        self._status.set_in_flight(len(self._in_flight))
 
     def _timeout(self) -> float | None:
         """Return the maximum seconds to wait for the next outcome; None: no limit."""
@@ -157,6 +160,7 @@ class PartScheduler:
 
     def _handle_outcome(self, outcome: Outcome) -> None:
         attempts = self._in_flight.pop(outcome.part_number)
+        self._status.set_in_flight(len(self._in_flight))
         sent = self._state.remove_part(outcome.part_number)
         if outcome.part is not None:
             self._on_part_uploaded(outcome.part)
@@ -201,6 +205,7 @@ class PartScheduler:
                     return  # an interrupt may have lost an outcome between the workers and here
                 continue
             self._in_flight.pop(outcome.part_number, None)
+            self._status.set_in_flight(len(self._in_flight))
             self._state.remove_part(outcome.part_number)
             if outcome.part is not None:
                 try:

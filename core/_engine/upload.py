@@ -368,6 +368,7 @@ class UploadRun:
             on_part_uploaded=self._on_part_uploaded,
             on_tick=context.emit_progress,
             on_retry=lambda number, error, delay: context.log_retry(error, delay, number),
+            status=context.status,
         )
         try:
             scheduler.run(self._stream.parts() if context.fingerprint.size is None else self._missing_parts())
