@@ -31,7 +31,7 @@ from partwise.cli.completion import (
     VARIABLE,
     Suggestions,
 )
-from partwise.cli.help_pages import WIDTH_MAX, Group, Option, OptionGroup, argument
+from partwise.cli.help_pages import WIDTH_MAX, Group, OptionGroup, argument
 from partwise.cli.param_types import Value, unique_pairs
 from partwise.cli.runner import invoke, run_command
 
@@ -74,6 +74,31 @@ def _install_completion(ctx: click.Context, param: click.Parameter, shell: str |
         ctx.exit(run_command(lambda output: output.say(*install(shell.strip(), app))))
 
 
+_AT_ONCE: dict[str, Any] = {"expose_value": False, "is_eager": True}
+
+# An option whose value may be left out has a value then that no one types.
+_SHELL: dict[str, Any] = {**_AT_ONCE, "is_flag": False, "flag_value": " "}
+
+program_options = (
+    OptionGroup("Options")
+    .flag("--version", "Show the version and exit.", callback=_show_version, **_AT_ONCE)
+    .option(
+        "--install-completion [SHELL]",
+        str,
+        "Install completion for bash, zsh or fish; default: the shell in SHELL.",
+        callback=_install_completion,
+        **_SHELL,
+    )
+    .option(
+        "--show-completion [SHELL]",
+        str,
+        "Show the completion script instead of installing it.",
+        callback=_show_completion,
+        **_SHELL,
+    )
+)
+
+
 @click.group(
     "partwise",
     cls=Group,
@@ -85,38 +110,7 @@ def _install_completion(ctx: click.Context, param: click.Parameter, shell: str |
         "partwise status",
     ),
 )
-@click.option(
-    "--version",
-    cls=Option,
-    is_flag=True,
-    expose_value=False,
-    is_eager=True,
-    callback=_show_version,
-    help="Show the version and exit.",
-)
-# An option whose value may be left out has a value then that no one types.
-@click.option(
-    "--install-completion",
-    cls=Option,
-    metavar="[SHELL]",
-    is_flag=False,
-    flag_value=" ",
-    expose_value=False,
-    is_eager=True,
-    callback=_install_completion,
-    help="Install completion for bash, zsh or fish; default: the shell in SHELL.",
-)
-@click.option(
-    "--show-completion",
-    cls=Option,
-    metavar="[SHELL]",
-    is_flag=False,
-    flag_value=" ",
-    expose_value=False,
-    is_eager=True,
-    callback=_show_completion,
-    help="Show the completion script instead of installing it.",
-)
+@program_options
 def app() -> None:
     """Resumable multipart uploads: if one is stopped, killed or disconnected, run the same command again to resume."""
 
@@ -136,57 +130,31 @@ Exit codes:
 transfer_options = (
     OptionGroup("Transfer")
     .option(
-        "part_size",
-        "--part-size",
-        metavar="SIZE",
-        type=Value("part_size"),
-        help="Part size; default: auto, which is 8MiB, and more for very large files.",
+        "--part-size SIZE",
+        Value("part_size"),
+        "Part size; default: auto, which is 8MiB, and more for very large files.",
     )
+    .option("--multipart-threshold SIZE", Value("size"), "Upload smaller files in a single request; default: 10MiB.")
+    .option("--concurrency N", Value("concurrency"), "Number of parts to upload in parallel, up to 1000; default: 4.")
     .option(
-        "multipart_threshold",
-        "--multipart-threshold",
-        metavar="SIZE",
-        type=Value("size"),
-        help="Upload smaller files in a single request; default: 10MiB.",
+        "--max-attempts N", Value("positive_integer"), "Consecutive failures of a part before giving up; default: 5."
     )
-    .option(
-        "concurrency",
-        "--concurrency",
-        metavar="N",
-        type=Value("concurrency"),
-        help="Number of parts to upload in parallel, up to 1000; default: 4.",
-    )
-    .option(
-        "max_attempts",
-        "--max-attempts",
-        metavar="N",
-        type=Value("positive_integer"),
-        help="Consecutive failures of a part before giving up; default: 5.",
-    )
-    .option(
-        "bandwidth_limit",
-        "--bandwidth-limit",
-        metavar="SIZE",
-        type=Value("rate"),
-        help="Maximum upload rate per second, such as 20MiB.",
-    )
+    .option("--bandwidth-limit SIZE", Value("rate"), "Maximum upload rate per second, such as 20MiB.")
 )
 
 expected_options = (
     OptionGroup("Transfer")
     .option(
+        "--expect-size SIZE",
+        Value("exact_size"),
+        "Fail, and store nothing, unless the source has this size.",
         "expected_size",
-        "--expect-size",
-        metavar="SIZE",
-        type=Value("exact_size"),
-        help="Fail, and store nothing, unless the source has this size.",
     )
     .option(
+        "--expect-crc64 N",
+        Value("crc64"),
+        "Fail, and store nothing, unless the source has this CRC-64/XZ: decimal, or 0x and hexadecimal digits.",
         "expected_crc64",
-        "--expect-crc64",
-        metavar="N",
-        type=Value("crc64"),
-        help="Fail, and store nothing, unless the source has this CRC-64/XZ: decimal, or 0x and hexadecimal digits.",
     )
 )
 
@@ -194,142 +162,78 @@ _RESUMING = "Resuming"
 
 resume_options = (
     OptionGroup(_RESUMING)
-    .option("no_resume", "--no-resume", is_flag=True, help="Neither read nor write a checkpoint.")
-    .option("require_resume", "--require-resume", is_flag=True, help="Fail if the upload can't be resumed.")
-    .option(
-        "dry_run",
-        "-n",
-        "--dry-run",
-        is_flag=True,
-        help="Show which parts would be kept or sent, and why; send nothing.",
-    )
+    .flag("--no-resume", "Neither read nor write a checkpoint.")
+    .flag("--require-resume", "Fail if the upload can't be resumed.")
+    .flag("-n --dry-run", "Show which parts would be kept or sent, and why; send nothing.")
 )
 
 change_options = (
     OptionGroup(_RESUMING)
     .option(
-        "verify_source",
-        "--verify-source",
-        metavar="HOW",
-        type=click.Choice(["metadata", "content"], case_sensitive=False),
-        help="metadata (default): compare size and time; content: read the parts sent before and compare checksums.",
+        "--verify-source HOW",
+        click.Choice(["metadata", "content"], case_sensitive=False),
+        "metadata (default): compare size and time; content: read the parts sent before and compare checksums.",
     )
     .option(
-        "on_source_change",
-        "--on-source-change",
-        metavar="WHAT",
-        type=click.Choice(["restart", "keep-matching"], case_sensitive=False),
-        help="restart (default), or keep-matching: read the file, and keep the parts that did not change.",
+        "--on-source-change WHAT",
+        click.Choice(["restart", "keep-matching"], case_sensitive=False),
+        "restart (default), or keep-matching: read the file, and keep the parts that did not change.",
     )
 )
 
+_PAIRS: dict[str, Any] = {"multiple": True, "callback": unique_pairs}
+
 object_options = (
     OptionGroup("Object properties")
-    .option("content_type", "--content-type", metavar="TYPE", help="Default: guessed from the name's extension.")
+    .option("--content-type TYPE", str, "Default: guessed from the name's extension.")
+    .option("--meta NAME=VALUE", Value("pair"), "User metadata; can be repeated.", "metadata", **_PAIRS)
+    .option("--acl ACL", Suggestions(ACLS), "private, public-read, public-read-write or default.")
     .option(
-        "metadata",
-        "--meta",
-        metavar="NAME=VALUE",
-        multiple=True,
-        type=Value("pair"),
-        callback=unique_pairs,
-        help="User metadata; can be repeated.",
+        "--storage-class CLASS", Suggestions(STORAGE_CLASSES), "Standard, IA, Archive, ColdArchive or DeepColdArchive."
     )
+    .option("--tag NAME=VALUE", Value("pair"), "Object tag; can be repeated.", "tags", **_PAIRS)
+    .option("--cache-control VALUE", str, "Cache-Control header of the object.")
+    .option("--content-disposition VALUE", str, "Content-Disposition header of the object.")
+    .option("--content-encoding VALUE", str, "Content-Encoding header of the object.")
+    .flag("--forbid-overwrite", "Fail if the object exists.")
+    .option("--encryption METHOD", Suggestions(ENCRYPTIONS), "Server-side encryption: AES256, KMS or SM4.")
+    .option("--kms-key-id ID", str, "Key for --encryption KMS.")
     .option(
-        "acl",
-        "--acl",
-        metavar="ACL",
-        type=Suggestions(ACLS),
-        help="private, public-read, public-read-write or default.",
-    )
-    .option(
-        "storage_class",
-        "--storage-class",
-        metavar="CLASS",
-        type=Suggestions(STORAGE_CLASSES),
-        help="Standard, IA, Archive, ColdArchive or DeepColdArchive.",
-    )
-    .option(
-        "tags",
-        "--tag",
-        metavar="NAME=VALUE",
-        multiple=True,
-        type=Value("pair"),
-        callback=unique_pairs,
-        help="Object tag; can be repeated.",
-    )
-    .option("cache_control", "--cache-control", metavar="VALUE", help="Cache-Control header of the object.")
-    .option(
-        "content_disposition",
-        "--content-disposition",
-        metavar="VALUE",
-        help="Content-Disposition header of the object.",
-    )
-    .option("content_encoding", "--content-encoding", metavar="VALUE", help="Content-Encoding header of the object.")
-    .option("forbid_overwrite", "--forbid-overwrite", is_flag=True, help="Fail if the object exists.")
-    .option(
-        "encryption",
-        "--encryption",
-        metavar="METHOD",
-        type=Suggestions(ENCRYPTIONS),
-        help="Server-side encryption: AES256, KMS or SM4.",
-    )
-    .option("kms_key_id", "--kms-key-id", metavar="ID", help="Key for --encryption KMS.")
-    .option(
-        "traffic_limit",
-        "--traffic-limit",
-        metavar="BITS",
-        type=Value("positive_integer"),
-        help="Maximum rate of each request in bits per second, enforced by OSS.",
+        "--traffic-limit BITS",
+        Value("positive_integer"),
+        "Maximum rate of each request in bits per second, enforced by OSS.",
     )
 )
 
 callback_options = (
     OptionGroup("Callback")
+    .option("--callback-url URL", str, "Server to which OSS sends a POST once it has stored.")
+    .option("--callback-host HOST", str, "Host header; default: the URL's host.")
+    .option("--callback-body TEXT", str, "Body of the request, such as 'object=${object}&size=${size}'.")
     .option(
-        "callback_url", "--callback-url", metavar="URL", help="Server to which OSS sends a POST once it has stored."
-    )
-    .option("callback_host", "--callback-host", metavar="HOST", help="Host header; default: the URL's host.")
-    .option(
-        "callback_body",
-        "--callback-body",
-        metavar="TEXT",
-        help="Body of the request, such as 'object=${object}&size=${size}'.",
+        "--callback-body-type TYPE",
+        Suggestions(CALLBACK_TYPES),
+        "application/json, or application/x-www-form-urlencoded (default).",
     )
     .option(
-        "callback_body_type",
-        "--callback-body-type",
-        metavar="TYPE",
-        type=Suggestions(CALLBACK_TYPES),
-        help="application/json, or application/x-www-form-urlencoded (default).",
-    )
-    .option(
+        "--callback-var x:NAME=VALUE",
+        Value("pair"),
+        "Custom variable of the callback; can be repeated.",
         "callback_variables",
-        "--callback-var",
-        metavar="x:NAME=VALUE",
-        multiple=True,
-        type=Value("pair"),
-        callback=unique_pairs,
-        help="Custom variable of the callback; can be repeated.",
+        **_PAIRS,
     )
 )
 
 progress_options = (
     OptionGroup(OUTPUT)
     .option(
-        "progress",
-        "--progress",
-        metavar="FORM",
-        type=click.Choice(["auto", "lines", "json", "none"], case_sensitive=False),
+        "--progress FORM",
+        click.Choice(["auto", "lines", "json", "none"], case_sensitive=False),
+        "auto (a bar on a terminal, lines elsewhere), lines, json (one object per line), or none.",
         default="auto",
-        help="auto (a bar on a terminal, lines elsewhere), lines, json (one object per line), or none.",
     )
     .option(
-        "progress_interval",
-        "--progress-interval",
-        metavar="DURATION",
-        type=Value("duration"),
-        help="Time between two lines or objects of progress, such as 10s.",
+        "--progress-interval DURATION", Value("duration"), "Time between two lines or objects of progress, such as 10s."
     )
 )
 
@@ -495,16 +399,9 @@ def uploads(**given: Any) -> int:
 
 gc_options = (
     OptionGroup("Options")
-    .option(
-        "older_than",
-        "--older-than",
-        metavar="DURATION",
-        type=Value("age"),
-        default="7d",
-        help="Keep younger uploads, such as 12h; default: 7d.",
-    )
-    .option("dry_run", "-n", "--dry-run", is_flag=True, help="Only list what would be aborted.")
-    .option("yes", "-y", "--yes", is_flag=True, help="Do not ask for confirmation on a terminal.")
+    .option("--older-than DURATION", Value("age"), "Keep younger uploads, such as 12h; default: 7d.", default="7d")
+    .flag("-n --dry-run", "Only list what would be aborted.")
+    .flag("-y --yes", "Do not ask for confirmation on a terminal.")
 )
 
 
@@ -550,6 +447,18 @@ def gc(**given: Any) -> int:
 
 # --- server and demo -------------------------------------------------------------------------------------------------
 
+serve_options = (
+    OptionGroup("Options")
+    .option("--port N", Value("port"), "Port; default: 0, which takes a free one.", default=0)
+    .option(
+        "--allow-host NAME", str, "A host name to accept besides localhost; can be repeated.", "hosts", multiple=True
+    )
+)
+
+demo_options = OptionGroup("Options").option(
+    "--size SIZE", Value("size"), "Size of the random file; default: 256MiB.", default="256MiB"
+)
+
 
 @app.command(
     short_help="Run a server that emulates OSS, for tests.",
@@ -560,17 +469,7 @@ def gc(**given: Any) -> int:
     ),
 )
 @argument("directory", "DIR", "Each directory in it is a bucket.")
-@click.option(
-    "--port", cls=Option, metavar="N", type=Value("port"), default=0, help="Port; default: 0, which takes a free one."
-)
-@click.option(
-    "hosts",
-    "--allow-host",
-    cls=Option,
-    metavar="NAME",
-    multiple=True,
-    help="A host name to accept besides localhost; can be repeated.",
-)
+@serve_options
 @json_option
 @quiet_option
 @verbose_option
@@ -598,14 +497,7 @@ def serve(**given: Any) -> int:
     epilog=_examples("partwise demo", "partwise demo --size 1GiB", "partwise demo backup.tar"),
 )
 @argument("file", "[FILE]", "The file to upload; default: random bytes.", required=False)
-@click.option(
-    "--size",
-    cls=Option,
-    metavar="SIZE",
-    type=Value("size"),
-    default="256MiB",
-    help="Size of the random file; default: 256MiB.",
-)
+@demo_options
 @verbose_option
 def demo(**given: Any) -> int:
     """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import click
@@ -47,8 +47,26 @@ class OptionGroup:
         self._decorators: list[Callable[[Any], Any]] = []
         self._names: list[str] = []
 
-    def option(self, name: str, *flags: str, **attributes: Any) -> OptionGroup:
-        """Add an option, and return the group."""
+    def option(self, usage: str, kind: Any, explanation: str, name: str = "", **attributes: Any) -> OptionGroup:
+        """
+        Add an option, and return the group.
+
+        Args:
+            usage: its flags and the name of its value, as on the help page: ``-s --size SIZE``.
+            kind: the type of its value, for click.
+            explanation: its text on the help page.
+            name: the name of the value that commands get; by default that of the last flag.
+            attributes: passed to `click.option`.
+        """
+        *flags, metavar = usage.split()
+        return self._add(flags, name, type=kind, metavar=metavar, help=explanation, **attributes)
+
+    def flag(self, usage: str, explanation: str, **attributes: Any) -> OptionGroup:
+        """Add an option without a value, such as ``-q --quiet``, and return the group."""
+        return self._add(usage.split(), "", is_flag=True, help=explanation, **attributes)
+
+    def _add(self, flags: Sequence[str], name: str, **attributes: Any) -> OptionGroup:
+        name = name or flags[-1].lstrip("-").replace("-", "_")
         self._names.append(name)
         self._decorators.append(click.option(name, *flags, cls=Option, heading=self._heading, **attributes))
         return self
