@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -37,12 +38,15 @@ def invoke(command: click.Command, arguments: list[str]) -> int:
     return code if isinstance(code, int) else 0
 
 
+_JSON = re.compile(r"(?:^|\0)--(?:json|progress[=\0]json)(?:\0|$)", re.IGNORECASE)
+
+
 def _usage_error(error: click.UsageError, arguments: list[str]) -> int:
     from partwise.cli.output import Output
     from partwise.cli.reporting import WRONG_USAGE
 
     # The command line could not be parsed, so it is a guess whether it requests JSON.
-    output = Output(json="--json" in arguments)
+    output = Output(json=_JSON.search("\0".join(arguments)) is not None)
     report = _format_usage_error(error)
     output.error(report)
     # An invalid value has the type of the library's error; other usage errors exist only here.

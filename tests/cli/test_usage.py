@@ -153,6 +153,18 @@ def test_an_invalid_value_has_the_type_of_the_library_s_error(partwise: Run) -> 
     }
 
 
+@pytest.mark.parametrize("progress", [["--progress", "json"], ["--progress=JSON"]], ids=" ".join)
+def test_events_end_with_a_usage_error(partwise: Run, progress: list[str]) -> None:
+    ended = partwise("upload", "file", "oss://examplebucket/key", *progress, "--part-size", "big")
+    assert (ended.code, ended.last["exit_code"], ended.last["error"]["type"]) == (2, 2, "InvalidInput")
+
+
+@pytest.mark.parametrize("progress", [[], ["--progress", "lines"]], ids=" ".join)
+def test_a_usage_error_is_an_object_only_on_request(partwise: Run, progress: list[str]) -> None:
+    ended = partwise("upload", "json", "oss://examplebucket/key", *progress, "--part-size", "big")
+    assert (ended.code, ended.out) == (2, "")
+
+
 def test_a_pair_that_is_given_twice_is_wrong_usage(partwise: Run, url: str) -> None:
     ended = partwise("upload", "file", url, "--meta", "a=1", "--meta", "a=2")
     assert (ended.code, ended.err.splitlines()[0]) == (2, "error: --meta: 'a' is given twice")

@@ -140,6 +140,13 @@ MUTATIONS = [
         "    if False:\n",
         COMMANDS,
     ),
+    Mutation(
+        "events do not end with a usage error",
+        "core/cli/runner.py",
+        "--(?:json|progress[=\\0]json)",
+        "--(?:json)",
+        COMMANDS,
+    ),
     Mutation("memory URLs are accepted", "core/cli/parsing.py", '.lower() == "memory":', '.lower() == "":', COMMANDS),
     Mutation(
         "a directory without a slash is a prefix",
