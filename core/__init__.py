@@ -1,5 +1,5 @@
 """
-partwise: resumable multipart uploads, with any backend and any checkpoint store.
+Resumable multipart uploads, with any backend and any checkpoint store.
 
     import partwise
 

@@ -1,5 +1,5 @@
 """
-Durable and safe file operations, for the checkpoint stores and the local backend.
+Durable and safe file operations, for the stores and the local backend.
 
 - Durable: a file is replaced atomically, and is on the medium when the call returns.
 - Safe: a file or directory is used only if it has the expected type, belongs to this user (or root), and no other user
@@ -42,7 +42,11 @@ _UNSYNCABLE = {errno.EACCES, errno.EPERM, errno.EINVAL, errno.EBADF, errno.ENOSY
 
 
 class Untrusted(PermissionError):
-    """A file or directory that another user may have created or changed. It was not used."""
+    """
+    A file or directory that another user may have changed; it was not used.
+
+    It was not used.
+    """
 
     def __init__(self, reason: str, path: str) -> None:
         super().__init__(errno.EACCES, reason, path)
@@ -83,7 +87,9 @@ def _wrong_type(status: os.stat_result, *, directory: bool = False) -> str | Non
 
 def is_private_group(gid: int) -> bool:
     """
-    Return whether this user is the only member of a group, judged by its name and its list of members.
+    Return whether this user is the only member of a group.
+
+    The name of the group and its list of members decide.
 
     Many systems give each user a group of the same name, and create files that this group may write.
     """
@@ -98,7 +104,7 @@ def is_private_group(gid: int) -> bool:
 
 
 def check_trusted(path: str, *, directory: bool = False) -> os.stat_result:
-    """Check a path without opening it, and return its status; raise Untrusted if refused."""
+    """Return the status of a path without opening it; raise Untrusted if refused."""
     status = os.lstat(path)
     _refuse(path, untrusted(status, directory=directory))
     return status
@@ -115,7 +121,7 @@ def is_trusted(path: str) -> bool:
 
 def open_trusted(path: str, flags: int = os.O_RDONLY, *, directory: bool = False, dir_fd: int | None = None) -> int:
     """
-    Open an existing file or directory that can be trusted, and return its descriptor.
+    Open an existing file or directory that can be trusted; return its descriptor.
 
     A symbolic link as the last name of the path is not followed, and a FIFO does not block. The descriptor is not
     inherited by other programs.
@@ -170,13 +176,13 @@ def _flags(*names: str) -> int:
 
 
 def absolute(path: str | os.PathLike[str]) -> str:
-    """Return the absolute path, so that a later change of the working directory has no effect."""
+    """Return the absolute path, which no later change of directory affects."""
     return os.path.abspath(os.fspath(path))
 
 
 def create_private(path: str) -> int:
     """
-    Create a file that is private to its owner, open it in binary mode, and return its descriptor.
+    Create a file private to its owner; return its descriptor, in binary mode.
 
     Raises:
         Untrusted: the file system ignores the owner or mode of new files, so that others may write to it. The file is
@@ -243,7 +249,9 @@ def write(file: int, data: bytes | memoryview) -> None:
 
 def replace(path: str, data: bytes, temporary: str) -> None:
     """
-    Replace the content of a file atomically and durably: after any failure it is the old or the new content, complete.
+    Replace the content of a file atomically and durably.
+
+    After any failure, the file has the old content or the new content, complete.
 
     Args:
         path: the file.
@@ -277,7 +285,7 @@ def remove(path: str) -> None:
 
 
 def sync(file: int | FileIO) -> None:
-    """Sync an open file to the medium, past the cache of the drive where the system can do that."""
+    """Sync an open file to the medium, past the cache of the drive if possible."""
     full = getattr(fcntl, "F_FULLFSYNC", None)
     if full is not None:
         # On macOS fsync stops at the cache of the drive. Some file systems there do not support F_FULLFSYNC.
@@ -316,7 +324,9 @@ def sync_directory(directory: str | os.PathLike[str] | int) -> None:
 
 def make_directories(path: str, *, private: bool) -> None:
     """
-    Create a directory and its missing parents; each new name is durable. Existing directories are not changed.
+    Create a directory and its missing parents; each new name is durable.
+
+    Existing directories are not changed.
 
     Args:
         path: the directory.
@@ -340,7 +350,11 @@ def make_directories(path: str, *, private: bool) -> None:
 
 
 def make_trusted_directory(path: str) -> None:
-    """Create a private directory, durably, or accept a trusted one; else raise Untrusted."""
+    """
+    Create a private directory, or accept a trusted one; else raise Untrusted.
+
+    The new directory is durable when the call returns.
+    """
     try:
         os.mkdir(path, _PRIVATE_DIRECTORY)
     except FileExistsError:
@@ -352,7 +366,9 @@ def make_trusted_directory(path: str) -> None:
 
 def check_directory(path: str) -> None:
     """
-    Check that files can be created in a directory, as far as possible without creating one.
+    Check that files can be created in a directory.
+
+    Nothing is created, so the check is not exact.
 
     Raises:
         OSError: it is missing, is not a directory, or is not writable.

@@ -1,5 +1,5 @@
 """
-Transient errors of the operating system, for files that are read and for files that are written.
+Transient errors of the operating system, for files that are read or written.
 
 Private to partwise. It imports no other module of partwise.
 """

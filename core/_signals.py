@@ -1,5 +1,7 @@
 """
-Tell exceptions raised by a signal handler, such as the time limits of task queues, from those of a failed operation.
+Tell exceptions raised by a signal handler from those of a failed operation.
+
+The time limits of task queues are such exceptions.
 
 Private to partwise. It imports no other module of partwise.
 """
@@ -17,7 +19,9 @@ from typing import Any
 
 class ignored:  # noqa: N801  # it is used as contextlib.suppress is
     """
-    `contextlib.suppress`, except that an exception raised by a signal handler propagates, whatever its class.
+    Suppress exceptions, except one that a signal handler raised.
+
+    That one propagates, whatever its class; otherwise this is `contextlib.suppress`.
 
     A time limit is often a TimeoutError, which is an OSError. It must not be lost where an OSError is ignored.
     """
@@ -36,7 +40,9 @@ class ignored:  # noqa: N801  # it is used as contextlib.suppress is
 
 def raised_by_signal(error: BaseException, handled: BaseException | None = None) -> BaseException | None:
     """
-    Find an exception raised by a signal handler: the given one, its causes and its contexts.
+    Return the exception that a signal handler raised, if there is one.
+
+    It is the given error, or one of its causes and contexts.
 
     Args:
         error: the exception.
@@ -92,7 +98,11 @@ def _is_signal_handler(frame: FrameType) -> bool:
 
 
 def _installed() -> set[CodeType]:
-    """Return the code of the installed handlers. One that has deleted its arguments is recognised only by this."""
+    """
+    Return the code of the installed handlers.
+
+    One that has deleted its arguments is recognised only by this.
+    """
     found = set()
     for number in signal.valid_signals():
         handler: Any = signal.getsignal(number)

@@ -1,5 +1,7 @@
 """
-Checks of arguments and fields: a wrong value raises an `InvalidInput` that names it.
+Checks of arguments and fields: a wrong value raises an `InvalidInput`.
+
+The message names the argument or field.
 
 Private to partwise. Its backends and stores use it, too, so that all of them report wrong values alike.
 """
@@ -29,7 +31,11 @@ Validator = Callable[[Any, "Attribute[Any]", Any], None]
 
 
 def brief(value: object) -> str:
-    """Return a short text for any value. Python itself refuses to format an integer of 5,000 digits."""
+    """
+    Return a short text for any value.
+
+    Python itself refuses to format an integer of 5,000 digits.
+    """
     try:
         return f"{value!r:.{_BRIEF_LENGTH}}"
     except Exception:  # noqa: BLE001  # the __repr__ of any object may raise anything
@@ -42,7 +48,11 @@ _outline.maxlevel, _outline.maxother = 2, 60
 
 
 def outline(value: object) -> str:
-    """Return a short text for plain data. Unlike `brief` it takes little memory for large or deeply nested data."""
+    """
+    Return a short text for plain data.
+
+    Unlike `brief` it takes little memory for large or deeply nested data.
+    """
     try:
         return _outline.repr(value)
     except ValueError:  # an integer of more digits than Python formats
@@ -53,7 +63,7 @@ def outline(value: object) -> str:
 
 
 def integer(minimum: int, maximum: int | None = None, *also: object) -> Validator:
-    """Return a validator of integers in a range, and of the values in `also`, such as None."""
+    """Return a validator of integers in a range, and of the values in `also`."""
     highest = _INTEGER_MAX if maximum is None else maximum
 
     def check(instance: object, attribute: Attribute[Any], value: object) -> None:
@@ -72,7 +82,11 @@ def integer(minimum: int, maximum: int | None = None, *also: object) -> Validato
 
 
 def number(minimum: float, maximum: float, expected: str) -> Validator:
-    """Return a validator of integers and floats in a range; `expected` describes it for the message."""
+    """
+    Return a validator of integers and floats in a range.
+
+    `expected` describes the range in the message.
+    """
 
     def check(instance: object, attribute: Attribute[Any], value: object) -> None:
         # NaN compares as false, so it is not in the range.
@@ -207,13 +221,17 @@ def has_methods(value: object, methods: tuple[str, ...]) -> bool:
 
 
 def check_methods(what: str, value: object, methods: tuple[str, ...], expected: str) -> None:
-    """Check that an argument is an object with these methods; `expected` is the type for the message."""
+    """
+    Check that an argument is an object with these methods.
+
+    `expected` names the type in the message.
+    """
     if not has_methods(value, methods):
         raise InvalidInput(f"{what} must be {expected}, not {brief(value)}")
 
 
 def check_string(what: str, value: object, error: type[InvalidInput] = InvalidInput) -> str:
-    """Return an argument that is a string with a UTF-8 encoding; otherwise raise `error`."""
+    """Return an argument that is a string with a UTF-8 encoding, or raise `error`."""
     if not isinstance(value, str):
         raise error(f"{what} must be a string, not {brief(value)}")
     if not value.isascii():

@@ -1,4 +1,4 @@
-"""A base class for bodies that wrap another body, as to throttle it or to count its bytes."""
+"""A base class for bodies that wrap another, to throttle it or count its bytes."""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
 """
-`Checkpoint`, `Fingerprint`, and their plain form, which is what stores write and what callers may keep themselves.
+`Checkpoint`, `Fingerprint`, and their plain form.
+
+The plain form is what stores write, and what callers may keep themselves.
 
 Plain data is not trusted: no value is coerced, unknown fields are refused, numbers have bounds, and anything wrong is a
 `CheckpointDamaged`. Version 2 is written; versions 1 and 2 are read.
@@ -114,7 +116,7 @@ class Checkpoint:
 
     @property
     def name(self) -> str:
-        """The checkpoint's name in a store; the same for the same backend, key and source."""
+        """The checkpoint's name in a store, made of the backend, the key and the source."""
         return checkpoint_name(self.location, self.key, self.source)
 
     @property
@@ -123,13 +125,13 @@ class Checkpoint:
         return sum(part.size for part in self.parts)
 
     def to_data(self) -> dict[str, Any]:
-        """Return this checkpoint as dicts, lists, strings, numbers and None, fit for JSON."""
+        """Return this checkpoint as dicts, lists, strings, numbers and None, for JSON."""
         return {"version": VERSION, **_converter().unstructure(self)}
 
     @classmethod
     def from_data(cls, data: object) -> Checkpoint:
         """
-        Make a checkpoint of what `to_data` returned, in this version of partwise or an earlier one.
+        Make a checkpoint of what `to_data` of this or an earlier version returned.
 
         Raises:
             CheckpointDamaged: the data is not a checkpoint, is of a version or has a field that this version does not
@@ -165,7 +167,9 @@ def checkpoint_name(location: str, key: str, source: str) -> str:
 
 def _current_fields(data: dict[str, Any]) -> dict[str, Any]:
     """
-    Return the fields of a checkpoint, without its version, by their names in the version that is written.
+    Return the fields of a checkpoint by their names in the version written.
+
+    The version itself is not one of them.
 
     Raises:
         CheckpointDamaged: the version is not read, or has no field of this name.

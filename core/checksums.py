@@ -25,7 +25,9 @@ _X = 1 << 62
 
 def crc64(data: bytes | bytearray | memoryview, initial: int = 0) -> int:
     """
-    Return the CRC-64/XZ of `data`, or of the bytes whose checksum is `initial` followed by `data`.
+    Return the CRC-64/XZ of `data`, continuing from the checksum `initial`.
+
+    With `initial`, the result is the checksum of the earlier bytes followed by `data`.
 
     The interpreter's lock is released for large data, so that workers compute concurrently.
     """
@@ -34,7 +36,7 @@ def crc64(data: bytes | bytearray | memoryview, initial: int = 0) -> int:
 
 def crc64_combine(first: int, second: int, second_length: int) -> int:
     """
-    Return the checksum of two concatenated byte sequences from the checksum of each.
+    Return the checksum of two concatenated byte sequences, from those of each.
 
     Args:
         first: the checksum of the first sequence.
@@ -56,7 +58,11 @@ def crc64_combine(first: int, second: int, second_length: int) -> int:
 
 
 def crc64_fold(runs: Iterable[tuple[int, int]]) -> int:
-    """Return the checksum of concatenated byte sequences from the (checksum, length) of each; 0 if there is none."""
+    """
+    Return the checksum of concatenated sequences, each a (checksum, length).
+
+    Without a sequence it is 0.
+    """
     total = 0
     for checksum, length in runs:
         total = crc64_combine(total, checksum, length)
@@ -68,7 +74,11 @@ def _times_x(value: int) -> int:
 
 
 def _multiply(left: int, right: int) -> int:
-    """Return the product of two polynomials over GF(2) modulo that of the checksum, in reflected bit order."""
+    """
+    Return the product of two polynomials over GF(2), modulo that of the checksum.
+
+    Bits are in reflected order.
+    """
     product = 0
     while left:
         if left & _ONE:

@@ -105,7 +105,7 @@ class PartwiseError(Exception):
 
     @property
     def hint(self) -> str:
-        """What to do next, with settings as Python arguments; empty if there is nothing to suggest."""
+        """What to do next, with settings as Python arguments; "" for no suggestion."""
         return render_hint(self.hint_template, _as_argument)
 
     def __str__(self) -> str:
@@ -117,22 +117,36 @@ class PartwiseError(Exception):
 
 class InvalidInput(PartwiseError, ValueError):
     """
-    The call itself is invalid, and nothing was sent: an impossible part size, a URL without a key, an unknown option.
+    The call itself is invalid, and nothing was sent.
+
+    Examples are an impossible part size, a URL without a key, and an unknown option.
 
     Correct the call. If the server refuses a well-formed request, that is a `BackendError` instead.
     """
 
 
 class InvalidKey(InvalidInput):
-    """The backend can't store an object under this key: it is empty, too long, or points outside the bucket."""
+    """
+    The backend can't store an object under this key.
+
+    The key is empty, too long, or points outside the bucket.
+    """
 
 
 class UnknownScheme(InvalidInput):
-    """No installed backend (or checkpoint store) handles this URL scheme; the message lists the known schemes."""
+    """
+    No installed backend or checkpoint store handles this URL scheme.
+
+    The message lists the known schemes.
+    """
 
 
 class UnsupportedOption(InvalidInput):
-    """The backend does not support an option that was given. An option is honoured or refused, never ignored."""
+    """
+    The backend does not support an option that was given.
+
+    An option is honoured or refused, never ignored.
+    """
 
 
 # --- the storage -----------------------------------------------------------------------------------------------------
@@ -140,7 +154,7 @@ class UnsupportedOption(InvalidInput):
 
 class BackendError(PartwiseError):
     """
-    One operation of the storage was refused or failed, or the connection to it did.
+    The storage refused or failed an operation, or the connection to it failed.
 
     Args:
         message: what happened, for people.
@@ -193,20 +207,30 @@ class ConnectionFailed(BackendError):
 
 
 class ServerFailed(BackendError):
-    """The storage reported an internal failure, such as HTTP 5xx. Retryable; the operation may have taken effect."""
+    """
+    The storage reported an internal failure, such as HTTP 5xx.
+
+    Retryable; the operation may have taken effect.
+    """
 
     default_retryable = True
 
 
 class Throttled(BackendError):
-    """The storage asks for fewer requests. Retryable, after `retry_after` seconds if that is set."""
+    """
+    The storage asks for fewer requests.
+
+    Retryable, after `retry_after` seconds if that is set.
+    """
 
     default_retryable = True
 
 
 class CredentialsExpired(BackendError):
     """
-    The credentials have expired. Retryable, since the backend fetches new ones before its next attempt.
+    The credentials have expired.
+
+    Retryable, since the backend fetches new ones before its next attempt.
 
     A backend that can't fetch new ones raises it with ``retryable=False``.
     """
@@ -215,7 +239,11 @@ class CredentialsExpired(BackendError):
 
 
 class ClockSkewed(BackendError):
-    """The local clock is off. Retryable, since the backend has corrected its clock from the storage's response."""
+    """
+    The local clock is off.
+
+    Retryable, since the backend has corrected its clock from the storage's response.
+    """
 
     default_retryable = True
 
@@ -232,19 +260,29 @@ class IntegrityError(BackendError):
 
 
 class UploadNotFound(BackendError):
-    """The storage has no multipart upload of this id: it was completed or aborted, or it expired. Not retryable."""
+    """
+    The storage has no multipart upload of this id.
+
+    It was completed or aborted, or it expired. Not retryable.
+    """
 
 
 class PartRejected(BackendError):
     """
-    The storage rejected the part list in `complete_upload`: a part is missing, outdated, too small, or out of order.
+    The storage rejected the part list in `complete_upload`.
+
+    A part is missing, outdated, too small, or out of order.
 
     The upload is still usable. The engine compares with `list_parts`, sends what differs, and completes again.
     """
 
 
 class AccessDenied(BackendError):
-    """The credentials lack a permission, or the signature is wrong. Not retryable; the checkpoint is kept."""
+    """
+    The credentials lack a permission, or the signature is wrong.
+
+    Not retryable; the checkpoint is kept.
+    """
 
 
 class BucketNotFound(BackendError):
@@ -257,7 +295,7 @@ class ObjectExists(BackendError):
 
 class CallbackError(BackendError):
     """
-    The object is stored, but the storage's callback to the application server failed.
+    The object is stored, but the callback to the application server failed.
 
     Don't upload again: the object is complete and the checkpoint is deleted. `result` describes the object.
 
@@ -308,7 +346,9 @@ class CheckpointError(PartwiseError):
 
 class CheckpointDamaged(CheckpointError):
     """
-    The checkpoint can't be trusted: it was edited or truncated in the middle, or has an unknown format version.
+    The checkpoint can't be trusted.
+
+    It was edited or truncated in the middle, or has an unknown format version.
 
     The engine warns, starts again and sends all parts. An incomplete last record, as a killed process leaves it, is not
     damage.
@@ -332,16 +372,26 @@ class CheckpointDamaged(CheckpointError):
 
 
 class CheckpointBusy(CheckpointError):
-    """Another run, in this process or in another, has claimed this upload. Nothing was sent."""
+    """
+    Another run, in this process or in another, has claimed this upload.
+
+    Nothing was sent.
+    """
 
 
 class CheckpointUnwritable(CheckpointError):
-    """The checkpoint can't be written: permission denied, disk full, or the path is not a directory."""
+    """
+    The checkpoint can't be written.
+
+    Permission was denied, the disk is full, or the path is not a directory.
+    """
 
 
 class CheckpointMismatch(CheckpointError):
     """
-    The file named for the checkpoint contains the checkpoint of another upload. Neither is changed.
+    The file named for the checkpoint contains the checkpoint of another upload.
+
+    Neither is changed.
 
     Finish or abort that upload first, or name another file.
     """
@@ -373,12 +423,16 @@ class SourceError(PartwiseError):
 
 
 class SourceUnreadable(SourceError):
-    """The source is missing, a directory, or not readable; or a worker process finds another file at its path."""
+    """
+    The source is missing, not readable, or a directory.
+
+    It is also raised if a worker process finds another file at the path.
+    """
 
 
 class SourceMismatch(SourceError):
     """
-    The size or the checksum of the source differs from `expected_size` or `expected_crc64`.
+    The source differs from `expected_size` or `expected_crc64`.
 
     For a stream, this is how a producer that died half way is noticed. No object was written. If nothing was sent yet,
     this error is raised; otherwise it is the cause of an `UploadFailed`, and the parts that were sent are kept for a
@@ -399,7 +453,9 @@ class SourceChanged(SourceError):
 
 class CannotResume(PartwiseError):
     """
-    The upload can't be resumed, and ``resume="require"`` was given. Nothing was changed.
+    The upload can't be resumed, and ``resume="require"`` was given.
+
+    Nothing was changed.
 
     Args:
         reason: why, in a few words, such as ``"the source changed"``.
@@ -463,11 +519,19 @@ class UploadStopped(PartwiseError):
 
 
 class UploadPaused(UploadStopped):
-    """The upload was paused: the upload and its checkpoint are kept, and the same call resumes it."""
+    """
+    The upload was paused.
+
+    The upload and its checkpoint are kept, and the same call resumes it.
+    """
 
 
 class UploadCancelled(UploadStopped):
-    """The upload was cancelled: it was aborted and its checkpoint deleted; `warnings` says if that failed."""
+    """
+    The upload was cancelled: it was aborted and its checkpoint deleted.
+
+    If that failed, `warnings` says so.
+    """
 
 
 class UploadFailed(UploadStopped):
@@ -485,7 +549,7 @@ class UploadFailed(UploadStopped):
 
 class OutcomeUnknown(UploadFailed):
     """
-    The response to `complete_upload` was lost, and the storage does not show whether it took effect.
+    The response to `complete_upload` was lost, and its effect can't be determined.
 
     Check the object under `key`. The multipart upload may no longer exist, so the next run may send every part.
     """

@@ -89,7 +89,7 @@ def explain(decision: Decision, plan: PartPlan, *, limits: PartLimits, config: T
 
 
 def _kept_part_size(resumed: PartPlan, config: TransferConfig) -> str:
-    """Return a note if the resumed upload has another part size than the configured one, else ""."""
+    """Return a note if a resumed upload keeps a part size that differs, else ""."""
     if config.part_size in ("auto", resumed.part_size):
         return ""
     return f"the part size of the upload, {resumed.part_size} bytes, is kept instead of {config.part_size} bytes"

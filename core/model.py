@@ -68,7 +68,9 @@ class PartLimits:
 @define(frozen=True)
 class Capabilities:
     """
-    What a backend can do, as far as the engine has to know; read once, before anything is sent.
+    What a backend can do, as far as the engine needs to know.
+
+    The engine reads it once, before anything is sent.
 
     Args:
         options: the names of the `ObjectOptions` fields that it honours. An upload that asks for any other is refused.
@@ -94,7 +96,9 @@ class Capabilities:
 @define(frozen=True)
 class Callback:
     """
-    A request that the storage sends to an application server once the object is stored, by HTTP POST.
+    A POST request that the storage sends to an application server.
+
+    It is sent once the object is stored.
 
     Args:
         url: the URL of the server; up to five, separated by ``;``.
@@ -120,7 +124,9 @@ _LATE_OPTIONS = ("acl", "callback", "forbid_overwrite", "traffic_limit", "reques
 @define(frozen=True)
 class ObjectOptions:
     """
-    The properties of an object. An option that the backend does not support is refused before anything is sent.
+    The properties of an object.
+
+    An option that the backend does not support is refused before anything is sent.
 
     Args:
         content_type: the MIME type; None guesses it from the ending of the key, or else of the source's name, if the
@@ -182,7 +188,11 @@ class ObjectOptions:
             raise UnsupportedOption(f"{location} does not support {', '.join(sorted(unsupported))}. Nothing was sent")
 
     def fixed_at_initiate(self) -> ObjectOptions:
-        """Return the options that are fixed when the upload is initiated. If these differ, it can't be resumed."""
+        """
+        Return the options that are fixed when the upload is initiated.
+
+        If these differ, it can't be resumed.
+        """
         return evolve(self, **{name: getattr(_NO_OPTIONS, name) for name in _LATE_OPTIONS})
 
 
@@ -211,7 +221,7 @@ class UploadedPart:
 
     def to_data(self) -> list[Any]:
         """
-        Return this part as the list ``[part_number, size, etag, crc64]``, fit for JSON.
+        Return this part as the list ``[part_number, size, etag, crc64]``, for JSON.
 
         The checksum is a string of decimal digits or None, since not every JSON reader keeps integers of 64 bits.
         """

@@ -1,5 +1,7 @@
 """
-Progress callbacks in the form that a program already has: of another library, for a progress bar, as a coroutine.
+Adapters for progress callbacks that a program already has.
+
+They may be those of another library, of a progress bar, or coroutines.
 
 Each function takes what the program has and returns a callback for the argument `progress`::
 
@@ -28,7 +30,9 @@ ProgressCallback = Callable[[Progress], object]
 
 def for_boto3(callback: Callable[[int], object]) -> ProgressCallback:
     """
-    Adapt ``callback(bytes_amount)`` of boto3 and s3transfer: the bytes since the last call.
+    Adapt ``callback(bytes_amount)`` of boto3 and s3transfer.
+
+    The argument is the number of bytes since the last call.
 
     The amounts add up to the size of the object; the first one includes what an earlier run has sent.
     """
@@ -43,13 +47,19 @@ def for_boto3(callback: Callable[[int], object]) -> ProgressCallback:
 
 
 def for_oss2(callback: Callable[[int, int | None], object]) -> ProgressCallback:
-    """Adapt ``callback(consumed_bytes, total_bytes)`` of oss2; the total is None while it is not known."""
+    """
+    Adapt ``callback(consumed_bytes, total_bytes)`` of oss2.
+
+    The total is None while it is not known.
+    """
     return lambda progress: callback(progress.bytes_done, progress.bytes_total)
 
 
 def for_ali_oss(callback: Callable[[float | None, dict[str, Any] | None], object]) -> ProgressCallback:
     """
-    Adapt ``callback(fraction, checkpoint)`` of ali-oss for Node.js: a fraction from 0 to 1, which means completed.
+    Adapt ``callback(fraction, checkpoint)`` of ali-oss for Node.js.
+
+    The fraction goes from 0 to 1, which means completed.
 
     The checkpoint is plain data, or None; `Checkpoint.from_data` turns it back into a `Checkpoint`.
     """
@@ -62,13 +72,19 @@ def for_ali_oss(callback: Callable[[float | None, dict[str, Any] | None], object
 
 
 def for_android(callback: Callable[[int, int], object]) -> ProgressCallback:
-    """Adapt ``callback(current_size, total_size)`` of the Android SDK, without its request; -1 means not known."""
+    """
+    Adapt ``callback(current_size, total_size)`` of the Android SDK.
+
+    Its first argument, the request, is left out. A total of -1 means not known.
+    """
     return lambda progress: callback(progress.bytes_done, -1 if progress.bytes_total is None else progress.bytes_total)
 
 
 def for_ios(callback: Callable[[int, int, int], object]) -> ProgressCallback:
     """
-    Adapt ``callback(bytes_sent, total_bytes_sent, total_bytes_expected_to_send)`` of the iOS SDK.
+    Adapt the callback of the iOS SDK, which has three numbers of bytes.
+
+    It is ``callback(bytes_sent, total_bytes_sent, total_bytes_expected_to_send)``.
 
     These are the bytes since the last call, all bytes so far, and the size of the object (-1: not known).
     """
@@ -92,7 +108,11 @@ class TqdmBar(Protocol):
 
 
 def for_tqdm(bar: TqdmBar) -> ProgressCallback:
-    """Update a bar of tqdm, best created with ``unit="B", unit_scale=True``; its total is set once it is known."""
+    """
+    Update a bar of tqdm, best created with ``unit="B", unit_scale=True``.
+
+    Its total is set once it is known.
+    """
 
     def report(progress: Progress) -> None:
         if progress.bytes_total is not None:
@@ -118,7 +138,9 @@ def for_event_loop(
     callback: Callable[[Progress], Awaitable[object]], loop: asyncio.AbstractEventLoop
 ) -> ProgressCallback:
     """
-    Run a coroutine function in an event loop while `Uploader.upload` runs in another thread.
+    Run a coroutine function in an event loop as the callback of `Uploader.upload`.
+
+    The upload runs in another thread.
 
     The upload waits for each call, so that calls come one at a time; the loop must be free to run them. If the loop
     ends before the upload does, the upload is paused. `Uploader.start` does this by default.

@@ -56,7 +56,9 @@ class Body(Protocol):
 
     def chunks(self) -> Iterator[memoryview]:
         """
-        Yield the bytes from the start, `len(self)` in total, in chunks of any size above zero.
+        Yield the bytes from the start, in chunks of any size above zero.
+
+        Together they have `len(self)` bytes.
 
         A chunk is valid until the next one is requested: send it or copy it, don't keep it. Each call starts from the
         first byte.
@@ -78,7 +80,7 @@ class Source(Protocol):
     @property
     def name(self) -> str:
         """
-        The name by which a later run finds the checkpoint of this source, such as an absolute path.
+        The name by which a later run finds the checkpoint, such as an absolute path.
 
         An empty name means that no later run can read the same bytes. Such an upload is not resumable: it has no
         checkpoint, and a failure aborts it.
@@ -86,7 +88,9 @@ class Source(Protocol):
 
     def fingerprint(self) -> Fingerprint:
         """
-        Return the current version of the source. Called before, during and after the upload, so it should be cheap.
+        Return the current version of the source.
+
+        Called before, during and after the upload, so it should be cheap.
 
         A `size` of None means that the size is known only once the source was read to its end, and that it can only be
         read in order.
@@ -108,7 +112,11 @@ class Source(Protocol):
         """
 
     def close(self) -> None:
-        """Close open files. The source can be used again if it can be read again. Closing twice is fine."""
+        """
+        Close open files.
+
+        The source can be used again if it can be read again. Closing twice is fine.
+        """
 
 
 # --- backends --------------------------------------------------------------------------------------------------------
@@ -117,7 +125,7 @@ class Source(Protocol):
 @runtime_checkable
 class MultipartBackend(Protocol):
     """
-    Multipart uploads to one bucket (or directory); a key identifies an object in it.
+    Multipart uploads to one bucket (or directory); a key identifies an object.
 
     Methods are called from several threads concurrently. A backend can be pickled, without its sockets, if parts are
     sent from other processes; otherwise pickling raises a TypeError.
@@ -137,7 +145,7 @@ class MultipartBackend(Protocol):
     @property
     def location(self) -> str:
         """
-        The URL of the bucket: the same in every run and for every handle, without credentials.
+        The URL of the bucket, without credentials: the same in every run and handle.
 
         It is part of the name of each checkpoint: if it changes, earlier uploads are not resumed.
         """
@@ -183,7 +191,9 @@ class MultipartBackend(Protocol):
 
     def list_parts(self, key: str, upload_id: str) -> Iterable[UploadedPart]:
         """
-        Return the parts that the storage has for this upload, each once, in ascending order.
+        Return the parts of this upload that the storage has, in ascending order.
+
+        Each part number occurs once.
 
         The backend follows pagination; iterating may raise what the call may raise. `complete_upload` accepts these
         parts like those of `upload_part`. A failure changes nothing.
@@ -197,7 +207,9 @@ class MultipartBackend(Protocol):
         self, key: str, upload_id: str, parts: Sequence[UploadedPart], options: ObjectOptions
     ) -> StoredObject:
         """
-        Create the object from `parts`, in ascending order, and return it. The upload no longer exists afterwards.
+        Create the object from `parts`, in ascending order, and return it.
+
+        The upload no longer exists afterwards.
 
         A part is identified by its number and ETag. If the storage reports no checksums of parts, their `crc64` is that
         computed by the engine.
@@ -218,7 +230,9 @@ class MultipartBackend(Protocol):
 
     def abort_upload(self, key: str, upload_id: str) -> None:
         """
-        Delete the upload and its parts. It is not an error if there is no upload of this id.
+        Delete the upload and its parts.
+
+        It is not an error if there is no upload of this id.
 
         No object is changed, even if the upload was completed before.
 
@@ -227,14 +241,18 @@ class MultipartBackend(Protocol):
 
     def list_uploads(self, prefix: str = "") -> Iterable[PendingUpload]:
         """
-        Return the pending uploads, neither completed nor aborted, of keys that start with `prefix`.
+        Return the pending uploads of keys that start with `prefix`.
+
+        Completed and aborted uploads are not pending.
 
         They are ordered by key, then id. The backend follows pagination. A failure changes nothing.
         """
 
     def put_object(self, key: str, body: Body, options: ObjectOptions) -> StoredObject:
         """
-        Store `body` as an object in one request, and return it. It replaces an existing object. The body may be empty.
+        Store `body` as an object in one request, and return it.
+
+        It replaces an existing object. The body may be empty.
 
         Don't hold a large body in memory. An exception raised by `body` propagates unchanged, and then nothing is
         stored.
@@ -248,19 +266,29 @@ class MultipartBackend(Protocol):
         """
 
     def head_object(self, key: str) -> StoredObject | None:
-        """Return the object under `key`, or None. It has `metadata` if the backend stores metadata."""
+        """
+        Return the object under `key`, or None.
+
+        It has `metadata` if the backend stores metadata.
+        """
 
     def close(self) -> None:
-        """Close connections. Other methods raise BackendClosed afterwards. Closing twice is fine."""
+        """
+        Close connections.
+
+        Other methods raise BackendClosed afterwards. Closing twice is fine.
+        """
 
 
 @runtime_checkable
 class SupportsRequestOptions(Protocol):
-    """Optional, besides `MultipartBackend`: options of each request of an upload, not of the object."""
+    """Optional, besides `MultipartBackend`: options of requests, not of the object."""
 
     def with_request_options(self, options: ObjectOptions) -> MultipartBackend:
         """
-        Return a handle whose requests carry `options.traffic_limit` and `options.request_payer`.
+        Return a handle that sends `options.traffic_limit` and `options.request_payer`.
+
+        Each of its requests of an upload carries them.
 
         It shares the connections of this backend. The engine calls this once per upload that has options, and does not
         close the handle.
@@ -272,7 +300,11 @@ class SupportsRequestOptions(Protocol):
 
 @runtime_checkable
 class SupportsSourceFile(Protocol):
-    """Optional, besides `MultipartBackend`: a storage of files that needs to know the file that is uploaded."""
+    """
+    Optional, besides `MultipartBackend`: a storage that needs the source file.
+
+    A storage of files may have to know which file is uploaded.
+    """
 
     def with_source_file(self, path: str) -> MultipartBackend:
         """
@@ -289,7 +321,7 @@ class SupportsSourceFile(Protocol):
 @runtime_checkable
 class SupportsPipelining(MultipartBackend, Protocol):
     """
-    Optional, in addition to `MultipartBackend`: send a part now, and wait for its response later.
+    Optional, besides `MultipartBackend`: send a part and await its response later.
 
     For small parts and a storage with low latency, one thread of the engine sends several parts before it waits for
     their responses. A class that overrides `upload_part` but inherits `begin_part` does not support this: its parts are
@@ -298,7 +330,9 @@ class SupportsPipelining(MultipartBackend, Protocol):
 
     def begin_part(self, key: str, upload_id: str, part_number: int, body: Body) -> Callable[[], UploadedPart]:
         """
-        Send the body, and return a function that waits for the response and returns the part.
+        Send the body, and return a function that waits for the response.
+
+        That function returns the part.
 
         The function is called at most once, by the same thread. Either step raises what `upload_part` raises. Other
         parts may be sent between the two, and finished in any order. A part that is never finished only holds its
@@ -324,7 +358,9 @@ class CheckpointStore(Protocol):
 
     def claim(self, name: str) -> AbstractContextManager[None]:
         """
-        Return a context manager that holds the exclusive right to this name while it is entered.
+        Return a context manager that holds the exclusive right to this name.
+
+        It is held while the context manager is entered.
 
         The claims of a process end when it dies, in whatever way: use a lock of the operating system, not the existence
         of a file. A second claim, by another process or by the same one, is refused immediately; it never waits.
@@ -336,7 +372,7 @@ class CheckpointStore(Protocol):
 
     def load(self, name: str) -> Checkpoint | None:
         """
-        Return the checkpoint as last saved, with every part appended since; None if there is none.
+        Return the checkpoint as last saved, with the parts appended since; or None.
 
         A part number that was appended twice counts once, with the last part. An incomplete last record, as left by a
         process that died while writing it, is ignored.
@@ -369,7 +405,11 @@ class CheckpointStore(Protocol):
         """
 
     def delete(self, name: str) -> None:
-        """Delete the checkpoint and what `load` has set aside for it. It is not an error if there is none."""
+        """
+        Delete the checkpoint and what `load` has set aside for it.
+
+        It is not an error if there is none.
+        """
 
     def scan(self) -> Iterable[Checkpoint]:
         """

@@ -89,7 +89,9 @@ _SHIPPED = {
 
 def register_backend(scheme: str, factory: BackendFactory) -> None:
     """
-    Use `factory` for backend URLs of this scheme in this process::
+    Use `factory` for backend URLs of this scheme in this process.
+
+    For example::
 
         register_backend("database", lambda url: (DatabaseBackend("objects.db"), url.removeprefix("database:")))
 
@@ -164,7 +166,7 @@ def default_checkpoint_store() -> CheckpointStore:
 
 def check_store(store: StoreLike) -> CheckpointStore | StoreOfSource:
     """
-    Return the store that was given, or the one at its URL, or the function that was given.
+    Return the given store, the store at a URL, or the given function.
 
     Raises:
         InvalidInput: it is not one of these, or not the URL of a store.

@@ -84,7 +84,11 @@ class Progress:
 
     @property
     def fraction(self) -> float | None:
-        """From 0.0 to 1.0, which is reached only once the object is stored; None while the size is not known."""
+        """
+        The share from 0.0 to 1.0; None while the size is not known.
+
+        1.0 is reached only once the object is stored.
+        """
         if self.completed:
             return 1.0
         if self.bytes_total is None:

@@ -43,7 +43,9 @@ def chunk_size(part_size: int) -> int:
 
 class _Buffer(threading.local):
     """
-    A reusable buffer per thread: a thousand parts do not allocate a thousand buffers, and it stays in the CPU cache.
+    A reusable buffer per thread.
+
+    A thousand parts do not allocate a thousand buffers, and the buffer stays in the CPU cache.
 
     It is freed when its thread ends.
     """
@@ -52,7 +54,11 @@ class _Buffer(threading.local):
         self._free: memoryview | None = None
 
     def acquire(self) -> memoryview:
-        """Return a buffer that is not in use; one thread may read several bodies in turns."""
+        """
+        Return a buffer that is not in use.
+
+        A thread that reads several bodies in turns has several.
+        """
         buffer, self._free = self._free, None
         return memoryview(bytearray(CHUNK_SIZE_MAX)) if buffer is None else buffer
 
@@ -65,7 +71,9 @@ _buffers = _Buffer()
 
 class _OpenFiles:
     """
-    A pool of file objects of one file: as many as bodies are read concurrently, kept open for the next ones.
+    A pool of file objects of one file, kept open for the next bodies.
+
+    It has as many as bodies are read concurrently.
 
     To open, position and close the file for each part takes four more system calls, each of which releases the
     interpreter's lock. `append` and `pop` of a list are atomic, so the pool needs no lock.
@@ -105,7 +113,9 @@ class _OpenFiles:
 
     def discard(self, file: FileIO) -> None:
         """
-        Close a file that could not be read, and all idle ones. The next reader opens the file again.
+        Close a file that could not be read, and all idle ones.
+
+        The next reader opens the file again.
 
         What made the read fail, such as the restart of a file server, may have invalidated all of them.
         """
@@ -349,11 +359,19 @@ class FileSource:
         old.close()
 
     def body(self, offset: int, size: int) -> FileBody:
-        """Return a range of the file in the version of the last fingerprint. Nothing is opened yet."""
+        """
+        Return a range of the file in the version of the last fingerprint.
+
+        Nothing is opened yet.
+        """
         return FileBody(self._path, offset, size, self._files, None if self._seen is None else self._seen[0][:2])
 
     def close(self) -> None:
-        """Close the file, which is kept open between parts. The next upload opens it again."""
+        """
+        Close the file, which is kept open between parts.
+
+        The next upload opens it again.
+        """
         self._replace_files(self._files.inode)
 
 
@@ -423,7 +441,11 @@ class BytesSource:
         return f"<BytesSource {self._name!r} of {len(self._data)} bytes>"
 
     def fingerprint(self) -> Fingerprint:
-        """Return size and checksum, computed once. If the parts sent do not add up to it, the bytes were changed."""
+        """
+        Return size and checksum, computed once.
+
+        If the parts sent do not add up to it, the bytes were changed.
+        """
         if self._fingerprint is None:
             self._fingerprint = Fingerprint(size=len(self._data), crc64=crc64(self._data))
         return self._fingerprint
@@ -470,7 +492,9 @@ class _SpooledBody:
 
 class StreamSource:
     """
-    A stream that can be read once, from its current position to its end: a pipe, a socket, a decompressor.
+    A stream that can be read once, from its current position to its end.
+
+    Examples are a pipe, a socket and a decompressor.
 
     Its size is known only at its end. Since a part may have to be sent twice, one part per worker is kept: in memory up
     to `spool_above` bytes, above that in a temporary file.
@@ -513,7 +537,9 @@ class StreamSource:
 
     def body(self, offset: int, size: int) -> Body:
         """
-        Return the next `size` bytes, or the rest of the stream. Blocks until they are available.
+        Return the next `size` bytes, or the rest of the stream.
+
+        Blocks until they are available.
 
         Raises:
             SourceError: the stream fails, is non-blocking, or is not at `offset`.
@@ -533,7 +559,11 @@ class StreamSource:
         return self._spooled(size) if size > self._spool_above else self._in_memory(size)
 
     def close(self) -> None:
-        """Close what the function opened; the next upload opens it again. A stream from the caller stays open."""
+        """
+        Close what the function opened; the next upload opens it again.
+
+        A stream from the caller stays open.
+        """
         if self._open and self._stream is not None:
             closing = getattr(self._stream, "close", None)
             if closing is not None:

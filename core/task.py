@@ -84,7 +84,7 @@ class UploadTask:
 
     def result(self, timeout: float | None = None) -> UploadResult:
         """
-        Wait for the upload, and return what `Uploader.upload` returns or raise what it raises.
+        Wait for the upload; return or raise what `Uploader.upload` returns or raises.
 
         A KeyboardInterrupt while waiting pauses the upload, waits for that, and propagates. So does any other exception
         raised by a signal handler, such as SystemExit or the time limit of a task queue.
@@ -170,6 +170,10 @@ class UploadTask:
 
 
 def _mark_retrieved(ended: asyncio.Future[UploadResult]) -> None:
-    """Retrieve the exception, so that asyncio does not log that it was never retrieved: `result` raises it."""
+    """
+    Retrieve the exception, so that asyncio does not log it as never retrieved.
+
+    `result` raises it.
+    """
     if not ended.cancelled():
         ended.exception()

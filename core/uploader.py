@@ -92,7 +92,7 @@ class Uploader:
         store: StoreLike | None = None,
         config: TransferConfig | None = None,
     ) -> Self:
-        """Make an uploader with another clock, randomness and workers, for tests and simulations."""
+        """Make an uploader with another clock, randomness and workers, for tests."""
         uploader = cls(backend, store=store, config=config)
         uploader._runtime = runtime
         return uploader
@@ -177,7 +177,9 @@ class Uploader:
         expected_crc64: int | None = None,
     ) -> UploadTask:
         """
-        Start an upload in the background, and return its task at once. The arguments are those of `upload`.
+        Start an upload in the background, and return its task at once.
+
+        The arguments are those of `upload`.
 
         In a running event loop of asyncio, `progress` may be a coroutine function. The loop runs it, one call at a
         time. If the loop ends before the upload does, the upload is paused. When the upload is paused or cancelled, a
@@ -222,7 +224,9 @@ class Uploader:
         expected_crc64: int | None = None,
     ) -> Explanation:
         """
-        Return what `upload` would do now, part by part, and why. Nothing is sent or changed.
+        Return what `upload` would do now, part by part, and why.
+
+        Nothing is sent or changed.
 
         It may read the source, to compare it with the parts that the storage has.
 
@@ -240,7 +244,9 @@ class Uploader:
 
     def abort(self, source: SourceLike, key: str) -> bool:
         """
-        Discard the unfinished upload of `source` as `key`: abort it on the storage, then delete its checkpoint.
+        Discard the unfinished upload of `source` as `key`.
+
+        Abort it on the storage, then delete its checkpoint.
 
         Returns:
             whether there was one.
@@ -285,7 +291,7 @@ class Uploader:
 
     @contextmanager
     def _prepare(self, request: UploadRequest, control: Control) -> Generator[UploadRun]:
-        """Yield an upload that is ready to run, and end the threads that were started for it."""
+        """Yield an upload that is ready to run; end the threads that it started."""
         if self._runtime is not None:
             yield UploadRun(request, self._runtime, control)
             return
@@ -303,7 +309,7 @@ class Uploader:
 def _check_call(
     key: object, options: object, progress: ProgressCallback | None, *, loop: AbstractEventLoop | None
 ) -> CallbackRunner | None:
-    """Refuse arguments of the wrong type, and return the runner of the progress callback."""
+    """Refuse arguments of the wrong type; return the runner of the progress callback."""
     check_type("key", key, str, "a string")
     if options is not None:
         check_type("options", options, ObjectOptions, "an ObjectOptions or None")
@@ -326,7 +332,9 @@ def upload(
     expected_crc64: int | None = None,
 ) -> UploadResult:
     """
-    Upload `source` to the object at a URL. If an earlier call did not finish, this one resumes it::
+    Upload `source` to the object at a URL.
+
+    If an earlier call did not finish, this one resumes it::
 
         upload("backup.tar", "file:///mnt/backups/backup.tar")
 

@@ -1,4 +1,8 @@
-"""The exclusive right to a checkpoint, from before it is loaded until the upload has ended."""
+"""
+The exclusive right to a checkpoint.
+
+It is held from before the checkpoint is loaded until the upload has ended.
+"""
 
 from __future__ import annotations
 

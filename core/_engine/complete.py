@@ -34,7 +34,11 @@ _MAX_REPAIRS = 2
 
 
 class UploadLost(PartwiseError):
-    """The storage no longer knows the upload id, in the middle of a run. Never seen by a caller."""
+    """
+    The storage no longer knows the upload id, in the middle of a run.
+
+    Never seen by a caller.
+    """
 
 
 class Completion:
@@ -166,7 +170,7 @@ class Completion:
         return head if (upload_was_seen and lists_parts) or self._resumed_parts_match_source() else None
 
     def _is_ours(self, head: StoredObject) -> bool | None:
-        """Return whether the object is the one that our parts make; None if nothing shows it."""
+        """Return whether our parts make this object; None if nothing shows it."""
         context = self._context
         if context.checkpoint is not None and context.checkpoint.token is not None:
             return head.metadata.get(TOKEN_NAME) == context.checkpoint.token
@@ -247,7 +251,7 @@ class Completion:
 
 
 def compare_moved_source(context: UploadContext) -> None:
-    """Raise SourceChanged if a moved source has other bytes than those that were sent."""
+    """Raise SourceChanged if a moved source has other bytes than those sent."""
     sent = {part.part_number: part.crc64 for part in context.ledger.parts()}
     if local_checksums(context, context.ledger.plan, sent) != sent:
         raise SourceChanged(

@@ -153,7 +153,7 @@ class UploadContext:
         self.checkpoint = evolve(checkpoint, parts=())
 
     def snapshot(self) -> Checkpoint | None:
-        """Return the checkpoint with the parts as they are now; None if there is no upload."""
+        """Return the checkpoint with the current parts; None if there is no upload."""
         return None if self.checkpoint is None else evolve(self.checkpoint, parts=self.ledger.parts())
 
     def clear(self) -> None:
@@ -285,13 +285,17 @@ class UploadContext:
             self.warn(f"{prefix}: {error}")
 
     def log_fields(self, part_number: int | None = None) -> dict[str, object]:
-        """Return the extra fields of each log record. The upload id is the last one that existed."""
+        """
+        Return the extra fields of each log record.
+
+        The upload id is the last one that existed.
+        """
         if self.checkpoint is not None:
             self._last_upload_id = self.checkpoint.upload_id
         return {"key": self.key, "upload_id": self._last_upload_id, "part_number": part_number}
 
     def log_retry(self, error: BaseException, delay: float, part_number: int | None = None) -> None:
-        """Count and log a transient error and the backoff before the next attempt, at level INFO."""
+        """Count and log a transient error and the backoff that follows, at level INFO."""
         self.status.retries += 1
         what = self.description if part_number is None else f"part {part_number} of {self.description}"
         logger.info("%s: retrying in %.1f s: %s", what, delay, error, extra=self.log_fields(part_number))

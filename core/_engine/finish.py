@@ -1,5 +1,5 @@
 """
-How an upload ends: what is discarded, what is kept, and which result or error the caller gets.
+The end of an upload: what is discarded, what is kept, what the caller gets.
 
 A failed clean-up is reported, and fails nothing. A checkpoint is deleted only after its upload is gone from the
 storage, so that no upload is left without a record of it. The functions that are called ``..._error`` return the error;
@@ -38,7 +38,13 @@ from partwise.results import UploadResult
 
 
 def abort_uploads(context: UploadContext, upload_ids: tuple[str, ...]) -> tuple[str, ...]:
-    """Abort uploads on the storage; return the ids of those for which that failed, after a warning for each."""
+    """
+    Abort uploads on the storage; return the ids of those for which that failed.
+
+    Each of these failures is a warning.
+
+    A warning is added for each of these.
+    """
     return tuple(upload_id for upload_id in upload_ids if not _abort(context, upload_id))
 
 
@@ -134,7 +140,11 @@ def finish(context: UploadContext, stored: StoredObject) -> UploadResult:
 
 
 def finish_completed_earlier(context: UploadContext, stored: StoredObject, checkpoint: Checkpoint) -> UploadResult:
-    """Return the result for an object that an earlier run completed without seeing the response; nothing is sent."""
+    """
+    Return the result for an object that an earlier run completed.
+
+    That run did not see the response. Nothing is sent.
+    """
     # The upload id is gone and its object must not be touched. An abort removes what the storage may have left of it.
     own = () if checkpoint.upload_id is None else (checkpoint.upload_id,)
     context.checkpoint = evolve(checkpoint, parts=(), abandoned=(*checkpoint.abandoned, *own))
@@ -198,7 +208,11 @@ def stopped_error(
 
 
 def upload_failed_error(context: UploadContext, cause: BaseException) -> UploadStopped:
-    """Return the UploadFailed for a permanent error, or for one retry too many. An upload is kept if resumable."""
+    """
+    Return the UploadFailed for a permanent error, or for one retry too many.
+
+    An upload is kept if resumable.
+    """
     resumable = context.is_resumable
     discard_unless_resumable(context)
     if isinstance(cause, PartwiseError):
@@ -244,7 +258,11 @@ def stop_requested_error(context: UploadContext, mode: StopMode) -> UploadStoppe
 
 
 def source_changed_error(context: UploadContext, cause: SourceChanged) -> SourceChanged:
-    """Discard the upload, so that parts of two versions never mix, and return the SourceChanged."""
+    """
+    Discard the upload, and return the SourceChanged.
+
+    Parts of two versions of a source must never be mixed.
+    """
     discarded = discard_upload(context)
     later = ""
     if not discarded:
@@ -258,7 +276,11 @@ def source_changed_error(context: UploadContext, cause: SourceChanged) -> Source
 
 
 def callback_failed_error(error: CallbackError, result: UploadResult) -> CallbackError:
-    """Return the CallbackError with the result: the object is stored, and everything is cleaned up."""
+    """
+    Return the CallbackError with the result.
+
+    The object is stored, and everything is cleaned up.
+    """
     return CallbackError(
         f"{result.key} is stored, but its callback failed: {error.message}",
         result=result,
@@ -273,7 +295,11 @@ def callback_failed_error(error: CallbackError, result: UploadResult) -> Callbac
 
 
 def outcome_unknown_error(context: UploadContext, head: StoredObject) -> UploadStopped:
-    """Return the OutcomeUnknown: nothing shows whether the stored object is this upload's, and nothing is guessed."""
+    """
+    Return the OutcomeUnknown.
+
+    Nothing shows whether the stored object is this upload's, and nothing is guessed.
+    """
     return stopped_error(
         context,
         OutcomeUnknown,

@@ -1,5 +1,5 @@
 """
-The account of one upload: which parts the storage has acknowledged, and which are missing.
+The parts of one upload that the storage has acknowledged, and those missing.
 
 Nothing here does I/O.
 """
@@ -55,11 +55,15 @@ class Ledger:
             self.bytes_resumed += part.size
 
     def replace(self, part: UploadedPart) -> None:
-        """Replace a part by one with another ETag; whether an earlier run sent it does not change."""
+        """
+        Replace a part by one with another ETag; it stays a resumed one if it was.
+
+        Whether an earlier run sent it does not change.
+        """
         self.add(part, resumed=part.part_number in self._resumed)
 
     def remove(self, part_number: int) -> None:
-        """Remove a part that the storage does not hold after all, so that it is sent again."""
+        """Remove a part that the storage does not hold, so that it is sent again."""
         if self._forget(part_number):
             self._history.append(part_number)
 
@@ -79,7 +83,11 @@ class Ledger:
         return len(self._history)
 
     def at_version(self, version: int) -> tuple[UploadedPart, ...]:
-        """Return the acknowledged parts as they were after `version` changes. Safe to call from any thread."""
+        """
+        Return the acknowledged parts as they were after `version` changes.
+
+        Safe to call from any thread.
+        """
         parts: dict[int, UploadedPart] = {}
         for change in self._history[:version]:
             if isinstance(change, int):
@@ -89,13 +97,21 @@ class Ledger:
         return tuple(parts.values())
 
     def missing(self) -> Iterator[int]:
-        """Iterate over the numbers of the missing parts, ascending. The size of the source must be known."""
+        """
+        Iterate over the numbers of the missing parts, ascending.
+
+        The size of the source must be known.
+        """
         total = self.plan.parts_total
         assert total is not None
         return (number for number in range(1, total + 1) if number not in self._parts)
 
     def is_complete(self) -> bool:
-        """Return whether parts 1 to n are acknowledged, each with its planned size, and make up the whole source."""
+        """
+        Return whether the acknowledged parts make up the whole source.
+
+        They are parts 1 to n, each with its planned size.
+        """
         total = self.plan.parts_total
         return (
             total is not None
@@ -108,7 +124,7 @@ class Ledger:
         )
 
     def parts(self) -> tuple[UploadedPart, ...]:
-        """Return the acknowledged parts, ascending by number: what `complete_upload` takes."""
+        """Return the acknowledged parts by ascending number, for `complete_upload`."""
         return tuple(self._parts[number] for number in sorted(self._parts))
 
     def resumed_parts(self) -> tuple[UploadedPart, ...]:
@@ -116,7 +132,11 @@ class Ledger:
         return tuple(self._parts[number] for number in sorted(self._resumed))
 
     def crc64(self) -> int | None:
-        """Return the checksum of the object, combined from its parts; None if that of a part is not known."""
+        """
+        Return the checksum combined from the parts; None if one of theirs is unknown.
+
+        It is None if the checksum of a part is not known.
+        """
         total = 0
         for part in self.parts():
             if part.crc64 is None:

@@ -53,7 +53,11 @@ class PartPlan:
         return self.number_at(self.size - 1) if self.size else 0
 
     def part(self, number: int) -> PartRange:
-        """Return part `number`, which ends with the source; raise ValueError if there is none."""
+        """
+        Return part `number`; raise ValueError if there is none.
+
+        The last part ends with the source.
+        """
         if number < 1:
             raise ValueError(f"part numbers start at 1, not at {number}")
         if self.parts_per_doubling is None:
@@ -80,7 +84,11 @@ class PartPlan:
 
 
 def is_single_put(size: int, limits: PartLimits, threshold: int) -> bool:
-    """Return whether one request stores the object: it is empty, or below `threshold`."""
+    """
+    Return whether one request stores the object.
+
+    This is so if it is empty, or below `threshold`.
+    """
     return size == 0 or (size < threshold and size <= limits.max_put_size)
 
 

@@ -1,5 +1,5 @@
 """
-Calls of plug-ins (backends, stores, sources), and the exceptions they may raise.
+Calls of plug-ins (backends, stores, sources), and the exceptions they raise.
 
 There are three kinds. A `PartwiseError` is part of the plug-in's contract, and propagates. Any other exception is a
 defect of the plug-in; it becomes a `PluginDefect`, so that the engine can report it along with what is kept. The third

@@ -1,5 +1,7 @@
 """
-What to do with the parts of an earlier run: a pure function of the checkpoint, the source and the storage's state.
+Decide what to do with the parts of an earlier run.
+
+The decision is a pure function of the checkpoint, the source and the storage's state.
 
 `reconcile` is called repeatedly. From the facts known so far it returns either one more fact that it needs
 (`NeedPartList`, `NeedObject`, `NeedChecksums`) or a decision. The caller finds the fact out and calls again. So the
@@ -28,7 +30,11 @@ TOKEN_NAME = "partwise-upload"  # noqa: S105  # a name, not a secret
 
 
 class Missing(Enum):
-    """What the storage does not have, or can't do. In `Facts`, None means "not asked yet" instead."""
+    """
+    What the storage does not have, or can't do.
+
+    In `Facts`, None means "not asked yet" instead.
+    """
 
     NO_UPLOAD = "the storage does not know the upload id"
     NO_OBJECT = "no object is stored under the key"
@@ -122,7 +128,11 @@ class CompareWhileReading:
 
 @define(frozen=True)
 class AlreadyStored:
-    """An earlier run completed the upload and lost the response: `stored` is its object, with the source's bytes."""
+    """
+    An earlier run stored the object, `stored`, but did not see the response.
+
+    `stored` is its object, with the source's bytes.
+    """
 
     stored: StoredObject
     checkpoint: Checkpoint
@@ -130,7 +140,11 @@ class AlreadyStored:
 
 @define(frozen=True)
 class Ambiguous:
-    """The upload is gone, an object of the right size exists, and nothing shows whether this upload made it."""
+    """
+    The upload is gone, and nothing shows whether it made the object there is.
+
+    The object has the right size.
+    """
 
     stored: StoredObject
     checkpoint: Checkpoint
@@ -216,7 +230,11 @@ def _describe_change(old: Fingerprint, new: Fingerprint) -> str | None:
 
 
 def _incompatible_plan(plan: PartPlan, limits: PartLimits) -> str | None:
-    """Return why the source as it is now can't be sent in parts of the recorded size; None if it can."""
+    """
+    Return why the source can't be sent in parts of this size; None if it can.
+
+    It is None if it can.
+    """
     total = plan.parts_total
     if total == 0:
         return "the source is empty now"  # an object can't be made of zero parts
@@ -252,7 +270,11 @@ def _reconcile_without_upload(facts: Facts, found: Checkpoint, plan: PartPlan, *
 
 
 def _parts_can_make(stored: StoredObject, found: Checkpoint, plan: PartPlan) -> bool:
-    """Return whether the recorded parts can be those of the object, as far as that shows without the source."""
+    """
+    Return whether the recorded parts can be those of the object.
+
+    The source is not read, so this rules out only what shows without it.
+    """
     recorded = {part.part_number: part for part in found.parts}
     parts = [recorded.get(number) for number in range(1, (plan.parts_total or 0) + 1)]
     known = [(part.crc64, part.size) for part in parts if part is not None and part.crc64 is not None]
@@ -262,7 +284,11 @@ def _parts_can_make(stored: StoredObject, found: Checkpoint, plan: PartPlan) -> 
 
 
 def _has_bytes_of_source(stored: StoredObject, facts: Facts, found: Checkpoint, plan: PartPlan) -> bool:
-    """Return whether the object and the recorded parts have the checksums of the source, which was read."""
+    """
+    Return whether object and recorded parts have the checksums of the source.
+
+    The source was read.
+    """
     total = plan.parts_total or 0
     if any(
         part.size != plan.part(part.part_number).size or part.crc64 not in (None, facts.local[part.part_number])
@@ -316,7 +342,11 @@ def _decide_part(  # noqa: PLR0911  # a table of cases
     *,
     trusted: bool,
 ) -> tuple[PartDecision | None, UploadedPart | None]:
-    """Return the decision on one part, with the part if it is kept; no decision if the source must be read first."""
+    """
+    Return the decision on one part, with the part if it is kept.
+
+    There is no decision if the source must be read first.
+    """
     if listed is None:
         why = "it was not sent yet" if recorded is None else "the storage does not hold it any more"
         return PartDecision(number, "send", why), None
@@ -359,7 +389,11 @@ def is_same_part(recorded: UploadedPart, listed: UploadedPart) -> bool:
 
 
 def is_same_etag(one: str, other: str) -> bool:
-    """Return whether two ETags are equal, apart from quotes, weakness and the case of a digest."""
+    """
+    Return whether two ETags are equal.
+
+    Quotes, the mark of a weak ETag, and the case of a digest do not matter.
+    """
     return one == other or _normalized(one) == _normalized(other)
 
 
@@ -371,7 +405,11 @@ def _normalized(etag: str) -> str:
 
 
 def _parts_on_storage(facts: Facts, found: Checkpoint) -> dict[int, UploadedPart]:
-    """Return the parts that the storage lists or, if it can't list, those in the checkpoint."""
+    """
+    Return the listed parts; those of the checkpoint if listing is unsupported.
+
+    If it can't list parts, return those in the checkpoint.
+    """
     parts = found.parts if facts.listed is Missing.LISTING_UNSUPPORTED else facts.listed
     assert isinstance(parts, tuple)
     return {part.part_number: part for part in parts}

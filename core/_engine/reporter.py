@@ -76,6 +76,10 @@ def _no_checkpoint() -> None:
 
 
 def _checkpoint_now(checkpoint: Checkpoint, ledger: Ledger) -> Callable[[], Checkpoint]:
-    """Return a function that makes the checkpoint as it is now. It is made only if the callback asks for it."""
+    """
+    Return a function that makes the checkpoint as it is now.
+
+    It is made only if the callback asks for it.
+    """
     version = ledger.version
     return lambda: evolve(checkpoint, parts=ledger.at_version(version))

@@ -181,7 +181,7 @@ class PartScheduler:
         drop_traceback(error)
 
     def _stop_workers(self) -> None:
-        """Stop the workers and wait for them; an interrupt meanwhile is raised afterwards."""
+        """Stop the workers and wait for them; then raise an interrupt, if there was one."""
         if not self._in_flight:
             return
         self._state.stop.set()

@@ -1,4 +1,8 @@
-"""Store a small object with one request, without a multipart upload and without a checkpoint."""
+"""
+Small objects, stored with one request, without a checkpoint.
+
+There is no multipart upload and no checkpoint.
+"""
 
 from __future__ import annotations
 
@@ -74,7 +78,11 @@ class SourceCheckedBody(BodyWrapper):
 
 
 class _PutAttempts:
-    """Attempts to store an object, each of which knows whether an earlier one may have succeeded."""
+    """
+    Attempts to store an object.
+
+    Each one knows whether an earlier one may have succeeded.
+    """
 
     def __init__(self, context: UploadContext, body: Body, options: ObjectOptions) -> None:
         self._context = context

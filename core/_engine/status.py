@@ -1,5 +1,5 @@
 """
-What one run is doing: retries, parts in flight, and whether the storage can be reached.
+What one run is doing: retries, parts in flight, whether the storage responds.
 
 The scheduler and what retries write it; progress reports and the result read it. All of that happens in the upload's
 thread.

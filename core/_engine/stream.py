@@ -1,5 +1,7 @@
 """
-The parts of a stream: a source that can be read once, in order, and whose size shows only at its end.
+The parts of a stream, which can be read once and in order.
+
+Its size is known only at its end.
 
 A stream that is resumed is read from its start. A part that the storage holds already, with the same checksum, is not
 sent again.
@@ -34,7 +36,11 @@ class StreamParts:
         return self._first
 
     def take_first(self) -> Body:
-        """Return the first part, reading it if that has not been done. The next call reads on from there."""
+        """
+        Return the first part, reading it if that has not been done.
+
+        The next call reads on from there.
+        """
         first = self.read_first() if self._first is None else self._first  # an empty body is false
         self._first = None
         return first
@@ -83,7 +89,11 @@ class StreamParts:
                 yield number, body
 
     def _skip(self, number: int, body: Body) -> bool:
-        """Record a part that the storage holds already, with these very bytes; return whether it does."""
+        """
+        Record a part if the storage holds it with these bytes; return whether it does.
+
+        The part has these very bytes.
+        """
         context = self._context
         candidate = self._candidates.get(number)
         if candidate is None or candidate.size != len(body) or candidate.crc64 != checksum_of(body):

@@ -1,5 +1,7 @@
 """
-One upload, from the claim on its checkpoint to the release. `stages` has the table of what it does.
+One upload, from the claim on its checkpoint to the release.
+
+`stages` has the table of what it does.
 
 Where the promises are kept:
 
@@ -163,7 +165,11 @@ class UploadRun:
     # --- stages ------------------------------------------------------------------------------------------------------
 
     def _run_stages(self) -> UploadResult:
-        """Follow the table of stages to its end, and translate what ends the upload early for the caller."""
+        """
+        Run the stages to their end; translate what ends the upload early.
+
+        The caller gets the translated exception.
+        """
         context = self._context
         try:
             result = self._follow_table()
@@ -235,7 +241,11 @@ class UploadRun:
         return self._apply_decision(decide(context, context.snapshot(), listed=Missing.NO_UPLOAD), None)
 
     def _apply_decision(self, decision: Decision, recorded: Checkpoint | None) -> Stage:
-        """Prepare the stage that follows. `recorded` is the store's checkpoint, if usable."""
+        """
+        Prepare the stage that follows.
+
+        `recorded` is the store's checkpoint, if usable.
+        """
         context = self._context
         match decision:
             case Resume(checkpoint, plan, parts):
@@ -303,7 +313,11 @@ class UploadRun:
         return is_single_put(size, context.backend.limits, context.request.config.multipart_threshold)
 
     def _initiate(self, not_aborted: tuple[str, ...]) -> None:
-        """Start a multipart upload: its checkpoint is durable before it exists, and its id before a part is sent."""
+        """
+        Start a multipart upload.
+
+        The checkpoint is durable before the upload exists, and the upload id before a part is sent.
+        """
         context = self._context
         options, token = self._initial_options(), None
         capabilities = context.backend.capabilities
@@ -415,7 +429,11 @@ class UploadRun:
         return Stage.SEND if self._stored is None else Stage.FINISH
 
     def _keep_callback_error(self, error: CallbackError) -> None:
-        """Keep the error until the upload is finished: the object is stored. It is raised afterwards."""
+        """
+        Keep the error until the upload is finished: the object is stored.
+
+        It is raised afterwards.
+        """
         context = self._context
         stored = error.result
         if not isinstance(stored, StoredObject):
