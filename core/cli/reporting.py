@@ -216,12 +216,12 @@ _IN_THE_MESSAGE = frozenset({"hint_template", "kept"})
 
 
 def _fields(error: BaseException) -> dict[str, Any]:
-    """Return the other fields of an error by name; empty ones are left out."""
+    """Return the other public fields of an error by name, without notes; empty ones are left out."""
     known = vars(error) if isinstance(error, PartwiseError) else {}
     return {
         name: _plain(name, value)
         for name, value in known.items()
-        if name not in _IN_THE_MESSAGE and value not in (None, "", (), {})
+        if not name.startswith("_") and name not in _IN_THE_MESSAGE and value not in (None, "", (), {})
     }
 
 

@@ -258,6 +258,16 @@ def test_the_object_of_an_error_has_no_field_for_its_hint() -> None:
     }
 
 
+def test_the_object_of_an_error_has_neither_notes_nor_private_fields() -> None:
+    cause = ConnectionFailed("x")
+    cause.add_note("while part 1 was being sent")
+    vars(cause)["_session"] = "of a plug-in"
+    error = failed(cause)
+    error.add_note("a warning")
+    payload = failure(error)["error"]
+    assert [name for name in (*payload, *payload["cause"]) if name.startswith("_")] == []
+
+
 def test_the_object_of_a_failed_callback_has_the_result() -> None:
     error = CallbackError("x", result=UploadResult("k", 3, "etag", crc64=2**64 - 1, callback_response=b"\xff{}"))
     result = failure(error)["error"]["result"]

@@ -141,6 +141,13 @@ MUTATIONS = [
         COMMANDS,
     ),
     Mutation(
+        "private fields of errors are printed",
+        "core/cli/reporting.py",
+        'if not name.startswith("_") and ',
+        "if ",
+        ("tests/cli/test_reporting.py",),
+    ),
+    Mutation(
         "events do not end with a usage error",
         "core/cli/runner.py",
         "--(?:json|progress[=\\0]json)",
