@@ -557,7 +557,9 @@ def _callback(given: dict[str, Any]) -> Callback | None:
     from partwise.errors import InvalidInput
     from partwise.model import Callback
 
-    values = {name.removeprefix("callback_"): value for name, value in callback_options.values(given).items() if value}
+    options = callback_options.values(given)
+    # Without variables, the option for them was not given. An empty text was, and is refused.
+    values = {name.removeprefix("callback_"): value for name, value in options.items() if value != {}}
     if not values:
         return None
     if not values.keys() >= {"url", "body"}:

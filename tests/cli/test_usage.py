@@ -44,6 +44,8 @@ Run = Callable[..., "Ended"]  # noqa: F821  # of conftest, which can't be import
         (["upload", "small.bin", "URL", "--tag", "a=1", "--tag", "a=2"], "--tag"),
         (["upload", "small.bin", "URL", "--callback-url", "http://127.0.0.1/"], "--callback-body"),
         (["upload", "small.bin", "URL", "--callback-var", "x:a=1"], "--callback-url"),
+        (["upload", "small.bin", "URL", "--callback-host", ""], "--callback-url"),
+        (["upload", "small.bin", "OSS", "--callback-url", "", "--callback-body", ""], "1 to 5 http or https URLs"),
         (["upload", "small.bin", "URL", "--no-resume", "--require-resume"], "--require-resume"),
         (["upload", "small.bin", "URL", "--no-resume", "--checkpoint", "c"], "--no-resume"),
         (["upload", "small.bin", "URL", "--checkpoint", "c", "--checkpoint-dir", "d"], "--checkpoint-dir"),

@@ -148,6 +148,13 @@ MUTATIONS = [
         ("tests/cli/test_reporting.py",),
     ),
     Mutation(
+        "empty callback options are ignored",
+        "core/cli/app.py",
+        "for name, value in options.items() if value != {}}",
+        "for name, value in options.items() if value}",
+        COMMANDS,
+    ),
+    Mutation(
         "events do not end with a usage error",
         "core/cli/runner.py",
         "--(?:json|progress[=\\0]json)",
