@@ -11,8 +11,8 @@ from partwise.model import MIB
 
 __all__ = ["TransferConfig"]
 
-#: Each concurrent part has its own thread, buffer and connection: a typo must not exhaust the machine.
-CONCURRENCY_MAX = 1000
+#: Each part in flight has its own thread, buffer and connection: a typo must not exhaust the machine.
+CONCURRENCY_LIMIT = 1000
 
 # Some systems can't wait longer than 49 days in one call.
 _SECONDS_MAX = 30 * 86_400
@@ -26,12 +26,15 @@ class TransferConfig:
     The configuration of transfers. The defaults suit most programs.
 
     Args:
-        part_size: bytes per part, or "auto": 8 MiB, or more if the size of the object requires it. A resumed upload
-            keeps its part size.
+        part_size: bytes per part, or "auto": 8 MiB, or more if the size of the object requires it; on a long line less,
+            but at least 1 MiB, so that there are up to 1,024 parts. A resumed upload keeps its part size.
         multipart_threshold: a source smaller than this number of bytes is sent in one request, without parts and
             checkpoint.
-        concurrency: the maximum number of parts in flight, up to 1000. Each uses 1 MiB of memory; for a stream, which
-            can only be read once, a whole part (see `StreamSource`).
+        concurrency: the number of parts in flight, up to 1000, or "auto": it follows the throughput, the storage's
+            responses and the processors. Each uses 1 MiB of memory or less; for a stream, which can only be read once,
+            a whole part (see `StreamSource`).
+        concurrency_max: the maximum that "auto" may reach, up to 1000. For a stream it is less, so that the parts in
+            flight take at most 48 MiB while there are at least two.
         max_attempts: consecutive failures of a part, or of another request, before the upload fails.
         retry_base: seconds; the wait after the n-th consecutive failure is random, from 0 to
             ``retry_base * 2**(n - 1)``.
@@ -47,7 +50,8 @@ class TransferConfig:
 
     part_size: int | Literal["auto"] = field(default="auto", validator=integer(1, None, "auto"))
     multipart_threshold: int = field(default=10 * MIB, validator=integer(0))
-    concurrency: int = field(default=4, validator=integer(1, CONCURRENCY_MAX))
+    concurrency: int | Literal["auto"] = field(default="auto", validator=integer(1, CONCURRENCY_LIMIT, "auto"))
+    concurrency_max: int = field(default=128, validator=integer(1, CONCURRENCY_LIMIT))
     max_attempts: int = field(default=5, validator=integer(1))
     retry_base: float = field(default=0.5, validator=_duration)
     retry_max: float = field(default=30.0, validator=_duration)

@@ -8,8 +8,11 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Self
 
+from attrs import evolve
+
 from partwise._engine.abort import abort_upload
 from partwise._engine.async_callbacks import CallbackRunner, bind_callback, running_loop
+from partwise._engine.concurrency import CONCURRENCY_MIN
 from partwise._engine.context import ResumeMode, Runtime, UploadContext, UploadRequest
 from partwise._engine.control import Control
 from partwise._engine.thread_workers import ThreadWorkers
@@ -56,7 +59,8 @@ class Uploader:
             store that is opened from a URL is closed when the uploader is no longer used.
         config: how to transfer; None: the defaults.
         executor: what sends the parts; None: each upload starts threads, at most `config.concurrency`. An executor (a
-            process pool, a cluster's) is given at most `config.concurrency` parts at a time, and is not shut down.
+            process pool, a cluster's) is given at most `config.concurrency` parts at a time, 4 if that is "auto", and
+            is not shut down.
 
     Raises:
         InvalidInput: an argument has the wrong type, or the URL is not one of a store.
@@ -297,9 +301,13 @@ class Uploader:
             return
         clock, random = SystemClock(), default_random()
         if self._executor is not None:
+            # How much its workers move is not known here before a part is done.
+            if self.config.concurrency == "auto":
+                request = evolve(request, config=evolve(self.config, concurrency=CONCURRENCY_MIN))
             yield UploadRun(request, Runtime(partial(ExecutorWorkers, self._executor), clock, random), control)
             return
-        workers = ThreadWorkers(self.config.concurrency, clock)
+        concurrency = self.config.concurrency
+        workers = ThreadWorkers(self.config.concurrency_max if concurrency == "auto" else concurrency, clock)
         try:
             yield UploadRun(request, Runtime(lambda: workers, clock, random), control)
         finally:

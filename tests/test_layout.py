@@ -55,6 +55,7 @@ ENGINE = [
     "plan",
     "plugin_calls",
     "status",
+    "concurrency",
     "retry",
     "throttle",
     "workers",

@@ -14,6 +14,7 @@ from typing import Literal, TypeVar
 
 from attrs import define, evolve, field
 
+from partwise._engine.concurrency import CONCURRENCY_MIN
 from partwise._engine.control import Control
 from partwise._engine.ledger import Ledger
 from partwise._engine.plan import PartPlan, plan_parts
@@ -108,6 +109,8 @@ class UploadContext:
         self.abort_error: BaseException | None = None
         self._reporter = ProgressReporter(request.on_progress, runtime.clock)
         self._last_upload_id: str | None = None
+        #: Seconds that the last small request took, perhaps with the connection; 0 if that is not known.
+        self.latency = 0.0
         self.name = checkpoint_name(self.backend.location, self.key, self.source.name)
 
     # --- the upload --------------------------------------------------------------------------------------------------
@@ -217,6 +220,17 @@ class UploadContext:
     def _current_fingerprint(self, wait: Callable[[float], object]) -> Fingerprint:
         return call_with_retries(partial(call_plugin, self.source.fingerprint), self.policy, wait, self.log_retry)
 
+    def adapt_part_size(self) -> None:
+        """Plan the parts again, if their size is automatic and the storage turned out to be far away."""
+        if self.request.config.part_size == "auto" and self.plan.size is not None:
+            self.plan = plan_parts(
+                self.plan.size,
+                self.backend.limits,
+                equal_part_sizes=self.backend.capabilities.equal_part_sizes,
+                latency=self.latency,
+            )
+            self.ledger = Ledger(self.plan)
+
     def check_expected(self, size: int | None, crc64: int | None, *, so_far: bool = False) -> None:
         """
         Compare what is known of the source with what the caller expects.
@@ -253,6 +267,13 @@ class UploadContext:
         """
         return call_with_retries(partial(call_plugin, attempt), self.policy, self.wait, self.log_retry)
 
+    def timed(self, request: Callable[[], _T]) -> _T:
+        """Make a small request to the storage, and note how long it takes if it succeeds."""
+        started = self.clock.monotonic()
+        result = request()
+        self.latency = self.clock.monotonic() - started
+        return result
+
     def wait(self, seconds: float) -> None:
         """Wait; raise StopRequested if a pause or a cancel is requested."""
         self.clock.wait(self.control.requested, seconds)
@@ -264,7 +285,8 @@ class UploadContext:
 
     def new_transfer_state(self) -> TransferState:
         """Reset the count of bytes in flight, for workers that start now."""
-        self.transfer = TransferState(self._limit, self.request.config.concurrency)
+        concurrency = self.request.config.concurrency
+        self.transfer = TransferState(self._limit, CONCURRENCY_MIN if concurrency == "auto" else concurrency)
         return self.transfer
 
     def emit_progress(self, *, completed: bool = False) -> None:

@@ -21,6 +21,12 @@ from partwise.model import MIB, PartLimits
 #: Large enough for the overhead of a request to be negligible, small enough for a failed part to be sent again cheaply.
 PREFERRED_PART_SIZE = 8 * MIB
 
+# On a long line a connection may be slow: one that loses 1 of 1,000 packets at a round trip of 100 ms carries some
+# 0.5 MB/s, and a part of 8 MiB takes 16 seconds. Many small parts keep many connections busy, and the last part ends
+# soon after the others. Services charge for each request, so there are at most so many parts below 8 MiB.
+_LONG_LINE_SECONDS = 0.03
+_LONG_LINE_PARTS = 1024
+
 # The part size of a stream doubles at most nine times, from 8 MiB to 4 GiB. More doublings would start earlier, and
 # make the parts of ordinary streams large.
 _STREAM_GENERATIONS = 10
@@ -98,6 +104,7 @@ def plan_parts(
     part_size: int | Literal["auto"] = "auto",
     *,
     equal_part_sizes: bool = False,
+    latency: float = 0.0,
 ) -> PartPlan:
     """
     Plan the parts of `size` bytes under `limits`.
@@ -105,8 +112,10 @@ def plan_parts(
     Args:
         size: total bytes; None if it is unknown.
         limits: what the storage accepts.
-        part_size: the requested size in bytes. "auto" is 8 MiB, or more where there would be too many parts.
+        part_size: the requested size in bytes. "auto" is 8 MiB, or more where there would be too many parts; on a long
+            line, 1 MiB, or more where there would be more than 1,024 parts.
         equal_part_sizes: the storage requires all parts but the last to have the same size, so a stream's can't double.
+        latency: seconds that a small request takes; 30 ms or more make it a long line.
 
     Raises:
         InvalidInput: the requested size is impossible; the hint says which one is possible. Or the object is too large.
@@ -121,7 +130,10 @@ def plan_parts(
         raise InvalidInput(f"{size} bytes are too large for one object: the storage accepts up to {maximum} bytes")
     minimum = -(-size // limits.max_parts)
     if part_size == "auto":
-        return PartPlan(_auto_part_size(minimum, limits), size)
+        preferred = PREFERRED_PART_SIZE
+        if latency >= _LONG_LINE_SECONDS:
+            preferred = min(preferred, _round_up(-(-size // _LONG_LINE_PARTS)))
+        return PartPlan(_clamp(max(preferred, _round_up(minimum)), limits), size)
     if part_size < minimum:
         raise InvalidInput(
             f"{size} bytes in parts of {part_size} bytes make {-(-size // part_size)} parts, and the storage accepts at"
@@ -143,10 +155,8 @@ def _clamp(part_size: int, limits: PartLimits) -> int:
     return max(limits.min_part_size, min(part_size, limits.max_part_size))
 
 
-def _auto_part_size(minimum: int, limits: PartLimits) -> int:
-    if minimum <= PREFERRED_PART_SIZE:
-        return _clamp(PREFERRED_PART_SIZE, limits)
-    return _clamp(-(-minimum // MIB) * MIB, limits)  # whole MiB: readable, and aligned for storage that uses pages
+def _round_up(part_size: int) -> int:
+    return -(-part_size // MIB) * MIB  # whole MiB: readable, and aligned for storage that uses pages
 
 
 def _parts_per_doubling(part_size: int, limits: PartLimits) -> int | None:

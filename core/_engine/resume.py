@@ -130,7 +130,7 @@ def _listed_parts(
     if not context.backend.capabilities.lists_parts:
         return Missing.LISTING_UNSUPPORTED
     try:
-        return context.retry(lambda: tuple(context.backend.list_parts(context.key, upload_id)))
+        return context.retry(partial(context.timed, lambda: tuple(context.backend.list_parts(context.key, upload_id))))
     except UploadNotFound:
         return Missing.NO_UPLOAD
 

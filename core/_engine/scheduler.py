@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 
 from attrs import define, field
 
+from partwise._engine.concurrency import Concurrency
 from partwise._engine.control import Control, ProgressRaised
 from partwise._engine.retry import RetryPolicy
 from partwise._engine.status import RunStatus
@@ -59,7 +60,7 @@ class PartScheduler:
     _policy: RetryPolicy
     _clock: Clock
     _control: Control
-    _concurrency: int
+    _concurrency: Concurrency
     _tick_interval: float | None  # seconds after which `on_tick` is called while no part finishes; None: never
     _make_job: Callable[[int, Body], PartJob]
     # called with each part that the storage has acknowledged. What it raises ends the run.
@@ -73,6 +74,9 @@ class PartScheduler:
     _exhausted: bool = field(default=False, init=False)  # no new parts are left
     _in_flight: dict[int, _Attempts] = field(factory=dict, init=False)
     _retries: list[_Retry] = field(factory=list, init=False)  # a heap
+    _bytes_acknowledged: int = field(default=0, init=False)
+    _sample_at: float = field(default=0.0, init=False)  # when the throughput is measured next
+    _tick_at: float = field(default=0.0, init=False)  # when `on_tick` is due
     _hold_until: float = field(default=0.0, init=False)  # nothing is sent before this time, as the storage requested
     _progress_error: ProgressRaised | None = field(default=None, init=False)
 
@@ -116,18 +120,20 @@ class PartScheduler:
                 self._workers.cancel_pending()  # nothing is pending, but idle threads exit and release their buffers
                 return
             outcome = self._workers.next_outcome(self._timeout())
-            if outcome is None:
-                self._on_tick()
-            else:
+            if outcome is not None:
                 self._handle_outcome(outcome)
+            elif self._is_tick():
+                self._on_tick()
+            if self._concurrency.interval is not None:
+                self._sample_throughput(self._concurrency.interval)
 
     def _fill_workers(self, parts: Iterator[tuple[int, Body]]) -> None:
-        """Submit retries that are due and new parts, up to `concurrency`."""
-        while len(self._in_flight) < self._concurrency and (now := self._clock.monotonic()) >= self._hold_until:
+        """Submit retries that are due and new parts, up to the target of `concurrency`."""
+        while len(self._in_flight) < self._concurrency.target and (now := self._clock.monotonic()) >= self._hold_until:
             if self._retries and self._retries[0].due <= now:
                 retry = heapq.heappop(self._retries)
                 self._submit(retry.part_number, retry.attempts)
-            elif not self._exhausted and len(self._in_flight) + len(self._retries) < self._concurrency:
+            elif not self._exhausted and len(self._in_flight) + len(self._retries) < self._concurrency.target:
                 # Parts that wait for a retry count: while a storage fails, a stream must not be read into memory.
                 part = next(parts, None)
                 if part is None:
@@ -152,17 +158,36 @@ class PartScheduler:
 
     def _timeout(self) -> float | None:
         """Return the maximum seconds to wait for the next outcome; None: no limit."""
-        if not self._retries:
-            return self._tick_interval
-        # The part whose failure set `_hold_until` is among the retries, so without retries there is no hold.
-        wait = max(0.0, max(self._retries[0].due, self._hold_until) - self._clock.monotonic())
-        return wait if self._tick_interval is None else min(wait, self._tick_interval)
+        limits = [seconds for seconds in (self._tick_interval, self._concurrency.interval) if seconds is not None]
+        if self._retries:
+            # The part whose failure set `_hold_until` is among the retries, so without retries there is no hold.
+            limits.append(max(0.0, max(self._retries[0].due, self._hold_until) - self._clock.monotonic()))
+        return min(limits, default=None)
+
+    def _is_tick(self) -> bool:
+        """Return whether `on_tick` is due, rather than a sample of the throughput."""
+        if self._concurrency.interval is None:
+            return True
+        now = self._clock.monotonic()
+        if self._tick_interval is None or now < self._tick_at:
+            return False
+        self._tick_at = now + self._tick_interval
+        return True
+
+    def _sample_throughput(self, interval: float) -> None:
+        now = self._clock.monotonic()
+        if now >= self._sample_at:
+            self._sample_at = now + interval
+            moved = self._bytes_acknowledged + self._state.in_flight_bytes()
+            self._concurrency.sample(now, moved, len(self._in_flight), saturated=self._workers.saturated)
 
     def _handle_outcome(self, outcome: Outcome) -> None:
         attempts = self._in_flight.pop(outcome.part_number)
         self._status.set_in_flight(len(self._in_flight))
         sent = self._state.remove_part(outcome.part_number)
         if outcome.part is not None:
+            self._bytes_acknowledged += outcome.part.size
+            self._concurrency.acknowledged()
             self._on_part_uploaded(outcome.part)
             return
         error = outcome.error
@@ -174,7 +199,7 @@ class PartScheduler:
             raise error
         self._on_retry(outcome.part_number, error, delay)
         due = self._clock.monotonic() + delay
-        if getattr(error, "retry_after", None):
+        if getattr(error, "retry_after", None) and self._concurrency.throttled(self._clock.monotonic()):
             # The storage is throttling, so hold all parts, not just this one.
             self._hold_until = max(self._hold_until, due)
         heapq.heappush(self._retries, _Retry(due, outcome.part_number, attempts))

@@ -230,6 +230,10 @@ class ThreadWorkers:
     def _total_cpu(self) -> float:
         return sum(list(self._cpu_seconds.values()))
 
+    @property
+    def saturated(self) -> bool:
+        return self._switch.inline or self._saturation.saturated
+
     def cancel_pending(self) -> None:
         while self._inline.jobs:
             self._finished.put(cancelled_outcome(self._inline.jobs.popleft()))

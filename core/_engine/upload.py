@@ -26,6 +26,7 @@ from attrs import evolve
 
 from partwise._engine.claim import Claim
 from partwise._engine.complete import Completion, UploadLost, compare_moved_source
+from partwise._engine.concurrency import AutoConcurrency, Concurrency, FixedConcurrency
 from partwise._engine.context import Runtime, UploadContext, UploadRequest, logger
 from partwise._engine.control import Control, ProgressRaised, StopRequested
 from partwise._engine.finish import (
@@ -78,9 +79,12 @@ from partwise.errors import (
     UploadNotFound,
     UploadStopped,
 )
-from partwise.model import ObjectOptions, StoredObject, UploadedPart
+from partwise.model import MIB, ObjectOptions, StoredObject, UploadedPart
 from partwise.protocols import Body
 from partwise.results import UploadResult
+
+#: Bytes that the parts in flight of a stream may take, if their number is automatic and there are more than two.
+_STREAM_MEMORY = 48 * MIB
 
 
 class UploadRun:
@@ -330,8 +334,11 @@ class UploadRun:
         context.checkpoint = intent
         upload_id: str | None = None
         try:
-            upload_id = context.retry(lambda: context.backend.initiate_upload(context.key, options))
-            context.checkpoint = evolve(intent, upload_id=upload_id)
+            upload_id = context.retry(
+                partial(context.timed, lambda: context.backend.initiate_upload(context.key, options))
+            )
+            context.adapt_part_size()  # while there are no parts
+            context.checkpoint = evolve(intent, upload_id=upload_id, part_size=context.plan.part_size)
             if context.store is not None:
                 call_plugin(context.store.save, context.checkpoint)
         except BaseException:
@@ -376,7 +383,7 @@ class UploadRun:
             policy=context.policy,
             clock=context.clock,
             control=context.control,
-            concurrency=context.request.config.concurrency,
+            concurrency=self._concurrency(),
             tick_interval=None if context.request.on_progress is None else context.request.config.progress_interval,
             make_job=lambda number, body: PartJob(context.backend, context.key, context.upload_id, number, body),
             on_part_uploaded=self._on_part_uploaded,
@@ -399,6 +406,15 @@ class UploadRun:
         self._decided_start = Start("the stream is empty now", abandon)
         check_resume_mode(context, self._decided_start)
         return Stage.START
+
+    def _concurrency(self) -> Concurrency:
+        context, config = self._context, self._context.request.config
+        if config.concurrency != "auto":
+            return FixedConcurrency(config.concurrency)
+        maximum = config.concurrency_max
+        if context.fingerprint.size is None:  # the parts in flight of a stream are in memory
+            maximum = min(maximum, max(2, _STREAM_MEMORY // context.ledger.plan.part_size))
+        return AutoConcurrency(maximum, context.latency)
 
     def _missing_parts(self) -> Iterator[tuple[int, Body]]:
         context = self._context

@@ -152,6 +152,10 @@ class WorkerPool(Protocol):
         """
 
     @property
+    def saturated(self) -> bool:
+        """Whether parts wait for the processors, so that more of them in flight would bring nothing."""
+
+    @property
     def idle(self) -> bool:
         """After `cancel_pending`: whether no attempt is in flight and no outcome is left."""
 
@@ -161,6 +165,8 @@ class WorkerPool(Protocol):
 
 class InlineWorkers:
     """Sends each part in the scheduler's own thread, when its outcome is requested."""
+
+    saturated = True  # one thread sends one part at a time, whatever the number in flight
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -224,6 +230,8 @@ class ExecutorWorkers:
 
     Where the executor can't start a thread or a process that a part needs, the scheduler's thread sends that part.
     """
+
+    saturated = False  # not known
 
     def __init__(self, executor: Executor) -> None:
         self._executor = executor

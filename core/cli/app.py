@@ -132,10 +132,15 @@ transfer_options = (
     .option(
         "--part-size SIZE",
         Value("part_size"),
-        "Part size; default: auto, which is 8MiB, and more for very large files.",
+        "Part size; default: auto: 8MiB, more for very large files, less on a long line.",
     )
     .option("--multipart-threshold SIZE", Value("size"), "Upload smaller files in a single request; default: 10MiB.")
-    .option("--concurrency N", Value("concurrency"), "Number of parts to upload in parallel, up to 1000; default: 4.")
+    .option(
+        "--concurrency N",
+        Value("concurrency"),
+        "Number of parts to upload in parallel, up to 1000; default: auto, which follows the line.",
+    )
+    .option("--concurrency-max N", Value("concurrency_max"), "The most parallel parts that auto uses; default: 128.")
     .option(
         "--max-attempts N", Value("positive_integer"), "Consecutive failures of a part before giving up; default: 5."
     )

@@ -13,7 +13,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Literal
 
-from partwise.config import CONCURRENCY_MAX
+from partwise.config import CONCURRENCY_LIMIT
 from partwise.errors import InvalidInput
 from partwise.model import GIB, KIB, MIB, TIB
 
@@ -165,9 +165,14 @@ def positive_integer(text: str) -> int:
     return integer(text, 1)
 
 
-def concurrency(text: str) -> int:
-    """Parse a number of parallel requests; see `integer`."""
-    return integer(text, 1, CONCURRENCY_MAX)
+def concurrency(text: str) -> int | Literal["auto"]:
+    """Parse ``auto`` or a number of parts in flight; see `integer`."""
+    return "auto" if text == "auto" else concurrency_max(text)
+
+
+def concurrency_max(text: str) -> int:
+    """Parse the maximum number of parts in flight; see `integer`."""
+    return integer(text, 1, CONCURRENCY_LIMIT)
 
 
 def port(text: str) -> int:

@@ -20,7 +20,7 @@ def test_the_defaults_suit_most_programs():
         config.concurrency,
         config.max_attempts,
         config.bandwidth_limit,
-    ) == ("auto", 10 * 2**20, 4, 5, None)
+    ) == ("auto", 10 * 2**20, "auto", 5, None)
     assert (config.retry_base, config.retry_max, config.progress_interval) == (0.5, 30.0, 0.2)
     assert (config.verify_source, config.on_source_change) == ("metadata", "restart")
 

@@ -382,7 +382,8 @@ def callback(scenario: Scenario, trace: ProcessTrace) -> None:
 
 def bounded_memory(_: Scenario, trace: ProcessTrace) -> None:
     """No more parts are in flight, and no more bodies are held, than the concurrency allows."""
-    concurrency = trace.script.config.concurrency
+    config = trace.script.config
+    concurrency = config.concurrency_max if config.concurrency == "auto" else config.concurrency
     most = max((workers.most_in_flight for workers in trace.worker_pools), default=0)
     if most > concurrency:
         _broken("BOUNDED-MEMORY", f"{most} parts were in flight, with concurrency {concurrency}", trace)

@@ -121,6 +121,8 @@ class SimulatedWorkers:
         clock: the clock of the simulation; a step takes a millisecond.
     """
 
+    saturated = False
+
     def __init__(self, choices: Choices, clock: SimulatedClock) -> None:
         self._choices = choices
         self._clock = clock

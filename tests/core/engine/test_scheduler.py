@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from partwise._engine.concurrency import FixedConcurrency
 from partwise._engine.control import Control, ProgressRaised, StopRequested
 from partwise._engine.plugin_calls import PluginDefect
 from partwise._engine.retry import RetryPolicy
@@ -109,7 +110,7 @@ class Scenario:
             policy=RetryPolicy(attempts, 1.0, 4.0, MaxRandom()),
             clock=clock,
             control=self.control,
-            concurrency=concurrency,
+            concurrency=FixedConcurrency(concurrency),
             tick_interval=tick_interval,
             make_job=lambda number, body: PartJob(None, "key", "ID", number, body),
             on_part_uploaded=lambda part: self.on_part_uploaded(part),  # noqa: PLW0108  # tests replace it
