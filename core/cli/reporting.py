@@ -100,7 +100,7 @@ def format_error(error: BaseException, subject: str = "") -> ErrorReport:  # noq
         case UploadStopped():
             return ErrorReport(error.message, error.reason, error.kept, _hint(error))
         case PartwiseError():
-            return ErrorReport(error.message, hint=_hint(error))
+            return ErrorReport(_message(error), hint=_hint(error))
     return ErrorReport(
         f"{type(error).__name__}: {error}", hint="This is a defect of partwise; --verbose shows the traceback"
     )
@@ -159,6 +159,14 @@ FLAGS = {
 _FURTHER_HINTS: dict[type[PartwiseError], str] = {
     CheckpointUnwritable: "Use --checkpoint, --checkpoint-dir or --store for another place, or --no-resume for none",
 }
+
+
+def _message(error: PartwiseError) -> str:
+    """Return the message, with the setting that it may begin with as a flag."""
+    setting, space, rest = error.message.partition(" ")
+    flag = FLAGS.get(setting, "")
+    is_one_flag = flag.startswith("--") and " " not in flag
+    return f"{flag}{space}{rest}" if isinstance(error, InvalidInput) and is_one_flag else error.message
 
 
 def hint_as_flags(error: PartwiseError) -> str:

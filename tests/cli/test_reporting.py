@@ -161,6 +161,21 @@ def test_a_failure_without_a_reason_is_described_by_its_message() -> None:
     assert format_error(error, "f to u") == ErrorReport("it failed")
 
 
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ("connect_timeout must be above 0", "--timeout must be above 0"),
+        ("metadata has 9000 bytes", "--meta has 9000 bytes"),
+        ("credentials must be Credentials", "credentials must be Credentials"),
+        ("the proxy is invalid", "the proxy is invalid"),
+        ("", ""),
+    ],
+)
+def test_a_setting_at_the_start_of_a_message_is_a_flag(message: str, shown: str) -> None:
+    assert format_error(InvalidInput(message)).message == shown
+    assert format_error(AccessDenied(message)).message == message
+
+
 def test_one_line_has_neither_a_command_nor_its_introduction() -> None:
     report = ErrorReport("stopped", kept="1 part", hint="To resume:", command="partwise upload f u")
     assert report.one_line() == "stopped. kept: 1 part"

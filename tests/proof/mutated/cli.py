@@ -155,6 +155,13 @@ MUTATIONS = [
         COMMANDS,
     ),
     Mutation(
+        "messages name settings, not flags",
+        "core/cli/reporting.py",
+        "return ErrorReport(_message(error), hint",
+        "return ErrorReport(error.message, hint",
+        ("tests/cli/test_reporting.py",),
+    ),
+    Mutation(
         "events do not end with a usage error",
         "core/cli/runner.py",
         "--(?:json|progress[=\\0]json)",
