@@ -6,12 +6,12 @@ from attrs import evolve
 
 from partwise._engine.claim import Claim
 from partwise._engine.context import UploadContext
-from partwise._engine.finish import discard_upload, stopped_error
+from partwise._engine.finish import abort_failed_error, discard_upload
 from partwise._engine.plan import PartPlan
 from partwise._engine.plugin_calls import call_plugin_unwrapped
 from partwise._engine.reconcile import DamagedCheckpoint
 from partwise._engine.resume import load_checkpoint
-from partwise.errors import InvalidInput, UploadFailed
+from partwise.errors import InvalidInput
 
 
 def abort_upload(context: UploadContext) -> bool:
@@ -38,14 +38,7 @@ def abort_upload(context: UploadContext) -> bool:
         else:
             context.adopt_checkpoint(found, PartPlan(found.part_size, None, found.parts_per_doubling))
         if not discard_upload(context):
-            raise stopped_error(
-                context,
-                UploadFailed,
-                f"the upload of {context.description} could not be aborted",
-                reason=str(context.abort_error or ""),
-                kept="Its checkpoint is kept",
-                resumable=True,
-            ) from context.abort_error
+            raise abort_failed_error(context, context.abort_error) from context.abort_error
         if isinstance(found, DamagedCheckpoint):
             # Raises if the damaged checkpoint is still there: it may be another user's, which can't be removed.
             call_plugin_unwrapped(context.store.load, context.name)

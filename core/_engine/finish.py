@@ -215,10 +215,7 @@ def upload_failed_error(context: UploadContext, cause: BaseException) -> UploadS
     """
     resumable = context.is_resumable
     discard_unless_resumable(context)
-    if isinstance(cause, PartwiseError):
-        reason, hint = cause.message, cause.hint_template
-    else:
-        reason, hint = f"{type(cause).__name__}: {cause}", ""
+    reason, hint = _reason_and_hint(cause)
     return stopped_error(
         context,
         UploadFailed,
@@ -228,6 +225,26 @@ def upload_failed_error(context: UploadContext, cause: BaseException) -> UploadS
         hint=hint,
         resumable=resumable,
     )
+
+
+def abort_failed_error(context: UploadContext, cause: BaseException | None) -> UploadStopped:
+    """Return the UploadFailed for an abort that failed."""
+    reason, hint = ("", "") if cause is None else _reason_and_hint(cause)
+    return stopped_error(
+        context,
+        UploadFailed,
+        f"the upload of {context.description} could not be aborted",
+        reason=reason,
+        kept="Its checkpoint is kept",
+        hint=hint,
+        resumable=True,
+    )
+
+
+def _reason_and_hint(cause: BaseException) -> tuple[str, str]:
+    if isinstance(cause, PartwiseError):
+        return cause.message, cause.hint_template
+    return f"{type(cause).__name__}: {cause}", ""
 
 
 def stop_requested_error(context: UploadContext, mode: StopMode) -> UploadStopped:

@@ -107,14 +107,18 @@ def format_error(error: BaseException, subject: str = "") -> ErrorReport:  # noq
 
 
 def _upload_failed(error: UploadFailed, subject: str) -> ErrorReport:
-    again = "run the same command again" + (" to resume" if error.resumable else "")
+    aborting = error.message.endswith("could not be aborted")
+    again = "run the same command again" + (" to resume" if error.resumable and not aborting else "")
     next_step = ""
     if error.retryable:
         next_step = again.capitalize()
     elif error.resumable:
         next_step = f"Then {again}" if error.hint else f"Fix the cause, then {again}"
+    what = f"{subject or error.key} could not be uploaded"
+    if aborting:
+        what = f"the upload of {subject or error.key} could not be aborted"
     return ErrorReport(
-        f"{subject or error.key} could not be uploaded",
+        what,
         error.reason,
         progress_of(error) if error.resumable else "nothing",
         _sentences(_hint(error), next_step),

@@ -161,6 +161,17 @@ def test_a_failure_without_a_reason_is_described_by_its_message() -> None:
     assert format_error(error, "f to u") == ErrorReport("it failed")
 
 
+def test_an_abort_that_fails_is_not_reported_as_a_failed_upload() -> None:
+    error = failed(ConnectionFailed("connection reset"))
+    error.args = ("the upload of /f to k at oss://b could not be aborted",)
+    assert format_error(error, "f to u") == ErrorReport(
+        "the upload of f to u could not be aborted",
+        cause="connection reset",
+        kept="1.0 of 4.0 MiB (1 of 4 parts)",
+        hint="Run the same command again",
+    )
+
+
 @pytest.mark.parametrize(
     ("message", "shown"),
     [

@@ -1019,7 +1019,7 @@ def test_the_backend_is_closed_however_it_ends(backend, store, monkeypatch, url)
 def test_an_abort_that_the_storage_fails_tells_why_and_that_it_may_pass():
     class Unreachable(MemoryBackend):
         def abort_upload(self, key, upload_id):
-            raise partwise.ConnectionFailed("no way there")
+            raise partwise.ConnectionFailed("no way there", hint="Pass {proxy}")
 
     backend, store = Unreachable(), MemoryCheckpointStore()
     config = TransferConfig(part_size=100 * 1024, multipart_threshold=0, max_attempts=1)
@@ -1033,4 +1033,5 @@ def test_an_abort_that_the_storage_fails_tells_why_and_that_it_may_pass():
     with pytest.raises(partwise.UploadFailed) as caught:
         uploader.abort(bytes(300 * 1024), "key")
     assert caught.value.retryable
+    assert (caught.value.reason, caught.value.hint) == ("no way there", "Pass proxy=")
     assert len(list(store.scan())) == 1

@@ -162,6 +162,13 @@ MUTATIONS = [
         ("tests/cli/test_reporting.py",),
     ),
     Mutation(
+        "an abort that fails is reported as a failed upload",
+        "core/cli/reporting.py",
+        'aborting = error.message.endswith("could not be aborted")',
+        "aborting = False",
+        ("tests/cli/test_reporting.py",),
+    ),
+    Mutation(
         "events do not end with a usage error",
         "core/cli/runner.py",
         "--(?:json|progress[=\\0]json)",
