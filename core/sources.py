@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import stat
-import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -22,7 +21,7 @@ from partwise._validation import brief, check_integer, check_methods, check_path
 from partwise.checkpoint import Fingerprint
 from partwise.checksums import crc64
 from partwise.errors import InvalidInput, SourceChanged, SourceError, SourceUnreadable
-from partwise.model import MIB
+from partwise.model import KIB, MIB
 from partwise.protocols import Body, Source
 
 __all__ = ["BytesSource", "FileSource", "StreamSource"]
@@ -41,32 +40,48 @@ def chunk_size(part_size: int) -> int:
     return CHUNK_SIZE_MAX if part_size >= _SMALL_PART else _SMALL_CHUNK
 
 
-class _Buffer(threading.local):
+#: How many readers have buffers of the largest size at the same time, and the size of the buffers of all others. With
+#: 128 parts in flight, each of them gets little of the line, so small chunks cost nothing, and large ones 128 MiB.
+_LARGE_BUFFERS_MAX, _SMALL_BUFFER = 8, 64 * KIB
+
+
+class _BufferPool:
     """
-    A reusable buffer per thread.
+    Reusable buffers for all threads: a thousand parts do not allocate a thousand buffers.
 
-    A thousand parts do not allocate a thousand buffers, and the buffer stays in the CPU cache.
-
-    It is freed when its thread ends.
+    The last one that was released is used first, since it may still be in the CPU cache. `append` and `pop` of a list
+    are atomic, so the pool needs no lock.
     """
 
     def __init__(self) -> None:
-        self._free: memoryview | None = None
+        self._unallocated = [None] * _LARGE_BUFFERS_MAX
+        self._large: list[memoryview] = []
+        self._small: list[memoryview] = []
 
     def acquire(self) -> memoryview:
-        """
-        Return a buffer that is not in use.
-
-        A thread that reads several bodies in turns has several.
-        """
-        buffer, self._free = self._free, None
-        return memoryview(bytearray(CHUNK_SIZE_MAX)) if buffer is None else buffer
+        """Return a buffer that is not in use: a large one, or a small one if all large ones are in use."""
+        with suppress(IndexError):
+            return self._large.pop()
+        with suppress(IndexError):
+            self._unallocated.pop()
+            return memoryview(bytearray(CHUNK_SIZE_MAX))
+        with suppress(IndexError):
+            return self._small.pop()
+        return memoryview(bytearray(_SMALL_BUFFER))
 
     def release(self, buffer: memoryview) -> None:
-        self._free = buffer
+        (self._large if len(buffer) == CHUNK_SIZE_MAX else self._small).append(buffer)
+
+    def clear(self) -> None:
+        """Free the buffers that are not in use."""
+        self._small.clear()
+        with suppress(IndexError):
+            while True:
+                self._large.pop()
+                self._unallocated.append(None)
 
 
-_buffers = _Buffer()
+_buffers = _BufferPool()
 
 
 class _OpenFiles:
@@ -368,11 +383,12 @@ class FileSource:
 
     def close(self) -> None:
         """
-        Close the file, which is kept open between parts.
+        Close the file, which is kept open between parts, and free the buffers.
 
         The next upload opens it again.
         """
         self._replace_files(self._files.inode)
+        _buffers.clear()
 
 
 class BytesBody:

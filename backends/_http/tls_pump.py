@@ -14,6 +14,7 @@ import math
 import socket
 import ssl
 import time
+import weakref
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
@@ -21,12 +22,15 @@ from typing import TypeVar
 
 from partwise.backends._http.timeouts import send_all
 from partwise.errors import InvalidInput
-from partwise.model import MIB
+from partwise.model import KIB, MIB
 
 _RECEIVE = 64 * 1024
 
-#: Bytes to encrypt before they are sent. Memory holds them twice: plain and encrypted.
-_BATCH_BYTES = MIB // 2
+#: Bytes to encrypt before they are sent. Memory holds them twice: plain and encrypted. An encryption buffer keeps its
+#: largest size, also while its connection is idle, so only the first sockets of a process have large batches: with 128,
+#: each of them gets little of the line.
+_BATCH_BYTES, _SMALL_BATCH_BYTES = MIB // 2, 32 * KIB
+_LARGE_BATCHES_MAX = 8
 
 _T = TypeVar("_T")
 
@@ -80,6 +84,10 @@ class TLSSocket:
 
     def __init__(self, sock: socket.socket, context: ssl.SSLContext, host: str, *, deadline: float = math.inf) -> None:
         self._sock = sock
+        self._batch_bytes = _SMALL_BATCH_BYTES
+        if len(_with_large_batches) < _LARGE_BATCHES_MAX:
+            self._batch_bytes = _BATCH_BYTES
+            _with_large_batches.add(self)
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         # As in certificates: an address without brackets, a name without a trailing dot.
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host.strip("[]").rstrip("."))
@@ -97,12 +105,12 @@ class TLSSocket:
 
     def sendmsg(self, buffers: Iterable[bytes | memoryview]) -> int:
         """Send all buffers, as `socket.sendmsg` does, but completely."""
-        sent = 0
+        sent, batch = 0, self._batch_bytes
         for buffer in buffers:
-            for start in range(0, len(buffer), _BATCH_BYTES):
-                if self._outgoing.pending >= _BATCH_BYTES:
+            for start in range(0, len(buffer), batch):
+                if self._outgoing.pending >= batch:
                     self._flush()
-                piece = memoryview(buffer)[start : start + _BATCH_BYTES]
+                piece = memoryview(buffer)[start : start + batch]
                 while piece:
                     written = self._run(partial(self._tls.write, piece))
                     piece = piece[written:]
@@ -156,4 +164,8 @@ class TLSSocket:
 
     def close(self) -> None:
         """Close the socket without a TLS close_notify: the length of each response is known, so none is needed."""
+        _with_large_batches.discard(self)
         self._sock.close()
+
+
+_with_large_batches: weakref.WeakSet[TLSSocket] = weakref.WeakSet()

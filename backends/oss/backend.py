@@ -160,7 +160,7 @@ class OSSBackend(Closing):
         read_timeout: float = 60.0,
         ca_bundle: str | None = None,
         proxy: str | None = None,
-        max_connections: int = 32,
+        max_connections: int = 128,
         page_size: int = _PAGE_SIZE_MAX,
         user_agent: str | None = None,
         clock: Callable[[], float] = time.time,

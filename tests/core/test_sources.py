@@ -10,7 +10,6 @@ import pickle
 import subprocess
 import sys
 import tempfile
-import threading
 import warnings
 import weakref
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +24,7 @@ from partwise import sources
 from partwise.checkpoint import Fingerprint
 from partwise.checksums import crc64
 from partwise.errors import InvalidInput, SourceChanged, SourceError, SourceUnreadable
-from partwise.model import MIB
+from partwise.model import KIB, MIB
 from partwise.protocols import Body, Source
 from partwise.sources import (
     CHUNK_SIZE_MAX,
@@ -322,7 +321,7 @@ def test_nothing_is_open_between_reads(path):
     assert repr(source) == f"FileSource({str(path)!r})"
 
 
-class Buffers(sources._Buffer):
+class Buffers(sources._BufferPool):
     """Records the buffers that are allocated."""
 
     made: ClassVar = []
@@ -487,20 +486,56 @@ def test_there_is_one_buffer_for_each_thread_that_reads(path, buffers):
     assert 1 <= len(buffers.made) <= 3
 
 
-def test_a_buffer_is_freed_when_its_thread_ends(path):
+def test_with_many_readers_the_first_8_have_large_buffers_and_the_others_small_ones(tmp_path, buffers):
+    """128 parts in flight take 16 MiB, not 128."""
+    (tmp_path / "large").write_bytes(pseudo_random_bytes(8 * MIB))
+    source = FileSource(tmp_path / "large")
+    readers = [source.body(0, 8 * MIB).chunks() for _ in range(128)]
+
+    sizes = [len(next(reader)) for reader in readers]
+
+    assert sizes == [MIB] * 8 + [64 * KIB] * 120
+    assert sum(map(len, buffers.made)) < 16 * MIB
+    for reader in readers:
+        reader.close()
+    source.close()
+
+
+def test_a_part_that_starts_when_a_large_buffer_is_free_has_it(path, buffers):
+    """When fewer parts are in flight again, they are read in large chunks again."""
+    bodies = [FileBody(str(path), 0, 10).chunks() for _ in range(20)]
+    for body in bodies:
+        next(body)
+    for body in bodies:
+        body.close()
+
+    assert [len(buffers.acquire()) for _ in range(9)] == [MIB] * 8 + [64 * KIB]
+
+
+def test_the_last_buffer_released_is_used_first(buffers):
+    """It may still be in the cache of the processor."""
+    taken = [buffers.acquire() for _ in range(3)]
+    for buffer in taken:
+        buffers.release(buffer)
+
+    assert buffers.acquire() is taken[2]
+
+
+def test_buffers_are_freed_when_a_source_is_closed(path, buffers):
     """A program that uploads now and then does not keep what its uploads needed."""
-    gone = []
-
-    def read_and_watch():
-        read(FileBody(str(path), 0, 10))
-        gone.append(weakref.ref(sources._buffers._free))
-
-    thread = threading.Thread(target=read_and_watch)
-    thread.start()
-    thread.join()
+    source = FileSource(path)
+    readers = [source.body(0, 10).chunks() for _ in range(10)]
+    for reader in readers:
+        next(reader)
+    for reader in readers:
+        reader.close()
+    gone = [weakref.ref(buffer) for buffer in buffers.made]
+    buffers.made.clear()
+    source.close()
     gc.collect()
 
-    assert gone[0]() is None
+    assert [reference() for reference in gone] == [None] * 10
+    assert [len(buffers.acquire()) for _ in range(9)] == [MIB] * 8 + [64 * KIB]
 
 
 def test_a_body_that_fails_gives_its_buffer_back(path, buffers):

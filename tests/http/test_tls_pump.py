@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import socket
 import ssl
@@ -83,6 +84,42 @@ def read_all(sock, size):
         assert piece, "the connection ended"
         data += piece
     return data
+
+
+def test_with_many_connections_only_8_encrypt_large_batches(serve, trusting):
+    """Each socket keeps the memory of its largest batch, also while it is idle."""
+    data = os.urandom(1 << 20)
+
+    def largest_flush():
+        server = serve(lambda sock: read_all(sock, len(data)))
+        counted = CountingSocket(server.ours)
+        sock = TLSSocket(counted, trusting, "127.0.0.1")
+        sock.sendall(data)
+        assert server.outcome.get(timeout=30) == data
+        return sock, max(counted.sizes)
+
+    gc.collect()
+    opened = [largest_flush() for _ in range(10)]
+    assert [size > 1 << 18 for _, size in opened] == [True] * 8 + [False] * 2
+    assert opened[-1][1] < 40 * 1024
+
+    opened[0][0].close()
+    assert largest_flush()[1] > 1 << 18
+
+
+class CountingSocket:
+    """Records the size of each send."""
+
+    def __init__(self, sock):
+        self._sock = sock
+        self.sizes = []
+
+    def __getattr__(self, name):
+        return getattr(self._sock, name)
+
+    def sendall(self, data):
+        self.sizes.append(len(data))
+        self._sock.sendall(data)
 
 
 @pytest.mark.parametrize("sizes", [[1], [0, 5, 0], [100, 16_384], [3_000_000], [700, 1 << 19, 1, (1 << 20) + 1]])

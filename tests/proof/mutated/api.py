@@ -41,6 +41,27 @@ DURABLE, JOURNAL = "core/_durable.py", "stores/_journal.py"
 
 MUTATIONS = [
     Mutation(
+        "each reader has a large buffer",
+        SOURCES,
+        "            self._unallocated.pop()\n",
+        "",
+        ("tests/core/test_sources.py",),
+    ),
+    Mutation(
+        "closing a source does not free buffers",
+        SOURCES,
+        "        _buffers.clear()\n",
+        "",
+        ("tests/core/test_sources.py",),
+    ),
+    Mutation(
+        "large buffers that were freed are never allocated again",
+        SOURCES,
+        "                self._unallocated.append(None)\n",
+        "",
+        ("tests/core/test_sources.py",),
+    ),
+    Mutation(
         "a file opened under another inode is not noted",
         "core/sources.py",
         "                self.others.add(status.st_ino)\n",

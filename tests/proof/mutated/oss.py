@@ -15,6 +15,7 @@ HTTP1_TESTS = ("tests/http/test_response_limits.py",)
 OPTIONS_TESTS = ("tests/oss/test_option_limits.py",)
 CREDENTIALS_TESTS = ("tests/oss/test_credentials.py",)
 SIGNING_TESTS = ("tests/oss/test_signing.py",)
+TLS_TESTS = ("tests/http/test_tls_pump.py",)
 CONNECTIONS_TESTS = ("tests/oss/test_connections.py",)
 XML_TESTS = ("tests/oss/test_xml.py",)
 ADDRESSING_TESTS = ("tests/oss/test_addressing.py",)
@@ -23,6 +24,20 @@ URLS_TESTS = ("tests/oss/test_urls.py",)
 
 MUTATIONS = [
     # --- requests and connections ------------------------------------------------------------------------------------
+    Mutation(
+        "all TLS connections encrypt large batches",
+        "backends/_http/tls_pump.py",
+        "if len(_with_large_batches) < _LARGE_BATCHES_MAX:",
+        "if True:",
+        TLS_TESTS,
+    ),
+    Mutation(
+        "a closed TLS connection still counts among those with large batches",
+        "backends/_http/tls_pump.py",
+        "        _with_large_batches.discard(self)\n",
+        "",
+        TLS_TESTS,
+    ),
     Mutation(
         "a template of part requests is used after its second",
         "backends/oss/client.py",
