@@ -226,6 +226,7 @@ class OSSClient:
                 host_id=error.host_id,
                 ec=error.ec,
                 details=error.details,
+                hint=error.hint_template,
             )
         return error
 

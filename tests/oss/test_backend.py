@@ -747,6 +747,12 @@ def test_an_unknown_access_key_without_a_new_one_is_access_denied(server, connec
             connect(credentials=credentials).abort_upload("key", "ID")
 
 
+def test_an_unknown_access_key_says_to_check_it_also_if_there_is_a_new_one(server, connect, kit):
+    server.reply(kit.error(403, "InvalidAccessKeyId"))
+    with pytest.raises(CredentialsExpired, match="Check the access key id"):
+        connect(credentials=Rotating()).abort_upload("key", "ID")
+
+
 def test_refused_workers_share_one_renewal(server, connect, kit, body):
     rotating = Rotating()
     backend = connect(credentials=rotating)
