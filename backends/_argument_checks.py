@@ -32,10 +32,7 @@ _ARGUMENTS: Mapping[str, Callable[[object], object]] = {
 
 def check_call(**given: object) -> None:
     """
-    Refuse arguments of a wrong type, before any of them is used.
-
-    Args:
-        given: the arguments of a backend's method, by name.
+    Refuse arguments of a wrong type, by their names in the methods of a backend, before any of them is used.
 
     Raises:
         InvalidInput: an argument has another type than the protocol says (InvalidKey for a key or a prefix).
@@ -45,18 +42,7 @@ def check_call(**given: object) -> None:
 
 
 def reject_settings(what: str, settings: Mapping[str, object]) -> None:
-    """
-    Refuse settings of `open_url` that have no meaning without a network.
-
-    `timeout` is accepted and ignored.
-
-    Args:
-        what: what is opened, for the message.
-        settings: the settings, by name.
-
-    Raises:
-        InvalidInput: there is another setting than `timeout`.
-    """
+    """Raise InvalidInput for settings of `open_url` without meaning where there is no network; `timeout` is ignored."""
     unknown = sorted(settings.keys() - {"timeout"})
     if unknown:
         raise InvalidInput(f"{what} has no setting {', '.join(unknown)}")
@@ -87,19 +73,7 @@ def check_parts(
     *,
     equal_part_sizes: bool = False,
 ) -> None:
-    """
-    Check that an object can be made from these parts.
-
-    Args:
-        key: the object, for the message.
-        parts: the parts as the caller has them.
-        stored: the parts as they are stored, by number.
-        limits: the limits of parts and objects.
-        equal_part_sizes: all parts but the last must have the same size.
-
-    Raises:
-        PartRejected: the object can't be made from these parts; the message names the first problem.
-    """
+    """Raise PartRejected, which names the first problem, unless an object can be made from these parts."""
     problem = (
         _order_error(parts)
         or _match_error(parts, stored)
@@ -152,11 +126,7 @@ def _size_error(parts: Sequence[UploadedPart], limits: PartLimits, *, equal_part
 
 def exact_chunks(body: Body, what: str) -> Iterator[memoryview]:
     """
-    Yield the chunks of a body, and check that it has exactly `len(body)` bytes.
-
-    Args:
-        body: what to read. Its exceptions propagate unchanged.
-        what: the part or the object, for the message.
+    Yield the chunks of a body, and check that it has `len(body)` bytes. Exceptions of the body propagate unchanged.
 
     Raises:
         IntegrityError: the body has fewer bytes, or more. Retryable, since the body can be read again.

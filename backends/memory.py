@@ -42,16 +42,7 @@ from partwise.errors import (
     UnsupportedOption,
     UploadNotFound,
 )
-from partwise.model import (
-    KIB,
-    Capabilities,
-    ObjectOptions,
-    PartLimits,
-    PendingUpload,
-    StoredObject,
-    UploadedPart,
-    utc,
-)
+from partwise.model import KIB, Capabilities, ObjectOptions, PartLimits, PendingUpload, StoredObject, UploadedPart, utc
 from partwise.protocols import Body
 
 #: The limits of Alibaba Cloud OSS, which are stricter than those of most storages.
@@ -59,9 +50,7 @@ DEFAULT_LIMITS = PartLimits(min_part_size=100 * KIB)
 
 #: Every option except a callback, which needs a server to call.
 DEFAULT_CAPABILITIES = Capabilities(
-    options=frozenset(f.name for f in fields(ObjectOptions)) - {"callback"},
-    part_checksums=True,
-    object_checksums=True,
+    options=frozenset(f.name for f in fields(ObjectOptions)) - {"callback"}, part_checksums=True, object_checksums=True
 )
 
 _KEY_BYTES_MAX = 1023
@@ -296,11 +285,7 @@ class MemoryBackend(Closing):
             upload = self._storage.upload(key, upload_id)
             self._check_overwrite(key, options)
             check_parts(
-                key,
-                parts,
-                upload.uploaded_parts(),
-                self._limits,
-                equal_part_sizes=self._capabilities.equal_part_sizes,
+                key, parts, upload.uploaded_parts(), self._limits, equal_part_sizes=self._capabilities.equal_part_sizes
             )
             stored_parts = [upload.parts[part.part_number] for part in parts]
             etag = f"{_etag(b''.join(part.md5 for part in stored_parts))}-{len(parts)}"
@@ -364,11 +349,7 @@ class MemoryBackend(Closing):
     # --- for tests ---------------------------------------------------------------------------------------------------
 
     def handle(self) -> MemoryBackend:
-        """
-        Return a second handle on the same storage, as another process would have.
-
-        It is closed separately.
-        """
+        """Return a second handle on the same storage, as another process would have; it is closed separately."""
         return self._on(self._storage)
 
     def snapshot(self) -> MemoryBackend:
@@ -380,12 +361,7 @@ class MemoryBackend(Closing):
         return self._on(self._storage.copy())
 
     def read(self, key: str) -> bytes:
-        """
-        Return the bytes of an object.
-
-        Raises:
-            KeyError: there is no such object.
-        """
+        """Return the bytes of an object; raise KeyError if there is none."""
         with self._storage.lock:
             return self._storage.objects[key].data
 
@@ -452,8 +428,7 @@ class MemoryBackend(Closing):
     def _check_overwrite(self, key: str, options: ObjectOptions) -> None:
         if options.forbid_overwrite and key in self._storage.objects:
             raise ObjectExists(
-                f"{self.location} has an object {key!r} already, and overwriting is forbidden",
-                code="FileAlreadyExists",
+                f"{self.location} has an object {key!r} already, and overwriting is forbidden", code="FileAlreadyExists"
             )
 
     def _store(self, key: str, data: bytes, etag: str, options: ObjectOptions) -> StoredObject:
@@ -527,10 +502,7 @@ def _final_options(initiated: ObjectOptions, completed: ObjectOptions) -> Object
 
 
 def _check_key(key: str) -> None:
-    try:
-        size = len(key.encode())
-    except UnicodeEncodeError as error:
-        raise InvalidKey(f"{key!r} can't be a key: it can't be encoded as UTF-8") from error
+    size = len(key.encode())
     if not 1 <= size <= _KEY_BYTES_MAX:
         raise InvalidKey(f"a key must have from 1 to {_KEY_BYTES_MAX} bytes of UTF-8; {key!r:.60} has {size}")
 

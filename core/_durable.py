@@ -140,12 +140,7 @@ def open_trusted(path: str, flags: int = os.O_RDONLY, *, directory: bool = False
 
 
 def _open_checked(
-    path: str,
-    flags: int,
-    refusal: Callable[..., str | None],
-    *,
-    directory: bool = False,
-    dir_fd: int | None = None,
+    path: str, flags: int, refusal: Callable[..., str | None], *, directory: bool = False, dir_fd: int | None = None
 ) -> int:
     # First without opening: opening has effects on a device, and its error would not name another user's file.
     _refuse(path, refusal(os.stat(path, dir_fd=dir_fd, follow_symlinks=False), directory=directory))
@@ -350,16 +345,9 @@ def make_directories(path: str, *, private: bool) -> None:
 
 
 def make_trusted_directory(path: str) -> None:
-    """
-    Create a private directory, or accept a trusted one; else raise Untrusted.
-
-    The new directory is durable when the call returns.
-    """
-    try:
+    """Create a private directory durably; raise Untrusted for one that is not."""
+    with suppress(FileExistsError):
         os.mkdir(path, _PRIVATE_DIRECTORY)
-    except FileExistsError:
-        pass
-    else:
         sync_directory(os.path.dirname(path))
     check_trusted(path, directory=True)
 

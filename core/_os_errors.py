@@ -10,36 +10,13 @@ import errno
 
 #: A temporary failure of a disk or a network file system, a restart of its server, too many open files, out of memory,
 #: a lock. None of them means that the file does not exist or that access is denied.
-_TRANSIENT = frozenset(
-    getattr(errno, name)
-    for name in (
-        "EAGAIN",
-        "EBUSY",
-        "ECOMM",
-        "ECONNABORTED",
-        "ECONNREFUSED",
-        "ECONNRESET",
-        "EHOSTDOWN",
-        "EHOSTUNREACH",
-        "EINTR",
-        "EIO",
-        "EMFILE",
-        "ENETDOWN",
-        "ENETRESET",
-        "ENETUNREACH",
-        "ENFILE",
-        "ENOBUFS",
-        "ENOLCK",
-        "ENOLINK",
-        "ENOMEM",
-        "ENOTCONN",
-        "EREMOTEIO",
-        "ESHUTDOWN",
-        "ESTALE",
-        "ETIMEDOUT",
-    )
-    if hasattr(errno, name)  # not every system knows each of them
-)
+_TRANSIENT_NAMES = """
+    EAGAIN EBUSY ECOMM ECONNABORTED ECONNREFUSED ECONNRESET EHOSTDOWN EHOSTUNREACH EINTR EIO EMFILE ENETDOWN ENETRESET
+    ENETUNREACH ENFILE ENOBUFS ENOLCK ENOLINK ENOMEM ENOTCONN EREMOTEIO ESHUTDOWN ESTALE ETIMEDOUT
+"""
+
+# Not every system knows each of them.
+_TRANSIENT = frozenset(getattr(errno, name) for name in _TRANSIENT_NAMES.split() if hasattr(errno, name))
 
 #: Windows: another program has opened the file, or locked a part of it.
 IN_USE_WINDOWS = frozenset({32, 33})

@@ -13,7 +13,7 @@ import threading
 from functools import partial
 from inspect import CO_OPTIMIZED, CO_VARARGS
 from itertools import pairwise
-from types import CodeType, FrameType, TracebackType
+from types import CodeType, FrameType
 from typing import Any
 
 
@@ -32,9 +32,7 @@ class ignored:  # noqa: N801  # it is used as contextlib.suppress is
     def __enter__(self) -> None:
         return None
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
         return isinstance(error, self._kinds) and raised_by_signal(error) is None
 
 

@@ -21,44 +21,15 @@ if TYPE_CHECKING:
     from partwise.model import StoredObject
     from partwise.results import UploadResult
 
-__all__ = [
-    "AccessDenied",
-    "BackendClosed",
-    "BackendError",
-    "BucketNotFound",
-    "CallbackError",
-    "CannotResume",
-    "CheckpointBusy",
-    "CheckpointDamaged",
-    "CheckpointError",
-    "CheckpointMismatch",
-    "CheckpointUnwritable",
-    "ClockSkewed",
-    "ConnectionFailed",
-    "CredentialsExpired",
-    "IntegrityError",
-    "InvalidInput",
-    "InvalidKey",
-    "ObjectExists",
-    "OutcomeUnknown",
-    "PartRejected",
-    "PartwiseError",
-    "ServerFailed",
-    "SourceChanged",
-    "SourceError",
-    "SourceMismatch",
-    "SourceUnreadable",
-    "StoreClosed",
-    "Throttled",
-    "UnknownScheme",
-    "UnsupportedOption",
-    "UploadCancelled",
-    "UploadFailed",
-    "UploadNotFound",
-    "UploadPaused",
-    "UploadStopped",
-    "render_hint",
-]
+__all__ = ["PartwiseError", "render_hint"]
+__all__ += ["InvalidInput", "InvalidKey", "UnknownScheme", "UnsupportedOption"]
+__all__ += ["BackendError", "ConnectionFailed", "ServerFailed", "Throttled", "CredentialsExpired", "ClockSkewed"]
+__all__ += ["IntegrityError", "UploadNotFound", "PartRejected", "AccessDenied", "BucketNotFound", "ObjectExists"]
+__all__ += ["CallbackError", "BackendClosed"]
+__all__ += ["CheckpointError", "CheckpointDamaged", "CheckpointBusy", "CheckpointUnwritable", "CheckpointMismatch"]
+__all__ += ["StoreClosed"]
+__all__ += ["SourceError", "SourceUnreadable", "SourceMismatch", "SourceChanged"]
+__all__ += ["CannotResume", "UploadStopped", "UploadPaused", "UploadCancelled", "UploadFailed", "OutcomeUnknown"]
 
 
 _SETTING = re.compile(r"\{(\w+)(?:=([^{}]*))?\}")

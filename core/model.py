@@ -12,16 +12,7 @@ from typing import Any
 
 from attrs import define, evolve, field, fields
 
-from partwise._validation import (
-    boolean,
-    integer,
-    of_type,
-    optional_string,
-    outline,
-    string,
-    string_mapping,
-    string_set,
-)
+from partwise._validation import boolean, integer, of_type, optional_string, outline, string, string_mapping, string_set
 from partwise.errors import CheckpointDamaged, InvalidInput, UnsupportedOption
 
 __all__ = ["Callback", "Capabilities", "ObjectOptions", "PartLimits", "PendingUpload", "StoredObject", "UploadedPart"]

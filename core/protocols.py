@@ -26,15 +26,8 @@ from typing import Protocol, runtime_checkable
 from partwise.checkpoint import Checkpoint, Fingerprint
 from partwise.model import Capabilities, ObjectOptions, PartLimits, PendingUpload, StoredObject, UploadedPart
 
-__all__ = [
-    "Body",
-    "CheckpointStore",
-    "MultipartBackend",
-    "Source",
-    "SupportsPipelining",
-    "SupportsRequestOptions",
-    "SupportsSourceFile",
-]
+__all__ = ["Body", "CheckpointStore", "MultipartBackend", "Source"]
+__all__ += ["SupportsPipelining", "SupportsRequestOptions", "SupportsSourceFile"]
 
 # --- bytes -----------------------------------------------------------------------------------------------------------
 

@@ -23,14 +23,8 @@ from partwise.protocols import CheckpointStore, MultipartBackend
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-__all__ = [
-    "BackendFactory",
-    "StoreFactory",
-    "open_backend",
-    "open_checkpoint_store",
-    "register_backend",
-    "register_checkpoint_store",
-]
+__all__ = ["BackendFactory", "StoreFactory"]
+__all__ += ["open_backend", "open_checkpoint_store", "register_backend", "register_checkpoint_store"]
 
 BACKENDS = "partwise.backends"
 CHECKPOINT_STORES = "partwise.checkpoint_stores"

@@ -143,12 +143,9 @@ class _OpenFiles:
         self._close_idle()
 
     def _close_idle(self) -> None:
-        while True:
-            try:
-                file = self._idle.pop()
-            except IndexError:
-                return
-            self._close(file)
+        with suppress(IndexError):  # another thread may take the last one
+            while True:
+                self._close(self._idle.pop())
 
     def _close(self, file: FileIO) -> None:
         self._opened.discard(file)
@@ -188,12 +185,7 @@ class FileBody:
     """
 
     def __init__(
-        self,
-        path: str,
-        offset: int,
-        size: int,
-        files: _OpenFiles | None = None,
-        version: tuple[int, int] | None = None,
+        self, path: str, offset: int, size: int, files: _OpenFiles | None = None, version: tuple[int, int] | None = None
     ) -> None:
         self.path = path
         self.offset = offset
@@ -365,8 +357,7 @@ class FileSource:
         with self._files.acquire() as file:
             if empty and _read_into(file, memoryview(bytearray(1)), 0, self._path):
                 raise SourceUnreadable(
-                    f"{self._path} reports a size of 0 bytes, but has more. Upload it as a stream",
-                    source=self._path,
+                    f"{self._path} reports a size of 0 bytes, but has more. Upload it as a stream", source=self._path
                 )
 
     def _replace_files(self, inode: int) -> None:
@@ -572,7 +563,7 @@ class StreamSource:
                 ) from error
             check_methods("the return value of the function that opens a stream", stream, ("read",), "a binary stream")
             self._stream = stream
-        return self._spooled(size) if size > self._spool_above else self._in_memory(size)
+        return self._spooled(size) if size > self._spool_above else BytesBody(b"".join(self._pieces(size)))
 
     def close(self) -> None:
         """
@@ -608,9 +599,6 @@ class StreamSource:
             self._position += len(piece)
             size -= len(piece)
             yield piece
-
-    def _in_memory(self, size: int) -> BytesBody:
-        return BytesBody(b"".join(self._pieces(size)))
 
     def _spooled(self, size: int) -> _SpooledBody:
         import tempfile

@@ -43,14 +43,9 @@ class Appender:
         self, path: str, name: str, part: UploadedPart, *, validate: Callable[[Checkpoint], None], keep_open: bool
     ) -> None:
         """
-        Append the line of one part to a file. An incomplete last line is removed first.
+        Append the line of one part to the file of this checkpoint. An incomplete last line is removed first.
 
-        Args:
-            path: the file.
-            name: the checkpoint that the file must contain.
-            part: the part.
-            validate: called with the checkpoint in the file when the file is read; raises if it is the wrong one.
-            keep_open: leave the file open for the next part.
+        When the file is read, `validate` is called with the checkpoint in it, and raises if it is the wrong one.
 
         Raises:
             OSError: from the system. No byte of the line is left, or they are removed before the next append.

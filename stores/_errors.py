@@ -22,15 +22,7 @@ def closed_error(store: object) -> StoreClosed:
 
 
 def busy_error(upload: str, *, by: str, name: str, where: str | None = None) -> CheckpointBusy:
-    """
-    Return the error of a second claim.
-
-    Args:
-        upload: the claimed upload, as `describe_upload` names it.
-        by: the owner of the claim, such as "another process".
-        name: the checkpoint's name.
-        where: its path.
-    """
+    """Return the error of a second claim of an upload, whose first is held `by` one such as "another process"."""
     return CheckpointBusy(
         f"{upload} is in progress: {by} has claimed its checkpoint. Nothing was sent",
         name=name,

@@ -71,12 +71,7 @@ class CorruptJournal(Exception):
     """
 
     def __init__(
-        self,
-        reason: str,
-        *,
-        header: Checkpoint | None = None,
-        upload_id: str | None = None,
-        name: str | None = None,
+        self, reason: str, *, header: Checkpoint | None = None, upload_id: str | None = None, name: str | None = None
     ) -> None:
         super().__init__(reason)
         self.reason = reason

@@ -11,7 +11,7 @@ import re
 import secrets
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from attrs import define
 
@@ -50,23 +50,14 @@ class Location(Protocol):
 class CheckpointDirectory:
     """A file for each name."""
 
+    shared: ClassVar[bool] = False  # each name has a file
     given: str | None  # the directory; None is the user's state directory for partwise
-
-    @property
-    def shared(self) -> bool:
-        """False: each name has a file."""
-        return False
 
     def __str__(self) -> str:
         return self.root()
 
     def root(self) -> str:
-        """
-        Return the directory.
-
-        Raises:
-            CheckpointUnwritable: none was given, and the user has no home directory.
-        """
+        """Return the directory; raise CheckpointUnwritable if none was given and the user has no home."""
         if self.given is not None:
             return self.given
         # Imported late: a program that names a directory need not have a home directory.
@@ -115,12 +106,8 @@ class CheckpointDirectory:
 class SingleFile:
     """One file, whatever the name."""
 
+    shared: ClassVar[bool] = True  # all names have this file
     file: str
-
-    @property
-    def shared(self) -> bool:
-        """True: all names have this file."""
-        return True
 
     def __str__(self) -> str:
         return self.file

@@ -53,11 +53,7 @@ def claim(path: str, *, name: str, where: str, describe: Callable[[], str]) -> I
     """
     Hold the lock on `path` while the context is open. Its directory must exist.
 
-    Args:
-        path: the lock file, which is created, and removed where that is safe.
-        name: the checkpoint's name, for the error.
-        where: the checkpoint's path, for the error.
-        describe: returns which upload it is, for the error.
+    The file is created, and removed where that is safe. The other arguments are for the error.
 
     Raises:
         CheckpointBusy: it is held, in this process or in another.

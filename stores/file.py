@@ -205,7 +205,8 @@ class FileCheckpointStore(Closing):
             self._check_owner(path, name, header)
         self._appender.close_file(path)
         try:
-            _check_replaceable(path)
+            with suppress(FileNotFoundError):
+                files.check_trusted(path)  # a file that this store did not create is not replaced
             files.replace(path, journal.encode(checkpoint), self._temporary_path(path, name))
         except OSError as error:
             raise unwritable_error(error, path, name=name) from error
@@ -407,12 +408,6 @@ def _read_header(path: str) -> Checkpoint | None:
 def _read(path: str) -> bytes:
     """Read a file, up to one byte more than it may have; raises OSError."""
     return files.read(path, journal.BYTES_MAX + 1)
-
-
-def _check_replaceable(path: str) -> None:
-    """Refuse to replace a file that this store did not create; raises OSError."""
-    with suppress(FileNotFoundError):
-        files.check_trusted(path)
 
 
 # --- beside the source -----------------------------------------------------------------------------------------------

@@ -57,16 +57,7 @@ from partwise.backends.local.target import PERMISSIONS_MASK, SourceFile, StagedF
 from partwise.backends.local.upload_folder import PARTS_MAX, UploadFolder, UploadRecord, new_part_name, write_trailer
 from partwise.backends.local.walk import make_and_use
 from partwise.errors import AccessDenied, BackendClosed, BucketNotFound, InvalidInput, PartwiseError, UploadNotFound
-from partwise.model import (
-    TIB,
-    Capabilities,
-    ObjectOptions,
-    PartLimits,
-    PendingUpload,
-    StoredObject,
-    UploadedPart,
-    utc,
-)
+from partwise.model import TIB, Capabilities, ObjectOptions, PartLimits, PendingUpload, StoredObject, UploadedPart, utc
 from partwise.protocols import Body
 
 _PART_BYTES_MAX = 5 * TIB
@@ -183,11 +174,7 @@ class LocalBackend(Closing):
 
     @property
     def limits(self) -> PartLimits:
-        """
-        Up to 10,000 parts of any size.
-
-        The file system may have a lower limit for the size of a file.
-        """
+        """Up to 10,000 parts of any size. The file system may have a lower limit for the size of a file."""
         return LIMITS
 
     @property
@@ -204,19 +191,11 @@ class LocalBackend(Closing):
         return f"<{type(self).__name__} {self.location}{' closed' if self._state.closed else ''}>"
 
     def close(self) -> None:
-        """
-        Refuse further calls. Closing twice is fine.
-
-        Nothing is held open between calls.
-        """
+        """Refuse further calls. Nothing is held open between calls. Closing twice is fine."""
         self._state.closed = True
 
     def with_source_file(self, path: str) -> Self:
-        """
-        See `SupportsSourceFile.with_source_file`.
-
-        A missing file is ignored here; the source reports it.
-        """
+        """See `SupportsSourceFile.with_source_file`. A missing file is ignored here; the source reports it."""
         try:
             status = os.stat(path)  # noqa: PTH116
         except (OSError, ValueError):
@@ -293,11 +272,7 @@ class LocalBackend(Closing):
         return UploadedPart(part_number, len(body), etag_of(checksum), checksum)
 
     def list_parts(self, key: str, upload_id: str) -> Iterable[UploadedPart]:
-        """
-        List the stored parts; see `MultipartBackend.list_parts`.
-
-        Their bytes are not read.
-        """
+        """List the stored parts, without reading their bytes; see `MultipartBackend.list_parts`."""
         self._check_call(key=key, upload_id=upload_id)
         doing = f"listing the parts of {key!r}"
         with self._open_upload(key, upload_id, doing) as (folder, _), self._translating(doing, folder, key):
@@ -454,12 +429,7 @@ class LocalBackend(Closing):
         return None if found is None else found[1].options
 
     def open_object(self, key: str) -> BinaryIO:
-        """
-        Open an object for reading; the caller closes it.
-
-        Raises:
-            KeyError: there is no such object.
-        """
+        """Open an object for reading; the caller closes it. Raise KeyError if there is no such object."""
         self._check_call(key=key)
         with self._translating(f"opening {key!r}"):
             try:

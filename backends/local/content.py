@@ -18,13 +18,7 @@ from partwise.protocols import Body
 
 def write_body(body: Body, what: str, file: FileIO, translating: translate_os_errors) -> int:
     """
-    Write a body to a file and return the checksum of its bytes.
-
-    Args:
-        body: what to write. Its exceptions propagate unchanged.
-        what: the part or the object, for messages.
-        file: the file.
-        translating: translates the errors of writing.
+    Write a body to a file and return the checksum of its bytes. Exceptions of the body propagate unchanged.
 
     Raises:
         IntegrityError: the body has fewer bytes than it promised, or more.

@@ -6,7 +6,6 @@ import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
 
 from partwise._os_errors import IN_USE_WINDOWS, is_transient
 from partwise.errors import AccessDenied, BackendError, BucketNotFound, InvalidKey, ServerFailed
@@ -56,9 +55,7 @@ class translate_os_errors:  # noqa: N801  # it is used as contextlib.suppress is
     def __enter__(self) -> None:
         return None
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, OSError):
             meaning = self._missing() if isinstance(error, FileNotFoundError) else None
             raise (meaning or translated(error, self._doing, self._bucket, self._kept)) from error

@@ -60,18 +60,11 @@ def rename_noreplace(source: Directory, name: str, target: Directory, new: str) 
 
 def append_copy(source: FileIO, target: FileIO, size: int, buffer: memoryview) -> tuple[int, int]:
     """
-    Append the first `size` bytes of `source` to `target`.
+    Append the first `size` bytes of `source` to `target`, which is open for reading and writing.
 
-    The kernel copies them where that is possible.
-
-    On file systems that share blocks between files (Btrfs, XFS) such a copy takes no time and no space. The checksum is
-    computed from the bytes that are read back from `target`, so it shows what was stored.
-
-    Args:
-        source: the file to copy from.
-        target: a file open for reading and writing.
-        size: the number of bytes to copy.
-        buffer: memory to read into.
+    The kernel copies them where that is possible. On file systems that share blocks between files (Btrfs, XFS) such a
+    copy takes no time and no space. The checksum is computed from the bytes that are read back from `target`, so it
+    shows what was stored.
 
     Returns:
         The number of bytes copied, which is `size` unless `source` is shorter, and the CRC-64/XZ of the copy.

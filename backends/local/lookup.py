@@ -33,12 +33,8 @@ def open_parent(root: Directory, key: str, *, make: bool = False) -> tuple[Direc
     """
     Open the directory that contains an object.
 
-    Return it with the object's name in it, which may be the name of a symbolic link.
-
-    Args:
-        root: the bucket's directory.
-        key: the object.
-        make: create missing directories, durably.
+    Return it with the object's name in it, which may be the name of a symbolic link. With `make`, missing directories
+    are created, durably.
 
     Raises:
         InvalidKey: a symbolic link in the path leads out of the bucket.
@@ -88,10 +84,7 @@ def resolve_links(bucket: Path, key: str, *, follow_last: bool) -> tuple[str, ..
     """
     Return the path of an object, relative to the bucket, without symbolic links.
 
-    Args:
-        bucket: the bucket's directory.
-        key: the object.
-        follow_last: follow a link under the key itself, too.
+    A link under the key itself is followed only if `follow_last`.
 
     Raises:
         InvalidKey: the path leads out of the bucket, or into its metadata directory.

@@ -144,9 +144,7 @@ def sweep(root: Directory, cutoff: float) -> None:
     """
     Remove what crashed processes left behind, ignoring errors.
 
-    Args:
-        root: the bucket's directory.
-        cutoff: seconds since 1970; what was changed later may be in use and is kept.
+    What was changed after `cutoff`, in seconds since 1970, may be in use and is kept.
     """
     empty_trash(root)
     with _ignoring_errors(), walk_trusted(root, TEMP) as temp:

@@ -25,13 +25,7 @@ from attrs import define
 
 from partwise.backends.local.directories import Directory
 from partwise.backends.local.keys import META_DIR
-from partwise.backends.local.records import (
-    encode_record,
-    options_from_data,
-    options_to_data,
-    read_record,
-    write_record,
-)
+from partwise.backends.local.records import encode_record, options_from_data, options_to_data, read_record, write_record
 from partwise.backends.local.walk import make_and_use, walk_trusted
 from partwise.model import ObjectOptions
 
@@ -111,13 +105,10 @@ class Sidecars:
         self, key: str, current: os.stat_result | None, replaced: os.stat_result | None, cutoff: float
     ) -> None:
         """
-        Remove the metadata of the version that was replaced, and what crashes left.
+        Remove the metadata of the version that was replaced, if any, and what crashes left.
 
-        Args:
-            key: the object.
-            current: the version that is stored now, if any.
-            replaced: the version that was stored before, if any.
-            cutoff: seconds since 1970. A younger record may describe a file that is about to become the object.
+        A record that is younger than `cutoff`, in seconds since 1970, may describe a file that is about to become the
+        object, and is kept, as that of the current version.
         """
         keep = None if current is None else _name(current)
         outdated = None if replaced is None else _name(replaced)

@@ -91,11 +91,7 @@ class UploadRecord:
 
 class UploadFolder(Closing):
     """
-    The folder of one upload, open.
-
-    Args:
-        uploads: the directory of all uploads, which is closed with this object.
-        upload_id: the upload id.
+    The folder of one upload, open. The directory of all uploads is closed with it.
 
     Raises:
         FileNotFoundError: there is no such upload.
@@ -114,11 +110,7 @@ class UploadFolder(Closing):
 
     @staticmethod
     def create(temp: Directory, record: UploadRecord) -> str:
-        """
-        Create an upload in `temp` and return its name there.
-
-        Everything but that name is durable.
-        """
+        """Create an upload in `temp` and return its name there. Everything but that name is durable."""
         name = unique_name()
         try:
             temp.make(name, private=True)

@@ -19,12 +19,7 @@ _TRIES_MAX = 100
 
 def walk(root: Directory, names: Iterable[str], *, make: bool = False) -> Directory:
     """
-    Open the directory at the end of a path.
-
-    Args:
-        root: where the path starts.
-        names: the segments of the path.
-        make: create missing directories, each new name durable.
+    Open the directory at the end of a path. With `make`, missing directories are created, each new name durable.
 
     Raises:
         FileNotFoundError: a directory is missing.
@@ -47,12 +42,7 @@ def walk(root: Directory, names: Iterable[str], *, make: bool = False) -> Direct
 
 def walk_trusted(root: Directory, names: Iterable[str], *, make: bool = False) -> Directory:
     """
-    Open a directory in the metadata directory.
-
-    Args:
-        root: the bucket's directory.
-        names: the segments of the path; each must be a trusted directory.
-        make: create missing directories. They are not durable yet.
+    Open a directory in the metadata directory. With `make`, missing ones are created, and are not durable yet.
 
     Raises:
         FileNotFoundError: a directory is missing; with `make`, another process removed one meanwhile.

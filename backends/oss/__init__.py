@@ -11,13 +11,6 @@ from partwise.backends.oss.credentials import (
 )
 from partwise.backends.oss.urls import open_url
 
-__all__ = [
-    "CallableCredentials",
-    "ClientCredentials",
-    "Credentials",
-    "CredentialsProvider",
-    "EnvironmentCredentials",
-    "OSSBackend",
-    "StaticCredentials",
-    "open_url",
-]
+__all__ = ["OSSBackend", "open_url"]
+__all__ += ["Credentials", "CredentialsProvider"]
+__all__ += ["CallableCredentials", "ClientCredentials", "EnvironmentCredentials", "StaticCredentials"]

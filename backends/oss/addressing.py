@@ -116,7 +116,7 @@ def resolve(
             f"the region of the endpoint {endpoint} is unknown, and required to sign requests",
             hint="Pass {region} or set OSS_REGION, such as cn-hangzhou",
         )
-    in_path = addressing_style == "path" or (addressing_style == "virtual" and _is_address(host))
+    in_path = addressing_style == "path" or (addressing_style == "virtual" and (host == "localhost" or is_ip(host)))
     in_host = addressing_style == "virtual" and not in_path
     return Address(
         bucket=bucket,
@@ -166,9 +166,9 @@ def _checked_region(region: str) -> str:
 
 def _parsed(endpoint: str) -> tuple[str, str, int]:
     text = check_string("endpoint", endpoint).strip()
-    wrong = InvalidInput(
-        f"{_without_user(text)!r} is not a valid endpoint, such as https://oss-cn-hangzhou.aliyuncs.com"
-    )
+    # An endpoint with a user is refused; the message must not contain the password.
+    shown = re.sub(r"(//|^).*@", r"\1", text)
+    wrong = InvalidInput(f"{shown!r} is not a valid endpoint, such as https://oss-cn-hangzhou.aliyuncs.com")
     try:
         url = urlsplit(text if "://" in text else f"https://{text}")
         host, port = url.hostname or "", url.port
@@ -185,15 +185,6 @@ def _parsed(endpoint: str) -> tuple[str, str, int]:
     if url.query or url.fragment or port == 0 or not (is_ip(host) or _HOST.fullmatch(host)):
         raise wrong
     return url.scheme, host, port or _DEFAULT_PORTS[url.scheme]
-
-
-def _without_user(text: str) -> str:
-    # An endpoint with a user is refused; the message must not contain the password.
-    return re.sub(r"(//|^).*@", r"\1", text)
-
-
-def _is_address(host: str) -> bool:
-    return host == "localhost" or is_ip(host)
 
 
 def _region_of(host: str) -> str | None:

@@ -45,16 +45,7 @@ from partwise.backends.oss.xml import (
 )
 from partwise.content_types import guess_content_type
 from partwise.errors import BackendClosed, BackendError, IntegrityError, InvalidInput, PartRejected, UploadNotFound
-from partwise.model import (
-    GIB,
-    KIB,
-    Capabilities,
-    ObjectOptions,
-    PartLimits,
-    PendingUpload,
-    StoredObject,
-    UploadedPart,
-)
+from partwise.model import GIB, KIB, Capabilities, ObjectOptions, PartLimits, PendingUpload, StoredObject, UploadedPart
 from partwise.protocols import Body
 
 LIMITS = PartLimits(
@@ -234,11 +225,7 @@ class OSSBackend(Closing):
         local = used_proxy is None and is_loopback(host)
         server_clock = ServerClock(clock, authenticated=scheme == "https" or local)
         self._client = OSSClient(
-            self._address,
-            http,
-            CredentialsCache(provider, server_clock),
-            server_clock,
-            v4=signature_version == "v4",
+            self._address, http, CredentialsCache(provider, server_clock), server_clock, v4=signature_version == "v4"
         )
         self._request_options = _NO_OPTIONS
         self._other_headers: dict[str, str] = {}
@@ -526,12 +513,7 @@ class OSSBackend(Closing):
         return parse_body(self._send(request), parse, request.operation)
 
     def _with_callback_result(
-        self,
-        response: Response,
-        context: SigningContext,
-        stored: StoredObject,
-        options: ObjectOptions,
-        operation: str,
+        self, response: Response, context: SigningContext, stored: StoredObject, options: ObjectOptions, operation: str
     ) -> StoredObject:
         if response.status == 203:
             details = self._client.error_details(response, context)

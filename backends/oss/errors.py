@@ -190,12 +190,9 @@ def parse_error(response: Response, secrets: Iterable[str] = ()) -> ErrorDetails
 
 def error_for(response: Response, operation: str, details: ErrorDetails) -> BackendError:
     """
-    Return the error for a failed response.
+    Return the error for a failed response, given the result of `parse_error`.
 
-    Args:
-        response: the response.
-        operation: what failed, such as ``"part 3 of 'a/b' in oss://bucket@host"``; the message begins with it.
-        details: the result of `parse_error`.
+    Its message begins with the operation, such as ``"part 3 of 'a/b' in oss://bucket@host"``.
     """
     kind = ConnectionFailed if response.status == 407 else _class_for(response, details)
     if kind is CallbackError:

@@ -14,7 +14,7 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 
-from attrs import define, field
+from attrs import define
 
 from partwise.backends.oss.credentials import Credentials
 from partwise.errors import InvalidInput
@@ -30,32 +30,14 @@ _KEY_MODES = ("ak", "ststoken")
 
 @define(frozen=True)
 class Configuration:
-    """
-    The settings for one bucket.
-
-    Args:
-        credentials: the access key, None if there is none.
-        region: the region's id.
-        endpoint: the endpoint.
-        addressing_style: the addressing style of the endpoint.
-        unsupported_mode: how the profile gets credentials, if only ossutil supports it.
-        problem: why the access key can't be used, if it is invalid.
-    """
+    """The settings for one bucket."""
 
     credentials: Credentials | None = None
     region: str | None = None
     endpoint: str | None = None
     addressing_style: str | None = None
-    unsupported_mode: str | None = None
-    problem: str | None = None
-
-
-@define
-class _Profile:
-    values: dict[str, str] = field(factory=dict)
-
-    def get(self, *names: str) -> str | None:
-        return next((self.values[name] for name in names if self.values.get(name)), None)
+    unsupported_mode: str | None = None  # how the profile gets credentials, if only ossutil supports it
+    problem: str | None = None  # why the access key can't be used, if it is invalid
 
 
 def read_configuration(bucket: str, *, path: str | Path | None = None, profile: str | None = None) -> Configuration:
@@ -82,7 +64,7 @@ def read_configuration(bucket: str, *, path: str | Path | None = None, profile: 
     if isinstance(sections, str):
         raise InvalidInput(f"{file} {sections}")
     chosen = _profile(sections, profile, file)
-    by_bucket = _Profile({_plain(name): value for name, value in sections.get(f"buckets {bucket}", {}).items()})
+    by_bucket = _values(sections.get(f"buckets {bucket}", {}))
     cname = sections.get("bucket-cname", {}).get(bucket)
     endpoint = (
         by_bucket.get("endpoint") or cname or sections.get("bucket-endpoint", {}).get(bucket) or chosen.get("endpoint")
@@ -143,23 +125,23 @@ def _content(file: Path) -> bytes:
     return content
 
 
-def _profile(sections: Mapping[str, dict[str, str]], name: str | None, file: Path) -> _Profile:
+def _profile(sections: Mapping[str, dict[str, str]], name: str | None, file: Path) -> dict[str, str]:
     titles = [f"profile {name.lower()}"] if name else ["profile default", "default", "credentials"]
     if name and name.lower() == "default":
         titles.append("default")
     section = next((sections[title] for title in titles if title in sections), None)
-    if section is None:
-        if name:
-            raise InvalidInput(f"{file} has no profile {name!r}")
-        return _Profile()
-    return _Profile({_plain(key): value.strip() for key, value in section.items()})
+    if section is None and name:
+        raise InvalidInput(f"{file} has no profile {name!r}")
+    return _values(section or {})
 
 
-def _plain(name: str) -> str:
-    return name.replace("-", "").replace("_", "").lower()
+def _values(section: Mapping[str, str]) -> dict[str, str]:
+    """Return the values that are not empty, by plain name."""
+    found = {name.replace("-", "").replace("_", "").lower(): value.strip() for name, value in section.items()}
+    return {name: value for name, value in found.items() if value}
 
 
-def _credentials(profile: _Profile) -> Credentials | str | None:
+def _credentials(profile: Mapping[str, str]) -> Credentials | str | None:
     """Return the access key; None if there is none, and what is wrong with it if it is invalid."""
     key_id, secret = profile.get("accesskeyid"), profile.get("accesskeysecret")
     if key_id is None or secret is None:

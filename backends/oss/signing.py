@@ -135,9 +135,7 @@ def canonical_request_v4(request: Signable, additional_headers: Iterable[str] = 
     resource = f"/{request.bucket}/{encoded_key(request.key or '')}" if request.bucket else "/"
     additional = _additional_names(request.headers, additional_headers)
     named = [(name.lower(), value) for name, value in request.headers.items()]
-    signed = sorted(
-        [(name, value.strip()) for name, value in named if _always_signed(name) or name in additional],
-    )
+    signed = sorted([(name, value.strip()) for name, value in named if _always_signed(name) or name in additional])
     lines = "".join([f"{name}:{value}\n" for name, value in signed])
     return (
         f"{request.method}\n{resource}\n{encoded_query(request.query)}\n{lines}\n{';'.join(additional)}\n"
@@ -226,9 +224,10 @@ def string_to_sign_v1(request: Signable, date: str) -> str:
     headers = {name.lower(): value.strip() for name, value in request.headers.items()}
     lines = "".join([f"{name}:{value}\n" for name, value in sorted(headers.items()) if name.startswith("x-oss-")])
     resource = f"/{request.bucket}/{request.key or ''}" if request.bucket else "/"
-    signed = sorted([(name, value or "") for name, value in request.query if _signed_by_v1(name)])
-    if signed:
-        resource += "?" + "&".join([f"{name}={value}" if value else name for name, value in signed])
+    also = ("x-oss-", "response-")
+    query = [(name, value or "") for name, value in request.query if name in _SIGNED_BY_V1 or name.startswith(also)]
+    if query:
+        resource += "?" + "&".join([f"{name}={value}" if value else name for name, value in sorted(query)])
     return (
         f"{request.method}\n{headers.get('content-md5', '')}\n{headers.get('content-type', '')}\n{date}\n"
         f"{lines}{resource}"
@@ -252,7 +251,3 @@ def prepare_v1(credentials: Credentials, request: Signable, time: float) -> Prep
         string_to_sign_v1(request.with_headers(added), date),
         partial(signature_v1, credentials.access_key_secret),
     )
-
-
-def _signed_by_v1(name: str) -> bool:
-    return name in _SIGNED_BY_V1 or name.startswith(("x-oss-", "response-"))

@@ -16,27 +16,11 @@ from partwise.errors import InvalidInput
 
 _log = logging.getLogger("partwise.backends.oss")
 
-#: Passed to the backend unchanged.
-_BACKEND_SETTINGS = (
-    "signature_version",
-    "connect_timeout",
-    "read_timeout",
-    "ca_bundle",
-    "proxy",
-    "max_connections",
-    "page_size",
-    "user_agent",
-)
-
-SETTINGS = (
-    "credentials",
-    "region",
-    "endpoint",
-    "addressing_style",
-    "timeout",
-    "profile",
-    "config_file",
-    *_BACKEND_SETTINGS,
+SETTINGS = frozenset(
+    """
+    credentials region endpoint addressing_style signature_version timeout connect_timeout read_timeout
+    ca_bundle proxy max_connections page_size user_agent profile config_file
+    """.split()  # noqa: SIM905  # thirty quotes would hide the names
 )
 
 
@@ -64,7 +48,7 @@ def open_url(url: str, **settings: Any) -> tuple[OSSBackend, str]:
     Raises:
         InvalidInput: the URL has no bucket, a setting is unknown, or no region or no credentials are configured.
     """
-    unknown = sorted(settings.keys() - set(SETTINGS))
+    unknown = sorted(settings.keys() - SETTINGS)
     if unknown:
         known = ", ".join(sorted(SETTINGS))
         raise InvalidInput(f"unknown setting for an oss:// URL: {', '.join(unknown)}; the settings are {known}")

@@ -56,16 +56,10 @@ class BadDocument(Exception):
 
 @define(frozen=True)
 class ResultPage(Generic[Entry, Marker]):
-    """
-    One page of a list.
-
-    Args:
-        entries: its entries.
-        next_marker: where the next page starts; None on the last page. It only grows.
-    """
+    """One page of a list."""
 
     entries: tuple[Entry, ...]
-    next_marker: Marker | None
+    next_marker: Marker | None  # where the next page starts; None on the last page. It only grows.
 
 
 # --- writing ---------------------------------------------------------------------------------------------------------
@@ -76,14 +70,7 @@ class CompleteDocument:
     The part list of a complete request; iterating yields it in chunks.
 
     With 10,000 parts it has a megabyte, more than all other state of the upload. So it is generated twice rather than
-    kept: once for its length and its MD5, and once to be sent.
-
-    Args:
-        parts: the parts of the object.
-
-    Attributes:
-        length: the length in bytes.
-        md5: the MD5 in base64, as a header has it.
+    kept: once for its `length` and its `md5`, in base64 as a header has it, and once to be sent.
     """
 
     def __init__(self, parts: Sequence[UploadedPart]) -> None:

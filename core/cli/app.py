@@ -7,6 +7,8 @@ Each command is implemented in a separate module, which is imported when the com
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -23,14 +25,7 @@ from partwise.cli.common_options import (
     quiet_option,
     verbose_option,
 )
-from partwise.cli.completion import (
-    ACLS,
-    CALLBACK_TYPES,
-    ENCRYPTIONS,
-    STORAGE_CLASSES,
-    VARIABLE,
-    Suggestions,
-)
+from partwise.cli.completion import ACLS, CALLBACK_TYPES, ENCRYPTIONS, STORAGE_CLASSES, VARIABLE, Suggestions
 from partwise.cli.help_pages import WIDTH_MAX, Group, OptionGroup, argument
 from partwise.cli.param_types import Value, unique_pairs
 from partwise.cli.runner import invoke, run_command
@@ -44,6 +39,24 @@ if TYPE_CHECKING:
 
 def _examples(*lines: str) -> str:
     return "\n".join(["Examples:", *(f"  {line}" for line in lines)])
+
+
+def _runs(function: Callable[..., int]) -> Callable[..., int]:
+    """Make a command of a function that gets the output, and the value of each option by name."""
+
+    @wraps(function)
+    def run(**given: Any) -> int:
+        file, url = given.get("file"), given.get("url")
+        return run_command(
+            lambda output: function(output, **given),
+            json=given.get("json", False),
+            quiet=given.get("quiet", False),
+            verbose=given["verbose"],
+            subject=f"{'standard input' if file == '-' else file} to {url}" if file and url else "",
+            events=given.get("progress") == "json",
+        )
+
+    return run
 
 
 def _show_version(ctx: click.Context, param: click.Parameter, given: bool) -> None:  # noqa: ARG001  # click's
@@ -275,8 +288,8 @@ progress_options = (
 @progress_options
 @quiet_option
 @verbose_option
-@click.pass_context
-def upload(ctx: click.Context, /, **given: Any) -> int:
+@_runs
+def upload(output: Output, **given: Any) -> int:
     """
     Upload a file, or resume its upload if an earlier run was stopped.
 
@@ -288,27 +301,24 @@ def upload(ctx: click.Context, /, **given: Any) -> int:
     ~/.ossutilconfig.
     """
 
-    def work(output: Output) -> int:
-        from partwise.cli import formatting
-        from partwise.cli import upload as command
-        from partwise.config import TransferConfig
-        from partwise.model import ObjectOptions
+    from partwise.cli import formatting
+    from partwise.cli import upload as command
+    from partwise.config import TransferConfig
+    from partwise.model import ObjectOptions
 
-        request = command.UploadCommand(
-            file=given["file"],
-            target=_target(given),
-            store=_store(given),
-            config=TransferConfig(**transfer_options.values(given), **change_options.values(given)),
-            options=ObjectOptions(callback=_callback(given), **object_options.values(given)),
-            resume=command.resume_mode(no_resume=given["no_resume"], require_resume=given["require_resume"]),
-            command=formatting.command_line(ctx.obj),
-            progress=given["progress"],
-            interval=given["progress_interval"],
-            expected=expected_options.values(given),
-        )
-        return command.explain(request, output) if given["dry_run"] else command.upload(request, output)
-
-    return _run(work, given, events=given["progress"] == "json")
+    request = command.UploadCommand(
+        file=given["file"],
+        target=_target(given),
+        store=_store(given),
+        config=TransferConfig(**transfer_options.values(given), **change_options.values(given)),
+        options=ObjectOptions(callback=_callback(given), **object_options.values(given)),
+        resume=command.resume_mode(no_resume=given["no_resume"], require_resume=given["require_resume"]),
+        command=formatting.command_line(click.get_current_context().obj),
+        progress=given["progress"],
+        interval=given["progress_interval"],
+        expected=expected_options.values(given),
+    )
+    return command.explain(request, output) if given["dry_run"] else command.upload(request, output)
 
 
 # --- unfinished uploads ----------------------------------------------------------------------------------------------
@@ -326,7 +336,8 @@ def upload(ctx: click.Context, /, **given: Any) -> int:
 @json_option
 @quiet_option
 @verbose_option
-def status(**given: Any) -> int:
+@_runs
+def status(output: Output, **given: Any) -> int:
     """
     List the unfinished uploads that have a checkpoint here: progress, size, age, whether the upload is running now or
     stopped, source and target.
@@ -334,12 +345,9 @@ def status(**given: Any) -> int:
     With --json, one object per line.
     """
 
-    def work(output: Output) -> int:
-        from partwise.cli import status as command
+    from partwise.cli import status as command
 
-        return command.status(_store(given), output)
-
-    return _run(work, given)
+    return command.status(_store(given), output)
 
 
 @app.command(
@@ -358,19 +366,17 @@ def status(**given: Any) -> int:
 @json_option
 @quiet_option
 @verbose_option
-def abort(**given: Any) -> int:
+@_runs
+def abort(output: Output, **given: Any) -> int:
     """
     Abort an unfinished upload: delete its parts from the storage, then its checkpoint.
 
     An object that is stored under the key is not touched. It is not an error if there is no such upload.
     """
 
-    def work(output: Output) -> int:
-        from partwise.cli import abort as command
+    from partwise.cli import abort as command
 
-        return command.abort(given["file"], _target(given), _store(given), _retry_config(given), output)
-
-    return _run(work, given)
+    return command.abort(given["file"], _target(given), _store(given), _retry_config(given), output)
 
 
 @app.command(
@@ -387,19 +393,17 @@ def abort(**given: Any) -> int:
 @json_option
 @quiet_option
 @verbose_option
-def uploads(**given: Any) -> int:
+@_runs
+def uploads(output: Output, **given: Any) -> int:
     """
     List the pending multipart uploads of a bucket, including those of other programs.
 
     With --json, one object per line.
     """
 
-    def work(output: Output) -> int:
-        from partwise.cli import gc as command
+    from partwise.cli import gc as command
 
-        return command.uploads(_target(given), _retry_config(given), output)
-
-    return _run(work, given)
+    return command.uploads(_target(given), _retry_config(given), output)
 
 
 gc_options = (
@@ -426,7 +430,8 @@ gc_options = (
 @json_option
 @quiet_option
 @verbose_option
-def gc(**given: Any) -> int:
+@_runs
+def gc(output: Output, **given: Any) -> int:
     """
     Abort orphans: pending uploads that are old and that no checkpoint here belongs to.
 
@@ -436,18 +441,12 @@ def gc(**given: Any) -> int:
     only if they are young enough. An upload that is running here is never aborted.
     """
 
-    def work(output: Output) -> int:
-        from partwise.cli import gc as command
+    from partwise.cli import gc as command
 
-        request = command.GcCommand(
-            target=_target(given),
-            store=_store(given),
-            config=_retry_config(given),
-            **gc_options.values(given),
-        )
-        return command.gc(request, output)
-
-    return _run(work, given)
+    request = command.GcCommand(
+        target=_target(given), store=_store(given), config=_retry_config(given), **gc_options.values(given)
+    )
+    return command.gc(request, output)
 
 
 # --- server and demo -------------------------------------------------------------------------------------------------
@@ -478,7 +477,8 @@ demo_options = OptionGroup("Options").option(
 @json_option
 @quiet_option
 @verbose_option
-def serve(**given: Any) -> int:
+@_runs
+def serve(output: Output, **given: Any) -> int:
     """
     Run a server on loopback that emulates Alibaba Cloud OSS, for tests in any language.
 
@@ -489,12 +489,9 @@ def serve(**given: Any) -> int:
     PARTWISE_SERVE_ACCESS_KEY_SECRET; there is no flag for it, since other users can read command lines.
     """
 
-    def work(output: Output) -> int:
-        from partwise.cli import serve as command
+    from partwise.cli import serve as command
 
-        return command.serve(given["directory"], given["port"], given["hosts"], output)
-
-    return _run(work, given)
+    return command.serve(given["directory"], given["port"], given["hosts"], output)
 
 
 @app.command(
@@ -504,34 +501,20 @@ def serve(**given: Any) -> int:
 @argument("file", "[FILE]", "The file to upload; default: random bytes.", required=False)
 @demo_options
 @verbose_option
-def demo(**given: Any) -> int:
+@_runs
+def demo(output: Output, **given: Any) -> int:
     """
     Show how an upload over HTTP is killed half way, resumed by the same command, and compared byte for byte.
 
     The server runs on loopback, and everything is in a temporary directory that is deleted.
     """
 
-    def work(output: Output) -> int:
-        from partwise.cli import demo as command
+    from partwise.cli import demo as command
 
-        return command.demo(given["file"], given["size"], output)
-
-    return _run(work, given)
+    return command.demo(given["file"], given["size"], output)
 
 
 # --- from flags to values --------------------------------------------------------------------------------------------
-
-
-def _run(work: Any, given: dict[str, Any], *, events: bool = False) -> int:
-    file, url = given.get("file"), given.get("url")
-    return run_command(
-        work,
-        json=given.get("json", False),
-        quiet=given.get("quiet", False),
-        verbose=given["verbose"],
-        subject=f"{'standard input' if file == '-' else file} to {url}" if file and url else "",
-        events=events,
-    )
 
 
 def _target(given: dict[str, Any]) -> BackendSpec:

@@ -77,16 +77,7 @@ def _without_equals(words: list[str]) -> Iterator[str]:
 
 
 def script(shell: str, command: click.Command) -> str:
-    """
-    Return the completion script of a shell.
-
-    Args:
-        shell: its name; "" for the one in the environment variable SHELL.
-        command: the program.
-
-    Raises:
-        InvalidInput: there is no script for this shell.
-    """
+    """Return the completion script of a shell, "" for that in SHELL; raise InvalidInput if there is none."""
     return str(_completer(_known(shell), command).source())
 
 

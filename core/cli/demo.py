@@ -54,12 +54,7 @@ _CHECKPOINTS = "checkpoints"
 
 def demo(file: str | None, size: int, output: Output) -> int:
     """
-    Run the demo.
-
-    Args:
-        file: the file to upload; None: generate one with random bytes.
-        size: bytes of the generated file.
-        output: where to print.
+    Run the demo with a file, or with `size` random bytes.
 
     Raises:
         SignalReceived: a signal arrived. Everything is cleaned up.

@@ -105,11 +105,9 @@ def escape_control(text: str) -> str:
     These are control characters, bidirectional marks, separators other than the space, and lone surrogates, by which
     Python keeps bytes that are not text. `output` applies it to everything that is printed. It is idempotent.
     """
-    return text if text.isprintable() else "".join(map(_escape, text))
-
-
-def _escape(character: str) -> str:
-    return character if character.isprintable() else character.encode("unicode_escape").decode()
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
 def columns(rows: Sequence[Sequence[str]], *, right: Collection[int] = (), width: int | None = None) -> list[str]:

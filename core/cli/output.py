@@ -86,9 +86,7 @@ class Output:
         """
         Print an error, each part of it on a separate line that begins with its name.
 
-        Args:
-            report: the error, for people.
-            error: the exception, whose traceback is printed if the output is verbose.
+        If the output is verbose, the traceback of the exception is printed, too.
         """
         lines: list[Line] = []
         if self.verbose and isinstance(error, Exception):

@@ -65,7 +65,8 @@ def _format_usage_error(error: click.UsageError) -> ErrorReport:
     match error:
         case click.NoSuchOption():
             message = f"no such option: {error.option_name}"
-            hint = _similar(error) or _filename_hint(error.option_name)
+            name = error.option_name
+            hint = _similar(error) or (f"Write a file of that name as ./{name}" if Path(name).exists() else "")
         case click.BadParameter() if error.message and error.param is not None:
             message = f"{_name(error.param)}: {error.message}"
             hint = hint_as_flags(cause) if isinstance(cause, PartwiseError) else ""
@@ -89,10 +90,6 @@ def _similar(error: click.NoSuchOption) -> str:
     # Only names that differ by a letter or two: click's own suggestions are less similar.
     similar = get_close_matches(error.option_name, error.possibilities or (), 1, 0.8)
     return f"Did you mean {similar[0]}?" if similar else ""
-
-
-def _filename_hint(name: str) -> str:
-    return f"Write a file of that name as ./{name}" if Path(name).exists() else ""
 
 
 def run_command(

@@ -49,10 +49,7 @@ class _Pipe:
 
 def standard_input(stop: threading.Event) -> StreamSource:
     """
-    Return standard input as a source, from its current position to its end.
-
-    Args:
-        stop: when it is set, reads fail instead of waiting.
+    Return standard input as a source, from its current position to its end. Once `stop` is set, reads fail.
 
     Raises:
         SourceUnreadable: this process has no standard input.

@@ -168,11 +168,8 @@ class BackendSpec:
 
         If the URL ends with a slash or is that of a bucket, the file's name is added.
 
-        Args:
-            file: what is uploaded: a path, or ``-``.
-
         Raises:
-            InvalidInput: the URL names no object, and the file has no name to add.
+            InvalidInput: the URL names no object, and the file has no name to add, as ``-``.
         """
         if not file:
             raise InvalidInput("the name of the file is empty")

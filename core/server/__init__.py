@@ -41,30 +41,7 @@ from partwise.server.messages import ServerResponse
 from partwise.server.oss.server import OSSServer, serve_directory
 from partwise.server.settings import AccessKey, ServerSettings
 
-__all__ = [
-    # the server
-    "OSSServer",
-    "serve_directory",
-    "AccessKey",
-    "ServerSettings",
-    "ReceivedRequest",
-    "ObjectAccess",
-    # planned faults
-    "ServerFault",
-    "Effect",
-    "Exchange",
-    "ServerResponse",
-    "ServiceError",
-    "CorruptBody",
-    "CutResponse",
-    "Delay",
-    "Fail",
-    "ForgetUpload",
-    "LoseResponse",
-    "NoChecksum",
-    "ReplaceResponse",
-    "ResetInRequest",
-    "SkewClock",
-    "TruncateBody",
-    "WrongChecksum",
-]
+__all__ = ["OSSServer", "serve_directory", "AccessKey", "ServerSettings", "ReceivedRequest", "ObjectAccess"]
+__all__ += ["ServerFault", "Effect", "Exchange", "ServerResponse", "ServiceError"]
+__all__ += ["CorruptBody", "CutResponse", "Delay", "Fail", "ForgetUpload", "LoseResponse", "NoChecksum"]
+__all__ += ["ReplaceResponse", "ResetInRequest", "SkewClock", "TruncateBody", "WrongChecksum"]

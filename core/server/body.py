@@ -8,7 +8,6 @@ import math
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
-from types import TracebackType
 from typing import BinaryIO, Self
 
 from partwise.checksums import crc64
@@ -57,9 +56,7 @@ class RequestBody:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         if self._spooled is not None:
             self._spooled.close()
 
@@ -85,12 +82,7 @@ class RequestBody:
         return self._md5.digest()
 
     def chunks(self) -> Iterator[memoryview]:
-        """
-        Yield the bytes, once.
-
-        Raises:
-            ServiceError: the body ended too early, or does not match its request.
-        """
+        """Yield the bytes, once; raise ServiceError if they end too early, or do not match their request."""
         offset = 0
         for chunk in self._source():
             if self.corrupt_at is not None and offset <= self.corrupt_at < offset + len(chunk):

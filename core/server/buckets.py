@@ -73,12 +73,7 @@ class Bucket:
 
     @property
     def access(self) -> ObjectAccess:
-        """
-        The access to its objects.
-
-        Raises:
-            ServiceError: NotImplemented: the backend can't read objects.
-        """
+        """The access to its objects; raises ServiceError if the backend can't read them."""
         if self._access is None:
             raise ServiceError("NotImplemented", f"{type(self.backend).__name__} can't read, list and delete objects.")
         return self._access

@@ -61,12 +61,7 @@ class Exchange:
 
     @property
     def bucket(self) -> Bucket:
-        """
-        The bucket that the request is addressed to.
-
-        Raises:
-            ServiceError: NoSuchBucket.
-        """
+        """The bucket that the request is addressed to; raises ServiceError if it does not exist."""
         name = self.target.bucket or ""
         bucket = self.buckets.find(name)
         if bucket is None:
@@ -132,13 +127,9 @@ def record_request(
     exchange: Exchange, response: ServerResponse | None, number: int, secrets: frozenset[str]
 ) -> ReceivedRequest:
     """
-    Make the record of a request.
+    Make the record of a request, whose response is None if the connection was dropped.
 
-    Args:
-        exchange: the request.
-        response: its response; None if the connection was dropped.
-        number: the number of the request.
-        secrets: headers (in lower case) and query parameters to leave out.
+    The headers (in lower case) and query parameters called `secrets` are left out.
     """
     request, target = exchange.request, exchange.target
     return ReceivedRequest(

@@ -41,12 +41,9 @@ def is_loopback(host: str) -> bool:
 
 def check_hosts(request: ServerRequest, settings: ServerSettings, listen_address: str) -> None:
     """
-    Refuse a request that names a host which is neither loopback nor allowed.
+    Refuse a request that names a host which is neither loopback nor allowed, in its Host or its Origin header.
 
-    Args:
-        request: the request. Its Host and Origin headers are checked; browsers add the latter.
-        settings: the hosts that are allowed.
-        listen_address: the address that the server listens on, which is allowed, too.
+    The address that the server listens on is allowed, too.
 
     Raises:
         ServiceError: AccessDenied.

@@ -12,9 +12,7 @@ class Recent(Generic[_Key, _Value]):
     """
     A mapping that drops its oldest entries above a number of entries or of bytes. It is not thread-safe.
 
-    Args:
-        entries_max: the maximum number of entries.
-        bytes_max: the maximum number of bytes, by the sizes that are passed to `put`.
+    The bytes are the sum of the sizes that are passed to `put`.
     """
 
     def __init__(self, entries_max: int, bytes_max: int) -> None:

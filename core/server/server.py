@@ -8,8 +8,7 @@ import threading
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Self
+from typing import ClassVar, Self
 
 from partwise.backends.memory import MemoryBackend
 from partwise.errors import InvalidInput
@@ -30,19 +29,21 @@ class StorageServer:
     """
     An HTTP server that emulates an object storage service over any `MultipartBackend`.
 
-    `OSSServer` describes the arguments; a subclass supplies the `dialect`.
+    `OSSServer` describes the arguments.
     """
+
+    dialect: ClassVar[Dialect]
+    """The storage protocol, supplied by a subclass."""
 
     def __init__(
         self,
-        dialect: Dialect,
-        buckets: Mapping[str, MultipartBackend] | None,
+        buckets: Mapping[str, MultipartBackend] | None = None,
         *,
-        directory: str | os.PathLike[str] | None,
-        settings: ServerSettings | None,
-        faults: Iterable[ServerFault],
-        host: str,
-        port: int,
+        directory: str | os.PathLike[str] | None = None,
+        settings: ServerSettings | None = None,
+        faults: Iterable[ServerFault] = (),
+        host: str = "127.0.0.1",
+        port: int = 0,
     ) -> None:
         if buckets is not None and directory is not None:
             raise InvalidInput("buckets and directory exclude each other; both were given")
@@ -60,7 +61,7 @@ class StorageServer:
         else:
             served = GivenBuckets(buckets or {}, settings.now())
         self._stopping = threading.Event()
-        self._service = Service(dialect, settings, served, faults, self._wait_or_drop, listen_address=host)
+        self._service = Service(self.dialect, settings, served, faults, self._wait_or_drop, listen_address=host)
         self._address = (host, port)
         self._listener: Listener | None = None
 
@@ -105,9 +106,7 @@ class StorageServer:
         self.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.stop()
 
     def __repr__(self) -> str:

@@ -46,16 +46,11 @@ class Service:
     """
     Responds to requests.
 
-    Args:
-        dialect: the storage protocol.
-        settings: may be replaced at any time.
-        buckets: the buckets.
-        faults: the planned faults.
-        wait: waits this many seconds; raises DropConnection if the server stops meanwhile.
-        listen_address: the address that the server listens on.
+    The settings may be replaced at any time. `wait` waits this many seconds, and raises DropConnection if the server
+    stops meanwhile.
 
     Raises:
-        InvalidInput: a fault is for an operation that the dialect does not have.
+        InvalidInput: a planned fault is for an operation that the dialect does not have.
     """
 
     def __init__(

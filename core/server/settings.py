@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from attrs import Attribute, define, field
 
+from partwise._validation import integer
 from partwise.errors import InvalidInput
 from partwise.model import KIB
 
@@ -44,10 +45,6 @@ class AccessKey:
         return cls(f"partwise-{secrets.token_hex(8)}", secrets.token_hex(20))
 
 
-def _new_access_keys() -> tuple[AccessKey, ...]:
-    return (AccessKey.new(),)
-
-
 # Functions, because type checkers can't infer the result type of `tuple` and `frozenset` as converters.
 def _access_keys(keys: Iterable[AccessKey]) -> tuple[AccessKey, ...]:
     return tuple(keys)
@@ -57,24 +54,9 @@ def _host_names(names: Iterable[str]) -> frozenset[str]:
     return frozenset(name.lower() for name in names)
 
 
-def _page_limit(_: object, __: Attribute[int], value: int) -> None:
-    if not 1 <= value <= PAGE_LIMIT_MAX:
-        raise InvalidInput(f"page_limit must be from 1 to {PAGE_LIMIT_MAX}, not {value}")
-
-
 def _positive(_: object, attribute: Attribute[float], value: float) -> None:
     if not 0 < value < math.inf:  # false for NaN, too
         raise InvalidInput(f"{attribute.name} must be a finite number of seconds above 0, not {value}")
-
-
-def _not_negative(_: object, attribute: Attribute[int], value: int) -> None:
-    if value < 0:
-        raise InvalidInput(f"{attribute.name} must be 0 or more, not {value}")
-
-
-def _at_least_one(_: object, attribute: Attribute[int], value: int) -> None:
-    if value < 1:
-        raise InvalidInput(f"{attribute.name} must be 1 or more, not {value}")
 
 
 def _at_least_one_key(_: object, __: Attribute[tuple[AccessKey, ...]], value: tuple[AccessKey, ...]) -> None:
@@ -116,11 +98,11 @@ class ServerSettings:
 
     region: str = "cn-hangzhou"
     access_keys: tuple[AccessKey, ...] = field(
-        factory=_new_access_keys, converter=_access_keys, validator=_at_least_one_key
+        factory=lambda: (AccessKey.new(),), converter=_access_keys, validator=_at_least_one_key
     )
     allow_anonymous: bool = False
     accept_v1: bool = True
-    page_limit: int = field(default=PAGE_LIMIT_MAX, validator=_page_limit)
+    page_limit: int = field(default=PAGE_LIMIT_MAX, validator=integer(1, PAGE_LIMIT_MAX))
     min_part_size: int = 100 * KIB
     checksums: bool = True
     list_checksums: bool = True
@@ -129,8 +111,8 @@ class ServerSettings:
     hosts: frozenset[str] = field(default=frozenset(), converter=_host_names)
     path_style_hosts: frozenset[str] = field(default=frozenset(), converter=_host_names)
     idle_timeout: float = field(default=60.0, validator=_positive)
-    max_connections: int = field(default=512, validator=_at_least_one)
-    max_recorded_requests: int = field(default=20_000, validator=_not_negative)
+    max_connections: int = field(default=512, validator=integer(1))
+    max_recorded_requests: int = field(default=20_000, validator=integer(0))
     clock: Callable[[], float] = time.time
     clock_offset: float = 0.0
 

@@ -24,11 +24,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from enum import Enum
-from types import TracebackType
 from typing import NoReturn, Self
 
-from attrs import Attribute, define, evolve, field
+from attrs import define, evolve, field
 
+from partwise._validation import integer
 from partwise.errors import InvalidInput
 
 __all__ = ["Call", "Fault", "FaultKind", "FaultPlan", "SimulatedCrash"]
@@ -117,11 +117,6 @@ _APPLICABLE = {
 }
 
 
-def _positive(_instance: object, attribute: Attribute[int], value: int | None) -> None:
-    if value is not None and value < 1:
-        raise InvalidInput(f"{attribute.name} must be at least 1, not {value}")
-
-
 @define(frozen=True)
 class Fault:
     """
@@ -140,8 +135,8 @@ class Fault:
 
     operation: str
     kind: FaultKind
-    occurrence: int = field(default=1, validator=_positive)
-    part_number: int | None = field(default=None, validator=_positive)
+    occurrence: int = field(default=1, validator=integer(1))
+    part_number: int | None = field(default=None, validator=integer(1, None, None))
     seconds: float = 0.0
 
     def __attrs_post_init__(self) -> None:
@@ -253,9 +248,7 @@ class FaultPlan:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if error is None:
             self.assert_all_reached()
 
@@ -295,12 +288,7 @@ class FaultPlan:
         """Do nothing. Subclasses may override it, to do something in each call before it takes effect."""
 
     def check_alive(self) -> None:
-        """
-        Stop a thread of a process that has crashed.
-
-        Raises:
-            SimulatedCrash: the process has crashed.
-        """
+        """Raise SimulatedCrash if the process has crashed, to stop its other threads."""
         if self._crashed:
             raise SimulatedCrash("the process has crashed: its calls have no effect")
 

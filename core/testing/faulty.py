@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TypeVar
 
 from attrs import evolve
@@ -48,23 +48,14 @@ _Described = TypeVar("_Described", UploadedPart, StoredObject)
 # --- a backend -------------------------------------------------------------------------------------------------------
 
 
-class FaultyBackend:
-    """
-    A backend that fails as planned.
+class BackendWrapper:
+    """What the wrappers of a backend forward unchanged."""
 
-    All pages of a listing are read within the call, so that a fault affects the listing as a whole.
-
-    Args:
-        backend: the backend to wrap.
-        plan: the faults to inject.
-    """
-
-    def __init__(self, backend: MultipartBackend, plan: FaultPlan) -> None:
+    def __init__(self, backend: MultipartBackend) -> None:
         self.inner = backend
-        self.plan = plan
 
     def __repr__(self) -> str:
-        return f"FaultyBackend({self.inner!r})"
+        return f"{type(self).__name__}({self.inner!r})"
 
     @property
     def location(self) -> str:
@@ -80,6 +71,26 @@ class FaultyBackend:
     def capabilities(self) -> Capabilities:
         """The capabilities of the wrapped backend."""
         return self.inner.capabilities
+
+    def close(self) -> None:
+        """Close the wrapped backend, even after a crash, as the operating system closes sockets."""
+        self.inner.close()
+
+
+class FaultyBackend(BackendWrapper):
+    """
+    A backend that fails as planned.
+
+    All pages of a listing are read within the call, so that a fault affects the listing as a whole.
+
+    Args:
+        backend: the backend to wrap.
+        plan: the faults to inject.
+    """
+
+    def __init__(self, backend: MultipartBackend, plan: FaultPlan) -> None:
+        super().__init__(backend)
+        self.plan = plan
 
     def initiate_upload(self, key: str, options: ObjectOptions) -> str:
         with self.plan.call("initiate_upload", key) as faults:
@@ -124,10 +135,6 @@ class FaultyBackend:
         with self.plan.call("head_object", key) as faults:
             stored = self._injected(faults, lambda: self.inner.head_object(key))
             return None if stored is None else _with_wrong_checksum(faults, stored)
-
-    def close(self) -> None:
-        """Close the wrapped backend, even after a crash, as the operating system closes sockets."""
-        self.inner.close()
 
     def with_request_options(self, options: ObjectOptions) -> MultipartBackend:
         """Return a wrapped handle with the same plan; this one if the backend does not support request options."""
@@ -224,13 +231,9 @@ class FaultyCheckpointStore:
     def __repr__(self) -> str:
         return f"FaultyCheckpointStore({self.inner!r})"
 
-    def claim(self, name: str) -> AbstractContextManager[None]:
-        """Claim the checkpoint in the wrapped store; a crash releases the claim, as it releases any lock."""
-        return self._claim(name)
-
     @contextmanager
-    def _claim(self, name: str) -> Iterator[None]:
-        # The claim is held after the call, but released by a crash, as the operating system releases locks.
+    def claim(self, name: str) -> Iterator[None]:
+        """Claim the checkpoint in the wrapped store; a crash releases the claim, as it releases any lock."""
         with ExitStack() as held:
             with self.plan.call("claim", name) as faults:
                 self._refuse(faults, "claim", name)

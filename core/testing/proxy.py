@@ -24,7 +24,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from enum import Enum
 from random import Random
-from types import TracebackType
 from typing import Any, Literal, Self
 from urllib.parse import urlsplit
 
@@ -182,9 +181,7 @@ class FaultyProxy:
         self.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.stop()
 
     # --- for tests ---------------------------------------------------------------------------------------------------

@@ -19,26 +19,18 @@ from partwise.model import KIB, MIB, Callback, ObjectOptions, PartLimits, Stored
 from partwise.testing.fakes import ChangingSource, ChunkListBody, StrictBody, pseudo_random_bytes
 from partwise.testing.faults import BACKEND_OPERATIONS, OPERATIONS, Fault, FaultKind, FaultPlan
 
-__all__ = [
-    "bodies",
+__all__ = ["crc64s", "etags", "keys", "part_limits", "part_sizes", "sizes"]
+__all__ += ["bodies", "changing_sources", "contents"]
+__all__ += [
     "callbacks",
-    "changing_sources",
     "checkpoints",
-    "contents",
-    "crc64s",
-    "etags",
-    "fault_plans",
-    "faults",
     "fingerprints",
-    "keys",
     "metadata",
     "object_options",
-    "part_limits",
-    "part_sizes",
-    "sizes",
     "stored_objects",
     "uploaded_parts",
 ]
+__all__ += ["fault_plans", "faults"]
 
 _CRC64_MAX = 2**64 - 1
 _WORD = st.text(alphabet="abcdefghijklmnopqrstuvwxyz0123456789-", min_size=1, max_size=12)
@@ -311,8 +303,4 @@ def fault_plans(
         max_size=faults_max,
         unique_by=lambda fault: (fault.operation, fault.occurrence),
     )
-    return planned.map(lambda chosen: FaultPlan(chosen, sleep=_no_sleep))
-
-
-def _no_sleep(seconds: float) -> None:
-    """Do not sleep."""
+    return planned.map(lambda chosen: FaultPlan(chosen, sleep=lambda _: None))

@@ -113,7 +113,7 @@ def test_a_fault_that_does_not_apply_is_refused() -> None:
 
 @pytest.mark.parametrize("numbers", [{"occurrence": 0}, {"part_number": 0}])
 def test_occurrences_and_parts_count_from_one(numbers: dict[str, int]) -> None:
-    with pytest.raises(InvalidInput, match="must be at least 1"):
+    with pytest.raises(InvalidInput, match="must be an integer of at least 1"):
         Fault("upload_part", FaultKind.BEFORE, **numbers)
 
 

@@ -28,7 +28,7 @@ def parse_target(request: ServerRequest, settings: ServerSettings) -> RequestTar
     bucket: str | None
     if host in settings.cnames:
         bucket, key = settings.cnames[host], path
-    elif is_address(host) or _is_single_label(host) or host in settings.path_style_hosts:
+    elif is_address(host) or not {".", ":"} & set(host) or host in settings.path_style_hosts:
         name, _, key = path.partition("/")
         bucket = name or None
     elif _ENDPOINT.fullmatch(host):
@@ -39,10 +39,6 @@ def parse_target(request: ServerRequest, settings: ServerSettings) -> RequestTar
         bucket, key = host.partition(".")[0], path
     _check_key(key)
     return RequestTarget(host, bucket, key or None, request.param("uploadId") or None, _part_number(request))
-
-
-def _is_single_label(host: str) -> bool:
-    return "." not in host and ":" not in host
 
 
 def _check_key(key: str) -> None:

@@ -135,13 +135,9 @@ def _code_for(error: PartwiseError, default: str) -> str:
 
 def error_response(error: ServiceError, request_id: str, host: str, *, is_head: bool) -> ServerResponse:
     """
-    Return the response that refuses a request.
+    Return the response that refuses a request. That to a HEAD request can't have a body.
 
-    Args:
-        error: the error. An element ``EC`` overrides the EC code of its error code.
-        request_id: the id of the request.
-        host: the host that the request was sent to.
-        is_head: the request is a HEAD request, so that the response can't have a body.
+    An element ``EC`` of the error overrides the EC code of its error code.
     """
     kind = ERRORS.get(error.code, ErrorKind(500, error.code))
     status = kind.status if error.status is None else error.status

@@ -63,11 +63,7 @@ def list_objects_v2(exchange: Exchange) -> ServerResponse:
 def get_bucket_info(exchange: Exchange) -> ServerResponse:
     """GetBucketInfo."""
     bucket = exchange.bucket
-    children = (
-        *_bucket_nodes(exchange, bucket),
-        ("AccessControlList", (("Grant", "private"),)),
-        _OWNER,
-    )
+    children = (*_bucket_nodes(exchange, bucket), ("AccessControlList", (("Grant", "private"),)), _OWNER)
     return ServerResponse(200, _XML, document("BucketInfo", (("Bucket", children),)))
 
 

@@ -139,11 +139,7 @@ def stored_response(
     """
     Deliver the callback, if there is one, and return the response to a request that stored an object.
 
-    Args:
-        exchange: the request.
-        info: the object.
-        callback: the callback of the request.
-        body: the document of the response if there is no callback.
+    Without a callback, `body` is its document.
 
     Raises:
         ServiceError: CallbackFailed. The object is stored.

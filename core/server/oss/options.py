@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 from urllib.parse import parse_qsl
 
 from attrs import evolve
@@ -43,7 +44,7 @@ def options_of(request: ServerRequest) -> ObjectOptions:
     Raises:
         ServiceError: a header has an invalid value.
     """
-    texts: dict[str, str] = {}
+    texts: dict[str, Any] = {}
     for name, header in (*_PLAIN_HEADERS, *_ENCRYPTION_HEADERS):
         value = request.header(header.lower())
         if value is not None:
@@ -55,15 +56,7 @@ def options_of(request: ServerRequest) -> ObjectOptions:
             "x-oss-server-side-encryption", texts.get("encryption", ""), "It requires the encryption KMS."
         )
     return ObjectOptions(
-        content_type=texts.get("content_type"),
-        cache_control=texts.get("cache_control"),
-        content_disposition=texts.get("content_disposition"),
-        content_encoding=texts.get("content_encoding"),
-        content_language=texts.get("content_language"),
-        expires=texts.get("expires"),
-        encryption=texts.get("encryption"),
-        data_encryption=texts.get("data_encryption"),
-        kms_key_id=texts.get("kms_key_id"),
+        **texts,
         acl=_one_of(request, "x-oss-object-acl", _ACLS),
         storage_class=_one_of(request, "x-oss-storage-class", _STORAGE_CLASSES),
         metadata=_metadata(request),

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 
-from partwise.protocols import MultipartBackend
-from partwise.server.faults import ServerFault
 from partwise.server.oss.dialect import OSSDialect
 from partwise.server.server import StorageServer
 from partwise.server.settings import ServerSettings
@@ -39,19 +37,7 @@ class OSSServer(StorageServer):
             requests and `host` is not loopback, or a fault is for an operation that the server does not have.
     """
 
-    def __init__(
-        self,
-        buckets: Mapping[str, MultipartBackend] | None = None,
-        *,
-        directory: str | os.PathLike[str] | None = None,
-        settings: ServerSettings | None = None,
-        faults: Iterable[ServerFault] = (),
-        host: str = "127.0.0.1",
-        port: int = 0,
-    ) -> None:
-        super().__init__(
-            OSSDialect(), buckets, directory=directory, settings=settings, faults=faults, host=host, port=port
-        )
+    dialect = OSSDialect()
 
 
 def serve_directory(

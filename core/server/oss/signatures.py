@@ -70,11 +70,7 @@ def authenticate(
     """
     Return the access key that signed the request; None for an unsigned request, if the settings allow that.
 
-    Args:
-        request: the request.
-        target: its bucket and key, which are signed independently of the style of the URL.
-        settings: the access keys, and the accepted signature versions.
-        now: the server's clock, in seconds since 1970.
+    Bucket and key are signed independently of the style of the URL.
 
     Raises:
         ServiceError: the signature is missing, malformed, expired, made by an unknown key, or wrong.

@@ -10,9 +10,10 @@ from __future__ import annotations
 from enum import Enum
 from typing import Literal
 
-from attrs import Attribute, define, field
+from attrs import define, field
 
 from partwise._engine.context import ResumeMode
+from partwise._validation import choice
 from partwise.checkpoint import Checkpoint
 from partwise.config import TransferConfig
 from partwise.errors import InvalidInput
@@ -52,16 +53,7 @@ class Event(Enum):
 
 
 _SOURCE_CHANGES = frozenset(
-    {
-        Event.GROW,
-        Event.SHRINK,
-        Event.EMPTY,
-        Event.REWRITE,
-        Event.REPLACE,
-        Event.TOUCH,
-        Event.FORGE,
-        Event.RESTORE,
-    }
+    {Event.GROW, Event.SHRINK, Event.EMPTY, Event.REWRITE, Event.REPLACE, Event.TOUCH, Event.FORGE, Event.RESTORE}
 )
 
 #: Where an event can be scheduled: at the start of any call, before a chunk of the source is read, and at a progress
@@ -69,16 +61,11 @@ _SOURCE_CHANGES = frozenset(
 HOOK_POINTS = (*OPERATIONS, "chunk", "progress")
 
 
-def _is_hook_point(_instance: object, attribute: Attribute[str], value: str) -> None:
-    if value not in HOOK_POINTS:
-        raise InvalidInput(f"{attribute.name} is one of {', '.join(HOOK_POINTS)}, not {value!r}")
-
-
 @define(frozen=True)
 class ScheduledEvent:
     """An event at a hook point of a process."""
 
-    operation: str = field(validator=_is_hook_point)  # one of `HOOK_POINTS`
+    operation: str = field(validator=choice(*HOOK_POINTS))  # one of `HOOK_POINTS`
     event: Event
     occurrence: int = 1  # the occurrence of the hook point at which it happens, counting from 1
 

@@ -26,14 +26,7 @@ from partwise.errors import (
 )
 from partwise.model import UploadedPart
 from partwise.results import Progress
-from partwise.testing._proof.events import (
-    INTERRUPTS,
-    BackendCall,
-    CallbackBroke,
-    Event,
-    ProcessTrace,
-    ProgressRecord,
-)
+from partwise.testing._proof.events import INTERRUPTS, BackendCall, CallbackBroke, Event, ProcessTrace, ProgressRecord
 from partwise.testing._proof.expectations import (
     allow_expected_orphans,
     cleanup_was_hindered,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import TypeVar
 
 from attrs import evolve
@@ -18,10 +18,11 @@ from attrs import evolve
 from partwise.bodies import BodyWrapper
 from partwise.checkpoint import Checkpoint, Fingerprint
 from partwise.errors import CallbackError
-from partwise.model import Capabilities, ObjectOptions, PartLimits, PendingUpload, StoredObject, UploadedPart
+from partwise.model import ObjectOptions, PendingUpload, StoredObject, UploadedPart
 from partwise.protocols import Body, CheckpointStore, MultipartBackend, Source
 from partwise.testing._proof.events import ActualUpload, BackendCall, HeldPart
 from partwise.testing._proof.simulation import without_frames
+from partwise.testing.faulty import BackendWrapper
 
 _T = TypeVar("_T")
 
@@ -36,33 +37,15 @@ def checkpoint_ids(checkpoint: Checkpoint | None) -> set[str]:
 # --- the storage -----------------------------------------------------------------------------------------------------
 
 
-class RecordingBackend:
+class RecordingBackend(BackendWrapper):
     """A backend that records each call and its outcome."""
 
     def __init__(
         self, backend: MultipartBackend, record: Callable[[BackendCall], None], clock: Callable[[], float]
     ) -> None:
-        self.inner = backend
+        super().__init__(backend)
         self._record = record
         self._clock = clock
-
-    def __repr__(self) -> str:
-        return f"RecordingBackend({self.inner!r})"
-
-    @property
-    def location(self) -> str:
-        """The location of the wrapped backend."""
-        return self.inner.location
-
-    @property
-    def limits(self) -> PartLimits:
-        """The limits of the wrapped backend."""
-        return self.inner.limits
-
-    @property
-    def capabilities(self) -> Capabilities:
-        """The capabilities of the wrapped backend."""
-        return self.inner.capabilities
 
     def initiate_upload(self, key: str, options: ObjectOptions) -> str:
         call = BackendCall("initiate_upload", options=options)
@@ -96,9 +79,6 @@ class RecordingBackend:
 
     def head_object(self, key: str) -> StoredObject | None:
         return self._recorded(BackendCall("head_object"), lambda: self.inner.head_object(key))
-
-    def close(self) -> None:
-        self.inner.close()
 
     def _recorded(self, call: BackendCall, action: Callable[[], _T], body: _RecordingBody | None = None) -> _T:
         started = self._clock()
@@ -221,11 +201,8 @@ class RecordingStore:
     def __repr__(self) -> str:
         return f"RecordingStore({self.inner!r})"
 
-    def claim(self, name: str) -> AbstractContextManager[None]:
-        return self._claim(name)
-
     @contextmanager
-    def _claim(self, name: str) -> Iterator[None]:
+    def claim(self, name: str) -> Iterator[None]:
         with self.inner.claim(name):
             assert not self._history.claimed, "ONE-OWNER: the store granted a claim that is held"
             self._history.claimed = True

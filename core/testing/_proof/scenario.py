@@ -58,13 +58,7 @@ from partwise.testing.faulty import FaultyBackend, FaultyCheckpointStore, Faulty
 
 
 class MemoryHarness(BackendHarness):
-    """
-    A bucket in memory.
-
-    Args:
-        limits: its limits; the default accepts parts of a few bytes.
-        capabilities: its capabilities; callbacks are added.
-    """
+    """A bucket in memory. By default it accepts parts of a few bytes; callbacks are added to its capabilities."""
 
     picklable = False
 

@@ -33,12 +33,7 @@ _NOON = 1_700_000_000.0
 
 
 class SimulatedClock:
-    """
-    A clock that advances only when a wait is requested, and then immediately.
-
-    Args:
-        now: the initial time, in seconds since 1970.
-    """
+    """A clock that advances only when a wait is requested, and then immediately."""
 
     def __init__(self, now: float = _NOON) -> None:
         self._now = now
@@ -67,8 +62,7 @@ class Choices:
     """
     Decisions that are made in advance; after the last one, always the first possibility.
 
-    Args:
-        numbers: any numbers from 0; each is taken modulo the number of possibilities.
+    Each is a number from 0, taken modulo the number of possibilities.
     """
 
     def __init__(self, numbers: Iterable[int] = ()) -> None:
@@ -114,11 +108,7 @@ class SimulatedWorkers:
     A worker pool without threads: when the scheduler asks for an outcome, the choices say which part makes a step.
 
     A part goes through these steps, and those of other parts may come between any two of them: it is started, half of
-    it is read, all of it is read, the storage accepts it, its response arrives.
-
-    Args:
-        choices: the decisions.
-        clock: the clock of the simulation; a step takes a millisecond.
+    it is read, all of it is read, the storage accepts it, its response arrives. A step takes a millisecond.
     """
 
     saturated = False
@@ -275,12 +265,9 @@ class _SteppedBody(BodyWrapper):
 
 class Simulation:
     """
-    One simulated process.
+    One simulated process, with a name that no other process of its scenario has.
 
-    Args:
-        choices: the decisions of its scheduler; see `Choices`.
-        clock: the clock, which the processes of one scenario share; None: a new one.
-        name: a name that no other process of the scenario has.
+    The processes of a scenario share one clock.
     """
 
     def __init__(self, choices: Iterable[int] = (), clock: SimulatedClock | None = None, name: str = "") -> None:

@@ -55,9 +55,7 @@ class ScenarioSource(ABC):
         """
         Change the source.
 
-        Args:
-            event: how.
-            size: the new size in bytes, for GROW and SHRINK; None: about half as much again, or about two thirds.
+        GROW and SHRINK change its size to `size` bytes; None: about half as much again, or about two thirds.
         """
         data, number = self.version.data, len(self.versions)
         match event:

@@ -40,15 +40,7 @@ from partwise.testing.faulty import FaultyBackend
 
 CHECKS: Suite[BackendHarness] = Suite()
 
-_FAILURES = (
-    AccessDenied,
-    BucketNotFound,
-    ClockSkewed,
-    ConnectionFailed,
-    CredentialsExpired,
-    ServerFailed,
-    Throttled,
-)
+_FAILURES = (AccessDenied, BucketNotFound, ClockSkewed, ConnectionFailed, CredentialsExpired, ServerFailed, Throttled)
 
 
 @CHECKS.covers(1)

@@ -16,13 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from partwise.errors import ConnectionFailed, UploadNotFound
 from partwise.model import UploadedPart
 from partwise.protocols import MultipartBackend
-from partwise.testing.conformance.backend_harness import (
-    BackendHarness,
-    Upload,
-    listed_parts,
-    pending_ids,
-    put,
-)
+from partwise.testing.conformance.backend_harness import BackendHarness, Upload, listed_parts, pending_ids, put
 from partwise.testing.conformance.suite import must_raise
 from partwise.testing.fakes import pseudo_random_bytes
 from partwise.testing.faults import Fault, FaultKind, FaultPlan

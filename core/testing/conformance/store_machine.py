@@ -17,15 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from partwise.checkpoint import Checkpoint
 from partwise.errors import CheckpointBusy, CheckpointError
 from partwise.model import UploadedPart
-from partwise.testing.conformance.store_harness import (
-    StoreHarness,
-    append,
-    close,
-    delete,
-    enter_claim,
-    sample,
-    save,
-)
+from partwise.testing.conformance.store_harness import StoreHarness, append, close, delete, enter_claim, sample, save
 from partwise.testing.conformance.suite import must_raise
 from partwise.testing.oracles import in_order
 from partwise.testing.strategies import checkpoints, uploaded_parts

@@ -22,21 +22,7 @@ __all__ = ["crash_at", "crashes_at"]
 _P = ParamSpec("_P")
 
 #: The calls that change files. `close` is not one of them: the operating system closes the files of a crashed process.
-_CHANGING = (
-    "open",
-    "write",
-    "pwrite",
-    "fsync",
-    "ftruncate",
-    "truncate",
-    "replace",
-    "rename",
-    "link",
-    "unlink",
-    "remove",
-    "mkdir",
-    "rmdir",
-)
+_CHANGING = "open write pwrite fsync ftruncate truncate replace rename link unlink remove mkdir rmdir".split()  # noqa: SIM905
 
 
 @contextmanager

@@ -13,6 +13,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partialmethod
 from io import FileIO
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -28,24 +29,10 @@ except ImportError:  # Windows
     fcntl = None
 
 #: The functions of `os` that change or sync files.
-_CHANGING = (
-    "open",
-    "write",
-    "pwrite",
-    "ftruncate",
-    "truncate",
-    "copy_file_range",
-    "rename",
-    "replace",
-    "link",
-    "unlink",
-    "remove",
-    "mkdir",
-    "rmdir",
-    "symlink",
-    "fsync",
-    "fdatasync",
-)
+_CHANGING = """
+    open write pwrite ftruncate truncate copy_file_range rename replace link unlink remove mkdir rmdir symlink
+    fsync fdatasync
+""".split()  # noqa: SIM905
 
 
 class RecordedCalls:
@@ -164,15 +151,7 @@ class RecordedCalls:
 
     # --- names -------------------------------------------------------------------------------------------------------
 
-    def rename(self, src: Any, dst: Any, **dirs: Any) -> None:
-        """`os.rename`."""
-        self._renamed("rename", src, dst, dirs)
-
-    def replace(self, src: Any, dst: Any, **dirs: Any) -> None:
-        """`os.replace`."""
-        self._renamed("replace", src, dst, dirs)
-
-    def _renamed(self, how: str, src: Any, dst: Any, dirs: dict[str, int | None]) -> None:
+    def _renamed(self, how: str, src: Any, dst: Any, **dirs: int | None) -> None:
         with self._disk.changing() as disk:
             source = self._disk.place(src, dirs.get("src_dir_fd"))
             target = self._disk.place(dst, dirs.get("dst_dir_fd"))
@@ -185,6 +164,9 @@ class RecordedCalls:
                     self._disk.lose(replaced)
                 disk.rename(source, target)
                 self._disk.changed(f"renaming {source[1]} to {target[1]}")
+
+    rename = partialmethod(_renamed, "rename")
+    replace = partialmethod(_renamed, "replace")
 
     def link(self, src: Any, dst: Any, **options: Any) -> None:
         """`os.link`."""
@@ -202,19 +184,7 @@ class RecordedCalls:
             raise NotImplementedError(f"{dst} would be a symbolic link, which can't be recorded")
         self._os["symlink"](src, dst, *args, **options)
 
-    def unlink(self, path: Any, *, dir_fd: int | None = None) -> None:
-        """`os.unlink`."""
-        self._removed("unlink", path, dir_fd)
-
-    def remove(self, path: Any, *, dir_fd: int | None = None) -> None:
-        """`os.remove`."""
-        self._removed("remove", path, dir_fd)
-
-    def rmdir(self, path: Any, *, dir_fd: int | None = None) -> None:
-        """`os.rmdir`."""
-        self._removed("rmdir", path, dir_fd)
-
-    def _removed(self, how: str, path: Any, dir_fd: int | None) -> None:
+    def _removed(self, how: str, path: Any, *, dir_fd: int | None = None) -> None:
         with self._disk.changing() as disk:
             place, before = self._disk.place(path, dir_fd), _status(path, dir_fd=dir_fd)
             self._os[how](path, dir_fd=dir_fd)
@@ -222,6 +192,10 @@ class RecordedCalls:
                 self._disk.lose(before)
                 disk.remove_name(*place)
                 self._disk.changed(f"removing {place[1]}")
+
+    unlink = partialmethod(_removed, "unlink")
+    remove = partialmethod(_removed, "remove")
+    rmdir = partialmethod(_removed, "rmdir")
 
     def mkdir(self, path: Any, mode: int = 0o777, *, dir_fd: int | None = None) -> None:
         """`os.mkdir`."""
@@ -236,23 +210,16 @@ class RecordedCalls:
 
     # --- syncing -----------------------------------------------------------------------------------------------------
 
-    def fsync(self, file: Any) -> None:
-        """`os.fsync`."""
-        self._synced(file)
-
-    def fdatasync(self, file: Any) -> None:
-        """`os.fdatasync`."""
-        self._synced(file)
-
     def fcntl(self, file: Any, command: int, *args: Any) -> Any:
         """`fcntl.fcntl`, which can sync on macOS."""
         assert self._fcntl is not None
         if command != getattr(fcntl, "F_FULLFSYNC", None):
             return self._fcntl(file, command, *args)
-        self._synced(file)
+        self.fsync(file)
         return 0
 
-    def _synced(self, file: Any) -> None:
+    def fsync(self, file: Any) -> None:
+        """`os.fsync` and `os.fdatasync`."""
         status = os.fstat(file if isinstance(file, int) else file.fileno())
         with self._disk.changing() as disk:
             node = self._disk.node(status)
@@ -264,6 +231,8 @@ class RecordedCalls:
             else:
                 disk.sync_file(node)
                 self._disk.changed("syncing a file")
+
+    fdatasync = fsync
 
 
 class _RecordedFile(FileIO):

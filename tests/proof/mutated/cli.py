@@ -37,8 +37,8 @@ MUTATIONS = [
     Mutation(
         "bytes that are not text are printed unescaped",
         CLI_FORMATTING,
-        "    return character if character.isprintable() else character",
-        '    return character if character.isprintable() or "\\ud800" <= character <= "\\udfff" else character',
+        "one if one.isprintable() else one",
+        'one if one.isprintable() or "\\ud800" <= one <= "\\udfff" else one',
         PRINTED,
     ),
     Mutation("JSON is not ASCII", CLI_OUTPUT, "(data, ensure_ascii=True,", "(data, ensure_ascii=False,", PRINTED),

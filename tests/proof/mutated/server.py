@@ -11,8 +11,8 @@ MUTATIONS = [
     Mutation(
         "all servers have the same access key",
         "core/server/settings.py",
-        "    return (AccessKey.new(),)",
-        '    return (AccessKey("id", "secret"),)',
+        "lambda: (AccessKey.new(),)",
+        'lambda: (AccessKey("id", "secret"),)',
         ACCESS,
     ),
     Mutation(

@@ -39,8 +39,8 @@ MUTATIONS = [
     Mutation(
         "a planted checkpoint is replaced",
         "stores/file.py",
-        "            _check_replaceable(path)\n",
-        "",
+        "files.check_trusted(path)  # a file that",
+        "pass  # a file that",
         ("tests/stores/test_shared_locations.py",),
     ),
     Mutation(
