@@ -31,7 +31,7 @@ from partwise.backends.oss.credentials import CredentialsCache, as_provider
 from partwise.backends.oss.errors import callback_error_for
 from partwise.backends.oss.options import CAPABILITIES, RequestKind, check_options, headers_for, metadata_of
 from partwise.backends.oss.paging import list_pages
-from partwise.backends.oss.responses import checksum_of, etag_of, ids_of, parse_body, size_of
+from partwise.backends.oss.responses import checksum_of, etag_of, ids_of, parse_body, size_of, verified_checksum
 from partwise.backends.oss.xml import (
     CompleteDocument,
     Entry,
@@ -44,7 +44,7 @@ from partwise.backends.oss.xml import (
     parse_uploads,
 )
 from partwise.content_types import guess_content_type
-from partwise.errors import BackendClosed, BackendError, IntegrityError, InvalidInput, PartRejected, UploadNotFound
+from partwise.errors import BackendClosed, BackendError, InvalidInput, PartRejected, UploadNotFound
 from partwise.model import GIB, KIB, Capabilities, ObjectOptions, PartLimits, PendingUpload, StoredObject, UploadedPart
 from partwise.protocols import Body
 
@@ -353,7 +353,8 @@ class OSSBackend(Closing):
 
         def part() -> UploadedPart:
             response = wait()
-            return UploadedPart(part_number, size, etag_of(response, operation), checksum_of(response, operation))
+            checksum = verified_checksum(response, body, operation)
+            return UploadedPart(part_number, size, etag_of(response, operation), checksum)
 
         return part
 
@@ -443,14 +444,7 @@ class OSSBackend(Closing):
         chunks = exact_chunks(body, self._describe(key))
         request = OSSRequest(operation, "PUT", key, (), headers, chunks, size)
         response, context = self._client.send(request, expected=(200, 203))
-        checksum = checksum_of(response, operation)
-        if checksum is not None and body.crc64 is not None and checksum != body.crc64:
-            raise IntegrityError(
-                f"{operation}: the stored object has the CRC-64 {checksum}, but {body.crc64} was sent",
-                status=response.status,
-                request_id=response.headers.get("x-oss-request-id"),
-                retryable=not options.forbid_overwrite,
-            )
+        checksum = verified_checksum(response, body, operation, retryable=not options.forbid_overwrite)
         stored = StoredObject(key, size, etag_of(response, operation), checksum, **ids_of(response))
         return self._with_callback_result(response, context, stored, options, operation)
 

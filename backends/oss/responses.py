@@ -10,7 +10,8 @@ from partwise.backends._http.http1 import Response
 from partwise.backends._http.redaction import contains, redact
 from partwise.backends.oss.options import METADATA_PREFIX
 from partwise.backends.oss.xml import NAME_MAX, BadDocument, parse_crc64, parse_etag
-from partwise.errors import ServerFailed
+from partwise.errors import IntegrityError, ServerFailed
+from partwise.protocols import Body
 
 #: Bodies up to this size are searched for parts of secrets, too; a longer one is a page of a list.
 _PARTIAL_SEARCH_BYTES_MAX = 4096
@@ -87,6 +88,25 @@ def checksum_of(response: Response, operation: str) -> int | None:
         return parse_crc64(response.headers.get("x-oss-hash-crc64ecma"))
     except BadDocument as error:
         raise invalid_response(response, operation, str(error)) from error
+
+
+def verified_checksum(response: Response, body: Body, operation: str, *, retryable: bool = True) -> int | None:
+    """
+    Return the CRC-64 of what is stored, None if there is none.
+
+    Raises:
+        IntegrityError: it is not that of the body. The error has the request id, which OSS asks for.
+        ServerFailed: it is invalid.
+    """
+    checksum = checksum_of(response, operation)
+    if checksum is not None and body.crc64 is not None and checksum != body.crc64:
+        raise IntegrityError(
+            f"{operation}: OSS stored bytes with the CRC-64 {checksum}, but {body.crc64} was sent",
+            status=response.status,
+            request_id=response.headers.get("x-oss-request-id"),
+            retryable=retryable,
+        )
+    return checksum
 
 
 def parse_body(response: Response, parse: Callable[[bytes], _Parsed], operation: str) -> _Parsed:

@@ -195,10 +195,11 @@ def test_a_part_without_a_checksum_has_none(server, oss, body, kit):
     assert oss.upload_part("key", "ID", 1, body(b"x")).crc64 is None
 
 
-def test_the_checksum_of_a_part_is_that_of_oss_even_if_it_differs_from_the_body(server, oss, body, kit):
-    """The engine compares the two."""
-    server.reply(kit.response(ETag='"E"', x_oss_hash_crc64ecma="5"))
-    assert oss.upload_part("key", "ID", 1, body(b"x")).crc64 == 5
+def test_a_part_with_another_checksum_is_an_error_with_the_request_id(server, oss, body, kit):
+    server.reply(kit.response(ETag='"E"', x_oss_hash_crc64ecma="5", x_oss_request_id="R1"))
+    with pytest.raises(IntegrityError, match=r"^part 1 of 'key' in .* with the CRC-64 5, but \d+ was sent$") as raised:
+        oss.upload_part("key", "ID", 1, body(b"x"))
+    assert (raised.value.retryable, raised.value.status, raised.value.request_id) == (True, 200, "R1")
 
 
 def test_the_engine_sends_a_part_again_if_oss_reports_another_checksum(server, oss, kit):

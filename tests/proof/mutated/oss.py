@@ -533,6 +533,13 @@ MUTATIONS = [
         OPTIONS_TESTS,
     ),
     Mutation(
+        "the checksum of a part is not compared with that of its body",
+        "backends/oss/backend.py",
+        "            checksum = verified_checksum(response, body, operation)\n",
+        "            checksum = checksum_of(response, operation)\n",
+        ("tests/oss/test_backend.py -k checksum",),
+    ),
+    Mutation(
         "checksums of parts are not announced",
         OPTIONS,
         "part_checksums=True",
