@@ -32,7 +32,7 @@ _ARGUMENTS: Mapping[str, Callable[[object], object]] = {
 
 def check_call(**given: object) -> None:
     """
-    Refuse arguments of a wrong type, by their names in the methods of a backend, before any of them is used.
+    Refuse arguments of a wrong type, by name, before any of them is used.
 
     Raises:
         InvalidInput: an argument has another type than the protocol says (InvalidKey for a key or a prefix).
@@ -42,7 +42,7 @@ def check_call(**given: object) -> None:
 
 
 def reject_settings(what: str, settings: Mapping[str, object]) -> None:
-    """Raise InvalidInput for settings of `open_url` without meaning where there is no network; `timeout` is ignored."""
+    """Raise InvalidInput for any setting of `open_url` but `timeout`."""
     unknown = sorted(settings.keys() - {"timeout"})
     if unknown:
         raise InvalidInput(f"{what} has no setting {', '.join(unknown)}")
@@ -73,7 +73,7 @@ def check_parts(
     *,
     equal_part_sizes: bool = False,
 ) -> None:
-    """Raise PartRejected, which names the first problem, unless an object can be made from these parts."""
+    """Raise PartRejected unless an object can be made from these parts."""
     problem = (
         _order_error(parts)
         or _match_error(parts, stored)
@@ -126,10 +126,11 @@ def _size_error(parts: Sequence[UploadedPart], limits: PartLimits, *, equal_part
 
 def exact_chunks(body: Body, what: str) -> Iterator[memoryview]:
     """
-    Yield the chunks of a body, and check that it has `len(body)` bytes. Exceptions of the body propagate unchanged.
+    Yield the chunks of a body, and check that it has exactly `len(body)` bytes.
 
     Raises:
         IntegrityError: the body has fewer bytes, or more. Retryable, since the body can be read again.
+        and what the body raises, unchanged.
     """
     expected = len(body)
     received = 0

@@ -349,7 +349,7 @@ class MemoryBackend(Closing):
     # --- for tests ---------------------------------------------------------------------------------------------------
 
     def handle(self) -> MemoryBackend:
-        """Return a second handle on the same storage, as another process would have; it is closed separately."""
+        """Return a second handle on the same storage, as another process would have."""
         return self._on(self._storage)
 
     def snapshot(self) -> MemoryBackend:

@@ -43,9 +43,10 @@ class Appender:
         self, path: str, name: str, part: UploadedPart, *, validate: Callable[[Checkpoint], None], keep_open: bool
     ) -> None:
         """
-        Append the line of one part to the file of this checkpoint. An incomplete last line is removed first.
+        Append the line of a part to the file of this checkpoint.
 
-        When the file is read, `validate` is called with the checkpoint in it, and raises if it is the wrong one.
+        An incomplete last line is removed first. When the file is read, `validate` is called with the checkpoint in it,
+        and raises if it is the wrong one.
 
         Raises:
             OSError: from the system. No byte of the line is left, or they are removed before the next append.

@@ -22,7 +22,7 @@ def closed_error(store: object) -> StoreClosed:
 
 
 def busy_error(upload: str, *, by: str, name: str, where: str | None = None) -> CheckpointBusy:
-    """Return the error of a second claim of an upload, whose first is held `by` one such as "another process"."""
+    """Return the error of a claim while `by`, such as "another process", holds it."""
     return CheckpointBusy(
         f"{upload} is in progress: {by} has claimed its checkpoint. Nothing was sent",
         name=name,

@@ -57,7 +57,7 @@ class CheckpointDirectory:
         return self.root()
 
     def root(self) -> str:
-        """Return the directory; raise CheckpointUnwritable if none was given and the user has no home."""
+        """Return the directory; raise CheckpointUnwritable if there is none by default."""
         if self.given is not None:
             return self.given
         # Imported late: a program that names a directory need not have a home directory.

@@ -174,7 +174,7 @@ class LocalBackend(Closing):
 
     @property
     def limits(self) -> PartLimits:
-        """Up to 10,000 parts of any size. The file system may have a lower limit for the size of a file."""
+        """Up to 10,000 parts of any size, up to the largest file of the file system."""
         return LIMITS
 
     @property
@@ -191,11 +191,11 @@ class LocalBackend(Closing):
         return f"<{type(self).__name__} {self.location}{' closed' if self._state.closed else ''}>"
 
     def close(self) -> None:
-        """Refuse further calls. Nothing is held open between calls. Closing twice is fine."""
+        """Refuse further calls; nothing is held open. Closing twice is fine."""
         self._state.closed = True
 
     def with_source_file(self, path: str) -> Self:
-        """See `SupportsSourceFile.with_source_file`. A missing file is ignored here; the source reports it."""
+        """See `SupportsSourceFile.with_source_file`; a missing file is ignored here."""
         try:
             status = os.stat(path)  # noqa: PTH116
         except (OSError, ValueError):
@@ -272,7 +272,7 @@ class LocalBackend(Closing):
         return UploadedPart(part_number, len(body), etag_of(checksum), checksum)
 
     def list_parts(self, key: str, upload_id: str) -> Iterable[UploadedPart]:
-        """List the stored parts, without reading their bytes; see `MultipartBackend.list_parts`."""
+        """List the stored parts by their trailers; see `MultipartBackend.list_parts`."""
         self._check_call(key=key, upload_id=upload_id)
         doing = f"listing the parts of {key!r}"
         with self._open_upload(key, upload_id, doing) as (folder, _), self._translating(doing, folder, key):
@@ -429,7 +429,7 @@ class LocalBackend(Closing):
         return None if found is None else found[1].options
 
     def open_object(self, key: str) -> BinaryIO:
-        """Open an object for reading; the caller closes it. Raise KeyError if there is no such object."""
+        """Open an object for the caller to read and close; raise KeyError if missing."""
         self._check_call(key=key)
         with self._translating(f"opening {key!r}"):
             try:

@@ -18,10 +18,11 @@ from partwise.protocols import Body
 
 def write_body(body: Body, what: str, file: FileIO, translating: translate_os_errors) -> int:
     """
-    Write a body to a file and return the checksum of its bytes. Exceptions of the body propagate unchanged.
+    Write a body to a file and return the checksum of its bytes.
 
     Raises:
         IntegrityError: the body has fewer bytes than it promised, or more.
+        and what the body raises, unchanged.
     """
     checksum = 0
     for chunk in exact_chunks(body, what):

@@ -196,7 +196,7 @@ class Directory(Closing):
 
     def check_writable(self, name: str | None = None) -> None:
         """
-        Check that entries can be created in it, and that an entry called `name` can be replaced, without doing either.
+        Check that entries can be created in it, and that `name` can be replaced.
 
         Raises:
             PermissionError: entries can't be created, or this one can't be replaced.
@@ -295,7 +295,7 @@ class Directory(Closing):
             os.rmdir(self._operand(name), dir_fd=self._descriptor)
 
     def move(self, name: str, directory: Directory, new: str) -> None:
-        """Rename an entry into a directory, to an unused name; a file can also be moved over a file."""
+        """Rename an entry to an unused name in a directory; a file may replace a file."""
         os.rename(
             self._operand(name), directory._operand(new), src_dir_fd=self._descriptor, dst_dir_fd=directory._descriptor
         )
@@ -307,7 +307,7 @@ class Directory(Closing):
         )
 
     def link(self, name: str, directory: Directory, new: str) -> None:
-        """Create a hard link; raise OSError if the new name exists, or the file system has no hard links."""
+        """Create a hard link; raise OSError if it exists or hard links are missing."""
         link = getattr(os, "link", None)
         if link is None:
             raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))

@@ -60,7 +60,7 @@ def rename_noreplace(source: Directory, name: str, target: Directory, new: str) 
 
 def append_copy(source: FileIO, target: FileIO, size: int, buffer: memoryview) -> tuple[int, int]:
     """
-    Append the first `size` bytes of `source` to `target`, which is open for reading and writing.
+    Append the first `size` bytes of `source` to `target`, which can be read, too.
 
     The kernel copies them where that is possible. On file systems that share blocks between files (Btrfs, XFS) such a
     copy takes no time and no space. The checksum is computed from the bytes that are read back from `target`, so it

@@ -45,7 +45,7 @@ def encode_record(fields: Mapping[str, Any]) -> bytes:
 
 
 def write_record(directory: Directory, name: str, fields: Mapping[str, Any]) -> None:
-    """Write a record: its bytes are durable then, its name once the directory is synced."""
+    """Write a record; its bytes are durable, but not its name."""
     encoded = encode_record(fields)
     file, _ = directory.create(name)
     with file:

@@ -105,7 +105,7 @@ class Sidecars:
         self, key: str, current: os.stat_result | None, replaced: os.stat_result | None, cutoff: float
     ) -> None:
         """
-        Remove the metadata of the version that was replaced, if any, and what crashes left.
+        Remove the metadata of the version that was replaced, and what crashes left.
 
         A record that is younger than `cutoff`, in seconds since 1970, may describe a file that is about to become the
         object, and is kept, as that of the current version.

@@ -110,7 +110,7 @@ class UploadFolder(Closing):
 
     @staticmethod
     def create(temp: Directory, record: UploadRecord) -> str:
-        """Create an upload in `temp` and return its name there. Everything but that name is durable."""
+        """Create an upload in `temp`, durable but for its name, which is returned."""
         name = unique_name()
         try:
             temp.make(name, private=True)

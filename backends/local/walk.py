@@ -19,7 +19,9 @@ _TRIES_MAX = 100
 
 def walk(root: Directory, names: Iterable[str], *, make: bool = False) -> Directory:
     """
-    Open the directory at the end of a path. With `make`, missing directories are created, each new name durable.
+    Open the directory at the end of a path; with `make`, create missing ones.
+
+    Each new name is durable.
 
     Raises:
         FileNotFoundError: a directory is missing.
@@ -42,7 +44,9 @@ def walk(root: Directory, names: Iterable[str], *, make: bool = False) -> Direct
 
 def walk_trusted(root: Directory, names: Iterable[str], *, make: bool = False) -> Directory:
     """
-    Open a directory in the metadata directory. With `make`, missing ones are created, and are not durable yet.
+    Open a directory in the metadata directory; with `make`, create missing ones.
+
+    A new name is not durable yet.
 
     Raises:
         FileNotFoundError: a directory is missing; with `make`, another process removed one meanwhile.

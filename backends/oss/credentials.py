@@ -179,7 +179,7 @@ class EnvironmentCredentials:
         return self._family() is not None
 
     def fetch(self) -> Credentials:
-        """Return the current credentials; raise InvalidInput if they are not set, or only the id is."""
+        """Return the credentials; raise InvalidInput if they are not set, or half."""
         family = self._family()
         if family is None:
             raise InvalidInput("no credentials are configured", hint=CREDENTIALS_HINT)

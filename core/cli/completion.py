@@ -77,7 +77,7 @@ def _without_equals(words: list[str]) -> Iterator[str]:
 
 
 def script(shell: str, command: click.Command) -> str:
-    """Return the completion script of a shell, "" for that in SHELL; raise InvalidInput if there is none."""
+    """Return the completion script of a shell; raise InvalidInput if there is none."""
     return str(_completer(_known(shell), command).source())
 
 

@@ -33,7 +33,7 @@ _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 
 
 def server_module() -> ModuleType:
-    """Import the server; raise InvalidInput if a package that it needs is not installed."""
+    """Import the server; raise InvalidInput if a package for it is missing."""
     try:
         from partwise import server
     except ModuleNotFoundError as error:

@@ -109,7 +109,7 @@ def _or_else(fallback: _F, get: Callable[[], _T]) -> _T | _F:
 
 
 def status(spec: StoreSpec, output: Output) -> int:
-    """Print the unfinished uploads of a store, the oldest first; raise CheckpointError if it can't be read."""
+    """Print the unfinished uploads of a store; raise CheckpointError if unreadable."""
     spec.require_existing()
     with spec.open() as store:
         checkpoints, unreadable = scan(store)

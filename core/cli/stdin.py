@@ -49,7 +49,7 @@ class _Pipe:
 
 def standard_input(stop: threading.Event) -> StreamSource:
     """
-    Return standard input as a source, from its current position to its end. Once `stop` is set, reads fail.
+    Return standard input as a source; once `stop` is set, its reads fail.
 
     Raises:
         SourceUnreadable: this process has no standard input.

@@ -25,9 +25,9 @@ _CHUNK = 2000
 
 class SteadyStream(io.TextIOBase):
     """
-    A stream that drops what it can't write, and remembers why; without a stream behind it, it drops everything.
+    A stream that drops what it can't write, and remembers why.
 
-    It has no `buffer`, so that no library bypasses it.
+    Without a stream behind it, it drops everything. It has no `buffer`, so that no library bypasses it.
     """
 
     def __init__(self, stream: TextIO | None) -> None:

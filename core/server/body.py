@@ -82,7 +82,7 @@ class RequestBody:
         return self._md5.digest()
 
     def chunks(self) -> Iterator[memoryview]:
-        """Yield the bytes, once; raise ServiceError if they end too early, or do not match their request."""
+        """Yield the bytes, once; raise ServiceError if they are not as announced."""
         offset = 0
         for chunk in self._source():
             if self.corrupt_at is not None and offset <= self.corrupt_at < offset + len(chunk):

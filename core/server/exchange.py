@@ -61,7 +61,7 @@ class Exchange:
 
     @property
     def bucket(self) -> Bucket:
-        """The bucket that the request is addressed to; raises ServiceError if it does not exist."""
+        """The bucket of the request; raises ServiceError if it does not exist."""
         name = self.target.bucket or ""
         bucket = self.buckets.find(name)
         if bucket is None:
@@ -127,7 +127,7 @@ def record_request(
     exchange: Exchange, response: ServerResponse | None, number: int, secrets: frozenset[str]
 ) -> ReceivedRequest:
     """
-    Make the record of a request, whose response is None if the connection was dropped.
+    Make the record of a request; its response is None if none was sent.
 
     The headers (in lower case) and query parameters called `secrets` are left out.
     """

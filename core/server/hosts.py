@@ -41,9 +41,9 @@ def is_loopback(host: str) -> bool:
 
 def check_hosts(request: ServerRequest, settings: ServerSettings, listen_address: str) -> None:
     """
-    Refuse a request that names a host which is neither loopback nor allowed, in its Host or its Origin header.
+    Refuse a request that names a host which is neither loopback nor allowed.
 
-    The address that the server listens on is allowed, too.
+    Its Host and Origin headers are checked. The address that the server listens on is allowed, too.
 
     Raises:
         ServiceError: AccessDenied.

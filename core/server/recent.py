@@ -10,9 +10,9 @@ _Value = TypeVar("_Value")
 
 class Recent(Generic[_Key, _Value]):
     """
-    A mapping that drops its oldest entries above a number of entries or of bytes. It is not thread-safe.
+    A mapping that drops its oldest entries above a number of entries or bytes.
 
-    The bytes are the sum of the sizes that are passed to `put`.
+    The bytes are the sum of the sizes that are passed to `put`. It is not thread-safe.
     """
 
     def __init__(self, entries_max: int, bytes_max: int) -> None:

@@ -135,9 +135,9 @@ def _code_for(error: PartwiseError, default: str) -> str:
 
 def error_response(error: ServiceError, request_id: str, host: str, *, is_head: bool) -> ServerResponse:
     """
-    Return the response that refuses a request. That to a HEAD request can't have a body.
+    Return the response that refuses a request.
 
-    An element ``EC`` of the error overrides the EC code of its error code.
+    An element ``EC`` of the error overrides the EC code of its error code. The response to HEAD can't have a body.
     """
     kind = ERRORS.get(error.code, ErrorKind(500, error.code))
     status = kind.status if error.status is None else error.status

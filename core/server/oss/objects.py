@@ -137,7 +137,7 @@ def stored_response(
     exchange: Exchange, info: ObjectInfo, callback: CallbackRequest | None, body: bytes = b""
 ) -> ServerResponse:
     """
-    Deliver the callback, if there is one, and return the response to a request that stored an object.
+    Deliver the callback, and return the response to a request that stored.
 
     Without a callback, `body` is its document.
 

@@ -68,7 +68,7 @@ def authenticate(
     request: ServerRequest, target: RequestTarget, settings: ServerSettings, now: float
 ) -> AccessKey | None:
     """
-    Return the access key that signed the request; None for an unsigned request, if the settings allow that.
+    Return the access key that signed; None for an allowed unsigned request.
 
     Bucket and key are signed independently of the style of the URL.
 

@@ -58,7 +58,11 @@ from partwise.testing.faulty import FaultyBackend, FaultyCheckpointStore, Faulty
 
 
 class MemoryHarness(BackendHarness):
-    """A bucket in memory. By default it accepts parts of a few bytes; callbacks are added to its capabilities."""
+    """
+    A bucket in memory that emulates callbacks.
+
+    By default it accepts parts of a few bytes.
+    """
 
     picklable = False
 

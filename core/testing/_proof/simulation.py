@@ -60,7 +60,7 @@ class SimulatedClock:
 
 class Choices:
     """
-    Decisions that are made in advance; after the last one, always the first possibility.
+    Decisions made in advance; after the last one, always the first possibility.
 
     Each is a number from 0, taken modulo the number of possibilities.
     """
@@ -105,7 +105,7 @@ def without_frames(error: BaseException) -> BaseException:
 
 class SimulatedWorkers:
     """
-    A worker pool without threads: when the scheduler asks for an outcome, the choices say which part makes a step.
+    A worker pool without threads: the choices say which part makes a step.
 
     A part goes through these steps, and those of other parts may come between any two of them: it is started, half of
     it is read, all of it is read, the storage accepts it, its response arrives. A step takes a millisecond.
