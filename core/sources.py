@@ -263,14 +263,18 @@ def _open_for_reading(path: str) -> tuple[FileIO, os.stat_result]:
         raise _unreadable(path, error) from error
 
 
-def _not_a_file(path: str, mode: int) -> SourceUnreadable:
+_STREAM_HINT = "Upload it as a stream: an open file, or StreamSource(open(path, 'rb'), name=path), which is resumable"
+
+
+def irregular_file_error(path: str, mode: int, hint: str = _STREAM_HINT) -> SourceUnreadable:
+    """Return the error for a path that is not that of a regular file. `hint` is for what can be read as a stream."""
     if stat.S_ISDIR(mode):
         return SourceUnreadable(f"{path} is a directory; only files and streams can be uploaded", source=path)
     kinds = {stat.S_IFIFO: "a FIFO", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device", stat.S_IFSOCK: "a socket"}
     return SourceUnreadable(
         f"{path} is {kinds.get(stat.S_IFMT(mode), 'a special file')}, not a regular file",
         source=path,
-        hint="Upload it as a stream: an open file, or StreamSource(open(path, 'rb'), name=path), which is resumable",
+        hint=hint,
     )
 
 
@@ -336,7 +340,7 @@ class FileSource:
         except OSError as error:
             raise _unreadable(self._path, error) from error
         if not stat.S_ISREG(status.st_mode):
-            raise _not_a_file(self._path, status.st_mode)
+            raise irregular_file_error(self._path, status.st_mode)
         version = (status.st_size, status.st_mtime_ns, status.st_ino, len(self._files.others))
         seen = self._seen
         if seen is not None and seen[0] == version:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import signal
+import stat
 import sys
 import threading
 import time
@@ -27,16 +27,18 @@ from partwise.cli.stdin import STANDARD_INPUT, standard_input
 from partwise.cli.style import Color, Line, Styled
 from partwise.cli.targets import BackendSpec, StoreSpec
 from partwise.config import TransferConfig
-from partwise.errors import CallbackError, SourceUnreadable, UploadPaused
+from partwise.errors import CallbackError, UploadPaused
 from partwise.explain import Explanation, PlannedPart
 from partwise.model import ObjectOptions
 from partwise.results import Progress, UploadResult
-from partwise.sources import StreamSource
+from partwise.sources import StreamSource, irregular_file_error
 from partwise.task import UploadTask
 from partwise.uploader import Uploader
 
 # Seconds between two checks for a signal: on Windows, signals do not interrupt a wait.
 _POLL = 0.2
+
+_STDIN_HINT = "Use standard input: partwise upload - URL < FILE, or COMMAND | partwise upload - URL"
 
 
 @define(frozen=True)
@@ -124,13 +126,10 @@ def _perform(uploader: Uploader, key: str, command: UploadCommand, output: Outpu
 def _source(file: str, stop: threading.Event) -> str | StreamSource:
     if file == STANDARD_INPUT:
         return standard_input(stop)
-    # The functions of os.path return False for invalid names, which the library refuses.
-    if os.path.exists(file) and not os.path.isfile(file) and not os.path.isdir(file):  # noqa: PTH110, PTH112, PTH113
-        raise SourceUnreadable(
-            f"{file} is not a regular file",
-            source=file,
-            hint="Use standard input: partwise upload - URL < FILE, or COMMAND | partwise upload - URL",
-        )
+    with suppress(OSError, ValueError):  # the library refuses names that are invalid, and files that do not exist
+        mode = Path(file).stat().st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            raise irregular_file_error(file, mode, _STDIN_HINT)
     return file
 
 

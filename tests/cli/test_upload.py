@@ -662,7 +662,7 @@ def test_a_fifo_gets_a_hint_to_use_standard_input(partwise: Run, place: Path, ur
 
     assert ended.code == 1
     assert ended.err == (
-        "error: fifo is not a regular file\n"
+        "error: fifo is a FIFO, not a regular file\n"
         "hint: Use standard input: partwise upload - URL < FILE, or COMMAND | partwise upload - URL\n"
     )
 
