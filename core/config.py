@@ -14,10 +14,10 @@ __all__ = ["TransferConfig"]
 #: Each part in flight has its own thread, buffer and connection: a typo must not exhaust the machine.
 CONCURRENCY_LIMIT = 1000
 
-# Some systems can't wait longer than 49 days in one call.
-_SECONDS_MAX = 30 * 86_400
+#: Some systems can't wait longer than 49 days in one call.
+SECONDS_MAX = 30 * 86_400
 
-_duration = number(0, _SECONDS_MAX, "seconds from 0 to 30 days")
+_duration = number(0, SECONDS_MAX, "seconds from 0 to 30 days")
 
 
 @define(frozen=True)
@@ -35,10 +35,16 @@ class TransferConfig:
             a whole part (see `StreamSource`).
         concurrency_max: the maximum that "auto" may reach, up to 1000. For a stream it is less, so that the parts in
             flight take at most 48 MiB while there are at least two.
-        max_attempts: consecutive failures of a part, or of another request, before the upload fails.
+        give_up_after: seconds; the upload fails when nothing at all has moved for so long, counted over all requests,
+            from the first failure. It moves when a request succeeds, or when a part gets further than in its earlier
+            attempts by an eighth of its size. 0: the first failure is final. Five minutes cover a server that restarts
+            and a laptop that changes its network; see "How long it retries" in the guides.
+        max_attempts: consecutive failures of a part, or of another request, before the upload fails, even if
+            `give_up_after` has not passed; None: no limit.
         retry_base: seconds; the wait after the n-th consecutive failure is random, from 0 to
             ``retry_base * 2**(n - 1)``.
-        retry_max: seconds; the maximum of such a wait. A longer wait requested by the storage is respected.
+        retry_max: seconds; the maximum of such a wait. It is 3 seconds at most while no request succeeds at all. A
+            longer wait requested by the storage is respected.
         bandwidth_limit: bytes per second for all parts together; None: no limit.
         verify_source: how a resume checks that earlier parts belong to the current source. "metadata": size,
             modification time and inode; if only the inode differs, which some file systems do not keep, also the bytes.
@@ -52,7 +58,8 @@ class TransferConfig:
     multipart_threshold: int = field(default=10 * MIB, validator=integer(0))
     concurrency: int | Literal["auto"] = field(default="auto", validator=integer(1, CONCURRENCY_LIMIT, "auto"))
     concurrency_max: int = field(default=128, validator=integer(1, CONCURRENCY_LIMIT))
-    max_attempts: int = field(default=5, validator=integer(1))
+    give_up_after: float = field(default=300.0, validator=_duration)
+    max_attempts: int | None = field(default=None, validator=integer(1, None, None))
     retry_base: float = field(default=0.5, validator=_duration)
     retry_max: float = field(default=30.0, validator=_duration)
     bandwidth_limit: int | None = field(default=None, validator=integer(1, None, None))

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 __all__ = ["PartwiseError", "render_hint"]
 __all__ += ["InvalidInput", "InvalidKey", "UnknownScheme", "UnsupportedOption"]
-__all__ += ["BackendError", "ConnectionFailed", "ServerFailed", "Throttled", "CredentialsExpired", "ClockSkewed"]
-__all__ += ["IntegrityError", "UploadNotFound", "PartRejected", "AccessDenied", "BucketNotFound", "ObjectExists"]
-__all__ += ["CallbackError", "BackendClosed"]
+__all__ += ["BackendError", "ConnectionFailed", "HostNotFound", "ServerFailed", "Throttled", "CredentialsExpired"]
+__all__ += ["ClockSkewed", "IntegrityError", "UploadNotFound", "PartRejected", "AccessDenied", "BucketNotFound"]
+__all__ += ["ObjectExists", "CallbackError", "BackendClosed"]
 __all__ += ["CheckpointError", "CheckpointDamaged", "CheckpointBusy", "CheckpointUnwritable", "CheckpointMismatch"]
 __all__ += ["StoreClosed"]
 __all__ += ["SourceError", "SourceUnreadable", "SourceMismatch", "SourceChanged"]
@@ -175,6 +175,15 @@ class ConnectionFailed(BackendError):
     """
 
     default_retryable = True
+
+
+class HostNotFound(ConnectionFailed):
+    """
+    The name of the host can't be resolved. Retryable, since a computer without a network can't resolve any name.
+
+    If that is all that happened until the engine gave up, the name is probably wrong: the error is then no longer
+    retryable.
+    """
 
 
 class ServerFailed(BackendError):

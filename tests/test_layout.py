@@ -56,6 +56,7 @@ ENGINE = [
     "plugin_calls",
     "status",
     "concurrency",
+    "patience",
     "retry",
     "throttle",
     "workers",

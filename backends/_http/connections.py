@@ -25,7 +25,7 @@ from partwise.backends._http.http1 import PERMANENT_5XX, NotHTTP, ProtocolError,
 from partwise.backends._http.proxies import Proxy
 from partwise.backends._http.timeouts import set_timeout
 from partwise.backends._http.tls_pump import TLSSocket
-from partwise.errors import ConnectionFailed
+from partwise.errors import ConnectionFailed, HostNotFound
 
 #: TLS failures that may not happen again: the data was damaged in transit, or the peer has an internal problem. After
 #: any other one, the next handshake fails in the same way.
@@ -151,6 +151,11 @@ def _connect_error(endpoint: Endpoint, error: Exception) -> ConnectionFailed:
             retryable=False,
             hint="If the certificate is your own, pass {ca_bundle} with the file of its certificate authority",
         )
+    if isinstance(error, NameResolutionError):
+        return HostNotFound(
+            f"no connection to {endpoint.route}: its name can't be resolved",
+            hint="Check the name in {proxy}" if endpoint.proxy else "Check the name in {endpoint}",
+        )
     permanent = _is_permanent(error)
     return ConnectionFailed(
         f"no connection to {endpoint.route}: {_reason(error)}",
@@ -169,8 +174,6 @@ def _is_permanent(error: Exception) -> bool:
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, NameResolutionError):
-        return "its name can't be resolved"
     # In urllib3, NewConnectionError is a ConnectTimeoutError, whatever the reason.
     timed_out = isinstance(error, ConnectTimeoutError) and not isinstance(error, NewConnectionError)
     if timed_out or isinstance(error, TimeoutError):

@@ -29,6 +29,7 @@ def abort_upload(context: UploadContext) -> bool:
     """
     if context.store is None:
         raise InvalidInput(f"{context.description} was never recorded, since its source has no name")
+    context.short_patience = context.patience  # the caller wants this abort, and nothing else
     with Claim(context.store, context, "Nothing was aborted"):
         found = call_plugin_unwrapped(load_checkpoint, context)
         if found is None:

@@ -18,6 +18,7 @@ from partwise._engine.finish import outcome_unknown_error
 from partwise._engine.plugin_calls import call_plugin
 from partwise._engine.reconcile import TOKEN_NAME, is_same_part
 from partwise._engine.resume import local_checksums
+from partwise._engine.retry import add_hint
 from partwise.errors import (
     BackendError,
     CallbackError,
@@ -69,7 +70,7 @@ class Completion:
             context.control.check()
             self._check_parts_and_source()
             try:
-                return call_plugin(
+                stored: StoredObject | None = call_plugin(
                     context.backend.complete_upload,
                     context.key,
                     context.upload_id,
@@ -92,6 +93,9 @@ class Completion:
                 if stored is not None:
                     context.warn(f"the response to complete was lost ({error}), but the object is stored")
                     return stored
+            else:
+                context.moved()
+                return stored
 
     # --- before the request ------------------------------------------------------------------------------------------
 
@@ -128,7 +132,7 @@ class Completion:
             BackendError: `error`, if there is no next attempt.
         """
         context = self._context
-        delay = context.policy.delay(self._failures, error)
+        delay = context.patience.next_delay(context.clock.monotonic(), self._failures, error)
         if delay is not None and error.retry_after is not None:
             context.wait(delay)  # during a pause that the storage requests, no HEAD is sent, either
             delay = 0.0
@@ -137,6 +141,7 @@ class Completion:
         stored = self._find_object(gone=False, upload_was_seen=True) if may_be_stored else None
         if stored is None:
             if delay is None:
+                add_hint(error, context.patience)
                 raise error
             context.log_retry(error, delay)
             context.wait(delay)
@@ -154,7 +159,7 @@ class Completion:
             OutcomeUnknown: nothing shows whether it did.
         """
         context = self._context
-        head = context.retry(lambda: context.backend.head_object(context.key))
+        head = context.retry(lambda: context.backend.head_object(context.key), moves=False)
         if head is None or head.size != context.ledger.plan.size:
             return None
         ours = self._is_ours(head)
@@ -181,7 +186,7 @@ class Completion:
         context = self._context
         if not context.backend.capabilities.lists_parts:
             # Without a list, only an abort makes sure that the upload does not remain; it does not touch the object.
-            context.retry(lambda: context.backend.abort_upload(context.key, context.upload_id))
+            context.retry(lambda: context.backend.abort_upload(context.key, context.upload_id), moves=False)
             return True
         try:
             self._list_parts()
@@ -206,7 +211,7 @@ class Completion:
 
     def _list_parts(self) -> list[UploadedPart]:
         context = self._context
-        return context.retry(lambda: list(context.backend.list_parts(context.key, context.upload_id)))
+        return context.retry(lambda: list(context.backend.list_parts(context.key, context.upload_id)), moves=False)
 
     # --- after a rejected part ---------------------------------------------------------------------------------------
 

@@ -17,19 +17,21 @@ from attrs import define, evolve, field
 from partwise._engine.concurrency import CONCURRENCY_MIN
 from partwise._engine.control import Control
 from partwise._engine.ledger import Ledger
+from partwise._engine.patience import Patience
 from partwise._engine.plan import PartPlan, plan_parts
 from partwise._engine.plugin_calls import call_plugin
 from partwise._engine.reporter import ProgressReporter
-from partwise._engine.retry import RetryPolicy, call_with_retries
+from partwise._engine.retry import call_with_retries
 from partwise._engine.status import RunStatus
 from partwise._engine.throttle import BandwidthLimit, TransferState
 from partwise._engine.workers import WorkerPool
 from partwise.checkpoint import Checkpoint, Fingerprint, checkpoint_name
 from partwise.clock import Clock, Random
 from partwise.config import TransferConfig
-from partwise.errors import CheckpointError, SourceChanged, SourceMismatch
+from partwise.errors import CheckpointError, PartwiseError, SourceChanged, SourceMismatch
 from partwise.model import ObjectOptions, UploadedPart
 from partwise.protocols import (
+    Body,
     CheckpointStore,
     MultipartBackend,
     Source,
@@ -44,6 +46,13 @@ logger = logging.getLogger("partwise")
 ResumeMode = Literal["auto", "require", "never"]
 
 _T = TypeVar("_T")
+
+#: Seconds for which an upload that has ended is aborted, and for which `Uploader.start` waits for a source. The caller
+#: waits meanwhile. What could not be aborted is aborted by a later run, or by `partwise gc`.
+_SHORT_PATIENCE = 10.0
+
+#: Seconds without movement before the status says that the storage fails. Less is common, and not worth a word.
+_SHOWN_AFTER = 1.0
 
 
 @define(frozen=True)
@@ -86,7 +95,9 @@ class UploadContext:
         self.runtime = runtime
         self.clock = runtime.clock
         self.control = control
-        self.policy = RetryPolicy.from_config(request.config, runtime.random)
+        self.patience = Patience.from_config(request.config, runtime.random)
+        #: For what the caller waits for before the upload starts, and after it has ended.
+        self.short_patience = self.patience.at_most(_SHORT_PATIENCE)
         self.status = RunStatus(self._log_failing, self._log_recovered)
         self.source = request.source
         self.key = request.key
@@ -189,7 +200,9 @@ class UploadContext:
             InvalidInput: it is too large for the backend, or the part size is impossible.
         """
         # A pause or a cancel that is requested meanwhile takes effect when the upload runs, a moment later.
-        self.fingerprint = self._current_fingerprint(lambda seconds: self.clock.wait(self.control.requested, seconds))
+        self.fingerprint = self._current_fingerprint(
+            self.short_patience, lambda seconds: self.clock.wait(self.control.requested, seconds)
+        )
         self.plan = plan_parts(
             self.fingerprint.size,
             self.backend.limits,
@@ -209,7 +222,7 @@ class UploadContext:
             SourceChanged: it is another source, or another version of it.
             SourceUnreadable: it can't be read any more.
         """
-        found, known = self._current_fingerprint(self.wait), self.fingerprint
+        found, known = self._current_fingerprint(self.patience, self.wait), self.fingerprint
         if found is known or found == known:
             return
         self.source_moved = found == evolve(known, identity=found.identity)
@@ -217,8 +230,9 @@ class UploadContext:
             raise SourceChanged(f"{self.description} changed during the upload", source=self.source.name)
         self.fingerprint = found
 
-    def _current_fingerprint(self, wait: Callable[[float], object]) -> Fingerprint:
-        return call_with_retries(partial(call_plugin, self.source.fingerprint), self.policy, wait, self.log_retry)
+    def _current_fingerprint(self, patience: Patience, wait: Callable[[float], object]) -> Fingerprint:
+        attempt = partial(call_plugin, self.source.fingerprint)
+        return call_with_retries(attempt, patience, self.clock.monotonic, wait, self.log_retry, moves=False)
 
     def adapt_part_size(self) -> None:
         """Plan the parts again, if their size is automatic and the storage turned out to be far away."""
@@ -257,15 +271,35 @@ class UploadContext:
 
     # --- requests, waiting, reporting --------------------------------------------------------------------------------
 
-    def retry(self, attempt: Callable[[], _T]) -> _T:
+    def retry(self, attempt: Callable[[], _T], *, moves: bool = True, patience: Patience | None = None) -> _T:
         """
-        Call `attempt`, retrying transient errors according to the retry policy.
+        Call `attempt`, retrying transient errors.
+
+        Args:
+            attempt: makes one attempt.
+            moves: whether a success brings the upload forward; see `call_with_retries`.
+            patience: decides how long; None: that of the run.
 
         Raises:
             BackendError, SourceError: of the last attempt.
             StopRequested: a pause or a cancel was requested while it waited.
         """
-        return call_with_retries(partial(call_plugin, attempt), self.policy, self.wait, self.log_retry)
+        patience = patience or self.patience
+        attempt = partial(call_plugin, attempt)
+        result = call_with_retries(attempt, patience, self.clock.monotonic, self.wait, self.log_retry, moves=moves)
+        if moves and patience is self.patience:
+            self.status.recovered(self.clock.monotonic())
+        return result
+
+    def read_source(self, offset: int, size: int) -> Body:
+        """Return the body of a range of the source, retrying transient errors."""
+        return self.retry(partial(self.source.body, offset, size), moves=False)
+
+    def moved(self) -> None:
+        """Note that the upload moved."""
+        now = self.clock.monotonic()
+        self.patience.moved(now)
+        self.status.recovered(now)
 
     def timed(self, request: Callable[[], _T]) -> _T:
         """Make a small request to the storage, and note how long it takes if it succeeds."""
@@ -321,6 +355,10 @@ class UploadContext:
         self.status.retries += 1
         what = self.description if part_number is None else f"part {part_number} of {self.description}"
         logger.info("%s: retrying in %.1f s: %s", what, delay, error, extra=self.log_fields(part_number))
+        since, now = self.patience.failing_since, self.clock.monotonic()
+        if since is not None and now + delay - since >= _SHOWN_AFTER:
+            reason = error.message if isinstance(error, PartwiseError) else str(error)
+            self.status.failing(since, reason, self.patience.gives_up_at)
 
     def _log_failing(self, status: RunStatus) -> None:
         logger.warning("%s: %s; retrying", self.description, status.reason, extra=self.log_fields())

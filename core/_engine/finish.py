@@ -13,6 +13,7 @@ from attrs import evolve
 from partwise._engine.context import UploadContext
 from partwise._engine.control import ProgressRaised, StopMode
 from partwise._engine.ledger import Ledger
+from partwise._engine.patience import is_retryable
 from partwise._engine.plan import PartPlan
 from partwise._engine.plugin_calls import PluginDefect, call_plugin
 from partwise._engine.reconcile import is_same_etag
@@ -21,6 +22,7 @@ from partwise.errors import (
     BackendError,
     CallbackError,
     CheckpointError,
+    HostNotFound,
     IntegrityError,
     OutcomeUnknown,
     PartwiseError,
@@ -50,7 +52,7 @@ def abort_uploads(context: UploadContext, upload_ids: tuple[str, ...]) -> tuple[
 
 def _abort(context: UploadContext, upload_id: str) -> bool:
     try:
-        context.retry(lambda: context.backend.abort_upload(context.key, upload_id))
+        context.retry(lambda: context.backend.abort_upload(context.key, upload_id), patience=context.short_patience)
     except UploadNotFound:
         return True
     except (BackendError, PluginDefect) as error:
@@ -209,13 +211,17 @@ def stopped_error(
 
 def upload_failed_error(context: UploadContext, cause: BaseException) -> UploadStopped:
     """
-    Return the UploadFailed for a permanent error, or for one retry too many.
+    Return the UploadFailed for a permanent error, or when the patience has ended.
 
     An upload is kept if resumable.
     """
-    resumable = context.is_resumable
+    resumable, idle = context.is_resumable, context.patience.gave_up_after
     discard_unless_resumable(context)
     reason, hint = _reason_and_hint(cause)
+    if idle is not None and idle >= 1.0 and is_retryable(cause):
+        reason = f"{reason}; nothing has moved for {idle:.0f} s"
+    if isinstance(cause, HostNotFound) and context.patience.host_never_found and not resumable:
+        cause.retryable = False
     return stopped_error(
         context,
         UploadFailed,

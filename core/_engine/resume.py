@@ -147,7 +147,9 @@ def local_checksums(context: UploadContext, plan: PartPlan, numbers: Iterable[in
     for number in numbers:
         context.control.check()
         part = plan.part(number)
-        checksums[number] = context.retry(partial(_checksum_of_range, context.source, part.offset, part.size))
+        checksums[number] = context.retry(
+            partial(_checksum_of_range, context.source, part.offset, part.size), moves=False
+        )
     context.check_source()
     return checksums
 

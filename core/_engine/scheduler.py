@@ -14,7 +14,8 @@ from attrs import define, field
 
 from partwise._engine.concurrency import Concurrency
 from partwise._engine.control import Control, ProgressRaised
-from partwise._engine.retry import RetryPolicy
+from partwise._engine.patience import PROBE_INTERVAL, Patience
+from partwise._engine.retry import add_hint
 from partwise._engine.status import RunStatus
 from partwise._engine.throttle import ThrottledBody, TransferState
 from partwise._engine.workers import Outcome, PartJob, WorkerPool
@@ -24,9 +25,12 @@ from partwise.errors import BackendError, PartwiseError, UploadNotFound
 from partwise.model import UploadedPart
 from partwise.protocols import Body
 
-# An attempt that got further into its part than all earlier ones, by at least 1/8 of the part, resets the count of
-# failures: a large part on an unreliable network is not given up while it makes progress.
+# An attempt that got further into its part than all earlier ones, by at least 1/8 of the part, moves the upload: a
+# large part on an unreliable network is not given up while it makes progress.
 _PROGRESS_SHARE = 8
+
+# During an outage, seconds between two looks at the bytes in flight.
+_LOOK_INTERVAL = 1.0
 
 
 @define
@@ -37,9 +41,14 @@ class _Attempts:
     failures: int = 0
     most_sent: int = 0
 
+    def note_progress(self, sent: int) -> bool:
+        """Return whether the current attempt got further than before; then the failures in a row have ended."""
+        progressed = sent - self.most_sent >= max(1, len(self.body) // _PROGRESS_SHARE)
+        if progressed:
+            self.failures, self.most_sent = 0, sent
+        return progressed
+
     def count_failure(self, sent: int) -> None:
-        if sent - self.most_sent >= max(1, len(self.body) // _PROGRESS_SHARE):
-            self.failures = 0
         self.most_sent = max(self.most_sent, sent)
         self.failures += 1
 
@@ -57,7 +66,7 @@ class PartScheduler:
 
     _workers: WorkerPool
     _state: TransferState
-    _policy: RetryPolicy
+    _patience: Patience
     _clock: Clock
     _control: Control
     _concurrency: Concurrency
@@ -78,6 +87,9 @@ class PartScheduler:
     _sample_at: float = field(default=0.0, init=False)  # when the throughput is measured next
     _tick_at: float = field(default=0.0, init=False)  # when `on_tick` is due
     _hold_until: float = field(default=0.0, init=False)  # nothing is sent before this time, as the storage requested
+    # During an outage one part at a time is sent, the probe. If it hangs, it holds the next one for a while only.
+    _probe: int | None = field(default=None, init=False)
+    _probe_until: float = field(default=0.0, init=False)
     _progress_error: ProgressRaised | None = field(default=None, init=False)
 
     def run(self, parts: Iterator[tuple[int, Body]]) -> None:
@@ -124,29 +136,47 @@ class PartScheduler:
                 self._handle_outcome(outcome)
             elif self._is_tick():
                 self._on_tick()
+            if outcome is None and self._patience.outage:
+                self._look_for_progress()
             if self._concurrency.interval is not None:
                 self._sample_throughput(self._concurrency.interval)
 
     def _fill_workers(self, parts: Iterator[tuple[int, Body]]) -> None:
         """Submit retries that are due and new parts, up to the target of `concurrency`."""
-        while len(self._in_flight) < self._concurrency.target and (now := self._clock.monotonic()) >= self._hold_until:
+        while self._has_free_worker() and (now := self._clock.monotonic()) >= self._held_until():
             if self._retries and self._retries[0].due <= now:
                 retry = heapq.heappop(self._retries)
                 self._submit(retry.part_number, retry.attempts)
-            elif not self._exhausted and len(self._in_flight) + len(self._retries) < self._concurrency.target:
-                # Parts that wait for a retry count: while a storage fails, a stream must not be read into memory.
+            elif self._accepts_new_part():
                 part = next(parts, None)
                 if part is None:
                     self._exhausted = True
                     break
                 self._control.check()  # reading a stream may have taken long
+                self._patience.not_counted(self._clock.monotonic() - now)
                 self._submit(part[0], _Attempts(part[1]))
             else:
                 break
 
+    def _has_free_worker(self) -> bool:
+        return len(self._in_flight) < self._concurrency.target
+
+    def _accepts_new_part(self) -> bool:
+        # Parts that wait for a retry count: while a storage fails, a stream must not be read into memory.
+        busy = len(self._in_flight) + len(self._retries)
+        return not self._exhausted and busy < self._concurrency.target and not (busy and self._patience.outage)
+
+    def _held_until(self) -> float:
+        """Return the time before which nothing may be sent."""
+        if self._probe is None or not self._patience.outage:
+            return self._hold_until
+        return max(self._hold_until, self._probe_until)
+
     def _submit(self, part_number: int, attempts: _Attempts) -> None:
         job = self._make_job(part_number, ThrottledBody(attempts.body, part_number, self._state))
         self._in_flight[part_number] = attempts  # before it is submitted: an interrupt must not lose a running worker
+        if self._patience.outage:
+            self._probe, self._probe_until = part_number, self._clock.monotonic() + PROBE_INTERVAL
         try:
             self._workers.submit(job)
         except Exception as error:
@@ -159,9 +189,11 @@ class PartScheduler:
     def _timeout(self) -> float | None:
         """Return the maximum seconds to wait for the next outcome; None: no limit."""
         limits = [seconds for seconds in (self._tick_interval, self._concurrency.interval) if seconds is not None]
-        if self._retries:
+        if self._retries and self._has_free_worker():
             # The part whose failure set `_hold_until` is among the retries, so without retries there is no hold.
-            limits.append(max(0.0, max(self._retries[0].due, self._hold_until) - self._clock.monotonic()))
+            limits.append(max(0.0, max(self._retries[0].due, self._held_until()) - self._clock.monotonic()))
+        if self._in_flight and self._patience.outage:
+            limits.append(_LOOK_INTERVAL)
         return min(limits, default=None)
 
     def _is_tick(self) -> bool:
@@ -185,25 +217,51 @@ class PartScheduler:
         attempts = self._in_flight.pop(outcome.part_number)
         self._status.set_in_flight(len(self._in_flight))
         sent = self._state.remove_part(outcome.part_number)
+        if outcome.part_number == self._probe:
+            self._probe = None
         if outcome.part is not None:
             self._bytes_acknowledged += outcome.part.size
             self._concurrency.acknowledged()
+            self._note_moved()
             self._on_part_uploaded(outcome.part)
             return
         error = outcome.error
         assert error is not None
+        if attempts.note_progress(sent):
+            self._note_moved()
         attempts.count_failure(sent)
-        delay = None if isinstance(error, UploadNotFound) else self._policy.delay(attempts.failures, error)
+        self._look_for_progress()
+        now = self._clock.monotonic()
+        delay = None if isinstance(error, UploadNotFound) else self._patience.next_delay(now, attempts.failures, error)
         if delay is None:
             error.add_note(f"Raised while part {outcome.part_number} was being sent.")
+            add_hint(error, self._patience)
             raise error
         self._on_retry(outcome.part_number, error, delay)
-        due = self._clock.monotonic() + delay
-        if getattr(error, "retry_after", None) and self._concurrency.throttled(self._clock.monotonic()):
+        due = now + delay
+        if getattr(error, "retry_after", None) and self._concurrency.throttled(now):
             # The storage is throttling, so hold all parts, not just this one.
             self._hold_until = max(self._hold_until, due)
         heapq.heappush(self._retries, _Retry(due, outcome.part_number, attempts))
         drop_traceback(error)
+
+    def _look_for_progress(self) -> None:
+        """See whether a part in flight got further than in all its earlier attempts."""
+        in_flight = self._in_flight.items()
+        further = [attempts for number, attempts in in_flight if attempts.note_progress(self._state.sent(number))]
+        if further:
+            self._note_moved()
+
+    def _note_moved(self) -> None:
+        """Note that the upload moved. If that ends an outage, every part is sent as soon as possible."""
+        now = self._clock.monotonic()
+        if self._patience.moved(now):
+            for retry in self._retries:
+                retry.due = min(retry.due, now)
+                if self._patience.max_attempts is None:
+                    retry.attempts.failures = 0  # its backoff starts again
+            heapq.heapify(self._retries)
+        self._status.recovered(now)
 
     def _stop_workers(self) -> None:
         """Stop the workers and wait for them; then raise an interrupt, if there was one."""

@@ -10,7 +10,6 @@ sent again.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from functools import partial
 
 from attrs import evolve
 
@@ -32,7 +31,7 @@ class StreamParts:
 
     def read_first(self) -> Body:
         """Read the first part. It is the whole source, if it is shorter than a part."""
-        self._first = self._context.retry(partial(self._context.source.body, 0, self._context.plan.part_size))
+        self._first = self._context.read_source(0, self._context.plan.part_size)
         return self._first
 
     def take_first(self) -> Body:
@@ -70,7 +69,7 @@ class StreamParts:
         while ledger.plan.size is None:
             number += 1
             part = ledger.plan.part(number)
-            body = self._first or context.retry(partial(context.source.body, part.offset, part.size))
+            body = self._first or context.read_source(part.offset, part.size)
             self._first = None
             end, expected = part.offset + len(body), context.request.expected_size
             if len(body) < part.size or (expected is not None and end > expected):

@@ -363,7 +363,7 @@ class UploadRun:
 
     def _put(self) -> Stage:
         context, size = self._context, self._context.fingerprint.size
-        body = self._stream.take_first() if size is None else context.retry(partial(context.source.body, 0, size))
+        body = self._stream.take_first() if size is None else context.read_source(0, size)
         try:
             self._stored = put_object(context, body, self._initial_options())
         except CallbackError as error:
@@ -380,7 +380,7 @@ class UploadRun:
         scheduler = PartScheduler(
             workers=context.runtime.new_workers(),
             state=context.new_transfer_state(),
-            policy=context.policy,
+            patience=context.patience,
             clock=context.clock,
             control=context.control,
             concurrency=self._concurrency(),
@@ -420,7 +420,7 @@ class UploadRun:
         context = self._context
         for number in context.ledger.missing():
             part = context.ledger.plan.part(number)
-            yield number, context.retry(partial(context.source.body, part.offset, part.size))
+            yield number, context.read_source(part.offset, part.size)
 
     def _on_part_uploaded(self, part: UploadedPart) -> None:
         context = self._context

@@ -20,9 +20,9 @@ from partwise.cli.common_options import (
     checkpoint_options,
     connection_options,
     json_option,
-    max_attempts_option,
     object_url,
     quiet_option,
+    retry_options,
     verbose_option,
 )
 from partwise.cli.completion import ACLS, CALLBACK_TYPES, ENCRYPTIONS, STORAGE_CLASSES, VARIABLE, Suggestions
@@ -35,6 +35,11 @@ if TYPE_CHECKING:
     from partwise.cli.targets import BackendSpec, StoreSpec
     from partwise.config import TransferConfig
     from partwise.model import Callback
+
+
+#: Seconds for which `abort`, `uploads` and `gc` retry by default. Someone waits for their output, and running them
+#: again costs nothing.
+_SHORT_PATIENCE = 60.0
 
 
 def _examples(*lines: str) -> str:
@@ -155,7 +160,14 @@ transfer_options = (
     )
     .option("--concurrency-max N", Value("concurrency_max"), "The most parallel parts that auto uses; default: 128.")
     .option(
-        "--max-attempts N", Value("positive_integer"), "Consecutive failures of a part before giving up; default: 5."
+        "--give-up-after DURATION",
+        Value("patience"),
+        "Time without any progress before giving up, such as 15m; 0: at the first failure; default: 5m.",
+    )
+    .option(
+        "--max-attempts N",
+        Value("positive_integer"),
+        "Consecutive failures of a part before giving up; default: no limit.",
     )
     .option("--bandwidth-limit SIZE", Value("rate"), "Maximum upload rate per second, such as 20MiB.")
 )
@@ -362,7 +374,7 @@ def status(output: Output, **given: Any) -> int:
 @object_url
 @checkpoint_options
 @connection_options
-@max_attempts_option
+@retry_options
 @json_option
 @quiet_option
 @verbose_option
@@ -389,7 +401,7 @@ def abort(output: Output, **given: Any) -> int:
 )
 @bucket_url
 @connection_options
-@max_attempts_option
+@retry_options
 @json_option
 @quiet_option
 @verbose_option
@@ -426,7 +438,7 @@ gc_options = (
 @gc_options
 @checkpoint_options
 @connection_options
-@max_attempts_option
+@retry_options
 @json_option
 @quiet_option
 @verbose_option
@@ -538,7 +550,7 @@ def _store(given: dict[str, Any]) -> StoreSpec:
 def _retry_config(given: dict[str, Any]) -> TransferConfig:
     from partwise.config import TransferConfig
 
-    return TransferConfig(**max_attempts_option.values(given))
+    return TransferConfig(**{"give_up_after": _SHORT_PATIENCE, **retry_options.values(given)})
 
 
 def _callback(given: dict[str, Any]) -> Callback | None:

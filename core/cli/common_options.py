@@ -51,8 +51,18 @@ connection_options = (
     )
 )
 
-max_attempts_option = OptionGroup(CONNECTION).option(
-    "--max-attempts N", Value("positive_integer"), "Consecutive failures of a request before giving up; default: 5."
+retry_options = (
+    OptionGroup(CONNECTION)
+    .option(
+        "--give-up-after DURATION",
+        Value("patience"),
+        "Time without any success before giving up; 0: at the first failure; default: 1m.",
+    )
+    .option(
+        "--max-attempts N",
+        Value("positive_integer"),
+        "Consecutive failures of a request before giving up; default: no limit.",
+    )
 )
 
 json_option = OptionGroup(OUTPUT).flag("--json", "Write JSON to standard output, and text to standard error.")

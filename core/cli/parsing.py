@@ -13,7 +13,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Literal
 
-from partwise.config import CONCURRENCY_LIMIT
+from partwise.config import CONCURRENCY_LIMIT, SECONDS_MAX
 from partwise.errors import InvalidInput
 from partwise.model import GIB, KIB, MIB, TIB
 
@@ -137,6 +137,14 @@ def positive_duration(text: str) -> float:
     seconds = duration(text)
     if not seconds > 0:
         raise InvalidInput(f"must be above 0 seconds, not {text!r:.60}")
+    return seconds
+
+
+def patience(text: str) -> float:
+    """Parse a duration of up to 30 days, 0 included; see `duration`."""
+    seconds = duration(text)
+    if seconds > SECONDS_MAX:
+        raise InvalidInput(f"{text!r:.60} is too long; the maximum is 30 days")
     return seconds
 
 

@@ -135,10 +135,10 @@ def progress_of(error: UploadStopped) -> str:
 # --- hints -----------------------------------------------------------------------------------------------------------
 
 _SAME_NAME = (
-    *("part_size", "multipart_threshold", "concurrency", "max_attempts", "bandwidth_limit", "verify_source"),
-    *("concurrency_max",),
-    *("on_source_change", "checkpoint", "checkpoint_dir", "store", "content_type", "acl", "storage_class"),
-    *("cache_control", "content_disposition", "content_encoding", "forbid_overwrite", "encryption", "kms_key_id"),
+    *("part_size", "multipart_threshold", "concurrency", "concurrency_max", "give_up_after", "max_attempts"),
+    *("bandwidth_limit", "verify_source", "on_source_change", "checkpoint", "checkpoint_dir", "store", "content_type"),
+    *("acl", "storage_class", "cache_control", "content_disposition", "content_encoding", "forbid_overwrite"),
+    *("encryption", "kms_key_id"),
     *("traffic_limit", "endpoint", "region", "signature_version", "addressing_style", "ca_bundle", "proxy"),
 )
 

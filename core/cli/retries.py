@@ -7,12 +7,11 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from attrs import evolve
-
-from partwise._engine.retry import RetryPolicy, call_with_retries, is_retryable
+from partwise._engine.patience import Patience, is_retryable
+from partwise._engine.retry import call_with_retries
 from partwise.clock import SystemClock, default_random
 from partwise.config import TransferConfig
-from partwise.errors import BackendError, SourceError
+from partwise.errors import BackendError, HostNotFound, SourceError
 from partwise.model import PendingUpload
 from partwise.protocols import MultipartBackend
 
@@ -25,12 +24,12 @@ class Retries:
     """
     Calls one storage with retries.
 
-    After a request has used up its attempts, the storage counts as down, and further requests are tried only once until
-    one succeeds: a thousand requests would otherwise take hours to fail.
+    After a request has failed for good, the storage counts as down, and further requests are tried only once until one
+    succeeds: a thousand requests would otherwise take hours to fail.
     """
 
     def __init__(self, config: TransferConfig) -> None:
-        self._policy = RetryPolicy.from_config(config, default_random())
+        self._patience = Patience.from_config(config, default_random())
         self._clock = SystemClock()
         self._never = threading.Event()
         self._down = False
@@ -42,17 +41,21 @@ class Retries:
         Raises:
             BackendError: the last attempt failed.
         """
-        policy = evolve(self._policy, max_attempts=1) if self._down else self._policy
+        patience = self._patience.at_most(0.0) if self._down else self._patience
 
         def log_retry(error: BackendError | SourceError, delay: float) -> None:
             logger.info("%s: retrying in %.1f s: %s", description, delay, error)
 
         try:
-            result = call_with_retries(attempt, policy, self._wait, log_retry)
+            result = call_with_retries(attempt, patience, self._clock.monotonic, self._wait, log_retry, moves=True)
         except BackendError as error:
             self._down = is_retryable(error)
+            if isinstance(error, HostNotFound) and patience.host_never_found:
+                error.retryable = False
             raise
-        self._down = False
+        if self._down:
+            self._down = False
+            self._patience.moved(self._clock.monotonic())
         return result
 
     def pending_uploads(self, backend: MultipartBackend, prefix: str) -> Iterator[PendingUpload]:

@@ -18,7 +18,7 @@ from partwise.backends.memory import MemoryBackend
 from partwise.checkpoint import Checkpoint, Fingerprint
 from partwise.cli.streams import SteadyStream
 from partwise.clock import SystemClock
-from partwise.errors import AccessDenied, CheckpointError, ClockSkewed, ConnectionFailed, ServerFailed
+from partwise.errors import AccessDenied, CheckpointError, ClockSkewed, ConnectionFailed, HostNotFound, ServerFailed
 from partwise.model import ObjectOptions, PendingUpload
 from partwise.registry import register_backend
 from partwise.server import Fail, ServerFault, SkewClock
@@ -44,9 +44,10 @@ def url(bucket: Path, store: FileCheckpointStore) -> str:
 
 @pytest.fixture
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Record waits instead of waiting."""
+    """Record waits instead of waiting. No other time passes."""
     waited: list[float] = []
     monkeypatch.setattr(SystemClock, "wait", lambda clock, event, seconds: waited.append(seconds))
+    monkeypatch.setattr(SystemClock, "monotonic", staticmethod(lambda: sum(waited)))
     return waited
 
 
@@ -229,10 +230,29 @@ def test_a_list_that_fails_in_the_middle_continues(
 
 def test_uploads_gives_up_after_the_maximum_of_attempts(partwise: Run, waits: list[float]) -> None:
     backend = Flaky(list=[ServerFailed("503")] * 9)
-    assert partwise("uploads", "flaky:").code == 75
+    assert partwise("uploads", "flaky:", "--max-attempts", "5").code == 75
     assert (len(backend.errors["list"]), len(waits)) == (4, 4)
     assert partwise("uploads", "flaky:", "--max-attempts", "2").code == 75
     assert (len(backend.errors["list"]), len(waits)) == (2, 5)
+
+
+def test_uploads_gives_up_after_a_minute(partwise: Run, waits: list[float]) -> None:
+    Flaky(list=[ServerFailed("503")] * 999)
+    ended = partwise("uploads", "flaky:")
+    assert (ended.code, ended.err) == (75, "error: 503\nhint: To keep trying for longer, raise --give-up-after\n")
+    assert sum(waits) == pytest.approx(60.0, abs=0.001)
+
+
+@pytest.mark.parametrize(("flag", "seconds"), [("2m", 120.0), ("0", 0.0)])
+def test_the_patience_of_uploads_is_a_flag(partwise: Run, waits: list[float], flag: str, seconds: float) -> None:
+    Flaky(list=[ServerFailed("503")] * 999)
+    assert partwise("uploads", "flaky:", "--give-up-after", flag).code == 75
+    assert sum(waits) == pytest.approx(seconds, abs=0.001)
+
+
+def test_a_name_that_can_not_be_resolved_is_no_reason_to_try_again_later(partwise: Run, waits: list[float]) -> None:
+    Flaky(list=[HostNotFound("its name can't be resolved")] * 999)
+    assert partwise("uploads", "flaky:").code == 1
 
 
 def test_retry_after_is_honoured(partwise: Run, waits: list[float]) -> None:
@@ -267,7 +287,7 @@ def test_gc_does_not_back_off_for_each_orphan_while_the_storage_is_down(
     partwise: Run, store: FileCheckpointStore, waits: list[float]
 ) -> None:
     backend = Flaky(abort=[ServerFailed("503")] * 6)
-    ended = partwise("gc", "flaky:", *HERE, "--json")
+    ended = partwise("gc", "flaky:", *HERE, "--json", "--max-attempts", "5")
     assert (ended.code, [one["action"] for one in ended.objects]) == (75, ["failed", "failed", "dropped"])
     assert (len(waits), backend.errors["abort"]) == (4, [])
 

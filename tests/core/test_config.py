@@ -18,9 +18,10 @@ def test_the_defaults_suit_most_programs():
         config.part_size,
         config.multipart_threshold,
         config.concurrency,
+        config.give_up_after,
         config.max_attempts,
         config.bandwidth_limit,
-    ) == ("auto", 10 * 2**20, "auto", 5, None)
+    ) == ("auto", 10 * 2**20, "auto", 300.0, None, None)
     assert (config.retry_base, config.retry_max, config.progress_interval) == (0.5, 30.0, 0.2)
     assert (config.verify_source, config.on_source_change) == ("metadata", "restart")
 
@@ -59,7 +60,7 @@ def test_seconds_are_a_finite_number(name, value):
         TransferConfig(**{name: value})
 
 
-@pytest.mark.parametrize("name", ["multipart_threshold", "concurrency", "max_attempts"])
+@pytest.mark.parametrize("name", ["multipart_threshold", "concurrency", "give_up_after"])
 def test_not_every_number_can_be_left_out(name):
     with pytest.raises(InvalidInput, match=name):
         TransferConfig(**{name: None})

@@ -181,6 +181,7 @@ def test_the_class_hierarchy():
         "UnsupportedOption": "InvalidInput",
         "BackendError": "PartwiseError",
         "ConnectionFailed": "BackendError",
+        "HostNotFound": "ConnectionFailed",
         "ServerFailed": "BackendError",
         "Throttled": "BackendError",
         "CredentialsExpired": "BackendError",
@@ -221,6 +222,7 @@ def test_transient_errors_are_retryable_by_default():
 
     assert retryable == {
         "ConnectionFailed",
+        "HostNotFound",
         "ServerFailed",
         "Throttled",
         "CredentialsExpired",

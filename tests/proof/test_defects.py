@@ -570,7 +570,7 @@ def test_d16_an_error_keeps_the_upload_and_a_cancel_discards_it(make_scenario, c
     scenario = make_scenario()
     outage = tuple(Fault("upload_part", FaultKind.BEFORE, n) for n in range(3, 8))
 
-    failed = scenario.run(ProcessScript(outage, config=config()))
+    failed = scenario.run(ProcessScript(outage, config=config(max_attempts=5)))
     assert failed.error.resumable
     assert next(iter(failed.after.pending.values())).keys() == {1, 2}
 
@@ -582,7 +582,7 @@ def test_d17_a_complete_that_fails_keeps_the_parts(make_scenario, config):
     """The checkpoint was deleted after a failed complete, and everything was sent again."""
     scenario = make_scenario()
     outage = tuple(Fault("complete_upload", FaultKind.BEFORE, n) for n in range(1, 6))
-    failed = scenario.run(ProcessScript(outage, config=config()))
+    failed = scenario.run(ProcessScript(outage, config=config(max_attempts=5)))
 
     trace = scenario.run(ProcessScript(config=config()))
 

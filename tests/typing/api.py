@@ -311,6 +311,7 @@ except PartwiseError as failure:
 
 retryable: list[type[partwise.BackendError]] = [
     partwise.ConnectionFailed,
+    partwise.HostNotFound,
     partwise.ServerFailed,
     partwise.Throttled,
     partwise.CredentialsExpired,

@@ -173,7 +173,10 @@ def _met_only_transient_failures(scenario: Scenario, trace: ProcessTrace) -> boo
         return False
     if not all(fault.kind in _SURVIVABLE.get(fault.operation, frozenset()) for _, fault in trace.faults):
         return False
-    if any(count >= trace.script.config.max_attempts for count in _failures(trace).values()):
+    config = trace.script.config
+    if config.max_attempts is not None and max(_failures(trace).values(), default=0) >= config.max_attempts:
+        return False
+    if sum(fault.seconds for _, fault in trace.faults) >= config.give_up_after / 2:  # the other half is for backoff
         return False
     # One restart is allowed; a source that can't be read again can't have it.
     expiries = sum(scheduled.event is Event.EXPIRY for scheduled in trace.occurred)

@@ -1,126 +1,126 @@
-"""Which errors are retried, how often, and with which backoff; and the system clock."""
+"""Calls that are repeated while the patience lasts; and the system clock."""
 
 from __future__ import annotations
 
-import random
 import threading
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from partwise._engine.retry import RetryPolicy, call_with_retries, is_retryable
+from partwise._engine.patience import Patience
+from partwise._engine.retry import call_with_retries
 from partwise.clock import SystemClock
-from partwise.config import TransferConfig
-from partwise.errors import AccessDenied, BackendError, ConnectionFailed, SourceChanged, Throttled
+from partwise.errors import AccessDenied, ConnectionFailed, ServerFailed, Throttled
 
 
-class MaxRandom:
-    """Randomness that always returns the upper bound, and records the bounds."""
+class Calls:
+    """A scripted attempt and everything that `call_with_retries` needs, and a record of what it did."""
 
-    def __init__(self):
-        self.bounds = []
+    def __init__(self, clock, *errors, longest, **settings):
+        self.errors, self.clock, self.retries, self.attempts = list(errors), clock, [], 0
+        self.patience = Patience(**{"give_up_after": 300.0, "random": longest, **settings})
 
-    def uniform(self, a, b, /):
-        self.bounds.append((a, b))
-        return b
-
-
-def test_the_bound_of_the_delay_doubles_up_to_the_maximum():
-    max_random = MaxRandom()
-    policy = RetryPolicy(9, 0.5, 3.0, max_random)
-
-    assert [policy.delay(failures, ConnectionFailed()) for failures in range(1, 6)] == [0.5, 1.0, 2.0, 3.0, 3.0]
-    assert max_random.bounds == [(0.0, 0.5), (0.0, 1.0), (0.0, 2.0), (0.0, 3.0), (0.0, 3.0)]
-
-
-def test_the_last_attempt_is_not_followed_by_another():
-    policy = RetryPolicy(3, 0.5, 3.0, MaxRandom())
-
-    assert policy.delay(2, ConnectionFailed()) is not None
-    assert policy.delay(3, ConnectionFailed()) is None
-
-
-def test_with_one_attempt_there_are_no_retries():
-    assert RetryPolicy(1, 0.5, 3.0).delay(1, ConnectionFailed()) is None
-
-
-@pytest.mark.parametrize("error", [AccessDenied(), SourceChanged(), OSError(), KeyboardInterrupt()])
-def test_permanent_errors_are_not_retried(error):
-    assert not is_retryable(error)
-    assert RetryPolicy(9, 0.5, 3.0).delay(1, error) is None
-
-
-def test_the_retryable_flag_counts_not_the_class():
-    assert not is_retryable(ConnectionFailed(retryable=False))
-    assert is_retryable(BackendError(retryable=True))
-
-
-def test_the_delay_is_never_shorter_than_retry_after():
-    assert RetryPolicy(9, 0.5, 3.0).delay(1, Throttled(retry_after=60.0)) == 60.0
-
-
-def test_retry_after_does_not_shorten_the_backoff():
-    assert RetryPolicy(9, 3.0, 3.0, MaxRandom()).delay(1, Throttled(retry_after=0.1)) == 3.0
-
-
-@pytest.mark.parametrize("retry_after", [86_401.0, 1e300, float("inf")])
-def test_a_retry_after_of_more_than_a_day_ends_the_retries(retry_after):
-    assert RetryPolicy(9, 0.5, 3.0).delay(1, Throttled(retry_after=retry_after)) is None
-    assert RetryPolicy(9, 0.5, 3.0).delay(1, Throttled(retry_after=86_400.0)) == 86_400.0
-
-
-@pytest.mark.parametrize("retry_after", [float("nan"), -5.0, float("-inf"), None])
-def test_an_invalid_retry_after_is_ignored(retry_after):
-    assert RetryPolicy(9, 3.0, 3.0, MaxRandom()).delay(1, Throttled(retry_after=retry_after)) == 3.0
-
-
-def test_an_operation_is_retried_with_the_delays_of_the_policy():
-    errors = [ConnectionFailed("1"), Throttled("2", retry_after=20.0)]
-    waits, retries, left = [], [], list(errors)
-
-    def attempt():
-        if left:
-            raise left.pop(0)
+    def attempt(self):
+        self.attempts += 1
+        if self.errors:
+            raise self.errors.pop(0)
         return "done"
 
-    policy = RetryPolicy(3, 0.5, 3.0, MaxRandom())
+    def run(self, *, moves=True, wait=None):
+        event = threading.Event()
+        return call_with_retries(
+            self.attempt,
+            self.patience,
+            self.clock.monotonic,
+            wait or (lambda seconds: self.clock.wait(event, seconds)),
+            lambda *retry: self.retries.append(retry),
+            moves=moves,
+        )
 
-    assert call_with_retries(attempt, policy, waits.append, lambda *retry: retries.append(retry)) == "done"
-    assert waits == [0.5, 20.0]
-    assert retries == list(zip(errors, waits, strict=True))
+
+@pytest.fixture
+def make_calls(clock, longest):
+    return lambda *errors, **settings: Calls(clock, *errors, longest=longest, **settings)
 
 
-def test_an_error_in_wait_ends_the_retries():
+def test_an_operation_is_retried_with_the_delays_of_the_patience(make_calls, clock):
+    errors = [ConnectionFailed("1"), Throttled("2", retry_after=20.0)]
+    calls = make_calls(*errors)
+
+    assert calls.run() == "done"
+    assert clock.waits == [0.5, 20.0]
+    assert calls.retries == list(zip(errors, clock.waits, strict=True))
+
+
+def test_a_permanent_error_is_raised_at_once(make_calls, clock):
+    with pytest.raises(AccessDenied):
+        make_calls(AccessDenied()).run()
+
+    assert clock.waits == []
+
+
+def test_the_error_of_the_last_attempt_is_raised_when_the_patience_ends(make_calls, clock):
+    errors = [ConnectionFailed(str(number)) for number in range(999)]
+    calls = make_calls(*errors, give_up_after=60.0)
+    with pytest.raises(ConnectionFailed) as caught:
+        calls.run()
+
+    assert caught.value is errors[calls.attempts - 1]
+    assert clock.time == 1060.0, "the last attempt is made at the deadline"
+
+
+def test_an_error_that_ends_the_patience_names_the_setting(make_calls):
+    with pytest.raises(ConnectionFailed) as caught:
+        make_calls(ConnectionFailed(), give_up_after=0.0).run()
+
+    assert caught.value.hint == "To keep trying for longer, raise give_up_after="
+
+
+def test_an_error_keeps_its_own_hint(make_calls):
+    with pytest.raises(ConnectionFailed) as caught:
+        make_calls(ConnectionFailed(hint="Check the cable"), give_up_after=0.0).run()
+
+    assert caught.value.hint == "Check the cable"
+
+
+def test_an_error_after_the_last_of_the_attempts_has_no_hint(make_calls):
+    with pytest.raises(ConnectionFailed) as caught:
+        make_calls(ConnectionFailed(), max_attempts=1).run()
+
+    assert caught.value.hint == ""
+
+
+def test_an_error_in_wait_ends_the_retries(make_calls):
     def interrupt(seconds):
         raise KeyboardInterrupt
 
-    def attempt():
-        raise ConnectionFailed
-
     with pytest.raises(KeyboardInterrupt):
-        call_with_retries(attempt, RetryPolicy(3, 0.5, 3.0), interrupt, lambda error, delay: None)
+        make_calls(ConnectionFailed()).run(wait=interrupt)
 
 
-@given(st.integers(1, 10_000), st.floats(0, 100), st.floats(0, 1000), st.integers())
-def test_the_delay_is_never_longer_than_the_maximum(failures, base, max_delay, seed):
-    delay = RetryPolicy(10_001, base, max_delay, random.Random(seed)).delay(failures, ConnectionFailed())
+def test_a_success_that_moves_the_upload_renews_the_patience(make_calls):
+    calls = make_calls(ConnectionFailed())
+    calls.run()
 
-    assert 0.0 <= delay <= max_delay
-
-
-def test_a_policy_is_made_from_a_configuration():
-    max_random = MaxRandom()
-    policy = RetryPolicy.from_config(TransferConfig(max_attempts=7, retry_base=2, retry_max=11), max_random)
-
-    assert RetryPolicy(7, 2, 11, max_random) == policy
+    assert calls.patience.failing_since is None
 
 
-def test_the_jitter_differs_between_clients():
-    """Clients that failed together do not retry together."""
-    delays = {RetryPolicy(9, 1.0, 1.0, random.Random(seed)).delay(1, ConnectionFailed()) for seed in range(20)}
+@pytest.mark.parametrize("failures", [0, 1])
+def test_a_success_that_does_not_move_the_upload_leaves_the_patience_as_it_was(make_calls, failures):
+    """Otherwise a storage that answers questions, and fails at what matters, would be asked for ever."""
+    calls = make_calls(*[ConnectionFailed()] * failures)
+    calls.patience.next_delay(900.0, 1, ServerFailed("complete"))
+    calls.run(moves=False)
 
-    assert len(delays) == 20
+    assert calls.patience.failing_since == 900.0
+
+
+def test_after_the_patience_has_ended_every_further_request_is_made_once(make_calls):
+    calls = make_calls(*[ConnectionFailed()] * 9, give_up_after=0.0)
+    for _ in range(3):
+        with pytest.raises(ConnectionFailed):
+            calls.run()
+
+    assert calls.attempts == 3
 
 
 def test_the_system_clock_goes_forward():

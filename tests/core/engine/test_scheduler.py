@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from partwise._engine.concurrency import FixedConcurrency
 from partwise._engine.control import Control, ProgressRaised, StopRequested
+from partwise._engine.patience import Patience
 from partwise._engine.plugin_calls import PluginDefect
-from partwise._engine.retry import RetryPolicy
 from partwise._engine.scheduler import PartScheduler
 from partwise._engine.throttle import TransferState, TransferStopped
 from partwise._engine.workers import Outcome, PartJob
@@ -92,7 +92,17 @@ class Scenario:
     """A scheduler and everything that it needs, and a record of what it did."""
 
     def __init__(
-        self, clock, script=None, *, parts=3, size=80, concurrency=2, tick_interval=None, attempts=3, **workers
+        self,
+        clock,
+        script=None,
+        *,
+        parts=3,
+        size=80,
+        concurrency=2,
+        tick_interval=None,
+        attempts=3,
+        give_up_after=300.0,
+        **workers,
     ):
         self.clock = clock
         self.state = TransferState()
@@ -107,7 +117,7 @@ class Scenario:
         self.scheduler = PartScheduler(
             workers=self.workers,
             state=self.state,
-            policy=RetryPolicy(attempts, 1.0, 4.0, MaxRandom()),
+            patience=Patience(give_up_after, attempts, 1.0, 4.0, MaxRandom()),
             clock=clock,
             control=self.control,
             concurrency=FixedConcurrency(concurrency),
@@ -257,7 +267,7 @@ def test_a_part_that_waits_for_a_retry_counts_towards_concurrency(make_scenario)
 
 def test_a_retry_that_is_due_is_sent_before_new_parts(make_scenario):
     scenario = make_scenario({1: [Throttled(retry_after=0.0)]}, parts=4, concurrency=1)
-    scenario.scheduler._policy = RetryPolicy(3, 0.0, 0.0, MaxRandom())
+    scenario.scheduler._patience = Patience(300.0, 3, 0.0, 0.0, MaxRandom())
     scenario.run()
 
     assert [number for _, number in scenario.workers.submitted] == [1, 1, 2, 3, 4]

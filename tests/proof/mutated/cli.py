@@ -186,7 +186,7 @@ MUTATIONS = [
     Mutation(
         "commands retry nothing",
         CLI_RETRIES,
-        "            result = call_with_retries(attempt, policy, self._wait, log_retry)",
+        "            result = call_with_retries(attempt, patience, self._clock.monotonic, self._wait, log_retry, moves=True)",
         "            result = attempt()",
         COMMANDS,
     ),
@@ -200,8 +200,8 @@ MUTATIONS = [
     Mutation(
         "every request backs off while the storage is down",
         CLI_RETRIES,
-        "evolve(self._policy, max_attempts=1) if self._down else self._policy",
-        "self._policy",
+        "self._patience.at_most(0.0) if self._down else self._patience",
+        "self._patience",
         COMMANDS,
     ),
     Mutation(

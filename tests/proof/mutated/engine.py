@@ -57,6 +57,7 @@ THREAD_WORKERS, PLUGIN_CALLS, UPLOADER = (
     "core/uploader.py",
 )
 PIPELINING = "core/_engine/pipelining.py"
+PATIENCE = "core/_engine/patience.py"
 THROTTLE, PROGRESS = "core/_engine/throttle.py", "core/progress.py"
 
 MUTATIONS = [
@@ -463,21 +464,21 @@ MUTATIONS = [
     # --- failures ----------------------------------------------------------------------------------------------------
     Mutation(
         "permanent errors are retried",
-        RETRY,
+        PATIENCE,
         "    return isinstance(error, BackendError | SourceError) and error.retryable",
         "    return isinstance(error, BackendError | SourceError)",
     ),
     Mutation(
         "nothing is retried",
-        RETRY,
-        "        if not is_retryable(error) or failures >= self.max_attempts:",
+        PATIENCE,
+        "        if not is_retryable(error):",
         "        if True:",
         STORAGE_FAILS,
     ),
     Mutation(
         "requests other than parts are not retried",
         RETRY,
-        "            delay = policy.delay(failures, error)",
+        "            delay = patience.next_delay(monotonic(), failures, error)",
         "            delay = None",
         STORAGE_FAILS,
     ),
@@ -506,16 +507,16 @@ MUTATIONS = [
     # --- transient errors of the source -------------------------------------------------------------------------------
     Mutation(
         "errors of the source are not retried",
-        RETRY,
+        PATIENCE,
         "isinstance(error, BackendError | SourceError) and error.retryable",
         "isinstance(error, BackendError) and error.retryable",
         SOURCE_FAILS,
     ),
     Mutation(
         "retry_after is ignored",
-        RETRY,
-        'getattr(error, "retry_after", None) or 0.0',
-        "0.0",
+        PATIENCE,
+        "        delay = max(jittered, retry_after)",
+        "        delay = jittered",
     ),
     Mutation(
         "retry_after holds only the part that failed",
@@ -570,8 +571,8 @@ MUTATIONS = [
     Mutation(
         "a part that waits for a retry does not count towards concurrency",
         SCHEDULER,
-        " and len(self._in_flight) + len(self._retries) < self._concurrency:",
-        ":",
+        " and busy < self._concurrency.target and",
+        " and",
     ),
     Mutation("the traceback of an error keeps its part in memory", SCHEDULER, "        drop_traceback(error)\n", ""),
     Mutation(
