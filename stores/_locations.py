@@ -80,11 +80,9 @@ class CheckpointDirectory:
         return self.given is None or os.path.isdir(self.given)
 
     def path(self, name: str) -> str:
-        """Return the file for this name."""
         return os.path.join(self.root(), file_name(name) + SUFFIX)
 
     def paths(self) -> Iterable[str]:
-        """Return every checkpoint file in the directory."""
         try:
             with os.scandir(self.root()) as entries:
                 return [entry.path for entry in entries if entry.name.endswith(SUFFIX)]
@@ -117,11 +115,9 @@ class SingleFile:
         return os.path.lexists(self.file)
 
     def path(self, name: str) -> str:  # noqa: ARG002  # the file is the same for every name
-        """Return the file."""
         return self.file
 
     def paths(self) -> Iterable[str]:
-        """Return the file, if it exists."""
         return [self.file] if self.exists() else []
 
     def prepare(self) -> None:

@@ -25,18 +25,13 @@ def list_pages(
     hint: str = "",
 ) -> Iterator[Entry]:
     """
-    Fetch the first page now and return an iterator over all entries, which fetches each further page when it needs it.
+    Return an iterator over all entries, which fetches each page when it needs it.
 
-    Args:
-        fetch: returns the page after a marker.
-        start: the marker of the first page.
-        operation: what is listed, for messages.
-        maximum: how many entries the list may have.
-        page_size: how many entries are requested per page.
-        hint: what to do if there are more.
+    The first page is fetched now. The operation and the hint are for messages.
 
     Raises:
-        BackendError: there are too many entries or too many pages, or the list does not advance; also while iterating.
+        BackendError: there are more than `maximum` entries, or too many pages, or the list does not advance; also while
+            iterating.
     """
     first = fetch(start)
 

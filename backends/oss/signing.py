@@ -161,13 +161,8 @@ def prepare_v4(
     """
     Prepare a V4 signature, whose text is the canonical request.
 
-    Args:
-        credentials: the credentials to sign with.
-        request: the request without its signature.
-        time: the time of OSS, which tolerates 15 minutes.
-        region: the region's id, such as ``cn-hangzhou``, without ``oss-``.
-        product: ``oss``; another value on a cloud box.
-        additional_headers: see `canonical_request_v4`.
+    OSS tolerates a `time` that is 15 minutes wrong. The region's id is without ``oss-``; the product is ``oss``, except
+    on a cloud box. For the additional headers see `canonical_request_v4`.
     """
     added = {"x-oss-date": basic_time(int(time)), "x-oss-content-sha256": UNSIGNED_PAYLOAD}
     if credentials.security_token is not None:

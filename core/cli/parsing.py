@@ -230,10 +230,9 @@ def _not_memory(text: str, hint: str) -> str:
 
 def require_at_most_one(**given: object) -> None:
     """
-    Refuse flags that exclude each other.
+    Refuse flags that exclude each other, by name, with ``_`` for ``-``.
 
-    Args:
-        given: the values by name, with ``_`` for ``-``; None and False mean that the flag was not given.
+    None and False mean that a flag was not given.
 
     Raises:
         InvalidInput: more than one was given.

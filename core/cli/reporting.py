@@ -81,11 +81,9 @@ class ErrorReport:
 
 def format_error(error: BaseException, subject: str = "") -> ErrorReport:  # noqa: PLR0911  # a table
     """
-    Describe an error.
+    Describe an error that a command raised.
 
-    Args:
-        error: what a command raised.
-        subject: what the command works on, such as "backup.tar to oss://bucket/backup.tar".
+    The subject is what the command works on, such as "backup.tar to oss://bucket/backup.tar".
     """
     match error:
         case SignalReceived():

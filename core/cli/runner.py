@@ -19,11 +19,9 @@ if TYPE_CHECKING:
 
 def invoke(command: click.Command, arguments: list[str]) -> int:
     """
-    Parse a command line and run its command. Return the exit code.
+    Parse a command line, run its command, and return the exit code.
 
-    Args:
-        command: the program.
-        arguments: the command line, without the program's name. Commands get it as the `obj` of their context.
+    Commands get the command line, without the program's name, as the `obj` of their context.
     """
     try:
         code = command.main(
@@ -102,15 +100,10 @@ def run_command(
     events: bool = False,
 ) -> int:
     """
-    Run a command and return its exit code. An error is printed, and written as an object if JSON was requested.
+    Run a command and return its exit code; None from `work` is 0.
 
-    Args:
-        work: gets the output, and returns the exit code; None is 0.
-        json: write objects to standard output.
-        quiet: print only errors.
-        verbose: print the library's log, and tracebacks.
-        subject: what the command works on, for messages.
-        events: write events to standard output as objects, too.
+    An error is printed, and written as an object if JSON was requested. The flags are those of `Output`; the subject is
+    what the command works on, for messages.
     """
     from partwise.cli.output import Output
     from partwise.cli.reporting import exit_code, failure, format_error

@@ -49,11 +49,7 @@ def serve(directory: str, port: int, hosts: Sequence[str], output: Output) -> in
     """
     Serve a directory, in which each directory is a bucket, until a signal arrives.
 
-    Args:
-        directory: where the buckets are.
-        port: 0 takes a free one.
-        hosts: host names to accept in requests, besides those of loopback.
-        output: where to print.
+    Port 0 takes a free one. The hosts are accepted in requests, besides those of loopback.
 
     Raises:
         InvalidInput: a package is missing, or the directory, a host or the access key is invalid.

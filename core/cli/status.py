@@ -136,10 +136,7 @@ def table(uploads: Sequence[StatusRow], width: int | None) -> list[Line]:
     Format the uploads as lines, under headings.
 
     Paths are never truncated, so that they can be copied: if source and target do not fit one line, each gets its own.
-
-    Args:
-        uploads: the uploads.
-        width: columns of the terminal; None: one line for each upload, however long, for other programs.
+    Without a width, in columns, each upload is one line, however long, for other programs.
     """
     rows = [list(_HEADINGS), *([*one.figures(), "  ".join(one.endpoints())] for one in uploads)]
     lines = columns(rows, right={0, 1})

@@ -154,11 +154,9 @@ class Buckets(Protocol):
 
 class GivenBuckets:
     """
-    Buckets over given backends. Buckets that clients create are in memory.
+    Buckets over given backends, which the caller closes.
 
-    Args:
-        backends: the backends by bucket name; the caller closes them.
-        now: seconds since 1970.
+    Buckets that clients create are in memory.
     """
 
     def __init__(self, backends: Mapping[str, MultipartBackend], now: float) -> None:
@@ -168,12 +166,10 @@ class GivenBuckets:
         self._buckets = {name: Bucket(name, backend, now) for name, backend in backends.items()}
 
     def find(self, name: str) -> Bucket | None:
-        """Return the bucket of this name, or None."""
         with self._lock:
             return self._buckets.get(name)
 
     def create(self, name: str) -> Bucket:
-        """Create a bucket in memory, or return the existing one."""
         check_name(name)
         with self._lock:
             if name not in self._buckets:
@@ -183,7 +179,6 @@ class GivenBuckets:
             return self._buckets[name]
 
     def names(self) -> list[str]:
-        """Return the names of all buckets, sorted."""
         with self._lock:
             return sorted(self._buckets)
 
@@ -209,7 +204,6 @@ class DirectoryBuckets:
         self._directory = Path(os.path.realpath(directory))
 
     def find(self, name: str) -> Bucket | None:
-        """Return the bucket of the folder of this name, or None."""
         folder = self._directory / name
         if not _is_bucket(folder):
             return None
@@ -222,7 +216,6 @@ class DirectoryBuckets:
             return self._opened[name]
 
     def create(self, name: str) -> Bucket:
-        """Create a folder, or return the bucket of the existing one."""
         check_name(name)
         with suppress(FileExistsError):
             (self._directory / name).mkdir(_PRIVATE)
@@ -232,7 +225,6 @@ class DirectoryBuckets:
         return found
 
     def names(self) -> list[str]:
-        """Return the names of all folders that are buckets, sorted."""
         return sorted(path.name for path in self._directory.iterdir() if _is_bucket(path))
 
     def close(self) -> None:

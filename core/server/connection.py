@@ -47,12 +47,8 @@ class ClientConnection:
     """
     One client.
 
-    Args:
-        connection: its socket; closed by `serve`.
-        respond: makes the response to a request.
-        refuse: makes the response to input that is not a valid request.
-        idle_timeout: seconds without a byte after which the client is given up. A head must be complete within this
-            time, and each `sendall` of a response must finish within it.
+    Its socket is closed by `serve`. A client is given up after `idle_timeout` seconds without a byte; a head must be
+    complete within this time, and each `sendall` of a response must finish within it.
     """
 
     def __init__(self, connection: socket.socket, respond: Responder, refuse: Refuser, idle_timeout: float) -> None:

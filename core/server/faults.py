@@ -84,12 +84,10 @@ class Fail(_NoEffect):
     after_effect: bool = False
 
     def before(self, exchange: Exchange) -> None:  # noqa: ARG002 -- applies to any request
-        """Refuse before the effect."""
         if not self.after_effect:
             raise self._error()
 
     def after(self, exchange: Exchange, response: ServerResponse) -> ServerResponse:  # noqa: ARG002 -- any request
-        """Refuse after the effect."""
         if self.after_effect:
             raise self._error()
         return response
@@ -104,7 +102,6 @@ class ForgetUpload(_NoEffect):
     """Abort the upload that the request names before the operation runs, as a lifecycle rule does."""
 
     def before(self, exchange: Exchange) -> None:
-        """Abort the upload."""
         if exchange.target.upload_id:
             exchange.bucket.backend.abort_upload(exchange.key, exchange.target.upload_id)
 
@@ -121,7 +118,6 @@ class SkewClock(_NoEffect):
     seconds: float
 
     def before(self, exchange: Exchange) -> None:
-        """Set the clock."""
         exchange.clock_offset += self.seconds
 
 
@@ -150,12 +146,10 @@ class Delay(_NoEffect):
     after_effect: bool = False
 
     def before(self, exchange: Exchange) -> None:
-        """Wait before the effect."""
         if not self.after_effect:
             exchange.wait(self.seconds)
 
     def after(self, exchange: Exchange, response: ServerResponse) -> ServerResponse:
-        """Wait after the effect."""
         if self.after_effect:
             exchange.wait(self.seconds)
         return response
@@ -173,7 +167,6 @@ class ResetInRequest(_NoEffect):
     after_bytes: int = 0
 
     def before(self, exchange: Exchange) -> None:
-        """Receive some of the body, and reset."""
         if self.after_bytes:
             exchange.body.drain(self.after_bytes)
         raise DropConnection(reset=True)
@@ -191,7 +184,6 @@ class LoseResponse(_NoEffect):
     reset: bool = False
 
     def after(self, exchange: Exchange, response: ServerResponse) -> ServerResponse:  # noqa: ARG002 -- any request
-        """Drop the connection."""
         raise DropConnection(reset=self.reset)
 
 
@@ -209,7 +201,6 @@ class CutResponse(_NoEffect):
     reset: bool = True
 
     def after(self, exchange: Exchange, response: ServerResponse) -> ServerResponse:  # noqa: ARG002 -- any request
-        """Cut the response."""
         return evolve(response, cut_after=self.after_bytes, reset=self.reset)
 
 
@@ -234,12 +225,10 @@ class ReplaceResponse(_NoEffect):
     before_effect: bool = False
 
     def before(self, exchange: Exchange) -> None:  # noqa: ARG002 -- applies to any request
-        """Respond before the effect."""
         if self.before_effect:
             raise EarlyResponse(self._replacement())
 
     def after(self, exchange: Exchange, response: ServerResponse) -> ServerResponse:  # noqa: ARG002 -- any request
-        """Respond after the effect."""
         return self._replacement()
 
     def _replacement(self) -> ServerResponse:
@@ -258,7 +247,6 @@ class TruncateBody(_NoEffect):
     keep: int = 60
 
     def after(self, exchange: Exchange, response: ServerResponse) -> ServerResponse:  # noqa: ARG002 -- any request
-        """Truncate the body."""
         return evolve(response, body=response.body[: self.keep]) if isinstance(response.body, bytes) else response
 
 
@@ -267,7 +255,6 @@ class WrongChecksum(_NoEffect):
     """Report a wrong checksum in the header of the response. What is stored is correct."""
 
     def before(self, exchange: Exchange) -> None:
-        """Make the checksum wrong."""
         exchange.corrupt_checksum = True
 
 
@@ -276,7 +263,6 @@ class NoChecksum(_NoEffect):
     """Report no checksum, neither in headers nor in lists."""
 
     def before(self, exchange: Exchange) -> None:
-        """Suppress checksums."""
         exchange.report_checksums = False
 
 
@@ -292,7 +278,6 @@ class CorruptBody(_NoEffect):
     at: int = 0
 
     def before(self, exchange: Exchange) -> None:
-        """Change the byte when it arrives."""
         exchange.body.corrupt_at = self.at
 
 

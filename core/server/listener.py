@@ -18,12 +18,9 @@ _POLL_SECONDS = 0.005
 
 class Listener(socketserver.TCPServer):
     """
-    Accepts connections, and keeps track of those that are open and of the threads that serve them.
+    Accepts connections, and keeps track of open ones and their threads.
 
-    Args:
-        address: the host and port to listen on.
-        serve_client: serves one connection and closes it.
-        max_connections: returns the maximum number of open connections; further ones are closed at once.
+    `serve_client` serves one connection and closes it. Above `max_connections`, further ones are closed at once.
     """
 
     # On Windows this would let a second server listen on the same port.

@@ -50,11 +50,9 @@ class OSSDialect:
     error_for = staticmethod(errors.error_for)
 
     def authenticate(self, exchange: Exchange) -> None:
-        """Check who signed the request, and the signature."""
         authenticate(exchange.request, exchange.target, exchange.settings, exchange.now)
 
     def perform(self, exchange: Exchange) -> ServerResponse:
-        """Run the operation."""
         return _HANDLERS[exchange.operation](exchange)
 
     def verify_body(self, request: ServerRequest, body: RequestBody) -> None:
@@ -68,7 +66,6 @@ class OSSDialect:
     def error_response(
         self, error: ServiceError, request_id: str, target: RequestTarget, method: str
     ) -> ServerResponse:
-        """Return the response that refuses a request."""
         return errors.error_response(error, request_id, target.host, is_head=method == "HEAD")
 
     def common_headers(self, request_id: str, now: float, seconds: float) -> tuple[tuple[str, str], ...]:

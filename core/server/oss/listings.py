@@ -30,7 +30,6 @@ class _Listing:
 
 
 def list_objects(exchange: Exchange) -> ServerResponse:
-    """ListObjects."""
     marker = exchange.request.param("marker") or ""
     encode = key_encoder(exchange.request)
     listing = _listing(exchange, marker)
@@ -40,7 +39,6 @@ def list_objects(exchange: Exchange) -> ServerResponse:
 
 
 def list_objects_v2(exchange: Exchange) -> ServerResponse:
-    """ListObjectsV2."""
     request = exchange.request
     start_after, token = request.param("start-after") or "", request.param("continuation-token") or ""
     encode = key_encoder(exchange.request)
@@ -61,34 +59,29 @@ def list_objects_v2(exchange: Exchange) -> ServerResponse:
 
 
 def get_bucket_info(exchange: Exchange) -> ServerResponse:
-    """GetBucketInfo."""
     bucket = exchange.bucket
     children = (*_bucket_nodes(exchange, bucket), ("AccessControlList", (("Grant", "private"),)), _OWNER)
     return ServerResponse(200, _XML, document("BucketInfo", (("Bucket", children),)))
 
 
 def get_bucket_location(exchange: Exchange) -> ServerResponse:
-    """GetBucketLocation."""
     exchange.bucket  # noqa: B018 -- raises if it does not exist
     return ServerResponse(200, _XML, document("LocationConstraint", f"oss-{exchange.settings.region}"))
 
 
 def get_bucket_acl(exchange: Exchange) -> ServerResponse:
-    """GetBucketAcl."""
     exchange.bucket  # noqa: B018 -- raises if it does not exist
     children = (_OWNER, ("AccessControlList", (("Grant", "private"),)))
     return ServerResponse(200, _XML, document("AccessControlPolicy", children))
 
 
 def put_bucket(exchange: Exchange) -> ServerResponse:
-    """PutBucket."""
     exchange.body.document()
     bucket = exchange.buckets.create(exchange.target.bucket or "")
     return ServerResponse(200, (("Location", f"/{bucket.name}"),))
 
 
 def list_buckets(exchange: Exchange) -> ServerResponse:
-    """ListBuckets."""
     found = (exchange.buckets.find(name) for name in exchange.buckets.names())
     nodes = tuple(("Bucket", _bucket_nodes(exchange, bucket)) for bucket in found if bucket is not None)
     return ServerResponse(200, _XML, document("ListAllMyBucketsResult", (_OWNER, ("Buckets", nodes))))

@@ -30,7 +30,6 @@ _PART_NUMBERS = range(1, 10_000 + 1)
 
 
 def initiate_multipart_upload(exchange: Exchange) -> ServerResponse:
-    """InitiateMultipartUpload."""
     exchange.body.document()
     bucket = exchange.bucket
     options = options_of(exchange.request)
@@ -53,7 +52,6 @@ def initiate_multipart_upload(exchange: Exchange) -> ServerResponse:
 
 
 def upload_part(exchange: Exchange) -> ServerResponse:
-    """UploadPart."""
     request, body = exchange.request, exchange.body
     bucket = exchange.bucket
     upload_id, number = _upload_id(exchange), _part_number(exchange)
@@ -82,7 +80,6 @@ def upload_part(exchange: Exchange) -> ServerResponse:
 
 
 def list_parts(exchange: Exchange) -> ServerResponse:
-    """ListParts."""
     upload_id = _upload_id(exchange)
     marker = exchange.request.param("part-number-marker") or "0"
     if not (marker.isascii() and marker.isdigit() and len(marker) <= 5):
@@ -114,7 +111,6 @@ def list_parts(exchange: Exchange) -> ServerResponse:
 
 
 def complete_multipart_upload(exchange: Exchange) -> ServerResponse:
-    """CompleteMultipartUpload."""
     request, bucket, key = exchange.request, exchange.bucket, exchange.key
     upload_id = _upload_id(exchange)
     sent = exchange.body.document()
@@ -144,7 +140,6 @@ def complete_multipart_upload(exchange: Exchange) -> ServerResponse:
 
 
 def abort_multipart_upload(exchange: Exchange) -> ServerResponse:
-    """AbortMultipartUpload."""
     exchange.body.document()
     upload_id = _upload_id(exchange)
     bucket = exchange.bucket
@@ -158,7 +153,6 @@ def abort_multipart_upload(exchange: Exchange) -> ServerResponse:
 
 
 def list_multipart_uploads(exchange: Exchange) -> ServerResponse:
-    """ListMultipartUploads."""
     request, bucket = exchange.request, exchange.bucket
     prefix, delimiter = request.param("prefix") or "", request.param("delimiter") or ""
     key_marker = request.param("key-marker") or ""

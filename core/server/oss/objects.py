@@ -32,7 +32,6 @@ _RANGE = re.compile(r"bytes=([0-9]{0,19})-([0-9]{0,19})")
 
 
 def put_object(exchange: Exchange) -> ServerResponse:
-    """PutObject."""
     request, body, bucket = exchange.request, exchange.body, exchange.bucket
     for name in _CONDITIONS:
         if request.header(name) is not None:
@@ -51,7 +50,6 @@ def put_object(exchange: Exchange) -> ServerResponse:
 
 
 def get_object(exchange: Exchange) -> ServerResponse:
-    """GetObject."""
     info = _existing_object(exchange)
     headers = dict(_object_headers(exchange, info))
     for name, header in _OVERRIDES:
@@ -73,13 +71,11 @@ def get_object(exchange: Exchange) -> ServerResponse:
 
 
 def head_object(exchange: Exchange) -> ServerResponse:
-    """HeadObject."""
     info = _existing_object(exchange)
     return ServerResponse(200, _object_headers(exchange, info), length=info.stored.size)
 
 
 def get_object_meta(exchange: Exchange) -> ServerResponse:
-    """GetObjectMeta."""
     info = _existing_object(exchange)
     headers = (("ETag", quoted(info.etag)), ("Last-Modified", http_date(info.modified)))
     checksum = checksum_headers(exchange, info.stored.crc64)
@@ -87,7 +83,6 @@ def get_object_meta(exchange: Exchange) -> ServerResponse:
 
 
 def delete_object(exchange: Exchange) -> ServerResponse:
-    """DeleteObject."""
     exchange.body.document()
     exchange.bucket.access.delete_object(exchange.key)
     exchange.bucket.forget_object(exchange.key)
@@ -95,7 +90,6 @@ def delete_object(exchange: Exchange) -> ServerResponse:
 
 
 def get_object_acl(exchange: Exchange) -> ServerResponse:
-    """GetObjectAcl."""
     info = _existing_object(exchange)
     body = document(
         "AccessControlPolicy",

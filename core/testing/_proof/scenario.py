@@ -83,11 +83,9 @@ class MemoryHarness(BackendHarness):
         )
 
     def open(self) -> MemoryBackend:
-        """Return a handle on the bucket."""
         return self._storage.handle()
 
     def read(self, key: str) -> bytes | None:
-        """Return the bytes of an object."""
         return self._storage.read(key) if key in self._storage.keys() else None  # noqa: SIM118  # not a mapping
 
     def _callback(self, stored: StoredObject) -> bytes:
@@ -106,7 +104,6 @@ class MemoryStoreHarness(StoreHarness):
         self._store = MemoryCheckpointStore()
 
     def open(self) -> MemoryCheckpointStore:
-        """Return a handle on the store."""
         return self._store.handle()
 
 
@@ -137,13 +134,11 @@ class _ScheduledFaults(FaultPlan):
 
 class Scenario:
     """
-    One storage, one store, one source, and the processes that use them one after the other.
+    One storage, one store, one source, and the processes that use them in turn.
+
+    The harnesses of storage and store are closed with it.
 
     Args:
-        backend: the harness of the storage; it is closed with the scenario.
-        store: the harness of the checkpoint store; it is closed with the scenario.
-        source: the source.
-        key: the key of the object to upload.
         torn_writes: whether scripts may have TORN_WRITE faults; the store has to append to its records, and its harness
             has to implement `read_record` and `write_record`.
         check: called with each process that has ended; raises AssertionError if a promise was broken. None: no check.
@@ -173,17 +168,14 @@ class Scenario:
 
     @property
     def limits(self) -> PartLimits:
-        """The limits of the storage."""
         return self._storage.limits
 
     @property
     def capabilities(self) -> Capabilities:
-        """The capabilities of the storage."""
         return self._storage.capabilities
 
     @property
     def name(self) -> str:
-        """The name of the checkpoint."""
         return checkpoint_name(self._storage.location, self.key, self.source.name)
 
     def keeps_checkpoint(self, script: ProcessScript) -> bool:

@@ -84,9 +84,7 @@ class SimulatedFile(ScenarioSource):
     """
     A simulated file; see `ChangingSource`.
 
-    Args:
-        data: the first version.
-        chunk_size: the size of a chunk in bytes; None: a tenth of the data.
+    By default a chunk is a tenth of the data.
     """
 
     def __init__(self, data: bytes, chunk_size: int | None = None) -> None:
@@ -96,11 +94,9 @@ class SimulatedFile(ScenarioSource):
 
     @property
     def name(self) -> str:
-        """The path."""
         return self._source.name
 
     def open(self) -> Source:
-        """Return the file, which later changes affect."""
         return self._source
 
     def _apply(self, event: Event, data: bytes) -> None:
@@ -130,11 +126,9 @@ class RealFile(ScenarioSource):
 
     @property
     def name(self) -> str:
-        """The path."""
         return str(self._path)
 
     def open(self) -> Source:
-        """Open the file."""
         return FileSource(self._path)
 
     def _apply(self, event: Event, data: bytes) -> None:
@@ -158,10 +152,7 @@ class SimulatedStream(ScenarioSource):
     """
     A stream that each process opens at its beginning.
 
-    Args:
-        data: the first version.
-        name: the name of the source; "" for a stream that can't be identified in a later run.
-        spool_above: see `StreamSource`.
+    Without a name it can't be identified in a later run.
     """
 
     sized = False
@@ -174,11 +165,9 @@ class SimulatedStream(ScenarioSource):
 
     @property
     def name(self) -> str:
-        """The name as given."""
         return self._name
 
     def open(self) -> Source:
-        """Open a stream of the current version."""
         data = self.version.data
         return StreamSource(lambda: io.BytesIO(data), name=self._name, spool_above=self._spool_above)
 
@@ -190,9 +179,7 @@ class SimulatedBytes(ScenarioSource):
 
     @property
     def name(self) -> str:
-        """The default name of a `BytesSource`."""
         return "bytes"
 
     def open(self) -> Source:
-        """Return the bytes of the current version."""
         return BytesSource(self.version.data)

@@ -59,7 +59,6 @@ class RecordedCalls:
     # --- files -------------------------------------------------------------------------------------------------------
 
     def open(self, path: Any, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
-        """`os.open`."""
         with self._disk.changing():
             before = _status(path, dir_fd=dir_fd)
             file: int = self._os["open"](path, flags, mode, dir_fd=dir_fd)
@@ -96,7 +95,6 @@ class RecordedCalls:
                 self._disk.changed(f"emptying {place[1]}")
 
     def write(self, file: int, data: Any) -> int:
-        """`os.write`."""
         with self._disk.changing():
             written: int = self._os["write"](file, data)
             if stat.S_ISREG(os.fstat(file).st_mode):
@@ -104,7 +102,6 @@ class RecordedCalls:
             return written
 
     def pwrite(self, file: int, data: Any, offset: int) -> int:
-        """`os.pwrite`."""
         with self._disk.changing():
             written: int = self._os["pwrite"](file, data, offset)
             self.wrote(file, offset, bytes(memoryview(data)[:written]))
@@ -113,7 +110,6 @@ class RecordedCalls:
     def copy_file_range(
         self, src: int, dst: int, count: int, offset_src: int | None = None, offset_dst: int | None = None
     ) -> int:
-        """`os.copy_file_range`."""
         if offset_src is None or offset_dst is None:
             raise NotImplementedError("copy_file_range can be recorded only with both offsets")
         with self._disk.changing():
@@ -122,13 +118,11 @@ class RecordedCalls:
             return copied
 
     def ftruncate(self, file: int, length: int) -> None:
-        """`os.ftruncate`."""
         with self._disk.changing():
             self._os["ftruncate"](file, length)
             self._truncated(os.fstat(file))
 
     def truncate(self, path: Any, length: int) -> None:
-        """`os.truncate`."""
         with self._disk.changing():
             self._os["truncate"](path, length)
             self._truncated(os.stat(path))  # noqa: PTH116  # it may be a descriptor
@@ -169,7 +163,6 @@ class RecordedCalls:
     replace = partialmethod(_renamed, "replace")
 
     def link(self, src: Any, dst: Any, **options: Any) -> None:
-        """`os.link`."""
         with self._disk.changing() as disk:
             self._os["link"](src, dst, **options)
             place = self._disk.place(dst, options.get("dst_dir_fd"))
@@ -198,7 +191,6 @@ class RecordedCalls:
     rmdir = partialmethod(_removed, "rmdir")
 
     def mkdir(self, path: Any, mode: int = 0o777, *, dir_fd: int | None = None) -> None:
-        """`os.mkdir`."""
         with self._disk.changing() as disk:
             self._os["mkdir"](path, mode, dir_fd=dir_fd)
             place = self._disk.place(path, dir_fd)
