@@ -333,6 +333,24 @@ class SupportsPipelining(MultipartBackend, Protocol):
         """
 
 
+@runtime_checkable
+class SupportsCutting(MultipartBackend, Protocol):
+    """
+    Optional, besides `MultipartBackend`: end a call of `upload_part` from another thread.
+
+    At the end of an upload, the engine sends a late part a second time; when one copy is acknowledged, it cuts the
+    other one. Without this method nothing is sent a second time.
+    """
+
+    def cut_part(self, body: Body) -> None:
+        """
+        Make the call of `upload_part` that sends this body fail soon; do nothing if there is none.
+
+        That call may also succeed, if the response arrives meanwhile. Its error is a retryable `ConnectionFailed`.
+        Called from any thread; it must not wait.
+        """
+
+
 # --- checkpoint stores -----------------------------------------------------------------------------------------------
 
 

@@ -58,6 +58,7 @@ ENGINE = [
     "concurrency",
     "patience",
     "retry",
+    "tail",
     "throttle",
     "workers",
     "pipelining",

@@ -10,12 +10,20 @@ from __future__ import annotations
 import os
 import time
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from functools import partial
-from socket import socket
+from socket import SHUT_RDWR, socket
 from types import GeneratorType
 
-from partwise.backends._http.connections import ENDPOINT_HINT, Connection, Endpoint, open_connection, receiver
+from partwise.backends._http.connections import (
+    ENDPOINT_HINT,
+    Connection,
+    Endpoint,
+    open_connection,
+    receiver,
+)
 from partwise.backends._http.http1 import (
     NotHTTP,
     ProtocolError,
@@ -37,6 +45,11 @@ _IDLE_SECONDS_MAX = 50.0
 #: after a connection has failed, since a proxy or gateway may be closing connections without announcing it, and then
 #: every other request would be lost.
 _RECENT_SECONDS = 1.0
+
+#: A request that takes so many seconds shows how fast its connection is. A connection that is less than half as fast as
+#: the median of the last ones is not reused: it has lost packets, TCP lets it recover slowly, and a new one is faster.
+_LONG_REQUEST = 1.0
+_RATES = 16
 
 #: The server closes the connection after these, or is about to.
 _CLOSING_STATUSES = frozenset({400, 408})
@@ -80,6 +93,8 @@ class HTTPClient:
         self._skip_liveness_check = True
         # Last in, first out, so that surplus connections become idle. The append and the pop of a list are atomic.
         self._idle: list[tuple[Connection, float]] = []
+        self._in_use: dict[int, Connection] = {}  # by the id of the owner
+        self._rates: deque[float] = deque(maxlen=_RATES)  # of the last long requests
         self._pid = os.getpid()
         # A client that was unpickled in a worker process is never closed explicitly.
         weakref.finalize(self, _close_all, self._idle)
@@ -104,7 +119,9 @@ class HTTPClient:
         """
         return request_head(method, self._target_prefix + target, self._fixed_headers, headers, length)
 
-    def start(self, method: str, head: bytes, chunks: Iterable[bytes | memoryview] = ()) -> Callable[[], Response]:
+    def start(
+        self, method: str, head: bytes, chunks: Iterable[bytes | memoryview] = (), owner: object = None, size: int = 0
+    ) -> Callable[[], Response]:
         """
         Send a request, and return a function that waits for its response, whatever the status. Call it once.
 
@@ -113,6 +130,7 @@ class HTTPClient:
             head: the result of `head`.
             chunks: the body, of the length that the head declares. Its exceptions propagate, and the server then has
                 an incomplete request.
+            owner: identifies the request for `cut`, and exists until the response was read; None: it can't be cut.
 
         Raises:
             ConnectionFailed: from either step: there is no complete response; the message says how far the exchange
@@ -120,16 +138,31 @@ class HTTPClient:
             BackendClosed: the client is closed.
         """
         connection = self._acquire(repeatable=method != "POST")
+        if owner is not None:
+            self._in_use[id(owner)] = connection
+        connection.started = time.monotonic()
         try:
             send_error = self._send_request(connection, head, chunks)
         except BaseException as error:
+            self._in_use.pop(id(owner), None)
             self._discard(connection, error)
             raise
         finally:
             # A suspended generator would keep its file open for as long as a traceback refers to this frame.
             if isinstance(chunks, GeneratorType):
                 chunks.close()
-        return partial(self._finish, connection, method, send_error)
+        return partial(self._finish, connection, method, send_error, owner, size)
+
+    def cut(self, owner: object) -> None:
+        """
+        End the request of this owner, if it was sent or is being sent: the call fails with ConnectionFailed.
+
+        Thread-safe. A call that is reading the last bytes of its response may still succeed.
+        """
+        connection = self._in_use.get(id(owner))
+        if connection is not None:
+            with suppress(OSError, AttributeError):  # it was closed meanwhile
+                connection.sock.shutdown(SHUT_RDWR)
 
     def _send_request(
         self, connection: Connection, head: bytes, chunks: Iterable[bytes | memoryview]
@@ -140,17 +173,29 @@ class HTTPClient:
             raise ConnectionFailed(f"{self._url} {self._describe(send_error)}") from send_error
         return send_error
 
-    def _finish(self, connection: Connection, method: str, send_error: OSError | None) -> Response:
+    def _finish(
+        self, connection: Connection, method: str, send_error: OSError | None, owner: object, size: int
+    ) -> Response:
         try:
             response, reusable = self._receive(connection, method, send_error)
         except BaseException as error:
             self._discard(connection, error)
             raise
-        if reusable:
+        finally:
+            self._in_use.pop(id(owner), None)
+        if reusable and not self._is_slow(connection, size):
             self._release(connection)
         else:
             connection.close()
         return response
+
+    def _is_slow(self, connection: Connection, size: int) -> bool:
+        seconds = time.monotonic() - connection.started
+        if seconds < _LONG_REQUEST or not size:
+            return False
+        rate = size / seconds
+        self._rates.append(rate)
+        return len(self._rates) == _RATES and rate < sorted(self._rates)[_RATES // 2] / 2
 
     def _receive(self, connection: Connection, method: str, send_error: OSError | None) -> tuple[Response, bool]:
         deadline = time.monotonic() + self._response_timeout

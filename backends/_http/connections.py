@@ -77,6 +77,7 @@ class Connection(HTTPConnection):
     """A connection; `used` says whether a response has been received on it."""
 
     used = False
+    started = 0.0
 
 
 def open_connection(endpoint: Endpoint) -> Connection:

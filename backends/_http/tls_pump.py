@@ -162,6 +162,10 @@ class TLSSocket:
         """Set an option of the socket."""
         self._sock.setsockopt(level, option, value)
 
+    def shutdown(self, how: int) -> None:
+        """Shut down the connection beneath, at once: calls that wait in other threads fail."""
+        self._sock.shutdown(how)
+
     def close(self) -> None:
         """Close the socket without a TLS close_notify: the length of each response is known, so none is needed."""
         _with_large_batches.discard(self)

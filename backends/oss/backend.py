@@ -349,7 +349,9 @@ class OSSBackend(Closing):
         check_part(part_number, size, LIMITS)
         operation = f"part {part_number} of {self._describe(key)}"
         chunks = exact_chunks(body, operation)
-        wait = self._client.start_part(key, upload_id, part_number, size=size, chunks=chunks, operation=operation)
+        wait = self._client.start_part(
+            key, upload_id, part_number, size=size, chunks=chunks, operation=operation, owner=body
+        )
 
         def part() -> UploadedPart:
             response = wait()
@@ -357,6 +359,10 @@ class OSSBackend(Closing):
             return UploadedPart(part_number, size, etag_of(response, operation), checksum)
 
         return part
+
+    def cut_part(self, body: Body) -> None:
+        """End the call of `upload_part` that sends this body; see `SupportsCutting`."""
+        self._client.cut(body)
 
     def list_parts(self, key: str, upload_id: str) -> Iterable[UploadedPart]:
         """List the stored parts, page by page; see `MultipartBackend.list_parts`."""

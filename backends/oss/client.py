@@ -118,16 +118,19 @@ class OSSClient:
         size: int,
         chunks: Iterable[bytes | memoryview],
         operation: str,
+        owner: object,
     ) -> Callable[[], Response]:
         """
         Send a part, and return a function that waits for the response.
+
+        `cut` with the same `owner` ends it.
 
         Raises:
             BackendError: from either step: the response is an error, or the connection failed.
         """
         cached, (now, offset) = self._credentials.current(), self._clock.reading()
         head = self._part_template(key, upload_id, cached, now).head(part_number, size)
-        receive = self._http.start("PUT", head, chunks)
+        receive = self._http.start("PUT", head, chunks, owner, size)
 
         def wait() -> Response:
             response = receive()
@@ -138,6 +141,10 @@ class OSSClient:
             return self._raise_for_status(response, operation, context, (200,), extra)
 
         return wait
+
+    def cut(self, owner: object) -> None:
+        """End the request of this owner; see `HTTPClient.cut`."""
+        self._http.cut(owner)
 
     def error_details(self, response: Response, context: SigningContext) -> ErrorDetails:
         """Return what a failed response says, with secrets masked."""

@@ -10,18 +10,19 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Iterator
 
-from attrs import define, field
+from attrs import define, evolve, field
 
 from partwise._engine.concurrency import Concurrency
 from partwise._engine.control import Control, ProgressRaised
 from partwise._engine.patience import PROBE_INTERVAL, Patience
 from partwise._engine.retry import add_hint
 from partwise._engine.status import RunStatus
+from partwise._engine.tail import LateParts
 from partwise._engine.throttle import ThrottledBody, TransferState
 from partwise._engine.workers import Outcome, PartJob, WorkerPool
 from partwise._signals import raised_by_signal
 from partwise.clock import Clock
-from partwise.errors import BackendError, PartwiseError, UploadNotFound
+from partwise.errors import BackendError, PartwiseError, SourceError, UploadNotFound
 from partwise.model import UploadedPart
 from partwise.protocols import Body
 
@@ -40,6 +41,10 @@ class _Attempts:
     body: Body
     failures: int = 0
     most_sent: int = 0
+    started: float = 0.0  # when the last one was
+    jobs: list[PartJob] = field(factory=list)  # in flight: the attempt, and perhaps the second copy
+    copied: bool = False  # it was sent a second time
+    acknowledged: bool = False  # other copies, which are still in flight, do not count
 
     def note_progress(self, sent: int) -> bool:
         """Return whether the current attempt got further than before; then the failures in a row have ended."""
@@ -79,9 +84,13 @@ class PartScheduler:
     # called with part number, error and delay in seconds, for each failure that is retried
     _on_retry: Callable[[int, BaseException, float], None]
     _status: RunStatus = field(factory=RunStatus)
+    # makes the body of a part again, to send it a second time; None: the source can be read only once
+    _read_again: Callable[[int], Body] | None = None
+    _late_parts: LateParts = field(factory=LateParts)
 
     _exhausted: bool = field(default=False, init=False)  # no new parts are left
     _in_flight: dict[int, _Attempts] = field(factory=dict, init=False)
+    _copies: dict[int, _Attempts] = field(factory=dict, init=False)  # parts whose second copy is in flight
     _retries: list[_Retry] = field(factory=list, init=False)  # a heap
     _bytes_acknowledged: int = field(default=0, init=False)
     _sample_at: float = field(default=0.0, init=False)  # when the throughput is measured next
@@ -128,7 +137,7 @@ class PartScheduler:
         while True:
             self._control.check()
             self._fill_workers(parts)
-            if self._exhausted and not self._in_flight and not self._retries:
+            if self._exhausted and not self._in_flight and not self._retries and not self._copies:
                 self._workers.cancel_pending()  # nothing is pending, but idle threads exit and release their buffers
                 return
             outcome = self._workers.next_outcome(self._timeout())
@@ -155,15 +164,17 @@ class PartScheduler:
                 self._control.check()  # reading a stream may have taken long
                 self._patience.not_counted(self._clock.monotonic() - now)
                 self._submit(part[0], _Attempts(part[1]))
+            elif (late := self._late_part()) is not None and late[1] <= now:
+                self._send_again(late[0])
             else:
                 break
 
     def _has_free_worker(self) -> bool:
-        return len(self._in_flight) < self._concurrency.target
+        return len(self._in_flight) + len(self._copies) < self._concurrency.target
 
     def _accepts_new_part(self) -> bool:
         # Parts that wait for a retry count: while a storage fails, a stream must not be read into memory.
-        busy = len(self._in_flight) + len(self._retries)
+        busy = len(self._in_flight) + len(self._copies) + len(self._retries)
         return not self._exhausted and busy < self._concurrency.target and not (busy and self._patience.outage)
 
     def _held_until(self) -> float:
@@ -173,18 +184,50 @@ class PartScheduler:
         return max(self._hold_until, self._probe_until)
 
     def _submit(self, part_number: int, attempts: _Attempts) -> None:
+        attempts.started = self._clock.monotonic()
         job = self._make_job(part_number, ThrottledBody(attempts.body, part_number, self._state))
-        self._in_flight[part_number] = attempts  # before it is submitted: an interrupt must not lose a running worker
         if self._patience.outage:
             self._probe, self._probe_until = part_number, self._clock.monotonic() + PROBE_INTERVAL
+        self._start(job, attempts, self._in_flight)
+        self._late_parts.started(len(self._in_flight))
+
+    def _start(self, job: PartJob, attempts: _Attempts, in_flight: dict[int, _Attempts]) -> None:
+        in_flight[job.part_number] = attempts  # before it is submitted: an interrupt must not lose a running worker
+        attempts.jobs.append(job)
         try:
             self._workers.submit(job)
         except Exception as error:
             if raised_by_signal(error) is not None:
                 raise
-            del self._in_flight[part_number]
-            raise BackendError(f"the executor rejected part {part_number}, which was not sent: {error}") from error
-        self._status.set_in_flight(len(self._in_flight))
+            del in_flight[job.part_number]
+            raise BackendError(f"the executor rejected part {job.part_number}, which was not sent: {error}") from error
+        self._status.set_in_flight(len(self._in_flight) + len(self._copies))
+
+    def _late_part(self) -> tuple[int, float] | None:
+        """Return the part to send a second time, and when; None if there is none, or no worker for it."""
+        if self._read_again is None or not self._exhausted or self._retries or not self._has_free_worker():
+            return None
+        return self._late_parts.due(
+            (
+                (number, attempts.started)
+                for number, attempts in self._in_flight.items()
+                if not attempts.copied and not attempts.acknowledged and self._workers.can_cut(attempts.jobs[0])
+            ),
+            len(self._in_flight),
+        )
+
+    def _send_again(self, part_number: int) -> None:
+        """Send a second copy of a part in flight."""
+        attempts = self._in_flight[part_number]
+        attempts.copied = True
+        assert self._read_again is not None
+        try:
+            body = self._read_again(part_number)
+        except SourceError:
+            return  # the first attempt may still succeed
+        self._late_parts.copied()
+        job = self._make_job(part_number, ThrottledBody(body, -part_number, self._state))
+        self._start(evolve(job, second=True), attempts, self._copies)
 
     def _timeout(self) -> float | None:
         """Return the maximum seconds to wait for the next outcome; None: no limit."""
@@ -194,6 +237,8 @@ class PartScheduler:
             limits.append(max(0.0, max(self._retries[0].due, self._held_until()) - self._clock.monotonic()))
         if self._in_flight and self._patience.outage:
             limits.append(_LOOK_INTERVAL)
+        elif (late := self._late_part()) is not None:
+            limits.append(max(0.0, late[1] - self._clock.monotonic()))
         return min(limits, default=None)
 
     def _is_tick(self) -> bool:
@@ -214,14 +259,13 @@ class PartScheduler:
             self._concurrency.sample(now, moved, len(self._in_flight), saturated=self._workers.saturated)
 
     def _handle_outcome(self, outcome: Outcome) -> None:
-        attempts = self._in_flight.pop(outcome.part_number)
-        self._status.set_in_flight(len(self._in_flight))
-        sent = self._state.remove_part(outcome.part_number)
-        if outcome.part_number == self._probe:
-            self._probe = None
+        attempts, sent = self._ended(outcome)
+        if attempts is None:
+            return
         if outcome.part is not None:
             self._bytes_acknowledged += outcome.part.size
             self._concurrency.acknowledged()
+            self._late_parts.acknowledged(self._clock.monotonic() - attempts.started)
             self._note_moved()
             self._on_part_uploaded(outcome.part)
             return
@@ -263,9 +307,36 @@ class PartScheduler:
             heapq.heapify(self._retries)
         self._status.recovered(now)
 
+    def _ended(self, outcome: Outcome) -> tuple[_Attempts | None, int]:
+        """
+        Note that an attempt is no longer in flight.
+
+        Returns:
+            the attempts at the part, and the bytes that this one has sent; None if this one does not count: it failed
+            as a second copy, or the storage has acknowledged another copy before.
+        """
+        number = outcome.part_number
+        if number == self._probe and not outcome.second:
+            self._probe = None
+        attempts = (self._copies if outcome.second else self._in_flight).pop(number, None)
+        self._status.set_in_flight(len(self._in_flight) + len(self._copies))
+        sent = self._state.remove_part(-number if outcome.second else number)
+        if attempts is None or attempts.acknowledged:
+            return None, sent
+        attempts.jobs = [job for job in attempts.jobs if job.second != outcome.second]
+        if outcome.part is None:
+            return None if outcome.second else attempts, sent
+        attempts.acknowledged = True
+        for job in attempts.jobs:
+            self._state.cut.add(-number if job.second else number)
+            self._workers.cut(job)
+        self._retries = [retry for retry in self._retries if retry.attempts is not attempts]
+        heapq.heapify(self._retries)
+        return attempts, sent
+
     def _stop_workers(self) -> None:
         """Stop the workers and wait for them; then raise an interrupt, if there was one."""
-        if not self._in_flight:
+        if not self._in_flight and not self._copies:
             return
         self._state.stop.set()
         self._workers.cancel_pending()
@@ -281,16 +352,14 @@ class PartScheduler:
 
     def _drain_workers(self) -> None:
         """Wait for all parts in flight, and report those that were acknowledged."""
-        while self._in_flight:
+        while self._in_flight or self._copies:
             outcome = self._workers.next_outcome(None)
             if outcome is None:
                 if self._workers.idle:
                     return  # an interrupt may have lost an outcome between the workers and here
                 continue
-            self._in_flight.pop(outcome.part_number, None)
-            self._status.set_in_flight(len(self._in_flight))
-            self._state.remove_part(outcome.part_number)
-            if outcome.part is not None:
+            attempts, _ = self._ended(outcome)
+            if attempts is not None and outcome.part is not None:
                 try:
                     self._on_part_uploaded(outcome.part)
                 except ProgressRaised as error:

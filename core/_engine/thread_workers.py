@@ -16,10 +16,13 @@ import time
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 
+from attrs import evolve
+
 from partwise._engine.pipelining import InlinePipeline, InlineSwitch
 from partwise._engine.workers import Outcome, PartJob, cancelled_outcome, lacks_resources, outcome_of
 from partwise._signals import raised_by_signal
 from partwise.clock import Clock
+from partwise.protocols import SupportsCutting
 
 logger = logging.getLogger("partwise")
 
@@ -186,6 +189,8 @@ class ThreadWorkers:
         slots.acquire()
         while (job := jobs.get()) is not None:
             outcome = outcome_of(job.part_number, job.run)
+            if job.second:
+                outcome = evolve(outcome, second=True)
             self._cpu_seconds[name] = time.thread_time()
             self._finished.put(outcome)
             slots.keep()
@@ -229,6 +234,13 @@ class ThreadWorkers:
 
     def _total_cpu(self) -> float:
         return sum(list(self._cpu_seconds.values()))
+
+    def can_cut(self, job: PartJob) -> bool:
+        return isinstance(job.backend, SupportsCutting)
+
+    def cut(self, job: PartJob) -> None:
+        if isinstance(job.backend, SupportsCutting):
+            job.backend.cut_part(job.body)
 
     @property
     def saturated(self) -> bool:

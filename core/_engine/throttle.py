@@ -65,12 +65,14 @@ class TransferState:
 
     Attributes:
         stop: set to make all workers stop sending.
+        cut: the numbers of parts whose attempt is to stop, negative for the second copy of a part.
     """
 
     def __init__(self, limit: BandwidthLimit | None = None, shares: int = 1) -> None:
         self.limit = limit
         self.shares = shares
         self.stop = threading.Event()
+        self.cut: set[int] = set()
         self._sent: dict[int, int] = {}
 
     def set_sent(self, part_number: int, count: int) -> None:
@@ -83,10 +85,12 @@ class TransferState:
 
     def in_flight_bytes(self) -> int:
         """Return the bytes that were sent of all parts in flight."""
-        return sum(list(self._sent.values()))
+        # A second copy of a part does not count.
+        return sum(count for number, count in list(self._sent.items()) if number > 0)
 
     def remove_part(self, part_number: int) -> int:
         """Remove a part whose attempt has ended, and return the bytes it has sent."""
+        self.cut.discard(part_number)
         return self._sent.pop(part_number, 0)
 
 
@@ -124,6 +128,8 @@ class ThrottledBody(BodyWrapper):
             for chunk in (large,) if state.limit is None else self._limited(large, state.limit):
                 if state.stop.is_set():
                     raise TransferStopped("the upload is stopping")
+                if number in state.cut:
+                    raise TransferStopped("the storage acknowledged another copy of the part")
                 yield chunk
                 sent += len(chunk)
                 state.set_sent(number, sent)

@@ -389,6 +389,7 @@ class UploadRun:
             on_part_uploaded=self._on_part_uploaded,
             on_tick=context.emit_progress,
             on_retry=lambda number, error, delay: context.log_retry(error, delay, number),
+            read_again=None if context.fingerprint.size is None else self._body_of_part,
             status=context.status,
         )
         try:
@@ -421,6 +422,10 @@ class UploadRun:
         for number in context.ledger.missing():
             part = context.ledger.plan.part(number)
             yield number, context.read_source(part.offset, part.size)
+
+    def _body_of_part(self, number: int) -> Body:
+        part = self._context.ledger.plan.part(number)
+        return self._context.source.body(part.offset, part.size)
 
     def _on_part_uploaded(self, part: UploadedPart) -> None:
         context = self._context

@@ -45,6 +45,7 @@ class PartJob:
     upload_id: str
     part_number: int
     body: Body
+    second: bool = False  # it is sent a second time while the first attempt goes on; see `tail`
 
     def run(self) -> UploadedPart:
         """
@@ -100,6 +101,7 @@ class Outcome:
     part_number: int
     part: UploadedPart | None = None
     error: BaseException | None = None
+    second: bool = False  # of the second copy of a part
 
 
 def outcome_of(part_number: int, attempt: Callable[[], UploadedPart]) -> Outcome:
@@ -151,6 +153,12 @@ class WorkerPool(Protocol):
         pool is idle.
         """
 
+    def can_cut(self, job: PartJob, /) -> bool:
+        """Return whether `cut` has an effect on this attempt."""
+
+    def cut(self, job: PartJob, /) -> object:
+        """Make an attempt in flight fail soon. It still has an outcome."""
+
     @property
     def saturated(self) -> bool:
         """Whether parts wait for the processors, so that more of them in flight would bring nothing."""
@@ -163,10 +171,17 @@ class WorkerPool(Protocol):
         """Make a waiting `next_outcome` return None. May be called from any thread."""
 
 
+def never_cut(job: PartJob) -> bool:  # noqa: ARG001  # of the protocol
+    """Return False: an attempt can't be cut."""
+    return False
+
+
 class InlineWorkers:
     """Sends each part in the scheduler's own thread, when its outcome is requested."""
 
     saturated = True  # one thread sends one part at a time, whatever the number in flight
+    can_cut = staticmethod(never_cut)
+    cut = staticmethod(never_cut)
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -232,6 +247,8 @@ class ExecutorWorkers:
     """
 
     saturated = False  # not known
+    can_cut = staticmethod(never_cut)
+    cut = staticmethod(never_cut)
 
     def __init__(self, executor: Executor) -> None:
         self._executor = executor

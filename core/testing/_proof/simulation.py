@@ -113,6 +113,13 @@ class SimulatedWorkers:
 
     saturated = False
 
+    def can_cut(self, _: PartJob) -> bool:
+        """Return True: an attempt that is cut notices it at its next step."""
+        return True
+
+    def cut(self, _: PartJob) -> None:
+        """Do nothing: the body of the attempt knows."""
+
     def __init__(self, choices: Choices, clock: SimulatedClock) -> None:
         self._choices = choices
         self._clock = clock
