@@ -45,15 +45,8 @@ _REASON_MAX = 300
 
 #: What wrong data raises. The last two come from numbers that are too large and from values that are nested too deeply.
 _WRONG = (
-    ExceptionGroup,
-    CheckpointDamaged,
-    InvalidInput,
-    ValueError,
-    TypeError,
-    KeyError,
-    AttributeError,
-    OverflowError,
-    RecursionError,
+    *(ExceptionGroup, CheckpointDamaged, InvalidInput, ValueError, TypeError, KeyError, AttributeError),
+    *(OverflowError, RecursionError),
 )
 
 _T = TypeVar("_T")

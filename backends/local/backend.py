@@ -74,17 +74,10 @@ LIMITS = PartLimits(
 #: The options that are stored with an object and returned by `LocalBackend.describe`. Storage classes, access rules,
 #: encryption and callbacks are not among them: a directory has none, and storing their names would not honour them.
 CAPABILITIES = Capabilities(
-    options={
-        "cache_control",
-        "content_disposition",
-        "content_encoding",
-        "content_language",
-        "content_type",
-        "expires",
-        "forbid_overwrite",
-        "metadata",
-        "tags",
-    },
+    options=(
+        *("cache_control", "content_disposition", "content_encoding", "content_language", "content_type", "expires"),
+        *("forbid_overwrite", "metadata", "tags"),
+    ),
     part_checksums=True,
     object_checksums=True,
     types_by_name=True,

@@ -40,44 +40,27 @@ from partwise.model import StoredObject
 ERRORS: dict[str, type[BackendError]] = {
     # The upload and its parts
     "NoSuchUpload": UploadNotFound,
-    "InvalidPart": PartRejected,
-    "InvalidPartOrder": PartRejected,
-    "EntityTooSmall": PartRejected,
+    **dict.fromkeys(("InvalidPart", "InvalidPartOrder", "EntityTooSmall"), PartRejected),
     # The bytes
-    "InvalidDigest": IntegrityError,
-    "InvalidCRC64": IntegrityError,
+    **dict.fromkeys(("InvalidDigest", "InvalidCRC64"), IntegrityError),
     # OSS saw the connection break or time out, even if this side did not.
-    "IncompleteBody": ConnectionFailed,
-    "RequestTimeout": ConnectionFailed,
+    **dict.fromkeys(("IncompleteBody", "RequestTimeout"), ConnectionFailed),
     # The object
     "FileAlreadyExists": ObjectExists,
     "CallbackFailed": CallbackError,
     "NoSuchBucket": BucketNotFound,
     # The account and the clock
-    "AccessDenied": AccessDenied,
-    "SignatureDoesNotMatch": AccessDenied,
-    "InvalidAccessKeyId": AccessDenied,
-    "UserDisable": AccessDenied,
-    "BucketDisable": AccessDenied,
-    "TransferAccelerationDisabled": AccessDenied,
-    "SecondLevelDomainForbidden": AccessDenied,
-    "NonStandardHostForbidden": AccessDenied,
-    "PermanentRedirect": AccessDenied,
-    "KmsServiceNotEnabled": AccessDenied,
-    "KmsInDebt": AccessDenied,
-    "SecurityTokenExpired": CredentialsExpired,
-    "InvalidSecurityToken": CredentialsExpired,
+    **dict.fromkeys(("AccessDenied", "SignatureDoesNotMatch", "InvalidAccessKeyId"), AccessDenied),
+    **dict.fromkeys(("UserDisable", "BucketDisable", "TransferAccelerationDisabled"), AccessDenied),
+    **dict.fromkeys(("SecondLevelDomainForbidden", "NonStandardHostForbidden", "PermanentRedirect"), AccessDenied),
+    **dict.fromkeys(("KmsServiceNotEnabled", "KmsInDebt"), AccessDenied),
+    **dict.fromkeys(("SecurityTokenExpired", "InvalidSecurityToken"), CredentialsExpired),
     "AccessKeyIdAndSecurityTokenNotMatch": CredentialsExpired,
     "RequestTimeTooSkewed": ClockSkewed,
     # Internal failures and rate limits of OSS
-    "BadRequest": ServerFailed,
-    "InternalError": ServerFailed,
-    "ServiceUnavailable": ServerFailed,
-    "TotalQpsLimitExceeded": Throttled,
-    "QpsLimitExceeded": Throttled,
-    "MetaOperationQpsLimitExceeded": Throttled,
-    "ActiveRequestLimitExceeded": Throttled,
-    "UploadTrafficRateLimitExceeded": Throttled,
+    **dict.fromkeys(("BadRequest", "InternalError", "ServiceUnavailable"), ServerFailed),
+    **dict.fromkeys(("TotalQpsLimitExceeded", "QpsLimitExceeded", "MetaOperationQpsLimitExceeded"), Throttled),
+    **dict.fromkeys(("ActiveRequestLimitExceeded", "UploadTrafficRateLimitExceeded"), Throttled),
     "DownloadTrafficRateLimitExceeded": Throttled,
 }
 
@@ -99,9 +82,7 @@ _HINTS = {
 #: What the error means for the upload, where the error message of OSS does not say it.
 _CONSEQUENCES = {
     "NoSuchUpload": "the upload was completed or aborted, or never existed",
-    "InvalidPart": "the upload and its parts are kept",
-    "InvalidPartOrder": "the upload and its parts are kept",
-    "EntityTooSmall": "the upload and its parts are kept",
+    **dict.fromkeys(("InvalidPart", "InvalidPartOrder", "EntityTooSmall"), "the upload and its parts are kept"),
     "FileAlreadyExists": "overwriting was forbidden",
     "CallbackFailed": "the object is stored",
 }

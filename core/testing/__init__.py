@@ -19,22 +19,12 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-# Each lists in its `__all__` what it adds to this package. The last four need hypothesis.
+# Each lists in its `__all__` what it adds to this package.
 _MODULES = (
-    "faults",
-    "faulty",
-    "fakes",
-    "oracles",
-    "proxy",
-    "durability.crash_points",
-    "durability.power_loss",
-    "conformance.suite",
-    "conformance_backend",
-    "conformance_store",
-    "conformance.machines",
-    "conformance.backend_machine",
-    "conformance.store_machine",
-    "_proof.state_machine",
+    *("faults", "faulty", "fakes", "oracles", "proxy", "durability.crash_points", "durability.power_loss"),
+    *("conformance.suite", "conformance_backend", "conformance_store"),
+    # These need hypothesis.
+    *("conformance.machines", "conformance.backend_machine", "conformance.store_machine", "_proof.state_machine"),
 )
 _SUBMODULES = (*(module for module in _MODULES if "." not in module), "strategies")
 

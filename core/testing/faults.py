@@ -34,14 +34,8 @@ from partwise.errors import InvalidInput
 __all__ = ["Call", "Fault", "FaultKind", "FaultPlan", "SimulatedCrash"]
 
 BACKEND_OPERATIONS = (
-    "initiate_upload",
-    "upload_part",
-    "list_parts",
-    "complete_upload",
-    "abort_upload",
-    "list_uploads",
-    "put_object",
-    "head_object",
+    *("initiate_upload", "upload_part", "list_parts", "complete_upload", "abort_upload", "list_uploads"),
+    *("put_object", "head_object"),
 )
 STORE_OPERATIONS = ("claim", "load", "save", "append_part", "delete", "scan")
 SOURCE_OPERATIONS = ("fingerprint", "body", "read")

@@ -19,14 +19,7 @@ from partwise.server.oss.options import encryption_headers, for_backend, object_
 from partwise.server.oss.xml import document
 
 _CONDITIONS = ("if-match", "if-none-match", "if-modified-since", "if-unmodified-since")
-_OVERRIDES = (
-    ("response-content-type", "Content-Type"),
-    ("response-content-language", "Content-Language"),
-    ("response-expires", "Expires"),
-    ("response-cache-control", "Cache-Control"),
-    ("response-content-disposition", "Content-Disposition"),
-    ("response-content-encoding", "Content-Encoding"),
-)
+_OVERRIDES = ("Content-Type", "Content-Language", "Expires", "Cache-Control", "Content-Disposition", "Content-Encoding")
 _NOT_IN_A_HEADER = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]|^\s|\s$")
 _RANGE = re.compile(r"bytes=([0-9]{0,19})-([0-9]{0,19})")
 
@@ -52,7 +45,8 @@ def put_object(exchange: Exchange) -> ServerResponse:
 def get_object(exchange: Exchange) -> ServerResponse:
     info = _existing_object(exchange)
     headers = dict(_object_headers(exchange, info))
-    for name, header in _OVERRIDES:
+    for header in _OVERRIDES:
+        name = f"response-{header.lower()}"
         override = exchange.request.param(name)
         if override is not None:
             if _NOT_IN_A_HEADER.search(override):

@@ -34,11 +34,7 @@ _SURVIVABLE: Mapping[str, frozenset[FaultKind]] = MappingProxyType(
         "abort_upload": _LATE | _TRANSIENT | {FaultKind.PERMANENT},
         "append_part": _LATE | {FaultKind.BEFORE, FaultKind.AFTER, FaultKind.LOST_WRITE},
         "load": _LATE | {FaultKind.DAMAGED, FaultKind.OLD_RECORD},
-        "claim": _LATE,
-        "save": _LATE,
-        "fingerprint": _LATE,
-        "body": _LATE,
-        "read": _LATE,
+        **dict.fromkeys(("claim", "save", "fingerprint", "body", "read"), _LATE),
     }
 )
 

@@ -458,23 +458,12 @@ def secret(scenario: Scenario, trace: ProcessTrace) -> None:
         _broken("SECRET", "a credential was exposed", trace)
 
 
+_CHECKS = (
+    *(one_owner, exact, no_mix, whole, bounded, intent, lost_reply, clean, fast_fail, retry, callback),
+    *(bounded_memory, progress, unwritable, secret),
+)
+
 #: All invariants by name. ONE-OWNER is checked first, because violating it usually violates the others.
 INVARIANTS: Mapping[str, Callable[[Scenario, ProcessTrace], None]] = MappingProxyType(
-    {
-        "ONE-OWNER": one_owner,
-        "EXACT": exact,
-        "NO-MIX": no_mix,
-        "WHOLE": whole,
-        "BOUNDED": bounded,
-        "INTENT": intent,
-        "LOST-REPLY": lost_reply,
-        "CLEAN": clean,
-        "FAST-FAIL": fast_fail,
-        "RETRY": retry,
-        "CALLBACK": callback,
-        "BOUNDED-MEMORY": bounded_memory,
-        "PROGRESS": progress,
-        "UNWRITABLE": unwritable,
-        "SECRET": secret,
-    }
+    {holds.__name__.upper().replace("_", "-"): holds for holds in _CHECKS}
 )

@@ -142,27 +142,12 @@ def check_checksums(harness: BackendHarness) -> None:
 # --- keys and limits -------------------------------------------------------------------------------------------------
 
 _STRANGE_NAMES = (
-    "plain.txt",
-    "UPPER.txt",
-    "upper.txt",
-    "deep/er/and/deep/er",
-    "slashes//doubled",
-    "slashes/ends-with/",
-    "/begins-with",
-    "dots/./one",
-    "dots/../two",
-    "dots/..hidden",
-    "back\\slash",
-    "space s/ led and trailed ",
-    "quotes'\"`",
-    "percent%20%2F",
-    "plus+and&=?#;:,@!$*()[]{}<>|^~",
-    "umlaut/\u00e4\u00f6\u00fc",
-    "umlaut/a\u0308o\u0308u\u0308",  # looks the same, but has other characters
-    "\u6587\u4ef6/\U0001f4e6",
-    "control/\x01\x7f",
-    "line\nbreak\ttab",
-    "long/" + "n" * 200,
+    *("plain.txt", "UPPER.txt", "upper.txt", "deep/er/and/deep/er", "slashes//doubled", "slashes/ends-with/"),
+    *("/begins-with", "dots/./one", "dots/../two", "dots/..hidden", "back\\slash", "space s/ led and trailed "),
+    *("quotes'\"`", "percent%20%2F", "plus+and&=?#;:,@!$*()[]{}<>|^~"),
+    # The second one looks like the first one, but has other characters.
+    *("umlaut/\u00e4\u00f6\u00fc", "umlaut/a\u0308o\u0308u\u0308"),
+    *("\u6587\u4ef6/\U0001f4e6", "control/\x01\x7f", "line\nbreak\ttab", "long/" + "n" * 200),
 )
 
 
