@@ -30,7 +30,7 @@ MUTATIONS = [
         'SOURCE_OPERATIONS = ("fingerprint", "body")',
         FAULTS_TESTS,
     ),
-    Mutation("faults are never injected into a listing of uploads", FAULTS, '    "list_uploads",\n', "", FAULTS_TESTS),
+    Mutation("faults are never injected into a listing of uploads", FAULTS, ', "list_uploads")', ")", FAULTS_TESTS),
     Mutation("faults are never injected into a scan", FAULTS, '"delete", "scan")', '"delete")', FAULTS_TESTS),
     Mutation(
         "a lost response of a store can't be planned",
