@@ -149,7 +149,7 @@ class Patience:
         if left < _INSTANT or retry_after > left:
             self.gave_up_after = elapsed
             return None
-        jittered = self.random.uniform(0.0, self._bound(failures))
+        jittered = self.random.uniform(0.0, self._bound(failures, elapsed))
         delay = max(jittered, retry_after)  # in this order, max ignores a NaN from the storage
         if not retry_after > 0.0:
             delay = max(delay, self._spend(now))
@@ -163,9 +163,11 @@ class Patience:
         self._unavailable = self._unavailable + 1 if is_unavailable else 0
         self._resolved = self._resolved or not isinstance(error, HostNotFound)
 
-    def _bound(self, failures: int) -> float:
-        longest = min(self.max_delay, PROBE_INTERVAL) if self.outage else self.max_delay
-        return min(longest, self.base * 2.0 ** min(failures - 1, 60))
+    def _bound(self, failures: int, elapsed: float) -> float:
+        backoff = self.base * 2.0 ** min(failures - 1, 60)
+        if self.outage:  # of any request, so the time that it has lasted counts
+            return min(self.max_delay, PROBE_INTERVAL, max(backoff, elapsed))
+        return min(self.max_delay, backoff)
 
     def _spend(self, now: float) -> float:
         """Take one retry from the budget; return the seconds until it may be sent."""

@@ -98,7 +98,7 @@ class PartScheduler:
     _hold_until: float = field(default=0.0, init=False)  # nothing is sent before this time, as the storage requested
     # During an outage one part at a time is sent, the probe. If it hangs, it holds the next one for a while only.
     _probe: int | None = field(default=None, init=False)
-    _probe_until: float = field(default=0.0, init=False)
+    _next_probe: float = field(default=0.0, init=False)
     _progress_error: ProgressRaised | None = field(default=None, init=False)
 
     def run(self, parts: Iterator[tuple[int, Body]]) -> None:
@@ -179,15 +179,13 @@ class PartScheduler:
 
     def _held_until(self) -> float:
         """Return the time before which nothing may be sent."""
-        if self._probe is None or not self._patience.outage:
-            return self._hold_until
-        return max(self._hold_until, self._probe_until)
+        return max(self._hold_until, self._next_probe) if self._patience.outage else self._hold_until
 
     def _submit(self, part_number: int, attempts: _Attempts) -> None:
         attempts.started = self._clock.monotonic()
         job = self._make_job(part_number, ThrottledBody(attempts.body, part_number, self._state))
         if self._patience.outage:
-            self._probe, self._probe_until = part_number, self._clock.monotonic() + PROBE_INTERVAL
+            self._probe, self._next_probe = part_number, attempts.started + PROBE_INTERVAL
         self._start(job, attempts, self._in_flight)
         self._late_parts.started(len(self._in_flight))
 
@@ -283,6 +281,8 @@ class PartScheduler:
             raise error
         self._on_retry(outcome.part_number, error, delay)
         due = now + delay
+        if self._next_probe <= now:
+            self._next_probe = due
         if getattr(error, "retry_after", None) and self._concurrency.throttled(now):
             # The storage is throttling, so hold all parts, not just this one.
             self._hold_until = max(self._hold_until, due)
@@ -317,7 +317,7 @@ class PartScheduler:
         """
         number = outcome.part_number
         if number == self._probe and not outcome.second:
-            self._probe = None
+            self._probe, self._next_probe = None, 0.0
         attempts = (self._copies if outcome.second else self._in_flight).pop(number, None)
         self._status.set_in_flight(len(self._in_flight) + len(self._copies))
         sent = self._state.remove_part(-number if outcome.second else number)
