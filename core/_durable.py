@@ -42,11 +42,7 @@ _UNSYNCABLE = {errno.EACCES, errno.EPERM, errno.EINVAL, errno.EBADF, errno.ENOSY
 
 
 class Untrusted(PermissionError):
-    """
-    A file or directory that another user may have changed; it was not used.
-
-    It was not used.
-    """
+    """A file or directory that another user may have changed; it was not used."""
 
     def __init__(self, reason: str, path: str) -> None:
         super().__init__(errno.EACCES, reason, path)
@@ -89,9 +85,8 @@ def is_private_group(gid: int) -> bool:
     """
     Return whether this user is the only member of a group.
 
-    The name of the group and its list of members decide.
-
-    Many systems give each user a group of the same name, and create files that this group may write.
+    The name of the group and its list of members decide. Many systems give each user a group of the same name, and
+    create files that this group may write.
     """
     try:
         import grp

@@ -1,9 +1,7 @@
 """
 Tell exceptions raised by a signal handler from those of a failed operation.
 
-The time limits of task queues are such exceptions.
-
-Private to partwise. It imports no other module of partwise.
+The time limits of task queues are such exceptions. Private to partwise. It imports no other module of partwise.
 """
 
 from __future__ import annotations
@@ -21,9 +19,8 @@ class ignored:  # noqa: N801  # it is used as contextlib.suppress is
     """
     Suppress exceptions, except one that a signal handler raised.
 
-    That one propagates, whatever its class; otherwise this is `contextlib.suppress`.
-
-    A time limit is often a TimeoutError, which is an OSError. It must not be lost where an OSError is ignored.
+    That one propagates, whatever its class; otherwise this is `contextlib.suppress`. A time limit is often a
+    TimeoutError, which is an OSError. It must not be lost where an OSError is ignored.
     """
 
     def __init__(self, *kinds: type[Exception]) -> None:

@@ -1,9 +1,8 @@
 """
 Checks of arguments and fields: a wrong value raises an `InvalidInput`.
 
-The message names the argument or field.
-
-Private to partwise. Its backends and stores use it, too, so that all of them report wrong values alike.
+The message names the argument or field. Private to partwise. Its backends and stores use it, too, so that all of them
+report wrong values alike.
 """
 
 from __future__ import annotations

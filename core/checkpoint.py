@@ -1,10 +1,9 @@
 """
 `Checkpoint`, `Fingerprint`, and their plain form.
 
-The plain form is what stores write, and what callers may keep themselves.
-
-Plain data is not trusted: no value is coerced, unknown fields are refused, numbers have bounds, and anything wrong is a
-`CheckpointDamaged`. Version 2 is written; versions 1 and 2 are read.
+The plain form is what stores write, and what callers may keep themselves. Plain data is not trusted: no value is
+coerced, unknown fields are refused, numbers have bounds, and anything wrong is a `CheckpointDamaged`. Version 2 is
+written; versions 1 and 2 are read.
 """
 
 from __future__ import annotations

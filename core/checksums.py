@@ -27,9 +27,8 @@ def crc64(data: bytes | bytearray | memoryview, initial: int = 0) -> int:
     """
     Return the CRC-64/XZ of `data`, continuing from the checksum `initial`.
 
-    With `initial`, the result is the checksum of the earlier bytes followed by `data`.
-
-    The interpreter's lock is released for large data, so that workers compute concurrently.
+    With `initial`, the result is the checksum of the earlier bytes followed by `data`. The interpreter's lock is
+    released for large data, so that workers compute concurrently.
     """
     return _xz(data, initial)
 

@@ -90,9 +90,8 @@ class InvalidInput(PartwiseError, ValueError):
     """
     The call itself is invalid, and nothing was sent.
 
-    Examples are an impossible part size, a URL without a key, and an unknown option.
-
-    Correct the call. If the server refuses a well-formed request, that is a `BackendError` instead.
+    Examples are an impossible part size, a URL without a key, and an unknown option. Correct the call. If the server
+    refuses a well-formed request, that is a `BackendError` instead.
     """
 
 
@@ -210,9 +209,8 @@ class CredentialsExpired(BackendError):
     """
     The credentials have expired.
 
-    Retryable, since the backend fetches new ones before its next attempt.
-
-    A backend that can't fetch new ones raises it with ``retryable=False``.
+    Retryable, since the backend fetches new ones before its next attempt. A backend that can't fetch new ones raises it
+    with ``retryable=False``.
     """
 
     default_retryable = True
@@ -251,9 +249,8 @@ class PartRejected(BackendError):
     """
     The storage rejected the part list in `complete_upload`.
 
-    A part is missing, outdated, too small, or out of order.
-
-    The upload is still usable. The engine compares with `list_parts`, sends what differs, and completes again.
+    A part is missing, outdated, too small, or out of order. The upload is still usable. The engine compares with
+    `list_parts`, sends what differs, and completes again.
     """
 
 
@@ -328,10 +325,8 @@ class CheckpointDamaged(CheckpointError):
     """
     The checkpoint can't be trusted.
 
-    It was edited or truncated in the middle, or has an unknown format version.
-
-    The engine warns, starts again and sends all parts. An incomplete last record, as a killed process leaves it, is not
-    damage.
+    It was edited or truncated in the middle, or has an unknown format version. The engine warns, starts again and sends
+    all parts. An incomplete last record, as a killed process leaves it, is not damage.
 
     Args:
         upload_id: the multipart upload of the checkpoint, if that could still be verified, so that the upload can be
@@ -371,9 +366,7 @@ class CheckpointMismatch(CheckpointError):
     """
     The file named for the checkpoint contains the checkpoint of another upload.
 
-    Neither is changed.
-
-    Finish or abort that upload first, or name another file.
+    Neither is changed. Finish or abort that upload first, or name another file.
     """
 
 

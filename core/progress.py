@@ -1,9 +1,8 @@
 """
 Adapters for progress callbacks that a program already has.
 
-They may be those of another library, of a progress bar, or coroutines.
-
-Each function takes what the program has and returns a callback for the argument `progress`::
+They may be those of another library, of a progress bar, or coroutines. Each function takes what the program has and
+returns a callback for the argument `progress`::
 
     upload(source, url, progress=for_boto3(my_callback))
 
@@ -32,9 +31,8 @@ def for_boto3(callback: Callable[[int], object]) -> ProgressCallback:
     """
     Adapt ``callback(bytes_amount)`` of boto3 and s3transfer.
 
-    The argument is the number of bytes since the last call.
-
-    The amounts add up to the size of the object; the first one includes what an earlier run has sent.
+    The argument is the number of bytes since the last call. The amounts add up to the size of the object; the first one
+    includes what an earlier run has sent.
     """
     seen = 0
 
@@ -59,9 +57,8 @@ def for_ali_oss(callback: Callable[[float | None, dict[str, Any] | None], object
     """
     Adapt ``callback(fraction, checkpoint)`` of ali-oss for Node.js.
 
-    The fraction goes from 0 to 1, which means completed.
-
-    The checkpoint is plain data, or None; `Checkpoint.from_data` turns it back into a `Checkpoint`.
+    The fraction goes from 0 to 1, which means completed. The checkpoint is plain data, or None; `Checkpoint.from_data`
+    turns it back into a `Checkpoint`.
     """
 
     def report(progress: Progress) -> object:
@@ -84,9 +81,8 @@ def for_ios(callback: Callable[[int, int, int], object]) -> ProgressCallback:
     """
     Adapt the callback of the iOS SDK, which has three numbers of bytes.
 
-    It is ``callback(bytes_sent, total_bytes_sent, total_bytes_expected_to_send)``.
-
-    These are the bytes since the last call, all bytes so far, and the size of the object (-1: not known).
+    It is ``callback(bytes_sent, total_bytes_sent, total_bytes_expected_to_send)``. These are the bytes since the last
+    call, all bytes so far, and the size of the object (-1: not known).
     """
     seen = 0
 
@@ -140,9 +136,8 @@ def for_event_loop(
     """
     Run a coroutine function in an event loop as the callback of `Uploader.upload`.
 
-    The upload runs in another thread.
-
-    The upload waits for each call, so that calls come one at a time; the loop must be free to run them. If the loop
-    ends before the upload does, the upload is paused. `Uploader.start` does this by default.
+    The upload runs in another thread. The upload waits for each call, so that calls come one at a time; the loop must
+    be free to run them. If the loop ends before the upload does, the upload is paused. `Uploader.start` does this by
+    default.
     """
     return CallbackRunner(callback, loop)

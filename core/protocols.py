@@ -51,10 +51,8 @@ class Body(Protocol):
         """
         Yield the bytes from the start, in chunks of any size above zero.
 
-        Together they have `len(self)` bytes.
-
-        A chunk is valid until the next one is requested: send it or copy it, don't keep it. Each call starts from the
-        first byte.
+        Together they have `len(self)` bytes. A chunk is valid until the next one is requested: send it or copy it,
+        don't keep it. Each call starts from the first byte.
 
         Raises:
             SourceError: the source can no longer be read. Let this exception propagate; do not translate it to a
@@ -83,10 +81,8 @@ class Source(Protocol):
         """
         Return the current version of the source.
 
-        Called before, during and after the upload, so it should be cheap.
-
-        A `size` of None means that the size is known only once the source was read to its end, and that it can only be
-        read in order.
+        Called before, during and after the upload, so it should be cheap. A `size` of None means that the size is known
+        only once the source was read to its end, and that it can only be read in order.
 
         Raises:
             SourceUnreadable: the source can't be read. If it is ``retryable``, the engine calls again.
@@ -186,10 +182,8 @@ class MultipartBackend(Protocol):
         """
         Return the parts of this upload that the storage has, in ascending order.
 
-        Each part number occurs once.
-
-        The backend follows pagination; iterating may raise what the call may raise. `complete_upload` accepts these
-        parts like those of `upload_part`. A failure changes nothing.
+        Each part number occurs once. The backend follows pagination; iterating may raise what the call may raise.
+        `complete_upload` accepts these parts like those of `upload_part`. A failure changes nothing.
 
         Raises:
             UploadNotFound: there is no upload of this id. For an upload without parts, the list is empty instead.
@@ -202,10 +196,8 @@ class MultipartBackend(Protocol):
         """
         Create the object from `parts`, in ascending order, and return it.
 
-        The upload no longer exists afterwards.
-
-        A part is identified by its number and ETag. If the storage reports no checksums of parts, their `crc64` is that
-        computed by the engine.
+        The upload no longer exists afterwards. A part is identified by its number and ETag. If the storage reports no
+        checksums of parts, their `crc64` is that computed by the engine.
 
         The object appears atomically, and replaces an existing one. Parts that are not in the list are deleted.
         Completing again returns the same object or raises UploadNotFound; it never creates a second object.
@@ -225,9 +217,8 @@ class MultipartBackend(Protocol):
         """
         Delete the upload and its parts.
 
-        It is not an error if there is no upload of this id.
-
-        No object is changed, even if the upload was completed before.
+        It is not an error if there is no upload of this id. No object is changed, even if the upload was completed
+        before.
 
         Effect of failure: the upload may be deleted, completely or in part; aborting again is harmless.
         """
@@ -236,19 +227,16 @@ class MultipartBackend(Protocol):
         """
         Return the pending uploads of keys that start with `prefix`.
 
-        Completed and aborted uploads are not pending.
-
-        They are ordered by key, then id. The backend follows pagination. A failure changes nothing.
+        Completed and aborted uploads are not pending. They are ordered by key, then id. The backend follows pagination.
+        A failure changes nothing.
         """
 
     def put_object(self, key: str, body: Body, options: ObjectOptions) -> StoredObject:
         """
         Store `body` as an object in one request, and return it.
 
-        It replaces an existing object. The body may be empty.
-
-        Don't hold a large body in memory. An exception raised by `body` propagates unchanged, and then nothing is
-        stored.
+        It replaces an existing object. The body may be empty. Don't hold a large body in memory. An exception raised by
+        `body` propagates unchanged, and then nothing is stored.
 
         Effect of failure: the object may have been stored completely; storing it again is harmless.
 
@@ -281,10 +269,8 @@ class SupportsRequestOptions(Protocol):
         """
         Return a handle that sends `options.traffic_limit` and `options.request_payer`.
 
-        Each of its requests of an upload carries them.
-
-        It shares the connections of this backend. The engine calls this once per upload that has options, and does not
-        close the handle.
+        Each of its requests of an upload carries them. It shares the connections of this backend. The engine calls this
+        once per upload that has options, and does not close the handle.
 
         Raises:
             InvalidInput: an option, one of these two or any other, has a value that can't be sent.
@@ -325,11 +311,9 @@ class SupportsPipelining(MultipartBackend, Protocol):
         """
         Send the body, and return a function that waits for the response.
 
-        That function returns the part.
-
-        The function is called at most once, by the same thread. Either step raises what `upload_part` raises. Other
-        parts may be sent between the two, and finished in any order. A part that is never finished only holds its
-        connection, until the function is garbage-collected.
+        That function returns the part. The function is called at most once, by the same thread. Either step raises what
+        `upload_part` raises. Other parts may be sent between the two, and finished in any order. A part that is never
+        finished only holds its connection, until the function is garbage-collected.
         """
 
 
@@ -371,10 +355,9 @@ class CheckpointStore(Protocol):
         """
         Return a context manager that holds the exclusive right to this name.
 
-        It is held while the context manager is entered.
-
-        The claims of a process end when it dies, in whatever way: use a lock of the operating system, not the existence
-        of a file. A second claim, by another process or by the same one, is refused immediately; it never waits.
+        It is held while the context manager is entered. The claims of a process end when it dies, in whatever way: use
+        a lock of the operating system, not the existence of a file. A second claim, by another process or by the same
+        one, is refused immediately; it never waits.
 
         Raises:
             CheckpointBusy: on entering: the name is claimed.

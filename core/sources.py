@@ -88,10 +88,9 @@ class _OpenFiles:
     """
     A pool of file objects of one file, kept open for the next bodies.
 
-    It has as many as bodies are read concurrently.
-
-    To open, position and close the file for each part takes four more system calls, each of which releases the
-    interpreter's lock. `append` and `pop` of a list are atomic, so the pool needs no lock.
+    It has as many as bodies are read concurrently. To open, position and close the file for each part takes four more
+    system calls, each of which releases the interpreter's lock. `append` and `pop` of a list are atomic, so the pool
+    needs no lock.
 
     Args:
         path: the file.
@@ -130,9 +129,8 @@ class _OpenFiles:
         """
         Close a file that could not be read, and all idle ones.
 
-        The next reader opens the file again.
-
-        What made the read fail, such as the restart of a file server, may have invalidated all of them.
+        The next reader opens the file again. What made the read fail, such as the restart of a file server, may have
+        invalidated all of them.
         """
         self._close(file)
         self._close_idle()
@@ -505,10 +503,8 @@ class StreamSource:
     """
     A stream that can be read once, from its current position to its end.
 
-    Examples are a pipe, a socket and a decompressor.
-
-    Its size is known only at its end. Since a part may have to be sent twice, one part per worker is kept: in memory up
-    to `spool_above` bytes, above that in a temporary file.
+    Examples are a pipe, a socket and a decompressor. Its size is known only at its end. Since a part may have to be
+    sent twice, one part per worker is kept: in memory up to `spool_above` bytes, above that in a temporary file.
 
     A stream without a name is not resumable: there is no checkpoint, and a failure aborts the upload. With a name, a
     later run reads a stream of the same bytes from their start, compares the checksum of each part with what the

@@ -183,11 +183,9 @@ class Uploader:
         """
         Start an upload in the background, and return its task at once.
 
-        The arguments are those of `upload`.
-
-        In a running event loop of asyncio, `progress` may be a coroutine function. The loop runs it, one call at a
-        time. If the loop ends before the upload does, the upload is paused. When the upload is paused or cancelled, a
-        call that is still running is not waited for, and no further ones are made.
+        The arguments are those of `upload`. In a running event loop of asyncio, `progress` may be a coroutine function.
+        The loop runs it, one call at a time. If the loop ends before the upload does, the upload is paused. When the
+        upload is paused or cancelled, a call that is still running is not waited for, and no further ones are made.
 
         If no thread can be started, the upload runs in the calling thread, and the task is returned when it has
         ended; a coroutine function is not run then.
@@ -230,9 +228,7 @@ class Uploader:
         """
         Return what `upload` would do now, part by part, and why.
 
-        Nothing is sent or changed.
-
-        It may read the source, to compare it with the parts that the storage has.
+        Nothing is sent or changed. It may read the source, to compare it with the parts that the storage has.
 
         Raises:
             CannotResume: ``resume="require"`` was given, and the upload would start again.

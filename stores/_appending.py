@@ -77,7 +77,11 @@ class Appender:
                 self._close(path)
 
     def close_after_fork(self) -> None:
-        """Close all files in a forked child. Its copy of the lock may be held by a thread that the child lacks."""
+        """
+        Close all files in a forked child.
+
+        Its copy of the lock may be held by a thread that the child lacks.
+        """
         self._lock = threading.Lock()
         self.close()
 

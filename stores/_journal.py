@@ -1,5 +1,7 @@
 r"""
-The text form of a checkpoint: lines that verify themselves. Pure: bytes in, values out.
+The text form of a checkpoint: lines that verify themselves.
+
+Pure: bytes in, values out.
 
     partwise-checkpoint/1 {"version":2,"location":...} CHECKSUM      the checkpoint without its parts
     [1,8388608,"etag","1234567890"] CHECKSUM                         one line for each part
@@ -157,7 +159,9 @@ def verify(data: bytes) -> Journal:
 
 class _Lines:
     """
-    The lines of a file, to be iterated over once. Each yields its text, after it was verified.
+    The lines of a file, to be iterated over once.
+
+    Each yields its text, after it was verified.
 
     Args:
         data: the file.

@@ -76,7 +76,11 @@ class CheckpointDirectory:
         )
 
     def exists(self) -> bool:
-        """Return whether it exists. The default always does: it was not named, so its name can't be wrong."""
+        """
+        Return whether it exists.
+
+        The default always does: it was not named, so its name can't be wrong.
+        """
         return self.given is None or os.path.isdir(self.given)
 
     def path(self, name: str) -> str:
@@ -121,7 +125,11 @@ class SingleFile:
         return [self.file] if self.exists() else []
 
     def prepare(self) -> None:
-        """Check the directory. It is not created: a wrong name in the middle of a path is probably a typing error."""
+        """
+        Check the directory.
+
+        It is not created: a wrong name in the middle of a path is probably a typing error.
+        """
         files.check_directory(os.path.dirname(self.file))
 
     def is_unrelated(self, path: str) -> bool:

@@ -125,7 +125,11 @@ class FileCheckpointStore(Closing):
         self._reset()
 
     def close(self) -> None:
-        """Close open files. A claim that is held lasts until its context ends. Closing twice is fine."""
+        """
+        Close open files.
+
+        A claim that is held lasts until its context ends. Closing twice is fine.
+        """
         self._closed = True
         self._appender.close()
 
@@ -134,7 +138,11 @@ class FileCheckpointStore(Closing):
         return Path(self._location.path(check_name(name)))
 
     def exists(self) -> bool:
-        """Return whether the directory (or the single file) exists. It need not before something is saved."""
+        """
+        Return whether the directory (or the single file) exists.
+
+        It need not before something is saved.
+        """
         return self._location.exists()
 
     # --- the protocol ------------------------------------------------------------------------------------------------

@@ -100,7 +100,11 @@ class SQLiteCheckpointStore(Closing):
         self._reset()
 
     def close(self) -> None:
-        """Close the file. A claim that is held lasts until its context ends. Closing twice is fine."""
+        """
+        Close the file.
+
+        A claim that is held lasts until its context ends. Closing twice is fine.
+        """
         self._closed = True
         if self._process == os.getpid():
             self._database.close()

@@ -1,5 +1,7 @@
 """
-HTTP/1.1 for backends of storage services. Nothing here depends on a service: no signatures, no error documents.
+HTTP/1.1 for backends of storage services.
+
+Nothing here depends on a service: no signatures, no error documents.
 
 - `client`: `HTTPClient` sends requests to one host over pooled connections, directly or through a proxy.
 - `connections`: one connection: TCP, the tunnel through a proxy, TLS, timeouts.

@@ -1,8 +1,8 @@
 """
-Resolve an endpoint, a region and an addressing style to scheme, host and path. Pure.
+Resolve an endpoint, a region and an addressing style to scheme, host and path.
 
-An endpoint is the host of a region, a custom domain for one bucket, or a test server. The region is required for V4
-signatures; it is derived from the endpoint's name where possible.
+Pure. An endpoint is the host of a region, a custom domain for one bucket, or a test server. The region is required for
+V4 signatures; it is derived from the endpoint's name where possible.
 """
 
 from __future__ import annotations

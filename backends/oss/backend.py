@@ -288,7 +288,11 @@ class OSSBackend(Closing):
         return _unpickle, (self._pickle_state, None if options == _NO_OPTIONS else options)
 
     def close(self) -> None:
-        """Close the connections; those in use are closed when their request ends. Closing twice is fine."""
+        """
+        Close the connections; those in use are closed when their request ends.
+
+        Closing twice is fine.
+        """
         self._closed = True
         if self._owns_client:
             self._client.close()

@@ -53,7 +53,11 @@ class SigningContext:
 
 @define
 class _TemplateCache:
-    """The latest template of part requests and what it is valid for. Replaced as a whole, so it needs no lock."""
+    """
+    The latest template of part requests and what it is valid for.
+
+    Replaced as a whole, so it needs no lock.
+    """
 
     latest: tuple[tuple[str, str, int, int], PartRequestTemplate] | None = None
 

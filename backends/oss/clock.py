@@ -22,7 +22,9 @@ _CORRECTION_INTERVAL = 60.0
 
 class ServerClock:
     """
-    The local clock with a correction. Thread-safe without a lock: its state is one value, replaced as a whole.
+    The local clock with a correction.
+
+    Thread-safe without a lock: its state is one value, replaced as a whole.
 
     Args:
         clock: the local clock, in seconds since 1970.

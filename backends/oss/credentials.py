@@ -123,7 +123,11 @@ class CredentialsProvider(Protocol):
     hold_seconds: float | None
 
     def fetch(self) -> Credentials:
-        """Return the credentials to use from now on. Any exception counts as a transient failure."""
+        """
+        Return the credentials to use from now on.
+
+        Any exception counts as a transient failure.
+        """
 
 
 class StaticCredentials:

@@ -42,7 +42,9 @@ class Configuration:
 
 def read_configuration(bucket: str, *, path: str | Path | None = None, profile: str | None = None) -> Configuration:
     """
-    Read the settings for a bucket. They are empty if the file or the home directory does not exist.
+    Read the settings for a bucket.
+
+    They are empty if the file or the home directory does not exist.
 
     Args:
         bucket: the bucket.

@@ -75,7 +75,11 @@ def etag_of(response: Response, operation: str) -> str:
 
 
 def size_of(response: Response, operation: str) -> int:
-    """Return the size of the object that a HEAD request describes. Raises ServerFailed if there is none."""
+    """
+    Return the size of the object that a HEAD request describes.
+
+    Raises ServerFailed if there is none.
+    """
     length = response.headers.get("content-length", "")
     if not (length.isascii() and length.isdigit() and len(length) <= _SIZE_DIGITS_MAX):
         raise invalid_response(response, operation, "it does not contain the size of the object")
@@ -83,7 +87,11 @@ def size_of(response: Response, operation: str) -> int:
 
 
 def checksum_of(response: Response, operation: str) -> int | None:
-    """Return the CRC-64 of what is stored, None if there is none. Raises ServerFailed if it is invalid."""
+    """
+    Return the CRC-64 of what is stored, None if there is none.
+
+    Raises ServerFailed if it is invalid.
+    """
     try:
         return parse_crc64(response.headers.get("x-oss-hash-crc64ecma"))
     except BadDocument as error:
@@ -118,7 +126,11 @@ def parse_body(response: Response, parse: Callable[[bytes], _Parsed], operation:
 
 
 def invalid_response(response: Response, operation: str, why: str) -> ServerFailed:
-    """Return the error for a response that can't be used. Retryable, since it may have been truncated on the way."""
+    """
+    Return the error for a response that can't be used.
+
+    Retryable, since it may have been truncated on the way.
+    """
     return ServerFailed(
         f"{operation}: invalid response: {why}",
         status=response.status,

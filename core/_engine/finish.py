@@ -44,8 +44,6 @@ def abort_uploads(context: UploadContext, upload_ids: tuple[str, ...]) -> tuple[
     Abort uploads on the storage; return the ids of those for which that failed.
 
     Each of these failures is a warning.
-
-    A warning is added for each of these.
     """
     return tuple(upload_id for upload_id in upload_ids if not _abort(context, upload_id))
 

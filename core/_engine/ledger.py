@@ -55,11 +55,7 @@ class Ledger:
             self.bytes_resumed += part.size
 
     def replace(self, part: UploadedPart) -> None:
-        """
-        Replace a part by one with another ETag; it stays a resumed one if it was.
-
-        Whether an earlier run sent it does not change.
-        """
+        """Replace a part by one with another ETag; it stays a resumed one if it was."""
         self.add(part, resumed=part.part_number in self._resumed)
 
     def remove(self, part_number: int) -> None:
@@ -132,11 +128,7 @@ class Ledger:
         return tuple(self._parts[number] for number in sorted(self._resumed))
 
     def crc64(self) -> int | None:
-        """
-        Return the checksum combined from the parts; None if one of theirs is unknown.
-
-        It is None if the checksum of a part is not known.
-        """
+        """Return the checksum combined from the parts; None if one of theirs is unknown."""
         total = 0
         for part in self.parts():
             if part.crc64 is None:

@@ -1,11 +1,10 @@
 """
 Decide what to do with the parts of an earlier run.
 
-The decision is a pure function of the checkpoint, the source and the storage's state.
-
-`reconcile` is called repeatedly. From the facts known so far it returns either one more fact that it needs
-(`NeedPartList`, `NeedObject`, `NeedChecksums`) or a decision. The caller finds the fact out and calls again. So the
-order of the questions is decided here, the requests are made in `resume`, and a test needs nothing but values.
+The decision is a pure function of the checkpoint, the source and the storage's state. `reconcile` is called repeatedly.
+From the facts known so far it returns either one more fact that it needs (`NeedPartList`, `NeedObject`,
+`NeedChecksums`) or a decision. The caller finds the fact out and calls again. So the order of the questions is decided
+here, the requests are made in `resume`, and a test needs nothing but values.
 """
 
 from __future__ import annotations
@@ -128,11 +127,7 @@ class CompareWhileReading:
 
 @define(frozen=True)
 class AlreadyStored:
-    """
-    An earlier run stored the object, `stored`, but did not see the response.
-
-    `stored` is its object, with the source's bytes.
-    """
+    """An earlier run stored the object, `stored`, but did not see the response."""
 
     stored: StoredObject
     checkpoint: Checkpoint
@@ -230,11 +225,7 @@ def _describe_change(old: Fingerprint, new: Fingerprint) -> str | None:
 
 
 def _incompatible_plan(plan: PartPlan, limits: PartLimits) -> str | None:
-    """
-    Return why the source can't be sent in parts of this size; None if it can.
-
-    It is None if it can.
-    """
+    """Return why the source can't be sent in parts of this size; None if it can."""
     total = plan.parts_total
     if total == 0:
         return "the source is empty now"  # an object can't be made of zero parts
@@ -284,11 +275,7 @@ def _parts_can_make(stored: StoredObject, found: Checkpoint, plan: PartPlan) -> 
 
 
 def _has_bytes_of_source(stored: StoredObject, facts: Facts, found: Checkpoint, plan: PartPlan) -> bool:
-    """
-    Return whether object and recorded parts have the checksums of the source.
-
-    The source was read.
-    """
+    """Return whether object and recorded parts have the checksums of the source."""
     total = plan.parts_total or 0
     if any(
         part.size != plan.part(part.part_number).size or part.crc64 not in (None, facts.local[part.part_number])
@@ -405,11 +392,7 @@ def _normalized(etag: str) -> str:
 
 
 def _parts_on_storage(facts: Facts, found: Checkpoint) -> dict[int, UploadedPart]:
-    """
-    Return the listed parts; those of the checkpoint if listing is unsupported.
-
-    If it can't list parts, return those in the checkpoint.
-    """
+    """Return the listed parts; those of the checkpoint if listing is unsupported."""
     parts = found.parts if facts.listed is Missing.LISTING_UNSUPPORTED else facts.listed
     assert isinstance(parts, tuple)
     return {part.part_number: part for part in parts}

@@ -1,8 +1,4 @@
-"""
-Small objects, stored with one request, without a checkpoint.
-
-There is no multipart upload and no checkpoint.
-"""
+"""Small objects, stored with one request, without a checkpoint."""
 
 from __future__ import annotations
 

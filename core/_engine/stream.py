@@ -1,10 +1,8 @@
 """
 The parts of a stream, which can be read once and in order.
 
-Its size is known only at its end.
-
-A stream that is resumed is read from its start. A part that the storage holds already, with the same checksum, is not
-sent again.
+Its size is known only at its end. A stream that is resumed is read from its start. A part that the storage holds
+already, with the same checksum, is not sent again.
 """
 
 from __future__ import annotations
@@ -88,11 +86,7 @@ class StreamParts:
                 yield number, body
 
     def _skip(self, number: int, body: Body) -> bool:
-        """
-        Record a part if the storage holds it with these bytes; return whether it does.
-
-        The part has these very bytes.
-        """
+        """Record a part if the storage holds it with these bytes; return whether it does."""
         context = self._context
         candidate = self._candidates.get(number)
         if candidate is None or candidate.size != len(body) or candidate.crc64 != checksum_of(body):

@@ -1,9 +1,7 @@
 """
 One upload, from the claim on its checkpoint to the release.
 
-`stages` has the table of what it does.
-
-Where the promises are kept:
+`stages` has the table of what it does. Where the promises are kept:
 
 - ONE-OWNER, UNWRITABLE, INTENT: here, by the order of claim, save, initiate, save.
 - NO-MIX: `_on_part_uploaded` checks the source after a part was read and before it counts; `complete` checks it again;

@@ -1,5 +1,5 @@
 """
-The command line: ``partwise upload``, ``status``, ``abort``, ``uploads``, ``gc``, ``serve`` and ``demo``.
+The command line: one module for each command, and what the commands share.
 
     app, common_options   the commands and their flags, for click
     help_pages            commands and options whose help pages have headings

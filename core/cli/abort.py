@@ -1,4 +1,4 @@
-"""``partwise abort``: delete an unfinished upload from the storage, and its checkpoint."""
+"""``partwise abort``: abort an unfinished upload, and delete its checkpoint."""
 
 from __future__ import annotations
 

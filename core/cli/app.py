@@ -130,7 +130,11 @@ program_options = (
 )
 @program_options
 def app() -> None:
-    """Resumable multipart uploads: if one is stopped, killed or disconnected, run the same command again to resume."""
+    """
+    Resumable multipart uploads.
+
+    If an upload is stopped, killed or disconnected, run the same command again to resume it.
+    """
 
 
 # --- upload ----------------------------------------------------------------------------------------------------------
@@ -351,10 +355,10 @@ def upload(output: Output, **given: Any) -> int:
 @_runs
 def status(output: Output, **given: Any) -> int:
     """
-    List the unfinished uploads that have a checkpoint here: progress, size, age, whether the upload is running now or
-    stopped, source and target.
+    List the unfinished uploads that have a checkpoint here.
 
-    With --json, one object per line.
+    Shown are progress, size, age, whether the upload is running now or stopped, source and target. With --json, one
+    object per line.
     """
 
     from partwise.cli import status as command
@@ -381,9 +385,10 @@ def status(output: Output, **given: Any) -> int:
 @_runs
 def abort(output: Output, **given: Any) -> int:
     """
-    Abort an unfinished upload: delete its parts from the storage, then its checkpoint.
+    Abort an unfinished upload.
 
-    An object that is stored under the key is not touched. It is not an error if there is no such upload.
+    Its parts are deleted from the storage, then its checkpoint. An object that is stored under the key is not touched.
+    It is not an error if there is no such upload.
     """
 
     from partwise.cli import abort as command
@@ -408,9 +413,9 @@ def abort(output: Output, **given: Any) -> int:
 @_runs
 def uploads(output: Output, **given: Any) -> int:
     """
-    List the pending multipart uploads of a bucket, including those of other programs.
+    List the pending multipart uploads of a bucket.
 
-    With --json, one object per line.
+    Uploads of other programs are included. With --json, one object per line.
     """
 
     from partwise.cli import gc as command
@@ -445,7 +450,7 @@ gc_options = (
 @_runs
 def gc(output: Output, **given: Any) -> int:
     """
-    Abort orphans: pending uploads that are old and that no checkpoint here belongs to.
+    Abort orphans: old pending uploads that no checkpoint here belongs to.
 
     On a terminal, it lists them and asks for confirmation. In a script or a cron job, it does not ask.
 
@@ -492,10 +497,10 @@ demo_options = OptionGroup("Options").option(
 @_runs
 def serve(output: Output, **given: Any) -> int:
     """
-    Run a server on loopback that emulates Alibaba Cloud OSS, for tests in any language.
+    Run a server on loopback that emulates Alibaba Cloud OSS, for tests.
 
-    With --json it prints one object: endpoint, access_key_id, access_key_secret, region. Stop it with Ctrl-C or
-    SIGTERM.
+    The tests can be written in any language. With --json it prints one object: endpoint, access_key_id,
+    access_key_secret, region. Stop it with Ctrl-C or SIGTERM.
 
     The access key is generated for this run. To use your own, set PARTWISE_SERVE_ACCESS_KEY_ID and
     PARTWISE_SERVE_ACCESS_KEY_SECRET; there is no flag for it, since other users can read command lines.
@@ -516,9 +521,10 @@ def serve(output: Output, **given: Any) -> int:
 @_runs
 def demo(output: Output, **given: Any) -> int:
     """
-    Show how an upload over HTTP is killed half way, resumed by the same command, and compared byte for byte.
+    Show how an upload over HTTP is killed half way and resumed.
 
-    The server runs on loopback, and everything is in a temporary directory that is deleted.
+    The same command resumes it, and the object is compared byte for byte. The server runs on loopback, and everything
+    is in a temporary directory that is deleted.
     """
 
     from partwise.cli import demo as command
@@ -568,7 +574,11 @@ def _callback(given: dict[str, Any]) -> Callback | None:
 
 
 def run(arguments: list[str]) -> int:
-    """Run one command and return its exit code. ``help`` and an empty command line show the help."""
+    """
+    Run one command and return its exit code.
+
+    ``help`` and an empty command line show the help.
+    """
     if VARIABLE in os.environ:
         from partwise.cli.completion import complete
         from partwise.cli.output import Output

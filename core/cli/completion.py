@@ -41,7 +41,7 @@ class Suggestions(click.ParamType):  # type: ignore[type-arg]  # older versions 
 
 
 def complete(command: click.Command, output: Output) -> bool:
-    """Respond to a shell that asks for completions or for its script; False if none does."""
+    """Respond to a shell that asks for completions or the script; False if none does."""
     shell, _, request = os.environ.get(VARIABLE, "").partition("_")
     if shell not in SHELLS or request not in ("source", "complete"):
         return False
@@ -54,7 +54,7 @@ def _completer(shell: str, command: click.Command) -> Any:
     from click.shell_completion import BashComplete, get_completion_class
 
     class Bash(BashComplete):
-        """Bash splits ``--acl=private`` at the ``=``; click expects the value right after the option."""
+        """Bash splits ``--acl=private`` at the ``=``; click expects just the value."""
 
         def get_completion_args(self) -> tuple[list[str], str]:
             words, incomplete = super().get_completion_args()
@@ -83,7 +83,9 @@ def script(shell: str, command: click.Command) -> str:
 
 def install(shell: str, command: click.Command) -> list[str]:
     """
-    Write the completion script of a shell, and have its start-up file read it. Return what was done, in lines.
+    Write the completion script of a shell, and have its start-up file read it.
+
+    Return what was done, in lines.
 
     Raises:
         InvalidInput: there is no script for this shell.

@@ -1,8 +1,9 @@
 """
-``partwise demo``: an upload over HTTP is killed half way, resumed by the same command, and compared byte for byte.
+``partwise demo``: kill an upload over HTTP half way, resume it, and compare.
 
-Nothing is simulated: the server implements the protocol of OSS on loopback, the commands that are shown run as separate
-processes, and the first one is killed by SIGKILL.
+The same command resumes it; source and object are compared byte for byte. Nothing is simulated: the server implements
+the protocol of OSS on loopback, the commands that are shown run as separate processes, and the first one is killed by
+SIGKILL.
 """
 
 from __future__ import annotations
@@ -76,7 +77,11 @@ def demo(file: str | None, size: int, output: Output) -> int:
 
 
 class _DeferrableSignals:
-    """Raises an exception for a signal, except while something is created or deleted that must not be left behind."""
+    """
+    Raises an exception for a signal, at once or at the end of a `deferred` block.
+
+    Such a block creates or deletes something that must not be left behind.
+    """
 
     def __init__(self) -> None:
         self._is_deferred = False

@@ -20,7 +20,11 @@ def format_size(count: float) -> str:
 
 
 def format_ratio(done: int, total: int | None, *, separator: str = " of ") -> str:
-    """Format done and total bytes in one unit: ``128.0 of 256.0 MiB``; only the former if the total is not known."""
+    """
+    Format done and total bytes in one unit: ``128.0 of 256.0 MiB``.
+
+    If the total is not known, only the bytes done are shown.
+    """
     if total is None:
         return format_size(done)
     unit, name = _unit(total)
@@ -28,7 +32,11 @@ def format_ratio(done: int, total: int | None, *, separator: str = " of ") -> st
 
 
 def format_percent(done: int, total: int | None) -> str:
-    """Format a percentage, rounded down, so that 100 % means all: ``61 %``; ``?`` if the total is not known."""
+    """
+    Format a percentage, rounded down, so that 100 % means all: ``61 %``.
+
+    If the total is not known, it is ``?``.
+    """
     if total is None:
         return "?"
     return f"{100 * done // total} %" if total else "100 %"
@@ -41,9 +49,9 @@ def pluralize(number: int, noun: str) -> str:
 
 def format_duration(seconds: float) -> str:
     """
-    Format a duration in its two largest units: ``0.8 s``, ``42 s``, ``3 min 20 s``, ``2 h 5 min``, ``3 d 4 h``.
+    Format a duration in its two largest units, such as ``3 min 20 s``.
 
-    A number that is not finite is a question mark.
+    Other examples: ``0.8 s``, ``42 s``, ``2 h 5 min``, ``3 d 4 h``. A number that is not finite is a question mark.
     """
     if not math.isfinite(seconds):
         return "?"
@@ -67,12 +75,16 @@ def _two(large: int, unit: str, small: int, smaller: str) -> str:
 
 
 def format_age(seconds: float) -> str:
-    """Format an age; one in the future, by a wrong clock, is negative: ``-2 h 5 min``."""
+    """
+    Format an age; one in the future, by a wrong clock, is negative.
+
+    Such an age is, for example, ``-2 h 5 min``.
+    """
     return f"-{format_duration(-seconds)}" if seconds <= -1 else format_duration(seconds)
 
 
 def format_time(seconds: float) -> str | None:
-    """Format seconds since 1970 as an ISO 8601 date and time; None if they are not a valid date."""
+    """Format seconds since 1970 in ISO 8601; None if they are not a valid date."""
     try:
         return utc(seconds).isoformat()
     except (ValueError, OverflowError, OSError):
@@ -80,7 +92,11 @@ def format_time(seconds: float) -> str | None:
 
 
 def format_timer(seconds: float | None) -> str:
-    """Format a duration with a stable width: ``0:42``, ``2:05:00``; dashes if it is not known."""
+    """
+    Format a duration with a stable width: ``0:42``, ``2:05:00``, or dashes.
+
+    Dashes mean that it is not known.
+    """
     if seconds is None or not seconds < 100 * 3600:
         return "-:--"
     minutes, rest = divmod(max(0, round(seconds)), 60)
@@ -94,7 +110,11 @@ def format_range(first: int, last: int) -> str:
 
 
 def collapse_lines(text: str) -> str:
-    """Replace line breaks and tabs by a space. Consecutive spaces, which may be part of a name, stay."""
+    """
+    Replace line breaks and tabs by a space.
+
+    Consecutive spaces, which may be part of a name, stay.
+    """
     return re.sub(r"\s*[\t\n\v\f\r]\s*", " ", text.strip())
 
 

@@ -1,4 +1,4 @@
-"""``partwise uploads`` and ``partwise gc``: list the pending uploads of a storage, and abort orphans."""
+"""``partwise uploads`` and ``partwise gc``: list pending uploads; abort orphans."""
 
 from __future__ import annotations
 
@@ -28,7 +28,9 @@ _PROBABLY_RUNNING = 3600.0
 
 def uploads(target: BackendSpec, config: TransferConfig, output: Output) -> int:
     """
-    List the pending multipart uploads of a bucket, or of the keys that begin with the URL's prefix.
+    List the pending multipart uploads of a bucket.
+
+    If the URL has a prefix, only keys that begin with it are listed.
 
     Raises:
         InvalidInput: the URL names a directory that does not exist, or a prefix that nothing matches.
@@ -176,7 +178,11 @@ _UNREADABLE = "a checkpoint is unreadable"
 def decide(
     backend: MultipartBackend, pending: Iterable[PendingUpload], store: CheckpointStore, older_than: float
 ) -> list[GcDecision]:
-    """Decide which of the pending uploads are orphans. The checkpoints are read after the list is complete."""
+    """
+    Decide which of the pending uploads are orphans.
+
+    The checkpoints are read after the list is complete.
+    """
     decisions = []
     for upload in pending:
         seconds = _age(upload)
@@ -216,7 +222,7 @@ def find_owners(backend: MultipartBackend, store: CheckpointStore, decisions: Se
 
 
 def _scan(store: CheckpointStore, location: str) -> tuple[list[Checkpoint], int]:
-    """Return the checkpoints for one storage, and the number of checkpoints that can't be read."""
+    """Return the checkpoints for one storage, and the number of unreadable ones."""
     checkpoints, unreadable = scan(store)
     return [checkpoint for checkpoint in checkpoints if checkpoint.location == location], unreadable
 
@@ -239,7 +245,7 @@ def _keep_if_owned(decision: GcDecision, owners: Owners) -> GcDecision:
 
 
 def _age(pending: PendingUpload) -> float:
-    """Return seconds since initiation: negative if that is in the future, not a number if the date is invalid."""
+    """Return seconds since initiation: negative for the future, NaN if not known."""
     try:
         return time.time() - pending.initiated.timestamp()
     except (ValueError, OverflowError, OSError):

@@ -1,4 +1,8 @@
-"""Commands and options of click whose help pages have headings, and examples line by line."""
+"""
+Click commands and options whose help pages have headings and examples.
+
+Examples are printed line by line.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +23,11 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 
 class Argument(click.Argument):
-    """An argument with an explanation on the help page, as not all versions of click have."""
+    """
+    An argument with an explanation on the help page.
+
+    Not all versions of click have that.
+    """
 
     def __init__(self, *args: Any, explanation: str, **attributes: Any) -> None:
         super().__init__(*args, **attributes)
@@ -40,7 +48,11 @@ def argument(name: str, metavar: str, explanation: str, **attributes: Any) -> Ca
 
 
 class OptionGroup:
-    """Options of one heading, declared once: a decorator for each command that has them."""
+    """
+    Options of one heading, declared once.
+
+    The group is a decorator for each command that has these options.
+    """
 
     def __init__(self, heading: str) -> None:
         self._heading = heading
@@ -72,7 +84,7 @@ class OptionGroup:
         return self
 
     def values(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the values of the options of this group that were given; others are left out."""
+        """Return the values of the options of this group that were given."""
         return {name: given[name] for name in self._names if given[name] is not None}
 
     def __call__(self, function: _F) -> _F:

@@ -1,5 +1,5 @@
 """
-Print: results to standard output; progress, warnings and errors to standard error.
+Print results to standard output, and everything else to standard error.
 
 With ``--json``, standard output is for programs, and all text for people goes to standard error.
 
@@ -55,15 +55,20 @@ class Output:
             _write(sys.stderr if self.json else sys.stdout, *lines)
 
     def verbatim(self, text: str) -> None:
-        """Print a program for a shell, which contains nothing from outside, without escaping it."""
+        """
+        Print a program for a shell without escaping it.
+
+        It must contain nothing from outside.
+        """
         sys.stdout.write(text if text.endswith("\n") else f"{text}\n")
         sys.stdout.flush()
 
     def list_exit_code(self) -> int:
         """
-        Return the exit code of a command that prints a list: 1 if standard output could not take it, as on a full disk.
+        Return the exit code of a command that prints a list.
 
-        A reader that closed the pipe early, such as `head`, has what it wanted: that is 0.
+        It is 1 if standard output could not take the list, as on a full disk. A reader that closed the pipe early, such
+        as `head`, has what it wanted: that is 0.
         """
         failure = getattr(sys.stdout, "failure", None) if getattr(sys.stdout, "is_cut_short", False) else None
         if failure is None:
@@ -119,7 +124,11 @@ class Output:
             return False
 
     def ask(self, question: str) -> bool:
-        """Ask for confirmation. Anything but a clear yes, such as the end of the input, is a no."""
+        """
+        Ask for confirmation.
+
+        Anything but a clear yes, such as the end of the input, is a no.
+        """
         stream = _for_questions()
         stream.write(f"{_rendered(question, stream)} [y/N] ")
         stream.flush()
@@ -133,7 +142,11 @@ class Output:
 
     @contextmanager
     def logging(self) -> Iterator[None]:
-        """Print what the library logs: warnings, everything with ``--verbose``, nothing with ``--quiet``."""
+        """
+        Print what the library logs.
+
+        By default these are warnings; with ``--verbose`` everything, with ``--quiet`` nothing.
+        """
         logger = logging.getLogger("partwise")
         handler = _Handler(self)
         level, propagate, last_resort = logger.level, logger.propagate, logging.lastResort
@@ -173,7 +186,11 @@ class _Handler(logging.Handler):
 
 
 def as_json(data: Mapping[str, Any]) -> str:
-    """Return an object as JSON in printable ASCII. NaN and infinity become null, unknown types become text."""
+    """
+    Return an object as JSON in printable ASCII.
+
+    NaN and infinity become null, unknown types become text.
+    """
     try:
         return json.dumps(data, ensure_ascii=True, allow_nan=False, default=str)
     except ValueError:
@@ -192,7 +209,11 @@ def _finite(value: Any) -> Any:
 
 
 def _labelled(label: str, text: str, color: Color) -> list[Line]:
-    """Return ``label: text`` as lines: folded on a terminal, indented after the first, one line elsewhere."""
+    """
+    Return ``label: text`` as lines.
+
+    On a terminal they are folded, and indented after the first; elsewhere there is one line.
+    """
     first, more = escape_control(text), list[str]()
     if sys.stderr.isatty():
         import textwrap
@@ -225,7 +246,11 @@ def _write(stream: TextIO, *lines: Line) -> None:
 
 
 class AboveTheBar(io.TextIOBase):
-    """Standard error while there is a bar: prints complete lines above it, unfolded, so that paths can be copied."""
+    """
+    Standard error while there is a bar: prints complete lines above it.
+
+    The lines are not folded, so that paths can be copied.
+    """
 
     def __init__(self, console: Console, screen: TextIO) -> None:
         self._console = console
@@ -249,6 +274,10 @@ class AboveTheBar(io.TextIOBase):
 
 
 def show_cursor() -> None:
-    """Show the terminal's cursor again. It is a system call, since a signal handler calls it: locks may be held."""
+    """
+    Show the terminal's cursor again.
+
+    It is a system call, since a signal handler calls it: locks may be held.
+    """
     with suppress(OSError, ValueError):
         os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, _SHOW_CURSOR)

@@ -1,7 +1,8 @@
 """
-Types of command line values, for click: a command gets parsed values, and an invalid one is wrong usage.
+Types of command line values, for click.
 
-The parsers are imported when the first value is parsed, so that help pages and completion start fast.
+A command gets parsed values; an invalid value is wrong usage. The parsers are imported when the first value is parsed,
+so that help pages and completion start fast.
 """
 
 from __future__ import annotations
@@ -31,7 +32,11 @@ class Value(click.ParamType):  # type: ignore[type-arg]  # older versions of cli
 
 
 def unique_pairs(ctx: click.Context, param: click.Parameter, pairs: tuple[tuple[str, str], ...]) -> dict[str, str]:
-    """Return the pairs of an option as a dict; a callback of click. The same name twice is wrong usage."""
+    """
+    Return the pairs of an option as a dict; a callback of click.
+
+    The same name twice is wrong usage.
+    """
     found: dict[str, str] = {}
     for name, value in pairs:
         if name in found:

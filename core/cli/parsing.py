@@ -1,5 +1,5 @@
 """
-Parse command line values: sizes, rates, durations, integers, checksums, NAME=VALUE pairs.
+Parse command line values, such as sizes, durations and NAME=VALUE pairs.
 
 Every function takes the text and raises `InvalidInput` with a message that quotes it. None of them does I/O.
 The functions without further arguments are the types of `partwise.cli.param_types`.
@@ -53,9 +53,10 @@ _DURATION_ITEM = re.compile(rf"({_NUMBER})\s*([a-z]+)", re.ASCII)
 
 def size(text: str) -> int:
     """
-    Parse a number of bytes: ``8MiB`` and ``8M`` are 8 x 1024 x 1024, ``8MB`` is 8,000,000, ``8388608`` is 8,388,608.
+    Parse a number of bytes, such as ``8MiB``.
 
-    Case does not matter; fractions such as ``1.5G`` are rounded down to whole bytes.
+    ``8MiB`` and ``8M`` are 8 x 1024 x 1024, ``8MB`` is 8,000,000, ``8388608`` is 8,388,608. Case does not matter;
+    fractions such as ``1.5G`` are rounded down to whole bytes.
 
     Raises:
         InvalidInput: it is not a size, is too large, or is a small number without a unit, which is ambiguous.
@@ -83,13 +84,13 @@ def positive_size(text: str) -> int:
 
 
 def exact_size(text: str) -> int:
-    """Parse the size of a source: a number without a unit is in bytes, however small; see `size`."""
+    """Parse the size of a source; without a unit it is in bytes (see `size`)."""
     return integer(text, 0) if text.strip().isdecimal() else size(text)
 
 
 def crc64(text: str) -> int:
     """
-    Parse a CRC-64: decimal, as results show it, or ``0x`` and up to 16 hexadecimal digits.
+    Parse a CRC-64: decimal, as in results, or ``0x`` and up to 16 hex digits.
 
     Raises:
         InvalidInput: it is neither.
@@ -115,7 +116,9 @@ def rate(text: str) -> int:
 
 def duration(text: str) -> float:
     """
-    Parse a duration in seconds: ``7d``, ``12h``, ``30m``, ``90s``, ``500ms``, ``2 weeks``, ``1h30m``, or ``90``.
+    Parse a duration in seconds, such as ``1h30m`` or ``90``.
+
+    Other examples: ``7d``, ``12h``, ``30m``, ``90s``, ``500ms``, ``2 weeks``.
 
     Raises:
         InvalidInput: it is not a duration, or is above a hundred years.

@@ -33,7 +33,9 @@ _MARGIN = 3
 
 class Bar(NullMeter):
     """
-    A line at the bottom of the terminal that is redrawn ten times a second, and cleared at the end.
+    A line at the bottom of the terminal, redrawn ten times a second.
+
+    It is cleared at the end.
 
     Args:
         name: the name of the source.

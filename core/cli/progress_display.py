@@ -1,8 +1,9 @@
 """
-Show the progress of an upload: on standard error, as a bar on a terminal or as occasional lines elsewhere; for
-programs, as objects on standard output.
+Show the progress of an upload.
 
-A meter is a context manager. While it is entered, it is called with each progress report, from the uploading thread.
+It is shown on standard error: as a bar on a terminal, as occasional lines elsewhere. For programs, it is printed on
+standard output as JSON objects. A meter is a context manager. While it is entered, it is called with each progress
+report, from the uploading thread.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ def meter_for(output: Output, name: str, subject: str, kind: Kind = "auto", inte
 
 
 def format_start(subject: str, progress: Progress) -> str:
-    """Describe the first report: what is to be sent, and what an earlier run has sent."""
+    """Describe the first report: what is to be sent, what an earlier run has sent."""
     if not progress.bytes_resumed:
         size = "" if progress.bytes_total is None else f": {format_size(progress.bytes_total)}"
         parts = "" if progress.parts_total is None else f" in {pluralize(progress.parts_total, 'part')}"
@@ -122,7 +123,9 @@ class NullMeter:
 
 class Lines(NullMeter):
     """
-    Prints a line at each tenth of the size, at most every two seconds, and at least once a minute.
+    Prints a line at each tenth of the size.
+
+    It prints one at most every two seconds, and at least once a minute.
 
     Args:
         subject: source and target.

@@ -1,5 +1,5 @@
 """
-Report how a command ended: an error as text, as a JSON object, and as an exit code.
+Report how a command ended: as text, as a JSON object, and as an exit code.
 
     0    done
     1    failed: the cause has to be fixed first (a permission, a bucket, the file)
@@ -218,7 +218,11 @@ def failure(error: BaseException, subject: str = "") -> dict[str, Any]:
 
 
 def result_fields(result: UploadResult | StoredObject) -> dict[str, Any]:
-    """Return a stored object by field name. A checksum is a string, since some JSON parsers lose digits of 64 bits."""
+    """
+    Return a stored object by field name.
+
+    A checksum is a string, since some JSON parsers lose digits of 64 bits.
+    """
     return {name: _plain(name, value) for name, value in asdict(result).items()}
 
 

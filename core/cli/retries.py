@@ -60,7 +60,9 @@ class Retries:
 
     def pending_uploads(self, backend: MultipartBackend, prefix: str) -> Iterator[PendingUpload]:
         """
-        Iterate over the pending uploads. If the list fails in the middle, it is requested again, and continues.
+        Iterate over the pending uploads.
+
+        If the list fails in the middle, it is requested again, and continues.
 
         Raises:
             BackendError: the last of several consecutive attempts without a new upload failed.

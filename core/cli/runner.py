@@ -1,4 +1,8 @@
-"""From a command line to an exit code: every error ends here, as text, as an object and as a code."""
+"""
+Run a command line and return its exit code.
+
+Every error ends here: as text, as an object and as a code.
+"""
 
 from __future__ import annotations
 

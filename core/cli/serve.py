@@ -1,8 +1,8 @@
 """
-``partwise serve``: a server on loopback that emulates OSS, for tests in any language.
+``partwise serve``: a server on loopback that emulates OSS, for tests.
 
-Other users of the machine can connect to it, too. They are kept out by the access key, which is generated for each run,
-or comes from the environment.
+The tests can be written in any language. Other users of the machine can connect to it, too. They are kept out by the
+access key, which is generated for each run, or comes from the environment.
 """
 
 from __future__ import annotations
@@ -84,7 +84,11 @@ def serve(directory: str, port: int, hosts: Sequence[str], output: Output) -> in
 
 
 def _given_key(module: ModuleType, environment: Mapping[str, str]) -> AccessKey | None:
-    """Return the access key from the environment, which other users can't read, unlike a command line."""
+    """
+    Return the access key from the environment.
+
+    Other users can't read that, unlike a command line.
+    """
     access_key_id, secret = environment.get(_ID, ""), environment.get(_SECRET, "")
     if not access_key_id and not secret:
         return None

@@ -55,7 +55,11 @@ class StatusRow:
         return PartPlan(checkpoint.part_size, checkpoint.fingerprint.size, checkpoint.parts_per_doubling).parts_total
 
     def figures(self) -> list[str]:
-        """Return progress, size, age and state. What can't be computed is a question mark."""
+        """
+        Return progress, size, age and state.
+
+        What can't be computed is a question mark.
+        """
         found = [_or_else(None, get) for get in (self._done, self._size, lambda: format_age(self.age))]
         state = "unreadable" if None in found else _STATES[self.running]
         return [*("?" if one is None else one for one in found), state]
@@ -101,7 +105,11 @@ class StatusRow:
 
 
 def _or_else(fallback: _F, get: Callable[[], _T]) -> _T | _F:
-    """Return what `get` returns. A store may contain anything, and an invalid checkpoint must not hide the others."""
+    """
+    Return what `get` returns.
+
+    A store may contain anything, and an invalid checkpoint must not hide the others.
+    """
     try:
         return get()
     except Exception:  # noqa: BLE001  # see above
@@ -173,7 +181,7 @@ class _CountWarnings(logging.Handler):
 
 
 def scan(store: CheckpointStore) -> tuple[list[Checkpoint], int]:
-    """Return the checkpoints of a store, and the number of checkpoints that can't be read."""
+    """Return the checkpoints of a store, and the number of unreadable ones."""
     logger, counter = logging.getLogger("partwise.stores"), _CountWarnings()
     logger.addHandler(counter)
     try:

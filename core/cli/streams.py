@@ -130,7 +130,7 @@ def _wait_until_writable(stream: TextIO) -> None:
 
 @contextmanager
 def steady_streams() -> Iterator[SteadyStream]:
-    """Replace standard output and standard error of this process, and restore them at the end."""
+    """Replace standard output and standard error, and restore them at the end."""
     _occupy_closed_descriptors()
     before = sys.stdout, sys.stderr
     out, err = SteadyStream(sys.stdout), SteadyStream(sys.stderr)

@@ -20,7 +20,7 @@ from partwise.registry import default_checkpoint_store, open_backend, open_check
 
 @define(frozen=True)
 class StoreSpec:
-    """The checkpoint store that the flags name; by default the user's state directory."""
+    """The checkpoint store that the flags name, or the user's state directory."""
 
     file: str | None = None  # a checkpoint file, for one upload
     directory: str | None = None  # a directory of checkpoints
@@ -57,9 +57,10 @@ class StoreSpec:
 
     def require_existing(self, *, including_file: bool = False) -> None:
         """
-        Refuse a store that does not exist: its name is probably misspelled, and it would look like an empty one.
+        Refuse a store that does not exist.
 
-        A store that is named by a URL is asked by its method `exists`, if it has one.
+        Its name is probably misspelled, and it would look like an empty store. A store that is named by a URL is asked
+        by its method `exists`, if it has one.
 
         Args:
             including_file: a checkpoint file has to exist, too. Otherwise only its directory has to, since the file is
@@ -112,7 +113,9 @@ class BackendSpec:
     @contextmanager
     def open(self) -> Iterator[tuple[MultipartBackend, str]]:
         """
-        Open the backend, close it at the end, and yield it with the rest of the URL: a key, a prefix, or "".
+        Open the backend, yield it with the rest of the URL, and close it.
+
+        The rest of the URL is a key, a prefix, or "".
 
         Raises:
             InvalidInput: the URL or a setting is invalid.
@@ -126,7 +129,9 @@ class BackendSpec:
     @contextmanager
     def open_prefix(self) -> Iterator[tuple[MultipartBackend, str]]:
         """
-        Open the backend, and yield it with the prefix of the keys that the URL selects; "" for all keys.
+        Open the backend, and yield it with the prefix that the URL selects.
+
+        The prefix is "" for all keys.
 
         Raises:
             InvalidInput: the URL or a setting is invalid, the URL names a directory that does not exist, or a directory
@@ -142,9 +147,10 @@ class BackendSpec:
 
     def require_matching_name(self, backend: MultipartBackend, prefix: str) -> None:
         """
-        For a prefix without any pending upload: refuse it if no name in the backend's directory matches it, either.
+        Refuse a prefix that matches no name in the backend's directory.
 
-        It is then probably misspelled, or a directory that does not exist, written without its slash.
+        This is for a prefix without any pending upload. It is then probably misspelled, or a directory that does not
+        exist, written without its slash.
 
         Raises:
             InvalidInput: no name matches. Backends without a directory are not checked.
@@ -185,7 +191,7 @@ class BackendSpec:
 
 
 def _refuse_directory(backend: MultipartBackend, key: str, url: str, hint: str) -> None:
-    """Raise InvalidInput for a directory: the slash at its end was probably forgotten."""
+    """Raise InvalidInput for a directory: probably its final slash was forgotten."""
     directory = _directory_of(backend)
     if directory is None or ".." in Path(key).parts:
         return

@@ -176,7 +176,11 @@ def format_result(command: UploadCommand, result: UploadResult, seconds: float) 
 
 
 def explain(command: UploadCommand, output: Output) -> int:
-    """Print, part by part, what an upload would do; raise what `Uploader.plan` raises."""
+    """
+    Print for each part what an upload would do.
+
+    It raises what `Uploader.plan` raises.
+    """
     with command.target.open_object(command.file) as (backend, key, url), command.store.open() as store:
         command = evolve(command, url=url)
         source = _source(command.file, threading.Event())

@@ -1,8 +1,8 @@
 """
-Access to stored objects, which `MultipartBackend` does not have because uploads do not need it.
+Access to stored objects, which `MultipartBackend` does not have.
 
-A backend that has the methods of `ObjectAccess` is used directly. `MemoryBackend` and `LocalBackend` have an adapter
-here. With any other backend, GET, DELETE and lists of objects fail with NotImplemented.
+Uploads do not need it. A backend that has the methods of `ObjectAccess` is used directly. `MemoryBackend` and
+`LocalBackend` have an adapter here. With any other backend, GET, DELETE and lists of objects fail with NotImplemented.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from partwise.protocols import MultipartBackend
 
 @runtime_checkable
 class ObjectAccess(Protocol):
-    """Optional methods of a backend: what a server needs to read, list and delete objects."""
+    """Optional methods of a backend that a server needs: read, list, delete objects."""
 
     def open_object(self, key: str) -> BinaryIO:
         """
@@ -41,7 +41,7 @@ class ObjectAccess(Protocol):
         """Return the keys that start with `prefix`, in any order."""
 
     def modified_at(self, key: str) -> float | None:
-        """Return when the object was last changed, in seconds since 1970; None if unknown."""
+        """Return when the object last changed, in seconds since 1970; None if unknown."""
 
     def describe(self, key: str) -> ObjectOptions | None:
         """Return the options that the object was stored with; None if it does not exist."""

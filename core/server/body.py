@@ -1,4 +1,8 @@
-"""The body of a request as a backend reads it: once, from the socket, verified before its end."""
+"""
+The body of a request, as a backend reads it.
+
+It is read once, from the socket, and verified before its end.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +66,9 @@ class RequestBody:
 
     def __len__(self) -> int:
         """
-        Return the length in bytes. To know that of a chunked body, all of it is received into a temporary file first.
+        Return the length in bytes.
+
+        To know that of a chunked body, all of it is received into a temporary file first.
 
         Raises:
             ServiceError: a chunked body is too large, or ended too early.

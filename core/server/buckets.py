@@ -1,5 +1,5 @@
 """
-Buckets by name, with what the server remembers about their objects and uploads.
+Buckets by name, with what the server keeps about their objects and uploads.
 
 The backend stores the bytes. `ObjectInfo` and `UploadInfo` hold what `MultipartBackend` does not return: content type
 and cache headers, storage class, times, the options of an upload. They are valid for one version of an object: if an
@@ -110,7 +110,11 @@ class Bucket:
             self._objects.drop(key)
 
     def upload(self, upload_id: str) -> UploadInfo:
-        """Return what is known of an upload; nothing, if it was not initiated through this server."""
+        """
+        Return what is known of an upload.
+
+        Nothing is known if it was not initiated through this server.
+        """
         with self._lock:
             return self._uploads.get(upload_id) or UploadInfo()
 

@@ -1,5 +1,5 @@
 """
-HTTP/1.1 on one socket: h11 implements the protocol, this module moves the bytes.
+HTTP/1.1 on one socket: h11 implements the protocol, this moves the bytes.
 
 The request target is passed on exactly as sent, connections are kept alive, and the body of a refused request is read
 to its end, because many clients read no response before they have sent everything.
@@ -60,7 +60,7 @@ class ClientConnection:
         self._is_head = False
 
     def serve(self) -> None:
-        """Respond to requests until the connection ends or can't be reused; then close it."""
+        """Respond to requests until the connection ends or can't be reused; close it."""
         # Three things are not failures of the server: a client that disconnects, an object that is truncated while it
         # is sent, and an object with metadata that is not allowed in a header.
         with self._socket, contextlib.suppress(OSError, EOFError, h11.LocalProtocolError):
@@ -95,7 +95,11 @@ class ClientConnection:
     # --- receiving ---------------------------------------------------------------------------------------------------
 
     def _next_head(self) -> h11.Event | type[h11.NEED_DATA | h11.PAUSED]:
-        """Return the next event: a request or the end. The idle timeout bounds the time from its first byte on."""
+        """
+        Return the next event: a request or the end.
+
+        The idle timeout bounds the time from its first byte on.
+        """
         timeout = self._idle_timeout
         end = None
         while (event := self._http.next_event()) is h11.NEED_DATA:
@@ -105,7 +109,7 @@ class ClientConnection:
         return event
 
     def _receive(self, limit: int, timeout: float) -> float:
-        """Receive some bytes, or the end of the connection; return the seconds that it took."""
+        """Receive some bytes, or the end of the connection; return the seconds it took."""
         started = time.monotonic()
         if timeout <= 0:
             raise TimeoutError

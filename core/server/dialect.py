@@ -1,4 +1,8 @@
-"""What distinguishes one storage protocol from another. Everything else in this package is the same for all of them."""
+"""
+What distinguishes one storage protocol from another.
+
+Everything else in this package is the same for all of them.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +45,11 @@ class Dialect(Protocol):
         """Run the operation."""
 
     def verify_body(self, request: ServerRequest, body: RequestBody) -> None:
-        """Compare a body that arrived completely with the digests in its request; raise ServiceError on a mismatch."""
+        """
+        Compare a complete body with the digests in its request.
+
+        Raises ServiceError on a mismatch.
+        """
 
     def error_for(self, error: PartwiseError) -> ServiceError:
         """Translate the error of a backend."""

@@ -1,4 +1,4 @@
-"""One request while the server works on it, and the record that the server keeps of it."""
+"""One request while the server works on it, and the record that it leaves."""
 
 from __future__ import annotations
 

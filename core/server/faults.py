@@ -99,7 +99,11 @@ class Fail(_NoEffect):
 
 @define(frozen=True)
 class ForgetUpload(_NoEffect):
-    """Abort the upload that the request names before the operation runs, as a lifecycle rule does."""
+    """
+    Abort the upload that the request names, as a lifecycle rule does.
+
+    This happens before the operation runs.
+    """
 
     def before(self, exchange: Exchange) -> None:
         if exchange.target.upload_id:
@@ -158,7 +162,9 @@ class Delay(_NoEffect):
 @define(frozen=True)
 class ResetInRequest(_NoEffect):
     """
-    Reset the connection while the body of the request is being sent. The operation does not run.
+    Reset the connection while the body of the request is being sent.
+
+    The operation does not run.
 
     Args:
         after_bytes: bytes of the body to receive first.
@@ -210,7 +216,9 @@ class CutResponse(_NoEffect):
 @define(frozen=True)
 class ReplaceResponse(_NoEffect):
     """
-    Send a response of something between client and service, such as the HTML page of a proxy.
+    Send another response, such as the HTML page of a proxy.
+
+    It is the response of something between client and service.
 
     Args:
         body: its body.
@@ -252,7 +260,11 @@ class TruncateBody(_NoEffect):
 
 @define(frozen=True)
 class WrongChecksum(_NoEffect):
-    """Report a wrong checksum in the header of the response. What is stored is correct."""
+    """
+    Report a wrong checksum in the header of the response.
+
+    What is stored is correct.
+    """
 
     def before(self, exchange: Exchange) -> None:
         exchange.corrupt_checksum = True
@@ -269,7 +281,9 @@ class NoChecksum(_NoEffect):
 @define(frozen=True)
 class CorruptBody(_NoEffect):
     """
-    Store other data than was sent, as with faulty memory. The reported checksum is that of the stored data.
+    Store other data than was sent, as with faulty memory.
+
+    The reported checksum is that of the stored data.
 
     Args:
         at: the offset of the byte that is changed.
@@ -325,7 +339,11 @@ class ServerFault:
         )
 
     def applies_to(self, occurrence: int) -> bool:
-        """Return whether it applies to the matching request of this number, counted from 1."""
+        """
+        Return whether it applies to this occurrence, counting from 1.
+
+        An occurrence is a matching request.
+        """
         return self.occurrence <= occurrence and (self.times is None or occurrence < self.occurrence + self.times)
 
 

@@ -35,7 +35,11 @@ def is_address(host: str) -> bool:
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether the host is reachable from this machine only: 127.0.0.0/8, ``::1`` or ``localhost``."""
+    """
+    Return whether a host is reachable from this machine only.
+
+    Such hosts are 127.0.0.0/8, ``::1`` and ``localhost``.
+    """
     return host == "localhost" or (is_address(host) and ip_address(host).is_loopback)
 
 

@@ -56,7 +56,7 @@ class Listener(socketserver.TCPServer):
             raise OSError(errno.EAGAIN, f"{os.strerror(errno.EAGAIN)}: {error}") from error
 
     def stop(self) -> None:
-        """Accept no more connections, shut down the open ones, and wait for their threads."""
+        """Accept no more connections, shut down the open ones, and wait for the threads."""
         self.shutdown()
         self._accepting.join()
         self.server_close()
@@ -68,7 +68,11 @@ class Listener(socketserver.TCPServer):
             thread.join()
 
     def get_request(self) -> tuple[socket.socket, Any]:
-        """Accept a connection; after a failure, such as too many open files, wait before the next attempt."""
+        """
+        Accept a connection.
+
+        After a failure, such as too many open files, wait before the next attempt.
+        """
         try:
             return super().get_request()
         except OSError:
@@ -99,6 +103,10 @@ class Listener(socketserver.TCPServer):
 
 
 def shut_down(connection: socket.socket) -> None:
-    """End a connection, which wakes a thread that waits for it; a connection that already ended is fine."""
+    """
+    End a connection, which wakes a thread that waits for it.
+
+    It is not an error if the connection has already ended.
+    """
     with contextlib.suppress(OSError):
         connection.shutdown(socket.SHUT_RDWR)

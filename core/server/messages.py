@@ -54,12 +54,20 @@ class ServerRequest:
         return cls(method, raw_target, tuple((name.lower(), value) for name, value in headers), path, query)
 
     def header(self, name: str) -> str | None:
-        """Return the value of a header (name in lower case), or None. Repeated headers are joined by commas."""
+        """
+        Return the value of a header (name in lower case), or None.
+
+        Repeated headers are joined by commas.
+        """
         values = [value for given, value in self.headers if given == name]
         return ",".join(values) if values else None
 
     def param(self, name: str) -> str | None:
-        """Return the first value of a query parameter, ``""`` if it has no value, or None if it is absent."""
+        """
+        Return the first value of a query parameter; None if it is absent.
+
+        A parameter without a value has the value ``""``.
+        """
         return next((value for given, value in self.query if given == name), None)
 
     def has_param(self, name: str) -> bool:

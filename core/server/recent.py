@@ -27,7 +27,11 @@ class Recent(Generic[_Key, _Value]):
         return None if entry is None else entry[0]
 
     def put(self, key: _Key, value: _Value, size: int) -> None:
-        """Add a value of this size in bytes as the newest entry; replace any value of the key."""
+        """
+        Add a value of this size in bytes as the newest entry.
+
+        It replaces any value of the key.
+        """
         self.drop(key)
         self._entries[key] = (value, size)
         self._bytes += size
@@ -39,7 +43,7 @@ class Recent(Generic[_Key, _Value]):
         self._bytes -= size
 
     def shrink(self, entries_max: int) -> None:
-        """Drop the oldest entries down to `entries_max`, and down to the maximum of bytes."""
+        """Drop the oldest entries until `entries_max` and the maximum of bytes are met."""
         while self._entries and (len(self._entries) > entries_max or self._bytes > self._bytes_max):
             self.drop(next(iter(self._entries)))
 

@@ -88,7 +88,11 @@ class StorageServer:
         self._listener = listener
 
     def stop(self) -> None:
-        """End all connections, wait for their threads, and close the backends that the server created. Idempotent."""
+        """
+        End all connections, and wait for their threads. Idempotent.
+
+        The backends that the server created are closed, too.
+        """
         self._stopping.set()
         if self._listener is not None:
             self._listener.stop()
@@ -150,7 +154,7 @@ class StorageServer:
         return self.settings.access_keys[0].security_token
 
     def announcement(self) -> dict[str, str]:
-        """Return what a client in another process needs: endpoint, access key and region, by name."""
+        """Return what a client needs, by name: endpoint, access key and region."""
         return {
             "endpoint": self.endpoint,
             "access_key_id": self.access_key_id,
@@ -162,7 +166,11 @@ class StorageServer:
 
     @property
     def settings(self) -> ServerSettings:
-        """The settings. Assign other ones, made by ``attrs.evolve``, to change them for the requests that follow."""
+        """
+        The settings.
+
+        Assign other ones, made by ``attrs.evolve``, to change them for the requests that follow.
+        """
         return self._service.settings
 
     @settings.setter
@@ -198,7 +206,11 @@ class StorageServer:
 
     @property
     def unreached_faults(self) -> tuple[ServerFault, ...]:
-        """The planned faults that applied to no request so far. At the end of a test there should be none."""
+        """
+        The planned faults that applied to no request so far.
+
+        At the end of a test there should be none.
+        """
         return self._service.plan.unreached()
 
     @property

@@ -1,5 +1,5 @@
 """
-The steps that every request goes through: target, operation, planned faults, authentication, the operation itself.
+The steps that every request goes through, from its target to its response.
 
 There is no socket here: the input is a request with its body, the output is a response.
 """
@@ -153,7 +153,11 @@ class Service:
         return self._dialect.error_response(refusal, exchange.request_id, exchange.target, exchange.request.method)
 
     def _apply_fault(self, exchange: Exchange, fault: ServerFault, response: ServerResponse) -> ServerResponse:
-        """Return what the fault makes of the response, and close the file of a body that is not sent."""
+        """
+        Return what the fault makes of the response.
+
+        The file of a body that is not sent is closed.
+        """
         changed = None
         try:
             changed = self._respond_or_error(exchange, lambda exchange: fault.effect.after(exchange, response))

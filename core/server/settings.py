@@ -1,4 +1,4 @@
-"""The settings of a server: its access keys, its limits, and where it differs from the real service."""
+"""The settings of a server: access keys, limits, deviations from the service."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ def _not_nan(_: object, attribute: Attribute[float | None], value: float | None)
 @define(frozen=True)
 class AccessKey:
     """
-    An access key that the server accepts. It is temporary if it has a security token.
+    An access key that the server accepts.
+
+    It is temporary if it has a security token.
 
     Args:
         access_key_id: the public half.
@@ -67,7 +69,9 @@ def _at_least_one_key(_: object, __: Attribute[tuple[AccessKey, ...]], value: tu
 @define(frozen=True)
 class ServerSettings:
     """
-    The settings of a server. A test may replace them (by ``attrs.evolve``) while the server runs.
+    The settings of a server.
+
+    A test may replace them (by ``attrs.evolve``) while the server runs.
 
     Args:
         region: the region id that V4 signatures must name, without ``oss-``.

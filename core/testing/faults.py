@@ -51,9 +51,10 @@ _CRASH_TIMEOUT = 30.0
 
 class SimulatedCrash(BaseException):
     """
-    The process crashed here, as by ``kill -9``. Catch it only in the test that planned it.
+    The process crashed here, as by ``kill -9``.
 
-    It is not an `Exception`, so that code under test does not handle it as a failure.
+    Catch it only in the test that planned it. It is not an `Exception`, so that code under test does not handle it as a
+    failure.
     """
 
 
@@ -203,7 +204,11 @@ class FaultPlan:
 
     @property
     def calls(self) -> tuple[Call, ...]:
-        """The trace: every call so far, in the order of their start. Calls after a crash are not in it."""
+        """
+        The trace: every call so far, in the order of their start.
+
+        Calls after a crash are not in it.
+        """
         with self._state:
             return tuple(self._calls)
 
@@ -279,7 +284,11 @@ class FaultPlan:
             self._end(index, outcome, thread)
 
     def on_call(self, operation: str) -> None:
-        """Do nothing. Subclasses may override it, to do something in each call before it takes effect."""
+        """
+        Do nothing.
+
+        Subclasses may override it, to do something in each call before it takes effect.
+        """
 
     def check_alive(self) -> None:
         """Raise SimulatedCrash if the process has crashed, to stop its other threads."""

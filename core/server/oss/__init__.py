@@ -1,1 +1,1 @@
-"""The protocol of Alibaba Cloud OSS: requests, operations, signatures, XML documents and errors."""
+"""Alibaba Cloud OSS: its operations, signatures, XML documents and errors."""

@@ -1,4 +1,8 @@
-"""The bucket and key of a request: from the path, from the bucket's host name, or from a custom host name."""
+"""
+The bucket and key of a request.
+
+They come from the path, from the bucket's host name, or from a custom host name.
+"""
 
 from __future__ import annotations
 
@@ -53,6 +57,10 @@ def _check_key(key: str) -> None:
 
 
 def _part_number(request: ServerRequest) -> int | None:
-    """Return the part number; None if there is none or it is not a number, which the operation refuses."""
+    """
+    Return the part number; None if it is absent or not a number.
+
+    The operation refuses None.
+    """
     text = request.param("partNumber") or ""
     return int(text) if text.isascii() and text.isdigit() and len(text) <= _NUMBER_DIGITS_MAX else None

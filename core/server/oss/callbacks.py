@@ -63,7 +63,11 @@ class CallbackRequest:
         raise CallbackFailed("; ".join(failures))
 
     def filled(self, values: Mapping[str, str | int]) -> str:
-        """Return the body with each variable replaced by its value, unknown variables by nothing."""
+        """
+        Return the body with each variable replaced by its value.
+
+        An unknown variable is replaced by nothing.
+        """
         known = {**values, **self.variables}
 
         def value_of(match: re.Match[str]) -> str:
@@ -131,7 +135,9 @@ def _parse_json(text: bytes) -> object:
 
 def callback_of(request: ServerRequest) -> CallbackRequest | None:
     """
-    Return the callback of a request, from a header or from the query; None if it has none.
+    Return the callback of a request; None if it has none.
+
+    It comes from a header or from the query.
 
     Raises:
         ServiceError: InvalidArgument: the callback is invalid, or given in both places.

@@ -56,7 +56,7 @@ class OSSDialect:
         return _HANDLERS[exchange.operation](exchange)
 
     def verify_body(self, request: ServerRequest, body: RequestBody) -> None:
-        """Compare the body with the Content-MD5 and the CRC-64 in the headers of its request."""
+        """Compare the body with the Content-MD5 and the CRC-64 in the headers."""
         md5, crc64 = request.header("content-md5"), request.header(CHECKSUM)
         if md5 is not None and md5 != base64.b64encode(body.md5).decode():
             raise ServiceError("InvalidDigest")

@@ -30,7 +30,7 @@ from partwise.server.oss.xml import Node, document
 
 @define(frozen=True)
 class ErrorKind:
-    """The HTTP status and message of an error code, and its EC code if that is documented."""
+    """The HTTP status and message of an error code, and its EC code if documented."""
 
     status: int
     message: str

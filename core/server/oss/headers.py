@@ -21,7 +21,11 @@ def http_date(seconds: float) -> str:
 
 
 def checksum_headers(exchange: Exchange, crc64: int | None) -> tuple[tuple[str, str], ...]:
-    """Return the header that reports a CRC-64; nothing if it is unknown, or settings or faults suppress it."""
+    """
+    Return the header that reports a CRC-64, or nothing.
+
+    There is none if the checksum is unknown, or if settings or faults suppress it.
+    """
     if crc64 is None or not exchange.checksums:
         return ()
     return ((CHECKSUM, str(crc64 ^ 1 if exchange.corrupt_checksum else crc64)),)

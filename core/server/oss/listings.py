@@ -1,4 +1,4 @@
-"""The operations on buckets and on the service, as far as upload clients use them."""
+"""The operations on buckets and on the service that upload clients use."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _OWNER: Node = ("Owner", (("ID", "0"), ("DisplayName", "0")))
 
 @define(frozen=True)
 class _Listing:
-    """A page of objects, with the elements that both versions of the operation have in common."""
+    """A page of objects, with the elements that both versions of the operation have."""
 
     truncated: bool
     last: str

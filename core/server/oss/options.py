@@ -1,4 +1,4 @@
-"""Conversion of request headers to `ObjectOptions`, and of those to response headers."""
+"""Convert request headers to `ObjectOptions`, and these to response headers."""
 
 from __future__ import annotations
 
@@ -69,7 +69,9 @@ def options_of(request: ServerRequest) -> ObjectOptions:
 
 def traffic_limit_of(request: ServerRequest) -> int | None:
     """
-    Return the traffic limit of a request in bits per second. It is validated, but not enforced.
+    Return the traffic limit of a request in bits per second.
+
+    It is validated, but not enforced.
 
     Raises:
         ServiceError: InvalidArgument: it is out of range, or given twice.
@@ -121,7 +123,7 @@ def encryption_headers(options: ObjectOptions) -> tuple[tuple[str, str], ...]:
 
 
 def object_headers(options: ObjectOptions) -> tuple[tuple[str, str], ...]:
-    """Return the headers of HEAD and GET that are derived from the options of an object."""
+    """Return the headers of HEAD and GET that the options of an object determine."""
     headers = [*_present(options, _PLAIN_HEADERS), *encryption_headers(options)]
     if options.content_type is None:
         headers.append(("Content-Type", "application/octet-stream"))

@@ -47,7 +47,11 @@ OPERATIONS = frozenset({*_SERVICE.values(), *_BUCKET.values(), *_OBJECT.values()
 
 
 def operation_of(request: ServerRequest, target: RequestTarget) -> str:
-    """Return the operation's name in the API reference, or raise a NotImplemented error."""
+    """
+    Return the operation's name in the API reference.
+
+    Raises ServiceError with the code NotImplemented if there is none.
+    """
     selectors = " ".join(sorted({name for name, _ in request.query} & _SELECTORS))
     if target.bucket is None:
         table = _SERVICE

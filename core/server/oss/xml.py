@@ -1,4 +1,4 @@
-"""Writing of XML documents, and reading of the list of parts in CompleteMultipartUpload."""
+"""Write XML documents, and read the part list of CompleteMultipartUpload."""
 
 from __future__ import annotations
 
@@ -45,7 +45,11 @@ def _element(name: str, content: str | Sequence[Node]) -> ET.Element:
 
 
 def xml_time(seconds: float) -> str:
-    """Return seconds since 1970 in the format of XML documents: whole seconds, written with milliseconds."""
+    """
+    Return seconds since 1970 in the format of XML documents.
+
+    That has milliseconds, but whole seconds are written.
+    """
     # A client can send a time that is out of range on some platforms. It is clamped.
     moment = datetime.fromtimestamp(min(max(seconds, 0), _LAST_SECOND), UTC)
     return f"{moment:%Y-%m-%dT%H:%M:%S}.000Z"
@@ -58,7 +62,9 @@ def boolean(*, value: bool) -> str:
 
 def key_encoder(request: ServerRequest) -> Callable[[str], str]:
     """
-    Return the function that encodes keys for a response, by the ``encoding-type`` of the request.
+    Return the function that encodes keys for a response.
+
+    The ``encoding-type`` of the request determines it.
 
     Raises:
         ServiceError: InvalidArgument: the encoding type is not ``url``.
@@ -77,7 +83,9 @@ def encoding_node(request: ServerRequest) -> tuple[Node, ...]:
 
 def parse_part_list(body: bytes) -> list[tuple[int, str]]:
     """
-    Return the part numbers and ETags (without quotes) of a CompleteMultipartUpload document, in document order.
+    Return the part numbers and ETags of a CompleteMultipartUpload document.
+
+    They are in document order. The ETags have no quotes.
 
     Raises:
         ServiceError: MalformedXML.
@@ -93,7 +101,11 @@ def parse_part_list(body: bytes) -> list[tuple[int, str]]:
 
 
 class _PartsReader:
-    """Reads a CompleteMultipartUpload document as a stream of events; it builds no tree, however deep the nesting."""
+    """
+    Reads a CompleteMultipartUpload document as a stream of events.
+
+    It builds no tree, however deep the nesting.
+    """
 
     def __init__(self) -> None:
         self.parts: list[tuple[int, str]] = []

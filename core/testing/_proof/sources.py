@@ -77,7 +77,11 @@ class ScenarioSource(ABC):
         """Remove the source. The default does nothing."""
 
     def _apply(self, event: Event, data: bytes) -> None:  # noqa: B027  # as its docstring says
-        """Apply a change to the opened source. The default does nothing: processes open the current version."""
+        """
+        Apply a change to the opened source.
+
+        The default does nothing: processes open the current version.
+        """
 
 
 class SimulatedFile(ScenarioSource):

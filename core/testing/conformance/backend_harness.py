@@ -19,7 +19,9 @@ NO_OPTIONS = ObjectOptions()
 
 class BackendHarness(Harness[MultipartBackend]):
     """
-    Describes a backend to the suite. Implement `open` and `read`; override the rest if the defaults do not apply.
+    Describes a backend to the suite.
+
+    Implement `open` and `read`; override the rest if the defaults do not apply.
     """
 
     prefix: ClassVar[str] = ""
@@ -42,7 +44,11 @@ class BackendHarness(Harness[MultipartBackend]):
         """Return the bytes of an object, or None if it does not exist, without using the backend."""
 
     def refuses(self, key: str) -> bool:  # noqa: ARG002  # for overrides
-        """Return whether the backend refuses this key with `InvalidKey`. The default is that it refuses none."""
+        """
+        Return whether the backend refuses this key with `InvalidKey`.
+
+        The default is that it refuses none.
+        """
         return False
 
     def options(self, key: str) -> Mapping[str, object]:  # noqa: ARG002  # for overrides

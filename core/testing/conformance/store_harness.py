@@ -15,7 +15,11 @@ from partwise.testing.oracles import in_order
 
 
 class StoreHarness(Harness[CheckpointStore]):
-    """Describes a store to the suite. Implement `open`; override the rest if the defaults do not apply."""
+    """
+    Describes a store to the suite.
+
+    Implement `open`; override the rest if the defaults do not apply.
+    """
 
     holds_one: ClassVar[bool] = False
     """Whether the store holds a single checkpoint; that of another upload is a `CheckpointMismatch` then."""
@@ -35,7 +39,11 @@ class StoreHarness(Harness[CheckpointStore]):
         return None
 
     def write_record(self, name: str, data: bytes) -> None:
-        """Replace the stored bytes of a record, without using the store. Required if `read_record` is overridden."""
+        """
+        Replace the stored bytes of a record, without using the store.
+
+        Required if `read_record` is overridden.
+        """
         raise NotImplementedError(
             f"read_record is overridden, so write_record({name!r}, {len(data)} bytes) has to be, too"
         )

@@ -28,7 +28,11 @@ _P = ParamSpec("_P")
 
 
 class NotApplicable(SkipTest):
-    """The check can't be run with this harness; the message says why. Test runners report it as skipped."""
+    """
+    The check can't be run with this harness; the message says why.
+
+    Test runners report it as skipped.
+    """
 
 
 class Harness(ABC, Generic[_Subject]):

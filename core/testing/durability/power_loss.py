@@ -68,7 +68,11 @@ class _Bytes:
 
 @define
 class _Tree:
-    """Names by directory and bytes by file. Both have node numbers, which are never reused."""
+    """
+    Names by directory and bytes by file.
+
+    Both have node numbers, which are never reused.
+    """
 
     names: dict[int, dict[str, int]] = field(factory=lambda: {_ROOT: {}})
     files: dict[int, _Bytes] = field(factory=dict)
@@ -207,7 +211,9 @@ class PowerLoss:
 
     def apply(self) -> dict[int, int]:
         """
-        Turn the directory into what the power loss would leave. No program may be using it.
+        Turn the directory into what the power loss would leave.
+
+        No program may be using it.
 
         Returns:
             the new inode number of each file, by its old one.
@@ -268,7 +274,9 @@ class RecordedDisk:
     @contextmanager
     def recording(self) -> Iterator[None]:
         """
-        Record what any thread changes in the directory during the block. A sync there does not wait for the disk.
+        Record what any thread changes in the directory during the block.
+
+        A sync there does not wait for the disk.
 
         Raises:
             AssertionError: the directory was changed in a way that was not recorded.
