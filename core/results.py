@@ -8,7 +8,7 @@ from attrs import define, field
 
 from partwise.checkpoint import Checkpoint
 
-__all__ = ["Progress", "UploadResult"]
+__all__ = ["Progress", "UploadResult", "Waiting"]
 
 
 @define(frozen=True)
@@ -33,6 +33,8 @@ class UploadResult:
             means that the storage reported none.
         warnings: what went wrong without harm to the object, such as a checkpoint that could not be written, or an
             old upload that could not be aborted.
+        retries: the number of transient errors after which this run tried again.
+        concurrency_reached: the highest number of parts that this run had in flight at a time.
     """
 
     key: str
@@ -48,6 +50,8 @@ class UploadResult:
     parts_resumed: int = 0
     verified: bool = False
     warnings: tuple[str, ...] = ()
+    retries: int = 0
+    concurrency_reached: int = 0
 
 
 def _no_checkpoint() -> Checkpoint | None:
@@ -55,11 +59,28 @@ def _no_checkpoint() -> Checkpoint | None:
 
 
 @define(frozen=True)
+class Waiting:
+    """
+    Why nothing of an upload moves: the storage can't be reached, or refuses everything.
+
+    Args:
+        reason: in a few words, such as "no connection to bucket.oss-cn-hangzhou.aliyuncs.com".
+        seconds: for how long it has been so.
+        gives_up_in: seconds after which the upload fails if it stays so; None if no time is set.
+    """
+
+    reason: str
+    seconds: float
+    gives_up_in: float | None = None
+
+
+@define(frozen=True)
 class Progress:
     """
     The state of an upload at one instant.
 
-    `bytes_done` never decreases, never exceeds `bytes_total`, and equals it only once the object is stored.
+    `bytes_done` never decreases, never exceeds `bytes_total`, and equals it only once the object is stored. The bytes
+    of a part that is sent again count once.
 
     Args:
         bytes_done: bytes uploaded, including those of earlier runs and of parts in flight.
@@ -70,6 +91,9 @@ class Progress:
         parts_total: the number of all parts; None until it is known.
         elapsed: seconds since the start of this run.
         completed: the object is stored. True in the last report only.
+        parts_in_flight: the number of parts that are being sent.
+        retries: the number of transient errors after which this run tried again.
+        waiting: what the upload waits for while the storage fails; None while it does not.
     """
 
     bytes_done: int
@@ -81,6 +105,9 @@ class Progress:
     elapsed: float = 0.0
     completed: bool = False
     _checkpoint: Callable[[], Checkpoint | None] = field(default=_no_checkpoint, repr=False, eq=False)
+    parts_in_flight: int = 0
+    retries: int = 0
+    waiting: Waiting | None = None
 
     @property
     def fraction(self) -> float | None:

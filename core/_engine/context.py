@@ -38,12 +38,15 @@ from partwise.protocols import (
     SupportsRequestOptions,
     SupportsSourceFile,
 )
-from partwise.results import Progress
+from partwise.results import Progress, Waiting
 from partwise.sources import FileSource
 
 logger = logging.getLogger("partwise")
 
 ResumeMode = Literal["auto", "require", "never"]
+
+#: The minimum of seconds between two reports during a wait.
+_MIN_TICK = 0.05
 
 _T = TypeVar("_T")
 
@@ -112,13 +115,16 @@ class UploadContext:
         #: The multipart upload in progress, without its parts, which are in the ledger; None if there is none.
         self.checkpoint: Checkpoint | None = None
         self.ledger = Ledger(PartPlan(1, 0))
+        #: Whether the ledger has the parts that count, which is decided after they were compared with the storage's.
+        self.is_decided = False
         limit = request.config.bandwidth_limit
         self._limit = None if limit is None else BandwidthLimit(limit, runtime.clock)
         self.transfer = TransferState()
         self.warnings: list[str] = []
         #: Why the storage did not abort an upload, if that failed.
         self.abort_error: BaseException | None = None
-        self._reporter = ProgressReporter(request.on_progress, runtime.clock)
+        self._reporter = ProgressReporter(request.on_progress, runtime.clock, self.status)
+        self._reports_waits = True
         self._last_upload_id: str | None = None
         #: Seconds that the last small request took, perhaps with the connection; 0 if that is not known.
         self.latency = 0.0
@@ -309,13 +315,28 @@ class UploadContext:
         return result
 
     def wait(self, seconds: float) -> None:
-        """Wait; raise StopRequested if a pause or a cancel is requested."""
-        self.clock.wait(self.control.requested, seconds)
+        """
+        Wait, and report progress meanwhile.
+
+        Raises:
+            StopRequested: a pause or a cancel is requested.
+            ProgressRaised: the progress callback raised.
+        """
+        deadline = self.clock.monotonic() + seconds
+        interval = max(_MIN_TICK, self.request.config.progress_interval)
+        while self._reports_waits and self._reporter.is_active and seconds > interval:
+            self._emit_waiting()
+            self.clock.wait(self.control.requested, interval)
+            self.control.check()
+            # Both, since a callback takes time, and a clock of a test may not advance.
+            seconds = min(seconds - interval, deadline - self.clock.monotonic())
+        self.clock.wait(self.control.requested, max(0.0, seconds))
         self.control.check()
 
     def ignore_stop_requests(self) -> None:
-        """Let the clean-up that follows run to its end, whatever is requested meanwhile."""
+        """Let the clean-up that follows run to its end: no stop is requested, and no wait is reported."""
         self.control = Control()
+        self._reports_waits = False
 
     def new_transfer_state(self) -> TransferState:
         """Reset the count of bytes in flight, for workers that start now."""
@@ -328,6 +349,12 @@ class UploadContext:
         self._reporter.emit(
             self.ledger, self.transfer, self.checkpoint if self.is_resumable else None, completed=completed
         )
+
+    def _emit_waiting(self) -> None:
+        if self.is_decided:
+            self.emit_progress()
+        else:
+            self._reporter.emit(Ledger(self.plan), self.transfer, None, completed=False)
 
     def warn(self, message: str) -> None:
         """Log a warning and keep it for the result or the error."""
@@ -360,8 +387,9 @@ class UploadContext:
             reason = error.message if isinstance(error, PartwiseError) else str(error)
             self.status.failing(since, reason, self.patience.gives_up_at)
 
-    def _log_failing(self, status: RunStatus) -> None:
-        logger.warning("%s: %s; retrying", self.description, status.reason, extra=self.log_fields())
+    def _log_failing(self, waiting: Waiting) -> None:
+        limit = "" if waiting.gives_up_in is None else f", giving up in {waiting.gives_up_in:.0f} s"
+        logger.warning("%s: retrying: %s%s", self.description, waiting.reason, limit, extra=self.log_fields())
 
     def _log_recovered(self, seconds: float) -> None:
         logger.info("%s: the storage answers again, after %.1f s", self.description, seconds, extra=self.log_fields())

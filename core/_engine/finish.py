@@ -130,6 +130,8 @@ def finish(context: UploadContext, stored: StoredObject) -> UploadResult:
         parts_resumed=ledger.parts_resumed,
         verified=stored.crc64 is not None and stored.crc64 == sent_crc64,
         warnings=tuple(context.warnings),
+        retries=context.status.retries,
+        concurrency_reached=context.status.concurrency_reached,
     )
     try:
         context.emit_progress(completed=True)

@@ -28,6 +28,7 @@ def put_object(context: UploadContext, body: Body, options: ObjectOptions) -> St
     # Nothing may be stored before the expected checksum is compared, so the source is read twice.
     context.check_expected(len(body), None if context.request.expected_crc64 is None else checksum_of(body))
     context.ledger = Ledger(PartPlan(max(1, len(body)), len(body)))
+    context.is_decided = True
     transfer = context.new_transfer_state()
     context.control.on_request(transfer.stop.set)
     logger.info("%s: starting, with one request", context.description, extra=context.log_fields())
@@ -89,6 +90,7 @@ class _PutAttempts:
     def __call__(self) -> StoredObject:
         context, body = self._context, self._body
         context.control.check()
+        context.status.set_in_flight(1)
         try:
             stored = context.backend.put_object(context.key, body, self._options)
         except ObjectExists:
@@ -100,6 +102,8 @@ class _PutAttempts:
         except BackendError:
             self._may_be_stored = True
             raise
+        finally:
+            context.status.set_in_flight(0)
         if stored.crc64 not in (None, body.crc64):
             self._may_be_stored = True
             raise IntegrityError(f"{context.key} did not arrive as it was sent: the checksums differ")

@@ -1,5 +1,5 @@
 """
-What one run is doing: retries, parts in flight, whether the storage responds.
+What one run is doing: retries, parts in flight, whether the storage fails.
 
 The scheduler and what retries write it; progress reports and the result read it. All of that happens in the upload's
 thread.
@@ -10,6 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from attrs import define, field
+
+from partwise.results import Waiting
+
+#: A failure of fewer seconds is not announced: one retry fixes it.
+_ANNOUNCE_AFTER = 1.0
 
 
 def _ignore(_: object) -> None:
@@ -22,17 +27,17 @@ class RunStatus:
     The status of one run.
 
     Attributes:
-        on_failing: called with this status when the storage starts to fail; once in an outage.
-        on_recovered: called when it is back, with the seconds that the outage lasted.
-        retries: the number of transient errors that were answered with another attempt.
+        on_failing: called once in an outage, when it has lasted a second.
+        on_recovered: called at the end of such an outage, with the seconds that it lasted.
+        retries: the number of transient errors after which the run tried again.
         parts_in_flight: the number of parts that are being sent.
         concurrency_reached: the highest number of parts in flight so far.
-        reason: why nothing moves, in a few words, as in "no connection to HOST"; None while the storage is not failing.
-        failing_since: when it started to fail, on the monotonic clock; None while it is not failing.
-        gives_up_at: when the run gives up, if it goes on failing; None while it is not failing, or if no time is set.
+        reason: why nothing moves, in a few words, as in "no connection to HOST"; None while the storage does not fail.
+        failing_since: when it began to fail, on the monotonic clock; None while it does not fail.
+        gives_up_at: when the run gives up, if it goes on failing; None while it does not fail, or if no time is set.
     """
 
-    on_failing: Callable[[RunStatus], object] = field(default=_ignore, repr=False)
+    on_failing: Callable[[Waiting], object] = field(default=_ignore, repr=False)
     on_recovered: Callable[[float], object] = field(default=_ignore, repr=False)
     retries: int = field(default=0, init=False)
     parts_in_flight: int = field(default=0, init=False)
@@ -40,6 +45,7 @@ class RunStatus:
     reason: str | None = field(default=None, init=False)
     failing_since: float | None = field(default=None, init=False)
     gives_up_at: float | None = field(default=None, init=False)
+    _announced: bool = field(default=False, init=False)
 
     def set_in_flight(self, count: int) -> None:
         """Set the number of parts in flight."""
@@ -55,16 +61,29 @@ class RunStatus:
             reason: why, in a few words.
             gives_up_at: when the run gives up, on the monotonic clock; None if no time is set.
         """
-        started = self.failing_since is None
-        if started:
+        if self.failing_since is None:
             self.failing_since = now
         self.reason, self.gives_up_at = reason, gives_up_at
-        if started:
-            self.on_failing(self)
+        self.announce(now)
 
     def recovered(self, now: float) -> None:
-        """Note that something moved: the storage is not failing, or no longer."""
-        since, self.failing_since = self.failing_since, None
-        self.reason = self.gives_up_at = None
-        if since is not None:
+        """Note that something moved: the storage does not fail, or no longer."""
+        since, announced = self.failing_since, self._announced
+        self.failing_since = self.reason = self.gives_up_at = None
+        self._announced = False
+        if since is not None and announced:
             self.on_recovered(now - since)
+
+    def waiting(self, now: float) -> Waiting | None:
+        """Return what the run waits for; None while the storage does not fail."""
+        if self.failing_since is None or self.reason is None:
+            return None
+        gives_up_in = None if self.gives_up_at is None else max(0.0, self.gives_up_at - now)
+        return Waiting(self.reason, now - self.failing_since, gives_up_in)
+
+    def announce(self, now: float) -> None:
+        """Call `on_failing`, if it is time to."""
+        waiting = self.waiting(now)
+        if waiting is not None and not self._announced and waiting.seconds >= _ANNOUNCE_AFTER:
+            self._announced = True
+            self.on_failing(waiting)

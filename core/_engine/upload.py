@@ -252,12 +252,14 @@ class UploadRun:
         match decision:
             case Resume(checkpoint, plan, parts):
                 context.adopt_checkpoint(checkpoint, plan)
+                context.is_decided = True
                 self._warn_of_recorded_part_size(checkpoint)
                 if any(part.action == "adopt" for part in parts) or checkpoint != recorded:
                     self._save_changed_checkpoint(checkpoint, recorded)
                 return Stage.SEND
             case CompareWhileReading(checkpoint, plan, candidates):
                 context.adopt_checkpoint(evolve(checkpoint, parts=()), plan)
+                context.is_decided = True
                 self._warn_of_recorded_part_size(checkpoint)
                 self._stream.expect(candidates, frozenset(checkpoint.parts))
                 return Stage.SEND
@@ -301,6 +303,7 @@ class UploadRun:
                 call_plugin(context.store.delete, context.name)
             return Stage.PUT
         context.ledger = Ledger(context.plan)
+        context.is_decided = True
         self._stream.expect({}, frozenset())
         self._initiate(not_aborted)
         return Stage.SEND

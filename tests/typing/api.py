@@ -41,6 +41,7 @@ from partwise import (
     UploadFailed,
     UploadResult,
     UploadTask,
+    Waiting,
 )
 from partwise.backends.local import LocalBackend
 from partwise.backends.memory import MemoryBackend
@@ -236,6 +237,10 @@ def show(progress: Progress) -> None:
     assert_type(progress.fraction, float | None)
     assert_type(progress.eta, float | None)
     assert_type(progress.checkpoint, Checkpoint | None)
+    assert_type(progress.parts_in_flight, int)
+    assert_type(progress.waiting, Waiting | None)
+    if progress.waiting is not None:
+        assert_type(progress.waiting.gives_up_in, float | None)
 
 
 async def show_later(progress: Progress) -> None: ...

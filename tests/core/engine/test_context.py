@@ -9,12 +9,14 @@ import pytest
 
 from partwise._engine.context import Runtime, UploadContext, UploadRequest
 from partwise._engine.control import Control, ProgressRaised, StopRequested
+from partwise._engine.ledger import Ledger
 from partwise._engine.plan import PartPlan
 from partwise._engine.workers import InlineWorkers
 from partwise.checkpoint import Checkpoint, checkpoint_name
 from partwise.config import TransferConfig
 from partwise.errors import AccessDenied, CheckpointUnwritable, ConnectionFailed, InvalidInput, SourceChanged, Throttled
 from partwise.model import ObjectOptions, UploadedPart
+from partwise.results import Waiting
 from partwise.sources import StreamSource
 
 
@@ -353,3 +355,164 @@ def test_what_the_callback_raises_is_distinguished(started_run):
         started_run(on_progress=refuse).emit_progress()
 
     assert isinstance(caught.value.__cause__, LookupError)
+
+
+# --- progress during a wait ------------------------------------------------------------------------------------------
+
+
+def test_progress_is_reported_at_the_interval_during_a_wait(started_run, clock):
+    seen = []
+    made = started_run(on_progress=seen.append, progress_interval=0.5)
+    made.is_decided = True
+    made.retry(failing(ConnectionFailed(), Throttled(retry_after=1.75)))
+
+    assert [(at.elapsed, at.retries) for at in seen] == [(0.5, 2), (1.0, 2), (1.5, 2)]
+    assert {(at.bytes_done, at.parts_done, at.checkpoint.upload_id) for at in seen} == {(10, 1, "ID")}
+    assert clock.time == 1002.25
+
+
+def test_a_wait_is_as_long_as_it_is_if_the_callback_is_slow(run, clock):
+    def report(at):
+        clock.time += 0.4
+
+    run(on_progress=report, progress_interval=0.5).wait(2.0)
+
+    assert clock.time == pytest.approx(1002.0)
+
+
+def test_a_wait_ends_if_the_clock_does_not_advance(run, clock, monkeypatch):
+    seen = []
+    monkeypatch.setattr(clock, "wait", lambda event, seconds: False)
+    run(on_progress=seen.append).wait(2.0)
+
+    assert len(seen) == pytest.approx(10, abs=1)
+
+
+def test_a_wait_without_an_interval_between_reports_ends(run, clock):
+    seen = []
+    run(on_progress=seen.append, progress_interval=0).wait(1.0)
+
+    assert clock.time == pytest.approx(1001.0)
+    assert len(seen) == pytest.approx(20, abs=1)
+
+
+def test_without_a_callback_a_wait_is_one_wait(run, clock):
+    run().wait(60.0)
+
+    assert clock.waits == [60.0]
+
+
+def test_a_stop_request_ends_a_wait_that_is_reported(run, clock):
+    made = run(on_progress=lambda at: None)
+    clock.meanwhile = made.control.pause
+
+    with pytest.raises(StopRequested, match="pause"):
+        made.wait(60.0)
+    assert len(clock.waits) == 1
+
+
+def test_what_the_callback_raises_ends_a_wait(run):
+    def refuse(at):
+        raise LookupError("enough")
+
+    with pytest.raises(ProgressRaised):
+        run(on_progress=refuse).wait(60.0)
+
+
+def test_a_clean_up_does_not_report_its_waits(run, clock):
+    """The callback could end it."""
+    seen = []
+    made = run(on_progress=seen.append)
+    made.ignore_stop_requests()
+    made.wait(60.0)
+
+    assert (seen, clock.waits) == ([], [60.0])
+
+
+def test_recorded_parts_are_not_reported_before_they_were_compared_with_the_storage(started_run):
+    seen = []
+    started_run(on_progress=seen.append).wait(0.3)
+
+    assert {(at.bytes_done, at.bytes_total, at.parts_done, at.checkpoint) for at in seen} == {(0, 45, 0, None)}
+
+
+# --- an outage -------------------------------------------------------------------------------------------------------
+
+
+def test_an_outage_is_in_the_report(reporting, clock):
+    made, seen = reporting
+    made.status.set_in_flight(3)
+    made.status.failing(clock.time, "no connection to HOST", clock.time + 300)
+    clock.time += 12
+    made.emit_progress()
+    made.status.recovered(clock.time)
+    made.emit_progress()
+
+    assert [at.waiting for at in seen] == [Waiting("no connection to HOST", 12.0, 288.0), None]
+    assert [at.parts_in_flight for at in seen] == [3, 3]
+
+
+def test_an_outage_is_logged_once_and_so_is_its_end(started_run, clock, caplog):
+    made = started_run(on_progress=lambda at: None)
+    with caplog.at_level(logging.INFO, "partwise"):
+        made.status.failing(clock.time, "no connection to HOST", clock.time + 300)
+        made.wait(10.0)
+        made.status.failing(clock.time, "no connection to HOST", clock.time + 300)
+        made.status.recovered(clock.time)
+
+    assert [(record.levelname, record.getMessage().partition("bucket: ")[2]) for record in caplog.records] == [
+        ("WARNING", "retrying: no connection to HOST, giving up in 299 s"),
+        ("INFO", "the storage answers again, after 10.0 s"),
+    ]
+    assert {(record.key, record.upload_id) for record in caplog.records} == {("key", "ID")}
+
+
+def test_an_outage_without_a_time_to_give_up_is_logged_without(started_run, clock, caplog):
+    made = started_run()
+    made.status.failing(clock.time, "no connection to HOST", None)
+    made.status.failing(clock.time + 1, "no connection to HOST", None)
+
+    assert [record.getMessage().partition("bucket: ")[2] for record in caplog.records] == [
+        "retrying: no connection to HOST"
+    ]
+
+
+def test_an_outage_after_the_last_part_is_reported_and_100_percent_is_not(reporting, clock):
+    made, seen = reporting
+    for number, size in ((1, 10), (3, 10), (4, 10), (5, 5)):
+        made.ledger.add(UploadedPart(number, size, "E"))
+    made.emit_progress()
+    assert seen == []
+    made.status.failing(clock.time, "no connection to HOST", None)
+    made.emit_progress()
+
+    [at] = seen
+    assert (at.bytes_done, at.bytes_total, at.bytes_acknowledged, at.parts_done) == (44, 45, 44, 5)
+    assert at.waiting is not None
+
+
+def test_an_outage_is_reported_of_a_stream_whose_bytes_were_all_reported(run, clock):
+    seen = []
+    made = run(source=StreamSource(io.BytesIO(), name="dump"), on_progress=seen.append)
+    made.ledger = Ledger(made.plan)
+    made.ledger.add(UploadedPart(1, 10, "E"))
+    made.emit_progress()
+    made.ledger.plan = PartPlan(10, 10)
+    made.status.failing(clock.time, "no connection to HOST", None)
+    made.emit_progress()
+    made.emit_progress(completed=True)
+
+    assert [(at.bytes_done, at.bytes_total, at.parts_total) for at in seen] == [
+        (10, None, None),
+        (10, None, None),
+        (10, 10, 1),
+    ]
+
+
+def test_the_end_has_neither_an_outage_nor_parts_in_flight(reporting, clock):
+    made, seen = reporting
+    made.status.set_in_flight(2)
+    made.status.failing(clock.time, "no connection to HOST", None)
+    made.emit_progress(completed=True)
+
+    assert (seen[0].waiting, seen[0].parts_in_flight) == (None, 0)

@@ -59,7 +59,14 @@ def test_an_object_is_made_of_parts(uploader, backend, source, data, left_behind
 
     assert backend.read("key") == data
     assert result == UploadResult(
-        "key", 45, backend.head_object("key").etag, crc64(data), bytes_sent=45, parts_sent=5, verified=True
+        "key",
+        45,
+        backend.head_object("key").etag,
+        crc64(data),
+        bytes_sent=45,
+        parts_sent=5,
+        verified=True,
+        concurrency_reached=1,
     )
     assert left_behind() == []
 
