@@ -93,7 +93,7 @@ class Progress:
         completed: the object is stored. True in the last report only.
         parts_in_flight: the number of parts that are being sent.
         retries: the number of transient errors after which this run tried again.
-        waiting: what the upload waits for while the storage fails; None while it does not.
+        waiting: what the upload waits for, if nothing has moved for two seconds because the storage fails; else None.
     """
 
     bytes_done: int

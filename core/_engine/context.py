@@ -22,13 +22,13 @@ from partwise._engine.plan import PartPlan, plan_parts
 from partwise._engine.plugin_calls import call_plugin
 from partwise._engine.reporter import ProgressReporter
 from partwise._engine.retry import call_with_retries
-from partwise._engine.status import RunStatus
+from partwise._engine.status import RunStatus, outage_reason
 from partwise._engine.throttle import BandwidthLimit, TransferState
 from partwise._engine.workers import WorkerPool
 from partwise.checkpoint import Checkpoint, Fingerprint, checkpoint_name
 from partwise.clock import Clock, Random
 from partwise.config import TransferConfig
-from partwise.errors import CheckpointError, PartwiseError, SourceChanged, SourceMismatch
+from partwise.errors import CheckpointError, SourceChanged, SourceMismatch
 from partwise.model import ObjectOptions, UploadedPart
 from partwise.protocols import (
     Body,
@@ -53,9 +53,6 @@ _T = TypeVar("_T")
 #: Seconds for which an upload that has ended is aborted, and for which `Uploader.start` waits for a source. The caller
 #: waits meanwhile. What could not be aborted is aborted by a later run, or by `partwise gc`.
 _SHORT_PATIENCE = 10.0
-
-#: Seconds without movement before the status says that the storage fails. Less is common, and not worth a word.
-_SHOWN_AFTER = 1.0
 
 
 @define(frozen=True)
@@ -293,7 +290,7 @@ class UploadContext:
         patience = patience or self.patience
         attempt = partial(call_plugin, attempt)
         result = call_with_retries(attempt, patience, self.clock.monotonic, self.wait, self.log_retry, moves=moves)
-        if moves and patience is self.patience:
+        if self.patience.failing_since is None:
             self.status.recovered(self.clock.monotonic())
         return result
 
@@ -383,16 +380,17 @@ class UploadContext:
         what = self.description if part_number is None else f"part {part_number} of {self.description}"
         logger.info("%s: retrying in %.1f s: %s", what, delay, error, extra=self.log_fields(part_number))
         since, now = self.patience.failing_since, self.clock.monotonic()
-        if since is not None and now + delay - since >= _SHOWN_AFTER:
-            reason = error.message if isinstance(error, PartwiseError) else str(error)
-            self.status.failing(since, reason, self.patience.gives_up_at)
+        # One part that fails is not an outage, as long as others are in flight.
+        if since is not None and (self.patience.outage or self.status.parts_in_flight == 0):
+            self.status.failing(since, outage_reason(error), self.patience.gives_up_at)
+            self.status.announce(now)
 
     def _log_failing(self, waiting: Waiting) -> None:
         limit = "" if waiting.gives_up_in is None else f", giving up in {waiting.gives_up_in:.0f} s"
         logger.warning("%s: retrying: %s%s", self.description, waiting.reason, limit, extra=self.log_fields())
 
     def _log_recovered(self, seconds: float) -> None:
-        logger.info("%s: the storage answers again, after %.1f s", self.description, seconds, extra=self.log_fields())
+        logger.info("%s: recovered after %.1f s", self.description, seconds, extra=self.log_fields())
 
 
 def _for_options(backend: MultipartBackend, options: ObjectOptions) -> MultipartBackend:

@@ -11,10 +11,11 @@ from collections.abc import Callable
 
 from attrs import define, field
 
+from partwise.errors import BackendError, ConnectionFailed, PartwiseError, Throttled
 from partwise.results import Waiting
 
-#: A failure of fewer seconds is not announced: one retry fixes it.
-_ANNOUNCE_AFTER = 1.0
+#: A failure of fewer seconds is not shown: it is common, and a retry or two fix it.
+_SHOWN_AFTER = 2.0
 
 
 def _ignore(_: object) -> None:
@@ -27,7 +28,7 @@ class RunStatus:
     The status of one run.
 
     Attributes:
-        on_failing: called once in an outage, when it has lasted a second.
+        on_failing: called once in an outage, when it has lasted two seconds.
         on_recovered: called at the end of such an outage, with the seconds that it lasted.
         retries: the number of transient errors after which the run tried again.
         parts_in_flight: the number of parts that are being sent.
@@ -52,19 +53,16 @@ class RunStatus:
         self.parts_in_flight = count
         self.concurrency_reached = max(self.concurrency_reached, count)
 
-    def failing(self, now: float, reason: str, gives_up_at: float | None) -> None:
+    def failing(self, since: float, reason: str, gives_up_at: float | None) -> None:
         """
-        Note that nothing moves, since now or since an earlier call.
+        Note that nothing moves.
 
         Args:
-            now: the time on the monotonic clock.
+            since: the time of the first failure, on the monotonic clock.
             reason: why, in a few words.
             gives_up_at: when the run gives up, on the monotonic clock; None if no time is set.
         """
-        if self.failing_since is None:
-            self.failing_since = now
-        self.reason, self.gives_up_at = reason, gives_up_at
-        self.announce(now)
+        self.failing_since, self.reason, self.gives_up_at = since, reason, gives_up_at
 
     def recovered(self, now: float) -> None:
         """Note that something moved: the storage does not fail, or no longer."""
@@ -75,8 +73,8 @@ class RunStatus:
             self.on_recovered(now - since)
 
     def waiting(self, now: float) -> Waiting | None:
-        """Return what the run waits for; None while the storage does not fail."""
-        if self.failing_since is None or self.reason is None:
+        """Return what the run waits for; None while the storage does not fail, or only for a moment."""
+        if self.failing_since is None or self.reason is None or now - self.failing_since < _SHOWN_AFTER:
             return None
         gives_up_in = None if self.gives_up_at is None else max(0.0, self.gives_up_at - now)
         return Waiting(self.reason, now - self.failing_since, gives_up_in)
@@ -84,6 +82,18 @@ class RunStatus:
     def announce(self, now: float) -> None:
         """Call `on_failing`, if it is time to."""
         waiting = self.waiting(now)
-        if waiting is not None and not self._announced and waiting.seconds >= _ANNOUNCE_AFTER:
+        if waiting is not None and not self._announced:
             self._announced = True
             self.on_failing(waiting)
+
+
+def outage_reason(error: BaseException) -> str:
+    """Return in a few words why nothing moves, by the error of the latest attempt."""
+    if isinstance(error, Throttled):
+        return "the storage throttles requests"
+    message = error.message if isinstance(error, PartwiseError) else str(error)
+    if isinstance(error, BackendError) and error.status is not None:
+        return f"the storage responds {error.status}{f' ({error.code})' if error.code else ''}"
+    if isinstance(error, ConnectionFailed):
+        message = message.partition(": ")[0].partition("; ")[0]  # without the reason, and what it may mean
+    return message or type(error).__name__

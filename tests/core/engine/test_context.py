@@ -452,29 +452,91 @@ def test_an_outage_is_in_the_report(reporting, clock):
     assert [at.parts_in_flight for at in seen] == [3, 3]
 
 
-def test_an_outage_is_logged_once_and_so_is_its_end(started_run, clock, caplog):
-    made = started_run(on_progress=lambda at: None)
-    with caplog.at_level(logging.INFO, "partwise"):
-        made.status.failing(clock.time, "no connection to HOST", clock.time + 300)
-        made.wait(10.0)
-        made.status.failing(clock.time, "no connection to HOST", clock.time + 300)
-        made.status.recovered(clock.time)
+def log_of(caplog):
+    return [(record.levelname, record.getMessage().partition("bucket: ")[2]) for record in caplog.records]
 
-    assert [(record.levelname, record.getMessage().partition("bucket: ")[2]) for record in caplog.records] == [
-        ("WARNING", "retrying: no connection to HOST, giving up in 299 s"),
-        ("INFO", "the storage answers again, after 10.0 s"),
+
+def test_an_outage_is_logged_once_and_so_is_its_end(started_run, clock, caplog):
+    made = started_run(retry_max=4.0)
+    error = ConnectionFailed("no connection to HOST: refused")
+    with caplog.at_level(logging.INFO, "partwise"):
+        made.retry(failing(*[error] * 5))
+
+    assert [entry for entry in log_of(caplog) if "retrying in" not in entry[1]] == [
+        ("WARNING", "retrying: no connection to HOST, giving up in 296 s"),
+        ("INFO", "recovered after 9.5 s"),
     ]
     assert {(record.key, record.upload_id) for record in caplog.records} == {("key", "ID")}
+
+
+def test_an_outage_is_logged_in_time_if_progress_is_reported(started_run, clock, caplog):
+    """The next attempt may be seconds away."""
+    made = started_run(on_progress=lambda at: None)
+    with caplog.at_level(logging.INFO, "partwise"):
+        made.retry(failing(ConnectionFailed("no connection to HOST"), Throttled(retry_after=20.0)))
+
+    assert [text for level, text in log_of(caplog) if level == "WARNING"] == [
+        "retrying: the storage throttles requests, giving up in 298 s"
+    ]
+
+
+def test_a_failure_of_a_moment_is_not_logged_as_an_outage(started_run, caplog):
+    with caplog.at_level(logging.INFO, "partwise"):
+        started_run().retry(failing(ConnectionFailed(), ConnectionFailed()))
+
+    assert [level for level, _ in log_of(caplog)] == ["INFO", "INFO"]
+
+
+def test_a_part_that_fails_while_others_are_in_flight_is_not_an_outage(started_run, clock):
+    made = started_run()
+    made.status.set_in_flight(3)
+    for _ in range(2):
+        made.patience.next_delay(clock.time, 1, Throttled())
+        made.log_retry(Throttled(), 1.0, 3)
+        clock.time += 3
+    assert made.status.waiting(clock.time) is None
+    made.status.set_in_flight(0)
+    made.log_retry(Throttled(), 1.0, 3)
+
+    assert made.status.waiting(clock.time) is not None
+
+
+def test_many_parts_that_fail_in_a_row_are_an_outage(started_run, clock):
+    made = started_run()
+    made.status.set_in_flight(3)
+    for _ in range(2):
+        made.patience.next_delay(clock.time, 1, ConnectionFailed())
+        made.log_retry(ConnectionFailed(), 1.0, 3)
+    clock.time += 3
+
+    assert made.status.waiting(clock.time) is not None
+
+
+@pytest.mark.parametrize("moves", [True, False])
+def test_an_outage_ends_with_a_response(started_run, moves):
+    """To a question, too, if nothing but the question had failed."""
+    made = started_run()
+    made.retry(failing(*[ConnectionFailed()] * 5), moves=moves)
+
+    assert made.status.reason is None
+
+
+def test_an_outage_does_not_end_with_a_response_to_a_question(started_run, clock):
+    """While what the upload waits for fails."""
+    made = started_run()
+    made.patience.next_delay(clock.time, 1, ConnectionFailed())
+    made.log_retry(ConnectionFailed("no connection to HOST"), 1.0)
+    made.retry(failing(ConnectionFailed()), moves=False)
+
+    assert made.status.reason is not None
 
 
 def test_an_outage_without_a_time_to_give_up_is_logged_without(started_run, clock, caplog):
     made = started_run()
     made.status.failing(clock.time, "no connection to HOST", None)
-    made.status.failing(clock.time + 1, "no connection to HOST", None)
+    made.status.announce(clock.time + 3)
 
-    assert [record.getMessage().partition("bucket: ")[2] for record in caplog.records] == [
-        "retrying: no connection to HOST"
-    ]
+    assert log_of(caplog) == [("WARNING", "retrying: no connection to HOST")]
 
 
 def test_an_outage_after_the_last_part_is_reported_and_100_percent_is_not(reporting, clock):
@@ -483,7 +545,7 @@ def test_an_outage_after_the_last_part_is_reported_and_100_percent_is_not(report
         made.ledger.add(UploadedPart(number, size, "E"))
     made.emit_progress()
     assert seen == []
-    made.status.failing(clock.time, "no connection to HOST", None)
+    made.status.failing(clock.time - 2, "no connection to HOST", None)
     made.emit_progress()
 
     [at] = seen
@@ -498,7 +560,7 @@ def test_an_outage_is_reported_of_a_stream_whose_bytes_were_all_reported(run, cl
     made.ledger.add(UploadedPart(1, 10, "E"))
     made.emit_progress()
     made.ledger.plan = PartPlan(10, 10)
-    made.status.failing(clock.time, "no connection to HOST", None)
+    made.status.failing(clock.time - 2, "no connection to HOST", None)
     made.emit_progress()
     made.emit_progress(completed=True)
 

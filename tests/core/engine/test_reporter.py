@@ -70,7 +70,7 @@ def test_progress_never_goes_back(is_stream, happening):
             case "end" if is_stream:
                 ledger.plan = PartPlan(10, SIZE)
             case "fail":
-                status.failing(clock.time, "no connection to HOST", None)
+                status.failing(clock.time - 2, "no connection to HOST", None)
             case "recover":
                 status.recovered(clock.time)
         clock.time += 1
