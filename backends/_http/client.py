@@ -159,7 +159,8 @@ class HTTPClient:
 
         Thread-safe. A call that is reading the last bytes of its response may still succeed.
         """
-        connection = self._in_use.get(id(owner))
+        # Whoever removes the entry decides: a connection that was cut is not reused, and one that is reused is not cut.
+        connection = self._in_use.pop(id(owner), None)
         if connection is not None:
             with suppress(OSError, AttributeError):  # it was closed meanwhile
                 connection.sock.shutdown(SHUT_RDWR)
@@ -182,8 +183,8 @@ class HTTPClient:
             self._discard(connection, error)
             raise
         finally:
-            self._in_use.pop(id(owner), None)
-        if reusable and not self._is_slow(connection, size):
+            was_cut = self._in_use.pop(id(owner), None) is None and owner is not None
+        if reusable and not was_cut and not self._is_slow(connection, size):
             self._release(connection)
         else:
             connection.close()

@@ -101,21 +101,21 @@ class InlinePipeline:
 
     Attributes:
         jobs: the attempts that were not started. The owner appends to it, and may take some back.
-        pending: parts that were sent, and whose responses were not read: the number, and what waits for the response.
+        pending: parts that were sent, and whose responses were not read: the attempt, and what waits for the response.
     """
 
     def __init__(self) -> None:
         self.jobs: deque[PartJob] = deque()
-        self.pending: deque[tuple[int, Callable[[], UploadedPart]]] = deque()
+        self.pending: deque[tuple[PartJob, Callable[[], UploadedPart]]] = deque()
 
     def next_outcome(self) -> Outcome:
         """Fill the pipeline, and return the outcome of its first part; there must be one."""
         while self.jobs and len(self.pending) <= (_PIPELINE_DEPTH if supports_pipelining(self.jobs[0].backend) else 0):
             job = self.jobs.popleft()
             try:
-                self.pending.append((job.part_number, begin(job)))
+                self.pending.append((job, begin(job)))
             except BaseException as error:  # noqa: BLE001  # as `outcome_of` does
-                return Outcome(job.part_number, error=error)
+                return Outcome(job.part_number, error=error, second=job.second)
         return outcome_of(*self.pending.popleft())
 
 

@@ -231,12 +231,12 @@ class PartScheduler:
         """Return the maximum seconds to wait for the next outcome; None: no limit."""
         limits = [seconds for seconds in (self._tick_interval, self._concurrency.interval) if seconds is not None]
         if self._retries and self._has_free_worker():
-            # The part whose failure set `_hold_until` is among the retries, so without retries there is no hold.
+            # Without retries and late parts there is nothing to send, so no hold either.
             limits.append(max(0.0, max(self._retries[0].due, self._held_until()) - self._clock.monotonic()))
         if self._in_flight and self._patience.outage:
             limits.append(_LOOK_INTERVAL)
         elif (late := self._late_part()) is not None:
-            limits.append(max(0.0, late[1] - self._clock.monotonic()))
+            limits.append(max(0.0, max(late[1], self._held_until()) - self._clock.monotonic()))
         return min(limits, default=None)
 
     def _is_tick(self) -> bool:

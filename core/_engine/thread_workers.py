@@ -16,8 +16,6 @@ import time
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 
-from attrs import evolve
-
 from partwise._engine.pipelining import InlinePipeline, InlineSwitch
 from partwise._engine.workers import Outcome, PartJob, cancelled_outcome, lacks_resources, outcome_of
 from partwise._signals import raised_by_signal
@@ -188,9 +186,7 @@ class ThreadWorkers:
         name = threading.current_thread().name
         slots.acquire()
         while (job := jobs.get()) is not None:
-            outcome = outcome_of(job.part_number, job.run)
-            if job.second:
-                outcome = evolve(outcome, second=True)
+            outcome = outcome_of(job, job.run)
             self._cpu_seconds[name] = time.thread_time()
             self._finished.put(outcome)
             slots.keep()
@@ -236,7 +232,8 @@ class ThreadWorkers:
         return sum(list(self._cpu_seconds.values()))
 
     def can_cut(self, job: PartJob) -> bool:
-        return isinstance(job.backend, SupportsCutting)
+        # Inline, a second copy would have to wait for the first one.
+        return bool(self._threads) and not self._switch.inline and isinstance(job.backend, SupportsCutting)
 
     def cut(self, job: PartJob) -> None:
         if isinstance(job.backend, SupportsCutting):

@@ -85,8 +85,8 @@ class TransferState:
 
     def in_flight_bytes(self) -> int:
         """Return the bytes that were sent of all parts in flight."""
-        # A second copy of a part does not count.
-        return sum(count for number, count in list(self._sent.items()) if number > 0)
+        # A second copy of a part does not count, nor does an attempt at a part of which a copy was acknowledged.
+        return sum(count for number, count in list(self._sent.items()) if number > 0 and number not in self.cut)
 
     def remove_part(self, part_number: int) -> int:
         """Remove a part whose attempt has ended, and return the bytes it has sent."""

@@ -104,17 +104,17 @@ class Outcome:
     second: bool = False  # of the second copy of a part
 
 
-def outcome_of(part_number: int, attempt: Callable[[], UploadedPart]) -> Outcome:
-    """Call `attempt`, and return its result or whatever it raised."""
+def outcome_of(job: PartJob, attempt: Callable[[], UploadedPart]) -> Outcome:
+    """Call `attempt`, which is a step of the job, and return its result or whatever it raised."""
     try:
-        return Outcome(part_number, attempt())
+        return Outcome(job.part_number, attempt(), second=job.second)
     except BaseException as error:  # noqa: BLE001  # the scheduler raises it, once no part is in flight
-        return Outcome(part_number, error=error)
+        return Outcome(job.part_number, error=error, second=job.second)
 
 
 def cancelled_outcome(job: PartJob) -> Outcome:
     """Return the outcome of an attempt that was cancelled before it started."""
-    return Outcome(job.part_number, error=TransferStopped("cancelled before it started"))
+    return Outcome(job.part_number, error=TransferStopped("cancelled before it started"), second=job.second)
 
 
 class WorkerPool(Protocol):
@@ -198,7 +198,7 @@ class InlineWorkers:
             self._wakeup.clear()
             return None
         job = self._jobs.popleft()
-        return cancelled_outcome(job) if self._cancelled else outcome_of(job.part_number, job.run)
+        return cancelled_outcome(job) if self._cancelled else outcome_of(job, job.run)
 
     def cancel_pending(self) -> None:
         self._cancelled = True
@@ -306,7 +306,7 @@ class ExecutorWorkers:
                     return _outcome_of_future(part_number, future)
         if self._inline_jobs and self._finished.empty():
             job = self._inline_jobs.popleft()
-            return cancelled_outcome(job) if self._cancelled else outcome_of(job.part_number, job.run)
+            return cancelled_outcome(job) if self._cancelled else outcome_of(job, job.run)
         return None
 
     def cancel_pending(self) -> None:

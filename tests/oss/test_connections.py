@@ -550,6 +550,41 @@ def test_a_body_is_closed_when_its_part_was_sent(oss, body):
     assert wait().size == 5000
 
 
+# --- cutting ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_part_that_is_cut_fails_without_waiting_for_the_response(server, oss, body):
+    part = body(b"x")
+    server.reply(lambda _, sock: oss.cut_part(part) or sock.recv(1))
+    with pytest.raises(ConnectionFailed):
+        oss.upload_part(*PART, part)
+    assert oss._client._http._in_use == {}
+
+
+def test_a_connection_that_was_cut_when_the_response_had_arrived_is_not_reused(server, oss, body, monkeypatch):
+    http, part = oss._client._http, body(b"x")
+    receive = http._receive
+
+    def receive_and_cut(*arguments):
+        result = receive(*arguments)
+        oss.cut_part(part)
+        return result
+
+    monkeypatch.setattr(http, "_receive", receive_and_cut)
+    oss.upload_part(*PART, part)
+    assert http._idle == []
+    oss.upload_part(*PART, body(b"y"))
+    assert [request.connection for request in server.requests] == [1, 2]
+
+
+def test_cutting_a_part_that_is_done_does_not_affect_the_next_one(server, oss, body):
+    part = body(b"x")
+    oss.upload_part(*PART, part)
+    oss.cut_part(part)
+    oss.upload_part(*PART, body(b"y"))
+    assert [request.connection for request in server.requests] == [1, 1]
+
+
 # --- closing ---------------------------------------------------------------------------------------------------------
 
 

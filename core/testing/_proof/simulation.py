@@ -14,6 +14,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Generator, Iterable, Iterator
 from copy import copy
+from functools import partial
 from typing import Literal
 
 from attrs import define, evolve
@@ -203,6 +204,7 @@ class _Attempt:
 
     def __init__(self, job: PartJob) -> None:
         self.part_number = job.part_number
+        self._outcome = partial(Outcome, job.part_number, second=job.second)
         self.started = False
         self._cancelled = False
         self._steps = _steps_of(job)
@@ -214,13 +216,13 @@ class _Attempt:
     def step(self) -> Outcome | None:
         self.started = True
         if self._cancelled:
-            return Outcome(self.part_number, error=TransferStopped("cancelled before it was started"))
+            return self._outcome(error=TransferStopped("cancelled before it was started"))
         try:
             next(self._steps)
         except StopIteration as done:
-            return Outcome(self.part_number, part=done.value)
+            return self._outcome(part=done.value)
         except PartwiseError as error:
-            return Outcome(self.part_number, error=error)
+            return self._outcome(error=error)
         return None
 
 

@@ -1,0 +1,248 @@
+"""Parts that are sent a second time at the end of an upload, over scripted workers and a simulated clock."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from partwise._engine.concurrency import FixedConcurrency
+from partwise._engine.control import Control
+from partwise._engine.patience import Patience
+from partwise._engine.scheduler import PartScheduler
+from partwise._engine.tail import LateParts
+from partwise._engine.thread_workers import ThreadWorkers
+from partwise._engine.throttle import TransferState
+from partwise._engine.workers import Outcome, PartJob
+from partwise.backends.memory import MemoryBackend
+from partwise.clock import SystemClock
+from partwise.config import TransferConfig
+from partwise.errors import ConnectionFailed, Throttled
+from partwise.model import ObjectOptions, PartLimits, UploadedPart
+from partwise.sources import BytesBody, BytesSource
+from partwise.testing._proof.simulation import Simulation
+
+SIZE = 80
+LOST = ConnectionFailed("lost")
+NO_JITTER = type("NoJitter", (), {"uniform": lambda self, a, b: b})()
+
+
+class ScriptedWorkers:
+    """
+    Workers whose attempts end as a script says.
+
+    Args:
+        clock: advanced by the waits.
+        script: one step for each call of `next_outcome`: None lets its timeout expire; (number, second, error) ends an
+            attempt. After the script, the attempts in flight succeed, oldest first.
+    """
+
+    saturated = False
+
+    def __init__(self, clock, state, script):
+        self.clock = clock
+        self.state = state
+        self.script = list(script)
+        self.in_flight = []
+        self.submitted = []
+        self.cuts = []
+        self.timeouts = []
+
+    def submit(self, job):
+        self.in_flight.append(job)
+        self.submitted.append((job.part_number, job.second))
+
+    def next_outcome(self, timeout):
+        self.timeouts.append(timeout)
+        step = self.script.pop(0) if self.script else (self.in_flight[0].part_number, self.in_flight[0].second, None)
+        if step is None:
+            assert timeout is not None, "this wait would never end"
+            self.clock.time += timeout
+            return None
+        number, second, error = step
+        job = next(job for job in self.in_flight if (job.part_number, job.second) == (number, second))
+        self.in_flight.remove(job)
+        part = UploadedPart(number, SIZE, f"E{number}") if error is None else None
+        return Outcome(number, part, error, second=second)
+
+    def can_cut(self, job):
+        return True
+
+    def cut(self, job):
+        self.cuts.append((job.part_number, job.second))
+
+    def cancel_pending(self):
+        pass
+
+    @property
+    def idle(self):
+        return not self.in_flight
+
+    def wake(self):
+        pass
+
+
+class Scenario:
+    """A scheduler over these workers, and a record of what it did."""
+
+    def __init__(self, clock, script, *, parts, concurrency):
+        self.state = TransferState()
+        self.workers = ScriptedWorkers(clock, self.state, script)
+        self.uploaded = []
+        self.sent_when_uploaded = []
+        self.parts = parts
+        self.scheduler = PartScheduler(
+            workers=self.workers,
+            state=self.state,
+            patience=Patience(300.0, 3, 1.0, 4.0, NO_JITTER),
+            clock=clock,
+            control=Control(),
+            concurrency=FixedConcurrency(concurrency),
+            tick_interval=None,
+            make_job=lambda number, body: PartJob(None, "key", "ID", number, body),
+            on_part_uploaded=self.on_part_uploaded,
+            on_tick=lambda: None,
+            on_retry=lambda number, error, delay: None,
+            read_again=lambda number: BytesBody(bytes(SIZE)),
+        )
+
+    def on_part_uploaded(self, part):
+        self.uploaded.append(part.part_number)
+        self.sent_when_uploaded.append(self.state.in_flight_bytes())
+
+    def run(self):
+        self.scheduler.run((number, BytesBody(bytes(SIZE))) for number in range(1, self.parts + 1))
+
+
+@pytest.fixture
+def make_scenario(clock):
+    return lambda script, parts=3, concurrency=3: Scenario(clock, script, parts=parts, concurrency=concurrency)
+
+
+#: Of three parts in flight, 2 and 3 are done, and part 1 becomes late, so that it is sent again.
+PART_1_IS_LATE = ((2, False, None), (3, False, None), None)
+
+
+# --- the scheduler ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_the_copy_that_is_acknowledged_first_counts_and_the_other_is_cut(make_scenario, first):
+    scenario = make_scenario((*PART_1_IS_LATE, (1, first, None)))
+    scenario.run()
+
+    assert scenario.workers.submitted[3:] == [(1, True)]
+    assert scenario.uploaded == [2, 3, 1]
+    assert scenario.workers.cuts == [(1, not first)]
+    assert scenario.workers.idle
+
+
+def test_a_failed_second_copy_is_not_retried(make_scenario):
+    scenario = make_scenario((*PART_1_IS_LATE, (1, True, LOST)))
+    scenario.run()
+
+    assert scenario.workers.submitted[3:] == [(1, True)]
+    assert scenario.uploaded == [2, 3, 1]
+
+
+def test_a_failed_first_attempt_is_not_retried_once_its_copy_is_acknowledged(make_scenario):
+    scenario = make_scenario((*PART_1_IS_LATE, (1, False, LOST), (1, True, None)))
+    scenario.run()
+
+    assert scenario.workers.submitted[3:] == [(1, True)]
+    assert scenario.uploaded == [2, 3, 1]
+
+
+def test_the_bytes_of_a_part_are_not_counted_twice_once_its_copy_is_acknowledged(make_scenario):
+    scenario = make_scenario((*PART_1_IS_LATE, (1, True, None)))
+    scenario.state.set_sent(1, SIZE // 2)
+    scenario.run()
+    assert scenario.sent_when_uploaded[:2] == [SIZE // 2] * 2
+
+    state = TransferState()
+    state.set_sent(1, 40)
+    state.set_sent(2, 30)
+    state.cut.add(1)
+    assert state.in_flight_bytes() == 30
+    state.remove_part(1)
+    state.set_sent(1, 20)
+    assert state.in_flight_bytes() == 50
+
+
+def test_a_late_part_waits_for_the_end_of_a_hold_without_polling(make_scenario):
+    """The part that was throttled, and so held all others, is acknowledged by its copy: no retry waits any more."""
+    # Part 2 is started after part 1, since it fails once. Part 1 is sent again, its first attempt is throttled, and its
+    # copy is acknowledged. Then part 2 is late.
+    done = tuple((number, False, None) for number in range(3, 7))
+    throttled = (1, False, Throttled("slow down", retry_after=60.0))
+    scenario = make_scenario((*done, (2, False, LOST), None, throttled, (1, True, None), None), parts=6, concurrency=6)
+    scenario.run()
+
+    assert scenario.workers.submitted[6:] == [(2, False), (1, True), (2, True)]
+    assert scenario.workers.timeouts[-3:] == [60.0, None, None]
+
+
+# --- the workers -----------------------------------------------------------------------------------------------------
+
+
+class CuttingBackend(MemoryBackend):
+    """A backend that supports cutting."""
+
+    def cut_part(self, body):
+        """Do nothing: the parts are stored at once."""
+
+
+def second_copy(backend):
+    upload_id = backend.initiate_upload("key", ObjectOptions())
+    return PartJob(backend, "key", upload_id, 1, BytesBody(b"x" * 10), second=True)
+
+
+@pytest.mark.parametrize("mode", ["threads", "inline", "cancelled"])
+def test_the_outcome_of_a_second_copy_says_so(mode):
+    workers = ThreadWorkers(2, SystemClock())
+    workers._switch.inline = mode != "threads"
+    try:
+        workers.submit(second_copy(CuttingBackend()))
+        if mode == "cancelled":
+            workers.cancel_pending()
+        assert workers.next_outcome(30).second
+    finally:
+        workers.close()
+
+
+def test_nothing_is_sent_again_in_inline_mode():
+    workers = ThreadWorkers(2, SystemClock())
+    job = second_copy(CuttingBackend())
+    try:
+        assert not workers.can_cut(job), "there is no thread"
+        workers.submit(job)
+        assert workers.next_outcome(30) is not None
+        assert workers.can_cut(job)
+        workers._switch.inline = True
+        assert not workers.can_cut(job), "a copy would wait for the first attempt"
+    finally:
+        workers.close()
+
+
+# --- whole uploads ---------------------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.integers(0, 5), min_size=30, max_size=60))
+def test_an_upload_ends_whichever_copy_is_faster(choices):
+    backend = MemoryBackend(limits=PartLimits(min_part_size=1))
+    config = TransferConfig(part_size=100, multipart_threshold=0, concurrency=3)
+    simulation = Simulation(choices)
+    result = simulation.uploader(backend, None, config).upload(BytesSource(bytes(300)), "key", resume="never")
+
+    assert result.size == 300
+    assert all(workers.idle for workers in simulation.worker_pools)
+
+
+def test_late_parts_are_those_that_take_longer_than_most():
+    late = LateParts(after=0.5)
+    for _ in range(4):
+        late.started(4)
+    late.acknowledged(1.0)
+
+    assert late.due([(7, 100.0), (8, 101.0)], 3) is None, "the line is still busy"
+    assert late.due([(7, 100.0), (8, 101.0)], 2) == (7, 100.7)
