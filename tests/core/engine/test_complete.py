@@ -64,6 +64,13 @@ def aborts(inner, upload_id):
     inner.abort_upload("key", upload_id)
 
 
+def always(error):
+    def fail(*arguments):
+        raise error
+
+    return fail
+
+
 # --- lost responses --------------------------------------------------------------------------------------------------
 
 
@@ -81,6 +88,18 @@ def test_a_request_that_never_arrived_is_retried_after_a_backoff(faulty, source,
     faulty(*[Fault("complete_upload", FaultKind.BEFORE, occurrence=n) for n in (1, 2)]).upload(source, "key")
 
     assert clock.waits == [0.5, 1.0]
+
+
+def test_completing_gives_up_when_the_patience_ends_though_questions_are_answered(
+    uploader, backend, source, clock, monkeypatch
+):
+    """Each failure is followed by a look at the object, which succeeds, and does not move the upload."""
+    monkeypatch.setattr(backend, "complete_upload", always(ConnectionFailed("lost")))
+    with pytest.raises(UploadFailed, match="nothing has moved for 60 s"):
+        uploader(give_up_after=60.0).upload(source, "key")
+
+    assert clock.time == pytest.approx(1060.0, abs=0.01)
+    assert len(backend.uploads) == 1
 
 
 def test_a_lost_response_is_resolved_at_once(faulty, source, clock):

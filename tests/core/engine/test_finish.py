@@ -9,6 +9,7 @@ import pytest
 from partwise._engine.workers import InlineWorkers
 from partwise.errors import (
     CallbackError,
+    ServerFailed,
     SourceChanged,
     UploadCancelled,
     UploadFailed,
@@ -193,6 +194,36 @@ def test_a_cancel_is_carried_out_though_it_is_requested_repeatedly(faulty, sourc
         made.upload(source, "key", progress=progress)
 
     assert left_behind() == []
+
+
+@pytest.fixture
+def no_abort(backend, monkeypatch):
+    """The storage fails at every request to abort."""
+
+    def fail(*arguments):
+        raise ServerFailed("503")
+
+    monkeypatch.setattr(backend, "abort_upload", fail)
+
+
+@pytest.mark.usefixtures("no_abort")
+@pytest.mark.parametrize(("give_up_after", "seconds"), [(300.0, 10.0), (4.0, 4.0), (0.0, 0.0)])
+def test_a_cancel_does_not_wait_for_a_storage_for_long(uploader, source, clock, give_up_after, seconds):
+    made = uploader(give_up_after=give_up_after)
+    with pytest.raises(UploadCancelled, match="could not be aborted"):
+        made.upload(source, "key", progress=asked(made, "cancel"))
+
+    assert clock.time == pytest.approx(1000.0 + seconds, abs=0.01)
+
+
+@pytest.mark.usefixtures("no_abort")
+def test_an_abort_that_was_called_for_is_retried_as_long_as_an_upload(uploader, interrupted, source, clock):
+    interrupted(source)
+    began = clock.time
+    with pytest.raises(UploadFailed):
+        uploader(give_up_after=60.0).abort(source, "key")
+
+    assert clock.time - began == pytest.approx(60.0, abs=0.01)
 
 
 def progress_of(parts):

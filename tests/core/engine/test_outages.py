@@ -138,7 +138,7 @@ class Run:
     """One upload over a line."""
 
     def __init__(self, line, **config):
-        self.line, self.pools, self.progress = line, [], []
+        self.line, self.pools = line, []
         runtime = Runtime(self._new_workers, line.clock, random.Random(1))
         settings = TransferConfig(**{"part_size": 10, "multipart_threshold": 0, "concurrency": 8, **config})
         self.store = MemoryCheckpointStore()
@@ -231,6 +231,26 @@ def test_after_an_outage_it_is_at_full_speed_within_five_seconds(concurrency, ha
 
     assert run.result is not None, run.error
     assert run.seconds < 60.0 + 5.0 + AT_FULL_SPEED * 8 / min(8, concurrency)
+
+
+@pytest.mark.parametrize("number", [1, 2, PARTS // 2, REQUESTS])
+def test_an_outage_is_logged_when_it_starts_and_when_it_ends(number, caplog):
+    caplog.set_level("INFO", logger="partwise")
+    Run(Line(number))
+    logged = [record for record in caplog.records if "retrying in" not in record.message]
+    failing = [record for record in logged if record.message.endswith("; retrying")]
+    back = [record for record in logged if "answers again" in record.message]
+
+    assert [(record.levelname) for record in failing + back] == ["WARNING", "INFO"]
+    assert "no connection for request" in failing[0].message
+    assert 60.0 <= float(back[0].message.split()[-2]) < 65.0
+
+
+def test_an_unlucky_request_is_not_reported_as_an_outage(caplog):
+    caplog.set_level("WARNING", logger="partwise")
+    Run(Line(12, seconds=0.01))
+
+    assert caplog.records == []
 
 
 def test_a_name_that_is_never_resolved_fails_for_good():

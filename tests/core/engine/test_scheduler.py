@@ -316,6 +316,40 @@ def test_one_byte_is_progress_for_the_smallest_part(make_scenario):
     assert scenario.uploaded == [1]
 
 
+def test_a_part_in_flight_that_gets_further_renews_the_patience_of_the_others(make_scenario, clock):
+    """Part 1 is slow; part 2 fails for longer than the patience lasts."""
+    scenario = make_scenario(parts=2, attempts=None, give_up_after=10.0)
+    workers = scenario.workers
+
+    def next_outcome(timeout):
+        clock.time += 1.0 if timeout is None else min(1.0, timeout)
+        if workers.cancelled:
+            return Outcome(workers.in_flight.pop().part_number, error=TransferStopped())
+        scenario.state.set_sent(1, min(60, int(clock.time - 1000.0)))
+        if len(workers.in_flight) == 1:
+            return None
+        return Outcome(workers.in_flight.pop().part_number, error=LOST)
+
+    workers.next_outcome = next_outcome
+    with pytest.raises(ConnectionFailed):
+        scenario.run()
+
+    assert 70.0 <= clock.time - 1000.0 <= 74.0, "ten seconds after part 1 got no further"
+
+
+def test_the_wait_for_a_stream_does_not_use_up_the_patience(make_scenario):
+    scenario = make_scenario({1: [LOST, LOST]}, parts=2, attempts=None, give_up_after=10.0)
+
+    def slow_stream():
+        for part in scenario.part_bodies():
+            yield part
+            scenario.clock.time += 3600.0
+
+    scenario.scheduler.run(slow_stream())
+
+    assert scenario.uploaded == [2, 1]
+
+
 def test_retry_after_holds_all_parts(make_scenario):
     scenario = make_scenario({1: [Throttled(retry_after=60.0)]}, parts=4)
     scenario.run()
