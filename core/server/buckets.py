@@ -66,10 +66,9 @@ class Bucket:
         self.backend = backend
         self.created = created
         self._access = access_to(backend)
-        self._lock = threading.Lock()
-        self._objects: Recent[str, ObjectInfo] = Recent(_INFOS_MAX, _INFO_BYTES_MAX)
-        self._uploads: Recent[str, UploadInfo] = Recent(_INFOS_MAX, _INFO_BYTES_MAX)
-        self._part_times: Recent[tuple[str, int], float] = Recent(_PART_TIMES_MAX, _PART_TIMES_MAX)
+        self.objects: Recent[str, ObjectInfo] = Recent(_INFOS_MAX, _INFO_BYTES_MAX)  # by key
+        self.uploads: Recent[str, UploadInfo] = Recent(_INFOS_MAX, _INFO_BYTES_MAX)  # the pending ones, by id
+        self.part_times: Recent[tuple[str, int], float] = Recent(_PART_TIMES_MAX, _PART_TIMES_MAX)
 
     @property
     def access(self) -> ObjectAccess:
@@ -81,11 +80,10 @@ class Bucket:
     def object(self, key: str) -> ObjectInfo | None:
         """Return what is known of the object under `key`; None if it does not exist."""
         stored = self.backend.head_object(key)
-        with self._lock:
-            known = self._objects.get(key)
-            if stored is None:
-                self._objects.drop(key)
-                return None
+        if stored is None:
+            self.objects.drop(key)
+            return None
+        known = self.objects.get(key)
         if known is not None and (known.stored.etag, known.stored.size) == (stored.etag, stored.size):
             return known
         options, modified = None, None
@@ -101,42 +99,15 @@ class Bucket:
 
     def remember_object(self, info: ObjectInfo) -> None:
         """Remember an object that was stored."""
-        with self._lock:
-            self._objects.put(info.stored.key, info, len(repr(info)))
-
-    def forget_object(self, key: str) -> None:
-        """Forget an object that was deleted."""
-        with self._lock:
-            self._objects.drop(key)
+        self.objects.put(info.stored.key, info, len(repr(info)))
 
     def upload(self, upload_id: str) -> UploadInfo:
-        """
-        Return what is known of an upload.
-
-        Nothing is known if it was not initiated through this server.
-        """
-        with self._lock:
-            return self._uploads.get(upload_id) or UploadInfo()
-
-    def remember_upload(self, upload_id: str, info: UploadInfo) -> None:
-        """Remember an upload that was initiated."""
-        with self._lock:
-            self._uploads.put(upload_id, info, len(repr(info)))
-
-    def forget_upload(self, upload_id: str) -> None:
-        """Forget an upload that was completed or aborted."""
-        with self._lock:
-            self._uploads.drop(upload_id)
-
-    def remember_part(self, upload_id: str, part_number: int, time: float) -> None:
-        """Remember when a part was stored."""
-        with self._lock:
-            self._part_times.put((upload_id, part_number), time, 1)
+        """Return what is known of an upload; nothing if another server initiated it."""
+        return self.uploads.get(upload_id) or UploadInfo()
 
     def part_time(self, upload_id: str, part: UploadedPart) -> float:
         """Return when a part was stored; if that is unknown, when the bucket was created."""
-        with self._lock:
-            time = self._part_times.get((upload_id, part.part_number))
+        time = self.part_times.get((upload_id, part.part_number))
         return self.created if time is None else time
 
 

@@ -98,10 +98,10 @@ def test_what_is_remembered_of_objects_and_parts_is_limited(server: OSSServer) -
         stored = StoredObject(f"key{number}", 1, "etag")
         options = ObjectOptions(metadata={"a": "x" * 1_000_000})
         bucket.remember_object(ObjectInfo(stored, "etag", options, "Normal", 0.0))
-    assert 10 < len(bucket._objects.values()) <= 16
+    assert 10 < len(bucket.objects.values()) <= 16
     for number in range(100_010):
-        bucket.remember_part("upload", number, 1.0)
-    assert len(bucket._part_times.values()) == 100_000
+        bucket.part_times.put(("upload", number), 1.0, 1)
+    assert len(bucket.part_times.values()) == 100_000
 
 
 @pytest.mark.parametrize("changes", [{"max_recorded_requests": -1}, {"max_connections": 0}], ids=str)

@@ -37,7 +37,8 @@ def initiate_multipart_upload(exchange: Exchange) -> ServerResponse:
     # The ACL is passed to complete; it is not documented for initiate.
     accepted = for_backend(evolve(options, acl=None), bucket.backend.capabilities.options)
     upload_id = bucket.backend.initiate_upload(exchange.key, accepted)
-    bucket.remember_upload(upload_id, UploadInfo(options, exchange.request.has_param("sequential")))
+    info = UploadInfo(options, exchange.request.has_param("sequential"))
+    bucket.uploads.put(upload_id, info, len(repr(info)))
     encode = key_encoder(exchange.request)
     body = document(
         "InitiateMultipartUploadResult",
@@ -69,7 +70,7 @@ def upload_part(exchange: Exchange) -> ServerResponse:
         _check_sequence(number, _stored_parts(exchange, upload_id))
     with _naming_upload(upload_id):
         part = bucket.backend.upload_part(exchange.key, upload_id, number, body)
-    bucket.remember_part(upload_id, number, exchange.now)
+    bucket.part_times.put((upload_id, number), exchange.now, 1)
     headers = (
         ("ETag", quoted(part.etag)),
         ("Content-MD5", base64.b64encode(body.md5).decode()),
@@ -135,7 +136,7 @@ def complete_multipart_upload(exchange: Exchange) -> ServerResponse:
         stored = evolve(stored, crc64=_object_crc64(parts))
     info = object_info(exchange, stored, evolve(bucket.upload(upload_id).options, acl=options.acl), "Multipart")
     bucket.remember_object(info)
-    bucket.forget_upload(upload_id)
+    bucket.uploads.drop(upload_id)
     return stored_response(exchange, info, callback, _complete_document(exchange, info.etag))
 
 
@@ -148,7 +149,7 @@ def abort_multipart_upload(exchange: Exchange) -> ServerResponse:
     if not any((upload.key, upload.upload_id) == (exchange.key, upload_id) for upload in pending):
         raise ServiceError("NoSuchUpload", elements={"UploadId": upload_id})
     bucket.backend.abort_upload(exchange.key, upload_id)
-    bucket.forget_upload(upload_id)
+    bucket.uploads.drop(upload_id)
     return ServerResponse(204)
 
 

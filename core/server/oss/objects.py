@@ -79,7 +79,7 @@ def get_object_meta(exchange: Exchange) -> ServerResponse:
 def delete_object(exchange: Exchange) -> ServerResponse:
     exchange.body.document()
     exchange.bucket.access.delete_object(exchange.key)
-    exchange.bucket.forget_object(exchange.key)
+    exchange.bucket.objects.drop(exchange.key)
     return ServerResponse(204)
 
 

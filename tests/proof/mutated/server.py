@@ -81,8 +81,8 @@ MUTATIONS = [
     Mutation(
         "dropped entries still count",
         "core/server/recent.py",
-        "        self._bytes -= size\n",
-        "        pass\n",
+        "self._bytes -= self._entries.pop(key, (None, 0))[1]",
+        "self._entries.pop(key, None)",
         LIMITS,
     ),
     Mutation(
