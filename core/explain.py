@@ -6,10 +6,10 @@ from typing import Literal
 
 from attrs import define
 
-from partwise._engine.plan import PartPlan, is_single_put
+from partwise._engine.plan import LONG_LINE_SECONDS, PartPlan, is_single_put, plan_parts
 from partwise._engine.reconcile import AlreadyStored, Ambiguous, CompareWhileReading, Decision, Resume
 from partwise.config import TransferConfig
-from partwise.model import PartLimits
+from partwise.model import MIB, PartLimits
 
 __all__ = ["Explanation", "PlannedPart"]
 
@@ -43,7 +43,8 @@ class Explanation:
         action: "put" (in one request), "start", "resume", "done" (the object is stored already) or "unknown" (the
             storage does not show whether an earlier run has completed it).
         reason: why, for people; may be empty.
-        parts: part by part; empty for a stream, whose parts are known only after reading it.
+        parts: part by part; empty for a stream, whose parts are known only after reading it. If `part_size` is "auto",
+            a new upload to a storage that responds slowly has smaller parts; `reason` says so.
     """
 
     action: Literal["put", "start", "resume", "done", "unknown"]
@@ -83,7 +84,7 @@ def explain(decision: Decision, plan: PartPlan, *, limits: PartLimits, config: T
             planned = [plan.part(number) for number in range(1, (plan.parts_total or 0) + 1)]
             return Explanation(
                 "start",
-                start.reason,
+                "; ".join(filter(None, (start.reason, _part_size_on_a_long_line(plan, limits, config)))),
                 tuple(PlannedPart(p.part_number, p.offset, p.size, "send", "it was not sent yet") for p in planned),
             )
 
@@ -93,3 +94,16 @@ def _kept_part_size(resumed: PartPlan, config: TransferConfig) -> str:
     if config.part_size in ("auto", resumed.part_size):
         return ""
     return f"the part size of the upload, {resumed.part_size} bytes, is kept instead of {config.part_size} bytes"
+
+
+def _part_size_on_a_long_line(plan: PartPlan, limits: PartLimits, config: TransferConfig) -> str:
+    """Return a note if a new upload would have smaller parts on a long line, else "". It is not known before."""
+    if config.part_size != "auto" or plan.size is None:
+        return ""
+    far = plan_parts(plan.size, limits, latency=LONG_LINE_SECONDS)
+    if far.parts_total == plan.parts_total:
+        return ""
+    return (
+        f"part size auto: parts of {far.part_size / MIB:g} MiB on a long line, where a request takes"
+        f" {LONG_LINE_SECONDS * 1000:.0f} ms or more"
+    )

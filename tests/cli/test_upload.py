@@ -513,6 +513,15 @@ def test_a_dry_run_of_a_small_file_shows_a_single_request(partwise: Run, small: 
     assert ended.out == f"small.bin to {url} would be sent in a single request\n"
 
 
+def test_a_dry_run_says_that_parts_are_smaller_on_a_long_line(partwise: Run, place: Path, url: str) -> None:
+    with (place / "large.bin").open("wb") as file:
+        file.truncate(100 * MIB)
+    lines = partwise("upload", "large.bin", url, "--dry-run").out.splitlines()
+    note = "part size auto: parts of 1 MiB on a long line, where a request takes 30 ms or more"
+    assert lines[0] == f"large.bin to {url} would be sent from the start ({note})"
+    assert lines[-1] == "  13 parts: 0 B kept, 100.0 MiB to send"
+
+
 def test_a_dry_run_reads_nothing_of_standard_input(partwise: Run, url: str) -> None:
     ended = partwise("upload", "-", url, "--dry-run")
     assert ended.out == f"standard input to {url} would be sent from the start\n"

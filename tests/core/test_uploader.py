@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 import partwise
 from partwise._engine.context import Runtime
 from partwise._engine.plan import PartPlan
+from partwise._engine.reconcile import Start
 from partwise._engine.workers import InlineWorkers
 from partwise.backends.local import LocalBackend
 from partwise.backends.memory import MemoryBackend, open_url
@@ -37,8 +38,8 @@ from partwise.errors import (
     UploadFailed,
     UploadPaused,
 )
-from partwise.explain import Explanation, PlannedPart
-from partwise.model import ObjectOptions, PartLimits
+from partwise.explain import Explanation, PlannedPart, explain
+from partwise.model import MIB, ObjectOptions, PartLimits
 from partwise.registry import register_checkpoint_store
 from partwise.results import Progress
 from partwise.sources import StreamSource
@@ -803,6 +804,32 @@ def test_a_plan_says_why_it_would_start_again(uploader, source, interrupted, lef
 
     assert (plan.action, plan.reason) == ("start", "the source changed: it was modified")
     assert left_behind() == before
+
+
+@pytest.mark.parametrize(
+    ("mebibytes", "part_size", "reason"),
+    [
+        (100, "auto", "part size auto: parts of 1 MiB on a long line, where a request takes 30 ms or more"),
+        (3000, "auto", "part size auto: parts of 3 MiB on a long line, where a request takes 30 ms or more"),
+        (8 * 1024, "auto", ""),
+        (1, "auto", ""),
+        (100, 8 * MIB, ""),
+    ],
+)
+def test_a_plan_says_that_parts_are_smaller_on_a_long_line(uploader, tmp_path, mebibytes, part_size, reason):
+    with (tmp_path / "sparse").open("wb") as file:
+        file.truncate(mebibytes * MIB)
+    plan = uploader(part_size=part_size).plan(tmp_path / "sparse", "key")
+
+    assert (plan.action, plan.reason, plan.parts[0].size) == ("start", reason, min(8, mebibytes) * MIB)
+
+
+def test_a_plan_to_start_again_has_both_reasons():
+    plan = explain(Start("changed"), PartPlan(8 * MIB, 10 * MIB), limits=PartLimits(), config=TransferConfig())
+
+    assert plan.reason == (
+        "changed; part size auto: parts of 1 MiB on a long line, where a request takes 30 ms or more"
+    )
 
 
 def test_a_plan_reports_that_the_object_is_stored(faulty, uploader, source):

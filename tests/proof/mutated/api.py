@@ -41,6 +41,20 @@ DURABLE, JOURNAL = "core/_durable.py", "stores/_journal.py"
 
 MUTATIONS = [
     Mutation(
+        "a plan does not say that the part size adapts to the line",
+        "core/explain.py",
+        "    if far.parts_total == plan.parts_total:\n",
+        "    if True:\n",
+        ("tests/core/test_uploader.py",),
+    ),
+    Mutation(
+        "a plan says that a given part size adapts to the line",
+        "core/explain.py",
+        'if config.part_size != "auto" or plan.size is None:',
+        "if plan.size is None:",
+        ("tests/core/test_uploader.py",),
+    ),
+    Mutation(
         "each reader has a large buffer",
         SOURCES,
         "            self._unallocated.pop()\n",
