@@ -698,7 +698,7 @@ MUTATIONS = [
     Mutation(
         "the status does not say that the storage fails",
         CONTEXT,
-        "        if since is not None and now + delay - since >= _SHOWN_AFTER:",
+        "        if since is not None and (self.patience.outage or self.status.parts_in_flight == 0):",
         "        if False:",
         OUTAGE_TESTS,
     ),
