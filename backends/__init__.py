@@ -1,1 +1,1 @@
-"""Backends that ship with partwise: the in-memory fake, a local directory, Alibaba Cloud OSS."""
+"""The backends of partwise: the in-memory fake, a local directory, Alibaba OSS."""

@@ -178,10 +178,10 @@ class ConnectionFailed(BackendError):
 
 class HostNotFound(ConnectionFailed):
     """
-    The name of the host can't be resolved. Retryable, since a computer without a network can't resolve any name.
+    The name of the host can't be resolved. Retryable.
 
-    If that is all that happened until the engine gave up, the name is probably wrong: the error is then no longer
-    retryable.
+    A computer without a network can't resolve any name. A computer without a network can't resolve any name. If that is
+    all that happened until the engine gave up, the name is probably wrong: the error is then no longer retryable.
     """
 
 

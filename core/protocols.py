@@ -320,7 +320,7 @@ class SupportsPipelining(MultipartBackend, Protocol):
 @runtime_checkable
 class SupportsCutting(MultipartBackend, Protocol):
     """
-    Optional, besides `MultipartBackend`: end a call of `upload_part` from another thread.
+    Optional, besides `MultipartBackend`: end `upload_part` from another thread.
 
     At the end of an upload, the engine sends a late part a second time; when one copy is acknowledged, it cuts the
     other one. Without this method nothing is sent a second time.
@@ -328,10 +328,11 @@ class SupportsCutting(MultipartBackend, Protocol):
 
     def cut_part(self, body: Body) -> None:
         """
-        Make the call of `upload_part` that sends this body fail soon; do nothing if there is none.
+        Make the `upload_part` that sends this body fail soon.
 
-        That call may also succeed, if the response arrives meanwhile. Its error is a retryable `ConnectionFailed`.
-        Called from any thread; it must not wait.
+        Nothing happens if there is no such call. Nothing happens if there is no such call. That call may also succeed,
+        if the response arrives meanwhile. Its error is a retryable `ConnectionFailed`. Called from any thread; it must
+        not wait.
         """
 
 

@@ -47,10 +47,11 @@ _LARGE_BUFFERS_MAX, _SMALL_BUFFER = 8, 64 * KIB
 
 class _BufferPool:
     """
-    Reusable buffers for all threads: a thousand parts do not allocate a thousand buffers.
+    Reusable buffers for all threads.
 
-    The last one that was released is used first, since it may still be in the CPU cache. `append` and `pop` of a list
-    are atomic, so the pool needs no lock.
+    A thousand parts do not allocate a thousand buffers. A thousand parts do not allocate a thousand buffers. The last
+    one that was released is used first, since it may still be in the CPU cache. `append` and `pop` of a list are
+    atomic, so the pool needs no lock.
     """
 
     def __init__(self) -> None:
@@ -59,7 +60,12 @@ class _BufferPool:
         self._small: list[memoryview] = []
 
     def acquire(self) -> memoryview:
-        """Return a buffer that is not in use: a large one, or a small one if all large ones are in use."""
+        """
+        Return a buffer that is not in use.
+
+        It is a large one, or a small one if all large ones are in use. It is a large one, or a small one if all large
+        ones are in use.
+        """
         with suppress(IndexError):
             return self._large.pop()
         with suppress(IndexError):
@@ -265,7 +271,11 @@ _STREAM_HINT = "Upload it as a stream: an open file, or StreamSource(open(path, 
 
 
 def irregular_file_error(path: str, mode: int, hint: str = _STREAM_HINT) -> SourceUnreadable:
-    """Return the error for a path that is not that of a regular file. `hint` is for what can be read as a stream."""
+    """
+    Return the error for a path that is not that of a regular file.
+
+    `hint` is for what can be read as a stream. `hint` is for what can be read as a stream.
+    """
     if stat.S_ISDIR(mode):
         return SourceUnreadable(f"{path} is a directory; only files and streams can be uploaded", source=path)
     kinds = {stat.S_IFIFO: "a FIFO", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device", stat.S_IFSOCK: "a socket"}

@@ -18,7 +18,11 @@ from partwise.stores import _journal as journal
 
 @define
 class _Tail:
-    """An open file, and the end of its last valid line: the next line is written there and chained to it."""
+    """
+    An open file, and the end of its last valid line.
+
+    The next line is written there and chained to it.
+    """
 
     file: int
     name: str

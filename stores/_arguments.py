@@ -1,4 +1,4 @@
-"""Checks of the arguments of a store's methods, so that all stores refuse the same values."""
+"""Checks of arguments: all stores refuse the same values."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """
-One SQLite file, opened when needed: its schema, its settings, and how its errors are classified.
+One SQLite file, opened when needed: schema, settings, classes of errors.
 
 A connection is shared by the threads of one process, one at a time, and never by two processes: SQLite's locks do not
 survive a fork. Before each use it is checked that the file is still the one that was opened, since it may have been
@@ -146,9 +146,9 @@ class Database:
     @contextmanager
     def use(self, *, create: bool, wait: bool = True) -> Iterator[sqlite3.Connection | None]:
         """
-        Enter with the connection, one thread at a time; with None if there is no database.
+        Enter with the connection, one thread at a time.
 
-        A transaction that is open on exit is rolled back.
+        If there is no database, enter with None. A transaction that is open on exit is rolled back.
 
         Args:
             create: create the database if there is none.
@@ -285,13 +285,21 @@ class Database:
         connection.execute("PRAGMA cell_size_check = ON")
 
     def _count_operations(self) -> bool:
-        """Count operations; called by SQLite while it works, and stops it by returning true."""
+        """
+        Count operations of SQLite, and stop it by returning true.
+
+        SQLite calls this while it works.
+        """
         self._operations += _OPERATIONS_STEP
         return self._operations > _OPERATIONS_MAX
 
 
 def _schema_counter() -> Callable[[], bool]:
-    """Return a function that SQLite calls while it reads a schema, and that stops it by returning true."""
+    """
+    Return a function that stops SQLite in a long schema by returning true.
+
+    SQLite calls it while it reads the schema.
+    """
     calls = count(1)
     return lambda: next(calls) * _OPERATIONS_OF_SCHEMA_STEP > _OPERATIONS_OF_SCHEMA_MAX
 
@@ -391,7 +399,11 @@ def _configure(connection: sqlite3.Connection) -> None:
 
 @contextmanager
 def durable_transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """Enter a transaction that is synced to the medium on exit, or rolled back if an error leaves it."""
+    """
+    Enter a transaction that is synced to the medium on exit.
+
+    If an error leaves it, it is rolled back.
+    """
     connection.execute("PRAGMA synchronous = FULL")
     try:
         connection.execute("BEGIN IMMEDIATE")
@@ -404,7 +416,11 @@ def durable_transaction(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 def is_damage(error: Exception) -> bool:
-    """Return whether an error of a database is caused by the content of the file, not by its environment."""
+    """
+    Return whether the content of the file causes an error.
+
+    Otherwise its environment does.
+    """
     # The statements are correct and their tables exist, so if SQLite rejects one, the file is damaged.
     code = _code(error)
     return isinstance(error, UnicodeDecodeError) or (code is not None and code not in _ENVIRONMENT)

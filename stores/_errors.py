@@ -1,4 +1,8 @@
-"""The errors that all stores raise: each function returns one, with the same message and hint in every store."""
+"""
+The errors that all stores raise, with the same message and hint.
+
+Each function returns one.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +46,7 @@ def not_found_error(name: str, where: str | None = None) -> CheckpointError:
 
 
 def unwritable_error(error: OSError, where: str, *, name: str | None = None) -> CheckpointUnwritable:
-    """Return the error of a failed write; raise it ``from`` the error of the operating system."""
+    """Return the error of a failed write, to be raised ``from`` the OSError."""
     why = reason(error)
     if error.errno in _NO_SPACE:
         hint = "Free some space there"
@@ -57,14 +61,18 @@ def unwritable_error(error: OSError, where: str, *, name: str | None = None) -> 
 
 
 def unreadable_error(error: OSError, where: str, *, name: str | None = None) -> CheckpointError:
-    """Return the error of a failed read; raise it ``from`` the error of the operating system."""
+    """Return the error of a failed read, to be raised ``from`` the OSError."""
     return CheckpointError(
         f"the checkpoint in {where} can't be read: {reason(error)}. It was not changed", name=name, where=where
     )
 
 
 def reason(error: OSError) -> str:
-    """Return the operating system's reason, without the path, which the message already names."""
+    """
+    Return the operating system's reason, without the path.
+
+    The message already names the path.
+    """
     if isinstance(error, Untrusted):
         return f"{error.filename} {error.strerror}"  # the path may be that of a file beside the named one
     return error.strerror or str(error)

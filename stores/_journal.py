@@ -125,7 +125,11 @@ def encode(checkpoint: Checkpoint) -> bytes:
 
 
 def encode_part(digest: bytes, part: UploadedPart) -> tuple[bytes, bytes]:
-    """Return the line of a part that follows a line with the checksum `digest`, and the line's own checksum."""
+    """
+    Return the line of a part, and the line's own checksum.
+
+    It follows a line with the checksum `digest`.
+    """
     body = part_text(part).encode()
     digest = checksum(digest, body)
     return _line(body, digest), digest
@@ -150,7 +154,7 @@ def decode(data: bytes) -> Journal:
 
 
 def verify(data: bytes) -> Journal:
-    """Verify all lines, and return the checkpoint without parts, or raise CorruptJournal."""
+    """Verify all lines; return the checkpoint without parts, or raise CorruptJournal."""
     lines = _Lines(data)
     for _ in lines:
         pass
@@ -254,7 +258,11 @@ def looks_like_checkpoint(data: bytes) -> bool:
 
 
 def mostly_equal(found: bytes, expected: bytes) -> bool:
-    """Return whether three of four bytes are equal, so that a few damaged bytes do not matter."""
+    """
+    Return whether three of four bytes are equal.
+
+    A few damaged bytes do not matter.
+    """
     return 4 * sum(left == right for left, right in zip(found, expected, strict=False)) >= 3 * len(found)
 
 

@@ -28,7 +28,11 @@ class Location(Protocol):
 
     @property
     def shared(self) -> bool:
-        """Whether all names have the same file, so that it may contain the checkpoint of another name."""
+        """
+        Whether all names have the same file.
+
+        It may then contain the checkpoint of another name.
+        """
 
     def exists(self) -> bool:
         """Return whether the directory, or the file, exists."""
@@ -43,7 +47,11 @@ class Location(Protocol):
         """Make sure that files can be created; raises OSError."""
 
     def is_unrelated(self, path: str) -> bool:
-        """Return whether a file exists there that never was a checkpoint and must not be changed; raises OSError."""
+        """
+        Return whether there is a file that never was a checkpoint; raises OSError.
+
+        Such a file must not be changed.
+        """
 
 
 @define(frozen=True)
@@ -133,7 +141,7 @@ class SingleFile:
         files.check_directory(os.path.dirname(self.file))
 
     def is_unrelated(self, path: str) -> bool:
-        """Return whether a file exists that never was a checkpoint, whether or not it can be trusted."""
+        """Return whether there is a file that never was a checkpoint, trusted or not."""
         try:
             return not journal.looks_like_checkpoint(files.read(path, 64, trusted=False))
         except FileNotFoundError:

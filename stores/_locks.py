@@ -31,7 +31,11 @@ from partwise.stores._errors import busy_error, unwritable_error
 
 
 class _Holder:
-    """Weakly referenced by `_held`, so that a claim interrupted before its cleanup ends with its frame."""
+    """
+    Weakly referenced by `_held`, so that it ends with its frame.
+
+    This releases a claim that was interrupted before its cleanup.
+    """
 
 
 _held: WeakValueDictionary[str, _Holder] = WeakValueDictionary()

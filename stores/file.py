@@ -102,11 +102,11 @@ class FileCheckpointStore(Closing):
     @staticmethod
     def beside_source() -> Callable[[str], FileCheckpointStore]:
         """
-        Return a function that makes the store of one source: ``backup.tar.ucp`` for ``backup.tar``.
+        Return a function that makes the store of one source, beside it.
 
-        Give it to an `Uploader` as its store. A source has one file beside it, so it can be uploaded to one target at a
-        time; a second one is refused as a CheckpointMismatch. The function raises InvalidInput for a source that is not
-        a file.
+        For ``backup.tar`` this is ``backup.tar.ucp``. Give it to an `Uploader` as its store. A source has one file
+        beside it, so it can be uploaded to one target at a time; a second one is refused as a CheckpointMismatch. The
+        function raises InvalidInput for a source that is not a file.
         """
         return _store_beside
 
@@ -170,7 +170,7 @@ class FileCheckpointStore(Closing):
 
     def load(self, name: str) -> Checkpoint | None:
         """
-        Return the checkpoint with every part appended since; see `CheckpointStore.load`.
+        Return the checkpoint with its parts; see `CheckpointStore.load`.
 
         A damaged file is moved to ``NAME.ucp.damaged`` only while this store holds the claim: a reader must not take
         the file from the run that owns it.
@@ -323,7 +323,11 @@ class FileCheckpointStore(Closing):
             )
 
     def _read_checkpoint(self, path: str, name: str) -> Checkpoint:
-        """Read the checkpoint in a file; raises OSError, CorruptJournal, and CheckpointMismatch."""
+        """
+        Return the checkpoint in a file.
+
+        Raises OSError, CorruptJournal and CheckpointMismatch.
+        """
         try:
             checkpoint = journal.decode(_read(path)).checkpoint
         except journal.CorruptJournal as damage:
@@ -336,7 +340,11 @@ class FileCheckpointStore(Closing):
         return checkpoint
 
     def _check_owner(self, path: str, name: str, found: Checkpoint) -> None:
-        """Refuse the checkpoint of another name; raises CheckpointMismatch or CorruptJournal."""
+        """
+        Refuse the checkpoint of another name.
+
+        Raises CheckpointMismatch or CorruptJournal.
+        """
         if found.name == name:
             return
         if self._location.shared:
@@ -406,7 +414,7 @@ class FileCheckpointStore(Closing):
 
 
 def _read_header(path: str) -> Checkpoint | None:
-    """Read the checkpoint in a file without its parts; None if there is none that verifies."""
+    """Read a checkpoint without its parts; None if there is none that verifies."""
     try:
         return journal.decode_header(files.read(path, journal.LINE_MAX + 1))
     except (OSError, journal.CorruptJournal):

@@ -41,7 +41,11 @@ class _Entry:
 
 
 def _detached(checkpoint: Checkpoint, parts: tuple[UploadedPart, ...]) -> Checkpoint:
-    """Copy a checkpoint when it is stored or returned: the mappings in its options can be changed."""
+    """
+    Copy a checkpoint when it is stored or returned.
+
+    The mappings in its options can be changed.
+    """
     return evolve(checkpoint, options=deepcopy(checkpoint.options), parts=parts)
 
 
@@ -97,7 +101,7 @@ class MemoryCheckpointStore(Closing):
                 memory.claimed.discard(name)
 
     def load(self, name: str) -> Checkpoint | None:
-        """Return the checkpoint with every part appended since; see `CheckpointStore.load`."""
+        """Return the checkpoint with its parts; see `CheckpointStore.load`."""
         self._check_usable(name)
         with self._memory.lock:
             entry = self._memory.entries.get(name)
@@ -136,7 +140,11 @@ class MemoryCheckpointStore(Closing):
     # --- for tests ---------------------------------------------------------------------------------------------------
 
     def handle(self) -> MemoryCheckpointStore:
-        """Return another handle on the same memory, like that of another process on a directory."""
+        """
+        Return another handle on the same memory.
+
+        It is like that of another process on a directory.
+        """
         self._check_open()
         handle = type(self)()
         handle._memory = self._memory  # noqa: SLF001  # of the same class
@@ -144,9 +152,10 @@ class MemoryCheckpointStore(Closing):
 
     def snapshot(self) -> MemoryCheckpointStore:
         """
-        Return a copy of the memory at this instant: what the next process finds if this one is killed now.
+        Return a copy of the memory at this instant.
 
-        No claim is held in it, since a killed process holds none.
+        It is what the next process finds if this one is killed now. No claim is held in it, since a killed process
+        holds none.
         """
         self._check_open()
         copy = type(self)()

@@ -143,7 +143,7 @@ class SQLiteCheckpointStore(Closing):
 
     def load(self, name: str) -> Checkpoint | None:
         """
-        Return the checkpoint with every part appended since; see `CheckpointStore.load`.
+        Return the checkpoint with its parts; see `CheckpointStore.load`.
 
         While this store holds the claim, rows that can't be trusted are moved to the table ``damaged``, and a file that
         SQLite finds damaged is moved to ``PATH.damaged``: then every upload in it can only start again.
@@ -216,7 +216,7 @@ class SQLiteCheckpointStore(Closing):
 
     def delete(self, name: str) -> None:
         """
-        Delete the checkpoint and what was set aside of it; see `CheckpointStore.delete`.
+        Delete the checkpoint and its damaged rows; see `CheckpointStore.delete`.
 
         Raises:
             CheckpointUnwritable: the file can't be written.

@@ -15,7 +15,11 @@ def is_ip(host: str) -> bool:
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether a host is this machine itself, so that requests to it do not leave it."""
+    """
+    Return whether a host is this machine itself.
+
+    Requests to it do not leave the machine.
+    """
     name = host.lower().removesuffix(".")
     return (
         name == "localhost" or name.endswith(".localhost") or (is_ip(name) and ipaddress.ip_address(name).is_loopback)

@@ -123,7 +123,9 @@ class HTTPClient:
         self, method: str, head: bytes, chunks: Iterable[bytes | memoryview] = (), owner: object = None, size: int = 0
     ) -> Callable[[], Response]:
         """
-        Send a request, and return a function that waits for its response, whatever the status. Call it once.
+        Send a request, and return a function that waits for its response.
+
+        The response may have any status. Call the function once.
 
         Args:
             method: the HTTP method.
@@ -155,9 +157,10 @@ class HTTPClient:
 
     def cut(self, owner: object) -> None:
         """
-        End the request of this owner, if it was sent or is being sent: the call fails with ConnectionFailed.
+        End the request of this owner, if there is one, with ConnectionFailed.
 
-        Thread-safe. A call that is reading the last bytes of its response may still succeed.
+        The request was sent or is being sent. Thread-safe. A call that is reading the last bytes of its response may
+        still succeed.
         """
         # Whoever removes the entry decides: a connection that was cut is not reused, and one that is reused is not cut.
         connection = self._in_use.pop(id(owner), None)

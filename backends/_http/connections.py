@@ -107,7 +107,11 @@ def open_connection(endpoint: Endpoint) -> Connection:
 
 
 def receiver(sock: socket | TLSSocket, deadline: float) -> Callable[[int], bytes]:
-    """Return a function that receives from a socket, and raises TimeoutError after a deadline by `time.monotonic`."""
+    """
+    Return a function that receives from a socket until a deadline.
+
+    The deadline is a time of `time.monotonic`; after it, the function raises TimeoutError.
+    """
     if isinstance(sock, TLSSocket):
         sock.deadline = deadline
         return sock.recv

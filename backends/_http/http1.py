@@ -1,10 +1,11 @@
 """
-HTTP/1.1 messages: build the head of a request, and read a response from a connection, with a limit on every length.
+Build the heads of HTTP/1.1 requests, and read responses.
 
-urllib3 only makes the connections; see `client`. Its request path costs too much for small parts: for a part of
-100 KiB it takes some 170 to 260 microseconds of CPU time, that of http.client some 80 to 110, this module some 30. With
-four threads, which compete for the GIL, the rates are 4,000, 10,000 and 30,000 parts per second. Not supported, because
-object storage does not need it: redirects, cookies, compressed responses, pipelining on one connection.
+Every length that is read has a limit. urllib3 only makes the connections; see `client`. Its request path costs too much
+for small parts: for a part of 100 KiB it takes some 170 to 260 microseconds of CPU time, that of http.client some 80 to
+110, this module some 30. With four threads, which compete for the GIL, the rates are 4,000, 10,000 and 30,000 parts per
+second. Not supported, because object storage does not need it: redirects, cookies, compressed responses, pipelining on
+one connection.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class ProtocolError(Exception):
 
 
 class NotHTTP(ProtocolError):
-    """The first bytes received are not those of an HTTP response: the peer speaks another protocol."""
+    """The first bytes received are not HTTP: the peer speaks another protocol."""
 
 
 class ResponseTooLarge(ProtocolError):
@@ -126,7 +127,7 @@ class _Reader:
         return self._position == len(self._buffer)
 
     def check_start(self, expected: bytes) -> None:
-        """Receive until the first bytes are known to be `expected`, without consuming them."""
+        """Receive until the first bytes are known to be `expected`; consume none."""
         while not self._buffer.startswith(expected):
             if not expected.startswith(self._buffer):
                 raise NotHTTP(f"it begins with {self._buffer[:_SHOWN]!r}, which is not HTTP")
@@ -232,7 +233,11 @@ def _head_problem(text: str) -> str:
 
 
 def _read_body(reader: _Reader, method: str, status: int, headers: Mapping[str, str]) -> tuple[bytes, bool]:
-    """Read the body; also return whether it was delimited by more than the end of the connection."""
+    """
+    Read the body; also return whether its end was marked.
+
+    A body without such a mark ends with the connection.
+    """
     if method == "HEAD" or status in (204, 304):
         return b"", True
     coding = headers.get("transfer-encoding")

@@ -1,7 +1,8 @@
 """
-Which proxy requests go through: the one that was set, or that of the environment, read as curl reads it. Pure.
+Choose the proxy for a request: the given one, or that of the environment.
 
-Only plain HTTP proxies are supported. Another kind is an error: connecting directly would bypass it.
+The environment is read as curl reads it. This module does no I/O. Only plain HTTP proxies are supported. Another kind
+is an error: connecting directly would bypass it.
 """
 
 from __future__ import annotations
@@ -92,10 +93,11 @@ class Proxy:
 
 def environment_proxy(scheme: str, host: str, environment: Mapping[str, str]) -> Proxy | None:
     """
-    Return the proxy that the environment names for a host, as curl reads it; None to connect directly.
+    Return the environment's proxy for a host; None to connect directly.
 
-    The variables are `https_proxy`, `http_proxy` and `all_proxy`, and `no_proxy` for exceptions, in lower case first,
-    then in upper case; `HTTP_PROXY` is not read. This machine itself is always reached directly.
+    The environment is read as curl reads it. The variables are `https_proxy`, `http_proxy` and `all_proxy`, and
+    `no_proxy` for exceptions, in lower case first, then in upper case; `HTTP_PROXY` is not read. This machine itself is
+    always reached directly.
 
     Args:
         scheme: ``http`` or ``https``.

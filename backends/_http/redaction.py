@@ -1,9 +1,10 @@
 """
-Mask secrets in what a server sends back, since parts of a response end up in errors, logs and results.
+Mask secrets in what a server sends back.
 
-A secret is recognised as it is, in the forms in which URLs, base64 and hexadecimal write it, in any letter case, and in
-part: a response may be truncated, and half of a secret is worth most of it. A secret that is shorter than the shortest
-recognisable part is masked only as a whole, in the given letter case. Pure.
+Parts of a response end up in errors, logs and results. A secret is recognised as it is, in the forms in which URLs,
+base64 and hexadecimal write it, in any letter case, and in part: a response may be truncated, and half of a secret is
+worth most of it. A secret that is shorter than the shortest recognisable part is masked only as a whole, in the given
+letter case. Pure.
 """
 
 from __future__ import annotations
@@ -42,7 +43,11 @@ def redact(text: str, secrets: Iterable[str]) -> str:
 
 
 def contains(data: bytes, secrets: Iterable[str]) -> bool:
-    """Return whether `data`, which may be megabytes, contains a whole secret in one of its forms."""
+    """
+    Return whether `data` contains a whole secret in one of its forms.
+
+    The data may be megabytes.
+    """
     return any(form in data for secret in secrets if len(secret) >= _SECRET_LENGTH_MIN for form in _whole_forms(secret))
 
 
@@ -70,7 +75,7 @@ def _spans(text: str, secret: str) -> Iterator[tuple[int, int]]:
 # Each failed request adds its own signature, which is looked up once; the other secrets stay in the cache.
 @lru_cache(maxsize=16)
 def _patterns(secret: str) -> tuple[tuple[str, ...], frozenset[str]]:
-    """Return the forms that are shorter than a run, and the runs of all forms in lower case."""
+    """Return the forms shorter than a run, and the runs of all forms in lower case."""
     forms = set(_forms(secret))
     lower = {form.translate(_LOWER) for form in forms}
     runs = {form[at : at + _RUN] for form in lower for at in range(len(form) - _RUN + 1)}

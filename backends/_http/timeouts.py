@@ -38,19 +38,29 @@ _RATE_MIN = KIB
 
 
 def set_timeout(sock: socket.socket | TLSSocket, seconds: float) -> None:
-    """Make each send or receive fail with one of TIMEOUT_ERRORS if it moves no byte for `seconds` (above 0)."""
+    """
+    Make a send or receive fail if it moves no byte for `seconds`, above 0.
+
+    The error is one of TIMEOUT_ERRORS.
+    """
     if not _set_kernel_timeout(sock, seconds):
         sock.settimeout(seconds)
 
 
 def max_send_size(sock: socket.socket | TLSSocket) -> int:
-    """Return how many bytes to pass to one send, so that a slow transfer is not mistaken for a timeout."""
+    """
+    Return how many bytes to pass to one send.
+
+    With too many, a slow transfer would be mistaken for a timeout.
+    """
     return sys.maxsize if sock.gettimeout() is None else _SEND_BYTES_MAX
 
 
 def send_all(sock: socket.socket, data: bytes | memoryview) -> None:
     """
-    Send all of `data`, as `socket.sendall` does, by a socket that `set_timeout` was applied to.
+    Send all of `data`, as `socket.sendall` does.
+
+    `set_timeout` must have been applied to the socket.
 
     Raises:
         TooSlow: the peer accepts less than 1 KiB per second.

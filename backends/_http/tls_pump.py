@@ -1,10 +1,10 @@
 """
-TLS over a connected socket, encrypted in memory, so that many TLS records go to the kernel in one call.
+TLS over a connected socket, encrypted in memory.
 
-Python's own TLS socket sends each record of 16 KiB with a separate system call, which wakes the receiver each time,
-and calls poll() before each of them. Here a piece of the body is encrypted into memory first and sent by one call:
-parts of 1 MiB cost a fifth less CPU time. All that makes TLS secure, certificate and host name verification included,
-is done by OpenSSL behind `ssl.SSLObject`, as in asyncio.
+Many TLS records go to the kernel in one call. Python's own TLS socket sends each record of 16 KiB with a separate
+system call, which wakes the receiver each time, and calls poll() before each of them. Here a piece of the body is
+encrypted into memory first and sent by one call: parts of 1 MiB cost a fifth less CPU time. All that makes TLS secure,
+certificate and host name verification included, is done by OpenSSL behind `ssl.SSLObject`, as in asyncio.
 """
 
 from __future__ import annotations
@@ -119,14 +119,22 @@ class TLSSocket:
         return sent
 
     def recv(self, size: int) -> bytes:
-        """Receive up to `size` bytes; b"" at the end, whether TLS announced it or the connection was just closed."""
+        """
+        Receive up to `size` bytes; b"" at the end.
+
+        The end may be announced by TLS, or the connection just closed.
+        """
         try:
             return self._run(partial(self._tls.read, size), self.deadline)
         except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
             return b""
 
     def _run(self, step: Callable[[], _T], deadline: float = math.inf) -> _T:
-        """Run a step of OpenSSL until it needs no more data, moving data between its buffers and the socket."""
+        """
+        Run a step of OpenSSL until it needs no more data.
+
+        Data is moved between its buffers and the socket.
+        """
         while True:
             try:
                 return step()
@@ -163,11 +171,15 @@ class TLSSocket:
         self._sock.setsockopt(level, option, value)
 
     def shutdown(self, how: int) -> None:
-        """Shut down the connection beneath, at once: calls that wait in other threads fail."""
+        """Shut down the connection beneath at once; calls in other threads fail."""
         self._sock.shutdown(how)
 
     def close(self) -> None:
-        """Close the socket without a TLS close_notify: the length of each response is known, so none is needed."""
+        """
+        Close the socket without a TLS close_notify.
+
+        The length of each response is known, so none is needed.
+        """
         _with_large_batches.discard(self)
         self._sock.close()
 

@@ -188,7 +188,7 @@ class Directory(Closing):
         return os.path.join(self.path, name)  # noqa: PTH118
 
     def status(self, name: str) -> os.stat_result | None:
-        """Return the status of an entry, of a link itself; None if there is no such entry."""
+        """Return the status of an entry (of a link itself); None if there is none."""
         try:
             return os.stat(self._operand(name), dir_fd=self._descriptor, follow_symlinks=False)
         except (FileNotFoundError, NotADirectoryError):

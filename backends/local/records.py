@@ -54,7 +54,7 @@ def write_record(directory: Directory, name: str, fields: Mapping[str, Any]) -> 
 
 
 def read_record(directory: Directory, name: str) -> dict[str, Any] | None:
-    """Return the fields; None if missing, damaged, not trusted, or of another version."""
+    """Return the fields; None if missing, damaged, untrusted or of another version."""
     try:
         with directory.open_trusted_file(name) as file:
             encoded = file.read(RECORD_BYTES_MAX + 1)

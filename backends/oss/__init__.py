@@ -1,4 +1,4 @@
-"""Alibaba Cloud OSS, implemented from its HTTP API on top of urllib3's connections."""
+"""Alibaba Cloud OSS, implemented from its HTTP API on urllib3's connections."""
 
 from partwise.backends.oss.backend import OSSBackend
 from partwise.backends.oss.credentials import (

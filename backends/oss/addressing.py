@@ -49,7 +49,11 @@ class Address:
 
     @property
     def authority(self) -> str:
-        """The host as in a URL and in the Host header, with the port unless it is the scheme's default."""
+        """
+        The host as in a URL and in the Host header.
+
+        It has the port, unless that is the scheme's default.
+        """
         return _authority(self.host, None if self.port == _DEFAULT_PORTS[self.scheme] else self.port)
 
     def target(self, key: str | None, query: Query) -> str:
@@ -150,7 +154,11 @@ def check_prefix(prefix: str) -> str:
 
 
 def region_of(endpoint: str) -> str | None:
-    """Return the region in an endpoint's name, or None; raise InvalidInput if invalid."""
+    """
+    Return the region in an endpoint's name; raise InvalidInput if invalid.
+
+    It is None if the name contains no region.
+    """
     _, host, _ = _parsed(endpoint)
     return _region_of(host)
 

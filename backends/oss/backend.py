@@ -1,4 +1,8 @@
-"""The OSS backend: nine operations, each of which is one request (a list: one request per page)."""
+"""
+The OSS backend: nine operations, each of which is one request.
+
+A list is one request per page.
+"""
 
 from __future__ import annotations
 
@@ -237,10 +241,11 @@ class OSSBackend(Closing):
     @property
     def location(self) -> str:
         """
-        ``oss://BUCKET@HOST``: without credentials, and the same for every endpoint of the bucket.
+        ``oss://BUCKET@HOST``, without credentials.
 
-        For the endpoints of OSS, HOST is ``oss-REGION.aliyuncs.com``, whether they are public, internal, dual-stack or
-        accelerated. For a custom domain or a test server, it is that host, with its port.
+        It is the same for every endpoint of the bucket. For the endpoints of OSS, HOST is ``oss-REGION.aliyuncs.com``,
+        whether they are public, internal, dual-stack or accelerated. For a custom domain or a test server, it is that
+        host, with its port.
         """
         return self._address.location
 
@@ -299,9 +304,10 @@ class OSSBackend(Closing):
 
     def with_request_options(self, options: ObjectOptions) -> Self:
         """
-        Return a handle with the same connections, whose requests have `traffic_limit` and `request_payer`.
+        Return a handle that sends `traffic_limit` and `request_payer`.
 
-        The handle is valid until this backend is closed; closing the handle closes no connection.
+        It has the same connections. The handle is valid until this backend is closed; closing the handle closes no
+        connection.
 
         All options are checked here, since those of a resumed upload are sent only when it is completed.
 
@@ -347,7 +353,11 @@ class OSSBackend(Closing):
         return self.begin_part(key, upload_id, part_number, body)()
 
     def begin_part(self, key: str, upload_id: str, part_number: int, body: Body) -> Callable[[], UploadedPart]:
-        """Send one part, and wait for the response later; see `SupportsPipelining.begin_part` and `upload_part`."""
+        """
+        Send one part, and wait for the response later.
+
+        See `SupportsPipelining.begin_part` and `upload_part`.
+        """
         self._check_usable(key, upload_id=upload_id, body=body)
         size = len(body)
         check_part(part_number, size, LIMITS)

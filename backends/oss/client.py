@@ -1,4 +1,8 @@
-"""Signed requests to one bucket: sign, send, mask secrets in the response, translate failures."""
+"""
+Signed requests to one bucket.
+
+They are signed and sent, secrets in their responses are masked, and failures are translated.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +48,11 @@ class OSSRequest:
 
 @define(frozen=True)
 class SigningContext:
-    """What a request was signed with: credentials and clock may have changed when its response arrives."""
+    """
+    What a request was signed with.
+
+    Credentials and clock may have changed when its response arrives.
+    """
 
     cached: CachedCredentials
     offset: float  # the correction of the clock
@@ -84,7 +92,11 @@ class OSSClient:
         self._templates = _TemplateCache()
 
     def with_part_headers(self, part_headers: Mapping[str, str]) -> OSSClient:
-        """Return a client with the same connections and credentials, but other headers for parts."""
+        """
+        Return a client with other headers for parts, and the same connections.
+
+        The credentials are the same, too.
+        """
         return OSSClient(
             self._address, self._http, self._credentials, self._clock, v4=self._v4, part_headers=part_headers
         )

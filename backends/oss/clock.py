@@ -41,7 +41,11 @@ class ServerClock:
         return self._clock() + self._correction[0]
 
     def reading(self) -> tuple[float, float]:
-        """Return the time of OSS and the `offset` that is included in it, consistent in spite of other threads."""
+        """
+        Return the time of OSS, and the `offset` that is included in it.
+
+        The two are consistent in spite of other threads.
+        """
         offset = self._correction[0]
         return self._clock() + offset, offset
 
@@ -51,16 +55,22 @@ class ServerClock:
         return self._correction[0]
 
     def difference(self, server_time: float) -> float:
-        """Return by how many seconds the time of OSS is ahead of the local clock, uncorrected."""
+        """Return by how many seconds OSS is ahead of the uncorrected local clock."""
         return server_time - self._clock()
 
     def would_correct_if_authenticated(self, server_time: float) -> bool:
-        """Return whether this time is refused only because responses are not authenticated."""
+        """
+        Return whether only unauthenticated responses prevent a correction.
+
+        With authenticated ones, this time would be accepted.
+        """
         return self._limit < abs(self.difference(server_time)) <= _CORRECTION_MAX
 
     def correct(self, server_time: float, offset_used: float) -> bool:
         """
-        Adopt the time of OSS, unless it differs too much from the local clock to be trusted.
+        Adopt the time of OSS, unless it differs too much from the local clock.
+
+        A time that differs too much can't be trusted.
 
         Args:
             server_time: the time of OSS, in seconds since 1970.

@@ -1,8 +1,8 @@
 """
-Access keys, the providers they come from, and the cache through which the threads of a process share them.
+Access keys, the providers they come from, and the cache of those in use.
 
-A provider only returns credentials, by `fetch`. `CredentialsCache` keeps those in use, fetches new ones before they
-expire, and lets one thread fetch for all.
+All threads of a process share the cache. A provider only returns credentials, by `fetch`. `CredentialsCache` keeps
+those in use, fetches new ones before they expire, and lets one thread fetch for all.
 
 Secrets leave this module only inside `Credentials`, whose repr does not show them.
 """
@@ -153,7 +153,7 @@ class StaticCredentials:
 
 class EnvironmentCredentials:
     """
-    Credentials from environment variables, read again when those in use are refused.
+    Credentials from environment variables, read again after a refusal.
 
     `OSS_ACCESS_KEY_ID`, `OSS_ACCESS_KEY_SECRET` and `OSS_SESSION_TOKEN`; if the first is not set,
     `ALIBABA_CLOUD_ACCESS_KEY_ID`, `ALIBABA_CLOUD_ACCESS_KEY_SECRET` and `ALIBABA_CLOUD_SECURITY_TOKEN`. The two
@@ -203,7 +203,9 @@ class EnvironmentCredentials:
 
 class CallableCredentials:
     """
-    Credentials from a function, which is called again before they expire, and when they are refused.
+    Credentials from a function.
+
+    It is called again before they expire, and when they are refused.
 
     Args:
         function: returns `Credentials`, preferably with an expiration. It may block; one thread at a time calls it.
@@ -227,8 +229,10 @@ class CallableCredentials:
 
 class ClientCredentials:
     """
-    Credentials from a client that refreshes them by itself: an object with `get_credential()`, as in the package
-    alibabacloud-credentials, or with `get_credentials()`, as the providers of the official SDKs.
+    Credentials from a client that refreshes them by itself.
+
+    It is an object with `get_credential()`, as in the package alibabacloud-credentials, or with `get_credentials()`, as
+    the providers of the official SDKs.
 
     Args:
         client: returns objects with `access_key_id`, `access_key_secret` and optionally `security_token` and
@@ -346,7 +350,7 @@ class CredentialsCache:
 
     def renew(self, refused: CachedCredentials) -> bool:
         """
-        Fetch new credentials after a refusal, unless another thread has done so already.
+        Fetch new credentials after a refusal, unless another thread has done it.
 
         Returns:
             Whether there are other credentials now, so that a retry can help.

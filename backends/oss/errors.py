@@ -133,7 +133,7 @@ class ErrorDetails:
 
 
 def parse_error(response: Response, secrets: Iterable[str] = ()) -> ErrorDetails:
-    """Return what a failed response says, with `secrets` masked wherever the response repeats them."""
+    """Return what a failed response says, with all of `secrets` masked."""
     hidden = tuple(secrets)
 
     def text(value: str, size_max: int = _TEXT_MAX) -> str:
@@ -192,7 +192,11 @@ def error_for(response: Response, operation: str, details: ErrorDetails) -> Back
 def callback_error_for(
     response: Response, operation: str, details: ErrorDetails, result: StoredObject | None = None
 ) -> CallbackError:
-    """Return the error for a failed callback; `result` describes the object, which is stored."""
+    """
+    Return the error for a failed callback.
+
+    `result` describes the object, which is stored.
+    """
     return CallbackError(_message(response, operation, details), result=result, **_fields(response, details))
 
 
@@ -209,7 +213,11 @@ def _fields(response: Response, details: ErrorDetails) -> dict[str, Any]:
 
 
 def retry_after(response: Response) -> float | None:
-    """Return the seconds that a response asks to wait, an hour at most; None if it does not ask."""
+    """
+    Return the seconds that a response asks to wait, an hour at most.
+
+    It is None if the response does not ask.
+    """
     seconds: float | None = None
     value = response.headers.get("retry-after", "").strip()
     if value.isascii() and value.isdigit():

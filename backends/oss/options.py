@@ -1,9 +1,9 @@
 """
-The headers that carry `ObjectOptions`: one table of which option is sent in which header of which requests. Pure.
+The headers that carry `ObjectOptions`, by option and kind of request.
 
-An option is honoured or refused. A value that can't be sent unchanged is an error before anything is sent. That
-includes metadata values outside ASCII: HTTP has no standard encoding for them, so the caller must encode them, such as
-by percent-encoding, in the form that the reader of the object decodes.
+They are one table. This module does no I/O. An option is honoured or refused. A value that can't be sent unchanged is
+an error before anything is sent. That includes metadata values outside ASCII: HTTP has no standard encoding for them,
+so the caller must encode them, such as by percent-encoding, in the form that the reader of the object decodes.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ _EVERY = _CREATION | _APPEARANCE | RequestKind.PART | RequestKind.OTHER
 
 def check_options(options: ObjectOptions) -> None:
     """
-    Check all options, including those that are sent only when the upload is completed.
+    Check all options, including those that only complete sends.
 
     Raises:
         InvalidInput: an option has a value that can't be sent, or requires another option.
@@ -81,7 +81,11 @@ def check_options(options: ObjectOptions) -> None:
 
 
 def headers_for(kind: RequestKind, options: ObjectOptions) -> dict[str, str]:
-    """Return the headers that carry the options on one kind of request; the options are those of `check_options`."""
+    """
+    Return the headers that carry the options on one kind of request.
+
+    The options are those that `check_options` returned.
+    """
     present = options.explicitly_set()
     headers: dict[str, str] = {}
     for rule in _RULES:
@@ -225,7 +229,11 @@ def _is_callback_url(url: str) -> bool:
 
 
 def _check_text(what: str, text: str) -> None:
-    """Raise InvalidInput for text with surrogates, which UTF-8 can't encode, or with control characters."""
+    """
+    Raise InvalidInput for text with surrogates or control characters.
+
+    UTF-8 can't encode surrogates.
+    """
     if any("\ud800" <= character <= "\udfff" or (character < " " and character not in "\t\r\n") for character in text):
         raise InvalidInput(f"{what} contains a control character or a surrogate: {text!r:.60}")
 

@@ -144,7 +144,7 @@ def _values(section: Mapping[str, str]) -> dict[str, str]:
 
 
 def _credentials(profile: Mapping[str, str]) -> Credentials | str | None:
-    """Return the access key; None if there is none, and what is wrong with it if it is invalid."""
+    """Return the access key, or None, and what is wrong with it if it is invalid."""
     key_id, secret = profile.get("accesskeyid"), profile.get("accesskeysecret")
     if key_id is None or secret is None:
         return None

@@ -1,4 +1,8 @@
-"""What the backend takes from successful responses: headers, checksums and documents, without secrets. Pure."""
+"""
+What the backend takes from successful responses, without secrets.
+
+This is headers, checksums and documents. This module does no I/O.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +34,11 @@ _Parsed = TypeVar("_Parsed")
 
 
 def is_plain(response: Response) -> bool:
-    """Return whether this is the usual response to a part, which can't contain a secret in what is kept of it."""
+    """
+    Return whether this is the usual response to a part.
+
+    What is kept of such a response can't contain a secret.
+    """
     headers = response.headers
     return (
         response.status == 200
@@ -57,7 +65,7 @@ def redact_response(response: Response, secrets: tuple[str, ...]) -> Response:
 
 
 def ids_of(response: Response) -> dict[str, Any]:
-    """Return the version id of the object and the request id, as arguments of `StoredObject`."""
+    """Return the object's version id and the request id, for `StoredObject`."""
     return {
         "version_id": response.headers.get("x-oss-version-id"),
         "request_id": response.headers.get("x-oss-request-id"),

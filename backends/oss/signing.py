@@ -82,7 +82,11 @@ def encoded_key(key: str) -> str:
 
 
 def encoded_query(query: Query) -> str:
-    """Return a query as V4 signs it and as it is sent: percent-encoded, sorted, without "=" where there is no value."""
+    """
+    Return a query as V4 signs it and as it is sent.
+
+    It is percent-encoded and sorted, without "=" where there is no value.
+    """
     return _joined(tuple(query))
 
 
@@ -198,7 +202,11 @@ def _additional_names(headers: Mapping[str, str], additional_headers: Iterable[s
 # time: more than one for programs that write to several regions, and at midnight.
 @lru_cache(maxsize=32)
 def _keyed_hmac_v4(secret: str, day: str, region: str, product: str) -> hmac.HMAC:
-    """Return the HMAC of an empty text, to be copied: initialising it with the key takes as long as signing."""
+    """
+    Return the HMAC of an empty text, to be copied.
+
+    Initialising it with the key takes as long as signing.
+    """
     key = f"aliyun_v4{secret}".encode()
     for link in (day, region, product, _SCOPE_END):
         key = hmac.digest(key, link.encode(), "sha256")

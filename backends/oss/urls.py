@@ -1,4 +1,8 @@
-"""``oss://bucket/key``: open a backend by URL, with settings from the environment and from ossutil's file."""
+"""
+``oss://bucket/key``: open a backend by URL.
+
+Settings come from the environment and from ossutil's file, too.
+"""
 
 from __future__ import annotations
 
@@ -119,7 +123,11 @@ def _locate(given: dict[str, Any], file: Callable[[], Configuration], *, by_name
 
 
 def _from_file(file: Callable[[], Configuration], levels: list[Configuration]) -> Configuration:
-    """Return the settings of the file; empty if the levels above it have everything, and the file is not read then."""
+    """
+    Return the settings of the file, or none if it is not needed.
+
+    It is not read if the levels above it have everything.
+    """
     region, endpoint = _first(levels, "region")[0], _first(levels, "endpoint")[0]
     if endpoint is not None and (region is not None or region_of(endpoint) is not None):
         return Configuration()
@@ -134,7 +142,7 @@ def _from_file(file: Callable[[], Configuration], levels: list[Configuration]) -
 
 
 def _first(levels: list[Configuration], name: str) -> tuple[str | None, int]:
-    """Return the first value of a setting that is not None, and its level; -1 if there is none."""
+    """Return the first value of a setting that is not None, and its level or -1."""
     return next(
         ((value, number) for number, level in enumerate(levels) if (value := getattr(level, name)) is not None),
         (None, -1),

@@ -48,7 +48,11 @@ _REFUSED_SECONDS, _REFUSED_SECONDS_MAX = 5.0, 300.0
 
 
 class Concurrency(Protocol):
-    """Decides how many parts are in flight. All methods are called by the scheduler's thread."""
+    """
+    Decides how many parts are in flight.
+
+    All methods are called by the scheduler's thread. All methods are called by the scheduler's thread.
+    """
 
     target: int  # the maximum number of parts in flight now
     interval: float | None  # seconds between two samples; None: none are needed

@@ -238,7 +238,11 @@ class UploadContext:
         return call_with_retries(attempt, patience, self.clock.monotonic, wait, self.log_retry, moves=False)
 
     def adapt_part_size(self) -> None:
-        """Plan the parts again, if their size is automatic and the storage turned out to be far away."""
+        """
+        Plan the parts again, if their automatic size does not suit the storage.
+
+        That is so if the storage turned out to be far away. That is so if the storage turned out to be far away.
+        """
         if self.request.config.part_size == "auto" and self.plan.size is not None:
             self.plan = plan_parts(
                 self.plan.size,

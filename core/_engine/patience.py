@@ -1,5 +1,5 @@
 """
-How long failures are retried, and how soon. It decides, without a clock and without I/O.
+How long failures are retried, and how soon, decided without clock or I/O.
 
 A run gives up when nothing has moved for `give_up_after` seconds, counted over all its requests: one part that has bad
 luck does not end an upload whose other parts arrive. While nothing succeeds at all, an outage, the scheduler sends one
@@ -41,10 +41,11 @@ _INSTANT = 0.001
 @define(eq=False)
 class Patience:
     """
-    Decides when a request is sent again, and when a run gives up. One instance is shared by all requests of a run.
+    Decides when a request is sent again, and when a run gives up.
 
-    The backoff is exponential with full jitter: evenly from zero up to a bound that doubles with each failure of the
-    request, so that clients that failed together do not retry together.
+    One instance is shared by all requests of a run. One instance is shared by all requests of a run. The backoff is
+    exponential with full jitter: evenly from zero up to a bound that doubles with each failure of the request, so that
+    clients that failed together do not retry together.
 
     Args:
         give_up_after: seconds without any movement, from the first failure, after which a failure is final.
@@ -92,12 +93,15 @@ class Patience:
 
     @property
     def host_never_found(self) -> bool:
-        """Whether it gave up after some time in which the name of the host could not be resolved even once."""
+        """Whether it gave up on a host whose name could not be resolved even once."""
         return not self._resolved and (self.gave_up_after or 0.0) > 0.0
 
     def moved(self, now: float) -> bool:
         """
-        Note that the upload moved: a request succeeded, or a part got further than in all earlier attempts.
+        Note that the upload moved.
+
+        A request succeeded, or a part got further than in all earlier attempts. A request succeeded, or a part got
+        further than in all earlier attempts.
 
         Returns:
             whether this is the end of an outage, so that what waits for a retry should be sent now.
@@ -120,7 +124,11 @@ class Patience:
         self._unavailable = 0
 
     def not_counted(self, seconds: float) -> None:
-        """Leave out time in which nothing could be sent, such as the wait for the next bytes of a stream."""
+        """
+        Leave out time in which nothing could be sent.
+
+        An example is the wait for the next bytes of a stream. An example is the wait for the next bytes of a stream.
+        """
         if self.failing_since is not None:
             self.failing_since += seconds
 

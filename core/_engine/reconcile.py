@@ -264,7 +264,7 @@ def _parts_can_make(stored: StoredObject, found: Checkpoint, plan: PartPlan) -> 
     """
     Return whether the recorded parts can be those of the object.
 
-    The source is not read, so this rules out only what shows without it.
+    The source is not read: only what shows without it is ruled out.
     """
     recorded = {part.part_number: part for part in found.parts}
     parts = [recorded.get(number) for number in range(1, (plan.parts_total or 0) + 1)]

@@ -1,4 +1,4 @@
-"""Call something that may fail for a moment again, for as long as the patience of the run allows."""
+"""Retry calls that may fail for a moment, within the patience of the run."""
 
 from __future__ import annotations
 
@@ -58,6 +58,10 @@ def call_with_retries(
 
 
 def add_hint(error: BaseException, patience: Patience) -> None:
-    """Name the setting on the error, if the run gave up for lack of time and the error has no hint of its own."""
+    """
+    Name the setting on the error of a run that gave up for lack of time.
+
+    An error with a hint of its own keeps that. An error with a hint of its own keeps that.
+    """
     if patience.gave_up_after is not None and isinstance(error, PartwiseError) and not error.hint_template:
         error.hint_template = "To keep trying for longer, raise {give_up_after}"

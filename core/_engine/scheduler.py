@@ -47,7 +47,11 @@ class _Attempts:
     acknowledged: bool = False  # other copies, which are still in flight, do not count
 
     def note_progress(self, sent: int) -> bool:
-        """Return whether the current attempt got further than before; then the failures in a row have ended."""
+        """
+        Return whether the current attempt got further than before.
+
+        If it did, the failures in a row have ended. If it did, the failures in a row have ended.
+        """
         progressed = sent - self.most_sent >= max(1, len(self.body) // _PROGRESS_SHARE)
         if progressed:
             self.failures, self.most_sent = 0, sent
@@ -202,7 +206,12 @@ class PartScheduler:
         self._status.set_in_flight(len(self._in_flight) + len(self._copies))
 
     def _late_part(self) -> tuple[int, float] | None:
-        """Return the part to send a second time, and when; None if there is none, or no worker for it."""
+        """
+        Return the part to send a second time, and when; None if not possible.
+
+        It is None if there is no such part, or no worker for it. It is None if there is no such part, or no worker for
+        it.
+        """
         if self._read_again is None or not self._exhausted or self._retries or not self._has_free_worker():
             return None
         return self._late_parts.due(
@@ -297,7 +306,12 @@ class PartScheduler:
             self._note_moved()
 
     def _note_moved(self) -> None:
-        """Note that the upload moved. If that ends an outage, every part is sent as soon as possible."""
+        """
+        Note that the upload moved.
+
+        If that ends an outage, every part is sent as soon as possible. If that ends an outage, every part is sent as
+        soon as possible.
+        """
         now = self._clock.monotonic()
         if self._patience.moved(now):
             for retry in self._retries:

@@ -35,7 +35,9 @@ _COPIES_MIN, _COPIES_SHARE = 8, 8
 
 class LateParts:
     """
-    Chooses the parts that are sent a second time. It has no clock: the times are given.
+    Chooses the parts that are sent a second time.
+
+    It has no clock: the times are given. It has no clock: the times are given.
 
     Args:
         after: seconds that a part must have been in flight, at least.
@@ -59,7 +61,7 @@ class LateParts:
 
     def due(self, parts: Iterable[tuple[int, float]], in_flight: int) -> tuple[int, float] | None:
         """
-        Return the part that is to be sent a second time first, and when; None: none is.
+        Return the next part to send a second time, and when; None if there is none.
 
         Args:
             in_flight: the number of parts in flight.

@@ -161,7 +161,11 @@ class WorkerPool(Protocol):
 
     @property
     def saturated(self) -> bool:
-        """Whether parts wait for the processors, so that more of them in flight would bring nothing."""
+        """
+        Whether parts wait for the processors.
+
+        If so, more of them in flight would bring nothing. If so, more of them in flight would bring nothing.
+        """
 
     @property
     def idle(self) -> bool:

@@ -47,7 +47,12 @@ def _examples(*lines: str) -> str:
 
 
 def _runs(function: Callable[..., int]) -> Callable[..., int]:
-    """Make a command of a function that gets the output, and the value of each option by name."""
+    """
+    Make a command of a function.
+
+    The function gets the output, and the value of each option by name. The function gets the output, and the value of
+    each option by name.
+    """
 
     @wraps(function)
     def run(**given: Any) -> int:

@@ -231,7 +231,11 @@ _IN_THE_MESSAGE = frozenset({"hint_template", "kept"})
 
 
 def _fields(error: BaseException) -> dict[str, Any]:
-    """Return the other public fields of an error by name, without notes; empty ones are left out."""
+    """
+    Return the other public fields of an error by name, without notes.
+
+    Empty ones are left out.
+    """
     known = vars(error) if isinstance(error, PartwiseError) else {}
     return {
         name: _plain(name, value)

@@ -27,7 +27,7 @@ from partwise.server.settings import ServerSettings
 
 class StorageServer:
     """
-    An HTTP server that emulates an object storage service over any `MultipartBackend`.
+    An HTTP server that emulates an object storage over a `MultipartBackend`.
 
     `OSSServer` describes the arguments.
     """

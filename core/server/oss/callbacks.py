@@ -52,7 +52,7 @@ class CallbackRequest:
     variables: Mapping[str, str] = field(factory=dict)  # the values of custom variables, by ``x:name``
 
     def deliver(self, values: Mapping[str, str | int]) -> bytes:
-        """Post the callback and return the response; raise CallbackFailed if none is right."""
+        """Post the callback and return the response; raise CallbackFailed if invalid."""
         body = self.filled(values).encode()
         failures = []
         for url in self.urls:

@@ -151,15 +151,15 @@ MUTATIONS = [
     Mutation(
         "concurrency has no maximum",
         "core/config.py",
-        "integer(1, CONCURRENCY_MAX)",
-        "integer(1)",
+        'integer(1, CONCURRENCY_LIMIT, "auto")',
+        'integer(1, None, "auto")',
         ("tests/core/test_wrong_calls.py",),
     ),
     Mutation(
         "parts at a time are bounded by another number",
         "core/config.py",
-        "CONCURRENCY_MAX = 1000",
-        "CONCURRENCY_MAX = 999",
+        "CONCURRENCY_LIMIT = 1000",
+        "CONCURRENCY_LIMIT = 999",
         ("tests/core/test_wrong_calls.py",),
     ),
     Mutation(

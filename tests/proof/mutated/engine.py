@@ -854,8 +854,8 @@ MUTATIONS = [
     Mutation(
         "an interrupt loses the part that was being submitted",
         SCHEDULER,
-        "            if raised_by_signal(error) is not None:\n                raise\n            del self",
-        "            del self",
+        "            if raised_by_signal(error) is not None:\n                raise\n            del in_flight",
+        "            del in_flight",
         PLUGIN_CALLS_TESTS,
     ),
     Mutation(
@@ -1051,8 +1051,8 @@ MUTATIONS = [
     Mutation(
         "bytes in flight are summed while parts start",
         THROTTLE,
-        "sum(list(self._sent.values()))",
-        "sum(self._sent.values())",
+        "list(self._sent.items()) if",
+        "self._sent.items() if",
         THROTTLE_TESTS,
     ),
     Mutation(
