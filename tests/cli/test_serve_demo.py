@@ -12,6 +12,7 @@ import socket
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -54,6 +55,38 @@ def test_a_directory_is_served_until_a_signal_arrives(child: Start, place: Path,
     assert (place / "buckets" / "examplebucket" / "a" / "b").read_bytes() == small.read_bytes()
     ended = server.send(signal.SIGINT)
     assert (ended.code, ended.err) == (0, "stopped\n")
+
+
+@posix
+def test_an_upload_survives_a_server_that_is_killed_and_started_again(
+    child: Start, place: Path, small: Path, recorded: Callable[..., int]
+) -> None:
+    """It is down for two seconds in the middle; default settings ride that out, and no part is sent twice."""
+    (place / "buckets" / "examplebucket").mkdir(parents=True)
+    secret = "s" * 20
+    key = {"PARTWISE_SERVE_ACCESS_KEY_ID": "id", "PARTWISE_SERVE_ACCESS_KEY_SECRET": secret}
+    server = child("serve", "buckets", "--json", env={**os.environ, **key})
+    address = _address(server)
+    port = address["endpoint"].rpartition(":")[2]
+    environment = {
+        **os.environ,
+        "OSS_ENDPOINT": address["endpoint"],
+        "OSS_REGION": address["region"],
+        "OSS_ACCESS_KEY_ID": "id",
+        "OSS_ACCESS_KEY_SECRET": secret,
+    }
+    flags = ("--part-size", "100K", "--multipart-threshold", "0", "--concurrency", "1", "--bandwidth-limit", "150K")
+    line = ("upload", "small.bin", "oss://examplebucket/a", "--json", *flags, "--checkpoint-dir", "checkpoints")
+    upload = child(*line, env=environment)
+    recorded(1)
+    server.process.kill()
+    server.process.wait()
+    time.sleep(2.0)
+    again = child("serve", "buckets", "--json", "--port", port, env={**os.environ, **key})
+    assert _address(again)["endpoint"] == address["endpoint"]
+    ended = upload.end()
+    assert (ended.code, ended.last["verified"], ended.last["parts_sent"]) == (0, True, 3), ended.err
+    assert (place / "buckets" / "examplebucket" / "a").read_bytes() == small.read_bytes()
 
 
 @posix
