@@ -59,7 +59,7 @@ BACKEND_CHECKS: Suite[BackendHarness] = Suite(
 
 class BackendConformance:
     """
-    The suite for pytest: subclass it with a name that starts with ``Test``, and set `harness`.
+    The suite for pytest: subclass it as ``Test...``, and set `harness`.
 
     It has a test method for each check, and one for the state machine, which needs hypothesis.
     """
@@ -68,7 +68,7 @@ class BackendConformance:
     """Creates a harness with an empty storage: the harness class, or a function."""
 
     def test_any_sequence_of_calls(self) -> None:
-        """Hypothesis searches for a sequence of calls after which backend and model differ (41)."""
+        """Hypothesis searches for calls after which backend and model differ (41)."""
         from partwise.testing.conformance.backend_machine import backend_machine
         from partwise.testing.conformance.machines import run_machine
 

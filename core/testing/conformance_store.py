@@ -52,7 +52,7 @@ STORE_CHECKS: Suite[StoreHarness] = Suite(
 
 class CheckpointStoreConformance:
     """
-    The suite for pytest: subclass it with a name that starts with ``Test``, and set `harness`.
+    The suite for pytest: subclass it as ``Test...``, and set `harness`.
 
     It has a test method for each check, and one for the state machine, which needs hypothesis.
     """
@@ -61,7 +61,7 @@ class CheckpointStoreConformance:
     """Creates a harness with an empty store: the harness class, or a function."""
 
     def test_any_sequence_of_calls(self) -> None:
-        """Hypothesis searches for a sequence of calls after which store and model differ (20)."""
+        """Hypothesis searches for calls after which store and model differ (20)."""
         from partwise.testing.conformance.machines import run_machine
         from partwise.testing.conformance.store_machine import store_machine
 

@@ -18,7 +18,7 @@ __all__ = ["ChangingSource", "ChunkListBody", "StrictBody", "pseudo_random_bytes
 
 
 def pseudo_random_bytes(size: int, seed: object = "") -> bytes:
-    """Return `size` bytes that look like noise: the same for the same seed, and no two parts alike."""
+    """Return `size` bytes that look like noise, and depend only on the seed."""
     return hashlib.shake_128(repr(seed).encode()).digest(size)
 
 
@@ -106,7 +106,7 @@ class ChunkListBody:
 
 class ChangingSource:
     """
-    A simulated file: its bytes, its mtime and its identity change when a test says so.
+    A simulated file: bytes, mtime and identity change when a test says so.
 
     Its bodies read the bytes as they are at that time, a chunk at a time, as those of a real file do.
 
@@ -158,12 +158,12 @@ class ChangingSource:
         self.mtime_ns += 1
 
     def replace(self, data: bytes) -> None:
-        """Replace the file by another one with the same mtime: only the identity shows it."""
+        """Replace it by a file with the same mtime: only the identity shows that."""
         self.data = data
         self.inode += 1
 
     def forge(self, data: bytes) -> None:
-        """Write other bytes of the same length in place and set the mtime back: only the content shows it."""
+        """Write other bytes of the same length in place, and set the mtime back."""
         assert len(data) == len(self.data), "another length would show"
         self.data = data
 

@@ -230,7 +230,7 @@ class FaultPlan:
         return self._crashed
 
     def has_injected(self, kind: FaultKind) -> bool:
-        """Return whether a fault of this kind has been injected; some kinds affect later calls, too."""
+        """Return whether a fault of this kind was injected; some affect later calls."""
         return any(fault.kind is kind for fault in self.reached)
 
     def assert_all_reached(self) -> None:

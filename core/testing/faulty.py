@@ -1,5 +1,5 @@
 """
-Wrappers that inject the faults of a `FaultPlan` into a backend, a checkpoint store, or a source.
+Wrappers that inject the faults of a `FaultPlan` into what they wrap.
 
 Each has the protocol of what it wraps, forwards every method, and is thread-safe. All wrappers of one process share one
 plan: a crash affects all of them.
@@ -73,7 +73,7 @@ class BackendWrapper:
         return self.inner.capabilities
 
     def close(self) -> None:
-        """Close the wrapped backend, even after a crash, as the operating system closes sockets."""
+        """Close the wrapped backend, even after a crash, as the system does."""
         self.inner.close()
 
 
@@ -137,13 +137,13 @@ class FaultyBackend(BackendWrapper):
             return None if stored is None else _with_wrong_checksum(faults, stored)
 
     def with_request_options(self, options: ObjectOptions) -> MultipartBackend:
-        """Return a wrapped handle with the same plan; this one if the backend does not support request options."""
+        """Return a wrapped handle with the same plan; this one if not supported."""
         if isinstance(self.inner, SupportsRequestOptions):
             return FaultyBackend(self.inner.with_request_options(options), self.plan)
         return self
 
     def with_source_file(self, path: str) -> MultipartBackend:
-        """Return a wrapped handle with the same plan; this one if the backend does not support source files."""
+        """Return a wrapped handle with the same plan; this one if not supported."""
         if isinstance(self.inner, SupportsSourceFile):
             return FaultyBackend(self.inner.with_source_file(path), self.plan)
         return self
@@ -233,7 +233,7 @@ class FaultyCheckpointStore:
 
     @contextmanager
     def claim(self, name: str) -> Iterator[None]:
-        """Claim the checkpoint in the wrapped store; a crash releases the claim, as it releases any lock."""
+        """Claim it in the wrapped store; a crash releases the claim, like any lock."""
         with ExitStack() as held:
             with self.plan.call("claim", name) as faults:
                 self._refuse(faults, "claim", name)
@@ -292,7 +292,7 @@ _LASTING: Mapping[FaultKind, int] = {FaultKind.DISK_FULL: errno.ENOSPC, FaultKin
 
 
 def one_step_older(checkpoint: Checkpoint) -> Checkpoint | None:
-    """Return the state before the last write: one part fewer, then no upload id, then no checkpoint."""
+    """Return the state before the last write: a part fewer, no upload id, nothing."""
     if checkpoint.parts:
         return evolve(checkpoint, parts=checkpoint.parts[:-1])
     if checkpoint.upload_id is not None:
@@ -340,7 +340,7 @@ class FaultySource:
             return _FaultyBody(self.inner.body(offset, size), self.plan, self.name)
 
     def close(self) -> None:
-        """Close the wrapped source, even after a crash, as the operating system closes files."""
+        """Close the wrapped source, even after a crash, as the system does."""
         self.inner.close()
 
 

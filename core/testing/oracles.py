@@ -1,4 +1,4 @@
-"""Independent ways to compute what is right: they share no code with what they check."""
+"""Independent ways to compute what is right, sharing no code with the checked."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["in_order", "slow_crc64"]
 
 
 def slow_crc64(data: bytes) -> int:
-    """Return the CRC-64/XZ of `data`, bit by bit as it is defined; about 100 KiB per second."""
+    """Return the CRC-64/XZ, bit by bit as it is defined; about 100 KiB per second."""
     remainder = 0xFFFFFFFFFFFFFFFF
     for byte in data:
         remainder ^= byte
@@ -20,5 +20,5 @@ def slow_crc64(data: bytes) -> int:
 
 
 def in_order(checkpoint: Checkpoint) -> Checkpoint:
-    """Return the checkpoint with its parts in ascending order, since a store may return them in any order."""
+    """Return the checkpoint with its parts in order, which stores need not keep."""
     return evolve(checkpoint, parts=sorted(checkpoint.parts, key=lambda part: part.part_number))

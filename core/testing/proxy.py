@@ -1,5 +1,5 @@
 """
-A proxy that simulates a bad network: connections that are reset, closed early, stalled, or slow.
+A proxy that simulates a bad network: reset, cut, stalled, slow connections.
 
     with OSSServer() as server, FaultyProxy(server.endpoint, LinkConditions(seed=7)) as proxy:
         backend = OSSBackend("examplebucket", endpoint=proxy.endpoint, ...)
@@ -104,7 +104,7 @@ class LinkConditions:
 
     def faults(self, connection: int, direction: Direction) -> Iterator[tuple[int, LinkFault]]:
         """
-        Yield the faults of one direction of one connection: after how many bytes, and which.
+        Yield the faults of one direction of a connection: after which byte, and kind.
 
         Args:
             connection: the number of the connection, counting from 1.
@@ -122,7 +122,7 @@ class LinkConditions:
 
 class FaultyProxy:
     """
-    A proxy on the loopback interface that forwards bytes in both directions, under the given conditions.
+    A proxy on loopback that forwards bytes under the given conditions.
 
     One thread forwards all bytes.
 
@@ -236,7 +236,7 @@ class FaultyProxy:
                 link.close(selector)
 
     def _listen(self, selector: selectors.BaseSelector, now: float, links: int) -> list[float]:
-        """Listen unless there are too many links, or accept failed a moment ago; return when to check again."""
+        """Listen unless there are too many links or failures; return when to recheck."""
         assert self._listener is not None
         listens = links < _LINKS_MAX and now >= self._accepts_from
         if listens != (self._listener in selector.get_map()):
@@ -369,7 +369,7 @@ class _Link:
 
 
 class _Stream:
-    """One direction of a link: the bytes received and not sent yet, and the next fault."""
+    """One direction of a link: bytes received and not sent, and the next fault."""
 
     def __init__(self, source: socket.socket, target: socket.socket, faults: Iterator[tuple[int, LinkFault]]) -> None:
         self.source = source
@@ -395,7 +395,7 @@ class _Stream:
             self.target.shutdown(socket.SHUT_WR)
 
     def send(self, now: float) -> LinkFault | None:
-        """Send up to the byte of the next fault; return the fault if that byte was reached."""
+        """Send up to the byte of the next fault; return the fault if it was reached."""
         most = len(self.pending)
         if self._next is not None:
             most = min(most, self._next[0] - self._position)

@@ -39,7 +39,9 @@ def memory_store() -> Iterator[MemoryCheckpointStore]:
 @pytest.fixture
 def oss_server(memory_backend: MemoryBackend) -> Iterator[OSSServer]:
     """
-    A server on the loopback interface that emulates OSS; its bucket ``examplebucket`` is `memory_backend`.
+    A server on loopback that emulates OSS over `memory_backend`.
+
+    Its bucket is ``examplebucket``.
 
     Connect to `endpoint` in `region`, with the generated `access_key_id` and `access_key_secret`.
 

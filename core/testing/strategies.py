@@ -41,14 +41,14 @@ _PRINTABLE = st.text(alphabet=st.characters(min_codepoint=0x20, max_codepoint=0x
 
 
 def keys() -> st.SearchStrategy[str]:
-    """Return keys of up to 1,023 bytes of UTF-8: plain ones, and ones with any characters, slashes and dots."""
+    """Return keys of up to 1,023 bytes of UTF-8: plain ones, and odd ones."""
     odd = st.text(alphabet=st.characters(exclude_categories=["Cs"]) | st.sampled_from("/.\\ %+?#&'\""), min_size=1)
     names = st.lists(_WORD, min_size=1, max_size=4).map("/".join)
     return (names | odd).filter(lambda key: len(key.encode()) <= 1023)
 
 
 def etags() -> st.SearchStrategy[str]:
-    """Return ETags: hexadecimal digits, sometimes quoted or followed by a number of parts."""
+    """Return ETags: hexadecimal digits, sometimes quoted or with a part count."""
     digits = st.text(alphabet="0123456789ABCDEF", min_size=32, max_size=32)
     return digits | digits.map('"{}"'.format) | st.builds("{}-{}".format, digits, st.integers(1, 10_000))
 
@@ -59,7 +59,7 @@ def crc64s() -> st.SearchStrategy[int]:
 
 
 def part_limits() -> st.SearchStrategy[PartLimits]:
-    """Return limits: tiny ones, which small data can reach, and those of real storages."""
+    """Return limits: tiny ones for small data, and those of real storages."""
     real = st.sampled_from((PartLimits(), PartLimits(min_part_size=100 * KIB), PartLimits(min_part_size=5 * MIB)))
 
     @st.composite
@@ -79,7 +79,7 @@ def part_limits() -> st.SearchStrategy[PartLimits]:
 
 
 def part_sizes(limits: PartLimits) -> st.SearchStrategy[int]:
-    """Return part sizes within the limits; they prefer the limits, powers of two, and the adjacent numbers."""
+    """Return part sizes within the limits, with a preference for the edges."""
     least, most = limits.min_part_size, limits.max_part_size
     powers = [2**n + d for n in range(most.bit_length() + 1) for d in (-1, 0, 1) if least <= 2**n + d <= most]
     edges = sorted({least, min(least + 1, most), max(most - 1, least), most, *powers})
@@ -87,7 +87,7 @@ def part_sizes(limits: PartLimits) -> st.SearchStrategy[int]:
 
 
 def sizes(part_size: int, *, parts_max: int = 5) -> st.SearchStrategy[int]:
-    """Return sizes of up to `parts_max` parts; they prefer whole parts, and a byte less or more."""
+    """Return sizes of up to `parts_max` parts, with a preference for whole parts."""
     edges = sorted({max(0, part_size * count + d) for count in range(parts_max + 1) for d in (-1, 0, 1)})
     return st.sampled_from([size for size in edges if size <= part_size * parts_max]) | st.integers(
         0, part_size * parts_max
@@ -98,7 +98,7 @@ def sizes(part_size: int, *, parts_max: int = 5) -> st.SearchStrategy[int]:
 
 
 def contents(sizes: st.SearchStrategy[int] | None = None) -> st.SearchStrategy[bytes]:
-    """Return bytes that look like noise, from a single draw of any size; by default up to 1,000."""
+    """Return bytes that look like noise, from one draw of a size; up to 1,000."""
     return st.builds(pseudo_random_bytes, sizes if sizes is not None else st.integers(0, 1000), st.integers(0, 3))
 
 
@@ -190,7 +190,7 @@ def object_options(only: Collection[str] | None = None) -> st.SearchStrategy[Obj
 
 
 def uploaded_parts(numbers: st.SearchStrategy[int] | None = None) -> st.SearchStrategy[UploadedPart]:
-    """Return parts; by default with numbers from 1 to 10,000 that prefer the first few, so that they repeat."""
+    """Return parts; by default with numbers up to 10,000 that prefer the first few."""
     return st.builds(
         UploadedPart,
         part_number=numbers if numbers is not None else st.integers(1, 5) | st.integers(1, 10_000),
@@ -227,7 +227,7 @@ def fingerprints() -> st.SearchStrategy[Fingerprint]:
 
 
 def checkpoints() -> st.SearchStrategy[Checkpoint]:
-    """Return checkpoints; the names of their sources may have lone surrogates, as paths can."""
+    """Return checkpoints; names of sources may have lone surrogates, as paths can."""
     return st.builds(
         Checkpoint,
         location=_WORD.map("memory://{}".format),

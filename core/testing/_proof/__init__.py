@@ -1,1 +1,1 @@
-"""The tests of the engine itself build on this: scenarios, invariants, a simulation, a state machine. Private."""
+"""What the tests of the engine build on: scenarios, invariants, simulation."""

@@ -1,5 +1,5 @@
 """
-The values of a scenario: what is planned for a process, and what was observed while it ran.
+The values of a scenario: the plan of a process, and what was observed.
 
 A `ProcessScript` is the plan: faults, events, scheduler choices, configuration. A `ProcessTrace` is the account: the
 calls, what they returned, the progress reports, and a `Snapshot` of storage and store before and after.
@@ -26,7 +26,7 @@ from partwise.testing.faults import OPERATIONS, Call, Fault
 
 
 class Event(Enum):
-    """What can happen around a process, in addition to faults of the calls that it makes."""
+    """What can happen around a process, in addition to faults of its calls."""
 
     PAUSE = "a pause is requested"
     CANCEL = "a cancel is requested"

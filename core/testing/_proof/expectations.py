@@ -42,7 +42,7 @@ _SURVIVABLE: Mapping[str, frozenset[FaultKind]] = MappingProxyType(
 
 
 def injected(trace: ProcessTrace, operations: Iterable[str] | None, *kinds: FaultKind) -> list[Fault]:
-    """Return the faults of these kinds (any, if none is given) injected into these operations (any, if None)."""
+    """Return the faults of these kinds and operations; none given, or None: any."""
     wanted = None if operations is None else set(operations)
     return [
         fault
@@ -63,7 +63,7 @@ def store_lost_writes(trace: ProcessTrace) -> bool:
 
 
 def cleanup_was_hindered(trace: ProcessTrace) -> bool:
-    """Return whether a fault kept the process from aborting uploads or deleting checkpoints."""
+    """Return whether a fault kept it from aborting uploads or deleting checkpoints."""
     failed = injected(trace, ("delete", "abort_upload"))
     unwritable = injected(trace, None, FaultKind.READ_ONLY, FaultKind.DISK_FULL)
     return bool(failed or unwritable or store_lost_writes(trace))
@@ -75,7 +75,7 @@ def effects_of(scenario: Scenario, trace: ProcessTrace) -> list[BackendCall]:
 
 
 def text_for_caller(trace: ProcessTrace) -> str:
-    """Return all text that the caller receives: the error, its notes, and all warnings."""
+    """Return all that the caller receives: the error, its notes, all warnings."""
     texts = [str(trace.error or ""), *getattr(trace.error, "__notes__", ())]
     for value in (trace.result, trace.error, trace.error.result if isinstance(trace.error, CallbackError) else None):
         texts += getattr(value, "warnings", ())
@@ -83,7 +83,7 @@ def text_for_caller(trace: ProcessTrace) -> str:
 
 
 def allow_expected_orphans(scenario: Scenario, trace: ProcessTrace) -> None:
-    """Note in the history which uploads no checkpoint can be expected to know any more, and why."""
+    """Note in the history which uploads no checkpoint can know any more, and why."""
     history = scenario.history
     known = {call.returned for call in trace.backend_calls if call.operation == "initiate_upload"}
     own = [upload.upload_id for upload in history.uploads.values() if upload.process == trace.process]
@@ -103,7 +103,7 @@ def allow_expected_orphans(scenario: Scenario, trace: ProcessTrace) -> None:
 
 
 def must_resume(scenario: Scenario, trace: ProcessTrace, checkpoint: Checkpoint) -> bool:
-    """Return whether nothing allows the process to give up the upload of this checkpoint."""
+    """Return whether nothing allows the process to give up this upload."""
     script, source = trace.script, scenario.source
     usable = (
         checkpoint.upload_id in trace.before.pending
@@ -120,14 +120,14 @@ def must_resume(scenario: Scenario, trace: ProcessTrace, checkpoint: Checkpoint)
 
 
 def _all_parts_match(scenario: Scenario, trace: ProcessTrace, checkpoint: Checkpoint) -> bool:
-    """Return whether all parts are of the current source: a process that compares bytes may restart otherwise."""
+    """Return whether all parts are of the current source; else a restart is allowed."""
     held, data = trace.before.pending[checkpoint.upload_id or ""], scenario.source.version.data
     ranges = _part_ranges(checkpoint, len(data))
     return all(number in ranges and part.data == data[ranges[number]] for number, part in held.items())
 
 
 def parts_to_keep(scenario: Scenario, trace: ProcessTrace, checkpoint: Checkpoint) -> set[int]:
-    """Return the parts of the current source that the storage has and that the engine can identify."""
+    """Return the parts of the current source that the engine can identify."""
     if injected(trace, ("list_parts",), FaultKind.SHORT_LIST):
         return set()
     held, data = trace.before.pending[checkpoint.upload_id or ""], scenario.source.version.data

@@ -1,5 +1,5 @@
 """
-The promises of the engine, by name: each function checks one of them against an independent record.
+The promises of the engine by name, each checked against an independent record.
 
 Each function looks at one process of a scenario and raises AssertionError if it broke the promise; the message starts
 with the name of the promise. None of them asks the engine: its reports are compared with what storage, store and source
@@ -81,7 +81,7 @@ def _current_versions(scenario: Scenario, trace: ProcessTrace) -> set[bytes]:
 
 
 def exact(scenario: Scenario, trace: ProcessTrace) -> None:
-    """After a success the object has the bytes of one version that the source had during the run."""
+    """After a success the object is one version that the source had during the run."""
     stored, result = trace.after.stored, trace.result
     known = {*(version.data for version in scenario.source.versions), *scenario.history.foreign}
     if stored is not None and stored not in known:
@@ -104,7 +104,7 @@ def exact(scenario: Scenario, trace: ProcessTrace) -> None:
 
 
 def _object_bytes_sent(scenario: Scenario, trace: ProcessTrace) -> int | None:
-    """Return the number of bytes of the object that this process sent; None if that can't be known."""
+    """Return how many bytes of the object this process sent; None if unknown."""
     storing = {"complete_upload", "put_object"}
     stored_by = [call for call in effects_of(scenario, trace) if call.operation in storing]
     if not stored_by:
@@ -118,7 +118,7 @@ def _object_bytes_sent(scenario: Scenario, trace: ProcessTrace) -> int | None:
 
 
 def no_mix(scenario: Scenario, trace: ProcessTrace) -> None:
-    """No object has parts of two versions of the source; if the source changes, its upload is discarded."""
+    """No object mixes two versions of the source; if that changes, the upload ends."""
     known = {version.data for version in scenario.source.versions}
     for effect in effects_of(scenario, trace):
         if effect.operation == "complete_upload":
@@ -142,7 +142,9 @@ def no_mix(scenario: Scenario, trace: ProcessTrace) -> None:
 
 def _is_of_a_replacing_file(scenario: Scenario, trace: ProcessTrace) -> bool:
     """
-    Return whether the only changes were replacements by files with the same mtime, and the object is one of those.
+    Return whether the object is a file that replaced another, with its mtime.
+
+    It is if the only changes were replacements by files with the same mtime, and the object is one of those.
 
     Such an object was compared by its bytes.
     """
@@ -152,7 +154,7 @@ def _is_of_a_replacing_file(scenario: Scenario, trace: ProcessTrace) -> bool:
 
 
 def whole(scenario: Scenario, trace: ProcessTrace) -> None:
-    """Complete is called only with parts 1 to n whose sizes add up to the size of the source."""
+    """Complete gets only parts 1 to n whose sizes add up to that of the source."""
     sizes = {len(data) for data in _current_versions(scenario, trace)}
     for call in trace.backend_calls:
         if call.operation != "complete_upload":
@@ -186,7 +188,7 @@ def bounded(scenario: Scenario, trace: ProcessTrace) -> None:
 
 
 def _bounded_within_a_run(trace: ProcessTrace) -> None:
-    """Check that an acknowledged part is not sent again in the same run, unless the storage reports it missing."""
+    """Check that an acknowledged part is not sent again unless it got lost."""
     complete_failed = any(
         call.operation == "complete_upload" and call.error is not None for call in trace.backend_calls
     )
@@ -203,7 +205,7 @@ def _bounded_within_a_run(trace: ProcessTrace) -> None:
 
 def intent(scenario: Scenario, trace: ProcessTrace) -> None:
     """
-    The checkpoint is durable before an upload is initiated, and its upload id before a part is sent.
+    A checkpoint is durable before an initiate, its upload id before a part.
 
     The pending uploads are those that the store knows, one for each lost response to initiate, and those that were
     reported to the caller.
@@ -231,7 +233,7 @@ def lost_reply(scenario: Scenario, trace: ProcessTrace) -> None:
 
 
 def retry(scenario: Scenario, trace: ProcessTrace) -> None:
-    """Each part and each request has its own attempts; a storage that throttles gets the pause that it asks for."""
+    """Each part and request has its own attempts; a throttling storage gets a pause."""
     if trace.result is None and must_succeed(scenario, trace):
         _broken("RETRY", "nothing failed more often than is allowed, and the upload failed", trace)
     calls = trace.backend_calls
@@ -247,7 +249,7 @@ def retry(scenario: Scenario, trace: ProcessTrace) -> None:
 
 
 def _check_backoff(trace: ProcessTrace, refused: BackendCall, later: list[BackendCall], *, until: float) -> None:
-    """Check that only parts that were already in flight are requested before retry_after has elapsed."""
+    """Check that only parts in flight are requested until retry_after has elapsed."""
     if refused.operation == "abort_upload" or not any(_same_request(call, refused) for call in later):
         return  # the request was given up: what follows is cleanup, or another upload
     if early := [call.operation for call in later if call.started < until and call.operation != "upload_part"]:
@@ -260,7 +262,7 @@ def _same_request(one: BackendCall, other: BackendCall) -> bool:
 
 def fast_fail(scenario: Scenario, trace: ProcessTrace) -> None:
     """
-    A permanent error is not retried and stops the other parts at once; the checkpoint is kept.
+    A permanent error stops all parts, without a retry; the checkpoint is kept.
 
     An upload returns only when none of its workers is running, and parts acknowledged until then are recorded. An
     interrupt is re-raised unchanged.
@@ -334,7 +336,7 @@ def unwritable(scenario: Scenario, trace: ProcessTrace) -> None:
 
 
 def one_owner(scenario: Scenario, trace: ProcessTrace) -> None:
-    """A second uploader is refused at once and does nothing; the claim is released when its holder ends."""
+    """A second uploader is refused, without effect; a claim ends with its holder."""
     _raise_problem_of("ONE-OWNER", scenario, trace)
     if isinstance(trace.error, CheckpointBusy):
         _broken("ONE-OWNER", "the claim was held, though no other process was running", trace)
@@ -343,7 +345,7 @@ def one_owner(scenario: Scenario, trace: ProcessTrace) -> None:
 
 
 def clean(scenario: Scenario, trace: ProcessTrace) -> None:
-    """Success and cancel leave neither checkpoint nor pending upload; what can't be cleaned up is reported."""
+    """Success and cancel leave no checkpoint or upload; what remains is reported."""
     if trace.result is None and not isinstance(trace.error, UploadCancelled | CallbackError):
         return
     keeps_checkpoint = scenario.keeps_checkpoint(trace.script)
@@ -360,7 +362,7 @@ def clean(scenario: Scenario, trace: ProcessTrace) -> None:
 
 
 def callback(scenario: Scenario, trace: ProcessTrace) -> None:
-    """If the upload callback fails, the object is stored and the error has the result."""
+    """If the upload callback fails, the object is stored; the error has the result."""
     error = trace.error
     if not isinstance(error, CallbackError):
         return
@@ -374,7 +376,7 @@ def callback(scenario: Scenario, trace: ProcessTrace) -> None:
 
 
 def bounded_memory(_: Scenario, trace: ProcessTrace) -> None:
-    """No more parts are in flight, and no more bodies are held, than the concurrency allows."""
+    """No more parts are in flight, nor bodies held, than the concurrency allows."""
     config = trace.script.config
     concurrency = config.concurrency_max if config.concurrency == "auto" else config.concurrency
     most = max((workers.most_in_flight for workers in trace.worker_pools), default=0)
@@ -387,7 +389,7 @@ def bounded_memory(_: Scenario, trace: ProcessTrace) -> None:
 
 
 def _raised_the_callback_error(trace: ProcessTrace) -> bool:
-    """Return whether the callback's own error was raised, or an interrupt that has it as cause or context."""
+    """Return whether the callback's error was raised, or an interrupt from it."""
     error = trace.error
     if isinstance(error, INTERRUPTS):
         while error is not None and not isinstance(error, CallbackBroke):
@@ -396,7 +398,7 @@ def _raised_the_callback_error(trace: ProcessTrace) -> bool:
 
 
 def progress(scenario: Scenario, trace: ProcessTrace) -> None:
-    """Bytes never decrease, never exceed the total, and reach it only when the object is stored."""
+    """Bytes never decrease nor exceed the total, which only a stored object reaches."""
     for before, after in pairwise(report.progress for report in trace.reports):
         if after.bytes_done < before.bytes_done:
             _broken("PROGRESS", f"it decreased from {before.bytes_done} to {after.bytes_done} bytes", trace)
@@ -426,7 +428,7 @@ def _contradiction(report: Progress) -> str:
 
 
 def _check_reported_parts(scenario: Scenario, trace: ProcessTrace, report: ProgressRecord) -> None:
-    """Check that the storage had every part of the reported checkpoint, and that each reported part is in it."""
+    """Check that reported parts are in the checkpoint, and those on the storage."""
     kept = report.progress.checkpoint
     if kept is None or kept.upload_id is None:
         return

@@ -28,7 +28,7 @@ _T = TypeVar("_T")
 
 
 def checkpoint_ids(checkpoint: Checkpoint | None) -> set[str]:
-    """Return the upload ids that a checkpoint knows: its own, and those it still has to abort."""
+    """Return the ids that a checkpoint knows: its own, and those still to abort."""
     if checkpoint is None:
         return set()
     return {*checkpoint.abandoned, *([] if checkpoint.upload_id is None else [checkpoint.upload_id])}
@@ -234,7 +234,7 @@ class RecordingStore:
 
 
 class CountingSource:
-    """A source that counts its live bodies, and calls a function before each chunk is read."""
+    """A source that counts its live bodies, and tells when a chunk is to be read."""
 
     def __init__(self, source: Source, before_chunk: Callable[[], None]) -> None:
         self.inner = source

@@ -1,5 +1,5 @@
 """
-A scenario: one storage, one store and one source, and the processes that upload, fail, crash and resume.
+A scenario: a storage, a store, a source, and the processes that use them.
 
     scenario = Scenario(MemoryHarness(), MemoryStoreHarness(), SimulatedFile(b"..."), check=invariants.check)
     scenario.run(ProcessScript(faults=(Fault("complete_upload", FaultKind.CRASH_AFTER),)))
@@ -240,7 +240,7 @@ class Scenario:
         return trace
 
     def explain(self, script: ProcessScript | None = None) -> tuple[Decision, PartPlan]:
-        """Return what a process of this script would do; the only promise checked is that nothing is changed."""
+        """Return what a process would do, and check that asking changes nothing."""
         script = script or ProcessScript()
         before = self.snapshot()
         simulation = Simulation(script.choices, self.clock, name="dry run")
@@ -305,7 +305,7 @@ class Scenario:
                 close()
 
     def _torn(self, name: str) -> None:
-        """Cut off the end of the last record, as a crash in the middle of writing it does."""
+        """Cut off the end of the last record, as a crash while it is written does."""
         data = self.store.read_record(name)
         assert data is not None, "torn writes need a harness that implements read_record"
         self.store.write_record(name, data[:-2])
@@ -337,7 +337,7 @@ class Scenario:
                 self._start_second_uploader()
 
     def _start_second_uploader(self) -> None:
-        """Start the same upload in another process: while the claim is held it must be refused without any effect."""
+        """Start the same upload again: while it is claimed, this must have no effect."""
         if not self.history.claimed:
             return
         before = self.snapshot()

@@ -1,5 +1,5 @@
 """
-Deterministic runs: time passes only when the engine waits, and no thread is started.
+Deterministic runs: time passes only when the engine waits, without threads.
 
     simulation = Simulation(choices=[2, 0, 1, 3])
     simulation.uploader(backend, store).upload(source, "key")
@@ -49,7 +49,7 @@ class SimulatedClock:
     monotonic = now
 
     def wait(self, event: threading.Event, seconds: float) -> bool:
-        """Advance by `seconds` unless the event is set; no other thread can set it in the meantime."""
+        """Advance by `seconds` unless the event is set, as no other thread can set it."""
         if not event.is_set():
             self.advance(seconds)
         return event.is_set()
@@ -97,7 +97,7 @@ class WorkerEvent:
 
 
 def without_frames(error: BaseException) -> BaseException:
-    """Return a copy of the error without traceback and causes, whose frames would keep every body in them alive."""
+    """Return a copy of the error without frames, which would keep bodies alive."""
     copied = copy(error)
     # copy() drops these, unless a library has changed how exceptions are copied: importing Dask does (by tblib).
     copied.__traceback__ = copied.__cause__ = copied.__context__ = None
@@ -143,7 +143,7 @@ class SimulatedWorkers:
 
     def next_outcome(self, timeout: float | None) -> Outcome | None:
         """
-        Let parts make steps until one is done, or until the choices say that the timeout expires.
+        Let parts make steps until one is done, or the timeout is chosen to expire.
 
         Raises:
             AssertionError: the scheduler would wait forever.
@@ -240,7 +240,7 @@ def _steps_of(job: PartJob) -> Generator[None, None, UploadedPart]:
 
 class _SteppedBody(BodyWrapper):
     """
-    A body that is read when the simulation says so, and passed to the backend afterwards.
+    A body that is read when the simulation says so, and given to the backend.
 
     The backend sees an error of the source at the chunk at which it was raised.
     """
@@ -253,7 +253,7 @@ class _SteppedBody(BodyWrapper):
         self._error: Exception | None = None
 
     def read(self, until: int) -> None:
-        """Read until `until` bytes were read in all; for the length of the body, until its chunks are exhausted."""
+        """Read up to `until` bytes in all; the length of the body: until its end."""
         while self._error is None and (self._length < until or until == len(self)):
             try:
                 chunk = next(self._chunks, None)

@@ -1,4 +1,4 @@
-"""Sources of a scenario: each process opens the source, and the source changes while and between processes run."""
+"""Sources of a scenario, which change while and between processes run."""
 
 from __future__ import annotations
 

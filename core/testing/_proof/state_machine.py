@@ -1,5 +1,5 @@
 """
-A state machine that searches for a sequence of failures that breaks a promise of the engine.
+A state machine that searches for failures that break a promise.
 
 Each step is one process, or an event between two of them. Hypothesis draws the faults of the process, the order in
 which its parts finish, and when it crashes. A failing sequence is shrunk to a short one, which can be written down as a
@@ -166,7 +166,7 @@ class ResumeMachine(RuleBasedStateMachine):
         parameters=run_parameters(),
     )
     def interrupted(self, events: tuple[ScheduledEvent, ...], fault: Fault | None, parameters: RunParameters) -> None:
-        """Run a process with events around it: a pause, a change of the source, a second uploader."""
+        """Run a process with a pause, a changed source or a second uploader."""
         self._run(self._script(parameters, faults=self._possible(fault), events=events))
 
     @rule(event=st.sampled_from(_BETWEEN_RUNS), parts=st.integers(0, 4), rest=st.sampled_from((1, 0, -1)))
@@ -179,7 +179,7 @@ class ResumeMachine(RuleBasedStateMachine):
 
     @rule(what=st.sampled_from(("expiry", "foreign", "same")))
     def elsewhere(self, what: str) -> None:
-        """Drop the pending uploads, or store an object under the key: any, or one of the same bytes."""
+        """Drop the pending uploads, or store another object, or the same, at the key."""
         data = self.scenario.source.version.data
         if what == "expiry":
             self.scenario.expire()
@@ -200,7 +200,7 @@ class ResumeMachine(RuleBasedStateMachine):
             assert not sent, f"PLAN: nothing was to be sent\n{trace}"
 
     def teardown(self) -> None:
-        """Run an undisturbed process: whatever happened before, it succeeds and leaves nothing behind."""
+        """Run an undisturbed process, which succeeds and leaves nothing behind."""
         if self._scenario is None:
             return
         try:
@@ -219,7 +219,7 @@ class ResumeMachine(RuleBasedStateMachine):
         assert trace.result is not None, f"RETRY: nothing disturbed it, and it failed\n{trace}"
 
     def _found_the_upload_lost(self, trace: ProcessTrace) -> bool:
-        """Return whether a storage that can't list parts reported only during the run that the upload is lost."""
+        """Return whether it could learn only during the run that the upload is lost."""
         return not self.scenario.capabilities.lists_parts and any(
             isinstance(call.error, UploadNotFound) for call in trace.backend_calls
         )

@@ -1,1 +1,1 @@
-"""The checks, harnesses and machines behind `partwise.testing.conformance_backend` and `conformance_store`."""
+"""The checks, harnesses and machines of both conformance suites."""

@@ -45,7 +45,7 @@ _FAILURES = (AccessDenied, BucketNotFound, ClockSkewed, ConnectionFailed, Creden
 
 @CHECKS.covers(1)
 def check_protocol(harness: BackendHarness) -> None:
-    """The backend has the methods and properties of the protocol, and a repr that names its class (1)."""
+    """The backend has all methods and properties, and a repr that names its class."""
     backend = harness.open_for_test()
     assert isinstance(backend, MultipartBackend), "a backend has all methods and properties of MultipartBackend"
     assert "://" in backend.location, f"location is a URL, not {backend.location!r}"
@@ -58,7 +58,7 @@ def check_protocol(harness: BackendHarness) -> None:
 
 @CHECKS.covers(1)
 def check_secrets_are_not_exposed(harness: BackendHarness) -> None:
-    """No repr, location or error contains a credential (1)."""
+    """No repr, location or error contains a credential."""
     if not harness.secrets:
         raise NotApplicable("the harness does not set BackendHarness.secrets")
     backend = harness.open_for_test()
@@ -77,7 +77,7 @@ def check_secrets_are_not_exposed(harness: BackendHarness) -> None:
 
 @CHECKS.covers(2, 24)
 def check_handles_see_each_other(harness: BackendHarness) -> None:
-    """Changes through one handle are visible through another at once; closing one leaves the other open (2, 24)."""
+    """Handles see each other's changes at once; closing one keeps the others open."""
     one, other = harness.open_for_test(), harness.open_for_test()
     assert one.location == other.location, "location is the same for every handle on one storage"
     assert (one.limits, one.capabilities) == (other.limits, other.capabilities), "limits and capabilities are constant"
@@ -95,7 +95,7 @@ def check_handles_see_each_other(harness: BackendHarness) -> None:
 
 @CHECKS.covers(3)
 def check_listing_is_as_declared(harness: BackendHarness) -> None:
-    """`list_parts` works, or raises UnsupportedOption if `capabilities.lists_parts` is False (3)."""
+    """`list_parts` works, or raises UnsupportedOption if declared so."""
     backend = harness.open_for_test()
     upload = harness.begin(backend, "listing")
     if backend.capabilities.lists_parts:
@@ -107,7 +107,7 @@ def check_listing_is_as_declared(harness: BackendHarness) -> None:
 
 @CHECKS.covers(5)
 def check_close(harness: BackendHarness) -> None:
-    """Close is idempotent; every later call raises BackendClosed (5)."""
+    """Close is idempotent; every later call raises BackendClosed."""
     backend = harness.open_for_test()
     upload = harness.begin(backend, "closed")
     backend.close()
@@ -119,7 +119,7 @@ def check_close(harness: BackendHarness) -> None:
 
 @CHECKS.covers(6)
 def check_pickle(harness: BackendHarness) -> None:
-    """A pickled handle uses the same storage; pickling raises TypeError if not supported (6)."""
+    """A pickled handle uses the same storage; if not supported, it is a TypeError."""
     backend = harness.open_for_test()
     if not harness.picklable:
         must_raise(TypeError, "the backend is declared not picklable", pickle.dumps, backend)
@@ -142,7 +142,7 @@ def check_pickle(harness: BackendHarness) -> None:
 
 @CHECKS.covers(36, 37)
 def check_failures_of_the_storage(harness: BackendHarness) -> None:
-    """Every method raises the right error class for each kind of failure of the storage (36, 37)."""
+    """Every method raises the right error for each kind of failure of the storage."""
     failing = {kind: backend for kind in _FAILURES if (backend := harness.open_failing(kind)) is not None}
     if not failing:
         raise NotApplicable("the harness does not implement BackendHarness.open_failing")
@@ -160,7 +160,7 @@ def check_failures_of_the_storage(harness: BackendHarness) -> None:
 
 @CHECKS.covers(37)
 def check_refusals_are_permanent(harness: BackendHarness) -> None:
-    """Errors that a retry can't fix are not retryable (37)."""
+    """Errors that a retry can't fix are not retryable."""
     backend = harness.open_for_test()
     upload = harness.begin(backend, "permanent")
     never_sent = UploadedPart(1, harness.part_size(backend), "no-such-etag")
@@ -178,7 +178,7 @@ def check_refusals_are_permanent(harness: BackendHarness) -> None:
 
 @CHECKS.covers(39)
 def check_lost_responses(harness: BackendHarness) -> None:
-    """After a lost response, repeating an operation that took effect has the same result (39)."""
+    """Repeating an operation whose response was lost has the same result."""
     backend = harness.open_for_test()
     data = pseudo_random_bytes(harness.part_size(backend), "lost")
     key = harness.key("lost")
@@ -208,7 +208,7 @@ def check_lost_responses(harness: BackendHarness) -> None:
 
 @CHECKS.covers(40)
 def check_delays_change_nothing(harness: BackendHarness) -> None:
-    """A wrapper that delays each call changes nothing (40)."""
+    """A wrapper that delays each call changes nothing."""
     backend = harness.open_for_test()
     operations = [name for name in BACKEND_OPERATIONS if name != "list_parts" or backend.capabilities.lists_parts]
     waited: list[float] = []

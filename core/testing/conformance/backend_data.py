@@ -27,7 +27,7 @@ CHECKS: Suite[BackendHarness] = Suite()
 
 @CHECKS.covers(27)
 def check_buffers_of_every_kind(harness: BackendHarness) -> None:
-    """Chunks may be views of bytes, of a bytearray, of a slice of either, and of any length (27)."""
+    """Chunks may be views of bytes, bytearrays or slices, and of any length."""
     backend = harness.open_for_test()
     data = pseudo_random_bytes(harness.part_size(backend), "buffers")
     padded = bytearray(b"(" + data + b")")
@@ -48,7 +48,7 @@ def check_buffers_of_every_kind(harness: BackendHarness) -> None:
 
 @CHECKS.covers(27, 28)
 def check_chunks_are_not_kept(harness: BackendHarness) -> None:
-    """A chunk is valid until the next one is read; a body is always read from its start (27, 28)."""
+    """A chunk is valid until the next one; a body is always read from its start."""
     backend = harness.open_for_test()
     data = pseudo_random_bytes(harness.part_size(backend), "chunks")
     body = StrictBody(data, chunk_size=max(1, len(data) // 7))
@@ -64,7 +64,7 @@ def check_chunks_are_not_kept(harness: BackendHarness) -> None:
 
 @CHECKS.covers(29)
 def check_body_too_short(harness: BackendHarness) -> None:
-    """A body that is shorter than its length is an error, and nothing is stored (29)."""
+    """A body that is shorter than its length is an error, and nothing is stored."""
     backend = harness.open_for_test()
     size = harness.part_size(backend)
     _check_wrong_length(harness.begin(backend, "short"), StrictBody(pseudo_random_bytes(size - 1), declared=size), size)
@@ -72,7 +72,7 @@ def check_body_too_short(harness: BackendHarness) -> None:
 
 @CHECKS.covers(29)
 def check_body_too_long(harness: BackendHarness) -> None:
-    """A body that is longer than its length is an error, and nothing is stored (29)."""
+    """A body that is longer than its length is an error, and nothing is stored."""
     backend = harness.open_for_test()
     size = harness.part_size(backend)
     _check_wrong_length(harness.begin(backend, "long"), StrictBody(pseudo_random_bytes(size), declared=size - 1), size)
@@ -99,7 +99,7 @@ class _Cancelled(BaseException):
 
 @CHECKS.covers(30, 38)
 def check_bodies_that_fail(harness: BackendHarness) -> None:
-    """An error of a body is re-raised unchanged, at its start or half-way, and nothing is stored (30, 38)."""
+    """An error of a body is re-raised unchanged, and nothing is stored."""
     backend = harness.open_for_test()
     size = harness.part_size(backend)
     before = pseudo_random_bytes(size, "before")
@@ -120,7 +120,7 @@ def check_bodies_that_fail(harness: BackendHarness) -> None:
 
 @CHECKS.covers(31)
 def check_checksums(harness: BackendHarness) -> None:
-    """Checksums are the CRC-64/XZ of the stored bytes if declared, and otherwise None (31)."""
+    """Checksums are the CRC-64/XZ of the stored bytes if declared, otherwise None."""
     backend = harness.open_for_test()
     contents = [pseudo_random_bytes(harness.part_size(backend), "checksums"), b"the last part"]
     of_parts = [slow_crc64(content) if backend.capabilities.part_checksums else None for content in contents]
@@ -153,7 +153,7 @@ _STRANGE_NAMES = (
 
 @CHECKS.covers(32, 36)
 def check_strange_keys(harness: BackendHarness) -> None:
-    """Unusual keys are distinct and unchanged, or refused with InvalidKey as declared (32, 36)."""
+    """Unusual keys are distinct and unchanged, or refused with InvalidKey."""
     backend = harness.open_for_test()
     size = harness.part_size(backend)
     kept = {}
@@ -180,7 +180,7 @@ def check_strange_keys(harness: BackendHarness) -> None:
 
 @CHECKS.covers(35)
 def check_part_too_small(harness: BackendHarness) -> None:
-    """A part below `min_part_size` that is not the last is refused, and the upload stays usable (35)."""
+    """A part that is too small and not the last is refused; the upload goes on."""
     backend = harness.open_for_test()
     least = backend.limits.min_part_size
     if least == 1:
@@ -195,7 +195,7 @@ def check_part_too_small(harness: BackendHarness) -> None:
 
 @CHECKS.covers(35)
 def check_limits_are_accepted(harness: BackendHarness) -> None:
-    """The smallest and the largest part, and the highest part number, are accepted (35)."""
+    """The smallest and the largest part, and the highest part number, are accepted."""
     backend = harness.open_for_test()
     limits = backend.limits
     upload = harness.begin(backend, "limits")
@@ -234,7 +234,7 @@ _NOT_STORED = frozenset({"callback", "forbid_overwrite", "traffic_limit", "reque
 
 @CHECKS.covers(3, 36)
 def check_other_options_are_refused(harness: BackendHarness) -> None:
-    """Every method refuses an option that is not in the capabilities (3, 36)."""
+    """Every method refuses an option that is not in the capabilities."""
     backend = harness.open_for_test()
     refused = {name: options for name, options in _SAMPLES.items() if name not in backend.capabilities.options}
     if not refused:
@@ -253,7 +253,7 @@ def check_other_options_are_refused(harness: BackendHarness) -> None:
 
 @CHECKS.covers(3, 34)
 def check_options_are_kept(harness: BackendHarness) -> None:
-    """Each declared option is accepted and stored with the object (3, 34)."""
+    """Each declared option is accepted and stored with the object."""
     backend = harness.open_for_test()
     supported = backend.capabilities.options
     samples = {
@@ -275,7 +275,7 @@ def check_options_are_kept(harness: BackendHarness) -> None:
 
 @CHECKS.covers(34)
 def check_metadata_is_returned(harness: BackendHarness) -> None:
-    """`head_object` returns the metadata of an object stored by parts or by put (34)."""
+    """`head_object` returns the metadata of an object stored by parts or by put."""
     backend = harness.open_for_test()
     skip_unless_supports(backend, "metadata")
     options = ObjectOptions(metadata={"author": "an author", "purpose": "a test"})

@@ -1,4 +1,4 @@
-"""The harness that describes a backend to its suite, and what the checks do with it."""
+"""The harness that describes a backend, and what the checks do with it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class BackendHarness(Harness[MultipartBackend]):
 
     @abstractmethod
     def read(self, key: str) -> bytes | None:
-        """Return the bytes of an object, or None if it does not exist, without using the backend."""
+        """Return the bytes of an object without the backend; None if it does not exist."""
 
     def refuses(self, key: str) -> bool:  # noqa: ARG002  # for overrides
         """
@@ -53,18 +53,18 @@ class BackendHarness(Harness[MultipartBackend]):
 
     def options(self, key: str) -> Mapping[str, object]:  # noqa: ARG002  # for overrides
         """
-        Return the stored options of an object by field name of `ObjectOptions`, without using the backend.
+        Return the stored options of an object by name, without using the backend.
 
         Omit options that can't be inspected: the checks then only test that the option is accepted.
         """
         return {}
 
     def open_with_page_size(self, page_size: int) -> MultipartBackend | None:  # noqa: ARG002  # for overrides
-        """Open a handle whose listings have pages of `page_size` entries; None if that can't be configured."""
+        """Open a handle whose listings have such pages; None if that is impossible."""
         return None
 
     def open_failing(self, error: type[BackendError]) -> MultipartBackend | None:  # noqa: ARG002  # for overrides
-        """Open a handle on a storage that fails each call in this way; None if that can't be simulated."""
+        """Open a handle whose calls all fail in this way; None if that is impossible."""
         return None
 
     # --- for checks --------------------------------------------------------------------------------------------------
@@ -74,7 +74,7 @@ class BackendHarness(Harness[MultipartBackend]):
         return self.prefix + name
 
     def part_size(self, backend: MultipartBackend) -> int:
-        """Return the usual part size of the checks: small, and four parts are within the limits."""
+        """Return the usual part size: small, and four parts are within the limits."""
         limits = backend.limits
         return max(limits.min_part_size, min(64, limits.max_part_size, limits.max_object_size // 4))
 
@@ -105,7 +105,7 @@ class Upload:
         return self.backend.complete_upload(self.key, self.upload_id, parts, options)
 
     def complete_again(self, parts: Sequence[UploadedPart], options: ObjectOptions = NO_OPTIONS) -> StoredObject | None:
-        """Complete it again: return the object, or None if UploadNotFound was raised; both are right."""
+        """Complete it again; return the object, or None for UploadNotFound."""
         try:
             return self.complete(parts, options)
         except UploadNotFound:
@@ -126,26 +126,26 @@ class Upload:
             assert listed == list(parts), f"{duty}: expected the parts {list(parts)}, but got {listed}"
 
     def must_refuse(self, parts: Sequence[UploadedPart], duty: str) -> None:
-        """Assert that completing with these parts is refused and leaves the object unchanged."""
+        """Assert that completing with these parts is refused, and changes nothing."""
         before = self.harness.read(self.key)
         must_raise(PartRejected, duty, self.complete, parts)
         assert self.harness.read(self.key) == before, f"{duty}: no object may be stored"
 
     def must_complete(self, parts: Sequence[UploadedPart], data: bytes, after: str) -> None:
-        """Assert that it can still be completed with these parts, and makes an object of this data."""
+        """Assert that completing with these parts makes an object of this data."""
         duty = f"after {after} the upload is still usable"
         must_return(duty, self.complete, parts)
         assert self.harness.read(self.key) == data, f"{duty}, and its object has the right bytes"
 
     def must_not_be_found(self, why: str, parts: Sequence[UploadedPart] | None = None) -> None:
-        """Assert that every method raises UploadNotFound for its id; complete only if parts are given."""
+        """Assert that every method raises UploadNotFound; complete only with parts."""
         must_not_be_found(self.backend, self.key, self.upload_id, why, parts)
 
 
 def must_not_be_found(
     backend: MultipartBackend, key: str, upload_id: str, why: str, parts: Sequence[UploadedPart] | None = None
 ) -> None:
-    """Assert that every method raises UploadNotFound for this id; complete only if parts are given."""
+    """Assert that every method raises UploadNotFound; complete only with parts."""
     duty = f"the id {upload_id!r:.40} {why}"
     errors = [must_raise(UploadNotFound, duty, backend.upload_part, key, upload_id, 1, StrictBody(b"x"))]
     if backend.capabilities.lists_parts:

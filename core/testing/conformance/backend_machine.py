@@ -1,5 +1,5 @@
 """
-Random sequences of calls of a backend, compared with a model that consists of dicts (41).
+Random calls of a backend, compared with a model of dicts (41).
 
 Hypothesis draws the calls, and shrinks a failing sequence. Needs hypothesis.
 """
@@ -38,7 +38,7 @@ _losses = st.sampled_from((None, FaultKind.BEFORE, FaultKind.AFTER))
 
 @define
 class _Pending:
-    """An upload in the model: bytes and result of each part, and parts that were replaced."""
+    """An upload in the model: its parts by number, and those that were replaced."""
 
     upload: Upload
     parts: dict[int, tuple[bytes, UploadedPart]] = field(factory=dict)
@@ -62,7 +62,7 @@ class _Pending:
 
 class BackendMachine(RuleBasedStateMachine):
     """
-    Each rule calls a method through one of two handles; a first call may fail, or lose its response.
+    Each rule calls one of two handles; a first call may fail or lose its response.
 
     After each step the objects are read without the backend, and uploads and parts are listed through a third handle.
     """
@@ -85,7 +85,7 @@ class BackendMachine(RuleBasedStateMachine):
     def _repeated(
         self, handle: int, operation: str, loss: FaultKind | None, action: Callable[[MultipartBackend], _Result]
     ) -> _Result:
-        """Call the action with this handle; if a loss is drawn, first with a fault and then again."""
+        """Call the action with this handle; if a loss is drawn, first with that fault."""
         backend = self.handles[handle]
         if loss is not None:
             faulty = FaultyBackend(backend, FaultPlan([Fault(operation, loss)]))

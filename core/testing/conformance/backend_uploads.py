@@ -38,7 +38,7 @@ UNKNOWN_IDS = ("no-such-upload", "0" * 32, "../..", "a/b", "ä b", "x" * 300)
 
 @CHECKS.covers(7)
 def check_complete(harness: BackendHarness) -> None:
-    """Initiate, send, complete: the object is the concatenated parts, and the results describe them (7)."""
+    """Initiate, send, complete: the object is its parts, as the results say."""
     backend = harness.open_for_test()
     contents = part_contents(harness.part_size(backend), 3, "complete")
     upload = harness.begin(backend, "object")
@@ -53,7 +53,7 @@ def check_complete(harness: BackendHarness) -> None:
 
 @CHECKS.covers(7, 16)
 def check_put_object(harness: BackendHarness) -> None:
-    """`put_object` stores an object, which may be empty, and replaces an existing one (7, 8, 16)."""
+    """`put_object` stores an object, even an empty one, and replaces another."""
     backend = harness.open_for_test()
     key = harness.key("put")
     for data in (b"one", b"another that is longer", b""):
@@ -64,7 +64,7 @@ def check_put_object(harness: BackendHarness) -> None:
 
 @CHECKS.covers(7)
 def check_head_object(harness: BackendHarness) -> None:
-    """`head_object` describes an object as the call that stored it, and returns None if there is none (7)."""
+    """`head_object` describes an object as storing it did; None if there is none."""
     backend = harness.open_for_test()
     assert backend.head_object(harness.key("nothing")) is None, "head_object returns None if there is no object"
     data = pseudo_random_bytes(harness.part_size(backend) + 1)
@@ -78,7 +78,7 @@ def check_head_object(harness: BackendHarness) -> None:
 
 @CHECKS.covers(8)
 def check_complete_without_parts(harness: BackendHarness) -> None:
-    """Complete without parts is refused and leaves the upload usable, or makes an empty object, as declared (8)."""
+    """Complete without parts is refused, or makes an empty object, as declared."""
     backend = harness.open_for_test()
     data = pseudo_random_bytes(harness.part_size(backend))
     upload = harness.begin(backend, "no-parts")
@@ -93,7 +93,7 @@ def check_complete_without_parts(harness: BackendHarness) -> None:
 
 @CHECKS.covers(9)
 def check_sizes_at_the_edges(harness: BackendHarness) -> None:
-    """Sizes around multiples of several part sizes, by parts and by put (9)."""
+    """Sizes around multiples of several part sizes, by parts and by put."""
     backend = harness.open_for_test()
     least, most = harness.part_size(backend), backend.limits.max_part_size
     for part_size in sorted({least, min(least + 1, most), min(3 * least // 2, max(least, MIB), most)}):
@@ -113,7 +113,7 @@ def check_sizes_at_the_edges(harness: BackendHarness) -> None:
 
 @CHECKS.covers(10)
 def check_parts_in_any_order(harness: BackendHarness) -> None:
-    """Parts may be sent in any order; the object has them in ascending order (10)."""
+    """Parts may be sent in any order; the object has them in ascending order."""
     backend = harness.open_for_test()
     contents = part_contents(harness.part_size(backend), 4, "order")
     for order in ((4, 3, 2, 1), (1, 3, 4, 2)):
@@ -125,7 +125,7 @@ def check_parts_in_any_order(harness: BackendHarness) -> None:
 
 @CHECKS.covers(11)
 def check_many_threads(harness: BackendHarness) -> None:
-    """Parts of several uploads are sent by many threads concurrently, and none is lost or mixed up (11)."""
+    """Parts of several uploads are sent concurrently; none is lost or mixed up."""
     backend = harness.open_for_test()
     size = harness.part_size(backend)
     with ThreadPoolExecutor(max_workers=8) as pool:
@@ -144,7 +144,7 @@ def check_many_threads(harness: BackendHarness) -> None:
 
 @CHECKS.covers(11)
 def check_pipelined_parts(harness: BackendHarness) -> None:
-    """Where requests are pipelined, each part is returned as if sent alone, in any order of reading responses (11)."""
+    """Pipelined parts are returned as if sent alone, in any order of responses."""
     backend = harness.open_for_test()
     if not isinstance(backend, SupportsPipelining):
         raise NotApplicable("the backend does not offer SupportsPipelining")
@@ -173,7 +173,7 @@ def check_pipelined_parts(harness: BackendHarness) -> None:
 
 @CHECKS.covers(12)
 def check_part_sent_again(harness: BackendHarness) -> None:
-    """Sending the same part again results in one part; the last result counts (12)."""
+    """Sending the same part again results in one part; the last result counts."""
     backend = harness.open_for_test()
     data = pseudo_random_bytes(harness.part_size(backend))
     upload = harness.begin(backend, "again")
@@ -186,7 +186,7 @@ def check_part_sent_again(harness: BackendHarness) -> None:
 
 @CHECKS.covers(12)
 def check_part_replaced(harness: BackendHarness) -> None:
-    """Sending other bytes with the same number replaces the part, even if they are fewer (12)."""
+    """Sending other, even fewer, bytes with the same number replaces the part."""
     backend = harness.open_for_test()
     first, last = pseudo_random_bytes(harness.part_size(backend), "first"), b"the last one"
     upload = harness.begin(backend, "replaced")
@@ -202,7 +202,7 @@ def check_part_replaced(harness: BackendHarness) -> None:
 
 @CHECKS.covers(13)
 def check_missing_part(harness: BackendHarness) -> None:
-    """Complete with a part that was never sent is a PartRejected, and the upload stays usable (13)."""
+    """A part that was never sent is a PartRejected; the upload stays usable."""
     backend = harness.open_for_test()
     contents = part_contents(harness.part_size(backend), 2, "missing")
     upload = harness.begin(backend, "missing")
@@ -214,7 +214,7 @@ def check_missing_part(harness: BackendHarness) -> None:
 
 @CHECKS.covers(13)
 def check_other_parts_are_dropped(harness: BackendHarness) -> None:
-    """Parts that are not passed to `complete_upload` are not in the object (13)."""
+    """Parts that are not passed to `complete_upload` are not in the object."""
     backend = harness.open_for_test()
     contents = part_contents(harness.part_size(backend), 3, "other-parts")
     upload = harness.begin(backend, "other-parts")
@@ -224,7 +224,7 @@ def check_other_parts_are_dropped(harness: BackendHarness) -> None:
 
 @CHECKS.covers(14)
 def check_stale_part(harness: BackendHarness) -> None:
-    """Complete with a part that was replaced since is refused, and the upload stays usable (14)."""
+    """Complete with a part that was replaced is refused; the upload stays usable."""
     backend = harness.open_for_test()
     old, new = (pseudo_random_bytes(harness.part_size(backend), age) for age in ("old", "new"))
     upload = harness.begin(backend, "stale")
@@ -235,7 +235,7 @@ def check_stale_part(harness: BackendHarness) -> None:
 
 @CHECKS.covers(14)
 def check_foreign_part(harness: BackendHarness) -> None:
-    """Complete with a part of another upload is refused, and the upload stays usable (14)."""
+    """Complete with a part of another upload is refused, and the upload stays usable."""
     backend = harness.open_for_test()
     other, own = (pseudo_random_bytes(harness.part_size(backend), seed) for seed in ("foreign", "own"))
     foreign = harness.begin(backend, "foreign").send(1, other)
@@ -247,7 +247,7 @@ def check_foreign_part(harness: BackendHarness) -> None:
 
 @CHECKS.covers(14)
 def check_wrong_order(harness: BackendHarness) -> None:
-    """Complete with unsorted or repeated parts is refused, and the upload stays usable (14)."""
+    """Complete with unsorted or repeated parts is refused; it stays usable."""
     backend = harness.open_for_test()
     contents = [pseudo_random_bytes(harness.part_size(backend), n) for n in (1, 2)]
     upload = harness.begin(backend, "wrong-order")
@@ -259,7 +259,7 @@ def check_wrong_order(harness: BackendHarness) -> None:
 
 @CHECKS.covers(15)
 def check_invisible_until_complete(harness: BackendHarness) -> None:
-    """Before `complete_upload` there is no object, or the previous one is unchanged (15)."""
+    """Before `complete_upload` there is no object, or the previous one is unchanged."""
     backend = harness.open_for_test()
     data = pseudo_random_bytes(harness.part_size(backend))
     for before in (None, b"the previous one"):
@@ -277,7 +277,7 @@ def check_invisible_until_complete(harness: BackendHarness) -> None:
 
 @CHECKS.covers(16)
 def check_replaced_atomically(harness: BackendHarness) -> None:
-    """Reading an object while it is replaced returns the old or the new one (16)."""
+    """Reading an object while it is replaced returns the old or the new one."""
     backend = harness.open_for_test()
     size = harness.part_size(backend)
     versions = [pseudo_random_bytes(size + n, ("version", n)) for n in range(6)]
@@ -304,7 +304,7 @@ def check_replaced_atomically(harness: BackendHarness) -> None:
 
 @CHECKS.covers(16, 36)
 def check_forbid_overwrite(harness: BackendHarness) -> None:
-    """With forbid_overwrite every way to store raises ObjectExists, and the object is unchanged (16, 36)."""
+    """With forbid_overwrite storing raises ObjectExists, and changes nothing."""
     backend = harness.open_for_test()
     skip_unless_supports(backend, "forbid_overwrite")
     forbid = ObjectOptions(forbid_overwrite=True)
@@ -323,7 +323,7 @@ def check_forbid_overwrite(harness: BackendHarness) -> None:
 
 @CHECKS.covers(19)
 def check_complete_twice(harness: BackendHarness) -> None:
-    """Complete again returns the same object or raises UploadNotFound, and changes nothing (19)."""
+    """Complete again returns the same or raises UploadNotFound, and changes nothing."""
     backend = harness.open_for_test()
     upload = harness.begin(backend, "twice")
     parts = [upload.send(1, pseudo_random_bytes(harness.part_size(backend)))]
@@ -337,7 +337,7 @@ def check_complete_twice(harness: BackendHarness) -> None:
 
 @CHECKS.covers(20)
 def check_two_uploads_of_one_key(harness: BackendHarness) -> None:
-    """Two uploads of one key have their own ids and parts; the last one completed is stored (20)."""
+    """Two uploads of one key have their own parts; the last one completed is stored."""
     backend = harness.open_for_test()
     one, other = (pseudo_random_bytes(harness.part_size(backend), which) for which in ("one", "other"))
     first, second = harness.begin(backend, "two"), harness.begin(backend, "two")
@@ -357,7 +357,7 @@ def check_two_uploads_of_one_key(harness: BackendHarness) -> None:
 
 @CHECKS.covers(17)
 def check_abort(harness: BackendHarness) -> None:
-    """An aborted upload is removed with its parts, and the object is unchanged (17)."""
+    """An aborted upload is removed with its parts, and the object is unchanged."""
     backend = harness.open_for_test()
     put(harness, backend, "aborted", b"the previous one")
     upload = harness.begin(backend, "aborted")
@@ -370,7 +370,7 @@ def check_abort(harness: BackendHarness) -> None:
 
 @CHECKS.covers(18)
 def check_abort_again(harness: BackendHarness) -> None:
-    """Abort twice, after complete, or of an unknown id is not an error and changes nothing (18)."""
+    """Abort twice, after complete, or of an unknown id changes nothing."""
     backend = harness.open_for_test()
     data = pseudo_random_bytes(harness.part_size(backend))
     aborted = harness.begin(backend, "gone")
@@ -388,7 +388,7 @@ def check_abort_again(harness: BackendHarness) -> None:
 
 @CHECKS.covers(21, 37)
 def check_unknown_ids(harness: BackendHarness) -> None:
-    """Every method raises a permanent UploadNotFound for an unknown or completed id (21, 37)."""
+    """Every method raises a permanent UploadNotFound for an unknown or completed id."""
     backend = harness.open_for_test()
     upload = harness.begin(backend, "unknown")
     parts = [upload.send(1, pseudo_random_bytes(harness.part_size(backend)))]
@@ -404,7 +404,7 @@ def check_unknown_ids(harness: BackendHarness) -> None:
 
 @CHECKS.covers(22, 24)
 def check_list_parts(harness: BackendHarness) -> None:
-    """Parts are listed as soon as they are sent, in ascending order, as upload_part returned them (22, 24)."""
+    """Parts are listed once they are sent, in order, as upload_part returned them."""
     backend = harness.open_for_test()
     skip_unless_lists_parts(backend)
     size = harness.part_size(backend)
@@ -419,7 +419,7 @@ def check_list_parts(harness: BackendHarness) -> None:
 
 @CHECKS.covers(22)
 def check_list_uploads(harness: BackendHarness) -> None:
-    """Pending uploads with the prefix are listed by key, then id, with an aware datetime (22)."""
+    """Pending uploads with the prefix are listed by key, then id, with a datetime."""
     backend = harness.open_for_test()
     uploads = [harness.begin(backend, name) for name in ("list/b", "list/a", "list/ab", "list/b", "list-not")]
     initiated = sorted((upload.key, upload.upload_id) for upload in uploads)
@@ -439,7 +439,7 @@ def check_list_uploads(harness: BackendHarness) -> None:
 
 @CHECKS.covers(23)
 def check_pages_of_uploads(harness: BackendHarness) -> None:
-    """Uploads are listed completely and in order for any page size, even while others start and end (23)."""
+    """Uploads are listed completely in pages, even while others start and end."""
     for page_size in (1, 2, 4):
         backend = _open_with_page_size(harness, page_size)
         a, b, c, d = (harness.begin(backend, f"pages-{page_size}/{name}") for name in "abcd")
@@ -459,7 +459,7 @@ def check_pages_of_uploads(harness: BackendHarness) -> None:
 
 @CHECKS.covers(23)
 def check_pages_of_parts(harness: BackendHarness) -> None:
-    """Parts are listed completely and in order for any page size, even if another one is sent meanwhile (23)."""
+    """Parts are listed completely in pages, even if another one is sent meanwhile."""
     for page_size in (1, 2, 4):
         backend = _open_with_page_size(harness, page_size)
         skip_unless_lists_parts(backend)
@@ -478,7 +478,7 @@ def check_pages_of_parts(harness: BackendHarness) -> None:
 
 @CHECKS.covers(25, 26)
 def check_resume_from_the_id(harness: BackendHarness) -> None:
-    """A new handle resumes by the id alone, and parts from `list_parts` complete the upload (25, 26)."""
+    """A new handle resumes by the id, and completes with parts from `list_parts`."""
     first = harness.open_for_test()
     contents = part_contents(harness.part_size(first), 2, "resumed")
     upload = harness.begin(first, "resumed")
@@ -496,7 +496,7 @@ def check_resume_from_the_id(harness: BackendHarness) -> None:
 
 @CHECKS.covers(26)
 def check_parts_with_a_checksum(harness: BackendHarness) -> None:
-    """Parts are identified by number and ETag: complete accepts them with a checksum added by the engine (26)."""
+    """Complete accepts parts with a checksum that was added to them."""
     backend = harness.open_for_test()
     contents = part_contents(harness.part_size(backend), 2, "checksum")
     upload = harness.begin(backend, "checksum")

@@ -45,7 +45,7 @@ class _Interrupted(Exception):
 
 @CHECKS.covers(16)
 def check_claim_is_exclusive(harness: StoreHarness) -> None:
-    """A held claim is refused at once to any handle or thread, and can be acquired again after its release (16)."""
+    """A held claim is refused to any handle or thread until it is released."""
     one, other = harness.open_for_test(), harness.open_for_test()
     name = sample().name
     with one.claim(name), ThreadPoolExecutor(max_workers=1) as pool:
@@ -69,7 +69,7 @@ def check_claim_is_exclusive(harness: StoreHarness) -> None:
 
 @CHECKS.covers(16)
 def check_claim_race(harness: StoreHarness) -> None:
-    """Of many threads that claim at the same time, at most one holds the claim (16)."""
+    """Of many threads that claim at the same time, at most one holds the claim."""
     name = sample().name
     stores = [harness.open_for_test() for _ in range(4)]
     start = threading.Barrier(len(stores))
@@ -96,7 +96,7 @@ def check_claim_race(harness: StoreHarness) -> None:
 
 @CHECKS.covers(16)
 def check_claim_ends_with_its_process(harness: StoreHarness) -> None:
-    """The claim of another process is respected, and released when that process is killed (16)."""
+    """A claim of another process is respected, and ends when that is killed."""
     opener = harness.elsewhere()
     if opener is None:
         raise NotApplicable("another process can't open the store: see StoreHarness.elsewhere")
@@ -138,7 +138,7 @@ def _claimed_elsewhere(opener: Callable[[], CheckpointStore], name: str) -> Iter
 
 @CHECKS.covers(15)
 def check_many_threads(harness: StoreHarness) -> None:
-    """Checkpoints written concurrently, each under its claim, are all complete (15)."""
+    """Checkpoints written concurrently, each under its claim, are all complete."""
     skip_unless_multiple(harness)
     store = harness.open_for_test()
     numbers = range(1, 9)
@@ -155,7 +155,7 @@ def check_many_threads(harness: StoreHarness) -> None:
 
 @CHECKS.covers(10, 15)
 def check_readers_see_whole_records(harness: StoreHarness) -> None:
-    """Loading a checkpoint while it is saved repeatedly returns one of the saved versions (10, 15)."""
+    """Loading during saves returns one of the saved versions."""
     writer, reader = harness.open_for_test(), harness.open_for_test()
     versions = [sample(1, *range(1, n + 2), upload_id=f"upload-{n}") for n in range(20)]
     save(writer, versions[0])
@@ -186,28 +186,28 @@ _STEPS_MAX = 200
 
 @CHECKS.covers(10)
 def check_crash_while_saving(harness: StoreHarness) -> None:
-    """After a crash at any step of a save, the old checkpoint or the new one is loaded (10)."""
+    """After a crash in a save, the old checkpoint or the new one is loaded."""
     old, new = sample(1, 1, 2), sample(1, 3, upload_id="another")
     _check_crashes(harness, lambda store: store.save(new), old, new)
 
 
 @CHECKS.covers(10)
 def check_crash_while_saving_first(harness: StoreHarness) -> None:
-    """After a crash at any step of the first save, the checkpoint or None is loaded (10)."""
+    """After a crash at any step of the first save, the checkpoint or None is loaded."""
     new = sample(1, 1, 2)
     _check_crashes(harness, lambda store: store.save(new), None, new)
 
 
 @CHECKS.covers(10)
 def check_crash_while_appending(harness: StoreHarness) -> None:
-    """After a crash at any step of an append, the part is stored or not, and others can be appended (10)."""
+    """After a crash in an append, the part is stored or not; others can be appended."""
     old, new = sample(1, 1), sample(1, 1, 2)
     _check_crashes(harness, lambda store: store.append_part(old.name, sample_part(2)), old, new)
 
 
 @CHECKS.covers(10)
 def check_crash_while_deleting(harness: StoreHarness) -> None:
-    """After a crash at any step of a delete, the checkpoint or None is loaded (10)."""
+    """After a crash at any step of a delete, the checkpoint or None is loaded."""
     old = sample(1, 1)
     _check_crashes(harness, lambda store: store.delete(old.name), old, None)
 
@@ -215,7 +215,7 @@ def check_crash_while_deleting(harness: StoreHarness) -> None:
 def _check_crashes(
     harness: StoreHarness, action: Callable[[CheckpointStore], None], old: Checkpoint | None, new: Checkpoint | None
 ) -> None:
-    """Crash at each step of an action: a new process finds the old or the new state, and can append to it."""
+    """Crash at each step of an action, and continue in the old or the new state."""
     name = sample().name
     survivor = harness.open_for_test()
     for step in range(1, _STEPS_MAX):
@@ -244,7 +244,7 @@ def _check_crashes(
 
 @CHECKS.covers(11)
 def check_torn_end(harness: StoreHarness) -> None:
-    """A record whose end is cut off loses its last parts at most; if more is cut off, it is damaged (11)."""
+    """A record whose end is cut off loses its last parts, or is damaged."""
     if not harness.tears:
         raise NotApplicable("records of the store can't be torn, as declared")
     whole = sample(1, 1, 2, 3)
@@ -266,7 +266,7 @@ def check_torn_end(harness: StoreHarness) -> None:
 
 @CHECKS.covers(11)
 def check_damage(harness: StoreHarness) -> None:
-    """An edited or foreign record raises CheckpointDamaged, and is never loaded as another checkpoint (11)."""
+    """An edited or foreign record is damaged, and never loaded as another checkpoint."""
     whole = sample(1, 1, 2, 3)
     record = _record_of(harness, whole)
     # An edit of the last entry can't be distinguished from a torn write.
@@ -289,7 +289,7 @@ def check_damage(harness: StoreHarness) -> None:
 
 @CHECKS.covers(11)
 def check_saving_after_damage(harness: StoreHarness) -> None:
-    """A damaged checkpoint can be replaced by save (11)."""
+    """A damaged checkpoint can be replaced by save."""
     checkpoint = sample(1, 1, 2, 3)
     edited = bytearray(_record_of(harness, checkpoint))
     edited[len(edited) // 3] ^= 1
@@ -304,7 +304,7 @@ def check_saving_after_damage(harness: StoreHarness) -> None:
 
 @CHECKS.covers(11)
 def check_damage_is_not_scanned(harness: StoreHarness) -> None:
-    """A scan omits a damaged record and yields all others (11)."""
+    """A scan omits a damaged record and yields all others."""
     skip_unless_multiple(harness)
     damaged, good = sample(1), sample(2)
     record = _record_of(harness, damaged)
@@ -315,7 +315,7 @@ def check_damage_is_not_scanned(harness: StoreHarness) -> None:
 
 
 def _record_of(harness: StoreHarness, checkpoint: Checkpoint) -> bytes:
-    """Return the bytes of the record of this checkpoint, with its parts appended one by one."""
+    """Return the record of this checkpoint, with its parts appended one by one."""
     store = harness.open_for_test()
     save(store, evolve(checkpoint, parts=()))
     append(store, checkpoint.name, *checkpoint.parts)
@@ -326,5 +326,5 @@ def _record_of(harness: StoreHarness, checkpoint: Checkpoint) -> bytes:
 
 
 def _positions(length: int) -> list[int]:
-    """Return positions in a record: all of a short one; of a long one about two hundred, and the last hundred."""
+    """Return positions in a record: of a long one about two hundred, and its end."""
     return sorted({*range(0, length, max(1, length // 200)), *range(max(0, length - 100), length)})

@@ -1,4 +1,4 @@
-"""The harness that describes a checkpoint store to its suite, and what the checks do with it."""
+"""The harness that describes a store, and what the checks do with it."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class StoreHarness(Harness[CheckpointStore]):
     """Whether the store appends to its records, so that a crash can tear the last entry; that is not damage then."""
 
     def elsewhere(self) -> Callable[[], CheckpointStore] | None:
-        """Return a picklable callable that opens the store in another process; None if that is not possible."""
+        """Return a picklable function that opens the store in another process, or None."""
         return None
 
     def read_record(self, name: str) -> bytes | None:  # noqa: ARG002  # for overrides
-        """Return the stored bytes of a record, without using the store; None if that is not possible."""
+        """Return the stored bytes of a record without the store; None if impossible."""
         return None
 
     def write_record(self, name: str, data: bytes) -> None:
@@ -49,7 +49,7 @@ class StoreHarness(Harness[CheckpointStore]):
         )
 
     def open_unwritable(self) -> CheckpointStore | None:
-        """Open a store that can't be written to, such as a directory that is a file; None if that is not possible."""
+        """Open a store that can't be written to; None if that is not possible."""
         return None
 
 
@@ -118,7 +118,7 @@ def close(store: CheckpointStore) -> None:
 
 
 def must_load(store: CheckpointStore, expected: Checkpoint, duty: str) -> None:
-    """Assert that the store has this checkpoint, equal in every field except the order of its parts."""
+    """Assert that the store has this checkpoint; only the order of parts may differ."""
     found = must_return(duty, store.load, expected.name)
     assert found is not None, f"{duty}: load returned None"
     assert in_order(found) == in_order(expected), f"{duty}: expected\n{expected}\nbut got\n{found}"

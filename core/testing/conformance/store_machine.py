@@ -1,5 +1,5 @@
 """
-Random sequences of calls of one or several stores, compared with a model that is a dict (20).
+Random calls of one or several stores, compared with a model (20).
 
 Hypothesis draws the calls, and shrinks a failing sequence. Needs hypothesis.
 """
@@ -29,7 +29,7 @@ _numbers = st.integers(1, 3)
 
 class StoreMachine(RuleBasedStateMachine):
     """
-    Each rule calls a method of all stores, which have to agree with the model and therefore with each other.
+    Each rule calls all stores, which have to agree with the model.
 
     After each step every checkpoint is loaded, and all are scanned, through separate handles.
     """
@@ -118,7 +118,7 @@ def store_machine(make_harness: Callable[[], StoreHarness]) -> type[StoreMachine
 
 def agreement_machine(make_harnesses: Sequence[Callable[[], StoreHarness]]) -> type[StoreMachine]:
     """
-    Return a state machine that makes the same calls of several stores, which have to agree.
+    Return a state machine that calls several stores, which have to agree.
 
     Args:
         make_harnesses: each creates a harness with an empty store, for each sequence of calls.

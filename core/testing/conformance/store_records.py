@@ -37,7 +37,7 @@ CHECKS: Suite[StoreHarness] = Suite()
 
 @CHECKS.covers(1)
 def check_empty_store(harness: StoreHarness) -> None:
-    """Load of an unknown name returns None, and scan of an empty store yields nothing (1)."""
+    """Load of an unknown name returns None; scan of an empty store yields nothing."""
     store = harness.open_for_test()
     assert isinstance(store, CheckpointStore), "a store has all methods of CheckpointStore"
     assert store.load(sample().name) is None, "load returns None if there is no checkpoint"
@@ -57,7 +57,7 @@ _VARIETY = (
 
 @CHECKS.covers(2)
 def check_round_trip(harness: StoreHarness) -> None:
-    """A saved checkpoint is loaded equal in every field (2)."""
+    """A saved checkpoint is loaded equal in every field."""
     store = harness.open_for_test()
     for checkpoint in _VARIETY:
         save(store, checkpoint)
@@ -68,7 +68,7 @@ def check_round_trip(harness: StoreHarness) -> None:
 
 @CHECKS.covers(3)
 def check_saving_again(harness: StoreHarness) -> None:
-    """A second save replaces the first one and the parts appended to it (3)."""
+    """A second save replaces the first one and the parts appended to it."""
     store = harness.open_for_test()
     first, second = sample(1, 1, 2), sample(1, 2, upload_id="another")
     save(store, first)
@@ -80,7 +80,7 @@ def check_saving_again(harness: StoreHarness) -> None:
 
 @CHECKS.covers(3)
 def check_append(harness: StoreHarness) -> None:
-    """Appended parts are loaded; of several parts with one number, the last one counts (3)."""
+    """Appended parts are loaded; of several with one number, the last one counts."""
     store = harness.open_for_test()
     checkpoint = sample(1, 1)
     save(store, checkpoint)
@@ -92,7 +92,7 @@ def check_append(harness: StoreHarness) -> None:
 
 @CHECKS.covers(3)
 def check_append_to_nothing(harness: StoreHarness) -> None:
-    """Appending to a checkpoint that does not exist is a CheckpointError (3)."""
+    """Appending to a checkpoint that does not exist is a CheckpointError."""
     store = harness.open_for_test()
     name = sample().name
     must_raise(CheckpointError, "there is no checkpoint of this name", append, store, name, sample_part(1))
@@ -101,7 +101,7 @@ def check_append_to_nothing(harness: StoreHarness) -> None:
 
 @CHECKS.covers(4)
 def check_delete(harness: StoreHarness) -> None:
-    """A deleted checkpoint is removed with its parts for good; delete is idempotent (4)."""
+    """A deleted checkpoint is removed with its parts for good; delete is idempotent."""
     store = harness.open_for_test()
     checkpoint = sample()
     must_return("deleting a checkpoint that does not exist is not an error", delete, store, checkpoint.name)
@@ -118,7 +118,7 @@ def check_delete(harness: StoreHarness) -> None:
 
 @CHECKS.covers(17)
 def check_nothing_is_shared(harness: StoreHarness) -> None:
-    """Changing a checkpoint after save, load or scan does not change the stored one (17)."""
+    """Changing a checkpoint after save, load or scan does not change the stored one."""
     store = harness.open_for_test()
     saved, expected = (sample(options=ObjectOptions(metadata={"author": "one"})) for _ in range(2))
 
@@ -142,7 +142,7 @@ def check_nothing_is_shared(harness: StoreHarness) -> None:
 
 @CHECKS.covers(5)
 def check_scan(harness: StoreHarness) -> None:
-    """Every checkpoint is scanned once, with its parts (5)."""
+    """Every checkpoint is scanned once, with its parts."""
     store = harness.open_for_test()
     checkpoints = [sample(number) for number in range(1, 2 if harness.holds_one else 5)]
     for checkpoint in checkpoints:
@@ -155,7 +155,7 @@ def check_scan(harness: StoreHarness) -> None:
 
 @CHECKS.covers(6, 7)
 def check_uploads_are_kept_apart(harness: StoreHarness) -> None:
-    """One source that is uploaded to several similar targets has a checkpoint for each (6, 7)."""
+    """One source that is uploaded to several targets has a checkpoint for each."""
     skip_unless_multiple(harness)
     store = harness.open_for_test()
     targets = [("mem://a", "b/c"), ("mem://a", "b"), ("mem://a/b", "c"), ("mem://a", "B"), ("mem://A", "b")]
@@ -178,7 +178,7 @@ _STRANGE_NAMES = (
 
 @CHECKS.covers(7)
 def check_strange_names(harness: StoreHarness) -> None:
-    """Any non-empty name is accepted, and its claim is independent of those of other names (7)."""
+    """Any non-empty name is accepted, and claimed independently of others."""
     store = harness.open_for_test()
     for name in _STRANGE_NAMES:
         assert store.load(name) is None, f"load accepts the name {name!r:.30}"
@@ -192,7 +192,7 @@ def check_strange_names(harness: StoreHarness) -> None:
 
 @CHECKS.covers(13)
 def check_deleting_during_a_scan(harness: StoreHarness) -> None:
-    """Deleting checkpoints during a scan does not affect the others (13)."""
+    """Deleting checkpoints during a scan does not affect the others."""
     skip_unless_multiple(harness)
     store, other = harness.open_for_test(), harness.open_for_test()
     checkpoints = [sample(number) for number in range(1, 6)]
@@ -210,7 +210,7 @@ def check_deleting_during_a_scan(harness: StoreHarness) -> None:
 
 @CHECKS.covers(5, 16)
 def check_single_checkpoint(harness: StoreHarness) -> None:
-    """A store for a single checkpoint refuses that of another upload and changes neither (5, 16)."""
+    """A store of a single checkpoint refuses that of another upload."""
     if not harness.holds_one:
         raise NotApplicable("the store holds many checkpoints")
     store = harness.open_for_test()
@@ -232,7 +232,7 @@ def check_single_checkpoint(harness: StoreHarness) -> None:
 
 @CHECKS.covers(8)
 def check_handles_see_each_other(harness: StoreHarness) -> None:
-    """Changes through one handle are visible through another one at once (8)."""
+    """Changes through one handle are visible through another one at once."""
     one, other = harness.open_for_test(), harness.open_for_test()
     checkpoint = sample()
     save(one, checkpoint)
@@ -255,7 +255,7 @@ def check_handles_see_each_other(harness: StoreHarness) -> None:
 
 @CHECKS.covers(9)
 def check_reopening(harness: StoreHarness) -> None:
-    """Checkpoints survive closing all handles (9)."""
+    """Checkpoints survive closing all handles."""
     if not harness.durable:
         raise NotApplicable("the store is not durable, as declared")
     store = harness.open_for_test()
@@ -267,7 +267,7 @@ def check_reopening(harness: StoreHarness) -> None:
 
 @CHECKS.covers(14)
 def check_unwritable_place(harness: StoreHarness) -> None:
-    """A store that can't be written to raises CheckpointUnwritable with a cause, for claim and save (14)."""
+    """A store that can't be written to raises CheckpointUnwritable with a cause."""
     store = harness.open_unwritable()
     if store is None:
         raise NotApplicable("the harness does not implement StoreHarness.open_unwritable")
@@ -284,7 +284,7 @@ def check_unwritable_place(harness: StoreHarness) -> None:
 
 @CHECKS.covers(19)
 def check_close_and_repr(harness: StoreHarness) -> None:
-    """The repr names the class; close is idempotent, and later calls raise StoreClosed (19)."""
+    """The repr names the class; close is idempotent; later calls raise StoreClosed."""
     store = harness.open_for_test()
     assert type(store).__name__ in repr(store), f"repr names the class {type(store).__name__}: {store!r}"
     if not hasattr(store, "close"):

@@ -1,5 +1,5 @@
 """
-Shared by both conformance suites: harnesses, checks, declared deviations, and how checks become tests.
+What both conformance suites share: harnesses, checks, declared deviations.
 
 A check is a function of one harness. It returns if the contract is kept. It raises AssertionError with a message that
 says what the contract demands, or `NotApplicable` if it can't be run with this harness. No check needs pytest.
@@ -104,7 +104,7 @@ class Check(Generic[_Harness]):
 
     def __call__(self, harness: _Harness) -> None:
         """
-        Run the check, considering the declared deviations of the harness, and close the harness.
+        Run the check as the declared deviations say, and close the harness.
 
         Raises:
             AssertionError: the contract is not kept, or a deviation was declared and the check passed.

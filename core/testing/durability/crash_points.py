@@ -28,7 +28,9 @@ _CHANGING = "open write pwrite fsync ftruncate truncate replace rename link unli
 @contextmanager
 def crash_at(step: int) -> Iterator[None]:
     """
-    Crash the calling thread at its `step`-th call of the `os` module that changes files, counting from 1.
+    Crash the calling thread at its `step`-th call of `os` that changes files.
+
+    The calls are counted from 1.
 
     Opening a file counts only if it creates or truncates the file. A write at which the thread crashes writes half of
     its bytes. Calls that do not go through the `os` module, such as those of a database library, are not counted. Other
@@ -67,7 +69,7 @@ def _changes(path: object, flags: int, *_: object, **__: object) -> bool:  # noq
 
 
 def crashes_at(step: int, action: Callable[_P, object], *args: _P.args, **kwargs: _P.kwargs) -> bool:
-    """Call `action` and crash at this step: return True, or False if it returned after fewer steps."""
+    """Call `action` and crash at this step; return False if it has fewer steps."""
     try:
         with crash_at(step):
             action(*args, **kwargs)

@@ -1,5 +1,5 @@
 """
-Simulated power loss: the possible states of a directory after the machine stops at any instant.
+Simulated power loss: what a directory may be after the machine stops.
 
 The operating system keeps written data in memory and writes it to the disk at any time, or on ``fsync``: of a file for
 its bytes, of a directory for its names. `RecordedDisk` records the calls that change a directory, and afterwards turns
@@ -81,7 +81,7 @@ class _Tree:
         return _Tree({directory: dict(names) for directory, names in self.names.items()}, dict(self.files))
 
     def walk(self, directory: int = _ROOT, path: str = "") -> Iterator[tuple[str, int]]:
-        """Yield path and node number of every file and directory, each directory before its contents."""
+        """Yield path and node number of each entry, a directory before its contents."""
         for name, node in sorted(self.names.get(directory, {}).items()):
             yield path + name, node
             if node in self.names:
@@ -90,7 +90,7 @@ class _Tree:
 
 @define(frozen=True)
 class _Rename:
-    """A rename between two directories; once either is synced, the other half is durable, too."""
+    """A rename between directories; syncing either makes the other half durable."""
 
     source: tuple[int, str]
     target: tuple[int, str]
@@ -189,7 +189,7 @@ def _common_length(left: bytes, right: bytes) -> int:
 @define(frozen=True)
 class PowerLoss:
     """
-    A power loss at one instant, with one outcome for the changes that were not synced.
+    A power loss at one instant, with one outcome for unsynced changes.
 
     Args:
         instant: the number of changes before it.
@@ -239,7 +239,7 @@ class PowerLoss:
         return {self._inodes[node]: path.stat().st_ino for node, path in made.items()}
 
     def _found(self) -> Hashable:
-        """Return what identifies the state: losses that leave the same state are tried once."""
+        """Return what identifies the state, since each state is tried once."""
         left = [(path, node, self._tree.files.get(node, _Bytes()).data) for path, node in self._tree.walk()]
         return self.notes, tuple(left)
 
@@ -286,7 +286,7 @@ class RecordedDisk:
         self._compare()
 
     def note(self, note: Hashable) -> None:
-        """Add a note of the test to the record, such as that a call returned; it is an instant, too."""
+        """Add a note to the record, such as that a call returned; it is an instant, too."""
         with self._lock:
             self._notes = (*self._notes, note)
             self.changed(f"the note {note!r}")
@@ -297,7 +297,7 @@ class RecordedDisk:
         return len(self._instants)
 
     def losses(self) -> Iterator[PowerLoss]:
-        """Yield a loss for every instant and outcome; those with the same state and notes only once."""
+        """Yield a loss for every instant and outcome; equal states only once."""
         seen = set()
         for number, instant in enumerate(self._instants):
             for survival in Survival:

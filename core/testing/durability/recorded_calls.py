@@ -1,5 +1,5 @@
 """
-The functions by which Python changes files, each reporting its change to a `RecordedDisk`.
+The functions that change files, each reporting to a `RecordedDisk`.
 
 Each calls the original function, and then reports the change if it was in the directory of the disk. What can't be
 recorded is refused in that directory: buffered writes, whose order is unknown, symbolic links, and moves into or out of
