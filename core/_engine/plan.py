@@ -25,7 +25,7 @@ PREFERRED_PART_SIZE = 8 * MIB
 # 0.5 MB/s, and a part of 8 MiB takes 16 seconds. Many small parts keep many connections busy, and the last part ends
 # soon after the others. Services charge for each request, so there are at most so many parts below 8 MiB.
 LONG_LINE_SECONDS = 0.03
-_LONG_LINE_PARTS = 1024
+LONG_LINE_PARTS = 1024
 
 # The part size of a stream doubles at most nine times, from 8 MiB to 4 GiB. More doublings would start earlier, and
 # make the parts of ordinary streams large.
@@ -132,7 +132,7 @@ def plan_parts(
     if part_size == "auto":
         preferred = PREFERRED_PART_SIZE
         if latency >= LONG_LINE_SECONDS:
-            preferred = min(preferred, _round_up(-(-size // _LONG_LINE_PARTS)))
+            preferred = min(preferred, _round_up(-(-size // LONG_LINE_PARTS)))
         return PartPlan(_clamp(max(preferred, _round_up(minimum)), limits), size)
     if part_size < minimum:
         raise InvalidInput(

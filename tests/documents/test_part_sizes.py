@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from partwise._engine.plan import PREFERRED_PART_SIZE, plan_parts
+from partwise._engine.plan import LONG_LINE_PARTS, LONG_LINE_SECONDS, PREFERRED_PART_SIZE, plan_parts
 from partwise.backends.oss.backend import LIMITS
 from partwise.config import TransferConfig
 from partwise.model import GIB, MIB, TIB
@@ -31,6 +31,9 @@ def test_the_table_is_what_auto_picks(rows) -> None:
         plan = plan_parts(int(in_bytes(row["object"])), LIMITS)
         assert plan.part_size == in_bytes(row["part size"]), row
         assert plan.parts_total == int(row["parts"].replace(",", "")), row
+        far = plan_parts(int(in_bytes(row["object"])), LIMITS, latency=LONG_LINE_SECONDS)
+        assert far.part_size == in_bytes(row["on a long line"]), row
+        assert far.parts_total == int(row["parts then"].replace(",", "")), row
     assert len(rows["auto"]) >= 8
 
 
@@ -48,6 +51,9 @@ def test_the_figures_in_the_text_are_right(page) -> None:
     assert f"up to {PREFERRED_PART_SIZE * LIMITS.max_parts / GIB:.1f} GiB" in text
     assert f"objects of up to {LIMITS.max_object_size / TIB:.1f} TiB" in text
     assert f"at most {LIMITS.max_parts:,} of them" in text
+    assert f"starts the upload takes {LONG_LINE_SECONDS * 1000:.0f} ms or more" in text
+    assert f"for which {LONG_LINE_PARTS:,} parts suffice" in text
+    assert f"[{TransferConfig().concurrency_max} parts in flight]" in text
 
 
 def test_the_table_of_streams_is_what_is_planned(rows) -> None:
