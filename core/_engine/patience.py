@@ -132,7 +132,7 @@ class Patience:
         if self.failing_since is not None:
             self.failing_since += seconds
 
-    def next_delay(self, now: float, failures: int, error: BaseException) -> float | None:
+    def next_delay(self, now: float, failures: int, error: BaseException, took: float = 0.0) -> float | None:
         """
         Return the seconds to wait before the next attempt, or None to give up.
 
@@ -143,6 +143,8 @@ class Patience:
             now: the time of the failure.
             failures: the number of consecutive failures of this request.
             error: the last one.
+            took: seconds that the attempt took. During an outage the wait starts with the attempt, so that the end of
+                the outage is noticed as soon where connections hang as where they are refused.
         """
         if not is_retryable(error):
             return None
@@ -158,6 +160,8 @@ class Patience:
             self.gave_up_after = elapsed
             return None
         jittered = self.random.uniform(0.0, self._bound(failures, elapsed))
+        if self.outage:
+            jittered = max(0.0, jittered - took)
         delay = max(jittered, retry_after)  # in this order, max ignores a NaN from the storage
         if not retry_after > 0.0:
             delay = max(delay, self._spend(now))

@@ -39,11 +39,13 @@ def call_with_retries(
     """
     failing_since, failures = patience.failing_since, 0
     while True:
+        started = monotonic()
         try:
             result = attempt()
         except (BackendError, SourceError) as error:
             failures += 1
-            delay = patience.next_delay(monotonic(), failures, error)
+            now = monotonic()
+            delay = patience.next_delay(now, failures, error, now - started)
             if delay is None:
                 add_hint(error, patience)
                 raise

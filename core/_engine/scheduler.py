@@ -283,7 +283,9 @@ class PartScheduler:
         attempts.count_failure(sent)
         self._look_for_progress()
         now = self._clock.monotonic()
-        delay = None if isinstance(error, UploadNotFound) else self._patience.next_delay(now, attempts.failures, error)
+        delay = None
+        if not isinstance(error, UploadNotFound):
+            delay = self._patience.next_delay(now, attempts.failures, error, now - attempts.started)
         if delay is None:
             error.add_note(f"Raised while part {outcome.part_number} was being sent.")
             add_hint(error, self._patience)

@@ -252,6 +252,16 @@ def test_an_unlucky_request_is_not_reported_as_an_outage(caplog):
     assert caplog.records == []
 
 
+@pytest.mark.parametrize("number", [1, REQUESTS])
+def test_a_request_other_than_a_part_is_made_soon_after_an_outage_in_which_connections_hang(number):
+    for seconds in (57.0, 58.0, 59.0, 60.0, 61.0, 62.0):
+        line = Line(number, seconds=seconds, hangs=True)
+        run = Run(line)
+
+        assert run.result is not None, run.error
+        assert run.seconds < seconds + 5.0 + AT_FULL_SPEED
+
+
 def test_a_name_that_is_never_resolved_fails_for_good():
     run = Run(Line(1, seconds=1e6, error=HostNotFound))
 

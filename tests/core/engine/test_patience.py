@@ -229,6 +229,17 @@ def test_during_an_outage_the_waits_are_short():
     assert delays == [0.5, 1.0, 2.0, *[PROBE_INTERVAL] * 6]
 
 
+def test_during_an_outage_the_time_of_the_attempt_is_a_part_of_the_wait():
+    """Connections that hang are followed as soon as connections that are refused."""
+    patient = patience()
+    for _ in range(9):
+        patient.next_delay(0.0, 9, LOST)
+
+    assert patient.next_delay(10.0, 9, LOST, took=1.0) == PROBE_INTERVAL - 1.0
+    assert patient.next_delay(20.0, 9, LOST, took=10.0) == 0.0
+    assert patience().next_delay(0.0, 1, LOST, took=10.0) == 0.5, "a single failure"
+
+
 def test_the_end_of_an_outage_is_reported_once():
     patient = patience()
     patient.next_delay(0.0, 1, LOST)

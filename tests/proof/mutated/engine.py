@@ -480,7 +480,7 @@ MUTATIONS = [
     Mutation(
         "requests other than parts are not retried",
         RETRY,
-        "            delay = patience.next_delay(monotonic(), failures, error)",
+        "            delay = patience.next_delay(now, failures, error, now - started)",
         "            delay = None",
         STORAGE_FAILS,
     ),
@@ -547,6 +547,13 @@ MUTATIONS = [
         "            return min(self.max_delay, PROBE_INTERVAL, max(backoff, elapsed))",
         "            return min(self.max_delay, PROBE_INTERVAL, backoff)",
         OUTAGE_TESTS,
+    ),
+    Mutation(
+        "an attempt that hangs is followed by a wait as any",
+        PATIENCE,
+        "            jittered = max(0.0, jittered - took)",
+        "            pass",
+        PATIENCE_TESTS,
     ),
     Mutation(
         "one failure is an outage",
