@@ -27,7 +27,7 @@ from partwise.checkpoint import Checkpoint, Fingerprint
 from partwise.model import Capabilities, ObjectOptions, PartLimits, PendingUpload, StoredObject, UploadedPart
 
 __all__ = ["Body", "CheckpointStore", "MultipartBackend", "Source"]
-__all__ += ["SupportsPipelining", "SupportsRequestOptions", "SupportsSourceFile"]
+__all__ += ["SupportsCutting", "SupportsPipelining", "SupportsRequestOptions", "SupportsSourceFile"]
 
 # --- bytes -----------------------------------------------------------------------------------------------------------
 
@@ -320,19 +320,19 @@ class SupportsPipelining(MultipartBackend, Protocol):
 @runtime_checkable
 class SupportsCutting(MultipartBackend, Protocol):
     """
-    Optional, besides `MultipartBackend`: end `upload_part` from another thread.
+    Optional, in addition to `MultipartBackend`: end a call of `upload_part` from another thread.
 
     At the end of an upload, the engine sends a late part a second time; when one copy is acknowledged, it cuts the
-    other one. Without this method nothing is sent a second time.
+    other one. Without this method nothing is sent a second time. It also cuts the parts in flight when an upload is
+    paused, cancelled or ends by an error, and they hang; without this method it waits until they time out.
     """
 
-    def cut_part(self, body: Body) -> None:
+    def cut_part(self, body: Body, reason: str) -> None:
         """
         Make the `upload_part` that sends this body fail soon.
 
-        Nothing happens if there is no such call. Nothing happens if there is no such call. That call may also succeed,
-        if the response arrives meanwhile. Its error is a retryable `ConnectionFailed`. Called from any thread; it must
-        not wait.
+        Nothing happens if there is none. It may also succeed, if the response arrives meanwhile. Its error is a retryable `ConnectionFailed` that
+        names the reason. Called from any thread; it must not wait.
         """
 
 

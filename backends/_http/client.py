@@ -12,9 +12,8 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from functools import partial
-from socket import SHUT_RDWR, socket
+from socket import socket
 from types import GeneratorType
 
 from partwise.backends._http.connections import (
@@ -24,6 +23,7 @@ from partwise.backends._http.connections import (
     open_connection,
     receiver,
 )
+from partwise.backends._http.cutting import Cutter
 from partwise.backends._http.http1 import (
     NotHTTP,
     ProtocolError,
@@ -93,7 +93,8 @@ class HTTPClient:
         self._skip_liveness_check = True
         # Last in, first out, so that surplus connections become idle. The append and the pop of a list are atomic.
         self._idle: list[tuple[Connection, float]] = []
-        self._in_use: dict[int, Connection] = {}  # by the id of the owner
+        # What can cut a request, by the id of its owner. A cutter lives as long as its request.
+        self._cutters: weakref.WeakValueDictionary[int, Cutter] = weakref.WeakValueDictionary()
         self._rates: deque[float] = deque(maxlen=_RATES)  # of the last long requests
         self._pid = os.getpid()
         # A client that was unpickled in a worker process is never closed explicitly.
@@ -139,34 +140,32 @@ class HTTPClient:
                 got.
             BackendClosed: the client is closed.
         """
-        connection = self._acquire(repeatable=method != "POST")
+        cutter = Cutter()
         if owner is not None:
-            self._in_use[id(owner)] = connection
+            self._cutters[id(owner)] = cutter
+        connection = self._acquire(repeatable=method != "POST")
         connection.started = time.monotonic()
+        cutter.attach(connection.sock)
         try:
             send_error = self._send_request(connection, head, chunks)
         except BaseException as error:
-            self._in_use.pop(id(owner), None)
-            self._discard(connection, error)
+            self._discard(connection, error, cutter)
             raise
         finally:
             # A suspended generator would keep its file open for as long as a traceback refers to this frame.
             if isinstance(chunks, GeneratorType):
                 chunks.close()
-        return partial(self._finish, connection, method, send_error, owner, size)
+        return partial(self._finish, connection, method, send_error, cutter, size)
 
-    def cut(self, owner: object) -> None:
+    def cut(self, owner: object, reason: str) -> None:
         """
-        End the request of this owner, if there is one, with ConnectionFailed.
+        End the request of this owner, if there is one.
 
-        The request was sent or is being sent. Thread-safe. A call that is reading the last bytes of its response may
-        still succeed.
+        It fails with ConnectionFailed, which names the reason. Thread-safe. A request that has its response already succeeds.
         """
-        # Whoever removes the entry decides: a connection that was cut is not reused, and one that is reused is not cut.
-        connection = self._in_use.pop(id(owner), None)
-        if connection is not None:
-            with suppress(OSError, AttributeError):  # it was closed meanwhile
-                connection.sock.shutdown(SHUT_RDWR)
+        cutter = self._cutters.get(id(owner))
+        if cutter is not None:
+            cutter.cut(reason)
 
     def _send_request(
         self, connection: Connection, head: bytes, chunks: Iterable[bytes | memoryview]
@@ -178,16 +177,14 @@ class HTTPClient:
         return send_error
 
     def _finish(
-        self, connection: Connection, method: str, send_error: OSError | None, owner: object, size: int
+        self, connection: Connection, method: str, send_error: OSError | None, cutter: Cutter, size: int
     ) -> Response:
         try:
             response, reusable = self._receive(connection, method, send_error)
         except BaseException as error:
-            self._discard(connection, error)
+            self._discard(connection, error, cutter)
             raise
-        finally:
-            was_cut = self._in_use.pop(id(owner), None) is None and owner is not None
-        if reusable and not was_cut and not self._is_slow(connection, size):
+        if cutter.detach() and reusable and not self._is_slow(connection, size):
             self._release(connection)
         else:
             connection.close()
@@ -276,10 +273,19 @@ class HTTPClient:
         if self._closed:  # by another thread, meanwhile
             _close_all(self._idle)
 
-    def _discard(self, connection: Connection, error: BaseException) -> None:
-        if isinstance(error, ConnectionFailed):
-            self._skip_liveness_check = False
+    def _discard(self, connection: Connection, error: BaseException, cutter: Cutter) -> None:
+        """
+        Close a connection that failed.
+
+        Raises:
+            ConnectionFailed: the request was cut, which explains the failure.
+        """
+        intact = cutter.detach()
         connection.close()
+        if isinstance(error, ConnectionFailed):
+            if not intact:
+                raise ConnectionFailed(f"the connection to {self._url} was cut: {cutter.reason}") from error
+            self._skip_liveness_check = False
 
 
 def _close_all(idle: list[tuple[Connection, float]]) -> None:

@@ -374,9 +374,9 @@ class OSSBackend(Closing):
 
         return part
 
-    def cut_part(self, body: Body) -> None:
+    def cut_part(self, body: Body, reason: str) -> None:
         """End the call of `upload_part` that sends this body; see `SupportsCutting`."""
-        self._client.cut(body)
+        self._client.cut(body, reason)
 
     def list_parts(self, key: str, upload_id: str) -> Iterable[UploadedPart]:
         """List the stored parts, page by page; see `MultipartBackend.list_parts`."""

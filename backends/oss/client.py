@@ -158,9 +158,9 @@ class OSSClient:
 
         return wait
 
-    def cut(self, owner: object) -> None:
+    def cut(self, owner: object, reason: str) -> None:
         """End the request of this owner; see `HTTPClient.cut`."""
-        self._http.cut(owner)
+        self._http.cut(owner, reason)
 
     def error_details(self, response: Response, context: SigningContext) -> ErrorDetails:
         """Return what a failed response says, with secrets masked."""

@@ -33,6 +33,10 @@ _PROGRESS_SHARE = 8
 # During an outage, seconds between two looks at the bytes in flight.
 _LOOK_INTERVAL = 1.0
 
+# While an upload stops, its parts in flight are cut when none of them has finished for so many seconds, or when it has
+# taken so many in total. Those that the storage has received by then are found by the next run.
+_STOP_GRACE, _STOP_SECONDS_MAX = 2.0, 10.0
+
 
 @define
 class _Attempts:
@@ -345,7 +349,7 @@ class PartScheduler:
         attempts.acknowledged = True
         for job in attempts.jobs:
             self._state.cut.add(-number if job.second else number)
-            self._workers.cut(job)
+            self._workers.cut(job, "another copy of the part was acknowledged")
         self._retries = [retry for retry in self._retries if retry.attempts is not attempts]
         heapq.heapify(self._retries)
         return attempts, sent
@@ -367,13 +371,22 @@ class PartScheduler:
         raise self._with_progress_error(interrupt)
 
     def _drain_workers(self) -> None:
-        """Wait for all parts in flight, and report those that were acknowledged."""
+        """Wait for all parts in flight, report those that were acknowledged, and cut those that take too long."""
+        cut_at = self._clock.monotonic() + _STOP_GRACE
+        latest = cut_at + _STOP_SECONDS_MAX - _STOP_GRACE
         while self._in_flight or self._copies:
-            outcome = self._workers.next_outcome(None)
+            can_cut = any(self._workers.can_cut(job) for job in self._jobs_in_flight())
+            outcome = self._workers.next_outcome(max(0.0, cut_at - self._clock.monotonic()) if can_cut else None)
+            now = self._clock.monotonic()
             if outcome is None:
                 if self._workers.idle:
                     return  # an interrupt may have lost an outcome between the workers and here
+                if can_cut and now >= cut_at:
+                    for job in self._jobs_in_flight():
+                        self._workers.cut(job, "the upload stops")
+                    cut_at = now + _STOP_GRACE
                 continue
+            cut_at = min(now + _STOP_GRACE, latest)
             attempts, _ = self._ended(outcome)
             if attempts is not None and outcome.part is not None:
                 try:
@@ -382,6 +395,9 @@ class PartScheduler:
                     self._progress_error = error
                 except PartwiseError:
                     continue  # the run is ending because of an earlier error
+
+    def _jobs_in_flight(self) -> list[PartJob]:
+        return [job for attempts in (*self._in_flight.values(), *self._copies.values()) for job in attempts.jobs]
 
     def _with_progress_error(self, error: BaseException) -> BaseException:
         """Attach the progress callback's error to the one that takes precedence."""

@@ -14,12 +14,15 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 
 from partwise._engine.pipelining import InlinePipeline, InlineSwitch
+from partwise._engine.plugin_calls import call_plugin
 from partwise._engine.workers import Outcome, PartJob, cancelled_outcome, lacks_resources, outcome_of
 from partwise._signals import raised_by_signal
 from partwise.clock import Clock
+from partwise.errors import PartwiseError
 from partwise.protocols import SupportsCutting
 
 logger = logging.getLogger("partwise")
@@ -235,9 +238,10 @@ class ThreadWorkers:
         # Inline, a second copy would have to wait for the first one.
         return bool(self._threads) and not self._switch.inline and isinstance(job.backend, SupportsCutting)
 
-    def cut(self, job: PartJob) -> None:
+    def cut(self, job: PartJob, reason: str) -> None:
         if isinstance(job.backend, SupportsCutting):
-            job.backend.cut_part(job.body)
+            with suppress(PartwiseError):  # of a defect; the attempt then takes as long as it takes
+                call_plugin(job.backend.cut_part, job.body, reason)
 
     @property
     def saturated(self) -> bool:

@@ -156,8 +156,8 @@ class WorkerPool(Protocol):
     def can_cut(self, job: PartJob, /) -> bool:
         """Return whether `cut` has an effect on this attempt."""
 
-    def cut(self, job: PartJob, /) -> object:
-        """Make an attempt in flight fail soon. It still has an outcome."""
+    def cut(self, job: PartJob, reason: str, /) -> object:
+        """Make an attempt in flight fail soon, with a reason for its error. It still has an outcome."""
 
     @property
     def saturated(self) -> bool:
@@ -175,7 +175,7 @@ class WorkerPool(Protocol):
         """Make a waiting `next_outcome` return None. May be called from any thread."""
 
 
-def never_cut(job: PartJob) -> bool:  # noqa: ARG001  # of the protocol
+def never_cut(job: PartJob, reason: str = "") -> bool:  # noqa: ARG001  # of the protocol
     """Return False: an attempt can't be cut."""
     return False
 

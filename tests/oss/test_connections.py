@@ -555,10 +555,10 @@ def test_a_body_is_closed_when_its_part_was_sent(oss, body):
 
 def test_a_part_that_is_cut_fails_without_waiting_for_the_response(server, oss, body):
     part = body(b"x")
-    server.reply(lambda _, sock: oss.cut_part(part) or sock.recv(1))
+    server.reply(lambda _, sock: oss.cut_part(part, "late") or sock.recv(1))
     with pytest.raises(ConnectionFailed):
         oss.upload_part(*PART, part)
-    assert oss._client._http._in_use == {}
+    assert not oss._client._http._cutters
 
 
 def test_a_connection_that_was_cut_when_the_response_had_arrived_is_not_reused(server, oss, body, monkeypatch):
@@ -567,7 +567,7 @@ def test_a_connection_that_was_cut_when_the_response_had_arrived_is_not_reused(s
 
     def receive_and_cut(*arguments):
         result = receive(*arguments)
-        oss.cut_part(part)
+        oss.cut_part(part, "late")
         return result
 
     monkeypatch.setattr(http, "_receive", receive_and_cut)
@@ -580,7 +580,7 @@ def test_a_connection_that_was_cut_when_the_response_had_arrived_is_not_reused(s
 def test_cutting_a_part_that_is_done_does_not_affect_the_next_one(server, oss, body):
     part = body(b"x")
     oss.upload_part(*PART, part)
-    oss.cut_part(part)
+    oss.cut_part(part, "late")
     oss.upload_part(*PART, body(b"y"))
     assert [request.connection for request in server.requests] == [1, 1]
 
@@ -1222,3 +1222,109 @@ def test_a_body_is_closed_when_sending_fails_although_the_traceback_is_kept(oss,
         oss.upload_part(*PART, sent)
     assert raised.value.__traceback__ is not None
     assert sent.closed
+
+
+# --- cut by another thread -------------------------------------------------------------------------------------------
+
+
+class Hanging:
+    """A server that accepts a connection, reads up to a number of bytes, and then does nothing."""
+
+    def __init__(self, reads=0, context=None):
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.endpoint = f"http{'s' * (context is not None)}://127.0.0.1:{self._listener.getsockname()[1]}"
+        self._reads, self._context = reads, context
+        self.reached = threading.Event()
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self):
+        connection, _ = self._listener.accept()
+        if self._context is not None:
+            connection = self._context.wrap_socket(connection, server_side=True)
+        with connection:
+            count = 0
+            while count < self._reads:
+                count += len(connection.recv(65536))
+            self.reached.set()
+            self._done.wait(20)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._done.set()
+        self._listener.close()
+        self._thread.join(10)
+
+
+def cut_when_it_hangs(hanging, backend, sent, *, cut_by=None):
+    """Send a part, cut it once the server has read what it reads, and return what was raised."""
+    raised = []
+
+    def send():
+        try:
+            backend.upload_part(*PART, sent)
+        except ConnectionFailed as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=send, daemon=True)
+    thread.start()
+    assert hanging.reached.wait(10)
+    (cut_by or backend).cut_part(sent, "it is too slow")
+    thread.join(10)
+    assert not thread.is_alive(), "the part is still being sent"
+    return raised[0]
+
+
+@pytest.fixture(params=[False, True], ids=["http", "https"])
+def hanging(request, certificate):
+    """A server that reads the first 1,000 bytes of a part, and then hangs."""
+    context = None
+    if request.param:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*certificate)
+    with Hanging(1000, context) as server:
+        yield server
+
+
+@pytest.mark.parametrize("size", [50_000_000, 1000], ids=["while sending", "while waiting for the response"])
+def test_a_part_that_hangs_is_cut_by_another_thread(connect, body, certificate, hanging, size):
+    backend = connect(endpoint=hanging.endpoint, read_timeout=60.0, ca_bundle=str(certificate[0]))
+    error = cut_when_it_hangs(hanging, backend, body(b"x" * size, 65536))
+
+    assert error.retryable
+    assert str(error) == f"the connection to {hanging.endpoint} was cut: it is too slow"
+    assert isinstance(error.__cause__, ConnectionFailed)
+
+
+def test_a_cut_by_another_handle_reaches_the_part(connect, body, certificate, hanging):
+    backend = connect(endpoint=hanging.endpoint, read_timeout=60.0, ca_bundle=str(certificate[0]))
+    handle = backend.with_request_options(ObjectOptions(traffic_limit=819_200))
+
+    assert "cut" in str(cut_when_it_hangs(hanging, handle, body(b"x" * 1000), cut_by=backend))
+
+
+def test_a_cut_affects_no_other_part_and_no_later_one(server, oss, body):
+    first, second = body(b"x"), body(b"y")
+    oss.upload_part(*PART, first)
+    oss.cut_part(first, "too late")
+    oss.cut_part(second, "too early")
+    oss.upload_part(*PART, second)
+
+    assert server.connections == 1, "the connection is used again"
+    assert not oss._client._http._cutters
+
+
+def test_a_part_that_has_its_response_when_it_is_cut_is_acknowledged(server, oss, body):
+    sent = body(b"x" * 1000)
+    receive = oss.begin_part(*PART, sent)
+    while not server.requests:
+        time.sleep(0.001)
+    time.sleep(0.05)  # the response arrives
+    oss.cut_part(sent, "too slow")
+
+    assert receive().size == 1000
+    oss.upload_part(*PART, body(b"y"))
+    assert server.connections == 2, "the connection that was cut is not used again"

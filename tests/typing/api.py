@@ -140,6 +140,8 @@ store_of_source: StoreOfSource = FileCheckpointStore.beside_source()
 
 if isinstance(backend, partwise.SupportsPipelining):
     assert_type(backend.begin_part("key", "id", 1, OwnSource().body(0, 3))(), UploadedPart)
+if isinstance(backend, partwise.SupportsCutting):
+    backend.cut_part(OwnSource().body(0, 3), "it is too slow")
 if isinstance(backend, partwise.SupportsRequestOptions):
     backend = backend.with_request_options(ObjectOptions())
 if isinstance(backend, partwise.SupportsSourceFile):

@@ -118,7 +118,7 @@ class SimulatedWorkers:
         """Return True: an attempt that is cut notices it at its next step."""
         return True
 
-    def cut(self, _: PartJob) -> None:
+    def cut(self, _: PartJob, reason: str) -> None:
         """Do nothing: the body of the attempt knows."""
 
     def __init__(self, choices: Choices, clock: SimulatedClock) -> None:

@@ -12,7 +12,7 @@ from partwise._engine.patience import Patience
 from partwise._engine.plugin_calls import PluginDefect
 from partwise._engine.scheduler import PartScheduler
 from partwise._engine.throttle import TransferState, TransferStopped
-from partwise._engine.workers import Outcome, PartJob
+from partwise._engine.workers import Outcome, PartJob, never_cut
 from partwise.errors import (
     AccessDenied,
     BackendError,
@@ -50,6 +50,8 @@ class ScriptedWorkers:
         self.wake_calls = 0
         #: Called before each outcome, to simulate other events.
         self.meanwhile = lambda: None
+
+    can_cut = staticmethod(never_cut)
 
     def submit(self, job):
         assert self.state.sent(job.part_number) == 0
@@ -473,6 +475,105 @@ def test_it_ends_only_when_no_worker_is_running(make_scenario):
     assert scenario.workers.in_flight == []
     assert scenario.state.stop.is_set(), "they were requested to stop"
     assert scenario.workers.cancelled, "and pending parts were cancelled"
+
+
+class Cutting:
+    """A backend that records what is cut, and when; the part then fails."""
+
+    def __init__(self, scenario, *, fails=True):
+        self.scenario = scenario
+        self.fails = fails
+        self.cuts = []
+
+    def cut_part(self, body, reason):
+        workers = self.scenario.workers
+        number = next(job.part_number for job in workers.in_flight if job.body is body)
+        self.cuts.append((round(workers.clock.time - 1000.0, 3), number))
+        if self.fails:
+            workers.hanging.discard(number)
+            workers.script[number] = [ConnectionFailed(reason)]
+
+
+class HangingWorkers(ScriptedWorkers):
+    """Workers of which some parts do not finish."""
+
+    hanging = frozenset()
+    can_cut = staticmethod(lambda job: True)
+    cut = staticmethod(lambda job, reason: job.backend.cut_part(job.body, reason))
+    seconds = 0.0  # the time after which the next part finishes
+
+    def next_outcome(self, timeout):
+        self.timeouts.append(timeout)
+        done = [job for job in self.in_flight if job.part_number not in self.hanging]
+        if not done or (timeout is not None and timeout < self.seconds):
+            assert timeout is not None, "this wait would never end"
+            self.clock.time += timeout
+            return None
+        self.clock.time += self.seconds
+        self.in_flight.remove(done[0])
+        self.in_flight.insert(0, done[0])
+        return super().next_outcome(timeout)
+
+
+@pytest.fixture
+def hanging(make_scenario):
+    """A function that makes a scenario in which part 1 fails, and the parts with the given numbers hang."""
+
+    def make(numbers, *, parts=4, **settings):
+        scenario = make_scenario({1: [AccessDenied("no")]}, parts=parts, concurrency=parts)
+        scenario.workers.__class__ = HangingWorkers
+        scenario.workers.hanging = set(numbers)
+        backend = Cutting(scenario, **settings)
+        scenario.scheduler._make_job = lambda number, body: PartJob(backend, "key", "ID", number, body)
+        return scenario, backend
+
+    return make
+
+
+def test_parts_that_hang_are_cut_2_seconds_after_the_last_one_that_finished(hanging):
+    """Otherwise a pause waits until the operating system gives up on a connection, after a minute."""
+    scenario, backend = hanging([2, 4])
+    scenario.workers.seconds = 0.5
+    with pytest.raises(AccessDenied):
+        scenario.run()
+
+    assert backend.cuts == [(3.0, 2), (3.0, 4)]
+    assert scenario.uploaded == [3]
+
+
+def test_while_parts_finish_the_others_are_waited_for_but_not_for_ever(hanging):
+    """On a slow line, what was sent arrives little by little."""
+    scenario, backend = hanging([2], parts=40)
+    scenario.workers.seconds = 1.0
+    with pytest.raises(AccessDenied):
+        scenario.run()
+
+    assert backend.cuts[0] == (11.0, 2)
+    assert scenario.uploaded == list(range(3, 13))
+
+
+def test_a_part_that_does_not_end_when_it_is_cut_is_cut_again(hanging):
+    """It may have been about to connect, or trying one address of the server after the other."""
+    scenario, backend = hanging([2], fails=False)
+
+    def give_up(timeout, wait=scenario.workers.next_outcome):
+        if len(backend.cuts) == 3:
+            backend.fails = True
+        return wait(timeout)
+
+    scenario.workers.next_outcome = give_up
+    with pytest.raises(AccessDenied):
+        scenario.run()
+
+    assert backend.cuts == [(2.0, 2), (4.0, 2), (6.0, 2), (8.0, 2)]
+
+
+def test_a_backend_that_can_not_cut_is_waited_for(make_scenario):
+    scenario = make_scenario({1: [AccessDenied()]}, parts=4, concurrency=4)
+    with pytest.raises(AccessDenied):
+        scenario.run()
+
+    assert set(scenario.workers.timeouts) == {None}
 
 
 def test_idle_workers_release_their_buffers_after_the_last_part(make_scenario):

@@ -68,7 +68,7 @@ class ScriptedWorkers:
     def can_cut(self, job):
         return True
 
-    def cut(self, job):
+    def cut(self, job, reason):
         self.cuts.append((job.part_number, job.second))
 
     def cancel_pending(self):
@@ -188,7 +188,7 @@ def test_a_late_part_waits_for_the_end_of_a_hold_without_polling(make_scenario):
 class CuttingBackend(MemoryBackend):
     """A backend that supports cutting."""
 
-    def cut_part(self, body):
+    def cut_part(self, body, reason):
         """Do nothing: the parts are stored at once."""
 
 

@@ -924,6 +924,27 @@ MUTATIONS = [
     ),
     # --- endings -----------------------------------------------------------------------------------------------------
     Mutation(
+        "parts that hang are not cut when an upload stops",
+        SCHEDULER,
+        "                if can_cut and now >= cut_at:",
+        "                if False:",
+        ("tests/core/engine/test_scheduler.py",),
+    ),
+    Mutation(
+        "parts in flight are cut although others still finish",
+        SCHEDULER,
+        "            cut_at = min(now + _STOP_GRACE, latest)\n",
+        "",
+        ("tests/core/engine/test_scheduler.py",),
+    ),
+    Mutation(
+        "while parts finish the others are waited for without limit",
+        SCHEDULER,
+        "cut_at = min(now + _STOP_GRACE, latest)",
+        "cut_at = now + _STOP_GRACE",
+        ("tests/core/engine/test_scheduler.py",),
+    ),
+    Mutation(
         "a pause discards the upload",
         "core/_engine/finish.py",
         "    discard_unless_resumable(context)\n    return stopped_error(\n        context,\n        UploadPaused,",

@@ -15,6 +15,7 @@ HTTP1_TESTS = ("tests/http/test_response_limits.py",)
 OPTIONS_TESTS = ("tests/oss/test_option_limits.py",)
 CREDENTIALS_TESTS = ("tests/oss/test_credentials.py",)
 SIGNING_TESTS = ("tests/oss/test_signing.py",)
+CUTTING_TESTS = ("tests/http/test_cutting.py",)
 TLS_TESTS = ("tests/http/test_tls_pump.py",)
 CONNECTIONS_TESTS = ("tests/oss/test_connections.py",)
 XML_TESTS = ("tests/oss/test_xml.py",)
@@ -24,6 +25,34 @@ URLS_TESTS = ("tests/oss/test_urls.py",)
 
 MUTATIONS = [
     # --- requests and connections ------------------------------------------------------------------------------------
+    Mutation(
+        "a connection that was cut is used for the next request",
+        "backends/_http/client.py",
+        "if cutter.detach() and reusable and not",
+        "if reusable and not",
+        CONNECTIONS_TESTS,
+    ),
+    Mutation(
+        "a cut reaches the request that uses the connection next",
+        "backends/_http/cutting.py",
+        "            self._sock = None\n            return",
+        "            return",
+        CUTTING_TESTS,
+    ),
+    Mutation(
+        "a request that is cut while it connects is sent nevertheless",
+        "backends/_http/cutting.py",
+        "            self._sock = sock\n            if self.reason is not None:",
+        "            self._sock = sock\n            if False:",
+        CUTTING_TESTS,
+    ),
+    Mutation(
+        "the error of a part that was cut does not say so",
+        "backends/_http/client.py",
+        "            if not intact:",
+        "            if False:",
+        CONNECTIONS_TESTS,
+    ),
     Mutation(
         "all TLS connections encrypt large batches",
         "backends/_http/tls_pump.py",
