@@ -331,8 +331,8 @@ class SupportsCutting(MultipartBackend, Protocol):
         """
         Make the `upload_part` that sends this body fail soon.
 
-        Nothing happens if there is none. It may also succeed, if the response arrives meanwhile. Its error is a retryable `ConnectionFailed` that
-        names the reason. Called from any thread; it must not wait.
+        Nothing happens if there is none. It may also succeed, if the response arrives meanwhile. Its error is a
+        retryable `ConnectionFailed` that names the reason. Called from any thread; it must not wait.
         """
 
 

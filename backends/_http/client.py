@@ -161,7 +161,8 @@ class HTTPClient:
         """
         End the request of this owner, if there is one.
 
-        It fails with ConnectionFailed, which names the reason. Thread-safe. A request that has its response already succeeds.
+        It fails with ConnectionFailed, which names the reason; a request that has its response already
+        succeeds. Thread-safe.
         """
         cutter = self._cutters.get(id(owner))
         if cutter is not None:
