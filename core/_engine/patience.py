@@ -28,8 +28,9 @@ _OUTAGE_SECONDS = 1.0
 #: when all connections break at the same moment.
 _BUDGET = 100.0
 
-#: What a success adds to the budget: a storage that fails more than this share of the requests uses it up.
-_REFILL = 0.1
+#: What a success adds to the budget. A storage that fails more than a fifth of the requests, one for each four that
+#: succeed, uses it up.
+_REFILL = 0.25
 
 #: Without budget, seconds from one retry to the next, over all requests.
 _SPACING = 1.0

@@ -137,7 +137,7 @@ class TimedWorkers:
 class Run:
     """One upload over a line."""
 
-    def __init__(self, line, **config):
+    def __init__(self, line, *, size=10 * PARTS, **config):
         self.line, self.pools = line, []
         runtime = Runtime(self._new_workers, line.clock, random.Random(1))
         settings = TransferConfig(**{"part_size": 10, "multipart_threshold": 0, "concurrency": 8, **config})
@@ -145,7 +145,7 @@ class Run:
         uploader = Uploader._with_runtime(runtime, SlowBackend(line), store=self.store, config=settings)
         self.began, self.error, self.result = line.clock.now(), None, None
         try:
-            self.result = uploader.upload(ChangingSource(pseudo_random_bytes(10 * PARTS)), "key")
+            self.result = uploader.upload(ChangingSource(pseudo_random_bytes(size)), "key")
         except PartwiseError as error:
             self.error = error
         self.seconds = line.clock.now() - self.began
@@ -206,6 +206,41 @@ def test_without_patience_the_first_failure_ends_the_run(number):
 
     assert isinstance(run.error, UploadFailed)
     assert line.clock.now() < line.start + 1.0
+
+
+# --- a storage that fails some requests ------------------------------------------------------------------------------
+
+
+class UnreliableLine(Line):
+    """A storage that fails every n-th request for a part."""
+
+    def __init__(self, every):
+        super().__init__(error=ServerFailed)
+        self.every = every
+
+    def begin(self, operation, part_number=None):
+        self.requests.append((self.clock.now(), operation, part_number))
+        if part_number is not None and len(self.requests) % self.every == 0:
+            return LATENCY, ServerFailed("500"), False
+        return LATENCY, None, True
+
+
+@pytest.mark.parametrize("concurrency", [8, 64, "auto"])
+def test_a_storage_that_fails_half_of_all_requests_is_not_hammered(concurrency):
+    line = UnreliableLine(2)
+    run = Run(line, concurrency=concurrency, size=10_000)
+    late = line.count(run.began + run.seconds / 2, run.began + run.seconds)
+
+    assert run.result.parts_sent == 1000
+    assert late / (run.seconds / 2) < 4.0, "requests in a second, once the budget is used up"
+
+
+@pytest.mark.parametrize("every", [6, 20])
+def test_a_storage_that_fails_some_requests_is_not_spared(every):
+    run = Run(UnreliableLine(every), concurrency=64, size=10_000)
+
+    assert run.result.parts_sent == 1000
+    assert run.seconds < 30.0
 
 
 # --- what the storage sees of it -------------------------------------------------------------------------------------

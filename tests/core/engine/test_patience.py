@@ -324,12 +324,12 @@ def test_without_budget_retries_are_a_second_apart():
     assert patient.next_delay(10.0, 1, DAMAGED) == 1.0
 
 
-def test_ten_successes_pay_for_one_retry():
+def test_four_successes_pay_for_one_retry():
     patient = spent()
-    for _ in range(11):
+    for _ in range(12):
         patient.moved(10.0)
 
-    assert [patient.next_delay(10.0, 1, DAMAGED) for _ in range(3)] == [0.0, 0.0, 1.0]
+    assert [patient.next_delay(10.0, 1, DAMAGED) for _ in range(4)] == [0.0, 0.0, 0.0, 1.0]
 
 
 def test_a_wait_that_the_storage_asks_for_costs_nothing():
