@@ -39,6 +39,7 @@ EXPECTED = ("tests/core/engine/test_expected_source.py",)
 SOURCE_FAILS = ("tests/core/engine/test_transient_source_errors.py",)
 THROTTLE_TESTS = ("tests/core/engine/test_throttle.py",)
 THREAD_WORKERS_TESTS = ("tests/core/engine/test_thread_workers.py",)
+SECOND_COPIES_TESTS = ("tests/core/engine/test_second_copies.py",)
 PIPELINING_TESTS = ("tests/core/engine/test_pipelining.py",)
 PLAN = "core/_engine/plan.py"
 CANCEL_TESTS = ("tests/core/engine/test_workers.py -k cancel",)
@@ -370,6 +371,56 @@ MUTATIONS = [
         "(_PIPELINE_DEPTH if supports_pipelining(self.jobs[0].backend) else 0)",
         "100",
         PIPELINED_PARTS_TESTS,
+    ),
+    # --- second copies of late parts ---------------------------------------------------------------------------------
+    Mutation(
+        "the outcome of a second copy is taken for that of the first attempt",
+        WORKERS,
+        "return Outcome(job.part_number, attempt(), second=job.second)",
+        "return Outcome(job.part_number, attempt())",
+        SECOND_COPIES_TESTS,
+    ),
+    Mutation(
+        "a cancelled second copy is taken for the first attempt",
+        WORKERS,
+        'error=TransferStopped("cancelled before it started"), second=job.second)',
+        'error=TransferStopped("cancelled before it started"))',
+        SECOND_COPIES_TESTS,
+    ),
+    Mutation(
+        "parts are sent again inline",
+        THREAD_WORKERS,
+        "return bool(self._threads) and not self._switch.inline and isinstance(",
+        "return isinstance(",
+        SECOND_COPIES_TESTS,
+    ),
+    Mutation(
+        "a late part is polled for during a hold",
+        SCHEDULER,
+        "limits.append(max(0.0, max(late[1], self._held_until()) - self._clock.monotonic()))",
+        "limits.append(max(0.0, late[1] - self._clock.monotonic()))",
+        SECOND_COPIES_TESTS,
+    ),
+    Mutation(
+        "the bytes of a part are counted twice once its copy is acknowledged",
+        THROTTLE,
+        "if number > 0 and number not in self.cut)",
+        "if number > 0)",
+        SECOND_COPIES_TESTS,
+    ),
+    Mutation(
+        "the copy that was not acknowledged goes on",
+        SCHEDULER,
+        '            self._workers.cut(job, "another copy of the part was acknowledged")\n',
+        "",
+        SECOND_COPIES_TESTS,
+    ),
+    Mutation(
+        "a part is retried although its copy was acknowledged",
+        SCHEDULER,
+        "self._retries = [retry for retry in self._retries if retry.attempts is not attempts]",
+        "self._retries = list(self._retries)",
+        SECOND_COPIES_TESTS,
     ),
     # --- completing --------------------------------------------------------------------------------------------------
     Mutation(
