@@ -23,6 +23,7 @@ from partwise.errors import (
     BackendClosed,
     BackendError,
     ConnectionFailed,
+    HostNotFound,
     IntegrityError,
     InvalidInput,
     SourceChanged,
@@ -179,9 +180,10 @@ def test_a_name_that_can_not_be_resolved_is_retryable(connect, monkeypatch):
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
-    with pytest.raises(ConnectionFailed, match="can't be resolved") as raised:
+    with pytest.raises(HostNotFound, match="can't be resolved") as raised:
         connect(endpoint="http://nowhere.invalid").head_object("key")
     assert raised.value.retryable
+    assert raised.value.hint == "Check the name in endpoint="
 
 
 def test_connecting_times_out(connect):

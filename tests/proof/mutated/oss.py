@@ -145,6 +145,13 @@ MUTATIONS = [
         ("tests/oss/test_connections.py",),
     ),
     Mutation(
+        "a name that can't be resolved fails as any connection",
+        "backends/_http/connections.py",
+        "    if isinstance(error, NameResolutionError):",
+        "    if False:",
+        ("tests/oss/test_connections.py -k name",),
+    ),
+    Mutation(
         "a slow proxy does not time out",
         "backends/_http/connections.py",
         'read_response(receiver(sock, deadline), "CONNECT")',
