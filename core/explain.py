@@ -97,7 +97,11 @@ def _kept_part_size(resumed: PartPlan, config: TransferConfig) -> str:
 
 
 def _part_size_on_a_long_line(plan: PartPlan, limits: PartLimits, config: TransferConfig) -> str:
-    """Return a note if a new upload would have smaller parts on a long line, else "". It is not known before."""
+    """
+    Return a note if a new upload would have smaller parts on a long line, or "".
+
+    Whether the line is long is not known before.
+    """
     if config.part_size != "auto" or plan.size is None:
         return ""
     far = plan_parts(plan.size, limits, latency=LONG_LINE_SECONDS)

@@ -320,7 +320,7 @@ class SupportsPipelining(MultipartBackend, Protocol):
 @runtime_checkable
 class SupportsCutting(MultipartBackend, Protocol):
     """
-    Optional, in addition to `MultipartBackend`: end a call of `upload_part` from another thread.
+    Optional, besides `MultipartBackend`: end `upload_part` from another thread.
 
     At the end of an upload, the engine sends a late part a second time; when one copy is acknowledged, it cuts the
     other one. Without this method nothing is sent a second time. It also cuts the parts in flight when an upload is

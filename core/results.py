@@ -61,7 +61,9 @@ def _no_checkpoint() -> Checkpoint | None:
 @define(frozen=True)
 class Waiting:
     """
-    Why nothing of an upload moves: the storage can't be reached, or refuses everything.
+    Why nothing of an upload moves.
+
+    The storage can't be reached, or refuses everything.
 
     Args:
         reason: in a few words, such as "no connection to bucket.oss-cn-hangzhou.aliyuncs.com".

@@ -224,6 +224,22 @@ def test_no_two_classes_have_the_same_name():
     assert {name: count for name, count in names.items() if count > 1} == {}
 
 
+DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+@pytest.mark.parametrize("folder", FOLDERS.values())
+def test_the_first_line_of_a_docstring_is_one_sentence_of_at_most_79_characters(folder):
+    wrong = []
+    for path in modules(folder):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, DOCUMENTED) and (text := ast.get_docstring(node)) is not None:
+                first, _, rest = text.partition("\n")
+                if len(first) > 79 or not first.endswith(".") or (rest and not rest.startswith("\n")):
+                    wrong.append(f"{path.relative_to(ROOT)}: {getattr(node, 'name', 'the module')}: {first}")
+
+    assert wrong == []
+
+
 def test_the_packages_are_the_folders():
     """A folder that is not listed is missing in the wheel."""
     setuptools = PROJECT["tool"]["setuptools"]

@@ -335,7 +335,11 @@ class UploadContext:
         self.control.check()
 
     def ignore_stop_requests(self) -> None:
-        """Let the clean-up that follows run to its end: no stop is requested, and no wait is reported."""
+        """
+        Let the clean-up that follows run to its end.
+
+        No stop is requested, and no wait is reported.
+        """
         self.control = Control()
         self._reports_waits = False
 

@@ -371,7 +371,11 @@ class PartScheduler:
         raise self._with_progress_error(interrupt)
 
     def _drain_workers(self) -> None:
-        """Wait for all parts in flight, report those that were acknowledged, and cut those that take too long."""
+        """
+        Wait for all parts in flight, and cut those that take too long.
+
+        Parts that were acknowledged meanwhile are reported.
+        """
         cut_at = self._clock.monotonic() + _STOP_GRACE
         latest = cut_at + _STOP_SECONDS_MAX - _STOP_GRACE
         while self._in_flight or self._copies:

@@ -73,7 +73,11 @@ class RunStatus:
             self.on_recovered(now - since)
 
     def waiting(self, now: float) -> Waiting | None:
-        """Return what the run waits for; None while the storage does not fail, or only for a moment."""
+        """
+        Return what the run waits for; None unless the storage keeps failing.
+
+        A failure of a moment does not count.
+        """
         if self.failing_since is None or self.reason is None or now - self.failing_since < _SHOWN_AFTER:
             return None
         gives_up_in = None if self.gives_up_at is None else max(0.0, self.gives_up_at - now)

@@ -105,7 +105,7 @@ class Outcome:
 
 
 def outcome_of(job: PartJob, attempt: Callable[[], UploadedPart]) -> Outcome:
-    """Call `attempt`, which is a step of the job, and return its result or whatever it raised."""
+    """Call `attempt`, a step of the job; return its result or what it raised."""
     try:
         return Outcome(job.part_number, attempt(), second=job.second)
     except BaseException as error:  # noqa: BLE001  # the scheduler raises it, once no part is in flight
@@ -157,7 +157,11 @@ class WorkerPool(Protocol):
         """Return whether `cut` has an effect on this attempt."""
 
     def cut(self, job: PartJob, reason: str, /) -> object:
-        """Make an attempt in flight fail soon, with a reason for its error. It still has an outcome."""
+        """
+        Make an attempt in flight fail soon, with a reason for its error.
+
+        It still has an outcome.
+        """
 
     @property
     def saturated(self) -> bool:
