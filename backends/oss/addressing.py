@@ -148,11 +148,6 @@ def check_key(key: str) -> str:
     return key
 
 
-def check_prefix(prefix: str) -> str:
-    """Return the prefix; raise InvalidKey if it can not be encoded as UTF-8."""
-    return check_string("the prefix of keys", prefix, InvalidKey)
-
-
 def region_of(endpoint: str) -> str | None:
     """
     Return the region in an endpoint's name; raise InvalidInput if invalid.

@@ -28,7 +28,7 @@ from partwise.backends._http.headers import check_header_value
 from partwise.backends._http.http1 import Response
 from partwise.backends._http.proxies import Proxy, environment_proxy
 from partwise.backends._http.tls_pump import tls_context
-from partwise.backends.oss.addressing import check_key, check_prefix, resolve
+from partwise.backends.oss.addressing import check_key, resolve
 from partwise.backends.oss.client import OSSClient, OSSRequest, SigningContext
 from partwise.backends.oss.clock import ServerClock
 from partwise.backends.oss.credentials import CredentialsCache, as_provider
@@ -430,7 +430,7 @@ class OSSBackend(Closing):
     def list_uploads(self, prefix: str = "") -> Iterable[PendingUpload]:
         """List the pending uploads, page by page; see `MultipartBackend.list_uploads`."""
         self._check_open()
-        check_prefix(prefix)
+        check_call(prefix=prefix)
         operation = f"listing the uploads in {self.location}"
 
         def fetch(marker: tuple[str, str]) -> ResultPage[PendingUpload, tuple[str, str]]:

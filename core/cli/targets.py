@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -121,10 +121,8 @@ class BackendSpec:
             InvalidInput: the URL or a setting is invalid.
         """
         backend, key = open_backend(self.url, **self.settings)
-        try:
+        with closing(backend):
             yield backend, key
-        finally:
-            backend.close()
 
     @contextmanager
     def open_prefix(self) -> Iterator[tuple[MultipartBackend, str]]:

@@ -28,7 +28,7 @@ from partwise.errors import (
     SourceUnreadable,
     Throttled,
 )
-from partwise.model import Capabilities, ObjectOptions, PartLimits, PendingUpload, StoredObject, UploadedPart
+from partwise.model import ObjectOptions, PendingUpload, StoredObject, UploadedPart
 from partwise.protocols import (
     Body,
     CheckpointStore,
@@ -53,24 +53,12 @@ class BackendWrapper:
 
     def __init__(self, backend: MultipartBackend) -> None:
         self.inner = backend
+        self.location = backend.location
+        self.limits = backend.limits
+        self.capabilities = backend.capabilities
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.inner!r})"
-
-    @property
-    def location(self) -> str:
-        """The location of the wrapped backend."""
-        return self.inner.location
-
-    @property
-    def limits(self) -> PartLimits:
-        """The limits of the wrapped backend."""
-        return self.inner.limits
-
-    @property
-    def capabilities(self) -> Capabilities:
-        """The capabilities of the wrapped backend."""
-        return self.inner.capabilities
 
     def close(self) -> None:
         """Close the wrapped backend, even after a crash, as the system does."""
@@ -316,15 +304,11 @@ class FaultySource:
 
     def __init__(self, source: Source, plan: FaultPlan) -> None:
         self.inner = source
+        self.name = source.name
         self.plan = plan
 
     def __repr__(self) -> str:
         return f"FaultySource({self.inner!r})"
-
-    @property
-    def name(self) -> str:
-        """The name of the wrapped source."""
-        return self.inner.name
 
     def fingerprint(self) -> Fingerprint:
         with self.plan.call("fingerprint", self.name) as faults:

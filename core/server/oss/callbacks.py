@@ -14,7 +14,7 @@ import re
 import socket
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from http.client import HTTPConnection, HTTPException
 from urllib.parse import SplitResult, quote_plus, urlsplit
 
@@ -87,14 +87,11 @@ class CallbackRequest:
             raise CallbackFailed("only http is supported")
         if not is_loopback(host):
             raise CallbackFailed("only hosts on the loopback interface are called")
-        connection = HTTPConnection(host, parts.port or 80, timeout=CALLBACK_TIMEOUT)
-        try:
+        with closing(HTTPConnection(host, parts.port or 80, timeout=CALLBACK_TIMEOUT)) as connection:
             connection.connect()
             # The timeout of the connection applies to each single read; this one applies to all of them together.
             with _shut_down_after(CALLBACK_TIMEOUT, connection.sock):
                 return self._send_and_check(connection, parts, body)
-        finally:
-            connection.close()
 
     def _send_and_check(self, connection: HTTPConnection, parts: SplitResult, body: bytes) -> bytes:
         path = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"

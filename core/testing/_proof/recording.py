@@ -238,14 +238,10 @@ class CountingSource:
 
     def __init__(self, source: Source, before_chunk: Callable[[], None]) -> None:
         self.inner = source
+        self.name = source.name
         self._before_chunk = before_chunk
         self._alive: weakref.WeakSet[_CountedBody] = weakref.WeakSet()
         self.most_bodies = 0  # the maximum number of bodies that were alive at the same time
-
-    @property
-    def name(self) -> str:
-        """The name of the wrapped source."""
-        return self.inner.name
 
     def fingerprint(self) -> Fingerprint:
         return self.inner.fingerprint()

@@ -164,15 +164,9 @@ class Scenario:
         self._tear = self._torn if torn_writes else None
         self._check = check
         self._storage = backend.open_for_test()
+        self.limits = self._storage.limits
+        self.capabilities = self._storage.capabilities
         self._current: ProcessTrace | None = None
-
-    @property
-    def limits(self) -> PartLimits:
-        return self._storage.limits
-
-    @property
-    def capabilities(self) -> Capabilities:
-        return self._storage.capabilities
 
     @property
     def name(self) -> str:

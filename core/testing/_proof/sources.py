@@ -34,6 +34,8 @@ class ScenarioSource(ABC):
 
     reopens: ClassVar[bool] = True  # whether a process can read it again from the beginning
 
+    name: str
+
     def __init__(self, data: bytes) -> None:
         self.versions = [Version(0, data)]
 
@@ -41,11 +43,6 @@ class ScenarioSource(ABC):
     def version(self) -> Version:
         """The current version."""
         return self.versions[-1]
-
-    @property
-    @abstractmethod
-    def name(self) -> str:
-        """The name of the source."""
 
     @abstractmethod
     def open(self) -> Source:
@@ -95,10 +92,7 @@ class SimulatedFile(ScenarioSource):
         super().__init__(data)
         self._source = ChangingSource(data, chunk_size=chunk_size or max(3, len(data) // 10))
         self._origin = (self._source.mtime_ns, self._source.inode)
-
-    @property
-    def name(self) -> str:
-        return self._source.name
+        self.name = self._source.name
 
     def open(self) -> Source:
         return self._source
@@ -124,13 +118,9 @@ class RealFile(ScenarioSource):
 
     def __init__(self, path: Path, data: bytes) -> None:
         super().__init__(data)
-        self._path = path
+        self._path, self.name = path, str(path)
         path.write_bytes(data)
         self._set_mtime(1_700_000_000_000_000_000)
-
-    @property
-    def name(self) -> str:
-        return str(self._path)
 
     def open(self) -> Source:
         return FileSource(self._path)
@@ -164,26 +154,19 @@ class SimulatedStream(ScenarioSource):
 
     def __init__(self, data: bytes, name: str = "a stream", spool_above: int = 1024) -> None:
         super().__init__(data)
-        self._name = name
+        self.name = name
         self._spool_above = spool_above
-
-    @property
-    def name(self) -> str:
-        return self._name
 
     def open(self) -> Source:
         data = self.version.data
-        return StreamSource(lambda: io.BytesIO(data), name=self._name, spool_above=self._spool_above)
+        return StreamSource(lambda: io.BytesIO(data), name=self.name, spool_above=self._spool_above)
 
 
 class SimulatedBytes(ScenarioSource):
     """Bytes in memory, which a later run recognises by their checksum."""
 
     seen_changing = False
-
-    @property
-    def name(self) -> str:
-        return "bytes"
+    name = "bytes"  # the default of `BytesSource`
 
     def open(self) -> Source:
         return BytesSource(self.version.data)

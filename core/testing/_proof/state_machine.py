@@ -21,6 +21,7 @@ Needs hypothesis.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from typing import ClassVar, Literal
 
 from attrs import define, evolve
@@ -203,11 +204,9 @@ class ResumeMachine(RuleBasedStateMachine):
         """Run an undisturbed process, which succeeds and leaves nothing behind."""
         if self._scenario is None:
             return
-        try:
+        with closing(self._scenario):
             if not self._broken:
                 self._ends_well()
-        finally:
-            self._scenario.close()
 
     def _ends_well(self) -> None:
         undisturbed = self._script(RunParameters())

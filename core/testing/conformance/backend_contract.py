@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable
+from contextlib import closing
 from typing import cast
 
 from attrs import fields
@@ -127,12 +128,10 @@ def check_pickle(harness: BackendHarness) -> None:
     data = pseudo_random_bytes(harness.part_size(backend))
     upload = harness.begin(backend, "pickled")
     copy = cast("MultipartBackend", pickle.loads(pickle.dumps(backend)))  # noqa: S301  # trusted bytes
-    try:
+    with closing(copy):
         assert (copy.location, copy.limits) == (backend.location, backend.limits), "the copy reaches the same storage"
         duty = "an upload is continued by an unpickled handle"
         part = must_return(duty, copy.upload_part, upload.key, upload.upload_id, 1, StrictBody(data))
-    finally:
-        copy.close()
     upload.complete([part])
     assert harness.read(upload.key) == data, "a part sent through an unpickled handle is stored"
 
@@ -147,15 +146,13 @@ def check_failures_of_the_storage(harness: BackendHarness) -> None:
     if not failing:
         raise NotApplicable("the harness does not implement BackendHarness.open_failing")
     for kind, backend in failing.items():
-        try:
+        with closing(backend):
             for operation, call in _calls(backend, harness.key("failing"), "no-such-upload").items():
                 duty = f"{operation} on a storage that fails by {kind.__name__}"
                 error = must_raise(kind, duty, call)
                 assert error.retryable == kind.default_retryable, f"{duty}: retryable is {kind.default_retryable}"
                 if kind is ConnectionFailed:
                     assert error.__cause__ is not None, f"{duty}: the error has its cause"
-        finally:
-            backend.close()
 
 
 @CHECKS.covers(37)
