@@ -182,6 +182,39 @@ def test_a_run_survives_a_failure_of_the_storage_at_any_call(case, figure):
     figure("failures of the storage, with or without effect, each survived by the run itself", len(failures))
 
 
+@pytest.mark.parametrize("case", [*PAIRS, UploadCase(SimulatedFile, 4, 2, "in turns")], ids=str)
+def test_a_run_survives_an_outage_that_starts_at_any_call(case, figure):
+    """From there on the next thirty requests of each kind fail, which is more than any number of attempts allowed."""
+    calls = undisturbed_run(case).calls
+    starts = faults_at(calls, FAILURES, BACKEND_OPERATIONS)
+    for first in starts:
+        scenario = case.scenario()
+        trace = scenario.run(case.script(*outage(calls, first, 30)))
+        assert len(trace.faults) >= 30
+        attempts = sum(call.operation == "upload_part" for call, _ in trace.faults)
+        assert_done(case, scenario, trace, again=attempts)
+        scenario.close()
+    figure("outages of the storage, with or without effect of the first request, each survived by the run", len(starts))
+
+
+def outage(calls: tuple[Call, ...], first: Fault, length: int) -> list[Fault]:
+    """Return failures of all requests from this one on, until there were so many of one kind."""
+    seen: Counter[str] = Counter()
+    for call in calls:
+        if (call.operation, seen[call.operation] + 1) == (first.operation, first.occurrence):
+            break
+        seen[call.operation] += 1
+    later = [
+        Fault(operation, FaultKind.BEFORE, seen[operation] + number)
+        for operation in BACKEND_OPERATIONS
+        for number in range(1, length + 1)
+    ]
+    return [
+        first,
+        *(fault for fault in later if (fault.operation, fault.occurrence) != (first.operation, first.occurrence)),
+    ]
+
+
 @pytest.mark.parametrize("case", PAIRS, ids=str)
 def test_a_run_survives_two_failures_of_the_storage(case, figure):
     """The second one may hit a request that is only made because of the first, such as head after a lost response."""
