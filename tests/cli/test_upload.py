@@ -87,6 +87,8 @@ def test_the_result_is_one_object(partwise: Run, small: Path, url: str) -> None:
         "bytes_resumed": 0,
         "parts_sent": 3,
         "parts_resumed": 0,
+        "retries": 0,
+        "concurrency_reached": 3,
         "verified": True,
         "warnings": [],
     }
