@@ -1,8 +1,9 @@
 """
-Measure one upload by one peer, in this process. Imports and a small warm-up upload are not measured. Prints one line of
-JSON.
+Measure one upload by one peer, in this process. Imports and a small warm-up upload are not measured. Prints "started"
+when the upload that is measured starts, and one line of JSON at the end.
 
-    python peers.py PEER --file FILE --endpoint URL --part BYTES --at-once N [--state DIRECTORY] [--ca FILE] [--resume]
+    python peers.py PEER --file FILE --endpoint URL --part BYTES --at-once N --state DIRECTORY [--ca FILE] [--resume]
+                    [--in-flight FILE] [--warm-up PARTS]
 """
 
 from __future__ import annotations
@@ -36,11 +37,12 @@ class Task:
 
     file: Path
     endpoint: str
-    part_size: int
-    at_once: int
+    part_size: int  # 0: the default of the peer
+    at_once: int  # 0: the default of the peer
     state: Path
     ca: Path | None
     key: str
+    in_flight: Path | None = None  # where the times and the numbers of parts in flight are written
 
 
 # --- the reference ---------------------------------------------------------------------------------------------------
@@ -159,7 +161,11 @@ def _partwise(task: Task, executor: Executor | None) -> None:
     from partwise.backends.oss import Credentials, OSSBackend
     from partwise.stores.file import FileCheckpointStore
 
-    progress: deque[Progress] = deque(maxlen=1)
+    progress: deque[tuple[float, int]] = deque(maxlen=1 if task.in_flight is None else None)
+
+    def report(state: Progress) -> None:
+        progress.append((time.monotonic(), state.parts_in_flight))
+
     with OSSBackend(
         "bucket",
         endpoint=task.endpoint,
@@ -167,11 +173,15 @@ def _partwise(task: Task, executor: Executor | None) -> None:
         credentials=Credentials("id", "secret"),
         ca_bundle=None if task.ca is None else str(task.ca),
     ) as backend:
-        config = TransferConfig(part_size=task.part_size, multipart_threshold=0, concurrency=task.at_once)
+        config = TransferConfig(
+            part_size=task.part_size or "auto", multipart_threshold=0, concurrency=task.at_once or "auto"
+        )
         uploader = Uploader(backend, store=FileCheckpointStore(task.state), config=config, executor=executor)
-        result = uploader.upload(task.file, task.key, progress=progress.append)
+        result = uploader.upload(task.file, task.key, progress=report)
     if task.key != WARM_UP and not result.verified:
         raise RuntimeError("the checksum of the object was not verified")
+    if task.in_flight is not None:
+        task.in_flight.write_text(json.dumps(list(progress)))
 
 
 # --- others ----------------------------------------------------------------------------------------------------------
@@ -188,8 +198,8 @@ def oss2(task: Task) -> None:
         str(task.file),
         store=sdk.ResumableStore(root=str(task.state)),
         multipart_threshold=1,
-        part_size=task.part_size,
-        num_threads=task.at_once,
+        part_size=task.part_size or None,
+        num_threads=task.at_once or 1,
     )
 
 
@@ -207,7 +217,31 @@ def obstore(task: Task) -> None:
         client_options={"allow_http": True},
         virtual_hosted_style_request=False,
     )
-    sdk.put(store, task.key, task.file, use_multipart=True, chunk_size=task.part_size, max_concurrency=task.at_once)
+    settings = {"chunk_size": task.part_size, "max_concurrency": task.at_once}
+    sdk.put(store, task.key, task.file, use_multipart=True, **{name: n for name, n in settings.items() if n})
+
+
+def boto3(task: Task) -> None:
+    """Upload by boto3.upload_file without checksums of its own: no checkpoint."""
+    import boto3 as sdk
+    from boto3.s3.transfer import TransferConfig
+    from botocore.config import Config
+
+    client = sdk.client(
+        "s3",
+        endpoint_url=task.endpoint,
+        aws_access_key_id="id",
+        aws_secret_access_key="secret",
+        region_name="us-east-1",
+        config=Config(
+            s3={"addressing_style": "path"},
+            request_checksum_calculation="when_required",
+            max_pool_connections=max(10, task.at_once),
+        ),
+    )
+    settings = {"multipart_chunksize": task.part_size, "max_concurrency": task.at_once}
+    config = TransferConfig(multipart_threshold=1, **{name: n for name, n in settings.items() if n})
+    client.upload_file(str(task.file), "bucket", task.key, Config=config)
 
 
 PEERS: dict[str, Callable[[Task], None]] = {
@@ -216,6 +250,7 @@ PEERS: dict[str, Callable[[Task], None]] = {
     "partwise-processes": partwise_processes,
     "oss2": oss2,
     "obstore": obstore,
+    "boto3": boto3,
 }
 
 
@@ -249,6 +284,8 @@ def main() -> None:
     parser.add_argument("--state", type=Path, required=True)
     parser.add_argument("--ca", type=Path)
     parser.add_argument("--resume", action="store_true", help="keep the checkpoints, and do no warm-up")
+    parser.add_argument("--warm-up", type=int, help="parts of the warm-up; default: one for each parallel part")
+    parser.add_argument("--in-flight", type=Path, help="write the numbers of parts in flight here")
     given = parser.parse_args()
     # The modules in this directory must not hide packages of the same name.
     sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != Path(__file__).resolve().parent]
@@ -258,9 +295,11 @@ def main() -> None:
     if not given.resume:
         small = given.state / "warm-up.bin"
         # One part for each parallel part, so that all connections are opened and all processes started.
-        small.write_bytes(os.urandom(100 * 1024 * given.at_once))
+        small.write_bytes(os.urandom(100 * 1024 * (given.warm_up or max(1, given.at_once))))
         upload(evolve(task, file=small, part_size=100 * 1024, key=WARM_UP))
     gc.collect()
+    task = evolve(task, in_flight=given.in_flight)
+    print("started", flush=True)
     before, began = _used(), time.perf_counter()
     upload(task)
     wall = time.perf_counter() - began

@@ -205,7 +205,7 @@ def growth(plan: Plan) -> dict[str, Any]:
         figures = in_turns(plan, ["partwise"], size, 8 * MIB, 4)["partwise"]
         results[f"{_bytes(size)} in parts of 8 MiB"] = {**figures, "part_us": figures["cpu"] / (size / 8 / MIB) * 1e6}
     rows = [[name, f["part_us"], f["cpu_per_gib"], f["mib_per_second"], f["rss"]] for name, f in results.items()]
-    _table(["upload", "us CPU/part", "CPU s/GiB", "MiB/s", "peak MiB"], rows)
+    print_table(["upload", "us CPU/part", "CPU s/GiB", "MiB/s", "peak MiB"], rows)
     return results
 
 
@@ -220,7 +220,7 @@ def memory(plan: Plan) -> dict[str, Any]:
         results[f"{_bytes(size)} in parts of {_bytes(part_size)}"] = figures
         if size > plan.size:
             source(plan, size).unlink()
-    _table(["upload", "peak MiB"], [[name, figures["rss"]] for name, figures in results.items()])
+    print_table(["upload", "peak MiB"], [[name, figures["rss"]] for name, figures in results.items()])
     return results
 
 
@@ -241,7 +241,7 @@ def tls(plan: Plan) -> dict[str, Any]:
         for parts, f in results.items()
         for peer, over in (("raw", "raw over TLS"), ("partwise", "partwise over TLS"))
     ]
-    _table(["parts", "peer", "CPU s/GiB", "over TLS", "which adds"], rows)
+    print_table(["parts", "peer", "CPU s/GiB", "over TLS", "which adds"], rows)
     return results
 
 
@@ -300,7 +300,7 @@ def resume(plan: Plan) -> dict[str, Any]:
             shutil.rmtree(plan.directory / "state")
         results[peer] = _medians(runs)
     rows = [[peer, f["wall"], f["cpu"], f["requests"]] for peer, f in results.items()]
-    _table(["peer", "s", "CPU s", "requests"], rows)
+    print_table(["peer", "s", "CPU s", "requests"], rows)
     return results
 
 
@@ -312,7 +312,7 @@ def engine(plan: Plan) -> dict[str, Any]:
     names = plan.pick(full=names, quick=names, smoke=names[::3])
     results = {name: _python(HERE / "engine.py", name, count) for name in names}
     rows = [[name, f["part"], f["first"], f["last"]] for name, f in results.items()]
-    _table(["store", f"all {count}", "first 1,000", "last 1,000"], rows)
+    print_table(["store", f"all {count}", "first 1,000", "last 1,000"], rows)
     return results
 
 
@@ -327,7 +327,7 @@ def stores(plan: Plan) -> dict[str, Any]:
         for count in counts
     }
     rows = [[name, f["claim"], f["load"], f["append"], f["save"]] for name, f in results.items()]
-    _table(["store", "claim", "load", "append", "save, with the disk's sync"], rows)
+    print_table(["store", "claim", "load", "append", "save, with the disk's sync"], rows)
     return results
 
 
@@ -363,7 +363,7 @@ def startup(plan: Plan) -> dict[str, Any]:
                 taken[name].append(float(timed.stdout) * 1000)
     results = {name: statistics.median(times) for name, times in taken.items()}
     bare = results["python -c pass"]
-    _table(["", "ms", "ms above python", "x python"], [[n, ms, ms - bare, ms / bare] for n, ms in results.items()])
+    print_table(["", "ms", "ms above python", "x python"], [[n, ms, ms - bare, ms / bare] for n, ms in results.items()])
     return results
 
 
@@ -404,10 +404,10 @@ def _show(results: dict[str, dict[str, Figures]], what: str, *, reference: str =
                     f["rss"],
                 ]
             )
-    _table([what, "peer", "CPU s/GiB", "min..max", f"x {reference}", "MiB/s", "peak MiB"], rows)
+    print_table([what, "peer", "CPU s/GiB", "min..max", f"x {reference}", "MiB/s", "peak MiB"], rows)
 
 
-def _table(heads: list[str], rows: list[list[object]]) -> None:
+def print_table(heads: list[str], rows: list[list[object]]) -> None:
     cells = [heads, *[[_cell(value) for value in row] for row in rows]]
     widths = [max(len(row[column]) for row in cells) for column in range(len(heads))]
     for row in cells:
@@ -455,7 +455,7 @@ def main(arguments: list[str] | None = None) -> None:
     selected = [name for name in given.only.split(",") if name] or list(CASES)
     if unknown := set(selected) - set(CASES):
         parser.error(f"no such case: {', '.join(sorted(unknown))}")
-    peers = tuple(peer for peer in given.peers.split(",") if peer in ("raw", "partwise") or _installed(peer))
+    peers = tuple(peer for peer in given.peers.split(",") if peer in ("raw", "partwise") or installed(peer))
     machine = {
         "when": f"{dt.datetime.now(dt.UTC):%Y-%m-%d %H:%M} UTC",
         "python": platform.python_version(),
@@ -482,7 +482,7 @@ def main(arguments: list[str] | None = None) -> None:
         draw(results["parts"], given.plot)
 
 
-def _installed(peer: str) -> bool:
+def installed(peer: str) -> bool:
     return peer.isidentifier() and importlib.util.find_spec(peer) is not None
 
 

@@ -9,6 +9,10 @@ project verify what clients send.
 
 Each process serves one connection at a time, so that connections do not share an interpreter. There is a process for
 each possible connection.
+
+    python sink.py FILE PART_SIZE HOST PORT CONNECTIONS
+
+serves until its standard input is closed.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ import re
 import signal
 import socket
 import ssl
+import sys
 import time
 from multiprocessing.sharedctypes import RawArray
 from pathlib import Path
@@ -34,9 +39,9 @@ WARM_UP = "warm-up"
 
 UPLOAD_ID = "0123456789ABCDEF0123456789ABCDEF"
 _ETAG = "0123456789ABCDEF0123456789ABCDEF"
-_CONNECTIONS_MAX = 24
 _DATE = "Thu, 01 Oct 2026 00:00:00 GMT"
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+_EXPECTS = re.compile(rb"\r\nexpect: *100-continue", re.IGNORECASE)
 
 
 @define(frozen=True)
@@ -50,7 +55,7 @@ class Table:
 
     @classmethod
     def of(cls, path: Path, part_size: int) -> Table:
-        """Read the file, which also loads it into the page cache."""
+        """Read the file, which also loads it into the page cache. Parts of another size get no checksums."""
         parts, whole = [], 0
         with path.open("rb") as file:
             while part := file.read(part_size):
@@ -74,18 +79,28 @@ class Counts:
 
 class Sink:
     """
-    The storage, on a port of the loopback interface.
+    The storage.
 
     Args:
         table: the checksums of the file.
+        host: the address, by default that of the loopback interface.
         port: the port; 0: any free port.
+        connections: the most connections at a time.
         refuse: the number of a part that is refused with a permanent error; 0: none.
         missing: the number of the part that is missing in the list of parts; 0: the list is empty.
         certificate: certificate and key in one file, for TLS.
     """
 
     def __init__(
-        self, table: Table, *, port: int = 0, refuse: int = 0, missing: int = 0, certificate: Path | None = None
+        self,
+        table: Table,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        connections: int = 24,
+        refuse: int = 0,
+        missing: int = 0,
+        certificate: Path | None = None,
     ) -> None:
         self._table = table
         self._refuse = refuse
@@ -94,12 +109,12 @@ class Sink:
         if certificate is not None:
             self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             self._context.load_cert_chain(certificate)
-        self._listener = socket.create_server(("127.0.0.1", port), backlog=128)
+        self._listener = socket.create_server((host, port), backlog=max(128, connections))
         self.port: int = self._listener.getsockname()[1]
-        self.endpoint = f"{'http' if certificate is None else 'https'}://127.0.0.1:{self.port}"
-        self._counts = RawArray("d", 3 * _CONNECTIONS_MAX)
+        self.endpoint = f"{'http' if certificate is None else 'https'}://{host}:{self.port}"
+        self._counts = RawArray("d", 3 * connections)
         fork = multiprocessing.get_context("fork")
-        self._processes = [fork.Process(target=self._serve, args=(n,)) for n in range(_CONNECTIONS_MAX)]
+        self._processes = [fork.Process(target=self._serve, args=(n,)) for n in range(connections)]
         for process in self._processes:
             process.start()
         self._listener.close()
@@ -154,6 +169,8 @@ class Sink:
             found = _LENGTH.search(head)
             length = int(found[1]) if found else 0
             method, target, _ = head[: head.index(b"\r\n")].decode("latin-1").split(" ", 2)
+            if _EXPECTS.search(head):
+                connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
             left = length - len(held)
             if method == "PUT":
                 while left > 0:
@@ -229,3 +246,14 @@ def _response(status: int, headers: str = "", body: bytes = b"") -> bytes:
         f"HTTP/1.1 {status} {'OK' if status == 200 else 'Other'}\r\nServer: sink\r\nDate: {_DATE}\r\n"
         f"x-oss-request-id: 5C3D9175B6FC201293AD0000\r\n{headers}Content-Length: {len(body)}\r\n\r\n"
     ).encode() + body
+
+
+def main() -> None:
+    file, part_size, host, port, connections = sys.argv[1:]
+    with Sink(Table.of(Path(file), int(part_size)), host=host, port=int(port), connections=int(connections)):
+        print("ready", flush=True)
+        sys.stdin.read()
+
+
+if __name__ == "__main__":
+    main()
