@@ -33,7 +33,14 @@ from partwise.backends.oss.client import OSSClient, OSSRequest, SigningContext
 from partwise.backends.oss.clock import ServerClock
 from partwise.backends.oss.credentials import CredentialsCache, as_provider
 from partwise.backends.oss.errors import callback_error_for
-from partwise.backends.oss.options import CAPABILITIES, RequestKind, check_options, headers_for, metadata_of
+from partwise.backends.oss.options import (
+    CAPABILITIES,
+    RequestKind,
+    check_options,
+    headers_for,
+    metadata_of,
+    part_options,
+)
 from partwise.backends.oss.paging import list_pages
 from partwise.backends.oss.responses import checksum_of, etag_of, ids_of, parse_body, size_of, verified_checksum
 from partwise.backends.oss.xml import (
@@ -319,7 +326,7 @@ class OSSBackend(Closing):
         bound = object.__new__(type(self))
         bound.__dict__.update(self.__dict__)
         bound._owns_client = False
-        request_options = ObjectOptions(traffic_limit=options.traffic_limit, request_payer=options.request_payer)
+        request_options = part_options(options)
         if request_options != self._request_options:
             bound._request_options = request_options
             bound._other_headers = headers_for(RequestKind.OTHER, request_options)
@@ -506,13 +513,7 @@ class OSSBackend(Closing):
         self._check_usable(key, options=options)
         options.require_supported_by(CAPABILITIES, self.location)
         check_options(options)
-        if self._request_options != _NO_OPTIONS:
-            options = evolve(
-                options,
-                traffic_limit=options.traffic_limit or self._request_options.traffic_limit,
-                request_payer=options.request_payer or self._request_options.request_payer,
-            )
-        headers = headers_for(kind, options)
+        headers = headers_for(kind, self._request_options) | headers_for(kind, options)
         if kind is not RequestKind.COMPLETE:
             headers.setdefault("Content-Type", guess_content_type(key) or "application/octet-stream")
         return headers

@@ -94,6 +94,13 @@ def headers_for(kind: RequestKind, options: ObjectOptions) -> dict[str, str]:
     return headers
 
 
+def part_options(options: ObjectOptions) -> ObjectOptions:
+    """Return the options that requests of parts carry, without the others."""
+    return ObjectOptions(
+        **{rule.option: getattr(options, rule.option) for rule in _RULES if rule.requests & RequestKind.PART}
+    )
+
+
 def metadata_of(headers: Mapping[str, str]) -> dict[str, str]:
     """Return the metadata in the headers of a response."""
     return {

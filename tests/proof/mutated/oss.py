@@ -696,4 +696,18 @@ MUTATIONS = [
         "if status >= 500:",
         ("tests/oss/test_errors.py",),
     ),
+    Mutation(
+        "an option of a handle takes precedence over that of a call",
+        "backends/oss/backend.py",
+        "headers_for(kind, self._request_options) | headers_for(kind, options)",
+        "headers_for(kind, options) | headers_for(kind, self._request_options)",
+        ("tests/oss/test_backend.py",),
+    ),
+    Mutation(
+        "a handle with request options has all options",
+        OPTIONS,
+        "for rule in _RULES if rule.requests & RequestKind.PART}",
+        "for rule in _RULES}",
+        ("tests/oss/test_backend.py",),
+    ),
 ]
