@@ -358,7 +358,7 @@ class UploadContext:
     def _emit_waiting(self) -> None:
         if self.is_decided:
             self.emit_progress()
-        else:
+        elif self.status.waiting(self.clock.monotonic()) is not None:
             self._reporter.emit(Ledger(self.plan), self.transfer, None, completed=False)
 
     def warn(self, message: str) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from contextlib import redirect_stderr
 from types import TracebackType
 from typing import Self
@@ -20,9 +21,9 @@ from rich.text import Text
 from partwise._engine.workers import lacks_resources
 from partwise.cli.formatting import escape_control, format_ratio, format_size, format_timer
 from partwise.cli.output import AboveTheBar, Output, show_cursor
-from partwise.cli.progress_display import NullMeter, RateEstimator, format_start
+from partwise.cli.progress_display import NullMeter, Outages, RateEstimator, format_start, format_waiting
 from partwise.cli.style import use_color
-from partwise.results import Progress
+from partwise.results import Progress, Waiting
 
 #: Seconds between two drawings.
 _REDRAW = 0.1
@@ -35,22 +36,32 @@ class Bar(NullMeter):
     """
     A line at the bottom of the terminal, redrawn ten times a second.
 
-    It is cleared at the end.
+    It is cleared at the end. During an outage, a second line says what the upload waits for; when the outage has ended,
+    a line above the bar says so.
 
     Args:
         name: the name of the source.
         subject: source and target.
         output: where other text is printed, which appears above the bar.
         console: where to draw; None: standard error.
+        clock: returns seconds that never decrease.
     """
 
-    def __init__(self, name: str, subject: str, output: Output, console: Console | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        subject: str,
+        output: Output,
+        console: Console | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._subject = subject
         self._output = output
         self._rate = RateEstimator()
+        self._outages = Outages()
         self._started = False
         self._drawn_at = 0.0  # only used if no thread could be started
-        self._display = _Display(escape_control(name), self._rate, console)
+        self._display = _Display(escape_control(name), self._rate, console, clock)
         self._above = redirect_stderr(AboveTheBar(self._display.console, sys.stderr))
 
     def __enter__(self) -> Self:
@@ -71,11 +82,14 @@ class Bar(NullMeter):
 
     def __call__(self, progress: Progress, /) -> None:
         """Keep the report, for the thread that draws."""
-        if not self._started and not progress.completed:
-            self._output.note(format_start(self._subject, progress))
-        self._started = True
+        if recovered := self._outages.add(progress):
+            self._output.note(recovered)
+        if progress.waiting is None:
+            if not self._started and not progress.completed:
+                self._output.note(format_start(self._subject, progress))
+            self._started = True
         self._rate.add(progress)
-        self._display.report = progress
+        self._display.show(progress)
         if not self._display.live.auto_refresh and (progress.completed or progress.elapsed >= self._drawn_at + _REDRAW):
             self._drawn_at = progress.elapsed
             self._display.refresh()
@@ -89,10 +103,12 @@ class Bar(NullMeter):
 
 
 class _Display(RichProgress):
-    """Draws the last report in one line; a narrow terminal gets fewer columns."""
+    """Draws the last report in one line, or two; a narrow terminal gets fewer columns."""
 
-    def __init__(self, name: str, rate: RateEstimator, console: Console | None) -> None:
+    def __init__(self, name: str, rate: RateEstimator, console: Console | None, clock: Callable[[], float]) -> None:
         self.report: Progress | None = None
+        self._clock = clock
+        self._shown_at = 0.0
         self._rate = rate
         self._name = name
         self._screen = console or Console(file=sys.stderr, no_color=not use_color(sys.stderr))
@@ -105,12 +121,19 @@ class _Display(RichProgress):
         )
         self.add_task(name, total=None)
 
+    def show(self, report: Progress) -> None:
+        """Keep the report, to draw it next."""
+        self.report, self._shown_at = report, self._clock()
+
     def get_renderables(self) -> Iterable[RenderableType]:
-        """Return the line, without the margin."""
+        """Return the lines, without the margin."""
         width = self._screen.width - _MARGIN
         self.columns = tuple(self._columns(width))
         self.expand = self.report is not None and self.report.bytes_total is not None
         yield Constrain(self.make_tasks_table(self.tasks), width)
+        if self.report is not None and self.report.waiting is not None:
+            # The seconds run on while an attempt hangs, and nothing is reported.
+            yield _outage_line(self.report.waiting, self._clock() - self._shown_at, width)
 
     def _columns(self, width: int) -> Iterable[ProgressColumn]:
         yield _TextColumn(self._name, Column(max_width=max(10, min(30, width // 5)), overflow="ellipsis"))
@@ -118,12 +141,12 @@ class _Display(RichProgress):
         if report is None:
             return
         if report.bytes_total is None:
-            figures = [self._done, self._speed, self._elapsed, self._parts]
+            figures = [self._done, self._speed, self._elapsed, self._parts, self._in_flight]
         else:
             yield _BarColumn(report)
-            figures = [self._percentage, self._done, self._speed, self._time_left, self._parts]
+            figures = [self._percentage, self._done, self._speed, self._time_left, self._parts, self._in_flight]
         for figure, minimum in zip(figures, _MINIMUM_WIDTHS, strict=False):
-            if width >= minimum:
+            if width >= minimum and not (report.waiting and figure in (self._speed, self._time_left)):
                 yield _TextColumn(f" {figure(report)}", Column(justify="right"))
 
     def _percentage(self, report: Progress) -> str:
@@ -147,9 +170,21 @@ class _Display(RichProgress):
         total = "" if report.parts_total is None else f"/{report.parts_total}"
         return f"{report.parts_done}{total} parts"
 
+    def _in_flight(self, report: Progress) -> str:
+        return f"{report.parts_in_flight:3} in flight"
+
 
 # The first figures are the most important: the width from which on there is room for the first, the second, ...
-_MINIMUM_WIDTHS = (0, 44, 56, 67, 90)
+_MINIMUM_WIDTHS = (0, 44, 56, 67, 90, 105)
+
+
+def _outage_line(waiting: Waiting, since: float, width: int) -> Text:
+    reason, after = format_waiting(waiting, since)
+    text = Text(escape_control(reason), "yellow", no_wrap=True)
+    text.truncate(max(0, width - len(after)), overflow="ellipsis")
+    text.append(after)
+    text.truncate(width, overflow="ellipsis")
+    return text
 
 
 class _TextColumn(ProgressColumn):

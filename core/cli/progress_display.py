@@ -14,16 +14,19 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self
 
+from attrs import asdict
+
 from partwise.cli.formatting import (
     format_duration,
     format_percent,
     format_ratio,
     format_size,
+    format_timer,
     pluralize,
 )
 from partwise.cli.output import Output
 from partwise.cli.style import can_move_the_cursor
-from partwise.results import Progress
+from partwise.results import Progress, Waiting
 
 Kind = Literal["auto", "lines", "json", "none"]
 
@@ -73,7 +76,7 @@ def format_start(subject: str, progress: Progress) -> str:
 
 
 class RateEstimator:
-    """Estimates the current upload rate, averaged over `window` seconds."""
+    """Estimates the current upload rate, averaged over `window` seconds without outages."""
 
     def __init__(self, window: float = 8.0) -> None:
         self._window = window
@@ -84,6 +87,8 @@ class RateEstimator:
         sent = progress.bytes_done - progress.bytes_resumed
         if self._reports and progress.elapsed <= self._reports[-1][0]:
             return
+        if progress.waiting is not None:
+            self._reports.clear()
         self._reports.append((progress.elapsed, sent))
         while len(self._reports) > 2 and self._reports[1][0] <= progress.elapsed - self._window:
             self._reports.popleft()
@@ -101,6 +106,38 @@ class RateEstimator:
         if progress.bytes_total is None or self.rate <= 0:
             return None
         return (progress.bytes_total - progress.bytes_done) / self.rate
+
+
+def format_waiting(waiting: Waiting, since: float = 0.0) -> tuple[str, str]:
+    """
+    Describe what an upload waits for, in two pieces.
+
+    They are such as ``retrying: no connection to HOST`` and `` for 12 s, giving up in 4:48``.
+
+    Args:
+        waiting: as reported.
+        since: seconds since that report.
+    """
+    seconds = int(waiting.seconds + since)
+    after = f" for {seconds} s" if seconds < 60 else f" for {format_duration(seconds)}"
+    if waiting.gives_up_in is not None:
+        after += f", giving up in {format_timer(waiting.gives_up_in - since)}"
+    return f"retrying: {waiting.reason}", after
+
+
+class Outages:
+    """Notices the end of an outage."""
+
+    def __init__(self) -> None:
+        self._began: float | None = None
+
+    def add(self, progress: Progress) -> str | None:
+        """Take a report into account; return what to print if an outage has ended."""
+        began, waiting = self._began, progress.waiting
+        self._began = None if waiting is None else progress.elapsed - waiting.seconds
+        if began is None or waiting is not None:
+            return None
+        return f"recovered after {format_duration(progress.elapsed - began)}"
 
 
 class NullMeter:
@@ -125,7 +162,8 @@ class Lines(NullMeter):
     """
     Prints a line at each tenth of the size.
 
-    It prints one at most every two seconds, and at least once a minute.
+    It prints one at most every two seconds, and at least once a minute. Of an outage, it prints one after 10, 20, 40
+    and 80 seconds, then once a minute, and one at the end.
 
     Args:
         subject: source and target.
@@ -135,6 +173,7 @@ class Lines(NullMeter):
 
     _SECONDS_MIN = 2.0
     _SECONDS_MAX = 60.0
+    _OUTAGE_SECONDS = 10.0
 
     def __init__(self, subject: str, output: Output, interval: float | None = None) -> None:
         self._interval = interval
@@ -144,13 +183,18 @@ class Lines(NullMeter):
         self._printed_at = 0.0
         self._tenth = 0
         self._started = False
+        self._outages = Outages()
+        self._outage_line_at = self._OUTAGE_SECONDS  # seconds of an outage after which its next line is printed
 
     def __call__(self, progress: Progress, /) -> None:
         """Print a line, if it is time to."""
         self._rate.add(progress)
+        if recovered := self._outages.add(progress):
+            self._output.note(recovered)
+            self._outage_line_at = self._OUTAGE_SECONDS
         if progress.completed:
             return
-        if not self._started:
+        if not self._started and progress.waiting is None:
             self._started = True
             self._tenth = _tenth(progress)
             self._output.note(format_start(self._subject, progress))
@@ -163,6 +207,11 @@ class Lines(NullMeter):
         since = progress.elapsed - self._printed_at
         if self._interval is not None:
             return since >= self._interval
+        if progress.waiting is not None:
+            if progress.waiting.seconds < self._outage_line_at:
+                return False
+            self._outage_line_at += min(self._outage_line_at, self._SECONDS_MAX)
+            return True
         return since >= self._SECONDS_MAX or (since >= self._SECONDS_MIN and _tenth(progress) > self._tenth)
 
     def _line(self, progress: Progress) -> str:
@@ -170,6 +219,8 @@ class Lines(NullMeter):
             [] if progress.bytes_total is None else [f"{format_percent(progress.bytes_done, progress.bytes_total):>5}"]
         )
         fields.append(format_ratio(progress.bytes_done, progress.bytes_total))
+        if progress.waiting is not None:
+            return "  ".join([*fields, "".join(format_waiting(progress.waiting))])
         fields.append(f"{format_size(self._rate.rate)}/s")
         left = self._rate.time_left(progress)
         if left is not None:
@@ -185,6 +236,8 @@ class Events(NullMeter):
     """
     Writes objects: for the first report, then one per interval, and for the last.
 
+    Another one is written when an outage begins, and when it ends.
+
     Args:
         output: where to write.
         interval: seconds between two objects.
@@ -195,12 +248,14 @@ class Events(NullMeter):
         self._interval = interval
         self._rate = RateEstimator()
         self._printed_at: float | None = None
+        self._waiting = False
 
     def __call__(self, progress: Progress, /) -> None:
         """Write an object, if it is time to."""
         self._rate.add(progress)
-        at = progress.elapsed
-        if self._printed_at is None or progress.completed or at - self._printed_at >= self._interval:
+        at, waiting = progress.elapsed, progress.waiting is not None
+        changed, self._waiting = waiting != self._waiting, waiting
+        if self._printed_at is None or changed or progress.completed or at - self._printed_at >= self._interval:
             self._printed_at = at
             self._output.event("progress", **as_data(progress, self._rate))
 
@@ -208,6 +263,7 @@ class Events(NullMeter):
 def as_data(progress: Progress, rate: RateEstimator) -> dict[str, Any]:
     """Return a report as an object."""
     left = 0.0 if progress.completed else rate.time_left(progress)
+    waiting = progress.waiting
     return {
         "bytes_done": progress.bytes_done,
         "bytes_total": progress.bytes_total,
@@ -219,4 +275,11 @@ def as_data(progress: Progress, rate: RateEstimator) -> dict[str, Any]:
         "elapsed": round(progress.elapsed, 3),
         "rate": round(rate.rate),
         "eta": None if left is None else round(left, 1),
+        "parts_in_flight": progress.parts_in_flight,
+        "retries": progress.retries,
+        "waiting": None if waiting is None else {name: _rounded(value) for name, value in asdict(waiting).items()},
     }
+
+
+def _rounded(value: object) -> object:
+    return round(value, 1) if isinstance(value, float) else value

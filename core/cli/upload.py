@@ -168,6 +168,8 @@ def format_result(command: UploadCommand, result: UploadResult, seconds: float) 
     details = f"  {sent}, {format_duration(seconds)}{rate}"
     if result.bytes_resumed:
         details += f"; resumed {format_size(result.bytes_resumed)} in {pluralize(result.parts_resumed, 'part')}"
+    if result.retries:
+        details += f"; {result.retries:,} {'retry' if result.retries == 1 else 'retries'}"
     url = command.url or command.target.url
     return [f"stored {command.source} as {url}: {format_size(result.size)}, {checksum}", details]
 

@@ -14,11 +14,18 @@ from partwise.cli.output import Output
 from partwise.cli.progress_bar import Bar, bar
 from partwise.cli.progress_display import Events, Lines, NullMeter, RateEstimator, format_start, meter_for
 from partwise.model import MIB
-from partwise.results import Progress
+from partwise.results import Progress, Waiting
 
 
 def at(
-    done: float, total: float | None = 100, *, elapsed: float = 1.0, resumed: float = 0, completed: bool = False
+    done: float,
+    total: float | None = 100,
+    *,
+    elapsed: float = 1.0,
+    resumed: float = 0,
+    completed: bool = False,
+    in_flight: int = 0,
+    waiting: Waiting | None = None,
 ) -> Progress:
     """Return a report, in MiB and parts of one MiB."""
     return Progress(
@@ -29,7 +36,15 @@ def at(
         parts_total=None if total is None else int(total),
         elapsed=elapsed,
         completed=completed,
+        parts_in_flight=in_flight,
+        retries=3 if waiting else 0,
+        waiting=waiting,
     )
+
+
+def outage(seconds: float, *, host: str = "localhost:9", patience: float | None = 300) -> Waiting:
+    """Return what a report has that many seconds after the first failure."""
+    return Waiting(f"no connection to {host}", seconds, None if patience is None else patience - seconds)
 
 
 # --- which meter ---
@@ -146,6 +161,66 @@ def test_an_upload_without_parts_to_send_has_no_lines(capsys: pytest.CaptureFixt
     assert capsys.readouterr().err == ""
 
 
+def test_an_outage_has_a_line_after_ten_seconds_then_fewer_and_one_at_its_end(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """It begins with a warning of the library, which is printed, too."""
+    reports = [at(25.5, elapsed=seconds, waiting=outage(seconds)) for seconds in range(2, 201)]
+    lines = lines_for(capsys, at(25.5, elapsed=0), *reports, at(25.5, elapsed=201.4), at(26, elapsed=202))
+    assert lines[0] == (" 25 %  25.5 of 100.0 MiB  retrying: no connection to localhost:9 for 10 s, giving up in 4:50")
+    assert [line.partition("localhost:9")[2] for line in lines[1:]] == [
+        " for 20 s, giving up in 4:40",
+        " for 40 s, giving up in 4:20",
+        " for 1 min 20 s, giving up in 3:40",
+        " for 2 min 20 s, giving up in 2:40",
+        " for 3 min 20 s, giving up in 1:40",
+        "",
+    ]
+    assert lines[-1] == "recovered after 3 min 21 s"
+
+
+def test_the_lines_of_the_next_outage_come_as_those_of_the_first(capsys: pytest.CaptureFixture[str]) -> None:
+    reports = []
+    for start in (0, 100):
+        reports += [at(1, elapsed=start + seconds, waiting=outage(seconds)) for seconds in range(2, 15)]
+        reports.append(at(1, elapsed=start + 15))
+    lines = lines_for(capsys, at(1, elapsed=0), *reports)
+    assert [line.partition("localhost:9 ")[2] for line in lines if "retrying" in line] == [
+        "for 10 s, giving up in 4:50"
+    ] * 2
+
+
+def test_lines_of_an_outage_are_printed_at_the_given_interval(capsys: pytest.CaptureFixture[str]) -> None:
+    with Lines("f to u", Output(), interval=5.0) as meter:
+        meter(at(1, elapsed=0))
+        for second in range(2, 21):
+            meter(at(1, elapsed=second, waiting=outage(second)))
+    assert capsys.readouterr().err.count("retrying") == 4
+
+
+def test_an_outage_at_the_start_comes_before_the_first_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """What is resumed is not known before the storage answers."""
+    with Lines("f to u", Output()) as meter:
+        for second in range(2, 15):
+            meter(at(0, elapsed=second, waiting=outage(second)))
+        meter(at(40, resumed=40, elapsed=15))
+    assert capsys.readouterr().err.splitlines() == [
+        "  0 %  0.0 of 100.0 MiB  retrying: no connection to localhost:9 for 10 s, giving up in 4:50",
+        "recovered after 15 s",
+        "resuming f to u at 40.0 of 100.0 MiB (40 of 100 parts)",
+    ]
+
+
+def test_an_outage_before_the_end_ends_with_it(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = lines_for(capsys, at(99), at(99, elapsed=4, waiting=outage(3)), at(100, elapsed=5, completed=True))
+    assert lines == ["recovered after 4.0 s"]
+
+
+def test_a_reason_can_not_control_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    [line] = lines_for(capsys, at(1, elapsed=0), at(1, elapsed=10, waiting=outage(10, host="a\x1b[2Jb\n\u202ec")))
+    assert "a\\x1b[2Jb\\n\\u202ec for 10 s" in line
+
+
 # --- objects ---
 
 
@@ -157,7 +232,7 @@ def objects(capsys: pytest.CaptureFixture[str], *reports: Progress, interval: fl
 
 
 def test_a_report_is_an_object(capsys: pytest.CaptureFixture[str]) -> None:
-    _, payload = objects(capsys, at(10, resumed=10, elapsed=0.5), at(25.5, elapsed=2.0, resumed=10))
+    _, payload = objects(capsys, at(10, resumed=10, elapsed=0.5), at(25.5, elapsed=2.0, resumed=10, in_flight=4))
     assert payload == {
         "event": "progress",
         "bytes_done": int(25.5 * MIB),
@@ -170,6 +245,9 @@ def test_a_report_is_an_object(capsys: pytest.CaptureFixture[str]) -> None:
         "elapsed": 2.0,
         "rate": round(15.5 * MIB / 1.5),
         "eta": 7.2,
+        "parts_in_flight": 4,
+        "retries": 0,
+        "waiting": None,
     }
 
 
@@ -188,6 +266,28 @@ def test_objects_are_written_first_at_the_interval_and_last(capsys: pytest.Captu
     payloads = objects(capsys, *reports, at(100, elapsed=2.41, completed=True), interval=1.0)
     assert [one["elapsed"] for one in payloads] == [0.0, 1.0, 2.0, 2.41]
     assert (payloads[-1]["fraction"], payloads[-1]["eta"]) == (1.0, 0.0)
+
+
+def test_an_outage_is_in_the_object(capsys: pytest.CaptureFixture[str]) -> None:
+    _, payload = objects(capsys, at(10), at(10, elapsed=13.0, waiting=outage(12.04)))
+    assert payload["waiting"] == {"reason": "no connection to localhost:9", "seconds": 12.0, "gives_up_in": 288.0}
+    assert (payload["retries"], payload["rate"], payload["eta"]) == (3, 0, None)
+
+
+def test_an_outage_may_have_no_time_to_give_up(capsys: pytest.CaptureFixture[str]) -> None:
+    (payload,) = objects(capsys, at(10, waiting=outage(2, patience=None)))
+    assert payload["waiting"] == {"reason": "no connection to localhost:9", "seconds": 2, "gives_up_in": None}
+
+
+def test_an_object_is_written_when_an_outage_begins_and_when_it_ends(capsys: pytest.CaptureFixture[str]) -> None:
+    reports = [
+        at(10, elapsed=0.0),
+        at(10, elapsed=2.0, waiting=outage(2)),
+        at(10, elapsed=2.1, waiting=outage(2.1)),
+        at(10, elapsed=2.2),
+        at(11, elapsed=2.3),
+    ]
+    assert [one["elapsed"] for one in objects(capsys, *reports, interval=60)] == [0.0, 2.0, 2.2]
 
 
 # --- the rate ---
@@ -211,6 +311,17 @@ def test_the_rate_is_averaged_over_the_last_eight_seconds(ago: int, expected: in
     for second in range(1, ago + 1):
         rate.add(at(64, 1000, elapsed=second))
     assert rate.rate == pytest.approx(64 * MIB / ago if expected else 0)
+
+
+def test_an_outage_does_not_count_for_the_rate() -> None:
+    rate = RateEstimator()
+    rate.add(at(10, elapsed=1))
+    rate.add(at(20, elapsed=2))
+    rate.add(at(20, elapsed=4, waiting=outage(2)))
+    assert rate.rate == 0
+    rate.add(at(20, elapsed=6, waiting=outage(4)))
+    rate.add(at(28, elapsed=7))
+    assert rate.rate == 8 * MIB
 
 
 def test_bytes_of_an_earlier_run_do_not_count_for_the_rate() -> None:
@@ -276,9 +387,9 @@ def drawn(width: int, *reports: Progress, name: str = "backup.tar") -> str:
     for report in reports:
         meter(report)
     console.print(meter)
-    line = screen.getvalue().removesuffix("\n")
-    assert cell_len(line) <= width - 2, "Ctrl-C, which the terminal echoes, does not wrap the line"
-    return line.rstrip()
+    lines = screen.getvalue().removesuffix("\n").split("\n")
+    assert max(map(cell_len, lines)) <= width - 2, "Ctrl-C, which the terminal echoes, does not wrap a line"
+    return "\n".join(line.rstrip() for line in lines)
 
 
 @pytest.mark.parametrize("width", [30, 40, 60, 80, 120, 250])
@@ -294,7 +405,67 @@ def test_eighty_columns_show_everything_but_parts() -> None:
 
 
 def test_a_wide_terminal_shows_parts() -> None:
-    assert drawn(120, at(10, resumed=10), at(25.5, elapsed=2.0, resumed=10)).endswith("  0:05 left  25/100 parts")
+    line = drawn(100, at(10, resumed=10), at(25.5, elapsed=2.0, resumed=10, in_flight=16))
+    assert line.endswith("  0:05 left  25/100 parts")
+
+
+def test_a_wider_terminal_shows_parts_in_flight() -> None:
+    line = drawn(120, at(10, resumed=10), at(25.5, elapsed=2.0, resumed=10, in_flight=16))
+    assert line.endswith("  0:05 left  25/100 parts   16 in flight")
+
+
+def test_during_an_outage_a_second_line_says_so_instead_of_the_rate() -> None:
+    assert drawn(80, at(10), at(25.5, elapsed=14.0, waiting=outage(12))).split("\n") == [
+        "backup.tar ━━━━━━━━━━╸╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌   25%   25.5/100.0 MiB",
+        "retrying: no connection to localhost:9 for 12 s, giving up in 4:48",
+    ]
+
+
+def test_the_second_line_of_a_stream_is_the_same() -> None:
+    assert drawn(120, at(10, None), at(20, None, elapsed=12.0, waiting=outage(12)), name="dump").split("\n") == [
+        "dump  20.0 MiB  0:12 so far  20 parts    0 in flight",
+        "retrying: no connection to localhost:9 for 12 s, giving up in 4:48",
+    ]
+
+
+def test_the_seconds_of_an_outage_run_on_between_reports() -> None:
+    """An attempt that hangs reports nothing."""
+    now = [50.0]
+    screen = io.StringIO()
+    console = Console(file=screen, width=80, force_terminal=True, color_system=None, legacy_windows=False)
+    meter = Bar("f", "f to u", Output(quiet=True), console, clock=lambda: now[0])
+    meter(at(10, elapsed=14.0, waiting=outage(12)))
+    now[0] += 61.5
+    console.print(meter)
+    assert "localhost:9 for 1 min 13 s, giving up in 3:46" in screen.getvalue()
+    now[0] += 400
+    console.print(meter)
+    assert screen.getvalue().rstrip().endswith("giving up in 0:00")
+
+
+@pytest.mark.parametrize("width", [20, 40, 80, 120])
+@pytest.mark.parametrize(
+    "host", ["bucket-with-a-long-name.oss-cn-hangzhou.aliyuncs.com:8443", "\x1b[2J\n", "备份" * 30]
+)
+def test_an_outage_is_two_lines_at_any_width(width: int, host: str) -> None:
+    lines = drawn(width, at(10), at(25.5, elapsed=14.0, waiting=outage(12, host=host))).split("\n")
+    assert len(lines) == 2
+    assert lines[1].isprintable()
+    if width >= 40:
+        assert lines[1].endswith(" for 12 s, giving up in 4:48")
+    if width >= 80:
+        assert lines[1].startswith("retrying: no connection to ")
+
+
+def test_the_end_of_an_outage_is_printed_above_the_bar(capsys: pytest.CaptureFixture[str]) -> None:
+    meter = Bar("f", "f to u", Output(), Console(file=io.StringIO(), width=80))
+    meter(at(0, elapsed=2.0, waiting=outage(2)))
+    assert capsys.readouterr().err == ""
+    meter(at(40, elapsed=12.0, resumed=40))
+    assert capsys.readouterr().err.splitlines() == [
+        "recovered after 12 s",
+        "resuming f to u at 40.0 of 100.0 MiB (40 of 100 parts)",
+    ]
 
 
 @pytest.mark.parametrize("width", [40, 80])
