@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.terminal_theme import TerminalTheme
 from rich.text import Text
 
-from partwise import Checkpoint, ObjectOptions, Progress, TransferConfig, UploadedPart, UploadResult
+from partwise import Checkpoint, ObjectOptions, Progress, TransferConfig, UploadedPart, UploadResult, Waiting
 from partwise.checkpoint import Fingerprint
 from partwise.cli import main
 from partwise.cli.output import Output
@@ -112,7 +112,9 @@ class Screen(io.StringIO):
         console.print(meter)
 
 
-def at(done: float, total: float = 1024, *, elapsed: float, resumed: float = 0) -> Progress:
+def at(
+    done: float, total: float = 1024, *, elapsed: float, resumed: float = 0, waiting: Waiting | None = None
+) -> Progress:
     """Return a report, in MiB, of an upload in parts of 8 MiB."""
     return Progress(
         bytes_done=int(done * MIB),
@@ -121,6 +123,8 @@ def at(done: float, total: float = 1024, *, elapsed: float, resumed: float = 0) 
         parts_done=int(done) // 8,
         parts_total=int(total) // 8,
         elapsed=elapsed,
+        parts_in_flight=0 if waiting else 16,
+        waiting=waiting,
     )
 
 
@@ -212,8 +216,17 @@ def wrong(screen: Screen) -> None:
     screen.runs("statsu")
 
 
+def outage(screen: Screen) -> None:
+    """An upload during an outage."""
+    screen.types(COMMAND.command)
+    screen.write(format_start(str(COMMAND), at(0, elapsed=0)) + "\n")
+    waiting = Waiting("no connection to examplebucket.oss-cn-hangzhou.aliyuncs.com", 12.0, 288.0)
+    screen.draws(at(0, elapsed=0), at(540, elapsed=12.9), at(624, elapsed=27.0, waiting=waiting))
+
+
 PICTURES: dict[str, Callable[[Screen], None]] = {
     "resumed": resumed,
+    "outage": outage,
     "status": status,
     "dry-run": dry_run,
     "wrong": wrong,

@@ -7,12 +7,15 @@ thread.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from attrs import define, field
 
 from partwise.errors import BackendError, ConnectionFailed, PartwiseError, Throttled
 from partwise.results import Waiting
+
+_URL = re.compile(r"https?://([^\s/;,]*[^\s/;,:])/?")
 
 #: A failure of fewer seconds is not shown: it is common, and a retry or two fix it.
 _SHOWN_AFTER = 2.0
@@ -99,5 +102,7 @@ def outage_reason(error: BaseException) -> str:
     if isinstance(error, BackendError) and error.status is not None:
         return f"the storage responds {error.status}{f' ({error.code})' if error.code else ''}"
     if isinstance(error, ConnectionFailed):
-        message = message.partition(": ")[0].partition("; ")[0]  # without the reason, and what it may mean
-    return message or type(error).__name__
+        # Without the cause, which changes from one attempt to the next, and what it may mean.
+        first, host = message.partition(": ")[0].partition("; ")[0], _URL.search(message)
+        message = first if host is None or first.startswith("no connection") else f"no response from {host[1]}"
+    return _URL.sub(r"\1", message) or type(error).__name__

@@ -81,13 +81,19 @@ class RateEstimator:
     def __init__(self, window: float = 8.0) -> None:
         self._window = window
         self._reports: deque[tuple[float, int]] = deque()
+        self._stalled = False
 
     def add(self, progress: Progress) -> None:
         """Take a report into account. Bytes of an earlier run do not count."""
         sent = progress.bytes_done - progress.bytes_resumed
         if self._reports and progress.elapsed <= self._reports[-1][0]:
             return
+        # After an outage, nothing is gained until what it cut off has been sent again.
         if progress.waiting is not None:
+            self._stalled = True
+        elif self._reports and sent > self._reports[-1][1]:
+            self._stalled = False
+        if self._stalled:
             self._reports.clear()
         self._reports.append((progress.elapsed, sent))
         while len(self._reports) > 2 and self._reports[1][0] <= progress.elapsed - self._window:
@@ -215,12 +221,12 @@ class Lines(NullMeter):
         return since >= self._SECONDS_MAX or (since >= self._SECONDS_MIN and _tenth(progress) > self._tenth)
 
     def _line(self, progress: Progress) -> str:
+        if progress.waiting is not None:
+            return "".join(format_waiting(progress.waiting))
         fields = (
             [] if progress.bytes_total is None else [f"{format_percent(progress.bytes_done, progress.bytes_total):>5}"]
         )
         fields.append(format_ratio(progress.bytes_done, progress.bytes_total))
-        if progress.waiting is not None:
-            return "  ".join([*fields, "".join(format_waiting(progress.waiting))])
         fields.append(f"{format_size(self._rate.rate)}/s")
         left = self._rate.time_left(progress)
         if left is not None:

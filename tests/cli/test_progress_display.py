@@ -167,7 +167,7 @@ def test_an_outage_has_a_line_after_ten_seconds_then_fewer_and_one_at_its_end(
     """It begins with a warning of the library, which is printed, too."""
     reports = [at(25.5, elapsed=seconds, waiting=outage(seconds)) for seconds in range(2, 201)]
     lines = lines_for(capsys, at(25.5, elapsed=0), *reports, at(25.5, elapsed=201.4), at(26, elapsed=202))
-    assert lines[0] == (" 25 %  25.5 of 100.0 MiB  retrying: no connection to localhost:9 for 10 s, giving up in 4:50")
+    assert lines[0] == ("retrying: no connection to localhost:9 for 10 s, giving up in 4:50")
     assert [line.partition("localhost:9")[2] for line in lines[1:]] == [
         " for 20 s, giving up in 4:40",
         " for 40 s, giving up in 4:20",
@@ -205,7 +205,7 @@ def test_an_outage_at_the_start_comes_before_the_first_line(capsys: pytest.Captu
             meter(at(0, elapsed=second, waiting=outage(second)))
         meter(at(40, resumed=40, elapsed=15))
     assert capsys.readouterr().err.splitlines() == [
-        "  0 %  0.0 of 100.0 MiB  retrying: no connection to localhost:9 for 10 s, giving up in 4:50",
+        "retrying: no connection to localhost:9 for 10 s, giving up in 4:50",
         "recovered after 15 s",
         "resuming f to u at 40.0 of 100.0 MiB (40 of 100 parts)",
     ]
@@ -322,6 +322,18 @@ def test_an_outage_does_not_count_for_the_rate() -> None:
     rate.add(at(20, elapsed=6, waiting=outage(4)))
     rate.add(at(28, elapsed=7))
     assert rate.rate == 8 * MIB
+
+
+def test_what_an_outage_has_cut_off_does_not_count_for_the_rate() -> None:
+    """Its bytes counted as sent already, and are sent again."""
+    rate = RateEstimator()
+    rate.add(at(20, elapsed=4, waiting=outage(2)))
+    for second in range(5, 9):
+        rate.add(at(20, elapsed=second))
+    assert rate.rate == 0
+    rate.add(at(22, elapsed=9))
+    rate.add(at(22, elapsed=10))
+    assert rate.rate == MIB
 
 
 def test_bytes_of_an_earlier_run_do_not_count_for_the_rate() -> None:

@@ -58,6 +58,7 @@ def started_run(run):
             parts=(UploadedPart(2, 10, "E2"),),
         )
         made.adopt_checkpoint(checkpoint, made.plan)
+        made.is_decided = True
         return made
 
     return make
@@ -363,7 +364,6 @@ def test_what_the_callback_raises_is_distinguished(started_run):
 def test_progress_is_reported_at_the_interval_during_a_wait(started_run, clock):
     seen = []
     made = started_run(on_progress=seen.append, progress_interval=0.5)
-    made.is_decided = True
     made.retry(failing(ConnectionFailed(), Throttled(retry_after=1.75)))
 
     assert [(at.elapsed, at.retries) for at in seen] == [(0.5, 2), (1.0, 2), (1.5, 2)]
@@ -371,26 +371,26 @@ def test_progress_is_reported_at_the_interval_during_a_wait(started_run, clock):
     assert clock.time == 1002.25
 
 
-def test_a_wait_is_as_long_as_it_is_if_the_callback_is_slow(run, clock):
+def test_a_wait_is_as_long_as_it_is_if_the_callback_is_slow(started_run, clock):
     def report(at):
         clock.time += 0.4
 
-    run(on_progress=report, progress_interval=0.5).wait(2.0)
+    started_run(on_progress=report, progress_interval=0.5).wait(2.0)
 
     assert clock.time == pytest.approx(1002.0)
 
 
-def test_a_wait_ends_if_the_clock_does_not_advance(run, clock, monkeypatch):
+def test_a_wait_ends_if_the_clock_does_not_advance(started_run, clock, monkeypatch):
     seen = []
     monkeypatch.setattr(clock, "wait", lambda event, seconds: False)
-    run(on_progress=seen.append).wait(2.0)
+    started_run(on_progress=seen.append).wait(2.0)
 
     assert len(seen) == pytest.approx(10, abs=1)
 
 
-def test_a_wait_without_an_interval_between_reports_ends(run, clock):
+def test_a_wait_without_an_interval_between_reports_ends(started_run, clock):
     seen = []
-    run(on_progress=seen.append, progress_interval=0).wait(1.0)
+    started_run(on_progress=seen.append, progress_interval=0).wait(1.0)
 
     assert clock.time == pytest.approx(1001.0)
     assert len(seen) == pytest.approx(20, abs=1)
@@ -402,8 +402,8 @@ def test_without_a_callback_a_wait_is_one_wait(run, clock):
     assert clock.waits == [60.0]
 
 
-def test_a_stop_request_ends_a_wait_that_is_reported(run, clock):
-    made = run(on_progress=lambda at: None)
+def test_a_stop_request_ends_a_wait_that_is_reported(started_run, clock):
+    made = started_run(on_progress=lambda at: None)
     clock.meanwhile = made.control.pause
 
     with pytest.raises(StopRequested, match="pause"):
@@ -411,29 +411,35 @@ def test_a_stop_request_ends_a_wait_that_is_reported(run, clock):
     assert len(clock.waits) == 1
 
 
-def test_what_the_callback_raises_ends_a_wait(run):
+def test_what_the_callback_raises_ends_a_wait(started_run):
     def refuse(at):
         raise LookupError("enough")
 
     with pytest.raises(ProgressRaised):
-        run(on_progress=refuse).wait(60.0)
+        started_run(on_progress=refuse).wait(60.0)
 
 
-def test_a_clean_up_does_not_report_its_waits(run, clock):
+def test_a_clean_up_does_not_report_its_waits(started_run, clock):
     """The callback could end it."""
     seen = []
-    made = run(on_progress=seen.append)
+    made = started_run(on_progress=seen.append)
     made.ignore_stop_requests()
     made.wait(60.0)
 
     assert (seen, clock.waits) == ([], [60.0])
 
 
-def test_recorded_parts_are_not_reported_before_they_were_compared_with_the_storage(started_run):
+def test_recorded_parts_are_not_reported_before_they_were_compared_with_the_storage(started_run, clock):
     seen = []
-    started_run(on_progress=seen.append).wait(0.3)
+    made = started_run(on_progress=seen.append)
+    made.is_decided = False
+    made.wait(0.5)
+    assert seen == [], "whether it is resumed is not known, and nothing is to be said"
+    made.status.failing(clock.time - 2, "no connection to HOST", None)
+    made.wait(0.5)
 
     assert {(at.bytes_done, at.bytes_total, at.parts_done, at.checkpoint) for at in seen} == {(0, 45, 0, None)}
+    assert all(at.waiting for at in seen)
 
 
 # --- an outage -------------------------------------------------------------------------------------------------------
