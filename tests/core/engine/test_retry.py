@@ -114,6 +114,15 @@ def test_a_success_that_does_not_move_the_upload_leaves_the_patience_as_it_was(m
     assert calls.patience.failing_since == 900.0
 
 
+def test_the_failures_of_a_question_are_over_when_it_was_answered(make_calls):
+    """Otherwise a failure an hour later would be the last one."""
+    calls = make_calls(ConnectionFailed(), ConnectionFailed())
+    calls.run(moves=False)
+
+    assert calls.patience.failing_since is None
+    assert not calls.patience.outage
+
+
 def test_after_the_patience_has_ended_every_further_request_is_made_once(make_calls):
     calls = make_calls(*[ConnectionFailed()] * 9, give_up_after=0.0)
     for _ in range(3):
