@@ -91,8 +91,6 @@ def test_the_result_is_one_object(partwise: Run, small: Path, url: str) -> None:
         "concurrency_reached": 3,
         "verified": True,
         "warnings": [],
-        "retries": 0,
-        "concurrency_reached": 3,
     }
     assert "stored small.bin" in ended.err
 

@@ -1,311 +1,134 @@
-"""Outages of the storage, ridden out in one run, in simulated time."""
+"""What is reported and logged of an outage, at any stage of an upload."""
 
 from __future__ import annotations
 
-import random
+import logging
+from itertools import pairwise
 
 import pytest
 
-from partwise._engine.context import Runtime
-from partwise._engine.workers import Outcome, never_cut
-from partwise.backends.memory import MemoryBackend
-from partwise.config import TransferConfig
-from partwise.errors import ConnectionFailed, HostNotFound, PartwiseError, ServerFailed, UploadFailed
-from partwise.model import PartLimits
-from partwise.stores.memory import MemoryCheckpointStore
-from partwise.testing._proof.simulation import SimulatedClock
-from partwise.testing.fakes import ChangingSource, pseudo_random_bytes
-from partwise.uploader import Uploader
+from partwise.errors import ConnectionFailed
+from partwise.testing.faults import Fault, FaultKind
 
-LATENCY = 0.05  # seconds that a request takes
-CONNECT_TIMEOUT = 10.0  # seconds after which a connection that hangs fails
-PARTS = 60
-REQUESTS = PARTS + 2  # and those to initiate and to complete
-AT_FULL_SPEED = 0.6  # seconds of an upload of 8 parts at a time
+SECONDS = 60.0
 
 
-class Line:
-    """
-    A storage that can't be reached for some time, behind a line on which each request takes the same time.
+class OutageBackend:
+    """A backend that can't be reached for a minute from the n-th call of one operation on."""
 
-    Args:
-        starts_with: the number of the request with which the outage starts, counting from 1; None: there is none.
-        seconds: how long it lasts.
-        takes_effect: whether that request takes effect, and only its response is lost.
-        hangs: whether packets are dropped, so that a connection hangs; otherwise connections are refused.
-        error: makes the error of a request during the outage.
-    """
-
-    def __init__(self, starts_with=None, *, seconds=60.0, takes_effect=False, hangs=False, error=ConnectionFailed):
-        self.clock = SimulatedClock()
-        self.backend = MemoryBackend("bucket", limits=PartLimits())
-        self.starts_with, self.seconds, self.hangs, self.error = starts_with, seconds, hangs, error
-        self.takes_effect = takes_effect
-        self.start = self.end = None
-        self.requests = []  # (time, operation, part number)
-        self.acknowledged = []
-
-    @property
-    def is_down(self):
-        return self.start is not None and self.start <= self.clock.now() < self.end
-
-    def begin(self, operation, part_number=None):
-        """Note a request; return how long it takes, its error, and whether it takes effect."""
-        if len(self.requests) + 1 == self.starts_with:
-            self.start = self.clock.now()
-            self.end = self.start + self.seconds
-        first = self.is_down and self.start == self.clock.now() and self.takes_effect
-        self.requests.append((self.clock.now(), operation, part_number))
-        if not self.is_down:
-            return LATENCY, None, True
-        if self.hangs:
-            # TCP asks for a connection again after these times; the last one is too late for the timeout.
-            waits = [seconds for seconds in (1.0, 3.0, 7.0) if self.clock.now() + seconds >= self.end]
-            if waits:
-                return waits[0] + LATENCY, None, True
-            return CONNECT_TIMEOUT, self.error("the connection timed out"), False
-        return 0.001, self.error(f"no connection for request {len(self.requests)}"), first
-
-    def count(self, begin, end):
-        return sum(begin <= at < end for at, *_ in self.requests)
-
-
-class SlowBackend:
-    """The storage for requests other than parts: they take time in the calling thread."""
-
-    def __init__(self, line):
-        self._line = line
+    def __init__(self, backend, clock, operation, occurrence=1):
+        self._backend, self._clock = backend, clock
+        self._operation, self._left = operation, occurrence
+        self._until = None
 
     def __getattr__(self, name):
-        method = getattr(self._line.backend, name)
-        if name not in ("initiate_upload", "complete_upload", "head_object", "list_parts", "abort_upload"):
-            return method
+        found = getattr(self._backend, name)
+        if not callable(found):
+            return found
 
         def call(*arguments):
-            seconds, error, takes_effect = self._line.begin(name)
-            result = method(*arguments) if takes_effect else None
-            self._line.clock.advance(seconds)
-            if error is not None:
-                raise error
-            return result
+            if name == self._operation and self._until is None:
+                self._left -= 1
+                if not self._left:
+                    self._until = self._clock.time + SECONDS
+            if self._until is not None and self._clock.time < self._until:
+                raise ConnectionFailed("no connection to https://HOST: Connection refused")
+            return found(*arguments)
 
         return call
 
 
-class TimedWorkers:
-    """Workers in simulated time: the part that is done first is delivered first, and the clock advances to then."""
+@pytest.fixture
+def interrupted_after(faulty, source):
+    """Leaves an upload with this number of parts on the storage."""
 
-    saturated = False
-    can_cut = staticmethod(never_cut)
+    def make(parts):
+        with pytest.raises(Exception, match="could not be uploaded"):
+            faulty(Fault("upload_part", FaultKind.PERMANENT, part_number=parts + 1)).upload(source, "key")
 
-    def __init__(self, line):
-        self._line = line
-        self._attempts = []  # (when it ends, part number, its outcome)
-        self.in_flight = []  # (time, how many)
-
-    def submit(self, job):
-        seconds, error, takes_effect = self._line.begin("upload_part", job.part_number)
-        part = job.run() if takes_effect else None
-        outcome = Outcome(job.part_number, part) if error is None else Outcome(job.part_number, error=error)
-        self._attempts.append((self._line.clock.now() + seconds, len(self._line.requests), outcome))
-        self.in_flight.append((self._line.clock.now(), len(self._attempts)))
-
-    def next_outcome(self, timeout):
-        now = self._line.clock.now()
-        ends, *_, outcome = done = min(self._attempts, default=(float("inf"), None))
-        if timeout is not None and ends > now + timeout:
-            self._line.clock.advance(timeout)
-            return None
-        assert outcome is not None, "the scheduler waits for ever"
-        self._line.clock.advance(ends - now)
-        self._attempts.remove(done)
-        if outcome.part is not None:
-            self._line.acknowledged.append((ends, outcome.part_number))
-        return outcome
-
-    def cancel_pending(self):
-        pass
-
-    @property
-    def idle(self):
-        return not self._attempts
-
-    def wake(self):
-        pass
+    return make
 
 
-class Run:
-    """One upload over a line."""
+@pytest.fixture
+def log(caplog):
+    caplog.set_level(logging.INFO, "partwise")
 
-    def __init__(self, line, *, size=10 * PARTS, **config):
-        self.line, self.pools = line, []
-        runtime = Runtime(self._new_workers, line.clock, random.Random(1))
-        settings = TransferConfig(**{"part_size": 10, "multipart_threshold": 0, "concurrency": 8, **config})
-        self.store = MemoryCheckpointStore()
-        uploader = Uploader._with_runtime(runtime, SlowBackend(line), store=self.store, config=settings)
-        self.began, self.error, self.result = line.clock.now(), None, None
-        try:
-            self.result = uploader.upload(ChangingSource(pseudo_random_bytes(size)), "key")
-        except PartwiseError as error:
-            self.error = error
-        self.seconds = line.clock.now() - self.began
+    def read():
+        texts = [(record.levelname, record.getMessage().partition("bucket: ")[2]) for record in caplog.records]
+        return [(level, text) for level, text in texts if "no connection" in text or "recovered" in text]
 
-    def _new_workers(self):
-        self.pools.append(TimedWorkers(self.line))
-        return self.pools[-1]
+    return read
 
 
-def test_without_an_outage_each_request_is_made_once():
-    line = Line()
-    run = Run(line)
+@pytest.fixture
+def run_through_outage(uploader, backend, source, clock):
+    """Uploads, with an outage that begins at a call, and returns the reports and the result."""
 
-    assert run.result.verified
-    assert len(line.requests) == REQUESTS
-    assert run.seconds < AT_FULL_SPEED
+    def run(operation, occurrence=1, **config):
+        seen = []
+        failing = OutageBackend(backend, clock, operation, occurrence)
+        result = uploader(backend=failing, **config).upload(source, "key", progress=seen.append)
+        return seen, result
 
-
-# --- one run rides it out --------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("takes_effect", [False, True], ids=["refused", "response lost"])
-@pytest.mark.parametrize("number", range(1, REQUESTS + 1))
-def test_an_outage_of_a_minute_at_any_request_is_ridden_out(number, takes_effect):
-    line = Line(number, seconds=60.0, takes_effect=takes_effect)
-    run = Run(line)
-
-    assert run.result is not None, run.error
-    assert run.result.verified
-    assert len(line.acknowledged) == PARTS, "no part that was acknowledged is sent again"
-    assert run.seconds < 60.0 + 5.0 + AT_FULL_SPEED
+    return run
 
 
-@pytest.mark.parametrize("number", [1, 2, PARTS // 2, REQUESTS])
-def test_an_outage_of_ten_minutes_is_ridden_out_with_more_patience(number):
-    run = Run(Line(number, seconds=600.0), give_up_after=900.0)
+@pytest.mark.parametrize("concurrency", [1, 3])
+@pytest.mark.parametrize(
+    "begins",
+    [("initiate_upload",), ("upload_part", 1), ("upload_part", 4), ("complete_upload",), ("put_object",)],
+    ids=str,
+)
+def test_an_outage_is_reported_from_its_third_second_to_its_end(run_through_outage, log, begins, concurrency):
+    threshold = 1000 if "put_object" in begins else 0
+    seen, result = run_through_outage(*begins, concurrency=concurrency, multipart_threshold=threshold)
 
-    assert run.result is not None, run.error
-    assert run.seconds < 600.0 + 5.0 + AT_FULL_SPEED
-
-
-@pytest.mark.parametrize("number", [1, 2, PARTS // 2, REQUESTS])
-def test_an_outage_that_is_longer_than_the_patience_ends_the_run(number):
-    line = Line(number, seconds=600.0)
-    run = Run(line)
-
-    assert isinstance(run.error, UploadFailed)
-    assert run.error.retryable
-    assert run.error.reason.endswith("; nothing has moved for 300 s")
-    assert run.error.hint == "To keep trying for longer, raise give_up_after="
-    assert line.clock.now() == pytest.approx(line.start + 300.0, abs=LATENCY + 1.0)
-
-
-@pytest.mark.parametrize("number", [1, 2, PARTS // 2, REQUESTS])
-def test_without_patience_the_first_failure_ends_the_run(number):
-    line = Line(number)
-    run = Run(line, give_up_after=0.0)
-
-    assert isinstance(run.error, UploadFailed)
-    assert line.clock.now() < line.start + 1.0
+    waiting = [report for report in seen if report.waiting]
+    assert {report.waiting.reason for report in waiting} == {"no connection to HOST"}
+    assert waiting[0].waiting.seconds == pytest.approx(2.0, abs=0.21)
+    assert waiting[0].waiting.gives_up_in == pytest.approx(298.0, abs=0.21)
+    assert waiting[-1].waiting.seconds == pytest.approx(SECONDS, abs=5)
+    gaps = [after.elapsed - before.elapsed for before, after in pairwise(waiting)]
+    assert max(gaps) <= 0.41, "each report comes in time, as long as nothing moves"
+    assert [report.waiting for report in seen[seen.index(waiting[-1]) + 1 :]].count(None) >= 1
+    assert all(before.bytes_done <= after.bytes_done for before, after in pairwise(seen))
+    assert all(report.bytes_done < 45 for report in seen[:-1])
+    assert seen[-1].retries == result.retries > 5
+    warnings = [text for level, text in log() if level == "WARNING"]
+    assert warnings == ["retrying: no connection to HOST, giving up in 298 s"]
+    assert [text.partition(" after")[0] for level, text in log() if "recovered" in text] == ["recovered"]
 
 
-# --- a storage that fails some requests ------------------------------------------------------------------------------
+def test_an_outage_before_it_is_known_what_is_resumed_is_reported(interrupted_after, run_through_outage, log):
+    interrupted_after(3)
+    seen, _ = run_through_outage("list_parts")
+
+    waiting = [report for report in seen if report.waiting]
+    assert {(report.bytes_done, report.parts_done, report.bytes_total, report.checkpoint) for report in waiting} == {
+        (0, 0, 45, None)
+    }
+    after = seen[len(waiting)]
+    assert (after.bytes_done, after.bytes_resumed, after.waiting) == (30, 30, None)
+    assert [level for level, text in log() if "retrying in" not in text] == ["WARNING", "INFO"]
 
 
-class UnreliableLine(Line):
-    """A storage that fails every n-th request for a part."""
+def test_a_failure_of_a_moment_is_neither_reported_nor_logged_as_an_outage(faulty, source, log):
+    seen = []
+    result = faulty(Fault("upload_part", FaultKind.BEFORE, part_number=2)).upload(source, "key", progress=seen.append)
 
-    def __init__(self, every):
-        super().__init__(error=ServerFailed)
-        self.every = every
-
-    def begin(self, operation, part_number=None):
-        self.requests.append((self.clock.now(), operation, part_number))
-        if part_number is not None and len(self.requests) % self.every == 0:
-            return LATENCY, ServerFailed("500"), False
-        return LATENCY, None, True
+    assert [report.waiting for report in seen if report.waiting] == []
+    assert result.retries == 1
+    assert [text.partition(" in ")[0] for _, text in log()] == ["retrying"]
 
 
-@pytest.mark.parametrize("concurrency", [8, 64, "auto"])
-def test_a_storage_that_fails_half_of_all_requests_is_not_hammered(concurrency):
-    line = UnreliableLine(2)
-    run = Run(line, concurrency=concurrency, size=10_000)
-    late = line.count(run.began + run.seconds / 2, run.began + run.seconds)
+def test_parts_in_flight_are_reported(uploader, source):
+    seen = []
+    result = uploader(concurrency=3).upload(source, "key", progress=seen.append)
 
-    assert run.result.parts_sent == 1000
-    assert late / (run.seconds / 2) < 4.0, "requests in a second, once the budget is used up"
-
-
-@pytest.mark.parametrize("every", [6, 20])
-def test_a_storage_that_fails_some_requests_is_not_spared(every):
-    run = Run(UnreliableLine(every), concurrency=64, size=10_000)
-
-    assert run.result.parts_sent == 1000
-    assert run.seconds < 30.0
+    assert max(report.parts_in_flight for report in seen) in (2, 3), "one may have just been acknowledged"
+    assert result.concurrency_reached == 3
+    assert seen[-1].parts_in_flight == 0
 
 
-# --- what the storage sees of it -------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("concurrency", [1, 8, 64, "auto"])
-@pytest.mark.parametrize("error", [ConnectionFailed, ServerFailed])
-def test_during_an_outage_one_request_at_a_time_is_made(concurrency, error):
-    line = Line(12, error=error)
-    run = Run(line, concurrency=concurrency)
-    at_first = len(run.pools[0].in_flight) if concurrency == "auto" else concurrency
-
-    assert run.result is not None, run.error
-    assert line.count(line.start + 1.0, line.end) <= 60, "about one probe in a second and a half"
-    assert line.count(line.start, line.start + 1.0) <= at_first + 5
-
-
-@pytest.mark.parametrize("concurrency", [1, 8, 64])
-@pytest.mark.parametrize("hangs", [False, True], ids=["refused", "black hole"])
-def test_after_an_outage_it_is_at_full_speed_within_five_seconds(concurrency, hangs):
-    line = Line(1 + PARTS // 2, hangs=hangs)
-    run = Run(line, concurrency=concurrency)
-
-    assert run.result is not None, run.error
-    assert run.seconds < 60.0 + 5.0 + AT_FULL_SPEED * 8 / min(8, concurrency)
-
-
-@pytest.mark.parametrize("number", [1, 2, PARTS // 2, REQUESTS])
-def test_an_outage_is_logged_when_it_starts_and_when_it_ends(number, caplog):
-    caplog.set_level("INFO", logger="partwise")
-    Run(Line(number))
-    failing = [record for record in caplog.records if "giving up in" in record.message]
-    back = [record for record in caplog.records if "recovered" in record.message]
-
-    assert [(record.levelname) for record in failing + back] == ["WARNING", "INFO"]
-    assert "no connection for request" in failing[0].message
-    assert 60.0 <= float(back[0].message.split()[-2]) < 65.0
-
-
-def test_an_unlucky_request_is_not_reported_as_an_outage(caplog):
-    caplog.set_level("WARNING", logger="partwise")
-    Run(Line(12, seconds=0.01))
-
-    assert caplog.records == []
-
-
-@pytest.mark.parametrize("number", [1, REQUESTS])
-def test_a_request_other_than_a_part_is_made_soon_after_an_outage_in_which_connections_hang(number):
-    for seconds in (57.0, 58.0, 59.0, 60.0, 61.0, 62.0):
-        line = Line(number, seconds=seconds, hangs=True)
-        run = Run(line)
-
-        assert run.result is not None, run.error
-        assert run.seconds < seconds + 5.0 + AT_FULL_SPEED
-
-
-def test_a_name_that_is_never_resolved_fails_for_good():
-    run = Run(Line(1, seconds=1e6, error=HostNotFound))
-
-    assert isinstance(run.error, UploadFailed)
-    assert not run.error.retryable
-
-
-def test_a_name_that_is_not_resolved_any_more_may_be_resolved_later():
-    run = Run(Line(9, seconds=1e6, error=HostNotFound))
-
-    assert isinstance(run.error, UploadFailed)
-    assert run.error.retryable
+def test_a_single_put_is_one_part_in_flight(uploader, source):
+    assert uploader(multipart_threshold=1000).upload(source, "key").concurrency_reached == 1
