@@ -40,6 +40,9 @@ _PROBE_UP, _PROBE_DOWN = 1.5, 0.75
 _PROBE_GAIN, _PROBE_LOSS = 1.08, 0.98
 _PROBE_AFTER, _PROBE_AFTER_MAX = 2, 32
 
+#: While the target is held, a measurement takes so many times as long as while it grows. It must show small differences.
+_HELD_LONGER = 3
+
 #: A throughput that differs by this factor from what was measured before is another line: grow again.
 _CHANGED = 1.6
 
@@ -65,7 +68,7 @@ class Concurrency(Protocol):
             now: the time in seconds.
             moved: bytes of parts that were sent so far, those of attempts in flight included.
             in_flight: the number of parts in flight.
-            saturated: parts wait for the processors, not for the network.
+            saturated: parts wait for the processors or for the bandwidth limit, not for the network.
         """
 
     def acknowledged(self) -> None:
@@ -147,7 +150,7 @@ class AutoConcurrency:
             self._mark = now, moved
             return
         started, before = self._mark
-        if now - started < self._measure_seconds:
+        if now - started < self._measure_seconds * (1 if self._growing else _HELD_LONGER):
             return
         self._mark = now, moved
         if self._settling:
@@ -184,8 +187,9 @@ class AutoConcurrency:
         if self._stalls >= _STALLS_MAX or self.target == self._maximum:
             self._growing = False
             self._best = rate
-            self._until_probe = self._probe_after = _PROBE_AFTER
-            self._probe_up = True
+            self._probe_after = _PROBE_AFTER_MAX if gained else _PROBE_AFTER
+            self._until_probe = self._probe_after
+            self._probe_up = True  # the first probe is the other way
         elif gained:
             self._set_target(min(self._maximum, 2 * self.target))
 

@@ -267,7 +267,9 @@ class PartScheduler:
         if now >= self._sample_at:
             self._sample_at = now + interval
             moved = self._bytes_acknowledged + self._state.in_flight_bytes()
-            self._concurrency.sample(now, moved, len(self._in_flight), saturated=self._workers.saturated)
+            limit = self._state.limit
+            saturated = self._workers.saturated or (limit is not None and limit.is_binding())
+            self._concurrency.sample(now, moved, len(self._in_flight), saturated=saturated)
 
     def _handle_outcome(self, outcome: Outcome) -> None:
         attempts, sent = self._ended(outcome)

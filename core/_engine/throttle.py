@@ -44,6 +44,10 @@ class BandwidthLimit:
         """The maximum number of bytes to acquire at a time."""
         return max(_MIN_CHUNK_SIZE, int(self.rate / _CHUNKS_PER_SECOND))
 
+    def is_binding(self) -> bool:
+        """Return whether bytes are waiting because of the limit."""
+        return self._reserved_until > self._clock.monotonic()
+
     def acquire(self, count: int, stop: threading.Event) -> None:
         """Wait until `count` more bytes may be sent, or until `stop` is set. Thread-safe."""
         with self._lock:
