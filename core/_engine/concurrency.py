@@ -40,7 +40,7 @@ _PROBE_UP, _PROBE_DOWN = 1.5, 0.75
 _PROBE_GAIN, _PROBE_LOSS = 1.08, 0.98
 _PROBE_AFTER, _PROBE_AFTER_MAX = 2, 32
 
-#: While the target is held, a measurement takes so many times as long as while it grows. It must show small differences.
+#: While the target is held, a measurement takes so many times as long as while it grows, to show small differences.
 _HELD_LONGER = 3
 
 #: A throughput that differs by this factor from what was measured before is another line: grow again.

@@ -23,6 +23,7 @@ from partwise._engine.plugin_calls import call_plugin
 from partwise._engine.reporter import ProgressReporter
 from partwise._engine.retry import call_with_retries
 from partwise._engine.status import RunStatus, outage_reason
+from partwise._engine.tail import LateParts
 from partwise._engine.throttle import BandwidthLimit, TransferState
 from partwise._engine.workers import WorkerPool
 from partwise.checkpoint import Checkpoint, Fingerprint, checkpoint_name
@@ -85,6 +86,7 @@ class Runtime:
     clock: Clock
     random: Random  # randomness, for the jitter between attempts
     new_token: Callable[[], str] = field(default=_random_token)  # makes a unique name for an upload
+    new_late_parts: Callable[[], LateParts] = LateParts  # chooses the parts that are sent a second time
 
 
 class UploadContext:

@@ -30,6 +30,9 @@ from partwise.protocols import Body
 # large part on an unreliable network is not given up while it makes progress.
 _PROGRESS_SHARE = 8
 
+# Seconds between two samples of the throughput, where the number of parts in flight is fixed.
+_SAMPLE_INTERVAL = 0.25
+
 # During an outage, seconds between two looks at the bytes in flight.
 _LOOK_INTERVAL = 1.0
 
@@ -100,7 +103,7 @@ class PartScheduler:
     _in_flight: dict[int, _Attempts] = field(factory=dict, init=False)
     _copies: dict[int, _Attempts] = field(factory=dict, init=False)  # parts whose second copy is in flight
     _retries: list[_Retry] = field(factory=list, init=False)  # a heap
-    _bytes_acknowledged: int = field(default=0, init=False)
+    _bytes_ended: int = field(default=0, init=False)  # sent by the attempts that have ended, however they did
     _sample_at: float = field(default=0.0, init=False)  # when the throughput is measured next
     _tick_at: float = field(default=0.0, init=False)  # when `on_tick` is due
     _hold_until: float = field(default=0.0, init=False)  # nothing is sent before this time, as the storage requested
@@ -155,8 +158,7 @@ class PartScheduler:
                 self._on_tick()
             if outcome is None and self._patience.outage:
                 self._look_for_progress()
-            if self._concurrency.interval is not None:
-                self._sample_throughput(self._concurrency.interval)
+            self._sample_throughput()
 
     def _fill_workers(self, parts: Iterator[tuple[int, Body]]) -> None:
         """Submit retries that are due and new parts, up to the target of `concurrency`."""
@@ -195,7 +197,6 @@ class PartScheduler:
         if self._patience.outage:
             self._probe, self._next_probe = part_number, attempts.started + PROBE_INTERVAL
         self._start(job, attempts, self._in_flight)
-        self._late_parts.started(len(self._in_flight))
 
     def _start(self, job: PartJob, attempts: _Attempts, in_flight: dict[int, _Attempts]) -> None:
         in_flight[job.part_number] = attempts  # before it is submitted: an interrupt must not lose a running worker
@@ -209,22 +210,25 @@ class PartScheduler:
             raise BackendError(f"the executor rejected part {job.part_number}, which was not sent: {error}") from error
         self._status.set_in_flight(len(self._in_flight) + len(self._copies))
 
-    def _late_part(self) -> tuple[int, float] | None:
-        """
-        Return the part to send a second time, and when; None if not possible.
+    def _is_tail(self) -> bool:
+        """Return whether there are free workers, and nothing for them but to send parts a second time."""
+        return (
+            self._exhausted
+            and self._read_again is not None
+            and bool(self._in_flight)
+            and self._state.limit is None  # a copy would only take its bandwidth
+            and not self._retries
+            and self._has_free_worker()
+        )
 
-        It is None if there is no such part, or no worker for it. It is None if there is no such part, or no worker for
-        it.
-        """
-        if self._read_again is None or not self._exhausted or self._retries or not self._has_free_worker():
+    def _late_part(self) -> tuple[int, float] | None:
+        """Return the part to send a second time, and when; None if there is none, or no worker."""
+        if not self._is_tail() or self._late_parts.is_busy:
             return None
         return self._late_parts.due(
-            (
-                (number, attempts.started)
-                for number, attempts in self._in_flight.items()
-                if not attempts.copied and not attempts.acknowledged and self._workers.can_cut(attempts.jobs[0])
-            ),
-            len(self._in_flight),
+            (number, attempts.started)
+            for number, attempts in self._in_flight.items()
+            if not attempts.copied and not attempts.acknowledged and self._workers.can_cut(attempts.jobs[0])
         )
 
     def _send_again(self, part_number: int) -> None:
@@ -250,6 +254,8 @@ class PartScheduler:
             limits.append(_LOOK_INTERVAL)
         elif (late := self._late_part()) is not None:
             limits.append(max(0.0, max(late[1], self._held_until()) - self._clock.monotonic()))
+        elif self._is_tail() and self._late_parts.is_busy:
+            limits.append(_SAMPLE_INTERVAL)
         return min(limits, default=None)
 
     def _is_tick(self) -> bool:
@@ -262,21 +268,22 @@ class PartScheduler:
         self._tick_at = now + self._tick_interval
         return True
 
-    def _sample_throughput(self, interval: float) -> None:
+    def _sample_throughput(self) -> None:
         now = self._clock.monotonic()
         if now >= self._sample_at:
-            self._sample_at = now + interval
-            moved = self._bytes_acknowledged + self._state.in_flight_bytes()
-            limit = self._state.limit
-            saturated = self._workers.saturated or (limit is not None and limit.is_binding())
-            self._concurrency.sample(now, moved, len(self._in_flight), saturated=saturated)
+            self._sample_at = now + (self._concurrency.interval or _SAMPLE_INTERVAL)
+            moved = self._bytes_ended + self._state.bytes_on_the_line()
+            self._late_parts.sample(now, moved)
+            if self._concurrency.interval is not None:
+                limit = self._state.limit
+                saturated = self._workers.saturated or (limit is not None and limit.is_binding())
+                self._concurrency.sample(now, moved, len(self._in_flight), saturated=saturated)
 
     def _handle_outcome(self, outcome: Outcome) -> None:
         attempts, sent = self._ended(outcome)
         if attempts is None:
             return
         if outcome.part is not None:
-            self._bytes_acknowledged += outcome.part.size
             self._concurrency.acknowledged()
             self._late_parts.acknowledged(self._clock.monotonic() - attempts.started)
             self._note_moved()
@@ -343,6 +350,7 @@ class PartScheduler:
         attempts = (self._copies if outcome.second else self._in_flight).pop(number, None)
         self._status.set_in_flight(len(self._in_flight) + len(self._copies))
         sent = self._state.remove_part(-number if outcome.second else number)
+        self._bytes_ended += sent if outcome.part is None else outcome.part.size
         if attempts is None or attempts.acknowledged:
             return None, sent
         attempts.jobs = [job for job in attempts.jobs if job.second != outcome.second]
@@ -352,8 +360,9 @@ class PartScheduler:
         for job in attempts.jobs:
             self._state.cut.add(-number if job.second else number)
             self._workers.cut(job, "another copy of the part was acknowledged")
-        self._retries = [retry for retry in self._retries if retry.attempts is not attempts]
-        heapq.heapify(self._retries)
+        if self._retries:
+            self._retries = [retry for retry in self._retries if retry.attempts is not attempts]
+            heapq.heapify(self._retries)
         return attempts, sent
 
     def _stop_workers(self) -> None:

@@ -1,12 +1,12 @@
 """
 Which parts are sent a second time at the end of an upload.
 
-When no new parts are left, the slowest connection decides when the upload ends, while others are idle. So a late part
-is sent a second time over an idle connection. A part has one number and one content, whichever copy of it the storage
-keeps; the first copy that it acknowledges counts, and the other one is cut off.
+When no new parts are left, the slowest connection decides when the upload ends, while others are idle. So once the
+throughput falls, a late part is sent a second time over an idle connection. A part has one number and one content,
+whichever copy of it the storage keeps; the first copy that it acknowledges counts, and the other one is cut off.
 
 Measured on lines with delay and loss (docs/performance.md), the last parts of an upload take up to a third of its time
-without this, since a connection that has lost packets early stays slow for seconds.
+without this, since a connection that has lost packets stays slow for seconds.
 """
 
 from __future__ import annotations
@@ -18,16 +18,18 @@ from statistics import median
 #: Seconds that a part must have been in flight, at least. Over a LAN the whole tail is shorter.
 SECOND_COPY_AFTER = 0.5
 
-#: How many of the last parts show how long a part takes.
+#: Seconds over which the throughput is measured, and the number of such measurements that show what the line carries:
+#: enough to span the noise, few enough to follow a line that has become slower.
+MEASURED_SECONDS = 1.0
+_MEASUREMENTS = 4
+
+#: While the throughput exceeds this share of what the line carries, copies would only slow the others down.
+_BUSY_ABOVE = 0.7
+
+#: How many of the last parts show how long a part usually takes, and the share of that after which a part is late: the
+#: copy takes its time, too.
 _RECENT = 64
-
-#: A part is late after this share of the time that a part usually takes: the last ones must be sent again early, since
-#: the copy takes its time, too.
 _LATE = 0.7
-
-#: While the most parts in flight exceed those that are left by less than this factor, the line is still busy: copies
-#: would slow the others down.
-_TAIL = 1.5
 
 #: The share of an upload's parts that may be sent twice; the first number in any case.
 _COPIES_MIN, _COPIES_SHARE = 8, 8
@@ -41,33 +43,48 @@ class LateParts:
 
     Args:
         after: seconds that a part must have been in flight, at least.
+        measured: seconds over which the throughput is measured; 0: copies do not depend on it.
     """
 
-    def __init__(self, after: float = SECOND_COPY_AFTER) -> None:
+    def __init__(self, after: float = SECOND_COPY_AFTER, measured: float = MEASURED_SECONDS) -> None:
         self._after = after
+        self._measured = measured
+        self._samples: deque[tuple[float, int]] = deque()  # time and bytes, of the last measurement's seconds
+        self._rates: deque[float] = deque(maxlen=_MEASUREMENTS)
+        self._rate = 0.0
+        self._measure_at = 0.0
         self._durations: deque[float] = deque(maxlen=_RECENT)
         self._parts = 0
         self._copies = 0
-        self._most_in_flight = 0
+
+    def sample(self, now: float, moved: int) -> None:
+        """Take into account that `moved` bytes were sent so far."""
+        if not self._measured:
+            return
+        self._samples.append((now, moved))
+        start, before = self._samples[0]
+        if now - start < self._measured:
+            return
+        self._rate = (moved - before) / (now - start)
+        while self._samples[0][0] <= now - self._measured:
+            self._samples.popleft()
+        if now >= self._measure_at:
+            self._measure_at = now + self._measured
+            self._rates.append(self._rate)
 
     def acknowledged(self, seconds: float) -> None:
         """Take into account how long a part took."""
         self._durations.append(seconds)
         self._parts += 1
 
-    def started(self, in_flight: int) -> None:
-        """Take into account that so many parts are in flight."""
-        self._most_in_flight = max(self._most_in_flight, in_flight)
-
-    def due(self, parts: Iterable[tuple[int, float]], in_flight: int) -> tuple[int, float] | None:
+    def due(self, parts: Iterable[tuple[int, float]]) -> tuple[int, float] | None:
         """
         Return the next part to send a second time, and when; None if there is none.
 
         Args:
-            in_flight: the number of parts in flight.
             parts: the parts in flight that were not sent a second time yet: the number, and when it was started.
         """
-        if in_flight * _TAIL > self._most_in_flight or self._copies >= max(_COPIES_MIN, self._parts // _COPIES_SHARE):
+        if self._copies >= max(_COPIES_MIN, self._parts // _COPIES_SHARE):
             return None
         oldest = min(parts, key=lambda part: part[1], default=None)
         if oldest is None or not self._durations:
@@ -77,3 +94,11 @@ class LateParts:
     def copied(self) -> None:
         """Count a part that is sent a second time."""
         self._copies += 1
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether the line still carries about as much as before, or that is not known yet."""
+        if not self._measured:
+            return False
+        highest = sorted(self._rates)[-2:]
+        return not highest or self._rate >= _BUSY_ABOVE * highest[0]  # of the two: the highest may be noise

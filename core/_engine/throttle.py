@@ -92,6 +92,10 @@ class TransferState:
         # A second copy of a part does not count, nor does an attempt at a part of which a copy was acknowledged.
         return sum(count for number, count in list(self._sent.items()) if number > 0 and number not in self.cut)
 
+    def bytes_on_the_line(self) -> int:
+        """Return the bytes that were sent by all attempts in flight, second copies included."""
+        return sum(list(self._sent.values()))
+
     def remove_part(self, part_number: int) -> int:
         """Remove a part whose attempt has ended, and return the bytes it has sent."""
         self.cut.discard(part_number)

@@ -390,6 +390,7 @@ class UploadRun:
             on_part_uploaded=self._on_part_uploaded,
             on_tick=context.emit_progress,
             on_retry=lambda number, error, delay: context.log_retry(error, delay, number),
+            late_parts=context.runtime.new_late_parts(),
             read_again=None if context.fingerprint.size is None else self._body_of_part,
             status=context.status,
         )

@@ -1,5 +1,7 @@
 """The number of parts in flight follows what the line shows."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -7,7 +9,7 @@ from hypothesis import strategies as st
 from partwise._engine.concurrency import CONCURRENCY_MIN, AutoConcurrency, FixedConcurrency
 from partwise._engine.tail import LateParts
 from partwise.model import MIB
-from partwise.testing._proof.line_models import Line, Simulation
+from partwise.testing._proof.line_models import Line, SimulatedTransfer
 
 MBIT = 1_000_000 / 8
 
@@ -21,12 +23,12 @@ THROTTLING = Line(round_trip=0.02, rate=1000 * MBIT, connection_rate=2_000_000, 
 
 
 def seconds(line, size, number, *, part_size=MIB):
-    return Simulation(line, size, part_size, FixedConcurrency(number)).run().seconds
+    return SimulatedTransfer(line, size, part_size, FixedConcurrency(number)).run().seconds
 
 
 def auto(line, size, *, part_size=MIB, maximum=128, **arguments):
     controller = AutoConcurrency(maximum, line.latency)
-    return Simulation(line, size, part_size, controller, LateParts(), **arguments).run()
+    return SimulatedTransfer(line, size, part_size, controller, LateParts(), **arguments).run()
 
 
 @pytest.mark.parametrize(
@@ -50,7 +52,7 @@ def test_it_is_nearly_as_fast_as_the_best_number(line, mib):
 
 
 def test_second_copies_of_late_parts_shorten_the_tail():
-    alone = Simulation(FARTHER, 384 * MIB, MIB, AutoConcurrency(128, FARTHER.latency)).run()
+    alone = SimulatedTransfer(FARTHER, 384 * MIB, MIB, AutoConcurrency(128, FARTHER.latency)).run()
 
     assert auto(FARTHER, 384 * MIB).seconds < 0.9 * alone.seconds
 
@@ -67,12 +69,12 @@ def test_it_grows_when_the_line_becomes_faster_in_the_middle():
 def test_it_does_not_collapse_when_the_line_becomes_slower_in_the_middle():
     line = Line(round_trip=0.1, rate=300 * MBIT, loss=0.001, changes=((4.0, 20 * MBIT),))
 
-    best = min(seconds(line, 192 * MIB, number) for number in (16, 64, 128))
-    assert auto(line, 192 * MIB).seconds <= best / 0.9
+    best = min(seconds(line, 256 * MIB, number) for number in (16, 64, 128))
+    assert auto(line, 256 * MIB).seconds <= best / 0.9
 
 
 def test_a_storage_that_accepts_few_parts_is_used_fully_and_rarely_refuses():
-    run = auto(THROTTLING, 256 * MIB, refusals_from=2.0)
+    run = auto(THROTTLING, 256 * MIB, count_from=2.0)
 
     assert run.seconds <= seconds(THROTTLING, 256 * MIB, 8) / 0.9
     assert run.refused < 0.05 * run.requests
@@ -110,7 +112,7 @@ def test_it_does_not_oscillate_where_more_parts_bring_nothing():
 
     assert max(targets) <= 4 * CONCURRENCY_MIN
     assert max(later) <= 2 * CONCURRENCY_MIN
-    changes = sum(one != other for one, other in zip(later, later[1:], strict=False))
+    changes = sum(one != other for one, other in pairwise(later))
     assert changes <= 12
 
 

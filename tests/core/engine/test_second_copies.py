@@ -104,6 +104,7 @@ class Scenario:
             on_tick=lambda: None,
             on_retry=lambda number, error, delay: None,
             read_again=lambda number: BytesBody(bytes(SIZE)),
+            late_parts=LateParts(measured=0.0),
         )
 
     def on_part_uploaded(self, part):
@@ -240,9 +241,29 @@ def test_an_upload_ends_whichever_copy_is_faster(choices):
 
 def test_late_parts_are_those_that_take_longer_than_most():
     late = LateParts(after=0.5)
-    for _ in range(4):
-        late.started(4)
+    assert late.due([(7, 100.0), (8, 101.0)]) is None, "it is not known how long a part takes"
+
     late.acknowledged(1.0)
 
-    assert late.due([(7, 100.0), (8, 101.0)], 3) is None, "the line is still busy"
-    assert late.due([(7, 100.0), (8, 101.0)], 2) == (7, 100.7)
+    assert late.due([(7, 100.0), (8, 101.0)]) == (7, 100.7)
+
+
+def test_the_line_is_busy_until_the_throughput_falls():
+    late = LateParts(measured=1.0)
+    assert late.is_busy
+
+    for second in range(5):
+        late.sample(float(second), 1_000_000 * second)
+    assert late.is_busy
+
+    late.sample(5.0, 4_600_000)
+    assert not late.is_busy
+
+
+def test_a_line_that_became_slower_is_busy_again():
+    late, moved = LateParts(measured=1.0), 0
+    for second in range(20):
+        moved += 1_000_000 if second < 10 else 100_000
+        late.sample(float(second), moved)
+
+    assert late.is_busy
