@@ -211,7 +211,7 @@ class PartScheduler:
         self._status.set_in_flight(len(self._in_flight) + len(self._copies))
 
     def _is_tail(self) -> bool:
-        """Return whether there are free workers, and nothing for them but to send parts a second time."""
+        """Return whether free workers can only send parts a second time."""
         return (
             self._exhausted
             and self._read_again is not None
@@ -222,7 +222,7 @@ class PartScheduler:
         )
 
     def _late_part(self) -> tuple[int, float] | None:
-        """Return the part to send a second time, and when; None if there is none, or no worker."""
+        """Return the part to send a second time, and when; None if there is none."""
         if not self._is_tail() or self._late_parts.is_busy:
             return None
         return self._late_parts.due(

@@ -97,7 +97,7 @@ class LateParts:
 
     @property
     def is_busy(self) -> bool:
-        """Whether the line still carries about as much as before, or that is not known yet."""
+        """Whether the line carries as much as before, as far as is known."""
         if not self._measured:
             return False
         highest = sorted(self._rates)[-2:]

@@ -93,7 +93,7 @@ class TransferState:
         return sum(count for number, count in list(self._sent.items()) if number > 0 and number not in self.cut)
 
     def bytes_on_the_line(self) -> int:
-        """Return the bytes that were sent by all attempts in flight, second copies included."""
+        """Return the bytes sent by all attempts in flight, second copies included."""
         return sum(list(self._sent.values()))
 
     def remove_part(self, part_number: int) -> int:

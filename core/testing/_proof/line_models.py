@@ -1,5 +1,7 @@
 """
-Models of lines, to run the controller of the parts in flight against: TCP connections that share a bottleneck.
+Models of lines: TCP connections that share a bottleneck.
+
+The controllers of the parts in flight and of second copies run against them.
 
 Each connection follows CUBIC (RFC 9438) in steps of a fifth of a round trip: slow start, then growth by the time since
 the last loss; a loss takes 30 % of the window. The bottleneck has a queue of one round trip, and drops what exceeds it.
