@@ -428,9 +428,9 @@ def _bytes(count: int) -> str:
     return f"{count} bytes"
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
     found = {}
-    for name in ("partwise", "fastcrc", "urllib3", "attrs", "oss2", "crcmod", "obstore"):
+    for name in ("partwise", "fastcrc", "urllib3", "attrs", "oss2", "crcmod", "obstore", "boto3"):
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
@@ -463,8 +463,8 @@ def main(arguments: list[str] | None = None) -> None:
         "processors": os.cpu_count(),
         "load": os.getloadavg()[0],
     }
-    print(*machine.values(), _versions(), sep=" | ", end="\n\n")
-    results: dict[str, Any] = {"machine": machine, "versions": _versions()}
+    print(*machine.values(), versions(), sep=" | ", end="\n\n")
+    results: dict[str, Any] = {"machine": machine, "versions": versions()}
     with tempfile.TemporaryDirectory(prefix="partwise-benchmark-") as directory:
         if given.scale == "smoke":
             plan = Plan(Path(directory), ("raw", "partwise"), 1, 4 * MIB, "smoke")
