@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping
 from reprlib import Repr
-from typing import Any, TypeGuard
+from typing import Any, NoReturn, TypeGuard
 
 from attrs import Attribute
 
@@ -106,18 +106,20 @@ def choice(*choices: str) -> Validator:
 
 def string(instance: object, attribute: Attribute[Any], value: object) -> None:
     """Validate a string."""
-    check_type(field_name(instance, attribute), value, str, "a string")
+    if not isinstance(value, str):
+        _refuse_type(instance, attribute, value, "a string")
 
 
 def optional_string(instance: object, attribute: Attribute[Any], value: object) -> None:
     """Validate a string or None."""
-    if value is not None:
-        check_type(field_name(instance, attribute), value, str, "a string or None")
+    if value is not None and not isinstance(value, str):
+        _refuse_type(instance, attribute, value, "a string or None")
 
 
 def boolean(instance: object, attribute: Attribute[Any], value: object) -> None:
     """Validate True or False."""
-    check_type(field_name(instance, attribute), value, bool, "True or False")
+    if not isinstance(value, bool):
+        _refuse_type(instance, attribute, value, "True or False")
 
 
 def of_type(*kinds: type) -> Validator:
@@ -125,9 +127,15 @@ def of_type(*kinds: type) -> Validator:
     expected = " or ".join("None" if kind is type(None) else kind.__name__ for kind in kinds)
 
     def check(instance: object, attribute: Attribute[Any], value: object) -> None:
-        check_type(field_name(instance, attribute), value, kinds, expected)
+        if not isinstance(value, kinds):
+            _refuse_type(instance, attribute, value, expected)
 
     return check
+
+
+# The name of the field is only made for a message: every part and every checkpoint is validated.
+def _refuse_type(instance: object, attribute: Attribute[Any], value: object, expected: str) -> NoReturn:
+    raise InvalidInput(f"{field_name(instance, attribute)} must be {expected}, not {brief(value)}")
 
 
 def tuple_of(kind: type) -> Validator:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from attrs import define, evolve, field, fields
+from attrs import define, field, fields
 
 from partwise._validation import boolean, integer, of_type, optional_string, outline, string, string_mapping, string_set
 from partwise.errors import CheckpointDamaged, InvalidInput, UnsupportedOption
@@ -184,10 +184,11 @@ class ObjectOptions:
 
         If these differ, it can't be resumed.
         """
-        return evolve(self, **{name: getattr(_NO_OPTIONS, name) for name in _LATE_OPTIONS})
+        return ObjectOptions(**{name: getattr(self, name) for name in _EARLY_OPTIONS})
 
 
 _NO_OPTIONS = ObjectOptions()
+_EARLY_OPTIONS = tuple(a.name for a in fields(ObjectOptions) if a.name not in _LATE_OPTIONS)
 
 
 # --- results of a backend --------------------------------------------------------------------------------------------

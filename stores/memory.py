@@ -10,7 +10,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from copy import deepcopy
 from typing import NoReturn
 from urllib.parse import unquote
 
@@ -46,7 +45,9 @@ def _detached(checkpoint: Checkpoint, parts: tuple[UploadedPart, ...]) -> Checkp
 
     The mappings in its options can be changed.
     """
-    return evolve(checkpoint, options=deepcopy(checkpoint.options), parts=parts)
+    callback = checkpoint.options.callback
+    options = evolve(checkpoint.options, callback=callback and evolve(callback))
+    return evolve(checkpoint, options=options, parts=parts)
 
 
 @define

@@ -337,7 +337,8 @@ class FaultPlan:
             )
             if thread is not None:
                 self._in_flight[thread] -= 1
-                self._in_flight = +self._in_flight  # drops the threads without calls in flight
+                if not self._in_flight[thread]:
+                    del self._in_flight[thread]
                 self._state.notify_all()
 
     def _crash_by(self, faults: tuple[Fault, ...], kind: FaultKind) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from typing import TypeVar
 
 from attrs import evolve
@@ -86,7 +87,8 @@ class RecordingBackend(BackendWrapper):
         def record(*, returned: object = None, error: BaseException | None = None) -> None:
             data = b"" if body is None else body.data
             ended = self._clock()
-            self._record(evolve(call, data=data, started=started, ended=ended, returned=returned, error=error))
+            about = (call.operation, call.upload_id, call.part_number, data, call.parts, call.options)
+            self._record(BackendCall(*about, started, ended, returned, error))
 
         try:
             returned = action()
@@ -125,6 +127,16 @@ class History:
         """Promises that the current process was seen to break, recorded at the call that broke them."""
         self._keeps_checkpoint = False
         self._appended: int | None = None
+
+    def fork(self) -> History:
+        """Return a copy, for another continuation of the same beginning."""
+        forked = copy(self)
+        forked.uploads = {
+            upload_id: evolve(upload, parts=dict(upload.parts)) for upload_id, upload in self.uploads.items()
+        }
+        forked.foreign, forked.effects = list(self.foreign), list(self.effects)
+        forked.checkpointed, forked.problems = set(self.checkpointed), list(self.problems)
+        return forked
 
     def start_process(self, *, keeps_checkpoint: bool) -> None:
         """Start a new process."""

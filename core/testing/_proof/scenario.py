@@ -18,6 +18,7 @@ import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import copy
 from types import FrameType
 
 from attrs import evolve
@@ -88,6 +89,18 @@ class MemoryHarness(BackendHarness):
     def read(self, key: str) -> bytes | None:
         return self._storage.read(key) if key in self._storage.keys() else None  # noqa: SIM118  # not a mapping
 
+    def fork(self) -> MemoryHarness:
+        """Return a harness of a copy of the bucket; changes to one do not affect the other."""
+        forked = MemoryHarness()
+        forked.callback_works = self.callback_works
+        forked._storage = self._storage.snapshot()  # of the same class
+        return forked
+
+    def state(self, key: str) -> str:
+        """Return everything that the next process depends on, as a text to compare; `key` is the only object."""
+        assert set(self._storage.keys()) <= {key}
+        return f"{self._storage.uploads} {self.read(key)!r} {self._storage.describe(key)} {self.callback_works}"
+
     def _callback(self, stored: StoredObject) -> bytes:
         if not self.callback_works:
             raise ConnectionError(f"no server listens for the callback of {stored.key}")
@@ -105,6 +118,12 @@ class MemoryStoreHarness(StoreHarness):
 
     def open(self) -> MemoryCheckpointStore:
         return self._store.handle()
+
+    def fork(self) -> MemoryStoreHarness:
+        """Return a harness of a copy of the checkpoints, in which no claim is held."""
+        forked = MemoryStoreHarness()
+        forked._store = self._store.snapshot()  # of the same class
+        return forked
 
 
 # --- processes -------------------------------------------------------------------------------------------------------
@@ -181,6 +200,43 @@ class Scenario:
         return Snapshot(
             self.history.checkpoint, self.history.pending(), self.backend.read(self.key), self.source.version.number
         )
+
+    def fork(self) -> Scenario:
+        """
+        Return a copy of this scenario as it is between two processes, for another continuation of the same beginning.
+
+        Storage and store have to be in memory, and the callback has to work the same in both.
+        """
+        backend, store = self._in_memory()
+        forked = copy(self)
+        forked.backend, forked.store, forked.source = backend.fork(), store.fork(), self.source.fork()
+        forked.clock, forked.history = copy(self.clock), self.history.fork()
+        forked.traces = list(self.traces)
+        forked._storage = forked.backend.open_for_test()  # noqa: SLF001  # of the same class
+        return forked
+
+    def state(self) -> str:
+        """
+        Return everything that the next process and the checks of it depend on, as a text to compare.
+
+        From equal states, processes of equal scripts do the same. All ids are included, and not the current time: the
+        engine measures how much time passes, and only records what time it is. Storage and store have to be in memory.
+        """
+        backend, store = self._in_memory()
+        recorded = {**vars(self.history), "effects": None}  # each process is checked against its own effects
+        return "\n".join(
+            [
+                *(f"{name}: {sorted(value) if isinstance(value, set) else value}" for name, value in recorded.items()),
+                backend.state(self.key),
+                repr(store.open().load(self.name)),
+                f"{self.source.version} {vars(self.source)} {self.source.open().fingerprint()}",
+            ]
+        )
+
+    def _in_memory(self) -> tuple[MemoryHarness, MemoryStoreHarness]:
+        assert isinstance(self.backend, MemoryHarness)
+        assert isinstance(self.store, MemoryStoreHarness)
+        return self.backend, self.store
 
     def close(self) -> None:
         """Remove the storage, the store, and the source."""
@@ -357,13 +413,18 @@ def _time_is_up(_number: int, _frame: FrameType | None) -> None:
     raise TimeIsUp
 
 
+class _LineHandler(logging.Handler):
+    def __init__(self, lines: list[str]) -> None:
+        super().__init__()
+        self._lines = lines
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._lines.append(f"{record.getMessage()} {record.__dict__.get('key')} {record.__dict__.get('upload_id')}")
+
+
 @contextmanager
 def _logging_to(lines: list[str]) -> Iterator[None]:
-    class LineHandler(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            lines.append(f"{record.getMessage()} {record.__dict__.get('key')} {record.__dict__.get('upload_id')}")
-
-    logger, handler = logging.getLogger("partwise"), LineHandler()
+    logger, handler = logging.getLogger("partwise"), _LineHandler(lines)
     level, propagate = logger.level, logger.propagate
     logger.setLevel(logging.DEBUG)
     logger.propagate = False

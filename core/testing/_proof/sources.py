@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 import os
 from abc import ABC, abstractmethod
+from copy import copy
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from attrs import define
 
@@ -70,6 +71,12 @@ class ScenarioSource(ABC):
         self._apply(event, data)
         self.versions.append(Version(number, data))
 
+    def fork(self) -> Self:
+        """Return a copy: later changes of one do not affect the other. A source outside of memory can't be copied."""
+        forked = copy(self)
+        forked.versions = list(self.versions)
+        return forked
+
     def close(self) -> None:  # noqa: B027  # most have nothing to remove
         """Remove the source. The default does nothing."""
 
@@ -96,6 +103,12 @@ class SimulatedFile(ScenarioSource):
 
     def open(self) -> Source:
         return self._source
+
+    def fork(self) -> Self:
+        """Return a copy of the file."""
+        forked = super().fork()
+        forked._source = copy(self._source)  # noqa: SLF001  # of the same class
+        return forked
 
     def _apply(self, event: Event, data: bytes) -> None:
         match event:

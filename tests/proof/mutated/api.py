@@ -85,7 +85,7 @@ MUTATIONS = [
     Mutation(
         "options that act late are a reason to start again",
         MODEL,
-        "        return evolve(self, **{name: getattr(_NO_OPTIONS, name) for name in _LATE_OPTIONS})",
+        "        return ObjectOptions(**{name: getattr(self, name) for name in _EARLY_OPTIONS})",
         "        return self",
     ),
     Mutation(
