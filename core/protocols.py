@@ -324,7 +324,8 @@ class SupportsCutting(MultipartBackend, Protocol):
 
     At the end of an upload, the engine sends a late part a second time; when one copy is acknowledged, it cuts the
     other one. Without this method nothing is sent a second time. It also cuts the parts in flight when an upload is
-    paused, cancelled or ends by an error, and they hang; without this method it waits until they time out.
+    paused, cancelled or ends by an error, and they hang, and a part whose connection moves far less than the others do;
+    without this method it waits until they time out.
     """
 
     def cut_part(self, body: Body, reason: str) -> None:

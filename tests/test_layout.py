@@ -59,6 +59,7 @@ ENGINE = [
     "patience",
     "retry",
     "tail",
+    "low_speed",
     "throttle",
     "workers",
     "pipelining",

@@ -348,7 +348,8 @@ class UploadContext:
     def new_transfer_state(self) -> TransferState:
         """Reset the count of bytes in flight, for workers that start now."""
         concurrency = self.request.config.concurrency
-        self.transfer = TransferState(self._limit, CONCURRENCY_MIN if concurrency == "auto" else concurrency)
+        shares = CONCURRENCY_MIN if concurrency == "auto" else concurrency
+        self.transfer = TransferState(self._limit, shares, self.clock.monotonic)
         return self.transfer
 
     def emit_progress(self, *, completed: bool = False) -> None:

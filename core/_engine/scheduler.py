@@ -14,6 +14,7 @@ from attrs import define, evolve, field
 
 from partwise._engine.concurrency import Concurrency
 from partwise._engine.control import Control, ProgressRaised
+from partwise._engine.low_speed import LowSpeed
 from partwise._engine.patience import PROBE_INTERVAL, Patience
 from partwise._engine.retry import add_hint
 from partwise._engine.status import RunStatus
@@ -22,7 +23,7 @@ from partwise._engine.throttle import ThrottledBody, TransferState
 from partwise._engine.workers import Outcome, PartJob, WorkerPool
 from partwise._signals import raised_by_signal
 from partwise.clock import Clock
-from partwise.errors import BackendError, PartwiseError, SourceError, UploadNotFound
+from partwise.errors import BackendError, ConnectionFailed, PartwiseError, SourceError, UploadNotFound
 from partwise.model import UploadedPart
 from partwise.protocols import Body
 
@@ -35,6 +36,9 @@ _SAMPLE_INTERVAL = 0.25
 
 # During an outage, seconds between two looks at the bytes in flight.
 _LOOK_INTERVAL = 1.0
+
+# Seconds between two looks at the speed of each part in flight.
+_SPEED_INTERVAL = 1.0
 
 # While an upload stops, its parts in flight are cut when none of them has finished for so many seconds, or when it has
 # taken so many in total. Those that the storage has received by then are found by the next run.
@@ -51,7 +55,9 @@ class _Attempts:
     started: float = 0.0  # when the last one was
     jobs: list[PartJob] = field(factory=list)  # in flight: the attempt, and perhaps the second copy
     copied: bool = False  # it was sent a second time
+    copied_at: float = 0.0
     acknowledged: bool = False  # other copies, which are still in flight, do not count
+    cut: bool = False  # the attempt in flight was too slow, and is sent again at once
 
     def note_progress(self, sent: int) -> bool:
         """
@@ -98,6 +104,7 @@ class PartScheduler:
     # makes the body of a part again, to send it a second time; None: the source can be read only once
     _read_again: Callable[[int], Body] | None = None
     _late_parts: LateParts = field(factory=LateParts)
+    _low_speed: LowSpeed = field(factory=LowSpeed)
 
     _exhausted: bool = field(default=False, init=False)  # no new parts are left
     _in_flight: dict[int, _Attempts] = field(factory=dict, init=False)
@@ -110,6 +117,8 @@ class PartScheduler:
     # During an outage one part at a time is sent, the probe. If it hangs, it holds the next one for a while only.
     _probe: int | None = field(default=None, init=False)
     _next_probe: float = field(default=0.0, init=False)
+    _can_cut: bool | None = field(default=None, init=False)  # whether slow attempts can be cut; None: not known yet
+    _speed_at: float = field(default=0.0, init=False)  # when the speed of the parts is looked at next
     _progress_error: ProgressRaised | None = field(default=None, init=False)
 
     def run(self, parts: Iterator[tuple[int, Body]]) -> None:
@@ -159,6 +168,8 @@ class PartScheduler:
             if outcome is None and self._patience.outage:
                 self._look_for_progress()
             self._sample_throughput()
+            if self._can_cut:
+                self._cut_slow_parts()
 
     def _fill_workers(self, parts: Iterator[tuple[int, Body]]) -> None:
         """Submit retries that are due and new parts, up to the target of `concurrency`."""
@@ -201,6 +212,8 @@ class PartScheduler:
     def _start(self, job: PartJob, attempts: _Attempts, in_flight: dict[int, _Attempts]) -> None:
         in_flight[job.part_number] = attempts  # before it is submitted: an interrupt must not lose a running worker
         attempts.jobs.append(job)
+        if self._can_cut is None:
+            self._can_cut = self._workers.can_cut(job)
         try:
             self._workers.submit(job)
         except Exception as error:
@@ -234,7 +247,7 @@ class PartScheduler:
     def _send_again(self, part_number: int) -> None:
         """Send a second copy of a part in flight."""
         attempts = self._in_flight[part_number]
-        attempts.copied = True
+        attempts.copied, attempts.copied_at = True, self._clock.monotonic()
         assert self._read_again is not None
         try:
             body = self._read_again(part_number)
@@ -250,6 +263,8 @@ class PartScheduler:
         if self._retries and self._has_free_worker():
             # Without retries and late parts there is nothing to send, so no hold either.
             limits.append(max(0.0, max(self._retries[0].due, self._held_until()) - self._clock.monotonic()))
+        if self._in_flight and self._can_cut:
+            limits.append(_SPEED_INTERVAL)
         if self._in_flight and self._patience.outage:
             limits.append(_LOOK_INTERVAL)
         elif (late := self._late_part()) is not None:
@@ -259,8 +274,8 @@ class PartScheduler:
         return min(limits, default=None)
 
     def _is_tick(self) -> bool:
-        """Return whether `on_tick` is due, rather than a sample of the throughput."""
-        if self._concurrency.interval is None:
+        """Return whether `on_tick` is due, rather than a sample of the throughput or of the speed of the parts."""
+        if self._concurrency.interval is None and not self._can_cut:
             return True
         now = self._clock.monotonic()
         if self._tick_interval is None or now < self._tick_at:
@@ -279,18 +294,53 @@ class PartScheduler:
                 saturated = self._workers.saturated or (limit is not None and limit.is_binding())
                 self._concurrency.sample(now, moved, len(self._in_flight), saturated=saturated)
 
+    def _cut_slow_parts(self) -> None:
+        now = self._clock.monotonic()
+        if now < self._speed_at:
+            return
+        self._speed_at = now + _SPEED_INTERVAL
+        parts = [
+            (sign * number, started, sent, len(attempts.body))
+            for sign, in_flight in ((1, self._in_flight), (-1, self._copies))
+            for number, attempts in in_flight.items()
+            for started in (attempts.started if sign > 0 else attempts.copied_at,)
+            if not attempts.acknowledged and (sent := self._state.sent_if_started(sign * number)) is not None
+        ]
+        for number in self._low_speed.sample(now, parts):
+            attempts = self._in_flight[number] if number > 0 else self._copies[-number]
+            attempts.cut |= number > 0
+            for job in attempts.jobs:
+                if job.second == (number < 0):
+                    self._workers.cut(job, "it was much slower than others")
+        if not self._copies and self._read_again is not None:
+            probe = self._low_speed.part_to_probe(now)
+            if probe is not None and not self._in_flight[probe].copied:
+                self._send_again(probe)
+
     def _handle_outcome(self, outcome: Outcome) -> None:
         attempts, sent = self._ended(outcome)
         if attempts is None:
             return
         if outcome.part is not None:
             self._concurrency.acknowledged()
-            self._late_parts.acknowledged(self._clock.monotonic() - attempts.started)
+            now = self._clock.monotonic()
+            self._late_parts.acknowledged(now - attempts.started)
+            started = attempts.copied_at if outcome.second else attempts.started
+            number = -outcome.part_number if outcome.second else outcome.part_number
+            self._low_speed.acknowledged(number, outcome.part.size, started, now)
             self._note_moved()
             self._on_part_uploaded(outcome.part)
             return
         error = outcome.error
         assert error is not None
+        if attempts.cut and isinstance(error, ConnectionFailed):
+            # No failure of the storage: it is sent again at once, and counts neither as an attempt nor as an outage.
+            attempts.cut = False
+            self._on_retry(outcome.part_number, error, 0.0)
+            heapq.heappush(self._retries, _Retry(self._clock.monotonic(), outcome.part_number, attempts))
+            drop_traceback(error)
+            return
+        attempts.cut = False
         if attempts.note_progress(sent):
             self._note_moved()
         attempts.count_failure(sent)

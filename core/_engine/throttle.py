@@ -8,17 +8,22 @@ needs with its job, and returns everything else in its outcome.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from partwise.bodies import BodyWrapper
 from partwise.clock import Clock, SystemClock
 from partwise.errors import PartwiseError
+from partwise.model import KIB
 from partwise.protocols import Body
 
 # With a limit, each chunk takes at most 1/8 of a second to send, so that a slow transfer is smooth and stops soon.
 _CHUNKS_PER_SECOND = 8
 _MIN_CHUNK_SIZE = 4096
+
+# On a line where a chunk takes longer than this to send, chunks are sent in pieces of this size, so that what moves can
+# be seen. Where they do not, pieces would only cost processor time.
+_SLOW_SECONDS, _SLOW_PIECE = 0.05, 64 * KIB
 
 
 class TransferStopped(PartwiseError):
@@ -66,15 +71,25 @@ class TransferState:
         limit: the bandwidth limit, if there is one.
         shares: the number of equal shares into which the limit is divided when parts are sent by other processes, which
             can't see each other's bytes.
+        monotonic: the clock in seconds.
 
     Attributes:
         stop: set to make all workers stop sending.
+        slow: whether the line is slow, as the last attempt that has ended or waited found; the next ones start with
+            small pieces.
         cut: the numbers of parts whose attempt is to stop, negative for the second copy of a part.
     """
 
-    def __init__(self, limit: BandwidthLimit | None = None, shares: int = 1) -> None:
+    def __init__(
+        self,
+        limit: BandwidthLimit | None = None,
+        shares: int = 1,
+        monotonic: Callable[[], float] = SystemClock.monotonic,
+    ) -> None:
         self.limit = limit
         self.shares = shares
+        self.monotonic = monotonic
+        self.slow = False
         self.stop = threading.Event()
         self.cut: set[int] = set()
         self._sent: dict[int, int] = {}
@@ -86,6 +101,10 @@ class TransferState:
     def sent(self, part_number: int) -> int:
         """Return the bytes that the current attempt has sent; 0 if there is none."""
         return self._sent.get(part_number, 0)
+
+    def sent_if_started(self, part_number: int) -> int | None:
+        """Return the bytes that the current attempt has sent; None until its first byte is read in this process."""
+        return self._sent.get(part_number)
 
     def in_flight_bytes(self) -> int:
         """Return the bytes that were sent of all parts in flight."""
@@ -125,29 +144,42 @@ class ThrottledBody(BodyWrapper):
 
     def chunks(self) -> Iterator[memoryview]:
         """
-        Yield the chunks of the wrapped body, smaller ones where there is a limit.
+        Yield the chunks of the wrapped body, smaller ones where there is a limit or a slow line.
 
         Raises:
             TransferStopped: the upload is stopping.
         """
         state, number, sent = self._state, self._part_number, 0
         state.set_sent(number, 0)
+        monotonic, slow, was_slow = state.monotonic, False, state.slow
         for large in self._body.chunks():
-            for chunk in (large,) if state.limit is None else self._limited(large, state.limit):
+            pieces: Iterable[memoryview] = (large,)
+            if state.limit is not None:
+                pieces = self._limited(large, state.limit)
+            elif (slow or was_slow) and len(large) > _SLOW_PIECE:
+                pieces = _cut(large, _SLOW_PIECE)
+            for chunk in pieces:
                 if state.stop.is_set():
                     raise TransferStopped("the upload is stopping")
                 if number in state.cut:
                     raise TransferStopped("the storage acknowledged another copy of the part")
+                started = monotonic()
                 yield chunk
+                if monotonic() - started > _SLOW_SECONDS:
+                    slow = state.slow = True
                 sent += len(chunk)
                 state.set_sent(number, sent)
+        state.slow = slow
 
     def _limited(self, large: memoryview, limit: BandwidthLimit) -> Iterator[memoryview]:
-        step = limit.chunk_size
-        for start in range(0, len(large), step):
-            chunk = large[start : start + step]
+        for chunk in _cut(large, limit.chunk_size):
             limit.acquire(len(chunk), self._state.stop)
             yield chunk
+
+
+def _cut(large: memoryview, step: int) -> Iterator[memoryview]:
+    for start in range(0, len(large), step):
+        yield large[start : start + step]
 
 
 def _unpickle(body: Body, rate: float | None) -> Body:

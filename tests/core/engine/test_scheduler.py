@@ -73,7 +73,7 @@ class ScriptedWorkers:
             step = steps.pop(0)
             sent, error = step if isinstance(step, tuple) else (0, step)
         self.state.set_sent(job.part_number, sent)
-        return Outcome(job.part_number, error=error) if error is not None else Outcome(job.part_number, part_of(job))
+        return Outcome(job.part_number, part_of(job) if error is None else None, error, second=job.second)
 
     def cancel_pending(self):
         self.cancelled = True
@@ -504,6 +504,7 @@ class HangingWorkers(ScriptedWorkers):
 
     def next_outcome(self, timeout):
         self.timeouts.append(timeout)
+        self.meanwhile()
         done = [job for job in self.in_flight if job.part_number not in self.hanging]
         if not done or (timeout is not None and timeout < self.seconds):
             assert timeout is not None, "this wait would never end"
@@ -574,6 +575,90 @@ def test_a_backend_that_can_not_cut_is_waited_for(make_scenario):
         scenario.run()
 
     assert set(scenario.workers.timeouts) == {None}
+
+
+# --- slow parts ------------------------------------------------------------------------------------------------------
+
+
+class ScriptedLowSpeed:
+    """Cuts the given parts, each at the given sample."""
+
+    def __init__(self, cuts, probe=None):
+        self.cuts = dict(cuts)
+        self.probe = probe
+        self.samples = []
+        self.acknowledgements = []
+
+    def sample(self, now, parts):
+        self.samples.append((round(now - 1000.0, 3), list(parts)))
+        return self.cuts.pop(len(self.samples), [])
+
+    def part_to_probe(self, now):
+        probe, self.probe = self.probe, None
+        return probe
+
+    def acknowledged(self, *arguments):
+        self.acknowledgements.append(arguments)
+
+
+def slow_scenario(make_scenario, hanging, low_speed, *, parts=3, **settings):
+    scenario = make_scenario(parts=parts, concurrency=parts, **settings)
+    scenario.workers.__class__ = HangingWorkers
+    scenario.workers.hanging = set(hanging)
+    scenario.scheduler._low_speed = low_speed
+    backend = Cutting(scenario)
+    scenario.scheduler._make_job = lambda number, body: PartJob(backend, "key", "ID", number, body)
+    return scenario, backend
+
+
+def test_a_part_that_is_cut_is_sent_again_at_once_and_has_not_failed(make_scenario):
+    low_speed = ScriptedLowSpeed({4: [2]})
+    scenario, backend = slow_scenario(make_scenario, [2], low_speed, attempts=1)
+    scenario.run()
+
+    assert backend.cuts == [(3.0, 2)]
+    assert scenario.times[2] == [0.0, 3.0]
+    assert scenario.uploaded == [1, 3, 2]
+    assert [(number, str(error), delay) for number, error, delay in scenario.retries] == [
+        (2, "it was much slower than others", 0.0)
+    ]
+
+
+def test_the_speed_is_looked_at_once_a_second_and_ticks_come_as_they_did(make_scenario):
+    low_speed = ScriptedLowSpeed({4: [2]})
+    scenario, _ = slow_scenario(make_scenario, [2], low_speed, tick_interval=0.4)
+    scenario.workers.meanwhile = lambda: scenario.state.set_sent(2, 40)
+    scenario.run()
+
+    assert [at for at, _ in low_speed.samples] == pytest.approx([0.0, 1.2, 2.4, 3.6])
+    assert low_speed.samples[0][1] == [(2, 1000.0, 40, 80)], "parts that were not started are left out"
+    assert len(scenario.ticks) == 9
+
+
+def test_acknowledgements_are_reported_with_the_time_of_their_attempt(make_scenario):
+    low_speed = ScriptedLowSpeed({3: [1]})
+    scenario, _ = slow_scenario(make_scenario, [1], low_speed, parts=1)
+    scenario.run()
+
+    assert low_speed.acknowledgements == [(1, 80, 1003.0, 1003.0)]
+
+
+def test_while_nothing_moves_a_part_is_sent_a_second_time(make_scenario):
+    low_speed = ScriptedLowSpeed({}, probe=2)
+    scenario, _ = slow_scenario(make_scenario, [2], low_speed)
+    scenario.scheduler._read_again = lambda number: BytesBody(bytes(80))
+    copies = []
+
+    def submit(job, submit=scenario.workers.submit):
+        if job.second:
+            copies.append(job.part_number)
+            scenario.workers.hanging.clear()
+        submit(job)
+
+    scenario.workers.submit = submit
+    scenario.run()
+
+    assert copies == [2]
 
 
 def test_idle_workers_release_their_buffers_after_the_last_part(make_scenario):

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from partwise._engine.throttle import BandwidthLimit, ThrottledBody, TransferState, TransferStopped
 from partwise.checksums import crc64
+from partwise.model import KIB, MIB
 from partwise.protocols import Body
 from partwise.sources import BytesBody
 from partwise.testing.fakes import ChunkListBody, pseudo_random_bytes
@@ -159,6 +160,43 @@ def test_without_a_limit_chunks_are_not_split():
     body = ThrottledBody(ChunkListBody(memoryview(b"abc"), memoryview(b"de")), 1, TransferState())
 
     assert [bytes(chunk) for chunk in body.chunks()] == [b"abc", b"de"]
+
+
+def send(body, clock, rate):
+    """Read a body as a line of this many bytes per second does, and return the sizes of its chunks."""
+    sizes = []
+    for chunk in body.chunks():
+        sizes.append(len(chunk))
+        clock.time += len(chunk) / rate
+    return sizes
+
+
+def test_once_a_chunk_takes_long_the_next_ones_are_small():
+    """What moves is counted by the chunk: in chunks of 1 MiB, a slow line looks like one that does not move."""
+    clock = ManualClock()
+    state = TransferState(monotonic=clock.monotonic)
+    body = ThrottledBody(BytesBody(bytes(3 * MIB)), 1, state)
+
+    assert send(body, clock, 1_000_000) == [MIB] + [64 * KIB] * 32
+
+
+def test_on_a_slow_line_the_first_chunks_of_the_next_part_are_small_until_a_part_was_fast():
+    clock = ManualClock()
+    state = TransferState(monotonic=clock.monotonic)
+    for rate, sizes in [
+        (1_000_000, [MIB, *[64 * KIB] * 16]),
+        (1_000_000, [64 * KIB] * 32),
+        (100_000_000, [64 * KIB] * 32),
+        (100_000_000, [MIB, MIB]),
+    ]:
+        assert send(ThrottledBody(BytesBody(bytes(2 * MIB)), 1, state), clock, rate) == sizes
+
+
+def test_on_a_fast_line_chunks_are_not_split():
+    clock = ManualClock()
+    body = ThrottledBody(BytesBody(bytes(3 * MIB)), 1, TransferState(monotonic=clock.monotonic))
+
+    assert send(body, clock, 25_000_000) == [MIB, MIB, MIB]
 
 
 def test_length_and_checksum_are_those_of_the_wrapped_body():

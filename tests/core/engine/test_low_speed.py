@@ -1,0 +1,214 @@
+"""Which parts are cut for low speed: models of lines, sampled once a second."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from partwise._engine.low_speed import CUTS_MAX, LowSpeed
+from partwise.model import KIB, MIB
+
+#: Bytes that count as sent at a time.
+PIECE = 64 * KIB
+
+
+class Line:
+    """
+    A number of connections over which parts are sent one after the other, in steps of a second.
+
+    Args:
+        connections: how many there are.
+        size: of a part, in bytes.
+        rate: bytes per second of a connection, given its index and the time.
+        buffer: bytes that the kernel accepts ahead of what has arrived.
+        response: seconds from the last byte to the response.
+    """
+
+    def __init__(self, connections, size, rate, *, buffer=MIB, response=0.5):
+        self.size, self.rate, self.buffer, self.response = size, rate, buffer, response
+        self.now = 0.0
+        self.low_speed = LowSpeed()
+        self.parts = {}  # connection: [number, started, bytes that have arrived, seconds since then]
+        self.next_number = 0
+        self.cuts = []  # (time, connection, number)
+        self.acknowledged = 0
+        #: What happens to a connection when its part is cut: it is a new one. The default keeps its rate.
+        self.reconnected = lambda connection: None
+        for connection in range(connections):
+            self.start(connection)
+
+    def start(self, connection, number=None):
+        if number is None:
+            self.next_number += 1
+            number = self.next_number
+        self.parts[connection] = [number, self.now, 0.0, 0.0]
+
+    def sent(self, arrived):
+        return int(min(self.size, (arrived + self.buffer) // PIECE * PIECE))
+
+    def step(self):
+        self.now += 1.0
+        for connection, part in list(self.parts.items()):
+            number, started, arrived, waited = part
+            part[2] = min(self.size, arrived + self.rate(connection, self.now))
+            if arrived >= self.size:
+                part[3] = waited + 1.0
+                if part[3] >= self.response:
+                    self.low_speed.acknowledged(number, self.size, started, self.now)
+                    self.acknowledged += 1
+                    self.start(connection)
+        state = [
+            (number, started, self.sent(arrived), self.size) for number, started, arrived, _ in self.parts.values()
+        ]
+        for number in self.low_speed.sample(self.now, state):
+            connection = next(key for key, part in self.parts.items() if part[0] == number)
+            self.cuts.append((self.now, connection, number))
+            self.reconnected(connection)
+            self.start(connection, number)
+
+    def run(self, seconds):
+        for _ in range(seconds):
+            self.step()
+        return self
+
+
+# --- a connection that trickles --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("trickle", [0, 1000, 20_000])
+@pytest.mark.parametrize("connections", [4, 64])
+def test_a_connection_that_moves_far_less_than_the_others_is_cut(connections, trickle):
+    slow = {2}
+    line = Line(connections, 8 * MIB, lambda connection, _: trickle if connection in slow else 500_000)
+    line.reconnected = slow.discard
+    line.run(60)
+
+    assert [connection for _, connection, _ in line.cuts] == [2]
+    assert 10 <= line.cuts[0][0] <= 25
+
+
+def test_the_slower_the_line_the_longer_it_takes():
+    """What moves shows in pieces only, so on a slow line a part that moves looks like one that does not."""
+    line = Line(8, 8 * MIB, lambda connection, _: 0 if connection == 4 else 60_000, buffer=0)
+    line.run(60)
+
+    assert line.cuts[0][0] == pytest.approx(49, abs=3)
+
+
+def test_a_part_is_cut_a_few_times_only():
+    """The cause may be the part, such as a network file system that is slow at its offset."""
+    line = Line(8, 8 * MIB, lambda connection, _: 0 if connection == 3 else 500_000).run(300)
+
+    assert len(line.cuts) == CUTS_MAX
+    assert {connection for _, connection, _ in line.cuts} == {3}
+
+
+def test_one_part_in_flight_is_never_cut_while_it_moves():
+    assert Line(1, 100 * MIB, lambda _, now: 1_000_000 if now < 20 else 300).run(120).cuts == []
+
+
+# --- a line that is slow, but honest ---------------------------------------------------------------------------------
+
+
+@st.composite
+def honest_lines(draw):
+    """A line that connections share unevenly, by a factor of four, and whose rate changes."""
+    connections = draw(st.sampled_from((1, 2, 3, 4, 8, 32)))
+    total = draw(st.sampled_from((20_000, 300_000, 2_500_000, 40_000_000, 1_000_000_000)))
+    weights = draw(st.lists(st.sampled_from((0.5, 1.0, 2.0)), min_size=connections, max_size=connections))
+    changes = st.tuples(st.integers(1, 120), st.sampled_from((0.01, 0.1, 0.5, 1.0, 3.0)))
+    factors = sorted(draw(st.lists(changes, max_size=4)))
+
+    def rate(connection, now):
+        factor = next((factor for at, factor in reversed(factors) if at <= now), 1.0)
+        return total * factor * weights[connection] / connections
+
+    size = draw(st.sampled_from((100 * KIB, MIB, 8 * MIB, 64 * MIB)))
+    return Line(connections, size, rate, buffer=draw(st.sampled_from((0, 256 * KIB, 4 * MIB))))
+
+
+@given(honest_lines())
+@example(Line(128, MIB, lambda connection, _: 10_000 * 2 ** (connection % 3), buffer=4 * MIB))
+@example(Line(64, 8 * MIB, lambda _, now: 600_000 if now < 30 else 6_000, buffer=0))
+def test_a_line_that_is_slow_or_becomes_slow_is_never_cut(line):
+    assert line.run(120).cuts == []
+
+
+def test_parts_that_start_later_do_not_make_the_earlier_ones_look_slow():
+    """New ones fill the buffer of the kernel at once."""
+    line = Line(4, 8 * MIB, lambda *_: 2_500_000 / len(line.parts), buffer=MIB)
+    for connection in range(4, 128):
+        line.run(1)
+        line.start(connection)
+
+    assert line.run(60).cuts == []
+
+
+# --- parts that wait for their response ------------------------------------------------------------------------------
+
+
+def test_a_part_whose_response_never_comes_is_cut_once_later_parts_have_theirs():
+    line = Line(8, MIB, lambda connection, _: 0 if connection == 5 else 500_000, buffer=4 * MIB)
+    line.run(60)
+
+    assert line.cuts[0][1] == 5
+    assert 20 <= line.cuts[0][0] <= 50
+
+
+def test_a_storage_that_takes_long_to_respond_is_waited_for():
+    assert Line(8, MIB, lambda *_: 5_000_000, buffer=4 * MIB, response=30).run(200).cuts == []
+
+
+# --- outages ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("buffer", "seconds"), [(0, 5), (MIB, 5), (4 * MIB, 60)])
+@pytest.mark.parametrize("outage", [7, 30, 55])
+def test_what_still_hangs_after_an_outage_is_cut_soon(outage, buffer, seconds):
+    """TCP doubles the time between its attempts: after an outage of a minute, it may wait for another one."""
+    dead = set(range(1, 16))
+
+    def rate(connection, now):
+        if 40 < now <= 40 + outage or (connection in dead and now > 40):
+            return 0
+        return 500_000
+
+    line = Line(16, 4 * MIB, rate, buffer=buffer, response=0)
+    line.reconnected = dead.discard
+    line.run(40 + outage)
+    assert line.cuts == []
+    line.run(seconds)
+
+    assert not dead
+
+
+def test_while_nothing_moves_one_part_every_15_seconds_is_to_be_sent_a_second_time():
+    line = Line(16, 8 * MIB, lambda _, now: 500_000 if now <= 30 else 0, buffer=0)
+    probes = []
+    for _ in range(70):
+        line.step()
+        if (number := line.low_speed.part_to_probe(line.now)) is not None:
+            probes.append((line.now, number))
+
+    assert [at for at, _ in probes] == [45, 60]
+
+
+def test_no_part_is_sent_a_second_time_while_all_wait_for_their_response():
+    line = Line(16, 8 * MIB, lambda *_: 5_000_000, buffer=8 * MIB, response=100).run(60)
+
+    assert line.low_speed.part_to_probe(line.now) is None
+
+
+def test_connections_that_move_again_after_an_outage_are_kept():
+    line = Line(16, 8 * MIB, lambda _, now: 0 if 40 < now <= 50 else 500_000, buffer=0)
+
+    assert line.run(100).cuts == []
+
+
+def test_after_a_gap_between_samples_everything_counts_as_new():
+    """The process was stopped, or a callback took long."""
+    line = Line(4, 8 * MIB, lambda *_: 500_000, buffer=0).run(30)
+    line.now += 100
+
+    assert line.run(9).cuts == []
