@@ -17,9 +17,88 @@ CLI_FORMATTING = "core/cli/formatting.py"
 CLI_GC = "core/cli/gc.py"
 CLI_RETRIES = "core/cli/retries.py"
 CLI_TARGETS = "core/cli/targets.py"
+PROGRESS, PROGRESS_BAR = "core/cli/progress_display.py", "core/cli/progress_bar.py"
+PROGRESS_SHOWN = ("tests/cli/test_progress_display.py",)
 SERVE_AND_DEMO = ("tests/cli/test_serve_demo.py -k 'not demo_succeeds_and and not demo_takes'",)
 
 MUTATIONS = [
+    Mutation(
+        "an outage counts for the rate",
+        PROGRESS,
+        "            self._stalled = True",
+        "            pass",
+        PROGRESS_SHOWN,
+    ),
+    Mutation(
+        "what an outage has cut off counts for the rate",
+        PROGRESS,
+        "        elif self._reports and sent > self._reports[-1][1]:",
+        "        else:",
+        PROGRESS_SHOWN,
+    ),
+    Mutation(
+        "an outage has a line for each report",
+        PROGRESS,
+        "            self._outage_line_at += min(self._outage_line_at, self._SECONDS_MAX)",
+        "            pass",
+        PROGRESS_SHOWN,
+    ),
+    Mutation(
+        "the second outage has fewer lines",
+        PROGRESS,
+        "            self._output.note(recovered)\n            self._outage_line_at = self._OUTAGE_SECONDS\n",
+        "            self._output.note(recovered)\n",
+        PROGRESS_SHOWN,
+    ),
+    Mutation(
+        "the end of an outage is not printed",
+        PROGRESS,
+        "            self._output.note(recovered)\n",
+        "            pass\n",
+        PROGRESS_SHOWN,
+    ),
+    Mutation(
+        "the begin of an outage has no object",
+        PROGRESS,
+        "is None or changed or progress",
+        "is None or progress",
+        PROGRESS_SHOWN,
+    ),
+    Mutation(
+        "what is resumed is printed before it is known",
+        PROGRESS,
+        "        if not self._started and progress.waiting is None:",
+        "        if not self._started:",
+        PROGRESS_SHOWN,
+    ),
+    Mutation(
+        "the end of an outage is not printed above the bar",
+        PROGRESS_BAR,
+        "            self._output.note(recovered)\n",
+        "            pass\n",
+        PROGRESS_SHOWN,
+    ),
+    Mutation(
+        "the seconds of an outage stand still between reports",
+        PROGRESS_BAR,
+        "self._clock() - self._shown_at, width",
+        "0.0, width",
+        PROGRESS_SHOWN,
+    ),
+    Mutation(
+        "the reason for an outage can control the terminal",
+        PROGRESS_BAR,
+        "Text(escape_control(reason),",
+        "Text(reason,",
+        PROGRESS_SHOWN,
+    ),
+    Mutation(
+        "the rate is shown during an outage",
+        PROGRESS_BAR,
+        " and not (report.waiting and figure in (self._speed, self._time_left))",
+        "",
+        PROGRESS_SHOWN,
+    ),
     Mutation(
         "printed text is not escaped",
         CLI_OUTPUT,

@@ -36,6 +36,8 @@ PIPELINED_PARTS_TESTS = (
     "tests/oss/test_small_parts.py",
 )
 EXPECTED = ("tests/core/engine/test_expected_source.py",)
+OUTAGES = tuple(f"tests/core/engine/test_{name}.py" for name in ("status", "reporter", "context", "outages"))
+STATUS, REPORTER = "core/_engine/status.py", "core/_engine/reporter.py"
 SOURCE_FAILS = ("tests/core/engine/test_transient_source_errors.py",)
 THROTTLE_TESTS = ("tests/core/engine/test_throttle.py",)
 THREAD_WORKERS_TESTS = ("tests/core/engine/test_thread_workers.py",)
@@ -1197,6 +1199,118 @@ MUTATIONS = [
         "core/_engine/reporter.py",
         "            if total is not None and max(done, self._reported_bytes) >= total:",
         "            if total is not None and done >= total:",
+    ),
+    Mutation(
+        "an outage is announced for each attempt",
+        STATUS,
+        "            self._announced = True\n",
+        "            pass\n",
+        OUTAGES,
+    ),
+    Mutation(
+        "the parts in flight at the end count as the most",
+        STATUS,
+        "max(self.concurrency_reached, count)",
+        "count",
+        OUTAGES,
+    ),
+    Mutation(
+        "a failure of a moment is shown as an outage",
+        STATUS,
+        "or now - self.failing_since < _SHOWN_AFTER",
+        "or False",
+        OUTAGES,
+    ),
+    Mutation(
+        "an outage is not over when the storage responds",
+        STATUS,
+        "        self.failing_since = self.reason = self.gives_up_at = None\n",
+        "        pass\n",
+        OUTAGES,
+    ),
+    Mutation(
+        "the reason for an outage is a URL",
+        STATUS,
+        '    return _URL.sub(r"\\1", message) or',
+        "    return message or",
+        OUTAGES,
+    ),
+    Mutation(
+        "an outage after the last part is not reported",
+        REPORTER,
+        "                if waiting is None:\n                    return\n",
+        "                return\n",
+        OUTAGES,
+    ),
+    Mutation(
+        "an outage after the last part is reported as 100 %",
+        REPORTER,
+        "                    done = total - 1",
+        "                    done = total",
+        OUTAGES,
+    ),
+    Mutation(
+        "the size of a stream is reported with all of its bytes before it is stored",
+        REPORTER,
+        "                    total = None",
+        "                    pass",
+        OUTAGES,
+    ),
+    Mutation(
+        "nothing is reported during a wait",
+        CONTEXT,
+        "        while self._reports_waits and",
+        "        while False and",
+        OUTAGES,
+    ),
+    Mutation(
+        "a report during a clean-up can end it",
+        CONTEXT,
+        "        self._reports_waits = False\n",
+        "",
+        OUTAGES,
+    ),
+    Mutation(
+        "a slow callback makes a wait longer",
+        CONTEXT,
+        "            seconds = min(seconds - interval, deadline - self.clock.monotonic())",
+        "            seconds -= interval",
+        OUTAGES,
+    ),
+    Mutation(
+        "parts are reported before they were compared with the storage",
+        CONTEXT,
+        "        if self.is_decided:",
+        "        if True:",
+        OUTAGES,
+    ),
+    Mutation(
+        "a part that fails while others are in flight is an outage",
+        CONTEXT,
+        "and (self.patience.outage or self.status.parts_in_flight == 0)",
+        "and True",
+        OUTAGES,
+    ),
+    Mutation(
+        "an outage of a question does not end with its response",
+        CONTEXT,
+        "        if self.patience.failing_since is None:\n            self.status.recovered",
+        "        if moves:\n            self.status.recovered",
+        OUTAGES,
+    ),
+    Mutation(
+        "an object that is sent in one request is not in flight",
+        "core/_engine/single_put.py",
+        "        context.status.set_in_flight(1)\n",
+        "        pass\n",
+        OUTAGES,
+    ),
+    Mutation(
+        "the result has no retries",
+        FINISH,
+        "        retries=context.status.retries,",
+        "        retries=0,",
+        OUTAGES,
     ),
     Mutation(
         "an error of the progress callback is swallowed",
