@@ -34,7 +34,7 @@ class TransferConfig:
             responses and the processors. Each uses 1 MiB of memory or less; for a stream, which can only be read once,
             a whole part (see `StreamSource`).
         concurrency_max: the maximum that "auto" may reach, up to 1000. For a stream it is less, so that the parts in
-            flight take at most 48 MiB while there are at least two.
+            flight take at most 48 MiB at the size of the first part, while there are at least two.
         give_up_after: seconds; the upload fails when nothing at all has moved for so long, counted over all requests,
             from the first failure. It moves when a request succeeds, or when a part gets further than in its earlier
             attempts by an eighth of its size. 0: the first failure is final. Five minutes cover a server that restarts
