@@ -124,15 +124,6 @@ class Patience:
         self.gave_up_after = None
         self._unavailable = 0
 
-    def not_counted(self, seconds: float) -> None:
-        """
-        Leave out time in which nothing could be sent.
-
-        An example is the wait for the next bytes of a stream. An example is the wait for the next bytes of a stream.
-        """
-        if self.failing_since is not None:
-            self.failing_since += seconds
-
     def next_delay(self, now: float, failures: int, error: BaseException, took: float = 0.0) -> float | None:
         """
         Return the seconds to wait before the next attempt, or None to give up.

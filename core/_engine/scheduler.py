@@ -183,7 +183,6 @@ class PartScheduler:
                     self._exhausted = True
                     break
                 self._control.check()  # reading a stream may have taken long
-                self._patience.not_counted(self._clock.monotonic() - now)
                 self._submit(part[0], _Attempts(part[1]))
             elif (late := self._late_part()) is not None and late[1] <= now:
                 self._send_again(late[0])
@@ -196,7 +195,7 @@ class PartScheduler:
     def _accepts_new_part(self) -> bool:
         # Parts that wait for a retry count: while a storage fails, a stream must not be read into memory.
         busy = len(self._in_flight) + len(self._copies) + len(self._retries)
-        return not self._exhausted and busy < self._concurrency.target and not (busy and self._patience.outage)
+        return not self._exhausted and busy < self._concurrency.target
 
     def _held_until(self) -> float:
         """Return the time before which nothing may be sent."""
@@ -371,12 +370,7 @@ class PartScheduler:
             self._note_moved()
 
     def _note_moved(self) -> None:
-        """
-        Note that the upload moved.
-
-        If that ends an outage, every part is sent as soon as possible. If that ends an outage, every part is sent as
-        soon as possible.
-        """
+        """Note that the upload moved; if that ends an outage, send every part as soon as possible."""
         now = self._clock.monotonic()
         if self._patience.moved(now):
             for retry in self._retries:

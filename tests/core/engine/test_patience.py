@@ -156,21 +156,6 @@ def test_without_patience_the_first_failure_is_final():
     assert patience(0.0).next_delay(5.0, 1, LOST) is None
 
 
-def test_time_that_is_not_counted_moves_the_deadline():
-    patient = patience()
-    patient.next_delay(0.0, 1, LOST)
-    patient.not_counted(600.0)
-
-    assert patient.gives_up_at == 900.0
-
-
-def test_while_nothing_fails_there_is_no_deadline_to_move():
-    patient = patience()
-    patient.not_counted(600.0)
-
-    assert patient.gives_up_at is None
-
-
 def test_a_shorter_patience_is_a_new_one():
     patient = patience(max_attempts=3, base=2.0)
     patient.next_delay(0.0, 1, LOST)

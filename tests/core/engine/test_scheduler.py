@@ -11,6 +11,7 @@ from partwise._engine.control import Control, ProgressRaised, StopRequested
 from partwise._engine.patience import Patience
 from partwise._engine.plugin_calls import PluginDefect
 from partwise._engine.scheduler import PartScheduler
+from partwise._engine.status import RunStatus
 from partwise._engine.throttle import TransferState, TransferStopped
 from partwise._engine.workers import Outcome, PartJob, never_cut
 from partwise.errors import (
@@ -337,6 +338,22 @@ def test_a_part_in_flight_that_gets_further_renews_the_patience_of_the_others(ma
         scenario.run()
 
     assert 70.0 <= clock.time - 1000.0 <= 74.0, "ten seconds after part 1 got no further"
+
+
+def test_the_status_shows_that_a_part_gets_further(make_scenario, clock):
+    """Before any part is acknowledged, which is noted elsewhere, too."""
+    scenario = make_scenario({1: [LOST, LOST, (40, LOST)]}, parts=1, attempts=None)
+    status, failing = RunStatus(), []
+    scenario.scheduler._status = status
+
+    def note_failure(*_):
+        failing.append(status.failing_since)
+        status.failing(clock.time, "lost", None)
+
+    scenario.scheduler._on_retry = note_failure
+    scenario.run()
+
+    assert failing == [None, 1000.0, None]
 
 
 def test_the_wait_for_a_stream_does_not_use_up_the_patience(make_scenario):

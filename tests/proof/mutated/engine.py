@@ -62,7 +62,7 @@ THREAD_WORKERS, PLUGIN_CALLS, UPLOADER = (
 PIPELINING = "core/_engine/pipelining.py"
 PATIENCE = "core/_engine/patience.py"
 PATIENCE_TESTS = ("tests/core/engine/test_patience.py",)
-OUTAGE_TESTS = ("tests/core/engine/test_outages.py",)
+OUTAGE_TESTS = ("tests/core/engine/test_outage_recovery.py",)
 THROTTLE, PROGRESS = "core/_engine/throttle.py", "core/progress.py"
 
 MUTATIONS = [
@@ -581,13 +581,6 @@ MUTATIONS = [
         PATIENCE_TESTS,
     ),
     Mutation(
-        "a wait for the source counts",
-        PATIENCE,
-        "            self.failing_since += seconds",
-        "            pass",
-        PATIENCE_TESTS,
-    ),
-    Mutation(
         "the waits during an outage are as long as any",
         PATIENCE,
         "            return min(self.max_delay, PROBE_INTERVAL, max(backoff, elapsed))",
@@ -721,13 +714,6 @@ MUTATIONS = [
         OUTAGE_TESTS,
     ),
     Mutation(
-        "during an outage new parts are sent",
-        SCHEDULER,
-        " and not (busy and self._patience.outage)",
-        "",
-        OUTAGE_TESTS,
-    ),
-    Mutation(
         "a probe that hangs holds the next one",
         SCHEDULER,
         "attempts.started + PROBE_INTERVAL",
@@ -749,13 +735,6 @@ MUTATIONS = [
         ("tests/core/engine/test_scheduler.py",),
     ),
     Mutation(
-        "the wait for a stream uses up the patience",
-        SCHEDULER,
-        "                self._patience.not_counted(self._clock.monotonic() - now)\n",
-        "",
-        ("tests/core/engine/test_scheduler.py",),
-    ),
-    Mutation(
         "the status does not say that the storage fails",
         CONTEXT,
         "        if since is not None and (self.patience.outage or self.status.parts_in_flight == 0):",
@@ -767,7 +746,7 @@ MUTATIONS = [
         SCHEDULER,
         "        self._status.recovered(now)\n",
         "",
-        OUTAGE_TESTS,
+        ("tests/core/engine/test_scheduler.py",),
     ),
     # --- what the caller expects of the source ------------------------------------------------------------------------
     Mutation(
