@@ -837,10 +837,15 @@ MUTATIONS = [
     Mutation(
         "a part that waits for a retry does not count towards concurrency",
         SCHEDULER,
-        " and busy < self._concurrency.target and",
-        " and",
+        "        busy = len(self._in_flight) + len(self._copies) + len(self._retries)\n",
+        "        busy = len(self._in_flight) + len(self._copies)\n",
     ),
-    Mutation("the traceback of an error keeps its part in memory", SCHEDULER, "        drop_traceback(error)\n", ""),
+    Mutation(
+        "the traceback of an error keeps its part in memory",
+        SCHEDULER,
+        "_Retry(due, outcome.part_number, attempts))\n        drop_traceback(error)\n",
+        "_Retry(due, outcome.part_number, attempts))\n",
+    ),
     Mutation(
         "an error does not name its part",
         SCHEDULER,
