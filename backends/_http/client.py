@@ -16,6 +16,7 @@ from functools import partial
 from socket import socket
 from types import GeneratorType
 
+from partwise.backends._http.connecting import Dialer
 from partwise.backends._http.connections import (
     ENDPOINT_HINT,
     Connection,
@@ -96,6 +97,7 @@ class HTTPClient:
         # What can cut a request, by the id of its owner. A cutter lives as long as its request.
         self._cutters: weakref.WeakValueDictionary[int, Cutter] = weakref.WeakValueDictionary()
         self._rates: deque[float] = deque(maxlen=_RATES)  # of the last long requests
+        self._dialer = Dialer()
         self._pid = os.getpid()
         # A client that was unpickled in a worker process is never closed explicitly.
         weakref.finalize(self, _close_all, self._idle)
@@ -143,7 +145,7 @@ class HTTPClient:
         cutter = Cutter()
         if owner is not None:
             self._cutters[id(owner)] = cutter
-        connection = self._acquire(repeatable=method != "POST")
+        connection = self._acquire(cutter, repeatable=method != "POST")
         connection.started = time.monotonic()
         cutter.attach(connection.sock)
         try:
@@ -246,7 +248,7 @@ class HTTPClient:
 
     # --- the pool ----------------------------------------------------------------------------------------------------
 
-    def _acquire(self, *, repeatable: bool) -> Connection:
+    def _acquire(self, cutter: Cutter, *, repeatable: bool) -> Connection:
         if self._closed:
             raise BackendClosed(f"the backend for {self._url} is closed", hint="Open a new one")
         if self._pid != os.getpid():
@@ -261,10 +263,18 @@ class HTTPClient:
             try:
                 connection, idle_since = self._idle.pop()
             except IndexError:
-                return open_connection(self._endpoint)
+                return self._connect(cutter)
             if idle_since > unchecked_after or (idle_since >= oldest and connection.is_connected):
                 return connection
             connection.close()
+
+    def _connect(self, cutter: Cutter) -> Connection:
+        try:
+            return open_connection(self._endpoint, self._dialer, cutter)
+        except ConnectionFailed as error:
+            if cutter.detach():
+                raise
+            raise ConnectionFailed(f"the connection to {self._url} was cut: {cutter.reason}") from error
 
     def _release(self, connection: Connection) -> None:
         if len(self._idle) >= self._max_connections:

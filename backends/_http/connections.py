@@ -1,7 +1,7 @@
 """
 One connection: TCP, the tunnel through a proxy, TLS, and the timeouts.
 
-urllib3 resolves the name and connects, and knows whether an idle connection is still open.
+urllib3 knows whether an idle connection is still open.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import ssl
 import time
 from collections.abc import Callable
-from socket import socket
+from socket import gaierror, socket
 
 from attrs import define
 from urllib3.connection import HTTPConnection
@@ -21,6 +21,8 @@ from urllib3.exceptions import (
     NewConnectionError,
 )
 
+from partwise.backends._http.connecting import Dialer, set_keepalive
+from partwise.backends._http.cutting import Cutter
 from partwise.backends._http.http1 import PERMANENT_5XX, NotHTTP, ProtocolError, read_response, request_head
 from partwise.backends._http.proxies import Proxy
 from partwise.backends._http.timeouts import set_timeout
@@ -78,11 +80,34 @@ class Connection(HTTPConnection):
 
     used = False
     started = 0.0
+    dialer: Dialer
+    cutter: Cutter | None = None
+
+    def _new_conn(self) -> socket:
+        try:
+            self.host.encode("idna")
+        except UnicodeError:
+            raise LocationParseError(f"{self.host!r}, label empty or too long") from None
+        timeout = self.timeout
+        assert isinstance(timeout, float | int)
+        try:
+            return self.dialer.connect(self.host.strip("[]"), self.port, timeout, self.cutter)
+        except gaierror as error:
+            raise NameResolutionError(self.host, self, error) from error
+        except TimeoutError as error:
+            raise ConnectTimeoutError(self, f"connecting to {self.host} timed out") from error
+        except OSError as error:
+            raise NewConnectionError(self, f"no connection to {self.host}: {error}") from error
 
 
-def open_connection(endpoint: Endpoint) -> Connection:
+def open_connection(endpoint: Endpoint, dialer: Dialer, cutter: Cutter | None = None) -> Connection:
     """
     Connect to an endpoint.
+
+    Args:
+        endpoint: the server, and how to connect to it.
+        dialer: what makes TCP connections.
+        cutter: ends the attempt from another thread.
 
     Raises:
         ConnectionFailed: there is no connection. Not retryable if the next attempt would fail in the same way.
@@ -90,8 +115,13 @@ def open_connection(endpoint: Endpoint) -> Connection:
     proxy = endpoint.proxy
     host, port = (endpoint.host, endpoint.port) if proxy is None else (proxy.host, proxy.port)
     connection = Connection(host, port, timeout=endpoint.connect_timeout)
+    connection.dialer, connection.cutter = dialer, cutter
     try:
         connection.connect()
+        connection.cutter = None
+        set_keepalive(connection.sock, endpoint.read_timeout)
+        if cutter is not None:
+            cutter.attach(connection.sock)
         deadline = time.monotonic() + endpoint.connect_timeout
         if proxy is not None and endpoint.forwarding_proxy is None:
             _open_tunnel(connection.sock, endpoint, proxy, deadline)

@@ -134,7 +134,7 @@ class OSSBackend(Closing):
         signature_version: ``"v4"``, or ``"v1"`` for old services.
         addressing_style: ``"virtual"``, ``"path"`` or ``"cname"``; for an IP address and for localhost, virtual means
             path.
-        connect_timeout: seconds to make a connection.
+        connect_timeout: seconds to make a connection, for all addresses of the name together.
         read_timeout: seconds for which a connection may send nothing, or accept nothing.
         ca_bundle: a file or directory of certificate authorities to trust instead of the system's.
         proxy: a proxy, ``http://[user:password@]host:port``; None means that of the environment, as for curl

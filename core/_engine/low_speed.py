@@ -1,5 +1,5 @@
 """
-Which parts in flight are cut, because their connection moves far less than the others do, or not any more.
+Decide which parts in flight are cut because their connection moves too little.
 
 A part that is cut is sent again over another connection. There is no fixed limit in bytes per second: parts are only
 compared with what others did in the same time, so a line that is slow, or that becomes slow, is never cut. A connection

@@ -15,7 +15,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from partwise.backends._http import client, connections, tls_pump
+from partwise.backends._http import client, connecting, connections, tls_pump
 from partwise.backends._http.proxies import Proxy
 from partwise.backends.oss import Credentials, OSSBackend
 from partwise.errors import (
@@ -1299,6 +1299,40 @@ def test_a_part_that_hangs_is_cut_by_another_thread(connect, body, certificate, 
     assert error.retryable
     assert str(error) == f"the connection to {hanging.endpoint} was cut: it is too slow"
     assert isinstance(error.__cause__, ConnectionFailed)
+
+
+def test_a_part_is_cut_while_it_connects(connect, body, monkeypatch):
+    """To a server that does not answer."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener, contextlib.ExitStack() as filling:
+        for _ in range(3):
+            filler = filling.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(listener.getsockname())
+        monkeypatch.setattr(connecting, "_LOOK_INTERVAL", 0.01)
+        backend = connect(endpoint=f"http://127.0.0.1:{listener.getsockname()[1]}", connect_timeout=20.0)
+        sent = body(b"x")
+        timer = threading.Timer(0.05, backend.cut_part, [sent, "it is too slow"])
+        timer.start()
+        with pytest.raises(ConnectionFailed, match="was cut: it is too slow"):
+            backend.upload_part(*PART, sent)
+        timer.join()
+
+
+def test_a_name_with_several_addresses_is_tried_as_a_whole(server, connect, body, monkeypatch):
+    """The first one refuses; the one that works is used for every connection after that."""
+    with socket.create_server(("127.0.0.2", 0)) as unused:
+        refusing = unused.getsockname()
+    tried = []
+    start = connecting._start
+    monkeypatch.setattr(connecting, "_start", lambda address: tried.append(address[3]) or start(address))
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", where) for where in (refusing, ("127.0.0.1", server.port))]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    backend = connect(endpoint=f"http://storage.example:{server.port}", addressing_style="path", proxy="")
+    waits = [backend.begin_part("key", "ID", number, body(b"x")) for number in (1, 2)]
+    for wait in waits:
+        wait()
+
+    assert tried == [refusing, ("127.0.0.1", server.port), ("127.0.0.1", server.port)]
 
 
 def test_a_cut_by_another_handle_reaches_the_part(connect, body, certificate, hanging):

@@ -26,6 +26,55 @@ URLS_TESTS = ("tests/oss/test_urls.py",)
 MUTATIONS = [
     # --- requests and connections ------------------------------------------------------------------------------------
     Mutation(
+        "the address that worked is not tried first",
+        "backends/_http/connecting.py",
+        "            self._worked = sock.getpeername()\n",
+        "            sock.getpeername()\n",
+        ("tests/http/test_connecting.py",),
+    ),
+    Mutation(
+        "an address that does not answer delays the others until the timeout",
+        "backends/_http/connecting.py",
+        "_NEXT_ADDRESS_AFTER = 0.25",
+        "_NEXT_ADDRESS_AFTER = 60.0",
+        ("tests/http/test_connecting.py",),
+    ),
+    Mutation(
+        "after an address that refuses the next one is waited for",
+        "backends/_http/connecting.py",
+        "if waiting and (now >= next_at or not sockets):",
+        "if waiting and now >= next_at:",
+        ("tests/http/test_connecting.py",),
+    ),
+    Mutation(
+        "a request can't be cut while it connects",
+        "backends/_http/connecting.py",
+        "if cutter is not None and cutter.reason is not None:",
+        "if False:",
+        ("tests/http/test_connecting.py",),
+    ),
+    Mutation(
+        "the timeout is not for all addresses together",
+        "backends/_http/connecting.py",
+        "                if now >= deadline:",
+        "                if False:",
+        ("tests/http/test_connecting.py",),
+    ),
+    Mutation(
+        "all addresses of one family are tried before the others",
+        "backends/_http/connecting.py",
+        "return [address for address in chain(*zip_longest(first, others)) if address is not None]",
+        "return first + others",
+        ("tests/http/test_connecting.py",),
+    ),
+    Mutation(
+        "a lost connection is not noticed by the kernel",
+        "backends/_http/connecting.py",
+        "        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)\n",
+        "        pass\n",
+        ("tests/http/test_connecting.py",),
+    ),
+    Mutation(
         "a connection that was cut is used for the next request",
         "backends/_http/client.py",
         "if cutter.detach() and reusable and not",
