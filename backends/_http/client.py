@@ -146,7 +146,8 @@ class HTTPClient:
         if owner is not None:
             self._cutters[id(owner)] = cutter
         connection = self._acquire(cutter, repeatable=method != "POST")
-        connection.started = time.monotonic()
+        if size:
+            connection.started = time.monotonic()
         cutter.attach(connection.sock)
         try:
             send_error = self._send_request(connection, head, chunks)
@@ -187,7 +188,7 @@ class HTTPClient:
         except BaseException as error:
             self._discard(connection, error, cutter)
             raise
-        if cutter.detach() and reusable and not self._is_slow(connection, size):
+        if cutter.detach() and reusable and not (size and self._is_slow(connection, size)):
             self._release(connection)
         else:
             connection.close()
@@ -195,7 +196,7 @@ class HTTPClient:
 
     def _is_slow(self, connection: Connection, size: int) -> bool:
         seconds = time.monotonic() - connection.started
-        if seconds < _LONG_REQUEST or not size:
+        if seconds < _LONG_REQUEST:
             return False
         rate = size / seconds
         self._rates.append(rate)

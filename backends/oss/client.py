@@ -30,6 +30,9 @@ _SIGNATURE = re.compile(rb"\r\nAuthorization: (?:OSS4.*Signature=|OSS .*:)(.+)\r
 
 _REGION_HINT = "Pass the bucket's own {region}, or set OSS_REGION"
 
+#: Parts of at least this size show how fast a connection is. Smaller ones are mostly waiting, and measuring costs time.
+_MEASURED_SIZE = 256 * 1024
+
 _log = logging.getLogger("partwise.backends.oss")
 
 
@@ -146,7 +149,7 @@ class OSSClient:
         """
         cached, (now, offset) = self._credentials.current(), self._clock.reading()
         head = self._part_template(key, upload_id, cached, now).head(part_number, size)
-        receive = self._http.start("PUT", head, chunks, owner, size)
+        receive = self._http.start("PUT", head, chunks, owner, size if size >= _MEASURED_SIZE else 0)
 
         def wait() -> Response:
             response = receive()

@@ -296,7 +296,7 @@ class UploadContext:
         patience = patience or self.patience
         attempt = partial(call_plugin, attempt)
         result = call_with_retries(attempt, patience, self.clock.monotonic, self.wait, self.log_retry, moves=moves)
-        if self.patience.failing_since is None:
+        if self.status.failing_since is not None and self.patience.failing_since is None:
             self.status.recovered(self.clock.monotonic())
         return result
 

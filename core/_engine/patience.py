@@ -109,9 +109,16 @@ class Patience:
         """
         outage_is_over = self.outage and self.failing_since is not None and now - self.failing_since >= _OUTAGE_SECONDS
         self.restore(None)
-        self._resolved = True
-        self._budget = _BUDGET if outage_is_over else min(_BUDGET, self._budget + _REFILL)
+        self.succeeded()
+        if outage_is_over:
+            self._budget = _BUDGET
         return outage_is_over
+
+    def succeeded(self) -> None:
+        """Note that a request succeeded while nothing fails."""
+        self._resolved = True
+        if self._budget < _BUDGET:
+            self._budget = min(_BUDGET, self._budget + _REFILL)
 
     def restore(self, failing_since: float | None) -> None:
         """

@@ -118,6 +118,7 @@ class PartScheduler:
     _probe: int | None = field(default=None, init=False)
     _next_probe: float = field(default=0.0, init=False)
     _can_cut: bool | None = field(default=None, init=False)  # whether slow attempts can be cut; None: not known yet
+    _shortest_interval: float | None = field(default=None, init=False)  # between two things to do regularly
     _speed_at: float = field(default=0.0, init=False)  # when the speed of the parts is looked at next
     _progress_error: ProgressRaised | None = field(default=None, init=False)
 
@@ -161,23 +162,28 @@ class PartScheduler:
                 self._workers.cancel_pending()  # nothing is pending, but idle threads exit and release their buffers
                 return
             outcome = self._workers.next_outcome(self._timeout())
+            now = self._clock.monotonic()
             if outcome is not None:
-                self._handle_outcome(outcome)
-            elif self._is_tick():
+                self._handle_outcome(outcome, now)
+            elif self._is_tick(now):
                 self._on_tick()
-            if outcome is None and self._patience.outage:
+            if outcome is None and self._is_outage():
                 self._look_for_progress()
-            self._sample_throughput()
-            if self._can_cut:
-                self._cut_slow_parts()
+            if now >= self._sample_at:
+                self._sample_throughput(now)
+            if self._can_cut and now >= self._speed_at:
+                self._cut_slow_parts(now)
 
     def _fill_workers(self, parts: Iterator[tuple[int, Body]]) -> None:
         """Submit retries that are due and new parts, up to the target of `concurrency`."""
-        while self._has_free_worker() and (now := self._clock.monotonic()) >= self._held_until():
+        while len(self._in_flight) + len(self._copies) < self._concurrency.target:
+            now = self._clock.monotonic()
+            if now < self._hold_until or (self._is_outage() and now < self._next_probe):
+                break
             if self._retries and self._retries[0].due <= now:
                 retry = heapq.heappop(self._retries)
                 self._submit(retry.part_number, retry.attempts)
-            elif self._accepts_new_part():
+            elif not self._exhausted and self._accepts_new_part():
                 part = next(parts, None)
                 if part is None:
                     self._exhausted = True
@@ -195,16 +201,20 @@ class PartScheduler:
     def _accepts_new_part(self) -> bool:
         # Parts that wait for a retry count: while a storage fails, a stream must not be read into memory.
         busy = len(self._in_flight) + len(self._copies) + len(self._retries)
-        return not self._exhausted and busy < self._concurrency.target
+        return busy < self._concurrency.target
+
+    def _is_outage(self) -> bool:
+        # Nearly always nothing fails. Then this costs no call, and so on for each part.
+        return self._patience.failing_since is not None and self._patience.outage
 
     def _held_until(self) -> float:
         """Return the time before which nothing may be sent."""
-        return max(self._hold_until, self._next_probe) if self._patience.outage else self._hold_until
+        return max(self._hold_until, self._next_probe) if self._is_outage() else self._hold_until
 
     def _submit(self, part_number: int, attempts: _Attempts) -> None:
         attempts.started = self._clock.monotonic()
         job = self._make_job(part_number, ThrottledBody(attempts.body, part_number, self._state))
-        if self._patience.outage:
+        if self._is_outage():
             self._probe, self._next_probe = part_number, attempts.started + PROBE_INTERVAL
         self._start(job, attempts, self._in_flight)
 
@@ -213,6 +223,8 @@ class PartScheduler:
         attempts.jobs.append(job)
         if self._can_cut is None:
             self._can_cut = self._workers.can_cut(job)
+            intervals = (self._tick_interval, self._concurrency.interval, _SPEED_INTERVAL if self._can_cut else None)
+            self._shortest_interval = min((one for one in intervals if one is not None), default=None)
         try:
             self._workers.submit(job)
         except Exception as error:
@@ -258,13 +270,14 @@ class PartScheduler:
 
     def _timeout(self) -> float | None:
         """Return the maximum seconds to wait for the next outcome; None: no limit."""
-        limits = [seconds for seconds in (self._tick_interval, self._concurrency.interval) if seconds is not None]
+        limit = self._shortest_interval
+        if not self._retries and not self._exhausted and self._patience.failing_since is None:
+            return limit
+        limits = [] if limit is None else [limit]
         if self._retries and self._has_free_worker():
             # Without retries and late parts there is nothing to send, so no hold either.
             limits.append(max(0.0, max(self._retries[0].due, self._held_until()) - self._clock.monotonic()))
-        if self._in_flight and self._can_cut:
-            limits.append(_SPEED_INTERVAL)
-        if self._in_flight and self._patience.outage:
+        if self._in_flight and self._is_outage():
             limits.append(_LOOK_INTERVAL)
         elif (late := self._late_part()) is not None:
             limits.append(max(0.0, max(late[1], self._held_until()) - self._clock.monotonic()))
@@ -272,31 +285,25 @@ class PartScheduler:
             limits.append(_SAMPLE_INTERVAL)
         return min(limits, default=None)
 
-    def _is_tick(self) -> bool:
+    def _is_tick(self, now: float) -> bool:
         """Return whether `on_tick` is due, rather than a sample of the throughput or of the speed of the parts."""
         if self._concurrency.interval is None and not self._can_cut:
             return True
-        now = self._clock.monotonic()
         if self._tick_interval is None or now < self._tick_at:
             return False
         self._tick_at = now + self._tick_interval
         return True
 
-    def _sample_throughput(self) -> None:
-        now = self._clock.monotonic()
-        if now >= self._sample_at:
-            self._sample_at = now + (self._concurrency.interval or _SAMPLE_INTERVAL)
-            moved = self._bytes_ended + self._state.bytes_on_the_line()
-            self._late_parts.sample(now, moved)
-            if self._concurrency.interval is not None:
-                limit = self._state.limit
-                saturated = self._workers.saturated or (limit is not None and limit.is_binding())
-                self._concurrency.sample(now, moved, len(self._in_flight), saturated=saturated)
+    def _sample_throughput(self, now: float) -> None:
+        self._sample_at = now + (self._concurrency.interval or _SAMPLE_INTERVAL)
+        moved = self._bytes_ended + self._state.bytes_on_the_line()
+        self._late_parts.sample(now, moved)
+        if self._concurrency.interval is not None:
+            limit = self._state.limit
+            saturated = self._workers.saturated or (limit is not None and limit.is_binding())
+            self._concurrency.sample(now, moved, len(self._in_flight), saturated=saturated)
 
-    def _cut_slow_parts(self) -> None:
-        now = self._clock.monotonic()
-        if now < self._speed_at:
-            return
+    def _cut_slow_parts(self, now: float) -> None:
         self._speed_at = now + _SPEED_INTERVAL
         parts = [
             (sign * number, started, sent, len(attempts.body))
@@ -316,18 +323,20 @@ class PartScheduler:
             if probe is not None and not self._in_flight[probe].copied:
                 self._send_again(probe)
 
-    def _handle_outcome(self, outcome: Outcome) -> None:
+    def _handle_outcome(self, outcome: Outcome, now: float) -> None:
         attempts, sent = self._ended(outcome)
         if attempts is None:
             return
         if outcome.part is not None:
             self._concurrency.acknowledged()
-            now = self._clock.monotonic()
             self._late_parts.acknowledged(now - attempts.started)
             started = attempts.copied_at if outcome.second else attempts.started
             number = -outcome.part_number if outcome.second else outcome.part_number
             self._low_speed.acknowledged(number, outcome.part.size, started, now)
-            self._note_moved()
+            if self._patience.failing_since is None:
+                self._patience.succeeded()
+            else:
+                self._note_moved()
             self._on_part_uploaded(outcome.part)
             return
         error = outcome.error
@@ -336,7 +345,7 @@ class PartScheduler:
             # No failure of the storage: it is sent again at once, and counts neither as an attempt nor as an outage.
             attempts.cut = False
             self._on_retry(outcome.part_number, error, 0.0)
-            heapq.heappush(self._retries, _Retry(self._clock.monotonic(), outcome.part_number, attempts))
+            heapq.heappush(self._retries, _Retry(now, outcome.part_number, attempts))
             drop_traceback(error)
             return
         attempts.cut = False
@@ -344,7 +353,6 @@ class PartScheduler:
             self._note_moved()
         attempts.count_failure(sent)
         self._look_for_progress()
-        now = self._clock.monotonic()
         delay = None
         if not isinstance(error, UploadNotFound):
             delay = self._patience.next_delay(now, attempts.failures, error, now - attempts.started)
@@ -392,12 +400,15 @@ class PartScheduler:
         if number == self._probe and not outcome.second:
             self._probe, self._next_probe = None, 0.0
         attempts = (self._copies if outcome.second else self._in_flight).pop(number, None)
-        self._status.set_in_flight(len(self._in_flight) + len(self._copies))
+        self._status.parts_in_flight = len(self._in_flight) + len(self._copies)
         sent = self._state.remove_part(-number if outcome.second else number)
         self._bytes_ended += sent if outcome.part is None else outcome.part.size
         if attempts is None or attempts.acknowledged:
             return None, sent
-        attempts.jobs = [job for job in attempts.jobs if job.second != outcome.second]
+        if len(attempts.jobs) == 1:
+            attempts.jobs.clear()
+        else:
+            attempts.jobs = [job for job in attempts.jobs if job.second != outcome.second]
         if outcome.part is None:
             return None if outcome.second else attempts, sent
         attempts.acknowledged = True
