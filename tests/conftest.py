@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
 import signal
 import sys
+import tempfile
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -38,8 +40,15 @@ for _name, _default in (("SIGINT", signal.default_int_handler), ("SIGHUP", signa
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
+# The suite syncs thousands of small files, which is slow on a disk. Temporary files are in memory where there is room
+# for them; TMPDIR chooses another place.
+_MEMORY = Path("/dev/shm")
+if "TMPDIR" not in os.environ and os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free >= 4 * 2**30:
+    os.environ["TMPDIR"] = str(_MEMORY)
+    tempfile.tempdir = None
+
 #: Files with long tests. They come first, so that no process is left with a long test at the end.
-_LONG = ("test_documents.py", "test_benchmarks.py", "test_every_instant.py", "test_processes.py")
+_LONG = ("test_documents.py", "test_benchmarks.py", "test_processes.py", "test_real_crashes.py", "test_browser.py")
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:

@@ -19,12 +19,15 @@ posix = pytest.mark.skipif(os.name == "nt", reason="paths are those of POSIX")
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """An environment with the program ``partwise``."""
+    """An environment with the program ``partwise``, and its script for bash in the variable SCRIPT."""
     folder = tmp_path_factory.mktemp("programs")
     script = folder / "partwise"
     script.write_text(f"#!{sys.executable}\nimport sys\nfrom partwise.cli import main\nsys.exit(main())\n")
     script.chmod(0o755)
-    return {**os.environ, "PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
+    shown = subprocess.run(
+        [script, "--show-completion", "bash"], capture_output=True, text=True, timeout=60, check=True
+    )
+    return {**os.environ, "PATH": f"{folder}{os.pathsep}{os.environ['PATH']}", "SCRIPT": shown.stdout}
 
 
 def run(program: dict[str, str], shell: str, script: str) -> list[str]:
@@ -45,7 +48,7 @@ def bash(program: dict[str, str], *words: str) -> list[str]:
     return run(
         program,
         "bash",
-        f'eval "$(partwise --show-completion bash)"; COMP_WORDS=({quoted}); COMP_CWORD={len(words) - 1};'
+        f'eval "$SCRIPT"; COMP_WORDS=({quoted}); COMP_CWORD={len(words) - 1};'
         " _partwise_completion partwise; echo ${COMPREPLY[@]}",
     )
 
