@@ -1,5 +1,5 @@
 """
-TCP connections to a name with several addresses, as RFC 8305 ("happy eyeballs") proposes.
+TCP connections to a name with several addresses ("happy eyeballs", RFC 8305).
 
 The addresses are tried one after the other, a quarter of a second apart, without giving up the earlier ones; the first
 that answers wins. So an address that does not answer, such as one of IPv6 on a network without IPv6, costs a quarter of
@@ -83,7 +83,11 @@ def set_keepalive(sock: socket.socket, timeout: float) -> None:
 
 
 def _in_turns(addresses: list[_Address]) -> list[_Address]:
-    """Return the addresses with the families in turns, in the order of the system otherwise."""
+    """
+    Return the addresses with the families in turns.
+
+    Otherwise they are in the order of the system.
+    """
     first = [address for address in addresses if address[0] == addresses[0][0]]
     others = [address for address in addresses if address[0] != addresses[0][0]]
     return [address for address in chain(*zip_longest(first, others)) if address is not None]

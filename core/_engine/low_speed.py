@@ -113,7 +113,7 @@ class LowSpeed:
 
     def part_to_probe(self, now: float) -> int | None:
         """
-        Return a part to send a second time, if nothing moves at all; None if none is needed.
+        Return a part to send a second time if nothing moves at all, or None.
 
         The copy takes nothing away from a line that is only slow, and on a new connection it shows whether the line
         works: if it does, and the others still do not move, these are cut.
@@ -168,7 +168,11 @@ class LowSpeed:
         return self._is_trickle(track) or self._waits_too_long(track, now) or self._stays_behind(track, now)
 
     def _is_trickle(self, track: _Track) -> bool:
-        """Return whether a part moves far less than the average of the parts in flight in the same time."""
+        """
+        Return whether a part moves far less than the average of those in flight.
+
+        Both are measured in the same time.
+        """
         if track.all_sent_at is not None:
             return False
         latest, samples = self._samples[-1], len(track.sent)

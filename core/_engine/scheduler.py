@@ -286,7 +286,11 @@ class PartScheduler:
         return min(limits, default=None)
 
     def _is_tick(self, now: float) -> bool:
-        """Return whether `on_tick` is due, rather than a sample of the throughput or of the speed of the parts."""
+        """
+        Return whether `on_tick` is due, and not a sample.
+
+        A sample is one of the throughput, or of the speed of the parts.
+        """
         if self._concurrency.interval is None and not self._can_cut:
             return True
         if self._tick_interval is None or now < self._tick_at:
@@ -378,7 +382,11 @@ class PartScheduler:
             self._note_moved()
 
     def _note_moved(self) -> None:
-        """Note that the upload moved; if that ends an outage, send every part as soon as possible."""
+        """
+        Note that the upload moved.
+
+        If that ends an outage, every part is sent as soon as possible.
+        """
         now = self._clock.monotonic()
         if self._patience.moved(now):
             for retry in self._retries:

@@ -103,7 +103,11 @@ class TransferState:
         return self._sent.get(part_number, 0)
 
     def sent_if_started(self, part_number: int) -> int | None:
-        """Return the bytes that the current attempt has sent; None until its first byte is read in this process."""
+        """
+        Return the bytes that the current attempt has sent; None if it has not started.
+
+        It has started once its first byte is read in this process.
+        """
         return self._sent.get(part_number)
 
     def in_flight_bytes(self) -> int:
@@ -144,7 +148,9 @@ class ThrottledBody(BodyWrapper):
 
     def chunks(self) -> Iterator[memoryview]:
         """
-        Yield the chunks of the wrapped body, smaller ones where there is a limit or a slow line.
+        Yield the chunks of the wrapped body.
+
+        Where there is a limit or a slow line, they are smaller.
 
         Raises:
             TransferStopped: the upload is stopping.

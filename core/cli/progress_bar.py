@@ -103,7 +103,11 @@ class Bar(NullMeter):
 
 
 class _Display(RichProgress):
-    """Draws the last report in one line, or two; a narrow terminal gets fewer columns."""
+    """
+    Draws the last report in one line, or two.
+
+    A narrow terminal gets fewer columns.
+    """
 
     def __init__(self, name: str, rate: RateEstimator, console: Console | None, clock: Callable[[], float]) -> None:
         self.report: Progress | None = None

@@ -76,7 +76,11 @@ def format_start(subject: str, progress: Progress) -> str:
 
 
 class RateEstimator:
-    """Estimates the current upload rate, averaged over `window` seconds without outages."""
+    """
+    Estimates the current upload rate.
+
+    It is averaged over `window` seconds without outages.
+    """
 
     def __init__(self, window: float = 8.0) -> None:
         self._window = window

@@ -90,14 +90,22 @@ class MemoryHarness(BackendHarness):
         return self._storage.read(key) if key in self._storage.keys() else None  # noqa: SIM118  # not a mapping
 
     def fork(self) -> MemoryHarness:
-        """Return a harness of a copy of the bucket; changes to one do not affect the other."""
+        """
+        Return a harness of a copy of the bucket.
+
+        Changes to one do not affect the other.
+        """
         forked = MemoryHarness()
         forked.callback_works = self.callback_works
         forked._storage = self._storage.snapshot()  # of the same class
         return forked
 
     def state(self, key: str) -> str:
-        """Return everything that the next process depends on, as a text to compare; `key` is the only object."""
+        """
+        Return everything that the next process depends on, as a text to compare.
+
+        `key` is the only object.
+        """
         assert set(self._storage.keys()) <= {key}
         return f"{self._storage.uploads} {self.read(key)!r} {self._storage.describe(key)} {self.callback_works}"
 
@@ -203,7 +211,9 @@ class Scenario:
 
     def fork(self) -> Scenario:
         """
-        Return a copy of this scenario as it is between two processes, for another continuation of the same beginning.
+        Return a copy of this scenario, for another continuation.
+
+        It is a copy of what there is between two processes.
 
         Storage and store have to be in memory, and the callback has to work the same in both.
         """
@@ -217,7 +227,7 @@ class Scenario:
 
     def state(self) -> str:
         """
-        Return everything that the next process and the checks of it depend on, as a text to compare.
+        Return all that the next process and its checks depend on, as a text.
 
         From equal states, processes of equal scripts do the same. All ids are included, and not the current time: the
         engine measures how much time passes, and only records what time it is. Storage and store have to be in memory.

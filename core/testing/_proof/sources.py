@@ -72,7 +72,11 @@ class ScenarioSource(ABC):
         self.versions.append(Version(number, data))
 
     def fork(self) -> Self:
-        """Return a copy: later changes of one do not affect the other. A source outside of memory can't be copied."""
+        """
+        Return a copy: later changes of one do not affect the other.
+
+        A source outside of memory can't be copied.
+        """
         forked = copy(self)
         forked.versions = list(self.versions)
         return forked
