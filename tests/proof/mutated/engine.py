@@ -1278,7 +1278,7 @@ MUTATIONS = [
     Mutation(
         "an outage of a question does not end with its response",
         CONTEXT,
-        "        if self.patience.failing_since is None:\n            self.status.recovered",
+        "        if self.status.failing_since is not None and self.patience.failing_since is None:\n            self.status.recovered",
         "        if moves:\n            self.status.recovered",
         OUTAGES,
     ),
