@@ -180,8 +180,8 @@ class HostNotFound(ConnectionFailed):
     """
     The name of the host can't be resolved. Retryable.
 
-    A computer without a network can't resolve any name. A computer without a network can't resolve any name. If that is
-    all that happened until the engine gave up, the name is probably wrong: the error is then no longer retryable.
+    A computer without a network can't resolve any name. If that is all that happened until the engine gave up, the name
+    is probably wrong: the error is then no longer retryable.
     """
 
 

@@ -49,9 +49,8 @@ class _BufferPool:
     """
     Reusable buffers for all threads.
 
-    A thousand parts do not allocate a thousand buffers. A thousand parts do not allocate a thousand buffers. The last
-    one that was released is used first, since it may still be in the CPU cache. `append` and `pop` of a list are
-    atomic, so the pool needs no lock.
+    A thousand parts do not allocate a thousand buffers. The last one that was released is used first, since it may
+    still be in the CPU cache. `append` and `pop` of a list are atomic, so the pool needs no lock.
     """
 
     def __init__(self) -> None:
@@ -63,8 +62,7 @@ class _BufferPool:
         """
         Return a buffer that is not in use.
 
-        It is a large one, or a small one if all large ones are in use. It is a large one, or a small one if all large
-        ones are in use.
+        It is a large one, or a small one if all large ones are in use.
         """
         with suppress(IndexError):
             return self._large.pop()
@@ -274,7 +272,7 @@ def irregular_file_error(path: str, mode: int, hint: str = _STREAM_HINT) -> Sour
     """
     Return the error for a path that is not that of a regular file.
 
-    `hint` is for what can be read as a stream. `hint` is for what can be read as a stream.
+    `hint` is for what can be read as a stream.
     """
     if stat.S_ISDIR(mode):
         return SourceUnreadable(f"{path} is a directory; only files and streams can be uploaded", source=path)

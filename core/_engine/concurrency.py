@@ -54,7 +54,7 @@ class Concurrency(Protocol):
     """
     Decides how many parts are in flight.
 
-    All methods are called by the scheduler's thread. All methods are called by the scheduler's thread.
+    All methods are called by the scheduler's thread.
     """
 
     target: int  # the maximum number of parts in flight now

@@ -243,7 +243,7 @@ class UploadContext:
         """
         Plan the parts again, if their automatic size does not suit the storage.
 
-        That is so if the storage turned out to be far away. That is so if the storage turned out to be far away.
+        That is so if the storage turned out to be far away.
         """
         if self.request.config.part_size == "auto" and self.plan.size is not None:
             self.plan = plan_parts(

@@ -44,9 +44,8 @@ class Patience:
     """
     Decides when a request is sent again, and when a run gives up.
 
-    One instance is shared by all requests of a run. One instance is shared by all requests of a run. The backoff is
-    exponential with full jitter: evenly from zero up to a bound that doubles with each failure of the request, so that
-    clients that failed together do not retry together.
+    One instance is shared by all requests of a run. The backoff is exponential with full jitter: evenly from zero up to
+    a bound that doubles with each failure of the request, so that clients that failed together do not retry together.
 
     Args:
         give_up_after: seconds without any movement, from the first failure, after which a failure is final.
@@ -101,8 +100,7 @@ class Patience:
         """
         Note that the upload moved.
 
-        A request succeeded, or a part got further than in all earlier attempts. A request succeeded, or a part got
-        further than in all earlier attempts.
+        A request succeeded, or a part got further than in all earlier attempts.
 
         Returns:
             whether this is the end of an outage, so that what waits for a retry should be sent now.

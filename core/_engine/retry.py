@@ -63,7 +63,7 @@ def add_hint(error: BaseException, patience: Patience) -> None:
     """
     Name the setting on the error of a run that gave up for lack of time.
 
-    An error with a hint of its own keeps that. An error with a hint of its own keeps that.
+    An error with a hint of its own keeps that.
     """
     if patience.gave_up_after is not None and isinstance(error, PartwiseError) and not error.hint_template:
         error.hint_template = "To keep trying for longer, raise {give_up_after}"

@@ -63,7 +63,7 @@ class _Attempts:
         """
         Return whether the current attempt got further than before.
 
-        If it did, the failures in a row have ended. If it did, the failures in a row have ended.
+        If it did, the failures in a row have ended.
         """
         progressed = sent - self.most_sent >= max(1, len(self.body) // _PROGRESS_SHARE)
         if progressed:

@@ -39,7 +39,7 @@ class LateParts:
     """
     Chooses the parts that are sent a second time.
 
-    It has no clock: the times are given. It has no clock: the times are given.
+    It has no clock: the times are given.
 
     Args:
         after: seconds that a part must have been in flight, at least.

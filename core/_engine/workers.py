@@ -168,7 +168,7 @@ class WorkerPool(Protocol):
         """
         Whether parts wait for the processors.
 
-        If so, more of them in flight would bring nothing. If so, more of them in flight would bring nothing.
+        If so, more of them in flight would bring nothing.
         """
 
     @property

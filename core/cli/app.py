@@ -50,8 +50,7 @@ def _runs(function: Callable[..., int]) -> Callable[..., int]:
     """
     Make a command of a function.
 
-    The function gets the output, and the value of each option by name. The function gets the output, and the value of
-    each option by name.
+    The function gets the output, and the value of each option by name.
     """
 
     @wraps(function)

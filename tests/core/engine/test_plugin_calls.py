@@ -520,6 +520,16 @@ def test_an_upload_succeeds_if_its_source_can_not_be_closed(uploader, backend, s
     assert "could not be closed: OSError('bad descriptor')" in caplog.text
 
 
+def test_a_time_limit_while_a_source_is_closed_propagates(uploader, backend, source, limited, monkeypatch):
+    error = limited(TimeLimit("soft"))
+    monkeypatch.setattr(source, "close", send_signal)
+
+    with pytest.raises(TimeLimit) as caught:
+        uploader().upload(source, "key")
+
+    assert caught.value is error
+
+
 # --- in the thread that waits for a background upload ----------------------------------------------------------------
 
 

@@ -639,8 +639,8 @@ MUTATIONS = [
     Mutation(
         "an outage uses up the budget for good",
         PATIENCE,
-        "        self._budget = _BUDGET if outage_is_over else min(_BUDGET, self._budget + _REFILL)",
-        "        self._budget = min(_BUDGET, self._budget + _REFILL)",
+        "        if outage_is_over:\n            self._budget = _BUDGET\n",
+        "",
         PATIENCE_TESTS,
     ),
     Mutation(
@@ -709,7 +709,7 @@ MUTATIONS = [
     Mutation(
         "during an outage all parts are sent",
         SCHEDULER,
-        "        return max(self._hold_until, self._next_probe) if self._patience.outage else self._hold_until",
+        "        return max(self._hold_until, self._next_probe) if self._is_outage() else self._hold_until",
         "        return self._hold_until",
         OUTAGE_TESTS,
     ),
