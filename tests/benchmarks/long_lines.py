@@ -65,7 +65,7 @@ CASES = {
 }
 _SMOKE = {"smoke": Case(Shape(0.004, 200 * _M, 0.0, ((0.05, 400 * _M),)), 8)}
 
-#: The lines of the plot.
+#: The lines of the plot, if they are measured.
 _PLOTTED = ("far", "lossy", "changing")
 
 
@@ -231,9 +231,9 @@ def section(results: dict[str, dict[Setting, Figures]], reps: int, picture: str 
     system = f"Linux {platform.release()}, {os.cpu_count()} processors, Python {platform.python_version()}"
     measured = f"{dt.datetime.now(dt.UTC):%Y-%m-%d}, {', '.join(filter(None, (system, packages)))}"
     text = (
-        f"The seconds that the line needs for the file, over those that the upload took; medians of {reps} uploads that"
-        " take\nturns, each with its defaults. More than 0.96 is not possible, since packets have headers."
-        f" Measured on {measured}:\n\n{summary(results)}"
+        f"The seconds that the line needs for the file, over those that the upload took: medians of {reps}, in turns, each\n"
+        "client with its defaults. More than 0.96 is not possible, since packets have headers.\n"
+        f"Measured on {measured}.\n\n{summary(results)}"
     )
     if picture:
         text += f"\n![What arrives, and the number of parts in flight, over time, for each of three lines]({picture})\n"
@@ -279,7 +279,7 @@ def main() -> None:
     settings = [Setting(peer) for peer in given.peers.split(",") if peer == "partwise" or installed(peer)]
     settings += parse_grid(given.grid)
     results: dict[str, dict[Setting, Figures]] = {}
-    first: dict[str, Run] = {}
+    plotted: dict[str, Run] = {}
     with tempfile.TemporaryDirectory(prefix="partwise-benchmark-") as name:
         directory = Path(name)
         program = build(directory)
@@ -288,7 +288,7 @@ def main() -> None:
             print(f"{described(line, case)}; it needs {case.shape.seconds_for(case.mebibytes * MIB):.1f} s", flush=True)
             runs = measure(program, directory, case, settings, 1 if given.smoke else given.reps)
             results[line] = {setting: medians(taken) for setting, taken in runs.items()}
-            first[line] = next(iter(runs.values()))[0]
+            plotted[line] = next(iter(runs.get(Setting("partwise"), [])), Run({}))
             show(results[line])
             if given.json:
                 data = {line: {str(s): f for s, f in figures.items()} for line, figures in results.items()}
@@ -301,9 +301,10 @@ def main() -> None:
     if given.plot:
         from plot import draw_lines
 
+        traced = [name for name, run in plotted.items() if run.in_flight]
+        chosen = [name for name in traced if name in _PLOTTED] or traced[: len(_PLOTTED)]
         draw_lines(
-            {described(n, cases[n]): as_plotted(cases[n], first[n]) for n in first if n in _PLOTTED or given.smoke},
-            given.plot,
+            {described(name, cases[name]): as_plotted(cases[name], plotted[name]) for name in chosen}, given.plot
         )
 
 

@@ -824,6 +824,19 @@ def test_a_plan_says_that_parts_are_smaller_on_a_long_line(uploader, tmp_path, m
     assert (plan.action, plan.reason, plan.parts[0].size) == ("start", reason, min(8, mebibytes) * MIB)
 
 
+@pytest.mark.parametrize(("seconds", "part_size", "parts"), [(0.02, "auto", 1), (0.05, "auto", 3), (0.05, 2 * MIB, 2)])
+def test_parts_are_smaller_if_the_storage_responds_slowly(uploader, clock, seconds, part_size, parts):
+    class Slow(MemoryBackend):
+        def initiate_upload(self, key, options):
+            clock.time += seconds
+            return super().initiate_upload(key, options)
+
+    seen = []
+    uploader(backend=Slow("bucket"), part_size=part_size).upload(bytes(3 * MIB), "key", progress=seen.append)
+
+    assert (seen[0].parts_total, seen[-1].parts_done) == (parts, parts)
+
+
 def test_a_plan_to_start_again_has_both_reasons():
     plan = explain(Start("changed"), PartPlan(8 * MIB, 10 * MIB), limits=PartLimits(), config=TransferConfig())
 

@@ -37,7 +37,7 @@ def sizes_near(count):
 @given(st.data(), LIMITS)
 def test_a_plan_respects_the_limits(data, limits):
     size = data.draw(st.integers(0, limits.max_object_size))
-    plan = plan_parts(size, limits)
+    plan = plan_parts(size, limits, latency=data.draw(st.sampled_from([0.0, 0.1])))
 
     assert limits.min_part_size <= plan.part_size <= limits.max_part_size
     assert plan.parts_total <= limits.max_parts
@@ -94,6 +94,28 @@ def test_one_byte_more_than_the_maximum_is_rejected(data, limits):
 )
 def test_auto_is_8_mib_unless_there_would_be_too_many_parts(size, part_size):
     assert plan_parts(size, OSS) == PartPlan(part_size, size)
+
+
+@pytest.mark.parametrize(
+    ("size", "latency", "part_size"),
+    [
+        (1 * GIB, 0.029, 8 * MIB),
+        (1 * GIB, 0.03, 1 * MIB),
+        (1 * GIB + 1, 0.03, 2 * MIB),
+        (7 * GIB, 60.0, 7 * MIB),
+        (79 * GIB, 60.0, 9 * MIB),
+    ],
+)
+def test_on_a_long_line_auto_is_smaller_up_to_1024_parts(size, latency, part_size):
+    assert plan_parts(size, OSS, latency=latency) == PartPlan(part_size, size)
+
+
+def test_a_requested_part_size_is_used_on_a_long_line():
+    assert plan_parts(GIB, OSS, 5 * MIB, latency=1.0) == PartPlan(5 * MIB, GIB)
+
+
+def test_a_streams_parts_are_not_smaller_on_a_long_line():
+    assert plan_parts(None, OSS, latency=1.0) == plan_parts(None, OSS)
 
 
 def test_the_largest_object_is_planned_without_listing_its_parts():

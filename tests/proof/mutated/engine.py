@@ -66,6 +66,27 @@ OUTAGE_TESTS = ("tests/core/engine/test_outage_recovery.py",)
 THROTTLE, PROGRESS = "core/_engine/throttle.py", "core/progress.py"
 
 MUTATIONS = [
+    Mutation(
+        "parts are as large on a long line as on a short one",
+        PLAN,
+        "        if latency >= LONG_LINE_SECONDS:\n",
+        "        if False:\n",
+        PLAN_TESTS,
+    ),
+    Mutation(
+        "on a long line there may be one part more than the most",
+        PLAN,
+        "_round_up(-(-size // LONG_LINE_PARTS))",
+        "_round_up(size // LONG_LINE_PARTS)",
+        PLAN_TESTS,
+    ),
+    Mutation(
+        "a part size that was given is not kept on a long line",
+        CONTEXT,
+        'if self.request.config.part_size == "auto" and self.plan.size is not None:',
+        "if self.plan.size is not None:",
+        ("tests/core/test_uploader.py",),
+    ),
     # --- the order of things -----------------------------------------------------------------------------------------
     Mutation(
         "the claim is not taken",
