@@ -14,6 +14,7 @@ This module decides, without a clock: a sample is what was sent of each part at 
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable
 from statistics import median
@@ -149,11 +150,19 @@ class LowSpeed:
         self._tracks = tracks
 
     def _note_moved(self, now: float) -> None:
-        if now - self._moved_at >= _STANDSTILL:
+        if now - self._moved_at >= self._standstill():
             for track in self._tracks.values():
                 if track.behind_since is None and track.moved_at <= self._moved_at:
                     track.behind_since = now
         self._moved_at = now
+
+    def _standstill(self) -> float:
+        """Return the seconds without movement that are a standstill."""
+        if any(track.all_sent_at is None for track in self._tracks.values()):
+            return _STANDSTILL
+        # All bytes are with the kernel, so only responses show what moves.
+        durations = [seconds for _, seconds in self._finished]
+        return max(_STANDSTILL, _RESUME_FACTOR * median(durations)) if durations else math.inf
 
     def _add_sample(self, now: float) -> None:
         last = self._samples[-1] if self._samples else _Sample(now, 0, 0.0)
@@ -191,15 +200,19 @@ class LowSpeed:
         """Return whether later parts had their response long ago."""
         if track.all_sent_at is None:
             return False
-        later = [seconds for started, seconds in self._finished if started >= track.all_sent_at]
-        waited = now - track.all_sent_at
+        waited, later = now - track.all_sent_at, self._durations_since(track.all_sent_at, now)
         return len(later) >= _LATER_PARTS and waited >= max(_WINDOW, _WAIT_FACTOR * median(later))
+
+    def _durations_since(self, time: float, now: float) -> list[float]:
+        """Return the seconds of the parts that were sent since then, in the second half of that time."""
+        # Not in the first one: the line may have become slow for all parts meanwhile.
+        return [seconds for started, seconds in self._finished if started >= (time + now) / 2]
 
     def _stays_behind(self, track: _Track, now: float) -> bool:
         """Return whether a part has not moved since a standstill, although others do."""
         if track.behind_since is None or now - track.behind_since < _RESUME_SECONDS:
             return False
-        later = [seconds for started, seconds in self._finished if started > track.moved_at]
+        later = self._durations_since(track.behind_since, now)
         if later and now - track.behind_since >= _RESUME_FACTOR * median(later):
             return True
         return track.all_sent_at is None and any(
