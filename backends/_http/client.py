@@ -13,6 +13,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from itertools import chain
 from socket import socket
 from types import GeneratorType
 
@@ -146,11 +147,20 @@ class HTTPClient:
         if owner is not None:
             self._cutters[id(owner)] = cutter
         connection = self._acquire(cutter, repeatable=method != "POST")
+        acquired = time.monotonic()
         if size:
-            connection.started = time.monotonic()
+            connection.started = acquired
         cutter.attach(connection.sock)
         try:
-            send_error = self._send_request(connection, head, chunks)
+            pieces = iter(chunks)
+            first = next(pieces, b"")
+            if time.monotonic() - acquired > _RECENT_SECONDS and not connection.is_connected:
+                # The body has waited for bandwidth, and the server has closed the connection meanwhile.
+                connection.close()
+                connection = self._acquire(cutter, repeatable=method != "POST")
+                connection.started = time.monotonic()
+                cutter.attach(connection.sock)
+            send_error = self._send_request(connection, head, chain((first,), pieces))
         except BaseException as error:
             self._discard(connection, error, cutter)
             raise

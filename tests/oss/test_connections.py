@@ -6,8 +6,10 @@ import contextlib
 import gc
 import os
 import pickle
+import re
 import socket
 import ssl
+import struct
 import subprocess
 import threading
 import time
@@ -18,6 +20,8 @@ import pytest
 from partwise.backends._http import client, connecting, connections, tls_pump
 from partwise.backends._http.proxies import Proxy
 from partwise.backends.oss import Credentials, OSSBackend
+from partwise.bodies import BodyWrapper
+from partwise.config import TransferConfig
 from partwise.errors import (
     AccessDenied,
     BackendClosed,
@@ -28,7 +32,9 @@ from partwise.errors import (
     InvalidInput,
     SourceChanged,
 )
-from partwise.model import ObjectOptions
+from partwise.model import MIB, ObjectOptions
+from partwise.stores.memory import MemoryCheckpointStore
+from partwise.uploader import Uploader
 
 PART = ("key", "ID", 1)
 
@@ -462,6 +468,55 @@ def test_a_connection_that_was_idle_for_a_second_is_checked(server, oss, body, c
     clock.now += 1.0
     oss.upload_part(*PART, body(b"x"))
     assert [request.connection for request in server.requests] == [1, 2]
+
+
+class WaitingBody(BodyWrapper):
+    """A body that calls `wait` before its first chunk, as one does that waits for bandwidth."""
+
+    def __init__(self, body, wait):
+        super().__init__(body)
+        self._wait = wait
+
+    def chunks(self):
+        self._wait()
+        yield from super().chunks()
+
+
+def test_a_connection_that_the_server_closes_while_the_body_waits_is_replaced(server, oss, body, clock):
+    """With a bandwidth limit, a part may wait long for its first byte; nothing was sent then, so nothing is lost."""
+    oss.upload_part(*PART, body(b"x"))
+
+    def wait():
+        clock.now += 20
+        server.drop_connections()
+
+    part = oss.upload_part(*PART, WaitingBody(body(b"y" * 5000), wait))
+
+    assert part.size == 5000
+    assert [request.connection for request in server.requests] == [1, 2]
+
+
+def test_a_connection_that_stays_open_while_the_body_waits_is_used(server, oss, body, clock):
+    oss.upload_part(*PART, body(b"x"))
+
+    def wait():
+        clock.now += 20
+
+    oss.upload_part(*PART, WaitingBody(body(b"y" * 5000), wait))
+
+    assert server.connections == 1
+
+
+@pytest.mark.parametrize("pause", [0.5, 20.0, 49.0, 51.0, 3600.0])
+def test_after_a_pause_between_parts_no_attempt_is_lost(server, oss, body, clock, pause):
+    """Whether or not the server has closed the connection, and announced it."""
+    for number in range(4):
+        oss.upload_part("key", "ID", number + 1, body(b"x" * 1000))
+        clock.now += pause
+        if pause > 1 and number % 2:
+            server.drop_connections()
+
+    assert [request.whole for request in server.requests] == [True] * 4
 
 
 def test_a_connection_that_was_idle_for_less_is_not_checked(server, oss, body, clock):
@@ -1224,6 +1279,60 @@ def test_a_body_is_closed_when_sending_fails_although_the_traceback_is_kept(oss,
         oss.upload_part(*PART, sent)
     assert raised.value.__traceback__ is not None
     assert sent.closed
+
+
+# --- a reset in mid-part ---------------------------------------------------------------------------------------------
+
+
+def test_a_connection_reset_in_mid_part_costs_the_bytes_of_that_part_only(connect, tmp_path):
+    """Of 16 parts, one is received halfway: it is sent again, and nothing else."""
+    (tmp_path / "file").write_bytes(os.urandom(16 * MIB))
+    received, reset = [], []
+    lock = threading.Lock()
+
+    def serve(connection):
+        with connection, contextlib.suppress(OSError):
+            buffer = b""
+            while True:
+                while b"\r\n\r\n" not in buffer:
+                    more = connection.recv(65536)
+                    if not more:
+                        return
+                    buffer += more
+                head, _, rest = buffer.partition(b"\r\n\r\n")
+                length = re.search(rb"(?i)content-length: *(\d+)", head)
+                count, size = len(rest), int(length[1]) if length else 0
+                breaks = b"partNumber=5&" in head and not reset
+                while count < (size // 2 if breaks else size):
+                    count += len(connection.recv(65536))
+                if b"partNumber" in head:
+                    with lock:
+                        received.append(count)
+                if breaks:
+                    reset.append(count)
+                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    return
+                body = b"<InitiateMultipartUploadResult><UploadId>ID</UploadId></InitiateMultipartUploadResult>"
+                body = body if head.startswith(b"POST") and b"uploadId" not in head else b""
+                connection.sendall(b'HTTP/1.1 200 OK\r\nETag: "E"\r\nContent-Length: %d\r\n\r\n%b' % (len(body), body))
+                buffer = b""
+
+    def accept(listener):
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=accept, args=(listener,), daemon=True).start()
+        backend = connect(endpoint=f"http://127.0.0.1:{listener.getsockname()[1]}")
+        config = TransferConfig(part_size=MIB, concurrency=4, multipart_threshold=0, retry_base=0.0)
+        result = Uploader(backend, store=MemoryCheckpointStore(), config=config).upload(tmp_path / "file", "key")
+        listener.shutdown(socket.SHUT_RDWR)
+
+    assert reset
+    assert reset[0] < MIB
+    assert sum(received) == 16 * MIB + reset[0]
+    assert result.size == 16 * MIB
 
 
 # --- cut by another thread -------------------------------------------------------------------------------------------

@@ -75,6 +75,13 @@ MUTATIONS = [
         ("tests/http/test_connecting.py",),
     ),
     Mutation(
+        "a connection that the server closed while the body waited is used",
+        "backends/_http/client.py",
+        "if time.monotonic() - acquired > _RECENT_SECONDS and not connection.is_connected:",
+        "if False:",
+        CONNECTIONS_TESTS,
+    ),
+    Mutation(
         "a connection that was cut is used for the next request",
         "backends/_http/client.py",
         "if cutter.detach() and reusable and not",
