@@ -24,7 +24,7 @@ from partwise._engine.throttle import TransferStopped
 from partwise._engine.workers import Outcome, PartJob
 from partwise.bodies import BodyWrapper
 from partwise.config import TransferConfig
-from partwise.errors import PartwiseError
+from partwise.errors import ConnectionFailed, PartwiseError
 from partwise.model import UploadedPart
 from partwise.protocols import Body, CheckpointStore, MultipartBackend
 from partwise.testing.faults import SimulatedCrash
@@ -118,8 +118,11 @@ class SimulatedWorkers:
         """Return True: an attempt that is cut notices it at its next step."""
         return True
 
-    def cut(self, _: PartJob, reason: str) -> None:
-        """Do nothing: the body of the attempt knows."""
+    def cut(self, job: PartJob, reason: str) -> None:
+        """Make an attempt fail at its next step, unless the storage has accepted the part."""
+        for attempt in self._attempts:
+            if attempt.job is job:
+                attempt.cut(reason)
 
     def __init__(self, choices: Choices, clock: SimulatedClock) -> None:
         self._choices = choices
@@ -203,20 +206,29 @@ class _Attempt:
     """One attempt to send a part, made step by step."""
 
     def __init__(self, job: PartJob) -> None:
+        self.job = job
         self.part_number = job.part_number
         self._outcome = partial(Outcome, job.part_number, second=job.second)
         self.started = False
         self._cancelled = False
+        self._cut: str | None = None
         self._steps = _steps_of(job)
+        self._steps_left = _STEPS_BEFORE_ACCEPTED
 
     def cancel_pending(self) -> None:
         if not self.started:
             self.started = self._cancelled = True
 
+    def cut(self, reason: str) -> None:
+        self._cut = reason
+
     def step(self) -> Outcome | None:
         self.started = True
         if self._cancelled:
             return self._outcome(error=TransferStopped("cancelled before it was started"))
+        if self._cut is not None and self._steps_left:
+            return self._outcome(error=ConnectionFailed(f"the connection was cut: {self._cut}"))
+        self._steps_left = max(0, self._steps_left - 1)
         try:
             next(self._steps)
         except StopIteration as done:
@@ -224,6 +236,10 @@ class _Attempt:
         except PartwiseError as error:
             return self._outcome(error=error)
         return None
+
+
+# Its first steps: it is started, half of it is read, all of it is read; with the next one the storage accepts it.
+_STEPS_BEFORE_ACCEPTED = 4
 
 
 def _steps_of(job: PartJob) -> Generator[None, None, UploadedPart]:
