@@ -204,8 +204,8 @@ class LowSpeed:
         return len(later) >= _LATER_PARTS and waited >= max(_WINDOW, _WAIT_FACTOR * median(later))
 
     def _durations_since(self, time: float, now: float) -> list[float]:
-        """Return the seconds of the parts that were sent since then, in the second half of that time."""
-        # Not in the first one: the line may have become slow for all parts meanwhile.
+        """Return how long parts took that were sent in the second half since then."""
+        # Not in the first half: the line may have become slow for all parts meanwhile.
         return [seconds for started, seconds in self._finished if started >= (time + now) / 2]
 
     def _stays_behind(self, track: _Track, now: float) -> bool:
