@@ -43,6 +43,29 @@ def test_a_plan_respects_the_limits(data, limits):
     assert plan.parts_total <= limits.max_parts
 
 
+@pytest.mark.parametrize(
+    ("size", "latency", "part_size"),
+    [
+        (256 * MIB, 0.0, 8 * MIB),
+        (256 * MIB, 0.029, 8 * MIB),
+        (256 * MIB, 0.03, MIB),
+        (1024 * MIB, 0.2, MIB),
+        (1025 * MIB, 0.2, 2 * MIB),
+        (5 * GIB, 0.2, 5 * MIB),
+        (8 * GIB + 1, 0.2, 8 * MIB),
+        (TIB, 0.2, 105 * MIB),
+    ],
+)
+def test_a_long_line_has_up_to_1024_small_parts(size, latency, part_size):
+    assert plan_parts(size, OSS, latency=latency).part_size == part_size
+
+
+def test_a_long_line_does_not_get_smaller_parts_than_the_storage_accepts():
+    s3 = PartLimits(min_part_size=5 * MIB)
+
+    assert plan_parts(256 * MIB, s3, latency=0.2).part_size == 5 * MIB
+
+
 @given(st.data(), LIMITS)
 def test_a_requested_part_size_is_used_or_rejected(data, limits):
     size = data.draw(st.integers(0, limits.max_object_size))

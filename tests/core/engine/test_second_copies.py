@@ -268,3 +268,14 @@ def test_a_line_that_became_slower_is_busy_again():
         late.sample(float(second), moved)
 
     assert late.is_busy
+
+
+def test_only_a_share_of_the_parts_is_sent_twice():
+    late = LateParts(after=0.5)
+    for _ in range(160):
+        late.acknowledged(1.0)
+
+    for _ in range(20):
+        assert late.due([(7, 100.0)]) is not None
+        late.copied()
+    assert late.due([(7, 100.0)]) is None

@@ -107,6 +107,40 @@ def test_threads_send_parts(uploader, backend, source, data):
     assert result.verified
 
 
+def test_a_long_line_gets_smaller_parts(uploader, backend, store, clock):
+    source, sizes = BytesSource(bytes(9 * 2**20), name="/a/file"), {}
+    initiate, upload_part = backend.initiate_upload, backend.upload_part
+
+    def initiate_slowly(key, options):
+        clock.time += seconds
+        return initiate(key, options)
+
+    def noting(key, upload_id, number, body):
+        sizes.setdefault(seconds, []).append(len(body))
+        return upload_part(key, upload_id, number, body)
+
+    backend.initiate_upload, backend.upload_part = initiate_slowly, noting
+    for seconds in (0.001, 0.2):  # noqa: B007  # the functions above use it
+        uploader(part_size="auto").upload(source, "key")
+
+    assert sizes == {0.001: [8 * 2**20, 2**20], 0.2: [2**20] * 9}
+
+
+def test_a_resumed_upload_keeps_its_part_size_on_a_long_line(uploader, faulty, backend, store, clock):
+    source = BytesSource(bytes(9 * 2**20), name="/a/file")
+    with pytest.raises(UploadFailed):
+        faulty(Fault("upload_part", FaultKind.PERMANENT, part_number=2), part_size="auto").upload(source, "key")
+    list_parts = backend.list_parts
+
+    def list_slowly(key, upload_id):
+        clock.time += 0.2
+        return list_parts(key, upload_id)
+
+    backend.list_parts = list_slowly
+
+    assert uploader(part_size="auto").upload(source, "key").bytes_resumed == 8 * 2**20
+
+
 def test_a_second_upload_replaces_the_object(uploader, backend):
     uploader().upload(b"before" * 5, "key")
     uploader().upload(b"after" * 5, "key")

@@ -61,6 +61,8 @@ THREAD_WORKERS, PLUGIN_CALLS, UPLOADER = (
 )
 PIPELINING = "core/_engine/pipelining.py"
 PATIENCE = "core/_engine/patience.py"
+CONCURRENCY = "core/_engine/concurrency.py"
+CONCURRENCY_TESTS = ("tests/core/engine/test_concurrency.py",)
 PATIENCE_TESTS = ("tests/core/engine/test_patience.py",)
 OUTAGE_TESTS = ("tests/core/engine/test_outage_recovery.py",)
 THROTTLE, PROGRESS = "core/_engine/throttle.py", "core/progress.py"
@@ -660,8 +662,8 @@ MUTATIONS = [
     Mutation(
         "an outage uses up the budget for good",
         PATIENCE,
-        "        if outage_is_over:\n            self._budget = _BUDGET\n",
-        "",
+        "        if outage_is_over:\n            self._budget = _BUDGET",
+        "        if outage_is_over:\n            pass",
         PATIENCE_TESTS,
     ),
     Mutation(
@@ -1299,7 +1301,8 @@ MUTATIONS = [
     Mutation(
         "an outage of a question does not end with its response",
         CONTEXT,
-        "        if self.status.failing_since is not None and self.patience.failing_since is None:\n            self.status.recovered",
+        "        if self.status.failing_since is not None and self.patience.failing_since is None:\n"
+        "            self.status.recovered",
         "        if moves:\n            self.status.recovered",
         OUTAGES,
     ),
@@ -1519,5 +1522,97 @@ MUTATIONS = [
         "if isinstance(defect.__cause__, MemoryError):",
         "if False:",
         ("tests/core/engine/test_workers.py",),
+    ),
+    # --- the number of parts in flight, and the tail -----------------------------------------------------------------
+    Mutation(
+        "parts in flight never stop growing",
+        CONCURRENCY,
+        "        if self._stalls >= _STALLS_MAX or self.target == self._maximum:",
+        "        if self.target == self._maximum:",
+        CONCURRENCY_TESTS,
+    ),
+    Mutation(
+        "parts in flight grow beyond the maximum",
+        CONCURRENCY,
+        "self._set_target(min(self._maximum, 2 * self.target))",
+        "self._set_target(2 * self.target)",
+        CONCURRENCY_TESTS,
+    ),
+    Mutation(
+        "parts in flight grow while the processors are busy",
+        CONCURRENCY,
+        "if in_flight < self.target or saturated:",
+        "if in_flight < self.target:",
+        CONCURRENCY_TESTS,
+    ),
+    Mutation(
+        "the last parts are measured as a slower line",
+        CONCURRENCY,
+        "if in_flight < self.target or saturated:",
+        "if saturated:",
+        CONCURRENCY_TESTS,
+    ),
+    Mutation(
+        "a refused part does not reduce the parts in flight",
+        CONCURRENCY,
+        "self._set_target(max(1, self.target - 1))",
+        "self._set_target(self.target)",
+        CONCURRENCY_TESTS,
+    ),
+    Mutation(
+        "a refused number of parts is tried again at once",
+        CONCURRENCY,
+        "            self._refused_seconds = min(_REFUSED_SECONDS_MAX, 2 * self._refused_seconds)",
+        "            pass",
+        CONCURRENCY_TESTS,
+    ),
+    Mutation(
+        "one refusal holds all parts",
+        CONCURRENCY,
+        "        return again\n",
+        "        return True\n",
+        CONCURRENCY_TESTS,
+    ),
+    Mutation(
+        "a useless probe is kept",
+        CONCURRENCY,
+        "            self._set_target(before)",
+        "            pass",
+        CONCURRENCY_TESTS,
+    ),
+    Mutation(
+        "parts are sent twice while the line is busy",
+        "core/_engine/tail.py",
+        "self._rate >= _BUSY_ABOVE * highest[0]",
+        "False",
+        SECOND_COPIES_TESTS,
+    ),
+    Mutation(
+        "a line that became slower is never busy again",
+        "core/_engine/tail.py",
+        "deque(maxlen=_MEASUREMENTS)",
+        "deque()",
+        SECOND_COPIES_TESTS,
+    ),
+    Mutation(
+        "any number of parts is sent twice",
+        "core/_engine/tail.py",
+        "        if self._copies >= max(_COPIES_MIN, self._parts // _COPIES_SHARE):",
+        "        if False:",
+        SECOND_COPIES_TESTS,
+    ),
+    Mutation(
+        "the parts of a long line are as large as those of a short one",
+        PLAN,
+        "        if latency >= LONG_LINE_SECONDS:",
+        "        if False:",
+        PLAN_TESTS,
+    ),
+    Mutation(
+        "the part size does not follow the latency",
+        UPLOAD,
+        "            context.adapt_part_size()  # while there are no parts\n",
+        "",
+        ("tests/core/engine/test_upload.py -k long_line",),
     ),
 ]
