@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 
 from attrs import define, evolve, field
 
-from partwise._engine.concurrency import Concurrency
+from partwise._engine.concurrency import CONCURRENCY_MIN, Concurrency
 from partwise._engine.control import Control, ProgressRaised
 from partwise._engine.low_speed import LowSpeed
 from partwise._engine.patience import PROBE_INTERVAL, Patience
@@ -104,8 +104,10 @@ class PartScheduler:
     # makes the body of a part again, to send it a second time; None: the source can be read only once
     _read_again: Callable[[int], Body] | None = None
     _late_parts: LateParts = field(factory=LateParts)
+    _reads_may_block: bool = False  # as those of a stream, until its producer has more
     _low_speed: LowSpeed = field(factory=LowSpeed)
 
+    _polls: bool = field(default=False, init=False)  # the next outcome is not waited for
     _exhausted: bool = field(default=False, init=False)  # no new parts are left
     _in_flight: dict[int, _Attempts] = field(factory=dict, init=False)
     _copies: dict[int, _Attempts] = field(factory=dict, init=False)  # parts whose second copy is in flight
@@ -161,11 +163,12 @@ class PartScheduler:
             if self._exhausted and not self._in_flight and not self._retries and not self._copies:
                 self._workers.cancel_pending()  # nothing is pending, but idle threads exit and release their buffers
                 return
-            outcome = self._workers.next_outcome(self._timeout())
+            polls, self._polls = self._polls, False
+            outcome = self._workers.next_outcome(0.0 if polls else self._timeout())
             now = self._clock.monotonic()
             if outcome is not None:
                 self._handle_outcome(outcome, now)
-            elif self._is_tick(now):
+            elif not polls and self._is_tick(now):
                 self._on_tick()
             if outcome is None and self._is_outage():
                 self._look_for_progress()
@@ -190,6 +193,9 @@ class PartScheduler:
                     break
                 self._control.check()  # reading a stream may have taken long
                 self._submit(part[0], _Attempts(part[1]))
+                if self._reads_may_block and len(self._in_flight) >= CONCURRENCY_MIN:
+                    self._polls = True  # first record the parts that are done
+                    break
             elif (late := self._late_part()) is not None and late[1] <= now:
                 self._send_again(late[0])
             else:

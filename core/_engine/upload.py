@@ -391,6 +391,7 @@ class UploadRun:
             on_tick=context.emit_progress,
             on_retry=lambda number, error, delay: context.log_retry(error, delay, number),
             late_parts=context.runtime.new_late_parts(),
+            reads_may_block=context.fingerprint.size is None,
             read_again=None if context.fingerprint.size is None else self._body_of_part,
             status=context.status,
         )

@@ -188,16 +188,17 @@ def bounded(scenario: Scenario, trace: ProcessTrace) -> None:
 
 
 def _bounded_within_a_run(trace: ProcessTrace) -> None:
-    """Check that an acknowledged part is not sent again unless it got lost."""
+    """Check that an acknowledged part is not sent again unless it got lost, or was late."""
     complete_failed = any(
         call.operation == "complete_upload" and call.error is not None for call in trace.backend_calls
     )
     if complete_failed or injected(trace, ("upload_part",), FaultKind.WRONG_CHECKSUM):
         return
+    copied = {number for workers in trace.worker_pools for number in workers.sent_twice}
     acknowledged: set[tuple[str | None, int | None]] = set()
     for call in trace.backend_calls:
         if call.operation == "upload_part":
-            if (call.upload_id, call.part_number) in acknowledged:
+            if (call.upload_id, call.part_number) in acknowledged and call.part_number not in copied:
                 _broken("BOUNDED", f"part {call.part_number} was acknowledged, and was sent again", trace)
             if call.error is None:
                 acknowledged.add((call.upload_id, call.part_number))

@@ -131,6 +131,7 @@ class SimulatedWorkers:
         self._woken = False
         self._crash: SimulatedCrash | None = None
         self.events: list[WorkerEvent] = []  # what happened, in order
+        self.sent_twice: set[int] = set()  # the parts that were sent a second time while they were in flight
         self.most_in_flight = 0  # the maximum number of parts that were in flight at the same time
 
     @property
@@ -184,6 +185,8 @@ class SimulatedWorkers:
     def _step(self, attempt: _Attempt) -> Outcome | None:
         if not attempt.started:
             self._record("started", attempt.part_number)
+            if attempt.second:
+                self.sent_twice.add(attempt.part_number)
         self._clock.advance(0.001)
         try:
             outcome = attempt.step()
@@ -208,6 +211,7 @@ class _Attempt:
     def __init__(self, job: PartJob) -> None:
         self.job = job
         self.part_number = job.part_number
+        self.second = job.second
         self._outcome = partial(Outcome, job.part_number, second=job.second)
         self.started = False
         self._cancelled = False
