@@ -188,7 +188,7 @@ def bounded(scenario: Scenario, trace: ProcessTrace) -> None:
 
 
 def _bounded_within_a_run(trace: ProcessTrace) -> None:
-    """Check that an acknowledged part is not sent again unless it got lost, or was late."""
+    """Check that an acknowledged part is sent again only if it got lost or was late."""
     complete_failed = any(
         call.operation == "complete_upload" and call.error is not None for call in trace.backend_calls
     )

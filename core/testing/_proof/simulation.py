@@ -119,7 +119,7 @@ class SimulatedWorkers:
         return True
 
     def cut(self, job: PartJob, reason: str) -> None:
-        """Make an attempt fail at its next step, unless the storage has accepted the part."""
+        """Make an attempt fail at its next step, unless the part is stored already."""
         for attempt in self._attempts:
             if attempt.job is job:
                 attempt.cut(reason)
