@@ -157,9 +157,12 @@ class PartScheduler:
             del ended_by  # it refers to this frame
 
     def _send_all(self, parts: Iterator[tuple[int, Body]]) -> None:
+        now = self._clock.monotonic()
         while True:
             self._control.check()
             self._fill_workers(parts)
+            if now >= self._sample_at:  # while the workers are full, so that what is measured is their number
+                self._sample_throughput(now)
             if self._exhausted and not self._in_flight and not self._retries and not self._copies:
                 self._workers.cancel_pending()  # nothing is pending, but idle threads exit and release their buffers
                 return
@@ -172,8 +175,6 @@ class PartScheduler:
                 self._on_tick()
             if outcome is None and self._is_outage():
                 self._look_for_progress()
-            if now >= self._sample_at:
-                self._sample_throughput(now)
             if self._can_cut and now >= self._speed_at:
                 self._cut_slow_parts(now)
 

@@ -116,6 +116,17 @@ def test_it_does_not_oscillate_where_more_parts_bring_nothing():
     assert changes <= 12
 
 
+def test_it_stops_at_the_maximum_while_more_parts_bring_more():
+    controller, now, moved = AutoConcurrency(100), 0.0, 0
+    for _ in range(200):
+        now += controller.interval
+        moved += int(controller.target * 1_000_000 * controller.interval)
+        controller.sample(now, moved, controller.target, saturated=False)
+        assert controller.target <= 100
+
+    assert controller.target == 100
+
+
 def test_it_comes_back_down_when_fewer_parts_are_as_fast():
     controller, now, moved = AutoConcurrency(128), 0.0, 0
     while controller.target < 64:  # as long as more parts bring more

@@ -1021,3 +1021,29 @@ class ManualClock:
 
     def monotonic(self):
         return self.time
+
+
+# --- samples of the throughput ---------------------------------------------------------------------------------------
+
+
+class RecordingConcurrency(FixedConcurrency):
+    """Three parts in flight; keeps the samples."""
+
+    def __init__(self):
+        super().__init__(3, interval=0.01)
+        self.samples = []
+
+    def sample(self, now, moved, in_flight, *, saturated):
+        self.samples.append((moved, in_flight, saturated))
+
+
+def test_the_throughput_is_sampled_while_all_workers_have_a_part(make_scenario, clock):
+    scenario = make_scenario(parts=9, concurrency=3)
+    scenario.workers.saturated = False
+    scenario.scheduler._concurrency = recording = RecordingConcurrency()
+    scenario.workers.meanwhile = lambda: setattr(clock, "time", clock.time + 0.1)
+    scenario.run()
+
+    assert [in_flight for _, in_flight, _ in recording.samples[:7]] == [3] * 7
+    moved = [moved for moved, _, _ in recording.samples]
+    assert moved == sorted(moved)
