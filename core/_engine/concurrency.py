@@ -33,6 +33,10 @@ _MEASURE_LATENCIES = 1.5
 _GAIN = 1.1
 _STALLS_MAX = 2
 
+#: It doubles up to this number only. What comes after that must prove itself by probes: at the start of an upload every
+#: measurement shows a gain, and on a fast line without losses, 128 connections were a fifth slower than 64.
+_DOUBLES_TO = 64
+
 #: Then other numbers are tried from time to time: with more in flight there must be a gain by the first factor, with
 #: fewer no loss beyond the second one. The first probe follows after so many measurements; each probe that changes
 #: nothing doubles this, up to the maximum.
@@ -184,14 +188,15 @@ class AutoConcurrency:
         gained = rate >= self._best * _GAIN
         self._best = max(self._best, rate)
         self._stalls = 0 if gained else self._stalls + 1
-        if self._stalls >= _STALLS_MAX or self.target == self._maximum:
+        most = min(self._maximum, max(_DOUBLES_TO, self.target))
+        if self._stalls >= _STALLS_MAX or self.target == most:
             self._growing = False
             self._best = rate
-            self._probe_after = _PROBE_AFTER_MAX if gained else _PROBE_AFTER
-            self._until_probe = self._probe_after
-            self._probe_up = True  # the first probe is the other way
+            self._probe_after = _PROBE_AFTER
+            self._until_probe = 1 if gained else _PROBE_AFTER
+            self._probe_up = not gained  # the first probe is the other way
         elif gained:
-            self._set_target(min(self._maximum, 2 * self.target))
+            self._set_target(min(most, 2 * self.target))
 
     def _hold(self, rate: float) -> None:
         if not self._best / _CHANGED <= rate <= self._best * _CHANGED:

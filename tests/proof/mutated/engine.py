@@ -1527,14 +1527,14 @@ MUTATIONS = [
     Mutation(
         "parts in flight never stop growing",
         CONCURRENCY,
-        "        if self._stalls >= _STALLS_MAX or self.target == self._maximum:",
-        "        if self.target == self._maximum:",
+        "        if self._stalls >= _STALLS_MAX or self.target == most:",
+        "        if self.target == most:",
         CONCURRENCY_TESTS,
     ),
     Mutation(
         "parts in flight grow beyond the maximum",
         CONCURRENCY,
-        "self._set_target(min(self._maximum, 2 * self.target))",
+        "self._set_target(min(most, 2 * self.target))",
         "self._set_target(2 * self.target)",
         CONCURRENCY_TESTS,
     ),
