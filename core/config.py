@@ -35,7 +35,7 @@ class TransferConfig:
             a whole part (see `StreamSource`).
         concurrency_max: the maximum that "auto" may reach, up to 1000. For a stream it is less, so that the parts in
             flight take at most 48 MiB at the size of the first part, while there are at least two.
-        give_up_after: seconds; the upload fails when nothing at all has moved for so long, counted over all requests,
+        give_up_after: seconds; the upload fails when nothing at all has moved for this time, counted over all requests,
             from the first failure. It moves when a request succeeds, or when a part gets further than in its earlier
             attempts by an eighth of its size. 0: the first failure is final. Five minutes cover a server that restarts
             and a laptop that changes its network; see "How long it retries" in the guides.

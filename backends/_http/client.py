@@ -37,6 +37,7 @@ from partwise.backends._http.http1 import (
 from partwise.backends._http.timeouts import TIMEOUT_ERRORS, TooSlow, max_send_size, send_all
 from partwise.backends._http.tls_pump import TLSSocket
 from partwise.errors import BackendClosed, BackendError, ConnectionFailed
+from partwise.model import KIB
 
 #: A connection that was idle for longer is not reused. Servers close idle connections after a minute or so, and a NAT
 #: or a firewall may drop one silently, which would be noticed only when no response arrives.
@@ -48,9 +49,10 @@ _IDLE_SECONDS_MAX = 50.0
 #: every other request would be lost.
 _RECENT_SECONDS = 1.0
 
-#: A request that takes so many seconds shows how fast its connection is. A connection that is less than half as fast as
-#: the median of the last ones is not reused: it has lost packets, TCP lets it recover slowly, and a new one is faster.
-_LONG_REQUEST = 1.0
+#: A request of at least these bytes and seconds shows how fast its connection is. A connection that is less than half
+#: as fast as the median of the last ones is not reused: it has lost packets, TCP lets it recover slowly, and a new
+#: connection is faster.
+_LARGE_BODY, _LONG_REQUEST = 256 * KIB, 1.0
 _RATES = 16
 
 #: The server closes the connection after these, or is about to.
@@ -137,6 +139,7 @@ class HTTPClient:
             chunks: the body, of the length that the head declares. Its exceptions propagate, and the server then has
                 an incomplete request.
             owner: identifies the request for `cut`, and exists until the response was read; None: it can't be cut.
+            size: the length of the body in bytes, to measure the connection; 0: it is not measured.
 
         Raises:
             ConnectionFailed: from either step: there is no complete response; the message says how far the exchange
@@ -148,8 +151,7 @@ class HTTPClient:
             self._cutters[id(owner)] = cutter
         connection = self._acquire(cutter, repeatable=method != "POST")
         acquired = time.monotonic()
-        if size:
-            connection.started = acquired
+        connection.started = acquired
         cutter.attach(connection.sock)
         try:
             pieces = iter(chunks)
@@ -198,7 +200,7 @@ class HTTPClient:
         except BaseException as error:
             self._discard(connection, error, cutter)
             raise
-        if cutter.detach() and reusable and not (size and self._is_slow(connection, size)):
+        if cutter.detach() and reusable and not (size >= _LARGE_BODY and self._is_slow(connection, size)):
             self._release(connection)
         else:
             connection.close()

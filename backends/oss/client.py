@@ -30,9 +30,6 @@ _SIGNATURE = re.compile(rb"\r\nAuthorization: (?:OSS4.*Signature=|OSS .*:)(.+)\r
 
 _REGION_HINT = "Pass the bucket's own {region}, or set OSS_REGION"
 
-#: Parts of at least this size show how fast a connection is. Smaller ones are mostly waiting, and measuring costs time.
-_MEASURED_SIZE = 256 * 1024
-
 _log = logging.getLogger("partwise.backends.oss")
 
 
@@ -95,11 +92,7 @@ class OSSClient:
         self._templates = _TemplateCache()
 
     def with_part_headers(self, part_headers: Mapping[str, str]) -> OSSClient:
-        """
-        Return a client with other headers for parts, and the same connections.
-
-        The credentials are the same, too.
-        """
+        """Return a client that differs only in the headers of parts."""
         return OSSClient(
             self._address, self._http, self._credentials, self._clock, v4=self._v4, part_headers=part_headers
         )
@@ -149,7 +142,7 @@ class OSSClient:
         """
         cached, (now, offset) = self._credentials.current(), self._clock.reading()
         head = self._part_template(key, upload_id, cached, now).head(part_number, size)
-        receive = self._http.start("PUT", head, chunks, owner, size if size >= _MEASURED_SIZE else 0)
+        receive = self._http.start("PUT", head, chunks, owner, size)
 
         def wait() -> Response:
             response = receive()

@@ -24,7 +24,7 @@ CONCURRENCY_MIN = 4
 _STARTS_PER_SECOND = CONCURRENCY_MIN / 0.025
 _INITIAL_MAX = 64
 
-#: A measurement takes so many seconds, or so many times as long as a small request, whichever is longer.
+#: The length of a measurement: at least these seconds, and at least this multiple of the time of a small request.
 _MEASURE_SECONDS = 0.2
 _MEASURE_LATENCIES = 1.5
 
@@ -34,17 +34,17 @@ _GAIN = 1.1
 _STALLS_MAX = 2
 
 #: It doubles up to this number only. What comes after that must prove itself by probes: at the start of an upload every
-#: measurement shows a gain, and on a fast line without losses, 128 connections were a fifth slower than 64.
+#: measurement shows a gain, and on a fast line without losses, 128 connections were slower than 64.
 _DOUBLES_TO = 64
 
 #: Then other numbers are tried from time to time: with more in flight there must be a gain by the first factor, with
-#: fewer no loss beyond the second one. The first probe follows after so many measurements; each probe that changes
-#: nothing doubles this, up to the maximum.
+#: fewer no loss beyond the second one. The number of measurements before a probe starts at the first value, and doubles
+#: with each probe that changes nothing, up to the second one.
 _PROBE_UP, _PROBE_DOWN = 1.5, 0.75
 _PROBE_GAIN, _PROBE_LOSS = 1.08, 0.98
 _PROBE_AFTER, _PROBE_AFTER_MAX = 2, 32
 
-#: While the target is held, a measurement takes so many times as long as while it grows, to show small differences.
+#: While the target is held, a measurement takes longer than while it grows, by this factor, to show small differences.
 _HELD_LONGER = 3
 
 #: A throughput that differs by this factor from what was measured before is another line: grow again.
@@ -136,16 +136,16 @@ class AutoConcurrency:
         self._until_probe = _PROBE_AFTER
         self._probe_up = False
         self._accepted_since = True  # a part was acknowledged since the last refusal
-        self._ceiling: int | None = None  # the most that the storage has accepted, after a refusal
-        self._retry_ceiling_at = 0.0
+        self._throttled = False  # the storage has refused a part: from then on it decides, not the throughput
+        self._one_more_at = 0.0
         self._refused_seconds = _REFUSED_SECONDS
 
     def sample(self, now: float, moved: int, in_flight: int, *, saturated: bool) -> None:
         """Take a measurement into account; see `Concurrency`."""
-        if self._ceiling is not None:
-            if now >= self._retry_ceiling_at and in_flight >= self.target and self.target < self._maximum:
-                self._set_target(self.target + 1)
-                self._ceiling, self._retry_ceiling_at = self.target, now + self._refused_seconds
+        if self._throttled:
+            if now >= self._one_more_at and in_flight >= self.target and self.target < self._maximum:
+                self.target += 1
+                self._one_more_at = now + self._refused_seconds
             return
         if in_flight < self.target or saturated:
             self._mark = None  # what limits the throughput is not the target: the end, a slow source, the processors
@@ -176,12 +176,11 @@ class AutoConcurrency:
         """Reduce the target by the refused part; see `Concurrency`."""
         again = not self._accepted_since
         self._accepted_since = False
-        self._set_target(max(1, self.target - 1))
-        self._retry_ceiling_at = now + self._refused_seconds
+        self.target = max(1, self.target - 1)
+        self._one_more_at = now + self._refused_seconds
         if not again:
             self._refused_seconds = min(_REFUSED_SECONDS_MAX, 2 * self._refused_seconds)
-        self._ceiling = self.target
-        self._growing, self._before = False, None
+        self._throttled = True
         return again
 
     def _grow(self, rate: float) -> None:
@@ -196,7 +195,7 @@ class AutoConcurrency:
             self._until_probe = 1 if gained else _PROBE_AFTER
             self._probe_up = not gained  # the first probe is the other way
         elif gained:
-            self._set_target(min(most, 2 * self.target))
+            self.target = min(most, 2 * self.target)
 
     def _hold(self, rate: float) -> None:
         if not self._best / _CHANGED <= rate <= self._best * _CHANGED:
@@ -212,7 +211,7 @@ class AutoConcurrency:
         self._until_probe = self._probe_after
         if target != self.target:
             self._before = self.target, self._best
-            self._set_target(target)
+            self.target = target
             self._settling = True
 
     def _judge_probe(self, before: int, rate_before: float, rate: float) -> None:
@@ -222,10 +221,7 @@ class AutoConcurrency:
             self._probe_after = _PROBE_AFTER
             self._probe_up = not self._probe_up  # what has helped is tried again
         else:
-            self._set_target(before)
+            self.target = before
             self._settling = True
             self._probe_after = min(_PROBE_AFTER_MAX, 2 * self._probe_after)
         self._until_probe = self._probe_after
-
-    def _set_target(self, target: int) -> None:
-        self.target = target

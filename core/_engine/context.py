@@ -23,7 +23,6 @@ from partwise._engine.plugin_calls import call_plugin
 from partwise._engine.reporter import ProgressReporter
 from partwise._engine.retry import call_with_retries
 from partwise._engine.status import RunStatus, outage_reason
-from partwise._engine.tail import LateParts
 from partwise._engine.throttle import BandwidthLimit, TransferState
 from partwise._engine.workers import WorkerPool
 from partwise.checkpoint import Checkpoint, Fingerprint, checkpoint_name
@@ -86,7 +85,6 @@ class Runtime:
     clock: Clock
     random: Random  # randomness, for the jitter between attempts
     new_token: Callable[[], str] = field(default=_random_token)  # makes a unique name for an upload
-    new_late_parts: Callable[[], LateParts] = LateParts  # chooses the parts that are sent a second time
 
 
 class UploadContext:
@@ -240,11 +238,7 @@ class UploadContext:
         return call_with_retries(attempt, patience, self.clock.monotonic, wait, self.log_retry, moves=False)
 
     def adapt_part_size(self) -> None:
-        """
-        Plan the parts again, if their automatic size does not suit the storage.
-
-        That is so if the storage turned out to be far away.
-        """
+        """Plan the parts again, if their size is automatic and the line is long."""
         if self.request.config.part_size == "auto" and self.plan.size is not None:
             self.plan = plan_parts(
                 self.plan.size,

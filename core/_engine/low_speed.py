@@ -37,7 +37,7 @@ _SLACK = 256 * KIB
 _WAIT_FACTOR, _LATER_PARTS = 10.0, 3
 
 #: Seconds without any movement that are a standstill; and seconds after its end, in which each connection should move
-#: again. A part that waits for its response has so many times the seconds that parts take which are sent since then.
+#: again. A part that waits for its response has the seconds that parts take which are sent since then, times a factor.
 _STANDSTILL, _RESUME_SECONDS, _RESUME_FACTOR = 5.0, 3.0, 5.0
 
 #: Bytes that another part has moved since then, while this one has not sent a single piece.

@@ -23,7 +23,7 @@ PREFERRED_PART_SIZE = 8 * MIB
 
 # On a long line a connection may be slow: one that loses 1 of 1,000 packets at a round trip of 100 ms carries some
 # 0.5 MB/s, and a part of 8 MiB takes 16 seconds. Many small parts keep many connections busy, and the last part ends
-# soon after the others. Services charge for each request, so there are at most so many parts below 8 MiB.
+# soon after the others. Services charge for each request, so the number of parts below 8 MiB is limited.
 LONG_LINE_SECONDS = 0.03
 LONG_LINE_PARTS = 1024
 

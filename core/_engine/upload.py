@@ -390,9 +390,8 @@ class UploadRun:
             on_part_uploaded=self._on_part_uploaded,
             on_tick=context.emit_progress,
             on_retry=lambda number, error, delay: context.log_retry(error, delay, number),
-            late_parts=context.runtime.new_late_parts(),
             reads_may_block=context.fingerprint.size is None,
-            read_again=None if context.fingerprint.size is None else self._body_of_part,
+            read_again=None if context.fingerprint.size is None else self._read_again,
             status=context.status,
         )
         try:
@@ -423,12 +422,14 @@ class UploadRun:
     def _missing_parts(self) -> Iterator[tuple[int, Body]]:
         context = self._context
         for number in context.ledger.missing():
-            part = context.ledger.plan.part(number)
-            yield number, context.read_source(part.offset, part.size)
+            yield number, context.retry(partial(self._body_of_part, number), moves=False)
 
     def _body_of_part(self, number: int) -> Body:
         part = self._context.ledger.plan.part(number)
         return self._context.source.body(part.offset, part.size)
+
+    def _read_again(self, number: int) -> Body:
+        return call_plugin(self._body_of_part, number)
 
     def _on_part_uploaded(self, part: UploadedPart) -> None:
         context = self._context

@@ -42,7 +42,7 @@ _PORT = 9000
 #: As many as partwise has at most, and some for requests that follow each other closely.
 _CONNECTIONS = 160
 
-#: An upload that takes more than so many times as long as the line needs is ended.
+#: An upload is ended after this multiple of the time that the line needs.
 _PATIENCE = 25
 
 

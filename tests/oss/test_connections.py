@@ -519,6 +519,30 @@ def test_after_a_pause_between_parts_no_attempt_is_lost(server, oss, body, clock
     assert [request.whole for request in server.requests] == [True] * 4
 
 
+@pytest.mark.parametrize(
+    ("size", "usual", "last", "expected"),
+    [
+        pytest.param(256 * 1024, 2.0, 4.1, 2, id="less than half as fast as the others"),
+        pytest.param(256 * 1024, 2.0, 3.9, 1, id="more than half as fast"),
+        pytest.param(256 * 1024, 0.1, 0.9, 1, id="less than a second"),
+        pytest.param(256 * 1024 - 1, 2.0, 4.1, 1, id="a small part"),
+    ],
+)
+def test_a_connection_that_was_much_slower_than_others_is_not_reused(
+    server, oss, body, clock, *, size, usual, last, expected
+):
+    def send(seconds):
+        def wait():
+            clock.now += seconds
+
+        oss.upload_part(*PART, WaitingBody(body(bytes(size)), wait))
+
+    for seconds in [usual] * 15 + [last, usual]:
+        send(seconds)
+
+    assert [request.connection for request in server.requests] == [1] * 16 + [expected]
+
+
 def test_a_connection_that_was_idle_for_less_is_not_checked(server, oss, body, clock):
     oss.upload_part(*PART, body(b"x"))
     server.drop_connections()

@@ -221,7 +221,7 @@ def test_a_run_survives_an_outage_that_starts_at_any_call(case, figure):
 
 
 def outage(calls: tuple[Call, ...], first: Fault, length: int) -> list[Fault]:
-    """Return failures of all requests from this one on, until there were so many of one kind."""
+    """Return failures of all requests from this one on, `length` of each kind."""
     seen: Counter[str] = Counter()
     for call in calls:
         if (call.operation, seen[call.operation] + 1) == (first.operation, first.occurrence):

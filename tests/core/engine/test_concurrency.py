@@ -117,15 +117,17 @@ def test_it_does_not_oscillate_where_more_parts_bring_nothing():
     assert changes <= 12
 
 
-def test_it_stops_at_the_maximum_while_more_parts_bring_more():
-    controller, now, moved = AutoConcurrency(100), 0.0, 0
+@pytest.mark.parametrize("maximum", [50, 100])
+def test_it_stops_at_the_maximum_while_more_parts_bring_more(maximum):
+    controller, now, moved, targets = AutoConcurrency(maximum), 0.0, 0, []
     for _ in range(600):
         now += controller.interval
         moved += int(controller.target * 1_000_000 * controller.interval)
         controller.sample(now, moved, controller.target, saturated=False)
-        assert controller.target <= 100
+        targets.append(controller.target)
 
-    assert controller.target >= 96
+    assert max(targets) == maximum
+    assert targets[-1] >= 0.96 * maximum
 
 
 def test_it_comes_back_down_when_fewer_parts_are_as_fast():

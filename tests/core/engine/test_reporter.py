@@ -29,7 +29,7 @@ class Clock:
 numbers = st.integers(1, PARTS)
 events = st.lists(
     st.one_of(
-        st.tuples(st.just("send"), numbers, st.integers(0, 10)),  # so many bytes of the part were sent
+        st.tuples(st.just("send"), numbers, st.integers(0, 10)),  # bytes of the part that were sent
         st.tuples(st.just("cut"), numbers),
         st.tuples(st.just("acknowledge"), numbers),
         st.tuples(st.just("adopt"), numbers),

@@ -12,7 +12,7 @@ from partwise._engine.patience import Patience
 from partwise._engine.plugin_calls import PluginDefect
 from partwise._engine.scheduler import PartScheduler
 from partwise._engine.status import RunStatus
-from partwise._engine.throttle import TransferState, TransferStopped
+from partwise._engine.throttle import BandwidthLimit, TransferState, TransferStopped
 from partwise._engine.workers import Outcome, PartJob, never_cut
 from partwise.errors import (
     AccessDenied,
@@ -1047,3 +1047,32 @@ def test_the_throughput_is_sampled_while_all_workers_have_a_part(make_scenario, 
     assert [in_flight for _, in_flight, _ in recording.samples[:7]] == [3] * 7
     moved = [moved for moved, _, _ in recording.samples]
     assert moved == sorted(moved)
+
+
+@pytest.mark.parametrize(("saturated", "limited"), [(True, False), (False, True), (False, False)])
+def test_a_sample_says_what_else_limits_the_throughput(make_scenario, clock, saturated, limited):
+    scenario = make_scenario(parts=9, concurrency=3)
+    scenario.workers.saturated = saturated
+    scenario.scheduler._concurrency = recording = RecordingConcurrency()
+    if limited:
+        scenario.state.limit = BandwidthLimit(1.0, clock)
+        scenario.state.limit.acquire(1_000_000, scenario.state.stop)
+    scenario.run()
+
+    assert {saturated for _, _, saturated in recording.samples} == {saturated or limited}
+
+
+def test_parts_that_are_done_are_recorded_before_a_read_that_may_block(make_scenario):
+    scenario = make_scenario(parts=9, concurrency=9)
+    scenario.scheduler._reads_may_block = True
+    reads = []
+
+    def parts():
+        for number, body in scenario.part_bodies():
+            reads.append((number, len(scenario.uploaded)))
+            yield number, body
+
+    scenario.scheduler.run(parts())
+
+    assert reads[:5] == [(1, 0), (2, 0), (3, 0), (4, 0), (5, 1)]
+    assert len(scenario.uploaded) == 9

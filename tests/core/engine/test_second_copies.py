@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from partwise._engine.concurrency import FixedConcurrency
 from partwise._engine.control import Control
 from partwise._engine.patience import Patience
+from partwise._engine.plugin_calls import PluginDefect
 from partwise._engine.scheduler import PartScheduler
 from partwise._engine.tail import LateParts
 from partwise._engine.thread_workers import ThreadWorkers
@@ -17,7 +18,7 @@ from partwise._engine.workers import Outcome, PartJob
 from partwise.backends.memory import MemoryBackend
 from partwise.clock import SystemClock
 from partwise.config import TransferConfig
-from partwise.errors import ConnectionFailed, Throttled
+from partwise.errors import ConnectionFailed, SourceUnreadable, Throttled
 from partwise.model import ObjectOptions, PartLimits, UploadedPart
 from partwise.sources import BytesBody, BytesSource
 from partwise.testing._proof.simulation import Simulation
@@ -226,6 +227,19 @@ def test_nothing_is_sent_again_in_inline_mode():
         workers.close()
 
 
+@pytest.mark.parametrize("error", [SourceUnreadable("gone"), PluginDefect("ValueError: seek")], ids=repr)
+def test_a_part_that_can_not_be_read_again_is_left_to_its_first_attempt(make_scenario, error):
+    def fail(number):
+        raise error
+
+    scenario = make_scenario((*PART_1_IS_LATE, (1, False, None)))
+    scenario.scheduler._read_again = fail
+    scenario.run()
+
+    assert scenario.uploaded == [2, 3, 1]
+    assert [second for _, second in scenario.workers.submitted] == [False] * 3
+
+
 # --- whole uploads ---------------------------------------------------------------------------------------------------
 
 
@@ -238,6 +252,32 @@ def test_an_upload_ends_whichever_copy_is_faster(choices):
 
     assert result.size == 300
     assert all(workers.idle for workers in simulation.worker_pools)
+
+
+class ReadOnceSource(BytesSource):
+    """A source with a defect: each part can be read once."""
+
+    def __init__(self, data):
+        super().__init__(data)
+        self.reads = []
+
+    def body(self, offset, size):
+        self.reads.append(offset)
+        if self.reads.count(offset) > 1:
+            raise ValueError("seek")
+        return super().body(offset, size)
+
+
+def test_a_defect_of_the_source_does_not_end_an_upload_whose_part_is_late():
+    backend = MemoryBackend(limits=PartLimits(min_part_size=1))
+    config = TransferConfig(part_size=100, multipart_threshold=0, concurrency=2)
+    source = ReadOnceSource(bytes(200))
+    # Part 1 is done in five steps, then the wait for part 2 expires until it is late.
+    simulation = Simulation([0] * 5 + [1] * 40)
+    result = simulation.uploader(backend, None, config).upload(source, "key", resume="never")
+
+    assert result.size == 200
+    assert source.reads == [0, 100, 100]
 
 
 def test_late_parts_are_those_that_take_longer_than_most():

@@ -9,6 +9,8 @@ import logging
 import pytest
 from attrs import evolve
 
+from partwise._engine import upload as upload_module
+from partwise._engine.concurrency import FixedConcurrency
 from partwise._engine.context import Runtime
 from partwise._engine.reconcile import TOKEN_NAME
 from partwise._engine.workers import InlineWorkers
@@ -124,6 +126,28 @@ def test_a_long_line_gets_smaller_parts(uploader, backend, store, clock):
         uploader(part_size="auto").upload(source, "key")
 
     assert sizes == {0.001: [8 * 2**20, 2**20], 0.2: [2**20] * 9}
+
+
+@pytest.mark.parametrize(
+    ("opened", "part_size", "maximum"),
+    [
+        (stream, 8 * 2**20, 6),
+        (stream, 2**20, 48),
+        (stream, 100, 128),
+        (stream, 2**30, 2),
+        (lambda data: BytesSource(data, name="/a/file"), 2**30, 128),
+    ],
+)
+def test_the_parts_in_flight_of_a_stream_take_at_most_48_mebibytes(
+    uploader, data, monkeypatch, *, opened, part_size, maximum
+):
+    made = []
+    monkeypatch.setattr(
+        upload_module, "AutoConcurrency", lambda most, latency: made.append(most) or FixedConcurrency(1)
+    )
+    uploader(concurrency="auto", part_size=part_size).upload(opened(data), "key")
+
+    assert made == [maximum]
 
 
 def test_a_resumed_upload_keeps_its_part_size_on_a_long_line(uploader, faulty, backend, store, clock):

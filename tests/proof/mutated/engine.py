@@ -1534,8 +1534,8 @@ MUTATIONS = [
     Mutation(
         "parts in flight grow beyond the maximum",
         CONCURRENCY,
-        "self._set_target(min(most, 2 * self.target))",
-        "self._set_target(2 * self.target)",
+        "self.target = min(most, 2 * self.target)",
+        "self.target = 2 * self.target",
         CONCURRENCY_TESTS,
     ),
     Mutation(
@@ -1555,8 +1555,8 @@ MUTATIONS = [
     Mutation(
         "a refused part does not reduce the parts in flight",
         CONCURRENCY,
-        "self._set_target(max(1, self.target - 1))",
-        "self._set_target(self.target)",
+        "        self.target = max(1, self.target - 1)\n",
+        "",
         CONCURRENCY_TESTS,
     ),
     Mutation(
@@ -1576,9 +1576,37 @@ MUTATIONS = [
     Mutation(
         "a useless probe is kept",
         CONCURRENCY,
-        "            self._set_target(before)",
+        "            self.target = before",
         "            pass",
         CONCURRENCY_TESTS,
+    ),
+    Mutation(
+        "a defect of the source ends an upload whose part is late",
+        UPLOAD,
+        "        return call_plugin(self._body_of_part, number)",
+        "        return self._body_of_part(number)",
+        SECOND_COPIES_TESTS,
+    ),
+    Mutation(
+        "parts of a stream wait to be recorded until it has more",
+        SCHEDULER,
+        "            polls, self._polls = self._polls, False",
+        "            polls = False",
+        ("tests/core/engine/test_scheduler.py",),
+    ),
+    Mutation(
+        "a stream fills the memory with parts in flight",
+        UPLOAD,
+        "            maximum = min(maximum, max(2, _STREAM_MEMORY // context.ledger.plan.part_size))",
+        "            pass",
+        ("tests/core/engine/test_upload.py -k mebibytes",),
+    ),
+    Mutation(
+        "parts in flight grow while the bandwidth is limited",
+        SCHEDULER,
+        "self._workers.saturated or (limit is not None and limit.is_binding())",
+        "self._workers.saturated",
+        ("tests/core/engine/test_scheduler.py",),
     ),
     Mutation(
         "parts are sent twice while the line is busy",

@@ -766,4 +766,18 @@ MUTATIONS = [
         "for rule in _RULES}",
         ("tests/oss/test_backend.py",),
     ),
+    Mutation(
+        "a connection that became slow is reused",
+        HTTP_CLIENT,
+        " and not (size >= _LARGE_BODY and self._is_slow(connection, size)):",
+        ":",
+        ("tests/oss/test_connections.py -k much_slower",),
+    ),
+    Mutation(
+        "a small part shows how fast a connection is",
+        HTTP_CLIENT,
+        "size >= _LARGE_BODY and ",
+        "",
+        ("tests/oss/test_connections.py -k much_slower",),
+    ),
 ]
