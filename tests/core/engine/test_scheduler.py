@@ -1076,3 +1076,13 @@ def test_parts_that_are_done_are_recorded_before_a_read_that_may_block(make_scen
 
     assert reads[:5] == [(1, 0), (2, 0), (3, 0), (4, 0), (5, 1)]
     assert len(scenario.uploaded) == 9
+
+
+def test_a_stream_is_read_on_while_no_part_is_done(make_scenario):
+    scenario = make_scenario(parts=9, concurrency=9)
+    scenario.scheduler._reads_may_block = True
+    next_outcome = scenario.workers.next_outcome
+    scenario.workers.next_outcome = lambda timeout: None if timeout == 0.0 else next_outcome(timeout)
+    scenario.run()
+
+    assert scenario.workers.most_in_flight == 9

@@ -1588,10 +1588,17 @@ MUTATIONS = [
         SECOND_COPIES_TESTS,
     ),
     Mutation(
-        "parts of a stream wait to be recorded until it has more",
+        "a stream is not read on until a part is done",
         SCHEDULER,
         "            polls, self._polls = self._polls, False",
         "            polls = False",
+        ("tests/core/engine/test_scheduler.py",),
+    ),
+    Mutation(
+        "parts of a stream wait to be recorded until it has more",
+        SCHEDULER,
+        "if self._reads_may_block and len(self._in_flight) >= CONCURRENCY_MIN:",
+        "if False:",
         ("tests/core/engine/test_scheduler.py",),
     ),
     Mutation(
