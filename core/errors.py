@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["PartwiseError", "render_hint"]
 __all__ += ["InvalidInput", "InvalidKey", "UnknownScheme", "UnsupportedOption"]
 __all__ += ["BackendError", "ConnectionFailed", "HostNotFound", "ServerFailed", "Throttled", "CredentialsExpired"]
-__all__ += ["ClockSkewed", "IntegrityError", "UploadNotFound", "PartRejected", "AccessDenied", "BucketNotFound"]
-__all__ += ["ObjectExists", "CallbackError", "BackendClosed"]
+__all__ += ["ClockSkewed", "IntegrityError", "UploadNotFound", "UploadUnusable", "PartRejected", "AccessDenied"]
+__all__ += ["BucketNotFound", "ObjectExists", "CallbackError", "BackendClosed"]
 __all__ += ["CheckpointError", "CheckpointDamaged", "CheckpointBusy", "CheckpointUnwritable", "CheckpointMismatch"]
 __all__ += ["StoreClosed"]
 __all__ += ["SourceError", "SourceUnreadable", "SourceMismatch", "SourceChanged"]
@@ -242,6 +242,14 @@ class UploadNotFound(BackendError):
     The storage has no multipart upload of this id.
 
     It was completed or aborted, or it expired. Not retryable.
+    """
+
+
+class UploadUnusable(BackendError):
+    """
+    The multipart upload exists, but can never be completed, such as after S3's 409 ConditionalRequestConflict.
+
+    Nothing was stored. The engine aborts it and starts again, once in a run. Not retryable.
     """
 
 

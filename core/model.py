@@ -71,6 +71,15 @@ class Capabilities:
         equal_part_sizes: all parts but the last must be of one size.
         types_by_name: the storage itself derives the content type of an object from the ending of its key, so the
             engine guesses none.
+        sequential: parts must arrive in ascending order, one at a time. The engine then sends them so, whatever
+            `TransferConfig.concurrency` says.
+        replaces_parts: a part can be sent again with other bytes. Otherwise the engine sends a part that the storage
+            has never again with other bytes: it starts again. The same bytes may be sent again in any case.
+        one_upload_per_key: initiating an upload, completing one, or storing an object ends all other pending uploads
+            of its key.
+        lists_uploads: `list_uploads` works. Otherwise nothing finds an upload that no checkpoint knows.
+        aborts: `abort_upload` deletes the upload. Otherwise it has no effect, and the storage itself deletes the parts
+            some time later.
     """
 
     options: frozenset[str] = field(default=frozenset(), converter=string_set)
@@ -79,6 +88,11 @@ class Capabilities:
     object_checksums: bool = field(default=False, validator=boolean)
     equal_part_sizes: bool = field(default=False, validator=boolean)
     types_by_name: bool = field(default=False, validator=boolean)
+    sequential: bool = field(default=False, validator=boolean)
+    replaces_parts: bool = field(default=True, validator=boolean)
+    one_upload_per_key: bool = field(default=False, validator=boolean)
+    lists_uploads: bool = field(default=True, validator=boolean)
+    aborts: bool = field(default=True, validator=boolean)
 
 
 # --- properties of an object -----------------------------------------------------------------------------------------
