@@ -35,6 +35,7 @@ from partwise.backends._argument_checks import (
 from partwise.checksums import crc64
 from partwise.errors import (
     BackendClosed,
+    BackendError,
     CallbackError,
     InvalidInput,
     InvalidKey,
@@ -99,9 +100,10 @@ class _Upload:
     initiated: datetime
     options: ObjectOptions
     parts: dict[int, _StoredPart] = field(factory=dict)
+    receiving: int = 0  # parts that are arriving now
 
     def copy(self) -> _Upload:
-        return evolve(self, parts=dict(self.parts))
+        return evolve(self, parts=dict(self.parts), receiving=0)
 
     def uploaded_parts(self) -> dict[int, UploadedPart]:
         return {number: self.parts[number].part for number in sorted(self.parts)}
@@ -142,6 +144,10 @@ class _Storage:
             )
         return upload
 
+    def end_uploads(self, key: str) -> None:
+        """Drop every upload of a key."""
+        self.uploads = {upload_id: upload for upload_id, upload in self.uploads.items() if upload.key != key}
+
 
 class MemoryBackend(Closing):
     """
@@ -151,7 +157,9 @@ class MemoryBackend(Closing):
         name: the name in `location`, which is ``memory://NAME``; None generates a unique one. Two backends of one name
             are two separate buckets: for a second handle on the same storage call `handle`.
         limits: its limits; by default those of Alibaba Cloud OSS (parts from 100 KiB to 5 GiB, 10,000 of them).
-        capabilities: what it supports; by default everything except callbacks. Pass fewer to emulate another storage.
+        capabilities: what it supports; by default everything except callbacks. Pass others to emulate another storage:
+            it then lists and aborts nothing, refuses parts in another order or with other bytes, or ends the other
+            uploads of a key, as they say.
         page_size: the number of entries in a page of `list_parts` and `list_uploads`.
         clock: the storage's clock, in seconds since 1970.
         callback: emulates the application server of the option `callback`: it is called with the stored object, and
@@ -237,6 +245,7 @@ class MemoryBackend(Closing):
         self._check_call("initiate_upload", key=key, options=options)
         with self._storage.lock:
             self._check_overwrite(key, options)
+            self._end_other_uploads(key)
             upload = _Upload(key, self._storage.new_upload_id(), utc(self._clock()), options)
             self._storage.uploads[upload.upload_id] = upload
             return upload.upload_id
@@ -247,18 +256,32 @@ class MemoryBackend(Closing):
 
         Raises:
             InvalidInput: the part number or the size exceeds `limits`.
+            BackendError: the part can't be sent now, or not with these bytes, by `capabilities`. It is not stored.
         """
         self._check_call("upload_part", key=key, upload_id=upload_id, part_number=part_number, body=body)
         check_part(part_number, len(body), self._limits)
         with self._storage.lock:
-            self._storage.upload(key, upload_id)
-        data = _read_all(exact_chunks(body, f"part {part_number} of {key!r}"))
+            upload = self._storage.upload(key, upload_id)
+            if self._capabilities.sequential:
+                _check_sequence(upload, part_number)
+            upload.receiving += 1
+        try:
+            data = _read_all(exact_chunks(body, f"part {part_number} of {key!r}"))
+        finally:
+            with self._storage.lock:
+                upload.receiving -= 1
         md5 = _md5(data)
         checksum = crc64(data) if self._capabilities.part_checksums else None
         part = UploadedPart(part_number, len(data), md5.hex().upper(), checksum)
         with self._storage.lock:
             # Looked up again, because the upload may have been aborted or completed while the body was read.
-            self._storage.upload(key, upload_id).parts[part_number] = _StoredPart(data, md5, part)
+            parts = self._storage.upload(key, upload_id).parts
+            if not self._capabilities.replaces_parts and parts.get(part_number, part).etag != part.etag:
+                raise BackendError(
+                    f"part {part_number} of {key!r} is stored with other bytes, and can't be replaced",
+                    code="PartExists",
+                )
+            parts[part_number] = _StoredPart(data, md5, part)
         return part
 
     def list_parts(self, key: str, upload_id: str) -> Iterable[UploadedPart]:
@@ -292,11 +315,14 @@ class MemoryBackend(Closing):
             data = b"".join(part.data for part in stored_parts)
             stored = self._store(key, data, etag, _final_options(upload.options, options))
             del self._storage.uploads[upload_id]
+            self._end_other_uploads(key)
         return self._call_back(stored, options)
 
     def abort_upload(self, key: str, upload_id: str) -> None:
         """Drop an upload and its parts; see `MultipartBackend.abort_upload`."""
         self._check_call("abort_upload", key=key, upload_id=upload_id)
+        if not self._capabilities.aborts:
+            return
         with self._storage.lock:
             upload = self._storage.uploads.get(upload_id)
             if upload is not None and upload.key == key:
@@ -305,6 +331,8 @@ class MemoryBackend(Closing):
     def list_uploads(self, prefix: str = "") -> Iterable[PendingUpload]:
         """List the pending uploads, page by page; see `MultipartBackend.list_uploads`."""
         self._check_call("list_uploads", prefix=prefix)
+        if not self._capabilities.lists_uploads:
+            raise UnsupportedOption(f"{self.location} does not list pending uploads")
 
         def following(after: PendingUpload | None) -> list[PendingUpload]:
             self._check_open()
@@ -337,6 +365,7 @@ class MemoryBackend(Closing):
         with self._storage.lock:
             self._check_overwrite(key, options)
             stored = self._store(key, data, _etag(data), options)
+            self._end_other_uploads(key)
         return self._call_back(stored, options)
 
     def head_object(self, key: str) -> StoredObject | None:
@@ -431,6 +460,10 @@ class MemoryBackend(Closing):
                 f"{self.location} has an object {key!r} already, and overwriting is forbidden", code="FileAlreadyExists"
             )
 
+    def _end_other_uploads(self, key: str) -> None:
+        if self._capabilities.one_upload_per_key:
+            self._storage.end_uploads(key)
+
     def _store(self, key: str, data: bytes, etag: str, options: ObjectOptions) -> StoredObject:
         # The checksum is computed from the bytes of the object, not combined from those of the parts, so that a test
         # can compare it with the engine's combination.
@@ -450,6 +483,13 @@ class MemoryBackend(Closing):
                 code="CallbackFailed",
             ) from error
         return evolve(stored, callback_response=response)
+
+
+def _check_sequence(upload: _Upload, part_number: int) -> None:
+    last = max(upload.parts, default=0)
+    if upload.receiving or part_number not in (last, last + 1):
+        now = "while another one was arriving" if upload.receiving else f"after part {last}"
+        raise BackendError(f"part {part_number} of {upload.key!r} was sent {now}", code="InvalidPartOrder")
 
 
 def _paged(fetch: Callable[[_Entry | None], list[_Entry]], page_size: int) -> Iterator[_Entry]:

@@ -12,6 +12,7 @@ from attrs import fields
 from partwise.backends.memory import DEFAULT_CAPABILITIES, MemoryBackend, open_url
 from partwise.errors import (
     BackendClosed,
+    BackendError,
     CallbackError,
     IntegrityError,
     InvalidInput,
@@ -219,6 +220,91 @@ def test_list_parts_is_refused_without_the_capability():
 
     with pytest.raises(UnsupportedOption):
         backend.list_parts("key", upload_id)
+
+
+def shaped(body, *chunks, **capabilities):
+    """A bucket of this shape, with an upload that has these parts."""
+    backend = MemoryBackend(limits=ANY_SIZE, capabilities=Capabilities(**capabilities))
+    return backend, start_upload(backend, body, *chunks)[0]
+
+
+@pytest.mark.parametrize("number", [1, 4])
+def test_a_sequential_bucket_refuses_a_part_that_does_not_follow(body, number):
+    backend, upload_id = shaped(body, b"one", b"two", sequential=True)
+
+    with pytest.raises(BackendError, match="was sent after part 2"):
+        backend.upload_part("key", upload_id, number, body(b"late"))
+
+    assert sorted(backend.uploads[upload_id].parts) == [1, 2]
+
+
+def test_a_sequential_bucket_takes_the_last_part_again_and_then_the_next_one(body):
+    backend, upload_id = shaped(body, b"one", b"two", sequential=True)
+
+    for number, data in ((2, b"2"), (3, b"three")):
+        backend.upload_part("key", upload_id, number, body(data))
+
+    assert [part.size for part in backend.list_parts("key", upload_id)] == [3, 1, 5]
+
+
+def test_a_sequential_bucket_refuses_a_part_while_another_one_arrives(body):
+    backend, upload_id = shaped(body, b"one", sequential=True)
+
+    class Interrupting:
+        def __len__(self):
+            return 3
+
+        def chunks(self, **_):
+            with pytest.raises(BackendError, match="while another one was arriving"):
+                backend.upload_part("key", upload_id, 2, body(b"2"))
+            yield memoryview(b"two")
+
+    assert backend.upload_part("key", upload_id, 2, Interrupting()).size == 3
+
+
+def test_a_bucket_that_replaces_no_parts_takes_the_same_bytes_again_and_refuses_others(body):
+    backend, upload_id = shaped(body, b"one", replaces_parts=False)
+
+    again = backend.upload_part("key", upload_id, 1, body(b"one"))
+    with pytest.raises(BackendError, match="can't be replaced"):
+        backend.upload_part("key", upload_id, 1, body(b"two"))
+
+    assert list(backend.list_parts("key", upload_id)) == [again]
+
+
+@pytest.mark.parametrize("end", ["initiate", "complete", "put"])
+def test_a_bucket_of_one_upload_per_key_ends_the_others(body, end):
+    backend = MemoryBackend(limits=ANY_SIZE, capabilities=Capabilities(one_upload_per_key=True))
+    other = backend.initiate_upload("other", NO_OPTIONS)
+    first = backend.initiate_upload("key", NO_OPTIONS)
+    left = []
+    match end:
+        case "initiate":
+            left = [backend.initiate_upload("key", NO_OPTIONS)]
+        case "complete":
+            part = backend.upload_part("key", first, 1, body(b"one"))
+            backend.complete_upload("key", first, [part], NO_OPTIONS)
+        case _:
+            backend.put_object("key", body(b"whole"), NO_OPTIONS)
+
+    assert sorted(backend.uploads) == sorted([other, *left])
+    with pytest.raises(UploadNotFound):
+        backend.list_parts("key", first)
+
+
+def test_list_uploads_is_refused_without_the_capability():
+    backend = MemoryBackend(capabilities=Capabilities(lists_uploads=False))
+
+    with pytest.raises(UnsupportedOption, match="does not list pending uploads"):
+        backend.list_uploads()
+
+
+def test_a_bucket_that_does_not_abort_keeps_the_upload(body):
+    backend, upload_id = shaped(body, b"one", aborts=False)
+
+    backend.abort_upload("key", upload_id)
+
+    assert len(list(backend.list_parts("key", upload_id))) == 1
 
 
 def test_without_part_checksums_parts_have_none(body):

@@ -188,6 +188,7 @@ def test_the_class_hierarchy():
         "ClockSkewed": "BackendError",
         "IntegrityError": "BackendError",
         "UploadNotFound": "BackendError",
+        "UploadUnusable": "BackendError",
         "PartRejected": "BackendError",
         "AccessDenied": "BackendError",
         "BucketNotFound": "BackendError",
