@@ -276,9 +276,9 @@ class MemoryBackend(Closing):
         with self._storage.lock:
             # Looked up again, because the upload may have been aborted or completed while the body was read.
             parts = self._storage.upload(key, upload_id).parts
-            if not self._capabilities.replaces_parts and parts.get(part_number, part).etag != part.etag:
+            if not self._capabilities.replaces_parts and part_number in parts and parts[part_number].data != data:
                 raise BackendError(
-                    f"part {part_number} of {key!r} is stored with other bytes, and can't be replaced",
+                    f"part {part_number} of {key!r} is stored with other bytes, and is never replaced",
                     code="PartExists",
                 )
             parts[part_number] = _StoredPart(data, md5, part)
