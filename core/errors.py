@@ -14,7 +14,7 @@ back from a worker process.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ __all__ = ["PartwiseError", "render_hint"]
 __all__ += ["InvalidInput", "InvalidKey", "UnknownScheme", "UnsupportedOption"]
 __all__ += ["BackendError", "ConnectionFailed", "HostNotFound", "ServerFailed", "Throttled", "CredentialsExpired"]
 __all__ += ["ClockSkewed", "IntegrityError", "UploadNotFound", "UploadUnusable", "PartRejected", "AccessDenied"]
-__all__ += ["BucketNotFound", "ObjectExists", "CallbackError", "BackendClosed"]
+__all__ += ["BucketNotFound", "ObjectExists", "PreconditionFailed", "CallbackError", "BackendClosed"]
 __all__ += ["CheckpointError", "CheckpointDamaged", "CheckpointBusy", "CheckpointUnwritable", "CheckpointMismatch"]
 __all__ += ["StoreClosed"]
 __all__ += ["SourceError", "SourceUnreadable", "SourceMismatch", "SourceChanged"]
@@ -131,11 +131,10 @@ class BackendError(PartwiseError):
         code: the storage's error code, such as ``"NoSuchUpload"``.
         status: the HTTP status, if there was a response.
         request_id: the storage's id of the request, for its support.
-        host_id: the host that responded.
-        ec: a finer error code, if the storage has one.
         retryable: whether the same operation may succeed if it is repeated; None means the default of the class.
         retry_after: seconds that the storage asks to wait before the next attempt; None if it did not say.
-        details: further facts from the response, by name. Never a secret.
+        details: the storage's own facts about the failure, by name, such as a host or a finer error code. Never a
+            secret.
         hint: what to do next; see `PartwiseError`.
     """
 
@@ -148,19 +147,15 @@ class BackendError(PartwiseError):
         code: str | None = None,
         status: int | None = None,
         request_id: str | None = None,
-        host_id: str | None = None,
-        ec: str | None = None,
         retryable: bool | None = None,
         retry_after: float | None = None,
-        details: dict[str, str] | None = None,
+        details: Mapping[str, str] | None = None,
         hint: str = "",
     ) -> None:
         super().__init__(message, hint=hint)
         self.code = code
         self.status = status
         self.request_id = request_id
-        self.host_id = host_id
-        self.ec = ec
         self.retryable = self.default_retryable if retryable is None else retryable
         self.retry_after = retry_after
         self.details = dict(details or {})
@@ -278,6 +273,14 @@ class ObjectExists(BackendError):
     """An object with this key exists, and overwriting was forbidden."""
 
 
+class PreconditionFailed(BackendError):
+    """
+    The stored object is not the one that `ObjectOptions.if_match` names.
+
+    It has another ETag, or there is none. Nothing happened, and a multipart upload is still usable.
+    """
+
+
 class CallbackError(BackendError):
     """
     The object is stored, but the callback to the application server failed.
@@ -296,14 +299,10 @@ class CallbackError(BackendError):
         code: str | None = None,
         status: int | None = None,
         request_id: str | None = None,
-        host_id: str | None = None,
-        ec: str | None = None,
-        details: dict[str, str] | None = None,
+        details: Mapping[str, str] | None = None,
         hint: str = "",
     ) -> None:
-        super().__init__(
-            message, code=code, status=status, request_id=request_id, host_id=host_id, ec=ec, details=details, hint=hint
-        )
+        super().__init__(message, code=code, status=status, request_id=request_id, details=details, hint=hint)
         self.result = result
 
 

@@ -242,8 +242,6 @@ class OSSClient:
                 code=error.code,
                 status=error.status,
                 request_id=error.request_id,
-                host_id=error.host_id,
-                ec=error.ec,
                 details=error.details,
                 hint=error.hint_template,
             )

@@ -96,7 +96,7 @@ _WRONG_REGION = "0002-00000226"
 #: A longer wait is considered a mistake, and shortened to this.
 _RETRY_AFTER_SECONDS_MAX = 3600.0
 
-#: Elements of an error document that have a field of their own in `BackendError`.
+#: Elements of an error document that have a field of their own in `ErrorDetails`.
 _FIELDS = frozenset({"Code", "Message", "RequestId", "HostId", "EC"})
 
 #: Elements that repeat the request as a list of byte values, which can't be searched for secrets.
@@ -201,13 +201,12 @@ def callback_error_for(
 
 
 def _fields(response: Response, details: ErrorDetails) -> dict[str, Any]:
+    own = {"host_id": details.host_id, "ec": details.ec}
     return {
         "code": details.code,
         "status": response.status,
         "request_id": details.request_id,
-        "host_id": details.host_id,
-        "ec": details.ec,
-        "details": details.details,
+        "details": details.details | {name: value for name, value in own.items() if value is not None},
         "hint": _hint(response, details),
     }
 

@@ -310,8 +310,6 @@ def callback_failed_error(error: CallbackError, result: UploadResult) -> Callbac
         code=error.code,
         status=error.status,
         request_id=error.request_id,
-        host_id=error.host_id,
-        ec=error.ec,
         details=error.details,
         hint=error.hint_template or "Don't upload it again",
     )

@@ -229,6 +229,9 @@ def result_fields(result: UploadResult | StoredObject) -> dict[str, Any]:
 # The message contains them already.
 _IN_THE_MESSAGE = frozenset({"hint_template", "kept"})
 
+#: Details of OSS that the JSON has beside `code` and `request_id`: names in it do not change.
+_TOP_LEVEL_DETAILS = ("host_id", "ec")
+
 
 def _fields(error: BaseException) -> dict[str, Any]:
     """
@@ -236,7 +239,10 @@ def _fields(error: BaseException) -> dict[str, Any]:
 
     Empty ones are left out.
     """
-    known = vars(error) if isinstance(error, PartwiseError) else {}
+    known = dict(vars(error)) if isinstance(error, PartwiseError) else {}
+    if isinstance(error, BackendError):
+        own = {name: error.details[name] for name in _TOP_LEVEL_DETAILS if name in error.details}
+        known |= own | {"details": {name: value for name, value in error.details.items() if name not in own}}
     return {
         name: _plain(name, value)
         for name, value in known.items()

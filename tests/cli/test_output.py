@@ -154,7 +154,7 @@ class HostileServer(MemoryBackend):
         """It serves more than one command."""
 
     def upload_part(self, *arguments: object) -> Any:
-        raise BackendError(HOSTILE, code=HOSTILE, request_id=HOSTILE, host_id=HOSTILE, details={HOSTILE: HOSTILE})
+        raise BackendError(HOSTILE, code=HOSTILE, request_id=HOSTILE, details={"host_id": HOSTILE, HOSTILE: HOSTILE})
 
     def list_uploads(self, prefix: str = "") -> Any:
         return [evolve(one, upload_id=HOSTILE, key=HOSTILE) for one in super().list_uploads()]

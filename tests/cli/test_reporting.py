@@ -274,6 +274,12 @@ def test_the_object_of_a_failure_has_the_fields_of_the_error() -> None:
     }
 
 
+def test_the_object_of_a_failure_of_oss_names_the_host_and_the_finer_code_as_it_always_did() -> None:
+    cause = BackendError("no", details={"ec": "0003-00000001", "host_id": "HOST", "Bucket": "b"})
+    payload = failure(failed(cause), "f to u")["error"]["cause"]
+    assert (payload["host_id"], payload["ec"], payload["details"]) == ("HOST", "0003-00000001", {"Bucket": "b"})
+
+
 def test_the_object_of_an_error_has_no_field_for_its_hint() -> None:
     payload = failure(ConnectionFailed("x", hint="Pass {ca_bundle}"))["error"]
     assert payload == {

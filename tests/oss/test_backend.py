@@ -1374,4 +1374,4 @@ def test_a_request_id_without_a_secret_is_kept(server, oss, kit):
     server.reply(kit.error(404, "NoSuchUpload"))
     with pytest.raises(UploadNotFound) as raised:
         oss.list_parts("key", "ID")
-    assert (raised.value.request_id, raised.value.host_id) == ("REQ1", "examplebucket.example.com")
+    assert (raised.value.request_id, raised.value.details["host_id"]) == ("REQ1", "examplebucket.example.com")

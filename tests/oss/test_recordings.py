@@ -219,7 +219,7 @@ def test_the_error_of_a_failed_callback_contains_the_object(kit, server, connect
     assert result is not None
     assert (result.key, result.size, result.etag) == (KEY, WHOLE, "2E8744D9E33720E02BA508DED0C42D16-3")
     assert (result.crc64, result.callback_response) == (17556320702373757072, None)
-    assert (raised.value.code, raised.value.ec, raised.value.status) == ("CallbackFailed", "0007-00000203", 203)
+    assert (raised.value.code, raised.value.details["ec"], raised.value.status) == ("CallbackFailed", "0007-00000203", 203)
 
 
 def test_a_callback_is_sent_with_complete_as_only_one_client_does(kit, server, connect, body):
@@ -252,7 +252,7 @@ def test_a_resume_lists_the_parts_once_and_sends_what_is_missing(kit, server, co
     server.reply(kit.recorded_response(refused["response"]))
     with pytest.raises(AccessDenied) as raised:
         backend.upload_part(KEY, upload_id, 2, parts(kit, body)[1])
-    assert (raised.value.retryable, raised.value.ec) == (False, "0003-00000001")
+    assert (raised.value.retryable, raised.value.details["ec"]) == (False, "0003-00000001")
 
     server.reply(kit.recorded_response(listing["response"]))
     held = list(backend.list_parts(KEY, upload_id))
@@ -273,7 +273,7 @@ def test_a_lost_upload(kit, server, connect):
     server.reply(kit.recorded_response(gone["response"]))
     with pytest.raises(UploadNotFound) as raised:
         backend_for(connect, recording).list_parts(KEY, dict(gone["query"])["uploadId"])
-    assert (raised.value.code, raised.value.ec) == ("NoSuchUpload", "0017-00000244")
+    assert (raised.value.code, raised.value.details["ec"]) == ("NoSuchUpload", "0017-00000244")
 
 
 def lists(kit) -> list[dict[str, Any]]:
