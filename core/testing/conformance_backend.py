@@ -40,7 +40,7 @@ from typing import ClassVar
 
 from partwise.testing.conformance import backend_contract, backend_data, backend_uploads
 from partwise.testing.conformance.backend_harness import BackendHarness, shown_options
-from partwise.testing.conformance.suite import Suite
+from partwise.testing.conformance.suite import Suite, record_missing_hooks
 
 __all__ = ["BACKEND_CHECKS", "BackendConformance", "BackendHarness", "shown_options"]
 
@@ -81,6 +81,11 @@ class BackendConformance:
         """Each declared deviation names a check."""
         with type(self).harness() as harness:
             BACKEND_CHECKS.check_declarations(harness)
+
+    def test_hooks_that_are_not_given(self, record_property: Callable[[str, object], None]) -> None:
+        """Hooks that the harness does not give are listed in the summary of the run."""
+        with type(self).harness() as harness:
+            record_missing_hooks(harness, record_property)
 
 
 BACKEND_CHECKS.add_tests(BackendConformance)

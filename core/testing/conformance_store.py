@@ -34,7 +34,7 @@ from typing import ClassVar
 
 from partwise.testing.conformance import store_failures, store_records
 from partwise.testing.conformance.store_harness import StoreHarness
-from partwise.testing.conformance.suite import Suite
+from partwise.testing.conformance.suite import Suite, record_missing_hooks
 
 __all__ = ["STORE_CHECKS", "CheckpointStoreConformance", "StoreHarness"]
 
@@ -74,6 +74,11 @@ class CheckpointStoreConformance:
         """Each declared deviation names a check."""
         with type(self).harness() as harness:
             STORE_CHECKS.check_declarations(harness)
+
+    def test_hooks_that_are_not_given(self, record_property: Callable[[str, object], None]) -> None:
+        """Hooks that the harness does not give are listed in the summary of the run."""
+        with type(self).harness() as harness:
+            record_missing_hooks(harness, record_property)
 
 
 STORE_CHECKS.add_tests(CheckpointStoreConformance)

@@ -1,5 +1,7 @@
 """
-pytest fixtures for programs that use partwise.
+pytest fixtures for programs that use partwise, and a summary of conformance tests.
+
+The summary lists the hooks that a harness does not give, and what is not checked without them.
 
 pytest loads this module in every session of an environment with partwise. It imports nothing else of partwise before a
 fixture is used.
@@ -11,6 +13,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
+
+# The value of `partwise.testing.conformance.suite.HOOKS_PROPERTY`, which is not imported: see above.
+_HOOKS_PROPERTY = "partwise_hooks_not_given"
 
 if TYPE_CHECKING:
     from partwise.backends.memory import MemoryBackend
@@ -54,3 +59,19 @@ def oss_server(memory_backend: MemoryBackend) -> Iterator[OSSServer]:
         unreached = server.unreached_faults
     if unreached:
         pytest.fail(f"planned faults that no request reached: {', '.join(map(repr, unreached))}", pytrace=False)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """List the hooks that the harnesses of conformance tests do not give."""
+    missing: dict[tuple[str, str], list[str]] = {}
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            for name, value in getattr(report, "user_properties", ()):
+                if name == _HOOKS_PROPERTY:
+                    harness, hook, unchecked = value
+                    missing.setdefault((hook, unchecked), []).append(harness)
+    if missing:
+        terminalreporter.section("partwise: NOT CHECKED, since hooks are not given", yellow=True)
+        for (hook, unchecked), harnesses in missing.items():
+            terminalreporter.write_line(f"{hook}: {unchecked}")
+            terminalreporter.write_line(f"    not given by {', '.join(sorted(set(harnesses)))}")

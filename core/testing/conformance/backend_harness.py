@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import ClassVar
 
 from attrs import asdict
@@ -22,7 +23,32 @@ class BackendHarness(Harness[MultipartBackend]):
     Describes a backend to the suite.
 
     Implement `open` and `read`; override the rest if the defaults do not apply.
+
+    The hooks are optional, and each lets the suite check what it can't check otherwise. A run lists those that are
+    missing. If the storage can't offer one, name it in `hooks_left_out` with the reason.
+
+    - `secrets`: no credential is in a repr, a location, a log record or an error.
+    - `options`: the options that an object was stored with are those that were requested.
+    - `open_with_page_size`: listings are complete while entries come and go between pages.
+    - `open_failing`: each failure of the storage is the right error, with `retry_after`.
+    - `open_damaging`: bytes that are damaged on their way are a retryable `IntegrityError`.
+    - `open_failing_in_body`: a response of status 200 with an error in its body is not taken for success.
+    - `requests`: a call that fails is not repeated by the backend.
+    - `elsewhere`: `location` is the same in another process, and an upload is resumed there.
     """
+
+    hooks: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {
+            "secrets": "whether a credential is shown in a repr, a location or an error",
+            "options": "whether an object has the options that were requested",
+            "open_with_page_size": "listings in pages, while entries come and go",
+            "open_failing": "which error each failure of the storage becomes, and whether retry_after is kept",
+            "open_damaging": "whether bytes that are damaged on their way are noticed, and sent again",
+            "open_failing_in_body": "whether a response of status 200 with an error in its body is taken for success",
+            "requests": "whether a call that fails is repeated by the backend, instead of by the engine",
+            "elsewhere": "whether the location is the same in another process, so that uploads are found again",
+        }
+    )
 
     prefix: ClassVar[str] = ""
     """
@@ -35,6 +61,19 @@ class BackendHarness(Harness[MultipartBackend]):
 
     completes_without_parts: ClassVar[bool] = False
     """Whether completing without parts makes an empty object; otherwise it is a `PartRejected`."""
+
+    page_size: ClassVar[int | None] = 1000
+    """
+    The number of entries of one page of the storage's listings, if a handle does not choose it. A listing of one more
+    entry is checked, for which so many parts of one byte are sent. None skips that, for a storage that charges or is
+    slow.
+    """
+
+    unseen_by_head: ClassVar[frozenset[type[BackendError]]] = frozenset()
+    """
+    Failures that `head_object` can't tell, as a response to HEAD has no body. It then raises any `BackendError`, or
+    returns None for `BucketNotFound`.
+    """
 
     secrets: ClassVar[Sequence[str]] = ()
     """Credentials that a handle holds: no repr, location or error may contain them."""
@@ -55,7 +94,8 @@ class BackendHarness(Harness[MultipartBackend]):
         """
         Return the stored options of an object by name, without using the backend.
 
-        Omit options that can't be inspected: the checks then only test that the option is accepted.
+        Values are those of `ObjectOptions`, such as ``"infrequent-access"``, not the storage's words for them. Omit
+        options that can't be inspected: the checks then only test that the option is accepted.
         """
         return {}
 
@@ -63,8 +103,61 @@ class BackendHarness(Harness[MultipartBackend]):
         """Open a handle whose listings have such pages; None if that is impossible."""
         return None
 
-    def open_failing(self, error: type[BackendError]) -> MultipartBackend | None:  # noqa: ARG002  # for overrides
-        """Open a handle whose calls all fail in this way; None if that is impossible."""
+    def open_failing(
+        self,
+        error: type[BackendError],  # noqa: ARG002  # for overrides
+        *,
+        retry_after: float | None = None,  # noqa: ARG002
+    ) -> MultipartBackend | None:
+        """
+        Open a handle to a storage that fails in this way; None if that is impossible.
+
+        One handle is open at a time: it is opened, used and closed before the next one is opened, and no other handle
+        is used meanwhile. So one switch of a proxy or a test server is enough; set it back when the handle is closed,
+        or in the next call. The calls have to fail from `start_failing` on; before that they may work.
+
+        Args:
+            error: what the failure has to become: the storage denies access, throttles, fails, and so on.
+            retry_after: if not None, the whole seconds that the storage asks to wait; return None if that is
+                impossible.
+        """
+        return None
+
+    def start_failing(self, backend: MultipartBackend) -> None:
+        """
+        Make the calls of a handle of `open_failing` fail from now on.
+
+        Override it if such a handle must work at first, as one that opens a session. The default does nothing.
+        """
+
+    def open_damaging(self) -> MultipartBackend | None:
+        """
+        Open a handle whose bodies arrive with a flipped bit; None if that is impossible.
+
+        The storage, or a proxy before it, changes a byte, and the length stays. The storage does what it does then:
+        it refuses the body, as S3 does with ``BadDigest``, or stores it and reports another checksum.
+        """
+        return None
+
+    def open_failing_in_body(self) -> MultipartBackend | None:
+        """
+        Open a handle to a storage that answers `complete_upload` with status 200 and an error; None if impossible.
+
+        The object is not created, and the upload stays. The error in the body is one that a retry may fix, such as
+        ``InternalError``. S3 responds so, since it sends the status before it has joined the parts.
+        """
+        return None
+
+    def requests(self) -> int | None:
+        """Return how many requests the storage has received from all handles; None if unknown."""
+        return None
+
+    def elsewhere(self) -> Callable[[], MultipartBackend] | None:
+        """
+        Return a picklable function that opens a handle in another process, or None.
+
+        That process imports the module of the function, and reaches the same storage.
+        """
         return None
 
     # --- for checks --------------------------------------------------------------------------------------------------

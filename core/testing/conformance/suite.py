@@ -8,8 +8,8 @@ says what the contract demands, or `NotApplicable` if it can't be run with this 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any, ClassVar, Generic, ParamSpec, Self, TypeVar
@@ -19,7 +19,13 @@ from attrs import define
 
 from partwise.errors import InvalidInput, PartwiseError
 
-__all__ = ["Check", "NotApplicable", "Suite"]
+__all__ = ["Check", "NotApplicable", "Suite", "SuiteResult"]
+
+#: The name under which a harness declares deviations of its state machine.
+MACHINE = "any_sequence_of_calls"
+
+#: The name of the property of a pytest report that has the hooks that a harness does not give; see `pytest_plugin`.
+HOOKS_PROPERTY = "partwise_hooks_not_given"
 
 _Error = TypeVar("_Error", bound=BaseException)
 _Subject = TypeVar("_Subject")
@@ -44,11 +50,21 @@ class Harness(ABC, Generic[_Subject]):
 
     deviations: ClassVar[Mapping[str, str]] = MappingProxyType({})
     """
-    Known deviations from the contract: the name of a check, and the reason.
+    Known deviations from the contract: what deviates, and the reason.
 
-    A check that is listed here has to fail. If it passes, the suite fails, so that a declaration is removed once it is
-    obsolete.
+    The name is that of a check, such as ``"stale_part"``, or of one behaviour of a check, such as
+    ``"options_are_kept: storage_class"``. What is listed here has to fail. If it passes, the suite fails, so that a
+    declaration is removed once it is obsolete.
+
+    The state machine does not do what a check is declared to deviate in. ``"any_sequence_of_calls: stale_part"``
+    declares that for the machine alone, and ``"any_sequence_of_calls"`` skips the machine; neither has to fail.
     """
+
+    hooks: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    """The optional hooks of this kind of harness: the name, and what is not checked without it."""
+
+    hooks_left_out: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    """Hooks that can't be given for this storage: the name, and the reason. A run does not report them as missing."""
 
     examples: ClassVar[int] = 30
     """The number of sequences of calls that the state machine tries."""
@@ -59,6 +75,47 @@ class Harness(ABC, Generic[_Subject]):
 
     def close(self) -> None:
         """Remove the storage. The default does nothing."""
+
+    def missing_hooks(self) -> dict[str, str]:
+        """Return the hooks that are neither given nor left out, with what is not checked without them."""
+        base = next(parent for parent in type(self).__mro__ if "hooks" in vars(parent))
+        return {
+            name: unchecked
+            for name, unchecked in self.hooks.items()
+            if name not in self.hooks_left_out
+            and name not in vars(self)
+            and getattr(type(self), name) is getattr(base, name)
+        }
+
+    @contextmanager
+    def behaviour(self, name: str) -> Iterator[None]:
+        """
+        Check one behaviour in the block; it has to fail if it is declared to deviate.
+
+        The behaviours of a check are those that its decorator names.
+        """
+        check = self._current_check
+        if check is None:  # the function of a check was called, which knows no deviations
+            yield
+            return
+        assert name in check.behaviours, f"{check.name} does not name the behaviour {name}"
+        declared = f"{check.name}: {name}"
+        if (reason := self.deviations.get(declared)) is None:
+            yield
+            return
+        try:
+            yield
+        except SkipTest:
+            raise
+        except Exception:  # noqa: BLE001  # whatever a deviation raises
+            return
+        raise AssertionError(f"{declared!r} is declared to deviate ({reason}), but passes: remove the declaration")
+
+    def machine_deviates(self, *names: str) -> bool:
+        """Return whether the state machine must not rely on the behaviour of one of these checks."""
+        return any(name in self.deviations or f"{MACHINE}: {name}" in self.deviations for name in names)
+
+    _current_check: Check[Any] | None = None
 
     @cached_property
     def _handles(self) -> ExitStack:  # created on first use, so that a harness need not call super().__init__()
@@ -92,10 +149,12 @@ class Check(Generic[_Harness]):
     Args:
         function: the `check_*` function.
         items: the numbers of the behaviours that it covers, in the list of its suite.
+        behaviours: the names of the behaviours that can be declared to deviate one by one.
     """
 
     function: Callable[[_Harness], None]
     items: tuple[int, ...]
+    behaviours: frozenset[str] = frozenset()
 
     @property
     def name(self) -> str:
@@ -111,6 +170,7 @@ class Check(Generic[_Harness]):
             NotApplicable: the check can't be run with this harness, or it failed and that deviation was declared.
         """
         with harness:
+            harness._current_check = self  # noqa: SLF001  # both are of this module
             reason = harness.deviations.get(self.name)
             if reason is None:
                 self.function(harness)
@@ -131,10 +191,17 @@ class Suite(Generic[_Harness]):
     Args:
         suites: suites whose checks it includes.
         left_out: behaviours that no check covers, by number, with the reason.
+        machine_behaviours: the names of checks that the state machine of this suite can do without.
     """
 
-    def __init__(self, *suites: Suite[_Harness], left_out: Mapping[int, str] | None = None) -> None:
+    def __init__(
+        self,
+        *suites: Suite[_Harness],
+        left_out: Mapping[int, str] | None = None,
+        machine_behaviours: Iterable[str] = (),
+    ) -> None:
         self.left_out = dict(left_out or {})
+        self.machine_behaviours = frozenset(machine_behaviours)
         self._checks = {check.name: check for suite in suites for check in suite}
 
     def __iter__(self) -> Iterator[Check[_Harness]]:
@@ -148,11 +215,19 @@ class Suite(Generic[_Harness]):
         """The numbers of the covered behaviours."""
         return frozenset(item for check in self for item in check.items)
 
-    def covers(self, *items: int) -> Callable[[Callable[[_Harness], None]], Callable[[_Harness], None]]:
-        """Add the decorated function, unchanged, as the check of these behaviours."""
+    def covers(
+        self, *items: int, behaviours: Iterable[str] = ()
+    ) -> Callable[[Callable[[_Harness], None]], Callable[[_Harness], None]]:
+        """
+        Add the decorated function, unchanged, as the check of these behaviours.
+
+        Args:
+            items: their numbers.
+            behaviours: the names that the function passes to `Harness.behaviour`.
+        """
 
         def enter(function: Callable[[_Harness], None]) -> Callable[[_Harness], None]:
-            check = Check(function, items)
+            check = Check(function, items, frozenset(behaviours))
             assert check.name not in self._checks, f"there are two checks {check.name}"
             self._checks[check.name] = check
             return function
@@ -164,10 +239,80 @@ class Suite(Generic[_Harness]):
         for check in self:
             setattr(test_class, f"test_{check.name}", _as_test(check))
 
+    def run(self, make_harness: Callable[[], _Harness]) -> SuiteResult:
+        """
+        Run every check, each with a new harness, without pytest and without the state machine.
+
+        Print the result: it also says which hooks the harness does not give, and what is not checked without them.
+
+        Raises:
+            InvalidInput: a declared deviation names no check, or a hook that is left out does not exist.
+        """
+        passed: list[str] = []
+        failed: dict[str, Exception] = {}
+        not_applicable: dict[str, str] = {}
+        with make_harness() as harness:
+            self.check_declarations(harness)
+            missing = harness.missing_hooks()
+        for check in self:
+            try:
+                check(make_harness())
+            except SkipTest as reason:
+                not_applicable[check.name] = str(reason)
+            except Exception as error:  # noqa: BLE001  # the subject may raise anything
+                failed[check.name] = error
+            else:
+                passed.append(check.name)
+        return SuiteResult(tuple(passed), failed, not_applicable, missing)
+
     def check_declarations(self, harness: _Harness) -> None:
-        """Raise InvalidInput if a declared deviation names no check."""
-        if unknown := sorted(harness.deviations.keys() - self._checks.keys()):
+        """
+        Check that declared deviations name checks, and hooks left out name hooks.
+
+        Raises:
+            InvalidInput: one of them does not.
+        """
+        known = {MACHINE, *self._checks, *(f"{MACHINE}: {name}" for name in self.machine_behaviours)}
+        known |= {f"{check.name}: {behaviour}" for check in self for behaviour in check.behaviours}
+        if unknown := sorted(harness.deviations.keys() - known):
             raise InvalidInput(f"unknown checks in deviations: {', '.join(unknown)}")
+        if unknown := sorted(harness.hooks_left_out.keys() - harness.hooks.keys()):
+            raise InvalidInput(f"unknown hooks in hooks_left_out: {', '.join(unknown)}")
+
+
+@define(frozen=True)
+class SuiteResult:
+    """
+    What `Suite.run` found. Its text is a report.
+
+    Args:
+        passed: the names of the checks that passed.
+        failed: the error of each check that failed, by name.
+        not_applicable: why a check could not be run, by name.
+        missing_hooks: the hooks that the harness does not give, with what is not checked without them.
+    """
+
+    passed: tuple[str, ...]
+    failed: Mapping[str, Exception]
+    not_applicable: Mapping[str, str]
+    missing_hooks: Mapping[str, str]
+
+    def __str__(self) -> str:
+        counts = f"{len(self.passed)} checks passed, {len(self.failed)} failed, {len(self.not_applicable)} do not apply"
+        return "\n".join(
+            [
+                *(f"FAILED {name}: {type(error).__name__}: {error}" for name, error in self.failed.items()),
+                *(f"does not apply: {name}: {reason}" for name, reason in self.not_applicable.items()),
+                *(f"NOT CHECKED without the hook {name}: {what}" for name, what in self.missing_hooks.items()),
+                counts,
+            ]
+        )
+
+
+def record_missing_hooks(harness: Harness[Any], record_property: Callable[[str, object], None]) -> None:
+    """Record in the report of a pytest test which hooks the harness does not give; `pytest_plugin` prints them."""
+    for name, unchecked in harness.missing_hooks().items():
+        record_property(HOOKS_PROPERTY, [type(harness).__qualname__, name, unchecked])
 
 
 def _as_test(check: Check[_Harness]) -> Callable[[Any], None]:
