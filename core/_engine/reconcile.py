@@ -9,7 +9,7 @@ here, the requests are made in `resume`, and a test needs nothing but values.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from enum import Enum
 from string import hexdigits
 from typing import Literal
@@ -19,7 +19,7 @@ from attrs import define, evolve, field, fields
 from partwise._engine.plan import PartPlan
 from partwise.checkpoint import Checkpoint, Fingerprint
 from partwise.checksums import crc64_fold
-from partwise.model import ObjectOptions, PartLimits, StoredObject, UploadedPart
+from partwise.model import Capabilities, ObjectOptions, PartLimits, StoredObject, UploadedPart
 
 #: The key of the object's metadata that holds our token, where the backend reports no checksum of objects.
 TOKEN_NAME = "partwise-upload"  # noqa: S105  # a name, not a secret
@@ -60,6 +60,7 @@ class Facts:
     verify_content: bool = False  # compare kept parts with the source by checksum even if the source seems unchanged
     keep_matching: bool = False  # if the source changed, keep the parts whose checksum still matches
     limits: PartLimits = field(factory=PartLimits)
+    capabilities: Capabilities = field(factory=Capabilities)
 
 
 # --- questions -------------------------------------------------------------------------------------------------------
@@ -123,6 +124,7 @@ class CompareWhileReading:
     checkpoint: Checkpoint
     plan: PartPlan  # the recorded part sizes; the size of the source is not known
     candidates: Mapping[int, UploadedPart]  # the parts on the storage whose checksum is known, by part number
+    stored: frozenset[int]  # the numbers of all parts on the storage
 
 
 @define(frozen=True)
@@ -179,6 +181,13 @@ def reconcile(facts: Facts) -> Question | Decision:  # noqa: PLR0911  # a table 
     | a part recorded only; or with another size or ETag on  | send                                                    |
     | the storage and no equal checksum                      |                                                         |
     | the source is a stream                                 | compare each part by checksum while it is read          |
+    | a part has to be sent that the storage has with other  | start again, abort the old upload                       |
+    | bytes, or with unknown ones while the source may have  |                                                         |
+    | changed, and it does not replace parts                 |                                                         |
+    | a part has to be sent before one that the storage has, | start again, abort the old upload                       |
+    | or the source ends before that, and it is sequential   |                                                         |
+    | the source may have changed, and a storage of these two| start again, abort the old upload                       |
+    | kinds does not list its parts                          |                                                         |
     """
     found = facts.found
     if found is None:
@@ -242,7 +251,7 @@ def _incompatible_plan(plan: PartPlan, limits: PartLimits) -> str | None:
 
 
 def _reconcile_without_upload(facts: Facts, found: Checkpoint, plan: PartPlan, *, trusted: bool) -> Question | Decision:
-    start = Start("the storage no longer knows the upload: it was aborted, or it expired", found.abandoned)
+    start = Start(_why_gone(facts), found.abandoned)
     if facts.head is None:
         return NeedObject()
     if facts.head is Missing.NO_OBJECT or facts.head.size != plan.size:
@@ -258,6 +267,11 @@ def _reconcile_without_upload(facts: Facts, found: Checkpoint, plan: PartPlan, *
     if unread:
         return NeedChecksums(plan, unread)
     return AlreadyStored(facts.head, found) if _has_bytes_of_source(facts.head, facts, found, plan) else start
+
+
+def _why_gone(facts: Facts) -> str:
+    or_ended = ", or another one of this key has ended it" if facts.capabilities.one_upload_per_key else ""
+    return f"the storage no longer knows the upload: it was aborted, or it expired{or_ended}"
 
 
 def _parts_can_make(stored: StoredObject, found: Checkpoint, plan: PartPlan) -> bool:
@@ -293,10 +307,16 @@ def _has_bytes_of_source(stored: StoredObject, facts: Facts, found: Checkpoint, 
 def _reconcile_parts(facts: Facts, found: Checkpoint, plan: PartPlan, *, trusted: bool) -> Question | Decision:
     recorded = {part.part_number: part for part in found.parts}
     listed = _parts_on_storage(facts, found)
+    abandon = (*found.abandoned, str(found.upload_id))
+    if not trusted and (problem := _unknown_parts(facts)) is not None:
+        return Start(problem, abandon)
     kept: list[UploadedPart] = []
     decisions: list[PartDecision] = []
     unread: list[int] = []
-    for number in range(1, (plan.parts_total or 0) + 1):
+    total = plan.parts_total or 0
+    if facts.capabilities.sequential and max(listed, default=0) > total:
+        return Start(f"the storage has parts beyond the source's last one, {total}, and takes parts in order", abandon)
+    for number in range(1, total + 1):
         decision, part = _decide_part(
             number, plan.part(number).size, recorded.get(number), listed.get(number), facts, trusted=trusted
         )
@@ -304,10 +324,12 @@ def _reconcile_parts(facts: Facts, found: Checkpoint, plan: PartPlan, *, trusted
             unread.append(number)
             continue
         if decision.why == _BYTES_DIFFER and not facts.keep_matching:
-            return Start(
-                f"the source changed: the bytes of part {number} are different",
-                (*found.abandoned, str(found.upload_id)),
-            )
+            return Start(f"the source changed: the bytes of part {number} are different", abandon)
+        same_bytes = trusted and decision.why == _CHECKSUM_UNKNOWN
+        if decision.action == "send" and (
+            problem := why_not_sent(number, listed, facts.capabilities, same_bytes=same_bytes)
+        ):
+            return Start(f"{problem} ({decision.why})", abandon)
         decisions.append(decision)
         if part is not None:
             kept.append(part)
@@ -318,6 +340,35 @@ def _reconcile_parts(facts: Facts, found: Checkpoint, plan: PartPlan, *, trusted
 
 
 _BYTES_DIFFER = "the source's bytes differ from those that were sent"
+_CHECKSUM_UNKNOWN = "the storage holds it, but no checksum of it is known"
+
+
+def why_not_sent(
+    number: int, stored: Collection[int], capabilities: Capabilities, *, same_bytes: bool = False
+) -> str | None:
+    """
+    Return why a part can't be sent to an upload that has others; None if it can.
+
+    Args:
+        number: its number.
+        stored: the numbers of the parts that the storage has.
+        capabilities: those of the backend.
+        same_bytes: if the storage has the part, then with these bytes.
+    """
+    if capabilities.sequential and number < max(stored, default=0):
+        return f"the storage takes parts in order, and has parts after part {number}, which has to be sent"
+    if not capabilities.replaces_parts and number in stored and not same_bytes:
+        return f"the storage has part {number}, which has to be sent, and replaces no parts"
+    return None
+
+
+def _unknown_parts(facts: Facts) -> str | None:
+    """Return why an upload can't be resumed if its source may have changed."""
+    fixed = facts.capabilities.sequential or not facts.capabilities.replaces_parts
+    if not fixed or facts.listed is not Missing.LISTING_UNSUPPORTED:
+        return None
+    # A run that died may have sent a part that was not recorded.
+    return "the source may have changed, and the storage neither lists parts nor takes others in their place"
 
 
 def _decide_part(  # noqa: PLR0911  # a table of cases
@@ -349,7 +400,7 @@ def _decide_part(  # noqa: PLR0911  # a table of cases
     if recorded is not None and trusted and not facts.verify_content:
         return PartDecision(number, "keep", "recorded, and on the storage"), part
     if checksum is None:
-        return PartDecision(number, "send", "the storage holds it, but no checksum of it is known"), None
+        return PartDecision(number, "send", _CHECKSUM_UNKNOWN), None
     if number not in facts.local:
         return None, None
     if facts.local[number] != checksum:
@@ -408,13 +459,18 @@ def _reconcile_stream(facts: Facts, found: Checkpoint, abandon: tuple[str, ...])
         return NeedPartList()
     if facts.listed is Missing.NO_UPLOAD:
         # Whether a stored object is ours shows only after the stream was read, and by then it has been sent again.
-        return Start("the storage no longer knows the upload: it was aborted, or it expired", found.abandoned)
+        return Start(_why_gone(facts), found.abandoned)
+    if (problem := _unknown_parts(facts)) is not None:
+        return Start(problem, abandon)
     recorded = {part.part_number: part for part in found.parts}
+    stored = _parts_on_storage(facts, found)
     candidates = {}
-    for number, listed in _parts_on_storage(facts, found).items():
+    for number, listed in stored.items():
         part, candidate = recorded.get(number), listed
         if part is not None and listed.crc64 is None and is_same_part(part, listed):
             candidate = evolve(part, etag=listed.etag)  # it has the checksum that the storage does not report
         if candidate.crc64 is not None:
             candidates[number] = candidate
-    return CompareWhileReading(found, plan, candidates)
+        elif problem := why_not_sent(number, stored, facts.capabilities):
+            return Start(f"{problem} ({_CHECKSUM_UNKNOWN})", abandon)
+    return CompareWhileReading(found, plan, candidates, frozenset(stored))

@@ -94,6 +94,7 @@ def decide(
         verify_content=config.verify_source == "content",
         keep_matching=config.on_source_change == "keep-matching",
         limits=context.backend.limits,
+        capabilities=context.backend.capabilities,
     )
     while True:
         match reconcile(facts):

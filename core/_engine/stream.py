@@ -12,8 +12,9 @@ from collections.abc import Iterator, Mapping
 from attrs import evolve
 
 from partwise._engine.context import UploadContext
+from partwise._engine.reconcile import why_not_sent
 from partwise._engine.resume import checksum_of
-from partwise.errors import SourceError
+from partwise.errors import SourceError, UploadUnusable
 from partwise.model import UploadedPart
 from partwise.protocols import Body
 
@@ -26,6 +27,7 @@ class StreamParts:
         self._first: Body | None = None
         self._candidates: Mapping[int, UploadedPart] = {}
         self._recorded: frozenset[UploadedPart] = frozenset()
+        self._stored: frozenset[int] = frozenset()
 
     def read_first(self) -> Body:
         """Read the first part. It is the whole source, if it is shorter than a part."""
@@ -42,15 +44,18 @@ class StreamParts:
         self._first = None
         return first
 
-    def expect(self, candidates: Mapping[int, UploadedPart], recorded: frozenset[UploadedPart]) -> None:
+    def expect(
+        self, candidates: Mapping[int, UploadedPart], recorded: frozenset[UploadedPart], stored: frozenset[int]
+    ) -> None:
         """
         Skip the parts that equal these candidates.
 
         Args:
             candidates: parts on the storage, with their checksums, by number.
             recorded: parts that the checkpoint has already.
+            stored: the numbers of all parts on the storage.
         """
-        self._candidates, self._recorded = candidates, recorded
+        self._candidates, self._recorded, self._stored = candidates, recorded, stored
 
     def parts(self) -> Iterator[tuple[int, Body]]:
         """
@@ -61,6 +66,7 @@ class StreamParts:
         Raises:
             SourceError: the stream can't be read, or needs more parts than the storage accepts.
             SourceMismatch: it has another size than the caller expects.
+            UploadUnusable: it is not the stream that was sent before, and the storage can't take it in its place.
         """
         context, ledger = self._context, self._context.ledger
         number = 0
@@ -74,6 +80,7 @@ class StreamParts:
                 context.check_expected(end, None, so_far=len(body) == part.size)
             if len(body) < part.size:
                 ledger.plan = evolve(ledger.plan, size=end)
+                self._check_end(number if len(body) else number - 1)
             if not len(body):
                 return
             if number > context.backend.limits.max_parts:
@@ -83,7 +90,15 @@ class StreamParts:
                     hint="Start again with a larger {part_size}",
                 )
             if not self._skip(number, body):
+                if problem := why_not_sent(number, self._stored, context.backend.capabilities):
+                    raise UploadUnusable(f"{context.description} is not what was sent before: {problem}")
                 yield number, body
+
+    def _check_end(self, total: int) -> None:
+        """Raise UploadUnusable if a sequential storage has parts beyond the last one."""
+        context = self._context
+        if context.backend.capabilities.sequential and max(self._stored, default=0) > total:
+            raise UploadUnusable(f"{context.description} is shorter than what was sent before")
 
     def _skip(self, number: int, body: Body) -> bool:
         """Record a part if the storage holds it with these bytes; return whether it does."""

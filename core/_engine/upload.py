@@ -257,11 +257,11 @@ class UploadRun:
                 if any(part.action == "adopt" for part in parts) or checkpoint != recorded:
                     self._save_changed_checkpoint(checkpoint, recorded)
                 return Stage.SEND
-            case CompareWhileReading(checkpoint, plan, candidates):
+            case CompareWhileReading(checkpoint, plan, candidates, stored):
                 context.adopt_checkpoint(evolve(checkpoint, parts=()), plan)
                 context.is_decided = True
                 self._warn_of_recorded_part_size(checkpoint)
-                self._stream.expect(candidates, frozenset(checkpoint.parts))
+                self._stream.expect(candidates, frozenset(checkpoint.parts), stored)
                 return Stage.SEND
             case AlreadyStored(stored, checkpoint):
                 context.check_expected(stored.size, stored.crc64)
@@ -304,7 +304,7 @@ class UploadRun:
             return Stage.PUT
         context.ledger = Ledger(context.plan)
         context.is_decided = True
-        self._stream.expect({}, frozenset())
+        self._stream.expect({}, frozenset(), frozenset())
         self._initiate(not_aborted)
         return Stage.SEND
 

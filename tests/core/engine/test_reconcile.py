@@ -497,7 +497,9 @@ class TestStreams:
     def test_what_the_storage_holds_is_compared_while_reading(self):
         decision = reconcile(facts(STREAM_FOUND, STREAM, listed=PARTS))
 
-        assert decision == CompareWhileReading(STREAM_FOUND, PartPlan(10, None, 5), dict(enumerate(PARTS, 1)))
+        assert decision == CompareWhileReading(
+            STREAM_FOUND, PartPlan(10, None, 5), dict(enumerate(PARTS, 1)), frozenset({1, 2, 3})
+        )
 
     def test_a_checksum_that_only_the_checkpoint_has_is_kept_with_the_etag_that_is_listed(self):
         held = evolve(PARTS[0], etag=f'W/"{PARTS[0].etag}"', crc64=None)
