@@ -11,12 +11,14 @@ an object with the same bytes may have been stored before.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
 from attrs import evolve
 
 from partwise._engine.context import UploadContext
 from partwise._engine.finish import outcome_unknown_error
 from partwise._engine.plugin_calls import call_plugin
-from partwise._engine.reconcile import TOKEN_NAME, is_same_part
+from partwise._engine.reconcile import TOKEN_NAME, is_same_part, why_not_sent
 from partwise._engine.resume import local_checksums
 from partwise._engine.retry import add_hint
 from partwise.errors import (
@@ -27,6 +29,7 @@ from partwise.errors import (
     PartwiseError,
     SourceChanged,
     UploadNotFound,
+    UploadUnusable,
 )
 from partwise.model import StoredObject, UploadedPart
 
@@ -63,6 +66,7 @@ class Completion:
             CallbackError: the object is stored, but the callback failed.
             OutcomeUnknown: the upload id is gone, and nothing shows whether the stored object is ours.
             SourceChanged: the source is not what it was.
+            UploadUnusable: the upload can never be completed.
             BackendError: the request was refused, or failed too often.
         """
         context = self._context
@@ -136,8 +140,8 @@ class Completion:
         if delay is not None and error.retry_after is not None:
             context.wait(delay)  # during a pause that the storage requests, no HEAD is sent, either
             delay = 0.0
-        # If overwriting is forbidden, the object that exists may be the one that an earlier attempt made.
-        may_be_stored = error.retryable or (self._failures > 1 and isinstance(error, ObjectExists))
+        # What exists, or what this request has met, may be the object of an earlier attempt.
+        may_be_stored = error.retryable or (self._failures > 1 and isinstance(error, ObjectExists | UploadUnusable))
         stored = self._find_object(gone=False, upload_was_seen=True) if may_be_stored else None
         if stored is None:
             if delay is None:
@@ -185,6 +189,8 @@ class Completion:
     def _upload_is_gone(self) -> bool:
         context = self._context
         if not context.backend.capabilities.lists_parts:
+            if not context.backend.capabilities.aborts:
+                return False  # not known: completing again shows it
             # Without a list, only an abort makes sure that the upload does not remain; it does not touch the object.
             context.retry(lambda: context.backend.abort_upload(context.key, context.upload_id), moves=False)
             return True
@@ -226,6 +232,7 @@ class Completion:
         Raises:
             PartRejected: `error`, if no part differs, or none can be sent again.
             UploadLost: the storage no longer knows the upload id.
+            UploadUnusable: a part differs that the storage does not take again.
         """
         context, ledger = self._context, self._context.ledger
         self._repairs += 1
@@ -235,17 +242,13 @@ class Completion:
             listed = {part.part_number: part for part in self._list_parts()}
         except UploadNotFound as gone:
             raise UploadLost(str(gone)) from gone
-        different: list[UploadedPart] = []
-        altered: list[UploadedPart] = []
-        for part in ledger.parts():
-            other = listed.get(part.part_number)
-            if other is None or not is_same_part(part, other) or other.crc64 not in (None, part.crc64):
-                different.append(part)
-            elif other.etag != part.etag:
-                altered.append(evolve(part, etag=other.etag))
+        different, altered = _compare_parts(ledger.parts(), listed)
         can_not_be_read_again = bool(different) and context.fingerprint.size is None
         if can_not_be_read_again or not (different or altered):
             raise error
+        for part in different:
+            if problem := why_not_sent(part.part_number, listed, context.backend.capabilities):
+                raise UploadUnusable(f"{problem}: {error}") from error
         for part in altered:
             ledger.replace(part)
             context.record_part(part)
@@ -253,6 +256,21 @@ class Completion:
             ledger.remove(part.part_number)
         done = "were not on the storage as recorded, and are sent again" if different else "had altered ETags"
         context.warn(f"parts {done}: {error}")
+
+
+def _compare_parts(
+    parts: Iterable[UploadedPart], listed: Mapping[int, UploadedPart]
+) -> tuple[list[UploadedPart], list[UploadedPart]]:
+    """Return the parts that are not as listed, and those with another ETag, as listed."""
+    different: list[UploadedPart] = []
+    altered: list[UploadedPart] = []
+    for part in parts:
+        other = listed.get(part.part_number)
+        if other is None or not is_same_part(part, other) or other.crc64 not in (None, part.crc64):
+            different.append(part)
+        elif other.etag != part.etag:
+            altered.append(evolve(part, etag=other.etag))
+    return different, altered
 
 
 def compare_moved_source(context: UploadContext) -> None:

@@ -146,6 +146,11 @@ class UploadContext:
         """Whether a later run could resume from here."""
         return self.store is not None and self.checkpoint is not None and self.checkpoint.upload_id is not None
 
+    @property
+    def concurrency(self) -> int | Literal["auto"]:
+        """The number of parts in flight: as configured, except on a sequential storage."""
+        return 1 if self.backend.capabilities.sequential else self.request.config.concurrency
+
     def new_checkpoint(self) -> Checkpoint:
         """Return the checkpoint that a new upload starts with."""
         return Checkpoint(
@@ -341,8 +346,7 @@ class UploadContext:
 
     def new_transfer_state(self) -> TransferState:
         """Reset the count of bytes in flight, for workers that start now."""
-        concurrency = self.request.config.concurrency
-        shares = CONCURRENCY_MIN if concurrency == "auto" else concurrency
+        shares = CONCURRENCY_MIN if self.concurrency == "auto" else self.concurrency
         self.transfer = TransferState(self._limit, shares, self.clock.monotonic)
         return self.transfer
 
@@ -368,6 +372,12 @@ class UploadContext:
         prefix = "progress could not be recorded"
         if not any(warning.startswith(prefix) for warning in self.warnings):
             self.warn(f"{prefix}: {error}")
+
+    def warn_not_aborted(self) -> None:
+        """Warn, once in a run, that the storage can't abort uploads."""
+        message = "the storage can't abort an upload: its parts expire by themselves"
+        if message not in self.warnings:
+            self.warn(message)
 
     def log_fields(self, part_number: int | None = None) -> dict[str, object]:
         """

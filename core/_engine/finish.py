@@ -43,8 +43,11 @@ def abort_uploads(context: UploadContext, upload_ids: tuple[str, ...]) -> tuple[
     """
     Abort uploads on the storage; return the ids of those for which that failed.
 
-    Each of these failures is a warning.
+    Each of these failures is a warning. A storage that can't abort uploads is not asked to.
     """
+    if upload_ids and not context.backend.capabilities.aborts:
+        context.warn_not_aborted()
+        return ()
     return tuple(upload_id for upload_id in upload_ids if not _abort(context, upload_id))
 
 
@@ -150,6 +153,8 @@ def finish_completed_earlier(context: UploadContext, stored: StoredObject, check
     # The upload id is gone and its object must not be touched. An abort removes what the storage may have left of it.
     own = () if checkpoint.upload_id is None else (checkpoint.upload_id,)
     context.checkpoint = evolve(checkpoint, parts=(), abandoned=(*checkpoint.abandoned, *own))
+    if context.backend.capabilities.one_upload_per_key:
+        context.checkpoint = evolve(context.checkpoint, abandoned=())  # nothing is left where one of them was completed
     parts = PartPlan(checkpoint.part_size, stored.size, checkpoint.parts_per_doubling).parts_total or 0
     context.ledger = Ledger(PartPlan(stored.size, stored.size))
     context.ledger.add(UploadedPart(1, stored.size, stored.etag, stored.crc64), resumed=True)

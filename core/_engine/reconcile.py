@@ -449,7 +449,9 @@ def _parts_on_storage(facts: Facts, found: Checkpoint) -> dict[int, UploadedPart
     return {part.part_number: part for part in parts}
 
 
-def _reconcile_stream(facts: Facts, found: Checkpoint, abandon: tuple[str, ...]) -> Question | Decision:
+def _reconcile_stream(  # noqa: PLR0911  # a table of cases
+    facts: Facts, found: Checkpoint, abandon: tuple[str, ...]
+) -> Question | Decision:
     if found.fingerprint.size is not None:
         return Start("the source changed: it had a known size, and is a stream now", abandon)
     plan = PartPlan(found.part_size, None, found.parts_per_doubling)

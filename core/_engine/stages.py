@@ -40,10 +40,10 @@ TRANSITIONS: Mapping[Stage, frozenset[Stage]] = {
     # small: PUT; else SEND
     Stage.START: frozenset({Stage.PUT, Stage.SEND}),
     Stage.PUT: frozenset({Stage.FINISH}),
-    # a stream that was resumed turned out to be empty: START
+    # a stream that was resumed turned out to be empty, or the storage can never complete the upload: START
     Stage.SEND: frozenset({Stage.COMPLETE, Stage.RECOVER, Stage.START}),
-    # the storage does not hold all parts as recorded: SEND
-    Stage.COMPLETE: frozenset({Stage.FINISH, Stage.SEND, Stage.RECOVER}),
+    # the storage does not hold all parts as recorded: SEND; it can never complete the upload: START
+    Stage.COMPLETE: frozenset({Stage.FINISH, Stage.SEND, Stage.RECOVER, Stage.START}),
     Stage.RECOVER: frozenset({Stage.START, Stage.SEND, Stage.FINISH}),
     Stage.FINISH: frozenset({Stage.DONE}),
 }

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from attrs import evolve
 
 from partwise._engine.context import UploadContext
+from partwise._engine.plugin_calls import call_plugin
 from partwise._engine.reconcile import why_not_sent
 from partwise._engine.resume import checksum_of
 from partwise.errors import SourceError, UploadUnusable
@@ -31,8 +32,20 @@ class StreamParts:
 
     def read_first(self) -> Body:
         """Read the first part. It is the whole source, if it is shorter than a part."""
-        self._first = self._context.read_source(0, self._context.plan.part_size)
+        if self._first is None:
+            self._first = self._context.read_source(0, self._context.plan.part_size)
         return self._first
+
+    def restart(self) -> None:
+        """
+        Read the stream again from its start.
+
+        Raises:
+            SourceError: it can't be read again.
+        """
+        call_plugin(self._context.source.close)
+        self._first = None
+        self.read_first()
 
     def take_first(self) -> Body:
         """
@@ -40,7 +53,7 @@ class StreamParts:
 
         The next call reads on from there.
         """
-        first = self.read_first() if self._first is None else self._first  # an empty body is false
+        first = self.read_first()
         self._first = None
         return first
 

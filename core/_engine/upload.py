@@ -73,9 +73,11 @@ from partwise.errors import (
     InvalidInput,
     PartwiseError,
     SourceChanged,
+    SourceError,
     SourceUnreadable,
     UploadNotFound,
     UploadStopped,
+    UploadUnusable,
 )
 from partwise.model import MIB, ObjectOptions, StoredObject, UploadedPart
 from partwise.protocols import Body
@@ -108,6 +110,7 @@ class UploadRun:
         self._completion = Completion(self._context)
         # What a stage leaves for the next one.
         self._decided_start = Start()
+        self._not_aborted: tuple[str, ...] = ()
         self._stored: StoredObject | None = None
         self._completed_earlier: Checkpoint | None = None
         self._callback_error: CallbackError | None = None
@@ -215,6 +218,11 @@ class UploadRun:
         while stage is not Stage.DONE:
             try:
                 following = actions[stage]()
+            except UploadUnusable as error:
+                if recovered:
+                    discard_upload(self._context)
+                    raise
+                following, recovered = self._start_again(error), True
             except UploadLost as error:
                 # Aborted by another client, or expired. A second loss in one run is not a coincidence.
                 if recovered:
@@ -241,6 +249,23 @@ class UploadRun:
             call_plugin(context.source.close)
             delete_checkpoint(context)
         return self._apply_decision(decide(context, context.snapshot(), listed=Missing.NO_UPLOAD), None)
+
+    def _start_again(self, error: UploadUnusable) -> Stage:
+        """Leave an upload that can never be completed, and start another one."""
+        context = self._context
+        assert context.checkpoint is not None
+        self._completion = Completion(context)
+        self._decided_start = Start(error.message, (*context.checkpoint.abandoned, context.upload_id))
+        check_resume_mode(context, self._decided_start)
+        if context.fingerprint.size is None:
+            try:
+                self._stream.restart()
+            except SourceError as unreadable:
+                discard_upload(context)  # or the next run would find it, and end like this one
+                raise UploadUnusable(
+                    f"{error.message}. The stream can't be read again now; the next run sends every part"
+                ) from unreadable
+        return Stage.START
 
     def _apply_decision(self, decision: Decision, recorded: Checkpoint | None) -> Stage:
         """
@@ -296,7 +321,7 @@ class UploadRun:
         context, start = self._context, self._decided_start
         if start.reason:
             context.warn(f"started again: {start.reason}")
-        not_aborted = abort_uploads(context, start.abandon)
+        self._not_aborted = not_aborted = abort_uploads(context, start.abandon)
         context.checkpoint = None
         if self._is_single_put():
             if context.store is not None and not not_aborted:
@@ -338,6 +363,8 @@ class UploadRun:
             upload_id = context.retry(
                 partial(context.timed, lambda: context.backend.initiate_upload(context.key, options))
             )
+            if capabilities.one_upload_per_key:
+                intent = evolve(intent, abandoned=())  # the storage has ended them
             context.adapt_part_size()  # while there are no parts
             context.checkpoint = evolve(intent, upload_id=upload_id, part_size=context.plan.part_size)
             if context.store is not None:
@@ -369,6 +396,8 @@ class UploadRun:
             self._stored = put_object(context, body, self._initial_options())
         except CallbackError as error:
             self._keep_callback_error(error)
+        if self._not_aborted and context.backend.capabilities.one_upload_per_key:
+            delete_checkpoint(context)  # the storage has ended its uploads
         return Stage.FINISH
 
     # --- SEND --------------------------------------------------------------------------------------------------------
@@ -391,7 +420,7 @@ class UploadRun:
             on_tick=context.emit_progress,
             on_retry=lambda number, error, delay: context.log_retry(error, delay, number),
             reads_may_block=context.fingerprint.size is None,
-            read_again=None if context.fingerprint.size is None else self._read_again,
+            read_again=self._read_again if self._allows_second_copies() else None,
             status=context.status,
         )
         try:
@@ -410,10 +439,16 @@ class UploadRun:
         check_resume_mode(context, self._decided_start)
         return Stage.START
 
+    def _allows_second_copies(self) -> bool:
+        capabilities = self._context.backend.capabilities
+        return (
+            self._context.fingerprint.size is not None and capabilities.replaces_parts and not capabilities.sequential
+        )
+
     def _concurrency(self) -> Concurrency:
         context, config = self._context, self._context.request.config
-        if config.concurrency != "auto":
-            return FixedConcurrency(config.concurrency)
+        if context.concurrency != "auto":
+            return FixedConcurrency(context.concurrency)
         maximum = config.concurrency_max
         if context.fingerprint.size is None:  # the parts in flight of a stream are in memory
             maximum = min(maximum, max(2, _STREAM_MEMORY // context.ledger.plan.part_size))

@@ -23,7 +23,7 @@ from attrs import define
 from partwise._engine.plugin_calls import PluginDefect, call_plugin
 from partwise._engine.throttle import TransferStopped
 from partwise.clock import Clock
-from partwise.errors import BackendError, ConnectionFailed, IntegrityError, PartwiseError
+from partwise.errors import BackendError, ConnectionFailed, IntegrityError, PartwiseError, UploadUnusable
 from partwise.model import UploadedPart
 from partwise.protocols import Body, MultipartBackend
 
@@ -82,10 +82,13 @@ class PartJob:
 
         Raises:
             IntegrityError: they differ.
+            UploadUnusable: they differ, and the storage does not replace parts.
         """
         sent = self.body.crc64
         if sent is None or part.size != len(self.body) or part.crc64 not in (None, sent):
-            raise IntegrityError(
+            # What does not match is stored, so a storage that replaces no parts can't take the right bytes any more.
+            kind = IntegrityError if self.backend.capabilities.replaces_parts else UploadUnusable
+            raise kind(
                 f"part {self.part_number} of {self.key} does not match what was sent: {len(self.body)} bytes with"
                 f" CRC-64 {sent} were read here, the storage reports {part.size} bytes with CRC-64 {part.crc64}"
             )

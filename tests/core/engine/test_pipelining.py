@@ -12,7 +12,7 @@ from partwise._engine.throttle import TransferStopped
 from partwise._engine.workers import PartJob
 from partwise.checksums import crc64
 from partwise.errors import BackendError, ConnectionFailed, IntegrityError
-from partwise.model import UploadedPart
+from partwise.model import Capabilities, UploadedPart
 from partwise.sources import BytesBody
 
 DATA = b"0123456789"
@@ -20,6 +20,8 @@ DATA = b"0123456789"
 
 class PlainBackend:
     """A backend with `upload_part` only. It reads the body, then returns `result` or raises it."""
+
+    capabilities = Capabilities()
 
     def __init__(self, result=None, *, reads=True):
         self.result = result

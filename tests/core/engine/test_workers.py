@@ -27,7 +27,7 @@ from partwise.errors import (
     SourceChanged,
     UploadNotFound,
 )
-from partwise.model import ObjectOptions, UploadedPart
+from partwise.model import Capabilities, ObjectOptions, UploadedPart
 from partwise.sources import BytesBody, FileBody
 
 DATA = b"0123456789"
@@ -35,6 +35,8 @@ DATA = b"0123456789"
 
 class FakeBackend:
     """A backend with `upload_part` only. It reads the body, then returns `result` or raises it."""
+
+    capabilities = Capabilities()
 
     def __init__(self, result=None, *, reads=True):
         self.result = result
