@@ -321,12 +321,8 @@ class MemoryBackend(Closing):
     def abort_upload(self, key: str, upload_id: str) -> None:
         """Drop an upload and its parts; see `MultipartBackend.abort_upload`."""
         self._check_call("abort_upload", key=key, upload_id=upload_id)
-        if not self._capabilities.aborts:
-            return
-        with self._storage.lock:
-            upload = self._storage.uploads.get(upload_id)
-            if upload is not None and upload.key == key:
-                del self._storage.uploads[upload_id]
+        if self._capabilities.aborts:
+            self.drop_upload(key, upload_id)
 
     def list_uploads(self, prefix: str = "") -> Iterable[PendingUpload]:
         """List the pending uploads, page by page; see `MultipartBackend.list_uploads`."""
@@ -388,6 +384,13 @@ class MemoryBackend(Closing):
         Changes to one do not affect the other. Continue with the copy to test what a process finds after a crash.
         """
         return self._on(self._storage.copy())
+
+    def drop_upload(self, key: str, upload_id: str) -> None:
+        """Drop an upload and its parts, whatever `capabilities` say, as the rule of a bucket does after some days."""
+        with self._storage.lock:
+            upload = self._storage.uploads.get(upload_id)
+            if upload is not None and upload.key == key:
+                del self._storage.uploads[upload_id]
 
     def read(self, key: str) -> bytes:
         """Return the bytes of an object; raise KeyError if there is none."""

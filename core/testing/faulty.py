@@ -74,11 +74,15 @@ class FaultyBackend(BackendWrapper):
     Args:
         backend: the backend to wrap.
         plan: the faults to inject.
+        forget: called with the key and the id of an upload that the storage is to drop; None: the upload is aborted.
     """
 
-    def __init__(self, backend: MultipartBackend, plan: FaultPlan) -> None:
+    def __init__(
+        self, backend: MultipartBackend, plan: FaultPlan, *, forget: Callable[[str, str], object] | None = None
+    ) -> None:
         super().__init__(backend)
         self.plan = plan
+        self._forget = forget or backend.abort_upload
 
     def initiate_upload(self, key: str, options: ObjectOptions) -> str:
         with self.plan.call("initiate_upload", key) as faults:
@@ -127,13 +131,13 @@ class FaultyBackend(BackendWrapper):
     def with_request_options(self, options: ObjectOptions) -> MultipartBackend:
         """Return a wrapped handle with the same plan; this one if not supported."""
         if isinstance(self.inner, SupportsRequestOptions):
-            return FaultyBackend(self.inner.with_request_options(options), self.plan)
+            return FaultyBackend(self.inner.with_request_options(options), self.plan, forget=self._forget)
         return self
 
     def with_source_file(self, path: str) -> MultipartBackend:
         """Return a wrapped handle with the same plan; this one if not supported."""
         if isinstance(self.inner, SupportsSourceFile):
-            return FaultyBackend(self.inner.with_source_file(path), self.plan)
+            return FaultyBackend(self.inner.with_source_file(path), self.plan, forget=self._forget)
         return self
 
     def _injected(self, faults: Sequence[Fault], action: Callable[[], _Result]) -> _Result:
@@ -152,7 +156,7 @@ class FaultyBackend(BackendWrapper):
 
     def _forget_upload(self, faults: Sequence[Fault], key: str, upload_id: str) -> None:
         if _of_kind(faults, FaultKind.FORGOTTEN_UPLOAD):
-            self.inner.abort_upload(key, upload_id)
+            self._forget(key, upload_id)
 
 
 class _InjectedBody(BodyWrapper):

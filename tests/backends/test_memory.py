@@ -307,6 +307,15 @@ def test_a_bucket_that_does_not_abort_keeps_the_upload(body):
     assert len(list(backend.list_parts("key", upload_id))) == 1
 
 
+def test_an_upload_that_is_dropped_is_gone_even_if_nothing_aborts_it(body):
+    backend, upload_id = shaped(body, b"one", aborts=False)
+
+    backend.drop_upload("another key", upload_id)
+    assert upload_id in backend.uploads
+    backend.drop_upload("key", upload_id)
+    assert upload_id not in backend.uploads
+
+
 def test_without_part_checksums_parts_have_none(body):
     backend = MemoryBackend(limits=ANY_SIZE, capabilities=Capabilities(object_checksums=True))
     upload_id, parts = start_upload(backend, body, b"one")

@@ -466,6 +466,16 @@ def test_a_forgotten_upload_is_gone_from_the_storage(operation: str) -> None:
     assert scene.backend.uploads == {}
 
 
+def test_what_drops_a_forgotten_upload_can_be_given() -> None:
+    """A storage that aborts nothing drops uploads in another way."""
+    backend = MemoryBackend(capabilities=Capabilities(aborts=False))
+    upload_id = backend.initiate_upload("key", ObjectOptions())
+    plan = FaultPlan([fault("list_parts", FaultKind.FORGOTTEN_UPLOAD)])
+
+    with pytest.raises(UploadNotFound):
+        FaultyBackend(backend, plan, forget=backend.drop_upload).list_parts("key", upload_id)
+
+
 def test_closing_the_wrapper_closes_the_backend() -> None:
     scene = Scene()
     scene.faulty.close()

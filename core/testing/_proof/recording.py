@@ -19,7 +19,7 @@ from attrs import evolve
 from partwise.bodies import BodyWrapper
 from partwise.checkpoint import Checkpoint, Fingerprint
 from partwise.errors import CallbackError
-from partwise.model import ObjectOptions, PendingUpload, StoredObject, UploadedPart
+from partwise.model import Capabilities, ObjectOptions, PendingUpload, StoredObject, UploadedPart
 from partwise.protocols import Body, CheckpointStore, MultipartBackend, Source
 from partwise.testing._proof.events import ActualUpload, BackendCall, HeldPart
 from partwise.testing._proof.simulation import without_frames
@@ -115,7 +115,8 @@ class _RecordingBody(BodyWrapper):
 class History:
     """What took effect on storage and store, over many processes."""
 
-    def __init__(self) -> None:
+    def __init__(self, capabilities: Capabilities | None = None) -> None:
+        self.capabilities = capabilities or Capabilities()  # of the storage
         self.process = 0  # the number of the current process
         self.uploads: dict[str, ActualUpload] = {}  # every upload that the storage ever initiated, by id
         self.checkpoint: Checkpoint | None = None  # the checkpoint that the store has durably
@@ -174,6 +175,7 @@ class History:
         self.effects.append(call)
         match call:
             case BackendCall("initiate_upload", returned=str(upload_id)):
+                self._other_uploads_ended()
                 self.uploads[upload_id] = ActualUpload(upload_id, self.process)
                 self._expect_checkpoint(None, "an upload was initiated")
             case BackendCall("upload_part", str(upload_id), number, data, returned=UploadedPart(etag=etag)):
@@ -181,9 +183,26 @@ class History:
                 self._expect_checkpoint(upload_id, f"part {number} was sent")
             case BackendCall("complete_upload", str(upload_id)):
                 self.uploads[upload_id].state = "completed"
-            case BackendCall("abort_upload", str(upload_id)) if upload_id in self.uploads:
-                upload = self.uploads[upload_id]
-                upload.state = "aborted" if upload.state == "pending" else upload.state
+                self._other_uploads_ended()
+            case BackendCall("put_object"):
+                self._other_uploads_ended()
+            case BackendCall("abort_upload", str(upload_id)) if self.capabilities.aborts:
+                self.upload_ended(upload_id)
+
+    def upload_ended(self, upload_id: str) -> None:
+        """Record that the storage has dropped an upload, if it had it."""
+        upload = self.uploads.get(upload_id)
+        if upload is not None and upload.state == "pending":
+            upload.state = "aborted"
+
+    def object_stored(self) -> None:
+        """Record that another program has stored an object under the key."""
+        self._other_uploads_ended()
+
+    def _other_uploads_ended(self) -> None:
+        if self.capabilities.one_upload_per_key:
+            for upload_id in self.uploads:
+                self.upload_ended(upload_id)
 
     def _expect_checkpoint(self, upload_id: str | None, action: str) -> None:
         if not self._keeps_checkpoint:

@@ -15,11 +15,13 @@ from __future__ import annotations
 import inspect
 import logging
 import signal
+from abc import abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import copy
 from types import FrameType
+from typing import Self
 
 from attrs import evolve
 
@@ -58,18 +60,38 @@ from partwise.testing.faulty import FaultyBackend, FaultyCheckpointStore, Faulty
 # --- storage and store in memory -------------------------------------------------------------------------------------
 
 
-class MemoryHarness(BackendHarness):
-    """
-    A bucket in memory that emulates callbacks.
-
-    By default it accepts parts of a few bytes.
-    """
+class InMemoryHarness(BackendHarness):
+    """A storage in memory, which can be copied, and compared with another one."""
 
     picklable = False
 
     def part_size(self, backend: MultipartBackend) -> int:  # noqa: ARG002  # the same for any limits
         """Return a few bytes, so that bodies of several chunks cost little."""
         return 8
+
+    @abstractmethod
+    def fork(self) -> Self:
+        """
+        Return a harness of a copy of the storage.
+
+        Changes to one do not affect the other.
+        """
+
+    @abstractmethod
+    def state(self, key: str) -> str:
+        """
+        Return everything that the next process depends on, as a text to compare.
+
+        `key` is the only object.
+        """
+
+
+class MemoryHarness(InMemoryHarness):
+    """
+    A bucket in memory that emulates callbacks.
+
+    By default it accepts parts of a few bytes.
+    """
 
     def __init__(self, limits: PartLimits | None = None, capabilities: Capabilities | None = None) -> None:
         super().__init__()
@@ -89,23 +111,17 @@ class MemoryHarness(BackendHarness):
     def read(self, key: str) -> bytes | None:
         return self._storage.read(key) if key in self._storage.keys() else None  # noqa: SIM118  # not a mapping
 
-    def fork(self) -> MemoryHarness:
-        """
-        Return a harness of a copy of the bucket.
+    def drop_upload(self, key: str, upload_id: str) -> bool:
+        self._storage.drop_upload(key, upload_id)
+        return True
 
-        Changes to one do not affect the other.
-        """
+    def fork(self) -> MemoryHarness:
         forked = MemoryHarness()
         forked.callback_works = self.callback_works
         forked._storage = self._storage.snapshot()  # of the same class
         return forked
 
     def state(self, key: str) -> str:
-        """
-        Return everything that the next process depends on, as a text to compare.
-
-        `key` is the only object.
-        """
         assert set(self._storage.keys()) <= {key}
         return f"{self._storage.uploads} {self.read(key)!r} {self._storage.describe(key)} {self.callback_works}"
 
@@ -186,13 +202,13 @@ class Scenario:
         self.source = source
         self.key = backend.prefix + key
         self.clock = SimulatedClock()
-        self.history = History()
         self.traces: list[ProcessTrace] = []
         self._tear = self._torn if torn_writes else None
         self._check = check
         self._storage = backend.open_for_test()
         self.limits = self._storage.limits
         self.capabilities = self._storage.capabilities
+        self.history = History(self.capabilities)
         self._current: ProcessTrace | None = None
 
     @property
@@ -243,8 +259,8 @@ class Scenario:
             ]
         )
 
-    def _in_memory(self) -> tuple[MemoryHarness, MemoryStoreHarness]:
-        assert isinstance(self.backend, MemoryHarness)
+    def _in_memory(self) -> tuple[InMemoryHarness, MemoryStoreHarness]:
+        assert isinstance(self.backend, InMemoryHarness)
         assert isinstance(self.store, MemoryStoreHarness)
         return self.backend, self.store
 
@@ -264,14 +280,18 @@ class Scenario:
 
     def expire(self) -> None:
         """Drop every pending upload from the storage, as a lifecycle rule does."""
-        storage = self._recorded(self._storage)
         for upload_id in self.history.pending():
-            storage.abort_upload(self.key, upload_id)
+            self._drop_upload(self.key, upload_id)
+
+    def _drop_upload(self, key: str, upload_id: str) -> None:
+        if self.backend.drop_upload(key, upload_id):
+            self.history.upload_ended(upload_id)
 
     def overwrite(self, data: bytes) -> None:
         """Store an object under the key, as another program would."""
         self.history.foreign.append(data)
         self._storage.put_object(self.key, StrictBody(data), ObjectOptions())
+        self.history.object_stored()
 
     # --- processes ---------------------------------------------------------------------------------------------------
 
@@ -329,7 +349,7 @@ class Scenario:
             plan.reach("progress")
 
         with self._handles() as (backend, store):
-            faulty = FaultyBackend(self._recorded(backend), plan)
+            faulty = FaultyBackend(self._recorded(backend), plan, forget=self._drop_upload)
             observed = RecordingBackend(faulty, trace.backend_calls.append, self.clock.monotonic)
             faulty_store = FaultyCheckpointStore(RecordingStore(store, self.history), plan, tear=self._tear)
             request = evolve(

@@ -160,6 +160,16 @@ class BackendHarness(Harness[MultipartBackend]):
         """
         return None
 
+    def drop_upload(self, key: str, upload_id: str) -> bool:
+        """
+        Make the storage drop an upload, as it does when one expires; return whether it did.
+
+        The default aborts the upload, which is no way where `capabilities.aborts` is False.
+        """
+        backend = self.open_for_test()
+        backend.abort_upload(key, upload_id)
+        return backend.capabilities.aborts
+
     # --- for checks --------------------------------------------------------------------------------------------------
 
     def key(self, name: str) -> str:
