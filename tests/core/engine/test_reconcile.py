@@ -30,7 +30,7 @@ from partwise._engine.reconcile import (
 )
 from partwise.checkpoint import Checkpoint, Fingerprint
 from partwise.checksums import crc64, crc64_fold
-from partwise.model import Callback, ObjectOptions, PartLimits, StoredObject, UploadedPart
+from partwise.model import Callback, Capabilities, ObjectOptions, PartLimits, StoredObject, UploadedPart
 
 # --- the table -------------------------------------------------------------------------------------------------------
 
@@ -537,6 +537,124 @@ class TestStreams:
         assert decision.abandon == ("OLD",)
 
 
+# --- what a storage can't do -----------------------------------------------------------------------------------------
+
+FINAL = {"capabilities": Capabilities(replaces_parts=False)}
+IN_ORDER = {"capabilities": Capabilities(sequential=True)}
+CHANGED = evolve(WANTED, fingerprint=evolve(NOW, mtime_ns=8))
+KEEP = {"wanted": CHANGED, "keep_matching": True}
+
+
+def is_restart(decision, reason):
+    return isinstance(decision, Start) and reason in decision.reason and decision.abandon == ("OLD", "ID")
+
+
+class TestStoragesThatReplaceNoParts:
+    def test_parts_that_match_are_kept_and_those_that_it_lacks_are_sent(self):
+        decision = reconcile(facts(**KEEP, listed=PARTS[:2], local=CHECKSUM, **FINAL))
+
+        assert actions(decision) == ["keep", "keep", "send"]
+
+    @pytest.mark.parametrize("number", [1, 2, 3])
+    def test_other_bytes_of_a_part_start_again_even_with_keep_matching(self, number):
+        decision = reconcile(facts(**KEEP, listed=PARTS, local={**CHECKSUM, number: 0}, **FINAL))
+
+        assert is_restart(decision, f"the storage has part {number}, which has to be sent, and replaces no parts")
+
+    def test_a_last_part_that_grew_starts_again(self):
+        wanted = evolve(WANTED, fingerprint=evolve(NOW, size=35))
+        known = {"wanted": wanted, "keep_matching": True, "listed": PARTS, "local": CHECKSUM}
+
+        assert is_restart(reconcile(facts(**known, **FINAL)), "(the storage holds 5 bytes of it, not 10)")
+        assert actions(reconcile(facts(**known))) == ["keep", "keep", "send", "send"]
+
+    @pytest.mark.parametrize("other", [{"etag": "OTHER", "crc64": None}, {"crc64": 0}])
+    def test_another_version_of_a_recorded_part_starts_again(self, other):
+        listed = (PARTS[0], evolve(PARTS[1], **other), PARTS[2])
+
+        assert is_restart(reconcile(facts(listed=listed, **FINAL)), "the storage has part 2")
+
+    def test_other_bytes_of_a_part_that_is_not_recorded_start_again(self):
+        decision = reconcile(facts(evolve(FOUND, parts=PARTS[1:]), listed=PARTS, local={1: 0}, **FINAL))
+
+        assert is_restart(decision, "(the storage holds other bytes of it)")
+
+    def test_unknown_bytes_are_those_of_an_unchanged_source_and_may_be_sent_again(self):
+        known = {"found": evolve(FOUND, parts=PARTS[1:]), "listed": (without_checksum(PARTS[0])[0], *PARTS[1:])}
+
+        assert actions(reconcile(facts(**known, **FINAL))) == ["send", "keep", "keep"]
+        assert is_restart(reconcile(facts(**known, **KEEP, **FINAL, local=CHECKSUM)), "the storage has part 1")
+
+    def test_what_is_not_listed_is_not_known_if_the_source_changed(self):
+        known = {"found": evolve(FOUND, parts=PARTS[:2]), "listed": Missing.LISTING_UNSUPPORTED, "local": CHECKSUM}
+
+        assert is_restart(reconcile(facts(**known, **KEEP, **FINAL)), "the source may have changed")
+        assert actions(reconcile(facts(**known, **KEEP))) == ["keep", "keep", "send"]
+        assert actions(reconcile(facts(**known, **FINAL))) == ["keep", "keep", "send"]
+
+    def test_a_stream_is_compared_while_it_is_read(self):
+        decision = reconcile(facts(STREAM_FOUND, STREAM, listed=PARTS, **FINAL))
+
+        assert (set(decision.candidates), decision.stored) == ({1, 2, 3}, {1, 2, 3})
+
+    def test_a_stream_starts_again_if_the_bytes_of_a_part_are_unknown(self):
+        known = {"found": evolve(STREAM_FOUND, parts=PARTS[:1]), "wanted": STREAM, "listed": without_checksum(*PARTS)}
+
+        assert is_restart(reconcile(facts(**known, **FINAL)), "the storage has part 2")
+        assert set(reconcile(facts(**known)).candidates) == {1}
+
+    def test_a_stream_starts_again_if_parts_can_not_be_listed(self):
+        known = {"listed": Missing.LISTING_UNSUPPORTED, **FINAL}
+
+        assert is_restart(reconcile(facts(STREAM_FOUND, STREAM, **known)), "the source may have changed")
+
+
+class TestSequentialStorages:
+    def test_what_follows_the_last_part_is_sent(self):
+        assert actions(reconcile(facts(listed=PARTS[:1], **IN_ORDER))) == ["keep", "send", "send"]
+
+    def test_the_last_part_may_be_sent_again(self):
+        decision = reconcile(facts(**KEEP, listed=PARTS[:2], local={**CHECKSUM, 2: 0}, **IN_ORDER))
+
+        assert actions(decision) == ["keep", "send", "send"]
+
+    def test_an_earlier_part_that_has_to_be_sent_starts_again(self):
+        decision = reconcile(facts(**KEEP, listed=PARTS, local={**CHECKSUM, 2: 0}, **IN_ORDER))
+
+        assert is_restart(decision, "takes parts in order, and has parts after part 2, which has to be sent")
+
+    def test_a_missing_part_before_others_starts_again(self):
+        assert is_restart(reconcile(facts(listed=(PARTS[0], PARTS[2]), **IN_ORDER)), "has parts after part 2")
+
+    def test_a_source_that_ends_before_the_last_part_starts_again(self):
+        wanted = evolve(WANTED, fingerprint=evolve(NOW, size=20))
+        known = {"wanted": wanted, "keep_matching": True, "listed": PARTS, "local": CHECKSUM}
+
+        assert is_restart(reconcile(facts(**known, **IN_ORDER)), "parts beyond the source's last one, 2")
+        assert actions(reconcile(facts(**known))) == ["keep", "keep"]
+
+    def test_what_is_not_listed_is_not_known_if_the_source_changed(self):
+        known = {"listed": Missing.LISTING_UNSUPPORTED, "local": CHECKSUM, **IN_ORDER}
+
+        assert is_restart(reconcile(facts(**known, **KEEP)), "the source may have changed")
+        assert is_restart(reconcile(facts(STREAM_FOUND, STREAM, **known)), "the source may have changed")
+
+    def test_a_stream_starts_again_if_the_bytes_of_an_earlier_part_are_unknown(self):
+        listed = (*without_checksum(PARTS[0]), PARTS[1])
+        found = evolve(STREAM_FOUND, parts=())
+
+        assert is_restart(reconcile(facts(found, STREAM, listed=listed, **IN_ORDER)), "has parts after part 1")
+        assert reconcile(facts(found, STREAM, listed=listed[:1], **IN_ORDER)).candidates == {}
+
+
+def test_where_a_key_has_one_upload_another_one_may_have_ended_it():
+    known = {"listed": Missing.NO_UPLOAD, "head": Missing.NO_OBJECT}
+    one_per_key = Capabilities(one_upload_per_key=True)
+
+    assert "another one of this key" in reconcile(facts(**known, capabilities=one_per_key)).reason
+    assert "another one of this key" not in reconcile(facts(**known)).reason
+
+
 # --- whatever is found -----------------------------------------------------------------------------------------------
 
 # Few values, so that agreement and disagreement are both common.
@@ -571,6 +689,7 @@ class World:
     local: dict[int, int]
     verify_content: bool
     keep_matching: bool
+    capabilities: Capabilities
 
     def ask(self):
         """The facts as they were at the decision, the decision, and every question that was asked."""
@@ -579,6 +698,7 @@ class World:
             self.found,
             verify_content=self.verify_content,
             keep_matching=self.keep_matching,
+            capabilities=self.capabilities,
             limits=PartLimits(max_parts=5),
         )
         questions = []
@@ -613,6 +733,7 @@ WORLDS = st.builds(
     local=st.fixed_dictionaries({number: st.integers(0, 1) for number in range(1, 7)}),
     verify_content=st.booleans(),
     keep_matching=st.booleans(),
+    capabilities=st.builds(Capabilities, sequential=st.booleans(), replaces_parts=st.booleans()),
 )
 
 
@@ -681,6 +802,24 @@ def test_what_is_resumed_is_of_the_source_as_it_is_now(world):
         assert decision.checkpoint.fingerprint == world.wanted.fingerprint
         if world.verify_content or world.found.fingerprint != world.wanted.fingerprint:
             assert all(world.local[part.part_number] == part.crc64 for part in decision.checkpoint.parts)
+
+
+@given(WORLDS)
+def test_a_part_is_sent_only_if_the_storage_takes_it(world):
+    """Other bytes only where parts are replaced, and nothing before the last part where parts come in order."""
+    _, decision, _ = world.ask()
+    if isinstance(decision, Resume) and isinstance(world.listed, tuple):
+        listed = {part.part_number: part for part in world.listed}
+        sent = [part.part_number for part in decision.parts if part.action == "send"]
+        if not world.capabilities.replaces_parts:
+            changed = world.found.fingerprint != world.wanted.fingerprint
+            again = [listed[number] for number in sent if number in listed]
+
+            assert all(part.crc64 is None and part.size == decision.plan.part(part.part_number).size for part in again)
+            assert not (again and changed)
+        if world.capabilities.sequential:
+            assert all(number >= max(listed, default=0) for number in sent)
+            assert max(listed, default=0) <= decision.plan.parts_total
 
 
 @given(WORLDS)
