@@ -179,7 +179,8 @@ def _delete_finished_checkpoint(context: UploadContext) -> None:
         return
     left = abort_uploads(context, context.checkpoint.abandoned)
     if left:
-        context.warn(f"orphans on the storage, which 'partwise gc' can abort: {', '.join(left)}")
+        finds = ", which 'partwise gc' can abort" if context.backend.capabilities.lists_uploads else ""
+        context.warn(f"orphans on the storage{finds}: {', '.join(left)}")
     delete_checkpoint(context)
     context.checkpoint = None
 
@@ -294,8 +295,11 @@ def source_changed_error(context: UploadContext, cause: SourceChanged) -> Source
     discarded = discard_upload(context)
     later = ""
     if not discarded:
-        who = "the next run" if context.is_resumable else "'partwise gc'"
-        later = f". The upload could not be aborted now; {who} aborts it"
+        later = ". The upload could not be aborted now"
+        if context.is_resumable:
+            later += "; the next run aborts it"
+        elif context.backend.capabilities.lists_uploads:
+            later += "; 'partwise gc' aborts it"
     return SourceChanged(
         f"{cause.message}. Nothing was completed, and the next run sends every part{later}",
         source=cause.source,

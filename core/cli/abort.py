@@ -30,21 +30,29 @@ def abort(file: str, target: BackendSpec, spec: StoreSpec, config: TransferConfi
         source = standard_input(threading.Event()) if file == STANDARD_INPUT else as_source(file)
         recorded = _load(store, checkpoint_name(backend.location, key, source.name))
         dropped = Uploader(backend, store=store, config=config).abort(source, key)
+        capabilities = backend.capabilities
+    aborted = dropped and capabilities.aborts
     if not dropped:
         output.say(f"no unfinished upload of {file} to {url} is recorded in {spec}; nothing was changed")
+    elif not aborted:
+        output.say(
+            f"deleted the checkpoint of {file} to {url}; the storage can't abort its upload, whose parts expire by"
+            " themselves"
+        )
     elif isinstance(recorded, CheckpointDamaged) and recorded.upload_id is None:
         output.say(
             f"deleted the damaged checkpoint of {file} to {url}, whose upload id can't be read; if the storage"
-            " still has the upload, 'partwise gc' drops it"
+            " still has the upload, "
+            + ("'partwise gc' drops it" if capabilities.lists_uploads else "its parts stay there")
         )
     else:
         output.say(f"dropped the upload of {file} to {url}{_size_of(recorded)}, and its checkpoint")
     output.record(
         {
             "ok": True,
-            "dropped": dropped,
+            "dropped": aborted,
             "upload_id": recorded.upload_id if dropped and recorded else None,
-            "bytes_dropped": recorded.bytes_done if dropped and isinstance(recorded, Checkpoint) else 0,
+            "bytes_dropped": recorded.bytes_done if aborted and isinstance(recorded, Checkpoint) else 0,
         }
     )
     return DONE

@@ -18,7 +18,7 @@ from partwise.cli.status import is_running, scan
 from partwise.cli.style import Color, Line, Styled
 from partwise.cli.targets import BackendSpec, StoreSpec
 from partwise.config import TransferConfig
-from partwise.errors import BackendError
+from partwise.errors import BackendError, UnsupportedOption
 from partwise.model import PendingUpload
 from partwise.protocols import CheckpointStore, MultipartBackend
 
@@ -34,24 +34,44 @@ def uploads(target: BackendSpec, config: TransferConfig, output: Output) -> int:
 
     Raises:
         InvalidInput: the URL names a directory that does not exist, or a prefix that nothing matches.
+        UnsupportedOption: the storage does not list uploads.
         BackendError: the storage can't be listed.
     """
     with target.open_prefix() as (backend, prefix):
-        found = 0
-        for pending in Retries(config).pending_uploads(backend, prefix):
-            found += 1
-            output.record(_as_data(pending))
-            if not output.json:
-                # Printed one by one, since there may be many thousands.
-                if found == 1:
-                    output.say(Styled(_line("AGE", "UPLOAD ID", "KEY"), "bold"))
-                output.say(_line(format_age(_age(pending)), escape_control(pending.upload_id), pending.key))
+        _require_listing(backend, "See those with a checkpoint here by 'partwise status'")
+        found = _sorted(Retries(config).pending_uploads(backend, prefix))
         if not found:
             target.require_matching_name(backend, prefix)
-    output.note(
-        f"{pluralize(found, 'pending upload')} at {target.url}" if found else f"no uploads are pending at {target.url}"
-    )
+    if found and not output.json:
+        output.say(Styled(_line("AGE", "UPLOAD ID", "KEY"), "bold"))
+    for pending in found:
+        output.record(_as_data(pending))
+        if not output.json:
+            output.say(_line(format_age(_age(pending)), escape_control(pending.upload_id), pending.key))
+    count = f"{pluralize(len(found), 'pending upload')} at" if found else "no uploads are pending at"
+    output.note(f"{count} {target.url}")
     return output.list_exit_code()
+
+
+def _sorted(pending: Iterable[PendingUpload]) -> list[PendingUpload]:
+    return sorted(pending, key=lambda one: (one.key, one.upload_id))  # storages list them in any order
+
+
+def _require_listing(backend: MultipartBackend, hint: str) -> None:
+    if not backend.capabilities.lists_uploads:
+        raise UnsupportedOption(
+            f"{backend.location} does not list pending uploads, so those without a checkpoint can't be found; nothing"
+            " was changed",
+            hint=hint,
+        )
+
+
+def _require_aborting(backend: MultipartBackend) -> None:
+    _require_listing(backend, "Drop one with a checkpoint here by 'partwise abort'")
+    if not backend.capabilities.aborts:
+        raise UnsupportedOption(
+            f"{backend.location} can't abort uploads: their parts expire by themselves; nothing was changed"
+        )
 
 
 def _line(age: str, upload_id: str, key: str) -> str:
@@ -87,6 +107,7 @@ def gc(command: GcCommand, output: Output) -> int:
 
     Raises:
         InvalidInput: the URL names a directory that does not exist, or the store does not exist.
+        UnsupportedOption: the storage does not list or does not abort uploads. Nothing was changed.
         BackendError: the storage can't be listed. An upload that can't be aborted is reported, and gc continues.
         CheckpointError: the store can't be read, so that it is not known which uploads have a checkpoint. Nothing was
             aborted.
@@ -98,8 +119,9 @@ def gc(command: GcCommand, output: Output) -> int:
             " machines, users and stores look like orphans here"
         )
     with command.target.open_prefix() as (backend, prefix), command.store.open() as store:
+        _require_aborting(backend)
         retries = Retries(command.config)
-        decisions = decide(backend, retries.pending_uploads(backend, prefix), store, command.older_than)
+        decisions = decide(backend, _sorted(retries.pending_uploads(backend, prefix)), store, command.older_than)
         if not decisions:
             command.target.require_matching_name(backend, prefix)
         orphans = sum(decision.orphan for decision in decisions)

@@ -82,6 +82,11 @@ def pending(backend: LocalBackend) -> set[str]:
     return {one.upload_id for one in backend.list_uploads()}
 
 
+def limit(monkeypatch: pytest.MonkeyPatch, backend: LocalBackend, **capabilities: bool) -> None:
+    """Let the storage do less."""
+    monkeypatch.setattr(LocalBackend, "capabilities", evolve(backend.capabilities, **capabilities))
+
+
 # --- uploads ---
 
 
@@ -115,6 +120,43 @@ def test_each_pending_upload_is_an_object(partwise: Run, backend: LocalBackend, 
 def test_a_prefix_narrows_the_list(partwise: Run, backend: LocalBackend, url: str) -> None:
     initiate(backend, "a"), initiate(backend, "ab"), initiate(backend, "b")
     assert [one["key"] for one in partwise("uploads", f"{url}a", "--json").objects] == ["a", "ab"]
+
+
+def test_the_lists_are_ordered_by_key_then_id(
+    partwise: Run, url: str, backend: LocalBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A storage may list them in any order."""
+    old = datetime(2020, 1, 1, tzinfo=UTC)
+    listed = [PendingUpload(key, upload_id, old) for key, upload_id in ("b2", "a9", "c1", "b1", "a3")]
+    monkeypatch.setattr(LocalBackend, "list_uploads", lambda backend, prefix="": iter(listed))
+    for command in (("uploads", url), ("gc", url, *HERE, "--dry-run")):
+        found = [(one["key"], one["upload_id"]) for one in partwise(*command, "--json").objects]
+        assert found == [("a", "3"), ("a", "9"), ("b", "1"), ("b", "2"), ("c", "1")]
+
+
+def test_a_storage_that_lists_no_uploads_is_told_from_one_without_any(
+    partwise: Run, backend: LocalBackend, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload_id = initiate(backend, "a", days_ago=8)
+    limit(monkeypatch, backend, lists_uploads=False)
+    for command, hint in ((("uploads", url), "'partwise status'"), (("gc", url, *HERE), "'partwise abort'")):
+        ended = partwise(*command)
+        assert (ended.code, ended.out) == (2, "")
+        assert "does not list pending uploads, so those without a checkpoint can't be found" in ended.err
+        assert hint in ended.err
+    assert pending(backend) == {upload_id}
+
+
+def test_gc_says_that_a_storage_can_not_abort_uploads(
+    partwise: Run, backend: LocalBackend, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload_id = initiate(backend, "a", days_ago=8)
+    limit(monkeypatch, backend, aborts=False)
+    for more in ((), ("--dry-run",)):
+        ended = partwise("gc", url, *HERE, *more)
+        assert (ended.code, ended.out) == (2, "")
+        assert "can't abort uploads: their parts expire by themselves; nothing was changed" in ended.err
+    assert pending(backend) == {upload_id}
 
 
 def test_an_empty_list_is_reported(partwise: Run, url: str) -> None:

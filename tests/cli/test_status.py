@@ -17,8 +17,8 @@ from partwise.checkpoint import Checkpoint, Fingerprint
 from partwise.cli.status import StatusRow, table
 from partwise.cli.targets import url_of
 from partwise.errors import CheckpointUnwritable, ConnectionFailed
-from partwise.model import MIB, ObjectOptions, UploadedPart
-from partwise.registry import register_checkpoint_store
+from partwise.model import MIB, Capabilities, ObjectOptions, UploadedPart
+from partwise.registry import open_backend, register_checkpoint_store
 from partwise.stores.file import FileCheckpointStore
 from partwise.stores.memory import MemoryCheckpointStore
 
@@ -448,6 +448,25 @@ def test_abort_does_not_claim_to_drop_an_unknown_upload(
     assert ended.code == 0
     assert "deleted the damaged checkpoint of small.bin" in ended.out
     assert "'partwise gc' drops it" in ended.out
+
+
+def test_abort_does_not_claim_to_drop_what_the_storage_can_not_abort(
+    partwise: Run, store: FileCheckpointStore, unfinished: Checkpoint, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LocalBackend, "capabilities", Capabilities(aborts=False))
+    for more in ((), ("--json",)):
+        store.save(unfinished)
+        ended = partwise("abort", "small.bin", url, *HERE, *more)
+        assert (ended.code, list(store.scan())) == (0, [])
+        if more:
+            payload = {"ok": True, "dropped": False, "upload_id": unfinished.upload_id, "bytes_dropped": 0}
+            assert ended.last == payload
+        else:
+            assert ended.out == (
+                f"deleted the checkpoint of small.bin to {url}; the storage can't abort its upload, whose parts expire"
+                " by themselves\n"
+            )
+    assert [one.upload_id for one in open_backend(url)[0].list_uploads()] == [unfinished.upload_id]
 
 
 def test_a_failed_abort_keeps_the_checkpoint(
