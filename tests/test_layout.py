@@ -32,6 +32,8 @@ CORE = [
     "checksums",
     "clock",
     "content_types",
+    "http_errors",
+    "paging",
     "model",
     "checkpoint",
     "results",
@@ -93,7 +95,17 @@ TYPE_ONLY = {
 }
 
 #: What third-party backends and stores can import. Ours import no more, apart from `SHARED`.
-CONTRACTS = {"bodies", "checkpoint", "checksums", "content_types", "errors", "model", "protocols"}
+CONTRACTS = {
+    "bodies",
+    "checkpoint",
+    "checksums",
+    "content_types",
+    "errors",
+    "http_errors",
+    "model",
+    "paging",
+    "protocols",
+}
 
 
 def modules(folder):

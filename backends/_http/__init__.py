@@ -10,7 +10,7 @@ Nothing here depends on a service: no signatures, no error documents.
 - `tls_pump`: `TLSSocket`, TLS with few system calls; `tls_context`, which verifies certificates.
 - `timeouts`: I/O timeouts in the kernel, where it supports them, and a minimum send rate.
 - `proxies`: `Proxy`, and the proxy that the environment names.
-- `headers`: which header values arrive unchanged; dates.
+- `headers`: which header values arrive unchanged.
 - `redaction`: masks secrets in what a server sends back.
 - `addresses`: which hosts are IP addresses, which are this machine.
 

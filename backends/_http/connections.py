@@ -23,11 +23,12 @@ from urllib3.exceptions import (
 
 from partwise.backends._http.connecting import Dialer, set_keepalive
 from partwise.backends._http.cutting import Cutter
-from partwise.backends._http.http1 import PERMANENT_5XX, NotHTTP, ProtocolError, read_response, request_head
+from partwise.backends._http.http1 import NotHTTP, ProtocolError, read_response, request_head
 from partwise.backends._http.proxies import Proxy
 from partwise.backends._http.timeouts import set_timeout
 from partwise.backends._http.tls_pump import TLSSocket
 from partwise.errors import ConnectionFailed, HostNotFound
+from partwise.http_errors import is_transient_status
 
 #: TLS failures that may not happen again: the data was damaged in transit, or the peer has an internal problem. After
 #: any other one, the next handshake fails in the same way.
@@ -175,7 +176,7 @@ def _open_tunnel(sock: socket, endpoint: Endpoint, proxy: Proxy, deadline: float
             "Check that the proxy allows this host and port",
         )
     # A 4xx is the proxy's policy, which a retry does not change; most of 5xx are its own transient problems.
-    transient = status in (408, 429) or (status >= 500 and status not in PERMANENT_5XX)
+    transient = is_transient_status(status)
     raise ConnectionFailed(f"no connection to {endpoint.route}: {why}", status=status, retryable=transient, hint=hint)
 
 

@@ -1,14 +1,9 @@
-"""Header values: which of them arrive unchanged, and dates."""
+"""Header values: which of them arrive unchanged."""
 
 from __future__ import annotations
 
-from datetime import UTC
-from email.utils import parsedate_to_datetime
-
 from partwise._validation import brief
 from partwise.errors import InvalidInput
-
-_DATE_CHARACTERS_MAX = 100
 
 
 def check_header_value(name: str, value: object) -> str:
@@ -33,13 +28,3 @@ def check_header_value(name: str, value: object) -> str:
     if value != value.strip():
         raise InvalidInput(f"{name} would lose the white space around {value!r:.60} in transit")
     return value
-
-
-def parse_date(text: str) -> float | None:
-    """Return an HTTP date in seconds since 1970, None if it is invalid."""
-    try:
-        date = parsedate_to_datetime(text[:_DATE_CHARACTERS_MAX])
-        # The zone -0000 yields a naive datetime.
-        return date.replace(tzinfo=date.tzinfo or UTC).timestamp()
-    except (ValueError, TypeError, OverflowError, IndexError):
-        return None

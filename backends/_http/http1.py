@@ -24,9 +24,6 @@ HEADERS_MAX = 256
 #: The longest document is a page of 1,000 uploads with long, percent-encoded keys: some 4 MiB.
 BODY_BYTES_MAX = 8 * 1024 * 1024
 
-#: The 5xx statuses that a retry does not change: method not implemented, HTTP version not supported.
-PERMANENT_5XX = frozenset({501, 505})
-
 _RECEIVE = 64 * 1024
 _INTERIM_MAX = 8
 

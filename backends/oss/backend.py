@@ -41,13 +41,9 @@ from partwise.backends.oss.options import (
     metadata_of,
     part_options,
 )
-from partwise.backends.oss.paging import list_pages
 from partwise.backends.oss.responses import checksum_of, etag_of, ids_of, parse_body, size_of, verified_checksum
 from partwise.backends.oss.xml import (
     CompleteDocument,
-    Entry,
-    Marker,
-    ResultPage,
     parse_completed,
     parse_etag,
     parse_initiated,
@@ -57,6 +53,7 @@ from partwise.backends.oss.xml import (
 from partwise.content_types import guess_content_type
 from partwise.errors import BackendClosed, BackendError, InvalidInput, PartRejected, UploadNotFound
 from partwise.model import GIB, KIB, Capabilities, ObjectOptions, PartLimits, PendingUpload, StoredObject, UploadedPart
+from partwise.paging import Entry, Marker, ResultPage, list_pages
 from partwise.protocols import Body
 
 LIMITS = PartLimits(

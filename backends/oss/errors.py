@@ -15,8 +15,7 @@ from typing import Any
 
 from attrs import define, field
 
-from partwise.backends._http.headers import parse_date
-from partwise.backends._http.http1 import PERMANENT_5XX, Response
+from partwise.backends._http.http1 import Response
 from partwise.backends._http.redaction import redact
 from partwise.backends.oss.xml import BadDocument, parse_error_document
 from partwise.errors import (
@@ -34,10 +33,11 @@ from partwise.errors import (
     Throttled,
     UploadNotFound,
 )
+from partwise.http_errors import RETRY_AFTER_MAX, class_for_status, parse_http_date, retry_after_seconds
 from partwise.model import StoredObject
 
 #: The error codes whose class does not follow from the HTTP status.
-ERRORS: dict[str, type[BackendError]] = {
+ERRORS: dict[str | int, type[BackendError]] = {
     # The upload and its parts
     "NoSuchUpload": UploadNotFound,
     **dict.fromkeys(("InvalidPart", "InvalidPartOrder", "EntityTooSmall"), PartRejected),
@@ -92,9 +92,6 @@ _V1_REFUSED = "0002-00000080"
 
 #: The `ec` of a request that was signed for another region.
 _WRONG_REGION = "0002-00000226"
-
-#: A longer wait is considered a mistake, and shortened to this.
-_RETRY_AFTER_SECONDS_MAX = 3600.0
 
 #: Elements of an error document that have a field of their own in `ErrorDetails`.
 _FIELDS = frozenset({"Code", "Message", "RequestId", "HostId", "EC"})
@@ -175,7 +172,8 @@ def error_for(response: Response, operation: str, details: ErrorDetails) -> Back
 
     Its message begins with the operation, such as ``"part 3 of 'a/b' in oss://bucket@host"``.
     """
-    kind = ConnectionFailed if response.status == 407 else _class_for(response, details)
+    wait = retry_after(response)
+    kind = class_for_status(response.status, code=details.code, classes=ERRORS, asks_to_wait=wait is not None)
     if kind is CallbackError:
         return callback_error_for(response, operation, details)
     # OSS never responds 401: a gateway in between wants the request again. 407 is a proxy that wants other credentials.
@@ -184,7 +182,7 @@ def error_for(response: Response, operation: str, details: ErrorDetails) -> Back
     return kind(
         _message(response, operation, details),
         retryable=retryable,
-        retry_after=retry_after(response) if retryable else None,
+        retry_after=wait if retryable else None,
         **_fields(response, details),
     )
 
@@ -217,22 +215,16 @@ def retry_after(response: Response) -> float | None:
 
     It is None if the response does not ask.
     """
-    seconds: float | None = None
-    value = response.headers.get("retry-after", "").strip()
-    if value.isascii() and value.isdigit():
-        seconds = float(value[:12])
-    elif (date := parse_date(value)) is not None:
-        now = response_date(response)
-        seconds = None if now is None else date - now
+    seconds = retry_after_seconds(response.headers)
     delay = response.headers.get("x-oss-qos-delay-time", "").strip()  # in milliseconds
     if delay.isascii() and delay.isdigit():
-        seconds = max(seconds or 0.0, float(delay[:12]) / 1000)
-    return None if seconds is None else min(max(seconds, 0.0), _RETRY_AFTER_SECONDS_MAX)
+        seconds = min(max(seconds or 0.0, float(delay[:12]) / 1000), RETRY_AFTER_MAX)
+    return seconds
 
 
 def response_date(response: Response) -> float | None:
     """Return the Date header of a response, in seconds since 1970."""
-    return parse_date(response.headers.get("date", ""))
+    return parse_http_date(response.headers.get("date", ""))
 
 
 def server_time(response: Response, details: ErrorDetails) -> float | None:
@@ -257,22 +249,6 @@ def _error_document(response: Response) -> bytes:
         return base64.b64decode(response.headers.get("x-oss-err", ""))
     except ValueError as error:  # `binascii.Error`, or a plain ValueError if the text is not ASCII
         raise BadDocument("x-oss-err is not base64") from error
-
-
-def _class_for(response: Response, details: ErrorDetails) -> type[BackendError]:
-    status = response.status
-    asks_to_wait = "retry-after" in response.headers or "x-oss-qos-delay-time" in response.headers
-    if status == 429 or (status == 503 and asks_to_wait):
-        return Throttled
-    if details.code in ERRORS:
-        return ERRORS[details.code]
-    if status >= 500 and status not in PERMANENT_5XX:
-        return ServerFailed
-    if status == 408:
-        return ConnectionFailed
-    if status in (401, 403):
-        return AccessDenied
-    return BackendError
 
 
 def _message(response: Response, operation: str, details: ErrorDetails) -> str:

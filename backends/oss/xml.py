@@ -12,14 +12,12 @@ import hashlib
 import re
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
-from typing import Generic, TypeVar
 from urllib.parse import unquote
 from xml.etree import ElementTree as ET
 from xml.sax.saxutils import escape
 
-from attrs import define
-
 from partwise.model import PendingUpload, UploadedPart
+from partwise.paging import ResultPage
 
 _CRC64_MAX = 2**64 - 1
 
@@ -46,20 +44,8 @@ _SIZE_MAX = 10**15
 _CHUNK_BYTES = 64 * 1024
 
 
-Entry = TypeVar("Entry")
-Marker = TypeVar("Marker", int, tuple[str, str])
-
-
 class BadDocument(Exception):
     """A document is invalid; the message says why."""
-
-
-@define(frozen=True)
-class ResultPage(Generic[Entry, Marker]):
-    """One page of a list."""
-
-    entries: tuple[Entry, ...]
-    next_marker: Marker | None  # where the next page starts; None on the last page. It only grows.
 
 
 # --- writing ---------------------------------------------------------------------------------------------------------
@@ -132,7 +118,7 @@ def parse_uploads(data: bytes) -> ResultPage[PendingUpload, tuple[str, str]]:
         uploads = tuple([_upload(_children(element), decoded) for element in _all(root, "Upload")])
         if not _truncated(page):
             return ResultPage(uploads, None)
-        # A missing marker becomes an empty one, which does not advance: `_list_pages` of the backend notices that.
+        # A missing marker becomes an empty one, which does not advance: `list_pages` notices that.
         return ResultPage(uploads, (_key(decoded(page.get("NextKeyMarker", ""))), _name(page, "NextUploadIdMarker")))
     except UnicodeDecodeError as error:
         raise BadDocument("a key in it is not UTF-8") from error

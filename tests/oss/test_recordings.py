@@ -219,7 +219,11 @@ def test_the_error_of_a_failed_callback_contains_the_object(kit, server, connect
     assert result is not None
     assert (result.key, result.size, result.etag) == (KEY, WHOLE, "2E8744D9E33720E02BA508DED0C42D16-3")
     assert (result.crc64, result.callback_response) == (17556320702373757072, None)
-    assert (raised.value.code, raised.value.details["ec"], raised.value.status) == ("CallbackFailed", "0007-00000203", 203)
+    assert (raised.value.code, raised.value.details["ec"], raised.value.status) == (
+        "CallbackFailed",
+        "0007-00000203",
+        203,
+    )
 
 
 def test_a_callback_is_sent_with_complete_as_only_one_client_does(kit, server, connect, body):

@@ -1004,14 +1004,21 @@ def test_d35_an_error_keeps_the_details_of_the_response(backend, store):
 
     class NoBucket(FaultyBackend):
         def upload_part(self, key, upload_id, part_number, body):
-            raise BucketNotFound("no bucket", code="NoSuchBucket", status=404, request_id="5C3D", details={"ec": "0015-00000101"})
+            raise BucketNotFound(
+                "no bucket", code="NoSuchBucket", status=404, request_id="5C3D", details={"ec": "0015-00000101"}
+            )
 
     with pytest.raises(UploadFailed) as failed:
         simulated(NoBucket(backend, FaultPlan()), store).upload(BytesSource(pseudo_random_bytes(30)), "key")
 
     cause = failed.value.__cause__
     assert isinstance(cause, BucketNotFound)
-    assert (cause.code, cause.status, cause.request_id, cause.details["ec"]) == ("NoSuchBucket", 404, "5C3D", "0015-00000101")
+    assert (cause.code, cause.status, cause.request_id, cause.details["ec"]) == (
+        "NoSuchBucket",
+        404,
+        "5C3D",
+        "0015-00000101",
+    )
     assert "part 1" in "".join(cause.__notes__)
 
 
