@@ -26,8 +26,8 @@ __all__ += ["InvalidInput", "InvalidKey", "UnknownScheme", "UnsupportedOption"]
 __all__ += ["BackendError", "ConnectionFailed", "HostNotFound", "ServerFailed", "Throttled", "CredentialsExpired"]
 __all__ += ["ClockSkewed", "IntegrityError", "UploadNotFound", "UploadUnusable", "PartRejected", "AccessDenied"]
 __all__ += ["BucketNotFound", "ObjectExists", "PreconditionFailed", "CallbackError", "BackendClosed"]
-__all__ += ["CheckpointError", "CheckpointDamaged", "CheckpointBusy", "CheckpointUnwritable", "CheckpointMismatch"]
-__all__ += ["StoreClosed"]
+__all__ += ["CheckpointError", "CheckpointDamaged", "CheckpointBusy", "ClaimLost", "CheckpointUnwritable"]
+__all__ += ["CheckpointMismatch", "StoreClosed"]
 __all__ += ["SourceError", "SourceUnreadable", "SourceMismatch", "SourceChanged"]
 __all__ += ["CannotResume", "UploadStopped", "UploadPaused", "UploadCancelled", "UploadFailed", "OutcomeUnknown"]
 
@@ -319,13 +319,24 @@ class CheckpointError(PartwiseError):
 
     Args:
         name: the checkpoint's name in its store.
-        where: its path or URL, if there is one.
+        where: its path or URL, without credentials, if there is one.
+        retryable: whether the same call may succeed later, as after a fail-over of a database. The engine then retries
+            it, as after a retryable error of the storage.
     """
 
-    def __init__(self, message: str = "", *, name: str | None = None, where: str | None = None, hint: str = "") -> None:
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        name: str | None = None,
+        where: str | None = None,
+        retryable: bool = False,
+        hint: str = "",
+    ) -> None:
         super().__init__(message, hint=hint)
         self.name = name
         self.where = where
+        self.retryable = retryable
 
 
 class CheckpointDamaged(CheckpointError):
@@ -347,9 +358,10 @@ class CheckpointDamaged(CheckpointError):
         name: str | None = None,
         where: str | None = None,
         upload_id: str | None = None,
+        retryable: bool = False,
         hint: str = "",
     ) -> None:
-        super().__init__(message, name=name, where=where, hint=hint)
+        super().__init__(message, name=name, where=where, retryable=retryable, hint=hint)
         self.upload_id = upload_id
 
 
@@ -361,11 +373,20 @@ class CheckpointBusy(CheckpointError):
     """
 
 
+class ClaimLost(CheckpointBusy):
+    """
+    This run no longer holds the claim on its upload, and another run may hold it.
+
+    The lease expired, or the connection that held a lock of the database broke. The run stops: it aborts, deletes and
+    completes nothing more. The parts that it sent are kept, for the run that holds the claim.
+    """
+
+
 class CheckpointUnwritable(CheckpointError):
     """
     The checkpoint can't be written.
 
-    Permission was denied, the disk is full, or the path is not a directory.
+    Permission was denied, the disk is full, the path is not a directory, or a database can't be reached.
     """
 
 

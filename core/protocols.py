@@ -27,7 +27,8 @@ from partwise.checkpoint import Checkpoint, Fingerprint
 from partwise.model import Capabilities, ObjectOptions, PartLimits, PendingUpload, StoredObject, UploadedPart
 
 __all__ = ["Body", "CheckpointStore", "MultipartBackend", "Source"]
-__all__ += ["SupportsCutting", "SupportsPipelining", "SupportsRequestOptions", "SupportsSourceFile"]
+__all__ += ["SupportsClaimCheck", "SupportsCutting", "SupportsPipelining", "SupportsRequestOptions"]
+__all__ += ["SupportsSourceFile"]
 
 # --- bytes -----------------------------------------------------------------------------------------------------------
 
@@ -350,16 +351,40 @@ class CheckpointStore(Protocol):
 
     The engine calls `save`, `append_part` and `delete` only while it holds the claim, from one thread; any process can
     call `load` and `scan` at any time. If a method can't make its change, it raises `CheckpointUnwritable`, and what
-    was stored before is unchanged.
+    was stored before is unchanged; only if the error is ``retryable`` may the change have been made.
+
+    An error that may pass, such as a connection that broke, is raised with ``retryable=True``. The engine then calls
+    again, for as long as it retries requests to the storage, except for `append_part`, which is called again with the
+    next part. So each method can be called twice with the same effect as once.
+
+    Claims of three kinds are possible:
+
+    - A lock of the operating system ends with its process, and can't be lost before.
+    - A lock of a database session ends with its connection. The store keeps that connection open while the claim is
+      held. A host that loses power keeps its lock until the server notices, so turn on TCP keepalives there.
+    - A lease ends at a time. The store renews it in a thread, several times before it ends, and stops when the claim
+      is released. It gives each claim a new value (a fencing token), and every write checks in one step that the
+      record has this value. A run whose host was suspended is refused that way, however late it wakes up.
+
+    The last two can be lost while the run goes on. Then `save`, `append_part` and `delete` raise ClaimLost and change
+    nothing, and such a store is a `SupportsClaimCheck`. After a ClaimLost the engine stops the parts in flight, and
+    sends nothing more: it aborts, deletes and completes nothing. Even a store that can't lose a claim raises it in
+    `append_part` and `delete`, if the record is that of another upload.
     """
 
     def claim(self, name: str) -> AbstractContextManager[None]:
         """
         Return a context manager that holds the exclusive right to this name.
 
-        It is held while the context manager is entered. The claims of a process end when it dies, in whatever way: use
-        a lock of the operating system, not the existence of a file. A second claim, by another process or by the same
-        one, is refused immediately; it never waits.
+        It is held while the context manager is entered. The claims of a process end when it dies, in whatever way, at
+        once or after the time of a lease: use a lock or a lease, not the existence of a file or a row. A second claim,
+        by another process or by the same one, is refused immediately; it never waits. After a failure the engine calls
+        this method again, and enters the new context manager.
+
+        Leaving the context of a claim that was lost changes nothing and raises nothing. If a claim can't be released,
+        leaving may raise a CheckpointError; the engine logs it, and the outcome of the upload is the same.
+
+        Effect of failure: the name may be claimed until the process ends, or for the time of a lease.
 
         Raises:
             CheckpointBusy: on entering: the name is claimed.
@@ -373,6 +398,8 @@ class CheckpointStore(Protocol):
         A part number that was appended twice counts once, with the last part. An incomplete last record, as left by a
         process that died while writing it, is ignored.
 
+        Effect of failure: nothing changed, except that a damaged record may be set aside.
+
         Raises:
             CheckpointDamaged: the stored data can't be trusted. The store sets it aside for inspection if it can; the
                 next `save` starts again.
@@ -383,28 +410,43 @@ class CheckpointStore(Protocol):
         """
         Store the checkpoint under `checkpoint.name`, and replace an existing one.
 
-        It is atomic, and durable when it returns: it survives a crash of the process and a loss of power.
+        It is atomic, and durable when it returns: it survives a crash of the process and a loss of power. The record
+        that it replaces may have any upload id, or be damaged.
+
+        Effect of failure: the old checkpoint is unchanged; after a retryable error, either of the two is stored, whole.
 
         Raises:
             CheckpointMismatch: the store holds a single checkpoint, and it belongs to another upload.
+            ClaimLost: the claim was lost. Nothing changed.
         """
 
-    def append_part(self, name: str, part: UploadedPart) -> None:
+    def append_part(self, name: str, upload_id: str, part: UploadedPart) -> None:
         """
-        Add a part to the checkpoint that was saved under this name.
+        Add a part to the checkpoint that was saved under this name with this upload id.
 
         The cost does not depend on the number of parts. When it returns, the part survives a crash of the process. A
-        loss of power may lose it; the part list of the storage still has it then.
+        loss of power may lose it; the part list of the storage still has it then. `UploadedPart.to_data` returns its
+        plain form.
+
+        Effect of failure: the part is not recorded; after a retryable error it may be. The upload goes on, unless the
+        claim was lost, and only a warning says that progress was not recorded.
 
         Raises:
             CheckpointError: there is no checkpoint of this name.
+            ClaimLost: the checkpoint has another upload id or none, or the claim was lost. Nothing changed.
         """
 
-    def delete(self, name: str) -> None:
+    def delete(self, name: str, upload_id: str | None) -> None:
         """
-        Delete the checkpoint and what `load` has set aside for it.
+        Delete the checkpoint with this upload id, and what `load` has set aside for it.
 
-        It is not an error if there is none.
+        None deletes a checkpoint without an upload id. A record that is damaged, so that its upload id is not known, is
+        deleted, too. It is not an error if there is no checkpoint.
+
+        Effect of failure: the checkpoint is unchanged; after a retryable error it may be deleted.
+
+        Raises:
+            ClaimLost: the checkpoint has another upload id, or the claim was lost. Nothing changed.
         """
 
     def scan(self) -> Iterable[Checkpoint]:
@@ -412,4 +454,28 @@ class CheckpointStore(Protocol):
         Return every readable checkpoint, in any order.
 
         One that is saved or deleted meanwhile may be included or not. A damaged one is logged and left out.
+
+        Effect of failure: nothing changed. Iterating may raise what the call may raise.
+        """
+
+
+@runtime_checkable
+class SupportsClaimCheck(CheckpointStore, Protocol):
+    """
+    Optional, besides `CheckpointStore`: a store whose claims can be lost while they are held.
+
+    Leases expire, and locks of a database end with their connection. The engine calls `check_claim` right before it
+    creates the object, aborts an upload, or deletes a checkpoint. A claim that is lost in the moment between is not
+    noticed; that only the record of the same upload is changed still holds then.
+    """
+
+    def check_claim(self, name: str) -> None:
+        """
+        Return if this store object holds the claim on this name, by asking the place that grants it.
+
+        Effect of failure: nothing changed. After an error other than ClaimLost the engine acts as if the claim could
+        not be checked: it does not create the object, and what was to be deleted is kept.
+
+        Raises:
+            ClaimLost: it does not hold the claim, or no longer.
         """

@@ -14,6 +14,7 @@ from partwise import _durable as files
 from partwise.checkpoint import Checkpoint
 from partwise.model import UploadedPart
 from partwise.stores import _journal as journal
+from partwise.stores._errors import claim_lost_error
 
 
 @define
@@ -26,6 +27,7 @@ class _Tail:
 
     file: int
     name: str
+    upload_id: str | None
     length: int
     digest: bytes
 
@@ -44,21 +46,31 @@ class Appender:
         self._tails: dict[str, _Tail] = {}
 
     def append(
-        self, path: str, name: str, part: UploadedPart, *, validate: Callable[[Checkpoint], None], keep_open: bool
+        self,
+        path: str,
+        name: str,
+        upload_id: str,
+        part: UploadedPart,
+        *,
+        validate: Callable[[Checkpoint], None],
+        keep_open: bool,
     ) -> None:
         """
-        Append the line of a part to the file of this checkpoint.
+        Append the line of a part to the file of this checkpoint of this upload.
 
         An incomplete last line is removed first. When the file is read, `validate` is called with the checkpoint in it,
         and raises if it is the wrong one.
 
         Raises:
             OSError: from the system. No byte of the line is left, or they are removed before the next append.
+            ClaimLost: the file is that of another upload. It was not changed.
             CorruptJournal: the content does not verify.
         """
         with self._lock:
             tail = self._tail(path, name, validate)
             try:
+                if tail.upload_id != upload_id:
+                    raise claim_lost_error(upload_id, tail.upload_id, name=name, where=path)
                 _write_line(tail, part)
             except OSError:
                 # If this fails too, the size differs from the expected one, and the next append reads the file again.
@@ -106,7 +118,7 @@ class Appender:
         except BaseException:
             os.close(file)
             raise
-        tail = self._tails[path] = _Tail(file, name, found.length, found.digest)
+        tail = self._tails[path] = _Tail(file, name, found.checkpoint.upload_id, found.length, found.digest)
         return tail
 
     def _close(self, path: str) -> None:

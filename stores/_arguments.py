@@ -20,6 +20,16 @@ def check_checkpoint(checkpoint: object) -> None:
     check_type("the checkpoint to save", checkpoint, Checkpoint, "a Checkpoint")
 
 
+def check_upload_id(upload_id: object) -> None:
+    """Raise InvalidInput if the value is not the id of an upload."""
+    check_type("the upload id", upload_id, str, "a string")
+
+
+def check_optional_upload_id(upload_id: object) -> None:
+    """Raise InvalidInput if the value is neither the id of an upload nor None."""
+    check_type("the upload id", upload_id, (str, type(None)), "a string or None")
+
+
 def check_part(part: object) -> None:
     """Raise InvalidInput if the value is not an uploaded part."""
     check_type("the part to append", part, UploadedPart, "an UploadedPart")

@@ -9,8 +9,9 @@ from __future__ import annotations
 import errno
 
 from partwise._durable import Untrusted
+from partwise._validation import brief
 from partwise.checkpoint import Checkpoint
-from partwise.errors import CheckpointBusy, CheckpointError, CheckpointUnwritable, StoreClosed
+from partwise.errors import CheckpointBusy, CheckpointError, CheckpointUnwritable, ClaimLost, StoreClosed
 
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT} if hasattr(errno, "EDQUOT") else {errno.ENOSPC}
 
@@ -43,6 +44,29 @@ def not_found_error(name: str, where: str | None = None) -> CheckpointError:
         where=where,
         hint="Save the checkpoint first",
     )
+
+
+def claim_lost_error(upload_id: str | None, found: str | None, *, name: str, where: str | None = None) -> ClaimLost:
+    """
+    Return the error of a change that is meant for another upload than the recorded one.
+
+    Args:
+        upload_id: the upload that the change is meant for; None: one that was not initiated yet.
+        found: the upload that is recorded.
+        name: the name of the checkpoint.
+        where: its path or URL.
+    """
+    return ClaimLost(
+        f"the checkpoint {where or name} is that of {_upload(found)} by now, not of {_upload(upload_id)}: another run"
+        " has claimed it. It was not changed",
+        name=name,
+        where=where,
+        hint="Wait until that run has finished, or stop it, and repeat the call",
+    )
+
+
+def _upload(upload_id: str | None) -> str:
+    return "an upload without an id" if upload_id is None else f"upload {brief(upload_id)}"
 
 
 def unwritable_error(error: OSError, where: str, *, name: str | None = None) -> CheckpointUnwritable:

@@ -38,8 +38,15 @@ from partwise.errors import CheckpointDamaged, CheckpointMismatch, CheckpointUnw
 from partwise.model import UploadedPart
 from partwise.stores import _journal as journal
 from partwise.stores._appending import Appender
-from partwise.stores._arguments import check_checkpoint, check_name, check_part
+from partwise.stores._arguments import (
+    check_checkpoint,
+    check_name,
+    check_optional_upload_id,
+    check_part,
+    check_upload_id,
+)
 from partwise.stores._errors import (
+    claim_lost_error,
     closed_error,
     describe_upload,
     not_found_error,
@@ -219,22 +226,25 @@ class FileCheckpointStore(Closing):
         except OSError as error:
             raise unwritable_error(error, path, name=name) from error
 
-    def append_part(self, name: str, part: UploadedPart) -> None:
+    def append_part(self, name: str, upload_id: str, part: UploadedPart) -> None:
         """
         Add one part by one write; see `CheckpointStore.append_part`.
 
         Raises:
             CheckpointError: there is no checkpoint of this name.
+            ClaimLost: the checkpoint is that of another upload id. It was not changed.
             CheckpointUnwritable: the file can't be written. Its content is kept, and later parts can be appended.
             CheckpointDamaged: nothing can be appended to its content.
             CheckpointMismatch: the single file of this store contains the checkpoint of another upload.
         """
         path = self._path_of(name)
+        check_upload_id(upload_id)
         check_part(part)
         try:
             self._appender.append(
                 path,
                 name,
+                upload_id,
                 part,
                 validate=lambda found: self._check_owner(path, name, found),
                 keep_open=name in self._claimed,
@@ -251,19 +261,24 @@ class FileCheckpointStore(Closing):
                 upload_id=damage.upload_id,
             ) from damage
 
-    def delete(self, name: str) -> None:
+    def delete(self, name: str, upload_id: str | None) -> None:
         """
         Delete the checkpoint and what was set aside; see `CheckpointStore.delete`.
 
         Raises:
+            ClaimLost: the checkpoint is that of another upload id. It was not changed.
             CheckpointUnwritable: a file can't be removed.
         """
         path = self._path_of(name)
+        check_optional_upload_id(upload_id)
         try:
             if self._location.is_unrelated(path):
                 return
-            if self._location.shared and (header := _read_header(path)) is not None and header.name != name:
+            header = _read_header(path)
+            if header is not None and header.name != name and self._location.shared:
                 return
+            if header is not None and header.name == name and header.upload_id != upload_id:
+                raise claim_lost_error(upload_id, header.upload_id, name=name, where=path)
             self._appender.close_file(path)
             files.remove(path)
             files.remove(path + ".damaged")

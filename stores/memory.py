@@ -19,8 +19,14 @@ from partwise._closing import Closing
 from partwise.checkpoint import Checkpoint
 from partwise.errors import InvalidInput
 from partwise.model import UploadedPart
-from partwise.stores._arguments import check_checkpoint, check_name, check_part
-from partwise.stores._errors import busy_error, closed_error, describe_upload, not_found_error
+from partwise.stores._arguments import (
+    check_checkpoint,
+    check_name,
+    check_optional_upload_id,
+    check_part,
+    check_upload_id,
+)
+from partwise.stores._errors import busy_error, claim_lost_error, closed_error, describe_upload, not_found_error
 
 
 @define
@@ -116,21 +122,30 @@ class MemoryCheckpointStore(Closing):
         with self._memory.lock:
             self._memory.entries[checkpoint.name] = entry
 
-    def append_part(self, name: str, part: UploadedPart) -> None:
+    def append_part(self, name: str, upload_id: str, part: UploadedPart) -> None:
         """Add one part; see `CheckpointStore.append_part`."""
         self._check_usable(name)
+        check_upload_id(upload_id)
         check_part(part)
         with self._memory.lock:
             entry = self._memory.entries.get(name)
             if entry is None:
                 raise not_found_error(name)
+            if entry.header.upload_id != upload_id:
+                raise claim_lost_error(upload_id, entry.header.upload_id, name=name)
             entry.parts[part.part_number] = part
 
-    def delete(self, name: str) -> None:
+    def delete(self, name: str, upload_id: str | None) -> None:
         """Delete the checkpoint; see `CheckpointStore.delete`."""
         self._check_usable(name)
+        check_optional_upload_id(upload_id)
         with self._memory.lock:
-            self._memory.entries.pop(name, None)
+            entry = self._memory.entries.get(name)
+            if entry is None:
+                return
+            if entry.header.upload_id != upload_id:
+                raise claim_lost_error(upload_id, entry.header.upload_id, name=name)
+            del self._memory.entries[name]
 
     def scan(self) -> Iterable[Checkpoint]:
         """Return every checkpoint, as it is at the time of the call."""

@@ -34,7 +34,13 @@ from partwise.checkpoint import Checkpoint
 from partwise.errors import CheckpointDamaged, CheckpointError, CheckpointUnwritable, InvalidInput
 from partwise.model import MIB, PART_NUMBER_MAX, UploadedPart
 from partwise.stores import _journal as journal
-from partwise.stores._arguments import check_checkpoint, check_name, check_part
+from partwise.stores._arguments import (
+    check_checkpoint,
+    check_name,
+    check_optional_upload_id,
+    check_part,
+    check_upload_id,
+)
 from partwise.stores._database import (
     DATABASE_ERRORS,
     Database,
@@ -46,6 +52,7 @@ from partwise.stores._database import (
     looks_like_database,
 )
 from partwise.stores._errors import (
+    claim_lost_error,
     closed_error,
     describe_upload,
     not_found_error,
@@ -140,6 +147,7 @@ class SQLiteCheckpointStore(Closing):
             finally:
                 if os.getpid() == process:
                     self._claimed.discard(name)
+                    self._verified.pop(key, None)
 
     def load(self, name: str) -> Checkpoint | None:
         """
@@ -191,22 +199,31 @@ class SQLiteCheckpointStore(Closing):
             with durable_transaction(connection):
                 connection.execute("DELETE FROM parts WHERE name = ?", (name,))
                 connection.execute("INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?)", (name, header, checksum))
-                connection.executemany(_ADD_PART, (_part_row(name, part) for part in checkpoint.parts))
+                connection.executemany(_ADD_PART, (_part_row(name, part, checksum) for part in checkpoint.parts))
+        if name in self._claimed:
+            self._verified[name] = (checkpoint.upload_id, checksum)
 
-    def append_part(self, name: str, part: UploadedPart) -> None:
+    def append_part(self, name: str, upload_id: str, part: UploadedPart) -> None:
         """
         Add one part; see `CheckpointStore.append_part`.
 
         Raises:
             CheckpointError: there is no checkpoint of this name.
+            ClaimLost: the checkpoint is that of another upload id. It was not changed.
+            CheckpointDamaged: the checkpoint's header can't be trusted.
             CheckpointUnwritable: the file can't be written. Its content is kept, and later parts can be appended.
         """
         key = self._key_of(name)
+        check_upload_id(upload_id)
         check_part(part)
         try:
             with self._writing(name, create=False, wait=self._wait) as connection:
-                if connection is None or not connection.execute(_ADD_PART, _part_row(key, part)).rowcount:
+                if connection is None:
                     raise not_found_error(name, self._path)
+                # The header is read before the first part, and again only if its checksum is another by then.
+                verified = self._verified.get(key)
+                if verified is None or verified[0] != upload_id or not _add_part(connection, key, part, verified[1]):
+                    self._verify_and_add_part(connection, name, upload_id, part)
         except CheckpointUnwritable:
             # The upload continues without recording its parts, and must not wait for each of them while another program
             # keeps the file locked.
@@ -214,18 +231,24 @@ class SQLiteCheckpointStore(Closing):
             raise
         self._wait = True
 
-    def delete(self, name: str) -> None:
+    def delete(self, name: str, upload_id: str | None) -> None:
         """
         Delete the checkpoint and its damaged rows; see `CheckpointStore.delete`.
 
         Raises:
+            ClaimLost: the checkpoint is that of another upload id. It was not changed.
             CheckpointUnwritable: the file can't be written.
         """
         key = self._key_of(name)
+        check_optional_upload_id(upload_id)
         with self._writing(name, create=False) as connection:
             if connection is None:
                 return
             connection.execute("BEGIN IMMEDIATE")
+            with suppress(journal.CorruptJournal):
+                header = _read_header(connection, key)
+                if header is not None and header.upload_id != upload_id:
+                    raise claim_lost_error(upload_id, header.upload_id, name=name, where=self._path)
             for table in ("checkpoints", "parts", "damaged"):
                 connection.execute(f"DELETE FROM {table} WHERE name = ?", (key,))  # noqa: S608  # constants
             connection.execute("COMMIT")
@@ -248,6 +271,7 @@ class SQLiteCheckpointStore(Closing):
     def _reset(self) -> None:
         self._process = os.getpid()
         self._claimed: set[str] = set()  # those of this store object
+        self._verified: dict[str, tuple[str | None, str]] = {}  # by key: the upload id of the header, and its checksum
         self._database = Database(self._path)
 
     def _check_open(self) -> None:
@@ -257,6 +281,7 @@ class SQLiteCheckpointStore(Closing):
             # A forked child has none of its parent's claims. The database handles its inherited connection itself.
             self._process = os.getpid()
             self._claimed = set()
+            self._verified = {}
 
     def _key_of(self, name: str) -> str:
         self._check_open()
@@ -289,6 +314,38 @@ class SQLiteCheckpointStore(Closing):
                 yield connection
         except DATABASE_ERRORS as error:
             raise self._unwritable(error, name) from error
+
+    def _verify_and_add_part(
+        self, connection: sqlite3.Connection, name: str, upload_id: str, part: UploadedPart
+    ) -> None:
+        """
+        Add a part after reading the header of its checkpoint.
+
+        Raises:
+            CheckpointError, ClaimLost, CheckpointDamaged: nothing can be appended to it.
+        """
+        key = file_name(name)
+        connection.execute("BEGIN IMMEDIATE")
+        row = connection.execute(_GET_HEADER, (key,)).fetchone()
+        if row is None:
+            raise not_found_error(name, self._path)
+        try:
+            header = _header(key, *row)
+        except journal.CorruptJournal as damage:
+            raise CheckpointDamaged(
+                f"nothing can be appended to the checkpoint {name} in {self._path}: {damage.reason}. It was not"
+                " changed",
+                name=name,
+                where=self._path,
+                upload_id=damage.upload_id,
+            ) from damage
+        if header.upload_id != upload_id:
+            raise claim_lost_error(upload_id, header.upload_id, name=name, where=self._path)
+        checksum = _text(row[1]).decode()
+        _add_part(connection, key, part, checksum)
+        connection.execute("COMMIT")
+        if name in self._claimed:
+            self._verified[key] = (upload_id, checksum)
 
     def _state(self, error: Exception) -> Literal["intact", "damaged", "unusable"]:
         """Return what an error says about the file; unusable: it must not be changed."""
@@ -381,21 +438,28 @@ def _reason(error: Exception) -> str:
 
 # --- rows ------------------------------------------------------------------------------------------------------------
 
-#: Inserts only if the checkpoint exists. A part that is appended again keeps its position.
+#: Inserts only if the checkpoint has this header. A part that is appended again keeps its position.
 _ADD_PART = (
     "INSERT INTO parts (name, part_number, record, checksum)"
-    " SELECT :name, :number, :record, :checksum WHERE EXISTS (SELECT 1 FROM checkpoints WHERE name = :name)"
+    " SELECT :name, :number, :record, :checksum"
+    " WHERE EXISTS (SELECT 1 FROM checkpoints WHERE name = :name AND checksum = :header)"
     " ON CONFLICT (name, part_number) DO UPDATE SET record = excluded.record, checksum = excluded.checksum"
 )
 
 
-def _part_row(name: str, part: UploadedPart) -> dict[str, object]:
+def _add_part(connection: sqlite3.Connection, name: str, part: UploadedPart, header: str) -> bool:
+    """Add a part, if the checkpoint has the header with this checksum; return whether it has."""
+    return connection.execute(_ADD_PART, _part_row(name, part, header)).rowcount > 0
+
+
+def _part_row(name: str, part: UploadedPart, header: str) -> dict[str, object]:
     record = journal.part_text(part)
     return {
         "name": name,
         "number": part.part_number,
         "record": record,
         "checksum": _sum(record.encode(), name, part.part_number),
+        "header": header,
     }
 
 

@@ -28,7 +28,7 @@ from partwise._engine.workers import WorkerPool
 from partwise.checkpoint import Checkpoint, Fingerprint, checkpoint_name
 from partwise.clock import Clock, Random
 from partwise.config import TransferConfig
-from partwise.errors import CheckpointError, SourceChanged, SourceMismatch
+from partwise.errors import CheckpointDamaged, CheckpointError, ClaimLost, SourceChanged, SourceMismatch
 from partwise.model import ObjectOptions, UploadedPart
 from partwise.protocols import (
     Body,
@@ -112,6 +112,8 @@ class UploadContext:
         #: The multipart upload in progress, without its parts, which are in the ledger; None if there is none.
         self.checkpoint: Checkpoint | None = None
         self.ledger = Ledger(PartPlan(1, 0))
+        #: The upload ids that the checkpoint in the store may have: one; several after a save that failed.
+        self.recorded_ids: tuple[str | None, ...] = (None,)
         #: Whether the ledger has the parts that count, which is decided after they were compared with the storage's.
         self.is_decided = False
         limit = request.config.bandwidth_limit
@@ -183,18 +185,80 @@ class UploadContext:
         self.checkpoint = None
         self.ledger = Ledger(self.ledger.plan)
 
+    # --- the store ---------------------------------------------------------------------------------------------------
+
+    def load_checkpoint(self) -> Checkpoint | None:
+        """
+        Load the checkpoint, retrying transient errors; None if there is none.
+
+        Raises:
+            CheckpointError: it can't be loaded.
+        """
+        if self.store is None:
+            return None
+        self.recorded_ids = (None,)
+        try:
+            found = self.retry(partial(self.store.load, self.name), moves=False)
+        except CheckpointDamaged as error:
+            self.recorded_ids = (error.upload_id,)
+            raise
+        if found is not None:
+            self.recorded_ids = (found.upload_id,)
+        return found
+
+    def save_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """
+        Save a checkpoint, retrying transient errors. Without a store, do nothing.
+
+        Raises:
+            ClaimLost: this run no longer holds the claim.
+            CheckpointError: it can't be saved.
+        """
+        if self.store is None:
+            return
+        # After an error it is not known which of the two the store has.
+        self.recorded_ids = (checkpoint.upload_id, *(i for i in self.recorded_ids if i != checkpoint.upload_id))
+        self.retry(partial(self.store.save, checkpoint), moves=False)
+        self.recorded_ids = (checkpoint.upload_id,)
+
     def record_part(self, part: UploadedPart) -> None:
         """
         Append an acknowledged part to the checkpoint.
 
         A failure to write it is a warning: the storage's own list has the part, too.
+
+        Raises:
+            ClaimLost: this run no longer holds the claim.
         """
         if self.store is None:
             return
         try:
-            call_plugin(self.store.append_part, self.name, part)
+            call_plugin(self.store.append_part, self.name, self.upload_id, part)
+        except ClaimLost:
+            raise
         except CheckpointError as error:
             self.warn_unrecorded(error)
+
+    def delete_record(self) -> None:
+        """
+        Delete the checkpoint from the store, retrying transient errors, if it is that of this run.
+
+        Raises:
+            ClaimLost: the store has the checkpoint of another run.
+            CheckpointError: it can't be deleted.
+        """
+        if self.store is None:
+            return
+        last = self.recorded_ids[-1]
+        for upload_id in self.recorded_ids:
+            try:
+                self.retry(partial(self.store.delete, self.name, upload_id), moves=False)
+            except ClaimLost:
+                if upload_id == last:
+                    raise
+            else:
+                break
+        self.recorded_ids = (None,)
 
     # --- the source --------------------------------------------------------------------------------------------------
 

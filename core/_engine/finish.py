@@ -15,13 +15,14 @@ from partwise._engine.control import ProgressRaised, StopMode
 from partwise._engine.ledger import Ledger
 from partwise._engine.patience import is_retryable
 from partwise._engine.plan import PartPlan
-from partwise._engine.plugin_calls import PluginDefect, call_plugin
+from partwise._engine.plugin_calls import PluginDefect
 from partwise._engine.reconcile import is_same_etag
 from partwise.checkpoint import Checkpoint
 from partwise.errors import (
     BackendError,
     CallbackError,
     CheckpointError,
+    ClaimLost,
     HostNotFound,
     IntegrityError,
     OutcomeUnknown,
@@ -93,7 +94,9 @@ def delete_checkpoint(context: UploadContext) -> None:
     if context.store is None:
         return
     try:
-        call_plugin(context.store.delete, context.name)
+        context.delete_record()
+    except ClaimLost:
+        raise
     except (CheckpointError, PluginDefect) as error:
         context.warn(f"the checkpoint could not be deleted: {error}")
 

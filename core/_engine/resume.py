@@ -39,7 +39,7 @@ def load_checkpoint(context: UploadContext) -> Checkpoint | DamagedCheckpoint | 
     if context.store is None:
         return None
     try:
-        found = call_plugin(context.store.load, context.name)
+        found = context.load_checkpoint()
     except CheckpointDamaged as error:
         logger.warning("%s: %s", context.key, error, extra=context.log_fields())
         return DamagedCheckpoint(f"the checkpoint is damaged: {error}", error.upload_id)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from partwise._engine.patience import Patience
-from partwise.errors import BackendError, PartwiseError, SourceError
+from partwise.errors import BackendError, CheckpointError, PartwiseError, SourceError
 
 _T = TypeVar("_T")
 
@@ -16,7 +16,7 @@ def call_with_retries(
     patience: Patience,
     monotonic: Callable[[], float],
     wait: Callable[[float], object],
-    on_retry: Callable[[BackendError | SourceError, float], object],
+    on_retry: Callable[[BackendError | CheckpointError | SourceError, float], object],
     *,
     moves: bool,
 ) -> _T:
@@ -31,18 +31,18 @@ def call_with_retries(
         monotonic: the clock.
         wait: waits for some seconds.
         on_retry: called before each wait.
-        moves: whether a success brings the upload forward. A question to the storage or a look at the source does not:
-            it can succeed for ever while what the upload waits for fails.
+        moves: whether a success brings the upload forward. A question to the storage, a call of the store or a look at
+            the source does not: it can succeed for ever while what the upload waits for fails.
 
     Raises:
-        BackendError, SourceError: the error of the last attempt.
+        BackendError, CheckpointError, SourceError: the error of the last attempt.
     """
     failing_since, failures = patience.failing_since, 0
     while True:
         started = monotonic()
         try:
             result = attempt()
-        except (BackendError, SourceError) as error:
+        except (BackendError, CheckpointError, SourceError) as error:
             failures += 1
             now = monotonic()
             delay = patience.next_delay(now, failures, error, now - started)

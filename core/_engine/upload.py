@@ -309,7 +309,7 @@ class UploadRun:
     def _save_changed_checkpoint(self, checkpoint: Checkpoint, recorded: Checkpoint | None) -> None:
         assert self._context.store is not None, "what is resumed was found there"
         try:
-            call_plugin(self._context.store.save, checkpoint)
+            self._context.save_checkpoint(checkpoint)
         except CheckpointUnwritable as error:
             if recorded is None or recorded.fingerprint != checkpoint.fingerprint:
                 raise  # parts of this version of the source must never follow the header of another version
@@ -324,8 +324,8 @@ class UploadRun:
         self._not_aborted = not_aborted = abort_uploads(context, start.abandon)
         context.checkpoint = None
         if self._is_single_put():
-            if context.store is not None and not not_aborted:
-                call_plugin(context.store.delete, context.name)
+            if not not_aborted:
+                context.delete_record()
             return Stage.PUT
         context.ledger = Ledger(context.plan)
         context.is_decided = True
@@ -355,8 +355,7 @@ class UploadRun:
             token = context.runtime.new_token()
             options = evolve(options, metadata={**options.metadata, TOKEN_NAME: token})
         intent = evolve(context.new_checkpoint(), token=token, abandoned=not_aborted)
-        if context.store is not None:
-            call_plugin(context.store.save, intent)
+        context.save_checkpoint(intent)
         context.checkpoint = intent
         upload_id: str | None = None
         try:
@@ -367,8 +366,7 @@ class UploadRun:
                 intent = evolve(intent, abandoned=())  # the storage has ended them
             context.adapt_part_size()  # while there are no parts
             context.checkpoint = evolve(intent, upload_id=upload_id, part_size=context.plan.part_size)
-            if context.store is not None:
-                call_plugin(context.store.save, context.checkpoint)
+            context.save_checkpoint(context.checkpoint)
         except BaseException:
             if upload_id is not None:
                 # Even for a Ctrl-C: an upload whose id is not recorded must not become an orphan.

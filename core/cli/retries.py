@@ -11,7 +11,7 @@ from partwise._engine.patience import Patience, is_retryable
 from partwise._engine.retry import call_with_retries
 from partwise.clock import SystemClock, default_random
 from partwise.config import TransferConfig
-from partwise.errors import BackendError, HostNotFound, SourceError
+from partwise.errors import BackendError, CheckpointError, HostNotFound, SourceError
 from partwise.model import PendingUpload
 from partwise.protocols import MultipartBackend
 
@@ -43,7 +43,7 @@ class Retries:
         """
         patience = self._patience.at_most(0.0) if self._down else self._patience
 
-        def log_retry(error: BackendError | SourceError, delay: float) -> None:
+        def log_retry(error: BackendError | CheckpointError | SourceError, delay: float) -> None:
             logger.info("%s: retrying in %.1f s: %s", description, delay, error)
 
         try:

@@ -246,11 +246,11 @@ class FaultyCheckpointStore:
     def save(self, checkpoint: Checkpoint) -> None:
         self._write("save", checkpoint.name, lambda: self.inner.save(checkpoint))
 
-    def append_part(self, name: str, part: UploadedPart) -> None:
-        self._write("append_part", name, lambda: self.inner.append_part(name, part), part.part_number)
+    def append_part(self, name: str, upload_id: str, part: UploadedPart) -> None:
+        self._write("append_part", name, lambda: self.inner.append_part(name, upload_id, part), part.part_number)
 
-    def delete(self, name: str) -> None:
-        self._write("delete", name, lambda: self.inner.delete(name))
+    def delete(self, name: str, upload_id: str | None) -> None:
+        self._write("delete", name, lambda: self.inner.delete(name, upload_id))
 
     def scan(self) -> Iterable[Checkpoint]:
         with self.plan.call("scan", "") as faults:

@@ -89,8 +89,8 @@ def main() -> None:
             assert loaded == mine
             figures["load"].append(microseconds(partial(store.load, mine.name)))
             part = UploadedPart(3, 8 << 20, "0123456789ABCDEF0123456789ABCDEF", 1)
-            store.append_part(mine.name, part)
-            figures["append"].append(microseconds(partial(store.append_part, mine.name, part)))
+            store.append_part(mine.name, mine.upload_id, part)
+            figures["append"].append(microseconds(partial(store.append_part, mine.name, mine.upload_id, part)))
             figures["save"].append(microseconds(partial(store.save, mine)))
             claim.__exit__(None, None, None)
         store.close()

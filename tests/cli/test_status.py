@@ -485,6 +485,6 @@ def test_a_failed_abort_keeps_the_checkpoint(
 def test_an_upload_of_standard_input_can_be_aborted(
     partwise: Run, store: FileCheckpointStore, unfinished: Checkpoint, url: str
 ) -> None:
-    store.delete(unfinished.name)
+    store.delete(unfinished.name, unfinished.upload_id)
     store.save(evolve(unfinished, source="-", fingerprint=Fingerprint()))
     assert partwise("abort", "-", url, *HERE, "--json").last["dropped"] is True

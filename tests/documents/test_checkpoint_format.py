@@ -186,8 +186,8 @@ FULL = Checkpoint(
 def test_every_field_survives_the_documented_reader(read, tmp_path) -> None:
     with FileCheckpointStore(tmp_path) as store:
         store.save(FULL)
-        store.append_part(FULL.name, UploadedPart(2, 5, "q"))
-        store.append_part(FULL.name, UploadedPart(2, 5, "r", 2**64 - 1))
+        store.append_part(FULL.name, FULL.upload_id, UploadedPart(2, 5, "q"))
+        store.append_part(FULL.name, FULL.upload_id, UploadedPart(2, 5, "r", 2**64 - 1))
     header, parts = read((tmp_path / f"{FULL.name}.ucp").read_bytes())
     assert Checkpoint.from_data(header) == FULL
     assert parts == {2: (5, "r", str(2**64 - 1))}
@@ -208,7 +208,7 @@ def test_parts_of_growing_sizes_follow_the_documented_formula() -> None:
 def test_rows_in_sqlite_have_the_documented_checksums(tmp_path) -> None:
     with SQLiteCheckpointStore(tmp_path / "uploads.db") as store:
         store.save(FULL)
-        store.append_part(FULL.name, UploadedPart(2, 5, "q", 6))
+        store.append_part(FULL.name, FULL.upload_id, UploadedPart(2, 5, "q", 6))
     with closing(sqlite3.connect(tmp_path / "uploads.db")) as database:
         ((name, header, checksum),) = database.execute("SELECT name, header, checksum FROM checkpoints")
         ((part_name, number, record, part_checksum),) = database.execute(

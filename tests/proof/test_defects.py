@@ -706,7 +706,9 @@ def test_d44_a_part_of_another_size_than_planned_is_sent_again(backend, store):
             BytesSource(pseudo_random_bytes(30)), "key"
         )
     [checkpoint] = store.scan()
-    store.append_part(checkpoint.name, backend.upload_part("key", checkpoint.upload_id, 2, StrictBody(b"short")))
+    store.append_part(
+        checkpoint.name, checkpoint.upload_id, backend.upload_part("key", checkpoint.upload_id, 2, StrictBody(b"short"))
+    )
 
     result = simulated(backend, store).upload(BytesSource(pseudo_random_bytes(30)), "key")
 

@@ -403,7 +403,7 @@ def test_sqlite_syncs_a_checkpoint_and_does_not_wait_for_a_part(place: Path) -> 
             pragmas = [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "fullfsync")]
             connection.set_trace_callback(statements.append)
         store.save(checkpoint)
-        store.append_part(checkpoint.name, UploadedPart(1, 1, "etag"))
+        store.append_part(checkpoint.name, checkpoint.upload_id, UploadedPart(1, 1, "etag"))
     assert pragmas == [b"wal", 1]
     synchronous, transactions = "NORMAL", []
     for statement in statements:

@@ -66,7 +66,7 @@ def test_reading_a_file_of_gibibytes_takes_bounded_memory(tmp_path: Path, begin:
     with limited_memory(2 * journal.BYTES_MAX + MIB):
         with store.claim(SAVED.name):
             with pytest.raises(CheckpointDamaged):
-                store.append_part(SAVED.name, UploadedPart(1, 10, "e"))
+                store.append_part(SAVED.name, SAVED.upload_id, UploadedPart(1, 10, "e"))
             with pytest.raises(
                 CheckpointDamaged, match=r"larger than the maximum of 64 MiB|first line is longer"
             ) as caught:
@@ -287,7 +287,7 @@ def test_parts_of_more_than_the_maximum_total_size_are_damage(path: Path, monkey
     with SQLiteCheckpointStore(path) as store:
         store.save(SAVED)
         for number in range(1, 41):
-            store.append_part(SAVED.name, UploadedPart(number, 10, "e" * (MIB // 4)))
+            store.append_part(SAVED.name, SAVED.upload_id, UploadedPart(number, 10, "e" * (MIB // 4)))
         with limited_memory(5 * MIB), pytest.raises(CheckpointDamaged, match="more than 1 MiB") as caught:
             store.load(SAVED.name)
         with store.claim(SAVED.name), pytest.raises(CheckpointDamaged, match="set aside"):
@@ -347,7 +347,7 @@ def test_the_operations_of_each_use_are_counted_separately(path: Path, monkeypat
     with SQLiteCheckpointStore(path) as store, store.claim(SAVED.name):
         store.save(SAVED)
         for number in range(1, 200):
-            store.append_part(SAVED.name, UploadedPart(number, 10, "e"))
+            store.append_part(SAVED.name, SAVED.upload_id, UploadedPart(number, 10, "e"))
 
 
 def test_a_file_of_gibibytes_that_is_not_a_database_takes_no_memory(path: Path) -> None:

@@ -40,7 +40,7 @@ def test_a_saved_checkpoint_is_loaded_with_every_field_and_in_order(roomy, saved
 def test_an_appended_part_comes_last_or_replaces_the_part_of_its_number(roomy, saved, part) -> None:
     with roomy.open() as store:
         store.save(saved)
-        store.append_part(saved.name, part)
+        store.append_part(saved.name, "UPLOAD", part)
         numbers = {**{held.part_number: held for held in saved.parts}, part.part_number: part}
         assert store.load(saved.name) == evolve(saved, parts=numbers.values())
 
@@ -50,7 +50,7 @@ def test_parts_are_loaded_in_the_order_of_appending(form, checkpoint: MakeCheckp
     with form.open() as store, store.claim(saved.name):
         store.save(saved)
         for number in (9, 1, 5):
-            store.append_part(saved.name, part(number, 2))
+            store.append_part(saved.name, "UPLOAD", part(number, 2))
         assert store.load(saved.name).parts == (part(5, 2), part(2), part(9, 2), part(1, 2))
 
 
@@ -67,8 +67,8 @@ def test_a_name_must_be_a_text_that_is_not_empty(form, name: object, part: MakeP
         for call in (
             lambda: store.claim(name).__enter__(),
             lambda: store.load(name),
-            lambda: store.append_part(name, part(1)),
-            lambda: store.delete(name),
+            lambda: store.append_part(name, "UPLOAD", part(1)),
+            lambda: store.delete(name, "UPLOAD"),
         ):
             with pytest.raises(InvalidInput, match="name of a checkpoint"):
                 call()
@@ -129,7 +129,7 @@ def test_a_claim_lasts_after_the_store_is_closed(form, checkpoint: MakeCheckpoin
     store, other = form.open(), form.open()
     with store.claim(saved.name):
         store.save(saved)
-        store.append_part(saved.name, part(1))
+        store.append_part(saved.name, "UPLOAD", part(1))
         store.close()
         with pytest.raises(CheckpointBusy):
             other.claim(saved.name).__enter__()
@@ -174,7 +174,7 @@ def test_a_store_that_is_collected_without_closing_causes_no_warning(form, check
         store = form.open()
         with store.claim(saved.name):
             store.save(saved)
-            store.append_part(saved.name, part(1))
+            store.append_part(saved.name, "UPLOAD", part(1))
         next(iter(store.scan()))
         del store
         gc.collect()
@@ -187,7 +187,7 @@ def test_uploads_in_many_threads_keep_every_part(roomy, checkpoint: MakeCheckpoi
         with store.claim(saved.name):
             store.save(saved)
             for part_number in range(1, 31):
-                store.append_part(saved.name, part(part_number, number))
+                store.append_part(saved.name, "UPLOAD", part(part_number, number))
         return evolve(saved, parts=tuple(part(part_number, number) for part_number in range(1, 31)))
 
     with roomy.open() as store, ThreadPoolExecutor(8) as pool:
@@ -208,8 +208,8 @@ def test_handles_that_append_in_turn_keep_each_other_s_parts(form, checkpoint: M
         one.save(saved)
         with one.claim(saved.name):
             for number in range(1, 6, 2):
-                one.append_part(saved.name, part(number))
-                other.append_part(saved.name, part(number + 1))
+                one.append_part(saved.name, "UPLOAD", part(number))
+                other.append_part(saved.name, "UPLOAD", part(number + 1))
         assert one.load(saved.name).parts == tuple(part(number) for number in range(1, 7))
 
 
@@ -219,9 +219,9 @@ def test_a_checkpoint_that_was_replaced_by_another_handle_is_appended_to(
     saved = checkpoint()
     with form.open() as one, form.open() as other, one.claim(saved.name):
         one.save(saved)
-        one.append_part(saved.name, part(1))
+        one.append_part(saved.name, "UPLOAD", part(1))
         other.save(evolve(saved, upload_id="another"))
-        one.append_part(saved.name, part(2))
+        one.append_part(saved.name, "UPLOAD", part(2))
         assert one.load(saved.name) == evolve(saved, upload_id="another", parts=(part(2),))
 
 
@@ -231,8 +231,8 @@ def test_a_checkpoint_that_was_removed_by_another_handle_can_t_be_appended_to(
     saved = checkpoint()
     with form.open() as one, form.open() as other, one.claim(saved.name):
         one.save(saved)
-        one.append_part(saved.name, part(1))
-        other.delete(saved.name)
+        one.append_part(saved.name, "UPLOAD", part(1))
+        other.delete(saved.name, "UPLOAD")
         with pytest.raises(CheckpointError, match="Save the checkpoint first"):
-            one.append_part(saved.name, part(2))
+            one.append_part(saved.name, "UPLOAD", part(2))
         assert one.load(saved.name) is None

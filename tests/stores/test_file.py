@@ -99,7 +99,7 @@ def test_created_files_and_directories_are_private(tmp_path: Path, checkpoint, p
     try:
         with FileCheckpointStore(tmp_path / "one" / "two") as store, store.claim(saved.name):
             store.save(saved)
-            store.append_part(saved.name, part(1))
+            store.append_part(saved.name, "UPLOAD", part(1))
             modes = {path.relative_to(tmp_path): stat.S_IMODE(path.stat().st_mode) for path in tmp_path.rglob("*")}
     finally:
         os.umask(old)
@@ -123,10 +123,10 @@ def test_only_the_checkpoint_is_left_and_nothing_after_delete(directory, tmp_pat
     saved = checkpoint()
     with directory.claim(saved.name):
         directory.save(saved)
-        directory.append_part(saved.name, part(1))
+        directory.append_part(saved.name, "UPLOAD", part(1))
     assert [path.name for path in tmp_path.iterdir()] == [f"{saved.name}.ucp"]
     with directory.claim(saved.name):
-        directory.delete(saved.name)
+        directory.delete(saved.name, "UPLOAD")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -145,7 +145,7 @@ def test_another_upload_is_refused_by_name_and_neither_is_changed(one_file, tmp_
     for call in (
         lambda: one_file.load(other.name),
         lambda: one_file.save(other),
-        lambda: one_file.append_part(other.name, part(2)),
+        lambda: one_file.append_part(other.name, "UPLOAD", part(2)),
     ):
         with one_file.claim(other.name), pytest.raises(CheckpointMismatch) as caught:
             call()
@@ -153,7 +153,7 @@ def test_another_upload_is_refused_by_name_and_neither_is_changed(one_file, tmp_
             assert word in str(caught.value)
         assert caught.value.name == other.name
     with one_file.claim(other.name):
-        one_file.delete(other.name)
+        one_file.delete(other.name, "UPLOAD")
     assert (tmp_path / "state.ucp").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["state.ucp"]
 
@@ -162,10 +162,10 @@ def test_another_upload_is_refused_while_the_first_one_appends(one_file, checkpo
     here, other = checkpoint(), checkpoint("other.tar")
     one_file.save(here)
     with one_file.claim(here.name):
-        one_file.append_part(here.name, part(1))
+        one_file.append_part(here.name, "UPLOAD", part(1))
         with pytest.raises(CheckpointMismatch):
-            one_file.append_part(other.name, part(2))
-        one_file.append_part(here.name, part(3))
+            one_file.append_part(other.name, "UPLOAD", part(2))
+        one_file.append_part(here.name, "UPLOAD", part(3))
     assert one_file.load(here.name).parts == (part(1), part(3))
 
 
@@ -208,8 +208,8 @@ def test_a_file_that_never_was_a_checkpoint_is_not_changed(tmp_path: Path, check
     with pytest.raises(CheckpointDamaged, match="It was not changed"):
         store.load(saved.name)
     with pytest.raises(CheckpointError):
-        store.append_part(saved.name, part(1))
-    store.delete(saved.name)
+        store.append_part(saved.name, "UPLOAD", part(1))
+    store.delete(saved.name, "UPLOAD")
     assert list(store.scan()) == []
     assert "does not start like a checkpoint" in caplog.text
     assert precious.read_bytes() == b"precious bytes\n" * 10
@@ -320,7 +320,7 @@ def test_under_the_claim_a_damaged_file_is_set_aside(directory, tmp_path: Path, 
         assert directory.load(saved.name) is None
         directory.save(saved)
         assert directory.load(saved.name) == saved
-        directory.delete(saved.name)
+        directory.delete(saved.name, "UPLOAD")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -353,7 +353,7 @@ def test_nothing_is_appended_to_a_damaged_file(directory, checkpoint, part) -> N
     directory.save(saved)
     bad = damage(directory, saved)
     with pytest.raises(CheckpointDamaged, match="nothing can be appended"):
-        directory.append_part(saved.name, part(3))
+        directory.append_part(saved.name, "UPLOAD", part(3))
     assert directory.path_for(saved.name).read_bytes() == bad
 
 
@@ -380,7 +380,7 @@ def test_a_copy_under_another_name_is_not_trusted_and_its_upload_id_not_reported
     assert directory.load(saved.name) == saved
     with directory.claim(other.name):
         with pytest.raises(CheckpointDamaged, match="nothing can be appended"):
-            directory.append_part(other.name, part(1))
+            directory.append_part(other.name, "UPLOAD", part(1))
         with pytest.raises(CheckpointDamaged, match="set aside"):
             directory.load(other.name)
 
@@ -390,7 +390,7 @@ def test_an_incomplete_last_line_is_removed_before_the_next_one(directory, check
     directory.save(saved)
     path = directory.path_for(saved.name)
     path.write_bytes(path.read_bytes()[:-5] + bytes(100))
-    directory.append_part(saved.name, part(3))
+    directory.append_part(saved.name, "UPLOAD", part(3))
     assert directory.load(saved.name).parts == (part(1), part(3))
     assert path.read_bytes().count(b"\n") == 3
     assert b"\0" not in path.read_bytes()
@@ -433,7 +433,7 @@ def test_a_checkpoint_deleted_during_a_scan_is_skipped(directory, checkpoint, ca
     scan = iter(directory.scan())
     first = next(scan)
     for one in saved:
-        directory.delete(one.name)
+        directory.delete(one.name, "UPLOAD")
     assert list(scan) == []
     assert first in saved
     assert caplog.records == []
@@ -452,9 +452,9 @@ def test_only_scan_lists_the_directory(directory, checkpoint, part, monkeypatch)
     saved = checkpoint()
     with directory.claim(saved.name):
         directory.save(saved)
-        directory.append_part(saved.name, part(1))
+        directory.append_part(saved.name, "UPLOAD", part(1))
         assert directory.load(saved.name).parts == (part(1),)
-        directory.delete(saved.name)
+        directory.delete(saved.name, "UPLOAD")
     with pytest.raises(CheckpointError):
         directory.scan()
 
@@ -477,7 +477,7 @@ def test_a_save_killed_at_any_step_leaves_the_old_or_the_new_one_complete(tmp_pa
             died = crashes_at(step, lambda store=store: store.save(new))
         with FileCheckpointStore(tmp_path / str(step)) as after, after.claim(old.name):
             found.append(after.load(old.name))
-            after.append_part(old.name, part(9)) if found[-1] else after.save(new)
+            after.append_part(old.name, "UPLOAD", part(9)) if found[-1] else after.save(new)
             after.save(new)
             assert after.load(old.name) == new
         assert [path.name for path in (tmp_path / str(step)).iterdir()] == [f"{old.name}.ucp"]
@@ -533,9 +533,9 @@ def test_an_append_killed_at_any_step_does_not_prevent_later_ones(tmp_path, chec
     while died:
         store = FileCheckpointStore(tmp_path / str(len(found)))
         store.save(old)
-        died = crashes_at(len(found) + 1, lambda store=store: store.append_part(old.name, part(2)))
+        died = crashes_at(len(found) + 1, lambda store=store: store.append_part(old.name, "UPLOAD", part(2)))
         found.append(store.load(old.name))
-        store.append_part(old.name, part(3))
+        store.append_part(old.name, "UPLOAD", part(3))
         assert store.load(old.name) == evolve(old, parts=(*found[-1].parts, part(3)))
     assert found == [old] * (len(found) - 1) + [new]
 
@@ -548,21 +548,21 @@ def test_an_append_to_a_full_disk_fails_and_does_not_prevent_later_ones(
     real = os.write
     with directory.claim(saved.name):
         directory.save(saved)
-        directory.append_part(saved.name, part(1))
+        directory.append_part(saved.name, "UPLOAD", part(1))
         before = directory.path_for(saved.name).read_bytes()
         with monkeypatch.context() as patch:
             patch.setattr(os, "write", lambda file, data: real(file, data[: len(data) // 2]))
             if cutting_back_fails:
                 patch.setattr(os, "ftruncate", refuse(errno.EIO))
             with pytest.raises(CheckpointUnwritable, match="Free some space") as caught:
-                directory.append_part(saved.name, part(2))
+                directory.append_part(saved.name, "UPLOAD", part(2))
             assert isinstance(caught.value.__cause__, OSError)
             assert cutting_back_fails or directory.path_for(saved.name).read_bytes() == before
             patch.setattr(os, "write", refuse(errno.ENOSPC))
             with pytest.raises(CheckpointUnwritable):
-                directory.append_part(saved.name, part(2))
+                directory.append_part(saved.name, "UPLOAD", part(2))
         assert directory.load(saved.name).parts == (part(1),)
-        directory.append_part(saved.name, part(3))
+        directory.append_part(saved.name, "UPLOAD", part(3))
         assert directory.load(saved.name).parts == (part(1), part(3))
 
 
@@ -590,7 +590,7 @@ def test_a_failed_delete_is_reported(directory, checkpoint, monkeypatch) -> None
     directory.save(checkpoint())
     monkeypatch.setattr(os, "unlink", refuse(errno.EACCES))
     with pytest.raises(CheckpointUnwritable, match="Make that path writable"):
-        directory.delete(checkpoint().name)
+        directory.delete(checkpoint().name, "UPLOAD")
 
 
 def test_the_temporary_file_of_a_killed_process_is_removed(directory, tmp_path: Path, checkpoint) -> None:
@@ -601,7 +601,7 @@ def test_the_temporary_file_of_a_killed_process_is_removed(directory, tmp_path: 
     assert [path.name for path in tmp_path.iterdir()] == [f"{saved.name}.ucp"]
     (tmp_path / f"{saved.name}.ucp.tmp").write_bytes(b"half")
     with directory.claim(saved.name):
-        directory.delete(saved.name)
+        directory.delete(saved.name, "UPLOAD")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -612,12 +612,12 @@ def test_a_forked_child_shares_no_open_file_with_its_parent(directory, checkpoin
     saved = checkpoint()
     with directory.claim(saved.name):
         directory.save(saved)
-        directory.append_part(saved.name, part(1))
+        directory.append_part(saved.name, "UPLOAD", part(1))
         [tail] = directory._appender._tails.values()
         with monkeypatch.context() as patch:
             patch.setattr(os, "close", lambda file: closed.append(file) or real(file))
             patch.setattr(os, "getpid", lambda: 1)
-            directory.append_part(saved.name, part(2))
+            directory.append_part(saved.name, "UPLOAD", part(2))
             assert closed[0] == tail.file
             assert directory._claimed == {}
             assert directory._appender._tails == {}
@@ -634,7 +634,7 @@ def test_appending_a_part_is_one_write_of_one_line_after_any_number_of_parts(
     saved = checkpoint()
     with directory.claim(saved.name):
         directory.save(saved)
-        directory.append_part(saved.name, part(1))
+        directory.append_part(saved.name, "UPLOAD", part(1))
         for name in ("write", "fstat", "open", "fsync", "ftruncate", "read", "replace", "stat", "close"):
             real = getattr(os, name)
 
@@ -644,7 +644,7 @@ def test_appending_a_part_is_one_write_of_one_line_after_any_number_of_parts(
 
             monkeypatch.setattr(os, name, counted)
         for number in range(2, 10_001):
-            directory.append_part(saved.name, part(number % 10 + 1))
+            directory.append_part(saved.name, "UPLOAD", part(number % 10 + 1))
         monkeypatch.undo()
     assert [name for name, _ in calls] == ["fstat", "write"] * 9_999
     assert max(size for _, size in calls) < 100
@@ -660,16 +660,16 @@ def test_no_file_is_open_after_the_claim(directory, checkpoint, part, monkeypatc
     saved = checkpoint()
     with directory.claim(saved.name):
         directory.save(saved)
-        directory.append_part(saved.name, part(1))
+        directory.append_part(saved.name, "UPLOAD", part(1))
         assert len(opened) == 2
         assert len([file for file in closed if file in opened]) >= 1
         appending = opened[-1]
         closed.clear()
-        directory.append_part(saved.name, part(2))
+        directory.append_part(saved.name, "UPLOAD", part(2))
         assert appending not in closed
     assert appending in closed
     closed.clear()
-    directory.append_part(saved.name, part(3))
+    directory.append_part(saved.name, "UPLOAD", part(3))
     assert opened[-1] in closed
 
 
@@ -732,7 +732,7 @@ def test_a_read_only_directory_is_reported_at_the_claim(tmp_path: Path, checkpoi
         with pytest.raises(CheckpointUnwritable):
             store.save(saved)
         with pytest.raises(CheckpointUnwritable):
-            store.append_part(saved.name, part(1))
+            store.append_part(saved.name, "UPLOAD", part(1))
         assert store.load(saved.name) == saved
 
     try:

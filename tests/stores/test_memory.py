@@ -22,8 +22,8 @@ def test_a_snapshot_is_an_independent_copy(checkpoint: MakeCheckpoint, part: Mak
     store = MemoryCheckpointStore()
     store.save(saved)
     snapshot = store.snapshot()
-    store.append_part(saved.name, part(1))
-    snapshot.append_part(saved.name, part(2))
+    store.append_part(saved.name, "UPLOAD", part(1))
+    snapshot.append_part(saved.name, "UPLOAD", part(2))
     assert store.load(saved.name) == evolve(saved, parts=(part(1),))
     assert snapshot.load(saved.name) == evolve(saved, parts=(part(2),))
 
@@ -60,9 +60,9 @@ def test_a_deleted_checkpoint_can_be_deleted_again_but_not_appended_to(
     store = MemoryCheckpointStore()
     store.save(checkpoint())
     for _ in range(2):
-        store.delete(checkpoint().name)
+        store.delete(checkpoint().name, "UPLOAD")
     with pytest.raises(CheckpointError, match="no checkpoint"):
-        store.append_part(checkpoint().name, part(1))
+        store.append_part(checkpoint().name, "UPLOAD", part(1))
 
 
 def test_a_closed_handle_refuses_everything(part: MakePart, checkpoint: MakeCheckpoint) -> None:
@@ -75,7 +75,7 @@ def test_a_closed_handle_refuses_everything(part: MakePart, checkpoint: MakeChec
         lambda: store.load("name"),
         lambda: store.save(checkpoint()),
         lambda: store.append_part("name", part(1)),
-        lambda: store.delete("name"),
+        lambda: store.delete("name", "UPLOAD"),
         store.scan,
         store.handle,
         store.snapshot,
@@ -116,7 +116,7 @@ def test_a_checkpoint_kept_as_plain_data_is_saved_and_loaded_again(checkpoint: M
     row = checkpoint(parts=(part(1),)).to_data()
     store = MemoryCheckpointStore()
     store.save(Checkpoint.from_data(row))
-    store.append_part(checkpoint().name, part(2))
+    store.append_part(checkpoint().name, "UPLOAD", part(2))
     taken = store.load(checkpoint().name)
     assert taken is not None
     assert taken.to_data() == checkpoint(parts=(part(1), part(2))).to_data()

@@ -253,12 +253,12 @@ def test_a_checkpoint_that_others_may_write_is_set_aside_and_its_upload_id_not_r
         with pytest.raises(CheckpointUnwritable, match=r"can be written by other users .*It was not changed"):
             store.save(saved)
         with pytest.raises(CheckpointUnwritable, match="can be written by other users"):
-            store.append_part(saved.name, _PART)
+            store.append_part(saved.name, "UPLOAD", _PART)
         with pytest.raises(CheckpointDamaged, match=r"set aside as .*\.damaged"):
             store.load(saved.name)
         store.save(saved)
         assert store.load(saved.name) == saved
-        store.delete(saved.name)
+        store.delete(saved.name, "UPLOAD")
     assert [path.name for path in place.iterdir()] == [f"{saved.name}.ucp.damaged"], "it is not ours to remove"
 
 
@@ -284,7 +284,7 @@ def test_without_the_claim_a_planted_file_is_not_replaced_and_not_removed(
 
     with pytest.raises(CheckpointUnwritable, match="It was not changed"):
         store.save(checkpoint())
-    store.delete(checkpoint().name)
+    store.delete(checkpoint().name, "UPLOAD")
 
     assert everything(place) == before
 
@@ -295,7 +295,7 @@ def test_a_file_that_is_swapped_for_a_link_during_a_claim_is_not_removed(
     store = FileCheckpointStore.for_file(place / "state.ucp")
     with store.claim(checkpoint().name):
         link_to_a_file(place / "state.ucp")
-        store.delete(checkpoint().name)
+        store.delete(checkpoint().name, "UPLOAD")
     assert (place / "state.ucp").is_symlink()
 
 

@@ -56,9 +56,9 @@ def test_the_file_is_created_when_it_is_needed(database, path: Path, checkpoint:
     name = checkpoint().name
     assert database.load(name) is None
     assert list(database.scan()) == []
-    database.delete(name)
+    database.delete(name, "UPLOAD")
     with pytest.raises(CheckpointError, match="Save the checkpoint first"):
-        database.append_part(name, UploadedPart(1, 1, "e"))
+        database.append_part(name, "UPLOAD", UploadedPart(1, 1, "e"))
     assert not path.exists()
     with database.claim(name):
         assert path.exists()
@@ -68,7 +68,7 @@ def test_between_claims_there_is_one_file_and_an_empty_directory(database, tmp_p
     saved = checkpoint()
     with database.claim(saved.name):
         database.save(saved)
-        database.append_part(saved.name, part(1))
+        database.append_part(saved.name, "UPLOAD", part(1))
         assert {entry.name for entry in tmp_path.iterdir()} > {"uploads.db-wal"}
     assert {entry.name for entry in tmp_path.iterdir()} == {"uploads.db", "uploads.db.claims"}
     assert list((tmp_path / "uploads.db.claims").iterdir()) == []
@@ -81,7 +81,7 @@ def test_all_files_are_private(database, tmp_path: Path, checkpoint, part) -> No
     try:
         with database.claim(saved.name):
             database.save(saved)
-            database.append_part(saved.name, part(1))
+            database.append_part(saved.name, "UPLOAD", part(1))
             modes = {entry.name: stat.S_IMODE(entry.stat().st_mode) for entry in tmp_path.rglob("*")}
     finally:
         os.umask(old)
@@ -104,7 +104,7 @@ def test_a_save_is_on_the_medium_and_an_append_only_in_the_log(database, checkpo
         assert (statements[0], statements[1]) == ("PRAGMA synchronous = FULL", "BEGIN IMMEDIATE")
         assert statements[-2:] == ["COMMIT", "PRAGMA synchronous = NORMAL"]
         statements.clear()
-        database.append_part(name, part(1))
+        database.append_part(name, "UPLOAD", part(1))
         assert [statement.split()[0] for statement in statements] == ["INSERT"]
         connection.set_trace_callback(None)
         assert connection.execute("PRAGMA synchronous").fetchone() == (1,)
@@ -114,7 +114,7 @@ def test_a_save_is_on_the_medium_and_an_append_only_in_the_log(database, checkpo
 def test_rows_are_readable_text(database, path: Path, checkpoint, part) -> None:
     saved = checkpoint()
     database.save(saved)
-    database.append_part(saved.name, part(7))
+    database.append_part(saved.name, "UPLOAD", part(7))
     [(name, header)] = ask(path, "SELECT name, header FROM checkpoints")
     assert name == saved.name
     assert '"upload_id":"UPLOAD"' in str(header)
@@ -129,10 +129,10 @@ def test_a_file_moved_away_during_a_claim_is_created_again(database, path: Path,
         database.save(saved)
         path.unlink()
         with pytest.raises(CheckpointError, match="Save the checkpoint first"):
-            database.append_part(saved.name, part(1))
+            database.append_part(saved.name, "UPLOAD", part(1))
         assert database.load(saved.name) is None
         database.save(saved)
-        database.append_part(saved.name, part(2))
+        database.append_part(saved.name, "UPLOAD", part(2))
     assert database.load(saved.name) == evolve(saved, parts=(part(2),))
 
 
@@ -146,7 +146,7 @@ def test_without_write_ahead_mode_it_is_only_slower(database, path: Path, checkp
         with _short_timeouts():
             assert database.load(saved.name) == saved
         other.execute("COMMIT")
-    database.append_part(saved.name, part(1))
+    database.append_part(saved.name, "UPLOAD", part(1))
     assert database.load(saved.name).parts == (part(1),)
 
 
@@ -160,14 +160,14 @@ def test_a_file_that_stays_locked_is_waited_for_once_and_then_only_briefly(datab
         database.save(saved)
         other.execute("BEGIN EXCLUSIVE")
         with pytest.raises(CheckpointUnwritable, match=r"kept it locked.*. Wait until that program has finished"):
-            database.append_part(saved.name, part(1))
+            database.append_part(saved.name, "UPLOAD", part(1))
         assert patience() == 20
         with pytest.raises(CheckpointUnwritable, match="kept it locked"):
-            database.append_part(saved.name, part(2))
+            database.append_part(saved.name, "UPLOAD", part(2))
         assert patience() == 1
         other.execute("ROLLBACK")
         for number in (3, 4):
-            database.append_part(saved.name, part(number))
+            database.append_part(saved.name, "UPLOAD", part(number))
         assert patience() == 20
         assert database.load(saved.name).parts == (part(3), part(4))
 
@@ -200,7 +200,7 @@ def saved(database, checkpoint: MakeCheckpoint, part: MakePart) -> Checkpoint:
     """A checkpoint in the database, which also has another one."""
     saved = checkpoint(parts=(part(1), part(2)))
     database.save(saved)
-    database.append_part(saved.name, part(3))
+    database.append_part(saved.name, "UPLOAD", part(3))
     database.save(checkpoint("neighbour"))
     return evolve(saved, parts=(part(1), part(2), part(3)))
 
@@ -278,7 +278,7 @@ def test_under_the_claim_damaged_rows_are_set_aside(database, path: Path, saved,
         assert database.load(saved.name) is None
         database.save(saved)
         assert database.load(saved.name) == saved
-        database.delete(saved.name)
+        database.delete(saved.name, "UPLOAD")
     assert ask(path, "SELECT count(*) FROM damaged") == [(0,)]
     assert list(database.scan()) == [checkpoint("neighbour")]
 
@@ -459,9 +459,9 @@ def assert_not_changed(path: Path, saved: Checkpoint, part: UploadedPart, why: s
         with pytest.raises(CheckpointUnwritable, match="name another file"):
             store.save(saved)
         with pytest.raises(CheckpointUnwritable, match="name another file"):
-            store.append_part(saved.name, part)
+            store.append_part(saved.name, "UPLOAD", part)
         with pytest.raises(CheckpointUnwritable, match="name another file"):
-            store.delete(saved.name)
+            store.delete(saved.name, "UPLOAD")
         with pytest.raises(CheckpointDamaged, match="It was not changed"):
             store.load(saved.name)
         with pytest.raises(CheckpointDamaged, match="It was not changed"):
@@ -563,7 +563,7 @@ def test_a_full_disk_is_reported_and_nothing_is_lost(database, saved, checkpoint
 
     def append_all(numbers: range) -> None:
         for number in numbers:
-            database.append_part(saved.name, part(number))
+            database.append_part(saved.name, "UPLOAD", part(number))
 
     large = checkpoint(parts=tuple(part(number) for number in range(1, 2000)))
     with database.claim(saved.name):
@@ -588,8 +588,8 @@ def test_a_database_that_stays_locked_is_reported(database, path: Path, saved, p
         other.execute("BEGIN IMMEDIATE")
         for call in (
             lambda: database.save(saved),
-            lambda: database.append_part(saved.name, part(9)),
-            lambda: database.delete(saved.name),
+            lambda: database.append_part(saved.name, "UPLOAD", part(9)),
+            lambda: database.delete(saved.name, "UPLOAD"),
             lambda: database.claim(saved.name).__enter__(),
         ):
             with pytest.raises(CheckpointUnwritable, match="kept it locked"):
@@ -597,7 +597,7 @@ def test_a_database_that_stays_locked_is_reported(database, path: Path, saved, p
         assert database.load(saved.name) == saved
         other.execute("COMMIT")
     with database.claim(saved.name):
-        database.append_part(saved.name, part(9))
+        database.append_part(saved.name, "UPLOAD", part(9))
 
 
 def test_a_database_that_can_t_be_read_is_neither_damaged_nor_missing(database, path: Path, saved) -> None:
@@ -630,7 +630,7 @@ def test_a_read_only_directory_is_reported_at_the_claim(database, path: Path, tm
             for call in (
                 lambda: database.claim(saved.name).__enter__(),
                 lambda: database.save(saved),
-                lambda: database.append_part(saved.name, part(9)),
+                lambda: database.append_part(saved.name, "UPLOAD", part(9)),
             ):
                 with pytest.raises(CheckpointUnwritable):
                     call()
@@ -659,7 +659,7 @@ def test_a_directory_that_does_not_support_sync_is_accepted(database, checkpoint
 @may_fork
 def test_a_forked_child_opens_a_new_connection(database, saved, checkpoint, part) -> None:
     with database.claim(saved.name):
-        database.append_part(saved.name, part(4))
+        database.append_part(saved.name, "UPLOAD", part(4))
         connection = database._database._connection
         child = os.fork()
         if not child:
@@ -667,7 +667,7 @@ def test_a_forked_child_opens_a_new_connection(database, saved, checkpoint, part
             try:
                 neighbour = checkpoint("neighbour").name
                 with database.claim(neighbour):
-                    database.append_part(neighbour, part(1))
+                    database.append_part(neighbour, "UPLOAD", part(1))
                     assert database._database._connection is not connection
                     assert _database._inherited == [connection]
                 assert database.load(saved.name).parts[-1] == part(4)
@@ -676,7 +676,7 @@ def test_a_forked_child_opens_a_new_connection(database, saved, checkpoint, part
             finally:
                 os._exit(status)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-        database.append_part(saved.name, part(5))
+        database.append_part(saved.name, "UPLOAD", part(5))
         assert database._database._connection is connection
     assert database.load(saved.name).parts == (*saved.parts, part(4), part(5))
     assert database.load(checkpoint("neighbour").name).parts == (part(1),)
@@ -693,7 +693,7 @@ with store.claim(saved.name):
     store.save(saved)
     print("saved", flush=True)
     for number in range(1, int(sys.argv[3]) + 1):
-        store.append_part(saved.name, UploadedPart(number, 1, "e"))
+        store.append_part(saved.name, "UPLOAD", UploadedPart(number, 1, "e"))
         print(number, flush=True)
 """
 

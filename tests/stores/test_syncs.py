@@ -91,7 +91,7 @@ def test_a_part_is_written_and_not_synced(tmp_path: Path, calls: Calls, checkpoi
     store.save(checkpoint())
     with store.claim(checkpoint().name):
         calls.made.clear()
-        store.append_part(checkpoint().name, UploadedPart(1, 1, "e"))
+        store.append_part(checkpoint().name, "UPLOAD", UploadedPart(1, 1, "e"))
     assert calls.made == [("write", f"{checkpoint().name}.ucp")]
 
 
@@ -153,7 +153,7 @@ def test_a_file_is_closed_before_it_is_replaced(
 
     with store.claim(checkpoint().name):
         store.save(checkpoint())
-        store.append_part(checkpoint().name, UploadedPart(1, 1, "e"))
+        store.append_part(checkpoint().name, "UPLOAD", UploadedPart(1, 1, "e"))
         assert list(store._appender._tails) != []
         monkeypatch.setattr(os, "replace", replace)
         store.save(checkpoint())

@@ -96,7 +96,7 @@ class Correct:
         with self.writing():
             self.replace(self.path(checkpoint.name), encoded(texts))
 
-    def append_part(self, name: str, part: UploadedPart) -> None:
+    def append_part(self, name: str, upload_id: str, part: UploadedPart) -> None:
         self.begin()
         path = self.path(name)
         data = self.content(path)
@@ -109,7 +109,7 @@ class Correct:
                 os.truncate(path, len(good))
             self.write(path, encoded([part_text(part)], int(good.splitlines()[-1][:8], 16)), os.O_APPEND)
 
-    def delete(self, name: str) -> None:
+    def delete(self, name: str, upload_id: str | None) -> None:
         self.begin()
         with suppress(CheckpointMismatch):
             self.check_owner(name)
@@ -276,29 +276,29 @@ class KeepsOldParts(Correct):
 
 
 class FirstAppendedCounts(Correct):
-    def append_part(self, name: str, part: UploadedPart) -> None:
+    def append_part(self, name: str, upload_id: str, part: UploadedPart) -> None:
         found = self.load(name)
         if found is None or part.part_number not in {held.part_number for held in found.parts}:
-            super().append_part(name, part)
+            super().append_part(name, upload_id, part)
 
 
 class AppendsToNothing(Correct):
-    def append_part(self, name: str, part: UploadedPart) -> None:
+    def append_part(self, name: str, upload_id: str, part: UploadedPart) -> None:
         if self.content(self.path(name)) is not None:
-            super().append_part(name, part)
+            super().append_part(name, upload_id, part)
 
 
 class DeletesOnce(Correct):
-    def delete(self, name: str) -> None:
+    def delete(self, name: str, upload_id: str | None) -> None:
         if self.content(self.path(name)) is None:
             raise CheckpointError("there is none")
-        super().delete(name)
+        super().delete(name, upload_id)
 
 
 class DeletesByMark(Correct):
     """Leaves an empty file, which a later append treats as a checkpoint."""
 
-    def delete(self, name: str) -> None:
+    def delete(self, name: str, upload_id: str | None) -> None:
         self.begin()
         if self.content(self.path(name)) is not None:
             self.path(name).write_bytes(encoded([json.dumps({})]))
@@ -383,7 +383,7 @@ class OverwritesTheOther(SingleCheckpoint):
 
 
 class DeletesTheOther(SingleCheckpoint):
-    def delete(self, name: str) -> None:
+    def delete(self, name: str, upload_id: str | None) -> None:
         self.begin()
         with suppress(FileNotFoundError):
             self.path(name).unlink()
@@ -557,11 +557,11 @@ class ScansHalfSaves(Correct):
     def save(self, checkpoint: Checkpoint) -> None:
         super().save(evolve(checkpoint, parts=()))
         for part in checkpoint.parts:
-            self.append_part(checkpoint.name, part)
+            self.append_part(checkpoint.name, str(checkpoint.upload_id), part)
 
 
 class AppendsByRewriting(Correct):
-    def append_part(self, name: str, part: UploadedPart) -> None:
+    def append_part(self, name: str, upload_id: str, part: UploadedPart) -> None:
         found = self.load(name)
         if found is None:
             raise CheckpointError("there is none")
@@ -571,7 +571,7 @@ class AppendsByRewriting(Correct):
 
 
 class AppendsAfterTheTornLine(Correct):
-    def append_part(self, name: str, part: UploadedPart) -> None:
+    def append_part(self, name: str, upload_id: str, part: UploadedPart) -> None:
         data = self.content(self.path(name))
         if data is None:
             raise CheckpointError("there is none")
@@ -580,7 +580,7 @@ class AppendsAfterTheTornLine(Correct):
 
 
 class DeletesByTruncating(Correct):
-    def delete(self, name: str) -> None:
+    def delete(self, name: str, upload_id: str | None) -> None:
         self.begin()
         with suppress(FileNotFoundError):
             os.truncate(self.path(name), 0)

@@ -249,12 +249,12 @@ class RecordingStore:
         self.inner.save(checkpoint)
         self._history.checkpoint_saved(checkpoint)
 
-    def append_part(self, name: str, part: UploadedPart) -> None:
-        self.inner.append_part(name, part)
+    def append_part(self, name: str, upload_id: str, part: UploadedPart) -> None:
+        self.inner.append_part(name, upload_id, part)
         self._history.part_appended(part)
 
-    def delete(self, name: str) -> None:
-        self.inner.delete(name)
+    def delete(self, name: str, upload_id: str | None) -> None:
+        self.inner.delete(name, upload_id)
         self._history.checkpoint = None
 
     def scan(self) -> Iterable[Checkpoint]:

@@ -202,14 +202,14 @@ def check_crash_while_saving_first(harness: StoreHarness) -> None:
 def check_crash_while_appending(harness: StoreHarness) -> None:
     """After a crash in an append, the part is stored or not; others can be appended."""
     old, new = sample(1, 1), sample(1, 1, 2)
-    _check_crashes(harness, lambda store: store.append_part(old.name, sample_part(2)), old, new)
+    _check_crashes(harness, lambda store: store.append_part(old.name, "upload", sample_part(2)), old, new)
 
 
 @CHECKS.covers(10)
 def check_crash_while_deleting(harness: StoreHarness) -> None:
     """After a crash at any step of a delete, the checkpoint or None is loaded."""
     old = sample(1, 1)
-    _check_crashes(harness, lambda store: store.delete(old.name), old, None)
+    _check_crashes(harness, lambda store: store.delete(old.name, "upload"), old, None)
 
 
 def _check_crashes(
@@ -219,7 +219,8 @@ def _check_crashes(
     name = sample().name
     survivor = harness.open_for_test()
     for step in range(1, _STEPS_MAX):
-        delete(survivor, name)
+        found = survivor.load(name)
+        delete(survivor, name, None if found is None else found.upload_id)
         if old is not None:
             save(survivor, old)
         crashing = harness.open_for_test()
@@ -233,7 +234,7 @@ def _check_crashes(
             assert state == new, "an action without a crash takes effect"
             return
         if state is not None:
-            append(survivor, name, sample_part(9))
+            append(survivor, name, sample_part(9), upload_id=str(state.upload_id))
             duty = f"after a crash at step {step} parts can be appended"
             must_load(survivor, with_parts(state, *state.parts, sample_part(9)), duty)
     raise AssertionError(f"not finished after {_STEPS_MAX} calls that change files")
@@ -298,7 +299,7 @@ def check_saving_after_damage(harness: StoreHarness) -> None:
     with store.claim(checkpoint.name):
         must_raise(CheckpointDamaged, "the record was edited in its middle", store.load, checkpoint.name)
         store.save(checkpoint)
-        store.append_part(checkpoint.name, sample_part(4))
+        store.append_part(checkpoint.name, "upload", sample_part(4))
     must_load(store, sample(1, 1, 2, 3, 4), "save replaces a damaged checkpoint")
 
 

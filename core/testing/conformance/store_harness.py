@@ -92,17 +92,17 @@ def save(store: CheckpointStore, checkpoint: Checkpoint) -> None:
         store.save(checkpoint)
 
 
-def append(store: CheckpointStore, name: str, *parts: UploadedPart) -> None:
+def append(store: CheckpointStore, name: str, *parts: UploadedPart, upload_id: str = "upload") -> None:
     """Claim, append, release."""
     with store.claim(name):
         for part in parts:
-            store.append_part(name, part)
+            store.append_part(name, upload_id, part)
 
 
-def delete(store: CheckpointStore, name: str) -> None:
+def delete(store: CheckpointStore, name: str, upload_id: str | None = "upload") -> None:
     """Claim, delete, release."""
     with store.claim(name):
-        store.delete(name)
+        store.delete(name, upload_id)
 
 
 def enter_claim(store: CheckpointStore, name: str) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from partwise.checkpoint import Checkpoint
-from partwise.errors import CheckpointBusy, CheckpointError
+from partwise.errors import CheckpointBusy, CheckpointError, ClaimLost
 from partwise.model import UploadedPart
 from partwise.testing.conformance.store_harness import StoreHarness, append, close, delete, enter_claim, sample, save
 from partwise.testing.conformance.suite import must_raise
@@ -65,21 +65,35 @@ class StoreMachine(RuleBasedStateMachine):
     def append(self, number: int, parts: list[UploadedPart]) -> None:
         name = self._upload(number).name
         checkpoint = self.model.get(name)
+        upload_id = "upload" if checkpoint is None else checkpoint.upload_id
         for store in self.stores:
             if checkpoint is None:
                 must_raise(CheckpointError, "there is no checkpoint of this name", append, store, name, *parts)
+            elif upload_id is None:
+                must_raise(ClaimLost, "the checkpoint has no upload id", append, store, name, *parts)
             else:
-                append(store, name, *parts)
-        if checkpoint is not None:
+                append(store, name, *parts, upload_id=upload_id)
+        if checkpoint is not None and upload_id is not None:
             held = {part.part_number: part for part in (*checkpoint.parts, *parts)}
             self.model[name] = evolve(checkpoint, parts=held.values())
 
     @rule(number=_numbers)
     def delete(self, number: int) -> None:
         name = self._upload(number).name
+        checkpoint = self.model.pop(name, None)
         for store in self.stores:
-            delete(store, name)
-        self.model.pop(name, None)
+            delete(store, name, None if checkpoint is None else checkpoint.upload_id)
+
+    @rule(number=_numbers, upload_id=st.none() | st.just("of another run"), part=uploaded_parts())
+    def change_as_another_run(self, number: int, upload_id: str | None, part: UploadedPart) -> None:
+        checkpoint = self.model.get(self._upload(number).name)
+        if checkpoint is None or checkpoint.upload_id == upload_id:
+            return
+        name, duty = checkpoint.name, "the checkpoint is that of another upload"
+        for store in self.stores:
+            must_raise(ClaimLost, duty, delete, store, name, upload_id)
+            if upload_id is not None:
+                must_raise(ClaimLost, duty, append, store, name, part, upload_id=upload_id)
 
     @rule(number=_numbers)
     def claim_twice(self, number: int) -> None:

@@ -63,7 +63,7 @@ def check_round_trip(harness: StoreHarness) -> None:
         save(store, checkpoint)
         must_load(store, checkpoint, "load returns what was saved")
         if harness.holds_one:
-            delete(store, checkpoint.name)
+            delete(store, checkpoint.name, checkpoint.upload_id)
 
 
 @CHECKS.covers(3)
@@ -238,7 +238,7 @@ def check_handles_see_each_other(harness: StoreHarness) -> None:
     save(one, checkpoint)
     must_load(other, checkpoint, "a checkpoint saved through one handle is loaded through another")
     with one.claim(checkpoint.name):
-        one.append_part(checkpoint.name, sample_part(1))
+        one.append_part(checkpoint.name, "upload", sample_part(1))
         must_load(
             other,
             with_parts(checkpoint, sample_part(1)),
@@ -296,8 +296,8 @@ def check_close_and_repr(harness: StoreHarness) -> None:
         "claim": lambda: enter_claim(store, name),
         "load": lambda: store.load(name),
         "save": lambda: store.save(sample()),
-        "append_part": lambda: store.append_part(name, sample_part(1)),
-        "delete": lambda: store.delete(name),
+        "append_part": lambda: store.append_part(name, "upload", sample_part(1)),
+        "delete": lambda: store.delete(name, "upload"),
         "scan": lambda: list(store.scan()),
     }
     for operation, call in calls.items():
