@@ -57,8 +57,8 @@ def claim_lost_error(upload_id: str | None, found: str | None, *, name: str, whe
         where: its path or URL.
     """
     return ClaimLost(
-        f"the checkpoint {where or name} is that of {_upload(found)} by now, not of {_upload(upload_id)}: another run"
-        " has claimed it. It was not changed",
+        f"the checkpoint {name}{f' in {where}' if where else ''} belongs to {_upload(found)} now, not to"
+        f" {_upload(upload_id)}: another run has claimed it. It was not changed",
         name=name,
         where=where,
         hint="Wait until that run has finished, or stop it, and repeat the call",

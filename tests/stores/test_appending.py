@@ -41,7 +41,7 @@ def append(appender: Appender, path: Path, checkpoint: MakeCheckpoint, part: Mak
     """A function that appends the part of this number."""
 
     def add(number: int, *, keep_open: bool = True, validate: Callable[[Checkpoint], None] = lambda _: None) -> None:
-        appender.append(str(path), checkpoint().name, part(number), validate=validate, keep_open=keep_open)
+        appender.append(str(path), checkpoint().name, "UPLOAD", part(number), validate=validate, keep_open=keep_open)
 
     return add
 

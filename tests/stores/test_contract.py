@@ -14,7 +14,7 @@ from attrs import evolve
 from hypothesis import HealthCheck, given, settings
 
 from partwise.checkpoint import Checkpoint
-from partwise.errors import CheckpointBusy, CheckpointError, InvalidInput, StoreClosed
+from partwise.errors import CheckpointBusy, CheckpointError, ClaimLost, InvalidInput, StoreClosed
 from partwise.model import UploadedPart
 from partwise.stores.memory import MemoryCheckpointStore
 from partwise.testing import strategies
@@ -39,6 +39,7 @@ def test_a_saved_checkpoint_is_loaded_with_every_field_and_in_order(roomy, saved
 @given(saved=strategies.checkpoints(), part=strategies.uploaded_parts())
 def test_an_appended_part_comes_last_or_replaces_the_part_of_its_number(roomy, saved, part) -> None:
     with roomy.open() as store:
+        saved = evolve(saved, upload_id="UPLOAD")
         store.save(saved)
         store.append_part(saved.name, "UPLOAD", part)
         numbers = {**{held.part_number: held for held in saved.parts}, part.part_number: part}
@@ -213,16 +214,59 @@ def test_handles_that_append_in_turn_keep_each_other_s_parts(form, checkpoint: M
         assert one.load(saved.name).parts == tuple(part(number) for number in range(1, 7))
 
 
-def test_a_checkpoint_that_was_replaced_by_another_handle_is_appended_to(
+def test_a_checkpoint_that_was_saved_again_by_another_handle_is_appended_to(
     form, checkpoint: MakeCheckpoint, part: MakePart
 ) -> None:
     saved = checkpoint()
     with form.open() as one, form.open() as other, one.claim(saved.name):
         one.save(saved)
         one.append_part(saved.name, "UPLOAD", part(1))
-        other.save(evolve(saved, upload_id="another"))
+        other.save(evolve(saved, token="another"))
         one.append_part(saved.name, "UPLOAD", part(2))
-        assert one.load(saved.name) == evolve(saved, upload_id="another", parts=(part(2),))
+        assert one.load(saved.name) == evolve(saved, token="another", parts=(part(2),))
+
+
+@pytest.mark.parametrize("upload_id", ["another", None])
+def test_the_checkpoint_of_another_upload_is_neither_appended_to_nor_deleted(
+    form, checkpoint: MakeCheckpoint, part: MakePart, upload_id: str | None
+) -> None:
+    saved = checkpoint()
+    with form.open() as one, form.open() as other, one.claim(saved.name):
+        one.save(saved)
+        one.append_part(saved.name, "UPLOAD", part(1))
+        taken = evolve(saved, upload_id=upload_id, parts=(part(3),))
+        other.save(taken)
+        for call in (lambda: one.append_part(saved.name, "UPLOAD", part(2)), lambda: one.delete(saved.name, "UPLOAD")):
+            with pytest.raises(ClaimLost, match=r"not to upload 'UPLOAD': another run") as caught:
+                call()
+            assert caught.value.name == saved.name
+        assert one.load(saved.name) == taken
+        one.delete(saved.name, upload_id)
+        assert one.load(saved.name) is None
+
+
+def test_without_an_upload_id_only_a_checkpoint_without_one_is_deleted(form, checkpoint: MakeCheckpoint) -> None:
+    saved = checkpoint()
+    with form.open() as store, store.claim(saved.name):
+        store.save(saved)
+        with pytest.raises(ClaimLost, match="not to an upload without an id"):
+            store.delete(saved.name, None)
+        assert store.load(saved.name) == saved
+
+
+@pytest.mark.parametrize("upload_id", [5, b"UPLOAD"], ids=repr)
+def test_an_upload_id_must_be_a_text(form, checkpoint: MakeCheckpoint, part: MakePart, upload_id: object) -> None:
+    saved = checkpoint()
+    with form.open() as store:
+        store.save(saved)
+        for call in (
+            lambda: store.append_part(saved.name, upload_id, part(1)),
+            lambda: store.append_part(saved.name, None, part(1)),
+            lambda: store.delete(saved.name, upload_id),
+        ):
+            with pytest.raises(InvalidInput, match="upload id must be a string"):
+                call()
+        assert store.load(saved.name) == saved
 
 
 def test_a_checkpoint_that_was_removed_by_another_handle_can_t_be_appended_to(

@@ -477,7 +477,7 @@ def test_a_save_killed_at_any_step_leaves_the_old_or_the_new_one_complete(tmp_pa
             died = crashes_at(step, lambda store=store: store.save(new))
         with FileCheckpointStore(tmp_path / str(step)) as after, after.claim(old.name):
             found.append(after.load(old.name))
-            after.append_part(old.name, "UPLOAD", part(9)) if found[-1] else after.save(new)
+            after.append_part(old.name, found[-1].upload_id, part(9)) if found[-1] else after.save(new)
             after.save(new)
             assert after.load(old.name) == new
         assert [path.name for path in (tmp_path / str(step)).iterdir()] == [f"{old.name}.ucp"]

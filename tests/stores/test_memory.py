@@ -74,7 +74,7 @@ def test_a_closed_handle_refuses_everything(part: MakePart, checkpoint: MakeChec
         lambda: store.claim("name").__enter__(),
         lambda: store.load("name"),
         lambda: store.save(checkpoint()),
-        lambda: store.append_part("name", part(1)),
+        lambda: store.append_part("name", "UPLOAD", part(1)),
         lambda: store.delete("name", "UPLOAD"),
         store.scan,
         store.handle,

@@ -300,7 +300,7 @@ def test_a_checkpoint_deleted_during_a_scan_is_skipped(database, checkpoint, mon
     scan = iter(database.scan())
     first = next(scan)
     for number in range(3):
-        database.delete(checkpoint(str(number)).name)
+        database.delete(checkpoint(str(number)).name, "UPLOAD")
     assert first.key in {"0", "1", "2"}
     assert list(scan) == []
 
@@ -693,7 +693,7 @@ with store.claim(saved.name):
     store.save(saved)
     print("saved", flush=True)
     for number in range(1, int(sys.argv[3]) + 1):
-        store.append_part(saved.name, "UPLOAD", UploadedPart(number, 1, "e"))
+        store.append_part(saved.name, saved.upload_id, UploadedPart(number, 1, "e"))
         print(number, flush=True)
 """
 

@@ -118,7 +118,7 @@ def test_parts_are_appended_to_it_as_it_is_and_the_next_save_writes_version_2(ki
     with opened(kind, key, tmp_path) as store, store.claim(name):
         before = store.load(name)
         old_header = header(kind, key, tmp_path)
-        store.append_part(name, "UPLOAD", part)
+        store.append_part(name, before.upload_id, part)
         appended = store.load(name)
         assert appended == evolve(before, parts=(*before.parts, part))
         assert header(kind, key, tmp_path) == old_header

@@ -672,8 +672,8 @@ def store_with(*faults: Fault, tear: Callable[[str], None] | None = None) -> tup
 def write(store: CheckpointStore, operation: str) -> None:
     calls: dict[str, Callable[[], None]] = {
         "save": lambda: store.save(evolve(CHECKPOINT, upload_id="another")),
-        "append_part": lambda: store.append_part(NAME, "UPLOAD", evolve(PART, part_number=2)),
-        "delete": lambda: store.delete(NAME, "UPLOAD"),
+        "append_part": lambda: store.append_part(NAME, "id", evolve(PART, part_number=2)),
+        "delete": lambda: store.delete(NAME, "id"),
     }
     calls[operation]()
 
@@ -812,7 +812,7 @@ def test_an_old_checkpoint_of_none_is_none() -> None:
 def test_a_damaged_checkpoint_has_its_upload_id_if_there_is_one(saved: bool) -> None:
     store, plan = store_with(fault("load", FaultKind.DAMAGED))
     if not saved:
-        store.inner.delete(NAME, "UPLOAD")
+        store.inner.delete(NAME, "id")
     with plan, pytest.raises(CheckpointDamaged) as caught:
         store.load(NAME)
     assert (caught.value.name, caught.value.upload_id) == (NAME, "id" if saved else None)

@@ -231,7 +231,7 @@ def test_a_part_is_recorded(started_run, store):
 def test_a_part_that_can_not_be_recorded_is_reported_once(started_run, store, monkeypatch):
     made = started_run()
 
-    def refuse(name, part):
+    def refuse(name, upload_id, part):
         raise CheckpointUnwritable(f"disk full at part {part.part_number}")
 
     monkeypatch.setattr(store, "append_part", refuse)
