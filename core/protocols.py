@@ -155,6 +155,8 @@ class MultipartBackend(Protocol):
         An existing object under `key` is not changed. A key can have several pending uploads, each with its own id and
         parts. All options are fixed here, except for those that take effect later (`acl`, `callback`).
 
+        Where `capabilities.one_upload_per_key` is True, all other pending uploads of the key end, unless it fails.
+
         Effect of failure: an upload may exist whose id is unknown. `list_uploads` finds it.
 
         Raises:
@@ -165,8 +167,9 @@ class MultipartBackend(Protocol):
         """
         Store `body` as part `part_number`, and return the part.
 
-        It replaces an earlier part of the same number. Parts arrive in any order, several concurrently. Don't hold a
-        whole part in memory: send `body.chunks()` one by one. An exception raised by `body` propagates unchanged, and
+        It replaces an earlier part of the same number (unless `capabilities.replaces_parts` is False: then the engine
+        sends only the same bytes again). Parts arrive in any order, several concurrently (unless
+        `capabilities.sequential` is True). Don't hold a whole part in memory: send `body.chunks()` one by one. An exception raised by `body` propagates unchanged, and
         nothing is stored then.
 
         If the storage reports a checksum, the part's `crc64` is the storage's, not the body's: the engine compares
@@ -176,6 +179,7 @@ class MultipartBackend(Protocol):
 
         Raises:
             UploadNotFound: there is no upload of this id.
+            UploadUnusable: the upload exists, but can never be completed. The engine aborts it and starts again, once.
             IntegrityError: the storage received other bytes than were sent.
         """
 
@@ -209,6 +213,8 @@ class MultipartBackend(Protocol):
             UploadNotFound: there is no upload of this id.
             PartRejected: a part is missing, outdated (its number was sent again), of another upload, too small or out
                 of order. Nothing happened, and the upload is still usable.
+            UploadUnusable: the upload exists, but can never be completed. Nothing happened. The engine aborts it and
+                starts again, once.
             ObjectExists: `options.forbid_overwrite` is set, and an object exists. Nothing happened, and the upload is
                 still usable.
             CallbackError: the object is stored, but the callback failed; `result` describes the object.
@@ -218,8 +224,9 @@ class MultipartBackend(Protocol):
         """
         Delete the upload and its parts.
 
-        It is not an error if there is no upload of this id. No object is changed, even if the upload was completed
-        before.
+        It is not an error if there is no upload of this id. No object and no other upload is changed, even if the
+        upload was completed before, or another one of the key was initiated since. Where `capabilities.aborts` is
+        False, it does nothing, and the engine does not call it.
 
         Effect of failure: the upload may be deleted, completely or in part; aborting again is harmless.
         """
@@ -228,8 +235,11 @@ class MultipartBackend(Protocol):
         """
         Return the pending uploads of keys that start with `prefix`.
 
-        Completed and aborted uploads are not pending. They are ordered by key, then id. The backend follows pagination.
-        A failure changes nothing.
+        Completed and aborted uploads are not pending. They come in any order. The backend follows pagination. A failure
+        changes nothing.
+
+        Raises:
+            UnsupportedOption: `capabilities.lists_uploads` is False.
         """
 
     def put_object(self, key: str, body: Body, options: ObjectOptions) -> StoredObject:

@@ -246,7 +246,8 @@ class Uploader:
         """
         Discard the unfinished upload of `source` as `key`.
 
-        Abort it on the storage, then delete its checkpoint.
+        Abort it on the storage, then delete its checkpoint. Where the storage can't abort uploads
+        (`Capabilities.aborts`), only the checkpoint is deleted, and the parts expire by themselves.
 
         Returns:
             whether there was one.
