@@ -169,8 +169,8 @@ class MultipartBackend(Protocol):
 
         It replaces an earlier part of the same number (unless `capabilities.replaces_parts` is False: then the engine
         sends only the same bytes again). Parts arrive in any order, several concurrently (unless
-        `capabilities.sequential` is True). Don't hold a whole part in memory: send `body.chunks()` one by one. An exception raised by `body` propagates unchanged, and
-        nothing is stored then.
+        `capabilities.sequential` is True). Don't hold a whole part in memory: send `body.chunks()` one by one. An
+        exception raised by `body` propagates unchanged, and nothing is stored then.
 
         If the storage reports a checksum, the part's `crc64` is the storage's, not the body's: the engine compares
         them. Otherwise it is None.
