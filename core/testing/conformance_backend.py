@@ -31,6 +31,8 @@ The behaviours, by number:
     objects     32 unusual keys    33 prefix    34 options, metadata    35 limits
     failures    36 errors    37 retryable or not    38 cancelled    39 lost responses    40 delays
     41 any sequence of calls: `backend_machine`
+    transfers   42 memory    43 bodies sent at the same time    44 one attempt    45 another process
+                46 damaged bodies    47 an error in the body of a response
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import ClassVar
 
-from partwise.testing.conformance import backend_contract, backend_data, backend_uploads
+from partwise.testing.conformance import backend_contract, backend_data, backend_transfers, backend_uploads
 from partwise.testing.conformance.backend_harness import BackendHarness, shown_options
 from partwise.testing.conformance.suite import Suite, record_missing_hooks
 
@@ -49,6 +51,7 @@ BACKEND_CHECKS: Suite[BackendHarness] = Suite(
     backend_contract.CHECKS,
     backend_uploads.CHECKS,
     backend_data.CHECKS,
+    backend_transfers.CHECKS,
     left_out={
         4: "errors are classes with fields: there are no predicates to test on a success",
         33: "run the suite again with a harness that has a prefix",

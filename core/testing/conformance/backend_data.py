@@ -13,6 +13,8 @@ from partwise.testing.conformance.backend_harness import (
     Upload,
     listed_parts,
     put,
+    skip_if_sequential,
+    skip_unless_replaces_parts,
     skip_unless_supports,
 )
 from partwise.testing.conformance.suite import NotApplicable, Suite, must_raise, must_return
@@ -166,7 +168,7 @@ def check_strange_keys(harness: BackendHarness) -> None:
             continue
         kept[key] = pseudo_random_bytes(size, name)
         upload = harness.begin(backend, name)
-        assert upload.is_pending(), f"list_uploads returns {key!r} unchanged"
+        upload.must_be_pending(f"list_uploads returns {key!r} unchanged")
         stored = upload.complete([upload.send(1, kept[key])])
         assert stored.key == key, f"complete_upload returns {key!r} unchanged, not {stored.key!r}"
     for key, data in kept.items():
@@ -186,6 +188,8 @@ def check_part_too_small(harness: BackendHarness) -> None:
     if least == 1:
         raise NotApplicable("min_part_size is 1")
     contents = [pseudo_random_bytes(least, 1), pseudo_random_bytes(least, 2)]
+    skip_if_sequential(backend)
+    skip_unless_replaces_parts(backend)
     upload = harness.begin(backend, "small")
     parts = upload.send_all([contents[0][:-1], contents[1]])
     upload.must_refuse(parts, f"part 1 has {least - 1} bytes, and min_part_size is {least}")
@@ -201,10 +205,13 @@ def check_limits_are_accepted(harness: BackendHarness) -> None:
     upload = harness.begin(backend, "limits")
     # A larger max_part_size is not tested, so that the checks are fast.
     sizes = [size for size in (limits.min_part_size, limits.max_part_size) if size <= MIB]
+    number = 1 if backend.capabilities.sequential else limits.max_parts
     for size in sizes or [limits.min_part_size]:
-        duty = f"a part no. {limits.max_parts} of {size} bytes is within the limits"
-        part = must_return(duty, upload.send, limits.max_parts, pseudo_random_bytes(size))
-        assert (part.part_number, part.size) == (limits.max_parts, size), f"{duty}, and its result has number and size"
+        if not backend.capabilities.replaces_parts:
+            upload = harness.begin(backend, f"limits-{size}")
+        duty = f"a part no. {number} of {size} bytes is within the limits"
+        part = must_return(duty, upload.send, number, pseudo_random_bytes(size))
+        assert (part.part_number, part.size) == (number, size), f"{duty}, and its result has number and size"
         upload.must_hold([part], f"{duty}, and is listed")
 
 
@@ -251,7 +258,7 @@ def check_other_options_are_refused(harness: BackendHarness) -> None:
         upload.must_complete([part], data, "an option was refused")
 
 
-@CHECKS.covers(3, 34)
+@CHECKS.covers(3, 34, behaviours=_SAMPLES.keys() - _NOT_STORED)
 def check_options_are_kept(harness: BackendHarness) -> None:
     """Each declared option is accepted and stored with the object."""
     backend = harness.open_for_test()
@@ -265,24 +272,40 @@ def check_options_are_kept(harness: BackendHarness) -> None:
         raise NotApplicable("the backend supports no option that is stored with an object")
     data = pseudo_random_bytes(harness.part_size(backend))
     for name, options in samples.items():
-        for way, store in WAYS.items():
-            store(harness, backend, f"{name}-{way}", data, options)
-            kept = harness.options(harness.key(f"{name}-{way}"))
-            if name in kept:
-                expected = getattr(options, name)
-                assert kept[name] == expected, f"{name} is stored by {way}: expected {expected!r}, not {kept[name]!r}"
+        with harness.behaviour(name):
+            for way, store in WAYS.items():
+                store(harness, backend, f"{name}-{way}", data, options)
+                kept = harness.options(harness.key(f"{name}-{way}"))
+                if name in kept:
+                    wanted = getattr(options, name)
+                    assert kept[name] == wanted, f"{name} is stored by {way}: expected {wanted!r}, not {kept[name]!r}"
 
 
-@CHECKS.covers(34)
+_METADATA = {
+    "author": "an author",
+    "capitals": "Mixed CASE",
+    "blanks": "two  blanks   inside",
+    "equals": "a=b=c",
+    "separators": "a, b; c & d / e: f",
+    "digits": "007",
+}
+
+
+@CHECKS.covers(34, behaviours=_METADATA)
 def check_metadata_is_returned(harness: BackendHarness) -> None:
-    """`head_object` returns the metadata of an object stored by parts or by put."""
+    """`head_object` returns metadata unchanged, of an object stored by parts or put."""
     backend = harness.open_for_test()
     skip_unless_supports(backend, "metadata")
-    options = ObjectOptions(metadata={"author": "an author", "purpose": "a test"})
     data = pseudo_random_bytes(harness.part_size(backend))
+    found: dict[str, Mapping[str, str]] = {}
     for way, store in WAYS.items():
-        store(harness, backend, way, data, options)
-        found = backend.head_object(harness.key(way))
-        assert found is not None, f"head_object finds an object stored by {way}"
-        kept = {name.lower(): value for name, value in found.metadata.items()}
-        assert kept == options.metadata, f"head_object returns the metadata of an object stored by {way}"
+        store(harness, backend, way, data, ObjectOptions(metadata=_METADATA))
+        stored = backend.head_object(harness.key(way))
+        assert stored is not None, f"head_object finds an object stored by {way}"
+        found[way] = {name.lower(): value for name, value in stored.metadata.items()}
+        assert found[way].keys() == _METADATA.keys(), f"head_object returns the metadata of an object stored by {way}"
+    for name, value in _METADATA.items():
+        with harness.behaviour(name):
+            for way in WAYS:
+                kept = found[way][name]
+                assert kept == value, f"metadata of an object stored by {way} is kept: {value!r}, and not {kept!r}"

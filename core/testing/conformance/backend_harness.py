@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from attrs import asdict
 
-from partwise.errors import BackendError, PartRejected, UploadNotFound
+from partwise.errors import BackendError, InvalidInput, PartRejected, PartwiseError, UploadNotFound
 from partwise.model import ObjectOptions, StoredObject, UploadedPart
 from partwise.protocols import MultipartBackend
 from partwise.testing.conformance.suite import Harness, NotApplicable, must_raise, must_return
@@ -218,9 +218,23 @@ class Upload:
         """Abort it."""
         self.backend.abort_upload(self.key, self.upload_id)
 
-    def is_pending(self) -> bool:
-        """Return whether it is listed as pending."""
-        return self.upload_id in pending_ids(self.backend, self.key)
+    def must_be_pending(self, duty: str, backend: MultipartBackend | None = None) -> None:
+        """Assert that it is listed as pending, if the backend lists uploads."""
+        backend = backend or self.backend
+        if backend.capabilities.lists_uploads:
+            assert pending_ids(backend, self.key).count(self.upload_id) == 1, f"{duty}: it is listed as pending, once"
+
+    def must_not_be_pending(self, duty: str) -> None:
+        """Assert that it is not listed as pending, if the backend lists uploads."""
+        if self.backend.capabilities.lists_uploads:
+            assert self.upload_id not in pending_ids(self.backend, self.key), f"{duty}: it is not listed as pending"
+
+    def must_be_the_only_one(self, duty: str, backend: MultipartBackend | None = None) -> None:
+        """Assert that no other upload of its key is pending, if the backend lists uploads."""
+        backend = backend or self.backend
+        if backend.capabilities.lists_uploads:
+            found = pending_ids(backend, self.key)
+            assert found == [self.upload_id], f"{duty}: expected {[self.upload_id]}, and {found} are listed"
 
     def must_hold(self, parts: Sequence[UploadedPart], duty: str) -> None:
         """Assert that it has exactly these parts, if the backend lists parts."""
@@ -246,16 +260,61 @@ class Upload:
 
 
 def must_not_be_found(
-    backend: MultipartBackend, key: str, upload_id: str, why: str, parts: Sequence[UploadedPart] | None = None
+    backend: MultipartBackend,
+    key: str,
+    upload_id: str,
+    why: str,
+    parts: Sequence[UploadedPart] | None = None,
+    *,
+    malformed: bool = False,
 ) -> None:
-    """Assert that every method raises UploadNotFound; complete only with parts."""
+    """
+    Assert that every method raises UploadNotFound; complete only with parts.
+
+    A malformed id, which the storage may refuse as such, may also be InvalidInput or another permanent error.
+    """
     duty = f"the id {upload_id!r:.40} {why}"
-    errors = [must_raise(UploadNotFound, duty, backend.upload_part, key, upload_id, 1, StrictBody(b"x"))]
+    expected: type[PartwiseError] | tuple[type[PartwiseError], ...] = UploadNotFound
+    if malformed:
+        expected = (InvalidInput, BackendError)
+    errors = [must_raise(expected, duty, backend.upload_part, key, upload_id, 1, StrictBody(b"x"))]
     if backend.capabilities.lists_parts:
-        errors.append(must_raise(UploadNotFound, duty, listed_parts, backend, key, upload_id))
+        errors.append(must_raise(expected, duty, listed_parts, backend, key, upload_id))
     if parts is not None:
-        errors.append(must_raise(UploadNotFound, duty, backend.complete_upload, key, upload_id, parts, NO_OPTIONS))
-    assert not any(error.retryable for error in errors), f"{duty}: UploadNotFound is permanent"
+        errors.append(must_raise(expected, duty, backend.complete_upload, key, upload_id, parts, NO_OPTIONS))
+    for error in errors:
+        is_permanent = not getattr(error, "retryable", False)
+        assert is_permanent, f"{duty}: the error, {type(error).__name__}, is permanent"
+
+
+def must_succeed_or_refuse(what: str, call: Callable[..., object], *args: object) -> None:
+    """Assert that a call returns, or raises a permanent error."""
+    raised: Exception | None = None
+    try:
+        call(*args)
+    except (InvalidInput, BackendError) as error:
+        raised = error
+    assert not getattr(raised, "retryable", False), f"{what} is no error, or a permanent one, not {raised!r}"
+
+
+def calls_of_every_method(backend: MultipartBackend, key: str, upload_id: str) -> dict[str, Callable[[], object]]:
+    """Return a call of each method that the backend offers, by name."""
+    part = UploadedPart(1, 1, "etag")
+    calls: dict[str, Callable[[], object]] = {
+        "initiate_upload": lambda: backend.initiate_upload(key, NO_OPTIONS),
+        "upload_part": lambda: backend.upload_part(key, upload_id, 1, StrictBody(b"x")),
+        "list_parts": lambda: listed_parts(backend, key, upload_id),
+        "complete_upload": lambda: backend.complete_upload(key, upload_id, [part], NO_OPTIONS),
+        "abort_upload": lambda: backend.abort_upload(key, upload_id),
+        "list_uploads": lambda: list(backend.list_uploads()),
+        "put_object": lambda: backend.put_object(key, StrictBody(b"x"), NO_OPTIONS),
+        "head_object": lambda: backend.head_object(key),
+    }
+    if not backend.capabilities.lists_parts:
+        del calls["list_parts"]
+    if not backend.capabilities.lists_uploads:
+        del calls["list_uploads"]
+    return calls
 
 
 def listed_parts(backend: MultipartBackend, key: str, upload_id: str) -> list[UploadedPart]:
@@ -278,6 +337,24 @@ def skip_unless_lists_parts(backend: MultipartBackend) -> None:
     """Skip the check for a backend that does not list parts."""
     if not backend.capabilities.lists_parts:
         raise NotApplicable("the backend does not list parts, as declared")
+
+
+def skip_unless_lists_uploads(backend: MultipartBackend) -> None:
+    """Skip the check for a backend that does not list uploads."""
+    if not backend.capabilities.lists_uploads:
+        raise NotApplicable("the backend does not list uploads, as declared")
+
+
+def skip_if_sequential(backend: MultipartBackend) -> None:
+    """Skip the check for a backend that takes parts in order only."""
+    if backend.capabilities.sequential:
+        raise NotApplicable("parts are sent in order, as declared")
+
+
+def skip_unless_replaces_parts(backend: MultipartBackend) -> None:
+    """Skip the check for a backend that takes no other bytes for a part."""
+    if not backend.capabilities.replaces_parts:
+        raise NotApplicable("parts are never replaced, as declared")
 
 
 def skip_unless_supports(backend: MultipartBackend, name: str) -> None:

@@ -326,22 +326,25 @@ def _as_test(check: Check[_Harness]) -> Callable[[Any], None]:
 
 
 def must_raise(
-    expected: type[_Error], duty: str, call: Callable[_P, object], *args: _P.args, **kwargs: _P.kwargs
+    expected: type[_Error] | tuple[type[_Error], ...],
+    duty: str,
+    call: Callable[_P, object],
+    *args: _P.args,
+    **kwargs: _P.kwargs,
 ) -> _Error:
     """
-    Call a function that has to raise the expected error, and return the error.
+    Call a function that has to raise (one of) the expected errors, and return it.
 
     `duty` is what the contract demands; an AssertionError begins with it.
     """
+    names = " or ".join(kind.__name__ for kind in (expected if isinstance(expected, tuple) else (expected,)))
     try:
         result = call(*args, **kwargs)
     except expected as error:
         return error
     except PartwiseError as error:
-        raise AssertionError(
-            f"{duty}: expected {expected.__name__}, and {type(error).__name__} was raised: {error}"
-        ) from error
-    raise AssertionError(f"{duty}: expected {expected.__name__}, and the call returned {result!r}")
+        raise AssertionError(f"{duty}: expected {names}, and {type(error).__name__} was raised: {error}") from error
+    raise AssertionError(f"{duty}: expected {names}, and the call returned {result!r}")
 
 
 def must_return(duty: str, call: Callable[_P, _Result], *args: _P.args, **kwargs: _P.kwargs) -> _Result:
