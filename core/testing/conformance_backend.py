@@ -33,6 +33,7 @@ The behaviours, by number:
     41 any sequence of calls: `backend_machine`
     transfers   42 memory    43 bodies sent at the same time    44 one attempt    45 another process
                 46 damaged bodies    47 an error in the body of a response
+    48 what the capabilities declare
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ from collections.abc import Callable
 from typing import ClassVar
 
 from partwise.testing.conformance import backend_contract, backend_data, backend_transfers, backend_uploads
-from partwise.testing.conformance.backend_harness import BackendHarness, shown_options
+from partwise.testing.conformance.backend_harness import MACHINE_BEHAVIOURS, BackendHarness, shown_options
 from partwise.testing.conformance.suite import Suite, record_missing_hooks
 
 __all__ = ["BACKEND_CHECKS", "BackendConformance", "BackendHarness", "shown_options"]
@@ -57,6 +58,7 @@ BACKEND_CHECKS: Suite[BackendHarness] = Suite(
         33: "run the suite again with a harness that has a prefix",
         41: "it is a state machine, which needs hypothesis, and has a separate test",
     },
+    machine_behaviours=MACHINE_BEHAVIOURS,
 )
 
 
@@ -78,6 +80,7 @@ class BackendConformance:
         make = type(self).harness
         with make() as harness:
             examples = harness.examples
+            harness.skip_machine_if_declared()
         run_machine(backend_machine(make), examples)
 
     def test_declared_deviations_name_checks(self) -> None:

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import ClassVar
 
 from partwise.backends.memory import MemoryBackend
 from partwise.backends.oss import Credentials, OSSBackend
-from partwise.errors import AccessDenied, BackendError, BucketNotFound, ConnectionFailed
+from partwise.errors import (
+    AccessDenied,
+    BackendError,
+    BucketNotFound,
+    ClockSkewed,
+    ConnectionFailed,
+    CredentialsExpired,
+    ServerFailed,
+    Throttled,
+)
+from partwise.server.faults import CorruptBody, Effect, Fail, LoseResponse, ReplaceResponse, ServerFault
 from partwise.server.settings import AccessKey, ServerSettings
 from partwise.testing import BackendConformance, BackendHarness, OSSServer, shown_options
 
@@ -21,26 +32,40 @@ class OSSHarness(BackendHarness):
 
     def __init__(self) -> None:
         self.bucket = MemoryBackend("examplebucket")
-        self.server = OSSServer({"examplebucket": self.bucket}, settings=ServerSettings(access_keys=(self.key_pair,)))
-        self.server.start()
+        self.servers: list[OSSServer] = []
+        self.server = self.serve()
 
     @property
     def key_pair(self) -> AccessKey:
         return AccessKey("partwise-test-id", "partwise-test-secret")
 
-    def connect(self, bucket: str = "examplebucket", secret: str | None = None, **settings: object) -> OSSBackend:
+    def serve(self, *faults: Effect, operation: str | None = None) -> OSSServer:
+        """Start a server of the bucket to whose every request these faults apply."""
+        server = OSSServer({"examplebucket": self.bucket}, settings=ServerSettings(access_keys=(self.key_pair,)))
+        server.start()
+        server.plan(*(ServerFault(operation, effect, times=None) for effect in faults))
+        self.servers.append(server)
+        return server
+
+    def opener(
+        self, server: OSSServer, bucket: str = "examplebucket", secret: str | None = None, **settings: object
+    ) -> Callable[[], OSSBackend]:
         pair = self.key_pair
-        return OSSBackend(
+        return partial(
+            OSSBackend,
             bucket,
-            endpoint=self.server.endpoint,
-            region=self.server.region,
+            endpoint=server.endpoint,
+            region=server.region,
             credentials=Credentials(pair.access_key_id, secret or pair.access_key_secret, pair.security_token),
             signature_version=self.signature_version,
             **settings,
         )
 
     def open(self) -> OSSBackend:
-        return self.connect()
+        return self.opener(self.server)()
+
+    def elsewhere(self) -> Callable[[], OSSBackend]:
+        return self.opener(self.server)
 
     def read(self, key: str) -> bytes | None:
         try:
@@ -55,21 +80,38 @@ class OSSHarness(BackendHarness):
         return shown_options(self.bucket.describe(key))
 
     def open_with_page_size(self, page_size: int) -> OSSBackend:
-        return self.connect(page_size=page_size)
+        return self.opener(self.server, page_size=page_size)()
 
-    def open_failing(self, error: type[BackendError]) -> OSSBackend | None:
+    def open_failing(self, error: type[BackendError], *, retry_after: int | None = None) -> OSSBackend | None:
+        codes = {
+            ServerFailed: "InternalError",
+            Throttled: "QpsLimitExceeded",
+            CredentialsExpired: "SecurityTokenExpired",
+            ClockSkewed: "RequestTimeTooSkewed",
+        }
+        if error in codes:
+            return self.opener(self.serve(Fail(codes[error], retry_after=retry_after)))()
         if error is BucketNotFound:
-            return self.connect("nosuchbucket")
+            return self.opener(self.server, "nosuchbucket")()
         if error is AccessDenied:
-            return self.connect(secret="wrong")
-        if error is ConnectionFailed:
-            return OSSBackend(
-                "examplebucket", endpoint="http://127.0.0.1:1", region="cn-hangzhou", credentials=Credentials("i", "s")
-            )
-        return None
+            return self.opener(self.server, secret="wrong")()
+        assert error is ConnectionFailed
+        return self.opener(self.serve(LoseResponse()))()
+
+    def open_damaging(self) -> OSSBackend:
+        return self.opener(self.serve(CorruptBody()))()
+
+    def open_failing_in_body(self) -> OSSBackend:
+        document = b"<Error><Code>InternalError</Code><Message>We encountered an internal error.</Message></Error>"
+        response = ReplaceResponse(document, status=200, content_type="application/xml", before_effect=True)
+        return self.opener(self.serve(response))()
+
+    def requests(self) -> int:
+        return sum(server.requests[-1].number for server in self.servers if server.requests)
 
     def close(self) -> None:
-        self.server.stop()
+        for server in self.servers:
+            server.stop()
         self.bucket.close()
 
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
+from attrs import evolve
 
 from partwise.backends.local import LocalBackend
-from partwise.backends.memory import MemoryBackend
+from partwise.backends.memory import DEFAULT_CAPABILITIES, MemoryBackend
 from partwise.model import Capabilities, PartLimits
 from partwise.testing import BackendConformance, BackendHarness, shown_options
 
@@ -28,6 +31,15 @@ class MemoryHarness(BackendHarness):
     """A bucket in memory, with small limits."""
 
     picklable = False
+    hooks_left_out: ClassVar = {
+        "secrets": "it has no credentials",
+        "open_failing": "memory does not fail",
+        "open_damaging": "nothing is on its way",
+        "open_failing_in_body": "it sends no requests",
+        "requests": "it sends no requests",
+        "elsewhere": "the bucket belongs to this process",
+    }
+    deviations: ClassVar = {"bodies_are_not_held_in_memory": "the storage is the memory"}
     limits: PartLimits | None = PartLimits(min_part_size=5)
     capabilities: Capabilities | None = None
 
@@ -78,16 +90,51 @@ class PoorCapabilities(MemoryHarness):
     capabilities = Capabilities(lists_parts=False, equal_part_sizes=True)
 
 
+class InOrder(MemoryHarness):
+    """A storage that takes parts in ascending order, one at a time, and never replaces one."""
+
+    capabilities = evolve(DEFAULT_CAPABILITIES, sequential=True, replaces_parts=False)
+
+
+class NeverReplaces(MemoryHarness):
+    """A storage that never replaces a part."""
+
+    capabilities = evolve(DEFAULT_CAPABILITIES, replaces_parts=False)
+
+
+class OneUploadPerKey(MemoryHarness):
+    """A storage where an upload, or an object, ends the other uploads of its key."""
+
+    capabilities = evolve(DEFAULT_CAPABILITIES, one_upload_per_key=True)
+
+
+class NoHousekeeping(MemoryHarness):
+    """A storage that neither lists nor aborts uploads, as one where parts expire."""
+
+    capabilities = evolve(DEFAULT_CAPABILITIES, lists_uploads=False, aborts=False)
+
+
 class LocalHarness(BackendHarness):
     """A directory."""
 
     examples = 15
+    hooks_left_out: ClassVar = {
+        "secrets": "it has no credentials",
+        "open_with_page_size": "a directory has no pages",
+        "open_failing": "errors of the system are tested in tests/backends/test_local_errors.py",
+        "open_damaging": "nothing is on its way",
+        "open_failing_in_body": "it sends no requests",
+        "requests": "it sends no requests",
+    }
 
     def __init__(self) -> None:
         self.directory = tempfile.mkdtemp()
 
     def open(self) -> LocalBackend:
         return LocalBackend(self.directory)
+
+    def elsewhere(self) -> Callable[[], LocalBackend]:
+        return partial(LocalBackend, self.directory)
 
     def read(self, key: str) -> bytes | None:
         try:
@@ -131,6 +178,22 @@ class TestMemoryBackendBelowPrefix(BackendConformance):
 
 class TestPoorMemoryBackend(BackendConformance):
     harness = PoorCapabilities
+
+
+class TestMemoryBackendInOrder(BackendConformance):
+    harness = InOrder
+
+
+class TestMemoryBackendThatNeverReplaces(BackendConformance):
+    harness = NeverReplaces
+
+
+class TestMemoryBackendWithOneUploadPerKey(BackendConformance):
+    harness = OneUploadPerKey
+
+
+class TestMemoryBackendWithoutHousekeeping(BackendConformance):
+    harness = NoHousekeeping
 
 
 class TestLocalBackend(BackendConformance):

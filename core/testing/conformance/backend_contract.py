@@ -35,7 +35,7 @@ from partwise.testing.conformance.backend_harness import (
     put,
     stored_size,
 )
-from partwise.testing.conformance.suite import NotApplicable, Suite, must_raise, must_return
+from partwise.testing.conformance.suite import Suite, must_raise, must_return
 from partwise.testing.fakes import StrictBody, pseudo_random_bytes
 from partwise.testing.faults import BACKEND_OPERATIONS, Fault, FaultKind, FaultPlan
 from partwise.testing.faulty import FaultyBackend
@@ -64,7 +64,7 @@ def check_protocol(harness: BackendHarness) -> None:
 def check_secrets_are_not_exposed(harness: BackendHarness) -> None:
     """No repr, location or error contains a credential."""
     if not harness.secrets:
-        raise NotApplicable("the harness does not set BackendHarness.secrets")
+        raise harness.without("secrets")
     backend = harness.open_for_test()
     key = harness.key("secret")
     unknown = must_raise(
@@ -175,7 +175,7 @@ def check_failures_of_the_storage(harness: BackendHarness) -> None:
                 if kind is ConnectionFailed:
                     assert error.__cause__ is not None, f"{duty}: the error has its cause"
     if not tried:
-        raise NotApplicable("the harness does not implement BackendHarness.open_failing")
+        raise harness.without("open_failing")
 
 
 def _check_head_that_fails(kind: type[BackendError], duty: str, head_object: Callable[[], object]) -> None:
@@ -205,7 +205,7 @@ def check_retry_after(harness: BackendHarness) -> None:
                 # A date is rounded to seconds, and some time has passed since.
                 assert waits is not None and 5 <= waits <= 8, f"{duty}: retry_after is 7, not {waits}"  # noqa: PT018
     if not tried:
-        raise NotApplicable("the harness does not implement BackendHarness.open_failing with retry_after")
+        raise harness.without("open_failing", " with retry_after")
 
 
 @CHECKS.covers(37)

@@ -17,6 +17,12 @@ from partwise.testing.fakes import StrictBody, pseudo_random_bytes
 
 NO_OPTIONS = ObjectOptions()
 
+#: The checks without which the machine can do, if they are declared to deviate.
+MACHINE_BEHAVIOURS = (
+    *("stale_part", "missing_part", "wrong_order", "unknown_ids", "part_replaced", "two_uploads_of_one_key"),
+    *("lost_responses", "abort"),
+)
+
 
 class BackendHarness(Harness[MultipartBackend]):
     """

@@ -52,12 +52,15 @@ class _Pending:
     def data(self) -> bytes:
         return b"".join(self.parts[number][0] for number in sorted(self.parts))
 
-    def wrong(self, part_size: int) -> list[list[UploadedPart]]:
-        """Return lists of parts that complete must refuse."""
+    def wrong(self, part_size: int) -> dict[str, list[UploadedPart]]:
+        """Return lists of parts that complete must refuse, by the name of the check."""
         right = self.current
-        stale = [self.stale.get(part.part_number, part) for part in right]
-        missing = [*right, UploadedPart(9, part_size, "no-such-etag")]
-        return [parts for parts in (stale, missing, right[::-1]) if parts != right]
+        lists = {
+            "stale_part": [self.stale.get(part.part_number, part) for part in right],
+            "missing_part": [*right, UploadedPart(9, part_size, "no-such-etag")],
+            "wrong_order": right[::-1],
+        }
+        return {name: parts for name, parts in lists.items() if parts != right}
 
 
 class BackendMachine(RuleBasedStateMachine):
@@ -75,6 +78,15 @@ class BackendMachine(RuleBasedStateMachine):
         self.handles = [self.harness.open_for_test(), self.harness.open_for_test()]
         self.reader = self.harness.open_for_test()
         self.part_size = self.harness.part_size(self.reader)
+        self.can = self.reader.capabilities
+        # What a check is declared to deviate in, the machine does not do.
+        deviates = self.harness.machine_deviates
+        self.refuses = {name: not deviates(name) for name in ("stale_part", "missing_part", "wrong_order")}
+        self.knows_finished_ids = not deviates("unknown_ids")
+        self.replaces_parts = self.can.replaces_parts and not deviates("part_replaced")
+        self.separates_uploads = not deviates("two_uploads_of_one_key")
+        self.loses_responses = not deviates("lost_responses")
+        self.aborts = not deviates("abort")
         self.objects: dict[str, bytes] = {}
         self.uploads: dict[str, _Pending] = {}
         self.finished: dict[str, Upload] = {}
@@ -87,7 +99,7 @@ class BackendMachine(RuleBasedStateMachine):
     ) -> _Result:
         """Call the action with this handle; if a loss is drawn, first with that fault."""
         backend = self.handles[handle]
-        if loss is not None:
+        if loss is not None and self.loses_responses:
             faulty = FaultyBackend(backend, FaultPlan([Fault(operation, loss)]))
             must_raise(ConnectionFailed, "a fault was planned", action, faulty)
         return action(backend)
@@ -102,20 +114,30 @@ class BackendMachine(RuleBasedStateMachine):
         del self.uploads[upload.upload_id]
         self.finished[upload.upload_id] = upload
 
+    def _end_others(self, key: str) -> None:
+        """End the pending uploads of a key in the model, if the storage does so."""
+        if self.can.one_upload_per_key:
+            for pending in [pending for pending in self.uploads.values() if pending.upload.key == key]:
+                self._finish(pending.upload)
+
     # --- rules -------------------------------------------------------------------------------------------------------
 
     @precondition(lambda self: len(self.uploads) < _UPLOADS_MAX)
     @rule(name=_names, handle=_handles, lost=st.booleans(), versions=st.lists(_versions, max_size=2))
     def initiate(self, name: str, handle: int, lost: bool, versions: list[int]) -> None:
         backend = self.handles[handle]
-        if lost:
+        key = self.harness.key(name)
+        if not self.separates_uploads and any(pending.upload.key == key for pending in self.uploads.values()):
+            return
+        if lost and self.loses_responses and self.can.lists_uploads and self.can.aborts and self.aborts:
             faulty = FaultyBackend(backend, FaultPlan([Fault("initiate_upload", FaultKind.AFTER)]))
             must_raise(ConnectionFailed, "a fault was planned", self.harness.begin, faulty, name)
-            key = self.harness.key(name)
+            self._end_others(key)
             orphans = set(pending_ids(self.reader, key)) - self.uploads.keys()
             assert len(orphans) == 1, "an upload whose id was lost is found by list_uploads"
             self.reader.abort_upload(key, orphans.pop())
         pending = _Pending(self.harness.begin(backend, name))
+        self._end_others(key)
         known = self.uploads.keys() | self.finished.keys()
         assert pending.upload.upload_id not in known, "every upload has a unique id"
         self.uploads[pending.upload.upload_id] = pending
@@ -127,19 +149,24 @@ class BackendMachine(RuleBasedStateMachine):
     def send(self, data: st.DataObject, handle: int, number: int, version: int, loss: FaultKind | None) -> None:
         self._send(self._drawn(data, handle), handle, number, version, loss)
 
-    @precondition(lambda self: any(pending.parts for pending in self.uploads.values()))
+    @precondition(lambda self: self.replaces_parts and any(pending.parts for pending in self.uploads.values()))
     @rule(data=st.data(), handle=_handles, loss=_losses)
     def send_other_bytes(self, data: st.DataObject, handle: int, loss: FaultKind | None) -> None:
         pending = self._drawn(data, handle)
         if pending.parts:
-            number, (content, _) = next(iter(pending.parts.items()))
+            number, (content, _) = list(pending.parts.items())[-1]
             version = next(
                 version for version in (0, 1) if pseudo_random_bytes(self.part_size, (number, version)) != content
             )
             self._send(pending, handle, number, version, loss)
 
     def _send(self, pending: _Pending, handle: int, number: int, version: int, loss: FaultKind | None) -> None:
+        if self.can.sequential:  # the last part again, or the next one
+            last = max(pending.parts, default=0)
+            number = min(max(number, last, 1), last + 1)
         content = pseudo_random_bytes(self.part_size, (number, version))
+        if number in pending.parts and not self.replaces_parts:
+            content = pending.parts[number][0]
 
         def send(backend: MultipartBackend) -> UploadedPart:
             pending.upload.backend = backend
@@ -171,23 +198,26 @@ class BackendMachine(RuleBasedStateMachine):
             assert loss is FaultKind.AFTER, "an upload that is pending is found"
         self.objects[upload.key] = pending.data
         self._finish(upload)
+        self._end_others(upload.key)
 
     @precondition(lambda self: bool(self.uploads))
     @rule(data=st.data(), handle=_handles)
     def complete_wrongly(self, data: st.DataObject, handle: int) -> None:
         # All wrong lists, since states with several of them are rare.
         pending = self._drawn(data, handle)
-        for wrong in pending.wrong(self.part_size):
-            pending.upload.must_refuse(wrong, "these are not the current parts in order")
+        for check, wrong in pending.wrong(self.part_size).items():
+            if self.refuses[check]:
+                pending.upload.must_refuse(wrong, f"these are not the current parts in order ({check})")
 
-    @precondition(lambda self: bool(self.uploads))
+    @precondition(lambda self: self.aborts and bool(self.uploads))
     @rule(data=st.data(), handle=_handles, loss=_losses)
     def abort(self, data: st.DataObject, handle: int, loss: FaultKind | None) -> None:
         upload = self._drawn(data, handle).upload
         self._repeated(handle, "abort_upload", loss, lambda backend: backend.abort_upload(upload.key, upload.upload_id))
-        self._finish(upload)
+        if self.can.aborts:
+            self._finish(upload)
 
-    @precondition(lambda self: bool(self.finished))
+    @precondition(lambda self: self.knows_finished_ids and bool(self.finished))
     @rule(data=st.data(), handle=_handles)
     def use_a_finished_id(self, data: st.DataObject, handle: int) -> None:
         upload = list(self.finished.values())[data.draw(st.integers(0, len(self.finished) - 1), label="upload")]
@@ -200,6 +230,7 @@ class BackendMachine(RuleBasedStateMachine):
         content = pseudo_random_bytes(version * 10, version)
         self._repeated(handle, "put_object", loss, lambda backend: put(self.harness, backend, name, content))
         self.objects[self.harness.key(name)] = content
+        self._end_others(self.harness.key(name))
 
     @rule(handle=_handles)
     def reopen(self, handle: int) -> None:
@@ -219,12 +250,14 @@ class BackendMachine(RuleBasedStateMachine):
 
     @invariant()
     def uploads_are_as_in_the_model(self) -> None:
-        listed = {pending.upload_id: pending.key for pending in self.reader.list_uploads(self.harness.prefix)}
-        expected = {upload_id: pending.upload.key for upload_id, pending in self.uploads.items()}
-        assert listed == expected, "list_uploads lists the uploads that are pending"
         for pending in self.uploads.values():
             pending.upload.backend = self.reader
             pending.upload.must_hold(pending.current, "list_parts lists the parts that were sent last")
+        if not self.can.lists_uploads:
+            return
+        listed = {pending.upload_id: pending.key for pending in self.reader.list_uploads(self.harness.prefix)}
+        expected = {upload_id: pending.upload.key for upload_id, pending in self.uploads.items()}
+        assert listed == expected, "list_uploads lists the uploads that are pending"
 
 
 def backend_machine(make_harness: Callable[[], BackendHarness]) -> type[BackendMachine]:

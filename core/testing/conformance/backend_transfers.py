@@ -34,10 +34,10 @@ _Made = TypeVar("_Made")
 
 # --- memory ----------------------------------------------------------------------------------------------------------
 
-_LARGE = 16 * MIB
+_LARGE = 8 * MIB
 _LARGE_ENOUGH = 4 * MIB
 _PIECE = 64 * KIB
-_FRAMES = 64
+_FRAMES = 40
 
 
 class _LargeBody(StrictBody):
@@ -218,7 +218,7 @@ def _in_threads(backend: MultipartBackend, call: Callable[[int], _Made], values:
 def check_failures_are_not_retried(harness: BackendHarness) -> None:
     """The first request of a call that fails ends the call: the engine retries."""
     if harness.requests() is None:
-        raise NotApplicable("the harness does not implement BackendHarness.requests")
+        raise harness.without("requests")
     tried = False
     for kind in (ServerFailed, Throttled, ConnectionFailed):
         backend = harness.open_failing(kind)
@@ -234,7 +234,7 @@ def check_failures_are_not_retried(harness: BackendHarness) -> None:
                 made = (harness.requests() or 0) - before
                 assert made <= 1, f"{duty}: the backend makes one request and raises, not {made}: the engine retries"
     if not tried:
-        raise NotApplicable("the harness does not implement BackendHarness.open_failing")
+        raise harness.without("open_failing")
 
 
 @CHECKS.covers(46, behaviours=("upload_part", "put_object"))
@@ -265,7 +265,7 @@ def _send_damaged(
     """Return the error, or None if the storage's checksum shows the damage."""
     backend = harness.open_damaging()
     if backend is None:
-        raise NotApplicable("the harness does not implement BackendHarness.open_damaging")
+        raise harness.without("open_damaging")
     body = StrictBody(data)
     with closing(backend):
         try:
@@ -286,7 +286,7 @@ def check_errors_in_the_body_of_a_response(harness: BackendHarness) -> None:
     """An error in a response of status 200 to complete_upload is raised."""
     failing = harness.open_failing_in_body()
     if failing is None:
-        raise NotApplicable("the harness does not implement BackendHarness.open_failing_in_body")
+        raise harness.without("open_failing_in_body")
     backend = harness.open_for_test()
     data = pseudo_random_bytes(harness.part_size(backend), "in-body")
     upload = harness.begin(backend, "in-body")
@@ -335,7 +335,7 @@ def check_another_process(harness: BackendHarness) -> None:
     opener = harness.elsewhere()
     if is_guess := opener is None:
         if not harness.picklable:
-            raise NotApplicable("the harness does not implement BackendHarness.elsewhere")
+            raise harness.without("elsewhere")
         opener = _Unpickle(backend)
     size = harness.part_size(backend)
     one, two = pseudo_random_bytes(size, "here"), pseudo_random_bytes(size, "elsewhere")

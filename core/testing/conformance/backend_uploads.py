@@ -552,5 +552,40 @@ def check_parts_with_a_checksum(harness: BackendHarness) -> None:
 def _open_with_page_size(harness: BackendHarness, page_size: int) -> MultipartBackend:
     backend = harness.open_with_page_size(page_size)
     if backend is None:
-        raise NotApplicable("the harness does not implement BackendHarness.open_with_page_size")
+        raise harness.without("open_with_page_size")
     return backend
+
+
+# --- what the capabilities declare -----------------------------------------------------------------------------------
+
+
+@CHECKS.covers(48)
+def check_one_upload_per_key(harness: BackendHarness) -> None:
+    """If a key has one upload, as declared, storing or initiating ends the others."""
+    backend = harness.open_for_test()
+    if not backend.capabilities.one_upload_per_key:
+        raise NotApplicable("a key can have several uploads, as declared")
+    data = pseudo_random_bytes(harness.part_size(backend))
+    first, second = harness.begin(backend, "one-per-key"), harness.begin(backend, "one-per-key")
+    first.must_not_be_found("was ended by initiating another upload of its key")
+    second.must_be_the_only_one("capabilities.one_upload_per_key is True")
+    part = second.send(1, data)
+    other_key = harness.begin(backend, "one-per-key-other")
+    put(harness, backend, "one-per-key", b"by put")
+    second.must_not_be_found("was ended by storing an object of its key", [part])
+    assert harness.read(second.key) == b"by put", "the object is the one that was stored"
+    other_key.must_be_pending("uploads of other keys are not ended")
+
+
+@CHECKS.covers(48)
+def check_abort_without_effect(harness: BackendHarness) -> None:
+    """If the storage aborts nothing, as declared, an aborted upload stays usable."""
+    backend = harness.open_for_test()
+    if backend.capabilities.aborts:
+        raise NotApplicable("the storage aborts uploads, as declared")
+    data = pseudo_random_bytes(harness.part_size(backend))
+    upload = harness.begin(backend, "not-aborted")
+    part = upload.send(1, data)
+    must_return("capabilities.aborts is False: abort_upload returns without effect", upload.abort)
+    upload.must_be_pending("capabilities.aborts is False")
+    upload.must_complete([part], data, "an abort that has no effect, as declared,")

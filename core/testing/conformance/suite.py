@@ -87,6 +87,13 @@ class Harness(ABC, Generic[_Subject]):
             and getattr(type(self), name) is getattr(base, name)
         }
 
+    def without(self, hook: str, detail: str = "") -> NotApplicable:
+        """Return the exception to raise by a check that needs a hook which is not given."""
+        reason = self.hooks_left_out.get(hook)
+        if reason is not None:
+            return NotApplicable(f"{hook} is left out: {reason}")
+        return NotApplicable(f"the harness does not give {hook}{detail}")
+
     @contextmanager
     def behaviour(self, name: str) -> Iterator[None]:
         """
@@ -114,6 +121,11 @@ class Harness(ABC, Generic[_Subject]):
     def machine_deviates(self, *names: str) -> bool:
         """Return whether the state machine must not rely on the behaviour of one of these checks."""
         return any(name in self.deviations or f"{MACHINE}: {name}" in self.deviations for name in names)
+
+    def skip_machine_if_declared(self) -> None:
+        """Raise NotApplicable if the state machine as a whole is declared to deviate."""
+        if (reason := self.deviations.get(MACHINE)) is not None:
+            raise NotApplicable(f"a declared deviation: {reason}")
 
     _current_check: Check[Any] | None = None
 
