@@ -76,6 +76,8 @@ _SHIPPED = {
     CHECKPOINT_STORES: {
         "file": "partwise.stores.file",
         "memory": "partwise.stores.memory",
+        "postgres": "partwise.stores.postgres",
+        "postgresql": "partwise.stores.postgres",
         "sqlite": "partwise.stores.sqlite",
     },
 }
@@ -197,7 +199,9 @@ def _find(group: str, url: str) -> Any:
     scheme, colon, _ = url.partition(":")
     scheme = scheme.lower()
     if not colon or not scheme:
-        raise InvalidInput(f"{url!r} is not a URL: it does not start with a scheme, as {_example(group)} does")
+        raise InvalidInput(
+            f"{_without_password(url)!r} is not a URL: it does not start with a scheme, as {_example(group)} does"
+        )
     if (group, scheme) in _registered:
         return _registered[group, scheme]
     if scheme in _SHIPPED[group]:
@@ -205,7 +209,9 @@ def _find(group: str, url: str) -> Any:
     for found in _installed(group):
         if found.name == scheme:
             return _load(found.load, url)
-    raise UnknownScheme(f"{url!r}: no installed plug-in handles {scheme}: URLs. Known are {_known(group)}")
+    raise UnknownScheme(
+        f"{_without_password(url)!r}: no installed plug-in handles {scheme}: URLs. Known are {_known(group)}"
+    )
 
 
 def _installed(group: str) -> Iterable[EntryPoint]:
@@ -219,7 +225,16 @@ def _load(load: Callable[[], Any], url: str) -> Any:
     try:
         return load()
     except (ImportError, AttributeError) as error:
-        raise UnknownScheme(f"{url!r}: its plug-in can't be loaded: {error}") from error
+        raise UnknownScheme(f"{_without_password(url)!r}: its plug-in can't be loaded: {error}") from error
+
+
+def _without_password(url: str) -> str:
+    """
+    Return a URL for messages.
+
+    That of a database may have a password, and its scheme may be mistyped.
+    """
+    return re.sub("(?<=password=)[^&]*", "***", re.sub("(//[^/@:]*:)[^@]*@", r"\1***@", url))
 
 
 def _example(group: str) -> str:

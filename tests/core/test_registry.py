@@ -132,6 +132,22 @@ def test_an_invalid_url_is_refused(url):
         open_checkpoint_store(url)
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgre://me:secret@db/uploads",
+        "postgre://me:se/cret@db",
+        "postgre://db/x?user=me&password=secret&a=b",
+        "//a:secret@b",
+    ],
+)
+def test_the_password_of_a_url_with_an_unknown_scheme_is_not_shown(url):
+    for open_url in (open_backend, open_checkpoint_store):
+        with pytest.raises(InvalidInput, match=r"\*\*\*") as caught:
+            open_url(url)
+        assert "cret" not in str(caught.value)
+
+
 def test_an_unknown_scheme_is_reported_with_the_known_ones(installed):
     installed(EntryPoint("things", "m:f", BACKENDS), EntryPoint("redis", "m:f", CHECKPOINT_STORES))
     register_backend("box", lambda url, **settings: (None, ""))
@@ -139,7 +155,7 @@ def test_an_unknown_scheme_is_reported_with_the_known_ones(installed):
     known = "Known are box:, file:, memory:, oss:, things:$"
     with pytest.raises(UnknownScheme, match=rf"'ftp://x/y': no installed plug-in handles ftp: URLs. {known}"):
         open_backend("ftp://x/y")
-    with pytest.raises(UnknownScheme, match=r"Known are file:, memory:, redis:, sqlite:$"):
+    with pytest.raises(UnknownScheme, match=r"Known are file:, memory:, postgres:, postgresql:, redis:, sqlite:$"):
         open_checkpoint_store("ftp:")
 
 

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
+import psycopg
 import pytest
 from attrs import define
 
@@ -94,3 +105,180 @@ def directory(tmp_path: Path) -> Iterator[FileCheckpointStore]:
 def database(tmp_path: Path) -> Iterator[SQLiteCheckpointStore]:
     with SQLiteCheckpointStore(tmp_path / "uploads.db") as store:
         yield store
+
+
+# --- PostgreSQL ------------------------------------------------------------------------------------------------------
+
+PASSWORD = "pass word/of:this@test%"
+
+
+class PostgresServer:
+    """
+    A PostgreSQL server of these tests, in a directory that is removed at the end.
+
+    It listens on a Unix socket, where it trusts everyone who can reach it, and on a port of 127.0.0.1, where it wants
+    the password. It refuses to run as root, and runs as another user then.
+    """
+
+    def __init__(self, binaries: Path) -> None:
+        self._binaries = binaries
+        self._user = ("postgres" if _user_exists("postgres") else "nobody") if os.geteuid() == 0 else None
+        self.directory = Path(tempfile.mkdtemp(prefix="partwise-postgres-"))
+        self._process: subprocess.Popen[bytes] | None = None
+        self.port = 0
+        password = self.directory / "password"
+        password.write_text(PASSWORD)
+        if self._user is not None:
+            shutil.chown(self.directory, self._user)
+            shutil.chown(password, self._user)
+        self._run(
+            *("initdb", "--no-sync", "--no-locale", "--encoding=UTF8", "--username=partwise"),
+            *("--auth-local=trust", "--auth-host=scram-sha-256", f"--pwfile={password}"),
+            str(self.directory / "data"),
+        )
+
+    def start(self) -> None:
+        """Start it, and wait until it accepts connections; the port is the same as before."""
+        for _ in range(5):
+            if not self.port:
+                with socket.socket() as free:
+                    free.bind(("127.0.0.1", 0))
+                    self.port = free.getsockname()[1]
+            settings = {
+                "listen_addresses": "127.0.0.1",
+                "unix_socket_directories": str(self.directory),
+                "fsync": "off",
+                "max_connections": "40",
+                "shared_buffers": "16MB",
+                "log_min_messages": "fatal",
+            }
+            command = [self._binaries / "postgres", "-D", self.directory / "data", "-p", str(self.port)]
+            command += [argument for name, value in settings.items() for argument in ("-c", f"{name}={value}")]
+            with (self.directory / "log").open("ab") as log:
+                self._process = subprocess.Popen(
+                    command, cwd=self.directory, stdout=log, stderr=log, **self._identity()
+                )
+            if self._accepts_connections():
+                return
+            self.port = 0  # perhaps another program has taken it
+        raise AssertionError(f"PostgreSQL does not start: {(self.directory / 'log').read_text()}")
+
+    def stop(self) -> None:
+        """End all sessions, and the server."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGINT)
+            self._process.wait(30)
+            self._process = None
+
+    def remove(self) -> None:
+        self.stop()
+        shutil.rmtree(self.directory)
+
+    @contextmanager
+    def suspended(self) -> Iterator[None]:
+        """Stop all its processes where they are: connections stay open, and nothing is answered."""
+        assert self._process is not None
+        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
+        processes = [self._process.pid, *map(int, children)]
+        for process in processes:
+            os.kill(process, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for process in processes:
+                os.kill(process, signal.SIGCONT)
+
+    def url(
+        self, database: str = "postgres", *, schema: str = "", tcp: bool = False, port: int = 0, more: str = ""
+    ) -> str:
+        """Return the URL of a database, on its socket or on its port."""
+        parameters = [f"options={quote(f'-csearch_path={schema}', safe='')}"] if schema else []
+        parameters += [more] if more else []
+        if tcp:
+            place = f"partwise:{quote(PASSWORD, safe='')}@127.0.0.1:{port or self.port}"
+        else:
+            place, parameters = "partwise@", [f"host={self.directory}", f"port={self.port}", *parameters]
+        return f"postgresql://{place}/{database}" + (f"?{'&'.join(parameters)}" if parameters else "")
+
+    def ask(self, statement: str, *values: object, schema: str = "") -> list[tuple[Any, ...]]:
+        """Execute a statement, not through the store."""
+        with psycopg.connect(self.url(schema=schema), autocommit=True) as connection:
+            cursor = connection.execute(statement, values or None)
+            return cursor.fetchall() if cursor.description else []
+
+    def end_sessions(self, where: str = "application_name = 'partwise'") -> int:
+        """End the sessions of stores, as an administrator or a fail-over does."""
+        ended = self.ask(f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE {where}")
+        return len(ended)
+
+    @contextmanager
+    def new_schema(self) -> Iterator[str]:
+        schema = f"test_{secrets.token_hex(6)}"
+        self.ask(f"CREATE SCHEMA {schema}")
+        try:
+            yield schema
+        finally:
+            self.ask(f"DROP SCHEMA {schema} CASCADE")
+
+    def _accepts_connections(self) -> bool:
+        assert self._process is not None
+        end = time.monotonic() + 60
+        while time.monotonic() < end and self._process.poll() is None:
+            try:
+                self.ask("SELECT 1")
+            except psycopg.OperationalError:
+                time.sleep(0.02)
+            else:
+                return True
+        return False
+
+    def _run(self, program: str, *arguments: str) -> None:
+        command = [self._binaries / program, *arguments]
+        done = subprocess.run(
+            command, cwd=self.directory, capture_output=True, text=True, check=False, **self._identity()
+        )
+        assert done.returncode == 0, done.stderr
+
+    def _identity(self) -> dict[str, Any]:
+        return {} if self._user is None else {"user": self._user, "group": self._user, "extra_groups": []}
+
+
+def _user_exists(name: str) -> bool:
+    import pwd
+
+    try:
+        pwd.getpwnam(name)
+    except KeyError:
+        return False
+    return True
+
+
+def _postgres_binaries() -> Path | None:
+    """Return the directory of the programs of the server. Debian has it outside of the PATH."""
+    places = [Path(found).parent] if (found := shutil.which("initdb")) else []
+    if (pg_config := shutil.which("pg_config")) is not None:
+        places.append(Path(subprocess.check_output([pg_config, "--bindir"], text=True).strip()))
+    places += sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda place: -int(place.parent.name))
+    return next((place for place in places if (place / "postgres").exists() and (place / "initdb").exists()), None)
+
+
+@pytest.fixture(scope="session")
+def running_postgres() -> Iterator[PostgresServer]:
+    binaries = _postgres_binaries()
+    if binaries is None:
+        missing = "PostgreSQL is not installed; on Debian: apt-get install postgresql"
+        if os.environ.get("PARTWISE_TESTS_NEED_POSTGRES"):
+            pytest.fail(f"{missing}. Here its tests have to run")
+        pytest.skip(missing)
+    server = PostgresServer(binaries)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.remove()
+
+
+@pytest.fixture
+def postgres(running_postgres: PostgresServer) -> PostgresServer:
+    """A running server, with no session but those of the test."""
+    return running_postgres
