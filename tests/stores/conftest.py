@@ -12,11 +12,11 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import psycopg
 import pytest
 from attrs import define
 
@@ -202,6 +202,8 @@ class PostgresServer:
 
     def ask(self, statement: str, *values: object, schema: str = "") -> list[tuple[Any, ...]]:
         """Execute a statement, not through the store."""
+        import psycopg
+
         with psycopg.connect(self.url(schema=schema), autocommit=True) as connection:
             cursor = connection.execute(statement, values or None)
             return cursor.fetchall() if cursor.description else []
@@ -221,6 +223,8 @@ class PostgresServer:
             self.ask(f"DROP SCHEMA {schema} CASCADE")
 
     def _accepts_connections(self) -> bool:
+        import psycopg
+
         assert self._process is not None
         end = time.monotonic() + 60
         while time.monotonic() < end and self._process.poll() is None:
@@ -265,8 +269,8 @@ def _postgres_binaries() -> Path | None:
 @pytest.fixture(scope="session")
 def running_postgres() -> Iterator[PostgresServer]:
     binaries = _postgres_binaries()
-    if binaries is None:
-        missing = "PostgreSQL is not installed; on Debian: apt-get install postgresql"
+    if binaries is None or find_spec("psycopg") is None:
+        missing = "PostgreSQL or psycopg is not installed; on Debian: apt-get install postgresql"
         if os.environ.get("PARTWISE_TESTS_NEED_POSTGRES"):
             pytest.fail(f"{missing}. Here its tests have to run")
         pytest.skip(missing)
