@@ -110,7 +110,7 @@ class StreamParts:
     def _check_end(self, total: int) -> None:
         """Raise UploadUnusable if a sequential storage has parts beyond the last one."""
         context = self._context
-        if context.backend.capabilities.sequential and max(self._stored, default=0) > total:
+        if context.backend.capabilities.sequential and 0 < total < max(self._stored, default=0):
             raise UploadUnusable(f"{context.description} is shorter than what was sent before")
 
     def _skip(self, number: int, body: Body) -> bool:

@@ -329,8 +329,8 @@ MUTATIONS = [
     Mutation(
         "a resumed stream sends all its parts",
         "core/_engine/stream.py",
-        "        self._candidates, self._recorded = candidates, recorded\n",
-        "        self._recorded = recorded\n",
+        "        self._candidates, self._recorded, self._stored = candidates, recorded, stored\n",
+        "        self._recorded, self._stored = recorded, stored\n",
     ),
     Mutation(
         "upload ids that could not be aborted are not recorded",
@@ -341,7 +341,7 @@ MUTATIONS = [
     Mutation(
         "an abandoned upload is not aborted",
         "core/_engine/upload.py",
-        "        not_aborted = abort_uploads(context, start.abandon)",
+        "        self._not_aborted = not_aborted = abort_uploads(context, start.abandon)",
         "        not_aborted = ()",
     ),
     Mutation(
@@ -1180,8 +1180,8 @@ MUTATIONS = [
     Mutation(
         "the end of an empty stream is read twice",
         "core/_engine/stream.py",
-        "        first = self.read_first() if self._first is None else self._first",
-        "        first = self._first or self.read_first()",
+        "        if self._first is None:\n            self._first = self._context",
+        "        if not self._first:\n            self._first = self._context",
         ("tests/core/engine/test_upload.py",),
     ),
     Mutation(
