@@ -66,13 +66,17 @@ class Completion:
             CallbackError: the object is stored, but the callback failed.
             OutcomeUnknown: the upload id is gone, and nothing shows whether the stored object is ours.
             SourceChanged: the source is not what it was.
+            ClaimLost: this run no longer holds the claim. Nothing was completed.
+            CheckpointError: it is not known whether it does. Nothing was completed.
             UploadUnusable: the upload can never be completed.
             BackendError: the request was refused, or failed too often.
         """
         context = self._context
+        context.record_remaining_parts()
         while True:
             context.control.check()
             self._check_parts_and_source()
+            context.check_claim()
             try:
                 stored: StoredObject | None = call_plugin(
                     context.backend.complete_upload,
@@ -192,6 +196,7 @@ class Completion:
             if not context.backend.capabilities.aborts:
                 return False  # not known: completing again shows it
             # Without a list, only an abort makes sure that the upload does not remain; it does not touch the object.
+            context.check_claim()
             context.retry(lambda: context.backend.abort_upload(context.key, context.upload_id), moves=False)
             return True
         try:

@@ -8,7 +8,9 @@ return an `Outcome`.
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Literal, TypeVar
 
@@ -17,7 +19,7 @@ from attrs import define, evolve, field
 from partwise._engine.concurrency import CONCURRENCY_MIN
 from partwise._engine.control import Control
 from partwise._engine.ledger import Ledger
-from partwise._engine.patience import Patience
+from partwise._engine.patience import Patience, is_retryable
 from partwise._engine.plan import PartPlan, plan_parts
 from partwise._engine.plugin_calls import call_plugin
 from partwise._engine.reporter import ProgressReporter
@@ -35,6 +37,7 @@ from partwise.protocols import (
     CheckpointStore,
     MultipartBackend,
     Source,
+    SupportsClaimCheck,
     SupportsRequestOptions,
     SupportsSourceFile,
 )
@@ -114,6 +117,10 @@ class UploadContext:
         self.ledger = Ledger(PartPlan(1, 0))
         #: The upload ids that the checkpoint in the store may have: one; several after a save that failed.
         self.recorded_ids: tuple[str | None, ...] = (None,)
+        #: Acknowledged parts that the store could not append yet.
+        self._unrecorded: deque[UploadedPart] = deque()
+        #: The error by which the store said that this run no longer holds the claim. Nothing is sent after it.
+        self.claim_lost: ClaimLost | None = None
         #: Whether the ledger has the parts that count, which is decided after they were compared with the storage's.
         self.is_decided = False
         limit = request.config.bandwidth_limit
@@ -184,6 +191,7 @@ class UploadContext:
         """Forget the upload, which no longer exists on the storage."""
         self.checkpoint = None
         self.ledger = Ledger(self.ledger.plan)
+        self._unrecorded.clear()
 
     # --- the store ---------------------------------------------------------------------------------------------------
 
@@ -198,7 +206,7 @@ class UploadContext:
             return None
         self.recorded_ids = (None,)
         try:
-            found = self.retry(partial(self.store.load, self.name), moves=False)
+            found = self._call_store(partial(self.store.load, self.name))
         except CheckpointDamaged as error:
             self.recorded_ids = (error.upload_id,)
             raise
@@ -218,47 +226,99 @@ class UploadContext:
             return
         # After an error it is not known which of the two the store has.
         self.recorded_ids = (checkpoint.upload_id, *(i for i in self.recorded_ids if i != checkpoint.upload_id))
-        self.retry(partial(self.store.save, checkpoint), moves=False)
+        self._call_store(partial(self.store.save, checkpoint))
         self.recorded_ids = (checkpoint.upload_id,)
+        self._unrecorded.clear()  # of an earlier upload
 
     def record_part(self, part: UploadedPart) -> None:
         """
         Append an acknowledged part to the checkpoint.
 
-        A failure to write it is a warning: the storage's own list has the part, too.
+        A failure to write it is a warning: the storage's own list has the part, too. After a transient failure it is
+        appended again with the next part.
 
         Raises:
             ClaimLost: this run no longer holds the claim.
         """
-        if self.store is None:
+        if self.store is not None and self.claim_lost is None:
+            self._unrecorded.append(part)
+            self._record_parts(self.store)
+
+    def record_remaining_parts(self) -> None:
+        """
+        Append the parts whose recording failed for a moment, before the upload ends. One attempt, since it may wait.
+
+        Raises:
+            ClaimLost: this run no longer holds the claim.
+        """
+        if self.store is None or not self._unrecorded or self.claim_lost is not None:
             return
-        try:
-            call_plugin(self.store.append_part, self.name, self.upload_id, part)
-        except ClaimLost:
-            raise
-        except CheckpointError as error:
+        error = self._record_parts(self.store)
+        if error is not None:
             self.warn_unrecorded(error)
 
-    def delete_record(self) -> None:
+    def _record_parts(self, store: CheckpointStore) -> CheckpointError | None:
+        """Append the parts that are not recorded; return the transient error after which some are left."""
+        while self._unrecorded:
+            part = self._unrecorded.popleft()
+            try:
+                call_plugin(store.append_part, self.name, self.upload_id, part)
+            except ClaimLost as error:
+                self.claim_lost = error
+                raise
+            except CheckpointError as error:
+                if is_retryable(error):
+                    self._unrecorded.appendleft(part)
+                    logger.debug("%s: a part could not be recorded yet: %s", self.key, error, extra=self.log_fields())
+                    return error
+                self.warn_unrecorded(error)
+        return None
+
+    def delete_record(self, patience: Patience | None = None) -> None:
         """
         Delete the checkpoint from the store, retrying transient errors, if it is that of this run.
 
+        Args:
+            patience: decides how long; None: that of the run.
+
         Raises:
-            ClaimLost: the store has the checkpoint of another run.
+            ClaimLost: this run no longer holds the claim, or the store has the checkpoint of another run.
             CheckpointError: it can't be deleted.
         """
         if self.store is None:
             return
-        last = self.recorded_ids[-1]
-        for upload_id in self.recorded_ids:
-            try:
-                self.retry(partial(self.store.delete, self.name, upload_id), moves=False)
-            except ClaimLost:
-                if upload_id == last:
-                    raise
-            else:
+        self.check_claim(patience)
+        *others, last = self.recorded_ids
+        for upload_id in others:
+            with suppress(ClaimLost):
+                self.retry(partial(self.store.delete, self.name, upload_id), moves=False, patience=patience)
                 break
+        else:
+            self._call_store(partial(self.store.delete, self.name, last), patience)
         self.recorded_ids = (None,)
+
+    def check_claim(self, patience: Patience | None = None) -> None:
+        """
+        Check that this run still holds the claim, if the store can tell, before something that can't be undone.
+
+        Args:
+            patience: decides how long transient errors are retried; None: that of the run.
+
+        Raises:
+            ClaimLost: it does not.
+            CheckpointError: it is not known.
+        """
+        if self.claim_lost is not None:
+            raise self.claim_lost
+        if isinstance(self.store, SupportsClaimCheck):
+            self._call_store(partial(self.store.check_claim, self.name), patience)
+
+    def _call_store(self, call: Callable[[], _T], patience: Patience | None = None) -> _T:
+        try:
+            return self.retry(call, moves=False, patience=patience)
+        except ClaimLost as error:
+            self.claim_lost = error
+            raise
 
     # --- the source --------------------------------------------------------------------------------------------------
 
@@ -353,7 +413,7 @@ class UploadContext:
             patience: decides how long; None: that of the run.
 
         Raises:
-            BackendError, SourceError: of the last attempt.
+            BackendError, CheckpointError, SourceError: of the last attempt.
             StopRequested: a pause or a cancel was requested while it waited.
         """
         patience = patience or self.patience

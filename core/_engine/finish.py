@@ -2,8 +2,8 @@
 The end of an upload: what is discarded, what is kept, what the caller gets.
 
 A failed clean-up is reported, and fails nothing. A checkpoint is deleted only after its upload is gone from the
-storage, so that no upload is left without a record of it. The functions that are called ``..._error`` return the error;
-their callers raise it.
+storage, so that no upload is left without a record of it. A run that has lost its claim cleans nothing up: the upload
+is another run's. The functions that are called ``..._error`` return the error; their callers raise it.
 """
 
 from __future__ import annotations
@@ -45,6 +45,9 @@ def abort_uploads(context: UploadContext, upload_ids: tuple[str, ...]) -> tuple[
     Abort uploads on the storage; return the ids of those for which that failed.
 
     Each of these failures is a warning. A storage that can't abort uploads is not asked to.
+
+    Raises:
+        ClaimLost: this run no longer holds the claim. Nothing more was aborted.
     """
     if upload_ids and not context.backend.capabilities.aborts:
         context.warn_not_aborted()
@@ -54,10 +57,13 @@ def abort_uploads(context: UploadContext, upload_ids: tuple[str, ...]) -> tuple[
 
 def _abort(context: UploadContext, upload_id: str) -> bool:
     try:
+        context.check_claim(context.short_patience)
         context.retry(lambda: context.backend.abort_upload(context.key, upload_id), patience=context.short_patience)
     except UploadNotFound:
         return True
-    except (BackendError, PluginDefect) as error:
+    except ClaimLost:
+        raise
+    except (BackendError, CheckpointError, PluginDefect) as error:
         context.warn(f"the upload {upload_id} could not be aborted: {error}")
         context.abort_error = error.__cause__ if isinstance(error, PluginDefect) else error
         return False
@@ -70,6 +76,9 @@ def discard_upload(context: UploadContext) -> bool:
 
     Returns:
         False if the abort failed; then both are kept, so that a later run can abort it.
+
+    Raises:
+        ClaimLost: this run no longer holds the claim. Nothing more was aborted or deleted.
     """
     context.ignore_stop_requests()
     checkpoint = context.checkpoint
@@ -84,17 +93,27 @@ def discard_upload(context: UploadContext) -> bool:
 
 
 def discard_unless_resumable(context: UploadContext) -> None:
-    """Discard an upload that no later run could resume."""
-    if not context.is_resumable:
+    """
+    Discard an upload that no later run could resume. Of any other, record the parts that are not recorded yet.
+
+    Raises:
+        ClaimLost: this run no longer holds the claim. Nothing was aborted or deleted.
+    """
+    if context.is_resumable:
+        context.record_remaining_parts()
+    else:
         discard_upload(context)
 
 
 def delete_checkpoint(context: UploadContext) -> None:
-    """Delete the checkpoint. A failure is a warning."""
-    if context.store is None:
-        return
+    """
+    Delete the checkpoint. A failure is a warning.
+
+    Raises:
+        ClaimLost: this run no longer holds the claim. Nothing was deleted.
+    """
     try:
-        context.delete_record()
+        context.delete_record(context.short_patience)
     except ClaimLost:
         raise
     except (CheckpointError, PluginDefect) as error:
@@ -180,11 +199,15 @@ def _with_checksum(context: UploadContext, stored: StoredObject) -> StoredObject
 def _delete_finished_checkpoint(context: UploadContext) -> None:
     if context.checkpoint is None:
         return
-    left = abort_uploads(context, context.checkpoint.abandoned)
-    if left:
-        finds = ", which 'partwise gc' can abort" if context.backend.capabilities.lists_uploads else ""
-        context.warn(f"orphans on the storage{finds}: {', '.join(left)}")
-    delete_checkpoint(context)
+    try:
+        left = abort_uploads(context, context.checkpoint.abandoned)
+        if left:
+            finds = ", which 'partwise gc' can abort" if context.backend.capabilities.lists_uploads else ""
+            context.warn(f"orphans on the storage{finds}: {', '.join(left)}")
+        delete_checkpoint(context)
+    except ClaimLost as error:
+        context.claim_lost = None  # only the clean-up is the other run's: the object is stored
+        context.warn(f"the checkpoint was kept: {error}")
     context.checkpoint = None
 
 
@@ -239,6 +262,27 @@ def upload_failed_error(context: UploadContext, cause: BaseException) -> UploadS
         kept=f"Kept: {_progress(context)}; the same call resumes" if resumable else "Nothing is kept",
         hint=hint,
         resumable=resumable,
+    )
+
+
+def claim_lost_error(context: UploadContext, cause: ClaimLost) -> ClaimLost:
+    """
+    Return the ClaimLost with what is kept.
+
+    Nothing is sent any more: the upload, its parts and its checkpoint are those of the run that holds the claim.
+    """
+    upload_id = None if context.checkpoint is None else context.checkpoint.upload_id
+    if upload_id is None:
+        kept = "Nothing was sent"
+    elif upload_id in context.recorded_ids:
+        kept = f"Kept: {_progress(context)}, for the run that holds the claim"
+    else:
+        kept = f"The upload {upload_id}, which is in no checkpoint, was not aborted"
+    return ClaimLost(
+        f"this run has lost its claim on {context.description}, and stopped: {cause.message}. {kept}",
+        name=context.name,
+        where=cause.where,
+        hint=cause.hint_template or "Repeat the call: it resumes, or says that another run is in progress",
     )
 
 
@@ -363,12 +407,19 @@ def pause_for(context: UploadContext, error: BaseException) -> None:
     """
     if context.checkpoint is None:
         return
-    if context.control.cancelled:
-        discard_upload(context)
+    try:
+        if context.claim_lost is not None:
+            raise context.claim_lost
+        if context.control.cancelled:
+            discard_upload(context)
+            return
+        resumable = context.is_resumable
+        discard_unless_resumable(context)
+    except ClaimLost as lost:
+        error.add_note(str(claim_lost_error(context, lost)))
         return
-    if context.is_resumable:
+    if resumable:
         error.add_note(f"The upload of {context.description} stopped with {_progress(context)}; the same call resumes.")
-    discard_unless_resumable(context)
 
 
 def _progress(context: UploadContext) -> str:

@@ -12,7 +12,15 @@ from attrs import define, evolve, field
 
 from partwise.clock import Random, default_random
 from partwise.config import TransferConfig
-from partwise.errors import BackendError, CheckpointError, ConnectionFailed, HostNotFound, ServerFailed, SourceError
+from partwise.errors import (
+    BackendError,
+    CheckpointBusy,
+    CheckpointError,
+    ConnectionFailed,
+    HostNotFound,
+    ServerFailed,
+    SourceError,
+)
 
 #: The longest wait in seconds during an outage, and the longest time that one attempt keeps the next from being made.
 #: After an outage, an attempt is made within this time, and its success releases all others.
@@ -190,4 +198,6 @@ class Patience:
 
 def is_retryable(error: BaseException) -> bool:
     """Return whether the error is transient, so that a retry may succeed."""
+    if isinstance(error, CheckpointBusy):
+        return False  # a claim is never waited for
     return isinstance(error, BackendError | CheckpointError | SourceError) and error.retryable

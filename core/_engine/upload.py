@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
 
 from attrs import evolve
@@ -30,6 +30,7 @@ from partwise._engine.control import Control, ProgressRaised, StopRequested
 from partwise._engine.finish import (
     abort_uploads,
     callback_failed_error,
+    claim_lost_error,
     delete_checkpoint,
     discard_unless_resumable,
     discard_upload,
@@ -70,6 +71,7 @@ from partwise.errors import (
     CannotResume,
     CheckpointError,
     CheckpointUnwritable,
+    ClaimLost,
     InvalidInput,
     PartwiseError,
     SourceChanged,
@@ -173,8 +175,18 @@ class UploadRun:
         """
         Run the stages to their end; translate what ends the upload early.
 
-        The caller gets the translated exception.
+        The caller gets the translated exception. Whatever it is, it is a ClaimLost if the claim was lost.
         """
+        context = self._context
+        try:
+            return self._run_translating_errors()
+        except PartwiseError as error:
+            lost = context.claim_lost
+            if lost is None:
+                raise
+            raise claim_lost_error(context, lost) from (lost if isinstance(error, ClaimLost) else error)
+
+    def _run_translating_errors(self) -> UploadResult:
         context = self._context
         try:
             result = self._follow_table()
@@ -371,8 +383,9 @@ class UploadRun:
             if upload_id is not None:
                 # Even for a Ctrl-C: an upload whose id is not recorded must not become an orphan.
                 context.checkpoint = evolve(intent, upload_id=upload_id)
-                discard_upload(context)
-                context.checkpoint = None
+                with suppress(ClaimLost):  # it is in the context, and ends the run with what is kept
+                    discard_upload(context)
+                    context.checkpoint = None
             raise
         logger.info("%s: started, as upload %s", context.description, upload_id, extra=context.log_fields())
 

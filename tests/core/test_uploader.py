@@ -894,7 +894,8 @@ def test_a_plan_closes_its_source(uploader, data):
 def test_a_defect_of_the_store_after_an_abort_propagates_as_it_was(uploader, store, source, interrupted, monkeypatch):
     """The store is asked once more for a damaged checkpoint, which it may have failed to remove."""
     interrupted(source)
-    answers = [CheckpointDamaged("damaged"), LookupError("defective")]
+    [saved] = store.scan()
+    answers = [CheckpointDamaged("damaged", upload_id=saved.upload_id), LookupError("defective")]
 
     def load(name):
         raise answers.pop(0)

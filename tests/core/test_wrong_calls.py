@@ -97,7 +97,7 @@ OTHERS = [
 VALUES = [*NUMBERS, *TEXTS, *OTHERS]
 
 KEYS = Credentials("id", "secret")
-CHECKPOINT = Checkpoint("memory://x", "k", "s", Fingerprint(size=1), 1)
+CHECKPOINT = Checkpoint("memory://x", "k", "s", Fingerprint(size=1), 1, upload_id="id")
 PART = UploadedPart(1, 1, "E")
 
 
@@ -536,15 +536,17 @@ def test_the_methods_of_a_store_refuse_wrong_arguments(which, method, tmp_path):
                 pass
 
     if method == "append_part":
-        try_all(lambda value: call(value, PART))
+        try_all(lambda value: call(value, "id", PART))
         store.save(CHECKPOINT)
-        try_all(lambda value: call(CHECKPOINT.name, value))
+        try_all(lambda value: call(CHECKPOINT.name, "id", value))
+        try_all(lambda value: call(CHECKPOINT.name, value, PART), [*NUMBERS, *OTHERS])
         assert store.load(CHECKPOINT.name) == CHECKPOINT
     else:
+        more = (None,) if method == "delete" else ()
         # Few texts: each is a name, and a claim of it a file or two.
-        try_all(call, [*NUMBERS, *OTHERS, "", "a\0b", "\ud800"])
+        try_all(lambda value: call(value, *more), [*NUMBERS, *OTHERS, "", "a\0b", "\ud800"])
         with pytest.raises(InvalidInput):
-            call(5)
+            call(5, *more)
 
 
 def test_the_store_of_a_source_refuses_wrong_names():
